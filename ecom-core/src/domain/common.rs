@@ -1,0 +1,238 @@
+//! What every aggregate has.
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
+
+use crate::clock::Timestamp;
+use crate::error::{Conflict, Entity, Result, ValidationErrors};
+use crate::text::check_text;
+
+/// Who does something: opaque text of at most 100 characters (`user:<uuid>`, `system`, what the host says).
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Actor(String);
+
+impl Actor {
+    /// The library itself.
+    pub fn system() -> Self {
+        Self("system".to_owned())
+    }
+
+    /// An actor by name; what is over 100 characters is cut off.
+    pub fn new(text: impl Into<String>) -> Self {
+        let mut t: String = text.into();
+        if let Some((i, _)) = t.char_indices().nth(100) {
+            t.truncate(i);
+        }
+        Self(t)
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Actor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.0)
+    }
+}
+
+/// When and by whom a row was made and edited, and its version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Audit {
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it was edited last.
+    pub updated_at: Timestamp,
+    /// Who made it.
+    pub created_by: Actor,
+    /// Who edited it last.
+    pub updated_by: Actor,
+    /// Starts at 1 and moves when somebody edits the row (R1).
+    pub version: i64,
+    /// When it was soft-deleted (R2).
+    pub deleted_at: Option<Timestamp>,
+}
+
+impl Audit {
+    /// Of a row that is made now.
+    pub fn created(now: Timestamp, by: &Actor) -> Self {
+        Self {
+            created_at: now,
+            updated_at: now,
+            created_by: by.clone(),
+            updated_by: by.clone(),
+            version: 1,
+            deleted_at: None,
+        }
+    }
+
+    /// Moves the version on.
+    pub fn edited(&mut self, now: Timestamp, by: &Actor) {
+        self.updated_at = now;
+        self.updated_by = by.clone();
+        self.version += 1;
+    }
+
+    /// True where it is not soft-deleted.
+    pub const fn is_live(&self) -> bool {
+        self.deleted_at.is_none()
+    }
+}
+
+/// Which version a writer has read (R1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Read {
+    /// The writer did not say.
+    #[default]
+    Unsaid,
+    /// This version.
+    Version(i64),
+}
+
+impl From<Option<i64>> for Read {
+    fn from(v: Option<i64>) -> Self {
+        v.map_or(Self::Unsaid, Self::Version)
+    }
+}
+
+impl Read {
+    /// R1: the row must still be at the version that was read; with none said, `last_write_wins` decides.
+    ///
+    /// # Errors
+    /// `VERSION_CONFLICT`, `VERSION_REQUIRED`.
+    pub fn check(self, entity: Entity, id: impl Into<uuid::Uuid>, actual: i64, last_write_wins: bool) -> Result<()> {
+        match self {
+            Self::Version(v) if v == actual => Ok(()),
+            Self::Version(expected) => Err(Conflict::Version { entity, id: id.into(), expected, actual }.into()),
+            Self::Unsaid if last_write_wins => Ok(()),
+            Self::Unsaid => Err(Conflict::VersionRequired { entity }.into()),
+        }
+    }
+}
+
+/// Whether reads show soft-deleted rows (R2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Deleted {
+    /// Hide them.
+    #[default]
+    Hide,
+    /// Show them too.
+    Include,
+}
+
+/// Where an imported row came from: unique per kind of row.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ExternalRef {
+    /// The system it came from.
+    pub source: String,
+    /// Its id there.
+    pub external_id: String,
+}
+
+impl ExternalRef {
+    /// Makes one.
+    pub fn new(source: impl Into<String>, external_id: impl Into<String>) -> Self {
+        Self { source: source.into(), external_id: external_id.into() }
+    }
+
+    /// Pushes what is wrong with it.
+    pub fn check(&self, errors: &mut ValidationErrors) {
+        check_text("source", &self.source, 1, 100, errors);
+        check_text("external_id", &self.external_id, 1, 255, errors);
+    }
+}
+
+/// Free attributes: a JSON object of at most 16 KiB.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", schema(value_type = Object))]
+pub struct Attributes(pub serde_json::Map<String, Value>);
+
+impl Attributes {
+    /// The most bytes as JSON.
+    pub const MAX_BYTES: usize = 16 * 1024;
+
+    /// Pushes an error where it is too large.
+    pub fn check(&self, field: &str, errors: &mut ValidationErrors) {
+        if self.0.is_empty() {
+            return;
+        }
+        match serde_json::to_string(&self.0) {
+            Ok(s) if s.len() > Self::MAX_BYTES => {
+                errors.out_of_bounds(field, format!("must have at most {} bytes as JSON", Self::MAX_BYTES));
+            }
+            // Not every database keeps NUL in JSON.
+            Ok(s) if s.contains("\\u0000") => errors.out_of_bounds(field, "must not have NUL characters"),
+            Ok(_) => {}
+            Err(e) => errors.out_of_bounds(field, e.to_string()),
+        }
+    }
+
+    /// Merges a patch (RFC 7396): null removes, objects merge, the rest replaces.
+    pub fn merge(&mut self, patch: &Self) {
+        let mut doc = Value::Object(std::mem::take(&mut self.0));
+        json_patch::merge(&mut doc, &Value::Object(patch.0.clone()));
+        if let Value::Object(m) = doc {
+            self.0 = m;
+        }
+    }
+}
+
+/// A field of a merge patch (RFC 7396): absent, null, or a new value.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Patch<T> {
+    /// Absent: keep what is there.
+    #[default]
+    Keep,
+    /// Null: remove it.
+    Clear,
+    /// A new value.
+    Set(T),
+}
+
+impl<T> Patch<T> {
+    /// Changes an optional field.
+    pub fn apply(self, to: &mut Option<T>) {
+        match self {
+            Self::Keep => {}
+            Self::Clear => *to = None,
+            Self::Set(v) => *to = Some(v),
+        }
+    }
+
+    /// Changes a field that cannot be null; null is pushed as an error.
+    pub fn apply_required(self, to: &mut T, field: &str, errors: &mut ValidationErrors) {
+        match self {
+            Self::Keep => {}
+            Self::Clear => errors.push(field, crate::error::FieldCode::Required, "cannot be null"),
+            Self::Set(v) => *to = v,
+        }
+    }
+
+    /// True unless absent.
+    pub const fn is_said(&self) -> bool {
+        !matches!(self, Self::Keep)
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Patch<T> {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> std::result::Result<Self, D::Error> {
+        Ok(Option::<T>::deserialize(d)?.map_or(Self::Clear, Self::Set))
+    }
+}
+
+/// How a delete is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DeleteMode {
+    /// Hide it; it can be restored (R2).
+    #[default]
+    Soft,
+    /// Remove it for good, where nothing refers to it (R4, R5).
+    Force,
+}

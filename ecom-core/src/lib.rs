@@ -1,0 +1,15 @@
+//! The core of `ecom`, an embeddable commerce engine: domain, ports, services and behaviour suites.
+//!
+//! Nothing here does I/O: adapters implement the traits in [`port`], and [`service`]s work on them.
+//! Applications use the facade crate `ecom`, which adds the adapters.
+
+pub mod clock;
+pub mod domain;
+mod error;
+pub mod id;
+pub mod money;
+pub mod paging;
+pub mod port;
+pub mod text;
+
+pub use error::*;

@@ -1,0 +1,343 @@
+//! Money and the other exact numbers: never a float, on disk integers.
+
+use std::fmt;
+
+use rust_decimal::{Decimal, RoundingStrategy};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::RawValue;
+
+use crate::error::{Conflict, Error, FieldCode, Result, ValidationErrors};
+
+/// An ISO 4217 currency with a known minor unit.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Currency(iso_currency::Currency);
+
+impl Currency {
+    /// US dollar.
+    pub const USD: Self = Self(iso_currency::Currency::USD);
+    /// Euro.
+    pub const EUR: Self = Self(iso_currency::Currency::EUR);
+    /// Japanese yen, which has no minor unit.
+    pub const JPY: Self = Self(iso_currency::Currency::JPY);
+
+    /// From its three-letter code, in any case.
+    ///
+    /// # Errors
+    /// `Validation` on field `currency` where the code is unknown or has no minor unit (XAU, XDR …).
+    pub fn from_code(code: &str) -> Result<Self> {
+        iso_currency::Currency::from_code(&code.to_ascii_uppercase())
+            .filter(|c| c.exponent().is_some())
+            .map(Self)
+            .ok_or_else(|| Error::invalid("currency", FieldCode::OutOfBounds, "must be an ISO 4217 code such as USD"))
+    }
+
+    /// The three letters.
+    pub fn code(self) -> &'static str {
+        self.0.code()
+    }
+
+    /// Digits of the minor unit: 2 for USD, 0 for JPY, 3 for BHD.
+    pub fn exponent(self) -> u32 {
+        self.0.exponent().map_or(2, u32::from)
+    }
+}
+
+impl TryFrom<String> for Currency {
+    type Error = Error;
+    fn try_from(s: String) -> Result<Self> {
+        Self::from_code(&s)
+    }
+}
+
+impl From<Currency> for String {
+    fn from(c: Currency) -> Self {
+        c.code().to_owned()
+    }
+}
+
+impl fmt::Display for Currency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code())
+    }
+}
+
+impl fmt::Debug for Currency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code())
+    }
+}
+
+/// An amount in a currency, always at the scale of the currency's minor unit.
+///
+/// Rounding, where a formula needs it, is half away from zero.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Money {
+    amount: Decimal,
+    currency: Currency,
+}
+
+impl Money {
+    /// From minor units (cents for USD, yen for JPY), as kept on disk.
+    pub fn from_minor(minor: i64, currency: Currency) -> Self {
+        Self { amount: Decimal::new(minor, currency.exponent()), currency }
+    }
+
+    /// An exact amount.
+    ///
+    /// # Errors
+    /// A text for people where the amount has more digits than the currency's minor unit
+    /// (`99.999` USD) or is too large for 64-bit minor units.
+    pub fn exact(amount: Decimal, currency: Currency) -> Result<Self, String> {
+        let amount = amount.normalize();
+        if amount.scale() > currency.exponent() {
+            return Err(format!("has more than {} decimal places, the minor unit of {currency}", currency.exponent()));
+        }
+        Self::fits(amount, currency)
+    }
+
+    /// An amount rounded to the currency's minor unit, half away from zero.
+    ///
+    /// # Errors
+    /// A text for people where the amount is too large for 64-bit minor units.
+    pub fn rounded(amount: Decimal, currency: Currency) -> Result<Self, String> {
+        Self::fits(amount.round_dp_with_strategy(currency.exponent(), RoundingStrategy::MidpointAwayFromZero), currency)
+    }
+
+    fn fits(mut amount: Decimal, currency: Currency) -> Result<Self, String> {
+        // Bound what mantissa × 10^k can reach before rescaling, which would lose digits silently.
+        if amount.abs() > Decimal::from(i64::MAX / 10i64.pow(currency.exponent())) {
+            return Err("is too large".to_owned());
+        }
+        amount.rescale(currency.exponent());
+        Ok(Self { amount, currency })
+    }
+
+    /// The amount in the currency's major unit, with the scale of its minor unit.
+    pub const fn amount(self) -> Decimal {
+        self.amount
+    }
+
+    /// The currency.
+    pub const fn currency(self) -> Currency {
+        self.currency
+    }
+
+    /// Minor units, as kept on disk.
+    pub fn minor(self) -> i64 {
+        // The constructors keep the scale at the exponent and the mantissa within i64.
+        i64::try_from(self.amount.mantissa()).unwrap_or(i64::MAX)
+    }
+
+    /// Price after a discount: `self × (1 − discount / 100)`, rounded to the currency's minor unit,
+    /// half away from zero (SPEC 2, `final_price`).
+    #[must_use]
+    pub fn discounted(self, discount: Percentage) -> Self {
+        let hundredths = i128::from(10_000 - i64::from(discount.hundredths()));
+        let scaled = i128::from(self.minor()) * hundredths;
+        let half = if scaled >= 0 { 5_000 } else { -5_000 };
+        let minor = i64::try_from((scaled + half) / 10_000).unwrap_or(i64::MAX);
+        Self::from_minor(minor, self.currency)
+    }
+}
+
+impl fmt::Display for Money {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.amount, self.currency)
+    }
+}
+
+impl fmt::Debug for Money {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Refuses another currency than the shop's.
+///
+/// # Errors
+/// `CURRENCY_MISMATCH`, or `Validation` where `code` is no currency.
+pub fn check_currency(code: Option<&str>, shop: Currency) -> Result<()> {
+    match code.map(Currency::from_code).transpose()? {
+        Some(found) if found != shop => {
+            Err(Conflict::CurrencyMismatch { expected: shop.to_string(), found: found.to_string() }.into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A decimal that was read exactly from a JSON string or number: `99.99` is 9999 hundredths, whatever a
+/// float would make of it.
+///
+/// Read it with `serde_json` from text or bytes; other deserializers are refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", schema(value_type = String, example = "9.99"))]
+pub struct ExactDecimal(pub Decimal);
+
+impl ExactDecimal {
+    /// Reads a plain decimal (`12`, `-3.50`) or one with an exponent, as JSON allows.
+    ///
+    /// # Errors
+    /// A text for people.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let t = text.trim();
+        if t.len() > 40 {
+            return Err("has too many digits".to_owned());
+        }
+        Decimal::from_str_exact(t)
+            .or_else(|_| Decimal::from_scientific(t))
+            .map(Self)
+            .map_err(|_| "is not a decimal number".to_owned())
+    }
+}
+
+impl<'de> Deserialize<'de> for ExactDecimal {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        use serde::de::Error as _;
+        let raw = Box::<RawValue>::deserialize(d)?;
+        let text = raw.get();
+        match text.as_bytes().first() {
+            Some(b'"') => {
+                let s: String = serde_json::from_str(text).map_err(D::Error::custom)?;
+                Self::parse(&s).map_err(D::Error::custom)
+            }
+            Some(b'-' | b'0'..=b'9') => Self::parse(text).map_err(D::Error::custom),
+            _ => Err(D::Error::custom("is not a decimal number or a string with one")),
+        }
+    }
+}
+
+impl Serialize for ExactDecimal {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(&self.0)
+    }
+}
+
+macro_rules! hundredths {
+    ($(#[$doc:meta])* $name:ident($repr:ty), $max:expr, $bounds:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name($repr);
+
+        impl $name {
+            /// The greatest value, in hundredths.
+            pub const MAX_HUNDREDTHS: $repr = $max;
+
+            /// From hundredths, as kept on disk.
+            ///
+            /// # Errors
+            /// A text for people where it is out of bounds.
+            pub fn from_hundredths(n: i64) -> Result<Self, String> {
+                <$repr>::try_from(n).ok().filter(|n| (0..=Self::MAX_HUNDREDTHS).contains(n)).map(Self)
+                    .ok_or_else(|| concat!("must be between ", $bounds).to_owned())
+            }
+
+            /// From an exact decimal.
+            ///
+            /// # Errors
+            /// A text for people where it is out of bounds or has more than two decimal places.
+            pub fn exact(d: Decimal) -> Result<Self, String> {
+                let mut d = d.normalize();
+                if d.scale() > 2 {
+                    return Err("has more than 2 decimal places".to_owned());
+                }
+                if d.abs() > Decimal::from(i64::MAX / 1_000) {
+                    return Err(concat!("must be between ", $bounds).to_owned());
+                }
+                d.rescale(2);
+                Self::from_hundredths(i64::try_from(d.mantissa()).unwrap_or(-1))
+            }
+
+            /// Hundredths, as kept on disk.
+            pub const fn hundredths(self) -> $repr { self.0 }
+
+            /// As a decimal of scale 2.
+            pub fn decimal(self) -> Decimal { Decimal::new(i64::from(self.0), 2) }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result { self.decimal().fmt(f) }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result { self.decimal().fmt(f) }
+        }
+    };
+}
+
+hundredths! {
+    /// A discount in percent, 0–100, scale 2.
+    Percentage(i32), 10_000, "0 and 100"
+}
+hundredths! {
+    /// A mean rating, 0–5, scale 2.
+    Rating(i32), 500, "0 and 5"
+}
+hundredths! {
+    /// A weight or a length, 0 or more, scale 2, in the shop's unit.
+    Measure(i64), 100_000_000_000, "0 and 1000000000"
+}
+
+/// The price of an input, exact in the shop's currency and not negative.
+///
+/// Pushes what is wrong to `errors` under `field` and returns `None` then.
+pub fn price_of(d: ExactDecimal, currency: Currency, field: &str, errors: &mut ValidationErrors) -> Option<Money> {
+    match Money::exact(d.0, currency) {
+        Ok(m) if m.minor() < 0 => {
+            errors.out_of_bounds(field, "must be 0 or more");
+            None
+        }
+        Ok(m) => Some(m),
+        Err(why) => {
+            errors.out_of_bounds(field, why);
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dec(s: &str) -> ExactDecimal {
+        serde_json::from_str(s).unwrap()
+    }
+
+    #[test]
+    fn money_is_read_exactly_and_refuses_what_the_minor_unit_cannot_hold() {
+        assert_eq!(Money::exact(dec("99.99").0, Currency::USD).unwrap().minor(), 9999);
+        assert_eq!(Money::exact(dec("\"99.990\"").0, Currency::USD).unwrap().minor(), 9999);
+        assert_eq!(Money::exact(dec("90071992547409.93").0, Currency::USD).unwrap().minor(), 9_007_199_254_740_993);
+        assert_eq!(Money::exact(dec("1e2").0, Currency::USD).unwrap().minor(), 10_000);
+        assert!(Money::exact(dec("99.999").0, Currency::USD).is_err());
+        assert!(Money::exact(dec("1.5").0, Currency::JPY).is_err());
+        assert!(Money::exact(dec("1e27").0, Currency::USD).is_err());
+        assert!(serde_json::from_str::<ExactDecimal>("\"x\"").is_err());
+        assert!(serde_json::from_str::<ExactDecimal>("null").is_err());
+        assert!(serde_json::from_str::<ExactDecimal>("[1]").is_err());
+    }
+
+    #[test]
+    fn discount_rounds_half_away_from_zero() {
+        let p = |minor, hundredths| {
+            Money::from_minor(minor, Currency::USD).discounted(Percentage::from_hundredths(hundredths).unwrap()).minor()
+        };
+        assert_eq!(p(999, 1048), 894); // 9.99 × 0.8952 = 8.943048
+        assert_eq!(p(1, 5000), 1); // half a cent goes up
+        assert_eq!(p(3, 5000), 2);
+        assert_eq!(p(100, 10_000), 0);
+        assert_eq!(p(i64::MAX / 100, 0), i64::MAX / 100);
+    }
+
+    #[test]
+    fn discount_agrees_with_decimal_arithmetic() {
+        proptest::proptest!(|(minor in 0i64..10_000_000_000, h in 0i64..=10_000)| {
+            let d = Percentage::from_hundredths(h).unwrap();
+            let m = Money::from_minor(minor, Currency::EUR);
+            let exact = m.amount() * (Decimal::ONE - d.decimal() / Decimal::ONE_HUNDRED);
+            proptest::prop_assert_eq!(m.discounted(d), Money::rounded(exact, Currency::EUR).unwrap());
+        });
+    }
+}

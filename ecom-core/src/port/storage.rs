@@ -1,0 +1,107 @@
+//! Storage: connections, the unit of work, and the repositories that borrow from them.
+
+use std::fmt;
+
+use async_trait::async_trait;
+
+use super::{CategoryRepository, InventoryRepository, OutboxRepository, ProductRepository, SkuRepository};
+use crate::error::Result;
+
+/// A database.
+///
+/// Reads take a [`Storage::connect`]ion for a single statement's worth of work; writes take a
+/// [`Storage::begin`] unit of work. Never ask for a second connection while a unit of work is open: a pool of
+/// one would wait for itself.
+#[async_trait]
+pub trait Storage: Send + Sync + fmt::Debug {
+    /// The adapter's name for people: `sqlite`, `postgres` …
+    fn name(&self) -> &'static str;
+
+    /// A connection for reads.
+    ///
+    /// # Errors
+    /// `Unavailable` where none is to be had within the adapter's time limit.
+    async fn connect(&self) -> Result<Box<dyn Connection>>;
+
+    /// A transaction that may write. On a database with one writer it waits for its turn.
+    ///
+    /// # Errors
+    /// `Unavailable` where the turn does not come within the adapter's time limit.
+    async fn begin(&self) -> Result<Box<dyn UnitOfWork>>;
+
+    /// Brings the schema up to this release. Safe to call from many processes at once.
+    ///
+    /// # Errors
+    /// `Internal` where the schema is newer than this release or a migration fails.
+    async fn migrate(&self) -> Result<()>;
+
+    /// Names this database for consumers that keep a place in its outbox outside of it, such as an index on
+    /// local disk: made once, at the first migration.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    async fn identity(&self) -> Result<uuid::Uuid>;
+
+    /// One round trip to the server.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    async fn ping(&self) -> Result<()>;
+
+    /// How its pool stands.
+    fn pool_status(&self) -> PoolStatus;
+
+    /// Statements sent since start, for tests and metrics that count them.
+    fn statements(&self) -> u64;
+
+    /// Closes idle connections and refuses new ones.
+    async fn close(&self);
+}
+
+/// How a connection pool stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+pub struct PoolStatus {
+    /// Most connections.
+    pub max: usize,
+    /// Open connections.
+    pub size: usize,
+    /// Open and idle.
+    pub idle: usize,
+    /// Callers that wait for one.
+    pub waiting: usize,
+}
+
+/// Hands out the repositories: the same on a pooled connection and inside a unit of work.
+pub trait Repositories: Send {
+    /// Products.
+    fn products(&mut self) -> Box<dyn ProductRepository + '_>;
+    /// Categories.
+    fn categories(&mut self) -> Box<dyn CategoryRepository + '_>;
+    /// SKUs.
+    fn skus(&mut self) -> Box<dyn SkuRepository + '_>;
+    /// Stock and its ledger.
+    fn inventory(&mut self) -> Box<dyn InventoryRepository + '_>;
+    /// The log of events.
+    fn outbox(&mut self) -> Box<dyn OutboxRepository + '_>;
+}
+
+/// A pooled connection outside a transaction. Dropping it hands it back; a call that was dropped in flight
+/// closes it instead.
+pub trait Connection: Repositories {}
+
+/// A transaction. Dropped without [`UnitOfWork::commit`], nothing of it is written.
+#[async_trait]
+pub trait UnitOfWork: Repositories {
+    /// Writes everything, durably.
+    ///
+    /// # Errors
+    /// `Unavailable` with `outcome_unknown` where the answer was lost; any other error means that nothing
+    /// was written.
+    async fn commit(self: Box<Self>) -> Result<()>;
+
+    /// Writes nothing.
+    ///
+    /// # Errors
+    /// `Unavailable`; nothing is written all the same.
+    async fn rollback(self: Box<Self>) -> Result<()>;
+}

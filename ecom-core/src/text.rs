@@ -1,0 +1,155 @@
+//! Text: the keys that make uniqueness and sorting the same on every database, and slugs.
+
+use std::fmt;
+
+use icu_casemap::CaseMapper;
+use icu_normalizer::ComposingNormalizerBorrowed;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{FieldCode, ValidationErrors};
+
+/// The key of a name, code or email: NFKC, case folded, accents kept, outer white space dropped and inner
+/// runs of it made one space. Compared bytewise, it decides uniqueness and order on every database.
+pub fn fold_key(text: &str) -> String {
+    let nfkc = ComposingNormalizerBorrowed::new_nfkc();
+    let first = nfkc.normalize(text);
+    let folded = CaseMapper::new().fold_string(&first);
+    // Folding can leave a form that NFKC composes again.
+    let again = nfkc.normalize(&folded);
+    let mut out = String::with_capacity(again.len());
+    for word in again.split_whitespace() {
+        if !out.is_empty() {
+            out.push(' ');
+        }
+        out.push_str(word);
+    }
+    out
+}
+
+/// Pushes an error where `text` is outside `min..=max` characters after trimming, or has control characters
+/// (NUL among them) that not every database can keep.
+pub fn check_text(field: &str, text: &str, min: usize, max: usize, errors: &mut ValidationErrors) {
+    // Bytes first: a text of 10 MB is refused without being walked.
+    let length = if text.len() > max * 4 { usize::MAX } else { text.trim().chars().count() };
+    if length < min || length > max {
+        let code = if length < min && length == 0 { FieldCode::Required } else { FieldCode::OutOfBounds };
+        errors.push(field, code, format!("must have {min} to {max} characters"));
+    } else if text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) {
+        errors.out_of_bounds(field, "must not have control characters");
+    }
+}
+
+/// A readable name in URLs: `[a-z0-9-]`, 1–100 characters, no UUID and no route's name.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Slug(String);
+
+impl Slug {
+    /// The most characters a slug may have.
+    pub const MAX: usize = 100;
+    /// Words that routes use in the place of a slug.
+    pub const RESERVED: [&'static str; 3] = ["search", "suggest", "tree"];
+
+    /// A slug as a caller wrote it.
+    ///
+    /// # Errors
+    /// A text for people.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if text.is_empty() || text.len() > Self::MAX {
+            return Err("must have 1 to 100 characters".to_owned());
+        }
+        if !text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
+            return Err("may have only a-z, 0-9 and -".to_owned());
+        }
+        if !Self::free(text) {
+            return Err("looks like an id or is the name of a route".to_owned());
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    /// What the database holds.
+    pub const fn trusted(text: String) -> Self {
+        Self(text)
+    }
+
+    fn free(text: &str) -> bool {
+        uuid::Uuid::try_parse(text).is_err() && !Self::RESERVED.contains(&text)
+    }
+
+    /// Makes one from a title by transliteration: `Crème brûlée` gives `creme-brulee`. A title without a
+    /// letter or digit gives `fallback`.
+    pub fn from_title(title: &str, fallback: &str) -> Self {
+        let head: String = title.chars().take(Self::MAX * 2).collect();
+        let mut s = slug::slugify(head);
+        s.truncate(Self::MAX);
+        let s = s.trim_matches('-');
+        let s = if s.is_empty() { fallback } else { s };
+        if Self::free(s) { Self(s.to_owned()) } else { Self(format!("{}-{fallback}", &s[..s.len().min(80)])) }
+    }
+
+    /// The `n`th choice for a taken slug: itself, `-2`, `-3` …, never over the length limit.
+    #[must_use]
+    pub fn numbered(&self, n: u32) -> Self {
+        if n < 2 {
+            return self.clone();
+        }
+        let suffix = format!("-{n}");
+        let head = &self.0[..self.0.len().min(Self::MAX - suffix.len())];
+        Self(format!("{}{suffix}", head.trim_end_matches('-')))
+    }
+
+    /// The first free choice, given those that are `taken`.
+    #[must_use]
+    pub fn first_free(&self, taken: &std::collections::HashSet<String>) -> Self {
+        let mut n = 1;
+        loop {
+            let s = self.numbered(n);
+            if !taken.contains(s.as_str()) {
+                return s;
+            }
+            n += 1;
+        }
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Slug {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Slug {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_fold_case_and_width_but_keep_accents() {
+        assert_eq!(fold_key("  Straße  X "), "strasse x");
+        assert_eq!(fold_key("ＡＢＣ"), "abc");
+        assert_ne!(fold_key("Café"), fold_key("Cafe"));
+        assert_eq!(fold_key("Cafe\u{301}"), fold_key("CAFÉ"));
+    }
+
+    #[test]
+    fn slugs_are_readable_and_never_ids_or_routes() {
+        assert_eq!(Slug::from_title("Crème Brûlée №5", "product").as_str(), "creme-brulee-no5");
+        assert_eq!(Slug::from_title("!!!", "product").as_str(), "product");
+        assert_eq!(Slug::from_title("Search", "product").as_str(), "search-product");
+        assert!(Slug::parse("0193b5a6-0000-7000-8000-000000000000").is_err());
+        assert!(Slug::parse("0193b5a600007000800000000000abcd").is_err());
+        assert!(Slug::parse("Tree").is_err());
+        let long = Slug::from_title(&"word ".repeat(60), "product");
+        assert!(long.as_str().len() <= Slug::MAX && long.numbered(12345).as_str().len() <= Slug::MAX);
+    }
+}
