@@ -50,6 +50,31 @@ use rand::Rng as _;
 use crate::error::{Conflict, Error, ErrorCode, Result};
 use crate::port::{Cache, Storage};
 
+/// One read on a connection of its own.
+macro_rules! read {
+    ($storage:expr, $repository:ident.$method:ident($($arg:expr),* $(,)?)) => {{
+        let mut connection = $storage.connect().await.unwrap();
+        let answer = connection.$repository().$method($($arg),*).await;
+        drop(connection);
+        answer.unwrap()
+    }};
+}
+
+/// One call in a unit of work of its own, committed where it succeeds and dropped where it fails.
+macro_rules! attempt {
+    ($storage:expr, $repository:ident.$method:ident($($arg:expr),* $(,)?)) => {{
+        let mut uow = $storage.begin().await.unwrap();
+        let answer = uow.$repository().$method($($arg),*).await;
+        match answer {
+            Ok(answer) => uow.commit().await.map(|()| answer),
+            Err(e) => {
+                drop(uow);
+                Err(e)
+            }
+        }
+    }};
+}
+
 pub mod cache;
 pub mod category;
 pub mod inventory;
