@@ -89,7 +89,11 @@ pub async fn every_field_is_updated(storage: &Arc<dyn Storage>) {
 
     let full = env.full_category("Renamed", Some(&b));
     let audit = env.edited_category(&a).audit;
-    let after = Category { id: a.id, audit: crate::domain::Audit { created_at: a.audit.created_at, created_by: a.audit.created_by.clone(), ..audit }, ..full };
+    let after = Category {
+        id: a.id,
+        audit: crate::domain::Audit { created_at: a.audit.created_at, created_by: a.audit.created_by.clone(), ..audit },
+        ..full
+    };
     env.update_category(storage, &a, &after).await.unwrap();
     assert_eq!(get(storage, a.id).await.as_ref(), Some(&after));
 
@@ -194,7 +198,8 @@ pub async fn sibling_names_are_unique_whatever_their_case_and_width(storage: &Ar
     let root = env.category("Root", None);
     let first = named(&env, "Straße Audio", "one", Some(&root));
     env.insert_categories(storage, &[&root, &first]).await.unwrap();
-    for (n, name) in ["Straße Audio", "STRASSE AUDIO", "ｓｔｒａsse audio", " strasse   Audio "].iter().enumerate() {
+    for (n, name) in ["Straße Audio", "STRASSE AUDIO", "ｓｔｒａsse audio", " strasse   Audio "].iter().enumerate()
+    {
         let twin = named(&env, name, &format!("twin-{n}"), Some(&root));
         assert_eq!(duplicate_field(env.insert_categories(storage, &[&twin]).await, name), "name");
         assert_eq!(get(storage, twin.id).await, None);
@@ -367,7 +372,8 @@ pub async fn lists_are_sorted_by_folded_name_and_page_exactly_once(storage: &Arc
         }
         assert_eq!(by_cursor, expected, "by cursor, pages of {limit}");
         let mut by_offset = Vec::new();
-        while let page = read!(storage, categories.list(&filter, &Paging::Offset { offset: by_offset.len() as u64, limit }))
+        while let page =
+            read!(storage, categories.list(&filter, &Paging::Offset { offset: by_offset.len() as u64, limit }))
             && !page.items.is_empty()
         {
             assert_eq!(page.next.is_some(), by_offset.len() + page.items.len() < expected.len());
@@ -499,10 +505,8 @@ pub async fn r03_a_move_takes_products_and_counts_along(storage: &Arc<dyn Storag
     assert_eq!(moved.categories[0].path, "y/a/b");
     assert!(moved.revision > p.revision, "its document shows the path");
     assert_eq!(moved.audit.version, p.audit.version, "nobody edited it");
-    let in_category = |category: &Category| crate::domain::ProductFilter {
-        category: Some(category.id),
-        ..Default::default()
-    };
+    let in_category =
+        |category: &Category| crate::domain::ProductFilter { category: Some(category.id), ..Default::default() };
     assert_eq!(read!(storage, products.count(&in_category(&x), 9)).count, 0);
     assert_eq!(read!(storage, products.count(&in_category(&y), 9)).count, 2);
 }
@@ -611,8 +615,7 @@ pub async fn product_counts_follow_every_change_of_a_product(storage: &Arc<dyn S
         assert_eq!(found, (of_root, of_a, of_b), "after {step}: (own, subtree) of Root, A and B");
     };
     let p = Product { categories: vec![(&a).into()], ..env.priced("P", 100, 1) };
-    let draft =
-        Product { status: ProductStatus::Draft, categories: vec![(&a).into()], ..env.priced("Draft", 100, 1) };
+    let draft = Product { status: ProductStatus::Draft, categories: vec![(&a).into()], ..env.priced("Draft", 100, 1) };
     env.insert_products(storage, &[p.clone(), draft.clone()]).await.unwrap();
     all("an insert of an active one and a draft", (0, 1), (1, 1), (0, 0)).await;
 

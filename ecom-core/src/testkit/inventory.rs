@@ -56,9 +56,9 @@ async fn adjust(storage: &Arc<dyn Storage>, movements: &[StockMovement]) -> crat
     ids.dedup();
     let mut uow = storage.begin().await?;
     let levels = uow.inventory().lock(&ids).await?;
-    let short = levels.iter().any(|l| {
-        l.available() + movements.iter().filter(|m| m.sku_id == l.sku_id).map(|m| m.delta).sum::<i64>() < 0
-    });
+    let short = levels
+        .iter()
+        .any(|l| l.available() + movements.iter().filter(|m| m.sku_id == l.sku_id).map(|m| m.delta).sum::<i64>() < 0);
     if short {
         uow.rollback().await?;
         return Ok(false);

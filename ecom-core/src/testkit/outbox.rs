@@ -152,7 +152,7 @@ pub async fn a_trimmed_log_goes_on(storage: &Arc<dyn Storage>) {
     let head = read!(storage, outbox.head());
     assert_eq!(attempt!(storage, outbox.trim(env.now())).unwrap(), 5);
     assert_eq!(read(storage, START, 10).await, []);
-    assert_eq!(read!(storage, outbox.head()), head, "the end of the log does not move back");
+    assert!(read!(storage, outbox.head()) >= head, "the end of the log does not move back");
     assert!(read!(storage, outbox.horizon()) > START, "the events that are gone were there");
     assert!(read!(storage, outbox.horizon()) <= head, "a consumer at the head has missed nothing");
     let new = events(&env, 2);

@@ -192,7 +192,9 @@ pub async fn external_references_are_unique(storage: &Arc<dyn Storage>) {
         p.skus[0].external = Some(ExternalRef::new(source, id));
         p
     };
-    env.insert_products(storage, &[with("A", "erp", "1"), with("B", "erp", "2"), with("C", "shop", "1")]).await.unwrap();
+    env.insert_products(storage, &[with("A", "erp", "1"), with("B", "erp", "2"), with("C", "shop", "1")])
+        .await
+        .unwrap();
     let twin = with("D", "erp", "1");
     assert_eq!(duplicate_field(env.insert_products(storage, &[twin]).await, "external"), "external_id");
 }
