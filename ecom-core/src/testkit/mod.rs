@@ -33,6 +33,9 @@
 #![expect(
     clippy::unwrap_used,
     clippy::missing_panics_doc,
+    clippy::missing_errors_doc,
+    clippy::many_single_char_names,
+    clippy::cloned_ref_to_slice_refs,
     clippy::cast_possible_wrap,
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
