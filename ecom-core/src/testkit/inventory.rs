@@ -29,6 +29,8 @@ macro_rules! inventory_suite {
                 r11_ledger_sums_to_on_hand,
                 r11_many_movements_over_few_skus_in_one_call,
                 a_call_costs_a_fixed_number_of_statements,
+                a_product_of_very_many_skus_is_touched_once,
+                what_comes_in_and_goes_out_in_one_call_is_added_up,
                 revisions_move_once_per_product_and_versions_do_not,
                 availability_follows_stock,
                 stock_never_goes_under_zero_and_nothing_is_kept,
@@ -227,7 +229,7 @@ pub async fn r11_many_movements_over_few_skus_in_one_call(storage: &Arc<dyn Stor
     assert_eq!(attempt!(storage, inventory.apply(&[])).unwrap(), []);
 }
 
-/// The same for 5 movements as for 100, over one SKU or over a hundred.
+/// Per 100 movements, whether they are of one product or of a hundred.
 pub async fn a_call_costs_a_fixed_number_of_statements(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let products: Vec<Product> = (0..100).map(|n| env.priced(&format!("P {n}"), 100, 10)).collect();
@@ -241,9 +243,41 @@ pub async fn a_call_costs_a_fixed_number_of_statements(storage: &Arc<dyn Storage
         cost
     };
     let few = cost((0..5).map(|_| env.movement(products[0].skus[0].id, 1)).collect()).await;
-    let many = cost(products.iter().map(|p| env.movement(p.skus[0].id, 1)).collect()).await;
+    let of_one = cost((0..100).map(|_| env.movement(products[0].skus[0].id, 1)).collect()).await;
+    let of_many = cost(products.iter().map(|p| env.movement(p.skus[0].id, 1)).collect()).await;
+    let double = cost(products.iter().chain(&products).map(|p| env.movement(p.skus[0].id, 1)).collect()).await;
     assert!(few > 0, "statements are counted");
-    assert_eq!(few, many, "100 movements of 100 products cost what 5 of one cost");
+    assert!(few <= of_one, "5 movements ({few}) cost no more than 100 ({of_one})");
+    assert_eq!(of_one, of_many, "100 movements of one product and of 100 products cost the same");
+    assert!(double <= 2 * of_many, "200 movements ({double}) cost at most twice what 100 cost ({of_many})");
+}
+
+/// Whatever an adapter sends in one statement, a call moves a revision once.
+pub async fn a_product_of_very_many_skus_is_touched_once(storage: &Arc<dyn Storage>) {
+    let env = Env::default();
+    let mut p = env.product("P");
+    for n in 0..1_300 {
+        env.add_sku(&mut p, &format!("c{n}"), 100, 1);
+    }
+    env.insert_products(storage, std::slice::from_ref(&p)).await.unwrap();
+    let movements: Vec<StockMovement> = p.skus.iter().map(|s| env.movement(s.id, 1)).collect();
+    let touched = attempt!(storage, inventory.apply(&movements)).unwrap();
+    assert_eq!(touched.len(), 1, "{touched:?}");
+    let after = product(storage, &p).await;
+    assert_eq!((after.revision, touched[0].revision), (p.revision + 1, p.revision + 1));
+    assert_eq!(after.available(), 2_600);
+}
+
+/// It is what a call does to a level as a whole that counts, whatever the order of its rows.
+pub async fn what_comes_in_and_goes_out_in_one_call_is_added_up(storage: &Arc<dyn Storage>) {
+    let env = Env::default();
+    let p = env.priced("P", 100, 0);
+    env.insert_products(storage, std::slice::from_ref(&p)).await.unwrap();
+    let sku = p.skus[0].id;
+    let small = [env.movement(sku, 5), env.movement(sku, -3), env.movement(sku, -2), env.movement(sku, 4)];
+    attempt!(storage, inventory.apply(&small)).expect("it never goes under 0");
+    assert_eq!(level(storage, sku).await.on_hand, 4);
+    assert_eq!(read!(storage, inventory.imbalances()), []);
 }
 
 /// A sale never makes an editor's PATCH fail (SPEC 2).

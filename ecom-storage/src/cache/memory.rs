@@ -88,7 +88,7 @@ struct Inner {
 const STRIPES: usize = 1024;
 const COUNTERS: usize = 32;
 /// moka adds a TTL to a point in time: a bound that no cache lives to see keeps it from overflow.
-const MAX_TTL: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
+const MAX_TTL: Duration = Duration::from_hours(10 * 366 * 24);
 
 #[derive(Clone)]
 struct Entry {
@@ -214,8 +214,9 @@ impl Inner {
     }
 
     fn stripe(&self, key: &CacheKey) -> &Mutex<u64> {
-        // The remainder is below the number of stripes, whatever the width of usize.
-        &self.stripes[(self.hasher.hash_one(key) % STRIPES as u64) as usize]
+        #[expect(clippy::cast_possible_truncation, reason = "any part of the hash will do")]
+        let hash = self.hasher.hash_one(key) as usize;
+        &self.stripes[hash % STRIPES]
     }
 
     /// The mark of a new invalidation: above every token that was handed out before.
