@@ -14,6 +14,7 @@ pub type Timestamp = DateTime<Utc>;
 pub type SharedClock = Arc<dyn Clock>;
 
 /// Tells the time.
+#[cfg_attr(feature = "mocks", mockall::automock)]
 pub trait Clock: Send + Sync + fmt::Debug {
     /// Now, in UTC, truncated to microseconds (what every database keeps).
     fn now(&self) -> Timestamp;

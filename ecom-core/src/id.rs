@@ -56,6 +56,7 @@ ids! {
 }
 
 /// Makes the ids of everything. Injected, so that a failure replays from its seed.
+#[cfg_attr(feature = "mocks", mockall::automock)]
 pub trait IdSource: Send + Sync + fmt::Debug {
     /// A new UUIDv7, greater than every one that this source has made before.
     fn next(&self) -> Uuid;

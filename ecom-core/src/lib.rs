@@ -7,9 +7,13 @@ pub mod clock;
 pub mod domain;
 mod error;
 pub mod id;
+#[cfg(feature = "mocks")]
+pub mod mocks;
 pub mod money;
 pub mod paging;
 pub mod port;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 pub mod text;
 
 pub use error::*;

@@ -1,1 +1,3 @@
+//! Databases and caches behind the ports of `ecom-core`.
 
+pub mod cache;

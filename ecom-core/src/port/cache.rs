@@ -70,6 +70,7 @@ pub struct CacheStats {
 /// A failing adapter answers with a miss and an accepted fill, and keeps its error for `ping`: a missing cache
 /// costs speed only. [`Cache::invalidate`] alone reports an error, because a shared cache that could not be told
 /// may serve old values until their TTL.
+#[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
 pub trait Cache: Send + Sync + fmt::Debug {
     /// The adapter's name for people: `memory`, `redis` …

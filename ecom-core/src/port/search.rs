@@ -267,6 +267,7 @@ pub struct SearchCapabilities {
 }
 
 /// A search engine.
+#[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
 pub trait SearchProvider: Send + Sync + fmt::Debug {
     /// The adapter's name for people: `tantivy` …

@@ -1,0 +1,351 @@
+//! Valid values of every aggregate, the same at every run, and short ways to store them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::clock::{Clock as _, ManualClock, Timestamp};
+use crate::domain::{
+    Actor, Attributes, Audit, Category, CategorySummary, Dimensions, Event, EventKind, ExternalRef, Image, Product,
+    ProductStatus, RatingSource, RatingSummary, Sku, StockMovement, StockReason,
+};
+use crate::error::Result;
+use crate::id::{CategoryId, EventId, IdSource as _, ProductId, SkuId, StockMovementId, UuidV7Source};
+use crate::money::{Currency, Measure, Money, Percentage, Rating};
+use crate::port::Storage;
+use crate::text::Slug;
+
+/// When every [`Env`] starts: 2026-01-02 03:04:05.678901 UTC.
+const START_MICROS: i64 = 1_767_323_045_678_901;
+
+/// A world that replays from its seed: a clock that moves one millisecond per look, and ids made from it.
+#[derive(Debug)]
+pub struct Env {
+    /// The clock; [`Env::now`] moves it.
+    pub clock: Arc<ManualClock>,
+    /// Ids.
+    pub ids: UuidV7Source,
+    /// Who does things.
+    pub actor: Actor,
+}
+
+impl Default for Env {
+    fn default() -> Self {
+        Self::new(42)
+    }
+}
+
+impl Env {
+    /// A world made from `seed`.
+    pub fn new(seed: u64) -> Self {
+        let clock = Arc::new(ManualClock::at_micros(START_MICROS));
+        Self { ids: UuidV7Source::seeded(clock.clone(), seed), clock, actor: Actor::new("user:testkit") }
+    }
+
+    /// A moment later than all before.
+    pub fn now(&self) -> Timestamp {
+        self.clock.advance(Duration::from_millis(1));
+        self.clock.now()
+    }
+
+    /// The audit fields of a row that is made now.
+    pub fn audit(&self) -> Audit {
+        Audit::created(self.now(), &self.actor)
+    }
+
+    /// The audit fields of a row with a past: edited by another actor, at version 3.
+    pub fn edited_audit(&self) -> Audit {
+        let mut audit = self.audit();
+        audit.edited(self.now(), &Actor::new("system"));
+        audit.edited(self.now(), &Actor::new("Grüße, 世界 🛒"));
+        audit
+    }
+
+    /// A category with nothing optional.
+    pub fn category(&self, name: &str, parent: Option<&Category>) -> Category {
+        let slug = Slug::from_title(name, "category");
+        Category {
+            id: CategoryId(self.ids.next()),
+            name: name.to_owned(),
+            path: Category::path_under(parent, &slug),
+            slug,
+            parent_id: parent.map(|p| p.id),
+            description: None,
+            attributes: Attributes::default(),
+            external: None,
+            product_count: 0,
+            subtree_product_count: 0,
+            revision: 1,
+            audit: self.audit(),
+        }
+    }
+
+    /// A category with all fields.
+    pub fn full_category(&self, name: &str, parent: Option<&Category>) -> Category {
+        let plain = self.category(name, parent);
+        Category {
+            description: Some(format!("All about {name}:\n\t\"quotes\", 'apostrophes', 100% \\ _ 🎧 ünïcödé")),
+            attributes: attributes(),
+            external: Some(ExternalRef::new("Legacy ERP", format!("cat/{name}/ä"))),
+            revision: 7,
+            audit: self.edited_audit(),
+            ..plain
+        }
+    }
+
+    /// An active product with nothing optional and without SKUs.
+    pub fn product(&self, title: &str) -> Product {
+        Product {
+            id: ProductId(self.ids.next()),
+            title: title.to_owned(),
+            slug: Slug::from_title(title, "product"),
+            description: None,
+            brand: None,
+            status: ProductStatus::Active,
+            categories: Vec::new(),
+            tags: Vec::new(),
+            images: Vec::new(),
+            attributes: Attributes::default(),
+            discount: Percentage::default(),
+            warranty_information: None,
+            shipping_information: None,
+            rating: RatingSummary::default(),
+            external: None,
+            skus: Vec::new(),
+            revision: 1,
+            audit: self.audit(),
+        }
+    }
+
+    /// An active product with one SKU: its code is the slug, in upper case.
+    pub fn priced(&self, title: &str, price: i64, on_hand: i64) -> Product {
+        let mut p = self.product(title);
+        let code = p.slug.as_str().to_uppercase();
+        self.add_sku(&mut p, &code, price, on_hand);
+        p
+    }
+
+    /// A product with all fields and three SKUs, in `categories`.
+    pub fn full_product(&self, title: &str, categories: &[&Category]) -> Product {
+        let mut p = Product {
+            description: Some("Two lines\nwith a tab\t, \"quotes\", 100% \\ _ and 🧺 ünïcödé.".to_owned()),
+            brand: Some("Ærø & Søn".to_owned()),
+            status: ProductStatus::Archived,
+            categories: categories.iter().map(|c| CategorySummary::from(*c)).collect(),
+            tags: vec!["zebra".to_owned(), "Apple Pie".to_owned(), "mañana".to_owned()],
+            images: vec![
+                image("https://img.example/b.webp?x=1&y=2", Some("The back"), false),
+                image("/media/a.png", None, true),
+                image("https://img.example/c.jpg", Some("Größe 🎽"), false),
+            ],
+            attributes: attributes(),
+            discount: Percentage::from_hundredths(1_048).unwrap(),
+            warranty_information: Some("2 years".to_owned()),
+            shipping_information: Some("Ships in 1–2 days".to_owned()),
+            rating: RatingSummary {
+                mean: Rating::from_hundredths(456).unwrap(),
+                count: 12,
+                source: RatingSource::External,
+            },
+            external: Some(ExternalRef::new("dummyjson", format!("p/{title}"))),
+            revision: 9,
+            audit: self.edited_audit(),
+            ..self.product(title)
+        };
+        for (code, price, on_hand) in [("S", 1_999, 12), ("M", 2_499, 3), ("L", 2_999, 0)] {
+            let code = format!("{}-{code}", p.slug.as_str().to_uppercase());
+            let sku = self.full_sku(&p, &code, price, on_hand);
+            p.skus.push(sku);
+        }
+        p
+    }
+
+    /// A SKU with nothing optional, after the product's others.
+    pub fn sku(&self, product: &Product, code: &str, price: i64, on_hand: i64) -> Sku {
+        Sku {
+            id: SkuId(self.ids.next()),
+            product_id: product.id,
+            position: product.skus.len() as i32,
+            code: code.to_owned(),
+            option_values: BTreeMap::new(),
+            attributes: Attributes::default(),
+            price: usd(price),
+            weight: None,
+            dimensions: None,
+            on_hand,
+            reserved: 0,
+            low_stock_threshold: 5,
+            barcode: None,
+            external: None,
+            audit: self.audit(),
+        }
+    }
+
+    /// A SKU with all fields.
+    pub fn full_sku(&self, product: &Product, code: &str, price: i64, on_hand: i64) -> Sku {
+        Sku {
+            option_values: BTreeMap::from([
+                ("size".to_owned(), code.to_owned()),
+                ("Größe".to_owned(), "weit \"XL\"".to_owned()),
+            ]),
+            attributes: attributes(),
+            weight: Some(measure(1_234)),
+            dimensions: Some(Dimensions { width: measure(1), height: measure(0), depth: measure(100_000_000_000) }),
+            reserved: on_hand.min(2),
+            low_stock_threshold: 4,
+            barcode: Some(format!("40{code}")),
+            external: Some(ExternalRef::new("dummyjson", format!("s/{code}"))),
+            audit: self.edited_audit(),
+            ..self.sku(product, code, price, on_hand)
+        }
+    }
+
+    /// Gives `product` one more plain SKU and returns its id.
+    pub fn add_sku(&self, product: &mut Product, code: &str, price: i64, on_hand: i64) -> SkuId {
+        let sku = self.sku(product, code, price, on_hand);
+        let id = sku.id;
+        product.skus.push(sku);
+        id
+    }
+
+    /// The ledger rows that explain the on hand of new SKUs (R11).
+    pub fn opening<'a>(&self, skus: impl IntoIterator<Item = &'a Sku>) -> Vec<StockMovement> {
+        skus.into_iter()
+            .filter(|s| s.on_hand != 0)
+            .map(|s| StockMovement { reason: StockReason::Initial, ..self.movement(s.id, s.on_hand) })
+            .collect()
+    }
+
+    /// An adjustment.
+    pub fn movement(&self, sku_id: SkuId, delta: i64) -> StockMovement {
+        StockMovement {
+            id: StockMovementId(self.ids.next()),
+            sku_id,
+            delta,
+            reason: StockReason::Adjustment,
+            reference: None,
+            created_at: self.now(),
+            created_by: self.actor.clone(),
+        }
+    }
+
+    /// An event about an aggregate at a revision.
+    pub fn event(&self, kind: EventKind, aggregate_id: impl Into<Uuid>, revision: i64) -> Event {
+        Event {
+            id: EventId(self.ids.next()),
+            kind,
+            aggregate_id: aggregate_id.into(),
+            revision,
+            data: json!({ "why": "a test, ünïcödé", "n": 9_007_199_254_740_993_i64, "list": [1, null, true] }),
+            occurred_at: self.now(),
+            actor: self.actor.clone(),
+        }
+    }
+
+    /// `row` soft-deleted now.
+    pub fn deleted(&self, audit: &Audit) -> Audit {
+        let mut audit = audit.clone();
+        let now = self.now();
+        audit.edited(now, &self.actor);
+        audit.deleted_at = Some(now);
+        audit
+    }
+
+    /// `product` edited: the next version and revision.
+    pub fn edited(&self, product: &Product) -> Product {
+        let mut p = product.clone();
+        p.audit.edited(self.now(), &self.actor);
+        p.revision += 1;
+        p
+    }
+
+    /// `category` edited: the next version and revision.
+    pub fn edited_category(&self, category: &Category) -> Category {
+        let mut c = category.clone();
+        c.audit.edited(self.now(), &self.actor);
+        c.revision += 1;
+        c
+    }
+
+    /// Inserts categories in a unit of work of their own.
+    pub async fn insert_categories(&self, storage: &Arc<dyn Storage>, categories: &[&Category]) -> Result<()> {
+        let rows: Vec<Category> = categories.iter().map(|c| (*c).clone()).collect();
+        let mut uow = storage.begin().await?;
+        uow.categories().insert(&rows).await?;
+        uow.commit().await
+    }
+
+    /// Inserts products, their SKUs and the opening rows of their ledgers in a unit of work of their own.
+    pub async fn insert_products(&self, storage: &Arc<dyn Storage>, products: &[Product]) -> Result<()> {
+        let mut uow = storage.begin().await?;
+        uow.products().insert(products).await?;
+        let skus: Vec<Sku> = products.iter().flat_map(|p| p.skus.iter().cloned()).collect();
+        if !skus.is_empty() {
+            uow.skus().insert(&skus, &self.opening(&skus)).await?;
+        }
+        uow.commit().await
+    }
+
+    /// Writes `after` over `before` in a unit of work of its own.
+    pub async fn update_product(&self, storage: &Arc<dyn Storage>, before: &Product, after: &Product) -> Result<()> {
+        let mut uow = storage.begin().await?;
+        uow.products().lock(&[before.id]).await?;
+        uow.products().update(before, after).await?;
+        uow.commit().await
+    }
+
+    /// Writes `after` over `before` in a unit of work of its own.
+    pub async fn update_category(&self, storage: &Arc<dyn Storage>, before: &Category, after: &Category) -> Result<()> {
+        let mut uow = storage.begin().await?;
+        uow.categories().lock_tree().await?;
+        uow.categories().update(before, after).await?;
+        uow.commit().await
+    }
+
+    /// Soft-deletes a product and returns it as it is then.
+    pub async fn soft_delete(&self, storage: &Arc<dyn Storage>, product: &Product) -> Result<Product> {
+        let after = Product { audit: self.deleted(&product.audit), revision: product.revision + 1, ..product.clone() };
+        self.update_product(storage, product, &after).await?;
+        Ok(after)
+    }
+
+    /// Soft-deletes a category and returns it as it is then.
+    pub async fn soft_delete_category(&self, storage: &Arc<dyn Storage>, category: &Category) -> Result<Category> {
+        let after =
+            Category { audit: self.deleted(&category.audit), revision: category.revision + 1, ..category.clone() };
+        self.update_category(storage, category, &after).await?;
+        Ok(after)
+    }
+}
+
+/// An amount in the shop's currency, from cents.
+pub fn usd(minor: i64) -> Money {
+    Money::from_minor(minor, Currency::USD)
+}
+
+/// A weight or length from hundredths.
+pub fn measure(hundredths: i64) -> Measure {
+    Measure::from_hundredths(hundredths).unwrap()
+}
+
+/// Attributes of every JSON type.
+pub fn attributes() -> Attributes {
+    let value = json!({
+        "text": "ünïcödé \"quoted\" \\ 🧲",
+        "integer": 9_007_199_254_740_993_i64,
+        "fraction": 1.5,
+        "flag": false,
+        "nothing": null,
+        "list": ["b", "a", 3],
+        "nested": { "deep": { "deeper": [] } },
+        "": "an empty key",
+    });
+    Attributes(value.as_object().cloned().unwrap_or_default())
+}
+
+fn image(url: &str, alt: Option<&str>, primary: bool) -> Image {
+    Image { url: url.to_owned(), alt: alt.map(str::to_owned), primary }
+}

@@ -1,0 +1,332 @@
+//! What every [`Storage`], its connections and its units of work must do.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use super::code_of;
+use super::sample::Env;
+use crate::domain::{Category, Deleted, EventKind, OutboxPosition, Product};
+use crate::error::ErrorCode;
+use crate::port::{CategoryFilter, Storage};
+
+/// Runs the suite of [`Storage`] and [`UnitOfWork`](crate::port::UnitOfWork). Takes the path of an
+/// `async fn() -> StorageFixture`; see [`testkit`](crate::testkit).
+#[macro_export]
+macro_rules! unit_of_work_suite {
+    ($make:path) => {
+        $crate::__suite! {
+            unit_of_work, fixture => &fixture.storage, $make, [
+                it_has_a_name_and_answers,
+                identity_is_made_once,
+                migrating_again_changes_nothing,
+                dropped_without_commit_writes_nothing,
+                rolled_back_writes_nothing,
+                commit_is_visible_to_other_connections,
+                uncommitted_writes_are_invisible_to_others,
+                reads_inside_see_their_own_writes,
+                r17_a_failed_write_leaves_nothing_of_its_transaction,
+                many_dropped_units_leave_the_pool_usable,
+                calls_that_are_canceled_at_any_await_leave_all_or_nothing,
+                many_writers_at_once_all_get_their_turn,
+                readers_go_on_while_writers_write,
+                statements_are_counted,
+                closed_it_refuses_new_connections,
+            ]
+        }
+    };
+}
+
+async fn get(storage: &Arc<dyn Storage>, c: &Category) -> Option<Category> {
+    read!(storage, categories.get(c.id, Deleted::Include))
+}
+
+/// For people and for probes.
+pub async fn it_has_a_name_and_answers(storage: &Arc<dyn Storage>) {
+    assert!(!storage.name().is_empty());
+    storage.ping().await.unwrap();
+    drop(storage.connect().await.unwrap());
+    let pool = storage.pool_status();
+    assert!(pool.max >= 1 && pool.size <= pool.max && pool.idle <= pool.size, "{pool:?}");
+}
+
+/// The same at every call.
+pub async fn identity_is_made_once(storage: &Arc<dyn Storage>) {
+    let first = storage.identity().await.unwrap();
+    assert!(!first.is_nil());
+    storage.migrate().await.unwrap();
+    assert_eq!(storage.identity().await.unwrap(), first);
+}
+
+/// One after the other, and at once.
+pub async fn migrating_again_changes_nothing(storage: &Arc<dyn Storage>) {
+    let env = Env::default();
+    let c = env.full_category("C", None);
+    env.insert_categories(storage, &[&c]).await.unwrap();
+    storage.migrate().await.unwrap();
+    let tasks: Vec<_> = (0..4)
+        .map(|_| {
+            let storage = storage.clone();
+            tokio::spawn(async move { storage.migrate().await })
+        })
+        .collect();
+    for t in tasks {
+        t.await.unwrap().unwrap();
+    }
+    assert_eq!(get(storage, &c).await, Some(c));
+}
+
+/// Also where the drop is the only end it gets.
+pub async fn dropped_without_commit_writes_nothing(storage: &Arc<dyn Storage>) {
+    let env = Env::default();
+    let c = env.category("C", None);
+    let mut uow = storage.begin().await.unwrap();
+    uow.categories().insert(std::slice::from_ref(&c)).await.unwrap();
+    drop(uow);
+    assert_eq!(get(storage, &c).await, None);
+    env.insert_categories(storage, &[&c]).await.expect("what it locked is free again");
+}
+
+/// And the connection serves on.
+pub async fn rolled_back_writes_nothing(storage: &Arc<dyn Storage>) {
+    let env = Env::default();
+    let c = env.category("C", None);
+    let mut uow = storage.begin().await.unwrap();
+    uow.categories().insert(std::slice::from_ref(&c)).await.unwrap();
+    uow.rollback().await.unwrap();
+    assert_eq!(get(storage, &c).await, None);
+    // One that did nothing ends either way.
+    storage.begin().await.unwrap().rollback().await.unwrap();
+    storage.begin().await.unwrap().commit().await.unwrap();
+}
+
+/// At once, on every connection.
+pub async fn commit_is_visible_to_other_connections(storage: &Arc<dyn Storage>) {
+    let env = Env::default();
+    for n in 0..20 {
+        let c = env.category(&format!("C {n}"), None);
+        env.insert_categories(storage, &[&c]).await.unwrap();
+        let readers: Vec<_> = (0..4)
+            .map(|_| {
+                let (storage, c) = (storage.clone(), c.clone());
+                tokio::spawn(async move { get(&storage, &c).await.is_some() })
+            })
+            .collect();
+        for r in readers {
+            assert!(r.await.unwrap(), "a read that starts after the commit sees it");
+        }
+    }
+}
+
+/// Another caller's read answers without it, or waits for its end.
+pub async fn uncommitted_writes_are_invisible_to_others(storage: &Arc<dyn Storage>) {
+    let env = Env::default();
+    let old = env.category("Old", None);
+    env.insert_categories(storage, &[&old]).await.unwrap();
+    let new = env.category("New", None);
+    let edited = Category { description: Some("edited".into()), ..env.edited_category(&old) };
+    let mut uow = storage.begin().await.unwrap();
+    uow.categories().insert(std::slice::from_ref(&new)).await.unwrap();
+    uow.categories().update(&old, &edited).await.unwrap();
+    let mut reader = tokio::spawn({
+        let (storage, old, new) = (storage.clone(), old.clone(), new.clone());
+        async move { (get(&storage, &new).await, get(&storage, &old).await) }
+    });
+    let early = tokio::time::timeout(Duration::from_millis(1_500), &mut reader).await;
+    if let Ok(seen) = early {
+        assert_eq!(seen.unwrap(), (None, Some(old.clone())), "nothing is committed yet");
+    }
+    uow.commit().await.unwrap();
+    assert_eq!(get(storage, &new).await, Some(new));
+    assert_eq!(get(storage, &old).await, Some(edited));
+}
+
+/// Through every repository.
+pub async fn reads_inside_see_their_own_writes(storage: &Arc<dyn Storage>) {
+    let env = Env::default();
+    let c = env.category("C", None);
+    let p = Product { categories: vec![(&c).into()], ..env.priced("P", 100, 5) };
+    let event = env.event(EventKind::ProductCreated, p.id, 1);
+    let mut uow = storage.begin().await.unwrap();
+    uow.categories().insert(std::slice::from_ref(&c)).await.unwrap();
+    uow.products().insert(std::slice::from_ref(&p)).await.unwrap();
+    uow.skus().insert(&p.skus, &env.opening(&p.skus)).await.unwrap();
+    uow.outbox().append(std::slice::from_ref(&event)).await.unwrap();
+    assert_eq!(uow.products().get(p.id, Deleted::Hide).await.unwrap().as_ref(), Some(&p));
+    assert_eq!(uow.products().get_by_slug("p").await.unwrap().as_ref(), Some(&p));
+    assert_eq!(uow.products().count(&crate::domain::ProductFilter::default(), 9).await.unwrap().count, 1);
+    let counted = uow.categories().get(c.id, Deleted::Hide).await.unwrap().unwrap();
+    assert_eq!((counted.product_count, counted.subtree_product_count), (1, 1));
+    assert_eq!(uow.skus().get_by_code("P").await.unwrap().as_ref(), Some(&p.skus[0]));
+    assert_eq!(uow.inventory().levels(&[p.skus[0].id]).await.unwrap()[0].on_hand, 5);
+    assert_eq!(uow.inventory().imbalances().await.unwrap(), []);
+    uow.rollback().await.unwrap();
+    assert_eq!(read!(storage, products.get(p.id, Deleted::Include)), None);
+    assert_eq!(read!(storage, outbox.read(OutboxPosition::default(), 9)), []);
+}
+
+/// A caller that drops its unit of work after an error has written nothing.
+pub async fn r17_a_failed_write_leaves_nothing_of_its_transaction(storage: &Arc<dyn Storage>) {
+    let env = Env::default();
+    let taken = env.priced("Taken", 100, 1);
+    env.insert_products(storage, std::slice::from_ref(&taken)).await.unwrap();
+    let c = env.category("C", None);
+    let fresh = env.priced("Fresh", 100, 1);
+    let twin = env.priced("Taken", 100, 1);
+    let mut uow = storage.begin().await.unwrap();
+    uow.categories().insert(std::slice::from_ref(&c)).await.unwrap();
+    uow.products().insert(std::slice::from_ref(&fresh)).await.unwrap();
+    let answer = uow.products().insert(&[twin]).await;
+    assert_eq!(code_of(answer, "a taken slug"), ErrorCode::Duplicate);
+    drop(uow);
+    assert_eq!(get(storage, &c).await, None);
+    assert_eq!(read!(storage, products.get(fresh.id, Deleted::Include)), None);
+    assert_eq!(read!(storage, inventory.imbalances()), []);
+}
+
+/// Connections come back whatever happens to their transactions.
+pub async fn many_dropped_units_leave_the_pool_usable(storage: &Arc<dyn Storage>) {
+    let env = Env::default();
+    let rounds = storage.pool_status().max.clamp(10, 100) * 2;
+    for n in 0..rounds {
+        let c = env.category(&format!("C {n}"), None);
+        let mut uow = storage.begin().await.expect("a dropped unit of work gives its connection back");
+        uow.categories().insert(&[c]).await.unwrap();
+        drop(uow);
+    }
+    assert_eq!(read!(storage, categories.count(&CategoryFilter::default(), 9)).count, 0);
+}
+
+/// Polls a future at most `polls` times and drops it then; `None` where that was too early.
+async fn canceled_after<F: Future>(polls: usize, future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    let mut left = polls;
+    std::future::poll_fn(move |cx| {
+        if left == 0 {
+            return Poll::Ready(None);
+        }
+        left -= 1;
+        match future.as_mut().poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            // Without waiting for a wake-up: cancels in the middle of a call as well as between two.
+            Poll::Pending if left == 0 => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// A request that is dropped in the middle (a client that hangs up) is whole or not there, and whoever gets
+/// the connection next finds it clean.
+pub async fn calls_that_are_canceled_at_any_await_leave_all_or_nothing(storage: &Arc<dyn Storage>) {
+    let env = Env::default();
+    let mut completed = 0;
+    for polls in 1..200 {
+        let c = env.category(&format!("C {polls}"), None);
+        let p = Product { categories: vec![(&c).into()], ..env.priced(&format!("P {polls}"), 100, 3) };
+        let event = env.event(EventKind::ProductCreated, p.id, 1);
+        let outcome = canceled_after(polls, async {
+            let mut uow = storage.begin().await?;
+            uow.categories().insert(std::slice::from_ref(&c)).await?;
+            uow.products().insert(std::slice::from_ref(&p)).await?;
+            uow.skus().insert(&p.skus, &env.opening(&p.skus)).await?;
+            uow.outbox().append(std::slice::from_ref(&event)).await?;
+            uow.commit().await
+        })
+        .await;
+        // The next write comes after the last one's end, however that ended.
+        let next = env.category(&format!("next {polls}"), None);
+        env.insert_categories(storage, &[&next]).await.expect("the storage serves on");
+        let product = read!(storage, products.get(p.id, Deleted::Include));
+        let category = read!(storage, categories.get(c.id, Deleted::Include));
+        let events = read!(storage, outbox.read(OutboxPosition::default(), 1_000));
+        let there = [
+            category.is_some(),
+            product.is_some(),
+            product.is_some_and(|p| p.skus.len() == 1),
+            events.iter().any(|(_, e)| e.id == event.id),
+        ];
+        assert!(there == [true; 4] || there == [false; 4], "canceled after {polls} polls, half is there: {there:?}");
+        if let Some(outcome) = outcome {
+            outcome.unwrap();
+            assert_eq!(there, [true; 4], "it was acknowledged");
+            completed += 1;
+            if completed == 3 {
+                break;
+            }
+        }
+    }
+    assert!(completed > 0, "it completes when it is polled often enough");
+    assert_eq!(read!(storage, inventory.imbalances()), []);
+}
+
+/// None fails because another one writes ("database is locked" never reaches a caller).
+pub async fn many_writers_at_once_all_get_their_turn(storage: &Arc<dyn Storage>) {
+    let mut tasks = Vec::new();
+    for n in 0..64 {
+        let storage = storage.clone();
+        tasks.push(tokio::spawn(async move {
+            let env = Env::new(n);
+            for m in 0..3 {
+                env.insert_categories(&storage, &[&env.category(&format!("C {n} {m}"), None)]).await.unwrap();
+            }
+        }));
+    }
+    for t in tasks {
+        t.await.unwrap();
+    }
+    assert_eq!(read!(storage, categories.count(&CategoryFilter::default(), 1_000)).count, 192);
+}
+
+/// And each read is of one moment: a product never shows without its SKU.
+pub async fn readers_go_on_while_writers_write(storage: &Arc<dyn Storage>) {
+    let mut tasks = Vec::new();
+    for n in 0..4 {
+        let storage = storage.clone();
+        tasks.push(tokio::spawn(async move {
+            let env = Env::new(n);
+            for m in 0..15 {
+                env.insert_products(&storage, &[env.priced(&format!("P {n} {m}"), 100, 1)]).await.unwrap();
+            }
+        }));
+    }
+    for _ in 0..8 {
+        let storage = storage.clone();
+        tasks.push(tokio::spawn(async move {
+            for _ in 0..30 {
+                let all = crate::paging::Paging::first(100);
+                let page = read!(
+                    storage,
+                    products.list(&crate::domain::ProductFilter::default(), crate::domain::ProductSort::TitleAsc, &all)
+                );
+                assert!(page.items.iter().all(|p| p.skus.len() == 1), "half a transaction was read");
+            }
+        }));
+    }
+    for t in tasks {
+        t.await.unwrap();
+    }
+}
+
+/// So that tests and metrics can trust the number.
+pub async fn statements_are_counted(storage: &Arc<dyn Storage>) {
+    let c = Env::default().category("C", None);
+    let mut connection = storage.connect().await.unwrap();
+    let before = storage.statements();
+    for _ in 0..5 {
+        connection.categories().get(c.id, Deleted::Hide).await.unwrap();
+    }
+    assert_eq!(storage.statements() - before, 5, "a single read is one round trip");
+}
+
+/// A clear, retryable error, not a hang.
+pub async fn closed_it_refuses_new_connections(storage: &Arc<dyn Storage>) {
+    storage.close().await;
+    let connect = storage.connect().await.err().expect("it is closed");
+    assert_eq!(connect.code(), ErrorCode::Unavailable);
+    let begin = storage.begin().await.err().expect("it is closed");
+    assert_eq!(begin.code(), ErrorCode::Unavailable);
+    storage.close().await;
+}

@@ -1,0 +1,171 @@
+//! The in-process cache keeps the contract of its port, and its own bounds.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ecom_core::clock::ManualClock;
+use ecom_core::port::{Cache, CacheKey, CacheStats, CacheValue, Codec, FillToken};
+use ecom_core::testkit::{CacheFixture, cache as suite, run};
+use ecom_storage::cache::{MemoryCache, MemoryCacheOptions};
+
+async fn make() -> CacheFixture {
+    let clock = Arc::new(ManualClock::at_micros(1_767_323_045_678_901));
+    let cache = MemoryCache::new(MemoryCacheOptions { clock: Some(clock.clone()), ..MemoryCacheOptions::default() });
+    CacheFixture { cache: Arc::new(cache), clock_advance: Box::new(move |by| clock.advance(by)), guard: Box::new(()) }
+}
+
+ecom_core::cache_suite!(make);
+
+/// The same suite on the machine's clock, which is what ages entries in a shop.
+mod on_the_machines_clock {
+    use super::*;
+
+    async fn make() -> CacheFixture {
+        CacheFixture {
+            cache: Arc::new(MemoryCache::default()),
+            clock_advance: Box::new(std::thread::sleep),
+            guard: Box::new(()),
+        }
+    }
+
+    ecom_core::cache_suite!(make);
+}
+
+static CODEC: Codec = Codec { encode: |_: &(dyn Any + Send + Sync)| None, decode: |_| None };
+
+async fn fill(cache: &MemoryCache, n: u128, value: CacheValue) -> bool {
+    let key = CacheKey::ProductSlug(n);
+    let token = cache.begin_fill(&key).await;
+    cache.fill(&key, value, &CODEC, Duration::from_mins(5), token).await
+}
+
+#[test]
+fn it_never_holds_more_than_its_capacity_and_counts_what_it_evicts() {
+    run(async {
+        let cache = MemoryCache::new(MemoryCacheOptions { capacity: 100, ..MemoryCacheOptions::default() });
+        for n in 0..1_000 {
+            fill(&cache, n, Arc::new(n)).await;
+        }
+        let stats = cache.stats();
+        assert!(stats.entries <= 100, "{stats:?}");
+        assert_eq!(stats.entries + stats.evictions, 1_000, "{stats:?}");
+    });
+}
+
+#[test]
+fn a_weigher_makes_the_capacity_a_weight() {
+    run(async {
+        let cache = MemoryCache::new(MemoryCacheOptions {
+            capacity: 1_000,
+            weigher: Some(|_, value| value.downcast_ref::<Vec<u8>>().map_or(1, |v| u32::try_from(v.len()).unwrap())),
+            clock: None,
+        });
+        for n in 0..50 {
+            fill(&cache, n, Arc::new(vec![0u8; 100])).await;
+        }
+        assert!(cache.stats().entries <= 10, "{:?}", cache.stats());
+    });
+}
+
+#[test]
+fn replaced_and_invalidated_values_are_no_evictions() {
+    run(async {
+        let cache = MemoryCache::default();
+        fill(&cache, 1, Arc::new(1)).await;
+        fill(&cache, 1, Arc::new(2)).await;
+        fill(&cache, 2, Arc::new(3)).await;
+        cache.invalidate(&[CacheKey::ProductSlug(1)]).await.unwrap();
+        let stats = cache.stats();
+        assert_eq!((stats.entries, stats.evictions), (1, 0));
+        cache.clear().await.unwrap();
+        assert_eq!(cache.stats().evictions, 0);
+    });
+}
+
+#[test]
+fn a_read_hands_out_the_object_itself() {
+    run(async {
+        let cache = MemoryCache::default();
+        let value: CacheValue = Arc::new("object".to_owned());
+        assert!(fill(&cache, 1, value.clone()).await);
+        let found = cache.local(&CacheKey::ProductSlug(1)).unwrap();
+        assert!(Arc::ptr_eq(&found, &value));
+    });
+}
+
+#[test]
+fn a_ttl_without_end_is_no_overflow() {
+    run(async {
+        let cache = MemoryCache::default();
+        let key = CacheKey::CategoryTree;
+        let token = cache.begin_fill(&key).await;
+        assert!(cache.fill(&key, Arc::new(1), &CODEC, Duration::MAX, token).await);
+        assert!(cache.local(&key).is_some());
+    });
+}
+
+/// A control that is wrong on purpose: it takes fills that an invalidation overtook.
+#[derive(Debug)]
+struct Careless(MemoryCache);
+
+#[async_trait::async_trait]
+impl Cache for Careless {
+    fn name(&self) -> &'static str {
+        "careless"
+    }
+    fn local(&self, key: &CacheKey) -> Option<CacheValue> {
+        self.0.local(key)
+    }
+    async fn get(&self, key: &CacheKey, codec: &'static Codec) -> Option<CacheValue> {
+        self.0.get(key, codec).await
+    }
+    async fn begin_fill(&self, key: &CacheKey) -> FillToken {
+        self.0.begin_fill(key).await
+    }
+    async fn fill(
+        &self,
+        key: &CacheKey,
+        value: CacheValue,
+        codec: &'static Codec,
+        ttl: Duration,
+        _: FillToken,
+    ) -> bool {
+        let late = self.0.begin_fill(key).await;
+        self.0.fill(key, value, codec, ttl, late).await
+    }
+    async fn invalidate(&self, keys: &[CacheKey]) -> ecom_core::Result<()> {
+        self.0.invalidate(keys).await
+    }
+    async fn clear(&self) -> ecom_core::Result<()> {
+        self.0.clear().await
+    }
+    async fn ping(&self) -> ecom_core::Result<()> {
+        self.0.ping().await
+    }
+    fn stats(&self) -> CacheStats {
+        self.0.stats()
+    }
+}
+
+#[test]
+fn the_suite_catches_a_cache_that_takes_stale_fills() {
+    let careless = || CacheFixture {
+        cache: Arc::new(Careless(MemoryCache::default())),
+        clock_advance: Box::new(|_| {}),
+        guard: Box::new(()),
+    };
+    for race in [true, false] {
+        let outcome = std::panic::catch_unwind(|| {
+            run(async {
+                let f = careless();
+                if race {
+                    suite::r15_racing_fills_never_outlive_an_invalidation(&f).await;
+                } else {
+                    suite::r15_a_list_fill_that_an_invalidation_overtook_is_dropped(&f).await;
+                }
+            });
+        });
+        assert!(outcome.is_err(), "a stale fill went unseen (race: {race})");
+    }
+}
