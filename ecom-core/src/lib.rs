@@ -10,6 +10,8 @@ pub mod id;
 pub mod money;
 pub mod paging;
 pub mod port;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 pub mod text;
 
 pub use error::*;

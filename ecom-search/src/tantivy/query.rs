@@ -106,6 +106,11 @@ fn all(mut clauses: Vec<Clause>) -> Clause {
     if clauses.len() == 1 { clauses.remove(0) } else { Box::new(BooleanQuery::intersection(clauses)) }
 }
 
+/// The best way counts, not how many ways there are.
+fn best(ways: Vec<Clause>) -> Clause {
+    Box::new(DisjunctionMaxQuery::new(ways))
+}
+
 fn term(term: Term) -> Clause {
     Box::new(TermQuery::new(term, IndexRecordOption::Basic))
 }
@@ -178,7 +183,8 @@ impl Builder<'_> {
                 format!("must have at most {MAX_WORDS} words"),
             ));
         }
-        let whole = self.code(&fold_key(text), EXACT * 2.0);
+        let folded = chunks.iter().map(|(chunk, _)| chunk.as_str()).collect::<Vec<_>>().join(" ");
+        let whole = self.code(&folded, chunks.iter().map(|(_, words)| words.len()).sum());
         // Punctuation that stands alone says nothing.
         let Some(last) = chunks.iter().rposition(|(_, words)| !words.is_empty()) else {
             return Ok(whole);
@@ -190,18 +196,20 @@ impl Builder<'_> {
             }
             let matched =
                 words.iter().enumerate().map(|(n, word)| self.word(word, i == last && n + 1 == words.len())).collect();
-            let mut ways = vec![all(matched), self.code(chunk, EXACT)];
+            let mut ways = vec![all(matched), self.code(chunk, words.len())];
             let bare = chunk.trim_matches(|c: char| !c.is_alphanumeric());
             if bare != chunk {
-                ways.push(self.code(bare, EXACT));
+                ways.push(self.code(bare, words.len()));
             }
-            required.push(any(ways));
+            required.push(best(ways));
         }
-        Ok(any(vec![all(required), whole]))
+        Ok(if chunks.len() == 1 { all(required) } else { best(vec![all(required), whole]) })
     }
 
-    fn code(&self, code: &str, kind: Score) -> Clause {
-        worth(term(Term::from_field_text(self.fields.codes, code)), kind + Fields::CODES_WEIGHT)
+    /// A code that stands for so many words.
+    fn code(&self, code: &str, words: usize) -> Clause {
+        let exact: Score = std::iter::repeat_n(EXACT, words.max(1)).sum();
+        worth(term(Term::from_field_text(self.fields.codes, code)), exact + Fields::CODES_WEIGHT)
     }
 
     fn word(&mut self, word: &str, last: bool) -> Clause {
@@ -232,8 +240,7 @@ impl Builder<'_> {
         if !self.by_score {
             return any(ways);
         }
-        // The best way counts, not how many ways there are.
-        frequency.push(Box::new(DisjunctionMaxQuery::new(ways)));
+        frequency.push(best(ways));
         any(frequency)
     }
 }

@@ -1,0 +1,3 @@
+//! Behaviour suites: what every adapter of a port must do (feature `testkit`).
+
+pub mod search;
