@@ -1,5 +1,7 @@
 //! The Tantivy adapter: the suite of the port on disk and in memory, and what only this adapter promises.
 
+#![expect(clippy::unwrap_used, reason = "these are tests: a broken expectation panics")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -394,6 +396,12 @@ async fn a_search_with_all_facets_at_a_hundred_thousand_documents() {
         ("two words, a typo, all facets", all("lamq vobako")),
         ("one letter, all facets", all("l")),
         ("lamp, no facets", SearchQuery { facets: vec![], ..all("lamp") }),
+        (
+            "32 words of 8 letters, all facets",
+            all(&(0..32).map(|i| format!("{}xy", word(i * 57))).collect::<Vec<_>>().join(" ")),
+        ),
+        ("32 words that match, all facets", all(&(0..32).map(|i| word(7 + i * 13)).collect::<Vec<_>>().join(" "))),
+        ("a word of 500 letters", all(&"x".repeat(500))),
         ("deep page", SearchQuery { facets: vec![], offset: 10_000, ..all("lamp") }),
     ] {
         let mut times = Vec::new();

@@ -98,7 +98,7 @@ impl TantivyOptions {
         if !(1..=1024).contains(&self.concurrent_searches) {
             errors.out_of_bounds("concurrent_searches", "must be 1 to 1024");
         }
-        if errors.0.is_empty() { Ok(()) } else { Err(errors.into()) }
+        errors.into_result()
     }
 }
 

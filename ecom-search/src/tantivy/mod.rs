@@ -56,7 +56,7 @@ struct Inner {
     /// Held while `current` is replaced, and by whoever looks for news.
     seen: Mutex<Seen>,
     writing: Mutex<Writing>,
-    searches: Semaphore,
+    searches: Arc<Semaphore>,
 }
 
 /// What was last seen of the directory.
@@ -68,11 +68,26 @@ struct Seen {
     own: bool,
 }
 
-/// The writer is dropped before the lock is.
 #[derive(Default)]
 struct Writing {
     writer: Option<(IndexWriter, Arc<Generation>)>,
     lock: Option<File>,
+}
+
+impl Drop for Writing {
+    /// The lock is freed once nothing of ours can write any more.
+    fn drop(&mut self) {
+        if let Some((writer, _)) = self.writer.take() {
+            retire(writer);
+        }
+    }
+}
+
+/// Ends a writer. A merge that outlived it could still replace `meta.json`, over the commit of a successor.
+fn retire(writer: IndexWriter) {
+    if let Err(error) = writer.wait_merging_threads() {
+        tracing::warn!(%error, "the writer of the search index did not end well");
+    }
 }
 
 impl TantivySearch {
@@ -121,9 +136,11 @@ impl SearchProvider for TantivySearch {
 
     async fn search(&self, query: &SearchQuery) -> Result<SearchResults> {
         query::check(query)?;
-        let _turn = self.inner.searches.acquire().await.map_err(|_| unavailable(Refusal::Closed))?;
+        let turn = self.inner.searches.clone().acquire_owned().await.map_err(|_| unavailable(Refusal::Closed))?;
         let query = query.clone();
         self.run(move |inner| {
+            // Goes with the work: a caller that gives up does not make room for another while it runs.
+            let _turn = turn;
             inner.refresh(false)?;
             query::run(&inner.current().searcher(), &inner.fields, &query)
         })
@@ -135,11 +152,7 @@ impl SearchProvider for TantivySearch {
     }
 
     async fn checkpoint(&self) -> Result<Option<Checkpoint>> {
-        self.run(|inner| {
-            inner.refresh(true)?;
-            inner.current().checkpoint()
-        })
-        .await
+        self.run(|inner| inner.checkpoint()).await
     }
 
     async fn apply(&self, ops: Vec<IndexOp>, checkpoint: Checkpoint) -> Result<u64> {
@@ -160,11 +173,7 @@ impl SearchProvider for TantivySearch {
     }
 
     async fn ping(&self) -> Result<()> {
-        self.run(|inner| {
-            inner.refresh(true)?;
-            inner.current().checkpoint().map(drop)
-        })
-        .await
+        self.run(|inner| inner.checkpoint().map(drop)).await
     }
 }
 
@@ -182,7 +191,7 @@ impl Inner {
             current: RwLock::new(Arc::new(Generation::in_memory()?)),
             seen: Mutex::new(Seen { at: None, current: None, meta: None, own: false }),
             writing: Mutex::new(Writing::default()),
-            searches: Semaphore::new(options.concurrent_searches),
+            searches: Arc::new(Semaphore::new(options.concurrent_searches)),
         };
         inner.refresh(true)?;
         Ok(inner)
@@ -190,6 +199,15 @@ impl Inner {
 
     fn current(&self) -> Arc<Generation> {
         self.current.read().clone()
+    }
+
+    fn checkpoint(&self) -> Result<Option<Checkpoint>> {
+        self.refresh(true)?;
+        self.current().checkpoint().or_else(|_| {
+            // Another process has just replaced the generation and removed this one.
+            self.refresh(true)?;
+            self.current().checkpoint()
+        })
     }
 
     /// Follows what other processes, and merges of our own, have done to the directory.
@@ -310,9 +328,16 @@ impl Inner {
         let Some((mut writer, generation)) = writing.writer.take() else {
             return Err(unavailable(Refusal::NotTheWriter));
         };
-        let applied = self.apply_to(&mut writer, &generation, ops, checkpoint)?;
-        writing.writer = Some((writer, generation));
-        Ok(applied)
+        match self.apply_to(&mut writer, &generation, ops, checkpoint) {
+            Ok(applied) => {
+                writing.writer = Some((writer, generation));
+                Ok(applied)
+            }
+            Err(e) => {
+                retire(writer);
+                Err(e)
+            }
+        }
     }
 
     fn apply_to(

@@ -73,7 +73,7 @@ pub(super) fn check(query: &SearchQuery) -> Result<()> {
     if query.price_bounds.len() > MAX_FACET_VALUES || !query.price_bounds.is_sorted_by(|a, b| a < b) {
         errors.out_of_bounds("price_bounds", format!("must be at most {MAX_FACET_VALUES}, each above the one before"));
     }
-    if errors.0.is_empty() { Ok(()) } else { Err(errors.into()) }
+    errors.into_result()
 }
 
 /// Runs a checked search.
@@ -553,11 +553,15 @@ impl Counts {
         match (self, other) {
             (Self::Nothing, o) => o,
             (Self::Values { mut values, kind }, Self::Values { values: more, .. }) => {
-                more.into_iter().for_each(|(v, n)| *values.entry(v).or_default() += n);
+                for (v, n) in more {
+                    *values.entry(v).or_default() += n;
+                }
                 Self::Values { values, kind }
             }
             (Self::Ordered(mut counts), Self::Ordered(more)) => {
-                more.into_iter().for_each(|(v, n)| *counts.entry(v).or_default() += n);
+                for (v, n) in more {
+                    *counts.entry(v).or_default() += n;
+                }
                 Self::Ordered(counts)
             }
             (Self::Availability(a), Self::Availability(b)) => {
