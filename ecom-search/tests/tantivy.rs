@@ -238,8 +238,18 @@ async fn r14_killed_writers_lose_nothing_that_was_acknowledged() {
         assert!(!witness.acquire_writer().await.unwrap(), "the child has the right to write");
         let checkpoint = witness.checkpoint().await.unwrap().unwrap();
         assert!(checkpoint.position.seq >= first, "a reader sees what another process has committed");
+        // Another process never sees documents without their checkpoint, or the other way round.
+        let (start, mut conclusive) = (Instant::now(), 0);
+        while start.elapsed() < Duration::from_millis(40 + 37 * round) || conclusive == 0 {
+            assert!(start.elapsed() < Duration::from_secs(20), "the checkpoint moves too fast to be looked at");
+            let before = witness.checkpoint().await.unwrap();
+            let seen = state(&witness).await;
+            if before == witness.checkpoint().await.unwrap() {
+                assert_eq!(seen, model(before.unwrap().position.seq));
+                conclusive += 1;
+            }
+        }
         // Killed wherever it is: between commits, in one, in a rebuild.
-        std::thread::sleep(Duration::from_millis(40 + 37 * round));
         child.kill().unwrap();
         let last = acknowledged(i64::MAX).unwrap_or(first);
         child.wait().unwrap();
