@@ -1,1 +1,19 @@
+//! Search engines behind [`ecom_core::port::SearchProvider`].
+//!
+//! | Feature | Adapter | URL |
+//! |---|---|---|
+//! | `tantivy` (default) | [`TantivySearch`]: embedded, on disk or in memory | `tantivy://<directory>`, `tantivy://memory` |
+//!
+//! Every adapter runs the suite `ecom_core::search_suite!` (feature `testkit`); one of your own proves itself with the same line:
+//!
+//! ```ignore
+//! mod my_engine {
+//!     ecom_core::search_suite!(super::start_my_engine);
+//! }
+//! ```
 
+#[cfg(feature = "tantivy")]
+mod tantivy;
+
+#[cfg(feature = "tantivy")]
+pub use self::tantivy::{Location, TantivyOptions, TantivySearch};

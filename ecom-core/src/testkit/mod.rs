@@ -84,6 +84,7 @@ pub mod inventory;
 pub mod outbox;
 pub mod product;
 pub mod sample;
+pub mod search;
 pub mod sku;
 pub mod unit_of_work;
 
@@ -201,6 +202,7 @@ mod tests {
             ("inventory", include_str!("inventory.rs")),
             ("outbox", include_str!("outbox.rs")),
             ("product", include_str!("product.rs")),
+            ("search", include_str!("search.rs")),
             ("sku", include_str!("sku.rs")),
             ("unit_of_work", include_str!("unit_of_work.rs")),
         ] {

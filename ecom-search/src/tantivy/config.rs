@@ -1,0 +1,146 @@
+//! Where the index lies and what it may use.
+
+use std::path::PathBuf;
+
+use ecom_core::{Error, FieldCode, Result, ValidationErrors};
+
+/// Where an index is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Location {
+    /// In this directory, which is made where it is missing.
+    Directory(PathBuf),
+    /// In memory, gone with the process.
+    Memory,
+}
+
+/// Settings of a [`super::TantivySearch`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TantivyOptions {
+    /// Where the index is kept.
+    pub location: Location,
+    /// Heap of the writer in bytes, 15 MB to 1 GB. A rebuild has a second writer for as long as it runs.
+    pub writer_memory: usize,
+    /// Searches that run at once; the others wait.
+    pub concurrent_searches: usize,
+}
+
+const MB: usize = 1_000_000;
+
+impl TantivyOptions {
+    /// In a directory, with the default settings.
+    pub fn directory(path: impl Into<PathBuf>) -> Self {
+        Self::at(Location::Directory(path.into()))
+    }
+
+    /// In memory, with the default settings.
+    pub fn memory() -> Self {
+        Self::at(Location::Memory)
+    }
+
+    fn at(location: Location) -> Self {
+        let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+        Self { location, writer_memory: 50 * MB, concurrent_searches: cores.max(2) }
+    }
+
+    /// From a URL: `tantivy://index` and `tantivy://./index` (relative), `tantivy:///var/lib/shop/index`
+    /// (absolute), `tantivy://memory` or `tantivy::memory:` (in memory; a directory of that name is
+    /// `tantivy://./memory`). Reserved characters of the path are percent-encoded. Parameters: `writer_memory_mb`
+    /// (15–1000, default 50), `concurrent_searches` (1–1024, default: as many as the machine has cores).
+    ///
+    /// # Errors
+    /// `Validation` of the field `search_url`; the message never shows the URL.
+    pub fn from_url(url: &str) -> Result<Self> {
+        let bad = |code, message: &str| Error::invalid("search_url", code, message);
+        let rest = url
+            .strip_prefix("tantivy:")
+            .ok_or_else(|| bad(FieldCode::Malformed, "must start with `tantivy://` or be `tantivy::memory:`"))?;
+        let (place, parameters) = rest.split_once('?').unwrap_or((rest, ""));
+        let mut options = if matches!(place, ":memory:" | "//memory" | "//:memory:") {
+            Self::memory()
+        } else {
+            let path = place
+                .strip_prefix("//")
+                .filter(|p| !p.is_empty())
+                .ok_or_else(|| bad(FieldCode::Malformed, "must name a directory: `tantivy://<directory>`"))?;
+            let path = percent_encoding::percent_decode_str(path)
+                .decode_utf8()
+                .ok()
+                .filter(|p| !p.contains('\0'))
+                .ok_or_else(|| bad(FieldCode::Malformed, "the directory must be UTF-8 without NUL"))?;
+            Self::directory(path.into_owned())
+        };
+        for pair in parameters.split('&').filter(|p| !p.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let number = || {
+                value.parse::<usize>().map_err(|_| bad(FieldCode::Malformed, "its parameters must be whole numbers"))
+            };
+            match name {
+                "writer_memory_mb" => options.writer_memory = number()?.saturating_mul(MB),
+                "concurrent_searches" => options.concurrent_searches = number()?,
+                _ => {
+                    return Err(bad(
+                        FieldCode::Unknown,
+                        "knows the parameters `writer_memory_mb` and `concurrent_searches` only",
+                    ));
+                }
+            }
+        }
+        options.check()?;
+        Ok(options)
+    }
+
+    /// Refuses what is out of bounds.
+    pub(super) fn check(&self) -> Result<()> {
+        let mut errors = ValidationErrors::default();
+        if !(15 * MB..=1000 * MB).contains(&self.writer_memory) {
+            errors.out_of_bounds("writer_memory_mb", "must be 15 to 1000");
+        }
+        if !(1..=1024).contains(&self.concurrent_searches) {
+            errors.out_of_bounds("concurrent_searches", "must be 1 to 1024");
+        }
+        errors.into_result()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn directory(url: &str) -> PathBuf {
+        match TantivyOptions::from_url(url).unwrap().location {
+            Location::Directory(d) => d,
+            Location::Memory => panic!("{url} is no directory"),
+        }
+    }
+
+    #[test]
+    fn urls_name_directories_or_memory() {
+        assert_eq!(directory("tantivy://data/index"), PathBuf::from("data/index"));
+        assert_eq!(directory("tantivy://./memory"), PathBuf::from("./memory"));
+        assert_eq!(directory("tantivy:///var/lib/my%20shop"), PathBuf::from("/var/lib/my shop"));
+        for memory in ["tantivy::memory:", "tantivy://memory", "tantivy://:memory:?writer_memory_mb=20"] {
+            assert_eq!(TantivyOptions::from_url(memory).unwrap().location, Location::Memory, "{memory}");
+        }
+        let tuned = TantivyOptions::from_url("tantivy://x?writer_memory_mb=20&concurrent_searches=3").unwrap();
+        assert_eq!((tuned.writer_memory, tuned.concurrent_searches), (20 * MB, 3));
+    }
+
+    #[test]
+    fn r17_bad_urls_are_refused_without_showing_them() {
+        for bad in [
+            "meilisearch://secret",
+            "tantivy:",
+            "tantivy://",
+            "tantivy:secret",
+            "tantivy://secret?x=1",
+            "tantivy://secret?writer_memory_mb=1",
+            "tantivy://secret?writer_memory_mb=x",
+            "tantivy://secret?concurrent_searches=0",
+            "tantivy://secret%00",
+        ] {
+            let error = TantivyOptions::from_url(bad).unwrap_err();
+            assert!(matches!(error, Error::Validation(_)), "{bad}: {error:?}");
+            assert!(!format!("{error} {error:?}").contains("secret"), "{bad}: {error:?}");
+        }
+    }
+}

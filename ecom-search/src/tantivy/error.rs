@@ -1,0 +1,59 @@
+//! What tantivy says, as errors of ours.
+
+use std::io;
+
+use ecom_core::{BoxError, Dependency, Error};
+use tantivy::TantivyError;
+use tantivy::directory::error::{OpenDirectoryError, OpenReadError};
+
+/// Why a call did not even reach the index.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Refusal {
+    #[error("another process holds the right to write to the index")]
+    NotTheWriter,
+    #[error("the index build has failed before")]
+    BuildIsGone,
+    #[error("the index is shutting down")]
+    Closed,
+}
+
+/// Disk and lock trouble may pass; the rest is a defect.
+pub(super) fn failed(context: &'static str) -> impl FnOnce(TantivyError) -> Error {
+    move |e| match e {
+        TantivyError::InvalidArgument(_)
+        | TantivyError::FieldNotFound(_)
+        | TantivyError::SchemaError(_)
+        | TantivyError::InternalError(_)
+        | TantivyError::IndexBuilderMissingArgument(_) => Error::internal(context, e),
+        other => unavailable(other),
+    }
+}
+
+pub(super) fn unavailable(source: impl Into<BoxError>) -> Error {
+    Error::unavailable(Dependency::Search, source)
+}
+
+/// True where the index is there and cannot be read, now or ever: a new one takes its place.
+pub(super) fn is_unusable(error: &TantivyError) -> bool {
+    let broken = |e: &io::Error| {
+        use io::ErrorKind as K;
+        matches!(e.kind(), K::NotFound | K::InvalidData | K::InvalidInput | K::UnexpectedEof | K::NotADirectory)
+    };
+    match error {
+        TantivyError::DataCorruption(_)
+        | TantivyError::IncompatibleIndex(_)
+        | TantivyError::SchemaError(_)
+        | TantivyError::InternalError(_)
+        | TantivyError::FieldNotFound(_)
+        | TantivyError::InvalidArgument(_)
+        | TantivyError::MissingPlugin(_)
+        | TantivyError::OpenReadError(OpenReadError::FileDoesNotExist(_) | OpenReadError::IncompatibleIndex(_))
+        | TantivyError::OpenDirectoryError(
+            OpenDirectoryError::DoesNotExist(_) | OpenDirectoryError::NotADirectory(_),
+        ) => true,
+        TantivyError::OpenReadError(OpenReadError::IoError { io_error, .. })
+        | TantivyError::OpenDirectoryError(OpenDirectoryError::IoError { io_error, .. })
+        | TantivyError::IoError(io_error) => broken(io_error),
+        _ => false,
+    }
+}

@@ -1,0 +1,504 @@
+//! The embedded search engine: [`SearchProvider`] on Tantivy.
+//!
+//! # On disk
+//! ```text
+//! <directory>/writer.lock   locked by the one process that writes; the system frees it when that process ends
+//! <directory>/CURRENT       which generation serves; replaced by rename
+//! <directory>/gen-<n>/      a generation: a Tantivy index
+//! ```
+//! Documents and checkpoint are one commit of one generation, so they never disagree, whatever is killed when.
+//! A rebuild fills the next generation and replaces `CURRENT`. Readers, also those of other processes, look at
+//! `CURRENT` and at the generation's `meta.json` at most every 200 ms and follow. What cannot be read, or was
+//! written by another format of ours, gives way to an empty generation without checkpoint: the caller rebuilds.
+
+mod config;
+mod error;
+mod generation;
+mod query;
+mod schema;
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::fs::{File, TryLockError};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use ecom_core::id::ProductId;
+use ecom_core::port::{
+    Checkpoint, IndexBuild, IndexOp, SearchCapabilities, SearchDocument, SearchProvider, SearchQuery, SearchResults,
+};
+use ecom_core::{Error, Result};
+use parking_lot::{Mutex, RwLock};
+use tantivy::{IndexWriter, TantivyDocument, Term};
+use tokio::sync::Semaphore;
+
+pub use self::config::{Location, TantivyOptions};
+use self::error::{Refusal, failed, is_unusable, unavailable};
+use self::generation::{Generation, Layout, Stamp};
+use self::schema::{Fields, Text};
+
+/// How old what a reader sees may be.
+const FRESHNESS: Duration = Duration::from_millis(200);
+
+/// A Tantivy index as [`SearchProvider`]. Cheap to clone; the right to write is freed with the last clone.
+#[derive(Clone)]
+pub struct TantivySearch {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    writer_memory: usize,
+    /// `None`: in memory.
+    layout: Option<Layout>,
+    fields: Fields,
+    current: RwLock<Arc<Generation>>,
+    /// Held while `current` is replaced, and by whoever looks for news.
+    seen: Mutex<Seen>,
+    writing: Mutex<Writing>,
+    searches: Arc<Semaphore>,
+}
+
+/// What was last seen of the directory.
+struct Seen {
+    at: Option<Instant>,
+    current: Option<Stamp>,
+    meta: Option<Stamp>,
+    /// This process writes, so that nobody else replaces the generation.
+    own: bool,
+}
+
+#[derive(Default)]
+struct Writing {
+    writer: Option<(IndexWriter, Arc<Generation>)>,
+    lock: Option<File>,
+}
+
+impl Drop for Writing {
+    /// The lock is freed once nothing of ours can write any more.
+    fn drop(&mut self) {
+        if let Some((writer, _)) = self.writer.take() {
+            retire(writer);
+        }
+    }
+}
+
+/// Ends a writer. A merge that outlived it could still replace `meta.json`, over the commit of a successor.
+fn retire(writer: IndexWriter) {
+    if let Err(error) = writer.wait_merging_threads() {
+        tracing::warn!(%error, "the writer of the search index did not end well");
+    }
+}
+
+impl TantivySearch {
+    /// Opens the index; a directory that is missing is made. Another process may have it open too.
+    ///
+    /// # Errors
+    /// `Validation` for settings out of bounds, `Internal` where the directory cannot be made or written to.
+    pub async fn open(options: TantivyOptions) -> Result<Self> {
+        options.check()?;
+        let inner = blocking(move || Inner::open(options)).await?;
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    async fn run<T: Send + 'static>(&self, work: impl FnOnce(&Arc<Inner>) -> Result<T> + Send + 'static) -> Result<T> {
+        let inner = self.inner.clone();
+        blocking(move || work(&inner)).await
+    }
+}
+
+impl fmt::Debug for TantivySearch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TantivySearch").field("memory", &self.inner.layout.is_none()).finish_non_exhaustive()
+    }
+}
+
+/// Everything that reads or writes an index runs here, never on the async threads.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(Error::internal("working on the search index", e)))
+}
+
+#[async_trait]
+impl SearchProvider for TantivySearch {
+    fn name(&self) -> &'static str {
+        "tantivy"
+    }
+
+    fn capabilities(&self) -> SearchCapabilities {
+        let mut c = SearchCapabilities::default();
+        c.full_text = true;
+        c.facets = true;
+        c.disjunctive_facets = true;
+        c.attribute_filters = true;
+        c.own_checkpoint = true;
+        c
+    }
+
+    async fn search(&self, query: &SearchQuery) -> Result<SearchResults> {
+        query::check(query)?;
+        let turn = self.inner.searches.clone().acquire_owned().await.map_err(|_| unavailable(Refusal::Closed))?;
+        let query = query.clone();
+        self.run(move |inner| {
+            // Goes with the work: a caller that gives up does not make room for another while it runs.
+            let _turn = turn;
+            inner.refresh(false)?;
+            query::run(&inner.current().searcher(), &inner.fields, &query)
+        })
+        .await
+    }
+
+    async fn acquire_writer(&self) -> Result<bool> {
+        self.run(|inner| inner.ensure_writer(&mut inner.writing.lock())).await
+    }
+
+    async fn checkpoint(&self) -> Result<Option<Checkpoint>> {
+        self.run(|inner| inner.checkpoint()).await
+    }
+
+    async fn apply(&self, ops: Vec<IndexOp>, checkpoint: Checkpoint) -> Result<u64> {
+        self.run(move |inner| inner.apply(ops, checkpoint)).await
+    }
+
+    async fn begin_rebuild(&self) -> Result<Box<dyn IndexBuild>> {
+        let build = self.run(Inner::begin_rebuild).await?;
+        Ok(Box::new(build))
+    }
+
+    async fn revisions(&self, after: Option<ProductId>, limit: u32) -> Result<Vec<(ProductId, i64)>> {
+        self.run(move |inner| {
+            inner.refresh(true)?;
+            inner.current().revisions(&inner.fields, after, limit as usize)
+        })
+        .await
+    }
+
+    async fn ping(&self) -> Result<()> {
+        self.run(|inner| inner.checkpoint().map(drop)).await
+    }
+}
+
+impl Inner {
+    fn open(options: TantivyOptions) -> Result<Self> {
+        let (_, fields) = Fields::new();
+        let layout = match options.location {
+            Location::Directory(directory) => Some(Layout::open(directory)?),
+            Location::Memory => None,
+        };
+        let inner = Self {
+            writer_memory: options.writer_memory,
+            layout,
+            fields,
+            current: RwLock::new(Arc::new(Generation::in_memory()?)),
+            seen: Mutex::new(Seen { at: None, current: None, meta: None, own: false }),
+            writing: Mutex::new(Writing::default()),
+            searches: Arc::new(Semaphore::new(options.concurrent_searches)),
+        };
+        inner.refresh(true)?;
+        Ok(inner)
+    }
+
+    fn current(&self) -> Arc<Generation> {
+        self.current.read().clone()
+    }
+
+    fn checkpoint(&self) -> Result<Option<Checkpoint>> {
+        self.refresh(true)?;
+        self.current().checkpoint().or_else(|_| {
+            // Another process has just replaced the generation and removed this one.
+            self.refresh(true)?;
+            self.current().checkpoint()
+        })
+    }
+
+    /// Follows what other processes, and merges of our own, have done to the directory.
+    fn refresh(&self, now: bool) -> Result<()> {
+        let Some(layout) = &self.layout else { return Ok(()) };
+        let mut seen = if now {
+            self.seen.lock()
+        } else {
+            // Somebody else is looking already: what there is is fresh enough.
+            let Some(seen) = self.seen.try_lock() else { return Ok(()) };
+            if seen.at.is_some_and(|at| at.elapsed() < FRESHNESS) {
+                return Ok(());
+            }
+            seen
+        };
+        seen.at = Some(Instant::now());
+        if !seen.own {
+            self.follow(layout, &mut seen)?;
+        }
+        let current = self.current();
+        let meta = current.meta_stamp();
+        if meta.is_some() && meta != seen.meta {
+            // One that was just replaced is gone; the next look finds its successor.
+            match current.reload() {
+                Ok(()) => seen.meta = meta,
+                Err(e) if !seen.own && is_unusable(&e) => seen.current = None,
+                Err(e) => return Err(failed("reading the search index")(e)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Switches to the generation that `CURRENT` names.
+    fn follow(&self, layout: &Layout, seen: &mut Seen) -> Result<()> {
+        // The writer may replace it once more while we open it.
+        for _ in 0..5 {
+            let stamp = layout.current_stamp();
+            if stamp.is_none() || stamp == seen.current {
+                return Ok(());
+            }
+            match layout.open_current(false)? {
+                Some(generation) => {
+                    seen.meta = generation.meta_stamp();
+                    *self.current.write() = Arc::new(generation);
+                    seen.current = stamp;
+                    return Ok(());
+                }
+                None if layout.current_stamp() == stamp => {
+                    tracing::warn!("the search index cannot be read; serving what is there until it is rebuilt");
+                    seen.current = stamp;
+                    return Ok(());
+                }
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn install(&self, generation: &Arc<Generation>, seen: &mut Seen) {
+        seen.own = true;
+        seen.current = self.layout.as_ref().and_then(Layout::current_stamp);
+        seen.meta = None;
+        *self.current.write() = generation.clone();
+    }
+
+    /// Takes the right to write and the generation to write to, where they are not held.
+    fn ensure_writer(&self, writing: &mut Writing) -> Result<bool> {
+        if writing.writer.is_some() {
+            return Ok(true);
+        }
+        let Some(layout) = &self.layout else {
+            let current = self.current();
+            writing.writer = Some((current.writer(self.writer_memory)?, current));
+            return Ok(true);
+        };
+        if writing.lock.is_some() {
+            writing.writer = Some(self.open_writer(layout)?);
+            return Ok(true);
+        }
+        let lock = layout.lock_file()?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(false),
+            Err(TryLockError::Error(e)) => return Err(unavailable(e)),
+        }
+        // On failure the lock is freed: another process may have better luck.
+        let writer = self.open_writer(layout)?;
+        layout.remove_others(&writer.1);
+        writing.lock = Some(lock);
+        writing.writer = Some(writer);
+        Ok(true)
+    }
+
+    fn open_writer(&self, layout: &Layout) -> Result<(IndexWriter, Arc<Generation>)> {
+        let mut seen = self.seen.lock();
+        let generation = if let Some(generation) = layout.open_current(true)? {
+            generation
+        } else {
+            if layout.current_stamp().is_some() {
+                tracing::warn!("the search index cannot be read or has another format; starting an empty one");
+            }
+            let generation = layout.create()?;
+            layout.publish(&generation)?;
+            generation
+        };
+        let generation = Arc::new(generation);
+        let writer = generation.writer(self.writer_memory)?;
+        self.install(&generation, &mut seen);
+        Ok((writer, generation))
+    }
+
+    fn apply(&self, ops: Vec<IndexOp>, checkpoint: Checkpoint) -> Result<u64> {
+        let mut writing = self.writing.lock();
+        if !self.ensure_writer(&mut writing)? {
+            return Err(unavailable(Refusal::NotTheWriter));
+        }
+        // Taken out, so that after any failure, a panic too, the next call starts from what is committed.
+        let Some((mut writer, generation)) = writing.writer.take() else {
+            return Err(unavailable(Refusal::NotTheWriter));
+        };
+        match self.apply_to(&mut writer, &generation, ops, checkpoint) {
+            Ok(applied) => {
+                writing.writer = Some((writer, generation));
+                Ok(applied)
+            }
+            Err(e) => {
+                retire(writer);
+                Err(e)
+            }
+        }
+    }
+
+    fn apply_to(
+        &self,
+        writer: &mut IndexWriter,
+        generation: &Generation,
+        ops: Vec<IndexOp>,
+        checkpoint: Checkpoint,
+    ) -> Result<u64> {
+        let lookup = generation.revision_lookup().map_err(failed("reading revisions"))?;
+        let mut known: HashMap<ProductId, Option<i64>> = HashMap::new();
+        let mut last: BTreeMap<ProductId, IndexOp> = BTreeMap::new();
+        let mut applied = 0;
+        for op in ops {
+            let revision = match known.get(&op.id()) {
+                Some(revision) => *revision,
+                None => lookup.find(&self.fields, op.id()).map_err(failed("reading revisions"))?,
+            };
+            if revision.is_some_and(|r| op.revision() <= r) {
+                known.insert(op.id(), revision);
+                continue;
+            }
+            known.insert(op.id(), Some(op.revision()));
+            last.insert(op.id(), op);
+            applied += 1;
+        }
+        if applied == 0 && generation.checkpoint()? == Some(checkpoint) {
+            return Ok(0);
+        }
+        let mut text = Text::new();
+        for (id, op) in last {
+            writer.delete_term(Term::from_field_bytes(self.fields.id, id.0.as_bytes()));
+            let document = match op {
+                IndexOp::Upsert(d) => self.fields.document(&d, &mut text),
+                IndexOp::Delete { id, revision } => self.fields.tombstone(id, revision),
+            };
+            writer.add_document(document).map_err(failed("writing to the search index"))?;
+        }
+        commit(writer, generation, checkpoint)?;
+        Ok(applied)
+    }
+
+    fn begin_rebuild(self: &Arc<Self>) -> Result<TantivyBuild> {
+        let mut writing = self.writing.lock();
+        if !self.ensure_writer(&mut writing)? {
+            return Err(unavailable(Refusal::NotTheWriter));
+        }
+        let generation = match &self.layout {
+            Some(layout) => layout.create()?,
+            None => Generation::in_memory()?,
+        };
+        // From here on a failure removes it.
+        let mut filling = Filling {
+            writer: None,
+            generation: Arc::new(generation),
+            inner: self.clone(),
+            text: Text::new(),
+            published: false,
+        };
+        filling.writer = Some(filling.generation.writer(self.writer_memory)?);
+        Ok(TantivyBuild { filling: Arc::new(Mutex::new(Some(filling))) })
+    }
+}
+
+/// Commits documents and checkpoint as one, durable and searchable on return.
+fn commit(writer: &mut IndexWriter, generation: &Generation, checkpoint: Checkpoint) -> Result<()> {
+    let payload =
+        serde_json::to_string(&checkpoint).map_err(|e| Error::internal("writing the checkpoint of the index", e))?;
+    let mut prepared = writer.prepare_commit().map_err(failed("writing to the search index"))?;
+    prepared.set_payload(&payload);
+    prepared.commit().map_err(failed("writing to the search index"))?;
+    // Committed: whatever fails now, it may be seen later.
+    let unknown = |source| Error::Unavailable {
+        dependency: ecom_core::Dependency::Search,
+        outcome_unknown: true,
+        source: Some(source),
+    };
+    generation.sync().map_err(|e| unknown(e.into()))?;
+    generation.reload().map_err(|e| unknown(e.into()))
+}
+
+/// A generation that is being filled. Dropped without being published, it is removed.
+struct Filling {
+    writer: Option<IndexWriter>,
+    generation: Arc<Generation>,
+    inner: Arc<Inner>,
+    text: Text,
+    published: bool,
+}
+
+impl Filling {
+    fn add(&mut self, documents: &[SearchDocument]) -> Result<()> {
+        let Some(writer) = &self.writer else { return Err(unavailable(Refusal::BuildIsGone)) };
+        for document in documents {
+            let document: TantivyDocument = self.inner.fields.document(document, &mut self.text);
+            writer.add_document(document).map_err(failed("writing to the new search index"))?;
+        }
+        Ok(())
+    }
+
+    fn publish(mut self, checkpoint: Checkpoint) -> Result<()> {
+        let Some(mut writer) = self.writer.take() else { return Err(unavailable(Refusal::BuildIsGone)) };
+        commit(&mut writer, &self.generation, checkpoint)?;
+        let inner = self.inner.clone();
+        let mut writing = inner.writing.lock();
+        let mut seen = inner.seen.lock();
+        let old = inner.current();
+        if let Some(layout) = &inner.layout {
+            layout.publish(&self.generation)?;
+        }
+        self.published = true;
+        inner.install(&self.generation, &mut seen);
+        drop(seen);
+        // The old writer ends before its directory goes.
+        writing.writer = None;
+        writing.writer = Some((writer, self.generation.clone()));
+        if let Some(layout) = &inner.layout {
+            layout.remove(&old);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Filling {
+    fn drop(&mut self) {
+        self.writer = None;
+        if !self.published
+            && let Some(layout) = &self.inner.layout
+        {
+            layout.remove(&self.generation);
+        }
+    }
+}
+
+/// [`IndexBuild`] of a [`TantivySearch`].
+struct TantivyBuild {
+    /// `None` once a call has failed half way.
+    filling: Arc<Mutex<Option<Filling>>>,
+}
+
+#[async_trait]
+impl IndexBuild for TantivyBuild {
+    async fn add(&mut self, documents: Vec<SearchDocument>) -> Result<()> {
+        let filling = self.filling.clone();
+        blocking(move || {
+            let mut slot = filling.lock();
+            // Taken out: a batch that went in by half must never be published.
+            let mut filling = slot.take().ok_or_else(|| unavailable(Refusal::BuildIsGone))?;
+            filling.add(&documents)?;
+            *slot = Some(filling);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn publish(self: Box<Self>, checkpoint: Checkpoint) -> Result<()> {
+        let filling = self.filling.clone();
+        blocking(move || {
+            let filling = filling.lock().take().ok_or_else(|| unavailable(Refusal::BuildIsGone))?;
+            filling.publish(checkpoint)
+        })
+        .await
+    }
+}

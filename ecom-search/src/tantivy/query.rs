@@ -1,0 +1,771 @@
+//! A search as a tantivy query and one pass over its matches.
+//!
+//! The query takes the text and the filters that no facet looks behind. A filter on a field whose facet is
+//! asked for is checked in the pass instead: a document that fails one filter only still counts for that
+//! filter's facet (disjunctive), so that hits, total and all facets come from one pass.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use ecom_core::domain::AvailabilityStatus;
+use ecom_core::id::{CategoryId, ProductId};
+use ecom_core::paging::Total;
+use ecom_core::port::{Facet, FacetCount, SearchFilter, SearchHit, SearchQuery, SearchResults, SearchSort};
+use ecom_core::text::fold_key;
+use ecom_core::{Error, Result, ValidationErrors};
+use tantivy::collector::{Collector, SegmentCollector};
+use tantivy::columnar::{BytesColumn, Column, ColumnValues};
+use tantivy::query::{
+    BooleanQuery, BoostQuery, ConstScoreQuery, DisjunctionMaxQuery, EmptyQuery, FuzzyTermQuery, Query, RangeQuery,
+    TermQuery,
+};
+use tantivy::schema::{Field, IndexRecordOption};
+use tantivy::{DocId, Score, Searcher, SegmentOrdinal, SegmentReader, TantivyError, Term};
+use uuid::Uuid;
+
+use super::error::failed;
+use super::schema::{
+    Fields, Text, attribute_key, availability_number, column, spelling_prefix, split_spelling, status_number,
+};
+
+/// Longer texts are refused: every word costs a walk of the dictionaries.
+const MAX_TEXT: usize = 512;
+const MAX_WORDS: usize = 32;
+const MAX_OFFSET: u64 = 10_000;
+const MAX_LIMIT: u32 = 1_000;
+const MAX_FILTER_VALUES: usize = 64;
+const MAX_FACET_VALUES: usize = 100;
+
+/// What a match of a word is worth, by how it matches; the source's weight is added. The steps are so far apart
+/// that a better kind of match beats any source, and a better source beats any frequency.
+const EXACT: Score = 1_000.0;
+const PREFIX: Score = 500.0;
+const TYPO: Score = 100.0;
+/// The word itself over one of the same stem; below the step between sources.
+const AS_WRITTEN: Score = 5.0;
+/// Keeps the sum of all BM25 scores of a word under [`AS_WRITTEN`] up to an idf of some 20.
+const FREQUENCY: Score = 0.03 / 60.0;
+
+/// Refuses what the port's bounds exclude (R17).
+pub(super) fn check(query: &SearchQuery) -> Result<()> {
+    let mut errors = ValidationErrors::default();
+    if query.text.len() > MAX_TEXT * 4 || query.text.chars().count() > MAX_TEXT {
+        errors.out_of_bounds("text", format!("must have at most {MAX_TEXT} characters"));
+    }
+    if query.offset > MAX_OFFSET {
+        errors.out_of_bounds("offset", format!("must be at most {MAX_OFFSET}"));
+    }
+    if query.limit > MAX_LIMIT {
+        errors.out_of_bounds("limit", format!("must be at most {MAX_LIMIT}"));
+    }
+    let f = &query.filter;
+    for (field, values) in [
+        ("categories", f.categories.len()),
+        ("brands", f.brands.len()),
+        ("tags", f.tags.len()),
+        ("attributes", f.attributes.len()),
+    ] {
+        if values > MAX_FILTER_VALUES {
+            errors.out_of_bounds(field, format!("must be at most {MAX_FILTER_VALUES} values"));
+        }
+    }
+    if query.price_bounds.len() > MAX_FACET_VALUES || !query.price_bounds.is_sorted_by(|a, b| a < b) {
+        errors.out_of_bounds("price_bounds", format!("must be at most {MAX_FACET_VALUES}, each above the one before"));
+    }
+    errors.into_result()
+}
+
+/// Runs a checked search.
+pub(super) fn run(searcher: &Searcher, fields: &Fields, query: &SearchQuery) -> Result<SearchResults> {
+    let by_score = query.sort == SearchSort::Relevance && !query.text.trim().is_empty();
+    let builder = Builder { fields, by_score, text: Text::new() };
+    let collector = Drill::new(query, by_score);
+    let tantivy_query = builder.build(query, &collector)?;
+    let fruit = searcher.search(&tantivy_query, &collector).map_err(failed("searching"))?;
+    Ok(collector.results(fruit))
+}
+
+struct Builder<'a> {
+    fields: &'a Fields,
+    by_score: bool,
+    text: Text,
+}
+
+type Clause = Box<dyn Query>;
+
+fn any(mut clauses: Vec<Clause>) -> Clause {
+    match clauses.len() {
+        0 => Box::new(EmptyQuery),
+        1 => clauses.remove(0),
+        _ => Box::new(BooleanQuery::union(clauses)),
+    }
+}
+
+fn all(mut clauses: Vec<Clause>) -> Clause {
+    if clauses.len() == 1 { clauses.remove(0) } else { Box::new(BooleanQuery::intersection(clauses)) }
+}
+
+/// The best way counts, not how many ways there are.
+fn best(ways: Vec<Clause>) -> Clause {
+    Box::new(DisjunctionMaxQuery::new(ways))
+}
+
+fn term(term: Term) -> Clause {
+    Box::new(TermQuery::new(term, IndexRecordOption::Basic))
+}
+
+fn worth(clause: Clause, score: Score) -> Clause {
+    Box::new(ConstScoreQuery::new(clause, score))
+}
+
+fn range(field: Field, low: Option<i64>, high: Option<i64>) -> Clause {
+    let bound = |v: Option<i64>| v.map_or(Bound::Unbounded, |v| Bound::Included(Term::from_field_i64(field, v)));
+    Box::new(RangeQuery::new(bound(low), bound(high)))
+}
+
+impl Builder<'_> {
+    fn build(mut self, query: &SearchQuery, drill: &Drill) -> Result<Clause> {
+        let mut clauses = Vec::new();
+        if !query.text.trim().is_empty() {
+            clauses.push(self.full_text(&query.text)?);
+        }
+        self.filters(&query.filter, drill, &mut clauses);
+        if clauses.is_empty() {
+            // Every other clause excludes tombstones, which have no text and nothing to filter by.
+            clauses.push(worth(term(Term::from_field_u64(self.fields.live, 1)), 0.0));
+        }
+        Ok(all(clauses))
+    }
+
+    fn filters(&self, f: &SearchFilter, drill: &Drill, clauses: &mut Vec<Clause>) {
+        let mut filter = |clause| clauses.push(worth(clause, 0.0));
+        let text = |field, value: &str| term(Term::from_field_text(field, value));
+        if !f.categories.is_empty() && !drill.counts(Facet::Categories) {
+            filter(any(f
+                .categories
+                .iter()
+                .map(|c| term(Term::from_field_bytes(self.fields.category, c.0.as_bytes())))
+                .collect()));
+        }
+        if !f.brands.is_empty() && !drill.counts(Facet::Brands) {
+            filter(any(f.brands.iter().map(|b| text(self.fields.brand_key, &fold_key(b))).collect()));
+        }
+        if !drill.counts(Facet::Tags) {
+            f.tags.iter().for_each(|t| filter(text(self.fields.tag_key, &fold_key(t))));
+        }
+        if (f.min_price.is_some() || f.max_price.is_some()) && !drill.counts(Facet::Prices) {
+            filter(range(self.fields.price, f.min_price, f.max_price));
+        }
+        if f.min_rating.is_some() && !drill.counts(Facet::Rating) {
+            filter(range(self.fields.rating, f.min_rating, None));
+        }
+        if !f.availability.is_empty() && !drill.counts(Facet::Availability) {
+            let number = |a| term(Term::from_field_u64(self.fields.availability, availability_number(a)));
+            filter(any(f.availability.iter().map(|a| number(*a)).collect()));
+        }
+        if let Some(status) = f.status {
+            filter(term(Term::from_field_u64(self.fields.status, status_number(status))));
+        }
+        for (name, value) in &f.attributes {
+            filter(text(self.fields.attribute, &attribute_key(name, value)));
+        }
+    }
+
+    /// All words match, or the whole text is a code.
+    fn full_text(&mut self, text: &str) -> Result<Clause> {
+        let chunks: Vec<(String, Vec<String>)> =
+            fold_key(text).split(' ').map(|chunk| (chunk.to_owned(), self.text.words(chunk))).collect();
+        if chunks.iter().map(|(_, words)| words.len().max(1)).sum::<usize>() > MAX_WORDS {
+            return Err(Error::invalid(
+                "text",
+                ecom_core::FieldCode::OutOfBounds,
+                format!("must have at most {MAX_WORDS} words"),
+            ));
+        }
+        let folded = chunks.iter().map(|(chunk, _)| chunk.as_str()).collect::<Vec<_>>().join(" ");
+        let whole = self.code(&folded, chunks.iter().map(|(_, words)| words.len()).sum());
+        // Punctuation that stands alone says nothing.
+        let Some(last) = chunks.iter().rposition(|(_, words)| !words.is_empty()) else {
+            return Ok(whole);
+        };
+        let mut required = Vec::new();
+        for (i, (chunk, words)) in chunks.iter().enumerate() {
+            if words.is_empty() {
+                continue;
+            }
+            let matched =
+                words.iter().enumerate().map(|(n, word)| self.word(word, i == last && n + 1 == words.len())).collect();
+            let mut ways = vec![all(matched), self.code(chunk, words.len())];
+            let bare = chunk.trim_matches(|c: char| !c.is_alphanumeric());
+            if bare != chunk {
+                ways.push(self.code(bare, words.len()));
+            }
+            required.push(best(ways));
+        }
+        Ok(if chunks.len() == 1 { all(required) } else { best(vec![all(required), whole]) })
+    }
+
+    /// A code that stands for so many words.
+    fn code(&self, code: &str, words: usize) -> Clause {
+        let exact: Score = std::iter::repeat_n(EXACT, words.max(1)).sum();
+        worth(term(Term::from_field_text(self.fields.codes, code)), exact + Fields::CODES_WEIGHT)
+    }
+
+    fn word(&mut self, word: &str, last: bool) -> Clause {
+        let stem = self.text.stem(word);
+        let edits = edits_allowed(word);
+        let mut ways: Vec<Clause> = Vec::new();
+        let mut frequency: Vec<Clause> = Vec::new();
+        for source in self.fields.sources() {
+            let stemmed = Term::from_field_text(source.stems, &stem);
+            let written = Term::from_field_text(source.words, word);
+            ways.push(worth(term(stemmed.clone()), EXACT + source.weight));
+            if self.by_score {
+                ways.push(worth(term(written.clone()), EXACT + source.weight + AS_WRITTEN));
+                frequency.push(Box::new(BoostQuery::new(
+                    Box::new(TermQuery::new(stemmed, IndexRecordOption::WithFreqs)),
+                    FREQUENCY * source.weight,
+                )));
+            }
+            if last {
+                let prefix = FuzzyTermQuery::new_prefix(written.clone(), 0, false);
+                ways.push(worth(Box::new(prefix), PREFIX + source.weight));
+            }
+            if edits > 0 {
+                let typo = FuzzyTermQuery::new(written, edits, true);
+                ways.push(worth(Box::new(typo), TYPO + source.weight));
+            }
+        }
+        if !self.by_score {
+            return any(ways);
+        }
+        frequency.push(best(ways));
+        any(frequency)
+    }
+}
+
+/// One edit from 4 letters, two from 8 (SPEC 5); none in a number, where every digit counts.
+fn edits_allowed(word: &str) -> u8 {
+    if !word.chars().any(char::is_alphabetic) {
+        return 0;
+    }
+    match word.chars().count() {
+        0..4 => 0,
+        4..8 => 1,
+        _ => 2,
+    }
+}
+
+/// A place in the order of hits: smaller comes first.
+type Place = (u64, u128);
+
+/// The first `n` by place.
+struct Top {
+    n: usize,
+    held: Vec<(Place, Score)>,
+    /// The place of the worst of the first `n` so far.
+    bar: Option<Place>,
+}
+
+impl Top {
+    fn new(n: usize) -> Self {
+        Self { n, held: Vec::new(), bar: None }
+    }
+
+    /// `id` is read only where the key alone does not decide.
+    fn push(&mut self, key: u64, id: impl FnOnce() -> u128, score: Score) {
+        if self.n == 0 || self.bar.is_some_and(|b| key > b.0) {
+            return;
+        }
+        let place = (key, id());
+        if self.bar.is_some_and(|b| place >= b) {
+            return;
+        }
+        self.held.push((place, score));
+        if self.held.len() >= (self.n * 2).max(64) {
+            self.cut();
+        }
+    }
+
+    fn cut(&mut self) {
+        if self.held.len() > self.n {
+            self.held.select_nth_unstable_by_key(self.n - 1, |h| h.0);
+            self.held.truncate(self.n);
+            self.bar = self.held.iter().map(|h| h.0).max();
+        }
+    }
+}
+
+const fn bit(facet: Facet) -> u8 {
+    1 << facet as u8
+}
+
+/// Collects hits, total and facets in one pass.
+struct Drill<'a> {
+    query: &'a SearchQuery,
+    by_score: bool,
+    /// Facets asked for, each once.
+    facets: Vec<Facet>,
+}
+
+impl<'a> Drill<'a> {
+    fn new(query: &'a SearchQuery, by_score: bool) -> Self {
+        let mut facets = Vec::new();
+        for facet in &query.facets {
+            if !facets.contains(facet) {
+                facets.push(*facet);
+            }
+        }
+        Self { query, by_score, facets }
+    }
+
+    fn counts(&self, facet: Facet) -> bool {
+        self.facets.contains(&facet)
+    }
+
+    fn wanted(&self) -> usize {
+        if self.query.limit == 0 {
+            return 0;
+        }
+        usize::try_from(self.query.offset).unwrap_or(usize::MAX).saturating_add(self.query.limit as usize)
+    }
+
+    fn results(&self, fruit: Fruit) -> SearchResults {
+        let mut held = fruit.top.held;
+        held.sort_unstable_by_key(|h| h.0);
+        let hits = held
+            .into_iter()
+            .skip(usize::try_from(self.query.offset).unwrap_or(usize::MAX))
+            .take(self.query.limit as usize)
+            .map(|((_, id), score)| SearchHit { id: ProductId(Uuid::from_u128(id)), score })
+            .collect();
+        let facets = self.facets.iter().zip(fruit.counts).map(|(f, c)| (*f, c.into_facet())).collect();
+        SearchResults { hits, total: Total { count: fruit.total, exact: true }, facets }
+    }
+
+    /// The filter on the field of a facet that is counted.
+    fn check(&self, facet: Facet, segment: &SegmentReader) -> tantivy::Result<Option<Check>> {
+        let f = &self.query.filter;
+        let fast = segment.fast_fields();
+        Ok(match facet {
+            Facet::Categories if !f.categories.is_empty() => Some(match fast.bytes(column::CATEGORIES)? {
+                None => Check::Never,
+                Some(column) => {
+                    let mut wanted = vec![0; column.num_terms()];
+                    for category in &f.categories {
+                        mark(&mut wanted, column.dictionary().term_ord(category.0.as_bytes())?, 1);
+                    }
+                    Check::Values { column, wanted, all: 1 }
+                }
+            }),
+            Facet::Brands if !f.brands.is_empty() => Some(match fast.str(column::BRAND)? {
+                None => Check::Never,
+                Some(column) => spellings(&column, f.brands.iter().map(|b| (b, 1)), 1)?,
+            }),
+            Facet::Tags if !f.tags.is_empty() => Some(match fast.str(column::TAGS)? {
+                None => Check::Never,
+                Some(column) => {
+                    let all = u64::MAX >> (64 - f.tags.len().min(64));
+                    // Equal keys share their places, so each tag's bit is set by its own walk.
+                    spellings(&column, f.tags.iter().enumerate().map(|(i, t)| (t, 1 << i)), all)?
+                }
+            }),
+            Facet::Prices if f.min_price.is_some() || f.max_price.is_some() => Some(Check::Between {
+                column: fast.i64(column::PRICE)?,
+                low: f.min_price.unwrap_or(i64::MIN),
+                high: f.max_price.unwrap_or(i64::MAX),
+            }),
+            Facet::Rating => f
+                .min_rating
+                .map(|low| {
+                    Ok::<_, TantivyError>(Check::Between { column: fast.i64(column::RATING)?, low, high: i64::MAX })
+                })
+                .transpose()?,
+            Facet::Availability if !f.availability.is_empty() => Some(Check::OneOf {
+                column: fast.u64(column::AVAILABILITY)?,
+                mask: f.availability.iter().fold(0, |m, a| m | 1 << availability_number(*a)),
+            }),
+            _ => None,
+        })
+    }
+
+    fn counter(&self, facet: Facet, segment: &SegmentReader) -> tantivy::Result<Counter> {
+        let fast = segment.fast_fields();
+        let values = |column: Option<BytesColumn>, kind| {
+            column.map_or(Counter::Nothing, |column| Counter::Values {
+                counts: vec![0; column.num_terms()],
+                column,
+                kind,
+            })
+        };
+        let spelled = |name| Ok::<_, TantivyError>(fast.str(name)?.map(Into::into));
+        Ok(match facet {
+            Facet::Categories => values(fast.bytes(column::CATEGORIES)?, ValueKind::Category),
+            Facet::Brands => values(spelled(column::BRAND)?, ValueKind::Spelled),
+            Facet::Tags => values(spelled(column::TAGS)?, ValueKind::Spelled),
+            Facet::Prices => Counter::Prices {
+                column: fast.i64(column::PRICE)?,
+                bounds: self.query.price_bounds.clone(),
+                counts: vec![0; self.query.price_bounds.len()],
+            },
+            Facet::Rating => Counter::Stars { column: fast.i64(column::RATING)?, counts: BTreeMap::new() },
+            Facet::Availability => Counter::Availability { column: fast.u64(column::AVAILABILITY)?, counts: [0; 3] },
+        })
+    }
+}
+
+fn mark(wanted: &mut [u64], place: Option<u64>, bits: u64) {
+    if let Some(slot) = place.and_then(|p| usize::try_from(p).ok()).and_then(|p| wanted.get_mut(p)) {
+        *slot |= bits;
+    }
+}
+
+/// A check of a column of spellings by folded keys.
+fn spellings<'k>(
+    column: &BytesColumn,
+    keys: impl Iterator<Item = (&'k String, u64)>,
+    all: u64,
+) -> tantivy::Result<Check> {
+    let mut wanted = vec![0; column.num_terms()];
+    for (key, bits) in keys {
+        let mut places = column.dictionary().prefix_range(spelling_prefix(&fold_key(key))).into_stream()?;
+        while places.advance() {
+            mark(&mut wanted, Some(places.term_ord()), bits);
+        }
+    }
+    Ok(Check::Values { column: column.clone(), wanted, all })
+}
+
+/// A filter that is checked in the pass.
+enum Check {
+    /// No document of the segment has the field.
+    Never,
+    /// The bits of the document's values, together, are `all`.
+    Values {
+        column: BytesColumn,
+        wanted: Vec<u64>,
+        all: u64,
+    },
+    Between {
+        column: Column<i64>,
+        low: i64,
+        high: i64,
+    },
+    OneOf {
+        column: Column<u64>,
+        mask: u64,
+    },
+}
+
+impl Check {
+    fn passes(&self, doc: DocId) -> bool {
+        match self {
+            Self::Never => false,
+            Self::Values { column, wanted, all } => {
+                let found = column.ords().values_for_doc(doc).fold(0, |bits, ord| {
+                    bits | usize::try_from(ord).ok().and_then(|o| wanted.get(o)).copied().unwrap_or(0)
+                });
+                found == *all
+            }
+            Self::Between { column, low, high } => column.first(doc).is_some_and(|v| (*low..=*high).contains(&v)),
+            Self::OneOf { column, mask } => column.first(doc).is_some_and(|v| mask >> v & 1 == 1),
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum ValueKind {
+    Category,
+    Spelled,
+}
+
+/// Counts the values of a facet in one segment.
+enum Counter {
+    Nothing,
+    Values { column: BytesColumn, counts: Vec<u32>, kind: ValueKind },
+    Prices { column: Column<i64>, bounds: Vec<i64>, counts: Vec<u64> },
+    Stars { column: Column<i64>, counts: BTreeMap<i64, u64> },
+    Availability { column: Column<u64>, counts: [u64; 3] },
+}
+
+impl Counter {
+    fn count(&mut self, doc: DocId) {
+        match self {
+            Self::Nothing => {}
+            Self::Values { column, counts, .. } => {
+                for ord in column.ords().values_for_doc(doc) {
+                    if let Some(n) = usize::try_from(ord).ok().and_then(|o| counts.get_mut(o)) {
+                        *n += 1;
+                    }
+                }
+            }
+            Self::Prices { column, bounds, counts } => {
+                if let Some(price) = column.first(doc)
+                    && let Some(i) = bounds.partition_point(|b| *b <= price).checked_sub(1)
+                {
+                    counts[i] += 1;
+                }
+            }
+            Self::Stars { column, counts } => {
+                if let Some(rating) = column.first(doc) {
+                    *counts.entry(rating.div_euclid(100)).or_default() += 1;
+                }
+            }
+            Self::Availability { column, counts } => {
+                if let Some(n) = column.first(doc).and_then(|a| usize::try_from(a).ok()).and_then(|a| counts.get_mut(a))
+                {
+                    *n += 1;
+                }
+            }
+        }
+    }
+
+    fn harvest(self) -> tantivy::Result<Counts> {
+        Ok(match self {
+            Self::Nothing => Counts::Nothing,
+            Self::Values { column, counts, kind } => {
+                let ords: Vec<u64> = (0..).zip(&counts).filter(|(_, n)| **n > 0).map(|(ord, _)| ord).collect();
+                let mut found = counts.iter().copied().filter(|n| *n > 0).map(u64::from);
+                let mut values: HashMap<Vec<u8>, u64> = HashMap::with_capacity(ords.len());
+                column.dictionary().sorted_ords_to_term_cb(&ords, |value| {
+                    *values.entry(value.to_vec()).or_default() += found.next().unwrap_or(0);
+                })?;
+                Counts::Values { values, kind }
+            }
+            Self::Prices { bounds, counts, .. } => Counts::Ordered(bounds.into_iter().zip(counts).collect()),
+            Self::Stars { counts, .. } => Counts::Ordered(counts),
+            Self::Availability { counts, .. } => Counts::Availability(counts),
+        })
+    }
+}
+
+/// Counts of a facet over segments.
+enum Counts {
+    Nothing,
+    Values { values: HashMap<Vec<u8>, u64>, kind: ValueKind },
+    Ordered(BTreeMap<i64, u64>),
+    Availability([u64; 3]),
+}
+
+impl Counts {
+    fn merge(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Nothing, o) => o,
+            (Self::Values { mut values, kind }, Self::Values { values: more, .. }) => {
+                for (v, n) in more {
+                    *values.entry(v).or_default() += n;
+                }
+                Self::Values { values, kind }
+            }
+            (Self::Ordered(mut counts), Self::Ordered(more)) => {
+                for (v, n) in more {
+                    *counts.entry(v).or_default() += n;
+                }
+                Self::Ordered(counts)
+            }
+            (Self::Availability(a), Self::Availability(b)) => {
+                Self::Availability([a[0] + b[0], a[1] + b[1], a[2] + b[2]])
+            }
+            (counts, _) => counts,
+        }
+    }
+
+    fn into_facet(self) -> Vec<FacetCount> {
+        let mut counts: Vec<FacetCount> = match self {
+            Self::Nothing => Vec::new(),
+            Self::Values { values, kind: ValueKind::Category } => values
+                .into_iter()
+                .filter_map(|(v, count)| {
+                    let id = CategoryId(Uuid::from_slice(&v).ok()?);
+                    Some(FacetCount { value: id.to_string(), count })
+                })
+                .collect(),
+            Self::Values { values, kind: ValueKind::Spelled } => {
+                // Key → count of all spellings, and the most frequent one.
+                let mut keys: HashMap<String, (u64, u64, String)> = HashMap::with_capacity(values.len());
+                for (value, n) in values {
+                    let value = String::from_utf8_lossy(&value);
+                    let (key, spelling) = split_spelling(&value);
+                    let (total, most, shown) = keys.entry(key.to_owned()).or_default();
+                    *total += n;
+                    if n > *most || (n == *most && spelling < shown.as_str()) {
+                        *most = n;
+                        spelling.clone_into(shown);
+                    }
+                }
+                keys.into_values().map(|(count, _, value)| FacetCount { value, count }).collect()
+            }
+            Self::Ordered(counts) => {
+                return counts
+                    .into_iter()
+                    .filter(|(_, n)| *n > 0)
+                    .map(|(value, count)| FacetCount { value: value.to_string(), count })
+                    .collect();
+            }
+            Self::Availability(counts) => AvailabilityStatus::ALL
+                .into_iter()
+                .zip(counts)
+                .filter(|(_, n)| *n > 0)
+                .map(|(a, count)| FacetCount { value: a.as_str().to_owned(), count })
+                .collect(),
+        };
+        counts.sort_unstable_by(|a, b| b.count.cmp(&a.count).then_with(|| a.value.cmp(&b.value)));
+        counts.truncate(MAX_FACET_VALUES);
+        counts
+    }
+}
+
+/// What hits are ordered by, as a number of which the smaller comes first.
+enum Key {
+    Score,
+    Ascending(Column<i64>),
+    Descending(Column<i64>),
+}
+
+impl Key {
+    fn of(&self, doc: DocId, score: Score) -> u64 {
+        // Those without a value come last in either direction.
+        let ordered = |v: i64| v.cast_unsigned() ^ (1 << 63);
+        match self {
+            // Scores are never negative, and such floats order as their bits do.
+            Self::Score => u64::from(!score.to_bits()),
+            Self::Ascending(column) => column.first(doc).map_or(u64::MAX, ordered),
+            Self::Descending(column) => column.first(doc).map_or(u64::MAX, |v| !ordered(v)),
+        }
+    }
+}
+
+struct Fruit {
+    top: Top,
+    total: u64,
+    counts: Vec<Counts>,
+}
+
+struct SegmentDrill {
+    key: Key,
+    id_high: Arc<dyn ColumnValues<u64>>,
+    id_low: Arc<dyn ColumnValues<u64>>,
+    top: Top,
+    total: u64,
+    checks: Vec<(u8, Check)>,
+    counters: Vec<(u8, Counter)>,
+}
+
+impl Collector for Drill<'_> {
+    type Fruit = Fruit;
+    type Child = SegmentDrill;
+
+    fn for_segment(&self, _: SegmentOrdinal, segment: &SegmentReader) -> tantivy::Result<SegmentDrill> {
+        let fast = segment.fast_fields();
+        let mut checks = Vec::new();
+        let mut counters = Vec::new();
+        for facet in &self.facets {
+            if let Some(check) = self.check(*facet, segment)? {
+                checks.push((bit(*facet), check));
+            }
+            counters.push((bit(*facet), self.counter(*facet, segment)?));
+        }
+        Ok(SegmentDrill {
+            key: match self.query.sort {
+                SearchSort::Relevance if self.by_score => Key::Score,
+                SearchSort::Relevance | SearchSort::CreatedDesc => Key::Descending(fast.i64(column::CREATED)?),
+                SearchSort::PriceAsc => Key::Ascending(fast.i64(column::PRICE)?),
+                SearchSort::PriceDesc => Key::Descending(fast.i64(column::PRICE)?),
+                SearchSort::RatingDesc => Key::Descending(fast.i64(column::RATING)?),
+            },
+            id_high: fast.column_first_or_default(column::ID_HIGH)?,
+            id_low: fast.column_first_or_default(column::ID_LOW)?,
+            top: Top::new(self.wanted()),
+            total: 0,
+            checks,
+            counters,
+        })
+    }
+
+    fn requires_scoring(&self) -> bool {
+        self.by_score
+    }
+
+    fn merge_fruits(&self, segments: Vec<tantivy::Result<Fruit>>) -> tantivy::Result<Fruit> {
+        let mut merged = Fruit {
+            top: Top::new(self.wanted()),
+            total: 0,
+            counts: self.facets.iter().map(|_| Counts::Nothing).collect(),
+        };
+        for segment in segments {
+            let segment = segment?;
+            merged.total += segment.total;
+            merged.counts = merged.counts.into_iter().zip(segment.counts).map(|(a, b)| a.merge(b)).collect();
+            for ((key, id), score) in segment.top.held {
+                merged.top.push(key, || id, score);
+            }
+        }
+        merged.top.cut();
+        Ok(merged)
+    }
+}
+
+impl SegmentCollector for SegmentDrill {
+    type Fruit = tantivy::Result<Fruit>;
+
+    fn collect(&mut self, doc: DocId, score: Score) {
+        let mut failed = 0u8;
+        for (bit, check) in &self.checks {
+            if !check.passes(doc) {
+                if failed != 0 {
+                    // Two filters fail: it counts for no facet.
+                    return;
+                }
+                failed = *bit;
+            }
+        }
+        if failed == 0 {
+            self.total += 1;
+            let (high, low) = (&self.id_high, &self.id_low);
+            let id = || u128::from(high.get_val(doc)) << 64 | u128::from(low.get_val(doc));
+            self.top.push(self.key.of(doc, score), id, score);
+        }
+        for (bit, counter) in &mut self.counters {
+            if failed & !*bit == 0 {
+                counter.count(doc);
+            }
+        }
+    }
+
+    fn harvest(mut self) -> Self::Fruit {
+        self.top.cut();
+        let counts = self.counters.into_iter().map(|(_, c)| c.harvest()).collect::<tantivy::Result<_>>()?;
+        Ok(Fruit { top: self.top, total: self.total, counts })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn edits_grow_with_letters() {
+        assert_eq!(["abc", "abcd", "abcdefg", "abcdefgh", "20242024", "a2024"].map(edits_allowed), [0, 1, 1, 2, 0, 1]);
+    }
+
+    #[test]
+    fn top_keeps_the_first_by_key_then_id() {
+        for n in [1, 3, 50, 200] {
+            let mut top = Top::new(n);
+            // A fixed shuffle of 1,000 places with many equal keys.
+            let places: Vec<Place> =
+                (0..1_000u64).map(|i| (i * 7919 % 1000 % 10, u128::from(i * 104_729 % 1000))).collect();
+            for (key, id) in &places {
+                top.push(*key, || *id, 0.0);
+            }
+            top.cut();
+            let mut held: Vec<Place> = top.held.iter().map(|h| h.0).collect();
+            held.sort_unstable();
+            let mut expected = places;
+            expected.sort_unstable();
+            expected.truncate(n);
+            assert_eq!(held, expected);
+        }
+    }
+}

@@ -1,0 +1,337 @@
+//! What the index keeps of a document, and how text becomes words.
+
+use std::collections::HashSet;
+
+use ecom_core::domain::{AvailabilityStatus, ProductStatus};
+use ecom_core::id::ProductId;
+use ecom_core::port::SearchDocument;
+use ecom_core::text::fold_key;
+use serde_json::Value;
+use tantivy::TantivyDocument;
+use tantivy::schema::{
+    BytesOptions, Field, IndexRecordOption, NumericOptions, STRING, Schema, TextFieldIndexing, TextOptions,
+};
+use tantivy::tokenizer::{
+    AsciiFoldingFilter, Language, RawTokenizer, Stemmer, TextAnalyzer, TokenizerManager, WhitespaceTokenizer,
+};
+
+/// Grows with every change of fields or of how text becomes words; an index of another number is built anew.
+pub(super) const FORMAT: u32 = 1;
+
+const WORDS: &str = "ecom_words";
+const STEMS: &str = "ecom_stems";
+
+/// Between the folded key of a brand or tag and its spelling in the facet columns.
+const SPELLING: char = '\0';
+
+/// Names of the columns that are read by name.
+pub(super) mod column {
+    pub(crate) const REVISION: &str = "revision";
+    pub(crate) const ID_HIGH: &str = "id_high";
+    pub(crate) const ID_LOW: &str = "id_low";
+    pub(crate) const LIVE: &str = "live";
+    pub(crate) const BRAND: &str = "brand_facet";
+    pub(crate) const TAGS: &str = "tag_facet";
+    pub(crate) const CATEGORIES: &str = "category";
+    pub(crate) const PRICE: &str = "price";
+    pub(crate) const RATING: &str = "rating";
+    pub(crate) const AVAILABILITY: &str = "availability";
+    pub(crate) const CREATED: &str = "created_at";
+}
+
+/// A source of full text.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TextSource {
+    /// Stemmed words, for matches and their frequency.
+    pub(super) stems: Field,
+    /// Words as written (folded), for typos and prefixes.
+    pub(super) words: Field,
+    /// Steps of 10, so that frequency and exactness (below 10) never cross them.
+    pub(super) weight: f32,
+}
+
+/// The fields of the index.
+#[derive(Debug, Clone)]
+pub(super) struct Fields {
+    pub(super) id: Field,
+    id_high: Field,
+    id_low: Field,
+    revision: Field,
+    pub(super) live: Field,
+    pub(super) title: TextSource,
+    pub(super) brand: TextSource,
+    pub(super) tags: TextSource,
+    pub(super) category_names: TextSource,
+    pub(super) codes: Field,
+    pub(super) description: TextSource,
+    pub(super) category: Field,
+    pub(super) brand_key: Field,
+    brand_facet: Field,
+    pub(super) tag_key: Field,
+    tag_facet: Field,
+    pub(super) attribute: Field,
+    pub(super) price: Field,
+    pub(super) rating: Field,
+    pub(super) availability: Field,
+    pub(super) status: Field,
+    created_at: Field,
+}
+
+impl Fields {
+    /// Weight of [`Fields::codes`], between category names and description.
+    pub(super) const CODES_WEIGHT: f32 = 20.0;
+
+    /// The schema and its fields.
+    pub(super) fn new() -> (Schema, Self) {
+        let mut b = Schema::builder();
+        let fast = NumericOptions::default().set_fast();
+        let both = NumericOptions::default().set_fast().set_indexed();
+        let facet = TextOptions::default().set_fast("raw");
+        let mut source = |name: &str, weight| {
+            let stems = TextFieldIndexing::default()
+                .set_tokenizer(STEMS)
+                .set_index_option(IndexRecordOption::WithFreqs)
+                .set_fieldnorms(true);
+            let words = TextFieldIndexing::default()
+                .set_tokenizer(WORDS)
+                .set_index_option(IndexRecordOption::Basic)
+                .set_fieldnorms(false);
+            TextSource {
+                stems: b.add_text_field(&format!("{name}_stems"), TextOptions::default().set_indexing_options(stems)),
+                words: b.add_text_field(&format!("{name}_words"), TextOptions::default().set_indexing_options(words)),
+                weight,
+            }
+        };
+        let title = source("title", 60.0);
+        let brand = source("brand", 50.0);
+        let tags = source("tags", 40.0);
+        let category_names = source("category_names", 30.0);
+        let description = source("description", 10.0);
+        let fields = Self {
+            id: b.add_bytes_field("id", BytesOptions::default().set_indexed()),
+            id_high: b.add_u64_field(column::ID_HIGH, fast.clone()),
+            id_low: b.add_u64_field(column::ID_LOW, fast.clone()),
+            revision: b.add_i64_field(column::REVISION, fast.clone()),
+            live: b.add_u64_field(column::LIVE, both.clone()),
+            title,
+            brand,
+            tags,
+            category_names,
+            codes: b.add_text_field("codes", STRING),
+            description,
+            category: b.add_bytes_field(column::CATEGORIES, BytesOptions::default().set_indexed().set_fast()),
+            brand_key: b.add_text_field("brand_key", STRING),
+            brand_facet: b.add_text_field(column::BRAND, facet.clone()),
+            tag_key: b.add_text_field("tag_key", STRING),
+            tag_facet: b.add_text_field(column::TAGS, facet),
+            attribute: b.add_text_field("attribute", STRING),
+            price: b.add_i64_field(column::PRICE, fast.clone()),
+            rating: b.add_i64_field(column::RATING, fast.clone()),
+            availability: b.add_u64_field(column::AVAILABILITY, both.clone()),
+            status: b.add_u64_field("status", both),
+            created_at: b.add_i64_field(column::CREATED, fast),
+        };
+        (b.build(), fields)
+    }
+
+    /// Every source of full text but the codes.
+    pub(super) const fn sources(&self) -> [TextSource; 5] {
+        [self.title, self.brand, self.tags, self.category_names, self.description]
+    }
+
+    /// A live document.
+    pub(super) fn document(&self, d: &SearchDocument, text: &mut Text) -> TantivyDocument {
+        let mut doc = self.head(d.id, d.revision, true);
+        let mut add = |doc: &mut TantivyDocument, source: TextSource, written: &str| {
+            let words = text.words(written).join(" ");
+            doc.add_text(source.stems, &words);
+            doc.add_text(source.words, &words);
+        };
+        add(&mut doc, self.title, &d.title);
+        if let Some(brand) = &d.brand {
+            add(&mut doc, self.brand, brand);
+            let key = fold_key(brand);
+            doc.add_text(self.brand_facet, spelled(&key, brand));
+            doc.add_text(self.brand_key, key);
+        }
+        let mut seen = HashSet::new();
+        for tag in &d.tags {
+            add(&mut doc, self.tags, tag);
+            let key = fold_key(tag);
+            if seen.insert(key.clone()) {
+                doc.add_text(self.tag_facet, spelled(&key, tag));
+                doc.add_text(self.tag_key, key);
+            }
+        }
+        for name in &d.category_names {
+            add(&mut doc, self.category_names, name);
+        }
+        if let Some(description) = &d.description {
+            add(&mut doc, self.description, description);
+        }
+        for code in &d.codes {
+            doc.add_text(self.codes, fold_key(code));
+        }
+        let mut categories = d.categories.clone();
+        categories.sort_unstable();
+        categories.dedup();
+        for category in categories {
+            doc.add_bytes(self.category, category.0.as_bytes());
+        }
+        for (name, value) in &d.attributes.0 {
+            doc.add_text(self.attribute, attribute_key(name, &json_text(value)));
+        }
+        if let Some(price) = d.price {
+            doc.add_i64(self.price, price);
+        }
+        doc.add_i64(self.rating, d.rating);
+        doc.add_u64(self.availability, availability_number(d.availability));
+        doc.add_u64(self.status, status_number(d.status));
+        doc.add_i64(self.created_at, d.created_at.timestamp_micros());
+        doc
+    }
+
+    /// What stays of a deleted product, so that a late older document is known as such (R14).
+    pub(super) fn tombstone(&self, id: ProductId, revision: i64) -> TantivyDocument {
+        self.head(id, revision, false)
+    }
+
+    fn head(&self, id: ProductId, revision: i64, live: bool) -> TantivyDocument {
+        let mut doc = TantivyDocument::new();
+        let (high, low) = id.0.as_u64_pair();
+        doc.add_bytes(self.id, id.0.as_bytes());
+        doc.add_u64(self.id_high, high);
+        doc.add_u64(self.id_low, low);
+        doc.add_i64(self.revision, revision);
+        doc.add_u64(self.live, u64::from(live));
+        doc
+    }
+}
+
+/// The value in a facet column: sorts and groups by `key`, shows `written`.
+fn spelled(key: &str, written: &str) -> String {
+    format!("{key}{SPELLING}{}", written.trim())
+}
+
+/// Every spelling of `key` in a facet column starts so.
+pub(super) fn spelling_prefix(key: &str) -> String {
+    format!("{key}{SPELLING}")
+}
+
+/// Key and spelling of a value in a facet column.
+pub(super) fn split_spelling(value: &str) -> (&str, &str) {
+    value.split_once(SPELLING).unwrap_or((value, value))
+}
+
+/// The term of an attribute with a value.
+pub(super) fn attribute_key(name: &str, value: &str) -> String {
+    format!("{name}{SPELLING}{}", fold_key(value))
+}
+
+fn json_text(value: &Value) -> String {
+    match value {
+        Value::String(s) => s.clone(),
+        other => other.to_string(),
+    }
+}
+
+pub(super) const fn status_number(status: ProductStatus) -> u64 {
+    match status {
+        ProductStatus::Draft => 0,
+        ProductStatus::Active => 1,
+        ProductStatus::Archived => 2,
+    }
+}
+
+/// Its place in [`AvailabilityStatus::ALL`].
+pub(super) const fn availability_number(availability: AvailabilityStatus) -> u64 {
+    match availability {
+        AvailabilityStatus::OutOfStock => 0,
+        AvailabilityStatus::Limited => 1,
+        AvailabilityStatus::InStock => 2,
+    }
+}
+
+/// The tokenizers that the schema names; they get what [`Text::words`] made.
+pub(super) fn tokenizers() -> TokenizerManager {
+    let tokenizers = TokenizerManager::default();
+    tokenizers.register(WORDS, WhitespaceTokenizer::default());
+    tokenizers.register(
+        STEMS,
+        TextAnalyzer::builder(WhitespaceTokenizer::default()).filter(Stemmer::new(Language::English)).build(),
+    );
+    tokenizers
+}
+
+/// Makes words of text, the same way for documents and queries.
+pub(super) struct Text {
+    ascii: TextAnalyzer,
+    stem: TextAnalyzer,
+}
+
+impl Text {
+    /// A longer word is cut, on both sides alike.
+    const LONGEST_WORD: usize = 64;
+
+    pub(super) fn new() -> Self {
+        Self {
+            ascii: TextAnalyzer::builder(RawTokenizer::default()).filter(AsciiFoldingFilter).build(),
+            stem: TextAnalyzer::builder(RawTokenizer::default()).filter(Stemmer::new(Language::English)).build(),
+        }
+    }
+
+    /// Folded words: `Crème-Brûlée, the chef's` gives `creme brulee the chefs`.
+    pub(super) fn words(&mut self, text: &str) -> Vec<String> {
+        let folded = one_token(&mut self.ascii, &fold_key(text));
+        let mut words = Vec::new();
+        let mut word = String::new();
+        let mut length = 0;
+        for c in folded.chars() {
+            if c.is_alphanumeric() {
+                length += 1;
+                if length <= Self::LONGEST_WORD {
+                    word.push(c);
+                }
+            } else if !is_inside_words(c) && !word.is_empty() {
+                words.push(std::mem::take(&mut word));
+                length = 0;
+            }
+        }
+        if !word.is_empty() {
+            words.push(word);
+        }
+        words
+    }
+
+    /// The English stem of a folded word.
+    pub(super) fn stem(&mut self, word: &str) -> String {
+        one_token(&mut self.stem, word)
+    }
+}
+
+/// Apostrophes (`chef's` is one word) and accents that have no composed form.
+const fn is_inside_words(c: char) -> bool {
+    matches!(c, '\'' | '\u{2019}' | '\u{300}'..='\u{36f}')
+}
+
+fn one_token(analyzer: &mut TextAnalyzer, text: &str) -> String {
+    let mut stream = analyzer.token_stream(text);
+    if stream.advance() { std::mem::take(&mut stream.token_mut().text) } else { String::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_folded_and_split_alike_for_documents_and_queries() {
+        let mut text = Text::new();
+        assert_eq!(text.words("Crème-Brûlée, the chef’s №5"), ["creme", "brulee", "the", "chefs", "no5"]);
+        assert_eq!(text.words("Cre\u{300}me x\u{328}y ''"), ["creme", "xy"]);
+        assert_eq!(text.words("title:(a OR b)* AND \"c\""), ["title", "a", "or", "b", "and", "c"]);
+        assert!(text.words(" \"*:&&\" ").is_empty());
+        assert_eq!(text.words(&"x".repeat(500))[0].len(), Text::LONGEST_WORD);
+        assert_eq!(text.stem("running"), "run");
+        assert_eq!(text.stem("headphones"), text.stem("headphone"));
+    }
+}

@@ -1,0 +1,437 @@
+//! The Tantivy adapter: the suite of the port on disk and in memory, and what only this adapter promises.
+
+#![expect(clippy::unwrap_used, reason = "these are tests: a broken expectation panics")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ecom_core::clock::Timestamp;
+use ecom_core::domain::{Attributes, AvailabilityStatus, OutboxPosition, ProductStatus};
+use ecom_core::id::{CategoryId, ProductId};
+use ecom_core::port::{Checkpoint, Facet, IndexOp, SearchDocument, SearchFilter, SearchProvider as _, SearchQuery};
+use ecom_core::testkit::search::Fixture;
+use ecom_search::{TantivyOptions, TantivySearch};
+use uuid::Uuid;
+
+async fn on_disk() -> Fixture {
+    let dir = tempfile::tempdir().unwrap();
+    let search = TantivySearch::open(TantivyOptions::directory(dir.path().join("index"))).await.unwrap();
+    (Arc::new(search), Box::new(dir))
+}
+
+async fn in_memory() -> Fixture {
+    (Arc::new(TantivySearch::open(TantivyOptions::memory()).await.unwrap()), Box::new(()))
+}
+
+mod disk {
+    ecom_core::search_suite!(super::on_disk);
+}
+
+mod memory {
+    ecom_core::search_suite!(super::in_memory);
+}
+
+const INDEX: &str = "ECOM_TEST_INDEX";
+
+async fn open(dir: &Path) -> TantivySearch {
+    TantivySearch::open(TantivyOptions::directory(dir)).await.unwrap()
+}
+
+fn product(n: u128) -> ProductId {
+    ProductId(Uuid::from_u128(n))
+}
+
+fn at(seq: i64) -> Checkpoint {
+    Checkpoint { database: Uuid::from_u128(0xDB), position: OutboxPosition { epoch: 0, seq } }
+}
+
+fn document(n: u128, revision: i64) -> SearchDocument {
+    SearchDocument {
+        id: product(n),
+        revision,
+        title: format!("Lamp number {n}"),
+        brand: Some(format!("Brand {}", n % 7)),
+        tags: vec![format!("tag {}", n % 11), "light".to_owned()],
+        category_names: vec!["Lighting".to_owned()],
+        codes: vec![format!("SKU-{n}")],
+        description: None,
+        categories: vec![CategoryId(Uuid::from_u128(n % 13)), CategoryId(Uuid::from_u128(1 << 100))],
+        price: Some(i64::try_from(n % 1_000).unwrap()),
+        availability: AvailabilityStatus::ALL[usize::try_from(n % 3).unwrap()],
+        rating: i64::try_from(n % 501).unwrap(),
+        status: ProductStatus::Active,
+        created_at: Timestamp::from_timestamp_micros(i64::try_from(n).unwrap()).unwrap(),
+        attributes: Attributes::default(),
+    }
+}
+
+fn upsert(n: u128, revision: i64) -> IndexOp {
+    IndexOp::Upsert(Box::new(document(n, revision)))
+}
+
+async fn state(search: &TantivySearch) -> Vec<(u128, i64)> {
+    search.revisions(None, 1_000).await.unwrap().into_iter().map(|(id, r)| (id.0.as_u128(), r)).collect()
+}
+
+async fn found(search: &TantivySearch, text: &str) -> u64 {
+    let query = SearchQuery { text: text.to_owned(), limit: 10, ..SearchQuery::default() };
+    search.search(&query).await.unwrap().total.count
+}
+
+/// Names of what lies in the directory of an index.
+fn entries(dir: &Path) -> Vec<String> {
+    let mut names: Vec<String> =
+        fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+fn generations(dir: &Path) -> usize {
+    entries(dir).iter().filter(|n| n.starts_with("gen-") || n.starts_with("dead-")).count()
+}
+
+/// What others commit is seen within a second.
+async fn within_a_second<F: Future<Output = bool>>(what: &str, mut seen: impl FnMut() -> F) {
+    let start = Instant::now();
+    while !seen().await {
+        assert!(start.elapsed() < Duration::from_secs(1), "not within a second: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn r14_reopening_keeps_everything() {
+    let dir = tempfile::tempdir().unwrap();
+    {
+        let search = open(dir.path()).await;
+        assert!(search.acquire_writer().await.unwrap());
+        search.apply(vec![upsert(1, 5), upsert(2, 5)], at(1)).await.unwrap();
+        search.apply(vec![IndexOp::Delete { id: product(2), revision: 6 }], at(2)).await.unwrap();
+    }
+    for round in 0..3 {
+        let search = open(dir.path()).await;
+        assert_eq!(state(&search).await, [(1, 5)], "readable before anybody writes");
+        assert_eq!(search.checkpoint().await.unwrap(), Some(at(2 + round)));
+        assert_eq!(found(&search, "SKU-1").await, 1);
+        assert!(search.acquire_writer().await.unwrap());
+        let late = vec![upsert(1, 5), upsert(2, 6)];
+        assert_eq!(search.apply(late, at(3 + round)).await.unwrap(), 0, "tombstones are kept too");
+        assert_eq!(state(&search).await, [(1, 5)]);
+    }
+}
+
+/// Runs on a runtime with one thread: nothing blocks it.
+#[tokio::test]
+async fn of_two_instances_one_writes_and_both_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let (writer, reader) = (open(dir.path()).await, open(dir.path()).await);
+    assert_eq!(found(&reader, "").await, 0, "an index that nobody has written to is empty");
+    assert!(writer.acquire_writer().await.unwrap());
+    assert!(!reader.acquire_writer().await.unwrap());
+    let refused = reader.apply(vec![upsert(9, 1)], at(9)).await.unwrap_err();
+    assert!(refused.is_retryable() && !refused.outcome_unknown(), "{refused:?}");
+    assert!(reader.begin_rebuild().await.is_err());
+    for n in 1..4u64 {
+        writer.apply(vec![upsert(n.into(), 1)], at(n.cast_signed())).await.unwrap();
+        assert_eq!(found(&writer, "lamp").await, n);
+        within_a_second("a commit", || async { found(&reader, "lamp").await == n }).await;
+        assert_eq!(reader.checkpoint().await.unwrap(), Some(at(n.cast_signed())), "the checkpoint is never old");
+    }
+    for round in 0..3 {
+        let mut build = writer.begin_rebuild().await.unwrap();
+        build.add((1..=10 + round).map(|n| document(n, 1)).collect()).await.unwrap();
+        assert_eq!(generations(dir.path()), 2);
+        build.publish(at(20)).await.unwrap();
+        assert_eq!(generations(dir.path()), 1, "the old generation is removed");
+        within_a_second("a rebuild", || async { u128::from(found(&reader, "lamp").await) == 10 + round }).await;
+    }
+    assert!(!reader.acquire_writer().await.unwrap());
+    drop(writer);
+    assert!(reader.acquire_writer().await.unwrap(), "the next one takes over");
+    assert_eq!(reader.apply(vec![upsert(50, 1)], at(50)).await.unwrap(), 1);
+    assert_eq!(found(&reader, "lamp").await, 13);
+}
+
+#[tokio::test]
+async fn a_dropped_rebuild_leaves_nothing_on_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let search = open(dir.path()).await;
+    assert!(search.acquire_writer().await.unwrap());
+    let before = entries(dir.path());
+    let mut build = search.begin_rebuild().await.unwrap();
+    build.add((0..100).map(|n| document(n, 1)).collect()).await.unwrap();
+    assert_ne!(entries(dir.path()), before);
+    drop(build);
+    assert_eq!(entries(dir.path()), before);
+}
+
+/// What the child's index holds once it has applied everything up to `seq`.
+fn model(seq: i64) -> Vec<(u128, i64)> {
+    let mut live = BTreeMap::new();
+    for s in 1..=seq {
+        let (upserted, deleted) = targets(s);
+        live.insert(upserted, s);
+        live.remove(&deleted);
+    }
+    live.into_iter().collect()
+}
+
+fn targets(seq: i64) -> (u128, u128) {
+    let seq = u128::try_from(seq).unwrap();
+    (seq * 7 % 23, seq * 5 % 23 + 23 * (seq % 2))
+}
+
+/// Run by [`r14_killed_writers_lose_nothing_that_was_acknowledged`] in a process of its own, until it is killed.
+#[tokio::test]
+#[ignore = "the child process of another test"]
+async fn child_that_applies_until_it_is_killed() {
+    let Some(dir) = std::env::var_os(INDEX) else { return };
+    let search = open(Path::new(&dir)).await;
+    assert!(search.acquire_writer().await.unwrap());
+    let mut seq = search.checkpoint().await.unwrap().map_or(0, |c| c.position.seq);
+    loop {
+        if seq % 9 == 8 {
+            let mut build = search.begin_rebuild().await.unwrap();
+            let documents = model(seq).into_iter().map(|(n, revision)| document(n, revision)).collect();
+            build.add(documents).await.unwrap();
+            build.publish(at(seq)).await.unwrap();
+        }
+        seq += 1;
+        let (upserted, deleted) = targets(seq);
+        let ops = vec![upsert(upserted, seq), IndexOp::Delete { id: product(deleted), revision: seq }];
+        search.apply(ops, at(seq)).await.unwrap();
+        println!("\nacknowledged {seq}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r14_killed_writers_lose_nothing_that_was_acknowledged() {
+    let dir = tempfile::tempdir().unwrap();
+    let witness = open(dir.path()).await;
+    for round in 0..6u64 {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "child_that_applies_until_it_is_killed", "--ignored", "--nocapture"])
+            .env(INDEX, dir.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut acknowledged = |until: i64| {
+            let mut last = None;
+            for line in lines.by_ref() {
+                if let Some(seq) = line.unwrap().strip_prefix("acknowledged ") {
+                    last = Some(seq.parse::<i64>().unwrap());
+                    if last >= Some(until) {
+                        break;
+                    }
+                }
+            }
+            last
+        };
+        let first = acknowledged(0).expect("the child applies");
+        assert!(!witness.acquire_writer().await.unwrap(), "the child has the right to write");
+        let checkpoint = witness.checkpoint().await.unwrap().unwrap();
+        assert!(checkpoint.position.seq >= first, "a reader sees what another process has committed");
+        // Another process never sees documents without their checkpoint, or the other way round.
+        let (start, mut conclusive) = (Instant::now(), 0);
+        while start.elapsed() < Duration::from_millis(40 + 37 * round) || conclusive == 0 {
+            assert!(start.elapsed() < Duration::from_secs(20), "the checkpoint moves too fast to be looked at");
+            let before = witness.checkpoint().await.unwrap();
+            let seen = state(&witness).await;
+            if before == witness.checkpoint().await.unwrap() {
+                assert_eq!(seen, model(before.unwrap().position.seq));
+                conclusive += 1;
+            }
+        }
+        // Killed wherever it is: between commits, in one, in a rebuild.
+        child.kill().unwrap();
+        let last = acknowledged(i64::MAX).unwrap_or(first);
+        child.wait().unwrap();
+
+        for search in [open(dir.path()).await, witness.clone()] {
+            let reached = search.checkpoint().await.unwrap().unwrap().position.seq;
+            // The last one may have been committed without an answer.
+            assert!((last..=last + 1).contains(&reached), "acknowledged {last}, found {reached}");
+            assert_eq!(state(&search).await, model(reached), "documents and checkpoint agree");
+        }
+        let next = open(dir.path()).await;
+        assert!(next.acquire_writer().await.unwrap(), "the right to write is free after a kill");
+        assert_eq!(generations(dir.path()), 1, "what was half built is gone");
+        let reached = next.checkpoint().await.unwrap().unwrap().position.seq;
+        assert_eq!(state(&next).await, model(reached));
+    }
+}
+
+/// Changes every file of the one generation whose name matches.
+fn damage(dir: &Path, matches: impl Fn(&str) -> bool, change: impl Fn(&mut Vec<u8>)) {
+    let generation = entries(dir).into_iter().find(|n| n.starts_with("gen-")).unwrap();
+    let mut changed = 0;
+    for name in entries(&dir.join(&generation)) {
+        if matches(&name) {
+            let path = dir.join(&generation).join(name);
+            let mut bytes = fs::read(&path).unwrap();
+            change(&mut bytes);
+            fs::write(&path, bytes).unwrap();
+            changed += 1;
+        }
+    }
+    assert!(changed > 0);
+}
+
+fn replace(bytes: &mut Vec<u8>, from: &str, to: &str) {
+    let text = String::from_utf8(bytes.clone()).unwrap();
+    assert!(text.contains(from));
+    *bytes = text.replace(from, to).into_bytes();
+}
+
+#[tokio::test]
+async fn r14_what_cannot_be_read_gives_way_to_an_empty_index() {
+    type Damage = fn(&Path);
+    let cases: [(&str, Damage); 9] = [
+        ("CURRENT is garbage", |d| fs::write(d.join("CURRENT"), b"\xff\x00garbage").unwrap()),
+        ("CURRENT names what is not there", |d| {
+            fs::write(d.join("CURRENT"), br#"{"format":1,"generation":99}"#).unwrap();
+        }),
+        ("another format", |d| fs::write(d.join("CURRENT"), br#"{"format":9999,"generation":1}"#).unwrap()),
+        ("the generation is gone", |d| fs::remove_dir_all(d.join("gen-1")).unwrap()),
+        ("meta.json is garbage", |d| damage(d, |n| n == "meta.json", |b| *b = b"{".to_vec())),
+        ("meta.json is empty", |d| damage(d, |n| n == "meta.json", Vec::clear)),
+        ("another schema", |d| damage(d, |n| n == "meta.json", |b| replace(b, "title_stems", "title_stemz"))),
+        ("segments are cut short", |d| damage(d, |n| n.contains('-') || n.len() > 30, |b| b.truncate(b.len() / 2))),
+        ("segments are damaged inside", |d| {
+            damage(
+                d,
+                |n| n.len() > 30,
+                |b| {
+                    let middle = b.len() / 3;
+                    b[middle] ^= 0x55;
+                },
+            );
+        }),
+    ];
+    for (what, case) in cases {
+        let dir = tempfile::tempdir().unwrap();
+        {
+            let search = open(dir.path()).await;
+            assert!(search.acquire_writer().await.unwrap());
+            search.apply((1..50).map(|n| upsert(n, 1)).collect(), at(1)).await.unwrap();
+        }
+        case(dir.path());
+        let search = open(dir.path()).await;
+        assert!(search.acquire_writer().await.unwrap(), "{what}");
+        assert_eq!(search.checkpoint().await.unwrap(), None, "{what}: the caller is told to rebuild");
+        assert_eq!(found(&search, "").await, 0, "{what}");
+        assert_eq!(generations(dir.path()), 1, "{what}: the broken one is removed");
+        search.apply(vec![upsert(1, 1)], at(2)).await.unwrap();
+        assert_eq!(found(&search, "lamp").await, 1, "{what}");
+        drop(search);
+        let search = open(dir.path()).await;
+        assert_eq!(search.checkpoint().await.unwrap(), Some(at(2)), "{what}");
+    }
+}
+
+#[tokio::test]
+async fn r16_a_place_that_cannot_be_written_to_is_a_clear_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("secret-file");
+    fs::write(&file, "").unwrap();
+    let error = TantivySearch::open(TantivyOptions::directory(file.join("index"))).await.unwrap_err();
+    assert!(std::error::Error::source(&error).is_some(), "the cause is kept");
+    let message = error.to_string();
+    assert!(message.contains("directory of the search index") && !message.contains("secret-file"), "{message}");
+}
+
+/// Merges, deletes and many small commits leave the index right and small.
+#[tokio::test]
+async fn many_small_commits_are_merged() {
+    let dir = tempfile::tempdir().unwrap();
+    let search = open(dir.path()).await;
+    assert!(search.acquire_writer().await.unwrap());
+    for revision in 1..=60 {
+        let ops = (0..20).map(|n| upsert(n, revision)).collect();
+        assert_eq!(search.apply(ops, at(revision)).await.unwrap(), 20);
+        assert_eq!(found(&search, "lamp").await, 20);
+    }
+    assert_eq!(state(&search).await, (0..20).map(|n| (n, 60)).collect::<Vec<_>>());
+    let files = fs::read_dir(dir.path().join("gen-1")).unwrap().count();
+    assert!(files < 300, "{files} files");
+}
+
+/// `cargo test -p ecom-search --release --test tantivy -- --ignored --nocapture hundred_thousand`
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement"]
+async fn a_search_with_all_facets_at_a_hundred_thousand_documents() {
+    const N: u128 = 100_000;
+    let dir = tempfile::tempdir().unwrap();
+    let search = open(dir.path()).await;
+    assert!(search.acquire_writer().await.unwrap());
+    let start = Instant::now();
+    let mut build = search.begin_rebuild().await.unwrap();
+    for first in (0..N).step_by(5_000) {
+        let documents = (first..first + 5_000)
+            .map(|n| SearchDocument {
+                title: format!("Lamp {} {} number {n}", word(n), word(n / 31)),
+                description: Some((0..40).map(|i| word(n * 7 + i * 13)).collect::<Vec<_>>().join(" ")),
+                ..document(n, 1)
+            })
+            .collect();
+        build.add(documents).await.unwrap();
+    }
+    build.publish(at(1)).await.unwrap();
+    println!("rebuild of {N}: {:?}", start.elapsed());
+    let start = Instant::now();
+    search.apply((0..125).map(|n| upsert(n, 2)).collect(), at(2)).await.unwrap();
+    println!("apply of 125: {:?}", start.elapsed());
+    let all = |text: &str| SearchQuery {
+        text: text.to_owned(),
+        limit: 20,
+        facets: Facet::ALL.to_vec(),
+        price_bounds: vec![0, 100, 500],
+        ..SearchQuery::default()
+    };
+    let narrow = SearchQuery {
+        filter: SearchFilter { brands: vec!["brand 3".to_owned()], max_price: Some(300), ..SearchFilter::default() },
+        ..all("lamp")
+    };
+    for (what, query) in [
+        ("everything, all facets", all("")),
+        ("lamp (all match), all facets", all("lamp")),
+        ("lamp, filtered, all facets", narrow),
+        ("two words, a typo, all facets", all("lamq vobako")),
+        ("one letter, all facets", all("l")),
+        ("lamp, no facets", SearchQuery { facets: vec![], ..all("lamp") }),
+        (
+            "32 words of 8 letters, all facets",
+            all(&(0..32).map(|i| format!("{}xy", word(i * 57))).collect::<Vec<_>>().join(" ")),
+        ),
+        ("32 words that match, all facets", all(&(0..32).map(|i| word(7 + i * 13)).collect::<Vec<_>>().join(" "))),
+        ("a word of 500 letters", all(&"x".repeat(500))),
+        ("deep page", SearchQuery { facets: vec![], offset: 10_000, ..all("lamp") }),
+    ] {
+        let mut times = Vec::new();
+        let mut total = 0;
+        for _ in 0..10 {
+            let start = Instant::now();
+            total = search.search(&query).await.unwrap().total.count;
+            times.push(start.elapsed());
+        }
+        times.sort();
+        println!("{what}: {total} found, median {:?}", times[5]);
+    }
+}
+
+/// One of some 8,000 made-up words.
+fn word(n: u128) -> String {
+    let syllables = [
+        "ba", "ko", "lu", "mi", "ne", "po", "ra", "si", "to", "vo", "za", "di", "fe", "gu", "ha", "jo", "ki", "wo",
+        "xe", "ya",
+    ];
+    let pick = |n: u128| syllables[usize::try_from(n % 20).unwrap()];
+    format!("{}{}{}", pick(n), pick(n / 20), pick(n / 400))
+}
