@@ -1,0 +1,373 @@
+//! Connections: deadpool over single sqlx connections, and the storage on top of it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use deadpool::managed::{Manager, Metrics, Object, Pool, PoolError, QueueMode, RecycleError, RecycleResult, Timeouts};
+use ecom_core::clock::SharedClock;
+use ecom_core::id::IdSource;
+use ecom_core::port::{Connection, PoolStatus, Storage, UnitOfWork};
+use ecom_core::{Dependency, Error, FieldCode, Result};
+use sqlx::Connection as _;
+use uuid::Uuid;
+
+use super::dialect::Sql;
+use super::error::DbError;
+use super::executor::{ConnRef, Executor, Shared};
+use super::migrate;
+use super::unit_of_work::{PooledConnection, Transaction};
+
+/// A connection that has idled this long is asked whether it is still there before it is used.
+const CHECK_AFTER: Duration = Duration::from_secs(30);
+
+/// An open connection.
+enum Open {
+    #[cfg(feature = "sqlite")]
+    Sqlite(sqlx::SqliteConnection),
+    #[cfg(feature = "postgres")]
+    #[expect(dead_code, reason = "opened once its migrations are here")]
+    Postgres(sqlx::PgConnection),
+    #[cfg(feature = "mysql")]
+    #[expect(dead_code, reason = "opened once its migrations are here")]
+    MySql(sqlx::MySqlConnection),
+}
+
+/// A connection with what is known of its state.
+pub struct Conn {
+    open: Open,
+    /// A statement was sent and its answer has not come.
+    pub in_flight: bool,
+    /// A transaction was started and has not ended.
+    pub in_transaction: bool,
+    /// When it was handed back.
+    pub idle_since: Instant,
+}
+
+impl Conn {
+    fn new(open: Open) -> Self {
+        Self { open, in_flight: false, in_transaction: false, idle_since: Instant::now() }
+    }
+
+    /// Runs statements on it.
+    pub fn executor<'c>(&'c mut self, shared: &'c Shared) -> Executor<'c> {
+        let conn = match &mut self.open {
+            #[cfg(feature = "sqlite")]
+            Open::Sqlite(c) => ConnRef::Sqlite(c),
+            #[cfg(feature = "postgres")]
+            Open::Postgres(c) => ConnRef::Postgres(c),
+            #[cfg(feature = "mysql")]
+            Open::MySql(c) => ConnRef::MySql(c),
+        };
+        Executor::new(conn, &mut self.in_flight, shared)
+    }
+
+    async fn ping(&mut self) -> sqlx::Result<()> {
+        match &mut self.open {
+            #[cfg(feature = "sqlite")]
+            Open::Sqlite(c) => c.ping().await,
+            #[cfg(feature = "postgres")]
+            Open::Postgres(c) => c.ping().await,
+            #[cfg(feature = "mysql")]
+            Open::MySql(c) => c.ping().await,
+        }
+    }
+}
+
+/// How connections are opened.
+pub enum Opener {
+    /// SQLite.
+    #[cfg(feature = "sqlite")]
+    Sqlite {
+        /// With these options.
+        options: crate::sqlite::SqliteOptions,
+        /// For this.
+        role: crate::sqlite::Role,
+    },
+}
+
+impl fmt::Debug for Opener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Opener").finish_non_exhaustive()
+    }
+}
+
+/// Opens connections and looks after idle ones.
+#[derive(Debug)]
+pub struct Opens {
+    opener: Opener,
+    /// True where the connection is the database: it is cleaned and never closed.
+    only_one: bool,
+}
+
+impl Manager for Opens {
+    type Type = Conn;
+    type Error = DbError;
+
+    async fn create(&self) -> std::result::Result<Conn, DbError> {
+        match &self.opener {
+            #[cfg(feature = "sqlite")]
+            Opener::Sqlite { options, role } => {
+                crate::sqlite::open(options, *role).await.map(|c| Conn::new(Open::Sqlite(c)))
+            }
+            #[cfg(not(feature = "sqlite"))]
+            _ => Err(DbError { kind: super::error::Kind::Other, source: sqlx::Error::PoolClosed }),
+        }
+    }
+
+    async fn recycle(&self, conn: &mut Conn, _: &Metrics) -> RecycleResult<DbError> {
+        // The one connection is cleaned once it is lent: a recycling that is dropped half-way would close it.
+        if self.only_one {
+            return Ok(());
+        }
+        if conn.in_flight || conn.in_transaction {
+            return Err(RecycleError::message("dropped in flight"));
+        }
+        if conn.idle_since.elapsed() > CHECK_AFTER {
+            conn.ping().await.map_err(|source| {
+                RecycleError::Backend(DbError { kind: super::error::Kind::Unavailable, source })
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// A connection out of the pool. Dropped, it goes back, unless something was left undone on it.
+pub struct Lent(Option<Object<Opens>>);
+
+impl Lent {
+    /// The connection.
+    pub fn conn(&mut self) -> &mut Conn {
+        match self.0.as_deref_mut() {
+            Some(c) => c,
+            None => unreachable!("only Drop takes it"),
+        }
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        let Some(mut object) = self.0.take() else { return };
+        object.idle_since = Instant::now();
+        let undone = object.in_flight || object.in_transaction;
+        let only_one = Object::pool(&object).is_some_and(|p| p.manager().only_one);
+        if undone && !only_one {
+            // Closes it, which ends its transaction and with that its locks.
+            drop(Object::take(object));
+        }
+    }
+}
+
+/// A SQL database behind the storage ports.
+///
+/// Cheap to clone: clones share the pool.
+#[derive(Clone)]
+pub struct SqlStorage {
+    readers: Pool<Opens>,
+    writer: Pool<Opens>,
+    shared: Arc<Shared>,
+    clock: SharedClock,
+    ids: Arc<dyn IdSource>,
+}
+
+impl fmt::Debug for SqlStorage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqlStorage")
+            .field("database", &self.shared.dialect.name)
+            .field("currency", &self.shared.currency)
+            .finish_non_exhaustive()
+    }
+}
+
+fn pool(opens: Opens, size: usize, wait: Duration) -> Result<Pool<Opens>> {
+    Pool::builder(opens)
+        .max_size(size.max(1))
+        .timeouts(Timeouts { wait: Some(wait), create: Some(wait), recycle: Some(wait) })
+        // The connection that was used last has the warmest cache.
+        .queue_mode(QueueMode::Lifo)
+        .runtime(deadpool::Runtime::Tokio1)
+        .build()
+        .map_err(|e| Error::internal("making a connection pool", e))
+}
+
+impl SqlStorage {
+    /// Opens the database of a URL: `sqlite://path`, `sqlite::memory:`. Nothing is read yet; call
+    /// [`Storage::migrate`] next.
+    ///
+    /// # Errors
+    /// `Validation` on field `database_url`, `Unsupported` for a database that this build has no feature for.
+    pub fn open(url: &str) -> Result<Self> {
+        // Never more of the URL than its scheme: the rest may hold a password.
+        let scheme = url.split_once(':').map_or("", |(s, _)| s);
+        let no_feature = |feature: &'static str, capability: &'static str| {
+            Err(Error::Unsupported { provider: feature, capability })
+        };
+        match scheme {
+            #[cfg(feature = "sqlite")]
+            "sqlite" => Self::sqlite(crate::sqlite::SqliteOptions::from_url(url)?),
+            #[cfg(not(feature = "sqlite"))]
+            "sqlite" => no_feature("sqlite", "this build has no SQLite; turn on the feature `sqlite`"),
+            #[cfg(not(feature = "postgres"))]
+            "postgres" | "postgresql" => {
+                no_feature("postgres", "this build has no PostgreSQL; turn on the feature `postgres`")
+            }
+            #[cfg(feature = "postgres")]
+            "postgres" | "postgresql" => no_feature("postgres", "this release has no schema for PostgreSQL yet"),
+            #[cfg(not(feature = "mysql"))]
+            "mysql" | "mariadb" => no_feature("mysql", "this build has no MySQL; turn on the feature `mysql`"),
+            #[cfg(feature = "mysql")]
+            "mysql" | "mariadb" => no_feature("mysql", "this release has no schema for MySQL yet"),
+            _ => Err(Error::invalid(
+                "database_url",
+                FieldCode::OutOfBounds,
+                "must start with `sqlite:`, `postgres:` or `mysql:`",
+            )),
+        }
+    }
+
+    /// A SQLite database.
+    ///
+    /// # Errors
+    /// `Internal` where no pool can be made.
+    #[cfg(feature = "sqlite")]
+    pub fn sqlite(options: crate::sqlite::SqliteOptions) -> Result<Self> {
+        use crate::sqlite::Role;
+        let shared = Arc::new(Shared {
+            dialect: &crate::sqlite::DIALECT,
+            currency: options.currency,
+            statements: AtomicU64::new(0),
+        });
+        let only_one = options.path().is_none();
+        let (wait, readers) = (options.acquire_timeout, options.readers);
+        let (clock, ids) = (options.clock.clone(), options.ids.clone());
+        let opens = |role| Opens {
+            opener: Opener::Sqlite { options: options.clone(), role },
+            only_one,
+        };
+        let writer = pool(opens(Role::Writer), 1, wait)?;
+        let readers = if only_one { writer.clone() } else { pool(opens(Role::Reader), readers, wait)? };
+        Ok(Self { readers, writer, shared, clock, ids })
+    }
+
+    async fn lend(&self, pool: &Pool<Opens>) -> Result<Lent> {
+        match pool.get().await {
+            Ok(object) => {
+                let mut lent = Lent(Some(object));
+                let conn = lent.conn();
+                if conn.in_flight || conn.in_transaction {
+                    // Only the one connection of a database in memory comes so. What was dropped in flight has been
+                    // carried out by the time that this is; where its transaction is still open it goes, and where
+                    // there is none this fails and all is well.
+                    let _ = conn.executor(&self.shared).script("ROLLBACK").await;
+                    conn.in_transaction = false;
+                }
+                Ok(lent)
+            }
+            Err(PoolError::Backend(e)) => Err(match e.kind {
+                // A connection that cannot be opened is out of reach, and nothing was written.
+                super::error::Kind::Lost | super::error::Kind::Other => {
+                    Error::unavailable(Dependency::Database, e.source)
+                }
+                _ => e.into(),
+            }),
+            Err(e) => Err(Error::unavailable(Dependency::Database, e)),
+        }
+    }
+
+    /// A connection that may write, outside a transaction.
+    async fn writer(&self) -> Result<Lent> {
+        self.lend(&self.writer).await
+    }
+
+    /// The plan that the database makes for a list, for tests that check the use of indexes.
+    #[doc(hidden)]
+    pub async fn explain_list(
+        &self,
+        filter: &ecom_core::domain::ProductFilter,
+        sort: ecom_core::domain::ProductSort,
+        paging: &ecom_core::paging::Paging,
+    ) -> Result<Vec<String>> {
+        let (text, args) = super::product::list_statement(self.shared.dialect, filter, sort, paging)?;
+        let mut lent = self.lend(&self.readers).await?;
+        let rows =
+            lent.conn().executor(&self.shared).fetch_all(format!("EXPLAIN QUERY PLAN {text}"), args).await?;
+        rows.iter().map(|r| r.string(3)).collect()
+    }
+
+    /// The number that a pragma of SQLite has on a connection for reads or, where asked, for writes; for tests.
+    #[doc(hidden)]
+    pub async fn pragma(&self, name: &str, write: bool) -> Result<String> {
+        let mut lent = self.lend(if write { &self.writer } else { &self.readers }).await?;
+        let text = format!("SELECT CAST({name} AS TEXT) FROM pragma_{name}");
+        let row = lent.conn().executor(&self.shared).fetch_optional(text, Vec::new()).await?;
+        row.ok_or_else(|| Error::Internal { context: "reading a pragma", source: None })?.string(0)
+    }
+}
+
+static PING: Sql = Sql::new("SELECT 1");
+static IDENTITY: Sql = Sql::new("SELECT value FROM ecom_meta WHERE name = 'identity'");
+
+#[async_trait]
+impl Storage for SqlStorage {
+    fn name(&self) -> &'static str {
+        self.shared.dialect.name
+    }
+
+    async fn connect(&self) -> Result<Box<dyn Connection>> {
+        Ok(Box::new(PooledConnection::new(self.lend(&self.readers).await?, self.shared.clone())))
+    }
+
+    async fn begin(&self) -> Result<Box<dyn UnitOfWork>> {
+        Ok(Box::new(Transaction::begin(self.writer().await?, self.shared.clone()).await?))
+    }
+
+    async fn migrate(&self) -> Result<()> {
+        let mut tx = Transaction::begin(self.writer().await?, self.shared.clone()).await?;
+        migrate::run(&mut tx.executor(), self.clock.now(), self.ids.next()).await?;
+        Box::new(tx).commit().await
+    }
+
+    async fn identity(&self) -> Result<Uuid> {
+        let mut lent = self.lend(&self.readers).await?;
+        let row = lent.conn().executor(&self.shared).fetch_optional(&IDENTITY, Vec::new()).await?;
+        row.ok_or(Error::Internal { context: "reading the database's identity", source: None })?
+            .text(0)?
+            .parse()
+            .map_err(|e: uuid::Error| Error::internal("reading the database's identity", e))
+    }
+
+    async fn ping(&self) -> Result<()> {
+        let mut lent = self.lend(&self.readers).await?;
+        lent.conn().executor(&self.shared).fetch_optional(&PING, Vec::new()).await?;
+        Ok(())
+    }
+
+    fn pool_status(&self) -> PoolStatus {
+        let one = |p: &Pool<Opens>| {
+            let s = p.status();
+            PoolStatus { max: s.max_size, size: s.size, idle: s.available, waiting: s.waiting }
+        };
+        let (r, w) = (one(&self.readers), one(&self.writer));
+        // In memory both are the same pool.
+        if self.readers.manager().only_one {
+            return w;
+        }
+        PoolStatus {
+            max: r.max + w.max,
+            size: r.size + w.size,
+            idle: r.idle + w.idle,
+            waiting: r.waiting + w.waiting,
+        }
+    }
+
+    fn statements(&self) -> u64 {
+        self.shared.statements.load(Ordering::Relaxed)
+    }
+
+    async fn close(&self) {
+        self.readers.close();
+        self.writer.close();
+    }
+}

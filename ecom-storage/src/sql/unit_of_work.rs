@@ -1,0 +1,154 @@
+//! Who owns the connection that repositories borrow: a pooled one, a transaction, or the host.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use ecom_core::port::{
+    CategoryRepository, Connection, InventoryRepository, OutboxRepository, ProductRepository, Repositories,
+    SkuRepository, UnitOfWork,
+};
+use ecom_core::{Error, Result};
+
+use super::category::SqlCategories;
+use super::error::Kind;
+use super::executor::{ConnRef, Executor, Shared};
+use super::inventory::SqlInventory;
+use super::outbox::SqlOutbox;
+use super::pool::{Conn, Lent};
+use super::product::SqlProducts;
+use super::sku::SqlSkus;
+
+macro_rules! repositories {
+    ($ty:ty) => {
+        impl Repositories for $ty {
+            fn products(&mut self) -> Box<dyn ProductRepository + '_> {
+                Box::new(SqlProducts(self.lend()))
+            }
+            fn categories(&mut self) -> Box<dyn CategoryRepository + '_> {
+                Box::new(SqlCategories(self.lend()))
+            }
+            fn skus(&mut self) -> Box<dyn SkuRepository + '_> {
+                Box::new(SqlSkus(self.lend()))
+            }
+            fn inventory(&mut self) -> Box<dyn InventoryRepository + '_> {
+                Box::new(SqlInventory(self.lend()))
+            }
+            fn outbox(&mut self) -> Box<dyn OutboxRepository + '_> {
+                Box::new(SqlOutbox(self.lend()))
+            }
+        }
+    };
+}
+
+/// A pooled connection outside a transaction.
+pub struct PooledConnection {
+    lent: Lent,
+    shared: Arc<Shared>,
+}
+
+impl PooledConnection {
+    /// On a connection out of the pool.
+    pub const fn new(lent: Lent, shared: Arc<Shared>) -> Self {
+        Self { lent, shared }
+    }
+
+    fn lend(&mut self) -> Executor<'_> {
+        self.lent.conn().executor(&self.shared)
+    }
+}
+
+repositories!(PooledConnection);
+impl Connection for PooledConnection {}
+
+/// A transaction on a pooled connection. Dropped, its connection is closed, which rolls it back.
+pub struct Transaction {
+    lent: Lent,
+    shared: Arc<Shared>,
+}
+
+impl Transaction {
+    /// Starts it.
+    pub async fn begin(mut lent: Lent, shared: Arc<Shared>) -> Result<Self> {
+        let conn: &mut Conn = lent.conn();
+        // Before the answer: a call that is dropped in between leaves a transaction open.
+        conn.in_transaction = true;
+        if let Err(e) = conn.executor(&shared).script(shared.dialect.begin).await {
+            conn.in_transaction = false;
+            return Err(e.into());
+        }
+        Ok(Self { lent, shared })
+    }
+
+    /// Runs statements in it.
+    pub fn executor(&mut self) -> Executor<'_> {
+        self.lent.conn().executor(&self.shared)
+    }
+
+    fn lend(&mut self) -> Executor<'_> {
+        self.executor()
+    }
+}
+
+repositories!(Transaction);
+
+#[async_trait]
+impl UnitOfWork for Transaction {
+    async fn commit(mut self: Box<Self>) -> Result<()> {
+        match self.executor().script("COMMIT").await {
+            Ok(()) => {
+                self.lent.conn().in_transaction = false;
+                Ok(())
+            }
+            // The connection is closed on drop, which rolls back what a refused commit has left open.
+            Err(e) => Err(match e.kind {
+                Kind::Lost => e.into(),
+                Kind::Unavailable => Error::unavailable(ecom_core::Dependency::Database, e.source),
+                _ => e.into(),
+            }),
+        }
+    }
+
+    async fn rollback(mut self: Box<Self>) -> Result<()> {
+        self.executor().script("ROLLBACK").await?;
+        self.lent.conn().in_transaction = false;
+        Ok(())
+    }
+}
+
+/// The repositories on a connection of the host's own, for instance inside its transaction. What is written is
+/// written when the host commits; caches are told by the outbox.
+pub struct SqlRepositories<'c> {
+    conn: ConnRef<'c>,
+    in_flight: bool,
+    shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for SqlRepositories<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SqlRepositories").field("database", &self.shared.dialect.name).finish_non_exhaustive()
+    }
+}
+
+impl<'c> SqlRepositories<'c> {
+    /// On a connection of SQLite, which has foreign keys on, to a database that [`super::SqlStorage`] has migrated.
+    /// Start its transaction with `BEGIN IMMEDIATE`.
+    #[cfg(feature = "sqlite")]
+    pub fn on_sqlite(conn: &'c mut sqlx::SqliteConnection, currency: ecom_core::money::Currency) -> Self {
+        let shared = Shared { dialect: &crate::sqlite::DIALECT, currency, statements: 0.into() };
+        Self { conn: ConnRef::Sqlite(conn), in_flight: false, shared: Arc::new(shared) }
+    }
+
+    fn lend(&mut self) -> Executor<'_> {
+        let conn = match &mut self.conn {
+            #[cfg(feature = "sqlite")]
+            ConnRef::Sqlite(c) => ConnRef::Sqlite(c),
+            #[cfg(feature = "postgres")]
+            ConnRef::Postgres(c) => ConnRef::Postgres(c),
+            #[cfg(feature = "mysql")]
+            ConnRef::MySql(c) => ConnRef::MySql(c),
+        };
+        Executor::new(conn, &mut self.in_flight, &self.shared)
+    }
+}
+
+repositories!(SqlRepositories<'_>);
