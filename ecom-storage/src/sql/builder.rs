@@ -151,7 +151,12 @@ pub async fn taken(
         }
         let (text, args) = b.done();
         for r in x.fetch_all(text, args).await? {
-            out.insert(r.string(0)?);
+            let found = r.text(0)?;
+            // The ranges also hold `phone-3g`.
+            let numbered = found.rsplit_once('-').is_some_and(|(_, n)| n.bytes().all(|b| b.is_ascii_digit()));
+            if numbered || bases.iter().any(|b| b.as_str() == found) {
+                out.insert(found.to_owned());
+            }
         }
     }
     Ok(out)

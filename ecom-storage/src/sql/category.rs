@@ -105,7 +105,11 @@ fn read(r: &Row) -> Result<Category> {
 pub struct SqlCategories<'c>(pub Executor<'c>);
 
 impl SqlCategories<'_> {
-    async fn many<'q>(&mut self, text: impl Into<super::executor::Text> + Send, args: Vec<Value<'q>>) -> Result<Vec<Category>> {
+    async fn many<'q>(
+        &mut self,
+        text: impl Into<super::executor::Text> + Send,
+        args: Vec<Value<'q>>,
+    ) -> Result<Vec<Category>> {
         self.0.fetch_all(text, args).await?.iter().map(read).collect()
     }
 
@@ -291,9 +295,7 @@ impl CategoryRepository for SqlCategories<'_> {
         })
         .await?
         .map_err(|e| match e.kind {
-            super::error::Kind::ForeignKey => {
-                e.or_reference("parent_id", || parents(categories))
-            }
+            super::error::Kind::ForeignKey => e.or_reference("parent_id", || parents(categories)),
             _ => e.or_duplicate(|field| colliding(categories, |c| unique_value(c, field))),
         })
     }

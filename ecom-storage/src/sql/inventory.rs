@@ -47,7 +47,9 @@ pub async fn insert_movements(x: &mut Executor<'_>, movements: &[StockMovement])
     )
     .await?
     .map_err(|e| {
-        e.or_reference("sku_id", || movements.iter().take(5).map(|m| m.sku_id.to_string()).collect::<Vec<_>>().join("`, `"))
+        e.or_reference("sku_id", || {
+            movements.iter().take(5).map(|m| m.sku_id.to_string()).collect::<Vec<_>>().join("`, `")
+        })
     })
 }
 

@@ -26,12 +26,10 @@ static CURSOR: Sql =
 static NEW_CURSOR: Sql = Sql::new(
     "INSERT INTO outbox_cursors (consumer, holder, fence, expires_at, epoch, seq) VALUES ($1, $2, 1, $3, 0, 0)",
 );
-static TAKE: Sql = Sql::new(
-    "UPDATE outbox_cursors SET holder = $2, fence = $3, expires_at = $4 WHERE consumer = $1 AND fence = $5",
-);
-static ADVANCE: Sql = Sql::new(
-    "UPDATE outbox_cursors SET epoch = $4, seq = $5 WHERE consumer = $1 AND holder = $2 AND fence = $3",
-);
+static TAKE: Sql =
+    Sql::new("UPDATE outbox_cursors SET holder = $2, fence = $3, expires_at = $4 WHERE consumer = $1 AND fence = $5");
+static ADVANCE: Sql =
+    Sql::new("UPDATE outbox_cursors SET epoch = $4, seq = $5 WHERE consumer = $1 AND holder = $2 AND fence = $3");
 // Only from the old end, so that the log has no holes: the horizon says what is gone.
 static TRIM: Sql = Sql::new(
     "DELETE FROM outbox_events WHERE seq < coalesce((SELECT m.seq FROM (SELECT MIN(seq) AS seq FROM outbox_events \
@@ -42,8 +40,10 @@ static TRIM: Sql = Sql::new(
 pub struct SqlOutbox<'c>(pub Executor<'c>);
 
 fn read_event(r: &Row) -> Result<(OutboxPosition, Event)> {
-    let kind = EventKind::parse(r.text(3)?)
-        .ok_or(Error::Internal { context: "reading an event of a kind that this release does not know", source: None })?;
+    let kind = EventKind::parse(r.text(3)?).ok_or(Error::Internal {
+        context: "reading an event of a kind that this release does not know",
+        source: None,
+    })?;
     let event = Event {
         id: EventId(r.uuid(2)?),
         kind,
@@ -59,6 +59,9 @@ fn read_event(r: &Row) -> Result<(OutboxPosition, Event)> {
 #[async_trait]
 impl OutboxRepository for SqlOutbox<'_> {
     async fn append(&mut self, events: &[Event]) -> Result<()> {
+        if let Some(sql) = self.0.dialect().lock_outbox {
+            self.0.fetch_all(sql, Vec::new()).await?;
+        }
         insert_rows(
             &mut self.0,
             "INSERT INTO outbox_events (id, kind, aggregate_id, revision, data, occurred_at, actor)",
@@ -103,9 +106,8 @@ impl OutboxRepository for SqlOutbox<'_> {
     async fn acquire(&mut self, consumer: &str, holder: &str, now: Timestamp, ttl: Duration) -> Result<Option<Lease>> {
         let ttl = chrono::TimeDelta::from_std(ttl).map_err(|e| Error::internal("computing the end of a lease", e))?;
         let until = now + ttl;
-        let lease = |fence, position| {
-            Some(Lease { consumer: consumer.to_owned(), holder: holder.to_owned(), fence, position })
-        };
+        let lease =
+            |fence, position| Some(Lease { consumer: consumer.to_owned(), holder: holder.to_owned(), fence, position });
         let Some(r) = self.0.fetch_optional(&CURSOR, vec![consumer.into()]).await? else {
             return match self.0.execute(&NEW_CURSOR, vec![consumer.into(), holder.into(), until.into()]).await {
                 Ok(_) => Ok(lease(1, OutboxPosition::default())),

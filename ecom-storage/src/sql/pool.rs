@@ -126,9 +126,9 @@ impl Manager for Opens {
             return Err(RecycleError::message("dropped in flight"));
         }
         if conn.idle_since.elapsed() > CHECK_AFTER {
-            conn.ping().await.map_err(|source| {
-                RecycleError::Backend(DbError { kind: super::error::Kind::Unavailable, source })
-            })?;
+            conn.ping()
+                .await
+                .map_err(|source| RecycleError::Backend(DbError { kind: super::error::Kind::Unavailable, source }))?;
         }
         Ok(())
     }
@@ -201,9 +201,8 @@ impl SqlStorage {
     pub fn open(url: &str) -> Result<Self> {
         // Never more of the URL than its scheme: the rest may hold a password.
         let scheme = url.split_once(':').map_or("", |(s, _)| s);
-        let no_feature = |feature: &'static str, capability: &'static str| {
-            Err(Error::Unsupported { provider: feature, capability })
-        };
+        let no_feature =
+            |feature: &'static str, capability: &'static str| Err(Error::Unsupported { provider: feature, capability });
         match scheme {
             #[cfg(feature = "sqlite")]
             "sqlite" => Self::sqlite(crate::sqlite::SqliteOptions::from_url(url)?),
@@ -242,10 +241,7 @@ impl SqlStorage {
         let only_one = options.path().is_none();
         let (wait, readers) = (options.acquire_timeout, options.readers);
         let (clock, ids) = (options.clock.clone(), options.ids.clone());
-        let opens = |role| Opens {
-            opener: Opener::Sqlite { options: options.clone(), role },
-            only_one,
-        };
+        let opens = |role| Opens { opener: Opener::Sqlite { options: options.clone(), role }, only_one };
         let writer = pool(opens(Role::Writer), 1, wait)?;
         let readers = if only_one { writer.clone() } else { pool(opens(Role::Reader), readers, wait)? };
         Ok(Self { readers, writer, shared, clock, ids })
@@ -291,14 +287,13 @@ impl SqlStorage {
     ) -> Result<Vec<String>> {
         let (text, args) = super::product::list_statement(self.shared.dialect, filter, sort, paging)?;
         let mut lent = self.lend(&self.readers).await?;
-        let rows =
-            lent.conn().executor(&self.shared).fetch_all(format!("EXPLAIN QUERY PLAN {text}"), args).await?;
+        let rows = lent.conn().executor(&self.shared).fetch_all(format!("EXPLAIN QUERY PLAN {text}"), args).await?;
         rows.iter().map(|r| r.string(3)).collect()
     }
 
     /// The number that a pragma of SQLite has on a connection for reads or, where asked, for writes; for tests.
     #[doc(hidden)]
-    pub async fn pragma(&self, name: &str, write: bool) -> Result<String> {
+    pub async fn pragma(&self, name: &'static str, write: bool) -> Result<String> {
         let mut lent = self.lend(if write { &self.writer } else { &self.readers }).await?;
         let text = format!("SELECT CAST({name} AS TEXT) FROM pragma_{name}");
         let row = lent.conn().executor(&self.shared).fetch_optional(text, Vec::new()).await?;
@@ -354,12 +349,7 @@ impl Storage for SqlStorage {
         if self.readers.manager().only_one {
             return w;
         }
-        PoolStatus {
-            max: r.max + w.max,
-            size: r.size + w.size,
-            idle: r.idle + w.idle,
-            waiting: r.waiting + w.waiting,
-        }
+        PoolStatus { max: r.max + w.max, size: r.size + w.size, idle: r.idle + w.idle, waiting: r.waiting + w.waiting }
     }
 
     fn statements(&self) -> u64 {

@@ -512,17 +512,16 @@ impl SqlProducts<'_> {
             for origin in &t.direct {
                 for category in above.get(origin).into_iter().flatten() {
                     let direct = category == origin;
-                    wanted
-                        .entry((t.product, *category))
-                        .and_modify(|l| l.direct |= direct)
-                        .or_insert_with(|| Listing {
+                    wanted.entry((t.product, *category)).and_modify(|l| l.direct |= direct).or_insert_with(|| {
+                        Listing {
                             product: t.product,
                             direct,
                             state: t.state,
                             price_key: t.price_key,
                             rating: t.rating,
                             title_key: t.title_key.as_str().into(),
-                        });
+                        }
+                    });
                 }
             }
         }
@@ -542,8 +541,7 @@ impl SqlProducts<'_> {
         }
         counts.retain(|_, c| *c != (0, 0));
         if !fresh {
-            let with_rows: Vec<Uuid> =
-                ids.iter().copied().filter(|id| changed.contains(id)).collect();
+            let with_rows: Vec<Uuid> = ids.iter().copied().filter(|id| changed.contains(id)).collect();
             for chunk in with_rows.chunks(MAX_LIST) {
                 let mut b = Builder::new("DELETE FROM product_listings WHERE product_id IN ");
                 b.list(chunk);
@@ -578,9 +576,8 @@ impl SqlProducts<'_> {
     /// Adds to the counts of categories and moves their revisions, in id order.
     async fn move_counts(&mut self, counts: &[(Uuid, Change)]) -> Result<()> {
         for chunk in counts.chunks(128) {
-            let padded: Vec<&(Uuid, Change)> = (0..case_size(chunk.len()))
-                .filter_map(|i| chunk.get(i).or(chunk.last()))
-                .collect();
+            let padded: Vec<&(Uuid, Change)> =
+                (0..case_size(chunk.len())).filter_map(|i| chunk.get(i).or(chunk.last())).collect();
             let mut b = Builder::new("UPDATE categories SET revision = revision + 1, product_count = product_count");
             b.push(" + CASE id");
             for (id, (direct, _)) in &padded {
@@ -598,10 +595,8 @@ impl SqlProducts<'_> {
     }
 
     async fn insert_links(&mut self, products: &[&Product]) -> Result<()> {
-        let links: Vec<(ProductId, usize, CategoryId)> = products
-            .iter()
-            .flat_map(|p| p.categories.iter().enumerate().map(|(i, c)| (p.id, i, c.id)))
-            .collect();
+        let links: Vec<(ProductId, usize, CategoryId)> =
+            products.iter().flat_map(|p| p.categories.iter().enumerate().map(|(i, c)| (p.id, i, c.id))).collect();
         insert_rows(
             &mut self.0,
             "INSERT INTO product_categories (product_id, category_id, position)",
@@ -625,16 +620,10 @@ impl SqlProducts<'_> {
                 keys.into_iter().map(|k| (p.id, k))
             })
             .collect();
-        insert_rows(
-            &mut self.0,
-            "INSERT INTO product_tags (product_id, tag_key)",
-            2,
-            &tags,
-            |(product, key), to| {
-                to.extend([(*product).into(), Value::from(key)]);
-                Ok(())
-            },
-        )
+        insert_rows(&mut self.0, "INSERT INTO product_tags (product_id, tag_key)", 2, &tags, |(product, key), to| {
+            to.extend([(*product).into(), Value::from(key)]);
+            Ok(())
+        })
         .await??;
         Ok(())
     }

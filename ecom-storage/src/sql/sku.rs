@@ -165,12 +165,7 @@ impl SkuRepository for SqlSkus<'_> {
         insert_rows(&mut self.0, head, 24, skus, |s, to| {
             to.extend([s.id.into(), s.product_id.into()]);
             bind_values(s, to)?;
-            to.extend([
-                s.on_hand.into(),
-                s.reserved.into(),
-                s.low_stock_threshold.into(),
-                s.barcode.as_deref().into(),
-            ]);
+            to.extend([s.on_hand.into(), s.reserved.into(), s.low_stock_threshold.into(), s.barcode.as_deref().into()]);
             bind_external(s.external.as_ref(), to);
             bind_audit(&s.audit, to);
             Ok(())

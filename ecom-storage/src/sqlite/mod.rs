@@ -39,6 +39,7 @@ pub(crate) static DIALECT: Dialect = Dialect {
         ("{outbox_order}", "seq"),
     ],
     lock_tree: None,
+    lock_outbox: None,
     joins_in_order: true,
     migrations: &[(1, "catalog", include_str!("../../migrations/sqlite/0001_catalog.sql"))],
     survives_errors: true,
@@ -63,9 +64,11 @@ pub(crate) async fn open(options: &SqliteOptions, role: Role) -> DbResult<Sqlite
         .pragma("temp_store", "MEMORY")
         .pragma("cache_size", "-16384");
     o = match options.path() {
-        Some(path) => {
-            o.filename(path).create_if_missing(true).journal_mode(SqliteJournalMode::Wal).pragma("mmap_size", "268435456")
-        }
+        Some(path) => o
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .pragma("mmap_size", "268435456"),
         None => o.in_memory(true),
     };
     if role == Role::Reader {

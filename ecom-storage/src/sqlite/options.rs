@@ -60,11 +60,7 @@ impl SqliteOptions {
     /// `Validation` on field `database_url`.
     pub fn from_url(url: &str) -> Result<Self> {
         let bad = || {
-            Error::invalid(
-                "database_url",
-                FieldCode::Malformed,
-                "must be `sqlite://` and a path, or `sqlite::memory:`",
-            )
+            Error::invalid("database_url", FieldCode::Malformed, "must be `sqlite://` and a path, or `sqlite::memory:`")
         };
         let rest = url.strip_prefix("sqlite:").ok_or_else(bad)?;
         let rest = rest.strip_prefix("//").unwrap_or(rest);

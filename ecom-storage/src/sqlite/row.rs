@@ -37,10 +37,8 @@ pub(crate) fn opt_uuid(r: &SqliteRow, i: usize) -> R<Option<Uuid>> {
 }
 
 fn micros(i: usize, micros: i64) -> R<Timestamp> {
-    DateTime::from_timestamp_micros(micros).ok_or_else(|| sqlx::Error::ColumnDecode {
-        index: i.to_string(),
-        source: "the time is out of range".into(),
-    })
+    DateTime::from_timestamp_micros(micros)
+        .ok_or_else(|| sqlx::Error::ColumnDecode { index: i.to_string(), source: "the time is out of range".into() })
 }
 
 pub(crate) fn time(r: &SqliteRow, i: usize) -> R<Timestamp> {
