@@ -16,7 +16,7 @@ static LOCK_TREE: Sql = Sql::new("SELECT value FROM ecom_meta WHERE name = 'iden
 static LOCK_OUTBOX: Sql = Sql::new("SELECT value FROM ecom_meta WHERE name = 'outbox' FOR UPDATE");
 
 /// MySQL's SQL.
-#[cfg_attr(not(test), expect(dead_code, reason = "a storage is opened with it once its migrations are here"))]
+#[expect(dead_code, reason = "a storage is opened with it once its migrations are here")]
 pub(crate) static DIALECT: Dialect = Dialect {
     name: "mysql",
     slot: 2,
@@ -42,6 +42,7 @@ pub(crate) static DIALECT: Dialect = Dialect {
     lock_tree: Some(&LOCK_TREE),
     lock_outbox: Some(&LOCK_OUTBOX),
     joins_in_order: false,
+    row_values: false,
     migrations: &[],
     survives_errors: true,
 };

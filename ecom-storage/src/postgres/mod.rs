@@ -14,7 +14,7 @@ use crate::sql::value::{Row, Value};
 static LOCK_TREE: Sql = Sql::new("SELECT 1 FROM (SELECT pg_advisory_xact_lock(7305804402559414117)) locked");
 
 /// PostgreSQL's SQL.
-#[cfg_attr(not(test), expect(dead_code, reason = "a storage is opened with it once its migrations are here"))]
+#[expect(dead_code, reason = "a storage is opened with it once its migrations are here")]
 pub(crate) static DIALECT: Dialect = Dialect {
     name: "postgres",
     slot: 1,
@@ -41,6 +41,7 @@ pub(crate) static DIALECT: Dialect = Dialect {
     lock_tree: Some(&LOCK_TREE),
     lock_outbox: None,
     joins_in_order: false,
+    row_values: true,
     migrations: &[],
     survives_errors: false,
 };

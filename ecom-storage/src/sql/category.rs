@@ -105,15 +105,15 @@ fn read(r: &Row) -> Result<Category> {
 pub struct SqlCategories<'c>(pub Executor<'c>);
 
 impl SqlCategories<'_> {
-    async fn many<'q>(
+    async fn many(
         &mut self,
         text: impl Into<super::executor::Text> + Send,
-        args: Vec<Value<'q>>,
+        args: Vec<Value<'_>>,
     ) -> Result<Vec<Category>> {
         self.0.fetch_all(text, args).await?.iter().map(read).collect()
     }
 
-    fn filtered<'q>(b: &mut Builder<'q>, filter: &CategoryFilter) {
+    fn filtered(b: &mut Builder<'_>, filter: &CategoryFilter) {
         b.push(" FROM categories WHERE 1 = 1");
         match filter.parent {
             None => {}

@@ -24,6 +24,8 @@ pub struct Dialect {
     /// True where rows of `a CROSS JOIN b LEFT JOIN c` come in the order of `a`, so that a page that was sorted once
     /// is not sorted again.
     pub joins_in_order: bool,
+    /// True where `(a, b) > (x, y)` is a range of an index on both.
+    pub row_values: bool,
     /// Migrations, oldest first: version, name, text.
     pub migrations: &'static [(i64, &'static str, &'static str)],
     /// True where a statement that failed leaves its transaction usable.

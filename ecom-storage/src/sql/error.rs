@@ -13,7 +13,7 @@ pub enum Kind {
     Check(String),
     /// Another transaction is in the way, or the server is out of reach; a retry may help and nothing was written.
     Unavailable,
-    /// As `Unavailable`, but the statement may have taken effect.
+    /// As `Unavailable`, but where it was a commit it may have taken effect.
     Lost,
     /// A defect.
     Other,
@@ -60,6 +60,19 @@ impl DbError {
         self.into()
     }
 
+    /// True where the transaction can go on: a constraint refused the statement and nothing else happened.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self.kind, Kind::Unique(_) | Kind::ForeignKey | Kind::Check(_))
+    }
+
+    /// As the library's error, of a commit: it may have happened where its answer was lost.
+    pub fn or_unknown(self) -> Error {
+        if self.kind != Kind::Lost {
+            return self.into();
+        }
+        Error::Unavailable { dependency: Dependency::Database, outcome_unknown: true, source: Some(self.source.into()) }
+    }
+
     /// As the library's error; a foreign key that refuses means that what `field` names is gone.
     pub fn or_reference(self, field: &'static str, key: impl FnOnce() -> String) -> Error {
         if self.kind == Kind::ForeignKey { gone(field, &key()) } else { self.into() }
@@ -77,12 +90,8 @@ impl From<DbError> for Error {
             Kind::Unique(_) if UNIQUE.iter().any(|(n, ..)| matches!(&e.kind, Kind::Unique(k) if k == n)) => {
                 e.or_duplicate(|_| None)
             }
-            Kind::Unavailable => Self::unavailable(Dependency::Database, e.source),
-            Kind::Lost => Self::Unavailable {
-                dependency: Dependency::Database,
-                outcome_unknown: true,
-                source: Some(e.source.into()),
-            },
+            // Writes take effect with their commit, which asks `or_unknown`.
+            Kind::Unavailable | Kind::Lost => Self::unavailable(Dependency::Database, e.source),
             Kind::Unique(_) | Kind::ForeignKey | Kind::Check(_) | Kind::Other => {
                 Self::internal("running a statement", e.source)
             }

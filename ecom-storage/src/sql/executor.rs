@@ -6,7 +6,7 @@ use ecom_core::money::Currency;
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
 use super::dialect::{Dialect, Sql, unnumbered};
-use super::error::DbResult;
+use super::error::{DbError, DbResult, Kind};
 use super::value::{Row, Value};
 
 /// A borrowed connection.
@@ -34,6 +34,26 @@ pub struct Shared {
     pub statements: AtomicU64,
 }
 
+/// What is known of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Nothing is under way.
+    Idle,
+    /// A statement was sent and its answer has not come: what a dropped call leaves behind.
+    InFlight,
+    /// A statement failed in a way that may have ended the transaction: what follows must not run outside of it.
+    Failed,
+}
+
+impl State {
+    fn after<T>(answer: &DbResult<T>) -> Self {
+        match answer {
+            Err(e) if !e.is_refusal() => Self::Failed,
+            _ => Self::Idle,
+        }
+    }
+}
+
 /// The text of a statement.
 pub enum Text {
     /// Fixed, made once.
@@ -57,16 +77,19 @@ impl From<String> for Text {
 /// Runs statements on a borrowed connection.
 pub struct Executor<'c> {
     conn: ConnRef<'c>,
-    /// True from before a statement is sent until its answer is there: what a dropped call leaves behind.
-    in_flight: &'c mut bool,
+    state: &'c mut State,
     shared: &'c Shared,
 }
 
 macro_rules! run {
     ($self:ident, $sql:ident, $args:ident, $method:ident) => {{
+        if *$self.state == State::Failed {
+            let source = sqlx::Error::Protocol("an earlier statement on this connection failed".to_owned());
+            return Err(DbError { kind: Kind::Unavailable, source });
+        }
         let (text, args) = $self.prepare($sql.into(), $args);
         $self.shared.statements.fetch_add(1, Ordering::Relaxed);
-        *$self.in_flight = true;
+        *$self.state = State::InFlight;
         let answer = match &mut $self.conn {
             #[cfg(feature = "sqlite")]
             ConnRef::Sqlite(c) => crate::sqlite::$method(c, text, args).await,
@@ -75,15 +98,15 @@ macro_rules! run {
             #[cfg(feature = "mysql")]
             ConnRef::MySql(c) => crate::mysql::$method(c, text, args).await,
         };
-        *$self.in_flight = false;
+        *$self.state = State::after(&answer);
         answer
     }};
 }
 
 impl<'c> Executor<'c> {
     /// On a connection.
-    pub fn new(conn: ConnRef<'c>, in_flight: &'c mut bool, shared: &'c Shared) -> Self {
-        Self { conn, in_flight, shared }
+    pub fn new(conn: ConnRef<'c>, state: &'c mut State, shared: &'c Shared) -> Self {
+        Self { conn, state, shared }
     }
 
     /// The database's SQL.
@@ -134,7 +157,7 @@ impl<'c> Executor<'c> {
     /// statements.
     pub async fn script(&mut self, text: &'static str) -> DbResult<()> {
         self.shared.statements.fetch_add(1, Ordering::Relaxed);
-        *self.in_flight = true;
+        *self.state = State::InFlight;
         let answer = match &mut self.conn {
             #[cfg(feature = "sqlite")]
             ConnRef::Sqlite(c) => crate::sqlite::script(c, text).await,
@@ -143,7 +166,7 @@ impl<'c> Executor<'c> {
             #[cfg(feature = "mysql")]
             ConnRef::MySql(c) => crate::mysql::script(c, text).await,
         };
-        *self.in_flight = false;
+        *self.state = State::after(&answer);
         answer
     }
 }

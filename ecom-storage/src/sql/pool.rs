@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::dialect::Sql;
 use super::error::DbError;
-use super::executor::{ConnRef, Executor, Shared};
+use super::executor::{ConnRef, Executor, Shared, State};
 use super::migrate;
 use super::unit_of_work::{PooledConnection, Transaction};
 
@@ -38,8 +38,8 @@ enum Open {
 /// A connection with what is known of its state.
 pub struct Conn {
     open: Open,
-    /// A statement was sent and its answer has not come.
-    pub in_flight: bool,
+    /// What the last statement has left.
+    pub state: State,
     /// A transaction was started and has not ended.
     pub in_transaction: bool,
     /// When it was handed back.
@@ -48,7 +48,12 @@ pub struct Conn {
 
 impl Conn {
     fn new(open: Open) -> Self {
-        Self { open, in_flight: false, in_transaction: false, idle_since: Instant::now() }
+        Self { open, state: State::Idle, in_transaction: false, idle_since: Instant::now() }
+    }
+
+    /// True where something was left undone on it.
+    fn is_undone(&self) -> bool {
+        self.state != State::Idle || self.in_transaction
     }
 
     /// Runs statements on it.
@@ -61,7 +66,7 @@ impl Conn {
             #[cfg(feature = "mysql")]
             Open::MySql(c) => ConnRef::MySql(c),
         };
-        Executor::new(conn, &mut self.in_flight, shared)
+        Executor::new(conn, &mut self.state, shared)
     }
 
     async fn ping(&mut self) -> sqlx::Result<()> {
@@ -122,7 +127,7 @@ impl Manager for Opens {
         if self.only_one {
             return Ok(());
         }
-        if conn.in_flight || conn.in_transaction {
+        if conn.is_undone() {
             return Err(RecycleError::message("dropped in flight"));
         }
         if conn.idle_since.elapsed() > CHECK_AFTER {
@@ -151,9 +156,7 @@ impl Drop for Lent {
     fn drop(&mut self) {
         let Some(mut object) = self.0.take() else { return };
         object.idle_since = Instant::now();
-        let undone = object.in_flight || object.in_transaction;
-        let only_one = Object::pool(&object).is_some_and(|p| p.manager().only_one);
-        if undone && !only_one {
+        if object.is_undone() && !Object::pool(&object).is_some_and(|p| p.manager().only_one) {
             // Closes it, which ends its transaction and with that its locks.
             drop(Object::take(object));
         }
@@ -231,6 +234,7 @@ impl SqlStorage {
     /// # Errors
     /// `Internal` where no pool can be made.
     #[cfg(feature = "sqlite")]
+    #[expect(clippy::needless_pass_by_value, reason = "callers make them for this call")]
     pub fn sqlite(options: crate::sqlite::SqliteOptions) -> Result<Self> {
         use crate::sqlite::Role;
         let shared = Arc::new(Shared {
@@ -252,12 +256,13 @@ impl SqlStorage {
             Ok(object) => {
                 let mut lent = Lent(Some(object));
                 let conn = lent.conn();
-                if conn.in_flight || conn.in_transaction {
+                if conn.is_undone() {
                     // Only the one connection of a database in memory comes so. What was dropped in flight has been
                     // carried out by the time that this is; where its transaction is still open it goes, and where
                     // there is none this fails and all is well.
                     let _ = conn.executor(&self.shared).script("ROLLBACK").await;
                     conn.in_transaction = false;
+                    conn.state = State::Idle;
                 }
                 Ok(lent)
             }

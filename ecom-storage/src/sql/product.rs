@@ -53,6 +53,12 @@ static GET_BY_SLUG: Sql = Sql::new(concat!(
     with_skus!(),
     "WHERE p.slug = $1 AND p.deleted_at IS NULL ORDER BY s.position, s.id"
 ));
+static MANY_HEAD: Sql = Sql::new(concat!("SELECT ", columns!(), with_skus!(), "WHERE p.id IN "));
+static LIST_HEAD: Sql = Sql::new(concat!("SELECT ", columns!(), ", page.k FROM ("));
+static LIST_TAIL: Sql = Sql::new(
+    ") page {page_join} products p ON p.id = page.id \
+     LEFT JOIN skus s ON s.product_id = p.id AND s.deleted_at IS NULL",
+);
 static UPDATE: Sql = Sql::new(
     "UPDATE products SET title = $3, title_key = $4, slug = $5, description = $6, brand = $7, brand_key = $8, \
      status = $9, listing_state = $10, tags = $11, images = $12, attributes = $13, discount = $14, \
@@ -284,12 +290,12 @@ fn sort_column(sort: ProductSort) -> Option<&'static str> {
 /// One walk of one index: the ids of a page among the products in one state.
 fn branch(
     b: &mut Builder<'_>,
+    dialect: &Dialect,
     walk: &Walk<'_>,
     state: i32,
     sort: ProductSort,
     after: Option<&Keyset>,
-    limit: i64,
-    offset: Option<i64>,
+    (limit, offset): (i64, Option<i64>),
 ) -> Result<()> {
     let desc = sort.is_descending();
     let (beyond, direction) = if desc { ("<", " DESC") } else { (">", "") };
@@ -300,32 +306,37 @@ fn branch(
     walk.conditions(b);
     let (mut lower, mut upper) = walk.price_bounds();
     if let Some(after) = after {
-        match (&key, &after.key) {
-            (None, SortKey::Id) => {
+        let value = match (sort_column(sort), &after.key) {
+            (None, SortKey::Id) => None,
+            (Some("title_key"), SortKey::Text(t)) => Some(Value::from(t.clone())),
+            (Some("price_key"), SortKey::Int(n)) => {
+                // One bound on the column, so that the walk starts at the cursor and not where the filter starts.
+                let (filtered, other) = if desc { (upper.take(), &mut upper) } else { (lower.take(), &mut lower) };
+                if filtered.is_some_and(|f| if desc { f < *n } else { f > *n }) {
+                    *other = filtered;
+                    None
+                } else {
+                    Some(Value::from(*n))
+                }
+            }
+            (Some("rating"), SortKey::Int(n)) => Some(Value::from(*n)),
+            _ => return Err(bad_cursor()),
+        };
+        match (&key, value) {
+            (None, _) => {
                 b.push(" AND ").push(walk.id()).push(beyond).bind(after.id);
             }
-            (Some(column), value) => {
-                let value = match (sort_column(sort), value) {
-                    (Some("title_key"), SortKey::Text(t)) => Value::from(t.clone()),
-                    (Some("title_key"), _) | (_, SortKey::Id | SortKey::Text(_)) => return Err(bad_cursor()),
-                    (Some("price_key"), SortKey::Int(n)) => {
-                        // One bound on the column, so that the walk starts at the cursor and not at the filter's.
-                        if desc {
-                            upper = Some(upper.map_or(*n, |u| u.min(*n)));
-                        } else {
-                            lower = Some(lower.map_or(*n, |l| l.max(*n)));
-                        }
-                        Value::from(*n)
-                    }
-                    (_, SortKey::Int(n)) => Value::from(*n),
-                };
-                if !column.ends_with("price_key") {
-                    b.push(" AND ").push(column).push(beyond).push("= ").bind(value.clone());
-                }
+            (Some(column), Some(value)) if dialect.row_values => {
+                b.push(" AND (").push(column).push(", ").push(walk.id()).push(") ").push(beyond);
+                b.push(" (").bind(value).push(", ").bind(after.id).push(")");
+            }
+            (Some(column), Some(value)) => {
+                b.push(" AND ").push(column).push(beyond).push("= ").bind(value.clone());
                 b.push(" AND (").push(column).push(beyond).bind(value);
                 b.push(" OR ").push(walk.id()).push(beyond).bind(after.id).push(")");
             }
-            (None, _) => return Err(bad_cursor()),
+            // The whole of what the filter leaves comes after the cursor.
+            (Some(_), None) => {}
         }
     }
     walk.price(b, lower, upper);
@@ -355,16 +366,15 @@ pub fn list_statement(
         Paging::Keyset { after, .. } => (after.as_ref(), None),
     };
     let direction = if sort.is_descending() { " DESC" } else { "" };
-    let mut b = Builder::new("SELECT ");
-    b.push(columns!()).push(", page.k FROM (");
+    let mut b = Builder::new(LIST_HEAD.prepared(dialect).text.as_str());
     if let [state] = walk.states[..] {
-        branch(&mut b, &walk, state, sort, after, limit, offset)?;
+        branch(&mut b, dialect, &walk, state, sort, after, (limit, offset))?;
     } else {
         b.push("SELECT id, k FROM (");
         for (i, state) in walk.states.iter().enumerate() {
             b.push(if i == 0 { "SELECT id, k FROM (" } else { " UNION ALL SELECT id, k FROM (" });
             let reach = limit.saturating_add(offset.unwrap_or(0));
-            branch(&mut b, &walk, *state, sort, after, reach, None)?;
+            branch(&mut b, dialect, &walk, *state, sort, after, (reach, None))?;
             b.push(&format!(") s{i}"));
         }
         b.push(") u ORDER BY k").push(direction).push(", id").push(direction).push(" LIMIT ").bind(limit);
@@ -372,13 +382,11 @@ pub fn list_statement(
             b.push(" OFFSET ").bind(offset);
         }
     }
-    b.push(") page {page_join} products p ON p.id = page.id ");
-    b.push("LEFT JOIN skus s ON s.product_id = p.id AND s.deleted_at IS NULL");
+    b.push(&LIST_TAIL.prepared(dialect).text);
     if !dialect.joins_in_order {
         b.push(" ORDER BY page.k").push(direction).push(", p.id").push(direction).push(", s.position, s.id");
     }
-    let (text, args) = b.done();
-    Ok((dialect.render(&text), args))
+    Ok(b.done())
 }
 
 /// What lists by category derive of a product.
@@ -440,17 +448,18 @@ impl SqlProducts<'_> {
         sorted.dedup();
         let mut out = Vec::with_capacity(sorted.len());
         for chunk in sorted.chunks(MAX_LIST) {
-            let mut b = Builder::new(concat!("SELECT ", columns!(), with_skus!(), "WHERE p.id IN "));
+            let dialect = self.0.dialect();
+            let mut b = Builder::new(MANY_HEAD.prepared(dialect).text.as_str());
             b.list(chunk);
             if deleted == Deleted::Hide {
                 b.push(" AND p.deleted_at IS NULL");
             }
             b.push(" ORDER BY p.id, s.position, s.id");
             if lock {
-                b.push("{for_update_of_p}");
+                b.push(dialect.fragment("{for_update_of_p}"));
             }
             let (text, args) = b.done();
-            let rows = self.0.fetch_all(self.0.dialect().render(&text), args).await?;
+            let rows = self.0.fetch_all(text, args).await?;
             out.extend(read_products(&rows, self.0.currency())?);
         }
         Ok(out)

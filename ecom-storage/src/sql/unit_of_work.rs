@@ -7,11 +7,11 @@ use ecom_core::port::{
     CategoryRepository, Connection, InventoryRepository, OutboxRepository, ProductRepository, Repositories,
     SkuRepository, UnitOfWork,
 };
-use ecom_core::{Error, Result};
+use ecom_core::{Dependency, Error, Result};
 
 use super::category::SqlCategories;
 use super::error::Kind;
-use super::executor::{ConnRef, Executor, Shared};
+use super::executor::{ConnRef, Executor, Shared, State};
 use super::inventory::SqlInventory;
 use super::outbox::SqlOutbox;
 use super::pool::{Conn, Lent};
@@ -94,23 +94,26 @@ repositories!(Transaction);
 #[async_trait]
 impl UnitOfWork for Transaction {
     async fn commit(mut self: Box<Self>) -> Result<()> {
+        if self.lent.conn().state == State::Failed {
+            return Err(Error::Unavailable { dependency: Dependency::Database, outcome_unknown: false, source: None });
+        }
         match self.executor().script("COMMIT").await {
             Ok(()) => {
                 self.lent.conn().in_transaction = false;
                 Ok(())
             }
             // The connection is closed on drop, which rolls back what a refused commit has left open.
-            Err(e) => Err(match e.kind {
-                Kind::Lost => e.into(),
-                Kind::Unavailable => Error::unavailable(ecom_core::Dependency::Database, e.source),
-                _ => e.into(),
-            }),
+            Err(e) => Err(e.or_unknown()),
         }
     }
 
     async fn rollback(mut self: Box<Self>) -> Result<()> {
-        self.executor().script("ROLLBACK").await?;
-        self.lent.conn().in_transaction = false;
+        match self.executor().script("ROLLBACK").await {
+            Ok(()) => self.lent.conn().in_transaction = false,
+            // The database has ended the transaction by itself; the connection is closed on drop.
+            Err(e) if e.kind == Kind::Other => {}
+            Err(e) => return Err(Error::unavailable(Dependency::Database, e.source)),
+        }
         Ok(())
     }
 }
@@ -119,7 +122,7 @@ impl UnitOfWork for Transaction {
 /// written when the host commits; caches are told by the outbox.
 pub struct SqlRepositories<'c> {
     conn: ConnRef<'c>,
-    in_flight: bool,
+    state: State,
     shared: Arc<Shared>,
 }
 
@@ -135,7 +138,7 @@ impl<'c> SqlRepositories<'c> {
     #[cfg(feature = "sqlite")]
     pub fn on_sqlite(conn: &'c mut sqlx::SqliteConnection, currency: ecom_core::money::Currency) -> Self {
         let shared = Shared { dialect: &crate::sqlite::DIALECT, currency, statements: 0.into() };
-        Self { conn: ConnRef::Sqlite(conn), in_flight: false, shared: Arc::new(shared) }
+        Self { conn: ConnRef::Sqlite(conn), state: State::Idle, shared: Arc::new(shared) }
     }
 
     fn lend(&mut self) -> Executor<'_> {
@@ -147,7 +150,7 @@ impl<'c> SqlRepositories<'c> {
             #[cfg(feature = "mysql")]
             ConnRef::MySql(c) => ConnRef::MySql(c),
         };
-        Executor::new(conn, &mut self.in_flight, &self.shared)
+        Executor::new(conn, &mut self.state, &self.shared)
     }
 }
 

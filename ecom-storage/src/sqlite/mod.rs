@@ -41,6 +41,7 @@ pub(crate) static DIALECT: Dialect = Dialect {
     lock_tree: None,
     lock_outbox: None,
     joins_in_order: true,
+    row_values: true,
     migrations: &[(1, "catalog", include_str!("../../migrations/sqlite/0001_catalog.sql"))],
     survives_errors: true,
 };
@@ -68,11 +69,11 @@ pub(crate) async fn open(options: &SqliteOptions, role: Role) -> DbResult<Sqlite
             .filename(path)
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
-            .pragma("mmap_size", "268435456"),
+            .pragma("journal_size_limit", "67108864"),
         None => o.in_memory(true),
     };
     if role == Role::Reader {
-        o = o.pragma("query_only", "ON");
+        o = o.pragma("query_only", "ON").pragma("mmap_size", "268435456");
     }
     // Switching to WAL takes a lock that SQLite does not wait for.
     let start = Instant::now();
