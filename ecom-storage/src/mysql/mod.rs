@@ -2,10 +2,12 @@
 
 pub(crate) mod row;
 
+use std::str::FromStr;
+
 use serde_json::value::RawValue;
-use sqlx::mysql::{MySqlArguments, MySqlConnection, MySqlDatabaseError};
+use sqlx::mysql::{MySqlArguments, MySqlConnectOptions, MySqlConnection, MySqlDatabaseError};
 use sqlx::types::Json;
-use sqlx::{Arguments, Executor, SqlStr};
+use sqlx::{Arguments, ConnectOptions, Executor, SqlStr};
 
 use crate::sql::dialect::{Dialect, Sql};
 use crate::sql::error::{DbError, DbResult, Kind};
@@ -16,7 +18,6 @@ static LOCK_TREE: Sql = Sql::new("SELECT value FROM ecom_meta WHERE name = 'iden
 static LOCK_OUTBOX: Sql = Sql::new("SELECT value FROM ecom_meta WHERE name = 'outbox' FOR UPDATE");
 
 /// MySQL's SQL.
-#[expect(dead_code, reason = "a storage is opened with it once its migrations are here")]
 pub(crate) static DIALECT: Dialect = Dialect {
     name: "mysql",
     slot: 2,
@@ -46,6 +47,16 @@ pub(crate) static DIALECT: Dialect = Dialect {
     migrations: &[],
     survives_errors: true,
 };
+
+/// Reads a URL.
+pub(crate) fn options(url: &str) -> sqlx::Result<MySqlConnectOptions> {
+    MySqlConnectOptions::from_str(url).map(|o| o.statement_cache_capacity(256))
+}
+
+/// Opens a connection.
+pub(crate) async fn open(options: &MySqlConnectOptions) -> DbResult<MySqlConnection> {
+    options.connect().await.map_err(classify)
+}
 
 fn arguments(values: Vec<Value<'_>>) -> DbResult<MySqlArguments> {
     let mut args = MySqlArguments::default();

@@ -2,10 +2,12 @@
 
 pub(crate) mod row;
 
+use std::str::FromStr;
+
 use serde_json::value::RawValue;
-use sqlx::postgres::{PgArguments, PgConnection};
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection};
 use sqlx::types::Json;
-use sqlx::{Arguments, Executor, SqlStr};
+use sqlx::{Arguments, ConnectOptions, Executor, SqlStr};
 
 use crate::sql::dialect::{Dialect, Sql};
 use crate::sql::error::{DbError, DbResult, Kind};
@@ -14,7 +16,6 @@ use crate::sql::value::{Row, Value};
 static LOCK_TREE: Sql = Sql::new("SELECT 1 FROM (SELECT pg_advisory_xact_lock(7305804402559414117)) locked");
 
 /// PostgreSQL's SQL.
-#[expect(dead_code, reason = "a storage is opened with it once its migrations are here")]
 pub(crate) static DIALECT: Dialect = Dialect {
     name: "postgres",
     slot: 1,
@@ -45,6 +46,16 @@ pub(crate) static DIALECT: Dialect = Dialect {
     migrations: &[],
     survives_errors: false,
 };
+
+/// Reads a URL.
+pub(crate) fn options(url: &str) -> sqlx::Result<PgConnectOptions> {
+    PgConnectOptions::from_str(url).map(|o| o.statement_cache_capacity(256))
+}
+
+/// Opens a connection.
+pub(crate) async fn open(options: &PgConnectOptions) -> DbResult<PgConnection> {
+    options.connect().await.map_err(classify)
+}
 
 fn arguments(values: Vec<Value<'_>>) -> DbResult<PgArguments> {
     let mut args = PgArguments::default();

@@ -28,10 +28,8 @@ enum Open {
     #[cfg(feature = "sqlite")]
     Sqlite(sqlx::SqliteConnection),
     #[cfg(feature = "postgres")]
-    #[expect(dead_code, reason = "opened once its migrations are here")]
     Postgres(sqlx::PgConnection),
     #[cfg(feature = "mysql")]
-    #[expect(dead_code, reason = "opened once its migrations are here")]
     MySql(sqlx::MySqlConnection),
 }
 
@@ -91,6 +89,12 @@ pub enum Opener {
         /// For this.
         role: crate::sqlite::Role,
     },
+    /// PostgreSQL.
+    #[cfg(feature = "postgres")]
+    Postgres(Box<sqlx::postgres::PgConnectOptions>),
+    /// MySQL or MariaDB.
+    #[cfg(feature = "mysql")]
+    MySql(Box<sqlx::mysql::MySqlConnectOptions>),
 }
 
 impl fmt::Debug for Opener {
@@ -117,8 +121,10 @@ impl Manager for Opens {
             Opener::Sqlite { options, role } => {
                 crate::sqlite::open(options, *role).await.map(|c| Conn::new(Open::Sqlite(c)))
             }
-            #[cfg(not(feature = "sqlite"))]
-            _ => Err(DbError { kind: super::error::Kind::Other, source: sqlx::Error::PoolClosed }),
+            #[cfg(feature = "postgres")]
+            Opener::Postgres(o) => crate::postgres::open(o).await.map(|c| Conn::new(Open::Postgres(c))),
+            #[cfg(feature = "mysql")]
+            Opener::MySql(o) => crate::mysql::open(o).await.map(|c| Conn::new(Open::MySql(c))),
         }
     }
 
@@ -171,6 +177,8 @@ pub struct SqlStorage {
     readers: Pool<Opens>,
     writer: Pool<Opens>,
     shared: Arc<Shared>,
+    /// Readers and writer are the same pool.
+    one_pool: bool,
     clock: SharedClock,
     ids: Arc<dyn IdSource>,
 }
@@ -195,8 +203,43 @@ fn pool(opens: Opens, size: usize, wait: Duration) -> Result<Pool<Opens>> {
         .map_err(|e| Error::internal("making a connection pool", e))
 }
 
+/// A URL of a database that this build cannot open.
+#[cfg(not(all(feature = "sqlite", feature = "postgres", feature = "mysql")))]
+fn no_feature<T>(provider: &'static str, capability: &'static str) -> Result<T> {
+    Err(Error::Unsupported { provider, capability })
+}
+
+/// A URL that its driver cannot read. What the driver says may show the URL and is left out.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+fn bad_url(_: sqlx::Error) -> Error {
+    Error::invalid("database_url", FieldCode::Malformed, "is not a URL of this database")
+}
+
 impl SqlStorage {
-    /// Opens the database of a URL: `sqlite://path`, `sqlite::memory:`. Nothing is read yet; call
+    /// The same database with prices in another currency; USD is the default.
+    pub fn with_currency(mut self, currency: ecom_core::money::Currency) -> Self {
+        let dialect = self.shared.dialect;
+        self.shared = Arc::new(Shared { dialect, currency, statements: AtomicU64::new(0) });
+        self
+    }
+
+    /// A database behind a server: one pool serves reads and writes.
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
+    fn server(dialect: &'static super::dialect::Dialect, opener: Opener) -> Result<Self> {
+        use ecom_core::{clock::SystemClock, id::UuidV7Source, money::Currency};
+        let clock: SharedClock = Arc::new(SystemClock);
+        let pool = pool(Opens { opener, only_one: false }, 50, Duration::from_secs(10))?;
+        Ok(Self {
+            readers: pool.clone(),
+            writer: pool,
+            shared: Arc::new(Shared { dialect, currency: Currency::USD, statements: AtomicU64::new(0) }),
+            one_pool: true,
+            ids: Arc::new(UuidV7Source::new(clock.clone())),
+            clock,
+        })
+    }
+
+    /// Opens the database of a URL: `sqlite://path`, `sqlite::memory:`, `postgres://…`, `mysql://…`. Nothing is read yet; call
     /// [`Storage::migrate`] next.
     ///
     /// # Errors
@@ -204,23 +247,25 @@ impl SqlStorage {
     pub fn open(url: &str) -> Result<Self> {
         // Never more of the URL than its scheme: the rest may hold a password.
         let scheme = url.split_once(':').map_or("", |(s, _)| s);
-        let no_feature =
-            |feature: &'static str, capability: &'static str| Err(Error::Unsupported { provider: feature, capability });
         match scheme {
             #[cfg(feature = "sqlite")]
             "sqlite" => Self::sqlite(crate::sqlite::SqliteOptions::from_url(url)?),
             #[cfg(not(feature = "sqlite"))]
-            "sqlite" => no_feature("sqlite", "this build has no SQLite; turn on the feature `sqlite`"),
-            #[cfg(not(feature = "postgres"))]
-            "postgres" | "postgresql" => {
-                no_feature("postgres", "this build has no PostgreSQL; turn on the feature `postgres`")
-            }
+            "sqlite" => no_feature("sqlite", "turn on the feature `sqlite`"),
             #[cfg(feature = "postgres")]
-            "postgres" | "postgresql" => no_feature("postgres", "this release has no schema for PostgreSQL yet"),
-            #[cfg(not(feature = "mysql"))]
-            "mysql" | "mariadb" => no_feature("mysql", "this build has no MySQL; turn on the feature `mysql`"),
+            "postgres" | "postgresql" => {
+                let options = crate::postgres::options(url).map_err(bad_url)?;
+                Self::server(&crate::postgres::DIALECT, Opener::Postgres(Box::new(options)))
+            }
+            #[cfg(not(feature = "postgres"))]
+            "postgres" | "postgresql" => no_feature("postgres", "turn on the feature `postgres`"),
             #[cfg(feature = "mysql")]
-            "mysql" | "mariadb" => no_feature("mysql", "this release has no schema for MySQL yet"),
+            "mysql" | "mariadb" => {
+                let options = crate::mysql::options(url).map_err(bad_url)?;
+                Self::server(&crate::mysql::DIALECT, Opener::MySql(Box::new(options)))
+            }
+            #[cfg(not(feature = "mysql"))]
+            "mysql" | "mariadb" => no_feature("mysql", "turn on the feature `mysql`"),
             _ => Err(Error::invalid(
                 "database_url",
                 FieldCode::OutOfBounds,
@@ -248,7 +293,7 @@ impl SqlStorage {
         let opens = |role| Opens { opener: Opener::Sqlite { options: options.clone(), role }, only_one };
         let writer = pool(opens(Role::Writer), 1, wait)?;
         let readers = if only_one { writer.clone() } else { pool(opens(Role::Reader), readers, wait)? };
-        Ok(Self { readers, writer, shared, clock, ids })
+        Ok(Self { readers, writer, shared, one_pool: only_one, clock, ids })
     }
 
     async fn lend(&self, pool: &Pool<Opens>) -> Result<Lent> {
@@ -324,6 +369,12 @@ impl Storage for SqlStorage {
     }
 
     async fn migrate(&self) -> Result<()> {
+        if self.shared.dialect.migrations.is_empty() {
+            return Err(Error::Unsupported {
+                provider: self.shared.dialect.name,
+                capability: "a schema of ours; it comes with a later release",
+            });
+        }
         let mut tx = Transaction::begin(self.writer().await?, self.shared.clone()).await?;
         migrate::run(&mut tx.executor(), self.clock.now(), self.ids.next()).await?;
         Box::new(tx).commit().await
@@ -350,8 +401,7 @@ impl Storage for SqlStorage {
             PoolStatus { max: s.max_size, size: s.size, idle: s.available, waiting: s.waiting }
         };
         let (r, w) = (one(&self.readers), one(&self.writer));
-        // In memory both are the same pool.
-        if self.readers.manager().only_one {
+        if self.one_pool {
             return w;
         }
         PoolStatus { max: r.max + w.max, size: r.size + w.size, idle: r.idle + w.idle, waiting: r.waiting + w.waiting }

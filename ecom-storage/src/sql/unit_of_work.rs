@@ -141,6 +141,20 @@ impl<'c> SqlRepositories<'c> {
         Self { conn: ConnRef::Sqlite(conn), state: State::Idle, shared: Arc::new(shared) }
     }
 
+    /// On a connection of PostgreSQL.
+    #[cfg(feature = "postgres")]
+    pub fn on_postgres(conn: &'c mut sqlx::PgConnection, currency: ecom_core::money::Currency) -> Self {
+        let shared = Shared { dialect: &crate::postgres::DIALECT, currency, statements: 0.into() };
+        Self { conn: ConnRef::Postgres(conn), state: State::Idle, shared: Arc::new(shared) }
+    }
+
+    /// On a connection of MySQL or MariaDB.
+    #[cfg(feature = "mysql")]
+    pub fn on_mysql(conn: &'c mut sqlx::MySqlConnection, currency: ecom_core::money::Currency) -> Self {
+        let shared = Shared { dialect: &crate::mysql::DIALECT, currency, statements: 0.into() };
+        Self { conn: ConnRef::MySql(conn), state: State::Idle, shared: Arc::new(shared) }
+    }
+
     fn lend(&mut self) -> Executor<'_> {
         let conn = match &mut self.conn {
             #[cfg(feature = "sqlite")]
