@@ -3,8 +3,8 @@
 //! | Feature | Database | State |
 //! |---|---|---|
 //! | `sqlite` (default) | SQLite, a file or memory | works in full |
-//! | `postgres` | PostgreSQL 13 and later | compiles; its schema comes with a later release |
-//! | `mysql` | MySQL 8, MariaDB 10.6 and later | compiles; its schema comes with a later release |
+//! | `postgres` | PostgreSQL 13 and later | opens; its schema comes with a later release |
+//! | `mysql` | MySQL 8, MariaDB 10.6 and later | opens; its schema comes with a later release |
 //!
 //! Features add up; without any the crate has caches only.
 //!

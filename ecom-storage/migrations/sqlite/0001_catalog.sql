@@ -81,11 +81,11 @@ CREATE TABLE products (
 CREATE UNIQUE INDEX products_slug_live ON products (slug) WHERE deleted_at IS NULL;
 CREATE UNIQUE INDEX products_external_live ON products (source, external_id) WHERE deleted_at IS NULL;
 CREATE INDEX products_external ON products (source, external_id) WHERE source IS NOT NULL;
--- One per sort of a list; ids sort by creation.
-CREATE INDEX products_list_id ON products (listing_state, id);
+-- One per sort of a list; ids sort by creation. The price at the end is for filters: a walk looks at the index only.
+CREATE INDEX products_list_id ON products (listing_state, id, price_key);
 CREATE INDEX products_list_price ON products (listing_state, price_key, id);
-CREATE INDEX products_list_title ON products (listing_state, title_key, id);
-CREATE INDEX products_list_rating ON products (listing_state, rating, id);
+CREATE INDEX products_list_title ON products (listing_state, title_key, id, price_key);
+CREATE INDEX products_list_rating ON products (listing_state, rating, id, price_key);
 CREATE INDEX products_list_availability ON products (listing_state, availability, id);
 CREATE INDEX products_brand ON products (brand_key, listing_state, id) WHERE brand_key IS NOT NULL;
 CREATE INDEX products_updated ON products (updated_at, id);
@@ -122,10 +122,10 @@ CREATE TABLE product_listings (
     PRIMARY KEY (category_id, product_id)
 ) STRICT, WITHOUT ROWID;
 
-CREATE INDEX product_listings_id ON product_listings (category_id, state, product_id);
+CREATE INDEX product_listings_id ON product_listings (category_id, state, product_id, price_key);
 CREATE INDEX product_listings_price ON product_listings (category_id, state, price_key, product_id);
-CREATE INDEX product_listings_title ON product_listings (category_id, state, title_key, product_id);
-CREATE INDEX product_listings_rating ON product_listings (category_id, state, rating, product_id);
+CREATE INDEX product_listings_title ON product_listings (category_id, state, title_key, product_id, price_key);
+CREATE INDEX product_listings_rating ON product_listings (category_id, state, rating, product_id, price_key);
 CREATE INDEX product_listings_product ON product_listings (product_id);
 
 CREATE TABLE skus (

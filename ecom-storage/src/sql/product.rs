@@ -251,12 +251,15 @@ impl<'f> Walk<'f> {
         b.push(self.state()).push(" IN (").push(&list.join(",")).push(")");
     }
 
-    fn price(&self, b: &mut Builder<'_>, lower: Option<i64>, upper: Option<i64>) {
+    /// Bounds of the price. `walked`: they bound the walk of an index by price; else a plus keeps the planner from
+    /// leaving the index of the sort for one of prices, and sorting everything that it finds there.
+    fn price(&self, b: &mut Builder<'_>, lower: Option<i64>, upper: Option<i64>, walked: bool) {
+        let and = if walked { " AND " } else { " AND +" };
         if let Some(min) = lower {
-            b.push(" AND ").push(self.alias()).push(".price_key >= ").bind(min);
+            b.push(and).push(self.alias()).push(".price_key >= ").bind(min);
         }
         if let Some(max) = upper {
-            b.push(" AND ").push(self.alias()).push(".price_key <= ").bind(max);
+            b.push(and).push(self.alias()).push(".price_key <= ").bind(max);
         }
     }
 
@@ -273,7 +276,7 @@ impl<'f> Walk<'f> {
         self.states_in(b);
         self.conditions(b);
         let (lower, upper) = self.price_bounds();
-        self.price(b, lower, upper);
+        self.price(b, lower, upper, true);
     }
 }
 
@@ -339,7 +342,7 @@ fn branch(
             (Some(_), None) => {}
         }
     }
-    walk.price(b, lower, upper);
+    walk.price(b, lower, upper, sort_column(sort) == Some("price_key"));
     b.push(" ORDER BY ");
     if let Some(column) = &key {
         b.push(column).push(direction).push(", ");
