@@ -4,6 +4,7 @@
 //! Applications use the facade crate `ecom`, which adds the adapters.
 
 pub mod clock;
+pub mod config;
 pub mod domain;
 mod error;
 pub mod id;
@@ -12,8 +13,11 @@ pub mod mocks;
 pub mod money;
 pub mod paging;
 pub mod port;
+pub mod service;
+mod shop;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 pub mod text;
 
 pub use error::*;
+pub use shop::{AfterCommit, Background, DependencyHealth, Health, Shop, ShopParts};

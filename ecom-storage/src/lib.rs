@@ -1,3 +1,32 @@
-//! Databases and caches behind the ports of `ecom-core`.
+//! Storage adapters of `ecom`: one SQL implementation for three databases, and caches.
+//!
+//! | Feature | Database | State |
+//! |---|---|---|
+//! | `sqlite` (default) | SQLite, a file or memory | works in full |
+//! | `postgres` | PostgreSQL 13 and later | opens; its schema comes with a later release |
+//! | `mysql` | MySQL 8, MariaDB 10.6 and later | opens; its schema comes with a later release |
+//!
+//! Features add up; without any the crate has caches only.
+//!
+//! # One repository for three databases
+//! Repositories in `sql/` are plain, non-generic code over a thin executor: an enum of the three connections, typed
+//! values and typed rows. What is particular to a database is in its own folder: opening a connection, binding
+//! values, reading rows, naming errors, and fragments of SQL. Two other ways were looked at. Code that is generic over
+//! `sqlx::Database` repeats its bounds on every function. The same source compiled once per driver is as fast, but
+//! tools see one of three. The executor costs a match per statement and per column, and is what sqlx's `Any` would be
+//! if it knew ids, JSON and times.
 
 pub mod cache;
+#[cfg(feature = "mysql")]
+mod mysql;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+mod sql;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+pub use sql::{SqlRepositories, SqlStorage};
+#[cfg(feature = "sqlite")]
+pub use sqlite::SqliteOptions;

@@ -1,0 +1,124 @@
+//! Everything that is particular to PostgreSQL.
+
+pub(crate) mod row;
+
+use std::str::FromStr;
+
+use serde_json::value::RawValue;
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection};
+use sqlx::types::Json;
+use sqlx::{Arguments, ConnectOptions, Executor, SqlStr};
+
+use crate::sql::dialect::{Dialect, Sql};
+use crate::sql::error::{DbError, DbResult, Kind};
+use crate::sql::value::{Row, Value};
+
+static LOCK_TREE: Sql = Sql::new("SELECT 1 FROM (SELECT pg_advisory_xact_lock(7305804402559414117)) locked");
+
+/// PostgreSQL's SQL.
+pub(crate) static DIALECT: Dialect = Dialect {
+    name: "postgres",
+    slot: 1,
+    numbered: true,
+    begin: "BEGIN",
+    fragments: &[
+        (
+            "{category_summaries}",
+            "(SELECT json_agg(json_build_array(pc.position, c.id, c.name, c.slug, c.path)) \
+             FROM product_categories pc JOIN categories c ON c.id = pc.category_id WHERE pc.product_id = p.id)",
+        ),
+        ("{for_update}", " FOR UPDATE"),
+        ("{for_update_of_p}", " FOR UPDATE OF p"),
+        ("{bigint}", "BIGINT"),
+        ("{page_join}", "JOIN"),
+        // Numbers are handed out before they commit: the transaction that wrote an event orders it, and what a
+        // transaction that still runs may write comes after everything that can be read.
+        ("{outbox_head}", "0::bigint"),
+        ("{outbox_head_epoch}", "(pg_snapshot_xmin(pg_current_snapshot())::text::bigint - 1)"),
+        ("{outbox_epoch}", "epoch"),
+        ("{outbox_after}", "(epoch, seq) > ($1, $2) AND epoch < pg_snapshot_xmin(pg_current_snapshot())::text::bigint"),
+        ("{outbox_order}", "epoch, seq"),
+    ],
+    lock_tree: Some(&LOCK_TREE),
+    lock_outbox: None,
+    joins_in_order: false,
+    row_values: true,
+    migrations: &[],
+    survives_errors: false,
+};
+
+/// Reads a URL.
+pub(crate) fn options(url: &str) -> sqlx::Result<PgConnectOptions> {
+    PgConnectOptions::from_str(url).map(|o| o.statement_cache_capacity(256))
+}
+
+/// Opens a connection.
+pub(crate) async fn open(options: &PgConnectOptions) -> DbResult<PgConnection> {
+    options.connect().await.map_err(classify)
+}
+
+fn arguments(values: Vec<Value<'_>>) -> DbResult<PgArguments> {
+    let mut args = PgArguments::default();
+    args.reserve(values.len(), values.len() * 16);
+    for v in values {
+        match v {
+            Value::I32(v) => args.add(v),
+            Value::I64(v) => args.add(v),
+            Value::Text(v) => args.add(v),
+            Value::Json(v) => match v.map(RawValue::from_string).transpose() {
+                Ok(v) => args.add(v.map(Json)),
+                Err(e) => Err(e.into()),
+            },
+            Value::Uuid(v) => args.add(v),
+            Value::Time(v) => args.add(v),
+        }
+        .map_err(|e| DbError { kind: Kind::Other, source: sqlx::Error::Encode(e) })?;
+    }
+    Ok(args)
+}
+
+pub(crate) async fn fetch_all(c: &mut PgConnection, sql: SqlStr, values: Vec<Value<'_>>) -> DbResult<Vec<Row>> {
+    let query = sqlx::query_with(sql, arguments(values)?);
+    let rows = c.fetch_all(query).await.map_err(classify)?;
+    Ok(rows.into_iter().map(Row::Postgres).collect())
+}
+
+pub(crate) async fn fetch_optional(c: &mut PgConnection, sql: SqlStr, values: Vec<Value<'_>>) -> DbResult<Option<Row>> {
+    let query = sqlx::query_with(sql, arguments(values)?);
+    Ok(c.fetch_optional(query).await.map_err(classify)?.map(Row::Postgres))
+}
+
+pub(crate) async fn execute(c: &mut PgConnection, sql: SqlStr, values: Vec<Value<'_>>) -> DbResult<u64> {
+    let query = sqlx::query_with(sql, arguments(values)?);
+    Ok(c.execute(query).await.map_err(classify)?.rows_affected())
+}
+
+pub(crate) async fn script(c: &mut PgConnection, text: &'static str) -> DbResult<()> {
+    c.execute(sqlx::raw_sql(text)).await.map_err(classify)?;
+    Ok(())
+}
+
+/// Why a statement failed.
+fn classify(source: sqlx::Error) -> DbError {
+    use sqlx::error::ErrorKind;
+    let kind = match &source {
+        sqlx::Error::Database(e) => {
+            let constraint = || e.constraint().unwrap_or_default().to_owned();
+            match e.kind() {
+                ErrorKind::UniqueViolation => Kind::Unique(constraint()),
+                ErrorKind::ForeignKeyViolation => Kind::ForeignKey,
+                ErrorKind::CheckViolation => Kind::Check(constraint()),
+                // Serialization, deadlock, lock timeout, canceled, shutdown, out of connections, resources or disk.
+                _ => match e.code().as_deref() {
+                    Some(c) if c.starts_with("40") || c.starts_with("53") || c.starts_with("57") || c == "55P03" => {
+                        Kind::Unavailable
+                    }
+                    _ => Kind::Other,
+                },
+            }
+        }
+        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) => Kind::Lost,
+        _ => Kind::Other,
+    };
+    DbError { kind, source }
+}

@@ -1,0 +1,100 @@
+//! What databases say when a statement fails, and what the library makes of it.
+
+use ecom_core::{Conflict, Dependency, Entity, Error, FieldCode};
+
+/// Why a statement failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// A unique index refused it; its name.
+    Unique(String),
+    /// A foreign key refused it.
+    ForeignKey,
+    /// A check refused it; its name where the database says one.
+    Check(String),
+    /// Another transaction is in the way, or the server is out of reach; a retry may help and nothing was written.
+    Unavailable,
+    /// As `Unavailable`, but where it was a commit it may have taken effect.
+    Lost,
+    /// A defect.
+    Other,
+}
+
+/// A statement failed.
+#[derive(Debug, thiserror::Error)]
+#[error("a statement failed")]
+pub struct DbError {
+    /// Why.
+    pub kind: Kind,
+    /// What the driver said.
+    #[source]
+    pub source: sqlx::Error,
+}
+
+pub type DbResult<T> = Result<T, DbError>;
+
+/// The unique indexes over live rows: their names are the same on every database.
+const UNIQUE: &[(&str, Entity, &str)] = &[
+    ("categories_sibling_name_live", Entity::Category, "name"),
+    ("categories_slug_live", Entity::Category, "slug"),
+    ("categories_external_live", Entity::Category, "external_id"),
+    ("products_slug_live", Entity::Product, "slug"),
+    ("products_external_live", Entity::Product, "external_id"),
+    ("skus_code_live", Entity::Sku, "code"),
+    ("skus_external_live", Entity::Sku, "external_id"),
+];
+
+impl DbError {
+    /// True where a named check refused it.
+    pub fn is_check(&self, name: &str) -> bool {
+        matches!(&self.kind, Kind::Check(n) if n == name)
+    }
+
+    /// As the library's error; `value` names what is taken, by the field of the unique index.
+    pub fn or_duplicate(self, value: impl FnOnce(&'static str) -> Option<String>) -> Error {
+        if let Kind::Unique(name) = &self.kind
+            && let Some((_, entity, field)) = UNIQUE.iter().find(|(n, ..)| n == name)
+        {
+            let value = value(field).unwrap_or_else(|| "of one of the rows".to_owned());
+            return Conflict::Duplicate { entity: *entity, field, value }.into();
+        }
+        self.into()
+    }
+
+    /// True where the transaction can go on: a constraint refused the statement and nothing else happened.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self.kind, Kind::Unique(_) | Kind::ForeignKey | Kind::Check(_))
+    }
+
+    /// As the library's error, of a commit: it may have happened where its answer was lost.
+    pub fn or_unknown(self) -> Error {
+        if self.kind != Kind::Lost {
+            return self.into();
+        }
+        Error::Unavailable { dependency: Dependency::Database, outcome_unknown: true, source: Some(self.source.into()) }
+    }
+
+    /// As the library's error; a foreign key that refuses means that what `field` names is gone.
+    pub fn or_reference(self, field: &'static str, key: impl FnOnce() -> String) -> Error {
+        if self.kind == Kind::ForeignKey { gone(field, &key()) } else { self.into() }
+    }
+}
+
+/// What `field` refers to does not exist.
+pub fn gone(field: &'static str, key: &str) -> Error {
+    Error::invalid(field, FieldCode::ReferenceNotFound, format!("`{key}` does not exist"))
+}
+
+impl From<DbError> for Error {
+    fn from(e: DbError) -> Self {
+        match e.kind {
+            Kind::Unique(_) if UNIQUE.iter().any(|(n, ..)| matches!(&e.kind, Kind::Unique(k) if k == n)) => {
+                e.or_duplicate(|_| None)
+            }
+            // Writes take effect with their commit, which asks `or_unknown`.
+            Kind::Unavailable | Kind::Lost => Self::unavailable(Dependency::Database, e.source),
+            Kind::Unique(_) | Kind::ForeignKey | Kind::Check(_) | Kind::Other => {
+                Self::internal("running a statement", e.source)
+            }
+        }
+    }
+}

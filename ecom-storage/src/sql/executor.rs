@@ -1,0 +1,172 @@
+//! The thin executor: one connection of three kinds, typed values in, typed rows out, every statement counted.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ecom_core::money::Currency;
+use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
+
+use super::dialect::{Dialect, Sql, unnumbered};
+use super::error::{DbError, DbResult, Kind};
+use super::value::{Row, Value};
+
+/// A borrowed connection.
+#[derive(Debug)]
+pub enum ConnRef<'c> {
+    /// Of SQLite.
+    #[cfg(feature = "sqlite")]
+    Sqlite(&'c mut sqlx::SqliteConnection),
+    /// Of PostgreSQL.
+    #[cfg(feature = "postgres")]
+    Postgres(&'c mut sqlx::PgConnection),
+    /// Of MySQL or MariaDB.
+    #[cfg(feature = "mysql")]
+    MySql(&'c mut sqlx::MySqlConnection),
+}
+
+/// What all connections of a storage share.
+#[derive(Debug)]
+pub struct Shared {
+    /// The database's SQL.
+    pub dialect: &'static Dialect,
+    /// The shop's currency.
+    pub currency: Currency,
+    /// Statements sent.
+    pub statements: AtomicU64,
+}
+
+/// What is known of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Nothing is under way.
+    Idle,
+    /// A statement was sent and its answer has not come: what a dropped call leaves behind.
+    InFlight,
+    /// A statement failed in a way that may have ended the transaction: what follows must not run outside of it.
+    Failed,
+}
+
+impl State {
+    fn after<T>(answer: &DbResult<T>) -> Self {
+        match answer {
+            Err(e) if !e.is_refusal() => Self::Failed,
+            _ => Self::Idle,
+        }
+    }
+}
+
+/// The text of a statement.
+pub enum Text {
+    /// Fixed, made once.
+    Fixed(&'static Sql),
+    /// Built for this call, with `$1…$n`.
+    Built(String),
+}
+
+impl From<&'static Sql> for Text {
+    fn from(s: &'static Sql) -> Self {
+        Self::Fixed(s)
+    }
+}
+
+impl From<String> for Text {
+    fn from(s: String) -> Self {
+        Self::Built(s)
+    }
+}
+
+/// Runs statements on a borrowed connection.
+pub struct Executor<'c> {
+    conn: ConnRef<'c>,
+    state: &'c mut State,
+    shared: &'c Shared,
+}
+
+macro_rules! run {
+    ($self:ident, $sql:ident, $args:ident, $method:ident) => {{
+        if *$self.state == State::Failed {
+            let source = sqlx::Error::Protocol("an earlier statement on this connection failed".to_owned());
+            return Err(DbError { kind: Kind::Unavailable, source });
+        }
+        let (text, args) = $self.prepare($sql.into(), $args);
+        $self.shared.statements.fetch_add(1, Ordering::Relaxed);
+        *$self.state = State::InFlight;
+        let answer = match &mut $self.conn {
+            #[cfg(feature = "sqlite")]
+            ConnRef::Sqlite(c) => crate::sqlite::$method(c, text, args).await,
+            #[cfg(feature = "postgres")]
+            ConnRef::Postgres(c) => crate::postgres::$method(c, text, args).await,
+            #[cfg(feature = "mysql")]
+            ConnRef::MySql(c) => crate::mysql::$method(c, text, args).await,
+        };
+        *$self.state = State::after(&answer);
+        answer
+    }};
+}
+
+impl<'c> Executor<'c> {
+    /// On a connection.
+    pub fn new(conn: ConnRef<'c>, state: &'c mut State, shared: &'c Shared) -> Self {
+        Self { conn, state, shared }
+    }
+
+    /// The database's SQL.
+    pub fn dialect(&self) -> &'static Dialect {
+        self.shared.dialect
+    }
+
+    /// The shop's currency.
+    pub fn currency(&self) -> Currency {
+        self.shared.currency
+    }
+
+    fn prepare<'q>(&self, text: Text, args: Vec<Value<'q>>) -> (SqlStr, Vec<Value<'q>>) {
+        let dialect = self.shared.dialect;
+        let reorder = |order: Option<&Vec<usize>>, args: Vec<Value<'q>>| match order {
+            None => args,
+            Some(order) => order.iter().filter_map(|i| args.get(*i).cloned()).collect(),
+        };
+        match text {
+            Text::Fixed(sql) => {
+                let p = sql.prepared(dialect);
+                (p.text.as_str().into_sql_str(), reorder(p.order.as_ref(), args))
+            }
+            Text::Built(text) if dialect.numbered => (AssertSqlSafe(text).into_sql_str(), args),
+            Text::Built(text) => {
+                let p = unnumbered(&text);
+                (AssertSqlSafe(p.text).into_sql_str(), reorder(p.order.as_ref(), args))
+            }
+        }
+    }
+
+    /// All rows.
+    pub async fn fetch_all(&mut self, sql: impl Into<Text> + Send, args: Vec<Value<'_>>) -> DbResult<Vec<Row>> {
+        run!(self, sql, args, fetch_all)
+    }
+
+    /// The first row.
+    pub async fn fetch_optional(&mut self, sql: impl Into<Text> + Send, args: Vec<Value<'_>>) -> DbResult<Option<Row>> {
+        run!(self, sql, args, fetch_optional)
+    }
+
+    /// Runs it and says how many rows it changed.
+    pub async fn execute(&mut self, sql: impl Into<Text> + Send, args: Vec<Value<'_>>) -> DbResult<u64> {
+        run!(self, sql, args, execute)
+    }
+
+    /// Runs a text of the library's own without parameters and without keeping it prepared; it may hold several
+    /// statements.
+    pub async fn script(&mut self, text: &'static str) -> DbResult<()> {
+        self.shared.statements.fetch_add(1, Ordering::Relaxed);
+        *self.state = State::InFlight;
+        let answer = match &mut self.conn {
+            #[cfg(feature = "sqlite")]
+            ConnRef::Sqlite(c) => crate::sqlite::script(c, text).await,
+            #[cfg(feature = "postgres")]
+            ConnRef::Postgres(c) => crate::postgres::script(c, text).await,
+            #[cfg(feature = "mysql")]
+            ConnRef::MySql(c) => crate::mysql::script(c, text).await,
+        };
+        *self.state = State::after(&answer);
+        answer
+    }
+}

@@ -1,0 +1,73 @@
+//! Migrations: forward only, under our own table names, so that they never collide with the host's.
+
+use ecom_core::clock::Timestamp;
+use ecom_core::{Error, Result};
+use uuid::Uuid;
+
+use super::dialect::Sql;
+use super::executor::Executor;
+
+const TABLES: &str = "\
+CREATE TABLE IF NOT EXISTS ecom_migrations (
+    version    BIGINT       NOT NULL PRIMARY KEY,
+    name       VARCHAR(100) NOT NULL,
+    checksum   VARCHAR(16)  NOT NULL,
+    applied_at BIGINT       NOT NULL
+);
+CREATE TABLE IF NOT EXISTS ecom_meta (
+    name  VARCHAR(100) NOT NULL PRIMARY KEY,
+    value VARCHAR(255) NOT NULL
+);";
+
+static APPLIED: Sql = Sql::new("SELECT version, checksum FROM ecom_migrations ORDER BY version");
+static APPLY: Sql =
+    Sql::new("INSERT INTO ecom_migrations (version, name, checksum, applied_at) VALUES ($1, $2, $3, $4)");
+static IDENTIFY: Sql = Sql::new(
+    "INSERT INTO ecom_meta (name, value) SELECT 'identity', $1 WHERE NOT EXISTS (SELECT 1 FROM ecom_meta WHERE name = \
+     'identity')",
+);
+
+/// FNV-1a, 64 bits: enough to see that a file was edited after it was applied.
+fn checksum(text: &str) -> String {
+    let hash = text
+        .bytes()
+        .filter(|b| *b != b'\r')
+        .fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+    format!("{hash:016x}")
+}
+
+/// Brings the schema up to this release, inside the caller's transaction, which is the only one that writes.
+pub async fn run(x: &mut Executor<'_>, now: Timestamp, identity: Uuid) -> Result<()> {
+    x.script(TABLES).await?;
+    let mut applied = Vec::new();
+    for row in x.fetch_all(&APPLIED, Vec::new()).await? {
+        applied.push((row.i64(0)?, row.string(1)?));
+    }
+    let migrations = x.dialect().migrations;
+    let newest = migrations.last().map_or(0, |m| m.0);
+    if applied.last().is_some_and(|(v, _)| *v > newest) {
+        return Err(Error::Internal {
+            context: "the database's schema is newer than this release: run the release that made it, or a later one",
+            source: None,
+        });
+    }
+    for (version, name, text) in migrations {
+        let sum = checksum(text);
+        match applied.iter().find(|(v, _)| v == version) {
+            Some((_, known)) if *known == sum => {}
+            Some(_) => {
+                return Err(Error::Internal {
+                    context: "the database's schema was made by a migration that this release does not know",
+                    source: None,
+                });
+            }
+            None => {
+                x.script(text).await?;
+                let args = vec![(*version).into(), (*name).into(), sum.into(), now.timestamp_micros().into()];
+                x.execute(&APPLY, args).await?;
+            }
+        }
+    }
+    x.execute(&IDENTIFY, vec![identity.to_string().into()]).await?;
+    Ok(())
+}

@@ -1,0 +1,418 @@
+//! Connections: deadpool over single sqlx connections, and the storage on top of it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use deadpool::managed::{Manager, Metrics, Object, Pool, PoolError, QueueMode, RecycleError, RecycleResult, Timeouts};
+use ecom_core::clock::SharedClock;
+use ecom_core::id::IdSource;
+use ecom_core::port::{Connection, PoolStatus, Storage, UnitOfWork};
+use ecom_core::{Dependency, Error, FieldCode, Result};
+use sqlx::Connection as _;
+use uuid::Uuid;
+
+use super::dialect::Sql;
+use super::error::DbError;
+use super::executor::{ConnRef, Executor, Shared, State};
+use super::migrate;
+use super::unit_of_work::{PooledConnection, Transaction};
+
+/// A connection that has idled this long is asked whether it is still there before it is used.
+const CHECK_AFTER: Duration = Duration::from_secs(30);
+
+/// An open connection.
+enum Open {
+    #[cfg(feature = "sqlite")]
+    Sqlite(sqlx::SqliteConnection),
+    #[cfg(feature = "postgres")]
+    Postgres(sqlx::PgConnection),
+    #[cfg(feature = "mysql")]
+    MySql(sqlx::MySqlConnection),
+}
+
+/// A connection with what is known of its state.
+pub struct Conn {
+    open: Open,
+    /// What the last statement has left.
+    pub state: State,
+    /// A transaction was started and has not ended.
+    pub in_transaction: bool,
+    /// When it was handed back.
+    pub idle_since: Instant,
+}
+
+impl Conn {
+    fn new(open: Open) -> Self {
+        Self { open, state: State::Idle, in_transaction: false, idle_since: Instant::now() }
+    }
+
+    /// True where something was left undone on it.
+    fn is_undone(&self) -> bool {
+        self.state != State::Idle || self.in_transaction
+    }
+
+    /// Runs statements on it.
+    pub fn executor<'c>(&'c mut self, shared: &'c Shared) -> Executor<'c> {
+        let conn = match &mut self.open {
+            #[cfg(feature = "sqlite")]
+            Open::Sqlite(c) => ConnRef::Sqlite(c),
+            #[cfg(feature = "postgres")]
+            Open::Postgres(c) => ConnRef::Postgres(c),
+            #[cfg(feature = "mysql")]
+            Open::MySql(c) => ConnRef::MySql(c),
+        };
+        Executor::new(conn, &mut self.state, shared)
+    }
+
+    async fn ping(&mut self) -> sqlx::Result<()> {
+        match &mut self.open {
+            #[cfg(feature = "sqlite")]
+            Open::Sqlite(c) => c.ping().await,
+            #[cfg(feature = "postgres")]
+            Open::Postgres(c) => c.ping().await,
+            #[cfg(feature = "mysql")]
+            Open::MySql(c) => c.ping().await,
+        }
+    }
+}
+
+/// How connections are opened.
+pub enum Opener {
+    /// SQLite.
+    #[cfg(feature = "sqlite")]
+    Sqlite {
+        /// With these options.
+        options: crate::sqlite::SqliteOptions,
+        /// For this.
+        role: crate::sqlite::Role,
+    },
+    /// PostgreSQL.
+    #[cfg(feature = "postgres")]
+    Postgres(Box<sqlx::postgres::PgConnectOptions>),
+    /// MySQL or MariaDB.
+    #[cfg(feature = "mysql")]
+    MySql(Box<sqlx::mysql::MySqlConnectOptions>),
+}
+
+impl fmt::Debug for Opener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Opener").finish_non_exhaustive()
+    }
+}
+
+/// Opens connections and looks after idle ones.
+#[derive(Debug)]
+pub struct Opens {
+    opener: Opener,
+    /// True where the connection is the database: it is cleaned and never closed.
+    only_one: bool,
+}
+
+impl Manager for Opens {
+    type Type = Conn;
+    type Error = DbError;
+
+    async fn create(&self) -> std::result::Result<Conn, DbError> {
+        match &self.opener {
+            #[cfg(feature = "sqlite")]
+            Opener::Sqlite { options, role } => {
+                crate::sqlite::open(options, *role).await.map(|c| Conn::new(Open::Sqlite(c)))
+            }
+            #[cfg(feature = "postgres")]
+            Opener::Postgres(o) => crate::postgres::open(o).await.map(|c| Conn::new(Open::Postgres(c))),
+            #[cfg(feature = "mysql")]
+            Opener::MySql(o) => crate::mysql::open(o).await.map(|c| Conn::new(Open::MySql(c))),
+        }
+    }
+
+    async fn recycle(&self, conn: &mut Conn, _: &Metrics) -> RecycleResult<DbError> {
+        // The one connection is cleaned once it is lent: a recycling that is dropped half-way would close it.
+        if self.only_one {
+            return Ok(());
+        }
+        if conn.is_undone() {
+            return Err(RecycleError::message("dropped in flight"));
+        }
+        if conn.idle_since.elapsed() > CHECK_AFTER {
+            conn.ping()
+                .await
+                .map_err(|source| RecycleError::Backend(DbError { kind: super::error::Kind::Unavailable, source }))?;
+        }
+        Ok(())
+    }
+}
+
+/// A connection out of the pool. Dropped, it goes back, unless something was left undone on it.
+pub struct Lent(Option<Object<Opens>>);
+
+impl Lent {
+    /// The connection.
+    pub fn conn(&mut self) -> &mut Conn {
+        match self.0.as_deref_mut() {
+            Some(c) => c,
+            None => unreachable!("only Drop takes it"),
+        }
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        let Some(mut object) = self.0.take() else { return };
+        object.idle_since = Instant::now();
+        if object.is_undone() && !Object::pool(&object).is_some_and(|p| p.manager().only_one) {
+            // Closes it, which ends its transaction and with that its locks.
+            drop(Object::take(object));
+        }
+    }
+}
+
+/// A SQL database behind the storage ports.
+///
+/// Cheap to clone: clones share the pool.
+#[derive(Clone)]
+pub struct SqlStorage {
+    readers: Pool<Opens>,
+    writer: Pool<Opens>,
+    shared: Arc<Shared>,
+    /// Readers and writer are the same pool.
+    one_pool: bool,
+    clock: SharedClock,
+    ids: Arc<dyn IdSource>,
+}
+
+impl fmt::Debug for SqlStorage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqlStorage")
+            .field("database", &self.shared.dialect.name)
+            .field("currency", &self.shared.currency)
+            .finish_non_exhaustive()
+    }
+}
+
+fn pool(opens: Opens, size: usize, wait: Duration) -> Result<Pool<Opens>> {
+    Pool::builder(opens)
+        .max_size(size.max(1))
+        .timeouts(Timeouts { wait: Some(wait), create: Some(wait), recycle: Some(wait) })
+        // The connection that was used last has the warmest cache.
+        .queue_mode(QueueMode::Lifo)
+        .runtime(deadpool::Runtime::Tokio1)
+        .build()
+        .map_err(|e| Error::internal("making a connection pool", e))
+}
+
+/// A URL of a database that this build cannot open.
+#[cfg(not(all(feature = "sqlite", feature = "postgres", feature = "mysql")))]
+fn no_feature<T>(provider: &'static str, capability: &'static str) -> Result<T> {
+    Err(Error::Unsupported { provider, capability })
+}
+
+/// A URL that its driver cannot read. What the driver says may show the URL and is left out.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+fn bad_url(_: sqlx::Error) -> Error {
+    Error::invalid("database_url", FieldCode::Malformed, "is not a URL of this database")
+}
+
+impl SqlStorage {
+    /// The same database with prices in another currency; USD is the default.
+    pub fn with_currency(mut self, currency: ecom_core::money::Currency) -> Self {
+        let dialect = self.shared.dialect;
+        self.shared = Arc::new(Shared { dialect, currency, statements: AtomicU64::new(0) });
+        self
+    }
+
+    /// A database behind a server: one pool serves reads and writes.
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
+    fn server(dialect: &'static super::dialect::Dialect, opener: Opener) -> Result<Self> {
+        use ecom_core::{clock::SystemClock, id::UuidV7Source, money::Currency};
+        let clock: SharedClock = Arc::new(SystemClock);
+        let pool = pool(Opens { opener, only_one: false }, 50, Duration::from_secs(10))?;
+        Ok(Self {
+            readers: pool.clone(),
+            writer: pool,
+            shared: Arc::new(Shared { dialect, currency: Currency::USD, statements: AtomicU64::new(0) }),
+            one_pool: true,
+            ids: Arc::new(UuidV7Source::new(clock.clone())),
+            clock,
+        })
+    }
+
+    /// Opens the database of a URL: `sqlite://path`, `sqlite::memory:`, `postgres://…`, `mysql://…`. Nothing is read yet; call
+    /// [`Storage::migrate`] next.
+    ///
+    /// # Errors
+    /// `Validation` on field `database_url`, `Unsupported` for a database that this build has no feature for.
+    pub fn open(url: &str) -> Result<Self> {
+        // Never more of the URL than its scheme: the rest may hold a password.
+        let scheme = url.split_once(':').map_or("", |(s, _)| s);
+        match scheme {
+            #[cfg(feature = "sqlite")]
+            "sqlite" => Self::sqlite(crate::sqlite::SqliteOptions::from_url(url)?),
+            #[cfg(not(feature = "sqlite"))]
+            "sqlite" => no_feature("sqlite", "turn on the feature `sqlite`"),
+            #[cfg(feature = "postgres")]
+            "postgres" | "postgresql" => {
+                let options = crate::postgres::options(url).map_err(bad_url)?;
+                Self::server(&crate::postgres::DIALECT, Opener::Postgres(Box::new(options)))
+            }
+            #[cfg(not(feature = "postgres"))]
+            "postgres" | "postgresql" => no_feature("postgres", "turn on the feature `postgres`"),
+            #[cfg(feature = "mysql")]
+            "mysql" | "mariadb" => {
+                let options = crate::mysql::options(url).map_err(bad_url)?;
+                Self::server(&crate::mysql::DIALECT, Opener::MySql(Box::new(options)))
+            }
+            #[cfg(not(feature = "mysql"))]
+            "mysql" | "mariadb" => no_feature("mysql", "turn on the feature `mysql`"),
+            _ => Err(Error::invalid(
+                "database_url",
+                FieldCode::OutOfBounds,
+                "must start with `sqlite:`, `postgres:` or `mysql:`",
+            )),
+        }
+    }
+
+    /// A SQLite database.
+    ///
+    /// # Errors
+    /// `Internal` where no pool can be made.
+    #[cfg(feature = "sqlite")]
+    #[expect(clippy::needless_pass_by_value, reason = "callers make them for this call")]
+    pub fn sqlite(options: crate::sqlite::SqliteOptions) -> Result<Self> {
+        use crate::sqlite::Role;
+        let shared = Arc::new(Shared {
+            dialect: &crate::sqlite::DIALECT,
+            currency: options.currency,
+            statements: AtomicU64::new(0),
+        });
+        let only_one = options.path().is_none();
+        let (wait, readers) = (options.acquire_timeout, options.readers);
+        let (clock, ids) = (options.clock.clone(), options.ids.clone());
+        let opens = |role| Opens { opener: Opener::Sqlite { options: options.clone(), role }, only_one };
+        let writer = pool(opens(Role::Writer), 1, wait)?;
+        let readers = if only_one { writer.clone() } else { pool(opens(Role::Reader), readers, wait)? };
+        Ok(Self { readers, writer, shared, one_pool: only_one, clock, ids })
+    }
+
+    async fn lend(&self, pool: &Pool<Opens>) -> Result<Lent> {
+        match pool.get().await {
+            Ok(object) => {
+                let mut lent = Lent(Some(object));
+                let conn = lent.conn();
+                if conn.is_undone() {
+                    // Only the one connection of a database in memory comes so. What was dropped in flight has been
+                    // carried out by the time that this is; where its transaction is still open it goes, and where
+                    // there is none this fails and all is well.
+                    let _ = conn.executor(&self.shared).script("ROLLBACK").await;
+                    conn.in_transaction = false;
+                    conn.state = State::Idle;
+                }
+                Ok(lent)
+            }
+            Err(PoolError::Backend(e)) => Err(match e.kind {
+                // A connection that cannot be opened is out of reach, and nothing was written.
+                super::error::Kind::Lost | super::error::Kind::Other => {
+                    Error::unavailable(Dependency::Database, e.source)
+                }
+                _ => e.into(),
+            }),
+            Err(e) => Err(Error::unavailable(Dependency::Database, e)),
+        }
+    }
+
+    /// A connection that may write, outside a transaction.
+    async fn writer(&self) -> Result<Lent> {
+        self.lend(&self.writer).await
+    }
+
+    /// The plan that the database makes for a list, for tests that check the use of indexes.
+    #[doc(hidden)]
+    pub async fn explain_list(
+        &self,
+        filter: &ecom_core::domain::ProductFilter,
+        sort: ecom_core::domain::ProductSort,
+        paging: &ecom_core::paging::Paging,
+    ) -> Result<Vec<String>> {
+        let (text, args) = super::product::list_statement(self.shared.dialect, filter, sort, paging)?;
+        let mut lent = self.lend(&self.readers).await?;
+        let rows = lent.conn().executor(&self.shared).fetch_all(format!("EXPLAIN QUERY PLAN {text}"), args).await?;
+        rows.iter().map(|r| r.string(3)).collect()
+    }
+
+    /// The number that a pragma of SQLite has on a connection for reads or, where asked, for writes; for tests.
+    #[doc(hidden)]
+    pub async fn pragma(&self, name: &'static str, write: bool) -> Result<String> {
+        let mut lent = self.lend(if write { &self.writer } else { &self.readers }).await?;
+        let text = format!("SELECT CAST({name} AS TEXT) FROM pragma_{name}");
+        let row = lent.conn().executor(&self.shared).fetch_optional(text, Vec::new()).await?;
+        row.ok_or_else(|| Error::Internal { context: "reading a pragma", source: None })?.string(0)
+    }
+}
+
+static PING: Sql = Sql::new("SELECT 1");
+static IDENTITY: Sql = Sql::new("SELECT value FROM ecom_meta WHERE name = 'identity'");
+
+#[async_trait]
+impl Storage for SqlStorage {
+    fn name(&self) -> &'static str {
+        self.shared.dialect.name
+    }
+
+    async fn connect(&self) -> Result<Box<dyn Connection>> {
+        Ok(Box::new(PooledConnection::new(self.lend(&self.readers).await?, self.shared.clone())))
+    }
+
+    async fn begin(&self) -> Result<Box<dyn UnitOfWork>> {
+        Ok(Box::new(Transaction::begin(self.writer().await?, self.shared.clone()).await?))
+    }
+
+    async fn migrate(&self) -> Result<()> {
+        if self.shared.dialect.migrations.is_empty() {
+            return Err(Error::Unsupported {
+                provider: self.shared.dialect.name,
+                capability: "a schema of ours; it comes with a later release",
+            });
+        }
+        let mut tx = Transaction::begin(self.writer().await?, self.shared.clone()).await?;
+        migrate::run(&mut tx.executor(), self.clock.now(), self.ids.next()).await?;
+        Box::new(tx).commit().await
+    }
+
+    async fn identity(&self) -> Result<Uuid> {
+        let mut lent = self.lend(&self.readers).await?;
+        let row = lent.conn().executor(&self.shared).fetch_optional(&IDENTITY, Vec::new()).await?;
+        row.ok_or(Error::Internal { context: "reading the database's identity", source: None })?
+            .text(0)?
+            .parse()
+            .map_err(|e: uuid::Error| Error::internal("reading the database's identity", e))
+    }
+
+    async fn ping(&self) -> Result<()> {
+        let mut lent = self.lend(&self.readers).await?;
+        lent.conn().executor(&self.shared).fetch_optional(&PING, Vec::new()).await?;
+        Ok(())
+    }
+
+    fn pool_status(&self) -> PoolStatus {
+        let one = |p: &Pool<Opens>| {
+            let s = p.status();
+            PoolStatus { max: s.max_size, size: s.size, idle: s.available, waiting: s.waiting }
+        };
+        let (r, w) = (one(&self.readers), one(&self.writer));
+        if self.one_pool {
+            return w;
+        }
+        PoolStatus { max: r.max + w.max, size: r.size + w.size, idle: r.idle + w.idle, waiting: r.waiting + w.waiting }
+    }
+
+    fn statements(&self) -> u64 {
+        self.shared.statements.load(Ordering::Relaxed)
+    }
+
+    async fn close(&self) {
+        self.readers.close();
+        self.writer.close();
+    }
+}

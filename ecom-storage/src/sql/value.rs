@@ -1,0 +1,169 @@
+//! Values that statements take and rows that they give, typed as the three databases know them.
+
+use std::borrow::Cow;
+
+use ecom_core::clock::Timestamp;
+use ecom_core::id::{CategoryId, EventId, ProductId, SkuId, StockMovementId};
+use ecom_core::{Error, Result};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+/// A parameter of a statement; `None` is a NULL of that type.
+#[derive(Debug, Clone)]
+pub enum Value<'q> {
+    /// 32-bit number.
+    I32(Option<i32>),
+    /// 64-bit number.
+    I64(Option<i64>),
+    /// Text.
+    Text(Option<Cow<'q, str>>),
+    /// An id.
+    Uuid(Option<Uuid>),
+    /// A JSON text.
+    Json(Option<String>),
+    /// A time, microseconds.
+    Time(Option<Timestamp>),
+}
+
+impl Value<'_> {
+    /// Any serializable value as JSON.
+    ///
+    /// # Errors
+    /// `Internal`; the domain's types never fail.
+    pub fn json<T: Serialize + ?Sized>(value: &T) -> Result<Self> {
+        serde_json::to_string(value).map(|s| Self::Json(Some(s))).map_err(|e| Error::internal("encoding JSON", e))
+    }
+}
+
+macro_rules! from {
+    ($($ty:ty => $variant:ident, $v:ident => $e:expr;)*) => {$(
+        impl<'q> From<$ty> for Value<'q> {
+            fn from($v: $ty) -> Self { Self::$variant(Some($e)) }
+        }
+        impl<'q> From<Option<$ty>> for Value<'q> {
+            fn from(v: Option<$ty>) -> Self { Self::$variant(v.map(|$v| $e)) }
+        }
+    )*};
+}
+
+from! {
+    i32 => I32, v => v;
+    i64 => I64, v => v;
+    &'q str => Text, v => Cow::Borrowed(v);
+    &'q String => Text, v => Cow::Borrowed(v.as_str());
+    String => Text, v => Cow::Owned(v);
+    Uuid => Uuid, v => v;
+    CategoryId => Uuid, v => v.0;
+    ProductId => Uuid, v => v.0;
+    SkuId => Uuid, v => v.0;
+    StockMovementId => Uuid, v => v.0;
+    EventId => Uuid, v => v.0;
+    Timestamp => Time, v => v;
+}
+
+/// A row of a result; columns are read by their place in the statement's list.
+pub enum Row {
+    /// Of SQLite.
+    #[cfg(feature = "sqlite")]
+    Sqlite(sqlx::sqlite::SqliteRow),
+    /// Of PostgreSQL.
+    #[cfg(feature = "postgres")]
+    Postgres(sqlx::postgres::PgRow),
+    /// Of MySQL or MariaDB.
+    #[cfg(feature = "mysql")]
+    MySql(sqlx::mysql::MySqlRow),
+}
+
+/// What a column says where it cannot be read.
+fn unreadable(e: sqlx::Error) -> Error {
+    Error::internal("reading a row", e)
+}
+
+macro_rules! getters {
+    ($($(#[$doc:meta])* $name:ident -> $ty:ty;)*) => {$(
+        $(#[$doc])*
+        ///
+        /// # Errors
+        /// `Internal` where the column holds something else.
+        #[inline]
+        pub fn $name(&self, index: usize) -> Result<$ty> {
+            match self {
+                #[cfg(feature = "sqlite")]
+                Self::Sqlite(r) => crate::sqlite::row::$name(r, index),
+                #[cfg(feature = "postgres")]
+                Self::Postgres(r) => crate::postgres::row::$name(r, index),
+                #[cfg(feature = "mysql")]
+                Self::MySql(r) => crate::mysql::row::$name(r, index),
+            }
+            .map_err(unreadable)
+        }
+    )*};
+}
+
+impl Row {
+    getters! {
+        /// A 64-bit number.
+        i64 -> i64;
+        /// A 64-bit number or NULL.
+        opt_i64 -> Option<i64>;
+        /// A 32-bit number.
+        i32 -> i32;
+        /// A text, borrowed from the row.
+        text -> &str;
+        /// A text, borrowed from the row, or NULL.
+        opt_text -> Option<&str>;
+        /// An id.
+        uuid -> Uuid;
+        /// An id or NULL.
+        opt_uuid -> Option<Uuid>;
+        /// A time.
+        time -> Timestamp;
+        /// A time or NULL.
+        opt_time -> Option<Timestamp>;
+    }
+
+    /// A text of its own.
+    ///
+    /// # Errors
+    /// `Internal` where the column holds something else.
+    #[inline]
+    pub fn string(&self, index: usize) -> Result<String> {
+        self.text(index).map(str::to_owned)
+    }
+
+    /// A text of its own or NULL.
+    ///
+    /// # Errors
+    /// `Internal` where the column holds something else.
+    #[inline]
+    pub fn opt_string(&self, index: usize) -> Result<Option<String>> {
+        Ok(self.opt_text(index)?.map(str::to_owned))
+    }
+
+    /// A number that must be 0 or more.
+    ///
+    /// # Errors
+    /// `Internal` where the column holds something else.
+    pub fn count(&self, index: usize) -> Result<u64> {
+        u64::try_from(self.i64(index)?).map_err(|e| Error::internal("reading a row", e))
+    }
+
+    /// A value kept as JSON; an empty list or object (and NULL) costs no parse.
+    ///
+    /// # Errors
+    /// `Internal` where the column holds something else.
+    pub fn json<T: DeserializeOwned + Default>(&self, index: usize) -> Result<T> {
+        match self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(r) => match crate::sqlite::row::opt_text(r, index).map_err(unreadable)? {
+                None | Some("[]" | "{}") => Ok(T::default()),
+                Some(text) => serde_json::from_str(text).map_err(|e| Error::internal("reading a row's JSON", e)),
+            },
+            #[cfg(feature = "postgres")]
+            Self::Postgres(r) => crate::postgres::row::json(r, index).map_err(unreadable),
+            #[cfg(feature = "mysql")]
+            Self::MySql(r) => crate::mysql::row::json(r, index).map_err(unreadable),
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Everything that is particular to SQLite.
+
+mod options;
+pub(crate) mod row;
+
+use std::time::{Duration, Instant};
+
+use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
+use sqlx::{Arguments, ConnectOptions, Executor, SqlStr};
+
+pub use options::SqliteOptions;
+
+use crate::sql::dialect::Dialect;
+use crate::sql::error::{DbError, DbResult, Kind};
+use crate::sql::value::{Row, Value};
+
+/// SQLite's SQL.
+pub(crate) static DIALECT: Dialect = Dialect {
+    name: "sqlite",
+    slot: 0,
+    numbered: true,
+    // Takes the write lock at once: a transaction that starts as a reader and writes later can fail half-way.
+    begin: "BEGIN IMMEDIATE",
+    fragments: &[
+        (
+            "{category_summaries}",
+            "(SELECT json_group_array(json_array(pc.position, lower(hex(c.id)), c.name, c.slug, c.path)) \
+             FROM product_categories pc JOIN categories c ON c.id = pc.category_id WHERE pc.product_id = p.id)",
+        ),
+        ("{for_update}", ""),
+        ("{for_update_of_p}", ""),
+        ("{bigint}", "INTEGER"),
+        ("{page_join}", "CROSS JOIN"),
+        // AUTOINCREMENT remembers the last number where everything is trimmed, and forgets it with a rollback.
+        ("{outbox_head}", "coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'outbox_events'), 0)"),
+        ("{outbox_head_epoch}", "0"),
+        ("{outbox_epoch}", "0"),
+        ("{outbox_after}", "seq > $2 AND $1 = $1"),
+        ("{outbox_order}", "seq"),
+    ],
+    lock_tree: None,
+    lock_outbox: None,
+    joins_in_order: true,
+    row_values: true,
+    migrations: &[(1, "catalog", include_str!("../../migrations/sqlite/0001_catalog.sql"))],
+    survives_errors: true,
+};
+
+/// What a connection is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Reads only.
+    Reader,
+    /// Reads and writes.
+    Writer,
+}
+
+/// Opens a connection; another process that holds the file is waited for.
+pub(crate) async fn open(options: &SqliteOptions, role: Role) -> DbResult<SqliteConnection> {
+    let mut o = SqliteConnectOptions::new()
+        .foreign_keys(true)
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(options.busy_timeout)
+        .statement_cache_capacity(256)
+        .pragma("temp_store", "MEMORY")
+        .pragma("cache_size", "-16384");
+    o = match options.path() {
+        Some(path) => o
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .pragma("journal_size_limit", "67108864"),
+        None => o.in_memory(true),
+    };
+    if role == Role::Reader {
+        o = o.pragma("query_only", "ON").pragma("mmap_size", "268435456");
+    }
+    // Switching to WAL takes a lock that SQLite does not wait for.
+    let start = Instant::now();
+    let mut pause = Duration::from_millis(1);
+    loop {
+        match o.connect().await {
+            Ok(c) => return Ok(c),
+            Err(e) => {
+                let e = classify(e);
+                if e.kind != Kind::Unavailable || !is_busy(&e.source) || start.elapsed() > options.busy_timeout {
+                    return Err(e);
+                }
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_millis(50));
+            }
+        }
+    }
+}
+
+fn arguments(values: Vec<Value<'_>>) -> DbResult<SqliteArguments> {
+    let mut args = SqliteArguments::default();
+    args.reserve(values.len(), 0);
+    for v in values {
+        match v {
+            Value::I32(v) => args.add(v),
+            Value::I64(v) => args.add(v),
+            Value::Text(v) => args.add(v),
+            Value::Json(v) => args.add(v),
+            Value::Uuid(v) => args.add(v),
+            Value::Time(v) => args.add(v.map(|t| t.timestamp_micros())),
+        }
+        .map_err(|e| DbError { kind: Kind::Other, source: sqlx::Error::Encode(e) })?;
+    }
+    Ok(args)
+}
+
+pub(crate) async fn fetch_all(c: &mut SqliteConnection, sql: SqlStr, values: Vec<Value<'_>>) -> DbResult<Vec<Row>> {
+    let query = sqlx::query_with(sql, arguments(values)?);
+    let rows = c.fetch_all(query).await.map_err(classify)?;
+    Ok(rows.into_iter().map(Row::Sqlite).collect())
+}
+
+pub(crate) async fn fetch_optional(
+    c: &mut SqliteConnection,
+    sql: SqlStr,
+    values: Vec<Value<'_>>,
+) -> DbResult<Option<Row>> {
+    let query = sqlx::query_with(sql, arguments(values)?);
+    Ok(c.fetch_optional(query).await.map_err(classify)?.map(Row::Sqlite))
+}
+
+pub(crate) async fn execute(c: &mut SqliteConnection, sql: SqlStr, values: Vec<Value<'_>>) -> DbResult<u64> {
+    let query = sqlx::query_with(sql, arguments(values)?);
+    Ok(c.execute(query).await.map_err(classify)?.rows_affected())
+}
+
+pub(crate) async fn script(c: &mut SqliteConnection, text: &'static str) -> DbResult<()> {
+    c.execute(sqlx::raw_sql(text)).await.map_err(classify)?;
+    Ok(())
+}
+
+/// SQLite's primary result code, without the extended part.
+fn primary_code(e: &sqlx::Error) -> Option<i32> {
+    let code: i32 = e.as_database_error()?.code()?.parse().ok()?;
+    Some(code & 0xff)
+}
+
+fn is_busy(e: &sqlx::Error) -> bool {
+    matches!(primary_code(e), Some(5 | 6))
+}
+
+/// Why a statement failed.
+pub(crate) fn classify(source: sqlx::Error) -> DbError {
+    use sqlx::error::ErrorKind;
+    let kind = match &source {
+        sqlx::Error::Database(e) => match e.kind() {
+            ErrorKind::UniqueViolation => Kind::Unique(constraint(e.message())),
+            ErrorKind::ForeignKeyViolation => Kind::ForeignKey,
+            ErrorKind::CheckViolation => Kind::Check(constraint(e.message())),
+            // BUSY, LOCKED, INTERRUPT, FULL, CANTOPEN, PROTOCOL: nothing was written. IOERR: as far as it is known.
+            _ => match primary_code(&source) {
+                Some(5 | 6 | 9 | 13 | 14 | 15) => Kind::Unavailable,
+                Some(10) => Kind::Lost,
+                _ => Kind::Other,
+            },
+        },
+        sqlx::Error::Io(_) | sqlx::Error::WorkerCrashed => Kind::Lost,
+        _ => Kind::Other,
+    };
+    DbError { kind, source }
+}
+
+/// The name of the constraint in `UNIQUE constraint failed: products.slug`; SQLite names an index only where it has
+/// expressions, and columns else.
+fn constraint(message: &str) -> String {
+    let what = message.split_once("constraint failed: ").map_or("", |(_, w)| w);
+    match what {
+        "categories.slug" => "categories_slug_live",
+        "categories.source, categories.external_id" => "categories_external_live",
+        "products.slug" => "products_slug_live",
+        "products.source, products.external_id" => "products_external_live",
+        "skus.code_key" => "skus_code_live",
+        "skus.source, skus.external_id" => "skus_external_live",
+        other => other.strip_prefix("index '").and_then(|o| o.strip_suffix('\'')).unwrap_or(other),
+    }
+    .to_owned()
+}

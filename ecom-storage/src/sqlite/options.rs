@@ -1,0 +1,79 @@
+//! How a SQLite database is opened.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ecom_core::clock::{SharedClock, SystemClock};
+use ecom_core::id::{IdSource, UuidV7Source};
+use ecom_core::money::Currency;
+use ecom_core::{Error, FieldCode, Result};
+
+/// How a SQLite database is opened.
+///
+/// A file is read by several connections and written by one, whose turn is taken in the order of asking. A database
+/// in memory has one connection for all, and everyone waits for their turn.
+#[derive(Debug, Clone)]
+pub struct SqliteOptions {
+    path: Option<PathBuf>,
+    /// Connections that read; 4.
+    pub readers: usize,
+    /// How long another process that is writing is waited for; 5 s.
+    pub busy_timeout: Duration,
+    /// How long a connection, or the turn to write, is waited for within this process; 10 s.
+    pub acquire_timeout: Duration,
+    /// The shop's currency; USD.
+    pub currency: Currency,
+    /// The clock.
+    pub clock: SharedClock,
+    /// Where the database's identity comes from.
+    pub ids: Arc<dyn IdSource>,
+}
+
+impl SqliteOptions {
+    fn with_path(path: Option<PathBuf>) -> Self {
+        let clock: SharedClock = Arc::new(SystemClock);
+        Self {
+            path,
+            readers: 4,
+            busy_timeout: Duration::from_secs(5),
+            acquire_timeout: Duration::from_secs(10),
+            currency: Currency::USD,
+            ids: Arc::new(UuidV7Source::new(clock.clone())),
+            clock,
+        }
+    }
+
+    /// A file, made if it is not there; its directory must be.
+    pub fn file(path: impl Into<PathBuf>) -> Self {
+        Self::with_path(Some(path.into()))
+    }
+
+    /// A database in memory that goes with the storage.
+    pub fn memory() -> Self {
+        Self::with_path(None)
+    }
+
+    /// From `sqlite://path`, `sqlite:path` or `sqlite::memory:`.
+    ///
+    /// # Errors
+    /// `Validation` on field `database_url`.
+    pub fn from_url(url: &str) -> Result<Self> {
+        let bad = || {
+            Error::invalid("database_url", FieldCode::Malformed, "must be `sqlite://` and a path, or `sqlite::memory:`")
+        };
+        let rest = url.strip_prefix("sqlite:").ok_or_else(bad)?;
+        let rest = rest.strip_prefix("//").unwrap_or(rest);
+        let rest = rest.split_once('?').map_or(rest, |(path, _)| path);
+        if rest == ":memory:" {
+            return Ok(Self::memory());
+        }
+        let path = percent_encoding::percent_decode_str(rest).decode_utf8().map_err(|_| bad())?;
+        if path.is_empty() { Err(bad()) } else { Ok(Self::file(path.as_ref())) }
+    }
+
+    /// The file, `None` for memory.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+}
