@@ -53,7 +53,7 @@ pub(crate) struct Context {
     pub ids: Arc<dyn IdSource>,
     pub config: ShopConfig,
     pub stock: StockQueue,
-    /// Wakes the consumers of the outbox.
+    /// Wakes the index; keeps one wake-up for it while it works.
     pub events: Notify,
 }
 
@@ -281,6 +281,6 @@ impl AfterCommit {
         if let Err(error) = told {
             tracing::warn!(%error, "the cache was not told of a write; old values may be served until their TTL");
         }
-        cx.events.notify_waiters();
+        cx.events.notify_one();
     }
 }

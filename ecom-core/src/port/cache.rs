@@ -18,9 +18,9 @@ pub enum CacheKey {
     Product(ProductId),
     /// The id of the live product with a slug, by the slug's 128-bit hash.
     ProductSlug(u128),
-    /// A live category.
+    /// The slug of a live category.
     Category(CategoryId),
-    /// The id of the live category with a slug, by the slug's 128-bit hash.
+    /// A live category, by its slug's 128-bit hash: whoever has a path can name all documents above it.
     CategorySlug(u128),
     /// The tree of live categories.
     CategoryTree,

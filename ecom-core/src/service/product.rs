@@ -167,8 +167,7 @@ impl<'a> ProductService<'a> {
         // What is asked for with soft-deleted rows is an operator's read: it sees the database as it is.
         let cacheable = query.filter.deleted == Deleted::Hide && query.filter.updated_since.is_none();
         if cacheable
-            && let Some(found) =
-                self.cx.cache.get_or_load(key, self.cx.config.product_ttl, load(text.clone())).await?
+            && let Some(found) = self.cx.cache.get_or_load(key, self.cx.config.product_ttl, load(text.clone())).await?
             && found.value.query == text
         {
             return Ok(found);
@@ -254,7 +253,11 @@ impl<'a> ProductService<'a> {
             products.iter().map(|p| self.cx.event(EventKind::ProductCreated, p.id, p.revision, actor)).collect();
         tx.outbox().append(&events).await?;
         let after = AfterCommit::of(
-            products.iter().map(|p| CacheKey::Product(p.id)).chain(category_keys(&products)).chain([CacheKey::ProductLists]),
+            products
+                .iter()
+                .map(|p| CacheKey::Product(p.id))
+                .chain(category_keys(&products))
+                .chain([CacheKey::ProductLists]),
         );
         Ok((products, after))
     }
@@ -560,7 +563,8 @@ impl<'a> ProductService<'a> {
         let now = self.cx.now();
         let mut after = before.clone();
         after.skus.clear();
-        for sku in tx.skus().of_product(id, Deleted::Include).await? {
+        let skus = tx.skus().of_product(id, Deleted::Include).await?;
+        for sku in skus {
             if sku.audit.deleted_at == Some(deleted_at) {
                 let mut live = sku.clone();
                 live.audit.edited(now, actor);
@@ -666,10 +670,16 @@ pub(crate) fn keys_of(p: &Product) -> Vec<CacheKey> {
     keys
 }
 
-/// The documents of the categories that count these products: their own, and through the tree all above. Those
-/// above are not at hand here, so all categories are forgotten through [`CacheKey::CategoryTree`].
+/// The documents of the categories that count these products: their own and all above.
 fn category_keys(products: &[Product]) -> Vec<CacheKey> {
-    if products.iter().all(|p| p.categories.is_empty()) { Vec::new() } else { vec![CacheKey::CategoryTree] }
+    let mut keys: HashSet<CacheKey> = HashSet::new();
+    for c in products.iter().flat_map(|p| &p.categories) {
+        keys.extend(c.path.split('/').map(|slug| CacheKey::CategorySlug(text_hash(slug))));
+    }
+    if !keys.is_empty() {
+        keys.insert(CacheKey::CategoryTree);
+    }
+    keys.into_iter().collect()
 }
 
 /// The current slug where it was made from this title, or the first free one that is.
@@ -720,7 +730,8 @@ pub(crate) struct CodeBook {
 
 impl CodeBook {
     async fn load(tx: &mut dyn Repositories, values: &[ProductValues], slugs: &[Slug]) -> Result<Self> {
-        let said: Vec<String> = values.iter().flat_map(|v| v.skus.iter().flatten()).filter_map(|(_, s)| s.code.clone()).collect();
+        let said: Vec<String> =
+            values.iter().flat_map(|v| v.skus.iter().flatten()).filter_map(|(_, s)| s.code.clone()).collect();
         let taken = tx.skus().taken_codes(slugs).await?;
         let mut book = Self { owners: HashMap::new(), taken };
         book.add(tx, said).await?;
