@@ -157,7 +157,7 @@ impl Row {
         match self {
             #[cfg(feature = "sqlite")]
             Self::Sqlite(r) => match crate::sqlite::row::opt_text(r, index).map_err(unreadable)? {
-                None | Some("[]" | "{}") => Ok(T::default()),
+                None => Ok(T::default()),
                 Some(text) => serde_json::from_str(text).map_err(|e| Error::internal("reading a row's JSON", e)),
             },
             #[cfg(feature = "postgres")]

@@ -1,0 +1,26 @@
+//! The behaviour suites of the storage ports, on a file and in memory.
+
+use ecom_core::port::Storage;
+use ecom_core::testkit::StorageFixture;
+use ecom_storage::{SqlStorage, SqliteOptions};
+
+async fn file() -> StorageFixture {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = SqlStorage::sqlite(SqliteOptions::file(dir.path().join("shop.db"))).unwrap();
+    storage.migrate().await.unwrap();
+    StorageFixture::new(storage, dir)
+}
+
+async fn memory() -> StorageFixture {
+    let storage = SqlStorage::sqlite(SqliteOptions::memory()).unwrap();
+    storage.migrate().await.unwrap();
+    StorageFixture::new(storage, ())
+}
+
+mod on_a_file {
+    ecom_core::storage_suite!(crate::file);
+}
+
+mod in_memory {
+    ecom_core::storage_suite!(crate::memory);
+}
