@@ -327,6 +327,12 @@ impl SqlStorage {
         self.lend(&self.writer).await
     }
 
+    /// The text of the read of one product, for the bench that runs it on a bare driver.
+    #[doc(hidden)]
+    pub fn product_text(&self) -> &'static str {
+        super::product::get_text(self.shared.dialect)
+    }
+
     /// The plan that the database makes for a list, for tests that check the use of indexes.
     #[doc(hidden)]
     pub async fn explain_list(

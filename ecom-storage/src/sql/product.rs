@@ -79,6 +79,11 @@ static IDS_IN_CATEGORY: Sql = Sql::new(
 );
 static REVISIONS: Sql = Sql::new("SELECT id, revision FROM products WHERE id > $1 ORDER BY id LIMIT $2");
 
+/// The text of the read of one product, for the bench that runs it on a bare driver.
+pub fn get_text(dialect: &Dialect) -> &'static str {
+    &GET.prepared(dialect).text
+}
+
 /// The place in a list by price of a product without a price: the last one.
 const NO_PRICE: i64 = i64::MAX;
 /// The number of soft-deleted products among the states that lists walk by.

@@ -1,0 +1,28 @@
+//! The figures of the README, each as a ratio of two things that are timed in turn in one run.
+//!
+//! `cargo bench --bench figures` runs all; `cargo bench --bench figures -- read list` runs some of
+//! `read`, `list`, `stock`, `http`.
+
+mod http;
+mod list;
+mod read;
+mod stock;
+mod support;
+
+fn main() {
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    let is = |name: &str| wanted.is_empty() || wanted.iter().any(|w| w == name);
+    if is("read") {
+        runtime.block_on(read::run());
+    }
+    if is("stock") {
+        runtime.block_on(stock::run());
+    }
+    if is("list") {
+        runtime.block_on(list::run());
+    }
+    if is("http") {
+        runtime.block_on(http::run());
+    }
+}

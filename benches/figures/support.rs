@@ -1,0 +1,119 @@
+//! A shop to measure, and pairs of timings.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ecom::domain::{Actor, CategoryInput, ProductInput, SkuInput};
+use ecom::id::{CategoryId, ProductId};
+use ecom::money::ExactDecimal;
+use ecom::port::Storage;
+use ecom::{Shop, ShopParts};
+use ecom_search::tantivy::{TantivyOptions, TantivySearch};
+use ecom_storage::cache::{MemoryCache, MemoryCacheOptions};
+use ecom_storage::{SqlStorage, SqliteOptions};
+
+pub struct Bench {
+    pub shop: Shop,
+    pub storage: Arc<SqlStorage>,
+    pub products: Vec<ProductId>,
+    pub category: CategoryId,
+    pub dir: tempfile::TempDir,
+}
+
+/// A shop on a file with `n` products of two SKUs in 20 categories, each a leaf of three levels.
+pub async fn shop(n: usize) -> Bench {
+    let dir = tempfile::tempdir().expect("a folder");
+    let storage = Arc::new(SqlStorage::sqlite(SqliteOptions::file(dir.path().join("shop.db"))).expect("a database"));
+    storage.migrate().await.expect("a schema");
+    let search = TantivySearch::open(TantivyOptions::memory()).await.expect("an index");
+    let mut parts = ShopParts::new(storage.clone(), Arc::new(search));
+    parts.cache = Arc::new(MemoryCache::new(MemoryCacheOptions::default()));
+    let shop = Shop::new(parts).expect("a shop");
+    let actor = Actor::system();
+    let mut leaves = Vec::new();
+    let root = category(&shop, "Everything", None).await;
+    for i in 0..4 {
+        let mid = category(&shop, &format!("Department {i}"), Some(root)).await;
+        for j in 0..5 {
+            leaves.push(category(&shop, &format!("Shelf {i} {j}"), Some(mid)).await);
+        }
+    }
+    let mut products = Vec::with_capacity(n);
+    let start = Instant::now();
+    for chunk in (0..n).collect::<Vec<_>>().chunks(500) {
+        let values = chunk
+            .iter()
+            .map(|i| input(*i, leaves[i % leaves.len()]).check(shop.config().currency).expect("valid"))
+            .collect();
+        let mut tx = storage.begin().await.expect("a transaction");
+        let (made, _) = shop.products().create_many_in(&mut *tx, values, &actor).await.expect("products");
+        tx.commit().await.expect("a commit");
+        products.extend(made.iter().map(|p| p.id));
+    }
+    println!("  ({n} products made in {:.1?})", start.elapsed());
+    Bench { shop, storage, products, category: leaves[7], dir }
+}
+
+async fn category(shop: &Shop, name: &str, parent: Option<CategoryId>) -> CategoryId {
+    let input = CategoryInput {
+        name: name.to_owned(),
+        parent_id: parent.map(|p| p.to_string()),
+        ..CategoryInput::default()
+    };
+    shop.categories().create(&input, &Actor::system()).await.expect("a category").id
+}
+
+fn input(i: usize, category: CategoryId) -> ProductInput {
+    // Spread without a random source, so that every run measures the same.
+    let spread = i.wrapping_mul(2_654_435_761) % 100_000;
+    let sku = |size: &str| SkuInput {
+        code: Some(format!("B-{i}-{size}")),
+        option_values: [("size".to_owned(), size.to_owned())].into(),
+        price: Some(ExactDecimal::parse(&format!("{}.{:02}", 5 + spread / 100, spread % 100)).expect("a price")),
+        stock: Some(1_000_000),
+        ..SkuInput::default()
+    };
+    ProductInput {
+        title: format!("Measured product {i}"),
+        description: Some("A product that stands for the usual ones: two sentences of text. This is the second.".into()),
+        brand: Some(format!("Brand {}", i % 50)),
+        categories: Some(vec![category.to_string()]),
+        tags: vec![format!("tag-{}", i % 30), "measured".into()],
+        discount_percentage: Some(ExactDecimal::parse("10").expect("a percentage")),
+        skus: Some(vec![sku("M"), sku("L")]),
+        ..ProductInput::default()
+    }
+}
+
+/// Times `a` and `b` in turn, `rounds` times; prints the median of each and of the ratios of their rates.
+pub async fn pair(
+    what: &str,
+    wanted: &str,
+    rounds: usize,
+    mut a: impl AsyncFnMut() -> (u64, Duration),
+    mut b: impl AsyncFnMut() -> (u64, Duration),
+) {
+    let rate = |(n, t): (u64, Duration)| n as f64 / t.as_secs_f64();
+    a().await;
+    b().await;
+    let (mut ra, mut rb, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        let (x, y) = (rate(a().await), rate(b().await));
+        ra.push(x);
+        rb.push(y);
+        ratios.push(x / y);
+    }
+    println!(
+        "{what}: {:.0}/s against {:.0}/s, ratio {:.2} (from {:.2} to {:.2}); wanted {wanted}",
+        median(&mut ra),
+        median(&mut rb),
+        median(&mut ratios),
+        ratios[0],
+        ratios[ratios.len() - 1],
+    );
+}
+
+pub fn median(v: &mut [f64]) -> f64 {
+    v.sort_by(f64::total_cmp);
+    v[v.len() / 2]
+}
