@@ -428,6 +428,9 @@ impl ValidationErrors {
     }
 
     /// `Ok` where nothing was refused.
+    ///
+    /// # Errors
+    /// Itself, as [`Error::Validation`].
     pub fn into_result(self) -> Result<()> {
         if self.0.is_empty() { Ok(()) } else { Err(Error::Validation(self)) }
     }

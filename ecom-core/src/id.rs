@@ -115,13 +115,12 @@ impl IdSource for UuidV7Source {
         }
         let mut tail = [0u8; 10];
         // rand_a takes 12 bits, rand_b starts with the next 30: the builder overwrites 4 + 2 bits of them.
-        let c = s.counter;
-        tail[0] = (c >> 38) as u8 & 0x0f;
-        tail[1] = (c >> 30) as u8;
-        tail[2] = (c >> 24) as u8 & 0x3f;
-        tail[3] = (c >> 16) as u8;
-        tail[4] = (c >> 8) as u8;
-        tail[5] = c as u8;
+        let high = (s.counter >> 30).to_be_bytes();
+        tail[0] = high[6] & 0x0f;
+        tail[1] = high[7];
+        let low = s.counter.to_be_bytes();
+        tail[2] = low[4] & 0x3f;
+        tail[3..6].copy_from_slice(&low[5..]);
         let r = s.rng.next_u32().to_be_bytes();
         tail[6..].copy_from_slice(&r);
         Builder::from_unix_timestamp_millis(s.millis, &tail).into_uuid()

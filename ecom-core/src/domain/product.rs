@@ -630,7 +630,7 @@ impl ProductInput {
         let values = sku.check("", currency, &mut inner);
         for mut x in inner.0 {
             if x.field == "code" {
-                x.field = "sku".to_owned();
+                "sku".clone_into(&mut x.field);
             }
             e.0.push(x);
         }

@@ -96,26 +96,22 @@ impl<'a> ProductService<'a> {
     /// `NotFound`, `Unavailable`.
     pub async fn get_by_slug(&self, slug: &str) -> Result<Lookup<Product>> {
         let key = CacheKey::ProductSlug(text_hash(slug));
+        let find = async || self.cx.storage.connect().await?.products().get_by_slug(slug).await;
+        let hint = self
+            .cx
+            .cache
+            .get_or_load(key, self.cx.config.product_ttl, async { Ok(find().await?.map(|p| p.id)) })
+            .await?
+            .ok_or_else(|| Error::not_found(Entity::Product, slug))?;
         // The entry is only a hint: what it leads to says itself which slug it has.
-        if let Some(id) = self.cx.cache.local::<ProductId>(&key)
-            && let Ok(found) = self.get(**id).await
-            && found.value.slug.as_str() == slug
-        {
-            return Ok(found);
-        }
-        let ids = self.cx.cache.begin(&key).await;
-        let mut id = None;
-        let find = async {
-            let found = self.cx.storage.connect().await?.products().get_by_slug(slug).await?;
-            Ok::<_, Error>(found.map(|p| p.id))
-        };
-        if let Some(found) = find.await? {
-            id = Some(found);
-            self.cx.cache.fill(key, Arc::new(Cached::new(found)), self.cx.config.product_ttl, ids).await;
-        }
-        match id {
-            Some(id) => self.get(id).await,
-            None => Err(Error::not_found(Entity::Product, slug)),
+        match self.get(**hint.value).await {
+            Ok(found) if found.value.slug.as_str() == slug => Ok(Lookup { hit: found.hit && hint.hit, ..found }),
+            _ => {
+                // Where it cannot be told, the hint leads here again.
+                let _ = self.cx.cache.invalidate(&[key]).await;
+                let value = find().await?.ok_or_else(|| Error::not_found(Entity::Product, slug))?;
+                Ok(Lookup { value: Arc::new(Cached::new(value)), hit: false })
+            }
         }
     }
 
@@ -490,7 +486,7 @@ impl<'a> ProductService<'a> {
         if !inserted.is_empty() {
             let opening: Vec<StockMovement> = inserted
                 .iter()
-                .flat_map(|s| self.movement(s, s.on_hand, opening_reason(after.external.as_ref()), now, actor))
+                .filter_map(|s| self.movement(s, s.on_hand, opening_reason(after.external.as_ref()), now, actor))
                 .collect();
             tx.skus().insert(&inserted, &opening).await?;
         }

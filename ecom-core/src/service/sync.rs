@@ -63,16 +63,12 @@ pub(crate) async fn cache_loop(shop: Shop, mut stopped: watch::Receiver<bool>) {
 
 async fn follow(shop: &Shop, at: &mut Option<OutboxPosition>) -> Result<()> {
     let cx = &shop.cx;
-    let from = match *at {
-        Some(p) => p,
-        None => {
-            let head = cx.storage.connect().await?.outbox().head().await?;
-            *at = Some(head);
-            // What was cached before the head was known may be older than it.
-            return cx.cache.clear().await;
-        }
+    let Some(mut from) = *at else {
+        let head = cx.storage.connect().await?.outbox().head().await?;
+        *at = Some(head);
+        // What was cached before the head was known may be older than it.
+        return cx.cache.clear().await;
     };
-    let mut from = from;
     loop {
         let batch = cx.storage.connect().await?.outbox().read(from, 500).await?;
         let Some((end, _)) = batch.last() else { return Ok(()) };

@@ -224,7 +224,7 @@ impl<R: Read> Framer<R> {
 
     fn whole_value(&mut self) -> Result<Frame, EndedEarly> {
         let mut frame = self.frame();
-        match self.value(&mut frame) {
+        match self.value(&mut frame, Vec::new()) {
             Ok(()) => Ok(frame),
             Err(e) => Err(self.why(e, frame.line)),
         }
@@ -243,18 +243,18 @@ impl<R: Read> Framer<R> {
         Broken::Ended(self.stop(format!("the source breaks off within the record that starts on line {}", frame.line)))
     }
 
-    /// One value, by its brackets and strings.
-    fn value(&mut self, frame: &mut Frame) -> Result<(), Broken> {
-        let mut open: Vec<u8> = Vec::new();
+    /// One value, by its brackets and strings; `open` are the closing brackets that it already waits for.
+    fn value(&mut self, frame: &mut Frame, mut open: Vec<u8>) -> Result<(), Broken> {
+        let mut started = !open.is_empty();
         loop {
             let Some(b) = self.peek().map_err(Broken::Ended)? else {
-                return if open.is_empty() && !frame.raw.is_empty() { Ok(()) } else { Err(self.broke_off(frame)) };
+                return if open.is_empty() && started { Ok(()) } else { Err(self.broke_off(frame)) };
             };
             // A number or a word ends where the next thing begins.
-            if open.is_empty() && !frame.raw.is_empty() && (b.is_ascii_whitespace() || matches!(b, b',' | b']' | b'}'))
-            {
+            if open.is_empty() && started && (b.is_ascii_whitespace() || matches!(b, b',' | b']' | b'}')) {
                 return Ok(());
             }
+            started = true;
             match b {
                 b'"' => {
                     self.string(frame)?;
@@ -357,19 +357,25 @@ impl<R: Read> Framer<R> {
             first = false;
             let start = frame.raw.len();
             self.string(frame)?;
-            let wraps = matches!(frame.raw.get(start..), Some(b"\"products\"" | b"\"categories\""));
+            let products = frame.raw.get(start..) == Some(b"\"products\"");
+            let wraps = products || frame.raw.get(start..) == Some(b"\"categories\"");
             if self.space_into(frame)? != b':' {
                 return Err(Broken::Malformed("a colon is expected"));
             }
             self.bump(b':');
             self.keep(b':', frame);
-            // A product's own `categories` hold texts, a wrapper's hold objects.
-            if self.space_into(frame)? == b'[' && wraps && self.array_of_objects(frame)? {
-                self.mode = Mode::Array { first: true, bare: false };
-                return Ok(true);
-            }
-            if !frame.raw.ends_with(b"]") || frame.raw.len() == start {
-                self.member_value(frame)?;
+            if self.space_into(frame)? == b'[' && wraps {
+                self.bump(b'[');
+                self.keep(b'[', frame);
+                let next = self.space_into(frame)?;
+                // A product's own `categories` hold texts, a wrapper's hold objects.
+                if next == b'{' || (products && next == b']') {
+                    self.mode = Mode::Array { first: true, bare: false };
+                    return Ok(true);
+                }
+                self.value(frame, vec![b']'])?;
+            } else {
+                self.value(frame, Vec::new())?;
             }
         }
     }
