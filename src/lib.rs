@@ -1,1 +1,85 @@
+//! `ecom`: an embeddable e-commerce engine.
+//!
+//! Catalog, stock and search as a library, with every backend behind a trait and a feature flag, and a REST layer
+//! that mounts everything. One dependency, one builder:
+//!
+//! ```
+//! # #[cfg(all(feature = "sqlite", feature = "tantivy"))]
+//! # async fn app() -> ecom::Result<()> {
+//! use ecom::ShopBuilder;
+//!
+//! let shop = ShopBuilder::new().database("sqlite::memory:").search("tantivy::memory:").build().await?;
+//! let background = shop.start();
+//! // … shop.products(), shop.categories(), shop.skus(), shop.inventory(), shop.search(), shop.import() …
+//! background.shutdown().await;
+//! shop.storage().close().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! `examples/embed.rs` is a whole application without HTTP, `examples/server.rs` the reference server.
+//!
+//! # Features
+//! Features add up; each alone compiles, and what is not turned on is not compiled. The default build carries no
+//! client of a server.
+//!
+//! | Feature | Default | Adds | URL or item |
+//! |---|---|---|---|
+//! | `sqlite` | yes | SQLite, a file or memory: works in full | `sqlite://path`, `sqlite::memory:` |
+//! | `memory` | yes | the in-process cache | `memory://` |
+//! | `tantivy` | yes | the embedded search engine, on disk or in memory | `tantivy://directory`, `tantivy::memory:` |
+//! | `config` | yes | settings from environment, `.env` and a TOML file | `ecom::config` |
+//! | `http` | no | REST, as an `axum::Router` to serve or to nest | `ecom::http` |
+//! | `postgres` | no | PostgreSQL 13+: opens; its schema comes with the next release, until then `build` fails with `UNSUPPORTED` | `postgres://…` |
+//! | `mysql` | no | MySQL 8, MariaDB 10.6+: as `postgres` | `mysql://…` |
+//! | `testkit` | no | the behaviour suites that any adapter runs with one line | `ecom::testkit`, `ecom::storage_suite!` … |
+//! | `mocks` | no | mocks of ports, for the unit tests of an application | `ecom::mocks` |
+//!
+//! # Where to look
+//! | For | See |
+//! |---|---|
+//! | a shop from URLs, or from parts of your own | [`ShopBuilder`] |
+//! | what a shop can do | [`Shop`] and the services of [`service`] |
+//! | what is stored, and which values are valid | [`domain`], [`money`], [`text`] |
+//! | what fails and how | [`Error`], [`ErrorCode`] |
+//! | an adapter of your own | the traits of [`port`], proven by `testkit` |
 
+mod builder;
+#[cfg(feature = "config")]
+pub mod config;
+
+pub use builder::ShopBuilder;
+/// How a shop behaves.
+pub use ecom_core::config::ShopConfig;
+#[cfg(feature = "mocks")]
+pub use ecom_core::mocks;
+#[cfg(feature = "testkit")]
+pub use ecom_core::testkit;
+pub use ecom_core::{
+    AfterCommit, Background, BoxError, Conflict, Dependency, DependencyHealth, Entity, Error, ErrorCode, FieldCode,
+    FieldError, Health, Result, Shop, ShopParts, Shortage, ValidationErrors, clock, domain, id, money, paging, port,
+    service, text,
+};
+#[cfg(feature = "testkit")]
+pub use ecom_core::{
+    cache_suite, category_suite, inventory_suite, outbox_suite, product_suite, search_suite, sku_suite, storage_suite,
+    unit_of_work_suite,
+};
+
+/// The adapters, for hosts that open them by hand.
+pub mod adapters {
+    #[cfg(feature = "tantivy")]
+    pub use ecom_search::{Location, TantivyOptions, TantivySearch};
+    #[cfg(feature = "sqlite")]
+    pub use ecom_storage::SqliteOptions;
+    #[cfg(feature = "memory")]
+    pub use ecom_storage::cache::{MemoryCache, MemoryCacheOptions};
+    #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+    pub use ecom_storage::{SqlRepositories, SqlStorage};
+}
+
+/// REST: [`router`](http::router) is a plain `axum::Router`.
+#[cfg(feature = "http")]
+pub mod http {
+    pub use ecom_http::*;
+}

@@ -1,0 +1,37 @@
+//! The library in an app with no HTTP: `cargo run --example embed`.
+
+use ecom::domain::{Actor, CategoryInput, ProductInput, StockReason};
+use ecom::port::SearchQuery;
+use ecom::service::StockAdjustment;
+use ecom::{ShopBuilder, id::SkuId};
+use serde_json::{from_value, json};
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let shop = ShopBuilder::new().database("sqlite::memory:").search("tantivy::memory:").build().await?;
+    let me = Actor::new("embed");
+
+    let tea: CategoryInput = from_value(json!({ "name": "Tea" }))?;
+    let tea = shop.categories().create(&tea, &me).await?;
+    let sencha: ProductInput = from_value(json!({
+        "title": "Sencha Yabukita", "categories": [tea.slug], "discount_percentage": 10,
+        "skus": [
+            { "code": "TEA-50", "price": "6.90", "stock": 40, "option_values": { "size": "50 g" } },
+            { "code": "TEA-100", "price": "12.50", "stock": 25, "option_values": { "size": "100 g" } },
+        ],
+    }))?;
+    let sencha = shop.products().create(&sencha, &me).await?;
+
+    let sku_id: SkuId = sencha.skus[0].id;
+    let (reason, reference) = (StockReason::Damaged, Some("wet box".to_owned()));
+    let adjusted = shop.inventory().adjust(StockAdjustment { sku_id, delta: -3, reason, reference, actor: me }).await?;
+    println!("{} left of {}", adjusted.level.available(), sencha.skus[0].code);
+
+    shop.index().catch_up().await?;
+    let query = SearchQuery { text: "senca".to_owned(), limit: 10, ..SearchQuery::default() };
+    for product in &shop.search().search(&query).await?.products {
+        let (from, to) = product.price_range().ok_or("a product without SKUs")?;
+        println!("{}: {} to {} {}", product.title, from.amount(), to.amount(), from.currency());
+    }
+    Ok(())
+}

@@ -1,0 +1,3 @@
+//! The reference server: `cargo run --release --example server`.
+
+fn main() {}

@@ -1,0 +1,418 @@
+//! A shop from URLs or from parts.
+
+use std::fmt;
+use std::sync::Arc;
+
+use ecom_core::clock::{SharedClock, SystemClock};
+use ecom_core::config::ShopConfig;
+use ecom_core::id::{IdSource, UuidV7Source};
+use ecom_core::port::{Cache, NoCache, SearchProvider, Storage};
+use ecom_core::{Error, FieldCode, Result, Shop, ShopParts, ValidationErrors};
+
+/// An adapter, or the URL that it is opened from.
+enum Choice<T: ?Sized> {
+    Unsaid,
+    Url(String),
+    Part(Arc<T>),
+}
+
+impl<T: ?Sized + fmt::Debug> fmt::Debug for Choice<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unsaid => f.write_str("Unsaid"),
+            // Never more than its scheme: the rest may hold a password.
+            Self::Url(url) => write!(f, "Url({}:…)", scheme(url)),
+            Self::Part(part) => part.fmt(f),
+        }
+    }
+}
+
+/// Builds a [`Shop`] from URLs, or from adapters of your own.
+///
+/// A database and a search index must be said. The cache is in-process unless something else is said, or none where
+/// the feature `memory` is not built in.
+///
+/// ```
+/// # #[cfg(all(feature = "sqlite", feature = "tantivy"))]
+/// # async fn app() -> ecom::Result<()> {
+/// let shop = ecom::ShopBuilder::new()
+///     .database("sqlite://data/shop.db")
+///     .search("tantivy://data/index")
+///     .build()
+///     .await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct ShopBuilder {
+    storage: Choice<dyn Storage>,
+    search: Choice<dyn SearchProvider>,
+    cache: Choice<dyn Cache>,
+    clock: SharedClock,
+    ids: Option<Arc<dyn IdSource>>,
+    config: ShopConfig,
+}
+
+impl Default for ShopBuilder {
+    fn default() -> Self {
+        Self {
+            storage: Choice::Unsaid,
+            search: Choice::Unsaid,
+            cache: Choice::Unsaid,
+            clock: Arc::new(SystemClock),
+            ids: None,
+            config: ShopConfig::default(),
+        }
+    }
+}
+
+impl ShopBuilder {
+    /// With the machine's clock and default settings.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The database: `sqlite://path` (directories are made), `sqlite::memory:`, `postgres://…`, `mysql://…`.
+    pub fn database(mut self, url: impl Into<String>) -> Self {
+        self.storage = Choice::Url(url.into());
+        self
+    }
+
+    /// A storage of your own, or one opened by hand, in place of a URL.
+    pub fn with_storage(mut self, storage: Arc<dyn Storage>) -> Self {
+        self.storage = Choice::Part(storage);
+        self
+    }
+
+    /// The index: `tantivy://directory` (made where it is missing), `tantivy::memory:`.
+    pub fn search(mut self, url: impl Into<String>) -> Self {
+        self.search = Choice::Url(url.into());
+        self
+    }
+
+    /// A search engine of your own, in place of a URL.
+    pub fn with_search(mut self, search: Arc<dyn SearchProvider>) -> Self {
+        self.search = Choice::Part(search);
+        self
+    }
+
+    /// The cache: `memory://`, `memory://?capacity=50000` (entries), `none`.
+    pub fn cache(mut self, url: impl Into<String>) -> Self {
+        self.cache = Choice::Url(url.into());
+        self
+    }
+
+    /// A cache of your own, in place of a URL.
+    pub fn with_cache(mut self, cache: Arc<dyn Cache>) -> Self {
+        self.cache = Choice::Part(cache);
+        self
+    }
+
+    /// How the shop behaves.
+    pub fn config(mut self, config: ShopConfig) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// The clock, for tests that move it.
+    pub fn clock(mut self, clock: SharedClock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Where ids come from; UUIDv7 by the clock unless it is said.
+    pub fn ids(mut self, ids: Arc<dyn IdSource>) -> Self {
+        self.ids = Some(ids);
+        self
+    }
+
+    /// Checks everything that was said, opens the adapters and brings the schema up to this release.
+    ///
+    /// # Errors
+    /// `Validation` naming each bad setting, and for a URL whose feature is not built in the feature to turn on;
+    /// `Unsupported` for a database without a schema of ours; `Unavailable`; `Internal` where a file or directory
+    /// cannot be made. No message shows a URL.
+    pub async fn build(self) -> Result<Shop> {
+        self.check()?;
+        let Self { storage, search, cache, clock, ids, config } = self;
+        let ids = ids.unwrap_or_else(|| Arc::new(UuidV7Source::new(clock.clone())));
+        let storage = match storage {
+            Choice::Part(storage) => storage,
+            Choice::Url(url) => open_storage(&url, &config, &clock, &ids)?,
+            Choice::Unsaid => return Err(missing("database_url")),
+        };
+        let search = match search {
+            Choice::Part(search) => search,
+            Choice::Url(url) => open_search(&url).await?,
+            Choice::Unsaid => return Err(missing("search_url")),
+        };
+        let cache = match cache {
+            Choice::Part(cache) => cache,
+            Choice::Url(url) => open_cache(&url)?,
+            Choice::Unsaid => open_cache(DEFAULT_CACHE)?,
+        };
+        storage.migrate().await?;
+        Shop::new(ShopParts { storage, search, cache, clock, ids, config })
+    }
+
+    /// Everything that can be refused before anything is opened.
+    fn check(&self) -> Result<()> {
+        let mut errors = ValidationErrors::default();
+        let mut note = |result: Result<()>| match result {
+            Ok(()) => Ok(()),
+            Err(Error::Validation(e)) => {
+                errors.0.extend(e.0);
+                Ok(())
+            }
+            Err(e) => Err(e),
+        };
+        note(self.config.check())?;
+        note(match &self.storage {
+            Choice::Part(_) => Ok(()),
+            Choice::Unsaid => Err(missing("database_url")),
+            Choice::Url(url) => check_database(url),
+        })?;
+        note(match &self.search {
+            Choice::Part(_) => Ok(()),
+            Choice::Unsaid => Err(missing("search_url")),
+            Choice::Url(url) => check_search(url),
+        })?;
+        note(match &self.cache {
+            Choice::Part(_) | Choice::Unsaid => Ok(()),
+            Choice::Url(url) => check_cache(url),
+        })?;
+        errors.into_result()
+    }
+}
+
+/// What a cache URL is where none is said.
+pub(crate) const DEFAULT_CACHE: &str = if cfg!(feature = "memory") { "memory://" } else { "none" };
+
+fn scheme(url: &str) -> &str {
+    url.split_once(':').map_or("", |(scheme, _)| scheme)
+}
+
+fn missing(field: &'static str) -> Error {
+    Error::invalid(field, FieldCode::Required, "is required")
+}
+
+/// What a URL whose adapter is not in this build is answered.
+fn not_built_in(field: &'static str, what: &str, feature: &str) -> Error {
+    let message = format!("{what} is not built into this program: turn on the feature `{feature}` of `ecom`");
+    Error::invalid(field, FieldCode::OutOfBounds, message)
+}
+
+/// What the URL of an adapter that this release does not have is answered.
+fn not_yet(field: &'static str, what: &str) -> Error {
+    Error::invalid(field, FieldCode::OutOfBounds, format!("{what} comes with a later release of `ecom`"))
+}
+
+fn check_database(url: &str) -> Result<()> {
+    const FIELD: &str = "database_url";
+    match scheme(url) {
+        "sqlite" if !cfg!(feature = "sqlite") => Err(not_built_in(FIELD, "SQLite", "sqlite")),
+        "postgres" | "postgresql" if !cfg!(feature = "postgres") => Err(not_built_in(FIELD, "PostgreSQL", "postgres")),
+        "mysql" | "mariadb" if !cfg!(feature = "mysql") => Err(not_built_in(FIELD, "MySQL", "mysql")),
+        #[cfg(feature = "sqlite")]
+        "sqlite" => ecom_storage::SqliteOptions::from_url(url).map(drop),
+        "postgres" | "postgresql" | "mysql" | "mariadb" => Ok(()),
+        _ => Err(Error::invalid(
+            FIELD,
+            FieldCode::OutOfBounds,
+            "must start with `sqlite://`, `postgres://` or `mysql://`, or be `sqlite::memory:`",
+        )),
+    }
+}
+
+fn open_storage(
+    url: &str,
+    config: &ShopConfig,
+    clock: &SharedClock,
+    ids: &Arc<dyn IdSource>,
+) -> Result<Arc<dyn Storage>> {
+    check_database(url)?;
+    #[cfg(feature = "sqlite")]
+    if scheme(url) == "sqlite" {
+        let mut options = ecom_storage::SqliteOptions::from_url(url)?;
+        options.currency = config.currency;
+        options.clock = clock.clone();
+        options.ids = ids.clone();
+        if let Some(directory) = options.path().and_then(std::path::Path::parent) {
+            std::fs::create_dir_all(directory).map_err(|e| Error::internal("making the database's directory", e))?;
+        }
+        return Ok(Arc::new(ecom_storage::SqlStorage::sqlite(options)?));
+    }
+    // Clock and ids are for the identity, which a database behind a server gets with its schema.
+    let _ = (clock, ids);
+    #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+    return Ok(Arc::new(ecom_storage::SqlStorage::open(url)?.with_currency(config.currency)));
+    #[cfg(not(any(feature = "sqlite", feature = "postgres", feature = "mysql")))]
+    {
+        let _ = config;
+        Err(missing("database_url"))
+    }
+}
+
+fn check_search(url: &str) -> Result<()> {
+    const FIELD: &str = "search_url";
+    match scheme(url) {
+        "tantivy" if !cfg!(feature = "tantivy") => Err(not_built_in(FIELD, "Tantivy", "tantivy")),
+        #[cfg(feature = "tantivy")]
+        "tantivy" => ecom_search::TantivyOptions::from_url(url).map(drop),
+        s if s.starts_with("elasticsearch") => Err(not_yet(FIELD, "Elasticsearch")),
+        s if s.starts_with("meilisearch") => Err(not_yet(FIELD, "Meilisearch")),
+        _ => {
+            Err(Error::invalid(FIELD, FieldCode::OutOfBounds, "must start with `tantivy://` or be `tantivy::memory:`"))
+        }
+    }
+}
+
+#[cfg(feature = "tantivy")]
+async fn open_search(url: &str) -> Result<Arc<dyn SearchProvider>> {
+    let options = ecom_search::TantivyOptions::from_url(url)?;
+    Ok(Arc::new(ecom_search::TantivySearch::open(options).await?))
+}
+
+#[cfg(not(feature = "tantivy"))]
+#[expect(clippy::unused_async, reason = "the same call in every build")]
+async fn open_search(url: &str) -> Result<Arc<dyn SearchProvider>> {
+    check_search(url)?;
+    Err(missing("search_url"))
+}
+
+/// Entries that a cache URL asks for, `None` for no cache.
+fn check_cache(url: &str) -> Result<()> {
+    cache_capacity(url).map(drop)
+}
+
+/// `None`: no cache. `Some(None)`: in-process, of the default capacity.
+fn cache_capacity(url: &str) -> Result<Option<Option<u64>>> {
+    const FIELD: &str = "cache_url";
+    if url == "none" {
+        return Ok(None);
+    }
+    match scheme(url) {
+        "memory" if !cfg!(feature = "memory") => Err(not_built_in(FIELD, "the in-process cache", "memory")),
+        "memory" => match url {
+            "memory:" | "memory://" => Ok(Some(None)),
+            _ => url
+                .strip_prefix("memory://?capacity=")
+                .and_then(|n| n.parse().ok())
+                .filter(|n| (1..=100_000_000).contains(n))
+                .map(|n| Some(Some(n)))
+                .ok_or_else(|| {
+                    Error::invalid(
+                        FIELD,
+                        FieldCode::Malformed,
+                        "knows one parameter, `memory://?capacity=`, with 1 to 100000000 entries",
+                    )
+                }),
+        },
+        "redis" | "rediss" | "tiered+redis" | "tiered+rediss" => Err(not_yet(FIELD, "Redis")),
+        _ => Err(Error::invalid(FIELD, FieldCode::OutOfBounds, "must be `memory://` or `none`")),
+    }
+}
+
+fn open_cache(url: &str) -> Result<Arc<dyn Cache>> {
+    match cache_capacity(url)? {
+        None => Ok(Arc::new(NoCache)),
+        #[cfg(feature = "memory")]
+        Some(capacity) => {
+            let mut options = ecom_storage::cache::MemoryCacheOptions::default();
+            if let Some(capacity) = capacity {
+                options.capacity = capacity;
+            }
+            Ok(Arc::new(ecom_storage::cache::MemoryCache::new(options)))
+        }
+        #[cfg(not(feature = "memory"))]
+        Some(_) => Err(missing("cache_url")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(error: &Error) -> Vec<&str> {
+        match error {
+            Error::Validation(e) => e.0.iter().map(|f| f.field.as_str()).collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn r17_every_bad_part_is_named_before_anything_is_opened() {
+        let config = ShopConfig { index_batch: 0, ..ShopConfig::default() };
+        let builder = ShopBuilder::new().database("oracle://x").search("lucene://x").cache("disk://x").config(config);
+        let error = builder.build().await.unwrap_err();
+        assert_eq!(fields(&error), ["index_batch", "database_url", "search_url", "cache_url"]);
+        assert_eq!(fields(&ShopBuilder::new().build().await.unwrap_err()), ["database_url", "search_url"]);
+    }
+
+    #[tokio::test]
+    async fn r16_no_message_and_no_debug_text_shows_a_url() {
+        for (database, search, cache) in [
+            ("oracle://u:hunter2@h/x", "elasticsearch+https://u:hunter2@h", "redis://u:hunter2@h"),
+            ("postgres://u:hunter2@h:port/x", "hunter2", "hunter2"),
+            ("mysql://u:hunter2@h:port/x", "meilisearch+http://hunter2@h", "memory://hunter2"),
+            ("hunter2", "tantivy:hunter2", "tiered+redis://:hunter2@h"),
+        ] {
+            let builder = ShopBuilder::new().database(database).search(search).cache(cache);
+            let shown = format!("{builder:?}");
+            let error = builder.build().await.unwrap_err();
+            let mut all = format!("{shown} {error} {error:?}");
+            let mut source = std::error::Error::source(&error);
+            while let Some(e) = source {
+                all.push_str(&format!(" {e} {e:?}"));
+                source = e.source();
+            }
+            assert!(!all.contains("hunter2"), "{all}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_url_whose_feature_is_not_built_in_says_which_to_turn_on() {
+        for (built_in, url, feature) in [
+            (cfg!(feature = "sqlite"), "sqlite::memory:", "sqlite"),
+            (cfg!(feature = "postgres"), "postgres://localhost/shop", "postgres"),
+            (cfg!(feature = "mysql"), "mysql://localhost/shop", "mysql"),
+        ] {
+            if !built_in {
+                let error = check_database(url).unwrap_err().to_string();
+                assert!(error.contains(&format!("turn on the feature `{feature}`")), "{error}");
+            }
+        }
+        for url in ["elasticsearch+http://localhost", "meilisearch+http://localhost"] {
+            assert!(check_search(url).unwrap_err().to_string().contains("later release"));
+        }
+    }
+
+    #[cfg(all(feature = "sqlite", feature = "tantivy"))]
+    #[tokio::test]
+    async fn a_shop_on_disk_makes_its_directories_and_opens_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |what: &str| format!("{}/new/deep/{what}", dir.path().display());
+        for _ in 0..2 {
+            let shop = ShopBuilder::new()
+                .database(format!("sqlite://{}", at("shop.db")))
+                .search(format!("tantivy://{}", at("index")))
+                .build()
+                .await
+                .unwrap();
+            assert!(shop.health(std::time::Duration::from_secs(5)).await.is_whole());
+            shop.storage().close().await;
+        }
+        assert!(dir.path().join("new/deep/shop.db").is_file());
+    }
+
+    #[cfg(feature = "memory")]
+    #[test]
+    fn cache_urls() {
+        assert_eq!(cache_capacity("none").unwrap(), None);
+        assert_eq!(cache_capacity("memory://").unwrap(), Some(None));
+        assert_eq!(cache_capacity("memory://?capacity=5").unwrap(), Some(Some(5)));
+        for bad in ["memory://?capacity=0", "memory://?size=1", "memory://x", "", "nothing"] {
+            assert_eq!(fields(&cache_capacity(bad).unwrap_err()), ["cache_url"], "{bad}");
+        }
+    }
+}

@@ -1,0 +1,606 @@
+//! Settings of a server: from the environment, `.env` and a TOML file, checked at start, secrets never shown.
+//!
+//! The first place that says a setting counts: the environment, then `.env` in the working directory, then the TOML
+//! file that `ECOM_CONFIG` names, then the default. In the TOML file a setting has its name in lower case without
+//! `ECOM_` (`listen`, `database_url`); numbers, booleans and lists of texts are understood. An empty value counts as
+//! not said.
+//!
+//! | Name | Default | Bounds | Meaning |
+//! |---|---|---|---|
+//! | `ECOM_CONFIG` | none | a file that can be read | the TOML file |
+//! | `ECOM_LISTEN` | `127.0.0.1:8000` | `host:port`, `[v6]:port` | where the server listens; port 0 takes a free one |
+//! | `PORT` | none | 0–65535 | in place of the port of `ECOM_LISTEN` |
+//! | `ECOM_DATA` | `./ecom-data` | a directory, made where it is missing | where the embedded database and index lie |
+//! | `DATABASE_URL` | `sqlite://<data>/ecom.db` | see [`crate::ShopBuilder::database`] | the database |
+//! | `SEARCH_URL` | `tantivy://<data>/index` | see [`crate::ShopBuilder::search`] | the index |
+//! | `CACHE_URL` | `memory://` | see [`crate::ShopBuilder::cache`] | the cache |
+//! | `DATABASE_URL_FILE`, `SEARCH_URL_FILE`, `CACHE_URL_FILE` | none | a file that can be read | the same from a file, for secrets; not both |
+//! | `ECOM_CURRENCY` | `USD` | ISO 4217 | the one currency of the shop |
+//! | `ECOM_LAST_WRITE_WINS` | `false` | `true`, `false` | let a write without a version win (R1) |
+//! | `ECOM_TOTAL_BOUND` | `10000` | 1–1,000,000 | how far lists count their total |
+//! | `ECOM_PRODUCT_TTL` | `300` | 0–86,400 s | how long a cached product or list is served |
+//! | `ECOM_CATEGORY_TTL` | `3600` | 0–86,400 s | how long a cached category is served |
+//! | `ECOM_POLL_INTERVAL` | `500` | 10–60,000 ms | how often other processes' events are looked for |
+//! | `ECOM_INDEX_BATCH` | `500` | 1–10,000 | events per batch of index sync |
+//! | `ECOM_OUTBOX_RETENTION` | `604800` | at least 60 s | how long events are kept |
+//! | `ECOM_ADJUSTMENT_BATCH` | `256` | 1–1,000 | most stock adjustments that share a commit |
+//! | `ECOM_API_PREFIX` | `/api/v1` | starts with `/`, does not end with it | where the API stands |
+//! | `ECOM_PAGE_SIZE` | `20` | 1 to `ECOM_MAX_PAGE_SIZE` | `per_page` where a request does not say |
+//! | `ECOM_MAX_PAGE_SIZE` | `100` | 1–1,000 | the largest `per_page` |
+//! | `ECOM_BODY_LIMIT` | `1048576` | 1,024–104,857,600 bytes | the largest body |
+//! | `ECOM_REQUEST_TIMEOUT` | `30` | 1–600 s | the longest request |
+//! | `ECOM_SHUTDOWN_TIMEOUT` | `30` | 1–600 s | how long a stop waits for open requests |
+//! | `ECOM_CORS_ORIGINS` | none | `*`, or origins separated by commas | who may call from a browser |
+//! | `ECOM_ACCESS_LOG` | `true` | `true`, `false` | a line per request |
+//! | `ECOM_LOG` | `info` | a level, or directives such as `info,ecom_core=debug` | what is logged |
+//! | `ECOM_LOG_FORMAT` | `pretty` | `pretty`, `json` | how it is logged |
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use ecom_core::config::ShopConfig;
+use ecom_core::money::Currency;
+use ecom_core::{FieldCode, Result, ValidationErrors};
+
+use crate::ShopBuilder;
+
+/// A URL that may hold a password: `Debug` shows its scheme only.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecretUrl(String);
+
+impl SecretUrl {
+    /// Wraps a URL.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self(url.into())
+    }
+
+    /// The whole URL. Not for logs.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// What may be shown: the scheme, and for what lies on this machine the rest too.
+    pub fn shown(&self) -> &str {
+        match self.0.split_once(':') {
+            Some(("sqlite" | "tantivy" | "memory", _)) => &self.0,
+            Some((scheme, _)) => scheme,
+            None if self.0 == "none" => "none",
+            None => "…",
+        }
+    }
+}
+
+impl fmt::Debug for SecretUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:…", self.0.split_once(':').map_or("", |(scheme, _)| scheme))
+    }
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Pretty,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Settings of a server. See the table of the [module](self).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerConfig {
+    /// Host name or address to listen on, IPv6 without brackets.
+    pub host: String,
+    /// Port to listen on; 0 takes a free one.
+    pub port: u16,
+    /// Where the embedded database and index lie.
+    pub data: PathBuf,
+    /// The database.
+    pub database_url: SecretUrl,
+    /// The index.
+    pub search_url: SecretUrl,
+    /// The cache.
+    pub cache_url: SecretUrl,
+    /// How the shop behaves.
+    pub shop: ShopConfig,
+    /// Where the API stands.
+    pub api_prefix: String,
+    /// `per_page` where a request does not say.
+    pub page_size: u32,
+    /// The largest `per_page`.
+    pub max_page_size: u32,
+    /// The largest body in bytes.
+    pub body_limit: usize,
+    /// The longest request.
+    pub request_timeout: Duration,
+    /// How long a stop waits for open requests.
+    pub shutdown_timeout: Duration,
+    /// Origins that may call from a browser; `*` is any.
+    pub cors_origins: Vec<String>,
+    /// Whether each request is logged.
+    pub access_log: bool,
+    /// A level, or directives of `tracing-subscriber`'s `EnvFilter`.
+    pub log: String,
+    /// How log lines look.
+    pub log_format: LogFormat,
+}
+
+/// Every setting that a TOML file may hold: its keys are these in lower case without `ECOM_`.
+const NAMES: [&str; 29] = [
+    "ECOM_LISTEN",
+    "PORT",
+    "ECOM_DATA",
+    "DATABASE_URL",
+    "DATABASE_URL_FILE",
+    "SEARCH_URL",
+    "SEARCH_URL_FILE",
+    "CACHE_URL",
+    "CACHE_URL_FILE",
+    "ECOM_CURRENCY",
+    "ECOM_LAST_WRITE_WINS",
+    "ECOM_TOTAL_BOUND",
+    "ECOM_PRODUCT_TTL",
+    "ECOM_CATEGORY_TTL",
+    "ECOM_POLL_INTERVAL",
+    "ECOM_INDEX_BATCH",
+    "ECOM_OUTBOX_RETENTION",
+    "ECOM_ADJUSTMENT_BATCH",
+    "ECOM_API_PREFIX",
+    "ECOM_PAGE_SIZE",
+    "ECOM_MAX_PAGE_SIZE",
+    "ECOM_BODY_LIMIT",
+    "ECOM_REQUEST_TIMEOUT",
+    "ECOM_SHUTDOWN_TIMEOUT",
+    "ECOM_CORS_ORIGINS",
+    "ECOM_ACCESS_LOG",
+    "ECOM_LOG",
+    "ECOM_LOG_FORMAT",
+    "ECOM_CONFIG",
+];
+
+impl ServerConfig {
+    /// Reads environment, `.env` and TOML file. The only place of the library that does.
+    ///
+    /// # Errors
+    /// `Validation` naming each bad setting; no message shows a value.
+    pub fn load() -> Result<Self> {
+        let mut errors = ValidationErrors::default();
+        let mut values = BTreeMap::new();
+        for name in NAMES {
+            #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+            match std::env::var(name) {
+                Ok(value) => drop(values.insert(name, value)),
+                Err(std::env::VarError::NotPresent) => {}
+                Err(std::env::VarError::NotUnicode(_)) => errors.push(name, FieldCode::Malformed, "must be UTF-8"),
+            }
+        }
+        merge(&mut values, dot_env(&mut errors));
+        if let Some(path) = said(&values, "ECOM_CONFIG") {
+            match std::fs::read_to_string(path) {
+                Ok(text) => {
+                    let file = toml_values(&text, &mut errors);
+                    merge(&mut values, file);
+                }
+                Err(e) => errors.push("ECOM_CONFIG", FieldCode::ReferenceNotFound, unreadable(&e)),
+            }
+        }
+        Self::from_values(&values, errors)
+    }
+
+    /// From texts by name.
+    fn from_values(values: &BTreeMap<&'static str, String>, mut errors: ValidationErrors) -> Result<Self> {
+        let defaults = ShopConfig::default();
+        let mut r = Reader { values, errors: &mut errors };
+
+        let listen = r.text("ECOM_LISTEN", "127.0.0.1:8000");
+        let (host, mut port) = host_and_port(&listen).unwrap_or_else(|| {
+            r.bad("ECOM_LISTEN", "must be `host:port`");
+            (String::new(), 0)
+        });
+        port = r.number("PORT", u64::from(port), 0..=u64::from(u16::MAX)).try_into().unwrap_or(port);
+
+        let data = r.text("ECOM_DATA", "./ecom-data");
+        // Both URLs are percent-decoded by their adapters.
+        let escaped = data.replace('%', "%25").replace('?', "%3F");
+        let escaped = escaped.strip_prefix("./").unwrap_or(&escaped).trim_end_matches('/');
+        let database_url = r.url("DATABASE_URL", "DATABASE_URL_FILE", &format!("sqlite://{escaped}/ecom.db"));
+        let search_url = r.url("SEARCH_URL", "SEARCH_URL_FILE", &format!("tantivy://{escaped}/index"));
+        let cache_url = r.url("CACHE_URL", "CACHE_URL_FILE", crate::builder::DEFAULT_CACHE);
+
+        let currency = r.text("ECOM_CURRENCY", "USD");
+        let currency = Currency::from_code(&currency).unwrap_or_else(|_| {
+            r.bad("ECOM_CURRENCY", "must be an ISO 4217 code such as USD");
+            Currency::USD
+        });
+        let seconds = Duration::from_secs;
+        let shop = ShopConfig {
+            currency,
+            last_write_wins: r.flag("ECOM_LAST_WRITE_WINS", defaults.last_write_wins),
+            total_bound: r.number("ECOM_TOTAL_BOUND", defaults.total_bound, 1..=1_000_000),
+            product_ttl: seconds(r.number("ECOM_PRODUCT_TTL", defaults.product_ttl.as_secs(), 0..=86_400)),
+            category_ttl: seconds(r.number("ECOM_CATEGORY_TTL", defaults.category_ttl.as_secs(), 0..=86_400)),
+            poll_interval: Duration::from_millis(r.number("ECOM_POLL_INTERVAL", 500, 10..=60_000)),
+            index_batch: r.size("ECOM_INDEX_BATCH", defaults.index_batch, 1..=10_000),
+            outbox_retention: seconds(r.number(
+                "ECOM_OUTBOX_RETENTION",
+                defaults.outbox_retention.as_secs(),
+                60..=10 * 366 * 86_400,
+            )),
+            adjustment_batch: r.size("ECOM_ADJUSTMENT_BATCH", defaults.adjustment_batch, 1..=1_000),
+            ..defaults
+        };
+
+        let api_prefix = r.text("ECOM_API_PREFIX", "/api/v1");
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '-' | '_' | '.' | '~');
+        if !api_prefix.starts_with('/')
+            || api_prefix.ends_with('/')
+            || api_prefix.contains("//")
+            || api_prefix.len() > 100
+            || !api_prefix.chars().all(plain)
+        {
+            r.bad("ECOM_API_PREFIX", "must be a path such as `/api/v1`: it starts with `/` and does not end with it");
+        }
+        let max_page_size: u32 = r.size("ECOM_MAX_PAGE_SIZE", 100, 1..=1_000);
+        let page_size = r.size("ECOM_PAGE_SIZE", 20.min(max_page_size), 1..=u64::from(max_page_size));
+        let body_limit = r.size("ECOM_BODY_LIMIT", 1024 * 1024, 1024..=100 * 1024 * 1024);
+        let request_timeout = seconds(r.number("ECOM_REQUEST_TIMEOUT", 30, 1..=600));
+        let shutdown_timeout = seconds(r.number("ECOM_SHUTDOWN_TIMEOUT", 30, 1..=600));
+        let cors_origins: Vec<String> = r
+            .text("ECOM_CORS_ORIGINS", "")
+            .split(',')
+            .map(str::trim)
+            .filter(|o| !o.is_empty())
+            .map(|o| o.trim_end_matches('/').to_owned())
+            .collect();
+        let is_origin = |o: &String| {
+            o.strip_prefix("https://").or_else(|| o.strip_prefix("http://")).is_some_and(|host| {
+                !host.is_empty() && host.chars().all(|c| c.is_ascii_graphic() && !matches!(c, '/' | '?' | '#' | '@'))
+            })
+        };
+        if !(cors_origins.iter().all(is_origin) || cors_origins == ["*"]) {
+            r.bad("ECOM_CORS_ORIGINS", "must be `*`, or origins such as `https://shop.example`, separated by commas");
+        }
+        let access_log = r.flag("ECOM_ACCESS_LOG", true);
+        let log = r.text("ECOM_LOG", "info");
+        let log_format = match r.text("ECOM_LOG_FORMAT", "pretty").as_str() {
+            "pretty" => LogFormat::Pretty,
+            "json" => LogFormat::Json,
+            _ => {
+                r.bad("ECOM_LOG_FORMAT", "must be `pretty` or `json`");
+                LogFormat::Pretty
+            }
+        };
+        errors.into_result()?;
+        Ok(Self {
+            host,
+            port,
+            data: PathBuf::from(data),
+            database_url,
+            search_url,
+            cache_url,
+            shop,
+            api_prefix,
+            page_size,
+            max_page_size,
+            body_limit,
+            request_timeout,
+            shutdown_timeout,
+            cors_origins,
+            access_log,
+            log,
+            log_format,
+        })
+    }
+
+    /// A builder of the shop that is meant.
+    pub fn shop_builder(&self) -> ShopBuilder {
+        ShopBuilder::new()
+            .database(self.database_url.expose())
+            .search(self.search_url.expose())
+            .cache(self.cache_url.expose())
+            .config(self.shop.clone())
+    }
+}
+
+/// A value that is there and not empty.
+fn said<'v>(values: &'v BTreeMap<&'static str, String>, name: &str) -> Option<&'v str> {
+    values.get(name).map(|v| v.trim()).filter(|v| !v.is_empty())
+}
+
+/// Adds what no earlier place has said. A URL and the file that holds it are one setting: where an earlier place
+/// says the one, a later one's other is left out.
+fn merge(values: &mut BTreeMap<&'static str, String>, later: BTreeMap<&'static str, String>) {
+    let taken: Vec<&str> = NAMES
+        .into_iter()
+        .filter(|name| {
+            let other = name.strip_suffix("_FILE").map_or_else(|| format!("{name}_FILE"), str::to_owned);
+            said(values, name).is_some() || said(values, &other).is_some()
+        })
+        .collect();
+    values.extend(later.into_iter().filter(|(name, _)| !taken.contains(name)));
+}
+
+/// Why a file cannot be read, without its path.
+fn unreadable(e: &std::io::Error) -> String {
+    format!("names a file that cannot be read: {}", e.kind())
+}
+
+fn known(name: &str) -> Option<&'static str> {
+    NAMES.into_iter().find(|n| *n == name)
+}
+
+/// What `.env` in the working directory says; nothing where there is none.
+fn dot_env(errors: &mut ValidationErrors) -> BTreeMap<&'static str, String> {
+    let mut values = BTreeMap::new();
+    let lines = match dotenvy::from_path_iter(".env") {
+        Ok(lines) => lines,
+        Err(dotenvy::Error::Io(e)) if e.kind() == std::io::ErrorKind::NotFound => return values,
+        Err(_) => {
+            errors.push(".env", FieldCode::Malformed, "cannot be read");
+            return values;
+        }
+    };
+    for line in lines {
+        match line {
+            Ok((name, value)) => {
+                if let Some(name) = known(&name) {
+                    values.entry(name).or_insert(value);
+                }
+            }
+            // The error shows the line, which may hold a secret.
+            Err(_) => {
+                errors.push(".env", FieldCode::Malformed, "has a line that is not `NAME=value`");
+                break;
+            }
+        }
+    }
+    values
+}
+
+/// What a TOML file says.
+fn toml_values(text: &str, errors: &mut ValidationErrors) -> BTreeMap<&'static str, String> {
+    let mut values = BTreeMap::new();
+    let table: toml::Table = match text.parse() {
+        Ok(table) => table,
+        // The whole error shows the line, which may hold a secret.
+        Err(e) => {
+            let e: toml::de::Error = e;
+            let line = e.span().map_or(0, |s| text[..s.start.min(text.len())].lines().count().max(1));
+            errors.push("ECOM_CONFIG", FieldCode::Malformed, format!("is no TOML in or after line {line}"));
+            return values;
+        }
+    };
+    for (key, value) in table {
+        let upper = key.to_ascii_uppercase();
+        let name = known(&format!("ECOM_{upper}")).or_else(|| known(&upper));
+        let Some(name) = name.filter(|n| *n != "ECOM_CONFIG" && key == key.to_ascii_lowercase()) else {
+            errors.push(format!("ECOM_CONFIG: {key}"), FieldCode::Unknown, "is no setting");
+            continue;
+        };
+        let text = match value {
+            toml::Value::String(s) => Some(s),
+            toml::Value::Integer(n) => Some(n.to_string()),
+            toml::Value::Boolean(b) => Some(b.to_string()),
+            toml::Value::Array(items) => items
+                .into_iter()
+                .map(|i| i.as_str().map(str::to_owned))
+                .collect::<Option<Vec<String>>>()
+                .map(|items| items.join(",")),
+            _ => None,
+        };
+        match text {
+            Some(text) => drop(values.insert(name, text)),
+            None => errors.push(name, FieldCode::Malformed, "must be a text, a number, a boolean or a list of texts"),
+        }
+    }
+    values
+}
+
+/// `host:port` or `[v6]:port`.
+fn host_and_port(text: &str) -> Option<(String, u16)> {
+    let (host, port) = text.rsplit_once(':')?;
+    let host = match host.strip_prefix('[') {
+        Some(v6) => v6.strip_suffix(']')?,
+        None if host.contains(':') => return None,
+        None => host,
+    };
+    let plain = !host.is_empty() && host.chars().all(|c| c.is_ascii_graphic() && c != '/');
+    if plain { Some((host.to_owned(), port.parse().ok()?)) } else { None }
+}
+
+/// Reads settings and notes what is wrong with them.
+struct Reader<'a> {
+    values: &'a BTreeMap<&'static str, String>,
+    errors: &'a mut ValidationErrors,
+}
+
+impl Reader<'_> {
+    fn bad(&mut self, name: &str, message: &str) {
+        self.errors.out_of_bounds(name, message);
+    }
+
+    fn text(&self, name: &str, default: &str) -> String {
+        said(self.values, name).unwrap_or(default).to_owned()
+    }
+
+    fn parsed<T: FromStr>(&mut self, name: &str, ok: impl Fn(&T) -> bool, bounds: &str) -> Option<T> {
+        let text = said(self.values, name)?;
+        match text.parse() {
+            Ok(value) if ok(&value) => Some(value),
+            _ => {
+                self.bad(name, &format!("must be {bounds}"));
+                None
+            }
+        }
+    }
+
+    fn number(&mut self, name: &str, default: u64, bounds: std::ops::RangeInclusive<u64>) -> u64 {
+        let text = format!("a whole number, {} to {}", bounds.start(), bounds.end());
+        self.parsed(name, |n| bounds.contains(n), &text).unwrap_or(default)
+    }
+
+    /// A number whose bounds fit `T`.
+    fn size<T: TryFrom<u64> + Copy>(&mut self, name: &str, default: T, bounds: std::ops::RangeInclusive<u64>) -> T {
+        let text = format!("a whole number, {} to {}", bounds.start(), bounds.end());
+        let found: Option<u64> = self.parsed(name, |n| bounds.contains(n), &text);
+        found.and_then(|n| T::try_from(n).ok()).unwrap_or(default)
+    }
+
+    fn flag(&mut self, name: &str, default: bool) -> bool {
+        match said(self.values, name).map(str::to_ascii_lowercase).as_deref() {
+            None => default,
+            Some("true" | "1" | "on" | "yes") => true,
+            Some("false" | "0" | "off" | "no") => false,
+            Some(_) => {
+                self.bad(name, "must be `true` or `false`");
+                default
+            }
+        }
+    }
+
+    fn url(&mut self, name: &str, file: &str, default: &str) -> SecretUrl {
+        let text = match (said(self.values, name), said(self.values, file)) {
+            (Some(_), Some(_)) => {
+                self.errors.push(name, FieldCode::Inconsistent, format!("is said twice: here and by {file}"));
+                default.to_owned()
+            }
+            (Some(text), None) => text.to_owned(),
+            (None, Some(path)) => match std::fs::read_to_string(path) {
+                Ok(text) => text.trim().to_owned(),
+                Err(e) => {
+                    self.errors.push(file, FieldCode::ReferenceNotFound, unreadable(&e));
+                    default.to_owned()
+                }
+            },
+            (None, None) => default.to_owned(),
+        };
+        SecretUrl(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ecom_core::Error;
+
+    fn read(pairs: &[(&'static str, &str)]) -> Result<ServerConfig> {
+        let values = pairs.iter().map(|(n, v)| (*n, (*v).to_owned())).collect();
+        ServerConfig::from_values(&values, ValidationErrors::default())
+    }
+
+    fn bad_fields(error: Error) -> Vec<String> {
+        match error {
+            Error::Validation(e) => e.0.into_iter().map(|f| f.field).collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn nothing_said_is_the_embedded_default() {
+        let c = read(&[]).unwrap();
+        assert_eq!((c.host.as_str(), c.port), ("127.0.0.1", 8000));
+        assert_eq!(c.database_url.expose(), "sqlite://ecom-data/ecom.db");
+        assert_eq!(c.search_url.expose(), "tantivy://ecom-data/index");
+        assert_eq!(c.shop, ShopConfig::default());
+        assert_eq!((c.api_prefix.as_str(), c.page_size, c.max_page_size), ("/api/v1", 20, 100));
+        assert!(c.access_log && c.cors_origins.is_empty());
+    }
+
+    #[test]
+    fn port_replaces_the_port_and_keeps_the_host() {
+        let c = read(&[("ECOM_LISTEN", "0.0.0.0:9000"), ("PORT", "80")]).unwrap();
+        assert_eq!((c.host.as_str(), c.port), ("0.0.0.0", 80));
+        let c = read(&[("ECOM_LISTEN", "[::1]:9000")]).unwrap();
+        assert_eq!((c.host.as_str(), c.port), ("::1", 9000));
+    }
+
+    #[test]
+    fn a_data_directory_with_reserved_characters_stays_itself() {
+        let c = read(&[("ECOM_DATA", "/srv/100%?/")]).unwrap();
+        assert_eq!(c.database_url.expose(), "sqlite:///srv/100%25%3F/ecom.db");
+        assert_eq!(c.search_url.expose(), "tantivy:///srv/100%25%3F/index");
+    }
+
+    #[test]
+    fn r17_each_bad_setting_is_named_at_once() {
+        let error = read(&[
+            ("ECOM_LISTEN", "nowhere"),
+            ("PORT", "70000"),
+            ("DATABASE_URL", "postgres://u:hunter2@h/x"),
+            ("DATABASE_URL_FILE", "/nowhere/hunter2"),
+            ("SEARCH_URL_FILE", "/nowhere/hunter2"),
+            ("ECOM_CURRENCY", "XXX1"),
+            ("ECOM_LAST_WRITE_WINS", "perhaps"),
+            ("ECOM_POLL_INTERVAL", "1"),
+            ("ECOM_API_PREFIX", "api/"),
+            ("ECOM_MAX_PAGE_SIZE", "1001"),
+            ("ECOM_CORS_ORIGINS", "shop.example"),
+            ("ECOM_LOG_FORMAT", "xml"),
+        ])
+        .unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("hunter2"));
+        assert_eq!(
+            bad_fields(error),
+            [
+                "ECOM_LISTEN",
+                "PORT",
+                "DATABASE_URL",
+                "SEARCH_URL_FILE",
+                "ECOM_CURRENCY",
+                "ECOM_LAST_WRITE_WINS",
+                "ECOM_POLL_INTERVAL",
+                "ECOM_API_PREFIX",
+                "ECOM_MAX_PAGE_SIZE",
+                "ECOM_CORS_ORIGINS",
+                "ECOM_LOG_FORMAT",
+            ]
+        );
+    }
+
+    #[test]
+    fn secrets_come_from_files_and_are_not_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("url");
+        std::fs::write(&file, "postgres://u:hunter2@h/x\n").unwrap();
+        let c = read(&[("DATABASE_URL_FILE", file.to_str().unwrap())]).unwrap();
+        assert_eq!(c.database_url.expose(), "postgres://u:hunter2@h/x");
+        assert!(!format!("{c:?} {}", c.database_url.shown()).contains("hunter2"));
+    }
+
+    #[test]
+    fn a_toml_file_says_what_the_environment_does_not() {
+        let mut errors = ValidationErrors::default();
+        let file = toml_values(
+            "listen = '0.0.0.0:1'\npage_size = 7\naccess_log = false\ncors_origins = ['https://a.example', 'http://b']\n\
+             database_url = 'sqlite::memory:'\nport = 9\n",
+            &mut errors,
+        );
+        assert_eq!(errors, ValidationErrors::default());
+        let mut values = BTreeMap::from([("PORT", "10".to_owned()), ("ECOM_LISTEN", String::new())]);
+        merge(&mut values, file);
+        let c = ServerConfig::from_values(&values, errors).unwrap();
+        assert_eq!((c.host.as_str(), c.port, c.page_size, c.access_log), ("0.0.0.0", 10, 7, false));
+        assert_eq!(c.cors_origins, ["https://a.example", "http://b"]);
+        assert_eq!(c.database_url.expose(), "sqlite::memory:");
+    }
+
+    #[test]
+    fn a_url_of_an_earlier_place_hides_the_file_of_a_later_one() {
+        let mut values = BTreeMap::from([("DATABASE_URL", "sqlite::memory:".to_owned())]);
+        merge(&mut values, BTreeMap::from([("DATABASE_URL_FILE", "/nowhere".to_owned())]));
+        assert_eq!(values.len(), 1);
+    }
+
+    #[test]
+    fn r17_a_bad_toml_file_shows_no_value() {
+        for text in ["database_url = 'postgres://u:hunter2", "colour = 'hunter2'", "listen = { hunter2 = 1 }"] {
+            let mut errors = ValidationErrors::default();
+            toml_values(text, &mut errors);
+            assert_eq!(errors.0.len(), 1, "{text}");
+            assert!(!errors.to_string().contains("hunter2"), "{errors}");
+        }
+    }
+}
