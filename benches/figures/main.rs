@@ -1,11 +1,20 @@
 //! The figures of the README, each as a ratio of two things that are timed in turn in one run.
 //!
 //! `cargo bench --bench figures` runs all; `cargo bench --bench figures -- read list` runs some of
-//! `read`, `list`, `stock`, `http`.
+//! `read`, `list`, `stock`, `search`, `http`.
+
+#![expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_lossless,
+    reason = "rates are for people"
+)]
 
 mod http;
 mod list;
 mod read;
+mod search;
 mod stock;
 mod support;
 
@@ -21,6 +30,9 @@ fn main() {
     }
     if is("list") {
         runtime.block_on(list::run());
+    }
+    if is("search") {
+        runtime.block_on(search::run());
     }
     if is("http") {
         runtime.block_on(http::run());

@@ -3,14 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ecom::adapters::{MemoryCache, MemoryCacheOptions, SqlStorage, SqliteOptions, TantivyOptions, TantivySearch};
 use ecom::domain::{Actor, CategoryInput, ProductInput, SkuInput};
 use ecom::id::{CategoryId, ProductId};
 use ecom::money::ExactDecimal;
 use ecom::port::Storage;
 use ecom::{Shop, ShopParts};
-use ecom_search::tantivy::{TantivyOptions, TantivySearch};
-use ecom_storage::cache::{MemoryCache, MemoryCacheOptions};
-use ecom_storage::{SqlStorage, SqliteOptions};
 
 pub struct Bench {
     pub shop: Shop,
@@ -55,11 +53,8 @@ pub async fn shop(n: usize) -> Bench {
 }
 
 async fn category(shop: &Shop, name: &str, parent: Option<CategoryId>) -> CategoryId {
-    let input = CategoryInput {
-        name: name.to_owned(),
-        parent_id: parent.map(|p| p.to_string()),
-        ..CategoryInput::default()
-    };
+    let input =
+        CategoryInput { name: name.to_owned(), parent_id: parent.map(|p| p.to_string()), ..CategoryInput::default() };
     shop.categories().create(&input, &Actor::system()).await.expect("a category").id
 }
 
@@ -75,7 +70,9 @@ fn input(i: usize, category: CategoryId) -> ProductInput {
     };
     ProductInput {
         title: format!("Measured product {i}"),
-        description: Some("A product that stands for the usual ones: two sentences of text. This is the second.".into()),
+        description: Some(
+            "A product that stands for the usual ones: two sentences of text. This is the second.".into(),
+        ),
         brand: Some(format!("Brand {}", i % 50)),
         categories: Some(vec![category.to_string()]),
         tags: vec![format!("tag-{}", i % 30), "measured".into()],

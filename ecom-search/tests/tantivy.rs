@@ -188,7 +188,6 @@ fn targets(seq: i64) -> (u128, u128) {
 
 /// Run by [`r14_killed_writers_lose_nothing_that_was_acknowledged`] in a process of its own, until it is killed.
 #[tokio::test]
-#[ignore = "the child process of another test"]
 async fn child_that_applies_until_it_is_killed() {
     let Some(dir) = std::env::var_os(INDEX) else { return };
     let search = open(Path::new(&dir)).await;
@@ -215,7 +214,7 @@ async fn r14_killed_writers_lose_nothing_that_was_acknowledged() {
     let witness = open(dir.path()).await;
     for round in 0..6u64 {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "child_that_applies_until_it_is_killed", "--ignored", "--nocapture"])
+            .args(["--exact", "child_that_applies_until_it_is_killed", "--nocapture"])
             .env(INDEX, dir.path())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -361,77 +360,4 @@ async fn many_small_commits_are_merged() {
     assert_eq!(state(&search).await, (0..20).map(|n| (n, 60)).collect::<Vec<_>>());
     let files = fs::read_dir(dir.path().join("gen-1")).unwrap().count();
     assert!(files < 300, "{files} files");
-}
-
-/// `cargo test -p ecom-search --release --test tantivy -- --ignored --nocapture hundred_thousand`
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "a measurement"]
-async fn a_search_with_all_facets_at_a_hundred_thousand_documents() {
-    const N: u128 = 100_000;
-    let dir = tempfile::tempdir().unwrap();
-    let search = open(dir.path()).await;
-    assert!(search.acquire_writer().await.unwrap());
-    let start = Instant::now();
-    let mut build = search.begin_rebuild().await.unwrap();
-    for first in (0..N).step_by(5_000) {
-        let documents = (first..first + 5_000)
-            .map(|n| SearchDocument {
-                title: format!("Lamp {} {} number {n}", word(n), word(n / 31)),
-                description: Some((0..40).map(|i| word(n * 7 + i * 13)).collect::<Vec<_>>().join(" ")),
-                ..document(n, 1)
-            })
-            .collect();
-        build.add(documents).await.unwrap();
-    }
-    build.publish(at(1)).await.unwrap();
-    println!("rebuild of {N}: {:?}", start.elapsed());
-    let start = Instant::now();
-    search.apply((0..125).map(|n| upsert(n, 2)).collect(), at(2)).await.unwrap();
-    println!("apply of 125: {:?}", start.elapsed());
-    let all = |text: &str| SearchQuery {
-        text: text.to_owned(),
-        limit: 20,
-        facets: Facet::ALL.to_vec(),
-        price_bounds: vec![0, 100, 500],
-        ..SearchQuery::default()
-    };
-    let narrow = SearchQuery {
-        filter: SearchFilter { brands: vec!["brand 3".to_owned()], max_price: Some(300), ..SearchFilter::default() },
-        ..all("lamp")
-    };
-    for (what, query) in [
-        ("everything, all facets", all("")),
-        ("lamp (all match), all facets", all("lamp")),
-        ("lamp, filtered, all facets", narrow),
-        ("two words, a typo, all facets", all("lamq vobako")),
-        ("one letter, all facets", all("l")),
-        ("lamp, no facets", SearchQuery { facets: vec![], ..all("lamp") }),
-        (
-            "32 words of 8 letters, all facets",
-            all(&(0..32).map(|i| format!("{}xy", word(i * 57))).collect::<Vec<_>>().join(" ")),
-        ),
-        ("32 words that match, all facets", all(&(0..32).map(|i| word(7 + i * 13)).collect::<Vec<_>>().join(" "))),
-        ("a word of 500 letters", all(&"x".repeat(500))),
-        ("deep page", SearchQuery { facets: vec![], offset: 10_000, ..all("lamp") }),
-    ] {
-        let mut times = Vec::new();
-        let mut total = 0;
-        for _ in 0..10 {
-            let start = Instant::now();
-            total = search.search(&query).await.unwrap().total.count;
-            times.push(start.elapsed());
-        }
-        times.sort();
-        println!("{what}: {total} found, median {:?}", times[5]);
-    }
-}
-
-/// One of some 8,000 made-up words.
-fn word(n: u128) -> String {
-    let syllables = [
-        "ba", "ko", "lu", "mi", "ne", "po", "ra", "si", "to", "vo", "za", "di", "fe", "gu", "ha", "jo", "ki", "wo",
-        "xe", "ya",
-    ];
-    let pick = |n: u128| syllables[usize::try_from(n % 20).unwrap()];
-    format!("{}{}{}", pick(n), pick(n / 20), pick(n / 400))
 }
