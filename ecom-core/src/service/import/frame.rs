@@ -75,6 +75,13 @@ impl<R: Read> Framer<R> {
         EndedEarly { reason: reason.into(), index: self.index, line: self.line, byte: self.offset }
     }
 
+    /// Where the source broke off, found when its last record did not parse.
+    pub fn broke_off_at(&self, frame: &Frame) -> EndedEarly {
+        let mut stop = self.stop(format!("the source breaks off within the record that starts on line {}", frame.line));
+        stop.index = frame.index;
+        stop
+    }
+
     fn peek(&mut self) -> Result<Option<u8>, EndedEarly> {
         loop {
             match self.source.fill_buf() {
@@ -160,9 +167,7 @@ impl<R: Read> Framer<R> {
                 self.element(true, true)
             }
             (_, Some(b'{')) => self.first_object(format.is_none()),
-            (_, Some(_)) => {
-                Err(self.stop("this is no JSON: an array, an object, or an object per line is expected"))
-            }
+            (_, Some(_)) => Err(self.stop("this is no JSON: an array, an object, or an object per line is expected")),
         }
     }
 

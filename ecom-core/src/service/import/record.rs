@@ -206,10 +206,11 @@ impl<'de> Deserialize<'de> for ImageRecord {
 /// A record that fits SPEC 2, and what it left unsaid.
 #[derive(Debug, Clone)]
 pub(super) struct Candidate {
-    pub input: ProductInput,
     pub values: ProductValues,
     /// Folded codes of its SKUs, of those that say one.
     pub codes: Vec<String>,
+    /// Written with flat fields: a product of several SKUs is not written so.
+    pub flat: bool,
     pub status_said: bool,
     pub categories_said: bool,
     pub slug_said: bool,
@@ -320,8 +321,8 @@ impl ProductRecord {
                     categories_said: input.categories.is_some(),
                     slug_said: input.slug.is_some(),
                     thresholds_said,
+                    flat: !several,
                     values,
-                    input,
                 })
             }
             _ => Err(Rejection::from(&crate::Error::Validation(errors))),
