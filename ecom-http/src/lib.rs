@@ -1,1 +1,20 @@
+//! REST over the services of `ecom`: a plain [`axum::Router`] to serve, or to nest beside routes of your own.
+//!
+//! ```no_run
+//! # fn app(shop: ecom_core::Shop) -> axum::Router {
+//! ecom_http::router(shop, ecom_http::HttpConfig::default())
+//! # }
+//! ```
+//!
+//! A host that knows who is calling says so with an [`ecom_core::domain::Actor`] in the request's extensions;
+//! without one, writes are noted as `anonymous`.
 
+mod dto;
+mod error;
+mod extract;
+mod middleware;
+mod openapi;
+mod router;
+mod routes;
+
+pub use router::{HttpConfig, router};

@@ -1,0 +1,267 @@
+//! The envelope: data, meta, links.
+
+use axum::http::header::{CONTENT_TYPE, LINK};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::IntoResponse;
+use ecom_core::paging::{Keyset, Total};
+use ecom_core::{FieldCode, ValidationErrors};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::{FiltersView, SearchMeta};
+use crate::error::{ApiError, ApiResult, shorten};
+use crate::extract::{Here, Paged, Style};
+
+pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// One resource.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct Item<T> {
+    /// The resource.
+    pub data: T,
+    /// Nothing yet.
+    pub meta: NoMeta,
+    /// Where it is.
+    pub links: SelfLink,
+}
+
+/// An empty object.
+#[derive(Debug, Clone, Copy, Serialize, utoipa::ToSchema)]
+pub(crate) struct NoMeta {}
+
+/// Where a resource is.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct SelfLink {
+    /// Its path.
+    #[serde(rename = "self")]
+    pub this: String,
+}
+
+impl<T> Item<T> {
+    pub(crate) const fn new(data: T, this: String) -> Self {
+        Self { data, meta: NoMeta {}, links: SelfLink { this } }
+    }
+}
+
+/// A list of resources.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct List<T> {
+    /// The resources, in order.
+    pub data: Vec<T>,
+    /// About the list.
+    pub meta: ListMeta,
+    /// Where the other pages are.
+    pub links: Links,
+}
+
+/// About a list.
+#[derive(Debug, Default, Serialize, utoipa::ToSchema)]
+pub(crate) struct ListMeta {
+    /// Which part of the list this is; absent where the list is always whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pagination: Option<Pagination>,
+    /// With `include=filters`: what the list could be narrowed by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filters: Option<FiltersView>,
+    /// Of a search.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub search: Option<SearchMeta>,
+}
+
+/// Which part of a list this is.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct Pagination {
+    /// How many match; absent with a cursor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total: Option<u64>,
+    /// `false` where there are at least `total`; absent where it is exact.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total_exact: Option<bool>,
+    /// The page, from 1; absent with a cursor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub page: Option<u64>,
+    /// Rows of a page.
+    pub per_page: u32,
+    /// How many pages there are; absent with a cursor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total_pages: Option<u64>,
+    /// Whether there is another page.
+    pub has_next: bool,
+    /// With a cursor: what the next page starts with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
+}
+
+/// Where the pages of a list are; those that there are.
+#[derive(Debug, Default, Serialize, utoipa::ToSchema)]
+pub(crate) struct Links {
+    /// This page.
+    #[serde(rename = "self")]
+    pub this: String,
+    /// The first page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first: Option<String>,
+    /// The page before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prev: Option<String>,
+    /// The next page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+    /// The last page, where the total is exact.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last: Option<String>,
+}
+
+impl<T> List<T> {
+    /// A list that always comes whole.
+    pub(crate) fn whole(data: Vec<T>, here: &Here) -> Self {
+        let this = here.query().map_or_else(|| here.path().to_owned(), |q| format!("{}?{q}", here.path()));
+        Self { data, meta: ListMeta::default(), links: Links { this, ..Links::default() } }
+    }
+
+    /// A page of a list.
+    pub(crate) fn page(
+        data: Vec<T>,
+        next: Option<&Keyset>,
+        more: bool,
+        total: Option<Total>,
+        paged: &Paged,
+        here: &Here,
+    ) -> Self {
+        let per_page = u64::from(paged.per_page);
+        let mut list = Self::whole(data, here);
+        let links = &mut list.links;
+        let cursor = paged.style == Style::Cursor;
+        let next_cursor = if cursor { next.map(Keyset::encode) } else { None };
+        let at = |offset: u64| {
+            let (name, n) = match paged.style {
+                Style::Skip => ("skip", offset),
+                _ => ("page", offset / per_page + 1),
+            };
+            with_parameter(here, name, &n.to_string())
+        };
+        if cursor {
+            links.first = Some(with_parameter(here, "cursor", ""));
+            links.next = next_cursor.as_ref().map(|c| with_parameter(here, "cursor", c));
+        } else {
+            links.first = Some(at(0));
+            links.prev = (paged.offset > 0).then(|| at(paged.offset.saturating_sub(per_page)));
+            links.next = more.then(|| at(paged.offset + per_page));
+            links.last =
+                total
+                    .filter(|t| t.exact)
+                    .map(|t| {
+                        if paged.style == Style::Skip {
+                            last_skip(t.count, paged)
+                        } else {
+                            last_page(t.count, per_page)
+                        }
+                    })
+                    .map(at);
+        }
+        list.meta.pagination = Some(Pagination {
+            total: total.map(|t| t.count),
+            total_exact: total.filter(|t| !t.exact).map(|t| t.exact),
+            page: (!cursor).then(|| paged.page()),
+            per_page: paged.per_page,
+            total_pages: total.map(|t| t.count.div_ceil(per_page)),
+            has_next: more,
+            next_cursor,
+        });
+        list
+    }
+}
+
+/// The offset of the last page.
+fn last_page(count: u64, per_page: u64) -> u64 {
+    count.div_ceil(per_page).saturating_sub(1) * per_page
+}
+
+/// The offset of the last page on the raster that the caller's skip is on.
+fn last_skip(count: u64, paged: &Paged) -> u64 {
+    let per_page = u64::from(paged.per_page);
+    let first = paged.offset % per_page;
+    if count <= first { 0 } else { first + last_page(count - first, per_page) }
+}
+
+/// The path and query of the request with a parameter of another value, first where it was not there.
+fn with_parameter(here: &Here, name: &str, value: &str) -> String {
+    let mut out = String::with_capacity(64);
+    out.push_str(here.path());
+    out.push('?');
+    for pair in here.query().unwrap_or_default().split('&').filter(|p| !p.is_empty()) {
+        if pair.split('=').next() != Some(name) {
+            out.push_str(pair);
+            out.push('&');
+        }
+    }
+    out.push_str(name);
+    out.push('=');
+    out.push_str(value);
+    out
+}
+
+/// JSON with a status.
+pub(crate) fn json<T: Serialize>(status: StatusCode, body: &T) -> ApiResult {
+    let bytes = serde_json::to_vec(body)
+        .map_err(|e| ApiError::from(ecom_core::Error::internal("writing a representation", e)))?;
+    Ok((status, [(CONTENT_TYPE, JSON)], bytes).into_response())
+}
+
+/// The response of a list, with its pages also in `Link` (RFC 8288).
+pub(crate) fn respond_list<T: Serialize>(list: &List<T>) -> ApiResult {
+    let mut response = json(StatusCode::OK, list)?;
+    let l = &list.links;
+    let mut text = String::new();
+    for (rel, target) in [("first", &l.first), ("prev", &l.prev), ("next", &l.next), ("last", &l.last)] {
+        if let Some(target) = target {
+            if !text.is_empty() {
+                text.push_str(", ");
+            }
+            text.push('<');
+            text.push_str(target);
+            text.push_str(">; rel=\"");
+            text.push_str(rel);
+            text.push('"');
+        }
+    }
+    if let Ok(value) = HeaderValue::from_str(&text)
+        && !text.is_empty()
+    {
+        response.headers_mut().insert(LINK, value);
+    }
+    Ok(response)
+}
+
+/// The fields that `fields=` picks; `None`: all.
+pub(crate) struct Fields(Option<Vec<String>>);
+
+impl Fields {
+    /// From a list with commas; unknown names are refused.
+    pub(crate) fn parse(said: Option<&str>, known: &[&str], errors: &mut ValidationErrors) -> Self {
+        Self(said.map(|said| {
+            let names: Vec<String> =
+                said.split(',').map(str::trim).filter(|n| !n.is_empty()).map(str::to_owned).collect();
+            for n in names.iter().filter(|n| !known.contains(&n.as_str())) {
+                errors.push("fields", FieldCode::Unknown, format!("there is no field `{}`", shorten(n)));
+            }
+            names
+        }))
+    }
+
+    pub(crate) const fn all(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// The fields that were picked, in the order of the resource.
+    pub(crate) fn pick<T: Serialize>(&self, view: &T) -> ApiResult<Value> {
+        let value = serde_json::to_value(view)
+            .map_err(|e| ApiError::from(ecom_core::Error::internal("writing a representation", e)))?;
+        Ok(match (&self.0, value) {
+            (Some(names), Value::Object(all)) => {
+                Value::Object(all.into_iter().filter(|(k, _)| names.contains(k)).collect::<Map<_, _>>())
+            }
+            (_, value) => value,
+        })
+    }
+}

@@ -1,0 +1,249 @@
+//! Errors over HTTP: the one place where codes become statuses (R16).
+
+use std::error::Error as _;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use chrono::SecondsFormat;
+use ecom_core::clock::Timestamp;
+use ecom_core::{Conflict, Error, ErrorCode, FieldCode, FieldError, ValidationErrors};
+use serde_json::{Value, json};
+
+/// What a handler or extractor fails with. The middleware renders it, with the id of the request.
+#[derive(Debug)]
+pub(crate) struct ApiError {
+    status: StatusCode,
+    code: ErrorCode,
+    message: String,
+    details: Vec<Value>,
+    retry_after: Option<u64>,
+    cause: Option<Error>,
+}
+
+pub(crate) type ApiResult<T = Response> = Result<T, ApiError>;
+
+/// The status of a code.
+pub(crate) const fn status_of(code: ErrorCode) -> StatusCode {
+    match code {
+        ErrorCode::BadRequest => StatusCode::BAD_REQUEST,
+        ErrorCode::Validation => StatusCode::UNPROCESSABLE_ENTITY,
+        ErrorCode::Unauthenticated => StatusCode::UNAUTHORIZED,
+        ErrorCode::Forbidden => StatusCode::FORBIDDEN,
+        ErrorCode::NotFound => StatusCode::NOT_FOUND,
+        ErrorCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+        ErrorCode::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
+        ErrorCode::VersionConflict
+        | ErrorCode::Duplicate
+        | ErrorCode::CategoryCycle
+        | ErrorCode::CategoryNotEmpty
+        | ErrorCode::HasSales
+        | ErrorCode::InsufficientStock
+        | ErrorCode::FlatWriteRefused
+        | ErrorCode::CurrencyMismatch
+        | ErrorCode::StateConflict => StatusCode::CONFLICT,
+        ErrorCode::VersionRequired => StatusCode::PRECONDITION_REQUIRED,
+        ErrorCode::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        ErrorCode::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        ErrorCode::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+        ErrorCode::Unsupported => StatusCode::NOT_IMPLEMENTED,
+        ErrorCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        // A code that this crate does not know yet is a defect of this crate.
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+impl ApiError {
+    pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self {
+            status: status_of(code),
+            code,
+            message: message.into(),
+            details: Vec::new(),
+            retry_after: (code == ErrorCode::Unavailable).then_some(1),
+            cause: None,
+        }
+    }
+
+    /// One bad field.
+    pub(crate) fn field(field: impl Into<String>, code: FieldCode, message: impl Into<String>) -> Self {
+        Error::invalid(field, code, message).into()
+    }
+
+    /// A panic of a handler; the panic hook has said where.
+    pub(crate) fn panicked() -> Self {
+        Self::new(ErrorCode::Internal, "internal error")
+    }
+
+    /// Of a response that was made outside of our handlers: by its status alone.
+    pub(crate) fn of_status(status: StatusCode) -> Self {
+        let (code, message) = match status {
+            StatusCode::NOT_FOUND => (ErrorCode::NotFound, "there is no such resource"),
+            StatusCode::METHOD_NOT_ALLOWED => {
+                (ErrorCode::MethodNotAllowed, "the resource does not have this method; see `Allow`")
+            }
+            StatusCode::NOT_ACCEPTABLE => (ErrorCode::NotAcceptable, "the representation asked for is not offered"),
+            StatusCode::PAYLOAD_TOO_LARGE => (ErrorCode::PayloadTooLarge, "the request is too large"),
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => (ErrorCode::UnsupportedMediaType, "send application/json"),
+            s if s.is_client_error() => (ErrorCode::BadRequest, "the request cannot be read"),
+            _ => (ErrorCode::Internal, "internal error"),
+        };
+        Self { status, ..Self::new(code, message) }
+    }
+
+    /// A stale version that came with If-Match is a failed precondition.
+    pub(crate) fn precondition(mut self) -> Self {
+        if self.code == ErrorCode::VersionConflict {
+            self.status = StatusCode::PRECONDITION_FAILED;
+        }
+        self
+    }
+
+    /// What does not exist was named by a field of the request, not by its path.
+    pub(crate) fn reference(error: Error, field: &str) -> Self {
+        match error {
+            Error::NotFound { .. } => Self::field(field, FieldCode::ReferenceNotFound, error.to_string()),
+            other => other.into(),
+        }
+    }
+
+    /// The causes, for the log of the operator only.
+    pub(crate) fn log(&self, request_id: &str) {
+        if self.status.is_server_error() {
+            let mut causes = String::new();
+            let mut next = self.cause.as_ref().and_then(|c| c.source());
+            while let Some(cause) = next {
+                let _ = write!(causes, ": {cause}");
+                next = cause.source();
+            }
+            tracing::error!(request_id, code = self.code.as_str(), "{}{causes}", self.message);
+        }
+    }
+
+    /// The response, in the envelope of errors.
+    pub(crate) fn render(&self, request_id: &str, now: Timestamp) -> Response {
+        let body = json!({"error": {
+            "code": self.code.as_str(),
+            "message": self.message,
+            "details": self.details,
+            "timestamp": now.to_rfc3339_opts(SecondsFormat::Micros, true),
+            "request_id": request_id,
+        }});
+        let mut response = (self.status, body.to_string()).into_response();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(seconds) = self.retry_after {
+            headers.insert(RETRY_AFTER, seconds.into());
+        }
+        response
+    }
+}
+
+impl From<Error> for ApiError {
+    fn from(error: Error) -> Self {
+        let mut api = Self::new(error.code(), String::new());
+        match &error {
+            Error::Validation(v) => {
+                api.details = v.0.iter().map(field_detail).collect();
+                if v.0.iter().any(|f| f.code.is_syntax()) {
+                    api.code = ErrorCode::BadRequest;
+                    api.status = status_of(api.code);
+                }
+            }
+            Error::Conflict(c) => api.details = conflict_details(c),
+            Error::NotFound { entity, key } => api.details = vec![json!({"entity": entity, "key": shorten(key)})],
+            Error::RateLimited { retry_after } => api.retry_after = Some(retry_after.as_secs().max(1)),
+            _ => {}
+        }
+        api.message = match &error {
+            Error::Internal { .. } => "internal error".to_owned(),
+            Error::NotFound { entity, key } => format!("{entity} `{}` does not exist", shorten(key)),
+            Error::Validation(v) => ValidationErrors(v.0.iter().map(short_field).collect()).to_string(),
+            other => other.to_string(),
+        };
+        api.cause = Some(error);
+        api
+    }
+}
+
+fn field_detail(f: &FieldError) -> Value {
+    let f = short_field(f);
+    json!({"field": f.field, "code": f.code, "message": f.message})
+}
+
+/// What callers send comes back shortened.
+fn short_field(f: &FieldError) -> FieldError {
+    FieldError { field: shorten(&f.field), code: f.code, message: shorten(&f.message) }
+}
+
+pub(crate) fn shorten(text: &str) -> String {
+    const MOST: usize = 300;
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+fn conflict_details(c: &Conflict) -> Vec<Value> {
+    match c {
+        Conflict::Version { entity, id, expected, actual } => vec![json!({
+            "field": "version", "entity": entity, "id": id, "expected": expected, "actual": actual,
+        })],
+        Conflict::VersionRequired { entity } => vec![json!({"field": "version", "entity": entity})],
+        Conflict::Duplicate { entity, field, value } => {
+            vec![json!({"field": field, "entity": entity, "value": value})]
+        }
+        Conflict::CategoryCycle { category, parent } => {
+            vec![json!({"field": "parent_id", "category": category, "parent": parent})]
+        }
+        Conflict::CategoryNotEmpty { category, children, products } => {
+            vec![json!({"field": "id", "category": category, "children": children, "products": products})]
+        }
+        Conflict::HasSales { entity, id } => vec![json!({"field": "force", "entity": entity, "id": id})],
+        Conflict::InsufficientStock { shortages } => shortages.iter().map(|s| json!(s)).collect(),
+        Conflict::FlatWrite { product, skus, field } => {
+            vec![json!({"field": field, "product": product, "skus": skus})]
+        }
+        Conflict::CurrencyMismatch { expected, found } => {
+            vec![json!({"field": "currency", "expected": expected, "found": found})]
+        }
+        _ => Vec::new(),
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = self.status.into_response();
+        response.extensions_mut().insert(Arc::new(self));
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r16_every_code_has_a_status_of_its_own_kind() {
+        for code in ErrorCode::ALL {
+            let status = status_of(*code);
+            assert!(status.is_client_error() || status.is_server_error(), "{code}");
+            assert_eq!(
+                status == StatusCode::INTERNAL_SERVER_ERROR,
+                *code == ErrorCode::Internal,
+                "{code} has no status yet"
+            );
+        }
+    }
+
+    #[test]
+    fn r16_internal_errors_show_nothing() {
+        let error = Error::internal("reading a product", "SELECT secret FROM /var/db");
+        let api = ApiError::from(error);
+        assert_eq!(api.message, "internal error");
+        assert!(api.details.is_empty());
+    }
+}

@@ -1,0 +1,90 @@
+//! JSON bodies.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{FromRequest, Request};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use ecom_core::{ErrorCode, FieldCode};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::de::DeserializeOwned;
+
+use super::explain;
+use crate::error::ApiError;
+use crate::router::App;
+
+/// A JSON body of at most [`crate::HttpConfig::body_limit`] bytes.
+pub(crate) struct Json<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, ApiError> {
+        let limit = app.config.body_limit;
+        let too_large =
+            || ApiError::new(ErrorCode::PayloadTooLarge, format!("the body is over the limit of {limit} bytes"));
+        let headers = request.headers();
+        let json = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).is_some_and(is_json);
+        if !json {
+            return Err(ApiError::new(
+                ErrorCode::UnsupportedMediaType,
+                "the body must be JSON, with `Content-Type: application/json`",
+            ));
+        }
+        let said = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+        if said.is_some_and(|n| n > limit as u64) {
+            return Err(too_large());
+        }
+        let bytes = Limited::<Body>::new(request.into_body(), limit)
+            .collect()
+            .await
+            .map_err(|e| {
+                if e.is::<LengthLimitError>() {
+                    too_large()
+                } else {
+                    ApiError::new(ErrorCode::BadRequest, "the body broke off")
+                }
+            })?
+            .to_bytes();
+        if bytes.is_empty() {
+            return Err(ApiError::field("body", FieldCode::Required, "is required"));
+        }
+        let mut json = serde_json::Deserializer::from_slice(&bytes);
+        let value: T = serde_path_to_error::deserialize(&mut json).map_err(|e| {
+            let path = e.path().to_string();
+            let inner = e.into_inner();
+            if inner.is_syntax() || inner.is_eof() {
+                ApiError::field(
+                    "body",
+                    FieldCode::Malformed,
+                    format!("is no JSON at line {} column {}", inner.line(), inner.column()),
+                )
+            } else {
+                explain(&path, &inner.to_string(), "body")
+            }
+        })?;
+        json.end().map_err(|_| ApiError::field("body", FieldCode::Malformed, "has something after the JSON value"))?;
+        Ok(Self(value))
+    }
+}
+
+/// `application/json`, and what is built on it (`application/merge-patch+json`).
+fn is_json(content_type: &str) -> bool {
+    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    essence.strip_prefix("application/").is_some_and(|t| t == "json" || t.ends_with("+json"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_json;
+
+    #[test]
+    fn json_has_several_names() {
+        for yes in ["application/json", "Application/JSON; charset=utf-8", "application/merge-patch+json"] {
+            assert!(is_json(yes), "{yes}");
+        }
+        for no in ["text/plain", "application/jsonp", "application/x-www-form-urlencoded", "json", ""] {
+            assert!(!is_json(no), "{no}");
+        }
+    }
+}

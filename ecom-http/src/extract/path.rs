@@ -1,0 +1,62 @@
+//! Ids and slugs in paths.
+
+use std::fmt;
+
+use axum::extract::{FromRequestParts, Path};
+use axum::http::request::Parts;
+use ecom_core::FieldCode;
+use serde::de::{self, Deserialize, Deserializer, Visitor};
+use uuid::Uuid;
+
+use crate::error::{ApiError, shorten};
+
+/// What stands in a path: what is no UUID is a slug.
+pub(crate) enum Key {
+    /// An id.
+    Id(Uuid),
+    /// A slug.
+    Slug(String),
+}
+
+impl<'de> Deserialize<'de> for Key {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl Visitor<'_> for Text {
+            type Value = Key;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an id or a slug")
+            }
+            fn visit_str<E: de::Error>(self, s: &str) -> Result<Key, E> {
+                Ok(Uuid::try_parse(s).map_or_else(|_| Key::Slug(s.to_owned()), Key::Id))
+            }
+        }
+        d.deserialize_str(Text)
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Key {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let Path(key) = Path::<Self>::from_request_parts(parts, state)
+            .await
+            .map_err(|_| ApiError::field("id", FieldCode::Malformed, "is no UTF-8"))?;
+        Ok(key)
+    }
+}
+
+/// An id, where nothing else will do.
+pub(crate) struct Id<T>(pub T);
+
+impl<S: Send + Sync, T: From<Uuid>> FromRequestParts<S> for Id<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        match Key::from_request_parts(parts, state).await? {
+            Key::Id(id) => Ok(Self(id.into())),
+            Key::Slug(text) => {
+                Err(ApiError::field("id", FieldCode::Malformed, format!("`{}` is no UUID", shorten(&text))))
+            }
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! One middleware for what every request has: its id, limits, headers, log line, and errors in the envelope.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::header::{
+    ACCEPT_ENCODING, ALLOW, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+    X_FRAME_OPTIONS,
+};
+use axum::http::{HeaderName, HeaderValue};
+use axum::response::{IntoResponse, Response};
+use ecom_core::{Dependency, Error, ErrorCode};
+use futures::FutureExt as _;
+use tower::{Layer, Service};
+use tower_http::compression::Compression;
+
+use crate::error::ApiError;
+use crate::router::App;
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
+const DENY: HeaderValue = HeaderValue::from_static("DENY");
+const NO_REFERRER: HeaderValue = HeaderValue::from_static("no-referrer");
+const NOTHING_ELSE: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
+
+/// Puts [`Front`] before a router.
+#[derive(Clone)]
+pub(crate) struct FrontLayer(pub Arc<App>);
+
+impl<S: Clone> Layer<S> for FrontLayer {
+    type Service = Front<S>;
+
+    fn layer(&self, inner: S) -> Front<S> {
+        let compressed = Compression::new(inner.clone()).gzip(true);
+        Front { inner, compressed, app: self.0.clone() }
+    }
+}
+
+/// See the module.
+#[derive(Clone)]
+pub(crate) struct Front<S> {
+    inner: S,
+    /// For clients that ask: the others do not pay for it.
+    compressed: Compression<S>,
+    app: Arc<App>,
+}
+
+impl<S> Service<Request> for Front<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let id = request_id(&request, &self.app);
+        let line = self.app.config.access_log.then(|| LogLine {
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            start: Instant::now(),
+        });
+        let app = self.app.clone();
+        let limit = app.config.query_limit;
+        if request.uri().query().is_some_and(|q| q.len() > limit) {
+            let error = ApiError::new(
+                ErrorCode::PayloadTooLarge,
+                format!("the query string is over the limit of {limit} bytes"),
+            );
+            return Box::pin(std::future::ready(Ok(finish(error.into_response(), id, &app, line.as_ref()))));
+        }
+        if wants_gzip(&request) {
+            let answer = self.compressed.call(request);
+            Box::pin(async move {
+                let answer = answer.map(|r| r.map(|r| r.map(Body::new)));
+                let response = guard(answer, &app).await;
+                Ok(finish(response, id, &app, line.as_ref()))
+            })
+        } else {
+            let answer = self.inner.call(request);
+            Box::pin(async move {
+                let response = guard(answer, &app).await;
+                Ok(finish(response, id, &app, line.as_ref()))
+            })
+        }
+    }
+}
+
+/// Within the time limit, and a panic is an answer too.
+async fn guard(answer: impl Future<Output = Result<Response, Infallible>>, app: &App) -> Response {
+    let caught = AssertUnwindSafe(answer).catch_unwind();
+    match tokio::time::timeout(app.config.request_timeout, caught).await {
+        Ok(Ok(Ok(response))) => response,
+        Ok(Err(_)) => ApiError::panicked().into_response(),
+        Err(elapsed) => {
+            // What was under way may still have been written.
+            let error = Error::Unavailable {
+                dependency: Dependency::Database,
+                outcome_unknown: true,
+                source: Some(elapsed.into()),
+            };
+            ApiError::from(error).into_response()
+        }
+    }
+}
+
+struct LogLine {
+    method: axum::http::Method,
+    uri: axum::http::Uri,
+    start: Instant,
+}
+
+fn finish(mut response: Response, id: HeaderValue, app: &App, line: Option<&LogLine>) -> Response {
+    let status = response.status();
+    if status.is_client_error() || status.is_server_error() {
+        response = in_envelope(response, id.to_str().unwrap_or_default(), app);
+    }
+    let headers = response.headers_mut();
+    headers.insert(X_CONTENT_TYPE_OPTIONS, NOSNIFF);
+    headers.insert(X_FRAME_OPTIONS, DENY);
+    headers.insert(REFERRER_POLICY, NO_REFERRER);
+    headers.entry(CONTENT_SECURITY_POLICY).or_insert(NOTHING_ELSE);
+    if let Some(line) = line {
+        tracing::info!(
+            target: "ecom_http::access",
+            request_id = id.to_str().unwrap_or_default(),
+            method = line.method.as_str(),
+            path = line.uri.path(),
+            status = response.status().as_u16(),
+            took_us = u64::try_from(line.start.elapsed().as_micros()).unwrap_or(u64::MAX),
+        );
+    }
+    response.headers_mut().insert(X_REQUEST_ID, id);
+    response
+}
+
+fn in_envelope(mut response: Response, id: &str, app: &App) -> Response {
+    let said = response.extensions_mut().remove::<Arc<ApiError>>();
+    if said.is_none() && response.headers().get(CONTENT_TYPE).is_some_and(|t| t == "application/json") {
+        // A report of its own, such as health.
+        return response;
+    }
+    let error = said.unwrap_or_else(|| Arc::new(ApiError::of_status(response.status())));
+    error.log(id);
+    let mut rendered = error.render(id, app.shop.clock().now());
+    if let Some(allow) = response.headers_mut().remove(ALLOW) {
+        rendered.headers_mut().insert(ALLOW, allow);
+    }
+    rendered
+}
+
+/// The caller's id where it is fit to be logged and sent back, else a new one.
+fn request_id(request: &Request, app: &App) -> HeaderValue {
+    if let Some(said) = request.headers().get(X_REQUEST_ID) {
+        let b = said.as_bytes();
+        if (1..=128).contains(&b.len()) && b.iter().all(u8::is_ascii_graphic) {
+            return said.clone();
+        }
+    }
+    let mut buffer = [0; uuid::fmt::Hyphenated::LENGTH];
+    let text = app.shop.ids().next().hyphenated().encode_lower(&mut buffer);
+    HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("none"))
+}
+
+fn wants_gzip(request: &Request) -> bool {
+    request.headers().get(ACCEPT_ENCODING).is_some_and(|v| v != "identity")
+}

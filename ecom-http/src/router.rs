@@ -1,0 +1,146 @@
+//! The router and its settings.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{OriginalUri, Request};
+use axum::http::{HeaderValue, Method, Uri, header};
+use axum::response::{IntoResponse, Response};
+use ecom_core::Shop;
+use tower::ServiceExt as _;
+use tower_http::cors::{AllowOrigin, Any, CorsLayer};
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
+
+use crate::error::ApiError;
+use crate::middleware::FrontLayer;
+use crate::{openapi, routes};
+
+/// Settings of [`router`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpConfig {
+    /// Where the API stands, with a leading and without a trailing slash; empty for the root. Default `/api/v1`.
+    pub api_prefix: String,
+    /// The most rows of a page. Default 100, at most 1,000.
+    pub max_page_size: u32,
+    /// The most bytes of a body. Default 2 MiB.
+    pub body_limit: usize,
+    /// The most bytes of a query string. Default 8 KiB.
+    pub query_limit: usize,
+    /// A log line per request, at level info under the target `ecom_http::access`. Default on.
+    pub access_log: bool,
+    /// Origins whose pages may call the API; `*` for all. Default none.
+    pub cors_origins: Vec<String>,
+    /// How long a request may take. Default 30 s.
+    pub request_timeout: Duration,
+    /// Prices and measures as JSON numbers in place of strings, also where the client does not ask. Default off.
+    pub numbers: bool,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self {
+            api_prefix: "/api/v1".to_owned(),
+            max_page_size: 100,
+            body_limit: 2 * 1024 * 1024,
+            query_limit: 8 * 1024,
+            access_log: true,
+            cors_origins: Vec::new(),
+            request_timeout: Duration::from_secs(30),
+            numbers: false,
+        }
+    }
+}
+
+impl HttpConfig {
+    /// Within bounds, whatever the host said.
+    fn bounded(mut self) -> Self {
+        let prefix = self.api_prefix.trim_matches('/');
+        self.api_prefix = if prefix.is_empty() { String::new() } else { format!("/{prefix}") };
+        self.max_page_size = self.max_page_size.clamp(1, 1_000);
+        self
+    }
+}
+
+/// What every handler works with.
+#[derive(Debug)]
+pub(crate) struct App {
+    pub shop: Shop,
+    pub config: HttpConfig,
+}
+
+/// REST over a shop: everything that it has, to serve or to nest beside routes of the host's own.
+///
+/// The API stands under [`HttpConfig::api_prefix`]; `/health`, `/health/live`, `/health/ready`, `/openapi.json`,
+/// `/docs`, `/redoc` and `/`, which links to all, stand at the root.
+pub fn router(shop: Shop, config: HttpConfig) -> Router {
+    let app = Arc::new(App { shop, config: config.bounded() });
+    let mut api = OpenApiRouter::with_openapi(openapi::frame());
+    for routes in routes::operational() {
+        api = api.routes(routes);
+    }
+    for routes in routes::api() {
+        api = api.routes(under(&app.config.api_prefix, routes));
+    }
+    let (routes, mut document) = api.split_for_parts();
+    openapi::complete(&mut document);
+    let routes = routes.merge(routes::docs::pages(&document)).with_state(app.clone());
+
+    // The router is asked a second time where a path with a trailing slash matched nothing: known paths cost no more.
+    let again = routes.clone();
+    let routes = routes.fallback(move |request: Request| {
+        let again = again.clone();
+        async move { without_slash(again, request).await }
+    });
+    let routes = routes.layer(FrontLayer(app.clone()));
+    if app.config.cors_origins.is_empty() { routes } else { routes.layer(cors(&app.config.cors_origins)) }
+}
+
+/// The routes with a prefix before their paths. `Router::nest` would rewrite the URI of every request.
+fn under(prefix: &str, (schemas, mut paths, methods): UtoipaMethodRouter<Arc<App>>) -> UtoipaMethodRouter<Arc<App>> {
+    let own = std::mem::take(&mut paths.paths);
+    paths.paths = own.into_iter().map(|(path, item)| (format!("{prefix}{path}"), item)).collect();
+    (schemas, paths, methods)
+}
+
+async fn without_slash(routes: Router, mut request: Request) -> Response {
+    let path = request.uri().path();
+    let trimmed = path.trim_end_matches('/');
+    if trimmed.is_empty() || trimmed.len() == path.len() {
+        return ApiError::of_status(axum::http::StatusCode::NOT_FOUND).into_response();
+    }
+    let target = request.uri().query().map_or_else(|| trimmed.to_owned(), |q| format!("{trimmed}?{q}"));
+    let Ok(uri) = target.parse::<Uri>() else {
+        return ApiError::of_status(axum::http::StatusCode::NOT_FOUND).into_response();
+    };
+    if request.extensions().get::<OriginalUri>().is_none() {
+        let original = OriginalUri(request.uri().clone());
+        request.extensions_mut().insert(original);
+    }
+    *request.uri_mut() = uri;
+    match routes.oneshot(request).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    }
+}
+
+fn cors(origins: &[String]) -> CorsLayer {
+    let allowed = if origins.iter().any(|o| o == "*") {
+        AllowOrigin::any()
+    } else {
+        AllowOrigin::list(origins.iter().filter_map(|o| HeaderValue::from_str(o).ok()))
+    };
+    CorsLayer::new()
+        .allow_origin(allowed)
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
+        .allow_headers(Any)
+        .expose_headers([
+            header::ETAG,
+            header::LINK,
+            header::LOCATION,
+            header::RETRY_AFTER,
+            header::HeaderName::from_static("x-cache"),
+            header::HeaderName::from_static("x-request-id"),
+        ])
+        .max_age(Duration::from_secs(600))
+}

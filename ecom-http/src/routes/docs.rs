@@ -1,0 +1,116 @@
+//! The documentation: OpenAPI, two pages over it, and links to all.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use bytes::Bytes;
+use serde_json::{Map, Value, json};
+use utoipa::openapi::OpenApi;
+use utoipa_swagger_ui::Config;
+
+use super::public;
+use crate::dto::{JSON, json as respond};
+use crate::error::{ApiError, ApiResult};
+use crate::extract::Here;
+use crate::router::App;
+
+/// The pages bring everything along: nothing is loaded from another host.
+const PAGE_POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; \
+     img-src 'self' data:; font-src 'self' data:; connect-src 'self'; worker-src 'self' blob:; \
+     base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+);
+const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
+
+/// Links
+///
+/// To everything that stands at the root, and to the resources.
+#[utoipa::path(
+    get, path = "/", tag = "operations",
+    responses((status = 200, description = "Links", body = Object))
+)]
+pub(super) async fn root(State(app): State<Arc<App>>, here: Here) -> ApiResult {
+    let (base, api) = (here.base(), app.config.api_prefix.as_str());
+    let mut links = Map::new();
+    for (name, prefix, path) in [
+        ("self", "", "/"),
+        ("products", api, "/products"),
+        ("search", api, "/products/search"),
+        ("skus", api, "/skus"),
+        ("categories", api, "/categories"),
+        ("category_tree", api, "/categories/tree"),
+        ("health", "", "/health"),
+        ("live", "", "/health/live"),
+        ("ready", "", "/health/ready"),
+        ("openapi", "", "/openapi.json"),
+        ("docs", "", "/docs"),
+        ("redoc", "", "/redoc"),
+    ] {
+        links.insert(name.to_owned(), Value::String(format!("{base}{prefix}{path}")));
+    }
+    let data = json!({"name": "ecom", "version": env!("CARGO_PKG_VERSION"), "currency": app.shop.config().currency});
+    Ok(public(respond(StatusCode::OK, &json!({"data": data, "meta": {}, "links": links}))?, None, None))
+}
+
+/// The pages, over the finished document.
+pub(crate) fn pages(document: &OpenApi) -> Router<Arc<App>> {
+    let json: Bytes = document.to_json().unwrap_or_default().into();
+    let redoc: Bytes = redoc().into();
+    // Relative, so that it holds where the router is nested.
+    let swagger = Arc::new(Config::from("../openapi.json"));
+    let index = swagger.clone();
+    Router::new()
+        .route(
+            "/openapi.json",
+            get(move || async move { public(([(CONTENT_TYPE, JSON)], json).into_response(), None, None) }),
+        )
+        .route("/redoc", get(move || async move { page(HTML, redoc) }))
+        .route("/redoc/", get(|| async { moved("../redoc") }))
+        .route("/docs", get(|here: Here| async move { moved(&format!("{}/docs/", here.base())) }))
+        .route("/docs/", get(move || async move { file("", index) }))
+        .route("/docs/{*file}", get(move |Path(path): Path<String>| async move { file(&path, swagger) }))
+}
+
+fn redoc() -> String {
+    // The bundle's one picture from another host, which the policy would refuse anyway.
+    aide::redoc::Redoc::new("openapi.json")
+        .with_title("ecom")
+        .html()
+        .replace("https://cdn.redoc.ly/redoc/logo-mini.svg", "data:,")
+}
+
+fn page(kind: HeaderValue, body: Bytes) -> Response {
+    let mut response = ([(CONTENT_TYPE, kind)], body).into_response();
+    response.headers_mut().insert(CONTENT_SECURITY_POLICY, PAGE_POLICY);
+    public(response, None, None)
+}
+
+fn moved(to: &str) -> Response {
+    let mut response = StatusCode::PERMANENT_REDIRECT.into_response();
+    if let Ok(to) = HeaderValue::from_str(to) {
+        response.headers_mut().insert(LOCATION, to);
+    }
+    response
+}
+
+fn file(path: &str, config: Arc<Config<'static>>) -> Response {
+    match utoipa_swagger_ui::serve(path, config) {
+        Ok(Some(file)) => {
+            let kind = HeaderValue::from_str(&file.content_type).unwrap_or(HTML);
+            let mut response = page(kind, file.bytes.into_owned().into());
+            if file.gzpipped {
+                response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            }
+            response
+        }
+        Ok(None) => ApiError::of_status(StatusCode::NOT_FOUND).into_response(),
+        Err(why) => {
+            ApiError::from(ecom_core::Error::internal("serving the documentation", why.to_string())).into_response()
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! Search.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::State;
+use ecom_core::domain::{AvailabilityStatus, ProductStatus};
+use ecom_core::money::{Currency, ExactDecimal, Money, Rating};
+use ecom_core::port::{Facet, SearchFilter, SearchQuery, SearchSort};
+use ecom_core::service::FacetValue;
+use ecom_core::text::check_text;
+use ecom_core::{FieldCode, ValidationErrors};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{prices, public, word};
+use crate::dto::{FacetView, Facets, Fields, List, ProductView, SearchMeta, respond_list};
+use crate::error::{ApiError, ApiResult};
+use crate::extract::{Here, Query, page_of};
+use crate::router::App;
+
+/// The parameters of a search. Those that say so can stand several times.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct SearchParams {
+    /// What to search for, at most 500 characters; empty finds everything.
+    #[serde(default)]
+    q: Option<String>,
+    /// Id, slug or path: in one of these or below. Can stand several times.
+    #[serde(default)]
+    category: Vec<String>,
+    /// One of these. Can stand several times.
+    #[serde(default)]
+    brand: Vec<String>,
+    /// All of these. Can stand several times.
+    #[serde(default)]
+    tag: Vec<String>,
+    /// The lowest final price is at least this.
+    #[serde(default)]
+    min_price: Option<String>,
+    /// The lowest final price is at most this.
+    #[serde(default)]
+    max_price: Option<String>,
+    /// One of `in_stock`, `limited`, `out_of_stock`. Can stand several times.
+    #[serde(default)]
+    availability: Vec<String>,
+    /// The mean rating is at least this, 0 to 5.
+    #[serde(default)]
+    min_rating: Option<String>,
+    /// `name:value` of a top-level attribute, all of these. Can stand several times.
+    #[serde(default)]
+    attribute: Vec<String>,
+    /// `relevance` (default), `price_asc`, `price_desc`, `rating_desc`, `created_desc`.
+    #[serde(default)]
+    sort: Option<String>,
+    /// What to count, with commas between: `categories`, `brands`, `prices`, `tags`, `rating`, `availability`; all if
+    /// absent, none if empty.
+    #[serde(default, deserialize_with = "super::present")]
+    facets: Option<String>,
+    /// The page, from 1.
+    #[serde(default)]
+    page: Option<i64>,
+    /// Rows of a page, 1 to 100; 20 if absent.
+    #[serde(default)]
+    per_page: Option<i64>,
+    /// Rows to skip, in place of `page`.
+    #[serde(default)]
+    skip: Option<i64>,
+    /// Rows of a page, in place of `per_page`.
+    #[serde(default)]
+    limit: Option<i64>,
+    /// Top-level fields to return, with commas between; all if absent.
+    #[serde(default)]
+    fields: Option<String>,
+    /// Prices and measures as JSON numbers in place of strings.
+    #[serde(default)]
+    numbers: Option<bool>,
+}
+
+/// The deepest hit that a search skips to; a narrower search is faster than a deeper page.
+const MAX_OFFSET: u64 = 10_000;
+/// Values of a filter that can stand several times.
+const MAX_VALUES: usize = 50;
+
+const fn facet_name(f: Facet) -> &'static str {
+    match f {
+        Facet::Categories => "categories",
+        Facet::Brands => "brands",
+        Facet::Prices => "prices",
+        Facet::Tags => "tags",
+        Facet::Rating => "rating",
+        Facet::Availability => "availability",
+    }
+}
+
+fn checked(p: &SearchParams, currency: Currency, e: &mut ValidationErrors) -> SearchQuery {
+    if let Some(q) = &p.q {
+        check_text("q", q, 0, 500, e);
+    }
+    for (field, values) in [
+        ("category", &p.category),
+        ("brand", &p.brand),
+        ("tag", &p.tag),
+        ("availability", &p.availability),
+        ("attribute", &p.attribute),
+    ] {
+        if values.len() > MAX_VALUES {
+            e.out_of_bounds(field, format!("must stand at most {MAX_VALUES} times"));
+        }
+        for v in values.iter().take(MAX_VALUES) {
+            check_text(field, v, 1, 4_000, e);
+        }
+    }
+    let sort = word("sort", p.sort.as_deref(), &SearchSort::ALL, SearchSort::as_str, e).unwrap_or_default();
+    let (min_price, max_price) = prices(p.min_price.as_deref(), p.max_price.as_deref(), currency, e);
+    let availability = p
+        .availability
+        .iter()
+        .filter_map(|a| word("availability", Some(a), &AvailabilityStatus::ALL, AvailabilityStatus::as_str, e))
+        .collect();
+    let min_rating = p.min_rating.as_deref().and_then(|text| match ExactDecimal::parse(text) {
+        Err(why) => {
+            e.push("min_rating", FieldCode::Malformed, why);
+            None
+        }
+        Ok(d) => match Rating::exact(d.0) {
+            Err(why) => {
+                e.out_of_bounds("min_rating", why);
+                None
+            }
+            Ok(r) => Some(i64::from(r.hundredths())),
+        },
+    });
+    let attributes = p
+        .attribute
+        .iter()
+        .filter_map(|a| {
+            let pair = a.split_once(':').filter(|(name, _)| !name.is_empty());
+            if pair.is_none() {
+                e.push("attribute", FieldCode::Malformed, "must be `name:value`");
+            }
+            pair.map(|(n, v)| (n.to_owned(), v.to_owned()))
+        })
+        .collect();
+    let facets = match p.facets.as_deref() {
+        None => Facet::ALL.to_vec(),
+        Some(text) => text
+            .split(',')
+            .map(str::trim)
+            .filter(|n| !n.is_empty())
+            .filter_map(|n| word("facets", Some(n), &Facet::ALL, facet_name, e))
+            .collect(),
+    };
+    SearchQuery {
+        text: p.q.clone().unwrap_or_default(),
+        filter: SearchFilter {
+            categories: Vec::new(),
+            brands: p.brand.clone(),
+            tags: p.tag.clone(),
+            min_price,
+            max_price,
+            availability,
+            min_rating,
+            attributes,
+            status: Some(ProductStatus::Active),
+        },
+        sort,
+        facets,
+        ..SearchQuery::default()
+    }
+}
+
+/// Search products
+///
+/// Full text with typos and prefixes, filters and facets, over active products.
+#[utoipa::path(
+    get, path = "/products/search", tag = "search", params(SearchParams),
+    responses((status = 200, description = "A page of products; `meta.search` says more", body = List<ProductView>))
+)]
+pub(super) async fn search(State(app): State<Arc<App>>, here: Here, Query(p): Query<SearchParams>) -> ApiResult {
+    let currency = app.shop.config().currency;
+    let mut errors = ValidationErrors::default();
+    let mut query = checked(&p, currency, &mut errors);
+    let max = app.config.max_page_size;
+    let paged = page_of((p.page, p.per_page), (p.skip, p.limit), None, max, &mut errors);
+    if paged.as_ref().is_some_and(|p| p.offset > MAX_OFFSET) {
+        let field = if p.skip.is_some() { "skip" } else { "page" };
+        errors.out_of_bounds(field, format!("a search shows its first {MAX_OFFSET} hits; narrow it"));
+    }
+    let fields = Fields::parse(p.fields.as_deref(), ProductView::FIELDS, &mut errors);
+    errors.into_result()?;
+    let Some(paged) = paged else { return Err(ApiError::field("page", FieldCode::Malformed, "cannot be read")) };
+    query.offset = paged.offset;
+    query.limit = paged.per_page;
+    for c in &p.category {
+        let found = app.shop.categories().resolve(c).await.map_err(|e| ApiError::reference(e, "category"))?;
+        query.filter.categories.push(found.value.id);
+    }
+
+    let start = Instant::now();
+    let found = app.shop.search().search(&query).await?;
+    let took_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let bounds = &app.shop.config().price_bounds;
+    let meta = SearchMeta {
+        query: query.text,
+        total_hits: found.total.count,
+        took_ms,
+        facets: Facets::of(found.facets.into_iter().map(|(facet, values)| {
+            (facet, values.into_iter().map(|v| facet_view(facet, v, bounds, currency)).collect())
+        })),
+    };
+    let numbers = p.numbers.unwrap_or(app.config.numbers);
+    let more = found.total.count > paged.offset + u64::from(paged.per_page)
+        && paged.offset + u64::from(paged.per_page) <= MAX_OFFSET;
+    let views = found.products.iter().map(|p| ProductView::of(p, currency, numbers));
+    let total = Some(found.total);
+    let response = if fields.all() {
+        let mut list = List::page(views.collect(), None, more, total, &paged, &here);
+        list.meta.search = Some(meta);
+        respond_list(&list)?
+    } else {
+        let rows = views.map(|v| fields.pick(&v)).collect::<ApiResult<Vec<Value>>>()?;
+        let mut list = List::page(rows, None, more, total, &paged, &here);
+        list.meta.search = Some(meta);
+        respond_list(&list)?
+    };
+    Ok(public(response, None, None))
+}
+
+/// Prices stand in the major unit, as the filters take them.
+fn facet_view(facet: Facet, v: FacetValue, bounds: &[i64], currency: Currency) -> FacetView {
+    let major = |minor: i64| Money::from_minor(minor, currency).amount().to_string();
+    match (facet, v.value.parse::<i64>()) {
+        (Facet::Prices, Ok(low)) => {
+            let value = major(low);
+            let label = match bounds.iter().find(|b| **b > low) {
+                Some(high) => format!("{value}–{}", major(*high)),
+                None => format!("{value}–"),
+            };
+            FacetView { value, label, count: v.count }
+        }
+        _ => FacetView { value: v.value, label: v.label, count: v.count },
+    }
+}
