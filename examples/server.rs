@@ -1,3 +1,277 @@
 //! The reference server: `cargo run --release --example server`.
+//!
+//! It keeps SQLite, Tantivy and an in-process cache under `./ecom-data`, loads the sample catalog into an empty shop
+//! and listens on 127.0.0.1:8000. `-- --import FILE` loads a file of products or categories in place of the sample.
+//! Settings: see `ecom::config`. SIGTERM or ctrl-c stops it once open requests are answered.
 
-fn main() {}
+use std::error::Error;
+use std::fs::{self, File};
+use std::io::{BufReader, IsTerminal as _, Read, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use axum::serve::ListenerExt as _;
+use clap::Parser;
+use ecom::Shop;
+use ecom::config::{LogFormat, ServerConfig};
+use ecom::domain::{Deleted, ProductFilter, ProductSort};
+use ecom::paging::Paging;
+use ecom::service::{DeadLetters, ImportKind, ImportOptions, ImportReport, ProductListQuery, detect};
+use ecom_http::HttpConfig;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tracing_subscriber::EnvFilter;
+
+const SAMPLE_CATEGORIES: &str = include_str!("../sample/categories.json");
+const SAMPLE_PRODUCTS: &str = include_str!("../sample/products.ndjson");
+
+type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
+
+/// The reference server of ecom.
+#[derive(Parser)]
+#[command(version, after_help = "Settings come from the environment, .env and a TOML file: see the docs of ecom::config.")]
+struct Arguments {
+    /// Load this file of products or categories in place of the sample; may be given several times.
+    #[arg(long, value_name = "FILE")]
+    import: Vec<PathBuf>,
+    /// The system that the ids of an imported file are of.
+    #[arg(long, value_name = "NAME", requires = "import")]
+    source: Option<String>,
+    /// End after the import, without listening.
+    #[arg(long)]
+    exit: bool,
+    /// Leave an empty shop empty.
+    #[arg(long)]
+    no_sample: bool,
+}
+
+/// To standard output, which may be closed.
+macro_rules! say {
+    ($($text:tt)*) => { let _ = writeln!(std::io::stdout(), $($text)*); };
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(Arguments::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let mut text = format!("error: {error}");
+            let mut source = error.source();
+            while let Some(cause) = source {
+                text.push_str(&format!("\n  caused by: {cause}"));
+                source = cause.source();
+            }
+            let _ = writeln!(std::io::stderr(), "{text}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: Arguments) -> Result<()> {
+    let config = ServerConfig::load()?;
+    start_log(&config)?;
+    let mut stop = stop_signal()?;
+    // Before the work: a port that is taken is known at once.
+    let listener = match arguments.exit {
+        true => None,
+        false => Some(TcpListener::bind((config.host.as_str(), config.port)).await.map_err(|e| {
+            format!("cannot listen on {}:{} ({e}); set ECOM_LISTEN or PORT", config.host, config.port)
+        })?),
+    };
+    let shop = config.shop_builder().build().await?;
+    let loaded = tokio::select! {
+        loaded = load(&shop, &arguments, &config.data) => loaded,
+        _ = stop.changed() => Err("stopped; what was imported so far stays, and a second run completes it".into()),
+    };
+    if let (Ok(()), Some(listener)) = (&loaded, listener) {
+        serve(&shop, config, listener, stop).await?;
+    }
+    shop.storage().close().await;
+    loaded
+}
+
+/// Logs go to standard error.
+fn start_log(config: &ServerConfig) -> Result<()> {
+    let filter = EnvFilter::try_new(&config.log).map_err(|e| format!("ECOM_LOG: {e}"))?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match config.log_format {
+        LogFormat::Pretty => log.with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Json => log.json().init(),
+    }
+    Ok(())
+}
+
+/// Turns true at SIGTERM or ctrl-c.
+fn stop_signal() -> Result<watch::Receiver<bool>> {
+    let (stop, stopped) = watch::channel(false);
+    #[cfg(unix)]
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    tokio::spawn(async move {
+        #[cfg(unix)]
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
+        }
+        #[cfg(not(unix))]
+        let _ = tokio::signal::ctrl_c().await;
+        let _ = stop.send(true);
+        // Kept until the process ends, so that its receivers wait for a signal and for nothing else.
+        stop.closed().await;
+    });
+    Ok(stopped)
+}
+
+/// The files of `--import`, or the sample where the shop is empty.
+async fn load(shop: &Shop, arguments: &Arguments, data: &Path) -> Result<()> {
+    if !arguments.import.is_empty() {
+        let mut files = Vec::new();
+        for path in &arguments.import {
+            files.push((kind_of(path)?, path));
+        }
+        // Products name categories.
+        files.sort_by_key(|(kind, _)| *kind == ImportKind::Products);
+        for (kind, path) in files {
+            let name = path.file_name().map_or_else(|| "import".into(), |n| n.to_string_lossy().into_owned());
+            let letters = data.join("dead-letters").join(format!("{name}.ndjson"));
+            fs::create_dir_all(data.join("dead-letters"))?;
+            // That of a run before would pass for this one's.
+            if letters.exists() {
+                fs::remove_file(&letters)?;
+            }
+            let options = ImportOptions {
+                source: arguments.source.clone(),
+                dead_letters: DeadLetters::File(letters.clone()),
+                ..ImportOptions::default()
+            };
+            import(shop, kind, &name, BufReader::new(File::open(path)?), options, Some(&letters)).await?;
+        }
+    } else if !arguments.no_sample && is_empty(shop).await? {
+        for (kind, name, text) in [
+            (ImportKind::Categories, "sample/categories.json", SAMPLE_CATEGORIES),
+            (ImportKind::Products, "sample/products.ndjson", SAMPLE_PRODUCTS),
+        ] {
+            let options = ImportOptions { source: Some("sample".to_owned()), ..ImportOptions::default() };
+            import(shop, kind, name, text.as_bytes(), options, None).await?;
+        }
+    } else {
+        return Ok(());
+    }
+    // What was just loaded is found at once; later on the background work follows.
+    shop.index().catch_up().await?;
+    Ok(())
+}
+
+async fn is_empty(shop: &Shop) -> Result<bool> {
+    let query = ProductListQuery {
+        filter: ProductFilter { deleted: Deleted::Include, ..ProductFilter::default() },
+        sort: ProductSort::default(),
+        paging: Paging::first(1),
+    };
+    Ok(shop.products().list(&query).await?.value.page.items.is_empty())
+}
+
+fn kind_of(path: &Path) -> Result<ImportKind> {
+    let shown = path.display();
+    let mut head = Vec::new();
+    File::open(path).map_err(|e| format!("{shown}: {e}"))?.take(64 * 1024).read_to_end(&mut head)?;
+    detect(&head).ok_or_else(|| format!("{shown}: holds neither products nor categories that ecom knows").into())
+}
+
+async fn import(
+    shop: &Shop,
+    kind: ImportKind,
+    name: &str,
+    source: impl Read + Send + 'static,
+    options: ImportOptions,
+    letters: Option<&Path>,
+) -> Result<()> {
+    let options = ImportOptions { file: Some(name.to_owned()), ..options };
+    let on_a_terminal = std::io::stderr().is_terminal();
+    let mut shown = Instant::now();
+    let progress = |report: &ImportReport| {
+        if on_a_terminal && shown.elapsed() > Duration::from_millis(200) {
+            shown = Instant::now();
+            let (read, rejected) = (report.read, report.rejected);
+            let _ = write!(std::io::stderr(), "\r{name}: {read} read, {rejected} rejected, {:.0}/s ", report.rate);
+        }
+    };
+    let report = match kind {
+        ImportKind::Categories => shop.import().categories(source, options, progress).await?,
+        ImportKind::Products => shop.import().products(source, options, progress).await?,
+    };
+    if on_a_terminal {
+        let _ = write!(std::io::stderr(), "\r\x1b[2K");
+    }
+    let ImportReport { read, inserted, updated, unchanged, rejected, categories_created, seconds, .. } = report;
+    say!(
+        "{name}: {read} read, {inserted} inserted, {updated} updated, {unchanged} unchanged, {rejected} rejected, \
+         {categories_created} categories made; {seconds:.1} s"
+    );
+    if let (Some(letters), 1..) = (letters, rejected) {
+        say!("  rejected records, with their place and reason: {}", letters.display());
+    }
+    if let Some(end) = report.ended_early {
+        return Err(format!("{name} ended early: {end}; what came before is imported").into());
+    }
+    Ok(())
+}
+
+async fn serve(shop: &Shop, config: ServerConfig, listener: TcpListener, stop: watch::Receiver<bool>) -> Result<()> {
+    let address = listener.local_addr()?;
+    let api = config.api_prefix.clone();
+    let http = HttpConfig {
+        api_prefix: config.api_prefix,
+        max_page_size: config.max_page_size,
+        body_limit: config.body_limit,
+        query_limit: config.query_limit,
+        access_log: config.access_log,
+        cors_origins: config.cors_origins,
+        request_timeout: config.request_timeout,
+        numbers: config.numbers,
+    };
+    let app = ecom_http::router(shop.clone(), http);
+    let background = shop.start();
+    // Answers are small: they go out at once.
+    let listener = listener.tap_io(|stream| {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "a connection without TCP_NODELAY");
+        }
+    });
+
+    say!("ecom {} listens on http://{address}", env!("CARGO_PKG_VERSION"));
+    say!("  database  {}", config.database_url.shown());
+    say!("  search    {}", config.search_url.shown());
+    say!("  cache     {}", config.cache_url.shown());
+    say!("Look at");
+    for (path, what) in [
+        ("/".to_owned(), "everything there is"),
+        ("/docs".to_owned(), "the API, to try"),
+        ("/redoc".to_owned(), "the API, to read"),
+        (format!("{api}/products?include=filters"), "products"),
+        (format!("{api}/categories/tree"), "categories"),
+        (format!("{api}/products/search?q=hedphones&sort=price_asc"), "a search, with a typing error"),
+        ("/health".to_owned(), "health"),
+    ] {
+        say!("  http://{address}{path}  ({what})");
+    }
+    say!("Ctrl-C stops it.");
+
+    let (mut drain, mut deadline) = (stop.clone(), stop);
+    let server = axum::serve(listener, app).with_graceful_shutdown(async move {
+        let _ = drain.changed().await;
+        tracing::info!("stopping: open requests are answered first");
+    });
+    let served = tokio::select! {
+        served = server => served,
+        () = async {
+            let _ = deadline.changed().await;
+            tokio::time::sleep(config.shutdown_timeout).await;
+        } => {
+            tracing::warn!("some requests were still open at the end of ECOM_SHUTDOWN_TIMEOUT");
+            Ok(())
+        }
+    };
+    background.shutdown().await;
+    Ok(served?)
+}

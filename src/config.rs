@@ -24,10 +24,11 @@
 //! | `ECOM_INDEX_BATCH` | `500` | 1–10,000 | events per batch of index sync |
 //! | `ECOM_OUTBOX_RETENTION` | `604800` | at least 60 s | how long events are kept |
 //! | `ECOM_ADJUSTMENT_BATCH` | `256` | 1–1,000 | most stock adjustments that share a commit |
-//! | `ECOM_API_PREFIX` | `/api/v1` | starts with `/`, does not end with it | where the API stands |
-//! | `ECOM_PAGE_SIZE` | `20` | 1 to `ECOM_MAX_PAGE_SIZE` | `per_page` where a request does not say |
+//! | `ECOM_API_PREFIX` | `/api/v1` | `/`, or starts with `/` and does not end with it | where the API stands |
 //! | `ECOM_MAX_PAGE_SIZE` | `100` | 1–1,000 | the largest `per_page` |
-//! | `ECOM_BODY_LIMIT` | `1048576` | 1,024–104,857,600 bytes | the largest body |
+//! | `ECOM_BODY_LIMIT` | `2097152` | 1,024–104,857,600 bytes | the largest body |
+//! | `ECOM_QUERY_LIMIT` | `8192` | 256–65,536 bytes | the longest query string |
+//! | `ECOM_NUMBERS` | `false` | `true`, `false` | prices and measures as JSON numbers in place of strings |
 //! | `ECOM_REQUEST_TIMEOUT` | `30` | 1–600 s | the longest request |
 //! | `ECOM_SHUTDOWN_TIMEOUT` | `30` | 1–600 s | how long a stop waits for open requests |
 //! | `ECOM_CORS_ORIGINS` | none | `*`, or origins separated by commas | who may call from a browser |
@@ -106,14 +107,16 @@ pub struct ServerConfig {
     pub cache_url: SecretUrl,
     /// How the shop behaves.
     pub shop: ShopConfig,
-    /// Where the API stands.
+    /// Where the API stands, empty for the root.
     pub api_prefix: String,
-    /// `per_page` where a request does not say.
-    pub page_size: u32,
     /// The largest `per_page`.
     pub max_page_size: u32,
     /// The largest body in bytes.
     pub body_limit: usize,
+    /// The longest query string in bytes.
+    pub query_limit: usize,
+    /// Prices and measures as JSON numbers in place of strings.
+    pub numbers: bool,
     /// The longest request.
     pub request_timeout: Duration,
     /// How long a stop waits for open requests.
@@ -129,7 +132,7 @@ pub struct ServerConfig {
 }
 
 /// Every setting that a TOML file may hold: its keys are these in lower case without `ECOM_`.
-const NAMES: [&str; 29] = [
+const NAMES: [&str; 30] = [
     "ECOM_LISTEN",
     "PORT",
     "ECOM_DATA",
@@ -149,9 +152,10 @@ const NAMES: [&str; 29] = [
     "ECOM_OUTBOX_RETENTION",
     "ECOM_ADJUSTMENT_BATCH",
     "ECOM_API_PREFIX",
-    "ECOM_PAGE_SIZE",
     "ECOM_MAX_PAGE_SIZE",
     "ECOM_BODY_LIMIT",
+    "ECOM_QUERY_LIMIT",
+    "ECOM_NUMBERS",
     "ECOM_REQUEST_TIMEOUT",
     "ECOM_SHUTDOWN_TIMEOUT",
     "ECOM_CORS_ORIGINS",
@@ -234,8 +238,9 @@ impl ServerConfig {
         };
 
         let api_prefix = r.text("ECOM_API_PREFIX", "/api/v1");
+        let api_prefix = if api_prefix == "/" { String::new() } else { api_prefix };
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '-' | '_' | '.' | '~');
-        if !api_prefix.starts_with('/')
+        if !(api_prefix.is_empty() || api_prefix.starts_with('/'))
             || api_prefix.ends_with('/')
             || api_prefix.contains("//")
             || api_prefix.len() > 100
@@ -244,8 +249,9 @@ impl ServerConfig {
             r.bad("ECOM_API_PREFIX", "must be a path such as `/api/v1`: it starts with `/` and does not end with it");
         }
         let max_page_size: u32 = r.size("ECOM_MAX_PAGE_SIZE", 100, 1..=1_000);
-        let page_size = r.size("ECOM_PAGE_SIZE", 20.min(max_page_size), 1..=u64::from(max_page_size));
-        let body_limit = r.size("ECOM_BODY_LIMIT", 1024 * 1024, 1024..=100 * 1024 * 1024);
+        let body_limit = r.size("ECOM_BODY_LIMIT", 2 * 1024 * 1024, 1024..=100 * 1024 * 1024);
+        let query_limit = r.size("ECOM_QUERY_LIMIT", 8 * 1024, 256..=64 * 1024);
+        let numbers = r.flag("ECOM_NUMBERS", false);
         let request_timeout = seconds(r.number("ECOM_REQUEST_TIMEOUT", 30, 1..=600));
         let shutdown_timeout = seconds(r.number("ECOM_SHUTDOWN_TIMEOUT", 30, 1..=600));
         let cors_origins: Vec<String> = r
@@ -283,9 +289,10 @@ impl ServerConfig {
             cache_url,
             shop,
             api_prefix,
-            page_size,
             max_page_size,
             body_limit,
+            query_limit,
+            numbers,
             request_timeout,
             shutdown_timeout,
             cors_origins,
@@ -505,7 +512,8 @@ mod tests {
         assert_eq!(c.database_url.expose(), "sqlite://ecom-data/ecom.db");
         assert_eq!(c.search_url.expose(), "tantivy://ecom-data/index");
         assert_eq!(c.shop, ShopConfig::default());
-        assert_eq!((c.api_prefix.as_str(), c.page_size, c.max_page_size), ("/api/v1", 20, 100));
+        assert_eq!((c.api_prefix.as_str(), c.max_page_size), ("/api/v1", 100));
+        assert_eq!(read(&[("ECOM_API_PREFIX", "/")]).unwrap().api_prefix, "");
         assert!(c.access_log && c.cors_origins.is_empty());
     }
 
@@ -574,7 +582,7 @@ mod tests {
     fn a_toml_file_says_what_the_environment_does_not() {
         let mut errors = ValidationErrors::default();
         let file = toml_values(
-            "listen = '0.0.0.0:1'\npage_size = 7\naccess_log = false\ncors_origins = ['https://a.example', 'http://b']\n\
+            "listen = '0.0.0.0:1'\nmax_page_size = 7\naccess_log = false\ncors_origins = ['https://a.example', 'http://b']\n\
              database_url = 'sqlite::memory:'\nport = 9\n",
             &mut errors,
         );
@@ -582,7 +590,7 @@ mod tests {
         let mut values = BTreeMap::from([("PORT", "10".to_owned()), ("ECOM_LISTEN", String::new())]);
         merge(&mut values, file);
         let c = ServerConfig::from_values(&values, errors).unwrap();
-        assert_eq!((c.host.as_str(), c.port, c.page_size, c.access_log), ("0.0.0.0", 10, 7, false));
+        assert_eq!((c.host.as_str(), c.port, c.max_page_size, c.access_log), ("0.0.0.0", 10, 7, false));
         assert_eq!(c.cors_origins, ["https://a.example", "http://b"]);
         assert_eq!(c.database_url.expose(), "sqlite::memory:");
     }

@@ -1,0 +1,35 @@
+# `just` lists what there is. Everything here is a plain cargo command: just is a convenience, not a requirement.
+
+_default:
+    @just --list
+
+# The reference server, on http://127.0.0.1:8000
+run *arguments:
+    cargo run --release --example server -- {{ arguments }}
+
+# Everything that CI runs
+test *arguments:
+    tests/run {{ arguments }}
+
+# Formatting, clippy, each feature alone
+lint:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets --all-features -- -D warnings
+    cargo hack check --workspace --each-feature
+
+# The documentation of every crate, warnings denied
+doc:
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --all-features
+
+# Licences, bans, sources; advisories too where their database can be reached
+audit:
+    cargo deny --all-features check licenses bans sources
+    @if git ls-remote --quiet --exit-code https://github.com/RustSec/advisory-db HEAD >/dev/null 2>&1; then \
+        cargo deny --all-features check advisories; \
+    else \
+        echo "advisories were not checked: their database cannot be reached"; \
+    fi
+
+# The figures, as ratios in one run
+bench *arguments:
+    cargo bench --bench figures -- {{ arguments }}
