@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use ecom_core::clock::Timestamp;
 use ecom_core::domain::{Attributes, AvailabilityStatus, OutboxPosition, ProductStatus};
 use ecom_core::id::{CategoryId, ProductId};
-use ecom_core::port::{Checkpoint, Facet, IndexOp, SearchDocument, SearchFilter, SearchProvider as _, SearchQuery};
+use ecom_core::port::{Checkpoint, IndexOp, SearchDocument, SearchProvider as _, SearchQuery};
 use ecom_core::testkit::search::Fixture;
 use ecom_search::{TantivyOptions, TantivySearch};
 use uuid::Uuid;
