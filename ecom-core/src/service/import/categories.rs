@@ -214,7 +214,7 @@ fn plan(forest: &Forest, present: &Present, new_id: &dyn Fn() -> CategoryId) -> 
                 *s = true;
             }
             let refuse = |why: Rejection, steps: &mut Vec<Action>, seen: &mut Vec<bool>| {
-                refuse_all(nodes, &children, i, why, steps, seen);
+                refuse_all(nodes, &children, i, &why, steps, seen);
             };
             if let Some(why) = &node.bad {
                 refuse(why.clone(), &mut steps, &mut seen);
@@ -296,11 +296,11 @@ fn refuse_all(
     nodes: &[Node],
     children: &HashMap<Option<usize>, Vec<usize>>,
     top: usize,
-    why: Rejection,
+    why: &Rejection,
     steps: &mut Vec<Action>,
     seen: &mut [bool],
 ) {
-    let below = nodes.get(top).map(|n| below_refused(n, &why));
+    let below = nodes.get(top).map(|n| below_refused(n, why));
     let mut stack = vec![top];
     while let Some(i) = stack.pop() {
         if let Some(s) = seen.get_mut(i) {

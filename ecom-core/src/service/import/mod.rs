@@ -200,10 +200,9 @@ impl From<&Error> for Rejection {
         let fields = match e {
             Error::Validation(v) => v.0.clone(),
             Error::Conflict(c) => match &**c {
-                Conflict::Duplicate { field, .. } => at(field),
+                Conflict::Duplicate { field, .. } | Conflict::FlatWrite { field, .. } => at(field),
                 Conflict::InsufficientStock { .. } => at("stock"),
                 Conflict::CurrencyMismatch { .. } => at("currency"),
-                Conflict::FlatWrite { field, .. } => at(field),
                 _ => Vec::new(),
             },
             _ => Vec::new(),

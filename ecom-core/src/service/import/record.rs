@@ -268,7 +268,10 @@ impl ProductRecord {
 
         let categories = match (self.categories, self.category) {
             (None, None) => None,
-            (all, one) => Some(all.into_iter().flatten().chain(one).map(|c| reference(&c)).collect::<Vec<_>>()),
+            (all, one) => {
+                let all = all.into_iter().flatten().chain(one).filter(|c| !c.trim().is_empty());
+                Some(all.map(|c| reference(&c)).collect::<Vec<_>>())
+            }
         };
         let thresholds_said = self.skus.as_ref().map_or_else(
             || vec![self.low_stock_threshold.is_some()],
