@@ -30,7 +30,10 @@ type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
 
 /// The reference server of ecom.
 #[derive(Parser)]
-#[command(version, after_help = "Settings come from the environment, .env and a TOML file: see the docs of ecom::config.")]
+#[command(
+    version,
+    after_help = "Settings come from the environment, .env and a TOML file: see the docs of ecom::config."
+)]
 struct Arguments {
     /// Load this file of products or categories in place of the sample; may be given several times.
     #[arg(long, value_name = "FILE")]
@@ -73,12 +76,13 @@ async fn run(arguments: Arguments) -> Result<()> {
     start_log(&config)?;
     let mut stop = stop_signal()?;
     // Before the work: a port that is taken is known at once.
-    let listener = match arguments.exit {
-        true => None,
-        false => Some(TcpListener::bind((config.host.as_str(), config.port)).await.map_err(|e| {
-            format!("cannot listen on {}:{} ({e}); set ECOM_LISTEN or PORT", config.host, config.port)
-        })?),
-    };
+    let listener =
+        match arguments.exit {
+            true => None,
+            false => Some(TcpListener::bind((config.host.as_str(), config.port)).await.map_err(|e| {
+                format!("cannot listen on {}:{} ({e}); set ECOM_LISTEN or PORT", config.host, config.port)
+            })?),
+        };
     let shop = config.shop_builder().build().await?;
     let loaded = tokio::select! {
         loaded = load(&shop, &arguments, &config.data) => loaded,
