@@ -253,7 +253,7 @@ impl Fields {
         self.0.is_none()
     }
 
-    /// The fields that were picked, in the order of the resource.
+    /// The fields that were picked.
     pub(crate) fn pick<T: Serialize>(&self, view: &T) -> ApiResult<Value> {
         let value = serde_json::to_value(view)
             .map_err(|e| ApiError::from(ecom_core::Error::internal("writing a representation", e)))?;

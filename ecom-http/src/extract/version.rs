@@ -46,6 +46,7 @@ impl IfMatch {
             .unwrap_or(text)
             .strip_prefix('"')
             .and_then(|t| t.strip_suffix('"'))
+            .filter(|t| !t.contains('"'))
             .and_then(|t| t.split('.').next()?.parse().ok())
             .map_or(Self::Malformed, Self::Version)
     }
