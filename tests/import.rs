@@ -1,5 +1,6 @@
 //! Imports into an embedded shop: SQLite and Tantivy in memory, and SQLite in a file.
 #![cfg(all(feature = "sqlite", feature = "tantivy"))]
+#![expect(clippy::unwrap_used, reason = "these are tests: a broken expectation panics")]
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{Cursor, Read, Write};
@@ -116,7 +117,7 @@ fn record(id: u32) -> Value {
 }
 
 fn lines(records: &[Value]) -> String {
-    records.iter().map(|r| format!("{r}\n")).collect()
+    records.iter().flat_map(|r| [r.to_string(), "\n".to_owned()]).collect()
 }
 
 fn fields(letter: &Value) -> Vec<String> {
@@ -419,7 +420,7 @@ async fn a_source_that_breaks_off_keeps_what_came_before_and_a_second_run_comple
         let letters = Letters::default();
         let report = shop
             .import()
-            .products(Cursor::new(text[..at].as_bytes().to_vec()), letters.options(), |r| progress.push(r.read))
+            .products(Cursor::new(text.as_bytes()[..at].to_vec()), letters.options(), |r| progress.push(r.read))
             .await
             .unwrap();
         assert_eq!(counts(&report), [236, 236, 0, 0, 0], "{:?}", letters.read());
@@ -812,6 +813,13 @@ async fn an_import_waits_for_a_database_that_is_away_for_a_moment() {
     assert_eq!(counts(&report), [150, 50, 0, 100, 0], "{letters:?}");
     assert_eq!(all_products(&shop).await.len(), 150);
     assert_balanced(&shop).await;
+    let rows: Vec<Value> = (0..30).map(|i| json!({"id": i, "name": format!("C{i}")})).collect();
+    for lose_answers in [false, true] {
+        let shop = flaky_shop(1, lose_answers).await;
+        let (report, letters) = import_categories(&shop, lines(&rows)).await;
+        assert_eq!(counts(&report), [30, 30, 0, 0, 0], "{letters:?}");
+        assert_eq!(tree(&shop).await.len(), 30);
+    }
     // One that stays away ends the import with an error; what was written stays.
     let shop = flaky_shop(u64::MAX, false).await;
     let failed = shop.import().products(Cursor::new(lines(&records)), ImportOptions::default(), |_| {}).await;

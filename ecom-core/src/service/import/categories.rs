@@ -10,11 +10,13 @@ use serde::Deserialize;
 
 use super::dead_letter::{DeadLetterWriter, Refused};
 use super::{
-    EndedEarly, ForeignId, ImportOptions, ImportReport, ImportService, Item, Message, Rejection, Run, is_of_a_record,
-    lost_reader, persistently, stream,
+    EndedEarly, ForeignId, ImportOptions, ImportReport, ImportService, Item, Message, Patience, Rejection, Run,
+    is_of_a_record, lost_reader, stream,
 };
-use crate::domain::{Actor, Attributes, Audit, Category, CategoryInput, EventKind, ExternalRef, Read as ReadVersion};
-use crate::error::{ErrorCode, FieldCode, FieldError, Result, ValidationErrors};
+use crate::domain::{
+    Actor, Attributes, Audit, Category, CategoryInput, Deleted, EventKind, ExternalRef, Read as ReadVersion,
+};
+use crate::error::{Conflict, Error, ErrorCode, FieldCode, FieldError, Result, ValidationErrors};
 use crate::id::CategoryId;
 use crate::port::{CacheKey, Repositories};
 use crate::service::CategoryService;
@@ -406,19 +408,26 @@ impl ImportService<'_> {
 
     async fn present(&self, source: &str, forest: &Forest) -> Result<Present> {
         let ids: Vec<String> = forest.nodes.iter().map(|n| n.external_id.clone()).collect();
-        persistently(async || {
-            let mut db = self.cx.storage.connect().await?;
-            let by_external = db.categories().find_by_external(source, &ids).await?;
-            let tree = db.categories().tree().await?;
-            Ok(Present {
-                by_external: by_external
-                    .into_iter()
-                    .filter_map(|c| Some((c.external.as_ref()?.external_id.clone(), c)))
-                    .collect(),
-                siblings: tree.into_iter().map(|c| ((c.parent_id, fold_key(&c.name)), c)).collect(),
-            })
+        let mut patience = Patience::new();
+        loop {
+            match self.try_present(source, &ids).await {
+                Err(e) => patience.after(e).await?,
+                present => return present,
+            }
+        }
+    }
+
+    async fn try_present(&self, source: &str, ids: &[String]) -> Result<Present> {
+        let mut db = self.cx.storage.connect().await?;
+        let by_external = db.categories().find_by_external(source, ids).await?;
+        let tree = db.categories().tree().await?;
+        Ok(Present {
+            by_external: by_external
+                .into_iter()
+                .filter_map(|c| Some((c.external.as_ref()?.external_id.clone(), c)))
+                .collect(),
+            siblings: tree.into_iter().map(|c| ((c.parent_id, fold_key(&c.name)), c)).collect(),
         })
-        .await
     }
 }
 
@@ -505,14 +514,32 @@ impl Writer<'_> {
 
     /// One unit of work, all or nothing.
     async fn insert(&self, planned: &[&Planned]) -> Result<()> {
-        persistently(async || {
-            let mut tx = self.cx.storage.begin().await?;
+        let mut patience = Patience::new();
+        let mut unknown = false;
+        loop {
+            match self.try_insert(planned, unknown).await {
+                Err(e) => {
+                    unknown |= e.outcome_unknown();
+                    patience.after(e).await?;
+                }
+                Ok(()) => return Ok(()),
+            }
+        }
+    }
+
+    async fn try_insert(&self, planned: &[&Planned], unknown: bool) -> Result<()> {
+        let mut tx = self.cx.storage.begin().await?;
+        let here = match planned.first() {
+            // All or nothing: one speaks for all.
+            Some(p) if unknown => tx.categories().get(p.id, Deleted::Include).await?.is_some(),
+            _ => false,
+        };
+        if !here {
             self.insert_in(&mut *tx, planned).await?;
             tx.commit().await?;
-            AfterCommit::of([CacheKey::CategoryTree]).run_in(self.cx).await;
-            Ok(())
-        })
-        .await
+        }
+        AfterCommit::of([CacheKey::CategoryTree]).run_in(self.cx).await;
+        Ok(())
     }
 
     async fn insert_in(&self, tx: &mut dyn Repositories, planned: &[&Planned]) -> Result<()> {
@@ -525,7 +552,7 @@ impl Writer<'_> {
         let mut paths: HashMap<CategoryId, String> = if above.is_empty() {
             HashMap::new()
         } else {
-            let found = tx.categories().get_many(&above, crate::domain::Deleted::Hide).await?;
+            let found = tx.categories().get_many(&above, Deleted::Hide).await?;
             found.into_iter().map(|c| (c.id, c.path)).collect()
         };
         let named: Vec<(&Planned, &Node, Slug)> = planned
@@ -547,7 +574,7 @@ impl Writer<'_> {
                 Some(parent) => {
                     let above = paths.get(&parent).ok_or_else(|| {
                         let message = format!("there is no category `{parent}` any more");
-                        crate::Error::invalid("path", FieldCode::ReferenceNotFound, message)
+                        Error::invalid("path", FieldCode::ReferenceNotFound, message)
                     })?;
                     format!("{above}/{slug}")
                 }
@@ -602,8 +629,24 @@ impl Writer<'_> {
         };
         let categories = CategoryService::new(self.cx);
         let read = ReadVersion::Version(before.audit.version);
-        persistently(async || categories.replace(before.id, read, &input, &self.actor).await).await?;
-        Ok(true)
+        let mut patience = Patience::new();
+        let mut unknown = false;
+        loop {
+            match categories.replace(before.id, read, &input, &self.actor).await {
+                // Our own write, whose answer was lost, moved the version.
+                Err(Error::Conflict(c))
+                    if unknown
+                        && matches!(*c, Conflict::Version { actual, .. } if actual == before.audit.version + 1) =>
+                {
+                    return Ok(true);
+                }
+                Err(e) => {
+                    unknown |= e.outcome_unknown();
+                    patience.after(e).await?;
+                }
+                Ok(_) => return Ok(true),
+            }
+        }
     }
 }
 

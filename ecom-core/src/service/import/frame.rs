@@ -398,3 +398,82 @@ impl<R: Read> Framer<R> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn frames(text: &[u8], limit: usize) -> (Vec<Vec<u8>>, Option<EndedEarly>) {
+        let mut framer = Framer::new(text, None, limit);
+        let mut found = Vec::new();
+        loop {
+            match framer.next() {
+                Ok(Some(frame)) => {
+                    assert_eq!(frame.index, found.len() as u64);
+                    assert!(frame.raw.len() <= limit);
+                    found.push(frame.raw);
+                }
+                Ok(None) => return (found, None),
+                Err(stop) => return (found, Some(stop)),
+            }
+        }
+    }
+
+    fn value() -> impl Strategy<Value = Value> {
+        let text = prop_oneof!["[\\]}{\\[,:\"\\\\ \n]{0,6}", ".{0,4}"];
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            text.clone().prop_map(Value::from)
+        ];
+        let tree = leaf.prop_recursive(3, 12, 4, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::btree_map(text.clone(), inner, 0..4).prop_map(|m| json!(m)),
+            ]
+        });
+        prop::collection::btree_map("[a-z]{1,3}", tree, 0..4).prop_map(|m| json!(m))
+    }
+
+    proptest! {
+        #[test]
+        fn records_are_cut_where_a_parser_cuts_them(
+            records in prop::collection::vec(value(), 0..5),
+            pretty: bool,
+            shape in 0..3,
+            cut in 0.0..1.0,
+        ) {
+            let print = |v: &Value| if pretty { serde_json::to_string_pretty(v) } else { serde_json::to_string(v) }.unwrap();
+            let text = match shape {
+                0 => print(&json!(records)),
+                1 => print(&json!({"total": [[1]], "products": records})),
+                _ => records.iter().map(|r| serde_json::to_string(r).unwrap() + "\n").collect(),
+            };
+            let (found, ended) = frames(text.as_bytes(), 1 << 20);
+            prop_assert_eq!(ended, None);
+            let found: Vec<Value> = found.iter().map(|f| serde_json::from_slice(f).unwrap()).collect();
+            prop_assert_eq!(&found, &records);
+
+            // Cut anywhere, what comes before the cut is found, and nothing that is not there.
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "a place in a short text")]
+            let at = (text.len() as f64 * cut) as usize;
+            let (mut part, ended) = frames(&text.as_bytes()[..at], 1 << 20);
+            if shape == 2 && part.last().is_some_and(|l| serde_json::from_slice::<Value>(l).is_err()) {
+                part.pop();
+            } else if shape < 2 && at > 0 {
+                prop_assert!(ended.is_some() || at + 2 > text.trim_end().len() || part.len() == records.len());
+            }
+            let part: Vec<Value> = part.iter().map(|f| serde_json::from_slice(f).unwrap()).collect();
+            prop_assert_eq!(&part[..], &records[..part.len()]);
+        }
+
+        #[test]
+        fn no_text_is_too_strange(text in "[\\]}{\\[,:\"\\\\ \n1a]{0,40}", limit in 1_usize..50) {
+            frames(text.as_bytes(), limit);
+        }
+    }
+}

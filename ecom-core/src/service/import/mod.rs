@@ -216,21 +216,31 @@ fn is_of_a_record(e: &Error) -> bool {
     matches!(e, Error::Validation(_) | Error::Conflict(_) | Error::NotFound { .. })
 }
 
-/// Does `work` again while the database is away, a few times. A write whose outcome is unknown is done again too:
-/// the second finds what the first has written.
-async fn persistently<T>(mut work: impl AsyncFnMut() -> Result<T>) -> Result<T> {
-    let mut pause = FIRST_PAUSE;
-    for _ in 1..TRIES {
-        match work().await {
-            Err(error) if error.is_retryable() => {
-                tracing::warn!(%error, "an import waits for the database");
-                tokio::time::sleep(pause).await;
-                pause *= 2;
-            }
-            done => return done,
-        }
+/// Waits while the database is away, a few times. A write whose outcome is unknown is done again too: the second
+/// finds what the first has written.
+///
+/// Not a function that takes the work: the future of an async closure that borrows is not known to be `Send`.
+struct Patience {
+    left: u32,
+    pause: Duration,
+}
+
+impl Patience {
+    const fn new() -> Self {
+        Self { left: TRIES - 1, pause: FIRST_PAUSE }
     }
-    work().await
+
+    /// Returns after a pause where another try makes sense, else hands the error back.
+    async fn after(&mut self, error: Error) -> Result<()> {
+        if !error.is_retryable() || self.left == 0 {
+            return Err(error);
+        }
+        tracing::warn!(%error, "an import waits for the database");
+        tokio::time::sleep(self.pause).await;
+        self.left -= 1;
+        self.pause *= 2;
+        Ok(())
+    }
 }
 
 /// A record on its way to the writer.

@@ -5,8 +5,8 @@ use std::io::Read;
 
 use super::record::Candidate;
 use super::{
-    DeadLetterWriter, ImportOptions, ImportReport, ImportService, Item, Message, ProductRecord, Rejection, Run,
-    is_of_a_record, lost_reader, persistently, stream,
+    DeadLetterWriter, ImportOptions, ImportReport, ImportService, Item, Message, Patience, ProductRecord, Rejection,
+    Run, is_of_a_record, lost_reader, stream,
 };
 use crate::domain::{
     Attributes, Audit, Category, Deleted, EventKind, Product, ProductValues, Sku, SkuValues, StockReason,
@@ -181,14 +181,21 @@ impl Writer<'_> {
         if candidates.is_empty() {
             return Ok(Written { outcomes: Vec::new(), categories_created: 0 });
         }
-        persistently(async || {
-            let mut tx = self.cx.storage.begin().await?;
-            let (written, after) = self.write_in(&mut *tx, candidates).await?;
-            tx.commit().await?;
-            after.run_in(self.cx).await;
-            Ok(written)
-        })
-        .await
+        let mut patience = Patience::new();
+        loop {
+            match self.try_commit(candidates).await {
+                Err(e) => patience.after(e).await?,
+                written => return written,
+            }
+        }
+    }
+
+    async fn try_commit(&self, candidates: &[Candidate]) -> Result<Written> {
+        let mut tx = self.cx.storage.begin().await?;
+        let (written, after) = self.write_in(&mut *tx, candidates).await?;
+        tx.commit().await?;
+        after.run_in(self.cx).await;
+        Ok(written)
     }
 
     async fn write_in(&self, tx: &mut dyn Repositories, candidates: &[Candidate]) -> Result<(Written, AfterCommit)> {
