@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{FromRequest, Request};
-use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
+use bytes::{Bytes, BytesMut};
 use ecom_core::{ErrorCode, FieldCode};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt as _;
 use serde::de::DeserializeOwned;
 
 use super::explain;
@@ -31,21 +32,15 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
                 "the body must be JSON, with `Content-Type: application/json`",
             ));
         }
-        let said = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
-        if said.is_some_and(|n| n > limit as u64) {
+        let said = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
+        // A client that waits for our word, or sends without end, hears it at once.
+        if said.is_some_and(|n| n > limit && (n > DRAINED || headers.contains_key(EXPECT))) {
             return Err(too_large());
         }
-        let bytes = Limited::<Body>::new(request.into_body(), limit)
-            .collect()
+        let bytes = read(request.into_body(), limit, said)
             .await
-            .map_err(|e| {
-                if e.is::<LengthLimitError>() {
-                    too_large()
-                } else {
-                    ApiError::new(ErrorCode::BadRequest, "the body broke off")
-                }
-            })?
-            .to_bytes();
+            .map_err(|_| ApiError::new(ErrorCode::BadRequest, "the body broke off"))?
+            .ok_or_else(too_large)?;
         if bytes.is_empty() {
             return Err(ApiError::field("body", FieldCode::Required, "is required"));
         }
@@ -66,6 +61,28 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
         json.end().map_err(|_| ApiError::field("body", FieldCode::Malformed, "has something after the JSON value"))?;
         Ok(Self(value))
     }
+}
+
+/// The most bytes of a body over the limit that are read and thrown away: a client that is still sending when the
+/// connection closes would see that in place of the error.
+const DRAINED: usize = 32 * 1024 * 1024;
+
+/// The bytes of a body; `None` where it is over the limit.
+async fn read(mut body: Body, limit: usize, said: Option<usize>) -> Result<Option<Bytes>, axum::Error> {
+    let mut kept = BytesMut::with_capacity(said.unwrap_or(0).min(limit));
+    let mut length = 0_usize;
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else { continue };
+        length = length.saturating_add(data.len());
+        if length <= limit {
+            kept.extend_from_slice(&data);
+        } else if length > DRAINED.max(limit) {
+            break;
+        } else {
+            kept = BytesMut::new();
+        }
+    }
+    Ok((length <= limit).then(|| kept.freeze()))
 }
 
 /// `application/json`, and what is built on it (`application/merge-patch+json`).

@@ -20,6 +20,7 @@ use ecom_core::{Dependency, Error, ErrorCode};
 use futures::FutureExt as _;
 use tower::{Layer, Service};
 use tower_http::compression::Compression;
+use tracing::Level;
 
 use crate::error::ApiError;
 use crate::router::App;
@@ -38,8 +39,7 @@ impl<S: Clone> Layer<S> for FrontLayer {
     type Service = Front<S>;
 
     fn layer(&self, inner: S) -> Front<S> {
-        let compressed = Compression::new(inner.clone()).gzip(true);
-        Front { inner, compressed, app: self.0.clone() }
+        Front { inner, app: self.0.clone() }
     }
 }
 
@@ -47,8 +47,6 @@ impl<S: Clone> Layer<S> for FrontLayer {
 #[derive(Clone)]
 pub(crate) struct Front<S> {
     inner: S,
-    /// For clients that ask: the others do not pay for it.
-    compressed: Compression<S>,
     app: Arc<App>,
 }
 
@@ -67,11 +65,8 @@ where
 
     fn call(&mut self, request: Request) -> Self::Future {
         let id = request_id(&request, &self.app);
-        let line = self.app.config.access_log.then(|| LogLine {
-            method: request.method().clone(),
-            uri: request.uri().clone(),
-            start: Instant::now(),
-        });
+        let line = (self.app.config.access_log && tracing::enabled!(target: "ecom_http::access", Level::INFO))
+            .then(|| LogLine { method: request.method().clone(), uri: request.uri().clone(), start: Instant::now() });
         let app = self.app.clone();
         let limit = app.config.query_limit;
         if request.uri().query().is_some_and(|q| q.len() > limit) {
@@ -82,7 +77,8 @@ where
             return Box::pin(std::future::ready(Ok(finish(error.into_response(), id, &app, line.as_ref()))));
         }
         if wants_gzip(&request) {
-            let answer = self.compressed.call(request);
+            // Made for this request: the router clones its layers for each, and most clients do not ask.
+            let answer = Compression::new(self.inner.clone()).gzip(true).call(request);
             Box::pin(async move {
                 let answer = answer.map(|r| r.map(|r| r.map(Body::new)));
                 let response = guard(answer, &app).await;
@@ -176,4 +172,51 @@ fn request_id(request: &Request, app: &App) -> HeaderValue {
 
 fn wants_gzip(request: &Request) -> bool {
     request.headers().get(ACCEPT_ENCODING).is_some_and(|v| v != "identity")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use axum::Router;
+    use axum::http::StatusCode;
+    use axum::http::header::RETRY_AFTER;
+    use axum::routing::get;
+    use ecom_core::{Shop, ShopParts};
+    use http_body_util::BodyExt as _;
+    use tower::ServiceExt as _;
+
+    use super::*;
+    use crate::HttpConfig;
+
+    async fn broken(path: &str) -> (StatusCode, axum::http::HeaderMap, String) {
+        let storage = ecom_storage::SqlStorage::sqlite(ecom_storage::SqliteOptions::memory()).unwrap();
+        let search = ecom_search::TantivySearch::open(ecom_search::TantivyOptions::memory()).await.unwrap();
+        let shop = Shop::new(ShopParts::new(Arc::new(storage), Arc::new(search))).unwrap();
+        let config = HttpConfig { request_timeout: Duration::from_millis(20), ..HttpConfig::default() };
+        let app = Arc::new(App { shop, config });
+        let router: Router = Router::new()
+            .route("/panic", get(|| async { panic!("the secret of line 7") as StatusCode }))
+            .route("/slow", get(|| async { tokio::time::sleep(Duration::from_secs(60)).await }))
+            .layer(FrontLayer(app));
+        let response = router.oneshot(Request::get(path).body(Body::empty()).unwrap()).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        (parts.status, parts.headers, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn r16_a_panic_is_an_error_in_the_envelope_that_shows_nothing() {
+        let (status, headers, body) = broken("/panic").await;
+        assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
+        assert!(body.contains("\"INTERNAL\"") && !body.contains("secret"), "{body}");
+        assert!(body.contains(headers[&X_REQUEST_ID].to_str().unwrap()), "{body}");
+    }
+
+    #[tokio::test]
+    async fn r16_a_request_that_takes_too_long_is_told_to_come_again() {
+        let (status, headers, body) = broken("/slow").await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(body.contains("\"UNAVAILABLE\"") && headers.contains_key(RETRY_AFTER), "{body}");
+    }
 }
