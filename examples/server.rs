@@ -59,13 +59,13 @@ async fn main() -> ExitCode {
     match run(Arguments::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let mut text = format!("error: {error}");
-            let mut source = error.source();
-            while let Some(cause) = source {
-                text.push_str(&format!("\n  caused by: {cause}"));
-                source = cause.source();
+            let mut stderr = std::io::stderr();
+            let _ = writeln!(stderr, "error: {error}");
+            let mut cause = error.source();
+            while let Some(e) = cause {
+                let _ = writeln!(stderr, "  caused by: {e}");
+                cause = e.source();
             }
-            let _ = writeln!(std::io::stderr(), "{text}");
             ExitCode::FAILURE
         }
     }
@@ -74,25 +74,25 @@ async fn main() -> ExitCode {
 async fn run(arguments: Arguments) -> Result<()> {
     let config = ServerConfig::load()?;
     start_log(&config)?;
-    let mut stop = stop_signal()?;
+    let mut stopped = stop_signal()?;
     // Before the work: a port that is taken is known at once.
-    let listener =
-        match arguments.exit {
-            true => None,
-            false => Some(TcpListener::bind((config.host.as_str(), config.port)).await.map_err(|e| {
-                format!("cannot listen on {}:{} ({e}); set ECOM_LISTEN or PORT", config.host, config.port)
-            })?),
-        };
+    let listener = if arguments.exit { None } else { Some(listen(&config).await?) };
     let shop = config.shop_builder().build().await?;
-    let loaded = tokio::select! {
-        loaded = load(&shop, &arguments, &config.data) => loaded,
-        _ = stop.changed() => Err("stopped; what was imported so far stays, and a second run completes it".into()),
+    let outcome = tokio::select! {
+        outcome = load(&shop, &arguments, &config.data) => outcome,
+        _ = stopped.changed() => Err("stopped; what was imported so far stays, and a second run completes it".into()),
     };
-    if let (Ok(()), Some(listener)) = (&loaded, listener) {
-        serve(&shop, config, listener, stop).await?;
+    if let (Ok(()), Some(listener)) = (&outcome, listener) {
+        serve(&shop, config, listener, stopped).await?;
     }
     shop.storage().close().await;
-    loaded
+    outcome
+}
+
+async fn listen(config: &ServerConfig) -> Result<TcpListener> {
+    let (host, port) = (config.host.as_str(), config.port);
+    let bound = TcpListener::bind((host, port)).await;
+    bound.map_err(|e| format!("cannot listen on {host}:{port} ({e}); set ECOM_LISTEN or PORT").into())
 }
 
 /// Logs go to standard error.
@@ -207,10 +207,10 @@ async fn import(
     if on_a_terminal {
         let _ = write!(std::io::stderr(), "\r\x1b[2K");
     }
-    let ImportReport { read, inserted, updated, unchanged, rejected, categories_created, seconds, .. } = report;
+    let ImportReport { read, inserted, updated, unchanged, rejected, categories_created: made, seconds, .. } = report;
     say!(
         "{name}: {read} read, {inserted} inserted, {updated} updated, {unchanged} unchanged, {rejected} rejected, \
-         {categories_created} categories made; {seconds:.1} s"
+         {made} categories made; {seconds:.1} s"
     );
     if let (Some(letters), 1..) = (letters, rejected) {
         say!("  rejected records, with their place and reason: {}", letters.display());
@@ -221,7 +221,7 @@ async fn import(
     Ok(())
 }
 
-async fn serve(shop: &Shop, config: ServerConfig, listener: TcpListener, stop: watch::Receiver<bool>) -> Result<()> {
+async fn serve(shop: &Shop, config: ServerConfig, listener: TcpListener, stopped: watch::Receiver<bool>) -> Result<()> {
     let address = listener.local_addr()?;
     let api = config.api_prefix.clone();
     let http = HttpConfig {
@@ -261,13 +261,13 @@ async fn serve(shop: &Shop, config: ServerConfig, listener: TcpListener, stop: w
     }
     say!("Ctrl-C stops it.");
 
-    let (mut drain, mut deadline) = (stop.clone(), stop);
+    let (mut drain, mut deadline) = (stopped.clone(), stopped);
     let server = axum::serve(listener, app).with_graceful_shutdown(async move {
         let _ = drain.changed().await;
         tracing::info!("stopping: open requests are answered first");
     });
-    let served = tokio::select! {
-        served = server => served,
+    let outcome = tokio::select! {
+        outcome = server => outcome,
         () = async {
             let _ = deadline.changed().await;
             tokio::time::sleep(config.shutdown_timeout).await;
@@ -277,5 +277,5 @@ async fn serve(shop: &Shop, config: ServerConfig, listener: TcpListener, stop: w
         }
     };
     background.shutdown().await;
-    Ok(served?)
+    Ok(outcome?)
 }
