@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use ecom::domain::{ProductFilter, ProductSort, ProductStatus};
 use ecom::paging::{Keyset, Paging};
-use ecom::port::{Repositories as _, Storage as _};
+use ecom::port::Storage as _;
 
 use crate::support::{Bench, median, shop};
 

@@ -22,7 +22,8 @@ pub async fn run() {
         facets: Facet::ALL.to_vec(),
         ..SearchQuery::default()
     };
-    let narrow = SearchFilter { brands: vec!["brand 3".to_owned()], max_price: Some(30_000), ..SearchFilter::default() };
+    let narrow =
+        SearchFilter { brands: vec!["brand 3".to_owned()], max_price: Some(30_000), ..SearchFilter::default() };
     for (what, query) in [
         ("everything, all facets", all("")),
         ("all match, all facets", all("measured")),

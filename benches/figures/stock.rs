@@ -29,6 +29,9 @@ pub async fn run() {
         async || many(&b, &skus, 15, alone).await,
     )
     .await;
+    let before = b.storage.statements();
+    let (n, _) = many(&b, &skus, 100, shared).await;
+    println!("statements per adjustment: {:.2}", (b.storage.statements() - before) as f64 / n as f64);
     assert!(b.shop.inventory().imbalances().await.expect("an answer").is_empty(), "R11");
 }
 

@@ -181,6 +181,8 @@ async fn work(cx: Arc<Context>) {
                 for (answer, result) in answers.into_iter().zip(results) {
                     let _ = answer.send(result);
                 }
+                // Those who were answered and come again belong into the next commit, not into the one after.
+                tokio::task::yield_now().await;
             }
             Err(error) => {
                 let (dependency, outcome_unknown) = match &error {
