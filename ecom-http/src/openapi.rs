@@ -81,7 +81,7 @@ pub(crate) fn complete(document: &mut Document) {
         if path == "/" || path.starts_with("/health") {
             continue;
         }
-        for operation in item.get.iter_mut() {
+        if let Some(operation) = &mut item.get {
             add(operation, &reads);
         }
         for operation in [&mut item.post, &mut item.put, &mut item.patch, &mut item.delete].into_iter().flatten() {

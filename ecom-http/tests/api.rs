@@ -1,5 +1,8 @@
 //! The API over SQLite, Tantivy and the in-process cache, all in memory.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot set up fails")]
+#![expect(clippy::many_single_char_names, clippy::similar_names, reason = "answers of a test are a, b, c")]
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -327,7 +330,7 @@ async fn lists_page_by_number_and_by_cursor() {
     assert_eq!(l("prev"), l("first"));
     assert_eq!(l("next"), "/api/v1/products?sort=price_asc&per_page=3&page=3");
     assert_eq!(l("last"), l("next"));
-    assert!(a.header("link").contains("<") && a.header("link").contains("rel=\"next\""));
+    assert!(a.header("link").contains('<') && a.header("link").contains("rel=\"next\""));
     let titles = |v: &Value| {
         v["data"].as_array().unwrap().iter().map(|p| p["title"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
@@ -780,4 +783,26 @@ async fn the_pages_load_nothing_from_outside() {
     let script = api.call("GET", "/docs/swagger-ui-bundle.js", &[], None).await.ok(200);
     assert!(script.header("content-type").contains("javascript"));
     api.call("GET", "/docs/nothing.js", &[], None).await.refused(404, "NOT_FOUND", "");
+}
+
+#[tokio::test]
+async fn r17_a_description_of_10_mb_is_refused_over_a_socket_too() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let api = Api::new().await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tokio::spawn(axum::serve(listener, api.router.clone()).into_future());
+    let body = json!({"title": "a", "price": 1, "description": "x".repeat(10_000_000)}).to_string();
+    let head = format!(
+        "POST {API}/products HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
+         connection: close\r\n\r\n",
+        body.len()
+    );
+    let mut socket = tokio::net::TcpStream::connect(address).await.unwrap();
+    socket.write_all(head.as_bytes()).await.unwrap();
+    socket.write_all(body.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 413") && answer.contains("PAYLOAD_TOO_LARGE"), "{answer}");
+    server.abort();
 }
