@@ -55,6 +55,8 @@ pub(crate) struct Context {
     pub stock: StockQueue,
     /// Wakes the index; keeps one wake-up for it while it works.
     pub events: Notify,
+    /// Held by whoever writes the index: a rebuild and a catch-up that overlap would lose events.
+    pub indexing: tokio::sync::Mutex<()>,
 }
 
 impl Context {
@@ -101,6 +103,7 @@ impl Shop {
                 config: parts.config,
                 stock: StockQueue::default(),
                 events: Notify::new(),
+                indexing: tokio::sync::Mutex::default(),
             }),
         })
     }

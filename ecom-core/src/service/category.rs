@@ -1,5 +1,6 @@
 //! Categories: the tree, its paths and its rules (R3, R4).
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::cache::{Cached, Lookup, text_hash};
@@ -182,7 +183,8 @@ impl<'a> CategoryService<'a> {
         let event = self.cx.event(EventKind::CategoryCreated, category.id, 1, actor);
         tx.outbox().append(&[event]).await?;
         tx.commit().await?;
-        AfterCommit::of([CacheKey::CategoryTree]).run_in(self.cx).await;
+        let key = CacheKey::CategorySlug(text_hash(category.slug.as_str()));
+        AfterCommit::of([CacheKey::CategoryTree, key]).run_in(self.cx).await;
         Ok(category)
     }
 
@@ -284,9 +286,11 @@ impl<'a> CategoryService<'a> {
         tx.categories().update(&before, &after).await?;
         let shown = moved || after.name != before.name;
         if moved {
+            // A deleted category may have the path of a live one that took its slug: parents decide.
+            let mut inside = HashSet::from([id]);
             let paths: Vec<(CategoryId, String)> = below
                 .iter()
-                .filter(|c| c.id != id)
+                .filter(|c| c.parent_id.is_some_and(|p| inside.contains(&p)) && inside.insert(c.id))
                 .map(|c| (c.id, format!("{}{}", after.path, &c.path[before.path.len()..])))
                 .collect();
             check_depth(paths.iter().map(|(_, p)| path_depth(p)).max().unwrap_or(0).max(after.depth()))?;

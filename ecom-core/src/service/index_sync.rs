@@ -57,7 +57,7 @@ impl<'a> IndexSyncService<'a> {
         Self { cx }
     }
 
-    /// Brings the index up to the end of the outbox; builds it anew where it is new, belongs to another
+    /// Brings the index up to where the outbox ends now; builds it anew where it is new, belongs to another
     /// database, or was away for longer than events are kept. Where it stops, the next call goes on: the
     /// checkpoint lies in the index, in the same commit as the documents.
     ///
@@ -65,16 +65,22 @@ impl<'a> IndexSyncService<'a> {
     /// `Unavailable` of database or index.
     pub async fn catch_up(&self) -> Result<SyncReport> {
         let cx = self.cx;
+        let _turn = cx.indexing.lock().await;
         if !cx.search.acquire_writer().await? {
             return Ok(SyncReport::default());
         }
         let database = cx.storage.identity().await?;
-        let horizon = cx.storage.connect().await?.outbox().horizon().await?;
+        let (horizon, head) = {
+            let mut db = cx.storage.connect().await?;
+            let horizon = db.outbox().horizon().await?;
+            (horizon, db.outbox().head().await?)
+        };
         let mut report = SyncReport { writer: true, ..SyncReport::default() };
         let mut at = match cx.search.checkpoint().await? {
-            Some(c) if c.database == database && c.position >= horizon => c.position,
+            // Past the head where the database came back from a backup.
+            Some(c) if c.database == database && (horizon..=head).contains(&c.position) => c.position,
             _ => {
-                let built = self.rebuild().await?;
+                let built = self.build().await?;
                 report.rebuilt = true;
                 report.written = built.written;
                 match cx.search.checkpoint().await? {
@@ -83,14 +89,16 @@ impl<'a> IndexSyncService<'a> {
                 }
             }
         };
-        loop {
+        // What commits meanwhile is the next call's, or a rebuild would never have its turn.
+        while at < head {
             let batch = cx.storage.connect().await?.outbox().read(at, cx.config.index_batch).await?;
-            let Some((end, _)) = batch.last() else { return Ok(report) };
+            let Some((end, _)) = batch.last() else { break };
             let end = *end;
             report.events += batch.len() as u64;
             report.written += self.apply(database, at, end, &batch).await?;
             at = end;
         }
+        Ok(report)
     }
 
     /// Applies one batch of events. Events say which products changed; the documents are made of what the
@@ -196,10 +204,16 @@ impl<'a> IndexSyncService<'a> {
     /// # Errors
     /// `Unavailable`; the old index stays then.
     pub async fn rebuild(&self) -> Result<SyncReport> {
-        let cx = self.cx;
-        if !cx.search.acquire_writer().await? {
+        let _turn = self.cx.indexing.lock().await;
+        if !self.cx.search.acquire_writer().await? {
             return Ok(SyncReport::default());
         }
+        self.build().await
+    }
+
+    /// [`Self::rebuild`] of one who has the turn and the right to write.
+    async fn build(&self) -> Result<SyncReport> {
+        let cx = self.cx;
         let database = cx.storage.identity().await?;
         // Whatever commits from here on is read again from the outbox.
         let position = cx.storage.connect().await?.outbox().head().await?;
@@ -274,11 +288,16 @@ impl<'a> IndexSyncService<'a> {
 
     async fn repair(&self, wrong: &BTreeMap<ProductId, i64>) -> Result<()> {
         let cx = self.cx;
+        let _turn = cx.indexing.lock().await;
         if cx.search.acquire_writer().await?
             && let Some(checkpoint) = cx.search.checkpoint().await?
         {
             let ops = self.ops(wrong).await?;
-            cx.search.apply(ops, checkpoint).await?;
+            let wanted = ops.len() as u64;
+            if cx.search.apply(ops, checkpoint).await? < wanted {
+                // Revisions that the database does not know yet, as after the restore of a backup, refuse them.
+                self.build().await?;
+            }
         }
         Ok(())
     }

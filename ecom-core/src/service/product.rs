@@ -251,7 +251,7 @@ impl<'a> ProductService<'a> {
         let after = AfterCommit::of(
             products
                 .iter()
-                .map(|p| CacheKey::Product(p.id))
+                .flat_map(|p| [CacheKey::Product(p.id), slug_key(&p.slug)])
                 .chain(category_keys(&products))
                 .chain([CacheKey::ProductLists]),
         );
@@ -415,6 +415,8 @@ impl<'a> ProductService<'a> {
         let values: Vec<ProductValues> = Vec::new();
         let mut codes = CodeBook::load(tx, &values, std::slice::from_ref(slug)).await?;
         codes.add(tx, named.iter().filter_map(|(_, v)| v.code.clone()).collect()).await?;
+        // What is left is deleted by this write, and its codes come free with it.
+        codes.owners.retain(|_, owner| !left.contains_key(owner));
         let mut skus = Vec::with_capacity(named.len());
         for (position, ((_, v), current)) in named.into_iter().zip(current).enumerate() {
             skus.push(match current {
@@ -496,7 +498,7 @@ impl<'a> ProductService<'a> {
             }
         }
         tx.outbox().append(&[self.cx.event(kind, after.id, after.revision, actor)]).await?;
-        let keys = [CacheKey::Product(after.id), CacheKey::ProductLists];
+        let keys = [CacheKey::Product(after.id), CacheKey::ProductLists, slug_key(&before.slug), slug_key(&after.slug)];
         // Category documents show counts.
         let shown = before.status != after.status || before.audit.is_live() != after.audit.is_live();
         let both = [before.clone(), after.clone()];
@@ -555,6 +557,12 @@ impl<'a> ProductService<'a> {
         };
         if tx.products().taken_slugs(std::slice::from_ref(&before.slug)).await?.contains(before.slug.as_str()) {
             return Err(duplicate(Entity::Product, "slug", before.slug.as_str()));
+        }
+        // R4: what is live refers to live categories only.
+        let shown: Vec<CategoryId> = before.categories.iter().map(|c| c.id).collect();
+        let live = tx.categories().get_many(&shown, Deleted::Hide).await?;
+        if let Some(gone) = shown.iter().find(|id| !live.iter().any(|c| c.id == **id)) {
+            return Err(Conflict::State { message: format!("category {gone} is deleted; restore it first") }.into());
         }
         let now = self.cx.now();
         let mut after = before.clone();
@@ -659,10 +667,15 @@ pub(crate) fn duplicate(entity: Entity, field: &'static str, value: impl Into<St
     Conflict::Duplicate { entity, field, value: value.into() }.into()
 }
 
+/// Which product has a slug: a look-up under way may have found nothing yet, and is not joined after the write.
+fn slug_key(slug: &Slug) -> CacheKey {
+    CacheKey::ProductSlug(text_hash(slug.as_str()))
+}
+
 /// Everything that shows a product whose being live changed.
 pub(crate) fn keys_of(p: &Product) -> Vec<CacheKey> {
     let mut keys = category_keys(std::slice::from_ref(p));
-    keys.extend([CacheKey::Product(p.id), CacheKey::ProductLists]);
+    keys.extend([CacheKey::Product(p.id), CacheKey::ProductLists, slug_key(&p.slug)]);
     keys
 }
 
