@@ -22,7 +22,8 @@
 //! [`unit_of_work_suite!`](crate::unit_of_work_suite), [`category_suite!`](crate::category_suite),
 //! [`product_suite!`](crate::product_suite), [`sku_suite!`](crate::sku_suite),
 //! [`inventory_suite!`](crate::inventory_suite) or [`outbox_suite!`](crate::outbox_suite); caches run
-//! [`cache_suite!`](crate::cache_suite). Use each once per module.
+//! [`cache_suite!`](crate::cache_suite), and [`shop_suite!`](crate::shop_suite) proves the services over a whole set
+//! of adapters. Use each once per module.
 //!
 //! A fixture that cannot be made must panic: a missing server fails the run, it never passes silently.
 //!
@@ -85,6 +86,7 @@ pub mod outbox;
 pub mod product;
 pub mod sample;
 pub mod search;
+pub mod shop;
 pub mod sku;
 pub mod unit_of_work;
 
@@ -203,6 +205,7 @@ mod tests {
             ("outbox", include_str!("outbox.rs")),
             ("product", include_str!("product.rs")),
             ("search", include_str!("search.rs")),
+            ("shop", include_str!("shop.rs")),
             ("sku", include_str!("sku.rs")),
             ("unit_of_work", include_str!("unit_of_work.rs")),
         ] {

@@ -1,0 +1,430 @@
+//! Processes that are killed, and processes that share one database and one index.
+//!
+//! Each test starts this very binary again as a child; what the child is to do stands in its environment.
+
+#![cfg(all(target_os = "linux", feature = "sqlite", feature = "memory", feature = "tantivy"))]
+#![expect(clippy::unwrap_used, reason = "these are tests: a broken expectation panics")]
+
+use std::collections::{BTreeSet, HashMap};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use ecom_core::config::ShopConfig;
+use ecom_core::domain::{
+    Actor, CategoryInput, Deleted, ProductFilter, ProductInput, ProductPatch, ProductSort, Read, StockReason,
+};
+use ecom_core::id::{CategoryId, ProductId, SkuId};
+use ecom_core::paging::Paging;
+use ecom_core::port::{SearchQuery, Storage as _};
+use ecom_core::service::{ProductListQuery, StockAdjustment};
+use ecom_core::{ErrorCode, Shop, ShopParts};
+use ecom_search::{TantivyOptions, TantivySearch};
+use ecom_storage::cache::{MemoryCache, MemoryCacheOptions};
+use ecom_storage::{SqlStorage, SqliteOptions};
+
+const DIR: &str = "ECOM_CRASH_DIR";
+const ROLE: &str = "ECOM_CRASH_ROLE";
+const NAME: &str = "ECOM_CRASH_NAME";
+
+async fn open(dir: &Path) -> Shop {
+    let storage = SqlStorage::sqlite(SqliteOptions::file(dir.join("shop.db"))).unwrap();
+    storage.migrate().await.unwrap();
+    let options = TantivyOptions { writer_memory: 15_000_000, ..TantivyOptions::directory(dir.join("index")) };
+    let search = TantivySearch::open(options).await.unwrap();
+    let config = ShopConfig { poll_interval: Duration::from_millis(100), ..ShopConfig::default() };
+    let cache = Arc::new(MemoryCache::new(MemoryCacheOptions::default()));
+    Shop::new(ShopParts { cache, config, ..ShopParts::new(Arc::new(storage), Arc::new(search)) }).unwrap()
+}
+
+fn me() -> Actor {
+    Actor::new("user:crash")
+}
+
+fn input(value: &serde_json::Value) -> ProductInput {
+    serde_json::from_str(&value.to_string()).unwrap()
+}
+
+fn adjustment(sku_id: SkuId, delta: i64, reference: String) -> StockAdjustment {
+    StockAdjustment { sku_id, delta, reason: StockReason::Received, reference: Some(reference), actor: me() }
+}
+
+/// One line, whole, at once: it is what the parent takes for acknowledged.
+fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
+/// A child; killed when the test is over, however that ends.
+struct Process {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Process {
+    fn start(dir: &Path, role: &str, name: &str) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "child", "--ignored", "--nocapture"])
+            .env(DIR, dir)
+            .env(ROLE, role)
+            .env(NAME, name)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .unwrap();
+        let out = BufReader::new(child.stdout.take().unwrap());
+        let (to, lines) = channel();
+        std::thread::spawn(move || {
+            for line in out.lines().map_while(Result::ok) {
+                if to.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { child, lines }
+    }
+
+    /// The next line that starts with `word`, without it.
+    fn line(&self, word: &str) -> String {
+        let start = Instant::now();
+        loop {
+            let left = Duration::from_secs(20).saturating_sub(start.elapsed());
+            let line = self.lines.recv_timeout(left).unwrap_or_else(|_| panic!("the child does not say `{word}`"));
+            if let Some(rest) = line.strip_prefix(word) {
+                return rest.trim().to_owned();
+            }
+        }
+    }
+
+    /// SIGKILL; what it had acknowledged until then.
+    fn kill(mut self) -> Vec<String> {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.lines.iter().collect()
+    }
+
+    /// Waits for its end; everything that it said.
+    fn end(mut self) -> Vec<String> {
+        let lines: Vec<String> = self.lines.iter().collect();
+        assert!(self.child.wait().unwrap().success(), "the child failed");
+        lines
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What every child runs.
+#[test]
+#[ignore = "the child process of other tests"]
+fn child() {
+    let (Some(dir), Ok(role)) = (std::env::var_os(DIR), std::env::var(ROLE)) else { return };
+    let name = std::env::var(NAME).unwrap_or_default();
+    ecom_core::testkit::run(async move {
+        let shop = open(Path::new(&dir)).await;
+        // A test harness prints on the same line before.
+        say("");
+        match role.as_str() {
+            "write until killed" => write_until_killed(shop, name).await,
+            "search" => search(shop).await,
+            "compete" => compete(shop, name).await,
+            other => panic!("no such role: {other}"),
+        }
+    });
+}
+
+// ---------------------------------------------------------------- kill -9
+
+async fn write_until_killed(shop: Shop, round: String) {
+    let _background = shop.start();
+    let categories = shop.categories().tree().await.unwrap();
+    let categories: Vec<CategoryId> = categories.value.iter().map(|c| c.id).collect();
+    let mut tasks = tokio::task::JoinSet::new();
+    for task in 0..8usize {
+        let (shop, round, categories) = (shop.clone(), round.clone(), categories.clone());
+        tasks.spawn(async move {
+            let mut last: Option<(ProductId, SkuId)> = None;
+            for n in 0usize.. {
+                let key = format!("{round}-{task}-{n}");
+                match (n % 4, last) {
+                    (0, _) | (_, None) => {
+                        let category = categories[n / 4 % categories.len()].to_string();
+                        let skus = [
+                            serde_json::json!({ "code": format!("{key}-a"), "price": 5, "stock": 3 }),
+                            serde_json::json!({ "code": format!("{key}-b"), "price": "7.5", "stock": 4 }),
+                        ];
+                        let made =
+                            serde_json::json!({ "title": format!("Lamp {key}"), "skus": skus, "category": category });
+                        let p = shop.products().create(&input(&made), &me()).await.unwrap();
+                        say(&format!("created {} {key}", p.id));
+                        last = Some((p.id, p.skus[0].id));
+                    }
+                    (3, Some((id, _))) if task == 0 && n % 8 == 7 => {
+                        let c = shop.categories().get_fresh(categories[0], Deleted::Hide).await.unwrap();
+                        let patch = serde_json::json!({ "name": format!("Renamed {key}") });
+                        let patch = serde_json::from_value(patch).unwrap();
+                        shop.categories().patch(c.id, Read::Version(c.audit.version), patch, &me()).await.unwrap();
+                        say(&format!("renamed {} Renamed {key}", c.id));
+                        last = Some((id, shop.products().get_fresh(id, Deleted::Hide).await.unwrap().skus[0].id));
+                    }
+                    (3, Some((id, _))) => {
+                        let p = shop.products().get_fresh(id, Deleted::Hide).await.unwrap();
+                        let patch: ProductPatch =
+                            serde_json::from_str(&format!("{{\"brand\":\"Brand {key}\"}}")).unwrap();
+                        shop.products().patch(id, Read::Version(p.audit.version), patch, &me()).await.unwrap();
+                        say(&format!("branded {id} Brand {key}"));
+                    }
+                    (_, Some((_, sku))) => {
+                        shop.inventory().adjust(adjustment(sku, 2, key.clone())).await.unwrap();
+                        say(&format!("adjusted {sku} {key}"));
+                    }
+                }
+            }
+        });
+    }
+    tasks.join_all().await;
+}
+
+/// Everything that the killed process had acknowledged, and nothing by half.
+async fn nothing_is_lost(shop: &Shop, acknowledged: &[String], round: usize) {
+    let mut seen = HashMap::<&str, usize>::new();
+    let mut brands = HashMap::<ProductId, String>::new();
+    for line in acknowledged {
+        let mut words = line.splitn(3, ' ');
+        let (Some(verb), Some(id), Some(rest)) = (words.next(), words.next(), words.next()) else { continue };
+        match verb {
+            "created" => {
+                let p = shop.products().get_fresh(id.parse().unwrap(), Deleted::Hide).await.unwrap();
+                assert_eq!(p.title, format!("Lamp {rest}"), "round {round}");
+                assert_eq!(p.skus.len(), 2, "round {round}");
+            }
+            "branded" => drop(brands.insert(id.parse().unwrap(), rest.to_owned())),
+            "adjusted" => {
+                let (page, _) = shop.inventory().movements(id.parse().unwrap(), &Paging::first(100)).await.unwrap();
+                let found = page.items.iter().filter(|m| m.reference.as_deref() == Some(rest)).count();
+                assert_eq!(found, 1, "round {round}: {line}");
+            }
+            "renamed" => {}
+            _ => continue,
+        }
+        *seen.entry(verb).or_default() += 1;
+    }
+    for (id, brand) in brands {
+        let p = shop.products().get_fresh(id, Deleted::Hide).await.unwrap();
+        // One more may have been written without an answer.
+        let key = |b: &str| b.rsplit('-').next().and_then(|n| n.parse::<u64>().ok()).unwrap();
+        assert!(p.brand.as_deref().is_some_and(|b| key(b) >= key(&brand)), "round {round}: {brand} {:?}", p.brand);
+    }
+    if let Some(renamed) = acknowledged.iter().rev().find_map(|l| l.strip_prefix("renamed ")) {
+        let (id, name) = renamed.split_once(' ').unwrap();
+        let c = shop.categories().get_fresh(id.parse().unwrap(), Deleted::Hide).await.unwrap();
+        let key = |b: &str| b.rsplit('-').next().and_then(|n| n.parse::<u64>().ok()).unwrap();
+        assert!(key(&c.name) >= key(name), "round {round}: {name}, {}", c.name);
+    }
+    assert!(seen.len() >= 2, "round {round}: the child was killed before it did anything: {seen:?}");
+    println!("round {round}: {seen:?}");
+
+    assert_eq!(shop.inventory().imbalances().await.unwrap(), [], "round {round}");
+    let all = list(shop, None).await;
+    assert!(all.iter().all(|(_, skus, _)| *skus == 2), "round {round}: a product without its SKUs");
+    for c in shop.categories().tree().await.unwrap().value.iter() {
+        let listed: BTreeSet<ProductId> = list(shop, Some(c.id)).await.into_iter().map(|(id, ..)| id).collect();
+        let scanned: BTreeSet<ProductId> =
+            all.iter().filter(|(.., of)| of.contains(&c.id)).map(|(id, ..)| *id).collect();
+        assert_eq!(listed, scanned, "round {round}: the list of {} and a full scan", c.path);
+        assert_eq!(c.product_count, i64::try_from(scanned.len()).unwrap(), "round {round}: {}", c.path);
+    }
+}
+
+/// Id, number of SKUs and categories of all products.
+async fn list(shop: &Shop, category: Option<CategoryId>) -> Vec<(ProductId, usize, Vec<CategoryId>)> {
+    let mut all = Vec::new();
+    let mut after = None;
+    loop {
+        let query = ProductListQuery {
+            filter: ProductFilter { category, ..ProductFilter::default() },
+            sort: ProductSort::PriceAsc,
+            paging: Paging::Keyset { after: after.clone(), limit: 200 },
+        };
+        let found = shop.products().list(&query).await.unwrap();
+        let page = &found.value.page;
+        all.extend(page.items.iter().map(|p| (p.id, p.skus.len(), p.categories.iter().map(|c| c.id).collect())));
+        after.clone_from(&page.next);
+        if after.is_none() {
+            return all;
+        }
+    }
+}
+
+async fn catalog(dir: &Path) {
+    let shop = open(dir).await;
+    for name in ["Lamps", "Chairs", "Tables"] {
+        let category = CategoryInput { name: name.to_owned(), ..CategoryInput::default() };
+        shop.categories().create(&category, &me()).await.unwrap();
+    }
+    shop.storage().close().await;
+}
+
+/// Waits until the index agrees with the database, with nobody calling for it.
+async fn index_agrees(shop: &Shop, what: &str) {
+    let start = Instant::now();
+    loop {
+        let report = shop.index().verify(false).await.unwrap();
+        if report.is_clean() && report.compared > 0 {
+            return;
+        }
+        assert!(start.elapsed() < Duration::from_secs(8), "{what}: the index does not follow: {report:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Five rounds on one database: what was acknowledged is there, stock adds up, and the index follows by itself.
+#[test]
+fn r11_r14_kill_9_leaves_index_and_database_in_step() {
+    let dir = tempfile::tempdir().unwrap();
+    ecom_core::testkit::run(async {
+        catalog(dir.path()).await;
+        for round in 0..5u64 {
+            let process = Process::start(dir.path(), "write until killed", &round.to_string());
+            let first = process.line("created");
+            // From the ids of the run: another moment every time, and it is printed.
+            let noise: u64 = std::collections::hash_map::RandomState::new().hash_one_of(&first);
+            let life = Duration::from_millis(100 + noise % 700);
+            println!("round {round}: killed after {life:?}");
+            tokio::time::sleep(life).await;
+            let acknowledged = process.kill();
+
+            let shop = open(dir.path()).await;
+            nothing_is_lost(&shop, &acknowledged, usize::try_from(round).unwrap()).await;
+            let background = shop.start();
+            index_agrees(&shop, &format!("round {round}")).await;
+            let query = SearchQuery { text: "lamp".to_owned(), limit: 10, ..SearchQuery::default() };
+            let (found, listed) = (shop.search().search(&query).await.unwrap(), list(&shop, None).await);
+            assert_eq!(found.total.count, listed.len() as u64, "round {round}");
+            background.shutdown().await;
+            shop.storage().close().await;
+        }
+    });
+}
+
+trait HashOneOf {
+    fn hash_one_of(&self, text: &str) -> u64;
+}
+
+impl HashOneOf for std::collections::hash_map::RandomState {
+    fn hash_one_of(&self, text: &str) -> u64 {
+        std::hash::BuildHasher::hash_one(self, text)
+    }
+}
+
+// ---------------------------------------------------------------- two processes
+
+/// Says how many lamps it finds whenever that changes, and who writes the index.
+async fn search(shop: Shop) {
+    let _background = shop.start();
+    let query = SearchQuery { text: "lamp".to_owned(), limit: 10, ..SearchQuery::default() };
+    let mut last = None;
+    say("ready");
+    loop {
+        let found = shop.search().search(&query).await.unwrap();
+        if last != Some(found.total.count) {
+            last = Some(found.total.count);
+            say(&format!("finds {}", found.total.count));
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// The first writes the index and is killed; the second searches all the while, and then takes over.
+#[test]
+fn r14_of_two_processes_one_writes_the_index_and_the_other_takes_over() {
+    let dir = tempfile::tempdir().unwrap();
+    ecom_core::testkit::run(async {
+        catalog(dir.path()).await;
+        let first = Process::start(dir.path(), "search", "first");
+        first.line("ready");
+        let second = Process::start(dir.path(), "search", "second");
+        second.line("ready");
+        let lamp = |n: usize| input(&serde_json::json!({ "title": format!("Lamp {n}"), "price": 1 }));
+        // This process writes the database only.
+        let shop = open(dir.path()).await;
+        let until = |process: &Process, n: usize| {
+            let start = Instant::now();
+            while process.line("finds") != n.to_string() {}
+            start.elapsed()
+        };
+        for n in 1..=3 {
+            shop.products().create(&lamp(n), &me()).await.unwrap();
+            for process in [&first, &second] {
+                let took = until(process, n);
+                assert!(took < Duration::from_secs(2), "lamp {n} took {took:?}");
+            }
+        }
+        first.kill();
+        for n in 4..=6 {
+            shop.products().create(&lamp(n), &me()).await.unwrap();
+            let took = until(&second, n);
+            assert!(took < Duration::from_secs(3), "lamp {n} took {took:?} after the writer was killed");
+        }
+        index_agrees(&shop, "after the second took over").await;
+        shop.storage().close().await;
+        second.kill();
+    });
+}
+
+const TASKS: usize = 32;
+const WRITES: usize = 6;
+
+/// Creates and adjusts from many tasks; every write must work.
+async fn compete(shop: Shop, name: String) {
+    let shared = shop.skus().get_by_code("shared").await.unwrap().id;
+    let mut tasks = tokio::task::JoinSet::new();
+    for task in 0..TASKS {
+        let (shop, name) = (shop.clone(), name.clone());
+        tasks.spawn(async move {
+            for n in 0..WRITES {
+                let key = format!("{name}-{task}-{n}");
+                let result = if n % 2 == 0 {
+                    let made = serde_json::json!({ "title": format!("Lamp {key}"), "price": 1, "stock": 1 });
+                    shop.products().create(&input(&made), &me()).await.map(drop)
+                } else {
+                    shop.inventory().adjust(adjustment(shared, 1, key.clone())).await.map(drop)
+                };
+                match result {
+                    Ok(()) => say(&format!("wrote {key}")),
+                    Err(e) => say(&format!("failed {key}: {e:?}")),
+                }
+            }
+        });
+    }
+    tasks.join_all().await;
+}
+
+/// "Database is locked" is nobody's problem but ours.
+#[test]
+fn r11_two_processes_write_one_file_and_no_lock_reaches_a_caller() {
+    let dir = tempfile::tempdir().unwrap();
+    ecom_core::testkit::run(async {
+        let shop = open(dir.path()).await;
+        let shared = serde_json::json!({ "title": "Shared", "price": 1, "stock": 0, "sku": "shared" });
+        let shared = shop.products().create(&input(&shared), &me()).await.unwrap().skus[0].id;
+        let children = ["a", "b"].map(|name| Process::start(dir.path(), "compete", name));
+        let said: Vec<String> = children.into_iter().flat_map(Process::end).collect();
+        let failed: Vec<&String> = said.iter().filter(|l| l.starts_with("failed")).collect();
+        assert!(failed.is_empty(), "{failed:?}");
+        assert_eq!(said.iter().filter(|l| l.starts_with("wrote")).count(), 2 * TASKS * WRITES);
+        let level = shop.inventory().level(shared).await.unwrap();
+        assert_eq!(level.on_hand, i64::try_from(2 * TASKS * WRITES / 2).unwrap());
+        assert_eq!(shop.inventory().imbalances().await.unwrap(), []);
+        let gone = shop.skus().get_by_code("nobody").await.unwrap_err();
+        assert_eq!(gone.code(), ErrorCode::NotFound);
+        assert_eq!(list(&shop, None).await.len(), 1 + 2 * TASKS * WRITES / 2);
+    });
+}

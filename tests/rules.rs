@@ -1,0 +1,43 @@
+//! The rules of the services, over the embedded adapters in two sets: all of them, and the least.
+
+#![cfg(all(feature = "sqlite", feature = "memory", feature = "tantivy"))]
+#![expect(clippy::unwrap_used, reason = "these are tests: a broken expectation panics")]
+
+use std::sync::Arc;
+
+use ecom_core::port::NoCache;
+use ecom_core::port::Storage as _;
+use ecom_core::testkit::shop::ShopFixture;
+use ecom_search::{TantivyOptions, TantivySearch};
+use ecom_storage::cache::{MemoryCache, MemoryCacheOptions};
+use ecom_storage::{SqlStorage, SqliteOptions};
+
+async fn index() -> TantivySearch {
+    let options = TantivyOptions { writer_memory: 15_000_000, ..TantivyOptions::memory() };
+    TantivySearch::open(options).await.unwrap()
+}
+
+async fn whole() -> ShopFixture {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = SqlStorage::sqlite(SqliteOptions::file(dir.path().join("shop.db"))).unwrap();
+    storage.migrate().await.unwrap();
+    let caches = |clock| {
+        let options = MemoryCacheOptions { clock: Some(clock), ..MemoryCacheOptions::default() };
+        Arc::new(MemoryCache::new(options)) as _
+    };
+    ShopFixture::new(storage, index().await, Box::new(caches), dir)
+}
+
+async fn least() -> ShopFixture {
+    let storage = SqlStorage::sqlite(SqliteOptions::memory()).unwrap();
+    storage.migrate().await.unwrap();
+    ShopFixture::new(storage, index().await, Box::new(|_| Arc::new(NoCache)), ())
+}
+
+mod file_with_cache {
+    ecom_core::shop_suite!(crate::whole);
+}
+
+mod memory_without_cache {
+    ecom_core::shop_suite!(crate::least);
+}
