@@ -25,6 +25,11 @@ static IMBALANCES: Sql = Sql::new(
 /// The stock of a SQL database.
 pub struct SqlInventory<'c>(pub Executor<'c>);
 
+/// The best availability over the live SKUs of a product.
+const AVAILABILITY: &str = "(SELECT coalesce(MAX(CASE WHEN s.on_hand - s.reserved <= 0 THEN 0 \
+     WHEN s.on_hand - s.reserved <= s.low_stock_threshold THEN 1 ELSE 2 END), 0) \
+     FROM skus s WHERE s.product_id = products.id AND s.deleted_at IS NULL)";
+
 /// Adds rows to the ledger.
 pub async fn insert_movements(x: &mut Executor<'_>, movements: &[StockMovement]) -> Result<()> {
     insert_rows(
@@ -160,12 +165,14 @@ impl InventoryRepository for SqlInventory<'_> {
         let mut touched = Vec::new();
         for chunk in all.chunks(MAX_LIST) {
             let of_skus = "id IN (SELECT k.product_id FROM skus k WHERE k.id IN ";
-            let mut b = Builder::new(
-                "UPDATE products SET revision = revision + 1, availability = (SELECT coalesce(MAX(CASE \
-                 WHEN s.on_hand - s.reserved <= 0 THEN 0 WHEN s.on_hand - s.reserved <= s.low_stock_threshold THEN 1 \
-                 ELSE 2 END), 0) FROM skus s WHERE s.product_id = products.id AND s.deleted_at IS NULL) WHERE ",
-            );
+            let mut b = Builder::new("UPDATE products SET revision = revision + 1 WHERE ");
             b.push(of_skus).list(chunk).push(")");
+            let (text, args) = b.done();
+            self.0.execute(text, args).await?;
+            // Apart from the revision, since a sale seldom changes it, and an index of lists has it.
+            let mut b = Builder::new("UPDATE products SET availability = ");
+            b.push(AVAILABILITY).push(" WHERE ").push(of_skus).list(chunk).push(") AND availability <> ");
+            b.push(AVAILABILITY);
             let (text, args) = b.done();
             self.0.execute(text, args).await?;
             let mut b = Builder::new("SELECT id, revision FROM products WHERE ");
