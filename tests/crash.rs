@@ -125,8 +125,8 @@ impl Drop for Process {
 #[test]
 #[ignore = "the child process of other tests"]
 fn child() {
-    let (Some(dir), Ok(role)) = (std::env::var_os(DIR), std::env::var(ROLE)) else { return };
-    let name = std::env::var(NAME).unwrap_or_default();
+    let said = |name| std::env::var_os(name).and_then(|v| v.into_string().ok());
+    let (Some(dir), Some(role), Some(name)) = (said(DIR), said(ROLE), said(NAME)) else { return };
     ecom_core::testkit::run(async move {
         let shop = open(Path::new(&dir)).await;
         // A test harness prints on the same line before.
