@@ -3,13 +3,7 @@
 //! `cargo bench --bench figures` runs all; `cargo bench --bench figures -- read list` runs some of
 //! `read`, `list`, `stock`, `search`, `http`.
 
-#![expect(
-    clippy::cast_precision_loss,
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    clippy::cast_lossless,
-    reason = "rates are for people"
-)]
+#![expect(clippy::cast_precision_loss, reason = "rates are for people")]
 
 mod http;
 mod list;

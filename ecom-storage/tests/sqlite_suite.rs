@@ -1,5 +1,7 @@
 //! The behaviour suites of the storage ports, on a file and in memory.
 
+#![expect(clippy::unwrap_used, reason = "a fixture that cannot be made fails its test")]
+
 use ecom_core::port::Storage;
 use ecom_core::testkit::StorageFixture;
 use ecom_storage::{SqlStorage, SqliteOptions};
