@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Attributes, Audit, ExternalRef, Patch};
-use crate::error::ValidationErrors;
+use crate::error::{FieldCode, ValidationErrors};
 use crate::id::CategoryId;
 use crate::text::{Slug, check_text};
 
@@ -158,7 +158,7 @@ impl CategoryInput {
             check_text("description", d, 0, Category::MAX_DESCRIPTION, errors);
         }
         self.attributes.check("attributes", errors);
-        check_external(self.source.as_deref(), self.external_id.as_deref(), errors);
+        check_external("", self.source.as_deref(), self.external_id.as_deref(), errors);
     }
 }
 
@@ -169,12 +169,13 @@ pub(crate) fn check_slug(slug: Option<&str>, errors: &mut ValidationErrors) {
     }
 }
 
-/// Source and external id go together.
-pub(crate) fn check_external(source: Option<&str>, id: Option<&str>, errors: &mut ValidationErrors) {
+/// Source and external id go together; errors are pushed under `prefix`.
+pub(crate) fn check_external(prefix: &str, source: Option<&str>, id: Option<&str>, errors: &mut ValidationErrors) {
+    let at = |field: &str| format!("{prefix}{field}");
     match (source, id) {
-        (Some(s), Some(i)) => ExternalRef::new(s, i).check(errors),
+        (Some(s), Some(i)) => ExternalRef::new(s, i).check(prefix, errors),
         (None, None) => {}
-        (Some(_), None) => errors.push("external_id", crate::error::FieldCode::Required, "goes with `source`"),
-        (None, Some(_)) => errors.push("source", crate::error::FieldCode::Required, "goes with `external_id`"),
+        (Some(_), None) => errors.push(at("external_id"), FieldCode::Required, "goes with `source`"),
+        (None, Some(_)) => errors.push(at("source"), FieldCode::Required, "goes with `external_id`"),
     }
 }

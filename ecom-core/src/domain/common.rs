@@ -140,10 +140,10 @@ impl ExternalRef {
         Self { source: source.into(), external_id: external_id.into() }
     }
 
-    /// Pushes what is wrong with it.
-    pub fn check(&self, errors: &mut ValidationErrors) {
-        check_text("source", &self.source, 1, 100, errors);
-        check_text("external_id", &self.external_id, 1, 255, errors);
+    /// Pushes what is wrong with it, under `prefix` (`skus[0].` or empty).
+    pub fn check(&self, prefix: &str, errors: &mut ValidationErrors) {
+        check_text(&format!("{prefix}source"), &self.source, 1, 100, errors);
+        check_text(&format!("{prefix}external_id"), &self.external_id, 1, 255, errors);
     }
 }
 

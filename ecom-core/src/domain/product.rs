@@ -542,7 +542,7 @@ impl ProductInput {
             Some(Ok(p)) => p,
             None => Percentage::default(),
         };
-        check_external(self.source.as_deref(), self.external_id.as_deref(), e);
+        check_external("", self.source.as_deref(), self.external_id.as_deref(), e);
         let categories = match (&self.categories, &self.category) {
             (Some(_), Some(_)) => {
                 e.push("category", FieldCode::Inconsistent, "goes in place of `categories`, not beside it");

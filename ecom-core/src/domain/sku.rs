@@ -284,7 +284,7 @@ impl SkuInput {
         if let Some(b) = &self.barcode {
             check_text(&at("barcode"), b, 1, 100, errors);
         }
-        super::category::check_external(self.source.as_deref(), self.external_id.as_deref(), errors);
+        super::category::check_external(prefix, self.source.as_deref(), self.external_id.as_deref(), errors);
         if errors.0.len() > before {
             return None;
         }

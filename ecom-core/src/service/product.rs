@@ -756,6 +756,8 @@ impl CodeBook {
 
     async fn add(&mut self, tx: &mut dyn Repositories, said: Vec<String>) -> Result<()> {
         if !said.is_empty() {
+            // One that is made up steps aside for one that is said, whichever comes first.
+            self.taken.extend(said.iter().map(|c| fold_key(c)));
             self.owners.extend(tx.skus().find_by_codes(&said).await?.into_iter().map(|(k, id, _)| (k, id)));
         }
         Ok(())

@@ -76,10 +76,7 @@ impl<'a> SkuService<'a> {
         let values = self.check(input)?;
         let mut tx = self.cx.storage.begin().await?;
         let before = lock_product(&mut *tx, product).await?;
-        if before.skus.len() >= MAX_SKUS {
-            let message = format!("a product has at most {MAX_SKUS} SKUs");
-            return Err(Error::invalid("product_id", FieldCode::OutOfBounds, message));
-        }
+        check_room(&before)?;
         let mut codes = CodeBook::of(&mut *tx, &before.slug, values.code.clone()).await?;
         let code = codes.claim(values.code.clone(), &before.slug, None)?;
         let position = before.skus.iter().map(|s| s.position).max().map_or(0, |p| p + 1);
@@ -205,16 +202,20 @@ impl<'a> SkuService<'a> {
         let mut tx = self.cx.storage.begin().await?;
         let found = tx.skus().get(id, Deleted::Include).await?;
         let found = found.ok_or_else(|| Error::not_found(Entity::Sku, id))?;
-        let Ok(before) = lock_product(&mut *tx, found.product_id).await else {
-            let message = format!("the product {} is deleted; restore it first", found.product_id);
-            return Err(Conflict::State { message }.into());
-        };
+        let before = lock_product(&mut *tx, found.product_id).await.map_err(|e| match e {
+            Error::NotFound { .. } => {
+                let message = format!("the product {} is deleted; restore it first", found.product_id);
+                Conflict::State { message }.into()
+            }
+            e => e,
+        })?;
         let found = tx.skus().get(id, Deleted::Include).await?;
         let found = found.ok_or_else(|| Error::not_found(Entity::Sku, id))?;
         if found.audit.is_live() {
             return Err(Conflict::State { message: format!("SKU {id} is not deleted") }.into());
         }
         read.check(Entity::Sku, id, found.audit.version, self.cx.config.last_write_wins)?;
+        check_room(&before)?;
         CodeBook::of(&mut *tx, &before.slug, Some(found.code.clone())).await?.claim(
             Some(found.code.clone()),
             &before.slug,
@@ -246,6 +247,15 @@ impl<'a> SkuService<'a> {
         errors.into_result()?;
         values.ok_or_else(|| Error::Internal { context: "an invalid SKU names no field", source: None })
     }
+}
+
+/// Refuses one more SKU where the product has as many as it may.
+fn check_room(product: &Product) -> Result<()> {
+    if product.skus.len() >= MAX_SKUS {
+        let message = format!("a product has at most {MAX_SKUS} SKUs");
+        return Err(Error::invalid("product_id", FieldCode::OutOfBounds, message));
+    }
+    Ok(())
 }
 
 /// Locks the live product `id`.
