@@ -58,9 +58,20 @@ pub(crate) struct ErrorBody {
 )]
 struct Frame;
 
-/// The document without paths.
+/// The document without paths, with the one table of error codes (R16).
 pub(crate) fn frame() -> Document {
-    Frame::openapi()
+    let mut document = Frame::openapi();
+    let mut text = document.info.description.take().unwrap_or_default();
+    text.push_str(
+        "\n\nErrors, by `error.code`; where fields are to blame, `error.details` has one entry with `field`, `code` \
+         and `message` for each.\n\n| Code | Status | Meaning |\n|---|---|---|\n",
+    );
+    for code in ErrorCode::ALL {
+        let status = status_of(*code).as_u16();
+        text.extend(["| `", code.as_str(), "` | ", &status.to_string(), " | ", code.meaning(), " |\n"]);
+    }
+    document.info.description = Some(text);
+    document
 }
 
 /// Adds to every operation the errors that it can have.

@@ -739,6 +739,10 @@ async fn pages_other_origins_may_call_where_configured() {
 async fn the_document_has_every_route_and_nothing_else() {
     let api = Api::new().await;
     let doc = api.call("GET", "/openapi.json", &[], None).await.ok(200).json();
+    let text = doc["info"]["description"].as_str().unwrap();
+    for code in ecom_core::ErrorCode::ALL {
+        assert!(text.contains(&format!("| `{code}` | ")), "R16: the table lacks {code}");
+    }
     let paths = doc["paths"].as_object().unwrap();
     assert!(paths.len() >= 20, "{}", paths.len());
     let all = ["get", "post", "put", "patch", "delete"];
