@@ -181,9 +181,17 @@ impl ExactDecimal {
     /// # Errors
     /// A text for people.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let t = text.trim();
+        let t = text;
         if t.len() > 40 {
             return Err("has too many digits".to_owned());
+        }
+        // The grammar of JSON numbers, also inside a string: `1_000` or `.5` is more likely a slip.
+        let digits = t.strip_prefix('-').unwrap_or(t);
+        let whole = digits.split(['.', 'e', 'E']).next().unwrap_or_default();
+        let plain = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
+        let fraction = digits.split(['e', 'E']).next().and_then(|d| d.split_once('.')).is_none_or(|(_, f)| plain(f));
+        if !plain(whole) || !fraction || t.contains('_') {
+            return Err("is not a decimal number".to_owned());
         }
         Decimal::from_str_exact(t)
             .or_else(|_| Decimal::from_scientific(t))
@@ -314,7 +322,9 @@ mod tests {
         assert!(Money::exact(dec("99.999").0, Currency::USD).is_err());
         assert!(Money::exact(dec("1.5").0, Currency::JPY).is_err());
         assert!(Money::exact(dec("1e27").0, Currency::USD).is_err());
-        assert!(serde_json::from_str::<ExactDecimal>("\"x\"").is_err());
+        for no in ["x", "1_000", " 1", "+1", "5.", ".5", "-", "", "1.2.3", "e5"] {
+            assert!(ExactDecimal::parse(no).is_err(), "{no}");
+        }
         assert!(serde_json::from_str::<ExactDecimal>("null").is_err());
         assert!(serde_json::from_str::<ExactDecimal>("[1]").is_err());
     }

@@ -34,10 +34,13 @@ pub fn check_text(field: &str, text: &str, min: usize, max: usize, errors: &mut 
     if length < min || length > max {
         let code = if length < min && length == 0 { FieldCode::Required } else { FieldCode::OutOfBounds };
         errors.push(field, code, format!("must have {min} to {max} characters"));
-    } else if text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) {
+    } else if text.trim().chars().any(|c| c.is_control() && (max <= MAX_LINE || !matches!(c, '\n' | '\r' | '\t'))) {
         errors.out_of_bounds(field, "must not have control characters");
     }
 }
+
+/// Texts that may be longer than this may have several lines.
+const MAX_LINE: usize = 500;
 
 /// A readable name in URLs: `[a-z0-9-]`, 1–100 characters, no UUID and no route's name.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -60,6 +63,9 @@ impl Slug {
         }
         if !text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
             return Err("may have only a-z, 0-9 and -".to_owned());
+        }
+        if text.bytes().all(|b| b == b'-') {
+            return Err("must have a letter or a digit".to_owned());
         }
         if !Self::free(text) {
             return Err("looks like an id or is the name of a route".to_owned());

@@ -72,6 +72,12 @@ impl ApiError {
         Error::invalid(field, code, message).into()
     }
 
+    /// Names what of the request is to blame.
+    pub(crate) fn at(mut self, field: &str, code: FieldCode) -> Self {
+        self.details = vec![serde_json::json!({"field": field, "code": code, "message": self.message})];
+        self
+    }
+
     /// A panic of a handler; the panic hook has said where.
     pub(crate) fn panicked() -> Self {
         Self::new(ErrorCode::Internal, "internal error")

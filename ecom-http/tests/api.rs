@@ -746,6 +746,9 @@ async fn the_document_has_every_route_and_nothing_else() {
     let paths = doc["paths"].as_object().unwrap();
     assert!(paths.len() >= 20, "{}", paths.len());
     let all = ["get", "post", "put", "patch", "delete"];
+    let ids: Vec<&str> =
+        paths.values().flat_map(|item| all.iter().filter_map(|m| item.get(*m)?["operationId"].as_str())).collect();
+    assert_eq!(ids.len(), ids.iter().collect::<std::collections::HashSet<_>>().len(), "{ids:?}");
     for (path, item) in paths {
         let concrete = path.replace("{id}", "019ab000-0000-7000-8000-000000000000");
         // `Allow` of a method that no route has lists those that the route has.

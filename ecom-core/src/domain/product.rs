@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::category::{check_external, check_slug};
 use super::{
-    Attributes, Audit, AvailabilityStatus, CategorySummary, Deleted, DimensionsInput, ExternalRef, Patch, Sku,
-    SkuInput, SkuValues,
+    Attributes, Audit, AvailabilityStatus, CategorySummary, Deleted, DimensionsInput, DimensionsPatch, ExternalRef,
+    Patch, Sku, SkuInput, SkuValues,
 };
 use crate::error::{Conflict, FieldCode, Result, ValidationErrors};
 use crate::id::{CategoryId, ProductId, SkuId};
@@ -430,9 +430,9 @@ pub struct ProductPatch {
     #[serde(default)]
     pub weight: Patch<ExactDecimal>,
     /// Flat: the dimensions of the only SKU.
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<DimensionsInput>))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<DimensionsPatch>))]
     #[serde(default)]
-    pub dimensions: Patch<DimensionsInput>,
+    pub dimensions: Patch<DimensionsPatch>,
     /// Flat: the barcode of the only SKU.
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     #[serde(default)]
@@ -628,23 +628,34 @@ impl ProductInput {
         };
         let mut inner = ValidationErrors::default();
         let values = sku.check("", currency, &mut inner);
-        for mut x in inner.0 {
-            if x.field == "code" {
-                "sku".clone_into(&mut x.field);
-            }
-            e.0.push(x);
-        }
+        e.0.extend(flat_names(inner).0);
         Some(values.map(|v| (None, v)).into_iter().collect())
     }
 }
 
 impl ProductPatch {
+    /// The first flat SKU field that is said.
+    pub fn flat_field(&self) -> Option<&'static str> {
+        [
+            ("price", self.price.is_said()),
+            ("stock", self.stock.is_said()),
+            ("sku", self.sku.is_said()),
+            ("weight", self.weight.is_said()),
+            ("dimensions", self.dimensions.is_said()),
+            ("barcode", self.barcode.is_said()),
+            ("low_stock_threshold", self.low_stock_threshold.is_said()),
+        ]
+        .into_iter()
+        .find_map(|(name, said)| said.then_some(name))
+    }
+
     /// Makes the whole product that this patch asks for.
     ///
     /// # Errors
     /// `Validation` for a null where none is allowed, `FLAT_WRITE_REFUSED` for flat fields on a product with
     /// several SKUs.
     pub fn onto(self, current: &Product) -> Result<ProductInput> {
+        let flat = self.flat_field();
         let mut e = ValidationErrors::default();
         let mut p = ProductInput::from(current);
         self.title.apply_required(&mut p.title, "title", &mut e);
@@ -675,17 +686,6 @@ impl ProductPatch {
         self.shipping_information.apply(&mut p.shipping_information);
         p.currency = self.currency;
 
-        let flat = [
-            ("price", self.price.is_said()),
-            ("stock", self.stock.is_said()),
-            ("sku", self.sku.is_said()),
-            ("weight", self.weight.is_said()),
-            ("dimensions", self.dimensions.is_said()),
-            ("barcode", self.barcode.is_said()),
-            ("low_stock_threshold", self.low_stock_threshold.is_said()),
-        ]
-        .into_iter()
-        .find_map(|(name, said)| said.then_some(name));
         match (self.skus, flat) {
             (Patch::Keep, None) => {}
             (Patch::Keep, Some(field)) => {
@@ -697,7 +697,7 @@ impl ProductPatch {
                 require(self.stock, &mut s.stock, "stock", &mut e);
                 require(self.sku, &mut s.code, "sku", &mut e);
                 self.weight.apply(&mut s.weight);
-                self.dimensions.apply(&mut s.dimensions);
+                DimensionsPatch::merge(self.dimensions, &mut s.dimensions, &mut e);
                 self.barcode.apply(&mut s.barcode);
                 require(self.low_stock_threshold, &mut s.low_stock_threshold, "low_stock_threshold", &mut e);
                 p.skus = Some(vec![s]);
@@ -711,6 +711,19 @@ impl ProductPatch {
         e.into_result()?;
         Ok(p)
     }
+}
+
+/// The errors of the one SKU of a flat write, under the names that the writer used.
+pub(crate) fn flat_names(mut errors: ValidationErrors) -> ValidationErrors {
+    for e in &mut errors.0 {
+        if let Some(field) = e.field.strip_prefix("skus[0].") {
+            e.field = field.to_owned();
+        }
+        if e.field == "code" {
+            "sku".clone_into(&mut e.field);
+        }
+    }
+    errors
 }
 
 fn or_default<T: Default>(patch: Patch<T>, to: &mut T) {

@@ -129,6 +129,53 @@ pub struct DimensionsInput {
     pub depth: ExactDecimal,
 }
 
+/// Part of the dimensions (RFC 7396: objects merge).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct DimensionsPatch {
+    /// 0 or more, scale 2.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<ExactDecimal>))]
+    pub width: Patch<ExactDecimal>,
+    /// 0 or more, scale 2.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<ExactDecimal>))]
+    pub height: Patch<ExactDecimal>,
+    /// 0 or more, scale 2.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<ExactDecimal>))]
+    pub depth: Patch<ExactDecimal>,
+}
+
+impl DimensionsPatch {
+    /// Merges a patch; what is not said stays, and where there was nothing all three must be said.
+    pub(crate) fn merge(patch: Patch<Self>, to: &mut Option<DimensionsInput>, errors: &mut ValidationErrors) {
+        let patch = match patch {
+            Patch::Keep => return,
+            Patch::Clear => {
+                *to = None;
+                return;
+            }
+            Patch::Set(p) => p,
+        };
+        let mut side = |new: Patch<ExactDecimal>, old: Option<ExactDecimal>, name: &str| match new {
+            Patch::Set(v) => Some(v),
+            Patch::Keep if old.is_some() => old,
+            _ => {
+                errors.push(format!("dimensions.{name}"), FieldCode::Required, "is required");
+                None
+            }
+        };
+        let width = side(patch.width, to.map(|d| d.width), "width");
+        let height = side(patch.height, to.map(|d| d.height), "height");
+        let depth = side(patch.depth, to.map(|d| d.depth), "depth");
+        if let (Some(width), Some(height), Some(depth)) = (width, height, depth) {
+            *to = Some(DimensionsInput { width, height, depth });
+        }
+    }
+}
+
 /// A SKU to create, or what replaces one.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -186,10 +233,10 @@ pub struct SkuPatch {
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     #[serde(default)]
     pub code: Patch<String>,
-    /// Replaces all option values.
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<BTreeMap<String, String>>))]
+    /// Merged into what is there: null removes an option; null for all empties them.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<BTreeMap<String, Option<String>>>))]
     #[serde(default)]
-    pub option_values: Patch<BTreeMap<String, String>>,
+    pub option_values: Patch<BTreeMap<String, Option<String>>>,
     /// Merged into what is there; null empties it.
     #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
     #[serde(default)]
@@ -206,9 +253,9 @@ pub struct SkuPatch {
     #[serde(default)]
     pub weight: Patch<ExactDecimal>,
     /// See [`SkuInput::dimensions`].
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<DimensionsInput>))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<DimensionsPatch>))]
     #[serde(default)]
-    pub dimensions: Patch<DimensionsInput>,
+    pub dimensions: Patch<DimensionsPatch>,
     /// Pieces on hand; the ledger takes the difference.
     #[cfg_attr(feature = "openapi", schema(value_type = Option<i64>))]
     #[serde(default)]

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::cache::{Cached, Lookup, text_hash};
 use crate::clock::Timestamp;
+use crate::domain::flat_names;
 use crate::domain::{
     Actor, Audit, CategorySummary, DeleteMode, Deleted, EventKind, Product, ProductFilter, ProductFilters,
     ProductInput, ProductPatch, ProductSort, ProductValues, RatingSummary, Read, Sku, SkuValues, StockMovement,
@@ -277,7 +278,14 @@ impl<'a> ProductService<'a> {
     /// As [`Self::replace`].
     pub async fn patch(&self, id: ProductId, read: Read, patch: ProductPatch, actor: &Actor) -> Result<Product> {
         let currency = self.cx.config.currency;
-        self.write(id, read, actor, async |before| patch.onto(before)?.check_with(currency, false)).await
+        let flat = patch.flat_field().is_some();
+        self.write(id, read, actor, async |before| {
+            patch.onto(before)?.check_with(currency, false).map_err(|e| match e {
+                Error::Validation(v) if flat => Error::Validation(flat_names(v)),
+                e => e,
+            })
+        })
+        .await
     }
 
     async fn write(

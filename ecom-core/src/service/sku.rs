@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::product::{CodeBook, edited_sku};
 use crate::domain::{
-    Actor, Attributes, DeleteMode, Deleted, EventKind, Patch, Product, Read, Sku, SkuInput, SkuPatch, SkuValues,
-    StockMovement, StockReason,
+    Actor, Attributes, DeleteMode, Deleted, DimensionsPatch, EventKind, Patch, Product, Read, Sku, SkuInput, SkuPatch,
+    SkuValues, StockMovement, StockReason,
 };
 use crate::error::{Conflict, Entity, Error, FieldCode, Result, ValidationErrors};
 use crate::id::{ProductId, SkuId};
@@ -284,7 +284,14 @@ fn merge(sku: &Sku, patch: SkuPatch) -> Result<SkuInput> {
     match patch.option_values {
         Patch::Keep => {}
         Patch::Clear => s.option_values.clear(),
-        Patch::Set(v) => s.option_values = v,
+        Patch::Set(changes) => {
+            for (name, value) in changes {
+                match value {
+                    Some(v) => s.option_values.insert(name, v),
+                    None => s.option_values.remove(&name),
+                };
+            }
+        }
     }
     match patch.attributes {
         Patch::Keep => {}
@@ -294,7 +301,7 @@ fn merge(sku: &Sku, patch: SkuPatch) -> Result<SkuInput> {
     require(patch.price, &mut s.price, "price", &mut e);
     s.currency = patch.currency;
     patch.weight.apply(&mut s.weight);
-    patch.dimensions.apply(&mut s.dimensions);
+    DimensionsPatch::merge(patch.dimensions, &mut s.dimensions, &mut e);
     require(patch.stock, &mut s.stock, "stock", &mut e);
     require(patch.low_stock_threshold, &mut s.low_stock_threshold, "low_stock_threshold", &mut e);
     patch.barcode.apply(&mut s.barcode);

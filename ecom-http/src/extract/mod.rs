@@ -13,7 +13,7 @@ use axum::http::request::Parts;
 use ecom_core::FieldCode;
 use ecom_core::domain::Actor;
 
-pub(crate) use body::Json;
+pub(crate) use body::{Json, VersionBody};
 pub(crate) use path::{Id, Key};
 pub(crate) use query::{Paged, Query, Style, page_of};
 pub(crate) use version::IfMatch;

@@ -15,7 +15,7 @@ use super::inventory::NoParams;
 use super::{DeleteParams, conditional, deleted, etag, located, no_content, present, private, public};
 use crate::dto::{CategoryNode, CategoryView, Fields, Item, List, MoveInput, json, respond_list, tree as nest};
 use crate::error::{ApiError, ApiResult};
-use crate::extract::{By, Here, Id, IfMatch, Json, Key, Query, page_of};
+use crate::extract::{By, Here, Id, IfMatch, Json, Key, Query, VersionBody, page_of};
 use crate::router::App;
 
 fn one(status: StatusCode, c: &Category, here: &Here, fields: &Fields, app: &App) -> ApiResult {
@@ -365,6 +365,7 @@ pub(super) struct RestoreParams {
         ("If-Match" = Option<String>, Header, description = "The entity tag that was read (R1)"),
         RestoreParams
     ),
+    request_body(content = VersionBody, description = "Or nothing"),
     responses((status = 200, description = "Restored", body = Item<CategoryView>))
 )]
 pub(super) async fn restore(
@@ -374,8 +375,9 @@ pub(super) async fn restore(
     if_match: IfMatch,
     By(actor): By,
     Query(params): Query<RestoreParams>,
+    body: VersionBody,
 ) -> ApiResult {
-    let read = if_match.read(params.version)?;
+    let read = if_match.read(body.version.or(params.version))?;
     let done = app.shop.categories().restore(id, read, &actor).await.map_err(|e| if_match.error(e))?;
     written(StatusCode::OK, &done, &here, &app)
 }

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::dto::{Fields, FiltersView, Item, JSON, List, ProductView, json, respond_list};
 use crate::error::{ApiError, ApiResult};
-use crate::extract::{By, Here, Id, IfMatch, Json, Key, Query, page_of};
+use crate::extract::{By, Here, Id, IfMatch, Json, Key, Query, VersionBody, page_of};
 use crate::router::App;
 
 /// A product as it goes over the wire, kept beside the cached value for as long as that lives.
@@ -414,6 +414,7 @@ pub(super) async fn delete(
         ("If-Match" = Option<String>, Header, description = "The entity tag that was read (R1)"),
         WriteParams
     ),
+    request_body(content = VersionBody, description = "Or nothing"),
     responses((status = 200, description = "Restored", body = Item<ProductView>))
 )]
 pub(super) async fn restore(
@@ -423,8 +424,9 @@ pub(super) async fn restore(
     if_match: IfMatch,
     By(actor): By,
     Query(params): Query<WriteParams>,
+    body: VersionBody,
 ) -> ApiResult {
-    let read = if_match.read(params.version)?;
+    let read = if_match.read(body.version.or(params.version))?;
     let done = app.shop.products().restore(id, read, &actor).await.map_err(|e| if_match.error(e))?;
     written(StatusCode::OK, &done, &here, params.numbers, &app)
 }

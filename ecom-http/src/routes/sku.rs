@@ -17,7 +17,7 @@ use super::{
 };
 use crate::dto::{Fields, Item, List, SkuView, json, respond_list};
 use crate::error::{ApiError, ApiResult};
-use crate::extract::{By, Here, Id, IfMatch, Json, Key, Query};
+use crate::extract::{By, Here, Id, IfMatch, Json, Key, Query, VersionBody};
 use crate::router::App;
 
 /// What a SKU shows of its product.
@@ -307,6 +307,7 @@ pub(super) async fn delete(
         ("If-Match" = Option<String>, Header, description = "The entity tag that was read (R1)"),
         WriteParams
     ),
+    request_body(content = VersionBody, description = "Or nothing"),
     responses((status = 200, description = "Restored", body = Item<SkuView>))
 )]
 pub(super) async fn restore(
@@ -316,8 +317,9 @@ pub(super) async fn restore(
     if_match: IfMatch,
     By(actor): By,
     Query(params): Query<WriteParams>,
+    body: VersionBody,
 ) -> ApiResult {
-    let read = if_match.read(params.version)?;
+    let read = if_match.read(body.version.or(params.version))?;
     let done = app.shop.skus().restore(id, read, &actor).await.map_err(|e| if_match.error(e))?;
     written(StatusCode::OK, &done, &here, params.numbers, &app).await
 }
