@@ -98,8 +98,7 @@ async fn listen(config: &ServerConfig) -> Result<TcpListener> {
 /// Logs go to standard error.
 fn start_log(config: &ServerConfig) -> Result<()> {
     // Tantivy warns of merges that a later commit overtook, which is nothing to act on; a directive can ask for it.
-    let filter =
-        EnvFilter::try_new(format!("tantivy=error,{}", config.log)).map_err(|e| format!("ECOM_LOG: {e}"))?;
+    let filter = EnvFilter::try_new(format!("tantivy=error,{}", config.log)).map_err(|e| format!("ECOM_LOG: {e}"))?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match config.log_format {
         LogFormat::Pretty => log.with_ansi(std::io::stderr().is_terminal()).init(),

@@ -505,6 +505,46 @@ async fn r17_every_bad_input_has_its_own_error_and_leaves_nothing_behind() {
 }
 
 #[tokio::test]
+async fn r17_what_nearly_fits_is_refused_by_its_field() {
+    let api = Api::new().await;
+    let p =
+        api.product(json!({"title": "Crate", "price": "3", "dimensions": {"width": 1, "height": 2, "depth": 3}})).await;
+    let path = format!("/products/{}", p["id"].as_str().unwrap());
+    let before = api.everything().await;
+    let v = |body: Value| {
+        let mut body = body;
+        if let Some(o) = body.as_object_mut() {
+            o.insert("version".to_owned(), json!(1));
+        }
+        body
+    };
+    for (body, status, field) in [
+        (json!(["HACK", "hack"]), 400, "body"),
+        (json!([]), 400, "body"),
+        (v(json!({"images": [["/a"]]})), 400, "images[0]"),
+        (v(json!({"dimensions": [1, 2, 3]})), 400, "dimensions"),
+        (v(json!({"status": 5})), 400, "status"),
+        (v(json!({"price": "-1"})), 422, "price"),
+        (v(json!({"price": "1.999"})), 422, "price"),
+        (v(json!({"price": "1_000"})), 400, "price"),
+        (v(json!({"stock": -1})), 422, "stock"),
+        (v(json!({"sku": ""})), 422, "sku"),
+        (v(json!({"sku": "a\nb"})), 422, "sku"),
+        (v(json!({"slug": "-"})), 422, "slug"),
+    ] {
+        let answer = api.write("PATCH", &path, body.clone()).await;
+        assert_eq!(answer.status.as_u16(), status, "{body}: {}", String::from_utf8_lossy(&answer.bytes));
+        assert_eq!(answer.json()["error"]["details"][0]["field"], field, "{body}");
+    }
+    assert_eq!(api.everything().await, before);
+
+    let merged = api.write("PATCH", &path, v(json!({"dimensions": {"width": 5}}))).await.ok(200).json();
+    assert_eq!(merged["data"]["dimensions"], json!({"width": "5.00", "height": "2.00", "depth": "3.00"}));
+    api.call("DELETE", &format!("/api/v1{path}?version=2"), &[], None).await.ok(204);
+    api.write("POST", &format!("{path}/restore"), json!({"version": 3})).await.ok(200);
+}
+
+#[tokio::test]
 async fn skus_and_their_ledger() {
     let api = Api::new().await;
     let p = api.product(json!({"title": "Shirt", "discount_percentage": 50, "price": "20.00", "stock": 3})).await;
