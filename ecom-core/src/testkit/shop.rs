@@ -2273,11 +2273,17 @@ pub async fn a_patch_merges(f: &ShopFixture) {
     let input =
         json!({ "price": 1, "attributes": { "a": 1, "b": 2 }, "option_values": { "size": "M" }, "barcode": "1" });
     let sku = f.shop.skus().create(p.id, &from(&input), &me()).await.unwrap();
-    let patch = json!({ "attributes": { "a": null }, "option_values": { "color": "red" }, "barcode": null });
+    let patch = json!({ "attributes": { "a": null }, "option_values": { "color": "red" },
+        "dimensions": { "width": 1, "height": 2, "depth": 3 }, "barcode": null });
     let sku = f.shop.skus().patch(sku.id, v(1), from(&patch), &me()).await.unwrap();
     assert_eq!(Value::Object(sku.attributes.0.clone()), json!({ "b": 2 }));
-    assert_eq!(sku.option_values.keys().collect::<Vec<_>>(), ["color"]);
+    assert_eq!(sku.option_values.keys().collect::<Vec<_>>(), ["color", "size"], "objects merge (RFC 7396)");
     assert_eq!(sku.barcode, None);
+    let patch = json!({ "option_values": { "size": null }, "dimensions": { "depth": 4 } });
+    let sku = f.shop.skus().patch(sku.id, v(2), from(&patch), &me()).await.unwrap();
+    assert_eq!(sku.option_values.keys().collect::<Vec<_>>(), ["color"]);
+    let d = sku.dimensions.unwrap();
+    assert_eq!([d.width, d.height, d.depth].map(|m| m.hundredths()), [100, 200, 400]);
     let patch = from(&json!({ "attributes": { "a": 1 }, "description": "d" }));
     let c = f.shop.categories().patch(c.id, v(1), patch, &me()).await.unwrap();
     let patch = from(&json!({ "attributes": { "b": 2 }, "description": null }));
