@@ -2283,7 +2283,8 @@ pub async fn a_patch_merges(f: &ShopFixture) {
     let sku = f.shop.skus().patch(sku.id, v(2), from(&patch), &me()).await.unwrap();
     assert_eq!(sku.option_values.keys().collect::<Vec<_>>(), ["color"]);
     let d = sku.dimensions.unwrap();
-    assert_eq!([d.width, d.height, d.depth].map(|m| m.hundredths()), [100, 200, 400]);
+    let sides = [d.width.hundredths(), d.height.hundredths(), d.depth.hundredths()];
+    assert_eq!(sides, [100, 200, 400]);
     let patch = from(&json!({ "attributes": { "a": 1 }, "description": "d" }));
     let c = f.shop.categories().patch(c.id, v(1), patch, &me()).await.unwrap();
     let patch = from(&json!({ "attributes": { "b": 2 }, "description": null }));
