@@ -39,6 +39,11 @@ pub fn check_text(field: &str, text: &str, min: usize, max: usize, errors: &mut 
     }
 }
 
+/// An optional text as it is kept: trimmed, and none where nothing is left.
+pub(crate) fn trimmed(text: Option<&str>) -> Option<String> {
+    text.map(str::trim).filter(|t| !t.is_empty()).map(str::to_owned)
+}
+
 /// Texts that may be longer than this may have several lines.
 const MAX_LINE: usize = 500;
 

@@ -78,6 +78,18 @@ impl Audit {
         self.version += 1;
     }
 
+    /// Soft-deletes the row; the version moves on.
+    pub fn deleted(&mut self, now: Timestamp, by: &Actor) {
+        self.edited(now, by);
+        self.deleted_at = Some(now);
+    }
+
+    /// Restores the row; the version moves on.
+    pub fn restored(&mut self, now: Timestamp, by: &Actor) {
+        self.edited(now, by);
+        self.deleted_at = None;
+    }
+
     /// True where it is not soft-deleted.
     pub const fn is_live(&self) -> bool {
         self.deleted_at.is_none()
@@ -138,6 +150,11 @@ impl ExternalRef {
     /// Makes one.
     pub fn new(source: impl Into<String>, external_id: impl Into<String>) -> Self {
         Self { source: source.into(), external_id: external_id.into() }
+    }
+
+    /// Of an input that says both; [`None`] where it does not.
+    pub(crate) fn of(source: Option<&str>, external_id: Option<&str>) -> Option<Self> {
+        source.zip(external_id).map(|(s, i)| Self::new(s, i))
     }
 
     /// Pushes what is wrong with it, under `prefix` (`skus[0].` or empty).

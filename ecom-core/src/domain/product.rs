@@ -12,7 +12,7 @@ use super::{
 use crate::error::{Conflict, FieldCode, Result, ValidationErrors};
 use crate::id::{CategoryId, ProductId, SkuId};
 use crate::money::{Currency, ExactDecimal, Money, Percentage, Rating};
-use crate::text::{Slug, check_text, fold_key};
+use crate::text::{Slug, check_text, fold_key, trimmed};
 
 /// Whether a product is on sale.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -569,17 +569,17 @@ impl ProductInput {
         Ok(ProductValues {
             title: self.title.trim().to_owned(),
             slug: self.slug.clone().map(Slug::trusted),
-            description: clean(self.description.as_deref()),
-            brand: clean(self.brand.as_deref()),
+            description: trimmed(self.description.as_deref()),
+            brand: trimmed(self.brand.as_deref()),
             status: self.status,
             categories,
             tags,
             images,
             attributes: self.attributes.clone(),
             discount,
-            warranty_information: clean(self.warranty_information.as_deref()),
-            shipping_information: clean(self.shipping_information.as_deref()),
-            external: self.source.as_ref().zip(self.external_id.as_ref()).map(|(s, i)| ExternalRef::new(s, i)),
+            warranty_information: trimmed(self.warranty_information.as_deref()),
+            shipping_information: trimmed(self.shipping_information.as_deref()),
+            external: ExternalRef::of(self.source.as_deref(), self.external_id.as_deref()),
             rating: None,
             skus,
         })
@@ -793,10 +793,6 @@ impl From<&Sku> for SkuInput {
     }
 }
 
-fn clean(text: Option<&str>) -> Option<String> {
-    text.map(str::trim).filter(|t| !t.is_empty()).map(str::to_owned)
-}
-
 fn check_optional(field: &str, text: Option<&str>, max: usize, errors: &mut ValidationErrors) {
     if let Some(t) = text {
         check_text(field, t, 0, max, errors);
@@ -841,7 +837,7 @@ fn check_images(images: &[ImageInput], errors: &mut ValidationErrors) -> Vec<Ima
         check_optional(&format!("images[{i}].alt"), image.alt.as_deref(), 255, errors);
         out.push(Image {
             url: image.url.clone(),
-            alt: clean(image.alt.as_deref()),
+            alt: trimmed(image.alt.as_deref()),
             primary: image.primary || (none_primary && i == 0),
         });
     }

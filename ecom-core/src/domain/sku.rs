@@ -345,7 +345,7 @@ impl SkuInput {
             stock: self.stock,
             low_stock_threshold: threshold,
             barcode: self.barcode.as_deref().map(|b| b.trim().to_owned()),
-            external: self.source.as_ref().zip(self.external_id.as_ref()).map(|(s, i)| ExternalRef::new(s, i)),
+            external: ExternalRef::of(self.source.as_deref(), self.external_id.as_deref()),
         })
     }
 }

@@ -14,7 +14,7 @@ use crate::id::{CategoryId, ProductId};
 use crate::paging::{Page, Paging, Total};
 use crate::port::{CacheKey, CategoryFilter, Repositories};
 use crate::shop::{AfterCommit, Context};
-use crate::text::Slug;
+use crate::text::{Slug, trimmed};
 
 /// Products whose listings follow a moved category, per batch.
 const REFRESH_BATCH: u32 = 500;
@@ -171,9 +171,9 @@ impl<'a> CategoryService<'a> {
             slug,
             parent_id: parent.as_ref().map(|p| p.id),
             path,
-            description: text_of(input.description.as_deref()),
+            description: trimmed(input.description.as_deref()),
             attributes: input.attributes.clone(),
-            external: input.source.as_ref().zip(input.external_id.as_ref()).map(|(s, i)| ExternalRef::new(s, i)),
+            external: ExternalRef::of(input.source.as_deref(), input.external_id.as_deref()),
             product_count: 0,
             subtree_product_count: 0,
             revision: 1,
@@ -270,7 +270,7 @@ impl<'a> CategoryService<'a> {
         after.path = Category::path_under(parent.as_ref(), &slug);
         after.slug = slug;
         after.parent_id = parent.as_ref().map(|p| p.id);
-        after.description = text_of(input.description.as_deref());
+        after.description = trimmed(input.description.as_deref());
         after.attributes = input.attributes;
         if let Some((s, i)) = input.source.as_ref().zip(input.external_id.as_ref()) {
             after.external = Some(ExternalRef::new(s, i));
@@ -350,8 +350,7 @@ impl<'a> CategoryService<'a> {
         let event: Event = match mode {
             DeleteMode::Soft => {
                 let mut gone = before.clone();
-                gone.audit.edited(self.cx.now(), actor);
-                gone.audit.deleted_at = Some(gone.audit.updated_at);
+                gone.audit.deleted(self.cx.now(), actor);
                 gone.revision += 1;
                 tx.categories().update(&before, &gone).await?;
                 self.cx.event(EventKind::CategoryDeleted, id, gone.revision, actor)
@@ -363,7 +362,7 @@ impl<'a> CategoryService<'a> {
         };
         tx.outbox().append(&[event]).await?;
         tx.commit().await?;
-        self.forget(&before).run_in(self.cx).await;
+        forget(&before).run_in(self.cx).await;
         Ok(())
     }
 
@@ -390,27 +389,26 @@ impl<'a> CategoryService<'a> {
         claim_slug(&mut *tx, before.slug.as_str(), None).await?;
         let mut after = before.clone();
         after.path = Category::path_under(parent.as_ref(), &before.slug);
-        after.audit.edited(self.cx.now(), actor);
-        after.audit.deleted_at = None;
+        after.audit.restored(self.cx.now(), actor);
         after.revision += 1;
         tx.categories().update(&before, &after).await?;
         let commit = self.refresh_products(&mut *tx, id).await?;
         tx.outbox().append(&[self.cx.event(EventKind::CategoryRestored, id, after.revision, actor)]).await?;
         let written = tx.categories().get(id, Deleted::Include).await?.unwrap_or(after);
         tx.commit().await?;
-        commit.and(self.forget(&before)).run_in(self.cx).await;
+        commit.and(forget(&before)).run_in(self.cx).await;
         Ok(written)
     }
+}
 
-    #[expect(clippy::unused_self, reason = "reads as the service's own step")]
-    fn forget(&self, c: &Category) -> AfterCommit {
-        AfterCommit::of([
-            CacheKey::Category(c.id),
-            CacheKey::CategorySlug(text_hash(c.slug.as_str())),
-            CacheKey::CategoryTree,
-            CacheKey::ProductLists,
-        ])
-    }
+/// What shows a category whose being live changed.
+fn forget(c: &Category) -> AfterCommit {
+    AfterCommit::of([
+        CacheKey::Category(c.id),
+        CacheKey::CategorySlug(text_hash(c.slug.as_str())),
+        CacheKey::CategoryTree,
+        CacheKey::ProductLists,
+    ])
 }
 
 fn check_depth(depth: usize) -> Result<()> {
@@ -445,8 +443,4 @@ async fn free_slug(tx: &mut dyn Repositories, name: &str) -> Result<Slug> {
     let base = Slug::from_title(name, "category");
     let taken = tx.categories().taken_slugs(std::slice::from_ref(&base)).await?;
     Ok(base.first_free(&taken))
-}
-
-fn text_of(text: Option<&str>) -> Option<String> {
-    text.map(str::trim).filter(|t| !t.is_empty()).map(str::to_owned)
 }

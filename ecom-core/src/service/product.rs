@@ -420,8 +420,7 @@ impl<'a> ProductService<'a> {
         }
         errors.into_result()?;
 
-        let values: Vec<ProductValues> = Vec::new();
-        let mut codes = CodeBook::load(tx, &values, std::slice::from_ref(slug)).await?;
+        let mut codes = CodeBook::load(tx, &[], std::slice::from_ref(slug)).await?;
         codes.add(tx, named.iter().filter_map(|(_, v)| v.code.clone()).collect()).await?;
         // What is left is deleted by this write, and its codes come free with it.
         codes.owners.retain(|_, owner| !left.contains_key(owner));
@@ -469,8 +468,7 @@ impl<'a> ProductService<'a> {
         // Codes that are given up come free before they are taken.
         for gone in before.skus.iter().filter(|s| !kept.contains(&s.id)) {
             let mut deleted = gone.clone();
-            deleted.audit.edited(now, actor);
-            deleted.audit.deleted_at = Some(now);
+            deleted.audit.deleted(now, actor);
             tx.skus().update(gone, &deleted).await?;
         }
         let mut inserted = Vec::new();
@@ -526,13 +524,11 @@ impl<'a> ProductService<'a> {
                 let now = self.cx.now();
                 for sku in &before.skus {
                     let mut gone = sku.clone();
-                    gone.audit.edited(now, actor);
-                    gone.audit.deleted_at = Some(now);
+                    gone.audit.deleted(now, actor);
                     tx.skus().update(sku, &gone).await?;
                 }
                 let mut deleted = before.clone();
-                deleted.audit.edited(now, actor);
-                deleted.audit.deleted_at = Some(now);
+                deleted.audit.deleted(now, actor);
                 deleted.revision += 1;
                 tx.products().update(&before, &deleted).await?;
                 let event = self.cx.event(EventKind::ProductDeleted, id, deleted.revision, actor);
@@ -579,14 +575,12 @@ impl<'a> ProductService<'a> {
         for sku in skus {
             if sku.audit.deleted_at == Some(deleted_at) {
                 let mut live = sku.clone();
-                live.audit.edited(now, actor);
-                live.audit.deleted_at = None;
+                live.audit.restored(now, actor);
                 tx.skus().update(&sku, &live).await?;
                 after.skus.push(live);
             }
         }
-        after.audit.edited(now, actor);
-        after.audit.deleted_at = None;
+        after.audit.restored(now, actor);
         after.revision += 1;
         tx.products().update(&before, &after).await?;
         tx.outbox().append(&[self.cx.event(EventKind::ProductRestored, id, after.revision, actor)]).await?;

@@ -222,8 +222,7 @@ impl<'a> SkuService<'a> {
             Some(id),
         )?;
         let mut live = found.clone();
-        live.audit.edited(self.cx.now(), actor);
-        live.audit.deleted_at = None;
+        live.audit.restored(self.cx.now(), actor);
         tx.skus().update(&found, &live).await?;
         // From here on it is one of the product's own, so the product's write finds nothing to do for it.
         let mut with = before.clone();

@@ -22,7 +22,7 @@ use crate::port::{CacheKey, Repositories};
 use crate::service::CategoryService;
 use crate::service::product::is_numbered;
 use crate::shop::AfterCommit;
-use crate::text::{Slug, fold_key};
+use crate::text::{Slug, fold_key, trimmed};
 
 /// Categories per unit of work.
 const BATCH: usize = 500;
@@ -586,7 +586,7 @@ impl Writer<'_> {
                 slug,
                 parent_id: p.parent,
                 path,
-                description: text_of(node.description.as_deref()),
+                description: trimmed(node.description.as_deref()),
                 attributes: Attributes::default(),
                 external: Some(ExternalRef::new(&self.source, &node.external_id)),
                 product_count: 0,
@@ -606,7 +606,7 @@ impl Writer<'_> {
         let Some(node) = self.forest.nodes.get(o.node) else { return Ok(false) };
         let before = &o.before;
         let name = node.name.as_deref().unwrap_or_default().trim();
-        let description = text_of(node.description.as_deref()).or_else(|| before.description.clone());
+        let description = trimmed(node.description.as_deref()).or_else(|| before.description.clone());
         let external = ExternalRef::new(&self.source, &node.external_id);
         if before.name == name
             && before.parent_id == o.parent
@@ -648,8 +648,4 @@ impl Writer<'_> {
             }
         }
     }
-}
-
-fn text_of(text: Option<&str>) -> Option<String> {
-    text.map(str::trim).filter(|t| !t.is_empty()).map(str::to_owned)
 }
