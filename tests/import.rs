@@ -99,7 +99,7 @@ async fn tree(shop: &Shop) -> Vec<Category> {
 }
 
 async fn outbox_head(shop: &Shop) -> ecom::domain::OutboxPosition {
-    shop.storage().connect().await.unwrap().outbox().head().await.unwrap()
+    shop.events().head().await.unwrap()
 }
 
 async fn assert_balanced(shop: &Shop) {
@@ -505,7 +505,7 @@ async fn r11_changed_rows_are_written_once_and_the_ledger_follows() {
     let sku = p.default_sku().unwrap();
     assert_eq!((sku.id, sku.on_hand, sku.price.minor()), (b.skus[0].id, 50, 1250));
     assert_eq!(sku.audit.version, 2);
-    let events = shop.storage().connect().await.unwrap().outbox().read(head, 10).await.unwrap();
+    let events = shop.events().read(head, 10).await.unwrap();
     assert_eq!(events.len(), 1);
     assert_balanced(&shop).await;
     let (report, _) = import(&shop, lines(&[changed])).await;

@@ -13,8 +13,8 @@ use crate::error::{Dependency, Result};
 use crate::id::{EventId, IdSource, UuidV7Source};
 use crate::port::{Cache, CacheKey, NoCache, PoolStatus, SearchProvider, Storage};
 use crate::service::{
-    CategoryService, ImportService, IndexSyncService, InventoryService, ProductService, ReadThrough, SearchService,
-    SkuService, StockQueue, sync,
+    CategoryService, EventLog, ImportService, IndexSyncService, InventoryService, ProductService, ReadThrough,
+    SearchService, SkuService, StockQueue, sync,
 };
 
 /// The adapters and injected values that a shop is built from.
@@ -136,6 +136,11 @@ impl Shop {
     /// The index: follow, rebuild, verify.
     pub fn index(&self) -> IndexSyncService<'_> {
         IndexSyncService::new(&self.cx)
+    }
+
+    /// What has happened, for consumers that keep their place in the log themselves.
+    pub fn events(&self) -> EventLog<'_> {
+        EventLog::new(&*self.cx.storage)
     }
 
     /// Imports.

@@ -47,7 +47,7 @@ fn product(n: u128) -> ProductId {
 }
 
 fn at(seq: i64) -> Checkpoint {
-    Checkpoint { database: Uuid::from_u128(0xDB), position: OutboxPosition { epoch: 0, seq } }
+    Checkpoint { database: Uuid::from_u128(0xDB), position: OutboxPosition { seq } }
 }
 
 fn document(n: u128, revision: i64) -> SearchDocument {

@@ -84,14 +84,9 @@ pub struct Event {
     pub actor: Actor,
 }
 
-/// A place in the outbox. Ordered; everything at or before it has committed.
-///
-/// `epoch` orders transactions where a database hands out sequence numbers before it commits (PostgreSQL);
-/// it is 0 where numbers follow the order of commits (SQLite).
+/// A place in the outbox. Ordered; everything at or before it has committed, and nothing is ever put before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct OutboxPosition {
-    /// Transaction epoch, 0 where it is not needed.
-    pub epoch: i64,
-    /// Sequence number.
+    /// Sequence number, from 1; 0 is before the first event.
     pub seq: i64,
 }

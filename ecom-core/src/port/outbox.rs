@@ -30,13 +30,30 @@ pub trait OutboxRepository: Send {
     /// `Unavailable`.
     async fn append(&mut self, events: &[Event]) -> Result<()>;
 
-    /// Committed events after `after`, in order; never skips one that commits late.
+    /// Gives at most `limit` committed events that have no place in the log yet their place, after everything that
+    /// has one, and returns how many; those of one aggregate in the order in which they were appended. Call it in a
+    /// unit of work of its own: others that place events wait for it, and nobody else does. An adapter whose log is
+    /// in the order of commits by itself places nothing.
+    ///
+    /// Consumers read through [`EventLog`](crate::service::EventLog), which calls it where it is needed.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    async fn sequence(&mut self, limit: u32) -> Result<u64>;
+
+    /// Whether committed events wait for [`Self::sequence`]: one statement, or none where they never do.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    async fn pending(&mut self) -> Result<bool>;
+
+    /// Events with a place after `after`, in order. What commits late gets a later place, and is never skipped.
     ///
     /// # Errors
     /// `Unavailable`.
     async fn read(&mut self, after: OutboxPosition, limit: u32) -> Result<Vec<(OutboxPosition, Event)>>;
 
-    /// The end of the log: the place after which everything still to come will be read.
+    /// The end of the log: the place after which everything that has none yet will be read.
     ///
     /// # Errors
     /// `Unavailable`.
@@ -62,7 +79,13 @@ pub trait OutboxRepository: Send {
     /// `Unavailable`.
     async fn advance(&mut self, lease: &Lease, to: OutboxPosition) -> Result<bool>;
 
-    /// Removes events from before `before`. Returns how many.
+    /// Ends a lease early, so that the next holder need not wait; changes nothing where it was lost in between.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    async fn release(&mut self, lease: &Lease) -> Result<()>;
+
+    /// Removes events from before `before`, from the old end of the log. Returns how many.
     ///
     /// # Errors
     /// `Unavailable`.

@@ -9,6 +9,7 @@ use crate::domain::{Category, Deleted, Event, EventKind, OutboxPosition, Product
 use crate::error::{Entity, Result};
 use crate::id::{CategoryId, ProductId};
 use crate::port::{Checkpoint, IndexOp, SearchDocument};
+use crate::service::EventLog;
 use crate::shop::Context;
 
 /// What a run of index sync did.
@@ -70,11 +71,8 @@ impl<'a> IndexSyncService<'a> {
             return Ok(SyncReport::default());
         }
         let database = cx.storage.identity().await?;
-        let (horizon, head) = {
-            let mut db = cx.storage.connect().await?;
-            let horizon = db.outbox().horizon().await?;
-            (horizon, db.outbox().head().await?)
-        };
+        // Whoever writes and then catches up finds what it wrote.
+        let (horizon, head) = EventLog::new(&*cx.storage).bounds().await?;
         let mut report = SyncReport { writer: true, ..SyncReport::default() };
         let mut at = match cx.search.checkpoint().await? {
             // Past the head where the database came back from a backup.

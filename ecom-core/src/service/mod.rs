@@ -2,6 +2,7 @@
 
 mod cache;
 mod category;
+mod event_log;
 mod import;
 mod index_sync;
 mod inventory;
@@ -12,6 +13,7 @@ pub(crate) mod sync;
 
 pub use cache::*;
 pub use category::*;
+pub use event_log::*;
 pub use import::*;
 pub use index_sync::*;
 pub use inventory::*;

@@ -8,6 +8,7 @@ use crate::domain::{Event, OutboxPosition};
 use crate::error::{Entity, Result};
 use crate::id::ProductId;
 use crate::port::CacheKey;
+use crate::service::EventLog;
 use crate::shop::Shop;
 
 /// The longest wait between two tries of a loop whose backend is down.
@@ -70,7 +71,7 @@ async fn follow(shop: &Shop, at: &mut Option<OutboxPosition>) -> Result<()> {
         return cx.cache.clear().await;
     };
     loop {
-        let batch = cx.storage.connect().await?.outbox().read(from, 500).await?;
+        let batch = EventLog::new(&*cx.storage).read(from, 500).await?;
         let Some((end, _)) = batch.last() else { return Ok(()) };
         if batch.iter().any(|(_, e)| e.kind.entity() == Entity::Category) {
             cx.cache.clear().await?;

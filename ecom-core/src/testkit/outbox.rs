@@ -14,6 +14,7 @@ use crate::clock::Clock as _;
 use crate::domain::{Deleted, Event, EventKind, OutboxPosition};
 use crate::id::IdSource as _;
 use crate::port::{Lease, Storage};
+use crate::service::EventLog;
 
 /// Runs the suite of [`OutboxRepository`](crate::port::OutboxRepository). Takes the path of an
 /// `async fn() -> StorageFixture`; see [`testkit`](crate::testkit).
@@ -30,19 +31,24 @@ macro_rules! outbox_suite {
                 a_trimmed_log_goes_on,
                 r13_event_is_written_with_its_change_or_not_at_all,
                 r13_a_reader_that_follows_sees_every_event_once_and_in_order,
+                r13_many_readers_each_see_every_event_once_and_in_order,
+                r13_an_event_that_commits_late_is_not_skipped,
+                r13_what_is_rolled_back_holds_nobody_up,
+                every_committed_event_gets_its_place,
                 a_new_consumer_starts_at_the_beginning,
                 a_lease_keeps_others_out_until_it_expires,
                 the_holder_renews_its_lease,
                 consumers_have_cursors_of_their_own,
                 a_cursor_outlives_its_holder,
                 a_lost_lease_moves_nothing,
+                a_released_lease_is_free_at_once,
                 of_many_that_ask_at_once_one_gets_the_lease,
             ]
         }
     };
 }
 
-const START: OutboxPosition = OutboxPosition { epoch: 0, seq: 0 };
+const START: OutboxPosition = OutboxPosition { seq: 0 };
 const TTL: Duration = Duration::from_secs(30);
 
 async fn append(storage: &Arc<dyn Storage>, events: &[Event]) {
@@ -50,7 +56,15 @@ async fn append(storage: &Arc<dyn Storage>, events: &[Event]) {
 }
 
 async fn read(storage: &Arc<dyn Storage>, after: OutboxPosition, limit: u32) -> Vec<(OutboxPosition, Event)> {
-    read!(storage, outbox.read(after, limit))
+    EventLog::new(&**storage).read(after, limit).await.unwrap()
+}
+
+async fn head(storage: &Arc<dyn Storage>) -> OutboxPosition {
+    EventLog::new(&**storage).head().await.unwrap()
+}
+
+async fn horizon(storage: &Arc<dyn Storage>) -> OutboxPosition {
+    EventLog::new(&**storage).bounds().await.unwrap().0
 }
 
 async fn acquire(storage: &Arc<dyn Storage>, env: &Env, consumer: &str, holder: &str) -> Option<Lease> {
@@ -69,9 +83,9 @@ fn events(env: &Env, n: i64) -> Vec<Event> {
 /// Nothing was missed, nothing is there.
 pub async fn an_empty_log_has_nothing_to_read(storage: &Arc<dyn Storage>) {
     assert_eq!(read(storage, START, 10).await, []);
-    let head = read!(storage, outbox.head());
-    assert_eq!(read(storage, head, 10).await, []);
-    assert!(read!(storage, outbox.horizon()) <= START, "a consumer that starts now has missed nothing");
+    let end = head(storage).await;
+    assert_eq!(read(storage, end, 10).await, []);
+    assert!(horizon(storage).await <= START, "a consumer that starts now has missed nothing");
 }
 
 /// Every kind of event.
@@ -115,15 +129,15 @@ pub async fn events_are_read_in_order_from_any_place(storage: &Arc<dyn Storage>)
 /// Nothing before it is new, nothing after it is lost.
 pub async fn the_head_is_where_what_is_to_come_begins(storage: &Arc<dyn Storage>) {
     let env = Env::default();
-    let empty = read!(storage, outbox.head());
+    let empty = head(storage).await;
     let old = events(&env, 3);
     append(storage, &old).await;
     assert_eq!(read(storage, empty, 10).await.len(), 3, "what came after the head of the empty log");
-    let head = read!(storage, outbox.head());
-    assert_eq!(read(storage, head, 10).await, []);
+    let end = head(storage).await;
+    assert_eq!(read(storage, end, 10).await, []);
     let new = events(&env, 2);
     append(storage, &new).await;
-    let found: Vec<Event> = read(storage, head, 10).await.into_iter().map(|(_, e)| e).collect();
+    let found: Vec<Event> = read(storage, end, 10).await.into_iter().map(|(_, e)| e).collect();
     assert_eq!(found, new);
 }
 
@@ -138,13 +152,13 @@ pub async fn trim_removes_what_is_old_and_moves_the_horizon(storage: &Arc<dyn St
 
     let long_ago = between - chrono::TimeDelta::days(1);
     assert_eq!(attempt!(storage, outbox.trim(long_ago)).unwrap(), 0);
-    assert!(read!(storage, outbox.horizon()) <= START, "nothing was removed");
+    assert!(horizon(storage).await <= START, "nothing was removed");
 
     assert_eq!(attempt!(storage, outbox.trim(between)).unwrap(), 5);
-    let horizon = read!(storage, outbox.horizon());
-    assert!(horizon > START, "a consumer at the start has missed events");
-    assert!(horizon >= all[4].0 && horizon < all[5].0, "it is before the oldest event that is kept");
-    assert_eq!(read(storage, horizon, 100).await, all[5..], "positions of what is kept stay");
+    let from = horizon(storage).await;
+    assert!(from > START, "a consumer at the start has missed events");
+    assert!(from >= all[4].0 && from < all[5].0, "it is before the oldest event that is kept");
+    assert_eq!(read(storage, from, 100).await, all[5..], "positions of what is kept stay");
     assert_eq!(attempt!(storage, outbox.trim(between)).unwrap(), 0, "a second time removes nothing");
 }
 
@@ -152,17 +166,17 @@ pub async fn trim_removes_what_is_old_and_moves_the_horizon(storage: &Arc<dyn St
 pub async fn a_trimmed_log_goes_on(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     append(storage, &events(&env, 5)).await;
-    let head = read!(storage, outbox.head());
+    let end = head(storage).await;
     assert_eq!(attempt!(storage, outbox.trim(env.now())).unwrap(), 5);
     assert_eq!(read(storage, START, 10).await, []);
-    assert!(read!(storage, outbox.head()) >= head, "the end of the log does not move back");
-    assert!(read!(storage, outbox.horizon()) > START, "the events that are gone were there");
-    assert!(read!(storage, outbox.horizon()) <= head, "a consumer at the head has missed nothing");
+    assert!(head(storage).await >= end, "the end of the log does not move back");
+    assert!(horizon(storage).await > START, "the events that are gone were there");
+    assert!(horizon(storage).await <= end, "a consumer at the head has missed nothing");
     let new = events(&env, 2);
     append(storage, &new).await;
-    let found = read(storage, head, 10).await;
+    let found = read(storage, end, 10).await;
     assert_eq!(found.iter().map(|(_, e)| e.clone()).collect::<Vec<_>>(), new);
-    assert!(found[0].0 > head);
+    assert!(found[0].0 > end);
 }
 
 /// Dropped, rolled back, failed, committed.
@@ -192,46 +206,62 @@ pub async fn r13_event_is_written_with_its_change_or_not_at_all(storage: &Arc<dy
 
 /// Writers that commit in any order never slip an event behind a reader.
 pub async fn r13_a_reader_that_follows_sees_every_event_once_and_in_order(storage: &Arc<dyn Storage>) {
+    follow(storage, 1).await;
+}
+
+/// Each of them places what it finds committed, and none gets in the way of another.
+pub async fn r13_many_readers_each_see_every_event_once_and_in_order(storage: &Arc<dyn Storage>) {
+    follow(storage, 5).await;
+}
+
+async fn follow(storage: &Arc<dyn Storage>, readers: usize) {
     const WRITERS: u64 = 12;
     const BATCHES: i64 = 8;
     let seed = fresh_seed();
     println!("seed {seed}");
     let done = Arc::new(AtomicBool::new(false));
-    let reader = tokio::spawn({
-        let (storage, done) = (storage.clone(), done.clone());
-        async move {
-            let (mut at, mut found) = (START, Vec::new());
-            loop {
-                let finished = done.load(Ordering::SeqCst);
-                let page = read(&storage, at, 5).await;
-                if let Some(last) = page.last() {
-                    at = last.0;
-                } else if finished {
-                    return found;
+    let readers: Vec<_> = (0..readers)
+        .map(|n| {
+            let (storage, done) = (storage.clone(), done.clone());
+            tokio::spawn(async move {
+                let (mut at, mut found) = (START, Vec::new());
+                loop {
+                    let finished = done.load(Ordering::SeqCst);
+                    let page = read(&storage, at, 5 + 3 * u32::try_from(n).unwrap()).await;
+                    if let Some(last) = page.last() {
+                        at = last.0;
+                    } else if finished {
+                        return found;
+                    }
+                    found.extend(page);
+                    tokio::task::yield_now().await;
                 }
-                found.extend(page);
-                tokio::task::yield_now().await;
-            }
-        }
-    });
+            })
+        })
+        .collect();
     let mut writers = Vec::new();
     for writer in 0..WRITERS {
         let storage = storage.clone();
         writers.push(tokio::spawn(async move {
             let env = Env::new(seed ^ (writer + 1));
             let mut rng = StdRng::seed_from_u64(seed ^ (writer + 1));
-            let product = env.ids.next();
+            let (product, mut revision) = (env.ids.next(), 0);
             let mut sent = Vec::new();
-            for revision in 1..=BATCHES {
-                let event = env.event(EventKind::StockChanged, product, revision);
+            for _ in 0..BATCHES {
+                let batch: Vec<Event> = (0..rng.random_range(1..4))
+                    .map(|_| {
+                        revision += 1;
+                        env.event(EventKind::StockChanged, product, revision)
+                    })
+                    .collect();
                 let mut uow = storage.begin().await.unwrap();
-                uow.outbox().append(std::slice::from_ref(&event)).await.unwrap();
+                uow.outbox().append(&batch).await.unwrap();
                 tokio::time::sleep(Duration::from_micros(rng.random_range(0..3_000))).await;
                 if rng.random_bool(0.15) {
                     drop(uow);
                 } else {
                     uow.commit().await.unwrap();
-                    sent.push(event.id);
+                    sent.extend(batch.into_iter().map(|e| e.id));
                 }
             }
             sent
@@ -242,15 +272,81 @@ pub async fn r13_a_reader_that_follows_sees_every_event_once_and_in_order(storag
         sent.extend(w.await.unwrap());
     }
     done.store(true, Ordering::SeqCst);
-    let found = reader.await.unwrap();
-    let ids: HashSet<_> = found.iter().map(|(_, e)| e.id).collect();
-    assert_eq!(found.len(), ids.len(), "seed {seed}: an event was read twice");
-    assert_eq!(ids, sent, "seed {seed}: an event was skipped, or one that was never committed was read");
-    let mut last = HashMap::new();
-    for (_, e) in &found {
-        let before = last.insert(e.aggregate_id, e.revision).unwrap_or(0);
-        assert!(before < e.revision, "seed {seed}: events of one aggregate come in order");
+    let mut first: Option<Vec<(OutboxPosition, Event)>> = None;
+    for reader in readers {
+        let found = reader.await.unwrap();
+        let ids: HashSet<_> = found.iter().map(|(_, e)| e.id).collect();
+        assert_eq!(found.len(), ids.len(), "seed {seed}: an event was read twice");
+        assert_eq!(ids, sent, "seed {seed}: an event was skipped, or one that was never committed was read");
+        let mut last = HashMap::new();
+        for (_, e) in &found {
+            let before = last.insert(e.aggregate_id, e.revision).unwrap_or(0);
+            assert!(before < e.revision, "seed {seed}: events of one aggregate come in order");
+        }
+        assert_eq!(first.get_or_insert_with(|| found.clone()), &found, "seed {seed}: the log is the same for all");
     }
+}
+
+/// A unit of work that appended before others and commits after they were read.
+pub async fn r13_an_event_that_commits_late_is_not_skipped(storage: &Arc<dyn Storage>) {
+    let env = Env::default();
+    let late = env.event(EventKind::ProductCreated, env.ids.next(), 1);
+    let mut slow = storage.begin().await.unwrap();
+    slow.outbox().append(std::slice::from_ref(&late)).await.unwrap();
+    let quick = events(&env, 3);
+    let mut others = tokio::spawn({
+        let (storage, quick) = (storage.clone(), quick.clone());
+        async move {
+            for event in quick {
+                append(&storage, &[event]).await;
+            }
+            read(&storage, START, 100).await
+        }
+    });
+    // Where there is one writer the others wait for it, and come after it.
+    let overtaken = tokio::time::timeout(Duration::from_secs(2), &mut others).await.ok();
+    let was_overtaken = overtaken.is_some();
+    slow.commit().await.unwrap();
+    let mut found = match overtaken {
+        Some(found) => found,
+        None => others.await,
+    }
+    .unwrap();
+    if was_overtaken {
+        assert_eq!(found.iter().map(|(_, e)| e.clone()).collect::<Vec<_>>(), quick, "what had committed");
+    }
+    let at = found.last().unwrap().0;
+    found.extend(read(storage, at, 100).await);
+    let ids = |events: &[Event]| events.iter().map(|e| e.id).collect::<Vec<_>>();
+    let found: Vec<Event> = found.into_iter().map(|(_, e)| e).collect();
+    let expected = if was_overtaken { [quick, vec![late]] } else { [vec![late], quick] }.concat();
+    assert_eq!(ids(&found), ids(&expected), "each once, to a reader that has moved on");
+}
+
+/// An event that is rolled back leaves no place that a reader would wait for, and an unfinished one holds nobody up.
+pub async fn r13_what_is_rolled_back_holds_nobody_up(storage: &Arc<dyn Storage>) {
+    let env = Env::default();
+    let mut uow = storage.begin().await.unwrap();
+    uow.outbox().append(&events(&env, 3)).await.unwrap();
+    uow.rollback().await.unwrap();
+    let kept = events(&env, 2);
+    append(storage, &kept).await;
+    let found: Vec<Event> = read(storage, START, 10).await.into_iter().map(|(_, e)| e).collect();
+    assert_eq!(found, kept);
+}
+
+/// Everything is placed, however much it is, and a limit is a limit.
+pub async fn every_committed_event_gets_its_place(storage: &Arc<dyn Storage>) {
+    let env = Env::default();
+    let sent = events(&env, 700);
+    attempt!(storage, outbox.append(&sent)).unwrap();
+    let placed = attempt!(storage, outbox.sequence(300)).unwrap();
+    assert!(placed == 300 || placed == 0, "as many as were asked for, or all had their place: {placed}");
+    assert_eq!(read!(storage, outbox.pending()), placed > 0, "more are waiting");
+    let found: Vec<Event> = read(storage, START, 1_000).await.into_iter().map(|(_, e)| e).collect();
+    assert_eq!(found, sent);
+    assert!(!read!(storage, outbox.pending()));
+    assert_eq!(attempt!(storage, outbox.sequence(300)).unwrap(), 0, "each once");
 }
 
 /// At position 0.
@@ -334,6 +430,19 @@ pub async fn a_lost_lease_moves_nothing(storage: &Arc<dyn Storage>) {
     assert!(advance(storage, &again, all[1].0).await);
     let nobody = Lease { consumer: "nobody".into(), ..again };
     assert!(!advance(storage, &nobody, all[1].0).await, "a cursor that was never taken");
+}
+
+/// By its holder, and by nobody who has lost it.
+pub async fn a_released_lease_is_free_at_once(storage: &Arc<dyn Storage>) {
+    let env = Env::default();
+    let a = acquire(storage, &env, "mail", "a").await.unwrap();
+    attempt!(storage, outbox.release(&a)).unwrap();
+    let b = acquire(storage, &env, "mail", "b").await.expect("a has let it go");
+    assert!(b.fence > a.fence);
+    attempt!(storage, outbox.release(&a)).unwrap();
+    assert_eq!(acquire(storage, &env, "mail", "c").await, None, "it is b's, whatever a says");
+    attempt!(storage, outbox.release(&b)).unwrap();
+    assert!(acquire(storage, &env, "mail", "a").await.unwrap().fence > b.fence);
 }
 
 /// Also when the consumer is new to all of them.

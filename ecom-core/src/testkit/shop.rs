@@ -235,11 +235,11 @@ impl ShopFixture {
     }
 
     async fn head(&self) -> OutboxPosition {
-        read!(self.storage, outbox.head())
+        self.shop.events().head().await.unwrap()
     }
 
     async fn events_after(&self, at: OutboxPosition) -> Vec<Event> {
-        read!(self.storage, outbox.read(at, 10_000)).into_iter().map(|(_, e)| e).collect()
+        self.shop.events().read(at, 10_000).await.unwrap().into_iter().map(|(_, e)| e).collect()
     }
 
     /// Everything that a write could have left behind.

@@ -11,6 +11,7 @@ use super::sample::Env;
 use crate::domain::{Category, Deleted, EventKind, OutboxPosition, Product};
 use crate::error::ErrorCode;
 use crate::port::{CategoryFilter, Storage};
+use crate::service::EventLog;
 
 /// Runs the suite of [`Storage`] and [`UnitOfWork`](crate::port::UnitOfWork). Takes the path of an
 /// `async fn() -> StorageFixture`; see [`testkit`](crate::testkit).
@@ -164,7 +165,7 @@ pub async fn reads_inside_see_their_own_writes(storage: &Arc<dyn Storage>) {
     assert_eq!(uow.inventory().imbalances().await.unwrap(), []);
     uow.rollback().await.unwrap();
     assert_eq!(read!(storage, products.get(p.id, Deleted::Include)), None);
-    assert_eq!(read!(storage, outbox.read(OutboxPosition::default(), 9)), []);
+    assert_eq!(EventLog::new(&**storage).read(OutboxPosition::default(), 9).await.unwrap(), []);
 }
 
 /// A caller that drops its unit of work after an error has written nothing.
@@ -241,7 +242,7 @@ pub async fn calls_that_are_canceled_at_any_await_leave_all_or_nothing(storage: 
         env.insert_categories(storage, &[&next]).await.expect("the storage serves on");
         let product = read!(storage, products.get(p.id, Deleted::Include));
         let category = read!(storage, categories.get(c.id, Deleted::Include));
-        let events = read!(storage, outbox.read(OutboxPosition::default(), 1_000));
+        let events = EventLog::new(&**storage).read(OutboxPosition::default(), 1_000).await.unwrap();
         let there = [
             category.is_some(),
             product.is_some(),

@@ -195,6 +195,5 @@ CREATE TABLE outbox_cursors (
     holder     TEXT    NOT NULL,
     fence      INTEGER NOT NULL,
     expires_at INTEGER NOT NULL,
-    epoch      INTEGER NOT NULL,
     seq        INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;

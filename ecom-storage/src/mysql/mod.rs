@@ -14,8 +14,6 @@ use crate::sql::error::{DbError, DbResult, Kind};
 use crate::sql::value::{Row, Value};
 
 static LOCK_TREE: Sql = Sql::new("SELECT value FROM ecom_meta WHERE name = 'identity' FOR UPDATE");
-// Numbers are handed out before they commit: who appends waits for who appended before.
-static LOCK_OUTBOX: Sql = Sql::new("SELECT value FROM ecom_meta WHERE name = 'outbox' FOR UPDATE");
 
 /// MySQL's SQL.
 pub(crate) static DIALECT: Dialect = Dialect {
@@ -34,14 +32,11 @@ pub(crate) static DIALECT: Dialect = Dialect {
         ("{for_update_of_p}", " FOR UPDATE"),
         ("{bigint}", "SIGNED"),
         ("{page_join}", "JOIN"),
-        ("{outbox_head}", "COALESCE((SELECT MAX(seq) FROM outbox_events), 0)"),
-        ("{outbox_head_epoch}", "CAST(0 AS SIGNED)"),
-        ("{outbox_epoch}", "CAST(0 AS SIGNED)"),
-        ("{outbox_after}", "seq > $2 AND $1 = $1"),
-        ("{outbox_order}", "seq"),
+        ("{outbox_head}", "(SELECT seq FROM outbox_head WHERE id = 1)"),
+        ("{outbox_if_new}", "ON DUPLICATE KEY UPDATE consumer = consumer"),
     ],
     lock_tree: Some(&LOCK_TREE),
-    lock_outbox: Some(&LOCK_OUTBOX),
+    sequences_outbox: true,
     joins_in_order: false,
     row_values: false,
     migrations: &[],

@@ -18,9 +18,9 @@ pub struct Dialect {
     /// Locks the category tree until the end of the transaction; `None` where a transaction that may write has
     /// the database for itself.
     pub lock_tree: Option<&'static Sql>,
-    /// Lets one transaction append to the outbox at a time; `None` where the order of numbers, or of what stands in
-    /// for them, is that of commits anyway.
-    pub lock_outbox: Option<&'static Sql>,
+    /// True where events get their place in the outbox after their commit; false where there is one writer and the
+    /// number of an insert is in the order of commits.
+    pub sequences_outbox: bool,
     /// True where rows of `a CROSS JOIN b LEFT JOIN c` come in the order of `a`, so that a page that was sorted once
     /// is not sorted again.
     pub joins_in_order: bool,
