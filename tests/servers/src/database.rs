@@ -1,0 +1,139 @@
+//! A database of its own for each test, on a server that all share.
+
+use std::fmt;
+
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, MySqlConnection, PgConnection, Row as _};
+use url::Url;
+
+use crate::{PREFIX, now, required, unique_name};
+
+/// What is left of a killed run is removed after so many seconds.
+const LEFTOVER_SECONDS: u64 = 3_600;
+
+/// An empty database.
+#[derive(Debug)]
+pub struct TestDatabase {
+    /// Its URL.
+    pub url: String,
+    /// Drops the database when it goes.
+    pub guard: DatabaseGuard,
+}
+
+/// A place of one's own on a Redis that others use too.
+#[derive(Clone, Debug)]
+pub struct TestRedis {
+    /// The server.
+    pub url: String,
+    /// What all keys and channels of this test start with.
+    pub prefix: String,
+}
+
+/// Drops a test's database when it goes, whoever is still connected to it.
+pub struct DatabaseGuard {
+    admin: String,
+    name: String,
+}
+
+impl fmt::Debug for DatabaseGuard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("DatabaseGuard").field(&self.name).finish()
+    }
+}
+
+impl Drop for DatabaseGuard {
+    fn drop(&mut self) {
+        // On a thread of its own: this may run on a runtime, while it shuts down, or in a panic.
+        let (admin, name) = (self.admin.clone(), self.name.clone());
+        let dropped = std::thread::spawn(move || {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(sqlx::Error::Io)?;
+            runtime.block_on(drop_database(&admin, &name))
+        });
+        match dropped.join() {
+            Ok(Ok(())) => {}
+            Ok(Err(e)) => eprintln!("{} was not dropped: {e}", self.name),
+            Err(_) => eprintln!("{} was not dropped", self.name),
+        }
+    }
+}
+
+/// An empty database on the server of `TEST_POSTGRES_URL`.
+pub async fn postgres() -> TestDatabase {
+    make(required("TEST_POSTGRES_URL")).await
+}
+
+/// An empty database on the server of `TEST_MYSQL_URL`, with the server's own defaults.
+pub async fn mysql() -> TestDatabase {
+    make(required("TEST_MYSQL_URL")).await
+}
+
+/// A prefix of one's own on the server of `TEST_REDIS_URL`.
+pub fn redis() -> TestRedis {
+    TestRedis { url: required("TEST_REDIS_URL"), prefix: format!("{}:", unique_name()) }
+}
+
+fn is_mysql(url: &str) -> bool {
+    url.starts_with("mysql:") || url.starts_with("mariadb:")
+}
+
+async fn make(admin: String) -> TestDatabase {
+    let name = unique_name();
+    let mut url = Url::parse(&admin).expect("the variable holds a URL");
+    url.set_path(&name);
+    execute(&admin, format!("CREATE DATABASE {name}")).await.expect("the server makes a database");
+    TestDatabase { url: url.into(), guard: DatabaseGuard { admin, name } }
+}
+
+async fn execute(url: &str, sql: String) -> sqlx::Result<()> {
+    if is_mysql(url) {
+        let mut c = MySqlConnection::connect(url).await?;
+        c.execute(AssertSqlSafe(sql)).await?;
+        c.close().await
+    } else {
+        let mut c = PgConnection::connect(url).await?;
+        c.execute(AssertSqlSafe(sql)).await?;
+        c.close().await
+    }
+}
+
+async fn drop_database(admin: &str, name: &str) -> sqlx::Result<()> {
+    if !is_mysql(admin) {
+        return execute(admin, format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await;
+    }
+    let mut c = MySqlConnection::connect(admin).await?;
+    // An open transaction would hold the tables, and the drop would wait for it.
+    let ids = sqlx::query("SELECT CAST(id AS SIGNED) FROM information_schema.processlist WHERE db = ?")
+        .bind(name)
+        .fetch_all(&mut c)
+        .await?;
+    for id in ids {
+        // It may have gone by itself.
+        let _ = c.execute(AssertSqlSafe(format!("KILL {}", id.try_get::<i64, _>(0)?))).await;
+    }
+    c.execute("SET SESSION lock_wait_timeout = 10").await?;
+    c.execute(AssertSqlSafe(format!("DROP DATABASE IF EXISTS {name}"))).await?;
+    c.close().await
+}
+
+/// Drops what killed runs left on the database server at `url` more than an hour ago.
+///
+/// # Errors
+/// The server's.
+pub async fn sweep(url: &str) -> sqlx::Result<()> {
+    let names: Vec<String> = if is_mysql(url) {
+        let mut c = MySqlConnection::connect(url).await?;
+        sqlx::query_scalar("SELECT CAST(schema_name AS CHAR) FROM information_schema.schemata")
+            .fetch_all(&mut c)
+            .await?
+    } else {
+        let mut c = PgConnection::connect(url).await?;
+        sqlx::query_scalar("SELECT datname::text FROM pg_database").fetch_all(&mut c).await?
+    };
+    for name in names {
+        let made = name.strip_prefix(PREFIX).and_then(|rest| rest.split('_').next()).and_then(|s| s.parse().ok());
+        if made.is_some_and(|made: u64| made + LEFTOVER_SECONDS < now()) {
+            drop_database(url, &name).await?;
+        }
+    }
+    Ok(())
+}

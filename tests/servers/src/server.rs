@@ -1,0 +1,480 @@
+//! Servers that belong to one test, which may break them.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, geteuid, kill_process};
+use sqlx::{Connection as _, MySqlConnection, PgConnection};
+use tempfile::TempDir;
+use url::Url;
+
+use crate::random;
+
+/// Longer than any recovery in a test; a server that is not up by then never will be.
+const START_LIMIT: Duration = Duration::from_secs(120);
+const STOP_LIMIT: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(20);
+
+/// Kills the server, its children and the folder when the test's process is gone, however it went: then this script's
+/// standard input ends. Each line is the process to kill from now on.
+const WATCHER: &str = r#"
+trap '' HUP INT TERM
+server=
+while read -r line; do server=$line; done
+if [ -n "$server" ]; then
+    all=$server
+    for stat in /proc/[0-9]*/stat; do
+        read -r pid _ _ parent _ <"$stat" && [ "$parent" = "$server" ] && all="$all $pid"
+    done 2>/dev/null
+    kill -9 $all
+fi
+rm -rf "$0"
+"#;
+
+/// Which program a [`Server`] runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// PostgreSQL.
+    Postgres,
+    /// MariaDB.
+    MariaDb,
+    /// Redis.
+    Redis,
+}
+
+/// A server of one test's own: on a free loopback port, in a temporary folder, flushing to disk as in production.
+/// Killed and removed when it goes, and when the test's process dies.
+#[derive(Debug)]
+pub struct Server {
+    kind: Kind,
+    port: u16,
+    settings: Vec<String>,
+    directory: TempDir,
+    owner: Option<(u32, u32)>,
+    process: Option<Child>,
+    watcher: Child,
+}
+
+impl Server {
+    /// A PostgreSQL with one empty database, reached as its superuser.
+    pub async fn postgres() -> Self {
+        Self::with(Kind::Postgres, &[]).await
+    }
+
+    /// A MariaDB with one empty database, reached by a user with all privileges.
+    pub async fn mariadb() -> Self {
+        Self::with(Kind::MariaDb, &[]).await
+    }
+
+    /// A Redis that keeps everything in memory.
+    pub async fn redis() -> Self {
+        Self::with(Kind::Redis, &[]).await
+    }
+
+    /// A server with settings of its own, each `name=value`, as its configuration file names them. `requirepass` is in
+    /// the URL of a Redis.
+    pub async fn with(kind: Kind, settings: &[&str]) -> Self {
+        let directory = tempfile::Builder::new().prefix("ecom-server-").tempdir().expect("a temporary folder");
+        let owner = geteuid().is_root().then(|| unprivileged(kind));
+        if let Some((user, group)) = owner {
+            chown(directory.path(), Some(user), Some(group)).expect("the folder is given to the server");
+        }
+        let watcher = Command::new("sh")
+            .args(["-c", WATCHER])
+            .arg(directory.path())
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("sh starts");
+        let settings = settings.iter().map(|&s| s.to_owned()).collect();
+        let mut server = Self { kind, port: 0, settings, directory, owner, process: None, watcher };
+        server.make_data().await;
+        for attempt in 1.. {
+            server.port = free_port();
+            match server.launch().await {
+                Ok(()) => break,
+                // Somebody else may have taken the port meanwhile.
+                Err(why) => assert!(attempt < 3, "{why}"),
+            }
+        }
+        server
+    }
+
+    /// Where it listens. The same after a restart.
+    pub fn url(&self) -> String {
+        let port = self.port;
+        match self.kind {
+            Kind::Postgres => format!("postgres://ecom@127.0.0.1:{port}/postgres"),
+            Kind::MariaDb => format!("mysql://ecom:ecom@127.0.0.1:{port}/ecom"),
+            Kind::Redis => match self.settings.iter().find_map(|s| s.strip_prefix("requirepass=")) {
+                Some(password) => format!("redis://:{password}@127.0.0.1:{port}"),
+                None => format!("redis://127.0.0.1:{port}"),
+            },
+        }
+    }
+
+    /// Its loopback port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Its folder, with `log` and `data` in it.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Whether it runs, be it paused.
+    pub fn is_running(&mut self) -> bool {
+        self.process.as_mut().is_some_and(|p| matches!(p.try_wait(), Ok(None)))
+    }
+
+    /// Starts it again on what it has on disk, and waits until it answers: after [`stop`](Self::stop) or
+    /// [`kill9`](Self::kill9).
+    pub async fn start(&mut self) {
+        assert!(!self.is_running(), "it runs already");
+        if let Err(why) = self.launch().await {
+            panic!("{why}");
+        }
+    }
+
+    /// Stops it as an administrator would: clients are cut off, everything is flushed.
+    pub async fn stop(&mut self) {
+        self.resume();
+        // Smart shutdown of PostgreSQL would wait for its clients.
+        let signal = if self.kind == Kind::Postgres { Signal::INT } else { Signal::TERM };
+        if let Some(process) = &mut self.process {
+            send(pid(process), signal);
+            wait(process, STOP_LIMIT).await.expect("it stops in time");
+        }
+        self.gone();
+    }
+
+    /// [`stop`](Self::stop), then [`start`](Self::start).
+    pub async fn restart(&mut self) {
+        self.stop().await;
+        self.start().await;
+    }
+
+    /// Kills it and all of its processes at once, like a power cut that the disk survives.
+    pub async fn kill9(&mut self) {
+        let Some(mut process) = self.process.take() else { return };
+        let children = kill_all(pid(&process));
+        wait(&mut process, STOP_LIMIT).await.expect("a killed process ends");
+        let since = Instant::now();
+        while children.iter().any(|&child| is_alive(child)) {
+            assert!(since.elapsed() < STOP_LIMIT, "a killed process ends");
+            tokio::time::sleep(POLL).await;
+        }
+        self.gone();
+    }
+
+    /// Stops all of its processes where they are (SIGSTOP): connections stay open, and nothing is answered.
+    pub fn pause(&self) {
+        let Some(process) = &self.process else { return };
+        let server = pid(process);
+        send(server, Signal::STOP);
+        for child in children(server) {
+            send(child, Signal::STOP);
+        }
+    }
+
+    /// Lets it go on after [`pause`](Self::pause).
+    pub fn resume(&self) {
+        let Some(process) = &self.process else { return };
+        let server = pid(process);
+        for child in children(server) {
+            send(child, Signal::CONT);
+        }
+        send(server, Signal::CONT);
+    }
+
+    /// The last lines of its log.
+    pub fn log(&self) -> String {
+        let bytes = std::fs::read(self.directory().join("log")).unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(30)..].join("\n")
+    }
+
+    fn gone(&mut self) {
+        self.process = None;
+        self.watch("");
+    }
+
+    fn watch(&mut self, server: &str) {
+        let stdin = self.watcher.stdin.as_mut().expect("it is piped");
+        writeln!(stdin, "{server}").expect("the watcher listens");
+    }
+
+    /// A command that runs as the server's user, and writes to its log.
+    fn command(&self, program: PathBuf) -> Command {
+        let log =
+            || -> io::Result<File> { OpenOptions::new().create(true).append(true).open(self.directory().join("log")) };
+        let mut command = Command::new(program);
+        command
+            .current_dir(self.directory())
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(log().expect("the log is written"))
+            .stderr(log().expect("the log is written"));
+        if let Some((user, group)) = self.owner {
+            command.uid(user).gid(group);
+        }
+        command
+    }
+
+    async fn make_data(&self) {
+        let data = self.directory().join("data");
+        let mut command = match self.kind {
+            Kind::Postgres => {
+                let mut c = self.command(program(self.kind, "initdb"));
+                c.args(["-U", "ecom", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "-D"]).arg(&data);
+                c
+            }
+            Kind::MariaDb => {
+                // At every start, before it listens.
+                let users = "CREATE DATABASE IF NOT EXISTS ecom;\n\
+                             CREATE USER IF NOT EXISTS 'ecom'@'%' IDENTIFIED BY 'ecom';\n\
+                             GRANT ALL ON *.* TO 'ecom'@'%' WITH GRANT OPTION;\n";
+                std::fs::write(self.directory().join("users.sql"), users).expect("the folder is written");
+                let mut c = self.command(program(self.kind, "mariadb-install-db"));
+                c.args(["--no-defaults", "--skip-test-db", "--auth-root-authentication-method=normal"]);
+                c.arg("--innodb-flush-log-at-trx-commit=0").arg(assign("--datadir=", &data));
+                c
+            }
+            Kind::Redis => return,
+        };
+        let status = wait(&mut command.spawn().expect("the program starts"), START_LIMIT).await;
+        assert!(status.is_some_and(|s| s.success()), "the data folder cannot be made:\n{}", self.log());
+    }
+
+    /// Starts the process and waits until it answers.
+    async fn launch(&mut self) -> Result<(), String> {
+        let (directory, port) = (self.directory.path(), self.port.to_string());
+        let data = directory.join("data");
+        let mut command = match self.kind {
+            Kind::Postgres => {
+                let mut c = self.command(program(self.kind, "postgres"));
+                c.args(["-p", &port, "-c", "listen_addresses=127.0.0.1", "-c", "max_connections=400"]);
+                c.args(["-c", "shared_buffers=256MB", "-c", "max_wal_size=2GB", "-D"])
+                    .arg(&data)
+                    .arg("-k")
+                    .arg(directory);
+                c.args(self.settings.iter().flat_map(|s| ["-c", s]));
+                c
+            }
+            Kind::MariaDb => {
+                let mut c = self.command(program(self.kind, "mariadbd"));
+                c.args(["--no-defaults", "--bind-address=127.0.0.1", "--skip-name-resolve", "--max-connections=400"]);
+                c.args(["--innodb-buffer-pool-size=256M", "--innodb-log-file-size=256M"]);
+                c.arg(format!("--port={port}")).arg(assign("--datadir=", &data));
+                c.arg(assign("--socket=", &directory.join("socket")));
+                c.arg(assign("--pid-file=", &directory.join("pid")));
+                c.arg(assign("--init-file=", &directory.join("users.sql")));
+                c.args(self.settings.iter().map(|s| format!("--{s}")));
+                c
+            }
+            Kind::Redis => {
+                let mut c = self.command(program(self.kind, "redis-server"));
+                c.args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir"]);
+                c.arg(directory);
+                for setting in &self.settings {
+                    let (name, value) = setting.split_once('=').expect("settings are name=value");
+                    c.args([&format!("--{name}"), value]);
+                }
+                c
+            }
+        };
+        let process = command.spawn().map_err(|e| format!("{:?} does not start: {e}", self.kind))?;
+        self.watch(&process.id().to_string());
+        self.process = Some(process);
+        let since = Instant::now();
+        while version(&self.url()).await.is_err() {
+            if !self.is_running() {
+                self.gone();
+                return Err(format!("{:?} ended:\n{}", self.kind, self.log()));
+            }
+            if since.elapsed() > START_LIMIT {
+                return Err(format!("{:?} does not answer:\n{}", self.kind, self.log()));
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        // Somebody else's server may answer on the port where ours could not.
+        if self.is_running() { Ok(()) } else { Err(format!("{:?} ended:\n{}", self.kind, self.log())) }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(process) = &mut self.process {
+            kill_all(pid(process));
+            let _ = process.wait();
+        }
+        // The folder goes with `directory`; the watcher's standard input ends, and nothing is left for it to do.
+        if let Some(mut stdin) = self.watcher.stdin.take() {
+            let _ = writeln!(stdin);
+        }
+        let _ = self.watcher.wait();
+    }
+}
+
+fn assign(option: &str, path: &Path) -> std::ffi::OsString {
+    let mut text = std::ffi::OsString::from(option);
+    text.push(path);
+    text
+}
+
+/// The user and group that a server runs as where this process is root: some refuse root.
+fn unprivileged(kind: Kind) -> (u32, u32) {
+    let users = std::fs::read_to_string("/etc/passwd").expect("/etc/passwd");
+    let own = match kind {
+        Kind::Postgres => "postgres",
+        Kind::MariaDb => "mysql",
+        Kind::Redis => "redis",
+    };
+    [own, "nobody"]
+        .iter()
+        .find_map(|name| {
+            let line = users.lines().find(|line| line.split(':').next() == Some(name))?;
+            let mut fields = line.split(':').skip(2);
+            Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
+        })
+        .expect("there is a user `nobody`")
+}
+
+/// Where a program is; panics with the package to install.
+fn program(kind: Kind, name: &str) -> PathBuf {
+    let mut folders: Vec<PathBuf> =
+        std::env::var_os("PATH").map(|p| std::env::split_paths(&p).collect()).unwrap_or_default();
+    let mut versions: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
+        .map(|entries| entries.flatten().map(|e| e.path().join("bin")).collect())
+        .unwrap_or_default();
+    versions.sort();
+    folders.extend(versions.into_iter().rev());
+    folders.extend(["/usr/sbin", "/usr/local/sbin", "/usr/bin"].map(PathBuf::from));
+    folders.into_iter().map(|f| f.join(name)).find(|p| p.is_file()).unwrap_or_else(|| {
+        let package = match kind {
+            Kind::Postgres => "postgresql",
+            Kind::MariaDb => "mariadb-server",
+            Kind::Redis => "redis-server",
+        };
+        panic!("there is no `{name}`: install it (on Debian, the package {package}), or run `tests/run`, which does")
+    })
+}
+
+/// A port that nothing listens on, and that no client is given as its own: one that calls a stopped server again and
+/// again would else end up talking to itself, and keep the server from coming back.
+fn free_port() -> u16 {
+    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let end = range.split_whitespace().next().and_then(|n| n.parse().ok()).unwrap_or(32_768_u64).max(12_000);
+    (0..1_000)
+        .map(|_| 10_000 + random() % (end - 10_000))
+        .filter_map(|port| u16::try_from(port).ok())
+        .find(|&port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok())
+        .expect("there is a free port")
+}
+
+fn pid(process: &Child) -> Pid {
+    Pid::from_child(process)
+}
+
+/// It may have ended by itself meanwhile.
+fn send(to: Pid, signal: Signal) {
+    let _ = kill_process(to, signal);
+}
+
+/// Kills a process and its children, and says which these were.
+fn kill_all(server: Pid) -> Vec<Pid> {
+    // So that it starts no more of them, and tidies up nothing after those that go.
+    send(server, Signal::STOP);
+    let children = children(server);
+    send(server, Signal::KILL);
+    for &child in &children {
+        send(child, Signal::KILL);
+    }
+    children
+}
+
+/// State and parent of a process: what follows the name, which may hold anything, in parentheses.
+fn state(of: i32) -> Option<(char, i32)> {
+    let stat = std::fs::read_to_string(format!("/proc/{of}/stat")).ok()?;
+    let mut fields = stat.rsplit_once(") ")?.1.split(' ');
+    Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
+}
+
+fn children(of: Pid) -> Vec<Pid> {
+    std::fs::read_dir("/proc")
+        .expect("/proc")
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|&id| state(id).is_some_and(|(_, parent)| parent == of.as_raw_nonzero().get()))
+        .filter_map(Pid::from_raw)
+        .collect()
+}
+
+fn is_alive(process: Pid) -> bool {
+    state(process.as_raw_nonzero().get()).is_some_and(|(state, _)| !matches!(state, 'Z' | 'X'))
+}
+
+async fn wait(process: &mut Child, limit: Duration) -> Option<ExitStatus> {
+    let since = Instant::now();
+    while since.elapsed() < limit {
+        if let Ok(Some(status)) = process.try_wait() {
+            return Some(status);
+        }
+        tokio::time::sleep(POLL).await;
+    }
+    None
+}
+
+/// Name and version of the server at `url`.
+///
+/// # Errors
+/// A text where it does not answer.
+pub async fn version(url: &str) -> Result<String, String> {
+    let asked = async {
+        match url.split(':').next() {
+            Some("postgres" | "postgresql") => {
+                let mut c = PgConnection::connect(url).await?;
+                let version: String = sqlx::query_scalar("SHOW server_version").fetch_one(&mut c).await?;
+                c.close().await?;
+                Ok(format!("PostgreSQL {version}"))
+            }
+            Some("mysql" | "mariadb") => {
+                let mut c = MySqlConnection::connect(url).await?;
+                let version: String = sqlx::query_scalar("SELECT VERSION()").fetch_one(&mut c).await?;
+                c.close().await?;
+                let product = if version.contains("MariaDB") { "MariaDB" } else { "MySQL" };
+                Ok(format!("{product} {version}"))
+            }
+            _ => redis_version(url).map_err(sqlx::Error::Io),
+        }
+    };
+    match tokio::time::timeout(Duration::from_secs(10), asked).await {
+        Ok(answer) => answer.map_err(|e: sqlx::Error| e.to_string()),
+        Err(_) => Err("no answer in 10 s".to_owned()),
+    }
+}
+
+/// By hand: nothing here needs a client.
+fn redis_version(url: &str) -> io::Result<String> {
+    let url = Url::parse(url).map_err(io::Error::other)?;
+    let mut c = TcpStream::connect((url.host_str().unwrap_or("127.0.0.1"), url.port().unwrap_or(6379)))?;
+    c.set_read_timeout(Some(Duration::from_secs(5)))?;
+    if let Some(password) = url.password() {
+        write!(c, "AUTH {} {password}\r\n", if url.username().is_empty() { "default" } else { url.username() })?;
+    }
+    c.write_all(b"INFO server\r\nQUIT\r\n")?;
+    let mut answer = String::new();
+    c.read_to_string(&mut answer)?;
+    let version = answer.lines().find_map(|line| line.strip_prefix("redis_version:"));
+    version.map(|v| format!("Redis {v}")).ok_or_else(|| io::Error::other("no version in its answer"))
+}
