@@ -215,7 +215,8 @@ fn check_database(url: &str) -> Result<()> {
         "mysql" | "mariadb" if !cfg!(feature = "mysql") => Err(not_built_in(FIELD, "MySQL", "mysql")),
         #[cfg(feature = "sqlite")]
         "sqlite" => ecom_storage::SqliteOptions::from_url(url).map(drop),
-        "postgres" | "postgresql" | "mysql" | "mariadb" => Ok(()),
+        #[cfg(any(feature = "postgres", feature = "mysql"))]
+        "postgres" | "postgresql" | "mysql" | "mariadb" => ecom_storage::ServerOptions::from_url(url).map(drop),
         _ => Err(Error::invalid(
             FIELD,
             FieldCode::OutOfBounds,
@@ -242,13 +243,18 @@ fn open_storage(
         }
         return Ok(Arc::new(ecom_storage::SqlStorage::sqlite(options)?));
     }
-    // Clock and ids are for the identity, which a database behind a server gets with its schema.
-    let _ = (clock, ids);
-    #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
-    return Ok(Arc::new(ecom_storage::SqlStorage::open(url)?.with_currency(config.currency)));
-    #[cfg(not(any(feature = "sqlite", feature = "postgres", feature = "mysql")))]
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
     {
-        let _ = config;
+        let mut options = ecom_storage::ServerOptions::from_url(url)?;
+        options.currency = config.currency;
+        options.clock = clock.clone();
+        options.ids = ids.clone();
+        Ok(Arc::new(ecom_storage::SqlStorage::server(options)?))
+    }
+    #[cfg(not(any(feature = "postgres", feature = "mysql")))]
+    {
+        // The check has refused every other URL.
+        let _ = (config, clock, ids);
         Err(missing("database_url"))
     }
 }

@@ -119,6 +119,15 @@ pub enum Error {
         #[source]
         source: Option<BoxError>,
     },
+    /// Another transaction was in the way: a deadlock, a serialization failure, a lock that did not come free in time.
+    /// The transaction is certainly aborted and nothing was written. Services have tried their own writes again by
+    /// the time they say so; a unit of work of the host's is for the host to run again, from its start.
+    #[error("another write was in the way; try again")]
+    Contention {
+        /// What the client library said.
+        #[source]
+        source: Option<BoxError>,
+    },
     /// The chosen backend cannot do this; its capabilities say so.
     #[error("{provider} cannot do this: {capability}")]
     Unsupported {
@@ -168,7 +177,7 @@ impl Error {
             Self::Forbidden { .. } => ErrorCode::Forbidden,
             Self::Unauthenticated => ErrorCode::Unauthenticated,
             Self::RateLimited { .. } => ErrorCode::RateLimited,
-            Self::Unavailable { .. } => ErrorCode::Unavailable,
+            Self::Unavailable { .. } | Self::Contention { .. } => ErrorCode::Unavailable,
             Self::Unsupported { .. } => ErrorCode::Unsupported,
             Self::Internal { .. } => ErrorCode::Internal,
         }
@@ -176,7 +185,13 @@ impl Error {
 
     /// True where the same call may succeed later without any change.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Unavailable { .. } | Self::RateLimited { .. })
+        matches!(self, Self::Unavailable { .. } | Self::Contention { .. } | Self::RateLimited { .. })
+    }
+
+    /// True where another transaction was in the way and this one is certainly aborted: the same unit of work, run
+    /// again from its start, may succeed at once.
+    pub const fn is_contention(&self) -> bool {
+        matches!(self, Self::Contention { .. })
     }
 
     /// True where a write may have happened although the call failed: read before you retry.

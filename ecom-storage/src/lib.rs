@@ -3,8 +3,8 @@
 //! | Feature | Database | State |
 //! |---|---|---|
 //! | `sqlite` (default) | SQLite, a file or memory | works in full |
-//! | `postgres` | PostgreSQL 13 and later | opens; its schema comes with a later release |
-//! | `mysql` | MySQL 8, MariaDB 10.6 and later | opens; its schema comes with a later release |
+//! | `postgres` | PostgreSQL 13 and later | works in full; tested on 15 |
+//! | `mysql` | MySQL 8, MariaDB 10.6 and later | works in full; tested on MariaDB 10.11 |
 //!
 //! Features add up; without any the crate has caches only.
 //!
@@ -26,6 +26,8 @@ mod sql;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub use sql::ServerOptions;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 pub use sql::{SqlRepositories, SqlStorage};
 #[cfg(feature = "sqlite")]

@@ -3,17 +3,21 @@
 pub(crate) mod row;
 
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde_json::value::RawValue;
 use sqlx::mysql::{MySqlArguments, MySqlConnectOptions, MySqlConnection, MySqlDatabaseError};
 use sqlx::types::Json;
-use sqlx::{Arguments, ConnectOptions, Executor, SqlStr};
+use sqlx::{Arguments, AssertSqlSafe, ConnectOptions, Executor, SqlStr};
 
 use crate::sql::dialect::{Dialect, Sql};
 use crate::sql::error::{DbError, DbResult, Kind};
 use crate::sql::value::{Row, Value};
 
 static LOCK_TREE: Sql = Sql::new("SELECT value FROM ecom_meta WHERE name = 'identity' FOR UPDATE");
+
+// Of the session: statements that change the schema commit by themselves.
+static MIGRATION_LOCK: Sql = Sql::new("SELECT CAST(GET_LOCK(CONCAT('ecom.migrations.', DATABASE()), 60) AS SIGNED)");
 
 /// MySQL's SQL.
 pub(crate) static DIALECT: Dialect = Dialect {
@@ -24,7 +28,8 @@ pub(crate) static DIALECT: Dialect = Dialect {
     fragments: &[
         (
             "{category_summaries}",
-            "(SELECT JSON_ARRAYAGG(JSON_ARRAY(pc.position, LOWER(HEX(c.id)), c.name, c.slug, c.path)) \
+            "(SELECT JSON_ARRAYAGG(JSON_ARRAY(pc.position, LOWER(HEX(c.id)), c.name, \
+             CONVERT(c.slug USING utf8mb4), CONVERT(c.path USING utf8mb4))) \
              FROM product_categories pc JOIN categories c ON c.id = pc.category_id WHERE pc.product_id = p.id)",
         ),
         ("{for_update}", " FOR UPDATE"),
@@ -39,18 +44,43 @@ pub(crate) static DIALECT: Dialect = Dialect {
     sequences_outbox: true,
     joins_in_order: false,
     row_values: false,
-    migrations: &[],
+    migration_lock: Some(&MIGRATION_LOCK),
+    migrations: &[(1, "catalog", include_str!("../../migrations/mysql/0001_catalog.sql"))],
     survives_errors: true,
 };
 
 /// Reads a URL.
 pub(crate) fn options(url: &str) -> sqlx::Result<MySqlConnectOptions> {
-    MySqlConnectOptions::from_str(url).map(|o| o.statement_cache_capacity(256))
+    let options = MySqlConnectOptions::from_str(url)?;
+    // The session's settings are ours: see `session`.
+    let options = options.pipes_as_concat(false).no_engine_substitution(false);
+    Ok(if url.contains("statement-cache-capacity=") { options } else { options.statement_cache_capacity(256) })
+}
+
+/// What every session is set to: bad values are refused and not bent, a statement sees what has committed, and with
+/// a limit the server gives up what takes too long, locks first, both before this process stops waiting.
+fn session(limit: Option<Duration>) -> String {
+    let mut text = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
+                    SET SESSION sql_mode = 'STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'"
+        .to_owned();
+    if let Some(limit) = limit {
+        let (lock, statement) = (limit * 8 / 10, limit * 9 / 10);
+        // In seconds for MariaDB, in milliseconds and for reads alone for MySQL, each in a comment that the other skips.
+        text.push_str(&format!(
+            ", innodb_lock_wait_timeout = {} /*M!100100 , max_statement_time = {} */ /*!80000 , max_execution_time = {} */",
+            lock.as_secs().max(1),
+            statement.as_secs_f64(),
+            statement.as_millis().max(1),
+        ));
+    }
+    text
 }
 
 /// Opens a connection.
-pub(crate) async fn open(options: &MySqlConnectOptions) -> DbResult<MySqlConnection> {
-    options.connect().await.map_err(classify)
+pub(crate) async fn open(options: &MySqlConnectOptions, limit: Option<Duration>) -> DbResult<MySqlConnection> {
+    let mut c = options.connect().await.map_err(classify)?;
+    c.execute(sqlx::raw_sql(AssertSqlSafe(session(limit)))).await.map_err(classify)?;
+    Ok(c)
 }
 
 fn arguments(values: Vec<Value<'_>>) -> DbResult<MySqlArguments> {
@@ -107,8 +137,13 @@ fn classify(source: sqlx::Error) -> DbError {
             ErrorKind::ForeignKeyViolation => Kind::ForeignKey,
             ErrorKind::CheckViolation => Kind::Check(quoted(&e.message().to_lowercase(), "constraint '")),
             _ => match e.try_downcast_ref::<MySqlDatabaseError>().map(MySqlDatabaseError::number) {
-                // Too many connections, shutdown, lock wait timeout, deadlock.
-                Some(1040 | 1053 | 1205 | 1213) => Kind::Unavailable,
+                // The record has changed since the snapshot, lock wait timeout, deadlock.
+                Some(1020 | 1205 | 1213) => Kind::Contention,
+                Some(1045 | 1698) => Kind::Setup("the server refuses the user or the password"),
+                Some(1044 | 1142 | 1227) => Kind::Setup("the user may not do this in the database: grant it"),
+                Some(1049) => Kind::Setup("the server has no such database: create it first"),
+                // Too many connections, shutdown, disk or table full, read-only, interrupted, over the time limit.
+                Some(1021 | 1040 | 1053 | 1114 | 1203 | 1290 | 1317 | 1792 | 1836 | 1969 | 3024) => Kind::Unavailable,
                 _ => Kind::Other,
             },
         },
@@ -120,6 +155,7 @@ fn classify(source: sqlx::Error) -> DbError {
 
 /// The name between quotes after `before`, without the table in front of it.
 fn quoted(message: &str, before: &str) -> String {
-    let name = message.split_once(before).and_then(|(_, rest)| rest.split_once('\'')).map_or("", |(name, _)| name);
+    // The last one: the value in front of it is the caller's text.
+    let name = message.rsplit_once(before).and_then(|(_, rest)| rest.split_once('\'')).map_or("", |(name, _)| name);
     name.rsplit_once('.').map_or(name, |(_, n)| n).to_owned()
 }

@@ -21,12 +21,13 @@ pub(crate) fn i32(r: &MySqlRow, i: usize) -> R<i32> {
     r.try_get(i)
 }
 
+// Unchecked: keys are VARBINARY. The bytes must be UTF-8 all the same.
 pub(crate) fn text(r: &MySqlRow, i: usize) -> R<&str> {
-    r.try_get(i)
+    r.try_get_unchecked(i)
 }
 
 pub(crate) fn opt_text(r: &MySqlRow, i: usize) -> R<Option<&str>> {
-    r.try_get(i)
+    r.try_get_unchecked(i)
 }
 
 pub(crate) fn uuid(r: &MySqlRow, i: usize) -> R<Uuid> {

@@ -3,6 +3,7 @@
 pub(crate) mod row;
 
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde_json::value::RawValue;
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection};
@@ -14,6 +15,9 @@ use crate::sql::error::{DbError, DbResult, Kind};
 use crate::sql::value::{Row, Value};
 
 static LOCK_TREE: Sql = Sql::new("SELECT 1 FROM (SELECT pg_advisory_xact_lock(7305804402559414117)) locked");
+
+static MIGRATION_LOCK: Sql =
+    Sql::new("SELECT CAST(1 AS BIGINT) FROM (SELECT pg_advisory_xact_lock(7305804402559414118)) locked");
 
 /// PostgreSQL's SQL.
 pub(crate) static DIALECT: Dialect = Dialect {
@@ -38,13 +42,26 @@ pub(crate) static DIALECT: Dialect = Dialect {
     sequences_outbox: true,
     joins_in_order: false,
     row_values: true,
-    migrations: &[],
+    migration_lock: Some(&MIGRATION_LOCK),
+    migrations: &[(1, "catalog", include_str!("../../migrations/postgres/0001_catalog.sql"))],
     survives_errors: false,
 };
 
 /// Reads a URL.
 pub(crate) fn options(url: &str) -> sqlx::Result<PgConnectOptions> {
-    PgConnectOptions::from_str(url).map(|o| o.statement_cache_capacity(256))
+    let options = PgConnectOptions::from_str(url)?;
+    Ok(if url.contains("statement-cache-capacity=") { options } else { options.statement_cache_capacity(256) })
+}
+
+/// Has the server give up what takes too long: locks first, then statements, both before this process stops waiting,
+/// and what a process that hangs keeps open.
+pub(crate) fn with_limits(options: PgConnectOptions, limit: Duration) -> PgConnectOptions {
+    let ms = |percent: u32| (limit * percent / 100).as_millis().max(1).to_string();
+    options.options([
+        ("lock_timeout", ms(80)),
+        ("statement_timeout", ms(90)),
+        ("idle_in_transaction_session_timeout", ms(600)),
+    ])
 }
 
 /// Opens a connection.
@@ -103,9 +120,16 @@ fn classify(source: sqlx::Error) -> DbError {
                 ErrorKind::UniqueViolation => Kind::Unique(constraint()),
                 ErrorKind::ForeignKeyViolation => Kind::ForeignKey,
                 ErrorKind::CheckViolation => Kind::Check(constraint()),
-                // Serialization, deadlock, lock timeout, canceled, shutdown, out of connections, resources or disk.
                 _ => match e.code().as_deref() {
-                    Some(c) if c.starts_with("40") || c.starts_with("53") || c.starts_with("57") || c == "55P03" => {
+                    // Serialization, deadlock, lock timeout.
+                    Some("40001" | "40P01" | "55P03") => Kind::Contention,
+                    Some("28P01" | "28000") => Kind::Setup("the server refuses the user or the password"),
+                    Some("3D000") => Kind::Setup("the server has no such database: create it first"),
+                    Some("42501") => Kind::Setup("the user may not do this in the database: grant it"),
+                    // Rolled back, canceled or shutting down, out of connections, resources or disk, read-only.
+                    Some(c)
+                        if c.starts_with("40") || c.starts_with("53") || c.starts_with("57") || c == "25006" =>
+                    {
                         Kind::Unavailable
                     }
                     _ => Kind::Other,

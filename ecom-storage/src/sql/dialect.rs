@@ -26,6 +26,9 @@ pub struct Dialect {
     pub joins_in_order: bool,
     /// True where `(a, b) > (x, y)` is a range of an index on both.
     pub row_values: bool,
+    /// Answers 1 once nobody else migrates this database, until the connection or its transaction ends; `None` where
+    /// a transaction that may write has the database for itself.
+    pub migration_lock: Option<&'static Sql>,
     /// Migrations, oldest first: version, name, text.
     pub migrations: &'static [(i64, &'static str, &'static str)],
     /// True where a statement that failed leaves its transaction usable.

@@ -11,10 +11,14 @@ pub enum Kind {
     ForeignKey,
     /// A check refused it; its name where the database says one.
     Check(String),
-    /// Another transaction is in the way, or the server is out of reach; a retry may help and nothing was written.
+    /// Another transaction is in the way, and this one is certainly aborted: a retry at once may help.
+    Contention,
+    /// The server is out of reach or has no room; a retry may help and nothing was written.
     Unavailable,
     /// As `Unavailable`, but where it was a commit it may have taken effect.
     Lost,
+    /// The server does not let us in or lacks the database; what is to be done about it.
+    Setup(&'static str),
     /// A defect.
     Other,
 }
@@ -60,6 +64,14 @@ impl DbError {
         self.into()
     }
 
+    /// As the library's error, where the shop is only being opened: what the settings got wrong is said so.
+    pub fn at_start(self) -> Error {
+        match self.kind {
+            Kind::Setup(message) => Error::invalid("database_url", FieldCode::OutOfBounds, message),
+            _ => Error::unavailable(Dependency::Database, self.source),
+        }
+    }
+
     /// True where the transaction can go on: a constraint refused the statement and nothing else happened.
     pub fn is_refusal(&self) -> bool {
         matches!(self.kind, Kind::Unique(_) | Kind::ForeignKey | Kind::Check(_))
@@ -90,8 +102,9 @@ impl From<DbError> for Error {
             Kind::Unique(_) if UNIQUE.iter().any(|(n, ..)| matches!(&e.kind, Kind::Unique(k) if k == n)) => {
                 e.or_duplicate(|_| None)
             }
+            Kind::Contention => Self::Contention { source: Some(e.source.into()) },
             // Writes take effect with their commit, which asks `or_unknown`.
-            Kind::Unavailable | Kind::Lost => Self::unavailable(Dependency::Database, e.source),
+            Kind::Unavailable | Kind::Lost | Kind::Setup(_) => Self::unavailable(Dependency::Database, e.source),
             Kind::Unique(_) | Kind::ForeignKey | Kind::Check(_) | Kind::Other => {
                 Self::internal("running a statement", e.source)
             }

@@ -1,6 +1,7 @@
 //! The thin executor: one connection of three kinds, typed values in, typed rows out, every statement counted.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use ecom_core::money::Currency;
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
@@ -32,6 +33,50 @@ pub struct Shared {
     pub currency: Currency,
     /// Statements sent.
     pub statements: AtomicU64,
+    /// How long a statement may take.
+    limit: Option<Duration>,
+    /// Start of the times below.
+    start: Instant,
+    /// Microseconds from the start to when a connection was last lost; 0: never.
+    lost: AtomicU64,
+}
+
+impl Shared {
+    /// Without a limit.
+    pub fn new(dialect: &'static Dialect, currency: Currency) -> Self {
+        let (statements, lost) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { dialect, currency, statements, limit: None, start: Instant::now(), lost }
+    }
+
+    /// With a limit for each statement.
+    pub fn limited(mut self, limit: Duration) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+
+    /// When a connection was last lost.
+    pub fn last_lost(&self) -> Option<Instant> {
+        match self.lost.load(Ordering::Relaxed) {
+            0 => None,
+            micros => Some(self.start + Duration::from_micros(micros)),
+        }
+    }
+
+    /// Waits for an answer at most as long as a statement may take. A call that is given up has an unknown outcome.
+    async fn within<T>(&self, call: impl Future<Output = DbResult<T>>) -> DbResult<T> {
+        let answer = match self.limit {
+            None => call.await,
+            Some(limit) => tokio::time::timeout(limit, call).await.unwrap_or_else(|_| {
+                let source = sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
+                Err(DbError { kind: Kind::Lost, source })
+            }),
+        };
+        if answer.as_ref().is_err_and(|e| e.kind == Kind::Lost) {
+            let micros = u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX);
+            self.lost.store(micros.max(1), Ordering::Relaxed);
+        }
+        answer
+    }
 }
 
 /// What is known of a connection.
@@ -91,12 +136,13 @@ macro_rules! run {
         $self.shared.statements.fetch_add(1, Ordering::Relaxed);
         *$self.state = State::InFlight;
         let answer = match &mut $self.conn {
+            // SQLite has its own limits, and what it was told to do it does.
             #[cfg(feature = "sqlite")]
             ConnRef::Sqlite(c) => crate::sqlite::$method(c, text, args).await,
             #[cfg(feature = "postgres")]
-            ConnRef::Postgres(c) => crate::postgres::$method(c, text, args).await,
+            ConnRef::Postgres(c) => $self.shared.within(crate::postgres::$method(c, text, args)).await,
             #[cfg(feature = "mysql")]
-            ConnRef::MySql(c) => crate::mysql::$method(c, text, args).await,
+            ConnRef::MySql(c) => $self.shared.within(crate::mysql::$method(c, text, args)).await,
         };
         *$self.state = State::after(&answer);
         answer
@@ -162,9 +208,9 @@ impl<'c> Executor<'c> {
             #[cfg(feature = "sqlite")]
             ConnRef::Sqlite(c) => crate::sqlite::script(c, text).await,
             #[cfg(feature = "postgres")]
-            ConnRef::Postgres(c) => crate::postgres::script(c, text).await,
+            ConnRef::Postgres(c) => self.shared.within(crate::postgres::script(c, text)).await,
             #[cfg(feature = "mysql")]
-            ConnRef::MySql(c) => crate::mysql::script(c, text).await,
+            ConnRef::MySql(c) => self.shared.within(crate::mysql::script(c, text)).await,
         };
         *self.state = State::after(&answer);
         answer

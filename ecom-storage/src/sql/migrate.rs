@@ -36,8 +36,16 @@ fn checksum(text: &str) -> String {
     format!("{hash:016x}")
 }
 
-/// Brings the schema up to this release, inside the caller's transaction, which is the only one that writes.
+/// Brings the schema up to this release, in a transaction of its own, one process at a time. Where it fails, the
+/// connection is left as it is, for the caller to close.
 pub async fn run(x: &mut Executor<'_>, now: Timestamp, identity: Uuid) -> Result<()> {
+    x.script(x.dialect().begin).await?;
+    if let Some(lock) = x.dialect().migration_lock {
+        let locked = x.fetch_optional(lock, Vec::new()).await?;
+        if locked.and_then(|r| r.opt_i64(0).ok().flatten()) != Some(1) {
+            return Err(Error::Contention { source: None });
+        }
+    }
     x.script(TABLES).await?;
     let mut applied = Vec::new();
     for row in x.fetch_all(&APPLIED, Vec::new()).await? {
@@ -69,5 +77,6 @@ pub async fn run(x: &mut Executor<'_>, now: Timestamp, identity: Uuid) -> Result
         }
     }
     x.execute(&IDENTIFY, vec![identity.to_string().into()]).await?;
+    x.script("COMMIT").await?;
     Ok(())
 }

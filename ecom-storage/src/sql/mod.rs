@@ -7,6 +7,8 @@ pub(crate) mod error;
 pub(crate) mod executor;
 mod inventory;
 mod migrate;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+mod options;
 mod outbox;
 mod pool;
 mod product;
@@ -14,5 +16,7 @@ mod sku;
 mod unit_of_work;
 pub(crate) mod value;
 
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub use options::ServerOptions;
 pub use pool::SqlStorage;
 pub use unit_of_work::SqlRepositories;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -15,9 +15,11 @@ use sqlx::Connection as _;
 use uuid::Uuid;
 
 use super::dialect::Sql;
-use super::error::DbError;
+use super::error::{DbError, DbResult, Kind};
 use super::executor::{ConnRef, Executor, Shared, State};
 use super::migrate;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+use super::options::ServerOptions;
 use super::unit_of_work::{PooledConnection, Transaction};
 
 /// A connection that has idled this long is asked whether it is still there before it is used.
@@ -42,11 +44,14 @@ pub struct Conn {
     pub in_transaction: bool,
     /// When it was handed back.
     pub idle_since: Instant,
+    /// When it was known to be there.
+    checked_at: Instant,
 }
 
 impl Conn {
     fn new(open: Open) -> Self {
-        Self { open, state: State::Idle, in_transaction: false, idle_since: Instant::now() }
+        let now = Instant::now();
+        Self { open, state: State::Idle, in_transaction: false, idle_since: now, checked_at: now }
     }
 
     /// True where something was left undone on it.
@@ -80,6 +85,7 @@ impl Conn {
 }
 
 /// How connections are opened.
+#[derive(Clone)]
 pub enum Opener {
     /// SQLite.
     #[cfg(feature = "sqlite")]
@@ -94,12 +100,46 @@ pub enum Opener {
     Postgres(Box<sqlx::postgres::PgConnectOptions>),
     /// MySQL or MariaDB.
     #[cfg(feature = "mysql")]
-    MySql(Box<sqlx::mysql::MySqlConnectOptions>),
+    MySql {
+        /// With these options.
+        options: Box<sqlx::mysql::MySqlConnectOptions>,
+        /// How long the server tries a statement.
+        limit: Option<Duration>,
+    },
 }
 
 impl fmt::Debug for Opener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Opener").finish_non_exhaustive()
+    }
+}
+
+impl Opener {
+    /// Has each session give up a lock, a statement or an idle transaction in time. Through a pooler, whose sessions
+    /// are not ours, it changes nothing.
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
+    fn session(&mut self, limit: Duration, through_pooler: bool) {
+        match self {
+            #[cfg(feature = "postgres")]
+            Self::Postgres(o) if !through_pooler => **o = crate::postgres::with_limits((**o).clone(), limit),
+            #[cfg(feature = "mysql")]
+            Self::MySql { limit: l, .. } => *l = Some(limit),
+            #[expect(clippy::allow_attributes, reason = "which arms are left depends on the features")]
+            #[allow(unreachable_patterns, reason = "as above")]
+            _ => {}
+        }
+    }
+
+    async fn open(&self) -> DbResult<Conn> {
+        let open = match self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite { options, role } => Open::Sqlite(crate::sqlite::open(options, *role).await?),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(o) => Open::Postgres(crate::postgres::open(o).await?),
+            #[cfg(feature = "mysql")]
+            Self::MySql { options, limit } => Open::MySql(crate::mysql::open(options, *limit).await?),
+        };
+        Ok(Conn::new(open))
     }
 }
 
@@ -109,6 +149,9 @@ pub struct Opens {
     opener: Opener,
     /// True where the connection is the database: it is cleaned and never closed.
     only_one: bool,
+    /// A connection that is older than this is replaced.
+    max_lifetime: Option<Duration>,
+    shared: Arc<Shared>,
 }
 
 impl Manager for Opens {
@@ -116,19 +159,10 @@ impl Manager for Opens {
     type Error = DbError;
 
     async fn create(&self) -> std::result::Result<Conn, DbError> {
-        match &self.opener {
-            #[cfg(feature = "sqlite")]
-            Opener::Sqlite { options, role } => {
-                crate::sqlite::open(options, *role).await.map(|c| Conn::new(Open::Sqlite(c)))
-            }
-            #[cfg(feature = "postgres")]
-            Opener::Postgres(o) => crate::postgres::open(o).await.map(|c| Conn::new(Open::Postgres(c))),
-            #[cfg(feature = "mysql")]
-            Opener::MySql(o) => crate::mysql::open(o).await.map(|c| Conn::new(Open::MySql(c))),
-        }
+        self.opener.open().await
     }
 
-    async fn recycle(&self, conn: &mut Conn, _: &Metrics) -> RecycleResult<DbError> {
+    async fn recycle(&self, conn: &mut Conn, metrics: &Metrics) -> RecycleResult<DbError> {
         // The one connection is cleaned once it is lent: a recycling that is dropped half-way would close it.
         if self.only_one {
             return Ok(());
@@ -136,10 +170,16 @@ impl Manager for Opens {
         if conn.is_undone() {
             return Err(RecycleError::message("dropped in flight"));
         }
-        if conn.idle_since.elapsed() > CHECK_AFTER {
+        if self.max_lifetime.is_some_and(|l| metrics.age() > l) {
+            return Err(RecycleError::message("too old"));
+        }
+        // Where one connection was lost, the server may have gone with all of them.
+        let lost = self.shared.last_lost().is_some_and(|lost| lost >= conn.checked_at);
+        if lost || conn.idle_since.elapsed() > CHECK_AFTER {
             conn.ping()
                 .await
-                .map_err(|source| RecycleError::Backend(DbError { kind: super::error::Kind::Unavailable, source }))?;
+                .map_err(|source| RecycleError::Backend(DbError { kind: Kind::Unavailable, source }))?;
+            conn.checked_at = Instant::now();
         }
         Ok(())
     }
@@ -179,6 +219,10 @@ pub struct SqlStorage {
     shared: Arc<Shared>,
     /// Readers and writer are the same pool.
     one_pool: bool,
+    /// How long a connection is waited for, opening one included.
+    wait: Duration,
+    /// Where migrations go in place of a pooled connection.
+    migrations: Option<Opener>,
     clock: SharedClock,
     ids: Arc<dyn IdSource>,
 }
@@ -192,10 +236,14 @@ impl fmt::Debug for SqlStorage {
     }
 }
 
+/// How long opening a connection may take, and asking an idle one whether it is there.
+const OPEN_LIMIT: Duration = Duration::from_secs(5);
+const PING_LIMIT: Duration = Duration::from_secs(1);
+
 fn pool(opens: Opens, size: usize, wait: Duration) -> Result<Pool<Opens>> {
     Pool::builder(opens)
         .max_size(size.max(1))
-        .timeouts(Timeouts { wait: Some(wait), create: Some(wait), recycle: Some(wait) })
+        .timeouts(Timeouts { wait: Some(wait), create: Some(OPEN_LIMIT.min(wait)), recycle: Some(PING_LIMIT) })
         // The connection that was used last has the warmest cache.
         .queue_mode(QueueMode::Lifo)
         .runtime(deadpool::Runtime::Tokio1)
@@ -209,33 +257,30 @@ fn no_feature<T>(provider: &'static str, capability: &'static str) -> Result<T> 
     Err(Error::Unsupported { provider, capability })
 }
 
-/// A URL that its driver cannot read. What the driver says may show the URL and is left out.
-#[cfg(any(feature = "postgres", feature = "mysql"))]
-fn bad_url(_: sqlx::Error) -> Error {
-    Error::invalid("database_url", FieldCode::Malformed, "is not a URL of this database")
-}
-
 impl SqlStorage {
-    /// The same database with prices in another currency; USD is the default.
-    pub fn with_currency(mut self, currency: ecom_core::money::Currency) -> Self {
-        let dialect = self.shared.dialect;
-        self.shared = Arc::new(Shared { dialect, currency, statements: AtomicU64::new(0) });
-        self
-    }
-
     /// A database behind a server: one pool serves reads and writes.
+    ///
+    /// # Errors
+    /// `Internal` where no pool can be made.
     #[cfg(any(feature = "postgres", feature = "mysql"))]
-    fn server(dialect: &'static super::dialect::Dialect, opener: Opener) -> Result<Self> {
-        use ecom_core::{clock::SystemClock, id::UuidV7Source, money::Currency};
-        let clock: SharedClock = Arc::new(SystemClock);
-        let pool = pool(Opens { opener, only_one: false }, 50, Duration::from_secs(10))?;
+    pub fn server(mut options: ServerOptions) -> Result<Self> {
+        let wait = options.acquire_timeout;
+        let shared = Arc::new(Shared::new(options.dialect, options.currency).limited(options.statement_timeout));
+        let migrations = options.direct.take().unwrap_or_else(|| options.opener.clone());
+        let mut opener = options.opener;
+        opener.session(options.statement_timeout, options.transaction_pooler);
+        let opens =
+            Opens { opener, only_one: false, max_lifetime: Some(options.max_lifetime), shared: shared.clone() };
+        let pool = pool(opens, options.max_connections, wait)?;
         Ok(Self {
             readers: pool.clone(),
             writer: pool,
-            shared: Arc::new(Shared { dialect, currency: Currency::USD, statements: AtomicU64::new(0) }),
+            shared,
             one_pool: true,
-            ids: Arc::new(UuidV7Source::new(clock.clone())),
-            clock,
+            wait,
+            migrations: Some(migrations),
+            ids: options.ids,
+            clock: options.clock,
         })
     }
 
@@ -253,17 +298,11 @@ impl SqlStorage {
             #[cfg(not(feature = "sqlite"))]
             "sqlite" => no_feature("sqlite", "turn on the feature `sqlite`"),
             #[cfg(feature = "postgres")]
-            "postgres" | "postgresql" => {
-                let options = crate::postgres::options(url).map_err(bad_url)?;
-                Self::server(&crate::postgres::DIALECT, Opener::Postgres(Box::new(options)))
-            }
+            "postgres" | "postgresql" => Self::server(ServerOptions::from_url(url)?),
             #[cfg(not(feature = "postgres"))]
             "postgres" | "postgresql" => no_feature("postgres", "turn on the feature `postgres`"),
             #[cfg(feature = "mysql")]
-            "mysql" | "mariadb" => {
-                let options = crate::mysql::options(url).map_err(bad_url)?;
-                Self::server(&crate::mysql::DIALECT, Opener::MySql(Box::new(options)))
-            }
+            "mysql" | "mariadb" => Self::server(ServerOptions::from_url(url)?),
             #[cfg(not(feature = "mysql"))]
             "mysql" | "mariadb" => no_feature("mysql", "turn on the feature `mysql`"),
             _ => Err(Error::invalid(
@@ -282,22 +321,28 @@ impl SqlStorage {
     #[expect(clippy::needless_pass_by_value, reason = "callers make them for this call")]
     pub fn sqlite(options: crate::sqlite::SqliteOptions) -> Result<Self> {
         use crate::sqlite::Role;
-        let shared = Arc::new(Shared {
-            dialect: &crate::sqlite::DIALECT,
-            currency: options.currency,
-            statements: AtomicU64::new(0),
-        });
+        let shared = Arc::new(Shared::new(&crate::sqlite::DIALECT, options.currency));
         let only_one = options.path().is_none();
         let (wait, readers) = (options.acquire_timeout, options.readers);
         let (clock, ids) = (options.clock.clone(), options.ids.clone());
-        let opens = |role| Opens { opener: Opener::Sqlite { options: options.clone(), role }, only_one };
+        let opens = |role| Opens {
+            opener: Opener::Sqlite { options: options.clone(), role },
+            only_one,
+            max_lifetime: None,
+            shared: shared.clone(),
+        };
         let writer = pool(opens(Role::Writer), 1, wait)?;
         let readers = if only_one { writer.clone() } else { pool(opens(Role::Reader), readers, wait)? };
-        Ok(Self { readers, writer, shared, one_pool: only_one, clock, ids })
+        Ok(Self { readers, writer, shared, one_pool: only_one, wait, migrations: None, clock, ids })
     }
 
     async fn lend(&self, pool: &Pool<Opens>) -> Result<Lent> {
-        match pool.get().await {
+        // The pool's own limits are for each step: a row of dead connections would add up.
+        let got = match tokio::time::timeout(self.wait, pool.get()).await {
+            Ok(got) => got,
+            Err(e) => return Err(Error::unavailable(Dependency::Database, e)),
+        };
+        match got {
             Ok(object) => {
                 let mut lent = Lent(Some(object));
                 let conn = lent.conn();
@@ -311,13 +356,8 @@ impl SqlStorage {
                 }
                 Ok(lent)
             }
-            Err(PoolError::Backend(e)) => Err(match e.kind {
-                // A connection that cannot be opened is out of reach, and nothing was written.
-                super::error::Kind::Lost | super::error::Kind::Other => {
-                    Error::unavailable(Dependency::Database, e.source)
-                }
-                _ => e.into(),
-            }),
+            // A connection that cannot be opened is out of reach, and nothing was written.
+            Err(PoolError::Backend(e)) => Err(Error::unavailable(Dependency::Database, e.source)),
             Err(e) => Err(Error::unavailable(Dependency::Database, e)),
         }
     }
@@ -371,19 +411,29 @@ impl Storage for SqlStorage {
     }
 
     async fn begin(&self) -> Result<Box<dyn UnitOfWork>> {
-        Ok(Box::new(Transaction::begin(self.writer().await?, self.shared.clone()).await?))
+        match Transaction::begin(self.writer().await?, self.shared.clone()).await {
+            // A connection that died while it idled; nothing was written, and the pool asks the others from now on.
+            Err(e) if self.migrations.is_some() && e.kind == Kind::Lost => {
+                Ok(Box::new(Transaction::begin(self.writer().await?, self.shared.clone()).await?))
+            }
+            begun => Ok(Box::new(begun?)),
+        }
     }
 
     async fn migrate(&self) -> Result<()> {
-        if self.shared.dialect.migrations.is_empty() {
-            return Err(Error::Unsupported {
-                provider: self.shared.dialect.name,
-                capability: "a schema of ours; it comes with a later release",
-            });
+        let (now, identity) = (self.clock.now(), self.ids.next());
+        if let Some(opener) = &self.migrations {
+            let open = tokio::time::timeout(OPEN_LIMIT, opener.open()).await;
+            let mut conn = open.map_err(|e| Error::unavailable(Dependency::Database, e))?.map_err(DbError::at_start)?;
+            let unlimited = Shared::new(self.shared.dialect, self.shared.currency);
+            return migrate::run(&mut conn.executor(&unlimited), now, identity).await;
         }
-        let mut tx = Transaction::begin(self.writer().await?, self.shared.clone()).await?;
-        migrate::run(&mut tx.executor(), self.clock.now(), self.ids.next()).await?;
-        Box::new(tx).commit().await
+        let mut lent = self.writer().await?;
+        // Left open where it fails, so that the connection is closed and the transaction with it.
+        lent.conn().in_transaction = true;
+        migrate::run(&mut lent.conn().executor(&self.shared), now, identity).await?;
+        lent.conn().in_transaction = false;
+        Ok(())
     }
 
     async fn identity(&self) -> Result<Uuid> {

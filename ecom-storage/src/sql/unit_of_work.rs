@@ -10,7 +10,7 @@ use ecom_core::port::{
 use ecom_core::{Dependency, Error, Result};
 
 use super::category::SqlCategories;
-use super::error::Kind;
+use super::error::{DbResult, Kind};
 use super::executor::{ConnRef, Executor, Shared, State};
 use super::inventory::SqlInventory;
 use super::outbox::SqlOutbox;
@@ -68,13 +68,13 @@ pub struct Transaction {
 
 impl Transaction {
     /// Starts it.
-    pub async fn begin(mut lent: Lent, shared: Arc<Shared>) -> Result<Self> {
+    pub async fn begin(mut lent: Lent, shared: Arc<Shared>) -> DbResult<Self> {
         let conn: &mut Conn = lent.conn();
         // Before the answer: a call that is dropped in between leaves a transaction open.
         conn.in_transaction = true;
         if let Err(e) = conn.executor(&shared).script(shared.dialect.begin).await {
             conn.in_transaction = false;
-            return Err(e.into());
+            return Err(e);
         }
         Ok(Self { lent, shared })
     }
@@ -137,21 +137,21 @@ impl<'c> SqlRepositories<'c> {
     /// Start its transaction with `BEGIN IMMEDIATE`.
     #[cfg(feature = "sqlite")]
     pub fn on_sqlite(conn: &'c mut sqlx::SqliteConnection, currency: ecom_core::money::Currency) -> Self {
-        let shared = Shared { dialect: &crate::sqlite::DIALECT, currency, statements: 0.into() };
+        let shared = Shared::new(&crate::sqlite::DIALECT, currency);
         Self { conn: ConnRef::Sqlite(conn), state: State::Idle, shared: Arc::new(shared) }
     }
 
     /// On a connection of PostgreSQL.
     #[cfg(feature = "postgres")]
     pub fn on_postgres(conn: &'c mut sqlx::PgConnection, currency: ecom_core::money::Currency) -> Self {
-        let shared = Shared { dialect: &crate::postgres::DIALECT, currency, statements: 0.into() };
+        let shared = Shared::new(&crate::postgres::DIALECT, currency);
         Self { conn: ConnRef::Postgres(conn), state: State::Idle, shared: Arc::new(shared) }
     }
 
     /// On a connection of MySQL or MariaDB.
     #[cfg(feature = "mysql")]
     pub fn on_mysql(conn: &'c mut sqlx::MySqlConnection, currency: ecom_core::money::Currency) -> Self {
-        let shared = Shared { dialect: &crate::mysql::DIALECT, currency, statements: 0.into() };
+        let shared = Shared::new(&crate::mysql::DIALECT, currency);
         Self { conn: ConnRef::MySql(conn), state: State::Idle, shared: Arc::new(shared) }
     }
 

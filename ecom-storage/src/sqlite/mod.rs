@@ -39,6 +39,7 @@ pub(crate) static DIALECT: Dialect = Dialect {
     sequences_outbox: false,
     joins_in_order: true,
     row_values: true,
+    migration_lock: None,
     migrations: &[(1, "catalog", include_str!("../../migrations/sqlite/0001_catalog.sql"))],
     survives_errors: true,
 };
