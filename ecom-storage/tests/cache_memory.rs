@@ -32,7 +32,7 @@ mod on_the_machines_clock {
     ecom_core::cache_suite!(make);
 }
 
-static CODEC: Codec = Codec { encode: |_: &(dyn Any + Send + Sync)| None, decode: |_| None };
+static CODEC: Codec = Codec { version: 1, encode: |_: &(dyn Any + Send + Sync)| None, decode: |_| None };
 
 async fn fill(cache: &MemoryCache, n: u128, value: CacheValue) -> bool {
     let key = CacheKey::ProductSlug(n);
@@ -114,6 +114,9 @@ impl Cache for Careless {
     fn name(&self) -> &'static str {
         "careless"
     }
+    fn is_shared(&self) -> bool {
+        self.0.is_shared()
+    }
     fn local(&self, key: &CacheKey) -> Option<CacheValue> {
         self.0.local(key)
     }
@@ -136,6 +139,12 @@ impl Cache for Careless {
     }
     async fn invalidate(&self, keys: &[CacheKey]) -> ecom_core::Result<()> {
         self.0.invalidate(keys).await
+    }
+    async fn invalidate_local(&self, keys: &[CacheKey]) {
+        self.0.invalidate_local(keys).await;
+    }
+    async fn clear_local(&self) {
+        self.0.clear_local().await;
     }
     async fn clear(&self) -> ecom_core::Result<()> {
         self.0.clear().await

@@ -35,6 +35,8 @@ pub type CacheValue = Arc<dyn Any + Send + Sync>;
 
 /// How a kind of value crosses a process border.
 pub struct Codec {
+    /// Of the encoding. A shared cache gives no reader what another version wrote: it is a miss for them.
+    pub version: u64,
     /// To bytes.
     pub encode: fn(&(dyn Any + Send + Sync)) -> Option<Vec<u8>>,
     /// From bytes; `None` for what another release wrote.
@@ -43,14 +45,29 @@ pub struct Codec {
 
 impl fmt::Debug for Codec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Codec").finish_non_exhaustive()
+        f.debug_struct("Codec").field("version", &self.version).finish_non_exhaustive()
     }
 }
 
 /// Taken before a value is loaded, handed back with it: the fill is dropped where the key was invalidated in
-/// between, so that an old read never overwrites a newer write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FillToken(pub u64);
+/// between, so that an old read never overwrites a newer write. What it says is the adapter's own; the default
+/// one is of an adapter that takes no fill now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FillToken {
+    /// For what the process holds.
+    pub local: u64,
+    /// For what processes share.
+    pub shared: u64,
+}
+
+/// What a reader who missed does next; see [`Cache::begin_load`].
+#[derive(Debug, Clone)]
+pub enum Load {
+    /// Nothing: somebody else, maybe in another process, loaded the value meanwhile.
+    Found(CacheValue),
+    /// Load, then [`Cache::fill`] or [`Cache::abandon`].
+    Begun(FillToken),
+}
 
 /// How a cache does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
@@ -80,11 +97,39 @@ pub trait Cache: Send + Sync + fmt::Debug {
     /// adapter holds nothing in process.
     fn local(&self, key: &CacheKey) -> Option<CacheValue>;
 
+    /// Whether other processes read the same values.
+    fn is_shared(&self) -> bool;
+
     /// What is held for `key`.
     async fn get(&self, key: &CacheKey, codec: &'static Codec) -> Option<CacheValue>;
 
+    /// What is held for each of `keys`, in their order; one round trip where there is any.
+    async fn get_many(&self, keys: &[CacheKey], codec: &'static Codec) -> Vec<Option<CacheValue>> {
+        let mut found = Vec::with_capacity(keys.len());
+        for key in keys {
+            found.push(self.get(key, codec).await);
+        }
+        found
+    }
+
     /// Taken before a load for `key`.
     async fn begin_fill(&self, key: &CacheKey) -> FillToken;
+
+    /// Taken before a load for all of `keys`, in their order; one round trip where there is any.
+    async fn begin_fill_many(&self, keys: &[CacheKey]) -> Vec<FillToken> {
+        let mut tokens = Vec::with_capacity(keys.len());
+        for key in keys {
+            tokens.push(self.begin_fill(key).await);
+        }
+        tokens
+    }
+
+    /// As [`Self::begin_fill`] after a miss. Where another process is loading `key`, it waits a while for what that
+    /// one fills, so that concurrent misses of one key load once; never longer than a fraction of a second, whatever
+    /// became of the other.
+    async fn begin_load(&self, key: &CacheKey, _codec: &'static Codec) -> Load {
+        Load::Begun(self.begin_fill(key).await)
+    }
 
     /// Holds `value` for `ttl`, unless `key` was invalidated since `token` was taken. True where it is held.
     async fn fill(
@@ -96,6 +141,17 @@ pub trait Cache: Send + Sync + fmt::Debug {
         token: FillToken,
     ) -> bool;
 
+    /// [`Self::fill`] of several; one round trip where there is any.
+    async fn fill_many(&self, values: Vec<(CacheKey, CacheValue, FillToken)>, codec: &'static Codec, ttl: Duration) {
+        for (key, value, token) in values {
+            self.fill(&key, value, codec, ttl, token).await;
+        }
+    }
+
+    /// Says that loads which were begun will not be filled, because they failed or found nothing, so that nobody
+    /// waits for them.
+    async fn abandon(&self, _loads: &[(CacheKey, FillToken)]) {}
+
     /// Drops the keys here, and where the cache is shared everywhere; reads that start afterwards do not see the
     /// old values.
     ///
@@ -103,11 +159,18 @@ pub trait Cache: Send + Sync + fmt::Debug {
     /// `Unavailable` where a shared cache could not be told.
     async fn invalidate(&self, keys: &[CacheKey]) -> Result<()>;
 
+    /// Drops the keys from what this process holds, and nothing elsewhere: where the writer has told, or will tell,
+    /// what is shared. The same as [`Self::invalidate`] where nothing is.
+    async fn invalidate_local(&self, keys: &[CacheKey]);
+
     /// Drops everything.
     ///
     /// # Errors
     /// As [`Self::invalidate`].
     async fn clear(&self) -> Result<()>;
+
+    /// Drops everything that this process holds, and nothing elsewhere.
+    async fn clear_local(&self);
 
     /// Whether it answers.
     ///
@@ -128,6 +191,9 @@ impl Cache for NoCache {
     fn name(&self) -> &'static str {
         "none"
     }
+    fn is_shared(&self) -> bool {
+        false
+    }
     fn local(&self, _: &CacheKey) -> Option<CacheValue> {
         None
     }
@@ -135,7 +201,7 @@ impl Cache for NoCache {
         None
     }
     async fn begin_fill(&self, _: &CacheKey) -> FillToken {
-        FillToken(0)
+        FillToken::default()
     }
     async fn fill(&self, _: &CacheKey, _: CacheValue, _: &'static Codec, _: Duration, _: FillToken) -> bool {
         false
@@ -143,6 +209,8 @@ impl Cache for NoCache {
     async fn invalidate(&self, _: &[CacheKey]) -> Result<()> {
         Ok(())
     }
+    async fn invalidate_local(&self, _: &[CacheKey]) {}
+    async fn clear_local(&self) {}
     async fn clear(&self) -> Result<()> {
         Ok(())
     }

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::OnceCell;
 
 use crate::error::{Error, Result};
-use crate::port::{Cache, CacheKey, CacheStats, CacheValue, Codec};
+use crate::port::{Cache, CacheKey, CacheStats, CacheValue, Codec, FillToken, Load};
 
 /// A cached value, with room for one form that is derived from it and lives as long (the bytes of its
 /// representation over HTTP).
@@ -56,10 +56,23 @@ pub struct Lookup<T> {
     pub hit: bool,
 }
 
+/// Of this release: what another release encoded is not read, whatever became of the types in between.
+const CODEC_VERSION: u64 = {
+    // FNV-1a: any release makes the same of the same text.
+    let text = env!("CARGO_PKG_VERSION").as_bytes();
+    let (mut hash, mut i) = (0xcbf2_9ce4_8422_2325_u64, 0);
+    while i < text.len() {
+        hash = (hash ^ text[i] as u64).wrapping_mul(0x0100_0000_01b3);
+        i += 1;
+    }
+    hash
+};
+
 /// What can be cached: a plain value that crosses process borders as JSON.
 pub trait Cacheable: Serialize + DeserializeOwned + Send + Sync + Sized + 'static {
     /// How it crosses process borders.
     const CODEC: Codec = Codec {
+        version: CODEC_VERSION,
         encode: |v| serde_json::to_vec(&v.downcast_ref::<Cached<Self>>()?.value).ok(),
         decode: |b| Some(Arc::new(Cached::new(serde_json::from_slice::<Self>(b).ok()?))),
     };
@@ -69,7 +82,8 @@ pub trait Cacheable: Serialize + DeserializeOwned + Send + Sync + Sized + 'stati
 
 impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Cacheable for T {}
 
-type Loaded = Result<Option<CacheValue>, Arc<Error>>;
+/// A value, and whether the cache had it by the time.
+type Loaded = Result<Option<(CacheValue, bool)>, Arc<Error>>;
 
 /// The cache as the services use it.
 pub struct ReadThrough {
@@ -132,22 +146,27 @@ impl ReadThrough {
         // Dropped in flight, the next one who waits takes the load over.
         let loaded = cell
             .get_or_init(|| async {
-                let token = self.cache.begin_fill(&key).await;
+                let token = match self.cache.begin_load(&key, T::CODEC_REF).await {
+                    Load::Found(value) => return Ok(Some((value, true))),
+                    Load::Begun(token) => token,
+                };
                 match load.await {
                     Ok(Some(v)) => {
                         let value: CacheValue = Arc::new(Cached::new(v));
                         self.cache.fill(&key, value.clone(), T::CODEC_REF, ttl, token).await;
-                        Ok(Some(value))
+                        Ok(Some((value, false)))
                     }
-                    Ok(None) => Ok(None),
-                    Err(e) => Err(Arc::new(e)),
+                    nothing => {
+                        self.cache.abandon(&[(key, token)]).await;
+                        nothing.map(|_| None).map_err(Arc::new)
+                    }
                 }
             })
             .await
             .clone();
         self.forget(&key, &cell);
         match loaded {
-            Ok(v) => Ok(v.and_then(|v| v.downcast().ok()).map(|value| Lookup { value, hit: false })),
+            Ok(v) => Ok(v.and_then(|(v, hit)| Some(Lookup { value: v.downcast().ok()?, hit }))),
             Err(shared) => {
                 drop(cell);
                 Err(Arc::try_unwrap(shared).unwrap_or_else(|shared| share(&shared)))
@@ -155,20 +174,34 @@ impl ReadThrough {
         }
     }
 
-    /// Holds a value that was just read outside of a load. `token` comes from [`Self::begin`].
-    pub(crate) async fn fill<T: Cacheable>(
-        &self,
-        key: CacheKey,
-        value: Arc<Cached<T>>,
-        ttl: Duration,
-        token: crate::port::FillToken,
-    ) {
-        self.cache.fill(&key, value, T::CODEC_REF, ttl, token).await;
+    /// What the cache holds of several keys; the others are loaded by the caller, who goes on with [`Self::begin_many`].
+    pub(crate) async fn get_many<T: Cacheable>(&self, keys: &[CacheKey]) -> Vec<Option<Arc<Cached<T>>>> {
+        let found = self.cache.get_many(keys, T::CODEC_REF).await;
+        found.into_iter().map(|v| v?.downcast().ok()).collect()
     }
 
-    /// Before a read whose result goes to [`Self::fill`].
-    pub(crate) async fn begin(&self, key: &CacheKey) -> crate::port::FillToken {
-        self.cache.begin_fill(key).await
+    /// Before a read of several whose result goes to [`Self::fill_many`].
+    pub(crate) async fn begin_many(&self, keys: &[CacheKey]) -> Vec<FillToken> {
+        self.cache.begin_fill_many(keys).await
+    }
+
+    /// Holds what was read after [`Self::begin_many`]; `None` where there was nothing.
+    pub(crate) async fn fill_many<T: Cacheable>(
+        &self,
+        loads: Vec<(CacheKey, FillToken, Option<Arc<Cached<T>>>)>,
+        ttl: Duration,
+    ) {
+        let (mut fills, mut nothing) = (Vec::with_capacity(loads.len()), Vec::new());
+        for (key, token, value) in loads {
+            match value {
+                Some(value) => fills.push((key, value as CacheValue, token)),
+                None => nothing.push((key, token)),
+            }
+        }
+        self.cache.fill_many(fills, T::CODEC_REF, ttl).await;
+        if !nothing.is_empty() {
+            self.cache.abandon(&nothing).await;
+        }
     }
 
     fn forget(&self, key: &CacheKey, cell: &Arc<OnceCell<Loaded>>) {

@@ -124,22 +124,27 @@ impl<'a> ProductService<'a> {
     pub async fn get_many(&self, ids: &[ProductId]) -> Result<Vec<Arc<Cached<Product>>>> {
         let mut found: HashMap<ProductId, Arc<Cached<Product>>> =
             ids.iter().filter_map(|id| self.cached(*id).map(|p| (*id, p))).collect();
-        let missing: Vec<ProductId> = ids.iter().copied().filter(|id| !found.contains_key(id)).collect();
-        if !missing.is_empty() {
-            let mut tokens = HashMap::with_capacity(missing.len());
-            for id in &missing {
-                tokens.insert(*id, self.cx.cache.begin(&CacheKey::Product(*id)).await);
-            }
-            let read = self.cx.storage.connect().await?.products().get_many(&missing, Deleted::Hide).await?;
-            for p in read {
-                let id = p.id;
-                let value = Arc::new(Cached::new(p));
-                if let Some(token) = tokens.get(&id) {
-                    let ttl = self.cx.config.product_ttl;
-                    self.cx.cache.fill(CacheKey::Product(id), value.clone(), ttl, *token).await;
-                }
-                found.insert(id, value);
-            }
+        let cache = &self.cx.cache;
+        let missing = |found: &HashMap<ProductId, _>| {
+            let mut seen = HashSet::new();
+            let mut ids = ids.to_vec();
+            ids.retain(|id| !found.contains_key(id) && seen.insert(*id));
+            let keys: Vec<CacheKey> = ids.iter().copied().map(CacheKey::Product).collect();
+            (ids, keys)
+        };
+        let (_, keys) = missing(&found);
+        if !keys.is_empty() {
+            found.extend(cache.get_many::<Product>(&keys).await.into_iter().flatten().map(|p| (p.id, p)));
+        }
+        let (absent, keys) = missing(&found);
+        if !absent.is_empty() {
+            let tokens = cache.begin_many(&keys).await;
+            let read = async { self.cx.storage.connect().await?.products().get_many(&absent, Deleted::Hide).await };
+            let read = read.await.map(|read| found.extend(read.into_iter().map(|p| (p.id, Arc::new(Cached::new(p))))));
+            let loads = absent.iter().zip(keys).zip(tokens);
+            let loads = loads.map(|((id, key), token)| (key, token, found.get(id).cloned())).collect();
+            cache.fill_many(loads, self.cx.config.product_ttl).await;
+            read?;
         }
         Ok(ids.iter().filter_map(|id| found.get(id).cloned()).collect())
     }

@@ -51,7 +51,7 @@ struct Versioned {
     text: String,
 }
 
-static CODEC: Codec = Codec { encode, decode };
+static CODEC: Codec = Codec { version: 1, encode, decode };
 
 fn encode(value: &(dyn Any + Send + Sync)) -> Option<Vec<u8>> {
     let v = value.downcast_ref::<Versioned>()?;

@@ -1655,6 +1655,9 @@ impl Cache for Gated {
     fn name(&self) -> &'static str {
         self.inner.name()
     }
+    fn is_shared(&self) -> bool {
+        self.inner.is_shared()
+    }
     fn local(&self, key: &CacheKey) -> Option<CacheValue> {
         self.inner.local(key)
     }
@@ -1680,6 +1683,12 @@ impl Cache for Gated {
     }
     async fn invalidate(&self, keys: &[CacheKey]) -> Result<()> {
         self.inner.invalidate(keys).await
+    }
+    async fn invalidate_local(&self, keys: &[CacheKey]) {
+        self.inner.invalidate_local(keys).await;
+    }
+    async fn clear_local(&self) {
+        self.inner.clear_local().await;
     }
     async fn clear(&self) -> Result<()> {
         self.inner.clear().await

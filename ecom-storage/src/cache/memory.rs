@@ -188,6 +188,21 @@ impl MemoryCache {
             }),
         }
     }
+
+    pub(crate) fn forget(&self, keys: &[CacheKey]) {
+        for key in keys {
+            self.inner.invalidate(key);
+        }
+    }
+
+    pub(crate) fn forget_all(&self) {
+        let inner = &*self.inner;
+        let mark = inner.mark();
+        inner.lists.fetch_max(mark, Ordering::SeqCst);
+        inner.others.fetch_max(mark, Ordering::SeqCst);
+        // Frees the memory; the floors alone decide what is read.
+        inner.entries.invalidate_all();
+    }
 }
 
 impl Default for MemoryCache {
@@ -247,6 +262,10 @@ impl Cache for MemoryCache {
         "memory"
     }
 
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     fn local(&self, key: &CacheKey) -> Option<CacheValue> {
         self.inner.read(key)
     }
@@ -260,7 +279,7 @@ impl Cache for MemoryCache {
     }
 
     async fn begin_fill(&self, _: &CacheKey) -> FillToken {
-        FillToken(self.inner.sequence.load(Ordering::SeqCst))
+        FillToken { local: self.inner.sequence.load(Ordering::SeqCst), shared: 0 }
     }
 
     async fn fill(
@@ -280,7 +299,7 @@ impl Cache for MemoryCache {
                 Life::Until(clock.now() + chrono::TimeDelta::microseconds(micros))
             }
         };
-        let token = token.0;
+        let token = token.local;
         let floor = if is_list(key) { &inner.lists } else { &inner.others };
         let stripe = inner.stripe(key).lock();
         // A floor that rises after this check hides the entry, whose token is below it.
@@ -292,19 +311,21 @@ impl Cache for MemoryCache {
     }
 
     async fn invalidate(&self, keys: &[CacheKey]) -> Result<()> {
-        for key in keys {
-            self.inner.invalidate(key);
-        }
+        self.forget(keys);
         Ok(())
     }
 
+    async fn invalidate_local(&self, keys: &[CacheKey]) {
+        self.forget(keys);
+    }
+
     async fn clear(&self) -> Result<()> {
-        let mark = self.inner.mark();
-        self.inner.lists.fetch_max(mark, Ordering::SeqCst);
-        self.inner.others.fetch_max(mark, Ordering::SeqCst);
-        // Frees the memory; the floors alone decide what is read.
-        self.inner.entries.invalidate_all();
+        self.forget_all();
         Ok(())
+    }
+
+    async fn clear_local(&self) {
+        self.forget_all();
     }
 
     async fn ping(&self) -> Result<()> {
