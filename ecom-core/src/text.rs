@@ -10,6 +10,9 @@ use crate::error::{FieldCode, ValidationErrors};
 
 /// The key of a name, code or email: NFKC, case folded, accents kept, outer white space dropped and inner
 /// runs of it made one space. Compared bytewise, it decides uniqueness and order on every database.
+///
+/// At most [`MAX_KEY`] bytes, as much as every database indexes: of a longer one the head is kept, and a hash of the
+/// whole tells it from others with the same head.
 pub fn fold_key(text: &str) -> String {
     let nfkc = ComposingNormalizerBorrowed::new_nfkc();
     let first = nfkc.normalize(text);
@@ -23,8 +26,17 @@ pub fn fold_key(text: &str) -> String {
         }
         out.push_str(word);
     }
+    if out.len() > MAX_KEY {
+        // SHA-1 of the whole, as in a UUIDv5: 32 digits.
+        let hash = uuid::Uuid::new_v5(&uuid::Uuid::nil(), out.as_bytes()).simple().to_string();
+        out.truncate(out.floor_char_boundary(MAX_KEY - hash.len()));
+        out.push_str(&hash);
+    }
     out
 }
+
+/// The most bytes of a [`fold_key`].
+pub const MAX_KEY: usize = 512;
 
 /// Pushes an error where `text` is outside `min..=max` characters after trimming, or has control characters
 /// (NUL among them) that not every database can keep.
@@ -150,6 +162,11 @@ mod tests {
         assert_eq!(fold_key("ＡＢＣ"), "abc");
         assert_ne!(fold_key("Café"), fold_key("Cafe"));
         assert_eq!(fold_key("Cafe\u{301}"), fold_key("CAFÉ"));
+        // Long ones fit every database's index and stay apart.
+        let (a, b) = ("\u{1F600}".repeat(254), "\u{1F600}".repeat(255));
+        assert_eq!(fold_key(&"x".repeat(MAX_KEY)), "x".repeat(MAX_KEY));
+        assert!(fold_key(&a).len() <= MAX_KEY && fold_key(&a) != fold_key(&b));
+        assert!(fold_key(&a).starts_with(&"\u{1F600}".repeat(120)));
     }
 
     #[test]

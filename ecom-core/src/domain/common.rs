@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use rust_decimal::Decimal;
+use rust_decimal::prelude::ToPrimitive as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
@@ -20,9 +22,11 @@ impl Actor {
         Self("system".to_owned())
     }
 
-    /// An actor by name; what is over 100 characters is cut off.
+    /// An actor by name; what is over 100 characters is cut off, and NUL characters, which not every database keeps,
+    /// are left out.
     pub fn new(text: impl Into<String>) -> Self {
         let mut t: String = text.into();
+        t.retain(|c| c != '\0');
         if let Some((i, _)) = t.char_indices().nth(100) {
             t.truncate(i);
         }
@@ -164,8 +168,11 @@ impl ExternalRef {
     }
 }
 
-/// Free attributes: a JSON object of at most 16 KiB.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+/// Free attributes: a JSON object of at most 16 KiB and at most 30 levels.
+///
+/// Read from JSON, a float that some databases keep as another number is the number that all of them keep: `-0.0` is
+/// `0.0`, and `1e16` is the integer.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
 #[serde(transparent)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[cfg_attr(feature = "openapi", schema(value_type = Object))]
@@ -175,7 +182,10 @@ impl Attributes {
     /// The most bytes as JSON.
     pub const MAX_BYTES: usize = 16 * 1024;
 
-    /// Pushes an error where it is too large.
+    /// The most levels of objects and arrays, its own included: MariaDB has no more than 31.
+    pub const MAX_DEPTH: usize = 30;
+
+    /// Pushes an error where it is too large, too deep or has NUL characters, which not every database keeps.
     pub fn check(&self, field: &str, errors: &mut ValidationErrors) {
         if self.0.is_empty() {
             return;
@@ -184,9 +194,13 @@ impl Attributes {
             Ok(s) if s.len() > Self::MAX_BYTES => {
                 errors.out_of_bounds(field, format!("must have at most {} bytes as JSON", Self::MAX_BYTES));
             }
-            // Not every database keeps NUL in JSON.
-            Ok(s) if s.contains("\\u0000") => errors.out_of_bounds(field, "must not have NUL characters"),
-            Ok(_) => {}
+            Ok(_) => {
+                if depth(self.0.values()) > Self::MAX_DEPTH {
+                    errors.out_of_bounds(field, format!("must have at most {} levels", Self::MAX_DEPTH));
+                } else if self.0.iter().any(|(k, v)| k.contains('\0') || has_nul(v)) {
+                    errors.out_of_bounds(field, "must not have NUL characters");
+                }
+            }
             Err(e) => errors.out_of_bounds(field, e.to_string()),
         }
     }
@@ -198,6 +212,53 @@ impl Attributes {
         if let Value::Object(m) = doc {
             self.0 = m;
         }
+    }
+}
+
+impl<'de> Deserialize<'de> for Attributes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        let mut map = serde_json::Map::deserialize(deserializer)?;
+        map.values_mut().for_each(normalize);
+        Ok(Self(map))
+    }
+}
+
+/// Levels of objects and arrays: one, and those of the deepest value.
+fn depth<'a>(values: impl Iterator<Item = &'a Value>) -> usize {
+    let below = values.map(|v| match v {
+        Value::Array(a) => depth(a.iter()),
+        Value::Object(o) => depth(o.values()),
+        _ => 0,
+    });
+    1 + below.max().unwrap_or(0)
+}
+
+fn has_nul(value: &Value) -> bool {
+    match value {
+        Value::String(s) => s.contains('\0'),
+        Value::Array(a) => a.iter().any(has_nul),
+        Value::Object(o) => o.iter().any(|(k, v)| k.contains('\0') || has_nul(v)),
+        _ => false,
+    }
+}
+
+/// Makes floats that some databases keep as another number the number that all of them keep.
+fn normalize(value: &mut Value) {
+    match value {
+        Value::Array(a) => a.iter_mut().for_each(normalize),
+        Value::Object(o) => o.values_mut().for_each(normalize),
+        Value::Number(n) if n.is_f64() => {
+            let Some(f) = n.as_f64() else { return };
+            if f == 0.0 {
+                *value = Value::from(0.0);
+            } else if f.abs() >= 1e16
+                && let Ok(digits) = Decimal::from_scientific(&n.to_string())
+                && let Some(whole) = digits.to_i64().map(Value::from).or_else(|| digits.to_u64().map(Value::from))
+            {
+                *value = whole;
+            }
+        }
+        _ => {}
     }
 }
 
@@ -252,4 +313,37 @@ pub enum DeleteMode {
     Soft,
     /// Remove it for good, where nothing refers to it (R4, R5).
     Force,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attributes(json: &str) -> Attributes {
+        serde_json::from_str(json).unwrap()
+    }
+
+    fn refused(a: &Attributes) -> bool {
+        let mut errors = ValidationErrors::default();
+        a.check("attributes", &mut errors);
+        !errors.0.is_empty()
+    }
+
+    #[test]
+    fn numbers_are_those_that_every_database_keeps() {
+        let read = attributes(r#"{"a":-0.0,"b":[1e16,-1e18,1.8e19],"c":{"d":1.2345678901234567e17},"e":1.0,"f":1e300,"g":1e-7}"#);
+        let kept = r#"{"a":0.0,"b":[10000000000000000,-1000000000000000000,18000000000000000000],"c":{"d":123456789012345680},"e":1.0,"f":1e300,"g":1e-7}"#;
+        assert_eq!(serde_json::to_value(&read).unwrap(), serde_json::from_str::<Value>(kept).unwrap());
+        assert_eq!(attributes(&serde_json::to_string(&read).unwrap()), read);
+    }
+
+    #[test]
+    fn r17_what_not_every_database_keeps_is_refused() {
+        assert!(refused(&attributes("{\"a\":[\"\\u0000\"]}")));
+        assert!(refused(&attributes("{\"a\":{\"\\u0000\":1}}")));
+        assert!(!refused(&attributes("{\"a\":\"\\\\u0000\"}")));
+        let nested = |n: usize| attributes(&format!("{{\"a\":{}{}}}", "[".repeat(n), "]".repeat(n)));
+        assert!(!refused(&nested(Attributes::MAX_DEPTH - 1)));
+        assert!(refused(&nested(Attributes::MAX_DEPTH)));
+    }
 }
