@@ -135,7 +135,7 @@ fn classify(source: sqlx::Error) -> DbError {
         sqlx::Error::Database(e) => match e.kind() {
             ErrorKind::UniqueViolation => Kind::Unique(quoted(e.message(), "for key '")),
             ErrorKind::ForeignKeyViolation => Kind::ForeignKey,
-            ErrorKind::CheckViolation => Kind::Check(quoted(&e.message().to_lowercase(), "constraint '")),
+            ErrorKind::CheckViolation => Kind::Check(check(e.message())),
             _ => match e.try_downcast_ref::<MySqlDatabaseError>().map(MySqlDatabaseError::number) {
                 // The record has changed since the snapshot, lock wait timeout, deadlock.
                 Some(1020 | 1205 | 1213) => Kind::Contention,
@@ -153,9 +153,30 @@ fn classify(source: sqlx::Error) -> DbError {
     DbError { kind, source }
 }
 
+/// The name in ``CONSTRAINT `name` failed for …`` (MariaDB) or `Check constraint 'name' is violated.` (MySQL).
+fn check(message: &str) -> String {
+    message.split(['`', '\'']).nth(1).unwrap_or_default().to_owned()
+}
+
 /// The name between quotes after `before`, without the table in front of it.
 fn quoted(message: &str, before: &str) -> String {
     // The last one: the value in front of it is the caller's text.
     let name = message.rsplit_once(before).and_then(|(_, rest)| rest.split_once('\'')).map_or("", |(name, _)| name);
     name.rsplit_once('.').map_or(name, |(_, n)| n).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn constraints_are_known_by_what_either_server_says() {
+        let maria = "CONSTRAINT `skus_on_hand_not_negative` failed for `shop`.`skus`";
+        assert_eq!(check(maria), "skus_on_hand_not_negative");
+        assert_eq!(check("Check constraint 'skus_on_hand_not_negative' is violated."), "skus_on_hand_not_negative");
+        for name in ["products_slug_live", "products.products_slug_live"] {
+            let message = format!("Duplicate entry 'for key 'x'-1' for key '{name}'");
+            assert_eq!(quoted(&message, "for key '"), "products_slug_live");
+        }
+    }
 }
