@@ -30,6 +30,43 @@ pub enum CacheKey {
     ProductLists,
 }
 
+/// The text form is the same in every process and release: for adapters that keep values elsewhere.
+impl fmt::Display for CacheKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Product(id) => write!(f, "product:{:032x}", id.0.as_u128()),
+            Self::ProductSlug(hash) => write!(f, "product-slug:{hash:032x}"),
+            Self::Category(id) => write!(f, "category:{:032x}", id.0.as_u128()),
+            Self::CategorySlug(hash) => write!(f, "category-slug:{hash:032x}"),
+            Self::CategoryTree => f.write_str("category-tree"),
+            Self::ProductList(hash) => write!(f, "product-list:{hash:032x}"),
+            Self::ProductLists => f.write_str("product-lists"),
+        }
+    }
+}
+
+impl CacheKey {
+    /// Reads the text form; `None` for what this release does not know.
+    pub fn parse(text: &str) -> Option<Self> {
+        let Some((kind, hex)) = text.split_once(':') else {
+            return match text {
+                "category-tree" => Some(Self::CategoryTree),
+                "product-lists" => Some(Self::ProductLists),
+                _ => None,
+            };
+        };
+        let number = u128::from_str_radix(hex, 16).ok().filter(|_| hex.len() == 32)?;
+        match kind {
+            "product" => Some(Self::Product(ProductId(uuid::Uuid::from_u128(number)))),
+            "product-slug" => Some(Self::ProductSlug(number)),
+            "category" => Some(Self::Category(CategoryId(uuid::Uuid::from_u128(number)))),
+            "category-slug" => Some(Self::CategorySlug(number)),
+            "product-list" => Some(Self::ProductList(number)),
+            _ => None,
+        }
+    }
+}
+
 /// A cached object; adapters that keep it elsewhere encode it with its [`Codec`].
 pub type CacheValue = Arc<dyn Any + Send + Sync>;
 
@@ -219,5 +256,29 @@ impl Cache for NoCache {
     }
     fn stats(&self) -> CacheStats {
         CacheStats::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_come_back_from_their_text() {
+        let id = uuid::Uuid::from_u128(7);
+        for key in [
+            CacheKey::Product(ProductId(id)),
+            CacheKey::ProductSlug(u128::MAX),
+            CacheKey::Category(CategoryId(id)),
+            CacheKey::CategorySlug(0),
+            CacheKey::CategoryTree,
+            CacheKey::ProductList(1 << 100),
+            CacheKey::ProductLists,
+        ] {
+            assert_eq!(CacheKey::parse(&key.to_string()), Some(key));
+        }
+        for other in ["", "product", "product:7", "basket:00000000000000000000000000000007", "category-tree:"] {
+            assert_eq!(CacheKey::parse(other), None, "{other}");
+        }
     }
 }

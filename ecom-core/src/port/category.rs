@@ -60,11 +60,18 @@ pub trait CategoryRepository: Send {
     async fn find_by_external(&mut self, source: &str, external_ids: &[String]) -> Result<Vec<Category>>;
 
     /// Locks the tree for a write that depends on paths, until the end of the transaction: creates, moves,
-    /// deletes and restores of categories run one after the other.
+    /// deletes and restores of categories run one after the other. It comes before any other lock.
     ///
     /// # Errors
     /// `Unavailable`.
     async fn lock_tree(&mut self) -> Result<()>;
+
+    /// Keeps the tree as it is until the end of the transaction, for a write that puts products into categories:
+    /// many hold it at a time, and [`Self::lock_tree`] waits for them. It comes before any other lock.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    async fn hold_tree(&mut self) -> Result<()>;
 
     /// The slugs of live categories that are one of `bases` or one of them with a number (`-2`).
     ///

@@ -16,6 +16,7 @@ use crate::sql::value::{Row, Value};
 
 static LOCK_TREE: Sql = Sql::new("SELECT value FROM ecom_meta WHERE name = 'identity' FOR UPDATE");
 
+static HOLD_TREE: Sql = Sql::new("SELECT value FROM ecom_meta WHERE name = 'identity' LOCK IN SHARE MODE");
 // Of the session: statements that change the schema commit by themselves.
 static MIGRATION_LOCK: Sql = Sql::new("SELECT CAST(GET_LOCK(CONCAT('ecom.migrations.', DATABASE()), 60) AS SIGNED)");
 
@@ -32,15 +33,14 @@ pub(crate) static DIALECT: Dialect = Dialect {
              CONVERT(c.slug USING utf8mb4), CONVERT(c.path USING utf8mb4))) \
              FROM product_categories pc JOIN categories c ON c.id = pc.category_id WHERE pc.product_id = p.id)",
         ),
-        ("{for_update}", " FOR UPDATE"),
-        // MariaDB has no OF: the SKUs are locked with their products.
-        ("{for_update_of_p}", " FOR UPDATE"),
         ("{bigint}", "SIGNED"),
         ("{page_join}", "JOIN"),
         ("{outbox_head}", "(SELECT seq FROM outbox_head WHERE id = 1)"),
         ("{outbox_if_new}", "ON DUPLICATE KEY UPDATE consumer = consumer"),
     ],
     lock_tree: Some(&LOCK_TREE),
+    hold_tree: Some(&HOLD_TREE),
+    for_update: " FOR UPDATE",
     sequences_outbox: true,
     joins_in_order: false,
     row_values: false,

@@ -16,6 +16,7 @@ use crate::sql::value::{Row, Value};
 
 static LOCK_TREE: Sql = Sql::new("SELECT 1 FROM (SELECT pg_advisory_xact_lock(7305804402559414117)) locked");
 
+static HOLD_TREE: Sql = Sql::new("SELECT 1 FROM (SELECT pg_advisory_xact_lock_shared(7305804402559414117)) locked");
 static MIGRATION_LOCK: Sql =
     Sql::new("SELECT CAST(1 AS BIGINT) FROM (SELECT pg_advisory_xact_lock(7305804402559414118)) locked");
 
@@ -31,14 +32,15 @@ pub(crate) static DIALECT: Dialect = Dialect {
             "(SELECT json_agg(json_build_array(pc.position, c.id, c.name, c.slug, c.path)) \
              FROM product_categories pc JOIN categories c ON c.id = pc.category_id WHERE pc.product_id = p.id)",
         ),
-        ("{for_update}", " FOR UPDATE"),
-        ("{for_update_of_p}", " FOR UPDATE OF p"),
         ("{bigint}", "BIGINT"),
         ("{page_join}", "JOIN"),
         ("{outbox_head}", "(SELECT seq FROM outbox_head WHERE id = 1)"),
         ("{outbox_if_new}", "ON CONFLICT DO NOTHING"),
     ],
     lock_tree: Some(&LOCK_TREE),
+    hold_tree: Some(&HOLD_TREE),
+    // Keys never change, so that rows that refer to these can come meanwhile.
+    for_update: " FOR NO KEY UPDATE",
     sequences_outbox: true,
     joins_in_order: false,
     row_values: true,

@@ -63,6 +63,24 @@ impl<'q> Builder<'q> {
     }
 }
 
+/// Locks the rows of `table` with one of `values` in `column`, in id order; where rows have no locks nothing is asked.
+pub async fn lock_rows<'q, V: Into<Value<'q>> + Clone>(
+    x: &mut Executor<'_>,
+    table: &str,
+    column: &str,
+    values: &[V],
+) -> DbResult<()> {
+    let for_update = x.dialect().for_update;
+    if for_update.is_empty() || values.is_empty() {
+        return Ok(());
+    }
+    let mut b = Builder::new("SELECT id FROM ");
+    b.push(table).push(" WHERE ").push(column).push(" IN ").list(values).push(" ORDER BY id").push(for_update);
+    let (text, args) = b.done();
+    x.fetch_all(text, args).await?;
+    Ok(())
+}
+
 /// The size that a batch of `n` keys is padded to in `CASE` lists.
 pub fn case_size(n: usize) -> usize {
     [1, 8, 32, 128].into_iter().find(|s| *s >= n).unwrap_or(n)

@@ -210,6 +210,13 @@ impl CategoryRepository for SqlCategories<'_> {
         Ok(())
     }
 
+    async fn hold_tree(&mut self) -> Result<()> {
+        if let Some(sql) = self.0.dialect().hold_tree {
+            self.0.fetch_all(sql, Vec::new()).await?;
+        }
+        Ok(())
+    }
+
     async fn taken_slugs(&mut self, bases: &[Slug]) -> Result<HashSet<String>> {
         taken(&mut self.0, "categories", "slug", bases).await
     }

@@ -18,6 +18,10 @@ pub struct Dialect {
     /// Locks the category tree until the end of the transaction; `None` where a transaction that may write has
     /// the database for itself.
     pub lock_tree: Option<&'static Sql>,
+    /// As `lock_tree`, but several may hold it.
+    pub hold_tree: Option<&'static Sql>,
+    /// Ends a SELECT that locks the rows it finds; empty where a transaction that may write has the database for itself.
+    pub for_update: &'static str,
     /// True where events get their place in the outbox after their commit; false where there is one writer and the
     /// number of an insert is in the order of commits.
     pub sequences_outbox: bool,
@@ -36,14 +40,9 @@ pub struct Dialect {
 }
 
 impl Dialect {
-    /// What stands for `token`.
-    pub fn fragment(&self, token: &str) -> &'static str {
-        self.fragments.iter().find(|(t, _)| *t == token).map_or("", |(_, text)| text)
-    }
-
     /// Replaces the tokens of a template.
     pub fn render(&self, template: &str) -> String {
-        let mut text = template.to_owned();
+        let mut text = template.replace("{for_update}", self.for_update);
         for (token, with) in self.fragments {
             if text.contains(token) {
                 text = text.replace(token, with);

@@ -79,12 +79,13 @@ impl SqlInventory<'_> {
         let mut out = Vec::with_capacity(sorted.len());
         for chunk in sorted.chunks(MAX_LIST) {
             let mut b = Builder::new(
-                "SELECT s.id, s.product_id, s.on_hand, s.reserved, s.low_stock_threshold, s.deleted_at, p.deleted_at \
-                 FROM skus s JOIN products p ON p.id = s.product_id WHERE s.id IN ",
+                // Not a join, which would lock products too, and in no order.
+                "SELECT s.id, s.product_id, s.on_hand, s.reserved, s.low_stock_threshold, s.deleted_at, \
+                 (SELECT p.deleted_at FROM products p WHERE p.id = s.product_id) FROM skus s WHERE s.id IN ",
             );
             b.list(chunk).push(" ORDER BY s.id");
             if lock {
-                b.push(self.0.dialect().fragment("{for_update}"));
+                b.push(self.0.dialect().for_update);
             }
             let (text, args) = b.done();
             for r in self.0.fetch_all(text, args).await? {
@@ -165,6 +166,13 @@ impl InventoryRepository for SqlInventory<'_> {
         let mut touched = Vec::new();
         for chunk in all.chunks(MAX_LIST) {
             let of_skus = "id IN (SELECT k.product_id FROM skus k WHERE k.id IN ";
+            // In id order.
+            let mut b = Builder::new("SELECT id, revision + 1 FROM products WHERE ");
+            b.push(of_skus).list(chunk).push(") ORDER BY id").push(self.0.dialect().for_update);
+            let (text, args) = b.done();
+            for r in self.0.fetch_all(text, args).await? {
+                touched.push(TouchedProduct { product_id: ProductId(r.uuid(0)?), revision: r.i64(1)? });
+            }
             let mut b = Builder::new("UPDATE products SET revision = revision + 1 WHERE ");
             b.push(of_skus).list(chunk).push(")");
             let (text, args) = b.done();
@@ -175,12 +183,6 @@ impl InventoryRepository for SqlInventory<'_> {
             b.push(AVAILABILITY);
             let (text, args) = b.done();
             self.0.execute(text, args).await?;
-            let mut b = Builder::new("SELECT id, revision FROM products WHERE ");
-            b.push(of_skus).list(chunk).push(") ORDER BY id");
-            let (text, args) = b.done();
-            for r in self.0.fetch_all(text, args).await? {
-                touched.push(TouchedProduct { product_id: ProductId(r.uuid(0)?), revision: r.i64(1)? });
-            }
         }
         Ok(touched)
     }

@@ -15,7 +15,7 @@ use ecom_core::text::{Slug, fold_key};
 use ecom_core::{Entity, Error, Result};
 use uuid::Uuid;
 
-use super::builder::{Builder, MAX_LIST, case_size, insert_rows, taken};
+use super::builder::{Builder, MAX_LIST, case_size, insert_rows, lock_rows, taken};
 use super::category::{
     bad_cursor, bind_audit, bind_external, category_gone, colliding, limit_over, moved_on, read_audit, read_external,
 };
@@ -455,6 +455,15 @@ impl SqlProducts<'_> {
         sorted.sort_unstable();
         sorted.dedup();
         let mut out = Vec::with_capacity(sorted.len());
+        if lock {
+            // SKUs first, as a sale does. In statements of their own: a read that waits for a lock has begun before
+            // what it waited for.
+            for (table, column) in [("skus", "product_id"), ("products", "id")] {
+                for chunk in sorted.chunks(MAX_LIST) {
+                    lock_rows(&mut self.0, table, column, chunk).await?;
+                }
+            }
+        }
         for chunk in sorted.chunks(MAX_LIST) {
             let dialect = self.0.dialect();
             let mut b = Builder::new(MANY_HEAD.prepared(dialect).text.as_str());
@@ -463,9 +472,6 @@ impl SqlProducts<'_> {
                 b.push(" AND p.deleted_at IS NULL");
             }
             b.push(" ORDER BY p.id, s.position, s.id");
-            if lock {
-                b.push(dialect.fragment("{for_update_of_p}"));
-            }
             let (text, args) = b.done();
             let rows = self.0.fetch_all(text, args).await?;
             out.extend(read_products(&rows, self.0.currency())?);
@@ -592,6 +598,12 @@ impl SqlProducts<'_> {
 
     /// Adds to the counts of categories and moves their revisions, in id order.
     async fn move_counts(&mut self, counts: &[(Uuid, Change)]) -> Result<()> {
+        if counts.len() > 1 {
+            let ids: Vec<Uuid> = counts.iter().map(|(id, _)| *id).collect();
+            for chunk in ids.chunks(MAX_LIST) {
+                lock_rows(&mut self.0, "categories", "id", chunk).await?;
+            }
+        }
         for chunk in counts.chunks(128) {
             let padded: Vec<&(Uuid, Change)> =
                 (0..case_size(chunk.len())).filter_map(|i| chunk.get(i).or(chunk.last())).collect();

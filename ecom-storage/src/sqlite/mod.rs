@@ -27,8 +27,6 @@ pub(crate) static DIALECT: Dialect = Dialect {
             "(SELECT json_group_array(json_array(pc.position, lower(hex(c.id)), c.name, c.slug, c.path)) \
              FROM product_categories pc JOIN categories c ON c.id = pc.category_id WHERE pc.product_id = p.id)",
         ),
-        ("{for_update}", ""),
-        ("{for_update_of_p}", ""),
         ("{bigint}", "INTEGER"),
         ("{page_join}", "CROSS JOIN"),
         // AUTOINCREMENT remembers the last number where everything is trimmed, and forgets it with a rollback.
@@ -36,6 +34,8 @@ pub(crate) static DIALECT: Dialect = Dialect {
         ("{outbox_if_new}", "ON CONFLICT DO NOTHING"),
     ],
     lock_tree: None,
+    hold_tree: None,
+    for_update: "",
     sequences_outbox: false,
     joins_in_order: true,
     row_values: true,
