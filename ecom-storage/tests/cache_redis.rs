@@ -1,0 +1,1 @@
+//! The cache on Redis keeps the contract of its port.

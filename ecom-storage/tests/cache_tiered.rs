@@ -1,0 +1,1 @@
+//! The cache in two tiers keeps the contract of its port.
