@@ -20,6 +20,9 @@ pub struct ShopConfig {
     pub category_ttl: Duration,
     /// How often background consumers look for events of other processes. Default 500 ms.
     pub poll_interval: Duration,
+    /// How long a process that died keeps shared consumers from the others. The clocks of all processes agree to
+    /// within a fraction of it. Default 5 s.
+    pub lease_ttl: Duration,
     /// Events, and documents of a rebuild, per batch of index sync. Default 500.
     pub index_batch: u32,
     /// How long the outbox keeps events. A local index that was away for longer is rebuilt. Default 7 days.
@@ -39,6 +42,7 @@ impl Default for ShopConfig {
             product_ttl: Duration::from_secs(5 * 60),
             category_ttl: Duration::from_secs(60 * 60),
             poll_interval: Duration::from_millis(500),
+            lease_ttl: Duration::from_secs(5),
             index_batch: 500,
             outbox_retention: Duration::from_secs(7 * 24 * 3600),
             adjustment_batch: 256,
@@ -61,6 +65,7 @@ impl ShopConfig {
         };
         within("total_bound", (1..=1_000_000).contains(&self.total_bound), "1 to 1000000");
         within("poll_interval", (10..=60_000).contains(&self.poll_interval.as_millis()), "10 ms to 60 s");
+        within("lease_ttl", (1_000..=600_000).contains(&self.lease_ttl.as_millis()), "1 s to 10 min");
         within("index_batch", (1..=10_000).contains(&self.index_batch), "1 to 10000");
         within("adjustment_batch", (1..=1_000).contains(&self.adjustment_batch), "1 to 1000");
         within("product_ttl", self.product_ttl <= Duration::from_secs(86_400), "at most a day");

@@ -1,21 +1,23 @@
 //! The shop: services over one set of adapters.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::clock::{SharedClock, SystemClock, Timestamp};
 use crate::config::ShopConfig;
 use crate::domain::{Actor, Event, EventKind};
-use crate::error::{Dependency, Result};
+use crate::error::{Dependency, Error, FieldCode, Result, ValidationErrors};
 use crate::id::{EventId, IdSource, UuidV7Source};
 use crate::port::{Cache, CacheKey, NoCache, PoolStatus, SearchProvider, Storage};
 use crate::service::{
-    CategoryService, EventLog, ImportService, IndexSyncService, InventoryService, ProductService, ReadThrough,
-    SearchService, SkuService, StockQueue, sync,
+    CategoryService, Consumer, EventLog, ImportService, IndexSyncService, InventoryService, ProductService,
+    ReadThrough, SearchService, SkuService, StockQueue, sync,
 };
+use crate::text::check_text;
 
 /// The adapters and injected values that a shop is built from.
 #[derive(Debug)]
@@ -53,8 +55,10 @@ pub(crate) struct Context {
     pub ids: Arc<dyn IdSource>,
     pub config: ShopConfig,
     pub stock: StockQueue,
-    /// Wakes the index; keeps one wake-up for it while it works.
-    pub events: Notify,
+    /// Wakes what follows the log; each follower keeps one wake-up while it works.
+    pub events: watch::Sender<()>,
+    /// Held by a write that lost a made name to another, while it makes the next one.
+    pub naming: tokio::sync::Mutex<()>,
     /// Held by whoever writes the index: a rebuild and a catch-up that overlap would lose events.
     pub indexing: tokio::sync::Mutex<()>,
 }
@@ -62,6 +66,13 @@ pub(crate) struct Context {
 impl Context {
     pub fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// Between half of `pause` and all of it, so that those who failed together do not come back together.
+    pub fn jitter(&self, pause: Duration) -> Duration {
+        // The tail of an id is random, and replays from its seed.
+        let [.., high, low] = self.ids.next().into_bytes();
+        pause.mul_f64(0.5 + f64::from(u16::from_be_bytes([high, low])) / 131_072.0)
     }
 
     pub fn event(&self, kind: EventKind, id: impl Into<uuid::Uuid>, revision: i64, actor: &Actor) -> Event {
@@ -102,7 +113,8 @@ impl Shop {
                 ids: parts.ids,
                 config: parts.config,
                 stock: StockQueue::default(),
-                events: Notify::new(),
+                events: watch::Sender::default(),
+                naming: tokio::sync::Mutex::default(),
                 indexing: tokio::sync::Mutex::default(),
             }),
         })
@@ -169,16 +181,12 @@ impl Shop {
     }
 
     /// Starts the background work: the index follows the outbox, caches learn of other processes' writes, old
-    /// events are trimmed. Call once per process; stop it with [`Background::shutdown`].
+    /// events are trimmed; consumers of the host's own are added to what it returns. Call once per process; stop it
+    /// with [`Background::shutdown`].
     pub fn start(&self) -> Background {
         let (stop, stopped) = watch::channel(false);
-        let mut tasks = JoinSet::new();
-        tasks.spawn(sync::index_loop(self.clone(), stopped.clone()));
-        if self.cx.cache.name() != "none" {
-            tasks.spawn(sync::cache_loop(self.clone(), stopped.clone()));
-        }
-        tasks.spawn(sync::trim_loop(self.clone(), stopped));
-        Background { stop, tasks }
+        let tasks = sync::jobs(&self.cx, &stopped).into_iter().collect();
+        Background { cx: self.cx.clone(), stop, stopped, tasks, consumers: HashSet::new() }
     }
 
     /// Asks every dependency for a sign of life, at most `limit` each.
@@ -240,15 +248,36 @@ impl Health {
 }
 
 /// The background work of a shop. Dropped, it is aborted between two steps of its work, never within a commit
-/// that it would not repeat.
+/// that it would not repeat, and other processes wait for its leases to run out.
 #[derive(Debug)]
 pub struct Background {
+    cx: Arc<Context>,
     stop: watch::Sender<bool>,
+    stopped: watch::Receiver<bool>,
     tasks: JoinSet<()>,
+    consumers: HashSet<String>,
 }
 
 impl Background {
-    /// Lets each task finish its step and waits for it.
+    /// Runs a consumer of the log here, whenever no other process does; see [`Consumer`].
+    ///
+    /// # Errors
+    /// `Validation` for a name that is empty, too long, the library's own, or that of a consumer which runs already.
+    pub fn consume(&mut self, consumer: Arc<dyn Consumer>) -> Result<()> {
+        let name = consumer.name();
+        let mut errors = ValidationErrors::default();
+        check_text("name", name, 1, 100, &mut errors);
+        errors.into_result()?;
+        if sync::RESERVED.contains(&name) || !self.consumers.insert(name.to_owned()) {
+            let message = format!("`{name}` is the name of another consumer");
+            return Err(Error::invalid("name", FieldCode::OutOfBounds, message));
+        }
+        self.tasks.spawn(sync::consume(self.cx.clone(), consumer, self.stopped.clone()));
+        Ok(())
+    }
+
+    /// Lets each task finish its step, releases its leases, so that other processes go on at once, and waits for it. A
+    /// consumer that takes longer than [`ShopConfig::lease_ttl`] is dropped, and its batch comes again.
     pub async fn shutdown(mut self) {
         let _ = self.stop.send(true);
         while self.tasks.join_next().await.is_some() {}
@@ -289,6 +318,6 @@ impl AfterCommit {
         if let Err(error) = told {
             tracing::warn!(%error, "the cache was not told of a write; old values may be served until their TTL");
         }
-        cx.events.notify_one();
+        cx.events.send_replace(());
     }
 }

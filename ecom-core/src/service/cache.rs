@@ -108,6 +108,11 @@ impl ReadThrough {
         self.cache.name()
     }
 
+    /// Whether other processes read the same values.
+    pub fn is_shared(&self) -> bool {
+        self.cache.is_shared()
+    }
+
     /// How it does.
     pub fn stats(&self) -> CacheStats {
         self.cache.stats()
@@ -220,17 +225,26 @@ impl ReadThrough {
         if keys.is_empty() {
             return Ok(());
         }
-        {
-            let mut loading = self.loading.lock();
-            for k in keys {
-                if *k == CacheKey::ProductLists {
-                    loading.retain(|k, _| !matches!(k, CacheKey::ProductList(_)));
-                } else {
-                    loading.remove(k);
-                }
+        self.leave(keys);
+        self.cache.invalidate(keys).await
+    }
+
+    /// Drops what this process holds of keys that another process wrote, and nothing elsewhere.
+    pub async fn invalidate_local(&self, keys: &[CacheKey]) {
+        self.leave(keys);
+        self.cache.invalidate_local(keys).await;
+    }
+
+    /// Loads of these keys are not joined any more.
+    fn leave(&self, keys: &[CacheKey]) {
+        let mut loading = self.loading.lock();
+        for k in keys {
+            if *k == CacheKey::ProductLists {
+                loading.retain(|k, _| !matches!(k, CacheKey::ProductList(_)));
+            } else {
+                loading.remove(k);
             }
         }
-        self.cache.invalidate(keys).await
     }
 
     /// Drops everything.
@@ -240,6 +254,12 @@ impl ReadThrough {
     pub async fn clear(&self) -> Result<()> {
         self.loading.lock().clear();
         self.cache.clear().await
+    }
+
+    /// Drops everything that this process holds.
+    pub async fn clear_local(&self) {
+        self.loading.lock().clear();
+        self.cache.clear_local().await;
     }
 }
 

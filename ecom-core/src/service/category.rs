@@ -13,6 +13,7 @@ use crate::error::{Conflict, Entity, Error, FieldCode, Result, ValidationErrors}
 use crate::id::{CategoryId, ProductId};
 use crate::paging::{Page, Paging, Total};
 use crate::port::{CacheKey, CategoryFilter, Repositories};
+use crate::service::retrying;
 use crate::shop::{AfterCommit, Context};
 use crate::text::{Slug, trimmed};
 
@@ -156,36 +157,39 @@ impl<'a> CategoryService<'a> {
         let mut errors = ValidationErrors::default();
         input.check(&mut errors);
         errors.into_result()?;
-        let mut tx = self.cx.storage.begin().await?;
-        tx.categories().lock_tree().await?;
-        let parent = parent_of(&mut *tx, input.parent_id.as_deref()).await?;
-        let slug = match &input.slug {
-            Some(s) => claim_slug(&mut *tx, s, None).await?,
-            None => free_slug(&mut *tx, &input.name).await?,
-        };
-        let path = Category::path_under(parent.as_ref(), &slug);
-        check_depth(path_depth(&path))?;
-        let category = Category {
-            id: CategoryId(self.cx.ids.next()),
-            name: input.name.trim().to_owned(),
-            slug,
-            parent_id: parent.as_ref().map(|p| p.id),
-            path,
-            description: trimmed(input.description.as_deref()),
-            attributes: input.attributes.clone(),
-            external: ExternalRef::of(input.source.as_deref(), input.external_id.as_deref()),
-            product_count: 0,
-            subtree_product_count: 0,
-            revision: 1,
-            audit: Audit::created(self.cx.now(), actor),
-        };
-        tx.categories().insert(std::slice::from_ref(&category)).await?;
-        let event = self.cx.event(EventKind::CategoryCreated, category.id, 1, actor);
-        tx.outbox().append(&[event]).await?;
-        tx.commit().await?;
-        let key = CacheKey::CategorySlug(text_hash(category.slug.as_str()));
-        AfterCommit::of([CacheKey::CategoryTree, key]).run_in(self.cx).await;
-        Ok(category)
+        retrying(self.cx, || async {
+            let mut tx = self.cx.storage.begin().await?;
+            tx.categories().lock_tree().await?;
+            let parent = parent_of(&mut *tx, input.parent_id.as_deref()).await?;
+            let slug = match &input.slug {
+                Some(s) => claim_slug(&mut *tx, s, None).await?,
+                None => free_slug(&mut *tx, &input.name).await?,
+            };
+            let path = Category::path_under(parent.as_ref(), &slug);
+            check_depth(path_depth(&path))?;
+            let category = Category {
+                id: CategoryId(self.cx.ids.next()),
+                name: input.name.trim().to_owned(),
+                slug,
+                parent_id: parent.as_ref().map(|p| p.id),
+                path,
+                description: trimmed(input.description.as_deref()),
+                attributes: input.attributes.clone(),
+                external: ExternalRef::of(input.source.as_deref(), input.external_id.as_deref()),
+                product_count: 0,
+                subtree_product_count: 0,
+                revision: 1,
+                audit: Audit::created(self.cx.now(), actor),
+            };
+            tx.categories().insert(std::slice::from_ref(&category)).await?;
+            let event = self.cx.event(EventKind::CategoryCreated, category.id, 1, actor);
+            tx.outbox().append(&[event]).await?;
+            tx.commit().await?;
+            let key = CacheKey::CategorySlug(text_hash(category.slug.as_str()));
+            AfterCommit::of([CacheKey::CategoryTree, key]).run_in(self.cx).await;
+            Ok(category)
+        })
+        .await
     }
 
     /// Replaces a category (PUT, R1). A slug that is not said stays where it was made from this name.
@@ -193,8 +197,7 @@ impl<'a> CategoryService<'a> {
     /// # Errors
     /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `CATEGORY_CYCLE`, and those of [`Self::create`].
     pub async fn replace(&self, id: CategoryId, read: Read, input: &CategoryInput, actor: &Actor) -> Result<Category> {
-        let input = input.clone();
-        self.write(id, read, actor, move |_| Ok(input)).await
+        self.write(id, read, actor, |_| Ok(input.clone())).await
     }
 
     /// Merges a patch into a category (RFC 7396, R1). A slug that was made from the name follows a new name
@@ -203,7 +206,8 @@ impl<'a> CategoryService<'a> {
     /// # Errors
     /// As [`Self::replace`].
     pub async fn patch(&self, id: CategoryId, read: Read, patch: CategoryPatch, actor: &Actor) -> Result<Category> {
-        self.write(id, read, actor, move |before| {
+        self.write(id, read, actor, |before| {
+            let patch = patch.clone();
             let mut e = ValidationErrors::default();
             let mut input = CategoryInput {
                 name: before.name.clone(),
@@ -246,68 +250,71 @@ impl<'a> CategoryService<'a> {
         id: CategoryId,
         read: Read,
         actor: &Actor,
-        change: impl FnOnce(&Category) -> Result<CategoryInput> + Send,
+        change: impl Fn(&Category) -> Result<CategoryInput> + Send + Sync,
     ) -> Result<Category> {
-        let mut tx = self.cx.storage.begin().await?;
-        let before = self.lock(&mut *tx, id, read, Deleted::Hide).await?;
-        let input = change(&before)?;
-        let mut errors = ValidationErrors::default();
-        input.check(&mut errors);
-        errors.into_result()?;
-        let parent = parent_of(&mut *tx, input.parent_id.as_deref()).await?;
-        if let Some(p) = &parent
-            && before.contains(p)
-        {
-            return Err(Conflict::CategoryCycle { category: id.0, parent: p.id.0 }.into());
-        }
-        let slug = match &input.slug {
-            Some(s) => claim_slug(&mut *tx, s, Some(&before.slug)).await?,
-            None if is_numbered(&before.slug, &Slug::from_title(&input.name, "category")) => before.slug.clone(),
-            None => free_slug(&mut *tx, &input.name).await?,
-        };
-        let mut after = before.clone();
-        input.name.trim().clone_into(&mut after.name);
-        after.path = Category::path_under(parent.as_ref(), &slug);
-        after.slug = slug;
-        after.parent_id = parent.as_ref().map(|p| p.id);
-        after.description = trimmed(input.description.as_deref());
-        after.attributes = input.attributes;
-        if let Some((s, i)) = input.source.as_ref().zip(input.external_id.as_ref()) {
-            after.external = Some(ExternalRef::new(s, i));
-        }
-        if after == before {
-            return Ok(before);
-        }
-        after.revision += 1;
-        after.audit.edited(self.cx.now(), actor);
-        let moved = after.path != before.path;
-        // Read before the paths change.
-        let below = if moved { tx.categories().subtree(&before.path).await? } else { Vec::new() };
-        tx.categories().update(&before, &after).await?;
-        let shown = moved || after.name != before.name;
-        if moved {
-            // A deleted category may have the path of a live one that took its slug: parents decide.
-            let mut inside = HashSet::from([id]);
-            let paths: Vec<(CategoryId, String)> = below
-                .iter()
-                .filter(|c| c.parent_id.is_some_and(|p| inside.contains(&p)) && inside.insert(c.id))
-                .map(|c| (c.id, format!("{}{}", after.path, &c.path[before.path.len()..])))
-                .collect();
-            check_depth(paths.iter().map(|(_, p)| path_depth(p)).max().unwrap_or(0).max(after.depth()))?;
-            tx.categories().rewrite_paths(&paths).await?;
-        }
-        let kind = if shown { EventKind::CategoryMoved } else { EventKind::CategoryUpdated };
-        let commit = if shown {
-            self.refresh_products(&mut *tx, id).await?
-        } else {
-            AfterCommit::of([CacheKey::CategoryTree, CacheKey::CategorySlug(text_hash(before.slug.as_str()))])
-        };
-        tx.outbox().append(&[self.cx.event(kind, id, after.revision, actor)]).await?;
-        // Counts moved with the products; read them back.
-        let written = tx.categories().get(id, Deleted::Include).await?.unwrap_or(after);
-        tx.commit().await?;
-        commit.run_in(self.cx).await;
-        Ok(written)
+        retrying(self.cx, || async {
+            let mut tx = self.cx.storage.begin().await?;
+            let before = self.lock(&mut *tx, id, read, Deleted::Hide).await?;
+            let input = change(&before)?;
+            let mut errors = ValidationErrors::default();
+            input.check(&mut errors);
+            errors.into_result()?;
+            let parent = parent_of(&mut *tx, input.parent_id.as_deref()).await?;
+            if let Some(p) = &parent
+                && before.contains(p)
+            {
+                return Err(Conflict::CategoryCycle { category: id.0, parent: p.id.0 }.into());
+            }
+            let slug = match &input.slug {
+                Some(s) => claim_slug(&mut *tx, s, Some(&before.slug)).await?,
+                None if is_numbered(&before.slug, &Slug::from_title(&input.name, "category")) => before.slug.clone(),
+                None => free_slug(&mut *tx, &input.name).await?,
+            };
+            let mut after = before.clone();
+            input.name.trim().clone_into(&mut after.name);
+            after.path = Category::path_under(parent.as_ref(), &slug);
+            after.slug = slug;
+            after.parent_id = parent.as_ref().map(|p| p.id);
+            after.description = trimmed(input.description.as_deref());
+            after.attributes = input.attributes;
+            if let Some((s, i)) = input.source.as_ref().zip(input.external_id.as_ref()) {
+                after.external = Some(ExternalRef::new(s, i));
+            }
+            if after == before {
+                return Ok(before);
+            }
+            after.revision += 1;
+            after.audit.edited(self.cx.now(), actor);
+            let moved = after.path != before.path;
+            // Read before the paths change.
+            let below = if moved { tx.categories().subtree(&before.path).await? } else { Vec::new() };
+            tx.categories().update(&before, &after).await?;
+            let shown = moved || after.name != before.name;
+            if moved {
+                // A deleted category may have the path of a live one that took its slug: parents decide.
+                let mut inside = HashSet::from([id]);
+                let paths: Vec<(CategoryId, String)> = below
+                    .iter()
+                    .filter(|c| c.parent_id.is_some_and(|p| inside.contains(&p)) && inside.insert(c.id))
+                    .map(|c| (c.id, format!("{}{}", after.path, &c.path[before.path.len()..])))
+                    .collect();
+                check_depth(paths.iter().map(|(_, p)| path_depth(p)).max().unwrap_or(0).max(after.depth()))?;
+                tx.categories().rewrite_paths(&paths).await?;
+            }
+            let kind = if shown { EventKind::CategoryMoved } else { EventKind::CategoryUpdated };
+            let commit = if shown {
+                self.refresh_products(&mut *tx, id).await?
+            } else {
+                AfterCommit::of([CacheKey::CategoryTree, CacheKey::CategorySlug(text_hash(before.slug.as_str()))])
+            };
+            tx.outbox().append(&[self.cx.event(kind, id, after.revision, actor)]).await?;
+            // Counts moved with the products; read them back.
+            let written = tx.categories().get(id, Deleted::Include).await?.unwrap_or(after);
+            tx.commit().await?;
+            commit.run_in(self.cx).await;
+            Ok(written)
+        })
+        .await
     }
 
     /// Locks the tree and reads a category for a write.
@@ -337,33 +344,36 @@ impl<'a> CategoryService<'a> {
     /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `CATEGORY_NOT_EMPTY`, `Unavailable`.
     pub async fn delete(&self, id: CategoryId, read: Read, mode: DeleteMode, actor: &Actor) -> Result<()> {
         let deleted = if mode == DeleteMode::Force { Deleted::Include } else { Deleted::Hide };
-        let mut tx = self.cx.storage.begin().await?;
-        let before = self.lock(&mut *tx, id, read, deleted).await?;
-        let usage = tx.categories().usage(id).await?;
-        let (children, products) = match mode {
-            DeleteMode::Soft => (usage.live_children, usage.live_products),
-            DeleteMode::Force => (usage.all_children, usage.all_products),
-        };
-        if children + products > 0 {
-            return Err(Conflict::CategoryNotEmpty { category: id.0, children, products }.into());
-        }
-        let event: Event = match mode {
-            DeleteMode::Soft => {
-                let mut gone = before.clone();
-                gone.audit.deleted(self.cx.now(), actor);
-                gone.revision += 1;
-                tx.categories().update(&before, &gone).await?;
-                self.cx.event(EventKind::CategoryDeleted, id, gone.revision, actor)
+        retrying(self.cx, || async {
+            let mut tx = self.cx.storage.begin().await?;
+            let before = self.lock(&mut *tx, id, read, deleted).await?;
+            let usage = tx.categories().usage(id).await?;
+            let (children, products) = match mode {
+                DeleteMode::Soft => (usage.live_children, usage.live_products),
+                DeleteMode::Force => (usage.all_children, usage.all_products),
+            };
+            if children + products > 0 {
+                return Err(Conflict::CategoryNotEmpty { category: id.0, children, products }.into());
             }
-            DeleteMode::Force => {
-                tx.categories().purge(id).await?;
-                self.cx.event(EventKind::CategoryPurged, id, before.revision + 1, actor)
-            }
-        };
-        tx.outbox().append(&[event]).await?;
-        tx.commit().await?;
-        forget(&before).run_in(self.cx).await;
-        Ok(())
+            let event: Event = match mode {
+                DeleteMode::Soft => {
+                    let mut gone = before.clone();
+                    gone.audit.deleted(self.cx.now(), actor);
+                    gone.revision += 1;
+                    tx.categories().update(&before, &gone).await?;
+                    self.cx.event(EventKind::CategoryDeleted, id, gone.revision, actor)
+                }
+                DeleteMode::Force => {
+                    tx.categories().purge(id).await?;
+                    self.cx.event(EventKind::CategoryPurged, id, before.revision + 1, actor)
+                }
+            };
+            tx.outbox().append(&[event]).await?;
+            tx.commit().await?;
+            forget(&before).run_in(self.cx).await;
+            Ok(())
+        })
+        .await
     }
 
     /// Restores a soft-deleted category under its parent, which must be live (R2).
@@ -372,32 +382,35 @@ impl<'a> CategoryService<'a> {
     /// `NotFound`, `STATE_CONFLICT` where it is not deleted or its parent is, `DUPLICATE` where its name or slug
     /// was taken in between, `VERSION_CONFLICT`, `VERSION_REQUIRED`.
     pub async fn restore(&self, id: CategoryId, read: Read, actor: &Actor) -> Result<Category> {
-        let mut tx = self.cx.storage.begin().await?;
-        let before = self.lock(&mut *tx, id, read, Deleted::Include).await?;
-        if before.audit.is_live() {
-            return Err(Conflict::State { message: format!("category {id} is not deleted") }.into());
-        }
-        let parent = match before.parent_id {
-            None => None,
-            Some(p) => {
-                let live = tx.categories().get(p, Deleted::Hide).await?;
-                Some(live.ok_or_else(|| Conflict::State {
-                    message: format!("the parent {p} is deleted; restore it first"),
-                })?)
+        retrying(self.cx, || async {
+            let mut tx = self.cx.storage.begin().await?;
+            let before = self.lock(&mut *tx, id, read, Deleted::Include).await?;
+            if before.audit.is_live() {
+                return Err(Conflict::State { message: format!("category {id} is not deleted") }.into());
             }
-        };
-        claim_slug(&mut *tx, before.slug.as_str(), None).await?;
-        let mut after = before.clone();
-        after.path = Category::path_under(parent.as_ref(), &before.slug);
-        after.audit.restored(self.cx.now(), actor);
-        after.revision += 1;
-        tx.categories().update(&before, &after).await?;
-        let commit = self.refresh_products(&mut *tx, id).await?;
-        tx.outbox().append(&[self.cx.event(EventKind::CategoryRestored, id, after.revision, actor)]).await?;
-        let written = tx.categories().get(id, Deleted::Include).await?.unwrap_or(after);
-        tx.commit().await?;
-        commit.and(forget(&before)).run_in(self.cx).await;
-        Ok(written)
+            let parent = match before.parent_id {
+                None => None,
+                Some(p) => {
+                    let live = tx.categories().get(p, Deleted::Hide).await?;
+                    Some(live.ok_or_else(|| Conflict::State {
+                        message: format!("the parent {p} is deleted; restore it first"),
+                    })?)
+                }
+            };
+            claim_slug(&mut *tx, before.slug.as_str(), None).await?;
+            let mut after = before.clone();
+            after.path = Category::path_under(parent.as_ref(), &before.slug);
+            after.audit.restored(self.cx.now(), actor);
+            after.revision += 1;
+            tx.categories().update(&before, &after).await?;
+            let commit = self.refresh_products(&mut *tx, id).await?;
+            tx.outbox().append(&[self.cx.event(EventKind::CategoryRestored, id, after.revision, actor)]).await?;
+            let written = tx.categories().get(id, Deleted::Include).await?.unwrap_or(after);
+            tx.commit().await?;
+            commit.and(forget(&before)).run_in(self.cx).await;
+            Ok(written)
+        })
+        .await
     }
 }
 

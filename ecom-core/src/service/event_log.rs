@@ -3,6 +3,7 @@
 use crate::domain::{Event, OutboxPosition};
 use crate::error::Result;
 use crate::port::{Connection, Storage};
+use crate::service::retrying_together;
 
 /// Events that one transaction places.
 const PLACED_AT_ONCE: u32 = 1_024;
@@ -58,9 +59,13 @@ impl<'a> EventLog<'a> {
                 return Ok(db);
             }
             drop(db);
-            let mut tx = self.storage.begin().await?;
-            let placed = tx.outbox().sequence(PLACED_AT_ONCE).await?;
-            tx.commit().await?;
+            let placed = retrying_together(|| async {
+                let mut tx = self.storage.begin().await?;
+                let placed = tx.outbox().sequence(PLACED_AT_ONCE).await?;
+                tx.commit().await?;
+                Ok(placed)
+            })
+            .await?;
             // What has committed since is not this call's: under load it would never end.
             if placed < u64::from(PLACED_AT_ONCE) {
                 return self.storage.connect().await;

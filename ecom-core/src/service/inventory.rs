@@ -12,6 +12,7 @@ use crate::error::{Conflict, Dependency, Entity, Error, FieldCode, Result, Short
 use crate::id::{SkuId, StockMovementId};
 use crate::paging::{Page, Paging, Total};
 use crate::port::CacheKey;
+use crate::service::retrying;
 use crate::shop::{AfterCommit, Context};
 use crate::text::check_text;
 
@@ -176,7 +177,7 @@ async fn work(cx: Arc<Context>) {
             queue.waiting.drain(..n).collect()
         };
         let (adjustments, answers): (Vec<_>, Vec<_>) = batch.into_iter().map(|p| (p.adjustment, p.answer)).unzip();
-        match commit(&cx, &adjustments).await {
+        match retrying(&cx, || commit(&cx, &adjustments)).await {
             Ok(results) => {
                 for (answer, result) in answers.into_iter().zip(results) {
                     let _ = answer.send(result);
@@ -185,16 +186,15 @@ async fn work(cx: Arc<Context>) {
                 tokio::task::yield_now().await;
             }
             Err(error) => {
-                let (dependency, outcome_unknown) = match &error {
-                    Error::Unavailable { dependency, outcome_unknown, .. } => (Some(*dependency), *outcome_unknown),
-                    _ => (None, false),
-                };
                 let shared = Arc::new(error);
                 for answer in answers {
                     let source: Option<crate::BoxError> = Some(Box::new(shared.clone()));
-                    let _ = answer.send(Err(match dependency {
-                        Some(dependency) => Error::Unavailable { dependency, outcome_unknown, source },
-                        None => Error::Internal { context: "adjusting stock", source },
+                    let _ = answer.send(Err(match *shared {
+                        Error::Unavailable { dependency, outcome_unknown, .. } => {
+                            Error::Unavailable { dependency, outcome_unknown, source }
+                        }
+                        Error::Contention { .. } => Error::Contention { source },
+                        _ => Error::Internal { context: "adjusting stock", source },
                     }));
                 }
             }

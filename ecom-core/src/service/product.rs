@@ -18,6 +18,7 @@ use crate::error::{Conflict, Entity, Error, FieldCode, Result, Shortage, Validat
 use crate::id::{CategoryId, ProductId, SkuId, StockMovementId};
 use crate::paging::{Page, Paging, Total};
 use crate::port::{CacheKey, Repositories};
+use crate::service::{or_next_name, retrying};
 use crate::shop::{AfterCommit, Context};
 use crate::text::{Slug, fold_key};
 
@@ -192,18 +193,23 @@ impl<'a> ProductService<'a> {
     /// `Validation`, `CURRENCY_MISMATCH`, `DUPLICATE`, `Unavailable`.
     pub async fn create(&self, input: &ProductInput, actor: &Actor) -> Result<Product> {
         let values = input.check(self.cx.config.currency)?;
-        let mut tx = self.cx.storage.begin().await?;
-        let (mut made, after) = self.create_many_in(&mut *tx, vec![values], actor).await?;
-        tx.commit().await?;
-        after.run_in(self.cx).await;
-        made.pop().ok_or_else(|| Error::Internal { context: "a created product is missing", source: None })
+        retrying(self.cx, || async {
+            let mut tx = self.cx.storage.begin().await?;
+            let (mut made, after) = self.create_many_in(&mut *tx, vec![values.clone()], actor).await?;
+            tx.commit().await?;
+            after.run_in(self.cx).await;
+            made.pop().ok_or_else(|| Error::Internal { context: "a created product is missing", source: None })
+        })
+        .await
     }
 
     /// Makes products inside a unit of work of the host, with a number of statements that grows with batches,
     /// not with rows.
     ///
     /// # Errors
-    /// As [`Self::create`]; nothing of the transaction may be kept then.
+    /// As [`Self::create`]; nothing of the transaction may be kept then. [`Error::Contention`] where another
+    /// transaction was in the way, or took a slug or code that the library was about to make: the host runs its
+    /// transaction again, from its start.
     pub async fn create_many_in(
         &self,
         tx: &mut dyn Repositories,
@@ -211,6 +217,8 @@ impl<'a> ProductService<'a> {
         actor: &Actor,
     ) -> Result<(Vec<Product>, AfterCommit)> {
         let now = self.cx.now();
+        let made_slug = values.iter().any(|v| v.slug.is_none());
+        let made_code = values.iter().any(makes_code);
         let categories = Resolver::load(tx, values.iter().flat_map(|v| v.categories.iter())).await?;
         let slugs = pick_slugs(tx, &values).await?;
         let mut codes = CodeBook::load(tx, &values, &slugs).await?;
@@ -249,8 +257,8 @@ impl<'a> ProductService<'a> {
                 audit: Audit::created(now, actor),
             });
         }
-        tx.products().insert(&products).await?;
-        tx.skus().insert(&skus, &opening).await?;
+        or_next_name(tx.products().insert(&products).await, |field| made_slug && field == "slug")?;
+        or_next_name(tx.skus().insert(&skus, &opening).await, |field| made_code && field == "code")?;
         let events: Vec<_> =
             products.iter().map(|p| self.cx.event(EventKind::ProductCreated, p.id, p.revision, actor)).collect();
         tx.outbox().append(&events).await?;
@@ -270,9 +278,9 @@ impl<'a> ProductService<'a> {
     /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `FLAT_WRITE_REFUSED`, and those of [`Self::create`].
     pub async fn replace(&self, id: ProductId, read: Read, input: &ProductInput, actor: &Actor) -> Result<Product> {
         let values = input.check(self.cx.config.currency)?;
-        self.write(id, read, actor, async |before| {
+        self.write(id, read, actor, |before| {
             input.check_flat_against(before)?;
-            Ok(values)
+            Ok(values.clone())
         })
         .await
     }
@@ -284,8 +292,8 @@ impl<'a> ProductService<'a> {
     pub async fn patch(&self, id: ProductId, read: Read, patch: ProductPatch, actor: &Actor) -> Result<Product> {
         let currency = self.cx.config.currency;
         let flat = patch.flat_field().is_some();
-        self.write(id, read, actor, async |before| {
-            patch.onto(before)?.check_with(currency, false).map_err(|e| match e {
+        self.write(id, read, actor, |before| {
+            patch.clone().onto(before)?.check_with(currency, false).map_err(|e| match e {
                 Error::Validation(v) if flat => Error::Validation(flat_names(v)),
                 e => e,
             })
@@ -298,15 +306,18 @@ impl<'a> ProductService<'a> {
         id: ProductId,
         read: Read,
         actor: &Actor,
-        change: impl AsyncFnOnce(&Product) -> Result<ProductValues>,
+        change: impl Fn(&Product) -> Result<ProductValues> + Send + Sync,
     ) -> Result<Product> {
-        let mut tx = self.cx.storage.begin().await?;
-        let before = self.lock(&mut *tx, id, read, Deleted::Hide).await?;
-        let values = change(&before).await?;
-        let (product, after) = self.update_in(&mut *tx, &before, values, StockReason::Adjustment, actor).await?;
-        tx.commit().await?;
-        after.run_in(self.cx).await;
-        Ok(product)
+        retrying(self.cx, || async {
+            let mut tx = self.cx.storage.begin().await?;
+            let before = self.lock(&mut *tx, id, read, Deleted::Hide).await?;
+            let values = change(&before)?;
+            let (product, after) = self.update_in(&mut *tx, &before, values, StockReason::Adjustment, actor).await?;
+            tx.commit().await?;
+            after.run_in(self.cx).await;
+            Ok(product)
+        })
+        .await
     }
 
     /// Locks a product for a write and checks that it is the one that the writer read (R1).
@@ -334,7 +345,8 @@ impl<'a> ProductService<'a> {
     /// Writes values over a product that `tx` has locked; what is unchanged is not written.
     ///
     /// # Errors
-    /// As [`Self::replace`]; nothing of the transaction may be kept then.
+    /// As [`Self::replace`]; nothing of the transaction may be kept then. [`Error::Contention`] as in
+    /// [`Self::create_many_in`].
     pub async fn update_in(
         &self,
         tx: &mut dyn Repositories,
@@ -344,6 +356,7 @@ impl<'a> ProductService<'a> {
         actor: &Actor,
     ) -> Result<(Product, AfterCommit)> {
         let now = self.cx.now();
+        let (made_slug, made_code) = (values.slug.is_none(), makes_code(&values));
         let categories = Resolver::load(tx, values.categories.iter()).await?.resolve(&values.categories)?;
         let slug = match &values.slug {
             Some(s) if *s == before.slug => s.clone(),
@@ -380,7 +393,8 @@ impl<'a> ProductService<'a> {
             revision: before.revision,
             audit: before.audit.clone(),
         };
-        self.save_in(tx, before, after, movements, EventKind::ProductUpdated, actor).await
+        let saved = self.save_in(tx, before, after, movements, EventKind::ProductUpdated, actor).await;
+        or_next_name(saved, |field| (made_slug && field == "slug") || (made_code && field == "code"))
     }
 
     /// Which SKUs the product has after a write that names them: by id, else by code; a nameless one is the
@@ -522,35 +536,38 @@ impl<'a> ProductService<'a> {
     /// # Errors
     /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `HAS_SALES`, `Unavailable`.
     pub async fn delete(&self, id: ProductId, read: Read, mode: DeleteMode, actor: &Actor) -> Result<()> {
-        let mut tx = self.cx.storage.begin().await?;
-        let after = match mode {
-            DeleteMode::Soft => {
-                let before = self.lock(&mut *tx, id, read, Deleted::Hide).await?;
-                let now = self.cx.now();
-                for sku in &before.skus {
-                    let mut gone = sku.clone();
-                    gone.audit.deleted(now, actor);
-                    tx.skus().update(sku, &gone).await?;
+        retrying(self.cx, || async {
+            let mut tx = self.cx.storage.begin().await?;
+            let after = match mode {
+                DeleteMode::Soft => {
+                    let before = self.lock(&mut *tx, id, read, Deleted::Hide).await?;
+                    let now = self.cx.now();
+                    for sku in &before.skus {
+                        let mut gone = sku.clone();
+                        gone.audit.deleted(now, actor);
+                        tx.skus().update(sku, &gone).await?;
+                    }
+                    let mut deleted = before.clone();
+                    deleted.audit.deleted(now, actor);
+                    deleted.revision += 1;
+                    tx.products().update(&before, &deleted).await?;
+                    let event = self.cx.event(EventKind::ProductDeleted, id, deleted.revision, actor);
+                    tx.outbox().append(&[event]).await?;
+                    AfterCommit::of(keys_of(&before))
                 }
-                let mut deleted = before.clone();
-                deleted.audit.deleted(now, actor);
-                deleted.revision += 1;
-                tx.products().update(&before, &deleted).await?;
-                let event = self.cx.event(EventKind::ProductDeleted, id, deleted.revision, actor);
-                tx.outbox().append(&[event]).await?;
-                AfterCommit::of(keys_of(&before))
-            }
-            DeleteMode::Force => {
-                let before = self.lock(&mut *tx, id, read, Deleted::Include).await?;
-                tx.products().purge(&before).await?;
-                let event = self.cx.event(EventKind::ProductPurged, id, before.revision + 1, actor);
-                tx.outbox().append(&[event]).await?;
-                AfterCommit::of(keys_of(&before))
-            }
-        };
-        tx.commit().await?;
-        after.run_in(self.cx).await;
-        Ok(())
+                DeleteMode::Force => {
+                    let before = self.lock(&mut *tx, id, read, Deleted::Include).await?;
+                    tx.products().purge(&before).await?;
+                    let event = self.cx.event(EventKind::ProductPurged, id, before.revision + 1, actor);
+                    tx.outbox().append(&[event]).await?;
+                    AfterCommit::of(keys_of(&before))
+                }
+            };
+            tx.commit().await?;
+            after.run_in(self.cx).await;
+            Ok(())
+        })
+        .await
     }
 
     /// Restores a soft-deleted product with the SKUs that went with it (R2).
@@ -559,40 +576,43 @@ impl<'a> ProductService<'a> {
     /// `NotFound`, `STATE_CONFLICT` where it is not deleted, `DUPLICATE` where its slug or a code was taken in
     /// between, `VERSION_CONFLICT`, `VERSION_REQUIRED`.
     pub async fn restore(&self, id: ProductId, read: Read, actor: &Actor) -> Result<Product> {
-        let mut tx = self.cx.storage.begin().await?;
-        let before = self.lock(&mut *tx, id, read, Deleted::Include).await?;
-        let Some(deleted_at) = before.audit.deleted_at else {
-            return Err(Conflict::State { message: format!("product {id} is not deleted") }.into());
-        };
-        if tx.products().taken_slugs(std::slice::from_ref(&before.slug)).await?.contains(before.slug.as_str()) {
-            return Err(duplicate(Entity::Product, "slug", before.slug.as_str()));
-        }
-        // R4: what is live refers to live categories only.
-        let shown: Vec<CategoryId> = before.categories.iter().map(|c| c.id).collect();
-        let live = tx.categories().get_many(&shown, Deleted::Hide).await?;
-        if let Some(gone) = shown.iter().find(|id| !live.iter().any(|c| c.id == **id)) {
-            return Err(Conflict::State { message: format!("category {gone} is deleted; restore it first") }.into());
-        }
-        let now = self.cx.now();
-        let mut after = before.clone();
-        after.skus.clear();
-        let skus = tx.skus().of_product(id, Deleted::Include).await?;
-        for sku in skus {
-            if sku.audit.deleted_at == Some(deleted_at) {
-                let mut live = sku.clone();
-                live.audit.restored(now, actor);
-                tx.skus().update(&sku, &live).await?;
-                after.skus.push(live);
+        retrying(self.cx, || async {
+            let mut tx = self.cx.storage.begin().await?;
+            let before = self.lock(&mut *tx, id, read, Deleted::Include).await?;
+            let Some(deleted_at) = before.audit.deleted_at else {
+                return Err(Conflict::State { message: format!("product {id} is not deleted") }.into());
+            };
+            if tx.products().taken_slugs(std::slice::from_ref(&before.slug)).await?.contains(before.slug.as_str()) {
+                return Err(duplicate(Entity::Product, "slug", before.slug.as_str()));
             }
-        }
-        after.audit.restored(now, actor);
-        after.revision += 1;
-        tx.products().update(&before, &after).await?;
-        tx.outbox().append(&[self.cx.event(EventKind::ProductRestored, id, after.revision, actor)]).await?;
-        let keys = AfterCommit::of(keys_of(&after));
-        tx.commit().await?;
-        keys.run_in(self.cx).await;
-        Ok(after)
+            // R4: what is live refers to live categories only.
+            let shown: Vec<CategoryId> = before.categories.iter().map(|c| c.id).collect();
+            let live = tx.categories().get_many(&shown, Deleted::Hide).await?;
+            if let Some(gone) = shown.iter().find(|id| !live.iter().any(|c| c.id == **id)) {
+                return Err(Conflict::State { message: format!("category {gone} is deleted; restore it first") }.into());
+            }
+            let now = self.cx.now();
+            let mut after = before.clone();
+            after.skus.clear();
+            let skus = tx.skus().of_product(id, Deleted::Include).await?;
+            for sku in skus {
+                if sku.audit.deleted_at == Some(deleted_at) {
+                    let mut live = sku.clone();
+                    live.audit.restored(now, actor);
+                    tx.skus().update(&sku, &live).await?;
+                    after.skus.push(live);
+                }
+            }
+            after.audit.restored(now, actor);
+            after.revision += 1;
+            tx.products().update(&before, &after).await?;
+            tx.outbox().append(&[self.cx.event(EventKind::ProductRestored, id, after.revision, actor)]).await?;
+            let keys = AfterCommit::of(keys_of(&after));
+            tx.commit().await?;
+            keys.run_in(self.cx).await;
+            Ok(after)
+        })
+        .await
     }
 
     pub(crate) fn new_sku(
@@ -664,6 +684,11 @@ pub(crate) fn edited_sku(old: &Sku, position: usize, code: String, v: SkuValues,
         external: v.external.or_else(|| old.external.clone()),
         ..old.clone()
     })
+}
+
+/// True where the library makes the code of a SKU.
+fn makes_code(v: &ProductValues) -> bool {
+    v.skus.iter().flatten().any(|(_, sku)| sku.code.is_none())
 }
 
 fn opening_reason(external: Option<&crate::domain::ExternalRef>) -> StockReason {

@@ -11,7 +11,7 @@ use crate::error::{Conflict, Entity, Error, FieldCode, Result, ValidationErrors}
 use crate::id::{ProductId, SkuId};
 use crate::money::check_currency;
 use crate::port::UnitOfWork;
-use crate::service::ProductService;
+use crate::service::{ProductService, or_next_name, retrying};
 use crate::shop::Context;
 
 /// The most live SKUs of a product.
@@ -74,24 +74,29 @@ impl<'a> SkuService<'a> {
     /// `NotFound`, `Validation`, `CURRENCY_MISMATCH`, `DUPLICATE`, `Unavailable`.
     pub async fn create(&self, product: ProductId, input: &SkuInput, actor: &Actor) -> Result<Sku> {
         let values = self.check(input)?;
-        let mut tx = self.cx.storage.begin().await?;
-        let before = lock_product(&mut *tx, product).await?;
-        check_room(&before)?;
-        let mut codes = CodeBook::of(&mut *tx, &before.slug, values.code.clone()).await?;
-        let code = codes.claim(values.code.clone(), &before.slug, None)?;
-        let position = before.skus.iter().map(|s| s.position).max().map_or(0, |p| p + 1);
-        let sku = ProductService::new(self.cx).new_sku(
-            product,
-            usize::try_from(position).unwrap_or(0),
-            code,
-            values,
-            self.cx.now(),
-            actor,
-        );
-        let id = sku.id;
-        let mut after = before.clone();
-        after.skus.push(sku);
-        self.save(tx, &before, after, Vec::new(), id, actor).await
+        retrying(self.cx, || async {
+            let mut tx = self.cx.storage.begin().await?;
+            let before = lock_product(&mut *tx, product).await?;
+            check_room(&before)?;
+            let mut codes = CodeBook::of(&mut *tx, &before.slug, values.code.clone()).await?;
+            let code = codes.claim(values.code.clone(), &before.slug, None)?;
+            let position = before.skus.iter().map(|s| s.position).max().map_or(0, |p| p + 1);
+            let made = values.code.is_none();
+            let sku = ProductService::new(self.cx).new_sku(
+                product,
+                usize::try_from(position).unwrap_or(0),
+                code,
+                values.clone(),
+                self.cx.now(),
+                actor,
+            );
+            let id = sku.id;
+            let mut after = before.clone();
+            after.skus.push(sku);
+            let saved = self.save(tx, &before, after, Vec::new(), id, actor).await;
+            or_next_name(saved, |field| made && field == "code")
+        })
+        .await
     }
 
     /// Replaces a SKU (PUT, R1); stock that is not said stays.
@@ -101,7 +106,7 @@ impl<'a> SkuService<'a> {
     /// reserved, and those of [`Self::create`].
     pub async fn replace(&self, id: SkuId, read: Read, input: &SkuInput, actor: &Actor) -> Result<Sku> {
         let values = self.check(input)?;
-        self.write(id, read, actor, |_| Ok(values)).await
+        self.write(id, read, actor, |_| Ok(values.clone())).await
     }
 
     /// Merges a patch into a SKU (RFC 7396, R1).
@@ -109,7 +114,7 @@ impl<'a> SkuService<'a> {
     /// # Errors
     /// As [`Self::replace`].
     pub async fn patch(&self, id: SkuId, read: Read, patch: SkuPatch, actor: &Actor) -> Result<Sku> {
-        self.write(id, read, actor, |sku| self.check(&merge(sku, patch)?)).await
+        self.write(id, read, actor, |sku| self.check(&merge(sku, patch.clone())?)).await
     }
 
     async fn write(
@@ -117,25 +122,28 @@ impl<'a> SkuService<'a> {
         id: SkuId,
         read: Read,
         actor: &Actor,
-        change: impl FnOnce(&Sku) -> Result<SkuValues> + Send,
+        change: impl Fn(&Sku) -> Result<SkuValues> + Send + Sync,
     ) -> Result<Sku> {
-        let mut tx = self.cx.storage.begin().await?;
-        let (before, at) = lock_live(&mut *tx, id).await?;
-        let old = &before.skus[at];
-        read.check(Entity::Sku, id, old.audit.version, self.cx.config.last_write_wins)?;
-        let values = change(old)?;
-        let mut codes = CodeBook::of(&mut *tx, &before.slug, values.code.clone()).await?;
-        let wanted = values.code.clone().or_else(|| Some(old.code.clone()));
-        let code = codes.claim(wanted, &before.slug, Some(id))?;
-        let delta = values.stock.map_or(0, |s| s - old.on_hand);
-        let sku = edited_sku(old, usize::try_from(old.position).unwrap_or(0), code, values, delta)?;
-        let movements: Vec<StockMovement> = ProductService::new(self.cx)
-            .movement(&sku, delta, StockReason::Adjustment, self.cx.now(), actor)
-            .into_iter()
-            .collect();
-        let mut after = before.clone();
-        after.skus[at] = sku;
-        self.save(tx, &before, after, movements, id, actor).await
+        retrying(self.cx, || async {
+            let mut tx = self.cx.storage.begin().await?;
+            let (before, at) = lock_live(&mut *tx, id).await?;
+            let old = &before.skus[at];
+            read.check(Entity::Sku, id, old.audit.version, self.cx.config.last_write_wins)?;
+            let values = change(old)?;
+            let mut codes = CodeBook::of(&mut *tx, &before.slug, values.code.clone()).await?;
+            let wanted = values.code.clone().or_else(|| Some(old.code.clone()));
+            let code = codes.claim(wanted, &before.slug, Some(id))?;
+            let delta = values.stock.map_or(0, |s| s - old.on_hand);
+            let sku = edited_sku(old, usize::try_from(old.position).unwrap_or(0), code, values, delta)?;
+            let movements: Vec<StockMovement> = ProductService::new(self.cx)
+                .movement(&sku, delta, StockReason::Adjustment, self.cx.now(), actor)
+                .into_iter()
+                .collect();
+            let mut after = before.clone();
+            after.skus[at] = sku;
+            self.save(tx, &before, after, movements, id, actor).await
+        })
+        .await
     }
 
     async fn save(
@@ -165,32 +173,36 @@ impl<'a> SkuService<'a> {
     /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `STATE_CONFLICT` for the last SKU of a product,
     /// `HAS_SALES`, `Unavailable`.
     pub async fn delete(&self, id: SkuId, read: Read, mode: DeleteMode, actor: &Actor) -> Result<()> {
-        let mut tx = self.cx.storage.begin().await?;
-        let found = tx.skus().get(id, Deleted::Include).await?;
-        let found = found.ok_or_else(|| Error::not_found(Entity::Sku, id))?;
-        let before = lock_product(&mut *tx, found.product_id).await?;
-        // Read again, now that its product is locked.
-        let found = tx.skus().get(id, Deleted::Include).await?;
-        let found = found.ok_or_else(|| Error::not_found(Entity::Sku, id))?;
-        if mode == DeleteMode::Soft && !found.audit.is_live() {
-            return Err(Error::not_found(Entity::Sku, id));
-        }
-        read.check(Entity::Sku, id, found.audit.version, self.cx.config.last_write_wins)?;
-        let mut after = before.clone();
-        after.skus.retain(|s| s.id != id);
-        if after.skus.is_empty() {
-            let message = format!("SKU {id} is the last one of its product: delete the product, or add another first");
-            return Err(Conflict::State { message }.into());
-        }
-        let (_, commit) = ProductService::new(self.cx)
-            .save_in(&mut *tx, &before, after, Vec::new(), EventKind::ProductUpdated, actor)
-            .await?;
-        if mode == DeleteMode::Force {
-            tx.skus().purge(id).await?;
-        }
-        tx.commit().await?;
-        commit.run_in(self.cx).await;
-        Ok(())
+        retrying(self.cx, || async {
+            let mut tx = self.cx.storage.begin().await?;
+            let found = tx.skus().get(id, Deleted::Include).await?;
+            let found = found.ok_or_else(|| Error::not_found(Entity::Sku, id))?;
+            let before = lock_product(&mut *tx, found.product_id).await?;
+            // Read again, now that its product is locked.
+            let found = tx.skus().get(id, Deleted::Include).await?;
+            let found = found.ok_or_else(|| Error::not_found(Entity::Sku, id))?;
+            if mode == DeleteMode::Soft && !found.audit.is_live() {
+                return Err(Error::not_found(Entity::Sku, id));
+            }
+            read.check(Entity::Sku, id, found.audit.version, self.cx.config.last_write_wins)?;
+            let mut after = before.clone();
+            after.skus.retain(|s| s.id != id);
+            if after.skus.is_empty() {
+                let message =
+                    format!("SKU {id} is the last one of its product: delete the product, or add another first");
+                return Err(Conflict::State { message }.into());
+            }
+            let (_, commit) = ProductService::new(self.cx)
+                .save_in(&mut *tx, &before, after, Vec::new(), EventKind::ProductUpdated, actor)
+                .await?;
+            if mode == DeleteMode::Force {
+                tx.skus().purge(id).await?;
+            }
+            tx.commit().await?;
+            commit.run_in(self.cx).await;
+            Ok(())
+        })
+        .await
     }
 
     /// Restores a soft-deleted SKU of a live product (R2).
@@ -199,44 +211,47 @@ impl<'a> SkuService<'a> {
     /// `NotFound`, `STATE_CONFLICT` where it is not deleted or its product is, `DUPLICATE` where its code was taken
     /// in between, `VERSION_CONFLICT`, `VERSION_REQUIRED`.
     pub async fn restore(&self, id: SkuId, read: Read, actor: &Actor) -> Result<Sku> {
-        let mut tx = self.cx.storage.begin().await?;
-        let found = tx.skus().get(id, Deleted::Include).await?;
-        let found = found.ok_or_else(|| Error::not_found(Entity::Sku, id))?;
-        let before = lock_product(&mut *tx, found.product_id).await.map_err(|e| match e {
-            Error::NotFound { .. } => {
-                let message = format!("the product {} is deleted; restore it first", found.product_id);
-                Conflict::State { message }.into()
+        retrying(self.cx, || async {
+            let mut tx = self.cx.storage.begin().await?;
+            let found = tx.skus().get(id, Deleted::Include).await?;
+            let found = found.ok_or_else(|| Error::not_found(Entity::Sku, id))?;
+            let before = lock_product(&mut *tx, found.product_id).await.map_err(|e| match e {
+                Error::NotFound { .. } => {
+                    let message = format!("the product {} is deleted; restore it first", found.product_id);
+                    Conflict::State { message }.into()
+                }
+                e => e,
+            })?;
+            let found = tx.skus().get(id, Deleted::Include).await?;
+            let found = found.ok_or_else(|| Error::not_found(Entity::Sku, id))?;
+            if found.audit.is_live() {
+                return Err(Conflict::State { message: format!("SKU {id} is not deleted") }.into());
             }
-            e => e,
-        })?;
-        let found = tx.skus().get(id, Deleted::Include).await?;
-        let found = found.ok_or_else(|| Error::not_found(Entity::Sku, id))?;
-        if found.audit.is_live() {
-            return Err(Conflict::State { message: format!("SKU {id} is not deleted") }.into());
-        }
-        read.check(Entity::Sku, id, found.audit.version, self.cx.config.last_write_wins)?;
-        check_room(&before)?;
-        CodeBook::of(&mut *tx, &before.slug, Some(found.code.clone())).await?.claim(
-            Some(found.code.clone()),
-            &before.slug,
-            Some(id),
-        )?;
-        let mut live = found.clone();
-        live.audit.restored(self.cx.now(), actor);
-        tx.skus().update(&found, &live).await?;
-        // From here on it is one of the product's own, so the product's write finds nothing to do for it.
-        let mut with = before.clone();
-        with.skus.push(live.clone());
-        with.skus.sort_by_key(|s| (s.position, s.id));
-        let mut edited = with.clone();
-        edited.revision += 1;
-        edited.audit.edited(self.cx.now(), actor);
-        tx.products().update(&before, &edited).await?;
-        let event = self.cx.event(EventKind::ProductUpdated, edited.id, edited.revision, actor);
-        tx.outbox().append(&[event]).await?;
-        tx.commit().await?;
-        crate::shop::AfterCommit::of(super::product::keys_of(&edited)).run_in(self.cx).await;
-        Ok(live)
+            read.check(Entity::Sku, id, found.audit.version, self.cx.config.last_write_wins)?;
+            check_room(&before)?;
+            CodeBook::of(&mut *tx, &before.slug, Some(found.code.clone())).await?.claim(
+                Some(found.code.clone()),
+                &before.slug,
+                Some(id),
+            )?;
+            let mut live = found.clone();
+            live.audit.restored(self.cx.now(), actor);
+            tx.skus().update(&found, &live).await?;
+            // From here on it is one of the product's own, so the product's write finds nothing to do for it.
+            let mut with = before.clone();
+            with.skus.push(live.clone());
+            with.skus.sort_by_key(|s| (s.position, s.id));
+            let mut edited = with.clone();
+            edited.revision += 1;
+            edited.audit.edited(self.cx.now(), actor);
+            tx.products().update(&before, &edited).await?;
+            let event = self.cx.event(EventKind::ProductUpdated, edited.id, edited.revision, actor);
+            tx.outbox().append(&[event]).await?;
+            tx.commit().await?;
+            crate::shop::AfterCommit::of(super::product::keys_of(&edited)).run_in(self.cx).await;
+            Ok(live)
+        })
+        .await
     }
 
     fn check(&self, input: &SkuInput) -> Result<SkuValues> {

@@ -1,116 +1,262 @@
-//! The background loops of a shop: each follows the outbox for something of its own (R13).
+//! The background work of a shop: one loop for all of it, and the leases for what one process at a time does (R13).
 
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
+use futures::FutureExt as _;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
-use crate::domain::{Event, OutboxPosition};
-use crate::error::{Entity, Result};
-use crate::id::ProductId;
-use crate::port::CacheKey;
-use crate::service::EventLog;
-use crate::shop::Shop;
+use super::consumer::{Consumer, Follow, Invalidate};
+use crate::error::{BoxError, Result};
+use crate::port::Lease;
+use crate::service::{IndexSyncService, retrying};
+use crate::shop::Context;
 
-/// The longest wait between two tries of a loop whose backend is down.
+/// The longest wait between two tries of work whose backend is down.
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
+/// How often old events go.
+const TRIM_EVERY: Duration = Duration::from_secs(600);
 
-/// Waits for `pause`, for an event of this process where `wake`, or for the stop; false at the stop.
-async fn wait(shop: &Shop, stopped: &mut watch::Receiver<bool>, pause: Duration, wake: bool) -> bool {
-    let event = shop.cx.events.notified();
-    tokio::select! {
-        _ = stopped.wait_for(|s| *s) => false,
-        () = tokio::time::sleep(pause) => true,
-        () = event, if wake => true,
-    }
+/// Names that leases of the library have.
+pub(crate) const RESERVED: [&str; 3] = [Invalidate::NAME, Index::NAME, Trim::NAME];
+
+/// What is done again and again.
+#[async_trait]
+pub(crate) trait Work: Send {
+    /// Does some of what there is to do; true where there may be more. With a lease, it is held at the beginning, and
+    /// the call is dropped at an await once it is not.
+    async fn step(&mut self, lease: Option<&mut Lease>) -> Result<bool, BoxError>;
 }
 
-/// The index follows the outbox: at once for this process's writes, within the poll interval for others'.
-pub(crate) async fn index_loop(shop: Shop, mut stopped: watch::Receiver<bool>) {
-    let poll = shop.cx.config.poll_interval;
-    let mut pause = poll;
-    loop {
-        match shop.index().catch_up().await {
-            Ok(report) => {
-                if report.rebuilt {
-                    tracing::info!(documents = report.written, "search index built");
-                }
-                pause = poll;
-            }
-            Err(error) => {
-                tracing::warn!(%error, source = ?std::error::Error::source(&error), "search index falls behind");
-                pause = (pause * 2).min(MAX_BACKOFF);
-            }
-        }
-        // A backend that is down is not asked again at every write.
-        if !wait(&shop, &mut stopped, pause, pause == poll).await {
-            return;
-        }
-    }
+/// When and where work is done.
+#[derive(Debug)]
+pub(crate) struct Job {
+    /// For the log, and of the lease.
+    name: String,
+    /// Whether one process at a time does it.
+    leased: bool,
+    every: Duration,
+    /// Whether an event of this process calls for it at once.
+    woken: bool,
 }
 
-/// The in-process cache learns of other processes' writes.
-pub(crate) async fn cache_loop(shop: Shop, mut stopped: watch::Receiver<bool>) {
-    let mut at: Option<OutboxPosition> = None;
-    loop {
-        match follow(&shop, &mut at).await {
-            Ok(()) => {}
-            Err(error) => tracing::warn!(%error, "the cache does not learn of other processes' writes"),
-        }
-        if !wait(&shop, &mut stopped, shop.cx.config.poll_interval, false).await {
-            return;
-        }
-    }
+/// The index follows the log.
+struct Index(Arc<Context>);
+
+impl Index {
+    const NAME: &str = "index";
 }
 
-async fn follow(shop: &Shop, at: &mut Option<OutboxPosition>) -> Result<()> {
-    let cx = &shop.cx;
-    let Some(mut from) = *at else {
-        let head = cx.storage.connect().await?.outbox().head().await?;
-        *at = Some(head);
-        // What was cached before the head was known may be older than it.
-        return cx.cache.clear().await;
-    };
-    loop {
-        let batch = EventLog::new(&*cx.storage).read(from, 500).await?;
-        let Some((end, _)) = batch.last() else { return Ok(()) };
-        if batch.iter().any(|(_, e)| e.kind.entity() == Entity::Category) {
-            cx.cache.clear().await?;
-        } else {
-            cx.cache.invalidate(&keys(batch.iter().map(|(_, e)| e))).await?;
+#[async_trait]
+impl Work for Index {
+    async fn step(&mut self, _: Option<&mut Lease>) -> Result<bool, BoxError> {
+        let report = IndexSyncService::new(&self.0).catch_up().await?;
+        if report.rebuilt {
+            tracing::info!(documents = report.written, "search index built");
         }
-        from = *end;
-        *at = Some(from);
+        Ok(false)
     }
-}
-
-fn keys<'e>(events: impl Iterator<Item = &'e Event>) -> Vec<CacheKey> {
-    let mut keys: Vec<CacheKey> = events
-        .filter(|e| e.kind.entity() == Entity::Product)
-        .map(|e| CacheKey::Product(ProductId(e.aggregate_id)))
-        .collect();
-    keys.extend([CacheKey::ProductLists, CacheKey::CategoryTree]);
-    keys
 }
 
 /// Old events go.
-pub(crate) async fn trim_loop(shop: Shop, mut stopped: watch::Receiver<bool>) {
-    const EVERY: Duration = Duration::from_secs(600);
+struct Trim(Arc<Context>);
+
+impl Trim {
+    const NAME: &str = "trim";
+}
+
+#[async_trait]
+impl Work for Trim {
+    async fn step(&mut self, _: Option<&mut Lease>) -> Result<bool, BoxError> {
+        let cx = &*self.0;
+        let gone = retrying(cx, || async {
+            let mut tx = cx.storage.begin().await?;
+            let gone = tx.outbox().trim(cx.now() - cx.config.outbox_retention).await?;
+            tx.commit().await?;
+            Ok(gone)
+        })
+        .await?;
+        tracing::debug!(gone, "old events trimmed");
+        Ok(false)
+    }
+}
+
+type Running = futures::future::BoxFuture<'static, ()>;
+
+/// What every process runs for a shop.
+pub(crate) fn jobs(cx: &Arc<Context>, stopped: &watch::Receiver<bool>) -> Vec<Running> {
+    let poll = cx.config.poll_interval;
+    let mut jobs: Vec<Running> = Vec::new();
+    // An index that keeps its own place is this process's own.
+    let leased = !cx.search.capabilities().own_checkpoint;
+    let index = Job { name: Index::NAME.to_owned(), leased, every: poll, woken: true };
+    jobs.push(Box::pin(run(cx.clone(), index, Index(cx.clone()), stopped.clone())));
+    let trim = Job { name: Trim::NAME.to_owned(), leased: true, every: TRIM_EVERY, woken: false };
+    jobs.push(Box::pin(run(cx.clone(), trim, Trim(cx.clone()), stopped.clone())));
+    // Whoever writes here has told the cache already.
+    let mut tell = |shared: bool| {
+        let job = Job { name: Invalidate::NAME.to_owned(), leased: shared, every: poll, woken: false };
+        let follow = Follow::new(cx.clone(), Arc::new(Invalidate { cx: cx.clone(), shared }));
+        jobs.push(Box::pin(run(cx.clone(), job, follow, stopped.clone())));
+    };
+    if cx.cache.name() != "none" {
+        tell(false);
+    }
+    if cx.cache.is_shared() {
+        tell(true);
+    }
+    jobs
+}
+
+/// Runs a host's consumer.
+pub(crate) async fn consume(cx: Arc<Context>, consumer: Arc<dyn Consumer>, stopped: watch::Receiver<bool>) {
+    let job = Job { name: consumer.name().to_owned(), leased: true, every: cx.config.poll_interval, woken: true };
+    let follow = Follow::new(cx.clone(), consumer);
+    run(cx, job, follow, stopped).await;
+}
+
+/// Does the work until the stop: at once where there is more or an event calls, else at the interval; after a failure
+/// later and later.
+async fn run(cx: Arc<Context>, job: Job, mut work: impl Work, mut stopped: watch::Receiver<bool>) {
+    let mut events = cx.events.subscribe();
+    let mut turn = Turn { cx: &cx, job: &job, holder: cx.ids.next().to_string(), held: None };
+    // A lease is looked after, or asked for, well before it would run out.
+    let every = if job.leased && job.every < TRIM_EVERY { job.every.min(cx.config.lease_ttl / 3) } else { job.every };
+    let mut backoff = every;
     loop {
-        if !wait(&shop, &mut stopped, EVERY, false).await {
+        events.mark_unchanged();
+        let did = AssertUnwindSafe(turn.step(&mut work, &stopped)).catch_unwind().await;
+        let (pause, woken) = match did.unwrap_or_else(|panic| Err(said(&*panic).into())) {
+            Ok(Did { here, more }) => {
+                backoff = every;
+                (if more { Duration::ZERO } else { every }, job.woken && here)
+            }
+            Err(error) => {
+                tracing::warn!(work = job.name, %error, source = ?error.source(), "background work failed; it waits");
+                // Maybe another process can do it.
+                turn.end().await;
+                backoff = (backoff * 2).min(MAX_BACKOFF.max(every));
+                // A backend that is down is not asked again at every write.
+                (cx.jitter(backoff), false)
+            }
+        };
+        tokio::select! {
+            biased;
+            _ = stopped.wait_for(|s| *s) => break,
+            _ = events.changed(), if woken => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+    turn.end().await;
+}
+
+/// What a panic said, for the log.
+fn said(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("it panicked: {}", text.unwrap_or("without a word"))
+}
+
+/// What became of a try.
+struct Did {
+    /// False where another process has the lease.
+    here: bool,
+    more: bool,
+}
+
+/// A lease and the instant, by this machine's own count, until which it is certainly held.
+struct Held {
+    lease: Lease,
+    until: Instant,
+}
+
+/// The turn of this process at a job.
+struct Turn<'a> {
+    cx: &'a Context,
+    job: &'a Job,
+    holder: String,
+    held: Option<Held>,
+}
+
+impl Turn<'_> {
+    /// Does some of the work, where it is this process's turn.
+    async fn step(&mut self, work: &mut impl Work, stopped: &watch::Receiver<bool>) -> Result<Did, BoxError> {
+        if !self.job.leased {
+            return Ok(Did { here: true, more: work.step(None).await? });
+        }
+        let (cx, ttl) = (self.cx, self.cx.config.lease_ttl);
+        if self.held.as_ref().is_none_or(|h| Instant::now() + ttl * 2 / 3 >= h.until) {
+            let asked = Instant::now();
+            self.held = None;
+            let lease = acquire(cx, &self.job.name, &self.holder).await?;
+            self.held = lease.map(|lease| Held { lease, until: asked + ttl });
+        }
+        let Some(held) = &mut self.held else { return Ok(Did { here: false, more: false }) };
+        let lease = held.lease.clone();
+        let mut stopped = stopped.clone();
+        let overdue = async {
+            let _ = stopped.wait_for(|s| *s).await;
+            tokio::time::sleep(ttl).await;
+        };
+        tokio::select! {
+            biased;
+            more = work.step(Some(&mut held.lease)) => Ok(Did { here: true, more: more? }),
+            () = keep(cx, &lease, &mut held.until) => Err("its lease could not be renewed".into()),
+            () = overdue => Err("it did not end in time after the stop".into()),
+        }
+    }
+
+    /// Lets the next one have it. Where that fails, the lease runs out.
+    async fn end(&mut self) {
+        let Some(Held { lease, until }) = self.held.take() else { return };
+        if Instant::now() >= until {
             return;
         }
-        if let Err(error) = trim(&shop).await {
-            tracing::warn!(%error, "old events were not trimmed");
+        let (cx, lease) = (self.cx, &lease);
+        let released = retrying(cx, || async move {
+            let mut tx = cx.storage.begin().await?;
+            tx.outbox().release(lease).await?;
+            tx.commit().await
+        });
+        match tokio::time::timeout_at(until, released).await {
+            Ok(Err(error)) => tracing::debug!(work = lease.consumer, %error, "a lease was not released; it runs out"),
+            Ok(Ok(())) | Err(_) => {}
         }
     }
 }
 
-async fn trim(shop: &Shop) -> Result<()> {
-    let cx = &shop.cx;
-    let before = cx.now() - cx.config.outbox_retention;
-    let mut tx = cx.storage.begin().await?;
-    let gone = tx.outbox().trim(before).await?;
-    tx.commit().await?;
-    tracing::debug!(gone, "old events trimmed");
-    Ok(())
+async fn acquire(cx: &Context, name: &str, holder: &str) -> Result<Option<Lease>> {
+    retrying(cx, || async move {
+        let mut tx = cx.storage.begin().await?;
+        let lease = tx.outbox().acquire(name, holder, cx.now(), cx.config.lease_ttl).await?;
+        tx.commit().await?;
+        Ok(lease)
+    })
+    .await
+}
+
+/// Renews a lease for as long as it can, and returns once it is lost.
+async fn keep(cx: &Context, lease: &Lease, until: &mut Instant) {
+    let ttl = cx.config.lease_ttl;
+    let mut next = *until - ttl * 2 / 3;
+    loop {
+        tokio::time::sleep_until(next.min(*until)).await;
+        let asked = Instant::now();
+        // An answer that comes too late is none.
+        match tokio::time::timeout_at(*until, acquire(cx, &lease.consumer, &lease.holder)).await {
+            // With another fence it had run out in between, and somebody may have had it.
+            Ok(Ok(Some(renewed))) if renewed.fence == lease.fence => {
+                *until = asked + ttl;
+                next = asked + ttl / 3;
+            }
+            Ok(Ok(_)) | Err(_) => return,
+            Ok(Err(error)) => {
+                tracing::debug!(work = lease.consumer, %error, "a lease is not renewed yet");
+                next = Instant::now() + ttl / 12;
+            }
+        }
+    }
 }
