@@ -142,8 +142,10 @@ fn classify(source: sqlx::Error) -> DbError {
                 Some(1045 | 1698) => Kind::Setup("the server refuses the user or the password"),
                 Some(1044 | 1142 | 1227) => Kind::Setup("the user may not do this in the database: grant it"),
                 Some(1049) => Kind::Setup("the server has no such database: create it first"),
-                // Too many connections, shutdown, disk or table full, read-only, interrupted, over the time limit.
-                Some(1021 | 1040 | 1053 | 1114 | 1203 | 1290 | 1317 | 1792 | 1836 | 1969 | 3024) => Kind::Unavailable,
+                // The server ends the connection; of a commit it may be in the middle.
+                Some(1053 | 1927) => Kind::Lost,
+                // Too many connections, disk or table full, read-only, interrupted, over the time limit.
+                Some(1021 | 1040 | 1114 | 1203 | 1290 | 1317 | 1792 | 1836 | 1969 | 3024) => Kind::Unavailable,
                 _ => Kind::Other,
             },
         },

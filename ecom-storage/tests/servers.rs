@@ -1,0 +1,398 @@
+//! What is particular to databases behind a server: settings that are wrong, migrations beside the host's, the host's
+//! own transaction, connections that die, locks that do not come.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot set up fails")]
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ecom_core::clock::{Clock as _, SystemClock};
+use ecom_core::domain::{Actor, Attributes, Audit, Category, Deleted};
+use ecom_core::id::{CategoryId, IdSource as _, UuidV7Source};
+use ecom_core::money::Currency;
+use ecom_core::port::{Repositories as _, Storage};
+use ecom_core::text::Slug;
+use ecom_core::{Error, ErrorCode};
+use ecom_storage::{ServerOptions, SqlRepositories, SqlStorage};
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, MySqlConnection, PgConnection, SqlSafeStr as _};
+use test_servers::{Kind, Server, TestDatabase};
+
+type TestResult = Result<(), Box<dyn std::error::Error>>;
+
+/// One test on each database.
+macro_rules! on_each {
+    ($($name:ident)*) => {
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+            async fn $name() -> crate::TestResult {
+                crate::$name(test_servers::postgres().await).await
+            })*
+        }
+        mod mysql {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+            async fn $name() -> crate::TestResult {
+                crate::$name(test_servers::mysql().await).await
+            })*
+        }
+    };
+}
+
+on_each! {
+    migrations_run_once_also_from_many_at_once
+    a_newer_schema_and_an_edited_migration_are_refused
+    the_hosts_migrations_run_beside_ours
+    a_host_writes_inside_its_own_transaction
+    no_such_database_is_said_at_start
+    no_such_user_is_said_at_start
+    what_the_schema_holds_no_statement_breaks
+    connections_that_died_cost_one_call_at_most
+    a_lock_that_does_not_come_ends_in_time
+    r03_a_product_and_a_move_of_its_category_wait_for_each_other
+    a_read_only_database_is_unavailable
+}
+
+fn is_mysql(url: &str) -> bool {
+    url.starts_with("mysql")
+}
+
+fn storage(url: &str) -> SqlStorage {
+    let mut options = ServerOptions::from_url(url).unwrap();
+    options.max_connections = 8;
+    SqlStorage::server(options).unwrap()
+}
+
+async fn raw(url: &str, sql: &str) -> sqlx::Result<()> {
+    let sql = AssertSqlSafe(sql.to_owned());
+    if is_mysql(url) {
+        let mut c = MySqlConnection::connect(url).await?;
+        c.execute(sql).await?;
+        c.close().await
+    } else {
+        let mut c = PgConnection::connect(url).await?;
+        c.execute(sql).await?;
+        c.close().await
+    }
+}
+
+fn category(name: &str) -> Category {
+    let slug = Slug::from_title(name, "category");
+    Category {
+        id: CategoryId(UuidV7Source::new(Arc::new(SystemClock)).next()),
+        name: name.to_owned(),
+        path: Category::path_under(None, &slug),
+        slug,
+        parent_id: None,
+        description: None,
+        attributes: Attributes::default(),
+        external: None,
+        product_count: 0,
+        subtree_product_count: 0,
+        revision: 1,
+        audit: Audit::created(SystemClock.now(), &Actor::system()),
+    }
+}
+
+async fn migrations_run_once_also_from_many_at_once(database: TestDatabase) -> TestResult {
+    let tasks: Vec<_> = (0..8)
+        .map(|_| {
+            let s = storage(&database.url);
+            tokio::spawn(async move {
+                s.migrate().await?;
+                s.identity().await
+            })
+        })
+        .collect();
+    let mut identities = Vec::new();
+    for t in tasks {
+        identities.push(t.await??);
+    }
+    identities.dedup();
+    assert_eq!(identities.len(), 1);
+    Ok(())
+}
+
+async fn a_newer_schema_and_an_edited_migration_are_refused(database: TestDatabase) -> TestResult {
+    let s = storage(&database.url);
+    s.migrate().await?;
+    raw(&database.url, "UPDATE ecom_migrations SET checksum = 'x'").await?;
+    let e = s.migrate().await.unwrap_err();
+    assert!(e.code() == ErrorCode::Internal && e.to_string().contains("does not know"), "{e}");
+    raw(&database.url, "INSERT INTO ecom_migrations VALUES (999, 'later', '0', 0)").await?;
+    let e = s.migrate().await.unwrap_err();
+    assert!(e.code() == ErrorCode::Internal && e.to_string().contains("newer"), "{e}");
+    Ok(())
+}
+
+/// sqlx's own table and lock are the host's.
+async fn the_hosts_migrations_run_beside_ours(database: TestDatabase) -> TestResult {
+    async fn migrate_host(url: &str) -> TestResult {
+        let sql = "CREATE TABLE host_table (id INT PRIMARY KEY)".into_sql_str();
+        let migration = Migration::new(1, Cow::Borrowed("host"), MigrationType::Simple, sql, false);
+        let migrator = Migrator::with_migrations(vec![migration]);
+        if is_mysql(url) {
+            migrator.run(&mut MySqlConnection::connect(url).await?).await?;
+        } else {
+            migrator.run(&mut PgConnection::connect(url).await?).await?;
+        }
+        Ok(())
+    }
+    for _ in 0..2 {
+        let s = storage(&database.url);
+        let (ours, hosts) = tokio::join!(s.migrate(), migrate_host(&database.url));
+        ours?;
+        hosts?;
+        s.identity().await?;
+        raw(&database.url, "SELECT * FROM host_table").await?;
+    }
+    Ok(())
+}
+
+async fn a_host_writes_inside_its_own_transaction(database: TestDatabase) -> TestResult {
+    let s = storage(&database.url);
+    s.migrate().await?;
+    raw(&database.url, "CREATE TABLE host_table (id INT PRIMARY KEY)").await?;
+    for (n, keep) in [(1, false), (2, true)] {
+        let c = category(&format!("c {n}"));
+        let insert = AssertSqlSafe(format!("INSERT INTO host_table VALUES ({n})"));
+        if is_mysql(&database.url) {
+            let mut host = MySqlConnection::connect(&database.url).await?;
+            let mut tx = host.begin().await?;
+            tx.execute(insert).await?;
+            SqlRepositories::on_mysql(&mut tx, Currency::USD).categories().insert(std::slice::from_ref(&c)).await?;
+            if keep { tx.commit().await? } else { tx.rollback().await? }
+        } else {
+            let mut host = PgConnection::connect(&database.url).await?;
+            let mut tx = host.begin().await?;
+            tx.execute(insert).await?;
+            SqlRepositories::on_postgres(&mut tx, Currency::USD).categories().insert(std::slice::from_ref(&c)).await?;
+            if keep { tx.commit().await? } else { tx.rollback().await? }
+        }
+        assert_eq!(s.connect().await?.categories().get(c.id, Deleted::Hide).await?.is_some(), keep);
+    }
+    Ok(())
+}
+
+fn assert_said_at_start(e: &Error, word: &str, secret: &str) {
+    let Error::Validation(errors) = e else { panic!("{e:?}") };
+    assert_eq!(errors.0[0].field, "database_url");
+    assert!(errors.0[0].message.contains(word), "{e:?}");
+    assert!(!format!("{e} {e:?}").contains(secret), "{e:?}");
+}
+
+async fn no_such_database_is_said_at_start(database: TestDatabase) -> TestResult {
+    let mut url = url::Url::parse(&database.url)?;
+    url.set_path("ecom_test_nowhere");
+    let s = storage(url.as_str());
+    assert_said_at_start(&s.migrate().await.unwrap_err(), "no such database", "nowhere");
+    // While it runs, it may come back.
+    let e = s.identity().await.unwrap_err();
+    assert!(e.is_retryable() && !e.outcome_unknown(), "{e:?}");
+    Ok(())
+}
+
+async fn no_such_user_is_said_at_start(database: TestDatabase) -> TestResult {
+    let mut url = url::Url::parse(&database.url)?;
+    url.set_username("nobody_of_that_name").unwrap();
+    url.set_password(Some("hunter2")).unwrap();
+    let s = storage(url.as_str());
+    assert_said_at_start(&s.migrate().await.unwrap_err(), "user or the password", "hunter2");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_said_at_start() -> TestResult {
+    let server = Server::postgres().await;
+    raw(&server.url(), "ALTER USER CURRENT_USER PASSWORD 'right'").await?;
+    std::fs::write(server.directory().join("data/pg_hba.conf"), "host all all 127.0.0.1/32 scram-sha-256\n")?;
+    raw(&server.url(), "SELECT pg_reload_conf()").await?;
+    let mut url = url::Url::parse(&server.url())?;
+    url.set_password(Some("right")).unwrap();
+    // The signal takes a moment.
+    while raw(&server.url(), "SELECT 1").await.is_ok() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    storage(url.as_str()).migrate().await?;
+    url.set_password(Some("hunter2")).unwrap();
+    assert_said_at_start(&storage(url.as_str()).migrate().await.unwrap_err(), "user or the password", "hunter2");
+
+    let url = test_servers::mysql().await.url.replace("ecom:ecom@", "ecom:hunter2@");
+    if url.contains("hunter2") {
+        assert_said_at_start(&storage(&url).migrate().await.unwrap_err(), "user or the password", "hunter2");
+    }
+    Ok(())
+}
+
+/// Foreign keys, checks and unique indexes are there for whoever writes past the library.
+async fn what_the_schema_holds_no_statement_breaks(database: TestDatabase) -> TestResult {
+    let url = &database.url;
+    storage(url).migrate().await?;
+    let (id, other) = if is_mysql(url) {
+        ("X'00000000000000000000000000000001'", "X'00000000000000000000000000000002'")
+    } else {
+        ("'00000000-0000-0000-0000-000000000001'", "'00000000-0000-0000-0000-000000000002'")
+    };
+    let t = "'2026-01-01 00:00:00'";
+    let product = |id: &str, slug: &str, rating: i32| {
+        format!(
+            "INSERT INTO products (id, title, title_key, slug, status, listing_state, tags, images, attributes, \
+             discount, rating, rating_count, rating_source, price_key, availability, revision, created_at, \
+             updated_at, created_by, updated_by, version) VALUES ({id}, 'a', 'a', '{slug}', 1, 1, '[]', '[]', '{{}}', \
+             0, {rating}, 0, 0, 9223372036854775807, 0, 1, {t}, {t}, 'x', 'x', 1)"
+        )
+    };
+    let sku = |id: &str, product: &str, on_hand: i32| {
+        format!(
+            "INSERT INTO skus (id, product_id, position, code, code_key, option_values, attributes, price, on_hand, \
+             reserved, low_stock_threshold, created_at, updated_at, created_by, updated_by, version) VALUES ({id}, \
+             {product}, 0, 'c', 'c', '{{}}', '{{}}', 1, {on_hand}, 0, 0, {t}, {t}, 'x', 'x', 1)"
+        )
+    };
+    raw(url, &product(id, "a", 0)).await?;
+    raw(url, &sku(id, id, 5)).await?;
+    for (why, sql) in [
+        ("a slug is live once", product(other, "a", 0)),
+        ("a rating is at most 5", product(other, "b", 501)),
+        ("a code is live once", sku(other, id, 5)),
+        ("a SKU has a product", sku(other, other, 5).replace("'c'", "'d'")),
+        ("stock is not negative", "UPDATE skus SET on_hand = -1".to_owned()),
+        ("a product with SKUs stays", "DELETE FROM products".to_owned()),
+        ("a movement moves", format!(
+            "INSERT INTO stock_movements (id, sku_id, delta, reason, created_at, created_by) VALUES ({id}, {id}, 0, \
+             'x', {t}, 'x')"
+        )),
+    ] {
+        assert!(raw(url, &sql).await.is_err(), "{why}: {sql}");
+    }
+    Ok(())
+}
+
+async fn kill_connections(url: &str) -> TestResult {
+    if is_mysql(url) {
+        let mut c = MySqlConnection::connect(url).await?;
+        let ids: Vec<i64> = sqlx::query_scalar(
+            "SELECT CAST(id AS SIGNED) FROM information_schema.processlist WHERE db = DATABASE() AND id <> \
+             CONNECTION_ID()",
+        )
+        .fetch_all(&mut c)
+        .await?;
+        for id in ids {
+            let _ = c.execute(AssertSqlSafe(format!("KILL {id}"))).await;
+        }
+    } else {
+        raw(
+            url,
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> \
+             pg_backend_pid()",
+        )
+        .await?;
+    }
+    Ok(())
+}
+
+async fn connections_that_died_cost_one_call_at_most(database: TestDatabase) -> TestResult {
+    let s = Arc::new(storage(&database.url));
+    s.migrate().await?;
+    // Eight open ones.
+    let barrier = Arc::new(tokio::sync::Barrier::new(8));
+    let tasks: Vec<_> = (0..8)
+        .map(|_| {
+            let (s, barrier) = (s.clone(), barrier.clone());
+            tokio::spawn(async move {
+                let mut c = s.connect().await.unwrap();
+                c.outbox().head().await.unwrap();
+                barrier.wait().await;
+            })
+        })
+        .collect();
+    for t in tasks {
+        t.await?;
+    }
+    kill_connections(&database.url).await?;
+    let mut failed = 0;
+    for _ in 0..20 {
+        let answer = async { s.connect().await?.outbox().head().await }.await;
+        if let Err(e) = answer {
+            assert!(e.code() == ErrorCode::Unavailable && e.is_retryable(), "{e:?}");
+            failed += 1;
+        }
+    }
+    assert!(failed <= 1, "{failed} calls met dead connections");
+    // A write that only begins on a dead connection is certain not to have happened: it begins again by itself.
+    kill_connections(&database.url).await?;
+    let c = category("after");
+    let mut tx = s.begin().await?;
+    tx.categories().insert(std::slice::from_ref(&c)).await?;
+    tx.commit().await?;
+    assert!(s.connect().await?.categories().get(c.id, Deleted::Hide).await?.is_some());
+    Ok(())
+}
+
+async fn a_lock_that_does_not_come_ends_in_time(database: TestDatabase) -> TestResult {
+    let mut options = ServerOptions::from_url(&database.url)?;
+    options.statement_timeout = Duration::from_secs(2);
+    let s = SqlStorage::server(options)?;
+    s.migrate().await?;
+    let mut first = s.begin().await?;
+    first.categories().lock_tree().await?;
+    let mut second = s.begin().await?;
+    // The server gives up before this process does, and the connection lives on.
+    let e = second.categories().lock_tree().await.unwrap_err();
+    assert!(e.is_contention() && e.is_retryable() && !e.outcome_unknown(), "{e:?}");
+    second.rollback().await?;
+    first.commit().await?;
+    let mut third = s.begin().await?;
+    third.categories().lock_tree().await?;
+    third.commit().await?;
+    Ok(())
+}
+
+async fn r03_a_product_and_a_move_of_its_category_wait_for_each_other(database: TestDatabase) -> TestResult {
+    let s = Arc::new(storage(&database.url));
+    s.migrate().await?;
+    let (mut a, mut b) = (s.begin().await?, s.begin().await?);
+    a.categories().hold_tree().await?;
+    b.categories().hold_tree().await?;
+    let waits = {
+        let s = s.clone();
+        tokio::spawn(async move {
+            let mut c = s.begin().await?;
+            c.categories().lock_tree().await?;
+            c.commit().await
+        })
+    };
+    a.commit().await?;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!waits.is_finished(), "the tree was locked under one that holds it");
+    b.commit().await?;
+    waits.await??;
+    Ok(())
+}
+
+async fn a_read_only_database_is_unavailable(database: TestDatabase) -> TestResult {
+    let (server, url) = if is_mysql(&database.url) {
+        let server = Server::with(Kind::MariaDb, &["read_only=0"]).await;
+        storage(&server.url()).migrate().await?;
+        // An administrator may write all the same.
+        raw(&server.url(), "CREATE USER app@'%'; GRANT SELECT, INSERT, UPDATE, DELETE ON *.* TO app@'%'").await?;
+        raw(&server.url(), "SET GLOBAL read_only = 1").await?;
+        let mut url = url::Url::parse(&server.url())?;
+        url.set_username("app").unwrap();
+        url.set_password(None).unwrap();
+        (Some(server), url.to_string())
+    } else {
+        storage(&database.url).migrate().await?;
+        let name = url::Url::parse(&database.url)?.path().trim_start_matches('/').to_owned();
+        raw(&database.url, &format!("ALTER DATABASE {name} SET default_transaction_read_only = on")).await?;
+        (None, database.url.clone())
+    };
+    let s = storage(&url);
+    let mut tx = s.begin().await?;
+    let e = tx.categories().insert(&[category("no")]).await.unwrap_err();
+    assert!(e.code() == ErrorCode::Unavailable && !e.outcome_unknown(), "{e:?}");
+    drop(tx);
+    s.identity().await?;
+    drop(server);
+    Ok(())
+}
