@@ -1,11 +1,21 @@
 //! Caches: adapters of [`ecom_core::port::Cache`].
 //!
-//! | Feature | Type | Shared between processes |
-//! |---|---|---|
-//! | `memory` | `MemoryCache` | no |
+//! | Feature | Type | URL | Shared between processes |
+//! |---|---|---|---|
+//! | `memory` | `MemoryCache` | `memory://` | no |
+//! | `redis` | `RedisCache` | `redis://`, `rediss://` | yes |
+//! | both | `TieredCache` | `tiered+redis://`, `tiered+rediss://` | yes, with a tier in each process |
 
 #[cfg(feature = "memory")]
 mod memory;
+#[cfg(feature = "redis")]
+mod redis;
+#[cfg(all(feature = "memory", feature = "redis"))]
+mod tiered;
 
 #[cfg(feature = "memory")]
 pub use memory::{DEFAULT_CAPACITY, MemoryCache, MemoryCacheOptions, Weigher};
+#[cfg(feature = "redis")]
+pub use redis::{DEFAULT_LOAD_WAIT, DEFAULT_PREFIX, DEFAULT_TIMEOUT, RedisCache, RedisOptions};
+#[cfg(all(feature = "memory", feature = "redis"))]
+pub use tiered::{TieredCache, TieredOptions};

@@ -1,0 +1,375 @@
+//! What is in Redis, and what is said there: the protocol between processes.
+//!
+//! All keys start with `prefix{namespace:1}:`, where 1 is the version of this protocol, and the braces put them into
+//! one slot of a cluster.
+//!
+//! | Key | Holds |
+//! |---|---|
+//! | `…epoch` | a random word; values of another epoch are gone (`clear`) |
+//! | `…lists` | the same for lists of products |
+//! | `…v:<key>` | version of the encoding, epochs, encoded value; expires with the TTL |
+//! | `…l:<key>` | the lease: token and epochs of the loads that may fill the key; expires after seconds |
+//! | channel `…forget:<db>` | the keys of each invalidation, one a line; `*` is everything |
+//!
+//! A read is one `MGET` of both epochs and the values. A load takes the lease, or joins the one that is there; an
+//! invalidation deletes value and lease; a fill is stored only while its lease is there and the epochs are those of
+//! its start. So a value that was read before an invalidation never comes after it, whatever process read it. Loads
+//! that share a lease have no invalidation between them: each may fill, and the first does.
+//!
+//! An epoch is made by whoever misses it, and invalidated by deleting it, which works on a server that is out of
+//! memory. It is random, so that one that was evicted or flushed away never comes back with old values.
+//!
+//! The version of the encoding is in the value and not in the key: during a rolling deployment two releases take
+//! turns in overwriting a value, and each one's invalidations reach the other.
+
+use std::fmt::Write as _;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use ecom_core::port::CacheKey;
+use redis::aio::MultiplexedConnection;
+use redis::{RedisResult, Script, Value};
+
+use super::RedisOptions;
+use super::link::Forget;
+
+/// Longer than a load that is worth waiting for; a fill that comes later is refused.
+const LEASE: Duration = Duration::from_secs(10);
+/// Redis counts milliseconds in 64 bits, with the time of day added.
+const MAX_TTL: Duration = Duration::from_hours(10 * 366 * 24);
+/// Keys in one command.
+const CHUNK: usize = 1_000;
+
+/// Takes or joins leases. Keys: both epochs, then the lease of each; arguments: token, new epoch, milliseconds, a
+/// letter per key: `l` for lists. Answers the token of each.
+const BEGIN: &str = r"
+local function epoch(key)
+    local e = redis.call('GET', key)
+    if not e then
+        e = ARGV[2]
+        redis.call('SET', key, e)
+    end
+    return e
+end
+local all = epoch(KEYS[1])
+local lists = all .. epoch(KEYS[2])
+local tokens = {}
+for i = 3, #KEYS do
+    local epochs = all
+    if string.sub(ARGV[4], i - 2, i - 2) == 'l' then epochs = lists end
+    local lease = redis.call('GET', KEYS[i])
+    if lease and string.sub(lease, 17) == epochs then
+        tokens[i - 2] = string.sub(lease, 1, 16)
+    else
+        redis.call('SET', KEYS[i], ARGV[1] .. epochs, 'PX', ARGV[3])
+        tokens[i - 2] = ARGV[1]
+    end
+end
+return tokens
+";
+
+/// The same for one key, unless there is a value or somebody else's lease. Keys: both epochs, lease, value; one more
+/// argument: the version. Answers `{'value', value, milliseconds}`, `{'theirs', token}` or `{'ours', token}`.
+const LOAD: &str = r"
+local function epoch(key)
+    local e = redis.call('GET', key)
+    if not e then
+        e = ARGV[2]
+        redis.call('SET', key, e)
+    end
+    return e
+end
+local all = epoch(KEYS[1])
+local epochs = all
+local lists = epoch(KEYS[2])
+if ARGV[4] == 'l' then epochs = all .. lists end
+local head = ARGV[5] .. epochs
+local value = redis.call('GET', KEYS[4])
+if value and string.sub(value, 1, #head) == head then
+    return {'value', string.sub(value, #head + 1), redis.call('PTTL', KEYS[4])}
+end
+local lease = redis.call('GET', KEYS[3])
+if lease and string.sub(lease, 17) == epochs then
+    return {'theirs', string.sub(lease, 1, 16)}
+end
+redis.call('SET', KEYS[3], ARGV[1] .. epochs, 'PX', ARGV[3])
+return {'ours', ARGV[1]}
+";
+
+/// Stores values whose leases hold. Keys: both epochs, then lease and value of each; arguments: milliseconds, version,
+/// a letter per key, then token and value of each. Answers 1 for each that is stored.
+const FILL: &str = r"
+local all = redis.call('GET', KEYS[1])
+local lists = redis.call('GET', KEYS[2])
+local stored = {}
+for i = 3, #KEYS, 2 do
+    local n = (i - 1) / 2
+    local epochs = all
+    if string.sub(ARGV[3], n, n) == 'l' then epochs = all and lists and all .. lists end
+    stored[n] = 0
+    if epochs and redis.call('GET', KEYS[i]) == ARGV[2 * n + 2] .. epochs then
+        redis.call('SET', KEYS[i + 1], ARGV[2] .. epochs .. ARGV[2 * n + 3], 'PX', ARGV[1])
+        redis.call('DEL', KEYS[i])
+        stored[n] = 1
+    end
+end
+return stored
+";
+
+/// Gives leases back. Keys: leases; arguments: their tokens.
+const ABANDON: &str = r"
+for i = 1, #KEYS do
+    local lease = redis.call('GET', KEYS[i])
+    if lease and string.sub(lease, 1, 16) == ARGV[i] then redis.call('DEL', KEYS[i]) end
+end
+return redis.status_reply('OK')
+";
+
+/// Names and scripts.
+pub(super) struct Layout {
+    root: String,
+    channel: String,
+    epoch: String,
+    lists: String,
+    begin: Script,
+    load: Script,
+    fill: Script,
+    abandon: Script,
+    /// Tokens and epochs: a counter under a hash with a random key of its own. They are compared between processes
+    /// and need to be unique, not to replay from a seed.
+    words: RandomState,
+    next: AtomicU64,
+}
+
+/// An encoded value, and for how much longer it lives.
+pub(super) struct Held {
+    pub(super) bytes: Vec<u8>,
+    pub(super) ttl: Option<Duration>,
+}
+
+/// What a reader who missed finds.
+pub(super) enum Begun {
+    Value(Held),
+    /// Somebody else is loading, under this token.
+    Theirs(u64),
+    Ours(u64),
+}
+
+const fn is_list(key: &CacheKey) -> bool {
+    matches!(key, CacheKey::ProductList(_))
+}
+
+fn letters<'k>(keys: impl Iterator<Item = &'k CacheKey>) -> String {
+    keys.map(|k| if is_list(k) { 'l' } else { 'o' }).collect()
+}
+
+fn word(n: u64) -> String {
+    format!("{n:016x}")
+}
+
+fn unword(text: &[u8]) -> Option<u64> {
+    u64::from_str_radix(std::str::from_utf8(text).ok()?, 16).ok()
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.min(MAX_TTL).as_millis()).unwrap_or(u64::MAX)
+}
+
+fn unexpected() -> redis::RedisError {
+    (redis::ErrorKind::UnexpectedReturnType, "a script answered something else").into()
+}
+
+impl Layout {
+    pub(super) fn new(options: &RedisOptions) -> Self {
+        let namespace = &options.namespace;
+        let colon = if namespace.is_empty() { "" } else { ":" };
+        let root = format!("{}{{{namespace}{colon}1}}:", options.prefix);
+        Self {
+            channel: format!("{root}forget:{}", options.server.redis_settings().db()),
+            epoch: format!("{root}epoch"),
+            lists: format!("{root}lists"),
+            root,
+            begin: Script::new(BEGIN),
+            load: Script::new(LOAD),
+            fill: Script::new(FILL),
+            abandon: Script::new(ABANDON),
+            words: RandomState::new(),
+            next: AtomicU64::new(0),
+        }
+    }
+
+    /// Where invalidations are heard of.
+    #[cfg(feature = "memory")]
+    pub(super) fn channel(&self) -> &str {
+        &self.channel
+    }
+
+    fn value(&self, key: &CacheKey) -> String {
+        format!("{}v:{key}", self.root)
+    }
+
+    fn lease(&self, key: &CacheKey) -> String {
+        format!("{}l:{key}", self.root)
+    }
+
+    /// A word that nobody else has; never that of the token that stands for none.
+    fn fresh(&self) -> u64 {
+        self.words.hash_one(self.next.fetch_add(1, Ordering::Relaxed)).max(1)
+    }
+
+    pub(super) async fn load_scripts(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
+        for script in [&self.begin, &self.load, &self.fill, &self.abandon] {
+            script.load_async(connection).await?;
+        }
+        Ok(())
+    }
+
+    /// The values of `keys`, one round trip; with what is left of their TTL where `aging`.
+    pub(super) async fn get(
+        &self,
+        connection: &mut MultiplexedConnection,
+        keys: &[CacheKey],
+        version: u64,
+        aging: bool,
+    ) -> RedisResult<Vec<Option<Held>>> {
+        let names: Vec<String> = keys.iter().map(|k| self.value(k)).collect();
+        let mut get = redis::cmd("MGET");
+        get.arg(&self.epoch).arg(&self.lists).arg(&names);
+        let (left, found): (Vec<i64>, Vec<Option<Vec<u8>>>) = if aging {
+            let mut pipe = redis::pipe();
+            // Before the values: what replaces one in between only lives longer.
+            for name in &names {
+                pipe.cmd("PTTL").arg(name);
+            }
+            pipe.add_command(get);
+            let mut answers: Vec<Value> = pipe.query_async(connection).await?;
+            let values = answers.pop().ok_or_else(unexpected)?;
+            let left = answers.into_iter().map(redis::from_redis_value).collect::<Result<_, _>>()?;
+            (left, redis::from_redis_value(values)?)
+        } else {
+            (Vec::new(), get.query_async(connection).await?)
+        };
+        let mut found = found.into_iter();
+        let (all, lists) = (found.next().flatten(), found.next().flatten());
+        let version = word(version);
+        let open = |(i, bytes): (usize, Option<Vec<u8>>)| {
+            let lists = if is_list(&keys[i]) { lists.as_deref()? } else { b"" };
+            let mut rest = bytes.as_deref()?;
+            for part in [version.as_bytes(), all.as_deref()?, lists] {
+                rest = rest.strip_prefix(part)?;
+            }
+            let ttl = left.get(i).and_then(|ms| u64::try_from(*ms).ok()).map(Duration::from_millis);
+            Some(Held { bytes: rest.to_vec(), ttl })
+        };
+        Ok(found.enumerate().map(open).collect())
+    }
+
+    /// Takes or joins the leases of `keys`.
+    pub(super) async fn begin(
+        &self,
+        connection: &mut MultiplexedConnection,
+        keys: &[CacheKey],
+    ) -> RedisResult<Vec<u64>> {
+        let mut call = self.begin.key(&self.epoch);
+        call.key(&self.lists);
+        for key in keys {
+            call.key(self.lease(key));
+        }
+        call.arg(word(self.fresh())).arg(word(self.fresh())).arg(millis(LEASE)).arg(letters(keys.iter()));
+        let tokens: Vec<Vec<u8>> = call.invoke_async(connection).await?;
+        tokens.iter().map(|t| unword(t)).collect::<Option<_>>().ok_or_else(unexpected)
+    }
+
+    /// Takes the lease of `key`, unless there is a value or somebody else's lease.
+    pub(super) async fn load(
+        &self,
+        connection: &mut MultiplexedConnection,
+        key: &CacheKey,
+        version: u64,
+    ) -> RedisResult<Begun> {
+        let mut call = self.load.key(&self.epoch);
+        call.key(&self.lists).key(self.lease(key)).key(self.value(key));
+        call.arg(word(self.fresh())).arg(word(self.fresh())).arg(millis(LEASE));
+        call.arg(letters(std::iter::once(key))).arg(word(version));
+        let mut answer: Vec<Value> = call.invoke_async(connection).await?;
+        if answer.len() < 2 {
+            return Err(unexpected());
+        }
+        let ttl = answer.get(2).cloned().map(redis::from_redis_value::<i64>).transpose()?;
+        let bytes: Vec<u8> = redis::from_redis_value(answer.swap_remove(1))?;
+        let what: String = redis::from_redis_value(answer.swap_remove(0))?;
+        let token = || unword(&bytes).ok_or_else(unexpected);
+        match what.as_str() {
+            "ours" => Ok(Begun::Ours(token()?)),
+            "theirs" => Ok(Begun::Theirs(token()?)),
+            _ => {
+                let ttl = ttl.and_then(|ms| u64::try_from(ms).ok()).map(Duration::from_millis);
+                Ok(Begun::Value(Held { bytes, ttl }))
+            }
+        }
+    }
+
+    /// Stores values under the leases of their loads; says which are stored.
+    pub(super) async fn fill(
+        &self,
+        connection: &mut MultiplexedConnection,
+        values: &[(CacheKey, Vec<u8>, u64)],
+        version: u64,
+        ttl: Duration,
+    ) -> RedisResult<Vec<bool>> {
+        let mut call = self.fill.key(&self.epoch);
+        call.key(&self.lists);
+        call.arg(millis(ttl)).arg(word(version)).arg(letters(values.iter().map(|(k, ..)| k)));
+        for (key, bytes, token) in values {
+            call.key(self.lease(key)).key(self.value(key)).arg(word(*token)).arg(bytes.as_slice());
+        }
+        call.invoke_async(connection).await
+    }
+
+    /// Gives leases back.
+    pub(super) async fn abandon(
+        &self,
+        connection: &mut MultiplexedConnection,
+        loads: &[(CacheKey, u64)],
+    ) -> RedisResult<()> {
+        let mut call = self.abandon.prepare_invoke();
+        for (key, token) in loads {
+            call.key(self.lease(key)).arg(word(*token));
+        }
+        call.invoke_async(connection).await
+    }
+
+    /// Deletes values and leases, and tells the other processes.
+    pub(super) async fn tell(&self, connection: &mut MultiplexedConnection, what: &Forget) -> RedisResult<()> {
+        let mut pipe = redis::pipe();
+        if what.all {
+            pipe.cmd("UNLINK").arg(&self.epoch);
+            pipe.cmd("PUBLISH").arg(&self.channel).arg("*");
+        }
+        let keys: Vec<CacheKey> = what.keys.iter().copied().collect();
+        for keys in keys.chunks(CHUNK) {
+            let mut unlink = redis::cmd("UNLINK");
+            let mut message = String::new();
+            for key in keys {
+                if matches!(key, CacheKey::ProductLists) {
+                    unlink.arg(&self.lists);
+                } else {
+                    unlink.arg(self.value(key)).arg(self.lease(key));
+                }
+                let _ = writeln!(message, "{key}");
+            }
+            pipe.add_command(unlink);
+            // After the deletion: who hears of it reads what comes after it.
+            pipe.cmd("PUBLISH").arg(&self.channel).arg(message);
+        }
+        let _: Vec<i64> = pipe.query_async(connection).await?;
+        Ok(())
+    }
+}
+
+/// What a message of [`Layout::tell`] says; everything where it cannot be read.
+#[cfg(feature = "memory")]
+pub(in crate::cache) fn heard(message: &[u8]) -> Option<Vec<CacheKey>> {
+    std::str::from_utf8(message).ok()?.lines().map(CacheKey::parse).collect()
+}

@@ -1,0 +1,175 @@
+//! What a URL says about a cache on Redis.
+
+use std::fmt;
+use std::time::Duration;
+
+use ecom_core::{Error, FieldCode, Result};
+use redis::{ConnectionInfo, IntoConnectionInfo as _, ProtocolVersion};
+use url::Url;
+
+/// What all keys and channels start with unless it is said.
+pub const DEFAULT_PREFIX: &str = "ecom:";
+/// How long a call to Redis may take unless it is said.
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_millis(100);
+/// How long a reader waits for the load of another process unless it is said.
+pub const DEFAULT_LOAD_WAIT: Duration = Duration::from_millis(150);
+
+const FIELD: &str = "cache_url";
+
+/// Settings of a [`RedisCache`](super::RedisCache).
+#[derive(Clone)]
+pub struct RedisOptions {
+    pub(super) server: ConnectionInfo,
+    /// What all keys and channels start with: 1 to 100 visible ASCII characters.
+    pub prefix: String,
+    /// Keeps shops that share a server and a prefix apart: the identity of the database that is cached, say.
+    pub namespace: String,
+    /// How long a call may take; after that Redis counts as lost until it answers again.
+    pub timeout: Duration,
+    /// How long a reader who missed waits for another process that is loading the same value.
+    pub load_wait: Duration,
+}
+
+impl fmt::Debug for RedisOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not the server: its URL may hold a password.
+        f.debug_struct("RedisOptions")
+            .field("prefix", &self.prefix)
+            .field("namespace", &self.namespace)
+            .field("timeout", &self.timeout)
+            .field("load_wait", &self.load_wait)
+            .finish_non_exhaustive()
+    }
+}
+
+fn refused(code: FieldCode, message: impl Into<String>) -> Error {
+    Error::invalid(FIELD, code, message)
+}
+
+/// A whole number of a parameter, within bounds.
+fn number(name: &str, text: &str, least: u64, most: u64) -> Result<u64> {
+    text.parse().ok().filter(|n| (least..=most).contains(n)).ok_or_else(|| {
+        refused(FieldCode::OutOfBounds, format!("the parameter `{name}` must be a whole number from {least} to {most}"))
+    })
+}
+
+impl RedisOptions {
+    /// From `redis://[user:password@]host[:port][/database]`, or `rediss://…` with TLS, with the parameters
+    /// `prefix` (`ecom:`), `timeout_ms` (100; 1 to 60000) and `load_wait_ms` (150; 0 to 10000).
+    ///
+    /// # Errors
+    /// `Validation` of `cache_url` that says what is wrong, without the URL.
+    pub fn from_url(url: &str) -> Result<Self> {
+        let (options, rest) = Self::split(url)?;
+        match rest.first() {
+            None => Ok(options),
+            Some((name, _)) => Err(unknown(name)),
+        }
+    }
+
+    /// The options, and the parameters that are not theirs.
+    pub(in crate::cache) fn split(url: &str) -> Result<(Self, Vec<(String, String)>)> {
+        let malformed = || {
+            refused(
+                FieldCode::Malformed,
+                "must look like `redis://user:password@host:port/database`, or `rediss://…` with TLS; what is special \
+                 in a password is percent-encoded",
+            )
+        };
+        let mut url = Url::parse(url).map_err(|_| malformed())?;
+        if !matches!(url.scheme(), "redis" | "rediss") || url.host_str().is_none_or(str::is_empty) {
+            return Err(malformed());
+        }
+        let parameters: Vec<(String, String)> = url.query_pairs().into_owned().collect();
+        url.set_query(None);
+        if url.fragment().is_some() {
+            return Err(malformed());
+        }
+        let server = url.into_connection_info().map_err(|_| malformed())?;
+        let settings = server.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+        let mut options = Self {
+            server: server.set_redis_settings(settings),
+            prefix: DEFAULT_PREFIX.to_owned(),
+            namespace: String::new(),
+            timeout: DEFAULT_TIMEOUT,
+            load_wait: DEFAULT_LOAD_WAIT,
+        };
+        let mut rest = Vec::new();
+        for (name, value) in parameters {
+            match name.as_str() {
+                "prefix" if (1..=100).contains(&value.len()) && value.bytes().all(|b| b.is_ascii_graphic()) => {
+                    options.prefix = value;
+                }
+                "prefix" => {
+                    let message = "the parameter `prefix` must be 1 to 100 visible ASCII characters";
+                    return Err(refused(FieldCode::OutOfBounds, message));
+                }
+                "timeout_ms" => options.timeout = Duration::from_millis(number(&name, &value, 1, 60_000)?),
+                "load_wait_ms" => options.load_wait = Duration::from_millis(number(&name, &value, 0, 10_000)?),
+                _ => rest.push((name, value)),
+            }
+        }
+        Ok((options, rest))
+    }
+
+    /// Whether the connection is to be encrypted.
+    pub(super) fn tls(&self) -> bool {
+        matches!(self.server.addr(), redis::ConnectionAddr::TcpTls { .. })
+    }
+}
+
+/// What an unknown parameter is answered.
+pub(in crate::cache) fn unknown(name: &str) -> Error {
+    // A name that is none of ours may be a piece of a password that was not percent-encoded.
+    let what = if name.len() <= 20 && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') { name } else { "…" };
+    let known = "`prefix`, `timeout_ms`, `load_wait_ms`, and in two tiers `capacity`";
+    refused(FieldCode::Unknown, format!("has the unknown parameter `{what}`; known are {known}"))
+}
+
+/// The capacity of the tier in process.
+#[cfg(feature = "memory")]
+pub(in crate::cache) fn capacity(text: &str) -> Result<u64> {
+    number("capacity", text, 1, 100_000_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_says_all_of_it() {
+        let options =
+            RedisOptions::from_url("redis://u:p%40ss@h:7000/3?prefix=shop:&timeout_ms=250&load_wait_ms=0").unwrap();
+        assert_eq!(options.server.redis_settings().db(), 3);
+        assert_eq!(options.server.redis_settings().password(), Some("p@ss"));
+        assert_eq!(options.prefix, "shop:");
+        assert_eq!((options.timeout, options.load_wait), (Duration::from_millis(250), Duration::ZERO));
+        assert!(!options.tls());
+        assert!(RedisOptions::from_url("rediss://h").unwrap().tls());
+        assert!(!format!("{options:?}").contains("p@ss"));
+    }
+
+    #[test]
+    fn a_bad_url_is_named_and_not_shown() {
+        for url in [
+            "redis://",
+            "redis:hunter2",
+            "http://hunter2@h",
+            "redis://:hunter2@h:port",
+            "redis://:hunter2@h/database",
+            "redis://:hunter2@h#hunter2",
+            "redis://:hunter2@h?hunter2=1",
+            "redis://h?prefix=",
+            "redis://h?prefix=a%20b",
+            "redis://h?timeout_ms=0",
+            "redis://h?timeout_ms=hunter2",
+            "redis://h?load_wait_ms=10001",
+            "redis://h?capacity=5",
+        ] {
+            let error = RedisOptions::from_url(url).unwrap_err();
+            let Error::Validation(fields) = &error else { panic!("{url}: {error:?}") };
+            assert_eq!(fields.0[0].field, "cache_url", "{url}");
+            assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
+        }
+    }
+}
