@@ -81,6 +81,7 @@ macro_rules! attempt {
 
 pub mod cache;
 pub mod category;
+mod faults;
 pub mod inventory;
 pub mod outbox;
 pub mod product;

@@ -15,8 +15,9 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
+use super::faults::{Failure, Fault, Instructed, Recorder, Unsteady, Word};
 use super::{code_of, duplicate_field, fresh_seed};
-use crate::clock::{ManualClock, SharedClock};
+use crate::clock::{Clock as _, ManualClock, SharedClock};
 use crate::config::ShopConfig;
 use crate::domain::{
     Actor, Attributes, Category, CategoryInput, CategoryPatch, DeleteMode, Deleted, Event, EventKind, OutboxPosition,
@@ -66,6 +67,15 @@ macro_rules! shop_suite {
                 r13_each_write_has_its_event,
                 r13_a_failed_write_has_none,
                 r13_events_of_an_aggregate_are_in_order,
+                r13_one_process_at_a_time_runs_a_shared_consumer,
+                r13_a_released_lease_is_taken_over_at_once,
+                r13_the_next_takes_over_from_a_holder_that_died,
+                r13_a_late_holder_moves_nothing,
+                r13_a_handler_whose_lease_is_lost_is_dropped,
+                r13_a_lease_is_renewed_while_a_handler_works,
+                r13_a_failing_handler_gets_its_batch_again_and_holds_up_nobody,
+                r13_a_consumer_learns_that_it_missed_events,
+                r13_a_consumer_has_a_name_of_its_own,
                 r14_the_index_follows_random_histories,
                 r14_verify_finds_and_repairs_drift,
                 r14_an_index_ahead_of_its_database_is_brought_back,
@@ -75,6 +85,7 @@ macro_rules! shop_suite {
                 r15_a_held_reader_does_not_put_an_old_value_back,
                 r15_a_cached_read_is_never_older_than_its_ttl,
                 r15_another_processes_write_is_seen_after_the_poll,
+                r15_a_shared_cache_is_told_by_one_process_and_each_tells_itself,
                 r16_every_error_has_its_code_and_shows_no_sql,
                 r17_bad_products_name_each_field_and_leave_nothing,
                 r17_bad_skus_name_each_field_and_leave_nothing,
@@ -87,6 +98,11 @@ macro_rules! shop_suite {
                 a_patch_merges,
                 an_unchanged_write_writes_nothing,
                 slugs_are_made_numbered_and_refused,
+                a_write_that_another_was_in_the_way_of_is_run_again_and_written_once,
+                a_write_of_unknown_outcome_is_not_run_again,
+                tries_of_a_write_end_and_leave_nothing,
+                a_made_name_that_is_lost_to_another_is_made_again,
+                products_of_one_title_made_at_once_all_get_a_name,
                 prices_round_half_away_from_zero_per_sku,
             ]
         }
@@ -147,6 +163,35 @@ impl ShopFixture {
         let ids = Arc::new(UuidV7Source::new(clock.clone()));
         let (storage, search) = (self.storage.clone(), self.search.clone());
         Shop::new(ShopParts { storage, search, cache, clock, ids, config }).unwrap()
+    }
+
+    /// A process that runs shared consumers: looks often, and keeps a lease for `lease_ttl`.
+    fn process(&self, lease_ttl: Duration) -> Shop {
+        let config = ShopConfig { poll_interval: Duration::from_millis(10), lease_ttl, ..ShopConfig::default() };
+        self.another(config, self.cache())
+    }
+
+    /// A shop over a storage that fails as planned.
+    fn unsteady(&self) -> (Shop, Arc<Unsteady>) {
+        let storage = Unsteady::over(self.storage.clone());
+        let clock: SharedClock = self.clock.clone();
+        let ids = Arc::new(UuidV7Source::seeded(clock.clone(), 43));
+        let (search, cache, config) = (self.search.clone(), self.cache(), ShopConfig::default());
+        let shop = Shop::new(ShopParts { storage: storage.clone(), search, cache, clock, ids, config }).unwrap();
+        (shop, storage)
+    }
+
+    /// All events, in their order.
+    async fn log(&self) -> Vec<Event> {
+        self.events_after(OutboxPosition { seq: 0 }).await
+    }
+
+    /// Where a shared cursor stands, once nobody holds it.
+    async fn cursor(&self, consumer: &str) -> OutboxPosition {
+        let lease = attempt!(self.storage, outbox.acquire(consumer, "testkit", self.clock.now(), LONG)).unwrap();
+        let lease = lease.expect("its lease was released");
+        attempt!(self.storage, outbox.release(&lease)).unwrap();
+        lease.position
     }
 }
 
@@ -1304,6 +1349,235 @@ pub async fn r13_events_of_an_aggregate_are_in_order(f: &ShopFixture) {
     }
 }
 
+/// A lease that does not end in a test, unless the test moves the clock.
+const LONG: Duration = Duration::from_secs(60);
+
+/// Two processes, many writers: one of them handles every event once, in the order of the log.
+pub async fn r13_one_process_at_a_time_runs_a_shared_consumer(f: &ShopFixture) {
+    let recorders = [Recorder::new("mail"), Recorder::new("mail")];
+    let mut running = Vec::new();
+    for recorder in &recorders {
+        let mut background = f.process(LONG).start();
+        background.consume(recorder.clone()).unwrap();
+        running.push(background);
+    }
+    let products = [f.plain("A").await, f.plain("B").await, f.plain("C").await];
+    let mut tasks = tokio::task::JoinSet::new();
+    for task in 0..12usize {
+        let (shop, sku) = (f.shop.clone(), products[task % 3].skus[0].id);
+        tasks.spawn(async move {
+            for _ in 0..5 {
+                shop.inventory().adjust(adjustment(sku, 1)).await.unwrap();
+            }
+        });
+    }
+    tasks.join_all().await;
+    let log = f.log().await;
+    until("all is handled", async || recorders.iter().map(|r| r.done().len()).sum::<usize>() >= log.len()).await;
+    let [a, b] = &recorders;
+    let (busy, idle) = if a.calls() > 0 { (a, b) } else { (b, a) };
+    assert_eq!(busy.done(), log);
+    assert_eq!(idle.calls(), 0, "one at a time");
+    for background in running {
+        background.shutdown().await;
+    }
+    assert_eq!(f.cursor("mail").await, f.head().await);
+}
+
+/// The clock stands, so that no lease runs out.
+pub async fn r13_a_released_lease_is_taken_over_at_once(f: &ShopFixture) {
+    let (a, b) = (Recorder::new("mail"), Recorder::new("mail"));
+    let mut first = f.process(LONG).start();
+    first.consume(a.clone()).unwrap();
+    f.plain("A").await;
+    until("the first has it", async || a.done().len() == 1).await;
+    let mut second = f.process(LONG).start();
+    second.consume(b.clone()).unwrap();
+    f.plain("B").await;
+    until("the first goes on", async || a.done().len() == 2).await;
+    first.shutdown().await;
+    f.plain("C").await;
+    until("the second goes on", async || b.done().len() == 1).await;
+    assert_eq!([a.done(), b.done()].concat(), f.log().await, "each event once");
+    second.shutdown().await;
+}
+
+/// Killed in the middle of a batch: that batch comes again, and nothing before it.
+pub async fn r13_the_next_takes_over_from_a_holder_that_died(f: &ShopFixture) {
+    let (a, b) = (Recorder::held("mail"), Recorder::new("mail"));
+    let mut first = f.process(LONG).start();
+    first.consume(a.clone()).unwrap();
+    let p = f.plain("A").await;
+    a.permits.add_permits(1);
+    until("the first has it", async || a.done().len() == 1).await;
+    for _ in 0..20 {
+        f.adjust(p.skus[0].id, 1).await.unwrap();
+    }
+    until("it is at the next batch", async || a.calls() == 2).await;
+    let mut second = f.process(LONG).start();
+    second.consume(b.clone()).unwrap();
+    drop(first);
+    until("it is dead", async || a.dropped.load(Ordering::SeqCst) == 1).await;
+    let other = attempt!(f.storage, outbox.acquire("mail", "other", f.clock.now(), LONG)).unwrap();
+    assert_eq!(other, None, "its lease lives on");
+    assert_eq!(b.calls(), 0);
+    f.clock.advance(LONG * 2);
+    let log = f.log().await;
+    until("the second goes on", async || b.done().len() >= log.len() - 1).await;
+    assert_eq!(b.done(), log[1..], "from where the first stood, in order");
+    second.shutdown().await;
+}
+
+/// It has handled its batch, and another has gone on meanwhile.
+pub async fn r13_a_late_holder_moves_nothing(f: &ShopFixture) {
+    let (a, b) = (Recorder::held("mail"), Recorder::new("mail"));
+    let mut first = f.process(LONG).start();
+    first.consume(a.clone()).unwrap();
+    let p = f.plain("A").await;
+    until("the first is at it", async || a.calls() == 1).await;
+    // It hangs for so long that its lease runs out.
+    f.clock.advance(LONG * 2);
+    let mut second = f.process(LONG).start();
+    second.consume(b.clone()).unwrap();
+    for _ in 0..20 {
+        f.adjust(p.skus[0].id, 1).await.unwrap();
+    }
+    let log = f.log().await;
+    until("the second has everything", async || b.done().len() >= log.len()).await;
+    a.permits.add_permits(100);
+    until("the first ends", async || a.done().len() == 1).await;
+    first.shutdown().await;
+    f.adjust(p.skus[0].id, 1).await.unwrap();
+    let log = f.log().await;
+    until("the second goes on", async || b.done().len() >= log.len()).await;
+    second.shutdown().await;
+    assert_eq!(b.done(), log, "nothing twice, nothing skipped");
+    assert_eq!(a.done(), log[..1], "the first has done nothing more");
+    assert_eq!(f.cursor("mail").await, f.head().await, "the late word of the first was refused");
+}
+
+/// A handler that hangs does not go on behind the back of the next.
+pub async fn r13_a_handler_whose_lease_is_lost_is_dropped(f: &ShopFixture) {
+    let ttl = Duration::from_secs(1);
+    let (a, b) = (Recorder::held("mail"), Recorder::new("mail"));
+    let mut first = f.process(ttl).start();
+    first.consume(a.clone()).unwrap();
+    f.plain("A").await;
+    until("the first is at it", async || a.calls() == 1).await;
+    let mut second = f.process(LONG).start();
+    second.consume(b.clone()).unwrap();
+    until("it is dropped, by another who holds the lease or by time", async || {
+        f.clock.advance(ttl * 2);
+        a.dropped.load(Ordering::SeqCst) > 0
+    })
+    .await;
+    until("the second has it", async || {
+        f.clock.advance(ttl * 2);
+        b.done().len() == 1
+    })
+    .await;
+    assert_eq!(a.done(), []);
+    first.shutdown().await;
+    second.shutdown().await;
+}
+
+/// Longer than the lease lasts.
+pub async fn r13_a_lease_is_renewed_while_a_handler_works(f: &ShopFixture) {
+    let ttl = Duration::from_secs(2);
+    let (a, b) = (Recorder::held("mail"), Recorder::new("mail"));
+    let mut first = f.process(ttl).start();
+    first.consume(a.clone()).unwrap();
+    f.plain("A").await;
+    until("the first is at it", async || a.calls() == 1).await;
+    let mut second = f.process(ttl).start();
+    second.consume(b.clone()).unwrap();
+    // The clock of the lease runs at half the pace of the machine's, which says when it is renewed.
+    for _ in 0..60 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        f.clock.advance(Duration::from_millis(50));
+    }
+    assert_eq!(b.calls(), 0, "the first still has it");
+    a.permits.add_permits(1);
+    until("the first ends", async || a.done().len() == 1).await;
+    assert_eq!((a.calls(), a.dropped.load(Ordering::SeqCst)), (1, 0));
+    first.shutdown().await;
+    second.shutdown().await;
+    assert_eq!((b.calls(), f.cursor("mail").await), (0, f.head().await));
+}
+
+/// Errors and panics; another consumer in the same process goes on all the while.
+pub async fn r13_a_failing_handler_gets_its_batch_again_and_holds_up_nobody(f: &ShopFixture) {
+    let (broken, mail) = (Recorder::held("broken"), Recorder::new("mail"));
+    *broken.failures.lock() = [Failure::Error, Failure::Panic, Failure::Error].into();
+    let p = f.plain("A").await;
+    for _ in 0..20 {
+        f.adjust(p.skus[0].id, 1).await.unwrap();
+    }
+    let mut background = f.process(LONG).start();
+    background.consume(broken.clone()).unwrap();
+    background.consume(mail.clone()).unwrap();
+    let log = f.log().await;
+    until("the other has everything", async || mail.done().len() == log.len()).await;
+    assert_eq!(broken.done(), []);
+    broken.permits.add_permits(100);
+    until("it has recovered", async || broken.done().len() == log.len()).await;
+    assert_eq!(broken.done(), log);
+    let given = broken.given.lock().clone();
+    assert_eq!(given[..4], vec![log[..7].to_vec(); 4], "the same batch, until it is handled");
+    assert_eq!(mail.done(), log);
+    background.shutdown().await;
+}
+
+/// Where it begins with what is to come, and where it was away while events were trimmed.
+pub async fn r13_a_consumer_learns_that_it_missed_events(f: &ShopFixture) {
+    f.plain("Before").await;
+    let run = async |recorder: &Arc<Recorder>| {
+        let mut background = f.process(LONG).start();
+        background.consume(recorder.clone()).unwrap();
+        background
+    };
+    let first = Recorder::from_head("mail");
+    let background = run(&first).await;
+    until("it has begun", async || first.missed.load(Ordering::SeqCst) == 1).await;
+    until("its place is kept", async || {
+        f.plain("Later").await;
+        !first.done().is_empty()
+    })
+    .await;
+    let before = f.log().await[0].id;
+    assert!(first.done().iter().all(|e| e.id != before), "what happened before is none of its business");
+    background.shutdown().await;
+
+    f.clock.advance(Duration::from_secs(10));
+    f.plain("While it is away").await;
+    f.clock.advance(Duration::from_secs(10));
+    attempt!(f.storage, outbox.trim(f.clock.now())).unwrap();
+    f.plain("When it is back").await;
+    let second = Recorder::from_head("mail");
+    let background = run(&second).await;
+    until("it goes on", async || second.done().len() == 1).await;
+    assert_eq!(second.missed.load(Ordering::SeqCst), 1, "it knows that something is gone");
+    background.shutdown().await;
+    let third = Recorder::from_head("mail");
+    let background = run(&third).await;
+    f.plain("Nothing missed").await;
+    until("it goes on", async || third.done().len() == 1).await;
+    assert_eq!(third.missed.load(Ordering::SeqCst), 0);
+    background.shutdown().await;
+}
+
+/// Or two would share a place in the log.
+pub async fn r13_a_consumer_has_a_name_of_its_own(f: &ShopFixture) {
+    let mut background = f.process(LONG).start();
+    background.consume(Recorder::new("mail")).unwrap();
+    for name in ["mail", "cache", "index", "trim", "", "two\nlines"] {
+        let refused = fields(background.consume(Recorder::new(name)), name);
+        assert_eq!(refused.keys().collect::<Vec<_>>(), ["name"], "{name}");
+    }
+    background.consume(Recorder::new("webhooks")).unwrap();
+    background.shutdown().await;
+}
+
 // ---------------------------------------------------------------- R14
 
 /// Creates, edits, stock, deletes, restores, purges, moves; caught up at random.
@@ -1863,6 +2137,32 @@ pub async fn r15_another_processes_write_is_seen_after_the_poll(f: &ShopFixture)
     background.shutdown().await;
 }
 
+/// A writer that died after its commit has told nobody.
+pub async fn r15_a_shared_cache_is_told_by_one_process_and_each_tells_itself(f: &ShopFixture) {
+    let caches = [Arc::new(Instructed::default()), Arc::new(Instructed::default())];
+    let config = ShopConfig { poll_interval: Duration::from_millis(10), ..ShopConfig::default() };
+    let running = caches.each_ref().map(|cache| f.another(config.clone(), cache.clone()).start());
+    until("all have begun", async || {
+        caches.iter().all(|c| c.was(Word::LocalClear)) && caches.iter().any(|c| c.was(Word::SharedClear))
+    })
+    .await;
+    let mut last = None;
+    // Only once the place of the shared one is known are events its business.
+    until("what is shared is dropped", async || {
+        let p = f.plain("P").await;
+        last = Some(p.id);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        caches.iter().any(|c| c.was(Word::Shared(CacheKey::Product(p.id))))
+    })
+    .await;
+    let key = CacheKey::Product(last.unwrap());
+    until("each drops its own", async || caches.iter().all(|c| c.was(Word::Local(key)))).await;
+    assert_eq!(caches.iter().filter(|c| c.was(Word::Shared(key))).count(), 1, "one tells it");
+    for background in running {
+        background.shutdown().await;
+    }
+}
+
 // ---------------------------------------------------------------- R16, R17
 
 /// What people read names what they sent, never how it is stored.
@@ -2374,5 +2674,191 @@ pub async fn prices_round_half_away_from_zero_per_sku(f: &ShopFixture) {
         let found = ProductFilter { min_price: Some(expected), max_price: Some(expected), ..ProductFilter::default() };
         assert!(f.listed(found).await.contains(&"P".to_owned()), "lists filter by the same price");
         f.delete(&p, DeleteMode::Force).await.unwrap();
+    }
+}
+
+// ---------------------------------------------------------------- other transactions in the way
+
+/// The kinds of writes that [`Written::write`] knows.
+const WRITES: usize = 15;
+
+/// What writes work on.
+struct Written {
+    product: Product,
+    other: Product,
+    sku: Sku,
+    gone: Product,
+    gone_sku: Sku,
+    category: Category,
+    gone_category: Category,
+    /// In the names of the round.
+    n: usize,
+}
+
+impl Written {
+    async fn make(f: &ShopFixture, n: usize) -> Self {
+        let category = f.category(&format!("C {n}"), None).await;
+        let gone_category = f.category(&format!("Gone {n}"), None).await;
+        f.delete_category(gone_category.id, DeleteMode::Soft).await.unwrap();
+        let two =
+            json!({ "title": format!("P {n}"), "skus": [{ "price": 1, "stock": 5 }, { "price": 2 }, { "price": 3 }] });
+        let product = f.product(two).await;
+        f.shop.skus().delete(product.skus[2].id, v(1), DeleteMode::Soft, &me()).await.unwrap();
+        let gone = f.plain(&format!("Gone {n}")).await;
+        f.delete(&gone, DeleteMode::Soft).await.unwrap();
+        Self {
+            product: f.fresh(product.id).await,
+            other: f.plain(&format!("Other {n}")).await,
+            sku: product.skus[1].clone(),
+            gone: f.fresh(gone.id).await,
+            gone_sku: f.shop.skus().get(product.skus[2].id, Deleted::Include).await.unwrap(),
+            category,
+            gone_category: f.fresh_category(gone_category.id).await,
+            n,
+        }
+    }
+
+    async fn write(&self, shop: &Shop, way: usize) -> Result<()> {
+        let (products, skus, categories, me) = (shop.products(), shop.skus(), shop.categories(), me());
+        let (p, sku, c) = (&self.product, &self.sku, &self.category);
+        match way {
+            0 => products.create(&flat("New"), &me).await.map(drop),
+            1 => products.patch(p.id, v(p.audit.version), from(&json!({ "brand": "b" })), &me).await.map(drop),
+            2 => products.replace(self.other.id, v(1), &flat("Put"), &me).await.map(drop),
+            3 => products.delete(p.id, v(p.audit.version), DeleteMode::Soft, &me).await,
+            4 => products.restore(self.gone.id, v(self.gone.audit.version), &me).await.map(drop),
+            5 => skus.create(p.id, &from(&json!({ "price": 1, "stock": 2 })), &me).await.map(drop),
+            6 => skus.patch(sku.id, v(1), from(&json!({ "price": 7, "stock": 3 })), &me).await.map(drop),
+            7 => skus.delete(sku.id, v(1), DeleteMode::Soft, &me).await,
+            8 => skus.restore(self.gone_sku.id, v(self.gone_sku.audit.version), &me).await.map(drop),
+            9 => categories.create(&category_input(&format!("New {}", self.n), None), &me).await.map(drop),
+            10 => {
+                categories.patch(c.id, v(1), from(&json!({ "name": format!("Other {}", self.n) })), &me).await.map(drop)
+            }
+            11 => categories.delete(c.id, v(1), DeleteMode::Soft, &me).await,
+            12 => {
+                let c = &self.gone_category;
+                categories.restore(c.id, v(c.audit.version), &me).await.map(drop)
+            }
+            13 => shop.inventory().adjust(adjustment(p.skus[0].id, -2)).await.map(drop),
+            _ => products.delete(self.gone.id, v(self.gone.audit.version), DeleteMode::Force, &me).await,
+        }
+    }
+}
+
+/// Every write of every service.
+pub async fn a_write_that_another_was_in_the_way_of_is_run_again_and_written_once(f: &ShopFixture) {
+    let (shop, storage) = f.unsteady();
+    for way in 0..WRITES {
+        let on = Written::make(f, way).await;
+        let head = f.head().await;
+        storage.plan(&[Fault::Contention; 3]);
+        on.write(&shop, way).await.unwrap_or_else(|e| panic!("write {way}: {e:?}"));
+        assert_eq!(storage.commits(), 4, "write {way}");
+        let events = f.events_after(head).await;
+        assert_eq!(events.len(), 1, "write {way}: {events:?}");
+    }
+    assert_eq!(f.shop.inventory().imbalances().await.unwrap(), []);
+}
+
+/// Whether it was written or not: a second time could write it twice.
+pub async fn a_write_of_unknown_outcome_is_not_run_again(f: &ShopFixture) {
+    let (shop, storage) = f.unsteady();
+    for way in 0..WRITES {
+        for (n, (fault, written)) in [(Fault::CommitLost, 0), (Fault::AnswerLost, 1)].into_iter().enumerate() {
+            let on = Written::make(f, way * 2 + n).await;
+            let head = f.head().await;
+            storage.plan(&[fault]);
+            let error = on.write(&shop, way).await.expect_err("the answer was lost");
+            assert!(error.outcome_unknown() && !error.is_contention(), "write {way}: {error:?}");
+            assert_eq!(storage.commits(), 1, "write {way}");
+            assert_eq!(f.events_after(head).await.len(), written, "write {way} after {fault:?}");
+        }
+    }
+    assert_eq!(f.shop.inventory().imbalances().await.unwrap(), []);
+}
+
+/// A client is told to come back, rather than kept waiting.
+pub async fn tries_of_a_write_end_and_leave_nothing(f: &ShopFixture) {
+    let (shop, storage) = f.unsteady();
+    let on = Written::make(f, 0).await;
+    let before = f.snapshot().await;
+    for way in [0, 6, 10, 13] {
+        storage.plan(&[Fault::Contention; 100]);
+        let error = on.write(&shop, way).await.expect_err("another is always in the way");
+        assert!(error.is_contention() && error.is_retryable() && !error.outcome_unknown(), "write {way}: {error:?}");
+        assert_eq!(error.code(), ErrorCode::Unavailable);
+        assert!((2..=8).contains(&storage.commits()), "write {way}: {} tries", storage.commits());
+    }
+    assert_eq!(f.snapshot().await, before);
+    // A host's own transaction is run once: it alone can run it again.
+    storage.plan(&[Fault::Contention; 1]);
+    let mut tx = shop.storage().begin().await.unwrap();
+    let values = flat("Host").check(f.shop.config().currency).unwrap();
+    let (_, after) = shop.products().create_many_in(&mut *tx, vec![values], &me()).await.unwrap();
+    assert!(tx.commit().await.unwrap_err().is_contention());
+    drop(after);
+    assert_eq!(storage.commits(), 1);
+    assert_eq!(f.snapshot().await, before);
+}
+
+/// Free when the library looked and taken when it wrote: the client who did not choose it hears nothing of it.
+pub async fn a_made_name_that_is_lost_to_another_is_made_again(f: &ShopFixture) {
+    let (shop, storage) = f.unsteady();
+    f.plain("Lamp").await;
+    f.product(json!({ "title": "Unlike", "sku": "torch", "price": 1 })).await;
+    let made = async |input: Value| shop.products().create(&from(&input), &me()).await;
+
+    storage.blind(true, false);
+    let p = made(json!({ "title": "Lamp", "price": 1 })).await.unwrap();
+    assert_eq!((p.slug.as_str(), p.skus[0].code.as_str()), ("lamp-2", "lamp-2"));
+    storage.blind(false, true);
+    let torch = made(json!({ "title": "Torch", "price": 1 })).await.unwrap();
+    assert_eq!((torch.slug.as_str(), torch.skus[0].code.as_str()), ("torch", "torch-2"));
+    storage.blind(true, false);
+    let patch = from(&json!({ "title": "Lamp", "slug": null }));
+    let moved = shop.products().patch(torch.id, v(1), patch, &me()).await.unwrap();
+    assert_eq!(moved.slug.as_str(), "lamp-3");
+    storage.blind(false, true);
+    let sku = shop.skus().create(p.id, &from(&json!({ "price": 1 })), &me()).await.unwrap();
+    assert_eq!(sku.code, "lamp-2-2");
+    f.product(json!({ "title": "Unlike", "sku": "lamp-2-3", "price": 1 })).await;
+    storage.blind(false, true);
+    let put = json!({ "title": "Lamp", "skus": [{ "code": "lamp-2", "price": 1 }, { "price": 1 }, { "price": 1 }] });
+    let read = v(f.fresh(p.id).await.audit.version);
+    let put = shop.products().replace(p.id, read, &from(&put), &me()).await.unwrap();
+    assert_eq!(put.skus.iter().map(|s| &*s.code).collect::<Vec<_>>(), ["lamp-2", "lamp-2-4", "lamp-2-5"]);
+
+    // A name that the client chose is its own business.
+    storage.blind(true, false);
+    let refused = made(json!({ "title": "Any", "slug": "lamp", "price": 1 })).await;
+    assert_eq!(duplicate_field(refused, "a chosen slug"), "slug");
+    // Also beside one that is made.
+    let refused = made(json!({ "title": "Lamp", "sku": "LAMP", "price": 1 })).await;
+    assert_eq!(duplicate_field(refused, "a chosen code"), "code");
+
+    // The host's transaction has failed, and says that it may be run again.
+    storage.blind(true, false);
+    let mut tx = shop.storage().begin().await.unwrap();
+    let values = flat("Lamp").check(f.shop.config().currency).unwrap();
+    let error = shop.products().create_many_in(&mut *tx, vec![values], &me()).await.unwrap_err();
+    assert!(error.is_contention(), "{error:?}");
+}
+
+/// In two processes.
+pub async fn products_of_one_title_made_at_once_all_get_a_name(f: &ShopFixture) {
+    let other = f.another(ShopConfig::default(), f.cache());
+    let mut tasks = tokio::task::JoinSet::new();
+    for n in 0..32 {
+        let shop = if n % 2 == 0 { f.shop.clone() } else { other.clone() };
+        tasks.spawn(async move { shop.products().create(&flat("Crème brûlée"), &me()).await.unwrap() });
+    }
+    let made = tasks.join_all().await;
+    let slugs: BTreeSet<&str> = made.iter().map(|p| p.slug.as_str()).collect();
+    let codes: BTreeSet<&str> = made.iter().map(|p| p.skus[0].code.as_str()).collect();
+    assert_eq!((slugs.len(), codes.len()), (32, 32));
+    for n in 1..=32 {
+        let slug = if n == 1 { "creme-brulee".to_owned() } else { format!("creme-brulee-{n}") };
+        assert!(slugs.contains(&*slug), "{slug} is left out: {slugs:?}");
     }
 }
