@@ -31,8 +31,9 @@ pub trait ProductRepository: Send {
     /// `Unavailable`.
     async fn get_many(&mut self, ids: &[ProductId], deleted: Deleted) -> Result<Vec<Product>>;
 
-    /// Locks those of `ids` that exist until the end of the transaction, their SKUs first, each in id order, and reads
-    /// them, soft-deleted ones too.
+    /// Locks those of `ids` that exist until the end of the transaction, with the tree held
+    /// ([`CategoryRepository::hold_tree`](super::CategoryRepository::hold_tree)) and their SKUs locked first, each in id
+    /// order, and reads them, soft-deleted ones too. Every update and purge comes after it.
     ///
     /// # Errors
     /// `Unavailable`.

@@ -219,6 +219,9 @@ impl<'a> ProductService<'a> {
         let now = self.cx.now();
         let made_slug = values.iter().any(|v| v.slug.is_none());
         let made_code = values.iter().any(makes_code);
+        if values.iter().any(|v| !v.categories.is_empty()) {
+            tx.categories().hold_tree().await?;
+        }
         let categories = Resolver::load(tx, values.iter().flat_map(|v| v.categories.iter())).await?;
         let slugs = pick_slugs(tx, &values).await?;
         let mut codes = CodeBook::load(tx, &values, &slugs).await?;
@@ -320,7 +323,7 @@ impl<'a> ProductService<'a> {
         .await
     }
 
-    /// Locks a product for a write and checks that it is the one that the writer read (R1).
+    /// Locks a product for a write, with the tree held, and checks that it is the one that the writer read (R1).
     ///
     /// # Errors
     /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`.

@@ -456,6 +456,9 @@ impl SqlProducts<'_> {
         sorted.dedup();
         let mut out = Vec::with_capacity(sorted.len());
         if lock {
+            if let Some(sql) = self.0.dialect().hold_tree {
+                self.0.fetch_all(sql, Vec::new()).await?;
+            }
             // SKUs first, as a sale does. In statements of their own: a read that waits for a lock has begun before
             // what it waited for.
             for (table, column) in [("skus", "product_id"), ("products", "id")] {

@@ -200,7 +200,16 @@ impl Writer<'_> {
 
     async fn write_in(&self, tx: &mut dyn Repositories, candidates: &[Candidate]) -> Result<(Written, AfterCommit)> {
         let mut targets = self.targets(tx, candidates).await?;
-        let mut resolver = Resolver::load(tx, candidates.iter().flat_map(|c| &c.values.categories)).await?;
+        let references = || candidates.iter().flat_map(|c| &c.values.categories);
+        // A first look says whether categories are to be made; what it found is read again once it cannot change.
+        let mut resolver = Resolver::load(tx, references()).await?;
+        let is_missing = |resolver: &Resolver, r: &str| resolver.find(r).is_none() && r.parse::<CategoryId>().is_err();
+        if self.create_categories && references().any(|r| is_missing(&resolver, r)) {
+            tx.categories().lock_tree().await?;
+        } else {
+            tx.categories().hold_tree().await?;
+        }
+        resolver = Resolver::load(tx, references()).await?;
         let mut commit = AfterCommit::default();
         let mut categories_created = 0;
         if self.create_categories {
@@ -208,14 +217,14 @@ impl Writer<'_> {
             let missing: Vec<&str> = accepted
                 .flat_map(|(c, _)| &c.values.categories)
                 .map(String::as_str)
-                .filter(|r| resolver.find(r).is_none() && r.parse::<CategoryId>().is_err())
+                .filter(|r| is_missing(&resolver, r))
                 .collect();
             if !missing.is_empty() {
                 let made = self.make_categories(tx, &missing).await?;
                 if made > 0 {
                     categories_created = made;
                     commit = AfterCommit::of([CacheKey::CategoryTree]);
-                    resolver = Resolver::load(tx, candidates.iter().flat_map(|c| &c.values.categories)).await?;
+                    resolver = Resolver::load(tx, references()).await?;
                 }
             }
         }
