@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::{CacheFixture, fresh_seed};
 use crate::id::{CategoryId, ProductId};
-use crate::port::{CacheKey, CacheValue, Codec};
+use crate::port::{CacheKey, CacheValue, Codec, Load};
 
 /// Runs the suite of [`Cache`](crate::port::Cache). Takes the path of an `async fn() -> CacheFixture`; see
 /// [`testkit`](crate::testkit).
@@ -38,6 +38,8 @@ macro_rules! cache_suite {
                 r15_racing_fills_never_outlive_an_invalidation,
                 r15_racing_list_fills_never_outlive_an_invalidation,
                 values_survive_the_codec,
+                several_are_read_and_filled_at_once,
+                r15_an_abandoned_load_leaves_nothing_behind,
                 it_answers_and_counts,
             ]
         }
@@ -46,37 +48,37 @@ macro_rules! cache_suite {
 
 /// What the suite caches.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Versioned {
+pub(super) struct Versioned {
     version: u64,
     text: String,
 }
 
-static CODEC: Codec = Codec { version: 1, encode, decode };
+pub(super) static CODEC: Codec = Codec { version: 1, encode, decode };
 
-fn encode(value: &(dyn Any + Send + Sync)) -> Option<Vec<u8>> {
+pub(super) fn encode(value: &(dyn Any + Send + Sync)) -> Option<Vec<u8>> {
     let v = value.downcast_ref::<Versioned>()?;
     let mut out = v.version.to_be_bytes().to_vec();
     out.extend_from_slice(v.text.as_bytes());
     Some(out)
 }
 
-fn decode(bytes: &[u8]) -> Option<CacheValue> {
+pub(super) fn decode(bytes: &[u8]) -> Option<CacheValue> {
     let (version, text) = bytes.split_first_chunk::<8>()?;
     let text = std::str::from_utf8(text).ok()?.to_owned();
     Some(Arc::new(Versioned { version: u64::from_be_bytes(*version), text }))
 }
 
-const TTL: Duration = Duration::from_mins(5);
+pub(super) const TTL: Duration = Duration::from_mins(5);
 
-fn key(n: u128) -> CacheKey {
+pub(super) fn key(n: u128) -> CacheKey {
     CacheKey::Product(ProductId(Uuid::from_u128(n)))
 }
 
-fn value(version: u64) -> CacheValue {
+pub(super) fn value(version: u64) -> CacheValue {
     Arc::new(Versioned { version, text: format!("version {version}, ünïcödé") })
 }
 
-fn version_of(value: &CacheValue) -> u64 {
+pub(super) fn version_of(value: &CacheValue) -> u64 {
     value.downcast_ref::<Versioned>().expect("a cache hands back the type that it was given").version
 }
 
@@ -98,7 +100,7 @@ async fn fill(f: &CacheFixture, key: &CacheKey, version: u64) {
     assert!(fill_for(f, key, version, TTL).await, "a fill that nothing overtook must be held: {key:?}");
 }
 
-fn all_kinds() -> [CacheKey; 6] {
+pub(super) fn all_kinds() -> [CacheKey; 6] {
     [
         key(7),
         CacheKey::ProductSlug(7),
@@ -371,6 +373,38 @@ pub async fn values_survive_the_codec(f: &CacheFixture) {
         assert!(f.cache.fill(&k, Arc::new(sent.clone()), &CODEC, TTL, token).await);
         let found = f.cache.get(&k, &CODEC).await.expect("what was filled is found");
         assert_eq!(found.downcast_ref::<Versioned>(), Some(&sent));
+    }
+}
+
+/// Batches do for each key what single calls do: a value that an invalidation overtook is dropped alone.
+pub async fn several_are_read_and_filled_at_once(f: &CacheFixture) {
+    let keys: Vec<CacheKey> = (1..=5).map(key).chain([CacheKey::ProductList(1), CacheKey::CategoryTree]).collect();
+    assert!(f.cache.get_many(&keys, &CODEC).await.iter().all(Option::is_none));
+    let tokens = f.cache.begin_fill_many(&keys).await;
+    assert_eq!(tokens.len(), keys.len());
+    f.cache.invalidate(&[key(2), CacheKey::ProductLists]).await.unwrap();
+    let values = keys.iter().zip(tokens).zip(1..).map(|((k, t), n)| (*k, value(n), t)).collect();
+    f.cache.fill_many(values, &CODEC, TTL).await;
+    let found = f.cache.get_many(&keys, &CODEC).await;
+    let found: Vec<Option<u64>> = found.iter().map(|v| v.as_ref().map(version_of)).collect();
+    assert_eq!(found, [Some(1), None, Some(3), Some(4), Some(5), None, Some(7)]);
+    for (k, expected) in keys.iter().zip(found) {
+        assert_eq!(read(f, k).await, expected, "{k:?}");
+    }
+    assert!(f.cache.get_many(&[], &CODEC).await.is_empty());
+    assert!(f.cache.begin_fill_many(&[]).await.is_empty());
+    f.cache.fill_many(Vec::new(), &CODEC, TTL).await;
+}
+
+/// A load that found nothing is given up; the next one is not held up by it, and is held.
+pub async fn r15_an_abandoned_load_leaves_nothing_behind(f: &CacheFixture) {
+    for k in all_kinds() {
+        let Load::Begun(token) = f.cache.begin_load(&k, &CODEC).await else { panic!("{k:?}: nothing is held") };
+        f.cache.abandon(&[(k, token)]).await;
+        assert_eq!(read(f, &k).await, None);
+        let Load::Begun(token) = f.cache.begin_load(&k, &CODEC).await else { panic!("{k:?}: nothing is held") };
+        assert!(f.cache.fill(&k, value(1), &CODEC, TTL, token).await, "{k:?}");
+        assert_eq!(read(f, &k).await, Some(1));
     }
 }
 

@@ -22,7 +22,8 @@
 //! [`unit_of_work_suite!`](crate::unit_of_work_suite), [`category_suite!`](crate::category_suite),
 //! [`product_suite!`](crate::product_suite), [`sku_suite!`](crate::sku_suite),
 //! [`inventory_suite!`](crate::inventory_suite) or [`outbox_suite!`](crate::outbox_suite); caches run
-//! [`cache_suite!`](crate::cache_suite), and [`shop_suite!`](crate::shop_suite) proves the services over a whole set
+//! [`cache_suite!`](crate::cache_suite), those that processes share also
+//! [`shared_cache_suite!`](crate::shared_cache_suite), and [`shop_suite!`](crate::shop_suite) proves the services over a whole set
 //! of adapters. Use each once per module.
 //!
 //! A fixture that cannot be made must panic: a missing server fails the run, it never passes silently.
@@ -87,6 +88,7 @@ pub mod outbox;
 pub mod product;
 pub mod sample;
 pub mod search;
+pub mod shared_cache;
 pub mod shop;
 pub mod sku;
 pub mod unit_of_work;
@@ -120,6 +122,20 @@ pub struct CacheFixture {
     pub clock_advance: Box<dyn Fn(Duration) + Send + Sync>,
     /// What must outlive it.
     pub guard: Box<dyn Any + Send>,
+}
+
+/// An empty cache that two processes share, for one test.
+pub struct SharedCacheFixture {
+    /// The cache of one process. A reader waits 1 to 5 s for the load of the other process.
+    pub one: CacheFixture,
+    /// The cache of the other process.
+    pub other: Arc<dyn Cache>,
+}
+
+impl fmt::Debug for SharedCacheFixture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedCacheFixture").field("one", &self.one).field("other", &self.other).finish()
+    }
 }
 
 impl fmt::Debug for CacheFixture {

@@ -200,7 +200,10 @@ impl Link {
     }
 
     /// Runs a call whose failure costs speed only; `None` where it failed or Redis is lost.
-    pub(super) async fn call<T>(&self, call: impl AsyncFnOnce(&mut MultiplexedConnection) -> RedisResult<T>) -> Option<T> {
+    pub(super) async fn call<T>(
+        &self,
+        call: impl AsyncFnOnce(&mut MultiplexedConnection) -> RedisResult<T>,
+    ) -> Option<T> {
         let mut wire = self.wire().ok()?;
         match call(&mut wire.connection).await {
             Ok(value) => Some(value),

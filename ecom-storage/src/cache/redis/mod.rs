@@ -59,6 +59,7 @@ impl std::fmt::Debug for Layout {
 /// A decoded value, and when it ends at the latest.
 pub(super) struct Aging {
     pub(super) value: CacheValue,
+    #[cfg_attr(not(feature = "memory"), expect(dead_code, reason = "it is for a tier in process"))]
     pub(super) end: Option<Instant>,
 }
 
@@ -108,8 +109,7 @@ impl RedisCache {
         } else {
             self.link.call(async |c| layout.get(c, keys, codec.version, aging).await).await
         };
-        let mut found: Vec<_> =
-            found.unwrap_or_default().iter().map(|h| decode(h.as_ref()?, codec, asked)).collect();
+        let mut found: Vec<_> = found.unwrap_or_default().iter().map(|h| decode(h.as_ref()?, codec, asked)).collect();
         found.resize_with(keys.len(), || None);
         let hits = found.iter().flatten().count() as u64;
         self.shared.hits.fetch_add(hits, Ordering::Relaxed);
