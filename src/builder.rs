@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ecom_core::clock::{SharedClock, SystemClock};
 use ecom_core::config::ShopConfig;
@@ -27,6 +28,49 @@ impl<T: ?Sized + fmt::Debug> fmt::Debug for Choice<T> {
     }
 }
 
+/// Connections to a database behind a server; the embedded one has its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DatabaseSettings {
+    /// Most connections of this process; 50.
+    pub max_connections: usize,
+    /// How long a connection is waited for; 10 s.
+    pub acquire_timeout: Duration,
+    /// How long a statement may take before its connection is given up; 5 s. Locks are waited for a little less.
+    pub statement_timeout: Duration,
+    /// A connection that is older than this is replaced; an hour.
+    pub max_lifetime: Duration,
+}
+
+impl DatabaseSettings {
+    fn check(&self) -> Result<()> {
+        let mut errors = ValidationErrors::default();
+        if self.max_connections == 0 {
+            errors.out_of_bounds("max_connections", "must be at least 1");
+        }
+        for (field, time) in [
+            ("acquire_timeout", self.acquire_timeout),
+            ("statement_timeout", self.statement_timeout),
+            ("max_lifetime", self.max_lifetime),
+        ] {
+            if time < Duration::from_millis(100) {
+                errors.out_of_bounds(field, "must be at least 100 ms");
+            }
+        }
+        errors.into_result()
+    }
+}
+
+impl Default for DatabaseSettings {
+    fn default() -> Self {
+        Self {
+            max_connections: 50,
+            acquire_timeout: Duration::from_secs(10),
+            statement_timeout: Duration::from_secs(5),
+            max_lifetime: Duration::from_secs(3600),
+        }
+    }
+}
+
 /// Builds a [`Shop`] from URLs, or from adapters of your own.
 ///
 /// A database and a search index must be said. The cache is in-process unless something else is said, or none where
@@ -46,6 +90,8 @@ impl<T: ?Sized + fmt::Debug> fmt::Debug for Choice<T> {
 #[derive(Debug)]
 pub struct ShopBuilder {
     storage: Choice<dyn Storage>,
+    direct: Option<Secret>,
+    database: DatabaseSettings,
     search: Choice<dyn SearchProvider>,
     cache: Choice<dyn Cache>,
     clock: SharedClock,
@@ -57,6 +103,8 @@ impl Default for ShopBuilder {
     fn default() -> Self {
         Self {
             storage: Choice::Unsaid,
+            direct: None,
+            database: DatabaseSettings::default(),
             search: Choice::Unsaid,
             cache: Choice::Unsaid,
             clock: Arc::new(SystemClock),
@@ -78,6 +126,18 @@ impl ShopBuilder {
         self
     }
 
+    /// Connections to the database, where it stands behind a server.
+    pub fn database_settings(mut self, settings: DatabaseSettings) -> Self {
+        self.database = settings;
+        self
+    }
+
+    /// Where migrations go, past a pooler that stands in front of the database.
+    pub fn database_direct(mut self, url: impl Into<String>) -> Self {
+        self.direct = Some(Secret(url.into()));
+        self
+    }
+
     /// A storage of your own, or one opened by hand, in place of a URL.
     pub fn with_storage(mut self, storage: Arc<dyn Storage>) -> Self {
         self.storage = Choice::Part(storage);
@@ -96,7 +156,11 @@ impl ShopBuilder {
         self
     }
 
-    /// The cache: `memory://`, `memory://?capacity=50000` (entries), `none`.
+    /// The cache: `memory://`, `memory://?capacity=50000` (entries), `none`; for several processes
+    /// `redis://user:password@host:port/database` (`rediss://` with TLS), or in two tiers `tiered+redis://…`,
+    /// `tiered+rediss://…`. Redis takes `?prefix=ecom:` (of all keys), `timeout_ms=100` (for a call),
+    /// `load_wait_ms=150` (for another process that loads the same value) and, in two tiers, `capacity=100000`.
+    /// Where it cannot be reached the shop works without it, and takes it up when it is there.
     pub fn cache(mut self, url: impl Into<String>) -> Self {
         self.cache = Choice::Url(url.into());
         self
@@ -134,11 +198,11 @@ impl ShopBuilder {
     /// cannot be made. No message shows a URL.
     pub async fn build(self) -> Result<Shop> {
         self.check()?;
-        let Self { storage, search, cache, clock, ids, config } = self;
+        let Self { storage, direct, database, search, cache, clock, ids, config } = self;
         let ids = ids.unwrap_or_else(|| Arc::new(UuidV7Source::new(clock.clone())));
         let storage = match storage {
             Choice::Part(storage) => storage,
-            Choice::Url(url) => open_storage(&url, &config, &clock, &ids)?,
+            Choice::Url(url) => open_storage(&url, direct.as_ref(), &database, &config, &clock, &ids)?,
             Choice::Unsaid => return Err(missing("database_url")),
         };
         let search = match search {
@@ -146,12 +210,13 @@ impl ShopBuilder {
             Choice::Url(url) => open_search(&url).await?,
             Choice::Unsaid => return Err(missing("search_url")),
         };
+        storage.migrate().await?;
+        // After the schema is there: shops that share a server are told apart by the identity of their database.
         let cache = match cache {
             Choice::Part(cache) => cache,
-            Choice::Url(url) => open_cache(&url)?,
-            Choice::Unsaid => open_cache(DEFAULT_CACHE)?,
+            Choice::Url(url) => open_cache(&url, &*storage).await?,
+            Choice::Unsaid => open_cache(DEFAULT_CACHE, &*storage).await?,
         };
-        storage.migrate().await?;
         Shop::new(ShopParts { storage, search, cache, clock, ids, config })
     }
 
@@ -172,6 +237,7 @@ impl ShopBuilder {
             Choice::Unsaid => Err(missing("database_url")),
             Choice::Url(url) => check_database(url),
         })?;
+        note(self.database.check())?;
         note(match &self.search {
             Choice::Part(_) => Ok(()),
             Choice::Unsaid => Err(missing("search_url")),
@@ -182,6 +248,15 @@ impl ShopBuilder {
             Choice::Url(url) => check_cache(url).map(drop),
         })?;
         errors.into_result()
+    }
+}
+
+/// A URL that may hold a password.
+struct Secret(String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Url({}:…)", scheme(&self.0))
     }
 }
 
@@ -227,6 +302,8 @@ fn check_database(url: &str) -> Result<()> {
 
 fn open_storage(
     url: &str,
+    direct: Option<&Secret>,
+    database: &DatabaseSettings,
     config: &ShopConfig,
     clock: &SharedClock,
     ids: &Arc<dyn IdSource>,
@@ -243,12 +320,21 @@ fn open_storage(
         }
         return Ok(Arc::new(ecom_storage::SqlStorage::sqlite(options)?));
     }
+    // For servers.
+    let _ = (direct, database);
     #[cfg(any(feature = "postgres", feature = "mysql"))]
     {
         let mut options = ecom_storage::ServerOptions::from_url(url)?;
         options.currency = config.currency;
         options.clock = clock.clone();
         options.ids = ids.clone();
+        options.max_connections = database.max_connections;
+        options.acquire_timeout = database.acquire_timeout;
+        options.statement_timeout = database.statement_timeout;
+        options.max_lifetime = database.max_lifetime;
+        if let Some(Secret(url)) = direct {
+            options = options.with_direct_url(url)?;
+        }
         Ok(Arc::new(ecom_storage::SqlStorage::server(options)?))
     }
     #[cfg(not(any(feature = "postgres", feature = "mysql")))]
@@ -287,53 +373,75 @@ async fn open_search(url: &str) -> Result<Arc<dyn SearchProvider>> {
 }
 
 /// What a cache URL asks for.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum CachePlan {
     None,
-    /// In-process, of so many entries or of the default capacity.
     #[cfg(feature = "memory")]
-    Memory(Option<u64>),
+    Memory(ecom_storage::cache::MemoryCacheOptions),
+    #[cfg(feature = "redis")]
+    Redis(ecom_storage::cache::RedisOptions),
+    #[cfg(all(feature = "memory", feature = "redis"))]
+    Tiered(ecom_storage::cache::TieredOptions),
 }
 
 fn check_cache(url: &str) -> Result<CachePlan> {
     const FIELD: &str = "cache_url";
     match scheme(url) {
         _ if url == "none" => Ok(CachePlan::None),
-        #[cfg(not(feature = "memory"))]
-        "memory" => Err(not_built_in(FIELD, "the in-process cache", "memory")),
+        "memory" if !cfg!(feature = "memory") => Err(not_built_in(FIELD, "the in-process cache", "memory")),
+        "redis" | "rediss" | "tiered+redis" | "tiered+rediss" if !cfg!(feature = "redis") => {
+            Err(not_built_in(FIELD, "Redis", "redis"))
+        }
+        "tiered+redis" | "tiered+rediss" if !cfg!(feature = "memory") => {
+            Err(not_built_in(FIELD, "the in-process cache", "memory"))
+        }
         #[cfg(feature = "memory")]
-        "memory" => match url {
-            "memory:" | "memory://" => Ok(CachePlan::Memory(None)),
-            _ => url
-                .strip_prefix("memory://?capacity=")
-                .and_then(|n| n.parse().ok())
-                .filter(|n| (1..=100_000_000).contains(n))
-                .map(|n| CachePlan::Memory(Some(n)))
-                .ok_or_else(|| {
-                    Error::invalid(
-                        FIELD,
-                        FieldCode::Malformed,
-                        "knows one parameter, `memory://?capacity=`, with 1 to 100000000 entries",
-                    )
-                }),
-        },
-        "redis" | "rediss" | "tiered+redis" | "tiered+rediss" => Err(not_yet(FIELD, "Redis")),
-        _ => Err(Error::invalid(FIELD, FieldCode::OutOfBounds, "must be `memory://` or `none`")),
+        "memory" => {
+            let mut options = ecom_storage::cache::MemoryCacheOptions::default();
+            if !matches!(url, "memory:" | "memory://") {
+                let capacity = url.strip_prefix("memory://?capacity=").and_then(|n| n.parse().ok());
+                options.capacity = capacity.filter(|n| (1..=100_000_000).contains(n)).ok_or_else(|| {
+                    let message = "knows one parameter, `memory://?capacity=`, with 1 to 100000000 entries";
+                    Error::invalid(FIELD, FieldCode::Malformed, message)
+                })?;
+            }
+            Ok(CachePlan::Memory(options))
+        }
+        #[cfg(feature = "redis")]
+        "redis" | "rediss" => ecom_storage::cache::RedisOptions::from_url(url).map(CachePlan::Redis),
+        #[cfg(all(feature = "memory", feature = "redis"))]
+        "tiered+redis" | "tiered+rediss" => {
+            ecom_storage::cache::TieredOptions::from_url(url).map(CachePlan::Tiered)
+        }
+        _ => Err(Error::invalid(
+            FIELD,
+            FieldCode::OutOfBounds,
+            "must be `memory://` or `none`, or start with `redis://`, `rediss://`, `tiered+redis://` or \
+             `tiered+rediss://`",
+        )),
     }
 }
 
-fn open_cache(url: &str) -> Result<Arc<dyn Cache>> {
-    match check_cache(url)? {
-        CachePlan::None => Ok(Arc::new(NoCache)),
+/// The cache of what `storage` holds.
+#[cfg_attr(not(feature = "redis"), expect(clippy::unused_async, reason = "the same call in every build"))]
+async fn open_cache(url: &str, storage: &dyn Storage) -> Result<Arc<dyn Cache>> {
+    #[cfg(not(feature = "redis"))]
+    let _ = storage;
+    Ok(match check_cache(url)? {
+        CachePlan::None => Arc::new(NoCache),
         #[cfg(feature = "memory")]
-        CachePlan::Memory(capacity) => {
-            let mut options = ecom_storage::cache::MemoryCacheOptions::default();
-            if let Some(capacity) = capacity {
-                options.capacity = capacity;
-            }
-            Ok(Arc::new(ecom_storage::cache::MemoryCache::new(options)))
+        CachePlan::Memory(options) => Arc::new(ecom_storage::cache::MemoryCache::new(options)),
+        #[cfg(feature = "redis")]
+        CachePlan::Redis(mut options) => {
+            options.namespace = storage.identity().await?.simple().to_string();
+            Arc::new(ecom_storage::cache::RedisCache::open(options).await?)
         }
-    }
+        #[cfg(all(feature = "memory", feature = "redis"))]
+        CachePlan::Tiered(mut options) => {
+            options.redis.namespace = storage.identity().await?.simple().to_string();
+            Arc::new(ecom_storage::cache::TieredCache::open(options).await?)
+        }
+    })
 }
 
 #[cfg(test)]
@@ -388,6 +496,23 @@ mod tests {
                 assert!(error.contains(&format!("turn on the feature `{feature}`")), "{error}");
             }
         }
+        let needs = [
+            ("memory://", &["memory"][..]),
+            ("redis://localhost", &["redis"]),
+            ("rediss://localhost", &["redis"]),
+            ("tiered+redis://localhost", &["redis", "memory"]),
+            ("tiered+rediss://localhost", &["redis", "memory"]),
+        ];
+        let built_in = |f: &str| if f == "redis" { cfg!(feature = "redis") } else { cfg!(feature = "memory") };
+        for (url, features) in needs {
+            match (check_cache(url), features.iter().find(|f| !built_in(f))) {
+                (Ok(_), None) => {}
+                (Err(error), Some(feature)) => {
+                    assert!(error.to_string().contains(&format!("turn on the feature `{feature}`")), "{error}");
+                }
+                (answer, _) => panic!("{url}: {answer:?}"),
+            }
+        }
         for url in ["elasticsearch+http://localhost", "meilisearch+http://localhost"] {
             assert!(check_search(url).unwrap_err().to_string().contains("later release"));
         }
@@ -405,7 +530,7 @@ mod tests {
                 .build()
                 .await
                 .unwrap();
-            assert!(shop.health(std::time::Duration::from_secs(5)).await.is_whole());
+            assert!(shop.health(Duration::from_secs(5)).await.is_whole());
             shop.storage().close().await;
         }
         assert!(dir.path().join("new/deep/shop.db").is_file());
@@ -414,9 +539,13 @@ mod tests {
     #[cfg(feature = "memory")]
     #[test]
     fn cache_urls() {
-        assert_eq!(check_cache("none").unwrap(), CachePlan::None);
-        assert_eq!(check_cache("memory://").unwrap(), CachePlan::Memory(None));
-        assert_eq!(check_cache("memory://?capacity=5").unwrap(), CachePlan::Memory(Some(5)));
+        let capacity = |url| match check_cache(url).unwrap() {
+            CachePlan::Memory(options) => options.capacity,
+            other => panic!("{other:?}"),
+        };
+        assert!(matches!(check_cache("none").unwrap(), CachePlan::None));
+        assert_eq!(capacity("memory://"), ecom_storage::cache::DEFAULT_CAPACITY);
+        assert_eq!(capacity("memory://?capacity=5"), 5);
         for bad in ["memory://?capacity=0", "memory://?size=1", "memory://x", "", "nothing"] {
             assert_eq!(fields(&check_cache(bad).unwrap_err()), ["cache_url"], "{bad}");
         }

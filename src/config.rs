@@ -12,15 +12,21 @@
 //! | `PORT` | none | 0–65535 | in place of the port of `ECOM_LISTEN` |
 //! | `ECOM_DATA` | `./ecom-data` | a directory, made where it is missing | where the embedded database and index lie |
 //! | `DATABASE_URL` | `sqlite://<data>/ecom.db` | see [`crate::ShopBuilder::database`] | the database |
+//! | `DATABASE_DIRECT_URL` | none | the same database without a pooler | where migrations go past PgBouncer |
 //! | `SEARCH_URL` | `tantivy://<data>/index` | see [`crate::ShopBuilder::search`] | the index |
 //! | `CACHE_URL` | `memory://` | see [`crate::ShopBuilder::cache`] | the cache |
-//! | `DATABASE_URL_FILE`, `SEARCH_URL_FILE`, `CACHE_URL_FILE` | none | a file that can be read | the same from a file, for secrets; not both |
+//! | `DATABASE_URL_FILE`, `DATABASE_DIRECT_URL_FILE`, `SEARCH_URL_FILE`, `CACHE_URL_FILE` | none | a file that can be read | the same from a file, for secrets; not both |
+//! | `ECOM_DATABASE_POOL` | `50` | 1–1,000 | most connections to a database server |
+//! | `ECOM_DATABASE_ACQUIRE_TIMEOUT` | `10` | 1–60 s | how long one is waited for |
+//! | `ECOM_DATABASE_STATEMENT_TIMEOUT` | `5` | 1–600 s | how long a statement may take; a lock is waited for a little less |
+//! | `ECOM_DATABASE_LIFETIME` | `3600` | 60–86,400 s | a connection that is older is replaced |
 //! | `ECOM_CURRENCY` | `USD` | ISO 4217 | the one currency of the shop |
 //! | `ECOM_LAST_WRITE_WINS` | `false` | `true`, `false` | let a write without a version win (R1) |
 //! | `ECOM_TOTAL_BOUND` | `10000` | 1–1,000,000 | how far lists count their total |
 //! | `ECOM_PRODUCT_TTL` | `300` | 0–86,400 s | how long a cached product or list is served |
 //! | `ECOM_CATEGORY_TTL` | `3600` | 0–86,400 s | how long a cached category is served |
 //! | `ECOM_POLL_INTERVAL` | `500` | 10–60,000 ms | how often other processes' events are looked for |
+//! | `ECOM_LEASE_TTL` | `5` | 1–600 s | how soon another process takes over what one that died did for all |
 //! | `ECOM_INDEX_BATCH` | `500` | 1–10,000 | events per batch of index sync |
 //! | `ECOM_OUTBOX_RETENTION` | `604800` | at least 60 s | how long events are kept |
 //! | `ECOM_ADJUSTMENT_BATCH` | `256` | 1–1,000 | most stock adjustments that share a commit |
@@ -46,7 +52,7 @@ use ecom_core::config::ShopConfig;
 use ecom_core::money::Currency;
 use ecom_core::{FieldCode, Result, ValidationErrors};
 
-use crate::ShopBuilder;
+use crate::{DatabaseSettings, ShopBuilder};
 
 /// A URL that may hold a password: `Debug` shows its scheme only.
 #[derive(Clone, PartialEq, Eq)]
@@ -101,6 +107,10 @@ pub struct ServerConfig {
     pub data: PathBuf,
     /// The database.
     pub database_url: SecretUrl,
+    /// Where migrations go past a pooler.
+    pub database_direct_url: Option<SecretUrl>,
+    /// Connections to a database server.
+    pub database: DatabaseSettings,
     /// The index.
     pub search_url: SecretUrl,
     /// The cache.
@@ -132,22 +142,29 @@ pub struct ServerConfig {
 }
 
 /// Every setting that a TOML file may hold: its keys are these in lower case without `ECOM_`.
-const NAMES: [&str; 30] = [
+const NAMES: [&str; 37] = [
     "ECOM_LISTEN",
     "PORT",
     "ECOM_DATA",
     "DATABASE_URL",
     "DATABASE_URL_FILE",
+    "DATABASE_DIRECT_URL",
+    "DATABASE_DIRECT_URL_FILE",
     "SEARCH_URL",
     "SEARCH_URL_FILE",
     "CACHE_URL",
     "CACHE_URL_FILE",
+    "ECOM_DATABASE_POOL",
+    "ECOM_DATABASE_ACQUIRE_TIMEOUT",
+    "ECOM_DATABASE_STATEMENT_TIMEOUT",
+    "ECOM_DATABASE_LIFETIME",
     "ECOM_CURRENCY",
     "ECOM_LAST_WRITE_WINS",
     "ECOM_TOTAL_BOUND",
     "ECOM_PRODUCT_TTL",
     "ECOM_CATEGORY_TTL",
     "ECOM_POLL_INTERVAL",
+    "ECOM_LEASE_TTL",
     "ECOM_INDEX_BATCH",
     "ECOM_OUTBOX_RETENTION",
     "ECOM_ADJUSTMENT_BATCH",
@@ -211,6 +228,8 @@ impl ServerConfig {
         let escaped = data.replace('%', "%25").replace('?', "%3F");
         let escaped = escaped.strip_prefix("./").unwrap_or(&escaped).trim_end_matches('/');
         let database_url = r.url("DATABASE_URL", "DATABASE_URL_FILE", &format!("sqlite://{escaped}/ecom.db"));
+        let database_direct_url = r.url("DATABASE_DIRECT_URL", "DATABASE_DIRECT_URL_FILE", "");
+        let database_direct_url = (!database_direct_url.expose().is_empty()).then_some(database_direct_url);
         let search_url = r.url("SEARCH_URL", "SEARCH_URL_FILE", &format!("tantivy://{escaped}/index"));
         let cache_url = r.url("CACHE_URL", "CACHE_URL_FILE", crate::builder::DEFAULT_CACHE);
 
@@ -220,6 +239,21 @@ impl ServerConfig {
             Currency::USD
         });
         let seconds = Duration::from_secs;
+        let pool = DatabaseSettings::default();
+        let database = DatabaseSettings {
+            max_connections: r.size("ECOM_DATABASE_POOL", pool.max_connections, 1..=1_000),
+            acquire_timeout: seconds(r.number(
+                "ECOM_DATABASE_ACQUIRE_TIMEOUT",
+                pool.acquire_timeout.as_secs(),
+                1..=60,
+            )),
+            statement_timeout: seconds(r.number(
+                "ECOM_DATABASE_STATEMENT_TIMEOUT",
+                pool.statement_timeout.as_secs(),
+                1..=600,
+            )),
+            max_lifetime: seconds(r.number("ECOM_DATABASE_LIFETIME", pool.max_lifetime.as_secs(), 60..=86_400)),
+        };
         let shop = ShopConfig {
             currency,
             last_write_wins: r.flag("ECOM_LAST_WRITE_WINS", defaults.last_write_wins),
@@ -227,6 +261,7 @@ impl ServerConfig {
             product_ttl: seconds(r.number("ECOM_PRODUCT_TTL", defaults.product_ttl.as_secs(), 0..=86_400)),
             category_ttl: seconds(r.number("ECOM_CATEGORY_TTL", defaults.category_ttl.as_secs(), 0..=86_400)),
             poll_interval: Duration::from_millis(r.number("ECOM_POLL_INTERVAL", 500, 10..=60_000)),
+            lease_ttl: seconds(r.number("ECOM_LEASE_TTL", defaults.lease_ttl.as_secs(), 1..=600)),
             index_batch: r.size("ECOM_INDEX_BATCH", defaults.index_batch, 1..=10_000),
             outbox_retention: seconds(r.number(
                 "ECOM_OUTBOX_RETENTION",
@@ -285,6 +320,8 @@ impl ServerConfig {
             port,
             data: PathBuf::from(data),
             database_url,
+            database_direct_url,
+            database,
             search_url,
             cache_url,
             shop,
@@ -304,11 +341,16 @@ impl ServerConfig {
 
     /// A builder of the shop that is meant.
     pub fn shop_builder(&self) -> ShopBuilder {
-        ShopBuilder::new()
+        let builder = ShopBuilder::new()
             .database(self.database_url.expose())
+            .database_settings(self.database.clone())
             .search(self.search_url.expose())
             .cache(self.cache_url.expose())
-            .config(self.shop.clone())
+            .config(self.shop.clone());
+        match &self.database_direct_url {
+            Some(url) => builder.database_direct(url.expose()),
+            None => builder,
+        }
     }
 }
 

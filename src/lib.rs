@@ -48,7 +48,7 @@ mod builder;
 #[cfg(feature = "config")]
 pub mod config;
 
-pub use builder::ShopBuilder;
+pub use builder::{DatabaseSettings, ShopBuilder};
 /// How a shop behaves.
 pub use ecom_core::config::ShopConfig;
 #[cfg(feature = "mocks")]

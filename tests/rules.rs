@@ -1,4 +1,5 @@
-//! The rules of the services, over the embedded adapters in two sets: all of them, and the least.
+//! The rules of the services, over the embedded adapters in two sets: all of them, and the least; and over each
+//! database server that is built in.
 
 #![cfg(all(feature = "sqlite", feature = "memory", feature = "tantivy"))]
 #![expect(clippy::unwrap_used, reason = "these are tests: a broken expectation panics")]
@@ -32,6 +33,40 @@ async fn least() -> ShopFixture {
     let storage = SqlStorage::sqlite(SqliteOptions::memory()).unwrap();
     storage.migrate().await.unwrap();
     ShopFixture::new(storage, index().await, Box::new(|_| Arc::new(NoCache)), ())
+}
+
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+async fn server(database: test_servers::TestDatabase) -> ShopFixture {
+    let mut options = ecom_storage::ServerOptions::from_url(&database.url).unwrap();
+    // Many tests share the server.
+    options.max_connections = 8;
+    let storage = SqlStorage::server(options).unwrap();
+    storage.migrate().await.unwrap();
+    let caches = |clock| {
+        let options = MemoryCacheOptions { clock: Some(clock), ..MemoryCacheOptions::default() };
+        Arc::new(MemoryCache::new(options)) as _
+    };
+    ShopFixture::new(storage, index().await, Box::new(caches), database.guard)
+}
+
+#[cfg(feature = "postgres")]
+async fn on_postgres() -> ShopFixture {
+    server(test_servers::postgres().await).await
+}
+
+#[cfg(feature = "mysql")]
+async fn on_mysql() -> ShopFixture {
+    server(test_servers::mysql().await).await
+}
+
+#[cfg(feature = "postgres")]
+mod postgres {
+    ecom_core::shop_suite!(crate::on_postgres);
+}
+
+#[cfg(feature = "mysql")]
+mod mysql {
+    ecom_core::shop_suite!(crate::on_mysql);
 }
 
 mod file_with_cache {

@@ -258,10 +258,13 @@ async fn what_the_schema_holds_no_statement_breaks(database: TestDatabase) -> Te
         ("a SKU has a product", sku(other, other, 5).replace("'c'", "'d'")),
         ("stock is not negative", "UPDATE skus SET on_hand = -1".to_owned()),
         ("a product with SKUs stays", "DELETE FROM products".to_owned()),
-        ("a movement moves", format!(
-            "INSERT INTO stock_movements (id, sku_id, delta, reason, created_at, created_by) VALUES ({id}, {id}, 0, \
+        (
+            "a movement moves",
+            format!(
+                "INSERT INTO stock_movements (id, sku_id, delta, reason, created_at, created_by) VALUES ({id}, {id}, 0, \
              'x', {t}, 'x')"
-        )),
+            ),
+        ),
     ] {
         assert!(raw(url, &sql).await.is_err(), "{why}: {sql}");
     }

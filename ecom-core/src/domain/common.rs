@@ -331,7 +331,9 @@ mod tests {
 
     #[test]
     fn numbers_are_those_that_every_database_keeps() {
-        let read = attributes(r#"{"a":-0.0,"b":[1e16,-1e18,1.8e19],"c":{"d":1.2345678901234567e17},"e":1.0,"f":1e300,"g":1e-7}"#);
+        let read = attributes(
+            r#"{"a":-0.0,"b":[1e16,-1e18,1.8e19],"c":{"d":1.2345678901234567e17},"e":1.0,"f":1e300,"g":1e-7}"#,
+        );
         let kept = r#"{"a":0.0,"b":[10000000000000000,-1000000000000000000,18000000000000000000],"c":{"d":123456789012345680},"e":1.0,"f":1e300,"g":1e-7}"#;
         assert_eq!(serde_json::to_value(&read).unwrap(), serde_json::from_str::<Value>(kept).unwrap());
         assert_eq!(attributes(&serde_json::to_string(&read).unwrap()), read);

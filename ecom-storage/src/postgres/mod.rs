@@ -131,9 +131,7 @@ fn classify(source: sqlx::Error) -> DbError {
                     // The server ends the connection; of a commit it may be in the middle.
                     Some("57P01" | "57P02" | "57P05") => Kind::Lost,
                     // Rolled back, canceled or shutting down, out of connections, resources or disk, read-only.
-                    Some(c)
-                        if c.starts_with("40") || c.starts_with("53") || c.starts_with("57") || c == "25006" =>
-                    {
+                    Some(c) if c.starts_with("40") || c.starts_with("53") || c.starts_with("57") || c == "25006" => {
                         Kind::Unavailable
                     }
                     _ => Kind::Other,

@@ -68,7 +68,7 @@ impl DbError {
     pub fn at_start(self) -> Error {
         match self.kind {
             Kind::Setup(message) => Error::invalid("database_url", FieldCode::OutOfBounds, message),
-            _ => Error::unavailable(Dependency::Database, self.source),
+            _ => self.into(),
         }
     }
 

@@ -5,6 +5,7 @@ use ecom_core::{Error, Result};
 use uuid::Uuid;
 
 use super::dialect::Sql;
+use super::error::DbError;
 use super::executor::Executor;
 
 const TABLES: &str = "\
@@ -46,7 +47,7 @@ pub async fn run(x: &mut Executor<'_>, now: Timestamp, identity: Uuid) -> Result
             return Err(Error::Contention { source: None });
         }
     }
-    x.script(TABLES).await?;
+    x.script(TABLES).await.map_err(DbError::at_start)?;
     let mut applied = Vec::new();
     for row in x.fetch_all(&APPLIED, Vec::new()).await? {
         applied.push((row.i64(0)?, row.string(1)?));
@@ -70,7 +71,7 @@ pub async fn run(x: &mut Executor<'_>, now: Timestamp, identity: Uuid) -> Result
                 });
             }
             None => {
-                x.script(text).await?;
+                x.script(text).await.map_err(DbError::at_start)?;
                 let args = vec![(*version).into(), (*name).into(), sum.into(), now.timestamp_micros().into()];
                 x.execute(&APPLY, args).await?;
             }

@@ -176,9 +176,7 @@ impl Manager for Opens {
         // Where one connection was lost, the server may have gone with all of them.
         let lost = self.shared.last_lost().is_some_and(|lost| lost >= conn.checked_at);
         if lost || conn.idle_since.elapsed() > CHECK_AFTER {
-            conn.ping()
-                .await
-                .map_err(|source| RecycleError::Backend(DbError { kind: Kind::Unavailable, source }))?;
+            conn.ping().await.map_err(|source| RecycleError::Backend(DbError { kind: Kind::Unavailable, source }))?;
             conn.checked_at = Instant::now();
         }
         Ok(())
@@ -269,8 +267,7 @@ impl SqlStorage {
         let migrations = options.direct.take().unwrap_or_else(|| options.opener.clone());
         let mut opener = options.opener;
         opener.session(options.statement_timeout, options.transaction_pooler);
-        let opens =
-            Opens { opener, only_one: false, max_lifetime: Some(options.max_lifetime), shared: shared.clone() };
+        let opens = Opens { opener, only_one: false, max_lifetime: Some(options.max_lifetime), shared: shared.clone() };
         let pool = pool(opens, options.max_connections, wait)?;
         Ok(Self {
             readers: pool.clone(),
@@ -424,7 +421,10 @@ impl Storage for SqlStorage {
         let (now, identity) = (self.clock.now(), self.ids.next());
         if let Some(opener) = &self.migrations {
             let open = tokio::time::timeout(OPEN_LIMIT, opener.open()).await;
-            let mut conn = open.map_err(|e| Error::unavailable(Dependency::Database, e))?.map_err(DbError::at_start)?;
+            let mut conn = open.map_err(|e| Error::unavailable(Dependency::Database, e))?.map_err(|e| match e.kind {
+                Kind::Setup(_) => e.at_start(),
+                _ => Error::unavailable(Dependency::Database, e.source),
+            })?;
             let unlimited = Shared::new(self.shared.dialect, self.shared.currency);
             return migrate::run(&mut conn.executor(&unlimited), now, identity).await;
         }
