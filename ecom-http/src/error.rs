@@ -246,6 +246,20 @@ mod tests {
     }
 
     #[test]
+    fn r16_what_may_be_tried_again_says_when() {
+        let source: ecom_core::BoxError = "deadlock on row 7".into();
+        let down = Error::unavailable(ecom_core::Dependency::Database, "connection refused by 10.0.0.1");
+        for error in [Error::Contention { source: Some(source) }, Error::Contention { source: None }, down] {
+            let api = ApiError::from(error);
+            let response = api.render("id", Timestamp::UNIX_EPOCH);
+            assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+            assert_eq!(response.headers()[RETRY_AFTER], "1");
+            assert_eq!(api.code, ErrorCode::Unavailable);
+            assert!(!api.message.contains("row") && !api.message.contains("10.0"), "{}", api.message);
+        }
+    }
+
+    #[test]
     fn r16_internal_errors_show_nothing() {
         let error = Error::internal("reading a product", "SELECT secret FROM /var/db");
         let api = ApiError::from(error);

@@ -92,6 +92,11 @@ pub trait Consumer: Send + Sync + fmt::Debug {
     }
 }
 
+/// Where a shared consumer stands that has never run.
+const NEW: OutboxPosition = OutboxPosition { seq: 0 };
+/// Where one stands that has begun at the head of an empty log: whoever goes on there has missed nothing.
+const BEGUN: OutboxPosition = OutboxPosition { seq: -1 };
+
 /// The lease was another's by the time that the work under it was done.
 #[derive(Debug, thiserror::Error)]
 #[error("the lease was lost; whoever has it now goes on")]
@@ -136,15 +141,16 @@ impl Work for Follow {
         let cx = self.cx.clone();
         let log = EventLog::new(&*cx.storage);
         let place = match &lease {
-            Some(lease) => Some(lease.position).filter(|p| p.seq > 0),
+            Some(lease) => Some(lease.position).filter(|p| *p != NEW),
             None => self.own,
         };
         let at = match (place, self.consumer.start()) {
             (Some(at), _) => at,
-            (None, Start::Oldest) => OutboxPosition { seq: 0 },
+            (None, Start::Oldest) => NEW,
             (None, Start::Head) => {
                 let head = log.head().await?;
                 self.consumer.missed().await?;
+                let head = if head == NEW { BEGUN } else { head };
                 self.move_to(lease.as_deref_mut(), head).await?;
                 head
             }
@@ -153,7 +159,8 @@ impl Work for Follow {
         let batch = log.read(at, limit).await?;
         let (Some((first, _)), Some((last, _))) = (batch.first(), batch.last()) else { return Ok(false) };
         // Only where there is a hole, so that following costs one statement.
-        if place.is_some() && first.seq != at.seq + 1 && at < log.bounds().await?.0 {
+        let seen = at.max(NEW);
+        if place.is_some() && first.seq != seen.seq + 1 && seen < log.bounds().await?.0 {
             tracing::warn!(consumer = self.consumer.name(), "events were trimmed before they were handled");
             self.consumer.missed().await?;
         }

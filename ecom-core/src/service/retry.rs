@@ -46,7 +46,9 @@ where
     let mut pause = FIRST_PAUSE;
     let mut waited = Duration::ZERO;
     let mut turn = None;
-    for left in (0..TRIES).rev() {
+    let mut left = TRIES;
+    loop {
+        left -= 1;
         let error = match write().await {
             Err(error) if error.is_contention() && left > 0 && start.elapsed() < PATIENCE + waited => error,
             done => return done,
@@ -65,7 +67,6 @@ where
             }
         }
     }
-    Err(Error::Contention { source: None })
 }
 
 /// What a write of names fails with: those that the library has `made` were free when it looked, so that another

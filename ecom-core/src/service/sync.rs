@@ -87,19 +87,24 @@ impl Work for Trim {
 
 type Running = futures::future::BoxFuture<'static, ()>;
 
+/// How often followers of the log look for events, and for a lease well before it would run out.
+fn pace(cx: &Context, leased: bool) -> Duration {
+    let poll = cx.config.poll_interval;
+    if leased { poll.min(cx.config.lease_ttl / 3) } else { poll }
+}
+
 /// What every process runs for a shop.
 pub(crate) fn jobs(cx: &Arc<Context>, stopped: &watch::Receiver<bool>) -> Vec<Running> {
-    let poll = cx.config.poll_interval;
     let mut jobs: Vec<Running> = Vec::new();
     // An index that keeps its own place is this process's own.
     let leased = !cx.search.capabilities().own_checkpoint;
-    let index = Job { name: Index::NAME.to_owned(), leased, every: poll, woken: true };
+    let index = Job { name: Index::NAME.to_owned(), leased, every: pace(cx, leased), woken: true };
     jobs.push(Box::pin(run(cx.clone(), index, Index(cx.clone()), stopped.clone())));
     let trim = Job { name: Trim::NAME.to_owned(), leased: true, every: TRIM_EVERY, woken: false };
     jobs.push(Box::pin(run(cx.clone(), trim, Trim(cx.clone()), stopped.clone())));
     // Whoever writes here has told the cache already.
     let mut tell = |shared: bool| {
-        let job = Job { name: Invalidate::NAME.to_owned(), leased: shared, every: poll, woken: false };
+        let job = Job { name: Invalidate::NAME.to_owned(), leased: shared, every: pace(cx, shared), woken: false };
         let follow = Follow::new(cx.clone(), Arc::new(Invalidate { cx: cx.clone(), shared }));
         jobs.push(Box::pin(run(cx.clone(), job, follow, stopped.clone())));
     };
@@ -114,7 +119,7 @@ pub(crate) fn jobs(cx: &Arc<Context>, stopped: &watch::Receiver<bool>) -> Vec<Ru
 
 /// Runs a host's consumer.
 pub(crate) async fn consume(cx: Arc<Context>, consumer: Arc<dyn Consumer>, stopped: watch::Receiver<bool>) {
-    let job = Job { name: consumer.name().to_owned(), leased: true, every: cx.config.poll_interval, woken: true };
+    let job = Job { name: consumer.name().to_owned(), leased: true, every: pace(&cx, true), woken: true };
     let follow = Follow::new(cx.clone(), consumer);
     run(cx, job, follow, stopped).await;
 }
@@ -124,22 +129,20 @@ pub(crate) async fn consume(cx: Arc<Context>, consumer: Arc<dyn Consumer>, stopp
 async fn run(cx: Arc<Context>, job: Job, mut work: impl Work, mut stopped: watch::Receiver<bool>) {
     let mut events = cx.events.subscribe();
     let mut turn = Turn { cx: &cx, job: &job, holder: cx.ids.next().to_string(), held: None };
-    // A lease is looked after, or asked for, well before it would run out.
-    let every = if job.leased && job.every < TRIM_EVERY { job.every.min(cx.config.lease_ttl / 3) } else { job.every };
-    let mut backoff = every;
+    let mut backoff = job.every;
     loop {
         events.mark_unchanged();
         let did = AssertUnwindSafe(turn.step(&mut work, &stopped)).catch_unwind().await;
         let (pause, woken) = match did.unwrap_or_else(|panic| Err(said(&*panic).into())) {
             Ok(Did { here, more }) => {
-                backoff = every;
-                (if more { Duration::ZERO } else { every }, job.woken && here)
+                backoff = job.every;
+                (if more { Duration::ZERO } else { job.every }, job.woken && here)
             }
             Err(error) => {
                 tracing::warn!(work = job.name, %error, source = ?error.source(), "background work failed; it waits");
                 // Maybe another process can do it.
                 turn.end().await;
-                backoff = (backoff * 2).min(MAX_BACKOFF.max(every));
+                backoff = (backoff * 2).min(MAX_BACKOFF.max(job.every));
                 // A backend that is down is not asked again at every write.
                 (cx.jitter(backoff), false)
             }

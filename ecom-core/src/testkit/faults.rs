@@ -16,8 +16,9 @@ use crate::error::{BoxError, Dependency, Error, Result};
 use crate::id::{ProductId, SkuId};
 use crate::paging::{Page, Paging, Total};
 use crate::port::{
-    Cache, CacheKey, CacheStats, CacheValue, CategoryRepository, Codec, Connection, FillToken, InventoryRepository,
-    OutboxRepository, PoolStatus, ProductRepository, Repositories, SkuRepository, Storage, UnitOfWork,
+    Cache, CacheKey, CacheStats, CacheValue, CategoryRepository, Checkpoint, Codec, Connection, FillToken, IndexBuild,
+    IndexOp, InventoryRepository, OutboxRepository, PoolStatus, ProductRepository, Repositories, SearchCapabilities,
+    SearchProvider, SearchQuery, SearchResults, SkuRepository, Storage, UnitOfWork,
 };
 use crate::service::{Consumer, Start};
 use crate::text::Slug;
@@ -428,5 +429,54 @@ impl Cache for Instructed {
     }
     fn stats(&self) -> CacheStats {
         CacheStats::default()
+    }
+}
+
+/// An index that all processes share, as a search server is: its place in the log is not its own.
+#[derive(Debug)]
+pub struct SharedIndex {
+    inner: Arc<dyn SearchProvider>,
+    /// How often somebody wanted to write through it.
+    pub asked: AtomicU64,
+}
+
+impl SharedIndex {
+    /// Over one that serves.
+    pub fn over(inner: Arc<dyn SearchProvider>) -> Arc<Self> {
+        Arc::new(Self { inner, asked: AtomicU64::new(0) })
+    }
+}
+
+#[async_trait]
+impl SearchProvider for SharedIndex {
+    fn name(&self) -> &'static str {
+        self.inner.name()
+    }
+    fn capabilities(&self) -> SearchCapabilities {
+        let mut capabilities = self.inner.capabilities();
+        capabilities.own_checkpoint = false;
+        capabilities
+    }
+    async fn search(&self, query: &SearchQuery) -> Result<SearchResults> {
+        self.inner.search(query).await
+    }
+    async fn acquire_writer(&self) -> Result<bool> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        self.inner.acquire_writer().await
+    }
+    async fn checkpoint(&self) -> Result<Option<Checkpoint>> {
+        self.inner.checkpoint().await
+    }
+    async fn apply(&self, ops: Vec<IndexOp>, checkpoint: Checkpoint) -> Result<u64> {
+        self.inner.apply(ops, checkpoint).await
+    }
+    async fn begin_rebuild(&self) -> Result<Box<dyn IndexBuild>> {
+        self.inner.begin_rebuild().await
+    }
+    async fn revisions(&self, after: Option<ProductId>, limit: u32) -> Result<Vec<(ProductId, i64)>> {
+        self.inner.revisions(after, limit).await
+    }
+    async fn ping(&self) -> Result<()> {
+        self.inner.ping().await
     }
 }

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use super::faults::{Failure, Fault, Instructed, Recorder, Unsteady, Word};
+use super::faults::{Failure, Fault, Instructed, Recorder, SharedIndex, Unsteady, Word};
 use super::{code_of, duplicate_field, fresh_seed};
 use crate::clock::{Clock as _, ManualClock, SharedClock};
 use crate::config::ShopConfig;
@@ -75,8 +75,11 @@ macro_rules! shop_suite {
                 r13_a_lease_is_renewed_while_a_handler_works,
                 r13_a_failing_handler_gets_its_batch_again_and_holds_up_nobody,
                 r13_a_consumer_learns_that_it_missed_events,
+                r13_a_consumer_that_began_on_an_empty_log_misses_nothing,
+                r13_a_handler_that_hangs_does_not_hold_up_a_shutdown,
                 r13_a_consumer_has_a_name_of_its_own,
                 r14_the_index_follows_random_histories,
+                r14_a_shared_index_is_written_by_one_process_at_a_time,
                 r14_verify_finds_and_repairs_drift,
                 r14_an_index_ahead_of_its_database_is_brought_back,
                 r14_searches_and_writes_go_on_during_rebuilds,
@@ -1550,6 +1553,8 @@ pub async fn r13_a_consumer_learns_that_it_missed_events(f: &ShopFixture) {
 
     f.clock.advance(Duration::from_secs(10));
     f.plain("While it is away").await;
+    // What goes had its place in the log.
+    f.log().await;
     f.clock.advance(Duration::from_secs(10));
     attempt!(f.storage, outbox.trim(f.clock.now())).unwrap();
     f.plain("When it is back").await;
@@ -1564,6 +1569,38 @@ pub async fn r13_a_consumer_learns_that_it_missed_events(f: &ShopFixture) {
     until("it goes on", async || third.done().len() == 1).await;
     assert_eq!(third.missed.load(Ordering::SeqCst), 0);
     background.shutdown().await;
+}
+
+/// Begun with what is to come, when nothing had been; what came then is for the next one, who never ran before.
+pub async fn r13_a_consumer_that_began_on_an_empty_log_misses_nothing(f: &ShopFixture) {
+    let (a, b) = (Recorder::from_head("mail"), Recorder::from_head("mail"));
+    let mut first = f.process(LONG).start();
+    first.consume(a.clone()).unwrap();
+    until("it has begun", async || a.missed.load(Ordering::SeqCst) == 1).await;
+    first.shutdown().await;
+    f.plain("A").await;
+    let mut second = f.process(LONG).start();
+    second.consume(b.clone()).unwrap();
+    f.plain("B").await;
+    until("the next goes on", async || b.done().len() == 2).await;
+    assert_eq!(b.done(), f.log().await);
+    assert_eq!((a.missed.load(Ordering::SeqCst), b.missed.load(Ordering::SeqCst)), (1, 0));
+    second.shutdown().await;
+}
+
+/// It is dropped in the end, and the next one has its batch at once.
+pub async fn r13_a_handler_that_hangs_does_not_hold_up_a_shutdown(f: &ShopFixture) {
+    let (a, b) = (Recorder::held("mail"), Recorder::new("mail"));
+    let mut first = f.process(Duration::from_secs(1)).start();
+    first.consume(a.clone()).unwrap();
+    f.plain("A").await;
+    until("it is at it", async || a.calls() == 1).await;
+    tokio::time::timeout(Duration::from_secs(20), first.shutdown()).await.expect("it ends");
+    assert_eq!((a.done(), a.dropped.load(Ordering::SeqCst)), (Vec::new(), 1));
+    let mut second = f.process(LONG).start();
+    second.consume(b.clone()).unwrap();
+    until("the next has it", async || b.done().len() == 1).await;
+    second.shutdown().await;
 }
 
 /// Or two would share a place in the log.
@@ -1665,6 +1702,33 @@ async fn random_write(
 
 fn document_of(p: &Product) -> SearchDocument {
     SearchDocument::of(p, &[])
+}
+
+/// An index that does not keep its place itself is written under a lease, and handed over at a shutdown.
+pub async fn r14_a_shared_index_is_written_by_one_process_at_a_time(f: &ShopFixture) {
+    let searches = [SharedIndex::over(f.search.clone()), SharedIndex::over(f.search.clone())];
+    let mut running = Vec::new();
+    for search in &searches {
+        let config = ShopConfig { poll_interval: Duration::from_millis(10), ..ShopConfig::default() };
+        let clock: SharedClock = f.clock.clone();
+        let ids = Arc::new(UuidV7Source::new(clock.clone()));
+        let (storage, search, cache) = (f.storage.clone(), search.clone(), f.cache());
+        running.push(Shop::new(ShopParts { storage, search, cache, clock, ids, config }).unwrap().start());
+    }
+    let asked = || searches.each_ref().map(|s| s.asked.load(Ordering::SeqCst));
+    let found = async |text: &str| f.searched(text, SearchFilter::default()).await.len();
+    f.plain("Lamp").await;
+    until("one follows", async || found("lamp").await == 1).await;
+    let [a, b] = asked();
+    assert!((a == 0) != (b == 0), "one of them writes: {a}, {b}");
+    let busy = usize::from(a == 0);
+    running.remove(busy).shutdown().await;
+    f.plain("Torch").await;
+    until("the other goes on", async || found("torch").await == 1).await;
+    assert!(asked()[1 - busy] > 0);
+    for background in running {
+        background.shutdown().await;
+    }
 }
 
 /// A missing, an old and a superfluous document.
