@@ -85,6 +85,9 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Cacheable for T {}
 /// A value, and whether the cache had it by the time.
 type Loaded = Result<Option<(CacheValue, bool)>, Arc<Error>>;
 
+/// A load that was begun, and what it found.
+type LoadOf<T> = (CacheKey, FillToken, Option<Arc<Cached<T>>>);
+
 /// The cache as the services use it.
 pub struct ReadThrough {
     cache: Arc<dyn Cache>,
@@ -191,11 +194,7 @@ impl ReadThrough {
     }
 
     /// Holds what was read after [`Self::begin_many`]; `None` where there was nothing.
-    pub(crate) async fn fill_many<T: Cacheable>(
-        &self,
-        loads: Vec<(CacheKey, FillToken, Option<Arc<Cached<T>>>)>,
-        ttl: Duration,
-    ) {
+    pub(crate) async fn fill_many<T: Cacheable>(&self, loads: Vec<LoadOf<T>>, ttl: Duration) {
         let (mut fills, mut nothing) = (Vec::with_capacity(loads.len()), Vec::new());
         for (key, token, value) in loads {
             match value {

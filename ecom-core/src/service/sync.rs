@@ -224,9 +224,8 @@ impl Turn<'_> {
             tx.outbox().release(lease).await?;
             tx.commit().await
         });
-        match tokio::time::timeout_at(until, released).await {
-            Ok(Err(error)) => tracing::debug!(work = lease.consumer, %error, "a lease was not released; it runs out"),
-            Ok(Ok(())) | Err(_) => {}
+        if let Ok(Err(error)) = tokio::time::timeout_at(until, released).await {
+            tracing::debug!(work = lease.consumer, %error, "a lease was not released; it runs out");
         }
     }
 }

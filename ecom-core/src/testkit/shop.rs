@@ -1776,7 +1776,7 @@ pub async fn r14_an_index_ahead_of_its_database_is_brought_back(f: &ShopFixture)
     assert_eq!((found.stale, found.missing, found.repaired), (1, 1, true));
     f.index_is_in_step("revisions from the future").await;
 
-    let position = OutboxPosition { seq: now.position.seq + 1_000, ..now.position };
+    let position = OutboxPosition { seq: now.position.seq + 1_000 };
     f.search.apply(ops(), crate::port::Checkpoint { position, ..now }).await.unwrap();
     f.plain("Lamp three").await;
     f.index_is_in_step("a place from the future").await;
