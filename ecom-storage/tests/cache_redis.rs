@@ -64,8 +64,8 @@ async fn r15_a_dead_redis_costs_a_bounded_delay_once_and_comes_back_by_itself() 
     server.kill9().await;
     let start = Instant::now();
     assert_eq!(read(&cache, key(1)).await, None);
-    assert_unavailable(cache.ping().await);
-    assert_unavailable(cache.invalidate(&[key(1)]).await);
+    assert_unavailable(&cache.ping().await);
+    assert_unavailable(&cache.invalidate(&[key(1)]).await);
     assert!(!cache.fill(&key(2), Arc::new(2_u64), &CODEC, TTL, token).await);
     assert!(!fill(&cache, key(2), 2).await, "nothing can be filled");
     assert!(start.elapsed() < Duration::from_secs(5));
@@ -114,8 +114,8 @@ async fn r15_what_could_not_be_told_is_told_before_reads_resume() {
     let token = other.begin_fill(&key(4)).await;
     server.pause();
     // The first is sent and not answered; by the second nothing is sent any more.
-    assert_unavailable(cache.invalidate(&[key(1)]).await);
-    assert_unavailable(cache.invalidate(&[key(2), key(4), CacheKey::ProductLists]).await);
+    assert_unavailable(&cache.invalidate(&[key(1)]).await);
+    assert_unavailable(&cache.invalidate(&[key(2), key(4), CacheKey::ProductLists]).await);
     server.resume();
     until("reads resume", async || {
         for gone in [key(1), key(2), CacheKey::ProductList(1)] {
@@ -138,9 +138,9 @@ async fn r15_more_than_can_be_kept_is_told_as_everything() {
     let cache = brisk(&server).await;
     assert!(fill(&cache, key(1), 1).await);
     server.pause();
-    assert_unavailable(cache.ping().await);
+    assert_unavailable(&cache.ping().await);
     let many: Vec<CacheKey> = (10..10_020).map(key).collect();
-    assert_unavailable(cache.invalidate(&many).await);
+    assert_unavailable(&cache.invalidate(&many).await);
     server.resume();
     until("reads resume", async || cache.ping().await.is_ok()).await;
     assert_eq!(read(&cache, key(1)).await, None);
@@ -225,8 +225,8 @@ async fn it_opens_without_redis_and_takes_it_up_when_it_is_there() {
     let mut server = Server::redis().await;
     server.kill9().await;
     let cache = brisk(&server).await;
-    assert_unavailable(cache.ping().await);
-    assert_unavailable(cache.invalidate(&[key(1)]).await);
+    assert_unavailable(&cache.ping().await);
+    assert_unavailable(&cache.invalidate(&[key(1)]).await);
     assert_reads_miss_at_once(&cache).await;
     server.start().await;
     until_back(&cache).await;

@@ -130,8 +130,8 @@ async fn r15_nothing_is_held_in_process_while_redis_is_dead() {
     assert_eq!(local(&cache, key(1)), None);
     assert!(!fill(&cache, key(1), 2).await);
     assert_eq!(local(&cache, key(1)), None);
-    assert_unavailable(cache.invalidate(&[key(1)]).await);
-    assert_unavailable(cache.ping().await);
+    assert_unavailable(&cache.invalidate(&[key(1)]).await);
+    assert_unavailable(&cache.ping().await);
     assert_reads_miss_at_once(&cache).await;
     server.start().await;
     until_it_holds(&cache).await;
@@ -148,7 +148,7 @@ async fn r15_a_redis_that_says_nothing_is_not_trusted_for_long() {
         assert_eq!(read(&other, key(n)).await, Some(1));
     }
     server.pause();
-    assert_unavailable(cache.invalidate(&[key(1)]).await);
+    assert_unavailable(&cache.invalidate(&[key(1)]).await);
     assert_eq!(local(&cache, key(1)), None, "the writer sees its own write whatever Redis does");
     assert_eq!(read(&cache, key(1)).await, None);
     // No connection was closed: the pings find out.

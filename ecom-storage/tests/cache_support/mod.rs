@@ -42,7 +42,7 @@ pub async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
     }
 }
 
-pub fn assert_unavailable(result: Result<(), Error>) {
+pub fn assert_unavailable(result: &Result<(), Error>) {
     assert!(matches!(result, Err(Error::Unavailable { dependency: Dependency::Cache, .. })), "{result:?}");
 }
 

@@ -38,7 +38,6 @@ const MAX_POLL: Duration = Duration::from_millis(32);
 #[derive(Clone, Debug)]
 pub struct RedisCache {
     link: Link,
-    #[expect(clippy::struct_field_names, reason = "it is the cache's own")]
     shared: Arc<Shared>,
 }
 
