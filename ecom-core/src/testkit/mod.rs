@@ -84,6 +84,7 @@ pub mod cache;
 pub mod category;
 mod faults;
 pub mod inventory;
+pub mod model;
 pub mod outbox;
 pub mod product;
 pub mod sample;
