@@ -391,7 +391,14 @@ impl Refusal {
 type Checked<T> = std::result::Result<T, String>;
 
 fn same<T: PartialEq + Debug>(what: &str, got: &T, want: &T) -> Checked<()> {
-    if got == want { Ok(()) } else { Err(format!("{what}\n  is      {got:?}\n  must be {want:?}")) }
+    if got == want {
+        return Ok(());
+    }
+    // Rows are long: what stands around the first difference says more.
+    let (got, want) = (format!("{got:?}"), format!("{want:?}"));
+    let alike = got.chars().zip(want.chars()).take_while(|(a, b)| a == b).count().saturating_sub(120);
+    let excerpt = |text: &str| text.chars().skip(alike).take(400).collect::<String>();
+    Err(format!("{what}\n  is      …{}\n  must be …{}", excerpt(&got), excerpt(&want)))
 }
 
 /// Calls that only read succeed.
@@ -1775,7 +1782,7 @@ impl<'a> Runner<'a> {
         // A fault of the whole input is not always one of the parts that are patched.
         bad.clear();
         if self.chance(35) {
-            patch.title = Patch::Set(source.title.clone());
+            patch.title = Patch::Set(self.word());
         }
         if self.chance(15) {
             patch.slug = if self.chance(50) { Patch::Clear } else { Patch::Set(self.any(SLUGS).to_owned()) };
