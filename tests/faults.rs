@@ -1,0 +1,363 @@
+//! Databases that break under load, on servers of each test's own: what was acknowledged is there, the ledger adds up,
+//! caches and indexes agree with the database, callers were told in time, and nobody had to help.
+
+#![cfg(all(any(feature = "postgres", feature = "mysql"), feature = "memory", feature = "tantivy"))]
+#![cfg(target_os = "linux")]
+#![expect(clippy::unwrap_used, reason = "these are tests: a broken expectation panics")]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use ecom_core::config::ShopConfig;
+use ecom_core::domain::{Actor, Deleted, ProductFilter, ProductInput, ProductPatch, ProductSort, Read, StockReason};
+use ecom_core::id::{ProductId, SkuId};
+use ecom_core::paging::Paging;
+use ecom_core::port::Storage as _;
+use ecom_core::service::{ProductListQuery, StockAdjustment};
+use ecom_core::{Background, ErrorCode, Result, Shop, ShopParts};
+use ecom_http::HttpConfig;
+use ecom_search::{TantivyOptions, TantivySearch};
+use ecom_storage::cache::{MemoryCache, MemoryCacheOptions};
+use ecom_storage::{ServerOptions, SqlStorage};
+use test_servers::{Kind, Server};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+/// Of the options below: a connection, and the statement that finds out.
+const ACQUIRE: Duration = Duration::from_secs(2);
+const STATEMENT: Duration = Duration::from_secs(2);
+/// Whoever calls is answered by then: a connection may be waited for, opened and given up, then a statement; the rest is
+/// for a machine with other things to do.
+const LIMIT: Duration = Duration::from_secs(9);
+/// Nobody helps; by then all is well again.
+const RECOVERY: Duration = Duration::from_secs(30);
+const TASKS: u64 = 6;
+
+fn me() -> Actor {
+    Actor::new("user:faults")
+}
+
+/// A shop of its own, as another process would have it.
+async fn open(url: &str) -> Shop {
+    let mut options = ServerOptions::from_url(url).unwrap();
+    options.max_connections = 12;
+    options.acquire_timeout = ACQUIRE;
+    options.statement_timeout = STATEMENT;
+    let storage = SqlStorage::server(options).unwrap();
+    storage.migrate().await.unwrap();
+    let search = TantivySearch::open(TantivyOptions { writer_memory: 15_000_000, ..TantivyOptions::memory() });
+    let config = ShopConfig { poll_interval: Duration::from_millis(100), ..ShopConfig::default() };
+    let cache = Arc::new(MemoryCache::new(MemoryCacheOptions::default()));
+    let parts = ShopParts { cache, config, ..ShopParts::new(Arc::new(storage), Arc::new(search.await.unwrap())) };
+    Shop::new(parts).unwrap()
+}
+
+/// What became of the writes of one task.
+#[derive(Debug, Default)]
+struct Told {
+    products: Vec<(ProductId, String)>,
+    brands: BTreeMap<ProductId, u64>,
+    adjusted: Vec<(SkuId, String)>,
+    /// These certainly did not happen.
+    refused: Vec<(SkuId, String)>,
+    /// These may have happened.
+    unknown: Vec<(SkuId, String)>,
+    errors: u64,
+    slowest: Duration,
+}
+
+#[derive(Debug, Default)]
+struct Load {
+    stop: AtomicBool,
+    /// Calls that succeeded, of each task.
+    succeeded: Vec<AtomicU64>,
+}
+
+impl Load {
+    /// Waits until each task has succeeded so many times more.
+    async fn goes_on(&self, times: u64, what: &str) {
+        let before: Vec<u64> = self.succeeded.iter().map(|n| n.load(Ordering::SeqCst)).collect();
+        let start = Instant::now();
+        while self.succeeded.iter().zip(&before).any(|(n, before)| n.load(Ordering::SeqCst) < before + times) {
+            assert!(start.elapsed() < RECOVERY, "{what}: {:?} after {before:?}", self.succeeded);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+/// Creates, adjusts, patches and reads until it is told to stop; every error must be one of a database that is away.
+async fn work(shop: Shop, name: String, load: Arc<Load>, task: usize) -> Told {
+    let mut told = Told::default();
+    let mut last: Option<(ProductId, SkuId)> = None;
+    let mut n = 0_u64;
+    while !load.stop.load(Ordering::SeqCst) {
+        n += 1;
+        let key = format!("{name}-{n}");
+        let start = Instant::now();
+        let done: Result<()> = match (n % 5, last) {
+            (0, _) | (_, None) => {
+                let json = format!("{{\"title\":\"Lamp {key}\",\"price\":\"7.50\",\"stock\":3}}");
+                let input: ProductInput = serde_json::from_str(&json).unwrap();
+                shop.products().create(&input, &me()).await.map(|p| {
+                    last = Some((p.id, p.skus[0].id));
+                    told.products.push((p.id, p.title));
+                })
+            }
+            (1, Some((id, _))) => match shop.products().get_fresh(id, Deleted::Hide).await {
+                Err(e) => Err(e),
+                Ok(p) => {
+                    let patch: ProductPatch = serde_json::from_str(&format!("{{\"brand\":\"{n}\"}}")).unwrap();
+                    let read = Read::Version(p.audit.version);
+                    shop.products().patch(id, read, patch, &me()).await.map(|_| {
+                        told.brands.insert(id, n);
+                    })
+                }
+            },
+            (2, Some((id, _))) => shop.products().get(id).await.map(drop),
+            (_, Some((_, sku_id))) => {
+                let reference = Some(key.clone());
+                let adjustment =
+                    StockAdjustment { sku_id, delta: 2, reason: StockReason::Received, reference, actor: me() };
+                match shop.inventory().adjust(adjustment).await {
+                    Ok(_) => {
+                        told.adjusted.push((sku_id, key.clone()));
+                        Ok(())
+                    }
+                    Err(e) => {
+                        let list = if e.outcome_unknown() { &mut told.unknown } else { &mut told.refused };
+                        list.push((sku_id, key.clone()));
+                        Err(e)
+                    }
+                }
+            }
+        };
+        let took = start.elapsed();
+        told.slowest = told.slowest.max(took);
+        assert!(took < LIMIT, "{key}: answered after {took:?}: {done:?}");
+        match done {
+            Ok(()) => drop(load.succeeded[task].fetch_add(1, Ordering::SeqCst)),
+            Err(e) => {
+                assert_eq!(e.code(), ErrorCode::Unavailable, "{key}: {e:?}");
+                assert!(e.is_retryable() && !e.to_string().contains("127.0.0.1"), "{key}: {e:?}");
+                told.errors += 1;
+                // As a caller would, though sooner than `Retry-After` says.
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+    told
+}
+
+/// The status line and the headers of an answer over HTTP, and how long it took.
+async fn ask(port: u16, path: &str) -> (String, Duration) {
+    let start = Instant::now();
+    let mut c = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    c.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    c.read_to_string(&mut answer).await.unwrap();
+    (answer.split("\r\n\r\n").next().unwrap().to_lowercase(), start.elapsed())
+}
+
+async fn serve(shop: Shop) -> (u16, tokio::task::JoinHandle<()>) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let router = ecom_http::router(shop, HttpConfig::default());
+    (port, tokio::spawn(async move { axum::serve(listener, router).await.unwrap() }))
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    /// As an administrator would.
+    Restart,
+    /// SIGKILL, and the next start recovers.
+    Kill9,
+    /// SIGSTOP for 10 s: connections stay open and nothing answers.
+    Pause,
+}
+
+/// A read that no cache answers.
+const UNCACHED: &str = "/api/v1/skus/0193b5a6-0000-7000-8000-000000000001";
+
+async fn breaks_under_load(kind: Kind, fault: Fault) {
+    let mut server = Server::with(kind, &[]).await;
+    let shops = [open(&server.url()).await, open(&server.url()).await];
+    let background: Vec<Background> = shops.iter().map(Shop::start).collect();
+    let (port, http) = serve(shops[0].clone()).await;
+    let (head, _) = ask(port, UNCACHED).await;
+    assert!(head.starts_with("http/1.1 404"), "{head}");
+
+    let load =
+        Arc::new(Load { stop: AtomicBool::new(false), succeeded: (0..TASKS).map(|_| AtomicU64::new(0)).collect() });
+    let mut tasks = tokio::task::JoinSet::new();
+    for task in 0..usize::try_from(TASKS).unwrap() {
+        let (shop, load) = (shops[task % shops.len()].clone(), load.clone());
+        tasks.spawn(work(shop, format!("t{task}"), load, task));
+    }
+    load.goes_on(40, "at first").await;
+
+    match fault {
+        Fault::Restart => server.restart().await,
+        Fault::Kill9 => {
+            server.kill9().await;
+            unavailable(port).await;
+            server.start().await;
+        }
+        Fault::Pause => {
+            let start = Instant::now();
+            server.pause();
+            while start.elapsed() < Duration::from_secs(10) {
+                unavailable(port).await;
+            }
+            server.resume();
+        }
+    }
+    let since = Instant::now();
+    load.goes_on(20, "after the fault").await;
+    println!("{kind:?} {fault:?}: every task goes on {:?} after the server", since.elapsed());
+    let (head, _) = ask(port, UNCACHED).await;
+    assert!(head.starts_with("http/1.1 404"), "{head}");
+    load.stop.store(true, Ordering::SeqCst);
+    let told: Vec<Told> = tasks.join_all().await;
+
+    let errors: u64 = told.iter().map(|t| t.errors).sum();
+    let slowest = told.iter().map(|t| t.slowest).max().unwrap();
+    let unknown: usize = told.iter().map(|t| t.unknown.len()).sum();
+    let writes: usize = told.iter().map(|t| t.products.len() + t.adjusted.len()).sum();
+    println!("{kind:?} {fault:?}: {writes} writes, {errors} errors, {unknown} unknown, slowest answer {slowest:?}");
+    if !matches!(fault, Fault::Restart) {
+        assert!(errors > 0, "the fault was not felt");
+    }
+    nothing_is_lost(&shops[0], &told).await;
+    for shop in &shops {
+        all_agree(shop).await;
+    }
+    for b in background {
+        b.shutdown().await;
+    }
+    http.abort();
+    for shop in &shops {
+        shop.storage().close().await;
+    }
+}
+
+/// Over HTTP: 503 with `Retry-After`, in time; and health says so.
+async fn unavailable(port: u16) {
+    let (head, took) = ask(port, UNCACHED).await;
+    assert!(head.starts_with("http/1.1 503") && head.contains("\r\nretry-after: "), "{head}");
+    assert!(took < LIMIT, "answered after {took:?}");
+    let (head, took) = ask(port, "/health/ready").await;
+    assert!(head.starts_with("http/1.1 503"), "{head}");
+    assert!(took < LIMIT, "answered after {took:?}");
+    let (head, _) = ask(port, "/health/live").await;
+    assert!(head.starts_with("http/1.1 200"), "{head}");
+}
+
+/// Everything acknowledged is there, once; what was certainly refused is not.
+async fn nothing_is_lost(shop: &Shop, told: &[Told]) {
+    for t in told {
+        for (id, title) in &t.products {
+            let p = shop.products().get_fresh(*id, Deleted::Hide).await.unwrap();
+            assert_eq!(p.title, *title);
+            assert_eq!(p.skus.len(), 1);
+            if let Some(n) = t.brands.get(id) {
+                // One more may have been written without an answer.
+                let brand: u64 = p.brand.as_deref().unwrap().parse().unwrap();
+                assert!(brand >= *n, "{id}: {brand}, acknowledged {n}");
+            }
+        }
+        let mut references: BTreeMap<SkuId, BTreeMap<String, u64>> = BTreeMap::new();
+        for (sku, _) in t.adjusted.iter().chain(&t.refused).chain(&t.unknown) {
+            if references.contains_key(sku) {
+                continue;
+            }
+            let found = references.entry(*sku).or_default();
+            let mut paging = Paging::first(100);
+            loop {
+                let (page, _) = shop.inventory().movements(*sku, &paging).await.unwrap();
+                for m in page.items {
+                    *found.entry(m.reference.unwrap_or_default()).or_default() += 1;
+                }
+                match page.next {
+                    None => break,
+                    after => paging = Paging::Keyset { after, limit: 100 },
+                }
+            }
+        }
+        let times = |(sku, key): &(SkuId, String)| references[sku].get(key).copied().unwrap_or(0);
+        for a in &t.adjusted {
+            assert_eq!(times(a), 1, "acknowledged: {a:?}");
+        }
+        for a in &t.refused {
+            assert_eq!(times(a), 0, "certainly refused: {a:?}");
+        }
+        for a in &t.unknown {
+            assert!(times(a) <= 1, "of unknown outcome: {a:?}");
+        }
+    }
+    // R11.
+    assert_eq!(shop.inventory().imbalances().await.unwrap(), []);
+}
+
+/// R14, R15: index and cache of a process agree with the database, with nobody calling for it.
+async fn all_agree(shop: &Shop) {
+    let start = Instant::now();
+    loop {
+        let report = shop.index().verify(false).await.unwrap();
+        if report.is_clean() && report.compared > 0 {
+            break;
+        }
+        assert!(start.elapsed() < RECOVERY, "the index does not follow: {report:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let mut after = None;
+    loop {
+        let query = ProductListQuery {
+            filter: ProductFilter { deleted: Deleted::Include, ..ProductFilter::default() },
+            sort: ProductSort::CreatedAsc,
+            paging: Paging::Keyset { after: after.take(), limit: 100 },
+        };
+        let list = shop.products().list(&query).await.unwrap();
+        for p in &list.value.page.items {
+            while **shop.products().get(p.id).await.unwrap().value != *p {
+                assert!(start.elapsed() < RECOVERY, "the cache has an old {}", p.id);
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+        after.clone_from(&list.value.page.next);
+        if after.is_none() {
+            return;
+        }
+    }
+}
+
+macro_rules! faults {
+    ($($feature:literal $module:ident $kind:ident;)*) => {$(
+        #[cfg(feature = $feature)]
+        mod $module {
+            use super::*;
+
+            #[test]
+            fn r11_r14_r15_restarted_under_load_it_loses_nothing() {
+                ecom_core::testkit::run(breaks_under_load(Kind::$kind, Fault::Restart));
+            }
+
+            #[test]
+            fn r11_r14_r15_killed_under_load_it_loses_nothing() {
+                ecom_core::testkit::run(breaks_under_load(Kind::$kind, Fault::Kill9));
+            }
+
+            #[test]
+            fn r11_r14_r15_stopped_for_10_s_it_loses_nothing_and_callers_are_told() {
+                ecom_core::testkit::run(breaks_under_load(Kind::$kind, Fault::Pause));
+            }
+        }
+    )*};
+}
+
+faults! {
+    "postgres" postgres Postgres;
+    "mysql" mariadb MariaDb;
+}
