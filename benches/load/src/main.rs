@@ -1,0 +1,137 @@
+//! The load test of the reference server: users who browse, read, search, order and edit, as in SPEC 11.
+//!
+//! `benches/load/run` starts a server and this on it. See `--help` for what can be said.
+
+mod ledger;
+mod measure;
+mod mix;
+mod report;
+mod shop;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, SystemTime};
+
+use clap::Parser;
+use goose::GooseAttack;
+use goose::config::GooseConfiguration;
+
+use ledger::Ledger;
+use measure::Measure;
+use mix::Load;
+use report::Run;
+use shop::{Result, Shop};
+
+/// Loads a server of ecom and reports how it did.
+///
+/// Ends with 1 where a target is missed, an answer that was acknowledged is lost, or nothing could be measured.
+#[derive(Parser)]
+struct Arguments {
+    /// The server: `http://host:port`.
+    #[arg(long)]
+    host: String,
+    /// 400: 50 new users a second, 5 minutes. 800: 100, 10 minutes. 1000: 10, 30 minutes.
+    #[arg(long, default_value = "400", value_parser = ["400", "800", "1000"])]
+    profile: String,
+    /// Users, in place of the profile's.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    users: Option<u64>,
+    /// New users a second, in place of the profile's.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    rate: Option<u64>,
+    /// Seconds with all users, in place of the profile's.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    seconds: Option<u64>,
+    /// Users do not pause between requests (1 to 3 s otherwise, 200 requests a second by 400 users).
+    #[arg(long)]
+    no_think: bool,
+    /// Where the report goes, besides standard output.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// What is loaded, for the report.
+    #[arg(long, default_value = "A server of ecom")]
+    about: String,
+}
+
+/// How long users think, in seconds.
+const THINK: (u64, u64) = (1, 3);
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(Arguments::parse()).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(e) => {
+            eprintln!("error: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(said: Arguments) -> Result<bool> {
+    let (users, rate, seconds) = match said.profile.as_str() {
+        "800" => (800, 100, 600),
+        "1000" => (1_000, 10, 1_800),
+        _ => (400, 50, 300),
+    };
+    let (users, rate) = (said.users.unwrap_or(users), said.rate.unwrap_or(rate));
+    let seconds = said.seconds.unwrap_or(seconds);
+    let think = (!said.no_think).then_some(THINK);
+    let own = (said.users, said.rate, said.seconds) != (None, None, None);
+
+    let shop = Shop::new(&said.host)?;
+    let ledger = Arc::new(Ledger::default());
+    let catalog = shop.begin(&ledger).await?;
+    let (products, skus) = (catalog.products.len(), catalog.skus.len());
+    let prefix = format!("load-{:x}-", SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_micros());
+    let ramp = Duration::from_secs_f64(users as f64 / rate as f64);
+    let load = Arc::new(Load {
+        catalog,
+        ledger: ledger.clone(),
+        measure: Measure::new(ramp),
+        run: prefix.clone(),
+        numbers: AtomicU64::new(0),
+    });
+
+    // Goose starts users, has them act and stops them; what is measured is ours, since its times end at the headers
+    // and it counts a refusal as a failure.
+    let configuration = GooseConfiguration::parse_args_default(&[
+        &format!("--host={}", said.host),
+        &format!("--users={users}"),
+        &format!("--increase-rate={rate}"),
+        &format!("--run-time={seconds}"),
+        "--timeout=35",
+        "--no-metrics",
+        "--no-telnet",
+        "-qqq",
+    ])?;
+    let pause = think.map(|(least, most)| (Duration::from_secs(least), Duration::from_secs(most)));
+    GooseAttack::initialize_with_config(configuration)?
+        .register_scenario(mix::scenario(&load, pause)?)
+        .execute()
+        .await?;
+
+    let (sums, measured) = load.measure.sums();
+    if sums.all.times.count() == 0 {
+        return Err("nothing was measured: the run ended before all users were there".into());
+    }
+    let check = shop.check(&ledger, &prefix).await.map_err(|e| e.to_string());
+    let run = Run {
+        profile: if own { format!("{} with settings of its own", said.profile) } else { said.profile },
+        users: usize::try_from(users)?,
+        per_second: usize::try_from(rate)?,
+        seconds,
+        think,
+        about: said.about,
+        products,
+        skus,
+    };
+    let (text, good) = report::write(&run, &sums, measured, &check);
+    println!("{text}");
+    if let Some(path) = said.report {
+        std::fs::write(&path, text).map_err(|e| format!("{}: {e}", path.display()))?;
+    }
+    Ok(good)
+}

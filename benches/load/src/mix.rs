@@ -1,0 +1,312 @@
+//! What a user does.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use goose::prelude::*;
+use rand::RngExt as _;
+use serde_json::{Value, json};
+
+use crate::ledger::{Ledger, Outcome};
+use crate::measure::{Kind, Measure, Sample, Verdict};
+use crate::shop::{API, Catalog, Product, number, rows, text};
+
+const SORTS: [&str; 7] =
+    ["created_desc", "created_asc", "price_asc", "price_desc", "title_asc", "title_desc", "rating_desc"];
+const PRICES: [&str; 4] = ["10", "25", "50", "100"];
+
+/// What all users share.
+#[derive(Debug)]
+pub struct Load {
+    /// What they choose from.
+    pub catalog: Catalog,
+    /// What was sent and acknowledged.
+    pub ledger: Arc<Ledger>,
+    /// Where samples go.
+    pub measure: Measure,
+    /// What the references of this run start with.
+    pub run: String,
+    /// Numbers the writes.
+    pub numbers: AtomicU64,
+}
+
+/// What a user remembers.
+#[derive(Clone)]
+struct Memory {
+    /// The next page of the list that was looked at last.
+    next: Option<String>,
+}
+
+/// An answer that came.
+struct Answer {
+    status: u16,
+    etag: Option<String>,
+    body: Value,
+}
+
+type Judged<T> = Result<(Verdict, T), Box<dyn std::error::Error + Send + Sync>>;
+
+/// One of `all`; the first ones are chosen more often, as in a shop: the first tenth gets a third of the looks.
+fn popular<T>(all: &[T]) -> &T {
+    let u: f64 = rand::rng().random();
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and the length")]
+    let i = (u * u * all.len() as f64) as usize;
+    &all[i.min(all.len() - 1)]
+}
+
+fn any<T>(all: &[T]) -> &T {
+    &all[rand::rng().random_range(0..all.len())]
+}
+
+fn chance(percent: u32) -> bool {
+    rand::rng().random_range(0..100) < percent
+}
+
+/// Whether an answer is an error in the envelope of errors.
+fn is_error(body: &Value) -> bool {
+    ["/error/code", "/error/message", "/error/request_id"].iter().all(|p| text(body, p).is_ok())
+}
+
+/// What any answer but the right one is.
+fn refused_or_wrong(answer: &Answer, refusals: &[u16]) -> Verdict {
+    let status = answer.status;
+    if !is_error(&answer.body) {
+        return Verdict::Wrong(format!("{status} without the envelope of errors"));
+    }
+    if refusals.contains(&status) {
+        return Verdict::Refused;
+    }
+    Verdict::Wrong(format!("{status} {}", text(&answer.body, "/error/code").unwrap_or_default()))
+}
+
+/// What became of a write, by its answer.
+fn outcome(answer: Option<&Answer>) -> Outcome {
+    match answer.map(|a| a.status) {
+        Some(200..=299) => Outcome::Acknowledged,
+        Some(400..=499) => Outcome::Refused,
+        _ => Outcome::Unknown,
+    }
+}
+
+impl Load {
+    /// Sends a request and judges its answer. `None` where none came.
+    async fn ask<T: Default>(
+        &self,
+        user: &mut GooseUser,
+        kind: Kind,
+        (method, path): (GooseMethod, &str),
+        body: Option<(&Value, Option<&str>)>,
+        judge: impl FnOnce(&Answer) -> Judged<T>,
+    ) -> Result<(Option<Answer>, T), Box<TransactionError>> {
+        let mut builder = user.get_request_builder(&method, path)?;
+        if let Some((json, if_match)) = body {
+            builder = builder.json(json);
+            if let Some(tag) = if_match {
+                builder = builder.header("if-match", tag);
+            }
+        }
+        let request = GooseRequest::builder().path(path).name(kind.name()).set_request_builder(builder).build();
+        let sent = Instant::now();
+        let response = user.request(request).await?.response;
+        let (mut hit, mut status) = (None, None);
+        let read = match response {
+            Ok(response) => {
+                status = Some(response.status().as_u16());
+                let header = |name| response.headers().get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
+                let etag = header("etag");
+                hit = header("x-cache").map(|word| word == "HIT");
+                response.bytes().await.map(|bytes| (etag, bytes))
+            }
+            Err(e) => Err(e),
+        };
+        let took = sent.elapsed();
+        let mut value = T::default();
+        let (answer, verdict) = match (read, status) {
+            (Ok((etag, bytes)), Some(status)) => {
+                // What is no JSON fails every look into it.
+                let answer = Answer { status, etag, body: serde_json::from_slice(&bytes).unwrap_or_default() };
+                let verdict = match judge(&answer) {
+                    Ok((verdict, found)) => {
+                        value = found;
+                        verdict
+                    }
+                    Err(e) => Verdict::Wrong(format!("{status}: {e}")),
+                };
+                (Some(answer), verdict)
+            }
+            (Err(e), _) => {
+                let what = if e.is_timeout() { "no answer in time" } else { "no answer: the connection failed" };
+                (None, Verdict::Wrong(what.to_owned()))
+            }
+            (Ok(_), None) => unreachable!("a body comes after its status"),
+        };
+        self.measure.add(&Sample { kind, sent, took, status, hit, verdict });
+        Ok((answer, value))
+    }
+
+    async fn browse(&self, user: &mut GooseUser) -> TransactionResult {
+        let next = user.get_session_data_mut::<Memory>().and_then(|m| m.next.take()).filter(|_| chance(40));
+        let path = next.unwrap_or_else(|| {
+            let mut path = format!("{API}/products?per_page=20");
+            if chance(60) {
+                path.push_str(&format!("&category={}", popular(&self.catalog.categories)));
+            }
+            if chance(40) {
+                path.push_str(&format!("&max_price={}", any(&PRICES)));
+            }
+            if chance(50) {
+                path.push_str(&format!("&sort={}", any(&SORTS)));
+            }
+            path
+        });
+        let judge = |a: &Answer| -> Judged<Option<String>> {
+            if a.status != 200 {
+                return Ok((refused_or_wrong(a, &[]), None));
+            }
+            let rows = rows(&a.body)?;
+            for row in rows {
+                text(row, "/id")?;
+            }
+            text(&a.body, "/links/self")?;
+            let more = a.body.pointer("/meta/pagination/has_next").and_then(Value::as_bool).ok_or("no has_next")?;
+            let next = text(&a.body, "/links/next").ok().map(str::to_owned);
+            if rows.len() > 20 || more != next.is_some() {
+                return Err("more rows than were asked for, or no next page where there is one".into());
+            }
+            Ok((Verdict::Right, next))
+        };
+        let (_, next) = self.ask(user, Kind::Browse, (GooseMethod::Get, &path), None, judge).await?;
+        user.set_session_data(Memory { next });
+        Ok(())
+    }
+
+    /// Reads a product; its entity tag and version.
+    async fn read(&self, user: &mut GooseUser, p: &Product) -> Result<Option<(String, i64)>, Box<TransactionError>> {
+        let by_slug = chance(50);
+        let path = format!("{API}/products/{}", if by_slug { &p.slug } else { &p.id });
+        let judge = |a: &Answer| {
+            if a.status != 200 {
+                return Ok((refused_or_wrong(a, &[]), None));
+            }
+            if text(&a.body, "/data/id")? != p.id || text(&a.body, "/data/slug")? != p.slug {
+                return Err("another product".into());
+            }
+            text(&a.body, "/links/self")?;
+            let tag = a.etag.clone().ok_or("no ETag")?;
+            Ok((Verdict::Right, Some((tag, number(&a.body, "/data/version")?))))
+        };
+        Ok(self.ask(user, Kind::Read, (GooseMethod::Get, &path), None, judge).await?.1)
+    }
+
+    async fn search(&self, user: &mut GooseUser) -> TransactionResult {
+        let mut path = format!("{API}/products/search?q={}", popular(&self.catalog.words));
+        // A filter may leave nothing of what there is.
+        let narrowed = chance(30);
+        if narrowed {
+            path.push_str(&format!("&max_price={}", any(&PRICES)));
+        }
+        let judge = |a: &Answer| {
+            if a.status != 200 {
+                return Ok((refused_or_wrong(a, &[]), ()));
+            }
+            a.body.pointer("/meta/search").and_then(Value::as_object).ok_or("no meta.search")?;
+            if rows(&a.body)?.is_empty() && !narrowed {
+                return Err("finds nothing for a word of a title".into());
+            }
+            Ok((Verdict::Right, ()))
+        };
+        self.ask(user, Kind::Search, (GooseMethod::Get, &path), None, judge).await?;
+        Ok(())
+    }
+
+    async fn adjust(&self, user: &mut GooseUser) -> TransactionResult {
+        let sku = popular(&self.catalog.skus);
+        let n = self.numbers.fetch_add(1, Ordering::Relaxed);
+        let delta = if chance(50) { -1 } else { 1 };
+        let reference = format!("{}{n}", self.run);
+        let reason = if delta < 0 { "adjustment" } else { "returned" };
+        let body = json!({"delta": delta, "reason": reason, "reference": reference});
+        let judge = |a: &Answer| {
+            if a.status != 201 {
+                return Ok((refused_or_wrong(a, &[409]), ()));
+            }
+            if number(&a.body, "/data/movement/delta")? != delta
+                || text(&a.body, "/data/movement/reference")? != reference
+                || text(&a.body, "/data/stock/sku_id")? != sku
+            {
+                return Err("another movement".into());
+            }
+            Ok((Verdict::Right, ()))
+        };
+        self.ledger.adjustment(sku, n, delta, Outcome::Unknown);
+        let path = format!("{API}/skus/{sku}/stock");
+        let (answer, ()) =
+            self.ask(user, Kind::Adjust, (GooseMethod::Post, &path), Some((&body, None)), judge).await?;
+        self.ledger.adjustment(sku, n, delta, outcome(answer.as_ref()));
+        Ok(())
+    }
+
+    async fn edit(&self, user: &mut GooseUser) -> TransactionResult {
+        let p = popular(&self.catalog.products);
+        let Some((tag, version)) = self.read(user, p).await? else { return Ok(()) };
+        let n = self.numbers.fetch_add(1, Ordering::Relaxed);
+        let warranty = format!("{} months ({}{n})", 12 + n % 48, self.run);
+        let body = json!({"warranty_information": warranty});
+        let judge = |a: &Answer| {
+            if a.status != 200 {
+                return Ok((refused_or_wrong(a, &[409, 412]), ()));
+            }
+            if number(&a.body, "/data/version")? != version + 1
+                || text(&a.body, "/data/warranty_information")? != warranty
+            {
+                return Err("not the product after this edit".into());
+            }
+            Ok((Verdict::Right, ()))
+        };
+        self.ledger.edit_sent(&p.id);
+        let path = format!("{API}/products/{}", p.id);
+        let (answer, ()) =
+            self.ask(user, Kind::Edit, (GooseMethod::Patch, &path), Some((&body, Some(&tag))), judge).await?;
+        self.ledger.edit_ended(&p.id, outcome(answer.as_ref()));
+        Ok(())
+    }
+
+    /// One thing that a user does, by the mix.
+    async fn act(&self, user: &mut GooseUser) -> TransactionResult {
+        // An edit reads the product first, which is one of the reads.
+        let weight = |kind: Kind| if kind == Kind::Read { kind.share() - Kind::Edit.share() } else { kind.share() };
+        let mut left = rand::rng().random_range(0..Kind::ALL.into_iter().map(weight).sum());
+        for kind in Kind::ALL {
+            if left < weight(kind) {
+                return match kind {
+                    Kind::Browse => self.browse(user).await,
+                    Kind::Read => self.read(user, popular(&self.catalog.products)).await.map(|_| ()),
+                    Kind::Search => self.search(user).await,
+                    Kind::Adjust => self.adjust(user).await,
+                    Kind::Edit => self.edit(user).await,
+                };
+            }
+            left -= weight(kind);
+        }
+        unreachable!("it is less than the sum of all")
+    }
+}
+
+/// The mix, for goose. A pause of `think` is between two things that a user does.
+///
+/// # Errors
+/// Goose's.
+pub fn scenario(load: &Arc<Load>, think: Option<(Duration, Duration)>) -> Result<Scenario, GooseError> {
+    let mut scenario = Scenario::new("shop");
+    if let Some((least, most)) = think {
+        scenario = scenario.set_wait_time(least, most)?;
+    }
+    // One transaction: goose would hand out several in the same order to every user, which a short run sees the start of.
+    let load = load.clone();
+    let function: TransactionFunction = Arc::new(move |user| {
+        let load = load.clone();
+        Box::pin(async move { load.act(user).await })
+    });
+    Ok(scenario.register_transaction(Transaction::new(function).set_name("act")))
+}

@@ -1,0 +1,192 @@
+//! The report, as Markdown.
+
+use std::fmt::Write as _;
+
+use crate::ledger::Findings;
+use crate::measure::{Kind, Sums, Tally};
+
+/// What a run was.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// `400`, `800` or `1000`, or what was said in its place.
+    pub profile: String,
+    /// Users at once.
+    pub users: usize,
+    /// New users a second.
+    pub per_second: usize,
+    /// How long all users were there, in seconds.
+    pub seconds: u64,
+    /// Least and most seconds that a user thinks; none where they do not.
+    pub think: Option<(u64, u64)>,
+    /// What was loaded, in a word of whoever started it.
+    pub about: String,
+    /// Products in the shop.
+    pub products: usize,
+    /// SKUs that were adjusted.
+    pub skus: usize,
+}
+
+/// What is stated in SPEC 11, with what was measured.
+struct Target {
+    what: &'static str,
+    stated: String,
+    measured: String,
+    /// None where there is nothing to measure it by.
+    met: Option<bool>,
+}
+
+fn most(what: &'static str, limit: f64, found: f64, any: bool) -> Target {
+    let (measured, met) = if any { (format!("{found:.1} ms"), Some(found <= limit)) } else { ("none".into(), None) };
+    Target { what, stated: format!("at most {limit} ms"), measured, met }
+}
+
+fn percent(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { 100.0 * part as f64 / whole as f64 }
+}
+
+fn targets(run: &Run, sums: &Sums, seconds: f64) -> Vec<Target> {
+    let all = &sums.all;
+    let (count, hits) = (all.times.count(), sums.from_cache.count());
+    let rate = if seconds > 0.0 { count as f64 / seconds } else { 0.0 };
+    // Stated for 400 users: fewer or more users ask for as many requests each.
+    let least = 150.0 * run.users as f64 / 400.0;
+    let mut found = vec![Target {
+        what: "requests a second",
+        stated: format!("at least {least:.0} (150 to 300 by 400 users)"),
+        measured: format!("{rate:.0}"),
+        met: Some(rate >= least),
+    }];
+    let any = count > 0;
+    found.push(most("p50", 50.0, all.times.quantile(0.50), any));
+    found.push(most("p95", 200.0, all.times.quantile(0.95), any));
+    found.push(most("p99", 500.0, all.times.quantile(0.99), any));
+    let cached = &sums.from_cache;
+    found.push(most("p50 from cache", 15.0, cached.quantile(0.50), hits > 0));
+    found.push(most("p95 from cache", 50.0, cached.quantile(0.95), hits > 0));
+    found.push(most("p99 from cache", 100.0, cached.quantile(0.99), hits > 0));
+    let errors = percent(all.wrong, count);
+    found.push(Target {
+        what: "errors",
+        stated: "under 1 %".into(),
+        measured: format!("{errors:.2} %"),
+        met: any.then_some(errors < 1.0),
+    });
+    let looked = hits + sums.misses;
+    let share = percent(hits, looked);
+    found.push(Target {
+        what: "cache hits",
+        stated: "over 60 %".into(),
+        measured: format!("{share:.1} %"),
+        met: (looked > 0).then_some(share > 60.0),
+    });
+    found
+}
+
+fn row(out: &mut String, name: &str, tally: &Tally, whole: u64, seconds: f64) {
+    let t = &tally.times;
+    let rate = if seconds > 0.0 { t.count() as f64 / seconds } else { 0.0 };
+    let _ = writeln!(
+        out,
+        "| {name} | {} | {:.1} % | {rate:.1} | {:.1} | {:.1} | {:.1} | {:.1} | {} | {} |",
+        t.count(),
+        percent(t.count(), whole),
+        t.quantile(0.50),
+        t.quantile(0.95),
+        t.quantile(0.99),
+        t.max(),
+        tally.refused,
+        tally.wrong,
+    );
+}
+
+/// The report, and whether all that could be judged is as it should be.
+pub fn write(run: &Run, sums: &Sums, seconds: f64, check: &Result<Findings, String>) -> (String, bool) {
+    let mut out = format!("# Load test, profile {}\n\n", run.profile);
+    let think = run.think.map_or("without a pause".to_owned(), |(a, b)| format!("{a} to {b} s of thought in between"));
+    let _ = writeln!(
+        out,
+        "{}. {} users, {} new ones a second, {} s with all of them, {think}. {} products, {} SKUs for adjustments; the \
+         first of a list are chosen more often (a tenth of them gets a third of the requests).\n",
+        run.about, run.users, run.per_second, run.seconds, run.products, run.skus,
+    );
+
+    let mut good = true;
+    out.push_str("## Targets (SPEC 11)\n\n| What | Stated | Measured | |\n|---|---|---|---|\n");
+    for Target { what, stated, measured, met } in targets(run, sums, seconds) {
+        let word = match met {
+            Some(true) => "pass",
+            Some(false) => "FAIL",
+            None => "not measured",
+        };
+        good &= met != Some(false);
+        let _ = writeln!(out, "| {what} | {stated} | {measured} | {word} |");
+    }
+
+    let whole = sums.all.times.count();
+    let _ = writeln!(
+        out,
+        "\n## Requests\n\nOver {seconds:.1} s; times in ms, until the last byte. {} requests came before, while users were \
+         still being added: they count below under errors and consistency only.\n\n\
+         | Kind | Requests | Share | /s | p50 | p95 | p99 | max | refused (409, 412) | errors |\n\
+         |---|---|---|---|---|---|---|---|---|---|",
+        sums.before,
+    );
+    for (kind, tally) in Kind::ALL.iter().zip(&sums.kinds) {
+        row(&mut out, kind.name(), tally, whole, seconds);
+    }
+    row(&mut out, "all", &sums.all, whole, seconds);
+    let from_cache = Tally { times: sums.from_cache.clone(), ..Tally::default() };
+    row(&mut out, "of them from cache", &from_cache, whole, seconds);
+    out.push_str(
+        "\nThe catalog has no orders and no reviews yet: a stock adjustment of one piece, out or in, stands for an order, \
+         and a change of a product for a review. Before an edit the product is read; that read is one of the 25 %.\n\
+         A stock that was refused because it was out, or an edit because another was faster, is answered right.\n",
+    );
+
+    out.push_str("\n## Answers\n\n| Kind | Status | Requests |\n|---|---|---|\n");
+    for ((kind, status), n) in &sums.statuses {
+        let status = if *status == 0 { "no answer".to_owned() } else { status.to_string() };
+        let _ = writeln!(out, "| {} | {status} | {n} |", kind.name());
+    }
+    if sums.examples.is_empty() {
+        out.push_str("\nNo answer was wrong.\n");
+    } else {
+        let _ = writeln!(out, "\nWrong answers ({} of them while users were still being added):\n", sums.wrong_before);
+        for (what, n) in &sums.examples {
+            let _ = writeln!(out, "- {n} × {what}");
+        }
+    }
+
+    out.push_str("\n## Consistency\n\n");
+    match check {
+        Err(e) => {
+            good = false;
+            let _ = writeln!(out, "FAIL: it could not be checked: {e}");
+        }
+        Ok(f) => {
+            let word = if f.problems.is_empty() { "pass" } else { "FAIL" };
+            good &= f.problems.is_empty();
+            let _ = writeln!(
+                out,
+                "{word}: {} SKUs and {} products were read again. {} acknowledged adjustments are in the ledger once each, \
+                 and stock is the start plus the ledger; {} acknowledged edits are in the versions. Without an answer: {} \
+                 adjustments that were done, {} that were not, {} edits. Movements of others: {}.",
+                f.skus,
+                f.products,
+                f.adjustments,
+                f.edits,
+                f.unknown_done,
+                f.unknown_not_done,
+                f.unknown_edits,
+                f.foreign,
+            );
+            for p in f.problems.iter().take(50) {
+                let _ = writeln!(out, "- {p}");
+            }
+            if let more @ 1.. = f.problems.len().saturating_sub(50) {
+                let _ = writeln!(out, "- and {more} more");
+            }
+        }
+    }
+    (out, good)
+}
