@@ -38,6 +38,9 @@ const STEADY: Duration = Duration::from_secs(10);
 /// How many keys are kept to be told; more are as good as everything.
 const MOST_KEPT: usize = 10_000;
 
+/// The same, once telling them has failed again.
+const MOST_AGAIN: usize = 1_000;
+
 /// What other processes and Redis are to forget.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Forget {
@@ -357,7 +360,9 @@ struct Untold<'a> {
 impl Drop for Untold<'_> {
     fn drop(&mut self) {
         if !self.what.is_empty() {
-            self.inner.state.write().untold.add(std::mem::take(&mut self.what));
+            // So many keys may be what took too long; everything is said in one word.
+            let what = if self.what.keys.len() > MOST_AGAIN { Forget::all() } else { std::mem::take(&mut self.what) };
+            self.inner.state.write().untold.add(what);
         }
     }
 }
