@@ -5,9 +5,10 @@
 #![cfg(all(target_os = "linux", feature = "sqlite", feature = "memory", feature = "tantivy"))]
 #![expect(clippy::unwrap_used, reason = "these are tests: a broken expectation panics")]
 
+use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
@@ -27,13 +28,35 @@ use ecom_storage::cache::{MemoryCache, MemoryCacheOptions};
 use ecom_storage::{SqlStorage, SqliteOptions};
 
 const DIR: &str = "ECOM_CRASH_DIR";
+const DATABASE: &str = "ECOM_CRASH_DATABASE";
 const ROLE: &str = "ECOM_CRASH_ROLE";
 const NAME: &str = "ECOM_CRASH_NAME";
 
-async fn open(dir: &Path) -> Shop {
-    let storage = SqlStorage::sqlite(SqliteOptions::file(dir.join("shop.db"))).unwrap();
+/// Where the processes of a test find their index, and their database: a URL, or a file beside the index.
+struct Place {
+    dir: PathBuf,
+    database: Option<String>,
+}
+
+fn storage(at: &Place) -> SqlStorage {
+    match &at.database {
+        None => SqlStorage::sqlite(SqliteOptions::file(at.dir.join("shop.db"))).unwrap(),
+        #[cfg(any(feature = "postgres", feature = "mysql"))]
+        Some(url) => {
+            let mut options = ecom_storage::ServerOptions::from_url(url).unwrap();
+            // Other tests share the server.
+            options.max_connections = 10;
+            SqlStorage::server(options).unwrap()
+        }
+        #[cfg(not(any(feature = "postgres", feature = "mysql")))]
+        Some(_) => panic!("no server is built in"),
+    }
+}
+
+async fn open(at: &Place) -> Shop {
+    let storage = storage(at);
     storage.migrate().await.unwrap();
-    let options = TantivyOptions { writer_memory: 15_000_000, ..TantivyOptions::directory(dir.join("index")) };
+    let options = TantivyOptions { writer_memory: 15_000_000, ..TantivyOptions::directory(at.dir.join("index")) };
     let search = TantivySearch::open(options).await.unwrap();
     let config = ShopConfig { poll_interval: Duration::from_millis(100), ..ShopConfig::default() };
     let cache = Arc::new(MemoryCache::new(MemoryCacheOptions::default()));
@@ -62,13 +85,16 @@ fn say(line: &str) {
 struct Process {
     child: Child,
     lines: Receiver<String>,
+    /// What was read of them.
+    read: RefCell<Vec<String>>,
 }
 
 impl Process {
-    fn start(dir: &Path, role: &str, name: &str) -> Self {
+    fn start(at: &Place, role: &str, name: &str) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "child", "--ignored", "--nocapture"])
-            .env(DIR, dir)
+            .env(DIR, &at.dir)
+            .envs(at.database.iter().map(|url| (DATABASE, url)))
             .env(ROLE, role)
             .env(NAME, name)
             .stdout(Stdio::piped())
@@ -84,7 +110,7 @@ impl Process {
                 }
             }
         });
-        Self { child, lines }
+        Self { child, lines, read: RefCell::default() }
     }
 
     /// The next line that starts with `word`, without it.
@@ -93,8 +119,10 @@ impl Process {
         loop {
             let left = Duration::from_secs(20).saturating_sub(start.elapsed());
             let line = self.lines.recv_timeout(left).unwrap_or_else(|_| panic!("the child does not say `{word}`"));
-            if let Some(rest) = line.strip_prefix(word) {
-                return rest.trim().to_owned();
+            let rest = line.strip_prefix(word).map(|rest| rest.trim().to_owned());
+            self.read.borrow_mut().push(line);
+            if let Some(rest) = rest {
+                return rest;
             }
         }
     }
@@ -103,7 +131,7 @@ impl Process {
     fn kill(mut self) -> Vec<String> {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        self.lines.iter().collect()
+        self.read.take().into_iter().chain(self.lines.iter()).collect()
     }
 
     /// Waits for its end; everything that it said.
@@ -127,8 +155,9 @@ impl Drop for Process {
 fn child() {
     let said = |name| std::env::var_os(name).and_then(|v| v.into_string().ok());
     let (Some(dir), Some(role), Some(name)) = (said(DIR), said(ROLE), said(NAME)) else { return };
+    let at = Place { dir: dir.into(), database: said(DATABASE) };
     ecom_core::testkit::run(async move {
-        let shop = open(Path::new(&dir)).await;
+        let shop = open(&at).await;
         // A test harness prints on the same line before.
         say("");
         match role.as_str() {
@@ -263,8 +292,8 @@ async fn list(shop: &Shop, category: Option<CategoryId>) -> Vec<(ProductId, usiz
     }
 }
 
-async fn catalog(dir: &Path) {
-    let shop = open(dir).await;
+async fn catalog(at: &Place) {
+    let shop = open(at).await;
     for name in ["Lamps", "Chairs", "Tables"] {
         let category = CategoryInput { name: name.to_owned(), ..CategoryInput::default() };
         shop.categories().create(&category, &me()).await.unwrap();
@@ -286,32 +315,30 @@ async fn index_agrees(shop: &Shop, what: &str) {
 }
 
 /// Five rounds on one database: what was acknowledged is there, stock adds up, and the index follows by itself.
-#[test]
-fn r11_r14_kill_9_leaves_index_and_database_in_step() {
-    let dir = tempfile::tempdir().unwrap();
-    ecom_core::testkit::run(async {
-        catalog(dir.path()).await;
-        for round in 0..5u64 {
-            let process = Process::start(dir.path(), "write until killed", &round.to_string());
-            let first = process.line("created");
-            // From the ids of the run: another moment every time, and it is printed.
-            let noise: u64 = std::collections::hash_map::RandomState::new().hash_one_of(&first);
-            let life = Duration::from_millis(100 + noise % 700);
-            println!("round {round}: killed after {life:?}");
-            tokio::time::sleep(life).await;
-            let acknowledged = process.kill();
+async fn r11_r14_kill_9_leaves_index_and_database_in_step(at: &Place) {
+    catalog(at).await;
+    for round in 0..5u64 {
+        let process = Process::start(at, "write until killed", &round.to_string());
+        let first = process.line("created");
+        // However slow the machine is: a kill before anything is done shows nothing.
+        process.line("adjusted");
+        // From the ids of the run: another moment every time, and it is printed.
+        let noise: u64 = std::collections::hash_map::RandomState::new().hash_one_of(&first);
+        let life = Duration::from_millis(100 + noise % 700);
+        println!("round {round}: killed after {life:?}");
+        tokio::time::sleep(life).await;
+        let acknowledged = process.kill();
 
-            let shop = open(dir.path()).await;
-            nothing_is_lost(&shop, &acknowledged, usize::try_from(round).unwrap()).await;
-            let background = shop.start();
-            index_agrees(&shop, &format!("round {round}")).await;
-            let query = SearchQuery { text: "lamp".to_owned(), limit: 10, ..SearchQuery::default() };
-            let (found, listed) = (shop.search().search(&query).await.unwrap(), list(&shop, None).await);
-            assert_eq!(found.total.count, listed.len() as u64, "round {round}");
-            background.shutdown().await;
-            shop.storage().close().await;
-        }
-    });
+        let shop = open(at).await;
+        nothing_is_lost(&shop, &acknowledged, usize::try_from(round).unwrap()).await;
+        let background = shop.start();
+        index_agrees(&shop, &format!("round {round}")).await;
+        let query = SearchQuery { text: "lamp".to_owned(), limit: 10, ..SearchQuery::default() };
+        let (found, listed) = (shop.search().search(&query).await.unwrap(), list(&shop, None).await);
+        assert_eq!(found.total.count, listed.len() as u64, "round {round}");
+        background.shutdown().await;
+        shop.storage().close().await;
+    }
 }
 
 trait HashOneOf {
@@ -343,40 +370,36 @@ async fn search(shop: Shop) {
 }
 
 /// The first writes the index and is killed; the second searches all the while, and then takes over.
-#[test]
-fn r14_of_two_processes_one_writes_the_index_and_the_other_takes_over() {
-    let dir = tempfile::tempdir().unwrap();
-    ecom_core::testkit::run(async {
-        catalog(dir.path()).await;
-        let first = Process::start(dir.path(), "search", "first");
-        first.line("ready");
-        let second = Process::start(dir.path(), "search", "second");
-        second.line("ready");
-        let lamp = |n: usize| input(&serde_json::json!({ "title": format!("Lamp {n}"), "price": 1 }));
-        // This process writes the database only.
-        let shop = open(dir.path()).await;
-        let until = |process: &Process, n: usize| {
-            let start = Instant::now();
-            while process.line("finds") != n.to_string() {}
-            start.elapsed()
-        };
-        for n in 1..=3 {
-            shop.products().create(&lamp(n), &me()).await.unwrap();
-            for process in [&first, &second] {
-                let took = until(process, n);
-                assert!(took < Duration::from_secs(2), "lamp {n} took {took:?}");
-            }
+async fn r14_of_two_processes_one_writes_the_index_and_the_other_takes_over(at: &Place) {
+    catalog(at).await;
+    let first = Process::start(at, "search", "first");
+    first.line("ready");
+    let second = Process::start(at, "search", "second");
+    second.line("ready");
+    let lamp = |n: usize| input(&serde_json::json!({ "title": format!("Lamp {n}"), "price": 1 }));
+    // This process writes the database only.
+    let shop = open(at).await;
+    let until = |process: &Process, n: usize| {
+        let start = Instant::now();
+        while process.line("finds") != n.to_string() {}
+        start.elapsed()
+    };
+    for n in 1..=3 {
+        shop.products().create(&lamp(n), &me()).await.unwrap();
+        for process in [&first, &second] {
+            let took = until(process, n);
+            assert!(took < Duration::from_secs(2), "lamp {n} took {took:?}");
         }
-        first.kill();
-        for n in 4..=6 {
-            shop.products().create(&lamp(n), &me()).await.unwrap();
-            let took = until(&second, n);
-            assert!(took < Duration::from_secs(3), "lamp {n} took {took:?} after the writer was killed");
-        }
-        index_agrees(&shop, "after the second took over").await;
-        shop.storage().close().await;
-        second.kill();
-    });
+    }
+    first.kill();
+    for n in 4..=6 {
+        shop.products().create(&lamp(n), &me()).await.unwrap();
+        let took = until(&second, n);
+        assert!(took < Duration::from_secs(3), "lamp {n} took {took:?} after the writer was killed");
+    }
+    index_agrees(&shop, "after the second took over").await;
+    shop.storage().close().await;
+    second.kill();
 }
 
 const TASKS: usize = 32;
@@ -408,23 +431,83 @@ async fn compete(shop: Shop, name: String) {
 }
 
 /// "Database is locked" is nobody's problem but ours.
-#[test]
-fn r11_two_processes_write_one_file_and_no_lock_reaches_a_caller() {
+async fn r11_two_processes_write_one_database_and_no_lock_reaches_a_caller(at: &Place) {
+    let shop = open(at).await;
+    let shared = serde_json::json!({ "title": "Shared", "price": 1, "stock": 0, "sku": "shared" });
+    let shared = shop.products().create(&input(&shared), &me()).await.unwrap().skus[0].id;
+    let children = ["a", "b"].map(|name| Process::start(at, "compete", name));
+    let said: Vec<String> = children.into_iter().flat_map(Process::end).collect();
+    let failed: Vec<&String> = said.iter().filter(|l| l.starts_with("failed")).collect();
+    assert!(failed.is_empty(), "{failed:?}");
+    assert_eq!(said.iter().filter(|l| l.starts_with("wrote")).count(), 2 * TASKS * WRITES);
+    let level = shop.inventory().level(shared).await.unwrap();
+    assert_eq!(level.on_hand, i64::try_from(2 * TASKS * WRITES / 2).unwrap());
+    assert_eq!(shop.inventory().imbalances().await.unwrap(), []);
+    let gone = shop.skus().get_by_code("nobody").await.unwrap_err();
+    assert_eq!(gone.code(), ErrorCode::NotFound);
+    assert_eq!(list(&shop, None).await.len(), 1 + 2 * TASKS * WRITES / 2);
+}
+
+// ---------------------------------------------------------------- each database
+
+macro_rules! on {
+    ($module:ident, $at:expr) => {
+        mod $module {
+            #[test]
+            fn r11_r14_kill_9_leaves_index_and_database_in_step() {
+                super::on(
+                    async || $at.await,
+                    async |at| super::r11_r14_kill_9_leaves_index_and_database_in_step(at).await,
+                );
+            }
+
+            #[test]
+            fn r14_of_two_processes_one_writes_the_index_and_the_other_takes_over() {
+                super::on(
+                    async || $at.await,
+                    async |at| {
+                        super::r14_of_two_processes_one_writes_the_index_and_the_other_takes_over(at).await;
+                    },
+                );
+            }
+
+            #[test]
+            fn r11_two_processes_write_one_database_and_no_lock_reaches_a_caller() {
+                super::on(
+                    async || $at.await,
+                    async |at| {
+                        super::r11_two_processes_write_one_database_and_no_lock_reaches_a_caller(at).await;
+                    },
+                );
+            }
+        }
+    };
+}
+
+/// Runs a test in a place of its own.
+fn on(database: impl AsyncFnOnce() -> (Option<String>, Box<dyn std::any::Any>), test: impl AsyncFnOnce(&Place)) {
     let dir = tempfile::tempdir().unwrap();
-    ecom_core::testkit::run(async {
-        let shop = open(dir.path()).await;
-        let shared = serde_json::json!({ "title": "Shared", "price": 1, "stock": 0, "sku": "shared" });
-        let shared = shop.products().create(&input(&shared), &me()).await.unwrap().skus[0].id;
-        let children = ["a", "b"].map(|name| Process::start(dir.path(), "compete", name));
-        let said: Vec<String> = children.into_iter().flat_map(Process::end).collect();
-        let failed: Vec<&String> = said.iter().filter(|l| l.starts_with("failed")).collect();
-        assert!(failed.is_empty(), "{failed:?}");
-        assert_eq!(said.iter().filter(|l| l.starts_with("wrote")).count(), 2 * TASKS * WRITES);
-        let level = shop.inventory().level(shared).await.unwrap();
-        assert_eq!(level.on_hand, i64::try_from(2 * TASKS * WRITES / 2).unwrap());
-        assert_eq!(shop.inventory().imbalances().await.unwrap(), []);
-        let gone = shop.skus().get_by_code("nobody").await.unwrap_err();
-        assert_eq!(gone.code(), ErrorCode::NotFound);
-        assert_eq!(list(&shop, None).await.len(), 1 + 2 * TASKS * WRITES / 2);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (database, _guard) = database().await;
+        test(&Place { dir: dir.path().to_owned(), database }).await;
     });
 }
+
+async fn beside_the_index() -> (Option<String>, Box<dyn std::any::Any>) {
+    (None, Box::new(()))
+}
+
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+async fn on_a_server(
+    database: impl Future<Output = test_servers::TestDatabase>,
+) -> (Option<String>, Box<dyn std::any::Any>) {
+    let database = database.await;
+    (Some(database.url), Box::new(database.guard))
+}
+
+on!(sqlite, super::beside_the_index());
+#[cfg(feature = "postgres")]
+on!(postgres, super::on_a_server(test_servers::postgres()));
+#[cfg(feature = "mysql")]
+on!(mysql, super::on_a_server(test_servers::mysql()));
