@@ -1,6 +1,8 @@
-//! The library in an app with no HTTP: `cargo run --example embed`.
+//! The library in an app with no HTTP: `cargo run --example embed`, or on a database of yours
+//! `cargo run --example embed --features postgres,mysql -- postgres://localhost/shop`. The database is a URL: nothing
+//! else changes between SQLite, PostgreSQL and MySQL or MariaDB. What it makes it removes again.
 
-use ecom::domain::{Actor, CategoryInput, ProductInput, StockReason};
+use ecom::domain::{Actor, CategoryInput, DeleteMode, ProductInput, Read, StockReason};
 use ecom::port::SearchQuery;
 use ecom::service::StockAdjustment;
 use ecom::{ShopBuilder, id::SkuId};
@@ -8,7 +10,8 @@ use serde_json::{from_value, json};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let shop = ShopBuilder::new().database("sqlite::memory:").search("tantivy::memory:").build().await?;
+    let database = std::env::args().nth(1).unwrap_or_else(|| "sqlite::memory:".to_owned());
+    let shop = ShopBuilder::new().database(database).search("tantivy::memory:").build().await?;
     let me = Actor::new("embed");
 
     let tea: CategoryInput = from_value(json!({ "name": "Tea" }))?;
@@ -24,7 +27,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let sku_id: SkuId = sencha.skus[0].id;
     let (reason, reference) = (StockReason::Damaged, Some("wet box".to_owned()));
-    let adjusted = shop.inventory().adjust(StockAdjustment { sku_id, delta: -3, reason, reference, actor: me }).await?;
+    let adjusted = shop
+        .inventory()
+        .adjust(StockAdjustment { sku_id, delta: -3, reason, reference, actor: me.clone() })
+        .await?;
     println!("{} left of {}", adjusted.level.available(), sencha.skus[0].code);
 
     shop.index().catch_up().await?;
@@ -33,5 +39,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         let (from, to) = product.price_range().ok_or("a product without SKUs")?;
         println!("{}: {} to {} {}", product.title, from.amount(), to.amount(), from.currency());
     }
+
+    shop.products().delete(sencha.id, Read::Version(sencha.audit.version), DeleteMode::Force, &me).await?;
+    shop.categories().delete(tea.id, Read::Version(tea.audit.version), DeleteMode::Force, &me).await?;
     Ok(())
 }

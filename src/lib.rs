@@ -74,6 +74,12 @@ pub mod adapters {
     pub use ecom_storage::SqliteOptions;
     #[cfg(feature = "memory")]
     pub use ecom_storage::cache::{MemoryCache, MemoryCacheOptions};
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
+    pub use ecom_storage::ServerOptions;
+    #[cfg(feature = "redis")]
+    pub use ecom_storage::cache::{RedisCache, RedisOptions};
+    #[cfg(all(feature = "redis", feature = "memory"))]
+    pub use ecom_storage::cache::{TieredCache, TieredOptions};
     #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
     pub use ecom_storage::{SqlRepositories, SqlStorage};
 }

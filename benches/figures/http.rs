@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::{pair, shop};
 
-const CONNECTIONS: usize = 64;
+pub const CONNECTIONS: usize = 64;
 
 pub async fn run() {
     println!("http: a product by id from cache, {CONNECTIONS} connections");
@@ -42,7 +42,7 @@ pub async fn run() {
     .await;
 }
 
-async fn serve(app: Router) -> std::net::SocketAddr {
+pub async fn serve(app: Router) -> std::net::SocketAddr {
     use axum::serve::ListenerExt as _;
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let at = listener.local_addr().expect("an address");
@@ -53,7 +53,7 @@ async fn serve(app: Router) -> std::net::SocketAddr {
     at
 }
 
-async fn once(at: std::net::SocketAddr, path: &str) -> Vec<u8> {
+pub async fn once(at: std::net::SocketAddr, path: &str) -> Vec<u8> {
     let mut io = TcpStream::connect(at).await.expect("a connection");
     let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     io.write_all(request.as_bytes()).await.expect("sent");
@@ -63,8 +63,8 @@ async fn once(at: std::net::SocketAddr, path: &str) -> Vec<u8> {
     answer
 }
 
-/// Requests in two seconds, from a thread of its own.
-async fn load(at: std::net::SocketAddr, path: &str) -> (u64, Duration) {
+/// Requests in two seconds over [`CONNECTIONS`], from a thread of its own, each for the next of `paths`.
+pub async fn load(at: std::net::SocketAddr, path: &str) -> (u64, Duration) {
     let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
     let (done, answered) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || {

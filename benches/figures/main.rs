@@ -1,14 +1,22 @@
 //! The figures of the README, each as a ratio of two things that are timed in turn in one run.
 //!
 //! `cargo bench --bench figures` runs all; `cargo bench --bench figures -- read list` runs some of
-//! `read`, `list`, `stock`, `search`, `http`.
+//! `read`, `list`, `stock`, `search`, `http`. With `--features postgres,mysql,redis` also `postgres`, `redis` and
+//! `size`, on servers that it starts itself, flushing to disk as in production; `size` makes a million products on
+//! each database, which takes its time.
 
 #![expect(clippy::cast_precision_loss, reason = "rates are for people")]
 
 mod http;
 mod list;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod read;
+#[cfg(feature = "redis")]
+mod redis;
 mod search;
+#[cfg(all(feature = "postgres", feature = "mysql"))]
+mod size;
 mod stock;
 mod support;
 
@@ -30,5 +38,17 @@ fn main() {
     }
     if is("http") {
         runtime.block_on(http::run());
+    }
+    #[cfg(feature = "postgres")]
+    if is("postgres") {
+        runtime.block_on(postgres::run());
+    }
+    #[cfg(feature = "redis")]
+    if is("redis") {
+        runtime.block_on(redis::run());
+    }
+    #[cfg(all(feature = "postgres", feature = "mysql"))]
+    if is("size") {
+        runtime.block_on(size::run());
     }
 }

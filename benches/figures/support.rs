@@ -7,7 +7,7 @@ use ecom::adapters::{MemoryCache, MemoryCacheOptions, SqlStorage, SqliteOptions,
 use ecom::domain::{Actor, CategoryInput, ProductInput, SkuInput};
 use ecom::id::{CategoryId, ProductId};
 use ecom::money::ExactDecimal;
-use ecom::port::Storage;
+use ecom::port::{Cache, Storage};
 use ecom::{Shop, ShopParts};
 
 pub struct Bench {
@@ -21,11 +21,17 @@ pub struct Bench {
 /// A shop on a file with `n` products of two SKUs in 20 categories, each a leaf of three levels.
 pub async fn shop(n: usize) -> Bench {
     let dir = tempfile::tempdir().expect("a folder");
-    let storage = Arc::new(SqlStorage::sqlite(SqliteOptions::file(dir.path().join("shop.db"))).expect("a database"));
+    let storage = SqlStorage::sqlite(SqliteOptions::file(dir.path().join("shop.db"))).expect("a database");
+    shop_on(storage, Arc::new(MemoryCache::new(MemoryCacheOptions::default())), n, dir).await
+}
+
+/// As [`shop`], on a database and a cache that are new.
+pub async fn shop_on(storage: SqlStorage, cache: Arc<dyn Cache>, n: usize, dir: tempfile::TempDir) -> Bench {
+    let storage = Arc::new(storage);
     storage.migrate().await.expect("a schema");
     let search = TantivySearch::open(TantivyOptions::memory()).await.expect("an index");
     let mut parts = ShopParts::new(storage.clone(), Arc::new(search));
-    parts.cache = Arc::new(MemoryCache::new(MemoryCacheOptions::default()));
+    parts.cache = cache;
     let shop = Shop::new(parts).expect("a shop");
     let actor = Actor::system();
     let mut leaves = Vec::new();

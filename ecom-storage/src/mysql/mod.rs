@@ -2,6 +2,7 @@
 
 pub(crate) mod row;
 
+use std::fmt::Write as _;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -66,12 +67,13 @@ fn session(limit: Option<Duration>) -> String {
     if let Some(limit) = limit {
         let (lock, statement) = (limit * 8 / 10, limit * 9 / 10);
         // In seconds for MariaDB, in milliseconds and for reads alone for MySQL, each in a comment that the other skips.
-        text.push_str(&format!(
+        let _ = write!(
+            text,
             ", innodb_lock_wait_timeout = {} /*M!100100 , max_statement_time = {} */ /*!80000 , max_execution_time = {} */",
             lock.as_secs().max(1),
             statement.as_secs_f64(),
             statement.as_millis().max(1),
-        ));
+        );
     }
     text
 }
