@@ -1,0 +1,269 @@
+//! Reads on PostgreSQL, without a cache: in process against pgbench with the same statement, over HTTP against a plain
+//! program with the same statement. The server is this run's own and flushes to disk.
+
+use std::hint::black_box;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::{Path as UrlPath, State};
+use axum::http::StatusCode;
+use axum::routing::get;
+use deadpool_postgres::Pool;
+use ecom::adapters::{ServerOptions, SqlStorage};
+use ecom::domain::{Deleted, ProductFilter, ProductSort, ProductStatus};
+use ecom::paging::Paging;
+use ecom::port::{NoCache, Storage as _};
+use serde::Serialize;
+use test_servers::Server;
+use tokio_postgres::types::ToSql;
+use uuid::Uuid;
+
+use crate::http::{load, once, serve};
+use crate::support::{Bench, pair, shop_on};
+
+/// Tasks, connections, clients of pgbench.
+const CLIENTS: usize = 64;
+const PRICES: (i64, i64) = (2_000, 90_000);
+const SECONDS: u64 = 3;
+const ROUNDS: usize = 7;
+
+pub async fn run() {
+    println!("postgres: without a cache, {CLIENTS} clients");
+    let server = Server::postgres().await;
+    let mut options = ServerOptions::from_url(&server.url()).expect("a URL");
+    options.max_connections = CLIENTS;
+    let storage = SqlStorage::server(options).expect("a pool");
+    let dir = tempfile::tempdir().expect("a folder");
+    let b = Arc::new(shop_on(storage, Arc::new(NoCache), 10_000, dir).await);
+    let (maintenance, connection) =
+        tokio_postgres::connect(&server.url(), tokio_postgres::NoTls).await.expect("a connection");
+    tokio::spawn(connection);
+    maintenance.batch_execute("VACUUM ANALYZE").await.expect("statistics");
+
+    let by_id = b.storage.product_text();
+    let page = b.storage.list_text(&filter(&b), ProductSort::PriceAsc, &first_page()).expect("a list");
+    let ids: Vec<Uuid> = (0..CLIENTS).map(|i| b.products[i * 131 % b.products.len()].0).collect();
+    let by_id_scripts: Vec<String> = ids.iter().map(|id| by_id.replace("$1", &format!("'{id}'"))).collect();
+    let page_script = page
+        .replace("$1", &format!("'{}'", b.category))
+        .replace("$2", &PRICES.0.to_string())
+        .replace("$3", &PRICES.1.to_string());
+    assert!(!page_script.contains('$'), "{page_script}");
+
+    pair(
+        "by id in process, against pgbench",
+        "0.9",
+        ROUNDS,
+        async || {
+            let (b, ids) = (b.clone(), ids.clone());
+            tasks(move |i| {
+                let (b, id) = (b.clone(), ecom::id::ProductId(ids[i]));
+                async move {
+                    black_box(b.shop.products().get_fresh(id, Deleted::Hide).await.expect("a product"));
+                }
+            })
+            .await
+        },
+        async || pgbench(&server, &b, &by_id_scripts).await,
+    )
+    .await;
+    pair(
+        "a page of 20 by category and price in process, against pgbench",
+        "0.8",
+        ROUNDS,
+        async || {
+            let b = b.clone();
+            tasks(move |_| {
+                let b = b.clone();
+                async move {
+                    let mut db = b.storage.connect().await.expect("a connection");
+                    let page = db.products().list(&filter(&b), ProductSort::PriceAsc, &first_page()).await;
+                    assert_eq!(black_box(page.expect("a page")).items.len(), 20);
+                }
+            })
+            .await
+        },
+        async || pgbench(&server, &b, std::slice::from_ref(&page_script)).await,
+    )
+    .await;
+
+    let config = ecom_http::HttpConfig { access_log: false, ..ecom_http::HttpConfig::default() };
+    let ours = serve(ecom_http::router(b.shop.clone(), config)).await;
+    let bare = serve(bare(&server, by_id, page, b.category.0)).await;
+    let path = format!("/api/v1/products/{}", ids[0]);
+    let list = format!("/api/v1/products?category={}&min_price=20&max_price=900&sort=price_asc&cursor=", b.category);
+    for (what, wanted, path) in [("by id", "0.8", path.as_str()), ("a page of 20", "0.8", list.as_str())] {
+        println!("  ({} bytes against {})", once(ours, path).await.len(), once(bare, path).await.len());
+        pair(
+            &format!("{what} over HTTP, against bare axum, deadpool and tokio-postgres"),
+            wanted,
+            ROUNDS,
+            async || load(ours, path).await,
+            async || load(bare, path).await,
+        )
+        .await;
+    }
+}
+
+fn filter(b: &Bench) -> ProductFilter {
+    ProductFilter {
+        category: Some(b.category),
+        min_price: Some(PRICES.0),
+        max_price: Some(PRICES.1),
+        status: Some(ProductStatus::Active),
+        ..ProductFilter::default()
+    }
+}
+
+fn first_page() -> Paging {
+    Paging::Keyset { after: None, limit: 20 }
+}
+
+/// What [`CLIENTS`] tasks do in some seconds, each one thing after the other.
+async fn tasks<F>(one: impl Fn(usize) -> F + Clone + Send + 'static) -> (u64, Duration)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let start = Instant::now();
+    let mut set = tokio::task::JoinSet::new();
+    for task in 0..CLIENTS {
+        let one = one.clone();
+        set.spawn(async move {
+            let mut n = 0;
+            while start.elapsed() < Duration::from_secs(SECONDS) {
+                one(task).await;
+                n += 1;
+            }
+            n
+        });
+    }
+    let n: u64 = set.join_all().await.into_iter().sum();
+    (n, start.elapsed())
+}
+
+/// pgbench's rate with prepared statements, one script for each text.
+async fn pgbench(server: &Server, b: &Bench, texts: &[String]) -> (u64, Duration) {
+    let program = std::fs::read_dir("/usr/lib/postgresql")
+        .expect("PostgreSQL of Debian")
+        .map(|d| d.expect("a folder").path().join("bin/pgbench"))
+        .filter(|p| p.exists())
+        .max()
+        .expect("pgbench");
+    let mut command = Command::new(program);
+    let url = url::Url::parse(&server.url()).expect("a URL");
+    command
+        .args(["-n", "-M", "prepared", "-j", "2"])
+        .args(["-c", &CLIENTS.to_string(), "-T", &SECONDS.to_string()])
+        .args(["-h", "127.0.0.1", "-p", &server.port().to_string(), "-U", url.username()]);
+    for (i, text) in texts.iter().enumerate() {
+        let file = b.dir.path().join(format!("script-{i}.sql"));
+        write_script(&file, text);
+        command.arg("-f").arg(file);
+    }
+    command.arg(url.path().trim_start_matches('/'));
+    let output = tokio::task::spawn_blocking(move || command.output()).await.expect("joined").expect("pgbench runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    let tps: f64 = text
+        .lines()
+        .find_map(|l| l.strip_prefix("tps = "))
+        .and_then(|l| l.split_whitespace().next())
+        .and_then(|n| n.parse().ok())
+        .expect("a rate");
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a positive rate")]
+    (((tps * SECONDS as f64) as u64), Duration::from_secs(SECONDS))
+}
+
+fn write_script(file: &Path, text: &str) {
+    // One line, since a line that starts with a backslash would be a command.
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    std::fs::write(file, format!("{line};\n")).expect("a script");
+}
+
+#[derive(Clone)]
+struct Bare {
+    pool: Pool,
+    by_id: &'static str,
+    page: Arc<str>,
+    category: Uuid,
+}
+
+/// A plain program: deadpool, tokio-postgres, each row as JSON.
+fn bare(server: &Server, by_id: &'static str, page: String, category: Uuid) -> Router {
+    let config: tokio_postgres::Config = server.url().parse().expect("a URL");
+    let manager = deadpool_postgres::Manager::new(config, tokio_postgres::NoTls);
+    let pool = Pool::builder(manager).max_size(CLIENTS).build().expect("a pool");
+    Router::new()
+        .route(
+            "/api/v1/products/{id}",
+            get(|State(s): State<Bare>, UrlPath(id): UrlPath<Uuid>| async move { rows(&s, s.by_id, &[&id]).await }),
+        )
+        .route(
+            "/api/v1/products",
+            get(|State(s): State<Bare>| async move {
+                rows(&s, &s.page, &[&s.category, &PRICES.0, &PRICES.1]).await
+            }),
+        )
+        .with_state(Bare { pool, by_id, page: page.into(), category })
+}
+
+/// What a plain program would make of a row: a product with one of its SKUs.
+#[derive(Serialize)]
+struct Plain<'r> {
+    id: Uuid,
+    title: &'r str,
+    slug: &'r str,
+    description: Option<&'r str>,
+    brand: Option<&'r str>,
+    tags: &'r serde_json::value::RawValue,
+    images: &'r serde_json::value::RawValue,
+    attributes: &'r serde_json::value::RawValue,
+    numbers: Vec<i64>,
+    sku: Option<Uuid>,
+}
+
+async fn rows(
+    s: &Bare,
+    text: &str,
+    args: &[&(dyn ToSql + Sync)],
+) -> Result<([(axum::http::HeaderName, &'static str); 1], Vec<u8>), StatusCode> {
+    let failed = |_: tokio_postgres::Error| StatusCode::SERVICE_UNAVAILABLE;
+    let client = s.pool.get().await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
+    let statement = client.prepare_cached(text).await.map_err(failed)?;
+    let rows = client.query(&statement, args).await.map_err(failed)?;
+    let plain: Vec<Plain<'_>> = rows.iter().map(plain).collect();
+    let body = serde_json::to_vec(&plain).map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
+    Ok(([(axum::http::header::CONTENT_TYPE, "application/json")], body))
+}
+
+fn plain(r: &tokio_postgres::Row) -> Plain<'_> {
+    let mut numbers = Vec::with_capacity(16);
+    let (mut texts, mut json, mut ids) = (Vec::with_capacity(8), Vec::with_capacity(4), Vec::with_capacity(2));
+    for (i, column) in r.columns().iter().enumerate() {
+        match column.type_().name() {
+            "int8" => numbers.extend(r.get::<_, Option<i64>>(i)),
+            "int4" => numbers.extend(r.get::<_, Option<i32>>(i).map(i64::from)),
+            "text" => texts.push(r.get::<_, Option<&str>>(i)),
+            "uuid" => ids.push(r.get::<_, Option<Uuid>>(i)),
+            "jsonb" => json.push(r.get::<_, Option<tokio_postgres::types::Json<&serde_json::value::RawValue>>>(i)),
+            _ => {}
+        }
+    }
+    let json = |i: usize| json.get(i).and_then(|j| j.as_ref()).map_or(serde_json::value::RawValue::NULL, |j| j.0);
+    let text = |i: usize| texts.get(i).copied().flatten();
+    Plain {
+        id: ids.first().copied().flatten().unwrap_or_default(),
+        title: text(0).unwrap_or_default(),
+        slug: text(1).unwrap_or_default(),
+        description: text(2),
+        brand: text(3),
+        tags: json(0),
+        images: json(1),
+        attributes: json(2),
+        numbers,
+        sku: ids.get(1).copied().flatten(),
+    }
+}
