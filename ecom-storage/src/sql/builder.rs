@@ -57,6 +57,16 @@ impl<'q> Builder<'q> {
         self
     }
 
+    /// Adds ` LIMIT n`: pages are of few sizes, and a planner that knows the size walks an index where it would sort.
+    pub fn limit(&mut self, n: i64) -> &mut Self {
+        self.push(" LIMIT ");
+        if n <= 1_001 {
+            let _ = write!(self.text, "{n}");
+            return self;
+        }
+        self.bind(n)
+    }
+
     /// Text and parameters.
     pub fn done(self) -> (String, Vec<Value<'q>>) {
         (self.text, self.args)

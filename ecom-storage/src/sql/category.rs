@@ -231,7 +231,7 @@ impl CategoryRepository for SqlCategories<'_> {
             b.push(" AND name_key >= ").bind(name);
             b.push(" AND (name_key > ").bind(name).push(" OR id > ").bind(k.id).push(")");
         }
-        b.push(" ORDER BY name_key, id LIMIT ").bind(i64::from(paging.limit()) + 1);
+        b.push(" ORDER BY name_key, id").limit(i64::from(paging.limit()) + 1);
         if let Paging::Offset { offset, .. } = paging {
             b.push(" OFFSET ").bind(i64::try_from(*offset).unwrap_or(i64::MAX));
         }
@@ -249,7 +249,7 @@ impl CategoryRepository for SqlCategories<'_> {
     async fn count(&mut self, filter: &CategoryFilter, bound: u64) -> Result<Total> {
         let mut b = Builder::new("SELECT COUNT(*) FROM (SELECT 1");
         Self::filtered(&mut b, filter);
-        b.push(" LIMIT ").bind(limit_over(bound)).push(") counted");
+        b.limit(limit_over(bound)).push(") counted");
         let (text, args) = b.done();
         let row = self.0.fetch_optional(text, args).await?;
         Ok(Total::bounded(row.map_or(Ok(0), |r| r.count(0))?, bound))

@@ -198,7 +198,7 @@ impl InventoryRepository for SqlInventory<'_> {
             }
             b.push(" AND id < ").bind(k.id);
         }
-        b.push(" ORDER BY id DESC LIMIT ").bind(i64::from(paging.limit()) + 1);
+        b.push(" ORDER BY id DESC").limit(i64::from(paging.limit()) + 1);
         if let Paging::Offset { offset, .. } = paging {
             b.push(" OFFSET ").bind(i64::try_from(*offset).unwrap_or(i64::MAX));
         }

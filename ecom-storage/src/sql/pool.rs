@@ -370,6 +370,20 @@ impl SqlStorage {
         super::product::get_text(self.shared.dialect)
     }
 
+    /// The text of a list, for the bench that runs it on a bare driver.
+    ///
+    /// # Errors
+    /// `Validation` for a cursor of another list.
+    #[doc(hidden)]
+    pub fn list_text(
+        &self,
+        filter: &ecom_core::domain::ProductFilter,
+        sort: ecom_core::domain::ProductSort,
+        paging: &ecom_core::paging::Paging,
+    ) -> Result<String> {
+        Ok(super::product::list_statement(self.shared.dialect, filter, sort, paging)?.0)
+    }
+
     /// The plan that the database makes for a list, for tests that check the use of indexes.
     #[doc(hidden)]
     pub async fn explain_list(
@@ -421,10 +435,11 @@ impl Storage for SqlStorage {
         let (now, identity) = (self.clock.now(), self.ids.next());
         if let Some(opener) = &self.migrations {
             let open = tokio::time::timeout(OPEN_LIMIT, opener.open()).await;
-            let mut conn = open.map_err(|e| Error::unavailable(Dependency::Database, e))?.map_err(|e| match e.kind {
-                Kind::Setup(_) => e.at_start(),
-                _ => Error::unavailable(Dependency::Database, e.source),
-            })?;
+            let mut conn =
+                open.map_err(|e| Error::unavailable(Dependency::Database, e))?.map_err(|e| match e.kind {
+                    Kind::Setup(_) => e.at_start(),
+                    _ => Error::unavailable(Dependency::Database, e.source),
+                })?;
             let unlimited = Shared::new(self.shared.dialect, self.shared.currency);
             return migrate::run(&mut conn.executor(&unlimited), now, identity).await;
         }

@@ -352,7 +352,7 @@ fn branch(
     if let Some(column) = &key {
         b.push(column).push(direction).push(", ");
     }
-    b.push(walk.id()).push(direction).push(" LIMIT ").bind(limit);
+    b.push(walk.id()).push(direction).limit(limit);
     if let Some(offset) = offset {
         b.push(" OFFSET ").bind(offset);
     }
@@ -385,7 +385,7 @@ pub fn list_statement(
             branch(&mut b, dialect, &walk, *state, sort, after, (reach, None))?;
             b.push(&format!(") s{i}"));
         }
-        b.push(") u ORDER BY k").push(direction).push(", id").push(direction).push(" LIMIT ").bind(limit);
+        b.push(") u ORDER BY k").push(direction).push(", id").push(direction).limit(limit);
         if let Some(offset) = offset {
             b.push(" OFFSET ").bind(offset);
         }
@@ -773,7 +773,7 @@ impl ProductRepository for SqlProducts<'_> {
         let mut b = Builder::new("SELECT COUNT(*) FROM (SELECT 1");
         walk.from(&mut b, false);
         walk.matching(&mut b);
-        b.push(" LIMIT ").bind(limit_over(bound)).push(") counted");
+        b.limit(limit_over(bound)).push(") counted");
         let (text, args) = b.done();
         let row = self.0.fetch_optional(text, args).await?;
         Ok(Total::bounded(row.map_or(Ok(0), |r| r.count(0))?, bound))
