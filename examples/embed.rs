@@ -27,10 +27,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let sku_id: SkuId = sencha.skus[0].id;
     let (reason, reference) = (StockReason::Damaged, Some("wet box".to_owned()));
-    let adjusted = shop
-        .inventory()
-        .adjust(StockAdjustment { sku_id, delta: -3, reason, reference, actor: me.clone() })
-        .await?;
+    let adjusted =
+        shop.inventory().adjust(StockAdjustment { sku_id, delta: -3, reason, reference, actor: me.clone() }).await?;
     println!("{} left of {}", adjusted.level.available(), sencha.skus[0].code);
 
     shop.index().catch_up().await?;

@@ -410,9 +410,7 @@ fn check_cache(url: &str) -> Result<CachePlan> {
         #[cfg(feature = "redis")]
         "redis" | "rediss" => ecom_storage::cache::RedisOptions::from_url(url).map(CachePlan::Redis),
         #[cfg(all(feature = "memory", feature = "redis"))]
-        "tiered+redis" | "tiered+rediss" => {
-            ecom_storage::cache::TieredOptions::from_url(url).map(CachePlan::Tiered)
-        }
+        "tiered+redis" | "tiered+rediss" => ecom_storage::cache::TieredOptions::from_url(url).map(CachePlan::Tiered),
         _ => Err(Error::invalid(
             FIELD,
             FieldCode::OutOfBounds,

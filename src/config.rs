@@ -242,11 +242,7 @@ impl ServerConfig {
         let pool = DatabaseSettings::default();
         let database = DatabaseSettings {
             max_connections: r.size("ECOM_DATABASE_POOL", pool.max_connections, 1..=1_000),
-            acquire_timeout: seconds(r.number(
-                "ECOM_DATABASE_ACQUIRE_TIMEOUT",
-                pool.acquire_timeout.as_secs(),
-                1..=60,
-            )),
+            acquire_timeout: seconds(r.number("ECOM_DATABASE_ACQUIRE_TIMEOUT", pool.acquire_timeout.as_secs(), 1..=60)),
             statement_timeout: seconds(r.number(
                 "ECOM_DATABASE_STATEMENT_TIMEOUT",
                 pool.statement_timeout.as_secs(),

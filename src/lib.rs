@@ -70,12 +70,12 @@ pub use ecom_core::{
 pub mod adapters {
     #[cfg(feature = "tantivy")]
     pub use ecom_search::{Location, TantivyOptions, TantivySearch};
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
+    pub use ecom_storage::ServerOptions;
     #[cfg(feature = "sqlite")]
     pub use ecom_storage::SqliteOptions;
     #[cfg(feature = "memory")]
     pub use ecom_storage::cache::{MemoryCache, MemoryCacheOptions};
-    #[cfg(any(feature = "postgres", feature = "mysql"))]
-    pub use ecom_storage::ServerOptions;
     #[cfg(feature = "redis")]
     pub use ecom_storage::cache::{RedisCache, RedisOptions};
     #[cfg(all(feature = "redis", feature = "memory"))]

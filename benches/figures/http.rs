@@ -63,17 +63,22 @@ pub async fn once(at: std::net::SocketAddr, path: &str) -> Vec<u8> {
     answer
 }
 
-/// Requests in two seconds over [`CONNECTIONS`], from a thread of its own, each for the next of `paths`.
+/// Requests for one path in two seconds over [`CONNECTIONS`], from a thread of its own.
 pub async fn load(at: std::net::SocketAddr, path: &str) -> (u64, Duration) {
-    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
+    load_each(at, &[path.to_owned()]).await
+}
+
+/// As [`load`], each connection for its own of `paths`, in turn.
+pub async fn load_each(at: std::net::SocketAddr, paths: &[String]) -> (u64, Duration) {
+    let requests: Vec<String> = paths.iter().map(|path| format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n")).collect();
     let (done, answered) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let tally = runtime.block_on(async move {
             let start = Instant::now();
             let mut set = tokio::task::JoinSet::new();
-            for _ in 0..CONNECTIONS {
-                let request = request.clone();
+            for i in 0..CONNECTIONS {
+                let request = requests[i % requests.len()].clone();
                 set.spawn(async move {
                     let mut io = TcpStream::connect(at).await.expect("a connection");
                     io.set_nodelay(true).expect("no delay");

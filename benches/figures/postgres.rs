@@ -21,7 +21,7 @@ use test_servers::Server;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use crate::http::{load, once, serve};
+use crate::http::{load_each, once, serve};
 use crate::support::{Bench, pair, shop_on};
 
 /// Tasks, connections, clients of pgbench.
@@ -46,11 +46,9 @@ pub async fn run() {
     let by_id = b.storage.product_text();
     let page = b.storage.list_text(&filter(&b), ProductSort::PriceAsc, &first_page()).expect("a list");
     let ids: Vec<Uuid> = (0..CLIENTS).map(|i| b.products[i * 131 % b.products.len()].0).collect();
-    let by_id_scripts: Vec<String> = ids.iter().map(|id| by_id.replace("$1", &format!("'{id}'"))).collect();
-    let page_script = page
-        .replace("$1", &format!("'{}'", b.category))
-        .replace("$2", &PRICES.0.to_string())
-        .replace("$3", &PRICES.1.to_string());
+    // A variable of pgbench is a parameter of the prepared statement.
+    let by_id_script = by_id.replace("$1", ":id");
+    let page_script = page.replace("$1", ":category").replace("$2", ":low").replace("$3", ":high");
     assert!(!page_script.contains('$'), "{page_script}");
 
     pair(
@@ -60,14 +58,14 @@ pub async fn run() {
         async || {
             let (b, ids) = (b.clone(), ids.clone());
             tasks(move |i| {
-                let (b, id) = (b.clone(), ecom::id::ProductId(ids[i]));
+                let (b, id) = (b.clone(), ecom::id::ProductId(ids[i % ids.len()]));
                 async move {
                     black_box(b.shop.products().get_fresh(id, Deleted::Hide).await.expect("a product"));
                 }
             })
             .await
         },
-        async || pgbench(&server, &b, &by_id_scripts).await,
+        async || pgbench(&server, &b, &by_id_script).await,
     )
     .await;
     pair(
@@ -86,23 +84,27 @@ pub async fn run() {
             })
             .await
         },
-        async || pgbench(&server, &b, std::slice::from_ref(&page_script)).await,
+        async || pgbench(&server, &b, &page_script).await,
     )
     .await;
 
     let config = ecom_http::HttpConfig { access_log: false, ..ecom_http::HttpConfig::default() };
     let ours = serve(ecom_http::router(b.shop.clone(), config)).await;
     let bare = serve(bare(&server, by_id, page, b.category.0)).await;
-    let path = format!("/api/v1/products/{}", ids[0]);
-    let list = format!("/api/v1/products?category={}&min_price=20&max_price=900&sort=price_asc&cursor=", b.category);
-    for (what, wanted, path) in [("by id", "0.8", path.as_str()), ("a page of 20", "0.8", list.as_str())] {
-        println!("  ({} bytes against {})", once(ours, path).await.len(), once(bare, path).await.len());
+    // Each connection asks for its own: of those who ask for the same at once, the shop asks the database once.
+    let paths: Vec<String> = ids.iter().map(|id| format!("/api/v1/products/{id}")).collect();
+    let list = |low: usize| {
+        format!("/api/v1/products?category={}&min_price={low}&max_price=900&sort=price_asc&cursor=", b.category)
+    };
+    let lists: Vec<String> = (20..20 + CLIENTS).map(list).collect();
+    for (what, wanted, paths) in [("by id", "0.8", &paths), ("a page of 20", "0.8", &lists)] {
+        println!("  ({} bytes against {})", once(ours, &paths[0]).await.len(), once(bare, &paths[0]).await.len());
         pair(
             &format!("{what} over HTTP, against bare axum, deadpool and tokio-postgres"),
             wanted,
             ROUNDS,
-            async || load(ours, path).await,
-            async || load(bare, path).await,
+            async || load_each(ours, paths).await,
+            async || load_each(bare, paths).await,
         )
         .await;
     }
@@ -144,8 +146,8 @@ where
     (n, start.elapsed())
 }
 
-/// pgbench's rate with prepared statements, one script for each text.
-async fn pgbench(server: &Server, b: &Bench, texts: &[String]) -> (u64, Duration) {
+/// pgbench's rate with prepared statements.
+async fn pgbench(server: &Server, b: &Bench, text: &str) -> (u64, Duration) {
     let program = std::fs::read_dir("/usr/lib/postgresql")
         .expect("PostgreSQL of Debian")
         .map(|d| d.expect("a folder").path().join("bin/pgbench"))
@@ -158,11 +160,17 @@ async fn pgbench(server: &Server, b: &Bench, texts: &[String]) -> (u64, Duration
         .args(["-n", "-M", "prepared", "-j", "2"])
         .args(["-c", &CLIENTS.to_string(), "-T", &SECONDS.to_string()])
         .args(["-h", "127.0.0.1", "-p", &server.port().to_string(), "-U", url.username()]);
-    for (i, text) in texts.iter().enumerate() {
-        let file = b.dir.path().join(format!("script-{i}.sql"));
-        write_script(&file, text);
-        command.arg("-f").arg(file);
+    for (name, value) in [
+        ("id", b.products[0].to_string()),
+        ("category", b.category.to_string()),
+        ("low", PRICES.0.to_string()),
+        ("high", PRICES.1.to_string()),
+    ] {
+        command.arg("-D").arg(format!("{name}={value}"));
     }
+    let file = b.dir.path().join("script.sql");
+    write_script(&file, text);
+    command.arg("-f").arg(file);
     command.arg(url.path().trim_start_matches('/'));
     let output = tokio::task::spawn_blocking(move || command.output()).await.expect("joined").expect("pgbench runs");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -203,9 +211,7 @@ fn bare(server: &Server, by_id: &'static str, page: String, category: Uuid) -> R
         )
         .route(
             "/api/v1/products",
-            get(|State(s): State<Bare>| async move {
-                rows(&s, &s.page, &[&s.category, &PRICES.0, &PRICES.1]).await
-            }),
+            get(|State(s): State<Bare>| async move { rows(&s, &s.page, &[&s.category, &PRICES.0, &PRICES.1]).await }),
         )
         .with_state(Bare { pool, by_id, page: page.into(), category })
 }

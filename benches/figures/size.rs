@@ -134,11 +134,7 @@ async fn copy(database: Database, url: &str) {
         (
             "product_listings",
             "category_id product_id direct state price_key rating title_key",
-            vec![
-                ("product_id", id("product_id")),
-                ("price_key", more("price_key")),
-                ("title_key", text("title_key")),
-            ],
+            vec![("product_id", id("product_id")), ("price_key", more("price_key")), ("title_key", text("title_key"))],
         ),
         (
             "skus",

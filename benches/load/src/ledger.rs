@@ -200,12 +200,12 @@ mod tests {
     #[test]
     fn a_shop_that_is_wrong_is_caught() {
         for (movements, on_hand) in [
-            (vec![], 5),                                   // lost
-            (vec![(Some(1), -1), (Some(1), -1)], 3),       // done twice
-            (vec![(Some(1), 1)], 6),                       // another difference
-            (vec![(Some(1), -1), (Some(2), 1)], 5),        // refused and done
-            (vec![(Some(1), -1), (Some(9), 1)], 5),        // never sent
-            (vec![(Some(1), -1)], 5),                      // the ledger has it, the stock does not
+            (vec![], 5),                             // lost
+            (vec![(Some(1), -1), (Some(1), -1)], 3), // done twice
+            (vec![(Some(1), 1)], 6),                 // another difference
+            (vec![(Some(1), -1), (Some(2), 1)], 5),  // refused and done
+            (vec![(Some(1), -1), (Some(9), 1)], 5),  // never sent
+            (vec![(Some(1), -1)], 5),                // the ledger has it, the stock does not
         ] {
             assert_eq!(findings(&movements, on_hand).problems.len(), 1, "{movements:?} {on_hand}");
         }

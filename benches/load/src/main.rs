@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use clap::Parser;
 use goose::GooseAttack;
@@ -60,7 +60,7 @@ const THINK: (u64, u64) = (1, 3);
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run(Arguments::parse()).await {
+    match Box::pin(run(Arguments::parse())).await {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(e) => {
@@ -85,7 +85,7 @@ async fn run(said: Arguments) -> Result<bool> {
     let ledger = Arc::new(Ledger::default());
     let catalog = shop.begin(&ledger).await?;
     let (products, skus) = (catalog.products.len(), catalog.skus.len());
-    let prefix = format!("load-{:x}-", SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_micros());
+    let prefix = format!("load-{:x}-", rand::random::<u64>());
     let ramp = Duration::from_secs_f64(users as f64 / rate as f64);
     let load = Arc::new(Load {
         catalog,
@@ -108,10 +108,8 @@ async fn run(said: Arguments) -> Result<bool> {
         "-qqq",
     ])?;
     let pause = think.map(|(least, most)| (Duration::from_secs(least), Duration::from_secs(most)));
-    GooseAttack::initialize_with_config(configuration)?
-        .register_scenario(mix::scenario(&load, pause)?)
-        .execute()
-        .await?;
+    let attack = GooseAttack::initialize_with_config(configuration)?.register_scenario(mix::scenario(&load, pause)?);
+    Box::pin(attack.execute()).await?;
 
     let (sums, measured) = load.measure.sums();
     if sums.all.times.count() == 0 {

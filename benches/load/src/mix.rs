@@ -150,13 +150,13 @@ impl Load {
         let path = next.unwrap_or_else(|| {
             let mut path = format!("{API}/products?per_page=20");
             if chance(60) {
-                path.push_str(&format!("&category={}", popular(&self.catalog.categories)));
+                path.extend(["&category=", popular::<String>(&self.catalog.categories).as_str()]);
             }
             if chance(40) {
-                path.push_str(&format!("&max_price={}", any(&PRICES)));
+                path.extend(["&max_price=", *any::<&str>(&PRICES)]);
             }
             if chance(50) {
-                path.push_str(&format!("&sort={}", any(&SORTS)));
+                path.extend(["&sort=", *any::<&str>(&SORTS)]);
             }
             path
         });
@@ -204,7 +204,7 @@ impl Load {
         // A filter may leave nothing of what there is.
         let narrowed = chance(30);
         if narrowed {
-            path.push_str(&format!("&max_price={}", any(&PRICES)));
+            path.extend(["&max_price=", *any::<&str>(&PRICES)]);
         }
         let judge = |a: &Answer| {
             if a.status != 200 {
@@ -241,8 +241,7 @@ impl Load {
         };
         self.ledger.adjustment(sku, n, delta, Outcome::Unknown);
         let path = format!("{API}/skus/{sku}/stock");
-        let (answer, ()) =
-            self.ask(user, Kind::Adjust, (GooseMethod::Post, &path), Some((&body, None)), judge).await?;
+        let (answer, ()) = self.ask(user, Kind::Adjust, (GooseMethod::Post, &path), Some((&body, None)), judge).await?;
         self.ledger.adjustment(sku, n, delta, outcome(answer.as_ref()));
         Ok(())
     }

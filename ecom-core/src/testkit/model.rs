@@ -143,8 +143,11 @@ struct World {
     categories: BTreeMap<CategoryId, Category>,
     products: BTreeMap<ProductId, (Product, Vec<CategoryId>)>,
     skus: BTreeMap<SkuId, Sku>,
-    ledger: BTreeMap<SkuId, Vec<(i64, StockReason, Option<String>, Timestamp, Actor)>>,
+    ledger: BTreeMap<SkuId, Vec<Moved>>,
 }
+
+/// Delta, reason, reference, when, by whom.
+type Moved = (i64, StockReason, Option<String>, Timestamp, Actor);
 
 impl World {
     fn live_category(&self, id: CategoryId) -> Option<&Category> {
@@ -612,7 +615,9 @@ fn canonical(value: &serde_json::Value, to: &mut DefaultHasher) {
     match value {
         serde_json::Value::Array(a) => {
             a.len().hash(to);
-            a.iter().for_each(|v| canonical(v, to));
+            for v in a {
+                canonical(v, to);
+            }
         }
         serde_json::Value::Object(o) => {
             let sorted: BTreeMap<_, _> = o.iter().collect();
@@ -772,17 +777,17 @@ impl<'a> Runner<'a> {
         if items.is_empty() { None } else { Some(items[self.below(items.len())].clone()) }
     }
 
-    fn any<T: Clone, const N: usize>(&mut self, items: [T; N]) -> T {
+    fn any<T: Clone, const N: usize>(&mut self, items: &[T; N]) -> T {
         let n = self.below(N);
         items[n].clone()
     }
 
     fn actor(&mut self) -> Actor {
-        Actor::new(self.any(["user:1", "system", "Grüße 🛒"]))
+        Actor::new(self.any(&["user:1", "system", "Grüße 🛒"]))
     }
 
     fn word(&mut self) -> String {
-        let word = self.any(WORDS);
+        let word = self.any(&WORDS);
         match self.below(20) {
             0..8 => word.to_owned(),
             8..18 => format!("{word} {}", self.below(12)),
@@ -792,7 +797,7 @@ impl<'a> Runner<'a> {
     }
 
     fn code(&mut self) -> String {
-        let code = self.any(CODES);
+        let code = self.any(&CODES);
         if self.chance(20) { code.to_owned() } else { format!("{code}{}", self.below(200)) }
     }
 
@@ -814,6 +819,7 @@ impl<'a> Runner<'a> {
     fn begins(&mut self, kind: &'static str, detail: impl Debug) {
         self.kind = kind;
         self.operation = format!("{kind} {detail:?}");
+        self.operation.hash(&mut self.digest);
     }
 
     /// Compares success or refusal with what the model says.
@@ -929,7 +935,7 @@ impl<'a> Runner<'a> {
     fn category_reference(&mut self) -> String {
         let id = self.some_category();
         if !self.world.categories.contains_key(&id) {
-            return self.any(["no-such", "no/such", "0193b5a6-0000-7000-8000-0000000000ff"]).to_owned();
+            return self.any(&["no-such", "no/such", "0193b5a6-0000-7000-8000-0000000000ff"]).to_owned();
         }
         match self.below(4) {
             0 => self.world.categories[&id].slug.to_string(),
@@ -950,7 +956,7 @@ impl<'a> Runner<'a> {
         if !self.chance(percent) {
             return (None, None);
         }
-        (Some(self.any(["erp", "ERP"]).to_owned()), Some(self.any(EXTERNAL).to_owned()))
+        (Some(self.any(&["erp", "ERP"]).to_owned()), Some(self.any(&EXTERNAL).to_owned()))
     }
 
     // ------------------------------------------------------------ categories
@@ -961,14 +967,14 @@ impl<'a> Runner<'a> {
         let (source, external_id) = self.external_pair(12);
         let mut input = CategoryInput {
             name: self.word(),
-            slug: if self.chance(25) { Some(self.any(SLUGS).to_owned()) } else { None },
+            slug: if self.chance(25) { Some(self.any(&SLUGS).to_owned()) } else { None },
             parent_id: self.parent_reference(),
             description: if self.chance(40) {
-                Some(self.any(["d", " two\nlines ", "  ", "ß🎧"]).to_owned())
+                Some(self.any(&["d", " two\nlines ", "  ", "ß🎧"]).to_owned())
             } else {
                 None
             },
-            attributes: attributes(self.any(ATTRIBUTES)),
+            attributes: attributes(self.any(&ATTRIBUTES)),
             source,
             external_id,
             version: None,
@@ -980,7 +986,7 @@ impl<'a> Runner<'a> {
                     bad.insert("name".to_owned());
                 }
                 1 => {
-                    input.slug = Some(self.any(BAD_SLUGS).to_owned());
+                    input.slug = Some(self.any(&BAD_SLUGS).to_owned());
                     bad.insert("slug".to_owned());
                 }
                 2 => {
@@ -1172,7 +1178,7 @@ impl<'a> Runner<'a> {
             patch.name = Patch::Set(self.word());
         }
         if self.chance(15) {
-            patch.slug = if self.chance(40) { Patch::Clear } else { Patch::Set(self.any(SLUGS).to_owned()) };
+            patch.slug = if self.chance(40) { Patch::Clear } else { Patch::Set(self.any(&SLUGS).to_owned()) };
         }
         if self.chance(20) {
             patch.parent_id = self.parent_reference().map_or(Patch::Clear, Patch::Set);
@@ -1181,7 +1187,7 @@ impl<'a> Runner<'a> {
             patch.description = if self.chance(30) { Patch::Clear } else { Patch::Set(self.word()) };
         }
         if self.chance(30) {
-            let a = attributes(self.any(ATTRIBUTES));
+            let a = attributes(self.any(&ATTRIBUTES));
             patch.attributes = if self.chance(20) { Patch::Clear } else { Patch::Set(a) };
         }
         if self.chance(5) {
@@ -1189,7 +1195,7 @@ impl<'a> Runner<'a> {
                 patch.name = Patch::Clear;
                 bad.insert("name".to_owned());
             } else {
-                patch.slug = Patch::Set(self.any(BAD_SLUGS).to_owned());
+                patch.slug = Patch::Set(self.any(&BAD_SLUGS).to_owned());
                 bad.insert("slug".to_owned());
             }
         }
@@ -1300,7 +1306,7 @@ impl<'a> Runner<'a> {
             price: Some(self.price()),
             stock: if self.chance(70) { Some(self.rng.random_range(0..30)) } else { None },
             low_stock_threshold: if self.chance(40) { Some(self.rng.random_range(0..15)) } else { None },
-            barcode: if self.chance(25) { Some(self.any(["400", "400 ", "é-1", "🍵"]).to_owned()) } else { None },
+            barcode: if self.chance(25) { Some(self.any(&["400", "400 ", "é-1", "🍵"]).to_owned()) } else { None },
             weight: if self.chance(30) { Some(decimal(self.rng.random_range(0..10_000))) } else { None },
             dimensions: if self.chance(20) { Some(dimensions) } else { None },
             ..SkuInput {
@@ -1308,7 +1314,7 @@ impl<'a> Runner<'a> {
                     .iter()
                     .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
                     .collect(),
-                attributes: attributes(self.any(ATTRIBUTES)),
+                attributes: attributes(self.any(&ATTRIBUTES)),
                 ..SkuInput::default()
             }
         }
@@ -1331,15 +1337,15 @@ impl<'a> Runner<'a> {
     fn product_input(&mut self, flat: bool) -> (ProductInput, Vec<Refusal>) {
         let mut input = ProductInput { title: self.word(), ..ProductInput::default() };
         if self.chance(20) {
-            input.slug = Some(self.any(SLUGS).to_owned());
+            input.slug = Some(self.any(&SLUGS).to_owned());
         }
         if self.chance(40) {
-            input.description = Some(self.any(["d", " two\nlines ", "  ", "ß🎧"]).to_owned());
+            input.description = Some(self.any(&["d", " two\nlines ", "  ", "ß🎧"]).to_owned());
         }
         if self.chance(60) {
-            input.brand = Some(self.any(BRANDS).to_owned());
+            input.brand = Some(self.any(&BRANDS).to_owned());
         }
-        input.status = self.any([
+        input.status = self.any(&[
             ProductStatus::Active,
             ProductStatus::Active,
             ProductStatus::Active,
@@ -1352,7 +1358,7 @@ impl<'a> Runner<'a> {
             _ => input.categories = Some(self.category_references()),
         }
         let n = self.below(4);
-        input.tags = (0..n).map(|_| self.any(TAGS).to_owned()).collect();
+        input.tags = (0..n).map(|_| self.any(&TAGS).to_owned()).collect();
         let n = self.below(3);
         input.images = (0..n)
             .map(|i| ImageInput {
@@ -1361,7 +1367,7 @@ impl<'a> Runner<'a> {
                 primary: i == 1,
             })
             .collect();
-        input.attributes = attributes(self.any(ATTRIBUTES));
+        input.attributes = attributes(self.any(&ATTRIBUTES));
         if self.chance(40) {
             input.discount_percentage = Some(self.discount());
         }
@@ -1392,7 +1398,7 @@ impl<'a> Runner<'a> {
 
     fn discount(&mut self) -> ExactDecimal {
         let any = decimal(self.rng.random_range(0..10_001));
-        self.any([decimal(0), decimal(10_000), decimal(1_250), any])
+        self.any(&[decimal(0), decimal(10_000), decimal(1_250), any])
     }
 
     /// Puts one fault into an input.
@@ -1405,7 +1411,7 @@ impl<'a> Runner<'a> {
                 "title".to_owned()
             }
             1 => {
-                input.slug = Some(self.any(BAD_SLUGS).to_owned());
+                input.slug = Some(self.any(&BAD_SLUGS).to_owned());
                 "slug".to_owned()
             }
             2 => {
@@ -1421,11 +1427,11 @@ impl<'a> Runner<'a> {
                 "images[0].url".to_owned()
             }
             5 => {
-                input.discount_percentage = Some(self.any([decimal(10_001), decimal(-1)]));
+                input.discount_percentage = Some(self.any(&[decimal(10_001), decimal(-1)]));
                 "discount_percentage".to_owned()
             }
             6 => {
-                let price = self.any([decimal(-1), ExactDecimal(Decimal::new(9_999, 3))]);
+                let price = self.any(&[decimal(-1), ExactDecimal(Decimal::new(9_999, 3))]);
                 match &mut input.skus {
                     Some(skus) => skus[0].price = Some(price),
                     None => input.price = Some(price),
@@ -1727,7 +1733,7 @@ impl<'a> Runner<'a> {
     }
 
     /// Makes some of the inputs mean SKUs that are there, by id or by code; seldom one of another product.
-    fn name_some(&mut self, current: &[Sku], skus: &mut Vec<SkuInput>) {
+    fn name_some(&mut self, current: &[Sku], skus: &mut [SkuInput]) {
         let mut at = 0;
         for old in current {
             if at >= skus.len() {
@@ -1738,7 +1744,7 @@ impl<'a> Runner<'a> {
                 1 => {
                     let free = skus.iter().all(|s| s.code.as_deref().map(fold_key) != Some(fold_key(&old.code)));
                     if free {
-                        skus[at].code = Some(self.any([old.code.clone(), old.code.to_uppercase()]));
+                        skus[at].code = Some(self.any(&[old.code.clone(), old.code.to_uppercase()]));
                         // Upper case is not always the same key.
                         let key = fold_key(skus[at].code.as_ref().unwrap());
                         if skus
@@ -1785,13 +1791,13 @@ impl<'a> Runner<'a> {
             patch.title = Patch::Set(self.word());
         }
         if self.chance(15) {
-            patch.slug = if self.chance(50) { Patch::Clear } else { Patch::Set(self.any(SLUGS).to_owned()) };
+            patch.slug = if self.chance(50) { Patch::Clear } else { Patch::Set(self.any(&SLUGS).to_owned()) };
         }
         if self.chance(25) {
             patch.description = source.description.clone().map_or(Patch::Clear, Patch::Set);
         }
         if self.chance(25) {
-            patch.brand = self.any([Patch::Clear, Patch::Set("Acme".to_owned()), Patch::Set("acmé".to_owned())]);
+            patch.brand = self.any(&[Patch::Clear, Patch::Set("Acme".to_owned()), Patch::Set("acmé".to_owned())]);
         }
         if self.chance(25) {
             patch.status = Patch::Set(source.status);
@@ -1806,10 +1812,10 @@ impl<'a> Runner<'a> {
         }
         if self.chance(20) {
             patch.tags =
-                self.any([Patch::Clear, Patch::Set(vec!["NEW".to_owned(), " new".to_owned(), "🎁".to_owned()])]);
+                self.any(&[Patch::Clear, Patch::Set(vec!["NEW".to_owned(), " new".to_owned(), "🎁".to_owned()])]);
         }
         if self.chance(30) {
-            let a = attributes(self.any(ATTRIBUTES));
+            let a = attributes(self.any(&ATTRIBUTES));
             patch.attributes = if self.chance(20) { Patch::Clear } else { Patch::Set(a) };
         }
         if self.chance(25) {
@@ -1828,7 +1834,7 @@ impl<'a> Runner<'a> {
                 patch.sku = Patch::Set(self.code());
             }
             if self.chance(25) {
-                patch.barcode = self.any([Patch::Clear, Patch::Set("400".to_owned())]);
+                patch.barcode = self.any(&[Patch::Clear, Patch::Set("400".to_owned())]);
             }
             if live.len() > 1 {
                 bad.push(Refusal::Code(ErrorCode::FlatWriteRefused));
@@ -1854,7 +1860,7 @@ impl<'a> Runner<'a> {
                     Refusal::field("title")
                 }
                 1 => {
-                    patch.slug = Patch::Set(self.any(BAD_SLUGS).to_owned());
+                    patch.slug = Patch::Set(self.any(&BAD_SLUGS).to_owned());
                     Refusal::field("slug")
                 }
                 2 => {
@@ -2000,11 +2006,11 @@ impl<'a> Runner<'a> {
                 "code"
             }
             1 => {
-                input.price = Some(self.any([decimal(-1), ExactDecimal(Decimal::new(1, 5))]));
+                input.price = Some(self.any(&[decimal(-1), ExactDecimal(Decimal::new(1, 5))]));
                 "price"
             }
             2 => {
-                input.stock = Some(self.any([-1, MAX_STOCK + 1]));
+                input.stock = Some(self.any(&[-1, MAX_STOCK + 1]));
                 "stock"
             }
             _ => {
@@ -2137,7 +2143,7 @@ impl<'a> Runner<'a> {
                 Patch::Set(changes[..n].iter().map(|(k, v)| ((*k).to_owned(), v.map(str::to_owned))).collect());
         }
         if self.chance(25) {
-            let a = attributes(self.any(ATTRIBUTES));
+            let a = attributes(self.any(&ATTRIBUTES));
             patch.attributes = if self.chance(20) { Patch::Clear } else { Patch::Set(a) };
         }
         if self.chance(40) {
@@ -2150,10 +2156,10 @@ impl<'a> Runner<'a> {
             patch.low_stock_threshold = Patch::Set(self.rng.random_range(0..15));
         }
         if self.chance(20) {
-            patch.barcode = self.any([Patch::Clear, Patch::Set("400".to_owned()), Patch::Set("é-1".to_owned())]);
+            patch.barcode = self.any(&[Patch::Clear, Patch::Set("400".to_owned()), Patch::Set("é-1".to_owned())]);
         }
         if self.chance(20) {
-            patch.weight = self.any([Patch::Clear, Patch::Set(decimal(250))]);
+            patch.weight = self.any(&[Patch::Clear, Patch::Set(decimal(250))]);
         }
         let mut bad = Vec::new();
         if self.chance(5) {
@@ -2277,7 +2283,7 @@ impl<'a> Runner<'a> {
             4 if on_hand > 0 => -on_hand,
             _ => self.rng.random_range(-8..12),
         };
-        let reason = self.any([
+        let reason = self.any(&[
             StockReason::Adjustment,
             StockReason::Received,
             StockReason::Returned,
@@ -2349,7 +2355,7 @@ impl<'a> Runner<'a> {
         let live = self.world.products.get(&id).filter(|(p, _)| p.audit.is_live()).map(|(p, _)| p.clone());
         match self.below(4) {
             0 => {
-                let slug = live.as_ref().map_or_else(|| self.any(SLUGS).to_owned(), |p| p.slug.to_string());
+                let slug = live.as_ref().map_or_else(|| self.any(&SLUGS).to_owned(), |p| p.slug.to_string());
                 // A slug is compared bytewise.
                 let slug = if self.chance(5) { slug.to_uppercase() } else { slug };
                 self.begins("read product by slug", &slug);
@@ -2401,10 +2407,10 @@ impl<'a> Runner<'a> {
             f.max_price = Some(self.rng.random_range(0..4_500));
         }
         if self.chance(12) {
-            f.brand = Some(self.any(["acme", "ACMÉ", "ÄRGER", "茶庵", "nobody"]).to_owned());
+            f.brand = Some(self.any(&["acme", "ACMÉ", "ÄRGER", "茶庵", "nobody"]).to_owned());
         }
         if self.chance(12) {
-            f.tag = Some(self.any(TAGS).to_owned());
+            f.tag = Some(self.any(&TAGS).to_owned());
         }
         if self.chance(15) {
             f.availability = self.one_of(&AvailabilityStatus::ALL);
@@ -2424,7 +2430,7 @@ impl<'a> Runner<'a> {
 
     async fn list_products(&mut self) -> Checked<()> {
         let filter = self.some_filter();
-        let sort = self.any(ProductSort::ALL);
+        let sort = self.any(&ProductSort::ALL);
         let want = self.world.listed(&filter, sort);
         if self.chance(40) {
             let paging = Paging::Offset { offset: self.below(12) as u64, limit: 1 + self.below(9) as u32 };
@@ -2587,7 +2593,7 @@ impl<'a> Runner<'a> {
                 let known = self.world.skus.get(&id).map(|s| s.code.clone());
                 let code = match known {
                     Some(code) => {
-                        self.any([code.clone(), code.to_uppercase(), code.to_lowercase(), format!(" {code}")])
+                        self.any(&[code.clone(), code.to_uppercase(), code.to_lowercase(), format!(" {code}")])
                     }
                     None => self.code(),
                 };
@@ -2602,7 +2608,7 @@ impl<'a> Runner<'a> {
                 Ok(())
             }
             1 => {
-                let barcode = self.any(["400", "é-1", "e-1", "É-1", "🍵"]);
+                let barcode = self.any(&["400", "é-1", "e-1", "É-1", "🍵"]);
                 self.begins("find SKUs by barcode", barcode);
                 let got = read("the read", self.shop.skus().find_by_barcode(barcode).await)?;
                 let want: Vec<Sku> =

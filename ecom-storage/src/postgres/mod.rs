@@ -128,6 +128,8 @@ fn classify(source: sqlx::Error) -> DbError {
                     Some("28P01" | "28000") => Kind::Setup("the server refuses the user or the password"),
                     Some("3D000") => Kind::Setup("the server has no such database: create it first"),
                     Some("42501") => Kind::Setup("the user may not do this in the database: grant it"),
+                    // A pooler has lost its connection or gets none; of a commit that may be in the middle.
+                    Some(c) if c.starts_with("08") => Kind::Lost,
                     // The server ends the connection; of a commit it may be in the middle.
                     Some("57P01" | "57P02" | "57P05") => Kind::Lost,
                     // Rolled back, canceled or shutting down, out of connections, resources or disk, read-only.
