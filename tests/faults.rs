@@ -126,8 +126,8 @@ async fn work(shop: Shop, name: String, load: Arc<Load>, task: usize) -> Told {
                         Ok(())
                     }
                     Err(e) => {
-                        let list = if e.outcome_unknown() { &mut told.unknown } else { &mut told.refused };
-                        list.push((sku_id, key.clone()));
+                        let answers = if e.outcome_unknown() { &mut told.unknown } else { &mut told.refused };
+                        answers.push((sku_id, key.clone()));
                         Err(e)
                     }
                 }

@@ -93,19 +93,19 @@ async fn settle(database: Database, url: &str) {
 
 /// 99 copies of everything.
 async fn copy(database: Database, url: &str) {
-    // A UUIDv7 has 12 bits after its version; the copies differ in these.
+    // The first digits of a UUIDv7 are its time and the same in all; the copies differ in these.
     let series = match database {
         Database::Postgres => "generate_series(1, 99) AS k(n)",
         _ => "(WITH RECURSIVE k(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM k WHERE n < 99) SELECT n FROM k) k",
     };
     let id = |column: &str| match database {
         Database::Sqlite => {
-            format!("unhex(substr(hex({column}), 1, 13) || printf('%03X', k.n) || substr(hex({column}), 17))")
+            format!("unhex(printf('%03X', k.n + 256) || substr(hex({column}), 4))")
         }
         Database::Postgres => {
-            format!("overlay(t.{column}::text placing lpad(to_hex(k.n), 3, '0') from 16 for 3)::uuid")
+            format!("overlay(t.{column}::text placing lpad(to_hex(k.n + 256), 3, '0') from 1 for 3)::uuid")
         }
-        Database::MySql => format!("UNHEX(INSERT(HEX(t.{column}), 14, 3, LPAD(HEX(k.n), 3, '0')))"),
+        Database::MySql => format!("UNHEX(INSERT(HEX(t.{column}), 1, 3, LPAD(HEX(k.n + 256), 3, '0')))"),
     };
     let text = |column: &str| match database {
         Database::MySql => format!("CONCAT(t.{column}, '-', k.n)"),

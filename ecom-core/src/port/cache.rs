@@ -164,7 +164,8 @@ pub trait Cache: Send + Sync + fmt::Debug {
     /// As [`Self::begin_fill`] after a miss. Where another process is loading `key`, it waits a while for what that
     /// one fills, so that concurrent misses of one key load once; never longer than a fraction of a second, whatever
     /// became of the other.
-    async fn begin_load(&self, key: &CacheKey, _codec: &'static Codec) -> Load {
+    async fn begin_load(&self, key: &CacheKey, codec: &'static Codec) -> Load {
+        let _ = codec;
         Load::Begun(self.begin_fill(key).await)
     }
 
@@ -187,7 +188,9 @@ pub trait Cache: Send + Sync + fmt::Debug {
 
     /// Says that loads which were begun will not be filled, because they failed or found nothing, so that nobody
     /// waits for them.
-    async fn abandon(&self, _loads: &[(CacheKey, FillToken)]) {}
+    async fn abandon(&self, loads: &[(CacheKey, FillToken)]) {
+        let _ = loads;
+    }
 
     /// Drops the keys here, and where the cache is shared everywhere; reads that start afterwards do not see the
     /// old values.
