@@ -494,6 +494,7 @@ fn on(database: impl AsyncFnOnce() -> (Option<String>, Box<dyn std::any::Any>), 
     });
 }
 
+#[expect(clippy::unused_async, reason = "a place like those on servers, which are waited for")]
 async fn beside_the_index() -> (Option<String>, Box<dyn std::any::Any>) {
     (None, Box::new(()))
 }
