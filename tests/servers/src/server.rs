@@ -221,6 +221,8 @@ impl Server {
         let mut command = Command::new(program);
         command
             .current_dir(self.directory())
+            // A mariadbd that starts removes the temporary tables of all that share its folder for them.
+            .env("TMPDIR", self.directory())
             .process_group(0)
             .stdin(Stdio::null())
             .stdout(log().expect("the log is written"))
