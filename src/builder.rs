@@ -159,7 +159,8 @@ impl ShopBuilder {
     /// The cache: `memory://`, `memory://?capacity=50000` (entries), `none`; for several processes
     /// `redis://user:password@host:port/database` (`rediss://` with TLS), or in two tiers `tiered+redis://…`,
     /// `tiered+rediss://…`. Redis takes `?prefix=ecom:` (of all keys), `timeout_ms=100` (for a call),
-    /// `load_wait_ms=150` (for another process that loads the same value) and, in two tiers, `capacity=100000`.
+    /// `load_wait_ms=150` (for another process that loads the same value), in one tier `decoded_mib=16` (of values that
+    /// this process keeps decoded for as long as Redis answers with the same bytes), and in two `capacity=100000`.
     /// Where it cannot be reached the shop works without it, and takes it up when it is there.
     pub fn cache(mut self, url: impl Into<String>) -> Self {
         self.cache = Choice::Url(url.into());

@@ -74,10 +74,10 @@ pub mod adapters {
     pub use ecom_storage::ServerOptions;
     #[cfg(feature = "sqlite")]
     pub use ecom_storage::SqliteOptions;
+    #[cfg(feature = "redis")]
+    pub use ecom_storage::cache::{DEFAULT_DECODED_BYTES, RedisCache, RedisOptions};
     #[cfg(feature = "memory")]
     pub use ecom_storage::cache::{MemoryCache, MemoryCacheOptions};
-    #[cfg(feature = "redis")]
-    pub use ecom_storage::cache::{RedisCache, RedisOptions};
     #[cfg(all(feature = "redis", feature = "memory"))]
     pub use ecom_storage::cache::{TieredCache, TieredOptions};
     #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]

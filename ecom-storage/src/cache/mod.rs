@@ -16,6 +16,6 @@ mod tiered;
 #[cfg(feature = "memory")]
 pub use memory::{DEFAULT_CAPACITY, MemoryCache, MemoryCacheOptions, Weigher};
 #[cfg(feature = "redis")]
-pub use redis::{DEFAULT_LOAD_WAIT, DEFAULT_PREFIX, DEFAULT_TIMEOUT, RedisCache, RedisOptions};
+pub use redis::{DEFAULT_DECODED_BYTES, DEFAULT_LOAD_WAIT, DEFAULT_PREFIX, DEFAULT_TIMEOUT, RedisCache, RedisOptions};
 #[cfg(all(feature = "memory", feature = "redis"))]
 pub use tiered::{TieredCache, TieredOptions};

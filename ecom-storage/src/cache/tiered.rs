@@ -35,15 +35,15 @@ const MAX_PAUSE: Duration = Duration::from_secs(1);
 /// Settings of a [`TieredCache`].
 #[derive(Clone, Debug)]
 pub struct TieredOptions {
-    /// Of the tier that processes share.
+    /// Of the tier that processes share; of its values none is kept decoded, which is what the other tier does.
     pub redis: RedisOptions,
     /// Of the tier in process. An injected clock ages that tier only.
     pub memory: MemoryCacheOptions,
 }
 
 impl TieredOptions {
-    /// From `tiered+redis://…` or `tiered+rediss://…` with the parameters of [`RedisOptions::from_url`] and
-    /// `capacity`, the entries of the tier in process (100,000).
+    /// From `tiered+redis://…` or `tiered+rediss://…` with the parameters of [`RedisOptions::from_url`] but
+    /// `decoded_mib`, and `capacity`, the entries of the tier in process (100,000).
     ///
     /// # Errors
     /// `Validation` of `cache_url` that says what is wrong, without the URL.
@@ -179,7 +179,10 @@ impl TieredCache {
     /// # Errors
     /// As [`RedisCache::open`].
     pub async fn open(options: TieredOptions) -> Result<Self> {
-        let shared = RedisCache::open(options.redis).await?;
+        // The tier in process is what keeps values decoded.
+        let mut redis = options.redis;
+        redis.decoded_bytes = 0;
+        let shared = RedisCache::open(redis).await?;
         let tier = Tier { memory: MemoryCache::new(options.memory), hears: AtomicBool::new(false) };
         let local = Arc::new(tier);
         let listener = tokio::spawn(listen(local.clone(), shared.clone()));

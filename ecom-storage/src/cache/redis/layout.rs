@@ -11,7 +11,7 @@
 //! | `…l:<key>` | the lease: token and epochs of the loads that may fill the key; expires after seconds |
 //! | channel `…forget:<db>` | the keys of each invalidation, one a line; `*` is everything |
 //!
-//! A read is one `MGET` of both epochs and the values. A load takes the lease, or joins the one that is there; an
+//! A read is one `MGET` of the epoch, that of lists where it reads any, and the values. A load takes the lease, or joins the one that is there; an
 //! invalidation deletes value and lease; a fill is stored only while its lease is there and the epochs are those of
 //! its start. So a value that was read before an invalidation never comes after it, whatever process read it. Loads
 //! that share a lease have no invalidation between them: each may fill, and the first does.
@@ -144,8 +144,16 @@ pub(super) struct Layout {
 
 /// An encoded value, and for how much longer it lives.
 pub(super) struct Held {
-    pub(super) bytes: Vec<u8>,
+    answer: Vec<u8>,
+    /// Where the encoded value begins.
+    start: usize,
     pub(super) ttl: Option<Duration>,
+}
+
+impl Held {
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.answer[self.start..]
+    }
 }
 
 /// What a reader who missed finds.
@@ -234,8 +242,13 @@ impl Layout {
         aging: bool,
     ) -> RedisResult<Vec<Option<Held>>> {
         let names: Vec<String> = keys.iter().map(|k| self.value(k)).collect();
+        let with_lists = keys.iter().any(is_list);
         let mut get = redis::cmd("MGET");
-        get.arg(&self.epoch).arg(&self.lists).arg(&names);
+        get.arg(&self.epoch);
+        if with_lists {
+            get.arg(&self.lists);
+        }
+        get.arg(&names);
         let (left, found): (Vec<i64>, Vec<Option<Vec<u8>>>) = if aging {
             let mut pipe = redis::pipe();
             // Before the values: what replaces one in between only lives longer.
@@ -251,16 +264,19 @@ impl Layout {
             (Vec::new(), get.query_async(connection).await?)
         };
         let mut found = found.into_iter();
-        let (all, lists) = (found.next().flatten(), found.next().flatten());
+        let all = found.next().flatten();
+        let lists = if with_lists { found.next().flatten() } else { None };
         let version = word(version);
-        let open = |(i, bytes): (usize, Option<Vec<u8>>)| {
+        let open = |(i, answer): (usize, Option<Vec<u8>>)| {
+            let answer = answer?;
             let lists = if is_list(&keys[i]) { lists.as_deref()? } else { b"" };
-            let mut rest = bytes.as_deref()?;
+            let mut rest = answer.as_slice();
             for part in [version.as_bytes(), all.as_deref()?, lists] {
                 rest = rest.strip_prefix(part)?;
             }
+            let start = answer.len() - rest.len();
             let ttl = left.get(i).and_then(|ms| u64::try_from(*ms).ok()).map(Duration::from_millis);
-            Some(Held { bytes: rest.to_vec(), ttl })
+            Some(Held { answer, start, ttl })
         };
         Ok(found.enumerate().map(open).collect())
     }
@@ -305,7 +321,7 @@ impl Layout {
             "theirs" => Ok(Begun::Theirs(token()?)),
             _ => {
                 let ttl = ttl.and_then(|ms| u64::try_from(ms).ok()).map(Duration::from_millis);
-                Ok(Begun::Value(Held { bytes, ttl }))
+                Ok(Begun::Value(Held { answer: bytes, start: 0, ttl }))
             }
         }
     }

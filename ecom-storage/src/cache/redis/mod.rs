@@ -2,6 +2,7 @@
 //!
 //! What is stored and said is in [`layout`]; what happens when Redis is lost is in [`link`].
 
+mod decoded;
 mod layout;
 mod link;
 mod options;
@@ -15,9 +16,10 @@ use ecom_core::port::{Cache, CacheKey, CacheStats, CacheValue, Codec, FillToken,
 use ecom_core::{Error, FieldCode, Result};
 use redis::Client;
 
+use decoded::Decoded;
 use layout::{Begun, Held, Layout};
 use link::{Forget, Link};
-pub use options::{DEFAULT_LOAD_WAIT, DEFAULT_PREFIX, DEFAULT_TIMEOUT, RedisOptions};
+pub use options::{DEFAULT_DECODED_BYTES, DEFAULT_LOAD_WAIT, DEFAULT_PREFIX, DEFAULT_TIMEOUT, RedisOptions};
 #[cfg(feature = "memory")]
 pub(super) use {
     layout::heard,
@@ -44,6 +46,7 @@ pub struct RedisCache {
 #[derive(Debug)]
 struct Shared {
     layout: Arc<Layout>,
+    decoded: Decoded,
     load_wait: Duration,
     hits: AtomicU64,
     misses: AtomicU64,
@@ -68,9 +71,11 @@ pub(super) enum Next {
     Begun(u64),
 }
 
-fn decode(held: &Held, codec: &'static Codec, asked: Instant) -> Option<Aging> {
-    let value = (codec.decode)(&held.bytes)?;
-    Some(Aging { value, end: held.ttl.and_then(|ttl| asked.checked_add(ttl)) })
+impl Shared {
+    fn decode(&self, key: &CacheKey, held: &Held, codec: &'static Codec, asked: Instant) -> Option<Aging> {
+        let value = self.decoded.get_or_decode(key, held.bytes(), codec.decode)?;
+        Some(Aging { value, end: held.ttl.and_then(|ttl| asked.checked_add(ttl)) })
+    }
 }
 
 impl RedisCache {
@@ -95,8 +100,14 @@ impl RedisCache {
         let layout = Arc::new(Layout::new(&options));
         let client = Client::open(options.server.clone()).map_err(refused)?;
         let link = Link::open(client, options.timeout, layout.clone()).await.map_err(refused)?;
-        let (hits, misses) = (AtomicU64::new(0), AtomicU64::new(0));
-        Ok(Self { link, shared: Arc::new(Shared { layout, load_wait: options.load_wait, hits, misses }) })
+        let shared = Shared {
+            layout,
+            decoded: Decoded::new(options.decoded_bytes),
+            load_wait: options.load_wait,
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+        };
+        Ok(Self { link, shared: Arc::new(shared) })
     }
 
     /// What is held for each of `keys`; with its end where `aging`.
@@ -108,7 +119,9 @@ impl RedisCache {
         } else {
             self.link.call(async |c| layout.get(c, keys, codec.version, aging).await).await
         };
-        let mut found: Vec<_> = found.unwrap_or_default().iter().map(|h| decode(h.as_ref()?, codec, asked)).collect();
+        let found = found.unwrap_or_default();
+        let decode = |(held, key): (&Option<Held>, _)| self.shared.decode(key, held.as_ref()?, codec, asked);
+        let mut found: Vec<_> = found.iter().zip(keys).map(decode).collect();
         found.resize_with(keys.len(), || None);
         let hits = found.iter().flatten().count() as u64;
         self.shared.hits.fetch_add(hits, Ordering::Relaxed);
@@ -134,7 +147,7 @@ impl RedisCache {
                 None => return Next::Begun(0),
                 Some(Begun::Ours(token)) => return Next::Begun(token),
                 Some(Begun::Theirs(token)) => token,
-                Some(Begun::Value(held)) => match decode(&held, codec, asked) {
+                Some(Begun::Value(held)) => match self.shared.decode(key, &held, codec, asked) {
                     Some(value) => return Next::Found(value),
                     // Ours to overwrite.
                     None => return Next::Begun(self.begin(&[*key]).await[0]),

@@ -13,6 +13,8 @@ pub const DEFAULT_PREFIX: &str = "ecom:";
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_millis(100);
 /// How long a reader waits for the load of another process unless it is said.
 pub const DEFAULT_LOAD_WAIT: Duration = Duration::from_millis(150);
+/// How many bytes of values a process keeps decoded unless it is said: 16 MiB.
+pub const DEFAULT_DECODED_BYTES: u64 = 16 << 20;
 
 const FIELD: &str = "cache_url";
 
@@ -28,6 +30,9 @@ pub struct RedisOptions {
     pub timeout: Duration,
     /// How long a reader who missed waits for another process that is loading the same value.
     pub load_wait: Duration,
+    /// How many bytes of values, as Redis holds them, this process keeps beside what it decoded from them; 0 for none.
+    /// Redis is asked all the same: where it sends the same bytes again, they are not decoded again.
+    pub decoded_bytes: u64,
 }
 
 impl fmt::Debug for RedisOptions {
@@ -38,6 +43,7 @@ impl fmt::Debug for RedisOptions {
             .field("namespace", &self.namespace)
             .field("timeout", &self.timeout)
             .field("load_wait", &self.load_wait)
+            .field("decoded_bytes", &self.decoded_bytes)
             .finish_non_exhaustive()
     }
 }
@@ -55,16 +61,20 @@ fn number(name: &str, text: &str, least: u64, most: u64) -> Result<u64> {
 
 impl RedisOptions {
     /// From `redis://[user:password@]host[:port][/database]`, or `rediss://…` with TLS, with the parameters
-    /// `prefix` (`ecom:`), `timeout_ms` (100; 1 to 60000) and `load_wait_ms` (150; 0 to 10000).
+    /// `prefix` (`ecom:`), `timeout_ms` (100; 1 to 60000), `load_wait_ms` (150; 0 to 10000) and `decoded_mib` (16; 0 to
+    /// 65536).
     ///
     /// # Errors
     /// `Validation` of `cache_url` that says what is wrong, without the URL.
     pub fn from_url(url: &str) -> Result<Self> {
-        let (options, rest) = Self::split(url)?;
-        match rest.first() {
-            None => Ok(options),
-            Some((name, _)) => Err(unknown(name)),
+        let (mut options, rest) = Self::split(url)?;
+        for (name, value) in rest {
+            match name.as_str() {
+                "decoded_mib" => options.decoded_bytes = number(&name, &value, 0, 65_536)? << 20,
+                _ => return Err(unknown(&name)),
+            }
         }
+        Ok(options)
     }
 
     /// The options, and the parameters that are not theirs.
@@ -93,6 +103,7 @@ impl RedisOptions {
             namespace: String::new(),
             timeout: DEFAULT_TIMEOUT,
             load_wait: DEFAULT_LOAD_WAIT,
+            decoded_bytes: DEFAULT_DECODED_BYTES,
         };
         let mut rest = Vec::new();
         for (name, value) in parameters {
@@ -122,7 +133,7 @@ impl RedisOptions {
 pub(in crate::cache) fn unknown(name: &str) -> Error {
     // A name that is none of ours may be a piece of a password that was not percent-encoded.
     let what = if name.len() <= 20 && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') { name } else { "…" };
-    let known = "`prefix`, `timeout_ms`, `load_wait_ms`, and in two tiers `capacity`";
+    let known = "`prefix`, `timeout_ms`, `load_wait_ms`, in one tier `decoded_mib`, in two `capacity`";
     refused(FieldCode::Unknown, format!("has the unknown parameter `{what}`; known are {known}"))
 }
 
@@ -138,12 +149,15 @@ mod tests {
 
     #[test]
     fn a_url_says_all_of_it() {
-        let options =
-            RedisOptions::from_url("redis://u:p%40ss@h:7000/3?prefix=shop:&timeout_ms=250&load_wait_ms=0").unwrap();
+        let options = RedisOptions::from_url(
+            "redis://u:p%40ss@h:7000/3?prefix=shop:&timeout_ms=250&load_wait_ms=0&decoded_mib=2",
+        )
+        .unwrap();
         assert_eq!(options.server.redis_settings().db(), 3);
         assert_eq!(options.server.redis_settings().password(), Some("p@ss"));
         assert_eq!(options.prefix, "shop:");
         assert_eq!((options.timeout, options.load_wait), (Duration::from_millis(250), Duration::ZERO));
+        assert_eq!(options.decoded_bytes, 2 * 1024 * 1024);
         assert!(!options.tls());
         assert!(RedisOptions::from_url("rediss://h").unwrap().tls());
         assert!(!format!("{options:?}").contains("p@ss"));
