@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::extract::{Path as UrlPath, State};
+use axum::extract::{Path as UrlPath, Query, State};
 use axum::http::StatusCode;
 use axum::routing::get;
 use deadpool_postgres::Pool;
@@ -16,7 +16,7 @@ use ecom::adapters::{ServerOptions, SqlStorage};
 use ecom::domain::{Deleted, ProductFilter, ProductSort, ProductStatus};
 use ecom::paging::Paging;
 use ecom::port::{NoCache, Storage as _};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use test_servers::Server;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
@@ -199,6 +199,12 @@ struct Bare {
     category: Uuid,
 }
 
+#[derive(Deserialize)]
+struct Prices {
+    min_price: i64,
+    max_price: i64,
+}
+
 /// A plain program: deadpool, tokio-postgres, each row as JSON.
 fn bare(server: &Server, by_id: &'static str, page: String, category: Uuid) -> Router {
     let config: tokio_postgres::Config = server.url().parse().expect("a URL");
@@ -211,7 +217,9 @@ fn bare(server: &Server, by_id: &'static str, page: String, category: Uuid) -> R
         )
         .route(
             "/api/v1/products",
-            get(|State(s): State<Bare>| async move { rows(&s, &s.page, &[&s.category, &PRICES.0, &PRICES.1]).await }),
+            get(|State(s): State<Bare>, Query(p): Query<Prices>| async move {
+                rows(&s, &s.page, &[&s.category, &(p.min_price * 100), &(p.max_price * 100)]).await
+            }),
         )
         .with_state(Bare { pool, by_id, page: page.into(), category })
 }

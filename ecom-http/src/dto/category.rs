@@ -43,14 +43,17 @@ pub(crate) struct CategoryView<'a> {
     /// Moves with whatever this document shows.
     pub revision: i64,
     /// When it was made.
+    #[serde(serialize_with = "super::time")]
     pub created_at: DateTime<Utc>,
     /// When it was edited last.
+    #[serde(serialize_with = "super::time")]
     pub updated_at: DateTime<Utc>,
     /// Who made it.
     pub created_by: &'a str,
     /// Who edited it last.
     pub updated_by: &'a str,
     /// When it was soft-deleted.
+    #[serde(serialize_with = "super::maybe_time")]
     pub deleted_at: Option<DateTime<Utc>>,
 }
 

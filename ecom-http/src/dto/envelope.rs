@@ -1,8 +1,10 @@
 //! The envelope: data, meta, links.
 
+use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, LINK};
 use axum::http::{HeaderValue, StatusCode};
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use ecom_core::paging::{Keyset, Total};
 use ecom_core::{FieldCode, ValidationErrors};
 use serde::Serialize;
@@ -201,36 +203,61 @@ fn with_parameter(here: &Here, name: &str, value: &str) -> String {
     out
 }
 
-/// JSON with a status.
-pub(crate) fn json<T: Serialize>(status: StatusCode, body: &T) -> ApiResult {
-    let bytes = serde_json::to_vec(body)
+/// Bytes that a row of a list takes, about: room that need not grow.
+const ROW_BYTES: usize = 2_048;
+
+fn write<T: Serialize>(body: &T, room: usize) -> ApiResult<Bytes> {
+    let mut bytes = Vec::with_capacity(room);
+    serde_json::to_writer(&mut bytes, body)
         .map_err(|e| ApiError::from(ecom_core::Error::internal("writing a representation", e)))?;
-    Ok((status, [(CONTENT_TYPE, JSON)], bytes).into_response())
+    Ok(bytes.into())
 }
 
-/// The response of a list, with its pages also in `Link` (RFC 8288).
+/// JSON with a status.
+pub(crate) fn json<T: Serialize>(status: StatusCode, body: &T) -> ApiResult {
+    Ok((status, [(CONTENT_TYPE, JSON)], write(body, ROW_BYTES)?).into_response())
+}
+
+/// The response of a list.
 pub(crate) fn respond_list<T: Serialize>(list: &List<T>) -> ApiResult {
-    let mut response = json(StatusCode::OK, list)?;
-    let l = &list.links;
-    let mut text = String::new();
-    for (rel, target) in [("first", &l.first), ("prev", &l.prev), ("next", &l.next), ("last", &l.last)] {
-        if let Some(target) = target {
-            if !text.is_empty() {
-                text.push_str(", ");
+    Ok(RenderedList::of(list)?.respond())
+}
+
+/// A list as it goes over the wire, with its pages also in `Link` (RFC 8288).
+pub(crate) struct RenderedList {
+    body: Bytes,
+    link: Option<HeaderValue>,
+}
+
+impl RenderedList {
+    pub(crate) fn of<T: Serialize>(list: &List<T>) -> ApiResult<Self> {
+        let l = &list.links;
+        let mut text = String::new();
+        for (rel, target) in [("first", &l.first), ("prev", &l.prev), ("next", &l.next), ("last", &l.last)] {
+            if let Some(target) = target {
+                if !text.is_empty() {
+                    text.push_str(", ");
+                }
+                text.push('<');
+                text.push_str(target);
+                text.push_str(">; rel=\"");
+                text.push_str(rel);
+                text.push('"');
             }
-            text.push('<');
-            text.push_str(target);
-            text.push_str(">; rel=\"");
-            text.push_str(rel);
-            text.push('"');
         }
+        let link = if text.is_empty() { None } else { HeaderValue::from_str(&text).ok() };
+        Ok(Self { body: write(list, ROW_BYTES * (list.data.len() + 1))?, link })
     }
-    if let Ok(value) = HeaderValue::from_str(&text)
-        && !text.is_empty()
-    {
-        response.headers_mut().insert(LINK, value);
+
+    pub(crate) fn respond(&self) -> Response {
+        let mut response = Response::new(Body::from(self.body.clone()));
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, JSON);
+        if let Some(link) = &self.link {
+            headers.insert(LINK, link.clone());
+        }
+        response
     }
-    Ok(response)
 }
 
 /// The fields that `fields=` picks; `None`: all.

@@ -14,11 +14,39 @@ pub(crate) use search::*;
 pub(crate) use sku::*;
 pub(crate) use stock::*;
 
+use std::fmt::{Display, Write as _};
+
+use arrayvec::ArrayString;
+use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
+
+/// A short text, escaped in one go: `collect_str` takes the serializer's longest way for each piece that is formatted, and
+/// a time has a dozen.
+fn short<S: Serializer>(value: impl Display, s: S) -> Result<S::Ok, S::Error> {
+    let mut text = ArrayString::<64>::new();
+    match write!(text, "{value}") {
+        Ok(()) => s.serialize_str(&text),
+        Err(_) => s.collect_str(&value),
+    }
+}
+
+/// RFC 3339 in UTC, with as many digits of a second as there are: 3, 6, 9 or none.
+fn time<S: Serializer>(at: &DateTime<Utc>, s: S) -> Result<S::Ok, S::Error> {
+    // Its `Debug` is that form.
+    short(format_args!("{at:?}"), s)
+}
+
+/// As [`time`].
+fn maybe_time<S: Serializer>(at: &Option<DateTime<Utc>>, s: S) -> Result<S::Ok, S::Error> {
+    match at {
+        Some(at) => time(at, s),
+        None => s.serialize_none(),
+    }
+}
 
 /// An exact decimal: a string, or a number where the client or the configuration asks.
 #[derive(Debug, Clone, Copy)]
@@ -51,7 +79,7 @@ impl Serialize for Amount {
             // The digits as they are: a float would change some.
             RawValue::from_string(self.value.to_string()).map_err(serde::ser::Error::custom)?.serialize(s)
         } else {
-            s.collect_str(&self.value)
+            short(self.value, s)
         }
     }
 }
@@ -59,6 +87,21 @@ impl Serialize for Amount {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_are_those_of_chrono() {
+        #[derive(Serialize)]
+        struct Times(#[serde(serialize_with = "time")] DateTime<Utc>);
+        for text in [
+            "2026-11-21T14:56:00Z",
+            "1969-12-31T23:59:59.999Z",
+            "2026-02-28T00:00:00.000001Z",
+            "+12026-02-28T00:00:00Z",
+        ] {
+            let at: DateTime<Utc> = text.parse().unwrap();
+            assert_eq!(serde_json::to_string(&Times(at)).unwrap(), serde_json::to_string(&at).unwrap());
+        }
+    }
 
     #[test]
     fn amounts_are_exact_both_ways() {

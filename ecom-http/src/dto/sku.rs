@@ -74,10 +74,13 @@ pub(crate) struct SkuView<'a> {
     /// Moves when somebody edits it; not with stock.
     pub version: i64,
     /// When it was made.
+    #[serde(serialize_with = "super::time")]
     pub created_at: DateTime<Utc>,
     /// When it was edited last.
+    #[serde(serialize_with = "super::time")]
     pub updated_at: DateTime<Utc>,
     /// When it was soft-deleted.
+    #[serde(serialize_with = "super::maybe_time")]
     pub deleted_at: Option<DateTime<Utc>>,
 }
 

@@ -52,6 +52,7 @@ pub(crate) struct MovementView<'a> {
     /// What it refers to.
     pub reference: Option<&'a str>,
     /// When.
+    #[serde(serialize_with = "super::time")]
     pub created_at: DateTime<Utc>,
     /// Who.
     pub created_by: &'a str,

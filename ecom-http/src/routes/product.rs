@@ -13,7 +13,7 @@ use ecom_core::domain::{
     AvailabilityStatus, Deleted, Product, ProductFilter, ProductInput, ProductPatch, ProductSort, ProductStatus,
 };
 use ecom_core::id::ProductId;
-use ecom_core::service::{Cached, Lookup, ProductListQuery};
+use ecom_core::service::{Cached, Lookup, ProductList, ProductListQuery};
 use ecom_core::{Error, FieldCode, ValidationErrors};
 use serde::Deserialize;
 use serde_json::Value;
@@ -22,9 +22,9 @@ use super::{
     BodyParams, DeleteParams, PUBLIC, ReadParams, WriteParams, X_CACHE, cache_word, conditional, deleted, etag,
     is_known, located, no_content, not_modified, present, prices, private, public, word,
 };
-use crate::dto::{Fields, FiltersView, Item, JSON, List, ProductView, json, respond_list};
+use crate::dto::{Fields, FiltersView, Item, JSON, List, ProductView, RenderedList, json, respond_list};
 use crate::error::{ApiError, ApiResult};
-use crate::extract::{By, Here, Id, IfMatch, Json, Key, Query, VersionBody, page_of};
+use crate::extract::{By, Here, Id, IfMatch, Json, Key, Paged, Query, VersionBody, page_of};
 use crate::router::App;
 
 /// A product as it goes over the wire, kept beside the cached value for as long as that lives.
@@ -264,11 +264,18 @@ pub(super) async fn list(State(app): State<Arc<App>>, here: Here, Query(p): Quer
     errors.into_result()?;
     let Some(paged) = paged else { return Err(ApiError::field("page", FieldCode::Malformed, "cannot be read")) };
 
-    let category = match p.category.as_deref() {
+    let deleted = deleted(p.include_deleted);
+    let resolve =
+        async |text: &str| app.shop.categories().resolve(text).await.map_err(|e| ApiError::reference(e, "category"));
+    // Live products are in live categories: where there are any, an id needs no look of its own.
+    let mut unseen = None;
+    let category = match p.category.as_deref().map(|text| (text, text.parse())) {
         None => None,
-        Some(text) => {
-            Some(app.shop.categories().resolve(text).await.map_err(|e| ApiError::reference(e, "category"))?.value.id)
+        Some((text, Ok(id))) if deleted == Deleted::Hide => {
+            unseen = Some(text);
+            Some(id)
         }
+        Some((text, _)) => Some(resolve(text).await?.value.id),
     };
     let filter = ProductFilter {
         category,
@@ -278,7 +285,7 @@ pub(super) async fn list(State(app): State<Arc<App>>, here: Here, Query(p): Quer
         tag: p.tag,
         availability,
         status,
-        deleted: deleted(p.include_deleted),
+        deleted,
         updated_since: None,
     };
     let numbers = p.numbers.unwrap_or(app.config.numbers);
@@ -290,15 +297,28 @@ pub(super) async fn list(State(app): State<Arc<App>>, here: Here, Query(p): Quer
     let query = ProductListQuery { filter, sort, paging: paged.paging.clone() };
     let found = app.shop.products().list(&query).await?;
     let page = &found.value.page;
-    let views = page.items.iter().map(|x| ProductView::of(x, currency, numbers));
-    let (next, more, total) = (page.next.as_ref(), page.next.is_some(), found.value.total);
-    let response = if fields.all() {
-        let mut list = List::page(views.collect(), next, more, total, &paged, &here);
-        list.meta.filters = filters;
-        respond_list(&list)?
+    if let Some(text) = unseen
+        && page.items.is_empty()
+    {
+        resolve(text).await?;
+    }
+    let response = if fields.all() && filters.is_none() {
+        let this = format!("{}?{}", here.path(), here.query().unwrap_or_default());
+        let rendered = found.value.derived(|l| {
+            let list = RenderedList::of(&whole_page(l, None, numbers, &paged, &here, &app)).ok()?;
+            Some(RenderedPage { this: this.clone(), numbers, list })
+        });
+        match rendered.and_then(Option::as_ref) {
+            Some(r) if r.this == this && r.numbers == numbers => r.list.respond(),
+            // The same page was asked for in other words.
+            _ => respond_list(&whole_page(&found.value, None, numbers, &paged, &here, &app))?,
+        }
+    } else if fields.all() {
+        respond_list(&whole_page(&found.value, filters, numbers, &paged, &here, &app))?
     } else {
+        let views = page.items.iter().map(|x| ProductView::of(x, currency, numbers));
         let rows = views.map(|v| fields.pick(&v)).collect::<ApiResult<Vec<Value>>>()?;
-        let mut list = List::page(rows, next, more, total, &paged, &here);
+        let mut list = List::page(rows, page.next.as_ref(), page.next.is_some(), found.value.total, &paged, &here);
         list.meta.filters = filters;
         respond_list(&list)?
     };
@@ -307,6 +327,31 @@ pub(super) async fn list(State(app): State<Arc<App>>, here: Here, Query(p): Quer
     } else {
         public(response, None, Some(found.hit))
     })
+}
+
+/// A page of products as it goes over the wire, kept beside the cached page for as long as that lives.
+struct RenderedPage {
+    /// Path and query of the request, which its links name.
+    this: String,
+    numbers: bool,
+    list: RenderedList,
+}
+
+/// A page of products with all of their fields.
+fn whole_page<'p>(
+    found: &'p ProductList,
+    filters: Option<FiltersView>,
+    numbers: bool,
+    paged: &Paged,
+    here: &Here,
+    app: &App,
+) -> List<ProductView<'p>> {
+    let currency = app.shop.config().currency;
+    let page = &found.page;
+    let views = page.items.iter().map(|p| ProductView::of(p, currency, numbers)).collect();
+    let mut list = List::page(views, page.next.as_ref(), page.next.is_some(), found.total, paged, here);
+    list.meta.filters = filters;
+    list
 }
 
 /// Create a product
