@@ -51,6 +51,19 @@ pub fn check_text(field: &str, text: &str, min: usize, max: usize, errors: &mut 
     }
 }
 
+/// Whether a row can be called this: 1 to 100 characters, none of them a control character. Anything else is looked for
+/// in vain, and some databases refuse to look.
+pub(crate) fn is_name(text: &str) -> bool {
+    let mut errors = ValidationErrors::default();
+    check_text("name", text, 1, 100, &mut errors);
+    errors.0.is_empty()
+}
+
+/// The beginning of a text that a caller sent, for a message.
+pub(crate) fn shown(text: &str) -> String {
+    text.chars().take(100).collect()
+}
+
 /// An optional text as it is kept: trimmed, and none where nothing is left.
 pub(crate) fn trimmed(text: Option<&str>) -> Option<String> {
     text.map(str::trim).filter(|t| !t.is_empty()).map(str::to_owned)

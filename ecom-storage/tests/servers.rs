@@ -50,7 +50,8 @@ on_each! {
     connections_that_died_cost_one_call_at_most
     a_lock_that_does_not_come_ends_in_time
     r03_a_product_and_a_move_of_its_category_wait_for_each_other
-    a_read_only_database_is_unavailable
+    a_read_only_database_is_unavailable,
+    a_full_disk_and_a_lost_pooler_are_unavailable
 }
 
 fn is_mysql(url: &str) -> bool {
@@ -397,5 +398,54 @@ async fn a_read_only_database_is_unavailable(database: TestDatabase) -> TestResu
     drop(tx);
     s.identity().await?;
     drop(server);
+    Ok(())
+}
+
+/// Triggers answer as the server does where its disk is full, and as a pooler does that lost its connection.
+async fn a_full_disk_and_a_lost_pooler_are_unavailable(database: TestDatabase) -> TestResult {
+    let url = &database.url;
+    let s = storage(url);
+    s.migrate().await?;
+    let answers = if is_mysql(url) { ["1021", "1114", "1927"] } else { ["53100", "53200", "08006"] };
+    for answer in answers {
+        for at_commit in [false, true] {
+            // MariaDB has no triggers at commit.
+            if at_commit && is_mysql(url) {
+                continue;
+            }
+            if is_mysql(url) {
+                let signal = format!("SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = {answer}, MESSAGE_TEXT = 'test'");
+                raw(url, &format!("CREATE TRIGGER refuse BEFORE INSERT ON categories FOR EACH ROW {signal}")).await?;
+            } else {
+                let body = format!("BEGIN RAISE EXCEPTION 'test' USING ERRCODE = '{answer}'; END");
+                let function = format!("CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ {body} $$");
+                let (kind, when) = if at_commit { ("CONSTRAINT", "DEFERRABLE INITIALLY DEFERRED") } else { ("", "") };
+                let trigger = format!(
+                    "CREATE {kind} TRIGGER refuse AFTER INSERT ON categories {when} FOR EACH ROW EXECUTE FUNCTION refuse()"
+                );
+                raw(url, &format!("{function}; {trigger}")).await?;
+            }
+            let mut tx = s.begin().await?;
+            let inserted = tx.categories().insert(&[category("no")]).await;
+            assert_eq!(inserted.is_ok(), at_commit, "{answer}");
+            let e = match inserted {
+                Ok(()) => tx.commit().await.unwrap_err(),
+                Err(e) => e,
+            };
+            assert_eq!(e.code(), ErrorCode::Unavailable, "{answer}: {e:?}");
+            assert_eq!(e.outcome_unknown(), at_commit && answer == "08006", "{answer}: {e:?}");
+            let (trigger, function) = if is_mysql(url) {
+                ("DROP TRIGGER refuse", "")
+            } else {
+                ("DROP TRIGGER refuse ON categories", "; DROP FUNCTION refuse")
+            };
+            raw(url, &format!("{trigger}{function}")).await?;
+            let all = CategoryFilter { parent: None, deleted: Deleted::Include };
+            assert_eq!(s.connect().await?.categories().count(&all, 10).await?.count, 0, "{answer}");
+        }
+    }
+    let mut tx = s.begin().await?;
+    tx.categories().insert(&[category("yes")]).await?;
+    tx.commit().await?;
     Ok(())
 }

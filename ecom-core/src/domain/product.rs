@@ -185,6 +185,20 @@ pub struct ProductFilter {
     pub updated_since: Option<crate::clock::Timestamp>,
 }
 
+impl ProductFilter {
+    /// # Errors
+    /// `Validation` of a brand or tag that no product can have.
+    pub(crate) fn check(&self) -> Result<()> {
+        let mut errors = ValidationErrors::default();
+        for (field, text) in [("brand", &self.brand), ("tag", &self.tag)] {
+            if let Some(text) = text {
+                check_text(field, text, 1, 100, &mut errors);
+            }
+        }
+        errors.into_result()
+    }
+}
+
 /// How a list of products is sorted; ties by id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum ProductSort {

@@ -274,13 +274,7 @@ fn share(shared: &Arc<Error>) -> Error {
     }
 }
 
-/// A 128-bit hash of a text, the same in every process of a release: caches that are shared key by it.
+/// A 128-bit hash of a text, the same in every process and release: caches that are shared key by it.
 pub(crate) fn text_hash(text: &str) -> u128 {
-    use std::hash::{BuildHasher, Hasher};
-    let half = |seed: u64| {
-        let mut h = foldhash::quality::FixedState::with_seed(seed).build_hasher();
-        h.write(text.as_bytes());
-        h.finish()
-    };
-    u128::from(half(0x9e37_79b9_7f4a_7c15)) << 64 | u128::from(half(0xc2b2_ae3d_27d4_eb4f))
+    xxhash_rust::xxh3::xxh3_128(text.as_bytes())
 }

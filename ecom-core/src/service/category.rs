@@ -15,7 +15,7 @@ use crate::paging::{Page, Paging, Total};
 use crate::port::{CacheKey, CategoryFilter, Repositories};
 use crate::service::retrying;
 use crate::shop::{AfterCommit, Context};
-use crate::text::{Slug, trimmed};
+use crate::text::{Slug, shown, trimmed};
 
 /// Products whose listings follow a moved category, per batch.
 const REFRESH_BATCH: u32 = 500;
@@ -58,6 +58,9 @@ impl<'a> CategoryService<'a> {
     /// # Errors
     /// `NotFound`, `Unavailable`.
     pub async fn get_by_slug(&self, slug: &str) -> Result<Lookup<Category>> {
+        if Slug::parse(slug).is_err() {
+            return Err(Error::not_found(Entity::Category, shown(slug)));
+        }
         let load = async || {
             let slugs = [slug.to_owned()];
             Ok::<_, Error>(self.cx.storage.connect().await?.categories().get_by_slugs(&slugs).await?.pop())

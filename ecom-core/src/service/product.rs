@@ -20,7 +20,7 @@ use crate::paging::{Page, Paging, Total};
 use crate::port::{CacheKey, Repositories};
 use crate::service::{or_next_name, retrying};
 use crate::shop::{AfterCommit, Context};
-use crate::text::{Slug, fold_key};
+use crate::text::{Slug, fold_key, shown};
 
 /// A page of products with its total, as it is cached.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -97,6 +97,9 @@ impl<'a> ProductService<'a> {
     /// # Errors
     /// `NotFound`, `Unavailable`.
     pub async fn get_by_slug(&self, slug: &str) -> Result<Lookup<Product>> {
+        if Slug::parse(slug).is_err() {
+            return Err(Error::not_found(Entity::Product, shown(slug)));
+        }
         let key = CacheKey::ProductSlug(text_hash(slug));
         let find = async || self.cx.storage.connect().await?.products().get_by_slug(slug).await;
         let hint = self
@@ -156,6 +159,7 @@ impl<'a> ProductService<'a> {
     /// # Errors
     /// `Unavailable`.
     pub async fn list(&self, query: &ProductListQuery) -> Result<Lookup<ProductList>> {
+        query.filter.check()?;
         let text = format!("{query:?}");
         let key = CacheKey::ProductList(text_hash(&text));
         let load = |text: String| async {
@@ -184,6 +188,7 @@ impl<'a> ProductService<'a> {
     /// # Errors
     /// `Unavailable`.
     pub async fn filters(&self, filter: &ProductFilter) -> Result<ProductFilters> {
+        filter.check()?;
         self.cx.storage.connect().await?.products().filters(filter).await
     }
 

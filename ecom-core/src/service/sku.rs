@@ -13,6 +13,7 @@ use crate::money::check_currency;
 use crate::port::UnitOfWork;
 use crate::service::{ProductService, or_next_name, retrying};
 use crate::shop::Context;
+use crate::text::{is_name, shown};
 
 /// The most live SKUs of a product.
 pub const MAX_SKUS: usize = 200;
@@ -42,8 +43,8 @@ impl<'a> SkuService<'a> {
     /// # Errors
     /// `NotFound`, `Unavailable`.
     pub async fn get_by_code(&self, code: &str) -> Result<Sku> {
-        let found = self.cx.storage.connect().await?.skus().get_by_code(code).await?;
-        found.ok_or_else(|| Error::not_found(Entity::Sku, code.chars().take(100).collect::<String>()))
+        let found = if is_name(code) { self.cx.storage.connect().await?.skus().get_by_code(code).await? } else { None };
+        found.ok_or_else(|| Error::not_found(Entity::Sku, shown(code)))
     }
 
     /// Live SKUs with a barcode, at most 100.
@@ -51,6 +52,9 @@ impl<'a> SkuService<'a> {
     /// # Errors
     /// `Unavailable`.
     pub async fn find_by_barcode(&self, barcode: &str) -> Result<Vec<Sku>> {
+        if !is_name(barcode) {
+            return Ok(Vec::new());
+        }
         self.cx.storage.connect().await?.skus().find_by_barcode(barcode).await
     }
 

@@ -57,6 +57,7 @@ macro_rules! shop_suite {
                 r03_a_move_under_itself_or_below_is_refused,
                 r03_the_tree_is_at_most_32_deep,
                 r03_random_tree_operations_match_a_model,
+                r03_moves_and_product_writes_at_once_agree_in_the_end,
                 r04_a_category_in_use_is_not_deleted,
                 r04_force_is_refused_while_anything_refers,
                 r05_force_removes_a_product_for_good,
@@ -94,6 +95,7 @@ macro_rules! shop_suite {
                 r17_bad_skus_name_each_field_and_leave_nothing,
                 r17_bad_categories_name_each_field_and_leave_nothing,
                 r17_bad_adjustments_leave_nothing,
+                r17_what_nothing_can_be_called_is_not_looked_up,
                 flat_writes_and_reads_mean_the_default_sku,
                 put_reconciles_skus_by_id_and_by_code,
                 put_that_swaps_codes_is_refused_clearly,
@@ -922,6 +924,150 @@ pub async fn tree_history(f: &ShopFixture, seed: u64) {
         }
     }
     f.index_is_in_step(&format!("seed {seed}")).await;
+}
+
+/// Categories are moved, renamed, made and deleted while products are made, moved between them, deleted and restored.
+pub async fn r03_moves_and_product_writes_at_once_agree_in_the_end(f: &ShopFixture) {
+    tree_storm(f, fresh_seed()).await;
+}
+
+/// Replays the operations of a storm; how they interleave is up to the machine.
+pub async fn tree_storm(f: &ShopFixture, seed: u64) {
+    println!("seed {seed}");
+    let mut categories = Vec::new();
+    for n in 0..3 {
+        let root = f.category(&format!("Root {n}"), None).await;
+        for m in 0..2 {
+            let mid = f.category(&format!("Mid {n} {m}"), Some(&root)).await;
+            categories.push(f.category(&format!("Leaf {n} {m}"), Some(&mid)).await.id);
+            categories.push(mid.id);
+        }
+        categories.push(root.id);
+    }
+    let mut products = Vec::new();
+    for n in 0..10 {
+        let category = f.fresh_category(categories[n % categories.len()]).await;
+        products.push(f.plain_in(&format!("P {n}"), &[&category]).await.id);
+    }
+    let mut tasks = tokio::task::JoinSet::new();
+    for task in 0..8_u64 {
+        let (shop, mut rng) = (f.shop.clone(), StdRng::seed_from_u64(seed ^ (task << 48)));
+        let (categories, mut products) = (categories.clone(), products.clone());
+        tasks.spawn(async move {
+            let mut done = 0;
+            for step in 0..25 {
+                let category = categories[rng.random_range(0..categories.len())];
+                let other = categories[rng.random_range(0..categories.len())];
+                let product = products[rng.random_range(0..products.len())];
+                let what = rng.random_range(0..10);
+                let outcome = tree_write(&shop, (task, step), what, category, other, product).await;
+                match outcome {
+                    Ok(made) => {
+                        done += 1;
+                        products.extend(made);
+                    }
+                    Err(e) => {
+                        let expected = [
+                            ErrorCode::VersionConflict,
+                            ErrorCode::CategoryCycle,
+                            ErrorCode::CategoryNotEmpty,
+                            ErrorCode::Duplicate,
+                            ErrorCode::NotFound,
+                            ErrorCode::Validation,
+                            ErrorCode::StateConflict,
+                        ];
+                        assert!(expected.contains(&e.code()), "seed {seed}: {e:?}");
+                    }
+                }
+            }
+            done
+        });
+    }
+    let done: i32 = tasks.join_all().await.into_iter().sum();
+    assert!(done > 50, "seed {seed}: only {done} of 200 writes were taken");
+
+    let stored = f.snapshot().await;
+    let tree: BTreeMap<CategoryId, Node> = stored
+        .categories
+        .iter()
+        .map(|c| (c.id, Node { slug: c.slug.to_string(), parent: c.parent_id, live: c.audit.is_live() }))
+        .collect();
+    let at = format!("seed {seed}");
+    for c in &stored.categories {
+        assert_eq!(c.path, model_path(&tree, c.id), "{at}");
+        let live = stored.products.iter().filter(|p| p.audit.is_live());
+        let own = live.clone().filter(|p| p.categories.iter().any(|of| of.id == c.id)).count();
+        let below: BTreeSet<ProductId> =
+            live.filter(|p| p.categories.iter().any(|of| model_contains(&tree, c.id, of.id))).map(|p| p.id).collect();
+        if c.audit.is_live() {
+            assert!(c.parent_id.is_none_or(|p| tree[&p].live), "{at}: {} is under a deleted one", c.path);
+            assert_eq!(c.product_count, own as i64, "{at}: count of {}", c.path);
+            assert_eq!(c.subtree_product_count, below.len() as i64, "{at}: subtree count of {}", c.path);
+            let filter = in_category(c.id);
+            let query = ProductListQuery { filter, sort: ProductSort::CreatedAsc, paging: Paging::first(1_000) };
+            let list = f.shop.products().list(&query).await.unwrap();
+            let listed: BTreeSet<ProductId> = list.value.page.items.iter().map(|p| p.id).collect();
+            assert_eq!(listed, below, "{at}: list of {}", c.path);
+        } else {
+            assert_eq!(own, 0, "{at}: live products in a deleted category");
+        }
+    }
+    for of in stored.products.iter().flat_map(|p| &p.categories) {
+        assert_eq!(of.path, model_path(&tree, of.id), "{at}");
+    }
+    f.index_is_in_step(&at).await;
+}
+
+/// One write of a storm; the product that it made.
+async fn tree_write(
+    shop: &Shop,
+    (task, step): (u64, u64),
+    what: u32,
+    category: CategoryId,
+    other: CategoryId,
+    product: ProductId,
+) -> Result<Option<ProductId>> {
+    let products = shop.products();
+    let categories = shop.categories();
+    let version = async || Ok::<_, Error>(v(categories.get_fresh(category, Deleted::Include).await?.audit.version));
+    match what {
+        0 | 1 => {
+            let parent = (step % 3 > 0).then(|| other.to_string());
+            categories.move_to(category, version().await?, parent, &me()).await?;
+        }
+        2 => {
+            let patch = CategoryPatch { name: Patch::Set(format!("Name {task} {step}")), ..CategoryPatch::default() };
+            categories.patch(category, version().await?, patch, &me()).await?;
+        }
+        3 => {
+            categories.create(&category_input(&format!("New {task} {step}"), Some(category)), &me()).await?;
+        }
+        4 => match categories.get_fresh(category, Deleted::Hide).await {
+            Ok(c) => categories.delete(category, v(c.audit.version), DeleteMode::Soft, &me()).await?,
+            Err(_) => drop(categories.restore(category, version().await?, &me()).await?),
+        },
+        5 | 6 => {
+            let input = ProductInput {
+                categories: Some(vec![category.to_string(), other.to_string()]),
+                ..flat(&format!("P {task} {step}"))
+            };
+            return products.create(&input, &me()).await.map(|p| Some(p.id));
+        }
+        7 | 8 => {
+            let read = products.get_fresh(product, Deleted::Include).await?;
+            let patch = ProductPatch { categories: Patch::Set(vec![category.to_string()]), ..ProductPatch::default() };
+            products.patch(product, v(read.audit.version), patch, &me()).await?;
+        }
+        _ => {
+            let read = products.get_fresh(product, Deleted::Include).await?;
+            if read.audit.is_live() {
+                products.delete(product, v(read.audit.version), DeleteMode::Soft, &me()).await?;
+            } else {
+                products.restore(product, v(read.audit.version), &me()).await?;
+            }
+        }
+    }
+    Ok(None)
 }
 
 async fn matches_the_model(
@@ -2500,6 +2646,32 @@ pub async fn r17_bad_categories_name_each_field_and_leave_nothing(f: &ShopFixtur
     let named = fields(f.shop.categories().patch(c.id, v(1), from(&json!({ "name": null })), &me()).await, "null");
     assert_eq!(named.get("name"), Some(&FieldCode::Required));
     assert_eq!(f.snapshot().await, before);
+}
+
+/// A name that no row can have is nobody's, on every database, and no error of one.
+pub async fn r17_what_nothing_can_be_called_is_not_looked_up(f: &ShopFixture) {
+    f.plain("Lamp").await;
+    for name in ["la\0mp", "\0", "", "LAMP", &"x".repeat(100_000)] {
+        let shown: String = name.chars().take(10).collect();
+        assert_eq!(code_of(f.shop.products().get_by_slug(name).await, &shown), ErrorCode::NotFound);
+        assert_eq!(code_of(f.shop.categories().get_by_slug(name).await, &shown), ErrorCode::NotFound);
+        assert_eq!(code_of(f.shop.categories().resolve(name).await, &shown), ErrorCode::NotFound);
+        assert_eq!(code_of(f.shop.skus().get_by_code(&format!("{name}?")).await, &shown), ErrorCode::NotFound);
+        assert_eq!(f.shop.skus().find_by_barcode(name).await.unwrap(), []);
+        let statements = f.storage.statements();
+        if name != "LAMP" && !name.is_empty() {
+            let brand = ProductFilter { brand: Some(name.to_owned()), ..ProductFilter::default() };
+            let tag = ProductFilter { tag: Some(name.to_owned()), ..ProductFilter::default() };
+            for filter in [brand, tag] {
+                let query =
+                    ProductListQuery { filter: filter.clone(), sort: ProductSort::TitleAsc, paging: Paging::first(5) };
+                let refused = f.shop.products().list(&query).await;
+                assert_eq!(code_of(refused, &shown), ErrorCode::Validation);
+                assert_eq!(code_of(f.shop.products().filters(&filter).await, &shown), ErrorCode::Validation);
+            }
+            assert_eq!(f.storage.statements(), statements, "{shown}: refused before it touches the database");
+        }
+    }
 }
 
 /// A bad one in a batch fails alone.

@@ -91,8 +91,13 @@ fn arguments(values: Vec<Value<'_>>) -> DbResult<PgArguments> {
     Ok(args)
 }
 
+/// Reads with more values are planned each time. The plan of a prepared statement stays until the next ANALYZE: one that
+/// was made when tables were empty scans them whole for each value, as long as a first import lasts.
+const KEPT_PREPARED: usize = 128;
+
 pub(crate) async fn fetch_all(c: &mut PgConnection, sql: SqlStr, values: Vec<Value<'_>>) -> DbResult<Vec<Row>> {
-    let query = sqlx::query_with(sql, arguments(values)?);
+    let keep = values.len() <= KEPT_PREPARED;
+    let query = sqlx::query_with(sql, arguments(values)?).persistent(keep);
     let rows = c.fetch_all(query).await.map_err(classify)?;
     Ok(rows.into_iter().map(Row::Postgres).collect())
 }
