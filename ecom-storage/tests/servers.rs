@@ -11,7 +11,7 @@ use ecom_core::clock::{Clock as _, SystemClock};
 use ecom_core::domain::{Actor, Attributes, Audit, Category, Deleted};
 use ecom_core::id::{CategoryId, IdSource as _, UuidV7Source};
 use ecom_core::money::Currency;
-use ecom_core::port::{Repositories as _, Storage};
+use ecom_core::port::{CategoryFilter, Repositories as _, Storage};
 use ecom_core::text::Slug;
 use ecom_core::{Error, ErrorCode};
 use ecom_storage::{ServerOptions, SqlRepositories, SqlStorage};
@@ -50,7 +50,7 @@ on_each! {
     connections_that_died_cost_one_call_at_most
     a_lock_that_does_not_come_ends_in_time
     r03_a_product_and_a_move_of_its_category_wait_for_each_other
-    a_read_only_database_is_unavailable,
+    a_read_only_database_is_unavailable
     a_full_disk_and_a_lost_pooler_are_unavailable
 }
 
@@ -430,7 +430,10 @@ async fn a_full_disk_and_a_lost_pooler_are_unavailable(database: TestDatabase) -
             assert_eq!(inserted.is_ok(), at_commit, "{answer}");
             let e = match inserted {
                 Ok(()) => tx.commit().await.unwrap_err(),
-                Err(e) => e,
+                Err(e) => {
+                    tx.rollback().await?;
+                    e
+                }
             };
             assert_eq!(e.code(), ErrorCode::Unavailable, "{answer}: {e:?}");
             assert_eq!(e.outcome_unknown(), at_commit && answer == "08006", "{answer}: {e:?}");
