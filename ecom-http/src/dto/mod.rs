@@ -41,6 +41,7 @@ fn time<S: Serializer>(at: &DateTime<Utc>, s: S) -> Result<S::Ok, S::Error> {
 }
 
 /// As [`time`].
+#[expect(clippy::ref_option, reason = "serde calls it with the field")]
 fn maybe_time<S: Serializer>(at: &Option<DateTime<Utc>>, s: S) -> Result<S::Ok, S::Error> {
     match at {
         Some(at) => time(at, s),
