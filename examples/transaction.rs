@@ -33,7 +33,8 @@ async fn main() -> Result<(), Failure> {
         "postgres" => {
             let mut host = sqlx::PgConnection::connect(&url).await?;
             sqlx::query(table).execute(&mut host).await?;
-            let mut tx = host.begin().await?;
+            // As the shop's own, whatever the database defaults to.
+            let mut tx = host.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED").await?;
             let (slug, after) = write(&shop, &mut SqlRepositories::on_postgres(&mut tx, currency)).await?;
             sqlx::query("INSERT INTO supplier_notes VALUES ($1, 'first harvest')").bind(slug).execute(&mut *tx).await?;
             tx.commit().await?;

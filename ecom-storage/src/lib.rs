@@ -32,3 +32,10 @@ pub use sql::ServerOptions;
 pub use sql::{SqlRepositories, SqlStorage};
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteOptions;
+
+/// The name of a URL's parameter for a message. One that is none of ours may be a piece of a password that was not
+/// percent-encoded.
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "redis"))]
+fn parameter_shown(name: &str) -> &str {
+    if name.len() <= 20 && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') { name } else { "…" }
+}

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cache_support::{CODEC, TTL, assert_reads_miss_at_once, assert_unavailable, fill, key, names, raw, read, until};
-use ecom_core::Error;
 use ecom_core::port::{Cache, CacheKey};
 use ecom_core::testkit::{CacheFixture, SharedCacheFixture};
+use ecom_core::{Error, ErrorCode};
 use ecom_storage::cache::{RedisCache, RedisOptions};
 use test_servers::{Kind, Server};
 
@@ -325,4 +325,21 @@ async fn shops_that_share_a_server_are_kept_apart() {
     let mut raw = raw(&server.url).await;
     let all = names(&mut raw, &format!("{}*", server.prefix)).await;
     assert!(all.len() >= 5, "all keys start with the prefix: {all:?}");
+}
+
+/// Its keys are others than the prefix says: refused when it is opened, not at every read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_that_may_not_touch_the_keys_is_refused() {
+    let server = Server::redis().await;
+    let client = redis::Client::open(server.url()).unwrap();
+    let mut admin = client.get_multiplexed_async_connection().await.unwrap();
+    let mut rule = redis::cmd("ACL");
+    rule.arg("SETUSER").arg("shop").arg("on").arg(">word").arg("~ecom:*").arg("&ecom:*").arg("+@all");
+    rule.query_async::<()>(&mut admin).await.unwrap();
+    let open = async |prefix: &str| {
+        let url = server.url().replace("redis://", "redis://shop:word@");
+        RedisCache::open(RedisOptions::from_url(&format!("{url}?prefix={prefix}")).unwrap()).await
+    };
+    open("ecom:").await.unwrap().ping().await.unwrap();
+    assert_eq!(open("other:").await.unwrap_err().code(), ErrorCode::Validation);
 }

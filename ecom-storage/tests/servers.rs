@@ -52,10 +52,16 @@ on_each! {
     r03_a_product_and_a_move_of_its_category_wait_for_each_other
     a_read_only_database_is_unavailable
     a_full_disk_and_a_lost_pooler_are_unavailable
+    a_statement_sees_what_has_committed_whatever_the_database_defaults_to
+    once_migrated_nobody_needs_to_make_tables
 }
 
 fn is_mysql(url: &str) -> bool {
     url.starts_with("mysql")
+}
+
+fn name_of(url: &str) -> String {
+    url::Url::parse(url).unwrap().path().trim_start_matches('/').to_owned()
 }
 
 fn storage(url: &str) -> SqlStorage {
@@ -387,8 +393,11 @@ async fn a_read_only_database_is_unavailable(database: TestDatabase) -> TestResu
         (Some(server), url.to_string())
     } else {
         storage(&database.url).migrate().await?;
-        let name = url::Url::parse(&database.url)?.path().trim_start_matches('/').to_owned();
-        raw(&database.url, &format!("ALTER DATABASE {name} SET default_transaction_read_only = on")).await?;
+        raw(
+            &database.url,
+            &format!("ALTER DATABASE {} SET default_transaction_read_only = on", name_of(&database.url)),
+        )
+        .await?;
         (None, database.url.clone())
     };
     let s = storage(&url);
@@ -450,5 +459,67 @@ async fn a_full_disk_and_a_lost_pooler_are_unavailable(database: TestDatabase) -
     let mut tx = s.begin().await?;
     tx.categories().insert(&[category("yes")]).await?;
     tx.commit().await?;
+    Ok(())
+}
+
+async fn a_statement_sees_what_has_committed_whatever_the_database_defaults_to(database: TestDatabase) -> TestResult {
+    let url = &database.url;
+    storage(url).migrate().await?;
+    // MySQL's own default is the same.
+    if !is_mysql(url) {
+        let default = "SET default_transaction_isolation = 'repeatable read'";
+        raw(url, &format!("ALTER DATABASE {} {default}", name_of(url))).await?;
+    }
+    let s = storage(url);
+    let all = CategoryFilter { parent: None, deleted: Deleted::Include };
+    let mut tx = s.begin().await?;
+    assert_eq!(tx.categories().count(&all, 10).await?.count, 0);
+    let mut other = s.begin().await?;
+    other.categories().insert(&[category("meanwhile")]).await?;
+    other.commit().await?;
+    assert_eq!(tx.categories().count(&all, 10).await?.count, 1);
+    Ok(())
+}
+
+async fn once_migrated_nobody_needs_to_make_tables(database: TestDatabase) -> TestResult {
+    let url = &database.url;
+    storage(url).migrate().await?;
+    let name = name_of(url);
+    let (user, drop) = if is_mysql(url) {
+        let grant = format!("GRANT SELECT, INSERT, UPDATE, DELETE ON {name}.* TO {name}@'%'");
+        raw(url, &format!("CREATE USER {name}@'%' IDENTIFIED BY 'app'; {grant}")).await?;
+        (name.clone(), format!("DROP USER {name}@'%'"))
+    } else {
+        let tables = format!("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {name}");
+        let sequences = format!("GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {name}");
+        let schema = "REVOKE CREATE ON SCHEMA public FROM PUBLIC";
+        raw(url, &format!("CREATE ROLE {name} LOGIN PASSWORD 'app'; {tables}; {sequences}; {schema}")).await?;
+        (name.clone(), format!("DROP OWNED BY {name}; DROP ROLE {name}"))
+    };
+    let mut as_user = url::Url::parse(url)?;
+    as_user.set_username(&user).unwrap();
+    as_user.set_password(Some("app")).unwrap();
+    let s = storage(as_user.as_str());
+    s.migrate().await?;
+    let mut tx = s.begin().await?;
+    tx.categories().insert(&[category("by the user")]).await?;
+    tx.commit().await?;
+    s.close().await;
+    raw(url, &drop).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_database_that_cannot_hold_every_text_is_refused() -> TestResult {
+    let database = test_servers::postgres().await;
+    let name = format!("{}_latin", name_of(&database.url));
+    raw(&database.url, &format!("CREATE DATABASE {name} ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")).await?;
+    let mut url = url::Url::parse(&database.url)?;
+    url.set_path(&name);
+    let s = storage(url.as_str());
+    let e = s.migrate().await.unwrap_err();
+    s.close().await;
+    raw(&database.url, &format!("DROP DATABASE {name} WITH (FORCE)")).await?;
+    assert!(e.code() == ErrorCode::Validation && e.to_string().contains("UTF8"), "{e:?}");
     Ok(())
 }

@@ -21,6 +21,9 @@ static HOLD_TREE: Sql = Sql::new("SELECT value FROM ecom_meta WHERE name = 'iden
 // Of the session: statements that change the schema commit by themselves.
 static MIGRATION_LOCK: Sql = Sql::new("SELECT CAST(GET_LOCK(CONCAT('ecom.migrations.', DATABASE()), 60) AS SIGNED)");
 
+static HAS_TABLES: Sql =
+    Sql::new("SELECT 1 FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = 'ecom_meta'");
+
 /// MySQL's SQL.
 pub(crate) static DIALECT: Dialect = Dialect {
     name: "mysql",
@@ -47,8 +50,24 @@ pub(crate) static DIALECT: Dialect = Dialect {
     row_values: false,
     migration_lock: Some(&MIGRATION_LOCK),
     migrations: &[(1, "catalog", include_str!("../../migrations/mysql/0001_catalog.sql"))],
+    setup: None,
+    has_tables: &HAS_TABLES,
     survives_errors: true,
 };
+
+/// What a URL may say besides where the server is. Character set, collation and time zone are the library's to say.
+pub(crate) const PARAMETERS: [&str; 10] = [
+    "sslmode",
+    "ssl-mode",
+    "sslca",
+    "ssl-ca",
+    "sslcert",
+    "ssl-cert",
+    "sslkey",
+    "ssl-key",
+    "statement-cache-capacity",
+    "socket",
+];
 
 /// Reads a URL.
 pub(crate) fn options(url: &str) -> sqlx::Result<MySqlConnectOptions> {

@@ -20,12 +20,20 @@ static HOLD_TREE: Sql = Sql::new("SELECT 1 FROM (SELECT pg_advisory_xact_lock_sh
 static MIGRATION_LOCK: Sql =
     Sql::new("SELECT CAST(1 AS BIGINT) FROM (SELECT pg_advisory_xact_lock(7305804402559414118)) locked");
 
+static HAS_TABLES: Sql = Sql::new("SELECT 1 WHERE to_regclass('ecom_meta') IS NOT NULL");
+
+/// What is wrong with a database before it is used; nothing where it is fine.
+static SETUP: Sql = Sql::new(
+    "SELECT 'must lead to a database whose encoding is UTF8' WHERE current_setting('server_encoding') <> 'UTF8'",
+);
+
 /// PostgreSQL's SQL.
 pub(crate) static DIALECT: Dialect = Dialect {
     name: "postgres",
     slot: 1,
     numbered: true,
-    begin: "BEGIN",
+    // Said each time: a database may default to another, and a pooler forgets what a session was set to.
+    begin: "BEGIN ISOLATION LEVEL READ COMMITTED",
     fragments: &[
         (
             "{category_summaries}",
@@ -46,8 +54,33 @@ pub(crate) static DIALECT: Dialect = Dialect {
     row_values: true,
     migration_lock: Some(&MIGRATION_LOCK),
     migrations: &[(1, "catalog", include_str!("../../migrations/postgres/0001_catalog.sql"))],
+    setup: Some(&SETUP),
+    has_tables: &HAS_TABLES,
     survives_errors: false,
 };
+
+/// What a URL may say besides where the server is.
+pub(crate) const PARAMETERS: [&str; 19] = [
+    "sslmode",
+    "ssl-mode",
+    "sslrootcert",
+    "ssl-root-cert",
+    "ssl-ca",
+    "sslcert",
+    "ssl-cert",
+    "sslkey",
+    "ssl-key",
+    "statement-cache-capacity",
+    "application_name",
+    "host",
+    "hostaddr",
+    "port",
+    "dbname",
+    "user",
+    "password",
+    "options",
+    "options[]",
+];
 
 /// Reads a URL.
 pub(crate) fn options(url: &str) -> sqlx::Result<PgConnectOptions> {

@@ -33,6 +33,10 @@ pub struct Dialect {
     /// Answers 1 once nobody else migrates this database, until the connection or its transaction ends; `None` where
     /// a transaction that may write has the database for itself.
     pub migration_lock: Option<&'static Sql>,
+    /// Says what is wrong with the database before it is used, in a row that is not there where it is fine.
+    pub setup: Option<&'static Sql>,
+    /// A row where the tables of [`migrate`](super::migrate) are there: who may not make tables need not try.
+    pub has_tables: &'static Sql,
     /// Migrations, oldest first: version, name, text.
     pub migrations: &'static [(i64, &'static str, &'static str)],
     /// True where a statement that failed leaves its transaction usable.

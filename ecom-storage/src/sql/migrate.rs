@@ -1,7 +1,7 @@
 //! Migrations: forward only, under our own table names, so that they never collide with the host's.
 
 use ecom_core::clock::Timestamp;
-use ecom_core::{Error, Result};
+use ecom_core::{Error, FieldCode, Result};
 use uuid::Uuid;
 
 use super::dialect::Sql;
@@ -47,7 +47,14 @@ pub async fn run(x: &mut Executor<'_>, now: Timestamp, identity: Uuid) -> Result
             return Err(Error::Contention { source: None });
         }
     }
-    x.script(TABLES).await.map_err(DbError::at_start)?;
+    if let Some(setup) = x.dialect().setup
+        && let Some(wrong) = x.fetch_optional(setup, Vec::new()).await?
+    {
+        return Err(Error::invalid("database_url", FieldCode::OutOfBounds, wrong.string(0)?));
+    }
+    if x.fetch_optional(x.dialect().has_tables, Vec::new()).await?.is_none() {
+        x.script(TABLES).await.map_err(DbError::at_start)?;
+    }
     let mut applied = Vec::new();
     for row in x.fetch_all(&APPLIED, Vec::new()).await? {
         applied.push((row.i64(0)?, row.string(1)?));

@@ -11,6 +11,7 @@ use ecom_core::{Error, FieldCode, Result};
 
 use super::dialect::Dialect;
 use super::pool::Opener;
+use crate::parameter_shown;
 
 /// How a PostgreSQL, MySQL or MariaDB database is opened.
 ///
@@ -57,12 +58,16 @@ fn read_url(field: &'static str, url: &str) -> Result<(&'static Dialect, Opener)
     match url.split_once(':').map_or("", |(s, _)| s) {
         #[cfg(feature = "postgres")]
         "postgres" | "postgresql" => {
+            known(field, url, &crate::postgres::PARAMETERS)?;
             let options = crate::postgres::options(url).map_err(bad)?;
+            options.get_database().ok_or_else(|| unnamed(field))?;
             Ok((&crate::postgres::DIALECT, Opener::Postgres(Box::new(options))))
         }
         #[cfg(feature = "mysql")]
         "mysql" | "mariadb" => {
+            known(field, url, &crate::mysql::PARAMETERS)?;
             let options = crate::mysql::options(url).map_err(bad)?;
+            options.get_database().ok_or_else(|| unnamed(field))?;
             Ok((&crate::mysql::DIALECT, Opener::MySql { options: Box::new(options), limit: None }))
         }
         _ => Err(Error::invalid(
@@ -73,9 +78,28 @@ fn read_url(field: &'static str, url: &str) -> Result<(&'static Dialect, Opener)
     }
 }
 
+/// Drivers take what they do not know in silence, or log it with its value.
+fn known(field: &'static str, url: &str, parameters: &[&str]) -> Result<()> {
+    let query = url.split_once('?').map_or("", |(_, query)| query);
+    for name in query.split('&').filter_map(|pair| pair.split('=').next()).filter(|name| !name.is_empty()) {
+        // `options[name]=value` sets one of PostgreSQL's own.
+        let is = |p: &str| name == p || p.strip_suffix(']').is_some_and(|p| name.starts_with(p));
+        if !parameters.iter().any(|p| is(p)) {
+            let all = parameters.join("`, `");
+            let message = format!("has the unknown parameter `{}`; known are `{all}`", parameter_shown(name));
+            return Err(Error::invalid(field, FieldCode::Unknown, message));
+        }
+    }
+    Ok(())
+}
+
+fn unnamed(field: &'static str) -> Error {
+    Error::invalid(field, FieldCode::Required, "must name a database: `…://user@host/database`")
+}
+
 impl ServerOptions {
-    /// From `postgres://user:password@host:port/database` or `mysql://…`, with the parameters that the drivers know
-    /// (`sslmode`, `sslrootcert` …) and `pooler=transaction` for [`Self::transaction_pooler`].
+    /// From `postgres://user:password@host:port/database` or `mysql://…`, with parameters of the drivers (`sslmode`,
+    /// `sslrootcert` …) and `pooler=transaction` for [`Self::transaction_pooler`].
     ///
     /// # Errors
     /// `Validation` on field `database_url`.
@@ -132,4 +156,37 @@ fn without_pooler(url: &str) -> Result<(String, bool)> {
     }
     let url = if rest.is_empty() { head.to_owned() } else { format!("{head}?{}", rest.join("&")) };
     Ok((url, found))
+}
+
+#[cfg(all(test, feature = "postgres", feature = "mysql"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bad_url_is_named_and_not_shown() {
+        for (url, code) in [
+            ("postgres://u:hunter2@h", FieldCode::Required),
+            ("postgres://u:hunter2@h/", FieldCode::Required),
+            ("mysql://u:hunter2@h", FieldCode::Required),
+            ("mysql://u:hunter2@h/", FieldCode::Required),
+            ("postgres://u@h/shop?pasword=hunter2", FieldCode::Unknown),
+            ("postgres://u@h/shop?Hunter2=x", FieldCode::Unknown),
+            ("mysql://u@h/shop?charset=latin1", FieldCode::Unknown),
+            ("mysql://u@h/shop?timezone=%2B02:00", FieldCode::Unknown),
+            ("mysql://u@h/shop?pooler=hunter2", FieldCode::OutOfBounds),
+            ("oracle://u:hunter2@h/shop", FieldCode::OutOfBounds),
+        ] {
+            let error = ServerOptions::from_url(url).unwrap_err();
+            let Error::Validation(fields) = &error else { panic!("{url}: {error:?}") };
+            assert_eq!((fields.0[0].field.as_str(), fields.0[0].code), ("database_url", code), "{url}: {error}");
+            assert!(!format!("{error:?}").to_lowercase().contains("hunter2"), "{error:?}");
+        }
+        for url in [
+            "postgres://u@h/shop?sslmode=require&options[search_path]=shop&pooler=transaction",
+            "postgres:///?host=/var/run/postgresql&dbname=shop&user=u",
+            "mysql://u@h/shop?ssl-mode=REQUIRED&socket=/run/mysqld/mysqld.sock",
+        ] {
+            ServerOptions::from_url(url).unwrap();
+        }
+    }
 }

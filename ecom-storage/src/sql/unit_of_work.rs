@@ -141,7 +141,7 @@ impl<'c> SqlRepositories<'c> {
         Self { conn: ConnRef::Sqlite(conn), state: State::Idle, shared: Arc::new(shared) }
     }
 
-    /// On a connection of PostgreSQL.
+    /// On a connection of PostgreSQL, whose transaction is `READ COMMITTED`: that is the default unless somebody changed it.
     #[cfg(feature = "postgres")]
     pub fn on_postgres(conn: &'c mut sqlx::PgConnection, currency: ecom_core::money::Currency) -> Self {
         let shared = Shared::new(&crate::postgres::DIALECT, currency);

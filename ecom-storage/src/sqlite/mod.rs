@@ -10,9 +10,11 @@ use sqlx::{Arguments, ConnectOptions, Executor, SqlStr};
 
 pub use options::SqliteOptions;
 
-use crate::sql::dialect::Dialect;
+use crate::sql::dialect::{Dialect, Sql};
 use crate::sql::error::{DbError, DbResult, Kind};
 use crate::sql::value::{Row, Value};
+
+static HAS_TABLES: Sql = Sql::new("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'ecom_meta'");
 
 /// SQLite's SQL.
 pub(crate) static DIALECT: Dialect = Dialect {
@@ -41,6 +43,8 @@ pub(crate) static DIALECT: Dialect = Dialect {
     row_values: true,
     migration_lock: None,
     migrations: &[(1, "catalog", include_str!("../../migrations/sqlite/0001_catalog.sql"))],
+    setup: None,
+    has_tables: &HAS_TABLES,
     survives_errors: true,
 };
 

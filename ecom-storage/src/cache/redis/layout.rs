@@ -233,6 +233,14 @@ impl Layout {
         Ok(())
     }
 
+    /// Fails where the user may not touch these keys and this channel. An empty message says nothing to who hears it.
+    pub(super) async fn check(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
+        let mut pipe = redis::pipe();
+        pipe.cmd("MGET").arg(&self.epoch).arg(&self.lists).ignore();
+        pipe.cmd("PUBLISH").arg(&self.channel).arg("").ignore();
+        pipe.query_async(connection).await
+    }
+
     /// The values of `keys`, one round trip; with what is left of their TTL where `aging`.
     pub(super) async fn get(
         &self,

@@ -283,6 +283,7 @@ impl Inner {
         let mut connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
         redis::cmd("PING").query_async::<()>(&mut connection).await?;
         self.layout.load_scripts(&mut connection).await?;
+        self.layout.check(&mut connection).await?;
         // Not everybody may ask; unknown is as good as changed.
         let info: Option<String> = redis::cmd("INFO").arg("server").query_async(&mut connection).await.ok();
         let run = info.and_then(|i| i.lines().find_map(|l| l.strip_prefix("run_id:").map(|id| id.trim().to_owned())));

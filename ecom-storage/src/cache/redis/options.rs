@@ -131,8 +131,7 @@ impl RedisOptions {
 
 /// What an unknown parameter is answered.
 pub(in crate::cache) fn unknown(name: &str) -> Error {
-    // A name that is none of ours may be a piece of a password that was not percent-encoded.
-    let what = if name.len() <= 20 && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') { name } else { "…" };
+    let what = crate::parameter_shown(name);
     let known = "`prefix`, `timeout_ms`, `load_wait_ms`, in one tier `decoded_mib`, in two `capacity`";
     refused(FieldCode::Unknown, format!("has the unknown parameter `{what}`; known are {known}"))
 }
