@@ -22,7 +22,9 @@ const MAX_BACKOFF: Duration = Duration::from_secs(10);
 const TRIM_EVERY: Duration = Duration::from_secs(600);
 
 /// Names that leases of the library have.
-pub(crate) const RESERVED: [&str; 3] = [Invalidate::NAME, Index::NAME, Trim::NAME];
+pub(crate) const RESERVED: [&str; 4] = [Invalidate::NAME, Index::NAME, Trim::NAME, IMPORT];
+/// One import of categories at a time plans over the tree as it is.
+pub(crate) const IMPORT: &str = "import-categories";
 
 /// What is done again and again.
 #[async_trait]
@@ -171,7 +173,7 @@ struct Did {
 }
 
 /// A lease and the instant, by this machine's own count, until which it is certainly held.
-struct Held {
+pub(crate) struct Held {
     lease: Lease,
     until: Instant,
 }
@@ -214,19 +216,54 @@ impl Turn<'_> {
 
     /// Lets the next one have it. Where that fails, the lease runs out.
     async fn end(&mut self) {
-        let Some(Held { lease, until }) = self.held.take() else { return };
-        if Instant::now() >= until {
-            return;
+        if let Some(held) = self.held.take() {
+            release(self.cx, held).await;
         }
-        let (cx, lease) = (self.cx, &lease);
-        let released = retrying(cx, || async move {
-            let mut tx = cx.storage.begin().await?;
-            tx.outbox().release(lease).await?;
-            tx.commit().await
-        });
-        if let Ok(Err(error)) = tokio::time::timeout_at(until, released).await {
-            tracing::debug!(work = lease.consumer, %error, "a lease was not released; it runs out");
+    }
+}
+
+/// The lease of this name, once nobody else has it.
+pub(crate) async fn wait_for(cx: &Context, name: &str) -> Result<Held> {
+    let holder = cx.ids.next().to_string();
+    let mut waits = false;
+    loop {
+        let asked = Instant::now();
+        if let Some(lease) = acquire(cx, name, &holder).await? {
+            return Ok(Held { lease, until: asked + cx.config.lease_ttl });
         }
+        if !waits {
+            tracing::info!(work = name, "another process is at it; this one waits");
+        }
+        waits = true;
+        tokio::time::sleep(pace(cx, true)).await;
+    }
+}
+
+/// Does what is better done alone, and lets the next one have its turn. It goes on where the lease is lost meanwhile.
+pub(crate) async fn holding<T>(cx: &Context, mut held: Held, work: impl Future<Output = T>) -> T {
+    let mut work = std::pin::pin!(work);
+    let lease = held.lease.clone();
+    let done = tokio::select! {
+        biased;
+        done = &mut work => done,
+        () = keep(cx, &lease, &mut held.until) => return work.await,
+    };
+    release(cx, held).await;
+    done
+}
+
+async fn release(cx: &Context, Held { lease, until }: Held) {
+    if Instant::now() >= until {
+        return;
+    }
+    let lease = &lease;
+    let released = retrying(cx, || async move {
+        let mut tx = cx.storage.begin().await?;
+        tx.outbox().release(lease).await?;
+        tx.commit().await
+    });
+    if let Ok(Err(error)) = tokio::time::timeout_at(until, released).await {
+        tracing::debug!(work = lease.consumer, %error, "a lease was not released; it runs out");
     }
 }
 

@@ -19,8 +19,8 @@ use crate::domain::{
 use crate::error::{Conflict, Error, ErrorCode, FieldCode, FieldError, Result, ValidationErrors};
 use crate::id::CategoryId;
 use crate::port::{CacheKey, Repositories};
-use crate::service::CategoryService;
 use crate::service::product::is_numbered;
+use crate::service::{CategoryService, sync};
 use crate::shop::AfterCommit;
 use crate::text::{Slug, fold_key, trimmed};
 
@@ -398,11 +398,22 @@ impl ImportService<'_> {
             }
         }
         drop(from);
-        let present = self.present(&source, &forest).await?;
-        let steps = plan(&forest, &present, &|| CategoryId(self.cx.ids.next()));
-        drop(present);
-        let writer = Writer { cx: self.cx, source, actor, forest };
-        writer.write(steps, &mut run).await?;
+        let cx = self.cx;
+        let mut patience = Patience::new();
+        let turn = loop {
+            match sync::wait_for(cx, sync::IMPORT).await {
+                Err(e) => patience.after(e).await?,
+                turn => break turn?,
+            }
+        };
+        let written = async {
+            let present = self.present(&source, &forest).await?;
+            let steps = plan(&forest, &present, &|| CategoryId(cx.ids.next()));
+            drop(present);
+            let writer = Writer { cx, source, actor, forest };
+            writer.write(steps, &mut run).await
+        };
+        sync::holding(cx, turn, written).await?;
         Ok(run.report)
     }
 
