@@ -485,19 +485,19 @@ async fn once_migrated_nobody_needs_to_make_tables(database: TestDatabase) -> Te
     let url = &database.url;
     storage(url).migrate().await?;
     let name = name_of(url);
-    let (user, drop) = if is_mysql(url) {
+    let drop = if is_mysql(url) {
         let grant = format!("GRANT SELECT, INSERT, UPDATE, DELETE ON {name}.* TO {name}@'%'");
         raw(url, &format!("CREATE USER {name}@'%' IDENTIFIED BY 'app'; {grant}")).await?;
-        (name.clone(), format!("DROP USER {name}@'%'"))
+        format!("DROP USER {name}@'%'")
     } else {
         let tables = format!("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {name}");
         let sequences = format!("GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {name}");
         let schema = "REVOKE CREATE ON SCHEMA public FROM PUBLIC";
         raw(url, &format!("CREATE ROLE {name} LOGIN PASSWORD 'app'; {tables}; {sequences}; {schema}")).await?;
-        (name.clone(), format!("DROP OWNED BY {name}; DROP ROLE {name}"))
+        format!("DROP OWNED BY {name}; DROP ROLE {name}")
     };
     let mut as_user = url::Url::parse(url)?;
-    as_user.set_username(&user).unwrap();
+    as_user.set_username(&name).unwrap();
     as_user.set_password(Some("app")).unwrap();
     let s = storage(as_user.as_str());
     s.migrate().await?;

@@ -186,15 +186,20 @@ pub struct ProductFilter {
 }
 
 impl ProductFilter {
-    /// # Errors
-    /// `Validation` of a brand or tag that no product can have.
-    pub(crate) fn check(&self) -> Result<()> {
-        let mut errors = ValidationErrors::default();
-        for (field, text) in [("brand", &self.brand), ("tag", &self.tag)] {
+    /// Pushes what is wrong with a brand or tag that no product can have.
+    pub fn check_texts(brand: Option<&str>, tag: Option<&str>, errors: &mut ValidationErrors) {
+        for (field, text) in [("brand", brand), ("tag", tag)] {
             if let Some(text) = text {
-                check_text(field, text, 1, 100, &mut errors);
+                check_text(field, text, 1, 100, errors);
             }
         }
+    }
+
+    /// # Errors
+    /// `Validation` by [`Self::check_texts`].
+    pub(crate) fn check(&self) -> Result<()> {
+        let mut errors = ValidationErrors::default();
+        Self::check_texts(self.brand.as_deref(), self.tag.as_deref(), &mut errors);
         errors.into_result()
     }
 }

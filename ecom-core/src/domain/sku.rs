@@ -8,7 +8,7 @@ use super::{Attributes, Audit, ExternalRef, Patch};
 use crate::error::{FieldCode, ValidationErrors};
 use crate::id::{ProductId, SkuId};
 use crate::money::{Currency, ExactDecimal, Measure, Money, Percentage, price_of};
-use crate::text::check_text;
+use crate::text::{check_text, shown};
 
 /// Width, height and depth, scale 2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -356,7 +356,7 @@ fn check_option_values(field: &str, values: &BTreeMap<String, String>, errors: &
     }
     for (k, v) in values {
         check_text(field, k, 1, 100, errors);
-        check_text(&format!("{field}.{}", k.chars().take(100).collect::<String>()), v, 1, 100, errors);
+        check_text(&format!("{field}.{}", shown(k)), v, 1, 100, errors);
     }
 }
 

@@ -437,7 +437,7 @@ fn check_depth(depth: usize) -> Result<()> {
 
 async fn parent_of(tx: &mut dyn Repositories, reference: Option<&str>) -> Result<Option<Category>> {
     let Some(reference) = reference else { return Ok(None) };
-    let shown: String = reference.chars().take(100).collect();
+    let shown = shown(reference);
     let missing =
         || Error::invalid("parent_id", FieldCode::ReferenceNotFound, format!("there is no category `{shown}`"));
     let reference = reference.to_owned();

@@ -157,7 +157,7 @@ impl<'a> ProductService<'a> {
     /// [`crate::config::ShopConfig::total_bound`]. Pages are cached until a product of this shop changes (R15).
     ///
     /// # Errors
-    /// `Unavailable`.
+    /// `Validation` of a brand or tag that no product can have, `Unavailable`.
     pub async fn list(&self, query: &ProductListQuery) -> Result<Lookup<ProductList>> {
         query.filter.check()?;
         let text = format!("{query:?}");
@@ -186,7 +186,7 @@ impl<'a> ProductService<'a> {
     /// What the products that match could be narrowed by (`meta.filters`).
     ///
     /// # Errors
-    /// `Unavailable`.
+    /// `Validation` of a brand or tag that no product can have, `Unavailable`.
     pub async fn filters(&self, filter: &ProductFilter) -> Result<ProductFilters> {
         filter.check()?;
         self.cx.storage.connect().await?.products().filters(filter).await
@@ -873,7 +873,7 @@ impl Resolver {
                 Some(c) if out.iter().any(|o| o.id == c.id) => {}
                 Some(c) => out.push(c.clone()),
                 None => {
-                    let shown: String = r.chars().take(100).collect();
+                    let shown = shown(r);
                     errors.push(
                         format!("categories[{i}]"),
                         FieldCode::ReferenceNotFound,

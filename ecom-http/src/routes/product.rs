@@ -255,10 +255,9 @@ pub(super) async fn list(State(app): State<Arc<App>>, here: Here, Query(p): Quer
             false
         }
     };
-    for (field, text) in [("brand", &p.brand), ("tag", &p.tag), ("category", &p.category)] {
-        if let Some(t) = text {
-            ecom_core::text::check_text(field, t, 1, if field == "category" { 4_000 } else { 100 }, e);
-        }
+    ProductFilter::check_texts(p.brand.as_deref(), p.tag.as_deref(), e);
+    if let Some(text) = &p.category {
+        ecom_core::text::check_text("category", text, 1, 4_000, e);
     }
     let fields = Fields::parse(p.fields.as_deref(), ProductView::FIELDS, e);
     errors.into_result()?;

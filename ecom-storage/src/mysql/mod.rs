@@ -55,19 +55,9 @@ pub(crate) static DIALECT: Dialect = Dialect {
     survives_errors: true,
 };
 
-/// What a URL may say besides where the server is. Character set, collation and time zone are the library's to say.
-pub(crate) const PARAMETERS: [&str; 10] = [
-    "sslmode",
-    "ssl-mode",
-    "sslca",
-    "ssl-ca",
-    "sslcert",
-    "ssl-cert",
-    "sslkey",
-    "ssl-key",
-    "statement-cache-capacity",
-    "socket",
-];
+/// What a URL may say besides what that of any server may. Character set, collation and time zone are the library's to
+/// say.
+pub(crate) const PARAMETERS: [&str; 2] = ["sslca", "socket"];
 
 /// Reads a URL.
 pub(crate) fn options(url: &str) -> sqlx::Result<MySqlConnectOptions> {

@@ -59,18 +59,10 @@ pub(crate) static DIALECT: Dialect = Dialect {
     survives_errors: false,
 };
 
-/// What a URL may say besides where the server is.
-pub(crate) const PARAMETERS: [&str; 19] = [
-    "sslmode",
-    "ssl-mode",
+/// What a URL may say besides what that of any server may.
+pub(crate) const PARAMETERS: [&str; 11] = [
     "sslrootcert",
     "ssl-root-cert",
-    "ssl-ca",
-    "sslcert",
-    "ssl-cert",
-    "sslkey",
-    "ssl-key",
-    "statement-cache-capacity",
     "application_name",
     "host",
     "hostaddr",

@@ -78,8 +78,14 @@ fn read_url(field: &'static str, url: &str) -> Result<(&'static Dialect, Opener)
     }
 }
 
-/// Drivers take what they do not know in silence, or log it with its value.
-fn known(field: &'static str, url: &str, parameters: &[&str]) -> Result<()> {
+/// What a URL of any server may say besides where it is.
+const PARAMETERS: [&str; 8] =
+    ["sslmode", "ssl-mode", "ssl-ca", "sslcert", "ssl-cert", "sslkey", "ssl-key", "statement-cache-capacity"];
+
+/// Refuses parameters that are neither of any server nor of this one: drivers take what they do not know in silence, or
+/// log it with its value.
+fn known(field: &'static str, url: &str, own: &[&str]) -> Result<()> {
+    let parameters = [&PARAMETERS, own].concat();
     let query = url.split_once('?').map_or("", |(_, query)| query);
     for name in query.split('&').filter_map(|pair| pair.split('=').next()).filter(|name| !name.is_empty()) {
         // `options[name]=value` sets one of PostgreSQL's own.

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::dead_letter::{DeadLetterWriter, Refused};
 use super::{
     EndedEarly, ForeignId, ImportOptions, ImportReport, ImportService, Item, Message, Patience, Rejection, Run,
-    is_of_a_record, lost_reader, stream,
+    is_of_a_record, lost_reader, patiently, stream,
 };
 use crate::domain::{
     Actor, Attributes, Audit, Category, CategoryInput, Deleted, EventKind, ExternalRef, Read as ReadVersion,
@@ -22,7 +22,7 @@ use crate::port::{CacheKey, Repositories};
 use crate::service::product::is_numbered;
 use crate::service::{CategoryService, sync};
 use crate::shop::AfterCommit;
-use crate::text::{Slug, fold_key, trimmed};
+use crate::text::{Slug, fold_key, shown, trimmed};
 
 /// Categories per unit of work.
 const BATCH: usize = 500;
@@ -73,7 +73,7 @@ struct Node {
 
 impl Node {
     fn shown(&self) -> String {
-        self.external_id.chars().take(100).collect()
+        shown(&self.external_id)
     }
 }
 
@@ -399,13 +399,7 @@ impl ImportService<'_> {
         }
         drop(from);
         let cx = self.cx;
-        let mut patience = Patience::new();
-        let turn = loop {
-            match sync::wait_for(cx, sync::IMPORT).await {
-                Err(e) => patience.after(e).await?,
-                turn => break turn?,
-            }
-        };
+        let turn = patiently(|| sync::wait_for(cx, sync::IMPORT)).await?;
         let written = async {
             let present = self.present(&source, &forest).await?;
             let steps = plan(&forest, &present, &|| CategoryId(cx.ids.next()));
@@ -419,13 +413,7 @@ impl ImportService<'_> {
 
     async fn present(&self, source: &str, forest: &Forest) -> Result<Present> {
         let ids: Vec<String> = forest.nodes.iter().map(|n| n.external_id.clone()).collect();
-        let mut patience = Patience::new();
-        loop {
-            match self.try_present(source, &ids).await {
-                Err(e) => patience.after(e).await?,
-                present => return present,
-            }
-        }
+        patiently(|| self.try_present(source, &ids)).await
     }
 
     async fn try_present(&self, source: &str, ids: &[String]) -> Result<Present> {

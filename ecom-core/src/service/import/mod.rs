@@ -243,6 +243,17 @@ impl Patience {
     }
 }
 
+/// Does it, again after a pause where another try makes sense.
+async fn patiently<T, F: Future<Output = Result<T>>>(mut attempt: impl FnMut() -> F) -> Result<T> {
+    let mut patience = Patience::new();
+    loop {
+        match attempt().await {
+            Err(e) => patience.after(e).await?,
+            done => return done,
+        }
+    }
+}
+
 /// A record on its way to the writer.
 struct Item<T> {
     index: u64,

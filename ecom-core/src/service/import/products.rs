@@ -5,8 +5,8 @@ use std::io::Read;
 
 use super::record::Candidate;
 use super::{
-    DeadLetterWriter, ImportOptions, ImportReport, ImportService, Item, Message, Patience, ProductRecord, Rejection,
-    Run, is_of_a_record, lost_reader, stream,
+    DeadLetterWriter, ImportOptions, ImportReport, ImportService, Item, Message, ProductRecord, Rejection, Run,
+    is_of_a_record, lost_reader, patiently, stream,
 };
 use crate::domain::{
     Attributes, Audit, Category, Deleted, EventKind, Product, ProductValues, Sku, SkuValues, StockReason,
@@ -181,13 +181,7 @@ impl Writer<'_> {
         if candidates.is_empty() {
             return Ok(Written { outcomes: Vec::new(), categories_created: 0 });
         }
-        let mut patience = Patience::new();
-        loop {
-            match self.try_commit(candidates).await {
-                Err(e) => patience.after(e).await?,
-                written => return written,
-            }
-        }
+        patiently(|| self.try_commit(candidates)).await
     }
 
     async fn try_commit(&self, candidates: &[Candidate]) -> Result<Written> {

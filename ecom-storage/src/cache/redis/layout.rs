@@ -11,10 +11,11 @@
 //! | `…l:<key>` | the lease: token and epochs of the loads that may fill the key; expires after seconds |
 //! | channel `…forget:<db>` | the keys of each invalidation, one a line; `*` is everything |
 //!
-//! A read is one `MGET` of the epoch, that of lists where it reads any, and the values. A load takes the lease, or joins the one that is there; an
-//! invalidation deletes value and lease; a fill is stored only while its lease is there and the epochs are those of
-//! its start. So a value that was read before an invalidation never comes after it, whatever process read it. Loads
-//! that share a lease have no invalidation between them: each may fill, and the first does.
+//! A read is one `MGET` of the epoch, that of lists where it reads any, and the values. A load takes the lease, or
+//! joins the one that is there; an invalidation deletes value and lease; a fill is stored only while its lease is
+//! there and the epochs are those of its start. So a value that was read before an invalidation never comes after it,
+//! whatever process read it. Loads that share a lease have no invalidation between them: each may fill, and the first
+//! does.
 //!
 //! An epoch is made by whoever misses it, and invalidated by deleting it, which works on a server that is out of
 //! memory. It is random, so that one that was evicted or flushed away never comes back with old values.
