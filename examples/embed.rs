@@ -2,9 +2,11 @@
 //! `cargo run --example embed --features postgres,mysql -- postgres://localhost/shop`. The database is a URL: nothing
 //! else changes between SQLite, PostgreSQL and MySQL or MariaDB. What it makes it removes again.
 
-use ecom::domain::{Actor, CategoryInput, DeleteMode, ProductInput, Read, StockReason};
-use ecom::port::SearchQuery;
-use ecom::service::StockAdjustment;
+use ecom::catalog::{CategoryInput, ProductInput};
+use ecom::common::{Actor, DeleteMode, Read};
+use ecom::search::SearchQuery;
+use ecom::stock::StockAdjustment;
+use ecom::stock::StockReason;
 use ecom::{ShopBuilder, id::SkuId};
 use serde_json::{from_value, json};
 

@@ -2,7 +2,8 @@
 //! `cargo run --example transaction --features postgres,mysql -- sqlite://shop.db`, or `postgres://…`, or `mysql://…`.
 
 use ecom::adapters::SqlRepositories;
-use ecom::domain::{Actor, ProductInput};
+use ecom::catalog::ProductInput;
+use ecom::common::Actor;
 use ecom::port::Repositories;
 use ecom::{AfterCommit, Shop, ShopBuilder};
 use serde_json::{from_value, json};

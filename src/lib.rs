@@ -39,8 +39,9 @@
 //! | For | See |
 //! |---|---|
 //! | a shop from URLs, or from parts of your own | [`ShopBuilder`] |
-//! | what a shop can do | [`Shop`] and the services of [`service`] |
-//! | what is stored, and which values are valid | [`domain`], [`money`], [`text`] |
+//! | what a shop can do | [`Shop`] |
+//! | the types, inputs and services of an area | [`catalog`], [`stock`], [`search`], [`platform`], and [`common`] to all |
+//! | money, texts, pages, ids, times | [`money`], [`text`], [`paging`], [`id`], [`clock`] |
 //! | what fails and how | [`Error`], [`ErrorCode`] |
 //! | an adapter of your own | the traits of [`port`], proven by `testkit` |
 
@@ -56,9 +57,9 @@ pub use ecom_core::mocks;
 #[cfg(feature = "testkit")]
 pub use ecom_core::testkit;
 pub use ecom_core::{
-    AfterCommit, Background, BoxError, Conflict, Dependency, DependencyHealth, Entity, Error, ErrorCode, FieldCode,
-    FieldError, Health, Result, Shop, ShopParts, Shortage, ValidationErrors, clock, domain, id, money, paging, port,
-    service, text,
+    AfterCommit, BoxError, Conflict, Dependency, DependencyHealth, Entity, Error, ErrorCode, FieldCode, FieldError,
+    Health, Result, Shop, ShopParts, Shortage, ValidationErrors, catalog, clock, common, id, money, paging, platform,
+    port, search, stock, text,
 };
 #[cfg(feature = "testkit")]
 pub use ecom_core::{

@@ -14,14 +14,16 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+use ecom_core::catalog::ProductListQuery;
+use ecom_core::catalog::{CategoryInput, ProductFilter, ProductInput, ProductPatch, ProductSort};
+use ecom_core::common::{Actor, Deleted, Read};
 use ecom_core::config::ShopConfig;
-use ecom_core::domain::{
-    Actor, CategoryInput, Deleted, ProductFilter, ProductInput, ProductPatch, ProductSort, Read, StockReason,
-};
 use ecom_core::id::{CategoryId, ProductId, SkuId};
 use ecom_core::paging::Paging;
-use ecom_core::port::{SearchQuery, Storage as _};
-use ecom_core::service::{ProductListQuery, StockAdjustment};
+use ecom_core::port::Storage as _;
+use ecom_core::search::SearchQuery;
+use ecom_core::stock::StockAdjustment;
+use ecom_core::stock::StockReason;
 use ecom_core::{ErrorCode, Shop, ShopParts};
 use ecom_search::{TantivyOptions, TantivySearch};
 use ecom_storage::cache::{MemoryCache, MemoryCacheOptions};

@@ -9,13 +9,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use ecom::domain::{Actor, Category, Deleted, Product, ProductFilter, ProductSort, RatingSource, StockReason};
+use ecom::catalog::{Category, Product, ProductFilter, ProductSort, RatingSource};
+use ecom::catalog::{DeadLetters, ImportFormat, ImportKind, ImportOptions, ImportReport, ProductListQuery, detect};
+use ecom::common::{Actor, Deleted};
 use ecom::paging::Paging;
 use ecom::port::{
     CategoryRepository, Connection, InventoryRepository, OutboxRepository, PoolStatus, ProductRepository, Repositories,
     SkuRepository, Storage, UnitOfWork,
 };
-use ecom::service::{DeadLetters, ImportFormat, ImportKind, ImportOptions, ImportReport, ProductListQuery, detect};
+use ecom::stock::StockReason;
 use ecom::{Dependency, Error, Result, Shop, ShopBuilder};
 use serde_json::{Value, json};
 
@@ -98,7 +100,7 @@ async fn tree(shop: &Shop) -> Vec<Category> {
     shop.storage().connect().await.unwrap().categories().tree().await.unwrap()
 }
 
-async fn outbox_head(shop: &Shop) -> ecom::domain::OutboxPosition {
+async fn outbox_head(shop: &Shop) -> ecom::platform::OutboxPosition {
     shop.events().head().await.unwrap()
 }
 
@@ -523,7 +525,7 @@ async fn r11_changed_rows_are_written_once_and_the_ledger_follows() {
 async fn sku_codes_are_found_again_and_never_taken_over() {
     let shop = shop().await;
     // One without an external id, as a person makes it.
-    let by_hand: ecom::domain::ProductInput =
+    let by_hand: ecom::catalog::ProductInput =
         serde_json::from_value(json!({"title": "By hand", "sku": "hand-1", "price": "1", "stock": 2})).unwrap();
     let by_hand = shop.products().create(&by_hand, &Actor::system()).await.unwrap();
     let adopt = json!({"id": 7, "title": "Adopted", "sku": "HAND-1", "price": 1, "stock": 2});
@@ -549,9 +551,9 @@ async fn sku_codes_are_found_again_and_never_taken_over() {
         let expected = [(1, "code"), (2, "code"), (3, "external_id"), (4, "external_id"), (6, "sku"), (7, "slug")];
         assert_eq!(why, expected.map(|(i, f)| (i, vec![f.to_owned()])));
     }
-    let read = ecom::domain::Read::Version(find(&all_products(&shop).await, "1").audit.version);
+    let read = ecom::common::Read::Version(find(&all_products(&shop).await, "1").audit.version);
     let one = find(&all_products(&shop).await, "1").id;
-    shop.products().delete(one, read, ecom::domain::DeleteMode::Soft, &Actor::system()).await.unwrap();
+    shop.products().delete(one, read, ecom::common::DeleteMode::Soft, &Actor::system()).await.unwrap();
     let (report, letters) = import(&shop, lines(&twice[..1])).await;
     assert_eq!(
         (report.rejected, letters[0]["code"].as_str()),

@@ -16,13 +16,15 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use ecom_core::Result;
-use ecom_core::domain::{Deleted, Sku, StockImbalance, StockLevel, StockMovement};
+use ecom_core::catalog::Sku;
+use ecom_core::common::Deleted;
 use ecom_core::id::{ProductId, SkuId};
 use ecom_core::paging::{Page, Paging};
 use ecom_core::port::{
     CategoryRepository, Connection, InventoryRepository, NoCache, OutboxRepository, PoolStatus, ProductRepository,
     Repositories, SkuRepository, Storage, TouchedProduct, UnitOfWork,
 };
+use ecom_core::stock::{StockImbalance, StockLevel, StockMovement};
 use ecom_core::testkit::model::{Divergence, Options, Report, run};
 use ecom_core::testkit::shop::MakeCache;
 use ecom_core::text::Slug;

@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use ecom::domain::{ProductFilter, ProductSort, ProductStatus};
+use ecom::catalog::{ProductFilter, ProductSort, ProductStatus};
 use ecom::paging::{Keyset, Paging};
 use ecom::port::Storage as _;
 
@@ -60,7 +60,7 @@ async fn last_page(b: &Bench) -> (Option<Keyset>, usize) {
     }
 }
 
-async fn page(b: &Bench, after: Option<Keyset>) -> ecom::paging::Page<ecom::domain::Product> {
+async fn page(b: &Bench, after: Option<Keyset>) -> ecom::paging::Page<ecom::catalog::Product> {
     let mut db = b.storage.connect().await.expect("a connection");
     let paging = Paging::Keyset { after, limit: 20 };
     db.products().list(&filter(b), ProductSort::PriceAsc, &paging).await.expect("a page")

@@ -5,7 +5,8 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
 
-use ecom::domain::{Deleted, Product};
+use ecom::catalog::Product;
+use ecom::common::Deleted;
 use sqlx::{ConnectOptions as _, Row as _};
 use uuid::Uuid;
 

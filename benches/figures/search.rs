@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use ecom::port::{Facet, SearchFilter, SearchQuery};
+use ecom::search::{Facet, SearchFilter, SearchQuery};
 
 use crate::support::{median, shop};
 

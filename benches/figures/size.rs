@@ -7,7 +7,7 @@
 use std::time::Instant;
 
 use ecom::adapters::{ServerOptions, SqlStorage, SqliteOptions};
-use ecom::domain::{ProductFilter, ProductSort, ProductStatus};
+use ecom::catalog::{ProductFilter, ProductSort, ProductStatus};
 use ecom::paging::{Keyset, Paging};
 use ecom::port::{NoCache, Storage as _};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
@@ -175,7 +175,7 @@ fn filter(b: &Bench) -> ProductFilter {
     }
 }
 
-async fn page(b: &Bench, after: Option<Keyset>, limit: u32) -> ecom::paging::Page<ecom::domain::Product> {
+async fn page(b: &Bench, after: Option<Keyset>, limit: u32) -> ecom::paging::Page<ecom::catalog::Product> {
     let mut db = b.storage.connect().await.expect("a connection");
     let paging = Paging::Keyset { after, limit };
     db.products().list(&filter(b), ProductSort::PriceAsc, &paging).await.expect("a page")

@@ -4,10 +4,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ecom::domain::{Actor, Event, EventKind, StockMovement, StockReason};
+use ecom::common::Actor;
 use ecom::id::{EventId, SkuId, StockMovementId};
+use ecom::platform::{Event, EventKind};
 use ecom::port::Storage;
-use ecom::service::StockAdjustment;
+use ecom::stock::StockAdjustment;
+use ecom::stock::{StockMovement, StockReason};
 
 use crate::support::{Bench, pair, shop};
 

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ecom::adapters::{MemoryCache, MemoryCacheOptions, SqlStorage, SqliteOptions, TantivyOptions, TantivySearch};
-use ecom::domain::{Actor, CategoryInput, ProductInput, SkuInput};
+use ecom::catalog::{CategoryInput, ProductInput, SkuInput};
+use ecom::common::Actor;
 use ecom::id::{CategoryId, ProductId};
 use ecom::money::ExactDecimal;
 use ecom::port::{Cache, Storage};

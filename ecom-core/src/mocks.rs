@@ -11,4 +11,5 @@
 
 pub use crate::clock::MockClock;
 pub use crate::id::MockIdSource;
-pub use crate::port::{MockCache, MockSearchProvider};
+pub use crate::port::cache::MockCache;
+pub use crate::port::search::MockSearchProvider;

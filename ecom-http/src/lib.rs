@@ -6,9 +6,10 @@
 //! # }
 //! ```
 //!
-//! A host that knows who is calling says so with an [`ecom_core::domain::Actor`] in the request's extensions;
+//! A host that knows who is calling says so with an [`ecom_core::common::Actor`] in the request's extensions;
 //! without one, writes are noted as `anonymous`.
 
+mod app;
 mod dto;
 mod error;
 mod extract;
@@ -17,4 +18,5 @@ mod openapi;
 mod router;
 mod routes;
 
-pub use router::{HttpConfig, router};
+pub use app::HttpConfig;
+pub use router::router;

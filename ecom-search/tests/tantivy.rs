@@ -10,10 +10,13 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ecom_core::catalog::{AvailabilityStatus, ProductStatus};
 use ecom_core::clock::Timestamp;
-use ecom_core::domain::{Attributes, AvailabilityStatus, OutboxPosition, ProductStatus};
+use ecom_core::common::Attributes;
 use ecom_core::id::{CategoryId, ProductId};
-use ecom_core::port::{Checkpoint, IndexOp, SearchDocument, SearchProvider as _, SearchQuery};
+use ecom_core::platform::OutboxPosition;
+use ecom_core::port::{Checkpoint, IndexOp, SearchDocument, SearchProvider as _};
+use ecom_core::search::SearchQuery;
 use ecom_core::testkit::search::Fixture;
 use ecom_search::{TantivyOptions, TantivySearch};
 use uuid::Uuid;

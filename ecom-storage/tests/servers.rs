@@ -7,11 +7,13 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ecom_core::catalog::Category;
+use ecom_core::catalog::CategoryFilter;
 use ecom_core::clock::{Clock as _, SystemClock};
-use ecom_core::domain::{Actor, Attributes, Audit, Category, Deleted};
+use ecom_core::common::{Actor, Attributes, Audit, Deleted};
 use ecom_core::id::{CategoryId, IdSource as _, UuidV7Source};
 use ecom_core::money::Currency;
-use ecom_core::port::{CategoryFilter, Repositories as _, Storage};
+use ecom_core::port::{Repositories as _, Storage};
 use ecom_core::text::Slug;
 use ecom_core::{Error, ErrorCode};
 use ecom_storage::{ServerOptions, SqlRepositories, SqlStorage};

@@ -1,15 +1,6 @@
-//! The domain: what a shop is made of, and which values are valid (SPEC 2).
+//! The domain: what a shop is made of, and which values are valid (SPEC 2). `lib.rs` lists what is public, by area.
 
-mod category;
-mod common;
-mod event;
-mod inventory;
-mod product;
-mod sku;
-
-pub use category::*;
-pub use common::*;
-pub use event::*;
-pub use inventory::*;
-pub use product::*;
-pub use sku::*;
+pub(crate) mod catalog;
+pub(crate) mod common;
+pub(crate) mod platform;
+pub(crate) mod stock;

@@ -1,19 +1,20 @@
 //! Ports: what the library needs from the outside, as object-safe traits that adapters implement.
 
-mod cache;
-mod category;
-mod inventory;
-mod outbox;
-mod product;
-mod search;
-mod sku;
-mod storage;
+pub(crate) mod cache;
+pub(crate) mod catalog;
+pub(crate) mod platform;
+pub(crate) mod search;
+pub(crate) mod stock;
+pub(crate) mod storage;
 
-pub use cache::*;
-pub use category::*;
-pub use inventory::*;
-pub use outbox::*;
-pub use product::*;
-pub use search::*;
-pub use sku::*;
-pub use storage::*;
+pub use self::cache::{Cache, CacheKey, CacheStats, CacheValue, Codec, FillToken, Load, NoCache};
+pub use self::catalog::category::{CategoryRepository, CategoryUsage};
+pub use self::catalog::product::ProductRepository;
+pub use self::catalog::sku::SkuRepository;
+pub use self::platform::outbox::{Lease, OutboxRepository};
+pub use self::search::{
+    Checkpoint, FacetCount, IndexBuild, IndexOp, SearchCapabilities, SearchDocument, SearchHit, SearchProvider,
+    SearchResults,
+};
+pub use self::stock::inventory::{InventoryRepository, TouchedProduct};
+pub use self::storage::{Connection, PoolStatus, Repositories, Storage, UnitOfWork};

@@ -7,7 +7,10 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::clock::Timestamp;
-use crate::domain::{Attributes, AvailabilityStatus, OutboxPosition, Product, ProductStatus};
+use crate::domain::catalog::product::{Product, ProductStatus};
+use crate::domain::catalog::sku::AvailabilityStatus;
+use crate::domain::common::Attributes;
+use crate::domain::platform::outbox::OutboxPosition;
 use crate::error::Result;
 use crate::id::{CategoryId, ProductId};
 use crate::paging::Total;
@@ -110,7 +113,7 @@ impl IndexOp {
 /// How far an index has followed which database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checkpoint {
-    /// [`super::Storage::identity`] of the database.
+    /// [`crate::port::Storage::identity`] of the database.
     pub database: Uuid,
     /// Everything at or before it is in the index.
     pub position: OutboxPosition,

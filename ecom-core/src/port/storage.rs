@@ -4,8 +4,12 @@ use std::fmt;
 
 use async_trait::async_trait;
 
-use super::{CategoryRepository, InventoryRepository, OutboxRepository, ProductRepository, SkuRepository};
 use crate::error::Result;
+use crate::port::catalog::category::CategoryRepository;
+use crate::port::catalog::product::ProductRepository;
+use crate::port::catalog::sku::SkuRepository;
+use crate::port::platform::outbox::OutboxRepository;
+use crate::port::stock::inventory::InventoryRepository;
 
 /// A database.
 ///

@@ -1,26 +1,8 @@
-//! Services: the rules of the shop, over the ports.
+//! Services: the rules of the shop, over the ports. `lib.rs` lists what is public, by area.
 
-mod cache;
-mod category;
-mod consumer;
-mod event_log;
-mod import;
-mod index_sync;
-mod inventory;
-mod product;
-mod retry;
-mod search;
-mod sku;
-pub(crate) mod sync;
-
-pub use cache::*;
-pub use category::*;
-pub use consumer::{Consumer, Start};
-pub use event_log::*;
-pub use import::*;
-pub use index_sync::*;
-pub use inventory::*;
-pub use product::*;
-pub(crate) use retry::{or_next_name, retrying, retrying_together};
-pub use search::*;
-pub use sku::*;
+pub(crate) mod background;
+pub(crate) mod catalog;
+pub(crate) mod platform;
+pub(crate) mod run;
+pub(crate) mod search;
+pub(crate) mod stock;

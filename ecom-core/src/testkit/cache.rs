@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::{CacheFixture, fresh_seed};
 use crate::id::{CategoryId, ProductId};
-use crate::port::{CacheKey, CacheValue, Codec, Load};
+use crate::port::cache::{CacheKey, CacheValue, Codec, Load};
 
 /// Runs the suite of [`Cache`](crate::port::Cache). Takes the path of an `async fn() -> CacheFixture`; see
 /// [`testkit`](crate::testkit).

@@ -5,11 +5,15 @@ use std::sync::Arc;
 
 use super::sample::Env;
 use super::{code_of, duplicate_field};
-use crate::domain::{Attributes, Category, Deleted, ExternalRef, Product, ProductStatus};
+use crate::domain::catalog::category::Category;
+use crate::domain::catalog::category::CategoryFilter;
+use crate::domain::catalog::product::{Product, ProductStatus};
+use crate::domain::common::{Attributes, Deleted, ExternalRef};
 use crate::error::ErrorCode;
 use crate::id::{CategoryId, IdSource as _, ProductId};
 use crate::paging::{Keyset, Paging, Total};
-use crate::port::{CategoryFilter, CategoryUsage, Storage};
+use crate::port::catalog::category::CategoryUsage;
+use crate::port::storage::Storage;
 use crate::text::{Slug, fold_key};
 
 /// Runs the suite of [`CategoryRepository`](crate::port::CategoryRepository). Takes the path of an
@@ -91,7 +95,11 @@ pub async fn every_field_is_updated(storage: &Arc<dyn Storage>) {
     let audit = env.edited_category(&a).audit;
     let after = Category {
         id: a.id,
-        audit: crate::domain::Audit { created_at: a.audit.created_at, created_by: a.audit.created_by.clone(), ..audit },
+        audit: crate::domain::common::Audit {
+            created_at: a.audit.created_at,
+            created_by: a.audit.created_by.clone(),
+            ..audit
+        },
         ..full
     };
     env.update_category(storage, &a, &after).await.unwrap();
@@ -505,8 +513,10 @@ pub async fn r03_a_move_takes_products_and_counts_along(storage: &Arc<dyn Storag
     assert_eq!(moved.categories[0].path, "y/a/b");
     assert!(moved.revision > p.revision, "its document shows the path");
     assert_eq!(moved.audit.version, p.audit.version, "nobody edited it");
-    let in_category =
-        |category: &Category| crate::domain::ProductFilter { category: Some(category.id), ..Default::default() };
+    let in_category = |category: &Category| crate::domain::catalog::product::ProductFilter {
+        category: Some(category.id),
+        ..Default::default()
+    };
     assert_eq!(read!(storage, products.count(&in_category(&x), 9)).count, 0);
     assert_eq!(read!(storage, products.count(&in_category(&y), 9)).count, 2);
 }

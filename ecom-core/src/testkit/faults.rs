@@ -9,18 +9,25 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
-use crate::domain::{
-    Deleted, Event, OutboxPosition, Product, ProductFilter, ProductFilters, ProductSort, Sku, StockMovement,
-};
+use crate::domain::catalog::product::{Product, ProductFilter, ProductFilters, ProductSort};
+use crate::domain::catalog::sku::Sku;
+use crate::domain::common::Deleted;
+use crate::domain::platform::outbox::{Event, OutboxPosition};
+use crate::domain::stock::inventory::StockMovement;
 use crate::error::{BoxError, Dependency, Error, Result};
 use crate::id::{ProductId, SkuId};
 use crate::paging::{Page, Paging, Total};
-use crate::port::{
-    Cache, CacheKey, CacheStats, CacheValue, CategoryRepository, Checkpoint, Codec, Connection, FillToken, IndexBuild,
-    IndexOp, InventoryRepository, OutboxRepository, PoolStatus, ProductRepository, Repositories, SearchCapabilities,
-    SearchProvider, SearchQuery, SearchResults, SkuRepository, Storage, UnitOfWork,
+use crate::port::cache::{Cache, CacheKey, CacheStats, CacheValue, Codec, FillToken};
+use crate::port::catalog::category::CategoryRepository;
+use crate::port::catalog::product::ProductRepository;
+use crate::port::catalog::sku::SkuRepository;
+use crate::port::platform::outbox::OutboxRepository;
+use crate::port::search::{
+    Checkpoint, IndexBuild, IndexOp, SearchCapabilities, SearchProvider, SearchQuery, SearchResults,
 };
-use crate::service::{Consumer, Start};
+use crate::port::stock::inventory::InventoryRepository;
+use crate::port::storage::{Connection, PoolStatus, Repositories, Storage, UnitOfWork};
+use crate::service::background::consumer::{Consumer, Start};
 use crate::text::Slug;
 
 /// What becomes of a commit.

@@ -8,11 +8,14 @@ use rand::{RngExt as _, SeedableRng};
 
 use super::fresh_seed;
 use super::sample::Env;
-use crate::domain::{AvailabilityStatus, Deleted, Product, ProductFilter, Sku, StockLevel, StockMovement, StockReason};
+use crate::domain::catalog::product::{Product, ProductFilter};
+use crate::domain::catalog::sku::{AvailabilityStatus, Sku};
+use crate::domain::common::Deleted;
+use crate::domain::stock::inventory::{StockLevel, StockMovement, StockReason};
 use crate::error::{Conflict, Error, ErrorCode, Shortage};
 use crate::id::{IdSource as _, SkuId};
 use crate::paging::Paging;
-use crate::port::Storage;
+use crate::port::storage::Storage;
 
 /// Runs the suite of [`InventoryRepository`](crate::port::InventoryRepository). Takes the path of an
 /// `async fn() -> StorageFixture`; see [`testkit`](crate::testkit).
@@ -144,7 +147,7 @@ pub async fn every_field_of_a_movement_survives_a_round_trip(storage: &Arc<dyn S
         .map(|(n, reason)| StockMovement {
             reason,
             reference: (n % 2 == 0).then(|| format!("delivery note №{n} 'ü' 🚚 {}", "x".repeat(200))),
-            created_by: crate::domain::Actor::new(format!("user:{n}")),
+            created_by: crate::domain::common::Actor::new(format!("user:{n}")),
             ..env.movement(p.skus[0].id, if n % 3 == 2 { -1 } else { 1_000_000_000 })
         })
         .collect();

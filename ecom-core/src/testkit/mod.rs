@@ -53,7 +53,8 @@ use std::time::Duration;
 use rand::Rng as _;
 
 use crate::error::{Conflict, Error, ErrorCode, Result};
-use crate::port::{Cache, Storage};
+use crate::port::cache::Cache;
+use crate::port::storage::Storage;
 
 /// One read on a connection of its own.
 macro_rules! read {

@@ -28,21 +28,25 @@ use uuid::Uuid;
 use super::shop::MakeCache;
 use crate::clock::{Clock as _, ManualClock, SharedClock, Timestamp};
 use crate::config::ShopConfig;
-use crate::domain::{
-    Actor, Attributes, Audit, AvailabilityStatus, Category, CategoryInput, CategoryPatch, CategorySummary, DeleteMode,
-    Deleted, Dimensions, DimensionsInput, ExternalRef, Image, ImageInput, Patch, Product, ProductFilter,
-    ProductFilters, ProductInput, ProductPatch, ProductSort, ProductStatus, RatingSummary, Read, Sku, SkuInput,
-    SkuPatch, StockLevel, StockMovement, StockReason,
+use crate::domain::catalog::category::CategoryFilter;
+use crate::domain::catalog::category::{Category, CategoryInput, CategoryPatch, CategorySummary};
+use crate::domain::catalog::product::{
+    Image, ImageInput, Product, ProductFilter, ProductFilters, ProductInput, ProductPatch, ProductSort, ProductStatus,
+    RatingSummary,
 };
+use crate::domain::catalog::sku::{AvailabilityStatus, Dimensions, DimensionsInput, Sku, SkuInput, SkuPatch};
+use crate::domain::common::{Actor, Attributes, Audit, DeleteMode, Deleted, ExternalRef, Patch, Read};
+use crate::domain::stock::inventory::{StockLevel, StockMovement, StockReason};
 use crate::error::{Conflict, Error, ErrorCode, Result};
 use crate::id::{CategoryId, ProductId, SkuId, UuidV7Source};
 use crate::money::{Currency, ExactDecimal, Measure, Money, Percentage};
 use crate::paging::{Keyset, Page, Paging, Total};
-use crate::port::{
-    CategoryFilter, Checkpoint, IndexBuild, IndexOp, SearchCapabilities, SearchProvider, SearchQuery, SearchResults,
-    Storage,
+use crate::port::search::{
+    Checkpoint, IndexBuild, IndexOp, SearchCapabilities, SearchProvider, SearchQuery, SearchResults,
 };
-use crate::service::{ProductListQuery, StockAdjustment};
+use crate::port::storage::Storage;
+use crate::service::catalog::product::ProductListQuery;
+use crate::service::stock::inventory::StockAdjustment;
 use crate::shop::{Shop, ShopParts};
 use crate::text::{Slug, fold_key};
 

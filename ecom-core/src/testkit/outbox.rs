@@ -11,10 +11,12 @@ use rand::{RngExt as _, SeedableRng};
 use super::fresh_seed;
 use super::sample::Env;
 use crate::clock::Clock as _;
-use crate::domain::{Deleted, Event, EventKind, OutboxPosition};
+use crate::domain::common::Deleted;
+use crate::domain::platform::outbox::{Event, EventKind, OutboxPosition};
 use crate::id::IdSource as _;
-use crate::port::{Lease, Storage};
-use crate::service::EventLog;
+use crate::port::platform::outbox::Lease;
+use crate::port::storage::Storage;
+use crate::service::platform::outbox::EventLog;
 
 /// Runs the suite of [`OutboxRepository`](crate::port::OutboxRepository). Takes the path of an
 /// `async fn() -> StorageFixture`; see [`testkit`](crate::testkit).
@@ -94,7 +96,7 @@ pub async fn every_field_survives_a_round_trip(storage: &Arc<dyn Storage>) {
     let mut sent: Vec<Event> = EventKind::ALL.iter().map(|kind| env.event(*kind, env.ids.next(), 3)).collect();
     sent[0].data = serde_json::Value::Null;
     sent[1].data = serde_json::json!({});
-    sent[2].actor = crate::domain::Actor::new("Grüße 🛒".repeat(10));
+    sent[2].actor = crate::domain::common::Actor::new("Grüße 🛒".repeat(10));
     append(storage, &sent).await;
     let found = read(storage, START, 100).await;
     assert_eq!(found.len(), sent.len());

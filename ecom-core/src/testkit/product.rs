@@ -8,15 +8,17 @@ use rand::{RngExt as _, SeedableRng as _};
 
 use super::sample::{Env, usd};
 use super::{code_of, duplicate_field, fresh_seed};
-use crate::domain::{
-    Attributes, AvailabilityStatus, Category, CategorySummary, Deleted, ExternalRef, Image, Product, ProductFilter,
-    ProductSort, ProductStatus, RatingSource, RatingSummary, Sku,
+use crate::domain::catalog::category::{Category, CategorySummary};
+use crate::domain::catalog::product::{
+    Image, Product, ProductFilter, ProductSort, ProductStatus, RatingSource, RatingSummary,
 };
+use crate::domain::catalog::sku::{AvailabilityStatus, Sku};
+use crate::domain::common::{Attributes, Deleted, ExternalRef};
 use crate::error::ErrorCode;
 use crate::id::{IdSource as _, ProductId};
 use crate::money::{Percentage, Rating};
 use crate::paging::{Keyset, Page, Paging, Total};
-use crate::port::Storage;
+use crate::port::storage::Storage;
 use crate::text::{Slug, fold_key};
 
 /// Runs the suite of [`ProductRepository`](crate::port::ProductRepository). Takes the path of an

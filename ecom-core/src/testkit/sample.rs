@@ -8,14 +8,16 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::clock::{Clock as _, ManualClock, Timestamp};
-use crate::domain::{
-    Actor, Attributes, Audit, Category, CategorySummary, Dimensions, Event, EventKind, ExternalRef, Image, Product,
-    ProductStatus, RatingSource, RatingSummary, Sku, StockMovement, StockReason,
-};
+use crate::domain::catalog::category::{Category, CategorySummary};
+use crate::domain::catalog::product::{Image, Product, ProductStatus, RatingSource, RatingSummary};
+use crate::domain::catalog::sku::{Dimensions, Sku};
+use crate::domain::common::{Actor, Attributes, Audit, ExternalRef};
+use crate::domain::platform::outbox::{Event, EventKind};
+use crate::domain::stock::inventory::{StockMovement, StockReason};
 use crate::error::Result;
 use crate::id::{CategoryId, EventId, IdSource as _, ProductId, SkuId, StockMovementId, UuidV7Source};
 use crate::money::{Currency, Measure, Money, Percentage, Rating};
-use crate::port::Storage;
+use crate::port::storage::Storage;
 use crate::text::Slug;
 
 /// When every [`Env`] starts: 2026-01-02 03:04:05.678901 UTC.

@@ -9,7 +9,7 @@ use rand::{RngExt as _, SeedableRng as _};
 
 use super::cache::{CODEC, TTL, all_kinds, decode, encode, key, value, version_of};
 use super::{SharedCacheFixture, fresh_seed};
-use crate::port::{Cache, CacheKey, Codec, Load};
+use crate::port::cache::{Cache, CacheKey, Codec, Load};
 
 /// Runs the suite of a [`Cache`](crate::port::Cache) that processes share. Takes the path of an
 /// `async fn() -> SharedCacheFixture`; see [`testkit`](crate::testkit).

@@ -19,18 +19,21 @@ use super::faults::{Failure, Fault, Instructed, Recorder, SharedIndex, Unsteady,
 use super::{code_of, duplicate_field, fresh_seed};
 use crate::clock::{Clock as _, ManualClock, SharedClock};
 use crate::config::ShopConfig;
-use crate::domain::{
-    Actor, Attributes, Category, CategoryInput, CategoryPatch, DeleteMode, Deleted, Event, EventKind, OutboxPosition,
-    Patch, Product, ProductFilter, ProductInput, ProductPatch, ProductSort, Read, Sku, SkuInput, SkuPatch, StockReason,
-};
+use crate::domain::catalog::category::CategoryFilter;
+use crate::domain::catalog::category::{Category, CategoryInput, CategoryPatch};
+use crate::domain::catalog::product::{Product, ProductFilter, ProductInput, ProductPatch, ProductSort};
+use crate::domain::catalog::sku::{Sku, SkuInput, SkuPatch};
+use crate::domain::common::{Actor, Attributes, DeleteMode, Deleted, Patch, Read};
+use crate::domain::platform::outbox::{Event, EventKind, OutboxPosition};
+use crate::domain::stock::inventory::StockReason;
 use crate::error::{Conflict, Entity, Error, ErrorCode, FieldCode, Result};
 use crate::id::{CategoryId, ProductId, SkuId, UuidV7Source};
 use crate::paging::{Paging, Total};
-use crate::port::{
-    Cache, CacheKey, CacheStats, CacheValue, CategoryFilter, Codec, FillToken, IndexOp, SearchDocument, SearchFilter,
-    SearchProvider, SearchQuery, Storage,
-};
-use crate::service::{ProductListQuery, StockAdjustment};
+use crate::port::cache::{Cache, CacheKey, CacheStats, CacheValue, Codec, FillToken};
+use crate::port::search::{IndexOp, SearchDocument, SearchFilter, SearchProvider, SearchQuery};
+use crate::port::storage::Storage;
+use crate::service::catalog::product::ProductListQuery;
+use crate::service::stock::inventory::StockAdjustment;
 use crate::shop::{Shop, ShopParts};
 
 /// Runs the suite of a [`Shop`]. Takes the path of an `async fn() -> ShopFixture`; see
@@ -261,7 +264,7 @@ impl ShopFixture {
         self.shop.categories().get_fresh(id, Deleted::Include).await.unwrap()
     }
 
-    async fn adjust(&self, sku: SkuId, delta: i64) -> Result<crate::service::Adjusted> {
+    async fn adjust(&self, sku: SkuId, delta: i64) -> Result<crate::service::stock::inventory::Adjusted> {
         self.shop.inventory().adjust(adjustment(sku, delta)).await
     }
 
@@ -1894,7 +1897,7 @@ pub async fn r14_verify_finds_and_repairs_drift(f: &ShopFixture) {
     let mut build = f.search.begin_rebuild().await.unwrap();
     let wrong = all.iter().filter(|p| p.id != all[5].id).chain([&purged]).map(document_of).collect();
     build.add(wrong).await.unwrap();
-    build.publish(crate::port::Checkpoint { position: f.head().await, ..now }).await.unwrap();
+    build.publish(crate::port::search::Checkpoint { position: f.head().await, ..now }).await.unwrap();
 
     let small = f.another(ShopConfig { index_batch: 3, ..ShopConfig::default() }, f.cache());
     for shop in [&f.shop, &small] {
@@ -1924,7 +1927,7 @@ pub async fn r14_an_index_ahead_of_its_database_is_brought_back(f: &ShopFixture)
     f.index_is_in_step("revisions from the future").await;
 
     let position = OutboxPosition { seq: now.position.seq + 1_000 };
-    f.search.apply(ops(), crate::port::Checkpoint { position, ..now }).await.unwrap();
+    f.search.apply(ops(), crate::port::search::Checkpoint { position, ..now }).await.unwrap();
     f.plain("Lamp three").await;
     f.index_is_in_step("a place from the future").await;
     assert_eq!(f.searched("lamp", SearchFilter::default()).await.len(), 3);

@@ -5,10 +5,13 @@ use std::sync::Arc;
 
 use super::sample::{Env, usd};
 use super::{code_of, duplicate_field};
-use crate::domain::{Attributes, Deleted, ExternalRef, Product, Sku, StockImbalance};
+use crate::domain::catalog::product::Product;
+use crate::domain::catalog::sku::Sku;
+use crate::domain::common::{Attributes, Deleted, ExternalRef};
+use crate::domain::stock::inventory::StockImbalance;
 use crate::error::ErrorCode;
 use crate::id::{IdSource as _, SkuId};
-use crate::port::Storage;
+use crate::port::storage::Storage;
 use crate::text::{Slug, fold_key};
 
 /// Runs the suite of [`SkuRepository`](crate::port::SkuRepository). Takes the path of an

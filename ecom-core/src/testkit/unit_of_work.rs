@@ -8,10 +8,14 @@ use std::time::Duration;
 
 use super::code_of;
 use super::sample::Env;
-use crate::domain::{Category, Deleted, EventKind, OutboxPosition, Product};
+use crate::domain::catalog::category::Category;
+use crate::domain::catalog::category::CategoryFilter;
+use crate::domain::catalog::product::Product;
+use crate::domain::common::Deleted;
+use crate::domain::platform::outbox::{EventKind, OutboxPosition};
 use crate::error::ErrorCode;
-use crate::port::{CategoryFilter, Storage};
-use crate::service::EventLog;
+use crate::port::storage::Storage;
+use crate::service::platform::outbox::EventLog;
 
 /// Runs the suite of [`Storage`] and [`UnitOfWork`](crate::port::UnitOfWork). Takes the path of an
 /// `async fn() -> StorageFixture`; see [`testkit`](crate::testkit).
@@ -157,7 +161,10 @@ pub async fn reads_inside_see_their_own_writes(storage: &Arc<dyn Storage>) {
     uow.outbox().append(std::slice::from_ref(&event)).await.unwrap();
     assert_eq!(uow.products().get(p.id, Deleted::Hide).await.unwrap().as_ref(), Some(&p));
     assert_eq!(uow.products().get_by_slug("p").await.unwrap().as_ref(), Some(&p));
-    assert_eq!(uow.products().count(&crate::domain::ProductFilter::default(), 9).await.unwrap().count, 1);
+    assert_eq!(
+        uow.products().count(&crate::domain::catalog::product::ProductFilter::default(), 9).await.unwrap().count,
+        1
+    );
     let counted = uow.categories().get(c.id, Deleted::Hide).await.unwrap().unwrap();
     assert_eq!((counted.product_count, counted.subtree_product_count), (1, 1));
     assert_eq!(uow.skus().get_by_code("P").await.unwrap().as_ref(), Some(&p.skus[0]));
@@ -300,7 +307,11 @@ pub async fn readers_go_on_while_writers_write(storage: &Arc<dyn Storage>) {
                 let all = crate::paging::Paging::first(100);
                 let page = read!(
                     storage,
-                    products.list(&crate::domain::ProductFilter::default(), crate::domain::ProductSort::TitleAsc, &all)
+                    products.list(
+                        &crate::domain::catalog::product::ProductFilter::default(),
+                        crate::domain::catalog::product::ProductSort::TitleAsc,
+                        &all
+                    )
                 );
                 assert!(page.items.iter().all(|p| p.skus.len() == 1), "half a transaction was read");
             }

@@ -1,18 +1,16 @@
 //! What goes over the wire. Inputs are the domain's own types; these are the views.
 
-mod category;
+mod catalog;
 mod envelope;
-mod product;
 mod search;
-mod sku;
 mod stock;
 
-pub(crate) use category::*;
+pub(crate) use catalog::category::*;
+pub(crate) use catalog::product::*;
+pub(crate) use catalog::sku::*;
 pub(crate) use envelope::*;
-pub(crate) use product::*;
 pub(crate) use search::*;
-pub(crate) use sku::*;
-pub(crate) use stock::*;
+pub(crate) use stock::inventory::*;
 
 use std::fmt::{Display, Write as _};
 

@@ -1,6 +1,6 @@
 //! Search results over the wire.
 
-use ecom_core::port::Facet;
+use ecom_core::search::Facet;
 use serde::Serialize;
 
 /// About a search.

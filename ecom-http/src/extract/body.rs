@@ -12,8 +12,8 @@ use http_body_util::BodyExt as _;
 use serde::de::DeserializeOwned;
 
 use super::explain;
+use crate::app::App;
 use crate::error::ApiError;
-use crate::router::App;
 
 /// A JSON body of at most [`crate::HttpConfig::body_limit`] bytes.
 pub(crate) struct Json<T>(pub T);

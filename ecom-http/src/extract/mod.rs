@@ -11,7 +11,7 @@ use axum::extract::{FromRequestParts, OriginalUri};
 use axum::http::Uri;
 use axum::http::request::Parts;
 use ecom_core::FieldCode;
-use ecom_core::domain::Actor;
+use ecom_core::common::Actor;
 
 pub(crate) use body::{Json, VersionBody};
 pub(crate) use path::{Id, Key};

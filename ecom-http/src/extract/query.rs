@@ -9,8 +9,8 @@ use ecom_core::{FieldCode, Result, ValidationErrors};
 use serde::de::DeserializeOwned;
 
 use super::explain;
+use crate::app::App;
 use crate::error::{ApiError, ApiResult};
-use crate::router::App;
 
 /// The parameters of a query string; unknown ones are refused.
 pub(crate) struct Query<T>(pub T);

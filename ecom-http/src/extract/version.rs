@@ -6,7 +6,7 @@ use axum::extract::FromRequestParts;
 use axum::http::header::IF_MATCH;
 use axum::http::request::Parts;
 use ecom_core::FieldCode;
-use ecom_core::domain::Read;
+use ecom_core::common::Read;
 
 use crate::error::{ApiError, ApiResult};
 

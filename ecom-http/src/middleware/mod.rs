@@ -22,8 +22,8 @@ use tower::{Layer, Service};
 use tower_http::compression::Compression;
 use tracing::Level;
 
+use crate::app::App;
 use crate::error::ApiError;
-use crate::router::App;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");

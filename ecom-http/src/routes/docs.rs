@@ -14,10 +14,10 @@ use utoipa::openapi::OpenApi;
 use utoipa_swagger_ui::Config;
 
 use super::public;
+use crate::app::App;
 use crate::dto::{JSON, json as respond};
 use crate::error::{ApiError, ApiResult};
 use crate::extract::Here;
-use crate::router::App;
 
 /// The pages bring everything along: nothing is loaded from another host.
 const PAGE_POLICY: HeaderValue = HeaderValue::from_static(

@@ -11,9 +11,9 @@ use ecom_core::{Dependency, Health};
 use serde::Serialize;
 
 use super::private;
+use crate::app::App;
 use crate::dto::json;
 use crate::error::ApiResult;
-use crate::router::App;
 
 /// How long a dependency may take to give a sign of life.
 const LIMIT: Duration = Duration::from_secs(2);

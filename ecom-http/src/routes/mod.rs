@@ -1,26 +1,26 @@
 //! The routes, one file per aggregate.
 
-mod category;
+mod catalog;
 pub(crate) mod docs;
 mod health;
-mod inventory;
-mod product;
 mod search;
-mod sku;
+mod stock;
 
 use std::sync::Arc;
 
 use axum::http::header::{CACHE_CONTROL, ETAG, IF_NONE_MATCH, LOCATION};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use ecom_core::domain::{DeleteMode, Deleted};
+use ecom_core::common::{DeleteMode, Deleted};
 use ecom_core::{FieldCode, Result, ValidationErrors};
 use serde::{Deserialize, Deserializer};
 use utoipa_axum::router::UtoipaMethodRouter;
 use utoipa_axum::routes;
 
+use self::catalog::{category, product, sku};
+use self::stock::inventory;
+use crate::app::App;
 use crate::error::ApiResult;
-use crate::router::App;
 
 pub(crate) type Routes = Vec<UtoipaMethodRouter<Arc<App>>>;
 
@@ -161,7 +161,7 @@ fn word<T: Copy>(
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-struct ReadParams {
+pub(crate) struct ReadParams {
     /// Top-level fields to return, with commas between; all if absent.
     #[serde(default)]
     fields: Option<String>,
@@ -177,7 +177,7 @@ struct ReadParams {
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-struct WriteParams {
+pub(crate) struct WriteParams {
     /// The version that was read (R1), unless If-Match says it.
     #[serde(default)]
     version: Option<i64>,
@@ -190,7 +190,7 @@ struct WriteParams {
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-struct BodyParams {
+pub(crate) struct BodyParams {
     /// Prices and measures as JSON numbers in place of strings.
     #[serde(default)]
     numbers: Option<bool>,
@@ -200,7 +200,7 @@ struct BodyParams {
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-struct DeleteParams {
+pub(crate) struct DeleteParams {
     /// For good, where nothing refers to it (R4, R5).
     #[serde(default)]
     force: Option<bool>,

@@ -4,20 +4,20 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::State;
-use ecom_core::domain::{AvailabilityStatus, ProductStatus};
+use ecom_core::catalog::{AvailabilityStatus, ProductStatus};
 use ecom_core::money::{Currency, ExactDecimal, Money, Rating};
-use ecom_core::port::{Facet, SearchFilter, SearchQuery, SearchSort};
-use ecom_core::service::FacetValue;
+use ecom_core::search::FacetValue;
+use ecom_core::search::{Facet, SearchFilter, SearchQuery, SearchSort};
 use ecom_core::text::check_text;
 use ecom_core::{FieldCode, ValidationErrors};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::{prices, public, word};
+use crate::app::App;
 use crate::dto::{FacetView, Facets, Fields, List, ProductView, SearchMeta, respond_list};
 use crate::error::{ApiError, ApiResult};
 use crate::extract::{Here, Query, page_of};
-use crate::router::App;
 
 /// The parameters of a search. Those that say so can stand several times.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]

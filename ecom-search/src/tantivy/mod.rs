@@ -26,8 +26,9 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use ecom_core::id::ProductId;
 use ecom_core::port::{
-    Checkpoint, IndexBuild, IndexOp, SearchCapabilities, SearchDocument, SearchProvider, SearchQuery, SearchResults,
+    Checkpoint, IndexBuild, IndexOp, SearchCapabilities, SearchDocument, SearchProvider, SearchResults,
 };
+use ecom_core::search::SearchQuery;
 use ecom_core::{Error, Result};
 use parking_lot::{Mutex, RwLock};
 use tantivy::{IndexWriter, TantivyDocument, Term};

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use ecom_core::domain::{AvailabilityStatus, ProductStatus};
+use ecom_core::catalog::{AvailabilityStatus, ProductStatus};
 use ecom_core::id::ProductId;
 use ecom_core::port::SearchDocument;
 use ecom_core::text::fold_key;

@@ -11,9 +11,9 @@ use sqlx::mysql::{MySqlArguments, MySqlConnectOptions, MySqlConnection, MySqlDat
 use sqlx::types::Json;
 use sqlx::{Arguments, AssertSqlSafe, ConnectOptions, Executor, SqlStr};
 
-use crate::sql::dialect::{Dialect, Sql};
-use crate::sql::error::{DbError, DbResult, Kind};
-use crate::sql::value::{Row, Value};
+use crate::sql::engine::dialect::{Dialect, Sql};
+use crate::sql::engine::error::{DbError, DbResult, Kind};
+use crate::sql::engine::value::{Row, Value};
 
 static LOCK_TREE: Sql = Sql::new("SELECT value FROM ecom_meta WHERE name = 'identity' FOR UPDATE");
 

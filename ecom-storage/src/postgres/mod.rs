@@ -10,9 +10,9 @@ use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection};
 use sqlx::types::Json;
 use sqlx::{Arguments, ConnectOptions, Executor, SqlStr};
 
-use crate::sql::dialect::{Dialect, Sql};
-use crate::sql::error::{DbError, DbResult, Kind};
-use crate::sql::value::{Row, Value};
+use crate::sql::engine::dialect::{Dialect, Sql};
+use crate::sql::engine::error::{DbError, DbResult, Kind};
+use crate::sql::engine::value::{Row, Value};
 
 static LOCK_TREE: Sql = Sql::new("SELECT 1 FROM (SELECT pg_advisory_xact_lock(7305804402559414117)) locked");
 

@@ -10,9 +10,9 @@ use sqlx::{Arguments, ConnectOptions, Executor, SqlStr};
 
 pub use options::SqliteOptions;
 
-use crate::sql::dialect::{Dialect, Sql};
-use crate::sql::error::{DbError, DbResult, Kind};
-use crate::sql::value::{Row, Value};
+use crate::sql::engine::dialect::{Dialect, Sql};
+use crate::sql::engine::error::{DbError, DbResult, Kind};
+use crate::sql::engine::value::{Row, Value};
 
 static HAS_TABLES: Sql = Sql::new("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'ecom_meta'");
 

@@ -1,0 +1,190 @@
+//! Categories: a tree with materialized slug paths.
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::common::{Attributes, Audit, Deleted, ExternalRef, Patch};
+use crate::error::{FieldCode, ValidationErrors};
+use crate::id::CategoryId;
+use crate::text::{Slug, check_text};
+
+/// A category of the catalog.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Category {
+    /// Its id.
+    pub id: CategoryId,
+    /// 1–100 characters, unique among live siblings, case-insensitively.
+    pub name: String,
+    /// Unique among live categories.
+    pub slug: Slug,
+    /// The category above, `None` at the root.
+    pub parent_id: Option<CategoryId>,
+    /// The slugs from the root to itself: `electronics/audio/headphones` (R3).
+    pub path: String,
+    /// At most 5,000 characters.
+    pub description: Option<String>,
+    /// Free attributes.
+    pub attributes: Attributes,
+    /// Where it came from.
+    pub external: Option<ExternalRef>,
+    /// Active live products in it.
+    pub product_count: i64,
+    /// Active live products in it and everything below, each counted once.
+    pub subtree_product_count: i64,
+    /// Moves with whatever its document shows.
+    pub revision: i64,
+    /// When and by whom.
+    pub audit: Audit,
+}
+
+impl Category {
+    /// The deepest level; the root is 1.
+    pub const MAX_DEPTH: usize = 32;
+    /// The longest description.
+    pub const MAX_DESCRIPTION: usize = 5_000;
+
+    /// Its level; the root is 1.
+    pub fn depth(&self) -> usize {
+        path_depth(&self.path)
+    }
+
+    /// True where `other` is this category or below it.
+    pub fn contains(&self, other: &Self) -> bool {
+        other.path == self.path || other.path.strip_prefix(self.path.as_str()).is_some_and(|r| r.starts_with('/'))
+    }
+
+    /// The path of a child with `slug` under `parent`.
+    pub fn path_under(parent: Option<&Self>, slug: &Slug) -> String {
+        parent.map_or_else(|| slug.to_string(), |p| format!("{}/{slug}", p.path))
+    }
+}
+
+/// How many slugs a path has.
+pub fn path_depth(path: &str) -> usize {
+    path.split('/').count()
+}
+
+/// The slugs of all categories above the one at `path`, root first.
+pub fn ancestor_slugs(path: &str) -> impl Iterator<Item = &str> {
+    let n = path_depth(path) - 1;
+    path.split('/').take(n)
+}
+
+/// What a product shows of a category.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CategorySummary {
+    /// Its id.
+    pub id: CategoryId,
+    /// Its name.
+    pub name: String,
+    /// Its slug.
+    pub slug: Slug,
+    /// Its path.
+    pub path: String,
+}
+
+impl From<&Category> for CategorySummary {
+    fn from(c: &Category) -> Self {
+        Self { id: c.id, name: c.name.clone(), slug: c.slug.clone(), path: c.path.clone() }
+    }
+}
+
+/// Which categories a list shows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CategoryFilter {
+    /// `Some(None)`: roots; `Some(Some(id))`: children of `id`; `None`: all.
+    pub parent: Option<Option<CategoryId>>,
+    /// Whether soft-deleted ones are listed (R2).
+    pub deleted: Deleted,
+}
+
+/// A category to create, or what replaces one (PUT).
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct CategoryInput {
+    /// 1–100 characters, unique among siblings.
+    #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 100, example = "Headphones"))]
+    pub name: String,
+    /// Made from the name if absent.
+    #[serde(default)]
+    pub slug: Option<String>,
+    /// The category above: an id, slug or path. Absent or null: a root.
+    #[serde(default)]
+    pub parent_id: Option<String>,
+    /// At most 5,000 characters.
+    #[serde(default)]
+    pub description: Option<String>,
+    /// A JSON object, at most 16 KiB.
+    #[serde(default)]
+    pub attributes: Attributes,
+    /// The system it was imported from.
+    #[serde(default)]
+    pub source: Option<String>,
+    /// Its id in that system.
+    #[serde(default)]
+    pub external_id: Option<String>,
+    /// On replace: the version that was read (R1), unless If-Match says it.
+    #[serde(default)]
+    pub version: Option<i64>,
+}
+
+/// A merge patch of a category (RFC 7396).
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct CategoryPatch {
+    /// See [`CategoryInput::name`].
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+    #[serde(default)]
+    pub name: Patch<String>,
+    /// See [`CategoryInput::slug`]; null makes it from the name again.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+    #[serde(default)]
+    pub slug: Patch<String>,
+    /// See [`CategoryInput::parent_id`]; null moves it to the root.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+    #[serde(default)]
+    pub parent_id: Patch<String>,
+    /// See [`CategoryInput::description`].
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+    #[serde(default)]
+    pub description: Patch<String>,
+    /// Merged into what is there; null empties it.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
+    #[serde(default)]
+    pub attributes: Patch<Attributes>,
+    /// The version that was read (R1), unless If-Match says it.
+    #[serde(default)]
+    pub version: Option<i64>,
+}
+
+impl CategoryInput {
+    /// Pushes everything that breaks SPEC 2.
+    pub fn check(&self, errors: &mut ValidationErrors) {
+        check_text("name", &self.name, 1, 100, errors);
+        check_slug(self.slug.as_deref(), errors);
+        if let Some(d) = &self.description {
+            check_text("description", d, 0, Category::MAX_DESCRIPTION, errors);
+        }
+        self.attributes.check("attributes", errors);
+        check_external("", self.source.as_deref(), self.external_id.as_deref(), errors);
+    }
+}
+
+/// Pushes an error where a slug is said and not valid.
+pub(crate) fn check_slug(slug: Option<&str>, errors: &mut ValidationErrors) {
+    if let Some(Err(why)) = slug.map(Slug::parse) {
+        errors.out_of_bounds("slug", why);
+    }
+}
+
+/// Source and external id go together; errors are pushed under `prefix`.
+pub(crate) fn check_external(prefix: &str, source: Option<&str>, id: Option<&str>, errors: &mut ValidationErrors) {
+    let at = |field: &str| format!("{prefix}{field}");
+    match (source, id) {
+        (Some(s), Some(i)) => ExternalRef::new(s, i).check(prefix, errors),
+        (None, None) => {}
+        (Some(_), None) => errors.push(at("external_id"), FieldCode::Required, "goes with `source`"),
+        (None, Some(_)) => errors.push(at("source"), FieldCode::Required, "goes with `external_id`"),
+    }
+}

@@ -1,0 +1,391 @@
+//! SKUs: the things that are sold and counted.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::common::{Attributes, Audit, ExternalRef, Patch};
+use crate::error::{FieldCode, ValidationErrors};
+use crate::id::{ProductId, SkuId};
+use crate::money::{Currency, ExactDecimal, Measure, Money, Percentage, price_of};
+use crate::text::{check_text, shown};
+
+/// Width, height and depth, scale 2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dimensions {
+    /// Width.
+    pub width: Measure,
+    /// Height.
+    pub height: Measure,
+    /// Depth.
+    pub depth: Measure,
+}
+
+/// What a shopper may be told about stock; derived, never stored on its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum AvailabilityStatus {
+    /// Nothing is available.
+    OutOfStock,
+    /// Available, at or under the low-stock threshold.
+    Limited,
+    /// Available.
+    InStock,
+}
+
+impl AvailabilityStatus {
+    /// All, worst first.
+    pub const ALL: [Self; 3] = [Self::OutOfStock, Self::Limited, Self::InStock];
+
+    /// `out_of_stock` at 0 available, `limited` at or under the threshold, else `in_stock` (SPEC 2).
+    pub const fn of(available: i64, threshold: i64) -> Self {
+        if available <= 0 {
+            Self::OutOfStock
+        } else if available <= threshold {
+            Self::Limited
+        } else {
+            Self::InStock
+        }
+    }
+
+    /// The word on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::OutOfStock => "out_of_stock",
+            Self::Limited => "limited",
+            Self::InStock => "in_stock",
+        }
+    }
+
+    /// From the word on the wire.
+    pub fn parse(s: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|a| a.as_str() == s)
+    }
+}
+
+/// A SKU (product variant).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Sku {
+    /// Its id.
+    pub id: SkuId,
+    /// The product it belongs to.
+    pub product_id: ProductId,
+    /// Its place among the product's SKUs; the first live one is the default SKU.
+    pub position: i32,
+    /// Unique among live SKUs, case-insensitively, 1–100 characters.
+    pub code: String,
+    /// `{"size": "M", "color": "red"}`.
+    pub option_values: BTreeMap<String, String>,
+    /// Free attributes.
+    pub attributes: Attributes,
+    /// Price before the product's discount, 0 or more, in the shop's currency.
+    pub price: Money,
+    /// Scale 2.
+    pub weight: Option<Measure>,
+    /// Scale 2.
+    pub dimensions: Option<Dimensions>,
+    /// Pieces in the house, 0 or more. The sum of the SKU's stock movements (R11).
+    pub on_hand: i64,
+    /// Pieces promised, 0 or more.
+    pub reserved: i64,
+    /// At or under this many available it counts as low.
+    pub low_stock_threshold: i64,
+    /// EAN, UPC or another code that scanners read, at most 100 characters.
+    pub barcode: Option<String>,
+    /// Where it came from.
+    pub external: Option<ExternalRef>,
+    /// When and by whom.
+    pub audit: Audit,
+}
+
+impl Sku {
+    /// Pieces that can be sold: on hand − reserved.
+    pub const fn available(&self) -> i64 {
+        self.on_hand - self.reserved
+    }
+
+    /// What a shopper may be told.
+    pub const fn availability(&self) -> AvailabilityStatus {
+        AvailabilityStatus::of(self.available(), self.low_stock_threshold)
+    }
+
+    /// `price × (1 − discount / 100)`, rounded to the currency's minor unit, half away from zero (SPEC 2).
+    pub fn final_price(&self, discount: Percentage) -> Money {
+        self.price.discounted(discount)
+    }
+}
+
+/// Width, height and depth of an input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct DimensionsInput {
+    /// 0 or more, scale 2.
+    pub width: ExactDecimal,
+    /// 0 or more, scale 2.
+    pub height: ExactDecimal,
+    /// 0 or more, scale 2.
+    pub depth: ExactDecimal,
+}
+
+/// Part of the dimensions (RFC 7396: objects merge).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct DimensionsPatch {
+    /// 0 or more, scale 2.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<ExactDecimal>))]
+    pub width: Patch<ExactDecimal>,
+    /// 0 or more, scale 2.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<ExactDecimal>))]
+    pub height: Patch<ExactDecimal>,
+    /// 0 or more, scale 2.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<ExactDecimal>))]
+    pub depth: Patch<ExactDecimal>,
+}
+
+impl DimensionsPatch {
+    /// Merges a patch; what is not said stays, and where there was nothing all three must be said.
+    pub(crate) fn merge(patch: Patch<Self>, to: &mut Option<DimensionsInput>, errors: &mut ValidationErrors) {
+        let patch = match patch {
+            Patch::Keep => return,
+            Patch::Clear => {
+                *to = None;
+                return;
+            }
+            Patch::Set(p) => p,
+        };
+        let mut side = |new: Patch<ExactDecimal>, old: Option<ExactDecimal>, name: &str| match new {
+            Patch::Set(v) => Some(v),
+            Patch::Keep if old.is_some() => old,
+            _ => {
+                errors.push(format!("dimensions.{name}"), FieldCode::Required, "is required");
+                None
+            }
+        };
+        let width = side(patch.width, to.map(|d| d.width), "width");
+        let height = side(patch.height, to.map(|d| d.height), "height");
+        let depth = side(patch.depth, to.map(|d| d.depth), "depth");
+        if let (Some(width), Some(height), Some(depth)) = (width, height, depth) {
+            *to = Some(DimensionsInput { width, height, depth });
+        }
+    }
+}
+
+/// A SKU to create, or what replaces one.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SkuInput {
+    /// In a product's `skus` on replace: which SKU this is; without it the code decides.
+    #[serde(default)]
+    pub id: Option<SkuId>,
+    /// 1–100 characters, unique. Made from the product's slug if absent.
+    #[serde(default)]
+    pub code: Option<String>,
+    /// `{"size": "M", "color": "red"}`, at most 10 options of 100 characters.
+    #[serde(default)]
+    pub option_values: BTreeMap<String, String>,
+    /// A JSON object, at most 16 KiB.
+    #[serde(default)]
+    pub attributes: Attributes,
+    /// 0 or more, exact in the currency's minor unit.
+    pub price: Option<ExactDecimal>,
+    /// ISO 4217; must be the shop's.
+    #[serde(default)]
+    pub currency: Option<String>,
+    /// 0 or more, scale 2.
+    #[serde(default)]
+    pub weight: Option<ExactDecimal>,
+    /// 0 or more, scale 2.
+    #[serde(default)]
+    pub dimensions: Option<DimensionsInput>,
+    /// Pieces on hand, 0 or more. On replace the ledger takes the difference; absent leaves it.
+    #[serde(default)]
+    pub stock: Option<i64>,
+    /// 0 or more; 5 if absent.
+    #[serde(default)]
+    pub low_stock_threshold: Option<i64>,
+    /// At most 100 characters.
+    #[serde(default)]
+    pub barcode: Option<String>,
+    /// The system it was imported from.
+    #[serde(default)]
+    pub source: Option<String>,
+    /// Its id in that system.
+    #[serde(default)]
+    pub external_id: Option<String>,
+    /// On replace: the version that was read (R1), unless If-Match says it.
+    #[serde(default)]
+    pub version: Option<i64>,
+}
+
+/// A merge patch of a SKU (RFC 7396).
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SkuPatch {
+    /// See [`SkuInput::code`].
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+    #[serde(default)]
+    pub code: Patch<String>,
+    /// Merged into what is there: null removes an option; null for all empties them.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<BTreeMap<String, Option<String>>>))]
+    #[serde(default)]
+    pub option_values: Patch<BTreeMap<String, Option<String>>>,
+    /// Merged into what is there; null empties it.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
+    #[serde(default)]
+    pub attributes: Patch<Attributes>,
+    /// See [`SkuInput::price`].
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<ExactDecimal>))]
+    #[serde(default)]
+    pub price: Patch<ExactDecimal>,
+    /// ISO 4217; must be the shop's.
+    #[serde(default)]
+    pub currency: Option<String>,
+    /// See [`SkuInput::weight`].
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<ExactDecimal>))]
+    #[serde(default)]
+    pub weight: Patch<ExactDecimal>,
+    /// See [`SkuInput::dimensions`].
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<DimensionsPatch>))]
+    #[serde(default)]
+    pub dimensions: Patch<DimensionsPatch>,
+    /// Pieces on hand; the ledger takes the difference.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<i64>))]
+    #[serde(default)]
+    pub stock: Patch<i64>,
+    /// See [`SkuInput::low_stock_threshold`].
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<i64>))]
+    #[serde(default)]
+    pub low_stock_threshold: Patch<i64>,
+    /// See [`SkuInput::barcode`].
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+    #[serde(default)]
+    pub barcode: Patch<String>,
+    /// The version that was read (R1), unless If-Match says it.
+    #[serde(default)]
+    pub version: Option<i64>,
+}
+
+/// The validated values of a SKU, without what the library adds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SkuValues {
+    /// `None`: made from the product's slug.
+    pub code: Option<String>,
+    /// See [`Sku::option_values`].
+    pub option_values: BTreeMap<String, String>,
+    /// See [`Sku::attributes`].
+    pub attributes: Attributes,
+    /// See [`Sku::price`].
+    pub price: Money,
+    /// See [`Sku::weight`].
+    pub weight: Option<Measure>,
+    /// See [`Sku::dimensions`].
+    pub dimensions: Option<Dimensions>,
+    /// `None`: leave what is there, 0 for a new one.
+    pub stock: Option<i64>,
+    /// See [`Sku::low_stock_threshold`].
+    pub low_stock_threshold: i64,
+    /// See [`Sku::barcode`].
+    pub barcode: Option<String>,
+    /// See [`Sku::external`].
+    pub external: Option<ExternalRef>,
+}
+
+/// The low-stock threshold of a SKU that does not say one.
+pub const DEFAULT_LOW_STOCK_THRESHOLD: i64 = 5;
+/// The most pieces of one SKU, and the largest single adjustment.
+pub const MAX_STOCK: i64 = 1_000_000_000_000;
+
+impl SkuInput {
+    /// Checks everything that SPEC 2 says of a SKU. Errors are pushed under `prefix` (`skus[0].` or empty);
+    /// `None` where there are any.
+    pub fn check(&self, prefix: &str, currency: Currency, errors: &mut ValidationErrors) -> Option<SkuValues> {
+        let before = errors.0.len();
+        let at = |f: &str| format!("{prefix}{f}");
+        if let Some(c) = &self.code {
+            check_text(&at("code"), c, 1, 100, errors);
+        }
+        check_option_values(&at("option_values"), &self.option_values, errors);
+        self.attributes.check(&at("attributes"), errors);
+        let price = match self.price {
+            Some(p) => price_of(p, currency, &at("price"), errors),
+            None => {
+                errors.push(at("price"), FieldCode::Required, "is required");
+                None
+            }
+        };
+        let weight = check_measure(&at("weight"), self.weight, errors);
+        let dimensions = check_dimensions(&at("dimensions"), self.dimensions, errors);
+        if let Some(s) = self.stock {
+            check_count(&at("stock"), s, errors);
+        }
+        let threshold = self.low_stock_threshold.unwrap_or(DEFAULT_LOW_STOCK_THRESHOLD);
+        check_count(&at("low_stock_threshold"), threshold, errors);
+        if let Some(b) = &self.barcode {
+            check_text(&at("barcode"), b, 1, 100, errors);
+        }
+        crate::domain::catalog::category::check_external(
+            prefix,
+            self.source.as_deref(),
+            self.external_id.as_deref(),
+            errors,
+        );
+        if errors.0.len() > before {
+            return None;
+        }
+        Some(SkuValues {
+            code: self.code.as_deref().map(|c| c.trim().to_owned()),
+            option_values: self.option_values.clone(),
+            attributes: self.attributes.clone(),
+            price: price?,
+            weight,
+            dimensions,
+            stock: self.stock,
+            low_stock_threshold: threshold,
+            barcode: self.barcode.as_deref().map(|b| b.trim().to_owned()),
+            external: ExternalRef::of(self.source.as_deref(), self.external_id.as_deref()),
+        })
+    }
+}
+
+fn check_option_values(field: &str, values: &BTreeMap<String, String>, errors: &mut ValidationErrors) {
+    if values.len() > 10 {
+        errors.out_of_bounds(field, "must have at most 10 options");
+    }
+    for (k, v) in values {
+        check_text(field, k, 1, 100, errors);
+        check_text(&format!("{field}.{}", shown(k)), v, 1, 100, errors);
+    }
+}
+
+fn check_measure(field: &str, d: Option<ExactDecimal>, errors: &mut ValidationErrors) -> Option<Measure> {
+    match d.map(|d| Measure::exact(d.0)) {
+        None => None,
+        Some(Ok(m)) => Some(m),
+        Some(Err(why)) => {
+            errors.out_of_bounds(field, why);
+            None
+        }
+    }
+}
+
+fn check_dimensions(field: &str, d: Option<DimensionsInput>, errors: &mut ValidationErrors) -> Option<Dimensions> {
+    let d = d?;
+    let width = check_measure(&format!("{field}.width"), Some(d.width), errors);
+    let height = check_measure(&format!("{field}.height"), Some(d.height), errors);
+    let depth = check_measure(&format!("{field}.depth"), Some(d.depth), errors);
+    Some(Dimensions { width: width?, height: height?, depth: depth? })
+}
+
+fn check_count(field: &str, n: i64, errors: &mut ValidationErrors) {
+    if !(0..=MAX_STOCK).contains(&n) {
+        errors.out_of_bounds(field, format!("must be between 0 and {MAX_STOCK}"));
+    }
+}

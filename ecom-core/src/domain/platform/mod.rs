@@ -1,0 +1,3 @@
+//! What the platform below the shop is made of.
+
+pub(crate) mod outbox;

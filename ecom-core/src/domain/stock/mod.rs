@@ -1,0 +1,3 @@
+//! What stock is made of.
+
+pub(crate) mod inventory;

@@ -1,0 +1,3 @@
+//! The repository of the outbox.
+
+pub(crate) mod outbox;

@@ -1,0 +1,233 @@
+//! Consumers of the log of events: batches in order, each at least once (R13).
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::domain::platform::outbox::{Event, OutboxPosition};
+use crate::error::{BoxError, Entity, Result};
+use crate::id::ProductId;
+use crate::port::cache::CacheKey;
+use crate::port::platform::outbox::Lease;
+use crate::service::background::jobs::Work;
+use crate::service::platform::outbox::EventLog;
+use crate::service::run::context::Context;
+use crate::service::run::retry::retrying;
+
+/// Where a consumer begins that has never run on this database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Start {
+    /// At the oldest event that is kept.
+    #[default]
+    Oldest,
+    /// After the newest one: what happened before is none of its business.
+    Head,
+}
+
+/// Something that must learn of what happens in the shop: sends mail, calls webhooks, fills a warehouse.
+///
+/// Of all processes on the database one at a time runs it, under a lease in the database
+/// ([`ShopConfig::lease_ttl`](crate::config::ShopConfig::lease_ttl)). Where that process ends, the next one goes on at
+/// once; where it dies or hangs, once the lease has run out. The place in the log is shared and moves only after
+/// [`Consumer::handle`] has returned `Ok`, by whoever still holds the lease. So every event is delivered at least once,
+/// and those of one product or category in order; what must not be done twice is recognized by [`Event::id`].
+///
+/// Hand it to [`Background::consume`](crate::Background::consume), in every process that may run it.
+///
+/// ```
+/// use ecom_core::domain::{Event, EventKind, OutboxPosition};
+/// use ecom_core::platform::Consumer;
+///
+/// #[derive(Debug)]
+/// struct Announce;
+///
+/// #[async_trait::async_trait]
+/// impl Consumer for Announce {
+///     fn name(&self) -> &str {
+///         "announce"
+///     }
+///
+///     async fn handle(&self, batch: &[(OutboxPosition, Event)]) -> Result<(), ecom_core::BoxError> {
+///         for (_, event) in batch.iter().filter(|(_, e)| e.kind == EventKind::ProductCreated) {
+///             println!("new: {}", event.aggregate_id);
+///         }
+///         Ok(())
+///     }
+/// }
+/// ```
+#[async_trait]
+pub trait Consumer: Send + Sync + fmt::Debug {
+    /// Names its place in the log: 1 to 100 characters, the same in every process and release. `cache`, `index` and
+    /// `trim` are the library's own.
+    fn name(&self) -> &str;
+
+    /// Where it begins the first time.
+    fn start(&self) -> Start {
+        Start::Oldest
+    }
+
+    /// The most events that it is given at once, 1 to 10,000.
+    fn batch(&self) -> u32 {
+        500
+    }
+
+    /// Handles events, in their order. Returns once what it did will last; the same batch comes again, from its
+    /// beginning and maybe with more at its end, after an error, a panic, or the death of the process.
+    ///
+    /// It is dropped at an await where the lease is lost, or where it does not end in time at a shutdown; whatever it
+    /// waits for should have a time limit, since a call that hangs keeps its lease.
+    ///
+    /// # Errors
+    /// Any: it is logged, and the batch is tried again, here or by another process, after a pause that grows.
+    async fn handle(&self, batch: &[(OutboxPosition, Event)]) -> Result<(), BoxError>;
+
+    /// Called before a batch, where events have gone by unseen: it begins at [`Start::Head`], or was away for longer
+    /// than [`outbox_retention`](crate::config::ShopConfig::outbox_retention). What it derives from events starts from
+    /// a full read of the data now.
+    ///
+    /// # Errors
+    /// As [`Self::handle`].
+    async fn missed(&self) -> Result<(), BoxError> {
+        Ok(())
+    }
+}
+
+/// Where a shared consumer stands that has never run.
+const NEW: OutboxPosition = OutboxPosition { seq: 0 };
+/// Where one stands that has begun at the head of an empty log: whoever goes on there has missed nothing.
+const BEGUN: OutboxPosition = OutboxPosition { seq: -1 };
+
+/// The lease was another's by the time that the work under it was done.
+#[derive(Debug, thiserror::Error)]
+#[error("the lease was lost; whoever has it now goes on")]
+pub(crate) struct LeaseLost;
+
+/// Hands the log to a consumer, batch by batch.
+pub(crate) struct Follow {
+    cx: Arc<Context>,
+    consumer: Arc<dyn Consumer>,
+    /// Its place where it is the process's own; `None` until it has one.
+    own: Option<OutboxPosition>,
+}
+
+impl Follow {
+    pub fn new(cx: Arc<Context>, consumer: Arc<dyn Consumer>) -> Self {
+        Self { cx, consumer, own: None }
+    }
+
+    async fn move_to(&mut self, lease: Option<&mut Lease>, to: OutboxPosition) -> Result<(), BoxError> {
+        let Some(lease) = lease else {
+            self.own = Some(to);
+            return Ok(());
+        };
+        let (cx, held) = (&*self.cx, &*lease);
+        let moved = retrying(cx, || async move {
+            let mut tx = cx.storage.begin().await?;
+            let moved = tx.outbox().advance(held, to).await?;
+            tx.commit().await?;
+            Ok(moved)
+        });
+        if !moved.await? {
+            return Err(LeaseLost.into());
+        }
+        lease.position = to;
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Work for Follow {
+    async fn step(&mut self, mut lease: Option<&mut Lease>) -> Result<bool, BoxError> {
+        let cx = self.cx.clone();
+        let log = EventLog::new(&*cx.storage);
+        let place = match &lease {
+            Some(lease) => Some(lease.position).filter(|p| *p != NEW),
+            None => self.own,
+        };
+        let at = match (place, self.consumer.start()) {
+            (Some(at), _) => at,
+            (None, Start::Oldest) => NEW,
+            (None, Start::Head) => {
+                let head = log.head().await?;
+                self.consumer.missed().await?;
+                let head = if head == NEW { BEGUN } else { head };
+                self.move_to(lease.as_deref_mut(), head).await?;
+                head
+            }
+        };
+        let limit = self.consumer.batch().clamp(1, 10_000);
+        let batch = log.read(at, limit).await?;
+        let (Some((first, _)), Some((last, _))) = (batch.first(), batch.last()) else { return Ok(false) };
+        // Only where there is a hole, so that following costs one statement.
+        let seen = at.max(NEW);
+        if place.is_some() && first.seq != seen.seq + 1 && seen < log.bounds().await?.0 {
+            tracing::warn!(consumer = self.consumer.name(), "events were trimmed before they were handled");
+            self.consumer.missed().await?;
+        }
+        self.consumer.handle(&batch).await?;
+        self.move_to(lease, *last).await?;
+        Ok(batch.len() >= limit as usize)
+    }
+}
+
+/// Tells the cache what other processes wrote.
+///
+/// What processes share is told by one of them, for writers that died between their commit and their word to the
+/// cache; what each holds for itself it drops by its own place in the log.
+#[derive(Debug)]
+pub(crate) struct Invalidate {
+    pub cx: Arc<Context>,
+    pub shared: bool,
+}
+
+impl Invalidate {
+    pub const NAME: &'static str = "cache";
+
+    async fn clear(&self) -> Result<(), BoxError> {
+        if self.shared {
+            self.cx.cache.clear().await?;
+        } else {
+            self.cx.cache.clear_local().await;
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Consumer for Invalidate {
+    fn name(&self) -> &str {
+        Self::NAME
+    }
+
+    fn start(&self) -> Start {
+        Start::Head
+    }
+
+    async fn handle(&self, batch: &[(OutboxPosition, Event)]) -> Result<(), BoxError> {
+        // Many documents show a category.
+        if batch.iter().any(|(_, e)| e.kind.entity() == Entity::Category) {
+            return self.clear().await;
+        }
+        let keys = keys(batch.iter().map(|(_, e)| e));
+        if self.shared {
+            self.cx.cache.invalidate(&keys).await?;
+        } else {
+            self.cx.cache.invalidate_local(&keys).await;
+        }
+        Ok(())
+    }
+
+    /// What was cached before its place was known may be older than that.
+    async fn missed(&self) -> Result<(), BoxError> {
+        self.clear().await
+    }
+}
+
+fn keys<'e>(events: impl Iterator<Item = &'e Event>) -> Vec<CacheKey> {
+    let products: HashSet<_> = events.filter(|e| e.kind.entity() == Entity::Product).map(|e| e.aggregate_id).collect();
+    let mut keys: Vec<CacheKey> = products.into_iter().map(|id| CacheKey::Product(ProductId(id))).collect();
+    keys.extend([CacheKey::ProductLists, CacheKey::CategoryTree]);
+    keys
+}

@@ -1,0 +1,61 @@
+//! The background work of a shop: the loops that every process runs, and consumers of the log of events.
+
+pub(crate) mod consumer;
+pub(crate) mod jobs;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use self::consumer::Consumer;
+use crate::error::{Error, FieldCode, Result, ValidationErrors};
+use crate::service::run::context::Context;
+use crate::text::check_text;
+
+/// The background work of a shop. Dropped, it is aborted between two steps of its work, never within a commit
+/// that it would not repeat, and other processes wait for its leases to run out.
+#[derive(Debug)]
+pub struct Background {
+    cx: Arc<Context>,
+    stop: watch::Sender<bool>,
+    stopped: watch::Receiver<bool>,
+    tasks: JoinSet<()>,
+    consumers: HashSet<String>,
+}
+
+impl Background {
+    /// Runs a consumer of the log here, whenever no other process does; see [`Consumer`].
+    ///
+    /// # Errors
+    /// `Validation` for a name that is empty, too long, the library's own, or that of a consumer which runs already.
+    pub fn consume(&mut self, consumer: Arc<dyn Consumer>) -> Result<()> {
+        let name = consumer.name();
+        let mut errors = ValidationErrors::default();
+        check_text("name", name, 1, 100, &mut errors);
+        errors.into_result()?;
+        if jobs::RESERVED.contains(&name) || !self.consumers.insert(name.to_owned()) {
+            let message = format!("`{name}` is the name of another consumer");
+            return Err(Error::invalid("name", FieldCode::OutOfBounds, message));
+        }
+        self.tasks.spawn(jobs::consume(self.cx.clone(), consumer, self.stopped.clone()));
+        Ok(())
+    }
+
+    /// Lets each task finish its step, releases its leases, so that other processes go on at once, and waits for it. A
+    /// consumer that takes longer than [`ShopConfig::lease_ttl`] is dropped, and its batch comes again.
+    pub async fn shutdown(mut self) {
+        let _ = self.stop.send(true);
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+impl Background {
+    /// Starts what every process runs.
+    pub(crate) fn start(cx: &Arc<Context>) -> Self {
+        let (stop, stopped) = watch::channel(false);
+        let tasks = jobs::jobs(cx, &stopped).into_iter().collect();
+        Self { cx: cx.clone(), stop, stopped, tasks, consumers: HashSet::new() }
+    }
+}

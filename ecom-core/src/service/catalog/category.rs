@@ -1,0 +1,464 @@
+//! Categories: the tree, its paths and its rules (R3, R4).
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use crate::domain::catalog::category::CategoryFilter;
+use crate::domain::catalog::category::{Category, CategoryInput, CategoryPatch, ancestor_slugs, path_depth};
+use crate::domain::common::{Actor, Audit, DeleteMode, Deleted, ExternalRef, Patch, Read};
+use crate::domain::platform::outbox::{Event, EventKind};
+use crate::error::{Conflict, Entity, Error, FieldCode, Result, ValidationErrors};
+use crate::id::{CategoryId, ProductId};
+use crate::paging::{Page, Paging, Total};
+use crate::port::cache::CacheKey;
+use crate::port::storage::Repositories;
+use crate::service::catalog::product::{Resolver, duplicate, is_numbered};
+use crate::service::run::after_commit::AfterCommit;
+use crate::service::run::context::Context;
+use crate::service::run::read_through::{Cached, Lookup, text_hash};
+use crate::service::run::retry::retrying;
+use crate::text::{Slug, shown, trimmed};
+
+/// Products whose listings follow a moved category, per batch.
+const REFRESH_BATCH: u32 = 500;
+
+/// The categories of a shop.
+#[derive(Debug, Clone, Copy)]
+pub struct CategoryService<'a> {
+    cx: &'a Arc<Context>,
+}
+
+impl<'a> CategoryService<'a> {
+    pub(crate) const fn new(cx: &'a Arc<Context>) -> Self {
+        Self { cx }
+    }
+
+    /// A live category, from the cache or the database (R15).
+    ///
+    /// # Errors
+    /// `NotFound`, `Unavailable`.
+    pub async fn get(&self, id: CategoryId) -> Result<Lookup<Category>> {
+        let ttl = self.cx.config.category_ttl;
+        // The entry is only a hint: what it leads to says itself which id it has.
+        let slug = self
+            .cx
+            .cache
+            .get_or_load(CacheKey::Category(id), ttl, async {
+                let found = self.cx.storage.connect().await?.categories().get(id, Deleted::Hide).await?;
+                Ok(found.map(|c| c.slug))
+            })
+            .await?
+            .ok_or_else(|| Error::not_found(Entity::Category, id))?;
+        match self.get_by_slug(slug.value.as_str()).await {
+            Ok(found) if found.value.id == id => Ok(found),
+            _ => Ok(Lookup { value: Arc::new(Cached::new(self.get_fresh(id, Deleted::Hide).await?)), hit: false }),
+        }
+    }
+
+    /// A live category by its slug, from the cache or the database (R15).
+    ///
+    /// # Errors
+    /// `NotFound`, `Unavailable`.
+    pub async fn get_by_slug(&self, slug: &str) -> Result<Lookup<Category>> {
+        if Slug::parse(slug).is_err() {
+            return Err(Error::not_found(Entity::Category, shown(slug)));
+        }
+        let load = async || {
+            let slugs = [slug.to_owned()];
+            Ok::<_, Error>(self.cx.storage.connect().await?.categories().get_by_slugs(&slugs).await?.pop())
+        };
+        let key = CacheKey::CategorySlug(text_hash(slug));
+        let found = self.cx.cache.get_or_load(key, self.cx.config.category_ttl, load()).await?;
+        match found {
+            Some(found) if found.value.slug.as_str() == slug => Ok(found),
+            // Another slug with the same hash holds the entry.
+            Some(_) => {
+                let c = load().await?.ok_or_else(|| Error::not_found(Entity::Category, slug))?;
+                Ok(Lookup { value: Arc::new(Cached::new(c)), hit: false })
+            }
+            None => Err(Error::not_found(Entity::Category, slug)),
+        }
+    }
+
+    /// A category as the database has it now, soft-deleted ones where asked (R2).
+    ///
+    /// # Errors
+    /// `NotFound`, `Unavailable`.
+    pub async fn get_fresh(&self, id: CategoryId, deleted: Deleted) -> Result<Category> {
+        self.cx
+            .storage
+            .connect()
+            .await?
+            .categories()
+            .get(id, deleted)
+            .await?
+            .ok_or_else(|| Error::not_found(Entity::Category, id))
+    }
+
+    /// The live category that an id, a slug or a path names.
+    ///
+    /// # Errors
+    /// `NotFound`, `Unavailable`.
+    pub async fn resolve(&self, reference: &str) -> Result<Lookup<Category>> {
+        if let Ok(id) = reference.parse() {
+            return self.get(id).await;
+        }
+        let path = reference.trim_matches('/');
+        let found = self.get_by_slug(path.rsplit('/').next().unwrap_or(path)).await?;
+        if path.contains('/') && found.value.path != path {
+            return Err(Error::not_found(Entity::Category, reference));
+        }
+        Ok(found)
+    }
+
+    /// A page of categories by name; with [`Paging::Offset`] also how many match.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn list(&self, filter: &CategoryFilter, paging: &Paging) -> Result<(Page<Category>, Option<Total>)> {
+        let mut db = self.cx.storage.connect().await?;
+        let page = db.categories().list(filter, paging).await?;
+        let total = match paging {
+            Paging::Offset { .. } => Some(db.categories().count(filter, self.cx.config.total_bound).await?),
+            Paging::Keyset { .. } => None,
+        };
+        Ok((page, total))
+    }
+
+    /// All live categories, parents before children, from the cache or the database.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn tree(&self) -> Result<Lookup<Vec<Category>>> {
+        self.cx
+            .cache
+            .get_or_load(CacheKey::CategoryTree, self.cx.config.category_ttl, async {
+                Ok(Some(self.cx.storage.connect().await?.categories().tree().await?))
+            })
+            .await?
+            .ok_or_else(|| Error::not_found(Entity::Category, "tree"))
+    }
+
+    /// The categories above one, root first.
+    ///
+    /// # Errors
+    /// `NotFound`, `Unavailable`.
+    pub async fn ancestors(&self, id: CategoryId) -> Result<Vec<Category>> {
+        let found = self.get(id).await?;
+        let slugs: Vec<String> = ancestor_slugs(&found.value.path).map(str::to_owned).collect();
+        if slugs.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut above = self.cx.storage.connect().await?.categories().get_by_slugs(&slugs).await?;
+        above.sort_by_key(Category::depth);
+        Ok(above)
+    }
+
+    /// Makes a category.
+    ///
+    /// # Errors
+    /// `Validation` (an unknown parent names itself), `DUPLICATE`, `Unavailable`.
+    pub async fn create(&self, input: &CategoryInput, actor: &Actor) -> Result<Category> {
+        let mut errors = ValidationErrors::default();
+        input.check(&mut errors);
+        errors.into_result()?;
+        retrying(self.cx, || async {
+            let mut tx = self.cx.storage.begin().await?;
+            tx.categories().lock_tree().await?;
+            let parent = parent_of(&mut *tx, input.parent_id.as_deref()).await?;
+            let slug = match &input.slug {
+                Some(s) => claim_slug(&mut *tx, s, None).await?,
+                None => free_slug(&mut *tx, &input.name).await?,
+            };
+            let path = Category::path_under(parent.as_ref(), &slug);
+            check_depth(path_depth(&path))?;
+            let category = Category {
+                id: CategoryId(self.cx.ids.next()),
+                name: input.name.trim().to_owned(),
+                slug,
+                parent_id: parent.as_ref().map(|p| p.id),
+                path,
+                description: trimmed(input.description.as_deref()),
+                attributes: input.attributes.clone(),
+                external: ExternalRef::of(input.source.as_deref(), input.external_id.as_deref()),
+                product_count: 0,
+                subtree_product_count: 0,
+                revision: 1,
+                audit: Audit::created(self.cx.now(), actor),
+            };
+            tx.categories().insert(std::slice::from_ref(&category)).await?;
+            let event = self.cx.event(EventKind::CategoryCreated, category.id, 1, actor);
+            tx.outbox().append(&[event]).await?;
+            tx.commit().await?;
+            let key = CacheKey::CategorySlug(text_hash(category.slug.as_str()));
+            AfterCommit::of([CacheKey::CategoryTree, key]).run_in(self.cx).await;
+            Ok(category)
+        })
+        .await
+    }
+
+    /// Replaces a category (PUT, R1). A slug that is not said stays where it was made from this name.
+    ///
+    /// # Errors
+    /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `CATEGORY_CYCLE`, and those of [`Self::create`].
+    pub async fn replace(&self, id: CategoryId, read: Read, input: &CategoryInput, actor: &Actor) -> Result<Category> {
+        self.write(id, read, actor, |_| Ok(input.clone())).await
+    }
+
+    /// Merges a patch into a category (RFC 7396, R1). A slug that was made from the name follows a new name
+    /// (R3); one that was chosen stays.
+    ///
+    /// # Errors
+    /// As [`Self::replace`].
+    pub async fn patch(&self, id: CategoryId, read: Read, patch: CategoryPatch, actor: &Actor) -> Result<Category> {
+        self.write(id, read, actor, |before| {
+            let patch = patch.clone();
+            let mut e = ValidationErrors::default();
+            let mut input = CategoryInput {
+                name: before.name.clone(),
+                slug: Some(before.slug.to_string()),
+                parent_id: before.parent_id.map(|p| p.to_string()),
+                description: before.description.clone(),
+                attributes: before.attributes.clone(),
+                ..CategoryInput::default()
+            };
+            let derived = is_numbered(&before.slug, &Slug::from_title(&before.name, "category"));
+            if patch.name.is_said() && !patch.slug.is_said() && derived {
+                input.slug = None;
+            }
+            patch.name.apply_required(&mut input.name, "name", &mut e);
+            patch.slug.apply(&mut input.slug);
+            patch.parent_id.apply(&mut input.parent_id);
+            patch.description.apply(&mut input.description);
+            match patch.attributes {
+                Patch::Keep => {}
+                Patch::Clear => input.attributes = crate::domain::common::Attributes::default(),
+                Patch::Set(a) => input.attributes.merge(&a),
+            }
+            e.into_result()?;
+            Ok(input)
+        })
+        .await
+    }
+
+    /// Moves a category with everything below it under another parent, or to the root (R3).
+    ///
+    /// # Errors
+    /// As [`Self::replace`].
+    pub async fn move_to(&self, id: CategoryId, read: Read, parent: Option<String>, actor: &Actor) -> Result<Category> {
+        let patch = CategoryPatch { parent_id: parent.map_or(Patch::Clear, Patch::Set), ..CategoryPatch::default() };
+        self.patch(id, read, patch, actor).await
+    }
+
+    async fn write(
+        &self,
+        id: CategoryId,
+        read: Read,
+        actor: &Actor,
+        change: impl Fn(&Category) -> Result<CategoryInput> + Send + Sync,
+    ) -> Result<Category> {
+        retrying(self.cx, || async {
+            let mut tx = self.cx.storage.begin().await?;
+            let before = self.lock(&mut *tx, id, read, Deleted::Hide).await?;
+            let input = change(&before)?;
+            let mut errors = ValidationErrors::default();
+            input.check(&mut errors);
+            errors.into_result()?;
+            let parent = parent_of(&mut *tx, input.parent_id.as_deref()).await?;
+            if let Some(p) = &parent
+                && before.contains(p)
+            {
+                return Err(Conflict::CategoryCycle { category: id.0, parent: p.id.0 }.into());
+            }
+            let slug = match &input.slug {
+                Some(s) => claim_slug(&mut *tx, s, Some(&before.slug)).await?,
+                None if is_numbered(&before.slug, &Slug::from_title(&input.name, "category")) => before.slug.clone(),
+                None => free_slug(&mut *tx, &input.name).await?,
+            };
+            let mut after = before.clone();
+            input.name.trim().clone_into(&mut after.name);
+            after.path = Category::path_under(parent.as_ref(), &slug);
+            after.slug = slug;
+            after.parent_id = parent.as_ref().map(|p| p.id);
+            after.description = trimmed(input.description.as_deref());
+            after.attributes = input.attributes;
+            if let Some((s, i)) = input.source.as_ref().zip(input.external_id.as_ref()) {
+                after.external = Some(ExternalRef::new(s, i));
+            }
+            if after == before {
+                return Ok(before);
+            }
+            after.revision += 1;
+            after.audit.edited(self.cx.now(), actor);
+            let moved = after.path != before.path;
+            // Read before the paths change.
+            let below = if moved { tx.categories().subtree(&before.path).await? } else { Vec::new() };
+            tx.categories().update(&before, &after).await?;
+            let shown = moved || after.name != before.name;
+            if moved {
+                // A deleted category may have the path of a live one that took its slug: parents decide.
+                let mut inside = HashSet::from([id]);
+                let paths: Vec<(CategoryId, String)> = below
+                    .iter()
+                    .filter(|c| c.parent_id.is_some_and(|p| inside.contains(&p)) && inside.insert(c.id))
+                    .map(|c| (c.id, format!("{}{}", after.path, &c.path[before.path.len()..])))
+                    .collect();
+                check_depth(paths.iter().map(|(_, p)| path_depth(p)).max().unwrap_or(0).max(after.depth()))?;
+                tx.categories().rewrite_paths(&paths).await?;
+            }
+            let kind = if shown { EventKind::CategoryMoved } else { EventKind::CategoryUpdated };
+            let commit = if shown {
+                self.refresh_products(&mut *tx, id).await?
+            } else {
+                AfterCommit::of([CacheKey::CategoryTree, CacheKey::CategorySlug(text_hash(before.slug.as_str()))])
+            };
+            tx.outbox().append(&[self.cx.event(kind, id, after.revision, actor)]).await?;
+            // Counts moved with the products; read them back.
+            let written = tx.categories().get(id, Deleted::Include).await?.unwrap_or(after);
+            tx.commit().await?;
+            commit.run_in(self.cx).await;
+            Ok(written)
+        })
+        .await
+    }
+
+    /// Locks the tree and reads a category for a write.
+    async fn lock(&self, tx: &mut dyn Repositories, id: CategoryId, read: Read, deleted: Deleted) -> Result<Category> {
+        tx.categories().lock_tree().await?;
+        let before = tx.categories().get(id, deleted).await?.ok_or_else(|| Error::not_found(Entity::Category, id))?;
+        read.check(Entity::Category, id, before.audit.version, self.cx.config.last_write_wins)?;
+        Ok(before)
+    }
+
+    /// Brings the products of a subtree up to date after its names or paths changed. Many documents show it, so
+    /// all of the cache is forgotten.
+    async fn refresh_products(&self, tx: &mut dyn Repositories, id: CategoryId) -> Result<AfterCommit> {
+        let mut after: Option<ProductId> = None;
+        loop {
+            let ids = tx.products().ids_in_category(id, after, REFRESH_BATCH).await?;
+            let Some(last) = ids.last() else { break };
+            after = Some(*last);
+            tx.products().refresh_categories(&ids).await?;
+        }
+        Ok(AfterCommit { keys: Vec::new(), clear: true })
+    }
+
+    /// Deletes a category that nothing uses: softly (R2), or for good (R4).
+    ///
+    /// # Errors
+    /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `CATEGORY_NOT_EMPTY`, `Unavailable`.
+    pub async fn delete(&self, id: CategoryId, read: Read, mode: DeleteMode, actor: &Actor) -> Result<()> {
+        let deleted = if mode == DeleteMode::Force { Deleted::Include } else { Deleted::Hide };
+        retrying(self.cx, || async {
+            let mut tx = self.cx.storage.begin().await?;
+            let before = self.lock(&mut *tx, id, read, deleted).await?;
+            let usage = tx.categories().usage(id).await?;
+            let (children, products) = match mode {
+                DeleteMode::Soft => (usage.live_children, usage.live_products),
+                DeleteMode::Force => (usage.all_children, usage.all_products),
+            };
+            if children + products > 0 {
+                return Err(Conflict::CategoryNotEmpty { category: id.0, children, products }.into());
+            }
+            let event: Event = match mode {
+                DeleteMode::Soft => {
+                    let mut gone = before.clone();
+                    gone.audit.deleted(self.cx.now(), actor);
+                    gone.revision += 1;
+                    tx.categories().update(&before, &gone).await?;
+                    self.cx.event(EventKind::CategoryDeleted, id, gone.revision, actor)
+                }
+                DeleteMode::Force => {
+                    tx.categories().purge(id).await?;
+                    self.cx.event(EventKind::CategoryPurged, id, before.revision + 1, actor)
+                }
+            };
+            tx.outbox().append(&[event]).await?;
+            tx.commit().await?;
+            forget(&before).run_in(self.cx).await;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Restores a soft-deleted category under its parent, which must be live (R2).
+    ///
+    /// # Errors
+    /// `NotFound`, `STATE_CONFLICT` where it is not deleted or its parent is, `DUPLICATE` where its name or slug
+    /// was taken in between, `VERSION_CONFLICT`, `VERSION_REQUIRED`.
+    pub async fn restore(&self, id: CategoryId, read: Read, actor: &Actor) -> Result<Category> {
+        retrying(self.cx, || async {
+            let mut tx = self.cx.storage.begin().await?;
+            let before = self.lock(&mut *tx, id, read, Deleted::Include).await?;
+            if before.audit.is_live() {
+                return Err(Conflict::State { message: format!("category {id} is not deleted") }.into());
+            }
+            let parent = match before.parent_id {
+                None => None,
+                Some(p) => {
+                    let live = tx.categories().get(p, Deleted::Hide).await?;
+                    Some(live.ok_or_else(|| Conflict::State {
+                        message: format!("the parent {p} is deleted; restore it first"),
+                    })?)
+                }
+            };
+            claim_slug(&mut *tx, before.slug.as_str(), None).await?;
+            let mut after = before.clone();
+            after.path = Category::path_under(parent.as_ref(), &before.slug);
+            after.audit.restored(self.cx.now(), actor);
+            after.revision += 1;
+            tx.categories().update(&before, &after).await?;
+            let commit = self.refresh_products(&mut *tx, id).await?;
+            tx.outbox().append(&[self.cx.event(EventKind::CategoryRestored, id, after.revision, actor)]).await?;
+            let written = tx.categories().get(id, Deleted::Include).await?.unwrap_or(after);
+            tx.commit().await?;
+            commit.and(forget(&before)).run_in(self.cx).await;
+            Ok(written)
+        })
+        .await
+    }
+}
+
+/// What shows a category whose being live changed.
+fn forget(c: &Category) -> AfterCommit {
+    AfterCommit::of([
+        CacheKey::Category(c.id),
+        CacheKey::CategorySlug(text_hash(c.slug.as_str())),
+        CacheKey::CategoryTree,
+        CacheKey::ProductLists,
+    ])
+}
+
+fn check_depth(depth: usize) -> Result<()> {
+    if depth > Category::MAX_DEPTH {
+        let message = format!("the tree may be {} deep, this would be {depth}", Category::MAX_DEPTH);
+        return Err(Error::invalid("parent_id", FieldCode::OutOfBounds, message));
+    }
+    Ok(())
+}
+
+async fn parent_of(tx: &mut dyn Repositories, reference: Option<&str>) -> Result<Option<Category>> {
+    let Some(reference) = reference else { return Ok(None) };
+    let shown = shown(reference);
+    let missing =
+        || Error::invalid("parent_id", FieldCode::ReferenceNotFound, format!("there is no category `{shown}`"));
+    let reference = reference.to_owned();
+    let id = Resolver::load(tx, std::iter::once(&reference)).await?.find(&reference).ok_or_else(missing)?.id;
+    tx.categories().get(id, Deleted::Hide).await?.ok_or_else(missing).map(Some)
+}
+
+/// A slug that was asked for; `current` is the one that the writer has already.
+async fn claim_slug(tx: &mut dyn Repositories, wanted: &str, current: Option<&Slug>) -> Result<Slug> {
+    let slug = Slug::trusted(wanted.to_owned());
+    if current != Some(&slug) && tx.categories().taken_slugs(std::slice::from_ref(&slug)).await?.contains(slug.as_str())
+    {
+        return Err(duplicate(Entity::Category, "slug", wanted));
+    }
+    Ok(slug)
+}
+
+async fn free_slug(tx: &mut dyn Repositories, name: &str) -> Result<Slug> {
+    let base = Slug::from_title(name, "category");
+    let taken = tx.categories().taken_slugs(std::slice::from_ref(&base)).await?;
+    Ok(base.first_free(&taken))
+}

@@ -1,0 +1,103 @@
+//! Dead letters: what an import refused, a line of JSON each.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use crate::error::{Error, FieldError, Result};
+use crate::service::catalog::import::Rejection;
+
+/// The most bytes of a record that its dead letter shows.
+pub(super) const MAX_SHOWN: usize = 4 * 1024;
+
+/// Where dead letters go. Nothing is made before there is something to say.
+#[derive(Default)]
+pub enum DeadLetters {
+    /// Nowhere: the report only counts them.
+    #[default]
+    Discard,
+    /// Into this file, which is written anew by a run that has something to say.
+    File(PathBuf),
+    /// Into this, as they come; flushed after each batch.
+    Writer(Box<dyn Write + Send>),
+}
+
+impl fmt::Debug for DeadLetters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Discard => "Discard",
+            Self::File(_) => "File",
+            Self::Writer(_) => "Writer",
+        })
+    }
+}
+
+/// One line.
+#[derive(Serialize)]
+struct Letter<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<&'a str>,
+    index: u64,
+    line: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    external_id: Option<&'a str>,
+    code: &'a str,
+    reason: &'a str,
+    fields: &'a [FieldError],
+    record: std::borrow::Cow<'a, str>,
+}
+
+/// A record that was refused, with its place.
+#[derive(Debug, Clone)]
+pub(super) struct Refused {
+    pub index: u64,
+    pub line: u64,
+    pub external_id: Option<String>,
+    pub raw: Vec<u8>,
+    pub why: Rejection,
+}
+
+/// Writes dead letters; a letter that cannot be written ends the import, so that none is lost.
+pub(super) struct DeadLetterWriter {
+    sink: DeadLetters,
+    file: Option<String>,
+}
+
+impl DeadLetterWriter {
+    pub fn new(sink: DeadLetters, file: Option<String>) -> Self {
+        Self { sink, file }
+    }
+
+    pub fn write(&mut self, refused: &Refused) -> Result<()> {
+        let failed = |e: std::io::Error| Error::internal("writing dead letters", e);
+        if let DeadLetters::File(path) = &self.sink {
+            let file = File::create(path).map_err(failed)?;
+            self.sink = DeadLetters::Writer(Box::new(BufWriter::new(file)));
+        }
+        let DeadLetters::Writer(to) = &mut self.sink else { return Ok(()) };
+        let shown = refused.raw.get(..MAX_SHOWN).unwrap_or(&refused.raw);
+        let letter = Letter {
+            file: self.file.as_deref(),
+            index: refused.index,
+            line: refused.line,
+            external_id: refused.external_id.as_deref(),
+            code: refused.why.code,
+            reason: &refused.why.reason,
+            fields: &refused.why.fields,
+            record: String::from_utf8_lossy(shown),
+        };
+        let mut line = serde_json::to_vec(&letter).map_err(|e| Error::internal("writing dead letters", e))?;
+        line.push(b'\n');
+        to.write_all(&line).map_err(failed)
+    }
+
+    pub fn flush(&mut self) -> Result<()> {
+        match &mut self.sink {
+            DeadLetters::Writer(to) => to.flush().map_err(|e| Error::internal("writing dead letters", e)),
+            DeadLetters::Discard | DeadLetters::File(_) => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,405 @@
+//! Imports: files of products and categories, streamed in bounded batches (SPEC 6).
+//!
+//! A thread of its own cuts the source into records and checks each against SPEC 2; a bounded channel leads to the
+//! writer, so that the source is never read far ahead of the database. What is refused goes to the dead letters
+//! with its place; what is right is written in batches, each one unit of work. An import knows its rows again by
+//! external id or SKU code, so that a second run of the same file changes nothing and completes what a first one
+//! left undone.
+
+mod categories;
+mod dead_letter;
+mod frame;
+mod products;
+mod record;
+
+use std::fmt;
+use std::io::Read;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+
+pub use self::dead_letter::DeadLetters;
+pub use self::frame::ImportFormat;
+pub use self::record::{DimensionsRecord, ForeignId, ImageRecord, MetaRecord, ProductRecord, SkuRecord};
+
+use self::dead_letter::{DeadLetterWriter, MAX_SHOWN, Refused};
+use self::frame::{Frame, Framer};
+use crate::domain::common::Actor;
+use crate::error::{Conflict, Error, ErrorCode, FieldCode, FieldError, Result};
+use crate::service::run::context::Context;
+
+/// Records that wait between the reader and the writer.
+const CHANNEL: usize = 32;
+/// How often a batch is tried while the database is away, and how long the first pause is.
+const TRIES: u32 = 5;
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
+/// How an import is run.
+#[derive(Debug)]
+pub struct ImportOptions {
+    /// The system that external ids are of. Where absent: what a record says, else `dummyjson` for its documents,
+    /// `import` for our own format, `categories` for categories.
+    pub source: Option<String>,
+    /// What the source is called in the dead letters.
+    pub file: Option<String>,
+    /// `None`: found out from how the source begins.
+    pub format: Option<ImportFormat>,
+    /// Products per unit of work, 1 to 1,000. Default 100.
+    pub batch: usize,
+    /// Make categories that products name and that do not exist; else such products are refused. Default true.
+    pub create_categories: bool,
+    /// Where refused records go.
+    pub dead_letters: DeadLetters,
+    /// Who imports. Default [`Actor::system`].
+    pub actor: Actor,
+    /// The most bytes of one record; a larger one is refused. Default 1 MiB.
+    pub max_record: usize,
+    /// The most categories of one file, those that only paths name among them. They are held in memory until all
+    /// are read, since parents may come last: some 500 bytes each, at most 2 KiB more for a dead letter. Default
+    /// 100,000.
+    pub max_categories: usize,
+}
+
+impl Default for ImportOptions {
+    fn default() -> Self {
+        Self {
+            source: None,
+            file: None,
+            format: None,
+            batch: 100,
+            create_categories: true,
+            dead_letters: DeadLetters::Discard,
+            actor: Actor::system(),
+            max_record: 1024 * 1024,
+            max_categories: 100_000,
+        }
+    }
+}
+
+/// Why an import did not reach the end of its source, and where it stopped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EndedEarly {
+    /// What was found there.
+    pub reason: String,
+    /// How many records were read before, which is the index of the one that was not.
+    pub index: u64,
+    /// The line, from 1.
+    pub line: u64,
+    /// Bytes before it.
+    pub byte: u64,
+}
+
+impl fmt::Display for EndedEarly {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (record {}, line {}, byte {})", self.reason, self.index, self.line, self.byte)
+    }
+}
+
+/// What an import did; `read` = `inserted` + `updated` + `unchanged` + `rejected` once it is done.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct ImportReport {
+    /// Records that were read whole.
+    pub read: u64,
+    /// Records that became new rows.
+    pub inserted: u64,
+    /// Records that changed their rows.
+    pub updated: u64,
+    /// Records whose rows were as they say; nothing was written for them.
+    pub unchanged: u64,
+    /// Records in the dead letters.
+    pub rejected: u64,
+    /// Categories that were made without a record of their own: named by products, or by paths only.
+    pub categories_created: u64,
+    /// How long it took so far.
+    pub seconds: f64,
+    /// Records per second.
+    pub rate: f64,
+    /// Where the source broke off or could not be read on; what came before is imported.
+    pub ended_early: Option<EndedEarly>,
+}
+
+impl ImportReport {
+    #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+    fn clock(&mut self, start: Instant) {
+        self.seconds = start.elapsed().as_secs_f64();
+        self.rate = if self.seconds > 0.0 { self.read as f64 / self.seconds } else { 0.0 };
+    }
+}
+
+/// What a file holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ImportKind {
+    /// Products, for [`ImportService::products`].
+    Products,
+    /// Categories, for [`ImportService::categories`].
+    Categories,
+}
+
+/// What a file holds, from its beginning (64 KiB are plenty): by the first record, or by the names in it where
+/// it is longer. `None` where it looks like neither.
+pub fn detect(head: &[u8]) -> Option<ImportKind> {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Names {
+        title: Option<IgnoredAny>,
+        price: Option<IgnoredAny>,
+        skus: Option<IgnoredAny>,
+        name: Option<IgnoredAny>,
+        path: Option<IgnoredAny>,
+    }
+    let first = Framer::new(head, None, head.len()).next().ok().flatten();
+    let names: Option<Names> = first.and_then(|f| serde_json::from_slice(&f.raw).ok());
+    let (product, category) = match names {
+        Some(n) => (n.title.is_some() || n.price.is_some() || n.skus.is_some(), n.path.is_some() || n.name.is_some()),
+        None => {
+            let text = String::from_utf8_lossy(head);
+            (text.contains("\"title\"") || text.contains("\"price\""), text.contains("\"path\""))
+        }
+    };
+    match (product, category) {
+        (true, _) => Some(ImportKind::Products),
+        (false, true) => Some(ImportKind::Categories),
+        (false, false) => None,
+    }
+}
+
+/// Imports into a shop.
+#[derive(Debug, Clone, Copy)]
+pub struct ImportService<'a> {
+    cx: &'a Arc<Context>,
+}
+
+impl<'a> ImportService<'a> {
+    pub(crate) const fn new(cx: &'a Arc<Context>) -> Self {
+        Self { cx }
+    }
+}
+
+/// Why a record was refused.
+#[derive(Debug, Clone)]
+struct Rejection {
+    code: &'static str,
+    reason: String,
+    fields: Vec<FieldError>,
+}
+
+impl Rejection {
+    fn field(field: &str, code: FieldCode, message: impl Into<String>) -> Self {
+        Self::from(&Error::invalid(field, code, message))
+    }
+}
+
+impl From<&Error> for Rejection {
+    fn from(e: &Error) -> Self {
+        let at = |field: &str| {
+            vec![FieldError { field: field.to_owned(), code: FieldCode::Inconsistent, message: e.to_string() }]
+        };
+        let fields = match e {
+            Error::Validation(v) => v.0.clone(),
+            Error::Conflict(c) => match &**c {
+                Conflict::Duplicate { field, .. } | Conflict::FlatWrite { field, .. } => at(field),
+                Conflict::InsufficientStock { .. } => at("stock"),
+                Conflict::CurrencyMismatch { .. } => at("currency"),
+                _ => Vec::new(),
+            },
+            _ => Vec::new(),
+        };
+        Self { code: e.code().as_str(), reason: e.to_string(), fields }
+    }
+}
+
+/// True for an error that one record causes and that the next may not have.
+fn is_of_a_record(e: &Error) -> bool {
+    matches!(e, Error::Validation(_) | Error::Conflict(_) | Error::NotFound { .. })
+}
+
+/// Waits while the database is away, a few times. A write whose outcome is unknown is done again too: the second
+/// finds what the first has written.
+///
+/// Not a function that takes the work: the future of an async closure that borrows is not known to be `Send`.
+struct Patience {
+    left: u32,
+    pause: Duration,
+}
+
+impl Patience {
+    const fn new() -> Self {
+        Self { left: TRIES - 1, pause: FIRST_PAUSE }
+    }
+
+    /// Returns after a pause where another try makes sense, else hands the error back.
+    async fn after(&mut self, error: Error) -> Result<()> {
+        if !error.is_retryable() || self.left == 0 {
+            return Err(error);
+        }
+        tracing::warn!(%error, "an import waits for the database");
+        tokio::time::sleep(self.pause).await;
+        self.left -= 1;
+        self.pause *= 2;
+        Ok(())
+    }
+}
+
+/// Does it, again after a pause where another try makes sense.
+async fn patiently<T, F: Future<Output = Result<T>>>(mut attempt: impl FnMut() -> F) -> Result<T> {
+    let mut patience = Patience::new();
+    loop {
+        match attempt().await {
+            Err(e) => patience.after(e).await?,
+            done => return done,
+        }
+    }
+}
+
+/// A record on its way to the writer.
+struct Item<T> {
+    index: u64,
+    line: u64,
+    /// Its text, cut to what a dead letter shows.
+    raw: Vec<u8>,
+    external_id: Option<String>,
+    value: Result<T, Rejection>,
+}
+
+impl<T> Item<T> {
+    fn refused(self, why: Rejection) -> Refused {
+        Refused { index: self.index, line: self.line, external_id: self.external_id, raw: self.raw, why }
+    }
+}
+
+enum Message<T> {
+    Item(Box<Item<T>>),
+    End(Option<EndedEarly>),
+}
+
+/// Reads, parses and checks in a thread of its own, no further ahead than the channel is long.
+fn stream<R, D, T>(
+    source: R,
+    options: &ImportOptions,
+    check: impl Fn(D) -> Result<T, Rejection> + Send + 'static,
+) -> mpsc::Receiver<Message<T>>
+where
+    R: Read + Send + 'static,
+    D: DeserializeOwned,
+    T: Send + 'static,
+{
+    let (to, from) = mpsc::channel(CHANNEL);
+    let mut framer = Framer::new(source, options.format, options.max_record.max(MAX_SHOWN));
+    tokio::task::spawn_blocking(move || {
+        loop {
+            let message = match framer.next() {
+                Err(stop) => Message::End(Some(stop)),
+                Ok(None) => Message::End(None),
+                Ok(Some(frame)) => match parse(&frame) {
+                    Err(Unread::BrokenOff) => Message::End(Some(framer.broke_off_at(&frame))),
+                    Err(Unread::Refused(why)) => Message::Item(Box::new(item(frame, Err(why)))),
+                    Ok(document) => Message::Item(Box::new(item(frame, check(document)))),
+                },
+            };
+            let last = matches!(message, Message::End(_));
+            // Nobody listens any more where the writer has failed.
+            if to.blocking_send(message).is_err() || last {
+                return;
+            }
+        }
+    });
+    from
+}
+
+enum Unread {
+    BrokenOff,
+    Refused(Rejection),
+}
+
+fn parse<D: DeserializeOwned>(frame: &Frame) -> Result<D, Unread> {
+    let refused = |reason: String, fields: Vec<FieldError>| {
+        Unread::Refused(Rejection { code: ErrorCode::BadRequest.as_str(), reason, fields })
+    };
+    if frame.too_large {
+        return Err(Unread::Refused(Rejection {
+            code: ErrorCode::PayloadTooLarge.as_str(),
+            reason: "the record is over the limit of its size".to_owned(),
+            fields: Vec::new(),
+        }));
+    }
+    if !frame.raw.starts_with(b"{") {
+        return Err(refused("a record is a JSON object".to_owned(), Vec::new()));
+    }
+    let mut from = serde_json::Deserializer::from_slice(&frame.raw);
+    let document = serde_path_to_error::deserialize(&mut from).map_err(|e| {
+        let field = e.path().to_string();
+        let why = e.into_inner();
+        if why.is_eof() && frame.unterminated {
+            return Unread::BrokenOff;
+        }
+        let reason = format!("the record cannot be read: {why}");
+        let fields = if why.is_data() && field != "." {
+            vec![FieldError { field, code: FieldCode::Malformed, message: why.to_string() }]
+        } else {
+            Vec::new()
+        };
+        refused(reason, fields)
+    })?;
+    from.end().map_err(|e| refused(format!("the record cannot be read: {e}"), Vec::new()))?;
+    Ok(document)
+}
+
+fn item<T>(mut frame: Frame, value: Result<T, Rejection>) -> Item<T> {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Ident {
+        external_id: Option<serde_json::Value>,
+        id: Option<serde_json::Value>,
+    }
+    // What is written needs neither its text nor, apart from a later conflict, its id.
+    let ident: Ident = serde_json::from_slice(&frame.raw).unwrap_or_default();
+    let external_id = ident.external_id.or(ident.id).and_then(|v| match v {
+        serde_json::Value::String(s) => Some(s.chars().take(255).collect()),
+        serde_json::Value::Number(n) => Some(n.to_string()),
+        _ => None,
+    });
+    frame.raw.truncate(MAX_SHOWN);
+    frame.raw.shrink_to_fit();
+    Item { index: frame.index, line: frame.line, raw: frame.raw, external_id, value }
+}
+
+/// Counts, dead letters and progress of one run.
+struct Run<P> {
+    report: ImportReport,
+    letters: DeadLetterWriter,
+    /// Of the batch at hand.
+    refused: Vec<Refused>,
+    start: Instant,
+    on_progress: P,
+}
+
+impl<P: FnMut(&ImportReport) + Send> Run<P> {
+    fn new(letters: DeadLetterWriter, on_progress: P) -> Self {
+        Self { report: ImportReport::default(), letters, refused: Vec::new(), start: Instant::now(), on_progress }
+    }
+
+    fn refuse(&mut self, refused: Refused) {
+        self.report.rejected += 1;
+        self.refused.push(refused);
+    }
+
+    /// After a batch: its dead letters in order, flushed, and a word to the host.
+    fn batch_done(&mut self) -> Result<()> {
+        self.refused.sort_by_key(|r| r.index);
+        for r in self.refused.drain(..) {
+            self.letters.write(&r)?;
+        }
+        self.letters.flush()?;
+        self.report.clock(self.start);
+        (self.on_progress)(&self.report);
+        Ok(())
+    }
+}
+
+/// A reader thread that went away without a word.
+fn lost_reader(read: u64) -> EndedEarly {
+    EndedEarly { reason: "the reader of the source failed".to_owned(), index: read, line: 0, byte: 0 }
+}

@@ -1,0 +1,482 @@
+//! Products: from records to rows, a batch per unit of work.
+
+use std::collections::{HashMap, HashSet};
+use std::io::Read;
+
+use crate::domain::catalog::category::Category;
+use crate::domain::catalog::product::{Product, ProductValues};
+use crate::domain::catalog::sku::{Sku, SkuValues};
+use crate::domain::common::{Attributes, Audit, Deleted};
+use crate::domain::platform::outbox::EventKind;
+use crate::domain::stock::inventory::StockReason;
+use crate::error::{Conflict, Entity, Error, FieldCode, Result};
+use crate::id::{CategoryId, ProductId};
+use crate::port::cache::CacheKey;
+use crate::port::storage::Repositories;
+use crate::service::catalog::import::record::Candidate;
+use crate::service::catalog::import::{
+    DeadLetterWriter, ImportOptions, ImportReport, ImportService, Item, Message, ProductRecord, Rejection, Run,
+    is_of_a_record, lost_reader, patiently, stream,
+};
+use crate::service::catalog::product::ProductService;
+use crate::service::catalog::product::{Resolver, duplicate};
+use crate::service::run::after_commit::AfterCommit;
+use crate::service::run::read_through::text_hash;
+use crate::text::{Slug, fold_key};
+
+/// What became of a record.
+enum Outcome {
+    Inserted,
+    Updated,
+    Unchanged,
+    Rejected(Rejection),
+}
+
+/// What a batch did.
+struct Written {
+    outcomes: Vec<Outcome>,
+    categories_created: u64,
+}
+
+/// Where a record goes.
+enum Target {
+    Insert,
+    Update(Box<Product>),
+    Rejected(Rejection),
+}
+
+impl ImportService<'_> {
+    /// Imports product documents: a JSON array, an object with a `products` array, one object, or NDJSON, of
+    /// DummyJSON's documents or our own format ([`ProductRecord`]).
+    ///
+    /// A record is known again by its external id, else by its SKU codes; a product whose values are as the
+    /// record says is not written at all. What breaks SPEC 2 or conflicts with the shop goes to the dead letters.
+    /// Every batch is one unit of work; one that fails for a record is written record by record. Memory holds a
+    /// batch and the channel's records, and 16 bytes for each record of the source, to find those that stand in
+    /// it twice.
+    ///
+    /// `on_progress` is called after each batch.
+    ///
+    /// # Errors
+    /// `Unavailable` where the database stays away for several tries (what was reported by then stays),
+    /// `Validation` for options that cannot work, `Internal` where dead letters cannot be written.
+    pub async fn products<R: Read + Send + 'static>(
+        &self,
+        source: R,
+        options: ImportOptions,
+        on_progress: impl FnMut(&ImportReport) + Send,
+    ) -> Result<ImportReport> {
+        options.check()?;
+        let currency = self.cx.config.currency;
+        let named = options.source.clone();
+        let check = move |record: ProductRecord| record.check(named.as_deref(), currency);
+        let mut from = stream(source, &options, check);
+        let ImportOptions { file, batch: size, create_categories, dead_letters, actor, .. } = options;
+        let writer = Writer { cx: self.cx, create_categories, actor };
+        let mut run = Run::new(DeadLetterWriter::new(dead_letters, file), on_progress);
+        let mut seen = HashSet::new();
+        let mut batch: Vec<(Item<()>, Candidate)> = Vec::with_capacity(size);
+        let mut since = 0;
+        loop {
+            match from.recv().await {
+                Some(Message::Item(item)) => {
+                    run.report.read += 1;
+                    since += 1;
+                    let Item { index, line, raw, external_id, value } = *item;
+                    let item = Item { index, line, raw, external_id, value: Ok(()) };
+                    match value.and_then(|c| first_of_its_kind(&mut seen, &c).map(|()| c)) {
+                        Ok(candidate) => batch.push((item, candidate)),
+                        Err(why) => run.refuse(item.refused(why)),
+                    }
+                }
+                Some(Message::End(ended)) => {
+                    run.report.ended_early = ended;
+                    break;
+                }
+                None => {
+                    run.report.ended_early = Some(lost_reader(run.report.read));
+                    break;
+                }
+            }
+            if since >= size {
+                since = 0;
+                writer.write(&mut batch, &mut run).await?;
+            }
+        }
+        writer.write(&mut batch, &mut run).await?;
+        Ok(run.report)
+    }
+}
+
+impl ImportOptions {
+    pub(super) fn check(&self) -> Result<()> {
+        let mut errors = crate::error::ValidationErrors::default();
+        if !(1..=1_000).contains(&self.batch) {
+            errors.out_of_bounds("batch", "must be 1 to 1000");
+        }
+        if let Some(s) = &self.source {
+            crate::text::check_text("source", s, 1, 100, &mut errors);
+        }
+        errors.into_result()
+    }
+}
+
+/// Refuses a record that stands in the source for the second time: the two would undo each other at every run.
+fn first_of_its_kind(seen: &mut HashSet<u128>, c: &Candidate) -> Result<(), Rejection> {
+    let (field, key) = match &c.values.external {
+        Some(x) => ("external_id", format!("x\0{}\0{}", x.source, x.external_id)),
+        None => ("sku", format!("c\0{}", c.codes.first().map_or("", String::as_str))),
+    };
+    if seen.insert(text_hash(&key)) {
+        return Ok(());
+    }
+    Err(Rejection::field(field, FieldCode::Inconsistent, "stands in this file for the second time"))
+}
+
+struct Writer<'a> {
+    cx: &'a std::sync::Arc<crate::service::run::context::Context>,
+    create_categories: bool,
+    actor: crate::domain::common::Actor,
+}
+
+impl Writer<'_> {
+    async fn write<P: FnMut(&ImportReport) + Send>(
+        &self,
+        batch: &mut Vec<(Item<()>, Candidate)>,
+        run: &mut Run<P>,
+    ) -> Result<()> {
+        let (items, candidates): (Vec<_>, Vec<_>) = batch.drain(..).unzip();
+        let written = match self.commit(&candidates).await {
+            Err(e) if is_of_a_record(&e) && candidates.len() > 1 => self.one_by_one(&candidates).await?,
+            Err(e) if is_of_a_record(&e) => {
+                Written { outcomes: vec![Outcome::Rejected(Rejection::from(&e))], categories_created: 0 }
+            }
+            other => other?,
+        };
+        run.report.categories_created += written.categories_created;
+        for (item, outcome) in items.into_iter().zip(written.outcomes) {
+            match outcome {
+                Outcome::Inserted => run.report.inserted += 1,
+                Outcome::Updated => run.report.updated += 1,
+                Outcome::Unchanged => run.report.unchanged += 1,
+                Outcome::Rejected(why) => run.refuse(item.refused(why)),
+            }
+        }
+        run.batch_done()
+    }
+
+    async fn one_by_one(&self, candidates: &[Candidate]) -> Result<Written> {
+        let mut all = Written { outcomes: Vec::with_capacity(candidates.len()), categories_created: 0 };
+        for c in candidates {
+            match self.commit(std::slice::from_ref(c)).await {
+                Ok(one) => {
+                    all.outcomes.extend(one.outcomes);
+                    all.categories_created += one.categories_created;
+                }
+                Err(e) if is_of_a_record(&e) => all.outcomes.push(Outcome::Rejected(Rejection::from(&e))),
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(all)
+    }
+
+    /// One unit of work, all or nothing.
+    async fn commit(&self, candidates: &[Candidate]) -> Result<Written> {
+        if candidates.is_empty() {
+            return Ok(Written { outcomes: Vec::new(), categories_created: 0 });
+        }
+        patiently(|| self.try_commit(candidates)).await
+    }
+
+    async fn try_commit(&self, candidates: &[Candidate]) -> Result<Written> {
+        let mut tx = self.cx.storage.begin().await?;
+        let (written, after) = self.write_in(&mut *tx, candidates).await?;
+        tx.commit().await?;
+        after.run_in(self.cx).await;
+        Ok(written)
+    }
+
+    async fn write_in(&self, tx: &mut dyn Repositories, candidates: &[Candidate]) -> Result<(Written, AfterCommit)> {
+        let mut targets = self.targets(tx, candidates).await?;
+        let references = || candidates.iter().flat_map(|c| &c.values.categories);
+        // A first look says whether categories are to be made; what it found is read again once it cannot change.
+        let mut resolver = Resolver::load(tx, references()).await?;
+        let is_missing = |resolver: &Resolver, r: &str| resolver.find(r).is_none() && r.parse::<CategoryId>().is_err();
+        if self.create_categories && references().any(|r| is_missing(&resolver, r)) {
+            tx.categories().lock_tree().await?;
+        } else {
+            tx.categories().hold_tree().await?;
+        }
+        resolver = Resolver::load(tx, references()).await?;
+        let mut commit = AfterCommit::default();
+        let mut categories_created = 0;
+        if self.create_categories {
+            let accepted = candidates.iter().zip(&targets).filter(|(_, t)| !matches!(t, Target::Rejected(_)));
+            let missing: Vec<&str> = accepted
+                .flat_map(|(c, _)| &c.values.categories)
+                .map(String::as_str)
+                .filter(|r| is_missing(&resolver, r))
+                .collect();
+            if !missing.is_empty() {
+                let made = self.make_categories(tx, &missing).await?;
+                if made > 0 {
+                    categories_created = made;
+                    commit = AfterCommit::of([CacheKey::CategoryTree]);
+                    resolver = Resolver::load(tx, references()).await?;
+                }
+            }
+        }
+
+        let mut outcomes = Vec::with_capacity(candidates.len());
+        let mut inserts = Vec::new();
+        let mut updates = Vec::new();
+        for (c, target) in candidates.iter().zip(&mut targets) {
+            let target = std::mem::replace(target, Target::Insert);
+            outcomes.push(match (target, resolver.resolve(&c.values.categories)) {
+                (Target::Rejected(why), _) => Outcome::Rejected(why),
+                (_, Err(e)) => Outcome::Rejected(Rejection::from(&e)),
+                (Target::Insert, Ok(_)) => {
+                    inserts.push(c.values.clone());
+                    Outcome::Inserted
+                }
+                (Target::Update(before), Ok(categories)) => {
+                    let same_place = !c.categories_said
+                        || categories.iter().map(|c| c.id).eq(before.categories.iter().map(|c| c.id));
+                    if same_place && is_same(&c.over(&before), &before) {
+                        Outcome::Unchanged
+                    } else {
+                        updates.push((c, before.id));
+                        Outcome::Updated
+                    }
+                }
+            });
+        }
+        let products = ProductService::new(self.cx);
+        let ids: Vec<ProductId> = updates.iter().map(|(_, id)| *id).collect();
+        let locked: HashMap<ProductId, Product> = if ids.is_empty() {
+            HashMap::new()
+        } else {
+            tx.products().lock(&ids).await?.into_iter().map(|p| (p.id, p)).collect()
+        };
+        for (c, id) in updates {
+            let before =
+                locked.get(&id).filter(|p| p.audit.is_live()).ok_or_else(|| Error::not_found(Entity::Product, id))?;
+            let (_, after) = products.update_in(tx, before, c.over(before), StockReason::Import, &self.actor).await?;
+            commit = commit.and(after);
+        }
+        if !inserts.is_empty() {
+            let (_, after) = products.create_many_in(tx, inserts, &self.actor).await?;
+            commit = commit.and(after);
+        }
+        Ok((Written { outcomes, categories_created }, commit))
+    }
+
+    /// Which product each record is: by external id, else by SKU code.
+    async fn targets(&self, tx: &mut dyn Repositories, candidates: &[Candidate]) -> Result<Vec<Target>> {
+        let mut by_source: HashMap<&str, Vec<String>> = HashMap::new();
+        for x in candidates.iter().filter_map(|c| c.values.external.as_ref()) {
+            by_source.entry(&x.source).or_default().push(x.external_id.clone());
+        }
+        let mut external: HashMap<(&str, String), ProductId> = HashMap::new();
+        for (source, ids) in by_source {
+            let found = tx.products().find_by_external(source, &ids).await?;
+            external.extend(found.into_iter().map(|(id, product)| ((source, id), product)));
+        }
+        let codes: Vec<String> = candidates.iter().flat_map(|c| c.codes.iter().cloned()).collect();
+        let owners: HashMap<String, ProductId> = if codes.is_empty() {
+            HashMap::new()
+        } else {
+            tx.skus().find_by_codes(&codes).await?.into_iter().map(|(code, _, product)| (code, product)).collect()
+        };
+        let ids: HashSet<ProductId> = external.values().chain(owners.values()).copied().collect();
+        let ids: Vec<ProductId> = ids.into_iter().collect();
+        let known: HashMap<ProductId, Product> = if ids.is_empty() {
+            HashMap::new()
+        } else {
+            tx.products().get_many(&ids, Deleted::Include).await?.into_iter().map(|p| (p.id, p)).collect()
+        };
+
+        let mut taken: HashSet<ProductId> = HashSet::new();
+        let mut claimed: HashSet<&str> = HashSet::new();
+        let mut targets = Vec::with_capacity(candidates.len());
+        for c in candidates {
+            let own = c
+                .values
+                .external
+                .as_ref()
+                .and_then(|x| external.get(&(x.source.as_str(), x.external_id.clone())))
+                .or_else(|| {
+                    // A product of another record of the same or another system is not taken over.
+                    let owner = c.codes.iter().find_map(|code| owners.get(code))?;
+                    let free = c.values.external.is_none() || known.get(owner)?.external.is_none();
+                    free.then_some(owner)
+                });
+            let foreign = c.codes.iter().find(|code| {
+                claimed.contains(code.as_str()) || owners.get(*code).is_some_and(|owner| Some(owner) != own)
+            });
+            let target = if let Some(code) = foreign {
+                Target::Rejected(Rejection::from(&duplicate(Entity::Sku, "code", code.as_str())))
+            } else {
+                match own.map(|id| (*id, known.get(id))) {
+                    None | Some((_, None)) => Target::Insert,
+                    Some((id, Some(before))) => match refused(c, before) {
+                        Some(e) => Target::Rejected(Rejection::from(&e)),
+                        None if !taken.insert(id) => Target::Rejected(Rejection::from(&duplicate(
+                            Entity::Product,
+                            "external_id",
+                            id.to_string(),
+                        ))),
+                        None => Target::Update(Box::new(before.clone())),
+                    },
+                }
+            };
+            if !matches!(target, Target::Rejected(_)) {
+                claimed.extend(c.codes.iter().map(String::as_str));
+            }
+            targets.push(target);
+        }
+        Ok(targets)
+    }
+
+    /// Makes the categories that slugs or slug paths name, with what is missing above them. Those whose slug is
+    /// taken elsewhere in the tree are left out. Returns how many.
+    async fn make_categories(&self, tx: &mut dyn Repositories, references: &[&str]) -> Result<u64> {
+        let mut prefixes: Vec<String> = Vec::new();
+        for r in references {
+            let segments: Vec<&str> = r.split('/').collect();
+            if segments.len() <= Category::MAX_DEPTH {
+                prefixes.extend((1..=segments.len()).map(|n| segments.get(..n).unwrap_or_default().join("/")));
+            }
+        }
+        prefixes.sort();
+        prefixes.dedup();
+        tx.categories().lock_tree().await?;
+        let resolver = Resolver::load(tx, prefixes.iter()).await?;
+        let now = self.cx.now();
+        let mut ids: HashMap<&str, CategoryId> = HashMap::new();
+        let mut slugs: HashSet<&str> = HashSet::new();
+        let mut made = Vec::new();
+        // In order, so a parent stands before what is below it.
+        for path in &prefixes {
+            let (parent, slug) = path.rsplit_once('/').map_or((None, path.as_str()), |(p, s)| (Some(p), s));
+            if let Some(found) = resolver.find(slug) {
+                if found.path == *path {
+                    ids.insert(path, found.id);
+                }
+                continue;
+            }
+            let parent_id = match parent.map(|p| ids.get(p)) {
+                None => None,
+                Some(Some(id)) => Some(*id),
+                Some(None) => continue,
+            };
+            if !slugs.insert(slug) {
+                continue;
+            }
+            let id = CategoryId(self.cx.ids.next());
+            ids.insert(path, id);
+            made.push(Category {
+                id,
+                name: name_of(slug),
+                slug: Slug::trusted(slug.to_owned()),
+                parent_id,
+                path: path.clone(),
+                description: None,
+                attributes: Attributes::default(),
+                external: None,
+                product_count: 0,
+                subtree_product_count: 0,
+                revision: 1,
+                audit: Audit::created(now, &self.actor),
+            });
+        }
+        if made.is_empty() {
+            return Ok(0);
+        }
+        tx.categories().insert(&made).await?;
+        let events: Vec<_> =
+            made.iter().map(|c| self.cx.event(EventKind::CategoryCreated, c.id, 1, &self.actor)).collect();
+        tx.outbox().append(&events).await?;
+        Ok(u64::try_from(made.len()).unwrap_or(u64::MAX))
+    }
+}
+
+/// Why a record cannot be written over a product.
+fn refused(c: &Candidate, before: &Product) -> Option<Error> {
+    if !before.audit.is_live() {
+        let message = format!("product {} is deleted; restore it, or delete it for good, first", before.id);
+        return Some(Conflict::State { message }.into());
+    }
+    (c.flat && before.skus.len() > 1)
+        .then(|| Conflict::FlatWrite { product: before.id.0, skus: before.skus.len(), field: "price" }.into())
+}
+
+impl Candidate {
+    /// Its values as they go over a product: what the record does not say stays.
+    fn over(&self, before: &Product) -> ProductValues {
+        let mut v = self.values.clone();
+        if !self.status_said {
+            v.status = before.status;
+        }
+        if !self.slug_said {
+            v.slug = Some(before.slug.clone());
+        }
+        if !self.categories_said {
+            v.categories = before.categories.iter().map(|c| c.id.to_string()).collect();
+        }
+        let only = before.skus.len() == 1 && v.skus.as_ref().is_some_and(|s| s.len() == 1);
+        for ((_, sku), said) in v.skus.iter_mut().flatten().zip(&self.thresholds_said) {
+            let old = match sku.code.as_deref().map(fold_key) {
+                Some(key) => before.skus.iter().find(|s| fold_key(&s.code) == key),
+                None => before.skus.first().filter(|_| only),
+            };
+            if let (false, Some(old)) = (*said, old) {
+                sku.low_stock_threshold = old.low_stock_threshold;
+            }
+        }
+        v
+    }
+}
+
+/// True where writing `v` over `p` would change nothing; categories are compared by the caller.
+fn is_same(v: &ProductValues, p: &Product) -> bool {
+    v.title == p.title
+        && v.slug.as_ref() == Some(&p.slug)
+        && v.description == p.description
+        && v.brand == p.brand
+        && v.status == p.status
+        && v.tags == p.tags
+        && v.images == p.images
+        && v.attributes == p.attributes
+        && v.discount == p.discount
+        && v.warranty_information == p.warranty_information
+        && v.shipping_information == p.shipping_information
+        && v.rating.is_none_or(|r| r == p.rating)
+        && (v.external.is_none() || v.external == p.external)
+        && v.skus.as_ref().is_some_and(|skus| {
+            let single = skus.len() == 1;
+            skus.len() == p.skus.len()
+                && skus.iter().zip(&p.skus).enumerate().all(|(i, ((_, v), s))| is_same_sku(v, s, i, single))
+        })
+}
+
+fn is_same_sku(v: &SkuValues, s: &Sku, position: usize, single: bool) -> bool {
+    (v.code.as_ref() == Some(&s.code) || (v.code.is_none() && single))
+        && usize::try_from(s.position).is_ok_and(|p| p == position)
+        && v.option_values == s.option_values
+        && v.attributes == s.attributes
+        && v.price == s.price
+        && v.weight == s.weight
+        && v.dimensions == s.dimensions
+        && v.stock.is_none_or(|n| n == s.on_hand)
+        && v.low_stock_threshold == s.low_stock_threshold
+        && v.barcode == s.barcode
+        && (v.external.is_none() || v.external == s.external)
+}
+
+/// `home-decoration` is "Home Decoration".
+fn name_of(slug: &str) -> String {
+    let words: Vec<String> =
+        slug.split('-').filter(|w| !w.is_empty()).map(|w| w[..1].to_ascii_uppercase() + &w[1..]).collect();
+    if words.is_empty() { slug.to_owned() } else { words.join(" ") }
+}

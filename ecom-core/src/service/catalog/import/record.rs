@@ -1,0 +1,363 @@
+//! Product documents as they come: DummyJSON's and our own format, told apart field by field.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::de::{IgnoredAny, MapAccess, Visitor, value::MapAccessDeserializer};
+use serde::{Deserialize, Deserializer};
+
+use crate::domain::catalog::product::{ImageInput, ProductInput, ProductStatus, ProductValues};
+use crate::domain::catalog::sku::{DimensionsInput, SkuInput};
+use crate::domain::common::Attributes;
+use crate::error::{FieldCode, ValidationErrors};
+use crate::money::{Currency, ExactDecimal, Rating};
+use crate::service::catalog::import::Rejection;
+use crate::service::catalog::product::external_rating;
+use crate::text::{Slug, fold_key};
+
+/// The most ratings that are believed.
+const MAX_REVIEWS: i64 = 1_000_000_000;
+
+/// A product document. Fields that are not named here are passed over, since documents of other systems have
+/// more of them than a shop keeps; those that are named must have the right type.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct ProductRecord {
+    /// DummyJSON: its id there, a number or a text.
+    pub id: Option<ForeignId>,
+    /// Ours: its id in `source`.
+    pub external_id: Option<ForeignId>,
+    /// Ours: the system that `external_id` is of; the option's where absent.
+    pub source: Option<String>,
+    /// Required.
+    pub title: Option<String>,
+    /// Made from the title where absent; kept on an update.
+    pub slug: Option<String>,
+    /// At most 50,000 characters.
+    pub description: Option<String>,
+    /// At most 100 characters.
+    pub brand: Option<String>,
+    /// `active` for a new product; absent leaves that of an old one.
+    pub status: Option<ProductStatus>,
+    /// DummyJSON: one category by slug.
+    pub category: Option<String>,
+    /// Ours: slugs or slug paths.
+    pub categories: Option<Vec<String>>,
+    /// Each at most 50 characters.
+    pub tags: Option<Vec<String>>,
+    /// In order of show, the first is primary: URLs, or objects with `url`, `alt` and `primary`.
+    pub images: Option<Vec<ImageRecord>>,
+    /// A JSON object.
+    pub attributes: Option<Attributes>,
+    /// 0–100, scale 2.
+    #[serde(alias = "discountPercentage")]
+    pub discount_percentage: Option<ExactDecimal>,
+    /// At most 255 characters.
+    #[serde(alias = "warrantyInformation")]
+    pub warranty_information: Option<String>,
+    /// At most 255 characters.
+    #[serde(alias = "shippingInformation")]
+    pub shipping_information: Option<String>,
+    /// 0–5, scale 2: an external rating.
+    pub rating: Option<ExactDecimal>,
+    /// How many ratings that is; the number of `reviews` where absent.
+    #[serde(alias = "reviewCount")]
+    pub review_count: Option<i64>,
+    /// DummyJSON: only counted.
+    pub reviews: Option<Vec<IgnoredAny>>,
+    /// Several SKUs, in place of the flat fields.
+    pub skus: Option<Vec<SkuRecord>>,
+    /// Flat: the price of the only SKU.
+    pub price: Option<ExactDecimal>,
+    /// ISO 4217; must be the shop's.
+    pub currency: Option<String>,
+    /// Flat: pieces on hand.
+    pub stock: Option<i64>,
+    /// Flat: the SKU's code.
+    pub sku: Option<String>,
+    /// Flat.
+    pub weight: Option<ExactDecimal>,
+    /// Flat.
+    pub dimensions: Option<DimensionsRecord>,
+    /// Flat; DummyJSON has it in `meta`.
+    pub barcode: Option<String>,
+    /// Flat.
+    #[serde(alias = "lowStockThreshold")]
+    pub low_stock_threshold: Option<i64>,
+    /// DummyJSON: becomes the attribute `return_policy`.
+    #[serde(rename = "returnPolicy")]
+    pub return_policy: Option<String>,
+    /// DummyJSON: becomes the attribute `minimum_order_quantity`.
+    #[serde(rename = "minimumOrderQuantity")]
+    pub minimum_order_quantity: Option<i64>,
+    /// DummyJSON: becomes the attribute `thumbnail`.
+    pub thumbnail: Option<String>,
+    /// DummyJSON.
+    pub meta: Option<MetaRecord>,
+}
+
+/// A SKU of a [`ProductRecord`].
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct SkuRecord {
+    /// Its code.
+    #[serde(alias = "sku")]
+    pub code: Option<String>,
+    /// `{"size": "M"}`.
+    #[serde(alias = "optionValues")]
+    pub option_values: Option<BTreeMap<String, String>>,
+    /// A JSON object.
+    pub attributes: Option<Attributes>,
+    /// Required.
+    pub price: Option<ExactDecimal>,
+    /// ISO 4217; must be the shop's.
+    pub currency: Option<String>,
+    /// Scale 2.
+    pub weight: Option<ExactDecimal>,
+    /// Scale 2.
+    pub dimensions: Option<DimensionsRecord>,
+    /// Pieces on hand; absent leaves what is there.
+    pub stock: Option<i64>,
+    /// Absent leaves what is there.
+    #[serde(alias = "lowStockThreshold")]
+    pub low_stock_threshold: Option<i64>,
+    /// At most 100 characters.
+    pub barcode: Option<String>,
+}
+
+/// Width, height and depth of a record.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub struct DimensionsRecord {
+    width: ExactDecimal,
+    height: ExactDecimal,
+    depth: ExactDecimal,
+}
+
+impl From<DimensionsRecord> for DimensionsInput {
+    fn from(d: DimensionsRecord) -> Self {
+        Self { width: d.width, height: d.height, depth: d.depth }
+    }
+}
+
+/// What DummyJSON keeps apart.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct MetaRecord {
+    /// The barcode of the SKU.
+    pub barcode: Option<String>,
+}
+
+/// An id of another system: a whole number or a text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForeignId(pub String);
+
+impl<'de> Deserialize<'de> for ForeignId {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct Id;
+        impl Visitor<'_> for Id {
+            type Value = ForeignId;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a whole number or a text")
+            }
+            fn visit_u64<E>(self, v: u64) -> Result<ForeignId, E> {
+                Ok(ForeignId(v.to_string()))
+            }
+            fn visit_i64<E>(self, v: i64) -> Result<ForeignId, E> {
+                Ok(ForeignId(v.to_string()))
+            }
+            fn visit_str<E>(self, v: &str) -> Result<ForeignId, E> {
+                Ok(ForeignId(v.trim().to_owned()))
+            }
+        }
+        d.deserialize_any(Id)
+    }
+}
+
+/// An image: its URL alone, or with its text.
+#[derive(Debug, Clone)]
+pub struct ImageRecord(ImageInput);
+
+impl<'de> Deserialize<'de> for ImageRecord {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Object {
+            url: String,
+            #[serde(default)]
+            alt: Option<String>,
+            #[serde(default)]
+            primary: bool,
+        }
+        struct Image;
+        impl<'de> Visitor<'de> for Image {
+            type Value = ImageRecord;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a URL, or an object with `url`")
+            }
+            fn visit_str<E>(self, v: &str) -> Result<ImageRecord, E> {
+                Ok(ImageRecord(ImageInput { url: v.to_owned(), alt: None, primary: false }))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ImageRecord, A::Error> {
+                let o = Object::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(ImageRecord(ImageInput { url: o.url, alt: o.alt, primary: o.primary }))
+            }
+        }
+        d.deserialize_any(Image)
+    }
+}
+
+/// A record that fits SPEC 2, and what it left unsaid.
+#[derive(Debug, Clone)]
+pub(super) struct Candidate {
+    pub values: ProductValues,
+    /// Folded codes of its SKUs, of those that say one.
+    pub codes: Vec<String>,
+    /// Written with flat fields: a product of several SKUs is not written so.
+    pub flat: bool,
+    pub status_said: bool,
+    pub categories_said: bool,
+    pub slug_said: bool,
+    /// For each SKU whether it says its low-stock threshold.
+    pub thresholds_said: Vec<bool>,
+}
+
+impl ProductRecord {
+    /// Checks the record against SPEC 2.
+    pub(super) fn check(self, source: Option<&str>, currency: Currency) -> Result<Candidate, Rejection> {
+        let mut errors = ValidationErrors::default();
+        let default_source = if self.external_id.is_some() { "import" } else { "dummyjson" };
+        let external = self.external_id.or(self.id).map(|i| i.0).filter(|i| !i.is_empty());
+        let source = source.map(str::to_owned).or(self.source).unwrap_or_else(|| default_source.to_owned());
+        let codes: Vec<String> = self
+            .skus
+            .iter()
+            .flatten()
+            .map(|s| &s.code)
+            .chain([&self.sku])
+            .flatten()
+            .filter(|c| c.len() <= 400)
+            .map(|c| fold_key(c))
+            .collect();
+        if external.is_none() && codes.is_empty() {
+            errors.push("external_id", FieldCode::Required, "a record needs its id or a SKU code to be known again by");
+        }
+        if self.title.is_none() {
+            errors.push("title", FieldCode::Required, "is required");
+        }
+
+        let rating = self.rating.and_then(|r| match Rating::exact(r.0) {
+            Ok(mean) => Some(mean),
+            Err(why) => {
+                errors.out_of_bounds("rating", why);
+                None
+            }
+        });
+        let counted = self.reviews.as_ref().map_or(0, |r| i64::try_from(r.len()).unwrap_or(i64::MAX));
+        let count = self.review_count.unwrap_or(counted);
+        if !(0..=MAX_REVIEWS).contains(&count) {
+            errors.out_of_bounds("review_count", format!("must be between 0 and {MAX_REVIEWS}"));
+        }
+
+        let mut attributes = self.attributes.unwrap_or_default();
+        for (name, value) in [
+            ("thumbnail", self.thumbnail.map(Into::into)),
+            ("return_policy", self.return_policy.map(Into::into)),
+            ("minimum_order_quantity", self.minimum_order_quantity.map(Into::into)),
+        ] {
+            if let Some(value) = value {
+                attributes.0.entry(name).or_insert(value);
+            }
+        }
+
+        let categories = match (self.categories, self.category) {
+            (None, None) => None,
+            (all, one) => {
+                let all = all.into_iter().flatten().chain(one).filter(|c| !c.trim().is_empty());
+                Some(all.map(|c| reference(&c)).collect::<Vec<_>>())
+            }
+        };
+        let thresholds_said = self.skus.as_ref().map_or_else(
+            || vec![self.low_stock_threshold.is_some()],
+            |skus| skus.iter().map(|s| s.low_stock_threshold.is_some()).collect(),
+        );
+        let skus = self.skus.map(|skus| skus.into_iter().map(SkuInput::from).collect());
+        let several = skus.is_some();
+        let input = ProductInput {
+            title: self.title.unwrap_or_default(),
+            slug: self.slug,
+            description: self.description,
+            brand: self.brand,
+            status: self.status.unwrap_or_default(),
+            categories,
+            tags: self.tags.unwrap_or_default(),
+            images: self.images.unwrap_or_default().into_iter().map(|i| i.0).collect(),
+            attributes,
+            discount_percentage: self.discount_percentage,
+            warranty_information: self.warranty_information,
+            shipping_information: self.shipping_information,
+            source: external.is_some().then_some(source),
+            external_id: external,
+            skus,
+            price: self.price,
+            currency: self.currency,
+            stock: self.stock,
+            sku: self.sku,
+            weight: self.weight,
+            dimensions: self.dimensions.map(Into::into),
+            barcode: self.barcode.or(if several { None } else { self.meta.and_then(|m| m.barcode) }),
+            low_stock_threshold: self.low_stock_threshold,
+            ..ProductInput::default()
+        };
+        let checked = match input.check(currency) {
+            Ok(values) => Some(values),
+            Err(crate::Error::Validation(v)) => {
+                // Both know that a title is missing; what was said here says it better.
+                let known: Vec<String> = errors.0.iter().map(|e| e.field.clone()).collect();
+                errors.0.extend(v.0.into_iter().filter(|e| !known.contains(&e.field)));
+                None
+            }
+            Err(other) => return Err(Rejection::from(&other)),
+        };
+        match checked {
+            Some(mut values) if errors.0.is_empty() => {
+                values.rating = rating.map(|mean| external_rating(mean, count));
+                Ok(Candidate {
+                    codes,
+                    status_said: self.status.is_some(),
+                    categories_said: input.categories.is_some(),
+                    slug_said: input.slug.is_some(),
+                    thresholds_said,
+                    flat: !several,
+                    values,
+                })
+            }
+            _ => Err(Rejection::from(&crate::Error::Validation(errors))),
+        }
+    }
+}
+
+impl From<SkuRecord> for SkuInput {
+    fn from(s: SkuRecord) -> Self {
+        Self {
+            code: s.code,
+            option_values: s.option_values.unwrap_or_default(),
+            attributes: s.attributes.unwrap_or_default(),
+            price: s.price,
+            currency: s.currency,
+            weight: s.weight,
+            dimensions: s.dimensions.map(Into::into),
+            stock: s.stock,
+            low_stock_threshold: s.low_stock_threshold,
+            barcode: s.barcode,
+            ..Self::default()
+        }
+    }
+}
+
+/// A category as a record names it: an id or a slug path stays, a name becomes the slug that it would get.
+fn reference(text: &str) -> String {
+    if text.parse::<crate::id::CategoryId>().is_ok() {
+        return text.to_owned();
+    }
+    let slug = |s: &str| Slug::parse(s).unwrap_or_else(|_| Slug::from_title(s, "category")).to_string();
+    text.trim_matches('/').split('/').map(slug).collect::<Vec<_>>().join("/")
+}

@@ -1,0 +1,6 @@
+//! The rules of the catalog.
+
+pub(crate) mod category;
+pub(crate) mod import;
+pub(crate) mod product;
+pub(crate) mod sku;

@@ -1,0 +1,3 @@
+//! Reading the log of events.
+
+pub(crate) mod outbox;

@@ -1,0 +1,75 @@
+//! The one way to read the outbox: what has committed gets its place in the log before the log is read (R13).
+
+use crate::domain::platform::outbox::{Event, OutboxPosition};
+use crate::error::Result;
+use crate::port::storage::{Connection, Storage};
+use crate::service::run::retry::retrying_together;
+
+/// Events that one transaction places.
+const PLACED_AT_ONCE: u32 = 1_024;
+
+/// The log of events, as consumers read it.
+///
+/// Whatever had committed before a call is found by it. A consumer remembers the position of the last event that it
+/// has handled and reads on from there; consumers that share a position do so as a [`Consumer`](crate::platform::Consumer).
+#[derive(Debug, Clone, Copy)]
+pub struct EventLog<'a> {
+    storage: &'a dyn Storage,
+}
+
+impl<'a> EventLog<'a> {
+    /// Of a database.
+    pub const fn new(storage: &'a dyn Storage) -> Self {
+        Self { storage }
+    }
+
+    /// Events after `after`, in order, at most `limit`.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn read(&self, after: OutboxPosition, limit: u32) -> Result<Vec<(OutboxPosition, Event)>> {
+        self.settled().await?.outbox().read(after, limit).await
+    }
+
+    /// The end of the log.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn head(&self) -> Result<OutboxPosition> {
+        self.settled().await?.outbox().head().await
+    }
+
+    /// The place before the oldest event that is kept, and the end of the log. Who stands outside of them has missed
+    /// events, or knows some of another life of this database.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn bounds(&self) -> Result<(OutboxPosition, OutboxPosition)> {
+        let mut db = self.settled().await?;
+        // In this order, so that a trim in between leaves the horizon before the head.
+        let horizon = db.outbox().horizon().await?;
+        Ok((horizon, db.outbox().head().await?))
+    }
+
+    /// A connection on which everything that had committed has its place.
+    async fn settled(&self) -> Result<Box<dyn Connection>> {
+        loop {
+            let mut db = self.storage.connect().await?;
+            if !db.outbox().pending().await? {
+                return Ok(db);
+            }
+            drop(db);
+            let placed = retrying_together(|| async {
+                let mut tx = self.storage.begin().await?;
+                let placed = tx.outbox().sequence(PLACED_AT_ONCE).await?;
+                tx.commit().await?;
+                Ok(placed)
+            })
+            .await?;
+            // What has committed since is not this call's: under load it would never end.
+            if placed < u64::from(PLACED_AT_ONCE) {
+                return self.storage.connect().await;
+            }
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! How services run: what they work with, how they write, and how they read through the cache.
+
+pub(crate) mod after_commit;
+pub(crate) mod context;
+pub(crate) mod read_through;
+pub(crate) mod retry;

@@ -1,0 +1,280 @@
+//! Reads through the cache: one load per key at a time, and no stale fill (R15).
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::fmt;
+use std::ops::Deref;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::OnceCell;
+
+use crate::error::{Error, Result};
+use crate::port::cache::{Cache, CacheKey, CacheStats, CacheValue, Codec, FillToken, Load};
+
+/// A cached value, with room for one form that is derived from it and lives as long (the bytes of its
+/// representation over HTTP).
+pub struct Cached<T> {
+    value: T,
+    derived: OnceLock<Box<dyn Any + Send + Sync>>,
+}
+
+impl<T> Cached<T> {
+    /// Wraps a value.
+    pub const fn new(value: T) -> Self {
+        Self { value, derived: OnceLock::new() }
+    }
+
+    /// The derived form, made once; `None` where a form of another type took the place.
+    pub fn derived<D: Any + Send + Sync>(&self, make: impl FnOnce(&T) -> D) -> Option<&D> {
+        self.derived.get_or_init(|| Box::new(make(&self.value))).downcast_ref()
+    }
+}
+
+impl<T> Deref for Cached<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Cached<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.value.fmt(f)
+    }
+}
+
+/// A value and where it came from.
+#[derive(Debug)]
+pub struct Lookup<T> {
+    /// The value.
+    pub value: Arc<Cached<T>>,
+    /// True where the cache had it.
+    pub hit: bool,
+}
+
+/// Of this release: what another release encoded is not read, whatever became of the types in between.
+const CODEC_VERSION: u64 = {
+    // FNV-1a: any release makes the same of the same text.
+    let text = env!("CARGO_PKG_VERSION").as_bytes();
+    let (mut hash, mut i) = (0xcbf2_9ce4_8422_2325_u64, 0);
+    while i < text.len() {
+        hash = (hash ^ text[i] as u64).wrapping_mul(0x0100_0000_01b3);
+        i += 1;
+    }
+    hash
+};
+
+/// What can be cached: a plain value that crosses process borders as JSON.
+pub trait Cacheable: Serialize + DeserializeOwned + Send + Sync + Sized + 'static {
+    /// How it crosses process borders.
+    const CODEC: Codec = Codec {
+        version: CODEC_VERSION,
+        encode: |v| serde_json::to_vec(&v.downcast_ref::<Cached<Self>>()?.value).ok(),
+        decode: |b| Some(Arc::new(Cached::new(serde_json::from_slice::<Self>(b).ok()?))),
+    };
+    /// The same, to borrow.
+    const CODEC_REF: &'static Codec = &Self::CODEC;
+}
+
+impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Cacheable for T {}
+
+/// A value, and whether the cache had it by the time.
+type Loaded = Result<Option<(CacheValue, bool)>, Arc<Error>>;
+
+/// A load that was begun, and what it found.
+type LoadOf<T> = (CacheKey, FillToken, Option<Arc<Cached<T>>>);
+
+/// The cache as the services use it.
+pub struct ReadThrough {
+    cache: Arc<dyn Cache>,
+    loading: Mutex<HashMap<CacheKey, Arc<OnceCell<Loaded>>>>,
+}
+
+impl fmt::Debug for ReadThrough {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ReadThrough").field(&self.cache).finish()
+    }
+}
+
+impl ReadThrough {
+    /// Over a cache.
+    pub fn new(cache: Arc<dyn Cache>) -> Self {
+        Self { cache, loading: Mutex::default() }
+    }
+
+    /// The adapter's name.
+    pub fn name(&self) -> &'static str {
+        self.cache.name()
+    }
+
+    /// Whether other processes read the same values.
+    pub fn is_shared(&self) -> bool {
+        self.cache.is_shared()
+    }
+
+    /// How it does.
+    pub fn stats(&self) -> CacheStats {
+        self.cache.stats()
+    }
+
+    /// Whether it answers.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn ping(&self) -> Result<()> {
+        self.cache.ping().await
+    }
+
+    /// What this process holds, without waiting.
+    pub fn local<T: Cacheable>(&self, key: &CacheKey) -> Option<Arc<Cached<T>>> {
+        self.cache.local(key)?.downcast().ok()
+    }
+
+    /// What the cache holds, or else what `load` finds, which is held for `ttl`. Concurrent misses of one key
+    /// load once; the error of a load is shared by those who waited for it. `None` is not held.
+    ///
+    /// # Errors
+    /// Those of `load`.
+    pub async fn get_or_load<T, F>(&self, key: CacheKey, ttl: Duration, load: F) -> Result<Option<Lookup<T>>>
+    where
+        T: Cacheable,
+        F: Future<Output = Result<Option<T>>> + Send,
+    {
+        if let Some(value) = self.local(&key) {
+            return Ok(Some(Lookup { value, hit: true }));
+        }
+        if let Some(value) = self.cache.get(&key, T::CODEC_REF).await.and_then(|v| v.downcast().ok()) {
+            return Ok(Some(Lookup { value, hit: true }));
+        }
+        let cell = self.loading.lock().entry(key).or_default().clone();
+        // Dropped in flight, the next one who waits takes the load over.
+        let loaded = cell
+            .get_or_init(|| async {
+                let token = match self.cache.begin_load(&key, T::CODEC_REF).await {
+                    Load::Found(value) => return Ok(Some((value, true))),
+                    Load::Begun(token) => token,
+                };
+                match load.await {
+                    Ok(Some(v)) => {
+                        let value: CacheValue = Arc::new(Cached::new(v));
+                        self.cache.fill(&key, value.clone(), T::CODEC_REF, ttl, token).await;
+                        Ok(Some((value, false)))
+                    }
+                    nothing => {
+                        self.cache.abandon(&[(key, token)]).await;
+                        nothing.map(|_| None).map_err(Arc::new)
+                    }
+                }
+            })
+            .await
+            .clone();
+        self.forget(&key, &cell);
+        match loaded {
+            Ok(v) => Ok(v.and_then(|(v, hit)| Some(Lookup { value: v.downcast().ok()?, hit }))),
+            Err(shared) => {
+                drop(cell);
+                Err(Arc::try_unwrap(shared).unwrap_or_else(|shared| share(&shared)))
+            }
+        }
+    }
+
+    /// What the cache holds of several keys; the others are loaded by the caller, who goes on with [`Self::begin_many`].
+    pub(crate) async fn get_many<T: Cacheable>(&self, keys: &[CacheKey]) -> Vec<Option<Arc<Cached<T>>>> {
+        let found = self.cache.get_many(keys, T::CODEC_REF).await;
+        found.into_iter().map(|v| v?.downcast().ok()).collect()
+    }
+
+    /// Before a read of several whose result goes to [`Self::fill_many`].
+    pub(crate) async fn begin_many(&self, keys: &[CacheKey]) -> Vec<FillToken> {
+        self.cache.begin_fill_many(keys).await
+    }
+
+    /// Holds what was read after [`Self::begin_many`]; `None` where there was nothing.
+    pub(crate) async fn fill_many<T: Cacheable>(&self, loads: Vec<LoadOf<T>>, ttl: Duration) {
+        let (mut fills, mut nothing) = (Vec::with_capacity(loads.len()), Vec::new());
+        for (key, token, value) in loads {
+            match value {
+                Some(value) => fills.push((key, value as CacheValue, token)),
+                None => nothing.push((key, token)),
+            }
+        }
+        self.cache.fill_many(fills, T::CODEC_REF, ttl).await;
+        if !nothing.is_empty() {
+            self.cache.abandon(&nothing).await;
+        }
+    }
+
+    fn forget(&self, key: &CacheKey, cell: &Arc<OnceCell<Loaded>>) {
+        let mut loading = self.loading.lock();
+        if loading.get(key).is_some_and(|c| Arc::ptr_eq(c, cell)) {
+            loading.remove(key);
+        }
+    }
+
+    /// Drops keys. Loads that are under way for them are not joined by readers who come later, since what they
+    /// read may be older than the write that invalidates.
+    ///
+    /// # Errors
+    /// `Unavailable` where a shared cache could not be told.
+    pub async fn invalidate(&self, keys: &[CacheKey]) -> Result<()> {
+        if keys.is_empty() {
+            return Ok(());
+        }
+        self.leave(keys);
+        self.cache.invalidate(keys).await
+    }
+
+    /// Drops what this process holds of keys that another process wrote, and nothing elsewhere.
+    pub async fn invalidate_local(&self, keys: &[CacheKey]) {
+        self.leave(keys);
+        self.cache.invalidate_local(keys).await;
+    }
+
+    /// Loads of these keys are not joined any more.
+    fn leave(&self, keys: &[CacheKey]) {
+        let mut loading = self.loading.lock();
+        for k in keys {
+            if *k == CacheKey::ProductLists {
+                loading.retain(|k, _| !matches!(k, CacheKey::ProductList(_)));
+            } else {
+                loading.remove(k);
+            }
+        }
+    }
+
+    /// Drops everything.
+    ///
+    /// # Errors
+    /// `Unavailable` where a shared cache could not be told.
+    pub async fn clear(&self) -> Result<()> {
+        self.loading.lock().clear();
+        self.cache.clear().await
+    }
+
+    /// Drops everything that this process holds.
+    pub async fn clear_local(&self) {
+        self.loading.lock().clear();
+        self.cache.clear_local().await;
+    }
+}
+
+/// The error of a load that several waited for, for each of them.
+fn share(shared: &Arc<Error>) -> Error {
+    match &**shared {
+        Error::Unavailable { dependency, outcome_unknown, .. } => Error::Unavailable {
+            dependency: *dependency,
+            outcome_unknown: *outcome_unknown,
+            source: Some(Box::new(shared.clone())),
+        },
+        _ => Error::internal("a load that several readers shared", shared.clone()),
+    }
+}
+
+/// A 128-bit hash of a text, the same in every process and release: caches that are shared key by it.
+pub(crate) fn text_hash(text: &str) -> u128 {
+    xxhash_rust::xxh3::xxh3_128(text.as_bytes())
+}

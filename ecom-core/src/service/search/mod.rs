@@ -1,0 +1,4 @@
+//! Searches, and the index that they ask.
+
+pub(crate) mod index;
+pub(crate) mod query;

@@ -1,0 +1,96 @@
+//! Search: the provider finds, the shop shows.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::domain::catalog::product::Product;
+use crate::domain::common::Deleted;
+use crate::error::Result;
+use crate::id::CategoryId;
+use crate::paging::Total;
+use crate::port::search::{Facet, SearchCapabilities, SearchQuery};
+use crate::service::catalog::product::ProductService;
+use crate::service::run::context::Context;
+use crate::service::run::read_through::Cached;
+
+/// One value of a facet, with a label for people.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct FacetValue {
+    /// What a filter takes: a category id, a brand, a tag, a price bound in minor units, whole stars, an
+    /// availability.
+    pub value: String,
+    /// What people read: a category's name, else the value.
+    pub label: String,
+    /// How many matches have it.
+    pub count: u64,
+}
+
+/// A page of search results.
+#[derive(Debug, Clone)]
+pub struct SearchPage {
+    /// Products as they are now, in the order of the hits. One that went since the index saw it is left out.
+    pub products: Vec<Arc<Cached<Product>>>,
+    /// How many match, by the index.
+    pub total: Total,
+    /// The counts that were asked for.
+    pub facets: Vec<(Facet, Vec<FacetValue>)>,
+}
+
+/// Searches of a shop.
+#[derive(Debug, Clone, Copy)]
+pub struct SearchService<'a> {
+    cx: &'a Arc<Context>,
+}
+
+impl<'a> SearchService<'a> {
+    pub(crate) const fn new(cx: &'a Arc<Context>) -> Self {
+        Self { cx }
+    }
+
+    /// What the provider can do.
+    pub fn capabilities(&self) -> SearchCapabilities {
+        self.cx.search.capabilities()
+    }
+
+    /// Searches. Found by the index, shown from cache or database: prices and stock are current.
+    ///
+    /// # Errors
+    /// `Validation` for a query out of bounds, `Unsupported`, `Unavailable`.
+    pub async fn search(&self, query: &SearchQuery) -> Result<SearchPage> {
+        let found = if query.price_bounds.is_empty() && query.facets.contains(&Facet::Prices) {
+            let bounds = self.cx.config.price_bounds.clone();
+            self.cx.search.search(&SearchQuery { price_bounds: bounds, ..query.clone() }).await?
+        } else {
+            self.cx.search.search(query).await?
+        };
+        let ids: Vec<_> = found.hits.iter().map(|h| h.id).collect();
+        let products = ProductService::new(self.cx).get_many(&ids).await?;
+        let mut names = HashMap::new();
+        let categories: Vec<CategoryId> = found
+            .facets
+            .iter()
+            .filter(|(f, _)| *f == Facet::Categories)
+            .flat_map(|(_, counts)| counts.iter().filter_map(|c| c.value.parse().ok()))
+            .collect();
+        if !categories.is_empty() {
+            let read = self.cx.storage.connect().await?.categories().get_many(&categories, Deleted::Hide).await?;
+            names.extend(read.into_iter().map(|c| (c.id.to_string(), c.name)));
+        }
+        let facets = found
+            .facets
+            .into_iter()
+            .map(|(facet, counts)| {
+                let values = counts
+                    .into_iter()
+                    .map(|c| FacetValue {
+                        label: names.get(&c.value).cloned().unwrap_or_else(|| c.value.clone()),
+                        value: c.value,
+                        count: c.count,
+                    })
+                    .collect();
+                (facet, values)
+            })
+            .collect();
+        Ok(SearchPage { products, total: found.total, facets })
+    }
+}

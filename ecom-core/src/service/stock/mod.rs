@@ -1,0 +1,3 @@
+//! The rules of stock.
+
+pub(crate) mod inventory;

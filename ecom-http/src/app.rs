@@ -1,0 +1,58 @@
+//! What every handler works with, and the settings of the router.
+
+use std::time::Duration;
+
+use ecom_core::Shop;
+
+/// Settings of [`router`](crate::router).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpConfig {
+    /// Where the API stands, with a leading and without a trailing slash; empty for the root. Default `/api/v1`.
+    pub api_prefix: String,
+    /// The most rows of a page. Default 100, at most 1,000.
+    pub max_page_size: u32,
+    /// The most bytes of a body. Default 2 MiB.
+    pub body_limit: usize,
+    /// The most bytes of a query string. Default 8 KiB.
+    pub query_limit: usize,
+    /// A log line per request, at level info under the target `ecom_http::access`. Default on.
+    pub access_log: bool,
+    /// Origins whose pages may call the API; `*` for all. Default none.
+    pub cors_origins: Vec<String>,
+    /// How long a request may take. Default 30 s.
+    pub request_timeout: Duration,
+    /// Prices and measures as JSON numbers in place of strings, also where the client does not ask. Default off.
+    pub numbers: bool,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self {
+            api_prefix: "/api/v1".to_owned(),
+            max_page_size: 100,
+            body_limit: 2 * 1024 * 1024,
+            query_limit: 8 * 1024,
+            access_log: true,
+            cors_origins: Vec::new(),
+            request_timeout: Duration::from_secs(30),
+            numbers: false,
+        }
+    }
+}
+
+impl HttpConfig {
+    /// Within bounds, whatever the host said.
+    pub(crate) fn bounded(mut self) -> Self {
+        let prefix = self.api_prefix.trim_matches('/');
+        self.api_prefix = if prefix.is_empty() { String::new() } else { format!("/{prefix}") };
+        self.max_page_size = self.max_page_size.clamp(1, 1_000);
+        self
+    }
+}
+
+/// What every handler works with.
+#[derive(Debug)]
+pub(crate) struct App {
+    pub shop: Shop,
+    pub config: HttpConfig,
+}

@@ -1,0 +1,5 @@
+//! Views of the catalog.
+
+pub(crate) mod category;
+pub(crate) mod product;
+pub(crate) mod sku;

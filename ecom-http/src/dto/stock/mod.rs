@@ -1,0 +1,3 @@
+//! Views of stock.
+
+pub(crate) mod inventory;

@@ -1,0 +1,3 @@
+//! Routes of stock.
+
+pub(crate) mod inventory;

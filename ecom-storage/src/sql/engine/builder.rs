@@ -1,0 +1,191 @@
+//! Statements whose text depends on the call: filters, lists of ids, rows to insert. Sizes are padded to a few, so
+//! that few texts come to be and prepared statements are used again.
+
+use std::fmt::Write as _;
+
+use crate::sql::engine::error::DbResult;
+use crate::sql::engine::executor::Executor;
+use crate::sql::engine::value::Value;
+
+/// How many values lists in `IN (…)` are padded to.
+const LIST_SIZES: [usize; 8] = [1, 8, 32, 128, 512, 2_048, 8_192, 30_000];
+/// The most values of one `IN (…)`, under every database's limit of parameters.
+pub const MAX_LIST: usize = 30_000;
+/// The most rows of one INSERT, a power of two.
+const MAX_ROWS: usize = 128;
+
+/// A text with its parameters.
+#[derive(Default)]
+pub struct Builder<'q> {
+    text: String,
+    args: Vec<Value<'q>>,
+}
+
+impl<'q> Builder<'q> {
+    /// Starts with `text`.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self { text: text.into(), args: Vec::new() }
+    }
+
+    /// Adds text.
+    pub fn push(&mut self, text: &str) -> &mut Self {
+        self.text.push_str(text);
+        self
+    }
+
+    /// Adds a parameter.
+    pub fn bind(&mut self, value: impl Into<Value<'q>>) -> &mut Self {
+        self.args.push(value.into());
+        let _ = write!(self.text, "${}", self.args.len());
+        self
+    }
+
+    /// Adds `(…)` with the values, padded with the last one, which must be there.
+    pub fn list<V: Into<Value<'q>> + Clone>(&mut self, values: &[V]) -> &mut Self {
+        let n = LIST_SIZES.into_iter().find(|s| *s >= values.len()).unwrap_or(values.len());
+        self.args.reserve(n);
+        self.text.push('(');
+        for i in 0..n {
+            if i > 0 {
+                self.text.push(',');
+            }
+            if let Some(v) = values.get(i).or(values.last()) {
+                self.bind(v.clone());
+            }
+        }
+        self.text.push(')');
+        self
+    }
+
+    /// Adds ` LIMIT n`: pages are of few sizes, and a planner that knows the size walks an index where it would sort.
+    pub fn limit(&mut self, n: i64) -> &mut Self {
+        self.push(" LIMIT ");
+        if n <= 1_001 {
+            let _ = write!(self.text, "{n}");
+            return self;
+        }
+        self.bind(n)
+    }
+
+    /// Text and parameters.
+    pub fn done(self) -> (String, Vec<Value<'q>>) {
+        (self.text, self.args)
+    }
+}
+
+/// Locks the rows of `table` with one of `values` in `column`, in id order; where rows have no locks nothing is asked.
+pub async fn lock_rows<'q, V: Into<Value<'q>> + Clone>(
+    x: &mut Executor<'_>,
+    table: &str,
+    column: &str,
+    values: &[V],
+) -> DbResult<()> {
+    let for_update = x.dialect().for_update;
+    if for_update.is_empty() || values.is_empty() {
+        return Ok(());
+    }
+    let mut b = Builder::new("SELECT id FROM ");
+    b.push(table).push(" WHERE ").push(column).push(" IN ").list(values).push(" ORDER BY id").push(for_update);
+    let (text, args) = b.done();
+    x.fetch_all(text, args).await?;
+    Ok(())
+}
+
+/// The size that a batch of `n` keys is padded to in `CASE` lists.
+pub fn case_size(n: usize) -> usize {
+    [1, 8, 32, 128].into_iter().find(|s| *s >= n).unwrap_or(n)
+}
+
+/// Inserts rows: `head` is `INSERT INTO t (…)`, `row` pushes exactly `columns` values of one row. Each statement takes
+/// a power of two of rows.
+pub async fn insert_rows<'q, T>(
+    x: &mut Executor<'_>,
+    head: &str,
+    columns: usize,
+    rows: &'q [T],
+    mut row: impl FnMut(&'q T, &mut Vec<Value<'q>>) -> ecom_core::Result<()>,
+) -> ecom_core::Result<DbResult<()>> {
+    let mut rest = rows;
+    while !rest.is_empty() {
+        let n = if rest.len() >= MAX_ROWS { MAX_ROWS } else { 1 << rest.len().ilog2() };
+        let (now, later) = rest.split_at(n);
+        rest = later;
+        let mut args = Vec::with_capacity(n * columns);
+        for r in now {
+            row(r, &mut args)?;
+        }
+        let mut text = String::with_capacity(head.len() + 8 + n * columns * 6);
+        text.push_str(head);
+        text.push_str(" VALUES ");
+        let mut p = 0;
+        for i in 0..n {
+            text.push_str(if i == 0 { "(" } else { ",(" });
+            for c in 0..columns {
+                p += 1;
+                let _ = write!(text, "{}${p}", if c == 0 { "" } else { "," });
+            }
+            text.push(')');
+        }
+        if let Err(e) = x.execute(text, args).await {
+            return Ok(Err(e));
+        }
+    }
+    Ok(Ok(()))
+}
+
+/// Half-open ranges in which every numbered choice of a slug lies: `phone-0` up to `phone-:`.
+fn numbered_ranges(base: &str) -> Vec<(String, String)> {
+    let mut heads: Vec<&str> = Vec::new();
+    for digits in 1..=9 {
+        let head = &base[..base.len().min(ecom_core::text::Slug::MAX - 1 - digits)];
+        let head = head.trim_end_matches('-');
+        if !heads.contains(&head) {
+            heads.push(head);
+        }
+    }
+    heads.into_iter().map(|h| (format!("{h}-0"), format!("{h}-:"))).collect()
+}
+
+/// The values of `column` over live rows of `table` that are one of `bases` or one of them with a number.
+pub async fn taken(
+    x: &mut Executor<'_>,
+    table: &str,
+    column: &str,
+    bases: &[ecom_core::text::Slug],
+) -> ecom_core::Result<std::collections::HashSet<String>> {
+    let mut out = std::collections::HashSet::new();
+    let mut ranges: Vec<(String, String)> = bases
+        .iter()
+        .flat_map(|b| {
+            // The slug itself: the range up to its successor in bytewise order.
+            let mut r = numbered_ranges(b.as_str());
+            r.push((b.to_string(), format!("{b}\u{1}")));
+            r
+        })
+        .collect();
+    ranges.sort();
+    ranges.dedup();
+    for chunk in ranges.chunks(128) {
+        let mut b = Builder::default();
+        for i in 0..case_size(chunk.len()) {
+            if i > 0 {
+                b.push(" UNION ALL ");
+            }
+            if let Some((lo, hi)) = chunk.get(i).or(chunk.last()) {
+                b.push("SELECT ").push(column).push(" FROM ").push(table);
+                b.push(" WHERE deleted_at IS NULL AND ").push(column).push(" >= ").bind(lo.clone());
+                b.push(" AND ").push(column).push(" < ").bind(hi.clone());
+            }
+        }
+        let (text, args) = b.done();
+        for r in x.fetch_all(text, args).await? {
+            let found = r.text(0)?;
+            // The ranges also hold `phone-3g`.
+            let numbered = found.rsplit_once('-').is_some_and(|(_, n)| n.bytes().all(|b| b.is_ascii_digit()));
+            if numbered || bases.iter().any(|b| b.as_str() == found) {
+                out.insert(found.to_owned());
+            }
+        }
+    }
+    Ok(out)
+}

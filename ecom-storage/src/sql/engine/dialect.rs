@@ -1,0 +1,127 @@
+//! What SQL text differs between the databases; each database's own file holds its [`Dialect`].
+
+use std::sync::OnceLock;
+
+/// A database's differences in SQL text.
+#[derive(Debug)]
+pub struct Dialect {
+    /// The name for people and URLs.
+    pub name: &'static str,
+    /// Which of a [`Sql`]'s texts is its own.
+    pub slot: usize,
+    /// True where parameters are read as `$1`; else they become `?`.
+    pub numbered: bool,
+    /// Starts a transaction that may write.
+    pub begin: &'static str,
+    /// Tokens of statement templates and what stands for them.
+    pub fragments: &'static [(&'static str, &'static str)],
+    /// Locks the category tree until the end of the transaction; `None` where a transaction that may write has
+    /// the database for itself.
+    pub lock_tree: Option<&'static Sql>,
+    /// As `lock_tree`, but several may hold it.
+    pub hold_tree: Option<&'static Sql>,
+    /// Ends a SELECT that locks the rows it finds; empty where a transaction that may write has the database for itself.
+    pub for_update: &'static str,
+    /// True where events get their place in the outbox after their commit; false where there is one writer and the
+    /// number of an insert is in the order of commits.
+    pub sequences_outbox: bool,
+    /// True where rows of `a CROSS JOIN b LEFT JOIN c` come in the order of `a`, so that a page that was sorted once
+    /// is not sorted again.
+    pub joins_in_order: bool,
+    /// True where `(a, b) > (x, y)` is a range of an index on both.
+    pub row_values: bool,
+    /// Answers 1 once nobody else migrates this database, until the connection or its transaction ends; `None` where
+    /// a transaction that may write has the database for itself.
+    pub migration_lock: Option<&'static Sql>,
+    /// Says what is wrong with the database before it is used, in a row that is not there where it is fine.
+    pub setup: Option<&'static Sql>,
+    /// A row where the tables of [`migrate`](crate::sql::migrate) are there: who may not make tables need not try.
+    pub has_tables: &'static Sql,
+    /// Migrations, oldest first: version, name, text.
+    pub migrations: &'static [(i64, &'static str, &'static str)],
+    /// True where a statement that failed leaves its transaction usable.
+    pub survives_errors: bool,
+}
+
+impl Dialect {
+    /// Replaces the tokens of a template.
+    pub fn render(&self, template: &str) -> String {
+        let mut text = template.replace("{for_update}", self.for_update);
+        for (token, with) in self.fragments {
+            if text.contains(token) {
+                text = text.replace(token, with);
+            }
+        }
+        text
+    }
+}
+
+/// A statement with a fixed text: a template with `$1…$n`, made into each database's text once.
+#[derive(Debug)]
+pub struct Sql {
+    template: &'static str,
+    texts: [OnceLock<Prepared>; 3],
+}
+
+/// A text as one database reads it.
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    /// The text.
+    pub text: String,
+    /// Where placeholders have no numbers: which parameter each stands for.
+    pub order: Option<Vec<usize>>,
+}
+
+impl Sql {
+    /// From a template.
+    pub const fn new(template: &'static str) -> Self {
+        Self { template, texts: [OnceLock::new(), OnceLock::new(), OnceLock::new()] }
+    }
+
+    /// The text for a database.
+    pub fn prepared(&self, dialect: &Dialect) -> &Prepared {
+        self.texts[dialect.slot].get_or_init(|| {
+            let text = dialect.render(self.template);
+            if dialect.numbered { Prepared { text, order: None } } else { unnumbered(&text) }
+        })
+    }
+}
+
+/// Turns `$1…$n` into `?` and says which parameter each stands for; a `$` inside quotes stays.
+pub fn unnumbered(text: &str) -> Prepared {
+    let mut out = String::with_capacity(text.len());
+    let mut order = Vec::new();
+    let mut quoted = false;
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '\'' => {
+                quoted = !quoted;
+                out.push(c);
+            }
+            '$' if !quoted && chars.peek().is_some_and(char::is_ascii_digit) => {
+                let mut n = 0;
+                while let Some(d) = chars.peek().and_then(|d| d.to_digit(10)) {
+                    n = n * 10 + d as usize;
+                    chars.next();
+                }
+                order.push(n.saturating_sub(1));
+                out.push('?');
+            }
+            _ => out.push(c),
+        }
+    }
+    Prepared { text: out, order: Some(order) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbered_parameters_become_question_marks_in_their_order() {
+        let p = unnumbered("SELECT $2, '$1', $1 WHERE a = $2 AND b = $10");
+        assert_eq!(p.text, "SELECT ?, '$1', ? WHERE a = ? AND b = ?");
+        assert_eq!(p.order, Some(vec![1, 0, 1, 9]));
+    }
+}

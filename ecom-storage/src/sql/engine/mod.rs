@@ -1,0 +1,12 @@
+//! What the repositories run on: connections, statements, values, errors and migrations.
+
+pub(crate) mod builder;
+pub(crate) mod dialect;
+pub(crate) mod error;
+pub(crate) mod executor;
+pub(crate) mod migrate;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub(crate) mod options;
+pub(crate) mod pool;
+pub(crate) mod unit_of_work;
+pub(crate) mod value;

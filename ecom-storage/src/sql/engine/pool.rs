@@ -1,0 +1,489 @@
+//! Connections: deadpool over single sqlx connections, and the storage on top of it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use deadpool::managed::{Manager, Metrics, Object, Pool, PoolError, QueueMode, RecycleError, RecycleResult, Timeouts};
+use ecom_core::clock::SharedClock;
+use ecom_core::id::IdSource;
+use ecom_core::port::{Connection, PoolStatus, Storage, UnitOfWork};
+use ecom_core::{Dependency, Error, FieldCode, Result};
+use sqlx::Connection as _;
+use uuid::Uuid;
+
+use crate::sql::engine::dialect::Sql;
+use crate::sql::engine::error::{DbError, DbResult, Kind};
+use crate::sql::engine::executor::{ConnRef, Executor, Shared, State};
+use crate::sql::engine::migrate;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+use crate::sql::engine::options::ServerOptions;
+use crate::sql::engine::unit_of_work::{PooledConnection, Transaction};
+
+/// A connection that has idled this long is asked whether it is still there before it is used.
+const CHECK_AFTER: Duration = Duration::from_secs(30);
+
+/// An open connection.
+enum Open {
+    #[cfg(feature = "sqlite")]
+    Sqlite(sqlx::SqliteConnection),
+    #[cfg(feature = "postgres")]
+    Postgres(sqlx::PgConnection),
+    #[cfg(feature = "mysql")]
+    MySql(sqlx::MySqlConnection),
+}
+
+/// A connection with what is known of its state.
+pub struct Conn {
+    open: Open,
+    /// What the last statement has left.
+    pub state: State,
+    /// A transaction was started and has not ended.
+    pub in_transaction: bool,
+    /// When it was handed back.
+    pub idle_since: Instant,
+    /// When it was known to be there.
+    checked_at: Instant,
+}
+
+impl Conn {
+    fn new(open: Open) -> Self {
+        let now = Instant::now();
+        Self { open, state: State::Idle, in_transaction: false, idle_since: now, checked_at: now }
+    }
+
+    /// True where something was left undone on it.
+    fn is_undone(&self) -> bool {
+        self.state != State::Idle || self.in_transaction
+    }
+
+    /// Runs statements on it.
+    pub fn executor<'c>(&'c mut self, shared: &'c Shared) -> Executor<'c> {
+        let conn = match &mut self.open {
+            #[cfg(feature = "sqlite")]
+            Open::Sqlite(c) => ConnRef::Sqlite(c),
+            #[cfg(feature = "postgres")]
+            Open::Postgres(c) => ConnRef::Postgres(c),
+            #[cfg(feature = "mysql")]
+            Open::MySql(c) => ConnRef::MySql(c),
+        };
+        Executor::new(conn, &mut self.state, shared)
+    }
+
+    async fn ping(&mut self) -> sqlx::Result<()> {
+        match &mut self.open {
+            #[cfg(feature = "sqlite")]
+            Open::Sqlite(c) => c.ping().await,
+            #[cfg(feature = "postgres")]
+            Open::Postgres(c) => c.ping().await,
+            #[cfg(feature = "mysql")]
+            Open::MySql(c) => c.ping().await,
+        }
+    }
+}
+
+/// How connections are opened.
+#[derive(Clone)]
+pub enum Opener {
+    /// SQLite.
+    #[cfg(feature = "sqlite")]
+    Sqlite {
+        /// With these options.
+        options: crate::sqlite::SqliteOptions,
+        /// For this.
+        role: crate::sqlite::Role,
+    },
+    /// PostgreSQL.
+    #[cfg(feature = "postgres")]
+    Postgres(Box<sqlx::postgres::PgConnectOptions>),
+    /// MySQL or MariaDB.
+    #[cfg(feature = "mysql")]
+    MySql {
+        /// With these options.
+        options: Box<sqlx::mysql::MySqlConnectOptions>,
+        /// How long the server tries a statement.
+        limit: Option<Duration>,
+    },
+}
+
+impl fmt::Debug for Opener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Opener").finish_non_exhaustive()
+    }
+}
+
+impl Opener {
+    /// Has each session give up a lock, a statement or an idle transaction in time. Through a pooler, whose sessions
+    /// are not ours, it changes nothing.
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
+    fn session(&mut self, limit: Duration, through_pooler: bool) {
+        match self {
+            #[cfg(feature = "postgres")]
+            Self::Postgres(o) if !through_pooler => **o = crate::postgres::with_limits((**o).clone(), limit),
+            #[cfg(feature = "mysql")]
+            Self::MySql { limit: l, .. } => *l = Some(limit),
+            #[expect(clippy::allow_attributes, reason = "which arms are left depends on the features")]
+            #[allow(unreachable_patterns, reason = "as above")]
+            _ => {}
+        }
+    }
+
+    async fn open(&self) -> DbResult<Conn> {
+        let open = match self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite { options, role } => Open::Sqlite(crate::sqlite::open(options, *role).await?),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(o) => Open::Postgres(crate::postgres::open(o).await?),
+            #[cfg(feature = "mysql")]
+            Self::MySql { options, limit } => Open::MySql(crate::mysql::open(options, *limit).await?),
+        };
+        Ok(Conn::new(open))
+    }
+}
+
+/// Opens connections and looks after idle ones.
+#[derive(Debug)]
+pub struct Opens {
+    opener: Opener,
+    /// True where the connection is the database: it is cleaned and never closed.
+    only_one: bool,
+    /// A connection that is older than this is replaced.
+    max_lifetime: Option<Duration>,
+    shared: Arc<Shared>,
+}
+
+impl Manager for Opens {
+    type Type = Conn;
+    type Error = DbError;
+
+    async fn create(&self) -> std::result::Result<Conn, DbError> {
+        self.opener.open().await
+    }
+
+    async fn recycle(&self, conn: &mut Conn, metrics: &Metrics) -> RecycleResult<DbError> {
+        // The one connection is cleaned once it is lent: a recycling that is dropped half-way would close it.
+        if self.only_one {
+            return Ok(());
+        }
+        if conn.is_undone() {
+            return Err(RecycleError::message("dropped in flight"));
+        }
+        if self.max_lifetime.is_some_and(|l| metrics.age() > l) {
+            return Err(RecycleError::message("too old"));
+        }
+        // Where one connection was lost, the server may have gone with all of them.
+        let lost = self.shared.last_lost().is_some_and(|lost| lost >= conn.checked_at);
+        if lost || conn.idle_since.elapsed() > CHECK_AFTER {
+            conn.ping().await.map_err(|source| RecycleError::Backend(DbError { kind: Kind::Unavailable, source }))?;
+            conn.checked_at = Instant::now();
+        }
+        Ok(())
+    }
+}
+
+/// A connection out of the pool. Dropped, it goes back, unless something was left undone on it.
+pub struct Lent(Option<Object<Opens>>);
+
+impl Lent {
+    /// The connection.
+    pub fn conn(&mut self) -> &mut Conn {
+        match self.0.as_deref_mut() {
+            Some(c) => c,
+            None => unreachable!("only Drop takes it"),
+        }
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        let Some(mut object) = self.0.take() else { return };
+        object.idle_since = Instant::now();
+        if object.is_undone() && !Object::pool(&object).is_some_and(|p| p.manager().only_one) {
+            // Closes it, which ends its transaction and with that its locks.
+            drop(Object::take(object));
+        }
+    }
+}
+
+/// A SQL database behind the storage ports.
+///
+/// Cheap to clone: clones share the pool.
+#[derive(Clone)]
+pub struct SqlStorage {
+    readers: Pool<Opens>,
+    writer: Pool<Opens>,
+    shared: Arc<Shared>,
+    /// Readers and writer are the same pool.
+    one_pool: bool,
+    /// How long a connection is waited for, opening one included.
+    wait: Duration,
+    /// Where migrations go in place of a pooled connection.
+    migrations: Option<Opener>,
+    clock: SharedClock,
+    ids: Arc<dyn IdSource>,
+}
+
+impl fmt::Debug for SqlStorage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqlStorage")
+            .field("database", &self.shared.dialect.name)
+            .field("currency", &self.shared.currency)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How long opening a connection may take, and asking an idle one whether it is there.
+const OPEN_LIMIT: Duration = Duration::from_secs(5);
+const PING_LIMIT: Duration = Duration::from_secs(1);
+
+fn pool(opens: Opens, size: usize, wait: Duration) -> Result<Pool<Opens>> {
+    Pool::builder(opens)
+        .max_size(size.max(1))
+        .timeouts(Timeouts { wait: Some(wait), create: Some(OPEN_LIMIT.min(wait)), recycle: Some(PING_LIMIT) })
+        // The connection that was used last has the warmest cache.
+        .queue_mode(QueueMode::Lifo)
+        .runtime(deadpool::Runtime::Tokio1)
+        .build()
+        .map_err(|e| Error::internal("making a connection pool", e))
+}
+
+/// A URL of a database that this build cannot open.
+#[cfg(not(all(feature = "sqlite", feature = "postgres", feature = "mysql")))]
+fn no_feature<T>(provider: &'static str, capability: &'static str) -> Result<T> {
+    Err(Error::Unsupported { provider, capability })
+}
+
+impl SqlStorage {
+    /// A database behind a server: one pool serves reads and writes.
+    ///
+    /// # Errors
+    /// `Internal` where no pool can be made.
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
+    pub fn server(mut options: ServerOptions) -> Result<Self> {
+        let wait = options.acquire_timeout;
+        let shared = Arc::new(Shared::new(options.dialect, options.currency).limited(options.statement_timeout));
+        let migrations = options.direct.take().unwrap_or_else(|| options.opener.clone());
+        let mut opener = options.opener;
+        opener.session(options.statement_timeout, options.transaction_pooler);
+        let opens = Opens { opener, only_one: false, max_lifetime: Some(options.max_lifetime), shared: shared.clone() };
+        let pool = pool(opens, options.max_connections, wait)?;
+        Ok(Self {
+            readers: pool.clone(),
+            writer: pool,
+            shared,
+            one_pool: true,
+            wait,
+            migrations: Some(migrations),
+            ids: options.ids,
+            clock: options.clock,
+        })
+    }
+
+    /// Opens the database of a URL: `sqlite://path`, `sqlite::memory:`, `postgres://…`, `mysql://…`. Nothing is read yet; call
+    /// [`Storage::migrate`] next.
+    ///
+    /// # Errors
+    /// `Validation` on field `database_url`, `Unsupported` for a database that this build has no feature for.
+    pub fn open(url: &str) -> Result<Self> {
+        // Never more of the URL than its scheme: the rest may hold a password.
+        let scheme = url.split_once(':').map_or("", |(s, _)| s);
+        match scheme {
+            #[cfg(feature = "sqlite")]
+            "sqlite" => Self::sqlite(crate::sqlite::SqliteOptions::from_url(url)?),
+            #[cfg(not(feature = "sqlite"))]
+            "sqlite" => no_feature("sqlite", "turn on the feature `sqlite`"),
+            #[cfg(feature = "postgres")]
+            "postgres" | "postgresql" => Self::server(ServerOptions::from_url(url)?),
+            #[cfg(not(feature = "postgres"))]
+            "postgres" | "postgresql" => no_feature("postgres", "turn on the feature `postgres`"),
+            #[cfg(feature = "mysql")]
+            "mysql" | "mariadb" => Self::server(ServerOptions::from_url(url)?),
+            #[cfg(not(feature = "mysql"))]
+            "mysql" | "mariadb" => no_feature("mysql", "turn on the feature `mysql`"),
+            _ => Err(Error::invalid(
+                "database_url",
+                FieldCode::OutOfBounds,
+                "must start with `sqlite:`, `postgres:` or `mysql:`",
+            )),
+        }
+    }
+
+    /// A SQLite database.
+    ///
+    /// # Errors
+    /// `Internal` where no pool can be made.
+    #[cfg(feature = "sqlite")]
+    #[expect(clippy::needless_pass_by_value, reason = "callers make them for this call")]
+    pub fn sqlite(options: crate::sqlite::SqliteOptions) -> Result<Self> {
+        use crate::sqlite::Role;
+        let shared = Arc::new(Shared::new(&crate::sqlite::DIALECT, options.currency));
+        let only_one = options.path().is_none();
+        let (wait, readers) = (options.acquire_timeout, options.readers);
+        let (clock, ids) = (options.clock.clone(), options.ids.clone());
+        let opens = |role| Opens {
+            opener: Opener::Sqlite { options: options.clone(), role },
+            only_one,
+            max_lifetime: None,
+            shared: shared.clone(),
+        };
+        let writer = pool(opens(Role::Writer), 1, wait)?;
+        let readers = if only_one { writer.clone() } else { pool(opens(Role::Reader), readers, wait)? };
+        Ok(Self { readers, writer, shared, one_pool: only_one, wait, migrations: None, clock, ids })
+    }
+
+    async fn lend(&self, pool: &Pool<Opens>) -> Result<Lent> {
+        // The pool's own limits are for each step: a row of dead connections would add up.
+        let got = match tokio::time::timeout(self.wait, pool.get()).await {
+            Ok(got) => got,
+            Err(e) => return Err(Error::unavailable(Dependency::Database, e)),
+        };
+        match got {
+            Ok(object) => {
+                let mut lent = Lent(Some(object));
+                let conn = lent.conn();
+                if conn.is_undone() {
+                    // Only the one connection of a database in memory comes so. What was dropped in flight has been
+                    // carried out by the time that this is; where its transaction is still open it goes, and where
+                    // there is none this fails and all is well.
+                    let _ = conn.executor(&self.shared).script("ROLLBACK").await;
+                    conn.in_transaction = false;
+                    conn.state = State::Idle;
+                }
+                Ok(lent)
+            }
+            // A connection that cannot be opened is out of reach, and nothing was written.
+            Err(PoolError::Backend(e)) => Err(Error::unavailable(Dependency::Database, e.source)),
+            Err(e) => Err(Error::unavailable(Dependency::Database, e)),
+        }
+    }
+
+    /// A connection that may write, outside a transaction.
+    async fn writer(&self) -> Result<Lent> {
+        self.lend(&self.writer).await
+    }
+
+    /// The text of the read of one product, for the bench that runs it on a bare driver.
+    #[doc(hidden)]
+    pub fn product_text(&self) -> &'static str {
+        crate::sql::catalog::product::get_text(self.shared.dialect)
+    }
+
+    /// The text of a list, for the bench that runs it on a bare driver.
+    ///
+    /// # Errors
+    /// `Validation` for a cursor of another list.
+    #[doc(hidden)]
+    pub fn list_text(
+        &self,
+        filter: &ecom_core::catalog::ProductFilter,
+        sort: ecom_core::catalog::ProductSort,
+        paging: &ecom_core::paging::Paging,
+    ) -> Result<String> {
+        Ok(crate::sql::catalog::product::list_statement(self.shared.dialect, filter, sort, paging)?.0)
+    }
+
+    /// The plan that the database makes for a list, for tests that check the use of indexes.
+    #[doc(hidden)]
+    pub async fn explain_list(
+        &self,
+        filter: &ecom_core::catalog::ProductFilter,
+        sort: ecom_core::catalog::ProductSort,
+        paging: &ecom_core::paging::Paging,
+    ) -> Result<Vec<String>> {
+        let (text, args) = crate::sql::catalog::product::list_statement(self.shared.dialect, filter, sort, paging)?;
+        let mut lent = self.lend(&self.readers).await?;
+        let rows = lent.conn().executor(&self.shared).fetch_all(format!("EXPLAIN QUERY PLAN {text}"), args).await?;
+        rows.iter().map(|r| r.string(3)).collect()
+    }
+
+    /// The number that a pragma of SQLite has on a connection for reads or, where asked, for writes; for tests.
+    #[doc(hidden)]
+    pub async fn pragma(&self, name: &'static str, write: bool) -> Result<String> {
+        let mut lent = self.lend(if write { &self.writer } else { &self.readers }).await?;
+        let text = format!("SELECT CAST({name} AS TEXT) FROM pragma_{name}");
+        let row = lent.conn().executor(&self.shared).fetch_optional(text, Vec::new()).await?;
+        row.ok_or_else(|| Error::Internal { context: "reading a pragma", source: None })?.string(0)
+    }
+}
+
+static PING: Sql = Sql::new("SELECT 1");
+static IDENTITY: Sql = Sql::new("SELECT value FROM ecom_meta WHERE name = 'identity'");
+
+#[async_trait]
+impl Storage for SqlStorage {
+    fn name(&self) -> &'static str {
+        self.shared.dialect.name
+    }
+
+    async fn connect(&self) -> Result<Box<dyn Connection>> {
+        Ok(Box::new(PooledConnection::new(self.lend(&self.readers).await?, self.shared.clone())))
+    }
+
+    async fn begin(&self) -> Result<Box<dyn UnitOfWork>> {
+        match Transaction::begin(self.writer().await?, self.shared.clone()).await {
+            // A connection that died while it idled; nothing was written, and the pool asks the others from now on.
+            Err(e) if self.migrations.is_some() && e.kind == Kind::Lost => {
+                Ok(Box::new(Transaction::begin(self.writer().await?, self.shared.clone()).await?))
+            }
+            begun => Ok(Box::new(begun?)),
+        }
+    }
+
+    async fn migrate(&self) -> Result<()> {
+        let (now, identity) = (self.clock.now(), self.ids.next());
+        if let Some(opener) = &self.migrations {
+            let open = tokio::time::timeout(OPEN_LIMIT, opener.open()).await;
+            let mut conn =
+                open.map_err(|e| Error::unavailable(Dependency::Database, e))?.map_err(|e| match e.kind {
+                    Kind::Setup(_) => e.at_start(),
+                    _ => Error::unavailable(Dependency::Database, e.source),
+                })?;
+            let unlimited = Shared::new(self.shared.dialect, self.shared.currency);
+            return migrate::run(&mut conn.executor(&unlimited), now, identity).await;
+        }
+        let mut lent = self.writer().await?;
+        // Left open where it fails, so that the connection is closed and the transaction with it.
+        lent.conn().in_transaction = true;
+        migrate::run(&mut lent.conn().executor(&self.shared), now, identity).await?;
+        lent.conn().in_transaction = false;
+        Ok(())
+    }
+
+    async fn identity(&self) -> Result<Uuid> {
+        let mut lent = self.lend(&self.readers).await?;
+        let row = lent.conn().executor(&self.shared).fetch_optional(&IDENTITY, Vec::new()).await?;
+        row.ok_or(Error::Internal { context: "reading the database's identity", source: None })?
+            .text(0)?
+            .parse()
+            .map_err(|e: uuid::Error| Error::internal("reading the database's identity", e))
+    }
+
+    async fn ping(&self) -> Result<()> {
+        let mut lent = self.lend(&self.readers).await?;
+        lent.conn().executor(&self.shared).fetch_optional(&PING, Vec::new()).await?;
+        Ok(())
+    }
+
+    fn pool_status(&self) -> PoolStatus {
+        let one = |p: &Pool<Opens>| {
+            let s = p.status();
+            PoolStatus { max: s.max_size, size: s.size, idle: s.available, waiting: s.waiting }
+        };
+        let (r, w) = (one(&self.readers), one(&self.writer));
+        if self.one_pool {
+            return w;
+        }
+        PoolStatus { max: r.max + w.max, size: r.size + w.size, idle: r.idle + w.idle, waiting: r.waiting + w.waiting }
+    }
+
+    fn statements(&self) -> u64 {
+        self.shared.statements.load(Ordering::Relaxed)
+    }
+
+    async fn close(&self) {
+        self.readers.close();
+        self.writer.close();
+    }
+}

@@ -1,0 +1,193 @@
+//! The outbox: a log in the order of commits, and the cursors that are shared under a lease.
+//!
+//! Where there are many writers, a number that is given at the insert says nothing about when it will be seen: what a
+//! slow transaction commits would slip behind a reader. So there rows come without a place (`seq IS NULL`), and a
+//! sequencer places what it finds committed. Appenders never wait for it or for each other.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use ecom_core::clock::Timestamp;
+use ecom_core::common::Actor;
+use ecom_core::id::EventId;
+use ecom_core::platform::{Event, EventKind, OutboxPosition};
+use ecom_core::port::{Lease, OutboxRepository};
+use ecom_core::{Error, Result};
+
+use crate::sql::engine::builder::{Builder, case_size, insert_rows};
+use crate::sql::engine::dialect::Sql;
+use crate::sql::engine::executor::Executor;
+use crate::sql::engine::value::{Row, Value};
+
+static READ: Sql = Sql::new(
+    "SELECT seq, id, kind, aggregate_id, revision, data, occurred_at, actor FROM outbox_events WHERE seq > $1 \
+     ORDER BY seq LIMIT $2",
+);
+static HEAD: Sql = Sql::new("SELECT {outbox_head}");
+static HORIZON: Sql = Sql::new("SELECT coalesce((SELECT MIN(seq) - 1 FROM outbox_events), {outbox_head})");
+static PENDING: Sql = Sql::new("SELECT n FROM outbox_events WHERE seq IS NULL LIMIT 1");
+// A statement of its own: one sequencer at a time, and the statement after it sees what the one before has placed.
+static LOCK_HEAD: Sql = Sql::new("SELECT seq FROM outbox_head WHERE id = 1 FOR UPDATE");
+// Events of one aggregate have rising `n`, since its row is locked before they are written.
+static UNPLACED: Sql = Sql::new("SELECT n FROM outbox_events WHERE seq IS NULL ORDER BY n LIMIT $1");
+static MOVE_HEAD: Sql = Sql::new("UPDATE outbox_head SET seq = $1 WHERE id = 1");
+static CURSOR: Sql =
+    Sql::new("SELECT holder, fence, expires_at, seq FROM outbox_cursors WHERE consumer = $1{for_update}");
+// Nobody's, so that whoever made it takes it like everybody else.
+static NEW_CURSOR: Sql = Sql::new(
+    "INSERT INTO outbox_cursors (consumer, holder, fence, expires_at, seq) VALUES ($1, '', 0, $2, 0) {outbox_if_new}",
+);
+static TAKE: Sql =
+    Sql::new("UPDATE outbox_cursors SET holder = $2, fence = $3, expires_at = $4 WHERE consumer = $1 AND fence = $5");
+static ADVANCE: Sql = Sql::new("UPDATE outbox_cursors SET seq = $4 WHERE consumer = $1 AND holder = $2 AND fence = $3");
+static RELEASE: Sql =
+    Sql::new("UPDATE outbox_cursors SET expires_at = $4 WHERE consumer = $1 AND holder = $2 AND fence = $3");
+// Only from the old end, so that the log has no holes: the horizon says what is gone.
+static TRIM: Sql = Sql::new(
+    "DELETE FROM outbox_events WHERE seq < coalesce((SELECT m.seq FROM (SELECT MIN(seq) AS seq FROM outbox_events \
+     WHERE occurred_at >= $1) m), 9223372036854775807)",
+);
+
+/// The outbox of a SQL database.
+pub struct SqlOutbox<'c>(pub Executor<'c>);
+
+/// How many events one statement places.
+const SEQUENCED_AT_ONCE: usize = 128;
+
+impl SqlOutbox<'_> {
+    async fn position(&mut self, sql: &'static Sql) -> Result<OutboxPosition> {
+        let row = self.0.fetch_optional(sql, Vec::new()).await?;
+        let row = row.ok_or(Error::Internal { context: "the outbox has lost its head", source: None })?;
+        Ok(OutboxPosition { seq: row.i64(0)? })
+    }
+}
+
+fn read_event(r: &Row) -> Result<(OutboxPosition, Event)> {
+    let kind = EventKind::parse(r.text(2)?).ok_or(Error::Internal {
+        context: "reading an event of a kind that this release does not know",
+        source: None,
+    })?;
+    let event = Event {
+        id: EventId(r.uuid(1)?),
+        kind,
+        aggregate_id: r.uuid(3)?,
+        revision: r.i64(4)?,
+        data: r.json(5)?,
+        occurred_at: r.time(6)?,
+        actor: Actor::new(r.text(7)?),
+    };
+    Ok((OutboxPosition { seq: r.i64(0)? }, event))
+}
+
+#[async_trait]
+impl OutboxRepository for SqlOutbox<'_> {
+    async fn append(&mut self, events: &[Event]) -> Result<()> {
+        insert_rows(
+            &mut self.0,
+            "INSERT INTO outbox_events (id, kind, aggregate_id, revision, data, occurred_at, actor)",
+            7,
+            events,
+            |e, to| {
+                to.extend([
+                    e.id.into(),
+                    e.kind.as_str().into(),
+                    e.aggregate_id.into(),
+                    e.revision.into(),
+                    Value::json(&e.data)?,
+                    e.occurred_at.into(),
+                    e.actor.as_str().into(),
+                ]);
+                Ok(())
+            },
+        )
+        .await??;
+        Ok(())
+    }
+
+    async fn read(&mut self, after: OutboxPosition, limit: u32) -> Result<Vec<(OutboxPosition, Event)>> {
+        let args = vec![after.seq.into(), i64::from(limit).into()];
+        self.0.fetch_all(&READ, args).await?.iter().map(read_event).collect()
+    }
+
+    async fn head(&mut self) -> Result<OutboxPosition> {
+        self.position(&HEAD).await
+    }
+
+    async fn horizon(&mut self) -> Result<OutboxPosition> {
+        self.position(&HORIZON).await
+    }
+
+    async fn pending(&mut self) -> Result<bool> {
+        if !self.0.dialect().sequences_outbox {
+            return Ok(false);
+        }
+        Ok(self.0.fetch_optional(&PENDING, Vec::new()).await?.is_some())
+    }
+
+    async fn sequence(&mut self, limit: u32) -> Result<u64> {
+        if !self.0.dialect().sequences_outbox {
+            return Ok(0);
+        }
+        let mut seq = self.position(&LOCK_HEAD).await?.seq;
+        let rows = self.0.fetch_all(&UNPLACED, vec![i64::from(limit).into()]).await?;
+        let unplaced = rows.iter().map(|r| r.i64(0)).collect::<Result<Vec<i64>>>()?;
+        for chunk in unplaced.chunks(SEQUENCED_AT_ONCE) {
+            let mut b = Builder::new("UPDATE outbox_events SET seq = CASE n");
+            for i in 0..case_size(chunk.len()) {
+                let i = i.min(chunk.len() - 1);
+                b.push(" WHEN ").bind(chunk[i]).push(" THEN ").bind(seq + 1 + i64::try_from(i).unwrap_or(0));
+            }
+            b.push(" ELSE seq END WHERE n IN ").list(chunk);
+            let (text, args) = b.done();
+            self.0.execute(text, args).await?;
+            seq += i64::try_from(chunk.len()).unwrap_or(0);
+        }
+        if !unplaced.is_empty() {
+            self.0.execute(&MOVE_HEAD, vec![seq.into()]).await?;
+        }
+        Ok(unplaced.len() as u64)
+    }
+
+    async fn acquire(&mut self, consumer: &str, holder: &str, now: Timestamp, ttl: Duration) -> Result<Option<Lease>> {
+        let ttl = chrono::TimeDelta::from_std(ttl).map_err(|e| Error::internal("computing the end of a lease", e))?;
+        let until = now + ttl;
+        let mut found = self.0.fetch_optional(&CURSOR, vec![consumer.into()]).await?;
+        if found.is_none() {
+            self.0.execute(&NEW_CURSOR, vec![consumer.into(), Timestamp::UNIX_EPOCH.into()]).await?;
+            found = self.0.fetch_optional(&CURSOR, vec![consumer.into()]).await?;
+        }
+        let Some(r) = found else { return Ok(None) };
+        let (fence, expired) = (r.i64(1)?, r.time(2)? <= now);
+        let ours = r.text(0)? == holder;
+        if !ours && !expired {
+            return Ok(None);
+        }
+        // Every statement that follows names the fence: who comes second changes nothing.
+        let next = if ours && !expired { fence } else { fence + 1 };
+        let args = vec![consumer.into(), holder.into(), next.into(), until.into(), fence.into()];
+        let taken = self.0.execute(&TAKE, args).await? == 1;
+        let position = OutboxPosition { seq: r.i64(3)? };
+        let lease = || Lease { consumer: consumer.to_owned(), holder: holder.to_owned(), fence: next, position };
+        Ok(taken.then(lease))
+    }
+
+    async fn advance(&mut self, lease: &Lease, to: OutboxPosition) -> Result<bool> {
+        let args = vec![Value::from(&lease.consumer), Value::from(&lease.holder), lease.fence.into(), to.seq.into()];
+        Ok(self.0.execute(&ADVANCE, args).await? == 1)
+    }
+
+    async fn release(&mut self, lease: &Lease) -> Result<()> {
+        let args = vec![
+            Value::from(&lease.consumer),
+            Value::from(&lease.holder),
+            lease.fence.into(),
+            Timestamp::UNIX_EPOCH.into(),
+        ];
+        self.0.execute(&RELEASE, args).await?;
+        Ok(())
+    }
+
+    async fn trim(&mut self, before: Timestamp) -> Result<u64> {
+        Ok(self.0.execute(&TRIM, vec![before.into()]).await?)
+    }
+}

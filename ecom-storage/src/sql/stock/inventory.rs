@@ -1,0 +1,228 @@
+//! Stock and its ledger, set-based.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use ecom_core::common::Actor;
+use ecom_core::id::{ProductId, SkuId, StockMovementId};
+use ecom_core::paging::{Keyset, Page, Paging, SortKey};
+use ecom_core::port::{InventoryRepository, TouchedProduct};
+use ecom_core::stock::{StockImbalance, StockLevel, StockMovement, StockReason};
+use ecom_core::{Conflict, Entity, Error, Result, Shortage};
+
+use crate::sql::catalog::category::bad_cursor;
+use crate::sql::engine::builder::{Builder, MAX_LIST, case_size, insert_rows};
+use crate::sql::engine::dialect::Sql;
+use crate::sql::engine::executor::Executor;
+use crate::sql::engine::value::{Row, Value};
+
+static COUNT: Sql = Sql::new("SELECT COUNT(*) FROM stock_movements WHERE sku_id = $1");
+static IMBALANCES: Sql = Sql::new(
+    "SELECT s.id, s.on_hand, CAST(coalesce(SUM(m.delta), 0) AS {bigint}) FROM skus s \
+     LEFT JOIN stock_movements m ON m.sku_id = s.id GROUP BY s.id, s.on_hand \
+     HAVING s.on_hand <> coalesce(SUM(m.delta), 0) ORDER BY s.id",
+);
+
+/// The stock of a SQL database.
+pub struct SqlInventory<'c>(pub Executor<'c>);
+
+/// The best availability over the live SKUs of a product.
+const AVAILABILITY: &str = "(SELECT coalesce(MAX(CASE WHEN s.on_hand - s.reserved <= 0 THEN 0 \
+     WHEN s.on_hand - s.reserved <= s.low_stock_threshold THEN 1 ELSE 2 END), 0) \
+     FROM skus s WHERE s.product_id = products.id AND s.deleted_at IS NULL)";
+
+/// Adds rows to the ledger.
+pub async fn insert_movements(x: &mut Executor<'_>, movements: &[StockMovement]) -> Result<()> {
+    insert_rows(
+        x,
+        "INSERT INTO stock_movements (id, sku_id, delta, reason, reference, created_at, created_by)",
+        7,
+        movements,
+        |m, to| {
+            to.extend([
+                m.id.into(),
+                m.sku_id.into(),
+                m.delta.into(),
+                m.reason.as_str().into(),
+                m.reference.as_deref().into(),
+                m.created_at.into(),
+                m.created_by.as_str().into(),
+            ]);
+            Ok(())
+        },
+    )
+    .await?
+    .map_err(|e| {
+        e.or_reference("sku_id", || {
+            movements.iter().take(5).map(|m| m.sku_id.to_string()).collect::<Vec<_>>().join("`, `")
+        })
+    })
+}
+
+fn read_movement(r: &Row) -> Result<StockMovement> {
+    Ok(StockMovement {
+        id: StockMovementId(r.uuid(0)?),
+        sku_id: SkuId(r.uuid(1)?),
+        delta: r.i64(2)?,
+        reason: StockReason::parse(r.text(3)?)
+            .ok_or(Error::Internal { context: "reading a stock movement's reason", source: None })?,
+        reference: r.opt_string(4)?,
+        created_at: r.time(5)?,
+        created_by: Actor::new(r.text(6)?),
+    })
+}
+
+impl SqlInventory<'_> {
+    async fn read_levels(&mut self, ids: &[SkuId], lock: bool) -> Result<Vec<StockLevel>> {
+        let mut sorted = ids.to_vec();
+        sorted.sort_unstable();
+        sorted.dedup();
+        let mut out = Vec::with_capacity(sorted.len());
+        for chunk in sorted.chunks(MAX_LIST) {
+            let mut b = Builder::new(
+                // Not a join, which would lock products too, and in no order.
+                "SELECT s.id, s.product_id, s.on_hand, s.reserved, s.low_stock_threshold, s.deleted_at, \
+                 (SELECT p.deleted_at FROM products p WHERE p.id = s.product_id) FROM skus s WHERE s.id IN ",
+            );
+            b.list(chunk).push(" ORDER BY s.id");
+            if lock {
+                b.push(self.0.dialect().for_update);
+            }
+            let (text, args) = b.done();
+            for r in self.0.fetch_all(text, args).await? {
+                out.push(StockLevel {
+                    sku_id: SkuId(r.uuid(0)?),
+                    product_id: ProductId(r.uuid(1)?),
+                    on_hand: r.i64(2)?,
+                    reserved: r.i64(3)?,
+                    low_stock_threshold: r.i64(4)?,
+                    live: r.opt_time(5)?.is_none() && r.opt_time(6)?.is_none(),
+                });
+            }
+        }
+        Ok(out)
+    }
+
+    /// Names the SKUs that `deltas` would bring under 0.
+    async fn shortages(&mut self, deltas: &[(SkuId, i64)]) -> Result<Error> {
+        let ids: Vec<SkuId> = deltas.iter().map(|(id, _)| *id).collect();
+        let levels = if self.0.dialect().survives_errors { self.read_levels(&ids, false).await? } else { Vec::new() };
+        let shortages = deltas
+            .iter()
+            .filter(|(_, delta)| *delta < 0)
+            .filter_map(|(id, delta)| {
+                let on_hand = levels.iter().find(|l| l.sku_id == *id).map(|l| l.on_hand);
+                if on_hand.is_some_and(|n| n + delta >= 0) {
+                    return None;
+                }
+                Some(Shortage { sku_id: id.0, requested: -delta, available: on_hand.unwrap_or(0) })
+            })
+            .collect();
+        Ok(Conflict::InsufficientStock { shortages }.into())
+    }
+}
+
+#[async_trait]
+impl InventoryRepository for SqlInventory<'_> {
+    async fn levels(&mut self, ids: &[SkuId]) -> Result<Vec<StockLevel>> {
+        self.read_levels(ids, false).await
+    }
+
+    async fn lock(&mut self, ids: &[SkuId]) -> Result<Vec<StockLevel>> {
+        self.read_levels(ids, true).await
+    }
+
+    async fn apply(&mut self, movements: &[StockMovement]) -> Result<Vec<TouchedProduct>> {
+        let mut all: Vec<SkuId> = Vec::with_capacity(movements.len());
+        for chunk in movements.chunks(100) {
+            let mut deltas: BTreeMap<SkuId, i64> = BTreeMap::new();
+            for m in chunk {
+                *deltas.entry(m.sku_id).or_default() += m.delta;
+            }
+            let deltas: Vec<(SkuId, i64)> = deltas.into_iter().collect();
+            let ids: Vec<SkuId> = deltas.iter().map(|(id, _)| *id).collect();
+            let mut b = Builder::new("UPDATE skus SET on_hand = on_hand + CASE id");
+            for i in 0..case_size(deltas.len()) {
+                if let Some((id, delta)) = deltas.get(i).or(deltas.last()) {
+                    b.push(" WHEN ").bind(*id).push(" THEN ").bind(*delta);
+                }
+            }
+            b.push(" ELSE 0 END WHERE id IN ").list(&ids);
+            let (text, args) = b.done();
+            match self.0.execute(text, args).await {
+                Err(e) if e.is_check("skus_on_hand_not_negative") => return Err(self.shortages(&deltas).await?),
+                Err(e) => return Err(e.into()),
+                Ok(n) if n < ids.len() as u64 => {
+                    let known = self.read_levels(&ids, false).await?;
+                    let missing = ids.iter().find(|id| !known.iter().any(|l| l.sku_id == **id));
+                    return Err(Error::not_found(Entity::Sku, missing.map_or_else(String::new, ToString::to_string)));
+                }
+                Ok(_) => {}
+            }
+            insert_movements(&mut self.0, chunk).await?;
+            all.extend(ids);
+        }
+        all.sort_unstable();
+        all.dedup();
+        let mut touched = Vec::new();
+        for chunk in all.chunks(MAX_LIST) {
+            let of_skus = "id IN (SELECT k.product_id FROM skus k WHERE k.id IN ";
+            // In id order.
+            let mut b = Builder::new("SELECT id, revision + 1 FROM products WHERE ");
+            b.push(of_skus).list(chunk).push(") ORDER BY id").push(self.0.dialect().for_update);
+            let (text, args) = b.done();
+            for r in self.0.fetch_all(text, args).await? {
+                touched.push(TouchedProduct { product_id: ProductId(r.uuid(0)?), revision: r.i64(1)? });
+            }
+            let mut b = Builder::new("UPDATE products SET revision = revision + 1 WHERE ");
+            b.push(of_skus).list(chunk).push(")");
+            let (text, args) = b.done();
+            self.0.execute(text, args).await?;
+            // Apart from the revision, since a sale seldom changes it, and an index of lists has it.
+            let mut b = Builder::new("UPDATE products SET availability = ");
+            b.push(AVAILABILITY).push(" WHERE ").push(of_skus).list(chunk).push(") AND availability <> ");
+            b.push(AVAILABILITY);
+            let (text, args) = b.done();
+            self.0.execute(text, args).await?;
+        }
+        Ok(touched)
+    }
+
+    async fn movements(&mut self, sku: SkuId, paging: &Paging) -> Result<Page<StockMovement>> {
+        let mut b = Builder::new(
+            "SELECT id, sku_id, delta, reason, reference, created_at, created_by FROM stock_movements WHERE sku_id = ",
+        );
+        b.bind(sku);
+        if let Paging::Keyset { after: Some(k), .. } = paging {
+            if k.key != SortKey::Id {
+                return Err(bad_cursor());
+            }
+            b.push(" AND id < ").bind(k.id);
+        }
+        b.push(" ORDER BY id DESC").limit(i64::from(paging.limit()) + 1);
+        if let Paging::Offset { offset, .. } = paging {
+            b.push(" OFFSET ").bind(i64::try_from(*offset).unwrap_or(i64::MAX));
+        }
+        let (text, args) = b.done();
+        let items = self.0.fetch_all(text, args).await?.iter().map(read_movement).collect::<Result<Vec<_>>>()?;
+        Ok(Page::from_overfetch(items, paging.limit(), |m| Keyset {
+            sort: "created_desc".to_owned(),
+            key: SortKey::Id,
+            id: m.id.0,
+        }))
+    }
+
+    async fn count_movements(&mut self, sku: SkuId) -> Result<u64> {
+        let row = self.0.fetch_optional(&COUNT, vec![Value::from(sku)]).await?;
+        row.map_or(Ok(0), |r| r.count(0))
+    }
+
+    async fn imbalances(&mut self) -> Result<Vec<StockImbalance>> {
+        self.0
+            .fetch_all(&IMBALANCES, Vec::new())
+            .await?
+            .iter()
+            .map(|r| Ok(StockImbalance { sku_id: SkuId(r.uuid(0)?), on_hand: r.i64(1)?, ledger: r.i64(2)? }))
+            .collect()
+    }
+}

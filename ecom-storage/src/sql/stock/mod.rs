@@ -1,0 +1,3 @@
+//! The repository of stock.
+
+pub(crate) mod inventory;
