@@ -455,7 +455,7 @@ async fn two_processes_on_one_file_never_see_a_lock() -> TestResult {
     for _ in 0..2 {
         children.push(
             std::process::Command::new(std::env::current_exe()?)
-                .args(["--exact", "child_process_that_writes"])
+                .args(["--exact", "catalog::child_process_that_writes"])
                 .env(CHILD, format!("{}|{id}", path.display()))
                 .stdout(std::process::Stdio::null())
                 .spawn()?,

@@ -1,0 +1,3 @@
+//! The SQLite adapter: pragmas, plans, locks, cancellation, migrations, constraints and statement counts.
+
+mod catalog;
