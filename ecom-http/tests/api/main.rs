@@ -1,0 +1,12 @@
+//! The REST API over SQLite, Tantivy and the in-process cache, all in memory.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot set up fails")]
+#![expect(clippy::many_single_char_names, clippy::similar_names, reason = "answers of a test are a, b, c")]
+
+mod bad_input;
+mod category;
+mod operations;
+mod product;
+mod search;
+mod sku;
+mod support;

@@ -1,0 +1,177 @@
+//! What all resources share: the error envelope, headers, paths, compression, mounting, health, CORS and documentation.
+
+use axum::Router;
+use ecom_http::{HttpConfig, router};
+use serde_json::json;
+
+use crate::support::{API, Api, golden, id, lamp};
+
+#[tokio::test]
+async fn an_error_reads_as_its_golden_envelope() {
+    let api = Api::new().await;
+    let body = json!({"title": "", "price": "-1", "discount_percentage": "100.01"}).to_string();
+    let a = api.call("POST", &format!("{API}/products"), &[("x-request-id", "golden-1")], Some(&body)).await;
+    golden("error", &a.refused(422, "VALIDATION_FAILED", "price").json());
+}
+
+#[tokio::test]
+async fn every_response_has_an_id_and_is_safe() {
+    let api = Api::new().await;
+    let a = api.call("GET", "/health/live", &[("x-request-id", "abc-1")], None).await.ok(200);
+    assert_eq!(a.header("x-request-id"), "abc-1");
+    let long = "x".repeat(129);
+    for bad in ["has space", long.as_str()] {
+        let a = api.call("GET", "/health/live", &[("x-request-id", bad)], None).await.ok(200);
+        assert_eq!(uuid::Uuid::try_parse(a.header("x-request-id")).unwrap().get_version_num(), 7);
+    }
+    for path in ["/", "/nowhere", "/api/v1/products", "/docs/"] {
+        let a = api.call("GET", path, &[], None).await;
+        assert_eq!(a.header("x-content-type-options"), "nosniff", "{path}");
+        assert!(a.header("content-security-policy").contains("default-src 'none'"), "{path}");
+        assert!(!a.header("x-request-id").is_empty(), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn unknown_paths_methods_and_trailing_slashes() {
+    let api = Api::new().await;
+    let p = api.product(lamp()).await;
+    api.call("GET", "/nowhere", &[], None).await.refused(404, "NOT_FOUND", "");
+    api.call("GET", "/nowhere/", &[], None).await.refused(404, "NOT_FOUND", "");
+    api.call("GET", "/api/v1/nowhere", &[], None).await.refused(404, "NOT_FOUND", "");
+    let a = api.call("DELETE", "/api/v1/products", &[], None).await.refused(405, "METHOD_NOT_ALLOWED", "");
+    assert!(a.header("allow").contains("GET") && a.header("allow").contains("POST"), "{a:?}");
+    let a = api.call("PUT", "/api/v1/products/", &[], None).await.refused(405, "METHOD_NOT_ALLOWED", "");
+    assert!(a.header("allow").contains("GET"));
+    let plain = api.get(&format!("/products/{}", id(&p))).await.ok(200);
+    let slash = api.get(&format!("/products/{}/", id(&p))).await.ok(200);
+    assert_eq!(plain.json(), slash.json());
+    let list = api.get("/products/?per_page=1").await.ok(200).json();
+    assert_eq!(list["links"]["self"], "/api/v1/products?per_page=1");
+    api.write("POST", "/products/", json!({"title": "Second", "price": 2})).await.ok(201);
+    api.call("HEAD", "/api/v1/products", &[], None).await.ok(200);
+}
+
+#[tokio::test]
+async fn gzip_for_those_who_ask() {
+    let api = Api::new().await;
+    for i in 0..20 {
+        api.product(json!({"title": format!("Thing {i}"), "price": 1})).await;
+    }
+    let path = format!("{API}/products");
+    let plain = api.call("GET", &path, &[], None).await.ok(200);
+    assert_eq!(plain.header("content-encoding"), "");
+    let zipped = api.call("GET", &path, &[("accept-encoding", "br, gzip")], None).await.ok(200);
+    assert_eq!(zipped.header("content-encoding"), "gzip");
+    assert!(zipped.header("vary").to_ascii_lowercase().contains("accept-encoding"));
+    assert!(zipped.bytes.starts_with(&[0x1f, 0x8b]) && zipped.bytes.len() * 3 < plain.bytes.len());
+}
+
+#[tokio::test]
+async fn the_router_can_be_nested_and_moved() {
+    let api = Api::with(HttpConfig { api_prefix: "shop/".to_owned(), ..HttpConfig::default() }).await;
+    let body = lamp().to_string();
+    let nested = Router::new().nest("/outer", api.router.clone());
+    let api = Api { router: nested, ..api };
+    let made = api.call("POST", "/outer/shop/products", &[], Some(&body)).await.ok(201);
+    let at = made.header("location").to_owned();
+    assert!(at.starts_with("/outer/shop/products/"), "{at}");
+    let read = api.call("GET", &at, &[], None).await.ok(200).json();
+    assert_eq!(read["links"]["self"], at);
+    assert_eq!(api.call("GET", &format!("{at}/"), &[], None).await.ok(200).json(), read);
+    let root = api.call("GET", "/outer", &[], None).await.ok(200).json();
+    assert_eq!(root["links"]["products"], "/outer/shop/products");
+    // Another router over the same shop has links of its own.
+    let other = Api { router: router(api.shop.clone(), HttpConfig::default()), ..api };
+    let path = format!("{API}/products/{}", at.rsplit('/').next().unwrap());
+    assert_eq!(other.call("GET", &path, &[], None).await.ok(200).json()["links"]["self"], path);
+}
+
+#[tokio::test]
+async fn health_says_how_each_dependency_does() {
+    let api = Api::new().await;
+    for path in ["/health", "/health/ready"] {
+        let h = api.call("GET", path, &[], None).await.ok(200).json();
+        assert_eq!(h["status"], "healthy");
+        assert_eq!(h["dependencies"]["database"]["adapter"], "sqlite");
+        assert!(h["dependencies"]["search"]["latency_ms"].is_number());
+        assert!(h["pool"]["max"].as_u64().unwrap() >= 1);
+    }
+    api.shop.storage().close().await;
+    let down = api.call("GET", "/health", &[], None).await.ok(503).json();
+    assert_eq!(
+        (down["status"].as_str(), down["dependencies"]["database"]["status"].as_str()),
+        (Some("unhealthy"), Some("down"))
+    );
+    api.call("GET", "/health/live", &[], None).await.ok(200);
+    let a = api.get("/products").await.refused(503, "UNAVAILABLE", "");
+    assert!(!a.header("retry-after").is_empty());
+}
+
+#[tokio::test]
+async fn pages_other_origins_may_call_where_configured() {
+    let api =
+        Api::with(HttpConfig { cors_origins: vec!["https://shop.example".to_owned()], ..HttpConfig::default() }).await;
+    let origin = ("origin", "https://shop.example");
+    let a = api.call("GET", "/api/v1/products", &[origin], None).await.ok(200);
+    assert_eq!(a.header("access-control-allow-origin"), "https://shop.example");
+    let a = api.call("GET", "/api/v1/products", &[("origin", "https://evil.example")], None).await.ok(200);
+    assert_eq!(a.header("access-control-allow-origin"), "");
+}
+
+#[tokio::test]
+async fn the_document_has_every_route_and_nothing_else() {
+    let api = Api::new().await;
+    let doc = api.call("GET", "/openapi.json", &[], None).await.ok(200).json();
+    let text = doc["info"]["description"].as_str().unwrap();
+    for code in ecom_core::ErrorCode::ALL {
+        assert!(text.contains(&format!("| `{code}` | ")), "R16: the table lacks {code}");
+    }
+    let paths = doc["paths"].as_object().unwrap();
+    assert!(paths.len() >= 20, "{}", paths.len());
+    let all = ["get", "post", "put", "patch", "delete"];
+    let ids: Vec<&str> =
+        paths.values().flat_map(|item| all.iter().filter_map(|m| item.get(*m)?["operationId"].as_str())).collect();
+    assert_eq!(ids.len(), ids.iter().collect::<std::collections::HashSet<_>>().len(), "{ids:?}");
+    for (path, item) in paths {
+        let concrete = path.replace("{id}", "019ab000-0000-7000-8000-000000000000");
+        // `Allow` of a method that no route has lists those that the route has.
+        let allow = api.call("TRACE", &concrete, &[], None).await.ok(405).header("allow").to_ascii_lowercase();
+        let mounted: Vec<&str> = all.into_iter().filter(|m| allow.split(',').any(|a| a == *m)).collect();
+        let documented: Vec<&str> = all.into_iter().filter(|m| item.get(*m).is_some()).collect();
+        assert_eq!(mounted, documented, "{path}: {allow}");
+        for m in documented {
+            let responses = item[m]["responses"].as_object().unwrap();
+            assert!(responses.keys().any(|s| s.starts_with('2')), "{m} {path}");
+            let own = path == "/" || path.starts_with("/health");
+            assert!(own || responses.contains_key("422"), "{m} {path} has no errors");
+        }
+    }
+    // No reference leads nowhere.
+    let text = doc.to_string();
+    let schemas = doc["components"]["schemas"].as_object().unwrap();
+    for part in text.split("#/components/schemas/").skip(1) {
+        let name = part.split('"').next().unwrap();
+        assert!(schemas.contains_key(name), "{name} is not described");
+    }
+    assert!(schemas["ProductInput"]["properties"].as_object().unwrap().contains_key("discount_percentage"));
+}
+
+#[tokio::test]
+async fn the_pages_load_nothing_from_outside() {
+    let api = Api::new().await;
+    assert_eq!(api.call("GET", "/docs", &[], None).await.ok(308).header("location"), "/docs/");
+    for path in ["/docs/", "/redoc"] {
+        let a = api.call("GET", path, &[], None).await.ok(200);
+        assert!(a.header("content-type").starts_with("text/html"), "{path}");
+        let html = String::from_utf8(a.bytes.clone()).unwrap();
+        for outside in ["src=\"http", "href=\"http", "src=\"//", "href=\"//", "@import", "fonts.googleapis", "cdn."] {
+            assert!(!html.contains(outside), "{path} has {outside}");
+        }
+        let policy = a.header("content-security-policy");
+        assert!(policy.contains("default-src 'none'") && !policy.contains("http"), "{policy}");
+    }
+    let script = api.call("GET", "/docs/swagger-ui-bundle.js", &[], None).await.ok(200);
+    assert!(script.header("content-type").contains("javascript"));
+    api.call("GET", "/docs/nothing.js", &[], None).await.refused(404, "NOT_FOUND", "");
+}

@@ -1,0 +1,154 @@
+//! An API over a shop in memory, and requests to it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderMap, Method, Request, StatusCode};
+use ecom_core::clock::{ManualClock, SharedClock};
+use ecom_core::id::UuidV7Source;
+use ecom_core::port::Storage as _;
+use ecom_core::{Shop, ShopParts};
+use ecom_http::{HttpConfig, router};
+use ecom_search::{TantivyOptions, TantivySearch};
+use ecom_storage::cache::{MemoryCache, MemoryCacheOptions};
+use ecom_storage::{SqlStorage, SqliteOptions};
+use http_body_util::BodyExt as _;
+use serde_json::{Value, json};
+use tower::ServiceExt as _;
+
+pub const API: &str = "/api/v1";
+
+pub struct Api {
+    pub router: Router,
+    pub shop: Shop,
+    pub clock: Arc<ManualClock>,
+}
+
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    headers: HeaderMap,
+    pub bytes: Vec<u8>,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.bytes).unwrap_or_else(|e| panic!("{e}: {self:?}"))
+    }
+    pub fn data(&self) -> Value {
+        self.json()["data"].clone()
+    }
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |v| v.to_str().unwrap())
+    }
+    #[track_caller]
+    pub fn ok(self, status: u16) -> Self {
+        assert_eq!(self.status.as_u16(), status, "{}", String::from_utf8_lossy(&self.bytes));
+        self
+    }
+    /// An error in the envelope, of this status and code, whose details name the field.
+    #[track_caller]
+    pub fn refused(self, status: u16, code: &str, field: &str) -> Self {
+        let text = String::from_utf8_lossy(&self.bytes).into_owned();
+        assert_eq!(self.status.as_u16(), status, "{text}");
+        let e = &self.json()["error"];
+        assert_eq!(e["code"], code, "{text}");
+        assert!(!e["message"].as_str().unwrap().is_empty(), "{text}");
+        assert!(e["timestamp"].as_str().unwrap().ends_with('Z'), "{text}");
+        assert_eq!(e["request_id"].as_str().unwrap(), self.header("x-request-id"), "{text}");
+        let named = e["details"].as_array().unwrap().iter().any(|d| d["field"] == field);
+        assert!(field.is_empty() || named, "{field}: {text}");
+        assert!(self.bytes.len() < 4_000, "an error is short: {}", self.bytes.len());
+        self
+    }
+}
+
+impl Api {
+    pub async fn new() -> Self {
+        Self::with(HttpConfig::default()).await
+    }
+
+    pub async fn with(config: HttpConfig) -> Self {
+        let clock = Arc::new(ManualClock::at_micros(1_750_000_000_000_000));
+        let shared: SharedClock = clock.clone();
+        let storage = SqlStorage::sqlite(SqliteOptions::memory()).unwrap();
+        storage.migrate().await.unwrap();
+        let search = TantivySearch::open(TantivyOptions::memory()).await.unwrap();
+        let mut parts = ShopParts::new(Arc::new(storage), Arc::new(search));
+        parts.cache = Arc::new(MemoryCache::new(MemoryCacheOptions::default()));
+        parts.ids = Arc::new(UuidV7Source::seeded(shared.clone(), 7));
+        parts.clock = shared;
+        let shop = Shop::new(parts).unwrap();
+        Self { router: router(shop.clone(), config), shop, clock }
+    }
+
+    async fn send(&self, request: Request<Body>) -> Answer {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes().to_vec();
+        Answer { status: parts.status, headers: parts.headers, bytes }
+    }
+
+    pub async fn call(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Option<&str>) -> Answer {
+        let mut r = Request::builder().method(Method::from_bytes(method.as_bytes()).unwrap()).uri(path);
+        for (k, v) in headers {
+            r = r.header(*k, *v);
+        }
+        if body.is_some() && !headers.iter().any(|(k, _)| *k == "content-type") {
+            r = r.header("content-type", "application/json");
+        }
+        self.send(r.body(body.map_or_else(Body::empty, |b| Body::from(b.to_owned()))).unwrap()).await
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.call("GET", &format!("{API}{path}"), &[], None).await
+    }
+    pub async fn write(&self, method: &str, path: &str, body: Value) -> Answer {
+        self.call(method, &format!("{API}{path}"), &[], Some(&body.to_string())).await
+    }
+    pub async fn product(&self, body: Value) -> Value {
+        self.clock.advance(Duration::from_secs(1));
+        self.write("POST", "/products", body).await.ok(201).data()
+    }
+    pub async fn category(&self, body: Value) -> Value {
+        self.write("POST", "/categories", body).await.ok(201).data()
+    }
+
+    /// Everything that bad input could have changed.
+    pub async fn everything(&self) -> String {
+        let mut all = String::new();
+        for path in ["/products?status=any&include_deleted=true&per_page=100", "/categories?include_deleted=true"] {
+            all.push_str(&String::from_utf8(self.get(path).await.ok(200).bytes).unwrap());
+        }
+        for p in self.get("/products?status=any&per_page=100").await.data().as_array().unwrap() {
+            for s in p["skus"].as_array().unwrap() {
+                let path = format!("/skus/{}/stock/movements", id(s));
+                all.push_str(&self.get(&path).await.ok(200).data().to_string());
+            }
+        }
+        all
+    }
+}
+
+pub fn id(v: &Value) -> &str {
+    v["id"].as_str().unwrap()
+}
+
+pub fn lamp() -> Value {
+    json!({"title": "Desk Lamp", "price": "19.99", "stock": 12, "sku": "LAMP-1", "brand": "Lumen"})
+}
+
+#[track_caller]
+pub fn golden(name: &str, found: &Value) {
+    let path = format!("{}/tests/golden/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    let text = format!("{}\n", serde_json::to_string_pretty(found).unwrap());
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, &text).unwrap();
+    }
+    let kept = std::fs::read_to_string(&path).unwrap_or_default();
+    // As values: the order of keys is nobody's business.
+    let kept: Value = serde_json::from_str(&kept).unwrap_or_default();
+    assert_eq!(*found, kept, "{path} differs; UPDATE_GOLDEN=1 writes it anew");
+}

@@ -1,0 +1,100 @@
+//! Constraints of the schema, and the conflict that each becomes.
+
+use ecom_core::domain::*;
+use ecom_core::id::*;
+use ecom_core::port::*;
+use ecom_core::text::Slug;
+use ecom_core::{Conflict, Error, ErrorCode, FieldCode};
+
+use crate::support::{TestResult, category, file, ids, movement, now, product, sku, write_categories, write_products};
+
+fn duplicate(e: &Error) -> Option<(&'static str, &str)> {
+    match e {
+        Error::Conflict(c) => match &**c {
+            Conflict::Duplicate { field, value, .. } => Some((field, value)),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+#[tokio::test]
+async fn what_the_database_refuses_becomes_our_conflict() -> TestResult {
+    let (_dir, s) = file().await;
+    let top = category("Office", None);
+    let mut below = category("Paper", Some(&top));
+    below.external = Some(ExternalRef::new("shop", "1"));
+    write_categories(&s, &[top.clone(), below.clone()]).await?;
+    let mut p = product("Pen", &[&below], 100, 1);
+    p.external = Some(ExternalRef::new("shop", "1"));
+    write_products(&s, std::slice::from_ref(&p)).await?;
+
+    // Roots are siblings of each other; a name is folded.
+    let mut c = category("OFFICE", None);
+    c.slug = Slug::trusted("other".to_owned());
+    let e = write_categories(&s, std::slice::from_ref(&c)).await.unwrap_err();
+    assert_eq!(duplicate(&e), Some(("name", "OFFICE")));
+    c.name = "Other".to_owned();
+    c.slug = top.slug.clone();
+    let e = write_categories(&s, std::slice::from_ref(&c)).await.unwrap_err();
+    assert_eq!(duplicate(&e), Some(("slug", "office")));
+    c.slug = Slug::trusted("other".to_owned());
+    c.external = below.external.clone();
+    let e = write_categories(&s, std::slice::from_ref(&c)).await.unwrap_err();
+    assert_eq!(duplicate(&e), Some(("external_id", "1")));
+    c.external = None;
+    c.parent_id = Some(CategoryId(ids().next()));
+    let e = write_categories(&s, std::slice::from_ref(&c)).await.unwrap_err();
+    let Error::Validation(v) = &e else { return Err(e.into()) };
+    assert_eq!((v.0[0].field.as_str(), v.0[0].code), ("parent_id", FieldCode::ReferenceNotFound));
+
+    let mut q = product("Pen", &[], 100, 0);
+    let e = write_products(&s, std::slice::from_ref(&q)).await.unwrap_err();
+    assert_eq!(duplicate(&e), Some(("slug", "pen")));
+    q.slug = Slug::trusted("pencil".to_owned());
+    q.external = p.external.clone();
+    let e = write_products(&s, std::slice::from_ref(&q)).await.unwrap_err();
+    assert_eq!(duplicate(&e), Some(("external_id", "1")));
+    q.external = None;
+    q.skus = vec![sku(q.id, 0, "PEN-0", 1, 0)];
+    let e = write_products(&s, std::slice::from_ref(&q)).await.unwrap_err();
+    assert_eq!(duplicate(&e), Some(("code", "PEN-0")));
+    q.skus.clear();
+    let gone = category("Gone", None);
+    q.categories = vec![CategorySummary::from(&gone)];
+    let e = write_products(&s, std::slice::from_ref(&q)).await.unwrap_err();
+    let Error::Validation(v) = &e else { return Err(e.into()) };
+    assert_eq!((v.0[0].field.as_str(), v.0[0].code), ("categories", FieldCode::ReferenceNotFound));
+    assert!(v.0[0].message.contains(&gone.id.to_string()));
+
+    let mut tx = s.begin().await?;
+    let e = tx.categories().purge(below.id).await.unwrap_err();
+    assert_eq!(e.code(), ErrorCode::CategoryNotEmpty);
+    let e = tx.categories().purge(top.id).await.unwrap_err();
+    assert_eq!(e.code(), ErrorCode::CategoryNotEmpty);
+    let e = tx.inventory().apply(&[movement(p.skus[0].id, -11)]).await.unwrap_err();
+    let Error::Conflict(c) = &e else { return Err(e.into()) };
+    let Conflict::InsufficientStock { shortages } = &**c else { return Err(e.into()) };
+    assert_eq!((shortages[0].requested, shortages[0].available), (11, 10));
+    let e = tx.inventory().apply(&[movement(SkuId(ids().next()), 1)]).await.unwrap_err();
+    assert_eq!(e.code(), ErrorCode::NotFound);
+    let mut stale = p.clone();
+    stale.audit.version = 7;
+    let e = tx.products().update(&stale, &stale).await.unwrap_err();
+    assert_eq!(e.code(), ErrorCode::VersionConflict);
+    tx.rollback().await?;
+
+    // Free again once their owner is soft-deleted.
+    let mut after = p.clone();
+    after.audit.edited(now(), &Actor::system());
+    after.audit.deleted_at = Some(now());
+    let mut tx = s.begin().await?;
+    tx.products().update(&p, &after).await?;
+    q.slug = p.slug.clone();
+    q.external = p.external.clone();
+    q.categories.clear();
+    tx.products().insert(std::slice::from_ref(&q)).await?;
+    assert_eq!(tx.categories().get(top.id, Deleted::Hide).await?.ok_or("gone")?.subtree_product_count, 0);
+    tx.commit().await?;
+    Ok(())
+}

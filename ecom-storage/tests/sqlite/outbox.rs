@@ -1,0 +1,57 @@
+//! The outbox: its order, its end and the leases of its consumers.
+
+use std::time::Duration;
+
+use ecom_core::clock::{Clock as _, ManualClock, Timestamp};
+use ecom_core::domain::*;
+use ecom_core::id::*;
+use ecom_core::port::*;
+
+use crate::support::{TestResult, file, ids};
+
+fn event(at: Timestamp) -> Event {
+    Event {
+        id: EventId(ids().next()),
+        kind: EventKind::ProductCreated,
+        aggregate_id: ids().next(),
+        revision: 1,
+        data: serde_json::json!({"a": [1]}),
+        occurred_at: at,
+        actor: Actor::system(),
+    }
+}
+
+#[tokio::test]
+async fn r13_the_outbox_keeps_its_order_its_end_and_its_leases() -> TestResult {
+    let (_dir, s) = file().await;
+    let clock = ManualClock::at_micros(1_700_000_000_000_000);
+    let mut tx = s.begin().await?;
+    assert_eq!(tx.outbox().head().await?, OutboxPosition::default());
+    assert_eq!(tx.outbox().horizon().await?, OutboxPosition::default());
+    let first = event(clock.now());
+    clock.advance(Duration::from_secs(1));
+    let second = event(clock.now());
+    tx.outbox().append(&[first.clone(), second.clone()]).await?;
+    let read = tx.outbox().read(OutboxPosition::default(), 10).await?;
+    assert_eq!(read.iter().map(|(_, e)| e.clone()).collect::<Vec<_>>(), [first, second]);
+    assert_eq!(tx.outbox().head().await?, read[1].0);
+    assert_eq!(tx.outbox().trim(clock.now()).await?, 1);
+    assert_eq!(tx.outbox().horizon().await?, read[0].0);
+    clock.advance(Duration::from_secs(1));
+    assert_eq!(tx.outbox().trim(clock.now()).await?, 1);
+    assert_eq!(tx.outbox().head().await?, read[1].0);
+    assert_eq!(tx.outbox().horizon().await?, read[1].0);
+
+    let ttl = Duration::from_secs(10);
+    let lease = tx.outbox().acquire("index", "a", clock.now(), ttl).await?.ok_or("free")?;
+    assert_eq!((lease.fence, lease.position), (1, OutboxPosition::default()));
+    assert_eq!(tx.outbox().acquire("index", "b", clock.now(), ttl).await?, None);
+    assert_eq!(tx.outbox().acquire("index", "a", clock.now(), ttl).await?.ok_or("ours")?.fence, 1);
+    assert!(tx.outbox().advance(&lease, read[1].0).await?);
+    clock.advance(Duration::from_secs(11));
+    let taken = tx.outbox().acquire("index", "b", clock.now(), ttl).await?.ok_or("expired")?;
+    assert_eq!((taken.fence, taken.position), (2, read[1].0));
+    assert!(!tx.outbox().advance(&lease, read[0].0).await?);
+    tx.commit().await?;
+    Ok(())
+}

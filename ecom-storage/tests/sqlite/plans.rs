@@ -1,0 +1,104 @@
+//! The indexes that lists use, and the number of statements that reads and writes take.
+
+use ecom_core::domain::*;
+use ecom_core::id::*;
+use ecom_core::paging::Paging;
+use ecom_core::port::*;
+
+use crate::support::{TestResult, category, file, movement, product, write_categories, write_products};
+
+#[tokio::test]
+async fn every_list_walks_an_index_and_sorts_nothing() -> TestResult {
+    let (_dir, s) = file().await;
+    let top = category("Office", None);
+    write_categories(&s, std::slice::from_ref(&top)).await?;
+    let all: Vec<Product> = (0..60).map(|i| product(&format!("Pen {i}"), &[&top], 100 + i, 1)).collect();
+    write_products(&s, &all).await?;
+    for sort in ProductSort::ALL {
+        let index = match sort {
+            ProductSort::CreatedAsc | ProductSort::CreatedDesc => "id",
+            ProductSort::PriceAsc | ProductSort::PriceDesc => "price",
+            ProductSort::TitleAsc | ProductSort::TitleDesc => "title",
+            ProductSort::RatingDesc => "rating",
+        };
+        for category in [None, Some(top.id)] {
+            for prices in [false, true] {
+                let filter = ProductFilter {
+                    category,
+                    status: Some(ProductStatus::Active),
+                    min_price: prices.then_some(100),
+                    max_price: prices.then_some(1_000),
+                    ..ProductFilter::default()
+                };
+                let first = s.connect().await?.products().list(&filter, sort, &Paging::first(20)).await?;
+                for paging in [
+                    Paging::first(20),
+                    Paging::Keyset { after: first.next.clone(), limit: 20 },
+                    Paging::Offset { offset: 20, limit: 20 },
+                ] {
+                    let plan = s.explain_list(&filter, sort, &paging).await?.join("\n");
+                    let name = if category.is_some() { "product_listings" } else { "products_list" };
+                    assert!(plan.contains(&format!("INDEX {name}_{index} ")), "{sort:?} {paging:?}\n{plan}");
+                    assert!(!plan.contains("TEMP B-TREE"), "{sort:?} {paging:?}\n{plan}");
+                    assert!(
+                        !plan.lines().any(|l| l.starts_with("SCAN") && l != "SCAN page"),
+                        "{sort:?} {paging:?}\n{plan}"
+                    );
+                    if prices && index == "price" {
+                        assert!(plan.contains("price_key"), "the price bounds the walk\n{plan}");
+                    }
+                    if matches!(paging, Paging::Keyset { after: Some(_), .. }) && index != "id" {
+                        let beyond = if sort.is_descending() { "<" } else { ">" };
+                        let bound = format!("){beyond}(?,?)");
+                        assert!(plan.contains(&bound), "the cursor bounds the walk\n{plan}");
+                        assert!(
+                            !prices || index != "price" || plan.matches("price_key").count() == 2,
+                            "and so does the filter\n{plan}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_page_is_one_statement_whatever_its_size_and_a_batch_grows_with_chunks_only() -> TestResult {
+    let (_dir, s) = file().await;
+    let top = category("Office", None);
+    write_categories(&s, std::slice::from_ref(&top)).await?;
+    let all: Vec<Product> = (0..128).map(|i| product(&format!("Pen {i}"), &[&top], 100 + i, 2)).collect();
+    let before = s.statements();
+    write_products(&s, &all).await?;
+    let batch = s.statements() - before;
+    assert!(batch <= 20, "{batch} statements for 128 products");
+    let filter = ProductFilter { category: Some(top.id), ..ProductFilter::default() };
+    let mut c = s.connect().await?;
+    let mut counted = Vec::new();
+    for limit in [20, 100] {
+        let before = s.statements();
+        let page = c.products().list(&filter, ProductSort::PriceAsc, &Paging::first(limit)).await?;
+        assert_eq!(page.items.len(), limit as usize);
+        counted.push(s.statements() - before);
+    }
+    assert_eq!(counted, [1, 1]);
+    let ids: Vec<ProductId> = all.iter().map(|p| p.id).collect();
+    for (n, reads) in [(1, 1), (100, 1)] {
+        let before = s.statements();
+        assert_eq!(c.products().get_many(&ids[..n], Deleted::Hide).await?, all[..n]);
+        assert_eq!(s.statements() - before, reads);
+    }
+    let before = s.statements();
+    c.products().get(ids[0], Deleted::Hide).await?;
+    assert_eq!(s.statements() - before, 1);
+    drop(c);
+    // Stock of 100 SKUs at once.
+    let moves: Vec<StockMovement> = all[..50].iter().flat_map(|p| &p.skus).map(|s| movement(s.id, 1)).collect();
+    let mut tx = s.begin().await?;
+    let before = s.statements();
+    assert_eq!(tx.inventory().apply(&moves).await?.len(), 50);
+    assert!(s.statements() - before <= 10);
+    tx.commit().await?;
+    Ok(())
+}

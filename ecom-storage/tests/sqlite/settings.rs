@@ -1,0 +1,46 @@
+//! The pragmas of connections, and URLs whose adapter is not compiled in.
+
+use ecom_core::ErrorCode;
+use ecom_core::port::*;
+use ecom_storage::SqlStorage;
+
+use crate::support::{TestResult, category, file};
+
+#[tokio::test]
+async fn the_file_is_in_wal_with_foreign_keys_and_full_durability() -> TestResult {
+    let (_dir, s) = file().await;
+    for write in [false, true] {
+        assert_eq!(s.pragma("journal_mode", write).await?, "wal");
+        assert_eq!(s.pragma("foreign_keys", write).await?, "1");
+        assert_eq!(s.pragma("synchronous", write).await?, "2");
+        assert_eq!(s.pragma("query_only", write).await?, if write { "0" } else { "1" });
+    }
+    // A connection for reads writes nothing.
+    let mut c = s.connect().await?;
+    let e = c.categories().insert(&[category("A", None)]).await.unwrap_err();
+    assert_eq!(e.code(), ErrorCode::Internal);
+    // A failure that may have ended a transaction lets nothing more through, and the connection is not used again.
+    assert!(c.categories().tree().await.is_err());
+    drop(c);
+    assert!(s.connect().await?.categories().tree().await?.is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_url_without_its_feature_names_the_feature_and_no_secret() {
+    let servers: [(&str, &str, bool); 2] = [
+        ("postgres://u:hunter2@h/d", "`postgres`", cfg!(feature = "postgres")),
+        ("mysql://u:hunter2@h/d", "`mysql`", cfg!(feature = "mysql")),
+    ];
+    for (url, word, built) in servers {
+        match SqlStorage::open(url) {
+            Ok(s) => assert!(built && !format!("{s:?}").contains("hunter2")),
+            Err(e) => {
+                let text = format!("{e} {e:?}");
+                assert!(!built && text.contains(word) && !text.contains("hunter2"), "{text}");
+            }
+        }
+    }
+    assert_eq!(SqlStorage::open("redis://x").unwrap_err().code(), ErrorCode::Validation);
+    assert_eq!(SqlStorage::open("sqlite://").unwrap_err().code(), ErrorCode::Validation);
+}

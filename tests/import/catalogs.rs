@@ -1,0 +1,199 @@
+//! Whole catalogs: those of DummyJSON and Best Buy, and the sample that is part of the project.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use ecom::domain::{Category, RatingSource, StockReason};
+use ecom::paging::Paging;
+use ecom::service::{ImportKind, detect};
+use ecom::{Shop, ShopBuilder};
+use serde_json::Value;
+
+use crate::support::{
+    all_products, assert_balanced, counts, data, fields, find, import, import_categories, outbox_head, sample, shop,
+    tree,
+};
+
+async fn dummyjson_on(shop: Shop) {
+    let Some(file) = data("dummyjson-products.json") else { return };
+    let source: Vec<Value> = serde_json::from_slice(&file).unwrap();
+    let (report, letters) = import(&shop, file.clone()).await;
+    assert_eq!(counts(&report), [194, 194, 0, 0, 0], "{letters:?}");
+    assert_eq!((report.ended_early.as_ref(), letters.len()), (None, 0));
+    let slugs: HashSet<&str> = source.iter().map(|s| s["category"].as_str().unwrap()).collect();
+    assert_eq!(report.categories_created, u64::try_from(slugs.len()).unwrap());
+    assert_balanced(&shop).await;
+
+    let all = all_products(&shop).await;
+    assert_eq!(all.len(), 194);
+    let text = String::from_utf8(file.clone()).unwrap();
+    for s in &source {
+        let p = find(&all, &s["id"].to_string());
+        let sku = p.default_sku().unwrap();
+        assert_eq!(p.external.as_ref().unwrap().source, "dummyjson");
+        assert_eq!(p.title, s["title"].as_str().unwrap().trim());
+        assert_eq!(p.description.as_deref(), s["description"].as_str().map(str::trim));
+        assert_eq!(p.brand.as_deref(), s["brand"].as_str());
+        assert_eq!(p.categories.iter().map(|c| c.slug.as_str()).collect::<Vec<_>>(), [s["category"].as_str().unwrap()]);
+        // What a price is written as is what it is; serde_json prints these floats as the file has them.
+        let exact = |v: &Value| v.to_string().parse::<f64>().unwrap();
+        assert_eq!(sku.price.amount().to_string().parse::<f64>().unwrap().to_bits(), exact(&s["price"]).to_bits());
+        assert_eq!(p.discount.to_string().parse::<f64>().unwrap().to_bits(), exact(&s["discountPercentage"]).to_bits());
+        assert_eq!(p.rating.mean.to_string().parse::<f64>().unwrap().to_bits(), exact(&s["rating"]).to_bits());
+        assert_eq!(p.rating.source, RatingSource::External);
+        assert_eq!(p.rating.count, i64::try_from(s["reviews"].as_array().unwrap().len()).unwrap());
+        assert_eq!(Some(sku.on_hand), s["stock"].as_i64());
+        assert_eq!(sku.code, s["sku"].as_str().unwrap());
+        assert_eq!(sku.barcode.as_deref(), s["meta"]["barcode"].as_str());
+        let d = sku.dimensions.unwrap();
+        for (got, name) in [(d.width, "width"), (d.height, "height"), (d.depth, "depth")] {
+            assert_eq!(got.to_string().parse::<f64>().unwrap().to_bits(), exact(&s["dimensions"][name]).to_bits());
+        }
+        assert_eq!(sku.weight.unwrap().to_string().parse::<f64>().unwrap().to_bits(), exact(&s["weight"]).to_bits());
+        let urls: Vec<&str> = s["images"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+        assert_eq!(p.images.iter().map(|i| i.url.as_str()).collect::<Vec<_>>(), urls);
+        assert!(p.images.iter().enumerate().all(|(i, image)| image.primary == (i == 0)));
+        let tags: Vec<&str> = s["tags"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+        assert_eq!(p.tags, tags);
+        assert_eq!(p.warranty_information.as_deref(), s["warrantyInformation"].as_str());
+        assert_eq!(p.shipping_information.as_deref(), s["shippingInformation"].as_str());
+        assert_eq!(p.attributes.0["thumbnail"], s["thumbnail"]);
+        assert_eq!(p.attributes.0["return_policy"], s["returnPolicy"]);
+        assert_eq!(p.attributes.0["minimum_order_quantity"], s["minimumOrderQuantity"]);
+    }
+    assert!(text.contains("\"price\": 9.99"));
+    let mascara = find(&all, "1");
+    assert_eq!(mascara.default_sku().unwrap().price.minor(), 999);
+    assert_eq!(mascara.discount.hundredths(), 1048);
+    assert_eq!((mascara.rating.mean.hundredths(), mascara.rating.count), (256, 3));
+    let home = tree(&shop).await.into_iter().find(|c| c.slug.as_str() == "home-decoration").unwrap();
+    assert_eq!((home.name.as_str(), home.parent_id), ("Home Decoration", None));
+    let movement = shop
+        .storage()
+        .connect()
+        .await
+        .unwrap()
+        .inventory()
+        .movements(mascara.default_sku().unwrap().id, &Paging::Offset { offset: 0, limit: 10 })
+        .await
+        .unwrap();
+    assert_eq!(movement.items[0].reason, StockReason::Import);
+
+    let (head, categories, statements) = (outbox_head(&shop).await, tree(&shop).await, shop.storage().statements());
+    let (again, letters) = import(&shop, file).await;
+    let statements = shop.storage().statements() - statements;
+    assert_eq!((counts(&again), again.categories_created, letters.len()), ([194, 0, 0, 194, 0], 0, 0));
+    assert!(statements < 30, "two batches of unchanged rows took {statements} statements");
+    assert_eq!(outbox_head(&shop).await, head);
+    assert_eq!(tree(&shop).await, categories);
+    assert_eq!(all_products(&shop).await, all, "versions, revisions and times stand still");
+
+    shop.index().catch_up().await.unwrap();
+    assert_balanced(&shop).await;
+}
+
+#[tokio::test]
+async fn dummyjson_products_import_whole_and_twice_changes_nothing_in_memory() {
+    dummyjson_on(shop().await).await;
+}
+
+#[tokio::test]
+async fn dummyjson_products_import_whole_and_twice_changes_nothing_in_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}", dir.path().join("shop.db").display());
+    dummyjson_on(ShopBuilder::new().database(url).search("tantivy::memory:").build().await.unwrap()).await;
+}
+
+#[tokio::test]
+async fn bestbuy_categories_import_with_their_paths_and_twice_changes_nothing() {
+    let Some(file) = data("bestbuy-categories.json") else { return };
+    let source: Vec<Value> = serde_json::from_slice(&file).unwrap();
+    let shop = shop().await;
+    let start = std::time::Instant::now();
+    let (report, letters) = import_categories(&shop, file.clone()).await;
+    println!("{report:?} in {:?}", start.elapsed());
+    assert_eq!(report.read, 4_584);
+    assert_eq!(report.ended_early, None);
+    assert_eq!(u64::try_from(letters.len()).unwrap(), report.rejected);
+    // A null name, one of 116 characters, and the second of five pairs of twins.
+    assert_eq!(counts(&report), [4_584, 4_577, 0, 0, 7], "{letters:#?}");
+    let refused: BTreeMap<&str, &Value> = letters.iter().map(|l| (l["external_id"].as_str().unwrap(), l)).collect();
+    assert_eq!(fields(refused["pcmcat748300293073"]), ["name"]);
+    assert_eq!(refused["pcmcat748300293073"]["fields"][0]["code"], "required");
+    assert_eq!(refused["pcmcat248200050004"]["fields"][0]["code"], "out_of_bounds");
+    assert_eq!(letters.iter().filter(|l| l["code"] == "DUPLICATE" && fields(l) == ["name"]).count(), 5);
+    for l in &letters {
+        let index = usize::try_from(l["index"].as_u64().unwrap()).unwrap();
+        assert_eq!(source[index]["id"], l["external_id"], "the place is right");
+        assert!(l["record"].as_str().unwrap().contains(l["external_id"].as_str().unwrap()));
+    }
+
+    // Every row stands where its path says.
+    let all = tree(&shop).await;
+    let by_id: HashMap<_, &Category> = all.iter().map(|c| (c.id, c)).collect();
+    let by_external: HashMap<&str, &Category> =
+        all.iter().map(|c| (c.external.as_ref().unwrap().external_id.as_str(), c)).collect();
+    let mut elsewhere = 0;
+    for s in &source {
+        let id = s["id"].as_str().unwrap();
+        if refused.contains_key(id) {
+            assert!(!by_external.contains_key(id));
+            continue;
+        }
+        let path = s["path"].as_array().unwrap();
+        let names: Vec<&str> = path.iter().map(|p| p["name"].as_str().unwrap().trim()).collect();
+        let mut up = Vec::new();
+        let mut at = Some(by_external[id]);
+        while let Some(c) = at {
+            up.push(c);
+            at = c.parent_id.map(|p| by_id[&p]);
+        }
+        up.reverse();
+        let slugs: Vec<&str> = up.iter().map(|c| c.slug.as_str()).collect();
+        assert_eq!(by_external[id].path, slugs.join("/"));
+        let same = |a: &str, b: &str| a.to_lowercase() == b.to_lowercase();
+        assert!(
+            up.len() == names.len() && up.iter().zip(&names).all(|(c, n)| same(&c.name, n)),
+            "{id} is at {slugs:?}, not at {names:?}"
+        );
+        let ids: Vec<&str> = path.iter().map(|p| p["id"].as_str().unwrap()).collect();
+        elsewhere += usize::from(!up.iter().map(|c| c.external.as_ref().unwrap().external_id.as_str()).eq(ids));
+    }
+    // Below four ancestors that the file lacks and that are twins of rows that it has.
+    assert_eq!(elsewhere, 23);
+    assert_eq!(u64::try_from(all.len()).unwrap(), report.inserted + report.categories_created);
+    assert!(report.categories_created >= 130, "{report:?}");
+
+    let head = outbox_head(&shop).await;
+    let (again, letters_again) = import_categories(&shop, file).await;
+    assert_eq!((counts(&again), again.categories_created), ([4_584, 0, 0, 4_577, 7], 0));
+    assert_eq!(letters_again, letters);
+    assert_eq!(outbox_head(&shop).await, head);
+    assert_eq!(tree(&shop).await, all);
+}
+
+#[tokio::test]
+async fn the_sample_catalog_imports_without_a_rejection() {
+    let shop = shop().await;
+    assert_eq!(detect(&sample("categories.json")), Some(ImportKind::Categories));
+    assert_eq!(detect(&sample("products.ndjson")[..4_096]), Some(ImportKind::Products));
+    let (c, letters) = import_categories(&shop, sample("categories.json")).await;
+    assert_eq!((c.rejected, c.ended_early.as_ref(), c.categories_created), (0, None, 0), "{letters:?}");
+    assert!(c.inserted >= 40);
+    let (p, letters) = import(&shop, sample("products.ndjson")).await;
+    assert_eq!((p.rejected, p.ended_early.as_ref(), p.categories_created), (0, None, 0), "{letters:?}");
+    assert!(p.inserted >= 500);
+    let all = all_products(&shop).await;
+    let halcyon = find(&all, "halcyon-over-ear-wireless-headphones");
+    assert_eq!(halcyon.skus.len(), 3);
+    assert_eq!(halcyon.skus[1].option_values["color"], "Sand");
+    assert_eq!(halcyon.categories[0].path, "electronics/audio/headphones");
+    assert_eq!((halcyon.rating.mean.hundredths(), halcyon.rating.count), (458, 203));
+    assert_eq!(halcyon.external.as_ref().unwrap().source, "import");
+    assert_balanced(&shop).await;
+    let head = outbox_head(&shop).await;
+    let (p, _) = import(&shop, sample("products.ndjson")).await;
+    assert_eq!((p.unchanged, p.inserted + p.updated), (p.read, 0));
+    let (c, _) = import_categories(&shop, sample("categories.json")).await;
+    assert_eq!((c.unchanged, c.inserted + c.updated), (c.read, 0));
+    assert_eq!(outbox_head(&shop).await, head);
+}

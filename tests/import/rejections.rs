@@ -1,0 +1,104 @@
+//! Records that are refused, and the dead letters that tell why.
+
+use std::io::Cursor;
+
+use ecom::service::{DeadLetters, ImportOptions};
+use serde_json::{Value, json};
+
+use crate::support::{all_products, assert_balanced, counts, fields, import, lines, products, record, shop, tree};
+
+#[tokio::test]
+async fn r17_what_breaks_the_rules_is_a_dead_letter_and_leaves_nothing_behind() {
+    let shop = shop().await;
+    let mut bad: Vec<(Value, &str)> = Vec::new();
+    let mut add = |change: Value, field: &'static str| {
+        let mut r = record(u32::try_from(bad.len()).unwrap() + 10);
+        r["category"] = json!("never-made");
+        for (k, v) in change.as_object().unwrap() {
+            r[k] = v.clone();
+        }
+        bad.push((r, field));
+    };
+    add(json!({"price": -0.01}), "price");
+    add(json!({"price": "9.999"}), "price");
+    add(json!({"price": true}), "price");
+    add(json!({"price": null}), "price");
+    add(json!({"stock": 1.5}), "stock");
+    add(json!({"stock": -1}), "stock");
+    add(json!({"title": 7}), "title");
+    add(json!({"title": ""}), "title");
+    add(json!({"title": null}), "title");
+    add(json!({"tags": ["a", 1]}), "tags[1]");
+    add(json!({"tags": ["x".repeat(51)]}), "tags[0]");
+    add(json!({"rating": 5.01}), "rating");
+    add(json!({"dimensions": {"width": "wide", "height": 1, "depth": 1}}), "dimensions.width");
+    add(json!({"dimensions": {"width": 1.234, "height": 1, "depth": 1}}), "dimensions.width");
+    add(json!({"images": ["javascript:alert(1)"]}), "images[0].url");
+    add(json!({"discountPercentage": 100.5}), "discount_percentage");
+    add(json!({"currency": "EUR"}), "currency");
+    add(json!({"id": 1.5}), "id");
+    add(json!({"description": "x".repeat(60_000)}), "description");
+    add(json!({"skus": [{"price": "1.001"}]}), "price");
+    let mut records: Vec<Value> = bad.iter().map(|(r, _)| r.clone()).collect();
+    records.push(record(1));
+    let mut text = lines(&records);
+    text.push_str("{\"id\": 99, nonsense}\n[1]\n");
+    text.push_str(&record(2).to_string());
+    let (report, letters) = import(&shop, text).await;
+    let rejected = u64::try_from(bad.len()).unwrap() + 2;
+    assert_eq!(counts(&report), [rejected + 2, 2, 0, 0, rejected], "{letters:#?}");
+    for ((record, field), letter) in bad.iter().zip(&letters) {
+        assert!(fields(letter).iter().any(|f| f == field), "{field}: {letter:#}");
+        let shown = letter["record"].as_str().unwrap();
+        assert!(record.to_string().starts_with(shown) && shown.len() <= 4 * 1024);
+        assert_eq!(letter["line"].as_u64().unwrap(), letter["index"].as_u64().unwrap() + 1);
+        if record["id"].is_u64() {
+            assert_eq!(letter["external_id"].as_str().unwrap(), record["id"].to_string());
+        }
+    }
+    assert_eq!(letters[bad.len()]["code"], "BAD_REQUEST");
+    assert_eq!(all_products(&shop).await.len(), 2);
+    assert!(!tree(&shop).await.iter().any(|c| c.slug.as_str() == "never-made"));
+    assert_balanced(&shop).await;
+}
+
+#[tokio::test]
+async fn a_record_of_10_mb_is_refused_without_being_held() {
+    let shop = shop().await;
+    let mut huge = record(5);
+    huge["description"] = json!("x".repeat(10 * 1024 * 1024));
+    for text in [format!("[{},{huge},{}]", record(1), record(2)), lines(&[record(3), huge.clone(), record(4)])] {
+        let (report, letters) = import(&shop, text).await;
+        assert_eq!(counts(&report), [3, 2, 0, 0, 1]);
+        assert_eq!(letters[0]["code"], "PAYLOAD_TOO_LARGE");
+        assert_eq!(letters[0]["index"], 1);
+        assert_eq!(letters[0]["record"].as_str().unwrap().len(), 4 * 1024);
+    }
+}
+
+#[tokio::test]
+async fn dead_letters_go_to_a_file_only_where_there_are_any() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("dead.ndjson");
+    let options = || ImportOptions {
+        dead_letters: DeadLetters::File(path.clone()),
+        file: Some("things.ndjson".to_owned()),
+        ..ImportOptions::default()
+    };
+    let shop = shop().await;
+    products(&shop, lines(&[record(1)]), options()).await;
+    assert!(!path.exists());
+    for _ in 0..2 {
+        products(&shop, lines(&[record(1), json!({"id": 2})]), options()).await;
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text.lines().count(), 1);
+        let letter: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((letter["file"].as_str(), letter["line"].as_u64()), (Some("things.ndjson"), Some(2)));
+    }
+    let nowhere =
+        ImportOptions { dead_letters: DeadLetters::File(dir.path().join("no/such")), ..ImportOptions::default() };
+    let failed = shop.import().products(Cursor::new(b"[1]".to_vec()), nowhere, |_| {}).await.unwrap_err();
+    assert!(!failed.to_string().contains("such"), "no path in messages: {failed}");
+    let none = ImportOptions { batch: 0, ..ImportOptions::default() };
+    assert!(shop.import().products(Cursor::new(Vec::new()), none, |_| {}).await.is_err());
+}

@@ -1,0 +1,116 @@
+//! Shops, records, input files and dead letters that the tests of imports share.
+
+use std::io::{Cursor, Write};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use ecom::domain::{Category, Deleted, Product, ProductFilter, ProductSort};
+use ecom::paging::Paging;
+use ecom::service::{DeadLetters, ImportOptions, ImportReport, ProductListQuery};
+use ecom::{Shop, ShopBuilder};
+use serde_json::{Value, json};
+
+/// Dead letters in memory.
+#[derive(Clone, Default)]
+pub struct Letters(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Letters {
+    fn write(&mut self, b: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(b);
+        Ok(b.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Letters {
+    pub fn read(&self) -> Vec<Value> {
+        let bytes = self.0.lock().unwrap();
+        bytes.split(|b| *b == b'\n').filter(|l| !l.is_empty()).map(|l| serde_json::from_slice(l).unwrap()).collect()
+    }
+
+    pub fn options(&self) -> ImportOptions {
+        ImportOptions { dead_letters: DeadLetters::Writer(Box::new(self.clone())), ..ImportOptions::default() }
+    }
+}
+
+pub async fn shop() -> Shop {
+    ShopBuilder::new().database("sqlite::memory:").search("tantivy::memory:").build().await.unwrap()
+}
+
+pub async fn products(shop: &Shop, text: impl Into<Vec<u8>>, options: ImportOptions) -> ImportReport {
+    shop.import().products(Cursor::new(text.into()), options, |_| {}).await.unwrap()
+}
+
+/// Imports and gives the report with its dead letters.
+pub async fn import(shop: &Shop, text: impl Into<Vec<u8>>) -> (ImportReport, Vec<Value>) {
+    let letters = Letters::default();
+    let report = products(shop, text, letters.options()).await;
+    (report, letters.read())
+}
+
+pub async fn import_categories(shop: &Shop, text: impl Into<Vec<u8>>) -> (ImportReport, Vec<Value>) {
+    let letters = Letters::default();
+    let report = shop.import().categories(Cursor::new(text.into()), letters.options(), |_| {}).await.unwrap();
+    (report, letters.read())
+}
+
+pub fn counts(r: &ImportReport) -> [u64; 5] {
+    assert_eq!(r.read, r.inserted + r.updated + r.unchanged + r.rejected, "{r:?}");
+    [r.read, r.inserted, r.updated, r.unchanged, r.rejected]
+}
+
+pub fn data(name: &str) -> Option<Vec<u8>> {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/data").join(name);
+    let found = std::fs::read(path).ok();
+    if found.is_none() {
+        println!("SKIPPED: ../shared/data/{name} is not here");
+    }
+    found
+}
+
+pub fn sample(name: &str) -> Vec<u8> {
+    std::fs::read(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("sample").join(name)).unwrap()
+}
+
+pub async fn all_products(shop: &Shop) -> Vec<Product> {
+    let query = ProductListQuery {
+        filter: ProductFilter { deleted: Deleted::Include, ..ProductFilter::default() },
+        sort: ProductSort::CreatedAsc,
+        paging: Paging::Offset { offset: 0, limit: 1_000 },
+    };
+    let mut all = shop.products().list(&query).await.unwrap().value.page.items.clone();
+    all.sort_by_key(|p| p.id);
+    all
+}
+
+pub async fn tree(shop: &Shop) -> Vec<Category> {
+    shop.storage().connect().await.unwrap().categories().tree().await.unwrap()
+}
+
+pub async fn outbox_head(shop: &Shop) -> ecom::domain::OutboxPosition {
+    shop.events().head().await.unwrap()
+}
+
+pub async fn assert_balanced(shop: &Shop) {
+    let off = shop.storage().connect().await.unwrap().inventory().imbalances().await.unwrap();
+    assert!(off.is_empty(), "R11: {off:?}");
+}
+
+pub fn find<'a>(all: &'a [Product], external_id: &str) -> &'a Product {
+    all.iter().find(|p| p.external.as_ref().is_some_and(|x| x.external_id == external_id)).unwrap()
+}
+
+pub fn record(id: u32) -> Value {
+    json!({"id": id, "title": format!("Thing {id}"), "category": "things", "price": 9.99, "stock": 5,
+           "sku": format!("SKU-{id}")})
+}
+
+pub fn lines(records: &[Value]) -> String {
+    records.iter().flat_map(|r| [r.to_string(), "\n".to_owned()]).collect()
+}
+
+pub fn fields(letter: &Value) -> Vec<String> {
+    letter["fields"].as_array().unwrap().iter().map(|f| f["field"].as_str().unwrap().to_owned()).collect()
+}
