@@ -6,13 +6,13 @@ use std::sync::Arc;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng};
 
-use super::fresh_seed;
-use super::sample::Env;
 use crate::domain::{AvailabilityStatus, Deleted, Product, ProductFilter, Sku, StockLevel, StockMovement, StockReason};
 use crate::error::{Conflict, Error, ErrorCode, Shortage};
 use crate::id::{IdSource as _, SkuId};
 use crate::paging::Paging;
 use crate::port::Storage;
+use crate::testkit::fresh_seed;
+use crate::testkit::sample::Env;
 
 /// Runs the suite of [`InventoryRepository`](crate::port::InventoryRepository). Takes the path of an
 /// `async fn() -> StorageFixture`; see [`testkit`](crate::testkit).

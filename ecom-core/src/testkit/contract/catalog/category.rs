@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::sample::Env;
-use super::{code_of, duplicate_field};
 use crate::domain::{Attributes, Category, Deleted, ExternalRef, Product, ProductStatus};
 use crate::error::ErrorCode;
 use crate::id::{CategoryId, IdSource as _, ProductId};
 use crate::paging::{Keyset, Paging, Total};
 use crate::port::{CategoryFilter, CategoryUsage, Storage};
+use crate::testkit::sample::Env;
+use crate::testkit::{code_of, duplicate_field};
 use crate::text::{Slug, fold_key};
 
 /// Runs the suite of [`CategoryRepository`](crate::port::CategoryRepository). Takes the path of an

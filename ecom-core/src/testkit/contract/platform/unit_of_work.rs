@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use super::code_of;
-use super::sample::Env;
 use crate::domain::{Category, Deleted, EventKind, OutboxPosition, Product};
 use crate::error::ErrorCode;
 use crate::port::{CategoryFilter, Storage};
 use crate::service::EventLog;
+use crate::testkit::code_of;
+use crate::testkit::sample::Env;
 
 /// Runs the suite of [`Storage`] and [`UnitOfWork`](crate::port::UnitOfWork). Takes the path of an
 /// `async fn() -> StorageFixture`; see [`testkit`](crate::testkit).

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::sample::{Env, usd};
-use super::{code_of, duplicate_field};
 use crate::domain::{Attributes, Deleted, ExternalRef, Product, Sku, StockImbalance};
 use crate::error::ErrorCode;
 use crate::id::{IdSource as _, SkuId};
 use crate::port::Storage;
+use crate::testkit::sample::{Env, usd};
+use crate::testkit::{code_of, duplicate_field};
 use crate::text::{Slug, fold_key};
 
 /// Runs the suite of [`SkuRepository`](crate::port::SkuRepository). Takes the path of an

@@ -1079,7 +1079,7 @@ mod tests {
     /// A test that the macro does not list would never run.
     #[test]
     fn every_test_of_the_suite_is_in_its_list() {
-        let source = include_str!("search.rs");
+        let source = include_str!("mod.rs");
         let list = source.split_once("macro_rules!").unwrap().1.split_once("\n}\n").unwrap().0;
         for test in source.split("\npub async fn ").skip(1).map(|f| f.split('(').next().unwrap()) {
             assert!(list.contains(&format!(" {test},\n")), "search_suite! does not list {test}");

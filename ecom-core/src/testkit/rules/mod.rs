@@ -15,8 +15,6 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use super::faults::{Failure, Fault, Instructed, Recorder, SharedIndex, Unsteady, Word};
-use super::{code_of, duplicate_field, fresh_seed};
 use crate::clock::{Clock as _, ManualClock, SharedClock};
 use crate::config::ShopConfig;
 use crate::domain::{
@@ -32,6 +30,8 @@ use crate::port::{
 };
 use crate::service::{ProductListQuery, StockAdjustment};
 use crate::shop::{Shop, ShopParts};
+use crate::testkit::faults::{Failure, Fault, Instructed, Recorder, SharedIndex, Unsteady, Word};
+use crate::testkit::{code_of, duplicate_field, fresh_seed};
 
 /// Runs the suite of a [`Shop`]. Takes the path of an `async fn() -> ShopFixture`; see
 /// [`testkit`](crate::testkit).
@@ -1369,7 +1369,7 @@ pub async fn stock_storm(f: &ShopFixture, seed: u64) {
 pub async fn r11_the_oracle_finds_a_defect(f: &ShopFixture) {
     f.plain("Right").await;
     assert_eq!(f.shop.inventory().imbalances().await.unwrap(), []);
-    let env = super::sample::Env::new(7);
+    let env = crate::testkit::sample::Env::new(7);
     let wrong = env.priced("Wrong", 100, 5);
     let mut tx = f.storage.begin().await.unwrap();
     tx.products().insert(std::slice::from_ref(&wrong)).await.unwrap();

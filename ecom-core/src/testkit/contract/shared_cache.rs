@@ -8,8 +8,8 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
 use super::cache::{CODEC, TTL, all_kinds, decode, encode, key, value, version_of};
-use super::{SharedCacheFixture, fresh_seed};
 use crate::port::{Cache, CacheKey, Codec, Load};
+use crate::testkit::{SharedCacheFixture, fresh_seed};
 
 /// Runs the suite of a [`Cache`](crate::port::Cache) that processes share. Takes the path of an
 /// `async fn() -> SharedCacheFixture`; see [`testkit`](crate::testkit).

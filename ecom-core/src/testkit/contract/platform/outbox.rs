@@ -8,13 +8,13 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng};
 
-use super::fresh_seed;
-use super::sample::Env;
 use crate::clock::Clock as _;
 use crate::domain::{Deleted, Event, EventKind, OutboxPosition};
 use crate::id::IdSource as _;
 use crate::port::{Lease, Storage};
 use crate::service::EventLog;
+use crate::testkit::fresh_seed;
+use crate::testkit::sample::Env;
 
 /// Runs the suite of [`OutboxRepository`](crate::port::OutboxRepository). Takes the path of an
 /// `async fn() -> StorageFixture`; see [`testkit`](crate::testkit).

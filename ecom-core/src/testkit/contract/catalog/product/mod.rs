@@ -6,8 +6,6 @@ use std::sync::Arc;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
-use super::sample::{Env, usd};
-use super::{code_of, duplicate_field, fresh_seed};
 use crate::domain::{
     Attributes, AvailabilityStatus, Category, CategorySummary, Deleted, ExternalRef, Image, Product, ProductFilter,
     ProductSort, ProductStatus, RatingSource, RatingSummary, Sku,
@@ -17,6 +15,8 @@ use crate::id::{IdSource as _, ProductId};
 use crate::money::{Percentage, Rating};
 use crate::paging::{Keyset, Page, Paging, Total};
 use crate::port::Storage;
+use crate::testkit::sample::{Env, usd};
+use crate::testkit::{code_of, duplicate_field, fresh_seed};
 use crate::text::{Slug, fold_key};
 
 /// Runs the suite of [`ProductRepository`](crate::port::ProductRepository). Takes the path of an

@@ -9,9 +9,9 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use uuid::Uuid;
 
-use super::{CacheFixture, fresh_seed};
 use crate::id::{CategoryId, ProductId};
 use crate::port::{CacheKey, CacheValue, Codec, Load};
+use crate::testkit::{CacheFixture, fresh_seed};
 
 /// Runs the suite of [`Cache`](crate::port::Cache). Takes the path of an `async fn() -> CacheFixture`; see
 /// [`testkit`](crate::testkit).
