@@ -25,11 +25,17 @@ macro_rules! tests {
 /// Defines the public macro `$suite`, which runs the tests of `testkit::$module` in a module of that name. The suite is
 /// either one list of tests, or the topics that it consists of, each with the name that [`tests!`] gave its list.
 macro_rules! suite {
-    ($(#[$doc:meta])* $suite:ident, $module:ident: $fixture:ident => $subject:expr, $list:ident: [$($test:ident,)*]) => {
+    (
+        $(#[$doc:meta])*
+        $suite:ident, $module:ident: $fixture:ident => $subject:expr, $list:ident: [$($test:ident,)*]
+    ) => {
         tests! { $list: [$($test,)*] }
         suite! { @($) [$(#[$doc])*] $suite $module [$fixture => $subject] $list }
     };
-    ($(#[$doc:meta])* $suite:ident, $module:ident: $fixture:ident => $subject:expr, {$($topic:ident: $list:ident,)*}) => {
+    (
+        $(#[$doc:meta])*
+        $suite:ident, $module:ident: $fixture:ident => $subject:expr, {$($topic:ident: $list:ident,)*}
+    ) => {
         /// The tests of all topics.
         pub mod listed {
             $(pub use super::$topic::listed::*;)*
@@ -42,7 +48,7 @@ macro_rules! suite {
         macro_rules! $suite {
             ($d make:path) => {
                 mod $module {
-                    #[allow(unused_imports, clippy::allow_attributes, reason = "the factory may be named by a full path")]
+                    #[allow(unused_imports, clippy::allow_attributes, reason = "the factory may be a full path")]
                     use super::*;
                     $($crate::$list! { $module $d make, $subject })*
                 }
