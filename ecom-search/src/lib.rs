@@ -8,7 +8,7 @@
 //!
 //! ```ignore
 //! mod my_engine {
-//!     ecom_core::search_suite!(super::start_my_engine);
+//!     ecom_core::search_suite!(crate::start_my_engine);
 //! }
 //! ```
 

@@ -32,11 +32,11 @@ async fn in_memory() -> Fixture {
 }
 
 mod disk {
-    ecom_core::search_suite!(super::on_disk);
+    ecom_core::search_suite!(crate::on_disk);
 }
 
 mod memory {
-    ecom_core::search_suite!(super::in_memory);
+    ecom_core::search_suite!(crate::in_memory);
 }
 
 const INDEX: &str = "ECOM_TEST_INDEX";

@@ -1,4 +1,5 @@
-//! Behaviour suites: what every adapter of a port must do, as tests that any adapter runs (feature `testkit`).
+//! Behaviour suites: the contracts of the ports and the rules of the services, as tests that any adapter runs (feature
+//! `testkit`).
 //!
 //! # Proving an adapter
 //! Write one function that makes a fresh, empty backend, and hand its path to the suite:
@@ -23,8 +24,9 @@
 //! [`product_suite!`](crate::product_suite), [`sku_suite!`](crate::sku_suite),
 //! [`inventory_suite!`](crate::inventory_suite) or [`outbox_suite!`](crate::outbox_suite); caches run
 //! [`cache_suite!`](crate::cache_suite), those that processes share also
-//! [`shared_cache_suite!`](crate::shared_cache_suite), and [`shop_suite!`](crate::shop_suite) proves the services over a whole set
-//! of adapters. Use each once per module.
+//! [`shared_cache_suite!`](crate::shared_cache_suite), search engines run [`search_suite!`](crate::search_suite), and
+//! [`shop_suite!`](crate::shop_suite) proves the services over a whole set of adapters. Use each once per module, and pass
+//! the function by its name or by a `crate::` path.
 //!
 //! A fixture that cannot be made must panic: a missing server fails the run, it never passes silently.
 //!
@@ -81,19 +83,44 @@ macro_rules! attempt {
     }};
 }
 
-pub mod cache;
-pub mod category;
+#[macro_use]
+mod suite;
+
+mod contract;
 mod faults;
-pub mod inventory;
 pub mod model;
-pub mod outbox;
-pub mod product;
+mod rules;
 pub mod sample;
-pub mod search;
-pub mod shared_cache;
-pub mod shop;
-pub mod sku;
-pub mod unit_of_work;
+
+/// The contract of [`Cache`].
+pub use self::contract::cache::listed as cache;
+/// The contract of [`CategoryRepository`](crate::port::CategoryRepository).
+pub use self::contract::catalog::category::listed as category;
+/// The contract of [`ProductRepository`](crate::port::ProductRepository).
+pub use self::contract::catalog::product::listed as product;
+/// The contract of [`SkuRepository`](crate::port::SkuRepository).
+pub use self::contract::catalog::sku::listed as sku;
+/// The contract of [`OutboxRepository`](crate::port::OutboxRepository).
+pub use self::contract::platform::outbox::listed as outbox;
+/// The contract of [`Storage`] and its units of work.
+pub use self::contract::platform::unit_of_work::listed as unit_of_work;
+/// The contract of a [`Cache`] that processes share, beyond [`cache`].
+pub use self::contract::shared_cache::listed as shared_cache;
+
+/// The contract of [`InventoryRepository`](crate::port::InventoryRepository).
+pub mod inventory {
+    pub use super::contract::stock::inventory::{listed::*, stock_history};
+}
+
+/// The contract of [`SearchProvider`](crate::port::SearchProvider).
+pub mod search {
+    pub use super::contract::search::{Fixture, listed::*};
+}
+
+/// The rules that a [`Shop`](crate::Shop) keeps over any set of adapters.
+pub mod shop {
+    pub use super::rules::{MakeCache, ShopFixture, index_history, listed::*, stock_storm, tree_history, tree_storm};
+}
 
 /// An empty storage for one test: migrated, in a shop that sells in USD.
 pub struct StorageFixture {
@@ -152,28 +179,6 @@ pub fn run(test: impl Future<Output = ()>) {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(test);
 }
 
-/// Makes one `#[test]` per function of a suite.
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __suite {
-    ($(#[$doc:meta])* $module:ident, $fixture:ident => $subject:expr, $make:path, [$($test:ident,)*]) => {
-        $(#[$doc])*
-        mod $module {
-            #[allow(unused_imports, clippy::allow_attributes, reason = "the factory may be named by a full path")]
-            use super::*;
-            $(
-                #[test]
-                fn $test() {
-                    $crate::testkit::run(async {
-                        let $fixture = $make().await;
-                        $crate::testkit::$module::$test($subject).await;
-                    });
-                }
-            )*
-        }
-    };
-}
-
 /// Runs every suite of a storage. Takes the path of an `async fn() -> StorageFixture`; see [`testkit`](crate::testkit).
 #[macro_export]
 macro_rules! storage_suite {
@@ -209,47 +214,5 @@ pub(crate) fn duplicate_field<T>(result: Result<T>, what: &str) -> &'static str 
         },
         Err(other) => panic!("{what}: must be DUPLICATE, is {other:?}"),
         Ok(_) => panic!("{what}: must be DUPLICATE, but succeeds"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    /// A test that its suite's macro does not list would never run.
-    #[test]
-    fn every_test_of_a_suite_is_in_its_list() {
-        for (name, source) in [
-            ("cache", include_str!("cache.rs")),
-            ("category", include_str!("category.rs")),
-            ("inventory", include_str!("inventory.rs")),
-            ("outbox", include_str!("outbox.rs")),
-            ("product", include_str!("product.rs")),
-            ("search", include_str!("search.rs")),
-            ("shop", include_str!("shop.rs")),
-            ("sku", include_str!("sku.rs")),
-            ("unit_of_work", include_str!("unit_of_work.rs")),
-        ] {
-            let list = source.split_once("macro_rules!").unwrap().1.split_once("\n}\n").unwrap().0;
-            let tests: Vec<&str> = source
-                .split("\npub async fn ")
-                .skip(1)
-                .filter(|f| !f.contains_seed_argument())
-                .map(|f| f.split('(').next().unwrap())
-                .collect();
-            assert!(!tests.is_empty(), "{name} has no tests");
-            for test in tests {
-                assert!(list.contains(&format!(" {test},\n")), "{name}_suite! does not list {test}");
-            }
-        }
-    }
-
-    trait SeedArgument {
-        fn contains_seed_argument(&self) -> bool;
-    }
-
-    impl SeedArgument for &str {
-        /// Helpers that replay a seed are not tests of the list.
-        fn contains_seed_argument(&self) -> bool {
-            self.split('{').next().unwrap().contains("seed: u64")
-        }
     }
 }

@@ -1,4 +1,4 @@
-//! What every [`Cache`](crate::port::Cache) must do.
+//! The contract of [`Cache`](crate::port::Cache).
 
 use std::any::Any;
 use std::sync::Arc;
@@ -9,41 +9,36 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use uuid::Uuid;
 
-use super::{CacheFixture, fresh_seed};
 use crate::id::{CategoryId, ProductId};
-use crate::port::cache::{CacheKey, CacheValue, Codec, Load};
+use crate::port::{CacheKey, CacheValue, Codec, Load};
+use crate::testkit::{CacheFixture, fresh_seed};
 
-/// Runs the suite of [`Cache`](crate::port::Cache). Takes the path of an `async fn() -> CacheFixture`; see
-/// [`testkit`](crate::testkit).
-#[macro_export]
-macro_rules! cache_suite {
-    ($make:path) => {
-        $crate::__suite! {
-            cache, fixture => &fixture, $make, [
-                a_new_cache_holds_nothing,
-                what_is_filled_is_found,
-                every_kind_of_key_is_kept_apart,
-                a_fill_replaces_what_was_there,
-                r15_a_value_is_gone_after_its_ttl,
-                r15_a_refill_starts_a_new_ttl,
-                r15_invalidated_keys_are_gone_and_others_stay,
-                r15_an_invalidated_key_can_be_filled_again,
-                clear_drops_everything,
-                r15_a_fill_that_an_invalidation_overtook_is_dropped,
-                r15_a_fill_that_a_clear_overtook_is_dropped,
-                an_invalidation_leaves_fills_of_other_keys_alone,
-                r15_invalidating_the_lists_drops_all_of_them_and_nothing_else,
-                r15_a_list_fill_that_an_invalidation_overtook_is_dropped,
-                r15_what_another_task_invalidated_is_never_read_again,
-                r15_racing_fills_never_outlive_an_invalidation,
-                r15_racing_list_fills_never_outlive_an_invalidation,
-                values_survive_the_codec,
-                several_are_read_and_filled_at_once,
-                r15_an_abandoned_load_leaves_nothing_behind,
-                it_answers_and_counts,
-            ]
-        }
-    };
+suite! {
+    /// Runs the suite of [`Cache`](crate::port::Cache). Takes the path of an `async fn() -> CacheFixture`; see
+    /// [`testkit`](crate::testkit).
+    cache_suite, cache: fixture => &fixture, __cache_tests: [
+        a_new_cache_holds_nothing,
+        what_is_filled_is_found,
+        every_kind_of_key_is_kept_apart,
+        a_fill_replaces_what_was_there,
+        r15_a_value_is_gone_after_its_ttl,
+        r15_a_refill_starts_a_new_ttl,
+        r15_invalidated_keys_are_gone_and_others_stay,
+        r15_an_invalidated_key_can_be_filled_again,
+        clear_drops_everything,
+        r15_a_fill_that_an_invalidation_overtook_is_dropped,
+        r15_a_fill_that_a_clear_overtook_is_dropped,
+        an_invalidation_leaves_fills_of_other_keys_alone,
+        r15_invalidating_the_lists_drops_all_of_them_and_nothing_else,
+        r15_a_list_fill_that_an_invalidation_overtook_is_dropped,
+        r15_what_another_task_invalidated_is_never_read_again,
+        r15_racing_fills_never_outlive_an_invalidation,
+        r15_racing_list_fills_never_outlive_an_invalidation,
+        values_survive_the_codec,
+        several_are_read_and_filled_at_once,
+        r15_an_abandoned_load_leaves_nothing_behind,
+        it_answers_and_counts,
+    ]
 }
 
 /// What the suite caches.

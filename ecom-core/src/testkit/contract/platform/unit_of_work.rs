@@ -1,4 +1,4 @@
-//! What every [`Storage`], its connections and its units of work must do.
+//! The contract of [`Storage`], its connections and its units of work.
 
 use std::future::Future;
 use std::pin::pin;
@@ -6,42 +6,33 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use super::code_of;
-use super::sample::Env;
-use crate::domain::catalog::category::Category;
-use crate::domain::catalog::category::CategoryFilter;
-use crate::domain::catalog::product::Product;
-use crate::domain::common::Deleted;
-use crate::domain::platform::outbox::{EventKind, OutboxPosition};
+use crate::domain::{Category, Deleted, EventKind, OutboxPosition, Product};
 use crate::error::ErrorCode;
-use crate::port::storage::Storage;
-use crate::service::platform::outbox::EventLog;
+use crate::port::{CategoryFilter, Storage};
+use crate::service::EventLog;
+use crate::testkit::code_of;
+use crate::testkit::sample::Env;
 
-/// Runs the suite of [`Storage`] and [`UnitOfWork`](crate::port::UnitOfWork). Takes the path of an
-/// `async fn() -> StorageFixture`; see [`testkit`](crate::testkit).
-#[macro_export]
-macro_rules! unit_of_work_suite {
-    ($make:path) => {
-        $crate::__suite! {
-            unit_of_work, fixture => &fixture.storage, $make, [
-                it_has_a_name_and_answers,
-                identity_is_made_once,
-                migrating_again_changes_nothing,
-                dropped_without_commit_writes_nothing,
-                rolled_back_writes_nothing,
-                commit_is_visible_to_other_connections,
-                uncommitted_writes_are_invisible_to_others,
-                reads_inside_see_their_own_writes,
-                r17_a_failed_write_leaves_nothing_of_its_transaction,
-                many_dropped_units_leave_the_pool_usable,
-                calls_that_are_canceled_at_any_await_leave_all_or_nothing,
-                many_writers_at_once_all_get_their_turn,
-                readers_go_on_while_writers_write,
-                statements_are_counted,
-                closed_it_refuses_new_connections,
-            ]
-        }
-    };
+suite! {
+    /// Runs the suite of [`Storage`] and [`UnitOfWork`](crate::port::UnitOfWork). Takes the path of an
+    /// `async fn() -> StorageFixture`; see [`testkit`](crate::testkit).
+    unit_of_work_suite, unit_of_work: fixture => &fixture.storage, __unit_of_work_tests: [
+        it_has_a_name_and_answers,
+        identity_is_made_once,
+        migrating_again_changes_nothing,
+        dropped_without_commit_writes_nothing,
+        rolled_back_writes_nothing,
+        commit_is_visible_to_other_connections,
+        uncommitted_writes_are_invisible_to_others,
+        reads_inside_see_their_own_writes,
+        r17_a_failed_write_leaves_nothing_of_its_transaction,
+        many_dropped_units_leave_the_pool_usable,
+        calls_that_are_canceled_at_any_await_leave_all_or_nothing,
+        many_writers_at_once_all_get_their_turn,
+        readers_go_on_while_writers_write,
+        statements_are_counted,
+        closed_it_refuses_new_connections,
+    ]
 }
 
 async fn get(storage: &Arc<dyn Storage>, c: &Category) -> Option<Category> {

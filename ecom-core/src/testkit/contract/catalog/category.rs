@@ -1,63 +1,54 @@
-//! What every [`CategoryRepository`](crate::port::CategoryRepository) must do.
+//! The contract of [`CategoryRepository`](crate::port::CategoryRepository).
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::sample::Env;
-use super::{code_of, duplicate_field};
-use crate::domain::catalog::category::Category;
-use crate::domain::catalog::category::CategoryFilter;
-use crate::domain::catalog::product::{Product, ProductStatus};
-use crate::domain::common::{Attributes, Deleted, ExternalRef};
+use crate::domain::{Attributes, Category, Deleted, ExternalRef, Product, ProductStatus};
 use crate::error::ErrorCode;
 use crate::id::{CategoryId, IdSource as _, ProductId};
 use crate::paging::{Keyset, Paging, Total};
-use crate::port::catalog::category::CategoryUsage;
-use crate::port::storage::Storage;
+use crate::port::{CategoryFilter, CategoryUsage, Storage};
+use crate::testkit::sample::Env;
+use crate::testkit::{code_of, duplicate_field};
 use crate::text::{Slug, fold_key};
 
-/// Runs the suite of [`CategoryRepository`](crate::port::CategoryRepository). Takes the path of an
-/// `async fn() -> StorageFixture`; see [`testkit`](crate::testkit).
-#[macro_export]
-macro_rules! category_suite {
-    ($make:path) => {
-        $crate::__suite! {
-            category, fixture => &fixture.storage, $make, [
-                every_field_survives_a_round_trip,
-                every_field_is_updated,
-                many_are_read_by_id_in_order,
-                r02_soft_deleted_categories_are_hidden_unless_asked_for,
-                r02_a_deleted_category_comes_back,
-                r02_name_and_slug_are_free_again_after_soft_delete,
-                r02_a_restore_into_a_taken_name_is_refused,
-                sibling_names_are_unique_whatever_their_case_and_width,
-                root_names_are_unique,
-                accents_make_another_name,
-                a_name_is_free_under_another_parent,
-                slugs_are_unique_over_the_whole_tree,
-                external_references_are_unique,
-                an_update_into_a_taken_name_or_slug_is_refused,
-                categories_are_found_by_external_reference,
-                taken_slugs_are_the_bases_and_their_numbers_and_nothing_else,
-                taken_slugs_know_what_was_cut_to_make_room_for_its_number,
-                lists_filter_by_parent,
-                lists_are_sorted_by_folded_name_and_page_exactly_once,
-                counts_stop_at_their_bound,
-                the_subtree_of_a_path_is_itself_and_what_is_below,
-                the_tree_has_parents_first_and_siblings_by_name,
-                r03_rewriting_paths_moves_revisions_not_versions,
-                r03_a_move_takes_products_and_counts_along,
-                r03_the_tree_lock_makes_writers_wait_for_each_other,
-                r01_an_update_from_an_old_version_changes_nothing,
-                r04_usage_counts_children_and_products_live_and_all,
-                r04_purge_removes_for_good_and_frees_its_keys,
-                r04_a_category_that_is_referred_to_is_not_purged,
-                product_counts_follow_every_change_of_a_product,
-                a_product_in_two_branches_counts_once_above_them,
-                an_update_leaves_the_product_counts,
-            ]
-        }
-    };
+suite! {
+    /// Runs the suite of [`CategoryRepository`](crate::port::CategoryRepository). Takes the path of an
+    /// `async fn() -> StorageFixture`; see [`testkit`](crate::testkit).
+    category_suite, category: fixture => &fixture.storage, __category_tests: [
+        every_field_survives_a_round_trip,
+        every_field_is_updated,
+        many_are_read_by_id_in_order,
+        r02_soft_deleted_categories_are_hidden_unless_asked_for,
+        r02_a_deleted_category_comes_back,
+        r02_name_and_slug_are_free_again_after_soft_delete,
+        r02_a_restore_into_a_taken_name_is_refused,
+        sibling_names_are_unique_whatever_their_case_and_width,
+        root_names_are_unique,
+        accents_make_another_name,
+        a_name_is_free_under_another_parent,
+        slugs_are_unique_over_the_whole_tree,
+        external_references_are_unique,
+        an_update_into_a_taken_name_or_slug_is_refused,
+        categories_are_found_by_external_reference,
+        taken_slugs_are_the_bases_and_their_numbers_and_nothing_else,
+        taken_slugs_know_what_was_cut_to_make_room_for_its_number,
+        lists_filter_by_parent,
+        lists_are_sorted_by_folded_name_and_page_exactly_once,
+        counts_stop_at_their_bound,
+        the_subtree_of_a_path_is_itself_and_what_is_below,
+        the_tree_has_parents_first_and_siblings_by_name,
+        r03_rewriting_paths_moves_revisions_not_versions,
+        r03_a_move_takes_products_and_counts_along,
+        r03_the_tree_lock_makes_writers_wait_for_each_other,
+        r01_an_update_from_an_old_version_changes_nothing,
+        r04_usage_counts_children_and_products_live_and_all,
+        r04_purge_removes_for_good_and_frees_its_keys,
+        r04_a_category_that_is_referred_to_is_not_purged,
+        product_counts_follow_every_change_of_a_product,
+        a_product_in_two_branches_counts_once_above_them,
+        an_update_leaves_the_product_counts,
+    ]
 }
 
 async fn get(storage: &Arc<dyn Storage>, id: CategoryId) -> Option<Category> {

@@ -1,4 +1,4 @@
-//! What every [`InventoryRepository`](crate::port::InventoryRepository) must do.
+//! The contract of [`InventoryRepository`](crate::port::InventoryRepository).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,44 +6,36 @@ use std::sync::Arc;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng};
 
-use super::fresh_seed;
-use super::sample::Env;
-use crate::domain::catalog::product::{Product, ProductFilter};
-use crate::domain::catalog::sku::{AvailabilityStatus, Sku};
-use crate::domain::common::Deleted;
-use crate::domain::stock::inventory::{StockLevel, StockMovement, StockReason};
+use crate::domain::{AvailabilityStatus, Deleted, Product, ProductFilter, Sku, StockLevel, StockMovement, StockReason};
 use crate::error::{Conflict, Error, ErrorCode, Shortage};
 use crate::id::{IdSource as _, SkuId};
 use crate::paging::Paging;
-use crate::port::storage::Storage;
+use crate::port::Storage;
+use crate::testkit::fresh_seed;
+use crate::testkit::sample::Env;
 
-/// Runs the suite of [`InventoryRepository`](crate::port::InventoryRepository). Takes the path of an
-/// `async fn() -> StorageFixture`; see [`testkit`](crate::testkit).
-#[macro_export]
-macro_rules! inventory_suite {
-    ($make:path) => {
-        $crate::__suite! {
-            inventory, fixture => &fixture.storage, $make, [
-                levels_are_read_by_id_in_order,
-                levels_say_what_is_no_longer_live,
-                a_lock_reads_what_levels_reads,
-                every_field_of_a_movement_survives_a_round_trip,
-                the_ledger_is_paged_newest_first,
-                r11_ledger_sums_to_on_hand,
-                r11_many_movements_over_few_skus_in_one_call,
-                a_call_costs_a_fixed_number_of_statements,
-                a_product_of_very_many_skus_is_touched_once,
-                what_comes_in_and_goes_out_in_one_call_is_added_up,
-                revisions_move_once_per_product_and_versions_do_not,
-                availability_follows_stock,
-                stock_never_goes_under_zero_and_nothing_is_kept,
-                r11_rolled_back_movements_leave_no_trace,
-                r11_concurrent_adjustments_conserve_stock,
-                concurrent_sales_never_oversell,
-                r11_random_stock_history_matches_the_model,
-            ]
-        }
-    };
+suite! {
+    /// Runs the suite of [`InventoryRepository`](crate::port::InventoryRepository). Takes the path of an
+    /// `async fn() -> StorageFixture`; see [`testkit`](crate::testkit).
+    inventory_suite, inventory: fixture => &fixture.storage, __inventory_tests: [
+        levels_are_read_by_id_in_order,
+        levels_say_what_is_no_longer_live,
+        a_lock_reads_what_levels_reads,
+        every_field_of_a_movement_survives_a_round_trip,
+        the_ledger_is_paged_newest_first,
+        r11_ledger_sums_to_on_hand,
+        r11_many_movements_over_few_skus_in_one_call,
+        a_call_costs_a_fixed_number_of_statements,
+        a_product_of_very_many_skus_is_touched_once,
+        what_comes_in_and_goes_out_in_one_call_is_added_up,
+        revisions_move_once_per_product_and_versions_do_not,
+        availability_follows_stock,
+        stock_never_goes_under_zero_and_nothing_is_kept,
+        r11_rolled_back_movements_leave_no_trace,
+        r11_concurrent_adjustments_conserve_stock,
+        concurrent_sales_never_oversell,
+        r11_random_stock_history_matches_the_model,
+    ]
 }
 
 async fn level(storage: &Arc<dyn Storage>, id: SkuId) -> StockLevel {

@@ -1,46 +1,38 @@
-//! What every [`SkuRepository`](crate::port::SkuRepository) must do.
+//! The contract of [`SkuRepository`](crate::port::SkuRepository).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::sample::{Env, usd};
-use super::{code_of, duplicate_field};
-use crate::domain::catalog::product::Product;
-use crate::domain::catalog::sku::Sku;
-use crate::domain::common::{Attributes, Deleted, ExternalRef};
-use crate::domain::stock::inventory::StockImbalance;
+use crate::domain::{Attributes, Deleted, ExternalRef, Product, Sku, StockImbalance};
 use crate::error::ErrorCode;
 use crate::id::{IdSource as _, SkuId};
-use crate::port::storage::Storage;
+use crate::port::Storage;
+use crate::testkit::sample::{Env, usd};
+use crate::testkit::{code_of, duplicate_field};
 use crate::text::{Slug, fold_key};
 
-/// Runs the suite of [`SkuRepository`](crate::port::SkuRepository). Takes the path of an
-/// `async fn() -> StorageFixture`; see [`testkit`](crate::testkit).
-#[macro_export]
-macro_rules! sku_suite {
-    ($make:path) => {
-        $crate::__suite! {
-            sku, fixture => &fixture.storage, $make, [
-                every_field_survives_a_round_trip,
-                every_field_but_stock_is_updated,
-                skus_of_a_product_come_by_position,
-                a_sku_is_found_by_its_code_in_any_case,
-                skus_are_found_by_barcode,
-                codes_are_looked_up_in_bulk,
-                codes_are_unique_whatever_their_case_and_width,
-                external_references_are_unique,
-                taken_codes_are_the_bases_and_their_numbers_and_nothing_else,
-                r01_an_update_from_an_old_version_changes_nothing,
-                r02_soft_deleted_skus_are_hidden_unless_asked_for,
-                r02_a_code_is_free_again_after_soft_delete,
-                r02_a_restore_into_a_taken_code_is_refused,
-                r05_purge_removes_the_sku_and_its_ledger,
-                r11_an_update_never_writes_stock,
-                r11_opening_rows_explain_the_first_stock,
-                many_skus_are_inserted_at_once,
-            ]
-        }
-    };
+suite! {
+    /// Runs the suite of [`SkuRepository`](crate::port::SkuRepository). Takes the path of an
+    /// `async fn() -> StorageFixture`; see [`testkit`](crate::testkit).
+    sku_suite, sku: fixture => &fixture.storage, __sku_tests: [
+        every_field_survives_a_round_trip,
+        every_field_but_stock_is_updated,
+        skus_of_a_product_come_by_position,
+        a_sku_is_found_by_its_code_in_any_case,
+        skus_are_found_by_barcode,
+        codes_are_looked_up_in_bulk,
+        codes_are_unique_whatever_their_case_and_width,
+        external_references_are_unique,
+        taken_codes_are_the_bases_and_their_numbers_and_nothing_else,
+        r01_an_update_from_an_old_version_changes_nothing,
+        r02_soft_deleted_skus_are_hidden_unless_asked_for,
+        r02_a_code_is_free_again_after_soft_delete,
+        r02_a_restore_into_a_taken_code_is_refused,
+        r05_purge_removes_the_sku_and_its_ledger,
+        r11_an_update_never_writes_stock,
+        r11_opening_rows_explain_the_first_stock,
+        many_skus_are_inserted_at_once,
+    ]
 }
 
 async fn get(storage: &Arc<dyn Storage>, id: SkuId) -> Option<Sku> {

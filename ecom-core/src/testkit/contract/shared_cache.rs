@@ -1,4 +1,4 @@
-//! What a [`Cache`] that processes share must do beyond [`cache`](super::cache).
+//! The contract of a [`Cache`] that processes share, beyond the one of every [`cache`](super::cache).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,31 +8,26 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
 use super::cache::{CODEC, TTL, all_kinds, decode, encode, key, value, version_of};
-use super::{SharedCacheFixture, fresh_seed};
-use crate::port::cache::{Cache, CacheKey, Codec, Load};
+use crate::port::{Cache, CacheKey, Codec, Load};
+use crate::testkit::{SharedCacheFixture, fresh_seed};
 
-/// Runs the suite of a [`Cache`](crate::port::Cache) that processes share. Takes the path of an
-/// `async fn() -> SharedCacheFixture`; see [`testkit`](crate::testkit).
-#[macro_export]
-macro_rules! shared_cache_suite {
-    ($make:path) => {
-        $crate::__suite! {
-            shared_cache, fixture => &fixture, $make, [
-                it_says_that_it_is_shared,
-                what_one_fills_the_other_finds,
-                r15_what_one_invalidates_is_gone_for_the_other_at_once,
-                r15_what_one_clears_is_gone_for_the_other_at_once,
-                r15_a_reader_held_in_another_process_does_not_put_an_old_value_back,
-                r15_racing_processes_never_read_from_before_their_own_writes,
-                r15_a_value_in_several_places_is_gone_after_its_ttl,
-                r15_concurrent_misses_of_two_processes_load_once,
-                r15_nobody_waits_for_a_load_that_was_given_up,
-                r15_a_process_that_died_in_a_load_holds_others_up_for_a_moment_only,
-                two_releases_do_not_read_each_other_and_hear_each_other,
-                what_is_dropped_locally_is_still_shared,
-            ]
-        }
-    };
+suite! {
+    /// Runs the suite of a [`Cache`](crate::port::Cache) that processes share. Takes the path of an
+    /// `async fn() -> SharedCacheFixture`; see [`testkit`](crate::testkit).
+    shared_cache_suite, shared_cache: fixture => &fixture, __shared_cache_tests: [
+        it_says_that_it_is_shared,
+        what_one_fills_the_other_finds,
+        r15_what_one_invalidates_is_gone_for_the_other_at_once,
+        r15_what_one_clears_is_gone_for_the_other_at_once,
+        r15_a_reader_held_in_another_process_does_not_put_an_old_value_back,
+        r15_racing_processes_never_read_from_before_their_own_writes,
+        r15_a_value_in_several_places_is_gone_after_its_ttl,
+        r15_concurrent_misses_of_two_processes_load_once,
+        r15_nobody_waits_for_a_load_that_was_given_up,
+        r15_a_process_that_died_in_a_load_holds_others_up_for_a_moment_only,
+        two_releases_do_not_read_each_other_and_hear_each_other,
+        what_is_dropped_locally_is_still_shared,
+    ]
 }
 
 /// Of another release.

@@ -1,4 +1,4 @@
-//! What every [`OutboxRepository`](crate::port::OutboxRepository) must do.
+//! The contract of [`OutboxRepository`](crate::port::OutboxRepository).
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -8,46 +8,40 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng};
 
-use super::fresh_seed;
-use super::sample::Env;
 use crate::clock::Clock as _;
 use crate::domain::common::Deleted;
 use crate::domain::platform::outbox::{Event, EventKind, OutboxPosition};
 use crate::id::IdSource as _;
-use crate::port::platform::outbox::Lease;
-use crate::port::storage::Storage;
-use crate::service::platform::outbox::EventLog;
+use crate::port::{Lease, Storage};
+use crate::service::EventLog;
+use crate::testkit::fresh_seed;
+use crate::testkit::sample::Env;
 
-/// Runs the suite of [`OutboxRepository`](crate::port::OutboxRepository). Takes the path of an
-/// `async fn() -> StorageFixture`; see [`testkit`](crate::testkit).
-#[macro_export]
-macro_rules! outbox_suite {
-    ($make:path) => {
-        $crate::__suite! {
-            outbox, fixture => &fixture.storage, $make, [
-                an_empty_log_has_nothing_to_read,
-                every_field_survives_a_round_trip,
-                events_are_read_in_order_from_any_place,
-                the_head_is_where_what_is_to_come_begins,
-                trim_removes_what_is_old_and_moves_the_horizon,
-                a_trimmed_log_goes_on,
-                r13_event_is_written_with_its_change_or_not_at_all,
-                r13_a_reader_that_follows_sees_every_event_once_and_in_order,
-                r13_many_readers_each_see_every_event_once_and_in_order,
-                r13_an_event_that_commits_late_is_not_skipped,
-                r13_what_is_rolled_back_holds_nobody_up,
-                every_committed_event_gets_its_place,
-                a_new_consumer_starts_at_the_beginning,
-                a_lease_keeps_others_out_until_it_expires,
-                the_holder_renews_its_lease,
-                consumers_have_cursors_of_their_own,
-                a_cursor_outlives_its_holder,
-                a_lost_lease_moves_nothing,
-                a_released_lease_is_free_at_once,
-                of_many_that_ask_at_once_one_gets_the_lease,
-            ]
-        }
-    };
+suite! {
+    /// Runs the suite of [`OutboxRepository`](crate::port::OutboxRepository). Takes the path of an
+    /// `async fn() -> StorageFixture`; see [`testkit`](crate::testkit).
+    outbox_suite, outbox: fixture => &fixture.storage, __outbox_tests: [
+        an_empty_log_has_nothing_to_read,
+        every_field_survives_a_round_trip,
+        events_are_read_in_order_from_any_place,
+        the_head_is_where_what_is_to_come_begins,
+        trim_removes_what_is_old_and_moves_the_horizon,
+        a_trimmed_log_goes_on,
+        r13_event_is_written_with_its_change_or_not_at_all,
+        r13_a_reader_that_follows_sees_every_event_once_and_in_order,
+        r13_many_readers_each_see_every_event_once_and_in_order,
+        r13_an_event_that_commits_late_is_not_skipped,
+        r13_what_is_rolled_back_holds_nobody_up,
+        every_committed_event_gets_its_place,
+        a_new_consumer_starts_at_the_beginning,
+        a_lease_keeps_others_out_until_it_expires,
+        the_holder_renews_its_lease,
+        consumers_have_cursors_of_their_own,
+        a_cursor_outlives_its_holder,
+        a_lost_lease_moves_nothing,
+        a_released_lease_is_free_at_once,
+        of_many_that_ask_at_once_one_gets_the_lease,
+    ]
 }
 
 const START: OutboxPosition = OutboxPosition { seq: 0 };

@@ -1,0 +1,101 @@
+//! Soft-deleted products are hidden and come back (R2), and purged ones are gone for good (R5).
+
+use std::sync::Arc;
+
+use super::support::{coded, get, matching};
+use crate::domain::{Deleted, ProductFilter};
+use crate::port::Storage;
+use crate::testkit::duplicate_field;
+use crate::testkit::sample::Env;
+
+tests! {
+    __product_deletion: [
+        r02_soft_deleted_products_are_hidden_unless_asked_for,
+        r02_a_deleted_product_comes_back,
+        r02_slug_is_free_again_after_soft_delete,
+        r02_a_restore_into_a_taken_slug_is_refused,
+        r05_purge_removes_product_skus_and_ledger,
+    ]
+}
+
+/// Every read hides them, those that can show them do so.
+pub async fn r02_soft_deleted_products_are_hidden_unless_asked_for(storage: &Arc<dyn Storage>) {
+    let env = Env::default();
+    let a = env.category("A", None);
+    env.insert_categories(storage, &[&a]).await.unwrap();
+    let live = env.full_product("Live", &[&a]);
+    let gone = env.full_product("Gone", &[&a]);
+    env.insert_products(storage, &[live.clone(), gone.clone()]).await.unwrap();
+    let gone = env.soft_delete(storage, &gone).await.unwrap();
+    let ids = [live.id, gone.id];
+    assert_eq!(get(storage, gone.id).await, None);
+    assert_eq!(read!(storage, products.get(gone.id, Deleted::Include)).as_ref(), Some(&gone));
+    assert_eq!(read!(storage, products.get_by_slug("gone")), None);
+    assert_eq!(read!(storage, products.get_many(&ids, Deleted::Hide)), [live.clone()]);
+    assert_eq!(read!(storage, products.get_many(&ids, Deleted::Include)), [live.clone(), gone.clone()]);
+    for category in [None, Some(a.id)] {
+        let hide = ProductFilter { category, ..ProductFilter::default() };
+        let include = ProductFilter { deleted: Deleted::Include, ..hide.clone() };
+        assert_eq!(matching(storage, &hide).await, [live.id]);
+        assert_eq!(matching(storage, &include).await, ids);
+    }
+    assert_eq!(read!(storage, products.ids_in_category(a.id, None, 9)), ids, "what a move must refresh");
+    assert_eq!(read!(storage, products.revisions(None, 9)).len(), 2);
+}
+
+/// Restoring is an update without `deleted_at`.
+pub async fn r02_a_deleted_product_comes_back(storage: &Arc<dyn Storage>) {
+    let env = Env::default();
+    let p = env.full_product("P", &[]);
+    env.insert_products(storage, std::slice::from_ref(&p)).await.unwrap();
+    let gone = env.soft_delete(storage, &p).await.unwrap();
+    let mut back = env.edited(&gone);
+    back.audit.deleted_at = None;
+    env.update_product(storage, &gone, &back).await.unwrap();
+    assert_eq!(get(storage, p.id).await.as_ref(), Some(&back));
+    assert_eq!(matching(storage, &ProductFilter::default()).await, [p.id]);
+}
+
+/// The slug of a deleted row is no longer taken.
+pub async fn r02_slug_is_free_again_after_soft_delete(storage: &Arc<dyn Storage>) {
+    let env = Env::default();
+    let old = coded(&env, "Chair", "one");
+    env.insert_products(storage, std::slice::from_ref(&old)).await.unwrap();
+    env.soft_delete(storage, &old).await.unwrap();
+    let new = coded(&env, "Chair", "two");
+    env.insert_products(storage, std::slice::from_ref(&new)).await.expect("the slug is free again");
+    assert_eq!(read!(storage, products.get_by_slug("chair")), Some(new));
+}
+
+/// What was taken in the meantime is not taken back.
+pub async fn r02_a_restore_into_a_taken_slug_is_refused(storage: &Arc<dyn Storage>) {
+    let env = Env::default();
+    let old = coded(&env, "Chair", "one");
+    env.insert_products(storage, std::slice::from_ref(&old)).await.unwrap();
+    let gone = env.soft_delete(storage, &old).await.unwrap();
+    env.insert_products(storage, &[coded(&env, "Chair", "two")]).await.unwrap();
+    let mut back = env.edited(&gone);
+    back.audit.deleted_at = None;
+    assert_eq!(duplicate_field(env.update_product(storage, &gone, &back).await, "restore"), "slug");
+    assert_eq!(read!(storage, products.get(old.id, Deleted::Include)), Some(gone));
+}
+
+/// Nothing of it stays, not even for reads of deleted rows; its keys are free.
+pub async fn r05_purge_removes_product_skus_and_ledger(storage: &Arc<dyn Storage>) {
+    let env = Env::default();
+    let a = env.category("A", None);
+    env.insert_categories(storage, &[&a]).await.unwrap();
+    let (p, other) = (env.full_product("P", &[&a]), env.full_product("Other", &[&a]));
+    env.insert_products(storage, &[p.clone(), other.clone()]).await.unwrap();
+    attempt!(storage, inventory.apply(&[env.movement(p.skus[0].id, 5)])).unwrap();
+    let current = get(storage, p.id).await.unwrap();
+    attempt!(storage, products.purge(&current)).unwrap();
+    assert_eq!(read!(storage, products.get(p.id, Deleted::Include)), None);
+    assert_eq!(read!(storage, skus.of_product(p.id, Deleted::Include)), []);
+    assert_eq!(read!(storage, inventory.count_movements(p.skus[0].id)), 0);
+    let include = ProductFilter { category: Some(a.id), deleted: Deleted::Include, ..ProductFilter::default() };
+    assert_eq!(matching(storage, &include).await, [other.id]);
+    assert_eq!(get(storage, other.id).await, Some(other));
+    assert_eq!(read!(storage, inventory.imbalances()), []);
+    env.insert_products(storage, &[env.full_product("P", &[&a])]).await.expect("its keys are free");
+}

@@ -1,0 +1,290 @@
+//! Products are inserted, read, locked and updated with all their fields.
+
+use std::sync::Arc;
+
+use super::support::{catalog, get, list, matching};
+use crate::domain::{
+    Attributes, Category, Deleted, Image, Product, ProductFilter, ProductSort, ProductStatus, RatingSummary,
+};
+use crate::error::ErrorCode;
+use crate::id::{IdSource as _, ProductId};
+use crate::money::Percentage;
+use crate::paging::Paging;
+use crate::port::Storage;
+use crate::testkit::code_of;
+use crate::testkit::sample::Env;
+use crate::text::Slug;
+
+tests! {
+    __product_records: [
+        every_field_survives_a_round_trip,
+        many_are_read_by_id_in_order,
+        a_lock_reads_in_id_order_and_deleted_ones_too,
+        locked_edits_are_never_lost,
+        a_single_read_is_one_statement,
+        a_page_costs_the_same_statements_for_5_and_100_rows,
+        r16_a_category_that_is_gone_is_a_bad_reference,
+        every_field_is_updated,
+        tags_images_and_categories_are_replaced_in_order,
+        r01_an_update_from_an_old_version_changes_nothing,
+        revisions_walks_everything,
+        r03_refreshing_categories_moves_revisions_once,
+    ]
+}
+
+/// Full and minimal, by every way to read.
+pub async fn every_field_survives_a_round_trip(storage: &Arc<dyn Storage>) {
+    let env = Env::default();
+    let (a, b) = (env.category("A", None), env.full_category("B", None));
+    env.insert_categories(storage, &[&a, &b]).await.unwrap();
+    let mut full = env.full_product("Full Ünïcödé 🛒", &[&b, &a]);
+    full.description = full.description.map(|d| d + &"x".repeat(49_000));
+    let minimal = env.priced("Minimal", 0, 0);
+    env.insert_products(storage, &[full.clone(), minimal.clone()]).await.unwrap();
+    for expected in [&full, &minimal] {
+        assert_eq!(get(storage, expected.id).await.as_ref(), Some(expected));
+        assert_eq!(read!(storage, products.get_by_slug(expected.slug.as_str())).as_ref(), Some(expected));
+    }
+    let both = [full.clone(), minimal.clone()];
+    assert_eq!(read!(storage, products.get_many(&[full.id, minimal.id], Deleted::Hide)), both);
+    let page = list(storage, &ProductFilter::default(), ProductSort::CreatedAsc, &Paging::first(9)).await;
+    assert_eq!(page.items, both, "a list shows whole products");
+    assert_eq!(get(storage, ProductId(env.ids.next())).await, None);
+    assert_eq!(read!(storage, products.get_by_slug("nowhere")), None);
+}
+
+/// Those that exist, once each, by id.
+pub async fn many_are_read_by_id_in_order(storage: &Arc<dyn Storage>) {
+    let env = Env::default();
+    let all: Vec<Product> = (0..137).map(|n| env.priced(&format!("P {n}"), n, n)).collect();
+    env.insert_products(storage, &all).await.unwrap();
+    let mut ids: Vec<ProductId> = all.iter().rev().map(|p| p.id).collect();
+    ids.push(all[3].id);
+    ids.push(ProductId(env.ids.next()));
+    assert_eq!(read!(storage, products.get_many(&ids, Deleted::Hide)), all);
+    assert_eq!(read!(storage, products.get_many(&[], Deleted::Include)), []);
+}
+
+/// What a write starts from.
+pub async fn a_lock_reads_in_id_order_and_deleted_ones_too(storage: &Arc<dyn Storage>) {
+    let env = Env::default();
+    let mut all: Vec<Product> = (0..5).map(|n| env.full_product(&format!("P {n}"), &[])).collect();
+    env.insert_products(storage, &all).await.unwrap();
+    all[2] = env.soft_delete(storage, &all[2]).await.unwrap();
+    let mut ids: Vec<ProductId> = all.iter().rev().map(|p| p.id).collect();
+    ids.push(ids[1]);
+    ids.push(ProductId(env.ids.next()));
+    let mut uow = storage.begin().await.unwrap();
+    assert_eq!(uow.products().lock(&ids).await.unwrap(), all);
+    assert_eq!(uow.products().lock(&[]).await.unwrap(), []);
+    uow.rollback().await.unwrap();
+}
+
+/// Read under the lock, write, and no editor's work is lost.
+pub async fn locked_edits_are_never_lost(storage: &Arc<dyn Storage>) {
+    let env = Env::default();
+    let p = env.priced("P", 100, 1);
+    env.insert_products(storage, std::slice::from_ref(&p)).await.unwrap();
+    let tasks: Vec<_> = (0..16)
+        .map(|n| {
+            let (storage, id) = (storage.clone(), p.id);
+            tokio::spawn(async move {
+                let env = Env::new(n);
+                let mut uow = storage.begin().await.unwrap();
+                let before = uow.products().lock(&[id]).await.unwrap().pop().unwrap();
+                let mut after = env.edited(&before);
+                after.tags.push(format!("editor {n}"));
+                uow.products().update(&before, &after).await.unwrap();
+                uow.commit().await.unwrap();
+            })
+        })
+        .collect();
+    for t in tasks {
+        t.await.unwrap();
+    }
+    let found = get(storage, p.id).await.unwrap();
+    assert_eq!((found.tags.len(), found.audit.version, found.revision), (16, 17, 17));
+}
+
+/// With SKUs and categories.
+pub async fn a_single_read_is_one_statement(storage: &Arc<dyn Storage>) {
+    let env = Env::default();
+    let a = env.category("A", None);
+    env.insert_categories(storage, &[&a]).await.unwrap();
+    let p = env.full_product("P", &[&a]);
+    env.insert_products(storage, std::slice::from_ref(&p)).await.unwrap();
+    let mut connection = storage.connect().await.unwrap();
+    let before = storage.statements();
+    assert!(connection.products().get(p.id, Deleted::Hide).await.unwrap().is_some());
+    assert_eq!(storage.statements() - before, 1, "by id");
+    let before = storage.statements();
+    assert!(connection.products().get_by_slug("p").await.unwrap().is_some());
+    assert_eq!(storage.statements() - before, 1, "by slug");
+}
+
+/// A fixed number, whatever the page shows.
+pub async fn a_page_costs_the_same_statements_for_5_and_100_rows(storage: &Arc<dyn Storage>) {
+    let catalog = catalog(storage).await;
+    let ids: Vec<ProductId> = catalog.products.iter().map(|p| p.id).collect();
+    let mut connection = storage.connect().await.unwrap();
+    let filter = ProductFilter { deleted: Deleted::Include, ..ProductFilter::default() };
+    let narrow =
+        ProductFilter { category: Some(catalog.categories[0].id), min_price: Some(1), ..ProductFilter::default() };
+    let mut cost = Vec::new();
+    for rows in [5_u32, 100] {
+        let start = storage.statements();
+        let page = connection.products().list(&filter, ProductSort::PriceAsc, &Paging::first(rows)).await.unwrap();
+        assert_eq!(page.items.len(), rows as usize);
+        let listed = storage.statements();
+        connection.products().list(&narrow, ProductSort::TitleAsc, &Paging::first(rows)).await.unwrap();
+        let narrowed = storage.statements();
+        let many = connection.products().get_many(&ids[..rows as usize], Deleted::Include).await.unwrap();
+        assert_eq!(many.len(), rows as usize);
+        let end = storage.statements();
+        assert_eq!((listed - start, narrowed - listed), (1, 1), "a page is one statement");
+        cost.push(end - narrowed);
+    }
+    assert_eq!(cost[0], cost[1], "100 products by id cost what 5 cost");
+}
+
+/// Insert and update; nothing is kept.
+pub async fn r16_a_category_that_is_gone_is_a_bad_reference(storage: &Arc<dyn Storage>) {
+    let env = Env::default();
+    let nowhere = env.category("Nowhere", None);
+    let p = Product { categories: vec![(&nowhere).into()], ..env.priced("P", 100, 1) };
+    let answer = env.insert_products(storage, std::slice::from_ref(&p)).await;
+    assert_eq!(code_of(answer, "a category that is not there"), ErrorCode::Validation);
+    assert_eq!(read!(storage, products.get(p.id, Deleted::Include)), None);
+
+    let p = env.priced("Q", 100, 1);
+    env.insert_products(storage, std::slice::from_ref(&p)).await.unwrap();
+    let after = Product { categories: vec![(&nowhere).into()], ..env.edited(&p) };
+    let answer = env.update_product(storage, &p, &after).await;
+    assert_eq!(code_of(answer, "a category that is not there"), ErrorCode::Validation);
+    assert_eq!(get(storage, p.id).await, Some(p));
+}
+
+/// To something and to nothing.
+pub async fn every_field_is_updated(storage: &Arc<dyn Storage>) {
+    let env = Env::default();
+    let a = env.category("A", None);
+    env.insert_categories(storage, &[&a]).await.unwrap();
+    let (p, other) = (env.priced("P", 100, 1), env.full_product("Other", &[&a]));
+    env.insert_products(storage, &[p.clone(), other.clone()]).await.unwrap();
+    let full = env.full_product("Renamed", &[&a]);
+    let edited = env.edited(&p);
+    let after = Product { id: p.id, skus: p.skus.clone(), audit: edited.audit, revision: 12, ..full };
+    env.update_product(storage, &p, &after).await.unwrap();
+    assert_eq!(get(storage, p.id).await.as_ref(), Some(&after));
+    assert_eq!(read!(storage, products.get_by_slug("p")), None);
+
+    let emptied = Product {
+        description: None,
+        brand: None,
+        status: ProductStatus::Draft,
+        categories: Vec::new(),
+        tags: Vec::new(),
+        images: Vec::new(),
+        attributes: Attributes::default(),
+        discount: Percentage::default(),
+        warranty_information: None,
+        shipping_information: None,
+        rating: RatingSummary::default(),
+        external: None,
+        ..env.edited(&after)
+    };
+    env.update_product(storage, &after, &emptied).await.unwrap();
+    assert_eq!(get(storage, p.id).await.as_ref(), Some(&emptied));
+    assert_eq!(get(storage, other.id).await.as_ref(), Some(&other), "other rows stay as they are");
+}
+
+/// Add, remove, reorder; lists follow.
+pub async fn tags_images_and_categories_are_replaced_in_order(storage: &Arc<dyn Storage>) {
+    let env = Env::default();
+    let cats: Vec<Category> = (0..4).map(|n| env.category(&format!("C {n}"), None)).collect();
+    env.insert_categories(storage, &cats.iter().collect::<Vec<_>>()).await.unwrap();
+    let mut before = env.full_product("P", &[&cats[2], &cats[0]]);
+    env.insert_products(storage, std::slice::from_ref(&before)).await.unwrap();
+    let image = |n: usize| Image { url: format!("/i/{n}.png"), alt: None, primary: n == 3 };
+    for (tags, images, categories) in [
+        (vec!["b", "a"], vec![3, 1], vec![0, 2]),
+        (vec!["a", "b"], vec![1, 3], vec![0, 2, 3]),
+        (vec!["c", "b"], vec![3], vec![3, 1]),
+        (vec![], vec![], vec![]),
+        (vec!["z"], vec![2, 3], vec![1]),
+    ] {
+        let after = Product {
+            tags: tags.iter().map(|t| (*t).to_owned()).collect(),
+            images: images.iter().map(|n| image(*n)).collect(),
+            categories: categories.iter().map(|n: &usize| (&cats[*n]).into()).collect(),
+            ..env.edited(&before)
+        };
+        env.update_product(storage, &before, &after).await.unwrap();
+        assert_eq!(get(storage, before.id).await.as_ref(), Some(&after));
+        for tag in ["a", "b", "c", "z", "zebra"] {
+            let filter = ProductFilter { tag: Some(tag.into()), ..ProductFilter::default() };
+            assert_eq!(matching(storage, &filter).await.len(), usize::from(tags.contains(&tag)), "tag {tag}");
+        }
+        for (n, c) in cats.iter().enumerate() {
+            let filter = ProductFilter { category: Some(c.id), ..ProductFilter::default() };
+            assert_eq!(matching(storage, &filter).await.len(), usize::from(categories.contains(&n)), "category {n}");
+        }
+        before = after;
+    }
+}
+
+/// Not this row, and nothing else of the transaction.
+pub async fn r01_an_update_from_an_old_version_changes_nothing(storage: &Arc<dyn Storage>) {
+    let env = Env::default();
+    let (p, q) = (env.full_product("P", &[]), env.full_product("Q", &[]));
+    env.insert_products(storage, &[p.clone(), q.clone()]).await.unwrap();
+    let winner = Product { title: "first".into(), ..env.edited(&q) };
+    env.update_product(storage, &q, &winner).await.unwrap();
+
+    let mut uow = storage.begin().await.unwrap();
+    uow.products().lock(&[p.id, q.id]).await.unwrap();
+    uow.products().update(&p, &Product { tags: vec!["x".into()], ..env.edited(&p) }).await.unwrap();
+    let loser = Product { title: "second".into(), tags: vec!["lost".into()], ..env.edited(&q) };
+    let answer = uow.products().update(&q, &loser).await;
+    assert_eq!(code_of(answer, "an update from an old version"), ErrorCode::VersionConflict);
+    drop(uow);
+    assert_eq!(get(storage, p.id).await, Some(p));
+    assert_eq!(get(storage, q.id).await, Some(winner));
+    let lost = ProductFilter { tag: Some("lost".into()), ..ProductFilter::default() };
+    assert_eq!(matching(storage, &lost).await, []);
+}
+
+/// Soft-deleted ones too, by id, in pages.
+pub async fn revisions_walks_everything(storage: &Arc<dyn Storage>) {
+    let catalog = catalog(storage).await;
+    let (mut found, mut after) = (Vec::new(), None);
+    loop {
+        let page = read!(storage, products.revisions(after, 20));
+        assert!(page.len() <= 20);
+        let Some(last) = page.last() else { break };
+        after = Some(last.0);
+        found.extend(page);
+    }
+    assert_eq!(found, catalog.products.iter().map(|p| (p.id, p.revision)).collect::<Vec<_>>());
+}
+
+/// Once per call, without an edit.
+pub async fn r03_refreshing_categories_moves_revisions_once(storage: &Arc<dyn Storage>) {
+    let env = Env::default();
+    let a = env.category("A", None);
+    env.insert_categories(storage, &[&a]).await.unwrap();
+    let within = Product { categories: vec![(&a).into()], ..env.priced("in", 100, 1) };
+    let without = env.priced("out", 100, 1);
+    env.insert_products(storage, &[within.clone(), without.clone()]).await.unwrap();
+    let slug = Slug::trusted("renamed".into());
+    let renamed = Category { name: "Renamed".into(), path: slug.to_string(), slug, ..env.edited_category(&a) };
+    let mut uow = storage.begin().await.unwrap();
+    uow.categories().lock_tree().await.unwrap();
+    uow.categories().update(&a, &renamed).await.unwrap();
+    uow.products().refresh_categories(&[within.id]).await.unwrap();
+    uow.products().refresh_categories(&[]).await.unwrap();
+    uow.commit().await.unwrap();
+    let expected = Product { categories: vec![(&renamed).into()], revision: within.revision + 1, ..within };
+    assert_eq!(get(storage, expected.id).await, Some(expected));
+    assert_eq!(get(storage, without.id).await, Some(without));
+}

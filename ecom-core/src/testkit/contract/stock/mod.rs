@@ -1,0 +1,3 @@
+//! The contract of the repository of stock levels and movements.
+
+pub mod inventory;

@@ -1,0 +1,445 @@
+//! Cached reads show every write within the bounds of R15.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde_json::json;
+use tokio::sync::Semaphore;
+
+use super::ShopFixture;
+use super::support::{flat_in, from, in_category, me, until, v};
+use crate::config::ShopConfig;
+use crate::domain::{DeleteMode, Deleted, ProductFilter, ProductSort};
+use crate::error::{ErrorCode, Result};
+use crate::paging::Paging;
+use crate::port::{Cache, CacheKey, CacheStats, CacheValue, Codec, FillToken};
+use crate::service::ProductListQuery;
+use crate::shop::Shop;
+use crate::testkit::code_of;
+use crate::testkit::faults::{Instructed, Word};
+
+tests! {
+    __shop_cache: [
+        r15_reads_see_every_kind_of_write,
+        r15_concurrent_misses_load_once,
+        r15_a_held_reader_does_not_put_an_old_value_back,
+        r15_a_cached_read_is_never_older_than_its_ttl,
+        r15_another_processes_write_is_seen_after_the_poll,
+        r15_a_shared_cache_is_told_by_one_process_and_each_tells_itself,
+    ]
+}
+
+/// Whatever way a value is read, it is what the database has. Twice: filled, and then cached.
+async fn reads_agree(f: &ShopFixture, what: &str) {
+    let stored = f.snapshot().await;
+    for round in ["first", "second"] {
+        let what = format!("{what}, {round} read");
+        for p in &stored.products {
+            let (by_id, by_slug) =
+                (f.shop.products().get(p.id).await, f.shop.products().get_by_slug(p.slug.as_str()).await);
+            if p.audit.is_live() {
+                assert_eq!(&**by_id.unwrap().value, p, "{what}: by id");
+                assert_eq!(&**by_slug.unwrap().value, p, "{what}: by slug");
+            } else {
+                assert_eq!(code_of(by_id, &what), ErrorCode::NotFound);
+                assert!(by_slug.is_err() || by_slug.unwrap().value.id != p.id, "{what}: by slug");
+            }
+        }
+        let mut filters = vec![ProductFilter::default()];
+        filters.extend(stored.categories.iter().map(|c| in_category(c.id)));
+        for filter in filters {
+            for paging in [Paging::first(50), Paging::Offset { offset: 0, limit: 50 }] {
+                let query = ProductListQuery { filter: filter.clone(), sort: ProductSort::TitleAsc, paging };
+                let list = f.shop.products().list(&query).await.unwrap();
+                let fresh = read!(f.storage, products.list(&query.filter, query.sort, &query.paging));
+                assert_eq!(list.value.page, fresh, "{what}: {query:?}");
+                if let Some(total) = list.value.total {
+                    assert_eq!(total.count, fresh.items.len() as u64, "{what}");
+                }
+            }
+        }
+        for c in &stored.categories {
+            let (by_id, by_slug) =
+                (f.shop.categories().get(c.id).await, f.shop.categories().get_by_slug(c.slug.as_str()).await);
+            if c.audit.is_live() {
+                assert_eq!(&**by_id.unwrap().value, c, "{what}: by id");
+                assert_eq!(&**by_slug.unwrap().value, c, "{what}: by slug");
+            } else {
+                assert_eq!(code_of(by_id, &what), ErrorCode::NotFound);
+            }
+        }
+        assert_eq!(
+            **f.shop.categories().tree().await.unwrap().value,
+            read!(f.storage, categories.tree()),
+            "{what}: tree"
+        );
+    }
+}
+
+/// By id, slug, list, category and tree.
+pub async fn r15_reads_see_every_kind_of_write(f: &ShopFixture) {
+    let (products, skus, categories) = (f.shop.products(), f.shop.skus(), f.shop.categories());
+    reads_agree(f, "empty").await;
+    let root = f.category("Root", None).await;
+    reads_agree(f, "a category").await;
+    let mid = f.category("Mid", Some(&root)).await;
+    let low = f.category("Low", Some(&mid)).await;
+    let p = f.plain_in("P", &[&low]).await;
+    reads_agree(f, "a product").await;
+    let q = f.plain_in("Q", &[&mid]).await;
+    reads_agree(f, "another").await;
+    f.clock.advance(Duration::from_secs(1));
+    let p = f.patch(&p, json!({ "title": "P two", "slug": "p-two" })).await.unwrap();
+    assert_eq!(code_of(products.get_by_slug("p").await, "the old slug"), ErrorCode::NotFound);
+    reads_agree(f, "a patch").await;
+    let q = f.patch(&q, json!({ "slug": "p" })).await.unwrap();
+    assert_eq!(products.get_by_slug("p").await.unwrap().value.id, q.id, "the old slug of another");
+    let p = f.patch(&p, json!({ "category": "root" })).await.unwrap();
+    reads_agree(f, "other categories").await;
+    let p = f.patch(&p, json!({ "status": "draft" })).await.unwrap();
+    reads_agree(f, "a draft").await;
+    let p = products.replace(p.id, v(p.audit.version), &flat_in("P three", &[&low]), &me()).await.unwrap();
+    reads_agree(f, "a PUT").await;
+    f.adjust(p.skus[0].id, -10).await.unwrap();
+    reads_agree(f, "stock").await;
+    f.patch(&p, json!({ "stock": 7 })).await.unwrap();
+    reads_agree(f, "flat stock").await;
+    let sku = skus.create(p.id, &from(&json!({ "price": "0.50" })), &me()).await.unwrap();
+    reads_agree(f, "a SKU").await;
+    skus.patch(sku.id, v(1), from(&json!({ "price": "0.40", "stock": 2 })), &me()).await.unwrap();
+    reads_agree(f, "a SKU's patch").await;
+    f.clock.advance(Duration::from_secs(1));
+    skus.delete(sku.id, v(2), DeleteMode::Soft, &me()).await.unwrap();
+    reads_agree(f, "a SKU's delete").await;
+    skus.restore(sku.id, v(3), &me()).await.unwrap();
+    reads_agree(f, "a SKU's restore").await;
+    f.delete(&f.fresh(p.id).await, DeleteMode::Soft).await.unwrap();
+    reads_agree(f, "a delete").await;
+    products.restore(p.id, v(f.fresh(p.id).await.audit.version), &me()).await.unwrap();
+    reads_agree(f, "a restore").await;
+    f.rename_category(mid.id, "Middle").await.unwrap();
+    assert_eq!(code_of(categories.get_by_slug("mid").await, "the old slug"), ErrorCode::NotFound);
+    reads_agree(f, "a rename").await;
+    let patch = from(&json!({ "description": "d" }));
+    categories.patch(low.id, v(1), patch, &me()).await.unwrap();
+    reads_agree(f, "a description").await;
+    f.move_category(low.id, None).await.unwrap();
+    reads_agree(f, "a move").await;
+    let empty = f.category("Empty", Some(&mid)).await;
+    f.delete_category(empty.id, DeleteMode::Soft).await.unwrap();
+    reads_agree(f, "a category's delete").await;
+    categories.restore(empty.id, v(2), &me()).await.unwrap();
+    reads_agree(f, "a category's restore").await;
+    f.delete_category(empty.id, DeleteMode::Force).await.unwrap();
+    reads_agree(f, "a category's end").await;
+    f.delete(&f.fresh(q.id).await, DeleteMode::Force).await.unwrap();
+    assert_eq!(code_of(products.get_by_slug("p").await, "it is gone"), ErrorCode::NotFound);
+    reads_agree(f, "the end").await;
+    let values = flat_in("Host", &[&low]).check(f.shop.config().currency).unwrap();
+    let mut tx = f.storage.begin().await.unwrap();
+    let (_, after) = products.create_many_in(&mut *tx, vec![values], &me()).await.unwrap();
+    tx.commit().await.unwrap();
+    after.run(&f.shop).await;
+    reads_agree(f, "a host's transaction").await;
+}
+
+/// Holds back the first who comes once it is closed.
+#[derive(Debug)]
+struct Gate {
+    closed: AtomicBool,
+    held: AtomicU64,
+    release: Semaphore,
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self { closed: AtomicBool::new(false), held: AtomicU64::new(0), release: Semaphore::new(0) }
+    }
+}
+
+impl Gate {
+    async fn pass(&self) {
+        if self.closed.swap(false, Ordering::SeqCst) {
+            self.held.fetch_add(1, Ordering::SeqCst);
+            self.release.acquire().await.unwrap().forget();
+            self.held.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+
+    fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+    }
+
+    async fn holds_one(&self) {
+        until("somebody is held", async || self.held.load(Ordering::SeqCst) == 1).await;
+    }
+
+    fn open(&self) {
+        self.release.add_permits(1);
+    }
+}
+
+/// A cache with gates before a load and before a fill.
+#[derive(Debug)]
+struct Gated {
+    inner: Arc<dyn Cache>,
+    load: Gate,
+    fill: Gate,
+    gets: AtomicU64,
+}
+
+impl Gated {
+    fn over(inner: Arc<dyn Cache>) -> Arc<Self> {
+        Arc::new(Self { inner, load: Gate::default(), fill: Gate::default(), gets: AtomicU64::new(0) })
+    }
+}
+
+#[async_trait]
+impl Cache for Gated {
+    fn name(&self) -> &'static str {
+        self.inner.name()
+    }
+    fn is_shared(&self) -> bool {
+        self.inner.is_shared()
+    }
+    fn local(&self, key: &CacheKey) -> Option<CacheValue> {
+        self.inner.local(key)
+    }
+    async fn get(&self, key: &CacheKey, codec: &'static Codec) -> Option<CacheValue> {
+        self.gets.fetch_add(1, Ordering::SeqCst);
+        self.inner.get(key, codec).await
+    }
+    async fn begin_fill(&self, key: &CacheKey) -> FillToken {
+        let token = self.inner.begin_fill(key).await;
+        self.load.pass().await;
+        token
+    }
+    async fn fill(
+        &self,
+        key: &CacheKey,
+        value: CacheValue,
+        codec: &'static Codec,
+        ttl: Duration,
+        token: FillToken,
+    ) -> bool {
+        self.fill.pass().await;
+        self.inner.fill(key, value, codec, ttl, token).await
+    }
+    async fn invalidate(&self, keys: &[CacheKey]) -> Result<()> {
+        self.inner.invalidate(keys).await
+    }
+    async fn invalidate_local(&self, keys: &[CacheKey]) {
+        self.inner.invalidate_local(keys).await;
+    }
+    async fn clear_local(&self) {
+        self.inner.clear_local().await;
+    }
+    async fn clear(&self) -> Result<()> {
+        self.inner.clear().await
+    }
+    async fn ping(&self) -> Result<()> {
+        self.inner.ping().await
+    }
+    fn stats(&self) -> CacheStats {
+        self.inner.stats()
+    }
+}
+
+/// Sixty-four readers of one product cost what one costs.
+pub async fn r15_concurrent_misses_load_once(f: &ShopFixture) {
+    let p = f.plain("Lamp").await;
+    let gated = Gated::over(f.cache());
+    let shop = f.another(ShopConfig::default(), gated.clone());
+    // Once for connections that open late.
+    shop.products().get(p.id).await.unwrap();
+    gated.clear().await.unwrap();
+    let before = f.storage.statements();
+    shop.products().get(p.id).await.unwrap();
+    let one = f.storage.statements() - before;
+    assert!(one > 0);
+    gated.clear().await.unwrap();
+
+    let (before, gets) = (f.storage.statements(), gated.gets.load(Ordering::SeqCst));
+    gated.load.close();
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..64 {
+        let (shop, id) = (shop.clone(), p.id);
+        tasks.spawn(async move { shop.products().get(id).await.unwrap().value.title.clone() });
+    }
+    gated.load.holds_one().await;
+    until("all have missed", async || gated.gets.load(Ordering::SeqCst) - gets >= 64).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    gated.load.open();
+    assert!(tasks.join_all().await.iter().all(|t| t == "Lamp"));
+    assert_eq!(f.storage.statements() - before, one, "one load for all");
+
+    // A leader that goes away leaves the load to somebody else.
+    gated.clear().await.unwrap();
+    gated.load.close();
+    let leader = tokio::spawn({
+        let (shop, id) = (shop.clone(), p.id);
+        async move { shop.products().get(id).await.map(drop) }
+    });
+    gated.load.holds_one().await;
+    let follower = tokio::spawn({
+        let (shop, id) = (shop.clone(), p.id);
+        async move { shop.products().get(id).await.unwrap().value.title.clone() }
+    });
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    leader.abort();
+    assert_eq!(follower.await.unwrap(), "Lamp");
+}
+
+/// A reader that is slow between its load and its fill; by id, slug, list, category and tree.
+pub async fn r15_a_held_reader_does_not_put_an_old_value_back(f: &ShopFixture) {
+    let c = f.category("Old", None).await;
+    let p = f.plain_in("Old", &[&c]).await;
+    let gated = Gated::over(f.cache());
+    let shop = f.another(ShopConfig::default(), gated.clone());
+    let list = || ProductListQuery {
+        filter: ProductFilter::default(),
+        sort: ProductSort::TitleAsc,
+        paging: Paging::first(10),
+    };
+    let look = async |shop: &Shop, way: usize| match way {
+        0 => shop.products().get(p.id).await.unwrap().value.title.clone(),
+        1 => shop.products().get_by_slug("old").await.unwrap().value.title.clone(),
+        2 => shop.products().list(&list()).await.unwrap().value.page.items[0].title.clone(),
+        3 => shop.categories().get(c.id).await.unwrap().value.name.clone(),
+        4 => shop.categories().tree().await.unwrap().value[0].name.clone(),
+        5 => shop.categories().get_by_slug("old").await.unwrap().value.name.clone(),
+        _ => shop.products().get_many(&[p.id]).await.unwrap()[0].title.clone(),
+    };
+    for way in 0..7 {
+        for round in 0..2 {
+            let new = format!("Name {way} {round}");
+            gated.clear().await.unwrap();
+            gated.fill.close();
+            let held = async {
+                look(&shop, way).await;
+            };
+            let write = async {
+                gated.fill.holds_one().await;
+                if (3..=5).contains(&way) {
+                    let patch = from(&json!({ "name": new, "slug": "old" }));
+                    let read = v(shop.categories().get_fresh(c.id, Deleted::Hide).await.unwrap().audit.version);
+                    shop.categories().patch(c.id, read, patch, &me()).await.unwrap();
+                } else {
+                    let read = v(shop.products().get_fresh(p.id, Deleted::Hide).await.unwrap().audit.version);
+                    shop.products().patch(p.id, read, from(&json!({ "title": new })), &me()).await.unwrap();
+                }
+                // Which product has a slug did not change: a later reader may wait for that.
+                if way != 1 {
+                    assert_eq!(look(&shop, way).await, new, "way {way}: a later reader does not join the old load");
+                }
+                gated.fill.open();
+            };
+            futures::join!(held, write);
+            assert_eq!(look(&shop, way).await, new, "way {way}: the old value is back");
+        }
+    }
+}
+
+/// What another process wrote, with no word of it: old until the TTL, and not a second longer.
+pub async fn r15_a_cached_read_is_never_older_than_its_ttl(f: &ShopFixture) {
+    let c = f.category("Old", None).await;
+    let p = f.plain_in("Old", &[&c]).await;
+    let other = f.another(ShopConfig::default(), f.cache());
+    let query =
+        ProductListQuery { filter: ProductFilter::default(), sort: ProductSort::TitleAsc, paging: Paging::first(10) };
+    let look = async || {
+        [
+            f.shop.products().get(p.id).await.unwrap().value.title.clone(),
+            f.shop.products().get_by_slug("old").await.unwrap().value.title.clone(),
+            f.shop.products().list(&query).await.unwrap().value.page.items[0].title.clone(),
+        ]
+    };
+    let look_at_category = async || {
+        [
+            f.shop.categories().get(c.id).await.unwrap().value.description.clone(),
+            f.shop.categories().tree().await.unwrap().value[0].description.clone(),
+        ]
+    };
+    look().await;
+    look_at_category().await;
+    other.products().patch(p.id, v(1), from(&json!({ "title": "New" })), &me()).await.unwrap();
+    let patch = from(&json!({ "description": "New" }));
+    other.categories().patch(c.id, v(1), patch, &me()).await.unwrap();
+    if f.cache().is_shared() {
+        // There is a word of it. That what is shared ends with its TTL is in the suite of caches: no clock of ours ages it.
+        until("another process's write is seen", async || look().await == ["New"; 3]).await;
+        until("also of a category", async || {
+            look_at_category().await.iter().all(|text| text.as_deref() == Some("New"))
+        })
+        .await;
+        return;
+    }
+    let cached = f.cache().name() != "none";
+    f.clock.advance(Duration::from_secs(299));
+    assert_eq!(look().await, [if cached { "Old" } else { "New" }; 3]);
+    f.clock.advance(Duration::from_secs(1));
+    assert_eq!(look().await, ["New"; 3]);
+    let new = Some("New".to_owned());
+    let (seen, expected) = (look_at_category().await, if cached { None } else { new.clone() });
+    assert_eq!(seen, [expected.clone(), expected]);
+    f.clock.advance(Duration::from_secs(3_300));
+    assert_eq!(look_at_category().await, [new.clone(), new]);
+}
+
+/// Two shops on one database, each with a cache of its own.
+pub async fn r15_another_processes_write_is_seen_after_the_poll(f: &ShopFixture) {
+    let config = ShopConfig { poll_interval: Duration::from_millis(20), ..ShopConfig::default() };
+    let other = f.another(config, f.cache());
+    let background = other.start();
+    let c = f.category("Old", None).await;
+    let p = f.plain_in("Old", &[&c]).await;
+    let query =
+        ProductListQuery { filter: ProductFilter::default(), sort: ProductSort::TitleAsc, paging: Paging::first(10) };
+    for n in 0..3 {
+        let read = other.products().get(p.id).await.unwrap();
+        let tree = other.categories().tree().await.unwrap();
+        other.products().list(&query).await.unwrap();
+        let title = format!("New {n}");
+        let patch = from(&json!({ "title": title }));
+        f.shop.products().patch(p.id, v(read.value.audit.version.max(n + 1)), patch, &me()).await.unwrap();
+        until("a product", async || other.products().get(p.id).await.unwrap().value.title == title).await;
+        until("a list", async || other.products().list(&query).await.unwrap().value.page.items[0].title == title).await;
+        assert!(!tree.value.is_empty());
+        f.rename_category(c.id, &title).await.unwrap();
+        until("the tree", async || other.categories().tree().await.unwrap().value[0].name == title).await;
+        until("a category", async || other.categories().get(c.id).await.unwrap().value.name == title).await;
+        until("its name on a product", async || {
+            other.products().get(p.id).await.unwrap().value.categories[0].name == title
+        })
+        .await;
+    }
+    background.shutdown().await;
+}
+
+/// A writer that died after its commit has told nobody.
+pub async fn r15_a_shared_cache_is_told_by_one_process_and_each_tells_itself(f: &ShopFixture) {
+    let caches = [Arc::new(Instructed::default()), Arc::new(Instructed::default())];
+    let config = ShopConfig { poll_interval: Duration::from_millis(10), ..ShopConfig::default() };
+    let running = caches.each_ref().map(|cache| f.another(config.clone(), cache.clone()).start());
+    until("all have begun", async || {
+        caches.iter().all(|c| c.was(Word::LocalClear)) && caches.iter().any(|c| c.was(Word::SharedClear))
+    })
+    .await;
+    let mut last = None;
+    // Only once the place of the shared one is known are events its business.
+    until("what is shared is dropped", async || {
+        let p = f.plain("P").await;
+        last = Some(p.id);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        caches.iter().any(|c| c.was(Word::Shared(CacheKey::Product(p.id))))
+    })
+    .await;
+    let key = CacheKey::Product(last.unwrap());
+    until("each drops its own", async || caches.iter().all(|c| c.was(Word::Local(key)))).await;
+    assert_eq!(caches.iter().filter(|c| c.was(Word::Shared(key))).count(), 1, "one tells it");
+    for background in running {
+        background.shutdown().await;
+    }
+}

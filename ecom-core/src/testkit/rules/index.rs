@@ -1,0 +1,235 @@
+//! The search index follows the database (R14).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use serde_json::json;
+
+use super::ShopFixture;
+use super::support::{adjustment, in_category, me, until, v};
+use crate::clock::SharedClock;
+use crate::config::ShopConfig;
+use crate::domain::{DeleteMode, OutboxPosition, Product};
+use crate::error::ErrorCode;
+use crate::id::{CategoryId, ProductId, UuidV7Source};
+use crate::port::{IndexOp, SearchDocument, SearchFilter, SearchQuery};
+use crate::shop::{Shop, ShopParts};
+use crate::testkit::faults::SharedIndex;
+use crate::testkit::fresh_seed;
+
+tests! {
+    __shop_index: [
+        r14_the_index_follows_random_histories,
+        r14_a_shared_index_is_written_by_one_process_at_a_time,
+        r14_verify_finds_and_repairs_drift,
+        r14_an_index_ahead_of_its_database_is_brought_back,
+        r14_searches_and_writes_go_on_during_rebuilds,
+    ]
+}
+
+/// Creates, edits, stock, deletes, restores, purges, moves; caught up at random.
+pub async fn r14_the_index_follows_random_histories(f: &ShopFixture) {
+    for seed in [1, fresh_seed()] {
+        index_history(f, seed).await;
+    }
+}
+
+/// Replays a random history of the catalog.
+pub async fn index_history(f: &ShopFixture, seed: u64) {
+    println!("seed {seed}");
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut categories = vec![f.category(&format!("Root {seed}"), None).await.id];
+    let mut products: Vec<ProductId> = Vec::new();
+    for step in 0..120 {
+        random_write(f, &mut rng, &mut categories, &mut products, &format!("{seed} {step}")).await;
+        if rng.random_bool(0.1) {
+            f.index_is_in_step(&format!("seed {seed}, step {step}")).await;
+        }
+    }
+    f.index_is_in_step(&format!("seed {seed}")).await;
+    let look = async || {
+        let mut found = vec![f.searched("product", SearchFilter::default()).await];
+        for c in &categories {
+            let within = SearchFilter { categories: vec![*c], ..SearchFilter::default() };
+            let searched = f.searched("", within).await;
+            assert_eq!(searched, f.listed(in_category(*c)).await, "seed {seed}: search and list agree");
+            found.push(searched);
+        }
+        found
+    };
+    let followed = look().await;
+    let report = f.shop.index().rebuild().await.unwrap();
+    assert!(report.rebuilt && report.writer);
+    assert_eq!(look().await, followed, "seed {seed}: what a full reindex would build");
+    f.index_is_in_step(&format!("seed {seed}, rebuilt")).await;
+}
+
+async fn random_write(
+    f: &ShopFixture,
+    rng: &mut StdRng,
+    categories: &mut Vec<CategoryId>,
+    products: &mut Vec<ProductId>,
+    name: &str,
+) {
+    let category = categories[rng.random_range(0..categories.len())];
+    if products.is_empty() || rng.random_bool(0.3) {
+        let input =
+            json!({ "title": format!("Product {name}"), "price": 5, "stock": 3, "category": category.to_string() });
+        products.push(f.product(input).await.id);
+        return;
+    }
+    let at = rng.random_range(0..products.len());
+    let p = f.fresh(products[at]).await;
+    if !p.audit.is_live() {
+        if rng.random_bool(0.5) {
+            f.shop.products().restore(p.id, v(p.audit.version), &me()).await.unwrap();
+        } else {
+            f.delete(&p, DeleteMode::Force).await.unwrap();
+            products.swap_remove(at);
+        }
+        return;
+    }
+    match rng.random_range(0..8) {
+        0..=1 => drop(f.adjust(p.skus[0].id, rng.random_range(1..9)).await.unwrap()),
+        2 => drop(f.patch(&p, json!({ "title": format!("Product renamed {name}") })).await.unwrap()),
+        3 => drop(f.patch(&p, json!({ "category": category.to_string(), "discount_percentage": 5 })).await.unwrap()),
+        4 => f.delete(&p, DeleteMode::Soft).await.unwrap(),
+        5 => {
+            let below = f.fresh_category(category).await;
+            if below.depth() < 10 {
+                categories.push(f.category(&format!("Below {name}"), Some(&below)).await.id);
+            }
+        }
+        6 => drop(f.rename_category(category, &format!("Renamed {name}")).await.unwrap()),
+        _ => {
+            let to = categories[rng.random_range(0..categories.len())];
+            if let Err(e) = f.move_category(category, Some(to)).await {
+                assert_eq!(e.code(), ErrorCode::CategoryCycle, "{e}");
+            }
+        }
+    }
+}
+
+fn document_of(p: &Product) -> SearchDocument {
+    SearchDocument::of(p, &[])
+}
+
+/// An index that does not keep its place itself is written under a lease, and handed over at a shutdown.
+pub async fn r14_a_shared_index_is_written_by_one_process_at_a_time(f: &ShopFixture) {
+    let searches = [SharedIndex::over(f.search.clone()), SharedIndex::over(f.search.clone())];
+    let mut running = Vec::new();
+    for search in &searches {
+        let config = ShopConfig { poll_interval: Duration::from_millis(10), ..ShopConfig::default() };
+        let clock: SharedClock = f.clock.clone();
+        let ids = Arc::new(UuidV7Source::new(clock.clone()));
+        let (storage, search, cache) = (f.storage.clone(), search.clone(), f.cache());
+        running.push(Shop::new(ShopParts { storage, search, cache, clock, ids, config }).unwrap().start());
+    }
+    let asked = || searches.each_ref().map(|s| s.asked.load(Ordering::SeqCst));
+    let found = async |text: &str| f.searched(text, SearchFilter::default()).await.len();
+    f.plain("Lamp").await;
+    until("one follows", async || found("lamp").await == 1).await;
+    let [a, b] = asked();
+    assert!((a == 0) != (b == 0), "one of them writes: {a}, {b}");
+    let busy = usize::from(a == 0);
+    running.remove(busy).shutdown().await;
+    f.plain("Torch").await;
+    until("the other goes on", async || found("torch").await == 1).await;
+    assert!(asked()[1 - busy] > 0);
+    for background in running {
+        background.shutdown().await;
+    }
+}
+
+/// A missing, an old and a superfluous document.
+pub async fn r14_verify_finds_and_repairs_drift(f: &ShopFixture) {
+    let mut all = Vec::new();
+    for n in 0..20 {
+        all.push(f.plain(&format!("Lamp {n}")).await);
+    }
+    let old = f.fresh(all[3].id).await;
+    f.adjust(old.skus[0].id, 1).await.unwrap();
+    f.index_is_in_step("before").await;
+    let now = f.search.checkpoint().await.unwrap().unwrap();
+    let purged = all.pop().unwrap();
+    f.delete(&purged, DeleteMode::Force).await.unwrap();
+
+    let mut build = f.search.begin_rebuild().await.unwrap();
+    let wrong = all.iter().filter(|p| p.id != all[5].id).chain([&purged]).map(document_of).collect();
+    build.add(wrong).await.unwrap();
+    build.publish(crate::port::Checkpoint { position: f.head().await, ..now }).await.unwrap();
+
+    let small = f.another(ShopConfig { index_batch: 3, ..ShopConfig::default() }, f.cache());
+    for shop in [&f.shop, &small] {
+        let found = shop.index().verify(false).await.unwrap();
+        assert_eq!((found.missing, found.stale, found.extra, found.repaired), (1, 1, 1, false), "{found:?}");
+        assert!(!found.is_clean());
+    }
+    let repaired = small.index().verify(true).await.unwrap();
+    assert!(repaired.repaired && !repaired.is_clean(), "{repaired:?}");
+    let clean = f.shop.index().verify(true).await.unwrap();
+    assert!(clean.is_clean() && !clean.repaired, "{clean:?}");
+    assert_eq!(clean.compared, 19);
+    f.index_is_in_step("after").await;
+}
+
+/// As after the restore of an old backup of the database: revisions and places in the outbox are behind the index's.
+pub async fn r14_an_index_ahead_of_its_database_is_brought_back(f: &ShopFixture) {
+    let p = f.plain("Lamp").await;
+    let q = f.plain("Lamp two").await;
+    f.index_is_in_step("before").await;
+    let now = f.search.checkpoint().await.unwrap().unwrap();
+    let ahead = SearchDocument { revision: p.revision + 50, ..document_of(&p) };
+    let ops = || vec![IndexOp::Upsert(Box::new(ahead.clone())), IndexOp::Delete { id: q.id, revision: 50 }];
+    f.search.apply(ops(), now).await.unwrap();
+    let found = f.shop.index().verify(true).await.unwrap();
+    assert_eq!((found.stale, found.missing, found.repaired), (1, 1, true));
+    f.index_is_in_step("revisions from the future").await;
+
+    let position = OutboxPosition { seq: now.position.seq + 1_000 };
+    f.search.apply(ops(), crate::port::Checkpoint { position, ..now }).await.unwrap();
+    f.plain("Lamp three").await;
+    f.index_is_in_step("a place from the future").await;
+    assert_eq!(f.searched("lamp", SearchFilter::default()).await.len(), 3);
+}
+
+/// No search fails or misses what has been there all along, and no write is lost.
+pub async fn r14_searches_and_writes_go_on_during_rebuilds(f: &ShopFixture) {
+    let mut products = Vec::new();
+    for n in 0..30 {
+        products.push(f.plain(&format!("Steady {n}")).await);
+    }
+    f.index_is_in_step("before").await;
+    let done = Arc::new(AtomicBool::new(false));
+    let mut tasks = tokio::task::JoinSet::new();
+    for task in 0..4usize {
+        let (shop, done, products) = (f.shop.clone(), done.clone(), products.clone());
+        tasks.spawn(async move {
+            let mut n = 0;
+            while !done.load(Ordering::SeqCst) {
+                n += 1;
+                match task {
+                    0 => {
+                        let query = SearchQuery { text: "steady".to_owned(), limit: 100, ..SearchQuery::default() };
+                        assert_eq!(shop.search().search(&query).await.unwrap().total.count, 30);
+                    }
+                    1 => drop(shop.index().catch_up().await.unwrap()),
+                    _ => {
+                        let p = &products[n % products.len()];
+                        shop.inventory().adjust(adjustment(p.skus[0].id, 1)).await.unwrap();
+                    }
+                }
+            }
+        });
+    }
+    for n in 0..6 {
+        let report = f.shop.index().rebuild().await.unwrap();
+        assert!(report.rebuilt && report.written == 30, "rebuild {n}: {report:?}");
+    }
+    done.store(true, Ordering::SeqCst);
+    tasks.join_all().await;
+    f.index_is_in_step("after").await;
+}

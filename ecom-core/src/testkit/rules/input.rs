@@ -1,0 +1,282 @@
+//! Bad input is refused field by field and leaves nothing behind (R17).
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::ShopFixture;
+use super::support::{adjustment, category_input, fields, from, me, v};
+use crate::domain::{Attributes, CategoryInput, ProductFilter, ProductInput, ProductSort, SkuInput, StockReason};
+use crate::error::{ErrorCode, FieldCode, Result};
+use crate::id::SkuId;
+use crate::paging::Paging;
+use crate::service::{ProductListQuery, StockAdjustment};
+use crate::testkit::code_of;
+
+tests! {
+    __shop_input: [
+        r17_bad_products_name_each_field_and_leave_nothing,
+        r17_bad_skus_name_each_field_and_leave_nothing,
+        r17_bad_categories_name_each_field_and_leave_nothing,
+        r17_what_nothing_can_be_called_is_not_looked_up,
+        r17_bad_adjustments_leave_nothing,
+    ]
+}
+
+/// Each case: the input, and the fields that must be named, no more and no fewer.
+pub async fn r17_bad_products_name_each_field_and_leave_nothing(f: &ShopFixture) {
+    let p = f.plain("Lamp").await;
+    let before = f.snapshot().await;
+    let long = |n: usize| "x".repeat(n);
+    let huge = long(10_000_000);
+    let mut attributes = Attributes::default();
+    attributes.0.insert("k".to_owned(), Value::String(long(16 * 1024)));
+    let many = |n: usize, value: Value| Value::Array(vec![value; n]);
+    let cases: Vec<(Value, Vec<&str>)> = vec![
+        (json!({ "title": "" }), vec!["title"]),
+        (json!({ "title": "   " }), vec!["title"]),
+        (json!({ "title": long(256) }), vec!["title"]),
+        (json!({ "title": "bell \u{7}" }), vec!["title"]),
+        (json!({ "slug": "" }), vec!["slug"]),
+        (json!({ "slug": "No Slug" }), vec!["slug"]),
+        (json!({ "slug": long(101) }), vec!["slug"]),
+        (json!({ "slug": "search" }), vec!["slug"]),
+        (json!({ "slug": "0193b5a6-0000-7000-8000-000000000000" }), vec!["slug"]),
+        (json!({ "description": huge }), vec!["description"]),
+        (json!({ "brand": long(101) }), vec!["brand"]),
+        (
+            json!({ "warranty_information": long(256), "shipping_information": long(256) }),
+            vec!["shipping_information", "warranty_information"],
+        ),
+        (json!({ "tags": ["ok", "", long(51)] }), vec!["tags[1]", "tags[2]"]),
+        (json!({ "tags": many(51, json!("t")) }), vec!["tags"]),
+        (json!({ "images": [{ "url": "javascript:alert(1)" }] }), vec!["images[0].url"]),
+        (json!({ "images": [{ "url": "//evil.example/x" }] }), vec!["images[0].url"]),
+        (json!({ "images": [{ "url": format!("/{}", long(500)) }] }), vec!["images[0].url"]),
+        (json!({ "images": [{ "url": "/a", "alt": long(256) }] }), vec!["images[0].alt"]),
+        (json!({ "images": [{ "url": "/a", "primary": true }, { "url": "/b", "primary": true }] }), vec!["images"]),
+        (json!({ "attributes": attributes.0 }), vec!["attributes"]),
+        (json!({ "attributes": { "a": "\u{0}" } }), vec!["attributes"]),
+        (json!({ "discount_percentage": "100.01" }), vec!["discount_percentage"]),
+        (json!({ "discount_percentage": -1 }), vec!["discount_percentage"]),
+        (json!({ "discount_percentage": "1.001" }), vec!["discount_percentage"]),
+        (json!({ "price": -1 }), vec!["price"]),
+        (json!({ "price": "99.999" }), vec!["price"]),
+        (json!({ "price": "1e25" }), vec!["price"]),
+        (json!({ "stock": -1 }), vec!["stock"]),
+        (json!({ "stock": i64::MAX }), vec!["stock"]),
+        (json!({ "low_stock_threshold": -1 }), vec!["low_stock_threshold"]),
+        (json!({ "sku": "" }), vec!["sku"]),
+        (json!({ "sku": long(101) }), vec!["sku"]),
+        (json!({ "barcode": long(101) }), vec!["barcode"]),
+        (json!({ "weight": "1.234" }), vec!["weight"]),
+        (
+            json!({ "dimensions": { "width": -1, "height": 1, "depth": "0.001" } }),
+            vec!["dimensions.depth", "dimensions.width"],
+        ),
+        (json!({ "source": "erp" }), vec!["external_id"]),
+        (json!({ "external_id": "1" }), vec!["source"]),
+        (json!({ "category": "a", "categories": ["b"] }), vec!["category"]),
+        (json!({ "category": "nowhere" }), vec!["categories[0]"]),
+        (json!({ "categories": ["nowhere", Uuid::from_u128(5).to_string()] }), vec!["categories[0]", "categories[1]"]),
+        (json!({ "currency": "EURO" }), vec!["currency"]),
+        (
+            json!({ "title": "", "price": -1, "stock": -1, "brand": long(101) }),
+            vec!["brand", "price", "stock", "title"],
+        ),
+    ];
+    for (bad, expected) in cases {
+        let mut input = json!({ "title": "Good", "price": 1 });
+        for (k, value) in bad.as_object().unwrap() {
+            input[k] = value.clone();
+        }
+        let shown: String = bad.to_string().chars().take(200).collect();
+        let input: ProductInput = from(&input);
+        let named = fields(f.shop.products().create(&input, &me()).await, &shown);
+        assert_eq!(named.keys().map(String::as_str).collect::<Vec<_>>(), expected, "{shown}");
+        let named = fields(f.shop.products().replace(p.id, v(1), &input, &me()).await, &shown);
+        assert_eq!(named.keys().map(String::as_str).collect::<Vec<_>>(), expected, "PUT {shown}");
+    }
+    let no_price: ProductInput = from(&json!({ "title": "Good" }));
+    let named = fields(f.shop.products().create(&no_price, &me()).await, "no price");
+    assert_eq!(named.get("price"), Some(&FieldCode::Required), "{named:?}");
+    for (patch, expected) in [
+        (json!({ "title": null }), "title"),
+        (json!({ "status": null }), "status"),
+        (json!({ "price": null }), "price"),
+        (json!({ "stock": null }), "stock"),
+        (json!({ "sku": null }), "sku"),
+        (json!({ "skus": null }), "skus"),
+        (json!({ "skus": [] }), "skus"),
+        (json!({ "title": "" }), "title"),
+        (json!({ "price": "0.001" }), "price"),
+        (json!({ "category": "nowhere" }), "categories[0]"),
+    ] {
+        let result = f.shop.products().patch(p.id, v(1), from(&patch), &me()).await;
+        let named = fields(result, &patch.to_string());
+        // A flat field of a patch is a field of the only SKU.
+        let expected_sku = format!("skus[0].{expected}");
+        assert!(named.contains_key(expected) || named.contains_key(&expected_sku), "{patch}: {named:?}");
+        assert_eq!(named.len(), 1, "{patch}: {named:?}");
+    }
+    assert_eq!(f.snapshot().await, before);
+}
+
+/// In a product and alone.
+pub async fn r17_bad_skus_name_each_field_and_leave_nothing(f: &ShopFixture) {
+    let p = f.plain("Lamp").await;
+    let sku = p.skus[0].id;
+    let before = f.snapshot().await;
+    let long = |n: usize| "x".repeat(n);
+    let options: Value = (0..11).map(|n| (format!("o{n}"), json!("v"))).collect::<serde_json::Map<_, _>>().into();
+    let cases = [
+        (json!({ "price": -1 }), "price"),
+        (json!({ "price": "0.001" }), "price"),
+        (json!({ "code": "" }), "code"),
+        (json!({ "code": long(101) }), "code"),
+        (json!({ "option_values": options }), "option_values"),
+        (json!({ "option_values": { "size": long(101) } }), "option_values.size"),
+        (json!({ "attributes": { "k": long(17_000) } }), "attributes"),
+        (json!({ "weight": -1 }), "weight"),
+        (json!({ "dimensions": { "width": 1, "height": -1, "depth": 1 } }), "dimensions.height"),
+        (json!({ "stock": -1 }), "stock"),
+        (json!({ "low_stock_threshold": -1 }), "low_stock_threshold"),
+        (json!({ "barcode": long(101) }), "barcode"),
+    ];
+    for (bad, field) in cases {
+        let what = format!("{field} of a SKU");
+        let mut input = json!({ "price": 1 });
+        for (k, value) in bad.as_object().unwrap() {
+            input[k] = value.clone();
+        }
+        let alone: SkuInput = from(&input);
+        let skus = f.shop.skus();
+        for result in [
+            skus.create(p.id, &alone, &me()).await,
+            skus.replace(sku, v(1), &alone, &me()).await,
+            skus.patch(sku, v(1), from(&bad), &me()).await,
+        ] {
+            let named = fields(result, &what);
+            assert_eq!(named.keys().collect::<Vec<_>>(), [field], "{what}");
+        }
+        let both: ProductInput = from(&json!({ "title": "Two", "skus": [{ "price": 1 }, input] }));
+        for result in
+            [f.shop.products().create(&both, &me()).await, f.shop.products().replace(p.id, v(1), &both, &me()).await]
+        {
+            let named = fields(result, &what);
+            assert_eq!(named.keys().cloned().collect::<Vec<_>>(), [format!("skus[1].{field}")], "{what}");
+        }
+    }
+    let products: [(Value, &str); 5] = [
+        (json!({ "skus": [{ "price": 1, "code": "a" }, { "price": 1, "code": "A" }] }), "skus[1].code"),
+        (json!({ "skus": [] }), "skus"),
+        (json!({ "skus": vec![json!({ "price": 1 }); 201] }), "skus"),
+        (json!({ "skus": [{ "price": 1 }], "price": 1 }), "price"),
+        (json!({ "skus": [{ "price": 1 }, {}] }), "skus[1].price"),
+    ];
+    for (bad, field) in products {
+        let mut input = bad.clone();
+        input["title"] = json!("Two");
+        let named = fields(f.shop.products().create(&from(&input), &me()).await, field);
+        assert!(named.contains_key(field), "{named:?}");
+    }
+    let foreign: ProductInput = from(&json!({ "title": "P", "skus": [{ "id": Uuid::from_u128(3), "price": 1 }] }));
+    let named = fields(f.shop.products().replace(p.id, v(1), &foreign, &me()).await, "an id of another product");
+    assert_eq!(named.get("skus[0].id"), Some(&FieldCode::ReferenceNotFound));
+    for field in ["code", "price", "stock", "low_stock_threshold"] {
+        let patch = from(&json!({ field: null }));
+        let named = fields(f.shop.skus().patch(sku, v(1), patch, &me()).await, field);
+        assert_eq!(named.get(field), Some(&FieldCode::Required));
+    }
+    assert_eq!(f.snapshot().await, before);
+}
+
+/// Create, PUT and PATCH.
+pub async fn r17_bad_categories_name_each_field_and_leave_nothing(f: &ShopFixture) {
+    let c = f.category("Lamps", None).await;
+    let before = f.snapshot().await;
+    let long = |n: usize| "x".repeat(n);
+    for (bad, field) in [
+        (json!({ "name": "" }), "name"),
+        (json!({ "name": long(101) }), "name"),
+        (json!({ "name": "a\u{0}b" }), "name"),
+        (json!({ "slug": "Not a slug" }), "slug"),
+        (json!({ "slug": "tree" }), "slug"),
+        (json!({ "description": long(5_001) }), "description"),
+        (json!({ "attributes": { "k": long(17_000) } }), "attributes"),
+        (json!({ "parent_id": "nowhere" }), "parent_id"),
+        (json!({ "parent_id": Uuid::from_u128(4).to_string() }), "parent_id"),
+        (json!({ "parent_id": "wrong/lamps" }), "parent_id"),
+    ] {
+        let mut input = json!({ "name": "Good" });
+        for (k, value) in bad.as_object().unwrap() {
+            input[k] = value.clone();
+        }
+        let input: CategoryInput = from(&input);
+        let categories = f.shop.categories();
+        for result in [
+            categories.create(&input, &me()).await,
+            categories.replace(c.id, v(1), &input, &me()).await,
+            categories.patch(c.id, v(1), from(&bad), &me()).await,
+        ] {
+            let named = fields(result, field);
+            assert_eq!(named.keys().collect::<Vec<_>>(), [field]);
+        }
+    }
+    let half = CategoryInput { source: Some("erp".to_owned()), ..category_input("Good", None) };
+    assert!(fields(f.shop.categories().create(&half, &me()).await, "half a reference").contains_key("external_id"));
+    let named = fields(f.shop.categories().patch(c.id, v(1), from(&json!({ "name": null })), &me()).await, "null");
+    assert_eq!(named.get("name"), Some(&FieldCode::Required));
+    assert_eq!(f.snapshot().await, before);
+}
+
+/// A name that no row can have is nobody's, on every database, and no error of one.
+pub async fn r17_what_nothing_can_be_called_is_not_looked_up(f: &ShopFixture) {
+    f.plain("Lamp").await;
+    for name in ["la\0mp", "\0", "", "LAMP", &"x".repeat(100_000)] {
+        let shown: String = name.chars().take(10).collect();
+        assert_eq!(code_of(f.shop.products().get_by_slug(name).await, &shown), ErrorCode::NotFound);
+        assert_eq!(code_of(f.shop.categories().get_by_slug(name).await, &shown), ErrorCode::NotFound);
+        assert_eq!(code_of(f.shop.categories().resolve(name).await, &shown), ErrorCode::NotFound);
+        assert_eq!(code_of(f.shop.skus().get_by_code(&format!("{name}?")).await, &shown), ErrorCode::NotFound);
+        assert_eq!(f.shop.skus().find_by_barcode(name).await.unwrap(), []);
+        let statements = f.storage.statements();
+        if name != "LAMP" && !name.is_empty() {
+            let brand = ProductFilter { brand: Some(name.to_owned()), ..ProductFilter::default() };
+            let tag = ProductFilter { tag: Some(name.to_owned()), ..ProductFilter::default() };
+            for filter in [brand, tag] {
+                let query =
+                    ProductListQuery { filter: filter.clone(), sort: ProductSort::TitleAsc, paging: Paging::first(5) };
+                let refused = f.shop.products().list(&query).await;
+                assert_eq!(code_of(refused, &shown), ErrorCode::Validation);
+                assert_eq!(code_of(f.shop.products().filters(&filter).await, &shown), ErrorCode::Validation);
+            }
+            assert_eq!(f.storage.statements(), statements, "{shown}: refused before it touches the database");
+        }
+    }
+}
+
+/// A bad one in a batch fails alone.
+pub async fn r17_bad_adjustments_leave_nothing(f: &ShopFixture) {
+    let p = f.plain("Lamp").await;
+    let sku = p.skus[0].id;
+    let before = f.snapshot().await;
+    let adjust = async |a: StockAdjustment| f.shop.inventory().adjust(a).await;
+    for delta in [0, i64::MIN, i64::MAX, 1_000_000_000_001, 1_000_000_000_000] {
+        assert!(fields(adjust(adjustment(sku, delta)).await, "delta").contains_key("delta"), "{delta}");
+    }
+    let initial = StockAdjustment { reason: StockReason::Initial, ..adjustment(sku, 1) };
+    assert!(fields(adjust(initial).await, "reason").contains_key("reason"));
+    for reference in [String::new(), "x".repeat(256), "a\u{0}".to_owned()] {
+        let bad = StockAdjustment { reference: Some(reference), ..adjustment(sku, 1) };
+        assert!(fields(adjust(bad).await, "reference").contains_key("reference"));
+    }
+    assert_eq!(code_of(adjust(adjustment(sku, -11)).await, "too many"), ErrorCode::InsufficientStock);
+    assert_eq!(f.snapshot().await, before);
+    let mixed =
+        [adjustment(sku, -11), adjustment(sku, -4), adjustment(SkuId(Uuid::from_u128(1)), 1), adjustment(sku, -6)];
+    let results = futures::future::join_all(mixed.map(adjust)).await;
+    let worked: Vec<bool> = results.iter().map(Result::is_ok).collect();
+    assert_eq!(worked, [false, true, false, true], "{results:?}");
+    assert_eq!(f.shop.inventory().level(sku).await.unwrap().on_hand, 0);
+    assert_eq!(f.shop.inventory().imbalances().await.unwrap(), []);
+}

@@ -1,0 +1,267 @@
+//! The rules of the services: how a [`Shop`] behaves over any set of adapters.
+//!
+//! Each file holds the tests of one topic and lists them. A new topic is a new file, its `mod` line, and a line in
+//! the list of [`shop_suite!`](crate::shop_suite).
+
+mod cache;
+mod consumers;
+mod errors;
+mod index;
+mod input;
+mod outbox;
+mod products;
+mod removal;
+mod soft_delete;
+mod stock;
+mod support;
+mod tree;
+mod versions;
+mod writes;
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use self::support::{LONG, adjustment, category_input, flat, flat_in, from, me, titles, v};
+use crate::clock::{Clock as _, ManualClock, SharedClock};
+use crate::config::ShopConfig;
+use crate::domain::{
+    Category, CategoryPatch, DeleteMode, Deleted, Event, OutboxPosition, Patch, Product, ProductFilter, ProductInput,
+    ProductSort, Sku,
+};
+use crate::error::Result;
+use crate::id::{CategoryId, ProductId, SkuId, UuidV7Source};
+use crate::paging::Paging;
+use crate::port::{Cache, CategoryFilter, SearchFilter, SearchProvider, SearchQuery, Storage};
+use crate::service::ProductListQuery;
+use crate::shop::{Shop, ShopParts};
+use crate::testkit::faults::Unsteady;
+
+pub use self::index::index_history;
+pub use self::stock::stock_storm;
+pub use self::tree::{tree_history, tree_storm};
+
+suite! {
+    /// Runs the suite of a [`Shop`]. Takes the path of an `async fn() -> ShopFixture`; see
+    /// [`testkit`](crate::testkit).
+    shop_suite, shop: fixture => &fixture, {
+        versions: __shop_versions,
+        soft_delete: __shop_soft_delete,
+        tree: __shop_tree,
+        removal: __shop_removal,
+        stock: __shop_stock,
+        outbox: __shop_outbox,
+        consumers: __shop_consumers,
+        index: __shop_index,
+        cache: __shop_cache,
+        errors: __shop_errors,
+        input: __shop_input,
+        products: __shop_products,
+        writes: __shop_writes,
+    }
+}
+
+/// The moment at which the clock of every fixture starts: 2026-01-02 03:04:05.678901 UTC.
+const START_MICROS: i64 = 1_767_323_045_678_901;
+
+/// What a [`ShopFixture`] makes caches with: each call is the cache of one more process, aged by the clock.
+pub type MakeCache = Box<dyn Fn(SharedClock) -> Arc<dyn Cache> + Send + Sync>;
+
+/// A shop over an empty set of adapters, for one test.
+pub struct ShopFixture {
+    /// The shop.
+    pub shop: Shop,
+    /// Its clock, which stands until a test moves it.
+    pub clock: Arc<ManualClock>,
+    /// Its database.
+    pub storage: Arc<dyn Storage>,
+    /// Its index.
+    pub search: Arc<dyn SearchProvider>,
+    caches: MakeCache,
+    /// What must outlive it.
+    pub guard: Box<dyn Any + Send>,
+}
+
+impl ShopFixture {
+    /// A shop with default settings over a migrated, empty database and an empty index.
+    pub fn new(
+        storage: impl Storage + 'static,
+        search: impl SearchProvider + 'static,
+        caches: MakeCache,
+        guard: impl Any + Send,
+    ) -> Self {
+        let (storage, search): (Arc<dyn Storage>, Arc<dyn SearchProvider>) = (Arc::new(storage), Arc::new(search));
+        let clock = Arc::new(ManualClock::at_micros(START_MICROS));
+        let shared: SharedClock = clock.clone();
+        let parts = ShopParts {
+            storage: storage.clone(),
+            search: search.clone(),
+            cache: caches(shared.clone()),
+            ids: Arc::new(UuidV7Source::seeded(shared.clone(), 42)),
+            clock: shared,
+            config: ShopConfig::default(),
+        };
+        Self { shop: Shop::new(parts).unwrap(), clock, storage, search, caches, guard: Box::new(guard) }
+    }
+
+    /// A cache of its own.
+    fn cache(&self) -> Arc<dyn Cache> {
+        (self.caches)(self.clock.clone())
+    }
+
+    /// Another shop over the same database and index, as another process would have it.
+    fn another(&self, config: ShopConfig, cache: Arc<dyn Cache>) -> Shop {
+        let clock: SharedClock = self.clock.clone();
+        let ids = Arc::new(UuidV7Source::new(clock.clone()));
+        let (storage, search) = (self.storage.clone(), self.search.clone());
+        Shop::new(ShopParts { storage, search, cache, clock, ids, config }).unwrap()
+    }
+
+    /// A process that runs shared consumers: looks often, and keeps a lease for `lease_ttl`.
+    fn process(&self, lease_ttl: Duration) -> Shop {
+        let config = ShopConfig { poll_interval: Duration::from_millis(10), lease_ttl, ..ShopConfig::default() };
+        self.another(config, self.cache())
+    }
+
+    /// A shop over a storage that fails as planned.
+    fn unsteady(&self) -> (Shop, Arc<Unsteady>) {
+        let storage = Unsteady::over(self.storage.clone());
+        let clock: SharedClock = self.clock.clone();
+        let ids = Arc::new(UuidV7Source::seeded(clock.clone(), 43));
+        let (search, cache, config) = (self.search.clone(), self.cache(), ShopConfig::default());
+        let shop = Shop::new(ShopParts { storage: storage.clone(), search, cache, clock, ids, config }).unwrap();
+        (shop, storage)
+    }
+
+    /// All events, in their order.
+    async fn log(&self) -> Vec<Event> {
+        self.events_after(OutboxPosition { seq: 0 }).await
+    }
+
+    /// Where a shared cursor stands, once nobody holds it.
+    async fn cursor(&self, consumer: &str) -> OutboxPosition {
+        let lease = attempt!(self.storage, outbox.acquire(consumer, "testkit", self.clock.now(), LONG)).unwrap();
+        let lease = lease.expect("its lease was released");
+        attempt!(self.storage, outbox.release(&lease)).unwrap();
+        lease.position
+    }
+}
+
+impl fmt::Debug for ShopFixture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ShopFixture").field("shop", &self.shop).finish_non_exhaustive()
+    }
+}
+
+impl ShopFixture {
+    async fn product(&self, input: Value) -> Product {
+        self.shop.products().create(&from::<ProductInput>(&input), &me()).await.unwrap()
+    }
+
+    async fn plain(&self, title: &str) -> Product {
+        self.shop.products().create(&flat(title), &me()).await.unwrap()
+    }
+
+    async fn plain_in(&self, title: &str, categories: &[&Category]) -> Product {
+        self.shop.products().create(&flat_in(title, categories), &me()).await.unwrap()
+    }
+
+    async fn category(&self, name: &str, parent: Option<&Category>) -> Category {
+        let input = category_input(name, parent.map(|p| p.id));
+        self.shop.categories().create(&input, &me()).await.unwrap()
+    }
+
+    async fn patch(&self, p: &Product, patch: Value) -> Result<Product> {
+        self.shop.products().patch(p.id, v(p.audit.version), from(&patch), &me()).await
+    }
+
+    async fn fresh(&self, id: ProductId) -> Product {
+        self.shop.products().get_fresh(id, Deleted::Include).await.unwrap()
+    }
+
+    async fn fresh_category(&self, id: CategoryId) -> Category {
+        self.shop.categories().get_fresh(id, Deleted::Include).await.unwrap()
+    }
+
+    async fn adjust(&self, sku: SkuId, delta: i64) -> Result<crate::service::Adjusted> {
+        self.shop.inventory().adjust(adjustment(sku, delta)).await
+    }
+
+    async fn delete(&self, p: &Product, mode: DeleteMode) -> Result<()> {
+        self.shop.products().delete(p.id, v(p.audit.version), mode, &me()).await
+    }
+
+    async fn delete_category(&self, id: CategoryId, mode: DeleteMode) -> Result<()> {
+        let version = self.fresh_category(id).await.audit.version;
+        self.shop.categories().delete(id, v(version), mode, &me()).await
+    }
+
+    async fn move_category(&self, id: CategoryId, parent: Option<CategoryId>) -> Result<Category> {
+        let version = self.fresh_category(id).await.audit.version;
+        self.shop.categories().move_to(id, v(version), parent.map(|p| p.to_string()), &me()).await
+    }
+
+    async fn rename_category(&self, id: CategoryId, name: &str) -> Result<Category> {
+        let version = self.fresh_category(id).await.audit.version;
+        let patch = CategoryPatch { name: Patch::Set(name.to_owned()), ..CategoryPatch::default() };
+        self.shop.categories().patch(id, v(version), patch, &me()).await
+    }
+
+    async fn head(&self) -> OutboxPosition {
+        self.shop.events().head().await.unwrap()
+    }
+
+    async fn events_after(&self, at: OutboxPosition) -> Vec<Event> {
+        self.shop.events().read(at, 10_000).await.unwrap().into_iter().map(|(_, e)| e).collect()
+    }
+
+    /// Everything that a write could have left behind.
+    async fn snapshot(&self) -> Snapshot {
+        let ids: Vec<ProductId> =
+            read!(self.storage, products.revisions(None, 10_000)).into_iter().map(|(id, _)| id).collect();
+        let products = read!(self.storage, products.get_many(&ids, Deleted::Include));
+        let (mut skus, mut movements) = (Vec::new(), 0);
+        for id in ids {
+            for sku in read!(self.storage, skus.of_product(id, Deleted::Include)) {
+                movements += read!(self.storage, inventory.count_movements(sku.id));
+                skus.push(sku);
+            }
+        }
+        let all = CategoryFilter { parent: None, deleted: Deleted::Include };
+        let categories = read!(self.storage, categories.list(&all, &Paging::first(1_000))).items;
+        Snapshot { products, skus, movements, categories, head: self.head().await }
+    }
+
+    /// Titles of the products that a list shows, sorted.
+    async fn listed(&self, filter: ProductFilter) -> Vec<String> {
+        let query = ProductListQuery { filter, sort: ProductSort::TitleAsc, paging: Paging::first(1_000) };
+        titles(self.shop.products().list(&query).await.unwrap().value.page.items.iter())
+    }
+
+    /// Titles of the products that a search finds, sorted.
+    async fn searched(&self, text: &str, filter: SearchFilter) -> Vec<String> {
+        let query = SearchQuery { text: text.to_owned(), filter, limit: 1_000, ..SearchQuery::default() };
+        let found = self.shop.search().search(&query).await.unwrap();
+        titles(found.products.iter().map(|p| &***p))
+    }
+
+    /// The index follows and agrees with the database.
+    async fn index_is_in_step(&self, what: &str) {
+        self.shop.index().catch_up().await.unwrap();
+        let report = self.shop.index().verify(false).await.unwrap();
+        assert!(report.is_clean(), "{what}: {report:?}");
+    }
+}
+
+/// All that is stored, soft-deleted rows too.
+#[derive(Debug, PartialEq)]
+struct Snapshot {
+    products: Vec<Product>,
+    skus: Vec<Sku>,
+    movements: u64,
+    categories: Vec<Category>,
+    head: OutboxPosition,
+}

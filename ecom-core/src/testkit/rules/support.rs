@@ -1,0 +1,83 @@
+//! Inputs and assertions that several topics use.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::domain::{Actor, Category, CategoryInput, Product, ProductFilter, ProductInput, Read, StockReason};
+use crate::error::{Conflict, Error, FieldCode, Result};
+use crate::id::{CategoryId, SkuId};
+use crate::service::StockAdjustment;
+
+/// An input from JSON text, as a client sends it: decimals stay exact.
+pub(super) fn from<T: DeserializeOwned>(value: &Value) -> T {
+    serde_json::from_str(&value.to_string()).unwrap()
+}
+
+pub(super) fn me() -> Actor {
+    Actor::new("user:testkit")
+}
+
+pub(super) fn v(version: i64) -> Read {
+    Read::Version(version)
+}
+
+pub(super) fn flat(title: &str) -> ProductInput {
+    from(&json!({ "title": title, "price": "9.99", "stock": 10 }))
+}
+
+pub(super) fn flat_in(title: &str, categories: &[&Category]) -> ProductInput {
+    let ids = categories.iter().map(|c| c.id.to_string()).collect();
+    ProductInput { categories: Some(ids), ..flat(title) }
+}
+
+pub(super) fn titles<'p>(products: impl Iterator<Item = &'p Product>) -> Vec<String> {
+    let mut titles: Vec<String> = products.map(|p| p.title.clone()).collect();
+    titles.sort();
+    titles
+}
+
+pub(super) fn category_input(name: &str, parent: Option<CategoryId>) -> CategoryInput {
+    CategoryInput { name: name.to_owned(), parent_id: parent.map(|p| p.to_string()), ..CategoryInput::default() }
+}
+
+pub(super) fn adjustment(sku_id: SkuId, delta: i64) -> StockAdjustment {
+    StockAdjustment { sku_id, delta, reason: StockReason::Received, reference: None, actor: me() }
+}
+
+pub(super) fn in_category(id: CategoryId) -> ProductFilter {
+    ProductFilter { category: Some(id), ..ProductFilter::default() }
+}
+
+pub(super) fn conflict<T: fmt::Debug>(result: Result<T>, what: &str) -> Conflict {
+    match result {
+        Err(Error::Conflict(c)) => *c,
+        other => panic!("{what}: must be a conflict, is {other:?}"),
+    }
+}
+
+/// The fields that a refusal names, with their codes.
+pub(super) fn fields<T: fmt::Debug>(result: Result<T>, what: &str) -> BTreeMap<String, FieldCode> {
+    match result {
+        Err(Error::Validation(e)) => {
+            assert!(!e.0.is_empty(), "{what}: names no field");
+            assert!(e.0.iter().all(|f| !f.message.is_empty()), "{what}: {e:?}");
+            e.0.into_iter().map(|f| (f.field, f.code)).collect()
+        }
+        other => panic!("{what}: must be refused field by field, is {other:?}"),
+    }
+}
+
+pub(super) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let start = Instant::now();
+    while !holds().await {
+        assert!(start.elapsed() < Duration::from_secs(10), "not within ten seconds: {what}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// A lease that does not end in a test, unless the test moves the clock.
+pub(super) const LONG: Duration = Duration::from_secs(60);

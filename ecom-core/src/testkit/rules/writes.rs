@@ -1,0 +1,244 @@
+//! Writes run again if another transaction was in the way, but not if their outcome is unknown.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::ShopFixture;
+use super::support::{adjustment, category_input, flat, from, me, v};
+use crate::config::ShopConfig;
+use crate::domain::{Category, DeleteMode, Deleted, Product, Sku};
+use crate::error::{ErrorCode, Result};
+use crate::shop::Shop;
+use crate::testkit::duplicate_field;
+use crate::testkit::faults::Fault;
+
+tests! {
+    __shop_writes: [
+        a_write_that_another_was_in_the_way_of_is_run_again_and_written_once,
+        a_write_of_unknown_outcome_is_not_run_again,
+        tries_of_a_write_end_and_leave_nothing,
+        a_deadlock_with_a_host_leaves_an_answer_to_both,
+        a_made_name_that_is_lost_to_another_is_made_again,
+        products_of_one_title_made_at_once_all_get_a_name,
+    ]
+}
+
+/// The kinds of writes that [`Written::write`] knows.
+const WRITES: usize = 15;
+
+/// What writes work on.
+struct Written {
+    product: Product,
+    other: Product,
+    sku: Sku,
+    gone: Product,
+    gone_sku: Sku,
+    category: Category,
+    gone_category: Category,
+    /// In the names of the round.
+    n: usize,
+}
+
+impl Written {
+    async fn make(f: &ShopFixture, n: usize) -> Self {
+        let category = f.category(&format!("C {n}"), None).await;
+        let gone_category = f.category(&format!("Gone {n}"), None).await;
+        f.delete_category(gone_category.id, DeleteMode::Soft).await.unwrap();
+        let two =
+            json!({ "title": format!("P {n}"), "skus": [{ "price": 1, "stock": 5 }, { "price": 2 }, { "price": 3 }] });
+        let product = f.product(two).await;
+        f.shop.skus().delete(product.skus[2].id, v(1), DeleteMode::Soft, &me()).await.unwrap();
+        let gone = f.plain(&format!("Gone {n}")).await;
+        f.delete(&gone, DeleteMode::Soft).await.unwrap();
+        Self {
+            product: f.fresh(product.id).await,
+            other: f.plain(&format!("Other {n}")).await,
+            sku: product.skus[1].clone(),
+            gone: f.fresh(gone.id).await,
+            gone_sku: f.shop.skus().get(product.skus[2].id, Deleted::Include).await.unwrap(),
+            category,
+            gone_category: f.fresh_category(gone_category.id).await,
+            n,
+        }
+    }
+
+    async fn write(&self, shop: &Shop, way: usize) -> Result<()> {
+        let (products, skus, categories, me) = (shop.products(), shop.skus(), shop.categories(), me());
+        let (p, sku, c) = (&self.product, &self.sku, &self.category);
+        match way {
+            0 => products.create(&flat("New"), &me).await.map(drop),
+            1 => products.patch(p.id, v(p.audit.version), from(&json!({ "brand": "b" })), &me).await.map(drop),
+            2 => products.replace(self.other.id, v(1), &flat("Put"), &me).await.map(drop),
+            3 => products.delete(p.id, v(p.audit.version), DeleteMode::Soft, &me).await,
+            4 => products.restore(self.gone.id, v(self.gone.audit.version), &me).await.map(drop),
+            5 => skus.create(p.id, &from(&json!({ "price": 1, "stock": 2 })), &me).await.map(drop),
+            6 => skus.patch(sku.id, v(1), from(&json!({ "price": 7, "stock": 3 })), &me).await.map(drop),
+            7 => skus.delete(sku.id, v(1), DeleteMode::Soft, &me).await,
+            8 => skus.restore(self.gone_sku.id, v(self.gone_sku.audit.version), &me).await.map(drop),
+            9 => categories.create(&category_input(&format!("New {}", self.n), None), &me).await.map(drop),
+            10 => {
+                categories.patch(c.id, v(1), from(&json!({ "name": format!("Other {}", self.n) })), &me).await.map(drop)
+            }
+            11 => categories.delete(c.id, v(1), DeleteMode::Soft, &me).await,
+            12 => {
+                let c = &self.gone_category;
+                categories.restore(c.id, v(c.audit.version), &me).await.map(drop)
+            }
+            13 => shop.inventory().adjust(adjustment(p.skus[0].id, -2)).await.map(drop),
+            _ => products.delete(self.gone.id, v(self.gone.audit.version), DeleteMode::Force, &me).await,
+        }
+    }
+}
+
+/// Every write of every service.
+pub async fn a_write_that_another_was_in_the_way_of_is_run_again_and_written_once(f: &ShopFixture) {
+    let (shop, storage) = f.unsteady();
+    for way in 0..WRITES {
+        let on = Written::make(f, way).await;
+        let head = f.head().await;
+        storage.plan(&[Fault::Contention; 3]);
+        on.write(&shop, way).await.unwrap_or_else(|e| panic!("write {way}: {e:?}"));
+        assert_eq!(storage.commits(), 4, "write {way}");
+        let events = f.events_after(head).await;
+        assert_eq!(events.len(), 1, "write {way}: {events:?}");
+    }
+    assert_eq!(f.shop.inventory().imbalances().await.unwrap(), []);
+}
+
+/// Whether it was written or not: a second time could write it twice.
+pub async fn a_write_of_unknown_outcome_is_not_run_again(f: &ShopFixture) {
+    let (shop, storage) = f.unsteady();
+    for way in 0..WRITES {
+        for (n, (fault, written)) in [(Fault::CommitLost, 0), (Fault::AnswerLost, 1)].into_iter().enumerate() {
+            let on = Written::make(f, way * 2 + n).await;
+            let head = f.head().await;
+            storage.plan(&[fault]);
+            let error = on.write(&shop, way).await.expect_err("the answer was lost");
+            assert!(error.outcome_unknown() && !error.is_contention(), "write {way}: {error:?}");
+            assert_eq!(storage.commits(), 1, "write {way}");
+            assert_eq!(f.events_after(head).await.len(), written, "write {way} after {fault:?}");
+        }
+    }
+    assert_eq!(f.shop.inventory().imbalances().await.unwrap(), []);
+}
+
+/// A client is told to come back, rather than kept waiting.
+pub async fn tries_of_a_write_end_and_leave_nothing(f: &ShopFixture) {
+    let (shop, storage) = f.unsteady();
+    let on = Written::make(f, 0).await;
+    let before = f.snapshot().await;
+    for way in [0, 6, 10, 13] {
+        storage.plan(&[Fault::Contention; 100]);
+        let error = on.write(&shop, way).await.expect_err("another is always in the way");
+        assert!(error.is_contention() && error.is_retryable() && !error.outcome_unknown(), "write {way}: {error:?}");
+        assert_eq!(error.code(), ErrorCode::Unavailable);
+        assert!((2..=8).contains(&storage.commits()), "write {way}: {} tries", storage.commits());
+    }
+    assert_eq!(f.snapshot().await, before);
+    // A host's own transaction is run once: it alone can run it again.
+    storage.plan(&[Fault::Contention; 1]);
+    let mut tx = shop.storage().begin().await.unwrap();
+    let values = flat("Host").check(f.shop.config().currency).unwrap();
+    let (_, after) = shop.products().create_many_in(&mut *tx, vec![values], &me()).await.unwrap();
+    assert!(tx.commit().await.unwrap_err().is_contention());
+    drop(after);
+    assert_eq!(storage.commits(), 1);
+    assert_eq!(f.snapshot().await, before);
+}
+
+/// A host that locks SKUs in no order, where the service locks those of a batch by id. Who gives way is the database's
+/// business: the service does it again, the host is told that it may.
+pub async fn a_deadlock_with_a_host_leaves_an_answer_to_both(f: &ShopFixture) {
+    let (a, b) = (f.plain("A").await.skus[0].id, f.plain("B").await.skus[0].id);
+    let mut host = f.storage.begin().await.unwrap();
+    host.inventory().lock(&[b]).await.unwrap();
+    let service = tokio::spawn({
+        let shop = f.shop.clone();
+        async move {
+            let inventory = shop.inventory();
+            let all = (0..64).map(|n| inventory.adjust(adjustment(if n % 2 == 0 { a } else { b }, 1)));
+            futures::future::join_all(all).await
+        }
+    });
+    // Where it does not get that far in time, or waits for its turn to write, there is no deadlock to solve.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let locked = host.inventory().lock(&[a]).await;
+    println!("the host {}", if locked.is_ok() { "goes on" } else { "gives way" });
+    match locked {
+        Ok(_) => host.commit().await.unwrap(),
+        Err(e) => {
+            assert!(e.is_contention(), "{e:?}");
+            drop(host);
+        }
+    }
+    for adjusted in service.await.unwrap() {
+        adjusted.unwrap();
+    }
+    for sku in [a, b] {
+        assert_eq!(f.shop.inventory().level(sku).await.unwrap().on_hand, 10 + 32);
+    }
+    assert_eq!(f.shop.inventory().imbalances().await.unwrap(), []);
+}
+
+/// Free when the library looked and taken when it wrote: the client who did not choose it hears nothing of it.
+pub async fn a_made_name_that_is_lost_to_another_is_made_again(f: &ShopFixture) {
+    let (shop, storage) = f.unsteady();
+    f.plain("Lamp").await;
+    f.product(json!({ "title": "Unlike", "sku": "torch", "price": 1 })).await;
+    let made = async |input: Value| shop.products().create(&from(&input), &me()).await;
+
+    storage.blind(true, false);
+    let p = made(json!({ "title": "Lamp", "price": 1 })).await.unwrap();
+    assert_eq!((p.slug.as_str(), p.skus[0].code.as_str()), ("lamp-2", "lamp-2"));
+    storage.blind(false, true);
+    let torch = made(json!({ "title": "Torch", "price": 1 })).await.unwrap();
+    assert_eq!((torch.slug.as_str(), torch.skus[0].code.as_str()), ("torch", "torch-2"));
+    storage.blind(true, false);
+    let patch = from(&json!({ "title": "Lamp", "slug": null }));
+    let moved = shop.products().patch(torch.id, v(1), patch, &me()).await.unwrap();
+    assert_eq!(moved.slug.as_str(), "lamp-3");
+    storage.blind(false, true);
+    let sku = shop.skus().create(p.id, &from(&json!({ "price": 1 })), &me()).await.unwrap();
+    assert_eq!(sku.code, "lamp-2-2");
+    f.product(json!({ "title": "Unlike", "sku": "lamp-2-3", "price": 1 })).await;
+    storage.blind(false, true);
+    let put = json!({ "title": "Lamp", "skus": [{ "code": "lamp-2", "price": 1 }, { "price": 1 }, { "price": 1 }] });
+    let read = v(f.fresh(p.id).await.audit.version);
+    let put = shop.products().replace(p.id, read, &from(&put), &me()).await.unwrap();
+    assert_eq!(put.skus.iter().map(|s| &*s.code).collect::<Vec<_>>(), ["lamp-2", "lamp-2-4", "lamp-2-5"]);
+
+    // A name that the client chose is its own business.
+    storage.blind(true, false);
+    let refused = made(json!({ "title": "Any", "slug": "lamp", "price": 1 })).await;
+    assert_eq!(duplicate_field(refused, "a chosen slug"), "slug");
+    // Also beside one that is made.
+    let refused = made(json!({ "title": "Lamp", "sku": "LAMP", "price": 1 })).await;
+    assert_eq!(duplicate_field(refused, "a chosen code"), "code");
+
+    // The host's transaction has failed, and says that it may be run again.
+    storage.blind(true, false);
+    let mut tx = shop.storage().begin().await.unwrap();
+    let values = flat("Lamp").check(f.shop.config().currency).unwrap();
+    let error = shop.products().create_many_in(&mut *tx, vec![values], &me()).await.unwrap_err();
+    assert!(error.is_contention(), "{error:?}");
+}
+
+/// In two processes.
+pub async fn products_of_one_title_made_at_once_all_get_a_name(f: &ShopFixture) {
+    let other = f.another(ShopConfig::default(), f.cache());
+    let mut tasks = tokio::task::JoinSet::new();
+    for n in 0..32 {
+        let shop = if n % 2 == 0 { f.shop.clone() } else { other.clone() };
+        tasks.spawn(async move { shop.products().create(&flat("Crème brûlée"), &me()).await.unwrap() });
+    }
+    let made = tasks.join_all().await;
+    let slugs: BTreeSet<&str> = made.iter().map(|p| p.slug.as_str()).collect();
+    let codes: BTreeSet<&str> = made.iter().map(|p| p.skus[0].code.as_str()).collect();
+    assert_eq!((slugs.len(), codes.len()), (32, 32));
+    for n in 1..=32 {
+        let slug = if n == 1 { "creme-brulee".to_owned() } else { format!("creme-brulee-{n}") };
+        assert!(slugs.contains(&*slug), "{slug} is left out: {slugs:?}");
+    }
+}

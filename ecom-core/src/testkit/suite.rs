@@ -1,0 +1,73 @@
+//! The macros that list the tests of the suites.
+//!
+//! A file of tests names them once, in [`tests!`] or [`suite!`]. The tests are `pub` in modules that only these lists
+//! re-export, so the compiler warns that a test outside of its list, or a topic outside of its suite, is dead code.
+
+/// Lists the tests of one topic. Re-exports them in a module `listed`, and makes the macro `$list`, by which a suite
+/// runs them.
+macro_rules! tests {
+    ($list:ident: [$($test:ident,)*]) => { tests! { @($) $list [$($test,)*] } };
+    // `$d` is a dollar sign, for the variables of the macro that this one defines.
+    (@($d:tt) $list:ident [$($test:ident,)*]) => {
+        /// The tests of one topic.
+        pub mod listed {
+            pub use super::{$($test),*};
+        }
+
+        #[doc(hidden)]
+        #[macro_export]
+        macro_rules! $list {
+            ($d($d suite:tt)*) => { $crate::__tests! { $d($d suite)* [$($test,)*] } };
+        }
+    };
+}
+
+/// Defines the public macro `$suite`, which runs the tests of `testkit::$module` in a module of that name. The suite is
+/// either one list of tests, or the topics that it consists of, each with the name that [`tests!`] gave its list.
+macro_rules! suite {
+    (
+        $(#[$doc:meta])*
+        $suite:ident, $module:ident: $fixture:ident => $subject:expr, $list:ident: [$($test:ident,)*]
+    ) => {
+        tests! { $list: [$($test,)*] }
+        suite! { @($) [$(#[$doc])*] $suite $module [$fixture => $subject] $list }
+    };
+    (
+        $(#[$doc:meta])*
+        $suite:ident, $module:ident: $fixture:ident => $subject:expr, {$($topic:ident: $list:ident,)*}
+    ) => {
+        /// The tests of all topics.
+        pub mod listed {
+            $(pub use super::$topic::listed::*;)*
+        }
+        suite! { @($) [$(#[$doc])*] $suite $module [$fixture => $subject] $($list)* }
+    };
+    (@($d:tt) [$($doc:tt)*] $suite:ident $module:ident $subject:tt $($list:ident)*) => {
+        $($doc)*
+        #[macro_export]
+        macro_rules! $suite {
+            ($d make:path) => {
+                mod $module {
+                    #[allow(unused_imports, clippy::allow_attributes, reason = "the factory may be a full path")]
+                    use super::*;
+                    $($crate::$list! { $module $d make, $subject })*
+                }
+            };
+        }
+    };
+}
+
+/// Makes one `#[test]` per name, on a runtime and with a fixture of its own.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __tests {
+    ($module:ident $make:path, [$fixture:ident => $subject:expr] [$($test:ident,)*]) => {$(
+        #[test]
+        fn $test() {
+            $crate::testkit::run(async {
+                let $fixture = $make().await;
+                $crate::testkit::$module::$test($subject).await;
+            });
+        }
+    )*};
+}
