@@ -1,0 +1,107 @@
+//! Operations on the process that serves the shop: time passes, and a new process takes over.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::comparison::Checked;
+use super::{MakeCache, Operation, Part, Runner};
+use crate::clock::{ManualClock, SharedClock};
+use crate::config::ShopConfig;
+use crate::error::{Error, Result};
+use crate::id::{ProductId, UuidV7Source};
+use crate::port::{
+    Checkpoint, IndexBuild, IndexOp, SearchCapabilities, SearchProvider, SearchQuery, SearchResults, Storage,
+};
+use crate::shop::{Shop, ShopParts};
+
+pub(super) const PART: Part = Part { operations: OPERATIONS, compare: |_| Box::pin(async { Ok(()) }) };
+
+const OPERATIONS: &[Operation] = &[
+    Operation { name: "let time pass", weight: |_| 1, run: |r| Box::pin(r.let_time_pass()) },
+    Operation { name: "reopen shop", weight: |_| 2, run: |r| Box::pin(r.reopen_shop()) },
+];
+
+/// Opens a shop as a new process does, with an empty cache of its own.
+pub(super) fn open(
+    storage: &Arc<dyn Storage>,
+    caches: &MakeCache,
+    clock: &Arc<ManualClock>,
+    ids: &Arc<UuidV7Source>,
+) -> Shop {
+    let clock: SharedClock = clock.clone();
+    Shop::new(ShopParts {
+        storage: storage.clone(),
+        search: Arc::new(NoIndex),
+        cache: caches(clock.clone()),
+        clock,
+        ids: ids.clone(),
+        config: ShopConfig::default(),
+    })
+    .unwrap()
+}
+
+impl Runner<'_> {
+    /// Lets every entry of the cache expire.
+    async fn let_time_pass(&mut self) -> Checked<()> {
+        self.begins(());
+        self.clock.advance(Duration::from_secs(4_000));
+        Ok(())
+    }
+
+    async fn reopen_shop(&mut self) -> Checked<()> {
+        self.begins(());
+        self.shop = open(&self.storage, self.caches, &self.clock, &self.ids);
+        Ok(())
+    }
+}
+
+/// A search provider without an index, because the history does not search.
+#[derive(Debug)]
+struct NoIndex;
+
+#[async_trait]
+impl SearchProvider for NoIndex {
+    fn name(&self) -> &'static str {
+        "none"
+    }
+
+    fn capabilities(&self) -> SearchCapabilities {
+        SearchCapabilities::default()
+    }
+
+    async fn search(&self, _: &SearchQuery) -> Result<SearchResults> {
+        Err(Self::lacks())
+    }
+
+    async fn acquire_writer(&self) -> Result<bool> {
+        Ok(false)
+    }
+
+    async fn checkpoint(&self) -> Result<Option<Checkpoint>> {
+        Ok(None)
+    }
+
+    async fn apply(&self, _: Vec<IndexOp>, _: Checkpoint) -> Result<u64> {
+        Err(Self::lacks())
+    }
+
+    async fn begin_rebuild(&self) -> Result<Box<dyn IndexBuild>> {
+        Err(Self::lacks())
+    }
+
+    async fn revisions(&self, _: Option<ProductId>, _: u32) -> Result<Vec<(ProductId, i64)>> {
+        Err(Self::lacks())
+    }
+
+    async fn ping(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl NoIndex {
+    const fn lacks() -> Error {
+        Error::Unsupported { provider: "none", capability: "an index" }
+    }
+}
