@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use ecom::domain::{Category, RatingSource, StockReason};
+use ecom::catalog::{Category, RatingSource};
+use ecom::catalog::{ImportKind, detect};
 use ecom::paging::Paging;
-use ecom::service::{ImportKind, detect};
+use ecom::stock::StockReason;
 use ecom::{Shop, ShopBuilder};
 use serde_json::Value;
 

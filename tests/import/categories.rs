@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use ecom::service::ImportOptions;
+use ecom::catalog::ImportOptions;
 use serde_json::{Value, json};
 
 use crate::support::{counts, fields, import, import_categories, lines, outbox_head, products, record, shop, tree};

@@ -3,7 +3,7 @@
 use std::io::Cursor;
 
 use ecom::Error;
-use ecom::service::ImportOptions;
+use ecom::catalog::ImportOptions;
 
 use crate::support::{lines, record, shop};
 

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
+use ecom::catalog::ImportOptions;
 use ecom::port::{
     CategoryRepository, Connection, InventoryRepository, OutboxRepository, PoolStatus, ProductRepository, Repositories,
     SkuRepository, Storage, UnitOfWork,
 };
-use ecom::service::ImportOptions;
 use ecom::{Dependency, Error, Result, Shop, ShopBuilder};
 use serde_json::{Value, json};
 

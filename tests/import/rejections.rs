@@ -2,7 +2,7 @@
 
 use std::io::Cursor;
 
-use ecom::service::{DeadLetters, ImportOptions};
+use ecom::catalog::{DeadLetters, ImportOptions};
 use serde_json::{Value, json};
 
 use crate::support::{all_products, assert_balanced, counts, fields, import, lines, products, record, shop, tree};

@@ -4,7 +4,7 @@ use std::io::{Cursor, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ecom::service::{ImportFormat, ImportKind, ImportOptions, detect};
+use ecom::catalog::{ImportFormat, ImportKind, ImportOptions, detect};
 use serde_json::{Value, json};
 
 use crate::support::{Letters, all_products, assert_balanced, counts, import, lines, record, shop};

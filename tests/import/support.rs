@@ -4,9 +4,10 @@ use std::io::{Cursor, Write};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use ecom::domain::{Category, Deleted, Product, ProductFilter, ProductSort};
+use ecom::catalog::{Category, Product, ProductFilter, ProductSort};
+use ecom::catalog::{DeadLetters, ImportOptions, ImportReport, ProductListQuery};
+use ecom::common::Deleted;
 use ecom::paging::Paging;
-use ecom::service::{DeadLetters, ImportOptions, ImportReport, ProductListQuery};
 use ecom::{Shop, ShopBuilder};
 use serde_json::{Value, json};
 
@@ -89,7 +90,7 @@ pub async fn tree(shop: &Shop) -> Vec<Category> {
     shop.storage().connect().await.unwrap().categories().tree().await.unwrap()
 }
 
-pub async fn outbox_head(shop: &Shop) -> ecom::domain::OutboxPosition {
+pub async fn outbox_head(shop: &Shop) -> ecom::platform::OutboxPosition {
     shop.events().head().await.unwrap()
 }
 

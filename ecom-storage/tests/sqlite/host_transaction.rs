@@ -1,6 +1,6 @@
 //! Writes inside a transaction of the host application.
 
-use ecom_core::domain::Deleted;
+use ecom_core::common::Deleted;
 use ecom_core::money::Currency;
 use ecom_core::port::*;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ecom_core::domain::Deleted;
+use ecom_core::common::Deleted;
 use ecom_core::port::*;
 use ecom_core::{Error, ErrorCode};
 use ecom_storage::{SqlStorage, SqliteOptions};

@@ -10,7 +10,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use uuid::Uuid;
 
 use crate::id::{CategoryId, ProductId};
-use crate::port::{CacheKey, CacheValue, Codec, Load};
+use crate::port::cache::{CacheKey, CacheValue, Codec, Load};
 use crate::testkit::{CacheFixture, fresh_seed};
 
 suite! {

@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
 use super::cache::{CODEC, TTL, all_kinds, decode, encode, key, value, version_of};
-use crate::port::{Cache, CacheKey, Codec, Load};
+use crate::port::cache::{Cache, CacheKey, Codec, Load};
 use crate::testkit::{SharedCacheFixture, fresh_seed};
 
 suite! {

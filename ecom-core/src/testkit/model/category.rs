@@ -9,10 +9,9 @@ use super::comparison::{Checked, Refusal, observe, read, read_ok, same};
 use super::generator::{ATTRIBUTES, BAD_SLUGS, SLUGS, attributes, bad_text};
 use super::world::{World, external, is_made_from, trimmed};
 use super::{Operation, Part, Runner};
-use crate::domain::{
-    Actor, Attributes, Audit, Category, CategoryInput, CategoryPatch, CategorySummary, DeleteMode, Deleted, Patch,
-    Product, ProductStatus, Read,
-};
+use crate::domain::catalog::category::{Category, CategoryInput, CategoryPatch, CategorySummary};
+use crate::domain::catalog::product::{Product, ProductStatus};
+use crate::domain::common::{Actor, Attributes, Audit, DeleteMode, Deleted, Patch, Read};
 use crate::error::{ErrorCode, Result};
 use crate::id::CategoryId;
 use crate::paging::{Paging, Total};

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::Runner;
 use super::comparison::Refusal;
-use crate::domain::{Actor, Attributes, Read};
+use crate::domain::common::{Actor, Attributes, Read};
 use crate::error::ErrorCode;
 use crate::money::{ExactDecimal, Measure};
 

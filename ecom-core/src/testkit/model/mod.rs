@@ -9,7 +9,7 @@
 //!
 //! The model implements the rules of SPEC 2 and 3 on its own. It shares with the services only the pure functions that
 //! define a key, a slug, a final price and a merge ([`fold_key`](crate::text::fold_key), [`Slug`](crate::text::Slug),
-//! [`Sku::final_price`](crate::domain::Sku::final_price), [`Attributes::merge`](crate::domain::Attributes::merge)).
+//! [`Sku::final_price`](crate::catalog::Sku::final_price), [`Attributes::merge`](crate::common::Attributes::merge)).
 //!
 //! # Adding an operation
 //! An operation is a method of `Runner` and one row in the `OPERATIONS` of its aggregate's file. Its probability is its
@@ -48,7 +48,7 @@ use self::world::World;
 use super::shop::MakeCache;
 use crate::clock::{Clock as _, ManualClock, Timestamp};
 use crate::id::UuidV7Source;
-use crate::port::Storage;
+use crate::port::storage::Storage;
 use crate::shop::Shop;
 
 /// 2026-01-02 03:04:05.678901 UTC.

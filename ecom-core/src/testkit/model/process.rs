@@ -11,9 +11,10 @@ use crate::clock::{ManualClock, SharedClock};
 use crate::config::ShopConfig;
 use crate::error::{Error, Result};
 use crate::id::{ProductId, UuidV7Source};
-use crate::port::{
-    Checkpoint, IndexBuild, IndexOp, SearchCapabilities, SearchProvider, SearchQuery, SearchResults, Storage,
+use crate::port::search::{
+    Checkpoint, IndexBuild, IndexOp, SearchCapabilities, SearchProvider, SearchQuery, SearchResults,
 };
+use crate::port::storage::Storage;
 use crate::shop::{Shop, ShopParts};
 
 pub(super) const PART: Part = Part { operations: OPERATIONS, compare: |_| Box::pin(async { Ok(()) }) };

@@ -11,10 +11,10 @@ use super::generator::{ATTRIBUTES, attributes, bad_text, decimal, measure};
 use super::inventory::MAX_STOCK;
 use super::world::{World, external};
 use super::{Operation, Part, Runner};
-use crate::domain::{
-    Actor, Attributes, Audit, DeleteMode, Deleted, Dimensions, DimensionsInput, Patch, ProductInput, Read, Sku,
-    SkuInput, SkuPatch, StockReason,
-};
+use crate::domain::catalog::product::ProductInput;
+use crate::domain::catalog::sku::{Dimensions, DimensionsInput, Sku, SkuInput, SkuPatch};
+use crate::domain::common::{Actor, Attributes, Audit, DeleteMode, Deleted, Patch, Read};
+use crate::domain::stock::inventory::StockReason;
 use crate::error::{ErrorCode, Result};
 use crate::id::{ProductId, SkuId};
 use crate::money::{Currency, ExactDecimal, Money};

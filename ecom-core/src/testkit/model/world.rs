@@ -8,7 +8,8 @@ use super::category::Categories;
 use super::comparison::Checked;
 use super::inventory::Moved;
 use super::product::Products;
-use crate::domain::{ExternalRef, Sku};
+use crate::domain::catalog::sku::Sku;
+use crate::domain::common::ExternalRef;
 use crate::id::SkuId;
 use crate::text::Slug;
 

@@ -7,7 +7,8 @@ use uuid::Uuid;
 
 use super::ShopFixture;
 use super::support::{category_input, fields, from, me, v};
-use crate::domain::{DeleteMode, ProductInput, ProductPatch, Read};
+use crate::domain::catalog::product::{ProductInput, ProductPatch};
+use crate::domain::common::{DeleteMode, Read};
 use crate::error::{ErrorCode, FieldCode};
 use crate::id::{ProductId, SkuId};
 

@@ -12,10 +12,12 @@ use super::ShopFixture;
 use super::support::{adjustment, in_category, me, until, v};
 use crate::clock::SharedClock;
 use crate::config::ShopConfig;
-use crate::domain::{DeleteMode, OutboxPosition, Product};
+use crate::domain::catalog::product::Product;
+use crate::domain::common::DeleteMode;
+use crate::domain::platform::outbox::OutboxPosition;
 use crate::error::ErrorCode;
 use crate::id::{CategoryId, ProductId, UuidV7Source};
-use crate::port::{IndexOp, SearchDocument, SearchFilter, SearchQuery};
+use crate::port::search::{IndexOp, SearchDocument, SearchFilter, SearchQuery};
 use crate::shop::{Shop, ShopParts};
 use crate::testkit::faults::SharedIndex;
 use crate::testkit::fresh_seed;
@@ -160,7 +162,7 @@ pub async fn r14_verify_finds_and_repairs_drift(f: &ShopFixture) {
     let mut build = f.search.begin_rebuild().await.unwrap();
     let wrong = all.iter().filter(|p| p.id != all[5].id).chain([&purged]).map(document_of).collect();
     build.add(wrong).await.unwrap();
-    build.publish(crate::port::Checkpoint { position: f.head().await, ..now }).await.unwrap();
+    build.publish(crate::port::search::Checkpoint { position: f.head().await, ..now }).await.unwrap();
 
     let small = f.another(ShopConfig { index_batch: 3, ..ShopConfig::default() }, f.cache());
     for shop in [&f.shop, &small] {
@@ -190,7 +192,7 @@ pub async fn r14_an_index_ahead_of_its_database_is_brought_back(f: &ShopFixture)
     f.index_is_in_step("revisions from the future").await;
 
     let position = OutboxPosition { seq: now.position.seq + 1_000 };
-    f.search.apply(ops(), crate::port::Checkpoint { position, ..now }).await.unwrap();
+    f.search.apply(ops(), crate::port::search::Checkpoint { position, ..now }).await.unwrap();
     f.plain("Lamp three").await;
     f.index_is_in_step("a place from the future").await;
     assert_eq!(f.searched("lamp", SearchFilter::default()).await.len(), 3);

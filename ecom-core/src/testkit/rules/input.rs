@@ -5,11 +5,16 @@ use uuid::Uuid;
 
 use super::ShopFixture;
 use super::support::{adjustment, category_input, fields, from, me, v};
-use crate::domain::{Attributes, CategoryInput, ProductFilter, ProductInput, ProductSort, SkuInput, StockReason};
+use crate::domain::catalog::category::CategoryInput;
+use crate::domain::catalog::product::{ProductFilter, ProductInput, ProductSort};
+use crate::domain::catalog::sku::SkuInput;
+use crate::domain::common::Attributes;
+use crate::domain::stock::inventory::StockReason;
 use crate::error::{ErrorCode, FieldCode, Result};
 use crate::id::SkuId;
 use crate::paging::Paging;
-use crate::service::{ProductListQuery, StockAdjustment};
+use crate::service::catalog::product::ProductListQuery;
+use crate::service::stock::inventory::StockAdjustment;
 use crate::testkit::code_of;
 
 tests! {

@@ -28,15 +28,19 @@ use serde_json::Value;
 use self::support::{LONG, adjustment, category_input, flat, flat_in, from, me, titles, v};
 use crate::clock::{Clock as _, ManualClock, SharedClock};
 use crate::config::ShopConfig;
-use crate::domain::{
-    Category, CategoryPatch, DeleteMode, Deleted, Event, OutboxPosition, Patch, Product, ProductFilter, ProductInput,
-    ProductSort, Sku,
-};
+use crate::domain::catalog::category::{Category, CategoryPatch};
+use crate::domain::catalog::product::{Product, ProductFilter, ProductInput, ProductSort};
+use crate::domain::catalog::sku::Sku;
+use crate::domain::common::{DeleteMode, Deleted, Patch};
+use crate::domain::platform::outbox::{Event, OutboxPosition};
 use crate::error::Result;
 use crate::id::{CategoryId, ProductId, SkuId, UuidV7Source};
 use crate::paging::Paging;
-use crate::port::{Cache, CategoryFilter, SearchFilter, SearchProvider, SearchQuery, Storage};
-use crate::service::ProductListQuery;
+use crate::port::CategoryFilter;
+use crate::port::cache::Cache;
+use crate::port::search::{SearchFilter, SearchProvider, SearchQuery};
+use crate::port::storage::Storage;
+use crate::service::catalog::product::ProductListQuery;
 use crate::shop::{Shop, ShopParts};
 use crate::testkit::faults::Unsteady;
 
@@ -186,7 +190,7 @@ impl ShopFixture {
         self.shop.categories().get_fresh(id, Deleted::Include).await.unwrap()
     }
 
-    async fn adjust(&self, sku: SkuId, delta: i64) -> Result<crate::service::Adjusted> {
+    async fn adjust(&self, sku: SkuId, delta: i64) -> Result<crate::service::stock::inventory::Adjusted> {
         self.shop.inventory().adjust(adjustment(sku, delta)).await
     }
 

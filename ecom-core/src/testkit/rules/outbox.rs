@@ -7,7 +7,8 @@ use uuid::Uuid;
 
 use super::ShopFixture;
 use super::support::{adjustment, flat, from, me, v};
-use crate::domain::{DeleteMode, Deleted, EventKind};
+use crate::domain::common::{DeleteMode, Deleted};
+use crate::domain::platform::outbox::EventKind;
 use crate::error::Entity;
 use crate::id::{CategoryId, ProductId};
 

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use super::ShopFixture;
 use super::support::{category_input, conflict, flat, flat_in, from, me, v};
-use crate::domain::{DeleteMode, Deleted, ProductFilter, ProductInput};
+use crate::domain::catalog::product::{ProductFilter, ProductInput};
+use crate::domain::common::{DeleteMode, Deleted};
 use crate::error::{Conflict, ErrorCode};
 use crate::testkit::{code_of, duplicate_field};
 

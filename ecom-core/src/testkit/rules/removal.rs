@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 
 use super::ShopFixture;
 use super::support::{conflict, me, v};
-use crate::domain::{DeleteMode, Deleted};
+use crate::domain::common::{DeleteMode, Deleted};
 use crate::error::{Conflict, ErrorCode, Result};
-use crate::port::SearchFilter;
+use crate::port::search::SearchFilter;
 use crate::testkit::code_of;
 
 tests! {

@@ -6,10 +6,12 @@ use serde_json::json;
 
 use super::ShopFixture;
 use super::support::{category_input, from, me, v};
-use crate::domain::{DeleteMode, Deleted, ProductFilter};
+use crate::domain::catalog::product::ProductFilter;
+use crate::domain::common::{DeleteMode, Deleted};
 use crate::error::ErrorCode;
 use crate::paging::{Paging, Total};
-use crate::port::{CategoryFilter, SearchFilter};
+use crate::port::CategoryFilter;
+use crate::port::search::SearchFilter;
 use crate::testkit::{code_of, duplicate_field};
 
 tests! {

@@ -11,11 +11,12 @@ use serde_json::{Value, json};
 
 use super::ShopFixture;
 use super::support::{adjustment, from, me, v};
-use crate::domain::{DeleteMode, Deleted, SkuPatch};
+use crate::domain::catalog::sku::SkuPatch;
+use crate::domain::common::{DeleteMode, Deleted};
 use crate::error::ErrorCode;
 use crate::id::SkuId;
 use crate::paging::Paging;
-use crate::service::StockAdjustment;
+use crate::service::stock::inventory::StockAdjustment;
 use crate::testkit::fresh_seed;
 
 tests! {

@@ -7,10 +7,13 @@ use std::time::{Duration, Instant};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::domain::{Actor, Category, CategoryInput, Product, ProductFilter, ProductInput, Read, StockReason};
+use crate::domain::catalog::category::{Category, CategoryInput};
+use crate::domain::catalog::product::{Product, ProductFilter, ProductInput};
+use crate::domain::common::{Actor, Read};
+use crate::domain::stock::inventory::StockReason;
 use crate::error::{Conflict, Error, FieldCode, Result};
 use crate::id::{CategoryId, SkuId};
-use crate::service::StockAdjustment;
+use crate::service::stock::inventory::StockAdjustment;
 
 /// An input from JSON text, as a client sends it: decimals stay exact.
 pub(super) fn from<T: DeserializeOwned>(value: &Value) -> T {

@@ -8,12 +8,14 @@ use serde_json::json;
 
 use super::ShopFixture;
 use super::support::{category_input, conflict, fields, flat, from, in_category, me, v};
-use crate::domain::{Category, CategoryPatch, DeleteMode, Deleted, Patch, ProductInput, ProductPatch, ProductSort};
+use crate::domain::catalog::category::{Category, CategoryPatch};
+use crate::domain::catalog::product::{ProductInput, ProductPatch, ProductSort};
+use crate::domain::common::{DeleteMode, Deleted, Patch};
 use crate::error::{Conflict, Error, ErrorCode, Result};
 use crate::id::{CategoryId, ProductId};
 use crate::paging::{Paging, Total};
-use crate::port::SearchFilter;
-use crate::service::ProductListQuery;
+use crate::port::search::SearchFilter;
+use crate::service::catalog::product::ProductListQuery;
 use crate::shop::Shop;
 use crate::testkit::{code_of, fresh_seed};
 

@@ -5,7 +5,8 @@ use serde_json::json;
 use super::ShopFixture;
 use super::support::{category_input, conflict, from, me, v};
 use crate::config::ShopConfig;
-use crate::domain::{DeleteMode, ProductInput, ProductPatch, Read};
+use crate::domain::catalog::product::{ProductInput, ProductPatch};
+use crate::domain::common::{DeleteMode, Read};
 use crate::error::{Conflict, Entity, ErrorCode, Result};
 use crate::testkit::code_of;
 

@@ -3,11 +3,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::domain::{Attributes, Category, Deleted, ExternalRef, Product, ProductStatus};
+use crate::domain::catalog::category::Category;
+use crate::domain::catalog::product::{Product, ProductStatus};
+use crate::domain::common::{Attributes, Deleted, ExternalRef};
 use crate::error::ErrorCode;
 use crate::id::{CategoryId, IdSource as _, ProductId};
 use crate::paging::{Keyset, Paging, Total};
-use crate::port::{CategoryFilter, CategoryUsage, Storage};
+use crate::port::CategoryFilter;
+use crate::port::catalog::category::CategoryUsage;
+use crate::port::storage::Storage;
 use crate::testkit::sample::Env;
 use crate::testkit::{code_of, duplicate_field};
 use crate::text::{Slug, fold_key};

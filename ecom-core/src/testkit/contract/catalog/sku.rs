@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::domain::{Attributes, Deleted, ExternalRef, Product, Sku, StockImbalance};
+use crate::domain::catalog::product::Product;
+use crate::domain::catalog::sku::Sku;
+use crate::domain::common::{Attributes, Deleted, ExternalRef};
+use crate::domain::stock::inventory::StockImbalance;
 use crate::error::ErrorCode;
 use crate::id::{IdSource as _, SkuId};
-use crate::port::Storage;
+use crate::port::storage::Storage;
 use crate::testkit::sample::{Env, usd};
 use crate::testkit::{code_of, duplicate_field};
 use crate::text::{Slug, fold_key};

@@ -12,8 +12,9 @@ use crate::clock::Clock as _;
 use crate::domain::common::Deleted;
 use crate::domain::platform::outbox::{Event, EventKind, OutboxPosition};
 use crate::id::IdSource as _;
-use crate::port::{Lease, Storage};
-use crate::service::EventLog;
+use crate::port::platform::outbox::Lease;
+use crate::port::storage::Storage;
+use crate::service::platform::outbox::EventLog;
 use crate::testkit::fresh_seed;
 use crate::testkit::sample::Env;
 

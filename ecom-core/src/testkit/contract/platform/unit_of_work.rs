@@ -6,10 +6,14 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use crate::domain::{Category, Deleted, EventKind, OutboxPosition, Product};
+use crate::domain::catalog::category::Category;
+use crate::domain::catalog::product::Product;
+use crate::domain::common::Deleted;
+use crate::domain::platform::outbox::{EventKind, OutboxPosition};
 use crate::error::ErrorCode;
-use crate::port::{CategoryFilter, Storage};
-use crate::service::EventLog;
+use crate::port::CategoryFilter;
+use crate::port::storage::Storage;
+use crate::service::platform::outbox::EventLog;
 use crate::testkit::code_of;
 use crate::testkit::sample::Env;
 

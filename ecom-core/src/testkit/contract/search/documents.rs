@@ -9,9 +9,9 @@ use proptest::test_runner::TestRunner;
 use uuid::Uuid;
 
 use super::support::{at, exactly, facet, filtered, hits, load, number, priced, product, revised, state, text, upsert};
-use crate::domain::OutboxPosition;
+use crate::domain::platform::outbox::OutboxPosition;
 use crate::id::ProductId;
-use crate::port::{Checkpoint, Facet, IndexOp, SearchFilter, SearchProvider, SearchQuery, SearchSort};
+use crate::port::search::{Checkpoint, Facet, IndexOp, SearchFilter, SearchProvider, SearchQuery, SearchSort};
 
 tests! {
     __search_documents: [

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::support::{
     at, catalog, category, exactly, facet, filtered, load, number, refused, strings, text, titled, upsert,
 };
-use crate::domain::{AvailabilityStatus, ProductStatus};
+use crate::domain::catalog::product::ProductStatus;
+use crate::domain::catalog::sku::AvailabilityStatus;
 use crate::error::ErrorCode;
-use crate::port::{Facet, SearchDocument, SearchFilter, SearchProvider, SearchQuery};
+use crate::port::search::{Facet, SearchDocument, SearchFilter, SearchProvider, SearchQuery};
 
 tests! {
     __search_facets: [

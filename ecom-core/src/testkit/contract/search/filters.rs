@@ -3,9 +3,10 @@
 use serde_json::json;
 
 use super::support::{catalog, category, filtered, has_text, hits, load, refused, strings, titled};
-use crate::domain::{AvailabilityStatus, ProductStatus};
+use crate::domain::catalog::product::ProductStatus;
+use crate::domain::catalog::sku::AvailabilityStatus;
 use crate::error::ErrorCode;
-use crate::port::{Facet, SearchDocument, SearchFilter, SearchProvider, SearchQuery};
+use crate::port::search::{Facet, SearchDocument, SearchFilter, SearchProvider, SearchQuery};
 
 tests! {
     __search_filters: [

@@ -13,7 +13,7 @@ mod text;
 use std::any::Any;
 use std::sync::Arc;
 
-use crate::port::SearchProvider;
+use crate::port::search::SearchProvider;
 
 suite! {
     /// Runs the suite of [`SearchProvider`]. Takes the path of an

@@ -1,7 +1,7 @@
 //! A rebuild replaces the whole index while the old one goes on answering.
 
 use super::support::{at, hits, load, product, revised, state, text, upsert};
-use crate::port::{IndexOp, SearchProvider};
+use crate::port::search::{IndexOp, SearchProvider};
 
 tests! {
     __search_rebuild: [

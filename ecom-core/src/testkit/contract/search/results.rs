@@ -4,7 +4,7 @@ use super::support::{
     at, catalog, exactly, filtered, finds, has_text, hits, load, micros, number, refused, set, text, titled, upsert,
 };
 use crate::error::{Error, ErrorCode};
-use crate::port::{Facet, SearchDocument, SearchFilter, SearchProvider, SearchQuery, SearchSort};
+use crate::port::search::{Facet, SearchDocument, SearchFilter, SearchProvider, SearchQuery, SearchSort};
 
 tests! {
     __search_results: [

@@ -5,11 +5,14 @@ use std::collections::BTreeSet;
 use uuid::Uuid;
 
 use crate::clock::Timestamp;
-use crate::domain::{Attributes, AvailabilityStatus, OutboxPosition, ProductStatus};
+use crate::domain::catalog::product::ProductStatus;
+use crate::domain::catalog::sku::AvailabilityStatus;
+use crate::domain::common::Attributes;
+use crate::domain::platform::outbox::OutboxPosition;
 use crate::error::ErrorCode;
 use crate::id::{CategoryId, ProductId};
 use crate::paging::Total;
-use crate::port::{
+use crate::port::search::{
     Checkpoint, Facet, FacetCount, IndexOp, SearchDocument, SearchFilter, SearchProvider, SearchQuery, SearchResults,
     SearchSort,
 };

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::support::{finds, has_text, hits, load, set, strings, text, titled};
-use crate::port::{SearchDocument, SearchProvider};
+use crate::port::search::{SearchDocument, SearchProvider};
 
 tests! {
     __search_text: [

@@ -6,11 +6,14 @@ use std::sync::Arc;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng};
 
-use crate::domain::{AvailabilityStatus, Deleted, Product, ProductFilter, Sku, StockLevel, StockMovement, StockReason};
+use crate::domain::catalog::product::{Product, ProductFilter};
+use crate::domain::catalog::sku::{AvailabilityStatus, Sku};
+use crate::domain::common::Deleted;
+use crate::domain::stock::inventory::{StockLevel, StockMovement, StockReason};
 use crate::error::{Conflict, Error, ErrorCode, Shortage};
 use crate::id::{IdSource as _, SkuId};
 use crate::paging::Paging;
-use crate::port::Storage;
+use crate::port::storage::Storage;
 use crate::testkit::fresh_seed;
 use crate::testkit::sample::Env;
 

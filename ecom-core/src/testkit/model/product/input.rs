@@ -9,9 +9,9 @@ use super::super::Runner;
 use super::super::comparison::Refusal;
 use super::super::generator::{ATTRIBUTES, BAD_SLUGS, BRANDS, SLUGS, TAGS, attributes, bad_text, decimal};
 use super::super::world::{external, trimmed};
-use crate::domain::{
-    Attributes, Audit, Image, ImageInput, Product, ProductInput, ProductStatus, RatingSummary, Sku, SkuInput,
-};
+use crate::domain::catalog::product::{Image, ImageInput, Product, ProductInput, ProductStatus, RatingSummary};
+use crate::domain::catalog::sku::{Sku, SkuInput};
+use crate::domain::common::{Attributes, Audit};
 use crate::error::ErrorCode;
 use crate::id::{CategoryId, ProductId};
 use crate::money::{ExactDecimal, Percentage};

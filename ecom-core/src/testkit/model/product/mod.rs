@@ -11,10 +11,12 @@ use uuid::Uuid;
 use super::comparison::{Checked, Refusal, observe, read, read_ok, same};
 use super::world::World;
 use super::{Operation, Part, Runner};
-use crate::domain::{Actor, DeleteMode, Deleted, Product, ProductFilter, ProductSort, Sku};
+use crate::domain::catalog::product::{Product, ProductFilter, ProductSort};
+use crate::domain::catalog::sku::Sku;
+use crate::domain::common::{Actor, DeleteMode, Deleted};
 use crate::id::{CategoryId, ProductId};
 use crate::paging::Paging;
-use crate::service::ProductListQuery;
+use crate::service::catalog::product::ProductListQuery;
 
 pub(super) const PART: Part = Part { operations: OPERATIONS, compare: |r| Box::pin(r.compare_products()) };
 

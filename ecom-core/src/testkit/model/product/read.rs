@@ -9,14 +9,14 @@ use super::super::Runner;
 use super::super::comparison::{Checked, Refusal, read, same};
 use super::super::generator::{SLUGS, TAGS};
 use super::super::world::World;
-use crate::domain::{
-    AvailabilityStatus, CategorySummary, Deleted, Product, ProductFilter, ProductFilters, ProductSort, ProductStatus,
-    Sku,
-};
+use crate::domain::catalog::category::CategorySummary;
+use crate::domain::catalog::product::{Product, ProductFilter, ProductFilters, ProductSort, ProductStatus};
+use crate::domain::catalog::sku::{AvailabilityStatus, Sku};
+use crate::domain::common::Deleted;
 use crate::error::{ErrorCode, Result};
 use crate::id::{CategoryId, ProductId};
 use crate::paging::{Keyset, Page, Paging, Total};
-use crate::service::ProductListQuery;
+use crate::service::catalog::product::ProductListQuery;
 use crate::text::fold_key;
 
 impl World {

@@ -12,10 +12,10 @@ use super::super::sku::{blank_sku, flat_sku, written};
 use super::super::world::is_made_from;
 use super::input::{blank, written_product};
 use crate::clock::Timestamp;
-use crate::domain::{
-    Actor, Attributes, Audit, DeleteMode, Deleted, Patch, Product, ProductInput, ProductPatch, Read, Sku, SkuInput,
-    StockReason,
-};
+use crate::domain::catalog::product::{Product, ProductInput, ProductPatch};
+use crate::domain::catalog::sku::{Sku, SkuInput};
+use crate::domain::common::{Actor, Attributes, Audit, DeleteMode, Deleted, Patch, Read};
+use crate::domain::stock::inventory::StockReason;
 use crate::error::{ErrorCode, Result};
 use crate::id::{ProductId, SkuId};
 use crate::shop::Shop;

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::support::{coded, get, matching};
-use crate::domain::{Deleted, ProductFilter};
-use crate::port::Storage;
+use crate::domain::catalog::product::ProductFilter;
+use crate::domain::common::Deleted;
+use crate::port::storage::Storage;
 use crate::testkit::duplicate_field;
 use crate::testkit::sample::Env;
 

@@ -7,10 +7,13 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
 use super::support::{catalog, get, list, matching, percent};
-use crate::domain::{AvailabilityStatus, Category, CategorySummary, Deleted, Product, ProductFilter, ProductSort, Sku};
+use crate::domain::catalog::category::{Category, CategorySummary};
+use crate::domain::catalog::product::{Product, ProductFilter, ProductSort};
+use crate::domain::catalog::sku::{AvailabilityStatus, Sku};
+use crate::domain::common::Deleted;
 use crate::money::Percentage;
 use crate::paging::Paging;
-use crate::port::Storage;
+use crate::port::storage::Storage;
 use crate::testkit::fresh_seed;
 use crate::testkit::sample::{Env, usd};
 

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::support::{coded, matching};
-use crate::domain::{ExternalRef, Product, ProductFilter};
-use crate::port::Storage;
+use crate::domain::catalog::product::{Product, ProductFilter};
+use crate::domain::common::ExternalRef;
+use crate::port::storage::Storage;
 use crate::testkit::duplicate_field;
 use crate::testkit::sample::Env;
 use crate::text::Slug;

@@ -4,10 +4,12 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::support::{catalog, get, list, matching};
-use crate::domain::{AvailabilityStatus, Deleted, Product, ProductFilter, ProductSort, ProductStatus};
+use crate::domain::catalog::product::{Product, ProductFilter, ProductSort, ProductStatus};
+use crate::domain::catalog::sku::AvailabilityStatus;
+use crate::domain::common::Deleted;
 use crate::id::ProductId;
 use crate::paging::{Keyset, Paging, Total};
-use crate::port::Storage;
+use crate::port::storage::Storage;
 use crate::testkit::sample::Env;
 use crate::text::fold_key;
 

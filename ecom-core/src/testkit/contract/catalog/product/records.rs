@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use super::support::{catalog, get, list, matching};
-use crate::domain::{
-    Attributes, Category, Deleted, Image, Product, ProductFilter, ProductSort, ProductStatus, RatingSummary,
-};
+use crate::domain::catalog::category::Category;
+use crate::domain::catalog::product::{Image, Product, ProductFilter, ProductSort, ProductStatus, RatingSummary};
+use crate::domain::common::{Attributes, Deleted};
 use crate::error::ErrorCode;
 use crate::id::{IdSource as _, ProductId};
 use crate::money::Percentage;
 use crate::paging::Paging;
-use crate::port::Storage;
+use crate::port::storage::Storage;
 use crate::testkit::code_of;
 use crate::testkit::sample::Env;
 use crate::text::Slug;

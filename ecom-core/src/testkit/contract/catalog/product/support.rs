@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use crate::domain::{
-    AvailabilityStatus, Category, Deleted, Product, ProductFilter, ProductSort, ProductStatus, RatingSource,
-    RatingSummary,
+use crate::domain::catalog::category::Category;
+use crate::domain::catalog::product::{
+    Product, ProductFilter, ProductSort, ProductStatus, RatingSource, RatingSummary,
 };
+use crate::domain::catalog::sku::AvailabilityStatus;
+use crate::domain::common::Deleted;
 use crate::id::ProductId;
 use crate::money::{Percentage, Rating};
 use crate::paging::{Page, Paging, Total};
-use crate::port::Storage;
+use crate::port::storage::Storage;
 use crate::testkit::sample::Env;
 use crate::text::{Slug, fold_key};
 
