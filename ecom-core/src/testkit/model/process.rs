@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::comparison::Checked;
 use super::{MakeCache, Operation, Part, Runner};
 use crate::clock::{ManualClock, SharedClock};
 use crate::config::ShopConfig;
@@ -20,8 +19,26 @@ use crate::shop::{Shop, ShopParts};
 pub(super) const PART: Part = Part { operations: OPERATIONS, compare: |_| Box::pin(async { Ok(()) }) };
 
 const OPERATIONS: &[Operation] = &[
-    Operation { name: "let time pass", weight: |_| 1, run: |r| Box::pin(r.let_time_pass()) },
-    Operation { name: "reopen shop", weight: |_| 2, run: |r| Box::pin(r.reopen_shop()) },
+    Operation {
+        name: "let time pass",
+        weight: |_| 1,
+        run: |r| {
+            Box::pin(async move {
+                r.let_time_pass();
+                Ok(())
+            })
+        },
+    },
+    Operation {
+        name: "reopen shop",
+        weight: |_| 2,
+        run: |r| {
+            Box::pin(async move {
+                r.reopen_shop();
+                Ok(())
+            })
+        },
+    },
 ];
 
 /// Opens a shop as a new process does, with an empty cache of its own.
@@ -45,16 +62,14 @@ pub(super) fn open(
 
 impl Runner<'_> {
     /// Lets every entry of the cache expire.
-    async fn let_time_pass(&mut self) -> Checked<()> {
+    fn let_time_pass(&mut self) {
         self.begins(());
         self.clock.advance(Duration::from_secs(4_000));
-        Ok(())
     }
 
-    async fn reopen_shop(&mut self) -> Checked<()> {
+    fn reopen_shop(&mut self) {
         self.begins(());
         self.shop = open(&self.storage, self.caches, &self.clock, &self.ids);
-        Ok(())
     }
 }
 
