@@ -24,6 +24,7 @@ use ecom_core::port::{
     CategoryRepository, Connection, InventoryRepository, NoCache, OutboxRepository, PoolStatus, ProductRepository,
     Repositories, SkuRepository, Storage, TouchedProduct, UnitOfWork,
 };
+use ecom_core::stock::{StockImbalance, StockLevel, StockMovement};
 use ecom_core::testkit::model::{self, Divergence, Options, Report, run};
 use ecom_core::testkit::shop::MakeCache;
 use ecom_core::text::Slug;

@@ -21,8 +21,8 @@ use crate::service::catalog::sku::SkuService;
 use crate::service::platform::outbox::EventLog;
 use crate::service::run::context::Context;
 use crate::service::run::read_through::ReadThrough;
-use crate::service::search::query::index::IndexSyncService;
-use crate::service::search::query::query::SearchService;
+use crate::service::search::index::IndexSyncService;
+use crate::service::search::query::SearchService;
 use crate::service::stock::inventory::{InventoryService, StockQueue};
 
 /// The adapters and injected values that a shop is built from.

@@ -4,7 +4,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use ecom_core::domain::*;
+use ecom_core::catalog::ProductFilter;
+use ecom_core::common::Deleted;
 use ecom_core::id::*;
 use ecom_core::port::*;
 

@@ -1,6 +1,7 @@
 //! Products and categories as they are read and listed, the counts of categories, and slugs.
 
-use ecom_core::domain::*;
+use ecom_core::catalog::{AvailabilityStatus, CategorySummary, Product, ProductFilter, ProductSort, ProductStatus};
+use ecom_core::common::{Actor, Deleted, ExternalRef};
 use ecom_core::id::*;
 use ecom_core::money::{Currency, Money};
 use ecom_core::paging::Paging;

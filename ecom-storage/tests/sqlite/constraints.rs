@@ -1,6 +1,7 @@
 //! Constraints of the schema, and the conflict that each becomes.
 
-use ecom_core::domain::*;
+use ecom_core::catalog::CategorySummary;
+use ecom_core::common::{Actor, Deleted, ExternalRef};
 use ecom_core::id::*;
 use ecom_core::port::*;
 use ecom_core::text::Slug;

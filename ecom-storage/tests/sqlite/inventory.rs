@@ -1,8 +1,9 @@
 //! Stock, its movements and the availability that follows them.
 
-use ecom_core::domain::*;
+use ecom_core::catalog::{AvailabilityStatus, ProductFilter};
 use ecom_core::paging::Paging;
 use ecom_core::port::*;
+use ecom_core::stock::StockMovement;
 
 use crate::support::{TestResult, file, movement, product, write_products};
 

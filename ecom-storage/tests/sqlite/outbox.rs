@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use ecom_core::clock::{Clock as _, ManualClock, Timestamp};
-use ecom_core::domain::*;
+use ecom_core::common::Actor;
 use ecom_core::id::*;
+use ecom_core::platform::{Event, EventKind, OutboxPosition};
 use ecom_core::port::*;
 
 use crate::support::{TestResult, file, ids};

@@ -1,9 +1,11 @@
 //! The indexes that lists use, and the number of statements that reads and writes take.
 
-use ecom_core::domain::*;
+use ecom_core::catalog::{Product, ProductFilter, ProductSort, ProductStatus};
+use ecom_core::common::Deleted;
 use ecom_core::id::*;
 use ecom_core::paging::Paging;
 use ecom_core::port::*;
+use ecom_core::stock::StockMovement;
 
 use crate::support::{TestResult, category, file, movement, product, write_categories, write_products};
 

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use ecom_core::catalog::{Category, CategorySummary, Image, Product, ProductStatus, RatingSummary, Sku};
 use ecom_core::clock::{Clock as _, SystemClock, Timestamp};
-use ecom_core::domain::*;
+use ecom_core::common::{Actor, Attributes, Audit};
 use ecom_core::id::*;
 use ecom_core::money::{Currency, Money, Percentage, Rating};
 use ecom_core::port::*;
+use ecom_core::stock::{StockMovement, StockReason};
 use ecom_core::text::Slug;
 use ecom_storage::{SqlStorage, SqliteOptions};
 

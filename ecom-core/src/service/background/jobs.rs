@@ -15,7 +15,7 @@ use crate::port::platform::outbox::Lease;
 use crate::service::background::consumer::{Consumer, Follow, Invalidate};
 use crate::service::run::context::Context;
 use crate::service::run::retry::retrying;
-use crate::service::search::query::index::IndexSyncService;
+use crate::service::search::index::IndexSyncService;
 
 /// The longest wait between two tries of work whose backend is down.
 const MAX_BACKOFF: Duration = Duration::from_secs(10);

@@ -9,13 +9,13 @@ use super::comparison::{Checked, Refusal, observe, read, read_ok, same};
 use super::generator::{ATTRIBUTES, BAD_SLUGS, SLUGS, attributes, bad_text};
 use super::world::{World, external, is_made_from, trimmed};
 use super::{Operation, Part, Runner};
+use crate::domain::catalog::category::CategoryFilter;
 use crate::domain::catalog::category::{Category, CategoryInput, CategoryPatch, CategorySummary};
 use crate::domain::catalog::product::{Product, ProductStatus};
 use crate::domain::common::{Actor, Attributes, Audit, DeleteMode, Deleted, Patch, Read};
 use crate::error::{ErrorCode, Result};
 use crate::id::CategoryId;
 use crate::paging::{Paging, Total};
-use crate::port::CategoryFilter;
 use crate::shop::Shop;
 use crate::text::{Slug, fold_key};
 

@@ -6,11 +6,11 @@ use serde_json::json;
 
 use super::ShopFixture;
 use super::support::{category_input, from, me, v};
+use crate::domain::catalog::category::CategoryFilter;
 use crate::domain::catalog::product::ProductFilter;
 use crate::domain::common::{DeleteMode, Deleted};
 use crate::error::ErrorCode;
 use crate::paging::{Paging, Total};
-use crate::port::CategoryFilter;
 use crate::port::search::SearchFilter;
 use crate::testkit::{code_of, duplicate_field};
 

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::domain::catalog::category::Category;
+use crate::domain::catalog::category::CategoryFilter;
 use crate::domain::catalog::product::{Product, ProductStatus};
 use crate::domain::common::{Attributes, Deleted, ExternalRef};
 use crate::error::ErrorCode;
 use crate::id::{CategoryId, IdSource as _, ProductId};
 use crate::paging::{Keyset, Paging, Total};
-use crate::port::CategoryFilter;
 use crate::port::catalog::category::CategoryUsage;
 use crate::port::storage::Storage;
 use crate::testkit::sample::Env;

@@ -7,11 +7,11 @@ use std::task::Poll;
 use std::time::Duration;
 
 use crate::domain::catalog::category::Category;
+use crate::domain::catalog::category::CategoryFilter;
 use crate::domain::catalog::product::Product;
 use crate::domain::common::Deleted;
 use crate::domain::platform::outbox::{EventKind, OutboxPosition};
 use crate::error::ErrorCode;
-use crate::port::CategoryFilter;
 use crate::port::storage::Storage;
 use crate::service::platform::outbox::EventLog;
 use crate::testkit::code_of;
