@@ -58,8 +58,8 @@ pub use ecom_core::mocks;
 pub use ecom_core::testkit;
 pub use ecom_core::{
     AfterCommit, BoxError, Conflict, Dependency, DependencyHealth, Entity, Error, ErrorCode, FieldCode, FieldError,
-    Health, Result, Shop, ShopParts, Shortage, ValidationErrors, catalog, clock, common, id, money, paging, platform,
-    port, search, stock, text,
+    Health, Result, Shop, ShopParts, Shortage, Tx, ValidationErrors, catalog, clock, common, id, money, paging,
+    platform, port, search, stock, text,
 };
 #[cfg(feature = "testkit")]
 pub use ecom_core::{
@@ -73,6 +73,8 @@ pub mod adapters {
     pub use ecom_search::{Location, TantivyOptions, TantivySearch};
     #[cfg(any(feature = "postgres", feature = "mysql"))]
     pub use ecom_storage::ServerOptions;
+    #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+    pub use ecom_storage::SqlStorage;
     #[cfg(feature = "sqlite")]
     pub use ecom_storage::SqliteOptions;
     #[cfg(feature = "redis")]
@@ -81,8 +83,12 @@ pub mod adapters {
     pub use ecom_storage::cache::{MemoryCache, MemoryCacheOptions};
     #[cfg(all(feature = "redis", feature = "memory"))]
     pub use ecom_storage::cache::{TieredCache, TieredOptions};
-    #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
-    pub use ecom_storage::{SqlRepositories, SqlStorage};
+    #[cfg(feature = "mysql")]
+    pub use ecom_storage::{begin_on_mysql, on_mysql};
+    #[cfg(feature = "postgres")]
+    pub use ecom_storage::{begin_on_postgres, on_postgres};
+    #[cfg(feature = "sqlite")]
+    pub use ecom_storage::{begin_on_sqlite, on_sqlite};
 }
 
 /// REST: [`router`](http::router) is a plain `axum::Router`.

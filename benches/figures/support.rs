@@ -50,9 +50,9 @@ pub async fn shop_on(storage: SqlStorage, cache: Arc<dyn Cache>, n: usize, dir: 
             .iter()
             .map(|i| input(*i, leaves[i % leaves.len()]).check(shop.config().currency).expect("valid"))
             .collect();
-        let mut tx = storage.begin().await.expect("a transaction");
-        let (made, _) = shop.products().create_many_in(&mut *tx, values, &actor).await.expect("products");
-        tx.commit().await.expect("a commit");
+        let mut tx = shop.begin().await.expect("a transaction");
+        let made = shop.products().create_many_in(&mut tx, values, &actor).await.expect("products");
+        tx.commit().await.expect("a commit").run().await;
         products.extend(made.iter().map(|p| p.id));
     }
     println!("  ({n} products made in {:.1?})", start.elapsed());

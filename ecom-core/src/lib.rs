@@ -23,6 +23,7 @@ pub mod text;
 pub use error::*;
 pub use health::{DependencyHealth, Health};
 pub use service::run::after_commit::AfterCommit;
+pub use service::run::transaction::Tx;
 pub use shop::{Shop, ShopParts};
 
 /// What all areas share: who acts, which version was read, what is deleted, free attributes, patches, cached values.

@@ -12,7 +12,7 @@ use crate::health::{DependencyHealth, Health};
 use crate::id::{IdSource, UuidV7Source};
 use crate::port::cache::{Cache, NoCache};
 use crate::port::search::SearchProvider;
-use crate::port::storage::Storage;
+use crate::port::storage::{Storage, UnitOfWork};
 use crate::service::background::Background;
 use crate::service::catalog::category::CategoryService;
 use crate::service::catalog::import::ImportService;
@@ -21,6 +21,7 @@ use crate::service::catalog::sku::SkuService;
 use crate::service::platform::outbox::EventLog;
 use crate::service::run::context::Context;
 use crate::service::run::read_through::ReadThrough;
+use crate::service::run::transaction::Tx;
 use crate::service::search::index::IndexSyncService;
 use crate::service::search::query::SearchService;
 use crate::service::stock::inventory::{InventoryService, StockQueue};
@@ -79,6 +80,7 @@ impl Shop {
                 events: watch::Sender::default(),
                 naming: tokio::sync::Mutex::default(),
                 indexing: tokio::sync::Mutex::default(),
+                identity: tokio::sync::OnceCell::default(),
             }),
         })
     }
@@ -115,7 +117,7 @@ impl Shop {
 
     /// What has happened, for consumers that keep their place in the log themselves.
     pub fn events(&self) -> EventLog<'_> {
-        EventLog::new(&*self.cx.storage)
+        EventLog::new(&self.cx)
     }
 
     /// Imports.
@@ -138,7 +140,29 @@ impl Shop {
         &self.cx.ids
     }
 
-    /// Its database, for units of work that the host composes with the services' `…_in` calls.
+    /// Begins a transaction, for several writes that happen together or not at all.
+    ///
+    /// # Errors
+    /// `Unavailable` if no connection is free, or the turn to write does not come, within the adapter's time limit.
+    pub async fn begin(&self) -> Result<Tx<'static>> {
+        Ok(self.transaction(self.cx.storage.begin().await?))
+    }
+
+    /// The id of the database, made at its first migration.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn identity(&self) -> Result<uuid::Uuid> {
+        self.cx.identity.get_or_try_init(|| self.cx.storage.identity()).await.copied()
+    }
+
+    /// A transaction of the shop over a unit of work that an adapter opened for a host, such as one on the host's own
+    /// connection. Applications call `begin_on_…` and `on_…` of the SQL adapters.
+    pub fn transaction<'t>(&self, unit: Box<dyn UnitOfWork + 't>) -> Tx<'t> {
+        Tx::new(self.cx.clone(), unit)
+    }
+
+    /// The database.
     pub fn storage(&self) -> &Arc<dyn Storage> {
         &self.cx.storage
     }

@@ -29,7 +29,13 @@ mod sqlite;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 pub use sql::ServerOptions;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
-pub use sql::{SqlRepositories, SqlStorage};
+pub use sql::SqlStorage;
+#[cfg(feature = "mysql")]
+pub use sql::{begin_on_mysql, on_mysql};
+#[cfg(feature = "postgres")]
+pub use sql::{begin_on_postgres, on_postgres};
+#[cfg(feature = "sqlite")]
+pub use sql::{begin_on_sqlite, on_sqlite};
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteOptions;
 

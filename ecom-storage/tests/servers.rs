@@ -8,15 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ecom_core::catalog::Category;
-use ecom_core::catalog::CategoryFilter;
+use ecom_core::catalog::{CategoryFilter, CategoryInput};
 use ecom_core::clock::{Clock as _, SystemClock};
 use ecom_core::common::{Actor, Attributes, Audit, Deleted};
 use ecom_core::id::{CategoryId, IdSource as _, UuidV7Source};
-use ecom_core::money::Currency;
-use ecom_core::port::{Repositories as _, Storage};
+use ecom_core::port::{NoSearch, Storage};
 use ecom_core::text::Slug;
-use ecom_core::{Error, ErrorCode};
-use ecom_storage::{ServerOptions, SqlRepositories, SqlStorage};
+use ecom_core::{Error, ErrorCode, Shop, ShopParts};
+use ecom_storage::{ServerOptions, SqlStorage, begin_on_mysql, begin_on_postgres, on_mysql, on_postgres};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, MySqlConnection, PgConnection, SqlSafeStr as _};
 use test_servers::{Kind, Server, TestDatabase};
@@ -46,6 +45,7 @@ on_each! {
     a_newer_schema_and_an_edited_migration_are_refused
     the_hosts_migrations_run_beside_ours
     a_host_writes_inside_its_own_transaction
+    a_hosts_transaction_that_cannot_work_is_refused
     no_such_database_is_said_at_start
     no_such_user_is_said_at_start
     what_the_schema_holds_no_statement_breaks
@@ -162,23 +162,72 @@ async fn a_host_writes_inside_its_own_transaction(database: TestDatabase) -> Tes
     let s = storage(&database.url);
     s.migrate().await?;
     raw(&database.url, "CREATE TABLE host_table (id INT PRIMARY KEY)").await?;
-    for (n, keep) in [(1, false), (2, true)] {
-        let c = category(&format!("c {n}"));
+    let shop = Shop::new(ShopParts::new(Arc::new(s), Arc::new(NoSearch)))?;
+    let actor = Actor::new("host");
+    for (n, keep) in [(1, false), (2, true), (3, false), (4, true)] {
+        let input: CategoryInput = serde_json::from_str(&format!(r#"{{"name": "c {n}"}}"#))?;
         let insert = AssertSqlSafe(format!("INSERT INTO host_table VALUES ({n})"));
-        if is_mysql(&database.url) {
-            let mut host = MySqlConnection::connect(&database.url).await?;
-            let mut tx = host.begin().await?;
-            tx.execute(insert).await?;
-            SqlRepositories::on_mysql(&mut tx, Currency::USD).categories().insert(std::slice::from_ref(&c)).await?;
-            if keep { tx.commit().await? } else { tx.rollback().await? }
-        } else {
-            let mut host = PgConnection::connect(&database.url).await?;
-            let mut tx = host.begin().await?;
-            tx.execute(insert).await?;
-            SqlRepositories::on_postgres(&mut tx, Currency::USD).categories().insert(std::slice::from_ref(&c)).await?;
-            if keep { tx.commit().await? } else { tx.rollback().await? }
+        // It begins its transaction itself, or the library does.
+        let begins = n < 3;
+        // One connection type after the other: what differs is only its name.
+        macro_rules! write_on {
+            ($connection:ty, $on:path, $begin_on:path) => {{
+                let mut host = <$connection>::connect(&database.url).await?;
+                if begins {
+                    let mut host_tx = host.begin().await?;
+                    let mut tx = $on(&shop, &mut host_tx).await?;
+                    shop.categories().create_in(&mut tx, &input, &actor).await?;
+                    let after = tx.finish().await?;
+                    host_tx.execute(insert).await?;
+                    if keep {
+                        host_tx.commit().await?
+                    } else {
+                        host_tx.rollback().await?
+                    }
+                    after.run().await;
+                } else {
+                    let mut tx = $begin_on(&shop, &mut host).await?;
+                    shop.categories().create_in(&mut tx, &input, &actor).await?;
+                    tx.connection::<$connection>().ok_or("the host's connection")?.execute(insert).await?;
+                    if keep {
+                        tx.commit().await?.run().await
+                    } else {
+                        drop(tx)
+                    }
+                    // The connection is fit for use afterwards.
+                    host.execute("SELECT id FROM host_table").await?;
+                }
+            }};
         }
-        assert_eq!(s.connect().await?.categories().get(c.id, Deleted::Hide).await?.is_some(), keep);
+        if is_mysql(&database.url) {
+            write_on!(MySqlConnection, on_mysql, begin_on_mysql);
+        } else {
+            write_on!(PgConnection, on_postgres, begin_on_postgres);
+        }
+        assert_eq!(shop.categories().get_by_slug(&format!("c-{n}")).await.is_ok(), keep, "{n}");
+    }
+    Ok(())
+}
+
+async fn a_hosts_transaction_that_cannot_work_is_refused(database: TestDatabase) -> TestResult {
+    let s = storage(&database.url);
+    s.migrate().await?;
+    let shop = Shop::new(ShopParts::new(Arc::new(s), Arc::new(NoSearch)))?;
+    let refused = |e: Error, word: &str| {
+        let Error::Validation(errors) = &e else { panic!("{e:?}") };
+        assert!(errors.0[0].field == "connection" && errors.0[0].message.contains(word), "{e}");
+    };
+    if is_mysql(&database.url) {
+        let other = test_servers::mysql().await;
+        let mut host = MySqlConnection::connect(&other.url).await?;
+        refused(begin_on_mysql(&shop, &mut host).await.unwrap_err(), "not a connection to the database");
+    } else {
+        let other = test_servers::postgres().await;
+        let mut host = PgConnection::connect(&other.url).await?;
+        refused(begin_on_postgres(&shop, &mut host).await.unwrap_err(), "not a connection to the database");
+        let mut host = PgConnection::connect(&database.url).await?;
+        let mut host_tx = host.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ").await?;
+        refused(on_postgres(&shop, &mut host_tx).await.unwrap_err(), "READ COMMITTED");
     }
     Ok(())
 }

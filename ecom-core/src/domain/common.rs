@@ -315,6 +315,16 @@ pub enum DeleteMode {
     Force,
 }
 
+impl DeleteMode {
+    /// Which rows can be deleted so: live ones, or by force also those that are soft-deleted.
+    pub(crate) const fn of(self) -> Deleted {
+        match self {
+            Self::Soft => Deleted::Hide,
+            Self::Force => Deleted::Include,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

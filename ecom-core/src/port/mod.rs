@@ -13,8 +13,8 @@ pub use self::catalog::product::ProductRepository;
 pub use self::catalog::sku::SkuRepository;
 pub use self::platform::outbox::{Lease, OutboxRepository};
 pub use self::search::{
-    Checkpoint, FacetCount, IndexBuild, IndexOp, SearchCapabilities, SearchDocument, SearchHit, SearchProvider,
-    SearchResults,
+    Checkpoint, FacetCount, IndexBuild, IndexOp, NoSearch, SearchCapabilities, SearchDocument, SearchHit,
+    SearchProvider, SearchResults,
 };
 pub use self::stock::inventory::{InventoryRepository, TouchedProduct};
 pub use self::storage::{Connection, PoolStatus, Repositories, Storage, UnitOfWork};

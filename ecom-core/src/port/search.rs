@@ -11,7 +11,7 @@ use crate::domain::catalog::product::{Product, ProductStatus};
 use crate::domain::catalog::sku::AvailabilityStatus;
 use crate::domain::common::Attributes;
 use crate::domain::platform::outbox::OutboxPosition;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::id::{CategoryId, ProductId};
 use crate::paging::Total;
 
@@ -338,4 +338,53 @@ pub trait IndexBuild: Send {
     /// # Errors
     /// `Unavailable`; the old index stays then.
     async fn publish(self: Box<Self>, checkpoint: Checkpoint) -> Result<()>;
+}
+
+/// The provider of a shop that does not search: it has no index, and every search is refused as unsupported.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoSearch;
+
+#[async_trait]
+impl SearchProvider for NoSearch {
+    fn name(&self) -> &'static str {
+        "none"
+    }
+
+    fn capabilities(&self) -> SearchCapabilities {
+        SearchCapabilities::default()
+    }
+
+    async fn search(&self, _: &SearchQuery) -> Result<SearchResults> {
+        Err(Self::lacks())
+    }
+
+    async fn acquire_writer(&self) -> Result<bool> {
+        Ok(false)
+    }
+
+    async fn checkpoint(&self) -> Result<Option<Checkpoint>> {
+        Ok(None)
+    }
+
+    async fn apply(&self, _: Vec<IndexOp>, _: Checkpoint) -> Result<u64> {
+        Err(Self::lacks())
+    }
+
+    async fn begin_rebuild(&self) -> Result<Box<dyn IndexBuild>> {
+        Err(Self::lacks())
+    }
+
+    async fn revisions(&self, _: Option<ProductId>, _: u32) -> Result<Vec<(ProductId, i64)>> {
+        Err(Self::lacks())
+    }
+
+    async fn ping(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl NoSearch {
+    const fn lacks() -> Error {
+        Error::Unsupported { provider: "none", capability: "searching" }
+    }
 }

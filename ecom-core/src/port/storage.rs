@@ -1,5 +1,6 @@
 //! Storage: connections, the unit of work, and the repositories that borrow from them.
 
+use std::any::Any;
 use std::fmt;
 
 use async_trait::async_trait;
@@ -96,6 +97,12 @@ pub trait Connection: Repositories {}
 /// A transaction. Dropped without [`UnitOfWork::commit`], nothing of it is written.
 #[async_trait]
 pub trait UnitOfWork: Repositories {
+    /// The connection that it runs on, for a host's own statements in the same transaction. `None` if the connection
+    /// is the adapter's own.
+    fn connection(&mut self) -> Option<&mut dyn Any> {
+        None
+    }
+
     /// Writes everything, durably.
     ///
     /// # Errors

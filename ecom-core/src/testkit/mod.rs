@@ -56,7 +56,9 @@ use rand::Rng as _;
 
 use crate::error::{Conflict, Error, ErrorCode, Result};
 use crate::port::cache::Cache;
+use crate::port::search::NoSearch;
 use crate::port::storage::Storage;
+use crate::shop::{Shop, ShopParts};
 
 /// One read on a connection of its own.
 macro_rules! read {
@@ -190,6 +192,11 @@ macro_rules! storage_suite {
         $crate::inventory_suite!($make);
         $crate::outbox_suite!($make);
     };
+}
+
+/// A shop with default settings over a storage, without an index and without a cache.
+pub(crate) fn shop_over(storage: &Arc<dyn Storage>) -> Shop {
+    Shop::new(ShopParts::new(storage.clone(), Arc::new(NoSearch))).unwrap()
 }
 
 /// A seed that is new at every run; whoever takes it prints it.

@@ -51,6 +51,7 @@ pub(crate) static DIALECT: Dialect = Dialect {
     migration_lock: Some(&MIGRATION_LOCK),
     migrations: &[(1, "catalog", include_str!("../../migrations/mysql/0001_catalog.sql"))],
     setup: None,
+    host_check: None,
     has_tables: &HAS_TABLES,
     survives_errors: true,
 };
@@ -140,7 +141,7 @@ pub(crate) async fn script(c: &mut MySqlConnection, text: &'static str) -> DbRes
 }
 
 /// Why a statement failed.
-fn classify(source: sqlx::Error) -> DbError {
+pub(crate) fn classify(source: sqlx::Error) -> DbError {
     use sqlx::error::ErrorKind;
     let kind = match &source {
         sqlx::Error::Database(e) => match e.kind() {

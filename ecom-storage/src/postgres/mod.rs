@@ -27,6 +27,12 @@ static SETUP: Sql = Sql::new(
     "SELECT 'must lead to a database whose encoding is UTF8' WHERE current_setting('server_encoding') <> 'UTF8'",
 );
 
+/// What a host's transaction must be like.
+static HOST_CHECK: Sql = Sql::new(
+    "SELECT 'is in a transaction at ' || current_setting('transaction_isolation') || ': begin it at READ COMMITTED' \
+     WHERE current_setting('transaction_isolation') <> 'read committed'",
+);
+
 /// PostgreSQL's SQL.
 pub(crate) static DIALECT: Dialect = Dialect {
     name: "postgres",
@@ -55,6 +61,7 @@ pub(crate) static DIALECT: Dialect = Dialect {
     migration_lock: Some(&MIGRATION_LOCK),
     migrations: &[(1, "catalog", include_str!("../../migrations/postgres/0001_catalog.sql"))],
     setup: Some(&SETUP),
+    host_check: Some(&HOST_CHECK),
     has_tables: &HAS_TABLES,
     survives_errors: false,
 };
@@ -143,7 +150,7 @@ pub(crate) async fn script(c: &mut PgConnection, text: &'static str) -> DbResult
 }
 
 /// Why a statement failed.
-fn classify(source: sqlx::Error) -> DbError {
+pub(crate) fn classify(source: sqlx::Error) -> DbError {
     use sqlx::error::ErrorKind;
     let kind = match &source {
         sqlx::Error::Database(e) => {

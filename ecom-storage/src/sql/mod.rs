@@ -5,7 +5,12 @@ pub(crate) mod engine;
 mod platform;
 mod stock;
 
+#[cfg(feature = "mysql")]
+pub use engine::host::{begin_on_mysql, on_mysql};
+#[cfg(feature = "postgres")]
+pub use engine::host::{begin_on_postgres, on_postgres};
+#[cfg(feature = "sqlite")]
+pub use engine::host::{begin_on_sqlite, on_sqlite};
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 pub use engine::options::ServerOptions;
 pub use engine::pool::SqlStorage;
-pub use engine::unit_of_work::SqlRepositories;

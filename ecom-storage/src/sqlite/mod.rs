@@ -16,6 +16,11 @@ use crate::sql::engine::value::{Row, Value};
 
 static HAS_TABLES: Sql = Sql::new("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'ecom_meta'");
 
+/// What a host's transaction must be like.
+static HOST_CHECK: Sql = Sql::new(
+    "SELECT 'has foreign keys off: PRAGMA foreign_keys = ON before it begins' FROM pragma_foreign_keys WHERE foreign_keys = 0",
+);
+
 /// SQLite's SQL.
 pub(crate) static DIALECT: Dialect = Dialect {
     name: "sqlite",
@@ -44,6 +49,7 @@ pub(crate) static DIALECT: Dialect = Dialect {
     migration_lock: None,
     migrations: &[(1, "catalog", include_str!("../../migrations/sqlite/0001_catalog.sql"))],
     setup: None,
+    host_check: Some(&HOST_CHECK),
     has_tables: &HAS_TABLES,
     survives_errors: true,
 };

@@ -1,28 +1,106 @@
 //! Writes inside a transaction of the host application.
 
-use ecom_core::common::Deleted;
-use ecom_core::money::Currency;
-use ecom_core::port::*;
+use std::sync::Arc;
 
-use crate::support::{TestResult, file, product};
+use ecom_core::catalog::{CategoryInput, ProductInput};
+use ecom_core::common::{Actor, Deleted};
+use ecom_core::port::NoSearch;
+use ecom_core::{Error, Shop, ShopParts};
+use ecom_storage::{begin_on_sqlite, on_sqlite};
+use sqlx::{Connection as _, Executor as _, SqliteConnection};
+
+use crate::support::{TestResult, file};
+
+fn pen() -> ProductInput {
+    serde_json::from_str(r#"{"title": "Pen", "price": "1.00", "stock": 3}"#).unwrap()
+}
+
+async fn titles(shop: &Shop) -> Vec<String> {
+    let mut db = shop.storage().connect().await.unwrap();
+    let ids = db.products().revisions(None, 100).await.unwrap();
+    let ids: Vec<_> = ids.into_iter().map(|(id, _)| id).collect();
+    db.products().get_many(&ids, Deleted::Hide).await.unwrap().into_iter().map(|p| p.title).collect()
+}
 
 #[tokio::test]
 async fn a_host_writes_inside_its_own_transaction() -> TestResult {
-    use sqlx::Connection as _;
     let (dir, s) = file().await;
     let url = format!("sqlite://{}", dir.path().join("shop.db").display());
-    let mut c = sqlx::SqliteConnection::connect(&url).await?;
-    let p = product("Pen", &[], 100, 0);
+    let shop = Shop::new(ShopParts::new(Arc::new(s), Arc::new(NoSearch)))?;
+    let mut c = SqliteConnection::connect(&url).await?;
+    c.execute("CREATE TABLE host_table (id INTEGER)").await?;
+    let actor = Actor::new("host");
+
+    // It begins its transaction itself.
     for keep in [false, true] {
-        let mut tx = c.begin_with("BEGIN IMMEDIATE").await?;
-        let mut ours = ecom_storage::SqlRepositories::on_sqlite(&mut tx, Currency::USD);
-        ours.products().insert(std::slice::from_ref(&p)).await?;
+        let mut host = c.begin().await?;
+        let mut tx = on_sqlite(&shop, &mut host).await?;
+        shop.products().create_in(&mut tx, &pen(), &actor).await?;
+        let after = tx.finish().await?;
+        host.execute("INSERT INTO host_table VALUES (1)").await?;
         if keep {
-            tx.commit().await?;
+            host.commit().await?
         } else {
-            tx.rollback().await?;
+            host.rollback().await?
         }
-        assert_eq!(s.connect().await?.products().get(p.id, Deleted::Hide).await?.is_some(), keep);
+        after.run().await;
+        assert_eq!(titles(&shop).await.len(), usize::from(keep));
     }
+
+    // Or the library begins it.
+    let category: CategoryInput = serde_json::from_str(r#"{"name": "Desk"}"#)?;
+    for keep in [false, true] {
+        let mut tx = begin_on_sqlite(&shop, &mut c).await?;
+        shop.categories().create_in(&mut tx, &category, &actor).await?;
+        let input: ProductInput = serde_json::from_str(r#"{"title": "Ink", "price": 2, "category": "desk"}"#)?;
+        shop.products().create_in(&mut tx, &input, &actor).await?;
+        let own = tx.connection::<SqliteConnection>().ok_or("the host's connection")?;
+        own.execute("INSERT INTO host_table VALUES (2)").await?;
+        if keep {
+            tx.commit().await?.run().await;
+        } else {
+            drop(tx);
+        }
+        assert_eq!(titles(&shop).await.len(), 1 + usize::from(keep));
+    }
+    let counted = shop.categories().get_by_slug("desk").await?.value.product_count;
+    let rows: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM host_table").fetch_one(&mut c).await?;
+    assert_eq!((counted, rows), (1, 2));
+    // Events were written with the changes of what was kept, and of nothing else.
+    assert_eq!(shop.events().read(Default::default(), 100).await?.len(), 3);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_hosts_transaction_that_cannot_work_is_refused() -> TestResult {
+    let (_dir, s) = file().await;
+    let shop = Shop::new(ShopParts::new(Arc::new(s), Arc::new(NoSearch)))?;
+    let (other, stranger) = file().await;
+    drop(stranger);
+    let refused = |e: Error, word: &str| {
+        let Error::Validation(errors) = &e else { panic!("{e:?}") };
+        assert!(errors.0[0].field == "connection" && errors.0[0].message.contains(word), "{e}");
+    };
+    let url = format!("sqlite://{}", other.path().join("shop.db").display());
+    let mut c = SqliteConnection::connect(&url).await?;
+    refused(begin_on_sqlite(&shop, &mut c).await.unwrap_err(), "not a connection to the database");
+    refused(on_sqlite(&shop, &mut c.begin().await?).await.unwrap_err(), "not a connection to the database");
+    c.execute("PRAGMA foreign_keys = OFF").await?;
+    refused(begin_on_sqlite(&shop, &mut c).await.unwrap_err(), "foreign keys");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_transaction_that_the_host_began_is_not_committed_by_the_library() -> TestResult {
+    let (dir, s) = file().await;
+    let url = format!("sqlite://{}", dir.path().join("shop.db").display());
+    let shop = Shop::new(ShopParts::new(Arc::new(s), Arc::new(NoSearch)))?;
+    let mut c = SqliteConnection::connect(&url).await?;
+    let mut host = c.begin().await?;
+    let mut tx = on_sqlite(&shop, &mut host).await?;
+    shop.products().create_in(&mut tx, &pen(), &Actor::new("host")).await?;
+    assert!(matches!(tx.commit().await, Err(Error::Unsupported { .. })));
+    host.rollback().await?;
+    assert_eq!(titles(&shop).await, [""; 0]);
     Ok(())
 }

@@ -1,20 +1,19 @@
 //! Consumers of the log of events: batches in order, each at least once (R13).
 
-use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
 use crate::domain::platform::outbox::{Event, OutboxPosition};
-use crate::error::{BoxError, Entity, Result};
-use crate::id::ProductId;
-use crate::port::cache::CacheKey;
+use crate::error::{BoxError, Result};
 use crate::port::platform::outbox::Lease;
+use crate::port::storage::Repositories as _;
 use crate::service::background::jobs::Work;
 use crate::service::platform::outbox::EventLog;
+use crate::service::run::after_commit::Forget;
 use crate::service::run::context::Context;
-use crate::service::run::retry::retrying;
+use crate::service::run::stale;
 
 /// Where a consumer begins that has never run on this database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -122,12 +121,10 @@ impl Follow {
             self.own = Some(to);
             return Ok(());
         };
-        let (cx, held) = (&*self.cx, &*lease);
-        let moved = retrying(cx, || async move {
-            let mut tx = cx.storage.begin().await?;
+        let held = &*lease;
+        let moved = self.cx.write(|mut tx| async move {
             let moved = tx.outbox().advance(held, to).await?;
-            tx.commit().await?;
-            Ok(moved)
+            tx.ok(moved)
         });
         if !moved.await? {
             return Err(LeaseLost.into());
@@ -141,7 +138,7 @@ impl Follow {
 impl Work for Follow {
     async fn step(&mut self, mut lease: Option<&mut Lease>) -> Result<bool, BoxError> {
         let cx = self.cx.clone();
-        let log = EventLog::new(&*cx.storage);
+        let log = EventLog::new(&cx);
         let place = match &lease {
             Some(lease) => Some(lease.position).filter(|p| *p != NEW),
             None => self.own,
@@ -206,15 +203,10 @@ impl Consumer for Invalidate {
     }
 
     async fn handle(&self, batch: &[(OutboxPosition, Event)]) -> Result<(), BoxError> {
-        // Many documents show a category.
-        if batch.iter().any(|(_, e)| e.kind.entity() == Entity::Category) {
-            return self.clear().await;
-        }
-        let keys = keys(batch.iter().map(|(_, e)| e));
-        if self.shared {
-            self.cx.cache.invalidate(&keys).await?;
-        } else {
-            self.cx.cache.invalidate_local(&keys).await;
+        match stale::of(batch.iter().map(|(_, e)| e)) {
+            Forget::Everything => return self.clear().await,
+            Forget::Keys(keys) if self.shared => self.cx.cache.invalidate(&keys).await?,
+            Forget::Keys(keys) => self.cx.cache.invalidate_local(&keys).await,
         }
         Ok(())
     }
@@ -223,11 +215,4 @@ impl Consumer for Invalidate {
     async fn missed(&self) -> Result<(), BoxError> {
         self.clear().await
     }
-}
-
-fn keys<'e>(events: impl Iterator<Item = &'e Event>) -> Vec<CacheKey> {
-    let products: HashSet<_> = events.filter(|e| e.kind.entity() == Entity::Product).map(|e| e.aggregate_id).collect();
-    let mut keys: Vec<CacheKey> = products.into_iter().map(|id| CacheKey::Product(ProductId(id))).collect();
-    keys.extend([CacheKey::ProductLists, CacheKey::CategoryTree]);
-    keys
 }

@@ -12,9 +12,9 @@ use tokio::time::Instant;
 
 use crate::error::{BoxError, Result};
 use crate::port::platform::outbox::Lease;
+use crate::port::storage::Repositories as _;
 use crate::service::background::consumer::{Consumer, Follow, Invalidate};
 use crate::service::run::context::Context;
-use crate::service::run::retry::retrying;
 use crate::service::search::index::IndexSyncService;
 
 /// The longest wait between two tries of work whose backend is down.
@@ -75,14 +75,12 @@ impl Trim {
 #[async_trait]
 impl Work for Trim {
     async fn step(&mut self, _: Option<&mut Lease>) -> Result<bool, BoxError> {
-        let cx = &*self.0;
-        let gone = retrying(cx, || async {
-            let mut tx = cx.storage.begin().await?;
+        let cx = &self.0;
+        let gone = cx.write(|mut tx| async move {
             let gone = tx.outbox().trim(cx.now() - cx.config.outbox_retention).await?;
-            tx.commit().await?;
-            Ok(gone)
-        })
-        .await?;
+            tx.ok(gone)
+        });
+        let gone = gone.await?;
         tracing::debug!(gone, "old events trimmed");
         Ok(false)
     }
@@ -91,7 +89,7 @@ impl Work for Trim {
 type Running = futures::future::BoxFuture<'static, ()>;
 
 /// How often followers of the log look for events, and for a lease well before it would run out.
-fn pace(cx: &Context, leased: bool) -> Duration {
+fn pace(cx: &Arc<Context>, leased: bool) -> Duration {
     let poll = cx.config.poll_interval;
     if leased { poll.min(cx.config.lease_ttl / 3) } else { poll }
 }
@@ -181,7 +179,7 @@ pub(crate) struct Held {
 
 /// The turn of this process at a job.
 struct Turn<'a> {
-    cx: &'a Context,
+    cx: &'a Arc<Context>,
     job: &'a Job,
     holder: String,
     held: Option<Held>,
@@ -224,7 +222,7 @@ impl Turn<'_> {
 }
 
 /// The lease of this name, once nobody else has it.
-pub(crate) async fn wait_for(cx: &Context, name: &str) -> Result<Held> {
+pub(crate) async fn wait_for(cx: &Arc<Context>, name: &str) -> Result<Held> {
     let holder = cx.ids.next().to_string();
     let mut waits = false;
     loop {
@@ -241,7 +239,7 @@ pub(crate) async fn wait_for(cx: &Context, name: &str) -> Result<Held> {
 }
 
 /// Does what is better done alone, and lets the next one have its turn. It goes on where the lease is lost meanwhile.
-pub(crate) async fn holding<T>(cx: &Context, mut held: Held, work: impl Future<Output = T>) -> T {
+pub(crate) async fn holding<T>(cx: &Arc<Context>, mut held: Held, work: impl Future<Output = T>) -> T {
     let mut work = std::pin::pin!(work);
     let lease = held.lease.clone();
     let done = tokio::select! {
@@ -253,33 +251,30 @@ pub(crate) async fn holding<T>(cx: &Context, mut held: Held, work: impl Future<O
     done
 }
 
-async fn release(cx: &Context, Held { lease, until }: Held) {
+async fn release(cx: &Arc<Context>, Held { lease, until }: Held) {
     if Instant::now() >= until {
         return;
     }
     let lease = &lease;
-    let released = retrying(cx, || async move {
-        let mut tx = cx.storage.begin().await?;
+    let released = cx.write(|mut tx| async move {
         tx.outbox().release(lease).await?;
-        tx.commit().await
+        tx.ok(())
     });
     if let Ok(Err(error)) = tokio::time::timeout_at(until, released).await {
         tracing::debug!(work = lease.consumer, %error, "a lease was not released; it runs out");
     }
 }
 
-async fn acquire(cx: &Context, name: &str, holder: &str) -> Result<Option<Lease>> {
-    retrying(cx, || async move {
-        let mut tx = cx.storage.begin().await?;
+async fn acquire(cx: &Arc<Context>, name: &str, holder: &str) -> Result<Option<Lease>> {
+    cx.write(|mut tx| async move {
         let lease = tx.outbox().acquire(name, holder, cx.now(), cx.config.lease_ttl).await?;
-        tx.commit().await?;
-        Ok(lease)
+        tx.ok(lease)
     })
     .await
 }
 
 /// Renews a lease for as long as it can, and returns once it is lost.
-async fn keep(cx: &Context, lease: &Lease, until: &mut Instant) {
+async fn keep(cx: &Arc<Context>, lease: &Lease, until: &mut Instant) {
     let ttl = cx.config.lease_ttl;
     let mut next = *until - ttl * 2 / 3;
     loop {

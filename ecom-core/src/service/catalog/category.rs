@@ -3,20 +3,22 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::domain::catalog::category::CategoryFilter;
-use crate::domain::catalog::category::{Category, CategoryInput, CategoryPatch, ancestor_slugs, path_depth};
-use crate::domain::common::{Actor, Audit, DeleteMode, Deleted, ExternalRef, Patch, Read};
-use crate::domain::platform::outbox::{Event, EventKind};
+use super::product::duplicate;
+use super::product::names::is_numbered;
+use super::resolver::Resolver;
+use crate::domain::catalog::category::{
+    Category, CategoryFilter, CategoryInput, CategoryPatch, ancestor_slugs, path_depth,
+};
+use crate::domain::common::{Actor, Attributes, Audit, DeleteMode, Deleted, ExternalRef, Patch, Read};
+use crate::domain::platform::outbox::EventKind;
 use crate::error::{Conflict, Entity, Error, FieldCode, Result, ValidationErrors};
 use crate::id::{CategoryId, ProductId};
 use crate::paging::{Page, Paging, Total};
 use crate::port::cache::CacheKey;
 use crate::port::storage::Repositories;
-use crate::service::catalog::product::{Resolver, duplicate, is_numbered};
-use crate::service::run::after_commit::AfterCommit;
 use crate::service::run::context::Context;
 use crate::service::run::read_through::{Cached, Lookup, text_hash};
-use crate::service::run::retry::retrying;
+use crate::service::run::transaction::Tx;
 use crate::text::{Slug, shown, trimmed};
 
 /// Products whose listings follow a moved category, per batch.
@@ -159,50 +161,85 @@ impl<'a> CategoryService<'a> {
     /// # Errors
     /// `Validation` (an unknown parent names itself), `DUPLICATE`, `Unavailable`.
     pub async fn create(&self, input: &CategoryInput, actor: &Actor) -> Result<Category> {
-        let mut errors = ValidationErrors::default();
-        input.check(&mut errors);
-        errors.into_result()?;
-        retrying(self.cx, || async {
-            let mut tx = self.cx.storage.begin().await?;
-            tx.categories().lock_tree().await?;
-            let parent = parent_of(&mut *tx, input.parent_id.as_deref()).await?;
-            let slug = match &input.slug {
-                Some(s) => claim_slug(&mut *tx, s, None).await?,
-                None => free_slug(&mut *tx, &input.name).await?,
-            };
-            let path = Category::path_under(parent.as_ref(), &slug);
-            check_depth(path_depth(&path))?;
-            let category = Category {
-                id: CategoryId(self.cx.ids.next()),
-                name: input.name.trim().to_owned(),
-                slug,
-                parent_id: parent.as_ref().map(|p| p.id),
-                path,
-                description: trimmed(input.description.as_deref()),
-                attributes: input.attributes.clone(),
-                external: ExternalRef::of(input.source.as_deref(), input.external_id.as_deref()),
-                product_count: 0,
-                subtree_product_count: 0,
-                revision: 1,
-                audit: Audit::created(self.cx.now(), actor),
-            };
-            tx.categories().insert(std::slice::from_ref(&category)).await?;
-            let event = self.cx.event(EventKind::CategoryCreated, category.id, 1, actor);
-            tx.outbox().append(&[event]).await?;
-            tx.commit().await?;
-            let key = CacheKey::CategorySlug(text_hash(category.slug.as_str()));
-            AfterCommit::of([CacheKey::CategoryTree, key]).run_in(self.cx).await;
-            Ok(category)
-        })
-        .await
+        checked(input)?;
+        self.cx
+            .write(|mut tx| async move {
+                let made = self.create_in(&mut tx, input, actor).await?;
+                tx.ok(made)
+            })
+            .await
     }
 
-    /// Replaces a category (PUT, R1). A slug that is not said stays where it was made from this name.
+    /// [`Self::create`] inside a transaction. It locks the tree, which comes before any other lock.
+    ///
+    /// # Errors
+    /// As [`Self::create`].
+    pub async fn create_in(&self, tx: &mut Tx<'_>, input: &CategoryInput, actor: &Actor) -> Result<Category> {
+        checked(input)?;
+        tx.categories().lock_tree().await?;
+        let parent = parent_of(tx, input.parent_id.as_deref()).await?;
+        let slug = match &input.slug {
+            Some(s) => claim_slug(tx, s, None).await?,
+            None => free_slug(tx, &input.name).await?,
+        };
+        let path = Category::path_under(parent.as_ref(), &slug);
+        check_depth(path_depth(&path))?;
+        let category = Category {
+            id: CategoryId(self.cx.ids.next()),
+            name: input.name.trim().to_owned(),
+            slug,
+            parent_id: parent.as_ref().map(|p| p.id),
+            path,
+            description: trimmed(input.description.as_deref()),
+            attributes: input.attributes.clone(),
+            external: ExternalRef::of(input.source.as_deref(), input.external_id.as_deref()),
+            product_count: 0,
+            subtree_product_count: 0,
+            revision: 1,
+            audit: Audit::created(self.cx.now(), actor),
+        };
+        self.insert_in(tx, std::slice::from_ref(&category), actor).await?;
+        Ok(category)
+    }
+
+    /// Inserts categories whose values were checked, with their events; parents come before children, and the tree is
+    /// locked.
+    pub(crate) async fn insert_in(&self, tx: &mut Tx<'_>, categories: &[Category], actor: &Actor) -> Result<()> {
+        tx.categories().insert(categories).await?;
+        for c in categories {
+            tx.emit(EventKind::CategoryCreated, c.id, c.revision, actor, [slug_key(&c.slug)]);
+        }
+        Ok(())
+    }
+
+    /// Replaces a category (PUT, R1). If the input has no slug, a slug that was made from this name stays.
     ///
     /// # Errors
     /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `CATEGORY_CYCLE`, and those of [`Self::create`].
     pub async fn replace(&self, id: CategoryId, read: Read, input: &CategoryInput, actor: &Actor) -> Result<Category> {
-        self.write(id, read, actor, |_| Ok(input.clone())).await
+        checked(input)?;
+        self.cx
+            .write(|mut tx| async move {
+                let written = self.replace_in(&mut tx, id, read, input, actor).await?;
+                tx.ok(written)
+            })
+            .await
+    }
+
+    /// [`Self::replace`] inside a transaction.
+    ///
+    /// # Errors
+    /// As [`Self::replace`].
+    pub async fn replace_in(
+        &self,
+        tx: &mut Tx<'_>,
+        id: CategoryId,
+        read: Read,
+        input: &CategoryInput,
+        actor: &Actor,
+    ) -> Result<Category> {
+        let before = self.lock(tx, id, read, Deleted::Hide).await?;
+        self.update_in(tx, before, input.clone(), actor).await
     }
 
     /// Merges a patch into a category (RFC 7396, R1). A slug that was made from the name follows a new name
@@ -211,34 +248,30 @@ impl<'a> CategoryService<'a> {
     /// # Errors
     /// As [`Self::replace`].
     pub async fn patch(&self, id: CategoryId, read: Read, patch: CategoryPatch, actor: &Actor) -> Result<Category> {
-        self.write(id, read, actor, |before| {
-            let patch = patch.clone();
-            let mut e = ValidationErrors::default();
-            let mut input = CategoryInput {
-                name: before.name.clone(),
-                slug: Some(before.slug.to_string()),
-                parent_id: before.parent_id.map(|p| p.to_string()),
-                description: before.description.clone(),
-                attributes: before.attributes.clone(),
-                ..CategoryInput::default()
-            };
-            let derived = is_numbered(&before.slug, &Slug::from_title(&before.name, "category"));
-            if patch.name.is_said() && !patch.slug.is_said() && derived {
-                input.slug = None;
-            }
-            patch.name.apply_required(&mut input.name, "name", &mut e);
-            patch.slug.apply(&mut input.slug);
-            patch.parent_id.apply(&mut input.parent_id);
-            patch.description.apply(&mut input.description);
-            match patch.attributes {
-                Patch::Keep => {}
-                Patch::Clear => input.attributes = crate::domain::common::Attributes::default(),
-                Patch::Set(a) => input.attributes.merge(&a),
-            }
-            e.into_result()?;
-            Ok(input)
-        })
-        .await
+        let patch = &patch;
+        self.cx
+            .write(|mut tx| async move {
+                let written = self.patch_in(&mut tx, id, read, patch.clone(), actor).await?;
+                tx.ok(written)
+            })
+            .await
+    }
+
+    /// [`Self::patch`] inside a transaction.
+    ///
+    /// # Errors
+    /// As [`Self::replace`].
+    pub async fn patch_in(
+        &self,
+        tx: &mut Tx<'_>,
+        id: CategoryId,
+        read: Read,
+        patch: CategoryPatch,
+        actor: &Actor,
+    ) -> Result<Category> {
+        let before = self.lock(tx, id, read, Deleted::Hide).await?;
+        let input = merge(&before, patch)?;
+        self.update_in(tx, before, input, actor).await
     }
 
     /// Moves a category with everything below it under another parent, or to the root (R3).
@@ -246,101 +279,91 @@ impl<'a> CategoryService<'a> {
     /// # Errors
     /// As [`Self::replace`].
     pub async fn move_to(&self, id: CategoryId, read: Read, parent: Option<String>, actor: &Actor) -> Result<Category> {
-        let patch = CategoryPatch { parent_id: parent.map_or(Patch::Clear, Patch::Set), ..CategoryPatch::default() };
-        self.patch(id, read, patch, actor).await
+        self.patch(id, read, to_parent(parent), actor).await
     }
 
-    async fn write(
+    /// [`Self::move_to`] inside a transaction.
+    ///
+    /// # Errors
+    /// As [`Self::replace`].
+    pub async fn move_to_in(
         &self,
+        tx: &mut Tx<'_>,
         id: CategoryId,
         read: Read,
+        parent: Option<String>,
         actor: &Actor,
-        change: impl Fn(&Category) -> Result<CategoryInput> + Send + Sync,
     ) -> Result<Category> {
-        retrying(self.cx, || async {
-            let mut tx = self.cx.storage.begin().await?;
-            let before = self.lock(&mut *tx, id, read, Deleted::Hide).await?;
-            let input = change(&before)?;
-            let mut errors = ValidationErrors::default();
-            input.check(&mut errors);
-            errors.into_result()?;
-            let parent = parent_of(&mut *tx, input.parent_id.as_deref()).await?;
-            if let Some(p) = &parent
-                && before.contains(p)
-            {
-                return Err(Conflict::CategoryCycle { category: id.0, parent: p.id.0 }.into());
-            }
-            let slug = match &input.slug {
-                Some(s) => claim_slug(&mut *tx, s, Some(&before.slug)).await?,
-                None if is_numbered(&before.slug, &Slug::from_title(&input.name, "category")) => before.slug.clone(),
-                None => free_slug(&mut *tx, &input.name).await?,
-            };
-            let mut after = before.clone();
-            input.name.trim().clone_into(&mut after.name);
-            after.path = Category::path_under(parent.as_ref(), &slug);
-            after.slug = slug;
-            after.parent_id = parent.as_ref().map(|p| p.id);
-            after.description = trimmed(input.description.as_deref());
-            after.attributes = input.attributes;
-            if let Some((s, i)) = input.source.as_ref().zip(input.external_id.as_ref()) {
-                after.external = Some(ExternalRef::new(s, i));
-            }
-            if after == before {
-                return Ok(before);
-            }
-            after.revision += 1;
-            after.audit.edited(self.cx.now(), actor);
-            let moved = after.path != before.path;
-            // Read before the paths change.
-            let below = if moved { tx.categories().subtree(&before.path).await? } else { Vec::new() };
-            tx.categories().update(&before, &after).await?;
-            let shown = moved || after.name != before.name;
-            if moved {
-                // A deleted category may have the path of a live one that took its slug: parents decide.
-                let mut inside = HashSet::from([id]);
-                let paths: Vec<(CategoryId, String)> = below
-                    .iter()
-                    .filter(|c| c.parent_id.is_some_and(|p| inside.contains(&p)) && inside.insert(c.id))
-                    .map(|c| (c.id, format!("{}{}", after.path, &c.path[before.path.len()..])))
-                    .collect();
-                check_depth(paths.iter().map(|(_, p)| path_depth(p)).max().unwrap_or(0).max(after.depth()))?;
-                tx.categories().rewrite_paths(&paths).await?;
-            }
-            let kind = if shown { EventKind::CategoryMoved } else { EventKind::CategoryUpdated };
-            let commit = if shown {
-                self.refresh_products(&mut *tx, id).await?
-            } else {
-                AfterCommit::of([CacheKey::CategoryTree, CacheKey::CategorySlug(text_hash(before.slug.as_str()))])
-            };
-            tx.outbox().append(&[self.cx.event(kind, id, after.revision, actor)]).await?;
-            // Counts moved with the products; read them back.
-            let written = tx.categories().get(id, Deleted::Include).await?.unwrap_or(after);
-            tx.commit().await?;
-            commit.run_in(self.cx).await;
-            Ok(written)
-        })
-        .await
+        self.patch_in(tx, id, read, to_parent(parent), actor).await
+    }
+
+    /// Writes values over a category that the transaction has locked.
+    async fn update_in(
+        &self,
+        tx: &mut Tx<'_>,
+        before: Category,
+        input: CategoryInput,
+        actor: &Actor,
+    ) -> Result<Category> {
+        checked(&input)?;
+        let id = before.id;
+        let parent = parent_of(tx, input.parent_id.as_deref()).await?;
+        if let Some(p) = &parent
+            && before.contains(p)
+        {
+            return Err(Conflict::CategoryCycle { category: id.0, parent: p.id.0 }.into());
+        }
+        let slug = match &input.slug {
+            Some(s) => claim_slug(tx, s, Some(&before.slug)).await?,
+            None if is_numbered(&before.slug, &Slug::from_title(&input.name, "category")) => before.slug.clone(),
+            None => free_slug(tx, &input.name).await?,
+        };
+        let mut after = before.clone();
+        input.name.trim().clone_into(&mut after.name);
+        after.path = Category::path_under(parent.as_ref(), &slug);
+        after.slug = slug;
+        after.parent_id = parent.as_ref().map(|p| p.id);
+        after.description = trimmed(input.description.as_deref());
+        after.attributes = input.attributes;
+        if let Some((s, i)) = input.source.as_ref().zip(input.external_id.as_ref()) {
+            after.external = Some(ExternalRef::new(s, i));
+        }
+        if after == before {
+            return Ok(before);
+        }
+        after.revision += 1;
+        after.audit.edited(self.cx.now(), actor);
+        let moved = after.path != before.path;
+        // Read before the paths change.
+        let below = if moved { tx.categories().subtree(&before.path).await? } else { Vec::new() };
+        tx.categories().update(&before, &after).await?;
+        if moved {
+            // A deleted category may have the path of a live one that took its slug: parents decide.
+            let mut inside = HashSet::from([id]);
+            let paths: Vec<(CategoryId, String)> = below
+                .iter()
+                .filter(|c| c.parent_id.is_some_and(|p| inside.contains(&p)) && inside.insert(c.id))
+                .map(|c| (c.id, format!("{}{}", after.path, &c.path[before.path.len()..])))
+                .collect();
+            check_depth(paths.iter().map(|(_, p)| path_depth(p)).max().unwrap_or(0).max(after.depth()))?;
+            tx.categories().rewrite_paths(&paths).await?;
+        }
+        if moved || after.name != before.name {
+            refresh_products(tx, id).await?;
+            tx.emit_to_everything(EventKind::CategoryMoved, id, after.revision, actor);
+        } else {
+            tx.emit(EventKind::CategoryUpdated, id, after.revision, actor, [slug_key(&after.slug)]);
+        }
+        // Counts moved with the products; read them back.
+        Ok(tx.categories().get(id, Deleted::Include).await?.unwrap_or(after))
     }
 
     /// Locks the tree and reads a category for a write.
-    async fn lock(&self, tx: &mut dyn Repositories, id: CategoryId, read: Read, deleted: Deleted) -> Result<Category> {
+    async fn lock(&self, tx: &mut Tx<'_>, id: CategoryId, read: Read, deleted: Deleted) -> Result<Category> {
         tx.categories().lock_tree().await?;
         let before = tx.categories().get(id, deleted).await?.ok_or_else(|| Error::not_found(Entity::Category, id))?;
         read.check(Entity::Category, id, before.audit.version, self.cx.config.last_write_wins)?;
         Ok(before)
-    }
-
-    /// Brings the products of a subtree up to date after its names or paths changed. Many documents show it, so
-    /// all of the cache is forgotten.
-    async fn refresh_products(&self, tx: &mut dyn Repositories, id: CategoryId) -> Result<AfterCommit> {
-        let mut after: Option<ProductId> = None;
-        loop {
-            let ids = tx.products().ids_in_category(id, after, REFRESH_BATCH).await?;
-            let Some(last) = ids.last() else { break };
-            after = Some(*last);
-            tx.products().refresh_categories(&ids).await?;
-        }
-        Ok(AfterCommit { keys: Vec::new(), clear: true })
     }
 
     /// Deletes a category that nothing uses: softly (R2), or for good (R4).
@@ -348,85 +371,149 @@ impl<'a> CategoryService<'a> {
     /// # Errors
     /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `CATEGORY_NOT_EMPTY`, `Unavailable`.
     pub async fn delete(&self, id: CategoryId, read: Read, mode: DeleteMode, actor: &Actor) -> Result<()> {
-        let deleted = if mode == DeleteMode::Force { Deleted::Include } else { Deleted::Hide };
-        retrying(self.cx, || async {
-            let mut tx = self.cx.storage.begin().await?;
-            let before = self.lock(&mut *tx, id, read, deleted).await?;
-            let usage = tx.categories().usage(id).await?;
-            let (children, products) = match mode {
-                DeleteMode::Soft => (usage.live_children, usage.live_products),
-                DeleteMode::Force => (usage.all_children, usage.all_products),
-            };
-            if children + products > 0 {
-                return Err(Conflict::CategoryNotEmpty { category: id.0, children, products }.into());
+        self.cx
+            .write(|mut tx| async move {
+                self.delete_in(&mut tx, id, read, mode, actor).await?;
+                tx.ok(())
+            })
+            .await
+    }
+
+    /// [`Self::delete`] inside a transaction.
+    ///
+    /// # Errors
+    /// As [`Self::delete`].
+    pub async fn delete_in(
+        &self,
+        tx: &mut Tx<'_>,
+        id: CategoryId,
+        read: Read,
+        mode: DeleteMode,
+        actor: &Actor,
+    ) -> Result<()> {
+        let before = self.lock(tx, id, read, mode.of()).await?;
+        let usage = tx.categories().usage(id).await?;
+        let (children, products) = match mode {
+            DeleteMode::Soft => (usage.live_children, usage.live_products),
+            DeleteMode::Force => (usage.all_children, usage.all_products),
+        };
+        if children + products > 0 {
+            return Err(Conflict::CategoryNotEmpty { category: id.0, children, products }.into());
+        }
+        let shown_by = [slug_key(&before.slug), CacheKey::ProductLists];
+        match mode {
+            DeleteMode::Soft => {
+                let mut gone = before.clone();
+                gone.audit.deleted(self.cx.now(), actor);
+                gone.revision += 1;
+                tx.categories().update(&before, &gone).await?;
+                tx.emit(EventKind::CategoryDeleted, id, gone.revision, actor, shown_by);
             }
-            let event: Event = match mode {
-                DeleteMode::Soft => {
-                    let mut gone = before.clone();
-                    gone.audit.deleted(self.cx.now(), actor);
-                    gone.revision += 1;
-                    tx.categories().update(&before, &gone).await?;
-                    self.cx.event(EventKind::CategoryDeleted, id, gone.revision, actor)
-                }
-                DeleteMode::Force => {
-                    tx.categories().purge(id).await?;
-                    self.cx.event(EventKind::CategoryPurged, id, before.revision + 1, actor)
-                }
-            };
-            tx.outbox().append(&[event]).await?;
-            tx.commit().await?;
-            forget(&before).run_in(self.cx).await;
-            Ok(())
-        })
-        .await
+            DeleteMode::Force => {
+                tx.categories().purge(id).await?;
+                tx.emit(EventKind::CategoryPurged, id, before.revision + 1, actor, shown_by);
+            }
+        }
+        Ok(())
     }
 
     /// Restores a soft-deleted category under its parent, which must be live (R2).
     ///
     /// # Errors
-    /// `NotFound`, `STATE_CONFLICT` where it is not deleted or its parent is, `DUPLICATE` where its name or slug
-    /// was taken in between, `VERSION_CONFLICT`, `VERSION_REQUIRED`.
+    /// `NotFound`, `STATE_CONFLICT` if it is not deleted or its parent is, `DUPLICATE` if its name or slug was taken
+    /// in between, `VERSION_CONFLICT`, `VERSION_REQUIRED`.
     pub async fn restore(&self, id: CategoryId, read: Read, actor: &Actor) -> Result<Category> {
-        retrying(self.cx, || async {
-            let mut tx = self.cx.storage.begin().await?;
-            let before = self.lock(&mut *tx, id, read, Deleted::Include).await?;
-            if before.audit.is_live() {
-                return Err(Conflict::State { message: format!("category {id} is not deleted") }.into());
+        self.cx
+            .write(|mut tx| async move {
+                let restored = self.restore_in(&mut tx, id, read, actor).await?;
+                tx.ok(restored)
+            })
+            .await
+    }
+
+    /// [`Self::restore`] inside a transaction.
+    ///
+    /// # Errors
+    /// As [`Self::restore`].
+    pub async fn restore_in(&self, tx: &mut Tx<'_>, id: CategoryId, read: Read, actor: &Actor) -> Result<Category> {
+        let before = self.lock(tx, id, read, Deleted::Include).await?;
+        if before.audit.is_live() {
+            return Err(Conflict::State { message: format!("category {id} is not deleted") }.into());
+        }
+        let parent = match before.parent_id {
+            None => None,
+            Some(p) => {
+                let live = tx.categories().get(p, Deleted::Hide).await?;
+                Some(live.ok_or_else(|| Conflict::State {
+                    message: format!("the parent {p} is deleted; restore it first"),
+                })?)
             }
-            let parent = match before.parent_id {
-                None => None,
-                Some(p) => {
-                    let live = tx.categories().get(p, Deleted::Hide).await?;
-                    Some(live.ok_or_else(|| Conflict::State {
-                        message: format!("the parent {p} is deleted; restore it first"),
-                    })?)
-                }
-            };
-            claim_slug(&mut *tx, before.slug.as_str(), None).await?;
-            let mut after = before.clone();
-            after.path = Category::path_under(parent.as_ref(), &before.slug);
-            after.audit.restored(self.cx.now(), actor);
-            after.revision += 1;
-            tx.categories().update(&before, &after).await?;
-            let commit = self.refresh_products(&mut *tx, id).await?;
-            tx.outbox().append(&[self.cx.event(EventKind::CategoryRestored, id, after.revision, actor)]).await?;
-            let written = tx.categories().get(id, Deleted::Include).await?.unwrap_or(after);
-            tx.commit().await?;
-            commit.and(forget(&before)).run_in(self.cx).await;
-            Ok(written)
-        })
-        .await
+        };
+        claim_slug(tx, before.slug.as_str(), None).await?;
+        let mut after = before.clone();
+        after.path = Category::path_under(parent.as_ref(), &before.slug);
+        after.audit.restored(self.cx.now(), actor);
+        after.revision += 1;
+        tx.categories().update(&before, &after).await?;
+        refresh_products(tx, id).await?;
+        tx.emit_to_everything(EventKind::CategoryRestored, id, after.revision, actor);
+        Ok(tx.categories().get(id, Deleted::Include).await?.unwrap_or(after))
     }
 }
 
-/// What shows a category whose being live changed.
-fn forget(c: &Category) -> AfterCommit {
-    AfterCommit::of([
-        CacheKey::Category(c.id),
-        CacheKey::CategorySlug(text_hash(c.slug.as_str())),
-        CacheKey::CategoryTree,
-        CacheKey::ProductLists,
-    ])
+fn checked(input: &CategoryInput) -> Result<()> {
+    let mut errors = ValidationErrors::default();
+    input.check(&mut errors);
+    errors.into_result()
+}
+
+/// The patch that moves a category.
+fn to_parent(parent: Option<String>) -> CategoryPatch {
+    CategoryPatch { parent_id: parent.map_or(Patch::Clear, Patch::Set), ..CategoryPatch::default() }
+}
+
+/// A category with a merge patch over it, as the input that writes it.
+fn merge(before: &Category, patch: CategoryPatch) -> Result<CategoryInput> {
+    let mut e = ValidationErrors::default();
+    let mut input = CategoryInput {
+        name: before.name.clone(),
+        slug: Some(before.slug.to_string()),
+        parent_id: before.parent_id.map(|p| p.to_string()),
+        description: before.description.clone(),
+        attributes: before.attributes.clone(),
+        ..CategoryInput::default()
+    };
+    let derived = is_numbered(&before.slug, &Slug::from_title(&before.name, "category"));
+    if patch.name.is_said() && !patch.slug.is_said() && derived {
+        input.slug = None;
+    }
+    patch.name.apply_required(&mut input.name, "name", &mut e);
+    patch.slug.apply(&mut input.slug);
+    patch.parent_id.apply(&mut input.parent_id);
+    patch.description.apply(&mut input.description);
+    match patch.attributes {
+        Patch::Keep => {}
+        Patch::Clear => input.attributes = Attributes::default(),
+        Patch::Set(a) => input.attributes.merge(&a),
+    }
+    e.into_result()?;
+    Ok(input)
+}
+
+/// Brings the products of a subtree up to date after its names or paths changed.
+async fn refresh_products(tx: &mut Tx<'_>, id: CategoryId) -> Result<()> {
+    let mut after: Option<ProductId> = None;
+    loop {
+        let ids = tx.products().ids_in_category(id, after, REFRESH_BATCH).await?;
+        let Some(last) = ids.last() else { return Ok(()) };
+        after = Some(*last);
+        tx.products().refresh_categories(&ids).await?;
+    }
+}
+
+/// The document of the category with a slug.
+fn slug_key(slug: &Slug) -> CacheKey {
+    CacheKey::CategorySlug(text_hash(slug.as_str()))
 }
 
 fn check_depth(depth: usize) -> Result<()> {

@@ -3,4 +3,5 @@
 pub(crate) mod category;
 pub(crate) mod import;
 pub(crate) mod product;
+pub(crate) mod resolver;
 pub(crate) mod sku;

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use super::product::names::CodeBook;
+use super::product::{ProductService, edited_sku, shown_by};
 use crate::domain::catalog::product::Product;
 use crate::domain::catalog::sku::{DimensionsPatch, Sku, SkuInput, SkuPatch, SkuValues};
 use crate::domain::common::{Actor, Attributes, DeleteMode, Deleted, Patch, Read};
@@ -10,11 +12,9 @@ use crate::domain::stock::inventory::{StockMovement, StockReason};
 use crate::error::{Conflict, Entity, Error, FieldCode, Result, ValidationErrors};
 use crate::id::{ProductId, SkuId};
 use crate::money::check_currency;
-use crate::port::storage::UnitOfWork;
-use crate::service::catalog::product::ProductService;
-use crate::service::catalog::product::{CodeBook, edited_sku};
+use crate::port::storage::Repositories as _;
 use crate::service::run::context::Context;
-use crate::service::run::retry::{or_next_name, retrying};
+use crate::service::run::transaction::Tx;
 use crate::text::{is_name, shown};
 
 /// The most live SKUs of a product.
@@ -79,40 +79,67 @@ impl<'a> SkuService<'a> {
     /// # Errors
     /// `NotFound`, `Validation`, `CURRENCY_MISMATCH`, `DUPLICATE`, `Unavailable`.
     pub async fn create(&self, product: ProductId, input: &SkuInput, actor: &Actor) -> Result<Sku> {
-        let values = self.check(input)?;
-        retrying(self.cx, || async {
-            let mut tx = self.cx.storage.begin().await?;
-            let before = lock_product(&mut *tx, product).await?;
-            check_room(&before)?;
-            let mut codes = CodeBook::of(&mut *tx, &before.slug, values.code.clone()).await?;
-            let code = codes.claim(values.code.clone(), &before.slug, None)?;
-            let position = before.skus.iter().map(|s| s.position).max().map_or(0, |p| p + 1);
-            let made = values.code.is_none();
-            let sku = ProductService::new(self.cx).new_sku(
-                product,
-                usize::try_from(position).unwrap_or(0),
-                code,
-                values.clone(),
-                self.cx.now(),
-                actor,
-            );
-            let id = sku.id;
-            let mut after = before.clone();
-            after.skus.push(sku);
-            let saved = self.save(tx, &before, after, Vec::new(), id, actor).await;
-            or_next_name(saved, |field| made && field == "code")
-        })
-        .await
+        self.check(input)?;
+        self.cx
+            .write(|mut tx| async move {
+                let made = self.create_in(&mut tx, product, input, actor).await?;
+                tx.ok(made)
+            })
+            .await
     }
 
-    /// Replaces a SKU (PUT, R1); stock that is not said stays.
+    /// [`Self::create`] inside a transaction.
     ///
     /// # Errors
-    /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `INSUFFICIENT_STOCK` where stock would go under what is
+    /// As [`Self::create`]. [`Error::Contention`] if another transaction took the code that the library was about to
+    /// make.
+    pub async fn create_in(&self, tx: &mut Tx<'_>, product: ProductId, input: &SkuInput, actor: &Actor) -> Result<Sku> {
+        let values = self.check(input)?;
+        let made = values.code.is_none();
+        let before = lock_product(tx, product).await?;
+        check_room(&before)?;
+        let mut codes = CodeBook::of(tx, &before.slug, values.code.clone()).await?;
+        let code = codes.claim(values.code.clone(), &before.slug, None)?;
+        let position = before.skus.iter().map(|s| s.position).max().map_or(0, |p| p + 1);
+        let position = usize::try_from(position).unwrap_or(0);
+        let products = ProductService::new(self.cx);
+        let sku = products.new_sku(product, position, code, values, self.cx.now(), actor);
+        let id = sku.id;
+        let mut after = before.clone();
+        after.skus.push(sku);
+        let saved = self.save(tx, &before, after, Vec::new(), id, actor).await;
+        tx.or_next_name(saved, |field| made && field == "code")
+    }
+
+    /// Replaces a SKU (PUT, R1). If the input has no stock, the stock stays.
+    ///
+    /// # Errors
+    /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `INSUFFICIENT_STOCK` if stock would go under what is
     /// reserved, and those of [`Self::create`].
     pub async fn replace(&self, id: SkuId, read: Read, input: &SkuInput, actor: &Actor) -> Result<Sku> {
+        self.check(input)?;
+        self.cx
+            .write(|mut tx| async move {
+                let written = self.replace_in(&mut tx, id, read, input, actor).await?;
+                tx.ok(written)
+            })
+            .await
+    }
+
+    /// [`Self::replace`] inside a transaction.
+    ///
+    /// # Errors
+    /// As [`Self::replace`].
+    pub async fn replace_in(
+        &self,
+        tx: &mut Tx<'_>,
+        id: SkuId,
+        read: Read,
+        input: &SkuInput,
+        actor: &Actor,
+    ) -> Result<Sku> {
         let values = self.check(input)?;
-        self.write(id, read, actor, |_| Ok(values.clone())).await
+        self.write_in(tx, id, read, actor, |_| Ok(values)).await
     }
 
     /// Merges a patch into a SKU (RFC 7396, R1).
@@ -120,57 +147,69 @@ impl<'a> SkuService<'a> {
     /// # Errors
     /// As [`Self::replace`].
     pub async fn patch(&self, id: SkuId, read: Read, patch: SkuPatch, actor: &Actor) -> Result<Sku> {
-        self.write(id, read, actor, |sku| self.check(&merge(sku, patch.clone())?)).await
+        let patch = &patch;
+        self.cx
+            .write(|mut tx| async move {
+                let written = self.patch_in(&mut tx, id, read, patch.clone(), actor).await?;
+                tx.ok(written)
+            })
+            .await
     }
 
-    async fn write(
+    /// [`Self::patch`] inside a transaction.
+    ///
+    /// # Errors
+    /// As [`Self::replace`].
+    pub async fn patch_in(
         &self,
+        tx: &mut Tx<'_>,
+        id: SkuId,
+        read: Read,
+        patch: SkuPatch,
+        actor: &Actor,
+    ) -> Result<Sku> {
+        self.write_in(tx, id, read, actor, |sku| self.check(&merge(sku, patch)?)).await
+    }
+
+    async fn write_in(
+        &self,
+        tx: &mut Tx<'_>,
         id: SkuId,
         read: Read,
         actor: &Actor,
-        change: impl Fn(&Sku) -> Result<SkuValues> + Send + Sync,
+        change: impl FnOnce(&Sku) -> Result<SkuValues> + Send,
     ) -> Result<Sku> {
-        retrying(self.cx, || async {
-            let mut tx = self.cx.storage.begin().await?;
-            let (before, at) = lock_live(&mut *tx, id).await?;
-            let old = &before.skus[at];
-            read.check(Entity::Sku, id, old.audit.version, self.cx.config.last_write_wins)?;
-            let values = change(old)?;
-            let mut codes = CodeBook::of(&mut *tx, &before.slug, values.code.clone()).await?;
-            let wanted = values.code.clone().or_else(|| Some(old.code.clone()));
-            let code = codes.claim(wanted, &before.slug, Some(id))?;
-            let delta = values.stock.map_or(0, |s| s - old.on_hand);
-            let sku = edited_sku(old, usize::try_from(old.position).unwrap_or(0), code, values, delta)?;
-            let movements: Vec<StockMovement> = ProductService::new(self.cx)
-                .movement(&sku, delta, StockReason::Adjustment, self.cx.now(), actor)
-                .into_iter()
-                .collect();
-            let mut after = before.clone();
-            after.skus[at] = sku;
-            self.save(tx, &before, after, movements, id, actor).await
-        })
-        .await
+        let (before, at) = lock_live(tx, id).await?;
+        let old = &before.skus[at];
+        read.check(Entity::Sku, id, old.audit.version, self.cx.config.last_write_wins)?;
+        let values = change(old)?;
+        let mut codes = CodeBook::of(tx, &before.slug, values.code.clone()).await?;
+        let wanted = values.code.clone().or_else(|| Some(old.code.clone()));
+        let code = codes.claim(wanted, &before.slug, Some(id))?;
+        let delta = values.stock.map_or(0, |s| s - old.on_hand);
+        let sku = edited_sku(old, usize::try_from(old.position).unwrap_or(0), code, values, delta)?;
+        let movements: Vec<StockMovement> = ProductService::new(self.cx)
+            .movement(&sku, delta, StockReason::Adjustment, self.cx.now(), actor)
+            .into_iter()
+            .collect();
+        let mut after = before.clone();
+        after.skus[at] = sku;
+        self.save(tx, &before, after, movements, id, actor).await
     }
 
     async fn save(
         &self,
-        mut tx: Box<dyn UnitOfWork>,
+        tx: &mut Tx<'_>,
         before: &Product,
         after: Product,
         movements: Vec<StockMovement>,
         id: SkuId,
         actor: &Actor,
     ) -> Result<Sku> {
-        let (product, commit) = ProductService::new(self.cx)
-            .save_in(&mut *tx, before, after, movements, EventKind::ProductUpdated, actor)
-            .await?;
-        tx.commit().await?;
-        commit.run_in(self.cx).await;
-        product
-            .skus
-            .into_iter()
-            .find(|s| s.id == id)
-            .ok_or_else(|| Error::Internal { context: "a written SKU is missing", source: None })
+        let products = ProductService::new(self.cx);
+        let product = products.save_in(tx, before, after, movements, EventKind::ProductUpdated, actor).await?;
+        let written = product.skus.into_iter().find(|s| s.id == id);
+        written.ok_or(Error::Internal { context: "a written SKU is missing", source: None })
     }
 
     /// Deletes a SKU: softly (R2), or for good (R5). A product keeps at least one.
@@ -179,87 +218,93 @@ impl<'a> SkuService<'a> {
     /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `STATE_CONFLICT` for the last SKU of a product,
     /// `HAS_SALES`, `Unavailable`.
     pub async fn delete(&self, id: SkuId, read: Read, mode: DeleteMode, actor: &Actor) -> Result<()> {
-        retrying(self.cx, || async {
-            let mut tx = self.cx.storage.begin().await?;
-            let found = tx.skus().get(id, Deleted::Include).await?;
-            let found = found.ok_or_else(|| Error::not_found(Entity::Sku, id))?;
-            let before = lock_product(&mut *tx, found.product_id).await?;
-            // Read again, now that its product is locked.
-            let found = tx.skus().get(id, Deleted::Include).await?;
-            let found = found.ok_or_else(|| Error::not_found(Entity::Sku, id))?;
-            if mode == DeleteMode::Soft && !found.audit.is_live() {
-                return Err(Error::not_found(Entity::Sku, id));
-            }
-            read.check(Entity::Sku, id, found.audit.version, self.cx.config.last_write_wins)?;
-            let mut after = before.clone();
-            after.skus.retain(|s| s.id != id);
-            if after.skus.is_empty() {
-                let message =
-                    format!("SKU {id} is the last one of its product: delete the product, or add another first");
-                return Err(Conflict::State { message }.into());
-            }
-            let (_, commit) = ProductService::new(self.cx)
-                .save_in(&mut *tx, &before, after, Vec::new(), EventKind::ProductUpdated, actor)
-                .await?;
-            if mode == DeleteMode::Force {
-                tx.skus().purge(id).await?;
-            }
-            tx.commit().await?;
-            commit.run_in(self.cx).await;
-            Ok(())
-        })
-        .await
+        self.cx
+            .write(|mut tx| async move {
+                self.delete_in(&mut tx, id, read, mode, actor).await?;
+                tx.ok(())
+            })
+            .await
+    }
+
+    /// [`Self::delete`] inside a transaction.
+    ///
+    /// # Errors
+    /// As [`Self::delete`].
+    pub async fn delete_in(
+        &self,
+        tx: &mut Tx<'_>,
+        id: SkuId,
+        read: Read,
+        mode: DeleteMode,
+        actor: &Actor,
+    ) -> Result<()> {
+        let gone = || Error::not_found(Entity::Sku, id);
+        let found = tx.skus().get(id, Deleted::Include).await?.ok_or_else(gone)?;
+        let before = lock_product(tx, found.product_id).await?;
+        // Read again, now that its product is locked.
+        let found = tx.skus().get(id, mode.of()).await?.ok_or_else(gone)?;
+        read.check(Entity::Sku, id, found.audit.version, self.cx.config.last_write_wins)?;
+        let mut after = before.clone();
+        after.skus.retain(|s| s.id != id);
+        if after.skus.is_empty() {
+            let message = format!("SKU {id} is the last one of its product: delete the product, or add another first");
+            return Err(Conflict::State { message }.into());
+        }
+        let products = ProductService::new(self.cx);
+        products.save_in(tx, &before, after, Vec::new(), EventKind::ProductUpdated, actor).await?;
+        if mode == DeleteMode::Force {
+            tx.skus().purge(id).await?;
+        }
+        Ok(())
     }
 
     /// Restores a soft-deleted SKU of a live product (R2).
     ///
     /// # Errors
-    /// `NotFound`, `STATE_CONFLICT` where it is not deleted or its product is, `DUPLICATE` where its code was taken
-    /// in between, `VERSION_CONFLICT`, `VERSION_REQUIRED`.
+    /// `NotFound`, `STATE_CONFLICT` if it is not deleted or its product is, `DUPLICATE` if its code was taken in
+    /// between, `VERSION_CONFLICT`, `VERSION_REQUIRED`.
     pub async fn restore(&self, id: SkuId, read: Read, actor: &Actor) -> Result<Sku> {
-        retrying(self.cx, || async {
-            let mut tx = self.cx.storage.begin().await?;
-            let found = tx.skus().get(id, Deleted::Include).await?;
-            let found = found.ok_or_else(|| Error::not_found(Entity::Sku, id))?;
-            let before = lock_product(&mut *tx, found.product_id).await.map_err(|e| match e {
-                Error::NotFound { .. } => {
-                    let message = format!("the product {} is deleted; restore it first", found.product_id);
-                    Conflict::State { message }.into()
-                }
-                e => e,
-            })?;
-            let found = tx.skus().get(id, Deleted::Include).await?;
-            let found = found.ok_or_else(|| Error::not_found(Entity::Sku, id))?;
-            if found.audit.is_live() {
-                return Err(Conflict::State { message: format!("SKU {id} is not deleted") }.into());
+        self.cx
+            .write(|mut tx| async move {
+                let restored = self.restore_in(&mut tx, id, read, actor).await?;
+                tx.ok(restored)
+            })
+            .await
+    }
+
+    /// [`Self::restore`] inside a transaction.
+    ///
+    /// # Errors
+    /// As [`Self::restore`].
+    pub async fn restore_in(&self, tx: &mut Tx<'_>, id: SkuId, read: Read, actor: &Actor) -> Result<Sku> {
+        let gone = || Error::not_found(Entity::Sku, id);
+        let found = tx.skus().get(id, Deleted::Include).await?.ok_or_else(gone)?;
+        let before = lock_product(tx, found.product_id).await.map_err(|e| match e {
+            Error::NotFound { .. } => {
+                let message = format!("the product {} is deleted; restore it first", found.product_id);
+                Conflict::State { message }.into()
             }
-            read.check(Entity::Sku, id, found.audit.version, self.cx.config.last_write_wins)?;
-            check_room(&before)?;
-            CodeBook::of(&mut *tx, &before.slug, Some(found.code.clone())).await?.claim(
-                Some(found.code.clone()),
-                &before.slug,
-                Some(id),
-            )?;
-            let mut live = found.clone();
-            live.audit.restored(self.cx.now(), actor);
-            tx.skus().update(&found, &live).await?;
-            // From here on it is one of the product's own, so the product's write finds nothing to do for it.
-            let mut with = before.clone();
-            with.skus.push(live.clone());
-            with.skus.sort_by_key(|s| (s.position, s.id));
-            let mut edited = with.clone();
-            edited.revision += 1;
-            edited.audit.edited(self.cx.now(), actor);
-            tx.products().update(&before, &edited).await?;
-            let event = self.cx.event(EventKind::ProductUpdated, edited.id, edited.revision, actor);
-            tx.outbox().append(&[event]).await?;
-            tx.commit().await?;
-            crate::service::run::after_commit::AfterCommit::of(crate::service::catalog::product::keys_of(&edited))
-                .run_in(self.cx)
-                .await;
-            Ok(live)
-        })
-        .await
+            e => e,
+        })?;
+        let found = tx.skus().get(id, Deleted::Include).await?.ok_or_else(gone)?;
+        if found.audit.is_live() {
+            return Err(Conflict::State { message: format!("SKU {id} is not deleted") }.into());
+        }
+        read.check(Entity::Sku, id, found.audit.version, self.cx.config.last_write_wins)?;
+        check_room(&before)?;
+        let mut codes = CodeBook::of(tx, &before.slug, Some(found.code.clone())).await?;
+        codes.claim(Some(found.code.clone()), &before.slug, Some(id))?;
+        let mut live = found.clone();
+        live.audit.restored(self.cx.now(), actor);
+        tx.skus().update(&found, &live).await?;
+        let mut edited = before.clone();
+        edited.skus.push(live.clone());
+        edited.skus.sort_by_key(|s| (s.position, s.id));
+        edited.revision += 1;
+        edited.audit.edited(self.cx.now(), actor);
+        tx.products().update(&before, &edited).await?;
+        tx.emit(EventKind::ProductUpdated, edited.id, edited.revision, actor, shown_by(&edited));
+        Ok(live)
     }
 
     fn check(&self, input: &SkuInput) -> Result<SkuValues> {
@@ -281,13 +326,13 @@ fn check_room(product: &Product) -> Result<()> {
 }
 
 /// Locks the live product `id`.
-async fn lock_product(tx: &mut dyn UnitOfWork, id: ProductId) -> Result<Product> {
+async fn lock_product(tx: &mut Tx<'_>, id: ProductId) -> Result<Product> {
     let found = tx.products().lock(&[id]).await?.pop().filter(|p| p.audit.is_live());
     found.ok_or_else(|| Error::not_found(Entity::Product, id))
 }
 
 /// Locks the product of a live SKU, and says where in it the SKU is.
-async fn lock_live(tx: &mut dyn UnitOfWork, id: SkuId) -> Result<(Product, usize)> {
+async fn lock_live(tx: &mut Tx<'_>, id: SkuId) -> Result<(Product, usize)> {
     let gone = || Error::not_found(Entity::Sku, id);
     let product = tx.skus().get(id, Deleted::Hide).await?.ok_or_else(gone)?.product_id;
     let before = lock_product(tx, product).await.map_err(|e| match e {

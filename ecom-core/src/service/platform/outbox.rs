@@ -1,9 +1,11 @@
 //! The one way to read the outbox: what has committed gets its place in the log before the log is read (R13).
 
+use std::sync::Arc;
+
 use crate::domain::platform::outbox::{Event, OutboxPosition};
 use crate::error::Result;
-use crate::port::storage::{Connection, Storage};
-use crate::service::run::retry::retrying_together;
+use crate::port::storage::{Connection, Repositories as _};
+use crate::service::run::context::Context;
 
 /// Events that one transaction places.
 const PLACED_AT_ONCE: u32 = 1_024;
@@ -14,13 +16,12 @@ const PLACED_AT_ONCE: u32 = 1_024;
 /// has handled and reads on from there; consumers that share a position do so as a [`Consumer`](crate::platform::Consumer).
 #[derive(Debug, Clone, Copy)]
 pub struct EventLog<'a> {
-    storage: &'a dyn Storage,
+    cx: &'a Arc<Context>,
 }
 
 impl<'a> EventLog<'a> {
-    /// Of a database.
-    pub const fn new(storage: &'a dyn Storage) -> Self {
-        Self { storage }
+    pub(crate) const fn new(cx: &'a Arc<Context>) -> Self {
+        Self { cx }
     }
 
     /// Events after `after`, in order, at most `limit`.
@@ -54,21 +55,19 @@ impl<'a> EventLog<'a> {
     /// A connection on which everything that had committed has its place.
     async fn settled(&self) -> Result<Box<dyn Connection>> {
         loop {
-            let mut db = self.storage.connect().await?;
+            let mut db = self.cx.storage.connect().await?;
             if !db.outbox().pending().await? {
                 return Ok(db);
             }
             drop(db);
-            let placed = retrying_together(|| async {
-                let mut tx = self.storage.begin().await?;
+            let placed = self.cx.write_together(|mut tx| async move {
                 let placed = tx.outbox().sequence(PLACED_AT_ONCE).await?;
-                tx.commit().await?;
-                Ok(placed)
-            })
-            .await?;
+                tx.ok(placed)
+            });
+            let placed = placed.await?;
             // What has committed since is not this call's: under load it would never end.
             if placed < u64::from(PLACED_AT_ONCE) {
-                return self.storage.connect().await;
+                return self.cx.storage.connect().await;
             }
         }
     }

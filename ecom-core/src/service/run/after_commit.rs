@@ -1,43 +1,58 @@
 //! What is done once a transaction has committed.
 
+use std::fmt;
+use std::sync::Arc;
+
 use super::context::Context;
 use crate::port::cache::CacheKey;
-use crate::shop::Shop;
 
-/// What a host runs once the transaction that a `…_in` call worked in has committed: caches forget, consumers
-/// wake. Forgotten, caches of this process learn of it from the outbox within
-/// [`ShopConfig::poll_interval`] and the index follows at its next poll.
-#[derive(Debug, Default)]
+/// What remains to be done once a transaction has committed: caches drop what it changed, and consumers are woken.
+///
+/// A host that commits the transaction itself calls [`AfterCommit::run`] afterwards. If it does not, every process,
+/// this one included, learns of the write from the outbox within
+/// [`ShopConfig::poll_interval`](crate::config::ShopConfig::poll_interval).
 #[must_use = "run it after the commit, or caches stay old until the outbox is read"]
 pub struct AfterCommit {
-    pub(crate) keys: Vec<CacheKey>,
-    pub(crate) clear: bool,
+    cx: Arc<Context>,
+    forget: Forget,
+    /// False if the transaction wrote no event: nobody is woken then.
+    wrote_events: bool,
+}
+
+/// The cached documents that a transaction makes stale.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Forget {
+    /// These.
+    Keys(Vec<CacheKey>),
+    /// All: more documents show the change than anybody wants to name.
+    Everything,
+}
+
+impl fmt::Debug for AfterCommit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AfterCommit").field("forget", &self.forget).finish_non_exhaustive()
+    }
 }
 
 impl AfterCommit {
-    pub(crate) fn of(keys: impl IntoIterator<Item = CacheKey>) -> Self {
-        Self { keys: keys.into_iter().collect(), clear: false }
+    pub(super) fn new(cx: Arc<Context>, forget: Forget, wrote_events: bool) -> Self {
+        Self { cx, forget, wrote_events }
     }
 
-    /// Both.
-    pub fn and(mut self, other: Self) -> Self {
-        self.keys.extend(other.keys);
-        self.clear |= other.clear;
-        self
-    }
-
-    /// Does it.
+    /// Invalidates the caches and wakes the consumers.
     ///
-    /// A shared cache that cannot be told is logged, not reported: the write has happened.
-    pub async fn run(self, shop: &Shop) {
-        self.run_in(&shop.cx).await;
-    }
-
-    pub(crate) async fn run_in(self, cx: &Context) {
-        let told = if self.clear { cx.cache.clear().await } else { cx.cache.invalidate(&self.keys).await };
+    /// A shared cache that cannot be reached is logged and not reported, because the write has happened.
+    pub async fn run(self) {
+        let cx = &self.cx;
+        let told = match &self.forget {
+            Forget::Everything => cx.cache.clear().await,
+            Forget::Keys(keys) => cx.cache.invalidate(keys).await,
+        };
         if let Err(error) = told {
             tracing::warn!(%error, "the cache was not told of a write; old values may be served until their TTL");
         }
-        cx.events.send_replace(());
+        if self.wrote_events {
+            cx.events.send_replace(());
+        }
     }
 }

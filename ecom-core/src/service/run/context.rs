@@ -8,9 +8,7 @@ use tokio::sync::watch;
 use super::read_through::ReadThrough;
 use crate::clock::{SharedClock, Timestamp};
 use crate::config::ShopConfig;
-use crate::domain::common::Actor;
-use crate::domain::platform::outbox::{Event, EventKind};
-use crate::id::{EventId, IdSource};
+use crate::id::IdSource;
 use crate::port::search::SearchProvider;
 use crate::port::storage::Storage;
 use crate::service::stock::inventory::StockQueue;
@@ -31,6 +29,8 @@ pub(crate) struct Context {
     pub naming: tokio::sync::Mutex<()>,
     /// Held by whoever writes the index: a rebuild and a catch-up that overlap would lose events.
     pub indexing: tokio::sync::Mutex<()>,
+    /// The id of the database, once it was read.
+    pub identity: tokio::sync::OnceCell<uuid::Uuid>,
 }
 
 impl Context {
@@ -43,17 +43,5 @@ impl Context {
         // The tail of an id is random, and replays from its seed.
         let [.., high, low] = self.ids.next().into_bytes();
         pause.mul_f64(0.5 + f64::from(u16::from_be_bytes([high, low])) / 131_072.0)
-    }
-
-    pub fn event(&self, kind: EventKind, id: impl Into<uuid::Uuid>, revision: i64, actor: &Actor) -> Event {
-        Event {
-            id: EventId(self.ids.next()),
-            kind,
-            aggregate_id: id.into(),
-            revision,
-            data: serde_json::Value::Null,
-            occurred_at: self.now(),
-            actor: actor.clone(),
-        }
     }
 }

@@ -3,4 +3,6 @@
 pub(crate) mod after_commit;
 pub(crate) mod context;
 pub(crate) mod read_through;
-pub(crate) mod retry;
+mod retry;
+pub(crate) mod stale;
+pub(crate) mod transaction;

@@ -1,11 +1,13 @@
 //! A write that another transaction was in the way of is run again, whole.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::error::{Conflict, Error, Result};
-use crate::service::run::context::Context;
+use super::context::Context;
+use crate::error::Result;
 
 /// How often a write is run at most.
 const TRIES: u32 = 8;
@@ -14,31 +16,25 @@ const FIRST_PAUSE: Duration = Duration::from_millis(10);
 /// No try begins later than this after the first one began.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Runs `write`, a unit of work from its beginning to its commit, and again where it fails with
-/// [`Error::Contention`]: then it is certainly aborted. Anything else is handed back at once, an unknown outcome above
-/// all. Writes of a host's own transaction do not come here: only the host can run those again.
-///
-/// # Errors
-/// Those of `write`; [`Error::Contention`] where the last try failed too.
-pub(crate) async fn retrying<T, F>(cx: &Context, write: impl Fn() -> F) -> Result<T>
-where
-    F: Future<Output = Result<T>>,
-{
-    run(Some(cx), write).await
+/// How long writes that failed together wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pause {
+    /// Each waits for a different time, so that they do not meet again.
+    Dispersed,
+    /// All wait for the same time, since whoever comes first does the work of the others.
+    Equal,
 }
 
-/// [`retrying`] for a write without names that whoever comes first does for the others too: they need not disperse.
+/// Runs `write`, a unit of work from its beginning to its commit, and again if it fails with
+/// [`Error::Contention`](crate::Error::Contention), because then it is certainly aborted. Any other error is returned
+/// at once, above all an unknown outcome.
+///
+/// `write` is given a flag, which it raises if it lost a name that the library had made to another transaction. Those
+/// who look for the next free name would find the same one together, so from then on they go one after the other.
 ///
 /// # Errors
-/// As [`retrying`].
-pub(crate) async fn retrying_together<T, F>(write: impl Fn() -> F) -> Result<T>
-where
-    F: Future<Output = Result<T>>,
-{
-    run(None, write).await
-}
-
-async fn run<T, F>(cx: Option<&Context>, write: impl Fn() -> F) -> Result<T>
+/// Those of `write`; `Contention` if the last try failed too.
+pub(super) async fn retrying<T, F>(cx: &Context, pauses: Pause, write: impl Fn(Arc<AtomicBool>) -> F) -> Result<T>
 where
     F: Future<Output = Result<T>>,
 {
@@ -49,42 +45,19 @@ where
     let mut left = TRIES;
     loop {
         left -= 1;
-        let error = match write().await {
+        let lost_name = Arc::new(AtomicBool::new(false));
+        let error = match write(lost_name.clone()).await {
             Err(error) if error.is_contention() && left > 0 && start.elapsed() < PATIENCE + waited => error,
             done => return done,
         };
         tracing::debug!(%error, source = ?std::error::Error::source(&error), left, "a write is tried again");
-        match cx {
-            // Those who look for the next free name find different ones in turn, and the same one together.
-            Some(cx) if turn.is_none() && is_lost_name(&error) => {
-                let queued = Instant::now();
-                turn = Some(cx.naming.lock().await);
-                waited = queued.elapsed();
-            }
-            _ => {
-                tokio::time::sleep(cx.map_or(pause, |cx| cx.jitter(pause))).await;
-                pause *= 2;
-            }
+        if turn.is_none() && lost_name.load(Ordering::Relaxed) {
+            let queued = Instant::now();
+            turn = Some(cx.naming.lock().await);
+            waited = queued.elapsed();
+        } else {
+            tokio::time::sleep(if pauses == Pause::Equal { pause } else { cx.jitter(pause) }).await;
+            pause *= 2;
         }
-    }
-}
-
-/// What a write of names fails with: those that the library has `made` were free when it looked, so that another
-/// transaction took them since and a new try makes the next ones. The client who did not choose them hears nothing of it.
-pub(crate) fn or_next_name<T>(written: Result<T>, made: impl Fn(&'static str) -> bool) -> Result<T> {
-    written.map_err(|error| match &error {
-        Error::Conflict(c) => match **c {
-            Conflict::Duplicate { field, .. } if made(field) => Error::Contention { source: Some(Box::new(error)) },
-            _ => error,
-        },
-        _ => error,
-    })
-}
-
-/// True for what [`or_next_name`] makes.
-fn is_lost_name(error: &Error) -> bool {
-    match error {
-        Error::Contention { source: Some(source) } => source.is::<Error>(),
-        _ => false,
     }
 }

@@ -75,7 +75,7 @@ impl<'a> IndexSyncService<'a> {
         }
         let database = cx.storage.identity().await?;
         // Whoever writes and then catches up finds what it wrote.
-        let (horizon, head) = EventLog::new(&*cx.storage).bounds().await?;
+        let (horizon, head) = EventLog::new(cx).bounds().await?;
         let mut report = SyncReport { writer: true, ..SyncReport::default() };
         let mut at = match cx.search.checkpoint().await? {
             // Past the head where the database came back from a backup.

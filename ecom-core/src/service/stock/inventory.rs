@@ -14,10 +14,9 @@ use crate::domain::stock::inventory::{StockImbalance, StockLevel, StockMovement,
 use crate::error::{Conflict, Dependency, Entity, Error, FieldCode, Result, Shortage, ValidationErrors};
 use crate::id::{SkuId, StockMovementId};
 use crate::paging::{Page, Paging, Total};
-use crate::port::cache::CacheKey;
-use crate::service::run::after_commit::AfterCommit;
+use crate::port::storage::Repositories as _;
 use crate::service::run::context::Context;
-use crate::service::run::retry::retrying;
+use crate::service::run::transaction::Tx;
 use crate::text::check_text;
 
 /// A change of on hand. A delta: it needs no version and moves none (R1).
@@ -125,6 +124,16 @@ impl<'a> InventoryService<'a> {
         }))
     }
 
+    /// [`Self::adjust`] inside a transaction.
+    ///
+    /// # Errors
+    /// As [`Self::adjust`].
+    pub async fn adjust_in(&self, tx: &mut Tx<'_>, adjustment: StockAdjustment) -> Result<Adjusted> {
+        check(&adjustment)?;
+        let adjusted = adjust_all_in(self.cx, tx, &[adjustment]).await?.pop();
+        adjusted.ok_or(Error::Internal { context: "an adjustment is missing", source: None })?
+    }
+
     /// The ledger of a SKU, newest first; with [`Paging::Offset`] also how many rows.
     ///
     /// # Errors
@@ -181,7 +190,12 @@ async fn work(cx: Arc<Context>) {
             queue.waiting.drain(..n).collect()
         };
         let (adjustments, answers): (Vec<_>, Vec<_>) = batch.into_iter().map(|p| (p.adjustment, p.answer)).unzip();
-        match retrying(&cx, || commit(&cx, &adjustments)).await {
+        let (cx, adjustments) = (&cx, &adjustments);
+        let written = cx.write(|mut tx| async move {
+            let results = adjust_all_in(cx, &mut tx, adjustments).await?;
+            tx.ok(results)
+        });
+        match written.await {
             Ok(results) => {
                 for (answer, result) in answers.into_iter().zip(results) {
                     let _ = answer.send(result);
@@ -206,13 +220,16 @@ async fn work(cx: Arc<Context>) {
     }
 }
 
-/// One transaction for all; each adjustment that cannot be is left out and told so.
-async fn commit(cx: &Context, adjustments: &[StockAdjustment]) -> Result<Vec<Result<Adjusted>>> {
+/// Makes all adjustments that are possible, in their order, and returns what each did or why it was refused.
+async fn adjust_all_in(
+    cx: &Context,
+    tx: &mut Tx<'_>,
+    adjustments: &[StockAdjustment],
+) -> Result<Vec<Result<Adjusted>>> {
     let now = cx.now();
     let mut ids: Vec<SkuId> = adjustments.iter().map(|a| a.sku_id).collect();
     ids.sort_unstable();
     ids.dedup();
-    let mut tx = cx.storage.begin().await?;
     let mut levels: HashMap<SkuId, StockLevel> =
         tx.inventory().lock(&ids).await?.into_iter().map(|l| (l.sku_id, l)).collect();
     let mut movements = Vec::with_capacity(adjustments.len());
@@ -245,18 +262,13 @@ async fn commit(cx: &Context, adjustments: &[StockAdjustment]) -> Result<Vec<Res
         })
         .collect();
     if movements.is_empty() {
-        tx.rollback().await?;
         return Ok(results);
     }
     let touched = tx.inventory().apply(&movements).await?;
     let system = Actor::system();
-    let actor = if adjustments.len() == 1 { &adjustments[0].actor } else { &system };
-    let events: Vec<_> =
-        touched.iter().map(|t| cx.event(EventKind::StockChanged, t.product_id, t.revision, actor)).collect();
-    tx.outbox().append(&events).await?;
-    tx.commit().await?;
-    AfterCommit::of(touched.iter().map(|t| CacheKey::Product(t.product_id)).chain([CacheKey::ProductLists]))
-        .run_in(cx)
-        .await;
+    let actor = if let [one] = adjustments { &one.actor } else { &system };
+    for t in touched {
+        tx.emit(EventKind::StockChanged, t.product_id, t.revision, actor, []);
+    }
     Ok(results)
 }

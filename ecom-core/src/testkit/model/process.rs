@@ -3,16 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
-
 use super::{MakeCache, Operation, Part, Runner};
 use crate::clock::{ManualClock, SharedClock};
 use crate::config::ShopConfig;
-use crate::error::{Error, Result};
-use crate::id::{ProductId, UuidV7Source};
-use crate::port::search::{
-    Checkpoint, IndexBuild, IndexOp, SearchCapabilities, SearchProvider, SearchQuery, SearchResults,
-};
+use crate::id::UuidV7Source;
+use crate::port::search::NoSearch;
 use crate::port::storage::Storage;
 use crate::shop::{Shop, ShopParts};
 
@@ -51,7 +46,7 @@ pub(super) fn open(
     let clock: SharedClock = clock.clone();
     Shop::new(ShopParts {
         storage: storage.clone(),
-        search: Arc::new(NoIndex),
+        search: Arc::new(NoSearch),
         cache: caches(clock.clone()),
         clock,
         ids: ids.clone(),
@@ -70,54 +65,5 @@ impl Runner<'_> {
     fn reopen_shop(&mut self) {
         self.begins(());
         self.shop = open(&self.storage, self.caches, &self.clock, &self.ids);
-    }
-}
-
-/// A search provider without an index, because the history does not search.
-#[derive(Debug)]
-struct NoIndex;
-
-#[async_trait]
-impl SearchProvider for NoIndex {
-    fn name(&self) -> &'static str {
-        "none"
-    }
-
-    fn capabilities(&self) -> SearchCapabilities {
-        SearchCapabilities::default()
-    }
-
-    async fn search(&self, _: &SearchQuery) -> Result<SearchResults> {
-        Err(Self::lacks())
-    }
-
-    async fn acquire_writer(&self) -> Result<bool> {
-        Ok(false)
-    }
-
-    async fn checkpoint(&self) -> Result<Option<Checkpoint>> {
-        Ok(None)
-    }
-
-    async fn apply(&self, _: Vec<IndexOp>, _: Checkpoint) -> Result<u64> {
-        Err(Self::lacks())
-    }
-
-    async fn begin_rebuild(&self) -> Result<Box<dyn IndexBuild>> {
-        Err(Self::lacks())
-    }
-
-    async fn revisions(&self, _: Option<ProductId>, _: u32) -> Result<Vec<(ProductId, i64)>> {
-        Err(Self::lacks())
-    }
-
-    async fn ping(&self) -> Result<()> {
-        Ok(())
-    }
-}
-
-impl NoIndex {
-    const fn lacks() -> Error {
-        Error::Unsupported { provider: "none", capability: "an index" }
     }
 }

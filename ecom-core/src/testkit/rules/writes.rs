@@ -142,11 +142,9 @@ pub async fn tries_of_a_write_end_and_leave_nothing(f: &ShopFixture) {
     assert_eq!(f.snapshot().await, before);
     // A host's own transaction is run once: it alone can run it again.
     storage.plan(&[Fault::Contention; 1]);
-    let mut tx = shop.storage().begin().await.unwrap();
-    let values = flat("Host").check(f.shop.config().currency).unwrap();
-    let (_, after) = shop.products().create_many_in(&mut *tx, vec![values], &me()).await.unwrap();
+    let mut tx = shop.begin().await.unwrap();
+    shop.products().create_in(&mut tx, &flat("Host"), &me()).await.unwrap();
     assert!(tx.commit().await.unwrap_err().is_contention());
-    drop(after);
     assert_eq!(storage.commits(), 1);
     assert_eq!(f.snapshot().await, before);
 }
@@ -222,9 +220,8 @@ pub async fn a_made_name_that_is_lost_to_another_is_made_again(f: &ShopFixture) 
 
     // The host's transaction has failed, and says that it may be run again.
     storage.blind(true, false);
-    let mut tx = shop.storage().begin().await.unwrap();
-    let values = flat("Lamp").check(f.shop.config().currency).unwrap();
-    let error = shop.products().create_many_in(&mut *tx, vec![values], &me()).await.unwrap_err();
+    let mut tx = shop.begin().await.unwrap();
+    let error = shop.products().create_in(&mut tx, &flat("Lamp"), &me()).await.unwrap_err();
     assert!(error.is_contention(), "{error:?}");
 }
 

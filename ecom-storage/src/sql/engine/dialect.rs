@@ -35,6 +35,9 @@ pub struct Dialect {
     pub migration_lock: Option<&'static Sql>,
     /// Says what is wrong with the database before it is used, in a row that is not there where it is fine.
     pub setup: Option<&'static Sql>,
+    /// Says what is wrong with a transaction that a host began, in a row that is not there if it is fine, and takes the
+    /// lock of the one writer where there is one.
+    pub host_check: Option<&'static Sql>,
     /// A row where the tables of [`migrate`](crate::sql::migrate) are there: who may not make tables need not try.
     pub has_tables: &'static Sql,
     /// Migrations, oldest first: version, name, text.

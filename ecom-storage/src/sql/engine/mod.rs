@@ -4,6 +4,7 @@ pub(crate) mod builder;
 pub(crate) mod dialect;
 pub(crate) mod error;
 pub(crate) mod executor;
+pub(crate) mod host;
 pub(crate) mod migrate;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 pub(crate) mod options;

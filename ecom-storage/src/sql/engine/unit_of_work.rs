@@ -1,5 +1,6 @@
 //! Who owns the connection that repositories borrow: a pooled one, a transaction, or the host.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -12,7 +13,7 @@ use ecom_core::{Dependency, Error, Result};
 use crate::sql::catalog::category::SqlCategories;
 use crate::sql::catalog::product::SqlProducts;
 use crate::sql::catalog::sku::SqlSkus;
-use crate::sql::engine::error::{DbResult, Kind};
+use crate::sql::engine::error::{DbError, DbResult, Kind};
 use crate::sql::engine::executor::{ConnRef, Executor, Shared, State};
 use crate::sql::engine::pool::{Conn, Lent};
 use crate::sql::platform::outbox::SqlOutbox;
@@ -118,54 +119,118 @@ impl UnitOfWork for Transaction {
     }
 }
 
-/// The repositories on a connection of the host's own, for instance inside its transaction. What is written is
-/// written when the host commits; caches are told by the outbox.
-pub struct SqlRepositories<'c> {
-    conn: ConnRef<'c>,
+/// A transaction on a connection of the host's own; `host.rs` makes it.
+pub struct HostTransaction<'c> {
+    conn: HostConn<'c>,
     state: State,
     shared: Arc<Shared>,
 }
 
-impl std::fmt::Debug for SqlRepositories<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SqlRepositories").field("database", &self.shared.dialect.name).finish_non_exhaustive()
+/// The host's connection, by database.
+pub enum HostConn<'c> {
+    /// Of SQLite.
+    #[cfg(feature = "sqlite")]
+    Sqlite(Held<'c, sqlx::Sqlite>),
+    /// Of PostgreSQL.
+    #[cfg(feature = "postgres")]
+    Postgres(Held<'c, sqlx::Postgres>),
+    /// Of MySQL or MariaDB.
+    #[cfg(feature = "mysql")]
+    MySql(Held<'c, sqlx::MySql>),
+}
+
+/// How the host's connection is held.
+pub enum Held<'c, D: sqlx::Database> {
+    /// By a transaction that the library began. Dropped, it is rolled back before the connection is used again.
+    Begun(sqlx::Transaction<'c, D>),
+    /// The host began the transaction and ends it.
+    Lent(&'c mut D::Connection),
+}
+
+impl<D: sqlx::Database> Held<'_, D> {
+    fn conn(&mut self) -> &mut D::Connection {
+        match self {
+            Self::Begun(tx) => tx,
+            Self::Lent(conn) => conn,
+        }
+    }
+
+    async fn commit(self, classify: fn(sqlx::Error) -> DbError) -> Result<()> {
+        match self {
+            Self::Begun(tx) => tx.commit().await.map_err(|e| classify(e).or_unknown()),
+            Self::Lent(_) => Err(host_ends_it("committing a transaction that the host began: the host commits it")),
+        }
+    }
+
+    async fn rollback(self, classify: fn(sqlx::Error) -> DbError) -> Result<()> {
+        match self {
+            Self::Begun(tx) => tx.rollback().await.map_err(|e| classify(e).into()),
+            Self::Lent(_) => Err(host_ends_it("rolling back a transaction that the host began: the host does it")),
+        }
     }
 }
 
-impl<'c> SqlRepositories<'c> {
-    /// On a connection of SQLite, which has foreign keys on, to a database that [`crate::sql::SqlStorage`] has migrated.
-    /// Start its transaction with `BEGIN IMMEDIATE`.
-    #[cfg(feature = "sqlite")]
-    pub fn on_sqlite(conn: &'c mut sqlx::SqliteConnection, currency: ecom_core::money::Currency) -> Self {
-        let shared = Shared::new(&crate::sqlite::DIALECT, currency);
-        Self { conn: ConnRef::Sqlite(conn), state: State::Idle, shared: Arc::new(shared) }
+fn host_ends_it(capability: &'static str) -> Error {
+    Error::Unsupported { provider: "a host's transaction", capability }
+}
+
+impl<'c> HostTransaction<'c> {
+    /// On a connection of the host's, in a transaction.
+    pub fn new(conn: HostConn<'c>, shared: Shared) -> Self {
+        Self { conn, state: State::Idle, shared: Arc::new(shared) }
     }
 
-    /// On a connection of PostgreSQL, whose transaction is `READ COMMITTED`: that is the default unless somebody changed it.
-    #[cfg(feature = "postgres")]
-    pub fn on_postgres(conn: &'c mut sqlx::PgConnection, currency: ecom_core::money::Currency) -> Self {
-        let shared = Shared::new(&crate::postgres::DIALECT, currency);
-        Self { conn: ConnRef::Postgres(conn), state: State::Idle, shared: Arc::new(shared) }
-    }
-
-    /// On a connection of MySQL or MariaDB.
-    #[cfg(feature = "mysql")]
-    pub fn on_mysql(conn: &'c mut sqlx::MySqlConnection, currency: ecom_core::money::Currency) -> Self {
-        let shared = Shared::new(&crate::mysql::DIALECT, currency);
-        Self { conn: ConnRef::MySql(conn), state: State::Idle, shared: Arc::new(shared) }
-    }
-
-    fn lend(&mut self) -> Executor<'_> {
+    /// Runs statements in it.
+    pub fn lend(&mut self) -> Executor<'_> {
         let conn = match &mut self.conn {
             #[cfg(feature = "sqlite")]
-            ConnRef::Sqlite(c) => ConnRef::Sqlite(c),
+            HostConn::Sqlite(c) => ConnRef::Sqlite(c.conn()),
             #[cfg(feature = "postgres")]
-            ConnRef::Postgres(c) => ConnRef::Postgres(c),
+            HostConn::Postgres(c) => ConnRef::Postgres(c.conn()),
             #[cfg(feature = "mysql")]
-            ConnRef::MySql(c) => ConnRef::MySql(c),
+            HostConn::MySql(c) => ConnRef::MySql(c.conn()),
         };
         Executor::new(conn, &mut self.state, &self.shared)
     }
 }
 
-repositories!(SqlRepositories<'_>);
+repositories!(HostTransaction<'_>);
+
+#[async_trait]
+impl UnitOfWork for HostTransaction<'_> {
+    fn connection(&mut self) -> Option<&mut dyn Any> {
+        Some(match &mut self.conn {
+            #[cfg(feature = "sqlite")]
+            HostConn::Sqlite(c) => c.conn(),
+            #[cfg(feature = "postgres")]
+            HostConn::Postgres(c) => c.conn(),
+            #[cfg(feature = "mysql")]
+            HostConn::MySql(c) => c.conn(),
+        })
+    }
+
+    async fn commit(self: Box<Self>) -> Result<()> {
+        if self.state == State::Failed {
+            return Err(Error::Unavailable { dependency: Dependency::Database, outcome_unknown: false, source: None });
+        }
+        match self.conn {
+            #[cfg(feature = "sqlite")]
+            HostConn::Sqlite(c) => c.commit(crate::sqlite::classify).await,
+            #[cfg(feature = "postgres")]
+            HostConn::Postgres(c) => c.commit(crate::postgres::classify).await,
+            #[cfg(feature = "mysql")]
+            HostConn::MySql(c) => c.commit(crate::mysql::classify).await,
+        }
+    }
+
+    async fn rollback(self: Box<Self>) -> Result<()> {
+        match self.conn {
+            #[cfg(feature = "sqlite")]
+            HostConn::Sqlite(c) => c.rollback(crate::sqlite::classify).await,
+            #[cfg(feature = "postgres")]
+            HostConn::Postgres(c) => c.rollback(crate::postgres::classify).await,
+            #[cfg(feature = "mysql")]
+            HostConn::MySql(c) => c.rollback(crate::mysql::classify).await,
+        }
+    }
+}

@@ -10,10 +10,8 @@ use serde::Deserialize;
 
 use crate::domain::catalog::category::{Category, CategoryInput};
 use crate::domain::common::{Actor, Attributes, Audit, Deleted, ExternalRef, Read as ReadVersion};
-use crate::domain::platform::outbox::EventKind;
 use crate::error::{Conflict, Error, ErrorCode, FieldCode, FieldError, Result, ValidationErrors};
 use crate::id::CategoryId;
-use crate::port::cache::CacheKey;
 use crate::port::storage::Repositories;
 use crate::service::background::jobs;
 use crate::service::catalog::category::CategoryService;
@@ -22,8 +20,8 @@ use crate::service::catalog::import::{
     EndedEarly, ForeignId, ImportOptions, ImportReport, ImportService, Item, Message, Patience, Rejection, Run,
     is_of_a_record, lost_reader, patiently, stream,
 };
-use crate::service::catalog::product::is_numbered;
-use crate::service::run::after_commit::AfterCommit;
+use crate::service::catalog::product::names::is_numbered;
+use crate::service::run::transaction::Tx;
 use crate::text::{Slug, fold_key, shown, trimmed};
 
 /// Categories per unit of work.
@@ -529,21 +527,22 @@ impl Writer<'_> {
     }
 
     async fn try_insert(&self, planned: &[&Planned], unknown: bool) -> Result<()> {
-        let mut tx = self.cx.storage.begin().await?;
-        let here = match planned.first() {
-            // All or nothing: one speaks for all.
-            Some(p) if unknown => tx.categories().get(p.id, Deleted::Include).await?.is_some(),
-            _ => false,
-        };
-        if !here {
-            self.insert_in(&mut *tx, planned).await?;
-            tx.commit().await?;
-        }
-        AfterCommit::of([CacheKey::CategoryTree]).run_in(self.cx).await;
-        Ok(())
+        self.cx
+            .write(|mut tx| async move {
+                let here = match planned.first() {
+                    // All or nothing: one speaks for all.
+                    Some(p) if unknown => tx.categories().get(p.id, Deleted::Include).await?.is_some(),
+                    _ => false,
+                };
+                if !here {
+                    self.insert_in(&mut tx, planned).await?;
+                }
+                tx.ok(())
+            })
+            .await
     }
 
-    async fn insert_in(&self, tx: &mut dyn Repositories, planned: &[&Planned]) -> Result<()> {
+    async fn insert_in(&self, tx: &mut Tx<'_>, planned: &[&Planned]) -> Result<()> {
         tx.categories().lock_tree().await?;
         let here: HashSet<CategoryId> = planned.iter().map(|p| p.id).collect();
         let above: HashSet<CategoryId> =
@@ -596,10 +595,7 @@ impl Writer<'_> {
                 audit: Audit::created(now, &self.actor),
             });
         }
-        tx.categories().insert(&rows).await?;
-        let events: Vec<_> =
-            rows.iter().map(|c| self.cx.event(EventKind::CategoryCreated, c.id, 1, &self.actor)).collect();
-        tx.outbox().append(&events).await
+        CategoryService::new(self.cx).insert_in(tx, &rows, &self.actor).await
     }
 
     /// Writes a row over its category where they differ; true where they did.

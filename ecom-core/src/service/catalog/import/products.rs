@@ -7,21 +7,20 @@ use crate::domain::catalog::category::Category;
 use crate::domain::catalog::product::{Product, ProductValues};
 use crate::domain::catalog::sku::{Sku, SkuValues};
 use crate::domain::common::{Attributes, Audit, Deleted};
-use crate::domain::platform::outbox::EventKind;
 use crate::domain::stock::inventory::StockReason;
 use crate::error::{Conflict, Entity, Error, FieldCode, Result};
 use crate::id::{CategoryId, ProductId};
-use crate::port::cache::CacheKey;
 use crate::port::storage::Repositories;
+use crate::service::catalog::category::CategoryService;
 use crate::service::catalog::import::record::Candidate;
 use crate::service::catalog::import::{
     DeadLetterWriter, ImportOptions, ImportReport, ImportService, Item, Message, ProductRecord, Rejection, Run,
     is_of_a_record, lost_reader, patiently, stream,
 };
-use crate::service::catalog::product::ProductService;
-use crate::service::catalog::product::{Resolver, duplicate};
-use crate::service::run::after_commit::AfterCommit;
+use crate::service::catalog::product::{ProductService, duplicate};
+use crate::service::catalog::resolver::Resolver;
 use crate::service::run::read_through::text_hash;
+use crate::service::run::transaction::Tx;
 use crate::text::{Slug, fold_key};
 
 /// What became of a record.
@@ -185,18 +184,16 @@ impl Writer<'_> {
         if candidates.is_empty() {
             return Ok(Written { outcomes: Vec::new(), categories_created: 0 });
         }
-        patiently(|| self.try_commit(candidates)).await
+        let try_once = || {
+            self.cx.write(|mut tx| async move {
+                let written = self.write_in(&mut tx, candidates).await?;
+                tx.ok(written)
+            })
+        };
+        patiently(try_once).await
     }
 
-    async fn try_commit(&self, candidates: &[Candidate]) -> Result<Written> {
-        let mut tx = self.cx.storage.begin().await?;
-        let (written, after) = self.write_in(&mut *tx, candidates).await?;
-        tx.commit().await?;
-        after.run_in(self.cx).await;
-        Ok(written)
-    }
-
-    async fn write_in(&self, tx: &mut dyn Repositories, candidates: &[Candidate]) -> Result<(Written, AfterCommit)> {
+    async fn write_in(&self, tx: &mut Tx<'_>, candidates: &[Candidate]) -> Result<Written> {
         let mut targets = self.targets(tx, candidates).await?;
         let references = || candidates.iter().flat_map(|c| &c.values.categories);
         // A first look says whether categories are to be made; what it found is read again once it cannot change.
@@ -208,7 +205,6 @@ impl Writer<'_> {
             tx.categories().hold_tree().await?;
         }
         resolver = Resolver::load(tx, references()).await?;
-        let mut commit = AfterCommit::default();
         let mut categories_created = 0;
         if self.create_categories {
             let accepted = candidates.iter().zip(&targets).filter(|(_, t)| !matches!(t, Target::Rejected(_)));
@@ -221,7 +217,6 @@ impl Writer<'_> {
                 let made = self.make_categories(tx, &missing).await?;
                 if made > 0 {
                     categories_created = made;
-                    commit = AfterCommit::of([CacheKey::CategoryTree]);
                     resolver = Resolver::load(tx, references()).await?;
                 }
             }
@@ -261,14 +256,12 @@ impl Writer<'_> {
         for (c, id) in updates {
             let before =
                 locked.get(&id).filter(|p| p.audit.is_live()).ok_or_else(|| Error::not_found(Entity::Product, id))?;
-            let (_, after) = products.update_in(tx, before, c.over(before), StockReason::Import, &self.actor).await?;
-            commit = commit.and(after);
+            products.update_in(tx, before, c.over(before), StockReason::Import, &self.actor).await?;
         }
         if !inserts.is_empty() {
-            let (_, after) = products.create_many_in(tx, inserts, &self.actor).await?;
-            commit = commit.and(after);
+            products.create_many_in(tx, inserts, &self.actor).await?;
         }
-        Ok((Written { outcomes, categories_created }, commit))
+        Ok(Written { outcomes, categories_created })
     }
 
     /// Which product each record is: by external id, else by SKU code.
@@ -340,7 +333,7 @@ impl Writer<'_> {
 
     /// Makes the categories that slugs or slug paths name, with what is missing above them. Those whose slug is
     /// taken elsewhere in the tree are left out. Returns how many.
-    async fn make_categories(&self, tx: &mut dyn Repositories, references: &[&str]) -> Result<u64> {
+    async fn make_categories(&self, tx: &mut Tx<'_>, references: &[&str]) -> Result<u64> {
         let mut prefixes: Vec<String> = Vec::new();
         for r in references {
             let segments: Vec<&str> = r.split('/').collect();
@@ -393,10 +386,7 @@ impl Writer<'_> {
         if made.is_empty() {
             return Ok(0);
         }
-        tx.categories().insert(&made).await?;
-        let events: Vec<_> =
-            made.iter().map(|c| self.cx.event(EventKind::CategoryCreated, c.id, 1, &self.actor)).collect();
-        tx.outbox().append(&events).await?;
+        CategoryService::new(self.cx).insert_in(tx, &made, &self.actor).await?;
         Ok(u64::try_from(made.len()).unwrap_or(u64::MAX))
     }
 }

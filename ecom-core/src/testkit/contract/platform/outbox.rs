@@ -14,9 +14,9 @@ use crate::domain::platform::outbox::{Event, EventKind, OutboxPosition};
 use crate::id::IdSource as _;
 use crate::port::platform::outbox::Lease;
 use crate::port::storage::Storage;
-use crate::service::platform::outbox::EventLog;
 use crate::testkit::fresh_seed;
 use crate::testkit::sample::Env;
+use crate::testkit::shop_over;
 
 suite! {
     /// Runs the suite of [`OutboxRepository`](crate::port::OutboxRepository). Takes the path of an
@@ -53,15 +53,15 @@ async fn append(storage: &Arc<dyn Storage>, events: &[Event]) {
 }
 
 async fn read(storage: &Arc<dyn Storage>, after: OutboxPosition, limit: u32) -> Vec<(OutboxPosition, Event)> {
-    EventLog::new(&**storage).read(after, limit).await.unwrap()
+    shop_over(storage).events().read(after, limit).await.unwrap()
 }
 
 async fn head(storage: &Arc<dyn Storage>) -> OutboxPosition {
-    EventLog::new(&**storage).head().await.unwrap()
+    shop_over(storage).events().head().await.unwrap()
 }
 
 async fn horizon(storage: &Arc<dyn Storage>) -> OutboxPosition {
-    EventLog::new(&**storage).bounds().await.unwrap().0
+    shop_over(storage).events().bounds().await.unwrap().0
 }
 
 async fn acquire(storage: &Arc<dyn Storage>, env: &Env, consumer: &str, holder: &str) -> Option<Lease> {

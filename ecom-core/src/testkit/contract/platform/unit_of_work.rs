@@ -13,9 +13,9 @@ use crate::domain::common::Deleted;
 use crate::domain::platform::outbox::{EventKind, OutboxPosition};
 use crate::error::ErrorCode;
 use crate::port::storage::Storage;
-use crate::service::platform::outbox::EventLog;
 use crate::testkit::code_of;
 use crate::testkit::sample::Env;
+use crate::testkit::shop_over;
 
 suite! {
     /// Runs the suite of [`Storage`] and [`UnitOfWork`](crate::port::UnitOfWork). Takes the path of an
@@ -167,7 +167,7 @@ pub async fn reads_inside_see_their_own_writes(storage: &Arc<dyn Storage>) {
     assert_eq!(uow.inventory().imbalances().await.unwrap(), []);
     uow.rollback().await.unwrap();
     assert_eq!(read!(storage, products.get(p.id, Deleted::Include)), None);
-    assert_eq!(EventLog::new(&**storage).read(OutboxPosition::default(), 9).await.unwrap(), []);
+    assert_eq!(shop_over(storage).events().read(OutboxPosition::default(), 9).await.unwrap(), []);
 }
 
 /// A caller that drops its unit of work after an error has written nothing.
@@ -244,7 +244,7 @@ pub async fn calls_that_are_canceled_at_any_await_leave_all_or_nothing(storage: 
         env.insert_categories(storage, &[&next]).await.expect("the storage serves on");
         let product = read!(storage, products.get(p.id, Deleted::Include));
         let category = read!(storage, categories.get(c.id, Deleted::Include));
-        let events = EventLog::new(&**storage).read(OutboxPosition::default(), 1_000).await.unwrap();
+        let events = shop_over(storage).events().read(OutboxPosition::default(), 1_000).await.unwrap();
         let there = [
             category.is_some(),
             product.is_some(),

@@ -1,0 +1,633 @@
+//! Products: reads through the cache, and the one way in which a product and its SKUs are written.
+
+pub(crate) mod names;
+mod read;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use self::names::{CodeBook, next_slug, pick_slugs};
+use super::resolver::Resolver;
+use crate::clock::Timestamp;
+use crate::domain::catalog::product::{
+    Product, ProductFilter, ProductInput, ProductPatch, ProductSort, ProductValues, RatingSource, RatingSummary,
+    flat_names,
+};
+use crate::domain::catalog::sku::{Sku, SkuValues};
+use crate::domain::common::{Actor, Audit, DeleteMode, Deleted, ExternalRef, Read};
+use crate::domain::platform::outbox::EventKind;
+use crate::domain::stock::inventory::{StockMovement, StockReason};
+use crate::error::{Conflict, Entity, Error, FieldCode, Result, Shortage, ValidationErrors};
+use crate::id::{CategoryId, ProductId, SkuId, StockMovementId};
+use crate::money::Rating;
+use crate::paging::{Page, Paging, Total};
+use crate::port::cache::CacheKey;
+use crate::port::storage::Repositories as _;
+use crate::service::run::context::Context;
+use crate::service::run::read_through::text_hash;
+use crate::service::run::transaction::Tx;
+use crate::text::{Slug, fold_key};
+
+/// A page of products with its total, as it is cached.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProductList {
+    /// What was asked for, against collisions of the cache key.
+    query: String,
+    /// The products, and where the next page starts.
+    pub page: Page<Product>,
+    /// How many match; `None` with a cursor.
+    pub total: Option<Total>,
+}
+
+/// What a list of products is asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProductListQuery {
+    /// Filters.
+    pub filter: ProductFilter,
+    /// Sort.
+    pub sort: ProductSort,
+    /// Which part; a total comes with [`Paging::Offset`].
+    pub paging: Paging,
+}
+
+/// The products of a shop.
+#[derive(Debug, Clone, Copy)]
+pub struct ProductService<'a> {
+    cx: &'a Arc<Context>,
+}
+
+impl<'a> ProductService<'a> {
+    pub(crate) const fn new(cx: &'a Arc<Context>) -> Self {
+        Self { cx }
+    }
+
+    /// Makes a product with its SKUs.
+    ///
+    /// # Errors
+    /// `Validation`, `CURRENCY_MISMATCH`, `DUPLICATE`, `Unavailable`.
+    pub async fn create(&self, input: &ProductInput, actor: &Actor) -> Result<Product> {
+        let values = &input.check(self.cx.config.currency)?;
+        self.cx
+            .write(|mut tx| async move {
+                let made = self.create_many_in(&mut tx, vec![values.clone()], actor).await?.pop();
+                tx.ok(made.ok_or(Error::Internal { context: "a created product is missing", source: None })?)
+            })
+            .await
+    }
+
+    /// [`Self::create`] inside a transaction.
+    ///
+    /// # Errors
+    /// As [`Self::create`]. [`Error::Contention`] if another transaction took a slug or code that the library was
+    /// about to make.
+    pub async fn create_in(&self, tx: &mut Tx<'_>, input: &ProductInput, actor: &Actor) -> Result<Product> {
+        let values = input.check(self.cx.config.currency)?;
+        let made = self.create_many_in(tx, vec![values], actor).await?.pop();
+        made.ok_or(Error::Internal { context: "a created product is missing", source: None })
+    }
+
+    /// Makes products inside a transaction, with a number of statements that grows with batches, not with rows.
+    ///
+    /// # Errors
+    /// As [`Self::create_in`].
+    pub async fn create_many_in(
+        &self,
+        tx: &mut Tx<'_>,
+        values: Vec<ProductValues>,
+        actor: &Actor,
+    ) -> Result<Vec<Product>> {
+        let now = self.cx.now();
+        let made_slug = values.iter().any(|v| v.slug.is_none());
+        let made_code = values.iter().any(makes_code);
+        if values.iter().any(|v| !v.categories.is_empty()) {
+            tx.categories().hold_tree().await?;
+        }
+        let categories = Resolver::load(tx, values.iter().flat_map(|v| v.categories.iter())).await?;
+        let slugs = pick_slugs(tx, &values).await?;
+        let mut codes = CodeBook::load(tx, &values, &slugs).await?;
+
+        let mut products = Vec::with_capacity(values.len());
+        let mut skus = Vec::new();
+        let mut opening = Vec::new();
+        for (v, slug) in values.into_iter().zip(slugs) {
+            let id = ProductId(self.cx.ids.next());
+            let mut product_skus = Vec::new();
+            for (position, (_, s)) in v.skus.unwrap_or_default().into_iter().enumerate() {
+                let code = codes.claim(s.code.clone(), &slug, None)?;
+                let sku = self.new_sku(id, position, code, s, now, actor);
+                opening.extend(self.movement(&sku, sku.on_hand, opening_reason(v.external.as_ref()), now, actor));
+                product_skus.push(sku);
+            }
+            skus.extend(product_skus.iter().cloned());
+            products.push(Product {
+                id,
+                title: v.title,
+                slug,
+                description: v.description,
+                brand: v.brand,
+                status: v.status,
+                categories: categories.resolve(&v.categories)?,
+                tags: v.tags,
+                images: v.images,
+                attributes: v.attributes,
+                discount: v.discount,
+                warranty_information: v.warranty_information,
+                shipping_information: v.shipping_information,
+                rating: v.rating.unwrap_or_default(),
+                external: v.external,
+                skus: product_skus,
+                revision: 1,
+                audit: Audit::created(now, actor),
+            });
+        }
+        let written = tx.products().insert(&products).await;
+        tx.or_next_name(written, |field| made_slug && field == "slug")?;
+        let written = tx.skus().insert(&skus, &opening).await;
+        tx.or_next_name(written, |field| made_code && field == "code")?;
+        for p in &products {
+            let shown_by = category_keys(p).chain([slug_key(&p.slug)]);
+            tx.emit(EventKind::ProductCreated, p.id, p.revision, actor, shown_by);
+        }
+        Ok(products)
+    }
+
+    /// Replaces a product (PUT, R1). SKUs that the input does not list are soft-deleted.
+    ///
+    /// # Errors
+    /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `FLAT_WRITE_REFUSED`, and those of [`Self::create`].
+    pub async fn replace(&self, id: ProductId, read: Read, input: &ProductInput, actor: &Actor) -> Result<Product> {
+        let values = &input.check(self.cx.config.currency)?;
+        self.cx
+            .write(|mut tx| async move {
+                let before = self.lock(&mut tx, id, read, Deleted::Hide).await?;
+                input.check_flat_against(&before)?;
+                let written = self.update_in(&mut tx, &before, values.clone(), StockReason::Adjustment, actor).await?;
+                tx.ok(written)
+            })
+            .await
+    }
+
+    /// [`Self::replace`] inside a transaction.
+    ///
+    /// # Errors
+    /// As [`Self::replace`], and [`Error::Contention`] as in [`Self::create_in`].
+    pub async fn replace_in(
+        &self,
+        tx: &mut Tx<'_>,
+        id: ProductId,
+        read: Read,
+        input: &ProductInput,
+        actor: &Actor,
+    ) -> Result<Product> {
+        let values = input.check(self.cx.config.currency)?;
+        let before = self.lock(tx, id, read, Deleted::Hide).await?;
+        input.check_flat_against(&before)?;
+        self.update_in(tx, &before, values, StockReason::Adjustment, actor).await
+    }
+
+    /// Merges a patch into a product (RFC 7396, R1).
+    ///
+    /// # Errors
+    /// As [`Self::replace`].
+    pub async fn patch(&self, id: ProductId, read: Read, patch: ProductPatch, actor: &Actor) -> Result<Product> {
+        let patch = &patch;
+        self.cx
+            .write(|mut tx| async move {
+                let written = self.patch_in(&mut tx, id, read, patch.clone(), actor).await?;
+                tx.ok(written)
+            })
+            .await
+    }
+
+    /// [`Self::patch`] inside a transaction.
+    ///
+    /// # Errors
+    /// As [`Self::replace_in`].
+    pub async fn patch_in(
+        &self,
+        tx: &mut Tx<'_>,
+        id: ProductId,
+        read: Read,
+        patch: ProductPatch,
+        actor: &Actor,
+    ) -> Result<Product> {
+        let flat = patch.flat_field().is_some();
+        let before = self.lock(tx, id, read, Deleted::Hide).await?;
+        let values = patch.onto(&before)?.check_with(self.cx.config.currency, false).map_err(|e| match e {
+            Error::Validation(v) if flat => Error::Validation(flat_names(v)),
+            e => e,
+        })?;
+        self.update_in(tx, &before, values, StockReason::Adjustment, actor).await
+    }
+
+    /// Locks a product for a write, with the tree held, and checks that it is the one that the writer read (R1).
+    ///
+    /// # Errors
+    /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`.
+    pub async fn lock(&self, tx: &mut Tx<'_>, id: ProductId, read: Read, deleted: Deleted) -> Result<Product> {
+        let before = tx
+            .products()
+            .lock(&[id])
+            .await?
+            .pop()
+            .filter(|p| deleted == Deleted::Include || p.audit.is_live())
+            .ok_or_else(|| Error::not_found(Entity::Product, id))?;
+        read.check(Entity::Product, id, before.audit.version, self.cx.config.last_write_wins)?;
+        Ok(before)
+    }
+
+    /// Writes values over a product that `tx` has locked; what is unchanged is not written.
+    ///
+    /// # Errors
+    /// As [`Self::replace_in`].
+    pub async fn update_in(
+        &self,
+        tx: &mut Tx<'_>,
+        before: &Product,
+        values: ProductValues,
+        reason: StockReason,
+        actor: &Actor,
+    ) -> Result<Product> {
+        let now = self.cx.now();
+        let (made_slug, made_code) = (values.slug.is_none(), makes_code(&values));
+        let categories = Resolver::load(tx, values.categories.iter()).await?.resolve(&values.categories)?;
+        let slug = match &values.slug {
+            Some(s) if *s == before.slug => s.clone(),
+            Some(s) => {
+                if tx.products().taken_slugs(std::slice::from_ref(s)).await?.contains(s.as_str()) {
+                    return Err(duplicate(Entity::Product, "slug", s.as_str()));
+                }
+                s.clone()
+            }
+            None => next_slug(tx, &before.slug, &values.title).await?,
+        };
+        let mut movements = Vec::new();
+        let skus = match values.skus {
+            None => before.skus.clone(),
+            Some(named) => self.reconcile(tx, before, &slug, named, &mut movements, reason, now, actor).await?,
+        };
+        let after = Product {
+            id: before.id,
+            title: values.title,
+            slug,
+            description: values.description,
+            brand: values.brand,
+            status: values.status,
+            categories,
+            tags: values.tags,
+            images: values.images,
+            attributes: values.attributes,
+            discount: values.discount,
+            warranty_information: values.warranty_information,
+            shipping_information: values.shipping_information,
+            rating: values.rating.unwrap_or(before.rating),
+            external: values.external.or_else(|| before.external.clone()),
+            skus,
+            revision: before.revision,
+            audit: before.audit.clone(),
+        };
+        let saved = self.save_in(tx, before, after, movements, EventKind::ProductUpdated, actor).await;
+        tx.or_next_name(saved, |field| (made_slug && field == "slug") || (made_code && field == "code"))
+    }
+
+    /// Which SKUs the product has after a write that names them: by id, else by code; a nameless one is the
+    /// default SKU of a product with one.
+    #[expect(clippy::too_many_arguments, reason = "one step of update_in, called once")]
+    async fn reconcile(
+        &self,
+        tx: &mut Tx<'_>,
+        before: &Product,
+        slug: &Slug,
+        named: Vec<(Option<SkuId>, SkuValues)>,
+        movements: &mut Vec<StockMovement>,
+        reason: StockReason,
+        now: Timestamp,
+        actor: &Actor,
+    ) -> Result<Vec<Sku>> {
+        let mut errors = ValidationErrors::default();
+        let mut left: HashMap<SkuId, &Sku> = before.skus.iter().map(|s| (s.id, s)).collect();
+        let only = match (&*before.skus, named.len()) {
+            ([one], 1) => Some(one.id),
+            _ => None,
+        };
+        let mut current = Vec::with_capacity(named.len());
+        for (i, (id, v)) in named.iter().enumerate() {
+            let by_code = || {
+                let key = fold_key(v.code.as_deref()?);
+                before.skus.iter().find(|s| fold_key(&s.code) == key).map(|s| s.id)
+            };
+            let id = match id {
+                Some(id) if !left.contains_key(id) => {
+                    errors.push(
+                        format!("skus[{i}].id"),
+                        FieldCode::ReferenceNotFound,
+                        format!("{id} is no SKU of this product"),
+                    );
+                    None
+                }
+                Some(id) => Some(*id),
+                None => by_code().or(if v.code.is_none() { only } else { None }),
+            };
+            current.push(id.and_then(|id| left.remove(&id)));
+        }
+        errors.into_result()?;
+
+        let mut codes = CodeBook::load(tx, &[], std::slice::from_ref(slug)).await?;
+        codes.add(tx, named.iter().filter_map(|(_, v)| v.code.clone()).collect()).await?;
+        // What is left is deleted by this write, and its codes come free with it.
+        codes.owners.retain(|_, owner| !left.contains_key(owner));
+        let mut skus = Vec::with_capacity(named.len());
+        for (position, ((_, v), current)) in named.into_iter().zip(current).enumerate() {
+            skus.push(match current {
+                Some(old) => {
+                    let wanted = v.code.clone().or_else(|| Some(old.code.clone()));
+                    let code = codes.claim(wanted, slug, Some(old.id))?;
+                    let delta = v.stock.map_or(0, |s| s - old.on_hand);
+                    let sku = edited_sku(old, position, code, v, delta)?;
+                    movements.extend(self.movement(&sku, delta, reason, now, actor));
+                    sku
+                }
+                None => {
+                    let code = codes.claim(v.code.clone(), slug, None)?;
+                    self.new_sku(before.id, position, code, v, now, actor)
+                }
+            });
+        }
+        Ok(skus)
+    }
+
+    /// The one way in which a product is written over: finds out what differs between `before` (locked) and
+    /// `after`, and writes that, the stock ledger and the event. Versions and revisions are set here.
+    ///
+    /// # Errors
+    /// `DUPLICATE`, `VERSION_CONFLICT`, `Unavailable`.
+    pub(crate) async fn save_in(
+        &self,
+        tx: &mut Tx<'_>,
+        before: &Product,
+        mut after: Product,
+        movements: Vec<StockMovement>,
+        kind: EventKind,
+        actor: &Actor,
+    ) -> Result<Product> {
+        if *before == after && movements.is_empty() {
+            return Ok(after);
+        }
+        let now = self.cx.now();
+        let old: HashMap<SkuId, &Sku> = before.skus.iter().map(|s| (s.id, s)).collect();
+        let kept: HashSet<SkuId> = after.skus.iter().map(|s| s.id).collect();
+
+        // Codes that are given up come free before they are taken.
+        for gone in before.skus.iter().filter(|s| !kept.contains(&s.id)) {
+            let mut deleted = gone.clone();
+            deleted.audit.deleted(now, actor);
+            tx.skus().update(gone, &deleted).await?;
+        }
+        let mut inserted = Vec::new();
+        for sku in &mut after.skus {
+            match old.get(&sku.id) {
+                None => inserted.push(sku.clone()),
+                Some(o) if *o != sku => {
+                    let on_hand = sku.on_hand;
+                    // Stock alone moves no version (R1).
+                    sku.on_hand = o.on_hand;
+                    if *o != sku {
+                        sku.audit.edited(now, actor);
+                        tx.skus().update(o, sku).await?;
+                    }
+                    sku.on_hand = on_hand;
+                }
+                Some(_) => {}
+            }
+        }
+        after.revision = before.revision + 1;
+        after.audit.edited(now, actor);
+        tx.products().update(before, &after).await?;
+        if !inserted.is_empty() {
+            let opening: Vec<StockMovement> = inserted
+                .iter()
+                .filter_map(|s| self.movement(s, s.on_hand, opening_reason(after.external.as_ref()), now, actor))
+                .collect();
+            tx.skus().insert(&inserted, &opening).await?;
+        }
+        if !movements.is_empty() {
+            for touched in tx.inventory().apply(&movements).await? {
+                after.revision = touched.revision;
+            }
+        }
+        let mut shown_by = HashSet::from([slug_key(&before.slug), slug_key(&after.slug)]);
+        // Documents of categories show counts.
+        let counted = before.status != after.status || before.audit.is_live() != after.audit.is_live();
+        if counted || before.categories != after.categories {
+            shown_by.extend(category_keys(before).chain(category_keys(&after)));
+        }
+        tx.emit(kind, after.id, after.revision, actor, shown_by);
+        Ok(after)
+    }
+
+    /// Deletes a product: softly with its SKUs (R2), or for good (R5).
+    ///
+    /// # Errors
+    /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `HAS_SALES`, `Unavailable`.
+    pub async fn delete(&self, id: ProductId, read: Read, mode: DeleteMode, actor: &Actor) -> Result<()> {
+        self.cx
+            .write(|mut tx| async move {
+                self.delete_in(&mut tx, id, read, mode, actor).await?;
+                tx.ok(())
+            })
+            .await
+    }
+
+    /// [`Self::delete`] inside a transaction.
+    ///
+    /// # Errors
+    /// As [`Self::delete`].
+    pub async fn delete_in(
+        &self,
+        tx: &mut Tx<'_>,
+        id: ProductId,
+        read: Read,
+        mode: DeleteMode,
+        actor: &Actor,
+    ) -> Result<()> {
+        let before = self.lock(tx, id, read, mode.of()).await?;
+        match mode {
+            DeleteMode::Soft => {
+                let now = self.cx.now();
+                for sku in &before.skus {
+                    let mut gone = sku.clone();
+                    gone.audit.deleted(now, actor);
+                    tx.skus().update(sku, &gone).await?;
+                }
+                let mut deleted = before.clone();
+                deleted.audit.deleted(now, actor);
+                deleted.revision += 1;
+                tx.products().update(&before, &deleted).await?;
+                tx.emit(EventKind::ProductDeleted, id, deleted.revision, actor, shown_by(&before));
+            }
+            DeleteMode::Force => {
+                tx.products().purge(&before).await?;
+                tx.emit(EventKind::ProductPurged, id, before.revision + 1, actor, shown_by(&before));
+            }
+        }
+        Ok(())
+    }
+
+    /// Restores a soft-deleted product with the SKUs that went with it (R2).
+    ///
+    /// # Errors
+    /// `NotFound`, `STATE_CONFLICT` if it is not deleted, `DUPLICATE` if its slug or a code was taken in between,
+    /// `VERSION_CONFLICT`, `VERSION_REQUIRED`.
+    pub async fn restore(&self, id: ProductId, read: Read, actor: &Actor) -> Result<Product> {
+        self.cx
+            .write(|mut tx| async move {
+                let restored = self.restore_in(&mut tx, id, read, actor).await?;
+                tx.ok(restored)
+            })
+            .await
+    }
+
+    /// [`Self::restore`] inside a transaction.
+    ///
+    /// # Errors
+    /// As [`Self::restore`].
+    pub async fn restore_in(&self, tx: &mut Tx<'_>, id: ProductId, read: Read, actor: &Actor) -> Result<Product> {
+        let before = self.lock(tx, id, read, Deleted::Include).await?;
+        let Some(deleted_at) = before.audit.deleted_at else {
+            return Err(Conflict::State { message: format!("product {id} is not deleted") }.into());
+        };
+        if tx.products().taken_slugs(std::slice::from_ref(&before.slug)).await?.contains(before.slug.as_str()) {
+            return Err(duplicate(Entity::Product, "slug", before.slug.as_str()));
+        }
+        // R4: what is live refers to live categories only.
+        let shown: Vec<CategoryId> = before.categories.iter().map(|c| c.id).collect();
+        let live = tx.categories().get_many(&shown, Deleted::Hide).await?;
+        if let Some(gone) = shown.iter().find(|id| !live.iter().any(|c| c.id == **id)) {
+            return Err(Conflict::State { message: format!("category {gone} is deleted; restore it first") }.into());
+        }
+        let now = self.cx.now();
+        let mut after = before.clone();
+        after.skus.clear();
+        let skus = tx.skus().of_product(id, Deleted::Include).await?;
+        for sku in skus {
+            if sku.audit.deleted_at == Some(deleted_at) {
+                let mut live = sku.clone();
+                live.audit.restored(now, actor);
+                tx.skus().update(&sku, &live).await?;
+                after.skus.push(live);
+            }
+        }
+        after.audit.restored(now, actor);
+        after.revision += 1;
+        tx.products().update(&before, &after).await?;
+        tx.emit(EventKind::ProductRestored, id, after.revision, actor, shown_by(&after));
+        Ok(after)
+    }
+
+    pub(crate) fn new_sku(
+        &self,
+        product_id: ProductId,
+        position: usize,
+        code: String,
+        v: SkuValues,
+        now: Timestamp,
+        actor: &Actor,
+    ) -> Sku {
+        Sku {
+            id: SkuId(self.cx.ids.next()),
+            product_id,
+            position: i32::try_from(position).unwrap_or(i32::MAX),
+            code,
+            option_values: v.option_values,
+            attributes: v.attributes,
+            price: v.price,
+            weight: v.weight,
+            dimensions: v.dimensions,
+            on_hand: v.stock.unwrap_or(0),
+            reserved: 0,
+            low_stock_threshold: v.low_stock_threshold,
+            barcode: v.barcode,
+            external: v.external,
+            audit: Audit::created(now, actor),
+        }
+    }
+
+    pub(crate) fn movement(
+        &self,
+        sku: &Sku,
+        delta: i64,
+        reason: StockReason,
+        now: Timestamp,
+        actor: &Actor,
+    ) -> Option<StockMovement> {
+        (delta != 0).then(|| StockMovement {
+            id: StockMovementId(self.cx.ids.next()),
+            sku_id: sku.id,
+            delta,
+            reason,
+            reference: None,
+            created_at: now,
+            created_by: actor.clone(),
+        })
+    }
+}
+
+/// `old` with new values; `delta` is what the ledger takes.
+pub(crate) fn edited_sku(old: &Sku, position: usize, code: String, v: SkuValues, delta: i64) -> Result<Sku> {
+    let on_hand = old.on_hand + delta;
+    if on_hand < old.reserved {
+        let shortage = Shortage { sku_id: old.id.0, requested: -delta, available: old.available() };
+        return Err(Conflict::InsufficientStock { shortages: vec![shortage] }.into());
+    }
+    Ok(Sku {
+        position: i32::try_from(position).unwrap_or(i32::MAX),
+        code,
+        option_values: v.option_values,
+        attributes: v.attributes,
+        price: v.price,
+        weight: v.weight,
+        dimensions: v.dimensions,
+        on_hand,
+        low_stock_threshold: v.low_stock_threshold,
+        barcode: v.barcode,
+        external: v.external.or_else(|| old.external.clone()),
+        ..old.clone()
+    })
+}
+
+/// True where the library makes the code of a SKU.
+fn makes_code(v: &ProductValues) -> bool {
+    v.skus.iter().flatten().any(|(_, sku)| sku.code.is_none())
+}
+
+fn opening_reason(external: Option<&ExternalRef>) -> StockReason {
+    if external.is_some() { StockReason::Import } else { StockReason::Initial }
+}
+
+pub(crate) fn duplicate(entity: Entity, field: &'static str, value: impl Into<String>) -> Error {
+    Conflict::Duplicate { entity, field, value: value.into() }.into()
+}
+
+/// Which product has a slug: a look-up under way may have found nothing yet, and is not joined after the write.
+fn slug_key(slug: &Slug) -> CacheKey {
+    CacheKey::ProductSlug(text_hash(slug.as_str()))
+}
+
+/// The documents besides its own that show whether a product is live.
+pub(crate) fn shown_by(p: &Product) -> impl Iterator<Item = CacheKey> {
+    category_keys(p).chain([slug_key(&p.slug)])
+}
+
+/// The documents of the categories that count a product: its own and all above, and the tree.
+fn category_keys(p: &Product) -> impl Iterator<Item = CacheKey> {
+    let slugs = p.categories.iter().flat_map(|c| c.path.split('/'));
+    let tree = (!p.categories.is_empty()).then_some(CacheKey::CategoryTree);
+    slugs.map(|slug| CacheKey::CategorySlug(text_hash(slug))).chain(tree)
+}
+
+/// Sets an external rating, as an import does.
+pub(crate) fn external_rating(mean: Rating, count: i64) -> RatingSummary {
+    RatingSummary { mean, count, source: RatingSource::External }
+}

@@ -1,0 +1,153 @@
+//! Reads of products: through the cache, or as the database has them now.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use super::{ProductList, ProductListQuery, ProductService};
+use crate::domain::catalog::product::{Product, ProductFilter, ProductFilters};
+use crate::domain::common::Deleted;
+use crate::error::{Entity, Error, Result};
+use crate::id::ProductId;
+use crate::paging::Paging;
+use crate::port::cache::CacheKey;
+use crate::service::run::read_through::{Cached, Lookup, text_hash};
+use crate::text::{Slug, shown};
+
+impl ProductService<'_> {
+    /// A live product, where this process holds it in its cache: the fast path of [`Self::get`].
+    pub fn cached(&self, id: ProductId) -> Option<Arc<Cached<Product>>> {
+        self.cx.cache.local(&CacheKey::Product(id))
+    }
+
+    /// A live product, from the cache or the database (R15).
+    ///
+    /// # Errors
+    /// `NotFound`, `Unavailable`.
+    pub async fn get(&self, id: ProductId) -> Result<Lookup<Product>> {
+        if let Some(value) = self.cached(id) {
+            return Ok(Lookup { value, hit: true });
+        }
+        self.cx
+            .cache
+            .get_or_load(CacheKey::Product(id), self.cx.config.product_ttl, async {
+                self.cx.storage.connect().await?.products().get(id, Deleted::Hide).await
+            })
+            .await?
+            .ok_or_else(|| Error::not_found(Entity::Product, id))
+    }
+
+    /// A product as the database has it now, soft-deleted ones where asked (R2).
+    ///
+    /// # Errors
+    /// `NotFound`, `Unavailable`.
+    pub async fn get_fresh(&self, id: ProductId, deleted: Deleted) -> Result<Product> {
+        self.cx
+            .storage
+            .connect()
+            .await?
+            .products()
+            .get(id, deleted)
+            .await?
+            .ok_or_else(|| Error::not_found(Entity::Product, id))
+    }
+
+    /// A live product by its slug, from the cache or the database (R15).
+    ///
+    /// # Errors
+    /// `NotFound`, `Unavailable`.
+    pub async fn get_by_slug(&self, slug: &str) -> Result<Lookup<Product>> {
+        if Slug::parse(slug).is_err() {
+            return Err(Error::not_found(Entity::Product, shown(slug)));
+        }
+        let key = CacheKey::ProductSlug(text_hash(slug));
+        let find = async || self.cx.storage.connect().await?.products().get_by_slug(slug).await;
+        let hint = self
+            .cx
+            .cache
+            .get_or_load(key, self.cx.config.product_ttl, async { Ok(find().await?.map(|p| p.id)) })
+            .await?
+            .ok_or_else(|| Error::not_found(Entity::Product, slug))?;
+        // The entry is only a hint: what it leads to says itself which slug it has.
+        match self.get(**hint.value).await {
+            Ok(found) if found.value.slug.as_str() == slug => Ok(Lookup { hit: found.hit && hint.hit, ..found }),
+            _ => {
+                // Where it cannot be told, the hint leads here again.
+                let _ = self.cx.cache.invalidate(&[key]).await;
+                let value = find().await?.ok_or_else(|| Error::not_found(Entity::Product, slug))?;
+                Ok(Lookup { value: Arc::new(Cached::new(value)), hit: false })
+            }
+        }
+    }
+
+    /// Live products by id, in the order of `ids`, each from the cache or all others in one read; those that are
+    /// gone are left out.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn get_many(&self, ids: &[ProductId]) -> Result<Vec<Arc<Cached<Product>>>> {
+        let mut found: HashMap<ProductId, Arc<Cached<Product>>> =
+            ids.iter().filter_map(|id| self.cached(*id).map(|p| (*id, p))).collect();
+        let cache = &self.cx.cache;
+        let missing = |found: &HashMap<ProductId, _>| {
+            let mut seen = HashSet::new();
+            let mut ids = ids.to_vec();
+            ids.retain(|id| !found.contains_key(id) && seen.insert(*id));
+            let keys: Vec<CacheKey> = ids.iter().copied().map(CacheKey::Product).collect();
+            (ids, keys)
+        };
+        let (_, keys) = missing(&found);
+        if !keys.is_empty() {
+            found.extend(cache.get_many::<Product>(&keys).await.into_iter().flatten().map(|p| (p.id, p)));
+        }
+        let (absent, keys) = missing(&found);
+        if !absent.is_empty() {
+            let tokens = cache.begin_many(&keys).await;
+            let read = async { self.cx.storage.connect().await?.products().get_many(&absent, Deleted::Hide).await };
+            let read = read.await.map(|read| found.extend(read.into_iter().map(|p| (p.id, Arc::new(Cached::new(p))))));
+            let loads = absent.iter().zip(keys).zip(tokens);
+            let loads = loads.map(|((id, key), token)| (key, token, found.get(id).cloned())).collect();
+            cache.fill_many(loads, self.cx.config.product_ttl).await;
+            read?;
+        }
+        Ok(ids.iter().filter_map(|id| found.get(id).cloned()).collect())
+    }
+
+    /// A page of products; with [`Paging::Offset`] also how many match, counted up to
+    /// [`crate::config::ShopConfig::total_bound`]. Pages are cached until a product of this shop changes (R15).
+    ///
+    /// # Errors
+    /// `Validation` of a brand or tag that no product can have, `Unavailable`.
+    pub async fn list(&self, query: &ProductListQuery) -> Result<Lookup<ProductList>> {
+        query.filter.check()?;
+        let text = format!("{query:?}");
+        let key = CacheKey::ProductList(text_hash(&text));
+        let load = |text: String| async {
+            let mut db = self.cx.storage.connect().await?;
+            let page = db.products().list(&query.filter, query.sort, &query.paging).await?;
+            let total = match query.paging {
+                Paging::Offset { .. } => Some(db.products().count(&query.filter, self.cx.config.total_bound).await?),
+                Paging::Keyset { .. } => None,
+            };
+            Ok(Some(ProductList { query: text, page, total }))
+        };
+        // What is asked for with soft-deleted rows is an operator's read: it sees the database as it is.
+        let cacheable = query.filter.deleted == Deleted::Hide && query.filter.updated_since.is_none();
+        if cacheable
+            && let Some(found) = self.cx.cache.get_or_load(key, self.cx.config.product_ttl, load(text.clone())).await?
+            && found.value.query == text
+        {
+            return Ok(found);
+        }
+        let list = load(text).await?.ok_or_else(|| Error::not_found(Entity::Product, "list"))?;
+        Ok(Lookup { value: Arc::new(Cached::new(list)), hit: false })
+    }
+
+    /// What the products that match could be narrowed by (`meta.filters`).
+    ///
+    /// # Errors
+    /// `Validation` of a brand or tag that no product can have, `Unavailable`.
+    pub async fn filters(&self, filter: &ProductFilter) -> Result<ProductFilters> {
+        filter.check()?;
+        self.cx.storage.connect().await?.products().filters(filter).await
+    }
+}

@@ -1,0 +1,114 @@
+//! The shop's writes inside a transaction of the host application, on the host's own connection.
+//!
+//! `begin_on_…` begins the transaction as the shop needs it. `on_…` takes one that the host began. Both check that the
+//! connection leads to the shop's database, and both return the [`Tx`] that the `…_in` calls of the services take.
+
+use ecom_core::{Error, FieldCode, Result, Shop, Tx};
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+use sqlx::Connection as _;
+
+use super::dialect::{Dialect, Sql};
+use super::error::DbError;
+use super::executor::Shared;
+use super::unit_of_work::{Held, HostConn, HostTransaction};
+
+static IDENTITY: Sql = Sql::new("SELECT value FROM ecom_meta WHERE name = 'identity'");
+
+/// Begins a transaction on a connection of the host's to the shop's SQLite database, with `BEGIN IMMEDIATE`, so that
+/// it has the turn to write from its beginning. The connection has foreign keys on, as sqlx opens it.
+///
+/// # Errors
+/// `Unavailable` if another writer does not end in time, `Validation` on `connection` for another database.
+#[cfg(feature = "sqlite")]
+pub async fn begin_on_sqlite<'c>(shop: &Shop, conn: &'c mut sqlx::SqliteConnection) -> Result<Tx<'c>> {
+    let dialect = &crate::sqlite::DIALECT;
+    let tx = conn.begin_with(dialect.begin).await.map_err(crate::sqlite::classify)?;
+    open(shop, dialect, HostConn::Sqlite(Held::Begun(tx))).await
+}
+
+/// Takes a transaction that the host began on the shop's SQLite database. It checks that foreign keys are on, and
+/// takes the turn to write at once. A host that has read in the transaction before should begin it with
+/// `BEGIN IMMEDIATE`, or this fails if somebody wrote since.
+///
+/// # Errors
+/// As [`begin_on_sqlite`].
+#[cfg(feature = "sqlite")]
+pub async fn on_sqlite<'c>(shop: &Shop, tx: &'c mut sqlx::Transaction<'_, sqlx::Sqlite>) -> Result<Tx<'c>> {
+    // It changes nothing, and a deferred transaction becomes the writer with it.
+    let take_turn = "UPDATE ecom_meta SET value = value WHERE name = ''";
+    sqlx::Executor::execute(&mut **tx, take_turn).await.map_err(crate::sqlite::classify)?;
+    open(shop, &crate::sqlite::DIALECT, HostConn::Sqlite(Held::Lent(&mut **tx))).await
+}
+
+/// Begins a transaction on a connection of the host's to the shop's PostgreSQL database, at `READ COMMITTED` whatever
+/// the database defaults to.
+///
+/// # Errors
+/// `Unavailable`, `Validation` on `connection` for another database.
+#[cfg(feature = "postgres")]
+pub async fn begin_on_postgres<'c>(shop: &Shop, conn: &'c mut sqlx::PgConnection) -> Result<Tx<'c>> {
+    let dialect = &crate::postgres::DIALECT;
+    let tx = conn.begin_with(dialect.begin).await.map_err(crate::postgres::classify)?;
+    open(shop, dialect, HostConn::Postgres(Held::Begun(tx))).await
+}
+
+/// Takes a transaction that the host began on the shop's PostgreSQL database. It must be at `READ COMMITTED`, which is
+/// checked: at a higher level a statement does not see what it has waited for.
+///
+/// # Errors
+/// As [`begin_on_postgres`], and `Validation` on `connection` for another isolation level.
+#[cfg(feature = "postgres")]
+pub async fn on_postgres<'c>(shop: &Shop, tx: &'c mut sqlx::Transaction<'_, sqlx::Postgres>) -> Result<Tx<'c>> {
+    open(shop, &crate::postgres::DIALECT, HostConn::Postgres(Held::Lent(&mut **tx))).await
+}
+
+/// Begins a transaction on a connection of the host's to the shop's MySQL or MariaDB database, at `READ COMMITTED`
+/// whatever the session defaults to.
+///
+/// # Errors
+/// `Unavailable`, `Validation` on `connection` for another database.
+#[cfg(feature = "mysql")]
+pub async fn begin_on_mysql<'c>(shop: &Shop, conn: &'c mut sqlx::MySqlConnection) -> Result<Tx<'c>> {
+    let dialect = &crate::mysql::DIALECT;
+    // Of the next transaction only.
+    let isolation = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED";
+    sqlx::Executor::execute(&mut *conn, isolation).await.map_err(crate::mysql::classify)?;
+    let tx = conn.begin_with(dialect.begin).await.map_err(crate::mysql::classify)?;
+    open(shop, dialect, HostConn::MySql(Held::Begun(tx))).await
+}
+
+/// Takes a transaction that the host began on the shop's MySQL or MariaDB database. It must be at `READ COMMITTED`
+/// (`SET TRANSACTION ISOLATION LEVEL READ COMMITTED` before it begins). The server does not tell at which level a
+/// transaction runs, so this cannot be checked: at `REPEATABLE READ`, the server's default, a write may not see what
+/// it has waited for. [`begin_on_mysql`] sets it.
+///
+/// # Errors
+/// As [`begin_on_mysql`].
+#[cfg(feature = "mysql")]
+pub async fn on_mysql<'c>(shop: &Shop, tx: &'c mut sqlx::Transaction<'_, sqlx::MySql>) -> Result<Tx<'c>> {
+    open(shop, &crate::mysql::DIALECT, HostConn::MySql(Held::Lent(&mut **tx))).await
+}
+
+async fn open<'c>(shop: &Shop, dialect: &'static Dialect, conn: HostConn<'c>) -> Result<Tx<'c>> {
+    let mut unit = HostTransaction::new(conn, Shared::new(dialect, shop.config().currency));
+    if let Some(check) = dialect.host_check
+        && let Some(wrong) = unit.lend().fetch_optional(check, Vec::new()).await?
+    {
+        return Err(refused(wrong.string(0)?));
+    }
+    let identity = match unit.lend().fetch_optional(&IDENTITY, Vec::new()).await {
+        Ok(Some(row)) => row.string(0)?,
+        Ok(None) => String::new(),
+        // It has no tables of the shop's.
+        Err(DbError { kind: super::error::Kind::Other, .. }) => String::new(),
+        Err(e) => return Err(e.into()),
+    };
+    if identity != shop.identity().await?.to_string() {
+        return Err(refused("is not a connection to the database of this shop".to_owned()));
+    }
+    Ok(shop.transaction(Box::new(unit)))
+}
+
+fn refused(message: String) -> Error {
+    Error::invalid("connection", FieldCode::OutOfBounds, message)
+}
