@@ -12,6 +12,7 @@ mod outbox;
 mod products;
 mod removal;
 mod soft_delete;
+mod staleness;
 mod stock;
 mod support;
 mod tree;
@@ -61,6 +62,7 @@ suite! {
         consumers: __shop_consumers,
         index: __shop_index,
         cache: __shop_cache,
+        staleness: __shop_staleness,
         errors: __shop_errors,
         input: __shop_input,
         products: __shop_products,

@@ -1,0 +1,186 @@
+//! Every pair of an event kind and a cached document: after a write of another process, no document stays old (R15).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::ShopFixture;
+use super::support::{from, in_category, me, until, v};
+use crate::config::ShopConfig;
+use crate::domain::catalog::category::{Category, CategoryFilter};
+use crate::domain::catalog::product::{Product, ProductFilter, ProductPatch, ProductSort};
+use crate::domain::common::{DeleteMode, Deleted};
+use crate::domain::platform::outbox::EventKind;
+use crate::error::Result;
+use crate::id::{CategoryId, ProductId};
+use crate::paging::Paging;
+use crate::port::cache::NoCache;
+use crate::service::catalog::product::ProductListQuery;
+use crate::shop::Shop;
+
+tests! {
+    __shop_staleness: [
+        r15_no_document_stays_old_after_any_write_of_another_process,
+    ]
+}
+
+/// A branch of three categories with two products in its leaf, and a leaf beside it.
+struct Scene {
+    root: Category,
+    mid: Category,
+    leaf: Category,
+    beside: Category,
+    product: Product,
+    gone: Product,
+}
+
+impl Scene {
+    async fn new(f: &ShopFixture, n: usize) -> Self {
+        let root = f.category(&format!("Root {n}"), None).await;
+        let mid = f.category(&format!("Mid {n}"), Some(&root)).await;
+        let leaf = f.category(&format!("Leaf {n}"), Some(&mid)).await;
+        let beside = f.category(&format!("Beside {n}"), Some(&mid)).await;
+        let product = f.plain_in(&format!("Product {n}"), &[&leaf]).await;
+        let gone = f.plain_in(&format!("Gone {n}"), &[&leaf]).await;
+        f.delete(&gone, DeleteMode::Soft).await.unwrap();
+        let empty = f.category(&format!("Empty {n}"), Some(&mid)).await;
+        f.delete_category(empty.id, DeleteMode::Soft).await.unwrap();
+        let gone = f.fresh(gone.id).await;
+        Self { root, mid, leaf, beside, product, gone }
+    }
+
+    fn categories(&self) -> [&Category; 4] {
+        [&self.root, &self.mid, &self.leaf, &self.beside]
+    }
+
+    /// Everything that a cache may hold and that shows something of the scene, as text, by the way it is read.
+    async fn documents(&self, shop: &Shop) -> BTreeMap<String, String> {
+        let mut shown = BTreeMap::new();
+        for p in [&self.product, &self.gone] {
+            let by_id = shop.products().get(p.id).await.map(|found| (**found.value).clone());
+            shown.insert(format!("product {} by id", p.slug), text(by_id));
+            let by_slug = shop.products().get_by_slug(p.slug.as_str()).await.map(|found| (**found.value).clone());
+            shown.insert(format!("product {} by slug", p.slug), text(by_slug));
+        }
+        for c in self.categories() {
+            let by_id = shop.categories().get(c.id).await.map(|found| (**found.value).clone());
+            shown.insert(format!("category {} by id", c.slug), text(by_id));
+            let by_slug = shop.categories().get_by_slug(c.slug.as_str()).await.map(|found| (**found.value).clone());
+            shown.insert(format!("category {} by slug", c.slug), text(by_slug));
+            let query = list(in_category(c.id));
+            let products = shop.products().list(&query).await.map(|found| (**found.value).clone());
+            shown.insert(format!("products in {}", c.slug), text(products));
+            let below = CategoryFilter { parent: Some(Some(c.id)), deleted: Deleted::Hide };
+            shown.insert(format!("categories below {}", c.slug), text(categories(shop, &below).await));
+        }
+        let tree = shop.categories().tree().await.map(|found| (**found.value).clone());
+        shown.insert("tree".to_owned(), text(tree));
+        let roots = CategoryFilter { parent: Some(None), deleted: Deleted::Hide };
+        shown.insert("roots".to_owned(), text(categories(shop, &roots).await));
+        let all = shop.products().list(&list(ProductFilter::default())).await.map(|found| (**found.value).clone());
+        shown.insert("products".to_owned(), text(all));
+        shown
+    }
+}
+
+async fn categories(shop: &Shop, filter: &CategoryFilter) -> Result<Vec<Category>> {
+    let paging = Paging::Offset { offset: 0, limit: 100 };
+    Ok(shop.categories().list(filter, &paging).await?.0.items)
+}
+
+fn list(filter: ProductFilter) -> ProductListQuery {
+    ProductListQuery { filter, sort: ProductSort::TitleAsc, paging: Paging::Offset { offset: 0, limit: 100 } }
+}
+
+fn text<T: std::fmt::Debug>(read: Result<T>) -> String {
+    match read {
+        Ok(value) => format!("{value:?}"),
+        Err(e) => e.code().to_string(),
+    }
+}
+
+/// Writes, each of which has an event of this kind, one after the other. A new kind has at least one here.
+async fn writes(f: &ShopFixture, s: &Scene, kind: EventKind, step: usize) -> bool {
+    let patch = async |id: ProductId, patch: serde_json::Value| {
+        let version = f.fresh(id).await.audit.version;
+        f.shop.products().patch(id, v(version), from::<ProductPatch>(&patch), &me()).await.unwrap();
+    };
+    let version_of = async |id: CategoryId| v(f.fresh_category(id).await.audit.version);
+    let id = s.product.id;
+    match (kind, step) {
+        (EventKind::ProductCreated, 0) => drop(f.plain_in("Another", &[&s.leaf]).await),
+        (EventKind::ProductUpdated, 0) => patch(id, json!({"title": "New title"})).await,
+        (EventKind::ProductUpdated, 1) => patch(id, json!({"status": "draft"})).await,
+        (EventKind::ProductUpdated, 2) => patch(id, json!({"status": "active"})).await,
+        (EventKind::ProductUpdated, 3) => patch(id, json!({"categories": [s.beside.id.to_string()]})).await,
+        (EventKind::ProductUpdated, 4) => patch(id, json!({"categories": []})).await,
+        (EventKind::ProductUpdated, 5) => patch(id, json!({"slug": format!("{}-renamed", s.product.slug)})).await,
+        (EventKind::ProductUpdated, 6) => patch(id, json!({"discount_percentage": "50"})).await,
+        (EventKind::ProductDeleted, 0) => f.delete(&f.fresh(id).await, DeleteMode::Soft).await.unwrap(),
+        (EventKind::ProductRestored, 0) => {
+            f.shop.products().restore(s.gone.id, v(s.gone.audit.version), &me()).await.unwrap();
+        }
+        (EventKind::ProductPurged, 0) => f.delete(&f.fresh(id).await, DeleteMode::Force).await.unwrap(),
+        (EventKind::StockChanged, 0) => drop(f.adjust(s.product.skus[0].id, -10).await.unwrap()),
+        (EventKind::CategoryCreated, 0) => drop(f.category("New below", Some(&s.mid)).await),
+        (EventKind::CategoryUpdated, 0) => {
+            let (read, patch) = (version_of(s.mid.id).await, from(&json!({"description": "new"})));
+            f.shop.categories().patch(s.mid.id, read, patch, &me()).await.unwrap();
+        }
+        (EventKind::CategoryMoved, 0) => drop(f.rename_category(s.mid.id, "Renamed").await.unwrap()),
+        (EventKind::CategoryMoved, 1) => drop(f.move_category(s.leaf.id, Some(s.root.id)).await.unwrap()),
+        (EventKind::CategoryDeleted, 0) => f.delete_category(s.beside.id, DeleteMode::Soft).await.unwrap(),
+        (EventKind::CategoryRestored, 0) => {
+            f.delete_category(s.beside.id, DeleteMode::Soft).await.unwrap();
+            let read = version_of(s.beside.id).await;
+            f.shop.categories().restore(s.beside.id, read, &me()).await.unwrap();
+        }
+        (EventKind::CategoryPurged, 0) => f.delete_category(s.beside.id, DeleteMode::Force).await.unwrap(),
+        _ => return false,
+    }
+    true
+}
+
+/// Each document is read by another process before the write, so that its cache holds it, and has to be what the
+/// database has once that process has read the event.
+pub async fn r15_no_document_stays_old_after_any_write_of_another_process(f: &ShopFixture) {
+    let config = ShopConfig { poll_interval: Duration::from_millis(10), ..ShopConfig::default() };
+    let other = f.another(config.clone(), f.cache());
+    let truth = f.another(config, std::sync::Arc::new(NoCache));
+    let background = other.start();
+    for (n, kind) in EventKind::ALL.iter().copied().enumerate() {
+        if !matches!(kind.entity(), crate::Entity::Product | crate::Entity::Category) {
+            // No cached document shows it.
+            continue;
+        }
+        let scene = Scene::new(f, n).await;
+        let mut step = 0;
+        loop {
+            // The other process has caught up, and its cache is full.
+            until("nothing is old before the write", async || {
+                scene.documents(&other).await == scene.documents(&truth).await
+            })
+            .await;
+            let head = f.head().await;
+            if !writes(f, &scene, kind, step).await {
+                break;
+            }
+            assert!(f.events_after(head).await.iter().any(|e| e.kind == kind), "{kind:?}: write {step} has its event");
+            let mut stale = Vec::new();
+            let start = std::time::Instant::now();
+            while start.elapsed() < Duration::from_secs(10) {
+                let (shown, stored) = (scene.documents(&other).await, scene.documents(&truth).await);
+                stale = stored.into_iter().filter(|(way, text)| shown[way] != *text).map(|(way, _)| way).collect();
+                if stale.is_empty() {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            assert!(stale.is_empty(), "{kind:?}, write {step}: another process still shows the old {stale:?}");
+            step += 1;
+        }
+        assert!(step > 0, "{kind:?}: no write is tested");
+    }
+    background.shutdown().await;
+}
