@@ -15,7 +15,7 @@ test *arguments:
 lint:
     cargo fmt --all --check
     cargo clippy --workspace --all-targets --all-features -- -D warnings
-    cargo hack check --workspace --each-feature
+    cargo hack clippy --workspace --each-feature -- -D warnings
 
 # The documentation of every crate, warnings denied
 doc:

@@ -142,7 +142,7 @@ impl Runner<'_> {
     fn spoil(&mut self, input: &mut ProductInput) -> Refusal {
         let sku_field = |field: &str, flat: bool| if flat { field.to_owned() } else { format!("skus[0].{field}") };
         let flat = input.skus.is_none();
-        let field = match self.below(12) {
+        let field = match self.below(14) {
             0 => {
                 input.title = bad_text(&mut self.rng, 255);
                 "title".to_owned()
