@@ -185,7 +185,7 @@ async fn r15_flushed_and_evicted_epochs_bring_no_old_value_back() {
         assert!(fill(&cache, k, 2).await);
         assert_eq!(read(&cache, k).await, Some(2));
     }
-    for (epoch, gone, stays) in [("*:lists", list, Some(key(1))), ("*:epoch", key(1), None)] {
+    for (epoch, gone, stays) in [("*:e:product-lists", list, Some(key(1))), ("*:epoch", key(1), None)] {
         let name = names(&mut raw, epoch).await;
         redis::cmd("DEL").arg(&name).query_async::<()>(&mut raw).await.unwrap();
         assert_eq!(read(&cache, gone).await, None, "{epoch}");
