@@ -185,12 +185,22 @@ async fn r15_flushed_and_evicted_epochs_bring_no_old_value_back() {
         assert!(fill(&cache, k, 2).await);
         assert_eq!(read(&cache, k).await, Some(2));
     }
-    for (epoch, gone, stays) in [("*:e:product-lists", list, Some(key(1))), ("*:epoch", key(1), None)] {
+    let (tree, categories) = (CacheKey::CategoryTree, CacheKey::CategoryList(1));
+    for k in [tree, categories] {
+        assert!(fill(&cache, k, 2).await);
+    }
+    for (epoch, gone, stays) in [
+        ("*:e:product-lists", list, Some(key(1))),
+        ("*:e:category-tree", tree, Some(key(1))),
+        ("*:e:category-tree", categories, Some(key(1))),
+        ("*:epoch", key(1), None),
+    ] {
         let name = names(&mut raw, epoch).await;
         redis::cmd("DEL").arg(&name).query_async::<()>(&mut raw).await.unwrap();
         assert_eq!(read(&cache, gone).await, None, "{epoch}");
         // A new epoch is made; it is another one.
         assert!(fill(&cache, CacheKey::ProductList(2), 1).await);
+        assert!(fill(&cache, CacheKey::CategoryList(2), 1).await);
         assert_eq!(read(&cache, gone).await, None, "{epoch}");
         if let Some(stays) = stays {
             assert_eq!(read(&cache, stays).await, Some(2), "{epoch}");

@@ -322,7 +322,14 @@ mod tests {
         }
         let number = "00000000000000000000000000000007";
         assert_eq!(CacheKey::CategoryList(7).to_string(), format!("category-list:{number}"));
-        for other in ["", "product", "product:7", &format!("basket:{number}"), "category-tree:", &format!("category-tree:{number}")] {
+        for other in [
+            "",
+            "product",
+            "product:7",
+            &format!("basket:{number}"),
+            "category-tree:",
+            &format!("category-tree:{number}"),
+        ] {
             assert_eq!(CacheKey::parse(other), None, "{other}");
         }
     }

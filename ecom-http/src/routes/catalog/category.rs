@@ -123,7 +123,11 @@ async fn page(filter: CategoryFilter, checked: Checked, here: &Here, app: &App) 
         let rows = views.map(|v| fields.pick(&v)).collect::<ApiResult<Vec<Value>>>()?;
         respond_list(&List::page(rows, next, more, total, &paged, here))?
     };
-    Ok(if filter.deleted == Deleted::Include { private(response, None) } else { public(response, None, Some(found.hit)) })
+    Ok(if filter.deleted == Deleted::Include {
+        private(response, None)
+    } else {
+        public(response, None, Some(found.hit))
+    })
 }
 
 /// The tree
