@@ -521,7 +521,7 @@ pub async fn r15_another_processes_write_is_seen_after_the_poll(f: &ShopFixture)
         until("the tree", async || other.categories().tree().await.unwrap().value[0].name == title).await;
         until("a list of categories", async || listed().await.name == title).await;
         let counted = listed().await.product_count;
-        f.plain_in("Another", &[&c]).await;
+        f.plain_in("Zebra", &[&c]).await;
         until("a count in it", async || listed().await.product_count == counted + 1).await;
         until("a category", async || other.categories().get(c.id).await.unwrap().value.name == title).await;
         until("its name on a product", async || {
