@@ -45,7 +45,7 @@ pub mod catalog {
         AvailabilityStatus, DEFAULT_LOW_STOCK_THRESHOLD, Dimensions, DimensionsInput, DimensionsPatch, MAX_STOCK, Sku,
         SkuInput, SkuPatch, SkuValues,
     };
-    pub use crate::service::catalog::category::CategoryService;
+    pub use crate::service::catalog::category::{CategoryList, CategoryService};
     pub use crate::service::catalog::import::{
         DeadLetters, DimensionsRecord, EndedEarly, ForeignId, ImageRecord, ImportFormat, ImportKind, ImportOptions,
         ImportReport, ImportService, MetaRecord, ProductRecord, SkuRecord, detect,

@@ -185,12 +185,22 @@ async fn r15_flushed_and_evicted_epochs_bring_no_old_value_back() {
         assert!(fill(&cache, k, 2).await);
         assert_eq!(read(&cache, k).await, Some(2));
     }
-    for (epoch, gone, stays) in [("*:lists", list, Some(key(1))), ("*:epoch", key(1), None)] {
+    let (tree, categories) = (CacheKey::CategoryTree, CacheKey::CategoryList(1));
+    for k in [tree, categories] {
+        assert!(fill(&cache, k, 2).await);
+    }
+    for (epoch, gone, stays) in [
+        ("*:e:product-lists", list, Some(key(1))),
+        ("*:e:category-tree", tree, Some(key(1))),
+        ("*:e:category-tree", categories, Some(key(1))),
+        ("*:epoch", key(1), None),
+    ] {
         let name = names(&mut raw, epoch).await;
         redis::cmd("DEL").arg(&name).query_async::<()>(&mut raw).await.unwrap();
         assert_eq!(read(&cache, gone).await, None, "{epoch}");
         // A new epoch is made; it is another one.
         assert!(fill(&cache, CacheKey::ProductList(2), 1).await);
+        assert!(fill(&cache, CacheKey::CategoryList(2), 1).await);
         assert_eq!(read(&cache, gone).await, None, "{epoch}");
         if let Some(stays) = stays {
             assert_eq!(read(&cache, stays).await, Some(2), "{epoch}");
@@ -303,11 +313,14 @@ async fn a_read_is_one_command_however_many_keys() {
     redis::cmd("CONFIG").arg("RESETSTAT").query_async::<()>(&mut raw).await.unwrap();
     assert_eq!(cache.get_many(&keys, &CODEC).await.iter().flatten().count(), 10);
     assert_eq!(read(&cache, key(1)).await, Some(1));
+    // Also of keys that belong to groups.
+    let lists = [CacheKey::CategoryTree, CacheKey::CategoryList(1), CacheKey::ProductList(1), CacheKey::ProductList(2)];
+    assert_eq!(cache.get_many(&lists, &CODEC).await.iter().flatten().count(), 0);
     let stats: String = redis::cmd("INFO").arg("commandstats").query_async(&mut raw).await.unwrap();
     let calls: Vec<&str> =
         stats.lines().filter_map(|l| l.strip_prefix("cmdstat_")).filter(|l| !l.starts_with("config")).collect();
     assert_eq!(calls.len(), 1, "{calls:?}");
-    assert!(calls[0].starts_with("mget:calls=2,"), "{calls:?}");
+    assert!(calls[0].starts_with("mget:calls=3,"), "{calls:?}");
 }
 
 #[tokio::test]
@@ -317,9 +330,16 @@ async fn shops_that_share_a_server_are_kept_apart() {
     let one = RedisCache::open(options.clone()).await.unwrap();
     options.namespace = "0190".to_owned();
     let two = RedisCache::open(options).await.unwrap();
-    assert!(fill(&one, key(1), 1).await);
-    assert_eq!(read(&two, key(1)).await, None);
-    assert!(fill(&two, key(1), 2).await);
+    let lists = [CacheKey::ProductList(1), CacheKey::CategoryList(1)];
+    for k in [key(1), lists[0], lists[1]] {
+        assert!(fill(&one, k, 1).await);
+        assert_eq!(read(&two, k).await, None);
+        assert!(fill(&two, k, 2).await);
+    }
+    one.invalidate(&CacheKey::GROUPS).await.unwrap();
+    for k in lists {
+        assert_eq!((read(&one, k).await, read(&two, k).await), (None, Some(2)), "{k:?}");
+    }
     one.clear().await.unwrap();
     assert_eq!(read(&two, key(1)).await, Some(2));
     let mut raw = raw(&server.url).await;

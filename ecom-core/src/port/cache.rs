@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use uuid::Uuid;
 
 use crate::error::Result;
 use crate::id::{CategoryId, ProductId};
@@ -22,47 +23,89 @@ pub enum CacheKey {
     Category(CategoryId),
     /// A live category, by its slug's 128-bit hash: whoever has a path can name all documents above it.
     CategorySlug(u128),
-    /// The tree of live categories.
+    /// The tree of live categories. It is also the group of all [`CacheKey::CategoryList`]s.
     CategoryTree,
-    /// A count or page of products, by the hash of its query; all of them share [`CacheKey::ProductLists`].
+    /// A page of products, by the hash of its query.
     ProductList(u128),
-    /// Stands for all [`CacheKey::ProductList`]s: invalidating it invalidates them.
+    /// The group of all [`CacheKey::ProductList`]s; it has no value of its own.
     ProductLists,
+    /// A page of categories, by the hash of its query.
+    CategoryList(u128),
+}
+
+impl CacheKey {
+    /// Every kind of key once, as a function of the number that tells the keys of a kind apart.
+    const KINDS: [fn(u128) -> Self; 8] = [
+        |number| Self::Product(ProductId(Uuid::from_u128(number))),
+        Self::ProductSlug,
+        |number| Self::Category(CategoryId(Uuid::from_u128(number))),
+        Self::CategorySlug,
+        |_| Self::CategoryTree,
+        Self::ProductList,
+        |_| Self::ProductLists,
+        Self::CategoryList,
+    ];
+
+    /// The keys that are groups: invalidating one of them invalidates each key whose [`Self::group`] it is.
+    pub const GROUPS: [Self; 2] = [Self::ProductLists, Self::CategoryTree];
+
+    /// Returns the group that the key belongs to, if any. A group belongs to itself.
+    pub const fn group(&self) -> Option<Self> {
+        match self {
+            Self::Product(_) | Self::ProductSlug(_) | Self::Category(_) | Self::CategorySlug(_) => None,
+            Self::ProductList(_) | Self::ProductLists => Some(Self::ProductLists),
+            // Whatever changes a list of categories changes the tree.
+            Self::CategoryList(_) | Self::CategoryTree => Some(Self::CategoryTree),
+        }
+    }
+
+    /// Returns whether the key is a group.
+    pub fn is_group(&self) -> bool {
+        self.group() == Some(*self)
+    }
+
+    /// Returns the place in [`Self::GROUPS`] of the group that the key belongs to, if any: for adapters that keep
+    /// something per group.
+    pub fn group_index(&self) -> Option<usize> {
+        let group = self.group()?;
+        Self::GROUPS.iter().position(|g| *g == group)
+    }
+
+    /// Returns a key of every kind, with `number` in those that have one: for the tests of adapters.
+    pub fn every_kind(number: u128) -> impl Iterator<Item = Self> {
+        Self::KINDS.into_iter().map(move |make| make(number))
+    }
+
+    /// The name of the kind in the text form, and the number of the key if its kind has more than one key.
+    const fn parts(&self) -> (&'static str, Option<u128>) {
+        match self {
+            Self::Product(id) => ("product", Some(id.0.as_u128())),
+            Self::ProductSlug(hash) => ("product-slug", Some(*hash)),
+            Self::Category(id) => ("category", Some(id.0.as_u128())),
+            Self::CategorySlug(hash) => ("category-slug", Some(*hash)),
+            Self::CategoryTree => ("category-tree", None),
+            Self::ProductList(hash) => ("product-list", Some(*hash)),
+            Self::ProductLists => ("product-lists", None),
+            Self::CategoryList(hash) => ("category-list", Some(*hash)),
+        }
+    }
+
+    /// Reads the text form. Returns `None` for a key that this release does not know.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (kind, number) = match text.split_once(':') {
+            Some((kind, hex)) => (kind, Some(u128::from_str_radix(hex, 16).ok().filter(|_| hex.len() == 32)?)),
+            None => (text, None),
+        };
+        Self::every_kind(number.unwrap_or_default()).find(|key| key.parts() == (kind, number))
+    }
 }
 
 /// The text form is the same in every process and release: for adapters that keep values elsewhere.
 impl fmt::Display for CacheKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Product(id) => write!(f, "product:{:032x}", id.0.as_u128()),
-            Self::ProductSlug(hash) => write!(f, "product-slug:{hash:032x}"),
-            Self::Category(id) => write!(f, "category:{:032x}", id.0.as_u128()),
-            Self::CategorySlug(hash) => write!(f, "category-slug:{hash:032x}"),
-            Self::CategoryTree => f.write_str("category-tree"),
-            Self::ProductList(hash) => write!(f, "product-list:{hash:032x}"),
-            Self::ProductLists => f.write_str("product-lists"),
-        }
-    }
-}
-
-impl CacheKey {
-    /// Reads the text form; `None` for what this release does not know.
-    pub fn parse(text: &str) -> Option<Self> {
-        let Some((kind, hex)) = text.split_once(':') else {
-            return match text {
-                "category-tree" => Some(Self::CategoryTree),
-                "product-lists" => Some(Self::ProductLists),
-                _ => None,
-            };
-        };
-        let number = u128::from_str_radix(hex, 16).ok().filter(|_| hex.len() == 32)?;
-        match kind {
-            "product" => Some(Self::Product(ProductId(uuid::Uuid::from_u128(number)))),
-            "product-slug" => Some(Self::ProductSlug(number)),
-            "category" => Some(Self::Category(CategoryId(uuid::Uuid::from_u128(number)))),
-            "category-slug" => Some(Self::CategorySlug(number)),
-            "product-list" => Some(Self::ProductList(number)),
-            _ => None,
+        match self.parts() {
+            (kind, Some(number)) => write!(f, "{kind}:{number:032x}"),
+            (kind, None) => f.write_str(kind),
         }
     }
 }
@@ -192,8 +235,8 @@ pub trait Cache: Send + Sync + fmt::Debug {
         let _ = loads;
     }
 
-    /// Drops the keys here, and where the cache is shared everywhere; reads that start afterwards do not see the
-    /// old values.
+    /// Drops the keys here, and everywhere if the cache is shared; reads that start afterwards do not see the old
+    /// values. A group stands for all keys that belong to it, also for fills of them that were begun.
     ///
     /// # Errors
     /// `Unavailable` where a shared cache could not be told.
@@ -264,24 +307,43 @@ impl Cache for NoCache {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     #[test]
     fn keys_come_back_from_their_text() {
-        let id = uuid::Uuid::from_u128(7);
-        for key in [
-            CacheKey::Product(ProductId(id)),
-            CacheKey::ProductSlug(u128::MAX),
-            CacheKey::Category(CategoryId(id)),
-            CacheKey::CategorySlug(0),
-            CacheKey::CategoryTree,
-            CacheKey::ProductList(1 << 100),
-            CacheKey::ProductLists,
-        ] {
-            assert_eq!(CacheKey::parse(&key.to_string()), Some(key));
+        for number in [0, 7, 1 << 100, u128::MAX] {
+            let mut texts = HashSet::new();
+            for key in CacheKey::every_kind(number) {
+                assert_eq!(CacheKey::parse(&key.to_string()), Some(key));
+                assert!(texts.insert(key.to_string()), "{key} is the text of two kinds");
+            }
         }
-        for other in ["", "product", "product:7", "basket:00000000000000000000000000000007", "category-tree:"] {
+        let number = "00000000000000000000000000000007";
+        assert_eq!(CacheKey::CategoryList(7).to_string(), format!("category-list:{number}"));
+        for other in [
+            "",
+            "product",
+            "product:7",
+            &format!("basket:{number}"),
+            "category-tree:",
+            &format!("category-tree:{number}"),
+        ] {
             assert_eq!(CacheKey::parse(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn groups_are_those_that_keys_belong_to() {
+        let belonging: HashSet<CacheKey> = CacheKey::every_kind(7).filter_map(|key| key.group()).collect();
+        assert_eq!(belonging, HashSet::from(CacheKey::GROUPS));
+        for (i, group) in CacheKey::GROUPS.into_iter().enumerate() {
+            assert!(group.is_group(), "{group}");
+            assert_eq!(group.group_index(), Some(i));
+        }
+        assert!(!CacheKey::ProductList(7).is_group() && !CacheKey::ProductSlug(7).is_group());
+        assert_eq!(CacheKey::CategoryList(7).group_index(), CacheKey::CategoryTree.group_index());
+        assert_eq!(CacheKey::ProductSlug(7).group_index(), None);
     }
 }

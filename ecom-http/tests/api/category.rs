@@ -43,3 +43,28 @@ async fn r03_categories_and_their_tree() {
     let gone = api.call("GET", &format!("{path}?include_deleted=true"), &[], None).await.ok(200).data();
     api.call("POST", &format!("{path}/restore?version={}", gone["version"]), &[], None).await.ok(200);
 }
+
+#[tokio::test]
+async fn r15_lists_of_categories_say_whether_the_cache_had_them_and_are_never_older_than_a_write() {
+    let api = Api::new().await;
+    api.category(json!({"name": "Electronics"})).await;
+    api.category(json!({"name": "Audio", "parent_id": "electronics"})).await;
+    let lists = ["/categories", "/categories?parent_id=&fields=name,product_count", "/categories/electronics/children"];
+    let is_cached = async || {
+        for path in lists {
+            let miss = api.get(path).await.ok(200);
+            let hit = api.get(path).await.ok(200);
+            assert_eq!((miss.header("x-cache"), hit.header("x-cache")), ("MISS", "HIT"), "{path}");
+            assert!(hit.header("cache-control").starts_with("public"), "{path}");
+            assert_eq!(hit.data(), miss.data(), "{path}");
+        }
+    };
+    is_cached().await;
+    let p = api.write("POST", "/products", json!({"title": "Radio", "price": "9", "category": "audio"})).await.ok(201);
+    assert_eq!(api.get("/categories/electronics/children").await.ok(200).data()[0]["product_count"], 1);
+    api.call("DELETE", &format!("{API}/products/{}?version=1", id(&p.data())), &[], None).await.ok(204);
+    is_cached().await;
+    assert_eq!(api.get("/categories/electronics/children").await.ok(200).data()[0]["product_count"], 0);
+    let operators = api.call("GET", &format!("{API}/categories?include_deleted=true"), &[], None).await.ok(200);
+    assert!(operators.header("cache-control").starts_with("private"));
+}

@@ -2,13 +2,14 @@
 //!
 //! # How a stale fill is kept out
 //! All invalidations and all fills share one sequence. [`Cache::begin_fill`] hands out its present value; an
-//! invalidation takes the next one and leaves it as a mark: on the stripe of the key that it drops, or as the
-//! floor of all lists, or of everything. A fill whose token is below the mark of its stripe or its floor
+//! invalidation takes the next one and leaves it as a mark: on the stripe of the key that it drops, as the floor
+//! of the group that it drops, or as every floor. A fill whose token is below the mark of its stripe or its floor
 //! started before the invalidation and is refused. Check and insert happen under the stripe's lock, as do mark
 //! and remove, so that neither slips between the other's two steps.
 //!
-//! Lists and [`Cache::clear`] are dropped in O(1): an entry keeps the token that it was filled with, and a read
-//! takes no entry from below the floor. What lies below is overwritten or evicted in time.
+//! A group is dropped in O(1), and so is everything: an entry keeps the token that it was filled with, and a read
+//! takes no entry from below the floor. What lies below is overwritten or evicted in time, and is counted as held until
+//! then.
 //!
 //! Keys that share one of the 1,024 stripes refuse each other's fills at times: that costs one more load.
 
@@ -75,9 +76,9 @@ struct Inner {
     clock: Option<SharedClock>,
     /// Of all invalidations; see the module.
     sequence: AtomicU64,
-    /// Entries of lists from below this are gone.
-    lists: AtomicU64,
-    /// Entries of anything else from below this are gone.
+    /// Entries of each group from below this are gone.
+    groups: [AtomicU64; CacheKey::GROUPS.len()],
+    /// Entries that belong to no group from below this are gone.
     others: AtomicU64,
     /// The last invalidation of a key of the stripe.
     stripes: Box<[Mutex<u64>; STRIPES]>,
@@ -152,10 +153,6 @@ fn slot() -> usize {
     })
 }
 
-const fn is_list(key: &CacheKey) -> bool {
-    matches!(key, CacheKey::ProductList(_))
-}
-
 impl MemoryCache {
     /// Makes one.
     pub fn new(options: MemoryCacheOptions) -> Self {
@@ -180,7 +177,7 @@ impl MemoryCache {
                 hasher,
                 clock: options.clock,
                 sequence: AtomicU64::new(0),
-                lists: AtomicU64::new(0),
+                groups: Default::default(),
                 others: AtomicU64::new(0),
                 stripes: Box::new([const { Mutex::new(0) }; STRIPES]),
                 counters: Box::new(std::array::from_fn(|_| Counters::default())),
@@ -198,8 +195,9 @@ impl MemoryCache {
     pub(crate) fn forget_all(&self) {
         let inner = &*self.inner;
         let mark = inner.mark();
-        inner.lists.fetch_max(mark, Ordering::SeqCst);
-        inner.others.fetch_max(mark, Ordering::SeqCst);
+        for floor in inner.groups.iter().chain([&inner.others]) {
+            floor.fetch_max(mark, Ordering::SeqCst);
+        }
         // Frees the memory; the floors alone decide what is read.
         inner.entries.invalidate_all();
     }
@@ -215,8 +213,7 @@ impl Inner {
     #[inline]
     fn read(&self, key: &CacheKey) -> Option<CacheValue> {
         let entry = self.entries.get(key)?;
-        let floor = if is_list(key) { &self.lists } else { &self.others };
-        if entry.token < floor.load(Ordering::Acquire) {
+        if entry.token < self.floor(key).load(Ordering::Acquire) {
             return None;
         }
         if let (Life::Until(end), Some(clock)) = (entry.life, &self.clock)
@@ -226,6 +223,12 @@ impl Inner {
         }
         self.counters[slot()].hits.fetch_add(1, Ordering::Relaxed);
         Some(entry.value)
+    }
+
+    /// What a key's token must not be below.
+    #[inline]
+    fn floor(&self, key: &CacheKey) -> &AtomicU64 {
+        key.group_index().map_or(&self.others, |i| &self.groups[i])
     }
 
     fn stripe(&self, key: &CacheKey) -> &Mutex<u64> {
@@ -240,8 +243,8 @@ impl Inner {
     }
 
     fn invalidate(&self, key: &CacheKey) {
-        if matches!(key, CacheKey::ProductLists) {
-            self.lists.fetch_max(self.mark(), Ordering::SeqCst);
+        if key.is_group() {
+            self.floor(key).fetch_max(self.mark(), Ordering::SeqCst);
             return;
         }
         let mut stripe = self.stripe(key).lock();
@@ -300,10 +303,9 @@ impl Cache for MemoryCache {
             }
         };
         let token = token.local;
-        let floor = if is_list(key) { &inner.lists } else { &inner.others };
         let stripe = inner.stripe(key).lock();
         // A floor that rises after this check hides the entry, whose token is below it.
-        if token < *stripe || token < floor.load(Ordering::SeqCst) {
+        if token < *stripe || token < inner.floor(key).load(Ordering::SeqCst) {
             return false;
         }
         inner.entries.insert(*key, Entry { value, token, life });

@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::product::duplicate;
 use super::product::names::is_numbered;
 use super::resolver::Resolver;
@@ -23,6 +25,17 @@ use crate::text::{Slug, shown, trimmed};
 
 /// Products whose listings follow a moved category, per batch.
 const REFRESH_BATCH: u32 = 500;
+
+/// A page of categories with its total, as it is cached.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CategoryList {
+    /// The query, which tells apart queries that share a cache key.
+    query: String,
+    /// The categories, and where the next page starts.
+    pub page: Page<Category>,
+    /// How many match; `None` with a cursor.
+    pub total: Option<Total>,
+}
 
 /// The categories of a shop.
 #[derive(Debug, Clone, Copy)]
@@ -113,18 +126,33 @@ impl<'a> CategoryService<'a> {
         Ok(found)
     }
 
-    /// A page of categories by name; with [`Paging::Offset`] also how many match.
+    /// A page of categories by name, from the cache or the database (R15); with [`Paging::Offset`] also how many
+    /// match. A list with soft-deleted categories is always read from the database.
     ///
     /// # Errors
     /// `Unavailable`.
-    pub async fn list(&self, filter: &CategoryFilter, paging: &Paging) -> Result<(Page<Category>, Option<Total>)> {
-        let mut db = self.cx.storage.connect().await?;
-        let page = db.categories().list(filter, paging).await?;
-        let total = match paging {
-            Paging::Offset { .. } => Some(db.categories().count(filter, self.cx.config.total_bound).await?),
-            Paging::Keyset { .. } => None,
+    pub async fn list(&self, filter: &CategoryFilter, paging: &Paging) -> Result<Lookup<CategoryList>> {
+        let text = format!("{filter:?} {paging:?}");
+        let load = |query: String| async {
+            let mut db = self.cx.storage.connect().await?;
+            let page = db.categories().list(filter, paging).await?;
+            let total = match paging {
+                Paging::Offset { .. } => Some(db.categories().count(filter, self.cx.config.total_bound).await?),
+                Paging::Keyset { .. } => None,
+            };
+            Ok::<_, Error>(CategoryList { query, page, total })
         };
-        Ok((page, total))
+        if filter.deleted == Deleted::Hide {
+            let key = CacheKey::CategoryList(text_hash(&text));
+            let load = async { load(text.clone()).await.map(Some) };
+            // Another query with the same hash may hold the entry.
+            if let Some(found) = self.cx.cache.get_or_load(key, self.cx.config.category_ttl, load).await?
+                && found.value.query == text
+            {
+                return Ok(found);
+            }
+        }
+        Ok(Lookup { value: Arc::new(Cached::new(load(text).await?)), hit: false })
     }
 
     /// All live categories, parents before children, from the cache or the database.

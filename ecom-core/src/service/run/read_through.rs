@@ -15,22 +15,46 @@ use tokio::sync::OnceCell;
 use crate::error::{Error, Result};
 use crate::port::cache::{Cache, CacheKey, CacheStats, CacheValue, Codec, FillToken, Load};
 
-/// A cached value, with room for one form that is derived from it and lives as long (the bytes of its
-/// representation over HTTP).
+/// A cached value, and what its readers attached to it.
 pub struct Cached<T> {
     value: T,
-    derived: OnceLock<Box<dyn Any + Send + Sync>>,
+    attached: Slot,
+}
+
+/// The place of one attachment.
+type Slot = OnceLock<Box<Attachment<dyn Any + Send + Sync>>>;
+
+/// An attachment, and the place of the next one.
+struct Attachment<A: ?Sized> {
+    next: Slot,
+    value: A,
 }
 
 impl<T> Cached<T> {
     /// Wraps a value.
     pub const fn new(value: T) -> Self {
-        Self { value, derived: OnceLock::new() }
+        Self { value, attached: OnceLock::new() }
     }
 
-    /// The derived form, made once; `None` where a form of another type took the place.
-    pub fn derived<D: Any + Send + Sync>(&self, make: impl FnOnce(&T) -> D) -> Option<&D> {
-        self.derived.get_or_init(|| Box::new(make(&self.value))).downcast_ref()
+    /// Returns the attachment of type `A`, which the first call makes of the value: something that is costly to make
+    /// and worth keeping for as long as the value is cached.
+    ///
+    /// Each reader attaches a type of its own; calls with the same type share one attachment, also across threads,
+    /// and the others wait while one makes it. The type that was attached first is found fastest. Attachments stay in
+    /// the process: a shared cache does not store them. `make` must not attach to the same value.
+    pub fn attached<A: Any + Send + Sync>(&self, make: impl FnOnce(&T) -> A) -> &A {
+        let mut make = Some(make);
+        let mut slot = &self.attached;
+        loop {
+            let attachment = slot.get_or_init(|| match make.take() {
+                Some(make) => Box::new(Attachment { next: OnceLock::new(), value: make(&self.value) }),
+                None => unreachable!("an attachment that this call made is the one that it looks for"),
+            });
+            match attachment.value.downcast_ref() {
+                Some(value) => return value,
+                None => slot = &attachment.next,
+            }
+        }
     }
 }
 
@@ -238,11 +262,10 @@ impl ReadThrough {
     fn leave(&self, keys: &[CacheKey]) {
         let mut loading = self.loading.lock();
         for k in keys {
-            if *k == CacheKey::ProductLists {
-                loading.retain(|k, _| !matches!(k, CacheKey::ProductList(_)));
-            } else {
-                loading.remove(k);
-            }
+            loading.remove(k);
+        }
+        if keys.iter().any(CacheKey::is_group) {
+            loading.retain(|k, _| k.group().is_none_or(|group| !keys.contains(&group)));
         }
     }
 
@@ -277,4 +300,77 @@ fn share(shared: &Arc<Error>) -> Error {
 /// A 128-bit hash of a text, the same in every process and release: caches that are shared key by it.
 pub(crate) fn text_hash(text: &str) -> u128 {
     xxhash_rust::xxh3::xxh3_128(text.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::sync::Barrier;
+
+    use super::*;
+
+    #[test]
+    fn each_type_is_attached_once() {
+        let made = Cell::new(0);
+        let count = |n: u32| {
+            made.set(made.get() + n);
+            made.get()
+        };
+        let cached = Cached::new("four".to_owned());
+        assert_eq!(*cached.attached(|v| v.len() + count(1) as usize), 5);
+        assert_eq!(*cached.attached(|v| format!("{v} {}", count(10))), "four 11");
+        assert_eq!(*cached.attached(|_| count(100)), 111);
+        let length: &usize = cached.attached(|_| unreachable!("it is attached"));
+        let text: &String = cached.attached(|_| unreachable!("it is attached"));
+        let number: &u32 = cached.attached(|_| unreachable!("it is attached"));
+        assert_eq!((*length, text.as_str(), *number), (5, "four 11", 111));
+        assert!(std::ptr::eq(length, cached.attached(|_| 0_usize)), "it is the same object");
+        assert_eq!(&**cached, "four");
+    }
+
+    #[test]
+    fn attachments_live_as_long_as_the_value() {
+        let (first, second) = (Arc::new(()), Arc::new(Some(())));
+        let cached = Cached::new(());
+        cached.attached(|()| first.clone());
+        cached.attached(|()| second.clone());
+        assert_eq!((Arc::strong_count(&first), Arc::strong_count(&second)), (2, 2));
+        drop(cached);
+        assert_eq!((Arc::strong_count(&first), Arc::strong_count(&second)), (1, 1));
+    }
+
+    #[test]
+    fn an_attachment_that_could_not_be_made_is_made_by_the_next_reader() {
+        let cached = Cached::new(1);
+        let broken = std::panic::AssertUnwindSafe(|| *cached.attached::<u32>(|_| panic!("on purpose")));
+        assert!(std::panic::catch_unwind(broken).is_err());
+        assert_eq!(*cached.attached(|v| v + 1), 2);
+    }
+
+    #[test]
+    fn readers_on_other_threads_find_the_same_attachments() {
+        for _ in 0..200 {
+            let (cached, start) = (Cached::new(7), Barrier::new(4));
+            let addresses = std::thread::scope(|s| {
+                let threads: Vec<_> = (0..4_usize)
+                    .map(|n| {
+                        let (cached, start) = (&cached, &start);
+                        s.spawn(move || {
+                            start.wait();
+                            let (number, text) = if n % 2 == 0 {
+                                let number: *const usize = cached.attached(|_| n);
+                                (number, std::ptr::from_ref::<String>(cached.attached(|_| n.to_string())))
+                            } else {
+                                let text = std::ptr::from_ref::<String>(cached.attached(|_| n.to_string()));
+                                (std::ptr::from_ref::<usize>(cached.attached(|_| n)), text)
+                            };
+                            (number.addr(), text.addr())
+                        })
+                    })
+                    .collect();
+                threads.into_iter().map(|t| t.join().unwrap()).collect::<Vec<_>>()
+            });
+            assert!(addresses.iter().all(|a| *a == addresses[0]), "two attachments of one type");
+        }
+    }
 }

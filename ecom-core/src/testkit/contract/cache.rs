@@ -1,6 +1,7 @@
 //! The contract of [`Cache`](crate::port::Cache).
 
 use std::any::Any;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -9,7 +10,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use uuid::Uuid;
 
-use crate::id::{CategoryId, ProductId};
+use crate::id::ProductId;
 use crate::port::cache::{CacheKey, CacheValue, Codec, Load};
 use crate::testkit::{CacheFixture, fresh_seed};
 
@@ -29,11 +30,12 @@ suite! {
         r15_a_fill_that_an_invalidation_overtook_is_dropped,
         r15_a_fill_that_a_clear_overtook_is_dropped,
         an_invalidation_leaves_fills_of_other_keys_alone,
-        r15_invalidating_the_lists_drops_all_of_them_and_nothing_else,
-        r15_a_list_fill_that_an_invalidation_overtook_is_dropped,
+        r15_invalidating_a_group_drops_all_of_it_and_nothing_else,
+        r15_a_fill_that_the_invalidation_of_its_group_overtook_is_dropped,
+        r15_what_is_dropped_locally_is_gone_from_the_process,
         r15_what_another_task_invalidated_is_never_read_again,
         r15_racing_fills_never_outlive_an_invalidation,
-        r15_racing_list_fills_never_outlive_an_invalidation,
+        r15_racing_fills_never_outlive_an_invalidation_of_their_group,
         values_survive_the_codec,
         several_are_read_and_filled_at_once,
         r15_an_abandoned_load_leaves_nothing_behind,
@@ -95,15 +97,18 @@ async fn fill(f: &CacheFixture, key: &CacheKey, version: u64) {
     assert!(fill_for(f, key, version, TTL).await, "a fill that nothing overtook must be held: {key:?}");
 }
 
-pub(super) fn all_kinds() -> [CacheKey; 6] {
-    [
-        key(7),
-        CacheKey::ProductSlug(7),
-        CacheKey::Category(CategoryId(Uuid::from_u128(7))),
-        CacheKey::CategorySlug(7),
-        CacheKey::CategoryTree,
-        CacheKey::ProductList(7),
-    ]
+/// A key with this number of every kind that has values.
+pub(super) fn kinds(number: u128) -> impl Iterator<Item = CacheKey> {
+    CacheKey::every_kind(number).filter(|k| *k != CacheKey::ProductLists)
+}
+
+pub(super) fn all_kinds() -> Vec<CacheKey> {
+    kinds(7).collect()
+}
+
+/// The keys whose invalidation invalidates `key`: itself, and its group.
+pub(super) fn invalidators(key: CacheKey) -> impl Iterator<Item = CacheKey> {
+    std::iter::once(key).chain(key.group().filter(|group| *group != key))
 }
 
 /// A miss, both ways.
@@ -179,11 +184,14 @@ pub async fn r15_invalidated_keys_are_gone_and_others_stay(f: &CacheFixture) {
 /// An invalidation does not outlast itself: a load that starts after it is held.
 pub async fn r15_an_invalidated_key_can_be_filled_again(f: &CacheFixture) {
     for k in all_kinds() {
-        fill(f, &k, 1).await;
-        f.cache.invalidate(&[k, CacheKey::ProductLists]).await.unwrap();
-        assert_eq!(read(f, &k).await, None);
-        fill(f, &k, 2).await;
-        assert_eq!(read(f, &k).await, Some(2));
+        let both: Vec<CacheKey> = invalidators(k).collect();
+        for by in invalidators(k).map(|by| vec![by]).chain([both]) {
+            fill(f, &k, 1).await;
+            f.cache.invalidate(&by).await.unwrap();
+            assert_eq!(read(f, &k).await, None, "{k:?} by {by:?}");
+            fill(f, &k, 2).await;
+            assert_eq!(read(f, &k).await, Some(2), "{k:?} by {by:?}");
+        }
     }
 }
 
@@ -245,33 +253,72 @@ pub async fn an_invalidation_leaves_fills_of_other_keys_alone(f: &CacheFixture) 
     assert!(held >= 56, "an invalidation of one key refused {} of 64 fills of others", 64 - held);
 }
 
-/// One key stands for all lists.
-pub async fn r15_invalidating_the_lists_drops_all_of_them_and_nothing_else(f: &CacheFixture) {
-    for n in 1..=20 {
-        fill(f, &CacheKey::ProductList(n), n as u64).await;
+/// One key stands for all that belong to it.
+pub async fn r15_invalidating_a_group_drops_all_of_it_and_nothing_else(f: &CacheFixture) {
+    for group in CacheKey::GROUPS {
+        let keys: Vec<CacheKey> = (1..=20).flat_map(kinds).collect();
+        for k in &keys {
+            fill(f, k, 1).await;
+        }
+        f.cache.invalidate(&[group]).await.unwrap();
+        for k in &keys {
+            let expected = if k.group() == Some(group) { None } else { Some(1) };
+            assert_eq!(read(f, k).await, expected, "{k:?} by {group:?}");
+        }
+        for k in keys.iter().filter(|k| k.group() == Some(group)) {
+            fill(f, k, 5).await;
+            assert_eq!(read(f, k).await, Some(5), "{k:?} by {group:?}");
+        }
     }
-    fill(f, &key(1), 1).await;
-    fill(f, &CacheKey::CategoryTree, 2).await;
-    f.cache.invalidate(&[CacheKey::ProductLists]).await.unwrap();
-    for n in 1..=20 {
-        assert_eq!(read(f, &CacheKey::ProductList(n)).await, None, "list {n}");
-    }
-    assert_eq!(read(f, &key(1)).await, Some(1));
-    assert_eq!(read(f, &CacheKey::CategoryTree).await, Some(2));
-    fill(f, &CacheKey::ProductList(1), 5).await;
-    assert_eq!(read(f, &CacheKey::ProductList(1)).await, Some(5));
 }
 
-/// Token of a list, invalidation of all lists, fill.
-pub async fn r15_a_list_fill_that_an_invalidation_overtook_is_dropped(f: &CacheFixture) {
-    let list = CacheKey::ProductList(1);
-    let token = f.cache.begin_fill(&list).await;
-    let product = f.cache.begin_fill(&key(1)).await;
-    f.cache.invalidate(&[CacheKey::ProductLists]).await.unwrap();
-    assert!(!f.cache.fill(&list, value(1), &CODEC, TTL, token).await);
-    assert_eq!(read(f, &list).await, None);
-    assert!(f.cache.fill(&key(1), value(1), &CODEC, TTL, product).await, "a product is no list");
-    assert_eq!(read(f, &key(1)).await, Some(1));
+/// Tokens, invalidation of a group, fills: those of the group are dropped, and no others.
+pub async fn r15_a_fill_that_the_invalidation_of_its_group_overtook_is_dropped(f: &CacheFixture) {
+    for group in CacheKey::GROUPS {
+        f.cache.clear().await.unwrap();
+        let mut tokens = Vec::new();
+        for k in all_kinds() {
+            tokens.push((k, f.cache.begin_fill(&k).await));
+        }
+        f.cache.invalidate(&[group]).await.unwrap();
+        for (k, token) in tokens {
+            let held = f.cache.fill(&k, value(1), &CODEC, TTL, token).await;
+            assert_eq!(held, k.group() != Some(group), "{k:?} by {group:?}");
+            assert_eq!(read(f, &k).await, held.then_some(1), "{k:?} by {group:?}");
+        }
+        // A newer value is not overwritten either.
+        for k in all_kinds().into_iter().filter(|k| k.group() == Some(group)) {
+            let token = f.cache.begin_fill(&k).await;
+            f.cache.invalidate(&[group]).await.unwrap();
+            fill(f, &k, 2).await;
+            assert!(!f.cache.fill(&k, value(1), &CODEC, TTL, token).await, "{k:?} by {group:?}");
+            assert_eq!(read(f, &k).await, Some(2), "{k:?} by {group:?}");
+        }
+    }
+}
+
+/// By key, by group and all together; what is shared stays there, and all goes if nothing is.
+pub async fn r15_what_is_dropped_locally_is_gone_from_the_process(f: &CacheFixture) {
+    let shared = f.cache.is_shared().then_some(1);
+    for k in all_kinds() {
+        for by in invalidators(k).map(Some).chain([None]) {
+            let drop_locally = async || match by {
+                Some(by) => f.cache.invalidate_local(&[by]).await,
+                None => f.cache.clear_local().await,
+            };
+            fill(f, &k, 1).await;
+            drop_locally().await;
+            assert!(f.cache.local(&k).is_none(), "{k:?} by {by:?}");
+            assert_eq!(read(f, &k).await, shared, "{k:?} by {by:?}");
+            // Nor does a load that was begun before bring it back.
+            f.cache.clear().await.unwrap();
+            let token = f.cache.begin_fill(&k).await;
+            drop_locally().await;
+            f.cache.fill(&k, value(1), &CODEC, TTL, token).await;
+            assert!(f.cache.local(&k).is_none(), "{k:?} by {by:?}");
+            assert_eq!(read(f, &k).await, shared, "{k:?} by {by:?}");
+        }
+    }
 }
 
 /// An invalidation that has returned holds for reads on every thread.
@@ -286,7 +333,7 @@ pub async fn r15_what_another_task_invalidated_is_never_read_again(f: &CacheFixt
 
 /// The model of R15: a database of one number per key. Writers move a number, invalidate and then acknowledge;
 /// loaders fill what they read; nobody reads a number from below what was acknowledged before the read began.
-async fn race(f: &CacheFixture, keys: &'static [CacheKey], invalidates: fn(CacheKey) -> CacheKey) {
+async fn race(f: &CacheFixture, keys: &[CacheKey], invalidates: fn(CacheKey) -> CacheKey) {
     let seed: u64 = fresh_seed();
     println!("seed {seed}");
     let numbers = || Arc::new(keys.iter().map(|_| AtomicU64::new(0)).collect::<Vec<_>>());
@@ -294,6 +341,7 @@ async fn race(f: &CacheFixture, keys: &'static [CacheKey], invalidates: fn(Cache
     let mut tasks = Vec::new();
     for task in 0..12 {
         let (cache, database, acknowledged) = (f.cache.clone(), database.clone(), acknowledged.clone());
+        let keys = keys.to_vec();
         let mut rng = StdRng::seed_from_u64(seed ^ task);
         tasks.push(tokio::spawn(async move {
             for _ in 0..400 {
@@ -351,10 +399,13 @@ pub async fn r15_racing_fills_never_outlive_an_invalidation(f: &CacheFixture) {
     race(f, KEYS, |k| k).await;
 }
 
-/// Many tasks on few lists, which one key invalidates.
-pub async fn r15_racing_list_fills_never_outlive_an_invalidation(f: &CacheFixture) {
-    const KEYS: &[CacheKey] = &[CacheKey::ProductList(1), CacheKey::ProductList(2), CacheKey::ProductList(3)];
-    race(f, KEYS, |_| CacheKey::ProductLists).await;
+/// Many tasks on few keys of a group, which one key invalidates.
+pub async fn r15_racing_fills_never_outlive_an_invalidation_of_their_group(f: &CacheFixture) {
+    for group in CacheKey::GROUPS {
+        let keys: HashSet<CacheKey> = (1..=3).flat_map(kinds).filter(|k| k.group() == Some(group)).collect();
+        let keys: Vec<CacheKey> = keys.into_iter().collect();
+        race(f, &keys, |k| k.group().unwrap_or(k)).await;
+    }
 }
 
 /// What comes back equals what went in, also through an adapter that keeps bytes.
@@ -373,18 +424,29 @@ pub async fn values_survive_the_codec(f: &CacheFixture) {
 
 /// Batches do for each key what single calls do: a value that an invalidation overtook is dropped alone.
 pub async fn several_are_read_and_filled_at_once(f: &CacheFixture) {
-    let keys: Vec<CacheKey> = (1..=5).map(key).chain([CacheKey::ProductList(1), CacheKey::CategoryTree]).collect();
-    assert!(f.cache.get_many(&keys, &CODEC).await.iter().all(Option::is_none));
-    let tokens = f.cache.begin_fill_many(&keys).await;
-    assert_eq!(tokens.len(), keys.len());
-    f.cache.invalidate(&[key(2), CacheKey::ProductLists]).await.unwrap();
-    let values = keys.iter().zip(tokens).zip(1..).map(|((k, t), n)| (*k, value(n), t)).collect();
-    f.cache.fill_many(values, &CODEC, TTL).await;
-    let found = f.cache.get_many(&keys, &CODEC).await;
-    let found: Vec<Option<u64>> = found.iter().map(|v| v.as_ref().map(version_of)).collect();
-    assert_eq!(found, [Some(1), None, Some(3), Some(4), Some(5), None, Some(7)]);
-    for (k, expected) in keys.iter().zip(found) {
-        assert_eq!(read(f, k).await, expected, "{k:?}");
+    let keys: Vec<CacheKey> = (1..=5).map(key).chain(kinds(7).filter(|k| k.group().is_some())).collect();
+    for by in CacheKey::GROUPS.into_iter().chain([key(2)]) {
+        f.cache.clear().await.unwrap();
+        assert!(f.cache.get_many(&keys, &CODEC).await.iter().all(Option::is_none));
+        let tokens = f.cache.begin_fill_many(&keys).await;
+        assert_eq!(tokens.len(), keys.len());
+        f.cache.invalidate(&[by]).await.unwrap();
+        let values = keys.iter().zip(tokens).zip(1..).map(|((k, t), n)| (*k, value(n), t)).collect();
+        f.cache.fill_many(values, &CODEC, TTL).await;
+        let found = f.cache.get_many(&keys, &CODEC).await;
+        let mut refused = 0;
+        for ((k, found), n) in keys.iter().zip(found).zip(1..) {
+            let found = found.as_ref().map(version_of);
+            assert_eq!(read(f, k).await, found, "{k:?}");
+            if invalidators(*k).any(|i| i == by) {
+                assert_eq!(found, None, "{k:?} by {by:?}");
+            } else {
+                assert!(found.is_none_or(|v| v == n), "{k:?} is {found:?}, not {n}");
+                refused += usize::from(found.is_none());
+            }
+        }
+        // See `an_invalidation_leaves_fills_of_other_keys_alone`.
+        assert!(refused <= usize::from(!by.is_group()), "{by:?} refused {refused} fills of others");
     }
     assert!(f.cache.get_many(&[], &CODEC).await.is_empty());
     assert!(f.cache.begin_fill_many(&[]).await.is_empty());

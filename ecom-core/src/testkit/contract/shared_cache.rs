@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
-use super::cache::{CODEC, TTL, all_kinds, decode, encode, key, value, version_of};
+use super::cache::{CODEC, TTL, all_kinds, decode, encode, invalidators, key, value, version_of};
 use crate::port::cache::{Cache, CacheKey, Codec, Load};
 use crate::testkit::{SharedCacheFixture, fresh_seed};
 
@@ -76,21 +76,22 @@ pub async fn what_one_fills_the_other_finds(f: &SharedCacheFixture) {
     }
 }
 
-/// By key, and all lists by one.
+/// By key, and by group.
 pub async fn r15_what_one_invalidates_is_gone_for_the_other_at_once(f: &SharedCacheFixture) {
     for k in all_kinds() {
-        let by = if matches!(k, CacheKey::ProductList(_)) { CacheKey::ProductLists } else { k };
-        for (writer, reader) in [(&f.one.cache, &f.other), (&f.other, &f.one.cache)] {
-            fill(writer, &k, 1).await;
-            // Held by both, wherever each holds it.
-            assert_eq!(read(reader, &k).await, Some(1), "{k:?}");
-            writer.invalidate(&[by]).await.unwrap();
-            assert_eq!(read(writer, &k).await, None, "the writer sees its own write: {k:?}");
-            until_gone(reader, &k).await;
-            fill(reader, &k, 2).await;
-            until_read(writer, &k, 2).await;
-            writer.invalidate(&[k]).await.unwrap();
-            until_gone(reader, &k).await;
+        for by in invalidators(k) {
+            for (writer, reader) in [(&f.one.cache, &f.other), (&f.other, &f.one.cache)] {
+                fill(writer, &k, 1).await;
+                // Held by both, wherever each holds it.
+                assert_eq!(read(reader, &k).await, Some(1), "{k:?}");
+                writer.invalidate(&[by]).await.unwrap();
+                assert_eq!(read(writer, &k).await, None, "the writer sees its own write: {k:?} by {by:?}");
+                until_gone(reader, &k).await;
+                fill(reader, &k, 2).await;
+                until_read(writer, &k, 2).await;
+                writer.invalidate(&[by]).await.unwrap();
+                until_gone(reader, &k).await;
+            }
         }
     }
 }
@@ -124,8 +125,7 @@ pub async fn r15_what_one_clears_is_gone_for_the_other_at_once(f: &SharedCacheFi
 /// reader goes on.
 pub async fn r15_a_reader_held_in_another_process_does_not_put_an_old_value_back(f: &SharedCacheFixture) {
     for k in all_kinds() {
-        let list = matches!(k, CacheKey::ProductList(_));
-        for by in [Some(k), list.then_some(CacheKey::ProductLists), None] {
+        for by in invalidators(k).map(Some).chain([None]) {
             let token = f.one.cache.begin_fill(&k).await;
             // Here the reader holds what it read, and the other process writes.
             match by {
@@ -153,8 +153,13 @@ pub async fn r15_a_reader_held_in_another_process_does_not_put_an_old_value_back
 /// The model of R15 with two processes: each reads at least what it acknowledged itself, at any time, and when all is
 /// quiet both read what the database has, or nothing.
 pub async fn r15_racing_processes_never_read_from_before_their_own_writes(f: &SharedCacheFixture) {
-    const KEYS: [CacheKey; 4] =
-        [CacheKey::CategoryTree, CacheKey::ProductSlug(1), CacheKey::ProductList(1), CacheKey::ProductList(2)];
+    const KEYS: [CacheKey; 5] = [
+        CacheKey::CategoryTree,
+        CacheKey::CategoryList(1),
+        CacheKey::ProductSlug(1),
+        CacheKey::ProductList(1),
+        CacheKey::ProductList(2),
+    ];
     let seed = fresh_seed();
     println!("seed {seed}");
     let numbers = || Arc::new(KEYS.map(|_| AtomicU64::new(0)));
@@ -172,7 +177,7 @@ pub async fn r15_racing_processes_never_read_from_before_their_own_writes(f: &Sh
                     match task % 3 {
                         0 => {
                             let version = database[i].fetch_add(1, Ordering::SeqCst) + 1;
-                            let by = if matches!(k, CacheKey::ProductList(_)) { CacheKey::ProductLists } else { k };
+                            let by = k.group().filter(|_| rng.random_bool(0.7)).unwrap_or(k);
                             cache.invalidate(&[by]).await.unwrap();
                             acknowledged[i].fetch_max(version, Ordering::SeqCst);
                         }
@@ -271,22 +276,37 @@ pub async fn two_releases_do_not_read_each_other_and_hear_each_other(f: &SharedC
         assert!(f.other.fill(&k, value(2), &NEWER, TTL, token).await, "it is overwritten: {k:?}");
         assert_eq!(f.other.get(&k, &NEWER).await.as_ref().map(version_of), Some(2), "{k:?}");
         f.one.cache.invalidate(&[k]).await.unwrap();
-        let start = Instant::now();
-        while f.other.get(&k, &NEWER).await.is_some() {
-            assert!(start.elapsed() < SOON, "the other release was not heard: {k:?}");
-            tokio::time::sleep(Duration::from_millis(1)).await;
+        until_unread(&f.other, &k).await;
+        if let Some(group) = k.group() {
+            let Load::Begun(token) = f.other.begin_load(&k, &NEWER).await else { panic!("{k:?} is gone") };
+            assert!(f.other.fill(&k, value(3), &NEWER, TTL, token).await, "{k:?}");
+            f.one.cache.invalidate(&[group]).await.unwrap();
+            until_unread(&f.other, &k).await;
         }
+    }
+}
+
+/// Waits until the newer release reads nothing.
+async fn until_unread(cache: &Arc<dyn Cache>, key: &CacheKey) {
+    let start = Instant::now();
+    while cache.get(key, &NEWER).await.is_some() {
+        assert!(start.elapsed() < SOON, "the other release was not heard: {key:?}");
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 
 /// Only what is in process goes.
 pub async fn what_is_dropped_locally_is_still_shared(f: &SharedCacheFixture) {
-    fill(&f.one.cache, &key(1), 1).await;
-    f.one.cache.invalidate_local(&[key(1)]).await;
-    assert!(f.one.cache.local(&key(1)).is_none());
-    assert_eq!(read(&f.other, &key(1)).await, Some(1));
-    assert_eq!(read(&f.one.cache, &key(1)).await, Some(1));
-    f.one.cache.clear_local().await;
-    assert!(f.one.cache.local(&key(1)).is_none());
-    assert_eq!(read(&f.one.cache, &key(1)).await, Some(1));
+    for k in all_kinds() {
+        fill(&f.one.cache, &k, 1).await;
+        for by in invalidators(k) {
+            f.one.cache.invalidate_local(&[by]).await;
+            assert!(f.one.cache.local(&k).is_none(), "{k:?} by {by:?}");
+            assert_eq!(read(&f.other, &k).await, Some(1), "{k:?} by {by:?}");
+            assert_eq!(read(&f.one.cache, &k).await, Some(1), "{k:?} by {by:?}");
+        }
+        f.one.cache.clear_local().await;
+        assert!(f.one.cache.local(&k).is_none(), "{k:?}");
+        assert_eq!(read(&f.one.cache, &k).await, Some(1), "{k:?}");
+    }
 }

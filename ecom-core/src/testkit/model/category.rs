@@ -589,15 +589,16 @@ impl Runner<'_> {
         let mut paging = Paging::Offset { offset: 0, limit: limit as u32 };
         let mut got = Vec::new();
         loop {
-            let (page, total) = read("the page", self.shop.categories().list(&filter, &paging).await)?;
+            let found = read("the page", self.shop.categories().list(&filter, &paging).await)?;
+            let page = &found.value.page;
             if matches!(paging, Paging::Offset { .. }) {
-                same("the total", &total, &Some(Total { count: want.len() as u64, exact: true }))?;
+                same("the total", &found.value.total, &Some(Total { count: want.len() as u64, exact: true }))?;
             }
             for c in &page.items {
                 self.category_answer(c)?;
             }
             got.extend(page.items.iter().map(|c| c.id));
-            match page.next {
+            match page.next.clone() {
                 Some(k) if got.len() < 20 => paging = Paging::Keyset { after: Some(k), limit: limit as u32 },
                 next => {
                     same("the list", &got, &want[..got.len().min(want.len())].to_vec())?;
@@ -610,7 +611,8 @@ impl Runner<'_> {
     /// Compares all categories, deleted ones too.
     async fn compare_categories(&mut self) -> Checked<()> {
         let all = CategoryFilter { parent: None, deleted: Deleted::Include };
-        let (page, _) = read("the categories", self.shop.categories().list(&all, &Paging::first(1_000)).await)?;
+        let found = read("the categories", self.shop.categories().list(&all, &Paging::first(1_000)).await)?;
+        let page = &found.value.page;
         for c in &page.items {
             if !self.world.categories.rows.contains_key(&c.id) {
                 return Err(format!("there is a category too many: {c:?}"));

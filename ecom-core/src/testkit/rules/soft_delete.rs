@@ -60,9 +60,10 @@ pub async fn r02_soft_deleted_rows_are_hidden_unless_asked(f: &ShopFixture) {
     assert!(!f.fresh_category(c.id).await.audit.is_live());
     let listed = |deleted| CategoryFilter { parent: None, deleted };
     let page = Paging::Offset { offset: 0, limit: 10 };
-    let (hidden, total) = f.shop.categories().list(&listed(Deleted::Hide), &page).await.unwrap();
-    assert_eq!((hidden.items.len(), total), (0, Some(Total { count: 0, exact: true })));
-    assert_eq!(f.shop.categories().list(&listed(Deleted::Include), &page).await.unwrap().0.items.len(), 1);
+    let hidden = f.shop.categories().list(&listed(Deleted::Hide), &page).await.unwrap().value;
+    assert_eq!((hidden.page.items.len(), hidden.total), (0, Some(Total { count: 0, exact: true })));
+    let with_deleted = f.shop.categories().list(&listed(Deleted::Include), &page).await.unwrap().value;
+    assert_eq!(with_deleted.page.items.len(), 1);
 }
 
 /// A SKU that was deleted before its product stays deleted.

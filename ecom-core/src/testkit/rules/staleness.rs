@@ -86,7 +86,7 @@ impl Scene {
 
 async fn categories(shop: &Shop, filter: &CategoryFilter) -> Result<Vec<Category>> {
     let paging = Paging::Offset { offset: 0, limit: 100 };
-    Ok(shop.categories().list(filter, &paging).await?.0.items)
+    Ok(shop.categories().list(filter, &paging).await?.value.page.items.clone())
 }
 
 fn list(filter: ProductFilter) -> ProductListQuery {

@@ -113,7 +113,8 @@ impl Checked {
 
 async fn page(filter: CategoryFilter, checked: Checked, here: &Here, app: &App) -> ApiResult {
     let Checked { paged, fields } = checked;
-    let (page, total) = app.shop.categories().list(&filter, &paged.paging).await?;
+    let found = app.shop.categories().list(&filter, &paged.paging).await?;
+    let (page, total) = (&found.value.page, found.value.total);
     let views = page.items.iter().map(CategoryView::from);
     let (next, more) = (page.next.as_ref(), page.next.is_some());
     let response = if fields.all() {
@@ -122,7 +123,11 @@ async fn page(filter: CategoryFilter, checked: Checked, here: &Here, app: &App) 
         let rows = views.map(|v| fields.pick(&v)).collect::<ApiResult<Vec<Value>>>()?;
         respond_list(&List::page(rows, next, more, total, &paged, here))?
     };
-    Ok(if filter.deleted == Deleted::Include { private(response, None) } else { public(response, None, None) })
+    Ok(if filter.deleted == Deleted::Include {
+        private(response, None)
+    } else {
+        public(response, None, Some(found.hit))
+    })
 }
 
 /// The tree

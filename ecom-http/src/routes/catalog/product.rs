@@ -74,10 +74,8 @@ fn respond_value(
     app: &App,
 ) -> Response {
     let (collection, numbers) = (here.collection(), app.config.numbers);
-    if let Some(r) = value.derived(|p| Rendered::of(p, collection, numbers, app))
-        && r.numbers == numbers
-        && *r.collection == *collection
-    {
+    let r = value.attached(|p| Rendered::of(p, collection, numbers, app));
+    if r.numbers == numbers && *r.collection == *collection {
         return r.respond(if_none_match, hit);
     }
     // Another router over the same shop got there first.
@@ -305,11 +303,11 @@ pub(crate) async fn list(State(app): State<Arc<App>>, here: Here, Query(p): Quer
     }
     let response = if fields.all() && filters.is_none() {
         let this = format!("{}?{}", here.path(), here.query().unwrap_or_default());
-        let rendered = found.value.derived(|l| {
+        let rendered = found.value.attached(|l| {
             let list = RenderedList::of(&whole_page(l, None, numbers, &paged, &here, &app)).ok()?;
             Some(RenderedPage { this: this.clone(), numbers, list })
         });
-        match rendered.and_then(Option::as_ref) {
+        match rendered {
             Some(r) if r.this == this && r.numbers == numbers => r.list.respond(),
             // The same page was asked for in other words.
             _ => respond_list(&whole_page(&found.value, None, numbers, &paged, &here, &app))?,

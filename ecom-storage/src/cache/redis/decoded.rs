@@ -1,7 +1,7 @@
 //! Values of this process beside the bytes that they were decoded from.
 //!
 //! Redis is asked at every read, and what it answers decides: where it sends the very bytes that were decoded before, the
-//! value of then is handed out, with the form that is derived from it. So this never makes a value older; it saves
+//! value of then is handed out, with what is attached to it. So this never makes a value older; it saves
 //! decoding a value and rendering it again.
 
 use std::sync::Arc;

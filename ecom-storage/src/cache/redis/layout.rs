@@ -6,12 +6,12 @@
 //! | Key | Holds |
 //! |---|---|
 //! | `…epoch` | a random word; values of another epoch are gone (`clear`) |
-//! | `…lists` | the same for lists of products |
+//! | `…e:<group>` | the same for the keys of a group |
 //! | `…v:<key>` | version of the encoding, epochs, encoded value; expires with the TTL |
 //! | `…l:<key>` | the lease: token and epochs of the loads that may fill the key; expires after seconds |
 //! | channel `…forget:<db>` | the keys of each invalidation, one a line; `*` is everything |
 //!
-//! A read is one `MGET` of the epoch, that of lists where it reads any, and the values. A load takes the lease, or
+//! A read is one `MGET` of the epoch, those of the groups that its keys belong to, and the values. A load takes the lease, or
 //! joins the one that is there; an invalidation deletes value and lease; a fill is stored only while its lease is
 //! there and the epochs are those of its start. So a value that was read before an invalidation never comes after it,
 //! whatever process read it. Loads that share a lease have no invalidation between them: each may fill, and the first
@@ -25,6 +25,7 @@
 
 use std::fmt::Write as _;
 use std::hash::{BuildHasher as _, RandomState};
+use std::iter;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -42,8 +43,8 @@ const MAX_TTL: Duration = Duration::from_hours(10 * 366 * 24);
 /// Keys in one command.
 const CHUNK: usize = 1_000;
 
-/// Takes or joins leases. Keys: both epochs, then the lease of each; arguments: token, new epoch, milliseconds, a
-/// letter per key: `l` for lists. Answers the token of each.
+/// Takes or joins leases. Keys: the epoch, those of groups, then the lease of each; arguments: token, new epoch,
+/// milliseconds, a digit per lease: the place of its group, or 0. Answers the token of each.
 const BEGIN: &str = r"
 local function epoch(key)
     local e = redis.call('GET', key)
@@ -53,66 +54,69 @@ local function epoch(key)
     end
     return e
 end
-local all = epoch(KEYS[1])
-local lists = all .. epoch(KEYS[2])
+local first = #KEYS - #ARGV[4]
+local epochs = {[0] = epoch(KEYS[1])}
+for g = 1, first - 1 do epochs[g] = epochs[0] .. epoch(KEYS[g + 1]) end
 local tokens = {}
-for i = 3, #KEYS do
-    local epochs = all
-    if string.sub(ARGV[4], i - 2, i - 2) == 'l' then epochs = lists end
-    local lease = redis.call('GET', KEYS[i])
-    if lease and string.sub(lease, 17) == epochs then
-        tokens[i - 2] = string.sub(lease, 1, 16)
+for i = 1, #ARGV[4] do
+    local mine = epochs[string.byte(ARGV[4], i) - 48]
+    local name = KEYS[first + i]
+    local lease = redis.call('GET', name)
+    if lease and string.sub(lease, 17) == mine then
+        tokens[i] = string.sub(lease, 1, 16)
     else
-        redis.call('SET', KEYS[i], ARGV[1] .. epochs, 'PX', ARGV[3])
-        tokens[i - 2] = ARGV[1]
+        redis.call('SET', name, ARGV[1] .. mine, 'PX', ARGV[3])
+        tokens[i] = ARGV[1]
     end
 end
 return tokens
 ";
 
-/// The same for one key, unless there is a value or somebody else's lease. Keys: both epochs, lease, value; one more
-/// argument: the version. Answers `{'value', value, milliseconds}`, `{'theirs', token}` or `{'ours', token}`.
+/// The same for one key, unless there is a value or somebody else's lease. Keys: lease, value, the epoch, and that of
+/// its group if it has one; arguments: token, new epoch, milliseconds, version. Answers
+/// `{'value', value, milliseconds}`, `{'theirs', token}` or `{'ours', token}`.
 const LOAD: &str = r"
-local function epoch(key)
-    local e = redis.call('GET', key)
+local epochs = ''
+for i = 3, #KEYS do
+    local e = redis.call('GET', KEYS[i])
     if not e then
         e = ARGV[2]
-        redis.call('SET', key, e)
+        redis.call('SET', KEYS[i], e)
     end
-    return e
+    epochs = epochs .. e
 end
-local all = epoch(KEYS[1])
-local epochs = all
-local lists = epoch(KEYS[2])
-if ARGV[4] == 'l' then epochs = all .. lists end
-local head = ARGV[5] .. epochs
-local value = redis.call('GET', KEYS[4])
+local head = ARGV[4] .. epochs
+local value = redis.call('GET', KEYS[2])
 if value and string.sub(value, 1, #head) == head then
-    return {'value', string.sub(value, #head + 1), redis.call('PTTL', KEYS[4])}
+    return {'value', string.sub(value, #head + 1), redis.call('PTTL', KEYS[2])}
 end
-local lease = redis.call('GET', KEYS[3])
+local lease = redis.call('GET', KEYS[1])
 if lease and string.sub(lease, 17) == epochs then
     return {'theirs', string.sub(lease, 1, 16)}
 end
-redis.call('SET', KEYS[3], ARGV[1] .. epochs, 'PX', ARGV[3])
+redis.call('SET', KEYS[1], ARGV[1] .. epochs, 'PX', ARGV[3])
 return {'ours', ARGV[1]}
 ";
 
-/// Stores values whose leases hold. Keys: both epochs, then lease and value of each; arguments: milliseconds, version,
-/// a letter per key, then token and value of each. Answers 1 for each that is stored.
+/// Stores values whose leases hold. Keys: the epoch, those of groups, then lease and value of each; arguments:
+/// milliseconds, version, a digit per value as in [`BEGIN`], then token and value of each. Answers 1 for each that is
+/// stored.
 const FILL: &str = r"
-local all = redis.call('GET', KEYS[1])
-local lists = redis.call('GET', KEYS[2])
+local first = #KEYS - 2 * #ARGV[3]
+local epochs = {[0] = redis.call('GET', KEYS[1])}
+for g = 1, first - 1 do
+    local e = redis.call('GET', KEYS[g + 1])
+    epochs[g] = epochs[0] and e and epochs[0] .. e
+end
 local stored = {}
-for i = 3, #KEYS, 2 do
-    local n = (i - 1) / 2
-    local epochs = all
-    if string.sub(ARGV[3], n, n) == 'l' then epochs = all and lists and all .. lists end
-    stored[n] = 0
-    if epochs and redis.call('GET', KEYS[i]) == ARGV[2 * n + 2] .. epochs then
-        redis.call('SET', KEYS[i + 1], ARGV[2] .. epochs .. ARGV[2 * n + 3], 'PX', ARGV[1])
-        redis.call('DEL', KEYS[i])
-        stored[n] = 1
+for i = 1, #ARGV[3] do
+    local mine = epochs[string.byte(ARGV[3], i) - 48]
+    local lease, name = KEYS[first + 2 * i - 1], KEYS[first + 2 * i]
+    stored[i] = 0
+    if mine and redis.call('GET', lease) == ARGV[2 * i + 2] .. mine then
+        redis.call('SET', name, ARGV[2] .. mine .. ARGV[2 * i + 3], 'PX', ARGV[1])
+        redis.call('DEL', lease)
+        stored[i] = 1
     end
 end
 return stored
@@ -132,7 +136,6 @@ pub(super) struct Layout {
     root: String,
     channel: String,
     epoch: String,
-    lists: String,
     begin: Script,
     load: Script,
     fill: Script,
@@ -165,12 +168,34 @@ pub(super) enum Begun {
     Ours(u64),
 }
 
-const fn is_list(key: &CacheKey) -> bool {
-    matches!(key, CacheKey::ProductList(_))
-}
+/// The groups that the keys of a call belong to, each once.
+struct Groups(Vec<CacheKey>);
 
-fn letters<'k>(keys: impl Iterator<Item = &'k CacheKey>) -> String {
-    keys.map(|k| if is_list(k) { 'l' } else { 'o' }).collect()
+// The scripts read the place of a group as one digit.
+const _: () = assert!(CacheKey::GROUPS.len() < 10);
+
+impl Groups {
+    fn of<'k>(keys: impl Iterator<Item = &'k CacheKey>) -> Self {
+        // Most keys have no group, and nothing is allocated for them.
+        let mut groups = Vec::new();
+        for group in keys.filter_map(CacheKey::group) {
+            if !groups.contains(&group) {
+                groups.push(group);
+            }
+        }
+        Self(groups)
+    }
+
+    /// The place of the group of `key`, from 1, or 0 if it has none.
+    fn place(&self, key: &CacheKey) -> usize {
+        let Some(group) = key.group() else { return 0 };
+        self.0.iter().position(|g| *g == group).map_or(0, |i| i + 1)
+    }
+
+    /// The places of `keys`, a digit each.
+    fn digits<'k>(&self, keys: impl Iterator<Item = &'k CacheKey>) -> String {
+        keys.map(|key| char::from_digit(u32::try_from(self.place(key)).unwrap_or(0), 10).unwrap_or('0')).collect()
+    }
 }
 
 fn word(n: u64) -> String {
@@ -197,7 +222,6 @@ impl Layout {
         Self {
             channel: format!("{root}forget:{}", options.server.redis_settings().db()),
             epoch: format!("{root}epoch"),
-            lists: format!("{root}lists"),
             root,
             begin: Script::new(BEGIN),
             load: Script::new(LOAD),
@@ -222,6 +246,15 @@ impl Layout {
         format!("{}l:{key}", self.root)
     }
 
+    /// The names of the epoch and of those of groups, in their order.
+    fn epochs(&self, groups: &Groups) -> impl Iterator<Item = String> {
+        iter::once(self.epoch.clone()).chain(groups.0.iter().map(|group| self.group_epoch(group)))
+    }
+
+    fn group_epoch(&self, group: &CacheKey) -> String {
+        format!("{}e:{group}", self.root)
+    }
+
     /// A word that nobody else has; never that of the token that stands for none.
     fn fresh(&self) -> u64 {
         self.words.hash_one(self.next.fetch_add(1, Ordering::Relaxed)).max(1)
@@ -237,7 +270,7 @@ impl Layout {
     /// Fails where the user may not touch these keys and this channel. An empty message says nothing to who hears it.
     pub(super) async fn check(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
         let mut pipe = redis::pipe();
-        pipe.cmd("MGET").arg(&self.epoch).arg(&self.lists).ignore();
+        pipe.cmd("MGET").arg(&self.epoch).ignore();
         pipe.cmd("PUBLISH").arg(&self.channel).arg("").ignore();
         pipe.query_async(connection).await
     }
@@ -251,11 +284,11 @@ impl Layout {
         aging: bool,
     ) -> RedisResult<Vec<Option<Held>>> {
         let names: Vec<String> = keys.iter().map(|k| self.value(k)).collect();
-        let with_lists = keys.iter().any(is_list);
+        let groups = Groups::of(keys.iter());
         let mut get = redis::cmd("MGET");
         get.arg(&self.epoch);
-        if with_lists {
-            get.arg(&self.lists);
+        for group in &groups.0 {
+            get.arg(self.group_epoch(group));
         }
         get.arg(&names);
         let (left, found): (Vec<i64>, Vec<Option<Vec<u8>>>) = if aging {
@@ -274,13 +307,16 @@ impl Layout {
         };
         let mut found = found.into_iter();
         let all = found.next().flatten();
-        let lists = if with_lists { found.next().flatten() } else { None };
+        let epochs: Vec<Option<Vec<u8>>> = found.by_ref().take(groups.0.len()).collect();
         let version = word(version);
         let open = |(i, answer): (usize, Option<Vec<u8>>)| {
             let answer = answer?;
-            let lists = if is_list(&keys[i]) { lists.as_deref()? } else { b"" };
+            let group = match groups.place(&keys[i]) {
+                0 => b"",
+                place => epochs.get(place - 1)?.as_deref()?,
+            };
             let mut rest = answer.as_slice();
-            for part in [version.as_bytes(), all.as_deref()?, lists] {
+            for part in [version.as_bytes(), all.as_deref()?, group] {
                 rest = rest.strip_prefix(part)?;
             }
             let start = answer.len() - rest.len();
@@ -296,12 +332,15 @@ impl Layout {
         connection: &mut MultiplexedConnection,
         keys: &[CacheKey],
     ) -> RedisResult<Vec<u64>> {
-        let mut call = self.begin.key(&self.epoch);
-        call.key(&self.lists);
+        let groups = Groups::of(keys.iter());
+        let mut call = self.begin.prepare_invoke();
+        for name in self.epochs(&groups) {
+            call.key(name);
+        }
         for key in keys {
             call.key(self.lease(key));
         }
-        call.arg(word(self.fresh())).arg(word(self.fresh())).arg(millis(LEASE)).arg(letters(keys.iter()));
+        call.arg(word(self.fresh())).arg(word(self.fresh())).arg(millis(LEASE)).arg(groups.digits(keys.iter()));
         let tokens: Vec<Vec<u8>> = call.invoke_async(connection).await?;
         tokens.iter().map(|t| unword(t)).collect::<Option<_>>().ok_or_else(unexpected)
     }
@@ -313,10 +352,12 @@ impl Layout {
         key: &CacheKey,
         version: u64,
     ) -> RedisResult<Begun> {
-        let mut call = self.load.key(&self.epoch);
-        call.key(&self.lists).key(self.lease(key)).key(self.value(key));
-        call.arg(word(self.fresh())).arg(word(self.fresh())).arg(millis(LEASE));
-        call.arg(letters(std::iter::once(key))).arg(word(version));
+        let mut call = self.load.key(self.lease(key));
+        call.key(self.value(key));
+        for name in self.epochs(&Groups::of(iter::once(key))) {
+            call.key(name);
+        }
+        call.arg(word(self.fresh())).arg(word(self.fresh())).arg(millis(LEASE)).arg(word(version));
         let mut answer: Vec<Value> = call.invoke_async(connection).await?;
         if answer.len() < 2 {
             return Err(unexpected());
@@ -343,9 +384,12 @@ impl Layout {
         version: u64,
         ttl: Duration,
     ) -> RedisResult<Vec<bool>> {
-        let mut call = self.fill.key(&self.epoch);
-        call.key(&self.lists);
-        call.arg(millis(ttl)).arg(word(version)).arg(letters(values.iter().map(|(k, ..)| k)));
+        let groups = Groups::of(values.iter().map(|(k, ..)| k));
+        let mut call = self.fill.prepare_invoke();
+        for name in self.epochs(&groups) {
+            call.key(name);
+        }
+        call.arg(millis(ttl)).arg(word(version)).arg(groups.digits(values.iter().map(|(k, ..)| k)));
         for (key, bytes, token) in values {
             call.key(self.lease(key)).key(self.value(key)).arg(word(*token)).arg(bytes.as_slice());
         }
@@ -377,10 +421,9 @@ impl Layout {
             let mut unlink = redis::cmd("UNLINK");
             let mut message = String::new();
             for key in keys {
-                if matches!(key, CacheKey::ProductLists) {
-                    unlink.arg(&self.lists);
-                } else {
-                    unlink.arg(self.value(key)).arg(self.lease(key));
+                unlink.arg(self.value(key)).arg(self.lease(key));
+                if key.is_group() {
+                    unlink.arg(self.group_epoch(key));
                 }
                 let _ = writeln!(message, "{key}");
             }
