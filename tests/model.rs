@@ -18,17 +18,13 @@ use std::time::Instant;
 use async_trait::async_trait;
 use ecom_core::Result;
 use ecom_core::catalog::Sku;
-use ecom_core::common::Deleted;
-use ecom_core::id::{ProductId, SkuId};
-use ecom_core::paging::{Page, Paging};
 use ecom_core::port::{
-    CategoryRepository, Connection, InventoryRepository, NoCache, OutboxRepository, PoolStatus, ProductRepository,
-    Repositories, SkuRepository, Storage, TouchedProduct, UnitOfWork,
+    Connection, ForwardInventory, ForwardRepositories, ForwardSkus, ForwardStorage, ForwardUnitOfWork,
+    InventoryRepository, NoCache, Repositories, SkuRepository, Storage, TouchedProduct, UnitOfWork,
 };
-use ecom_core::stock::{StockImbalance, StockLevel, StockMovement};
+use ecom_core::stock::StockMovement;
 use ecom_core::testkit::model::{self, Divergence, Options, Report, run};
 use ecom_core::testkit::shop::MakeCache;
-use ecom_core::text::Slug;
 use ecom_storage::cache::{MemoryCache, MemoryCacheOptions};
 use ecom_storage::{SqlStorage, SqliteOptions};
 use tokio::sync::Semaphore;
@@ -208,190 +204,106 @@ enum Fault {
     CountsTwice,
 }
 
+/// A fault, and how often stock has changed.
+#[derive(Clone, Debug)]
+struct Defect {
+    fault: Fault,
+    applied: Arc<AtomicU64>,
+}
+
 #[derive(Debug)]
-struct Faulty {
-    storage: SqlStorage,
-    fault: Fault,
-    applied: Arc<AtomicU64>,
-}
+struct Faulty(SqlStorage, Defect);
 
-struct Wrong<T> {
-    inner: T,
-    fault: Fault,
-    applied: Arc<AtomicU64>,
-}
-
-impl Faulty {
-    fn wrap<T>(&self, inner: T) -> Wrong<T> {
-        Wrong { inner, fault: self.fault, applied: self.applied.clone() }
-    }
-}
+/// A connection, a unit of work or a repository with a fault.
+struct Wrong<T>(T, Defect);
 
 #[async_trait]
-impl Storage for Faulty {
-    fn name(&self) -> &'static str {
-        "faulty"
+impl ForwardStorage for Faulty {
+    fn inner(&self) -> &dyn Storage {
+        &self.0
     }
 
     async fn connect(&self) -> Result<Box<dyn Connection>> {
-        Ok(Box::new(self.wrap(self.storage.connect().await?)))
+        Ok(Box::new(Wrong(self.0.connect().await?, self.1.clone())))
     }
 
     async fn begin(&self) -> Result<Box<dyn UnitOfWork>> {
-        Ok(Box::new(self.wrap(self.storage.begin().await?)))
-    }
-
-    async fn migrate(&self) -> Result<()> {
-        self.storage.migrate().await
-    }
-
-    async fn identity(&self) -> Result<uuid::Uuid> {
-        self.storage.identity().await
-    }
-
-    async fn ping(&self) -> Result<()> {
-        self.storage.ping().await
-    }
-
-    fn pool_status(&self) -> PoolStatus {
-        self.storage.pool_status()
-    }
-
-    fn statements(&self) -> u64 {
-        self.storage.statements()
-    }
-
-    async fn close(&self) {
-        self.storage.close().await;
+        Ok(Box::new(Wrong(self.0.begin().await?, self.1.clone())))
     }
 }
 
-macro_rules! wrong_repositories {
-    ($inner:ty) => {
-        impl Repositories for Wrong<$inner> {
-            fn products(&mut self) -> Box<dyn ProductRepository + '_> {
-                self.inner.products()
-            }
+impl ForwardRepositories for Wrong<Box<dyn Connection>> {
+    fn inner(&mut self) -> &mut dyn Repositories {
+        &mut *self.0
+    }
 
-            fn categories(&mut self) -> Box<dyn CategoryRepository + '_> {
-                self.inner.categories()
-            }
-
-            fn skus(&mut self) -> Box<dyn SkuRepository + '_> {
-                Box::new(Wrong { inner: self.inner.skus(), fault: self.fault, applied: self.applied.clone() })
-            }
-
-            fn inventory(&mut self) -> Box<dyn InventoryRepository + '_> {
-                Box::new(Wrong { inner: self.inner.inventory(), fault: self.fault, applied: self.applied.clone() })
-            }
-
-            fn outbox(&mut self) -> Box<dyn OutboxRepository + '_> {
-                self.inner.outbox()
-            }
-        }
-    };
+    fn skus(&mut self) -> Box<dyn SkuRepository + '_> {
+        Box::new(Wrong(self.0.skus(), self.1.clone()))
+    }
 }
-
-wrong_repositories!(Box<dyn Connection>);
-wrong_repositories!(Box<dyn UnitOfWork>);
 
 impl Connection for Wrong<Box<dyn Connection>> {}
 
-#[async_trait]
-impl UnitOfWork for Wrong<Box<dyn UnitOfWork>> {
-    async fn commit(self: Box<Self>) -> Result<()> {
-        self.inner.commit().await
+impl ForwardRepositories for Wrong<Box<dyn UnitOfWork>> {
+    fn inner(&mut self) -> &mut dyn Repositories {
+        &mut *self.0
     }
 
-    async fn rollback(self: Box<Self>) -> Result<()> {
-        self.inner.rollback().await
+    fn skus(&mut self) -> Box<dyn SkuRepository + '_> {
+        Box::new(Wrong(self.0.skus(), self.1.clone()))
+    }
+
+    fn inventory(&mut self) -> Box<dyn InventoryRepository + '_> {
+        Box::new(Wrong(self.0.inventory(), self.1.clone()))
+    }
+}
+
+impl ForwardUnitOfWork for Wrong<Box<dyn UnitOfWork>> {
+    fn into_inner(self: Box<Self>) -> Box<dyn UnitOfWork> {
+        self.0
     }
 }
 
 #[async_trait]
-impl InventoryRepository for Wrong<Box<dyn InventoryRepository + '_>> {
-    async fn levels(&mut self, ids: &[SkuId]) -> Result<Vec<StockLevel>> {
-        self.inner.levels(ids).await
-    }
-
-    async fn lock(&mut self, ids: &[SkuId]) -> Result<Vec<StockLevel>> {
-        self.inner.lock(ids).await
+impl ForwardInventory for Wrong<Box<dyn InventoryRepository + '_>> {
+    fn inner(&mut self) -> &mut dyn InventoryRepository {
+        &mut *self.0
     }
 
     async fn apply(&mut self, movements: &[StockMovement]) -> Result<Vec<TouchedProduct>> {
-        let n = self.applied.fetch_add(1, Ordering::Relaxed);
-        match self.fault {
+        let n = self.1.applied.fetch_add(1, Ordering::Relaxed);
+        match self.1.fault {
             Fault::LosesAnAdjustment if n == 50 => Ok(Vec::new()),
             Fault::CountsTwice if n == 50 => {
-                let touched = self.inner.apply(movements).await?;
+                let touched = self.0.apply(movements).await?;
                 let twice: Vec<StockMovement> = movements
                     .iter()
                     .map(|m| StockMovement { id: uuid::Uuid::from_u128(m.id.0.as_u128() + 1).into(), ..m.clone() })
                     .collect();
-                self.inner.apply(&twice).await?;
+                self.0.apply(&twice).await?;
                 Ok(touched)
             }
-            _ => self.inner.apply(movements).await,
+            _ => self.0.apply(movements).await,
         }
-    }
-
-    async fn movements(&mut self, sku: SkuId, paging: &Paging) -> Result<Page<StockMovement>> {
-        self.inner.movements(sku, paging).await
-    }
-
-    async fn count_movements(&mut self, sku: SkuId) -> Result<u64> {
-        self.inner.count_movements(sku).await
-    }
-
-    async fn imbalances(&mut self) -> Result<Vec<StockImbalance>> {
-        self.inner.imbalances().await
     }
 }
 
 #[async_trait]
-impl SkuRepository for Wrong<Box<dyn SkuRepository + '_>> {
-    async fn get(&mut self, id: SkuId, deleted: Deleted) -> Result<Option<Sku>> {
-        self.inner.get(id, deleted).await
+impl ForwardSkus for Wrong<Box<dyn SkuRepository + '_>> {
+    fn inner(&mut self) -> &mut dyn SkuRepository {
+        &mut *self.0
     }
 
     async fn get_by_code(&mut self, code: &str) -> Result<Option<Sku>> {
-        let found = self.inner.get_by_code(code).await?;
-        Ok(found.filter(|s| self.fault != Fault::MindsCase || s.code == code))
-    }
-
-    async fn find_by_barcode(&mut self, barcode: &str) -> Result<Vec<Sku>> {
-        self.inner.find_by_barcode(barcode).await
-    }
-
-    async fn find_by_codes(&mut self, codes: &[String]) -> Result<Vec<(String, SkuId, ProductId)>> {
-        self.inner.find_by_codes(codes).await
-    }
-
-    async fn taken_codes(&mut self, bases: &[Slug]) -> Result<std::collections::HashSet<String>> {
-        self.inner.taken_codes(bases).await
-    }
-
-    async fn of_product(&mut self, product: ProductId, deleted: Deleted) -> Result<Vec<Sku>> {
-        self.inner.of_product(product, deleted).await
-    }
-
-    async fn insert(&mut self, skus: &[Sku], opening: &[StockMovement]) -> Result<()> {
-        self.inner.insert(skus, opening).await
-    }
-
-    async fn update(&mut self, before: &Sku, after: &Sku) -> Result<()> {
-        self.inner.update(before, after).await
-    }
-
-    async fn purge(&mut self, id: SkuId) -> Result<()> {
-        self.inner.purge(id).await
+        let found = self.0.get_by_code(code).await?;
+        Ok(found.filter(|s| self.1.fault != Fault::MindsCase || s.code == code))
     }
 }
 
 async fn with_fault(fault: Fault) -> std::result::Result<Report, Divergence> {
     let storage = SqlStorage::sqlite(SqliteOptions::memory()).unwrap();
     storage.migrate().await.unwrap();
-    let storage = Arc::new(Faulty { storage, fault, applied: Arc::default() });
+    let storage = Arc::new(Faulty(storage, Defect { fault, applied: Arc::default() }));
     let caches: MakeCache = Box::new(|_| Arc::new(NoCache));
     run(storage, &caches, &Options { seed: 7, operations: 2_000, check_every: 500 }).await
 }

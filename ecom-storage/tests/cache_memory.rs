@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ecom_core::clock::ManualClock;
-use ecom_core::port::{Cache, CacheKey, CacheStats, CacheValue, Codec, FillToken};
+use ecom_core::port::{Cache, CacheKey, CacheValue, Codec, FillToken, ForwardCache};
 use ecom_core::testkit::{CacheFixture, cache as suite, run};
 use ecom_storage::cache::{MemoryCache, MemoryCacheOptions};
 
@@ -110,21 +110,9 @@ fn a_ttl_without_end_is_no_overflow() {
 struct Careless(MemoryCache);
 
 #[async_trait::async_trait]
-impl Cache for Careless {
-    fn name(&self) -> &'static str {
-        "careless"
-    }
-    fn is_shared(&self) -> bool {
-        self.0.is_shared()
-    }
-    fn local(&self, key: &CacheKey) -> Option<CacheValue> {
-        self.0.local(key)
-    }
-    async fn get(&self, key: &CacheKey, codec: &'static Codec) -> Option<CacheValue> {
-        self.0.get(key, codec).await
-    }
-    async fn begin_fill(&self, key: &CacheKey) -> FillToken {
-        self.0.begin_fill(key).await
+impl ForwardCache for Careless {
+    fn inner(&self) -> &dyn Cache {
+        &self.0
     }
     async fn fill(
         &self,
@@ -136,24 +124,6 @@ impl Cache for Careless {
     ) -> bool {
         let late = self.0.begin_fill(key).await;
         self.0.fill(key, value, codec, ttl, late).await
-    }
-    async fn invalidate(&self, keys: &[CacheKey]) -> ecom_core::Result<()> {
-        self.0.invalidate(keys).await
-    }
-    async fn invalidate_local(&self, keys: &[CacheKey]) {
-        self.0.invalidate_local(keys).await;
-    }
-    async fn clear_local(&self) {
-        self.0.clear_local().await;
-    }
-    async fn clear(&self) -> ecom_core::Result<()> {
-        self.0.clear().await
-    }
-    async fn ping(&self) -> ecom_core::Result<()> {
-        self.0.ping().await
-    }
-    fn stats(&self) -> CacheStats {
-        self.0.stats()
     }
 }
 

@@ -6,10 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use ecom::catalog::ImportOptions;
-use ecom::port::{
-    CategoryRepository, Connection, InventoryRepository, OutboxRepository, PoolStatus, ProductRepository, Repositories,
-    SkuRepository, Storage, UnitOfWork,
-};
+use ecom::port::{ForwardRepositories, ForwardStorage, ForwardUnitOfWork, Repositories, Storage, UnitOfWork};
 use ecom::{Dependency, Error, Result, Shop, ShopBuilder};
 use serde_json::{Value, json};
 
@@ -26,42 +23,27 @@ struct Flaky {
 
 struct LosesAnswer(Box<dyn UnitOfWork>);
 
-impl Repositories for LosesAnswer {
-    fn products(&mut self) -> Box<dyn ProductRepository + '_> {
-        self.0.products()
-    }
-    fn categories(&mut self) -> Box<dyn CategoryRepository + '_> {
-        self.0.categories()
-    }
-    fn skus(&mut self) -> Box<dyn SkuRepository + '_> {
-        self.0.skus()
-    }
-    fn inventory(&mut self) -> Box<dyn InventoryRepository + '_> {
-        self.0.inventory()
-    }
-    fn outbox(&mut self) -> Box<dyn OutboxRepository + '_> {
-        self.0.outbox()
+impl ForwardRepositories for LosesAnswer {
+    fn inner(&mut self) -> &mut dyn Repositories {
+        &mut *self.0
     }
 }
 
 #[async_trait]
-impl UnitOfWork for LosesAnswer {
+impl ForwardUnitOfWork for LosesAnswer {
+    fn into_inner(self: Box<Self>) -> Box<dyn UnitOfWork> {
+        self.0
+    }
     async fn commit(self: Box<Self>) -> Result<()> {
         self.0.commit().await?;
         Err(Error::Unavailable { dependency: Dependency::Database, outcome_unknown: true, source: None })
     }
-    async fn rollback(self: Box<Self>) -> Result<()> {
-        self.0.rollback().await
-    }
 }
 
 #[async_trait]
-impl Storage for Flaky {
-    fn name(&self) -> &'static str {
-        "flaky"
-    }
-    async fn connect(&self) -> Result<Box<dyn Connection>> {
-        self.inner.connect().await
+impl ForwardStorage for Flaky {
+    fn inner(&self) -> &dyn Storage {
+        &*self.inner
     }
     async fn begin(&self) -> Result<Box<dyn UnitOfWork>> {
         let away = self.away.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok();
@@ -70,24 +52,6 @@ impl Storage for Flaky {
             (true, true) => Ok(Box::new(LosesAnswer(self.inner.begin().await?))),
             (false, _) => self.inner.begin().await,
         }
-    }
-    async fn migrate(&self) -> Result<()> {
-        self.inner.migrate().await
-    }
-    async fn identity(&self) -> Result<uuid::Uuid> {
-        self.inner.identity().await
-    }
-    async fn ping(&self) -> Result<()> {
-        self.inner.ping().await
-    }
-    fn pool_status(&self) -> PoolStatus {
-        self.inner.pool_status()
-    }
-    fn statements(&self) -> u64 {
-        self.inner.statements()
-    }
-    async fn close(&self) {
-        self.inner.close().await;
     }
 }
 

@@ -162,107 +162,113 @@ pub struct CacheStats {
     pub entries: u64,
 }
 
-/// A cache of values with a time to live.
-///
-/// A failing adapter answers with a miss and an accepted fill, and keeps its error for `ping`: a missing cache
-/// costs speed only. [`Cache::invalidate`] alone reports an error, because a shared cache that could not be told
-/// may serve old values until their TTL.
-#[cfg_attr(feature = "mocks", mockall::automock)]
-#[async_trait]
-pub trait Cache: Send + Sync + fmt::Debug {
-    /// The adapter's name for people: `memory`, `redis` …
-    fn name(&self) -> &'static str;
-
-    /// What this process holds for `key`, without waiting and without counting a miss; `None` where the
-    /// adapter holds nothing in process.
-    fn local(&self, key: &CacheKey) -> Option<CacheValue>;
-
-    /// Whether other processes read the same values.
-    fn is_shared(&self) -> bool;
-
-    /// What is held for `key`.
-    async fn get(&self, key: &CacheKey, codec: &'static Codec) -> Option<CacheValue>;
-
-    /// What is held for each of `keys`, in their order; one round trip where there is any.
-    async fn get_many(&self, keys: &[CacheKey], codec: &'static Codec) -> Vec<Option<CacheValue>> {
-        let mut found = Vec::with_capacity(keys.len());
-        for key in keys {
-            found.push(self.get(key, codec).await);
-        }
-        found
-    }
-
-    /// Taken before a load for `key`.
-    async fn begin_fill(&self, key: &CacheKey) -> FillToken;
-
-    /// Taken before a load for all of `keys`, in their order; one round trip where there is any.
-    async fn begin_fill_many(&self, keys: &[CacheKey]) -> Vec<FillToken> {
-        let mut tokens = Vec::with_capacity(keys.len());
-        for key in keys {
-            tokens.push(self.begin_fill(key).await);
-        }
-        tokens
-    }
-
-    /// As [`Self::begin_fill`] after a miss. Where another process is loading `key`, it waits a while for what that
-    /// one fills, so that concurrent misses of one key load once; never longer than a fraction of a second, whatever
-    /// became of the other.
-    async fn begin_load(&self, key: &CacheKey, codec: &'static Codec) -> Load {
-        let _ = codec;
-        Load::Begun(self.begin_fill(key).await)
-    }
-
-    /// Holds `value` for `ttl`, unless `key` was invalidated since `token` was taken. True where it is held.
-    async fn fill(
-        &self,
-        key: &CacheKey,
-        value: CacheValue,
-        codec: &'static Codec,
-        ttl: Duration,
-        token: FillToken,
-    ) -> bool;
-
-    /// [`Self::fill`] of several; one round trip where there is any.
-    async fn fill_many(&self, values: Vec<(CacheKey, CacheValue, FillToken)>, codec: &'static Codec, ttl: Duration) {
-        for (key, value, token) in values {
-            self.fill(&key, value, codec, ttl, token).await;
-        }
-    }
-
-    /// Says that loads which were begun will not be filled, because they failed or found nothing, so that nobody
-    /// waits for them.
-    async fn abandon(&self, loads: &[(CacheKey, FillToken)]) {
-        let _ = loads;
-    }
-
-    /// Drops the keys here, and everywhere if the cache is shared; reads that start afterwards do not see the old
-    /// values. A group stands for all keys that belong to it, also for fills of them that were begun.
+port! {
+    /// A cache of values with a time to live.
     ///
-    /// # Errors
-    /// `Unavailable` where a shared cache could not be told.
-    async fn invalidate(&self, keys: &[CacheKey]) -> Result<()>;
+    /// A failing adapter answers with a miss and an accepted fill, and keeps its error for `ping`: a missing cache
+    /// costs speed only. [`Cache::invalidate`] alone reports an error, because a shared cache that could not be told
+    /// may serve old values until their TTL.
+    #[cfg_attr(feature = "mocks", mockall::automock)]
+    pub trait Cache / ForwardCache(&self): Send + Sync + fmt::Debug {
+        /// The adapter's name for people: `memory`, `redis` …
+        fn name(&self) -> &'static str;
 
-    /// Drops the keys from what this process holds, and nothing elsewhere: where the writer has told, or will tell,
-    /// what is shared. The same as [`Self::invalidate`] where nothing is.
-    async fn invalidate_local(&self, keys: &[CacheKey]);
+        /// What this process holds for `key`, without waiting and without counting a miss; `None` if the
+        /// adapter holds nothing in process.
+        fn local(&self, key: &CacheKey) -> Option<CacheValue>;
 
-    /// Drops everything.
-    ///
-    /// # Errors
-    /// As [`Self::invalidate`].
-    async fn clear(&self) -> Result<()>;
+        /// Whether other processes read the same values.
+        fn is_shared(&self) -> bool;
 
-    /// Drops everything that this process holds, and nothing elsewhere.
-    async fn clear_local(&self);
+        /// What is held for `key`.
+        async fn get(&self, key: &CacheKey, codec: &'static Codec) -> Option<CacheValue>;
 
-    /// Whether it answers.
-    ///
-    /// # Errors
-    /// `Unavailable`.
-    async fn ping(&self) -> Result<()>;
+        /// Taken before a load for `key`.
+        async fn begin_fill(&self, key: &CacheKey) -> FillToken;
 
-    /// How it does.
-    fn stats(&self) -> CacheStats;
+        /// Holds `value` for `ttl`, unless `key` was invalidated since `token` was taken. Returns whether it is held.
+        async fn fill(
+            &self,
+            key: &CacheKey,
+            value: CacheValue,
+            codec: &'static Codec,
+            ttl: Duration,
+            token: FillToken,
+        ) -> bool;
+
+        /// Drops the keys here, and everywhere if the cache is shared; reads that start afterwards do not see the
+        /// old values. A group stands for all keys that belong to it, also for fills of them that were begun.
+        ///
+        /// # Errors
+        /// `Unavailable` if a shared cache could not be told.
+        async fn invalidate(&self, keys: &[CacheKey]) -> Result<()>;
+
+        /// Drops the keys from what this process holds, and nothing elsewhere: for callers whose writer invalidates
+        /// what is shared. The same as [`Self::invalidate`] if nothing is shared.
+        async fn invalidate_local(&self, keys: &[CacheKey]);
+
+        /// Drops everything.
+        ///
+        /// # Errors
+        /// As [`Self::invalidate`].
+        async fn clear(&self) -> Result<()>;
+
+        /// Drops everything that this process holds, and nothing elsewhere.
+        async fn clear_local(&self);
+
+        /// Whether it answers.
+        ///
+        /// # Errors
+        /// `Unavailable`.
+        async fn ping(&self) -> Result<()>;
+
+        /// How it does.
+        fn stats(&self) -> CacheStats;
+    } provided {
+        /// What is held for each of `keys`, in their order, in at most one round trip.
+        async fn get_many(&self, keys: &[CacheKey], codec: &'static Codec) -> Vec<Option<CacheValue>> {
+            let mut found = Vec::with_capacity(keys.len());
+            for key in keys {
+                found.push(self.get(key, codec).await);
+            }
+            found
+        }
+
+        /// Taken before a load for all of `keys`, in their order, in at most one round trip.
+        async fn begin_fill_many(&self, keys: &[CacheKey]) -> Vec<FillToken> {
+            let mut tokens = Vec::with_capacity(keys.len());
+            for key in keys {
+                tokens.push(self.begin_fill(key).await);
+            }
+            tokens
+        }
+
+        /// As [`Self::begin_fill`] after a miss. If another process is loading `key`, it waits a while for what that
+        /// one fills, so that concurrent misses of one key load once; never longer than a fraction of a second,
+        /// whatever became of the other.
+        async fn begin_load(&self, key: &CacheKey, codec: &'static Codec) -> Load {
+            let _ = codec;
+            Load::Begun(self.begin_fill(key).await)
+        }
+
+        /// [`Self::fill`] of several, in at most one round trip.
+        async fn fill_many(
+            &self,
+            values: Vec<(CacheKey, CacheValue, FillToken)>,
+            codec: &'static Codec,
+            ttl: Duration,
+        ) {
+            for (key, value, token) in values {
+                self.fill(&key, value, codec, ttl, token).await;
+            }
+        }
+
+        /// Says that loads which were begun will not be filled, because they failed or found nothing, so that nobody
+        /// waits for them.
+        async fn abandon(&self, loads: &[(CacheKey, FillToken)]) {
+            let _ = loads;
+        }
+    }
 }
 
 /// The cache that holds nothing (`CACHE_URL=none`).

@@ -1,4 +1,37 @@
 //! Ports: what the library needs from the outside, as object-safe traits that adapters implement.
+//!
+//! Each port has a twin, `Forward…`, for wrappers: objects that hand most calls to another adapter and change a few,
+//! as tests need them. A wrapper implements the twin (`inner`, and the methods that it changes), which makes it a port:
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use ecom_core::port::{ForwardStorage, Storage, UnitOfWork};
+//! use ecom_core::{Dependency, Error, Result};
+//!
+//! /// A database that takes no writes.
+//! #[derive(Debug)]
+//! struct ReadOnly(Arc<dyn Storage>);
+//!
+//! #[async_trait::async_trait]
+//! impl ForwardStorage for ReadOnly {
+//!     fn inner(&self) -> &dyn Storage {
+//!         &*self.0
+//!     }
+//!     async fn begin(&self) -> Result<Box<dyn UnitOfWork>> {
+//!         Err(Error::unavailable(Dependency::Database, "read only"))
+//!     }
+//! }
+//!
+//! fn read_only(storage: Arc<dyn Storage>) -> Arc<dyn Storage> {
+//!     Arc::new(ReadOnly(storage))
+//! }
+//! ```
+//!
+//! Port and twin have methods of the same names, so a wrapper is called through `dyn Storage`, as adapters are.
+
+#[macro_use]
+mod forward;
 
 pub(crate) mod cache;
 pub(crate) mod catalog;
@@ -7,14 +40,16 @@ pub(crate) mod search;
 pub(crate) mod stock;
 pub(crate) mod storage;
 
-pub use self::cache::{Cache, CacheKey, CacheStats, CacheValue, Codec, FillToken, Load, NoCache};
-pub use self::catalog::category::{CategoryRepository, CategoryUsage};
-pub use self::catalog::product::ProductRepository;
-pub use self::catalog::sku::SkuRepository;
-pub use self::platform::outbox::{Lease, OutboxRepository};
+pub use self::cache::{Cache, CacheKey, CacheStats, CacheValue, Codec, FillToken, ForwardCache, Load, NoCache};
+pub use self::catalog::category::{CategoryRepository, CategoryUsage, ForwardCategories};
+pub use self::catalog::product::{ForwardProducts, ProductRepository};
+pub use self::catalog::sku::{ForwardSkus, SkuRepository};
+pub use self::platform::outbox::{ForwardOutbox, Lease, OutboxRepository};
 pub use self::search::{
-    Checkpoint, FacetCount, IndexBuild, IndexOp, NoSearch, SearchCapabilities, SearchDocument, SearchHit,
-    SearchProvider, SearchResults,
+    Checkpoint, FacetCount, ForwardSearch, IndexBuild, IndexOp, NoSearch, SearchCapabilities, SearchDocument,
+    SearchHit, SearchProvider, SearchResults,
 };
-pub use self::stock::inventory::{InventoryRepository, TouchedProduct};
-pub use self::storage::{Connection, PoolStatus, Repositories, Storage, UnitOfWork};
+pub use self::stock::inventory::{ForwardInventory, InventoryRepository, TouchedProduct};
+pub use self::storage::{
+    Connection, ForwardRepositories, ForwardStorage, ForwardUnitOfWork, PoolStatus, Repositories, Storage, UnitOfWork,
+};

@@ -269,59 +269,47 @@ pub struct SearchCapabilities {
     pub own_checkpoint: bool,
 }
 
-/// A search engine.
-#[cfg_attr(feature = "mocks", mockall::automock)]
-#[async_trait]
-pub trait SearchProvider: Send + Sync + fmt::Debug {
-    /// The adapter's name for people: `tantivy` …
-    fn name(&self) -> &'static str;
-
-    /// What it can do.
-    fn capabilities(&self) -> SearchCapabilities;
-
-    /// Searches.
+port! {
+    /// A search engine.
     ///
-    /// # Errors
-    /// `Unsupported` for what the capabilities exclude, `Unavailable`.
-    async fn search(&self, query: &SearchQuery) -> Result<SearchResults>;
+    /// Every method that waits fails with `Unavailable` if the engine cannot be reached.
+    #[cfg_attr(feature = "mocks", mockall::automock)]
+    pub trait SearchProvider / ForwardSearch(&self): Send + Sync + fmt::Debug {
+        /// The adapter's name for people: `tantivy` …
+        fn name(&self) -> &'static str;
 
-    /// Takes the right to write, or keeps it; false where another process has it. Safe to call often.
-    ///
-    /// # Errors
-    /// `Unavailable`.
-    async fn acquire_writer(&self) -> Result<bool>;
+        /// What it can do.
+        fn capabilities(&self) -> SearchCapabilities;
 
-    /// How far the index has followed, `None` for a new one.
-    ///
-    /// # Errors
-    /// `Unavailable`.
-    async fn checkpoint(&self) -> Result<Option<Checkpoint>>;
+        /// Searches.
+        ///
+        /// # Errors
+        /// `Unsupported` for what the capabilities exclude, `Unavailable`.
+        async fn search(&self, query: &SearchQuery) -> Result<SearchResults>;
 
-    /// Applies the changes and the checkpoint, all or nothing; searchable and durable on return. An op whose
-    /// revision is not above what the index has (or had, for a deleted product) is left out. Returns how many
-    /// were applied.
-    ///
-    /// # Errors
-    /// `Unavailable`; nothing was applied then.
-    async fn apply(&self, ops: Vec<IndexOp>, checkpoint: Checkpoint) -> Result<u64>;
+        /// Takes the right to write, or keeps it; false if another process has it. Safe to call often.
+        async fn acquire_writer(&self) -> Result<bool>;
 
-    /// Starts a new index beside the one that serves.
-    ///
-    /// # Errors
-    /// `Unavailable`.
-    async fn begin_rebuild(&self) -> Result<Box<dyn IndexBuild>>;
+        /// How far the index has followed, `None` for a new one.
+        async fn checkpoint(&self) -> Result<Option<Checkpoint>>;
 
-    /// Id and revision of the live documents after `after`, by id; for `verify`.
-    ///
-    /// # Errors
-    /// `Unavailable`.
-    async fn revisions(&self, after: Option<ProductId>, limit: u32) -> Result<Vec<(ProductId, i64)>>;
+        /// Applies the changes and the checkpoint, all or nothing; searchable and durable on return. An op whose
+        /// revision is not above what the index has (or had, for a deleted product) is left out. Returns how many
+        /// were applied.
+        ///
+        /// # Errors
+        /// `Unavailable`; nothing was applied then.
+        async fn apply(&self, ops: Vec<IndexOp>, checkpoint: Checkpoint) -> Result<u64>;
 
-    /// Whether it answers.
-    ///
-    /// # Errors
-    /// `Unavailable`.
-    async fn ping(&self) -> Result<()>;
+        /// Starts a new index beside the one that serves.
+        async fn begin_rebuild(&self) -> Result<Box<dyn IndexBuild>>;
+
+        /// Id and revision of the live documents after `after`, by id; for `verify`.
+        async fn revisions(&self, after: Option<ProductId>, limit: u32) -> Result<Vec<(ProductId, i64)>>;
+
+        /// Whether it answers.
+        async fn ping(&self) -> Result<()>;
+    }
 }
 
 /// A new index that is being filled beside the one that serves. Dropped, it leaves nothing behind.

@@ -6,61 +6,57 @@ use std::fmt;
 use async_trait::async_trait;
 
 use crate::error::Result;
-use crate::port::catalog::category::CategoryRepository;
-use crate::port::catalog::product::ProductRepository;
-use crate::port::catalog::sku::SkuRepository;
-use crate::port::platform::outbox::OutboxRepository;
-use crate::port::stock::inventory::InventoryRepository;
 
-/// A database.
-///
-/// Reads take a [`Storage::connect`]ion for a single statement's worth of work; writes take a
-/// [`Storage::begin`] unit of work. Never ask for a second connection while a unit of work is open: a pool of
-/// one would wait for itself.
-#[async_trait]
-pub trait Storage: Send + Sync + fmt::Debug {
-    /// The adapter's name for people: `sqlite`, `postgres` …
-    fn name(&self) -> &'static str;
-
-    /// A connection for reads.
+port! {
+    /// A database.
     ///
-    /// # Errors
-    /// `Unavailable` where none is to be had within the adapter's time limit.
-    async fn connect(&self) -> Result<Box<dyn Connection>>;
+    /// Reads take a [`Storage::connect`]ion for a single statement's worth of work; writes take a
+    /// [`Storage::begin`] unit of work. Never ask for a second connection while a unit of work is open: a pool of
+    /// one would wait for itself.
+    pub trait Storage / ForwardStorage(&self): Send + Sync + fmt::Debug {
+        /// The adapter's name for people: `sqlite`, `postgres` …
+        fn name(&self) -> &'static str;
 
-    /// A transaction that may write. On a database with one writer it waits for its turn.
-    ///
-    /// # Errors
-    /// `Unavailable` where the turn does not come within the adapter's time limit.
-    async fn begin(&self) -> Result<Box<dyn UnitOfWork>>;
+        /// A connection for reads.
+        ///
+        /// # Errors
+        /// `Unavailable` if none is to be had within the adapter's time limit.
+        async fn connect(&self) -> Result<Box<dyn Connection>>;
 
-    /// Brings the schema up to this release. Safe to call from many processes at once.
-    ///
-    /// # Errors
-    /// `Internal` where the schema is newer than this release or a migration fails.
-    async fn migrate(&self) -> Result<()>;
+        /// A transaction that may write. On a database with one writer it waits for its turn.
+        ///
+        /// # Errors
+        /// `Unavailable` if the turn does not come within the adapter's time limit.
+        async fn begin(&self) -> Result<Box<dyn UnitOfWork>>;
 
-    /// Names this database for consumers that keep a place in its outbox outside of it, such as an index on
-    /// local disk: made once, at the first migration.
-    ///
-    /// # Errors
-    /// `Unavailable`.
-    async fn identity(&self) -> Result<uuid::Uuid>;
+        /// Brings the schema up to this release. Safe to call from many processes at once.
+        ///
+        /// # Errors
+        /// `Internal` if the schema is newer than this release or a migration fails.
+        async fn migrate(&self) -> Result<()>;
 
-    /// One round trip to the server.
-    ///
-    /// # Errors
-    /// `Unavailable`.
-    async fn ping(&self) -> Result<()>;
+        /// Names this database for consumers that keep a place in its outbox outside of it, such as an index on
+        /// local disk: made once, at the first migration.
+        ///
+        /// # Errors
+        /// `Unavailable`.
+        async fn identity(&self) -> Result<uuid::Uuid>;
 
-    /// How its pool stands.
-    fn pool_status(&self) -> PoolStatus;
+        /// One round trip to the server.
+        ///
+        /// # Errors
+        /// `Unavailable`.
+        async fn ping(&self) -> Result<()>;
 
-    /// Statements sent since start, for tests and metrics that count them.
-    fn statements(&self) -> u64;
+        /// How its pool stands.
+        fn pool_status(&self) -> PoolStatus;
 
-    /// Closes idle connections and refuses new ones.
-    async fn close(&self);
+        /// Statements sent since start, for tests and metrics that count them.
+        fn statements(&self) -> u64;
+
+        /// Closes idle connections and refuses new ones.
+        async fn close(&self);
+    }
 }
 
 /// How a connection pool stands.
@@ -76,19 +72,50 @@ pub struct PoolStatus {
     pub waiting: usize,
 }
 
-/// Hands out the repositories: the same on a pooled connection and inside a unit of work.
-pub trait Repositories: Send {
-    /// Products.
-    fn products(&mut self) -> Box<dyn ProductRepository + '_>;
-    /// Categories.
-    fn categories(&mut self) -> Box<dyn CategoryRepository + '_>;
-    /// SKUs.
-    fn skus(&mut self) -> Box<dyn SkuRepository + '_>;
-    /// Stock and its ledger.
-    fn inventory(&mut self) -> Box<dyn InventoryRepository + '_>;
-    /// The log of events.
-    fn outbox(&mut self) -> Box<dyn OutboxRepository + '_>;
+/// Holds the list of repositories, and makes from it what has a line for each.
+///
+/// `repositories! { impl MyRepository for MyConnection }` implements [`Repositories`] for the connection of a storage
+/// adapter, if one generic type is all its repositories: `MyRepository<'_, dyn ProductRepository>` implements
+/// [`ProductRepository`](crate::port::ProductRepository), and so on. An accessor returns
+/// `Box::new(MyRepository::<dyn ProductRepository>::new(self.lend()))`; the adapter writes `new` and `lend`.
+#[macro_export]
+macro_rules! repositories {
+    // The trait and its twin, for this crate.
+    (@list trait; $($(#[$doc:meta])+ $name:ident: $Port:ident,)+) => {
+        port! {
+            /// Hands out the repositories: the same on a pooled connection and inside a unit of work.
+            pub trait Repositories / ForwardRepositories(&mut self): Send {
+                $($(#[$doc])+ fn $name(&mut self) -> Box<dyn $crate::port::$Port + '_>;)+
+            }
+        }
+    };
+    // The implementation of an adapter.
+    (@list impl $Repository:ident for $Connection:ty; $($(#[$doc:meta])+ $name:ident: $Port:ident,)+) => {
+        impl $crate::port::Repositories for $Connection {
+            $(fn $name(&mut self) -> Box<dyn $crate::port::$Port + '_> {
+                Box::new($Repository::<dyn $crate::port::$Port>::new(self.lend()))
+            })+
+        }
+    };
+    // The list: the accessor of each repository, and its trait.
+    ($($what:tt)+) => {
+        $crate::repositories! {
+            @list $($what)+;
+            /// Products.
+            products: ProductRepository,
+            /// Categories.
+            categories: CategoryRepository,
+            /// SKUs.
+            skus: SkuRepository,
+            /// Stock and its ledger.
+            inventory: InventoryRepository,
+            /// The log of events.
+            outbox: OutboxRepository,
+        }
+    };
 }
+
+repositories! { trait }
 
 /// A pooled connection outside a transaction. Dropping it hands it back; a call that was dropped in flight
 /// closes it instead.
@@ -106,7 +133,7 @@ pub trait UnitOfWork: Repositories {
     /// Writes everything, durably.
     ///
     /// # Errors
-    /// `Unavailable` with `outcome_unknown` where the answer was lost; any other error means that nothing
+    /// `Unavailable` with `outcome_unknown` if the answer was lost; any other error means that nothing
     /// was written.
     async fn commit(self: Box<Self>) -> Result<()>;
 
@@ -115,4 +142,32 @@ pub trait UnitOfWork: Repositories {
     /// # Errors
     /// `Unavailable`; nothing is written all the same.
     async fn rollback(self: Box<Self>) -> Result<()>;
+}
+
+/// A [`UnitOfWork`] that forwards to another one what it does not change.
+#[async_trait]
+pub trait ForwardUnitOfWork: Repositories {
+    /// Returns the unit of work that [`commit`](Self::commit) and [`rollback`](Self::rollback) are forwarded to.
+    fn into_inner(self: Box<Self>) -> Box<dyn UnitOfWork>;
+
+    /// Forwards [`UnitOfWork::commit`].
+    async fn commit(self: Box<Self>) -> Result<()> {
+        self.into_inner().commit().await
+    }
+
+    /// Forwards [`UnitOfWork::rollback`].
+    async fn rollback(self: Box<Self>) -> Result<()> {
+        self.into_inner().rollback().await
+    }
+}
+
+#[async_trait]
+impl<F: ForwardUnitOfWork> UnitOfWork for F {
+    async fn commit(self: Box<Self>) -> Result<()> {
+        ForwardUnitOfWork::commit(self).await
+    }
+
+    async fn rollback(self: Box<Self>) -> Result<()> {
+        ForwardUnitOfWork::rollback(self).await
+    }
 }

@@ -3,30 +3,18 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
-use crate::domain::catalog::product::{Product, ProductFilter, ProductFilters, ProductSort};
-use crate::domain::catalog::sku::Sku;
-use crate::domain::common::Deleted;
 use crate::domain::platform::outbox::{Event, OutboxPosition};
-use crate::domain::stock::inventory::StockMovement;
 use crate::error::{BoxError, Dependency, Error, Result};
-use crate::id::{ProductId, SkuId};
-use crate::paging::{Page, Paging, Total};
-use crate::port::cache::{Cache, CacheKey, CacheStats, CacheValue, Codec, FillToken};
-use crate::port::catalog::category::CategoryRepository;
-use crate::port::catalog::product::ProductRepository;
-use crate::port::catalog::sku::SkuRepository;
-use crate::port::platform::outbox::OutboxRepository;
-use crate::port::search::{
-    Checkpoint, IndexBuild, IndexOp, SearchCapabilities, SearchProvider, SearchQuery, SearchResults,
-};
-use crate::port::stock::inventory::InventoryRepository;
-use crate::port::storage::{Connection, PoolStatus, Repositories, Storage, UnitOfWork};
+use crate::port::cache::{Cache, CacheKey, ForwardCache, NoCache};
+use crate::port::catalog::product::{ForwardProducts, ProductRepository};
+use crate::port::catalog::sku::{ForwardSkus, SkuRepository};
+use crate::port::search::{ForwardSearch, SearchCapabilities, SearchProvider};
+use crate::port::storage::{ForwardRepositories, ForwardStorage, ForwardUnitOfWork, Repositories, Storage, UnitOfWork};
 use crate::service::background::consumer::{Consumer, Start};
 use crate::text::Slug;
 
@@ -81,33 +69,12 @@ impl Unsteady {
 }
 
 #[async_trait]
-impl Storage for Unsteady {
-    fn name(&self) -> &'static str {
-        self.inner.name()
-    }
-    async fn connect(&self) -> Result<Box<dyn Connection>> {
-        self.inner.connect().await
+impl ForwardStorage for Unsteady {
+    fn inner(&self) -> &dyn Storage {
+        &*self.inner
     }
     async fn begin(&self) -> Result<Box<dyn UnitOfWork>> {
         Ok(Box::new(UnsteadyUnit { inner: self.inner.begin().await?, plan: self.plan.clone() }))
-    }
-    async fn migrate(&self) -> Result<()> {
-        self.inner.migrate().await
-    }
-    async fn identity(&self) -> Result<uuid::Uuid> {
-        self.inner.identity().await
-    }
-    async fn ping(&self) -> Result<()> {
-        self.inner.ping().await
-    }
-    fn pool_status(&self) -> PoolStatus {
-        self.inner.pool_status()
-    }
-    fn statements(&self) -> u64 {
-        self.inner.statements()
-    }
-    async fn close(&self) {
-        self.inner.close().await;
     }
 }
 
@@ -116,26 +83,23 @@ struct UnsteadyUnit {
     plan: Arc<Plan>,
 }
 
-impl Repositories for UnsteadyUnit {
+impl ForwardRepositories for UnsteadyUnit {
+    fn inner(&mut self) -> &mut dyn Repositories {
+        &mut *self.inner
+    }
     fn products(&mut self) -> Box<dyn ProductRepository + '_> {
         Box::new(Blind { inner: self.inner.products(), left: &self.plan.blind_to_slugs })
-    }
-    fn categories(&mut self) -> Box<dyn CategoryRepository + '_> {
-        self.inner.categories()
     }
     fn skus(&mut self) -> Box<dyn SkuRepository + '_> {
         Box::new(Blind { inner: self.inner.skus(), left: &self.plan.blind_to_codes })
     }
-    fn inventory(&mut self) -> Box<dyn InventoryRepository + '_> {
-        self.inner.inventory()
-    }
-    fn outbox(&mut self) -> Box<dyn OutboxRepository + '_> {
-        self.inner.outbox()
-    }
 }
 
 #[async_trait]
-impl UnitOfWork for UnsteadyUnit {
+impl ForwardUnitOfWork for UnsteadyUnit {
+    fn into_inner(self: Box<Self>) -> Box<dyn UnitOfWork> {
+        self.inner
+    }
     async fn commit(self: Box<Self>) -> Result<()> {
         self.plan.commits.fetch_add(1, Ordering::SeqCst);
         let fault = self.plan.faults.lock().pop_front();
@@ -156,9 +120,6 @@ impl UnitOfWork for UnsteadyUnit {
             }
         }
     }
-    async fn rollback(self: Box<Self>) -> Result<()> {
-        self.inner.rollback().await
-    }
 }
 
 /// A repository that does not see which names are taken, as if another transaction took them a moment later.
@@ -175,89 +136,24 @@ impl<R: ?Sized> Blind<'_, R> {
 }
 
 #[async_trait]
-impl ProductRepository for Blind<'_, dyn ProductRepository + '_> {
+impl ForwardProducts for Blind<'_, dyn ProductRepository + '_> {
+    fn inner(&mut self) -> &mut dyn ProductRepository {
+        &mut *self.inner
+    }
     async fn taken_slugs(&mut self, bases: &[Slug]) -> Result<HashSet<String>> {
         let taken = self.inner.taken_slugs(bases).await?;
         Ok(self.sees(taken))
     }
-    async fn get(&mut self, id: ProductId, deleted: Deleted) -> Result<Option<Product>> {
-        self.inner.get(id, deleted).await
-    }
-    async fn get_by_slug(&mut self, slug: &str) -> Result<Option<Product>> {
-        self.inner.get_by_slug(slug).await
-    }
-    async fn get_many(&mut self, ids: &[ProductId], deleted: Deleted) -> Result<Vec<Product>> {
-        self.inner.get_many(ids, deleted).await
-    }
-    async fn lock(&mut self, ids: &[ProductId]) -> Result<Vec<Product>> {
-        self.inner.lock(ids).await
-    }
-    async fn find_by_external(&mut self, source: &str, external_ids: &[String]) -> Result<Vec<(String, ProductId)>> {
-        self.inner.find_by_external(source, external_ids).await
-    }
-    async fn list(&mut self, filter: &ProductFilter, sort: ProductSort, paging: &Paging) -> Result<Page<Product>> {
-        self.inner.list(filter, sort, paging).await
-    }
-    async fn count(&mut self, filter: &ProductFilter, bound: u64) -> Result<Total> {
-        self.inner.count(filter, bound).await
-    }
-    async fn filters(&mut self, filter: &ProductFilter) -> Result<ProductFilters> {
-        self.inner.filters(filter).await
-    }
-    async fn ids_in_category(
-        &mut self,
-        category: crate::id::CategoryId,
-        after: Option<ProductId>,
-        limit: u32,
-    ) -> Result<Vec<ProductId>> {
-        self.inner.ids_in_category(category, after, limit).await
-    }
-    async fn revisions(&mut self, after: Option<ProductId>, limit: u32) -> Result<Vec<(ProductId, i64)>> {
-        self.inner.revisions(after, limit).await
-    }
-    async fn insert(&mut self, products: &[Product]) -> Result<()> {
-        self.inner.insert(products).await
-    }
-    async fn update(&mut self, before: &Product, after: &Product) -> Result<()> {
-        self.inner.update(before, after).await
-    }
-    async fn refresh_categories(&mut self, ids: &[ProductId]) -> Result<()> {
-        self.inner.refresh_categories(ids).await
-    }
-    async fn purge(&mut self, product: &Product) -> Result<()> {
-        self.inner.purge(product).await
-    }
 }
 
 #[async_trait]
-impl SkuRepository for Blind<'_, dyn SkuRepository + '_> {
+impl ForwardSkus for Blind<'_, dyn SkuRepository + '_> {
+    fn inner(&mut self) -> &mut dyn SkuRepository {
+        &mut *self.inner
+    }
     async fn taken_codes(&mut self, bases: &[Slug]) -> Result<HashSet<String>> {
         let taken = self.inner.taken_codes(bases).await?;
         Ok(self.sees(taken))
-    }
-    async fn get(&mut self, id: SkuId, deleted: Deleted) -> Result<Option<Sku>> {
-        self.inner.get(id, deleted).await
-    }
-    async fn get_by_code(&mut self, code: &str) -> Result<Option<Sku>> {
-        self.inner.get_by_code(code).await
-    }
-    async fn find_by_barcode(&mut self, barcode: &str) -> Result<Vec<Sku>> {
-        self.inner.find_by_barcode(barcode).await
-    }
-    async fn find_by_codes(&mut self, codes: &[String]) -> Result<Vec<(String, SkuId, ProductId)>> {
-        self.inner.find_by_codes(codes).await
-    }
-    async fn of_product(&mut self, product: ProductId, deleted: Deleted) -> Result<Vec<Sku>> {
-        self.inner.of_product(product, deleted).await
-    }
-    async fn insert(&mut self, skus: &[Sku], opening: &[StockMovement]) -> Result<()> {
-        self.inner.insert(skus, opening).await
-    }
-    async fn update(&mut self, before: &Sku, after: &Sku) -> Result<()> {
-        self.inner.update(before, after).await
-    }
-    async fn purge(&mut self, id: SkuId) -> Result<()> {
-        self.inner.purge(id).await
     }
 }
 
@@ -398,24 +294,16 @@ impl Instructed {
 }
 
 #[async_trait]
-impl Cache for Instructed {
+impl ForwardCache for Instructed {
+    fn inner(&self) -> &dyn Cache {
+        &NoCache
+    }
+    // The background work leaves a cache alone that is named `none`.
     fn name(&self) -> &'static str {
         "instructed"
     }
     fn is_shared(&self) -> bool {
         true
-    }
-    fn local(&self, _: &CacheKey) -> Option<CacheValue> {
-        None
-    }
-    async fn get(&self, _: &CacheKey, _: &'static Codec) -> Option<CacheValue> {
-        None
-    }
-    async fn begin_fill(&self, _: &CacheKey) -> FillToken {
-        FillToken::default()
-    }
-    async fn fill(&self, _: &CacheKey, _: CacheValue, _: &'static Codec, _: Duration, _: FillToken) -> bool {
-        false
     }
     async fn invalidate(&self, keys: &[CacheKey]) -> Result<()> {
         self.0.lock().extend(keys.iter().copied().map(Word::Shared));
@@ -430,12 +318,6 @@ impl Cache for Instructed {
     }
     async fn clear_local(&self) {
         self.0.lock().push(Word::LocalClear);
-    }
-    async fn ping(&self) -> Result<()> {
-        Ok(())
-    }
-    fn stats(&self) -> CacheStats {
-        CacheStats::default()
     }
 }
 
@@ -455,35 +337,17 @@ impl SharedIndex {
 }
 
 #[async_trait]
-impl SearchProvider for SharedIndex {
-    fn name(&self) -> &'static str {
-        self.inner.name()
+impl ForwardSearch for SharedIndex {
+    fn inner(&self) -> &dyn SearchProvider {
+        &*self.inner
     }
     fn capabilities(&self) -> SearchCapabilities {
         let mut capabilities = self.inner.capabilities();
         capabilities.own_checkpoint = false;
         capabilities
     }
-    async fn search(&self, query: &SearchQuery) -> Result<SearchResults> {
-        self.inner.search(query).await
-    }
     async fn acquire_writer(&self) -> Result<bool> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         self.inner.acquire_writer().await
-    }
-    async fn checkpoint(&self) -> Result<Option<Checkpoint>> {
-        self.inner.checkpoint().await
-    }
-    async fn apply(&self, ops: Vec<IndexOp>, checkpoint: Checkpoint) -> Result<u64> {
-        self.inner.apply(ops, checkpoint).await
-    }
-    async fn begin_rebuild(&self) -> Result<Box<dyn IndexBuild>> {
-        self.inner.begin_rebuild().await
-    }
-    async fn revisions(&self, after: Option<ProductId>, limit: u32) -> Result<Vec<(ProductId, i64)>> {
-        self.inner.revisions(after, limit).await
-    }
-    async fn ping(&self) -> Result<()> {
-        self.inner.ping().await
     }
 }

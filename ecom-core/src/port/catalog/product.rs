@@ -2,8 +2,6 @@
 
 use std::collections::HashSet;
 
-use async_trait::async_trait;
-
 use crate::domain::catalog::product::{Product, ProductFilter, ProductFilters, ProductSort};
 use crate::domain::common::Deleted;
 use crate::error::Result;
@@ -11,107 +9,74 @@ use crate::id::{CategoryId, ProductId};
 use crate::paging::{Page, Paging, Total};
 use crate::text::Slug;
 
-/// The products of a shop. A product is read with its live SKUs and its categories, in one round trip.
-#[async_trait]
-pub trait ProductRepository: Send {
-    /// One product.
+port! {
+    /// The products of a shop. A product is read with its live SKUs and its categories, in one round trip.
     ///
-    /// # Errors
-    /// `Unavailable`.
-    async fn get(&mut self, id: ProductId, deleted: Deleted) -> Result<Option<Product>>;
+    /// Every method fails with `Unavailable` if the database cannot be reached.
+    pub trait ProductRepository / ForwardProducts(&mut self): Send {
+        /// One product.
+        async fn get(&mut self, id: ProductId, deleted: Deleted) -> Result<Option<Product>>;
 
-    /// One live product by its slug.
-    ///
-    /// # Errors
-    /// `Unavailable`.
-    async fn get_by_slug(&mut self, slug: &str) -> Result<Option<Product>>;
+        /// One live product by its slug.
+        async fn get_by_slug(&mut self, slug: &str) -> Result<Option<Product>>;
 
-    /// Those of `ids` that exist, by id; a fixed number of statements for any number of ids.
-    ///
-    /// # Errors
-    /// `Unavailable`.
-    async fn get_many(&mut self, ids: &[ProductId], deleted: Deleted) -> Result<Vec<Product>>;
+        /// Those of `ids` that exist, by id; a fixed number of statements for any number of ids.
+        async fn get_many(&mut self, ids: &[ProductId], deleted: Deleted) -> Result<Vec<Product>>;
 
-    /// Locks those of `ids` that exist until the end of the transaction, with the tree held
-    /// ([`CategoryRepository::hold_tree`](crate::port::CategoryRepository::hold_tree)) and their SKUs locked first, each in id
-    /// order, and reads them, soft-deleted ones too. Every update and purge comes after it.
-    ///
-    /// # Errors
-    /// `Unavailable`.
-    async fn lock(&mut self, ids: &[ProductId]) -> Result<Vec<Product>>;
+        /// Locks those of `ids` that exist until the end of the transaction, with the tree held
+        /// ([`CategoryRepository::hold_tree`](crate::port::CategoryRepository::hold_tree)) and their SKUs locked
+        /// first, each in id order, and reads them, soft-deleted ones too. Every update and purge comes after it.
+        async fn lock(&mut self, ids: &[ProductId]) -> Result<Vec<Product>>;
 
-    /// Which of a source's external ids are here, soft-deleted products too.
-    ///
-    /// # Errors
-    /// `Unavailable`.
-    async fn find_by_external(&mut self, source: &str, external_ids: &[String]) -> Result<Vec<(String, ProductId)>>;
+        /// Which of a source's external ids are here, soft-deleted products too.
+        async fn find_by_external(&mut self, source: &str, external_ids: &[String]) -> Result<Vec<(String, ProductId)>>;
 
-    /// The slugs of live products that are one of `bases` or one of them with a number (`-2`).
-    ///
-    /// # Errors
-    /// `Unavailable`.
-    async fn taken_slugs(&mut self, bases: &[Slug]) -> Result<HashSet<String>>;
+        /// The slugs of live products that are one of `bases` or one of them with a number (`-2`).
+        async fn taken_slugs(&mut self, bases: &[Slug]) -> Result<HashSet<String>>;
 
-    /// A page of a list: one statement whatever the limit.
-    ///
-    /// # Errors
-    /// `Unavailable`.
-    async fn list(&mut self, filter: &ProductFilter, sort: ProductSort, paging: &Paging) -> Result<Page<Product>>;
+        /// A page of a list: one statement whatever the limit.
+        async fn list(&mut self, filter: &ProductFilter, sort: ProductSort, paging: &Paging) -> Result<Page<Product>>;
 
-    /// How many products match, counted up to `bound`.
-    ///
-    /// # Errors
-    /// `Unavailable`.
-    async fn count(&mut self, filter: &ProductFilter, bound: u64) -> Result<Total>;
+        /// How many products match, counted up to `bound`.
+        async fn count(&mut self, filter: &ProductFilter, bound: u64) -> Result<Total>;
 
-    /// What the products that match could be narrowed by.
-    ///
-    /// # Errors
-    /// `Unavailable`.
-    async fn filters(&mut self, filter: &ProductFilter) -> Result<ProductFilters>;
+        /// What the products that match could be narrowed by.
+        async fn filters(&mut self, filter: &ProductFilter) -> Result<ProductFilters>;
 
-    /// Ids of all products in a category and below, soft-deleted ones too, after `after`, by id.
-    ///
-    /// # Errors
-    /// `Unavailable`.
-    async fn ids_in_category(
-        &mut self,
-        category: CategoryId,
-        after: Option<ProductId>,
-        limit: u32,
-    ) -> Result<Vec<ProductId>>;
+        /// Ids of all products in a category and below, soft-deleted ones too, after `after`, by id.
+        async fn ids_in_category(
+            &mut self,
+            category: CategoryId,
+            after: Option<ProductId>,
+            limit: u32,
+        ) -> Result<Vec<ProductId>>;
 
-    /// Id and revision of all products, soft-deleted ones too, after `after`, by id.
-    ///
-    /// # Errors
-    /// `Unavailable`.
-    async fn revisions(&mut self, after: Option<ProductId>, limit: u32) -> Result<Vec<(ProductId, i64)>>;
+        /// Id and revision of all products, soft-deleted ones too, after `after`, by id.
+        async fn revisions(&mut self, after: Option<ProductId>, limit: u32) -> Result<Vec<(ProductId, i64)>>;
 
-    /// Inserts products with their category links; their SKUs go through
-    /// [`crate::port::SkuRepository::insert`] in the same transaction. Prices and availability for lists are taken
-    /// from [`Product::skus`].
-    ///
-    /// # Errors
-    /// `DUPLICATE` for a taken slug or external id, `Validation` (reference) for a category that is gone.
-    async fn insert(&mut self, products: &[Product]) -> Result<()>;
+        /// Inserts products with their category links; their SKUs go through
+        /// [`crate::port::SkuRepository::insert`] in the same transaction. Prices and availability for lists are taken
+        /// from [`Product::skus`].
+        ///
+        /// # Errors
+        /// `DUPLICATE` for a taken slug or external id, `Validation` (reference) for a category that is gone.
+        async fn insert(&mut self, products: &[Product]) -> Result<()>;
 
-    /// Writes `after` over `before`, which this transaction has locked, with links and everything that lists
-    /// derive from it. `after.revision` and `after.audit.version` are the new ones.
-    ///
-    /// # Errors
-    /// `VERSION_CONFLICT` where the row is no longer at `before`'s version, else as [`Self::insert`].
-    async fn update(&mut self, before: &Product, after: &Product) -> Result<()>;
+        /// Writes `after` over `before`, which this transaction has locked, with links and everything that lists
+        /// derive from it. `after.revision` and `after.audit.version` are the new ones.
+        ///
+        /// # Errors
+        /// `VERSION_CONFLICT` if the row is no longer at `before`'s version, else as [`Self::insert`].
+        async fn update(&mut self, before: &Product, after: &Product) -> Result<()>;
 
-    /// Brings what lists derive from the category tree up to date for these products, after their categories
-    /// were renamed or moved, and moves their revisions.
-    ///
-    /// # Errors
-    /// `Unavailable`.
-    async fn refresh_categories(&mut self, ids: &[ProductId]) -> Result<()>;
+        /// Brings what lists derive from the category tree up to date for these products, after their categories
+        /// were renamed or moved, and moves their revisions.
+        async fn refresh_categories(&mut self, ids: &[ProductId]) -> Result<()>;
 
-    /// Removes a product and its SKUs for good.
-    ///
-    /// # Errors
-    /// `HAS_SALES` where an order line refers to it.
-    async fn purge(&mut self, product: &Product) -> Result<()>;
+        /// Removes a product and its SKUs for good.
+        ///
+        /// # Errors
+        /// `HAS_SALES` if an order line refers to it.
+        async fn purge(&mut self, product: &Product) -> Result<()>;
+    }
 }

@@ -2,8 +2,6 @@
 
 use std::collections::HashSet;
 
-use async_trait::async_trait;
-
 use crate::domain::catalog::sku::Sku;
 use crate::domain::common::Deleted;
 use crate::domain::stock::inventory::StockMovement;
@@ -11,61 +9,46 @@ use crate::error::Result;
 use crate::id::{ProductId, SkuId};
 use crate::text::Slug;
 
-/// The SKUs of a shop.
-#[async_trait]
-pub trait SkuRepository: Send {
-    /// One SKU.
+port! {
+    /// The SKUs of a shop.
     ///
-    /// # Errors
-    /// `Unavailable`.
-    async fn get(&mut self, id: SkuId, deleted: Deleted) -> Result<Option<Sku>>;
+    /// Every method fails with `Unavailable` if the database cannot be reached.
+    pub trait SkuRepository / ForwardSkus(&mut self): Send {
+        /// One SKU.
+        async fn get(&mut self, id: SkuId, deleted: Deleted) -> Result<Option<Sku>>;
 
-    /// The live SKU with this code, case-insensitively.
-    ///
-    /// # Errors
-    /// `Unavailable`.
-    async fn get_by_code(&mut self, code: &str) -> Result<Option<Sku>>;
+        /// The live SKU with this code, case-insensitively.
+        async fn get_by_code(&mut self, code: &str) -> Result<Option<Sku>>;
 
-    /// Live SKUs with this barcode, by id, at most 100.
-    ///
-    /// # Errors
-    /// `Unavailable`.
-    async fn find_by_barcode(&mut self, barcode: &str) -> Result<Vec<Sku>>;
+        /// Live SKUs with this barcode, by id, at most 100.
+        async fn find_by_barcode(&mut self, barcode: &str) -> Result<Vec<Sku>>;
 
-    /// Live SKUs with one of these codes, case-insensitively: folded code, id, product.
-    ///
-    /// # Errors
-    /// `Unavailable`.
-    async fn find_by_codes(&mut self, codes: &[String]) -> Result<Vec<(String, SkuId, ProductId)>>;
+        /// Live SKUs with one of these codes, case-insensitively: folded code, id, product.
+        async fn find_by_codes(&mut self, codes: &[String]) -> Result<Vec<(String, SkuId, ProductId)>>;
 
-    /// The folded codes of live SKUs that are one of `bases` or one of them with a number (`-2`).
-    ///
-    /// # Errors
-    /// `Unavailable`.
-    async fn taken_codes(&mut self, bases: &[Slug]) -> Result<HashSet<String>>;
+        /// The folded codes of live SKUs that are one of `bases` or one of them with a number (`-2`).
+        async fn taken_codes(&mut self, bases: &[Slug]) -> Result<HashSet<String>>;
 
-    /// All SKUs of a product by position, soft-deleted ones where asked.
-    ///
-    /// # Errors
-    /// `Unavailable`.
-    async fn of_product(&mut self, product: ProductId, deleted: Deleted) -> Result<Vec<Sku>>;
+        /// All SKUs of a product by position, soft-deleted ones too if asked.
+        async fn of_product(&mut self, product: ProductId, deleted: Deleted) -> Result<Vec<Sku>>;
 
-    /// Inserts SKUs with their on hand, and the ledger rows in `opening` that explain it (R11).
-    ///
-    /// # Errors
-    /// `DUPLICATE` for a taken code or external id.
-    async fn insert(&mut self, skus: &[Sku], opening: &[StockMovement]) -> Result<()>;
+        /// Inserts SKUs with their on hand, and the ledger rows in `opening` that explain it (R11).
+        ///
+        /// # Errors
+        /// `DUPLICATE` for a taken code or external id.
+        async fn insert(&mut self, skus: &[Sku], opening: &[StockMovement]) -> Result<()>;
 
-    /// Writes `after` over `before`, which this transaction has locked (through its product). On hand and
-    /// reserved are not written: they move through [`crate::port::InventoryRepository::apply`] only.
-    ///
-    /// # Errors
-    /// `VERSION_CONFLICT` where the row is no longer at `before`'s version, else as [`Self::insert`].
-    async fn update(&mut self, before: &Sku, after: &Sku) -> Result<()>;
+        /// Writes `after` over `before`, which this transaction has locked (through its product). On hand and
+        /// reserved are not written: they move through [`crate::port::InventoryRepository::apply`] only.
+        ///
+        /// # Errors
+        /// `VERSION_CONFLICT` if the row is no longer at `before`'s version, else as [`Self::insert`].
+        async fn update(&mut self, before: &Sku, after: &Sku) -> Result<()>;
 
-    /// Removes a SKU and its ledger for good.
-    ///
-    /// # Errors
-    /// `HAS_SALES` where an order line refers to it.
-    async fn purge(&mut self, id: SkuId) -> Result<()>;
+        /// Removes a SKU and its ledger for good.
+        ///
+        /// # Errors
+        /// `HAS_SALES` if an order line refers to it.
+        async fn purge(&mut self, id: SkuId) -> Result<()>;
+    }
 }

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use async_trait::async_trait;
-
 use crate::clock::Timestamp;
 use crate::domain::platform::outbox::{Event, OutboxPosition};
 use crate::error::Result;
@@ -21,73 +19,52 @@ pub struct Lease {
     pub position: OutboxPosition,
 }
 
-/// The log of events of a shop.
-#[async_trait]
-pub trait OutboxRepository: Send {
-    /// Writes events, in the transaction of the change.
+port! {
+    /// The log of events of a shop.
     ///
-    /// # Errors
-    /// `Unavailable`.
-    async fn append(&mut self, events: &[Event]) -> Result<()>;
+    /// Every method fails with `Unavailable` if the database cannot be reached.
+    pub trait OutboxRepository / ForwardOutbox(&mut self): Send {
+        /// Writes events, in the transaction of the change.
+        async fn append(&mut self, events: &[Event]) -> Result<()>;
 
-    /// Gives at most `limit` committed events that have no place in the log yet their place, after everything that
-    /// has one, and returns how many; those of one aggregate in the order in which they were appended. Call it in a
-    /// unit of work of its own: others that place events wait for it, and nobody else does. An adapter whose log is
-    /// in the order of commits by itself places nothing.
-    ///
-    /// Consumers read through [`EventLog`](crate::platform::EventLog), which calls it where it is needed.
-    ///
-    /// # Errors
-    /// `Unavailable`.
-    async fn sequence(&mut self, limit: u32) -> Result<u64>;
+        /// Gives at most `limit` committed events that have no place in the log yet their place, after everything that
+        /// has one, and returns how many; those of one aggregate in the order in which they were appended. Call it in a
+        /// unit of work of its own: others that place events wait for it, and nobody else does. An adapter whose log is
+        /// in the order of commits by itself places nothing.
+        ///
+        /// Consumers read through [`EventLog`](crate::platform::EventLog), which calls it when it is needed.
+        async fn sequence(&mut self, limit: u32) -> Result<u64>;
 
-    /// Whether committed events wait for [`Self::sequence`]: one statement, or none where they never do.
-    ///
-    /// # Errors
-    /// `Unavailable`.
-    async fn pending(&mut self) -> Result<bool>;
+        /// Whether committed events wait for [`Self::sequence`]: one statement, or none if they never do.
+        async fn pending(&mut self) -> Result<bool>;
 
-    /// Events with a place after `after`, in order. What commits late gets a later place, and is never skipped.
-    ///
-    /// # Errors
-    /// `Unavailable`.
-    async fn read(&mut self, after: OutboxPosition, limit: u32) -> Result<Vec<(OutboxPosition, Event)>>;
+        /// Events with a place after `after`, in order. What commits late gets a later place, and is never skipped.
+        async fn read(&mut self, after: OutboxPosition, limit: u32) -> Result<Vec<(OutboxPosition, Event)>>;
 
-    /// The end of the log: the place after which everything that has none yet will be read.
-    ///
-    /// # Errors
-    /// `Unavailable`.
-    async fn head(&mut self) -> Result<OutboxPosition>;
+        /// The end of the log: the place after which everything that has none yet will be read.
+        async fn head(&mut self) -> Result<OutboxPosition>;
 
-    /// The place before the oldest event that is still kept. A consumer that stands before it has missed
-    /// events and starts from a full read of the data.
-    ///
-    /// # Errors
-    /// `Unavailable`.
-    async fn horizon(&mut self) -> Result<OutboxPosition>;
+        /// The place before the oldest event that is still kept. A consumer that stands before it has missed
+        /// events and starts from a full read of the data.
+        async fn horizon(&mut self) -> Result<OutboxPosition>;
 
-    /// Takes or renews the lease on a shared cursor; `None` where somebody else holds it. A new consumer
-    /// starts at position 0.
-    ///
-    /// # Errors
-    /// `Unavailable`.
-    async fn acquire(&mut self, consumer: &str, holder: &str, now: Timestamp, ttl: Duration) -> Result<Option<Lease>>;
+        /// Takes or renews the lease on a shared cursor; `None` if somebody else holds it. A new consumer
+        /// starts at position 0.
+        async fn acquire(
+            &mut self,
+            consumer: &str,
+            holder: &str,
+            now: Timestamp,
+            ttl: Duration,
+        ) -> Result<Option<Lease>>;
 
-    /// Moves the cursor; false where the lease was lost in between.
-    ///
-    /// # Errors
-    /// `Unavailable`.
-    async fn advance(&mut self, lease: &Lease, to: OutboxPosition) -> Result<bool>;
+        /// Moves the cursor; false if the lease was lost in between.
+        async fn advance(&mut self, lease: &Lease, to: OutboxPosition) -> Result<bool>;
 
-    /// Ends a lease early, so that the next holder need not wait; changes nothing where it was lost in between.
-    ///
-    /// # Errors
-    /// `Unavailable`.
-    async fn release(&mut self, lease: &Lease) -> Result<()>;
+        /// Ends a lease early, so that the next holder need not wait; changes nothing if it was lost in between.
+        async fn release(&mut self, lease: &Lease) -> Result<()>;
 
-    /// Removes events from before `before`, from the old end of the log. Returns how many.
-    ///
-    /// # Errors
-    /// `Unavailable`.
-    async fn trim(&mut self, before: Timestamp) -> Result<u64>;
+        /// Removes events from before `before`, from the old end of the log. Returns how many.
+        async fn trim(&mut self, before: Timestamp) -> Result<u64>;
+    }
 }

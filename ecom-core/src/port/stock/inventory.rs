@@ -1,7 +1,5 @@
 //! Stock and its ledger.
 
-use async_trait::async_trait;
-
 use crate::domain::stock::inventory::{StockImbalance, StockLevel, StockMovement};
 use crate::error::Result;
 use crate::id::{ProductId, SkuId};
@@ -16,44 +14,32 @@ pub struct TouchedProduct {
     pub revision: i64,
 }
 
-/// The stock of a shop.
-#[async_trait]
-pub trait InventoryRepository: Send {
-    /// Stock levels of those of `ids` that exist, by id.
+port! {
+    /// The stock of a shop.
     ///
-    /// # Errors
-    /// `Unavailable`.
-    async fn levels(&mut self, ids: &[SkuId]) -> Result<Vec<StockLevel>>;
+    /// Every method fails with `Unavailable` if the database cannot be reached.
+    pub trait InventoryRepository / ForwardInventory(&mut self): Send {
+        /// Stock levels of those of `ids` that exist, by id.
+        async fn levels(&mut self, ids: &[SkuId]) -> Result<Vec<StockLevel>>;
 
-    /// As [`Self::levels`], locked until the end of the transaction, in id order (R7).
-    ///
-    /// # Errors
-    /// `Unavailable`.
-    async fn lock(&mut self, ids: &[SkuId]) -> Result<Vec<StockLevel>>;
+        /// As [`Self::levels`], locked until the end of the transaction, in id order (R7).
+        async fn lock(&mut self, ids: &[SkuId]) -> Result<Vec<StockLevel>>;
 
-    /// Adds the movements to on hand and to the ledger, brings the products' availability up to date and
-    /// moves their revisions once each. The caller has locked the SKUs and seen that nothing goes under 0; the
-    /// database refuses it all the same. A fixed number of statements per 100 movements.
-    ///
-    /// # Errors
-    /// `INSUFFICIENT_STOCK` where a level would go under 0 (nothing of the transaction may be kept then).
-    async fn apply(&mut self, movements: &[StockMovement]) -> Result<Vec<TouchedProduct>>;
+        /// Adds the movements to on hand and to the ledger, brings the products' availability up to date and
+        /// moves their revisions once each. The caller has locked the SKUs and seen that nothing goes under 0; the
+        /// database refuses it all the same. A fixed number of statements per 100 movements.
+        ///
+        /// # Errors
+        /// `INSUFFICIENT_STOCK` if a level would go under 0 (nothing of the transaction may be kept then).
+        async fn apply(&mut self, movements: &[StockMovement]) -> Result<Vec<TouchedProduct>>;
 
-    /// The ledger of a SKU, newest first.
-    ///
-    /// # Errors
-    /// `Unavailable`.
-    async fn movements(&mut self, sku: SkuId, paging: &Paging) -> Result<Page<StockMovement>>;
+        /// The ledger of a SKU, newest first.
+        async fn movements(&mut self, sku: SkuId, paging: &Paging) -> Result<Page<StockMovement>>;
 
-    /// How many movements a SKU has.
-    ///
-    /// # Errors
-    /// `Unavailable`.
-    async fn count_movements(&mut self, sku: SkuId) -> Result<u64>;
+        /// How many movements a SKU has.
+        async fn count_movements(&mut self, sku: SkuId) -> Result<u64>;
 
-    /// R11 in one query: SKUs whose on hand is not the sum of their movements. Empty unless there is a defect.
-    ///
-    /// # Errors
-    /// `Unavailable`.
-    async fn imbalances(&mut self) -> Result<Vec<StockImbalance>>;
+        /// R11 in one query: SKUs whose on hand is not the sum of their movements. Empty unless there is a defect.
+        async fn imbalances(&mut self) -> Result<Vec<StockImbalance>>;
+    }
 }

@@ -16,12 +16,7 @@ use crate::domain::platform::outbox::{Event, EventKind};
 use crate::error::{Conflict, Error, Result};
 use crate::id::EventId;
 use crate::port::cache::CacheKey;
-use crate::port::catalog::category::CategoryRepository;
-use crate::port::catalog::product::ProductRepository;
-use crate::port::catalog::sku::SkuRepository;
-use crate::port::platform::outbox::OutboxRepository;
-use crate::port::stock::inventory::InventoryRepository;
-use crate::port::storage::{Repositories, UnitOfWork};
+use crate::port::storage::{ForwardRepositories, Repositories, UnitOfWork};
 
 /// A transaction of the shop. Every write of a service has an `…_in` form that takes one, so that larger writes are
 /// made of smaller ones.
@@ -198,20 +193,8 @@ impl Context {
     }
 }
 
-impl Repositories for Tx<'_> {
-    fn products(&mut self) -> Box<dyn ProductRepository + '_> {
-        self.unit.products()
-    }
-    fn categories(&mut self) -> Box<dyn CategoryRepository + '_> {
-        self.unit.categories()
-    }
-    fn skus(&mut self) -> Box<dyn SkuRepository + '_> {
-        self.unit.skus()
-    }
-    fn inventory(&mut self) -> Box<dyn InventoryRepository + '_> {
-        self.unit.inventory()
-    }
-    fn outbox(&mut self) -> Box<dyn OutboxRepository + '_> {
-        self.unit.outbox()
+impl ForwardRepositories for Tx<'_> {
+    fn inner(&mut self) -> &mut dyn Repositories {
+        &mut *self.unit
     }
 }

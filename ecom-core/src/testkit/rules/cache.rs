@@ -14,9 +14,9 @@ use crate::config::ShopConfig;
 use crate::domain::catalog::category::{Category, CategoryFilter};
 use crate::domain::catalog::product::{ProductFilter, ProductSort};
 use crate::domain::common::{DeleteMode, Deleted};
-use crate::error::{ErrorCode, Result};
+use crate::error::ErrorCode;
 use crate::paging::Paging;
-use crate::port::cache::{Cache, CacheKey, CacheStats, CacheValue, Codec, FillToken};
+use crate::port::cache::{Cache, CacheKey, CacheValue, Codec, FillToken, ForwardCache};
 use crate::service::catalog::import::ImportOptions;
 use crate::service::catalog::product::ProductListQuery;
 use crate::shop::Shop;
@@ -296,15 +296,9 @@ impl Gated {
 }
 
 #[async_trait]
-impl Cache for Gated {
-    fn name(&self) -> &'static str {
-        self.inner.name()
-    }
-    fn is_shared(&self) -> bool {
-        self.inner.is_shared()
-    }
-    fn local(&self, key: &CacheKey) -> Option<CacheValue> {
-        self.inner.local(key)
+impl ForwardCache for Gated {
+    fn inner(&self) -> &dyn Cache {
+        &*self.inner
     }
     async fn get(&self, key: &CacheKey, codec: &'static Codec) -> Option<CacheValue> {
         self.gets.fetch_add(1, Ordering::SeqCst);
@@ -326,24 +320,6 @@ impl Cache for Gated {
         self.fill.pass().await;
         self.inner.fill(key, value, codec, ttl, token).await
     }
-    async fn invalidate(&self, keys: &[CacheKey]) -> Result<()> {
-        self.inner.invalidate(keys).await
-    }
-    async fn invalidate_local(&self, keys: &[CacheKey]) {
-        self.inner.invalidate_local(keys).await;
-    }
-    async fn clear_local(&self) {
-        self.inner.clear_local().await;
-    }
-    async fn clear(&self) -> Result<()> {
-        self.inner.clear().await
-    }
-    async fn ping(&self) -> Result<()> {
-        self.inner.ping().await
-    }
-    fn stats(&self) -> CacheStats {
-        self.inner.stats()
-    }
 }
 
 /// Sixty-four readers of one product cost what one costs.
@@ -353,12 +329,12 @@ pub async fn r15_concurrent_misses_load_once(f: &ShopFixture) {
     let shop = f.another(ShopConfig::default(), gated.clone());
     // Once for connections that open late.
     shop.products().get(p.id).await.unwrap();
-    gated.clear().await.unwrap();
+    gated.inner.clear().await.unwrap();
     let before = f.storage.statements();
     shop.products().get(p.id).await.unwrap();
     let one = f.storage.statements() - before;
     assert!(one > 0);
-    gated.clear().await.unwrap();
+    gated.inner.clear().await.unwrap();
 
     let (before, gets) = (f.storage.statements(), gated.gets.load(Ordering::SeqCst));
     gated.load.close();
@@ -375,7 +351,7 @@ pub async fn r15_concurrent_misses_load_once(f: &ShopFixture) {
     assert_eq!(f.storage.statements() - before, one, "one load for all");
 
     // A leader that goes away leaves the load to somebody else.
-    gated.clear().await.unwrap();
+    gated.inner.clear().await.unwrap();
     gated.load.close();
     let leader = tokio::spawn({
         let (shop, id) = (shop.clone(), p.id);
@@ -418,7 +394,7 @@ pub async fn r15_a_held_reader_does_not_put_an_old_value_back(f: &ShopFixture) {
     for way in 0..8 {
         for round in 0..2 {
             let new = format!("Name {way} {round}");
-            gated.clear().await.unwrap();
+            gated.inner.clear().await.unwrap();
             gated.fill.close();
             let held = async {
                 look(&shop, way).await;

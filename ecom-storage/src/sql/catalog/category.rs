@@ -15,6 +15,7 @@ use crate::sql::engine::builder::{Builder, MAX_LIST, case_size, insert_rows, tak
 use crate::sql::engine::dialect::Sql;
 use crate::sql::engine::error::gone;
 use crate::sql::engine::executor::Executor;
+use crate::sql::engine::unit_of_work::SqlRepository;
 use crate::sql::engine::value::{Row, Value};
 
 macro_rules! columns {
@@ -103,7 +104,7 @@ fn read(r: &Row) -> Result<Category> {
 }
 
 /// The categories of a SQL database.
-pub struct SqlCategories<'c>(pub Executor<'c>);
+pub type SqlCategories<'c> = SqlRepository<'c, dyn CategoryRepository>;
 
 impl SqlCategories<'_> {
     async fn many(

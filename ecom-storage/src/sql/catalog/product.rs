@@ -22,7 +22,7 @@ use crate::sql::catalog::category::{
 use crate::sql::catalog::sku;
 use crate::sql::engine::builder::{Builder, MAX_LIST, case_size, insert_rows, lock_rows, taken};
 use crate::sql::engine::dialect::{Dialect, Sql};
-use crate::sql::engine::executor::Executor;
+use crate::sql::engine::unit_of_work::SqlRepository;
 use crate::sql::engine::value::{Row, Value};
 
 /// What every read of products selects; [`read_products`] knows the places.
@@ -443,7 +443,7 @@ fn count_listing(counts: &mut BTreeMap<Uuid, Change>, category: Uuid, l: &Listin
 }
 
 /// The products of a SQL database.
-pub struct SqlProducts<'c>(pub Executor<'c>);
+pub type SqlProducts<'c> = SqlRepository<'c, dyn ProductRepository>;
 
 impl SqlProducts<'_> {
     async fn one(&mut self, sql: &'static Sql, key: Value<'_>) -> Result<Option<Product>> {

@@ -18,7 +18,8 @@ use crate::sql::catalog::product::bounded;
 use crate::sql::engine::builder::{Builder, MAX_LIST, insert_rows, taken};
 use crate::sql::engine::dialect::Sql;
 use crate::sql::engine::error::{DbError, Kind};
-use crate::sql::engine::executor::{Executor, Text};
+use crate::sql::engine::executor::Text;
+use crate::sql::engine::unit_of_work::SqlRepository;
 use crate::sql::engine::value::{Row, Value};
 use crate::sql::stock::inventory::insert_movements;
 
@@ -113,7 +114,7 @@ fn unique_value(s: &Sku, field: &str) -> Option<String> {
 }
 
 /// The SKUs of a SQL database.
-pub struct SqlSkus<'c>(pub Executor<'c>);
+pub type SqlSkus<'c> = SqlRepository<'c, dyn SkuRepository>;
 
 impl SqlSkus<'_> {
     async fn many(&mut self, text: impl Into<Text> + Send, args: Vec<Value<'_>>) -> Result<Vec<Sku>> {

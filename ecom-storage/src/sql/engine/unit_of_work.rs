@@ -1,44 +1,26 @@
 //! Who owns the connection that repositories borrow: a pooled one, a transaction, or the host.
 
 use std::any::Any;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use ecom_core::port::{
-    CategoryRepository, Connection, InventoryRepository, OutboxRepository, ProductRepository, Repositories,
-    SkuRepository, UnitOfWork,
-};
+use ecom_core::port::{Connection, UnitOfWork};
 use ecom_core::{Dependency, Error, Result};
 
-use crate::sql::catalog::category::SqlCategories;
-use crate::sql::catalog::product::SqlProducts;
-use crate::sql::catalog::sku::SqlSkus;
 use crate::sql::engine::error::{DbError, DbResult, Kind};
 use crate::sql::engine::executor::{ConnRef, Executor, Shared, State};
 use crate::sql::engine::pool::{Conn, Lent};
-use crate::sql::platform::outbox::SqlOutbox;
-use crate::sql::stock::inventory::SqlInventory;
 
-macro_rules! repositories {
-    ($ty:ty) => {
-        impl Repositories for $ty {
-            fn products(&mut self) -> Box<dyn ProductRepository + '_> {
-                Box::new(SqlProducts(self.lend()))
-            }
-            fn categories(&mut self) -> Box<dyn CategoryRepository + '_> {
-                Box::new(SqlCategories(self.lend()))
-            }
-            fn skus(&mut self) -> Box<dyn SkuRepository + '_> {
-                Box::new(SqlSkus(self.lend()))
-            }
-            fn inventory(&mut self) -> Box<dyn InventoryRepository + '_> {
-                Box::new(SqlInventory(self.lend()))
-            }
-            fn outbox(&mut self) -> Box<dyn OutboxRepository + '_> {
-                Box::new(SqlOutbox(self.lend()))
-            }
-        }
-    };
+/// A repository of a SQL database on a borrowed connection. `Port` is the trait that it implements, such as
+/// `dyn ProductRepository`.
+pub struct SqlRepository<'c, Port: ?Sized>(pub Executor<'c>, PhantomData<fn(&Port)>);
+
+impl<'c, Port: ?Sized> SqlRepository<'c, Port> {
+    /// On a connection.
+    const fn new(executor: Executor<'c>) -> Self {
+        Self(executor, PhantomData)
+    }
 }
 
 /// A pooled connection outside a transaction.
@@ -58,7 +40,7 @@ impl PooledConnection {
     }
 }
 
-repositories!(PooledConnection);
+ecom_core::repositories! { impl SqlRepository for PooledConnection }
 impl Connection for PooledConnection {}
 
 /// A transaction on a pooled connection. Dropped, its connection is closed, which rolls it back.
@@ -90,7 +72,7 @@ impl Transaction {
     }
 }
 
-repositories!(Transaction);
+ecom_core::repositories! { impl SqlRepository for Transaction }
 
 #[async_trait]
 impl UnitOfWork for Transaction {
@@ -194,7 +176,7 @@ impl<'c> HostTransaction<'c> {
     }
 }
 
-repositories!(HostTransaction<'_>);
+ecom_core::repositories! { impl SqlRepository for HostTransaction<'_> }
 
 #[async_trait]
 impl UnitOfWork for HostTransaction<'_> {

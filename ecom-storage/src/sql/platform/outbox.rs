@@ -16,7 +16,7 @@ use ecom_core::{Error, Result};
 
 use crate::sql::engine::builder::{Builder, case_size, insert_rows};
 use crate::sql::engine::dialect::Sql;
-use crate::sql::engine::executor::Executor;
+use crate::sql::engine::unit_of_work::SqlRepository;
 use crate::sql::engine::value::{Row, Value};
 
 static READ: Sql = Sql::new(
@@ -49,7 +49,7 @@ static TRIM: Sql = Sql::new(
 );
 
 /// The outbox of a SQL database.
-pub struct SqlOutbox<'c>(pub Executor<'c>);
+pub type SqlOutbox<'c> = SqlRepository<'c, dyn OutboxRepository>;
 
 /// How many events one statement places.
 const SEQUENCED_AT_ONCE: usize = 128;

@@ -14,6 +14,7 @@ use crate::sql::catalog::category::bad_cursor;
 use crate::sql::engine::builder::{Builder, MAX_LIST, case_size, insert_rows};
 use crate::sql::engine::dialect::Sql;
 use crate::sql::engine::executor::Executor;
+use crate::sql::engine::unit_of_work::SqlRepository;
 use crate::sql::engine::value::{Row, Value};
 
 static COUNT: Sql = Sql::new("SELECT COUNT(*) FROM stock_movements WHERE sku_id = $1");
@@ -24,7 +25,7 @@ static IMBALANCES: Sql = Sql::new(
 );
 
 /// The stock of a SQL database.
-pub struct SqlInventory<'c>(pub Executor<'c>);
+pub type SqlInventory<'c> = SqlRepository<'c, dyn InventoryRepository>;
 
 /// The best availability over the live SKUs of a product.
 const AVAILABILITY: &str = "(SELECT coalesce(MAX(CASE WHEN s.on_hand - s.reserved <= 0 THEN 0 \
