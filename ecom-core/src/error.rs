@@ -6,6 +6,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 /// What every fallible call of the library returns.
@@ -323,6 +324,36 @@ impl Conflict {
             Self::FlatWrite { .. } => ErrorCode::FlatWriteRefused,
             Self::CurrencyMismatch { .. } => ErrorCode::CurrencyMismatch,
             Self::State { .. } => ErrorCode::StateConflict,
+        }
+    }
+
+    /// Returns what the error says for programs: an object per thing that is to blame. A `field` is the field of the
+    /// input that the caller changes to resolve the conflict.
+    pub fn details(&self) -> Vec<Value> {
+        // No catch-all: a new conflict says here what it has to say.
+        match self {
+            Self::Version { entity, id, expected, actual } => vec![json!({
+                "field": "version", "entity": entity, "id": id, "expected": expected, "actual": actual,
+            })],
+            Self::VersionRequired { entity } => vec![json!({"field": "version", "entity": entity})],
+            Self::Duplicate { entity, field, value } => {
+                vec![json!({"field": field, "entity": entity, "value": value})]
+            }
+            Self::CategoryCycle { category, parent } => {
+                vec![json!({"field": "parent_id", "category": category, "parent": parent})]
+            }
+            Self::CategoryNotEmpty { category, children, products } => {
+                vec![json!({"field": "id", "category": category, "children": children, "products": products})]
+            }
+            Self::HasSales { entity, id } => vec![json!({"field": "force", "entity": entity, "id": id})],
+            Self::InsufficientStock { shortages } => shortages.iter().map(|s| json!(s)).collect(),
+            Self::FlatWrite { product, skus, field } => {
+                vec![json!({"field": field, "product": product, "skus": skus})]
+            }
+            Self::CurrencyMismatch { expected, found } => {
+                vec![json!({"field": "currency", "expected": expected, "found": found})]
+            }
+            Self::State { message } => vec![json!({"field": "id", "message": message})],
         }
     }
 }

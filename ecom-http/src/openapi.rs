@@ -1,11 +1,14 @@
 //! The OpenAPI document: what the handlers say, and what all of them share.
 
+use std::collections::HashMap;
+
 use ecom_core::ErrorCode;
 use serde::Serialize;
 use utoipa::OpenApi;
 use utoipa::openapi::path::Operation;
-use utoipa::openapi::{ContentBuilder, OpenApi as Document, Ref, RefOr, Response, ResponseBuilder};
+use utoipa::openapi::{ContentBuilder, OpenApi as Document, Ref, RefOr, Response, ResponseBuilder, Schema};
 
+use crate::app::HttpConfig;
 use crate::error::status_of;
 
 /// What every error looks like.
@@ -36,6 +39,11 @@ pub(crate) struct ErrorBody {
     /// The id of the request, as in `X-Request-Id`.
     request_id: String,
 }
+
+/// The answer to a client that has the document.
+#[derive(utoipa::IntoResponses)]
+#[response(status = 304, description = "If-None-Match names the document as it is")]
+pub(crate) struct NotModified;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -74,8 +82,9 @@ pub(crate) fn frame() -> Document {
     document
 }
 
-/// Adds to every operation the errors that it can have.
-pub(crate) fn complete(document: &mut Document) {
+/// Adds to every operation the errors that it can have, and what depends on the configuration.
+pub(crate) fn complete(document: &mut Document, config: &HttpConfig) {
+    inline_patches(document);
     use ErrorCode as C;
     let reads = [C::BadRequest, C::NotFound, C::PayloadTooLarge, C::Validation, C::Internal, C::Unavailable];
     let writes = [
@@ -97,6 +106,7 @@ pub(crate) fn complete(document: &mut Document) {
             if let Some((tag, id)) = tag.zip(operation.operation_id.take()) {
                 operation.operation_id = Some(format!("{tag}_{id}"));
             }
+            page_sizes(operation, config);
         }
         if path == "/" || path.starts_with("/health") {
             continue;
@@ -112,11 +122,58 @@ pub(crate) fn complete(document: &mut Document) {
             });
             if versioned {
                 add(operation, &[C::VersionRequired]);
-                let failed = response("VERSION_CONFLICT: If-Match is stale; read it again and decide.");
+                let failed = response("VERSION_CONFLICT: If-Match is stale, or of another document; read it again and decide.");
                 operation.responses.responses.entry("412".to_owned()).or_insert(failed);
             }
         }
     }
+}
+
+/// Names the configured sizes of a page.
+fn page_sizes(operation: &mut Operation, config: &HttpConfig) {
+    for parameter in operation.parameters.iter_mut().flatten() {
+        if let RefOr::T(p) = parameter
+            && matches!(p.name.as_str(), "per_page" | "limit")
+            && let Some(text) = &mut p.description
+        {
+            text.push_str(&format!(" 1 to {}; {} if absent.", config.max_page_size, config.page_size));
+        }
+    }
+}
+
+/// Puts the schemas of patched fields where they are used: a `Patch_String` would be a type of its own in the clients
+/// that are generated from the document.
+fn inline_patches(document: &mut Document) {
+    let Some(components) = &mut document.components else { return };
+    let is_patch = |name: &str| name.starts_with("Patch_");
+    let names: Vec<String> = components.schemas.keys().filter(|name| is_patch(name)).cloned().collect();
+    let patches: HashMap<String, RefOr<Schema>> =
+        names.into_iter().filter_map(|name| components.schemas.remove_entry(&name)).collect();
+    for schema in components.schemas.values_mut() {
+        let RefOr::T(Schema::Object(object)) = schema else { continue };
+        for property in object.properties.values_mut() {
+            let RefOr::Ref(reference) = property else { continue };
+            let name = reference.ref_location.rsplit('/').next().unwrap_or_default();
+            if let Some(RefOr::T(patch)) = patches.get(name) {
+                *property = RefOr::T(described(patch.clone(), std::mem::take(&mut reference.description)));
+            }
+        }
+    }
+}
+
+/// Returns a schema with the description of the field that uses it.
+fn described(mut schema: Schema, text: String) -> Schema {
+    let text = Some(text).filter(|t| !t.is_empty());
+    match &mut schema {
+        Schema::Object(o) => o.description = text,
+        Schema::Array(a) => a.description = text,
+        Schema::OneOf(o) => match o.items.first_mut() {
+            Some(RefOr::Ref(r)) => r.description = text.unwrap_or_default(),
+            _ => o.description = text,
+        },
+        _ => {}
+    }
+    schema
 }
 
 fn add(operation: &mut Operation, codes: &[ErrorCode]) {

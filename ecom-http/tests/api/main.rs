@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod category;
+mod dump;
 mod operations;
 mod product;
 mod search;
