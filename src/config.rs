@@ -2,8 +2,8 @@
 //!
 //! The first place that says a setting counts: the environment, then `.env` in the working directory, then the TOML
 //! file that `ECOM_CONFIG` names, then the default. In the TOML file a setting has its name in lower case without
-//! `ECOM_` (`listen`, `database_url`); numbers, booleans and lists of texts are understood. An empty value counts as
-//! not said.
+//! `ECOM_` (`listen`, `database_url`); whole numbers, booleans and lists of texts or numbers are understood. An empty
+//! value counts as absent.
 //!
 //! | Name | Default | Bounds | Meaning |
 //! |---|---|---|---|
@@ -21,6 +21,7 @@
 //! | `ECOM_DATABASE_STATEMENT_TIMEOUT` | `5` | 1–600 s | how long a statement may take; a lock is waited for a little less |
 //! | `ECOM_DATABASE_LIFETIME` | `3600` | 60–86,400 s | a connection that is older is replaced |
 //! | `ECOM_CURRENCY` | `USD` | ISO 4217 | the one currency of the shop |
+//! | `ECOM_PRICE_BUCKETS` | `0,25,50,100,250,500,1000` | 1 to 50 prices in ascending order | lower bounds of the price ranges that searches count, in the major unit of the currency, separated by commas |
 //! | `ECOM_LAST_WRITE_WINS` | `false` | `true`, `false` | let a write without a version win (R1) |
 //! | `ECOM_TOTAL_BOUND` | `10000` | 1–1,000,000 | how far lists count their total |
 //! | `ECOM_PRODUCT_TTL` | `300` | 0–86,400 s | how long a cached product or list is served |
@@ -31,6 +32,7 @@
 //! | `ECOM_OUTBOX_RETENTION` | `604800` | at least 60 s | how long events are kept |
 //! | `ECOM_ADJUSTMENT_BATCH` | `256` | 1–1,000 | most stock adjustments that share a commit |
 //! | `ECOM_API_PREFIX` | `/api/v1` | `/`, or starts with `/` and does not end with it | where the API stands |
+//! | `ECOM_PAGE_SIZE` | `20` | 1 to `ECOM_MAX_PAGE_SIZE` | rows of a page if the client does not say how many |
 //! | `ECOM_MAX_PAGE_SIZE` | `100` | 1–1,000 | the largest `per_page` |
 //! | `ECOM_BODY_LIMIT` | `2097152` | 1,024–104,857,600 bytes | the largest body |
 //! | `ECOM_QUERY_LIMIT` | `8192` | 256–65,536 bytes | the longest query string |
@@ -49,8 +51,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use ecom_core::config::ShopConfig;
-use ecom_core::money::Currency;
+use ecom_core::money::{Currency, ExactDecimal, price_of};
 use ecom_core::{FieldCode, Result, ValidationErrors};
+use ecom_http::HttpConfig;
 
 use crate::{DatabaseSettings, ShopBuilder};
 
@@ -117,24 +120,10 @@ pub struct ServerConfig {
     pub cache_url: SecretUrl,
     /// How the shop behaves.
     pub shop: ShopConfig,
-    /// Where the API stands, empty for the root.
-    pub api_prefix: String,
-    /// The largest `per_page`.
-    pub max_page_size: u32,
-    /// The largest body in bytes.
-    pub body_limit: usize,
-    /// The longest query string in bytes.
-    pub query_limit: usize,
-    /// Prices and measures as JSON numbers in place of strings.
-    pub numbers: bool,
-    /// The longest request.
-    pub request_timeout: Duration,
+    /// REST: where it stands, its limits and formats.
+    pub http: HttpConfig,
     /// How long a stop waits for open requests.
     pub shutdown_timeout: Duration,
-    /// Origins that may call from a browser; `*` is any.
-    pub cors_origins: Vec<String>,
-    /// Whether each request is logged.
-    pub access_log: bool,
     /// A level, or directives of `tracing-subscriber`'s `EnvFilter`.
     pub log: String,
     /// How log lines look.
@@ -142,7 +131,7 @@ pub struct ServerConfig {
 }
 
 /// Every setting that a TOML file may hold: its keys are these in lower case without `ECOM_`.
-const NAMES: [&str; 37] = [
+const NAMES: [&str; 39] = [
     "ECOM_LISTEN",
     "PORT",
     "ECOM_DATA",
@@ -159,6 +148,7 @@ const NAMES: [&str; 37] = [
     "ECOM_DATABASE_STATEMENT_TIMEOUT",
     "ECOM_DATABASE_LIFETIME",
     "ECOM_CURRENCY",
+    "ECOM_PRICE_BUCKETS",
     "ECOM_LAST_WRITE_WINS",
     "ECOM_TOTAL_BOUND",
     "ECOM_PRODUCT_TTL",
@@ -169,6 +159,7 @@ const NAMES: [&str; 37] = [
     "ECOM_OUTBOX_RETENTION",
     "ECOM_ADJUSTMENT_BATCH",
     "ECOM_API_PREFIX",
+    "ECOM_PAGE_SIZE",
     "ECOM_MAX_PAGE_SIZE",
     "ECOM_BODY_LIMIT",
     "ECOM_QUERY_LIMIT",
@@ -252,6 +243,7 @@ impl ServerConfig {
         };
         let shop = ShopConfig {
             currency,
+            price_bounds: r.prices("ECOM_PRICE_BUCKETS", currency, &defaults.price_bounds),
             last_write_wins: r.flag("ECOM_LAST_WRITE_WINS", defaults.last_write_wins),
             total_bound: r.number("ECOM_TOTAL_BOUND", defaults.total_bound, 1..=1_000_000),
             product_ttl: seconds(r.number("ECOM_PRODUCT_TTL", defaults.product_ttl.as_secs(), 0..=86_400)),
@@ -268,39 +260,8 @@ impl ServerConfig {
             ..defaults
         };
 
-        let api_prefix = r.text("ECOM_API_PREFIX", "/api/v1");
-        let api_prefix = if api_prefix == "/" { String::new() } else { api_prefix };
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '-' | '_' | '.' | '~');
-        if !(api_prefix.is_empty() || api_prefix.starts_with('/'))
-            || api_prefix.ends_with('/')
-            || api_prefix.contains("//")
-            || api_prefix.len() > 100
-            || !api_prefix.chars().all(plain)
-        {
-            r.bad("ECOM_API_PREFIX", "must be a path such as `/api/v1`: it starts with `/` and does not end with it");
-        }
-        let max_page_size: u32 = r.size("ECOM_MAX_PAGE_SIZE", 100, 1..=1_000);
-        let body_limit = r.size("ECOM_BODY_LIMIT", 2 * 1024 * 1024, 1024..=100 * 1024 * 1024);
-        let query_limit = r.size("ECOM_QUERY_LIMIT", 8 * 1024, 256..=64 * 1024);
-        let numbers = r.flag("ECOM_NUMBERS", false);
-        let request_timeout = seconds(r.number("ECOM_REQUEST_TIMEOUT", 30, 1..=600));
+        let http = r.http();
         let shutdown_timeout = seconds(r.number("ECOM_SHUTDOWN_TIMEOUT", 30, 1..=600));
-        let cors_origins: Vec<String> = r
-            .text("ECOM_CORS_ORIGINS", "")
-            .split(',')
-            .map(str::trim)
-            .filter(|o| !o.is_empty())
-            .map(|o| o.trim_end_matches('/').to_owned())
-            .collect();
-        let is_origin = |o: &String| {
-            o.strip_prefix("https://").or_else(|| o.strip_prefix("http://")).is_some_and(|host| {
-                !host.is_empty() && host.chars().all(|c| c.is_ascii_graphic() && !matches!(c, '/' | '?' | '#' | '@'))
-            })
-        };
-        if !(cors_origins.iter().all(is_origin) || cors_origins == ["*"]) {
-            r.bad("ECOM_CORS_ORIGINS", "must be `*`, or origins such as `https://shop.example`, separated by commas");
-        }
-        let access_log = r.flag("ECOM_ACCESS_LOG", true);
         let log = r.text("ECOM_LOG", "info");
         let log_format = match r.text("ECOM_LOG_FORMAT", "pretty").as_str() {
             "pretty" => LogFormat::Pretty,
@@ -321,15 +282,8 @@ impl ServerConfig {
             search_url,
             cache_url,
             shop,
-            api_prefix,
-            max_page_size,
-            body_limit,
-            query_limit,
-            numbers,
-            request_timeout,
+            http,
             shutdown_timeout,
-            cors_origins,
-            access_log,
             log,
             log_format,
         })
@@ -431,14 +385,24 @@ fn toml_values(text: &str, errors: &mut ValidationErrors) -> BTreeMap<&'static s
             toml::Value::Boolean(b) => Some(b.to_string()),
             toml::Value::Array(items) => items
                 .into_iter()
-                .map(|i| i.as_str().map(str::to_owned))
+                .map(|item| match item {
+                    toml::Value::String(s) => Some(s),
+                    toml::Value::Integer(n) => Some(n.to_string()),
+                    // The shortest text that reads as the same number, so that 12.5 is 12.5.
+                    toml::Value::Float(n) => Some(n.to_string()),
+                    _ => None,
+                })
                 .collect::<Option<Vec<String>>>()
                 .map(|items| items.join(",")),
             _ => None,
         };
         match text {
             Some(text) => drop(values.insert(name, text)),
-            None => errors.push(name, FieldCode::Malformed, "must be a text, a number, a boolean or a list of texts"),
+            None => errors.push(
+                name,
+                FieldCode::Malformed,
+                "must be a text, a whole number, a boolean, or a list of texts or numbers",
+            ),
         }
     }
     values
@@ -506,6 +470,81 @@ impl Reader<'_> {
         }
     }
 
+    /// Prices in the major unit, in ascending order, as minor units.
+    fn prices(&mut self, name: &str, currency: Currency, default: &[i64]) -> Vec<i64> {
+        let Some(text) = said(self.values, name) else { return default.to_vec() };
+        let price = |text: &str| {
+            let mut errors = ValidationErrors::default();
+            let price = price_of(ExactDecimal::parse(text.trim()).ok()?, currency, name, &mut errors)?;
+            Some(price.minor())
+        };
+        match text.split(',').map(price).collect::<Option<Vec<i64>>>() {
+            Some(prices) if prices.len() <= 50 && prices.is_sorted_by(|a, b| a < b) => prices,
+            _ => {
+                self.bad(
+                    name,
+                    "must be 1 to 50 prices of the shop's currency in ascending order, such as `0,25,50,100`",
+                );
+                default.to_vec()
+            }
+        }
+    }
+
+    /// The settings of the REST layer.
+    fn http(&mut self) -> HttpConfig {
+        let defaults = HttpConfig::default();
+        let api_prefix = self.text("ECOM_API_PREFIX", &defaults.api_prefix);
+        let api_prefix = if api_prefix == "/" { String::new() } else { api_prefix };
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '-' | '_' | '.' | '~');
+        if !(api_prefix.is_empty() || api_prefix.starts_with('/'))
+            || api_prefix.ends_with('/')
+            || api_prefix.contains("//")
+            || api_prefix.len() > 100
+            || !api_prefix.chars().all(plain)
+        {
+            self.bad(
+                "ECOM_API_PREFIX",
+                "must be a path such as `/api/v1`: it starts with `/` and does not end with it",
+            );
+        }
+        let max_page_size: u32 = self.size("ECOM_MAX_PAGE_SIZE", defaults.max_page_size, 1..=1_000);
+        let page_size = defaults.page_size.min(max_page_size);
+        let page_size = self.size("ECOM_PAGE_SIZE", page_size, 1..=u64::from(max_page_size));
+        let body_limit = self.size("ECOM_BODY_LIMIT", defaults.body_limit, 1024..=100 * 1024 * 1024);
+        let query_limit = self.size("ECOM_QUERY_LIMIT", defaults.query_limit, 256..=64 * 1024);
+        let numbers = self.flag("ECOM_NUMBERS", defaults.numbers);
+        let timeout = self.number("ECOM_REQUEST_TIMEOUT", defaults.request_timeout.as_secs(), 1..=600);
+        let cors_origins: Vec<String> = self
+            .text("ECOM_CORS_ORIGINS", "")
+            .split(',')
+            .map(str::trim)
+            .filter(|o| !o.is_empty())
+            .map(|o| o.trim_end_matches('/').to_owned())
+            .collect();
+        let is_origin = |o: &String| {
+            o.strip_prefix("https://").or_else(|| o.strip_prefix("http://")).is_some_and(|host| {
+                !host.is_empty() && host.chars().all(|c| c.is_ascii_graphic() && !matches!(c, '/' | '?' | '#' | '@'))
+            })
+        };
+        if !(cors_origins.iter().all(is_origin) || cors_origins == ["*"]) {
+            self.bad(
+                "ECOM_CORS_ORIGINS",
+                "must be `*`, or origins such as `https://shop.example`, separated by commas",
+            );
+        }
+        HttpConfig {
+            api_prefix,
+            page_size,
+            max_page_size,
+            body_limit,
+            query_limit,
+            access_log: self.flag("ECOM_ACCESS_LOG", defaults.access_log),
+            cors_origins,
+            request_timeout: Duration::from_secs(timeout),
+            numbers,
+        }
+    }
+
     fn url(&mut self, name: &str, file: &str, default: &str) -> SecretUrl {
         let text = match (said(self.values, name), said(self.values, file)) {
             (Some(_), Some(_)) => {
@@ -550,9 +589,10 @@ mod tests {
         assert_eq!(c.database_url.expose(), "sqlite://ecom-data/ecom.db");
         assert_eq!(c.search_url.expose(), "tantivy://ecom-data/index");
         assert_eq!(c.shop, ShopConfig::default());
-        assert_eq!((c.api_prefix.as_str(), c.max_page_size), ("/api/v1", 100));
-        assert_eq!(read(&[("ECOM_API_PREFIX", "/")]).unwrap().api_prefix, "");
-        assert!(c.access_log && c.cors_origins.is_empty());
+        assert_eq!(c.http, HttpConfig::default());
+        assert_eq!(read(&[("ECOM_API_PREFIX", "/")]).unwrap().http.api_prefix, "");
+        // The table of the module names the default in the major unit.
+        assert_eq!(read(&[("ECOM_PRICE_BUCKETS", "0,25,50,100,250,500,1000")]).unwrap().shop, c.shop);
     }
 
     #[test]
@@ -583,6 +623,8 @@ mod tests {
             ("ECOM_POLL_INTERVAL", "1"),
             ("ECOM_API_PREFIX", "api/"),
             ("ECOM_MAX_PAGE_SIZE", "1001"),
+            ("ECOM_PAGE_SIZE", "101"),
+            ("ECOM_PRICE_BUCKETS", "9,1"),
             ("ECOM_CORS_ORIGINS", "shop.example"),
             ("ECOM_LOG_FORMAT", "xml"),
         ])
@@ -596,14 +638,35 @@ mod tests {
                 "DATABASE_URL",
                 "SEARCH_URL_FILE",
                 "ECOM_CURRENCY",
+                "ECOM_PRICE_BUCKETS",
                 "ECOM_LAST_WRITE_WINS",
                 "ECOM_POLL_INTERVAL",
                 "ECOM_API_PREFIX",
                 "ECOM_MAX_PAGE_SIZE",
+                "ECOM_PAGE_SIZE",
                 "ECOM_CORS_ORIGINS",
                 "ECOM_LOG_FORMAT",
             ]
         );
+    }
+
+    #[test]
+    fn price_buckets_are_in_the_major_unit_of_the_currency() {
+        let read = |currency, text| read(&[("ECOM_CURRENCY", currency), ("ECOM_PRICE_BUCKETS", text)]);
+        assert_eq!(read("USD", "0, 9.99,25").unwrap().shop.price_bounds, [0, 999, 2_500]);
+        assert_eq!(read("JPY", "0,1000").unwrap().shop.price_bounds, [0, 1_000]);
+        let many = (0..51).map(|n| n.to_string()).collect::<Vec<_>>().join(",");
+        for (currency, text) in [
+            ("USD", "25,0"),
+            ("USD", "0,0"),
+            ("USD", "0,,1"),
+            ("USD", "-1"),
+            ("USD", "9.999"),
+            ("JPY", "0.5"),
+            ("USD", &many),
+        ] {
+            assert_eq!(bad_fields(read(currency, text).unwrap_err()), ["ECOM_PRICE_BUCKETS"], "{currency} {text}");
+        }
     }
 
     #[test]
@@ -621,15 +684,17 @@ mod tests {
         let mut errors = ValidationErrors::default();
         let file = toml_values(
             "listen = '0.0.0.0:1'\nmax_page_size = 7\naccess_log = false\ncors_origins = ['https://a.example', 'http://b']\n\
-             database_url = 'sqlite::memory:'\nport = 9\n",
+             database_url = 'sqlite::memory:'\nport = 9\nprice_buckets = [0, 12.5, '100']\n",
             &mut errors,
         );
         assert_eq!(errors, ValidationErrors::default());
         let mut values = BTreeMap::from([("PORT", "10".to_owned()), ("ECOM_LISTEN", String::new())]);
         merge(&mut values, file);
         let c = ServerConfig::from_values(&values, errors).unwrap();
-        assert_eq!((c.host.as_str(), c.port, c.max_page_size, c.access_log), ("0.0.0.0", 10, 7, false));
-        assert_eq!(c.cors_origins, ["https://a.example", "http://b"]);
+        assert_eq!((c.host.as_str(), c.port), ("0.0.0.0", 10));
+        assert_eq!((c.http.max_page_size, c.http.page_size, c.http.access_log), (7, 7, false));
+        assert_eq!(c.http.cors_origins, ["https://a.example", "http://b"]);
+        assert_eq!(c.shop.price_bounds, [0, 1250, 10_000]);
         assert_eq!(c.database_url.expose(), "sqlite::memory:");
     }
 

@@ -496,3 +496,32 @@ impl fmt::Display for ValidationErrors {
 }
 
 impl std::error::Error for ValidationErrors {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r16_every_conflict_says_what_is_to_blame() {
+        let (id, entity) = (Uuid::from_u128(7), Entity::Product);
+        let shortage = Shortage { sku_id: id, requested: 2, available: 1 };
+        for conflict in [
+            Conflict::Version { entity, id, expected: 1, actual: 2 },
+            Conflict::VersionRequired { entity },
+            Conflict::Duplicate { entity, field: "slug", value: "lamp".to_owned() },
+            Conflict::CategoryCycle { category: id, parent: id },
+            Conflict::CategoryNotEmpty { category: id, children: 1, products: 0 },
+            Conflict::HasSales { entity, id },
+            Conflict::InsufficientStock { shortages: vec![shortage] },
+            Conflict::FlatWrite { product: id, skus: 2, field: "price" },
+            Conflict::CurrencyMismatch { expected: "USD".to_owned(), found: "JPY".to_owned() },
+            Conflict::State { message: "it is not deleted".to_owned() },
+        ] {
+            let details = conflict.details();
+            assert!(!details.is_empty(), "{conflict:?}");
+            for detail in details {
+                assert!(detail["field"].is_string() || detail["sku_id"].is_string(), "{conflict:?}: {detail}");
+            }
+        }
+    }
+}

@@ -41,6 +41,10 @@ impl Seen {
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let text = text.trim();
         let tag = text.strip_prefix("W/").unwrap_or(text).strip_prefix('"')?.strip_suffix('"')?;
+        // A list of tags is not one.
+        if tag.contains('"') {
+            return None;
+        }
         let state = tag.split(';').next()?;
         let (state, id) = match state.split_once('-') {
             Some((state, id)) => (state, Some(Uuid::try_parse(id).ok()?)),

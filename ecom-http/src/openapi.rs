@@ -6,6 +6,7 @@ use ecom_core::ErrorCode;
 use serde::Serialize;
 use utoipa::OpenApi;
 use utoipa::openapi::path::Operation;
+use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Type};
 use utoipa::openapi::{ContentBuilder, OpenApi as Document, Ref, RefOr, Response, ResponseBuilder, Schema};
 
 use crate::app::HttpConfig;
@@ -122,7 +123,8 @@ pub(crate) fn complete(document: &mut Document, config: &HttpConfig) {
             });
             if versioned {
                 add(operation, &[C::VersionRequired]);
-                let failed = response("VERSION_CONFLICT: If-Match is stale, or of another document; read it again and decide.");
+                let failed =
+                    response("VERSION_CONFLICT: If-Match is stale, or of another document; read it again and decide.");
                 operation.responses.responses.entry("412".to_owned()).or_insert(failed);
             }
         }
@@ -142,23 +144,40 @@ fn page_sizes(operation: &mut Operation, config: &HttpConfig) {
 }
 
 /// Puts the schemas of patched fields where they are used: a `Patch_String` would be a type of its own in the clients
-/// that are generated from the document.
+/// that are generated from the document. What has a name (`Patch_ExactDecimal`, `Patch_Vec_ImageInput`) keeps it.
 fn inline_patches(document: &mut Document) {
+    const PREFIX: &str = "Patch_";
     let Some(components) = &mut document.components else { return };
-    let is_patch = |name: &str| name.starts_with("Patch_");
-    let names: Vec<String> = components.schemas.keys().filter(|name| is_patch(name)).cloned().collect();
-    let patches: HashMap<String, RefOr<Schema>> =
-        names.into_iter().filter_map(|name| components.schemas.remove_entry(&name)).collect();
-    for schema in components.schemas.values_mut() {
+    let (patches, mut own): (HashMap<_, _>, HashMap<_, _>) =
+        std::mem::take(&mut components.schemas).into_iter().partition(|(name, _)| name.starts_with(PREFIX));
+    let named = |name: &str| own.contains_key(name).then(|| Ref::from_schema_name(name));
+    let inlined: HashMap<&str, Schema> = patches
+        .iter()
+        .filter_map(|(name, schema)| {
+            let RefOr::T(schema) = schema else { return None };
+            let value = name.strip_prefix(PREFIX)?;
+            let mut schema = schema.clone();
+            if let Some(value) = named(value) {
+                let null = ObjectBuilder::new().schema_type(Type::Null);
+                schema = Schema::OneOf(OneOfBuilder::new().item(value).item(null).build());
+            } else if let (Schema::Array(array), Some(item)) = (&mut schema, value.strip_prefix("Vec_").and_then(named))
+            {
+                array.items = item.into();
+            }
+            Some((name.as_str(), schema))
+        })
+        .collect();
+    for schema in own.values_mut() {
         let RefOr::T(Schema::Object(object)) = schema else { continue };
         for property in object.properties.values_mut() {
             let RefOr::Ref(reference) = property else { continue };
             let name = reference.ref_location.rsplit('/').next().unwrap_or_default();
-            if let Some(RefOr::T(patch)) = patches.get(name) {
+            if let Some(patch) = inlined.get(name) {
                 *property = RefOr::T(described(patch.clone(), std::mem::take(&mut reference.description)));
             }
         }
     }
+    components.schemas = own.into_iter().collect();
 }
 
 /// Returns a schema with the description of the field that uses it.

@@ -234,7 +234,8 @@ impl Reply {
             return Ok(render(list)?.respond());
         }
         let this = self.here.path_and_query();
-        let kept = list.derived(|l| Some(RenderedPage { this: this.clone(), numbers: format.numbers, list: render(l).ok()? }));
+        let kept =
+            list.derived(|l| Some(RenderedPage { this: this.clone(), numbers: format.numbers, list: render(l).ok()? }));
         match kept.and_then(Option::as_ref) {
             Some(r) if r.this == this && r.numbers == format.numbers => Ok(r.list.respond()),
             // The same page was asked for in other words.

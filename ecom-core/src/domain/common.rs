@@ -349,6 +349,13 @@ mod patch_schema {
         }
 
         fn schemas(schemas: &mut Vec<(String, Part)>) {
+            // A struct or an enum is a schema of its own.
+            let own = T::schema();
+            if let RefOr::T(Schema::Object(o)) = &own
+                && (!o.properties.is_empty() || o.enum_values.is_some())
+            {
+                schemas.push((T::name().into_owned(), own));
+            }
             T::schemas(schemas);
         }
     }

@@ -126,8 +126,7 @@ impl Pages {
             return Paged { paging, style: Style::Cursor, offset: 0, per_page };
         }
         let style = if skip.is_some() || by_limit.is_some() { Style::Skip } else { Style::Page };
-        let offset =
-            skip.unwrap_or_else(|| page.unwrap_or(1).saturating_sub(1).saturating_mul(u64::from(per_page)));
+        let offset = skip.unwrap_or_else(|| page.unwrap_or(1).saturating_sub(1).saturating_mul(u64::from(per_page)));
         if offset > MAX_OFFSET {
             errors.out_of_bounds(if skip.is_some() { "skip" } else { "page" }, "is too large");
         }

@@ -195,8 +195,10 @@ fn accepts_gzip(accepted: &HeaderValue) -> bool {
         accepted.to_str().unwrap_or_default().split(',').find_map(|item| {
             let (name, parameters) = item.split_once(';').unwrap_or((item, ""));
             let named = name.trim();
-            let matches = named.eq_ignore_ascii_case(coding) || (coding == "gzip" && named.eq_ignore_ascii_case("x-gzip"));
-            matches.then(|| parameters.trim().strip_prefix("q=").and_then(|q| q.trim().parse::<f32>().ok()).unwrap_or(1.0))
+            let matches =
+                named.eq_ignore_ascii_case(coding) || (coding == "gzip" && named.eq_ignore_ascii_case("x-gzip"));
+            matches
+                .then(|| parameters.trim().strip_prefix("q=").and_then(|q| q.trim().parse::<f32>().ok()).unwrap_or(1.0))
         })
     };
     let gzip = weight("gzip").or_else(|| weight("*")).unwrap_or(0.0);

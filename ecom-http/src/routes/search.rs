@@ -155,10 +155,7 @@ fn checked(p: &SearchParams, currency: Currency, e: &mut ValidationErrors) -> Se
     get, path = "/products/search", tag = "search", params(SearchParams, Pages, Shape),
     responses((status = 200, description = "A page of products; `meta.search` says more", body = List<ProductView>))
 )]
-pub(super) async fn search(
-    reply: Reply,
-    Query((p, pages, shape)): Query<(SearchParams, Pages, Shape)>,
-) -> ApiResult {
+pub(super) async fn search(reply: Reply, Query((p, pages, shape)): Query<(SearchParams, Pages, Shape)>) -> ApiResult {
     let currency = reply.shop().config().currency;
     let mut errors = ValidationErrors::default();
     let mut query = checked(&p, currency, &mut errors);

@@ -5,7 +5,7 @@
 
 mod bad_input;
 mod category;
-mod dump;
+mod etag;
 mod operations;
 mod product;
 mod search;

@@ -66,8 +66,7 @@ impl Listing {
     async fn respond(self, reply: &Reply, parent: Option<Option<CategoryId>>) -> ApiResult {
         let filter = CategoryFilter { parent, deleted: self.deleted };
         let (page, total) = reply.shop().categories().list(&filter, &self.paged.paging).await?;
-        let response =
-            reply.rows(reply.frame(&page, total, &self.paged), page.items.iter(), &self.format)?.respond();
+        let response = reply.rows(reply.frame(&page, total, &self.paged), page.items.iter(), &self.format)?.respond();
         Ok(listed(response, self.deleted, None))
     }
 }
@@ -120,11 +119,7 @@ pub(crate) async fn tree(reply: Reply, Query(()): Query<()>) -> ApiResult {
     get, path = "/categories/{id}", tag = "categories", params(ByKey, Picked, ShowDeleted),
     responses((status = 200, description = "The category", body = Item<CategoryView>), NotModified)
 )]
-pub(crate) async fn read(
-    reply: Reply,
-    key: Key,
-    Query((picked, deleted)): Query<(Picked, ShowDeleted)>,
-) -> ApiResult {
+pub(crate) async fn read(reply: Reply, key: Key, Query((picked, deleted)): Query<(Picked, ShowDeleted)>) -> ApiResult {
     let format = reply.only_format::<Category>(&picked)?;
     let categories = reply.shop().categories();
     let found = match key {
@@ -191,11 +186,7 @@ pub(crate) async fn create(
     put, path = "/categories/{id}", tag = "categories", params(ById, IfMatchHeader), request_body = CategoryInput,
     responses((status = 200, description = "Replaced", body = Item<CategoryView>))
 )]
-pub(crate) async fn replace(
-    w: Write<CategoryId>,
-    Query(()): Query<()>,
-    Json(input): Json<CategoryInput>,
-) -> ApiResult {
+pub(crate) async fn replace(w: Write<CategoryId>, Query(()): Query<()>, Json(input): Json<CategoryInput>) -> ApiResult {
     let read = w.read(input.version)?;
     let done = w.shop().categories().replace(w.id, read, &input, &w.actor).await;
     w.written(&w.done(done)?, &())
@@ -208,11 +199,7 @@ pub(crate) async fn replace(
     patch, path = "/categories/{id}", tag = "categories", params(ById, IfMatchHeader), request_body = CategoryPatch,
     responses((status = 200, description = "Changed", body = Item<CategoryView>))
 )]
-pub(crate) async fn patch(
-    w: Write<CategoryId>,
-    Query(()): Query<()>,
-    Json(patch): Json<CategoryPatch>,
-) -> ApiResult {
+pub(crate) async fn patch(w: Write<CategoryId>, Query(()): Query<()>, Json(patch): Json<CategoryPatch>) -> ApiResult {
     let read = w.read(patch.version)?;
     let done = w.shop().categories().patch(w.id, read, patch, &w.actor).await;
     w.written(&w.done(done)?, &())
@@ -225,11 +212,7 @@ pub(crate) async fn patch(
     post, path = "/categories/{id}/move", tag = "categories", params(ById, IfMatchHeader), request_body = MoveInput,
     responses((status = 200, description = "Moved", body = Item<CategoryView>))
 )]
-pub(crate) async fn move_to(
-    w: Write<CategoryId>,
-    Query(()): Query<()>,
-    Json(input): Json<MoveInput>,
-) -> ApiResult {
+pub(crate) async fn move_to(w: Write<CategoryId>, Query(()): Query<()>, Json(input): Json<MoveInput>) -> ApiResult {
     let read = w.read(input.version)?;
     let done = w.shop().categories().move_to(w.id, read, input.parent_id, &w.actor).await;
     w.written(&w.done(done)?, &())
@@ -242,10 +225,7 @@ pub(crate) async fn move_to(
     delete, path = "/categories/{id}", tag = "categories", params(ById, IfMatchHeader, Force, Version),
     responses((status = 204, description = "Deleted"))
 )]
-pub(crate) async fn delete(
-    w: Write<CategoryId>,
-    Query((force, version)): Query<(Force, Version)>,
-) -> ApiResult {
+pub(crate) async fn delete(w: Write<CategoryId>, Query((force, version)): Query<(Force, Version)>) -> ApiResult {
     let read = w.read(version.version)?;
     w.done(w.shop().categories().delete(w.id, read, force.mode(), &w.actor).await)?;
     Ok(no_content())

@@ -234,10 +234,7 @@ pub(crate) async fn patch(
     delete, path = "/products/{id}", tag = "products", params(ById, IfMatchHeader, Force, Version),
     responses((status = 204, description = "Deleted"))
 )]
-pub(crate) async fn delete(
-    w: Write<ProductId>,
-    Query((force, version)): Query<(Force, Version)>,
-) -> ApiResult {
+pub(crate) async fn delete(w: Write<ProductId>, Query((force, version)): Query<(Force, Version)>) -> ApiResult {
     let read = w.read(version.version)?;
     w.done(w.shop().products().delete(w.id, read, force.mode(), &w.actor).await)?;
     Ok(no_content())
