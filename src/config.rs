@@ -44,17 +44,21 @@
 //! | `ECOM_LOG` | `info` | a level, or directives such as `info,ecom_core=debug` | what is logged |
 //! | `ECOM_LOG_FORMAT` | `pretty` | `pretty`, `json` | how it is logged |
 
+mod reader;
+mod sources;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use ecom_core::config::ShopConfig;
-use ecom_core::money::{Currency, ExactDecimal, price_of};
+use ecom_core::money::Currency;
 use ecom_core::{FieldCode, Result, ValidationErrors};
 use ecom_http::HttpConfig;
 
+use self::reader::{Reader, host_and_port};
+use self::sources::{NAMES, dot_env, merge, said, toml_values, unreadable};
 use crate::{DatabaseSettings, ShopBuilder};
 
 /// A URL that may hold a password: `Debug` shows its scheme only.
@@ -129,49 +133,6 @@ pub struct ServerConfig {
     /// How log lines look.
     pub log_format: LogFormat,
 }
-
-/// Every setting that a TOML file may hold: its keys are these in lower case without `ECOM_`.
-const NAMES: [&str; 39] = [
-    "ECOM_LISTEN",
-    "PORT",
-    "ECOM_DATA",
-    "DATABASE_URL",
-    "DATABASE_URL_FILE",
-    "DATABASE_DIRECT_URL",
-    "DATABASE_DIRECT_URL_FILE",
-    "SEARCH_URL",
-    "SEARCH_URL_FILE",
-    "CACHE_URL",
-    "CACHE_URL_FILE",
-    "ECOM_DATABASE_POOL",
-    "ECOM_DATABASE_ACQUIRE_TIMEOUT",
-    "ECOM_DATABASE_STATEMENT_TIMEOUT",
-    "ECOM_DATABASE_LIFETIME",
-    "ECOM_CURRENCY",
-    "ECOM_PRICE_BUCKETS",
-    "ECOM_LAST_WRITE_WINS",
-    "ECOM_TOTAL_BOUND",
-    "ECOM_PRODUCT_TTL",
-    "ECOM_CATEGORY_TTL",
-    "ECOM_POLL_INTERVAL",
-    "ECOM_LEASE_TTL",
-    "ECOM_INDEX_BATCH",
-    "ECOM_OUTBOX_RETENTION",
-    "ECOM_ADJUSTMENT_BATCH",
-    "ECOM_API_PREFIX",
-    "ECOM_PAGE_SIZE",
-    "ECOM_MAX_PAGE_SIZE",
-    "ECOM_BODY_LIMIT",
-    "ECOM_QUERY_LIMIT",
-    "ECOM_NUMBERS",
-    "ECOM_REQUEST_TIMEOUT",
-    "ECOM_SHUTDOWN_TIMEOUT",
-    "ECOM_CORS_ORIGINS",
-    "ECOM_ACCESS_LOG",
-    "ECOM_LOG",
-    "ECOM_LOG_FORMAT",
-    "ECOM_CONFIG",
-];
 
 impl ServerConfig {
     /// Reads environment, `.env` and TOML file. The only place of the library that does.
@@ -301,267 +262,6 @@ impl ServerConfig {
             Some(url) => builder.database_direct(url.expose()),
             None => builder,
         }
-    }
-}
-
-/// A value that is there and not empty.
-fn said<'v>(values: &'v BTreeMap<&'static str, String>, name: &str) -> Option<&'v str> {
-    values.get(name).map(|v| v.trim()).filter(|v| !v.is_empty())
-}
-
-/// Adds what no earlier place has said. A URL and the file that holds it are one setting: where an earlier place
-/// says the one, a later one's other is left out.
-fn merge(values: &mut BTreeMap<&'static str, String>, later: BTreeMap<&'static str, String>) {
-    let taken: Vec<&str> = NAMES
-        .into_iter()
-        .filter(|name| {
-            let other = name.strip_suffix("_FILE").map_or_else(|| format!("{name}_FILE"), str::to_owned);
-            said(values, name).is_some() || said(values, &other).is_some()
-        })
-        .collect();
-    values.extend(later.into_iter().filter(|(name, _)| !taken.contains(name)));
-}
-
-/// Why a file cannot be read, without its path.
-fn unreadable(e: &std::io::Error) -> String {
-    format!("names a file that cannot be read: {}", e.kind())
-}
-
-fn known(name: &str) -> Option<&'static str> {
-    NAMES.into_iter().find(|n| *n == name)
-}
-
-/// What `.env` in the working directory says; nothing where there is none.
-fn dot_env(errors: &mut ValidationErrors) -> BTreeMap<&'static str, String> {
-    let mut values = BTreeMap::new();
-    let lines = match dotenvy::from_path_iter(".env") {
-        Ok(lines) => lines,
-        Err(dotenvy::Error::Io(e)) if e.kind() == std::io::ErrorKind::NotFound => return values,
-        Err(_) => {
-            errors.push(".env", FieldCode::Malformed, "cannot be read");
-            return values;
-        }
-    };
-    for line in lines {
-        match line {
-            Ok((name, value)) => {
-                if let Some(name) = known(&name) {
-                    values.entry(name).or_insert(value);
-                }
-            }
-            // The error shows the line, which may hold a secret.
-            Err(_) => {
-                errors.push(".env", FieldCode::Malformed, "has a line that is not `NAME=value`");
-                break;
-            }
-        }
-    }
-    values
-}
-
-/// What a TOML file says.
-fn toml_values(text: &str, errors: &mut ValidationErrors) -> BTreeMap<&'static str, String> {
-    let mut values = BTreeMap::new();
-    let table: toml::Table = match text.parse() {
-        Ok(table) => table,
-        // The whole error shows the line, which may hold a secret.
-        Err(e) => {
-            let e: toml::de::Error = e;
-            let line = e.span().map_or(0, |s| text[..s.start.min(text.len())].lines().count().max(1));
-            errors.push("ECOM_CONFIG", FieldCode::Malformed, format!("is no TOML in or after line {line}"));
-            return values;
-        }
-    };
-    for (key, value) in table {
-        let upper = key.to_ascii_uppercase();
-        let name = known(&format!("ECOM_{upper}")).or_else(|| known(&upper));
-        let Some(name) = name.filter(|n| *n != "ECOM_CONFIG" && key == key.to_ascii_lowercase()) else {
-            errors.push(format!("ECOM_CONFIG: {key}"), FieldCode::Unknown, "is no setting");
-            continue;
-        };
-        let text = match value {
-            toml::Value::String(s) => Some(s),
-            toml::Value::Integer(n) => Some(n.to_string()),
-            toml::Value::Boolean(b) => Some(b.to_string()),
-            toml::Value::Array(items) => items
-                .into_iter()
-                .map(|item| match item {
-                    toml::Value::String(s) => Some(s),
-                    toml::Value::Integer(n) => Some(n.to_string()),
-                    // The shortest text that reads as the same number, so that 12.5 is 12.5.
-                    toml::Value::Float(n) => Some(n.to_string()),
-                    _ => None,
-                })
-                .collect::<Option<Vec<String>>>()
-                .map(|items| items.join(",")),
-            _ => None,
-        };
-        match text {
-            Some(text) => drop(values.insert(name, text)),
-            None => errors.push(
-                name,
-                FieldCode::Malformed,
-                "must be a text, a whole number, a boolean, or a list of texts or numbers",
-            ),
-        }
-    }
-    values
-}
-
-/// `host:port` or `[v6]:port`.
-fn host_and_port(text: &str) -> Option<(String, u16)> {
-    let (host, port) = text.rsplit_once(':')?;
-    let host = match host.strip_prefix('[') {
-        Some(v6) => v6.strip_suffix(']')?,
-        None if host.contains(':') => return None,
-        None => host,
-    };
-    let plain = !host.is_empty() && host.chars().all(|c| c.is_ascii_graphic() && c != '/');
-    if plain { Some((host.to_owned(), port.parse().ok()?)) } else { None }
-}
-
-/// Reads settings and notes what is wrong with them.
-struct Reader<'a> {
-    values: &'a BTreeMap<&'static str, String>,
-    errors: &'a mut ValidationErrors,
-}
-
-impl Reader<'_> {
-    fn bad(&mut self, name: &str, message: &str) {
-        self.errors.out_of_bounds(name, message);
-    }
-
-    fn text(&self, name: &str, default: &str) -> String {
-        said(self.values, name).unwrap_or(default).to_owned()
-    }
-
-    fn parsed<T: FromStr>(&mut self, name: &str, ok: impl Fn(&T) -> bool, bounds: &str) -> Option<T> {
-        let text = said(self.values, name)?;
-        match text.parse() {
-            Ok(value) if ok(&value) => Some(value),
-            _ => {
-                self.bad(name, &format!("must be {bounds}"));
-                None
-            }
-        }
-    }
-
-    fn number(&mut self, name: &str, default: u64, bounds: std::ops::RangeInclusive<u64>) -> u64 {
-        let text = format!("a whole number, {} to {}", bounds.start(), bounds.end());
-        self.parsed(name, |n| bounds.contains(n), &text).unwrap_or(default)
-    }
-
-    /// A number whose bounds fit `T`.
-    fn size<T: TryFrom<u64> + Copy>(&mut self, name: &str, default: T, bounds: std::ops::RangeInclusive<u64>) -> T {
-        let text = format!("a whole number, {} to {}", bounds.start(), bounds.end());
-        let found: Option<u64> = self.parsed(name, |n| bounds.contains(n), &text);
-        found.and_then(|n| T::try_from(n).ok()).unwrap_or(default)
-    }
-
-    fn flag(&mut self, name: &str, default: bool) -> bool {
-        match said(self.values, name).map(str::to_ascii_lowercase).as_deref() {
-            None => default,
-            Some("true" | "1" | "on" | "yes") => true,
-            Some("false" | "0" | "off" | "no") => false,
-            Some(_) => {
-                self.bad(name, "must be `true` or `false`");
-                default
-            }
-        }
-    }
-
-    /// Prices in the major unit, in ascending order, as minor units.
-    fn prices(&mut self, name: &str, currency: Currency, default: &[i64]) -> Vec<i64> {
-        let Some(text) = said(self.values, name) else { return default.to_vec() };
-        let price = |text: &str| {
-            let mut errors = ValidationErrors::default();
-            let price = price_of(ExactDecimal::parse(text.trim()).ok()?, currency, name, &mut errors)?;
-            Some(price.minor())
-        };
-        match text.split(',').map(price).collect::<Option<Vec<i64>>>() {
-            Some(prices) if prices.len() <= 50 && prices.is_sorted_by(|a, b| a < b) => prices,
-            _ => {
-                self.bad(
-                    name,
-                    "must be 1 to 50 prices of the shop's currency in ascending order, such as `0,25,50,100`",
-                );
-                default.to_vec()
-            }
-        }
-    }
-
-    /// The settings of the REST layer.
-    fn http(&mut self) -> HttpConfig {
-        let defaults = HttpConfig::default();
-        let api_prefix = self.text("ECOM_API_PREFIX", &defaults.api_prefix);
-        let api_prefix = if api_prefix == "/" { String::new() } else { api_prefix };
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '-' | '_' | '.' | '~');
-        if !(api_prefix.is_empty() || api_prefix.starts_with('/'))
-            || api_prefix.ends_with('/')
-            || api_prefix.contains("//")
-            || api_prefix.len() > 100
-            || !api_prefix.chars().all(plain)
-        {
-            self.bad(
-                "ECOM_API_PREFIX",
-                "must be a path such as `/api/v1`: it starts with `/` and does not end with it",
-            );
-        }
-        let max_page_size: u32 = self.size("ECOM_MAX_PAGE_SIZE", defaults.max_page_size, 1..=1_000);
-        let page_size = defaults.page_size.min(max_page_size);
-        let page_size = self.size("ECOM_PAGE_SIZE", page_size, 1..=u64::from(max_page_size));
-        let body_limit = self.size("ECOM_BODY_LIMIT", defaults.body_limit, 1024..=100 * 1024 * 1024);
-        let query_limit = self.size("ECOM_QUERY_LIMIT", defaults.query_limit, 256..=64 * 1024);
-        let numbers = self.flag("ECOM_NUMBERS", defaults.numbers);
-        let timeout = self.number("ECOM_REQUEST_TIMEOUT", defaults.request_timeout.as_secs(), 1..=600);
-        let cors_origins: Vec<String> = self
-            .text("ECOM_CORS_ORIGINS", "")
-            .split(',')
-            .map(str::trim)
-            .filter(|o| !o.is_empty())
-            .map(|o| o.trim_end_matches('/').to_owned())
-            .collect();
-        let is_origin = |o: &String| {
-            o.strip_prefix("https://").or_else(|| o.strip_prefix("http://")).is_some_and(|host| {
-                !host.is_empty() && host.chars().all(|c| c.is_ascii_graphic() && !matches!(c, '/' | '?' | '#' | '@'))
-            })
-        };
-        if !(cors_origins.iter().all(is_origin) || cors_origins == ["*"]) {
-            self.bad(
-                "ECOM_CORS_ORIGINS",
-                "must be `*`, or origins such as `https://shop.example`, separated by commas",
-            );
-        }
-        HttpConfig {
-            api_prefix,
-            page_size,
-            max_page_size,
-            body_limit,
-            query_limit,
-            access_log: self.flag("ECOM_ACCESS_LOG", defaults.access_log),
-            cors_origins,
-            request_timeout: Duration::from_secs(timeout),
-            numbers,
-        }
-    }
-
-    fn url(&mut self, name: &str, file: &str, default: &str) -> SecretUrl {
-        let text = match (said(self.values, name), said(self.values, file)) {
-            (Some(_), Some(_)) => {
-                self.errors.push(name, FieldCode::Inconsistent, format!("is said twice: here and by {file}"));
-                default.to_owned()
-            }
-            (Some(text), None) => text.to_owned(),
-            (None, Some(path)) => match std::fs::read_to_string(path) {
-                Ok(text) => text.trim().to_owned(),
-                Err(e) => {
-                    self.errors.push(file, FieldCode::ReferenceNotFound, unreadable(&e));
-                    default.to_owned()
-                }
-            },
-            (None, None) => default.to_owned(),
-        };
-        SecretUrl(text)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The OpenAPI document: what the handlers say, and what all of them share.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 
 use ecom_core::ErrorCode;
 use serde::Serialize;
@@ -85,8 +86,8 @@ pub(crate) fn frame() -> Document {
 
 /// Adds to every operation the errors that it can have, and what depends on the configuration.
 pub(crate) fn complete(document: &mut Document, config: &HttpConfig) {
-    inline_patches(document);
     use ErrorCode as C;
+    inline_patches(document);
     let reads = [C::BadRequest, C::NotFound, C::PayloadTooLarge, C::Validation, C::Internal, C::Unavailable];
     let writes = [
         C::BadRequest,
@@ -138,7 +139,7 @@ fn page_sizes(operation: &mut Operation, config: &HttpConfig) {
             && matches!(p.name.as_str(), "per_page" | "limit")
             && let Some(text) = &mut p.description
         {
-            text.push_str(&format!(" 1 to {}; {} if absent.", config.max_page_size, config.page_size));
+            let _ = write!(text, " 1 to {}; {} if absent.", config.max_page_size, config.page_size);
         }
     }
 }

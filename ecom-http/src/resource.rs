@@ -4,6 +4,7 @@
 //! [`Write`] to write, and end in one of their methods.
 
 use std::convert::Infallible;
+use std::fmt::Write as _;
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -69,9 +70,23 @@ impl Format {
             variant.push_str(";n");
         }
         if let Some(hash) = self.fields.hash() {
-            variant.push_str(&format!(";f{hash:016x}"));
+            let _ = write!(variant, ";f{hash:016x}");
         }
         variant
+    }
+
+    /// Renders the rows of a list.
+    pub(crate) fn rows<'r, S: Shown + 'r>(
+        &self,
+        frame: ListFrame,
+        rows: impl Iterator<Item = &'r S>,
+    ) -> ApiResult<RenderedList> {
+        let views = rows.map(|r| r.view(self));
+        if self.fields.all() {
+            RenderedList::of(&frame.with(views.collect()))
+        } else {
+            RenderedList::of(&frame.with(views.map(|v| self.fields.pick(&v)).collect::<ApiResult<Vec<_>>>()?))
+        }
     }
 }
 
@@ -199,28 +214,13 @@ impl Reply {
         ListFrame::page(page.next.as_ref(), page.next.is_some(), total, paged, &self.here)
     }
 
-    /// Renders the rows of a list.
-    pub(crate) fn rows<'r, S: Shown + 'r>(
-        &self,
-        frame: ListFrame,
-        rows: impl Iterator<Item = &'r S>,
-        format: &Format,
-    ) -> ApiResult<RenderedList> {
-        let views = rows.map(|r| r.view(format));
-        if format.fields.all() {
-            RenderedList::of(&frame.with(views.collect()))
-        } else {
-            RenderedList::of(&frame.with(views.map(|v| format.fields.pick(&v)).collect::<ApiResult<Vec<_>>>()?))
-        }
-    }
-
     /// Renders a list that comes whole.
     pub(crate) fn all<'r, S: Shown + 'r>(
         &self,
         rows: impl Iterator<Item = &'r S>,
         format: &Format,
     ) -> ApiResult<Response> {
-        Ok(self.rows(ListFrame::whole(&self.here), rows, format)?.respond())
+        Ok(format.rows(ListFrame::whole(&self.here), rows)?.respond())
     }
 
     /// Renders a page of a cached list; as a whole, from the bytes that are kept beside it.

@@ -159,14 +159,14 @@ pub(super) async fn search(reply: Reply, Query((p, pages, shape)): Query<(Search
     let currency = reply.shop().config().currency;
     let mut errors = ValidationErrors::default();
     let mut query = checked(&p, currency, &mut errors);
-    let paged = pages.check(&reply.app.config, &mut errors);
-    if paged.offset > MAX_OFFSET {
-        errors.out_of_bounds(paged.offset_name(), format!("a search shows its first {MAX_OFFSET} hits; narrow it"));
+    let part = pages.check(&reply.app.config, &mut errors);
+    if part.offset > MAX_OFFSET {
+        errors.out_of_bounds(part.offset_name(), format!("a search shows its first {MAX_OFFSET} hits; narrow it"));
     }
     let format = reply.format::<Product>(&shape, &mut errors);
     errors.into_result()?;
-    query.offset = paged.offset;
-    query.limit = paged.per_page;
+    query.offset = part.offset;
+    query.limit = part.per_page;
     for c in &p.category {
         let found = reply.shop().categories().resolve(c).await.map_err(|e| ApiError::reference(e, "category"))?;
         query.filter.categories.push(found.value.id);
@@ -184,11 +184,11 @@ pub(super) async fn search(reply: Reply, Query((p, pages, shape)): Query<(Search
             (facet, values.into_iter().map(|v| facet_view(facet, v, bounds, currency)).collect())
         })),
     };
-    let end = paged.offset + u64::from(paged.per_page);
+    let end = part.offset + u64::from(part.per_page);
     let more = found.total.count > end && end <= MAX_OFFSET;
-    let mut frame = ListFrame::page(None, more, Some(found.total), &paged, &reply.here);
+    let mut frame = ListFrame::page(None, more, Some(found.total), &part, &reply.here);
     frame.meta.search = Some(meta);
-    let list = reply.rows(frame, found.products.iter().map(|p| &***p), &format)?;
+    let list = format.rows(frame, found.products.iter().map(|p| &***p))?;
     Ok(public(list.respond(), None, None))
 }
 

@@ -46,7 +46,7 @@ pub(crate) struct ParentParam {
 
 /// A page of categories to read, checked.
 struct Listing {
-    paged: Paged,
+    part: Paged,
     format: Format,
     deleted: Deleted,
 }
@@ -57,17 +57,16 @@ impl Listing {
         (pages, cursor, picked, deleted): (Pages, Cursor, Picked, ShowDeleted),
         mut errors: ValidationErrors,
     ) -> ApiResult<Self> {
-        let paged = pages.check_with(&cursor, "name", &reply.app.config, &mut errors);
+        let part = pages.check_with(&cursor, "name", &reply.app.config, &mut errors);
         let format = reply.format::<Category>(&picked, &mut errors);
         errors.into_result()?;
-        Ok(Self { paged, format, deleted: deleted.choice() })
+        Ok(Self { part, format, deleted: deleted.choice() })
     }
 
-    async fn respond(self, reply: &Reply, parent: Option<Option<CategoryId>>) -> ApiResult {
-        let filter = CategoryFilter { parent, deleted: self.deleted };
-        let (page, total) = reply.shop().categories().list(&filter, &self.paged.paging).await?;
-        let response = reply.rows(reply.frame(&page, total, &self.paged), page.items.iter(), &self.format)?.respond();
-        Ok(listed(response, self.deleted, None))
+    async fn respond(self, reply: &Reply, filter: CategoryFilter) -> ApiResult {
+        let (page, total) = reply.shop().categories().list(&filter, &self.part.paging).await?;
+        let list = self.format.rows(reply.frame(&page, total, &self.part), page.items.iter())?;
+        Ok(listed(list.respond(), filter.deleted, None))
     }
 }
 
@@ -96,7 +95,8 @@ pub(crate) async fn list(
             Some(Some(found.map_err(|e| ApiError::reference(e, "parent_id"))?.value.id))
         }
     };
-    listing.respond(&reply, parent).await
+    let filter = CategoryFilter { parent, deleted: listing.deleted };
+    listing.respond(&reply, filter).await
 }
 
 /// The tree
@@ -152,8 +152,9 @@ pub(crate) async fn children(
     Query(params): Query<(Pages, Cursor, Picked, ShowDeleted)>,
 ) -> ApiResult {
     let listing = Listing::check(&reply, params, ValidationErrors::default())?;
-    let parent = id_of(&reply, key).await?;
-    listing.respond(&reply, Some(Some(parent))).await
+    let parent = Some(Some(id_of(&reply, key).await?));
+    let filter = CategoryFilter { parent, deleted: listing.deleted };
+    listing.respond(&reply, filter).await
 }
 
 /// Ancestors of a category

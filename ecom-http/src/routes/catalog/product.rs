@@ -111,7 +111,7 @@ pub(crate) async fn list(
     let mut errors = ValidationErrors::default();
     let e = &mut errors;
     let sort = word("sort", p.sort.as_deref(), &ProductSort::ALL, ProductSort::as_str, e).unwrap_or_default();
-    let paged = pages.check_with(&cursor, sort.as_str(), &reply.app.config, e);
+    let part = pages.check_with(&cursor, sort.as_str(), &reply.app.config, e);
     let (min_price, max_price) = prices(p.min_price.as_deref(), p.max_price.as_deref(), currency, e);
     let availability =
         word("availability", p.availability.as_deref(), &AvailabilityStatus::ALL, AvailabilityStatus::as_str, e);
@@ -158,7 +158,7 @@ pub(crate) async fn list(
     } else {
         None
     };
-    let query = ProductListQuery { filter, sort, paging: paged.paging.clone() };
+    let query = ProductListQuery { filter, sort, paging: part.paging.clone() };
     let found = products.list(&query).await?;
     if let Some(text) = unseen
         && found.value.page.items.is_empty()
@@ -166,9 +166,9 @@ pub(crate) async fn list(
         resolve(text).await?;
     }
     let rows = |l: &ProductList, filters| {
-        let mut frame = reply.frame(&l.page, l.total, &paged);
+        let mut frame = reply.frame(&l.page, l.total, &part);
         frame.meta.filters = filters;
-        reply.rows(frame, l.page.items.iter(), &format)
+        format.rows(frame, l.page.items.iter())
     };
     let response = match filters {
         None => reply.page(&found.value, &format, |l| rows(l, None))?,

@@ -72,10 +72,10 @@ pub(crate) async fn movements(
     Query((pages, cursor, picked)): Query<(Pages, Cursor, Picked)>,
 ) -> ApiResult {
     let mut errors = ValidationErrors::default();
-    let paged = pages.check_with(&cursor, "created_desc", &reply.app.config, &mut errors);
+    let part = pages.check_with(&cursor, "created_desc", &reply.app.config, &mut errors);
     let format = reply.format::<StockMovement>(&picked, &mut errors);
     errors.into_result()?;
-    let (page, total) = reply.shop().inventory().movements(id, &paged.paging).await?;
-    let list = reply.rows(reply.frame(&page, total, &paged), page.items.iter(), &format)?;
+    let (page, total) = reply.shop().inventory().movements(id, &part.paging).await?;
+    let list = format.rows(reply.frame(&page, total, &part), page.items.iter())?;
     Ok(private(list.respond(), None))
 }
