@@ -218,7 +218,6 @@ impl ServerConfig {
                 60..=10 * 366 * 86_400,
             )),
             adjustment_batch: r.size("ECOM_ADJUSTMENT_BATCH", defaults.adjustment_batch, 1..=1_000),
-            ..defaults
         };
 
         let http = r.http();
