@@ -19,7 +19,6 @@ use ecom::catalog::{ProductFilter, ProductSort};
 use ecom::common::Deleted;
 use ecom::config::{LogFormat, ServerConfig};
 use ecom::paging::Paging;
-use ecom_http::HttpConfig;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
@@ -88,7 +87,7 @@ async fn run(arguments: Arguments) -> Result<()> {
         _ = stopped.changed() => Err("stopped; what was imported so far stays, and a second run completes it".into()),
     };
     if let (Ok(()), Some(listener)) = (&outcome, listener) {
-        serve(&shop, config, listener, stopped).await?;
+        serve(&shop, &config, listener, stopped).await?;
     }
     shop.storage().close().await;
     outcome
@@ -227,20 +226,15 @@ async fn import(
     Ok(())
 }
 
-async fn serve(shop: &Shop, config: ServerConfig, listener: TcpListener, stopped: watch::Receiver<bool>) -> Result<()> {
+async fn serve(
+    shop: &Shop,
+    config: &ServerConfig,
+    listener: TcpListener,
+    stopped: watch::Receiver<bool>,
+) -> Result<()> {
     let address = listener.local_addr()?;
-    let api = config.api_prefix.clone();
-    let http = HttpConfig {
-        api_prefix: config.api_prefix,
-        max_page_size: config.max_page_size,
-        body_limit: config.body_limit,
-        query_limit: config.query_limit,
-        access_log: config.access_log,
-        cors_origins: config.cors_origins,
-        request_timeout: config.request_timeout,
-        numbers: config.numbers,
-    };
-    let app = ecom_http::router(shop.clone(), http);
+    let api = &config.http.api_prefix;
+    let app = ecom_http::router(shop.clone(), config.http.clone());
     let background = shop.start();
     // Answers are small: they go out at once.
     let listener = listener.tap_io(|stream| {

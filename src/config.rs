@@ -2,8 +2,8 @@
 //!
 //! The first place that says a setting counts: the environment, then `.env` in the working directory, then the TOML
 //! file that `ECOM_CONFIG` names, then the default. In the TOML file a setting has its name in lower case without
-//! `ECOM_` (`listen`, `database_url`); numbers, booleans and lists of texts are understood. An empty value counts as
-//! not said.
+//! `ECOM_` (`listen`, `database_url`); whole numbers, booleans and lists of texts or numbers are understood. An empty
+//! value counts as absent.
 //!
 //! | Name | Default | Bounds | Meaning |
 //! |---|---|---|---|
@@ -21,6 +21,7 @@
 //! | `ECOM_DATABASE_STATEMENT_TIMEOUT` | `5` | 1–600 s | how long a statement may take; a lock is waited for a little less |
 //! | `ECOM_DATABASE_LIFETIME` | `3600` | 60–86,400 s | a connection that is older is replaced |
 //! | `ECOM_CURRENCY` | `USD` | ISO 4217 | the one currency of the shop |
+//! | `ECOM_PRICE_BUCKETS` | `0,25,50,100,250,500,1000` | 1 to 50 prices in ascending order | lower bounds of the price ranges that searches count, in the major unit of the currency, separated by commas |
 //! | `ECOM_LAST_WRITE_WINS` | `false` | `true`, `false` | let a write without a version win (R1) |
 //! | `ECOM_TOTAL_BOUND` | `10000` | 1–1,000,000 | how far lists count their total |
 //! | `ECOM_PRODUCT_TTL` | `300` | 0–86,400 s | how long a cached product or list is served |
@@ -31,6 +32,7 @@
 //! | `ECOM_OUTBOX_RETENTION` | `604800` | at least 60 s | how long events are kept |
 //! | `ECOM_ADJUSTMENT_BATCH` | `256` | 1–1,000 | most stock adjustments that share a commit |
 //! | `ECOM_API_PREFIX` | `/api/v1` | `/`, or starts with `/` and does not end with it | where the API stands |
+//! | `ECOM_PAGE_SIZE` | `20` | 1 to `ECOM_MAX_PAGE_SIZE` | rows of a page if the client does not say how many |
 //! | `ECOM_MAX_PAGE_SIZE` | `100` | 1–1,000 | the largest `per_page` |
 //! | `ECOM_BODY_LIMIT` | `2097152` | 1,024–104,857,600 bytes | the largest body |
 //! | `ECOM_QUERY_LIMIT` | `8192` | 256–65,536 bytes | the longest query string |
@@ -42,16 +44,21 @@
 //! | `ECOM_LOG` | `info` | a level, or directives such as `info,ecom_core=debug` | what is logged |
 //! | `ECOM_LOG_FORMAT` | `pretty` | `pretty`, `json` | how it is logged |
 
+mod reader;
+mod sources;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use ecom_core::config::ShopConfig;
 use ecom_core::money::Currency;
 use ecom_core::{FieldCode, Result, ValidationErrors};
+use ecom_http::HttpConfig;
 
+use self::reader::{Reader, host_and_port};
+use self::sources::{NAMES, dot_env, merge, said, toml_values, unreadable};
 use crate::{DatabaseSettings, ShopBuilder};
 
 /// A URL that may hold a password: `Debug` shows its scheme only.
@@ -117,70 +124,15 @@ pub struct ServerConfig {
     pub cache_url: SecretUrl,
     /// How the shop behaves.
     pub shop: ShopConfig,
-    /// Where the API stands, empty for the root.
-    pub api_prefix: String,
-    /// The largest `per_page`.
-    pub max_page_size: u32,
-    /// The largest body in bytes.
-    pub body_limit: usize,
-    /// The longest query string in bytes.
-    pub query_limit: usize,
-    /// Prices and measures as JSON numbers in place of strings.
-    pub numbers: bool,
-    /// The longest request.
-    pub request_timeout: Duration,
+    /// REST: where it stands, its limits and formats.
+    pub http: HttpConfig,
     /// How long a stop waits for open requests.
     pub shutdown_timeout: Duration,
-    /// Origins that may call from a browser; `*` is any.
-    pub cors_origins: Vec<String>,
-    /// Whether each request is logged.
-    pub access_log: bool,
     /// A level, or directives of `tracing-subscriber`'s `EnvFilter`.
     pub log: String,
     /// How log lines look.
     pub log_format: LogFormat,
 }
-
-/// Every setting that a TOML file may hold: its keys are these in lower case without `ECOM_`.
-const NAMES: [&str; 37] = [
-    "ECOM_LISTEN",
-    "PORT",
-    "ECOM_DATA",
-    "DATABASE_URL",
-    "DATABASE_URL_FILE",
-    "DATABASE_DIRECT_URL",
-    "DATABASE_DIRECT_URL_FILE",
-    "SEARCH_URL",
-    "SEARCH_URL_FILE",
-    "CACHE_URL",
-    "CACHE_URL_FILE",
-    "ECOM_DATABASE_POOL",
-    "ECOM_DATABASE_ACQUIRE_TIMEOUT",
-    "ECOM_DATABASE_STATEMENT_TIMEOUT",
-    "ECOM_DATABASE_LIFETIME",
-    "ECOM_CURRENCY",
-    "ECOM_LAST_WRITE_WINS",
-    "ECOM_TOTAL_BOUND",
-    "ECOM_PRODUCT_TTL",
-    "ECOM_CATEGORY_TTL",
-    "ECOM_POLL_INTERVAL",
-    "ECOM_LEASE_TTL",
-    "ECOM_INDEX_BATCH",
-    "ECOM_OUTBOX_RETENTION",
-    "ECOM_ADJUSTMENT_BATCH",
-    "ECOM_API_PREFIX",
-    "ECOM_MAX_PAGE_SIZE",
-    "ECOM_BODY_LIMIT",
-    "ECOM_QUERY_LIMIT",
-    "ECOM_NUMBERS",
-    "ECOM_REQUEST_TIMEOUT",
-    "ECOM_SHUTDOWN_TIMEOUT",
-    "ECOM_CORS_ORIGINS",
-    "ECOM_ACCESS_LOG",
-    "ECOM_LOG",
-    "ECOM_LOG_FORMAT",
-    "ECOM_CONFIG",
-];
 
 impl ServerConfig {
     /// Reads environment, `.env` and TOML file. The only place of the library that does.
@@ -252,6 +204,7 @@ impl ServerConfig {
         };
         let shop = ShopConfig {
             currency,
+            price_bounds: r.prices("ECOM_PRICE_BUCKETS", currency, &defaults.price_bounds),
             last_write_wins: r.flag("ECOM_LAST_WRITE_WINS", defaults.last_write_wins),
             total_bound: r.number("ECOM_TOTAL_BOUND", defaults.total_bound, 1..=1_000_000),
             product_ttl: seconds(r.number("ECOM_PRODUCT_TTL", defaults.product_ttl.as_secs(), 0..=86_400)),
@@ -265,42 +218,10 @@ impl ServerConfig {
                 60..=10 * 366 * 86_400,
             )),
             adjustment_batch: r.size("ECOM_ADJUSTMENT_BATCH", defaults.adjustment_batch, 1..=1_000),
-            ..defaults
         };
 
-        let api_prefix = r.text("ECOM_API_PREFIX", "/api/v1");
-        let api_prefix = if api_prefix == "/" { String::new() } else { api_prefix };
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '-' | '_' | '.' | '~');
-        if !(api_prefix.is_empty() || api_prefix.starts_with('/'))
-            || api_prefix.ends_with('/')
-            || api_prefix.contains("//")
-            || api_prefix.len() > 100
-            || !api_prefix.chars().all(plain)
-        {
-            r.bad("ECOM_API_PREFIX", "must be a path such as `/api/v1`: it starts with `/` and does not end with it");
-        }
-        let max_page_size: u32 = r.size("ECOM_MAX_PAGE_SIZE", 100, 1..=1_000);
-        let body_limit = r.size("ECOM_BODY_LIMIT", 2 * 1024 * 1024, 1024..=100 * 1024 * 1024);
-        let query_limit = r.size("ECOM_QUERY_LIMIT", 8 * 1024, 256..=64 * 1024);
-        let numbers = r.flag("ECOM_NUMBERS", false);
-        let request_timeout = seconds(r.number("ECOM_REQUEST_TIMEOUT", 30, 1..=600));
+        let http = r.http();
         let shutdown_timeout = seconds(r.number("ECOM_SHUTDOWN_TIMEOUT", 30, 1..=600));
-        let cors_origins: Vec<String> = r
-            .text("ECOM_CORS_ORIGINS", "")
-            .split(',')
-            .map(str::trim)
-            .filter(|o| !o.is_empty())
-            .map(|o| o.trim_end_matches('/').to_owned())
-            .collect();
-        let is_origin = |o: &String| {
-            o.strip_prefix("https://").or_else(|| o.strip_prefix("http://")).is_some_and(|host| {
-                !host.is_empty() && host.chars().all(|c| c.is_ascii_graphic() && !matches!(c, '/' | '?' | '#' | '@'))
-            })
-        };
-        if !(cors_origins.iter().all(is_origin) || cors_origins == ["*"]) {
-            r.bad("ECOM_CORS_ORIGINS", "must be `*`, or origins such as `https://shop.example`, separated by commas");
-        }
-        let access_log = r.flag("ECOM_ACCESS_LOG", true);
         let log = r.text("ECOM_LOG", "info");
         let log_format = match r.text("ECOM_LOG_FORMAT", "pretty").as_str() {
             "pretty" => LogFormat::Pretty,
@@ -321,15 +242,8 @@ impl ServerConfig {
             search_url,
             cache_url,
             shop,
-            api_prefix,
-            max_page_size,
-            body_limit,
-            query_limit,
-            numbers,
-            request_timeout,
+            http,
             shutdown_timeout,
-            cors_origins,
-            access_log,
             log,
             log_format,
         })
@@ -347,182 +261,6 @@ impl ServerConfig {
             Some(url) => builder.database_direct(url.expose()),
             None => builder,
         }
-    }
-}
-
-/// A value that is there and not empty.
-fn said<'v>(values: &'v BTreeMap<&'static str, String>, name: &str) -> Option<&'v str> {
-    values.get(name).map(|v| v.trim()).filter(|v| !v.is_empty())
-}
-
-/// Adds what no earlier place has said. A URL and the file that holds it are one setting: where an earlier place
-/// says the one, a later one's other is left out.
-fn merge(values: &mut BTreeMap<&'static str, String>, later: BTreeMap<&'static str, String>) {
-    let taken: Vec<&str> = NAMES
-        .into_iter()
-        .filter(|name| {
-            let other = name.strip_suffix("_FILE").map_or_else(|| format!("{name}_FILE"), str::to_owned);
-            said(values, name).is_some() || said(values, &other).is_some()
-        })
-        .collect();
-    values.extend(later.into_iter().filter(|(name, _)| !taken.contains(name)));
-}
-
-/// Why a file cannot be read, without its path.
-fn unreadable(e: &std::io::Error) -> String {
-    format!("names a file that cannot be read: {}", e.kind())
-}
-
-fn known(name: &str) -> Option<&'static str> {
-    NAMES.into_iter().find(|n| *n == name)
-}
-
-/// What `.env` in the working directory says; nothing where there is none.
-fn dot_env(errors: &mut ValidationErrors) -> BTreeMap<&'static str, String> {
-    let mut values = BTreeMap::new();
-    let lines = match dotenvy::from_path_iter(".env") {
-        Ok(lines) => lines,
-        Err(dotenvy::Error::Io(e)) if e.kind() == std::io::ErrorKind::NotFound => return values,
-        Err(_) => {
-            errors.push(".env", FieldCode::Malformed, "cannot be read");
-            return values;
-        }
-    };
-    for line in lines {
-        match line {
-            Ok((name, value)) => {
-                if let Some(name) = known(&name) {
-                    values.entry(name).or_insert(value);
-                }
-            }
-            // The error shows the line, which may hold a secret.
-            Err(_) => {
-                errors.push(".env", FieldCode::Malformed, "has a line that is not `NAME=value`");
-                break;
-            }
-        }
-    }
-    values
-}
-
-/// What a TOML file says.
-fn toml_values(text: &str, errors: &mut ValidationErrors) -> BTreeMap<&'static str, String> {
-    let mut values = BTreeMap::new();
-    let table: toml::Table = match text.parse() {
-        Ok(table) => table,
-        // The whole error shows the line, which may hold a secret.
-        Err(e) => {
-            let e: toml::de::Error = e;
-            let line = e.span().map_or(0, |s| text[..s.start.min(text.len())].lines().count().max(1));
-            errors.push("ECOM_CONFIG", FieldCode::Malformed, format!("is no TOML in or after line {line}"));
-            return values;
-        }
-    };
-    for (key, value) in table {
-        let upper = key.to_ascii_uppercase();
-        let name = known(&format!("ECOM_{upper}")).or_else(|| known(&upper));
-        let Some(name) = name.filter(|n| *n != "ECOM_CONFIG" && key == key.to_ascii_lowercase()) else {
-            errors.push(format!("ECOM_CONFIG: {key}"), FieldCode::Unknown, "is no setting");
-            continue;
-        };
-        let text = match value {
-            toml::Value::String(s) => Some(s),
-            toml::Value::Integer(n) => Some(n.to_string()),
-            toml::Value::Boolean(b) => Some(b.to_string()),
-            toml::Value::Array(items) => items
-                .into_iter()
-                .map(|i| i.as_str().map(str::to_owned))
-                .collect::<Option<Vec<String>>>()
-                .map(|items| items.join(",")),
-            _ => None,
-        };
-        match text {
-            Some(text) => drop(values.insert(name, text)),
-            None => errors.push(name, FieldCode::Malformed, "must be a text, a number, a boolean or a list of texts"),
-        }
-    }
-    values
-}
-
-/// `host:port` or `[v6]:port`.
-fn host_and_port(text: &str) -> Option<(String, u16)> {
-    let (host, port) = text.rsplit_once(':')?;
-    let host = match host.strip_prefix('[') {
-        Some(v6) => v6.strip_suffix(']')?,
-        None if host.contains(':') => return None,
-        None => host,
-    };
-    let plain = !host.is_empty() && host.chars().all(|c| c.is_ascii_graphic() && c != '/');
-    if plain { Some((host.to_owned(), port.parse().ok()?)) } else { None }
-}
-
-/// Reads settings and notes what is wrong with them.
-struct Reader<'a> {
-    values: &'a BTreeMap<&'static str, String>,
-    errors: &'a mut ValidationErrors,
-}
-
-impl Reader<'_> {
-    fn bad(&mut self, name: &str, message: &str) {
-        self.errors.out_of_bounds(name, message);
-    }
-
-    fn text(&self, name: &str, default: &str) -> String {
-        said(self.values, name).unwrap_or(default).to_owned()
-    }
-
-    fn parsed<T: FromStr>(&mut self, name: &str, ok: impl Fn(&T) -> bool, bounds: &str) -> Option<T> {
-        let text = said(self.values, name)?;
-        match text.parse() {
-            Ok(value) if ok(&value) => Some(value),
-            _ => {
-                self.bad(name, &format!("must be {bounds}"));
-                None
-            }
-        }
-    }
-
-    fn number(&mut self, name: &str, default: u64, bounds: std::ops::RangeInclusive<u64>) -> u64 {
-        let text = format!("a whole number, {} to {}", bounds.start(), bounds.end());
-        self.parsed(name, |n| bounds.contains(n), &text).unwrap_or(default)
-    }
-
-    /// A number whose bounds fit `T`.
-    fn size<T: TryFrom<u64> + Copy>(&mut self, name: &str, default: T, bounds: std::ops::RangeInclusive<u64>) -> T {
-        let text = format!("a whole number, {} to {}", bounds.start(), bounds.end());
-        let found: Option<u64> = self.parsed(name, |n| bounds.contains(n), &text);
-        found.and_then(|n| T::try_from(n).ok()).unwrap_or(default)
-    }
-
-    fn flag(&mut self, name: &str, default: bool) -> bool {
-        match said(self.values, name).map(str::to_ascii_lowercase).as_deref() {
-            None => default,
-            Some("true" | "1" | "on" | "yes") => true,
-            Some("false" | "0" | "off" | "no") => false,
-            Some(_) => {
-                self.bad(name, "must be `true` or `false`");
-                default
-            }
-        }
-    }
-
-    fn url(&mut self, name: &str, file: &str, default: &str) -> SecretUrl {
-        let text = match (said(self.values, name), said(self.values, file)) {
-            (Some(_), Some(_)) => {
-                self.errors.push(name, FieldCode::Inconsistent, format!("is said twice: here and by {file}"));
-                default.to_owned()
-            }
-            (Some(text), None) => text.to_owned(),
-            (None, Some(path)) => match std::fs::read_to_string(path) {
-                Ok(text) => text.trim().to_owned(),
-                Err(e) => {
-                    self.errors.push(file, FieldCode::ReferenceNotFound, unreadable(&e));
-                    default.to_owned()
-                }
-            },
-            (None, None) => default.to_owned(),
-        };
-        SecretUrl(text)
     }
 }
 
@@ -550,9 +288,10 @@ mod tests {
         assert_eq!(c.database_url.expose(), "sqlite://ecom-data/ecom.db");
         assert_eq!(c.search_url.expose(), "tantivy://ecom-data/index");
         assert_eq!(c.shop, ShopConfig::default());
-        assert_eq!((c.api_prefix.as_str(), c.max_page_size), ("/api/v1", 100));
-        assert_eq!(read(&[("ECOM_API_PREFIX", "/")]).unwrap().api_prefix, "");
-        assert!(c.access_log && c.cors_origins.is_empty());
+        assert_eq!(c.http, HttpConfig::default());
+        assert_eq!(read(&[("ECOM_API_PREFIX", "/")]).unwrap().http.api_prefix, "");
+        // The table of the module names the default in the major unit.
+        assert_eq!(read(&[("ECOM_PRICE_BUCKETS", "0,25,50,100,250,500,1000")]).unwrap().shop, c.shop);
     }
 
     #[test]
@@ -583,6 +322,8 @@ mod tests {
             ("ECOM_POLL_INTERVAL", "1"),
             ("ECOM_API_PREFIX", "api/"),
             ("ECOM_MAX_PAGE_SIZE", "1001"),
+            ("ECOM_PAGE_SIZE", "101"),
+            ("ECOM_PRICE_BUCKETS", "9,1"),
             ("ECOM_CORS_ORIGINS", "shop.example"),
             ("ECOM_LOG_FORMAT", "xml"),
         ])
@@ -596,14 +337,35 @@ mod tests {
                 "DATABASE_URL",
                 "SEARCH_URL_FILE",
                 "ECOM_CURRENCY",
+                "ECOM_PRICE_BUCKETS",
                 "ECOM_LAST_WRITE_WINS",
                 "ECOM_POLL_INTERVAL",
                 "ECOM_API_PREFIX",
                 "ECOM_MAX_PAGE_SIZE",
+                "ECOM_PAGE_SIZE",
                 "ECOM_CORS_ORIGINS",
                 "ECOM_LOG_FORMAT",
             ]
         );
+    }
+
+    #[test]
+    fn price_buckets_are_in_the_major_unit_of_the_currency() {
+        let read = |currency, text| read(&[("ECOM_CURRENCY", currency), ("ECOM_PRICE_BUCKETS", text)]);
+        assert_eq!(read("USD", "0, 9.99,25").unwrap().shop.price_bounds, [0, 999, 2_500]);
+        assert_eq!(read("JPY", "0,1000").unwrap().shop.price_bounds, [0, 1_000]);
+        let many = (0..51).map(|n| n.to_string()).collect::<Vec<_>>().join(",");
+        for (currency, text) in [
+            ("USD", "25,0"),
+            ("USD", "0,0"),
+            ("USD", "0,,1"),
+            ("USD", "-1"),
+            ("USD", "9.999"),
+            ("JPY", "0.5"),
+            ("USD", &many),
+        ] {
+            assert_eq!(bad_fields(read(currency, text).unwrap_err()), ["ECOM_PRICE_BUCKETS"], "{currency} {text}");
+        }
     }
 
     #[test]
@@ -621,15 +383,17 @@ mod tests {
         let mut errors = ValidationErrors::default();
         let file = toml_values(
             "listen = '0.0.0.0:1'\nmax_page_size = 7\naccess_log = false\ncors_origins = ['https://a.example', 'http://b']\n\
-             database_url = 'sqlite::memory:'\nport = 9\n",
+             database_url = 'sqlite::memory:'\nport = 9\nprice_buckets = [0, 12.5, '100']\n",
             &mut errors,
         );
         assert_eq!(errors, ValidationErrors::default());
         let mut values = BTreeMap::from([("PORT", "10".to_owned()), ("ECOM_LISTEN", String::new())]);
         merge(&mut values, file);
         let c = ServerConfig::from_values(&values, errors).unwrap();
-        assert_eq!((c.host.as_str(), c.port, c.max_page_size, c.access_log), ("0.0.0.0", 10, 7, false));
-        assert_eq!(c.cors_origins, ["https://a.example", "http://b"]);
+        assert_eq!((c.host.as_str(), c.port), ("0.0.0.0", 10));
+        assert_eq!((c.http.max_page_size, c.http.page_size, c.http.access_log), (7, 7, false));
+        assert_eq!(c.http.cors_origins, ["https://a.example", "http://b"]);
+        assert_eq!(c.shop.price_bounds, [0, 1250, 10_000]);
         assert_eq!(c.database_url.expose(), "sqlite::memory:");
     }
 

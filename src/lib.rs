@@ -28,12 +28,16 @@
 //! | `sqlite` | yes | SQLite, a file or memory: works in full | `sqlite://path`, `sqlite::memory:` |
 //! | `memory` | yes | the in-process cache | `memory://` |
 //! | `tantivy` | yes | the embedded search engine, on disk or in memory | `tantivy://directory`, `tantivy::memory:` |
-//! | `config` | yes | settings from environment, `.env` and a TOML file | `ecom::config` |
-//! | `http` | no | REST, as an `axum::Router` to serve or to nest | `ecom::http` |
-//! | `postgres` | no | PostgreSQL 13+: opens; its schema comes with the next release, until then `build` fails with `UNSUPPORTED` | `postgres://…` |
-//! | `mysql` | no | MySQL 8, MariaDB 10.6+: as `postgres` | `mysql://…` |
+//! | `config` | yes | settings of a server from environment, `.env` and a TOML file; turns on `http` | `ecom::config` |
+//! | `http` | yes | REST, as an `axum::Router` to serve or to nest | `ecom::http` |
+//! | `postgres` | no | PostgreSQL 13+: works in full, tested on 15 | `postgres://…`, through PgBouncer with `?pooler=transaction` |
+//! | `mysql` | no | MySQL 8, MariaDB 10.6+: works in full, tested on MariaDB 10.11 | `mysql://…` |
+//! | `redis` | no | the cache that processes share, Redis 7+; with `memory` also in two tiers | `redis://…`, `rediss://…`, `tiered+redis://…` |
 //! | `testkit` | no | the behaviour suites that any adapter runs with one line | `ecom::testkit`, `ecom::storage_suite!` … |
 //! | `mocks` | no | mocks of ports, for the unit tests of an application | `ecom::mocks` |
+//!
+//! An application that embeds the shop without its REST layer turns the defaults off and names what it uses:
+//! `default-features = false, features = ["sqlite", "tantivy", "memory"]`.
 //!
 //! # Where to look
 //! | For | See |

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 /// What every fallible call of the library returns.
@@ -325,6 +326,36 @@ impl Conflict {
             Self::State { .. } => ErrorCode::StateConflict,
         }
     }
+
+    /// Returns what the error says for programs: an object per thing that is to blame. A `field` is the field of the
+    /// input that the caller changes to resolve the conflict.
+    pub fn details(&self) -> Vec<Value> {
+        // No catch-all: a new conflict says here what it has to say.
+        match self {
+            Self::Version { entity, id, expected, actual } => vec![json!({
+                "field": "version", "entity": entity, "id": id, "expected": expected, "actual": actual,
+            })],
+            Self::VersionRequired { entity } => vec![json!({"field": "version", "entity": entity})],
+            Self::Duplicate { entity, field, value } => {
+                vec![json!({"field": field, "entity": entity, "value": value})]
+            }
+            Self::CategoryCycle { category, parent } => {
+                vec![json!({"field": "parent_id", "category": category, "parent": parent})]
+            }
+            Self::CategoryNotEmpty { category, children, products } => {
+                vec![json!({"field": "id", "category": category, "children": children, "products": products})]
+            }
+            Self::HasSales { entity, id } => vec![json!({"field": "force", "entity": entity, "id": id})],
+            Self::InsufficientStock { shortages } => shortages.iter().map(|s| json!(s)).collect(),
+            Self::FlatWrite { product, skus, field } => {
+                vec![json!({"field": field, "product": product, "skus": skus})]
+            }
+            Self::CurrencyMismatch { expected, found } => {
+                vec![json!({"field": "currency", "expected": expected, "found": found})]
+            }
+            Self::State { message } => vec![json!({"field": "id", "message": message})],
+        }
+    }
 }
 
 macro_rules! error_codes {
@@ -465,3 +496,32 @@ impl fmt::Display for ValidationErrors {
 }
 
 impl std::error::Error for ValidationErrors {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r16_every_conflict_says_what_is_to_blame() {
+        let (id, entity) = (Uuid::from_u128(7), Entity::Product);
+        let shortage = Shortage { sku_id: id, requested: 2, available: 1 };
+        for conflict in [
+            Conflict::Version { entity, id, expected: 1, actual: 2 },
+            Conflict::VersionRequired { entity },
+            Conflict::Duplicate { entity, field: "slug", value: "lamp".to_owned() },
+            Conflict::CategoryCycle { category: id, parent: id },
+            Conflict::CategoryNotEmpty { category: id, children: 1, products: 0 },
+            Conflict::HasSales { entity, id },
+            Conflict::InsufficientStock { shortages: vec![shortage] },
+            Conflict::FlatWrite { product: id, skus: 2, field: "price" },
+            Conflict::CurrencyMismatch { expected: "USD".to_owned(), found: "JPY".to_owned() },
+            Conflict::State { message: "it is not deleted".to_owned() },
+        ] {
+            let details = conflict.details();
+            assert!(!details.is_empty(), "{conflict:?}");
+            for detail in details {
+                assert!(detail["field"].is_string() || detail["sku_id"].is_string(), "{conflict:?}: {detail}");
+            }
+        }
+    }
+}

@@ -1,14 +1,18 @@
 //! What every handler works with, and the settings of the router.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ecom_core::Shop;
+use utoipa_axum::router::UtoipaMethodRouter;
 
 /// Settings of [`router`](crate::router).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpConfig {
     /// Where the API stands, with a leading and without a trailing slash; empty for the root. Default `/api/v1`.
     pub api_prefix: String,
+    /// Rows of a page if the client does not say how many. Default 20, at most `max_page_size`.
+    pub page_size: u32,
     /// The most rows of a page. Default 100, at most 1,000.
     pub max_page_size: u32,
     /// The most bytes of a body. Default 2 MiB.
@@ -29,6 +33,7 @@ impl Default for HttpConfig {
     fn default() -> Self {
         Self {
             api_prefix: "/api/v1".to_owned(),
+            page_size: 20,
             max_page_size: 100,
             body_limit: 2 * 1024 * 1024,
             query_limit: 8 * 1024,
@@ -41,11 +46,12 @@ impl Default for HttpConfig {
 }
 
 impl HttpConfig {
-    /// Within bounds, whatever the host said.
+    /// Returns the settings within their bounds.
     pub(crate) fn bounded(mut self) -> Self {
         let prefix = self.api_prefix.trim_matches('/');
         self.api_prefix = if prefix.is_empty() { String::new() } else { format!("/{prefix}") };
         self.max_page_size = self.max_page_size.clamp(1, 1_000);
+        self.page_size = self.page_size.clamp(1, self.max_page_size);
         self
     }
 }
@@ -56,3 +62,6 @@ pub(crate) struct App {
     pub shop: Shop,
     pub config: HttpConfig,
 }
+
+/// Routes of an area, with what the documentation says of them.
+pub(crate) type Routes = Vec<UtoipaMethodRouter<Arc<App>>>;

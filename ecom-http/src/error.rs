@@ -9,7 +9,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use chrono::SecondsFormat;
 use ecom_core::clock::Timestamp;
-use ecom_core::{Conflict, Error, ErrorCode, FieldCode, FieldError, ValidationErrors};
+use ecom_core::{Error, ErrorCode, FieldCode, FieldError, ValidationErrors};
 use serde_json::{Value, json};
 
 /// What a handler or extractor fails with. The middleware renders it, with the id of the request.
@@ -159,7 +159,7 @@ impl From<Error> for ApiError {
                     api.status = status_of(api.code);
                 }
             }
-            Error::Conflict(c) => api.details = conflict_details(c),
+            Error::Conflict(c) => api.details = c.details(),
             Error::NotFound { entity, key } => api.details = vec![json!({"entity": entity, "key": shorten(key)})],
             Error::RateLimited { retry_after } => api.retry_after = Some(retry_after.as_secs().max(1)),
             _ => {}
@@ -190,33 +190,6 @@ pub(crate) fn shorten(text: &str) -> String {
     match text.char_indices().nth(MOST) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
-    }
-}
-
-fn conflict_details(c: &Conflict) -> Vec<Value> {
-    match c {
-        Conflict::Version { entity, id, expected, actual } => vec![json!({
-            "field": "version", "entity": entity, "id": id, "expected": expected, "actual": actual,
-        })],
-        Conflict::VersionRequired { entity } => vec![json!({"field": "version", "entity": entity})],
-        Conflict::Duplicate { entity, field, value } => {
-            vec![json!({"field": field, "entity": entity, "value": value})]
-        }
-        Conflict::CategoryCycle { category, parent } => {
-            vec![json!({"field": "parent_id", "category": category, "parent": parent})]
-        }
-        Conflict::CategoryNotEmpty { category, children, products } => {
-            vec![json!({"field": "id", "category": category, "children": children, "products": products})]
-        }
-        Conflict::HasSales { entity, id } => vec![json!({"field": "force", "entity": entity, "id": id})],
-        Conflict::InsufficientStock { shortages } => shortages.iter().map(|s| json!(s)).collect(),
-        Conflict::FlatWrite { product, skus, field } => {
-            vec![json!({"field": field, "product": product, "skus": skus})]
-        }
-        Conflict::CurrencyMismatch { expected, found } => {
-            vec![json!({"field": "currency", "expected": expected, "found": found})]
-        }
-        _ => Vec::new(),
     }
 }
 

@@ -12,9 +12,12 @@
 mod app;
 mod dto;
 mod error;
+mod etag;
 mod extract;
+mod headers;
 mod middleware;
 mod openapi;
+mod resource;
 mod router;
 mod routes;
 

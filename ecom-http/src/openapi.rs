@@ -1,11 +1,16 @@
 //! The OpenAPI document: what the handlers say, and what all of them share.
 
+use std::collections::HashMap;
+use std::fmt::Write as _;
+
 use ecom_core::ErrorCode;
 use serde::Serialize;
 use utoipa::OpenApi;
 use utoipa::openapi::path::Operation;
-use utoipa::openapi::{ContentBuilder, OpenApi as Document, Ref, RefOr, Response, ResponseBuilder};
+use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Type};
+use utoipa::openapi::{ContentBuilder, OpenApi as Document, Ref, RefOr, Response, ResponseBuilder, Schema};
 
+use crate::app::HttpConfig;
 use crate::error::status_of;
 
 /// What every error looks like.
@@ -36,6 +41,11 @@ pub(crate) struct ErrorBody {
     /// The id of the request, as in `X-Request-Id`.
     request_id: String,
 }
+
+/// The answer to a client that has the document.
+#[derive(utoipa::IntoResponses)]
+#[response(status = 304, description = "If-None-Match names the document as it is")]
+pub(crate) struct NotModified;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -74,9 +84,10 @@ pub(crate) fn frame() -> Document {
     document
 }
 
-/// Adds to every operation the errors that it can have.
-pub(crate) fn complete(document: &mut Document) {
+/// Adds to every operation the errors that it can have, and what depends on the configuration.
+pub(crate) fn complete(document: &mut Document, config: &HttpConfig) {
     use ErrorCode as C;
+    inline_patches(document);
     let reads = [C::BadRequest, C::NotFound, C::PayloadTooLarge, C::Validation, C::Internal, C::Unavailable];
     let writes = [
         C::BadRequest,
@@ -97,6 +108,7 @@ pub(crate) fn complete(document: &mut Document) {
             if let Some((tag, id)) = tag.zip(operation.operation_id.take()) {
                 operation.operation_id = Some(format!("{tag}_{id}"));
             }
+            page_sizes(operation, config);
         }
         if path == "/" || path.starts_with("/health") {
             continue;
@@ -112,11 +124,76 @@ pub(crate) fn complete(document: &mut Document) {
             });
             if versioned {
                 add(operation, &[C::VersionRequired]);
-                let failed = response("VERSION_CONFLICT: If-Match is stale; read it again and decide.");
+                let failed =
+                    response("VERSION_CONFLICT: If-Match is stale, or of another document; read it again and decide.");
                 operation.responses.responses.entry("412".to_owned()).or_insert(failed);
             }
         }
     }
+}
+
+/// Names the configured sizes of a page.
+fn page_sizes(operation: &mut Operation, config: &HttpConfig) {
+    for parameter in operation.parameters.iter_mut().flatten() {
+        if let RefOr::T(p) = parameter
+            && matches!(p.name.as_str(), "per_page" | "limit")
+            && let Some(text) = &mut p.description
+        {
+            let _ = write!(text, " 1 to {}; {} if absent.", config.max_page_size, config.page_size);
+        }
+    }
+}
+
+/// Puts the schemas of patched fields where they are used: a `Patch_String` would be a type of its own in the clients
+/// that are generated from the document. What has a name (`Patch_ExactDecimal`, `Patch_Vec_ImageInput`) keeps it.
+fn inline_patches(document: &mut Document) {
+    const PREFIX: &str = "Patch_";
+    let Some(components) = &mut document.components else { return };
+    let (patches, mut own): (HashMap<_, _>, HashMap<_, _>) =
+        std::mem::take(&mut components.schemas).into_iter().partition(|(name, _)| name.starts_with(PREFIX));
+    let named = |name: &str| own.contains_key(name).then(|| Ref::from_schema_name(name));
+    let inlined: HashMap<&str, Schema> = patches
+        .iter()
+        .filter_map(|(name, schema)| {
+            let RefOr::T(schema) = schema else { return None };
+            let value = name.strip_prefix(PREFIX)?;
+            let mut schema = schema.clone();
+            if let Some(value) = named(value) {
+                let null = ObjectBuilder::new().schema_type(Type::Null);
+                schema = Schema::OneOf(OneOfBuilder::new().item(value).item(null).build());
+            } else if let (Schema::Array(array), Some(item)) = (&mut schema, value.strip_prefix("Vec_").and_then(named))
+            {
+                array.items = item.into();
+            }
+            Some((name.as_str(), schema))
+        })
+        .collect();
+    for schema in own.values_mut() {
+        let RefOr::T(Schema::Object(object)) = schema else { continue };
+        for property in object.properties.values_mut() {
+            let RefOr::Ref(reference) = property else { continue };
+            let name = reference.ref_location.rsplit('/').next().unwrap_or_default();
+            if let Some(patch) = inlined.get(name) {
+                *property = RefOr::T(described(patch.clone(), std::mem::take(&mut reference.description)));
+            }
+        }
+    }
+    components.schemas = own.into_iter().collect();
+}
+
+/// Returns a schema with the description of the field that uses it.
+fn described(mut schema: Schema, text: String) -> Schema {
+    let text = Some(text).filter(|t| !t.is_empty());
+    match &mut schema {
+        Schema::Object(o) => o.description = text,
+        Schema::Array(a) => a.description = text,
+        Schema::OneOf(o) => match o.items.first_mut() {
+            Some(RefOr::Ref(r)) => r.description = text.unwrap_or_default(),
+            _ => o.description = text,
+        },
+        _ => {}
+    }
+    schema
 }
 
 fn add(operation: &mut Operation, codes: &[ErrorCode]) {

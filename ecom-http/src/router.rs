@@ -31,7 +31,7 @@ pub fn router(shop: Shop, config: HttpConfig) -> Router {
         api = api.routes(under(&app.config.api_prefix, routes));
     }
     let (routes, mut document) = api.split_for_parts();
-    openapi::complete(&mut document);
+    openapi::complete(&mut document, &app.config);
     let routes = routes.merge(routes::docs::pages(&document)).with_state(app.clone());
 
     // The router is asked a second time where a path with a trailing slash matched nothing: known paths cost no more.
@@ -80,6 +80,8 @@ fn cors(origins: &[String]) -> CorsLayer {
     };
     CorsLayer::new()
         .allow_origin(allowed)
+        // The one place that sets it then: the front leaves it out.
+        .vary([header::ACCEPT_ENCODING, header::ORIGIN])
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
         .allow_headers(Any)
         .expose_headers([

@@ -305,6 +305,62 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Patch<T> {
     }
 }
 
+#[cfg(feature = "openapi")]
+mod patch_schema {
+    use utoipa::openapi::schema::{Object, OneOfBuilder, Schema, SchemaType, Type};
+    use utoipa::openapi::{RefOr, schema::ObjectBuilder};
+    // What the derive itself calls for the arguments of a generic type; there is no other way in.
+    use utoipa::__dev::ComposeSchema;
+    use utoipa::{PartialSchema, ToSchema};
+
+    use super::Patch;
+
+    type Part = RefOr<Schema>;
+
+    /// As [`Option`]: the value, or null.
+    impl<T: ComposeSchema> ComposeSchema for Patch<T> {
+        fn compose(generics: Vec<Part>) -> Part {
+            let nullable = |kind: &SchemaType| match kind {
+                SchemaType::Type(t) => Some(SchemaType::from_iter([t.clone(), Type::Null])),
+                _ => None,
+            };
+            let mut value = generics.first().cloned().unwrap_or_else(|| T::compose(generics));
+            let kind = match &mut value {
+                RefOr::T(Schema::Object(Object { schema_type, .. })) => Some(schema_type),
+                RefOr::T(Schema::Array(array)) => Some(&mut array.schema_type),
+                _ => None,
+            };
+            if let Some(kind) = kind
+                && let Some(both) = nullable(kind)
+            {
+                *kind = both;
+                return value;
+            }
+            OneOfBuilder::new().item(value).item(ObjectBuilder::new().schema_type(Type::Null)).into()
+        }
+    }
+
+    impl<T: ToSchema> ToSchema for Patch<T>
+    where
+        Self: PartialSchema,
+    {
+        fn name() -> std::borrow::Cow<'static, str> {
+            "Patch".into()
+        }
+
+        fn schemas(schemas: &mut Vec<(String, Part)>) {
+            // A struct or an enum is a schema of its own.
+            let own = T::schema();
+            if let RefOr::T(Schema::Object(o)) = &own
+                && (!o.properties.is_empty() || o.enum_values.is_some())
+            {
+                schemas.push((T::name().into_owned(), own));
+            }
+            T::schemas(schemas);
+        }
+    }
+}
+
 /// How a delete is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DeleteMode {

@@ -10,7 +10,8 @@ use ecom_core::{FieldCode, ValidationErrors};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::{FiltersView, SearchMeta};
+use super::catalog::product::FiltersView;
+use super::search::SearchMeta;
 use crate::error::{ApiError, ApiResult, shorten};
 use crate::extract::{Here, Paged, Style};
 
@@ -114,33 +115,31 @@ pub(crate) struct Links {
     pub last: Option<String>,
 }
 
-impl<T> List<T> {
-    /// A list that always comes whole.
-    pub(crate) fn whole(data: Vec<T>, here: &Here) -> Self {
-        let this = here.query().map_or_else(|| here.path().to_owned(), |q| format!("{}?{q}", here.path()));
-        Self { data, meta: ListMeta::default(), links: Links { this, ..Links::default() } }
+/// A list without its rows.
+#[derive(Debug)]
+pub(crate) struct ListFrame {
+    /// About the list.
+    pub meta: ListMeta,
+    /// Where the other pages are.
+    pub links: Links,
+}
+
+impl ListFrame {
+    /// Returns the frame of a list that always comes whole.
+    pub(crate) fn whole(here: &Here) -> Self {
+        Self { meta: ListMeta::default(), links: Links { this: here.path_and_query(), ..Links::default() } }
     }
 
-    /// A page of a list.
-    pub(crate) fn page(
-        data: Vec<T>,
-        next: Option<&Keyset>,
-        more: bool,
-        total: Option<Total>,
-        paged: &Paged,
-        here: &Here,
-    ) -> Self {
+    /// Returns the frame of a page.
+    pub(crate) fn page(next: Option<&Keyset>, more: bool, total: Option<Total>, paged: &Paged, here: &Here) -> Self {
         let per_page = u64::from(paged.per_page);
-        let mut list = Self::whole(data, here);
-        let links = &mut list.links;
+        let mut frame = Self::whole(here);
+        let links = &mut frame.links;
         let cursor = paged.style == Style::Cursor;
         let next_cursor = if cursor { next.map(Keyset::encode) } else { None };
         let at = |offset: u64| {
-            let (name, n) = match paged.style {
-                Style::Skip => ("skip", offset),
-                _ => ("page", offset / per_page + 1),
-            };
-            with_parameter(here, name, &n.to_string())
+            let n = if paged.style == Style::Skip { offset } else { offset / per_page + 1 };
+            with_parameter(here, paged.offset_name(), &n.to_string())
         };
         if cursor {
             links.first = Some(with_parameter(here, "cursor", ""));
@@ -161,7 +160,7 @@ impl<T> List<T> {
                     })
                     .map(at);
         }
-        list.meta.pagination = Some(Pagination {
+        frame.meta.pagination = Some(Pagination {
             total: total.map(|t| t.count),
             total_exact: total.filter(|t| !t.exact).map(|t| t.exact),
             page: (!cursor).then(|| paged.page()),
@@ -170,7 +169,12 @@ impl<T> List<T> {
             has_next: more,
             next_cursor,
         });
-        list
+        frame
+    }
+
+    /// Returns the list with its rows.
+    pub(crate) fn with<T>(self, data: Vec<T>) -> List<T> {
+        List { data, meta: self.meta, links: self.links }
     }
 }
 
@@ -206,21 +210,19 @@ fn with_parameter(here: &Here, name: &str, value: &str) -> String {
 /// Bytes that a row of a list takes, about: room that need not grow.
 const ROW_BYTES: usize = 2_048;
 
+fn unwritable(e: serde_json::Error) -> ApiError {
+    ecom_core::Error::internal("writing a representation", e).into()
+}
+
 fn write<T: Serialize>(body: &T, room: usize) -> ApiResult<Bytes> {
     let mut bytes = Vec::with_capacity(room);
-    serde_json::to_writer(&mut bytes, body)
-        .map_err(|e| ApiError::from(ecom_core::Error::internal("writing a representation", e)))?;
+    serde_json::to_writer(&mut bytes, body).map_err(unwritable)?;
     Ok(bytes.into())
 }
 
-/// JSON with a status.
+/// Returns a value as a response.
 pub(crate) fn json<T: Serialize>(status: StatusCode, body: &T) -> ApiResult {
     Ok((status, [(CONTENT_TYPE, JSON)], write(body, ROW_BYTES)?).into_response())
-}
-
-/// The response of a list.
-pub(crate) fn respond_list<T: Serialize>(list: &List<T>) -> ApiResult {
-    Ok(RenderedList::of(list)?.respond())
 }
 
 /// A list as it goes over the wire, with its pages also in `Link` (RFC 8288).
@@ -260,15 +262,16 @@ impl RenderedList {
     }
 }
 
-/// The fields that `fields=` picks; `None`: all.
+/// The fields that `fields=` picks; `None` stands for all.
+#[derive(Debug, Default)]
 pub(crate) struct Fields(Option<Vec<String>>);
 
 impl Fields {
-    /// From a list with commas; unknown names are refused.
-    pub(crate) fn parse(said: Option<&str>, known: &[&str], errors: &mut ValidationErrors) -> Self {
-        Self(said.map(|said| {
+    /// Reads a list with commas; unknown names are pushed to `errors`.
+    pub(crate) fn parse(sent: Option<&str>, known: &[&str], errors: &mut ValidationErrors) -> Self {
+        Self(sent.map(|sent| {
             let names: Vec<String> =
-                said.split(',').map(str::trim).filter(|n| !n.is_empty()).map(str::to_owned).collect();
+                sent.split(',').map(str::trim).filter(|n| !n.is_empty()).map(str::to_owned).collect();
             for n in names.iter().filter(|n| !known.contains(&n.as_str())) {
                 errors.push("fields", FieldCode::Unknown, format!("there is no field `{}`", shorten(n)));
             }
@@ -276,15 +279,23 @@ impl Fields {
         }))
     }
 
+    /// Returns true if no field is left out.
     pub(crate) const fn all(&self) -> bool {
         self.0.is_none()
     }
 
-    /// The fields that were picked.
+    /// Returns a hash of the picked fields, the same in whatever order they were named (FNV-1a); `None` for all.
+    pub(crate) fn hash(&self) -> Option<u64> {
+        let mut names: Vec<&str> = self.0.as_ref()?.iter().map(String::as_str).collect();
+        names.sort_unstable();
+        names.dedup();
+        let bytes = names.iter().flat_map(|n| n.bytes().chain([b',']));
+        Some(bytes.fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)))
+    }
+
+    /// Returns the picked fields of a representation.
     pub(crate) fn pick<T: Serialize>(&self, view: &T) -> ApiResult<Value> {
-        let value = serde_json::to_value(view)
-            .map_err(|e| ApiError::from(ecom_core::Error::internal("writing a representation", e)))?;
-        Ok(match (&self.0, value) {
+        Ok(match (&self.0, serde_json::to_value(view).map_err(unwritable)?) {
             (Some(names), Value::Object(all)) => {
                 Value::Object(all.into_iter().filter(|(k, _)| names.contains(k)).collect::<Map<_, _>>())
             }

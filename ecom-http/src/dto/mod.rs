@@ -5,12 +5,12 @@ mod envelope;
 mod search;
 mod stock;
 
-pub(crate) use catalog::category::*;
-pub(crate) use catalog::product::*;
-pub(crate) use catalog::sku::*;
-pub(crate) use envelope::*;
-pub(crate) use search::*;
-pub(crate) use stock::inventory::*;
+pub(crate) use catalog::category::{CategoryNode, CategoryView, MoveInput, tree};
+pub(crate) use catalog::product::{FiltersView, ProductView};
+pub(crate) use catalog::sku::{DimensionsView, SkuView};
+pub(crate) use envelope::{Fields, Item, JSON, List, ListFrame, RenderedList, json};
+pub(crate) use search::{FacetView, Facets, SearchMeta};
+pub(crate) use stock::inventory::{AdjustInput, AdjustedView, MovementView, StockView};
 
 use std::fmt::{Display, Write as _};
 

@@ -11,7 +11,7 @@ use ecom_core::{ErrorCode, FieldCode};
 use http_body_util::BodyExt as _;
 use serde::de::DeserializeOwned;
 
-use super::explain;
+use super::explain::explain;
 use crate::app::App;
 use crate::error::ApiError;
 

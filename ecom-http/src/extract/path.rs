@@ -40,7 +40,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Key {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let Path(key) = Path::<Self>::from_request_parts(parts, state)
             .await
-            .map_err(|_| ApiError::field("id", FieldCode::Malformed, "is no UTF-8"))?;
+            .map_err(|_| ApiError::field("id", FieldCode::Malformed, "is not UTF-8"))?;
         Ok(key)
     }
 }
@@ -55,7 +55,7 @@ impl<S: Send + Sync, T: From<Uuid>> FromRequestParts<S> for Id<T> {
         match Key::from_request_parts(parts, state).await? {
             Key::Id(id) => Ok(Self(id.into())),
             Key::Slug(text) => {
-                Err(ApiError::field("id", FieldCode::Malformed, format!("`{}` is no UUID", shorten(&text))))
+                Err(ApiError::field("id", FieldCode::Malformed, format!("`{}` is not a UUID", shorten(&text))))
             }
         }
     }

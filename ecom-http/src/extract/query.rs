@@ -1,169 +1,141 @@
-//! Query strings: known parameters only, and both pagings.
+//! Query strings: a tuple of groups of parameters, and nothing that none of them knows.
 
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use ecom_core::paging::{Keyset, Paging};
-use ecom_core::{FieldCode, Result, ValidationErrors};
-use serde::de::DeserializeOwned;
+use ecom_core::FieldCode;
+use form_urlencoded::parse;
+use serde::de::value::Error as NoValue;
+use serde::de::{DeserializeOwned, Deserializer, Error as _, Visitor};
+use serde::forward_to_deserialize_any;
 
-use super::explain;
+use super::explain::explain;
 use crate::app::App;
-use crate::error::{ApiError, ApiResult};
+use crate::error::{ApiError, ApiResult, shorten};
 
-/// The parameters of a query string; unknown ones are refused.
-pub(crate) struct Query<T>(pub T);
+/// The parameters of a query string, such as `Query<(Pages, Shape, ProductParams)>`.
+///
+/// Each group of parameters is a plain struct that stands once. `#[serde(flatten)]` would also put them together, but
+/// reads no numbers from a query string and loses the names of bad fields.
+pub(crate) struct Query<P>(pub P);
 
-impl<T: DeserializeOwned> FromRequestParts<Arc<App>> for Query<T> {
+impl<P: Params> FromRequestParts<Arc<App>> for Query<P> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &Arc<App>) -> Result<Self, ApiError> {
-        Self::parse(parts.uri.query().unwrap_or_default())
+        P::read(parts.uri.query().unwrap_or_default()).map(Self)
     }
 }
 
-impl<T: DeserializeOwned> Query<T> {
-    pub(crate) fn parse(query: &str) -> ApiResult<Self> {
-        let de = serde_html_form::Deserializer::from_bytes(query.as_bytes());
-        serde_path_to_error::deserialize(de).map(Self).map_err(|e| {
-            let path = e.path().to_string();
-            explain(&path, &e.into_inner().to_string(), "query")
-        })
-    }
+/// A tuple of groups of parameters.
+pub(crate) trait Params: Sized {
+    /// Reads all groups; a parameter that none of them knows is an error.
+    fn read(query: &str) -> ApiResult<Self>;
 }
 
-/// How a list was asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Style {
-    /// `page`, `per_page`.
-    Page,
-    /// `skip`, `limit`.
-    Skip,
-    /// `cursor`.
-    Cursor,
-}
-
-/// Which part of a list is wanted, and how to say it in links.
-#[derive(Debug, Clone)]
-pub(crate) struct Paged {
-    pub paging: Paging,
-    pub style: Style,
-    pub offset: u64,
-    pub per_page: u32,
-}
-
-impl Paged {
-    pub(crate) const fn page(&self) -> u64 {
-        self.offset / self.per_page as u64 + 1
-    }
-}
-
-/// Rows that a list skips at most: what every database can count to.
-const MAX_OFFSET: u64 = 1 << 53;
-
-/// The paging parameters of a list; what is wrong is pushed to `errors`, `None` then.
-pub(crate) fn page_of(
-    (page, per_page): (Option<i64>, Option<i64>),
-    (skip, limit): (Option<i64>, Option<i64>),
-    cursor: Option<(&str, &'static str)>,
-    max: u32,
-    errors: &mut ValidationErrors,
-) -> Option<Paged> {
-    let before = errors.0.len();
-    let size = |field: &str, n: Option<i64>, errors: &mut ValidationErrors| {
-        n.and_then(|n| {
-            let fits = u32::try_from(n).ok().filter(|n| (1..=max).contains(n));
-            if fits.is_none() {
-                errors.out_of_bounds(field, format!("must be 1 to {max}"));
+macro_rules! params {
+    ($($group:ident)*) => {
+        impl<$($group: DeserializeOwned),*> Params for ($($group,)*) {
+            fn read(query: &str) -> ApiResult<Self> {
+                refuse_unknown(query, &[$(names_of::<$group>()),*])?;
+                Ok(($(group::<$group>(query)?,)*))
             }
-            fits
-        })
+        }
     };
-    let by_page = size("per_page", per_page, errors);
-    let by_limit = size("limit", limit, errors);
-    let at_least = |field: &str, n: Option<i64>, min: i64, errors: &mut ValidationErrors| {
-        if n.is_some_and(|n| n < min) {
-            errors.out_of_bounds(field, format!("must be {min} or more"));
-        }
-        n.and_then(|n| u64::try_from(n).ok())
-    };
-    let page = at_least("page", page, 1, errors);
-    let skip = at_least("skip", skip, 0, errors);
-    let together = |errors: &mut ValidationErrors, field: &str, with: &str| {
-        errors.push(field, FieldCode::Inconsistent, format!("goes in place of `{with}`, not beside it"));
-    };
-    if skip.is_some() && page.is_some() {
-        together(errors, "skip", "page");
+}
+
+params!();
+params!(A);
+params!(A B);
+params!(A B C);
+params!(A B C D);
+params!(A B C D E);
+
+/// Returns the name of a parameter.
+fn key(pair: &str) -> Option<std::borrow::Cow<'_, str>> {
+    parse(pair.as_bytes()).next().map(|(key, _)| key)
+}
+
+fn refuse_unknown(query: &str, known: &[&[&str]]) -> ApiResult<()> {
+    match query.split('&').filter_map(key).find(|key| !known.iter().any(|names| names.contains(&key.as_ref()))) {
+        Some(key) => Err(ApiError::field(shorten(&key), FieldCode::Unknown, "there is no such parameter")),
+        None => Ok(()),
     }
-    if by_limit.is_some() && by_page.is_some() {
-        together(errors, "limit", "per_page");
+}
+
+/// Reads one group, from those parameters that are its own.
+fn group<T: DeserializeOwned>(query: &str) -> ApiResult<T> {
+    let names = names_of::<T>();
+    let mut own = String::with_capacity(query.len());
+    for pair in query.split('&').filter(|pair| key(pair).is_some_and(|key| names.contains(&key.as_ref()))) {
+        own.extend([pair, "&"]);
     }
-    let per_page = by_page.or(by_limit).unwrap_or(20.min(max));
-    if let Some((text, sort)) = cursor {
-        if page.is_some() {
-            together(errors, "cursor", "page");
-        }
-        if skip.is_some() {
-            together(errors, "cursor", "skip");
-        }
-        let after = if text.is_empty() {
-            None
-        } else {
-            match Keyset::decode(text, sort) {
-                Ok(k) => Some(k),
-                Err(ecom_core::Error::Validation(v)) => {
-                    errors.0.extend(v.0);
-                    None
-                }
-                Err(_) => {
-                    errors.push("cursor", FieldCode::Malformed, "is not a cursor of this list");
-                    None
-                }
-            }
-        };
-        if errors.0.len() > before {
-            return None;
-        }
-        let paging = Paging::Keyset { after, limit: per_page };
-        return Some(Paged { paging, style: Style::Cursor, offset: 0, per_page });
+    serde_path_to_error::deserialize(serde_html_form::Deserializer::from_bytes(own.as_bytes())).map_err(|e| {
+        let path = e.path().to_string();
+        explain(&path, &e.into_inner().to_string(), "query")
+    })
+}
+
+/// Returns the names of the fields of a struct, which derived code hands to its deserializer.
+fn names_of<T: DeserializeOwned>() -> &'static [&'static str] {
+    let mut names = [].as_slice();
+    // Always an error: there is nothing to read.
+    let _ = T::deserialize(Names(&mut names));
+    names
+}
+
+struct Names<'n>(&'n mut &'static [&'static str]);
+
+impl<'de> Deserializer<'de> for Names<'_> {
+    type Error = NoValue;
+
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, NoValue> {
+        Err(NoValue::custom("no struct"))
     }
-    let style = if skip.is_some() || by_limit.is_some() { Style::Skip } else { Style::Page };
-    let offset = skip.unwrap_or_else(|| page.unwrap_or(1).saturating_sub(1).saturating_mul(u64::from(per_page)));
-    if offset > MAX_OFFSET {
-        errors.out_of_bounds(if skip.is_some() { "skip" } else { "page" }, "is too large");
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        fields: &'static [&'static str],
+        _: V,
+    ) -> Result<V::Value, NoValue> {
+        *self.0 = fields;
+        Err(NoValue::custom("no value"))
     }
-    if errors.0.len() > before {
-        return None;
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct seq tuple tuple_struct map enum identifier ignored_any
     }
-    Some(Paged { paging: Paging::Offset { offset, limit: per_page }, style, offset, per_page })
 }
 
 #[cfg(test)]
 mod tests {
+    use serde::Deserialize;
+
     use super::*;
 
-    fn paged(
-        page: (Option<i64>, Option<i64>),
-        skip: (Option<i64>, Option<i64>),
-        cursor: Option<(&str, &'static str)>,
-    ) -> Result<Paged, Vec<String>> {
-        let mut e = ValidationErrors::default();
-        let p = page_of(page, skip, cursor, 100, &mut e);
-        p.ok_or_else(|| e.0.into_iter().map(|f| f.field).collect())
+    #[derive(Debug, PartialEq, Deserialize)]
+    struct Numbered {
+        page: Option<i64>,
+    }
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    struct Named {
+        tag: Vec<String>,
     }
 
     #[test]
-    fn r17_pages_have_bounds() {
-        let p = paged((Some(3), Some(10)), (None, None), None).unwrap();
-        assert_eq!(p.paging, Paging::Offset { offset: 20, limit: 10 });
-        assert_eq!(p.page(), 3);
-        let none = (None, None);
-        assert_eq!(paged((Some(0), Some(101)), none, None).unwrap_err(), ["per_page", "page"]);
-        assert_eq!(paged((Some(1), None), (Some(1), None), None).unwrap_err(), ["skip"]);
-        assert_eq!(paged((Some(i64::MAX), None), none, None).unwrap_err(), ["page"]);
-        assert_eq!(paged((Some(1), None), none, Some(("", "name"))).unwrap_err(), ["cursor"]);
-        assert_eq!(paged(none, none, Some(("x!", "name"))).unwrap_err(), ["cursor"]);
-        assert_eq!(paged(none, none, Some(("", "name"))).unwrap().paging, Paging::first(20));
+    fn r17_groups_of_parameters_are_read_side_by_side() {
+        let read = |query: &str| <(Numbered, Named)>::read(query).map_err(|e| format!("{e:?}"));
+        let tags = |tags: &[&str]| Named { tag: tags.iter().map(|t| (*t).to_owned()).collect() };
+        assert_eq!(read("tag=a&page=2&tag=b%26").unwrap(), (Numbered { page: Some(2) }, tags(&["a", "b&"])));
+        assert_eq!(read("&p%61ge=3&tag=x&").unwrap(), (Numbered { page: Some(3) }, tags(&["x"])));
+        for (query, field) in [("tag=a&pages=2", "pages"), ("tag=a&page=x", "page"), ("tag=a&page=1&page=2", "page")] {
+            let error = read(query).unwrap_err();
+            assert!(error.contains(&format!("\"field\": String(\"{field}\")")), "{query}: {error}");
+        }
+        assert!(<()>::read("").is_ok() && <()>::read("x=1").is_err());
     }
 }

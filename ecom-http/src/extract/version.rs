@@ -5,19 +5,22 @@ use std::convert::Infallible;
 use axum::extract::FromRequestParts;
 use axum::http::header::IF_MATCH;
 use axum::http::request::Parts;
-use ecom_core::FieldCode;
 use ecom_core::common::Read;
+use ecom_core::{Error, ErrorCode, FieldCode};
+use uuid::Uuid;
 
 use crate::error::{ApiError, ApiResult};
+use crate::etag::Seen;
 
 /// The If-Match header of a write.
+#[derive(Debug)]
 pub(crate) enum IfMatch {
     /// There is none.
     Absent,
     /// `*`: whatever is there. Not a version that was read.
     Any,
-    /// Of an entity tag `"version.revision"`, the version: an editor does not lose to a sale.
-    Version(i64),
+    /// An entity tag.
+    Tag(Seen),
     /// Something else.
     Malformed,
 }
@@ -37,41 +40,38 @@ impl<S: Sync> FromRequestParts<S> for IfMatch {
 
 impl IfMatch {
     fn parse(text: &str) -> Self {
-        let text = text.trim();
-        if text == "*" {
-            return Self::Any;
-        }
-        // Proxies that compress make the tag weak.
-        text.strip_prefix("W/")
-            .unwrap_or(text)
-            .strip_prefix('"')
-            .and_then(|t| t.strip_suffix('"'))
-            .filter(|t| !t.contains('"'))
-            .and_then(|t| t.split('.').next()?.parse().ok())
-            .map_or(Self::Malformed, Self::Version)
+        if text.trim() == "*" { Self::Any } else { Seen::parse(text).map_or(Self::Malformed, Self::Tag) }
     }
 
-    /// What the writer read, of the header and the `version` that it sent otherwise.
-    pub(crate) fn read(&self, said: Option<i64>) -> ApiResult<Read> {
-        match (self, said) {
+    /// Returns what the writer read of the document `id`, from the header and the `version` that it sent otherwise.
+    ///
+    /// The tag of another document is a failed precondition (412), whether or not the document of the path exists.
+    pub(crate) fn read(&self, id: Uuid, sent: Option<i64>) -> ApiResult<Read> {
+        match (self, sent) {
             (Self::Malformed, _) => Err(ApiError::field(
                 "If-Match",
                 FieldCode::Malformed,
-                "must be one entity tag as ETag gave it, such as \"3.7\"",
+                "must be one entity tag as ETag gave it, or the version in quotes, such as \"3\"",
             )),
-            (Self::Version(h), Some(b)) if *h != b => {
+            (Self::Tag(seen), _) if seen.id.is_some_and(|of| of != id) => {
+                let message = "If-Match is the entity tag of another document; read this one and decide";
+                Err(ApiError::new(ErrorCode::VersionConflict, message)
+                    .at("If-Match", FieldCode::Inconsistent)
+                    .precondition())
+            }
+            (Self::Tag(seen), Some(b)) if seen.version != b => {
                 Err(ApiError::field("version", FieldCode::Inconsistent, "is not the version that If-Match names"))
             }
-            (Self::Version(v), _) => Ok(Read::Version(*v)),
+            (Self::Tag(seen), _) => Ok(Read::Version(seen.version)),
             (Self::Absent | Self::Any, Some(v)) => Ok(Read::Version(v)),
             (Self::Absent | Self::Any, None) => Ok(Read::Unsaid),
         }
     }
 
-    /// An error of the write: stale by header is 412, by body 409.
-    pub(crate) fn error(&self, error: ecom_core::Error) -> ApiError {
+    /// Turns an error of the write into its response: a stale version is 412 by header, 409 by body.
+    pub(crate) fn error(&self, error: Error) -> ApiError {
         let api = ApiError::from(error);
-        if matches!(self, Self::Version(_)) { api.precondition() } else { api }
+        if matches!(self, Self::Tag(_)) { api.precondition() } else { api }
     }
 }
 
@@ -80,8 +80,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn r01_only_the_version_of_an_entity_tag_counts() {
-        let read = |t: &str, b| IfMatch::parse(t).read(b).ok();
+    fn r01_only_the_document_and_version_of_an_entity_tag_count() {
+        let (this, other) = (Uuid::from_u128(7), Uuid::from_u128(8));
+        let read = |t: &str, b| IfMatch::parse(t).read(this, b).ok();
         assert_eq!(read("\"3.7\"", None), Some(Read::Version(3)));
         assert_eq!(read("W/\"3.7\"", Some(3)), Some(Read::Version(3)));
         assert_eq!(read("\"3\"", None), Some(Read::Version(3)));
@@ -89,5 +90,7 @@ mod tests {
         assert_eq!(read("\"3.7\"", Some(2)), None);
         assert_eq!(read("3", None), None);
         assert_eq!(read("\"3.7\", \"4.1\"", None), None);
+        assert_eq!(read(&format!("W/\"3.7-{};n\"", this.simple()), None), Some(Read::Version(3)));
+        assert_eq!(read(&format!("\"3.7-{}\"", other.simple()), None), None);
     }
 }

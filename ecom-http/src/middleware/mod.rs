@@ -11,10 +11,10 @@ use std::time::Instant;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::header::{
-    ACCEPT_ENCODING, ALLOW, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
-    X_FRAME_OPTIONS,
+    ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, VARY,
+    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
-use axum::http::{HeaderName, HeaderValue};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use ecom_core::{Dependency, Error, ErrorCode};
 use futures::FutureExt as _;
@@ -24,11 +24,13 @@ use tracing::Level;
 
 use crate::app::App;
 use crate::error::ApiError;
+use crate::etag::weaken;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 const DENY: HeaderValue = HeaderValue::from_static("DENY");
 const NO_REFERRER: HeaderValue = HeaderValue::from_static("no-referrer");
+const BY_ENCODING: HeaderValue = HeaderValue::from_static("accept-encoding");
 const NOTHING_ELSE: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
 
 /// Puts [`Front`] before a router.
@@ -76,12 +78,18 @@ where
             );
             return Box::pin(std::future::ready(Ok(finish(error.into_response(), id, &app, line.as_ref()))));
         }
-        if wants_gzip(&request) {
+        if let Some(accepted) = accepted_encodings(&request) {
+            let gzip = accepts_gzip(accepted);
             // Made for this request: the router clones its layers for each, and most clients do not ask.
             let answer = Compression::new(self.inner.clone()).gzip(true).call(request);
             Box::pin(async move {
                 let answer = answer.map(|r| r.map(|r| r.map(Body::new)));
-                let response = guard(answer, &app).await;
+                let mut response = guard(answer, &app).await;
+                // 304 has the tag that 200 would have.
+                let compressed = response.headers().contains_key(CONTENT_ENCODING);
+                if compressed || (gzip && response.status() == StatusCode::NOT_MODIFIED) {
+                    weaken(response.headers_mut());
+                }
                 Ok(finish(response, id, &app, line.as_ref()))
             })
         } else {
@@ -128,6 +136,12 @@ fn finish(mut response: Response, id: HeaderValue, app: &App, line: Option<&LogL
     headers.insert(X_FRAME_OPTIONS, DENY);
     headers.insert(REFERRER_POLICY, NO_REFERRER);
     headers.entry(CONTENT_SECURITY_POLICY).or_insert(NOTHING_ELSE);
+    // With CORS it is that layer's, which adds the origin.
+    if app.config.cors_origins.is_empty() {
+        headers.insert(VARY, BY_ENCODING);
+    } else {
+        headers.remove(VARY);
+    }
     if let Some(line) = line {
         tracing::info!(
             target: "ecom_http::access",
@@ -170,8 +184,25 @@ fn request_id(request: &Request, app: &App) -> HeaderValue {
     HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("none"))
 }
 
-fn wants_gzip(request: &Request) -> bool {
-    request.headers().get(ACCEPT_ENCODING).is_some_and(|v| v != "identity")
+/// Returns what Accept-Encoding says, if compression has to look at it.
+fn accepted_encodings(request: &Request) -> Option<&HeaderValue> {
+    request.headers().get(ACCEPT_ENCODING).filter(|v| *v != "identity")
+}
+
+/// Returns true if an answer with a body is compressed for this Accept-Encoding.
+fn accepts_gzip(accepted: &HeaderValue) -> bool {
+    let weight = |coding: &str| {
+        accepted.to_str().unwrap_or_default().split(',').find_map(|item| {
+            let (name, parameters) = item.split_once(';').unwrap_or((item, ""));
+            let named = name.trim();
+            let matches =
+                named.eq_ignore_ascii_case(coding) || (coding == "gzip" && named.eq_ignore_ascii_case("x-gzip"));
+            matches
+                .then(|| parameters.trim().strip_prefix("q=").and_then(|q| q.trim().parse::<f32>().ok()).unwrap_or(1.0))
+        })
+    };
+    let gzip = weight("gzip").or_else(|| weight("*")).unwrap_or(0.0);
+    gzip > 0.0 && gzip >= weight("identity").unwrap_or(0.0)
 }
 
 #[cfg(test)]
@@ -203,6 +234,21 @@ mod tests {
         let (parts, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         (parts.status, parts.headers, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    #[test]
+    fn a_client_gets_gzip_if_it_prefers_it() {
+        for (accepted, gzip) in [
+            ("gzip", true),
+            ("br, GZIP;q=0.5", true),
+            ("*", true),
+            ("br", false),
+            ("gzip;q=0", false),
+            ("identity;q=1, gzip;q=0.5", false),
+            ("gzip;q=0, *", false),
+        ] {
+            assert_eq!(accepts_gzip(&HeaderValue::from_static(accepted)), gzip, "{accepted}");
+        }
     }
 
     #[tokio::test]

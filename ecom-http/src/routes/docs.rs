@@ -13,11 +13,11 @@ use serde_json::{Map, Value, json};
 use utoipa::openapi::OpenApi;
 use utoipa_swagger_ui::Config;
 
-use super::public;
 use crate::app::App;
 use crate::dto::{JSON, json as respond};
 use crate::error::{ApiError, ApiResult};
 use crate::extract::Here;
+use crate::headers::public;
 
 /// The pages bring everything along: nothing is loaded from another host.
 const PAGE_POLICY: HeaderValue = HeaderValue::from_static(

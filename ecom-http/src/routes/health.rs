@@ -10,10 +10,10 @@ use chrono::{DateTime, Utc};
 use ecom_core::{Dependency, Health};
 use serde::Serialize;
 
-use super::private;
 use crate::app::App;
 use crate::dto::json;
 use crate::error::ApiResult;
+use crate::headers::private;
 
 /// How long a dependency may take to give a sign of life.
 const LIMIT: Duration = Duration::from_secs(2);

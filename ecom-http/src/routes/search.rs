@@ -1,39 +1,34 @@
 //! Search.
 
-use std::sync::Arc;
 use std::time::Instant;
 
-use axum::extract::State;
-use ecom_core::catalog::{AvailabilityStatus, ProductStatus};
+use ecom_core::catalog::{AvailabilityStatus, Product, ProductStatus};
 use ecom_core::money::{Currency, ExactDecimal, Money, Rating};
-use ecom_core::search::FacetValue;
-use ecom_core::search::{Facet, SearchFilter, SearchQuery, SearchSort};
+use ecom_core::search::{Facet, FacetValue, SearchFilter, SearchQuery, SearchSort};
 use ecom_core::text::check_text;
 use ecom_core::{FieldCode, ValidationErrors};
 use serde::Deserialize;
-use serde_json::Value;
 
-use super::{prices, public, word};
-use crate::app::App;
-use crate::dto::{FacetView, Facets, Fields, List, ProductView, SearchMeta, respond_list};
+use crate::dto::{FacetView, Facets, List, ListFrame, ProductView, SearchMeta};
 use crate::error::{ApiError, ApiResult};
-use crate::extract::{Here, Query, page_of};
+use crate::extract::{Pages, Query, Shape, present, prices, word};
+use crate::headers::public;
+use crate::resource::Reply;
 
-/// The parameters of a search. Those that say so can stand several times.
+/// The parameters of a search. Some can be given several times.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
-#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct SearchParams {
     /// What to search for, at most 500 characters; empty finds everything.
     #[serde(default)]
     q: Option<String>,
-    /// Id, slug or path: in one of these or below. Can stand several times.
+    /// Id, slug or path: in one of these or below. Can be given several times.
     #[serde(default)]
     category: Vec<String>,
-    /// One of these. Can stand several times.
+    /// One of these. Can be given several times.
     #[serde(default)]
     brand: Vec<String>,
-    /// All of these. Can stand several times.
+    /// All of these. Can be given several times.
     #[serde(default)]
     tag: Vec<String>,
     /// The lowest final price is at least this.
@@ -42,13 +37,13 @@ pub(super) struct SearchParams {
     /// The lowest final price is at most this.
     #[serde(default)]
     max_price: Option<String>,
-    /// One of `in_stock`, `limited`, `out_of_stock`. Can stand several times.
+    /// One of `in_stock`, `limited`, `out_of_stock`. Can be given several times.
     #[serde(default)]
     availability: Vec<String>,
     /// The mean rating is at least this, 0 to 5.
     #[serde(default)]
     min_rating: Option<String>,
-    /// `name:value` of a top-level attribute, all of these. Can stand several times.
+    /// `name:value` of a top-level attribute, all of these. Can be given several times.
     #[serde(default)]
     attribute: Vec<String>,
     /// `relevance` (default), `price_asc`, `price_desc`, `rating_desc`, `created_desc`.
@@ -56,31 +51,13 @@ pub(super) struct SearchParams {
     sort: Option<String>,
     /// What to count, with commas between: `categories`, `brands`, `prices`, `tags`, `rating`, `availability`; all if
     /// absent, none if empty.
-    #[serde(default, deserialize_with = "super::present")]
+    #[serde(default, deserialize_with = "present")]
     facets: Option<String>,
-    /// The page, from 1.
-    #[serde(default)]
-    page: Option<i64>,
-    /// Rows of a page, 1 to 100; 20 if absent.
-    #[serde(default)]
-    per_page: Option<i64>,
-    /// Rows to skip, in place of `page`.
-    #[serde(default)]
-    skip: Option<i64>,
-    /// Rows of a page, in place of `per_page`.
-    #[serde(default)]
-    limit: Option<i64>,
-    /// Top-level fields to return, with commas between; all if absent.
-    #[serde(default)]
-    fields: Option<String>,
-    /// Prices and measures as JSON numbers in place of strings.
-    #[serde(default)]
-    numbers: Option<bool>,
 }
 
 /// The deepest hit that a search skips to; a narrower search is faster than a deeper page.
 const MAX_OFFSET: u64 = 10_000;
-/// Values of a filter that can stand several times.
+/// Values of a filter that can be given several times.
 const MAX_VALUES: usize = 50;
 
 const fn facet_name(f: Facet) -> &'static str {
@@ -106,7 +83,7 @@ fn checked(p: &SearchParams, currency: Currency, e: &mut ValidationErrors) -> Se
         ("attribute", &p.attribute),
     ] {
         if values.len() > MAX_VALUES {
-            e.out_of_bounds(field, format!("must stand at most {MAX_VALUES} times"));
+            e.out_of_bounds(field, format!("can be given at most {MAX_VALUES} times"));
         }
         for v in values.iter().take(MAX_VALUES) {
             check_text(field, v, 1, 4_000, e);
@@ -175,33 +152,30 @@ fn checked(p: &SearchParams, currency: Currency, e: &mut ValidationErrors) -> Se
 ///
 /// Full text with typos and prefixes, filters and facets, over active products.
 #[utoipa::path(
-    get, path = "/products/search", tag = "search", params(SearchParams),
+    get, path = "/products/search", tag = "search", params(SearchParams, Pages, Shape),
     responses((status = 200, description = "A page of products; `meta.search` says more", body = List<ProductView>))
 )]
-pub(super) async fn search(State(app): State<Arc<App>>, here: Here, Query(p): Query<SearchParams>) -> ApiResult {
-    let currency = app.shop.config().currency;
+pub(super) async fn search(reply: Reply, Query((p, pages, shape)): Query<(SearchParams, Pages, Shape)>) -> ApiResult {
+    let currency = reply.shop().config().currency;
     let mut errors = ValidationErrors::default();
     let mut query = checked(&p, currency, &mut errors);
-    let max = app.config.max_page_size;
-    let paged = page_of((p.page, p.per_page), (p.skip, p.limit), None, max, &mut errors);
-    if paged.as_ref().is_some_and(|p| p.offset > MAX_OFFSET) {
-        let field = if p.skip.is_some() { "skip" } else { "page" };
-        errors.out_of_bounds(field, format!("a search shows its first {MAX_OFFSET} hits; narrow it"));
+    let part = pages.check(&reply.app.config, &mut errors);
+    if part.offset > MAX_OFFSET {
+        errors.out_of_bounds(part.offset_name(), format!("a search shows its first {MAX_OFFSET} hits; narrow it"));
     }
-    let fields = Fields::parse(p.fields.as_deref(), ProductView::FIELDS, &mut errors);
+    let format = reply.format::<Product>(&shape, &mut errors);
     errors.into_result()?;
-    let Some(paged) = paged else { return Err(ApiError::field("page", FieldCode::Malformed, "cannot be read")) };
-    query.offset = paged.offset;
-    query.limit = paged.per_page;
+    query.offset = part.offset;
+    query.limit = part.per_page;
     for c in &p.category {
-        let found = app.shop.categories().resolve(c).await.map_err(|e| ApiError::reference(e, "category"))?;
+        let found = reply.shop().categories().resolve(c).await.map_err(|e| ApiError::reference(e, "category"))?;
         query.filter.categories.push(found.value.id);
     }
 
     let start = Instant::now();
-    let found = app.shop.search().search(&query).await?;
+    let found = reply.shop().search().search(&query).await?;
     let took_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let bounds = &app.shop.config().price_bounds;
+    let bounds = &reply.shop().config().price_bounds;
     let meta = SearchMeta {
         query: query.text,
         total_hits: found.total.count,
@@ -210,25 +184,15 @@ pub(super) async fn search(State(app): State<Arc<App>>, here: Here, Query(p): Qu
             (facet, values.into_iter().map(|v| facet_view(facet, v, bounds, currency)).collect())
         })),
     };
-    let numbers = p.numbers.unwrap_or(app.config.numbers);
-    let more = found.total.count > paged.offset + u64::from(paged.per_page)
-        && paged.offset + u64::from(paged.per_page) <= MAX_OFFSET;
-    let views = found.products.iter().map(|p| ProductView::of(p, currency, numbers));
-    let total = Some(found.total);
-    let response = if fields.all() {
-        let mut list = List::page(views.collect(), None, more, total, &paged, &here);
-        list.meta.search = Some(meta);
-        respond_list(&list)?
-    } else {
-        let rows = views.map(|v| fields.pick(&v)).collect::<ApiResult<Vec<Value>>>()?;
-        let mut list = List::page(rows, None, more, total, &paged, &here);
-        list.meta.search = Some(meta);
-        respond_list(&list)?
-    };
-    Ok(public(response, None, None))
+    let end = part.offset + u64::from(part.per_page);
+    let more = found.total.count > end && end <= MAX_OFFSET;
+    let mut frame = ListFrame::page(None, more, Some(found.total), &part, &reply.here);
+    frame.meta.search = Some(meta);
+    let list = format.rows(frame, found.products.iter().map(|p| &***p))?;
+    Ok(public(list.respond(), None, None))
 }
 
-/// Prices stand in the major unit, as the filters take them.
+/// Returns a value of a facet; prices are in the major unit, as the filters take them.
 fn facet_view(facet: Facet, v: FacetValue, bounds: &[i64], currency: Currency) -> FacetView {
     let major = |minor: i64| Money::from_minor(minor, currency).amount().to_string();
     match (facet, v.value.parse::<i64>()) {

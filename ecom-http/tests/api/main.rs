@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod category;
+mod etag;
 mod operations;
 mod product;
 mod search;

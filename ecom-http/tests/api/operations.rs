@@ -120,6 +120,76 @@ async fn pages_other_origins_may_call_where_configured() {
 }
 
 #[tokio::test]
+async fn vary_is_on_every_response_once() {
+    let api = Api::new().await;
+    let p = api.product(lamp()).await;
+    let path = format!("{API}/products/{}", id(&p));
+    let tag = api.call("GET", &path, &[], None).await.header("etag").to_owned();
+    let cors = Api {
+        router: router(
+            api.shop.clone(),
+            HttpConfig { cors_origins: vec!["https://shop.example".to_owned()], ..HttpConfig::default() },
+        ),
+        ..api
+    };
+    let plain = Api {
+        router: router(cors.shop.clone(), HttpConfig::default()),
+        shop: cors.shop.clone(),
+        clock: cors.clock.clone(),
+    };
+    for (api, vary) in [(&plain, "accept-encoding"), (&cors, "accept-encoding, origin")] {
+        for encoding in ["identity", "gzip", "br"] {
+            let accept = ("accept-encoding", encoding);
+            let known = [accept, ("if-none-match", tag.as_str())];
+            let origin = [accept, ("origin", "https://shop.example")];
+            let calls = [
+                ("GET", path.as_str(), &[accept][..], None, 200),
+                ("GET", &path, &origin[..], None, 200),
+                ("GET", &path, &known[..], None, 304),
+                ("GET", "/api/v1/products", &[accept][..], None, 200),
+                ("GET", "/api/v1/categories/tree", &[accept][..], None, 200),
+                ("GET", "/openapi.json", &[accept][..], None, 200),
+                ("GET", "/docs/swagger-ui-bundle.js", &[accept][..], None, 200),
+                ("GET", "/api/v1/nowhere", &[accept][..], None, 404),
+                ("PATCH", &path, &[accept][..], Some("{}"), 428),
+            ];
+            for (method, path, headers, body, status) in calls {
+                let a = api.call(method, path, headers, body).await.ok(status);
+                assert_eq!(a.all("vary"), [vary], "{method} {path} {headers:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_sizes_of_a_page_are_settings() {
+    let api = Api::with(HttpConfig { page_size: 2, max_page_size: 3, ..HttpConfig::default() }).await;
+    for i in 0..4 {
+        let p = api.product(json!({"title": format!("Thing {i}"), "price": 1})).await;
+        api.category(json!({"name": format!("Shelf {i}")})).await;
+        let sku = p["skus"][0]["id"].as_str().unwrap();
+        for _ in 0..3 {
+            api.write("POST", &format!("/skus/{sku}/stock"), json!({"delta": 1})).await.ok(201);
+        }
+    }
+    api.shop.index().catch_up().await.unwrap();
+    let sku = api.get("/products").await.data()[0]["skus"][0]["id"].as_str().unwrap().to_owned();
+    for path in ["/products", "/products/search", "/categories", &format!("/skus/{sku}/stock/movements")] {
+        let list = api.get(path).await.ok(200).json();
+        assert_eq!(
+            (list["data"].as_array().unwrap().len(), &list["meta"]["pagination"]["per_page"]),
+            (2, &json!(2)),
+            "{path}"
+        );
+        api.get(&format!("{path}?limit=4")).await.refused(422, "VALIDATION_FAILED", "limit");
+    }
+    let doc = api.call("GET", "/openapi.json", &[], None).await.ok(200).json();
+    let parameters = doc["paths"]["/api/v1/products"]["get"]["parameters"].as_array().unwrap();
+    let size = parameters.iter().find(|p| p["name"] == "per_page").unwrap();
+    assert_eq!(size["description"], "Rows of a page. 1 to 3; 2 if absent.");
+}
+
+#[tokio::test]
 async fn the_document_has_every_route_and_nothing_else() {
     let api = Api::new().await;
     let doc = api.call("GET", "/openapi.json", &[], None).await.ok(200).json();
@@ -154,6 +224,14 @@ async fn the_document_has_every_route_and_nothing_else() {
         let name = part.split('"').next().unwrap();
         assert!(schemas.contains_key(name), "{name} is not described");
     }
+    // A patched field is the value or null, optional, and no type of its own.
+    assert!(schemas.keys().all(|name| !name.starts_with("Patch")), "{:?}", schemas.keys());
+    let patch = &schemas["ProductPatch"];
+    assert!(patch.get("required").is_none());
+    assert_eq!(patch["properties"]["title"]["type"], json!(["string", "null"]));
+    assert_eq!(patch["properties"]["tags"]["type"], json!(["array", "null"]));
+    assert_eq!(patch["properties"]["price"]["oneOf"][0]["$ref"], "#/components/schemas/ExactDecimal");
+    assert_eq!(patch["properties"]["price"]["oneOf"][1]["type"], "null");
     assert!(schemas["ProductInput"]["properties"].as_object().unwrap().contains_key("discount_percentage"));
 }
 

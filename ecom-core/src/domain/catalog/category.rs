@@ -134,23 +134,18 @@ pub struct CategoryInput {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CategoryPatch {
     /// See [`CategoryInput::name`].
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     #[serde(default)]
     pub name: Patch<String>,
     /// See [`CategoryInput::slug`]; null makes it from the name again.
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     #[serde(default)]
     pub slug: Patch<String>,
     /// See [`CategoryInput::parent_id`]; null moves it to the root.
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     #[serde(default)]
     pub parent_id: Patch<String>,
     /// See [`CategoryInput::description`].
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     #[serde(default)]
     pub description: Patch<String>,
     /// Merged into what is there; null empties it.
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
     #[serde(default)]
     pub attributes: Patch<Attributes>,
     /// The version that was read (R1), unless If-Match says it.

@@ -373,90 +373,69 @@ pub struct ProductInput {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ProductPatch {
     /// See [`ProductInput::title`].
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     #[serde(default)]
     pub title: Patch<String>,
     /// See [`ProductInput::slug`]; null makes it from the title again.
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     #[serde(default)]
     pub slug: Patch<String>,
     /// See [`ProductInput::description`].
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     #[serde(default)]
     pub description: Patch<String>,
     /// See [`ProductInput::brand`].
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     #[serde(default)]
     pub brand: Patch<String>,
     /// See [`ProductInput::status`].
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<ProductStatus>))]
     #[serde(default)]
     pub status: Patch<ProductStatus>,
     /// Replaces all categories; null empties them.
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<Vec<String>>))]
     #[serde(default)]
     pub categories: Patch<Vec<String>>,
     /// One category, in place of all.
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     #[serde(default)]
     pub category: Patch<String>,
     /// Replaces all tags; null empties them.
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<Vec<String>>))]
     #[serde(default)]
     pub tags: Patch<Vec<String>>,
     /// Replaces all images; null empties them.
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<Vec<ImageInput>>))]
     #[serde(default)]
     pub images: Patch<Vec<ImageInput>>,
     /// Merged into what is there; null empties it.
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
     #[serde(default)]
     pub attributes: Patch<Attributes>,
     /// See [`ProductInput::discount_percentage`]; null is 0.
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<ExactDecimal>))]
     #[serde(default)]
     pub discount_percentage: Patch<ExactDecimal>,
     /// See [`ProductInput::warranty_information`].
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     #[serde(default)]
     pub warranty_information: Patch<String>,
     /// See [`ProductInput::shipping_information`].
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     #[serde(default)]
     pub shipping_information: Patch<String>,
     /// Replaces all SKUs.
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<Vec<SkuInput>>))]
     #[serde(default)]
     pub skus: Patch<Vec<SkuInput>>,
     /// Flat: the price of the only SKU.
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<ExactDecimal>))]
     #[serde(default)]
     pub price: Patch<ExactDecimal>,
     /// ISO 4217; must be the shop's.
     #[serde(default)]
     pub currency: Option<String>,
     /// Flat: pieces on hand of the only SKU.
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<i64>))]
     #[serde(default)]
     pub stock: Patch<i64>,
     /// Flat: the code of the only SKU.
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     #[serde(default)]
     pub sku: Patch<String>,
     /// Flat: the weight of the only SKU.
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<ExactDecimal>))]
     #[serde(default)]
     pub weight: Patch<ExactDecimal>,
     /// Flat: the dimensions of the only SKU.
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<DimensionsPatch>))]
     #[serde(default)]
     pub dimensions: Patch<DimensionsPatch>,
     /// Flat: the barcode of the only SKU.
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     #[serde(default)]
     pub barcode: Patch<String>,
     /// Flat: the low-stock threshold of the only SKU.
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<i64>))]
     #[serde(default)]
     pub low_stock_threshold: Patch<i64>,
     /// The version that was read (R1), unless If-Match says it.

@@ -136,15 +136,12 @@ pub struct DimensionsInput {
 pub struct DimensionsPatch {
     /// 0 or more, scale 2.
     #[serde(default)]
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<ExactDecimal>))]
     pub width: Patch<ExactDecimal>,
     /// 0 or more, scale 2.
     #[serde(default)]
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<ExactDecimal>))]
     pub height: Patch<ExactDecimal>,
     /// 0 or more, scale 2.
     #[serde(default)]
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<ExactDecimal>))]
     pub depth: Patch<ExactDecimal>,
 }
 
@@ -230,42 +227,33 @@ pub struct SkuInput {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SkuPatch {
     /// See [`SkuInput::code`].
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     #[serde(default)]
     pub code: Patch<String>,
     /// Merged into what is there: null removes an option; null for all empties them.
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<BTreeMap<String, Option<String>>>))]
     #[serde(default)]
     pub option_values: Patch<BTreeMap<String, Option<String>>>,
     /// Merged into what is there; null empties it.
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
     #[serde(default)]
     pub attributes: Patch<Attributes>,
     /// See [`SkuInput::price`].
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<ExactDecimal>))]
     #[serde(default)]
     pub price: Patch<ExactDecimal>,
     /// ISO 4217; must be the shop's.
     #[serde(default)]
     pub currency: Option<String>,
     /// See [`SkuInput::weight`].
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<ExactDecimal>))]
     #[serde(default)]
     pub weight: Patch<ExactDecimal>,
     /// See [`SkuInput::dimensions`].
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<DimensionsPatch>))]
     #[serde(default)]
     pub dimensions: Patch<DimensionsPatch>,
     /// Pieces on hand; the ledger takes the difference.
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<i64>))]
     #[serde(default)]
     pub stock: Patch<i64>,
     /// See [`SkuInput::low_stock_threshold`].
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<i64>))]
     #[serde(default)]
     pub low_stock_threshold: Patch<i64>,
     /// See [`SkuInput::barcode`].
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     #[serde(default)]
     pub barcode: Patch<String>,
     /// The version that was read (R1), unless If-Match says it.

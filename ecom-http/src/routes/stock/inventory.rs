@@ -1,58 +1,48 @@
 //! Stock and its ledger.
 
-use std::sync::Arc;
-
-use axum::extract::State;
 use axum::http::StatusCode;
+use ecom_core::ValidationErrors;
 use ecom_core::id::SkuId;
-use ecom_core::stock::StockAdjustment;
-use ecom_core::stock::StockReason;
-use ecom_core::{FieldCode, ValidationErrors};
-use serde::Deserialize;
-use serde_json::Value;
+use ecom_core::stock::{StockAdjustment, StockMovement, StockReason};
 
-use crate::app::App;
-use crate::dto::{AdjustInput, AdjustedView, Fields, Item, List, MovementView, StockView, json, respond_list};
-use crate::error::{ApiError, ApiResult};
-use crate::extract::{By, Here, Id, Json, Query, page_of};
-use crate::routes::{located, present, private};
+use crate::dto::{AdjustInput, AdjustedView, Item, List, MovementView, StockView, json};
+use crate::error::ApiResult;
+use crate::extract::{By, ById, Cursor, Id, Json, Pages, Picked, Query};
+use crate::headers::{located, private};
+use crate::resource::{Format, Reply, Shown};
 
-/// No parameters.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct NoParams {}
+impl Shown for StockMovement {
+    const FIELDS: &'static [&'static str] = MovementView::FIELDS;
+    type View<'a> = MovementView<'a>;
+
+    fn view(&self, _: &Format) -> MovementView<'_> {
+        self.into()
+    }
+}
 
 /// Stock of a SKU
 #[utoipa::path(
-    get, path = "/skus/{id}/stock", tag = "inventory",
-    params(("id" = uuid::Uuid, Path, description = "Id of the SKU")),
+    get, path = "/skus/{id}/stock", tag = "inventory", params(ById),
     responses((status = 200, description = "Its stock now", body = Item<StockView>))
 )]
-pub(crate) async fn level(
-    State(app): State<Arc<App>>,
-    Id(id): Id<SkuId>,
-    here: Here,
-    Query(NoParams {}): Query<NoParams>,
-) -> ApiResult {
-    let level = app.shop.inventory().level(id).await?;
-    Ok(private(json(StatusCode::OK, &Item::new(StockView::from(&level), here.path().to_owned()))?, None))
+pub(crate) async fn level(reply: Reply, Id(id): Id<SkuId>, Query(()): Query<()>) -> ApiResult {
+    let level = reply.shop().inventory().level(id).await?;
+    let item = Item::new(StockView::from(&level), reply.here.path().to_owned());
+    Ok(private(json(StatusCode::OK, &item)?, None))
 }
 
 /// Adjust the stock of a SKU
 ///
-/// By a difference: it needs no version and moves none. Stock never goes under zero.
+/// By a difference: it needs no version and moves none. Stock never falls below zero.
 #[utoipa::path(
-    post, path = "/skus/{id}/stock", tag = "inventory",
-    params(("id" = uuid::Uuid, Path, description = "Id of the SKU")),
-    request_body = AdjustInput,
+    post, path = "/skus/{id}/stock", tag = "inventory", params(ById), request_body = AdjustInput,
     responses((status = 201, description = "Adjusted: the stock and the row of the ledger", body = Item<AdjustedView>))
 )]
 pub(crate) async fn adjust(
-    State(app): State<Arc<App>>,
+    reply: Reply,
     Id(id): Id<SkuId>,
-    here: Here,
     By(actor): By,
-    Query(NoParams {}): Query<NoParams>,
+    Query(()): Query<()>,
     Json(input): Json<AdjustInput>,
 ) -> ApiResult {
     let adjustment = StockAdjustment {
@@ -62,66 +52,30 @@ pub(crate) async fn adjust(
         reference: input.reference,
         actor,
     };
-    let done = app.shop.inventory().adjust(adjustment).await?;
+    let done = reply.shop().inventory().adjust(adjustment).await?;
     let view = AdjustedView { stock: (&done.level).into(), movement: (&done.movement).into() };
-    let response = json(StatusCode::CREATED, &Item::new(view, here.path().to_owned()))?;
-    Ok(located(private(response, None), &format!("{}/movements", here.path())))
-}
-
-/// The parameters of a list of movements.
-#[derive(Debug, Deserialize, utoipa::IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(crate) struct MovementParams {
-    /// The page, from 1.
-    #[serde(default)]
-    page: Option<i64>,
-    /// Rows of a page, 1 to 100; 20 if absent.
-    #[serde(default)]
-    per_page: Option<i64>,
-    /// Rows to skip, in place of `page`.
-    #[serde(default)]
-    skip: Option<i64>,
-    /// Rows of a page, in place of `per_page`.
-    #[serde(default)]
-    limit: Option<i64>,
-    /// Paging by cursor, in place of `page`: empty to start, then `next_cursor`.
-    #[serde(default, deserialize_with = "present")]
-    cursor: Option<String>,
-    /// Top-level fields to return, with commas between; all if absent.
-    #[serde(default)]
-    fields: Option<String>,
+    let path = reply.here.path();
+    let response = json(StatusCode::CREATED, &Item::new(view, path.to_owned()))?;
+    Ok(located(private(response, None), &format!("{path}/movements")))
 }
 
 /// The ledger of a SKU
 ///
-/// Newest first. The movements of a SKU add up to its on hand.
+/// Newest first. The movements of a SKU add up to its stock on hand.
 #[utoipa::path(
-    get, path = "/skus/{id}/stock/movements", tag = "inventory",
-    params(("id" = uuid::Uuid, Path, description = "Id of the SKU"), MovementParams),
+    get, path = "/skus/{id}/stock/movements", tag = "inventory", params(ById, Pages, Cursor, Picked),
     responses((status = 200, description = "A page of movements", body = List<MovementView>))
 )]
 pub(crate) async fn movements(
-    State(app): State<Arc<App>>,
+    reply: Reply,
     Id(id): Id<SkuId>,
-    here: Here,
-    Query(p): Query<MovementParams>,
+    Query((pages, cursor, picked)): Query<(Pages, Cursor, Picked)>,
 ) -> ApiResult {
     let mut errors = ValidationErrors::default();
-    let cursor = p.cursor.as_deref().map(|c| (c, "created_desc"));
-    let max = app.config.max_page_size;
-    let paged = page_of((p.page, p.per_page), (p.skip, p.limit), cursor, max, &mut errors);
-    let fields = Fields::parse(p.fields.as_deref(), MovementView::FIELDS, &mut errors);
+    let part = pages.check_with(&cursor, "created_desc", &reply.app.config, &mut errors);
+    let format = reply.format::<StockMovement>(&picked, &mut errors);
     errors.into_result()?;
-    let Some(paged) = paged else { return Err(ApiError::field("page", FieldCode::Malformed, "cannot be read")) };
-    let (page, total) = app.shop.inventory().movements(id, &paged.paging).await?;
-    let views = page.items.iter().map(MovementView::from);
-    let (next, more) = (page.next.as_ref(), page.next.is_some());
-    let response = if fields.all() {
-        respond_list(&List::page(views.collect(), next, more, total, &paged, &here))?
-    } else {
-        let rows = views.map(|v| fields.pick(&v)).collect::<ApiResult<Vec<Value>>>()?;
-        respond_list(&List::page(rows, next, more, total, &paged, &here))?
-    };
-    Ok(private(response, None))
+    let (page, total) = reply.shop().inventory().movements(id, &part.paging).await?;
+    let list = format.rows(reply.frame(&page, total, &part), page.items.iter())?;
+    Ok(private(list.respond(), None))
 }

@@ -1,3 +1,12 @@
 //! Routes of stock.
 
-pub(crate) mod inventory;
+mod inventory;
+
+use utoipa_axum::routes;
+
+use crate::app::Routes;
+
+/// Returns the routes of stock.
+pub(crate) fn routes() -> Routes {
+    vec![routes!(inventory::level, inventory::adjust), routes!(inventory::movements)]
+}

@@ -1,0 +1,67 @@
+//! Headers of responses: who may keep them, whether the cache had them, where a new resource is.
+
+use axum::http::header::{CACHE_CONTROL, ETAG, LOCATION};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use ecom_core::common::Deleted;
+
+pub(crate) const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
+const HIT: HeaderValue = HeaderValue::from_static("HIT");
+const MISS: HeaderValue = HeaderValue::from_static("MISS");
+/// Shared caches may keep the response and must ask whether it still holds: never older than the shop's own answer.
+pub(crate) const PUBLIC: HeaderValue = HeaderValue::from_static("public, no-cache");
+const PRIVATE: HeaderValue = HeaderValue::from_static("private, no-store");
+
+/// Returns the word of `X-Cache`.
+pub(crate) fn cache_word(hit: bool) -> HeaderValue {
+    if hit { HIT } else { MISS }
+}
+
+/// Adds the headers of a public read; `hit` is `None` for reads that do not go through the cache.
+pub(crate) fn public(mut response: Response, etag: Option<HeaderValue>, hit: Option<bool>) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, PUBLIC);
+    if let Some(etag) = etag {
+        headers.insert(ETAG, etag);
+    }
+    if let Some(hit) = hit {
+        headers.insert(X_CACHE, cache_word(hit));
+    }
+    response
+}
+
+/// Adds the headers of an answer that is not for shared caches: of a write, of stock, with soft-deleted rows.
+pub(crate) fn private(mut response: Response, etag: Option<HeaderValue>) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, PRIVATE);
+    if let Some(etag) = etag {
+        headers.insert(ETAG, etag);
+    }
+    response
+}
+
+/// Adds the headers of a list: with soft-deleted rows it is not for shared caches.
+pub(crate) fn listed(response: Response, deleted: Deleted, hit: Option<bool>) -> Response {
+    match deleted {
+        Deleted::Include => private(response, None),
+        Deleted::Hide => public(response, None, hit),
+    }
+}
+
+/// Returns 304 for a client that has the document.
+pub(crate) fn not_modified(etag: &HeaderValue, hit: Option<bool>) -> Response {
+    public(StatusCode::NOT_MODIFIED.into_response(), Some(etag.clone()), hit)
+}
+
+/// Adds `Location`.
+pub(crate) fn located(mut response: Response, path: &str) -> Response {
+    if let Ok(value) = HeaderValue::from_str(path) {
+        response.headers_mut().insert(LOCATION, value);
+    }
+    response
+}
+
+/// Returns the answer of a delete.
+pub(crate) fn no_content() -> Response {
+    StatusCode::NO_CONTENT.into_response()
+}

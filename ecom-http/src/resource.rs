@@ -1,0 +1,351 @@
+//! The frame of all resources: paths, links, entity tags, `fields`, `numbers`, and the answers of reads, writes and lists.
+//!
+//! A resource implements [`Resource`] (or [`Shown`] if it is only listed); its handlers take a [`Reply`] to read and a
+//! [`Write`] to write, and end in one of their methods.
+
+use std::convert::Infallible;
+use std::fmt::Write as _;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::FromRequestParts;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::Response;
+use bytes::Bytes;
+use ecom_core::common::{Actor, Cached, Lookup, Read};
+use ecom_core::money::Currency;
+use ecom_core::paging::{Page, Total};
+use ecom_core::{Error, Shop, ValidationErrors};
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::app::App;
+use crate::dto::{Fields, Item, JSON, ListFrame, RenderedList, json};
+use crate::error::{ApiError, ApiResult};
+use crate::etag::{Stamp, is_known};
+use crate::extract::{By, Here, Id, IfMatch, Paged, Params, Wish};
+use crate::headers::{PUBLIC, X_CACHE, cache_word, located, not_modified, private, public};
+
+/// What has a representation over the wire.
+pub(crate) trait Shown {
+    /// The top-level fields of the representation, which `fields` picks from.
+    const FIELDS: &'static [&'static str];
+    /// The representation.
+    type View<'a>: Serialize
+    where
+        Self: 'a;
+
+    /// Returns the representation.
+    fn view(&self, format: &Format) -> Self::View<'_>;
+}
+
+/// What has a path of its own.
+pub(crate) trait Resource: Shown {
+    /// The path of its collection below the prefix, such as `/products`.
+    const COLLECTION: &'static str;
+
+    /// Returns its id, version and revision.
+    fn stamp(&self) -> Stamp;
+}
+
+/// How representations are written.
+#[derive(Debug)]
+pub(crate) struct Format {
+    /// Which fields.
+    pub fields: Fields,
+    /// Whether decimals are JSON numbers.
+    pub numbers: bool,
+    /// The currency of the shop.
+    pub currency: Currency,
+}
+
+impl Format {
+    /// Returns the suffix of entity tags: no two formats of a document have the same bytes.
+    fn variant(&self) -> String {
+        let mut variant = String::new();
+        if self.numbers {
+            variant.push_str(";n");
+        }
+        if let Some(hash) = self.fields.hash() {
+            let _ = write!(variant, ";f{hash:016x}");
+        }
+        variant
+    }
+
+    /// Renders the rows of a list.
+    pub(crate) fn rows<'r, S: Shown + 'r>(
+        &self,
+        frame: ListFrame,
+        rows: impl Iterator<Item = &'r S>,
+    ) -> ApiResult<RenderedList> {
+        let views = rows.map(|r| r.view(self));
+        if self.fields.all() {
+            RenderedList::of(&frame.with(views.collect()))
+        } else {
+            RenderedList::of(&frame.with(views.map(|v| self.fields.pick(&v)).collect::<ApiResult<Vec<_>>>()?))
+        }
+    }
+}
+
+/// A request, as far as its answer depends on it. It is taken from every request of the hot path.
+pub(crate) struct Reply {
+    /// What every handler works with.
+    pub app: Arc<App>,
+    /// Where the request came in.
+    pub here: Here,
+    if_none_match: Option<HeaderValue>,
+}
+
+impl Reply {
+    fn of(parts: &Parts, app: &Arc<App>) -> Self {
+        Self { app: app.clone(), here: Here::of(parts), if_none_match: parts.headers.get(IF_NONE_MATCH).cloned() }
+    }
+
+    /// Returns the shop.
+    pub(crate) fn shop(&self) -> &Shop {
+        &self.app.shop
+    }
+
+    /// Reads the parameters of the query string, for handlers that can do without.
+    pub(crate) fn query<P: Params>(&self) -> ApiResult<P> {
+        P::read(self.here.query().unwrap_or_default())
+    }
+
+    /// Returns the format that the client wishes; unknown fields are pushed to `errors`.
+    pub(crate) fn format<S: Shown>(&self, wish: &impl Wish, errors: &mut ValidationErrors) -> Format {
+        Format {
+            fields: Fields::parse(wish.fields(), S::FIELDS, errors),
+            numbers: wish.numbers().unwrap_or(self.app.config.numbers),
+            currency: self.shop().config().currency,
+        }
+    }
+
+    /// Returns the format that the client wishes, or the error of unknown fields.
+    pub(crate) fn only_format<S: Shown>(&self, wish: &impl Wish) -> ApiResult<Format> {
+        let mut errors = ValidationErrors::default();
+        let format = self.format::<S>(wish, &mut errors);
+        errors.into_result()?;
+        Ok(format)
+    }
+
+    /// Returns true for the format of a client that wishes nothing special.
+    fn is_plain(&self, format: &Format) -> bool {
+        format.fields.all() && format.numbers == self.app.config.numbers
+    }
+
+    /// Returns the path of a resource, as links name it.
+    fn path_of<R: Resource>(&self, resource: &R) -> String {
+        format!("{}{}{}/{}", self.here.base(), self.app.config.api_prefix, R::COLLECTION, resource.stamp().id)
+    }
+
+    fn document<R: Resource>(&self, status: StatusCode, resource: &R, format: &Format) -> ApiResult {
+        let (view, this) = (resource.view(format), self.path_of(resource));
+        if format.fields.all() {
+            json(status, &Item::new(view, this))
+        } else {
+            json(status, &Item::new(format.fields.pick(&view)?, this))
+        }
+    }
+
+    /// Answers a read that only its client may keep: of a soft-deleted row.
+    pub(crate) fn private<R: Resource>(&self, resource: &R, format: &Format) -> ApiResult {
+        let response = self.document(StatusCode::OK, resource, format)?;
+        Ok(private(response, Some(resource.stamp().tag(&format.variant()))))
+    }
+
+    /// Answers a read, with 304 for a client that has the document. `hit` is `None` if it did not go through the cache.
+    pub(crate) fn public<R: Resource>(&self, resource: &R, format: &Format, hit: Option<bool>) -> ApiResult {
+        let tag = resource.stamp().tag(&format.variant());
+        if is_known(self.if_none_match.as_ref(), &tag) {
+            return Ok(not_modified(&tag, hit));
+        }
+        Ok(public(self.document(StatusCode::OK, resource, format)?, Some(tag), hit))
+    }
+
+    /// Answers a read through the cache.
+    pub(crate) fn found<R: Resource>(&self, found: &Lookup<R>, format: &Format) -> ApiResult {
+        if self.is_plain(format) {
+            return Ok(self.whole(&found.value, found.hit));
+        }
+        self.public::<R>(&found.value, format, Some(found.hit))
+    }
+
+    /// Answers a read of a cached value as a whole, from the bytes that are kept beside it. This is the hot path.
+    pub(crate) fn whole<R: Resource>(&self, value: &Cached<R>, hit: bool) -> Response {
+        let (collection, numbers) = (self.here.collection(), self.app.config.numbers);
+        let if_none_match = self.if_none_match.as_ref();
+        let r = value.attached(|v| self.render(v));
+        if r.numbers == numbers && *r.collection == *collection {
+            return r.respond(if_none_match, hit);
+        }
+        // Another router over the same shop was first.
+        self.render::<R>(value).respond(if_none_match, hit)
+    }
+
+    fn render<R: Resource>(&self, resource: &R) -> Rendered {
+        let (collection, numbers) = (self.here.collection(), self.app.config.numbers);
+        let format = Format { fields: Fields::default(), numbers, currency: self.shop().config().currency };
+        let stamp = resource.stamp();
+        let item = Item::new(resource.view(&format), format!("{collection}{}", stamp.id));
+        // Only text, numbers and maps with text keys: it has a representation.
+        let body = serde_json::to_vec(&item).unwrap_or_default().into();
+        Rendered { collection: collection.into(), numbers, body, etag: stamp.tag(&format.variant()) }
+    }
+
+    /// Answers a write with the resource as it is now.
+    pub(crate) fn written<R: Resource>(&self, resource: &R, wish: &impl Wish) -> ApiResult {
+        self.private(resource, &self.only_format::<R>(wish)?)
+    }
+
+    /// Answers a write that made a resource.
+    pub(crate) fn created<R: Resource>(&self, resource: &R, wish: &impl Wish) -> ApiResult {
+        let mut response = located(self.written(resource, wish)?, &self.path_of(resource));
+        *response.status_mut() = StatusCode::CREATED;
+        Ok(response)
+    }
+
+    /// Returns the frame of a page of a list.
+    pub(crate) fn frame<T>(&self, page: &Page<T>, total: Option<Total>, paged: &Paged) -> ListFrame {
+        ListFrame::page(page.next.as_ref(), page.next.is_some(), total, paged, &self.here)
+    }
+
+    /// Renders a list that comes whole.
+    pub(crate) fn all<'r, S: Shown + 'r>(
+        &self,
+        rows: impl Iterator<Item = &'r S>,
+        format: &Format,
+    ) -> ApiResult<Response> {
+        Ok(format.rows(ListFrame::whole(&self.here), rows)?.respond())
+    }
+
+    /// Renders a page of a cached list; as a whole, from the bytes that are kept beside it.
+    pub(crate) fn page<L>(
+        &self,
+        list: &Cached<L>,
+        format: &Format,
+        render: impl Fn(&L) -> ApiResult<RenderedList>,
+    ) -> ApiResult {
+        if !self.is_plain(format) {
+            return Ok(render(list)?.respond());
+        }
+        let this = self.here.path_and_query();
+        let kept = list
+            .attached(|l| Some(RenderedPage { this: this.clone(), numbers: format.numbers, list: render(l).ok()? }));
+        match kept {
+            Some(r) if r.this == this && r.numbers == format.numbers => Ok(r.list.respond()),
+            // The same page was asked for in other words.
+            _ => Ok(render(list)?.respond()),
+        }
+    }
+}
+
+impl FromRequestParts<Arc<App>> for Reply {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Infallible> {
+        Ok(Self::of(parts, app))
+    }
+}
+
+/// A document as it goes over the wire, kept beside the cached value for as long as that lives.
+struct Rendered {
+    /// The path of the collection that its links name.
+    collection: Box<str>,
+    numbers: bool,
+    body: Bytes,
+    etag: HeaderValue,
+}
+
+impl Rendered {
+    fn respond(&self, if_none_match: Option<&HeaderValue>, hit: bool) -> Response {
+        if is_known(if_none_match, &self.etag) {
+            return not_modified(&self.etag, Some(hit));
+        }
+        let mut response = Response::new(Body::from(self.body.clone()));
+        let headers = response.headers_mut();
+        headers.reserve(11);
+        headers.insert(CONTENT_TYPE, JSON);
+        headers.insert(ETAG, self.etag.clone());
+        headers.insert(CACHE_CONTROL, PUBLIC);
+        headers.insert(X_CACHE, cache_word(hit));
+        response
+    }
+}
+
+/// A page as it goes over the wire, kept beside the cached page for as long as that lives.
+struct RenderedPage {
+    /// Path and query of the request, which its links name.
+    this: String,
+    numbers: bool,
+    list: RenderedList,
+}
+
+/// A write to one resource: its id, who writes, and what the writer read.
+pub(crate) struct Write<T> {
+    reply: Reply,
+    /// The id in the path.
+    pub id: T,
+    /// Who writes.
+    pub actor: Actor,
+    if_match: IfMatch,
+}
+
+impl<T: Copy + Into<Uuid>> Write<T> {
+    /// Returns what the writer read, from If-Match and the `version` that it sent otherwise.
+    pub(crate) fn read(&self, version: Option<i64>) -> ApiResult<Read> {
+        self.if_match.read(self.id.into(), version)
+    }
+
+    /// Returns what was written, or the response of a failed write.
+    pub(crate) fn done<D>(&self, outcome: Result<D, Error>) -> ApiResult<D> {
+        outcome.map_err(|e| self.if_match.error(e))
+    }
+}
+
+impl<T> Deref for Write<T> {
+    type Target = Reply;
+
+    fn deref(&self) -> &Reply {
+        &self.reply
+    }
+}
+
+impl<T: From<Uuid> + Send> FromRequestParts<Arc<App>> for Write<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
+        let Id(id) = Id::from_request_parts(parts, app).await?;
+        let Ok(By(actor)) = By::from_request_parts(parts, app).await;
+        let Ok(if_match) = IfMatch::from_request_parts(parts, app).await;
+        Ok(Self { reply: Reply::of(parts, app), id, actor, if_match })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn formats_of_a_document_have_tags_of_their_own() {
+        let variant = |numbers, fields: Option<&str>| {
+            let fields = Fields::parse(fields, &["title", "price"], &mut ValidationErrors::default());
+            Format { fields, numbers, currency: Currency::USD }.variant()
+        };
+        let all = [
+            variant(false, None),
+            variant(true, None),
+            variant(false, Some("title")),
+            variant(true, Some("title")),
+            variant(false, Some("price")),
+            variant(false, Some("")),
+        ];
+        for (i, a) in all.iter().enumerate() {
+            assert!(all.iter().skip(i + 1).all(|b| b != a), "{a}");
+        }
+        assert_eq!(all[0], "");
+        assert_eq!(variant(false, Some("title,price")), variant(false, Some("price, title,price")));
+    }
+}

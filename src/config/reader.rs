@@ -1,0 +1,169 @@
+//! Settings as values: parsed, checked, and every bad one noted.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+use std::time::Duration;
+
+use ecom_core::money::{Currency, ExactDecimal, price_of};
+use ecom_core::{FieldCode, ValidationErrors};
+use ecom_http::HttpConfig;
+
+use super::SecretUrl;
+use super::sources::{said, unreadable};
+
+/// `host:port` or `[v6]:port`.
+pub(super) fn host_and_port(text: &str) -> Option<(String, u16)> {
+    let (host, port) = text.rsplit_once(':')?;
+    let host = match host.strip_prefix('[') {
+        Some(v6) => v6.strip_suffix(']')?,
+        None if host.contains(':') => return None,
+        None => host,
+    };
+    let plain = !host.is_empty() && host.chars().all(|c| c.is_ascii_graphic() && c != '/');
+    if plain { Some((host.to_owned(), port.parse().ok()?)) } else { None }
+}
+
+/// Reads settings and notes what is wrong with them.
+pub(super) struct Reader<'a> {
+    pub values: &'a BTreeMap<&'static str, String>,
+    pub errors: &'a mut ValidationErrors,
+}
+
+impl Reader<'_> {
+    pub fn bad(&mut self, name: &str, message: &str) {
+        self.errors.out_of_bounds(name, message);
+    }
+
+    pub fn text(&self, name: &str, default: &str) -> String {
+        said(self.values, name).unwrap_or(default).to_owned()
+    }
+
+    fn parsed<T: FromStr>(&mut self, name: &str, ok: impl Fn(&T) -> bool, bounds: &str) -> Option<T> {
+        let text = said(self.values, name)?;
+        match text.parse() {
+            Ok(value) if ok(&value) => Some(value),
+            _ => {
+                self.bad(name, &format!("must be {bounds}"));
+                None
+            }
+        }
+    }
+
+    pub fn number(&mut self, name: &str, default: u64, bounds: std::ops::RangeInclusive<u64>) -> u64 {
+        let text = format!("a whole number, {} to {}", bounds.start(), bounds.end());
+        self.parsed(name, |n| bounds.contains(n), &text).unwrap_or(default)
+    }
+
+    /// A number whose bounds fit `T`.
+    pub fn size<T: TryFrom<u64> + Copy>(&mut self, name: &str, default: T, bounds: std::ops::RangeInclusive<u64>) -> T {
+        let text = format!("a whole number, {} to {}", bounds.start(), bounds.end());
+        let found: Option<u64> = self.parsed(name, |n| bounds.contains(n), &text);
+        found.and_then(|n| T::try_from(n).ok()).unwrap_or(default)
+    }
+
+    pub fn flag(&mut self, name: &str, default: bool) -> bool {
+        match said(self.values, name).map(str::to_ascii_lowercase).as_deref() {
+            None => default,
+            Some("true" | "1" | "on" | "yes") => true,
+            Some("false" | "0" | "off" | "no") => false,
+            Some(_) => {
+                self.bad(name, "must be `true` or `false`");
+                default
+            }
+        }
+    }
+
+    /// Prices in the major unit, in ascending order, as minor units.
+    pub fn prices(&mut self, name: &str, currency: Currency, default: &[i64]) -> Vec<i64> {
+        let Some(text) = said(self.values, name) else { return default.to_vec() };
+        let price = |text: &str| {
+            let mut errors = ValidationErrors::default();
+            let price = price_of(ExactDecimal::parse(text.trim()).ok()?, currency, name, &mut errors)?;
+            Some(price.minor())
+        };
+        match text.split(',').map(price).collect::<Option<Vec<i64>>>() {
+            Some(prices) if prices.len() <= 50 && prices.is_sorted_by(|a, b| a < b) => prices,
+            _ => {
+                self.bad(
+                    name,
+                    "must be 1 to 50 prices of the shop's currency in ascending order, such as `0,25,50,100`",
+                );
+                default.to_vec()
+            }
+        }
+    }
+
+    /// The settings of the REST layer.
+    pub fn http(&mut self) -> HttpConfig {
+        let defaults = HttpConfig::default();
+        let api_prefix = self.text("ECOM_API_PREFIX", &defaults.api_prefix);
+        let api_prefix = if api_prefix == "/" { String::new() } else { api_prefix };
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '-' | '_' | '.' | '~');
+        if !(api_prefix.is_empty() || api_prefix.starts_with('/'))
+            || api_prefix.ends_with('/')
+            || api_prefix.contains("//")
+            || api_prefix.len() > 100
+            || !api_prefix.chars().all(plain)
+        {
+            self.bad(
+                "ECOM_API_PREFIX",
+                "must be a path such as `/api/v1`: it starts with `/` and does not end with it",
+            );
+        }
+        let max_page_size: u32 = self.size("ECOM_MAX_PAGE_SIZE", defaults.max_page_size, 1..=1_000);
+        let page_size = defaults.page_size.min(max_page_size);
+        let page_size = self.size("ECOM_PAGE_SIZE", page_size, 1..=u64::from(max_page_size));
+        let body_limit = self.size("ECOM_BODY_LIMIT", defaults.body_limit, 1024..=100 * 1024 * 1024);
+        let query_limit = self.size("ECOM_QUERY_LIMIT", defaults.query_limit, 256..=64 * 1024);
+        let numbers = self.flag("ECOM_NUMBERS", defaults.numbers);
+        let timeout = self.number("ECOM_REQUEST_TIMEOUT", defaults.request_timeout.as_secs(), 1..=600);
+        let cors_origins: Vec<String> = self
+            .text("ECOM_CORS_ORIGINS", "")
+            .split(',')
+            .map(str::trim)
+            .filter(|o| !o.is_empty())
+            .map(|o| o.trim_end_matches('/').to_owned())
+            .collect();
+        let is_origin = |o: &String| {
+            o.strip_prefix("https://").or_else(|| o.strip_prefix("http://")).is_some_and(|host| {
+                !host.is_empty() && host.chars().all(|c| c.is_ascii_graphic() && !matches!(c, '/' | '?' | '#' | '@'))
+            })
+        };
+        if !(cors_origins.iter().all(is_origin) || cors_origins == ["*"]) {
+            self.bad(
+                "ECOM_CORS_ORIGINS",
+                "must be `*`, or origins such as `https://shop.example`, separated by commas",
+            );
+        }
+        HttpConfig {
+            api_prefix,
+            page_size,
+            max_page_size,
+            body_limit,
+            query_limit,
+            access_log: self.flag("ECOM_ACCESS_LOG", defaults.access_log),
+            cors_origins,
+            request_timeout: Duration::from_secs(timeout),
+            numbers,
+        }
+    }
+
+    pub fn url(&mut self, name: &str, file: &str, default: &str) -> SecretUrl {
+        let text = match (said(self.values, name), said(self.values, file)) {
+            (Some(_), Some(_)) => {
+                self.errors.push(name, FieldCode::Inconsistent, format!("is said twice: here and by {file}"));
+                default.to_owned()
+            }
+            (Some(text), None) => text.to_owned(),
+            (None, Some(path)) => match std::fs::read_to_string(path) {
+                Ok(text) => text.trim().to_owned(),
+                Err(e) => {
+                    self.errors.push(file, FieldCode::ReferenceNotFound, unreadable(&e));
+                    default.to_owned()
+                }
+            },
+            (None, None) => default.to_owned(),
+        };
+        SecretUrl(text)
+    }
+}

@@ -1,0 +1,152 @@
+//! Where settings come from: `.env` and the TOML file, merged by name.
+
+use std::collections::BTreeMap;
+
+use ecom_core::{FieldCode, ValidationErrors};
+
+/// Every setting that a TOML file may hold: its keys are these in lower case without `ECOM_`.
+pub(super) const NAMES: [&str; 39] = [
+    "ECOM_LISTEN",
+    "PORT",
+    "ECOM_DATA",
+    "DATABASE_URL",
+    "DATABASE_URL_FILE",
+    "DATABASE_DIRECT_URL",
+    "DATABASE_DIRECT_URL_FILE",
+    "SEARCH_URL",
+    "SEARCH_URL_FILE",
+    "CACHE_URL",
+    "CACHE_URL_FILE",
+    "ECOM_DATABASE_POOL",
+    "ECOM_DATABASE_ACQUIRE_TIMEOUT",
+    "ECOM_DATABASE_STATEMENT_TIMEOUT",
+    "ECOM_DATABASE_LIFETIME",
+    "ECOM_CURRENCY",
+    "ECOM_PRICE_BUCKETS",
+    "ECOM_LAST_WRITE_WINS",
+    "ECOM_TOTAL_BOUND",
+    "ECOM_PRODUCT_TTL",
+    "ECOM_CATEGORY_TTL",
+    "ECOM_POLL_INTERVAL",
+    "ECOM_LEASE_TTL",
+    "ECOM_INDEX_BATCH",
+    "ECOM_OUTBOX_RETENTION",
+    "ECOM_ADJUSTMENT_BATCH",
+    "ECOM_API_PREFIX",
+    "ECOM_PAGE_SIZE",
+    "ECOM_MAX_PAGE_SIZE",
+    "ECOM_BODY_LIMIT",
+    "ECOM_QUERY_LIMIT",
+    "ECOM_NUMBERS",
+    "ECOM_REQUEST_TIMEOUT",
+    "ECOM_SHUTDOWN_TIMEOUT",
+    "ECOM_CORS_ORIGINS",
+    "ECOM_ACCESS_LOG",
+    "ECOM_LOG",
+    "ECOM_LOG_FORMAT",
+    "ECOM_CONFIG",
+];
+
+/// A value that is there and not empty.
+pub(super) fn said<'v>(values: &'v BTreeMap<&'static str, String>, name: &str) -> Option<&'v str> {
+    values.get(name).map(|v| v.trim()).filter(|v| !v.is_empty())
+}
+
+/// Adds what no earlier place has said. A URL and the file that holds it are one setting: where an earlier place
+/// says the one, a later one's other is left out.
+pub(super) fn merge(values: &mut BTreeMap<&'static str, String>, later: BTreeMap<&'static str, String>) {
+    let taken: Vec<&str> = NAMES
+        .into_iter()
+        .filter(|name| {
+            let other = name.strip_suffix("_FILE").map_or_else(|| format!("{name}_FILE"), str::to_owned);
+            said(values, name).is_some() || said(values, &other).is_some()
+        })
+        .collect();
+    values.extend(later.into_iter().filter(|(name, _)| !taken.contains(name)));
+}
+
+/// Why a file cannot be read, without its path.
+pub(super) fn unreadable(e: &std::io::Error) -> String {
+    format!("names a file that cannot be read: {}", e.kind())
+}
+
+fn known(name: &str) -> Option<&'static str> {
+    NAMES.into_iter().find(|n| *n == name)
+}
+
+/// What `.env` in the working directory says; nothing where there is none.
+pub(super) fn dot_env(errors: &mut ValidationErrors) -> BTreeMap<&'static str, String> {
+    let mut values = BTreeMap::new();
+    let lines = match dotenvy::from_path_iter(".env") {
+        Ok(lines) => lines,
+        Err(dotenvy::Error::Io(e)) if e.kind() == std::io::ErrorKind::NotFound => return values,
+        Err(_) => {
+            errors.push(".env", FieldCode::Malformed, "cannot be read");
+            return values;
+        }
+    };
+    for line in lines {
+        match line {
+            Ok((name, value)) => {
+                if let Some(name) = known(&name) {
+                    values.entry(name).or_insert(value);
+                }
+            }
+            // The error shows the line, which may hold a secret.
+            Err(_) => {
+                errors.push(".env", FieldCode::Malformed, "has a line that is not `NAME=value`");
+                break;
+            }
+        }
+    }
+    values
+}
+
+/// What a TOML file says.
+pub(super) fn toml_values(text: &str, errors: &mut ValidationErrors) -> BTreeMap<&'static str, String> {
+    let mut values = BTreeMap::new();
+    let table: toml::Table = match text.parse() {
+        Ok(table) => table,
+        // The whole error shows the line, which may hold a secret.
+        Err(e) => {
+            let e: toml::de::Error = e;
+            let line = e.span().map_or(0, |s| text[..s.start.min(text.len())].lines().count().max(1));
+            errors.push("ECOM_CONFIG", FieldCode::Malformed, format!("is no TOML in or after line {line}"));
+            return values;
+        }
+    };
+    for (key, value) in table {
+        let upper = key.to_ascii_uppercase();
+        let name = known(&format!("ECOM_{upper}")).or_else(|| known(&upper));
+        let Some(name) = name.filter(|n| *n != "ECOM_CONFIG" && key == key.to_ascii_lowercase()) else {
+            errors.push(format!("ECOM_CONFIG: {key}"), FieldCode::Unknown, "is no setting");
+            continue;
+        };
+        let text = match value {
+            toml::Value::String(s) => Some(s),
+            toml::Value::Integer(n) => Some(n.to_string()),
+            toml::Value::Boolean(b) => Some(b.to_string()),
+            toml::Value::Array(items) => items
+                .into_iter()
+                .map(|item| match item {
+                    toml::Value::String(s) => Some(s),
+                    toml::Value::Integer(n) => Some(n.to_string()),
+                    // The shortest text that reads as the same number, so that 12.5 is 12.5.
+                    toml::Value::Float(n) => Some(n.to_string()),
+                    _ => None,
+                })
+                .collect::<Option<Vec<String>>>()
+                .map(|items| items.join(",")),
+            _ => None,
+        };
+        match text {
+            Some(text) => drop(values.insert(name, text)),
+            None => errors.push(
+                name,
+                FieldCode::Malformed,
+                "must be a text, a whole number, a boolean, or a list of texts or numbers",
+            ),
+        }
+    }
+    values
+}
