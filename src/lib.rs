@@ -44,7 +44,7 @@
 //! |---|---|
 //! | a shop from URLs, or from parts of your own | [`ShopBuilder`] |
 //! | what a shop can do | [`Shop`] |
-//! | the types, inputs and services of an area | [`catalog`], [`stock`], [`search`], [`platform`], and [`common`] to all |
+//! | the types, inputs and services of an area | [`catalog`], [`stock`], [`sales`], [`search`], [`platform`], and [`common`] to all |
 //! | money, texts, pages, ids, times | [`money`], [`text`], [`paging`], [`id`], [`clock`] |
 //! | what fails and how | [`Error`], [`ErrorCode`] |
 //! | an adapter of your own | the traits of [`port`], proven by `testkit` |
@@ -63,7 +63,7 @@ pub use ecom_core::testkit;
 pub use ecom_core::{
     AfterCommit, BoxError, Conflict, Dependency, DependencyHealth, Entity, Error, ErrorCode, FieldCode, FieldError,
     Health, Result, Shop, ShopParts, Shortage, Tx, ValidationErrors, catalog, clock, common, id, money, paging,
-    platform, port, search, stock, text,
+    platform, port, sales, search, stock, text,
 };
 #[cfg(feature = "testkit")]
 pub use ecom_core::{

@@ -9,47 +9,13 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+pub use crate::id::Entity;
+
 /// What every fallible call of the library returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// A boxed cause, kept as a value.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
-/// The aggregates that an error can name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Entity {
-    /// A category of the catalog.
-    Category,
-    /// A product of the catalog.
-    Product,
-    /// A SKU (variant) of a product.
-    Sku,
-    /// A movement of the stock ledger.
-    StockMovement,
-    /// An event of the outbox.
-    Event,
-}
-
-impl Entity {
-    /// The word that messages and JSON use.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Category => "category",
-            Self::Product => "product",
-            Self::Sku => "sku",
-            Self::StockMovement => "stock movement",
-            Self::Event => "event",
-        }
-    }
-}
-
-impl fmt::Display for Entity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
 
 /// What the library depends on and what can be out of reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]

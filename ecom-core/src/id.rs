@@ -9,50 +9,75 @@ use uuid::{Builder, Uuid};
 
 use crate::clock::SharedClock;
 
-macro_rules! ids {
-    ($($(#[$doc:meta])* $name:ident;)*) => {$(
-        $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
-        #[serde(transparent)]
-        #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-        pub struct $name(pub Uuid);
+macro_rules! entities {
+    ($($(#[$doc:meta])* $Entity:ident = $word:literal, $Id:ident;)*) => {
+        /// The kinds of things that have an id: what errors and events name.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+        #[serde(rename_all = "snake_case")]
+        #[non_exhaustive]
+        pub enum Entity { $($(#[$doc])* $Entity,)* }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result { self.0.fmt(f) }
-        }
-
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, concat!(stringify!($name), "({})"), self.0)
+        impl Entity {
+            /// The word that messages and JSON use.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$Entity => $word),* }
             }
         }
 
-        impl FromStr for $name {
-            type Err = uuid::Error;
-            fn from_str(s: &str) -> Result<Self, Self::Err> { s.parse().map(Self) }
-        }
+        $(
+            #[doc = concat!("The id of a ", $word, ".")]
+            #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+            #[serde(transparent)]
+            #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+            pub struct $Id(pub Uuid);
 
-        impl From<Uuid> for $name {
-            fn from(id: Uuid) -> Self { Self(id) }
-        }
+            impl fmt::Display for $Id {
+                fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result { self.0.fmt(f) }
+            }
 
-        impl From<$name> for Uuid {
-            fn from(id: $name) -> Self { id.0 }
-        }
-    )*};
+            impl fmt::Debug for $Id {
+                fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                    write!(f, concat!(stringify!($Id), "({})"), self.0)
+                }
+            }
+
+            impl FromStr for $Id {
+                type Err = uuid::Error;
+                fn from_str(s: &str) -> Result<Self, Self::Err> { s.parse().map(Self) }
+            }
+
+            impl From<Uuid> for $Id {
+                fn from(id: Uuid) -> Self { Self(id) }
+            }
+
+            impl From<$Id> for Uuid {
+                fn from(id: $Id) -> Self { id.0 }
+            }
+        )*
+    };
 }
 
-ids! {
-    /// Names a category.
-    CategoryId;
-    /// Names a product.
-    ProductId;
-    /// Names a SKU.
-    SkuId;
-    /// Names a row of the stock ledger.
-    StockMovementId;
-    /// Names an outbox event; consumers are idempotent by it (R13).
-    EventId;
+entities! {
+    /// A category of the catalog.
+    Category = "category", CategoryId;
+    /// A product of the catalog.
+    Product = "product", ProductId;
+    /// A SKU (variant) of a product.
+    Sku = "sku", SkuId;
+    /// A movement of the stock ledger.
+    StockMovement = "stock movement", StockMovementId;
+    /// Somebody who buys.
+    Customer = "customer", CustomerId;
+    /// An address of a customer.
+    Address = "address", AddressId;
+    /// An event of the outbox; consumers are idempotent by its id (R13).
+    Event = "event", EventId;
+}
+
+impl fmt::Display for Entity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 /// Makes the ids of everything. Injected, so that a failure replays from its seed.

@@ -60,6 +60,15 @@ pub mod stock {
     pub use crate::service::stock::inventory::{Adjusted, InventoryService, StockAdjustment};
 }
 
+/// Sales: customers with their addresses.
+pub mod sales {
+    pub use crate::domain::sales::customer::{
+        Address, AddressFilter, AddressInput, AddressPatch, Customer, CustomerFilter, CustomerInput, CustomerPatch,
+        CustomerSort,
+    };
+    pub use crate::service::sales::customer::{AddressService, CustomerService};
+}
+
 /// Search: queries, results, and the index that follows the database.
 pub mod search {
     pub use crate::port::search::{Facet, SearchFilter, SearchQuery, SearchSort};

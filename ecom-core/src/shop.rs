@@ -22,6 +22,7 @@ use crate::service::platform::outbox::EventLog;
 use crate::service::run::context::Context;
 use crate::service::run::read_through::ReadThrough;
 use crate::service::run::transaction::Tx;
+use crate::service::sales::customer::{AddressService, CustomerService};
 use crate::service::search::index::IndexSyncService;
 use crate::service::search::query::SearchService;
 use crate::service::stock::inventory::{InventoryService, StockQueue};
@@ -103,6 +104,16 @@ impl Shop {
     /// Stock and its ledger.
     pub fn inventory(&self) -> InventoryService<'_> {
         InventoryService::new(&self.cx)
+    }
+
+    /// Customers.
+    pub fn customers(&self) -> CustomerService<'_> {
+        CustomerService::new(&self.cx)
+    }
+
+    /// Addresses of customers.
+    pub fn addresses(&self) -> AddressService<'_> {
+        AddressService::new(&self.cx)
     }
 
     /// Search.

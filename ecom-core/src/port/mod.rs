@@ -34,10 +34,25 @@
 mod forward;
 
 pub(crate) mod cache;
-pub(crate) mod catalog;
-pub(crate) mod platform;
+/// The repositories of the catalog.
+pub(crate) mod catalog {
+    pub(crate) mod category;
+    pub(crate) mod product;
+    pub(crate) mod sku;
+}
+/// The repository of the outbox.
+pub(crate) mod platform {
+    pub(crate) mod outbox;
+}
+/// The repositories of sales.
+pub(crate) mod sales {
+    pub(crate) mod customer;
+}
 pub(crate) mod search;
-pub(crate) mod stock;
+/// The repository of stock.
+pub(crate) mod stock {
+    pub(crate) mod inventory;
+}
 pub(crate) mod storage;
 
 pub use self::cache::{Cache, CacheKey, CacheStats, CacheValue, Codec, FillToken, ForwardCache, Load, NoCache};
@@ -45,6 +60,7 @@ pub use self::catalog::category::{CategoryRepository, CategoryUsage, ForwardCate
 pub use self::catalog::product::{ForwardProducts, ProductRepository};
 pub use self::catalog::sku::{ForwardSkus, SkuRepository};
 pub use self::platform::outbox::{ForwardOutbox, Lease, OutboxRepository};
+pub use self::sales::customer::{AddressRepository, CustomerRepository, ForwardAddresses, ForwardCustomers};
 pub use self::search::{
     Checkpoint, FacetCount, ForwardSearch, IndexBuild, IndexOp, NoSearch, SearchCapabilities, SearchDocument,
     SearchHit, SearchProvider, SearchResults,

@@ -109,6 +109,10 @@ macro_rules! repositories {
             skus: SkuRepository,
             /// Stock and its ledger.
             inventory: InventoryRepository,
+            /// Customers.
+            customers: CustomerRepository,
+            /// Addresses of customers.
+            addresses: AddressRepository,
             /// The log of events.
             outbox: OutboxRepository,
         }

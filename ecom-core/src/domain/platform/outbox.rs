@@ -63,6 +63,22 @@ event_kinds! {
     CategoryRestored = "category.restored" of Category;
     /// A category was removed for good.
     CategoryPurged = "category.purged" of Category;
+    /// A customer was made.
+    CustomerCreated = "customer.created" of Customer;
+    /// A customer was edited.
+    CustomerUpdated = "customer.updated" of Customer;
+    /// A customer was soft-deleted.
+    CustomerDeleted = "customer.deleted" of Customer;
+    /// A customer was restored.
+    CustomerRestored = "customer.restored" of Customer;
+    /// A customer was removed for good, with its addresses.
+    CustomerPurged = "customer.purged" of Customer;
+    /// An address was added to a customer.
+    AddressCreated = "address.created" of Address;
+    /// An address was edited.
+    AddressUpdated = "address.updated" of Address;
+    /// An address was removed for good.
+    AddressPurged = "address.purged" of Address;
 }
 
 /// A row of the outbox.

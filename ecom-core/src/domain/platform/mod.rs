@@ -1,3 +1,0 @@
-//! What the platform below the shop is made of.
-
-pub(crate) mod outbox;

@@ -1,0 +1,477 @@
+//! Customers and their addresses (SPEC 2).
+
+use email_address::EmailAddress;
+use serde::{Deserialize, Serialize};
+
+use crate::domain::catalog::category::check_external;
+use crate::domain::common::{Attributes, Audit, Deleted, ExternalRef, Patch};
+use crate::error::{FieldCode, Result, ValidationErrors};
+use crate::id::{AddressId, CustomerId};
+use crate::text::{check_text, trimmed};
+
+/// Somebody who buys.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Customer {
+    /// Its id.
+    pub id: CustomerId,
+    /// 1–100 characters.
+    pub first_name: String,
+    /// 1–100 characters.
+    pub last_name: String,
+    /// Unique among live customers, whatever its case.
+    pub email: String,
+    /// Digits, with a plus before an international number.
+    pub telephone: Option<String>,
+    /// Free attributes.
+    pub attributes: Attributes,
+    /// Where it was imported from.
+    pub external: Option<ExternalRef>,
+    /// When and by whom it was made and edited.
+    pub audit: Audit,
+}
+
+impl Customer {
+    /// The most addresses of a customer.
+    pub const MAX_ADDRESSES: usize = 100;
+}
+
+/// An address of a customer. It is hidden while its customer is soft-deleted, and it is removed for good with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Address {
+    /// Its id.
+    pub id: AddressId,
+    /// Whose address it is.
+    pub customer_id: CustomerId,
+    /// 1–255 characters.
+    pub street: String,
+    /// The number of the house, at most 50 characters.
+    pub number: Option<String>,
+    /// 1–100 characters.
+    pub city: String,
+    /// A state or province, at most 100 characters.
+    pub region: Option<String>,
+    /// At most 20 characters.
+    pub postal_code: Option<String>,
+    /// ISO 3166-1 alpha-2, in upper case.
+    pub country: Option<String>,
+    /// When and by whom it was made and edited. It is deleted when its customer is.
+    pub audit: Audit,
+}
+
+/// Which customers a list shows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CustomerFilter {
+    /// The last name, or the first and the last name with a space between, begin with this, in any case.
+    pub name: Option<String>,
+    /// The whole email, in any case.
+    pub email: Option<String>,
+    /// Whether soft-deleted ones are listed (R2).
+    pub deleted: Deleted,
+}
+
+impl CustomerFilter {
+    /// Refuses a name or email that no customer can have.
+    ///
+    /// # Errors
+    /// `Validation`.
+    pub fn check(&self) -> Result<()> {
+        let mut errors = ValidationErrors::default();
+        check_filters([("name", &self.name, 201), ("email", &self.email, MAX_EMAIL)], &mut errors);
+        errors.into_result()
+    }
+}
+
+/// In which order a list shows customers; ties by id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum CustomerSort {
+    /// The newest first.
+    #[default]
+    CreatedDesc,
+    /// The oldest first.
+    CreatedAsc,
+    /// By last name, then first name.
+    NameAsc,
+}
+
+impl CustomerSort {
+    /// All.
+    pub const ALL: [Self; 3] = [Self::CreatedDesc, Self::CreatedAsc, Self::NameAsc];
+
+    /// The word of a request.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::CreatedDesc => "created_desc",
+            Self::CreatedAsc => "created_asc",
+            Self::NameAsc => "name_asc",
+        }
+    }
+}
+
+/// Which addresses a list shows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AddressFilter {
+    /// Those of this customer.
+    pub customer: Option<CustomerId>,
+    /// The whole city, in any case.
+    pub city: Option<String>,
+    /// The street begins with this, in any case.
+    pub street: Option<String>,
+    /// Whether those of soft-deleted customers are listed (R2).
+    pub deleted: Deleted,
+}
+
+impl AddressFilter {
+    /// Refuses a city or street that no address can have.
+    ///
+    /// # Errors
+    /// `Validation`.
+    pub fn check(&self) -> Result<()> {
+        let mut errors = ValidationErrors::default();
+        check_filters([("city", &self.city, 100), ("street", &self.street, 255)], &mut errors);
+        errors.into_result()
+    }
+}
+
+fn check_filters<'a>(
+    texts: impl IntoIterator<Item = (&'static str, &'a Option<String>, usize)>,
+    errors: &mut ValidationErrors,
+) {
+    for (field, text, max) in texts {
+        if let Some(text) = text {
+            check_text(field, text, 1, max, errors);
+        }
+    }
+}
+
+/// A customer to create, or what replaces one (PUT).
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct CustomerInput {
+    /// 1–100 characters.
+    #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 100, example = "Ada"))]
+    pub first_name: String,
+    /// 1–100 characters.
+    #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 100, example = "Lovelace"))]
+    pub last_name: String,
+    /// At most 254 characters, unique among live customers, whatever its case.
+    #[cfg_attr(feature = "openapi", schema(max_length = 254, example = "ada@example.com"))]
+    pub email: String,
+    /// 7 to 20 digits, with a plus before an international number. Spaces, dots, dashes and parentheses are taken out.
+    #[cfg_attr(feature = "openapi", schema(example = "+44 20 7946 0018"))]
+    #[serde(default)]
+    pub telephone: Option<String>,
+    /// A JSON object, at most 16 KiB.
+    #[serde(default)]
+    pub attributes: Attributes,
+    /// The system it was imported from.
+    #[serde(default)]
+    pub source: Option<String>,
+    /// Its id in that system.
+    #[serde(default)]
+    pub external_id: Option<String>,
+    /// On replace: the version that was read (R1), unless If-Match says it.
+    #[serde(default)]
+    pub version: Option<i64>,
+}
+
+/// A merge patch of a customer (RFC 7396).
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct CustomerPatch {
+    /// See [`CustomerInput::first_name`].
+    #[serde(default)]
+    pub first_name: Patch<String>,
+    /// See [`CustomerInput::last_name`].
+    #[serde(default)]
+    pub last_name: Patch<String>,
+    /// See [`CustomerInput::email`].
+    #[serde(default)]
+    pub email: Patch<String>,
+    /// See [`CustomerInput::telephone`]; null removes it.
+    #[serde(default)]
+    pub telephone: Patch<String>,
+    /// Merged into what is there; null empties it.
+    #[serde(default)]
+    pub attributes: Patch<Attributes>,
+    /// The version that was read (R1), unless If-Match says it.
+    #[serde(default)]
+    pub version: Option<i64>,
+}
+
+/// An address to create, or what replaces one (PUT).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct AddressInput {
+    /// 1–255 characters.
+    #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 255, example = "Ockham Lane"))]
+    pub street: String,
+    /// The number of the house, at most 50 characters.
+    #[serde(default)]
+    pub number: Option<String>,
+    /// 1–100 characters.
+    #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 100, example = "London"))]
+    pub city: String,
+    /// A state or province, at most 100 characters.
+    #[serde(default)]
+    pub region: Option<String>,
+    /// At most 20 characters.
+    #[serde(default)]
+    pub postal_code: Option<String>,
+    /// ISO 3166-1 alpha-2.
+    #[cfg_attr(feature = "openapi", schema(min_length = 2, max_length = 2, example = "GB"))]
+    #[serde(default)]
+    pub country: Option<String>,
+    /// On replace: the version that was read (R1), unless If-Match says it.
+    #[serde(default)]
+    pub version: Option<i64>,
+}
+
+/// A merge patch of an address (RFC 7396).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct AddressPatch {
+    /// See [`AddressInput::street`].
+    #[serde(default)]
+    pub street: Patch<String>,
+    /// See [`AddressInput::number`]; null removes it.
+    #[serde(default)]
+    pub number: Patch<String>,
+    /// See [`AddressInput::city`].
+    #[serde(default)]
+    pub city: Patch<String>,
+    /// See [`AddressInput::region`]; null removes it.
+    #[serde(default)]
+    pub region: Patch<String>,
+    /// See [`AddressInput::postal_code`]; null removes it.
+    #[serde(default)]
+    pub postal_code: Patch<String>,
+    /// See [`AddressInput::country`]; null removes it.
+    #[serde(default)]
+    pub country: Patch<String>,
+    /// The version that was read (R1), unless If-Match says it.
+    #[serde(default)]
+    pub version: Option<i64>,
+}
+
+/// What RFC 5321 allows in a command.
+const MAX_EMAIL: usize = 254;
+
+impl CustomerInput {
+    /// The input as it is stored: texts without spaces around them, the telephone number without punctuation.
+    ///
+    /// # Errors
+    /// `Validation` naming every field that breaks SPEC 2.
+    pub fn check(&self) -> Result<Self> {
+        let mut e = ValidationErrors::default();
+        check_text("first_name", self.first_name.trim(), 1, 100, &mut e);
+        check_text("last_name", self.last_name.trim(), 1, 100, &mut e);
+        check_email(self.email.trim(), &mut e);
+        let telephone = self.telephone.as_deref().and_then(|t| telephone(t, &mut e));
+        self.attributes.check("attributes", &mut e);
+        check_external("", self.source.as_deref(), self.external_id.as_deref(), &mut e);
+        e.into_result()?;
+        Ok(Self {
+            first_name: self.first_name.trim().to_owned(),
+            last_name: self.last_name.trim().to_owned(),
+            email: self.email.trim().to_owned(),
+            telephone,
+            ..self.clone()
+        })
+    }
+}
+
+impl CustomerPatch {
+    /// A customer with this patch over it, as an input; source and external id stay.
+    ///
+    /// # Errors
+    /// `Validation` for a null that a field cannot be.
+    pub(crate) fn onto(self, c: &Customer) -> Result<CustomerInput> {
+        let mut e = ValidationErrors::default();
+        let mut input = CustomerInput {
+            first_name: c.first_name.clone(),
+            last_name: c.last_name.clone(),
+            email: c.email.clone(),
+            telephone: c.telephone.clone(),
+            attributes: c.attributes.clone(),
+            ..CustomerInput::default()
+        };
+        self.first_name.apply_required(&mut input.first_name, "first_name", &mut e);
+        self.last_name.apply_required(&mut input.last_name, "last_name", &mut e);
+        self.email.apply_required(&mut input.email, "email", &mut e);
+        self.telephone.apply(&mut input.telephone);
+        match self.attributes {
+            Patch::Keep => {}
+            Patch::Clear => input.attributes = Attributes::default(),
+            Patch::Set(a) => input.attributes.merge(&a),
+        }
+        e.into_result()?;
+        Ok(input)
+    }
+}
+
+impl AddressInput {
+    /// The input as it is stored: texts without spaces around them, the country in upper case.
+    ///
+    /// # Errors
+    /// `Validation` naming every field that breaks SPEC 2.
+    pub fn check(&self) -> Result<Self> {
+        let mut e = ValidationErrors::default();
+        check_text("street", self.street.trim(), 1, 255, &mut e);
+        check_text("city", self.city.trim(), 1, 100, &mut e);
+        let optional =
+            [("number", &self.number, 50), ("region", &self.region, 100), ("postal_code", &self.postal_code, 20)];
+        for (field, text, max) in optional {
+            if let Some(t) = text {
+                check_text(field, t, 0, max, &mut e);
+            }
+        }
+        let country = self.country.as_deref().map(|c| c.trim().to_ascii_uppercase());
+        if country.as_deref().is_some_and(|c| c.len() != 2 || rust_iso3166::from_alpha2(c).is_none()) {
+            e.out_of_bounds("country", "must be a country code of ISO 3166-1 alpha-2, such as GB");
+        }
+        e.into_result()?;
+        Ok(Self {
+            street: self.street.trim().to_owned(),
+            number: trimmed(self.number.as_deref()),
+            city: self.city.trim().to_owned(),
+            region: trimmed(self.region.as_deref()),
+            postal_code: trimmed(self.postal_code.as_deref()),
+            country,
+            version: self.version,
+        })
+    }
+}
+
+impl AddressPatch {
+    /// An address with this patch over it, as an input.
+    ///
+    /// # Errors
+    /// `Validation` for a null that a field cannot be.
+    pub(crate) fn onto(self, a: &Address) -> Result<AddressInput> {
+        let mut e = ValidationErrors::default();
+        let mut input = AddressInput {
+            street: a.street.clone(),
+            number: a.number.clone(),
+            city: a.city.clone(),
+            region: a.region.clone(),
+            postal_code: a.postal_code.clone(),
+            country: a.country.clone(),
+            version: None,
+        };
+        self.street.apply_required(&mut input.street, "street", &mut e);
+        self.number.apply(&mut input.number);
+        self.city.apply_required(&mut input.city, "city", &mut e);
+        self.region.apply(&mut input.region);
+        self.postal_code.apply(&mut input.postal_code);
+        self.country.apply(&mut input.country);
+        e.into_result()?;
+        Ok(input)
+    }
+}
+
+fn check_email(email: &str, errors: &mut ValidationErrors) {
+    let options = email_address::Options::default().with_required_tld().without_display_text().without_domain_literal();
+    let before = errors.0.len();
+    check_text("email", email, 1, MAX_EMAIL, errors);
+    if errors.0.len() == before && EmailAddress::parse_with_options(email, options).is_err() {
+        errors.out_of_bounds("email", "must be an email address, such as ada@example.com");
+    }
+}
+
+/// A telephone number without punctuation; what is wrong with it is pushed to `errors`.
+fn telephone(text: &str, errors: &mut ValidationErrors) -> Option<String> {
+    let number: String = text.chars().filter(|c| !matches!(c, ' ' | '.' | '-' | '(' | ')')).collect();
+    let digits = number.strip_prefix('+').unwrap_or(&number);
+    let valid =
+        (7..=20).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit()) && !digits.starts_with('0');
+    if !valid {
+        let message = "must have 7 to 20 digits, of which the first is not 0, after an optional plus";
+        errors.push("telephone", FieldCode::OutOfBounds, message);
+    }
+    valid.then_some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields<T: std::fmt::Debug>(checked: Result<T>) -> Vec<String> {
+        match checked {
+            Err(crate::Error::Validation(e)) => e.0.into_iter().map(|f| f.field).collect(),
+            other => panic!("must be refused: {other:?}"),
+        }
+    }
+
+    fn ada() -> CustomerInput {
+        CustomerInput {
+            first_name: " Ada ".to_owned(),
+            last_name: "Lovelace".to_owned(),
+            email: "Ada@Example.com".to_owned(),
+            ..CustomerInput::default()
+        }
+    }
+
+    #[test]
+    fn telephone_numbers_lose_their_punctuation() {
+        let stored = |t: &str| CustomerInput { telephone: Some(t.to_owned()), ..ada() }.check().map(|c| c.telephone);
+        for (given, kept) in [
+            ("+81 965-431-3024", "+819654313024"),
+            ("(202) 555.0143", "2025550143"),
+            ("1234567", "1234567"),
+            ("+12345678901234567890", "+12345678901234567890"),
+        ] {
+            assert_eq!(stored(given).unwrap().as_deref(), Some(kept));
+        }
+        for bad in
+            ["", "+", "0123456789", "123456", "+123456789012345678901", "12 34 56 7a", "++1234567", "１２３４５６７"]
+        {
+            assert_eq!(fields(stored(bad)), ["telephone"], "{bad}");
+        }
+    }
+
+    #[test]
+    fn r17_bad_emails_are_refused() {
+        for bad in [
+            "",
+            "ada",
+            "ada@",
+            "@example.com",
+            "ada@example",
+            "a b@example.com",
+            "Ada <ada@example.com>",
+            "ada@[127.0.0.1]",
+            "ada@example..com",
+        ] {
+            assert_eq!(fields(CustomerInput { email: bad.to_owned(), ..ada() }.check()), ["email"], "{bad}");
+        }
+        let long = format!("{}@example.com", "a".repeat(250));
+        assert_eq!(fields(CustomerInput { email: long, ..ada() }.check()), ["email"]);
+        for good in ["ada@example.com", "a.b+c@mail.example.co.uk", "grüße@例え.jp"] {
+            CustomerInput { email: good.to_owned(), ..ada() }.check().unwrap();
+        }
+    }
+
+    #[test]
+    fn r17_every_bad_field_of_an_address_is_named() {
+        let address = AddressInput {
+            street: String::new(),
+            city: " ".to_owned(),
+            country: Some("XX".to_owned()),
+            postal_code: Some("1".repeat(21)),
+            ..AddressInput::default()
+        };
+        let mut named = fields(address.check());
+        named.sort();
+        assert_eq!(named, ["city", "country", "postal_code", "street"]);
+        let input = AddressInput { street: "A".to_owned(), city: "B".to_owned(), ..AddressInput::default() };
+        let country = |c: &str| AddressInput { country: Some(c.to_owned()), ..input.clone() }.check();
+        assert_eq!(country("gb").unwrap().country.as_deref(), Some("GB"));
+        for bad in ["", "G", "GBR", "ÉÉ", "00"] {
+            assert_eq!(fields(country(bad)), ["country"], "{bad}");
+        }
+    }
+}

@@ -1,3 +1,0 @@
-//! What stock is made of.
-
-pub(crate) mod inventory;

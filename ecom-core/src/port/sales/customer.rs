@@ -1,0 +1,76 @@
+//! Customers and their addresses.
+
+use crate::domain::common::Deleted;
+use crate::domain::sales::customer::{Address, AddressFilter, Customer, CustomerFilter, CustomerSort};
+use crate::error::Result;
+use crate::id::{AddressId, CustomerId};
+use crate::paging::{Page, Paging, Total};
+
+port! {
+    /// The customers of a shop.
+    ///
+    /// Every method fails with `Unavailable` if the database cannot be reached.
+    pub trait CustomerRepository / ForwardCustomers(&mut self): Send {
+        /// Returns one customer.
+        async fn get(&mut self, id: CustomerId, deleted: Deleted) -> Result<Option<Customer>>;
+
+        /// Locks a customer until the end of the transaction and returns it as it is then, soft-deleted or not. Every
+        /// write of it or of its addresses comes after it.
+        async fn lock(&mut self, id: CustomerId) -> Result<Option<Customer>>;
+
+        /// Returns a page of a list: one statement whatever the limit.
+        async fn list(&mut self, filter: &CustomerFilter, sort: CustomerSort, paging: &Paging) -> Result<Page<Customer>>;
+
+        /// Counts the customers that match, up to `bound`.
+        async fn count(&mut self, filter: &CustomerFilter, bound: u64) -> Result<Total>;
+
+        /// Inserts customers.
+        ///
+        /// # Errors
+        /// `DUPLICATE` for an email or external id that a live customer has.
+        async fn insert(&mut self, customers: &[Customer]) -> Result<()>;
+
+        /// Writes `after` over `before`, which this transaction has locked.
+        ///
+        /// # Errors
+        /// `VERSION_CONFLICT` if the row is no longer at `before`'s version, else as [`Self::insert`].
+        async fn update(&mut self, before: &Customer, after: &Customer) -> Result<()>;
+
+        /// Removes a customer and its addresses for good.
+        ///
+        /// # Errors
+        /// `HAS_SALES` if an order refers to it.
+        async fn purge(&mut self, id: CustomerId) -> Result<()>;
+    }
+}
+
+port! {
+    /// The addresses of a shop's customers. An address is hidden while its customer is soft-deleted.
+    ///
+    /// Every method fails with `Unavailable` if the database cannot be reached.
+    pub trait AddressRepository / ForwardAddresses(&mut self): Send {
+        /// Returns one address.
+        async fn get(&mut self, id: AddressId, deleted: Deleted) -> Result<Option<Address>>;
+
+        /// Returns a page of a list, oldest first: one statement whatever the limit.
+        async fn list(&mut self, filter: &AddressFilter, paging: &Paging) -> Result<Page<Address>>;
+
+        /// Counts the addresses that match, up to `bound`.
+        async fn count(&mut self, filter: &AddressFilter, bound: u64) -> Result<Total>;
+
+        /// Inserts addresses of customers that this transaction has locked.
+        ///
+        /// # Errors
+        /// `Validation` (reference) for a customer that does not exist.
+        async fn insert(&mut self, addresses: &[Address]) -> Result<()>;
+
+        /// Writes `after` over `before`, whose customer this transaction has locked.
+        ///
+        /// # Errors
+        /// `VERSION_CONFLICT` if the row is no longer at `before`'s version.
+        async fn update(&mut self, before: &Address, after: &Address) -> Result<()>;
+
+        /// Removes an address for good.
+        async fn purge(&mut self, id: AddressId) -> Result<()>;
+    }
+}

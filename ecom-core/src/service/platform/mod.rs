@@ -1,3 +1,0 @@
-//! Reading the log of events.
-
-pub(crate) mod outbox;

@@ -1,0 +1,474 @@
+//! Customers and their addresses. Whoever writes an address holds its customer's lock, so that none is added to a
+//! customer who is gone.
+
+use std::sync::Arc;
+
+use crate::domain::common::{Actor, Audit, DeleteMode, Deleted, ExternalRef, Read};
+use crate::domain::platform::outbox::EventKind;
+use crate::domain::sales::customer::{
+    Address, AddressFilter, AddressInput, AddressPatch, Customer, CustomerFilter, CustomerInput, CustomerPatch,
+    CustomerSort,
+};
+use crate::error::{Conflict, Entity, Error, FieldCode, Result};
+use crate::id::{AddressId, CustomerId};
+use crate::paging::{Page, Paging, Total};
+use crate::port::storage::Repositories as _;
+use crate::service::run::context::Context;
+use crate::service::run::transaction::Tx;
+
+/// The customers of a shop.
+#[derive(Debug, Clone, Copy)]
+pub struct CustomerService<'a> {
+    cx: &'a Arc<Context>,
+}
+
+impl<'a> CustomerService<'a> {
+    pub(crate) const fn new(cx: &'a Arc<Context>) -> Self {
+        Self { cx }
+    }
+
+    /// Returns a customer, a soft-deleted one if asked (R2).
+    ///
+    /// # Errors
+    /// `NotFound`, `Unavailable`.
+    pub async fn get(&self, id: CustomerId, deleted: Deleted) -> Result<Customer> {
+        let found = self.cx.storage.connect().await?.customers().get(id, deleted).await?;
+        found.ok_or_else(|| Error::not_found(Entity::Customer, id))
+    }
+
+    /// Returns a page of customers and, with [`Paging::Offset`], how many match, counted up to
+    /// [`crate::config::ShopConfig::total_bound`].
+    ///
+    /// # Errors
+    /// `Validation` of a name or email that no customer can have, `Unavailable`.
+    pub async fn list(
+        &self,
+        filter: &CustomerFilter,
+        sort: CustomerSort,
+        paging: &Paging,
+    ) -> Result<(Page<Customer>, Option<Total>)> {
+        filter.check()?;
+        let mut db = self.cx.storage.connect().await?;
+        let page = db.customers().list(filter, sort, paging).await?;
+        let total = match paging {
+            Paging::Offset { .. } => Some(db.customers().count(filter, self.cx.config.total_bound).await?),
+            Paging::Keyset { .. } => None,
+        };
+        Ok((page, total))
+    }
+
+    /// Makes a customer.
+    ///
+    /// # Errors
+    /// `Validation`, `DUPLICATE` for an email that a live customer has, `Unavailable`.
+    pub async fn create(&self, input: &CustomerInput, actor: &Actor) -> Result<Customer> {
+        input.check()?;
+        self.cx
+            .write(|mut tx| async move {
+                let made = self.create_in(&mut tx, input, actor).await?;
+                tx.ok(made)
+            })
+            .await
+    }
+
+    /// [`Self::create`] inside a transaction.
+    ///
+    /// # Errors
+    /// As [`Self::create`].
+    pub async fn create_in(&self, tx: &mut Tx<'_>, input: &CustomerInput, actor: &Actor) -> Result<Customer> {
+        let values = input.check()?;
+        let customer = Customer {
+            id: CustomerId(self.cx.ids.next()),
+            external: ExternalRef::of(values.source.as_deref(), values.external_id.as_deref()),
+            first_name: values.first_name,
+            last_name: values.last_name,
+            email: values.email,
+            telephone: values.telephone,
+            attributes: values.attributes,
+            audit: Audit::created(self.cx.now(), actor),
+        };
+        tx.customers().insert(std::slice::from_ref(&customer)).await?;
+        tx.emit(EventKind::CustomerCreated, customer.id, customer.audit.version, actor, []);
+        Ok(customer)
+    }
+
+    /// Replaces a customer (PUT, R1).
+    ///
+    /// # Errors
+    /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, and those of [`Self::create`].
+    pub async fn replace(&self, id: CustomerId, read: Read, input: &CustomerInput, actor: &Actor) -> Result<Customer> {
+        input.check()?;
+        self.cx
+            .write(|mut tx| async move {
+                let written = self.replace_in(&mut tx, id, read, input, actor).await?;
+                tx.ok(written)
+            })
+            .await
+    }
+
+    /// [`Self::replace`] inside a transaction.
+    ///
+    /// # Errors
+    /// As [`Self::replace`].
+    pub async fn replace_in(
+        &self,
+        tx: &mut Tx<'_>,
+        id: CustomerId,
+        read: Read,
+        input: &CustomerInput,
+        actor: &Actor,
+    ) -> Result<Customer> {
+        let values = input.check()?;
+        let before = self.lock(tx, id, read, Deleted::Hide).await?;
+        self.update_in(tx, before, values, actor).await
+    }
+
+    /// Merges a patch into a customer (RFC 7396, R1).
+    ///
+    /// # Errors
+    /// As [`Self::replace`].
+    pub async fn patch(&self, id: CustomerId, read: Read, patch: CustomerPatch, actor: &Actor) -> Result<Customer> {
+        let patch = &patch;
+        self.cx
+            .write(|mut tx| async move {
+                let written = self.patch_in(&mut tx, id, read, patch.clone(), actor).await?;
+                tx.ok(written)
+            })
+            .await
+    }
+
+    /// [`Self::patch`] inside a transaction.
+    ///
+    /// # Errors
+    /// As [`Self::replace`].
+    pub async fn patch_in(
+        &self,
+        tx: &mut Tx<'_>,
+        id: CustomerId,
+        read: Read,
+        patch: CustomerPatch,
+        actor: &Actor,
+    ) -> Result<Customer> {
+        let before = self.lock(tx, id, read, Deleted::Hide).await?;
+        let values = patch.onto(&before)?.check()?;
+        self.update_in(tx, before, values, actor).await
+    }
+
+    /// Writes checked values over a customer that the transaction has locked, if they differ.
+    async fn update_in(
+        &self,
+        tx: &mut Tx<'_>,
+        before: Customer,
+        values: CustomerInput,
+        actor: &Actor,
+    ) -> Result<Customer> {
+        let external = ExternalRef::of(values.source.as_deref(), values.external_id.as_deref());
+        let mut after = Customer {
+            id: before.id,
+            first_name: values.first_name,
+            last_name: values.last_name,
+            email: values.email,
+            telephone: values.telephone,
+            attributes: values.attributes,
+            external: external.or_else(|| before.external.clone()),
+            audit: before.audit.clone(),
+        };
+        if after == before {
+            return Ok(before);
+        }
+        after.audit.edited(self.cx.now(), actor);
+        tx.customers().update(&before, &after).await?;
+        tx.emit(EventKind::CustomerUpdated, after.id, after.audit.version, actor, []);
+        Ok(after)
+    }
+
+    /// Locks a customer for a write and checks that it is the one that the writer read (R1).
+    async fn lock(&self, tx: &mut Tx<'_>, id: CustomerId, read: Read, deleted: Deleted) -> Result<Customer> {
+        let before = lock(tx, id, deleted).await?;
+        read.check(Entity::Customer, id, before.audit.version, self.cx.config.last_write_wins)?;
+        Ok(before)
+    }
+
+    /// Deletes a customer: softly, which hides its addresses too (R2), or for good with its addresses (R5).
+    ///
+    /// # Errors
+    /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `HAS_SALES` if an order refers to it, `Unavailable`.
+    pub async fn delete(&self, id: CustomerId, read: Read, mode: DeleteMode, actor: &Actor) -> Result<()> {
+        self.cx
+            .write(|mut tx| async move {
+                self.delete_in(&mut tx, id, read, mode, actor).await?;
+                tx.ok(())
+            })
+            .await
+    }
+
+    /// [`Self::delete`] inside a transaction.
+    ///
+    /// # Errors
+    /// As [`Self::delete`].
+    pub async fn delete_in(
+        &self,
+        tx: &mut Tx<'_>,
+        id: CustomerId,
+        read: Read,
+        mode: DeleteMode,
+        actor: &Actor,
+    ) -> Result<()> {
+        let before = self.lock(tx, id, read, mode.of()).await?;
+        match mode {
+            DeleteMode::Soft => {
+                let mut gone = before.clone();
+                gone.audit.deleted(self.cx.now(), actor);
+                tx.customers().update(&before, &gone).await?;
+                tx.emit(EventKind::CustomerDeleted, id, gone.audit.version, actor, []);
+            }
+            DeleteMode::Force => {
+                tx.customers().purge(id).await?;
+                tx.emit(EventKind::CustomerPurged, id, before.audit.version + 1, actor, []);
+            }
+        }
+        Ok(())
+    }
+
+    /// Restores a soft-deleted customer; its addresses are shown again (R2).
+    ///
+    /// # Errors
+    /// `NotFound`, `STATE_CONFLICT` if it is not deleted, `DUPLICATE` if its email was taken in between,
+    /// `VERSION_CONFLICT`, `VERSION_REQUIRED`.
+    pub async fn restore(&self, id: CustomerId, read: Read, actor: &Actor) -> Result<Customer> {
+        self.cx
+            .write(|mut tx| async move {
+                let restored = self.restore_in(&mut tx, id, read, actor).await?;
+                tx.ok(restored)
+            })
+            .await
+    }
+
+    /// [`Self::restore`] inside a transaction.
+    ///
+    /// # Errors
+    /// As [`Self::restore`].
+    pub async fn restore_in(&self, tx: &mut Tx<'_>, id: CustomerId, read: Read, actor: &Actor) -> Result<Customer> {
+        let before = self.lock(tx, id, read, Deleted::Include).await?;
+        if before.audit.is_live() {
+            return Err(Conflict::State { message: format!("customer {id} is not deleted") }.into());
+        }
+        let mut after = before.clone();
+        after.audit.restored(self.cx.now(), actor);
+        tx.customers().update(&before, &after).await?;
+        tx.emit(EventKind::CustomerRestored, id, after.audit.version, actor, []);
+        Ok(after)
+    }
+}
+
+/// Locks a customer; `deleted` says whether a soft-deleted one counts.
+async fn lock(tx: &mut Tx<'_>, id: CustomerId, deleted: Deleted) -> Result<Customer> {
+    let found = tx.customers().lock(id).await?;
+    found
+        .filter(|c| deleted == Deleted::Include || c.audit.is_live())
+        .ok_or_else(|| Error::not_found(Entity::Customer, id))
+}
+
+/// The addresses of a shop's customers.
+#[derive(Debug, Clone, Copy)]
+pub struct AddressService<'a> {
+    cx: &'a Arc<Context>,
+}
+
+impl<'a> AddressService<'a> {
+    pub(crate) const fn new(cx: &'a Arc<Context>) -> Self {
+        Self { cx }
+    }
+
+    /// Returns an address, one of a soft-deleted customer if asked (R2).
+    ///
+    /// # Errors
+    /// `NotFound`, `Unavailable`.
+    pub async fn get(&self, id: AddressId, deleted: Deleted) -> Result<Address> {
+        let found = self.cx.storage.connect().await?.addresses().get(id, deleted).await?;
+        found.ok_or_else(|| Error::not_found(Entity::Address, id))
+    }
+
+    /// Returns a page of addresses, oldest first, and, with [`Paging::Offset`], how many match, counted up to
+    /// [`crate::config::ShopConfig::total_bound`].
+    ///
+    /// # Errors
+    /// `NotFound` if the filter names a customer that does not exist, `Validation` of a city or street that no address
+    /// can have, `Unavailable`.
+    pub async fn list(&self, filter: &AddressFilter, paging: &Paging) -> Result<(Page<Address>, Option<Total>)> {
+        filter.check()?;
+        let mut db = self.cx.storage.connect().await?;
+        let page = db.addresses().list(filter, paging).await?;
+        if page.items.is_empty()
+            && let Some(id) = filter.customer
+            && db.customers().get(id, filter.deleted).await?.is_none()
+        {
+            return Err(Error::not_found(Entity::Customer, id));
+        }
+        let total = match paging {
+            Paging::Offset { .. } => Some(db.addresses().count(filter, self.cx.config.total_bound).await?),
+            Paging::Keyset { .. } => None,
+        };
+        Ok((page, total))
+    }
+
+    /// Adds an address to a live customer.
+    ///
+    /// # Errors
+    /// `NotFound` for the customer, `Validation`, also if the customer has [`Customer::MAX_ADDRESSES`], `Unavailable`.
+    pub async fn create(&self, customer: CustomerId, input: &AddressInput, actor: &Actor) -> Result<Address> {
+        input.check()?;
+        self.cx
+            .write(|mut tx| async move {
+                let made = self.create_in(&mut tx, customer, input, actor).await?;
+                tx.ok(made)
+            })
+            .await
+    }
+
+    /// [`Self::create`] inside a transaction.
+    ///
+    /// # Errors
+    /// As [`Self::create`].
+    pub async fn create_in(
+        &self,
+        tx: &mut Tx<'_>,
+        customer: CustomerId,
+        input: &AddressInput,
+        actor: &Actor,
+    ) -> Result<Address> {
+        let values = input.check()?;
+        lock(tx, customer, Deleted::Hide).await?;
+        let most = Customer::MAX_ADDRESSES as u64;
+        let own = AddressFilter { customer: Some(customer), ..AddressFilter::default() };
+        if tx.addresses().count(&own, most).await?.count >= most {
+            let message = format!("a customer has at most {most} addresses");
+            return Err(Error::invalid("customer_id", FieldCode::OutOfBounds, message));
+        }
+        let audit = Audit::created(self.cx.now(), actor);
+        let address = with_values(AddressId(self.cx.ids.next()), customer, values, audit);
+        tx.addresses().insert(std::slice::from_ref(&address)).await?;
+        tx.emit(EventKind::AddressCreated, address.id, address.audit.version, actor, []);
+        Ok(address)
+    }
+
+    /// Replaces an address (PUT, R1).
+    ///
+    /// # Errors
+    /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `Validation`, `Unavailable`.
+    pub async fn replace(&self, id: AddressId, read: Read, input: &AddressInput, actor: &Actor) -> Result<Address> {
+        input.check()?;
+        self.cx
+            .write(|mut tx| async move {
+                let written = self.replace_in(&mut tx, id, read, input, actor).await?;
+                tx.ok(written)
+            })
+            .await
+    }
+
+    /// [`Self::replace`] inside a transaction.
+    ///
+    /// # Errors
+    /// As [`Self::replace`].
+    pub async fn replace_in(
+        &self,
+        tx: &mut Tx<'_>,
+        id: AddressId,
+        read: Read,
+        input: &AddressInput,
+        actor: &Actor,
+    ) -> Result<Address> {
+        let values = input.check()?;
+        let before = self.lock(tx, id, read).await?;
+        self.update_in(tx, before, values, actor).await
+    }
+
+    /// Merges a patch into an address (RFC 7396, R1).
+    ///
+    /// # Errors
+    /// As [`Self::replace`].
+    pub async fn patch(&self, id: AddressId, read: Read, patch: AddressPatch, actor: &Actor) -> Result<Address> {
+        let patch = &patch;
+        self.cx
+            .write(|mut tx| async move {
+                let written = self.patch_in(&mut tx, id, read, patch.clone(), actor).await?;
+                tx.ok(written)
+            })
+            .await
+    }
+
+    /// [`Self::patch`] inside a transaction.
+    ///
+    /// # Errors
+    /// As [`Self::replace`].
+    pub async fn patch_in(
+        &self,
+        tx: &mut Tx<'_>,
+        id: AddressId,
+        read: Read,
+        patch: AddressPatch,
+        actor: &Actor,
+    ) -> Result<Address> {
+        let before = self.lock(tx, id, read).await?;
+        let values = patch.onto(&before)?.check()?;
+        self.update_in(tx, before, values, actor).await
+    }
+
+    /// Writes checked values over an address whose customer is locked, if they differ.
+    async fn update_in(
+        &self,
+        tx: &mut Tx<'_>,
+        before: Address,
+        values: AddressInput,
+        actor: &Actor,
+    ) -> Result<Address> {
+        let mut after = with_values(before.id, before.customer_id, values, before.audit.clone());
+        if after == before {
+            return Ok(before);
+        }
+        after.audit.edited(self.cx.now(), actor);
+        tx.addresses().update(&before, &after).await?;
+        tx.emit(EventKind::AddressUpdated, after.id, after.audit.version, actor, []);
+        Ok(after)
+    }
+
+    /// Removes an address for good. Orders keep what they were sent to.
+    ///
+    /// # Errors
+    /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `Unavailable`.
+    pub async fn delete(&self, id: AddressId, read: Read, actor: &Actor) -> Result<()> {
+        self.cx
+            .write(|mut tx| async move {
+                self.delete_in(&mut tx, id, read, actor).await?;
+                tx.ok(())
+            })
+            .await
+    }
+
+    /// [`Self::delete`] inside a transaction.
+    ///
+    /// # Errors
+    /// As [`Self::delete`].
+    pub async fn delete_in(&self, tx: &mut Tx<'_>, id: AddressId, read: Read, actor: &Actor) -> Result<()> {
+        let before = self.lock(tx, id, read).await?;
+        tx.addresses().purge(id).await?;
+        tx.emit(EventKind::AddressPurged, id, before.audit.version + 1, actor, []);
+        Ok(())
+    }
+
+    /// Locks the customer of a live address and checks that the address is the one that the writer read (R1).
+    async fn lock(&self, tx: &mut Tx<'_>, id: AddressId, read: Read) -> Result<Address> {
+        let gone = || Error::not_found(Entity::Address, id);
+        let customer = tx.addresses().get(id, Deleted::Hide).await?.ok_or_else(gone)?.customer_id;
+        tx.customers().lock(customer).await?;
+        // Read again, now that its customer is locked.
+        let before = tx.addresses().get(id, Deleted::Hide).await?.ok_or_else(gone)?;
+        read.check(Entity::Address, id, before.audit.version, self.cx.config.last_write_wins)?;
+        Ok(before)
+    }
+}
+
+fn with_values(id: AddressId, customer_id: CustomerId, values: AddressInput, audit: Audit) -> Address {
+    let AddressInput { street, number, city, region, postal_code, country, version: _ } = values;
+    Address { id, customer_id, street, number, city, region, postal_code, country, audit }
+}

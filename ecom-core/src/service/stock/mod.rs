@@ -1,3 +1,0 @@
-//! The rules of stock.
-
-pub(crate) mod inventory;
