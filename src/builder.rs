@@ -203,7 +203,7 @@ impl ShopBuilder {
         let ids = ids.unwrap_or_else(|| Arc::new(UuidV7Source::new(clock.clone())));
         let storage = match storage {
             Choice::Part(storage) => storage,
-            Choice::Url(url) => open_storage(&url, direct.as_ref(), &database, &config, &clock, &ids)?,
+            Choice::Url(url) => open_storage(&url, direct.as_ref(), &database, &clock, &ids)?,
             Choice::Unsaid => return Err(missing("database_url")),
         };
         let search = match search {
@@ -211,7 +211,7 @@ impl ShopBuilder {
             Choice::Url(url) => open_search(&url).await?,
             Choice::Unsaid => return Err(missing("search_url")),
         };
-        storage.migrate().await?;
+        storage.migrate(config.currency).await?;
         // After the schema is there: shops that share a server are told apart by the identity of their database.
         let cache = match cache {
             Choice::Part(cache) => cache,
@@ -305,7 +305,6 @@ fn open_storage(
     url: &str,
     direct: Option<&Secret>,
     database: &DatabaseSettings,
-    config: &ShopConfig,
     clock: &SharedClock,
     ids: &Arc<dyn IdSource>,
 ) -> Result<Arc<dyn Storage>> {
@@ -313,7 +312,6 @@ fn open_storage(
     #[cfg(feature = "sqlite")]
     if scheme(url) == "sqlite" {
         let mut options = ecom_storage::SqliteOptions::from_url(url)?;
-        options.currency = config.currency;
         options.clock = clock.clone();
         options.ids = ids.clone();
         if let Some(directory) = options.path().and_then(std::path::Path::parent) {
@@ -326,7 +324,6 @@ fn open_storage(
     #[cfg(any(feature = "postgres", feature = "mysql"))]
     {
         let mut options = ecom_storage::ServerOptions::from_url(url)?;
-        options.currency = config.currency;
         options.clock = clock.clone();
         options.ids = ids.clone();
         options.max_connections = database.max_connections;
@@ -341,7 +338,7 @@ fn open_storage(
     #[cfg(not(any(feature = "postgres", feature = "mysql")))]
     {
         // The check has refused every other URL.
-        let _ = (config, clock, ids);
+        let _ = (clock, ids);
         Err(missing("database_url"))
     }
 }

@@ -57,7 +57,7 @@ fn storage(at: &Place) -> SqlStorage {
 
 async fn open(at: &Place) -> Shop {
     let storage = storage(at);
-    storage.migrate().await.unwrap();
+    storage.migrate(Currency::USD).await.unwrap();
     let options = TantivyOptions { writer_memory: 15_000_000, ..TantivyOptions::directory(at.dir.join("index")) };
     let search = TantivySearch::open(options).await.unwrap();
     let config = ShopConfig { poll_interval: Duration::from_millis(100), ..ShopConfig::default() };

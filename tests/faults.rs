@@ -50,7 +50,7 @@ async fn open(url: &str) -> Shop {
     options.acquire_timeout = ACQUIRE;
     options.statement_timeout = STATEMENT;
     let storage = SqlStorage::server(options).unwrap();
-    storage.migrate().await.unwrap();
+    storage.migrate(Currency::USD).await.unwrap();
     let search = TantivySearch::open(TantivyOptions { writer_memory: 15_000_000, ..TantivyOptions::memory() });
     let config = ShopConfig { poll_interval: Duration::from_millis(100), ..ShopConfig::default() };
     let cache = Arc::new(MemoryCache::new(MemoryCacheOptions::default()));

@@ -56,14 +56,14 @@ fn cached(storage: SqlStorage, guard: impl Any + Send) -> Fixture {
 
 async fn sqlite_memory() -> Fixture {
     let storage = SqlStorage::sqlite(SqliteOptions::memory()).unwrap();
-    storage.migrate().await.unwrap();
+    storage.migrate(Currency::USD).await.unwrap();
     Fixture { storage: Arc::new(storage), caches: Box::new(|_| Arc::new(NoCache)), _guard: Box::new(()) }
 }
 
 async fn sqlite_file() -> Fixture {
     let dir = tempfile::tempdir().unwrap();
     let storage = SqlStorage::sqlite(SqliteOptions::file(dir.path().join("shop.db"))).unwrap();
-    storage.migrate().await.unwrap();
+    storage.migrate(Currency::USD).await.unwrap();
     cached(storage, dir)
 }
 
@@ -73,7 +73,7 @@ async fn server(database: test_servers::TestDatabase) -> Fixture {
     // Many shops share the server.
     options.max_connections = 4;
     let storage = SqlStorage::server(options).unwrap();
-    storage.migrate().await.unwrap();
+    storage.migrate(Currency::USD).await.unwrap();
     cached(storage, database.guard)
 }
 
@@ -240,8 +240,12 @@ impl Storage for Faulty {
         Ok(Box::new(self.wrap(self.storage.begin().await?)))
     }
 
-    async fn migrate(&self) -> Result<()> {
-        self.storage.migrate().await
+    async fn migrate(&self, currency: Currency) -> Result<()> {
+        self.storage.migrate(currency).await
+    }
+
+    fn currency(&self) -> Option<Currency> {
+        self.storage.currency()
     }
 
     async fn identity(&self) -> Result<uuid::Uuid> {
@@ -389,7 +393,7 @@ impl SkuRepository for Wrong<Box<dyn SkuRepository + '_>> {
 
 async fn with_fault(fault: Fault) -> std::result::Result<Report, Divergence> {
     let storage = SqlStorage::sqlite(SqliteOptions::memory()).unwrap();
-    storage.migrate().await.unwrap();
+    storage.migrate(Currency::USD).await.unwrap();
     let storage = Arc::new(Faulty { storage, fault, applied: Arc::default() });
     let caches: MakeCache = Box::new(|_| Arc::new(NoCache));
     run(storage, &caches, &Options { seed: 7, operations: 2_000, check_every: 500 }).await

@@ -21,7 +21,7 @@ async fn index() -> TantivySearch {
 async fn whole() -> ShopFixture {
     let dir = tempfile::tempdir().unwrap();
     let storage = SqlStorage::sqlite(SqliteOptions::file(dir.path().join("shop.db"))).unwrap();
-    storage.migrate().await.unwrap();
+    storage.migrate(Currency::USD).await.unwrap();
     let caches = |clock| {
         let options = MemoryCacheOptions { clock: Some(clock), ..MemoryCacheOptions::default() };
         Arc::new(MemoryCache::new(options)) as _
@@ -31,7 +31,7 @@ async fn whole() -> ShopFixture {
 
 async fn least() -> ShopFixture {
     let storage = SqlStorage::sqlite(SqliteOptions::memory()).unwrap();
-    storage.migrate().await.unwrap();
+    storage.migrate(Currency::USD).await.unwrap();
     ShopFixture::new(storage, index().await, Box::new(|_| Arc::new(NoCache)), ())
 }
 
@@ -41,7 +41,7 @@ async fn server(database: test_servers::TestDatabase) -> ShopFixture {
     // Many tests share the server.
     options.max_connections = 8;
     let storage = SqlStorage::server(options).unwrap();
-    storage.migrate().await.unwrap();
+    storage.migrate(Currency::USD).await.unwrap();
     let caches = |clock| {
         let options = MemoryCacheOptions { clock: Some(clock), ..MemoryCacheOptions::default() };
         Arc::new(MemoryCache::new(options)) as _

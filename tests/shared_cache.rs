@@ -20,7 +20,7 @@ async fn shop<C: Cache + 'static, F: Future<Output = C>>(
 ) -> ShopFixture {
     let dir = tempfile::tempdir().unwrap();
     let storage = SqlStorage::sqlite(SqliteOptions::file(dir.path().join("shop.db"))).unwrap();
-    storage.migrate().await.unwrap();
+    storage.migrate(Currency::USD).await.unwrap();
     let search = TantivyOptions { writer_memory: 15_000_000, ..TantivyOptions::memory() };
     let search = TantivySearch::open(search).await.unwrap();
     let server = test_servers::redis();

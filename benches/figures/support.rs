@@ -29,7 +29,7 @@ pub async fn shop(n: usize) -> Bench {
 /// As [`shop`], on a database and a cache that are new.
 pub async fn shop_on(storage: SqlStorage, cache: Arc<dyn Cache>, n: usize, dir: tempfile::TempDir) -> Bench {
     let storage = Arc::new(storage);
-    storage.migrate().await.expect("a schema");
+    storage.migrate(Currency::USD).await.expect("a schema");
     let search = TantivySearch::open(TantivyOptions::memory()).await.expect("an index");
     let mut parts = ShopParts::new(storage.clone(), Arc::new(search));
     parts.cache = cache;

@@ -213,7 +213,8 @@ fn conflict_details(c: &Conflict) -> Vec<Value> {
         Conflict::FlatWrite { product, skus, field } => {
             vec![json!({"field": field, "product": product, "skus": skus})]
         }
-        Conflict::CurrencyMismatch { expected, found } => {
+        Conflict::CurrencyMismatch { expected, found }
+        | Conflict::DatabaseCurrency { database: expected, shop: found } => {
             vec![json!({"field": "currency", "expected": expected, "found": found})]
         }
         _ => Vec::new(),

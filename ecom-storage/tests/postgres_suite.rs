@@ -12,7 +12,7 @@ async fn database() -> StorageFixture {
     // Many tests share the server.
     options.max_connections = 8;
     let storage = SqlStorage::server(options).unwrap();
-    storage.migrate().await.unwrap();
+    storage.migrate(Currency::USD).await.unwrap();
     StorageFixture::new(storage, database.guard)
 }
 

@@ -9,13 +9,13 @@ use ecom_storage::{SqlStorage, SqliteOptions};
 async fn file() -> StorageFixture {
     let dir = tempfile::tempdir().unwrap();
     let storage = SqlStorage::sqlite(SqliteOptions::file(dir.path().join("shop.db"))).unwrap();
-    storage.migrate().await.unwrap();
+    storage.migrate(Currency::USD).await.unwrap();
     StorageFixture::new(storage, dir)
 }
 
 async fn memory() -> StorageFixture {
     let storage = SqlStorage::sqlite(SqliteOptions::memory()).unwrap();
-    storage.migrate().await.unwrap();
+    storage.migrate(Currency::USD).await.unwrap();
     StorageFixture::new(storage, ())
 }
 

@@ -71,8 +71,11 @@ impl Storage for Flaky {
             (false, _) => self.inner.begin().await,
         }
     }
-    async fn migrate(&self) -> Result<()> {
-        self.inner.migrate().await
+    async fn migrate(&self, currency: Currency) -> Result<()> {
+        self.inner.migrate(currency).await
+    }
+    fn currency(&self) -> Option<Currency> {
+        self.inner.currency()
     }
     async fn identity(&self) -> Result<uuid::Uuid> {
         self.inner.identity().await

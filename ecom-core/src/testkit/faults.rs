@@ -91,8 +91,11 @@ impl Storage for Unsteady {
     async fn begin(&self) -> Result<Box<dyn UnitOfWork>> {
         Ok(Box::new(UnsteadyUnit { inner: self.inner.begin().await?, plan: self.plan.clone() }))
     }
-    async fn migrate(&self) -> Result<()> {
-        self.inner.migrate().await
+    async fn migrate(&self, currency: Currency) -> Result<()> {
+        self.inner.migrate(currency).await
+    }
+    fn currency(&self) -> Option<Currency> {
+        self.inner.currency()
     }
     async fn identity(&self) -> Result<uuid::Uuid> {
         self.inner.identity().await

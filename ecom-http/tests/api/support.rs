@@ -74,7 +74,7 @@ impl Api {
         let clock = Arc::new(ManualClock::at_micros(1_750_000_000_000_000));
         let shared: SharedClock = clock.clone();
         let storage = SqlStorage::sqlite(SqliteOptions::memory()).unwrap();
-        storage.migrate().await.unwrap();
+        storage.migrate(Currency::USD).await.unwrap();
         let search = TantivySearch::open(TantivyOptions::memory()).await.unwrap();
         let mut parts = ShopParts::new(Arc::new(storage), Arc::new(search));
         parts.cache = Arc::new(MemoryCache::new(MemoryCacheOptions::default()));

@@ -12,7 +12,7 @@ async fn migrations_run_once_also_from_many_at_once() -> TestResult {
         .map(|_| {
             let s = at(&dir);
             tokio::spawn(async move {
-                s.migrate().await?;
+                s.migrate(Currency::USD).await?;
                 s.identity().await
             })
         })
@@ -24,7 +24,7 @@ async fn migrations_run_once_also_from_many_at_once() -> TestResult {
     identities.dedup();
     assert_eq!(identities.len(), 1);
     let s = at(&dir);
-    s.migrate().await?;
+    s.migrate(Currency::USD).await?;
     assert_eq!(s.identity().await?, identities[0]);
     Ok(())
 }
@@ -46,7 +46,7 @@ async fn a_newer_schema_and_an_edited_migration_are_refused() -> TestResult {
     ] {
         let (dir, s) = file().await;
         raw(&dir, sql).await?;
-        let e = s.migrate().await.unwrap_err();
+        let e = s.migrate(Currency::USD).await.unwrap_err();
         assert_eq!(e.code(), ErrorCode::Internal);
         assert!(e.to_string().contains(word), "{e}");
     }

@@ -33,7 +33,7 @@ async fn r13_the_outbox_keeps_its_order_its_end_and_its_leases() -> TestResult {
     clock.advance(Duration::from_secs(1));
     let second = event(clock.now());
     tx.outbox().append(&[first.clone(), second.clone()]).await?;
-    let read = tx.outbox().read(OutboxPosition::default(), 10).await?;
+    let read = tx.outbox().read(OutboxPosition::default(), 10).await?.events;
     assert_eq!(read.iter().map(|(_, e)| e.clone()).collect::<Vec<_>>(), [first, second]);
     assert_eq!(tx.outbox().head().await?, read[1].0);
     assert_eq!(tx.outbox().trim(clock.now()).await?, 1);

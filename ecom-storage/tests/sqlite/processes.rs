@@ -18,7 +18,7 @@ async fn child_process_that_writes() -> TestResult {
     let Some(told) = told() else { return Ok(()) };
     let (path, id) = told.split_once('|').ok_or("two parts")?;
     let s = SqlStorage::sqlite(SqliteOptions::file(path))?;
-    s.migrate().await?;
+    s.migrate(Currency::USD).await?;
     for _ in 0..50 {
         add_one(&s, id.parse()?).await?;
     }

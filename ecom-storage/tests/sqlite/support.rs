@@ -122,7 +122,7 @@ pub async fn write_categories(s: &SqlStorage, categories: &[Category]) -> ecom_c
 pub async fn file() -> (tempfile::TempDir, SqlStorage) {
     let dir = tempfile::tempdir().unwrap();
     let s = at(&dir);
-    s.migrate().await.unwrap();
+    s.migrate(Currency::USD).await.unwrap();
     (dir, s)
 }
 
@@ -132,7 +132,7 @@ pub fn at(dir: &tempfile::TempDir) -> SqlStorage {
 
 pub async fn memory() -> SqlStorage {
     let s = SqlStorage::open("sqlite::memory:").unwrap();
-    s.migrate().await.unwrap();
+    s.migrate(Currency::USD).await.unwrap();
     s
 }
 

@@ -1,6 +1,6 @@
 //! The one way to read the outbox: what has committed gets its place in the log before the log is read (R13).
 
-use crate::domain::platform::outbox::{Event, OutboxPosition};
+use crate::domain::platform::outbox::{EventBatch, OutboxPosition};
 use crate::error::Result;
 use crate::port::storage::{Connection, Storage};
 use crate::service::run::retry::retrying_together;
@@ -10,7 +10,7 @@ const PLACED_AT_ONCE: u32 = 1_024;
 
 /// The log of events, as consumers read it.
 ///
-/// Whatever had committed before a call is found by it. A consumer remembers the position of the last event that it
+/// Whatever had committed before a call is found by it. A consumer remembers the end of the last batch that it
 /// has handled and reads on from there; consumers that share a position do so as a [`Consumer`](crate::platform::Consumer).
 #[derive(Debug, Clone, Copy)]
 pub struct EventLog<'a> {
@@ -23,11 +23,12 @@ impl<'a> EventLog<'a> {
         Self { storage }
     }
 
-    /// Events after `after`, in order, at most `limit`.
+    /// Reads at most `limit` events after `after`, in order. Read on from the end of the batch, which is also past events
+    /// of kinds that this release does not know.
     ///
     /// # Errors
     /// `Unavailable`.
-    pub async fn read(&self, after: OutboxPosition, limit: u32) -> Result<Vec<(OutboxPosition, Event)>> {
+    pub async fn read(&self, after: OutboxPosition, limit: u32) -> Result<EventBatch> {
         self.settled().await?.outbox().read(after, limit).await
     }
 
