@@ -533,6 +533,35 @@ mod tests {
         assert!(dir.path().join("new/deep/shop.db").is_file());
     }
 
+    #[cfg(all(feature = "sqlite", feature = "tantivy"))]
+    #[tokio::test]
+    async fn a_shop_in_another_currency_than_its_database_is_refused() {
+        use ecom_core::money::Currency;
+
+        let dir = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", dir.path().join("shop.db").display());
+        let shop = |currency| {
+            let config = ShopConfig { currency, ..ShopConfig::default() };
+            ShopBuilder::new().database(&url).search("tantivy::memory:").config(config)
+        };
+        shop(Currency::USD).build().await.unwrap();
+        let error = shop(Currency::JPY).build().await.unwrap_err();
+        assert_eq!(error.code(), ecom_core::ErrorCode::CurrencyMismatch);
+        let message = error.to_string();
+        assert!(message.contains("sells in JPY") && message.contains("made for USD"), "{message}");
+        assert!(message.contains("configure the shop for USD, or use another database"), "{message}");
+        let again = shop(Currency::USD).build().await.unwrap();
+
+        // From parts: the currencies are compared, and the storage must have been migrated.
+        let search = || async { open_search("tantivy::memory:").await.unwrap() };
+        let mut parts = ShopParts::new(again.storage().clone(), search().await);
+        parts.config.currency = Currency::JPY;
+        assert_eq!(Shop::new(parts).unwrap_err().code(), ecom_core::ErrorCode::CurrencyMismatch);
+        let storage = ecom_storage::SqlStorage::open(&url).unwrap();
+        let error = Shop::new(ShopParts::new(Arc::new(storage), search().await)).unwrap_err();
+        assert!(error.to_string().contains("migrate"), "{error}");
+    }
+
     #[cfg(feature = "memory")]
     #[test]
     fn cache_urls() {

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+use ecom_core::money::Currency;
 use ecom_core::catalog::ProductListQuery;
 use ecom_core::catalog::{CategoryInput, ProductFilter, ProductInput, ProductPatch, ProductSort};
 use ecom_core::common::{Actor, Deleted, Read};

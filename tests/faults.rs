@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use ecom_core::money::Currency;
 use ecom_core::catalog::ProductListQuery;
 use ecom_core::catalog::{ProductFilter, ProductInput, ProductPatch, ProductSort};
 use ecom_core::common::{Actor, Deleted, Read};

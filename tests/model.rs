@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use async_trait::async_trait;
+use ecom_core::money::Currency;
 use ecom_core::Result;
 use ecom_core::catalog::Sku;
 use ecom_core::common::Deleted;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ecom::money::Currency;
 use ecom::adapters::{MemoryCache, MemoryCacheOptions, SqlStorage, SqliteOptions, TantivyOptions, TantivySearch};
 use ecom::catalog::{CategoryInput, ProductInput, SkuInput};
 use ecom::common::Actor;

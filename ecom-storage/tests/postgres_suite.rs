@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a fixture that cannot be made fails its test")]
 
+use ecom_core::money::Currency;
 use ecom_core::port::Storage as _;
 use ecom_core::testkit::StorageFixture;
 use ecom_storage::{ServerOptions, SqlStorage};

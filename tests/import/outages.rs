@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
+use ecom::money::Currency;
 use ecom::catalog::ImportOptions;
 use ecom::port::{
     CategoryRepository, Connection, InventoryRepository, OutboxRepository, PoolStatus, ProductRepository, Repositories,

@@ -14,6 +14,7 @@ use crate::domain::catalog::sku::Sku;
 use crate::domain::common::Deleted;
 use crate::domain::platform::outbox::{Event, OutboxPosition};
 use crate::domain::stock::inventory::StockMovement;
+use crate::money::Currency;
 use crate::error::{BoxError, Dependency, Error, Result};
 use crate::id::{ProductId, SkuId};
 use crate::paging::{Page, Paging, Total};

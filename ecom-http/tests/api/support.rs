@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
+use ecom_core::money::Currency;
 use ecom_core::clock::{ManualClock, SharedClock};
 use ecom_core::id::UuidV7Source;
 use ecom_core::port::Storage as _;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ecom_core::money::Currency;
 use ecom_core::common::Deleted;
 use ecom_core::port::*;
 use ecom_core::{Error, ErrorCode};

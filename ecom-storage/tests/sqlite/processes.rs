@@ -1,5 +1,6 @@
 //! Several processes on one file.
 
+use ecom_core::money::Currency;
 use ecom_core::port::*;
 use ecom_storage::{SqlStorage, SqliteOptions};
 

@@ -136,6 +136,16 @@ pub async fn memory() -> SqlStorage {
     s
 }
 
+/// Runs statements on the file, past the library.
+pub async fn raw(dir: &tempfile::TempDir, sql: &'static str) -> TestResult {
+    use sqlx::Connection as _;
+    let url = format!("sqlite://{}", dir.path().join("shop.db").display());
+    let mut c = sqlx::SqliteConnection::connect(&url).await?;
+    sqlx::query(sql).execute(&mut c).await?;
+    c.close().await?;
+    Ok(())
+}
+
 /// Adds one to a SKU, as a service would.
 pub async fn add_one(s: &SqlStorage, id: SkuId) -> ecom_core::Result<()> {
     let mut tx = s.begin().await?;

@@ -466,3 +466,70 @@ impl<T> Versioned<T> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Thing {
+        name: String,
+        revision: i64,
+        external: Option<ExternalRef>,
+        audit: Audit,
+    }
+
+    static THINGS: Table<Thing> = Table {
+        name: "things",
+        entity: Entity::Product,
+        columns: &[
+            Column::fixed("id", |_| Uuid::nil().into()),
+            Column::derived("name_key", |t| fold_key(&t.name).into()),
+            Column::field("name", |t| Value::from(&t.name)),
+            Column::kept("count"),
+            Column::External(|t| &t.external),
+            Column::counter("revision", |t| t.revision),
+            Column::Audit(|t| &t.audit),
+        ],
+        unique: &[],
+        parent: None,
+    };
+
+    #[test]
+    fn a_table_makes_its_list_its_update_and_its_positions() {
+        assert_eq!(
+            THINGS.select("t"),
+            "t.id, t.name, t.count, t.source, t.external_id, t.revision, t.created_at, t.updated_at, t.created_by, \
+             t.updated_by, t.version, t.deleted_at"
+        );
+        assert!(THINGS.select("").starts_with("id, name, count"));
+        assert_eq!(
+            THINGS.update(),
+            "UPDATE things SET name_key = $3, name = $4, source = $5, external_id = $6, revision = revision + $7, \
+             updated_at = $8, updated_by = $9, version = $10, deleted_at = $11 WHERE id = $1 AND version = $2"
+        );
+        assert_eq!(const { (THINGS.at("id"), THINGS.at("name"), THINGS.at("count")) }, (0, 1, 2));
+        assert_eq!(const { (THINGS.at("external_id"), THINGS.at("version"), THINGS.width()) }, (4, 10, 12));
+    }
+
+    #[test]
+    fn a_counter_is_moved_by_the_difference_and_inserted_as_it_is() {
+        let at = |revision| Thing {
+            name: "A".to_owned(),
+            revision,
+            external: None,
+            audit: Audit::created(chrono::DateTime::UNIX_EPOCH, &Actor::system()),
+        };
+        let (before, after) = (at(3), at(5));
+        let (mut inserted, mut changed) = (Vec::new(), Vec::new());
+        THINGS.bind(&after, &mut inserted).unwrap();
+        THINGS.bind_changes(&before, &after, &mut changed).unwrap();
+        assert_eq!((inserted.len(), changed.len()), (12, 9));
+        assert!(matches!((&inserted[5], &changed[4]), (Value::I64(Some(5)), Value::I64(Some(2)))));
+    }
+
+    #[test]
+    #[should_panic(expected = "no such column")]
+    fn a_column_that_is_only_written_has_no_position() {
+        THINGS.at("name_key");
+    }
+}

@@ -7,7 +7,7 @@ use ecom_core::common::Actor;
 use ecom_core::id::{ProductId, SkuId, StockMovementId};
 use ecom_core::paging::{Keyset, Page, Paging, SortKey};
 use ecom_core::port::{InventoryRepository, TouchedProduct};
-use ecom_core::stock::{StockImbalance, StockLevel, StockMovement, StockReason};
+use ecom_core::stock::{StockImbalance, StockLevel, StockMovement};
 use ecom_core::{Conflict, Entity, Error, Result, Shortage};
 
 use crate::sql::engine::builder::{Builder, MAX_LIST, bad_cursor, case_size};
