@@ -14,12 +14,12 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use ecom_core::money::Currency;
 use ecom_core::catalog::ProductListQuery;
 use ecom_core::catalog::{CategoryInput, ProductFilter, ProductInput, ProductPatch, ProductSort};
 use ecom_core::common::{Actor, Deleted, Read};
 use ecom_core::config::ShopConfig;
 use ecom_core::id::{CategoryId, ProductId, SkuId};
+use ecom_core::money::Currency;
 use ecom_core::paging::Paging;
 use ecom_core::port::Storage as _;
 use ecom_core::search::SearchQuery;

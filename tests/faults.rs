@@ -10,12 +10,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use ecom_core::money::Currency;
 use ecom_core::catalog::ProductListQuery;
 use ecom_core::catalog::{ProductFilter, ProductInput, ProductPatch, ProductSort};
 use ecom_core::common::{Actor, Deleted, Read};
 use ecom_core::config::ShopConfig;
 use ecom_core::id::{ProductId, SkuId};
+use ecom_core::money::Currency;
 use ecom_core::paging::Paging;
 use ecom_core::platform::Background;
 use ecom_core::port::Storage as _;

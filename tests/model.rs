@@ -15,11 +15,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use async_trait::async_trait;
-use ecom_core::money::Currency;
 use ecom_core::Result;
 use ecom_core::catalog::Sku;
 use ecom_core::common::Deleted;
 use ecom_core::id::{ProductId, SkuId};
+use ecom_core::money::Currency;
 use ecom_core::paging::{Page, Paging};
 use ecom_core::port::{
     CategoryRepository, Connection, InventoryRepository, NoCache, OutboxRepository, PoolStatus, ProductRepository,

@@ -7,13 +7,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ecom_core::common::Actor;
 use ecom_core::money::Currency;
 use ecom_core::platform::{Consumer, Event, OutboxPosition};
 use ecom_core::port::{NoCache, Storage as _};
 use ecom_core::testkit::shop::ShopFixture;
+use ecom_core::{Shop, ShopParts};
 use ecom_search::{TantivyOptions, TantivySearch};
 use ecom_storage::cache::{MemoryCache, MemoryCacheOptions};
-use ecom_core::{Shop, ShopParts};
 use ecom_storage::{SqlStorage, SqliteOptions};
 use sqlx::Connection as _;
 
@@ -107,7 +108,7 @@ async fn r13_consumers_and_the_index_pass_over_events_of_unknown_kinds() {
     shop.index().catch_up().await.unwrap();
     for name in ["A", "B"] {
         let input = serde_json::from_value(serde_json::json!({ "name": name })).unwrap();
-        shop.categories().create(input).await.unwrap();
+        shop.categories().create(&input, &Actor::system()).await.unwrap();
     }
     let mut raw = sqlx::SqliteConnection::connect(&format!("sqlite://{}", path.display())).await.unwrap();
     sqlx::query("UPDATE outbox_events SET kind = 'order.placed' WHERE seq = 2").execute(&mut raw).await.unwrap();

@@ -6,9 +6,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ecom_core::money::Currency;
 use ecom_core::catalog::ProductInput;
 use ecom_core::common::Actor;
+use ecom_core::money::Currency;
 use ecom_core::port::{Cache, Storage as _};
 use ecom_core::testkit::shop::ShopFixture;
 use ecom_search::{TantivyOptions, TantivySearch};

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ecom::money::Currency;
 use ecom::adapters::{MemoryCache, MemoryCacheOptions, SqlStorage, SqliteOptions, TantivyOptions, TantivySearch};
 use ecom::catalog::{CategoryInput, ProductInput, SkuInput};
 use ecom::common::Actor;
 use ecom::id::{CategoryId, ProductId};
+use ecom::money::Currency;
 use ecom::money::ExactDecimal;
 use ecom::port::{Cache, Storage};
 use ecom::{Shop, ShopParts};

@@ -224,11 +224,19 @@ async fn a_wrong_password_is_said_at_start() -> TestResult {
     }
     storage(url.as_str()).migrate(Currency::USD).await?;
     url.set_password(Some("hunter2")).unwrap();
-    assert_said_at_start(&storage(url.as_str()).migrate(Currency::USD).await.unwrap_err(), "user or the password", "hunter2");
+    assert_said_at_start(
+        &storage(url.as_str()).migrate(Currency::USD).await.unwrap_err(),
+        "user or the password",
+        "hunter2",
+    );
 
     let url = test_servers::mysql().await.url.replace("ecom:ecom@", "ecom:hunter2@");
     if url.contains("hunter2") {
-        assert_said_at_start(&storage(&url).migrate(Currency::USD).await.unwrap_err(), "user or the password", "hunter2");
+        assert_said_at_start(
+            &storage(&url).migrate(Currency::USD).await.unwrap_err(),
+            "user or the password",
+            "hunter2",
+        );
     }
     Ok(())
 }

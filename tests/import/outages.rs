@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
-use ecom::money::Currency;
 use ecom::catalog::ImportOptions;
+use ecom::money::Currency;
 use ecom::port::{
     CategoryRepository, Connection, InventoryRepository, OutboxRepository, PoolStatus, ProductRepository, Repositories,
     SkuRepository, Storage, UnitOfWork,

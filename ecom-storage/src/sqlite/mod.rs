@@ -175,9 +175,7 @@ fn constraint(message: &str) -> String {
     if let Some(name) = what.strip_prefix("index '").and_then(|o| o.strip_suffix('\'')) {
         return name.to_owned();
     }
-    let is_it = |table: &str, columns: &[&str]| {
-        what.split(", ").eq(columns.iter().map(|c| format!("{table}.{c}")))
-    };
+    let is_it = |table: &str, columns: &[&str]| what.split(", ").eq(columns.iter().map(|c| format!("{table}.{c}")));
     let index = TABLES.iter().flat_map(|t| t.indexes().into_iter().filter(|i| is_it(t.name(), i.columns))).next();
     index.map_or(what, |i| i.name).to_owned()
 }

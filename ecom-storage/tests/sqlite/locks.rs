@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use ecom_core::money::Currency;
 use ecom_core::common::Deleted;
+use ecom_core::money::Currency;
 use ecom_core::port::*;
 use ecom_core::{Error, ErrorCode};
 use ecom_storage::{SqlStorage, SqliteOptions};

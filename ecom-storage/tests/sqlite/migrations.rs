@@ -1,9 +1,9 @@
 //! Migrations that run at the same time, and those that are refused.
 
-use ecom_core::money::Currency;
 use ecom_core::ErrorCode;
 use ecom_core::catalog::ProductFilter;
 use ecom_core::common::Deleted;
+use ecom_core::money::Currency;
 use ecom_core::port::*;
 
 use crate::support::{TestResult, at, category, file, product, raw, write_categories, write_products};

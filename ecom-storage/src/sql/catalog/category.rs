@@ -64,12 +64,9 @@ pub static CATEGORIES: Table<Category> = Table {
 
 static WRITES: Versioned<Category> = Versioned::new(&CATEGORIES);
 static GET: Sql = Sql::of(&CATEGORIES, "SELECT {*} FROM categories WHERE id = $1");
-static TREE: Sql =
-    Sql::of(&CATEGORIES, "SELECT {*} FROM categories WHERE deleted_at IS NULL ORDER BY name_key, id");
-static SUBTREE: Sql = Sql::of(
-    &CATEGORIES,
-    "SELECT {*} FROM categories WHERE path = $1 OR (path >= $2 AND path < $3) ORDER BY path, id",
-);
+static TREE: Sql = Sql::of(&CATEGORIES, "SELECT {*} FROM categories WHERE deleted_at IS NULL ORDER BY name_key, id");
+static SUBTREE: Sql =
+    Sql::of(&CATEGORIES, "SELECT {*} FROM categories WHERE path = $1 OR (path >= $2 AND path < $3) ORDER BY path, id");
 static MANY: Sql = Sql::of(&CATEGORIES, "SELECT {*} FROM categories WHERE ");
 static LIST: Sql = Sql::of(&CATEGORIES, "SELECT {*}, name_key");
 /// The position of the column after [`CATEGORIES`] in [`LIST`].

@@ -45,12 +45,7 @@ pub static SKUS: Table<Sku> = Table {
         Column::Audit(|s| &s.audit),
     ],
     unique: &[
-        Unique {
-            index: "skus_code_live",
-            columns: &["code_key"],
-            field: "code",
-            value: |s| Some(s.code.clone()),
-        },
+        Unique { index: "skus_code_live", columns: &["code_key"], field: "code", value: |s| Some(s.code.clone()) },
         Unique {
             index: "skus_external_live",
             columns: &["source", "external_id"],

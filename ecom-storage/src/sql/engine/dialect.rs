@@ -104,10 +104,7 @@ impl Sql {
     }
 
     /// From a template over several tables, each with its alias: `{p.*}` is the select list of the table `p`.
-    pub const fn over(
-        tables: &'static [(&'static str, &'static dyn Described)],
-        template: &'static str,
-    ) -> Self {
+    pub const fn over(tables: &'static [(&'static str, &'static dyn Described)], template: &'static str) -> Self {
         Self::with(template, Tables::Several(tables))
     }
 

@@ -179,7 +179,10 @@ impl<'c> Executor<'c> {
     /// # Errors
     /// `Internal` before [`Storage::migrate`](ecom_core::port::Storage::migrate).
     pub fn currency(&self) -> Result<Currency> {
-        let unknown = Error::Internal { context: "the currency of the database is not known: call `migrate` first", source: None };
+        let unknown = Error::Internal {
+            context: "the currency of the database is not known: call `migrate` first",
+            source: None,
+        };
         self.shared.currency.get().copied().ok_or(unknown)
     }
 

@@ -162,11 +162,8 @@ mod tests {
             for migration in MIGRATIONS {
                 in_schema.extend(live_indexes(migration.texts[slot]));
             }
-            let in_tables: BTreeMap<String, String> = TABLES
-                .iter()
-                .flat_map(|t| t.indexes())
-                .map(|i| (i.name.to_owned(), i.columns.join(", ")))
-                .collect();
+            let in_tables: BTreeMap<String, String> =
+                TABLES.iter().flat_map(|t| t.indexes()).map(|i| (i.name.to_owned(), i.columns.join(", "))).collect();
             let names = |of: Vec<&String>| of.into_iter().cloned().collect::<Vec<_>>();
             assert_eq!(names(in_schema.keys().collect()), names(in_tables.keys().collect()), "database {slot}");
             // SQLite names an index that has no expressions by its columns.

@@ -393,7 +393,8 @@ impl SqlStorage {
         sort: ecom_core::catalog::ProductSort,
         paging: &ecom_core::paging::Paging,
     ) -> Result<Vec<String>> {
-        let (text, args) = crate::sql::catalog::product::query::list_statement(self.shared.dialect, filter, sort, paging)?;
+        let (text, args) =
+            crate::sql::catalog::product::query::list_statement(self.shared.dialect, filter, sort, paging)?;
         let mut lent = self.lend(&self.readers).await?;
         let rows = lent.conn().executor(&self.shared).fetch_all(format!("EXPLAIN QUERY PLAN {text}"), args).await?;
         rows.iter().map(|r| r.string(3)).collect()

@@ -113,7 +113,8 @@ impl OutboxRepository for SqlOutbox<'_> {
     async fn read(&mut self, after: OutboxPosition, limit: u32) -> Result<EventBatch> {
         let args = vec![after.seq.into(), i64::from(limit).into()];
         let rows = self.0.fetch_all(&READ, args).await?;
-        let mut batch = EventBatch { events: Vec::with_capacity(rows.len()), end: after, full: rows.len() >= limit as usize };
+        let mut batch =
+            EventBatch { events: Vec::with_capacity(rows.len()), end: after, full: rows.len() >= limit as usize };
         for r in &rows {
             batch.end = position(r)?;
             batch.events.extend(read_event(r)?.map(|event| (batch.end, event)));

@@ -6,7 +6,9 @@ pub(crate) mod query;
 use std::collections::{BTreeMap, HashSet};
 
 use async_trait::async_trait;
-use ecom_core::catalog::{CategorySummary, Image, Product, ProductFilter, ProductFilters, ProductSort, RatingSummary, Sku};
+use ecom_core::catalog::{
+    CategorySummary, Image, Product, ProductFilter, ProductFilters, ProductSort, RatingSummary, Sku,
+};
 use ecom_core::common::{Attributes, Deleted};
 use ecom_core::id::{CategoryId, ProductId};
 use ecom_core::money::{Currency, Percentage, Rating};
@@ -58,12 +60,7 @@ pub static PRODUCTS: Table<Product> = Table {
         Column::Audit(|p| &p.audit),
     ],
     unique: &[
-        Unique {
-            index: "products_slug_live",
-            columns: &["slug"],
-            field: "slug",
-            value: |p| Some(p.slug.to_string()),
-        },
+        Unique { index: "products_slug_live", columns: &["slug"], field: "slug", value: |p| Some(p.slug.to_string()) },
         Unique {
             index: "products_external_live",
             columns: &["source", "external_id"],

@@ -14,10 +14,8 @@ use crate::sql::engine::dialect::{Dialect, Sql};
 use crate::sql::engine::stored::Stored;
 use crate::sql::engine::value::{Row, Value};
 
-static LIST_HEAD: Sql = Sql::over(
-    &[("p", &PRODUCTS), ("s", &SKUS)],
-    "SELECT {p.*}, {category_summaries}, {s.*}, page.k FROM (",
-);
+static LIST_HEAD: Sql =
+    Sql::over(&[("p", &PRODUCTS), ("s", &SKUS)], "SELECT {p.*}, {category_summaries}, {s.*}, page.k FROM (");
 /// The position of `page.k` in a list: the key that the page is sorted by.
 const PAGE_KEY: usize = SKU + SKUS.width();
 static LIST_TAIL: Sql = Sql::new(
@@ -34,7 +32,8 @@ pub(super) struct Walk<'f> {
 
 impl<'f> Walk<'f> {
     pub(super) fn new(filter: &'f ProductFilter) -> Self {
-        let mut states: Vec<i32> = filter.status.map_or_else(|| ProductStatus::ALL.map(Stored::disk).to_vec(), |s| vec![s.disk()]);
+        let mut states: Vec<i32> =
+            filter.status.map_or_else(|| ProductStatus::ALL.map(Stored::disk).to_vec(), |s| vec![s.disk()]);
         if filter.deleted == Deleted::Include {
             states.push(STATE_DELETED);
         }
