@@ -120,6 +120,8 @@ impl Opener {
     /// are not ours, it changes nothing.
     #[cfg(any(feature = "postgres", feature = "mysql"))]
     fn session(&mut self, limit: Duration, through_pooler: bool) {
+        #[cfg(not(feature = "postgres"))]
+        let _ = through_pooler;
         match self {
             #[cfg(feature = "postgres")]
             Self::Postgres(o) if !through_pooler => **o = crate::postgres::with_limits((**o).clone(), limit),
