@@ -203,7 +203,7 @@ impl ShopBuilder {
         let ids = ids.unwrap_or_else(|| Arc::new(UuidV7Source::new(clock.clone())));
         let storage = match storage {
             Choice::Part(storage) => storage,
-            Choice::Url(url) => open_storage(&url, direct.as_ref(), &database, &config, &clock, &ids)?,
+            Choice::Url(url) => open_storage(&url, direct.as_ref(), &database, &clock, &ids)?,
             Choice::Unsaid => return Err(missing("database_url")),
         };
         let search = match search {
@@ -211,7 +211,7 @@ impl ShopBuilder {
             Choice::Url(url) => open_search(&url).await?,
             Choice::Unsaid => return Err(missing("search_url")),
         };
-        storage.migrate().await?;
+        storage.migrate(config.currency).await?;
         // After the schema is there: shops that share a server are told apart by the identity of their database.
         let cache = match cache {
             Choice::Part(cache) => cache,
@@ -305,7 +305,6 @@ fn open_storage(
     url: &str,
     direct: Option<&Secret>,
     database: &DatabaseSettings,
-    config: &ShopConfig,
     clock: &SharedClock,
     ids: &Arc<dyn IdSource>,
 ) -> Result<Arc<dyn Storage>> {
@@ -313,7 +312,6 @@ fn open_storage(
     #[cfg(feature = "sqlite")]
     if scheme(url) == "sqlite" {
         let mut options = ecom_storage::SqliteOptions::from_url(url)?;
-        options.currency = config.currency;
         options.clock = clock.clone();
         options.ids = ids.clone();
         if let Some(directory) = options.path().and_then(std::path::Path::parent) {
@@ -326,7 +324,6 @@ fn open_storage(
     #[cfg(any(feature = "postgres", feature = "mysql"))]
     {
         let mut options = ecom_storage::ServerOptions::from_url(url)?;
-        options.currency = config.currency;
         options.clock = clock.clone();
         options.ids = ids.clone();
         options.max_connections = database.max_connections;
@@ -341,7 +338,7 @@ fn open_storage(
     #[cfg(not(any(feature = "postgres", feature = "mysql")))]
     {
         // The check has refused every other URL.
-        let _ = (config, clock, ids);
+        let _ = (clock, ids);
         Err(missing("database_url"))
     }
 }
@@ -534,6 +531,35 @@ mod tests {
             shop.storage().close().await;
         }
         assert!(dir.path().join("new/deep/shop.db").is_file());
+    }
+
+    #[cfg(all(feature = "sqlite", feature = "tantivy"))]
+    #[tokio::test]
+    async fn a_shop_in_another_currency_than_its_database_is_refused() {
+        use ecom_core::money::Currency;
+
+        let dir = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", dir.path().join("shop.db").display());
+        let shop = |currency| {
+            let config = ShopConfig { currency, ..ShopConfig::default() };
+            ShopBuilder::new().database(&url).search("tantivy::memory:").config(config)
+        };
+        shop(Currency::USD).build().await.unwrap();
+        let error = shop(Currency::JPY).build().await.unwrap_err();
+        assert_eq!(error.code(), ecom_core::ErrorCode::CurrencyMismatch);
+        let message = error.to_string();
+        assert!(message.contains("sells in JPY") && message.contains("made for USD"), "{message}");
+        assert!(message.contains("configure the shop for USD, or use another database"), "{message}");
+        let again = shop(Currency::USD).build().await.unwrap();
+
+        // From parts: the currencies are compared, and the storage must have been migrated.
+        let search = || async { open_search("tantivy::memory:").await.unwrap() };
+        let mut parts = ShopParts::new(again.storage().clone(), search().await);
+        parts.config.currency = Currency::JPY;
+        assert_eq!(Shop::new(parts).unwrap_err().code(), ecom_core::ErrorCode::CurrencyMismatch);
+        let storage = ecom_storage::SqlStorage::open(&url).unwrap();
+        let error = Shop::new(ShopParts::new(Arc::new(storage), search().await)).unwrap_err();
+        assert!(error.to_string().contains("migrate"), "{error}");
     }
 
     #[cfg(feature = "memory")]

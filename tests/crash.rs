@@ -19,6 +19,7 @@ use ecom_core::catalog::{CategoryInput, ProductFilter, ProductInput, ProductPatc
 use ecom_core::common::{Actor, Deleted, Read};
 use ecom_core::config::ShopConfig;
 use ecom_core::id::{CategoryId, ProductId, SkuId};
+use ecom_core::money::Currency;
 use ecom_core::paging::Paging;
 use ecom_core::port::Storage as _;
 use ecom_core::search::SearchQuery;
@@ -57,7 +58,7 @@ fn storage(at: &Place) -> SqlStorage {
 
 async fn open(at: &Place) -> Shop {
     let storage = storage(at);
-    storage.migrate().await.unwrap();
+    storage.migrate(Currency::USD).await.unwrap();
     let options = TantivyOptions { writer_memory: 15_000_000, ..TantivyOptions::directory(at.dir.join("index")) };
     let search = TantivySearch::open(options).await.unwrap();
     let config = ShopConfig { poll_interval: Duration::from_millis(100), ..ShopConfig::default() };

@@ -15,6 +15,7 @@ use ecom_core::catalog::{ProductFilter, ProductInput, ProductPatch, ProductSort}
 use ecom_core::common::{Actor, Deleted, Read};
 use ecom_core::config::ShopConfig;
 use ecom_core::id::{ProductId, SkuId};
+use ecom_core::money::Currency;
 use ecom_core::paging::Paging;
 use ecom_core::platform::Background;
 use ecom_core::port::Storage as _;
@@ -50,7 +51,7 @@ async fn open(url: &str) -> Shop {
     options.acquire_timeout = ACQUIRE;
     options.statement_timeout = STATEMENT;
     let storage = SqlStorage::server(options).unwrap();
-    storage.migrate().await.unwrap();
+    storage.migrate(Currency::USD).await.unwrap();
     let search = TantivySearch::open(TantivyOptions { writer_memory: 15_000_000, ..TantivyOptions::memory() });
     let config = ShopConfig { poll_interval: Duration::from_millis(100), ..ShopConfig::default() };
     let cache = Arc::new(MemoryCache::new(MemoryCacheOptions::default()));

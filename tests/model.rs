@@ -18,6 +18,7 @@ use std::time::Instant;
 use async_trait::async_trait;
 use ecom_core::Result;
 use ecom_core::catalog::Sku;
+use ecom_core::money::Currency;
 use ecom_core::port::{
     Connection, ForwardInventory, ForwardRepositories, ForwardSkus, ForwardStorage, ForwardUnitOfWork,
     InventoryRepository, NoCache, Repositories, SkuRepository, Storage, TouchedProduct, UnitOfWork,
@@ -53,14 +54,14 @@ fn cached(storage: SqlStorage, guard: impl Any + Send) -> Fixture {
 
 async fn sqlite_memory() -> Fixture {
     let storage = SqlStorage::sqlite(SqliteOptions::memory()).unwrap();
-    storage.migrate().await.unwrap();
+    storage.migrate(Currency::USD).await.unwrap();
     Fixture { storage: Arc::new(storage), caches: Box::new(|_| Arc::new(NoCache)), _guard: Box::new(()) }
 }
 
 async fn sqlite_file() -> Fixture {
     let dir = tempfile::tempdir().unwrap();
     let storage = SqlStorage::sqlite(SqliteOptions::file(dir.path().join("shop.db"))).unwrap();
-    storage.migrate().await.unwrap();
+    storage.migrate(Currency::USD).await.unwrap();
     cached(storage, dir)
 }
 
@@ -70,7 +71,7 @@ async fn server(database: test_servers::TestDatabase) -> Fixture {
     // Many shops share the server.
     options.max_connections = 4;
     let storage = SqlStorage::server(options).unwrap();
-    storage.migrate().await.unwrap();
+    storage.migrate(Currency::USD).await.unwrap();
     cached(storage, database.guard)
 }
 
@@ -302,7 +303,7 @@ impl ForwardSkus for Wrong<Box<dyn SkuRepository + '_>> {
 
 async fn with_fault(fault: Fault) -> std::result::Result<Report, Divergence> {
     let storage = SqlStorage::sqlite(SqliteOptions::memory()).unwrap();
-    storage.migrate().await.unwrap();
+    storage.migrate(Currency::USD).await.unwrap();
     let storage = Arc::new(Faulty(storage, Defect { fault, applied: Arc::default() }));
     let caches: MakeCache = Box::new(|_| Arc::new(NoCache));
     run(storage, &caches, &Options { seed: 7, operations: 2_000, check_every: 500 }).await

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ecom_core::catalog::ProductInput;
 use ecom_core::common::Actor;
+use ecom_core::money::Currency;
 use ecom_core::port::{Cache, Storage as _};
 use ecom_core::testkit::shop::ShopFixture;
 use ecom_search::{TantivyOptions, TantivySearch};
@@ -20,7 +21,7 @@ async fn shop<C: Cache + 'static, F: Future<Output = C>>(
 ) -> ShopFixture {
     let dir = tempfile::tempdir().unwrap();
     let storage = SqlStorage::sqlite(SqliteOptions::file(dir.path().join("shop.db"))).unwrap();
-    storage.migrate().await.unwrap();
+    storage.migrate(Currency::USD).await.unwrap();
     let search = TantivyOptions { writer_memory: 15_000_000, ..TantivyOptions::memory() };
     let search = TantivySearch::open(search).await.unwrap();
     let server = test_servers::redis();

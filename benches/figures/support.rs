@@ -7,6 +7,7 @@ use ecom::adapters::{MemoryCache, MemoryCacheOptions, SqlStorage, SqliteOptions,
 use ecom::catalog::{CategoryInput, ProductInput, SkuInput};
 use ecom::common::Actor;
 use ecom::id::{CategoryId, ProductId};
+use ecom::money::Currency;
 use ecom::money::ExactDecimal;
 use ecom::port::{Cache, Storage};
 use ecom::{Shop, ShopParts};
@@ -29,7 +30,7 @@ pub async fn shop(n: usize) -> Bench {
 /// As [`shop`], on a database and a cache that are new.
 pub async fn shop_on(storage: SqlStorage, cache: Arc<dyn Cache>, n: usize, dir: tempfile::TempDir) -> Bench {
     let storage = Arc::new(storage);
-    storage.migrate().await.expect("a schema");
+    storage.migrate(Currency::USD).await.expect("a schema");
     let search = TantivySearch::open(TantivyOptions::memory()).await.expect("an index");
     let mut parts = ShopParts::new(storage.clone(), Arc::new(search));
     parts.cache = cache;

@@ -257,6 +257,17 @@ pub enum Conflict {
         /// The currency that was sent.
         found: String,
     },
+    /// The database keeps prices in another currency than the shop is configured for.
+    #[error(
+        "the shop sells in {shop}, but this database was made for {database}: configure the shop for {database}, or use \
+         another database"
+    )]
+    DatabaseCurrency {
+        /// The currency of the database.
+        database: String,
+        /// The currency that the shop is configured for.
+        shop: String,
+    },
     /// A restore or another step that the state of the row does not allow.
     #[error("{message}")]
     State {
@@ -272,7 +283,7 @@ pub struct Shortage {
     pub sku_id: Uuid,
     /// How many pieces were asked for.
     pub requested: i64,
-    /// How many pieces are available.
+    /// How many pieces are available: on hand less reserved, and not below 0.
     pub available: i64,
 }
 
@@ -288,7 +299,7 @@ impl Conflict {
             Self::HasSales { .. } => ErrorCode::HasSales,
             Self::InsufficientStock { .. } => ErrorCode::InsufficientStock,
             Self::FlatWrite { .. } => ErrorCode::FlatWriteRefused,
-            Self::CurrencyMismatch { .. } => ErrorCode::CurrencyMismatch,
+            Self::CurrencyMismatch { .. } | Self::DatabaseCurrency { .. } => ErrorCode::CurrencyMismatch,
             Self::State { .. } => ErrorCode::StateConflict,
         }
     }
@@ -316,7 +327,7 @@ impl Conflict {
             Self::FlatWrite { product, skus, field } => {
                 vec![json!({"field": field, "product": product, "skus": skus})]
             }
-            Self::CurrencyMismatch { expected, found } => {
+            Self::DatabaseCurrency { database: expected, shop: found } | Self::CurrencyMismatch { expected, found } => {
                 vec![json!({"field": "currency", "expected": expected, "found": found})]
             }
             Self::State { message } => vec![json!({"field": "id", "message": message})],

@@ -78,7 +78,7 @@ pub mod search {
 
 /// What every area stands on: the log of events, its consumers, and the background work.
 pub mod platform {
-    pub use crate::domain::platform::outbox::{Event, EventKind, OutboxPosition};
+    pub use crate::domain::platform::outbox::{Event, EventBatch, EventKind, OutboxPosition};
     pub use crate::service::background::Background;
     pub use crate::service::background::consumer::{Consumer, Start};
     pub use crate::service::platform::outbox::EventLog;

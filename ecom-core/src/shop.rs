@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::ShopConfig;
-use crate::error::{Dependency, Result};
+use crate::error::{Conflict, Dependency, Error, Result};
 use crate::health::{DependencyHealth, Health};
 use crate::id::{IdSource, UuidV7Source};
 use crate::port::cache::{Cache, NoCache};
@@ -66,9 +66,22 @@ impl Shop {
     /// Builds a shop from its parts.
     ///
     /// # Errors
-    /// `Validation` where the settings cannot work.
+    /// `Validation` if the settings cannot work, `CURRENCY_MISMATCH` if the database keeps prices in another currency,
+    /// `Internal` if [`Storage::migrate`] has not been called.
     pub fn new(parts: ShopParts) -> Result<Self> {
         parts.config.check()?;
+        let shop = parts.config.currency;
+        match parts.storage.currency() {
+            Some(database) if database == shop => {}
+            Some(database) => {
+                let (database, shop) = (database.to_string(), shop.to_string());
+                return Err(Conflict::DatabaseCurrency { database, shop }.into());
+            }
+            None => {
+                let context = "the storage of a shop must be migrated: call `Storage::migrate` first";
+                return Err(Error::Internal { context, source: None });
+            }
+        }
         Ok(Self {
             cx: Arc::new(Context {
                 storage: parts.storage,

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a fixture that cannot be made fails its test")]
 
+use ecom_core::money::Currency;
 use ecom_core::port::Storage as _;
 use ecom_core::testkit::StorageFixture;
 use ecom_storage::{ServerOptions, SqlStorage};
@@ -12,7 +13,7 @@ async fn database() -> StorageFixture {
     // Many tests share the server.
     options.max_connections = 8;
     let storage = SqlStorage::server(options).unwrap();
-    storage.migrate().await.unwrap();
+    storage.migrate(Currency::USD).await.unwrap();
     StorageFixture::new(storage, database.guard)
 }
 

@@ -12,6 +12,7 @@ use ecom_core::catalog::{CategoryFilter, CategoryInput};
 use ecom_core::clock::{Clock as _, SystemClock};
 use ecom_core::common::{Actor, Attributes, Audit, Deleted};
 use ecom_core::id::{CategoryId, IdSource as _, UuidV7Source};
+use ecom_core::money::Currency;
 use ecom_core::port::{NoSearch, Storage};
 use ecom_core::text::Slug;
 use ecom_core::{Error, ErrorCode, Shop, ShopParts};
@@ -108,7 +109,7 @@ async fn migrations_run_once_also_from_many_at_once(database: TestDatabase) -> T
         .map(|_| {
             let s = storage(&database.url);
             tokio::spawn(async move {
-                s.migrate().await?;
+                s.migrate(Currency::USD).await?;
                 s.identity().await
             })
         })
@@ -124,12 +125,12 @@ async fn migrations_run_once_also_from_many_at_once(database: TestDatabase) -> T
 
 async fn a_newer_schema_and_an_edited_migration_are_refused(database: TestDatabase) -> TestResult {
     let s = storage(&database.url);
-    s.migrate().await?;
+    s.migrate(Currency::USD).await?;
     raw(&database.url, "UPDATE ecom_migrations SET checksum = 'x'").await?;
-    let e = s.migrate().await.unwrap_err();
+    let e = s.migrate(Currency::USD).await.unwrap_err();
     assert!(e.code() == ErrorCode::Internal && e.to_string().contains("does not know"), "{e}");
     raw(&database.url, "INSERT INTO ecom_migrations VALUES (999, 'later', '0', 0)").await?;
-    let e = s.migrate().await.unwrap_err();
+    let e = s.migrate(Currency::USD).await.unwrap_err();
     assert!(e.code() == ErrorCode::Internal && e.to_string().contains("newer"), "{e}");
     Ok(())
 }
@@ -149,7 +150,7 @@ async fn the_hosts_migrations_run_beside_ours(database: TestDatabase) -> TestRes
     }
     for _ in 0..2 {
         let s = storage(&database.url);
-        let (ours, hosts) = tokio::join!(s.migrate(), migrate_host(&database.url));
+        let (ours, hosts) = tokio::join!(s.migrate(Currency::USD), migrate_host(&database.url));
         ours?;
         hosts?;
         s.identity().await?;
@@ -160,7 +161,7 @@ async fn the_hosts_migrations_run_beside_ours(database: TestDatabase) -> TestRes
 
 async fn a_host_writes_inside_its_own_transaction(database: TestDatabase) -> TestResult {
     let s = storage(&database.url);
-    s.migrate().await?;
+    s.migrate(Currency::USD).await?;
     raw(&database.url, "CREATE TABLE host_table (id INT PRIMARY KEY)").await?;
     let shop = Shop::new(ShopParts::new(Arc::new(s), Arc::new(NoSearch)))?;
     let actor = Actor::new("host");
@@ -211,7 +212,7 @@ async fn a_host_writes_inside_its_own_transaction(database: TestDatabase) -> Tes
 
 async fn a_hosts_transaction_that_cannot_work_is_refused(database: TestDatabase) -> TestResult {
     let s = storage(&database.url);
-    s.migrate().await?;
+    s.migrate(Currency::USD).await?;
     let shop = Shop::new(ShopParts::new(Arc::new(s), Arc::new(NoSearch)))?;
     let refused = |e: Error, word: &str| {
         let Error::Validation(errors) = &e else { panic!("{e:?}") };
@@ -243,7 +244,7 @@ async fn no_such_database_is_said_at_start(database: TestDatabase) -> TestResult
     let mut url = url::Url::parse(&database.url)?;
     url.set_path("ecom_test_nowhere");
     let s = storage(url.as_str());
-    assert_said_at_start(&s.migrate().await.unwrap_err(), "no such database", "nowhere");
+    assert_said_at_start(&s.migrate(Currency::USD).await.unwrap_err(), "no such database", "nowhere");
     // While it runs, it may come back.
     let e = s.identity().await.unwrap_err();
     assert!(e.is_retryable() && !e.outcome_unknown(), "{e:?}");
@@ -255,7 +256,7 @@ async fn no_such_user_is_said_at_start(database: TestDatabase) -> TestResult {
     url.set_username("nobody_of_that_name").unwrap();
     url.set_password(Some("hunter2")).unwrap();
     let s = storage(url.as_str());
-    assert_said_at_start(&s.migrate().await.unwrap_err(), "user or the password", "hunter2");
+    assert_said_at_start(&s.migrate(Currency::USD).await.unwrap_err(), "user or the password", "hunter2");
     Ok(())
 }
 
@@ -271,13 +272,21 @@ async fn a_wrong_password_is_said_at_start() -> TestResult {
     while raw(&server.url(), "SELECT 1").await.is_ok() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    storage(url.as_str()).migrate().await?;
+    storage(url.as_str()).migrate(Currency::USD).await?;
     url.set_password(Some("hunter2")).unwrap();
-    assert_said_at_start(&storage(url.as_str()).migrate().await.unwrap_err(), "user or the password", "hunter2");
+    assert_said_at_start(
+        &storage(url.as_str()).migrate(Currency::USD).await.unwrap_err(),
+        "user or the password",
+        "hunter2",
+    );
 
     let url = test_servers::mysql().await.url.replace("ecom:ecom@", "ecom:hunter2@");
     if url.contains("hunter2") {
-        assert_said_at_start(&storage(&url).migrate().await.unwrap_err(), "user or the password", "hunter2");
+        assert_said_at_start(
+            &storage(&url).migrate(Currency::USD).await.unwrap_err(),
+            "user or the password",
+            "hunter2",
+        );
     }
     Ok(())
 }
@@ -285,7 +294,7 @@ async fn a_wrong_password_is_said_at_start() -> TestResult {
 /// Foreign keys, checks and unique indexes are there for whoever writes past the library.
 async fn what_the_schema_holds_no_statement_breaks(database: TestDatabase) -> TestResult {
     let url = &database.url;
-    storage(url).migrate().await?;
+    storage(url).migrate(Currency::USD).await?;
     let (id, other) = if is_mysql(url) {
         ("X'00000000000000000000000000000001'", "X'00000000000000000000000000000002'")
     } else {
@@ -354,7 +363,7 @@ async fn kill_connections(url: &str) -> TestResult {
 
 async fn connections_that_died_cost_one_call_at_most(database: TestDatabase) -> TestResult {
     let s = Arc::new(storage(&database.url));
-    s.migrate().await?;
+    s.migrate(Currency::USD).await?;
     // Eight open ones.
     let barrier = Arc::new(tokio::sync::Barrier::new(8));
     let tasks: Vec<_> = (0..8)
@@ -394,7 +403,7 @@ async fn a_lock_that_does_not_come_ends_in_time(database: TestDatabase) -> TestR
     let mut options = ServerOptions::from_url(&database.url)?;
     options.statement_timeout = Duration::from_secs(2);
     let s = SqlStorage::server(options)?;
-    s.migrate().await?;
+    s.migrate(Currency::USD).await?;
     let mut first = s.begin().await?;
     first.categories().lock_tree().await?;
     let mut second = s.begin().await?;
@@ -411,7 +420,7 @@ async fn a_lock_that_does_not_come_ends_in_time(database: TestDatabase) -> TestR
 
 async fn r03_a_product_and_a_move_of_its_category_wait_for_each_other(database: TestDatabase) -> TestResult {
     let s = Arc::new(storage(&database.url));
-    s.migrate().await?;
+    s.migrate(Currency::USD).await?;
     let (mut a, mut b) = (s.begin().await?, s.begin().await?);
     a.categories().hold_tree().await?;
     b.categories().hold_tree().await?;
@@ -434,7 +443,7 @@ async fn r03_a_product_and_a_move_of_its_category_wait_for_each_other(database: 
 async fn a_read_only_database_is_unavailable(database: TestDatabase) -> TestResult {
     let (server, url) = if is_mysql(&database.url) {
         let server = Server::with(Kind::MariaDb, &["read_only=0"]).await;
-        storage(&server.url()).migrate().await?;
+        storage(&server.url()).migrate(Currency::USD).await?;
         // An administrator may write all the same.
         raw(&server.url(), "CREATE USER app@'%'; GRANT SELECT, INSERT, UPDATE, DELETE ON *.* TO app@'%'").await?;
         raw(&server.url(), "SET GLOBAL read_only = 1").await?;
@@ -443,7 +452,7 @@ async fn a_read_only_database_is_unavailable(database: TestDatabase) -> TestResu
         url.set_password(None).unwrap();
         (Some(server), url.to_string())
     } else {
-        storage(&database.url).migrate().await?;
+        storage(&database.url).migrate(Currency::USD).await?;
         raw(
             &database.url,
             &format!("ALTER DATABASE {} SET default_transaction_read_only = on", name_of(&database.url)),
@@ -465,7 +474,7 @@ async fn a_read_only_database_is_unavailable(database: TestDatabase) -> TestResu
 async fn a_full_disk_and_a_lost_pooler_are_unavailable(database: TestDatabase) -> TestResult {
     let url = &database.url;
     let s = storage(url);
-    s.migrate().await?;
+    s.migrate(Currency::USD).await?;
     let answers = if is_mysql(url) { ["1021", "1114", "1927"] } else { ["53100", "53200", "08006"] };
     for answer in answers {
         for at_commit in [false, true] {
@@ -515,7 +524,7 @@ async fn a_full_disk_and_a_lost_pooler_are_unavailable(database: TestDatabase) -
 
 async fn a_statement_sees_what_has_committed_whatever_the_database_defaults_to(database: TestDatabase) -> TestResult {
     let url = &database.url;
-    storage(url).migrate().await?;
+    storage(url).migrate(Currency::USD).await?;
     // MySQL's own default is the same.
     if !is_mysql(url) {
         let default = "SET default_transaction_isolation = 'repeatable read'";
@@ -534,7 +543,7 @@ async fn a_statement_sees_what_has_committed_whatever_the_database_defaults_to(d
 
 async fn once_migrated_nobody_needs_to_make_tables(database: TestDatabase) -> TestResult {
     let url = &database.url;
-    storage(url).migrate().await?;
+    storage(url).migrate(Currency::USD).await?;
     let name = name_of(url);
     let drop = if is_mysql(url) {
         let grant = format!("GRANT SELECT, INSERT, UPDATE, DELETE ON {name}.* TO {name}@'%'");
@@ -551,7 +560,7 @@ async fn once_migrated_nobody_needs_to_make_tables(database: TestDatabase) -> Te
     as_user.set_username(&name).unwrap();
     as_user.set_password(Some("app")).unwrap();
     let s = storage(as_user.as_str());
-    s.migrate().await?;
+    s.migrate(Currency::USD).await?;
     let mut tx = s.begin().await?;
     tx.categories().insert(&[category("by the user")]).await?;
     tx.commit().await?;
@@ -568,7 +577,7 @@ async fn a_database_that_cannot_hold_every_text_is_refused() -> TestResult {
     let mut url = url::Url::parse(&database.url)?;
     url.set_path(&name);
     let s = storage(url.as_str());
-    let e = s.migrate().await.unwrap_err();
+    let e = s.migrate(Currency::USD).await.unwrap_err();
     s.close().await;
     raw(&database.url, &format!("DROP DATABASE {name} WITH (FORCE)")).await?;
     assert!(e.code() == ErrorCode::Validation && e.to_string().contains("UTF8"), "{e:?}");

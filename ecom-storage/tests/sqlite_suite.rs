@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a fixture that cannot be made fails its test")]
 
+use ecom_core::money::Currency;
 use ecom_core::port::Storage;
 use ecom_core::testkit::StorageFixture;
 use ecom_storage::{SqlStorage, SqliteOptions};
@@ -9,13 +10,13 @@ use ecom_storage::{SqlStorage, SqliteOptions};
 async fn file() -> StorageFixture {
     let dir = tempfile::tempdir().unwrap();
     let storage = SqlStorage::sqlite(SqliteOptions::file(dir.path().join("shop.db"))).unwrap();
-    storage.migrate().await.unwrap();
+    storage.migrate(Currency::USD).await.unwrap();
     StorageFixture::new(storage, dir)
 }
 
 async fn memory() -> StorageFixture {
     let storage = SqlStorage::sqlite(SqliteOptions::memory()).unwrap();
-    storage.migrate().await.unwrap();
+    storage.migrate(Currency::USD).await.unwrap();
     StorageFixture::new(storage, ())
 }
 

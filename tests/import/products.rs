@@ -22,7 +22,7 @@ async fn r11_changed_rows_are_written_once_and_the_ledger_follows() {
     let sku = p.default_sku().unwrap();
     assert_eq!((sku.id, sku.on_hand, sku.price.minor()), (b.skus[0].id, 50, 1250));
     assert_eq!(sku.audit.version, 2);
-    let events = shop.events().read(head, 10).await.unwrap();
+    let events = shop.events().read(head, 10).await.unwrap().events;
     assert_eq!(events.len(), 1);
     assert_balanced(&shop).await;
     let (report, _) = import(&shop, lines(&[changed])).await;

@@ -6,6 +6,7 @@ use std::fmt;
 use async_trait::async_trait;
 
 use crate::error::Result;
+use crate::money::Currency;
 
 port! {
     /// A database.
@@ -29,11 +30,16 @@ port! {
         /// `Unavailable` if the turn does not come within the adapter's time limit.
         async fn begin(&self) -> Result<Box<dyn UnitOfWork>>;
 
-        /// Brings the schema up to this release. Safe to call from many processes at once.
+        /// Brings the schema up to this release and stores the shop's currency in the database, in one transaction. Safe
+        /// to call from many processes at once.
         ///
         /// # Errors
-        /// `Internal` if the schema is newer than this release or a migration fails.
-        async fn migrate(&self) -> Result<()>;
+        /// `CURRENCY_MISMATCH` if the database is in another currency: nothing is written then. `Internal` if the schema
+        /// is newer than this release or a migration fails.
+        async fn migrate(&self, currency: Currency) -> Result<()>;
+
+        /// The currency of the database, in whose minor units it keeps prices; `None` before [`Storage::migrate`].
+        fn currency(&self) -> Option<Currency>;
 
         /// Names this database for consumers that keep a place in its outbox outside of it, such as an index on
         /// local disk: made once, at the first migration.

@@ -10,7 +10,7 @@
 //! async fn make() -> StorageFixture {
 //!     let dir = tempfile::tempdir().unwrap();
 //!     let storage = MyStorage::open(dir.path()).await.unwrap();
-//!     storage.migrate().await.unwrap();
+//!     storage.migrate(Currency::USD).await.unwrap();
 //!     StorageFixture::new(storage, dir)
 //! }
 //!

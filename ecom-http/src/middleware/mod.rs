@@ -213,6 +213,7 @@ mod tests {
     use axum::http::StatusCode;
     use axum::http::header::RETRY_AFTER;
     use axum::routing::get;
+    use ecom_core::port::Storage as _;
     use ecom_core::{Shop, ShopParts};
     use http_body_util::BodyExt as _;
     use tower::ServiceExt as _;
@@ -222,6 +223,7 @@ mod tests {
 
     async fn broken(path: &str) -> (StatusCode, axum::http::HeaderMap, String) {
         let storage = ecom_storage::SqlStorage::sqlite(ecom_storage::SqliteOptions::memory()).unwrap();
+        storage.migrate(ecom_core::money::Currency::USD).await.unwrap();
         let search = ecom_search::TantivySearch::open(ecom_search::TantivyOptions::memory()).await.unwrap();
         let shop = Shop::new(ShopParts::new(Arc::new(storage), Arc::new(search))).unwrap();
         let config = HttpConfig { request_timeout: Duration::from_millis(20), ..HttpConfig::default() };

@@ -8,6 +8,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
 use ecom_core::clock::{ManualClock, SharedClock};
 use ecom_core::id::UuidV7Source;
+use ecom_core::money::Currency;
 use ecom_core::port::Storage as _;
 use ecom_core::{Shop, ShopParts};
 use ecom_http::{HttpConfig, router};
@@ -78,7 +79,7 @@ impl Api {
         let clock = Arc::new(ManualClock::at_micros(1_750_000_000_000_000));
         let shared: SharedClock = clock.clone();
         let storage = SqlStorage::sqlite(SqliteOptions::memory()).unwrap();
-        storage.migrate().await.unwrap();
+        storage.migrate(Currency::USD).await.unwrap();
         let search = TantivySearch::open(TantivyOptions::memory()).await.unwrap();
         let mut parts = ShopParts::new(Arc::new(storage), Arc::new(search));
         parts.cache = Arc::new(MemoryCache::new(MemoryCacheOptions::default()));

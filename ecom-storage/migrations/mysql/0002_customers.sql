@@ -27,7 +27,7 @@ CREATE TABLE IF NOT EXISTS customers (
     INDEX customers_sort_name (sort_name_key, id)
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin ROW_FORMAT = DYNAMIC;
 
--- An address is hidden while its customer is soft-deleted.
+-- An address is soft-deleted and restored with its customer.
 CREATE TABLE IF NOT EXISTS addresses (
     id          BINARY(16)     NOT NULL PRIMARY KEY,
     customer_id BINARY(16)     NOT NULL,
@@ -44,6 +44,8 @@ CREATE TABLE IF NOT EXISTS addresses (
     created_by  VARCHAR(100)   NOT NULL,
     updated_by  VARCHAR(100)   NOT NULL,
     version     BIGINT         NOT NULL CHECK (version >= 1),
+    -- When its customer was.
+    deleted_at  DATETIME(6),
     INDEX addresses_customer (customer_id, id),
     INDEX addresses_city (city_key, id),
     INDEX addresses_street (street_key, id),

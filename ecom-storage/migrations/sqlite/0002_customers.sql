@@ -27,7 +27,7 @@ CREATE INDEX customers_email ON customers (email_key, id);
 CREATE INDEX customers_name ON customers (name_key, id);
 CREATE INDEX customers_sort_name ON customers (sort_name_key, id);
 
--- An address is hidden while its customer is soft-deleted.
+-- An address is soft-deleted and restored with its customer.
 CREATE TABLE addresses (
     id          BLOB    NOT NULL PRIMARY KEY CHECK (length(id) = 16),
     customer_id BLOB    NOT NULL REFERENCES customers (id) ON DELETE RESTRICT,
@@ -43,7 +43,9 @@ CREATE TABLE addresses (
     updated_at  INTEGER NOT NULL,
     created_by  TEXT    NOT NULL CHECK (length(created_by) <= 100),
     updated_by  TEXT    NOT NULL CHECK (length(updated_by) <= 100),
-    version     INTEGER NOT NULL CHECK (version >= 1)
+    version     INTEGER NOT NULL CHECK (version >= 1),
+    -- When its customer was.
+    deleted_at  INTEGER
 ) STRICT;
 
 CREATE INDEX addresses_customer ON addresses (customer_id, id);

@@ -49,7 +49,6 @@ pub(crate) static DIALECT: Dialect = Dialect {
     joins_in_order: false,
     row_values: false,
     migration_lock: Some(&MIGRATION_LOCK),
-    migrations: &[(1, "catalog", include_str!("../../migrations/mysql/0001_catalog.sql"))],
     setup: None,
     host_check: None,
     has_tables: &HAS_TABLES,

@@ -59,7 +59,6 @@ pub(crate) static DIALECT: Dialect = Dialect {
     joins_in_order: false,
     row_values: true,
     migration_lock: Some(&MIGRATION_LOCK),
-    migrations: &[(1, "catalog", include_str!("../../migrations/postgres/0001_catalog.sql"))],
     setup: Some(&SETUP),
     host_check: Some(&HOST_CHECK),
     has_tables: &HAS_TABLES,

@@ -1,10 +1,26 @@
 //! The SQL adapter: repositories written once, over a thin executor.
 
-mod catalog;
+/// The repositories of the catalog.
+mod catalog {
+    pub(crate) mod category;
+    pub(crate) mod product;
+    pub(crate) mod sku;
+}
 pub(crate) mod engine;
-mod platform;
-mod stock;
+/// The repository of the outbox.
+mod platform {
+    pub(crate) mod outbox;
+}
+/// The repositories of sales.
+mod sales {
+    pub(crate) mod customer;
+}
+/// The repository of stock.
+mod stock {
+    pub(crate) mod inventory;
+}
 
+use engine::columns::Described;
 #[cfg(feature = "mysql")]
 pub use engine::host::{begin_on_mysql, on_mysql};
 #[cfg(feature = "postgres")]
@@ -14,3 +30,7 @@ pub use engine::host::{begin_on_sqlite, on_sqlite};
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 pub use engine::options::ServerOptions;
 pub use engine::pool::SqlStorage;
+
+/// Every table that has unique indexes over live rows: what the database says of one becomes `DUPLICATE`.
+pub(crate) static TABLES: [&dyn Described; 4] =
+    [&catalog::category::CATEGORIES, &catalog::product::PRODUCTS, &catalog::sku::SKUS, &sales::customer::CUSTOMERS];

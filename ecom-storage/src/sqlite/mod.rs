@@ -10,6 +10,7 @@ use sqlx::{Arguments, ConnectOptions, Executor, SqlStr};
 
 pub use options::SqliteOptions;
 
+use crate::sql::TABLES;
 use crate::sql::engine::dialect::{Dialect, Sql};
 use crate::sql::engine::error::{DbError, DbResult, Kind};
 use crate::sql::engine::value::{Row, Value};
@@ -47,7 +48,6 @@ pub(crate) static DIALECT: Dialect = Dialect {
     joins_in_order: true,
     row_values: true,
     migration_lock: None,
-    migrations: &[(1, "catalog", include_str!("../../migrations/sqlite/0001_catalog.sql"))],
     setup: None,
     host_check: Some(&HOST_CHECK),
     has_tables: &HAS_TABLES,
@@ -174,18 +174,14 @@ pub(crate) fn classify(source: sqlx::Error) -> DbError {
     DbError { kind, source }
 }
 
-/// The name of the constraint in `UNIQUE constraint failed: products.slug`; SQLite names an index only where it has
-/// expressions, and columns else.
+/// The name of the constraint in `UNIQUE constraint failed: products.slug`. SQLite names an index only if it has
+/// expressions, and its columns otherwise.
 fn constraint(message: &str) -> String {
     let what = message.split_once("constraint failed: ").map_or("", |(_, w)| w);
-    match what {
-        "categories.slug" => "categories_slug_live",
-        "categories.source, categories.external_id" => "categories_external_live",
-        "products.slug" => "products_slug_live",
-        "products.source, products.external_id" => "products_external_live",
-        "skus.code_key" => "skus_code_live",
-        "skus.source, skus.external_id" => "skus_external_live",
-        other => other.strip_prefix("index '").and_then(|o| o.strip_suffix('\'')).unwrap_or(other),
+    if let Some(name) = what.strip_prefix("index '").and_then(|o| o.strip_suffix('\'')) {
+        return name.to_owned();
     }
-    .to_owned()
+    let is_it = |table: &str, columns: &[&str]| what.split(", ").eq(columns.iter().map(|c| format!("{table}.{c}")));
+    let index = TABLES.iter().flat_map(|t| t.indexes().into_iter().filter(|i| is_it(t.name(), i.columns))).next();
+    index.map_or(what, |i| i.name).to_owned()
 }

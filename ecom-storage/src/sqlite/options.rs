@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use ecom_core::clock::{SharedClock, SystemClock};
 use ecom_core::id::{IdSource, UuidV7Source};
-use ecom_core::money::Currency;
 use ecom_core::{Error, FieldCode, Result};
 
 /// How a SQLite database is opened.
@@ -22,8 +21,6 @@ pub struct SqliteOptions {
     pub busy_timeout: Duration,
     /// How long a connection, or the turn to write, is waited for within this process; 10 s.
     pub acquire_timeout: Duration,
-    /// The shop's currency; USD.
-    pub currency: Currency,
     /// The clock.
     pub clock: SharedClock,
     /// Where the database's identity comes from.
@@ -38,7 +35,6 @@ impl SqliteOptions {
             readers: 4,
             busy_timeout: Duration::from_secs(5),
             acquire_timeout: Duration::from_secs(10),
-            currency: Currency::USD,
             ids: Arc::new(UuidV7Source::new(clock.clone())),
             clock,
         }

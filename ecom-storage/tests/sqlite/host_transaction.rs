@@ -67,7 +67,7 @@ async fn a_host_writes_inside_its_own_transaction() -> TestResult {
     let rows: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM host_table").fetch_one(&mut c).await?;
     assert_eq!((counted, rows), (1, 2));
     // Events were written with the changes of what was kept, and of nothing else.
-    assert_eq!(shop.events().read(Default::default(), 100).await?.len(), 3);
+    assert_eq!(shop.events().read(Default::default(), 100).await?.events.len(), 3);
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ecom_core::common::Deleted;
+use ecom_core::money::Currency;
 use ecom_core::port::*;
 use ecom_core::{Error, ErrorCode};
 use ecom_storage::{SqlStorage, SqliteOptions};
@@ -43,7 +44,7 @@ async fn who_waits_too_long_for_another_process_is_told_to_try_again() -> TestRe
     let mut options = SqliteOptions::file(dir.path().join("shop.db"));
     options.busy_timeout = Duration::from_millis(100);
     let (a, b) = (SqlStorage::sqlite(options.clone())?, SqlStorage::sqlite(options)?);
-    a.migrate().await?;
+    a.migrate(Currency::USD).await?;
     let held = a.begin().await?;
     let Err(e) = b.begin().await else { return Err("the file is taken".into()) };
     assert_eq!(e.code(), ErrorCode::Unavailable);

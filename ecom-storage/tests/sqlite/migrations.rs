@@ -1,9 +1,12 @@
 //! Migrations that run at the same time, and those that are refused.
 
 use ecom_core::ErrorCode;
+use ecom_core::catalog::ProductFilter;
+use ecom_core::common::Deleted;
+use ecom_core::money::Currency;
 use ecom_core::port::*;
 
-use crate::support::{TestResult, at, file};
+use crate::support::{TestResult, at, category, file, product, raw, write_categories, write_products};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn migrations_run_once_also_from_many_at_once() -> TestResult {
@@ -12,7 +15,7 @@ async fn migrations_run_once_also_from_many_at_once() -> TestResult {
         .map(|_| {
             let s = at(&dir);
             tokio::spawn(async move {
-                s.migrate().await?;
+                s.migrate(Currency::USD).await?;
                 s.identity().await
             })
         })
@@ -24,17 +27,8 @@ async fn migrations_run_once_also_from_many_at_once() -> TestResult {
     identities.dedup();
     assert_eq!(identities.len(), 1);
     let s = at(&dir);
-    s.migrate().await?;
+    s.migrate(Currency::USD).await?;
     assert_eq!(s.identity().await?, identities[0]);
-    Ok(())
-}
-
-async fn raw(dir: &tempfile::TempDir, sql: &'static str) -> TestResult {
-    use sqlx::Connection as _;
-    let url = format!("sqlite://{}", dir.path().join("shop.db").display());
-    let mut c = sqlx::SqliteConnection::connect(&url).await?;
-    sqlx::query(sql).execute(&mut c).await?;
-    c.close().await?;
     Ok(())
 }
 
@@ -46,9 +40,79 @@ async fn a_newer_schema_and_an_edited_migration_are_refused() -> TestResult {
     ] {
         let (dir, s) = file().await;
         raw(&dir, sql).await?;
-        let e = s.migrate().await.unwrap_err();
+        let e = s.migrate(Currency::USD).await.unwrap_err();
         assert_eq!(e.code(), ErrorCode::Internal);
         assert!(e.to_string().contains(word), "{e}");
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_second_currency_is_refused_and_nothing_is_written() -> TestResult {
+    let (dir, s) = file().await;
+    assert_eq!(s.currency(), Some(Currency::USD));
+    let p = product("Pen", &[], 1_234, 1);
+    write_products(&s, std::slice::from_ref(&p)).await?;
+    // As a database of an older release: the migration must not run before the currency is compared.
+    raw(&dir, "DELETE FROM ecom_migrations").await?;
+    let other = at(&dir);
+    assert_eq!(other.currency(), None);
+    let e = other.migrate(Currency::JPY).await.unwrap_err();
+    assert_eq!(e.code(), ErrorCode::CurrencyMismatch);
+    let message = e.to_string();
+    assert!(message.contains("JPY") && message.contains("configure the shop for USD"), "{message}");
+    assert_eq!(other.currency(), None);
+    let found: Vec<(String, String)> = rows(&dir, "SELECT name, value FROM ecom_meta WHERE name = 'currency'").await?;
+    assert_eq!(found, [("currency".to_owned(), "USD".to_owned())]);
+    let applied: Vec<(String, String)> = rows(&dir, "SELECT name, checksum FROM ecom_migrations").await?;
+    assert_eq!(applied, []);
+    // The one that has it goes on.
+    assert_eq!(s.migrate(Currency::JPY).await.unwrap_err().code(), ErrorCode::CurrencyMismatch);
+    assert_eq!(s.currency(), Some(Currency::USD));
+    assert_eq!(s.connect().await?.products().get(p.id, Deleted::Hide).await?, Some(p));
+    Ok(())
+}
+
+async fn rows(dir: &tempfile::TempDir, sql: &'static str) -> Result<Vec<(String, String)>, sqlx::Error> {
+    use sqlx::Connection as _;
+    let url = format!("sqlite://{}", dir.path().join("shop.db").display());
+    let mut c = sqlx::SqliteConnection::connect(&url).await?;
+    sqlx::query_as(sql).fetch_all(&mut c).await
+}
+
+#[tokio::test]
+async fn of_many_currencies_at_once_one_is_stored() -> TestResult {
+    let dir = tempfile::tempdir()?;
+    let mut stored = Vec::new();
+    let migrations = [Currency::USD, Currency::EUR, Currency::JPY].map(|currency| {
+        let s = at(&dir);
+        tokio::spawn(async move { s.migrate(currency).await.map(|()| s.currency()) })
+    });
+    for m in migrations {
+        match m.await? {
+            Ok(currency) => stored.push(currency),
+            Err(e) => assert_eq!(e.code(), ErrorCode::CurrencyMismatch, "{e}"),
+        }
+    }
+    assert_eq!(stored.len(), 1, "{stored:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_price_is_not_read_before_the_currency_is_known() -> TestResult {
+    let (dir, s) = file().await;
+    let c = category("Office", None);
+    write_categories(&s, std::slice::from_ref(&c)).await?;
+    write_products(&s, &[product("Pen", &[&c], 100, 1)]).await?;
+    let other = at(&dir);
+    let mut db = other.connect().await?;
+    assert_eq!(db.categories().tree().await?.len(), 1);
+    assert_eq!(db.products().count(&ProductFilter::default(), 9).await?.count, 1);
+    let e = db.products().get_by_slug("pen").await.unwrap_err();
+    assert_eq!(e.code(), ErrorCode::Internal);
+    assert!(e.to_string().contains("call `migrate` first"), "{e}");
+    drop(db);
+    other.migrate(Currency::USD).await?;
+    assert!(other.connect().await?.products().get_by_slug("pen").await?.is_some());
     Ok(())
 }

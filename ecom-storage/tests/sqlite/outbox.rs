@@ -8,7 +8,7 @@ use ecom_core::id::*;
 use ecom_core::platform::{Event, EventKind, OutboxPosition};
 use ecom_core::port::*;
 
-use crate::support::{TestResult, file, ids};
+use crate::support::{TestResult, file, ids, raw};
 
 fn event(at: Timestamp) -> Event {
     Event {
@@ -33,7 +33,7 @@ async fn r13_the_outbox_keeps_its_order_its_end_and_its_leases() -> TestResult {
     clock.advance(Duration::from_secs(1));
     let second = event(clock.now());
     tx.outbox().append(&[first.clone(), second.clone()]).await?;
-    let read = tx.outbox().read(OutboxPosition::default(), 10).await?;
+    let read = tx.outbox().read(OutboxPosition::default(), 10).await?.events;
     assert_eq!(read.iter().map(|(_, e)| e.clone()).collect::<Vec<_>>(), [first, second]);
     assert_eq!(tx.outbox().head().await?, read[1].0);
     assert_eq!(tx.outbox().trim(clock.now()).await?, 1);
@@ -54,5 +54,33 @@ async fn r13_the_outbox_keeps_its_order_its_end_and_its_leases() -> TestResult {
     assert_eq!((taken.fence, taken.position), (2, read[1].0));
     assert!(!tx.outbox().advance(&lease, read[0].0).await?);
     tx.commit().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn r13_events_of_kinds_that_a_newer_release_writes_are_passed_over() -> TestResult {
+    let (dir, s) = file().await;
+    let sent: Vec<Event> = (0..6).map(|n| event(ManualClock::at_micros(1_700_000_000_000_000 + n).now())).collect();
+    let mut tx = s.begin().await?;
+    tx.outbox().append(&sent).await?;
+    tx.commit().await?;
+    // Alone, at the end of a batch, as a whole batch, and at the end of the log.
+    raw(&dir, "UPDATE outbox_events SET kind = 'order.placed' WHERE seq IN (2, 3, 4, 6)").await?;
+    let mut db = s.connect().await?;
+    let (mut at, mut found, mut batches) = (OutboxPosition::default(), Vec::new(), Vec::new());
+    loop {
+        let batch = db.outbox().read(at, 2).await?;
+        if batch.end == at {
+            break;
+        }
+        at = batch.end;
+        batches.push((batch.events.len(), at.seq, batch.full));
+        found.extend(batch.events);
+    }
+    assert_eq!(batches, [(1, 2, true), (0, 4, true), (1, 6, true)]);
+    assert_eq!(at, db.outbox().head().await?);
+    let at = |seq| OutboxPosition { seq };
+    assert_eq!(found, [(at(1), sent[0].clone()), (at(5), sent[4].clone())]);
+    assert!(!db.outbox().read(at(5), 2).await?.full);
     Ok(())
 }

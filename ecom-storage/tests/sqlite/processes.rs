@@ -1,5 +1,6 @@
 //! Several processes on one file.
 
+use ecom_core::money::Currency;
 use ecom_core::port::*;
 use ecom_storage::{SqlStorage, SqliteOptions};
 
@@ -18,7 +19,7 @@ async fn child_process_that_writes() -> TestResult {
     let Some(told) = told() else { return Ok(()) };
     let (path, id) = told.split_once('|').ok_or("two parts")?;
     let s = SqlStorage::sqlite(SqliteOptions::file(path))?;
-    s.migrate().await?;
+    s.migrate(Currency::USD).await?;
     for _ in 0..50 {
         add_one(&s, id.parse()?).await?;
     }

@@ -122,7 +122,7 @@ pub async fn write_categories(s: &SqlStorage, categories: &[Category]) -> ecom_c
 pub async fn file() -> (tempfile::TempDir, SqlStorage) {
     let dir = tempfile::tempdir().unwrap();
     let s = at(&dir);
-    s.migrate().await.unwrap();
+    s.migrate(Currency::USD).await.unwrap();
     (dir, s)
 }
 
@@ -132,8 +132,18 @@ pub fn at(dir: &tempfile::TempDir) -> SqlStorage {
 
 pub async fn memory() -> SqlStorage {
     let s = SqlStorage::open("sqlite::memory:").unwrap();
-    s.migrate().await.unwrap();
+    s.migrate(Currency::USD).await.unwrap();
     s
+}
+
+/// Runs statements on the file, past the library.
+pub async fn raw(dir: &tempfile::TempDir, sql: &'static str) -> TestResult {
+    use sqlx::Connection as _;
+    let url = format!("sqlite://{}", dir.path().join("shop.db").display());
+    let mut c = sqlx::SqliteConnection::connect(&url).await?;
+    sqlx::query(sql).execute(&mut c).await?;
+    c.close().await?;
+    Ok(())
 }
 
 /// Adds one to a SKU, as a service would.

@@ -100,6 +100,19 @@ pub struct Event {
     pub actor: Actor,
 }
 
+/// The answer of a read of the outbox.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct EventBatch {
+    /// Events in their order, each with its position. An event of a kind that this release does not know is left out:
+    /// a newer release that runs on the same database wrote it.
+    pub events: Vec<(OutboxPosition, Event)>,
+    /// The position to read on from: that of the last event that was read, whether it was left out or not. It is the
+    /// position that the read began after if there was nothing to read.
+    pub end: OutboxPosition,
+    /// Whether the read ended at its limit, so that there may be more.
+    pub full: bool,
+}
+
 /// A place in the outbox. Ordered; everything at or before it has committed, and nothing is ever put before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct OutboxPosition {

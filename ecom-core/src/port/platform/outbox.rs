@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::clock::Timestamp;
-use crate::domain::platform::outbox::{Event, OutboxPosition};
+use crate::domain::platform::outbox::{Event, EventBatch, OutboxPosition};
 use crate::error::Result;
 
 /// The right of one holder to move a shared cursor.
@@ -38,8 +38,11 @@ port! {
         /// Whether committed events wait for [`Self::sequence`]: one statement, or none if they never do.
         async fn pending(&mut self) -> Result<bool>;
 
-        /// Events with a place after `after`, in order. What commits late gets a later place, and is never skipped.
-        async fn read(&mut self, after: OutboxPosition, limit: u32) -> Result<Vec<(OutboxPosition, Event)>>;
+        /// Reads at most `limit` events with a place after `after`, in order. An event that commits late gets a later
+        /// place, and is never skipped. An event of a kind that this release does not know is left out of the batch, and
+        /// the end of the batch is past it.
+        async fn read(&mut self, after: OutboxPosition, limit: u32) -> Result<EventBatch>;
+
 
         /// The end of the log: the place after which everything that has none yet will be read.
         async fn head(&mut self) -> Result<OutboxPosition>;

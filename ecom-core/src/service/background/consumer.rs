@@ -156,16 +156,22 @@ impl Work for Follow {
         };
         let limit = self.consumer.batch().clamp(1, 10_000);
         let batch = log.read(at, limit).await?;
-        let (Some((first, _)), Some((last, _))) = (batch.first(), batch.last()) else { return Ok(false) };
+        if batch.end == at {
+            return Ok(false);
+        }
         // Only where there is a hole, so that following costs one statement.
         let seen = at.max(NEW);
-        if place.is_some() && first.seq != seen.seq + 1 && seen < log.bounds().await?.0 {
+        let hole = batch.events.first().is_none_or(|(first, _)| first.seq != seen.seq + 1);
+        if place.is_some() && hole && seen < log.bounds().await?.0 {
             tracing::warn!(consumer = self.consumer.name(), "events were trimmed before they were handled");
             self.consumer.missed().await?;
         }
-        self.consumer.handle(&batch).await?;
-        self.move_to(lease, *last).await?;
-        Ok(batch.len() >= limit as usize)
+        // Events of kinds that this release does not know are left out; the position moves past them.
+        if !batch.events.is_empty() {
+            self.consumer.handle(&batch.events).await?;
+        }
+        self.move_to(lease, batch.end).await?;
+        Ok(batch.full)
     }
 }
 

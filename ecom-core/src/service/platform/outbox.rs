@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::domain::platform::outbox::{Event, OutboxPosition};
+use crate::domain::platform::outbox::{EventBatch, OutboxPosition};
 use crate::error::Result;
 use crate::port::storage::{Connection, Repositories as _};
 use crate::service::run::context::Context;
@@ -12,7 +12,7 @@ const PLACED_AT_ONCE: u32 = 1_024;
 
 /// The log of events, as consumers read it.
 ///
-/// Whatever had committed before a call is found by it. A consumer remembers the position of the last event that it
+/// Whatever had committed before a call is found by it. A consumer remembers the end of the last batch that it
 /// has handled and reads on from there; consumers that share a position do so as a [`Consumer`](crate::platform::Consumer).
 #[derive(Debug, Clone, Copy)]
 pub struct EventLog<'a> {
@@ -24,11 +24,12 @@ impl<'a> EventLog<'a> {
         Self { cx }
     }
 
-    /// Events after `after`, in order, at most `limit`.
+    /// Reads at most `limit` events after `after`, in order. Read on from the end of the batch, which is also past events
+    /// of kinds that this release does not know.
     ///
     /// # Errors
     /// `Unavailable`.
-    pub async fn read(&self, after: OutboxPosition, limit: u32) -> Result<Vec<(OutboxPosition, Event)>> {
+    pub async fn read(&self, after: OutboxPosition, limit: u32) -> Result<EventBatch> {
         self.settled().await?.outbox().read(after, limit).await
     }
 

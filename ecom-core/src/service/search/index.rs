@@ -93,11 +93,12 @@ impl<'a> IndexSyncService<'a> {
         // What commits meanwhile is the next call's, or a rebuild would never have its turn.
         while at < head {
             let batch = cx.storage.connect().await?.outbox().read(at, cx.config.index_batch).await?;
-            let Some((end, _)) = batch.last() else { break };
-            let end = *end;
-            report.events += batch.len() as u64;
-            report.written += self.apply(database, at, end, &batch).await?;
-            at = end;
+            if batch.end == at {
+                break;
+            }
+            report.events += batch.events.len() as u64;
+            report.written += self.apply(database, at, batch.end, &batch.events).await?;
+            at = batch.end;
         }
         Ok(report)
     }

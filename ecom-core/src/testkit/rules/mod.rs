@@ -221,7 +221,7 @@ impl ShopFixture {
     }
 
     async fn events_after(&self, at: OutboxPosition) -> Vec<Event> {
-        self.shop.events().read(at, 10_000).await.unwrap().into_iter().map(|(_, e)| e).collect()
+        self.shop.events().read(at, 10_000).await.unwrap().events.into_iter().map(|(_, e)| e).collect()
     }
 
     /// Everything that a write could have left behind.

@@ -4,35 +4,74 @@ use std::collections::HashSet;
 
 use async_trait::async_trait;
 use ecom_core::catalog::{Category, CategoryFilter, path_depth};
-use ecom_core::common::{Actor, Audit, Deleted, ExternalRef};
+use ecom_core::common::Deleted;
 use ecom_core::id::CategoryId;
 use ecom_core::paging::{Keyset, Page, Paging, SortKey, Total};
 use ecom_core::port::{CategoryRepository, CategoryUsage};
 use ecom_core::text::{Slug, fold_key};
 use ecom_core::{Conflict, Entity, Error, Result};
 
-use crate::sql::engine::builder::{Builder, MAX_LIST, case_size, insert_rows, taken};
+use crate::sql::engine::builder::{Builder, MAX_LIST, bad_cursor, case_size, limit_over, taken};
+use crate::sql::engine::columns::{Column, Table, Unique, Versioned, read_audit, read_external};
 use crate::sql::engine::dialect::Sql;
-use crate::sql::engine::error::gone;
-use crate::sql::engine::executor::Executor;
+use crate::sql::engine::error::Kind;
+use crate::sql::engine::executor::Text;
 use crate::sql::engine::unit_of_work::SqlRepository;
 use crate::sql::engine::value::{Row, Value};
 
-macro_rules! columns {
-    () => {
-        "id, name, slug, parent_id, path, description, attributes, source, external_id, product_count, \
-         subtree_product_count, revision, created_at, updated_at, created_by, updated_by, version, deleted_at"
-    };
-}
+/// The columns of categories.
+pub static CATEGORIES: Table<Category> = Table {
+    name: "categories",
+    entity: Entity::Category,
+    columns: &[
+        Column::fixed("id", |c| c.id.into()),
+        Column::field("name", |c| Value::from(&c.name)),
+        Column::derived("name_key", |c| fold_key(&c.name).into()),
+        Column::field("slug", |c| c.slug.as_str().into()),
+        Column::field("parent_id", |c| c.parent_id.into()),
+        Column::field("path", |c| Value::from(&c.path)),
+        Column::field("description", |c| c.description.as_deref().into()),
+        Column::json("attributes", |c| Value::json(&c.attributes)),
+        Column::External(|c| &c.external),
+        // Products move them.
+        Column::kept("product_count"),
+        Column::kept("subtree_product_count"),
+        // A sale that moved it in between is kept.
+        Column::counter("revision", |c| c.revision),
+        Column::Audit(|c| &c.audit),
+    ],
+    unique: &[
+        Unique {
+            index: "categories_sibling_name_live",
+            columns: &["parent_id", "name_key"],
+            field: "name",
+            value: |c| Some(c.name.clone()),
+        },
+        Unique {
+            index: "categories_slug_live",
+            columns: &["slug"],
+            field: "slug",
+            value: |c| Some(c.slug.to_string()),
+        },
+        Unique {
+            index: "categories_external_live",
+            columns: &["source", "external_id"],
+            field: "external_id",
+            value: |c| c.external.as_ref().map(|e| e.external_id.clone()),
+        },
+    ],
+    parent: Some(("parent_id", |c| c.parent_id.map(|p| p.0))),
+};
 
-static GET: Sql = Sql::new(concat!("SELECT ", columns!(), " FROM categories WHERE id = $1"));
-static TREE: Sql =
-    Sql::new(concat!("SELECT ", columns!(), " FROM categories WHERE deleted_at IS NULL ORDER BY name_key, id"));
-static SUBTREE: Sql = Sql::new(concat!(
-    "SELECT ",
-    columns!(),
-    " FROM categories WHERE path = $1 OR (path >= $2 AND path < $3) ORDER BY path, id"
-));
+static WRITES: Versioned<Category> = Versioned::new(&CATEGORIES);
+static GET: Sql = Sql::of(&CATEGORIES, "SELECT {*} FROM categories WHERE id = $1");
+static TREE: Sql = Sql::of(&CATEGORIES, "SELECT {*} FROM categories WHERE deleted_at IS NULL ORDER BY name_key, id");
+static SUBTREE: Sql =
+    Sql::of(&CATEGORIES, "SELECT {*} FROM categories WHERE path = $1 OR (path >= $2 AND path < $3) ORDER BY path, id");
+static MANY: Sql = Sql::of(&CATEGORIES, "SELECT {*} FROM categories WHERE ");
+static LIST: Sql = Sql::of(&CATEGORIES, "SELECT {*}, name_key");
+/// The position of the column after [`CATEGORIES`] in [`LIST`].
+const NAME_KEY: usize = CATEGORIES.width();
 static USAGE: Sql = Sql::new(
     "SELECT (SELECT COUNT(*) FROM categories WHERE parent_id = $1 AND deleted_at IS NULL), \
      (SELECT COUNT(*) FROM categories WHERE parent_id = $1), \
@@ -40,66 +79,22 @@ static USAGE: Sql = Sql::new(
      WHERE pc.category_id = $1 AND p.deleted_at IS NULL), \
      (SELECT COUNT(*) FROM product_categories WHERE category_id = $1)",
 );
-static UPDATE: Sql = Sql::new(
-    "UPDATE categories SET name = $3, name_key = $4, slug = $5, parent_id = $6, path = $7, description = $8, \
-     attributes = $9, source = $10, external_id = $11, revision = revision + $12, updated_at = $13, updated_by = $14, \
-     version = $15, deleted_at = $16 WHERE id = $1 AND version = $2",
-);
-static VERSION: Sql = Sql::new("SELECT version FROM categories WHERE id = $1");
 static DELETE: Sql = Sql::new("DELETE FROM categories WHERE id = $1");
-
-/// The audit columns, which stand together in every list.
-pub fn read_audit(r: &Row, at: usize) -> Result<Audit> {
-    Ok(Audit {
-        created_at: r.time(at)?,
-        updated_at: r.time(at + 1)?,
-        created_by: Actor::new(r.text(at + 2)?),
-        updated_by: Actor::new(r.text(at + 3)?),
-        version: r.i64(at + 4)?,
-        deleted_at: r.opt_time(at + 5)?,
-    })
-}
-
-/// Adds the audit columns.
-pub fn bind_audit<'q>(a: &'q Audit, to: &mut Vec<Value<'q>>) {
-    to.extend([
-        a.created_at.into(),
-        a.updated_at.into(),
-        a.created_by.as_str().into(),
-        a.updated_by.as_str().into(),
-        a.version.into(),
-        a.deleted_at.into(),
-    ]);
-}
-
-/// Source and external id, which stand together.
-pub fn read_external(r: &Row, at: usize) -> Result<Option<ExternalRef>> {
-    Ok(match (r.opt_text(at)?, r.opt_text(at + 1)?) {
-        (Some(s), Some(i)) => Some(ExternalRef::new(s, i)),
-        _ => None,
-    })
-}
-
-/// Adds source and external id.
-pub fn bind_external<'q>(e: Option<&'q ExternalRef>, to: &mut Vec<Value<'q>>) {
-    to.push(e.map(|e| e.source.as_str()).into());
-    to.push(e.map(|e| e.external_id.as_str()).into());
-}
 
 fn read(r: &Row) -> Result<Category> {
     Ok(Category {
-        id: CategoryId(r.uuid(0)?),
-        name: r.string(1)?,
-        slug: Slug::trusted(r.string(2)?),
-        parent_id: r.opt_uuid(3)?.map(CategoryId),
-        path: r.string(4)?,
-        description: r.opt_string(5)?,
-        attributes: r.json(6)?,
-        external: read_external(r, 7)?,
-        product_count: r.i64(9)?,
-        subtree_product_count: r.i64(10)?,
-        revision: r.i64(11)?,
-        audit: read_audit(r, 12)?,
+        id: CategoryId(r.uuid(const { CATEGORIES.at("id") })?),
+        name: r.string(const { CATEGORIES.at("name") })?,
+        slug: Slug::trusted(r.string(const { CATEGORIES.at("slug") })?),
+        parent_id: r.opt_uuid(const { CATEGORIES.at("parent_id") })?.map(CategoryId),
+        path: r.string(const { CATEGORIES.at("path") })?,
+        description: r.opt_string(const { CATEGORIES.at("description") })?,
+        attributes: r.json(const { CATEGORIES.at("attributes") })?,
+        external: read_external(r, const { CATEGORIES.at("source") })?,
+        product_count: r.i64(const { CATEGORIES.at("product_count") })?,
+        subtree_product_count: r.i64(const { CATEGORIES.at("subtree_product_count") })?,
+        revision: r.i64(const { CATEGORIES.at("revision") })?,
+        audit: read_audit(r, const { CATEGORIES.at("created_at") })?,
     })
 }
 
@@ -107,11 +102,7 @@ fn read(r: &Row) -> Result<Category> {
 pub type SqlCategories<'c> = SqlRepository<'c, dyn CategoryRepository>;
 
 impl SqlCategories<'_> {
-    async fn many(
-        &mut self,
-        text: impl Into<crate::sql::engine::executor::Text> + Send,
-        args: Vec<Value<'_>>,
-    ) -> Result<Vec<Category>> {
+    async fn many(&mut self, text: impl Into<Text> + Send, args: Vec<Value<'_>>) -> Result<Vec<Category>> {
         self.0.fetch_all(text, args).await?.iter().map(read).collect()
     }
 
@@ -132,25 +123,6 @@ impl SqlCategories<'_> {
     }
 }
 
-/// What of a category a unique index holds.
-fn unique_value(c: &Category, field: &str) -> Option<String> {
-    match field {
-        "name" => Some(c.name.clone()),
-        "slug" => Some(c.slug.to_string()),
-        "external_id" => c.external.as_ref().map(|e| e.external_id.clone()),
-        _ => None,
-    }
-}
-
-/// The value that one row has, or that two rows of a batch share; else the database knows it and we do not.
-pub fn colliding<T>(rows: &[T], value: impl Fn(&T) -> Option<String>) -> Option<String> {
-    if let [one] = rows {
-        return value(one);
-    }
-    let mut seen = HashSet::new();
-    rows.iter().filter_map(value).find(|v| !seen.insert(fold_key(v)))
-}
-
 #[async_trait]
 impl CategoryRepository for SqlCategories<'_> {
     async fn get(&mut self, id: CategoryId, deleted: Deleted) -> Result<Option<Category>> {
@@ -162,8 +134,8 @@ impl CategoryRepository for SqlCategories<'_> {
     async fn get_many(&mut self, ids: &[CategoryId], deleted: Deleted) -> Result<Vec<Category>> {
         let mut out = Vec::with_capacity(ids.len());
         for chunk in ids.chunks(MAX_LIST) {
-            let mut b = Builder::new(concat!("SELECT ", columns!(), " FROM categories WHERE id IN "));
-            b.list(chunk);
+            let mut b = Builder::on(&MANY, self.0.dialect());
+            b.push("id IN ").list(chunk);
             if deleted == Deleted::Hide {
                 b.push(" AND deleted_at IS NULL");
             }
@@ -181,9 +153,8 @@ impl CategoryRepository for SqlCategories<'_> {
     async fn get_by_slugs(&mut self, slugs: &[String]) -> Result<Vec<Category>> {
         let mut out = Vec::with_capacity(slugs.len());
         for chunk in slugs.chunks(MAX_LIST) {
-            let mut b =
-                Builder::new(concat!("SELECT ", columns!(), " FROM categories WHERE deleted_at IS NULL AND slug IN "));
-            b.list(&chunk.iter().collect::<Vec<_>>());
+            let mut b = Builder::on(&MANY, self.0.dialect());
+            b.push("deleted_at IS NULL AND slug IN ").list(&chunk.iter().collect::<Vec<_>>());
             let (text, args) = b.done();
             out.extend(self.many(text, args).await?);
         }
@@ -195,8 +166,8 @@ impl CategoryRepository for SqlCategories<'_> {
     async fn find_by_external(&mut self, source: &str, external_ids: &[String]) -> Result<Vec<Category>> {
         let mut out = Vec::with_capacity(external_ids.len());
         for chunk in external_ids.chunks(MAX_LIST) {
-            let mut b = Builder::new(concat!("SELECT ", columns!(), " FROM categories WHERE source = "));
-            b.bind(source).push(" AND external_id IN ").list(&chunk.iter().collect::<Vec<_>>());
+            let mut b = Builder::on(&MANY, self.0.dialect());
+            b.push("source = ").bind(source).push(" AND external_id IN ").list(&chunk.iter().collect::<Vec<_>>());
             let (text, args) = b.done();
             out.extend(self.many(text, args).await?);
         }
@@ -224,7 +195,7 @@ impl CategoryRepository for SqlCategories<'_> {
     }
 
     async fn list(&mut self, filter: &CategoryFilter, paging: &Paging) -> Result<Page<Category>> {
-        let mut b = Builder::new(concat!("SELECT ", columns!(), ", name_key"));
+        let mut b = Builder::on(&LIST, self.0.dialect());
         Self::filtered(&mut b, filter);
         if let Paging::Keyset { after: Some(k), .. } = paging {
             let SortKey::Text(name) = &k.key else {
@@ -239,7 +210,7 @@ impl CategoryRepository for SqlCategories<'_> {
         }
         let (text, args) = b.done();
         let rows = self.0.fetch_all(text, args).await?;
-        let items = rows.iter().map(|r| Ok((read(r)?, r.string(18)?))).collect::<Result<Vec<_>>>()?;
+        let items = rows.iter().map(|r| Ok((read(r)?, r.string(NAME_KEY)?))).collect::<Result<Vec<_>>>()?;
         let page = Page::from_overfetch(items, paging.limit(), |(c, key)| Keyset {
             sort: "name".to_owned(),
             key: SortKey::Text(key.clone()),
@@ -283,63 +254,11 @@ impl CategoryRepository for SqlCategories<'_> {
     }
 
     async fn insert(&mut self, categories: &[Category]) -> Result<()> {
-        let head = "INSERT INTO categories (id, name, name_key, slug, parent_id, path, description, attributes, source, \
-                    external_id, product_count, subtree_product_count, revision, created_at, updated_at, created_by, \
-                    updated_by, version, deleted_at)";
-        insert_rows(&mut self.0, head, 19, categories, |c, to| {
-            to.extend([
-                c.id.into(),
-                Value::from(&c.name),
-                fold_key(&c.name).into(),
-                c.slug.as_str().into(),
-                c.parent_id.into(),
-                Value::from(&c.path),
-                c.description.as_deref().into(),
-                Value::json(&c.attributes)?,
-            ]);
-            bind_external(c.external.as_ref(), to);
-            to.extend([0_i64.into(), 0_i64.into(), c.revision.into()]);
-            bind_audit(&c.audit, to);
-            Ok(())
-        })
-        .await?
-        .map_err(|e| match e.kind {
-            crate::sql::engine::error::Kind::ForeignKey => e.or_reference("parent_id", || parents(categories)),
-            _ => e.or_duplicate(|field| colliding(categories, |c| unique_value(c, field))),
-        })
+        CATEGORIES.insert(&mut self.0, categories).await
     }
 
     async fn update(&mut self, before: &Category, after: &Category) -> Result<()> {
-        let mut args = vec![
-            before.id.into(),
-            before.audit.version.into(),
-            Value::from(&after.name),
-            fold_key(&after.name).into(),
-            after.slug.as_str().into(),
-            after.parent_id.into(),
-            Value::from(&after.path),
-            after.description.as_deref().into(),
-            Value::json(&after.attributes)?,
-        ];
-        bind_external(after.external.as_ref(), &mut args);
-        args.extend([
-            // A sale that moved the revision in between is kept.
-            (after.revision - before.revision).into(),
-            after.audit.updated_at.into(),
-            after.audit.updated_by.as_str().into(),
-            after.audit.version.into(),
-            after.audit.deleted_at.into(),
-        ]);
-        let changed = self.0.execute(&UPDATE, args).await.map_err(|e| match e.kind {
-            crate::sql::engine::error::Kind::ForeignKey => {
-                e.or_reference("parent_id", || parents(std::slice::from_ref(after)))
-            }
-            _ => e.or_duplicate(|field| unique_value(after, field)),
-        })?;
-        if changed == 0 {
-            return Err(moved_on(&mut self.0, &VERSION, Entity::Category, before.id.0, before.audit.version).await?);
-        }
-        Ok(())
+        WRITES.update(&mut self.0, before, after).await
     }
 
     async fn rewrite_paths(&mut self, paths: &[(CategoryId, String)]) -> Result<()> {
@@ -371,43 +290,9 @@ impl CategoryRepository for SqlCategories<'_> {
         }
         match self.0.execute(&DELETE, vec![id.into()]).await {
             // Something came to refer to it since.
-            Err(e) if e.kind == crate::sql::engine::error::Kind::ForeignKey => Err(refused()),
+            Err(e) if e.kind == Kind::ForeignKey => Err(refused()),
             Err(e) => Err(e.into()),
             Ok(_) => Ok(()),
         }
     }
-}
-
-fn parents(categories: &[Category]) -> String {
-    let ids: Vec<_> = categories.iter().filter_map(|c| c.parent_id.map(|p| p.to_string())).take(5).collect();
-    ids.join("`, `")
-}
-
-/// A cursor whose key is of another kind than the list's.
-pub fn bad_cursor() -> Error {
-    Error::invalid("cursor", ecom_core::FieldCode::Malformed, "is not a cursor of this list; start again without it")
-}
-
-/// One more than the bound, to see whether there is more.
-pub fn limit_over(bound: u64) -> i64 {
-    i64::try_from(bound).unwrap_or(i64::MAX).saturating_add(1)
-}
-
-/// Why an update by version changed nothing.
-pub async fn moved_on(
-    x: &mut Executor<'_>,
-    version: &'static Sql,
-    entity: Entity,
-    id: uuid::Uuid,
-    expected: i64,
-) -> Result<Error> {
-    Ok(match x.fetch_optional(version, vec![id.into()]).await? {
-        Some(r) => Conflict::Version { entity, id, expected, actual: r.i64(0)? }.into(),
-        None => Error::not_found(entity, id),
-    })
-}
-
-/// The error for a category that is gone, as products name it.
-pub fn category_gone(id: uuid::Uuid) -> Error {
-    gone("categories", &id.to_string())
 }

@@ -3,6 +3,9 @@
 
 use std::fmt::Write as _;
 
+use ecom_core::{Error, FieldCode};
+
+use crate::sql::engine::dialect::{Dialect, Sql};
 use crate::sql::engine::error::DbResult;
 use crate::sql::engine::executor::Executor;
 use crate::sql::engine::value::Value;
@@ -25,6 +28,11 @@ impl<'q> Builder<'q> {
     /// Starts with `text`.
     pub fn new(text: impl Into<String>) -> Self {
         Self { text: text.into(), args: Vec::new() }
+    }
+
+    /// Starts with a fixed text without parameters.
+    pub fn on(sql: &'static Sql, dialect: &Dialect) -> Self {
+        Self::new(sql.prepared(dialect).text.as_str())
     }
 
     /// Adds text.
@@ -71,6 +79,16 @@ impl<'q> Builder<'q> {
     pub fn done(self) -> (String, Vec<Value<'q>>) {
         (self.text, self.args)
     }
+}
+
+/// One more than `bound`, for a count that must tell whether there is more.
+pub fn limit_over(bound: u64) -> i64 {
+    i64::try_from(bound).unwrap_or(i64::MAX).saturating_add(1)
+}
+
+/// The error for a cursor whose key is of another kind than the list's.
+pub fn bad_cursor() -> Error {
+    Error::invalid("cursor", FieldCode::Malformed, "is not a cursor of this list; start again without it")
 }
 
 /// Locks the rows of `table` with one of `values` in `column`, in id order; where rows have no locks nothing is asked.

@@ -1,6 +1,9 @@
 //! What SQL text differs between the databases; each database's own file holds its [`Dialect`].
 
+use std::fmt;
 use std::sync::OnceLock;
+
+use crate::sql::engine::columns::Described;
 
 /// A database's differences in SQL text.
 #[derive(Debug)]
@@ -38,10 +41,9 @@ pub struct Dialect {
     /// Says what is wrong with a transaction that a host began, in a row that is not there if it is fine, and takes the
     /// lock of the one writer where there is one.
     pub host_check: Option<&'static Sql>,
-    /// A row where the tables of [`migrate`](crate::sql::migrate) are there: who may not make tables need not try.
+    /// Returns a row if the tables of [`migrate`](crate::sql::engine::migrate) exist: a user that may not create tables
+    /// need not try.
     pub has_tables: &'static Sql,
-    /// Migrations, oldest first: version, name, text.
-    pub migrations: &'static [(i64, &'static str, &'static str)],
     /// True where a statement that failed leaves its transaction usable.
     pub survives_errors: bool,
 }
@@ -60,10 +62,28 @@ impl Dialect {
 }
 
 /// A statement with a fixed text: a template with `$1…$n`, made into each database's text once.
-#[derive(Debug)]
+///
+/// A template names the columns of a [`Table`](crate::sql::engine::columns::Table) with a token: `{*}` is the select
+/// list, `{p.*}` the select list under the alias `p`.
 pub struct Sql {
     template: &'static str,
+    tables: Tables,
     texts: [OnceLock<Prepared>; 3],
+}
+
+/// The tables that a template names.
+enum Tables {
+    No,
+    /// One, without an alias.
+    One(&'static dyn Described),
+    /// Several, each with its alias.
+    Several(&'static [(&'static str, &'static dyn Described)]),
+}
+
+impl fmt::Debug for Sql {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Sql").field(&self.template).finish()
+    }
 }
 
 /// A text as one database reads it.
@@ -76,15 +96,44 @@ pub struct Prepared {
 }
 
 impl Sql {
-    /// From a template.
+    /// From a template that names no table.
     pub const fn new(template: &'static str) -> Self {
-        Self { template, texts: [OnceLock::new(), OnceLock::new(), OnceLock::new()] }
+        Self::with(template, Tables::No)
+    }
+
+    /// From a template over one table: `{*}` is its select list, `{name}` its name and `{update}` the UPDATE of one row.
+    pub const fn of(table: &'static dyn Described, template: &'static str) -> Self {
+        Self::with(template, Tables::One(table))
+    }
+
+    /// From a template over several tables, each with its alias: `{p.*}` is the select list of the table `p`.
+    pub const fn over(tables: &'static [(&'static str, &'static dyn Described)], template: &'static str) -> Self {
+        Self::with(template, Tables::Several(tables))
+    }
+
+    const fn with(template: &'static str, tables: Tables) -> Self {
+        Self { template, tables, texts: [OnceLock::new(), OnceLock::new(), OnceLock::new()] }
+    }
+
+    /// The template with the columns of its tables.
+    fn spelled_out(&self) -> String {
+        match self.tables {
+            Tables::No => self.template.to_owned(),
+            Tables::One(table) => self
+                .template
+                .replace("{*}", &table.select(""))
+                .replace("{name}", table.name())
+                .replace("{update}", &table.update()),
+            Tables::Several(tables) => tables.iter().fold(self.template.to_owned(), |text, (alias, table)| {
+                text.replace(&format!("{{{alias}.*}}"), &table.select(alias))
+            }),
+        }
     }
 
     /// The text for a database.
     pub fn prepared(&self, dialect: &Dialect) -> &Prepared {
         self.texts[dialect.slot].get_or_init(|| {
-            let text = dialect.render(self.template);
+            let text = dialect.render(&self.spelled_out());
             if dialect.numbered { Prepared { text, order: None } } else { unnumbered(&text) }
         })
     }

@@ -1,6 +1,10 @@
 //! What databases say when a statement fails, and what the library makes of it.
 
 use ecom_core::{Conflict, Dependency, Entity, Error, FieldCode};
+use uuid::Uuid;
+
+use crate::sql::TABLES;
+use crate::sql::engine::columns::{Index, duplicate};
 
 /// Why a statement failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,32 +40,15 @@ pub struct DbError {
 
 pub type DbResult<T> = Result<T, DbError>;
 
-/// The unique indexes over live rows: their names are the same on every database.
-const UNIQUE: &[(&str, Entity, &str)] = &[
-    ("categories_sibling_name_live", Entity::Category, "name"),
-    ("categories_slug_live", Entity::Category, "slug"),
-    ("categories_external_live", Entity::Category, "external_id"),
-    ("products_slug_live", Entity::Product, "slug"),
-    ("products_external_live", Entity::Product, "external_id"),
-    ("skus_code_live", Entity::Sku, "code"),
-    ("skus_external_live", Entity::Sku, "external_id"),
-];
+/// The unique index of this name, of whatever table.
+fn known_index(name: &str) -> Option<Index> {
+    TABLES.iter().flat_map(|t| t.indexes()).find(|i| i.name == name)
+}
 
 impl DbError {
     /// True where a named check refused it.
     pub fn is_check(&self, name: &str) -> bool {
         matches!(&self.kind, Kind::Check(n) if n == name)
-    }
-
-    /// As the library's error; `value` names what is taken, by the field of the unique index.
-    pub fn or_duplicate(self, value: impl FnOnce(&'static str) -> Option<String>) -> Error {
-        if let Kind::Unique(name) = &self.kind
-            && let Some((_, entity, field)) = UNIQUE.iter().find(|(n, ..)| n == name)
-        {
-            let value = value(field).unwrap_or_else(|| "of one of the rows".to_owned());
-            return Conflict::Duplicate { entity: *entity, field, value }.into();
-        }
-        self.into()
     }
 
     /// As the library's error, where the shop is only being opened: what the settings got wrong is said so.
@@ -85,23 +72,25 @@ impl DbError {
         Error::Unavailable { dependency: Dependency::Database, outcome_unknown: true, source: Some(self.source.into()) }
     }
 
-    /// As the library's error; a foreign key that refuses means that what `field` names is gone.
-    pub fn or_reference(self, field: &'static str, key: impl FnOnce() -> String) -> Error {
-        if self.kind == Kind::ForeignKey { gone(field, &key()) } else { self.into() }
+    /// As the library's error, of a delete: a foreign key that refuses means that an order line refers to the row (R5).
+    pub fn or_has_sales(self, entity: Entity, id: Uuid) -> Error {
+        if self.kind == Kind::ForeignKey { Conflict::HasSales { entity, id }.into() } else { self.into() }
     }
 }
 
-/// What `field` refers to does not exist.
+/// The error for a `field` that refers to a row that does not exist.
 pub fn gone(field: &'static str, key: &str) -> Error {
     Error::invalid(field, FieldCode::ReferenceNotFound, format!("`{key}` does not exist"))
 }
 
 impl From<DbError> for Error {
     fn from(e: DbError) -> Self {
+        if let Kind::Unique(name) = &e.kind
+            && let Some(index) = known_index(name)
+        {
+            return duplicate(index.entity, index.field, None);
+        }
         match e.kind {
-            Kind::Unique(_) if UNIQUE.iter().any(|(n, ..)| matches!(&e.kind, Kind::Unique(k) if k == n)) => {
-                e.or_duplicate(|_| None)
-            }
             Kind::Contention => Self::Contention { source: Some(e.source.into()) },
             // Writes take effect with their commit, which asks `or_unknown`.
             Kind::Unavailable | Kind::Lost | Kind::Setup(_) => Self::unavailable(Dependency::Database, e.source),

@@ -1,9 +1,11 @@
 //! The thin executor: one connection of three kinds, typed values in, typed rows out, every statement counted.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ecom_core::money::Currency;
+use ecom_core::{Error, Result};
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
 use crate::sql::engine::dialect::{Dialect, Sql, unnumbered};
@@ -29,11 +31,12 @@ pub enum ConnRef<'c> {
 pub struct Shared {
     /// The database's SQL.
     pub dialect: &'static Dialect,
-    /// The shop's currency.
-    pub currency: Currency,
+    /// The shop's currency; set once the database is known to be in it.
+    pub currency: OnceLock<Currency>,
     /// Statements sent.
     pub statements: AtomicU64,
     /// How long a statement may take.
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
     limit: Option<Duration>,
     /// Start of the times below.
     start: Instant,
@@ -42,13 +45,23 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// Without a limit.
-    pub fn new(dialect: &'static Dialect, currency: Currency) -> Self {
+    /// Without a limit. Without a currency, prices cannot be read until [`Self::currency`] is set.
+    pub fn new(dialect: &'static Dialect, currency: impl Into<Option<Currency>>) -> Self {
         let (statements, lost) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { dialect, currency, statements, limit: None, start: Instant::now(), lost }
+        let currency = currency.into().map_or_else(OnceLock::new, OnceLock::from);
+        Self {
+            dialect,
+            currency,
+            statements,
+            #[cfg(any(feature = "postgres", feature = "mysql"))]
+            limit: None,
+            start: Instant::now(),
+            lost,
+        }
     }
 
     /// With a limit for each statement.
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
     pub fn limited(mut self, limit: Duration) -> Self {
         self.limit = Some(limit);
         self
@@ -63,6 +76,7 @@ impl Shared {
     }
 
     /// Waits for an answer at most as long as a statement may take. A call that is given up has an unknown outcome.
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
     async fn within<T>(&self, call: impl Future<Output = DbResult<T>>) -> DbResult<T> {
         let answer = match self.limit {
             None => call.await,
@@ -161,8 +175,15 @@ impl<'c> Executor<'c> {
     }
 
     /// The shop's currency.
-    pub fn currency(&self) -> Currency {
-        self.shared.currency
+    ///
+    /// # Errors
+    /// `Internal` before [`Storage::migrate`](ecom_core::port::Storage::migrate).
+    pub fn currency(&self) -> Result<Currency> {
+        let unknown = Error::Internal {
+            context: "the currency of the database is not known: call `migrate` first",
+            source: None,
+        };
+        self.shared.currency.get().copied().ok_or(unknown)
     }
 
     fn prepare<'q>(&self, text: Text, args: Vec<Value<'q>>) -> (SqlStr, Vec<Value<'q>>) {

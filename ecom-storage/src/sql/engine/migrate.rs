@@ -1,13 +1,41 @@
 //! Migrations: forward only, under our own table names, so that they never collide with the host's.
 
 use ecom_core::clock::Timestamp;
-use ecom_core::{Error, FieldCode, Result};
+use ecom_core::money::Currency;
+use ecom_core::{Conflict, Error, FieldCode, Result};
 use uuid::Uuid;
 
 use crate::sql::engine::dialect::Sql;
 use crate::sql::engine::error::DbError;
 use crate::sql::engine::executor::Executor;
 
+/// A step of the schema.
+struct Migration {
+    version: i64,
+    name: &'static str,
+    /// Its text for each database, in the order of [`Dialect::slot`](crate::sql::engine::dialect::Dialect).
+    texts: [&'static str; 3],
+}
+
+/// The files of a migration, one for each database.
+macro_rules! migration {
+    ($version:literal, $name:literal) => {
+        Migration {
+            version: $version,
+            name: $name,
+            texts: [
+                include_str!(concat!("../../../migrations/sqlite/", $name, ".sql")),
+                include_str!(concat!("../../../migrations/postgres/", $name, ".sql")),
+                include_str!(concat!("../../../migrations/mysql/", $name, ".sql")),
+            ],
+        }
+    };
+}
+
+/// Every migration, oldest first.
+const MIGRATIONS: &[Migration] = &[migration!(1, "0001_catalog"), migration!(2, "0002_customers")];
+
+/// The library's own tables.
 const TABLES: &str = "\
 CREATE TABLE IF NOT EXISTS ecom_migrations (
     version    BIGINT       NOT NULL PRIMARY KEY,
@@ -27,6 +55,8 @@ static IDENTIFY: Sql = Sql::new(
     "INSERT INTO ecom_meta (name, value) SELECT 'identity', $1 WHERE NOT EXISTS (SELECT 1 FROM ecom_meta WHERE name = \
      'identity')",
 );
+static CURRENCY: Sql = Sql::new("SELECT value FROM ecom_meta WHERE name = 'currency'");
+static SET_CURRENCY: Sql = Sql::new("INSERT INTO ecom_meta (name, value) VALUES ('currency', $1)");
 
 /// FNV-1a, 64 bits: enough to see that a file was edited after it was applied.
 fn checksum(text: &str) -> String {
@@ -37,9 +67,9 @@ fn checksum(text: &str) -> String {
     format!("{hash:016x}")
 }
 
-/// Brings the schema up to this release, in a transaction of its own, one process at a time. Where it fails, the
-/// connection is left as it is, for the caller to close.
-pub async fn run(x: &mut Executor<'_>, now: Timestamp, identity: Uuid) -> Result<()> {
+/// Brings the schema up to this release and stores the shop's currency, in a transaction of its own, one process at a
+/// time. If it fails, the connection is left as it is, for the caller to close.
+pub async fn run(x: &mut Executor<'_>, now: Timestamp, identity: Uuid, currency: Currency) -> Result<()> {
     x.script(x.dialect().begin).await?;
     if let Some(lock) = x.dialect().migration_lock {
         let locked = x.fetch_optional(lock, Vec::new()).await?;
@@ -55,19 +85,25 @@ pub async fn run(x: &mut Executor<'_>, now: Timestamp, identity: Uuid) -> Result
     if x.fetch_optional(x.dialect().has_tables, Vec::new()).await?.is_none() {
         x.script(TABLES).await.map_err(DbError::at_start)?;
     }
+    // Before any migration, since some databases commit a change of the schema at once.
+    let stored = x.fetch_optional(&CURRENCY, Vec::new()).await?.map(|r| r.string(0)).transpose()?;
+    let code = currency.to_string();
+    if let Some(database) = stored.as_ref().filter(|stored| **stored != code) {
+        return Err(Conflict::DatabaseCurrency { database: database.clone(), shop: code }.into());
+    }
     let mut applied = Vec::new();
     for row in x.fetch_all(&APPLIED, Vec::new()).await? {
         applied.push((row.i64(0)?, row.string(1)?));
     }
-    let migrations = x.dialect().migrations;
-    let newest = migrations.last().map_or(0, |m| m.0);
+    let newest = MIGRATIONS.last().map_or(0, |m| m.version);
     if applied.last().is_some_and(|(v, _)| *v > newest) {
         return Err(Error::Internal {
             context: "the database's schema is newer than this release: run the release that made it, or a later one",
             source: None,
         });
     }
-    for (version, name, text) in migrations {
+    for Migration { version, name, texts } in MIGRATIONS {
+        let text = texts[x.dialect().slot];
         let sum = checksum(text);
         match applied.iter().find(|(v, _)| v == version) {
             Some((_, known)) if *known == sum => {}
@@ -85,6 +121,78 @@ pub async fn run(x: &mut Executor<'_>, now: Timestamp, identity: Uuid) -> Result
         }
     }
     x.execute(&IDENTIFY, vec![identity.to_string().into()]).await?;
+    if stored.is_none() {
+        x.execute(&SET_CURRENCY, vec![code.into()]).await?;
+    }
     x.script("COMMIT").await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::sql::TABLES;
+
+    /// The unique indexes over live rows in one migration's text: name and, where it lists columns alone, those.
+    fn live_indexes(text: &str) -> BTreeMap<String, Option<String>> {
+        let code: Vec<&str> = text.lines().filter(|l| !l.trim_start().starts_with("--")).collect();
+        let code = code.join(" ").split_whitespace().collect::<Vec<_>>().join(" ");
+        let mut found = BTreeMap::new();
+        for (start, _) in code.match_indices("UNIQUE INDEX ") {
+            let rest = &code[start + "UNIQUE INDEX ".len()..];
+            let name = rest.split([' ', '(']).next().unwrap_or_default();
+            let open = rest.find('(').expect("an index has columns");
+            let mut depth = 0;
+            let close = rest[open..]
+                .find(|c| {
+                    depth += i32::from(c == '(') - i32::from(c == ')');
+                    depth == 0
+                })
+                .map_or(rest.len(), |n| open + n);
+            let columns = &rest[open + 1..close];
+            let predicate = rest[close + 1..].split(';').next().unwrap_or_default();
+            let in_mysql = columns.strip_suffix(", live");
+            if in_mysql.is_some() || predicate.trim() == "WHERE deleted_at IS NULL" {
+                let columns = in_mysql.unwrap_or(columns);
+                found.insert(name.to_owned(), Some(columns.to_owned()).filter(|c| !c.contains('(')));
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn tables_and_migrations_have_the_same_unique_indexes() {
+        for slot in 0..3 {
+            let mut in_schema = BTreeMap::new();
+            for migration in MIGRATIONS {
+                in_schema.extend(live_indexes(migration.texts[slot]));
+            }
+            let in_tables: BTreeMap<String, String> =
+                TABLES.iter().flat_map(|t| t.indexes()).map(|i| (i.name.to_owned(), i.columns.join(", "))).collect();
+            let names = |of: Vec<&String>| of.into_iter().cloned().collect::<Vec<_>>();
+            assert_eq!(names(in_schema.keys().collect()), names(in_tables.keys().collect()), "database {slot}");
+            // SQLite names an index that has no expressions by its columns.
+            for (name, columns) in in_schema.iter().filter_map(|(n, c)| Some((n, c.as_ref()?))) {
+                assert!(slot != 0 || in_tables[name] == *columns, "{name}: {columns}");
+            }
+            assert!(in_schema.len() >= 7, "{in_schema:?}");
+        }
+    }
+
+    #[test]
+    fn indexes_are_found_in_every_database_s_way_of_writing() {
+        let text = "CREATE UNIQUE INDEX a ON t (coalesce(x, ''), y)\n  WHERE deleted_at IS NULL;\n\
+                    -- UNIQUE INDEX no (x) WHERE deleted_at IS NULL;\nCREATE UNIQUE INDEX b ON t (x);\n\
+                    UNIQUE INDEX c (x, y, live),\nUNIQUE INDEX d (seq)";
+        let found = live_indexes(text);
+        assert_eq!(found, BTreeMap::from([("a".to_owned(), None), ("c".to_owned(), Some("x, y".to_owned()))]));
+    }
+
+    #[test]
+    fn versions_rise_by_one() {
+        let versions: Vec<i64> = MIGRATIONS.iter().map(|m| m.version).collect();
+        assert_eq!(versions, (1..=i64::try_from(versions.len()).unwrap()).collect::<Vec<_>>());
+    }
 }

@@ -1,6 +1,7 @@
 //! What the repositories run on: connections, statements, values, errors and migrations.
 
 pub(crate) mod builder;
+pub(crate) mod columns;
 pub(crate) mod dialect;
 pub(crate) mod error;
 pub(crate) mod executor;
@@ -9,5 +10,6 @@ pub(crate) mod migrate;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 pub(crate) mod options;
 pub(crate) mod pool;
+pub(crate) mod stored;
 pub(crate) mod unit_of_work;
 pub(crate) mod value;

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use ecom_core::clock::{SharedClock, SystemClock};
 use ecom_core::id::{IdSource, UuidV7Source};
-use ecom_core::money::Currency;
 use ecom_core::{Error, FieldCode, Result};
 
 use crate::parameter_shown;
@@ -34,8 +33,6 @@ pub struct ServerOptions {
     /// Leaves out what a pooler that hands each transaction to another server connection cannot carry: settings of
     /// the session, which the role or the pooler must then have. See docs/production.md.
     pub transaction_pooler: bool,
-    /// The shop's currency; USD.
-    pub currency: Currency,
     /// The clock.
     pub clock: SharedClock,
     /// Where the database's identity comes from.
@@ -122,7 +119,6 @@ impl ServerOptions {
             statement_timeout: Duration::from_secs(5),
             max_lifetime: Duration::from_secs(3600),
             transaction_pooler,
-            currency: Currency::USD,
             ids: Arc::new(UuidV7Source::new(clock.clone())),
             clock,
         })

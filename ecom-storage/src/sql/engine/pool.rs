@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use deadpool::managed::{Manager, Metrics, Object, Pool, PoolError, QueueMode, RecycleError, RecycleResult, Timeouts};
 use ecom_core::clock::SharedClock;
 use ecom_core::id::IdSource;
+use ecom_core::money::Currency;
 use ecom_core::port::{Connection, PoolStatus, Storage, UnitOfWork};
 use ecom_core::{Dependency, Error, FieldCode, Result};
 use sqlx::Connection as _;
@@ -119,6 +120,8 @@ impl Opener {
     /// are not ours, it changes nothing.
     #[cfg(any(feature = "postgres", feature = "mysql"))]
     fn session(&mut self, limit: Duration, through_pooler: bool) {
+        #[cfg(not(feature = "postgres"))]
+        let _ = through_pooler;
         match self {
             #[cfg(feature = "postgres")]
             Self::Postgres(o) if !through_pooler => **o = crate::postgres::with_limits((**o).clone(), limit),
@@ -229,7 +232,7 @@ impl fmt::Debug for SqlStorage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SqlStorage")
             .field("database", &self.shared.dialect.name)
-            .field("currency", &self.shared.currency)
+            .field("currency", &self.shared.currency.get())
             .finish_non_exhaustive()
     }
 }
@@ -263,7 +266,7 @@ impl SqlStorage {
     #[cfg(any(feature = "postgres", feature = "mysql"))]
     pub fn server(mut options: ServerOptions) -> Result<Self> {
         let wait = options.acquire_timeout;
-        let shared = Arc::new(Shared::new(options.dialect, options.currency).limited(options.statement_timeout));
+        let shared = Arc::new(Shared::new(options.dialect, None).limited(options.statement_timeout));
         let migrations = options.direct.take().unwrap_or_else(|| options.opener.clone());
         let mut opener = options.opener;
         opener.session(options.statement_timeout, options.transaction_pooler);
@@ -318,7 +321,7 @@ impl SqlStorage {
     #[expect(clippy::needless_pass_by_value, reason = "callers make them for this call")]
     pub fn sqlite(options: crate::sqlite::SqliteOptions) -> Result<Self> {
         use crate::sqlite::Role;
-        let shared = Arc::new(Shared::new(&crate::sqlite::DIALECT, options.currency));
+        let shared = Arc::new(Shared::new(&crate::sqlite::DIALECT, None));
         let only_one = options.path().is_none();
         let (wait, readers) = (options.acquire_timeout, options.readers);
         let (clock, ids) = (options.clock.clone(), options.ids.clone());
@@ -381,7 +384,7 @@ impl SqlStorage {
         sort: ecom_core::catalog::ProductSort,
         paging: &ecom_core::paging::Paging,
     ) -> Result<String> {
-        Ok(crate::sql::catalog::product::list_statement(self.shared.dialect, filter, sort, paging)?.0)
+        Ok(crate::sql::catalog::product::query::list_statement(self.shared.dialect, filter, sort, paging)?.0)
     }
 
     /// The plan that the database makes for a list, for tests that check the use of indexes.
@@ -392,7 +395,8 @@ impl SqlStorage {
         sort: ecom_core::catalog::ProductSort,
         paging: &ecom_core::paging::Paging,
     ) -> Result<Vec<String>> {
-        let (text, args) = crate::sql::catalog::product::list_statement(self.shared.dialect, filter, sort, paging)?;
+        let (text, args) =
+            crate::sql::catalog::product::query::list_statement(self.shared.dialect, filter, sort, paging)?;
         let mut lent = self.lend(&self.readers).await?;
         let rows = lent.conn().executor(&self.shared).fetch_all(format!("EXPLAIN QUERY PLAN {text}"), args).await?;
         rows.iter().map(|r| r.string(3)).collect()
@@ -431,7 +435,7 @@ impl Storage for SqlStorage {
         }
     }
 
-    async fn migrate(&self) -> Result<()> {
+    async fn migrate(&self, currency: Currency) -> Result<()> {
         let (now, identity) = (self.clock.now(), self.ids.next());
         if let Some(opener) = &self.migrations {
             let open = tokio::time::timeout(OPEN_LIMIT, opener.open()).await;
@@ -440,15 +444,22 @@ impl Storage for SqlStorage {
                     Kind::Setup(_) => e.at_start(),
                     _ => Error::unavailable(Dependency::Database, e.source),
                 })?;
-            let unlimited = Shared::new(self.shared.dialect, self.shared.currency);
-            return migrate::run(&mut conn.executor(&unlimited), now, identity).await;
+            let unlimited = Shared::new(self.shared.dialect, None);
+            migrate::run(&mut conn.executor(&unlimited), now, identity, currency).await?;
+            self.shared.currency.get_or_init(|| currency);
+            return Ok(());
         }
         let mut lent = self.writer().await?;
         // Left open where it fails, so that the connection is closed and the transaction with it.
         lent.conn().in_transaction = true;
-        migrate::run(&mut lent.conn().executor(&self.shared), now, identity).await?;
+        migrate::run(&mut lent.conn().executor(&self.shared), now, identity, currency).await?;
         lent.conn().in_transaction = false;
+        self.shared.currency.get_or_init(|| currency);
         Ok(())
+    }
+
+    fn currency(&self) -> Option<Currency> {
+        self.shared.currency.get().copied()
     }
 
     async fn identity(&self) -> Result<Uuid> {

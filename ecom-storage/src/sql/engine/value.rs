@@ -9,6 +9,16 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
+use crate::sql::engine::stored::Stored;
+
+/// A number or text on disk that the schema bounds.
+///
+/// # Errors
+/// `Internal` if it is out of its bounds all the same.
+pub fn bounded<T>(v: std::result::Result<T, String>) -> Result<T> {
+    v.map_err(|e| Error::internal("reading a row", e))
+}
+
 /// A parameter of a statement; `None` is a NULL of that type.
 #[derive(Debug, Clone)]
 pub enum Value<'q> {
@@ -147,6 +157,15 @@ impl Row {
     /// `Internal` where the column holds something else.
     pub fn count(&self, index: usize) -> Result<u64> {
         u64::try_from(self.i64(index)?).map_err(|e| Error::internal("reading a row", e))
+    }
+
+    /// An enum that is kept as a number or a word.
+    ///
+    /// # Errors
+    /// `Internal` if the column holds a number or word that this release does not know.
+    #[inline]
+    pub fn stored<T: Stored>(&self, index: usize) -> Result<T> {
+        T::read(self, index)
     }
 
     /// A value kept as JSON; an empty list or object (and NULL) costs no parse.

@@ -10,19 +10,44 @@ use async_trait::async_trait;
 use ecom_core::clock::Timestamp;
 use ecom_core::common::Actor;
 use ecom_core::id::EventId;
-use ecom_core::platform::{Event, EventKind, OutboxPosition};
+use ecom_core::platform::{Event, EventBatch, EventKind, OutboxPosition};
 use ecom_core::port::{Lease, OutboxRepository};
-use ecom_core::{Error, Result};
+use ecom_core::{Entity, Error, Result};
 
-use crate::sql::engine::builder::{Builder, case_size, insert_rows};
+use crate::sql::engine::builder::{Builder, case_size};
+use crate::sql::engine::columns::{Column, Table};
 use crate::sql::engine::dialect::Sql;
 use crate::sql::engine::unit_of_work::SqlRepository;
 use crate::sql::engine::value::{Row, Value};
 
-static READ: Sql = Sql::new(
-    "SELECT seq, id, kind, aggregate_id, revision, data, occurred_at, actor FROM outbox_events WHERE seq > $1 \
-     ORDER BY seq LIMIT $2",
-);
+/// The columns of the log.
+static EVENTS: Table<Event> = Table {
+    name: "outbox_events",
+    entity: Entity::Event,
+    columns: &[
+        Column::kept("seq"),
+        Column::fixed("id", |e| e.id.into()),
+        Column::fixed("kind", |e| e.kind.as_str().into()),
+        Column::fixed("aggregate_id", |e| e.aggregate_id.into()),
+        Column::fixed("revision", |e| e.revision.into()),
+        Column::json("data", |e| Value::json(&e.data)),
+        Column::fixed("occurred_at", |e| e.occurred_at.into()),
+        Column::fixed("actor", |e| e.actor.as_str().into()),
+    ],
+    unique: &[],
+    parent: None,
+};
+
+/// The columns of cursors, which statements of their own write.
+static CURSORS: Table<Lease> = Table {
+    name: "outbox_cursors",
+    entity: Entity::Event,
+    columns: &[Column::kept("holder"), Column::kept("fence"), Column::kept("expires_at"), Column::kept("seq")],
+    unique: &[],
+    parent: None,
+};
+
+static READ: Sql = Sql::of(&EVENTS, "SELECT {*} FROM outbox_events WHERE seq > $1 ORDER BY seq LIMIT $2");
 static HEAD: Sql = Sql::new("SELECT {outbox_head}");
 static HORIZON: Sql = Sql::new("SELECT coalesce((SELECT MIN(seq) - 1 FROM outbox_events), {outbox_head})");
 static PENDING: Sql = Sql::new("SELECT n FROM outbox_events WHERE seq IS NULL LIMIT 1");
@@ -31,8 +56,7 @@ static LOCK_HEAD: Sql = Sql::new("SELECT seq FROM outbox_head WHERE id = 1 FOR U
 // Events of one aggregate have rising `n`, since its row is locked before they are written.
 static UNPLACED: Sql = Sql::new("SELECT n FROM outbox_events WHERE seq IS NULL ORDER BY n LIMIT $1");
 static MOVE_HEAD: Sql = Sql::new("UPDATE outbox_head SET seq = $1 WHERE id = 1");
-static CURSOR: Sql =
-    Sql::new("SELECT holder, fence, expires_at, seq FROM outbox_cursors WHERE consumer = $1{for_update}");
+static CURSOR: Sql = Sql::of(&CURSORS, "SELECT {*} FROM outbox_cursors WHERE consumer = $1{for_update}");
 // Nobody's, so that whoever made it takes it like everybody else.
 static NEW_CURSOR: Sql = Sql::new(
     "INSERT INTO outbox_cursors (consumer, holder, fence, expires_at, seq) VALUES ($1, '', 0, $2, 0) {outbox_if_new}",
@@ -62,51 +86,40 @@ impl SqlOutbox<'_> {
     }
 }
 
-fn read_event(r: &Row) -> Result<(OutboxPosition, Event)> {
-    let kind = EventKind::parse(r.text(2)?).ok_or(Error::Internal {
-        context: "reading an event of a kind that this release does not know",
-        source: None,
-    })?;
-    let event = Event {
-        id: EventId(r.uuid(1)?),
+fn position(r: &Row) -> Result<OutboxPosition> {
+    Ok(OutboxPosition { seq: r.i64(const { EVENTS.at("seq") })? })
+}
+
+/// Reads an event, or returns `None` for one of a kind that this release does not know: a newer one wrote it.
+fn read_event(r: &Row) -> Result<Option<Event>> {
+    let Some(kind) = EventKind::parse(r.text(const { EVENTS.at("kind") })?) else { return Ok(None) };
+    Ok(Some(Event {
+        id: EventId(r.uuid(const { EVENTS.at("id") })?),
         kind,
-        aggregate_id: r.uuid(3)?,
-        revision: r.i64(4)?,
-        data: r.json(5)?,
-        occurred_at: r.time(6)?,
-        actor: Actor::new(r.text(7)?),
-    };
-    Ok((OutboxPosition { seq: r.i64(0)? }, event))
+        aggregate_id: r.uuid(const { EVENTS.at("aggregate_id") })?,
+        revision: r.i64(const { EVENTS.at("revision") })?,
+        data: r.json(const { EVENTS.at("data") })?,
+        occurred_at: r.time(const { EVENTS.at("occurred_at") })?,
+        actor: Actor::new(r.text(const { EVENTS.at("actor") })?),
+    }))
 }
 
 #[async_trait]
 impl OutboxRepository for SqlOutbox<'_> {
     async fn append(&mut self, events: &[Event]) -> Result<()> {
-        insert_rows(
-            &mut self.0,
-            "INSERT INTO outbox_events (id, kind, aggregate_id, revision, data, occurred_at, actor)",
-            7,
-            events,
-            |e, to| {
-                to.extend([
-                    e.id.into(),
-                    e.kind.as_str().into(),
-                    e.aggregate_id.into(),
-                    e.revision.into(),
-                    Value::json(&e.data)?,
-                    e.occurred_at.into(),
-                    e.actor.as_str().into(),
-                ]);
-                Ok(())
-            },
-        )
-        .await??;
-        Ok(())
+        EVENTS.insert(&mut self.0, events).await
     }
 
-    async fn read(&mut self, after: OutboxPosition, limit: u32) -> Result<Vec<(OutboxPosition, Event)>> {
+    async fn read(&mut self, after: OutboxPosition, limit: u32) -> Result<EventBatch> {
         let args = vec![after.seq.into(), i64::from(limit).into()];
-        self.0.fetch_all(&READ, args).await?.iter().map(read_event).collect()
+        let rows = self.0.fetch_all(&READ, args).await?;
+        let mut batch =
+            EventBatch { events: Vec::with_capacity(rows.len()), end: after, full: rows.len() >= limit as usize };
+        for r in &rows {
+            batch.end = position(r)?;
+            batch.events.extend(read_event(r)?.map(|event| (batch.end, event)));
+        }
+        Ok(batch)
     }
 
     async fn head(&mut self) -> Result<OutboxPosition> {
@@ -157,8 +170,9 @@ impl OutboxRepository for SqlOutbox<'_> {
             found = self.0.fetch_optional(&CURSOR, vec![consumer.into()]).await?;
         }
         let Some(r) = found else { return Ok(None) };
-        let (fence, expired) = (r.i64(1)?, r.time(2)? <= now);
-        let ours = r.text(0)? == holder;
+        let fence = r.i64(const { CURSORS.at("fence") })?;
+        let expired = r.time(const { CURSORS.at("expires_at") })? <= now;
+        let ours = r.text(const { CURSORS.at("holder") })? == holder;
         if !ours && !expired {
             return Ok(None);
         }
@@ -166,7 +180,7 @@ impl OutboxRepository for SqlOutbox<'_> {
         let next = if ours && !expired { fence } else { fence + 1 };
         let args = vec![consumer.into(), holder.into(), next.into(), until.into(), fence.into()];
         let taken = self.0.execute(&TAKE, args).await? == 1;
-        let position = OutboxPosition { seq: r.i64(3)? };
+        let position = OutboxPosition { seq: r.i64(const { CURSORS.at("seq") })? };
         let lease = || Lease { consumer: consumer.to_owned(), holder: holder.to_owned(), fence: next, position };
         Ok(taken.then(lease))
     }

@@ -7,16 +7,55 @@ use ecom_core::common::Actor;
 use ecom_core::id::{ProductId, SkuId, StockMovementId};
 use ecom_core::paging::{Keyset, Page, Paging, SortKey};
 use ecom_core::port::{InventoryRepository, TouchedProduct};
-use ecom_core::stock::{StockImbalance, StockLevel, StockMovement, StockReason};
+use ecom_core::stock::{StockImbalance, StockLevel, StockMovement};
 use ecom_core::{Conflict, Entity, Error, Result, Shortage};
 
-use crate::sql::catalog::category::bad_cursor;
-use crate::sql::engine::builder::{Builder, MAX_LIST, case_size, insert_rows};
+use crate::sql::engine::builder::{Builder, MAX_LIST, bad_cursor, case_size};
+use crate::sql::engine::columns::{Column, Table};
 use crate::sql::engine::dialect::Sql;
-use crate::sql::engine::executor::Executor;
 use crate::sql::engine::unit_of_work::SqlRepository;
 use crate::sql::engine::value::{Row, Value};
 
+/// The columns of the ledger.
+pub static MOVEMENTS: Table<StockMovement> = Table {
+    name: "stock_movements",
+    entity: Entity::StockMovement,
+    columns: &[
+        Column::fixed("id", |m| m.id.into()),
+        Column::fixed("sku_id", |m| m.sku_id.into()),
+        Column::fixed("delta", |m| m.delta.into()),
+        Column::fixed("reason", |m| m.reason.into()),
+        Column::fixed("reference", |m| m.reference.as_deref().into()),
+        Column::fixed("created_at", |m| m.created_at.into()),
+        Column::fixed("created_by", |m| m.created_by.as_str().into()),
+    ],
+    unique: &[],
+    parent: Some(("sku_id", |m| Some(m.sku_id.0))),
+};
+
+/// What of a SKU is its level.
+static LEVELS: Table<StockLevel> = Table {
+    name: "skus",
+    entity: Entity::Sku,
+    columns: &[
+        Column::kept("id"),
+        Column::kept("product_id"),
+        Column::kept("on_hand"),
+        Column::kept("reserved"),
+        Column::kept("low_stock_threshold"),
+        Column::kept("deleted_at"),
+    ],
+    unique: &[],
+    parent: None,
+};
+// Not a join, which would lock products too, and in no order.
+static LEVELS_OF: Sql = Sql::over(
+    &[("s", &LEVELS)],
+    "SELECT {s.*}, (SELECT p.deleted_at FROM products p WHERE p.id = s.product_id) FROM skus s WHERE s.id IN ",
+);
+/// The position of the column after [`LEVELS`] in [`LEVELS_OF`].
+const PRODUCT_DELETED_AT: usize = LEVELS.width();
+static MOVEMENTS_OF: Sql = Sql::of(&MOVEMENTS, "SELECT {*} FROM stock_movements WHERE sku_id = ");
 static COUNT: Sql = Sql::new("SELECT COUNT(*) FROM stock_movements WHERE sku_id = $1");
 static IMBALANCES: Sql = Sql::new(
     "SELECT s.id, s.on_hand, CAST(coalesce(SUM(m.delta), 0) AS {bigint}) FROM skus s \
@@ -32,44 +71,27 @@ const AVAILABILITY: &str = "(SELECT coalesce(MAX(CASE WHEN s.on_hand - s.reserve
      WHEN s.on_hand - s.reserved <= s.low_stock_threshold THEN 1 ELSE 2 END), 0) \
      FROM skus s WHERE s.product_id = products.id AND s.deleted_at IS NULL)";
 
-/// Adds rows to the ledger.
-pub async fn insert_movements(x: &mut Executor<'_>, movements: &[StockMovement]) -> Result<()> {
-    insert_rows(
-        x,
-        "INSERT INTO stock_movements (id, sku_id, delta, reason, reference, created_at, created_by)",
-        7,
-        movements,
-        |m, to| {
-            to.extend([
-                m.id.into(),
-                m.sku_id.into(),
-                m.delta.into(),
-                m.reason.as_str().into(),
-                m.reference.as_deref().into(),
-                m.created_at.into(),
-                m.created_by.as_str().into(),
-            ]);
-            Ok(())
-        },
-    )
-    .await?
-    .map_err(|e| {
-        e.or_reference("sku_id", || {
-            movements.iter().take(5).map(|m| m.sku_id.to_string()).collect::<Vec<_>>().join("`, `")
-        })
+fn read_movement(r: &Row) -> Result<StockMovement> {
+    Ok(StockMovement {
+        id: StockMovementId(r.uuid(const { MOVEMENTS.at("id") })?),
+        sku_id: SkuId(r.uuid(const { MOVEMENTS.at("sku_id") })?),
+        delta: r.i64(const { MOVEMENTS.at("delta") })?,
+        reason: r.stored(const { MOVEMENTS.at("reason") })?,
+        reference: r.opt_string(const { MOVEMENTS.at("reference") })?,
+        created_at: r.time(const { MOVEMENTS.at("created_at") })?,
+        created_by: Actor::new(r.text(const { MOVEMENTS.at("created_by") })?),
     })
 }
 
-fn read_movement(r: &Row) -> Result<StockMovement> {
-    Ok(StockMovement {
-        id: StockMovementId(r.uuid(0)?),
-        sku_id: SkuId(r.uuid(1)?),
-        delta: r.i64(2)?,
-        reason: StockReason::parse(r.text(3)?)
-            .ok_or(Error::Internal { context: "reading a stock movement's reason", source: None })?,
-        reference: r.opt_string(4)?,
-        created_at: r.time(5)?,
-        created_by: Actor::new(r.text(6)?),
+fn read_level(r: &Row) -> Result<StockLevel> {
+    let sku_is_live = r.opt_time(const { LEVELS.at("deleted_at") })?.is_none();
+    Ok(StockLevel {
+        sku_id: SkuId(r.uuid(const { LEVELS.at("id") })?),
+        product_id: ProductId(r.uuid(const { LEVELS.at("product_id") })?),
+        on_hand: r.i64(const { LEVELS.at("on_hand") })?,
+        reserved: r.i64(const { LEVELS.at("reserved") })?,
+        low_stock_threshold: r.i64(const { LEVELS.at("low_stock_threshold") })?,
+        live: sku_is_live && r.opt_time(PRODUCT_DELETED_AT)?.is_none(),
     })
 }
 
@@ -80,25 +102,14 @@ impl SqlInventory<'_> {
         sorted.dedup();
         let mut out = Vec::with_capacity(sorted.len());
         for chunk in sorted.chunks(MAX_LIST) {
-            let mut b = Builder::new(
-                // Not a join, which would lock products too, and in no order.
-                "SELECT s.id, s.product_id, s.on_hand, s.reserved, s.low_stock_threshold, s.deleted_at, \
-                 (SELECT p.deleted_at FROM products p WHERE p.id = s.product_id) FROM skus s WHERE s.id IN ",
-            );
+            let mut b = Builder::on(&LEVELS_OF, self.0.dialect());
             b.list(chunk).push(" ORDER BY s.id");
             if lock {
                 b.push(self.0.dialect().for_update);
             }
             let (text, args) = b.done();
             for r in self.0.fetch_all(text, args).await? {
-                out.push(StockLevel {
-                    sku_id: SkuId(r.uuid(0)?),
-                    product_id: ProductId(r.uuid(1)?),
-                    on_hand: r.i64(2)?,
-                    reserved: r.i64(3)?,
-                    low_stock_threshold: r.i64(4)?,
-                    live: r.opt_time(5)?.is_none() && r.opt_time(6)?.is_none(),
-                });
+                out.push(read_level(&r)?);
             }
         }
         Ok(out)
@@ -112,11 +123,12 @@ impl SqlInventory<'_> {
             .iter()
             .filter(|(_, delta)| *delta < 0)
             .filter_map(|(id, delta)| {
-                let on_hand = levels.iter().find(|l| l.sku_id == *id).map(|l| l.on_hand);
-                if on_hand.is_some_and(|n| n + delta >= 0) {
+                let level = levels.iter().find(|l| l.sku_id == *id);
+                if level.is_some_and(|l| l.on_hand + delta >= 0) {
                     return None;
                 }
-                Some(Shortage { sku_id: id.0, requested: -delta, available: on_hand.unwrap_or(0) })
+                let available = level.map_or(0, |l| l.available().max(0));
+                Some(Shortage { sku_id: id.0, requested: -delta, available })
             })
             .collect();
         Ok(Conflict::InsufficientStock { shortages }.into())
@@ -160,7 +172,7 @@ impl InventoryRepository for SqlInventory<'_> {
                 }
                 Ok(_) => {}
             }
-            insert_movements(&mut self.0, chunk).await?;
+            MOVEMENTS.insert(&mut self.0, chunk).await?;
             all.extend(ids);
         }
         all.sort_unstable();
@@ -190,9 +202,7 @@ impl InventoryRepository for SqlInventory<'_> {
     }
 
     async fn movements(&mut self, sku: SkuId, paging: &Paging) -> Result<Page<StockMovement>> {
-        let mut b = Builder::new(
-            "SELECT id, sku_id, delta, reason, reference, created_at, created_by FROM stock_movements WHERE sku_id = ",
-        );
+        let mut b = Builder::on(&MOVEMENTS_OF, self.0.dialect());
         b.bind(sku);
         if let Paging::Keyset { after: Some(k), .. } = paging {
             if k.key != SortKey::Id {

@@ -578,7 +578,7 @@ impl<'a> ProductService<'a> {
 pub(crate) fn edited_sku(old: &Sku, position: usize, code: String, v: SkuValues, delta: i64) -> Result<Sku> {
     let on_hand = old.on_hand + delta;
     if on_hand < old.reserved {
-        let shortage = Shortage { sku_id: old.id.0, requested: -delta, available: old.available() };
+        let shortage = Shortage { sku_id: old.id.0, requested: -delta, available: old.available().max(0) };
         return Err(Conflict::InsufficientStock { shortages: vec![shortage] }.into());
     }
     Ok(Sku {

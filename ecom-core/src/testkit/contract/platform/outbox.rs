@@ -53,7 +53,10 @@ async fn append(storage: &Arc<dyn Storage>, events: &[Event]) {
 }
 
 async fn read(storage: &Arc<dyn Storage>, after: OutboxPosition, limit: u32) -> Vec<(OutboxPosition, Event)> {
-    shop_over(storage).events().read(after, limit).await.unwrap()
+    let batch = shop_over(storage).events().read(after, limit).await.unwrap();
+    assert_eq!(batch.end, batch.events.last().map_or(after, |(position, _)| *position), "the position to read on from");
+    assert_eq!(batch.full, batch.events.len() >= limit as usize, "whether the limit was reached");
+    batch.events
 }
 
 async fn head(storage: &Arc<dyn Storage>) -> OutboxPosition {

@@ -56,7 +56,7 @@ pub async fn it_has_a_name_and_answers(storage: &Arc<dyn Storage>) {
 pub async fn identity_is_made_once(storage: &Arc<dyn Storage>) {
     let first = storage.identity().await.unwrap();
     assert!(!first.is_nil());
-    storage.migrate().await.unwrap();
+    storage.migrate(storage.currency().unwrap()).await.unwrap();
     assert_eq!(storage.identity().await.unwrap(), first);
 }
 
@@ -65,11 +65,11 @@ pub async fn migrating_again_changes_nothing(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let c = env.full_category("C", None);
     env.insert_categories(storage, &[&c]).await.unwrap();
-    storage.migrate().await.unwrap();
+    storage.migrate(storage.currency().unwrap()).await.unwrap();
     let tasks: Vec<_> = (0..4)
         .map(|_| {
             let storage = storage.clone();
-            tokio::spawn(async move { storage.migrate().await })
+            tokio::spawn(async move { storage.migrate(storage.currency().unwrap()).await })
         })
         .collect();
     for t in tasks {
@@ -167,7 +167,7 @@ pub async fn reads_inside_see_their_own_writes(storage: &Arc<dyn Storage>) {
     assert_eq!(uow.inventory().imbalances().await.unwrap(), []);
     uow.rollback().await.unwrap();
     assert_eq!(read!(storage, products.get(p.id, Deleted::Include)), None);
-    assert_eq!(shop_over(storage).events().read(OutboxPosition::default(), 9).await.unwrap(), []);
+    assert_eq!(shop_over(storage).events().read(OutboxPosition::default(), 9).await.unwrap().events, []);
 }
 
 /// A caller that drops its unit of work after an error has written nothing.
@@ -244,7 +244,7 @@ pub async fn calls_that_are_canceled_at_any_await_leave_all_or_nothing(storage: 
         env.insert_categories(storage, &[&next]).await.expect("the storage serves on");
         let product = read!(storage, products.get(p.id, Deleted::Include));
         let category = read!(storage, categories.get(c.id, Deleted::Include));
-        let events = shop_over(storage).events().read(OutboxPosition::default(), 1_000).await.unwrap();
+        let events = shop_over(storage).events().read(OutboxPosition::default(), 1_000).await.unwrap().events;
         let there = [
             category.is_some(),
             product.is_some(),

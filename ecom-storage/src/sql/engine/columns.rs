@@ -1,0 +1,535 @@
+//! One table of columns by name per aggregate. It makes the select list, INSERT and UPDATE with their parameters, the
+//! positions that reads use, and the conflict that a unique index becomes.
+//!
+//! ```ignore
+//! pub static SUPPLIERS: Table<Supplier> = Table {
+//!     name: "suppliers",
+//!     entity: Entity::Supplier,
+//!     columns: &[
+//!         Column::fixed("id", |s| s.id.into()),
+//!         Column::field("name", |s| Value::from(&s.name)),
+//!         Column::derived("name_key", |s| fold_key(&s.name).into()),
+//!         Column::Audit(|s| &s.audit),
+//!     ],
+//!     unique: &[Unique { index: "suppliers_name_live", columns: &["name_key"], field: "name", value: |s| … }],
+//!     parent: None,
+//! };
+//! static WRITES: Versioned<Supplier> = Versioned::new(&SUPPLIERS);
+//! static GET: Sql = Sql::of(&SUPPLIERS, "SELECT {*} FROM suppliers WHERE id = $1");
+//!
+//! let name = row.string(const { SUPPLIERS.at("name") })?;
+//! ```
+
+use std::borrow::Borrow;
+use std::collections::HashSet;
+use std::fmt::Write as _;
+
+use ecom_core::common::{Actor, Audit, ExternalRef};
+use ecom_core::text::fold_key;
+use ecom_core::{Conflict, Entity, Error, Result};
+use uuid::Uuid;
+
+use crate::sql::engine::builder::insert_rows;
+use crate::sql::engine::dialect::Sql;
+use crate::sql::engine::error::{DbError, Kind, gone};
+use crate::sql::engine::executor::Executor;
+use crate::sql::engine::value::{Row, Value};
+
+/// One column, or a group of columns that several tables share.
+pub enum Column<T: 'static> {
+    /// One column.
+    One(One<T>),
+    /// Source and external id.
+    External(fn(&T) -> &Option<ExternalRef>),
+    /// Times, actors and the version.
+    Audit(fn(&T) -> &Audit),
+}
+
+/// One column of a table: which statements name it, and the value that they write.
+pub struct One<T: 'static> {
+    name: &'static str,
+    written: Written<T>,
+    selected: bool,
+    updated: bool,
+}
+
+/// What statements write into a column.
+enum Written<T: 'static> {
+    /// Nothing: the database keeps it.
+    No,
+    Value(for<'a> fn(&'a T) -> Value<'a>),
+    Json(for<'a> fn(&'a T) -> Result<Value<'a>>),
+    Counter(fn(&T) -> i64),
+}
+
+impl<T> Column<T> {
+    /// A column that is selected and inserted, and that an update leaves alone.
+    pub const fn fixed(name: &'static str, value: for<'a> fn(&'a T) -> Value<'a>) -> Self {
+        Self::One(One { name, written: Written::Value(value), selected: true, updated: false })
+    }
+
+    /// A column that is selected, inserted and updated.
+    pub const fn field(name: &'static str, value: for<'a> fn(&'a T) -> Value<'a>) -> Self {
+        Self::One(One { name, written: Written::Value(value), selected: true, updated: true })
+    }
+
+    /// As [`Self::field`], with a value that is kept as JSON.
+    pub const fn json(name: &'static str, value: for<'a> fn(&'a T) -> Result<Value<'a>>) -> Self {
+        Self::One(One { name, written: Written::Json(value), selected: true, updated: true })
+    }
+
+    /// A column that is inserted and updated, and only filtered or sorted by.
+    pub const fn derived(name: &'static str, value: for<'a> fn(&'a T) -> Value<'a>) -> Self {
+        Self::One(One { name, written: Written::Value(value), selected: false, updated: true })
+    }
+
+    /// A number that an update moves by the difference between the two states, so that what another transaction added
+    /// meanwhile is kept.
+    pub const fn counter(name: &'static str, value: fn(&T) -> i64) -> Self {
+        Self::One(One { name, written: Written::Counter(value), selected: true, updated: true })
+    }
+
+    /// A column that is only selected: the database or statements of their own keep it.
+    pub const fn kept(name: &'static str) -> Self {
+        Self::One(One { name, written: Written::No, selected: true, updated: false })
+    }
+}
+
+impl<T> One<T> {
+    const fn is_inserted(&self) -> bool {
+        !matches!(self.written, Written::No)
+    }
+
+    /// Adds the value that an INSERT writes.
+    fn bind<'q>(&self, row: &'q T, to: &mut Vec<Value<'q>>) -> Result<()> {
+        match self.written {
+            Written::No => {}
+            Written::Value(value) => to.push(value(row)),
+            Written::Json(value) => to.push(value(row)?),
+            Written::Counter(value) => to.push(value(row).into()),
+        }
+        Ok(())
+    }
+}
+
+/// The columns of [`Audit`].
+static AUDIT: [Column<Audit>; 6] = [
+    Column::fixed("created_at", |a| a.created_at.into()),
+    Column::field("updated_at", |a| a.updated_at.into()),
+    Column::fixed("created_by", |a| a.created_by.as_str().into()),
+    Column::field("updated_by", |a| a.updated_by.as_str().into()),
+    Column::field("version", |a| a.version.into()),
+    Column::field("deleted_at", |a| a.deleted_at.into()),
+];
+
+/// The columns of [`ExternalRef`].
+static EXTERNAL: [Column<Option<ExternalRef>>; 2] = [
+    Column::field("source", |e| e.as_ref().map(|e| e.source.as_str()).into()),
+    Column::field("external_id", |e| e.as_ref().map(|e| e.external_id.as_str()).into()),
+];
+
+/// Reads the audit columns, which start at `at`.
+pub fn read_audit(r: &Row, at: usize) -> Result<Audit> {
+    Ok(Audit {
+        created_at: r.time(at + const { position(&AUDIT, "created_at") })?,
+        updated_at: r.time(at + const { position(&AUDIT, "updated_at") })?,
+        created_by: Actor::new(r.text(at + const { position(&AUDIT, "created_by") })?),
+        updated_by: Actor::new(r.text(at + const { position(&AUDIT, "updated_by") })?),
+        version: r.i64(at + const { position(&AUDIT, "version") })?,
+        deleted_at: r.opt_time(at + const { position(&AUDIT, "deleted_at") })?,
+    })
+}
+
+/// Reads source and external id, which start at `at`.
+pub fn read_external(r: &Row, at: usize) -> Result<Option<ExternalRef>> {
+    let source = r.opt_text(at + const { position(&EXTERNAL, "source") })?;
+    let id = r.opt_text(at + const { position(&EXTERNAL, "external_id") })?;
+    Ok(source.zip(id).map(|(source, id)| ExternalRef::new(source, id)))
+}
+
+/// A unique index over the live rows of a table. Its name is the same on every database.
+pub struct Unique<T: 'static> {
+    /// Its name.
+    pub index: &'static str,
+    /// Its columns: SQLite names them in place of the index.
+    pub columns: &'static [&'static str],
+    /// The field that `DUPLICATE` names.
+    pub field: &'static str,
+    /// The value that is taken.
+    pub value: fn(&T) -> Option<String>,
+}
+
+/// A table: its columns, its unique indexes, and what its foreign key refers to.
+pub struct Table<T: 'static> {
+    /// Its name.
+    pub name: &'static str,
+    /// What a row of it is.
+    pub entity: Entity,
+    /// Its columns.
+    pub columns: &'static [Column<T>],
+    /// Its unique indexes.
+    pub unique: &'static [Unique<T>],
+    /// The field whose foreign key can refuse a row, and the id that it holds.
+    pub parent: Option<Parent<T>>,
+}
+
+/// A field that refers to a row of another table, and the id that it holds.
+pub type Parent<T> = (&'static str, fn(&T) -> Option<Uuid>);
+
+const fn same(a: &str, b: &str) -> bool {
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    if a.len() != b.len() {
+        return false;
+    }
+    let mut i = 0;
+    while i < a.len() {
+        if a[i] != b[i] {
+            return false;
+        }
+        i += 1;
+    }
+    true
+}
+
+/// The position among the selected columns, or how many there are where `name` is not one of them.
+const fn find<T>(columns: &[Column<T>], name: &str) -> (bool, usize) {
+    let (mut i, mut at) = (0, 0);
+    while i < columns.len() {
+        match &columns[i] {
+            Column::One(c) => {
+                if c.selected {
+                    if same(c.name, name) {
+                        return (true, at);
+                    }
+                    at += 1;
+                }
+            }
+            Column::External(_) => match find(&EXTERNAL, name) {
+                (true, n) => return (true, at + n),
+                (false, n) => at += n,
+            },
+            Column::Audit(_) => match find(&AUDIT, name) {
+                (true, n) => return (true, at + n),
+                (false, n) => at += n,
+            },
+        }
+        i += 1;
+    }
+    (false, at)
+}
+
+const fn position<T>(columns: &[Column<T>], name: &str) -> usize {
+    match find(columns, name) {
+        (true, at) => at,
+        (false, _) => panic!("the table has no such column"),
+    }
+}
+
+impl<T> Table<T> {
+    /// The position of a column in the select list. Call it in a `const` block: an unknown name does not compile.
+    pub const fn at(&self, name: &str) -> usize {
+        position(self.columns, name)
+    }
+
+    /// How many columns the select list has.
+    pub const fn width(&self) -> usize {
+        find(self.columns, "").1
+    }
+
+    /// Inserts rows, in statements of at most 128 rows.
+    ///
+    /// # Errors
+    /// `DUPLICATE` where a unique index refuses a row, `Validation` where the row that `parent` names does not exist.
+    pub async fn insert<R: Borrow<T> + Sync>(&'static self, x: &mut Executor<'_>, rows: &[R]) -> Result<()> {
+        let mut head = format!("INSERT INTO {} (", self.name);
+        let mut width = 0;
+        self.each(&mut |name, inserted, _, _| {
+            if inserted {
+                head.push_str(if width == 0 { "" } else { ", " });
+                head.push_str(name);
+                width += 1;
+            }
+        });
+        head.push(')');
+        insert_rows(x, &head, width, rows, |row, to| self.bind(row.borrow(), to))
+            .await?
+            .map_err(|e| self.refused(e, rows))
+    }
+
+    /// Adds the values of one row, in the order of [`Self::each`].
+    fn bind<'q>(&self, row: &'q T, to: &mut Vec<Value<'q>>) -> Result<()> {
+        fn all<'q, P>(columns: &[Column<P>], row: &'q P, to: &mut Vec<Value<'q>>) -> Result<()> {
+            for column in columns {
+                match column {
+                    Column::One(c) => c.bind(row, to)?,
+                    Column::External(part) => all(&EXTERNAL, part(row), to)?,
+                    Column::Audit(part) => all(&AUDIT, part(row), to)?,
+                }
+            }
+            Ok(())
+        }
+        all(self.columns, row, to)
+    }
+
+    /// Adds the values that an UPDATE sets, in the order of [`Described::update`].
+    fn bind_changes<'q>(&self, before: &T, after: &'q T, to: &mut Vec<Value<'q>>) -> Result<()> {
+        fn all<'q, P>(columns: &[Column<P>], before: &P, after: &'q P, to: &mut Vec<Value<'q>>) -> Result<()> {
+            for column in columns {
+                match column {
+                    Column::One(One { updated: false, .. }) => {}
+                    Column::One(One { written: Written::Counter(value), .. }) => {
+                        to.push((value(after) - value(before)).into());
+                    }
+                    Column::One(c) => c.bind(after, to)?,
+                    Column::External(part) => all(&EXTERNAL, part(before), part(after), to)?,
+                    Column::Audit(part) => all(&AUDIT, part(before), part(after), to)?,
+                }
+            }
+            Ok(())
+        }
+        all(self.columns, before, after, to)
+    }
+
+    /// The library's error for a statement that wrote `rows`.
+    fn refused<R: Borrow<T>>(&self, e: DbError, rows: &[R]) -> Error {
+        match (&e.kind, self.parent) {
+            (Kind::Unique(index), _) => {
+                let Some(unique) = self.unique.iter().find(|u| u.index == index) else { return e.into() };
+                let value = colliding(rows, |r| (unique.value)(r.borrow()));
+                duplicate(self.entity, unique.field, value)
+            }
+            (Kind::ForeignKey, Some((field, id))) => {
+                let ids = rows.iter().filter_map(|r| id(r.borrow())).take(5);
+                gone(field, &ids.map(|i| i.to_string()).collect::<Vec<_>>().join("`, `"))
+            }
+            _ => e.into(),
+        }
+    }
+}
+
+/// The value that the one row has, or that two rows of a batch share; otherwise only the database knows it.
+fn colliding<R>(rows: &[R], value: impl Fn(&R) -> Option<String>) -> Option<String> {
+    if let [one] = rows {
+        return value(one);
+    }
+    let mut seen = HashSet::new();
+    rows.iter().filter_map(value).find(|v| !seen.insert(fold_key(v)))
+}
+
+/// The conflict over a unique index.
+pub fn duplicate(entity: Entity, field: &'static str, value: Option<String>) -> Error {
+    Conflict::Duplicate { entity, field, value: value.unwrap_or_else(|| "of one of the rows".to_owned()) }.into()
+}
+
+/// A unique index without the type of its rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Index {
+    /// Its name.
+    pub name: &'static str,
+    /// Its columns.
+    pub columns: &'static [&'static str],
+    /// What its rows are.
+    pub entity: Entity,
+    /// The field that `DUPLICATE` names.
+    pub field: &'static str,
+}
+
+/// A table without the type of its rows, as templates and lists of all tables use it.
+pub trait Described: Sync {
+    /// Its name.
+    fn name(&self) -> &'static str;
+
+    /// Calls `with` with each column: its name, and whether it is inserted, selected, and updated in what way.
+    fn each(&self, with: &mut dyn FnMut(&'static str, bool, bool, Change));
+
+    /// Its unique indexes.
+    fn indexes(&self) -> Vec<Index>;
+
+    /// The select list, each column behind `alias` and a dot where there is one.
+    fn select(&self, alias: &str) -> String {
+        let mut list = String::new();
+        self.each(&mut |name, _, selected, _| {
+            if selected {
+                let (comma, dot) = (if list.is_empty() { "" } else { ", " }, if alias.is_empty() { "" } else { "." });
+                let _ = write!(list, "{comma}{alias}{dot}{name}");
+            }
+        });
+        list
+    }
+
+    /// The UPDATE of one row: `$1` is its id, `$2` the version that it must have, the rest what it sets.
+    fn update(&self) -> String {
+        let mut text = format!("UPDATE {} SET ", self.name());
+        let mut n = 2;
+        self.each(&mut |name, _, _, change| {
+            let comma = if n == 2 { "" } else { ", " };
+            let _ = match change {
+                Change::No => return,
+                Change::Set => write!(text, "{comma}{name} = ${}", n + 1),
+                Change::Add => write!(text, "{comma}{name} = {name} + ${}", n + 1),
+            };
+            n += 1;
+        });
+        text + " WHERE id = $1 AND version = $2"
+    }
+}
+
+/// What an UPDATE does with a column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// It leaves it alone.
+    No,
+    /// It sets it.
+    Set,
+    /// It adds to it.
+    Add,
+}
+
+impl<T> Described for Table<T> {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn each(&self, with: &mut dyn FnMut(&'static str, bool, bool, Change)) {
+        fn all<P>(columns: &[Column<P>], with: &mut dyn FnMut(&'static str, bool, bool, Change)) {
+            for column in columns {
+                match column {
+                    Column::One(c) => {
+                        let change = match c.written {
+                            _ if !c.updated => Change::No,
+                            Written::Counter(_) => Change::Add,
+                            _ => Change::Set,
+                        };
+                        with(c.name, c.is_inserted(), c.selected, change);
+                    }
+                    Column::External(_) => all(&EXTERNAL, with),
+                    Column::Audit(_) => all(&AUDIT, with),
+                }
+            }
+        }
+        all(self.columns, with);
+    }
+
+    fn indexes(&self) -> Vec<Index> {
+        let index = |u: &Unique<T>| Index { name: u.index, columns: u.columns, entity: self.entity, field: u.field };
+        self.unique.iter().map(index).collect()
+    }
+}
+
+/// A table whose rows have an id and a version, with the statements that update one row.
+pub struct Versioned<T: 'static> {
+    table: &'static Table<T>,
+    id: for<'a> fn(&'a T) -> Value<'a>,
+    audit: fn(&T) -> &Audit,
+    update: Sql,
+    version: Sql,
+}
+
+impl<T> Versioned<T> {
+    /// Of a table with a fixed column `id` and the audit columns; another one does not compile.
+    pub const fn new(table: &'static Table<T>) -> Self {
+        let (mut id, mut audit, mut i) = (None, None, 0);
+        while i < table.columns.len() {
+            match &table.columns[i] {
+                Column::One(One { name, written: Written::Value(value), .. }) if same(name, "id") => id = Some(*value),
+                Column::Audit(part) => audit = Some(*part),
+                _ => {}
+            }
+            i += 1;
+        }
+        let (Some(id), Some(audit)) = (id, audit) else { panic!("the table has no id or no version") };
+        let version = Sql::of(table, "SELECT version FROM {name} WHERE id = $1");
+        Self { table, id, audit, update: Sql::of(table, "{update}"), version }
+    }
+
+    /// Updates one row from `before` to `after`.
+    ///
+    /// # Errors
+    /// As [`Table::insert`]; `VERSION_CONFLICT` where the row has another version than `before`, `NotFound` where it
+    /// is gone.
+    pub async fn update(&'static self, x: &mut Executor<'_>, before: &T, after: &T) -> Result<()> {
+        let expected = (self.audit)(before).version;
+        let mut args = vec![(self.id)(before), expected.into()];
+        self.table.bind_changes(before, after, &mut args)?;
+        let changed =
+            x.execute(&self.update, args).await.map_err(|e| self.table.refused(e, std::slice::from_ref(after)))?;
+        if changed > 0 {
+            return Ok(());
+        }
+        let Value::Uuid(Some(id)) = (self.id)(before) else {
+            return Err(Error::Internal { context: "updating a row without an id", source: None });
+        };
+        let entity = self.table.entity;
+        Err(match x.fetch_optional(&self.version, vec![id.into()]).await? {
+            Some(r) => Conflict::Version { entity, id, expected, actual: r.i64(0)? }.into(),
+            None => Error::not_found(entity, id),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Thing {
+        name: String,
+        revision: i64,
+        external: Option<ExternalRef>,
+        audit: Audit,
+    }
+
+    static THINGS: Table<Thing> = Table {
+        name: "things",
+        entity: Entity::Product,
+        columns: &[
+            Column::fixed("id", |_| Uuid::nil().into()),
+            Column::derived("name_key", |t| fold_key(&t.name).into()),
+            Column::field("name", |t| Value::from(&t.name)),
+            Column::kept("count"),
+            Column::External(|t| &t.external),
+            Column::counter("revision", |t| t.revision),
+            Column::Audit(|t| &t.audit),
+        ],
+        unique: &[],
+        parent: None,
+    };
+
+    #[test]
+    fn a_table_makes_its_list_its_update_and_its_positions() {
+        assert_eq!(
+            THINGS.select("t"),
+            "t.id, t.name, t.count, t.source, t.external_id, t.revision, t.created_at, t.updated_at, t.created_by, \
+             t.updated_by, t.version, t.deleted_at"
+        );
+        assert!(THINGS.select("").starts_with("id, name, count"));
+        assert_eq!(
+            THINGS.update(),
+            "UPDATE things SET name_key = $3, name = $4, source = $5, external_id = $6, revision = revision + $7, \
+             updated_at = $8, updated_by = $9, version = $10, deleted_at = $11 WHERE id = $1 AND version = $2"
+        );
+        assert_eq!(const { (THINGS.at("id"), THINGS.at("name"), THINGS.at("count")) }, (0, 1, 2));
+        assert_eq!(const { (THINGS.at("external_id"), THINGS.at("version"), THINGS.width()) }, (4, 10, 12));
+    }
+
+    #[test]
+    fn a_counter_is_moved_by_the_difference_and_inserted_as_it_is() {
+        let at = |revision| Thing {
+            name: "A".to_owned(),
+            revision,
+            external: None,
+            audit: Audit::created(chrono::DateTime::UNIX_EPOCH, &Actor::system()),
+        };
+        let (before, after) = (at(3), at(5));
+        let (mut inserted, mut changed) = (Vec::new(), Vec::new());
+        THINGS.bind(&after, &mut inserted).unwrap();
+        THINGS.bind_changes(&before, &after, &mut changed).unwrap();
+        assert_eq!((inserted.len(), changed.len()), (12, 9));
+        assert!(matches!((&inserted[5], &changed[4]), (Value::I64(Some(5)), Value::I64(Some(2)))));
+    }
+
+    #[test]
+    #[should_panic(expected = "no such column")]
+    fn a_column_that_is_only_written_has_no_position() {
+        THINGS.at("name_key");
+    }
+}

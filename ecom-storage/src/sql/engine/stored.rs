@@ -1,0 +1,75 @@
+//! What enums are on disk.
+
+use ecom_core::catalog::{AvailabilityStatus, ProductStatus, RatingSource};
+use ecom_core::stock::StockReason;
+use ecom_core::{Error, Result};
+
+use crate::sql::engine::value::{Row, Value};
+
+/// An enum that is kept as a number or a word.
+pub trait Stored: Copy {
+    /// The type on disk.
+    type Disk;
+
+    /// Its number or word.
+    fn disk(self) -> Self::Disk;
+
+    /// Reads it from a column.
+    ///
+    /// # Errors
+    /// `Internal` if the column holds a number or word that this release does not know.
+    fn read(row: &Row, at: usize) -> Result<Self>;
+}
+
+/// A number or word that no variant has.
+#[derive(Debug, thiserror::Error)]
+#[error("{of} has no variant that is kept as `{found}`")]
+struct Unknown {
+    of: &'static str,
+    found: String,
+}
+
+fn unknown(of: &'static str, found: &impl ToString) -> Error {
+    Error::internal("reading a row", Unknown { of, found: found.to_string() })
+}
+
+/// Maps an enum to its number on disk and back, or to the word that `as_str` and `parse` give it. A variant without a
+/// number does not compile.
+macro_rules! stored {
+    ($ty:ident { $($variant:ident = $number:literal),+ $(,)? }) => {
+        stored!($ty, i32, i32, |v| match v { $($ty::$variant => $number),+ }, |d| match d {
+            $($number => Some($ty::$variant),)+
+            _ => None,
+        });
+    };
+    ($ty:ident by its words) => {
+        stored!($ty, &'static str, text, |v| v.as_str(), |d| $ty::parse(d));
+    };
+    ($ty:ident, $disk:ty, $get:ident, |$v:ident| $write:expr, |$d:ident| $read:expr) => {
+        impl Stored for $ty {
+            type Disk = $disk;
+
+            fn disk(self) -> $disk {
+                let $v = self;
+                $write
+            }
+
+            fn read(row: &Row, at: usize) -> Result<Self> {
+                let $d = row.$get(at)?;
+                $read.ok_or_else(|| unknown(stringify!($ty), &$d))
+            }
+        }
+
+        impl From<$ty> for Value<'_> {
+            fn from(v: $ty) -> Self {
+                v.disk().into()
+            }
+        }
+    };
+}
+
+stored!(ProductStatus { Draft = 0, Active = 1, Archived = 2 });
+stored!(AvailabilityStatus { OutOfStock = 0, Limited = 1, InStock = 2 });
+stored!(RatingSource { Reviews = 0, External = 1 });
+stored!(StockReason by its words);
+// Events are written by their words too, but an unknown one is skipped: see the outbox.

@@ -1,3 +1,0 @@
-//! The repository of the outbox.
-
-pub(crate) mod outbox;

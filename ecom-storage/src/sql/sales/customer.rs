@@ -1,0 +1,301 @@
+//! Customers and their addresses.
+
+use async_trait::async_trait;
+use ecom_core::common::Deleted;
+use ecom_core::id::{AddressId, CustomerId};
+use ecom_core::paging::{Keyset, Page, Paging, SortKey, Total};
+use ecom_core::port::{AddressRepository, CustomerRepository};
+use ecom_core::sales::{Address, AddressFilter, Customer, CustomerFilter, CustomerSort};
+use ecom_core::text::fold_key;
+use ecom_core::{Conflict, Entity, Result};
+
+use crate::sql::engine::builder::{Builder, bad_cursor, limit_over, lock_rows};
+use crate::sql::engine::columns::{Column, Table, Unique, Versioned, read_audit, read_external};
+use crate::sql::engine::dialect::Sql;
+use crate::sql::engine::error::Kind;
+use crate::sql::engine::unit_of_work::SqlRepository;
+use crate::sql::engine::value::{Row, Value};
+
+/// The columns of customers.
+pub static CUSTOMERS: Table<Customer> = Table {
+    name: "customers",
+    entity: Entity::Customer,
+    columns: &[
+        Column::fixed("id", |c| c.id.0.into()),
+        Column::field("first_name", |c| Value::from(&c.first_name)),
+        Column::field("last_name", |c| Value::from(&c.last_name)),
+        Column::derived("name_key", |c| fold_key(&format!("{} {}", c.first_name, c.last_name)).into()),
+        Column::derived("sort_name_key", |c| sort_name_key(c).into()),
+        Column::field("email", |c| Value::from(&c.email)),
+        Column::derived("email_key", |c| fold_key(&c.email).into()),
+        Column::field("telephone", |c| c.telephone.as_deref().into()),
+        Column::json("attributes", |c| Value::json(&c.attributes)),
+        Column::External(|c| &c.external),
+        Column::Audit(|c| &c.audit),
+    ],
+    unique: &[
+        Unique {
+            index: "customers_email_live",
+            columns: &["email_key"],
+            field: "email",
+            value: |c| Some(c.email.clone()),
+        },
+        Unique {
+            index: "customers_external_live",
+            columns: &["source", "external_id"],
+            field: "external_id",
+            value: |c| c.external.as_ref().map(|e| e.external_id.clone()),
+        },
+    ],
+    parent: None,
+};
+
+static CUSTOMER_WRITES: Versioned<Customer> = Versioned::new(&CUSTOMERS);
+static GET_CUSTOMER: Sql = Sql::of(&CUSTOMERS, "SELECT {*} FROM customers WHERE id = $1");
+static LIST_CUSTOMERS: Sql = Sql::of(&CUSTOMERS, "SELECT {*}");
+static HIDE_ADDRESSES: Sql = Sql::new("UPDATE addresses SET deleted_at = $2 WHERE customer_id = $1");
+static DELETE_ADDRESSES: Sql = Sql::new("DELETE FROM addresses WHERE customer_id = $1");
+static DELETE_CUSTOMER: Sql = Sql::new("DELETE FROM customers WHERE id = $1");
+
+fn sort_name_key(c: &Customer) -> String {
+    fold_key(&format!("{} {}", c.last_name, c.first_name))
+}
+
+fn read_customer(r: &Row) -> Result<Customer> {
+    Ok(Customer {
+        id: CustomerId(r.uuid(const { CUSTOMERS.at("id") })?),
+        first_name: r.string(const { CUSTOMERS.at("first_name") })?,
+        last_name: r.string(const { CUSTOMERS.at("last_name") })?,
+        email: r.string(const { CUSTOMERS.at("email") })?,
+        telephone: r.opt_string(const { CUSTOMERS.at("telephone") })?,
+        attributes: r.json(const { CUSTOMERS.at("attributes") })?,
+        external: read_external(r, const { CUSTOMERS.at("source") })?,
+        audit: read_audit(r, const { CUSTOMERS.at("created_at") })?,
+    })
+}
+
+/// Adds the condition that a key begins with the folded form of `text`.
+fn begins_with(b: &mut Builder<'_>, column: &str, text: &str) {
+    let key = fold_key(text);
+    // No character of a key comes after it.
+    let end = format!("{key}\u{10ffff}");
+    b.push(column).push(" >= ").bind(key).push(" AND ").push(column).push(" < ").bind(end);
+}
+
+/// Adds what follows the last condition of a list: the order, the limit with one row more, and the offset.
+fn ordered(b: &mut Builder<'_>, order: &str, paging: &Paging) {
+    b.push(" ORDER BY ").push(order).limit(i64::from(paging.limit()) + 1);
+    if let Paging::Offset { offset, .. } = paging {
+        b.push(" OFFSET ").bind(i64::try_from(*offset).unwrap_or(i64::MAX));
+    }
+}
+
+/// The customers of a SQL database.
+pub type SqlCustomers<'c> = SqlRepository<'c, dyn CustomerRepository>;
+
+impl SqlCustomers<'_> {
+    fn filtered(b: &mut Builder<'_>, filter: &CustomerFilter) {
+        b.push(" FROM customers WHERE 1 = 1");
+        if let Some(name) = &filter.name {
+            b.push(" AND (");
+            begins_with(b, "sort_name_key", name);
+            b.push(" OR ");
+            begins_with(b, "name_key", name);
+            b.push(")");
+        }
+        if let Some(email) = &filter.email {
+            b.push(" AND email_key = ").bind(fold_key(email));
+        }
+        if filter.deleted == Deleted::Hide {
+            b.push(" AND deleted_at IS NULL");
+        }
+    }
+}
+
+#[async_trait]
+impl CustomerRepository for SqlCustomers<'_> {
+    async fn get(&mut self, id: CustomerId, deleted: Deleted) -> Result<Option<Customer>> {
+        let row = self.0.fetch_optional(&GET_CUSTOMER, vec![id.0.into()]).await?;
+        let customer = row.as_ref().map(read_customer).transpose()?;
+        Ok(customer.filter(|c| deleted == Deleted::Include || c.audit.is_live()))
+    }
+
+    async fn lock(&mut self, id: CustomerId) -> Result<Option<Customer>> {
+        // A statement of its own: what is read has to be what was waited for.
+        lock_rows(&mut self.0, "customers", "id", &[id.0]).await?;
+        self.get(id, Deleted::Include).await
+    }
+
+    async fn list(&mut self, filter: &CustomerFilter, sort: CustomerSort, paging: &Paging) -> Result<Page<Customer>> {
+        let mut b = Builder::on(&LIST_CUSTOMERS, self.0.dialect());
+        Self::filtered(&mut b, filter);
+        let order = match sort {
+            CustomerSort::CreatedDesc => "id DESC",
+            CustomerSort::CreatedAsc => "id",
+            CustomerSort::NameAsc => "sort_name_key, id",
+        };
+        if let Paging::Keyset { after: Some(k), .. } = paging {
+            match (sort, &k.key) {
+                (CustomerSort::CreatedDesc, SortKey::Id) => drop(b.push(" AND id < ").bind(k.id)),
+                (CustomerSort::CreatedAsc, SortKey::Id) => drop(b.push(" AND id > ").bind(k.id)),
+                (CustomerSort::NameAsc, SortKey::Text(name)) => {
+                    b.push(" AND sort_name_key >= ").bind(name);
+                    b.push(" AND (sort_name_key > ").bind(name).push(" OR id > ").bind(k.id).push(")");
+                }
+                _ => return Err(bad_cursor()),
+            }
+        }
+        ordered(&mut b, order, paging);
+        let (text, args) = b.done();
+        let items = self.0.fetch_all(text, args).await?.iter().map(read_customer).collect::<Result<Vec<_>>>()?;
+        Ok(Page::from_overfetch(items, paging.limit(), |c| Keyset {
+            sort: sort.as_str().to_owned(),
+            key: if sort == CustomerSort::NameAsc { SortKey::Text(sort_name_key(c)) } else { SortKey::Id },
+            id: c.id.0,
+        }))
+    }
+
+    async fn count(&mut self, filter: &CustomerFilter, bound: u64) -> Result<Total> {
+        let mut b = Builder::new("SELECT COUNT(*) FROM (SELECT 1");
+        Self::filtered(&mut b, filter);
+        b.limit(limit_over(bound)).push(") counted");
+        let (text, args) = b.done();
+        let row = self.0.fetch_optional(text, args).await?;
+        Ok(Total::bounded(row.map_or(Ok(0), |r| r.count(0))?, bound))
+    }
+
+    async fn insert(&mut self, customers: &[Customer]) -> Result<()> {
+        CUSTOMERS.insert(&mut self.0, customers).await
+    }
+
+    async fn update(&mut self, before: &Customer, after: &Customer) -> Result<()> {
+        CUSTOMER_WRITES.update(&mut self.0, before, after).await?;
+        if before.audit.deleted_at != after.audit.deleted_at {
+            self.0.execute(&HIDE_ADDRESSES, vec![after.id.0.into(), after.audit.deleted_at.into()]).await?;
+        }
+        Ok(())
+    }
+
+    async fn purge(&mut self, id: CustomerId) -> Result<()> {
+        self.0.execute(&DELETE_ADDRESSES, vec![id.0.into()]).await?;
+        match self.0.execute(&DELETE_CUSTOMER, vec![id.0.into()]).await {
+            Err(e) if e.kind == Kind::ForeignKey => {
+                Err(Conflict::HasSales { entity: Entity::Customer, id: id.0 }.into())
+            }
+            Err(e) => Err(e.into()),
+            Ok(_) => Ok(()),
+        }
+    }
+}
+
+/// The columns of addresses.
+static ADDRESSES: Table<Address> = Table {
+    name: "addresses",
+    entity: Entity::Address,
+    columns: &[
+        Column::fixed("id", |a| a.id.0.into()),
+        Column::fixed("customer_id", |a| a.customer_id.0.into()),
+        Column::field("street", |a| Value::from(&a.street)),
+        Column::derived("street_key", |a| fold_key(&a.street).into()),
+        Column::field("number", |a| a.number.as_deref().into()),
+        Column::field("city", |a| Value::from(&a.city)),
+        Column::derived("city_key", |a| fold_key(&a.city).into()),
+        Column::field("region", |a| a.region.as_deref().into()),
+        Column::field("postal_code", |a| a.postal_code.as_deref().into()),
+        Column::field("country", |a| a.country.as_deref().into()),
+        Column::Audit(|a| &a.audit),
+    ],
+    unique: &[],
+    parent: Some(("customer_id", |a| Some(a.customer_id.0))),
+};
+
+static ADDRESS_WRITES: Versioned<Address> = Versioned::new(&ADDRESSES);
+static GET_ADDRESS: Sql = Sql::of(&ADDRESSES, "SELECT {*} FROM addresses WHERE id = $1");
+static LIST_ADDRESSES: Sql = Sql::of(&ADDRESSES, "SELECT {*}");
+static DELETE_ADDRESS: Sql = Sql::new("DELETE FROM addresses WHERE id = $1");
+
+fn read_address(r: &Row) -> Result<Address> {
+    Ok(Address {
+        id: AddressId(r.uuid(const { ADDRESSES.at("id") })?),
+        customer_id: CustomerId(r.uuid(const { ADDRESSES.at("customer_id") })?),
+        street: r.string(const { ADDRESSES.at("street") })?,
+        number: r.opt_string(const { ADDRESSES.at("number") })?,
+        city: r.string(const { ADDRESSES.at("city") })?,
+        region: r.opt_string(const { ADDRESSES.at("region") })?,
+        postal_code: r.opt_string(const { ADDRESSES.at("postal_code") })?,
+        country: r.opt_string(const { ADDRESSES.at("country") })?,
+        audit: read_audit(r, const { ADDRESSES.at("created_at") })?,
+    })
+}
+
+/// The addresses of a SQL database.
+pub type SqlAddresses<'c> = SqlRepository<'c, dyn AddressRepository>;
+
+impl SqlAddresses<'_> {
+    fn filtered(b: &mut Builder<'_>, filter: &AddressFilter) {
+        b.push(" FROM addresses WHERE 1 = 1");
+        if let Some(id) = filter.customer {
+            b.push(" AND customer_id = ").bind(id.0);
+        }
+        if let Some(city) = &filter.city {
+            b.push(" AND city_key = ").bind(fold_key(city));
+        }
+        if let Some(street) = &filter.street {
+            b.push(" AND ");
+            begins_with(b, "street_key", street);
+        }
+        if filter.deleted == Deleted::Hide {
+            b.push(" AND deleted_at IS NULL");
+        }
+    }
+}
+
+#[async_trait]
+impl AddressRepository for SqlAddresses<'_> {
+    async fn get(&mut self, id: AddressId, deleted: Deleted) -> Result<Option<Address>> {
+        let row = self.0.fetch_optional(&GET_ADDRESS, vec![id.0.into()]).await?;
+        let address = row.as_ref().map(read_address).transpose()?;
+        Ok(address.filter(|a| deleted == Deleted::Include || a.audit.is_live()))
+    }
+
+    async fn list(&mut self, filter: &AddressFilter, paging: &Paging) -> Result<Page<Address>> {
+        let mut b = Builder::on(&LIST_ADDRESSES, self.0.dialect());
+        Self::filtered(&mut b, filter);
+        if let Paging::Keyset { after: Some(k), .. } = paging {
+            if k.key != SortKey::Id {
+                return Err(bad_cursor());
+            }
+            b.push(" AND id > ").bind(k.id);
+        }
+        ordered(&mut b, "id", paging);
+        let (text, args) = b.done();
+        let items = self.0.fetch_all(text, args).await?.iter().map(read_address).collect::<Result<Vec<_>>>()?;
+        Ok(Page::from_overfetch(items, paging.limit(), |a| Keyset {
+            sort: "created_asc".to_owned(),
+            key: SortKey::Id,
+            id: a.id.0,
+        }))
+    }
+
+    async fn count(&mut self, filter: &AddressFilter, bound: u64) -> Result<Total> {
+        let mut b = Builder::new("SELECT COUNT(*) FROM (SELECT 1");
+        Self::filtered(&mut b, filter);
+        b.limit(limit_over(bound)).push(") counted");
+        let (text, args) = b.done();
+        let row = self.0.fetch_optional(text, args).await?;
+        Ok(Total::bounded(row.map_or(Ok(0), |r| r.count(0))?, bound))
+    }
+
+    async fn insert(&mut self, addresses: &[Address]) -> Result<()> {
+        ADDRESSES.insert(&mut self.0, addresses).await
+    }
+
+    async fn update(&mut self, before: &Address, after: &Address) -> Result<()> {
+        ADDRESS_WRITES.update(&mut self.0, before, after).await
+    }
+
+    async fn purge(&mut self, id: AddressId) -> Result<()> {
+        self.0.execute(&DELETE_ADDRESS, vec![id.0.into()]).await?;
+        Ok(())
+    }
+}

@@ -1,3 +1,0 @@
-//! The repository of stock.
-
-pub(crate) mod inventory;
