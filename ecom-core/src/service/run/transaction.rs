@@ -41,13 +41,6 @@ impl fmt::Debug for Tx<'_> {
     }
 }
 
-/// A transaction that is ready to commit, and what its write returns. Made by [`Tx::done`].
-#[must_use = "the runner commits it"]
-pub(crate) struct Done<T> {
-    tx: Tx<'static>,
-    value: T,
-}
-
 impl<'t> Tx<'t> {
     pub(crate) fn new(cx: Arc<Context>, unit: Box<dyn UnitOfWork + 't>) -> Self {
         let (events, keys) = (Vec::new(), HashSet::new());
@@ -132,15 +125,6 @@ impl<'t> Tx<'t> {
         });
     }
 
-    /// Ends the write of a service with what it returns.
-    #[expect(clippy::unnecessary_wraps, reason = "it is the last expression of a write, as `Ok` is elsewhere")]
-    pub(crate) fn ok<T>(self, value: T) -> Result<Done<T>>
-    where
-        't: 'static,
-    {
-        Ok(Done { tx: self, value })
-    }
-
     /// Turns the `DUPLICATE` of a name that the library has `made` into [`Error::Contention`]: the name was free when
     /// the library looked, so another transaction has taken it since, and the next try makes the next one. The caller
     /// did not choose the name and does not hear of it.
@@ -157,13 +141,14 @@ impl<'t> Tx<'t> {
 
 impl Context {
     /// Begins a transaction, runs `body` in it, commits it and does what follows the commit. If another transaction
-    /// was in the way, all of it runs again, after a pause. `body` ends with [`Tx::ok`].
+    /// was in the way, all of it runs again, after a pause. `body` takes the transaction and
+    /// hands it back with what the write returns.
     ///
     /// # Errors
     /// Those of `body` and of the commit. [`Error::Contention`] if the last try failed too.
     pub(crate) async fn write<T, F>(self: &Arc<Self>, body: impl Fn(Tx<'static>) -> F) -> Result<T>
     where
-        F: Future<Output = Result<Done<T>>>,
+        F: Future<Output = Result<(T, Tx<'static>)>>,
     {
         self.run(retry::Pause::Dispersed, body).await
     }
@@ -174,19 +159,19 @@ impl Context {
     /// As [`Context::write`].
     pub(crate) async fn write_together<T, F>(self: &Arc<Self>, body: impl Fn(Tx<'static>) -> F) -> Result<T>
     where
-        F: Future<Output = Result<Done<T>>>,
+        F: Future<Output = Result<(T, Tx<'static>)>>,
     {
         self.run(retry::Pause::Equal, body).await
     }
 
     async fn run<T, F>(self: &Arc<Self>, pause: retry::Pause, body: impl Fn(Tx<'static>) -> F) -> Result<T>
     where
-        F: Future<Output = Result<Done<T>>>,
+        F: Future<Output = Result<(T, Tx<'static>)>>,
     {
         let body = &body;
         retry::retrying(self, pause, |lost_name| async move {
             let tx = Tx { lost_name, ..Tx::new(self.clone(), self.storage.begin().await?) };
-            let Done { tx, value } = body(tx).await?;
+            let (value, tx) = body(tx).await?;
             tx.commit().await?.run().await;
             Ok(value)
         })
