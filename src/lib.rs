@@ -23,8 +23,8 @@
 //! # }
 //! ```
 //!
-//! Every write of a service has an `…_in` form that takes a transaction, so that several writes happen together or not at
-//! all:
+//! Every write of a service has an `…_in` form that takes a transaction, so that several writes happen together or not
+//! at all:
 //!
 //! ```
 //! # async fn app(shop: ecom::Shop) -> Result<(), Box<dyn std::error::Error>> {
@@ -44,11 +44,11 @@
 //! # }
 //! ```
 //!
-//! `begin_on_sqlite`, `begin_on_postgres` and `begin_on_mysql` in [`adapters`] begin such a transaction on a connection of
-//! the application, for statements of its own.
+//! `begin_on_sqlite`, `begin_on_postgres` and `begin_on_mysql` in [`adapters`] begin such a transaction on a connection
+//! of the application, for statements of its own.
 //!
-//! `examples/embed.rs` is a whole application without HTTP, `examples/transaction.rs` shares a transaction with the shop,
-//! and `examples/server.rs` is the reference server.
+//! `examples/embed.rs` is a whole application without HTTP, `examples/transaction.rs` shares a transaction with the
+//! shop, and `examples/server.rs` is the reference server.
 //!
 //! # Features
 //! Features add up; each alone compiles, and what is not turned on is not compiled. The default build carries no

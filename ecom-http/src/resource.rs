@@ -1,4 +1,5 @@
-//! The frame of all resources: paths, links, entity tags, `fields`, `numbers`, and the answers of reads, writes and lists.
+//! The frame of all resources: paths, links, entity tags, `fields`, `numbers`, and the answers of reads, writes and
+//! lists.
 //!
 //! A resource implements [`Resource`] (or [`Shown`] if it is only listed); its handlers take a [`Reply`] to read and a
 //! [`Write`] to write, and end in one of their methods.
@@ -156,7 +157,8 @@ impl Reply {
         Ok(private(response, Some(resource.stamp().tag(&format.variant()))))
     }
 
-    /// Answers a read, with 304 if the client has the document. `hit` is `None` if the read did not go through the cache.
+    /// Answers a read, with 304 if the client has the document. `hit` is `None` if the read did not go through the
+    /// cache.
     pub(crate) fn public<R: Resource>(&self, resource: &R, format: &Format, hit: Option<bool>) -> ApiResult {
         let tag = resource.stamp().tag(&format.variant());
         if is_known(self.if_none_match.as_ref(), &tag) {
@@ -173,7 +175,8 @@ impl Reply {
         self.public::<R>(&found.value, format, Some(found.hit))
     }
 
-    /// Answers a read of a cached value with all its fields, from the bytes that are kept beside it. This is the hot path.
+    /// Answers a read of a cached value with all its fields, from the bytes that are kept beside it. This is the hot
+    /// path.
     pub(crate) fn whole<R: Resource>(&self, value: &Cached<R>, hit: bool) -> Response {
         let (collection, numbers) = (self.here.collection(), self.app.config.numbers);
         let if_none_match = self.if_none_match.as_ref();

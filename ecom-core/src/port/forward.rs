@@ -24,8 +24,8 @@
 /// The receiver after the twin's name is the receiver of `inner`. Methods with a body go into a second block,
 /// `provided { … }`. The twin does not forward them, so that in a wrapper they call the wrapper's own methods.
 macro_rules! port {
-    // The twin and its blanket implementation. `$a`, `$i` and `$m` never match anything. They are there because `macro_rules`
-    // requires a variable in every repetition, and an optional word such as `async` is one.
+    // The twin and its blanket implementation. `$a`, `$i` and `$m` never match anything. They are there because
+    // `macro_rules` requires a variable in every repetition, and an optional word such as `async` is one.
     (@forward $Port:ident / $Forward:ident(& $(mut $($i:lifetime)?)? self): Send $(+ $($bound:ident)::+)* {
         $(
             $(#[$doc:meta])+

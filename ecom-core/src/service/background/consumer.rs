@@ -29,10 +29,10 @@ pub enum Start {
 ///
 /// One process at a time runs it, under a lease in the database
 /// ([`ShopConfig::lease_ttl`](crate::config::ShopConfig::lease_ttl)). If that process ends, the next one takes over at
-/// once; if it dies or hangs, the next one takes over after the lease has run out. The processes share one position in the
-/// log. It moves only after [`Consumer::handle`] has returned `Ok`, and only if the process still holds the lease. So every
-/// event is delivered at least once, and the events of one aggregate come in order. A consumer recognizes an event that it
-/// has handled by [`Event::id`].
+/// once; if it dies or hangs, the next one takes over after the lease has run out. The processes share one position in
+/// the log. It moves only after [`Consumer::handle`] has returned `Ok`, and only if the process still holds the lease.
+/// So every event is delivered at least once, and the events of one aggregate come in order. A consumer recognizes an
+/// event that it has handled by [`Event::id`].
 ///
 /// Pass it to [`Background::consume`](crate::platform::Background::consume), in every process that may run it.
 ///
@@ -58,8 +58,9 @@ pub enum Start {
 /// ```
 #[async_trait]
 pub trait Consumer: Send + Sync + fmt::Debug {
-    /// Returns the name of its position in the log: 1 to 100 characters, the same in every process and release. `cache`,
-    /// `index`, `trim` and `import-categories` are names of the library's own, and [`Background::consume`] refuses them.
+    /// Returns the name of its position in the log: 1 to 100 characters, the same in every process and release.
+    /// `cache`, `index`, `trim` and `import-categories` are names of the library's own, and [`Background::consume`]
+    /// refuses them.
     ///
     /// [`Background::consume`]: crate::platform::Background::consume
     fn name(&self) -> &str;
@@ -74,19 +75,19 @@ pub trait Consumer: Send + Sync + fmt::Debug {
         500
     }
 
-    /// Handles events in their order, and returns after its work is durable. After an error, a panic, or the death of the
-    /// process, the batch comes again from its beginning, maybe with more events at its end.
+    /// Handles events in their order, and returns after its work is durable. After an error, a panic, or the death of
+    /// the process, the batch comes again from its beginning, maybe with more events at its end.
     ///
-    /// The call is dropped at an await if the lease is lost, or if it does not end in time at a shutdown. Everything that it
-    /// waits for should have a time limit, since a call that hangs keeps its lease.
+    /// The call is dropped at an await if the lease is lost, or if it does not end in time at a shutdown. Everything
+    /// that it waits for should have a time limit, since a call that hangs keeps its lease.
     ///
     /// # Errors
     /// Any. The error is logged, and the batch is tried again, here or in another process, after a pause that grows.
     async fn handle(&self, batch: &[(OutboxPosition, Event)]) -> Result<(), BoxError>;
 
-    /// Is called before a batch if events were missed: the consumer begins at [`Start::Head`], or was away for longer than
-    /// [`outbox_retention`](crate::config::ShopConfig::outbox_retention). A consumer that derives data from events reads the
-    /// whole of it anew here.
+    /// Is called before a batch if events were missed: the consumer begins at [`Start::Head`], or was away for longer
+    /// than [`outbox_retention`](crate::config::ShopConfig::outbox_retention). A consumer that derives data from events
+    /// reads the whole of it anew here.
     ///
     /// # Errors
     /// As [`Self::handle`].
@@ -95,12 +96,12 @@ pub trait Consumer: Send + Sync + fmt::Debug {
     }
 }
 
-/// Where a shared consumer stands that has never run.
+/// The position of a shared consumer that has never run.
 const NEW: OutboxPosition = OutboxPosition { seq: 0 };
-/// Where one stands that has begun at the head of an empty log: whoever goes on there has missed nothing.
+/// The position of a consumer that began at the head of an empty log, so that it has missed nothing.
 const BEGUN: OutboxPosition = OutboxPosition { seq: -1 };
 
-/// The lease was another's by the time that the work under it was done.
+/// Another process had the lease when the work under it was done.
 #[derive(Debug, thiserror::Error)]
 #[error("the lease was lost; whoever has it now goes on")]
 pub(crate) struct LeaseLost;
@@ -109,7 +110,7 @@ pub(crate) struct LeaseLost;
 pub(crate) struct Follow {
     cx: Arc<Context>,
     consumer: Arc<dyn Consumer>,
-    /// Its place where it is the process's own; `None` until it has one.
+    /// The position, if it is the process's own and not shared; `None` until it has one.
     own: Option<OutboxPosition>,
 }
 
@@ -219,7 +220,7 @@ impl Consumer for Invalidate {
         Ok(())
     }
 
-    /// What was cached before its place was known may be older than that.
+    /// Values that were cached before the position was known may be older than it.
     async fn missed(&self) -> Result<(), BoxError> {
         self.clear().await
     }

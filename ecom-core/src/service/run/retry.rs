@@ -29,8 +29,8 @@ pub(super) enum Pause {
 /// [`Error::Contention`](crate::Error::Contention), because then it is certainly aborted. Any other error is returned
 /// at once, above all an unknown outcome.
 ///
-/// `write` takes a flag, which it sets if another transaction took a name that the library had made. Writes that look for
-/// the next free name at the same time would find the same one, so from then on they run one after the other.
+/// `write` takes a flag, which it sets if another transaction took a name that the library had made. Writes that look
+/// for the next free name at the same time would find the same one, so from then on they run one after the other.
 ///
 /// # Errors
 /// Those of `write`; `Contention` if the last try failed too.

@@ -1,8 +1,8 @@
-//! Which cached documents an event makes stale (R15). The process that writes and the processes that read the event both
-//! ask here.
+//! Which cached documents an event makes stale (R15). The process that writes and the processes that read the event
+//! both ask here.
 //!
-//! Most documents follow from the kind and the id of the event. The others, such as the categories that count a product,
-//! are known only to the write. It stores their keys in [`Event::data`], as an array of texts under `stale`.
+//! Most documents follow from the kind and the id of the event. The others, such as the categories that count a
+//! product, are known only to the write. It stores their keys in [`Event::data`], as an array of texts under `stale`.
 
 use std::collections::HashSet;
 
@@ -44,8 +44,8 @@ pub(super) fn everything() -> Value {
     json!({ FIELD: [EVERYTHING] })
 }
 
-/// Returns the documents that a batch of events makes stale. Keys that this release does not know belong to documents that
-/// it does not cache, and are skipped.
+/// Returns the documents that a batch of events makes stale. Keys that this release does not know belong to documents
+/// that it does not cache, and are skipped.
 pub(crate) fn of<'e>(events: impl Iterator<Item = &'e Event>) -> Forget {
     let mut keys = HashSet::new();
     for event in events {

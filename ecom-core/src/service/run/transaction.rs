@@ -22,8 +22,8 @@ use crate::port::storage::{ForwardRepositories, Repositories, UnitOfWork};
 /// made of smaller ones.
 ///
 /// [`Shop::begin`](crate::Shop::begin) begins one on a connection of the shop's pool. `begin_on_…` and `on_…` of the SQL
-/// adapters (`ecom::adapters`) open one on a connection of the host. The host ends it with [`Tx::commit`] or, if it began
-/// the transaction itself, with [`Tx::finish`]. A `Tx` that is dropped writes nothing, unless the host began the
+/// adapters (`ecom::adapters`) open one on a connection of the host. The host ends it with [`Tx::commit`] or, if it
+/// began the transaction itself, with [`Tx::finish`]. A `Tx` that is dropped writes nothing, unless the host began the
 /// transaction and commits it.
 ///
 /// If an `…_in` call returns an error, the host must not commit. After [`Error::Contention`] it may run its whole
@@ -143,9 +143,9 @@ impl<'t> Tx<'t> {
         Ok(Done { tx: self, value })
     }
 
-    /// Turns a `DUPLICATE` into [`Error::Contention`] if the library had made the name (`made` says so by the field). The
-    /// name was free when the library looked, so another transaction has taken it since, and the next try makes the next
-    /// name. The caller did not choose the name and gets no error.
+    /// Turns a `DUPLICATE` into [`Error::Contention`] if the library had made the name (`made` says so by the field).
+    /// The name was free when the library looked, so another transaction has taken it since, and the next try makes the
+    /// next name. The caller did not choose the name and gets no error.
     pub(crate) fn or_next_name<T>(&self, written: Result<T>, made: impl Fn(&'static str) -> bool) -> Result<T> {
         written.map_err(|error| match &error {
             Error::Conflict(c) if matches!(**c, Conflict::Duplicate { field, .. } if made(field)) => {
@@ -158,8 +158,8 @@ impl<'t> Tx<'t> {
 }
 
 impl Context {
-    /// Begins a transaction, runs `body` in it, commits it and runs its [`AfterCommit`]. If another transaction was in the
-    /// way, all of it runs again, after a pause. `body` ends with [`Tx::ok`].
+    /// Begins a transaction, runs `body` in it, commits it and runs its [`AfterCommit`]. If another transaction was in
+    /// the way, all of it runs again, after a pause. `body` ends with [`Tx::ok`].
     ///
     /// # Errors
     /// Those of `body` and of the commit. [`Error::Contention`] if the last try failed too.
@@ -170,8 +170,8 @@ impl Context {
         self.run(retry::Pause::Dispersed, body).await
     }
 
-    /// As [`Context::write`], for work that the first writer does for all others. The pauses between tries are the same for
-    /// all, since nothing is gained by keeping the writers apart.
+    /// As [`Context::write`], for work that the first writer does for all others. The pauses between tries are the same
+    /// for all, since nothing is gained by keeping the writers apart.
     ///
     /// # Errors
     /// As [`Context::write`].

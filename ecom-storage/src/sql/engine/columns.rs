@@ -1,5 +1,5 @@
-//! One table of columns by name per aggregate. From it come the select list, INSERT and UPDATE with their parameters, the
-//! positions that reads use, and the `DUPLICATE` conflict of each unique index.
+//! One table of columns by name per aggregate. From it come the select list, INSERT and UPDATE with their parameters,
+//! the positions that reads use, and the `DUPLICATE` conflict of each unique index.
 //!
 //! ```ignore
 //! pub static SUPPLIERS: Table<Supplier> = Table {
@@ -307,8 +307,8 @@ impl<T> Table<T> {
     }
 }
 
-/// Returns the value of the only row, or the value that two rows of a batch share. `None` if a row of the batch collides
-/// with a row of the database: its error does not say which.
+/// Returns the value of the only row, or the value that two rows of a batch share. `None` if a row of the batch
+/// collides with a row of the database: its error does not say which.
 fn colliding<R>(rows: &[R], value: impl Fn(&R) -> Option<String>) -> Option<String> {
     if let [one] = rows {
         return value(one);
@@ -340,8 +340,8 @@ pub trait Described: Sync {
     /// Its name.
     fn name(&self) -> &'static str;
 
-    /// Calls `with` for each column, with its name, whether it is inserted, whether it is selected, and what an update does
-    /// with it.
+    /// Calls `with` for each column, with its name, whether it is inserted, whether it is selected, and what an update
+    /// does with it.
     fn each(&self, with: &mut dyn FnMut(&'static str, bool, bool, Change));
 
     /// Its unique indexes.
@@ -359,7 +359,8 @@ pub trait Described: Sync {
         list
     }
 
-    /// Returns the UPDATE of one row. `$1` is its id, `$2` the version that it must have, and the others are the new values.
+    /// Returns the UPDATE of one row. `$1` is its id, `$2` the version that it must have, and the others are the new
+    /// values.
     fn update(&self) -> String {
         let mut text = format!("UPDATE {} SET ", self.name());
         let mut n = 2;
@@ -428,8 +429,8 @@ pub struct Versioned<T: 'static> {
 }
 
 impl<T> Versioned<T> {
-    /// Makes the statements of a table, which must have a fixed column `id` and the audit columns: another table does not
-    /// compile.
+    /// Makes the statements of a table, which must have a fixed column `id` and the audit columns: another table does
+    /// not compile.
     pub const fn new(table: &'static Table<T>) -> Self {
         let (mut id, mut audit, mut i) = (None, None, 0);
         while i < table.columns.len() {
@@ -448,7 +449,8 @@ impl<T> Versioned<T> {
     /// Updates one row from `before` to `after`.
     ///
     /// # Errors
-    /// As [`Table::insert`], and `VERSION_CONFLICT` if the row has another version than `before`, `NotFound` if it is gone.
+    /// As [`Table::insert`], and `VERSION_CONFLICT` if the row has another version than `before`, `NotFound` if it is
+    /// gone.
     pub async fn update(&'static self, x: &mut Executor<'_>, before: &T, after: &T) -> Result<()> {
         let expected = (self.audit)(before).version;
         let mut args = vec![(self.id)(before), expected.into()];

@@ -1,8 +1,8 @@
 //! Transactions on a connection of the host application, for writes of the shop and of the host together.
 //!
-//! `begin_on_…` begins the transaction with the settings that the shop needs. `on_…` takes one that the host began. Both
-//! check that the connection leads to the shop's database, and both return the [`Tx`] that the `…_in` calls of the services
-//! take.
+//! `begin_on_…` begins the transaction with the settings that the shop needs. `on_…` takes one that the host began.
+//! Both check that the connection leads to the shop's database, and both return the [`Tx`] that the `…_in` calls of the
+//! services take.
 
 use ecom_core::{Error, FieldCode, Result, Shop, Tx};
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
@@ -15,12 +15,12 @@ use super::unit_of_work::{Held, HostConn, HostTransaction};
 
 static IDENTITY: Sql = Sql::new("SELECT value FROM ecom_meta WHERE name = 'identity'");
 
-/// Begins a transaction on a connection of the host to the shop's SQLite database. It uses `BEGIN IMMEDIATE`, so that the
-/// transaction is the one writer from its beginning. Foreign keys must be on, as sqlx turns them on by default.
+/// Begins a transaction on a connection of the host to the shop's SQLite database. It uses `BEGIN IMMEDIATE`, so that
+/// the transaction is the one writer from its beginning. Foreign keys must be on, as sqlx turns them on by default.
 ///
 /// # Errors
-/// `Unavailable` if another writer does not end in time. `Validation` on `connection` if it leads to another database or
-/// has foreign keys off.
+/// `Unavailable` if another writer does not end in time. `Validation` on `connection` if it leads to another database
+/// or has foreign keys off.
 #[cfg(feature = "sqlite")]
 pub async fn begin_on_sqlite<'c>(shop: &Shop, conn: &'c mut sqlx::SqliteConnection) -> Result<Tx<'c>> {
     let dialect = &crate::sqlite::DIALECT;
@@ -28,9 +28,9 @@ pub async fn begin_on_sqlite<'c>(shop: &Shop, conn: &'c mut sqlx::SqliteConnecti
     open(shop, dialect, HostConn::Sqlite(Held::Begun(tx))).await
 }
 
-/// Takes a transaction that the host began on the shop's SQLite database, and makes it the one writer at once. If the host
-/// has already read in the transaction, it should have begun it with `BEGIN IMMEDIATE`: otherwise this call fails if another
-/// transaction has written since.
+/// Takes a transaction that the host began on the shop's SQLite database, and makes it the one writer at once. If the
+/// host has already read in the transaction, it should have begun it with `BEGIN IMMEDIATE`: otherwise this call fails
+/// if another transaction has written since.
 ///
 /// # Errors
 /// As [`begin_on_sqlite`].
@@ -54,8 +54,8 @@ pub async fn begin_on_postgres<'c>(shop: &Shop, conn: &'c mut sqlx::PgConnection
     open(shop, dialect, HostConn::Postgres(Held::Begun(tx))).await
 }
 
-/// Takes a transaction that the host began on the shop's PostgreSQL database. It must be at `READ COMMITTED`, which this
-/// function checks: at a higher level a statement does not see the change that it waited for.
+/// Takes a transaction that the host began on the shop's PostgreSQL database. It must be at `READ COMMITTED`, which
+/// this function checks: at a higher level a statement does not see the change that it waited for.
 ///
 /// # Errors
 /// As [`begin_on_postgres`], and `Validation` on `connection` for another isolation level.
@@ -64,8 +64,8 @@ pub async fn on_postgres<'c>(shop: &Shop, tx: &'c mut sqlx::Transaction<'_, sqlx
     open(shop, &crate::postgres::DIALECT, HostConn::Postgres(Held::Lent(&mut **tx))).await
 }
 
-/// Begins a transaction on a connection of the host to the shop's MySQL or MariaDB database, at `READ COMMITTED` whatever
-/// the session defaults to.
+/// Begins a transaction on a connection of the host to the shop's MySQL or MariaDB database, at `READ COMMITTED`
+/// whatever the session defaults to.
 ///
 /// # Errors
 /// `Unavailable`, `Validation` on `connection` for another database.
@@ -81,8 +81,8 @@ pub async fn begin_on_mysql<'c>(shop: &Shop, conn: &'c mut sqlx::MySqlConnection
 
 /// Takes a transaction that the host began on the shop's MySQL or MariaDB database. It must be at `READ COMMITTED`
 /// (`SET TRANSACTION ISOLATION LEVEL READ COMMITTED` before it begins). The server does not tell at which level a
-/// transaction runs, so this function cannot check it: at `REPEATABLE READ`, the server's default, a write may not see the
-/// change that it waited for. [`begin_on_mysql`] sets the level.
+/// transaction runs, so this function cannot check it: at `REPEATABLE READ`, the server's default, a write may not see
+/// the change that it waited for. [`begin_on_mysql`] sets the level.
 ///
 /// # Errors
 /// As [`begin_on_mysql`].
