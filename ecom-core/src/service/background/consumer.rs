@@ -126,8 +126,8 @@ impl Follow {
         };
         let held = &*lease;
         let moved = self.cx.write(|mut tx| async move {
-            let moved = tx.outbox().advance(held, to).await?;
-            tx.ok(moved)
+            let done = tx.outbox().advance(held, to).await?;
+            Ok((done, tx))
         });
         if !moved.await? {
             return Err(LeaseLost.into());

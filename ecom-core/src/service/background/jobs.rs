@@ -77,8 +77,8 @@ impl Work for Trim {
     async fn step(&mut self, _: Option<&mut Lease>) -> Result<bool, BoxError> {
         let cx = &self.0;
         let gone = cx.write(|mut tx| async move {
-            let gone = tx.outbox().trim(cx.now() - cx.config.outbox_retention).await?;
-            tx.ok(gone)
+            let done = tx.outbox().trim(cx.now() - cx.config.outbox_retention).await?;
+            Ok((done, tx))
         });
         let gone = gone.await?;
         tracing::debug!(gone, "old events trimmed");
@@ -257,8 +257,8 @@ async fn release(cx: &Arc<Context>, Held { lease, until }: Held) {
     }
     let lease = &lease;
     let released = cx.write(|mut tx| async move {
-        tx.outbox().release(lease).await?;
-        tx.ok(())
+        let done = tx.outbox().release(lease).await?;
+        Ok((done, tx))
     });
     if let Ok(Err(error)) = tokio::time::timeout_at(until, released).await {
         tracing::debug!(work = lease.consumer, %error, "a lease was not released; it runs out");
@@ -267,8 +267,8 @@ async fn release(cx: &Arc<Context>, Held { lease, until }: Held) {
 
 async fn acquire(cx: &Arc<Context>, name: &str, holder: &str) -> Result<Option<Lease>> {
     cx.write(|mut tx| async move {
-        let lease = tx.outbox().acquire(name, holder, cx.now(), cx.config.lease_ttl).await?;
-        tx.ok(lease)
+        let done = tx.outbox().acquire(name, holder, cx.now(), cx.config.lease_ttl).await?;
+        Ok((done, tx))
     })
     .await
 }

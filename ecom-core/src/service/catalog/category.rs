@@ -190,12 +190,7 @@ impl<'a> CategoryService<'a> {
     /// `Validation` (an unknown parent names itself), `DUPLICATE`, `Unavailable`.
     pub async fn create(&self, input: &CategoryInput, actor: &Actor) -> Result<Category> {
         checked(input)?;
-        self.cx
-            .write(|mut tx| async move {
-                let made = self.create_in(&mut tx, input, actor).await?;
-                tx.ok(made)
-            })
-            .await
+        self.cx.write(|mut tx| async move { Ok((self.create_in(&mut tx, input, actor).await?, tx)) }).await
     }
 
     /// [`Self::create`] inside a transaction. It locks the tree, which comes before any other lock.
@@ -246,12 +241,7 @@ impl<'a> CategoryService<'a> {
     /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `CATEGORY_CYCLE`, and those of [`Self::create`].
     pub async fn replace(&self, id: CategoryId, read: Read, input: &CategoryInput, actor: &Actor) -> Result<Category> {
         checked(input)?;
-        self.cx
-            .write(|mut tx| async move {
-                let written = self.replace_in(&mut tx, id, read, input, actor).await?;
-                tx.ok(written)
-            })
-            .await
+        self.cx.write(|mut tx| async move { Ok((self.replace_in(&mut tx, id, read, input, actor).await?, tx)) }).await
     }
 
     /// [`Self::replace`] inside a transaction.
@@ -278,10 +268,7 @@ impl<'a> CategoryService<'a> {
     pub async fn patch(&self, id: CategoryId, read: Read, patch: CategoryPatch, actor: &Actor) -> Result<Category> {
         let patch = &patch;
         self.cx
-            .write(|mut tx| async move {
-                let written = self.patch_in(&mut tx, id, read, patch.clone(), actor).await?;
-                tx.ok(written)
-            })
+            .write(|mut tx| async move { Ok((self.patch_in(&mut tx, id, read, patch.clone(), actor).await?, tx)) })
             .await
     }
 
@@ -399,12 +386,7 @@ impl<'a> CategoryService<'a> {
     /// # Errors
     /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `CATEGORY_NOT_EMPTY`, `Unavailable`.
     pub async fn delete(&self, id: CategoryId, read: Read, mode: DeleteMode, actor: &Actor) -> Result<()> {
-        self.cx
-            .write(|mut tx| async move {
-                self.delete_in(&mut tx, id, read, mode, actor).await?;
-                tx.ok(())
-            })
-            .await
+        self.cx.write(|mut tx| async move { Ok((self.delete_in(&mut tx, id, read, mode, actor).await?, tx)) }).await
     }
 
     /// [`Self::delete`] inside a transaction.
@@ -451,12 +433,7 @@ impl<'a> CategoryService<'a> {
     /// `NotFound`, `STATE_CONFLICT` if it is not deleted or its parent is, `DUPLICATE` if its name or slug was taken
     /// in between, `VERSION_CONFLICT`, `VERSION_REQUIRED`.
     pub async fn restore(&self, id: CategoryId, read: Read, actor: &Actor) -> Result<Category> {
-        self.cx
-            .write(|mut tx| async move {
-                let restored = self.restore_in(&mut tx, id, read, actor).await?;
-                tx.ok(restored)
-            })
-            .await
+        self.cx.write(|mut tx| async move { Ok((self.restore_in(&mut tx, id, read, actor).await?, tx)) }).await
     }
 
     /// [`Self::restore`] inside a transaction.

@@ -80,12 +80,7 @@ impl<'a> SkuService<'a> {
     /// `NotFound`, `Validation`, `CURRENCY_MISMATCH`, `DUPLICATE`, `Unavailable`.
     pub async fn create(&self, product: ProductId, input: &SkuInput, actor: &Actor) -> Result<Sku> {
         self.check(input)?;
-        self.cx
-            .write(|mut tx| async move {
-                let made = self.create_in(&mut tx, product, input, actor).await?;
-                tx.ok(made)
-            })
-            .await
+        self.cx.write(|mut tx| async move { Ok((self.create_in(&mut tx, product, input, actor).await?, tx)) }).await
     }
 
     /// [`Self::create`] inside a transaction.
@@ -118,12 +113,7 @@ impl<'a> SkuService<'a> {
     /// reserved, and those of [`Self::create`].
     pub async fn replace(&self, id: SkuId, read: Read, input: &SkuInput, actor: &Actor) -> Result<Sku> {
         self.check(input)?;
-        self.cx
-            .write(|mut tx| async move {
-                let written = self.replace_in(&mut tx, id, read, input, actor).await?;
-                tx.ok(written)
-            })
-            .await
+        self.cx.write(|mut tx| async move { Ok((self.replace_in(&mut tx, id, read, input, actor).await?, tx)) }).await
     }
 
     /// [`Self::replace`] inside a transaction.
@@ -149,10 +139,7 @@ impl<'a> SkuService<'a> {
     pub async fn patch(&self, id: SkuId, read: Read, patch: SkuPatch, actor: &Actor) -> Result<Sku> {
         let patch = &patch;
         self.cx
-            .write(|mut tx| async move {
-                let written = self.patch_in(&mut tx, id, read, patch.clone(), actor).await?;
-                tx.ok(written)
-            })
+            .write(|mut tx| async move { Ok((self.patch_in(&mut tx, id, read, patch.clone(), actor).await?, tx)) })
             .await
     }
 
@@ -218,12 +205,7 @@ impl<'a> SkuService<'a> {
     /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `STATE_CONFLICT` for the last SKU of a product,
     /// `HAS_SALES`, `Unavailable`.
     pub async fn delete(&self, id: SkuId, read: Read, mode: DeleteMode, actor: &Actor) -> Result<()> {
-        self.cx
-            .write(|mut tx| async move {
-                self.delete_in(&mut tx, id, read, mode, actor).await?;
-                tx.ok(())
-            })
-            .await
+        self.cx.write(|mut tx| async move { Ok((self.delete_in(&mut tx, id, read, mode, actor).await?, tx)) }).await
     }
 
     /// [`Self::delete`] inside a transaction.
@@ -264,12 +246,7 @@ impl<'a> SkuService<'a> {
     /// `NotFound`, `STATE_CONFLICT` if it is not deleted or its product is, `DUPLICATE` if its code was taken in
     /// between, `VERSION_CONFLICT`, `VERSION_REQUIRED`.
     pub async fn restore(&self, id: SkuId, read: Read, actor: &Actor) -> Result<Sku> {
-        self.cx
-            .write(|mut tx| async move {
-                let restored = self.restore_in(&mut tx, id, read, actor).await?;
-                tx.ok(restored)
-            })
-            .await
+        self.cx.write(|mut tx| async move { Ok((self.restore_in(&mut tx, id, read, actor).await?, tx)) }).await
     }
 
     /// [`Self::restore`] inside a transaction.

@@ -63,7 +63,7 @@ impl<'a> EventLog<'a> {
             drop(db);
             let placed = self.cx.write_together(|mut tx| async move {
                 let placed = tx.outbox().sequence(PLACED_AT_ONCE).await?;
-                tx.ok(placed)
+                Ok((placed, tx))
             });
             let placed = placed.await?;
             // What has committed since is not this call's: under load it would never end.

@@ -44,13 +44,6 @@ impl fmt::Debug for Tx<'_> {
     }
 }
 
-/// A transaction that is ready to commit, and the value that its write returns. Made by [`Tx::ok`].
-#[must_use = "the runner commits it"]
-pub(crate) struct Done<T> {
-    tx: Tx<'static>,
-    value: T,
-}
-
 impl<'t> Tx<'t> {
     pub(crate) fn new(cx: Arc<Context>, unit: Box<dyn UnitOfWork + 't>) -> Self {
         let (events, keys) = (Vec::new(), HashSet::new());
@@ -135,14 +128,6 @@ impl<'t> Tx<'t> {
         });
     }
 
-    /// Ends the write of a service with the value that it returns.
-    pub(crate) fn ok<T>(self, value: T) -> Result<Done<T>>
-    where
-        't: 'static,
-    {
-        Ok(Done { tx: self, value })
-    }
-
     /// Turns a `DUPLICATE` into [`Error::Contention`] if the library had made the name (`made` says so by the field).
     /// The name was free when the library looked, so another transaction has taken it since, and the next try makes the
     /// next name. The caller did not choose the name and gets no error.
@@ -159,13 +144,14 @@ impl<'t> Tx<'t> {
 
 impl Context {
     /// Begins a transaction, runs `body` in it, commits it and runs its [`AfterCommit`]. If another transaction was in
-    /// the way, all of it runs again, after a pause. `body` ends with [`Tx::ok`].
+    /// the way, all of it runs again, after a pause. `body` takes the transaction, and returns it with the value of the
+    /// write.
     ///
     /// # Errors
     /// Those of `body` and of the commit. [`Error::Contention`] if the last try failed too.
     pub(crate) async fn write<T, F>(self: &Arc<Self>, body: impl Fn(Tx<'static>) -> F) -> Result<T>
     where
-        F: Future<Output = Result<Done<T>>>,
+        F: Future<Output = Result<(T, Tx<'static>)>>,
     {
         self.run(retry::Pause::Dispersed, body).await
     }
@@ -177,19 +163,19 @@ impl Context {
     /// As [`Context::write`].
     pub(crate) async fn write_together<T, F>(self: &Arc<Self>, body: impl Fn(Tx<'static>) -> F) -> Result<T>
     where
-        F: Future<Output = Result<Done<T>>>,
+        F: Future<Output = Result<(T, Tx<'static>)>>,
     {
         self.run(retry::Pause::Equal, body).await
     }
 
     async fn run<T, F>(self: &Arc<Self>, pause: retry::Pause, body: impl Fn(Tx<'static>) -> F) -> Result<T>
     where
-        F: Future<Output = Result<Done<T>>>,
+        F: Future<Output = Result<(T, Tx<'static>)>>,
     {
         let body = &body;
         retry::retrying(self, pause, |lost_name| async move {
             let tx = Tx { lost_name, ..Tx::new(self.clone(), self.storage.begin().await?) };
-            let Done { tx, value } = body(tx).await?;
+            let (value, tx) = body(tx).await?;
             tx.commit().await?.run().await;
             Ok(value)
         })

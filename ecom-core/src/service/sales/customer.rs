@@ -63,12 +63,7 @@ impl<'a> CustomerService<'a> {
     /// `Validation`, `DUPLICATE` for an email that a live customer has, `Unavailable`.
     pub async fn create(&self, input: &CustomerInput, actor: &Actor) -> Result<Customer> {
         input.check()?;
-        self.cx
-            .write(|mut tx| async move {
-                let made = self.create_in(&mut tx, input, actor).await?;
-                tx.ok(made)
-            })
-            .await
+        self.cx.write(|mut tx| async move { Ok((self.create_in(&mut tx, input, actor).await?, tx)) }).await
     }
 
     /// [`Self::create`] inside a transaction.
@@ -98,12 +93,7 @@ impl<'a> CustomerService<'a> {
     /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, and those of [`Self::create`].
     pub async fn replace(&self, id: CustomerId, read: Read, input: &CustomerInput, actor: &Actor) -> Result<Customer> {
         input.check()?;
-        self.cx
-            .write(|mut tx| async move {
-                let written = self.replace_in(&mut tx, id, read, input, actor).await?;
-                tx.ok(written)
-            })
-            .await
+        self.cx.write(|mut tx| async move { Ok((self.replace_in(&mut tx, id, read, input, actor).await?, tx)) }).await
     }
 
     /// [`Self::replace`] inside a transaction.
@@ -130,10 +120,7 @@ impl<'a> CustomerService<'a> {
     pub async fn patch(&self, id: CustomerId, read: Read, patch: CustomerPatch, actor: &Actor) -> Result<Customer> {
         let patch = &patch;
         self.cx
-            .write(|mut tx| async move {
-                let written = self.patch_in(&mut tx, id, read, patch.clone(), actor).await?;
-                tx.ok(written)
-            })
+            .write(|mut tx| async move { Ok((self.patch_in(&mut tx, id, read, patch.clone(), actor).await?, tx)) })
             .await
     }
 
@@ -194,12 +181,7 @@ impl<'a> CustomerService<'a> {
     /// # Errors
     /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `HAS_SALES` if an order refers to it, `Unavailable`.
     pub async fn delete(&self, id: CustomerId, read: Read, mode: DeleteMode, actor: &Actor) -> Result<()> {
-        self.cx
-            .write(|mut tx| async move {
-                self.delete_in(&mut tx, id, read, mode, actor).await?;
-                tx.ok(())
-            })
-            .await
+        self.cx.write(|mut tx| async move { Ok((self.delete_in(&mut tx, id, read, mode, actor).await?, tx)) }).await
     }
 
     /// [`Self::delete`] inside a transaction.
@@ -236,12 +218,7 @@ impl<'a> CustomerService<'a> {
     /// `NotFound`, `STATE_CONFLICT` if it is not deleted, `DUPLICATE` if its email was taken in between,
     /// `VERSION_CONFLICT`, `VERSION_REQUIRED`.
     pub async fn restore(&self, id: CustomerId, read: Read, actor: &Actor) -> Result<Customer> {
-        self.cx
-            .write(|mut tx| async move {
-                let restored = self.restore_in(&mut tx, id, read, actor).await?;
-                tx.ok(restored)
-            })
-            .await
+        self.cx.write(|mut tx| async move { Ok((self.restore_in(&mut tx, id, read, actor).await?, tx)) }).await
     }
 
     /// [`Self::restore`] inside a transaction.
@@ -318,12 +295,7 @@ impl<'a> AddressService<'a> {
     /// `NotFound` for the customer, `Validation`, also if the customer has [`Customer::MAX_ADDRESSES`], `Unavailable`.
     pub async fn create(&self, customer: CustomerId, input: &AddressInput, actor: &Actor) -> Result<Address> {
         input.check()?;
-        self.cx
-            .write(|mut tx| async move {
-                let made = self.create_in(&mut tx, customer, input, actor).await?;
-                tx.ok(made)
-            })
-            .await
+        self.cx.write(|mut tx| async move { Ok((self.create_in(&mut tx, customer, input, actor).await?, tx)) }).await
     }
 
     /// [`Self::create`] inside a transaction.
@@ -358,12 +330,7 @@ impl<'a> AddressService<'a> {
     /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `Validation`, `Unavailable`.
     pub async fn replace(&self, id: AddressId, read: Read, input: &AddressInput, actor: &Actor) -> Result<Address> {
         input.check()?;
-        self.cx
-            .write(|mut tx| async move {
-                let written = self.replace_in(&mut tx, id, read, input, actor).await?;
-                tx.ok(written)
-            })
-            .await
+        self.cx.write(|mut tx| async move { Ok((self.replace_in(&mut tx, id, read, input, actor).await?, tx)) }).await
     }
 
     /// [`Self::replace`] inside a transaction.
@@ -390,10 +357,7 @@ impl<'a> AddressService<'a> {
     pub async fn patch(&self, id: AddressId, read: Read, patch: AddressPatch, actor: &Actor) -> Result<Address> {
         let patch = &patch;
         self.cx
-            .write(|mut tx| async move {
-                let written = self.patch_in(&mut tx, id, read, patch.clone(), actor).await?;
-                tx.ok(written)
-            })
+            .write(|mut tx| async move { Ok((self.patch_in(&mut tx, id, read, patch.clone(), actor).await?, tx)) })
             .await
     }
 
@@ -437,12 +401,7 @@ impl<'a> AddressService<'a> {
     /// # Errors
     /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `Unavailable`.
     pub async fn delete(&self, id: AddressId, read: Read, actor: &Actor) -> Result<()> {
-        self.cx
-            .write(|mut tx| async move {
-                self.delete_in(&mut tx, id, read, actor).await?;
-                tx.ok(())
-            })
-            .await
+        self.cx.write(|mut tx| async move { Ok((self.delete_in(&mut tx, id, read, actor).await?, tx)) }).await
     }
 
     /// [`Self::delete`] inside a transaction.

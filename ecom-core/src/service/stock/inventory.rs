@@ -191,10 +191,7 @@ async fn work(cx: Arc<Context>) {
         };
         let (adjustments, answers): (Vec<_>, Vec<_>) = batch.into_iter().map(|p| (p.adjustment, p.answer)).unzip();
         let (cx, adjustments) = (&cx, &adjustments);
-        let written = cx.write(|mut tx| async move {
-            let results = adjust_all_in(cx, &mut tx, adjustments).await?;
-            tx.ok(results)
-        });
+        let written = cx.write(|mut tx| async move { Ok((adjust_all_in(cx, &mut tx, adjustments).await?, tx)) });
         match written.await {
             Ok(results) => {
                 for (answer, result) in answers.into_iter().zip(results) {

@@ -11,7 +11,7 @@ use ecom_core::port::{CategoryRepository, CategoryUsage};
 use ecom_core::text::{Slug, fold_key};
 use ecom_core::{Conflict, Entity, Error, Result};
 
-use crate::sql::engine::builder::{Builder, MAX_LIST, bad_cursor, case_size, limit_over, taken};
+use crate::sql::engine::builder::{Builder, MAX_LIST, bad_cursor, case_size, count, page, taken};
 use crate::sql::engine::columns::{Column, Table, Unique, Versioned, read_audit, read_external};
 use crate::sql::engine::dialect::Sql;
 use crate::sql::engine::error::Kind;
@@ -204,28 +204,20 @@ impl CategoryRepository for SqlCategories<'_> {
             b.push(" AND name_key >= ").bind(name);
             b.push(" AND (name_key > ").bind(name).push(" OR id > ").bind(k.id).push(")");
         }
-        b.push(" ORDER BY name_key, id").limit(i64::from(paging.limit()) + 1);
-        if let Paging::Offset { offset, .. } = paging {
-            b.push(" OFFSET ").bind(i64::try_from(*offset).unwrap_or(i64::MAX));
-        }
+        page(&mut b, "name_key, id", paging);
         let (text, args) = b.done();
         let rows = self.0.fetch_all(text, args).await?;
         let items = rows.iter().map(|r| Ok((read(r)?, r.string(NAME_KEY)?))).collect::<Result<Vec<_>>>()?;
-        let page = Page::from_overfetch(items, paging.limit(), |(c, key)| Keyset {
+        let found = Page::from_overfetch(items, paging.limit(), |(c, key)| Keyset {
             sort: "name".to_owned(),
             key: SortKey::Text(key.clone()),
             id: c.id.0,
         });
-        Ok(page.map(|(c, _)| c))
+        Ok(found.map(|(c, _)| c))
     }
 
     async fn count(&mut self, filter: &CategoryFilter, bound: u64) -> Result<Total> {
-        let mut b = Builder::new("SELECT COUNT(*) FROM (SELECT 1");
-        Self::filtered(&mut b, filter);
-        b.limit(limit_over(bound)).push(") counted");
-        let (text, args) = b.done();
-        let row = self.0.fetch_optional(text, args).await?;
-        Ok(Total::bounded(row.map_or(Ok(0), |r| r.count(0))?, bound))
+        count(&mut self.0, bound, |b| Self::filtered(b, filter)).await
     }
 
     async fn subtree(&mut self, path: &str) -> Result<Vec<Category>> {

@@ -3,6 +3,8 @@
 
 use std::fmt::Write as _;
 
+use ecom_core::paging::{Paging, Total};
+
 use ecom_core::{Error, FieldCode};
 
 use crate::sql::engine::dialect::{Dialect, Sql};
@@ -81,9 +83,27 @@ impl<'q> Builder<'q> {
     }
 }
 
-/// One more than `bound`, for a count that must tell whether there is more.
-pub fn limit_over(bound: u64) -> i64 {
-    i64::try_from(bound).unwrap_or(i64::MAX).saturating_add(1)
+/// Counts rows, up to `bound`. `matching` adds `FROM …` and the conditions.
+pub async fn count<'q>(
+    x: &mut Executor<'_>,
+    bound: u64,
+    matching: impl FnOnce(&mut Builder<'q>),
+) -> ecom_core::Result<Total> {
+    let mut b = Builder::new("SELECT COUNT(*) FROM (SELECT 1");
+    matching(&mut b);
+    // One more, to tell whether there are.
+    b.limit(i64::try_from(bound).unwrap_or(i64::MAX).saturating_add(1)).push(") counted");
+    let (text, args) = b.done();
+    let row = x.fetch_optional(text, args).await?;
+    Ok(Total::bounded(row.map_or(Ok(0), |r| r.count(0))?, bound))
+}
+
+/// Adds what ends the statement of a page: the order, a limit of one row more than the page, and the offset.
+pub fn page(b: &mut Builder<'_>, order: &str, paging: &Paging) {
+    b.push(" ORDER BY ").push(order).limit(i64::from(paging.limit()) + 1);
+    if let Paging::Offset { offset, .. } = paging {
+        b.push(" OFFSET ").bind(i64::try_from(*offset).unwrap_or(i64::MAX));
+    }
 }
 
 /// The error for a cursor whose key is of another kind than the list's.

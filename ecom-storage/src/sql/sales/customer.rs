@@ -9,7 +9,7 @@ use ecom_core::sales::{Address, AddressFilter, Customer, CustomerFilter, Custome
 use ecom_core::text::fold_key;
 use ecom_core::{Conflict, Entity, Result};
 
-use crate::sql::engine::builder::{Builder, bad_cursor, limit_over, lock_rows};
+use crate::sql::engine::builder::{Builder, bad_cursor, count, lock_rows, page};
 use crate::sql::engine::columns::{Column, Table, Unique, Versioned, read_audit, read_external};
 use crate::sql::engine::dialect::Sql;
 use crate::sql::engine::error::Kind;
@@ -82,14 +82,6 @@ fn begins_with(b: &mut Builder<'_>, column: &str, text: &str) {
     b.push(column).push(" >= ").bind(key).push(" AND ").push(column).push(" < ").bind(end);
 }
 
-/// Adds what follows the last condition of a list: the order, the limit with one row more, and the offset.
-fn ordered(b: &mut Builder<'_>, order: &str, paging: &Paging) {
-    b.push(" ORDER BY ").push(order).limit(i64::from(paging.limit()) + 1);
-    if let Paging::Offset { offset, .. } = paging {
-        b.push(" OFFSET ").bind(i64::try_from(*offset).unwrap_or(i64::MAX));
-    }
-}
-
 /// The customers of a SQL database.
 pub type SqlCustomers<'c> = SqlRepository<'c, dyn CustomerRepository>;
 
@@ -145,7 +137,7 @@ impl CustomerRepository for SqlCustomers<'_> {
                 _ => return Err(bad_cursor()),
             }
         }
-        ordered(&mut b, order, paging);
+        page(&mut b, order, paging);
         let (text, args) = b.done();
         let items = self.0.fetch_all(text, args).await?.iter().map(read_customer).collect::<Result<Vec<_>>>()?;
         Ok(Page::from_overfetch(items, paging.limit(), |c| Keyset {
@@ -156,12 +148,7 @@ impl CustomerRepository for SqlCustomers<'_> {
     }
 
     async fn count(&mut self, filter: &CustomerFilter, bound: u64) -> Result<Total> {
-        let mut b = Builder::new("SELECT COUNT(*) FROM (SELECT 1");
-        Self::filtered(&mut b, filter);
-        b.limit(limit_over(bound)).push(") counted");
-        let (text, args) = b.done();
-        let row = self.0.fetch_optional(text, args).await?;
-        Ok(Total::bounded(row.map_or(Ok(0), |r| r.count(0))?, bound))
+        count(&mut self.0, bound, |b| Self::filtered(b, filter)).await
     }
 
     async fn insert(&mut self, customers: &[Customer]) -> Result<()> {
@@ -267,7 +254,7 @@ impl AddressRepository for SqlAddresses<'_> {
             }
             b.push(" AND id > ").bind(k.id);
         }
-        ordered(&mut b, "id", paging);
+        page(&mut b, "id", paging);
         let (text, args) = b.done();
         let items = self.0.fetch_all(text, args).await?.iter().map(read_address).collect::<Result<Vec<_>>>()?;
         Ok(Page::from_overfetch(items, paging.limit(), |a| Keyset {
@@ -278,12 +265,7 @@ impl AddressRepository for SqlAddresses<'_> {
     }
 
     async fn count(&mut self, filter: &AddressFilter, bound: u64) -> Result<Total> {
-        let mut b = Builder::new("SELECT COUNT(*) FROM (SELECT 1");
-        Self::filtered(&mut b, filter);
-        b.limit(limit_over(bound)).push(") counted");
-        let (text, args) = b.done();
-        let row = self.0.fetch_optional(text, args).await?;
-        Ok(Total::bounded(row.map_or(Ok(0), |r| r.count(0))?, bound))
+        count(&mut self.0, bound, |b| Self::filtered(b, filter)).await
     }
 
     async fn insert(&mut self, addresses: &[Address]) -> Result<()> {

@@ -10,7 +10,7 @@ use ecom_core::port::{InventoryRepository, TouchedProduct};
 use ecom_core::stock::{StockImbalance, StockLevel, StockMovement};
 use ecom_core::{Conflict, Entity, Error, Result, Shortage};
 
-use crate::sql::engine::builder::{Builder, MAX_LIST, bad_cursor, case_size};
+use crate::sql::engine::builder::{Builder, MAX_LIST, bad_cursor, case_size, page};
 use crate::sql::engine::columns::{Column, Table};
 use crate::sql::engine::dialect::Sql;
 use crate::sql::engine::unit_of_work::SqlRepository;
@@ -210,10 +210,7 @@ impl InventoryRepository for SqlInventory<'_> {
             }
             b.push(" AND id < ").bind(k.id);
         }
-        b.push(" ORDER BY id DESC").limit(i64::from(paging.limit()) + 1);
-        if let Paging::Offset { offset, .. } = paging {
-            b.push(" OFFSET ").bind(i64::try_from(*offset).unwrap_or(i64::MAX));
-        }
+        page(&mut b, "id DESC", paging);
         let (text, args) = b.done();
         let items = self.0.fetch_all(text, args).await?.iter().map(read_movement).collect::<Result<Vec<_>>>()?;
         Ok(Page::from_overfetch(items, paging.limit(), |m| Keyset {

@@ -537,7 +537,7 @@ impl Writer<'_> {
                 if !here {
                     self.insert_in(&mut tx, planned).await?;
                 }
-                tx.ok(())
+                Ok(((), tx))
             })
             .await
     }

@@ -184,12 +184,7 @@ impl Writer<'_> {
         if candidates.is_empty() {
             return Ok(Written { outcomes: Vec::new(), categories_created: 0 });
         }
-        let try_once = || {
-            self.cx.write(|mut tx| async move {
-                let written = self.write_in(&mut tx, candidates).await?;
-                tx.ok(written)
-            })
-        };
+        let try_once = || self.cx.write(|mut tx| async move { Ok((self.write_in(&mut tx, candidates).await?, tx)) });
         patiently(try_once).await
     }
 

@@ -72,7 +72,7 @@ impl<'a> ProductService<'a> {
         self.cx
             .write(|mut tx| async move {
                 let made = self.create_many_in(&mut tx, vec![values.clone()], actor).await?.pop();
-                tx.ok(made.ok_or(Error::Internal { context: "a created product is missing", source: None })?)
+                Ok((made.ok_or(Error::Internal { context: "a created product is missing", source: None })?, tx))
             })
             .await
     }
@@ -164,7 +164,7 @@ impl<'a> ProductService<'a> {
                 let before = self.lock(&mut tx, id, read, Deleted::Hide).await?;
                 input.check_flat_against(&before)?;
                 let written = self.update_in(&mut tx, &before, values.clone(), StockReason::Adjustment, actor).await?;
-                tx.ok(written)
+                Ok((written, tx))
             })
             .await
     }
@@ -194,10 +194,7 @@ impl<'a> ProductService<'a> {
     pub async fn patch(&self, id: ProductId, read: Read, patch: ProductPatch, actor: &Actor) -> Result<Product> {
         let patch = &patch;
         self.cx
-            .write(|mut tx| async move {
-                let written = self.patch_in(&mut tx, id, read, patch.clone(), actor).await?;
-                tx.ok(written)
-            })
+            .write(|mut tx| async move { Ok((self.patch_in(&mut tx, id, read, patch.clone(), actor).await?, tx)) })
             .await
     }
 
@@ -432,12 +429,7 @@ impl<'a> ProductService<'a> {
     /// # Errors
     /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `HAS_SALES`, `Unavailable`.
     pub async fn delete(&self, id: ProductId, read: Read, mode: DeleteMode, actor: &Actor) -> Result<()> {
-        self.cx
-            .write(|mut tx| async move {
-                self.delete_in(&mut tx, id, read, mode, actor).await?;
-                tx.ok(())
-            })
-            .await
+        self.cx.write(|mut tx| async move { Ok((self.delete_in(&mut tx, id, read, mode, actor).await?, tx)) }).await
     }
 
     /// [`Self::delete`] inside a transaction.
@@ -481,12 +473,7 @@ impl<'a> ProductService<'a> {
     /// `NotFound`, `STATE_CONFLICT` if it is not deleted, `DUPLICATE` if its slug or a code was taken in between,
     /// `VERSION_CONFLICT`, `VERSION_REQUIRED`.
     pub async fn restore(&self, id: ProductId, read: Read, actor: &Actor) -> Result<Product> {
-        self.cx
-            .write(|mut tx| async move {
-                let restored = self.restore_in(&mut tx, id, read, actor).await?;
-                tx.ok(restored)
-            })
-            .await
+        self.cx.write(|mut tx| async move { Ok((self.restore_in(&mut tx, id, read, actor).await?, tx)) }).await
     }
 
     /// [`Self::restore`] inside a transaction.

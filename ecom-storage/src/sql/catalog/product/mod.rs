@@ -21,7 +21,7 @@ use uuid::Uuid;
 use self::listing::Listed;
 use self::query::{Walk, list_statement, page_key, sort_column};
 use crate::sql::catalog::sku::{self, SKUS};
-use crate::sql::engine::builder::{Builder, MAX_LIST, limit_over, lock_rows, taken};
+use crate::sql::engine::builder::{Builder, MAX_LIST, count, lock_rows, taken};
 use crate::sql::engine::columns::{Column, Table, Unique, Versioned, read_audit, read_external};
 use crate::sql::engine::dialect::{Dialect, Sql};
 use crate::sql::engine::stored::Stored;
@@ -337,13 +337,11 @@ impl ProductRepository for SqlProducts<'_> {
 
     async fn count(&mut self, filter: &ProductFilter, bound: u64) -> Result<Total> {
         let walk = Walk::new(filter);
-        let mut b = Builder::new("SELECT COUNT(*) FROM (SELECT 1");
-        walk.from(&mut b, false);
-        walk.matching(&mut b);
-        b.limit(limit_over(bound)).push(") counted");
-        let (text, args) = b.done();
-        let row = self.0.fetch_optional(text, args).await?;
-        Ok(Total::bounded(row.map_or(Ok(0), |r| r.count(0))?, bound))
+        count(&mut self.0, bound, |b| {
+            walk.from(b, false);
+            walk.matching(b);
+        })
+        .await
     }
 
     async fn filters(&mut self, filter: &ProductFilter) -> Result<ProductFilters> {

@@ -1,0 +1,275 @@
+//! Products: what the catalog shows.
+
+mod input;
+mod patch;
+
+use serde::{Deserialize, Serialize};
+
+pub(crate) use self::input::flat_names;
+pub use self::input::{ImageInput, ProductInput, ProductValues};
+pub use self::patch::ProductPatch;
+pub(crate) use self::patch::require;
+use crate::domain::catalog::category::CategorySummary;
+use crate::domain::catalog::sku::{AvailabilityStatus, Sku};
+use crate::domain::common::{Attributes, Audit, Deleted, ExternalRef};
+use crate::error::{Result, ValidationErrors};
+use crate::id::{CategoryId, ProductId};
+use crate::money::{Money, Percentage, Rating};
+use crate::text::{Slug, check_text};
+
+/// Whether a product is on sale.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum ProductStatus {
+    /// Being prepared; not shown to shoppers.
+    Draft,
+    /// On sale.
+    #[default]
+    Active,
+    /// No longer on sale.
+    Archived,
+}
+
+impl ProductStatus {
+    /// All, in the order of their numbers on disk.
+    pub const ALL: [Self; 3] = [Self::Draft, Self::Active, Self::Archived];
+
+    /// The word on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Draft => "draft",
+            Self::Active => "active",
+            Self::Archived => "archived",
+        }
+    }
+
+    /// From the word on the wire.
+    pub fn parse(s: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|a| a.as_str() == s)
+    }
+}
+
+/// An image of a product; the order of the list is the order of show.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Image {
+    /// At most 500 characters.
+    pub url: String,
+    /// At most 255 characters.
+    pub alt: Option<String>,
+    /// Exactly one image of a product is primary.
+    pub primary: bool,
+}
+
+/// Where a product's rating comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum RatingSource {
+    /// The mean of our reviews.
+    #[default]
+    Reviews,
+    /// Set by an import; stands until it is changed.
+    External,
+}
+
+impl RatingSource {
+    /// The word on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Reviews => "reviews",
+            Self::External => "external",
+        }
+    }
+}
+
+/// Mean and number of ratings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct RatingSummary {
+    /// 0–5, scale 2; 0 where there are none.
+    pub mean: Rating,
+    /// How many.
+    pub count: i64,
+    /// Where it comes from.
+    pub source: RatingSource,
+}
+
+/// A product of the catalog, with its live SKUs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Product {
+    /// Its id.
+    pub id: ProductId,
+    /// 1–255 characters.
+    pub title: String,
+    /// Unique among live products.
+    pub slug: Slug,
+    /// At most 50,000 characters.
+    pub description: Option<String>,
+    /// At most 100 characters.
+    pub brand: Option<String>,
+    /// Whether it is on sale.
+    pub status: ProductStatus,
+    /// The categories it is in, in the order that they were given.
+    pub categories: Vec<CategorySummary>,
+    /// Each at most 50 characters, no two alike.
+    pub tags: Vec<String>,
+    /// In order of show.
+    pub images: Vec<Image>,
+    /// Free attributes.
+    pub attributes: Attributes,
+    /// Off each SKU's price, in percent.
+    pub discount: Percentage,
+    /// At most 255 characters.
+    pub warranty_information: Option<String>,
+    /// At most 255 characters.
+    pub shipping_information: Option<String>,
+    /// Mean and number of ratings.
+    pub rating: RatingSummary,
+    /// Where it came from.
+    pub external: Option<ExternalRef>,
+    /// Live SKUs, by position; the first is the default SKU.
+    pub skus: Vec<Sku>,
+    /// Moves with whatever its document shows: stock, rating, a category's path, a SKU.
+    pub revision: i64,
+    /// When and by whom.
+    pub audit: Audit,
+}
+
+impl Product {
+    /// The longest description.
+    pub const MAX_DESCRIPTION: usize = 50_000;
+
+    /// The SKU that flat reads and writes mean.
+    pub fn default_sku(&self) -> Option<&Sku> {
+        self.skus.first()
+    }
+
+    /// The lowest and the highest final price over its live SKUs. Lists and searches filter and sort by the
+    /// lowest ("from" price). Rounded per SKU as [`Sku::final_price`].
+    pub fn price_range(&self) -> Option<(Money, Money)> {
+        let mut prices = self.skus.iter().map(|s| s.final_price(self.discount));
+        let first = prices.next()?;
+        Some(prices.fold((first, first), |(lo, hi), p| {
+            (if p.minor() < lo.minor() { p } else { lo }, if p.minor() > hi.minor() { p } else { hi })
+        }))
+    }
+
+    /// The best availability over its live SKUs.
+    pub fn availability(&self) -> AvailabilityStatus {
+        self.skus.iter().map(Sku::availability).max().unwrap_or(AvailabilityStatus::OutOfStock)
+    }
+
+    /// Pieces that can be sold over its live SKUs.
+    pub fn available(&self) -> i64 {
+        self.skus.iter().map(Sku::available).sum()
+    }
+}
+
+/// What a list of products is filtered by; everything given must hold.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ProductFilter {
+    /// In this category or below it (R6).
+    pub category: Option<CategoryId>,
+    /// The lowest final price is at least this, in minor units of the shop's currency.
+    pub min_price: Option<i64>,
+    /// The lowest final price is at most this, in minor units of the shop's currency.
+    pub max_price: Option<i64>,
+    /// This brand, by its folded key.
+    pub brand: Option<String>,
+    /// With this tag, by its folded key.
+    pub tag: Option<String>,
+    /// The best availability over the SKUs.
+    pub availability: Option<AvailabilityStatus>,
+    /// `None`: any status.
+    pub status: Option<ProductStatus>,
+    /// Whether soft-deleted products are listed (R2).
+    pub deleted: Deleted,
+    /// Edited or re-read since then (microseconds), for catch-up of consumers.
+    pub updated_since: Option<crate::clock::Timestamp>,
+}
+
+impl ProductFilter {
+    /// Pushes what is wrong with a brand or tag that no product can have.
+    pub fn check_texts(brand: Option<&str>, tag: Option<&str>, errors: &mut ValidationErrors) {
+        for (field, text) in [("brand", brand), ("tag", tag)] {
+            if let Some(text) = text {
+                check_text(field, text, 1, 100, errors);
+            }
+        }
+    }
+
+    /// # Errors
+    /// `Validation` by [`Self::check_texts`].
+    pub(crate) fn check(&self) -> Result<()> {
+        let mut errors = ValidationErrors::default();
+        Self::check_texts(self.brand.as_deref(), self.tag.as_deref(), &mut errors);
+        errors.into_result()
+    }
+}
+
+/// How a list of products is sorted; ties by id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum ProductSort {
+    /// Newest first.
+    #[default]
+    CreatedDesc,
+    /// Oldest first.
+    CreatedAsc,
+    /// Lowest final price first.
+    PriceAsc,
+    /// Highest first, by the lowest final price.
+    PriceDesc,
+    /// By title, folded.
+    TitleAsc,
+    /// By title, folded, descending.
+    TitleDesc,
+    /// Best rating first.
+    RatingDesc,
+}
+
+impl ProductSort {
+    /// All.
+    pub const ALL: [Self; 7] = [
+        Self::CreatedDesc,
+        Self::CreatedAsc,
+        Self::PriceAsc,
+        Self::PriceDesc,
+        Self::TitleAsc,
+        Self::TitleDesc,
+        Self::RatingDesc,
+    ];
+
+    /// The word on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::CreatedDesc => "created_desc",
+            Self::CreatedAsc => "created_asc",
+            Self::PriceAsc => "price_asc",
+            Self::PriceDesc => "price_desc",
+            Self::TitleAsc => "title_asc",
+            Self::TitleDesc => "title_desc",
+            Self::RatingDesc => "rating_desc",
+        }
+    }
+
+    /// From the word on the wire.
+    pub fn parse(s: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|a| a.as_str() == s)
+    }
+
+    /// True where greater keys come first.
+    pub const fn is_descending(self) -> bool {
+        matches!(self, Self::CreatedDesc | Self::PriceDesc | Self::TitleDesc | Self::RatingDesc)
+    }
+}
+
+/// What a list could be narrowed by (`meta.filters`).
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ProductFilters {
+    /// Categories that matching products are directly in, most products first, at most 100.
+    pub categories: Vec<(CategorySummary, u64)>,
+    /// Brands, most products first, at most 100.
+    pub brands: Vec<(String, u64)>,
+    /// Lowest and highest "from" price, in minor units of the shop's currency.
+    pub price: Option<(i64, i64)>,
+}

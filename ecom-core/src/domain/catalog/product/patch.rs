@@ -1,0 +1,181 @@
+//! Merge patches of products (RFC 7396).
+
+use serde::Deserialize;
+
+use super::{ImageInput, Product, ProductInput, ProductStatus};
+use crate::domain::catalog::sku::{DimensionsPatch, SkuInput};
+use crate::domain::common::{Attributes, Patch};
+use crate::error::{Conflict, FieldCode, Result, ValidationErrors};
+use crate::money::ExactDecimal;
+
+/// A merge patch of a product (RFC 7396).
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ProductPatch {
+    /// See [`ProductInput::title`].
+    #[serde(default)]
+    pub title: Patch<String>,
+    /// See [`ProductInput::slug`]; null makes it from the title again.
+    #[serde(default)]
+    pub slug: Patch<String>,
+    /// See [`ProductInput::description`].
+    #[serde(default)]
+    pub description: Patch<String>,
+    /// See [`ProductInput::brand`].
+    #[serde(default)]
+    pub brand: Patch<String>,
+    /// See [`ProductInput::status`].
+    #[serde(default)]
+    pub status: Patch<ProductStatus>,
+    /// Replaces all categories; null empties them.
+    #[serde(default)]
+    pub categories: Patch<Vec<String>>,
+    /// One category, in place of all.
+    #[serde(default)]
+    pub category: Patch<String>,
+    /// Replaces all tags; null empties them.
+    #[serde(default)]
+    pub tags: Patch<Vec<String>>,
+    /// Replaces all images; null empties them.
+    #[serde(default)]
+    pub images: Patch<Vec<ImageInput>>,
+    /// Merged into what is there; null empties it.
+    #[serde(default)]
+    pub attributes: Patch<Attributes>,
+    /// See [`ProductInput::discount_percentage`]; null is 0.
+    #[serde(default)]
+    pub discount_percentage: Patch<ExactDecimal>,
+    /// See [`ProductInput::warranty_information`].
+    #[serde(default)]
+    pub warranty_information: Patch<String>,
+    /// See [`ProductInput::shipping_information`].
+    #[serde(default)]
+    pub shipping_information: Patch<String>,
+    /// Replaces all SKUs.
+    #[serde(default)]
+    pub skus: Patch<Vec<SkuInput>>,
+    /// Flat: the price of the only SKU.
+    #[serde(default)]
+    pub price: Patch<ExactDecimal>,
+    /// ISO 4217; must be the shop's.
+    #[serde(default)]
+    pub currency: Option<String>,
+    /// Flat: pieces on hand of the only SKU.
+    #[serde(default)]
+    pub stock: Patch<i64>,
+    /// Flat: the code of the only SKU.
+    #[serde(default)]
+    pub sku: Patch<String>,
+    /// Flat: the weight of the only SKU.
+    #[serde(default)]
+    pub weight: Patch<ExactDecimal>,
+    /// Flat: the dimensions of the only SKU.
+    #[serde(default)]
+    pub dimensions: Patch<DimensionsPatch>,
+    /// Flat: the barcode of the only SKU.
+    #[serde(default)]
+    pub barcode: Patch<String>,
+    /// Flat: the low-stock threshold of the only SKU.
+    #[serde(default)]
+    pub low_stock_threshold: Patch<i64>,
+    /// The version that was read (R1), unless If-Match says it.
+    #[serde(default)]
+    pub version: Option<i64>,
+}
+
+impl ProductPatch {
+    /// The first flat SKU field that is said.
+    pub fn flat_field(&self) -> Option<&'static str> {
+        [
+            ("price", self.price.is_said()),
+            ("stock", self.stock.is_said()),
+            ("sku", self.sku.is_said()),
+            ("weight", self.weight.is_said()),
+            ("dimensions", self.dimensions.is_said()),
+            ("barcode", self.barcode.is_said()),
+            ("low_stock_threshold", self.low_stock_threshold.is_said()),
+        ]
+        .into_iter()
+        .find_map(|(name, said)| said.then_some(name))
+    }
+
+    /// Makes the whole product that this patch asks for.
+    ///
+    /// # Errors
+    /// `Validation` for a null where none is allowed, `FLAT_WRITE_REFUSED` for flat fields on a product with
+    /// several SKUs.
+    pub fn onto(self, current: &Product) -> Result<ProductInput> {
+        let flat = self.flat_field();
+        let mut e = ValidationErrors::default();
+        let mut p = ProductInput::from(current);
+        self.title.apply_required(&mut p.title, "title", &mut e);
+        self.slug.apply(&mut p.slug);
+        self.description.apply(&mut p.description);
+        self.brand.apply(&mut p.brand);
+        self.status.apply_required(&mut p.status, "status", &mut e);
+        match (self.categories, self.category) {
+            (Patch::Keep, Patch::Keep) => {}
+            (c, Patch::Keep) => c.apply(&mut p.categories),
+            (c, category) => {
+                if c.is_said() {
+                    e.push("category", FieldCode::Inconsistent, "goes in place of `categories`, not beside it");
+                }
+                p.categories = None;
+                category.apply(&mut p.category);
+            }
+        }
+        or_default(self.tags, &mut p.tags);
+        or_default(self.images, &mut p.images);
+        match self.attributes {
+            Patch::Keep => {}
+            Patch::Clear => p.attributes = Attributes::default(),
+            Patch::Set(a) => p.attributes.merge(&a),
+        }
+        self.discount_percentage.apply(&mut p.discount_percentage);
+        self.warranty_information.apply(&mut p.warranty_information);
+        self.shipping_information.apply(&mut p.shipping_information);
+        p.currency = self.currency;
+
+        match (self.skus, flat) {
+            (Patch::Keep, None) => {}
+            (Patch::Keep, Some(field)) => {
+                if current.skus.len() > 1 {
+                    return Err(Conflict::FlatWrite { product: current.id.0, skus: current.skus.len(), field }.into());
+                }
+                let mut s = current.default_sku().map(SkuInput::from).unwrap_or_default();
+                require(self.price, &mut s.price, "price", &mut e);
+                require(self.stock, &mut s.stock, "stock", &mut e);
+                require(self.sku, &mut s.code, "sku", &mut e);
+                self.weight.apply(&mut s.weight);
+                DimensionsPatch::merge(self.dimensions, &mut s.dimensions, &mut e);
+                self.barcode.apply(&mut s.barcode);
+                require(self.low_stock_threshold, &mut s.low_stock_threshold, "low_stock_threshold", &mut e);
+                p.skus = Some(vec![s]);
+            }
+            (Patch::Set(_), Some(field)) => {
+                e.push(field, FieldCode::Inconsistent, "goes in place of `skus`, not beside it");
+            }
+            (Patch::Set(skus), None) => p.skus = Some(skus),
+            (Patch::Clear, _) => e.push("skus", FieldCode::Required, "cannot be null: a product has at least one SKU"),
+        }
+        e.into_result()?;
+        Ok(p)
+    }
+}
+
+fn or_default<T: Default>(patch: Patch<T>, to: &mut T) {
+    match patch {
+        Patch::Keep => {}
+        Patch::Clear => *to = T::default(),
+        Patch::Set(v) => *to = v,
+    }
+}
+
+/// A field that a patch may change but not remove.
+pub(crate) fn require<T>(patch: Patch<T>, to: &mut Option<T>, field: &str, e: &mut ValidationErrors) {
+    match patch {
+        Patch::Clear => e.push(field, FieldCode::Required, "cannot be null"),
+        patch => patch.apply(to),
+    }
+}
