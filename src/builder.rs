@@ -272,7 +272,7 @@ fn missing(field: &'static str) -> Error {
     Error::invalid(field, FieldCode::Required, "is required")
 }
 
-/// What a URL whose adapter is not in this build is answered.
+/// Returns the error for a URL whose adapter is not compiled in.
 fn not_built_in(field: &'static str, what: &str, feature: &str) -> Error {
     let message = format!("{what} is not built into this program: turn on the feature `{feature}` of `ecom`");
     Error::invalid(field, FieldCode::OutOfBounds, message)

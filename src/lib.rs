@@ -1,23 +1,54 @@
 //! `ecom`: an embeddable e-commerce engine.
 //!
-//! Catalog, stock and search as a library, with every backend behind a trait and a feature flag, and a REST layer
-//! that mounts everything. One dependency, one builder:
+//! Catalog, stock, customers and search as a library, with every backend behind a trait and a feature flag, and a REST
+//! layer that mounts everything. One dependency, one builder:
 //!
 //! ```
 //! # #[cfg(all(feature = "sqlite", feature = "tantivy"))]
-//! # async fn app() -> ecom::Result<()> {
+//! # async fn app() -> Result<(), Box<dyn std::error::Error>> {
 //! use ecom::ShopBuilder;
+//! use ecom::catalog::ProductInput;
+//! use ecom::common::Actor;
 //!
 //! let shop = ShopBuilder::new().database("sqlite::memory:").search("tantivy::memory:").build().await?;
 //! let background = shop.start();
-//! // … shop.products(), shop.categories(), shop.skus(), shop.inventory(), shop.search(), shop.import() …
+//!
+//! let input: ProductInput = serde_json::from_str(r#"{"title": "Field Notebook", "price": "4.50", "stock": 20}"#)?;
+//! let product = shop.products().create(&input, &Actor::new("user:1")).await?;
+//! assert_eq!(shop.products().get(product.id).await?.value.slug.as_str(), "field-notebook");
+//!
 //! background.shutdown().await;
 //! shop.storage().close().await;
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! `examples/embed.rs` is a whole application without HTTP, `examples/server.rs` the reference server.
+//! Every write of a service has an `…_in` form that takes a transaction, so that several writes happen together or not
+//! at all:
+//!
+//! ```
+//! # async fn app(shop: ecom::Shop) -> Result<(), Box<dyn std::error::Error>> {
+//! use ecom::catalog::{CategoryInput, ProductInput};
+//! use ecom::common::Actor;
+//!
+//! let me = Actor::new("user:1");
+//! let tea: CategoryInput = serde_json::from_str(r#"{"name": "Tea"}"#)?;
+//! let sencha: ProductInput = serde_json::from_str(r#"{"title": "Sencha", "price": "6.90", "categories": ["tea"]}"#)?;
+//!
+//! let mut tx = shop.begin().await?;
+//! shop.categories().create_in(&mut tx, &tea, &me).await?;
+//! shop.products().create_in(&mut tx, &sencha, &me).await?;
+//! // The commit returns what remains to be done after it: caches and the index learn of the writes.
+//! tx.commit().await?.run().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! `begin_on_sqlite`, `begin_on_postgres` and `begin_on_mysql` in [`adapters`] begin such a transaction on a connection
+//! of the application, for statements of its own.
+//!
+//! `examples/embed.rs` is a whole application without HTTP, `examples/transaction.rs` shares a transaction with the
+//! shop, and `examples/server.rs` is the reference server.
 //!
 //! # Features
 //! Features add up; each alone compiles, and what is not turned on is not compiled. The default build carries no
@@ -25,13 +56,13 @@
 //!
 //! | Feature | Default | Adds | URL or item |
 //! |---|---|---|---|
-//! | `sqlite` | yes | SQLite, a file or memory: works in full | `sqlite://path`, `sqlite::memory:` |
+//! | `sqlite` | yes | SQLite, on a file or in memory | `sqlite://path`, `sqlite::memory:` |
 //! | `memory` | yes | the in-process cache | `memory://` |
 //! | `tantivy` | yes | the embedded search engine, on disk or in memory | `tantivy://directory`, `tantivy::memory:` |
-//! | `config` | yes | settings of a server from environment, `.env` and a TOML file; turns on `http` | `ecom::config` |
-//! | `http` | yes | REST, as an `axum::Router` to serve or to nest | `ecom::http` |
-//! | `postgres` | no | PostgreSQL 13+: works in full, tested on 15 | `postgres://…`, through PgBouncer with `?pooler=transaction` |
-//! | `mysql` | no | MySQL 8, MariaDB 10.6+: works in full, tested on MariaDB 10.11 | `mysql://…` |
+//! | `config` | yes | settings of a server from the environment, `.env` and a TOML file; turns on `http` | `ecom::config` |
+//! | `http` | by `config` | REST, as an `axum::Router` to serve or to nest | `ecom::http` |
+//! | `postgres` | no | PostgreSQL 13+, tested on 15 | `postgres://…`, through PgBouncer with `?pooler=transaction` |
+//! | `mysql` | no | MySQL 8, MariaDB 10.6+, tested on MariaDB 10.11 | `mysql://…` |
 //! | `redis` | no | the cache that processes share, Redis 7+; with `memory` also in two tiers | `redis://…`, `rediss://…`, `tiered+redis://…` |
 //! | `testkit` | no | the behaviour suites that any adapter runs with one line | `ecom::testkit`, `ecom::storage_suite!` … |
 //! | `mocks` | no | mocks of ports, for the unit tests of an application | `ecom::mocks` |
@@ -44,7 +75,7 @@
 //! |---|---|
 //! | a shop from URLs, or from parts of your own | [`ShopBuilder`] |
 //! | what a shop can do | [`Shop`] |
-//! | the types, inputs and services of an area | [`catalog`], [`stock`], [`sales`], [`search`], [`platform`], and [`common`] to all |
+//! | the types, inputs and services of an area | [`catalog`], [`stock`], [`sales`], [`search`], [`platform`]; [`common`] has what all areas share |
 //! | money, texts, pages, ids, times | [`money`], [`text`], [`paging`], [`id`], [`clock`] |
 //! | what fails and how | [`Error`], [`ErrorCode`] |
 //! | an adapter of your own | the traits of [`port`], proven by `testkit` |

@@ -26,7 +26,8 @@ pub use service::run::after_commit::AfterCommit;
 pub use service::run::transaction::Tx;
 pub use shop::{Shop, ShopParts};
 
-/// What all areas share: who acts, which version was read, what is deleted, free attributes, patches, cached values.
+/// Types that all areas share: actors, audit fields, versions that were read, deletion, attributes, patches, cached
+/// values.
 pub mod common {
     pub use crate::domain::common::{Actor, Attributes, Audit, DeleteMode, Deleted, ExternalRef, Patch, Read};
     pub use crate::service::run::read_through::{Cacheable, Cached, Lookup};
@@ -78,7 +79,7 @@ pub mod search {
     pub use crate::service::search::query::{FacetValue, SearchPage, SearchService};
 }
 
-/// What every area stands on: the log of events, its consumers, and the background work.
+/// The log of events, its consumers, and the background work.
 pub mod platform {
     pub use crate::domain::platform::outbox::{Event, EventBatch, EventKind, OutboxPosition};
     pub use crate::service::background::Background;

@@ -1,4 +1,5 @@
-//! The frame of all resources: paths, links, entity tags, `fields`, `numbers`, and the answers of reads, writes and lists.
+//! The frame of all resources: paths, links, entity tags, `fields`, `numbers`, and the answers of reads, writes and
+//! lists.
 //!
 //! A resource implements [`Resource`] (or [`Shown`] if it is only listed); its handlers take a [`Reply`] to read and a
 //! [`Write`] to write, and end in one of their methods.
@@ -29,7 +30,7 @@ use crate::etag::{Stamp, is_known};
 use crate::extract::{By, Here, Id, IfMatch, Paged, Params, Wish};
 use crate::headers::{PUBLIC, X_CACHE, cache_word, located, not_modified, private, public};
 
-/// What has a representation over the wire.
+/// A type that has a representation over the wire.
 pub(crate) trait Shown {
     /// The top-level fields of the representation, which `fields` picks from.
     const FIELDS: &'static [&'static str];
@@ -42,7 +43,7 @@ pub(crate) trait Shown {
     fn view(&self, format: &Format) -> Self::View<'_>;
 }
 
-/// What has a path of its own.
+/// A type whose values have a path of their own.
 pub(crate) trait Resource: Shown {
     /// The path of its collection below the prefix, such as `/products`.
     const COLLECTION: &'static str;
@@ -51,10 +52,10 @@ pub(crate) trait Resource: Shown {
     fn stamp(&self) -> Stamp;
 }
 
-/// How representations are written.
+/// The format of a representation.
 #[derive(Debug)]
 pub(crate) struct Format {
-    /// Which fields.
+    /// The fields to show.
     pub fields: Fields,
     /// Whether decimals are JSON numbers.
     pub numbers: bool,
@@ -90,7 +91,7 @@ impl Format {
     }
 }
 
-/// A request, as far as its answer depends on it. It is taken from every request of the hot path.
+/// The parts of a request that the response depends on. Every request of the hot path makes one, so it copies little.
 pub(crate) struct Reply {
     /// What every handler works with.
     pub app: Arc<App>,
@@ -109,7 +110,7 @@ impl Reply {
         &self.app.shop
     }
 
-    /// Reads the parameters of the query string, for handlers that can do without.
+    /// Reads the parameters of the query string, for handlers that can answer some requests without them.
     pub(crate) fn query<P: Params>(&self) -> ApiResult<P> {
         P::read(self.here.query().unwrap_or_default())
     }
@@ -131,7 +132,7 @@ impl Reply {
         Ok(format)
     }
 
-    /// Returns true for the format of a client that wishes nothing special.
+    /// Returns whether this is the format of a request without `fields` and `numbers`.
     fn is_plain(&self, format: &Format) -> bool {
         format.fields.all() && format.numbers == self.app.config.numbers
     }
@@ -150,13 +151,14 @@ impl Reply {
         }
     }
 
-    /// Answers a read that only its client may keep: of a soft-deleted row.
+    /// Answers a read that shared caches must not store, such as one of a soft-deleted row.
     pub(crate) fn private<R: Resource>(&self, resource: &R, format: &Format) -> ApiResult {
         let response = self.document(StatusCode::OK, resource, format)?;
         Ok(private(response, Some(resource.stamp().tag(&format.variant()))))
     }
 
-    /// Answers a read, with 304 for a client that has the document. `hit` is `None` if it did not go through the cache.
+    /// Answers a read, with 304 if the client has the document. `hit` is `None` if the read did not go through the
+    /// cache.
     pub(crate) fn public<R: Resource>(&self, resource: &R, format: &Format, hit: Option<bool>) -> ApiResult {
         let tag = resource.stamp().tag(&format.variant());
         if is_known(self.if_none_match.as_ref(), &tag) {
@@ -173,7 +175,8 @@ impl Reply {
         self.public::<R>(&found.value, format, Some(found.hit))
     }
 
-    /// Answers a read of a cached value as a whole, from the bytes that are kept beside it. This is the hot path.
+    /// Answers a read of a cached value with all its fields, from the bytes that are kept beside it. This is the hot
+    /// path.
     pub(crate) fn whole<R: Resource>(&self, value: &Cached<R>, hit: bool) -> Response {
         let (collection, numbers) = (self.here.collection(), self.app.config.numbers);
         let if_none_match = self.if_none_match.as_ref();
@@ -181,7 +184,7 @@ impl Reply {
         if r.numbers == numbers && *r.collection == *collection {
             return r.respond(if_none_match, hit);
         }
-        // Another router over the same shop was first.
+        // Another router over the same shop, with another prefix or format, rendered it first.
         self.render::<R>(value).respond(if_none_match, hit)
     }
 
@@ -212,7 +215,7 @@ impl Reply {
         ListFrame::page(page.next.as_ref(), page.next.is_some(), total, paged, &self.here)
     }
 
-    /// Renders a list that comes whole.
+    /// Renders a list without pages.
     pub(crate) fn all<'r, S: Shown + 'r>(
         &self,
         rows: impl Iterator<Item = &'r S>,
@@ -221,7 +224,7 @@ impl Reply {
         Ok(format.rows(ListFrame::whole(&self.here), rows)?.respond())
     }
 
-    /// Renders a page of a cached list; as a whole, from the bytes that are kept beside it.
+    /// Renders a page of a cached list, with all fields from the bytes that are kept beside it.
     pub(crate) fn page<L>(
         &self,
         list: &Cached<L>,
@@ -236,7 +239,7 @@ impl Reply {
             .attached(|l| Some(RenderedPage { this: this.clone(), numbers: format.numbers, list: render(l).ok()? }));
         match kept {
             Some(r) if r.this == this && r.numbers == format.numbers => Ok(r.list.respond()),
-            // The same page was asked for in other words.
+            // The same page under another URL, whose links differ.
             _ => Ok(render(list)?.respond()),
         }
     }
@@ -294,7 +297,7 @@ pub(crate) struct Write<T> {
 }
 
 impl<T: Copy + Into<Uuid>> Write<T> {
-    /// Returns what the writer read, from If-Match and the `version` that it sent otherwise.
+    /// Returns the version that the writer read, from If-Match or else from the `version` that it sent.
     pub(crate) fn read(&self, version: Option<i64>) -> ApiResult<Read> {
         self.if_match.read(self.id.into(), version)
     }

@@ -1,21 +1,21 @@
 //! The domain: what a shop is made of, and which values are valid (SPEC 2). `lib.rs` lists what is public, by area.
 
-/// What the catalog is made of.
+/// Products, SKUs and categories.
 pub(crate) mod catalog {
     pub(crate) mod category;
     pub(crate) mod product;
     pub(crate) mod sku;
 }
 pub(crate) mod common;
-/// What the platform below the shop is made of.
+/// The log of events.
 pub(crate) mod platform {
     pub(crate) mod outbox;
 }
-/// What stock is made of.
+/// Stock levels and the ledger.
 pub(crate) mod stock {
     pub(crate) mod inventory;
 }
-/// Who buys.
+/// Customers and their addresses.
 pub(crate) mod sales {
     pub(crate) mod customer;
 }

@@ -1,4 +1,4 @@
-//! The macro that declares a port together with the trait that forwards it.
+//! The macro that declares a port together with its forwarding twin.
 
 /// Declares a port and its forwarding twin.
 ///
@@ -21,11 +21,11 @@
 ///
 /// An adapter implements the port. A wrapper implements the twin: `inner`, and the methods that it changes.
 ///
-/// The receiver after the twin's name is the one of `inner`. Methods with a body go into a second block,
-/// `provided { … }`: the twin leaves them out, so that in a wrapper they run over the wrapper's own methods.
+/// The receiver after the twin's name is the receiver of `inner`. Methods with a body go into a second block,
+/// `provided { … }`. The twin does not forward them, so that in a wrapper they call the wrapper's own methods.
 macro_rules! port {
-    // The twin and its blanket implementation. `$a`, `$i` and `$m` match nothing: they are there because a repetition,
-    // here an optional word, has to name a variable.
+    // The twin and its blanket implementation. `$a`, `$i` and `$m` never match anything. They are there because
+    // `macro_rules` requires a variable in every repetition, and an optional word such as `async` is one.
     (@forward $Port:ident / $Forward:ident(& $(mut $($i:lifetime)?)? self): Send $(+ $($bound:ident)::+)* {
         $(
             $(#[$doc:meta])+

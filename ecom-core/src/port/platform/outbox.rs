@@ -27,10 +27,10 @@ port! {
         /// Writes events, in the transaction of the change.
         async fn append(&mut self, events: &[Event]) -> Result<()>;
 
-        /// Gives at most `limit` committed events that have no place in the log yet their place, after everything that
-        /// has one, and returns how many; those of one aggregate in the order in which they were appended. Call it in a
-        /// unit of work of its own: others that place events wait for it, and nobody else does. An adapter whose log is
-        /// in the order of commits by itself places nothing.
+        /// Assigns sequence numbers to at most `limit` committed events that have none, and returns how many. The
+        /// numbers are higher than all that were assigned before, and the events of one aggregate get theirs in the
+        /// order in which they were appended. Call it in a unit of work of its own: other calls wait for it to end,
+        /// appends do not. An adapter that numbers its events in the order of commits by itself assigns none.
         ///
         /// Consumers read through [`EventLog`](crate::platform::EventLog), which calls it when it is needed.
         async fn sequence(&mut self, limit: u32) -> Result<u64>;
@@ -39,8 +39,8 @@ port! {
         async fn pending(&mut self) -> Result<bool>;
 
         /// Reads at most `limit` events with a place after `after`, in order. An event that commits late gets a later
-        /// place, and is never skipped. An event of a kind that this release does not know is left out of the batch, and
-        /// the end of the batch is past it.
+        /// place, and is never skipped. An event of a kind that this release does not know is left out of the batch,
+        /// and the end of the batch is past it.
         async fn read(&mut self, after: OutboxPosition, limit: u32) -> Result<EventBatch>;
 
 

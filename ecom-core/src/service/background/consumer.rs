@@ -15,29 +15,29 @@ use crate::service::run::after_commit::Forget;
 use crate::service::run::context::Context;
 use crate::service::run::stale;
 
-/// Where a consumer begins that has never run on this database.
+/// The position at which a consumer begins that has never run on this database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Start {
     /// At the oldest event that is kept.
     #[default]
     Oldest,
-    /// After the newest one: what happened before is none of its business.
+    /// After the newest one, for a consumer that needs no earlier events.
     Head,
 }
 
-/// Something that must learn of what happens in the shop: sends mail, calls webhooks, fills a warehouse.
+/// A consumer of events: it sends mail, calls webhooks, fills a warehouse.
 ///
-/// Of all processes on the database one at a time runs it, under a lease in the database
-/// ([`ShopConfig::lease_ttl`](crate::config::ShopConfig::lease_ttl)). Where that process ends, the next one goes on at
-/// once; where it dies or hangs, once the lease has run out. The place in the log is shared and moves only after
-/// [`Consumer::handle`] has returned `Ok`, by whoever still holds the lease. So every event is delivered at least once,
-/// and those of one product or category in order; what must not be done twice is recognized by [`Event::id`].
+/// One process at a time runs it, under a lease in the database
+/// ([`ShopConfig::lease_ttl`](crate::config::ShopConfig::lease_ttl)). If that process ends, the next one takes over at
+/// once; if it dies or hangs, the next one takes over after the lease has run out. The processes share one position in
+/// the log. It moves only after [`Consumer::handle`] has returned `Ok`, and only if the process still holds the lease.
+/// So every event is delivered at least once, and the events of one aggregate come in order. A consumer recognizes an
+/// event that it has handled by [`Event::id`].
 ///
-/// Hand it to [`Background::consume`](crate::Background::consume), in every process that may run it.
+/// Pass it to [`Background::consume`](crate::platform::Background::consume), in every process that may run it.
 ///
 /// ```
-/// use ecom_core::domain::{Event, EventKind, OutboxPosition};
-/// use ecom_core::platform::Consumer;
+/// use ecom_core::platform::{Consumer, Event, EventKind, OutboxPosition};
 ///
 /// #[derive(Debug)]
 /// struct Announce;
@@ -58,33 +58,36 @@ pub enum Start {
 /// ```
 #[async_trait]
 pub trait Consumer: Send + Sync + fmt::Debug {
-    /// Names its place in the log: 1 to 100 characters, the same in every process and release. `cache`, `index` and
-    /// `trim` are the library's own.
+    /// Returns the name of its position in the log: 1 to 100 characters, the same in every process and release.
+    /// `cache`, `index`, `trim` and `import-categories` are names of the library's own, and [`Background::consume`]
+    /// refuses them.
+    ///
+    /// [`Background::consume`]: crate::platform::Background::consume
     fn name(&self) -> &str;
 
-    /// Where it begins the first time.
+    /// Returns where it begins the first time.
     fn start(&self) -> Start {
         Start::Oldest
     }
 
-    /// The most events that it is given at once, 1 to 10,000.
+    /// Returns how many events a batch has at most, 1 to 10,000.
     fn batch(&self) -> u32 {
         500
     }
 
-    /// Handles events, in their order. Returns once what it did will last; the same batch comes again, from its
-    /// beginning and maybe with more at its end, after an error, a panic, or the death of the process.
+    /// Handles events in their order, and returns after its work is durable. After an error, a panic, or the death of
+    /// the process, the batch comes again from its beginning, maybe with more events at its end.
     ///
-    /// It is dropped at an await where the lease is lost, or where it does not end in time at a shutdown; whatever it
-    /// waits for should have a time limit, since a call that hangs keeps its lease.
+    /// The call is dropped at an await if the lease is lost, or if it does not end in time at a shutdown. Everything
+    /// that it waits for should have a time limit, since a call that hangs keeps its lease.
     ///
     /// # Errors
-    /// Any: it is logged, and the batch is tried again, here or by another process, after a pause that grows.
+    /// Any. The error is logged, and the batch is tried again, here or in another process, after a pause that grows.
     async fn handle(&self, batch: &[(OutboxPosition, Event)]) -> Result<(), BoxError>;
 
-    /// Called before a batch, where events have gone by unseen: it begins at [`Start::Head`], or was away for longer
-    /// than [`outbox_retention`](crate::config::ShopConfig::outbox_retention). What it derives from events starts from
-    /// a full read of the data now.
+    /// Is called before a batch if events were missed: the consumer begins at [`Start::Head`], or was away for longer
+    /// than [`outbox_retention`](crate::config::ShopConfig::outbox_retention). A consumer that derives data from events
+    /// reads the whole of it anew here.
     ///
     /// # Errors
     /// As [`Self::handle`].
@@ -93,12 +96,12 @@ pub trait Consumer: Send + Sync + fmt::Debug {
     }
 }
 
-/// Where a shared consumer stands that has never run.
+/// The position of a shared consumer that has never run.
 const NEW: OutboxPosition = OutboxPosition { seq: 0 };
-/// Where one stands that has begun at the head of an empty log: whoever goes on there has missed nothing.
+/// The position of a consumer that began at the head of an empty log, so that it has missed nothing.
 const BEGUN: OutboxPosition = OutboxPosition { seq: -1 };
 
-/// The lease was another's by the time that the work under it was done.
+/// Another process had the lease when the work under it was done.
 #[derive(Debug, thiserror::Error)]
 #[error("the lease was lost; whoever has it now goes on")]
 pub(crate) struct LeaseLost;
@@ -107,7 +110,7 @@ pub(crate) struct LeaseLost;
 pub(crate) struct Follow {
     cx: Arc<Context>,
     consumer: Arc<dyn Consumer>,
-    /// Its place where it is the process's own; `None` until it has one.
+    /// The position, if it is the process's own and not shared; `None` until it has one.
     own: Option<OutboxPosition>,
 }
 
@@ -175,10 +178,10 @@ impl Work for Follow {
     }
 }
 
-/// Tells the cache what other processes wrote.
+/// Drops the cached documents that other processes' writes make stale.
 ///
-/// What processes share is told by one of them, for writers that died between their commit and their word to the
-/// cache; what each holds for itself it drops by its own place in the log.
+/// Each process drops them from its own cache, at its own position in the log. One process at a time drops them from a
+/// shared cache, for writers that died between their commit and their invalidation.
 #[derive(Debug)]
 pub(crate) struct Invalidate {
     pub cx: Arc<Context>,
@@ -217,7 +220,7 @@ impl Consumer for Invalidate {
         Ok(())
     }
 
-    /// What was cached before its place was known may be older than that.
+    /// Values that were cached before the position was known may be older than it.
     async fn missed(&self) -> Result<(), BoxError> {
         self.clear().await
     }

@@ -15,7 +15,7 @@ use crate::port::cache::CacheKey;
 pub struct AfterCommit {
     cx: Arc<Context>,
     forget: Forget,
-    /// False if the transaction wrote no event: nobody is woken then.
+    /// Whether the transaction wrote events. Without events, no consumer is woken.
     wrote_events: bool,
 }
 
@@ -24,7 +24,7 @@ pub struct AfterCommit {
 pub(crate) enum Forget {
     /// These.
     Keys(Vec<CacheKey>),
-    /// All: more documents show the change than anybody wants to name.
+    /// All, because more documents show the change than a list should hold.
     Everything,
 }
 
@@ -41,7 +41,7 @@ impl AfterCommit {
 
     /// Invalidates the caches and wakes the consumers.
     ///
-    /// A shared cache that cannot be reached is logged and not reported, because the write has happened.
+    /// If a shared cache cannot be reached, that is logged and not returned, because the write has happened.
     pub async fn run(self) {
         let cx = &self.cx;
         let told = match &self.forget {

@@ -76,7 +76,7 @@ impl<T: fmt::Debug> fmt::Debug for Cached<T> {
 pub struct Lookup<T> {
     /// The value.
     pub value: Arc<Cached<T>>,
-    /// True where the cache had it.
+    /// Whether the value came from the cache.
     pub hit: bool,
 }
 
@@ -92,7 +92,7 @@ const CODEC_VERSION: u64 = {
     hash
 };
 
-/// What can be cached: a plain value that crosses process borders as JSON.
+/// A value that can be cached: plain data, which crosses process borders as JSON.
 pub trait Cacheable: Serialize + DeserializeOwned + Send + Sync + Sized + 'static {
     /// How it crosses process borders.
     const CODEC: Codec = Codec {
@@ -106,7 +106,7 @@ pub trait Cacheable: Serialize + DeserializeOwned + Send + Sync + Sized + 'stati
 
 impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Cacheable for T {}
 
-/// A value, and whether the cache had it by the time.
+/// A value, and whether it came from the cache.
 type Loaded = Result<Option<(CacheValue, bool)>, Arc<Error>>;
 
 /// A load that was begun, and what it found.

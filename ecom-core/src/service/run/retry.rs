@@ -1,4 +1,4 @@
-//! A write that another transaction was in the way of is run again, whole.
+//! Runs a write again, from its beginning, if another transaction was in the way.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::context::Context;
 use crate::error::Result;
 
-/// How often a write is run at most.
+/// How many times a write runs at most.
 const TRIES: u32 = 8;
 /// The pause after the first try; each that follows is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
@@ -29,8 +29,8 @@ pub(super) enum Pause {
 /// [`Error::Contention`](crate::Error::Contention), because then it is certainly aborted. Any other error is returned
 /// at once, above all an unknown outcome.
 ///
-/// `write` is given a flag, which it raises if it lost a name that the library had made to another transaction. Those
-/// who look for the next free name would find the same one together, so from then on they go one after the other.
+/// `write` takes a flag, which it sets if another transaction took a name that the library had made. Writes that look
+/// for the next free name at the same time would find the same one, so from then on they run one after the other.
 ///
 /// # Errors
 /// Those of `write`; `Contention` if the last try failed too.

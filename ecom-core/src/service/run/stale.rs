@@ -1,8 +1,8 @@
-//! Which cached documents an event makes stale (R15): the one place that says so to the process that writes and to
-//! the processes that read the event.
+//! Which cached documents an event makes stale (R15). The process that writes and the processes that read the event
+//! both ask here.
 //!
-//! Most follow from the kind and the id. The others, such as the categories that count a product, are written into
-//! [`Event::data`] by the transaction that knows them, as the texts of their keys under `stale`.
+//! Most documents follow from the kind and the id of the event. The others, such as the categories that count a
+//! product, are known only to the write. It stores their keys in [`Event::data`], as an array of texts under `stale`.
 
 use std::collections::HashSet;
 
@@ -15,12 +15,12 @@ use crate::error::Entity;
 use crate::id::{CategoryId, ProductId};
 use crate::port::cache::CacheKey;
 
-/// The field of [`Event::data`].
+/// The field of [`Event::data`] that holds the keys.
 const FIELD: &str = "stale";
 /// Stands for all documents.
 const EVERYTHING: &str = "*";
 
-/// What every event of a kind makes stale.
+/// Returns the documents that every event of this kind makes stale.
 pub(super) fn implied(kind: EventKind, id: Uuid) -> Vec<CacheKey> {
     match kind.entity() {
         Entity::Product => vec![CacheKey::Product(ProductId(id)), CacheKey::ProductLists],
@@ -29,7 +29,7 @@ pub(super) fn implied(kind: EventKind, id: Uuid) -> Vec<CacheKey> {
     }
 }
 
-/// The data of an event that makes these documents stale besides.
+/// Returns the data of an event that makes these documents stale as well.
 pub(super) fn data(keys: &HashSet<CacheKey>) -> Value {
     if keys.is_empty() {
         return Value::Null;
@@ -39,12 +39,13 @@ pub(super) fn data(keys: &HashSet<CacheKey>) -> Value {
     json!({ FIELD: texts })
 }
 
-/// The data of an event that makes all documents stale.
+/// Returns the data of an event that makes all documents stale.
 pub(super) fn everything() -> Value {
     json!({ FIELD: [EVERYTHING] })
 }
 
-/// What a batch of events makes stale. Keys that this release does not know are of documents that it does not cache.
+/// Returns the documents that a batch of events makes stale. Keys that this release does not know belong to documents
+/// that it does not cache, and are skipped.
 pub(crate) fn of<'e>(events: impl Iterator<Item = &'e Event>) -> Forget {
     let mut keys = HashSet::new();
     for event in events {

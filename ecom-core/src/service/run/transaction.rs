@@ -21,10 +21,13 @@ use crate::port::storage::{ForwardRepositories, Repositories, UnitOfWork};
 /// A transaction of the shop. Every write of a service has an `…_in` form that takes one, so that larger writes are
 /// made of smaller ones.
 ///
-/// It comes from `begin_on_…` or `on_…` of the SQL adapters (`ecom::adapters`), which open it on a connection of the
-/// host's own. The host ends it with [`Tx::commit`] or, if it began the transaction itself, with [`Tx::finish`].
-/// Dropped, it writes nothing. After an error of an `…_in` call nothing of it may be committed. After
-/// [`Error::Contention`] the host may run its whole transaction again, from its beginning.
+/// [`Shop::begin`](crate::Shop::begin) begins one on a connection of the shop's pool. `begin_on_…` and `on_…` of the SQL
+/// adapters (`ecom::adapters`) open one on a connection of the host. The host ends it with [`Tx::commit`] or, if it
+/// began the transaction itself, with [`Tx::finish`]. A `Tx` that is dropped writes nothing, unless the host began the
+/// transaction and commits it.
+///
+/// If an `…_in` call returns an error, the host must not commit. After [`Error::Contention`] it may run its whole
+/// transaction again, from the beginning.
 #[must_use = "a transaction that is dropped writes nothing"]
 pub struct Tx<'t> {
     cx: Arc<Context>,
@@ -67,13 +70,13 @@ impl<'t> Tx<'t> {
         self.flush().await
     }
 
-    /// The host's connection that this transaction runs on, for statements of the host's own; `None` if it runs on a
-    /// connection of another type.
+    /// Returns the host's connection that this transaction runs on, for statements of the host; `None` if it runs on a
+    /// connection of another type, or on one of the shop's pool.
     pub fn connection<C: Any>(&mut self) -> Option<&mut C> {
         self.unit.connection()?.downcast_mut()
     }
 
-    /// Writes the events and hands over what they make stale.
+    /// Writes the events, and returns the [`AfterCommit`] with the documents that they make stale.
     async fn flush(&mut self) -> Result<AfterCommit> {
         let events = std::mem::take(&mut self.events);
         if !events.is_empty() {
@@ -84,9 +87,9 @@ impl<'t> Tx<'t> {
         Ok(AfterCommit::new(self.cx.clone(), forget, !events.is_empty()))
     }
 
-    /// Notes a change: its event is written with this transaction, and the cached documents that show it are dropped
-    /// after the commit, here and, by the event, in every other process. [`stale::implied`] adds the documents that
-    /// every event of a kind makes stale; `shown_by` names the others.
+    /// Notes a change. Its event is written in this transaction. The cached documents that show the change are dropped
+    /// after the commit: in this process by [`AfterCommit`], in every other process when it reads the event.
+    /// [`stale::implied`] names the documents that every event of the kind makes stale; `shown_by` names the others.
     pub(crate) fn emit(
         &mut self,
         kind: EventKind,
@@ -100,7 +103,7 @@ impl<'t> Tx<'t> {
         self.keys.extend(shown_by);
     }
 
-    /// [`Tx::emit`] for a change that so many documents show that all of them are dropped.
+    /// As [`Tx::emit`], for a change that so many documents show that all cached documents are dropped.
     pub(crate) fn emit_to_everything(
         &mut self,
         kind: EventKind,
@@ -125,9 +128,9 @@ impl<'t> Tx<'t> {
         });
     }
 
-    /// Turns the `DUPLICATE` of a name that the library has `made` into [`Error::Contention`]: the name was free when
-    /// the library looked, so another transaction has taken it since, and the next try makes the next one. The caller
-    /// did not choose the name and does not hear of it.
+    /// Turns a `DUPLICATE` into [`Error::Contention`] if the library had made the name (`made` says so by the field).
+    /// The name was free when the library looked, so another transaction has taken it since, and the next try makes the
+    /// next name. The caller did not choose the name and gets no error.
     pub(crate) fn or_next_name<T>(&self, written: Result<T>, made: impl Fn(&'static str) -> bool) -> Result<T> {
         written.map_err(|error| match &error {
             Error::Conflict(c) if matches!(**c, Conflict::Duplicate { field, .. } if made(field)) => {
@@ -140,9 +143,9 @@ impl<'t> Tx<'t> {
 }
 
 impl Context {
-    /// Begins a transaction, runs `body` in it, commits it and does what follows the commit. If another transaction
-    /// was in the way, all of it runs again, after a pause. `body` takes the transaction and
-    /// hands it back with what the write returns.
+    /// Begins a transaction, runs `body` in it, commits it and runs its [`AfterCommit`]. If another transaction was in
+    /// the way, all of it runs again, after a pause. `body` takes the transaction, and returns it with the value of the
+    /// write.
     ///
     /// # Errors
     /// Those of `body` and of the commit. [`Error::Contention`] if the last try failed too.
@@ -153,7 +156,8 @@ impl Context {
         self.run(retry::Pause::Dispersed, body).await
     }
 
-    /// [`Context::write`] for work that whoever comes first does for the others too: tries need not disperse.
+    /// As [`Context::write`], for work that the first writer does for all others. The pauses between tries are the same
+    /// for all, since nothing is gained by keeping the writers apart.
     ///
     /// # Errors
     /// As [`Context::write`].

@@ -1,5 +1,5 @@
-//! One table of columns by name per aggregate. It makes the select list, INSERT and UPDATE with their parameters, the
-//! positions that reads use, and the conflict that a unique index becomes.
+//! One table of columns by name per aggregate. From it come the select list, INSERT and UPDATE with their parameters,
+//! the positions that reads use, and the `DUPLICATE` conflict of each unique index.
 //!
 //! ```ignore
 //! pub static SUPPLIERS: Table<Supplier> = Table {
@@ -78,7 +78,7 @@ impl<T> Column<T> {
         Self::One(One { name, written: Written::Json(value), selected: true, updated: true })
     }
 
-    /// A column that is inserted and updated, and only filtered or sorted by.
+    /// A column that is inserted and updated but not selected: statements filter or sort by it.
     pub const fn derived(name: &'static str, value: for<'a> fn(&'a T) -> Value<'a>) -> Self {
         Self::One(One { name, written: Written::Value(value), selected: false, updated: true })
     }
@@ -89,7 +89,7 @@ impl<T> Column<T> {
         Self::One(One { name, written: Written::Counter(value), selected: true, updated: true })
     }
 
-    /// A column that is only selected: the database or statements of their own keep it.
+    /// A column that is only selected: the database, or other statements, write it.
     pub const fn kept(name: &'static str) -> Self {
         Self::One(One { name, written: Written::No, selected: true, updated: false })
     }
@@ -147,15 +147,15 @@ pub fn read_external(r: &Row, at: usize) -> Result<Option<ExternalRef>> {
     Ok(source.zip(id).map(|(source, id)| ExternalRef::new(source, id)))
 }
 
-/// A unique index over the live rows of a table. Its name is the same on every database.
+/// A unique index over the live rows of a table. It has the same name on every database.
 pub struct Unique<T: 'static> {
     /// Its name.
     pub index: &'static str,
-    /// Its columns: SQLite names them in place of the index.
+    /// Its columns, which SQLite's errors name in place of the index.
     pub columns: &'static [&'static str],
     /// The field that `DUPLICATE` names.
     pub field: &'static str,
-    /// The value that is taken.
+    /// The value of the row that `DUPLICATE` reports as taken.
     pub value: fn(&T) -> Option<String>,
 }
 
@@ -163,7 +163,7 @@ pub struct Unique<T: 'static> {
 pub struct Table<T: 'static> {
     /// Its name.
     pub name: &'static str,
-    /// What a row of it is.
+    /// The kind of its rows, for errors.
     pub entity: Entity,
     /// Its columns.
     pub columns: &'static [Column<T>],
@@ -191,7 +191,7 @@ const fn same(a: &str, b: &str) -> bool {
     true
 }
 
-/// The position among the selected columns, or how many there are where `name` is not one of them.
+/// Whether `name` is a selected column, and its position among them. If it is not, the number of selected columns.
 const fn find<T>(columns: &[Column<T>], name: &str) -> (bool, usize) {
     let (mut i, mut at) = (0, 0);
     while i < columns.len() {
@@ -239,7 +239,7 @@ impl<T> Table<T> {
     /// Inserts rows, in statements of at most 128 rows.
     ///
     /// # Errors
-    /// `DUPLICATE` where a unique index refuses a row, `Validation` where the row that `parent` names does not exist.
+    /// `DUPLICATE` if a unique index refuses a row, `Validation` if the row that `parent` names does not exist.
     pub async fn insert<R: Borrow<T> + Sync>(&'static self, x: &mut Executor<'_>, rows: &[R]) -> Result<()> {
         let mut head = format!("INSERT INTO {} (", self.name);
         let mut width = 0;
@@ -290,7 +290,7 @@ impl<T> Table<T> {
         all(self.columns, before, after, to)
     }
 
-    /// The library's error for a statement that wrote `rows`.
+    /// Returns the library's error for a failed statement that wrote `rows`.
     fn refused<R: Borrow<T>>(&self, e: DbError, rows: &[R]) -> Error {
         match (&e.kind, self.parent) {
             (Kind::Unique(index), _) => {
@@ -307,7 +307,8 @@ impl<T> Table<T> {
     }
 }
 
-/// The value that the one row has, or that two rows of a batch share; otherwise only the database knows it.
+/// Returns the value of the only row, or the value that two rows of a batch share. `None` if a row of the batch
+/// collides with a row of the database: its error does not say which.
 fn colliding<R>(rows: &[R], value: impl Fn(&R) -> Option<String>) -> Option<String> {
     if let [one] = rows {
         return value(one);
@@ -316,7 +317,7 @@ fn colliding<R>(rows: &[R], value: impl Fn(&R) -> Option<String>) -> Option<Stri
     rows.iter().filter_map(value).find(|v| !seen.insert(fold_key(v)))
 }
 
-/// The conflict over a unique index.
+/// Returns the conflict over a unique index.
 pub fn duplicate(entity: Entity, field: &'static str, value: Option<String>) -> Error {
     Conflict::Duplicate { entity, field, value: value.unwrap_or_else(|| "of one of the rows".to_owned()) }.into()
 }
@@ -339,13 +340,14 @@ pub trait Described: Sync {
     /// Its name.
     fn name(&self) -> &'static str;
 
-    /// Calls `with` with each column: its name, and whether it is inserted, selected, and updated in what way.
+    /// Calls `with` for each column, with its name, whether it is inserted, whether it is selected, and what an update
+    /// does with it.
     fn each(&self, with: &mut dyn FnMut(&'static str, bool, bool, Change));
 
     /// Its unique indexes.
     fn indexes(&self) -> Vec<Index>;
 
-    /// The select list, each column behind `alias` and a dot where there is one.
+    /// Returns the select list. If `alias` is not empty, each column has it and a dot in front.
     fn select(&self, alias: &str) -> String {
         let mut list = String::new();
         self.each(&mut |name, _, selected, _| {
@@ -357,7 +359,8 @@ pub trait Described: Sync {
         list
     }
 
-    /// The UPDATE of one row: `$1` is its id, `$2` the version that it must have, the rest what it sets.
+    /// Returns the UPDATE of one row. `$1` is its id, `$2` the version that it must have, and the others are the new
+    /// values.
     fn update(&self) -> String {
         let mut text = format!("UPDATE {} SET ", self.name());
         let mut n = 2;
@@ -426,7 +429,8 @@ pub struct Versioned<T: 'static> {
 }
 
 impl<T> Versioned<T> {
-    /// Of a table with a fixed column `id` and the audit columns; another one does not compile.
+    /// Makes the statements of a table, which must have a fixed column `id` and the audit columns: another table does
+    /// not compile.
     pub const fn new(table: &'static Table<T>) -> Self {
         let (mut id, mut audit, mut i) = (None, None, 0);
         while i < table.columns.len() {
@@ -445,8 +449,8 @@ impl<T> Versioned<T> {
     /// Updates one row from `before` to `after`.
     ///
     /// # Errors
-    /// As [`Table::insert`]; `VERSION_CONFLICT` where the row has another version than `before`, `NotFound` where it
-    /// is gone.
+    /// As [`Table::insert`], and `VERSION_CONFLICT` if the row has another version than `before`, `NotFound` if it is
+    /// gone.
     pub async fn update(&'static self, x: &mut Executor<'_>, before: &T, after: &T) -> Result<()> {
         let expected = (self.audit)(before).version;
         let mut args = vec![(self.id)(before), expected.into()];

@@ -1,7 +1,8 @@
-//! The shop's writes inside a transaction of the host application, on the host's own connection.
+//! Transactions on a connection of the host application, for writes of the shop and of the host together.
 //!
-//! `begin_on_…` begins the transaction as the shop needs it. `on_…` takes one that the host began. Both check that the
-//! connection leads to the shop's database, and both return the [`Tx`] that the `…_in` calls of the services take.
+//! `begin_on_…` begins the transaction with the settings that the shop needs. `on_…` takes one that the host began.
+//! Both check that the connection leads to the shop's database, and both return the [`Tx`] that the `…_in` calls of the
+//! services take.
 
 use ecom_core::{Error, FieldCode, Result, Shop, Tx};
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
@@ -14,11 +15,12 @@ use super::unit_of_work::{Held, HostConn, HostTransaction};
 
 static IDENTITY: Sql = Sql::new("SELECT value FROM ecom_meta WHERE name = 'identity'");
 
-/// Begins a transaction on a connection of the host's to the shop's SQLite database, with `BEGIN IMMEDIATE`, so that
-/// it has the turn to write from its beginning. The connection has foreign keys on, as sqlx opens it.
+/// Begins a transaction on a connection of the host to the shop's SQLite database. It uses `BEGIN IMMEDIATE`, so that
+/// the transaction is the one writer from its beginning. Foreign keys must be on, as sqlx turns them on by default.
 ///
 /// # Errors
-/// `Unavailable` if another writer does not end in time, `Validation` on `connection` for another database.
+/// `Unavailable` if another writer does not end in time. `Validation` on `connection` if it leads to another database
+/// or has foreign keys off.
 #[cfg(feature = "sqlite")]
 pub async fn begin_on_sqlite<'c>(shop: &Shop, conn: &'c mut sqlx::SqliteConnection) -> Result<Tx<'c>> {
     let dialect = &crate::sqlite::DIALECT;
@@ -26,9 +28,9 @@ pub async fn begin_on_sqlite<'c>(shop: &Shop, conn: &'c mut sqlx::SqliteConnecti
     open(shop, dialect, HostConn::Sqlite(Held::Begun(tx))).await
 }
 
-/// Takes a transaction that the host began on the shop's SQLite database. It checks that foreign keys are on, and
-/// takes the turn to write at once. A host that has read in the transaction before should begin it with
-/// `BEGIN IMMEDIATE`, or this fails if somebody wrote since.
+/// Takes a transaction that the host began on the shop's SQLite database, and makes it the one writer at once. If the
+/// host has already read in the transaction, it should have begun it with `BEGIN IMMEDIATE`: otherwise this call fails
+/// if another transaction has written since.
 ///
 /// # Errors
 /// As [`begin_on_sqlite`].
@@ -40,8 +42,8 @@ pub async fn on_sqlite<'c>(shop: &Shop, tx: &'c mut sqlx::Transaction<'_, sqlx::
     open(shop, &crate::sqlite::DIALECT, HostConn::Sqlite(Held::Lent(&mut **tx))).await
 }
 
-/// Begins a transaction on a connection of the host's to the shop's PostgreSQL database, at `READ COMMITTED` whatever
-/// the database defaults to.
+/// Begins a transaction on a connection of the host to the shop's PostgreSQL database, at `READ COMMITTED` whatever the
+/// database defaults to.
 ///
 /// # Errors
 /// `Unavailable`, `Validation` on `connection` for another database.
@@ -52,8 +54,8 @@ pub async fn begin_on_postgres<'c>(shop: &Shop, conn: &'c mut sqlx::PgConnection
     open(shop, dialect, HostConn::Postgres(Held::Begun(tx))).await
 }
 
-/// Takes a transaction that the host began on the shop's PostgreSQL database. It must be at `READ COMMITTED`, which is
-/// checked: at a higher level a statement does not see what it has waited for.
+/// Takes a transaction that the host began on the shop's PostgreSQL database. It must be at `READ COMMITTED`, which
+/// this function checks: at a higher level a statement does not see the change that it waited for.
 ///
 /// # Errors
 /// As [`begin_on_postgres`], and `Validation` on `connection` for another isolation level.
@@ -62,7 +64,7 @@ pub async fn on_postgres<'c>(shop: &Shop, tx: &'c mut sqlx::Transaction<'_, sqlx
     open(shop, &crate::postgres::DIALECT, HostConn::Postgres(Held::Lent(&mut **tx))).await
 }
 
-/// Begins a transaction on a connection of the host's to the shop's MySQL or MariaDB database, at `READ COMMITTED`
+/// Begins a transaction on a connection of the host to the shop's MySQL or MariaDB database, at `READ COMMITTED`
 /// whatever the session defaults to.
 ///
 /// # Errors
@@ -79,8 +81,8 @@ pub async fn begin_on_mysql<'c>(shop: &Shop, conn: &'c mut sqlx::MySqlConnection
 
 /// Takes a transaction that the host began on the shop's MySQL or MariaDB database. It must be at `READ COMMITTED`
 /// (`SET TRANSACTION ISOLATION LEVEL READ COMMITTED` before it begins). The server does not tell at which level a
-/// transaction runs, so this cannot be checked: at `REPEATABLE READ`, the server's default, a write may not see what
-/// it has waited for. [`begin_on_mysql`] sets it.
+/// transaction runs, so this function cannot check it: at `REPEATABLE READ`, the server's default, a write may not see
+/// the change that it waited for. [`begin_on_mysql`] sets the level.
 ///
 /// # Errors
 /// As [`begin_on_mysql`].
