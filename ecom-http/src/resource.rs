@@ -13,7 +13,7 @@ use axum::extract::FromRequestParts;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode};
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use ecom_core::common::{Actor, Cached, Lookup, Read};
 use ecom_core::money::Currency;
@@ -154,6 +154,15 @@ impl Reply {
     pub(crate) fn private<R: Resource>(&self, resource: &R, format: &Format) -> ApiResult {
         let response = self.document(StatusCode::OK, resource, format)?;
         Ok(private(response, Some(resource.stamp().tag(&format.variant()))))
+    }
+
+    /// Answers a read of personal data, with 304 for a client that has the document. Only its client may keep it.
+    pub(crate) fn personal<R: Resource>(&self, resource: &R, format: &Format) -> ApiResult {
+        let tag = resource.stamp().tag(&format.variant());
+        if is_known(self.if_none_match.as_ref(), &tag) {
+            return Ok(private(StatusCode::NOT_MODIFIED.into_response(), Some(tag)));
+        }
+        self.private(resource, format)
     }
 
     /// Answers a read, with 304 for a client that has the document. `hit` is `None` if it did not go through the cache.
