@@ -196,16 +196,22 @@ async fn r02_addresses_hide_and_return_with_their_customer() {
     let a = api.address(&c, lane()).await;
     let (customer, address) = (format!("/customers/{}", id(&c)), format!("/addresses/{}", id(&a)));
     let own = format!("{customer}/addresses");
+    let tags = async |path: &str| api.get(path).await.ok(200).header("etag").to_owned();
+    let operators = format!("{address}?include_deleted=true");
+    let live = tags(&operators).await;
     api.call("DELETE", &format!("{API}{customer}?version=1"), &[], None).await.ok(204);
+    // The address shows that it is hidden, so its tag is another one, although its version is not.
+    let hidden = tags(&operators).await;
+    assert_ne!(hidden, live);
     for path in [&customer, &address, &own] {
         kept_private(api.get(path).await.refused(404, "NOT_FOUND", ""));
         kept_private(api.get(&format!("{path}?include_deleted=true")).await.ok(200));
     }
     assert_eq!(api.get("/addresses").await.ok(200).data(), json!([]));
     assert_eq!(api.get("/customers").await.ok(200).data(), json!([]));
-    let hidden = api.get("/addresses?include_deleted=true").await.ok(200).data();
-    assert_eq!(hidden[0]["id"], a["id"]);
-    assert!(hidden[0]["deleted_at"].is_string(), "{hidden}");
+    let listed = api.get("/addresses?include_deleted=true").await.ok(200).data();
+    assert_eq!(listed[0]["id"], a["id"]);
+    assert!(listed[0]["deleted_at"].is_string(), "{listed}");
     // Nothing is added to a customer who is gone, and its addresses cannot be edited.
     api.write("POST", &own, lane()).await.refused(404, "NOT_FOUND", "");
     api.write("PATCH", &address, json!({"city": "Paris", "version": 1})).await.refused(404, "NOT_FOUND", "");
@@ -219,6 +225,9 @@ async fn r02_addresses_hide_and_return_with_their_customer() {
     kept_private(api.write("POST", &restore, json!({})).await.ok(200));
     let shown = api.get(&address).await.ok(200).data();
     assert_eq!((&shown["id"], &shown["deleted_at"]), (&a["id"], &json!(null)));
+    let url = format!("{API}{operators}");
+    api.call("GET", &url, &[("if-none-match", &hidden)], None).await.ok(200);
+    api.call("GET", &url, &[("if-none-match", &live)], None).await.ok(304);
     assert_eq!(api.get(&own).await.ok(200).data(), json!([shown]));
 
     // Deleted for good, it takes its addresses along.
