@@ -156,15 +156,6 @@ impl Reply {
         Ok(private(response, Some(resource.stamp().tag(&format.variant()))))
     }
 
-    /// Answers a read of personal data, with 304 for a client that has the document. Only its client may keep it.
-    pub(crate) fn personal<R: Resource>(&self, resource: &R, format: &Format) -> ApiResult {
-        let tag = resource.stamp().tag(&format.variant());
-        if is_known(self.if_none_match.as_ref(), &tag) {
-            return Ok(private(StatusCode::NOT_MODIFIED.into_response(), Some(tag)));
-        }
-        self.private(resource, format)
-    }
-
     /// Answers a read, with 304 for a client that has the document. `hit` is `None` if it did not go through the cache.
     pub(crate) fn public<R: Resource>(&self, resource: &R, format: &Format, hit: Option<bool>) -> ApiResult {
         let tag = resource.stamp().tag(&format.variant());
@@ -202,6 +193,15 @@ impl Reply {
         // Only text, numbers and maps with text keys: it has a representation.
         let body = serde_json::to_vec(&item).unwrap_or_default().into();
         Rendered { collection: collection.into(), numbers, body, etag: stamp.tag(&format.variant()) }
+    }
+
+    /// Answers a read of personal data, which shared caches must not store, with 304 if the client has the document.
+    pub(crate) fn personal<R: Resource>(&self, resource: &R, format: &Format) -> ApiResult {
+        let tag = resource.stamp().tag(&format.variant());
+        if is_known(self.if_none_match.as_ref(), &tag) {
+            return Ok(private(StatusCode::NOT_MODIFIED.into_response(), Some(tag)));
+        }
+        self.private(resource, format)
     }
 
     /// Answers a write with the resource as it is now.

@@ -257,6 +257,7 @@ async fn customers_are_listed_by_name_email_page_and_cursor() {
         ("name=AD&sort=created_asc", &["Ada", "Adele"]),
         ("name=hop", &["Grace"]),
         ("name=ada%20love", &["Ada"]),
+        ("name=lovelace%20a", &["Ada"]),
         ("name=none", &[]),
         ("email=GRACE@EXAMPLE.COM", &["Grace"]),
         ("email=grace", &[]),

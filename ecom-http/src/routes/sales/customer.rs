@@ -62,7 +62,8 @@ pub(crate) struct CustomerParams {
     /// `created_desc` (default), `created_asc`, `name_asc` (by last name, then first name).
     #[serde(default)]
     sort: Option<String>,
-    /// The last name, or the first and the last name with a space between, begin with this, in any case.
+    /// The last and the first name, or the first and the last name, with a space between, begin with this, in any
+    /// case.
     #[serde(default)]
     name: Option<String>,
     /// The whole email address, in any case.
