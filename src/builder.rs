@@ -565,9 +565,9 @@ mod tests {
     #[cfg(feature = "memory")]
     #[test]
     fn cache_urls() {
-        let capacity = |url| match check_cache(url).unwrap() {
-            CachePlan::Memory(options) => options.capacity,
-            other => panic!("{other:?}"),
+        let capacity = |url| {
+            let CachePlan::Memory(options) = check_cache(url).unwrap() else { panic!("{url}") };
+            options.capacity
         };
         assert!(matches!(check_cache("none").unwrap(), CachePlan::None));
         assert_eq!(capacity("memory://"), ecom_storage::cache::DEFAULT_CAPACITY);

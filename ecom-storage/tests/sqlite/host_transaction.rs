@@ -39,9 +39,9 @@ async fn a_host_writes_inside_its_own_transaction() -> TestResult {
         let after = tx.finish().await?;
         host.execute("INSERT INTO host_table VALUES (1)").await?;
         if keep {
-            host.commit().await?
+            host.commit().await?;
         } else {
-            host.rollback().await?
+            host.rollback().await?;
         }
         after.run().await;
         assert_eq!(titles(&shop).await.len(), usize::from(keep));
@@ -67,7 +67,7 @@ async fn a_host_writes_inside_its_own_transaction() -> TestResult {
     let rows: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM host_table").fetch_one(&mut c).await?;
     assert_eq!((counted, rows), (1, 2));
     // Events were written with the changes of what was kept, and of nothing else.
-    assert_eq!(shop.events().read(Default::default(), 100).await?.events.len(), 3);
+    assert_eq!(shop.events().read(ecom_core::platform::OutboxPosition::default(), 100).await?.events.len(), 3);
     Ok(())
 }
 

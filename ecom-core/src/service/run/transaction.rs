@@ -133,6 +133,7 @@ impl<'t> Tx<'t> {
     }
 
     /// Ends the write of a service with what it returns.
+    #[expect(clippy::unnecessary_wraps, reason = "it is the last expression of a write, as `Ok` is elsewhere")]
     pub(crate) fn ok<T>(self, value: T) -> Result<Done<T>>
     where
         't: 'static,

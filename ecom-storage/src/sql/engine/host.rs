@@ -8,7 +8,7 @@ use ecom_core::{Error, FieldCode, Result, Shop, Tx};
 use sqlx::Connection as _;
 
 use super::dialect::{Dialect, Sql};
-use super::error::DbError;
+use super::error::{DbError, Kind};
 use super::executor::Shared;
 use super::unit_of_work::{Held, HostConn, HostTransaction};
 
@@ -97,13 +97,12 @@ async fn open<'c>(shop: &Shop, dialect: &'static Dialect, conn: HostConn<'c>) ->
         return Err(refused(wrong.string(0)?));
     }
     let identity = match unit.lend().fetch_optional(&IDENTITY, Vec::new()).await {
-        Ok(Some(row)) => row.string(0)?,
-        Ok(None) => String::new(),
+        Ok(row) => row.map(|r| r.string(0)).transpose()?,
         // It has no tables of the shop's.
-        Err(DbError { kind: super::error::Kind::Other, .. }) => String::new(),
+        Err(DbError { kind: Kind::Other, .. }) => None,
         Err(e) => return Err(e.into()),
     };
-    if identity != shop.identity().await?.to_string() {
+    if identity != Some(shop.identity().await?.to_string()) {
         return Err(refused("is not a connection to the database of this shop".to_owned()));
     }
     Ok(shop.transaction(Box::new(unit)))
