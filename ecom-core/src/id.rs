@@ -1,4 +1,5 @@
-//! Ids: UUIDv7 newtypes, made by the library, sortable by time, safe to show.
+//! Entities, with their ids and the kinds of events about them. Ids are UUIDv7 newtypes, made by the library, sortable by
+//! time, safe to show.
 
 use std::fmt;
 use std::str::FromStr;
@@ -78,6 +79,78 @@ impl fmt::Display for Entity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
+}
+
+macro_rules! event_kinds {
+    ($($(#[$doc:meta])* $variant:ident = $text:literal of $entity:ident;)*) => {
+        /// What happened.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+        #[non_exhaustive]
+        pub enum EventKind { $($(#[$doc])* #[serde(rename = $text)] $variant,)* }
+
+        impl EventKind {
+            /// All.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+
+            /// The word on disk and on the wire.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text),* }
+            }
+
+            /// From the word.
+            pub fn parse(s: &str) -> Option<Self> {
+                match s { $($text => Some(Self::$variant),)* _ => None }
+            }
+
+            /// The kind of aggregate it is about.
+            pub const fn entity(self) -> Entity {
+                match self { $(Self::$variant => Entity::$entity),* }
+            }
+        }
+    };
+}
+
+event_kinds! {
+    /// A product was made.
+    ProductCreated = "product.created" of Product;
+    /// A product, one of its SKUs or what it shows was edited.
+    ProductUpdated = "product.updated" of Product;
+    /// A product was soft-deleted.
+    ProductDeleted = "product.deleted" of Product;
+    /// A product was restored.
+    ProductRestored = "product.restored" of Product;
+    /// A product was removed for good.
+    ProductPurged = "product.purged" of Product;
+    /// The stock of a product's SKU changed.
+    StockChanged = "stock.changed" of Product;
+    /// A category was made.
+    CategoryCreated = "category.created" of Category;
+    /// A category was edited without a change that its products show.
+    CategoryUpdated = "category.updated" of Category;
+    /// A category was renamed or moved: everything below it and its products show it.
+    CategoryMoved = "category.moved" of Category;
+    /// A category was soft-deleted.
+    CategoryDeleted = "category.deleted" of Category;
+    /// A category was restored.
+    CategoryRestored = "category.restored" of Category;
+    /// A category was removed for good.
+    CategoryPurged = "category.purged" of Category;
+    /// A customer was made.
+    CustomerCreated = "customer.created" of Customer;
+    /// A customer was edited.
+    CustomerUpdated = "customer.updated" of Customer;
+    /// A customer was soft-deleted.
+    CustomerDeleted = "customer.deleted" of Customer;
+    /// A customer was restored.
+    CustomerRestored = "customer.restored" of Customer;
+    /// A customer was removed for good, with its addresses.
+    CustomerPurged = "customer.purged" of Customer;
+    /// An address was added to a customer.
+    AddressCreated = "address.created" of Address;
+    /// An address was edited.
+    AddressUpdated = "address.updated" of Address;
+    /// An address was removed for good.
+    AddressPurged = "address.purged" of Address;
 }
 
 /// Makes the ids of everything. Injected, so that a failure replays from its seed.

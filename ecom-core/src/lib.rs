@@ -5,7 +5,28 @@
 
 pub mod clock;
 pub mod config;
-mod domain;
+/// What a shop is made of, and which values are valid. What is public is listed by area below.
+mod domain {
+    /// Products, SKUs and categories.
+    pub(crate) mod catalog {
+        pub(crate) mod category;
+        pub(crate) mod product;
+        pub(crate) mod sku;
+    }
+    pub(crate) mod common;
+    /// The log of events.
+    pub(crate) mod platform {
+        pub(crate) mod outbox;
+    }
+    /// Stock levels and the ledger.
+    pub(crate) mod stock {
+        pub(crate) mod inventory;
+    }
+    /// Customers and their addresses.
+    pub(crate) mod sales {
+        pub(crate) mod customer;
+    }
+}
 mod error;
 mod health;
 pub mod id;
@@ -14,7 +35,36 @@ pub mod mocks;
 pub mod money;
 pub mod paging;
 pub mod port;
-mod service;
+/// The rules of the shop, over the ports.
+mod service {
+    pub(crate) mod background;
+    /// The rules of the catalog.
+    pub(crate) mod catalog {
+        pub(crate) mod category;
+        pub(crate) mod import;
+        pub(crate) mod product;
+        pub(crate) mod resolver;
+        pub(crate) mod sku;
+    }
+    /// Reading the log of events.
+    pub(crate) mod platform {
+        pub(crate) mod outbox;
+    }
+    pub(crate) mod run;
+    /// Searches, and the index that they ask.
+    pub(crate) mod search {
+        pub(crate) mod index;
+        pub(crate) mod query;
+    }
+    /// The rules of stock.
+    pub(crate) mod stock {
+        pub(crate) mod inventory;
+    }
+    /// The rules of sales.
+    pub(crate) mod sales {
+        pub(crate) mod customer;
+    }
+}
 mod shop;
 #[cfg(feature = "testkit")]
 pub mod testkit;

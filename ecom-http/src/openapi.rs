@@ -8,10 +8,12 @@ use serde::Serialize;
 use utoipa::OpenApi;
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Type};
+use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{ContentBuilder, OpenApi as Document, Ref, RefOr, Response, ResponseBuilder, Schema};
 
 use crate::app::HttpConfig;
 use crate::error::status_of;
+use crate::routes;
 
 /// What every error looks like.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -57,21 +59,16 @@ pub(crate) struct NotModified;
         license(name = "MIT OR Apache-2.0")
     ),
     components(schemas(ErrorEnvelope, ErrorBody)),
-    tags(
-        (name = "products", description = "Products with their SKUs"),
-        (name = "skus", description = "SKUs: what is sold and counted"),
-        (name = "inventory", description = "Stock and its ledger"),
-        (name = "categories", description = "The tree of categories"),
-        (name = "customers", description = "Customers and their addresses"),
-        (name = "search", description = "Full text, filters, facets"),
-        (name = "operations", description = "Health and documentation")
-    )
+    tags((name = "operations", description = "Health and documentation"))
 )]
 struct Frame;
 
 /// The document without paths, with the one table of error codes (R16).
 pub(crate) fn frame() -> Document {
     let mut document = Frame::openapi();
+    let areas = routes::tags().map(|(name, text)| TagBuilder::new().name(name).description(Some(text)).build());
+    let operations = document.tags.take().unwrap_or_default();
+    document.tags = Some(areas.chain(operations).collect());
     let mut text = document.info.description.take().unwrap_or_default();
     text.push_str(
         "\n\nErrors, by `error.code`; where fields are to blame, `error.details` has one entry with `field`, `code` \

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 
 use crate::error::Result;
 use crate::money::Currency;
+pub use crate::port::{ForwardRepositories, Repositories};
 
 port! {
     /// A database.
@@ -77,55 +78,6 @@ pub struct PoolStatus {
     /// Callers that wait for one.
     pub waiting: usize,
 }
-
-/// Holds the list of repositories, and makes from it what has a line for each.
-///
-/// `repositories! { impl MyRepository for MyConnection }` implements [`Repositories`] for the connection of a storage
-/// adapter, if one generic type is all its repositories: `MyRepository<'_, dyn ProductRepository>` implements
-/// [`ProductRepository`](crate::port::ProductRepository), and so on. An accessor returns
-/// `Box::new(MyRepository::<dyn ProductRepository>::new(self.lend()))`; the adapter writes `new` and `lend`.
-#[macro_export]
-macro_rules! repositories {
-    // The trait and its twin, for this crate.
-    (@list trait; $($(#[$doc:meta])+ $name:ident: $Port:ident,)+) => {
-        port! {
-            /// Hands out the repositories: the same on a pooled connection and inside a unit of work.
-            pub trait Repositories / ForwardRepositories(&mut self): Send {
-                $($(#[$doc])+ fn $name(&mut self) -> Box<dyn $crate::port::$Port + '_>;)+
-            }
-        }
-    };
-    // The implementation of an adapter.
-    (@list impl $Repository:ident for $Connection:ty; $($(#[$doc:meta])+ $name:ident: $Port:ident,)+) => {
-        impl $crate::port::Repositories for $Connection {
-            $(fn $name(&mut self) -> Box<dyn $crate::port::$Port + '_> {
-                Box::new($Repository::<dyn $crate::port::$Port>::new(self.lend()))
-            })+
-        }
-    };
-    // The list: the accessor of each repository, and its trait.
-    ($($what:tt)+) => {
-        $crate::repositories! {
-            @list $($what)+;
-            /// Products.
-            products: ProductRepository,
-            /// Categories.
-            categories: CategoryRepository,
-            /// SKUs.
-            skus: SkuRepository,
-            /// Stock and its ledger.
-            inventory: InventoryRepository,
-            /// Customers.
-            customers: CustomerRepository,
-            /// Addresses of customers.
-            addresses: AddressRepository,
-            /// The log of events.
-            outbox: OutboxRepository,
-        }
-    };
-}
-
-repositories! { trait }
 
 /// A pooled connection outside a transaction. Dropping it hands it back; a call that was dropped in flight
 /// closes it instead.

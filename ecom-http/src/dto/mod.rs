@@ -1,12 +1,18 @@
 //! What goes over the wire. Inputs are the domain's own types; these are the views.
 
-mod catalog;
+mod catalog {
+    pub(crate) mod category;
+    pub(crate) mod product;
+    pub(crate) mod sku;
+}
 mod envelope;
 mod sales {
     pub(crate) mod customer;
 }
 mod search;
-mod stock;
+mod stock {
+    pub(crate) mod inventory;
+}
 
 pub(crate) use catalog::category::{CategoryNode, CategoryView, MoveInput, tree};
 pub(crate) use catalog::product::{FiltersView, ProductView};

@@ -37,23 +37,19 @@ const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 pub(super) async fn root(State(app): State<Arc<App>>, here: Here) -> ApiResult {
     let (base, api) = (here.base(), app.config.api_prefix.as_str());
     let mut links = Map::new();
-    for (name, prefix, path) in [
-        ("self", "", "/"),
-        ("products", api, "/products"),
-        ("search", api, "/products/search"),
-        ("skus", api, "/skus"),
-        ("categories", api, "/categories"),
-        ("category_tree", api, "/categories/tree"),
-        ("customers", api, "/customers"),
-        ("addresses", api, "/addresses"),
-        ("health", "", "/health"),
-        ("live", "", "/health/live"),
-        ("ready", "", "/health/ready"),
-        ("openapi", "", "/openapi.json"),
-        ("docs", "", "/docs"),
-        ("redoc", "", "/redoc"),
+    links.insert("self".to_owned(), Value::String(format!("{base}/")));
+    for (name, path) in super::links() {
+        links.insert(name.to_owned(), Value::String(format!("{base}{api}{path}")));
+    }
+    for (name, path) in [
+        ("health", "/health"),
+        ("live", "/health/live"),
+        ("ready", "/health/ready"),
+        ("openapi", "/openapi.json"),
+        ("docs", "/docs"),
+        ("redoc", "/redoc"),
     ] {
-        links.insert(name.to_owned(), Value::String(format!("{base}{prefix}{path}")));
+        links.insert(name.to_owned(), Value::String(format!("{base}{path}")));
     }
     let data = json!({"name": "ecom", "version": env!("CARGO_PKG_VERSION"), "currency": app.shop.config().currency});
     Ok(public(respond(StatusCode::OK, &json!({"data": data, "meta": {}, "links": links}))?, None, None))

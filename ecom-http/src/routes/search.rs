@@ -8,12 +8,23 @@ use ecom_core::search::{Facet, FacetValue, SearchFilter, SearchQuery, SearchSort
 use ecom_core::text::check_text;
 use ecom_core::{FieldCode, ValidationErrors};
 use serde::Deserialize;
+use utoipa_axum::routes;
 
+use super::Area;
+use crate::app::Routes;
 use crate::dto::{FacetView, Facets, List, ListFrame, ProductView, SearchMeta};
 use crate::error::{ApiError, ApiResult};
 use crate::extract::{Pages, Query, Shape, present, prices, word};
 use crate::headers::public;
 use crate::resource::Reply;
+
+/// Searching, which is an area of its own.
+pub(super) const AREA: Area =
+    Area { routes, tags: &[("search", "Full text, filters, facets")], links: &[("search", "/products/search")] };
+
+fn routes() -> Routes {
+    vec![routes!(search)]
+}
 
 /// The parameters of a search. Some can be given several times.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]

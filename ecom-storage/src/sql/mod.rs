@@ -27,9 +27,13 @@ pub use engine::host::{begin_on_mysql, on_mysql};
 pub use engine::host::{begin_on_postgres, on_postgres};
 #[cfg(feature = "sqlite")]
 pub use engine::host::{begin_on_sqlite, on_sqlite};
+use engine::migrate::{Migration, migration};
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 pub use engine::options::ServerOptions;
 pub use engine::pool::SqlStorage;
+
+/// Every migration, oldest first: its number and the name of its files.
+pub(crate) const MIGRATIONS: &[Migration] = &[migration!(1, "0001_catalog"), migration!(2, "0002_customers")];
 
 /// Every table that has unique indexes over live rows: what the database says of one becomes `DUPLICATE`.
 pub(crate) static TABLES: [&dyn Described; 4] =

@@ -6,10 +6,27 @@ mod sku;
 
 use utoipa_axum::routes;
 
+use super::Area;
 use crate::app::Routes;
 
+/// The area.
+pub(super) const AREA: Area = Area {
+    routes,
+    tags: &[
+        ("products", "Products with their SKUs"),
+        ("skus", "SKUs: what is sold and counted"),
+        ("categories", "The tree of categories"),
+    ],
+    links: &[
+        ("products", "/products"),
+        ("skus", "/skus"),
+        ("categories", "/categories"),
+        ("category_tree", "/categories/tree"),
+    ],
+};
+
 /// Returns the routes of the catalog.
-pub(crate) fn routes() -> Routes {
+fn routes() -> Routes {
     vec![
         routes!(product::list, product::create),
         routes!(product::read, product::replace, product::patch, product::delete),

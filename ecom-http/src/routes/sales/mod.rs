@@ -4,10 +4,18 @@ mod customer;
 
 use utoipa_axum::routes;
 
+use super::Area;
 use crate::app::Routes;
 
+/// The area.
+pub(super) const AREA: Area = Area {
+    routes,
+    tags: &[("customers", "Customers and their addresses")],
+    links: &[("customers", "/customers"), ("addresses", "/addresses")],
+};
+
 /// Returns the routes of sales.
-pub(crate) fn routes() -> Routes {
+fn routes() -> Routes {
     vec![
         routes!(customer::list, customer::create),
         routes!(customer::read, customer::replace, customer::patch, customer::delete),

@@ -4,9 +4,13 @@ mod inventory;
 
 use utoipa_axum::routes;
 
+use super::Area;
 use crate::app::Routes;
 
+/// The area.
+pub(super) const AREA: Area = Area { routes, tags: &[("inventory", "Stock and its ledger")], links: &[] };
+
 /// Returns the routes of stock.
-pub(crate) fn routes() -> Routes {
+fn routes() -> Routes {
     vec![routes!(inventory::level, inventory::adjust), routes!(inventory::movements)]
 }

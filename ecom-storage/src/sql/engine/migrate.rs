@@ -5,35 +5,35 @@ use ecom_core::money::Currency;
 use ecom_core::{Conflict, Error, FieldCode, Result};
 use uuid::Uuid;
 
+use crate::sql::MIGRATIONS;
 use crate::sql::engine::dialect::Sql;
 use crate::sql::engine::error::DbError;
 use crate::sql::engine::executor::Executor;
 
 /// A step of the schema.
-struct Migration {
-    version: i64,
-    name: &'static str,
+pub(crate) struct Migration {
+    pub version: i64,
+    pub name: &'static str,
     /// Its text for each database, in the order of [`Dialect::slot`](crate::sql::engine::dialect::Dialect).
-    texts: [&'static str; 3],
+    pub texts: [&'static str; 3],
 }
 
 /// The files of a migration, one for each database.
 macro_rules! migration {
     ($version:literal, $name:literal) => {
-        Migration {
+        $crate::sql::engine::migrate::Migration {
             version: $version,
             name: $name,
             texts: [
-                include_str!(concat!("../../../migrations/sqlite/", $name, ".sql")),
-                include_str!(concat!("../../../migrations/postgres/", $name, ".sql")),
-                include_str!(concat!("../../../migrations/mysql/", $name, ".sql")),
+                include_str!(concat!("../../migrations/sqlite/", $name, ".sql")),
+                include_str!(concat!("../../migrations/postgres/", $name, ".sql")),
+                include_str!(concat!("../../migrations/mysql/", $name, ".sql")),
             ],
         }
     };
 }
 
-/// Every migration, oldest first.
-const MIGRATIONS: &[Migration] = &[migration!(1, "0001_catalog"), migration!(2, "0002_customers")];
+pub(crate) use migration;
 
 /// The library's own tables.
 const TABLES: &str = "\

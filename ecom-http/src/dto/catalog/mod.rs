@@ -1,5 +1,0 @@
-//! Views of the catalog.
-
-pub(crate) mod category;
-pub(crate) mod product;
-pub(crate) mod sku;

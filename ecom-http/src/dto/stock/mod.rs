@@ -1,3 +1,0 @@
-//! Views of stock.
-
-pub(crate) mod inventory;
