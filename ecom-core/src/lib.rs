@@ -57,8 +57,10 @@ pub mod catalog {
 
 /// Stock: adjustments, levels and the ledger.
 pub mod stock {
-    pub use crate::domain::stock::inventory::{StockImbalance, StockLevel, StockMovement, StockReason};
-    pub use crate::service::stock::inventory::{Adjusted, InventoryService, StockAdjustment};
+    pub use crate::domain::stock::inventory::{
+        Adjusted, StockAdjustment, StockImbalance, StockLevel, StockMovement, StockReason,
+    };
+    pub use crate::service::stock::inventory::InventoryService;
 }
 
 /// Sales: customers with their addresses.

@@ -20,12 +20,13 @@ use crate::service::catalog::product::ProductService;
 use crate::service::catalog::sku::SkuService;
 use crate::service::platform::outbox::EventLog;
 use crate::service::run::context::Context;
+use crate::service::run::queue::StockQueue;
 use crate::service::run::read_through::ReadThrough;
 use crate::service::run::transaction::Tx;
 use crate::service::sales::customer::{AddressService, CustomerService};
 use crate::service::search::index::IndexSyncService;
 use crate::service::search::query::SearchService;
-use crate::service::stock::inventory::{InventoryService, StockQueue};
+use crate::service::stock::inventory::InventoryService;
 
 /// The adapters and injected values that a shop is built from.
 #[derive(Debug)]

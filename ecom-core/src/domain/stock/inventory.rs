@@ -102,3 +102,27 @@ pub struct StockImbalance {
     /// What its movements add up to.
     pub ledger: i64,
 }
+
+/// A change of on hand. A delta: it needs no version and moves none (R1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StockAdjustment {
+    /// Which SKU.
+    pub sku_id: SkuId,
+    /// Pieces in (positive) or out (negative); not 0.
+    pub delta: i64,
+    /// Why.
+    pub reason: StockReason,
+    /// What it refers to, at most 255 characters.
+    pub reference: Option<String>,
+    /// Who.
+    pub actor: Actor,
+}
+
+/// What an adjustment did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Adjusted {
+    /// The stock right after it.
+    pub level: StockLevel,
+    /// Its row in the ledger.
+    pub movement: StockMovement,
+}

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use super::work::Work;
 use crate::domain::platform::outbox::{Event, OutboxPosition};
 use crate::error::{BoxError, Result};
 use crate::port::platform::outbox::Lease;
 use crate::port::storage::Repositories as _;
-use crate::service::background::jobs::Work;
 use crate::service::platform::outbox::EventLog;
 use crate::service::run::after_commit::Forget;
 use crate::service::run::context::Context;

@@ -2,6 +2,8 @@
 
 pub(crate) mod consumer;
 pub(crate) mod jobs;
+pub(crate) mod lease;
+mod work;
 
 use std::collections::HashSet;
 use std::sync::Arc;

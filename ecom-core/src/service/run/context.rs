@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::queue::StockQueue;
 use super::read_through::ReadThrough;
 use crate::clock::{SharedClock, Timestamp};
 use crate::config::ShopConfig;
 use crate::id::IdSource;
 use crate::port::search::SearchProvider;
 use crate::port::storage::Storage;
-use crate::service::stock::inventory::StockQueue;
 
 /// What every service works with.
 #[derive(Debug)]

@@ -1,68 +1,24 @@
 //! Stock: adjustments that share commits, and the ledger.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::domain::catalog::sku::MAX_STOCK;
 use crate::domain::common::{Actor, Deleted};
 use crate::domain::platform::outbox::EventKind;
-use crate::domain::stock::inventory::{StockImbalance, StockLevel, StockMovement, StockReason};
+use crate::domain::stock::inventory::{
+    Adjusted, StockAdjustment, StockImbalance, StockLevel, StockMovement, StockReason,
+};
 use crate::error::{Conflict, Dependency, Entity, Error, FieldCode, Result, Shortage, ValidationErrors};
 use crate::id::{SkuId, StockMovementId};
 use crate::paging::{Page, Paging, Total};
 use crate::port::storage::Repositories as _;
 use crate::service::run::context::Context;
+use crate::service::run::queue::Pending;
 use crate::service::run::transaction::Tx;
 use crate::text::check_text;
-
-/// A change of on hand. A delta: it needs no version and moves none (R1).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StockAdjustment {
-    /// Which SKU.
-    pub sku_id: SkuId,
-    /// Pieces in (positive) or out (negative); not 0.
-    pub delta: i64,
-    /// Why.
-    pub reason: StockReason,
-    /// What it refers to, at most 255 characters.
-    pub reference: Option<String>,
-    /// Who.
-    pub actor: Actor,
-}
-
-/// What an adjustment did.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Adjusted {
-    /// The stock right after it.
-    pub level: StockLevel,
-    /// Its row in the ledger.
-    pub movement: StockMovement,
-}
-
-struct Pending {
-    adjustment: StockAdjustment,
-    answer: oneshot::Sender<Result<Adjusted>>,
-}
-
-/// Adjustments that wait for the next commit.
-#[derive(Default)]
-pub(crate) struct StockQueue(Mutex<QueueState>);
-
-#[derive(Default)]
-struct QueueState {
-    waiting: Vec<Pending>,
-    running: bool,
-}
-
-impl fmt::Debug for StockQueue {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StockQueue").finish_non_exhaustive()
-    }
-}
 
 /// Where a worker panics, frees the queue and lets those who wait go.
 struct Turn {
@@ -73,7 +29,7 @@ struct Turn {
 impl Drop for Turn {
     fn drop(&mut self) {
         if self.working {
-            let mut queue = self.cx.stock.0.lock();
+            let mut queue = self.cx.stock.lock();
             queue.running = false;
             queue.waiting.clear();
         }
@@ -109,7 +65,7 @@ impl<'a> InventoryService<'a> {
         check(&adjustment)?;
         let (answer, answered) = oneshot::channel();
         let lead = {
-            let mut queue = self.cx.stock.0.lock();
+            let mut queue = self.cx.stock.lock();
             queue.waiting.push(Pending { adjustment, answer });
             !std::mem::replace(&mut queue.running, true)
         };
@@ -179,7 +135,7 @@ async fn work(cx: Arc<Context>) {
     let mut turn = Turn { cx: cx.clone(), working: true };
     loop {
         let batch: Vec<Pending> = {
-            let mut queue = cx.stock.0.lock();
+            let mut queue = cx.stock.lock();
             if queue.waiting.is_empty() {
                 // Under the lock, so that whoever comes next leads.
                 queue.running = false;

@@ -8,11 +8,11 @@ use super::comparison::{Checked, Refusal, read, same};
 use super::{Operation, Part, Runner};
 use crate::clock::Timestamp;
 use crate::domain::common::Actor;
+use crate::domain::stock::inventory::StockAdjustment;
 use crate::domain::stock::inventory::{StockLevel, StockMovement, StockReason};
 use crate::error::ErrorCode;
 use crate::id::SkuId;
 use crate::paging::{Paging, Total};
-use crate::service::stock::inventory::StockAdjustment;
 
 pub(super) const PART: Part = Part { operations: OPERATIONS, compare: |r| Box::pin(r.compare_stock()) };
 

@@ -9,12 +9,12 @@ use crate::domain::catalog::category::CategoryInput;
 use crate::domain::catalog::product::{ProductFilter, ProductInput, ProductSort};
 use crate::domain::catalog::sku::SkuInput;
 use crate::domain::common::Attributes;
+use crate::domain::stock::inventory::StockAdjustment;
 use crate::domain::stock::inventory::StockReason;
 use crate::error::{ErrorCode, FieldCode, Result};
 use crate::id::SkuId;
 use crate::paging::Paging;
 use crate::service::catalog::product::ProductListQuery;
-use crate::service::stock::inventory::StockAdjustment;
 use crate::testkit::code_of;
 
 tests! {

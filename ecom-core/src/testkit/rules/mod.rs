@@ -192,7 +192,7 @@ impl ShopFixture {
         self.shop.categories().get_fresh(id, Deleted::Include).await.unwrap()
     }
 
-    async fn adjust(&self, sku: SkuId, delta: i64) -> Result<crate::service::stock::inventory::Adjusted> {
+    async fn adjust(&self, sku: SkuId, delta: i64) -> Result<crate::domain::stock::inventory::Adjusted> {
         self.shop.inventory().adjust(adjustment(sku, delta)).await
     }
 

@@ -13,10 +13,10 @@ use super::ShopFixture;
 use super::support::{adjustment, from, me, v};
 use crate::domain::catalog::sku::SkuPatch;
 use crate::domain::common::{DeleteMode, Deleted};
+use crate::domain::stock::inventory::StockAdjustment;
 use crate::error::ErrorCode;
 use crate::id::SkuId;
 use crate::paging::Paging;
-use crate::service::stock::inventory::StockAdjustment;
 use crate::testkit::fresh_seed;
 
 tests! {

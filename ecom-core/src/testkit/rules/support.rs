@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 use crate::domain::catalog::category::{Category, CategoryInput};
 use crate::domain::catalog::product::{Product, ProductFilter, ProductInput};
 use crate::domain::common::{Actor, Read};
+use crate::domain::stock::inventory::StockAdjustment;
 use crate::domain::stock::inventory::StockReason;
 use crate::error::{Conflict, Error, FieldCode, Result};
 use crate::id::{CategoryId, SkuId};
-use crate::service::stock::inventory::StockAdjustment;
 
 /// An input from JSON text, as a client sends it: decimals stay exact.
 pub(super) fn from<T: DeserializeOwned>(value: &Value) -> T {

@@ -34,7 +34,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{RedisResult, Script, Value};
 
 use super::RedisOptions;
-use super::link::Forget;
+use super::forget::Forget;
 
 /// Longer than a load that is worth waiting for; a fill that comes later is refused.
 const LEASE: Duration = Duration::from_secs(10);

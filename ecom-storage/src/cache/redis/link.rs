@@ -14,18 +14,17 @@
 //! A server that loads a snapshot, or a replica that takes over, may hold what was invalidated before. Each run of a
 //! server has an id: where that changes, everything is dropped before readers come back.
 
-use std::collections::HashSet;
 use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use ecom_core::port::CacheKey;
 use ecom_core::{Dependency, Error};
 use parking_lot::{RwLock, RwLockUpgradableReadGuard, RwLockWriteGuard};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, ErrorKind, PushInfo, PushKind, RedisError, RedisResult, ServerErrorKind};
 use tokio::task::JoinHandle;
 
+use super::forget::Forget;
 use super::layout::Layout;
 
 /// How long a connection may take to be made, however short the limit of a call is.
@@ -35,40 +34,9 @@ const PAUSE: Duration = Duration::from_millis(250);
 const MAX_PAUSE: Duration = Duration::from_secs(1);
 /// A connection that held this long was a good one: its loss is tried at once again.
 const STEADY: Duration = Duration::from_secs(10);
-/// How many keys are kept to be told; more are as good as everything.
-const MOST_KEPT: usize = 10_000;
 
 /// The same, once telling them has failed again.
 const MOST_AGAIN: usize = 1_000;
-
-/// What other processes and Redis are to forget.
-#[derive(Debug, Default, Clone)]
-pub(super) struct Forget {
-    pub(super) all: bool,
-    pub(super) keys: HashSet<CacheKey>,
-}
-
-impl Forget {
-    pub(super) fn of(keys: &[CacheKey]) -> Self {
-        Self { all: false, keys: keys.iter().copied().collect() }
-    }
-
-    pub(super) fn all() -> Self {
-        Self { all: true, keys: HashSet::new() }
-    }
-
-    fn is_empty(&self) -> bool {
-        !self.all && self.keys.is_empty()
-    }
-
-    fn add(&mut self, other: Self) {
-        self.all |= other.all;
-        self.keys.extend(other.keys);
-        if self.all || self.keys.len() > MOST_KEPT {
-            *self = Self::all();
-        }
-    }
-}
 
 /// A connection, by its number: a late failure of an old one takes no new one away.
 #[derive(Clone)]

@@ -3,6 +3,7 @@
 //! What is stored and said is in [`layout`]; what happens when Redis is lost is in [`link`].
 
 mod decoded;
+mod forget;
 mod layout;
 mod link;
 mod options;
@@ -17,8 +18,9 @@ use ecom_core::{Error, FieldCode, Result};
 use redis::Client;
 
 use decoded::Decoded;
+use forget::Forget;
 use layout::{Begun, Held, Layout};
-use link::{Forget, Link};
+use link::Link;
 pub use options::{DEFAULT_DECODED_BYTES, DEFAULT_LOAD_WAIT, DEFAULT_PREFIX, DEFAULT_TIMEOUT, RedisOptions};
 #[cfg(feature = "memory")]
 pub(super) use {

@@ -16,7 +16,7 @@ use crate::sql::engine::columns::{Column, Table, Unique, Versioned, read_audit, 
 use crate::sql::engine::dialect::Sql;
 use crate::sql::engine::error::Kind;
 use crate::sql::engine::executor::Text;
-use crate::sql::engine::unit_of_work::SqlRepository;
+use crate::sql::engine::repository::SqlRepository;
 use crate::sql::engine::value::{Row, Value};
 
 /// The columns of categories.

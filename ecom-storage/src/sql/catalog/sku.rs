@@ -16,7 +16,7 @@ use crate::sql::engine::builder::{Builder, MAX_LIST, taken};
 use crate::sql::engine::columns::{Column, Table, Unique, Versioned, read_audit, read_external};
 use crate::sql::engine::dialect::Sql;
 use crate::sql::engine::executor::Text;
-use crate::sql::engine::unit_of_work::SqlRepository;
+use crate::sql::engine::repository::SqlRepository;
 use crate::sql::engine::value::{Row, Value, bounded};
 use crate::sql::stock::inventory::MOVEMENTS;
 

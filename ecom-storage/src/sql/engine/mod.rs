@@ -10,6 +10,8 @@ pub(crate) mod migrate;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 pub(crate) mod options;
 pub(crate) mod pool;
+pub(crate) mod repository;
+mod storage;
 pub(crate) mod stored;
 pub(crate) mod unit_of_work;
 pub(crate) mod value;

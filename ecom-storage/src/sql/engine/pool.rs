@@ -2,26 +2,20 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
 use deadpool::managed::{Manager, Metrics, Object, Pool, PoolError, QueueMode, RecycleError, RecycleResult, Timeouts};
 use ecom_core::clock::SharedClock;
 use ecom_core::id::IdSource;
-use ecom_core::money::Currency;
-use ecom_core::port::{Connection, PoolStatus, Storage, UnitOfWork};
 use ecom_core::{Dependency, Error, FieldCode, Result};
 use sqlx::Connection as _;
-use uuid::Uuid;
 
-use crate::sql::engine::dialect::Sql;
+use crate::sql::engine::dialect::Dialect;
 use crate::sql::engine::error::{DbError, DbResult, Kind};
 use crate::sql::engine::executor::{ConnRef, Executor, Shared, State};
-use crate::sql::engine::migrate;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 use crate::sql::engine::options::ServerOptions;
-use crate::sql::engine::unit_of_work::{PooledConnection, Transaction};
+use crate::sql::engine::value::{Row, Value};
 
 /// A connection that has idled this long is asked whether it is still there before it is used.
 const CHECK_AFTER: Duration = Duration::from_secs(30);
@@ -133,7 +127,7 @@ impl Opener {
         }
     }
 
-    async fn open(&self) -> DbResult<Conn> {
+    pub(super) async fn open(&self) -> DbResult<Conn> {
         let open = match self {
             #[cfg(feature = "sqlite")]
             Self::Sqlite { options, role } => Open::Sqlite(crate::sqlite::open(options, *role).await?),
@@ -154,7 +148,7 @@ pub struct Opens {
     only_one: bool,
     /// A connection that is older than this is replaced.
     max_lifetime: Option<Duration>,
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 impl Manager for Opens {
@@ -215,17 +209,17 @@ impl Drop for Lent {
 /// Cheap to clone: clones share the pool.
 #[derive(Clone)]
 pub struct SqlStorage {
-    readers: Pool<Opens>,
-    writer: Pool<Opens>,
-    shared: Arc<Shared>,
+    pub(super) readers: Pool<Opens>,
+    pub(super) writer: Pool<Opens>,
+    pub(super) shared: Arc<Shared>,
     /// Readers and writer are the same pool.
-    one_pool: bool,
+    pub(super) one_pool: bool,
     /// How long a connection is waited for, opening one included.
-    wait: Duration,
+    pub(super) wait: Duration,
     /// Where migrations go in place of a pooled connection.
-    migrations: Option<Opener>,
-    clock: SharedClock,
-    ids: Arc<dyn IdSource>,
+    pub(super) migrations: Option<Opener>,
+    pub(super) clock: SharedClock,
+    pub(super) ids: Arc<dyn IdSource>,
 }
 
 impl fmt::Debug for SqlStorage {
@@ -238,7 +232,7 @@ impl fmt::Debug for SqlStorage {
 }
 
 /// How long opening a connection may take, and asking an idle one whether it is there.
-const OPEN_LIMIT: Duration = Duration::from_secs(5);
+pub(super) const OPEN_LIMIT: Duration = Duration::from_secs(5);
 const PING_LIMIT: Duration = Duration::from_secs(1);
 
 fn pool(opens: Opens, size: usize, wait: Duration) -> Result<Pool<Opens>> {
@@ -336,7 +330,7 @@ impl SqlStorage {
         Ok(Self { readers, writer, shared, one_pool: only_one, wait, migrations: None, clock, ids })
     }
 
-    async fn lend(&self, pool: &Pool<Opens>) -> Result<Lent> {
+    pub(super) async fn lend(&self, pool: &Pool<Opens>) -> Result<Lent> {
         // The pool's own limits are for each step: a row of dead connections would add up.
         let got = match tokio::time::timeout(self.wait, pool.get()).await {
             Ok(got) => got,
@@ -363,43 +357,19 @@ impl SqlStorage {
     }
 
     /// A connection that may write, outside a transaction.
-    async fn writer(&self) -> Result<Lent> {
+    pub(super) async fn writer(&self) -> Result<Lent> {
         self.lend(&self.writer).await
     }
 
-    /// The text of the read of one product, for the bench that runs it on a bare driver.
-    #[doc(hidden)]
-    pub fn product_text(&self) -> &'static str {
-        crate::sql::catalog::product::get_text(self.shared.dialect)
+    /// The database's SQL.
+    pub(crate) fn dialect(&self) -> &'static Dialect {
+        self.shared.dialect
     }
 
-    /// The text of a list, for the bench that runs it on a bare driver.
-    ///
-    /// # Errors
-    /// `Validation` for a cursor of another list.
-    #[doc(hidden)]
-    pub fn list_text(
-        &self,
-        filter: &ecom_core::catalog::ProductFilter,
-        sort: ecom_core::catalog::ProductSort,
-        paging: &ecom_core::paging::Paging,
-    ) -> Result<String> {
-        Ok(crate::sql::catalog::product::query::list_statement(self.shared.dialect, filter, sort, paging)?.0)
-    }
-
-    /// The plan that the database makes for a list, for tests that check the use of indexes.
-    #[doc(hidden)]
-    pub async fn explain_list(
-        &self,
-        filter: &ecom_core::catalog::ProductFilter,
-        sort: ecom_core::catalog::ProductSort,
-        paging: &ecom_core::paging::Paging,
-    ) -> Result<Vec<String>> {
-        let (text, args) =
-            crate::sql::catalog::product::query::list_statement(self.shared.dialect, filter, sort, paging)?;
+    /// Reads rows on a connection for reads.
+    pub(crate) async fn read_rows(&self, text: String, args: Vec<Value<'_>>) -> Result<Vec<Row>> {
         let mut lent = self.lend(&self.readers).await?;
-        let rows = lent.conn().executor(&self.shared).fetch_all(format!("EXPLAIN QUERY PLAN {text}"), args).await?;
-        rows.iter().map(|r| r.string(3)).collect()
+        Ok(lent.conn().executor(&self.shared).fetch_all(text, args).await?)
     }
 
     /// The number that a pragma of SQLite has on a connection for reads or, where asked, for writes; for tests.
@@ -409,92 +379,5 @@ impl SqlStorage {
         let text = format!("SELECT CAST({name} AS TEXT) FROM pragma_{name}");
         let row = lent.conn().executor(&self.shared).fetch_optional(text, Vec::new()).await?;
         row.ok_or_else(|| Error::Internal { context: "reading a pragma", source: None })?.string(0)
-    }
-}
-
-static PING: Sql = Sql::new("SELECT 1");
-static IDENTITY: Sql = Sql::new("SELECT value FROM ecom_meta WHERE name = 'identity'");
-
-#[async_trait]
-impl Storage for SqlStorage {
-    fn name(&self) -> &'static str {
-        self.shared.dialect.name
-    }
-
-    async fn connect(&self) -> Result<Box<dyn Connection>> {
-        Ok(Box::new(PooledConnection::new(self.lend(&self.readers).await?, self.shared.clone())))
-    }
-
-    async fn begin(&self) -> Result<Box<dyn UnitOfWork>> {
-        match Transaction::begin(self.writer().await?, self.shared.clone()).await {
-            // A connection that died while it idled; nothing was written, and the pool asks the others from now on.
-            Err(e) if self.migrations.is_some() && e.kind == Kind::Lost => {
-                Ok(Box::new(Transaction::begin(self.writer().await?, self.shared.clone()).await?))
-            }
-            begun => Ok(Box::new(begun?)),
-        }
-    }
-
-    async fn migrate(&self, currency: Currency) -> Result<()> {
-        let (now, identity) = (self.clock.now(), self.ids.next());
-        if let Some(opener) = &self.migrations {
-            let open = tokio::time::timeout(OPEN_LIMIT, opener.open()).await;
-            let mut conn =
-                open.map_err(|e| Error::unavailable(Dependency::Database, e))?.map_err(|e| match e.kind {
-                    Kind::Setup(_) => e.at_start(),
-                    _ => Error::unavailable(Dependency::Database, e.source),
-                })?;
-            let unlimited = Shared::new(self.shared.dialect, None);
-            migrate::run(&mut conn.executor(&unlimited), now, identity, currency).await?;
-            self.shared.currency.get_or_init(|| currency);
-            return Ok(());
-        }
-        let mut lent = self.writer().await?;
-        // Left open where it fails, so that the connection is closed and the transaction with it.
-        lent.conn().in_transaction = true;
-        migrate::run(&mut lent.conn().executor(&self.shared), now, identity, currency).await?;
-        lent.conn().in_transaction = false;
-        self.shared.currency.get_or_init(|| currency);
-        Ok(())
-    }
-
-    fn currency(&self) -> Option<Currency> {
-        self.shared.currency.get().copied()
-    }
-
-    async fn identity(&self) -> Result<Uuid> {
-        let mut lent = self.lend(&self.readers).await?;
-        let row = lent.conn().executor(&self.shared).fetch_optional(&IDENTITY, Vec::new()).await?;
-        row.ok_or(Error::Internal { context: "reading the database's identity", source: None })?
-            .text(0)?
-            .parse()
-            .map_err(|e: uuid::Error| Error::internal("reading the database's identity", e))
-    }
-
-    async fn ping(&self) -> Result<()> {
-        let mut lent = self.lend(&self.readers).await?;
-        lent.conn().executor(&self.shared).fetch_optional(&PING, Vec::new()).await?;
-        Ok(())
-    }
-
-    fn pool_status(&self) -> PoolStatus {
-        let one = |p: &Pool<Opens>| {
-            let s = p.status();
-            PoolStatus { max: s.max_size, size: s.size, idle: s.available, waiting: s.waiting }
-        };
-        let (r, w) = (one(&self.readers), one(&self.writer));
-        if self.one_pool {
-            return w;
-        }
-        PoolStatus { max: r.max + w.max, size: r.size + w.size, idle: r.idle + w.idle, waiting: r.waiting + w.waiting }
-    }
-
-    fn statements(&self) -> u64 {
-        self.shared.statements.load(Ordering::Relaxed)
-    }
-
-    async fn close(&self) {
-        self.readers.close();
-        self.writer.close();
     }
 }

@@ -1,7 +1,6 @@
 //! Who owns the connection that repositories borrow: a pooled one, a transaction, or the host.
 
 use std::any::Any;
-use std::marker::PhantomData;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -11,17 +10,7 @@ use ecom_core::{Dependency, Error, Result};
 use crate::sql::engine::error::{DbError, DbResult, Kind};
 use crate::sql::engine::executor::{ConnRef, Executor, Shared, State};
 use crate::sql::engine::pool::{Conn, Lent};
-
-/// A repository of a SQL database on a borrowed connection. `Port` is the trait that it implements, such as
-/// `dyn ProductRepository`.
-pub struct SqlRepository<'c, Port: ?Sized>(pub Executor<'c>, PhantomData<fn(&Port)>);
-
-impl<'c, Port: ?Sized> SqlRepository<'c, Port> {
-    /// On a connection.
-    const fn new(executor: Executor<'c>) -> Self {
-        Self(executor, PhantomData)
-    }
-}
+use crate::sql::engine::repository::SqlRepository;
 
 /// A pooled connection outside a transaction.
 pub struct PooledConnection {

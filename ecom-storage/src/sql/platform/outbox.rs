@@ -17,7 +17,7 @@ use ecom_core::{Entity, Error, Result};
 use crate::sql::engine::builder::{Builder, case_size};
 use crate::sql::engine::columns::{Column, Table};
 use crate::sql::engine::dialect::Sql;
-use crate::sql::engine::unit_of_work::SqlRepository;
+use crate::sql::engine::repository::SqlRepository;
 use crate::sql::engine::value::{Row, Value};
 
 /// The columns of the log.

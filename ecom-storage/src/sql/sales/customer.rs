@@ -13,7 +13,7 @@ use crate::sql::engine::builder::{Builder, bad_cursor, count, lock_rows, page};
 use crate::sql::engine::columns::{Column, Table, Unique, Versioned, read_audit, read_external};
 use crate::sql::engine::dialect::Sql;
 use crate::sql::engine::error::Kind;
-use crate::sql::engine::unit_of_work::SqlRepository;
+use crate::sql::engine::repository::SqlRepository;
 use crate::sql::engine::value::{Row, Value};
 
 /// The columns of customers.

@@ -13,7 +13,7 @@ use ecom_core::{Conflict, Entity, Error, Result, Shortage};
 use crate::sql::engine::builder::{Builder, MAX_LIST, bad_cursor, case_size, page};
 use crate::sql::engine::columns::{Column, Table};
 use crate::sql::engine::dialect::Sql;
-use crate::sql::engine::unit_of_work::SqlRepository;
+use crate::sql::engine::repository::SqlRepository;
 use crate::sql::engine::value::{Row, Value};
 
 /// The columns of the ledger.

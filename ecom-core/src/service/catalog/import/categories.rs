@@ -13,7 +13,7 @@ use crate::domain::common::{Actor, Attributes, Audit, Deleted, ExternalRef, Read
 use crate::error::{Conflict, Error, ErrorCode, FieldCode, FieldError, Result, ValidationErrors};
 use crate::id::CategoryId;
 use crate::port::storage::Repositories;
-use crate::service::background::jobs;
+use crate::service::background::{jobs, lease};
 use crate::service::catalog::category::CategoryService;
 use crate::service::catalog::import::dead_letter::{DeadLetterWriter, Refused};
 use crate::service::catalog::import::{
@@ -399,7 +399,7 @@ impl ImportService<'_> {
         }
         drop(from);
         let cx = self.cx;
-        let turn = patiently(|| jobs::wait_for(cx, jobs::IMPORT)).await?;
+        let turn = patiently(|| lease::wait_for(cx, jobs::IMPORT)).await?;
         let written = async {
             let present = self.present(&source, &forest).await?;
             let steps = plan(&forest, &present, &|| CategoryId(cx.ids.next()));
@@ -407,7 +407,7 @@ impl ImportService<'_> {
             let writer = Writer { cx, source, actor, forest };
             writer.write(steps, &mut run).await
         };
-        jobs::holding(cx, turn, written).await?;
+        lease::holding(cx, turn, written).await?;
         Ok(run.report)
     }
 

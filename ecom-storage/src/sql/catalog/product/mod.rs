@@ -1,5 +1,6 @@
 //! Products: read with SKUs and categories in one statement, listed by walking one index.
 
+mod inspect;
 mod listing;
 pub(crate) mod query;
 
@@ -23,9 +24,9 @@ use self::query::{Walk, list_statement, page_key, sort_column};
 use crate::sql::catalog::sku::{self, SKUS};
 use crate::sql::engine::builder::{Builder, MAX_LIST, count, lock_rows, taken};
 use crate::sql::engine::columns::{Column, Table, Unique, Versioned, read_audit, read_external};
-use crate::sql::engine::dialect::{Dialect, Sql};
+use crate::sql::engine::dialect::Sql;
+use crate::sql::engine::repository::SqlRepository;
 use crate::sql::engine::stored::Stored;
-use crate::sql::engine::unit_of_work::SqlRepository;
 use crate::sql::engine::value::{Row, Value, bounded};
 
 /// The columns of products.
@@ -136,11 +137,6 @@ static IDS_IN_CATEGORY: Sql = Sql::new(
     "SELECT product_id FROM product_listings WHERE category_id = $1 AND product_id > $2 ORDER BY product_id LIMIT $3",
 );
 static REVISIONS: Sql = Sql::new("SELECT id, revision FROM products WHERE id > $1 ORDER BY id LIMIT $2");
-
-/// The text of the read of one product, for the bench that runs it on a bare driver.
-pub fn get_text(dialect: &Dialect) -> &'static str {
-    &GET.prepared(dialect).text
-}
 
 /// The price key of a product without a price: it comes last in a list by price.
 const NO_PRICE: i64 = i64::MAX;

@@ -1,0 +1,98 @@
+//! Leases: what one process at a time may do.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::error::Result;
+use crate::port::platform::outbox::Lease;
+use crate::port::storage::Repositories as _;
+use crate::service::run::context::Context;
+
+/// How often followers of the log look for events, and for a lease well before it would run out.
+pub(super) fn pace(cx: &Arc<Context>, leased: bool) -> Duration {
+    let poll = cx.config.poll_interval;
+    if leased { poll.min(cx.config.lease_ttl / 3) } else { poll }
+}
+
+/// A lease and the instant, by this machine's own count, until which it is certainly held.
+pub(crate) struct Held {
+    pub(super) lease: Lease,
+    pub(super) until: Instant,
+}
+
+/// The lease of this name, once nobody else has it.
+pub(crate) async fn wait_for(cx: &Arc<Context>, name: &str) -> Result<Held> {
+    let holder = cx.ids.next().to_string();
+    let mut waits = false;
+    loop {
+        let asked = Instant::now();
+        if let Some(lease) = acquire(cx, name, &holder).await? {
+            return Ok(Held { lease, until: asked + cx.config.lease_ttl });
+        }
+        if !waits {
+            tracing::info!(work = name, "another process is at it; this one waits");
+        }
+        waits = true;
+        tokio::time::sleep(pace(cx, true)).await;
+    }
+}
+
+/// Does what is better done alone, and lets the next one have its turn. It goes on where the lease is lost meanwhile.
+pub(crate) async fn holding<T>(cx: &Arc<Context>, mut held: Held, work: impl Future<Output = T>) -> T {
+    let mut work = std::pin::pin!(work);
+    let lease = held.lease.clone();
+    let done = tokio::select! {
+        biased;
+        done = &mut work => done,
+        () = keep(cx, &lease, &mut held.until) => return work.await,
+    };
+    release(cx, held).await;
+    done
+}
+
+pub(super) async fn release(cx: &Arc<Context>, Held { lease, until }: Held) {
+    if Instant::now() >= until {
+        return;
+    }
+    let lease = &lease;
+    let released = cx.write(|mut tx| async move {
+        let done = tx.outbox().release(lease).await?;
+        Ok((done, tx))
+    });
+    if let Ok(Err(error)) = tokio::time::timeout_at(until, released).await {
+        tracing::debug!(work = lease.consumer, %error, "a lease was not released; it runs out");
+    }
+}
+
+pub(super) async fn acquire(cx: &Arc<Context>, name: &str, holder: &str) -> Result<Option<Lease>> {
+    cx.write(|mut tx| async move {
+        let done = tx.outbox().acquire(name, holder, cx.now(), cx.config.lease_ttl).await?;
+        Ok((done, tx))
+    })
+    .await
+}
+
+/// Renews a lease for as long as it can, and returns once it is lost.
+pub(super) async fn keep(cx: &Arc<Context>, lease: &Lease, until: &mut Instant) {
+    let ttl = cx.config.lease_ttl;
+    let mut next = *until - ttl * 2 / 3;
+    loop {
+        tokio::time::sleep_until(next.min(*until)).await;
+        let asked = Instant::now();
+        // An answer that comes too late is none.
+        match tokio::time::timeout_at(*until, acquire(cx, &lease.consumer, &lease.holder)).await {
+            // With another fence it had run out in between, and somebody may have had it.
+            Ok(Ok(Some(renewed))) if renewed.fence == lease.fence => {
+                *until = asked + ttl;
+                next = asked + ttl / 3;
+            }
+            Ok(Ok(_)) | Err(_) => return,
+            Ok(Err(error)) => {
+                tracing::debug!(work = lease.consumer, %error, "a lease is not renewed yet");
+                next = Instant::now() + ttl / 12;
+            }
+        }
+    }
+}

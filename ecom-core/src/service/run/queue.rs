@@ -1,0 +1,38 @@
+//! Stock adjustments that wait for the next commit.
+
+use std::fmt;
+
+use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::oneshot;
+
+use crate::domain::stock::inventory::{Adjusted, StockAdjustment};
+use crate::error::Result;
+
+/// An adjustment, and whoever waits for its answer.
+pub(crate) struct Pending {
+    pub adjustment: StockAdjustment,
+    pub answer: oneshot::Sender<Result<Adjusted>>,
+}
+
+/// Adjustments that wait for the next commit.
+#[derive(Default)]
+pub(crate) struct StockQueue(Mutex<QueueState>);
+
+#[derive(Default)]
+pub(crate) struct QueueState {
+    pub waiting: Vec<Pending>,
+    /// Whether a worker commits batches.
+    pub running: bool,
+}
+
+impl StockQueue {
+    pub fn lock(&self) -> MutexGuard<'_, QueueState> {
+        self.0.lock()
+    }
+}
+
+impl fmt::Debug for StockQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StockQueue").finish_non_exhaustive()
+    }
+}

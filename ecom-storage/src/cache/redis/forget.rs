@@ -1,0 +1,37 @@
+//! What a shared cache is to forget.
+
+use std::collections::HashSet;
+
+use ecom_core::port::CacheKey;
+
+/// How many keys are kept to be told; more are as good as everything.
+const MOST_KEPT: usize = 10_000;
+
+/// What other processes and Redis are to forget.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Forget {
+    pub(super) all: bool,
+    pub(super) keys: HashSet<CacheKey>,
+}
+
+impl Forget {
+    pub(super) fn of(keys: &[CacheKey]) -> Self {
+        Self { all: false, keys: keys.iter().copied().collect() }
+    }
+
+    pub(super) fn all() -> Self {
+        Self { all: true, keys: HashSet::new() }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        !self.all && self.keys.is_empty()
+    }
+
+    pub(super) fn add(&mut self, other: Self) {
+        self.all |= other.all;
+        self.keys.extend(other.keys);
+        if self.all || self.keys.len() > MOST_KEPT {
+            *self = Self::all();
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! What benches and tests see of the statements over products.
+
+use ecom_core::Result;
+use ecom_core::catalog::{ProductFilter, ProductSort};
+use ecom_core::paging::Paging;
+
+use super::GET;
+use super::query::list_statement;
+use crate::sql::engine::pool::SqlStorage;
+
+impl SqlStorage {
+    /// The text of the read of one product, for the bench that runs it on a bare driver.
+    #[doc(hidden)]
+    pub fn product_text(&self) -> &'static str {
+        &GET.prepared(self.dialect()).text
+    }
+
+    /// The text of a list, for the bench that runs it on a bare driver.
+    ///
+    /// # Errors
+    /// `Validation` for a cursor of another list.
+    #[doc(hidden)]
+    pub fn list_text(&self, filter: &ProductFilter, sort: ProductSort, paging: &Paging) -> Result<String> {
+        Ok(list_statement(self.dialect(), filter, sort, paging)?.0)
+    }
+
+    /// The plan that the database makes for a list, for tests that check the use of indexes.
+    #[doc(hidden)]
+    pub async fn explain_list(
+        &self,
+        filter: &ProductFilter,
+        sort: ProductSort,
+        paging: &Paging,
+    ) -> Result<Vec<String>> {
+        let (text, args) = list_statement(self.dialect(), filter, sort, paging)?;
+        self.read_rows(format!("EXPLAIN QUERY PLAN {text}"), args).await?.iter().map(|r| r.string(3)).collect()
+    }
+}

@@ -1,0 +1,104 @@
+//! The storage port over the pool.
+
+use std::sync::atomic::Ordering;
+
+use async_trait::async_trait;
+use deadpool::managed::Pool;
+use ecom_core::money::Currency;
+use ecom_core::port::{Connection, PoolStatus, Storage, UnitOfWork};
+use ecom_core::{Dependency, Error, Result};
+use uuid::Uuid;
+
+use super::dialect::Sql;
+use super::error::Kind;
+use super::executor::Shared;
+use super::migrate;
+use super::pool::{OPEN_LIMIT, Opens, SqlStorage};
+use super::unit_of_work::{PooledConnection, Transaction};
+
+static PING: Sql = Sql::new("SELECT 1");
+static IDENTITY: Sql = Sql::new("SELECT value FROM ecom_meta WHERE name = 'identity'");
+
+#[async_trait]
+impl Storage for SqlStorage {
+    fn name(&self) -> &'static str {
+        self.shared.dialect.name
+    }
+
+    async fn connect(&self) -> Result<Box<dyn Connection>> {
+        Ok(Box::new(PooledConnection::new(self.lend(&self.readers).await?, self.shared.clone())))
+    }
+
+    async fn begin(&self) -> Result<Box<dyn UnitOfWork>> {
+        match Transaction::begin(self.writer().await?, self.shared.clone()).await {
+            // A connection that died while it idled; nothing was written, and the pool asks the others from now on.
+            Err(e) if self.migrations.is_some() && e.kind == Kind::Lost => {
+                Ok(Box::new(Transaction::begin(self.writer().await?, self.shared.clone()).await?))
+            }
+            begun => Ok(Box::new(begun?)),
+        }
+    }
+
+    async fn migrate(&self, currency: Currency) -> Result<()> {
+        let (now, identity) = (self.clock.now(), self.ids.next());
+        if let Some(opener) = &self.migrations {
+            let open = tokio::time::timeout(OPEN_LIMIT, opener.open()).await;
+            let mut conn =
+                open.map_err(|e| Error::unavailable(Dependency::Database, e))?.map_err(|e| match e.kind {
+                    Kind::Setup(_) => e.at_start(),
+                    _ => Error::unavailable(Dependency::Database, e.source),
+                })?;
+            let unlimited = Shared::new(self.shared.dialect, None);
+            migrate::run(&mut conn.executor(&unlimited), now, identity, currency).await?;
+            self.shared.currency.get_or_init(|| currency);
+            return Ok(());
+        }
+        let mut lent = self.writer().await?;
+        // Left open where it fails, so that the connection is closed and the transaction with it.
+        lent.conn().in_transaction = true;
+        migrate::run(&mut lent.conn().executor(&self.shared), now, identity, currency).await?;
+        lent.conn().in_transaction = false;
+        self.shared.currency.get_or_init(|| currency);
+        Ok(())
+    }
+
+    fn currency(&self) -> Option<Currency> {
+        self.shared.currency.get().copied()
+    }
+
+    async fn identity(&self) -> Result<Uuid> {
+        let mut lent = self.lend(&self.readers).await?;
+        let row = lent.conn().executor(&self.shared).fetch_optional(&IDENTITY, Vec::new()).await?;
+        row.ok_or(Error::Internal { context: "reading the database's identity", source: None })?
+            .text(0)?
+            .parse()
+            .map_err(|e: uuid::Error| Error::internal("reading the database's identity", e))
+    }
+
+    async fn ping(&self) -> Result<()> {
+        let mut lent = self.lend(&self.readers).await?;
+        lent.conn().executor(&self.shared).fetch_optional(&PING, Vec::new()).await?;
+        Ok(())
+    }
+
+    fn pool_status(&self) -> PoolStatus {
+        let one = |p: &Pool<Opens>| {
+            let s = p.status();
+            PoolStatus { max: s.max_size, size: s.size, idle: s.available, waiting: s.waiting }
+        };
+        let (r, w) = (one(&self.readers), one(&self.writer));
+        if self.one_pool {
+            return w;
+        }
+        PoolStatus { max: r.max + w.max, size: r.size + w.size, idle: r.idle + w.idle, waiting: r.waiting + w.waiting }
+    }
+
+    fn statements(&self) -> u64 {
+        self.shared.statements.load(Ordering::Relaxed)
+    }
+
+    async fn close(&self) {
+        self.readers.close();
+        self.writer.close();
+    }
+}
