@@ -30,7 +30,8 @@ pub(crate) fn public(mut response: Response, etag: Option<HeaderValue>, hit: Opt
     response
 }
 
-/// Adds the headers of an answer that is not for shared caches: of a write, of stock, with soft-deleted rows.
+/// Adds the headers of an answer that is not for shared caches: of a write, of stock, of personal data, with soft-deleted
+/// rows.
 pub(crate) fn private(mut response: Response, etag: Option<HeaderValue>) -> Response {
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, PRIVATE);
@@ -63,5 +64,5 @@ pub(crate) fn located(mut response: Response, path: &str) -> Response {
 
 /// Returns the answer of a delete.
 pub(crate) fn no_content() -> Response {
-    StatusCode::NO_CONTENT.into_response()
+    private(StatusCode::NO_CONTENT.into_response(), None)
 }

@@ -51,7 +51,7 @@ pub(crate) struct NotModified;
 #[openapi(
     info(
         title = "ecom",
-        description = "Catalog, stock and search of a shop.\n\nOne envelope: `data`, `meta`, `links`; errors: `error`. \
+        description = "Catalog, stock, customers and search of a shop.\n\nOne envelope: `data`, `meta`, `links`; errors: `error`. \
                        Writes name the version that they read, by `If-Match` or `version` (R1). Prices are exact: \
                        strings, or numbers with `numbers=true`.",
         license(name = "MIT OR Apache-2.0")
@@ -62,6 +62,7 @@ pub(crate) struct NotModified;
         (name = "skus", description = "SKUs: what is sold and counted"),
         (name = "inventory", description = "Stock and its ledger"),
         (name = "categories", description = "The tree of categories"),
+        (name = "customers", description = "Customers and their addresses"),
         (name = "search", description = "Full text, filters, facets"),
         (name = "operations", description = "Health and documentation")
     )

@@ -14,7 +14,7 @@ use axum::extract::FromRequestParts;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode};
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use ecom_core::common::{Actor, Cached, Lookup, Read};
 use ecom_core::money::Currency;
@@ -196,6 +196,15 @@ impl Reply {
         // Only text, numbers and maps with text keys: it has a representation.
         let body = serde_json::to_vec(&item).unwrap_or_default().into();
         Rendered { collection: collection.into(), numbers, body, etag: stamp.tag(&format.variant()) }
+    }
+
+    /// Answers a read of personal data, which shared caches must not store, with 304 if the client has the document.
+    pub(crate) fn personal<R: Resource>(&self, resource: &R, format: &Format) -> ApiResult {
+        let tag = resource.stamp().tag(&format.variant());
+        if is_known(self.if_none_match.as_ref(), &tag) {
+            return Ok(private(StatusCode::NOT_MODIFIED.into_response(), Some(tag)));
+        }
+        self.private(resource, format)
     }
 
     /// Answers a write with the resource as it is now.

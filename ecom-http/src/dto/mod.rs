@@ -2,6 +2,9 @@
 
 mod catalog;
 mod envelope;
+mod sales {
+    pub(crate) mod customer;
+}
 mod search;
 mod stock;
 
@@ -9,6 +12,7 @@ pub(crate) use catalog::category::{CategoryNode, CategoryView, MoveInput, tree};
 pub(crate) use catalog::product::{FiltersView, ProductView};
 pub(crate) use catalog::sku::{DimensionsView, SkuView};
 pub(crate) use envelope::{Fields, Item, JSON, List, ListFrame, RenderedList, json};
+pub(crate) use sales::customer::{AddressView, CustomerView};
 pub(crate) use search::{FacetView, Facets, SearchMeta};
 pub(crate) use stock::inventory::{AdjustInput, AdjustedView, MovementView, StockView};
 

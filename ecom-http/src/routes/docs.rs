@@ -44,6 +44,8 @@ pub(super) async fn root(State(app): State<Arc<App>>, here: Here) -> ApiResult {
         ("skus", api, "/skus"),
         ("categories", api, "/categories"),
         ("category_tree", api, "/categories/tree"),
+        ("customers", api, "/customers"),
+        ("addresses", api, "/addresses"),
         ("health", "", "/health"),
         ("live", "", "/health/live"),
         ("ready", "", "/health/ready"),

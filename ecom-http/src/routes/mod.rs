@@ -3,6 +3,7 @@
 mod catalog;
 pub(crate) mod docs;
 mod health;
+mod sales;
 mod search;
 mod stock;
 
@@ -17,5 +18,5 @@ pub(crate) fn operational() -> Routes {
 
 /// Returns what stands under the prefix.
 pub(crate) fn api() -> Routes {
-    [catalog::routes(), vec![routes!(search::search)], stock::routes()].into_iter().flatten().collect()
+    [catalog::routes(), vec![routes!(search::search)], stock::routes(), sales::routes()].into_iter().flatten().collect()
 }

@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod category;
+mod customer;
 mod etag;
 mod operations;
 mod product;

@@ -180,16 +180,16 @@ pub struct CustomerInput {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CustomerPatch {
-    /// See [`CustomerInput::first_name`].
+    /// 1–100 characters; null is refused.
     #[serde(default)]
     pub first_name: Patch<String>,
-    /// See [`CustomerInput::last_name`].
+    /// 1–100 characters; null is refused.
     #[serde(default)]
     pub last_name: Patch<String>,
-    /// See [`CustomerInput::email`].
+    /// At most 254 characters, unique among live customers, whatever its case; null is refused.
     #[serde(default)]
     pub email: Patch<String>,
-    /// See [`CustomerInput::telephone`]; null removes it.
+    /// 7 to 20 digits, with a plus before an international number; null removes it.
     #[serde(default)]
     pub telephone: Patch<String>,
     /// Merged into what is there; null empties it.
@@ -234,22 +234,22 @@ pub struct AddressInput {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AddressPatch {
-    /// See [`AddressInput::street`].
+    /// 1–255 characters; null is refused.
     #[serde(default)]
     pub street: Patch<String>,
-    /// See [`AddressInput::number`]; null removes it.
+    /// The number of the house, at most 50 characters; null removes it.
     #[serde(default)]
     pub number: Patch<String>,
-    /// See [`AddressInput::city`].
+    /// 1–100 characters; null is refused.
     #[serde(default)]
     pub city: Patch<String>,
-    /// See [`AddressInput::region`]; null removes it.
+    /// A state or province, at most 100 characters; null removes it.
     #[serde(default)]
     pub region: Patch<String>,
-    /// See [`AddressInput::postal_code`]; null removes it.
+    /// At most 20 characters; null removes it.
     #[serde(default)]
     pub postal_code: Patch<String>,
-    /// See [`AddressInput::country`]; null removes it.
+    /// ISO 3166-1 alpha-2; null removes it.
     #[serde(default)]
     pub country: Patch<String>,
     /// The version that was read (R1), unless If-Match says it.

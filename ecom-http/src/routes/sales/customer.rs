@@ -1,0 +1,324 @@
+//! Customers and their addresses. All answers are personal data: shared caches keep none of them.
+
+use ecom_core::id::{AddressId, CustomerId};
+use ecom_core::sales::{
+    Address, AddressFilter, AddressInput, AddressPatch, Customer, CustomerFilter, CustomerInput, CustomerPatch,
+    CustomerSort,
+};
+use ecom_core::{Error, ValidationErrors};
+use serde::Deserialize;
+use uuid::Uuid;
+
+use crate::dto::{AddressView, CustomerView, Item, List};
+use crate::error::{ApiError, ApiResult};
+use crate::etag::Stamp;
+use crate::extract::{
+    By, ById, Cursor, Force, Id, IfMatchHeader, Json, Pages, Picked, Query, ShowDeleted, Version, VersionBody, word,
+};
+use crate::headers::{no_content, private};
+use crate::openapi::NotModified;
+use crate::resource::{Format, Reply, Resource, Shown, Write};
+
+impl Shown for Customer {
+    const FIELDS: &'static [&'static str] = CustomerView::FIELDS;
+    type View<'a> = CustomerView<'a>;
+
+    fn view(&self, _: &Format) -> CustomerView<'_> {
+        self.into()
+    }
+}
+
+impl Resource for Customer {
+    const COLLECTION: &'static str = "/customers";
+
+    fn stamp(&self) -> Stamp {
+        Stamp { id: self.id.0, version: self.audit.version, revision: self.audit.version }
+    }
+}
+
+impl Shown for Address {
+    const FIELDS: &'static [&'static str] = AddressView::FIELDS;
+    type View<'a> = AddressView<'a>;
+
+    fn view(&self, _: &Format) -> AddressView<'_> {
+        self.into()
+    }
+}
+
+impl Resource for Address {
+    const COLLECTION: &'static str = "/addresses";
+
+    fn stamp(&self) -> Stamp {
+        // Its customer hides it and shows it again without a new version.
+        let revision = self.audit.deleted_at.map_or(self.audit.version, |at| at.timestamp_micros());
+        Stamp { id: self.id.0, version: self.audit.version, revision }
+    }
+}
+
+/// The filters of a list of customers.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct CustomerParams {
+    /// `created_desc` (default), `created_asc`, `name_asc` (by last name, then first name).
+    #[serde(default)]
+    sort: Option<String>,
+    /// The last and the first name, or the first and the last name, with a space between, begin with this, in any
+    /// case.
+    #[serde(default)]
+    name: Option<String>,
+    /// The whole email address, in any case.
+    #[serde(default)]
+    email: Option<String>,
+}
+
+/// List customers
+#[utoipa::path(
+    get, path = "/customers", tag = "customers", params(Pages, Cursor, Picked, ShowDeleted, CustomerParams),
+    responses((status = 200, description = "A page of customers", body = List<CustomerView>))
+)]
+pub(crate) async fn list(
+    reply: Reply,
+    Query((pages, cursor, picked, deleted, p)): Query<(Pages, Cursor, Picked, ShowDeleted, CustomerParams)>,
+) -> ApiResult {
+    let mut errors = ValidationErrors::default();
+    let sort = word("sort", p.sort.as_deref(), &CustomerSort::ALL, CustomerSort::as_str, &mut errors);
+    let sort = sort.unwrap_or_default();
+    let part = pages.check_with(&cursor, sort.as_str(), &reply.app.config, &mut errors);
+    let format = reply.format::<Customer>(&picked, &mut errors);
+    let filter = CustomerFilter { name: p.name, email: p.email, deleted: deleted.choice() };
+    match filter.check() {
+        Err(Error::Validation(bad)) => errors.0.extend(bad.0),
+        other => other?,
+    }
+    errors.into_result()?;
+    let (page, total) = reply.shop().customers().list(&filter, sort, &part.paging).await?;
+    let list = format.rows(reply.frame(&page, total, &part), page.items.iter())?;
+    Ok(private(list.respond(), None))
+}
+
+/// Create a customer
+#[utoipa::path(
+    post, path = "/customers", tag = "customers", request_body = CustomerInput,
+    responses((status = 201, description = "Created; `Location` has its path", body = Item<CustomerView>))
+)]
+pub(crate) async fn create(
+    reply: Reply,
+    By(actor): By,
+    Query(()): Query<()>,
+    Json(input): Json<CustomerInput>,
+) -> ApiResult {
+    reply.created(&reply.shop().customers().create(&input, &actor).await?, &())
+}
+
+/// Read a customer
+#[utoipa::path(
+    get, path = "/customers/{id}", tag = "customers", params(ById, Picked, ShowDeleted),
+    responses((status = 200, description = "The customer", body = Item<CustomerView>), NotModified)
+)]
+pub(crate) async fn read(
+    reply: Reply,
+    Id(id): Id<CustomerId>,
+    Query((picked, deleted)): Query<(Picked, ShowDeleted)>,
+) -> ApiResult {
+    let format = reply.only_format::<Customer>(&picked)?;
+    reply.personal(&reply.shop().customers().get(id, deleted.choice()).await?, &format)
+}
+
+/// Replace a customer
+///
+/// Fields that the request leaves out are cleared, except `source` and `external_id`.
+#[utoipa::path(
+    put, path = "/customers/{id}", tag = "customers", params(ById, IfMatchHeader), request_body = CustomerInput,
+    responses((status = 200, description = "Replaced", body = Item<CustomerView>))
+)]
+pub(crate) async fn replace(w: Write<CustomerId>, Query(()): Query<()>, Json(input): Json<CustomerInput>) -> ApiResult {
+    let read = w.read(input.version)?;
+    let done = w.shop().customers().replace(w.id, read, &input, &w.actor).await;
+    w.written(&w.done(done)?, &())
+}
+
+/// Change a customer
+///
+/// A merge patch (RFC 7396).
+#[utoipa::path(
+    patch, path = "/customers/{id}", tag = "customers", params(ById, IfMatchHeader), request_body = CustomerPatch,
+    responses((status = 200, description = "Changed", body = Item<CustomerView>))
+)]
+pub(crate) async fn patch(w: Write<CustomerId>, Query(()): Query<()>, Json(patch): Json<CustomerPatch>) -> ApiResult {
+    let read = w.read(patch.version)?;
+    let done = w.shop().customers().patch(w.id, read, patch, &w.actor).await;
+    w.written(&w.done(done)?, &())
+}
+
+/// Delete a customer
+///
+/// It can be restored, and its addresses are hidden until then. `force` deletes it for good, with its addresses.
+#[utoipa::path(
+    delete, path = "/customers/{id}", tag = "customers", params(ById, IfMatchHeader, Force, Version),
+    responses((status = 204, description = "Deleted"))
+)]
+pub(crate) async fn delete(w: Write<CustomerId>, Query((force, version)): Query<(Force, Version)>) -> ApiResult {
+    let read = w.read(version.version)?;
+    w.done(w.shop().customers().delete(w.id, read, force.mode(), &w.actor).await)?;
+    Ok(no_content())
+}
+
+/// Restore a customer
+///
+/// Its addresses are shown again.
+#[utoipa::path(
+    post, path = "/customers/{id}/restore", tag = "customers", params(ById, IfMatchHeader, Version),
+    request_body(content = VersionBody, description = "Or nothing"),
+    responses((status = 200, description = "Restored", body = Item<CustomerView>))
+)]
+pub(crate) async fn restore(
+    w: Write<CustomerId>,
+    Query((version,)): Query<(Version,)>,
+    body: VersionBody,
+) -> ApiResult {
+    let read = w.read(body.version.or(version.version))?;
+    let done = w.shop().customers().restore(w.id, read, &w.actor).await;
+    w.written(&w.done(done)?, &())
+}
+
+/// Answers a list of addresses, oldest first. `failed` turns the error of the list into its response: a customer that
+/// does not exist was named by the path or by a parameter.
+async fn page_of_addresses(
+    reply: &Reply,
+    (pages, cursor, picked): (Pages, Cursor, Picked),
+    filter: AddressFilter,
+    failed: impl Fn(Error) -> ApiError,
+) -> ApiResult {
+    let mut errors = ValidationErrors::default();
+    let part = pages.check_with(&cursor, "created_asc", &reply.app.config, &mut errors);
+    let format = reply.format::<Address>(&picked, &mut errors);
+    match filter.check() {
+        Err(Error::Validation(bad)) => errors.0.extend(bad.0),
+        other => other?,
+    }
+    errors.into_result()?;
+    let (page, total) = reply.shop().addresses().list(&filter, &part.paging).await.map_err(failed)?;
+    let list = format.rows(reply.frame(&page, total, &part), page.items.iter())?;
+    Ok(private(list.respond(), None))
+}
+
+/// Addresses of a customer
+#[utoipa::path(
+    get, path = "/customers/{id}/addresses", tag = "customers", params(ById, Pages, Cursor, Picked, ShowDeleted),
+    responses((status = 200, description = "A page of its addresses, oldest first", body = List<AddressView>))
+)]
+pub(crate) async fn addresses_of(
+    reply: Reply,
+    Id(id): Id<CustomerId>,
+    Query((pages, cursor, picked, deleted)): Query<(Pages, Cursor, Picked, ShowDeleted)>,
+) -> ApiResult {
+    let filter = AddressFilter { customer: Some(id), deleted: deleted.choice(), ..AddressFilter::default() };
+    page_of_addresses(&reply, (pages, cursor, picked), filter, ApiError::from).await
+}
+
+/// The filters of a list of addresses.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct AddressParams {
+    /// The whole name of the city, in any case.
+    #[serde(default)]
+    city: Option<String>,
+    /// The street begins with this, in any case.
+    #[serde(default)]
+    street: Option<String>,
+    /// Addresses of this customer.
+    #[serde(default)]
+    customer_id: Option<Uuid>,
+}
+
+/// List addresses
+///
+/// Of all customers, oldest first.
+#[utoipa::path(
+    get, path = "/addresses", tag = "customers", params(Pages, Cursor, Picked, ShowDeleted, AddressParams),
+    responses((status = 200, description = "A page of addresses", body = List<AddressView>))
+)]
+pub(crate) async fn list_addresses(
+    reply: Reply,
+    Query((pages, cursor, picked, deleted, p)): Query<(Pages, Cursor, Picked, ShowDeleted, AddressParams)>,
+) -> ApiResult {
+    let customer = p.customer_id.map(CustomerId);
+    let filter = AddressFilter { customer, city: p.city, street: p.street, deleted: deleted.choice() };
+    page_of_addresses(&reply, (pages, cursor, picked), filter, |e| ApiError::reference(e, "customer_id")).await
+}
+
+/// Add an address to a customer
+#[utoipa::path(
+    post, path = "/customers/{id}/addresses", tag = "customers", params(ById), request_body = AddressInput,
+    responses((status = 201, description = "Created; `Location` has its path", body = Item<AddressView>))
+)]
+pub(crate) async fn create_address(
+    reply: Reply,
+    Id(customer): Id<CustomerId>,
+    By(actor): By,
+    Query(()): Query<()>,
+    Json(input): Json<AddressInput>,
+) -> ApiResult {
+    reply.created(&reply.shop().addresses().create(customer, &input, &actor).await?, &())
+}
+
+/// Read an address
+#[utoipa::path(
+    get, path = "/addresses/{id}", tag = "customers", params(ById, Picked, ShowDeleted),
+    responses((status = 200, description = "The address", body = Item<AddressView>), NotModified)
+)]
+pub(crate) async fn read_address(
+    reply: Reply,
+    Id(id): Id<AddressId>,
+    Query((picked, deleted)): Query<(Picked, ShowDeleted)>,
+) -> ApiResult {
+    let format = reply.only_format::<Address>(&picked)?;
+    reply.personal(&reply.shop().addresses().get(id, deleted.choice()).await?, &format)
+}
+
+/// Replace an address
+///
+/// Fields that the request leaves out are cleared; the address stays with its customer.
+#[utoipa::path(
+    put, path = "/addresses/{id}", tag = "customers", params(ById, IfMatchHeader), request_body = AddressInput,
+    responses((status = 200, description = "Replaced", body = Item<AddressView>))
+)]
+pub(crate) async fn replace_address(
+    w: Write<AddressId>,
+    Query(()): Query<()>,
+    Json(input): Json<AddressInput>,
+) -> ApiResult {
+    let read = w.read(input.version)?;
+    let done = w.shop().addresses().replace(w.id, read, &input, &w.actor).await;
+    w.written(&w.done(done)?, &())
+}
+
+/// Change an address
+///
+/// A merge patch (RFC 7396).
+#[utoipa::path(
+    patch, path = "/addresses/{id}", tag = "customers", params(ById, IfMatchHeader), request_body = AddressPatch,
+    responses((status = 200, description = "Changed", body = Item<AddressView>))
+)]
+pub(crate) async fn patch_address(
+    w: Write<AddressId>,
+    Query(()): Query<()>,
+    Json(patch): Json<AddressPatch>,
+) -> ApiResult {
+    let read = w.read(patch.version)?;
+    let done = w.shop().addresses().patch(w.id, read, patch, &w.actor).await;
+    w.written(&w.done(done)?, &())
+}
+
+/// Delete an address
+///
+/// For good: an address has no soft deletion of its own.
+#[utoipa::path(
+    delete, path = "/addresses/{id}", tag = "customers", params(ById, IfMatchHeader, Version),
+    responses((status = 204, description = "Deleted"))
+)]
+pub(crate) async fn delete_address(w: Write<AddressId>, Query((version,)): Query<(Version,)>) -> ApiResult {
+    let read = w.read(version.version)?;
+    w.done(w.shop().addresses().delete(w.id, read, &w.actor).await)?;
+    Ok(no_content())
+}
