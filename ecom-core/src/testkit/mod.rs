@@ -119,7 +119,7 @@ pub mod search {
     pub use super::contract::search::{Fixture, listed::*};
 }
 
-/// The rules that a [`Shop`](crate::Shop) keeps over any set of adapters.
+/// The rules that a [`Shop`] keeps over any set of adapters.
 pub mod shop {
     pub use super::rules::{MakeCache, ShopFixture, index_history, listed::*, stock_storm, tree_history, tree_storm};
 }

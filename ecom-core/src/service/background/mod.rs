@@ -46,7 +46,8 @@ impl Background {
     }
 
     /// Lets each task finish its step, releases its leases, so that other processes go on at once, and waits for it. A
-    /// consumer that takes longer than [`ShopConfig::lease_ttl`] is dropped, and its batch comes again.
+    /// consumer that takes longer than [`ShopConfig::lease_ttl`](crate::config::ShopConfig::lease_ttl) is dropped, and
+    /// its batch comes again.
     pub async fn shutdown(mut self) {
         let _ = self.stop.send(true);
         while self.tasks.join_next().await.is_some() {}

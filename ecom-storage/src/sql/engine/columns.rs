@@ -1,7 +1,7 @@
 //! One table of columns by name per aggregate. From it come the select list, INSERT and UPDATE with their parameters,
 //! the positions that reads use, and the `DUPLICATE` conflict of each unique index.
 //!
-//! ```ignore
+//! ```text
 //! pub static SUPPLIERS: Table<Supplier> = Table {
 //!     name: "suppliers",
 //!     entity: Entity::Supplier,

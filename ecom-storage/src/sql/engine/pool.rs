@@ -279,7 +279,7 @@ impl SqlStorage {
     }
 
     /// Opens the database of a URL: `sqlite://path`, `sqlite::memory:`, `postgres://…`, `mysql://…`. Nothing is read yet; call
-    /// [`Storage::migrate`] next.
+    /// [`Storage::migrate`](ecom_core::port::Storage::migrate) next.
     ///
     /// # Errors
     /// `Validation` on field `database_url`, `Unsupported` for a database that this build has no feature for.
