@@ -271,7 +271,7 @@ impl ProductInput {
                     && c.len() <= 400
                     && !seen.insert(fold_key(c))
                 {
-                    e.push(format!("skus[{i}].code"), FieldCode::Inconsistent, "stands twice in this product");
+                    e.push(format!("skus[{i}].code"), FieldCode::Inconsistent, "is used by two SKUs of this product");
                 }
                 values.extend(s.check(&format!("skus[{i}]."), currency, e).map(|v| (s.id, v)));
             }
