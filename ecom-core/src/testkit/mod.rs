@@ -22,8 +22,8 @@
 //! [`storage_suite!`](crate::storage_suite) runs all suites of a storage; one port alone is
 //! [`unit_of_work_suite!`](crate::unit_of_work_suite), [`category_suite!`](crate::category_suite),
 //! [`product_suite!`](crate::product_suite), [`sku_suite!`](crate::sku_suite),
-//! [`inventory_suite!`](crate::inventory_suite) or [`outbox_suite!`](crate::outbox_suite); caches run
-//! [`cache_suite!`](crate::cache_suite), those that processes share also
+//! [`inventory_suite!`](crate::inventory_suite), [`customer_suite!`](crate::customer_suite) or
+//! [`outbox_suite!`](crate::outbox_suite); caches run [`cache_suite!`](crate::cache_suite), those that processes share also
 //! [`shared_cache_suite!`](crate::shared_cache_suite), search engines run [`search_suite!`](crate::search_suite), and
 //! [`shop_suite!`](crate::shop_suite) proves the services over a whole set of adapters. Use each once per module, and pass
 //! the function by its name or by a `crate::` path.
@@ -106,6 +106,9 @@ pub use self::contract::catalog::sku::listed as sku;
 pub use self::contract::platform::outbox::listed as outbox;
 /// The contract of [`Storage`] and its units of work.
 pub use self::contract::platform::unit_of_work::listed as unit_of_work;
+/// The contract of [`CustomerRepository`](crate::port::CustomerRepository) and
+/// [`AddressRepository`](crate::port::AddressRepository).
+pub use self::contract::sales::customer::listed as customer;
 /// The contract of a [`Cache`] that processes share, beyond [`cache`].
 pub use self::contract::shared_cache::listed as shared_cache;
 
@@ -190,6 +193,7 @@ macro_rules! storage_suite {
         $crate::product_suite!($make);
         $crate::sku_suite!($make);
         $crate::inventory_suite!($make);
+        $crate::customer_suite!($make);
         $crate::outbox_suite!($make);
     };
 }

@@ -13,9 +13,12 @@ use crate::domain::catalog::product::{Image, Product, ProductStatus, RatingSourc
 use crate::domain::catalog::sku::{Dimensions, Sku};
 use crate::domain::common::{Actor, Attributes, Audit, ExternalRef};
 use crate::domain::platform::outbox::{Event, EventKind};
+use crate::domain::sales::customer::{Address, Customer};
 use crate::domain::stock::inventory::{StockMovement, StockReason};
 use crate::error::Result;
-use crate::id::{CategoryId, EventId, IdSource as _, ProductId, SkuId, StockMovementId, UuidV7Source};
+use crate::id::{
+    AddressId, CategoryId, CustomerId, EventId, IdSource as _, ProductId, SkuId, StockMovementId, UuidV7Source,
+};
 use crate::money::{Currency, Measure, Money, Percentage, Rating};
 use crate::port::storage::Storage;
 use crate::text::Slug;
@@ -234,6 +237,58 @@ impl Env {
         }
     }
 
+    /// A customer with nothing optional.
+    pub fn customer(&self, first_name: &str, last_name: &str, email: &str) -> Customer {
+        Customer {
+            id: CustomerId(self.ids.next()),
+            first_name: first_name.to_owned(),
+            last_name: last_name.to_owned(),
+            email: email.to_owned(),
+            telephone: None,
+            attributes: Attributes::default(),
+            external: None,
+            audit: self.audit(),
+        }
+    }
+
+    /// A customer with all fields.
+    pub fn full_customer(&self, first_name: &str, last_name: &str, email: &str) -> Customer {
+        Customer {
+            telephone: Some("+12345678901234567890".to_owned()),
+            attributes: attributes(),
+            external: Some(ExternalRef::new("Legacy CRM", format!("c/{email}/ä"))),
+            audit: self.edited_audit(),
+            ..self.customer(first_name, last_name, email)
+        }
+    }
+
+    /// An address with nothing optional.
+    pub fn address(&self, customer: &Customer, street: &str, city: &str) -> Address {
+        Address {
+            id: AddressId(self.ids.next()),
+            customer_id: customer.id,
+            street: street.to_owned(),
+            number: None,
+            city: city.to_owned(),
+            region: None,
+            postal_code: None,
+            country: None,
+            audit: self.audit(),
+        }
+    }
+
+    /// An address with all fields.
+    pub fn full_address(&self, customer: &Customer, street: &str, city: &str) -> Address {
+        Address {
+            number: Some("12½ b".to_owned()),
+            region: Some("Île-de-France".to_owned()),
+            postal_code: Some("〒150-0001".to_owned()),
+            country: Some("FR".to_owned()),
+            audit: self.edited_audit(),
+            ..self.address(customer, street, city)
+        }
+    }
+
     /// An event about an aggregate at a revision.
     pub fn event(&self, kind: EventKind, aggregate_id: impl Into<Uuid>, revision: i64) -> Event {
         Event {
@@ -280,6 +335,19 @@ impl Env {
         uow.commit().await
     }
 
+    /// Inserts customers and addresses in a unit of work of their own.
+    pub async fn insert_customers(
+        &self,
+        storage: &Arc<dyn Storage>,
+        customers: &[Customer],
+        addresses: &[Address],
+    ) -> Result<()> {
+        let mut uow = storage.begin().await?;
+        uow.customers().insert(customers).await?;
+        uow.addresses().insert(addresses).await?;
+        uow.commit().await
+    }
+
     /// Inserts products, their SKUs and the opening rows of their ledgers in a unit of work of their own.
     pub async fn insert_products(&self, storage: &Arc<dyn Storage>, products: &[Product]) -> Result<()> {
         let mut uow = storage.begin().await?;
@@ -305,6 +373,29 @@ impl Env {
         uow.categories().lock_tree().await?;
         uow.categories().update(before, after).await?;
         uow.commit().await
+    }
+
+    /// Writes `after` over `before` in a unit of work of its own.
+    pub async fn update_customer(&self, storage: &Arc<dyn Storage>, before: &Customer, after: &Customer) -> Result<()> {
+        let mut uow = storage.begin().await?;
+        uow.customers().lock(before.id).await?;
+        uow.customers().update(before, after).await?;
+        uow.commit().await
+    }
+
+    /// Writes `after` over `before` in a unit of work of its own.
+    pub async fn update_address(&self, storage: &Arc<dyn Storage>, before: &Address, after: &Address) -> Result<()> {
+        let mut uow = storage.begin().await?;
+        uow.customers().lock(before.customer_id).await?;
+        uow.addresses().update(before, after).await?;
+        uow.commit().await
+    }
+
+    /// Soft-deletes a customer and returns it as it is then.
+    pub async fn soft_delete_customer(&self, storage: &Arc<dyn Storage>, customer: &Customer) -> Result<Customer> {
+        let after = Customer { audit: self.deleted(&customer.audit), ..customer.clone() };
+        self.update_customer(storage, customer, &after).await?;
+        Ok(after)
     }
 
     /// Soft-deletes a product and returns it as it is then.

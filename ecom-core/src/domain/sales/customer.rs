@@ -61,7 +61,7 @@ pub struct Address {
 /// Which customers a list shows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CustomerFilter {
-    /// The last name, or the first and the last name with a space between, begin with this, in any case.
+    /// The last and the first name, or the first and the last name, with a space between, begin with this, in any case.
     pub name: Option<String>,
     /// The whole email, in any case.
     pub email: Option<String>,

@@ -3,6 +3,7 @@
 pub mod cache;
 pub mod catalog;
 pub mod platform;
+pub mod sales;
 pub mod search;
 pub mod shared_cache;
 pub mod stock;

@@ -1,11 +1,11 @@
 //! A random history of a shop, checked step by step against a model that is written for this test.
 //!
-//! [`run`] drives a [`Shop`] over any storage with a mix of calls that all come from one seed. It writes, moves, deletes
-//! and restores products, SKUs, categories and stock; it sends stale versions, names that are taken in another case or
-//! width, bad inputs and references to rows that are gone; it filters, sorts and pages lists. The model predicts the
-//! answer of each call, value by value, or the reasons for which the call may be refused. At intervals, all that is
-//! stored is compared with the model. The clock and the ids come from the seed too, so the same seed leaves the same
-//! state on every database; [`Report::digest`] is a digest of that state.
+//! [`run`] drives a [`Shop`] over any storage with a mix of calls that all come from one seed. It writes, moves,
+//! deletes and restores products, SKUs, categories, stock, customers and addresses; it sends stale versions, names that
+//! are taken in another case or width, bad inputs and references to rows that are gone; it filters, sorts and pages
+//! lists. The model predicts the answer of each call, value by value, or the reasons for which the call may be refused.
+//! At intervals, all that is stored is compared with the model. The clock and the ids come from the seed too, so the
+//! same seed leaves the same state on every database; [`Report::digest`] is a digest of that state.
 //!
 //! The model implements the rules of SPEC 2 and 3 on its own. It shares with the services only the pure functions that
 //! define a key, a slug, a final price and a merge ([`fold_key`](crate::text::fold_key), [`Slug`](crate::text::Slug),
@@ -22,6 +22,7 @@
 
 mod category;
 mod comparison;
+mod customer;
 mod generator;
 mod inventory;
 mod process;
@@ -55,7 +56,7 @@ use crate::shop::Shop;
 const START_MICROS: i64 = 1_767_323_045_678_901;
 
 /// Each part of the history, in the order in which they are compared.
-const PARTS: &[Part] = &[category::PART, product::PART, sku::PART, inventory::PART, process::PART];
+const PARTS: &[Part] = &[category::PART, product::PART, sku::PART, inventory::PART, customer::PART, process::PART];
 
 /// The parameters of a history.
 #[derive(Debug, Clone, Copy)]

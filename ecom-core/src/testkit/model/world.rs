@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::category::Categories;
 use super::comparison::Checked;
+use super::customer::Customers;
 use super::inventory::Moved;
 use super::product::Products;
 use crate::domain::catalog::sku::Sku;
@@ -20,6 +21,7 @@ pub(super) struct World {
     pub(super) categories: Categories,
     pub(super) products: Products,
     pub(super) skus: BTreeMap<SkuId, Sku>,
+    pub(super) customers: Customers,
     pub(super) ledger: BTreeMap<SkuId, Vec<Moved>>,
     /// All ids that the shop has given to rows.
     ids: HashSet<Uuid>,

@@ -5,6 +5,7 @@
 
 mod cache;
 mod consumers;
+mod customers;
 mod errors;
 mod index;
 mod input;
@@ -35,6 +36,7 @@ use crate::domain::catalog::product::{Product, ProductFilter, ProductInput, Prod
 use crate::domain::catalog::sku::Sku;
 use crate::domain::common::{DeleteMode, Deleted, Patch};
 use crate::domain::platform::outbox::{Event, OutboxPosition};
+use crate::domain::sales::customer::{Address, AddressFilter, Customer, CustomerFilter, CustomerSort};
 use crate::error::Result;
 use crate::id::{CategoryId, ProductId, SkuId, UuidV7Source};
 use crate::paging::Paging;
@@ -67,6 +69,7 @@ suite! {
         input: __shop_input,
         products: __shop_products,
         writes: __shop_writes,
+        customers: __shop_customers,
     }
 }
 
@@ -238,7 +241,12 @@ impl ShopFixture {
         }
         let all = CategoryFilter { parent: None, deleted: Deleted::Include };
         let categories = read!(self.storage, categories.list(&all, &Paging::first(1_000))).items;
-        Snapshot { products, skus, movements, categories, head: self.head().await }
+        let all = CustomerFilter { deleted: Deleted::Include, ..CustomerFilter::default() };
+        let page = Paging::first(10_000);
+        let customers = read!(self.storage, customers.list(&all, CustomerSort::CreatedAsc, &page)).items;
+        let all = AddressFilter { deleted: Deleted::Include, ..AddressFilter::default() };
+        let addresses = read!(self.storage, addresses.list(&all, &page)).items;
+        Snapshot { products, skus, movements, categories, customers, addresses, head: self.head().await }
     }
 
     /// Titles of the products that a list shows, sorted.
@@ -269,5 +277,7 @@ struct Snapshot {
     skus: Vec<Sku>,
     movements: u64,
     categories: Vec<Category>,
+    customers: Vec<Customer>,
+    addresses: Vec<Address>,
     head: OutboxPosition,
 }

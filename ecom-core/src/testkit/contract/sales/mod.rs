@@ -1,0 +1,3 @@
+//! The contract of the repositories of customers and addresses.
+
+pub mod customer;
