@@ -88,7 +88,27 @@ macro_rules! attempt {
 #[macro_use]
 mod suite;
 
-mod contract;
+/// The contracts of the ports: one suite per repository, for the unit of work, the caches and the search engines.
+mod contract {
+    pub mod cache;
+    pub mod catalog {
+        pub mod category;
+        pub mod product;
+        pub mod sku;
+    }
+    pub mod platform {
+        pub mod outbox;
+        pub mod unit_of_work;
+    }
+    pub mod sales {
+        pub mod customer;
+    }
+    pub mod search;
+    pub mod shared_cache;
+    pub mod stock {
+        pub mod inventory;
+    }
+}
 mod faults;
 pub mod model;
 mod rules;

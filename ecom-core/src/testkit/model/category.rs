@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use rand::RngExt as _;
 use uuid::Uuid;
 
+use super::World;
 use super::comparison::{Checked, Refusal, observe, read, read_ok, same};
 use super::generator::{ATTRIBUTES, BAD_SLUGS, SLUGS, attributes, bad_text};
-use super::world::{World, external, is_made_from, trimmed};
+use super::shared::{external, is_made_from, trimmed};
 use super::{Operation, Part, Runner};
 use crate::domain::catalog::category::CategoryFilter;
 use crate::domain::catalog::category::{Category, CategoryInput, CategoryPatch, CategorySummary};

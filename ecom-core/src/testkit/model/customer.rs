@@ -6,9 +6,10 @@ use std::fmt::Debug;
 
 use uuid::Uuid;
 
+use super::World;
 use super::comparison::{Checked, Refusal, read, same};
 use super::generator::{ATTRIBUTES, attributes, bad_text};
-use super::world::{World, external, trimmed};
+use super::shared::{external, trimmed};
 use super::{Operation, Part, Runner};
 use crate::domain::common::{Actor, Attributes, Audit, DeleteMode, Deleted, Patch, Read};
 use crate::domain::sales::customer::{

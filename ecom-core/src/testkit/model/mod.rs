@@ -17,8 +17,8 @@
 //!
 //! # Adding an aggregate
 //! An aggregate is one file (`category.rs` is an example) with a struct for its rows, its operations and a method that
-//! compares all of its rows with the shop, and three lines elsewhere: the module and an entry of `PARTS` in this file, and
-//! a field in `World`.
+//! compares all of its rows with the shop, and three lines: the module, an entry of `PARTS` and a field of
+//! `World`, all in this file.
 
 mod category;
 mod comparison;
@@ -27,11 +27,11 @@ mod generator;
 mod inventory;
 mod process;
 mod product;
+mod shared;
 mod sku;
-mod world;
 
-use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::fmt::Debug;
 use std::hash::{Hash as _, Hasher as _};
@@ -43,12 +43,17 @@ use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use serde::Serialize;
+use uuid::Uuid;
 
+use self::category::Categories;
 use self::comparison::{Checked, hash_of};
-use self::world::World;
+use self::customer::Customers;
+use self::inventory::Moved;
+use self::product::Products;
 use super::shop::MakeCache;
 use crate::clock::{Clock as _, ManualClock, Timestamp};
-use crate::id::UuidV7Source;
+use crate::domain::catalog::sku::Sku;
+use crate::id::{SkuId, UuidV7Source};
 use crate::port::storage::Storage;
 use crate::shop::Shop;
 
@@ -57,6 +62,26 @@ const START_MICROS: i64 = 1_767_323_045_678_901;
 
 /// Each part of the history, in the order in which they are compared.
 const PARTS: &[Part] = &[category::PART, product::PART, sku::PART, inventory::PART, customer::PART, process::PART];
+
+/// The rows of every aggregate, deleted ones too. Values that follow from other rows are not kept: the SKUs and the
+/// category summaries of a product, the path and the counts of a category.
+#[derive(Debug, Default)]
+struct World {
+    categories: Categories,
+    products: Products,
+    skus: BTreeMap<SkuId, Sku>,
+    customers: Customers,
+    ledger: BTreeMap<SkuId, Vec<Moved>>,
+    /// All ids that the shop has given to rows.
+    ids: HashSet<Uuid>,
+}
+
+impl World {
+    /// Records the id of a new row, which must differ from all ids before it.
+    fn is_new(&mut self, id: Uuid) -> Checked<()> {
+        if self.ids.insert(id) { Ok(()) } else { Err(format!("{id} is an old id")) }
+    }
+}
 
 /// The parameters of a history.
 #[derive(Debug, Clone, Copy)]

@@ -6,10 +6,11 @@ use rand::RngExt as _;
 use rust_decimal::Decimal;
 use uuid::Uuid;
 
+use super::World;
 use super::comparison::{Checked, Refusal, read, same};
 use super::generator::{ATTRIBUTES, attributes, bad_text, decimal, measure};
 use super::inventory::MAX_STOCK;
-use super::world::{World, external};
+use super::shared::external;
 use super::{Operation, Part, Runner};
 use crate::domain::catalog::product::ProductInput;
 use crate::domain::catalog::sku::{Dimensions, DimensionsInput, Sku, SkuInput, SkuPatch};

@@ -8,7 +8,7 @@ use rust_decimal::Decimal;
 use super::super::Runner;
 use super::super::comparison::Refusal;
 use super::super::generator::{ATTRIBUTES, BAD_SLUGS, BRANDS, SLUGS, TAGS, attributes, bad_text, decimal};
-use super::super::world::{external, trimmed};
+use super::super::shared::{external, trimmed};
 use crate::domain::catalog::product::{Image, ImageInput, Product, ProductInput, ProductStatus, RatingSummary};
 use crate::domain::catalog::sku::{Sku, SkuInput};
 use crate::domain::common::{Attributes, Audit};

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use uuid::Uuid;
 
+use super::World;
 use super::comparison::{Checked, Refusal, observe, read, read_ok, same};
-use super::world::World;
 use super::{Operation, Part, Runner};
 use crate::domain::catalog::product::{Product, ProductFilter, ProductSort};
 use crate::domain::catalog::sku::Sku;

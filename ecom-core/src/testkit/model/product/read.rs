@@ -6,9 +6,9 @@ use std::time::Duration;
 use rand::RngExt as _;
 
 use super::super::Runner;
+use super::super::World;
 use super::super::comparison::{Checked, Refusal, read, same};
 use super::super::generator::{SLUGS, TAGS};
-use super::super::world::World;
 use crate::domain::catalog::category::CategorySummary;
 use crate::domain::catalog::product::{Product, ProductFilter, ProductFilters, ProductSort, ProductStatus};
 use crate::domain::catalog::sku::{AvailabilityStatus, Sku};

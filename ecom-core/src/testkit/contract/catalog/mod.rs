@@ -1,5 +1,0 @@
-//! The contracts of the repositories of products, SKUs and categories.
-
-pub mod category;
-pub mod product;
-pub mod sku;

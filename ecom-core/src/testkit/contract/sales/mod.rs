@@ -1,3 +1,0 @@
-//! The contract of the repositories of customers and addresses.
-
-pub mod customer;

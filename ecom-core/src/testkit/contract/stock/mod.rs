@@ -1,3 +1,0 @@
-//! The contract of the repository of stock levels and movements.
-
-pub mod inventory;
