@@ -251,7 +251,7 @@ impl Runner<'_> {
                     "first_name"
                 }
                 1 => {
-                    input.email = self.any(&BAD_EMAILS).to_owned();
+                    self.any(&BAD_EMAILS).clone_into(&mut input.email);
                     input.last_name = bad_text(&mut self.rng, 100);
                     bad.insert("last_name".to_owned());
                     "email"

@@ -12,6 +12,7 @@ use crate::domain::catalog::category::Category;
 use crate::domain::catalog::product::Product;
 use crate::domain::catalog::sku::Sku;
 use crate::domain::common::{DeleteMode, Deleted};
+use crate::domain::sales::customer::{Address, AddressInput, Customer, CustomerInput};
 use crate::error::{ErrorCode, Result};
 use crate::shop::Shop;
 use crate::testkit::duplicate_field;
@@ -29,7 +30,7 @@ tests! {
 }
 
 /// The kinds of writes that [`Written::write`] knows.
-const WRITES: usize = 15;
+const WRITES: usize = 25;
 
 /// What writes work on.
 struct Written {
@@ -40,6 +41,9 @@ struct Written {
     gone_sku: Sku,
     category: Category,
     gone_category: Category,
+    customer: Customer,
+    gone_customer: Customer,
+    address: Address,
     /// In the names of the round.
     n: usize,
 }
@@ -53,6 +57,11 @@ impl Written {
             json!({ "title": format!("P {n}"), "skus": [{ "price": 1, "stock": 5 }, { "price": 2 }, { "price": 3 }] });
         let product = f.product(two).await;
         f.shop.skus().delete(product.skus[2].id, v(1), DeleteMode::Soft, &me()).await.unwrap();
+        let customers = f.shop.customers();
+        let customer = customers.create(&customer_input(&format!("c{n}@example.com")), &me()).await.unwrap();
+        let address = f.shop.addresses().create(customer.id, &address_input(), &me()).await.unwrap();
+        let gone_customer = customers.create(&customer_input(&format!("gone{n}@example.com")), &me()).await.unwrap();
+        customers.delete(gone_customer.id, v(1), DeleteMode::Soft, &me()).await.unwrap();
         let gone = f.plain(&format!("Gone {n}")).await;
         f.delete(&gone, DeleteMode::Soft).await.unwrap();
         Self {
@@ -62,6 +71,9 @@ impl Written {
             gone: f.fresh(gone.id).await,
             gone_sku: f.shop.skus().get(product.skus[2].id, Deleted::Include).await.unwrap(),
             category,
+            customer,
+            gone_customer,
+            address,
             gone_category: f.fresh_category(gone_category.id).await,
             n,
         }
@@ -90,9 +102,36 @@ impl Written {
                 categories.restore(c.id, v(c.audit.version), &me).await.map(drop)
             }
             13 => shop.inventory().adjust(adjustment(p.skus[0].id, -2)).await.map(drop),
-            _ => products.delete(self.gone.id, v(self.gone.audit.version), DeleteMode::Force, &me).await,
+            14 => products.delete(self.gone.id, v(self.gone.audit.version), DeleteMode::Force, &me).await,
+            _ => self.write_customer(shop, way).await,
         }
     }
+
+    async fn write_customer(&self, shop: &Shop, way: usize) -> Result<()> {
+        let (customers, addresses, me) = (shop.customers(), shop.addresses(), me());
+        let (c, gone, a) = (self.customer.id, self.gone_customer.id, self.address.id);
+        let email = format!("new{}@example.com", self.n);
+        match way {
+            15 => customers.create(&customer_input(&email), &me).await.map(drop),
+            16 => customers.patch(c, v(1), from(&json!({ "email": email })), &me).await.map(drop),
+            17 => customers.replace(c, v(1), &customer_input(&email), &me).await.map(drop),
+            18 => customers.delete(c, v(1), DeleteMode::Soft, &me).await,
+            19 => customers.delete(c, v(1), DeleteMode::Force, &me).await,
+            20 => customers.restore(gone, v(2), &me).await.map(drop),
+            21 => addresses.create(c, &address_input(), &me).await.map(drop),
+            22 => addresses.patch(a, v(1), from(&json!({ "city": "Paris" })), &me).await.map(drop),
+            23 => addresses.replace(a, v(1), &from(&json!({ "street": "S", "city": "C" })), &me).await.map(drop),
+            _ => addresses.delete(a, v(1), &me).await,
+        }
+    }
+}
+
+fn customer_input(email: &str) -> CustomerInput {
+    from(&json!({ "first_name": "Ada", "last_name": "Lovelace", "email": email }))
+}
+
+fn address_input() -> AddressInput {
+    from(&json!({ "street": "Ockham Lane", "city": "London" }))
 }
 
 /// Every write of every service.
@@ -132,7 +171,7 @@ pub async fn tries_of_a_write_end_and_leave_nothing(f: &ShopFixture) {
     let (shop, storage) = f.unsteady();
     let on = Written::make(f, 0).await;
     let before = f.snapshot().await;
-    for way in [0, 6, 10, 13] {
+    for way in [0, 6, 10, 13, 15, 21] {
         storage.plan(&[Fault::Contention; 100]);
         let error = on.write(&shop, way).await.expect_err("another is always in the way");
         assert!(error.is_contention() && error.is_retryable() && !error.outcome_unknown(), "write {way}: {error:?}");
