@@ -58,8 +58,8 @@ pub(super) async fn release(cx: &Arc<Context>, Held { lease, until }: Held) {
     }
     let lease = &lease;
     let released = cx.write(|mut tx| async move {
-        let done = tx.outbox().release(lease).await?;
-        Ok((done, tx))
+        tx.outbox().release(lease).await?;
+        Ok(((), tx))
     });
     if let Ok(Err(error)) = tokio::time::timeout_at(until, released).await {
         tracing::debug!(work = lease.consumer, %error, "a lease was not released; it runs out");
