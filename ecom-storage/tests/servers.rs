@@ -178,7 +178,7 @@ async fn a_host_writes_inside_its_own_transaction(database: TestDatabase) -> Tes
                     let mut host_tx = host.begin().await?;
                     let mut tx = $on(&shop, &mut host_tx).await?;
                     shop.categories().create_in(&mut tx, &input, &actor).await?;
-                    let after = tx.finish().await?;
+                    let after = tx.finish();
                     host_tx.execute(insert).await?;
                     if keep {
                         host_tx.commit().await?

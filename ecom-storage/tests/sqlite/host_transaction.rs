@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ecom_core::catalog::{CategoryInput, ProductInput};
 use ecom_core::common::{Actor, Deleted};
+use ecom_core::platform::OutboxPosition;
 use ecom_core::port::NoSearch;
 use ecom_core::{Error, Shop, ShopParts};
 use ecom_storage::{begin_on_sqlite, on_sqlite};
@@ -36,7 +37,7 @@ async fn a_host_writes_inside_its_own_transaction() -> TestResult {
         let mut host = c.begin().await?;
         let mut tx = on_sqlite(&shop, &mut host).await?;
         shop.products().create_in(&mut tx, &pen(), &actor).await?;
-        let after = tx.finish().await?;
+        let after = tx.finish();
         host.execute("INSERT INTO host_table VALUES (1)").await?;
         if keep {
             host.commit().await?;
@@ -67,7 +68,7 @@ async fn a_host_writes_inside_its_own_transaction() -> TestResult {
     let rows: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM host_table").fetch_one(&mut c).await?;
     assert_eq!((counted, rows), (1, 2));
     // Events were written with the changes of what was kept, and of nothing else.
-    assert_eq!(shop.events().read(ecom_core::platform::OutboxPosition::default(), 100).await?.events.len(), 3);
+    assert_eq!(shop.events().read(OutboxPosition::default(), 100).await?.events.len(), 3);
     Ok(())
 }
 
@@ -102,5 +103,21 @@ async fn a_transaction_that_the_host_began_is_not_committed_by_the_library() -> 
     assert!(matches!(tx.commit().await, Err(Error::Unsupported { .. })));
     host.rollback().await?;
     assert_eq!(titles(&shop).await, [""; 0]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn r13_a_host_that_forgets_to_finish_loses_no_event() -> TestResult {
+    let (dir, s) = file().await;
+    let url = format!("sqlite://{}", dir.path().join("shop.db").display());
+    let shop = Shop::new(ShopParts::new(Arc::new(s), Arc::new(NoSearch)))?;
+    let mut c = SqliteConnection::connect(&url).await?;
+    let mut host = c.begin().await?;
+    let mut tx = on_sqlite(&shop, &mut host).await?;
+    let product = shop.products().create_in(&mut tx, &pen(), &Actor::new("host")).await?;
+    drop(tx);
+    host.commit().await?;
+    let log = shop.events().read(OutboxPosition::default(), 100).await?.events;
+    assert_eq!(log.iter().map(|(_, e)| e.aggregate_id).collect::<Vec<_>>(), [product.id.0]);
     Ok(())
 }

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use super::work::Work;
 use crate::domain::platform::outbox::{Event, OutboxPosition};
 use crate::error::{BoxError, Result};
+use crate::port::cache::CacheKey;
 use crate::port::platform::outbox::Lease;
 use crate::port::storage::Repositories as _;
 use crate::service::platform::outbox::EventLog;
@@ -214,8 +215,14 @@ impl Consumer for Invalidate {
     async fn handle(&self, batch: &[(OutboxPosition, Event)]) -> Result<(), BoxError> {
         match stale::of(batch.iter().map(|(_, e)| e)) {
             Forget::Everything => return self.clear().await,
-            Forget::Keys(keys) if self.shared => self.cx.cache.invalidate(&keys).await?,
-            Forget::Keys(keys) => self.cx.cache.invalidate_local(&keys).await,
+            Forget::Keys(keys) => {
+                let keys: Vec<CacheKey> = keys.into_iter().collect();
+                if self.shared {
+                    self.cx.cache.invalidate(&keys).await?;
+                } else {
+                    self.cx.cache.invalidate_local(&keys).await;
+                }
+            }
         }
         Ok(())
     }

@@ -18,9 +18,10 @@ use crate::id::{CategoryId, ProductId};
 use crate::paging::{Page, Paging, Total};
 use crate::port::cache::CacheKey;
 use crate::port::storage::Repositories;
+use crate::service::run::after_commit::Forget;
 use crate::service::run::context::Context;
 use crate::service::run::read_through::{Cached, Lookup, text_hash};
-use crate::service::run::transaction::Tx;
+use crate::service::run::transaction::{Change, Tx};
 use crate::text::{Slug, shown, trimmed};
 
 /// Products whose listings follow a moved category, per batch.
@@ -229,10 +230,13 @@ impl<'a> CategoryService<'a> {
     /// locked.
     pub(crate) async fn insert_in(&self, tx: &mut Tx<'_>, categories: &[Category], actor: &Actor) -> Result<()> {
         tx.categories().insert(categories).await?;
-        for c in categories {
-            tx.emit(EventKind::CategoryCreated, c.id, c.revision, actor, [slug_key(&c.slug)]);
-        }
-        Ok(())
+        let changes = categories.iter().map(|c| Change {
+            kind: EventKind::CategoryCreated,
+            id: c.id.0,
+            revision: c.revision,
+            stale: Forget::Keys(HashSet::from([slug_key(&c.slug)])),
+        });
+        tx.emit_all(actor, changes.collect()).await
     }
 
     /// Replaces a category (PUT, R1). If the input has no slug, a slug that was made from this name stays.
@@ -365,9 +369,14 @@ impl<'a> CategoryService<'a> {
         }
         if moved || after.name != before.name {
             refresh_products(tx, id).await?;
-            tx.emit_to_everything(EventKind::CategoryMoved, id, after.revision, actor);
+            let stale = Forget::Everything;
+            tx.emit_all(
+                actor,
+                vec![Change { kind: EventKind::CategoryMoved, id: id.0, revision: after.revision, stale }],
+            )
+            .await?;
         } else {
-            tx.emit(EventKind::CategoryUpdated, id, after.revision, actor, [slug_key(&after.slug)]);
+            tx.emit(EventKind::CategoryUpdated, id, after.revision, actor, [slug_key(&after.slug)]).await?;
         }
         // Counts moved with the products; read them back.
         Ok(tx.categories().get(id, Deleted::Include).await?.unwrap_or(after))
@@ -417,11 +426,11 @@ impl<'a> CategoryService<'a> {
                 gone.audit.deleted(self.cx.now(), actor);
                 gone.revision += 1;
                 tx.categories().update(&before, &gone).await?;
-                tx.emit(EventKind::CategoryDeleted, id, gone.revision, actor, shown_by);
+                tx.emit(EventKind::CategoryDeleted, id, gone.revision, actor, shown_by).await?;
             }
             DeleteMode::Force => {
                 tx.categories().purge(id).await?;
-                tx.emit(EventKind::CategoryPurged, id, before.revision + 1, actor, shown_by);
+                tx.emit(EventKind::CategoryPurged, id, before.revision + 1, actor, shown_by).await?;
             }
         }
         Ok(())
@@ -461,7 +470,12 @@ impl<'a> CategoryService<'a> {
         after.revision += 1;
         tx.categories().update(&before, &after).await?;
         refresh_products(tx, id).await?;
-        tx.emit_to_everything(EventKind::CategoryRestored, id, after.revision, actor);
+        let stale = Forget::Everything;
+        tx.emit_all(
+            actor,
+            vec![Change { kind: EventKind::CategoryRestored, id: id.0, revision: after.revision, stale }],
+        )
+        .await?;
         Ok(tx.categories().get(id, Deleted::Include).await?.unwrap_or(after))
     }
 }

@@ -280,7 +280,7 @@ impl<'a> SkuService<'a> {
         edited.revision += 1;
         edited.audit.edited(self.cx.now(), actor);
         tx.products().update(&before, &edited).await?;
-        tx.emit(EventKind::ProductUpdated, edited.id, edited.revision, actor, shown_by(&edited));
+        tx.emit(EventKind::ProductUpdated, edited.id, edited.revision, actor, shown_by(&edited)).await?;
         Ok(live)
     }
 

@@ -1,5 +1,6 @@
 //! What is done once a transaction has committed.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -23,9 +24,26 @@ pub struct AfterCommit {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Forget {
     /// These.
-    Keys(Vec<CacheKey>),
-    /// All, because more documents show the change than a list should hold.
+    Keys(HashSet<CacheKey>),
+    /// All, because so many documents show the change.
     Everything,
+}
+
+impl Default for Forget {
+    fn default() -> Self {
+        Self::Keys(HashSet::new())
+    }
+}
+
+impl Forget {
+    /// Adds the documents of another change.
+    pub fn add(&mut self, other: Self) {
+        match (&mut *self, other) {
+            (Self::Everything, _) => {}
+            (_, Self::Everything) => *self = Self::Everything,
+            (Self::Keys(keys), Self::Keys(others)) => keys.extend(others),
+        }
+    }
 }
 
 impl fmt::Debug for AfterCommit {
@@ -46,7 +64,7 @@ impl AfterCommit {
         let cx = &self.cx;
         let told = match &self.forget {
             Forget::Everything => cx.cache.clear().await,
-            Forget::Keys(keys) => cx.cache.invalidate(keys).await,
+            Forget::Keys(keys) => cx.cache.invalidate(&keys.iter().copied().collect::<Vec<_>>()).await,
         };
         if let Err(error) = told {
             tracing::warn!(%error, "the cache was not told of a write; old values may be served until their TTL");

@@ -21,27 +21,25 @@ const FIELD: &str = "stale";
 const EVERYTHING: &str = "*";
 
 /// Returns the documents that every event of this kind makes stale.
-pub(super) fn implied(kind: EventKind, id: Uuid) -> Vec<CacheKey> {
+pub(super) fn implied(kind: EventKind, id: Uuid) -> HashSet<CacheKey> {
     match kind.entity() {
-        Entity::Product => vec![CacheKey::Product(ProductId(id)), CacheKey::ProductLists],
-        Entity::Category => vec![CacheKey::Category(CategoryId(id)), CacheKey::CategoryTree],
-        _ => Vec::new(),
+        Entity::Product => HashSet::from([CacheKey::Product(ProductId(id)), CacheKey::ProductLists]),
+        Entity::Category => HashSet::from([CacheKey::Category(CategoryId(id)), CacheKey::CategoryTree]),
+        _ => HashSet::new(),
     }
 }
 
-/// Returns the data of an event that makes these documents stale as well.
-pub(super) fn data(keys: &HashSet<CacheKey>) -> Value {
-    if keys.is_empty() {
-        return Value::Null;
+/// The data of an event that makes these documents stale, besides those of its kind.
+pub(super) fn data(stale: &Forget) -> Value {
+    match stale {
+        Forget::Everything => json!({ FIELD: [EVERYTHING] }),
+        Forget::Keys(keys) if keys.is_empty() => Value::Null,
+        Forget::Keys(keys) => {
+            let mut texts: Vec<String> = keys.iter().map(CacheKey::to_string).collect();
+            texts.sort_unstable();
+            json!({ FIELD: texts })
+        }
     }
-    let mut texts: Vec<String> = keys.iter().map(CacheKey::to_string).collect();
-    texts.sort_unstable();
-    json!({ FIELD: texts })
-}
-
-/// Returns the data of an event that makes all documents stale.
-pub(super) fn everything() -> Value {
-    json!({ FIELD: [EVERYTHING] })
 }
 
 /// Returns the documents that a batch of events makes stale. Keys that this release does not know belong to documents
@@ -57,7 +55,7 @@ pub(crate) fn of<'e>(events: impl Iterator<Item = &'e Event>) -> Forget {
             keys.extend(CacheKey::parse(text));
         }
     }
-    Forget::Keys(keys.into_iter().collect())
+    Forget::Keys(keys)
 }
 
 #[cfg(test)]
@@ -76,13 +74,12 @@ mod tests {
     fn r15_an_event_names_what_it_makes_stale() {
         let slug = CacheKey::CategorySlug(9);
         let events = [
-            event(EventKind::ProductUpdated, data(&HashSet::from([slug]))),
+            event(EventKind::ProductUpdated, data(&Forget::Keys(HashSet::from([slug])))),
             event(EventKind::StockChanged, json!({FIELD: ["of-a-later-release:1"]})),
         ];
         let Forget::Keys(keys) = of(events.iter()) else { panic!("not everything") };
-        let keys: HashSet<_> = keys.into_iter().collect();
         let product = CacheKey::Product(ProductId(Uuid::from_u128(7)));
         assert_eq!(keys, HashSet::from([product, CacheKey::ProductLists, slug]));
-        assert_eq!(of([event(EventKind::CategoryMoved, everything())].iter()), Forget::Everything);
+        assert_eq!(of([event(EventKind::CategoryMoved, data(&Forget::Everything))].iter()), Forget::Everything);
     }
 }

@@ -1,8 +1,7 @@
-//! The one way in which services write: a transaction that collects its events and the cached documents that they
-//! make stale, and the runner that begins it, commits it, and runs it again if another transaction was in the way.
+//! The one way in which services write: a transaction that writes the events of its changes and collects the cached
+//! documents that they make stale, and the runner that begins it, commits it, and runs it again if another transaction was in the way.
 
 use std::any::Any;
-use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,7 +23,7 @@ use crate::port::storage::{ForwardRepositories, Repositories, UnitOfWork};
 /// [`Shop::begin`](crate::Shop::begin) begins one on a connection of the shop's pool. `begin_on_…` and `on_…` of the SQL
 /// adapters (`ecom::adapters`) open one on a connection of the host. The host ends it with [`Tx::commit`] or, if it
 /// began the transaction itself, with [`Tx::finish`]. A `Tx` that is dropped writes nothing, unless the host began the
-/// transaction and commits it.
+/// transaction and commits it: then all of it is written, and every cache learns of it from the outbox.
 ///
 /// If an `…_in` call returns an error, the host must not commit. After [`Error::Contention`] it may run its whole
 /// transaction again, from the beginning.
@@ -32,22 +31,31 @@ use crate::port::storage::{ForwardRepositories, Repositories, UnitOfWork};
 pub struct Tx<'t> {
     cx: Arc<Context>,
     unit: Box<dyn UnitOfWork + 't>,
-    events: Vec<Event>,
-    keys: HashSet<CacheKey>,
-    everything: bool,
+    /// The cached documents that the writes made stale.
+    stale: Forget,
+    wrote_events: bool,
     lost_name: Arc<AtomicBool>,
 }
 
 impl fmt::Debug for Tx<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tx").field("events", &self.events.len()).finish_non_exhaustive()
+        f.debug_struct("Tx").field("stale", &self.stale).finish_non_exhaustive()
     }
+}
+
+/// A change that others must learn of.
+pub(crate) struct Change {
+    pub kind: EventKind,
+    pub id: uuid::Uuid,
+    /// The revision of the aggregate after the change.
+    pub revision: i64,
+    /// The cached documents that show it, besides those of its kind.
+    pub stale: Forget,
 }
 
 impl<'t> Tx<'t> {
     pub(crate) fn new(cx: Arc<Context>, unit: Box<dyn UnitOfWork + 't>) -> Self {
-        let (events, keys) = (Vec::new(), HashSet::new());
-        Self { cx, unit, events, keys, everything: false, lost_name: Arc::default() }
+        Self { cx, unit, stale: Forget::default(), wrote_events: false, lost_name: Arc::default() }
     }
 
     /// Writes everything, durably, and returns what remains to be done after the commit.
@@ -55,19 +63,16 @@ impl<'t> Tx<'t> {
     /// # Errors
     /// `Unsupported` if the host began the transaction: then the host commits it, after [`Tx::finish`].
     /// `Unavailable` with `outcome_unknown` if the answer was lost; after any other error nothing was written.
-    pub async fn commit(mut self) -> Result<AfterCommit> {
-        let after = self.flush().await?;
-        self.unit.commit().await?;
-        Ok(after)
+    pub async fn commit(self) -> Result<AfterCommit> {
+        let Self { cx, unit, stale, wrote_events, .. } = self;
+        unit.commit().await?;
+        Ok(AfterCommit::new(cx, stale, wrote_events))
     }
 
     /// Ends the shop's part of a transaction that the host began and will commit. The host runs the returned
     /// [`AfterCommit`] after its commit.
-    ///
-    /// # Errors
-    /// `Unavailable`, `Contention`: the host rolls its transaction back.
-    pub async fn finish(mut self) -> Result<AfterCommit> {
-        self.flush().await
+    pub fn finish(self) -> AfterCommit {
+        AfterCommit::new(self.cx, self.stale, self.wrote_events)
     }
 
     /// Returns the host's connection that this transaction runs on, for statements of the host; `None` if it runs on a
@@ -76,56 +81,44 @@ impl<'t> Tx<'t> {
         self.unit.connection()?.downcast_mut()
     }
 
-    /// Writes the events, and returns the [`AfterCommit`] with the documents that they make stale.
-    async fn flush(&mut self) -> Result<AfterCommit> {
-        let events = std::mem::take(&mut self.events);
-        if !events.is_empty() {
-            self.unit.outbox().append(&events).await?;
-        }
-        let keys = std::mem::take(&mut self.keys);
-        let forget = if self.everything { Forget::Everything } else { Forget::Keys(keys.into_iter().collect()) };
-        Ok(AfterCommit::new(self.cx.clone(), forget, !events.is_empty()))
-    }
-
-    /// Notes a change. Its event is written in this transaction. The cached documents that show the change are dropped
-    /// after the commit: in this process by [`AfterCommit`], in every other process when it reads the event.
-    /// [`stale::implied`] names the documents that every event of the kind makes stale; `shown_by` names the others.
-    pub(crate) fn emit(
+    /// Records a change, as [`Tx::emit_all`] does.
+    pub(crate) async fn emit(
         &mut self,
         kind: EventKind,
         id: impl Into<uuid::Uuid>,
         revision: i64,
         actor: &Actor,
         shown_by: impl IntoIterator<Item = CacheKey>,
-    ) {
-        let shown_by: HashSet<CacheKey> = shown_by.into_iter().collect();
-        self.note(kind, id.into(), revision, actor, stale::data(&shown_by));
-        self.keys.extend(shown_by);
+    ) -> Result<()> {
+        let stale = Forget::Keys(shown_by.into_iter().collect());
+        self.emit_all(actor, vec![Change { kind, id: id.into(), revision, stale }]).await
     }
 
-    /// As [`Tx::emit`], for a change that so many documents show that all cached documents are dropped.
-    pub(crate) fn emit_to_everything(
-        &mut self,
-        kind: EventKind,
-        id: impl Into<uuid::Uuid>,
-        revision: i64,
-        actor: &Actor,
-    ) {
-        self.note(kind, id.into(), revision, actor, stale::everything());
-        self.everything = true;
-    }
-
-    fn note(&mut self, kind: EventKind, id: uuid::Uuid, revision: i64, actor: &Actor, data: serde_json::Value) {
-        self.keys.extend(stale::implied(kind, id));
-        self.events.push(Event {
-            id: EventId(self.cx.ids.next()),
-            kind,
-            aggregate_id: id,
-            revision,
-            data,
-            occurred_at: self.cx.now(),
-            actor: actor.clone(),
-        });
+    /// Records changes. Their events are written at once, in one statement for a batch. The cached documents that show
+    /// the changes are dropped after the commit: in this process by [`AfterCommit`], in every other process when it
+    /// reads the events. [`stale::implied`] names the documents that every event of a kind makes stale;
+    /// [`Change::stale`] names the others.
+    pub(crate) async fn emit_all(&mut self, actor: &Actor, changes: Vec<Change>) -> Result<()> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let mut events = Vec::with_capacity(changes.len());
+        for Change { kind, id, revision, stale } in changes {
+            events.push(Event {
+                id: EventId(self.cx.ids.next()),
+                kind,
+                aggregate_id: id,
+                revision,
+                data: stale::data(&stale),
+                occurred_at: self.cx.now(),
+                actor: actor.clone(),
+            });
+            self.stale.add(Forget::Keys(stale::implied(kind, id)));
+            self.stale.add(stale);
+        }
+        self.unit.outbox().append(&events).await?;
+        self.wrote_events = true;
+        Ok(())
     }
 
     /// Turns a `DUPLICATE` into [`Error::Contention`] if the library had made the name (`made` says so by the field).

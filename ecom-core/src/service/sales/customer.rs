@@ -83,7 +83,7 @@ impl<'a> CustomerService<'a> {
             audit: Audit::created(self.cx.now(), actor),
         };
         tx.customers().insert(std::slice::from_ref(&customer)).await?;
-        tx.emit(EventKind::CustomerCreated, customer.id, customer.audit.version, actor, []);
+        tx.emit(EventKind::CustomerCreated, customer.id, customer.audit.version, actor, []).await?;
         Ok(customer)
     }
 
@@ -165,7 +165,7 @@ impl<'a> CustomerService<'a> {
         }
         after.audit.edited(self.cx.now(), actor);
         tx.customers().update(&before, &after).await?;
-        tx.emit(EventKind::CustomerUpdated, after.id, after.audit.version, actor, []);
+        tx.emit(EventKind::CustomerUpdated, after.id, after.audit.version, actor, []).await?;
         Ok(after)
     }
 
@@ -202,11 +202,11 @@ impl<'a> CustomerService<'a> {
                 let mut gone = before.clone();
                 gone.audit.deleted(self.cx.now(), actor);
                 tx.customers().update(&before, &gone).await?;
-                tx.emit(EventKind::CustomerDeleted, id, gone.audit.version, actor, []);
+                tx.emit(EventKind::CustomerDeleted, id, gone.audit.version, actor, []).await?;
             }
             DeleteMode::Force => {
                 tx.customers().purge(id).await?;
-                tx.emit(EventKind::CustomerPurged, id, before.audit.version + 1, actor, []);
+                tx.emit(EventKind::CustomerPurged, id, before.audit.version + 1, actor, []).await?;
             }
         }
         Ok(())
@@ -233,7 +233,7 @@ impl<'a> CustomerService<'a> {
         let mut after = before.clone();
         after.audit.restored(self.cx.now(), actor);
         tx.customers().update(&before, &after).await?;
-        tx.emit(EventKind::CustomerRestored, id, after.audit.version, actor, []);
+        tx.emit(EventKind::CustomerRestored, id, after.audit.version, actor, []).await?;
         Ok(after)
     }
 }
@@ -320,7 +320,7 @@ impl<'a> AddressService<'a> {
         let audit = Audit::created(self.cx.now(), actor);
         let address = with_values(AddressId(self.cx.ids.next()), customer, values, audit);
         tx.addresses().insert(std::slice::from_ref(&address)).await?;
-        tx.emit(EventKind::AddressCreated, address.id, address.audit.version, actor, []);
+        tx.emit(EventKind::AddressCreated, address.id, address.audit.version, actor, []).await?;
         Ok(address)
     }
 
@@ -392,7 +392,7 @@ impl<'a> AddressService<'a> {
         }
         after.audit.edited(self.cx.now(), actor);
         tx.addresses().update(&before, &after).await?;
-        tx.emit(EventKind::AddressUpdated, after.id, after.audit.version, actor, []);
+        tx.emit(EventKind::AddressUpdated, after.id, after.audit.version, actor, []).await?;
         Ok(after)
     }
 
@@ -411,7 +411,7 @@ impl<'a> AddressService<'a> {
     pub async fn delete_in(&self, tx: &mut Tx<'_>, id: AddressId, read: Read, actor: &Actor) -> Result<()> {
         let before = self.lock(tx, id, read).await?;
         tx.addresses().purge(id).await?;
-        tx.emit(EventKind::AddressPurged, id, before.audit.version + 1, actor, []);
+        tx.emit(EventKind::AddressPurged, id, before.audit.version + 1, actor, []).await?;
         Ok(())
     }
 

@@ -15,9 +15,10 @@ use crate::error::{Conflict, Dependency, Entity, Error, FieldCode, Result, Short
 use crate::id::{SkuId, StockMovementId};
 use crate::paging::{Page, Paging, Total};
 use crate::port::storage::Repositories as _;
+use crate::service::run::after_commit::Forget;
 use crate::service::run::context::Context;
 use crate::service::run::queue::Pending;
-use crate::service::run::transaction::Tx;
+use crate::service::run::transaction::{Change, Tx};
 use crate::text::check_text;
 
 /// Where a worker panics, frees the queue and lets those who wait go.
@@ -220,8 +221,12 @@ async fn adjust_all_in(
     let touched = tx.inventory().apply(&movements).await?;
     let system = Actor::system();
     let actor = if let [one] = adjustments { &one.actor } else { &system };
-    for t in touched {
-        tx.emit(EventKind::StockChanged, t.product_id, t.revision, actor, []);
-    }
+    let changes = touched.into_iter().map(|t| Change {
+        kind: EventKind::StockChanged,
+        id: t.product_id.0,
+        revision: t.revision,
+        stale: Forget::default(),
+    });
+    tx.emit_all(actor, changes.collect()).await?;
     Ok(results)
 }

@@ -25,9 +25,10 @@ use crate::money::Rating;
 use crate::paging::{Page, Paging, Total};
 use crate::port::cache::CacheKey;
 use crate::port::storage::Repositories as _;
+use crate::service::run::after_commit::Forget;
 use crate::service::run::context::Context;
 use crate::service::run::read_through::text_hash;
-use crate::service::run::transaction::Tx;
+use crate::service::run::transaction::{Change, Tx};
 use crate::text::{Slug, fold_key};
 
 /// A page of products with its total, as it is cached.
@@ -146,10 +147,13 @@ impl<'a> ProductService<'a> {
         tx.or_next_name(written, |field| made_slug && field == "slug")?;
         let written = tx.skus().insert(&skus, &opening).await;
         tx.or_next_name(written, |field| made_code && field == "code")?;
-        for p in &products {
-            let shown_by = category_keys(p).chain([slug_key(&p.slug)]);
-            tx.emit(EventKind::ProductCreated, p.id, p.revision, actor, shown_by);
-        }
+        let changes = products.iter().map(|p| Change {
+            kind: EventKind::ProductCreated,
+            id: p.id.0,
+            revision: p.revision,
+            stale: Forget::Keys(shown_by(p).collect()),
+        });
+        tx.emit_all(actor, changes.collect()).await?;
         Ok(products)
     }
 
@@ -420,7 +424,7 @@ impl<'a> ProductService<'a> {
         if counted || before.categories != after.categories {
             shown_by.extend(category_keys(before).chain(category_keys(&after)));
         }
-        tx.emit(kind, after.id, after.revision, actor, shown_by);
+        tx.emit(kind, after.id, after.revision, actor, shown_by).await?;
         Ok(after)
     }
 
@@ -457,11 +461,11 @@ impl<'a> ProductService<'a> {
                 deleted.audit.deleted(now, actor);
                 deleted.revision += 1;
                 tx.products().update(&before, &deleted).await?;
-                tx.emit(EventKind::ProductDeleted, id, deleted.revision, actor, shown_by(&before));
+                tx.emit(EventKind::ProductDeleted, id, deleted.revision, actor, shown_by(&before)).await?;
             }
             DeleteMode::Force => {
                 tx.products().purge(&before).await?;
-                tx.emit(EventKind::ProductPurged, id, before.revision + 1, actor, shown_by(&before));
+                tx.emit(EventKind::ProductPurged, id, before.revision + 1, actor, shown_by(&before)).await?;
             }
         }
         Ok(())
@@ -509,7 +513,7 @@ impl<'a> ProductService<'a> {
         after.audit.restored(now, actor);
         after.revision += 1;
         tx.products().update(&before, &after).await?;
-        tx.emit(EventKind::ProductRestored, id, after.revision, actor, shown_by(&after));
+        tx.emit(EventKind::ProductRestored, id, after.revision, actor, shown_by(&after)).await?;
         Ok(after)
     }
 
