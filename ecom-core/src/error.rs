@@ -225,8 +225,8 @@ pub enum Conflict {
         /// Products that count for this kind of delete.
         products: u64,
     },
-    /// What has been sold is not deleted for good (R5).
-    #[error("{entity} {id} has been sold and cannot be deleted for good")]
+    /// What an order refers to is not deleted for good (R5).
+    #[error("{entity} {id} is used by an order and cannot be deleted for good")]
     HasSales {
         /// Product or SKU.
         entity: Entity,
@@ -369,10 +369,10 @@ error_codes! {
     NotAcceptable = "NOT_ACCEPTABLE", "The representation asked for is not offered.";
     VersionConflict = "VERSION_CONFLICT", "Somebody else changed it since you read it; read it again and decide.";
     VersionRequired = "VERSION_REQUIRED", "Send If-Match or `version` with the version that you read.";
-    Duplicate = "DUPLICATE", "Another live row has this name, slug or code; `details` names the field.";
+    Duplicate = "DUPLICATE", "Another live row has this value; `details` names the field.";
     CategoryCycle = "CATEGORY_CYCLE", "A category cannot move under itself or a descendant.";
     CategoryNotEmpty = "CATEGORY_NOT_EMPTY", "Move or delete its children and products first.";
-    HasSales = "HAS_SALES", "It has been sold: soft-delete it in place of `force`.";
+    HasSales = "HAS_SALES", "An order refers to it: delete it without `force`.";
     InsufficientStock = "INSUFFICIENT_STOCK", "`details` names each short SKU with what is available.";
     FlatWriteRefused = "FLAT_WRITE_REFUSED", "The product has several SKUs: write `skus` or the SKU itself.";
     CurrencyMismatch = "CURRENCY_MISMATCH", "The shop has one currency; send amounts in it.";

@@ -151,7 +151,7 @@ impl Reader<'_> {
     pub fn url(&mut self, name: &str, file: &str, default: &str) -> SecretUrl {
         let text = match (said(self.values, name), said(self.values, file)) {
             (Some(_), Some(_)) => {
-                self.errors.push(name, FieldCode::Inconsistent, format!("is said twice: here and by {file}"));
+                self.errors.push(name, FieldCode::Inconsistent, format!("is set twice: here and by {file}"));
                 default.to_owned()
             }
             (Some(text), None) => text.to_owned(),

@@ -111,7 +111,7 @@ pub(super) fn toml_values(text: &str, errors: &mut ValidationErrors) -> BTreeMap
         Err(e) => {
             let e: toml::de::Error = e;
             let line = e.span().map_or(0, |s| text[..s.start.min(text.len())].lines().count().max(1));
-            errors.push("ECOM_CONFIG", FieldCode::Malformed, format!("is no TOML in or after line {line}"));
+            errors.push("ECOM_CONFIG", FieldCode::Malformed, format!("is not valid TOML at or after line {line}"));
             return values;
         }
     };
@@ -119,7 +119,7 @@ pub(super) fn toml_values(text: &str, errors: &mut ValidationErrors) -> BTreeMap
         let upper = key.to_ascii_uppercase();
         let name = known(&format!("ECOM_{upper}")).or_else(|| known(&upper));
         let Some(name) = name.filter(|n| *n != "ECOM_CONFIG" && key == key.to_ascii_lowercase()) else {
-            errors.push(format!("ECOM_CONFIG: {key}"), FieldCode::Unknown, "is no setting");
+            errors.push(format!("ECOM_CONFIG: {key}"), FieldCode::Unknown, "is not a known setting");
             continue;
         };
         let text = match value {

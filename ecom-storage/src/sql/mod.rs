@@ -36,5 +36,5 @@ pub use engine::pool::SqlStorage;
 pub(crate) const MIGRATIONS: &[Migration] = &[migration!(1, "0001_catalog"), migration!(2, "0002_customers")];
 
 /// Every table that has unique indexes over live rows: what the database says of one becomes `DUPLICATE`.
-pub(crate) static TABLES: [&dyn Described; 4] =
-    [&catalog::category::CATEGORIES, &catalog::product::PRODUCTS, &catalog::sku::SKUS, &sales::customer::CUSTOMERS];
+pub(crate) static TABLES: &[&dyn Described] =
+    &[&catalog::category::CATEGORIES, &catalog::product::PRODUCTS, &catalog::sku::SKUS, &sales::customer::CUSTOMERS];

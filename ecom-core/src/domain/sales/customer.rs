@@ -18,7 +18,7 @@ pub struct Customer {
     pub first_name: String,
     /// 1–100 characters.
     pub last_name: String,
-    /// Unique among live customers, whatever its case.
+    /// Unique among live customers, ignoring case.
     pub email: String,
     /// Digits, with a plus before an international number.
     pub telephone: Option<String>,
@@ -61,9 +61,9 @@ pub struct Address {
 /// Which customers a list shows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CustomerFilter {
-    /// The last and the first name, or the first and the last name, with a space between, begin with this, in any case.
+    /// The name begins with this, ignoring case: the last name and the first, or the first and the last.
     pub name: Option<String>,
-    /// The whole email, in any case.
+    /// The whole email, ignoring case.
     pub email: Option<String>,
     /// Whether soft-deleted ones are listed (R2).
     pub deleted: Deleted,
@@ -112,9 +112,9 @@ impl CustomerSort {
 pub struct AddressFilter {
     /// Those of this customer.
     pub customer: Option<CustomerId>,
-    /// The whole city, in any case.
+    /// The whole city, ignoring case.
     pub city: Option<String>,
-    /// The street begins with this, in any case.
+    /// The street begins with this, ignoring case.
     pub street: Option<String>,
     /// Whether those of soft-deleted customers are listed (R2).
     pub deleted: Deleted,
@@ -154,7 +154,7 @@ pub struct CustomerInput {
     /// 1–100 characters.
     #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 100, example = "Lovelace"))]
     pub last_name: String,
-    /// At most 254 characters, unique among live customers, whatever its case.
+    /// At most 254 characters, unique among live customers, ignoring case.
     #[cfg_attr(feature = "openapi", schema(max_length = 254, example = "ada@example.com"))]
     pub email: String,
     /// 7 to 20 digits, with a plus before an international number. Spaces, dots, dashes and parentheses are taken out.
@@ -186,7 +186,7 @@ pub struct CustomerPatch {
     /// 1–100 characters; null is refused.
     #[serde(default)]
     pub last_name: Patch<String>,
-    /// At most 254 characters, unique among live customers, whatever its case; null is refused.
+    /// At most 254 characters, unique among live customers, ignoring case; null is refused.
     #[serde(default)]
     pub email: Patch<String>,
     /// 7 to 20 digits, with a plus before an international number; null removes it.
@@ -389,7 +389,7 @@ fn telephone(text: &str, errors: &mut ValidationErrors) -> Option<String> {
     let valid =
         (7..=20).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit()) && !digits.starts_with('0');
     if !valid {
-        let message = "must have 7 to 20 digits, of which the first is not 0, after an optional plus";
+        let message = "must be 7 to 20 digits, not starting with 0; a leading + is allowed";
         errors.push("telephone", FieldCode::OutOfBounds, message);
     }
     valid.then_some(number)

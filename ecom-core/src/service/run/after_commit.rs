@@ -67,7 +67,7 @@ impl AfterCommit {
             Forget::Keys(keys) => cx.cache.invalidate(&keys.iter().copied().collect::<Vec<_>>()).await,
         };
         if let Err(error) = told {
-            tracing::warn!(%error, "the cache was not told of a write; old values may be served until their TTL");
+            tracing::warn!(%error, "could not invalidate the shared cache after a write; it is repeated from the outbox");
         }
         if self.wrote_events {
             cx.events.send_replace(());

@@ -27,7 +27,7 @@ use crate::port::storage::{ForwardRepositories, Repositories, UnitOfWork};
 ///
 /// If an `…_in` call returns an error, the host must not commit. After [`Error::Contention`] it may run its whole
 /// transaction again, from the beginning.
-#[must_use = "a transaction that is dropped writes nothing"]
+#[must_use = "commit the transaction, or call `finish` if the host began it"]
 pub struct Tx<'t> {
     cx: Arc<Context>,
     unit: Box<dyn UnitOfWork + 't>,

@@ -396,7 +396,7 @@ impl<'a> AddressService<'a> {
         Ok(after)
     }
 
-    /// Removes an address for good. Orders keep what they were sent to.
+    /// Removes an address for good.
     ///
     /// # Errors
     /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `Unavailable`.

@@ -1,4 +1,4 @@
-//! Every pair of an event kind and a cached document: after a write of another process, no document stays old (R15).
+//! Every pair of a product or category event and a cached document: after a write of another process, no document stays old (R15).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -100,7 +100,7 @@ fn text<T: std::fmt::Debug>(read: Result<T>) -> String {
     }
 }
 
-/// Writes, each of which has an event of this kind, one after the other. A new kind has at least one here.
+/// Writes, each of which has an event of this kind, one after the other. A new kind of product or category event has at least one here.
 async fn writes(f: &ShopFixture, s: &Scene, kind: EventKind, step: usize) -> bool {
     let patch = async |id: ProductId, patch: serde_json::Value| {
         let version = f.fresh(id).await.audit.version;

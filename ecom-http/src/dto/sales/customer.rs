@@ -17,7 +17,7 @@ pub(crate) struct CustomerView<'a> {
     /// The last name.
     #[schema(example = "Lovelace")]
     pub last_name: &'a str,
-    /// The email address as it was written, unique among live customers in any case.
+    /// The email address as it was written, unique among live customers, ignoring case.
     #[schema(example = "ada@example.com")]
     pub email: &'a str,
     /// Digits, with a plus before an international number.

@@ -81,10 +81,10 @@ pub(crate) struct ListParams {
     /// The lowest final price is at most this.
     #[serde(default)]
     max_price: Option<String>,
-    /// This brand, in any case.
+    /// This brand, ignoring case.
     #[serde(default)]
     brand: Option<String>,
-    /// With this tag, in any case.
+    /// With this tag, ignoring case.
     #[serde(default)]
     tag: Option<String>,
     /// `in_stock`, `limited`, `out_of_stock`: the best over the SKUs.

@@ -113,7 +113,7 @@ pub(crate) async fn of_product(
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct FindParams {
-    /// Its code, in any case.
+    /// Its code, ignoring case.
     #[serde(default)]
     code: Option<String>,
     /// Its barcode; several SKUs may have it.

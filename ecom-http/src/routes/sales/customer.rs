@@ -62,11 +62,10 @@ pub(crate) struct CustomerParams {
     /// `created_desc` (default), `created_asc`, `name_asc` (by last name, then first name).
     #[serde(default)]
     sort: Option<String>,
-    /// The last and the first name, or the first and the last name, with a space between, begin with this, in any
-    /// case.
+    /// The name begins with this, ignoring case: the last name and the first, or the first and the last.
     #[serde(default)]
     name: Option<String>,
-    /// The whole email address, in any case.
+    /// The whole email address, ignoring case.
     #[serde(default)]
     email: Option<String>,
 }
@@ -220,10 +219,10 @@ pub(crate) async fn addresses_of(
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct AddressParams {
-    /// The whole name of the city, in any case.
+    /// The whole name of the city, ignoring case.
     #[serde(default)]
     city: Option<String>,
-    /// The street begins with this, in any case.
+    /// The street begins with this, ignoring case.
     #[serde(default)]
     street: Option<String>,
     /// Addresses of this customer.

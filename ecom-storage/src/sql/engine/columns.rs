@@ -319,7 +319,7 @@ fn colliding<R>(rows: &[R], value: impl Fn(&R) -> Option<String>) -> Option<Stri
 
 /// Returns the conflict over a unique index.
 pub fn duplicate(entity: Entity, field: &'static str, value: Option<String>) -> Error {
-    Conflict::Duplicate { entity, field, value: value.unwrap_or_else(|| "of one of the rows".to_owned()) }.into()
+    Conflict::Duplicate { entity, field, value: value.unwrap_or_else(|| "(not known)".to_owned()) }.into()
 }
 
 /// A unique index without the type of its rows.
