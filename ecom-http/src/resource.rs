@@ -19,7 +19,7 @@ use bytes::Bytes;
 use ecom_core::common::{Actor, Cached, Lookup, Read};
 use ecom_core::money::Currency;
 use ecom_core::paging::{Page, Total};
-use ecom_core::{Error, Shop, ValidationErrors};
+use ecom_core::{Error, FieldCode, Shop, ValidationErrors};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -309,6 +309,14 @@ impl<T: Copy + Into<Uuid>> Write<T> {
     /// Returns the version that the writer read, from If-Match or else from the `version` that it sent.
     pub(crate) fn read(&self, version: Option<i64>) -> ApiResult<Read> {
         self.if_match.read(self.id.into(), version)
+    }
+
+    /// Returns the version that the writer read, from If-Match or else from the body or the query, which may not disagree.
+    pub(crate) fn read_either(&self, body: Option<i64>, query: Option<i64>) -> ApiResult<Read> {
+        if body.zip(query).is_some_and(|(b, q)| b != q) {
+            return Err(ApiError::field("version", FieldCode::Inconsistent, "is not the version that the query names"));
+        }
+        self.read(body.or(query))
     }
 
     /// Returns what was written, or the response of a failed write.

@@ -140,6 +140,9 @@ pub(super) fn toml_values(text: &str, errors: &mut ValidationErrors) -> BTreeMap
             _ => None,
         };
         match text {
+            Some(_) if values.contains_key(name) => {
+                errors.push(name, FieldCode::Inconsistent, format!("is set twice: by `{key}` and another key"));
+            }
             Some(text) => drop(values.insert(name, text)),
             None => errors.push(
                 name,

@@ -27,6 +27,7 @@ use crate::error::ApiError;
 use crate::etag::weaken;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const GZIP: HeaderValue = HeaderValue::from_static("gzip");
 const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 const DENY: HeaderValue = HeaderValue::from_static("DENY");
 const NO_REFERRER: HeaderValue = HeaderValue::from_static("no-referrer");
@@ -65,7 +66,7 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request) -> Self::Future {
+    fn call(&mut self, mut request: Request) -> Self::Future {
         let id = request_id(&request, &self.app);
         let line = (self.app.config.access_log && tracing::enabled!(target: "ecom_http::access", Level::INFO))
             .then(|| LogLine { method: request.method().clone(), uri: request.uri().clone(), start: Instant::now() });
@@ -78,8 +79,10 @@ where
             );
             return Box::pin(std::future::ready(Ok(finish(error.into_response(), id, &app, line.as_ref()))));
         }
-        if let Some(accepted) = accepted_encodings(&request) {
-            let gzip = accepts_gzip(accepted);
+        if request.headers().get(ACCEPT_ENCODING).is_some_and(accepts_gzip) {
+            // One reading of the header decides, here and in the compression. A client that accepts nothing that there
+            // is gets the plain response: 406 would be the answer to a write that has happened.
+            request.headers_mut().insert(ACCEPT_ENCODING, GZIP);
             // Made for this request: the router clones its layers for each, and most clients do not ask.
             let answer = Compression::new(self.inner.clone()).gzip(true).call(request);
             Box::pin(async move {
@@ -87,7 +90,7 @@ where
                 let mut response = guard(answer, &app).await;
                 // 304 has the tag that 200 would have.
                 let compressed = response.headers().contains_key(CONTENT_ENCODING);
-                if compressed || (gzip && response.status() == StatusCode::NOT_MODIFIED) {
+                if compressed || response.status() == StatusCode::NOT_MODIFIED {
                     weaken(response.headers_mut());
                 }
                 Ok(finish(response, id, &app, line.as_ref()))
@@ -182,11 +185,6 @@ fn request_id(request: &Request, app: &App) -> HeaderValue {
     let mut buffer = [0; uuid::fmt::Hyphenated::LENGTH];
     let text = app.shop.ids().next().hyphenated().encode_lower(&mut buffer);
     HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("none"))
-}
-
-/// Returns what Accept-Encoding says, if compression has to look at it.
-fn accepted_encodings(request: &Request) -> Option<&HeaderValue> {
-    request.headers().get(ACCEPT_ENCODING).filter(|v| *v != "identity")
 }
 
 /// Returns true if an answer with a body is compressed for this Accept-Encoding.

@@ -150,6 +150,8 @@ async fn r01_writes_name_the_version_that_they_read() {
             let restore = format!("{path}/restore");
             api.write("POST", &restore, json!({"version": 1})).await.refused(409, "VERSION_CONFLICT", "version");
             api.call("POST", &format!("{API}{restore}"), &[], None).await.refused(428, "VERSION_REQUIRED", "version");
+            let other = format!("{restore}?version=9");
+            api.write("POST", &other, json!({"version": 4})).await.refused(422, "VALIDATION_FAILED", "version");
             let back = kept_private(api.write("POST", &restore, json!({"version": 4})).await.ok(200));
             assert_eq!(back.data()["version"], 5);
             api.write("POST", &restore, json!({"version": 5})).await.refused(409, "STATE_CONFLICT", "id");

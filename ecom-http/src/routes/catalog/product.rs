@@ -251,7 +251,7 @@ pub(crate) async fn restore(
     Query((version, numbers)): Query<(Version, Numbers)>,
     body: VersionBody,
 ) -> ApiResult {
-    let read = w.read(body.version.or(version.version))?;
+    let read = w.read_either(body.version, version.version)?;
     let done = w.shop().products().restore(w.id, read, &w.actor).await;
     w.written(&w.done(done)?, &numbers)
 }

@@ -250,7 +250,7 @@ pub(crate) async fn restore(
     Query((version, numbers)): Query<(Version, Numbers)>,
     body: VersionBody,
 ) -> ApiResult {
-    let read = w.read(body.version.or(version.version))?;
+    let read = w.read_either(body.version, version.version)?;
     let done = w.shop().skus().restore(w.id, read, &w.actor).await;
     w.written(&SkuOf::load(&w, w.done(done)?).await?, &numbers)
 }

@@ -175,7 +175,7 @@ pub(crate) async fn restore(
     Query((version,)): Query<(Version,)>,
     body: VersionBody,
 ) -> ApiResult {
-    let read = w.read(body.version.or(version.version))?;
+    let read = w.read_either(body.version, version.version)?;
     let done = w.shop().customers().restore(w.id, read, &w.actor).await;
     w.written(&w.done(done)?, &())
 }
