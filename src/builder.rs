@@ -377,9 +377,9 @@ enum CachePlan {
     #[cfg(feature = "memory")]
     Memory(ecom_storage::cache::MemoryCacheOptions),
     #[cfg(feature = "redis")]
-    Redis(ecom_storage::cache::RedisOptions),
+    Redis(Box<ecom_storage::cache::RedisOptions>),
     #[cfg(all(feature = "memory", feature = "redis"))]
-    Tiered(ecom_storage::cache::TieredOptions),
+    Tiered(Box<ecom_storage::cache::TieredOptions>),
 }
 
 fn check_cache(url: &str) -> Result<CachePlan> {
@@ -406,9 +406,11 @@ fn check_cache(url: &str) -> Result<CachePlan> {
             Ok(CachePlan::Memory(options))
         }
         #[cfg(feature = "redis")]
-        "redis" | "rediss" => ecom_storage::cache::RedisOptions::from_url(url).map(CachePlan::Redis),
+        "redis" | "rediss" => ecom_storage::cache::RedisOptions::from_url(url).map(|o| CachePlan::Redis(Box::new(o))),
         #[cfg(all(feature = "memory", feature = "redis"))]
-        "tiered+redis" | "tiered+rediss" => ecom_storage::cache::TieredOptions::from_url(url).map(CachePlan::Tiered),
+        "tiered+redis" | "tiered+rediss" => {
+            ecom_storage::cache::TieredOptions::from_url(url).map(|o| CachePlan::Tiered(Box::new(o)))
+        }
         _ => Err(Error::invalid(
             FIELD,
             FieldCode::OutOfBounds,
@@ -430,12 +432,12 @@ async fn open_cache(url: &str, storage: &dyn Storage) -> Result<Arc<dyn Cache>> 
         #[cfg(feature = "redis")]
         CachePlan::Redis(mut options) => {
             options.namespace = storage.identity().await?.simple().to_string();
-            Arc::new(ecom_storage::cache::RedisCache::open(options).await?)
+            Arc::new(ecom_storage::cache::RedisCache::open(*options).await?)
         }
         #[cfg(all(feature = "memory", feature = "redis"))]
         CachePlan::Tiered(mut options) => {
             options.redis.namespace = storage.identity().await?.simple().to_string();
-            Arc::new(ecom_storage::cache::TieredCache::open(options).await?)
+            Arc::new(ecom_storage::cache::TieredCache::open(*options).await?)
         }
     })
 }
