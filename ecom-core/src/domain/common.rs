@@ -98,6 +98,14 @@ impl Audit {
     pub const fn is_live(&self) -> bool {
         self.deleted_at.is_none()
     }
+
+    /// Refuses to restore what is live. `what` names the row in the message.
+    pub(crate) fn check_deleted(&self, what: &str, id: impl fmt::Display) -> Result<()> {
+        if self.is_live() {
+            return Err(Conflict::State { message: format!("{what} {id} is not deleted") }.into());
+        }
+        Ok(())
+    }
 }
 
 /// Which version a writer has read (R1).
@@ -296,6 +304,17 @@ impl<T> Patch<T> {
     /// True unless absent.
     pub const fn is_said(&self) -> bool {
         !matches!(self, Self::Keep)
+    }
+}
+
+impl Patch<Attributes> {
+    /// Merges into the attributes that are there (RFC 7396); null empties them.
+    pub(crate) fn merge_into(self, to: &mut Attributes) {
+        match self {
+            Self::Keep => {}
+            Self::Clear => *to = Attributes::default(),
+            Self::Set(changes) => to.merge(&changes),
+        }
     }
 }
 

@@ -305,11 +305,7 @@ impl CustomerPatch {
         self.last_name.apply_required(&mut input.last_name, "last_name", &mut e);
         self.email.apply_required(&mut input.email, "email", &mut e);
         self.telephone.apply(&mut input.telephone);
-        match self.attributes {
-            Patch::Keep => {}
-            Patch::Clear => input.attributes = Attributes::default(),
-            Patch::Set(a) => input.attributes.merge(&a),
-        }
+        self.attributes.merge_into(&mut input.attributes);
         e.into_result()?;
         Ok(input)
     }

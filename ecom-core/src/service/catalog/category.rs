@@ -11,7 +11,7 @@ use super::resolver::Resolver;
 use crate::domain::catalog::category::{
     Category, CategoryFilter, CategoryInput, CategoryPatch, ancestor_slugs, path_depth,
 };
-use crate::domain::common::{Actor, Attributes, Audit, DeleteMode, Deleted, ExternalRef, Patch, Read};
+use crate::domain::common::{Actor, Audit, DeleteMode, Deleted, ExternalRef, Patch, Read};
 use crate::domain::platform::outbox::EventKind;
 use crate::error::{Conflict, Entity, Error, FieldCode, Result, ValidationErrors};
 use crate::id::{CategoryId, ProductId};
@@ -451,9 +451,7 @@ impl<'a> CategoryService<'a> {
     /// As [`Self::restore`].
     pub async fn restore_in(&self, tx: &mut Tx<'_>, id: CategoryId, read: Read, actor: &Actor) -> Result<Category> {
         let before = self.lock(tx, id, read, Deleted::Include).await?;
-        if before.audit.is_live() {
-            return Err(Conflict::State { message: format!("category {id} is not deleted") }.into());
-        }
+        before.audit.check_deleted("category", id)?;
         let parent = match before.parent_id {
             None => None,
             Some(p) => {
@@ -510,11 +508,7 @@ fn merge(before: &Category, patch: CategoryPatch) -> Result<CategoryInput> {
     patch.slug.apply(&mut input.slug);
     patch.parent_id.apply(&mut input.parent_id);
     patch.description.apply(&mut input.description);
-    match patch.attributes {
-        Patch::Keep => {}
-        Patch::Clear => input.attributes = Attributes::default(),
-        Patch::Set(a) => input.attributes.merge(&a),
-    }
+    patch.attributes.merge_into(&mut input.attributes);
     e.into_result()?;
     Ok(input)
 }

@@ -6,7 +6,7 @@ use super::product::names::CodeBook;
 use super::product::{ProductService, edited_sku, shown_by};
 use crate::domain::catalog::product::Product;
 use crate::domain::catalog::sku::{DimensionsPatch, Sku, SkuInput, SkuPatch, SkuValues};
-use crate::domain::common::{Actor, Attributes, DeleteMode, Deleted, Patch, Read};
+use crate::domain::common::{Actor, DeleteMode, Deleted, Patch, Read};
 use crate::domain::platform::outbox::EventKind;
 use crate::domain::stock::inventory::{StockMovement, StockReason};
 use crate::error::{Conflict, Entity, Error, FieldCode, Result, ValidationErrors};
@@ -264,9 +264,7 @@ impl<'a> SkuService<'a> {
             e => e,
         })?;
         let found = tx.skus().get(id, Deleted::Include).await?.ok_or_else(gone)?;
-        if found.audit.is_live() {
-            return Err(Conflict::State { message: format!("SKU {id} is not deleted") }.into());
-        }
+        found.audit.check_deleted("SKU", id)?;
         read.check(Entity::Sku, id, found.audit.version, self.cx.config.last_write_wins)?;
         check_room(&before)?;
         let mut codes = CodeBook::of(tx, &before.slug, Some(found.code.clone())).await?;
@@ -337,11 +335,7 @@ fn merge(sku: &Sku, patch: SkuPatch) -> Result<SkuInput> {
             }
         }
     }
-    match patch.attributes {
-        Patch::Keep => {}
-        Patch::Clear => s.attributes = Attributes::default(),
-        Patch::Set(a) => s.attributes.merge(&a),
-    }
+    patch.attributes.merge_into(&mut s.attributes);
     require(patch.price, &mut s.price, "price", &mut e);
     s.currency = patch.currency;
     patch.weight.apply(&mut s.weight);

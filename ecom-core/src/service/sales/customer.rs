@@ -9,7 +9,7 @@ use crate::domain::sales::customer::{
     Address, AddressFilter, AddressInput, AddressPatch, Customer, CustomerFilter, CustomerInput, CustomerPatch,
     CustomerSort,
 };
-use crate::error::{Conflict, Entity, Error, FieldCode, Result};
+use crate::error::{Entity, Error, FieldCode, Result};
 use crate::id::{AddressId, CustomerId};
 use crate::paging::{Page, Paging, Total};
 use crate::port::storage::Repositories as _;
@@ -227,9 +227,7 @@ impl<'a> CustomerService<'a> {
     /// As [`Self::restore`].
     pub async fn restore_in(&self, tx: &mut Tx<'_>, id: CustomerId, read: Read, actor: &Actor) -> Result<Customer> {
         let before = self.lock(tx, id, read, Deleted::Include).await?;
-        if before.audit.is_live() {
-            return Err(Conflict::State { message: format!("customer {id} is not deleted") }.into());
-        }
+        before.audit.check_deleted("customer", id)?;
         let mut after = before.clone();
         after.audit.restored(self.cx.now(), actor);
         tx.customers().update(&before, &after).await?;

@@ -113,7 +113,7 @@ pub(crate) struct ProductView<'a> {
     pub warranty_information: Option<&'a str>,
     /// Shipping.
     pub shipping_information: Option<&'a str>,
-    /// Mean rating, 0–5; 0 where there are none.
+    /// Mean rating, 0–5; 0 if there are none.
     #[schema(example = "4.35")]
     pub rating: Amount,
     /// How many ratings.
@@ -233,7 +233,7 @@ impl<'a> ProductView<'a> {
     }
 }
 
-/// What a list could be narrowed by.
+/// The values by which a list can be narrowed.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(crate) struct FiltersView {
     /// Categories that matching products are directly in, most products first.

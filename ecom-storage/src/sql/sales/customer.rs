@@ -7,12 +7,11 @@ use ecom_core::paging::{Keyset, Page, Paging, SortKey, Total};
 use ecom_core::port::{AddressRepository, CustomerRepository};
 use ecom_core::sales::{Address, AddressFilter, Customer, CustomerFilter, CustomerSort};
 use ecom_core::text::fold_key;
-use ecom_core::{Conflict, Entity, Result};
+use ecom_core::{Entity, Result};
 
 use crate::sql::engine::builder::{Builder, bad_cursor, count, lock_rows, page};
 use crate::sql::engine::columns::{Column, Table, Unique, Versioned, read_audit, read_external};
 use crate::sql::engine::dialect::Sql;
-use crate::sql::engine::error::Kind;
 use crate::sql::engine::repository::SqlRepository;
 use crate::sql::engine::value::{Row, Value};
 
@@ -165,13 +164,9 @@ impl CustomerRepository for SqlCustomers<'_> {
 
     async fn purge(&mut self, id: CustomerId) -> Result<()> {
         self.0.execute(&DELETE_ADDRESSES, vec![id.0.into()]).await?;
-        match self.0.execute(&DELETE_CUSTOMER, vec![id.0.into()]).await {
-            Err(e) if e.kind == Kind::ForeignKey => {
-                Err(Conflict::HasSales { entity: Entity::Customer, id: id.0 }.into())
-            }
-            Err(e) => Err(e.into()),
-            Ok(_) => Ok(()),
-        }
+        let deleted = self.0.execute(&DELETE_CUSTOMER, vec![id.0.into()]).await;
+        deleted.map_err(|e| e.or_has_sales(Entity::Customer, id.0))?;
+        Ok(())
     }
 }
 

@@ -23,7 +23,7 @@ pub struct ImageInput {
     /// At most 255 characters.
     #[serde(default)]
     pub alt: Option<String>,
-    /// At most one; the first image is primary where none is.
+    /// At most one; if none is primary, the first image becomes it.
     #[serde(default)]
     pub primary: bool,
 }
@@ -146,7 +146,7 @@ pub struct ProductValues {
 }
 
 impl ProductInput {
-    /// The first flat SKU field that is said.
+    /// The first flat SKU field that is present.
     fn flat_field(&self) -> Option<&'static str> {
         [
             ("price", self.price.is_some()),

@@ -86,7 +86,7 @@ impl RatingSource {
 /// Mean and number of ratings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct RatingSummary {
-    /// 0–5, scale 2; 0 where there are none.
+    /// 0–5, scale 2; 0 if there are none.
     pub mean: Rating,
     /// How many.
     pub count: i64,
@@ -165,7 +165,7 @@ impl Product {
     }
 }
 
-/// What a list of products is filtered by; everything given must hold.
+/// The filters of a list of products; a product must match all that are given.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ProductFilter {
     /// In this category or below it (R6).
@@ -263,7 +263,7 @@ impl ProductSort {
     }
 }
 
-/// What a list could be narrowed by (`meta.filters`).
+/// The values by which a list can be narrowed (`meta.filters`).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ProductFilters {
     /// Categories that matching products are directly in, most products first, at most 100.

@@ -85,7 +85,7 @@ pub struct ProductPatch {
 }
 
 impl ProductPatch {
-    /// The first flat SKU field that is said.
+    /// The first flat SKU field that is present.
     pub fn flat_field(&self) -> Option<&'static str> {
         [
             ("price", self.price.is_said()),
@@ -127,11 +127,7 @@ impl ProductPatch {
         }
         or_default(self.tags, &mut p.tags);
         or_default(self.images, &mut p.images);
-        match self.attributes {
-            Patch::Keep => {}
-            Patch::Clear => p.attributes = Attributes::default(),
-            Patch::Set(a) => p.attributes.merge(&a),
-        }
+        self.attributes.merge_into(&mut p.attributes);
         self.discount_percentage.apply(&mut p.discount_percentage);
         self.warranty_information.apply(&mut p.warranty_information);
         self.shipping_information.apply(&mut p.shipping_information);

@@ -486,9 +486,7 @@ impl<'a> ProductService<'a> {
     /// As [`Self::restore`].
     pub async fn restore_in(&self, tx: &mut Tx<'_>, id: ProductId, read: Read, actor: &Actor) -> Result<Product> {
         let before = self.lock(tx, id, read, Deleted::Include).await?;
-        let Some(deleted_at) = before.audit.deleted_at else {
-            return Err(Conflict::State { message: format!("product {id} is not deleted") }.into());
-        };
+        before.audit.check_deleted("product", id)?;
         if tx.products().taken_slugs(std::slice::from_ref(&before.slug)).await?.contains(before.slug.as_str()) {
             return Err(duplicate(Entity::Product, "slug", before.slug.as_str()));
         }
@@ -503,7 +501,7 @@ impl<'a> ProductService<'a> {
         after.skus.clear();
         let skus = tx.skus().of_product(id, Deleted::Include).await?;
         for sku in skus {
-            if sku.audit.deleted_at == Some(deleted_at) {
+            if sku.audit.deleted_at == before.audit.deleted_at {
                 let mut live = sku.clone();
                 live.audit.restored(now, actor);
                 tx.skus().update(&sku, &live).await?;
