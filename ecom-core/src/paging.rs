@@ -26,7 +26,17 @@ pub enum Paging {
     },
 }
 
+impl Default for Paging {
+    /// The first [`Paging::DEFAULT_LIMIT`] rows.
+    fn default() -> Self {
+        Self::first(Self::DEFAULT_LIMIT)
+    }
+}
+
 impl Paging {
+    /// Rows of a page if the caller does not say how many.
+    pub const DEFAULT_LIMIT: u32 = 20;
+
     /// The first `limit` rows.
     pub const fn first(limit: u32) -> Self {
         Self::Keyset { after: None, limit }

@@ -309,6 +309,9 @@ port! {
 
         /// Whether it answers.
         async fn ping(&self) -> Result<()>;
+
+        /// Ends connections and background work, and gives up the right to write. Later calls fail with `Unavailable`.
+        async fn close(&self);
     }
 }
 
@@ -369,6 +372,8 @@ impl SearchProvider for NoSearch {
     async fn ping(&self) -> Result<()> {
         Ok(())
     }
+
+    async fn close(&self) {}
 }
 
 impl NoSearch {

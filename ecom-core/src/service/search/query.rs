@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::domain::access::principal::Principal;
 use crate::domain::catalog::product::Product;
-use crate::domain::common::Deleted;
+use crate::domain::common::IncludeDeleted;
 use crate::error::Result;
 use crate::id::CategoryId;
 use crate::paging::Total;
@@ -40,11 +41,12 @@ pub struct SearchPage {
 #[derive(Debug, Clone, Copy)]
 pub struct SearchService<'a> {
     cx: &'a Arc<Context>,
+    who: &'a Principal,
 }
 
 impl<'a> SearchService<'a> {
-    pub(crate) const fn new(cx: &'a Arc<Context>) -> Self {
-        Self { cx }
+    pub(crate) const fn new(cx: &'a Arc<Context>, who: &'a Principal) -> Self {
+        Self { cx, who }
     }
 
     /// What the provider can do.
@@ -64,7 +66,7 @@ impl<'a> SearchService<'a> {
             self.cx.search.search(query).await?
         };
         let ids: Vec<_> = found.hits.iter().map(|h| h.id).collect();
-        let products = ProductService::new(self.cx).get_many(&ids).await?;
+        let products = ProductService::new(self.cx, self.who).get_many(&ids).await?;
         let mut names = HashMap::new();
         let categories: Vec<CategoryId> = found
             .facets
@@ -73,7 +75,7 @@ impl<'a> SearchService<'a> {
             .flat_map(|(_, counts)| counts.iter().filter_map(|c| c.value.parse().ok()))
             .collect();
         if !categories.is_empty() {
-            let read = self.cx.storage.connect().await?.categories().get_many(&categories, Deleted::Hide).await?;
+            let read = self.cx.storage.connect().await?.categories().get_many(&categories, IncludeDeleted::No).await?;
             names.extend(read.into_iter().map(|c| (c.id.to_string(), c.name)));
         }
         let facets = found

@@ -11,7 +11,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use uuid::Uuid;
 
 use crate::id::ProductId;
-use crate::port::cache::{CacheKey, CacheValue, Codec, Load};
+use crate::port::cache::{CacheKey, CacheLoad, CacheValue, Codec};
 use crate::testkit::{CacheFixture, fresh_seed};
 
 suite! {
@@ -456,10 +456,10 @@ pub async fn several_are_read_and_filled_at_once(f: &CacheFixture) {
 /// A load that found nothing is given up; the next one is not held up by it, and is held.
 pub async fn r15_an_abandoned_load_leaves_nothing_behind(f: &CacheFixture) {
     for k in all_kinds() {
-        let Load::Begun(token) = f.cache.begin_load(&k, &CODEC).await else { panic!("{k:?}: nothing is held") };
+        let CacheLoad::Begun(token) = f.cache.begin_load(&k, &CODEC).await else { panic!("{k:?}: nothing is held") };
         f.cache.abandon(&[(k, token)]).await;
         assert_eq!(read(f, &k).await, None);
-        let Load::Begun(token) = f.cache.begin_load(&k, &CODEC).await else { panic!("{k:?}: nothing is held") };
+        let CacheLoad::Begun(token) = f.cache.begin_load(&k, &CODEC).await else { panic!("{k:?}: nothing is held") };
         assert!(f.cache.fill(&k, value(1), &CODEC, TTL, token).await, "{k:?}");
         assert_eq!(read(f, &k).await, Some(1));
     }

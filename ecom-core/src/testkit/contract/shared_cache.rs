@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
 use super::cache::{CODEC, TTL, all_kinds, decode, encode, invalidators, key, value, version_of};
-use crate::port::cache::{Cache, CacheKey, Codec, Load};
+use crate::port::cache::{Cache, CacheKey, CacheLoad, Codec};
 use crate::testkit::{SharedCacheFixture, fresh_seed};
 
 suite! {
@@ -233,34 +233,34 @@ pub async fn r15_a_value_in_several_places_is_gone_after_its_ttl(f: &SharedCache
 /// The second waits for the first, and finds what it filled.
 pub async fn r15_concurrent_misses_of_two_processes_load_once(f: &SharedCacheFixture) {
     for k in all_kinds() {
-        let Load::Begun(token) = f.one.cache.begin_load(&k, &CODEC).await else { panic!("nothing is held") };
+        let CacheLoad::Begun(token) = f.one.cache.begin_load(&k, &CODEC).await else { panic!("nothing is held") };
         let other = f.other.clone();
         let waiter = tokio::spawn(async move { other.begin_load(&k, &CODEC).await });
         tokio::time::sleep(Duration::from_millis(30)).await;
         assert!(!waiter.is_finished(), "it waits for the load of the other process: {k:?}");
         assert!(f.one.cache.fill(&k, value(1), &CODEC, TTL, token).await);
         match waiter.await.unwrap() {
-            Load::Found(v) => assert_eq!(version_of(&v), 1, "{k:?}"),
-            Load::Begun(_) => panic!("both processes load {k:?}"),
+            CacheLoad::Found(v) => assert_eq!(version_of(&v), 1, "{k:?}"),
+            CacheLoad::Begun(_) => panic!("both processes load {k:?}"),
         }
     }
 }
 
 /// The second goes on once the first says that there is nothing.
 pub async fn r15_nobody_waits_for_a_load_that_was_given_up(f: &SharedCacheFixture) {
-    let Load::Begun(token) = f.one.cache.begin_load(&key(1), &CODEC).await else { panic!("nothing is held") };
+    let CacheLoad::Begun(token) = f.one.cache.begin_load(&key(1), &CODEC).await else { panic!("nothing is held") };
     f.one.cache.abandon(&[(key(1), token)]).await;
     let start = Instant::now();
-    let Load::Begun(token) = f.other.begin_load(&key(1), &CODEC).await else { panic!("nothing is held") };
+    let CacheLoad::Begun(token) = f.other.begin_load(&key(1), &CODEC).await else { panic!("nothing is held") };
     assert!(start.elapsed() < Duration::from_millis(900), "it waited for a load that was given up");
     assert!(f.other.fill(&key(1), value(1), &CODEC, TTL, token).await);
 }
 
 /// The second loads itself after a while, and what it loads is held.
 pub async fn r15_a_process_that_died_in_a_load_holds_others_up_for_a_moment_only(f: &SharedCacheFixture) {
-    let Load::Begun(_) = f.one.cache.begin_load(&key(1), &CODEC).await else { panic!("nothing is held") };
+    let CacheLoad::Begun(_) = f.one.cache.begin_load(&key(1), &CODEC).await else { panic!("nothing is held") };
     let load = tokio::time::timeout(Duration::from_secs(10), f.other.begin_load(&key(1), &CODEC)).await;
-    let Ok(Load::Begun(token)) = load else { panic!("nobody fills it: {load:?}") };
+    let Ok(CacheLoad::Begun(token)) = load else { panic!("nobody fills it: {load:?}") };
     assert!(f.other.fill(&key(1), value(2), &CODEC, TTL, token).await, "what it loads itself is held");
     assert_eq!(read(&f.one.cache, &key(1)).await, Some(2));
 }
@@ -270,7 +270,7 @@ pub async fn two_releases_do_not_read_each_other_and_hear_each_other(f: &SharedC
     for k in all_kinds() {
         fill(&f.one.cache, &k, 1).await;
         assert!(f.other.get(&k, &NEWER).await.is_none(), "a value of another release was read: {k:?}");
-        let Load::Begun(token) = f.other.begin_load(&k, &NEWER).await else {
+        let CacheLoad::Begun(token) = f.other.begin_load(&k, &NEWER).await else {
             panic!("a value of another release was found: {k:?}")
         };
         assert!(f.other.fill(&k, value(2), &NEWER, TTL, token).await, "it is overwritten: {k:?}");
@@ -278,7 +278,7 @@ pub async fn two_releases_do_not_read_each_other_and_hear_each_other(f: &SharedC
         f.one.cache.invalidate(&[k]).await.unwrap();
         until_unread(&f.other, &k).await;
         if let Some(group) = k.group() {
-            let Load::Begun(token) = f.other.begin_load(&k, &NEWER).await else { panic!("{k:?} is gone") };
+            let CacheLoad::Begun(token) = f.other.begin_load(&k, &NEWER).await else { panic!("{k:?} is gone") };
             assert!(f.other.fill(&k, value(3), &NEWER, TTL, token).await, "{k:?}");
             f.one.cache.invalidate(&[group]).await.unwrap();
             until_unread(&f.other, &k).await;

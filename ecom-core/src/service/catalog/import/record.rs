@@ -247,7 +247,7 @@ impl ProductRecord {
         let rating = self.rating.and_then(|r| match Rating::exact(r.0) {
             Ok(mean) => Some(mean),
             Err(why) => {
-                errors.out_of_bounds("rating", why);
+                errors.out_of_bounds("rating", why.to_string());
                 None
             }
         });

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::domain::catalog::category::Category;
 use crate::domain::catalog::category::CategoryFilter;
 use crate::domain::catalog::product::{Product, ProductStatus};
-use crate::domain::common::{Attributes, Deleted, ExternalRef};
+use crate::domain::common::{Attributes, ExternalRef, IncludeDeleted};
 use crate::error::ErrorCode;
 use crate::id::{CategoryId, IdSource as _, ProductId};
 use crate::paging::{Keyset, Paging, Total};
@@ -56,7 +56,7 @@ suite! {
 }
 
 async fn get(storage: &Arc<dyn Storage>, id: CategoryId) -> Option<Category> {
-    read!(storage, categories.get(id, Deleted::Hide))
+    read!(storage, categories.get(id, IncludeDeleted::No))
 }
 
 async fn counts(storage: &Arc<dyn Storage>, category: &Category) -> (i64, i64) {
@@ -73,7 +73,7 @@ pub async fn every_field_survives_a_round_trip(storage: &Arc<dyn Storage>) {
     let deleted = Category { audit: env.deleted(&full.audit), ..env.full_category("Gone", Some(&full)) };
     env.insert_categories(storage, &[&root, &full, &deleted]).await.unwrap();
     for expected in [&root, &full, &deleted] {
-        let found = read!(storage, categories.get(expected.id, Deleted::Include));
+        let found = read!(storage, categories.get(expected.id, IncludeDeleted::Yes));
         assert_eq!(found.as_ref(), Some(expected));
     }
     assert_eq!(get(storage, CategoryId(env.ids.next())).await, None);
@@ -121,8 +121,8 @@ pub async fn many_are_read_by_id_in_order(storage: &Arc<dyn Storage>) {
     let mut ids: Vec<CategoryId> = all.iter().rev().map(|c| c.id).collect();
     ids.push(all[3].id);
     ids.push(CategoryId(env.ids.next()));
-    assert_eq!(read!(storage, categories.get_many(&ids, Deleted::Hide)), all);
-    assert_eq!(read!(storage, categories.get_many(&[], Deleted::Include)), []);
+    assert_eq!(read!(storage, categories.get_many(&ids, IncludeDeleted::No)), all);
+    assert_eq!(read!(storage, categories.get_many(&[], IncludeDeleted::Yes)), []);
     let slugs: Vec<String> = vec!["c-7".into(), "c-3".into(), "nowhere".into()];
     assert_eq!(read!(storage, categories.get_by_slugs(&slugs)), [all[3].clone(), all[7].clone()]);
     assert_eq!(read!(storage, categories.get_by_slugs(&[])), []);
@@ -137,12 +137,12 @@ pub async fn r02_soft_deleted_categories_are_hidden_unless_asked_for(storage: &A
     let gone = env.soft_delete_category(storage, &gone).await.unwrap();
     let ids = [live.id, gone.id];
     let hide = CategoryFilter::default();
-    let include = CategoryFilter { deleted: Deleted::Include, ..hide.clone() };
+    let include = CategoryFilter { include_deleted: IncludeDeleted::Yes, ..hide.clone() };
 
     assert_eq!(get(storage, gone.id).await, None);
-    assert_eq!(read!(storage, categories.get(gone.id, Deleted::Include)).as_ref(), Some(&gone));
-    assert_eq!(read!(storage, categories.get_many(&ids, Deleted::Hide)), [live.clone()]);
-    assert_eq!(read!(storage, categories.get_many(&ids, Deleted::Include)), [live.clone(), gone.clone()]);
+    assert_eq!(read!(storage, categories.get(gone.id, IncludeDeleted::Yes)).as_ref(), Some(&gone));
+    assert_eq!(read!(storage, categories.get_many(&ids, IncludeDeleted::No)), [live.clone()]);
+    assert_eq!(read!(storage, categories.get_many(&ids, IncludeDeleted::Yes)), [live.clone(), gone.clone()]);
     assert_eq!(read!(storage, categories.get_by_slugs(&["live".into(), "gone".into()])), [live.clone()]);
     assert_eq!(read!(storage, categories.list(&hide, &Paging::first(9))).items, [live.clone()]);
     assert_eq!(read!(storage, categories.list(&include, &Paging::first(9))).items, [gone.clone(), live.clone()]);
@@ -334,7 +334,7 @@ pub async fn lists_filter_by_parent(storage: &Arc<dyn Storage>) {
         (Some(Some(a.id)), vec![&aa, &ab]),
         (Some(Some(b.id)), vec![]),
     ] {
-        let filter = CategoryFilter { parent, deleted: Deleted::Hide };
+        let filter = CategoryFilter { parent, include_deleted: IncludeDeleted::No };
         let page = read!(storage, categories.list(&filter, &Paging::first(50)));
         assert_eq!(page.items.iter().collect::<Vec<_>>(), expected, "{parent:?}");
         assert_eq!(page.next, None);
@@ -504,7 +504,7 @@ pub async fn r03_a_move_takes_products_and_counts_along(storage: &Arc<dyn Storag
     assert_eq!(counts(storage, &x).await, (0, 0));
     assert_eq!(counts(storage, &y).await, (1, 2), "Q is below Y twice and counts once");
     assert_eq!(counts(storage, &a).await, (1, 2));
-    let moved = read!(storage, products.get(p.id, Deleted::Hide)).unwrap();
+    let moved = read!(storage, products.get(p.id, IncludeDeleted::No)).unwrap();
     assert_eq!(moved.categories[0].path, "y/a/b");
     assert!(moved.revision > p.revision, "its document shows the path");
     assert_eq!(moved.audit.version, p.audit.version, "nobody edited it");
@@ -586,7 +586,7 @@ pub async fn r04_purge_removes_for_good_and_frees_its_keys(storage: &Arc<dyn Sto
     let a = env.full_category("A", None);
     env.insert_categories(storage, &[&a]).await.unwrap();
     attempt!(storage, categories.purge(a.id)).unwrap();
-    assert_eq!(read!(storage, categories.get(a.id, Deleted::Include)), None);
+    assert_eq!(read!(storage, categories.get(a.id, IncludeDeleted::Yes)), None);
     env.insert_categories(storage, &[&env.full_category("A", None)]).await.expect("its keys are free");
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::domain::catalog::product::Product;
 use crate::domain::catalog::sku::Sku;
-use crate::domain::common::{Attributes, Deleted, ExternalRef};
+use crate::domain::common::{Attributes, ExternalRef, IncludeDeleted};
 use crate::domain::stock::inventory::StockImbalance;
 use crate::error::ErrorCode;
 use crate::id::{IdSource as _, SkuId};
@@ -39,7 +39,7 @@ suite! {
 }
 
 async fn get(storage: &Arc<dyn Storage>, id: SkuId) -> Option<Sku> {
-    read!(storage, skus.get(id, Deleted::Hide))
+    read!(storage, skus.get(id, IncludeDeleted::No))
 }
 
 /// A stored product with SKUs of these codes.
@@ -119,8 +119,8 @@ pub async fn skus_of_a_product_come_by_position(storage: &Arc<dyn Storage>) {
     env.insert_products(storage, std::slice::from_ref(&p)).await.unwrap();
     product_with(&env, storage, "Other", &["other"]).await;
     p.skus.sort_by_key(|s| s.position);
-    assert_eq!(read!(storage, skus.of_product(p.id, Deleted::Hide)), p.skus);
-    let product = read!(storage, products.get(p.id, Deleted::Hide)).unwrap();
+    assert_eq!(read!(storage, skus.of_product(p.id, IncludeDeleted::No)), p.skus);
+    let product = read!(storage, products.get(p.id, IncludeDeleted::No)).unwrap();
     assert_eq!(product.skus, p.skus, "the product shows them in the same order");
 }
 
@@ -173,7 +173,7 @@ pub async fn codes_are_unique_whatever_their_case_and_width(storage: &Arc<dyn St
         let mut q = env.product(&format!("Q {n}"));
         env.add_sku(&mut q, code, 100, 1);
         assert_eq!(duplicate_field(env.insert_products(storage, std::slice::from_ref(&q)).await, code), "code");
-        assert_eq!(read!(storage, products.get(q.id, Deleted::Include)), None, "its product is not kept either");
+        assert_eq!(read!(storage, products.get(q.id, IncludeDeleted::Yes)), None, "its product is not kept either");
     }
     product_with(&env, storage, "Accents", &["Café"]).await;
     let r = product_with(&env, storage, "R", &["r-1"]).await;
@@ -223,7 +223,7 @@ pub async fn r01_an_update_from_an_old_version_changes_nothing(storage: &Arc<dyn
     let answer = uow.skus().update(&p.skus[1], &Sku { price: usd(3), ..edited(&env, &p.skus[1]) }).await;
     assert_eq!(code_of(answer, "an update from an old version"), ErrorCode::VersionConflict);
     drop(uow);
-    assert_eq!(read!(storage, skus.of_product(p.id, Deleted::Hide)), [p.skus[0].clone(), winner]);
+    assert_eq!(read!(storage, skus.of_product(p.id, IncludeDeleted::No)), [p.skus[0].clone(), winner]);
 }
 
 /// Every read hides them, those that can show them do so.
@@ -233,11 +233,11 @@ pub async fn r02_soft_deleted_skus_are_hidden_unless_asked_for(storage: &Arc<dyn
     let gone = soft_delete(&env, storage, &p.skus[0]).await;
     let live = p.skus[1].clone();
     assert_eq!(get(storage, gone.id).await, None);
-    assert_eq!(read!(storage, skus.get(gone.id, Deleted::Include)).as_ref(), Some(&gone));
+    assert_eq!(read!(storage, skus.get(gone.id, IncludeDeleted::Yes)).as_ref(), Some(&gone));
     assert_eq!(read!(storage, skus.get_by_code("a")), None);
-    assert_eq!(read!(storage, skus.of_product(p.id, Deleted::Hide)), [live.clone()]);
-    assert_eq!(read!(storage, skus.of_product(p.id, Deleted::Include)), [gone, live.clone()]);
-    assert_eq!(read!(storage, products.get(p.id, Deleted::Hide)).unwrap().skus, [live]);
+    assert_eq!(read!(storage, skus.of_product(p.id, IncludeDeleted::No)), [live.clone()]);
+    assert_eq!(read!(storage, skus.of_product(p.id, IncludeDeleted::Yes)), [gone, live.clone()]);
+    assert_eq!(read!(storage, products.get(p.id, IncludeDeleted::No)).unwrap().skus, [live]);
 }
 
 /// The code of a deleted SKU is no longer taken.
@@ -267,7 +267,7 @@ pub async fn r05_purge_removes_the_sku_and_its_ledger(storage: &Arc<dyn Storage>
     let p = product_with(&env, storage, "P", &["a", "b"]).await;
     let [gone, stays] = [&p.skus[0], &p.skus[1]];
     attempt!(storage, skus.purge(gone.id)).unwrap();
-    assert_eq!(read!(storage, skus.get(gone.id, Deleted::Include)), None);
+    assert_eq!(read!(storage, skus.get(gone.id, IncludeDeleted::Yes)), None);
     assert_eq!(read!(storage, inventory.count_movements(gone.id)), 0);
     assert_eq!(read!(storage, inventory.count_movements(stays.id)), 1);
     assert_eq!(read!(storage, inventory.imbalances()), []);
@@ -322,7 +322,7 @@ pub async fn many_skus_are_inserted_at_once(storage: &Arc<dyn Storage>) {
         env.add_sku(&mut p, &format!("Code {n}"), 100 + n, n % 3);
     }
     env.insert_products(storage, std::slice::from_ref(&p)).await.unwrap();
-    assert_eq!(read!(storage, skus.of_product(p.id, Deleted::Hide)).len(), 1_200);
+    assert_eq!(read!(storage, skus.of_product(p.id, IncludeDeleted::No)).len(), 1_200);
     let codes: Vec<String> = p.skus.iter().map(|s| s.code.to_uppercase()).collect();
     let found = read!(storage, skus.find_by_codes(&codes));
     assert_eq!(found.len(), 1_200);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::support::{coded, get, matching};
 use crate::domain::catalog::product::ProductFilter;
-use crate::domain::common::Deleted;
+use crate::domain::common::IncludeDeleted;
 use crate::port::storage::Storage;
 use crate::testkit::duplicate_field;
 use crate::testkit::sample::Env;
@@ -30,13 +30,13 @@ pub async fn r02_soft_deleted_products_are_hidden_unless_asked_for(storage: &Arc
     let gone = env.soft_delete(storage, &gone).await.unwrap();
     let ids = [live.id, gone.id];
     assert_eq!(get(storage, gone.id).await, None);
-    assert_eq!(read!(storage, products.get(gone.id, Deleted::Include)).as_ref(), Some(&gone));
+    assert_eq!(read!(storage, products.get(gone.id, IncludeDeleted::Yes)).as_ref(), Some(&gone));
     assert_eq!(read!(storage, products.get_by_slug("gone")), None);
-    assert_eq!(read!(storage, products.get_many(&ids, Deleted::Hide)), [live.clone()]);
-    assert_eq!(read!(storage, products.get_many(&ids, Deleted::Include)), [live.clone(), gone.clone()]);
+    assert_eq!(read!(storage, products.get_many(&ids, IncludeDeleted::No)), [live.clone()]);
+    assert_eq!(read!(storage, products.get_many(&ids, IncludeDeleted::Yes)), [live.clone(), gone.clone()]);
     for category in [None, Some(a.id)] {
         let hide = ProductFilter { category, ..ProductFilter::default() };
-        let include = ProductFilter { deleted: Deleted::Include, ..hide.clone() };
+        let include = ProductFilter { include_deleted: IncludeDeleted::Yes, ..hide.clone() };
         assert_eq!(matching(storage, &hide).await, [live.id]);
         assert_eq!(matching(storage, &include).await, ids);
     }
@@ -78,7 +78,7 @@ pub async fn r02_a_restore_into_a_taken_slug_is_refused(storage: &Arc<dyn Storag
     let mut back = env.edited(&gone);
     back.audit.deleted_at = None;
     assert_eq!(duplicate_field(env.update_product(storage, &gone, &back).await, "restore"), "slug");
-    assert_eq!(read!(storage, products.get(old.id, Deleted::Include)), Some(gone));
+    assert_eq!(read!(storage, products.get(old.id, IncludeDeleted::Yes)), Some(gone));
 }
 
 /// Nothing of it stays, not even for reads of deleted rows; its keys are free.
@@ -91,10 +91,11 @@ pub async fn r05_purge_removes_product_skus_and_ledger(storage: &Arc<dyn Storage
     attempt!(storage, inventory.apply(&[env.movement(p.skus[0].id, 5)])).unwrap();
     let current = get(storage, p.id).await.unwrap();
     attempt!(storage, products.purge(&current)).unwrap();
-    assert_eq!(read!(storage, products.get(p.id, Deleted::Include)), None);
-    assert_eq!(read!(storage, skus.of_product(p.id, Deleted::Include)), []);
+    assert_eq!(read!(storage, products.get(p.id, IncludeDeleted::Yes)), None);
+    assert_eq!(read!(storage, skus.of_product(p.id, IncludeDeleted::Yes)), []);
     assert_eq!(read!(storage, inventory.count_movements(p.skus[0].id)), 0);
-    let include = ProductFilter { category: Some(a.id), deleted: Deleted::Include, ..ProductFilter::default() };
+    let include =
+        ProductFilter { category: Some(a.id), include_deleted: IncludeDeleted::Yes, ..ProductFilter::default() };
     assert_eq!(matching(storage, &include).await, [other.id]);
     assert_eq!(get(storage, other.id).await, Some(other));
     assert_eq!(read!(storage, inventory.imbalances()), []);

@@ -10,7 +10,7 @@ use super::support::{catalog, get, list, matching, percent};
 use crate::domain::catalog::category::{Category, CategorySummary};
 use crate::domain::catalog::product::{Product, ProductFilter, ProductSort};
 use crate::domain::catalog::sku::{AvailabilityStatus, Sku};
-use crate::domain::common::Deleted;
+use crate::domain::common::IncludeDeleted;
 use crate::money::Percentage;
 use crate::paging::Paging;
 use crate::port::storage::Storage;
@@ -85,7 +85,7 @@ pub async fn price_filters_use_the_lowest_final_price(storage: &Arc<dyn Storage>
         (Some(0), None, vec![odd.id, several.id, free.id]),
         (Some(1), Some(i64::MAX), vec![odd.id, several.id]),
     ] {
-        let filter = ProductFilter { min_price: min, max_price: max, ..ProductFilter::default() };
+        let filter = ProductFilter { min_price: min.map(usd), max_price: max.map(usd), ..ProductFilter::default() };
         assert_eq!(matching(storage, &filter).await, expected, "{min:?}..={max:?}");
     }
 }
@@ -101,8 +101,12 @@ pub async fn list_prices_follow_discounts_and_skus(storage: &Arc<dyn Storage>) {
     env.insert_products(storage, &[p.clone(), q.clone()]).await.unwrap();
     let check = async |step: &str, price: i64| {
         for category in [None, Some(a.id)] {
-            let exactly =
-                ProductFilter { category, min_price: Some(price), max_price: Some(price), ..ProductFilter::default() };
+            let exactly = ProductFilter {
+                category,
+                min_price: Some(usd(price)),
+                max_price: Some(usd(price)),
+                ..ProductFilter::default()
+            };
             assert_eq!(matching(storage, &exactly).await, [p.id], "{step}");
             let filter = ProductFilter { category, ..ProductFilter::default() };
             let first = list(storage, &filter, ProductSort::PriceAsc, &Paging::first(1)).await.items;
@@ -196,7 +200,11 @@ pub async fn combined_filters_agree_with_the_model(storage: &Arc<dyn Storage>) {
         let picks: Vec<&ProductFilter> = choices.iter().map(|c| &c[rng.random_range(0..c.len())]).collect();
         let [category, price, brand, tag, availability, status, deleted, since] = picks[..] else { unreachable!() };
         let keep = |rng: &mut StdRng| rng.random_bool(0.4);
-        let mut filter = ProductFilter { category: category.category, deleted: deleted.deleted, ..Default::default() };
+        let mut filter = ProductFilter {
+            category: category.category,
+            include_deleted: deleted.include_deleted,
+            ..Default::default()
+        };
         if keep(&mut rng) {
             (filter.min_price, filter.max_price) = (price.min_price, price.max_price);
         }
@@ -247,13 +255,13 @@ pub async fn filters_say_what_a_list_could_be_narrowed_by(storage: &Arc<dyn Stor
     let all = read!(storage, products.filters(&ProductFilter::default()));
     assert_eq!(all.categories, [((&a).into(), 3), ((&b).into(), 2)], "directly in, most first");
     assert_eq!(all.brands, [("Acme".to_owned(), 3), ("Bolt".to_owned(), 2)]);
-    assert_eq!(all.price, Some((100, 600)), "final prices");
+    assert_eq!(all.price, Some((usd(100), usd(600))), "final prices");
 
     let below = ProductFilter { category: Some(top.id), ..ProductFilter::default() };
     let below = read!(storage, products.filters(&below));
     assert_eq!(below.categories, [((&a).into(), 3), ((&b).into(), 1)]);
     assert_eq!(below.brands, [("Acme".to_owned(), 3)]);
-    assert_eq!(below.price, Some((100, 300)));
+    assert_eq!(below.price, Some((usd(100), usd(300))));
 
     let nothing = ProductFilter { brand: Some("nobody".into()), ..ProductFilter::default() };
     let nothing = read!(storage, products.filters(&nothing));
@@ -264,8 +272,11 @@ pub async fn filters_say_what_a_list_could_be_narrowed_by(storage: &Arc<dyn Stor
 pub async fn ids_in_category_walks_the_subtree(storage: &Arc<dyn Storage>) {
     let catalog = catalog(storage).await;
     for category in &catalog.categories {
-        let filter =
-            ProductFilter { category: Some(category.id), deleted: Deleted::Include, ..ProductFilter::default() };
+        let filter = ProductFilter {
+            category: Some(category.id),
+            include_deleted: IncludeDeleted::Yes,
+            ..ProductFilter::default()
+        };
         let (mut found, mut after) = (Vec::new(), None);
         loop {
             let page = read!(storage, products.ids_in_category(category.id, after, 9));

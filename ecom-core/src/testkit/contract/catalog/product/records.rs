@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::support::{catalog, get, list, matching};
 use crate::domain::catalog::category::Category;
 use crate::domain::catalog::product::{Image, Product, ProductFilter, ProductSort, ProductStatus, RatingSummary};
-use crate::domain::common::{Attributes, Deleted};
+use crate::domain::common::{Attributes, IncludeDeleted};
 use crate::error::ErrorCode;
 use crate::id::{IdSource as _, ProductId};
 use crate::money::Percentage;
@@ -13,6 +13,7 @@ use crate::paging::Paging;
 use crate::port::storage::Storage;
 use crate::testkit::code_of;
 use crate::testkit::sample::Env;
+use crate::testkit::sample::usd;
 use crate::text::Slug;
 
 tests! {
@@ -46,7 +47,7 @@ pub async fn every_field_survives_a_round_trip(storage: &Arc<dyn Storage>) {
         assert_eq!(read!(storage, products.get_by_slug(expected.slug.as_str())).as_ref(), Some(expected));
     }
     let both = [full.clone(), minimal.clone()];
-    assert_eq!(read!(storage, products.get_many(&[full.id, minimal.id], Deleted::Hide)), both);
+    assert_eq!(read!(storage, products.get_many(&[full.id, minimal.id], IncludeDeleted::No)), both);
     let page = list(storage, &ProductFilter::default(), ProductSort::CreatedAsc, &Paging::first(9)).await;
     assert_eq!(page.items, both, "a list shows whole products");
     assert_eq!(get(storage, ProductId(env.ids.next())).await, None);
@@ -61,8 +62,8 @@ pub async fn many_are_read_by_id_in_order(storage: &Arc<dyn Storage>) {
     let mut ids: Vec<ProductId> = all.iter().rev().map(|p| p.id).collect();
     ids.push(all[3].id);
     ids.push(ProductId(env.ids.next()));
-    assert_eq!(read!(storage, products.get_many(&ids, Deleted::Hide)), all);
-    assert_eq!(read!(storage, products.get_many(&[], Deleted::Include)), []);
+    assert_eq!(read!(storage, products.get_many(&ids, IncludeDeleted::No)), all);
+    assert_eq!(read!(storage, products.get_many(&[], IncludeDeleted::Yes)), []);
 }
 
 /// What a write starts from.
@@ -115,7 +116,7 @@ pub async fn a_single_read_is_one_statement(storage: &Arc<dyn Storage>) {
     env.insert_products(storage, std::slice::from_ref(&p)).await.unwrap();
     let mut connection = storage.connect().await.unwrap();
     let before = storage.statements();
-    assert!(connection.products().get(p.id, Deleted::Hide).await.unwrap().is_some());
+    assert!(connection.products().get(p.id, IncludeDeleted::No).await.unwrap().is_some());
     assert_eq!(storage.statements() - before, 1, "by id");
     let before = storage.statements();
     assert!(connection.products().get_by_slug("p").await.unwrap().is_some());
@@ -127,9 +128,9 @@ pub async fn a_page_costs_the_same_statements_for_5_and_100_rows(storage: &Arc<d
     let catalog = catalog(storage).await;
     let ids: Vec<ProductId> = catalog.products.iter().map(|p| p.id).collect();
     let mut connection = storage.connect().await.unwrap();
-    let filter = ProductFilter { deleted: Deleted::Include, ..ProductFilter::default() };
+    let filter = ProductFilter { include_deleted: IncludeDeleted::Yes, ..ProductFilter::default() };
     let narrow =
-        ProductFilter { category: Some(catalog.categories[0].id), min_price: Some(1), ..ProductFilter::default() };
+        ProductFilter { category: Some(catalog.categories[0].id), min_price: Some(usd(1)), ..ProductFilter::default() };
     let mut cost = Vec::new();
     for rows in [5_u32, 100] {
         let start = storage.statements();
@@ -138,7 +139,7 @@ pub async fn a_page_costs_the_same_statements_for_5_and_100_rows(storage: &Arc<d
         let listed = storage.statements();
         connection.products().list(&narrow, ProductSort::TitleAsc, &Paging::first(rows)).await.unwrap();
         let narrowed = storage.statements();
-        let many = connection.products().get_many(&ids[..rows as usize], Deleted::Include).await.unwrap();
+        let many = connection.products().get_many(&ids[..rows as usize], IncludeDeleted::Yes).await.unwrap();
         assert_eq!(many.len(), rows as usize);
         let end = storage.statements();
         assert_eq!((listed - start, narrowed - listed), (1, 1), "a page is one statement");
@@ -154,7 +155,7 @@ pub async fn r16_a_category_that_is_gone_is_a_bad_reference(storage: &Arc<dyn St
     let p = Product { categories: vec![(&nowhere).into()], ..env.priced("P", 100, 1) };
     let answer = env.insert_products(storage, std::slice::from_ref(&p)).await;
     assert_eq!(code_of(answer, "a category that is not there"), ErrorCode::Validation);
-    assert_eq!(read!(storage, products.get(p.id, Deleted::Include)), None);
+    assert_eq!(read!(storage, products.get(p.id, IncludeDeleted::Yes)), None);
 
     let p = env.priced("Q", 100, 1);
     env.insert_products(storage, std::slice::from_ref(&p)).await.unwrap();
