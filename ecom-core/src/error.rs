@@ -465,8 +465,11 @@ error_codes! {
     FlatWriteRefused = "FLAT_WRITE_REFUSED", "The product has several SKUs: write `skus` or the SKU itself.";
     CurrencyMismatch = "CURRENCY_MISMATCH", "The shop has one currency; send amounts in it.";
     StateConflict = "STATE_CONFLICT", "The state of the row does not allow this step; the message says why.";
-    PayloadTooLarge = "PAYLOAD_TOO_LARGE", "The body or query string is over the limit.";
-    UnsupportedMediaType = "UNSUPPORTED_MEDIA_TYPE", "Send `Content-Type: application/json`.";
+    RequestTimeout = "REQUEST_TIMEOUT", "The body did not arrive in time; send the request again.";
+    PayloadTooLarge = "PAYLOAD_TOO_LARGE", "The body is over the limit.";
+    UriTooLong = "URI_TOO_LONG", "The path or the query string is over the limit; send fewer or shorter parameters.";
+    HeadersTooLarge = "HEADERS_TOO_LARGE", "The headers are over the limit; send fewer or shorter ones.";
+    UnsupportedMediaType = "UNSUPPORTED_MEDIA_TYPE", "Send `Content-Type: application/json`, in UTF-8.";
     RateLimited = "RATE_LIMITED", "Wait for `Retry-After` seconds.";
     Unsupported = "UNSUPPORTED", "The chosen backend cannot do this.";
     Unavailable = "UNAVAILABLE", "A dependency is down or slow; retry after `Retry-After` seconds.";
