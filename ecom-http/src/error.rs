@@ -44,6 +44,9 @@ pub(crate) const fn status_of(code: ErrorCode) -> StatusCode {
         | ErrorCode::FlatWriteRefused
         | ErrorCode::CurrencyMismatch
         | ErrorCode::StateConflict => StatusCode::CONFLICT,
+        ErrorCode::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
+        ErrorCode::UriTooLong => StatusCode::URI_TOO_LONG,
+        ErrorCode::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         ErrorCode::VersionRequired => StatusCode::PRECONDITION_REQUIRED,
         ErrorCode::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         ErrorCode::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -91,6 +94,9 @@ impl ApiError {
                 (ErrorCode::MethodNotAllowed, "the resource does not have this method; see `Allow`")
             }
             StatusCode::NOT_ACCEPTABLE => (ErrorCode::NotAcceptable, "the representation asked for is not offered"),
+            StatusCode::REQUEST_TIMEOUT => (ErrorCode::RequestTimeout, "the request did not arrive in time"),
+            StatusCode::URI_TOO_LONG => (ErrorCode::UriTooLong, "the path or the query string is too long"),
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => (ErrorCode::HeadersTooLarge, "the headers are too large"),
             StatusCode::PAYLOAD_TOO_LARGE => (ErrorCode::PayloadTooLarge, "the request is too large"),
             StatusCode::UNSUPPORTED_MEDIA_TYPE => (ErrorCode::UnsupportedMediaType, "send application/json"),
             s if s.is_client_error() => (ErrorCode::BadRequest, "the request cannot be read"),
