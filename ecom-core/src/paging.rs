@@ -42,6 +42,21 @@ impl Paging {
         Self::Keyset { after: None, limit }
     }
 
+    /// The most rows that a service returns at once.
+    pub const MAX_LIMIT: u32 = 100_000;
+
+    /// Refuses a page without rows, and one that is too large.
+    ///
+    /// # Errors
+    /// `Validation` on field `limit`.
+    pub fn check(&self) -> Result<()> {
+        if (1..=Self::MAX_LIMIT).contains(&self.limit()) {
+            return Ok(());
+        }
+        let message = format!("must be 1 to {} rows", Self::MAX_LIMIT);
+        Err(Error::invalid("limit", FieldCode::OutOfBounds, message))
+    }
+
     /// Rows to return.
     pub const fn limit(&self) -> u32 {
         match self {

@@ -137,6 +137,7 @@ impl<'a> CategoryService<'a> {
     /// `Unavailable`.
     pub async fn list(&self, filter: &CategoryFilter, paging: &Paging) -> Result<Lookup<CategoryList>> {
         self.who.require_shown(filter.include_deleted)?;
+        paging.check()?;
         let text = format!("{filter:?} {paging:?}");
         let load = |query: String| async {
             let mut db = self.cx.storage.connect().await?;

@@ -53,6 +53,7 @@ impl<'a> CustomerService<'a> {
     ) -> Result<(Page<Customer>, Option<Total>)> {
         self.who.require(Permission::CustomersRead)?;
         self.who.require_shown(filter.include_deleted)?;
+        paging.check()?;
         filter.check()?;
         let mut db = self.cx.storage.connect().await?;
         let page = db.customers().list(filter, sort, paging).await?;
@@ -293,6 +294,7 @@ impl<'a> AddressService<'a> {
     pub async fn list(&self, filter: &AddressFilter, paging: &Paging) -> Result<(Page<Address>, Option<Total>)> {
         self.who.require(Permission::CustomersRead)?;
         self.who.require_shown(filter.include_deleted)?;
+        paging.check()?;
         filter.check()?;
         let mut db = self.cx.storage.connect().await?;
         let page = db.addresses().list(filter, paging).await?;

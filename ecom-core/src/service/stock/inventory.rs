@@ -103,6 +103,7 @@ impl<'a> InventoryService<'a> {
     /// `NotFound`, `Unavailable`.
     pub async fn movements(&self, sku: SkuId, paging: &Paging) -> Result<(Page<StockMovement>, Option<Total>)> {
         self.who.require(Permission::StockRead)?;
+        paging.check()?;
         let mut db = self.cx.storage.connect().await?;
         if db.skus().get(sku, IncludeDeleted::Yes).await?.is_none() {
             return Err(Error::not_found(Entity::Sku, sku));

@@ -123,6 +123,7 @@ impl ProductService<'_> {
     pub async fn list(&self, query: &ProductListQuery) -> Result<Lookup<ProductList>> {
         self.who.require_shown(query.filter.include_deleted)?;
         query.filter.check(self.cx.config.currency)?;
+        query.paging.check()?;
         let text = format!("{query:?}");
         let key = CacheKey::ProductList(text_hash(&text));
         let load = |text: String| async {
