@@ -1,7 +1,5 @@
 //! Errors over HTTP: the one place where codes become statuses (R16).
 
-use std::error::Error as _;
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
@@ -9,7 +7,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use chrono::SecondsFormat;
 use ecom_core::clock::Timestamp;
-use ecom_core::{Error, ErrorCode, FieldCode, FieldError, ValidationErrors};
+use ecom_core::{Error, ErrorCode, FieldCode, FieldError, ValidationErrors, WithCauses};
 use serde_json::{Value, json};
 
 /// What a handler or extractor fails with. The middleware renders it, with the id of the request.
@@ -124,13 +122,11 @@ impl ApiError {
     /// The causes, for the log of the operator only.
     pub(crate) fn log(&self, request_id: &str) {
         if self.status.is_server_error() {
-            let mut causes = String::new();
-            let mut next = self.cause.as_ref().and_then(|c| c.source());
-            while let Some(cause) = next {
-                let _ = write!(causes, ": {cause}");
-                next = cause.source();
+            let code = self.code.as_str();
+            match &self.cause {
+                Some(cause) => tracing::error!(request_id, code, "{}", WithCauses(cause)),
+                None => tracing::error!(request_id, code, "{}", self.message),
             }
-            tracing::error!(request_id, code = self.code.as_str(), "{}{causes}", self.message);
         }
     }
 

@@ -54,9 +54,13 @@ impl DbError {
 
     /// As the library's error, where the shop is only being opened: what the settings got wrong is said so.
     pub fn at_start(self) -> Error {
-        match self.kind {
+        #[cfg(feature = "sqlite")]
+        let this = crate::sqlite::explained(self);
+        #[cfg(not(feature = "sqlite"))]
+        let this = self;
+        match this.kind {
             Kind::Setup(message) => Error::invalid("database", FieldCode::OutOfBounds, message),
-            _ => self.into(),
+            _ => this.into(),
         }
     }
 
