@@ -95,6 +95,10 @@
 //! # }
 //! ```
 //!
+//! # Rules
+//! The docs cite rules by number (R1, R2, …). `docs/rules.md` of the repository says what each of them holds, with the bounds
+//! of all values and the formulas.
+//!
 //! # Logs
 //! The library writes events of the crate `tracing` and never installs a subscriber. `tracing_subscriber::fmt::init()`
 //! shows them; the targets are the names of the crates (`ecom_core`, `ecom_storage`, `ecom_search`, `ecom_http`).

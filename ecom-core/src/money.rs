@@ -165,7 +165,7 @@ impl Money {
     }
 
     /// Price after a discount: `self × (1 − discount / 100)`, rounded to the currency's minor unit,
-    /// half away from zero (SPEC 2, `final_price`).
+    /// half away from zero (`docs/rules.md`, "Final price").
     #[must_use]
     pub fn discounted(self, discount: Percentage) -> Self {
         let hundredths = i128::from(10_000 - i64::from(discount.hundredths()));

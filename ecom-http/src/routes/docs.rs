@@ -37,7 +37,7 @@ const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 pub(super) async fn root(State(app): State<Arc<App>>, here: RequestTarget) -> ApiResult {
     let (base, api) = (here.base(), app.config.api_prefix.as_str());
     let mut links = Map::new();
-    links.insert("self".to_owned(), Value::String(format!("{base}/")));
+    links.insert("self".to_owned(), Value::String(if base.is_empty() { "/".to_owned() } else { base.to_owned() }));
     for (name, path) in super::links() {
         links.insert(name.to_owned(), Value::String(format!("{base}{api}{path}")));
     }

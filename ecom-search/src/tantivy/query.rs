@@ -246,7 +246,7 @@ impl Builder<'_> {
     }
 }
 
-/// One edit from 4 letters, two from 8 (SPEC 5); none in a number, where every digit counts.
+/// One edit from 4 letters, two from 8; none in a number, where every digit counts.
 fn edits_allowed(word: &str) -> u8 {
     if !word.chars().any(char::is_alphabetic) {
         return 0;

@@ -185,7 +185,7 @@ impl CategoryInput {
         self
     }
 
-    /// Pushes everything that breaks SPEC 2.
+    /// Pushes every value that is out of the bounds of `docs/rules.md`, "Category".
     pub fn check(&self, errors: &mut ValidationErrors) {
         check_text("name", &self.name, 1, 100, errors);
         check_slug(self.slug.as_deref(), errors);

@@ -40,7 +40,7 @@ impl AvailabilityStatus {
     /// All, worst first.
     pub const ALL: [Self; 3] = [Self::OutOfStock, Self::Limited, Self::InStock];
 
-    /// `out_of_stock` at 0 available, `limited` at or under the threshold, else `in_stock` (SPEC 2).
+    /// `out_of_stock` at 0 available, `limited` at or under the threshold, else `in_stock`.
     pub const fn of(available: i64, threshold: i64) -> Self {
         if available <= 0 {
             Self::OutOfStock
@@ -112,7 +112,7 @@ impl Sku {
         AvailabilityStatus::of(self.available(), self.low_stock_threshold)
     }
 
-    /// `price × (1 − discount / 100)`, rounded to the currency's minor unit, half away from zero (SPEC 2).
+    /// `price × (1 − discount / 100)`, rounded to the currency's minor unit, half away from zero.
     pub fn final_price(&self, discount: Percentage) -> Money {
         self.price.discounted(discount)
     }
@@ -337,7 +337,7 @@ impl SkuInput {
         self
     }
 
-    /// Checks everything that SPEC 2 says of a SKU. Errors are pushed under `prefix` (`skus[0].` or empty);
+    /// Checks a SKU against all bounds of `docs/rules.md`, "SKU". Errors are pushed under `prefix` (`skus[0].` or empty);
     /// `None` where there are any.
     pub fn check(&self, prefix: &str, currency: Currency, errors: &mut ValidationErrors) -> Option<SkuValues> {
         let before = errors.0.len();

@@ -1,4 +1,4 @@
-//! Customers and their addresses (SPEC 2).
+//! Customers and their addresses.
 
 use derive_setters::Setters;
 use email_address::EmailAddress;
@@ -293,7 +293,7 @@ impl CustomerInput {
     /// The input as it is stored: texts without spaces around them, the telephone number without punctuation.
     ///
     /// # Errors
-    /// `Validation` naming every field that breaks SPEC 2.
+    /// `Validation` naming every field that is out of bounds.
     pub fn check(&self) -> Result<Self> {
         let mut e = ValidationErrors::default();
         check_text("first_name", self.first_name.trim(), 1, 100, &mut e);
@@ -353,7 +353,7 @@ impl AddressInput {
     /// The input as it is stored: texts without spaces around them, the country in upper case.
     ///
     /// # Errors
-    /// `Validation` naming every field that breaks SPEC 2.
+    /// `Validation` naming every field that is out of bounds.
     pub fn check(&self) -> Result<Self> {
         let mut e = ValidationErrors::default();
         check_text("street", self.street.trim(), 1, 255, &mut e);

@@ -19,7 +19,6 @@ pub(super) const AREA: Area = Area {
     ],
     links: &[
         ("products", "/products"),
-        ("skus", "/skus"),
         ("categories", "/categories"),
         ("category_tree", "/categories/tree"),
     ],

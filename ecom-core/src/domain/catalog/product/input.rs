@@ -274,7 +274,7 @@ impl ProductInput {
         }
     }
 
-    /// Checks everything that SPEC 2 says of a product that is written whole (create, PUT).
+    /// Checks a product that is written whole (create, PUT) against all bounds of `docs/rules.md`, "Product".
     ///
     /// # Errors
     /// `Validation` with each bad field; `CURRENCY_MISMATCH`.

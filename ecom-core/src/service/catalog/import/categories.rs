@@ -330,7 +330,7 @@ impl ImportService<'_> {
     /// root to the row itself or to its parent, as a JSON array, an object with a `categories` array, or NDJSON.
     ///
     /// Categories that the file has only in paths are made too. Of siblings with one name (folded) the first row
-    /// is kept and the others go to the dead letters, as do rows that break SPEC 2 and what is below those; the
+    /// is kept and the others go to the dead letters, as do rows that are out of bounds and what is below those; the
     /// same file gives the same tree at every run, and a second run changes nothing. A category without an
     /// external id that has the name of a row under the same parent becomes that row's.
     ///

@@ -1,6 +1,6 @@
-//! Imports: files of products and categories, streamed in bounded batches (SPEC 6).
+//! Imports: files of products and categories, streamed in bounded batches.
 //!
-//! A thread of its own cuts the source into records and checks each against SPEC 2; a bounded channel leads to the
+//! A thread of its own cuts the source into records and checks each against the bounds of its kind; a bounded channel leads to the
 //! writer, so that the source is never read far ahead of the database. What is refused goes to the dead letters
 //! with its place; what is right is written in batches, each one unit of work. An import knows its rows again by
 //! external id or SKU code, so that a second run of the same file changes nothing and completes what a first one

@@ -50,7 +50,7 @@ impl ImportService<'_> {
     /// DummyJSON's documents or our own format ([`ProductRecord`]).
     ///
     /// A record is known again by its external id, else by its SKU codes; a product whose values are as the
-    /// record says is not written at all. What breaks SPEC 2 or conflicts with the shop goes to the dead letters.
+    /// record says is not written at all. A record that is out of bounds or conflicts with the shop goes to the dead letters.
     /// Every batch is one unit of work; one that fails for a record is written record by record. Memory holds a
     /// batch and the channel's records, and 16 bytes for each record of the source, to find those that stand in
     /// it twice.

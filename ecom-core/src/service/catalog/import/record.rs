@@ -207,7 +207,7 @@ impl<'de> Deserialize<'de> for ImageRecord {
     }
 }
 
-/// A record that fits SPEC 2, and what it left unsaid.
+/// A record whose values a product may have, and which fields it leaves out.
 #[derive(Debug, Clone)]
 pub(super) struct Candidate {
     pub values: ProductValues,
@@ -223,7 +223,7 @@ pub(super) struct Candidate {
 }
 
 impl ProductRecord {
-    /// Checks the record against SPEC 2.
+    /// Checks the record against the bounds of a product.
     pub(super) fn check(self, source: Option<&str>, currency: Currency) -> Result<Candidate, Rejection> {
         let mut errors = ValidationErrors::default();
         let default_source = if self.external_id.is_some() { "import" } else { "dummyjson" };

@@ -138,7 +138,7 @@ pub async fn every_field_is_updated(storage: &Arc<dyn Storage>) {
     env.insert_customers(storage, &[env.customer("New", "A", "A@example.com")], &[]).await.expect("the email is free");
 }
 
-/// As many characters as SPEC 2 allows, of four bytes each, and of those whose key is longer than the text.
+/// As many characters as a name may have, of four bytes each, and of those whose key is longer than the text.
 pub async fn the_longest_texts_survive_a_round_trip(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let email = |c: &str, last: &str| format!("{}{last}@example.com", c.repeat(254 - 12 - 1));

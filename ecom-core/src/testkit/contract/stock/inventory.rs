@@ -278,7 +278,7 @@ pub async fn what_comes_in_and_goes_out_in_one_call_is_added_up(storage: &Arc<dy
     assert_eq!(read!(storage, inventory.imbalances()), []);
 }
 
-/// A sale never makes an editor's PATCH fail (SPEC 2).
+/// A sale never makes an editor's PATCH fail (R1).
 pub async fn revisions_move_once_per_product_and_versions_do_not(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let mut p = env.priced("P", 100, 10);
