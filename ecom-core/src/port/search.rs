@@ -323,7 +323,10 @@ impl SearchFilter {
         for (field, long) in [
             ("filter.brands", has_long(&self.brands)),
             ("filter.tags", has_long(&self.tags)),
-            ("filter.attributes", self.attributes.iter().any(|(name, value)| is_longer(name, max) || is_longer(value, max))),
+            (
+                "filter.attributes",
+                self.attributes.iter().any(|(name, value)| is_longer(name, max) || is_longer(value, max)),
+            ),
         ] {
             if long {
                 errors.out_of_bounds(field, format!("must have values of at most {max} characters"));
@@ -599,7 +602,9 @@ mod tests {
 
     #[test]
     fn words_are_counted_as_they_are_searched() {
-        for (text, words) in [("", 0), ("  lamp  ", 1), ("chef's knife", 2), ("AB-1234/X", 3), ("lamp & *", 3), ("a\u{300}b", 1)] {
+        for (text, words) in
+            [("", 0), ("  lamp  ", 1), ("chef's knife", 2), ("AB-1234/X", 3), ("lamp & *", 3), ("a\u{300}b", 1)]
+        {
             assert_eq!(of(text).words(), words, "{text}");
         }
     }

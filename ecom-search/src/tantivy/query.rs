@@ -8,13 +8,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 use std::sync::Arc;
 
+use ecom_core::Result;
 use ecom_core::catalog::AvailabilityStatus;
 use ecom_core::id::{CategoryId, ProductId};
 use ecom_core::paging::Total;
 use ecom_core::port::{FacetCount, SearchHit, SearchResults};
 use ecom_core::search::{Facet, SearchFilter, SearchQuery, SearchSort};
 use ecom_core::text::fold_key;
-use ecom_core::Result;
 use tantivy::collector::{Collector, SegmentCollector};
 use tantivy::columnar::{BytesColumn, Column, ColumnValues};
 use tantivy::query::{
