@@ -20,3 +20,26 @@ pub(crate) fn holds(holds: bool, contract: &str, about: impl Display) {
 pub(crate) fn succeeds<T, E: Debug>(result: Result<T, E>, call: impl Display) -> T {
     result.unwrap_or_else(|error| panic!("{call} must succeed, but fails with {error:?}"))
 }
+
+/// Counts the pages of a walk, so that a page that repeats the one before does not make the walk endless.
+#[derive(Debug)]
+pub(crate) struct Pages {
+    rows: usize,
+    turned: usize,
+}
+
+impl Pages {
+    /// Over so many rows: each page has at least one of them, and an empty one may come last.
+    pub(crate) const fn over(rows: usize) -> Self {
+        Self { rows, turned: 0 }
+    }
+
+    /// Before each page.
+    #[track_caller]
+    pub(crate) fn turn(&mut self) {
+        self.turned += 1;
+        let contract =
+            "Each page goes on after the last row of the one before, and the last one says that it is the last.";
+        holds(self.turned <= self.rows + 1, contract, format_args!("page {} over {} rows", self.turned, self.rows));
+    }
+}

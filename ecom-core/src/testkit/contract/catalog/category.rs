@@ -12,6 +12,7 @@ use crate::id::{CategoryId, IdSource as _, ProductId};
 use crate::paging::{Keyset, Paging, Total};
 use crate::port::catalog::category::CategoryUsage;
 use crate::port::storage::Storage;
+use crate::testkit::check::Pages;
 use crate::testkit::sample::Env;
 use crate::testkit::{code_of, duplicate_field};
 use crate::text::{Slug, fold_key};
@@ -365,9 +366,11 @@ pub async fn lists_are_sorted_by_folded_name_and_page_exactly_once(storage: &Arc
     for limit in [7, 10, 1_000] {
         let mut by_cursor: Vec<Category> = Vec::new();
         let mut after: Option<Keyset> = None;
+        let mut pages = Pages::over(expected.len());
         loop {
+            pages.turn();
             let page = read!(storage, categories.list(&filter, &Paging::Keyset { after, limit }));
-            assert!(page.items.len() <= limit as usize);
+            assert!(page.items.len() <= limit as usize, "a page has at most `limit` rows");
             by_cursor.extend(page.items);
             let Some(next) = page.next else { break };
             assert_eq!(Keyset::decode(&next.encode(), &next.sort).unwrap(), next, "a cursor crosses the wire");
@@ -375,11 +378,14 @@ pub async fn lists_are_sorted_by_folded_name_and_page_exactly_once(storage: &Arc
         }
         assert_eq!(by_cursor, expected, "by cursor, pages of {limit}");
         let mut by_offset = Vec::new();
+        let mut pages = Pages::over(expected.len());
         while let page =
             read!(storage, categories.list(&filter, &Paging::Offset { offset: by_offset.len() as u64, limit }))
             && !page.items.is_empty()
         {
-            assert_eq!(page.next.is_some(), by_offset.len() + page.items.len() < expected.len());
+            pages.turn();
+            let more = by_offset.len() + page.items.len() < expected.len();
+            assert_eq!(page.next.is_some(), more, "`next` says whether there is more");
             by_offset.extend(page.items);
         }
         assert_eq!(by_offset, expected, "by offset, pages of {limit}");

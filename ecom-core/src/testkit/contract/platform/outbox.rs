@@ -14,6 +14,7 @@ use crate::domain::platform::outbox::{Event, EventKind, OutboxPosition};
 use crate::id::IdSource as _;
 use crate::port::platform::outbox::Lease;
 use crate::port::storage::Storage;
+use crate::testkit::check::Pages;
 use crate::testkit::fresh_seed;
 use crate::testkit::sample::Env;
 use crate::testkit::shop_over;
@@ -115,9 +116,11 @@ pub async fn events_are_read_in_order_from_any_place(storage: &Arc<dyn Storage>)
     assert_eq!(all.iter().map(|(_, e)| e.clone()).collect::<Vec<_>>(), sent);
     assert!(all.is_sorted_by(|a, b| a.0 < b.0), "positions rise");
     let (mut at, mut found) = (START, Vec::new());
+    let mut pages = Pages::over(all.len());
     loop {
+        pages.turn();
         let page = read(storage, at, 7).await;
-        assert!(page.len() <= 7);
+        assert!(page.len() <= 7, "a batch has at most `limit` events");
         let Some(last) = page.last() else { break };
         at = last.0;
         found.extend(page);

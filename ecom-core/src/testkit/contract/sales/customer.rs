@@ -9,6 +9,7 @@ use crate::error::{Error, ErrorCode, FieldCode};
 use crate::id::{AddressId, CustomerId, IdSource as _};
 use crate::paging::{Keyset, Page, Paging, SortKey, Total};
 use crate::port::storage::Storage;
+use crate::testkit::check::Pages;
 use crate::testkit::sample::Env;
 use crate::testkit::{code_of, duplicate_field};
 use crate::text::fold_key;
@@ -497,9 +498,11 @@ pub async fn every_sort_pages_through_all_customers_exactly_once(storage: &Arc<d
             for limit in [7, 30, 1_000] {
                 let at = format!("{} of {filter:?}, pages of {limit}", sort.as_str());
                 let (mut by_cursor, mut after) = (Vec::new(), None::<Keyset>);
+                let mut pages = Pages::over(expected.len());
                 loop {
+                    pages.turn();
                     let page = list(storage, &filter, sort, &Paging::Keyset { after, limit }).await;
-                    assert!(page.items.len() <= limit as usize);
+                    assert!(page.items.len() <= limit as usize, "a page has at most `limit` rows: {at}");
                     by_cursor.extend(page.items);
                     let Some(next) = page.next else { break };
                     assert_eq!(
@@ -511,11 +514,14 @@ pub async fn every_sort_pages_through_all_customers_exactly_once(storage: &Arc<d
                 }
                 assert_eq!(by_cursor, expected, "by cursor: {at}");
                 let mut by_offset = Vec::new();
+                let mut pages = Pages::over(expected.len());
                 loop {
+                    pages.turn();
                     let offset = by_offset.len() as u64;
                     let page = list(storage, &filter, sort, &Paging::Offset { offset, limit }).await;
                     by_offset.extend(page.items);
-                    assert_eq!(page.next.is_some(), by_offset.len() < expected.len(), "{at}");
+                    let more = by_offset.len() < expected.len();
+                    assert_eq!(page.next.is_some(), more, "`next` says whether there is more: {at}");
                     if page.next.is_none() {
                         break;
                     }
@@ -678,7 +684,9 @@ pub async fn address_lists_page_exactly_once(storage: &Arc<dyn Storage>) {
         let expected: Vec<Address> = all.iter().filter(matches).cloned().collect();
         for limit in [1, 7, 100] {
             let (mut by_cursor, mut after) = (Vec::new(), None::<Keyset>);
+            let mut pages = Pages::over(expected.len());
             loop {
+                pages.turn();
                 let page = read!(storage, addresses.list(&filter, &Paging::Keyset { after, limit }));
                 by_cursor.extend(page.items);
                 let Some(next) = page.next else { break };
@@ -687,11 +695,14 @@ pub async fn address_lists_page_exactly_once(storage: &Arc<dyn Storage>) {
             }
             assert_eq!(by_cursor, expected, "by cursor, pages of {limit}");
             let mut by_offset = Vec::new();
+            let mut pages = Pages::over(expected.len());
             while let page =
                 read!(storage, addresses.list(&filter, &Paging::Offset { offset: by_offset.len() as u64, limit }))
                 && !page.items.is_empty()
             {
-                assert_eq!(page.next.is_some(), by_offset.len() + page.items.len() < expected.len());
+                pages.turn();
+                let more = by_offset.len() + page.items.len() < expected.len();
+                assert_eq!(page.next.is_some(), more, "`next` says whether there is more");
                 by_offset.extend(page.items);
             }
             assert_eq!(by_offset, expected, "by offset, pages of {limit}");

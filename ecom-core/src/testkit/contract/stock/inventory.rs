@@ -14,6 +14,7 @@ use crate::error::{Conflict, Error, ErrorCode, Shortage};
 use crate::id::{IdSource as _, SkuId};
 use crate::paging::Paging;
 use crate::port::storage::Storage;
+use crate::testkit::check::Pages;
 use crate::testkit::fresh_seed;
 use crate::testkit::sample::Env;
 
@@ -168,7 +169,9 @@ pub async fn the_ledger_is_paged_newest_first(storage: &Arc<dyn Storage>) {
     assert_eq!(read!(storage, inventory.count_movements(sku)), 48);
     for limit in [5, 48, 100] {
         let (mut found, mut after) = (Vec::new(), None);
+        let mut pages = Pages::over(all.len());
         loop {
+            pages.turn();
             let page = read!(storage, inventory.movements(sku, &Paging::Keyset { after, limit }));
             found.extend(page.items);
             after = page.next;

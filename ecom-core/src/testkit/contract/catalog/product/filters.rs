@@ -14,6 +14,7 @@ use crate::domain::common::Deleted;
 use crate::money::Percentage;
 use crate::paging::Paging;
 use crate::port::storage::Storage;
+use crate::testkit::check::Pages;
 use crate::testkit::fresh_seed;
 use crate::testkit::sample::{Env, usd};
 
@@ -267,9 +268,11 @@ pub async fn ids_in_category_walks_the_subtree(storage: &Arc<dyn Storage>) {
         let filter =
             ProductFilter { category: Some(category.id), deleted: Deleted::Include, ..ProductFilter::default() };
         let (mut found, mut after) = (Vec::new(), None);
+        let mut pages = Pages::over(catalog.products.len());
         loop {
+            pages.turn();
             let page = read!(storage, products.ids_in_category(category.id, after, 9));
-            assert!(page.len() <= 9);
+            assert!(page.len() <= 9, "a page of `ids_in_category` has at most `limit` rows");
             let Some(last) = page.last() else { break };
             after = Some(*last);
             found.extend(page);

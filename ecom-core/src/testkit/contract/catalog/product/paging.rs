@@ -10,6 +10,7 @@ use crate::domain::common::Deleted;
 use crate::id::ProductId;
 use crate::paging::{Keyset, Paging, Total};
 use crate::port::storage::Storage;
+use crate::testkit::check::Pages;
 use crate::testkit::sample::Env;
 use crate::text::fold_key;
 
@@ -36,9 +37,12 @@ fn sort_value(p: &Product, sort: ProductSort) -> (i64, String) {
 /// All pages by cursor.
 async fn walk(storage: &Arc<dyn Storage>, filter: &ProductFilter, sort: ProductSort, limit: u32) -> Vec<Product> {
     let (mut found, mut after) = (Vec::new(), None::<Keyset>);
+    // No catalog of the suite has more.
+    let mut pages = Pages::over(10_000);
     loop {
+        pages.turn();
         let page = list(storage, filter, sort, &Paging::Keyset { after, limit }).await;
-        assert!(page.items.len() <= limit as usize);
+        assert!(page.items.len() <= limit as usize, "a page has at most `limit` rows");
         found.extend(page.items);
         let Some(next) = page.next else { return found };
         assert_eq!(Keyset::decode(&next.encode(), &next.sort).unwrap(), next, "a cursor crosses the wire");
@@ -76,7 +80,9 @@ async fn check_walk(
         let by_cursor: Vec<ProductId> = walk(storage, filter, sort, limit).await.iter().map(|p| p.id).collect();
         assert_eq!(by_cursor, order, "{at}: by cursor, pages of {limit}");
         let mut by_offset: Vec<ProductId> = Vec::new();
+        let mut pages = Pages::over(order.len());
         loop {
+            pages.turn();
             let offset = by_offset.len() as u64;
             let page = list(storage, filter, sort, &Paging::Offset { offset, limit }).await;
             by_offset.extend(page.items.iter().map(|p| p.id));

@@ -11,6 +11,7 @@ use crate::id::{IdSource as _, ProductId};
 use crate::money::Percentage;
 use crate::paging::Paging;
 use crate::port::storage::Storage;
+use crate::testkit::check::Pages;
 use crate::testkit::code_of;
 use crate::testkit::sample::Env;
 use crate::text::Slug;
@@ -258,9 +259,11 @@ pub async fn r01_an_update_from_an_old_version_changes_nothing(storage: &Arc<dyn
 pub async fn revisions_walks_everything(storage: &Arc<dyn Storage>) {
     let catalog = catalog(storage).await;
     let (mut found, mut after) = (Vec::new(), None);
+    let mut pages = Pages::over(catalog.products.len());
     loop {
+        pages.turn();
         let page = read!(storage, products.revisions(after, 20));
-        assert!(page.len() <= 20);
+        assert!(page.len() <= 20, "a page of `revisions` has at most `limit` rows");
         let Some(last) = page.last() else { break };
         after = Some(last.0);
         found.extend(page);
