@@ -131,7 +131,8 @@ mod tests {
     #[test]
     fn a_test_that_ends_passes_or_fails_as_it_does() {
         run_test("ends", || async { tokio::task::yield_now().await });
-        let fails = || run_test("fails", || async { panic!("{}", format!("failed in {}", "here")) });
-        assert_eq!(message(catch_unwind(fails)), "failed in here");
+        let place = String::from("here");
+        let fails = move || run_test("fails", move || async move { panic!("failed {place}") });
+        assert_eq!(message(catch_unwind(fails)), "failed here");
     }
 }

@@ -39,7 +39,7 @@ macro_rules! mutants {
 
             fn runs_by_default(self) -> bool {
                 match self {
-                    $(Self::$variant => [$(stringify!($default))?] == ["default"; 1],)+
+                    $(Self::$variant => concat!($(stringify!($default))?) == "default",)+
                 }
             }
         }

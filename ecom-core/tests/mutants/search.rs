@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering as Atomic};
 
 use async_trait::async_trait;
-use ecom_core::id::ProductId;
+use ecom_core::id::{CategoryId, ProductId};
 use ecom_core::paging::Total;
 use ecom_core::platform::OutboxPosition;
 use ecom_core::port::{
@@ -237,7 +237,7 @@ impl Reference {
             except != Some(facet) && !(except.is_some() && self.is(M::FacetsLeaveOutAllFilters))
                 || (except.is_some() && self.is(M::FacetsTakeTheirOwnFilter))
         };
-        let category = |c| match self.mutant {
+        let category = |c: &CategoryId| match self.mutant {
             Some(M::FirstCategoryOnly) => d.categories.first() == Some(c),
             _ => d.categories.contains(c),
         };
@@ -258,7 +258,7 @@ impl Reference {
             Some(M::FirstAvailabilityOnly) => f.availability.first() == Some(&d.availability),
             _ => f.availability.contains(&d.availability),
         };
-        let ignores = |facets: M| self.is(facets) && except.is_some();
+        let ignores = |bug: M| self.is(bug) && except.is_some();
         (!checked(Facet::Categories) || f.categories.is_empty() || f.categories.iter().any(category))
             && (!checked(Facet::Brands)
                 || f.brands.is_empty()

@@ -2,7 +2,7 @@
 
 use super::SearchFixture;
 use super::support::{
-    category, exactly, facet, filtered, finds, has_text, hits, hits_are, load, search, skip, text, titled,
+    catalog, category, exactly, facet, filtered, finds, has_text, hits, hits_are, load, search, skip, text, titled,
 };
 use crate::domain::catalog::sku::AvailabilityStatus;
 use crate::port::search::{Facet, SearchFilter, SearchQuery, SearchSort};
@@ -47,7 +47,7 @@ pub async fn r17_the_deepest_page_is_answered(f: SearchFixture) {
 /// Each list of a filter with 64 values, and the outermost numbers.
 pub async fn r17_the_longest_lists_of_a_filter_are_answered(f: SearchFixture) {
     let provider = &*f.provider;
-    load(provider, vec![super::support::catalog().remove(0)]).await;
+    load(provider, vec![catalog().remove(0)]).await;
     let none = SearchFilter::default;
     let max = SearchQuery::MAX_FILTER_VALUES;
     let many = |last: &str| {

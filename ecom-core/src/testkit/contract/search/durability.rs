@@ -53,7 +53,7 @@ pub async fn r14_what_was_applied_is_there_after_reopening(f: SearchFixture) {
         checkpoint_is(provider, Some(at(2 + round)), "opened again: the checkpoint is as durable as its documents")
             .await;
         let mut expected = vec![(1, 5), (2, 6)];
-        expected.extend((0..round).map(|n| (10 + n.unsigned_abs().into(), 1)));
+        expected.extend((0..round).map(|n| (10 + u128::from(n.unsigned_abs()), 1)));
         state_is(provider, &expected, format_args!("opened again. {APPLIED}")).await;
         acquire(provider).await;
         checkpoint_is(provider, Some(at(2 + round)), "opened again, with the right to write").await;

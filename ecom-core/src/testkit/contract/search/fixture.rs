@@ -19,8 +19,8 @@ pub struct SearchFixture {
     /// The provider.
     pub provider: Arc<dyn SearchProvider>,
     place: Place,
-    /// What must outlive it. Dropped last.
-    _guard: Box<dyn Any + Send>,
+    /// What must outlive it.
+    pub guard: Box<dyn Any + Send>,
 }
 
 /// Opens the index of a fixture again.
@@ -36,7 +36,7 @@ enum Place {
 impl SearchFixture {
     /// Makes a fixture of a provider and what must outlive it (`()` if nothing).
     pub fn new(provider: impl SearchProvider + 'static, guard: impl Any + Send) -> Self {
-        Self { provider: Arc::new(provider), place: Place::Unknown, _guard: Box::new(guard) }
+        Self { provider: Arc::new(provider), place: Place::Unknown, guard: Box::new(guard) }
     }
 
     /// Sets how the same index is opened again after the provider was dropped:
@@ -57,7 +57,7 @@ impl SearchFixture {
     {
         let reopen: Reopen = Box::new(move || {
             let opened = open();
-            async { Arc::new(opened.await) as Arc<dyn SearchProvider> }.boxed()
+            async move { Arc::new(opened.await) as Arc<dyn SearchProvider> }.boxed()
         });
         Self { place: Place::Kept(reopen), ..self }
     }
@@ -75,7 +75,7 @@ impl SearchFixture {
     /// If the fixture says neither.
     pub(super) async fn reopen(self) -> Option<Self> {
         step("the provider to close and to open again");
-        let Self { provider, place, _guard } = self;
+        let Self { provider, place, guard } = self;
         let name = provider.name();
         drop(provider);
         match place {
@@ -86,7 +86,7 @@ impl SearchFixture {
             Place::Gone => None,
             Place::Kept(reopen) => {
                 let provider = reopen().await;
-                Some(Self { provider, place: Place::Kept(reopen), _guard })
+                Some(Self { provider, place: Place::Kept(reopen), guard })
             }
         }
     }

@@ -194,9 +194,12 @@ pub(super) async fn search(provider: &dyn SearchProvider, query: &SearchQuery) -
     holds(n <= u64::from(query.limit), "A page has at most `limit` hits.", format_args!("{query:?} returns {n}"));
     same(hits.iter().collect::<BTreeSet<_>>().len(), hits.len(), "A product is found once.", format_args!("{hits:?}"));
     if query.offset == 0 && n < u64::from(query.limit) {
-        same(found.total, exactly(n), "The total counts all matches; a page that is not full has them all.", {
-            format_args!("{query:?}")
-        });
+        same(
+            found.total,
+            exactly(n),
+            "The total counts all matches; a page that is not full has them all.",
+            format_args!("{query:?}"),
+        );
     }
     holds(
         query.sort != SearchSort::Relevance || found.hits.windows(2).all(|w| w[0].score >= w[1].score),
@@ -210,9 +213,12 @@ pub(super) async fn search(provider: &dyn SearchProvider, query: &SearchQuery) -
             asked.push(*facet);
         }
     }
-    same(facets, asked, "The facets come in the order in which the query lists them, each once.", {
-        format_args!("{query:?}")
-    });
+    same(
+        facets,
+        asked,
+        "The facets come in the order in which the query lists them, each once.",
+        format_args!("{query:?}"),
+    );
     found
 }
 
