@@ -371,9 +371,10 @@ pub struct FacetCount {
 pub struct SearchResults {
     /// Hits of the page, in order.
     pub hits: Vec<SearchHit>,
-    /// How many match.
+    /// How many match, exactly, whatever the page.
     pub total: Total,
-    /// Counts, most first (price ranges and ratings by value), at most 100 each.
+    /// Counts, most first (price ranges and ratings by value), at most 100 each. The facets are in the order in which
+    /// the query lists them, each once; a value that no match has is left out.
     pub facets: Vec<(Facet, Vec<FacetCount>)>,
 }
 
