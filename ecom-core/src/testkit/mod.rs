@@ -86,17 +86,20 @@ use crate::shop::{Shop, ShopParts};
 /// One read on a connection of its own.
 macro_rules! read {
     ($storage:expr, $repository:ident.$method:ident($($arg:expr),* $(,)?)) => {{
-        let mut connection = $storage.connect().await.unwrap();
+        let call = concat!("`", stringify!($repository), ".", stringify!($method), "`");
+        $crate::testkit::running::step(call);
+        let mut connection = $crate::testkit::check::succeeds($storage.connect().await, "`connect`");
         let answer = connection.$repository().$method($($arg),*).await;
         drop(connection);
-        answer.unwrap()
+        $crate::testkit::check::succeeds(answer, call)
     }};
 }
 
 /// One call in a unit of work of its own, committed where it succeeds and dropped where it fails.
 macro_rules! attempt {
     ($storage:expr, $repository:ident.$method:ident($($arg:expr),* $(,)?)) => {{
-        let mut uow = $storage.begin().await.unwrap();
+        $crate::testkit::running::step(concat!("`", stringify!($repository), ".", stringify!($method), "`"));
+        let mut uow = $crate::testkit::check::succeeds($storage.begin().await, "`begin`");
         let answer = uow.$repository().$method($($arg),*).await;
         match answer {
             Ok(answer) => uow.commit().await.map(|()| answer),
@@ -255,6 +258,12 @@ pub(crate) fn code_of<T>(result: Result<T>, what: &str) -> ErrorCode {
         Ok(_) => panic!("{what}: this must fail"),
         Err(e) => e.code(),
     }
+}
+
+/// Fails unless the call is refused as `DUPLICATE` of this field.
+#[track_caller]
+pub(crate) fn is_taken<T>(field: &str, result: Result<T>, what: &str) {
+    assert_eq!(duplicate_field(result, what), field, "{what}: `DUPLICATE` names the field that is taken");
 }
 
 /// The field that a `DUPLICATE` names.

@@ -6,7 +6,7 @@ use super::support::{coded, get, matching};
 use crate::domain::catalog::product::ProductFilter;
 use crate::domain::common::Deleted;
 use crate::port::storage::Storage;
-use crate::testkit::duplicate_field;
+use crate::testkit::is_taken;
 use crate::testkit::sample::Env;
 
 tests! {
@@ -101,11 +101,7 @@ pub async fn r02_a_restore_into_a_taken_slug_is_refused(storage: &Arc<dyn Storag
     env.insert_products(storage, &[coded(&env, "Chair", "two")]).await.unwrap();
     let mut back = env.edited(&gone);
     back.audit.deleted_at = None;
-    assert_eq!(
-        duplicate_field(env.update_product(storage, &gone, &back).await, "restore"),
-        "slug",
-        "a restore into a slug that is taken is refused as `DUPLICATE` of `slug`"
-    );
+    is_taken("slug", env.update_product(storage, &gone, &back).await, "restore");
     assert_eq!(
         read!(storage, products.get(old.id, Deleted::Include)),
         Some(gone),

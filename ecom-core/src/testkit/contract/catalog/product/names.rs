@@ -6,7 +6,7 @@ use super::support::{coded, matching};
 use crate::domain::catalog::product::{Product, ProductFilter};
 use crate::domain::common::ExternalRef;
 use crate::port::storage::Storage;
-use crate::testkit::duplicate_field;
+use crate::testkit::is_taken;
 use crate::testkit::sample::Env;
 use crate::text::Slug;
 
@@ -25,25 +25,13 @@ pub async fn slugs_are_unique(storage: &Arc<dyn Storage>) {
     let first = coded(&env, "Chair", "one");
     env.insert_products(storage, std::slice::from_ref(&first)).await.unwrap();
     let twin = coded(&env, "Chair", "two");
-    assert_eq!(
-        duplicate_field(env.insert_products(storage, &[twin]).await, "insert"),
-        "slug",
-        "an insert with a slug that is taken is refused as `DUPLICATE` of `slug`"
-    );
+    is_taken("slug", env.insert_products(storage, &[twin]).await, "insert");
     let pair = [coded(&env, "Table", "three"), coded(&env, "Table", "four")];
-    assert_eq!(
-        duplicate_field(env.insert_products(storage, &pair).await, "within a call"),
-        "slug",
-        "an insert of two products with one slug is refused as `DUPLICATE` of `slug`"
-    );
+    is_taken("slug", env.insert_products(storage, &pair).await, "within a call");
     let numbered = Product { slug: Slug::trusted("chair-2".into()), ..coded(&env, "Chair", "five") };
     env.insert_products(storage, std::slice::from_ref(&numbered)).await.expect("titles may be alike");
     let clash = Product { slug: first.slug.clone(), ..env.edited(&numbered) };
-    assert_eq!(
-        duplicate_field(env.update_product(storage, &numbered, &clash).await, "update"),
-        "slug",
-        "an update to a slug that is taken is refused as `DUPLICATE` of `slug`"
-    );
+    is_taken("slug", env.update_product(storage, &numbered, &clash).await, "update");
     assert_eq!(
         matching(storage, &ProductFilter::default()).await,
         [first.id, numbered.id],
@@ -61,11 +49,7 @@ pub async fn external_references_are_unique_and_found(storage: &Arc<dyn Storage>
     let (a, b, c) = (with("A", "erp", "1"), with("B", "erp", "x"), with("C", "shop", "1"));
     env.insert_products(storage, &[a.clone(), b.clone(), c.clone()]).await.unwrap();
     let twin = with("D", "erp", "1");
-    assert_eq!(
-        duplicate_field(env.insert_products(storage, &[twin]).await, "external"),
-        "external_id",
-        "an external reference that is taken is refused as `DUPLICATE` of `external_id`"
-    );
+    is_taken("external_id", env.insert_products(storage, &[twin]).await, "external");
     env.soft_delete(storage, &b).await.unwrap();
     let ids: Vec<String> = ["x", "1", "X", "3"].map(str::to_owned).into();
     let mut found = read!(storage, products.find_by_external("erp", &ids));

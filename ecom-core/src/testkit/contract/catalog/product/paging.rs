@@ -109,14 +109,14 @@ pub async fn every_sort_pages_through_everything_exactly_once(storage: &Arc<dyn 
             let next = Paging::Keyset { after: page.next.clone(), limit: 10 };
             let by_cursor = list(storage, &filter, sort, &next).await;
             let by_offset = list(storage, &filter, sort, &Paging::Offset { offset: 30, limit: 10 }).await;
-            assert_eq!(by_cursor.items, by_offset.items);
+            assert_eq!(by_cursor.items, by_offset.items, "the first page by cursor is the first page by offset");
             sorts.insert(page.next.unwrap().sort);
         }
     }
     assert_eq!(sorts.len(), ProductSort::ALL.len(), "a cursor says which sort it belongs to");
     let beyond = Paging::Offset { offset: 10_000, limit: 10 };
     let page = list(storage, &ProductFilter::default(), ProductSort::PriceAsc, &beyond).await;
-    assert_eq!((page.items, page.next), (vec![], None));
+    assert_eq!((page.items, page.next), (vec![], None), "a page past the end is empty and is the last");
 }
 
 /// As without a filter.
@@ -157,7 +157,11 @@ pub async fn rows_that_come_and_go_move_no_cursor(storage: &Arc<dyn Storage>) {
     let rest = list(storage, &filter, ProductSort::PriceAsc, &Paging::Keyset { after: first.next, limit: 100 }).await;
     let mut seen: Vec<ProductId> = first.items.iter().chain(&rest.items).map(|p| p.id).collect();
     seen.sort();
-    assert_eq!(seen, all.iter().map(|p| p.id).collect::<Vec<_>>());
+    assert_eq!(
+        seen,
+        all.iter().map(|p| p.id).collect::<Vec<_>>(),
+        "a walk by cursor shows every row that was there all along once, whatever comes and goes"
+    );
 }
 
 /// Such as one whose SKUs were all deleted.
@@ -166,7 +170,7 @@ pub async fn a_product_without_skus_has_no_price_and_is_listed(storage: &Arc<dyn
     let bare = env.product("bare");
     let priced = env.priced("priced", 500, 9);
     env.insert_products(storage, &[bare.clone(), priced.clone()]).await.unwrap();
-    assert_eq!(get(storage, bare.id).await.as_ref(), Some(&bare));
+    assert_eq!(get(storage, bare.id).await.as_ref(), Some(&bare), "a product without SKUs is read as it was inserted");
     for sort in ProductSort::ALL {
         let walked = walk(storage, &ProductFilter::default(), sort, 1).await;
         assert_eq!(walked.iter().map(|p| p.id).collect::<HashSet<_>>().len(), 2, "{}", sort.as_str());
@@ -177,8 +181,12 @@ pub async fn a_product_without_skus_has_no_price_and_is_listed(storage: &Arc<dyn
         assert_eq!(matching(storage, &filter).await, [priced.id], "no price is in no range: {min:?}..={max:?}");
     }
     let out = ProductFilter { availability: Some(AvailabilityStatus::OutOfStock), ..ProductFilter::default() };
-    assert_eq!(matching(storage, &out).await, [bare.id]);
-    assert_eq!(read!(storage, products.filters(&ProductFilter::default())).price, Some((500, 500)));
+    assert_eq!(matching(storage, &out).await, [bare.id], "a product without SKUs is out of stock, and is listed");
+    assert_eq!(
+        read!(storage, products.filters(&ProductFilter::default())).price,
+        Some((500, 500)),
+        "a product without SKUs has no part in the price range"
+    );
 }
 
 /// Exact under the bound and at it, a lower bound above it; filtered or not.
