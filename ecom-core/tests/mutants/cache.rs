@@ -25,7 +25,7 @@ crate::runner::mutants! {
         GroupsAreKeys: "the invalidation of a group leaves the keys that belong to it",
         GroupsClear: "the invalidation of a group drops everything",
         GroupsJoined: "the invalidation of one group drops the other one too",
-        StaleFills: "a fill is held although its key was invalidated meanwhile",
+        StaleFills: "a fill is held although its key was invalidated meanwhile" default,
         StaleFillsAfterClear: "a fill is held although the cache was cleared meanwhile",
         StaleFillsOfGroups: "a fill is held although the group of its key was invalidated meanwhile",
         StaleFillsAfterLocal: "a fill is held although its key was dropped locally meanwhile",
