@@ -5,6 +5,7 @@ use std::fmt::{Debug, Display};
 
 /// Fails unless `found` is `expected`. `contract` is the sentence of the contract that says so, and `about` the case.
 #[track_caller]
+#[expect(clippy::needless_pass_by_value, reason = "callers pass what a call has just returned")]
 pub(crate) fn same<T: PartialEq<E> + Debug, E: Debug>(found: T, expected: E, contract: &str, about: impl Display) {
     assert!(found == expected, "{contract}\n     case: {about}\n    found: {found:?}\n must be: {expected:?}");
 }

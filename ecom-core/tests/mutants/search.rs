@@ -151,7 +151,9 @@ impl Reference {
             sources.push((10.0, d.description.as_deref().map(words).unwrap_or_default()));
         }
         if self.is(M::FieldsWeighTheSame) {
-            sources.iter_mut().for_each(|source| source.0 = 30.0);
+            for (weight, _) in &mut sources {
+                *weight = 30.0;
+            }
         }
         let folded = if self.is(M::CodesWithCase) { text.trim().to_owned() } else { fold_key(text) };
         let chunks: Vec<(&str, Vec<String>)> = folded.split_whitespace().map(|chunk| (chunk, words(chunk))).collect();
