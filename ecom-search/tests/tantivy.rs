@@ -7,7 +7,6 @@ use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ecom_core::catalog::{AvailabilityStatus, ProductStatus};
@@ -16,19 +15,24 @@ use ecom_core::common::Attributes;
 use ecom_core::id::{CategoryId, ProductId};
 use ecom_core::platform::OutboxPosition;
 use ecom_core::port::{Checkpoint, IndexOp, SearchDocument, SearchProvider as _};
-use ecom_core::search::SearchQuery;
-use ecom_core::testkit::search::Fixture;
+use ecom_core::search::{SearchFilter, SearchQuery};
+use ecom_core::testkit::SearchFixture;
+use ecom_core::{Error, ErrorCode};
 use ecom_search::{TantivyOptions, TantivySearch};
 use uuid::Uuid;
 
-async fn on_disk() -> Fixture {
+async fn on_disk() -> SearchFixture {
     let dir = tempfile::tempdir().unwrap();
-    let search = TantivySearch::open(TantivyOptions::directory(dir.path().join("index"))).await.unwrap();
-    (Arc::new(search), Box::new(dir))
+    let path = dir.path().join("index");
+    let reopen = move || {
+        let path = path.clone();
+        async move { open(&path).await }
+    };
+    SearchFixture::new(reopen().await, dir).reopen_with(reopen)
 }
 
-async fn in_memory() -> Fixture {
-    (Arc::new(TantivySearch::open(TantivyOptions::memory()).await.unwrap()), Box::new(()))
+async fn in_memory() -> SearchFixture {
+    SearchFixture::new(TantivySearch::open(TantivyOptions::memory()).await.unwrap(), ()).in_memory()
 }
 
 mod disk {
@@ -125,6 +129,26 @@ async fn r14_reopening_keeps_everything() {
         let late = vec![upsert(1, 5), upsert(2, 6)];
         assert_eq!(search.apply(late, at(3 + round)).await.unwrap(), 0, "tombstones are kept too");
         assert_eq!(state(&search).await, [(1, 5)]);
+    }
+}
+
+/// Applications may call the provider without the service of the shop.
+#[tokio::test]
+async fn r17_what_the_port_excludes_is_refused_here_too() {
+    let search = TantivySearch::open(TantivyOptions::memory()).await.unwrap();
+    let within = SearchQuery { limit: 1, ..SearchQuery::default() };
+    assert!(search.search(&within).await.is_ok());
+    let crossed = SearchFilter { min_price: Some(2), max_price: Some(1), ..SearchFilter::default() };
+    for query in [
+        SearchQuery { text: "lamp ".repeat(33), ..within.clone() },
+        SearchQuery { offset: 10_001, ..within.clone() },
+        SearchQuery { limit: 0, ..within.clone() },
+        SearchQuery { limit: 1_001, ..within.clone() },
+        SearchQuery { price_bounds: vec![2, 1], ..within.clone() },
+        SearchQuery { filter: crossed, ..within.clone() },
+    ] {
+        let refused = search.search(&query).await.map(|_| ()).map_err(|e| Error::code(&e));
+        assert_eq!(refused, Err(ErrorCode::Validation), "{query:?}");
     }
 }
 

@@ -156,9 +156,10 @@ pub struct CacheStats {
     pub hits: u64,
     /// Reads that did not.
     pub misses: u64,
-    /// Values that were dropped to make room or for age.
+    /// Values that were dropped to make room or for age. One that is replaced or invalidated is no eviction.
     pub evictions: u64,
-    /// Values held, about.
+    /// About how many values this process holds; 0 if the adapter holds none in process, so that [`Cache::local`]
+    /// always returns `None`. Values that were invalidated may count until their memory is freed.
     pub entries: u64,
 }
 
@@ -204,7 +205,8 @@ port! {
         async fn invalidate(&self, keys: &[CacheKey]) -> Result<()>;
 
         /// Drops the keys from what this process holds, and nothing elsewhere: for callers whose writer invalidates
-        /// what is shared. The same as [`Self::invalidate`] if nothing is shared.
+        /// what is shared. A group stands for all keys that belong to it, and fills that were begun are not held in
+        /// this process. The same as [`Self::invalidate`] if nothing is shared.
         async fn invalidate_local(&self, keys: &[CacheKey]);
 
         /// Drops everything.
@@ -213,7 +215,8 @@ port! {
         /// As [`Self::invalidate`].
         async fn clear(&self) -> Result<()>;
 
-        /// Drops everything that this process holds, and nothing elsewhere.
+        /// Drops everything that this process holds, and nothing elsewhere. The same as [`Self::clear`] if nothing is
+        /// shared.
         async fn clear_local(&self);
 
         /// Whether it answers.

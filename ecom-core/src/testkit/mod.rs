@@ -30,9 +30,33 @@
 //!
 //! A fixture that cannot be made must panic: a missing server fails the run, it never passes silently.
 //!
+//! A search engine whose capabilities claim `own_checkpoint` is also opened again, so its fixture says how:
+//!
+//! ```ignore
+//! use ecom_core::testkit::SearchFixture;
+//!
+//! async fn make() -> SearchFixture {
+//!     let directory = tempfile::tempdir().unwrap();
+//!     let path = directory.path().to_owned();
+//!     let open = move || MySearch::open(path.clone());
+//!     SearchFixture::new(open().await, directory).reopen_with(open)
+//! }
+//!
+//! ecom_core::search_suite!(make);
+//! ```
+//!
 //! # Reading a failure
 //! A test says in its name and message which part of the contract is broken; names that begin with `r06_` prove
-//! rule R6. What is random prints its seed; see [`inventory::stock_history`].
+//! rule R6. What is random prints its seed; see [`inventory::stock_history`]. A test that has not ended after three
+//! minutes fails with its name and with what it waits for.
+//!
+//! What an adapter's capabilities leave out is reported on stderr, one line per test:
+//! `skipped: search suite, text: the provider lacks full_text (search::words_are_stemmed)`.
+//!
+//! # Testing the suites
+//! `ecom-core/tests/mutants` runs the suites of search engines and caches against a reference adapter with bugs planted
+//! on purpose, each of which a test must catch. `search_suite!(@tests)` and `cache_suite!(@tests)` return the tests as
+//! values ([`Test`]).
 
 #![expect(
     clippy::unwrap_used,
@@ -48,7 +72,6 @@
 
 use std::any::Any;
 use std::fmt;
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,17 +86,20 @@ use crate::shop::{Shop, ShopParts};
 /// One read on a connection of its own.
 macro_rules! read {
     ($storage:expr, $repository:ident.$method:ident($($arg:expr),* $(,)?)) => {{
-        let mut connection = $storage.connect().await.unwrap();
+        let call = concat!("`", stringify!($repository), ".", stringify!($method), "`");
+        $crate::testkit::running::step(call);
+        let mut connection = $crate::testkit::check::succeeds($storage.connect().await, "`connect`");
         let answer = connection.$repository().$method($($arg),*).await;
         drop(connection);
-        answer.unwrap()
+        $crate::testkit::check::succeeds(answer, call)
     }};
 }
 
 /// One call in a unit of work of its own, committed where it succeeds and dropped where it fails.
 macro_rules! attempt {
     ($storage:expr, $repository:ident.$method:ident($($arg:expr),* $(,)?)) => {{
-        let mut uow = $storage.begin().await.unwrap();
+        $crate::testkit::running::step(concat!("`", stringify!($repository), ".", stringify!($method), "`"));
+        let mut uow = $crate::testkit::check::succeeds($storage.begin().await, "`begin`");
         let answer = uow.$repository().$method($($arg),*).await;
         match answer {
             Ok(answer) => uow.commit().await.map(|()| answer),
@@ -109,9 +135,11 @@ mod contract {
         pub mod inventory;
     }
 }
+mod check;
 mod faults;
 pub mod model;
 mod rules;
+mod running;
 pub mod sample;
 
 /// The contract of [`Cache`].
@@ -129,8 +157,10 @@ pub use self::contract::platform::unit_of_work::listed as unit_of_work;
 /// The contract of [`CustomerRepository`](crate::port::CustomerRepository) and
 /// [`AddressRepository`](crate::port::AddressRepository).
 pub use self::contract::sales::customer::listed as customer;
+pub use self::contract::search::SearchFixture;
 /// The contract of a [`Cache`] that processes share, beyond [`cache`].
 pub use self::contract::shared_cache::listed as shared_cache;
+pub use self::running::{Test, run, run_test, run_within};
 
 /// The contract of [`InventoryRepository`](crate::port::InventoryRepository).
 pub mod inventory {
@@ -139,7 +169,7 @@ pub mod inventory {
 
 /// The contract of [`SearchProvider`](crate::port::SearchProvider).
 pub mod search {
-    pub use super::contract::search::{Fixture, listed::*};
+    pub use super::contract::search::listed::*;
 }
 
 /// The rules that a [`Shop`] keeps over any set of adapters.
@@ -198,12 +228,6 @@ impl fmt::Debug for CacheFixture {
     }
 }
 
-/// Runs a test on a multi-thread runtime of its own; for the suites' macros, so that the crate that runs them
-/// needs no tokio.
-pub fn run(test: impl Future<Output = ()>) {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(test);
-}
-
 /// Runs every suite of a storage. Takes the path of an `async fn() -> StorageFixture`; see [`testkit`](crate::testkit).
 #[macro_export]
 macro_rules! storage_suite {
@@ -234,6 +258,12 @@ pub(crate) fn code_of<T>(result: Result<T>, what: &str) -> ErrorCode {
         Ok(_) => panic!("{what}: this must fail"),
         Err(e) => e.code(),
     }
+}
+
+/// Fails unless the call is refused as `DUPLICATE` of this field.
+#[track_caller]
+pub(crate) fn is_taken<T>(field: &str, result: Result<T>, what: &str) {
+    assert_eq!(duplicate_field(result, what), field, "{what}: `DUPLICATE` names the field that is taken");
 }
 
 /// The field that a `DUPLICATE` names.

@@ -24,6 +24,9 @@ macro_rules! tests {
 
 /// Defines the public macro `$suite`, which runs the tests of `testkit::$module` in a module of that name. The suite is
 /// either one list of tests, or the topics that it consists of, each with the name that [`tests!`] gave its list.
+/// `$fixture` is what the factory returns, and `$subject` what a test takes of it.
+///
+/// `$suite!(@tests)` is the list as values, a `Vec<Test<_>>`: for those who test the suite itself.
 macro_rules! suite {
     (
         $(#[$doc:meta])*
@@ -46,6 +49,11 @@ macro_rules! suite {
         $($doc)*
         #[macro_export]
         macro_rules! $suite {
+            (@tests) => {{
+                let mut tests = ::std::vec::Vec::new();
+                $($crate::$list! { @list tests $module, $subject })*
+                tests
+            }};
             ($d make:path) => {
                 mod $module {
                     #[allow(unused_imports, clippy::allow_attributes, reason = "the factory may be a full path")]
@@ -57,14 +65,20 @@ macro_rules! suite {
     };
 }
 
-/// Makes one `#[test]` per name, on a runtime and with a fixture of its own.
+/// Makes one `#[test]` per name, on a runtime and with a fixture of its own; or pushes each onto a list.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __tests {
+    (@list $tests:ident $module:ident, [$fixture:ident => $subject:expr] [$($test:ident,)*]) => {$(
+        $tests.push($crate::testkit::Test {
+            name: stringify!($test),
+            run: |$fixture| ::std::boxed::Box::pin(async move { $crate::testkit::$module::$test($subject).await }),
+        });
+    )*};
     ($module:ident $make:path, [$fixture:ident => $subject:expr] [$($test:ident,)*]) => {$(
         #[test]
         fn $test() {
-            $crate::testkit::run(async {
+            $crate::testkit::run_test(concat!(stringify!($module), "::", stringify!($test)), || async {
                 let $fixture = $make().await;
                 $crate::testkit::$module::$test($subject).await;
             });

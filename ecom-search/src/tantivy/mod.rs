@@ -140,7 +140,7 @@ impl SearchProvider for TantivySearch {
     }
 
     async fn search(&self, query: &SearchQuery) -> Result<SearchResults> {
-        query::check(query)?;
+        query.check()?;
         let turn = self.inner.searches.clone().acquire_owned().await.map_err(|_| unavailable(Refusal::Closed))?;
         let query = query.clone();
         self.run(move |inner| {

@@ -8,13 +8,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 use std::sync::Arc;
 
+use ecom_core::Result;
 use ecom_core::catalog::AvailabilityStatus;
 use ecom_core::id::{CategoryId, ProductId};
 use ecom_core::paging::Total;
 use ecom_core::port::{FacetCount, SearchHit, SearchResults};
 use ecom_core::search::{Facet, SearchFilter, SearchQuery, SearchSort};
 use ecom_core::text::fold_key;
-use ecom_core::{Error, Result, ValidationErrors};
 use tantivy::collector::{Collector, SegmentCollector};
 use tantivy::columnar::{BytesColumn, Column, ColumnValues};
 use tantivy::query::{
@@ -30,12 +30,7 @@ use super::schema::{
     Fields, Text, attribute_key, availability_number, column, spelling_prefix, split_spelling, status_number,
 };
 
-/// Longer texts are refused: every word costs a walk of the dictionaries.
-const MAX_TEXT: usize = 512;
-const MAX_WORDS: usize = 32;
-const MAX_OFFSET: u64 = 10_000;
-const MAX_LIMIT: u32 = 1_000;
-const MAX_FILTER_VALUES: usize = 64;
+/// The most values that a facet returns.
 const MAX_FACET_VALUES: usize = 100;
 
 /// What a match of a word is worth, by how it matches; the source's weight is added. The steps are so far apart
@@ -48,41 +43,12 @@ const AS_WRITTEN: Score = 5.0;
 /// Keeps the sum of all BM25 scores of a word under [`AS_WRITTEN`] up to an idf of some 20.
 const FREQUENCY: Score = 0.03 / 60.0;
 
-/// Refuses what the port's bounds exclude (R17).
-pub(super) fn check(query: &SearchQuery) -> Result<()> {
-    let mut errors = ValidationErrors::default();
-    if query.text.len() > MAX_TEXT * 4 || query.text.chars().count() > MAX_TEXT {
-        errors.out_of_bounds("text", format!("must have at most {MAX_TEXT} characters"));
-    }
-    if query.offset > MAX_OFFSET {
-        errors.out_of_bounds("offset", format!("must be at most {MAX_OFFSET}"));
-    }
-    if query.limit > MAX_LIMIT {
-        errors.out_of_bounds("limit", format!("must be at most {MAX_LIMIT}"));
-    }
-    let f = &query.filter;
-    for (field, values) in [
-        ("categories", f.categories.len()),
-        ("brands", f.brands.len()),
-        ("tags", f.tags.len()),
-        ("attributes", f.attributes.len()),
-    ] {
-        if values > MAX_FILTER_VALUES {
-            errors.out_of_bounds(field, format!("must be at most {MAX_FILTER_VALUES} values"));
-        }
-    }
-    if query.price_bounds.len() > MAX_FACET_VALUES || !query.price_bounds.is_sorted_by(|a, b| a < b) {
-        errors.out_of_bounds("price_bounds", format!("must be at most {MAX_FACET_VALUES}, each above the one before"));
-    }
-    errors.into_result()
-}
-
-/// Runs a checked search.
+/// Runs a search that is within the bounds of [`SearchQuery::check`].
 pub(super) fn run(searcher: &Searcher, fields: &Fields, query: &SearchQuery) -> Result<SearchResults> {
     let by_score = query.sort == SearchSort::Relevance && !query.text.trim().is_empty();
     let builder = Builder { fields, by_score, text: Text::new() };
     let collector = Drill::new(query, by_score);
-    let tantivy_query = builder.build(query, &collector)?;
+    let tantivy_query = builder.build(query, &collector);
     let fruit = searcher.search(&tantivy_query, &collector).map_err(failed("searching"))?;
     Ok(collector.results(fruit))
 }
@@ -126,17 +92,17 @@ fn range(field: Field, low: Option<i64>, high: Option<i64>) -> Clause {
 }
 
 impl Builder<'_> {
-    fn build(mut self, query: &SearchQuery, drill: &Drill) -> Result<Clause> {
+    fn build(mut self, query: &SearchQuery, drill: &Drill) -> Clause {
         let mut clauses = Vec::new();
         if !query.text.trim().is_empty() {
-            clauses.push(self.full_text(&query.text)?);
+            clauses.push(self.full_text(&query.text));
         }
         self.filters(&query.filter, drill, &mut clauses);
         if clauses.is_empty() {
             // Every other clause excludes tombstones, which have no text and nothing to filter by.
             clauses.push(worth(term(Term::from_field_u64(self.fields.live, 1)), 0.0));
         }
-        Ok(all(clauses))
+        all(clauses)
     }
 
     fn filters(&self, f: &SearchFilter, drill: &Drill, clauses: &mut Vec<Clause>) {
@@ -174,21 +140,14 @@ impl Builder<'_> {
     }
 
     /// All words match, or the whole text is a code.
-    fn full_text(&mut self, text: &str) -> Result<Clause> {
+    fn full_text(&mut self, text: &str) -> Clause {
         let chunks: Vec<(String, Vec<String>)> =
             fold_key(text).split(' ').map(|chunk| (chunk.to_owned(), self.text.words(chunk))).collect();
-        if chunks.iter().map(|(_, words)| words.len().max(1)).sum::<usize>() > MAX_WORDS {
-            return Err(Error::invalid(
-                "text",
-                ecom_core::FieldCode::OutOfBounds,
-                format!("must have at most {MAX_WORDS} words"),
-            ));
-        }
         let folded = chunks.iter().map(|(chunk, _)| chunk.as_str()).collect::<Vec<_>>().join(" ");
         let whole = self.code(&folded, chunks.iter().map(|(_, words)| words.len()).sum());
         // Punctuation that stands alone says nothing.
         let Some(last) = chunks.iter().rposition(|(_, words)| !words.is_empty()) else {
-            return Ok(whole);
+            return whole;
         };
         let mut required = Vec::new();
         for (i, (chunk, words)) in chunks.iter().enumerate() {
@@ -204,7 +163,7 @@ impl Builder<'_> {
             }
             required.push(best(ways));
         }
-        Ok(if chunks.len() == 1 { all(required) } else { best(vec![all(required), whole]) })
+        if chunks.len() == 1 { all(required) } else { best(vec![all(required), whole]) }
     }
 
     /// A code that stands for so many words.
@@ -326,9 +285,6 @@ impl<'a> Drill<'a> {
     }
 
     fn wanted(&self) -> usize {
-        if self.query.limit == 0 {
-            return 0;
-        }
         usize::try_from(self.query.offset).unwrap_or(usize::MAX).saturating_add(self.query.limit as usize)
     }
 

@@ -57,12 +57,14 @@ impl<'a> SearchService<'a> {
     /// Searches. Found by the index, shown from cache or database: prices and stock are current.
     ///
     /// # Errors
-    /// `Validation` for a query out of bounds, `Unsupported`, `Unavailable`.
+    /// `Validation` for a query out of the bounds of [`SearchQuery::check`], `Unsupported`, `Unavailable`.
     pub async fn search(&self, query: &SearchQuery) -> Result<SearchPage> {
         let found = if query.price_bounds.is_empty() && query.facets.contains(&Facet::Prices) {
-            let bounds = self.cx.config.price_bounds.clone();
-            self.cx.search.search(&SearchQuery { price_bounds: bounds, ..query.clone() }).await?
+            let query = SearchQuery { price_bounds: self.cx.config.price_bounds.clone(), ..query.clone() };
+            query.check()?;
+            self.cx.search.search(&query).await?
         } else {
+            query.check()?;
             self.cx.search.search(query).await?
         };
         let ids: Vec<_> = found.hits.iter().map(|h| h.id).collect();

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::collections::HashSet;
+use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -11,7 +12,9 @@ use rand::{RngExt as _, SeedableRng as _};
 use uuid::Uuid;
 
 use crate::id::ProductId;
-use crate::port::cache::{CacheKey, CacheLoad, CacheValue, Codec};
+use crate::port::cache::{CacheKey, CacheLoad, CacheValue, Codec, FillToken};
+use crate::testkit::check::{holds, same, succeeds};
+use crate::testkit::running::step;
 use crate::testkit::{CacheFixture, fresh_seed};
 
 suite! {
@@ -33,6 +36,7 @@ suite! {
         r15_invalidating_a_group_drops_all_of_it_and_nothing_else,
         r15_a_fill_that_the_invalidation_of_its_group_overtook_is_dropped,
         r15_what_is_dropped_locally_is_gone_from_the_process,
+        what_is_dropped_locally_leaves_other_keys,
         r15_what_another_task_invalidated_is_never_read_again,
         r15_racing_fills_never_outlive_an_invalidation,
         r15_racing_fills_never_outlive_an_invalidation_of_their_group,
@@ -40,6 +44,8 @@ suite! {
         several_are_read_and_filled_at_once,
         r15_an_abandoned_load_leaves_nothing_behind,
         it_answers_and_counts,
+        it_counts_what_the_process_holds,
+        what_is_replaced_or_invalidated_is_no_eviction,
     ]
 }
 
@@ -76,26 +82,59 @@ pub(super) fn value(version: u64) -> CacheValue {
 }
 
 pub(super) fn version_of(value: &CacheValue) -> u64 {
-    value.downcast_ref::<Versioned>().expect("a cache hands back the type that it was given").version
+    value.downcast_ref::<Versioned>().expect("A cache returns a value of the type that it was given.").version
 }
 
 /// The version that a read finds. Where the process holds one, both ways to read must agree.
 async fn read(f: &CacheFixture, key: &CacheKey) -> Option<u64> {
+    step(format_args!("`get` of {key}"));
     let found = f.cache.get(key, &CODEC).await.as_ref().map(version_of);
     if let Some(local) = f.cache.local(key) {
-        assert_eq!(Some(version_of(&local)), found, "`local` and `get` must not disagree on {key:?}");
+        same(Some(version_of(&local)), found, "`local` returns what `get` returns, or nothing.", key);
     }
     found
 }
 
-async fn fill_for(f: &CacheFixture, key: &CacheKey, version: u64, ttl: Duration) -> bool {
-    let token = f.cache.begin_fill(key).await;
-    f.cache.fill(key, value(version), &CODEC, ttl, token).await
+/// Fails unless a read of `key` finds this version. `contract` says why.
+async fn reads(f: &CacheFixture, key: &CacheKey, expected: Option<u64>, contract: &str, about: impl Display) {
+    same(read(f, key).await, expected, contract, format_args!("a read of {key}: {about}"));
+}
+
+async fn token_for(f: &CacheFixture, key: &CacheKey) -> FillToken {
+    step(format_args!("`begin_fill` of {key}"));
+    f.cache.begin_fill(key).await
+}
+
+/// Fills with a token that was taken before; returns whether the cache says that it holds the value.
+async fn fill_with(f: &CacheFixture, key: &CacheKey, version: u64, token: FillToken) -> bool {
+    step(format_args!("`fill` of {key}"));
+    f.cache.fill(key, value(version), &CODEC, TTL, token).await
+}
+
+async fn fill_for(f: &CacheFixture, key: &CacheKey, version: u64, ttl: Duration) {
+    let token = token_for(f, key).await;
+    step(format_args!("`fill` of {key}"));
+    let held = f.cache.fill(key, value(version), &CODEC, ttl, token).await;
+    holds(held, "A fill that nothing overtook is held.", format_args!("{key}, version {version}"));
 }
 
 async fn fill(f: &CacheFixture, key: &CacheKey, version: u64) {
-    assert!(fill_for(f, key, version, TTL).await, "a fill that nothing overtook must be held: {key:?}");
+    fill_for(f, key, version, TTL).await;
 }
+
+async fn invalidate(f: &CacheFixture, keys: &[CacheKey]) {
+    step(format_args!("`invalidate` of {keys:?}"));
+    succeeds(f.cache.invalidate(keys).await, format_args!("`invalidate` of {keys:?}"));
+}
+
+async fn clear(f: &CacheFixture) {
+    step("`clear`");
+    succeeds(f.cache.clear().await, "`clear`");
+}
+
+const INVALIDATED: &str = "A read that starts after an invalidation does not see the old value.";
+const OVERTAKEN: &str = "A fill whose key was invalidated since its token was taken is dropped, and returns false.";
+const OTHERS: &str = "An invalidation drops the keys that it names and those of the groups that it names, no others.";
 
 /// A key with this number of every kind that has values.
 pub(super) fn kinds(number: u128) -> impl Iterator<Item = CacheKey> {
@@ -114,18 +153,19 @@ pub(super) fn invalidators(key: CacheKey) -> impl Iterator<Item = CacheKey> {
 /// A miss, both ways.
 pub async fn a_new_cache_holds_nothing(f: &CacheFixture) {
     for k in all_kinds() {
-        assert!(f.cache.local(&k).is_none(), "{k:?}");
-        assert!(f.cache.get(&k, &CODEC).await.is_none(), "{k:?}");
+        holds(f.cache.local(&k).is_none(), "A new cache holds nothing.", format_args!("`local` of {k}"));
+        reads(f, &k, None, "A new cache holds nothing.", "nobody has filled it").await;
     }
 }
 
 /// A filled value is read back, as often as one likes.
 pub async fn what_is_filled_is_found(f: &CacheFixture) {
     fill(f, &key(1), 3).await;
-    for _ in 0..3 {
-        assert_eq!(read(f, &key(1)).await, Some(3));
+    for n in 1..=3 {
+        reads(f, &key(1), Some(3), "What is filled is found until its TTL ends.", format_args!("for the {n}. time"))
+            .await;
     }
-    assert_eq!(read(f, &key(2)).await, None);
+    reads(f, &key(2), None, "Only what is filled is found.", "another key was filled").await;
 }
 
 /// Keys of different kinds with the same number are different keys.
@@ -134,7 +174,8 @@ pub async fn every_kind_of_key_is_kept_apart(f: &CacheFixture) {
         fill(f, k, version).await;
     }
     for (k, version) in all_kinds().iter().zip(1..) {
-        assert_eq!(read(f, k).await, Some(version), "{k:?}");
+        let contract = "Keys of different kinds are different keys, also with the same number.";
+        reads(f, k, Some(version), contract, "every kind was filled with the number 7").await;
     }
 }
 
@@ -142,29 +183,30 @@ pub async fn every_kind_of_key_is_kept_apart(f: &CacheFixture) {
 pub async fn a_fill_replaces_what_was_there(f: &CacheFixture) {
     fill(f, &key(1), 1).await;
     fill(f, &key(1), 2).await;
-    assert_eq!(read(f, &key(1)).await, Some(2));
+    reads(f, &key(1), Some(2), "A fill replaces the value that was there.", "filled twice").await;
 }
 
 /// Held before its TTL has passed, gone after it; each entry by its own.
 pub async fn r15_a_value_is_gone_after_its_ttl(f: &CacheFixture) {
-    assert!(fill_for(f, &key(1), 1, Duration::from_secs(3)).await);
-    assert!(fill_for(f, &key(2), 2, Duration::from_hours(1)).await);
+    fill_for(f, &key(1), 1, Duration::from_secs(3)).await;
+    fill_for(f, &key(2), 2, Duration::from_hours(1)).await;
     (f.clock_advance)(Duration::from_secs(1));
-    assert_eq!(read(f, &key(1)).await, Some(1), "its TTL has not passed");
+    reads(f, &key(1), Some(1), "A value is held until its TTL has passed.", "a TTL of 3 s, after 1 s").await;
     (f.clock_advance)(Duration::from_millis(2_100));
-    assert_eq!(read(f, &key(1)).await, None, "its TTL has passed");
-    assert_eq!(read(f, &key(2)).await, Some(2), "the TTL of another entry is its own");
+    reads(f, &key(1), None, "A value is gone once its TTL has passed.", "a TTL of 3 s, after 3.1 s").await;
+    reads(f, &key(2), Some(2), "Each value has a TTL of its own.", "a TTL of 1 h, after 3.1 s").await;
 }
 
 /// The TTL counts from the last fill, whatever TTL the value before had.
 pub async fn r15_a_refill_starts_a_new_ttl(f: &CacheFixture) {
-    assert!(fill_for(f, &key(1), 1, Duration::from_secs(2)).await);
+    let contract = "A fill starts a new TTL: that of the value before no longer counts.";
+    fill_for(f, &key(1), 1, Duration::from_secs(2)).await;
     (f.clock_advance)(Duration::from_secs(1));
-    assert!(fill_for(f, &key(1), 2, Duration::from_secs(3)).await);
+    fill_for(f, &key(1), 2, Duration::from_secs(3)).await;
     (f.clock_advance)(Duration::from_millis(1_500));
-    assert_eq!(read(f, &key(1)).await, Some(2), "the TTL of the value before has passed, its own has not");
+    reads(f, &key(1), Some(2), contract, "a TTL of 3 s, 1.5 s after the last fill and 2.5 s after the first").await;
     (f.clock_advance)(Duration::from_millis(1_700));
-    assert_eq!(read(f, &key(1)).await, None);
+    reads(f, &key(1), None, contract, "a TTL of 3 s, 3.2 s after the last fill").await;
 }
 
 /// What is named is dropped, what is not named stays.
@@ -172,13 +214,14 @@ pub async fn r15_invalidated_keys_are_gone_and_others_stay(f: &CacheFixture) {
     for n in 1..=4 {
         fill(f, &key(n), n as u64).await;
     }
-    f.cache.invalidate(&[key(1), key(3), key(99)]).await.unwrap();
-    assert_eq!(read(f, &key(1)).await, None);
-    assert_eq!(read(f, &key(2)).await, Some(2));
-    assert_eq!(read(f, &key(3)).await, None);
-    assert_eq!(read(f, &key(4)).await, Some(4));
-    f.cache.invalidate(&[]).await.unwrap();
-    assert_eq!(read(f, &key(2)).await, Some(2));
+    invalidate(f, &[key(1), key(3), key(99)]).await;
+    let about = "1 and 3 of the keys 1 to 4 are invalidated in one call";
+    reads(f, &key(1), None, INVALIDATED, about).await;
+    reads(f, &key(2), Some(2), OTHERS, about).await;
+    reads(f, &key(3), None, INVALIDATED, about).await;
+    reads(f, &key(4), Some(4), OTHERS, about).await;
+    invalidate(f, &[]).await;
+    reads(f, &key(2), Some(2), OTHERS, "an invalidation without keys").await;
 }
 
 /// An invalidation does not outlast itself: a load that starts after it is held.
@@ -187,10 +230,11 @@ pub async fn r15_an_invalidated_key_can_be_filled_again(f: &CacheFixture) {
         let both: Vec<CacheKey> = invalidators(k).collect();
         for by in invalidators(k).map(|by| vec![by]).chain([both]) {
             fill(f, &k, 1).await;
-            f.cache.invalidate(&by).await.unwrap();
-            assert_eq!(read(f, &k).await, None, "{k:?} by {by:?}");
+            invalidate(f, &by).await;
+            reads(f, &k, None, INVALIDATED, format_args!("invalidated by {by:?}")).await;
             fill(f, &k, 2).await;
-            assert_eq!(read(f, &k).await, Some(2), "{k:?} by {by:?}");
+            let contract = "A key that was invalidated can be filled again.";
+            reads(f, &k, Some(2), contract, format_args!("invalidated by {by:?}")).await;
         }
     }
 }
@@ -200,39 +244,40 @@ pub async fn clear_drops_everything(f: &CacheFixture) {
     for k in all_kinds() {
         fill(f, &k, 1).await;
     }
-    f.cache.clear().await.unwrap();
+    clear(f).await;
     for k in all_kinds() {
-        assert_eq!(read(f, &k).await, None, "{k:?}");
+        reads(f, &k, None, "`clear` drops everything.", "every kind was filled").await;
     }
     for k in all_kinds() {
         fill(f, &k, 2).await;
-        assert_eq!(read(f, &k).await, Some(2), "{k:?}");
+        reads(f, &k, Some(2), "A cache that was cleared can be filled again.", "").await;
     }
 }
 
 /// Token, invalidation, fill: the value that was loaded may be old.
 pub async fn r15_a_fill_that_an_invalidation_overtook_is_dropped(f: &CacheFixture) {
     for k in all_kinds() {
-        let token = f.cache.begin_fill(&k).await;
-        f.cache.invalidate(&[k]).await.unwrap();
-        assert!(!f.cache.fill(&k, value(1), &CODEC, TTL, token).await, "an overtaken fill says that it is not held");
-        assert_eq!(read(f, &k).await, None, "{k:?}");
+        let token = token_for(f, &k).await;
+        invalidate(f, &[k]).await;
+        same(fill_with(f, &k, 1, token).await, false, OVERTAKEN, format_args!("`fill` of {k}"));
+        reads(f, &k, None, OVERTAKEN, "its fill was overtaken").await;
     }
     // A newer value is not overwritten either.
-    let token = f.cache.begin_fill(&key(1)).await;
-    f.cache.invalidate(&[key(1)]).await.unwrap();
+    let token = token_for(f, &key(1)).await;
+    invalidate(f, &[key(1)]).await;
     fill(f, &key(1), 2).await;
-    assert!(!f.cache.fill(&key(1), value(1), &CODEC, TTL, token).await);
-    assert_eq!(read(f, &key(1)).await, Some(2));
+    same(fill_with(f, &key(1), 1, token).await, false, OVERTAKEN, "`fill` over a newer value");
+    reads(f, &key(1), Some(2), OVERTAKEN, "its fill with version 1 was overtaken, and version 2 was filled since")
+        .await;
 }
 
 /// Token, clear, fill: as with an invalidation.
 pub async fn r15_a_fill_that_a_clear_overtook_is_dropped(f: &CacheFixture) {
     for k in all_kinds() {
-        let token = f.cache.begin_fill(&k).await;
-        f.cache.clear().await.unwrap();
-        assert!(!f.cache.fill(&k, value(1), &CODEC, TTL, token).await, "{k:?}");
-        assert_eq!(read(f, &k).await, None, "{k:?}");
+        let token = token_for(f, &k).await;
+        clear(f).await;
+        same(fill_with(f, &k, 1, token).await, false, OVERTAKEN, format_args!("`fill` of {k} after a `clear`"));
+        reads(f, &k, None, OVERTAKEN, "its fill was overtaken by a `clear`").await;
     }
 }
 
@@ -240,17 +285,18 @@ pub async fn r15_a_fill_that_a_clear_overtook_is_dropped(f: &CacheFixture) {
 pub async fn an_invalidation_leaves_fills_of_other_keys_alone(f: &CacheFixture) {
     let mut tokens = Vec::new();
     for n in 1..=64 {
-        tokens.push((key(n), f.cache.begin_fill(&key(n)).await));
+        tokens.push((key(n), token_for(f, &key(n)).await));
     }
-    f.cache.invalidate(&[key(1_000)]).await.unwrap();
+    invalidate(f, &[key(1_000)]).await;
     let mut held = 0;
     for (k, token) in tokens {
-        if f.cache.fill(&k, value(1), &CODEC, TTL, token).await {
+        if fill_with(f, &k, 1, token).await {
             held += 1;
-            assert_eq!(read(f, &k).await, Some(1), "a fill that says it is held is held");
+            reads(f, &k, Some(1), "A fill that returns true is held.", "another key was invalidated meanwhile").await;
         }
     }
-    assert!(held >= 56, "an invalidation of one key refused {} of 64 fills of others", 64 - held);
+    let contract = "An invalidation of one key refuses hardly any fills of others (8 of 64 are accepted).";
+    holds(held >= 56, contract, format_args!("{} of 64 fills are refused", 64 - held));
 }
 
 /// One key stands for all that belong to it.
@@ -260,14 +306,15 @@ pub async fn r15_invalidating_a_group_drops_all_of_it_and_nothing_else(f: &Cache
         for k in &keys {
             fill(f, k, 1).await;
         }
-        f.cache.invalidate(&[group]).await.unwrap();
+        invalidate(f, &[group]).await;
+        let about = format!("the group {group} is invalidated");
         for k in &keys {
-            let expected = if k.group() == Some(group) { None } else { Some(1) };
-            assert_eq!(read(f, k).await, expected, "{k:?} by {group:?}");
+            let (expected, contract) = if k.group() == Some(group) { (None, INVALIDATED) } else { (Some(1), OTHERS) };
+            reads(f, k, expected, contract, &about).await;
         }
         for k in keys.iter().filter(|k| k.group() == Some(group)) {
             fill(f, k, 5).await;
-            assert_eq!(read(f, k).await, Some(5), "{k:?} by {group:?}");
+            reads(f, k, Some(5), "A key whose group was invalidated can be filled again.", &about).await;
         }
     }
 }
@@ -275,48 +322,74 @@ pub async fn r15_invalidating_a_group_drops_all_of_it_and_nothing_else(f: &Cache
 /// Tokens, invalidation of a group, fills: those of the group are dropped, and no others.
 pub async fn r15_a_fill_that_the_invalidation_of_its_group_overtook_is_dropped(f: &CacheFixture) {
     for group in CacheKey::GROUPS {
-        f.cache.clear().await.unwrap();
+        clear(f).await;
         let mut tokens = Vec::new();
         for k in all_kinds() {
-            tokens.push((k, f.cache.begin_fill(&k).await));
+            tokens.push((k, token_for(f, &k).await));
         }
-        f.cache.invalidate(&[group]).await.unwrap();
+        invalidate(f, &[group]).await;
+        let about = format!("the group {group} is invalidated while every kind is loaded");
         for (k, token) in tokens {
-            let held = f.cache.fill(&k, value(1), &CODEC, TTL, token).await;
-            assert_eq!(held, k.group() != Some(group), "{k:?} by {group:?}");
-            assert_eq!(read(f, &k).await, held.then_some(1), "{k:?} by {group:?}");
+            let held = fill_with(f, &k, 1, token).await;
+            let contract = if k.group() == Some(group) { OVERTAKEN } else { OTHERS };
+            same(held, k.group() != Some(group), contract, format_args!("`fill` of {k}: {about}"));
+            reads(f, &k, held.then_some(1), contract, &about).await;
         }
         // A newer value is not overwritten either.
         for k in all_kinds().into_iter().filter(|k| k.group() == Some(group)) {
-            let token = f.cache.begin_fill(&k).await;
-            f.cache.invalidate(&[group]).await.unwrap();
+            let token = token_for(f, &k).await;
+            invalidate(f, &[group]).await;
             fill(f, &k, 2).await;
-            assert!(!f.cache.fill(&k, value(1), &CODEC, TTL, token).await, "{k:?} by {group:?}");
-            assert_eq!(read(f, &k).await, Some(2), "{k:?} by {group:?}");
+            same(fill_with(f, &k, 1, token).await, false, OVERTAKEN, format_args!("`fill` of {k} over a newer value"));
+            reads(f, &k, Some(2), OVERTAKEN, &about).await;
         }
     }
 }
 
 /// By key, by group and all together; what is shared stays there, and all goes if nothing is.
 pub async fn r15_what_is_dropped_locally_is_gone_from_the_process(f: &CacheFixture) {
+    let contract = "`invalidate_local` and `clear_local` drop what this process holds: all of it if nothing is shared, \
+                    and else what is shared stays.";
     let shared = f.cache.is_shared().then_some(1);
     for k in all_kinds() {
         for by in invalidators(k).map(Some).chain([None]) {
-            let drop_locally = async || match by {
-                Some(by) => f.cache.invalidate_local(&[by]).await,
-                None => f.cache.clear_local().await,
+            let about = match by {
+                Some(by) => format!("`invalidate_local` of {by}"),
+                None => "`clear_local`".to_owned(),
+            };
+            let drop_locally = async || {
+                step(&about);
+                match by {
+                    Some(by) => f.cache.invalidate_local(&[by]).await,
+                    None => f.cache.clear_local().await,
+                }
             };
             fill(f, &k, 1).await;
             drop_locally().await;
-            assert!(f.cache.local(&k).is_none(), "{k:?} by {by:?}");
-            assert_eq!(read(f, &k).await, shared, "{k:?} by {by:?}");
+            holds(f.cache.local(&k).is_none(), contract, format_args!("`local` of {k} after {about}"));
+            reads(f, &k, shared, contract, format_args!("after {about}")).await;
             // Nor does a load that was begun before bring it back.
-            f.cache.clear().await.unwrap();
-            let token = f.cache.begin_fill(&k).await;
+            clear(f).await;
+            let token = token_for(f, &k).await;
             drop_locally().await;
-            f.cache.fill(&k, value(1), &CODEC, TTL, token).await;
-            assert!(f.cache.local(&k).is_none(), "{k:?} by {by:?}");
-            assert_eq!(read(f, &k).await, shared, "{k:?} by {by:?}");
+            fill_with(f, &k, 1, token).await;
+            let about = format!("after {about} and a fill that was begun before");
+            holds(f.cache.local(&k).is_none(), contract, format_args!("`local` of {k} {about}"));
+            reads(f, &k, shared, contract, about).await;
+        }
+    }
+}
+
+/// Only the keys that are named, and those of a group that is named.
+pub async fn what_is_dropped_locally_leaves_other_keys(f: &CacheFixture) {
+    for by in all_kinds() {
+        for k in all_kinds() {
+            fill(f, &k, 1).await;
+        }
+        step(format_args!("`invalidate_local` of {by}"));
+        f.cache.invalidate_local(&[by]).await;
+        for k in all_kinds().into_iter().filter(|k| !invalidators(*k).any(|i| i == by)) {
+            reads(f, &k, Some(1), OTHERS, format_args!("after `invalidate_local` of {by}")).await;
         }
     }
 }
@@ -326,8 +399,10 @@ pub async fn r15_what_another_task_invalidated_is_never_read_again(f: &CacheFixt
     for round in 0..200 {
         fill(f, &key(1), round).await;
         let cache = f.cache.clone();
-        tokio::spawn(async move { cache.invalidate(&[key(1)]).await }).await.unwrap().unwrap();
-        assert_eq!(read(f, &key(1)).await, None);
+        step("`invalidate` in another task");
+        let invalidated = tokio::spawn(async move { cache.invalidate(&[key(1)]).await }).await;
+        succeeds(succeeds(invalidated, "a task"), "`invalidate` in another task");
+        reads(f, &key(1), None, INVALIDATED, "invalidated by another task").await;
     }
 }
 
@@ -350,7 +425,7 @@ async fn race(f: &CacheFixture, keys: &[CacheKey], invalidates: fn(CacheKey) -> 
                 match task % 4 {
                     0 => {
                         let version = database[i].fetch_add(1, Ordering::SeqCst) + 1;
-                        cache.invalidate(&[invalidates(k)]).await.unwrap();
+                        succeeds(cache.invalidate(&[invalidates(k)]).await, "`invalidate`");
                         acknowledged[i].fetch_max(version, Ordering::SeqCst);
                     }
                     1 | 2 => {
@@ -369,10 +444,8 @@ async fn race(f: &CacheFixture, keys: &[CacheKey], invalidates: fn(CacheKey) -> 
                         };
                         if let Some(v) = found {
                             let version = version_of(&v);
-                            assert!(
-                                version >= floor,
-                                "seed {seed}: read {version} of {k:?} after {floor} was acknowledged"
-                            );
+                            let about = format_args!("seed {seed}: {k} has {version} after {floor} was invalidated");
+                            holds(version >= floor, INVALIDATED, about);
                         }
                     }
                 }
@@ -382,12 +455,14 @@ async fn race(f: &CacheFixture, keys: &[CacheKey], invalidates: fn(CacheKey) -> 
             }
         }));
     }
+    step("readers and writers that race");
     for t in tasks {
-        t.await.unwrap();
+        succeeds(t.await, "a task that reads or writes");
     }
     for (i, k) in keys.iter().enumerate() {
         if let Some(version) = read(f, k).await {
-            assert_eq!(version, database[i].load(Ordering::SeqCst), "seed {seed}: an old value stayed under {k:?}");
+            let contract = "A fill that an invalidation overtook is dropped, so that no old value stays.";
+            same(version, database[i].load(Ordering::SeqCst), contract, format_args!("seed {seed}: {k}"));
         }
     }
 }
@@ -415,10 +490,14 @@ pub async fn values_survive_the_codec(f: &CacheFixture) {
     {
         let k = key(n as u128);
         let sent = Versioned { version: u64::MAX - n as u64, text };
-        let token = f.cache.begin_fill(&k).await;
-        assert!(f.cache.fill(&k, Arc::new(sent.clone()), &CODEC, TTL, token).await);
-        let found = f.cache.get(&k, &CODEC).await.expect("what was filled is found");
-        assert_eq!(found.downcast_ref::<Versioned>(), Some(&sent));
+        let token = token_for(f, &k).await;
+        let about = format!("a value of {} bytes", sent.text.len());
+        step(&about);
+        let held = f.cache.fill(&k, Arc::new(sent.clone()), &CODEC, TTL, token).await;
+        holds(held, "A fill that nothing overtook is held.", &about);
+        let found = f.cache.get(&k, &CODEC).await;
+        let found = found.as_ref().and_then(|v| v.downcast_ref::<Versioned>());
+        holds(found == Some(&sent), "A read returns the value that was filled, of the same type.", &about);
     }
 }
 
@@ -426,58 +505,101 @@ pub async fn values_survive_the_codec(f: &CacheFixture) {
 pub async fn several_are_read_and_filled_at_once(f: &CacheFixture) {
     let keys: Vec<CacheKey> = (1..=5).map(key).chain(kinds(7).filter(|k| k.group().is_some())).collect();
     for by in CacheKey::GROUPS.into_iter().chain([key(2)]) {
-        f.cache.clear().await.unwrap();
-        assert!(f.cache.get_many(&keys, &CODEC).await.iter().all(Option::is_none));
+        clear(f).await;
+        step("`get_many`, `begin_fill_many` and `fill_many`");
+        let empty = f.cache.get_many(&keys, &CODEC).await;
+        let contract = "`get_many` returns for each key, in order, what `get` returns.";
+        same(empty.len(), keys.len(), contract, "the number of answers");
+        holds(empty.iter().all(Option::is_none), contract, "the cache was cleared");
         let tokens = f.cache.begin_fill_many(&keys).await;
-        assert_eq!(tokens.len(), keys.len());
-        f.cache.invalidate(&[by]).await.unwrap();
+        same(tokens.len(), keys.len(), "`begin_fill_many` returns a token for each key, in order.", "");
+        invalidate(f, &[by]).await;
         let values = keys.iter().zip(tokens).zip(1..).map(|((k, t), n)| (*k, value(n), t)).collect();
         f.cache.fill_many(values, &CODEC, TTL).await;
         let found = f.cache.get_many(&keys, &CODEC).await;
         let mut refused = 0;
         for ((k, found), n) in keys.iter().zip(found).zip(1..) {
             let found = found.as_ref().map(version_of);
-            assert_eq!(read(f, k).await, found, "{k:?}");
+            let about = format!("{k}, after {by} was invalidated between `begin_fill_many` and `fill_many`");
+            same(found, read(f, k).await, contract, &about);
             if invalidators(*k).any(|i| i == by) {
-                assert_eq!(found, None, "{k:?} by {by:?}");
+                same(found, None, OVERTAKEN, &about);
             } else {
-                assert!(found.is_none_or(|v| v == n), "{k:?} is {found:?}, not {n}");
+                let contract = "`fill_many` holds each value under its own key.";
+                holds(found.is_none_or(|v| v == n), contract, format_args!("{about}: {found:?}, not {n}"));
                 refused += usize::from(found.is_none());
             }
         }
         // See `an_invalidation_leaves_fills_of_other_keys_alone`.
-        assert!(refused <= usize::from(!by.is_group()), "{by:?} refused {refused} fills of others");
+        let contract = "An invalidation of one key refuses hardly any fills of others, one of a group none.";
+        holds(refused <= usize::from(!by.is_group()), contract, format_args!("{by} refused {refused} fills of others"));
     }
-    assert!(f.cache.get_many(&[], &CODEC).await.is_empty());
-    assert!(f.cache.begin_fill_many(&[]).await.is_empty());
+    let contract = "A batch without keys is answered with nothing.";
+    same(f.cache.get_many(&[], &CODEC).await.len(), 0, contract, "`get_many`");
+    same(f.cache.begin_fill_many(&[]).await.len(), 0, contract, "`begin_fill_many`");
     f.cache.fill_many(Vec::new(), &CODEC, TTL).await;
 }
 
 /// A load that found nothing is given up; the next one is not held up by it, and is held.
 pub async fn r15_an_abandoned_load_leaves_nothing_behind(f: &CacheFixture) {
     for k in all_kinds() {
-        let CacheLoad::Begun(token) = f.cache.begin_load(&k, &CODEC).await else { panic!("{k:?}: nothing is held") };
+        let token = begin_load(f, &k).await;
         f.cache.abandon(&[(k, token)]).await;
-        assert_eq!(read(f, &k).await, None);
-        let CacheLoad::Begun(token) = f.cache.begin_load(&k, &CODEC).await else { panic!("{k:?}: nothing is held") };
-        assert!(f.cache.fill(&k, value(1), &CODEC, TTL, token).await, "{k:?}");
-        assert_eq!(read(f, &k).await, Some(1));
+        reads(f, &k, None, "A load that was abandoned fills nothing.", "").await;
+        let token = begin_load(f, &k).await;
+        let contract = "A load that begins after another was abandoned is held.";
+        same(fill_with(f, &k, 1, token).await, true, contract, k);
+        reads(f, &k, Some(1), contract, "").await;
+    }
+}
+
+async fn begin_load(f: &CacheFixture, key: &CacheKey) -> FillToken {
+    step(format_args!("`begin_load` of {key}"));
+    match f.cache.begin_load(key, &CODEC).await {
+        CacheLoad::Begun(token) => token,
+        CacheLoad::Found(_) => panic!("`begin_load` finds only what is held.\n     case: nobody has filled {key}"),
     }
 }
 
 /// It has a name, answers a ping, and counts hits and misses.
 pub async fn it_answers_and_counts(f: &CacheFixture) {
-    assert!(!f.cache.name().is_empty());
-    f.cache.ping().await.unwrap();
+    holds(!f.cache.name().is_empty(), "A cache has a name for people.", "`name` is empty");
+    succeeds(f.cache.ping().await, "`ping`");
     let before = f.cache.stats();
     fill(f, &key(1), 1).await;
-    assert!(f.cache.get(&key(1), &CODEC).await.is_some());
-    assert!(f.cache.get(&key(1), &CODEC).await.is_some());
-    assert!(f.cache.get(&key(2), &CODEC).await.is_none());
+    let found = f.cache.get(&key(1), &CODEC).await.is_some() && f.cache.get(&key(1), &CODEC).await.is_some();
+    holds(found, "What is filled is found until its TTL ends.", key(1));
+    holds(f.cache.get(&key(2), &CODEC).await.is_none(), "Only what is filled is found.", key(2));
     // Looking in the process alone is no miss: the caller goes on to `get`.
-    assert!(f.cache.local(&key(2)).is_none());
+    holds(f.cache.local(&key(2)).is_none(), "Only what is filled is found.", key(2));
     let after = f.cache.stats();
-    assert_eq!(after.hits - before.hits, 2);
-    assert_eq!(after.misses - before.misses, 1);
-    assert_eq!(after.evictions, before.evictions, "nothing was evicted");
+    same(after.hits - before.hits, 2, "`stats().hits` counts the reads that found a value.", "two of three reads");
+    let contract = "`stats().misses` counts the reads that found nothing; `local` counts no miss.";
+    same(after.misses - before.misses, 1, contract, "one `get` of three, and one `local`");
+    same(after.evictions, before.evictions, "`stats().evictions` counts what was dropped for room or age.", "nothing");
+}
+
+/// The number is about right: an adapter may count values that are gone already.
+pub async fn it_counts_what_the_process_holds(f: &CacheFixture) {
+    for (n, version) in (1..=50).flat_map(|n| (1..=4).map(move |version| (n, version))) {
+        fill(f, &key(n), version).await;
+    }
+    let held = (1..=50).filter(|n| f.cache.local(&key(*n)).is_some()).count() as u64;
+    let entries = f.cache.stats().entries;
+    let contract = "`stats().entries` is about the number of values that this process holds, and 0 if it holds none.";
+    holds((held / 2..=held * 2).contains(&entries), contract, format_args!("{entries} entries, and {held} are held"));
+}
+
+/// Evictions say that the cache is too small.
+pub async fn what_is_replaced_or_invalidated_is_no_eviction(f: &CacheFixture) {
+    let before = f.cache.stats().evictions;
+    for k in all_kinds() {
+        fill(f, &k, 1).await;
+        fill(f, &k, 2).await;
+        invalidate(f, &[k]).await;
+        fill(f, &k, 3).await;
+    }
+    clear(f).await;
+    let contract = "A value that is replaced, invalidated or cleared is no eviction.";
+    same(f.cache.stats().evictions, before, contract, "`stats().evictions`");
 }

@@ -8,7 +8,9 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
 use super::cache::{CODEC, TTL, all_kinds, decode, encode, invalidators, key, value, version_of};
-use crate::port::cache::{Cache, CacheKey, CacheLoad, Codec};
+use crate::port::cache::{Cache, CacheKey, CacheLoad, Codec, FillToken};
+use crate::testkit::check::{holds, same, succeeds};
+use crate::testkit::running::step;
 use crate::testkit::{SharedCacheFixture, fresh_seed};
 
 suite! {
@@ -38,6 +40,7 @@ static NEWER: Codec = Codec { version: 2, encode, decode };
 const SOON: Duration = Duration::from_secs(5);
 
 async fn read(cache: &Arc<dyn Cache>, key: &CacheKey) -> Option<u64> {
+    step(format_args!("a read of {key}"));
     match cache.local(key) {
         Some(v) => Some(version_of(&v)),
         None => cache.get(key, &CODEC).await.as_ref().map(version_of),
@@ -45,24 +48,78 @@ async fn read(cache: &Arc<dyn Cache>, key: &CacheKey) -> Option<u64> {
 }
 
 async fn fill(cache: &Arc<dyn Cache>, key: &CacheKey, version: u64) {
+    step(format_args!("a fill of {key}"));
     let token = cache.begin_fill(key).await;
-    assert!(cache.fill(key, value(version), &CODEC, TTL, token).await, "a fill that nothing overtook: {key:?}");
+    fill_with(cache, key, version, &CODEC, token, "a fill that nothing overtook").await;
 }
+
+/// Fills with a token that was taken before; the fill must be held.
+async fn fill_with(
+    cache: &Arc<dyn Cache>,
+    key: &CacheKey,
+    version: u64,
+    codec: &'static Codec,
+    token: FillToken,
+    about: &str,
+) {
+    let held = cache.fill(key, value(version), codec, TTL, token).await;
+    holds(
+        held,
+        "A fill whose key was not invalidated since its token was taken is held.",
+        format_args!("{key}: {about}"),
+    );
+}
+
+/// Fails unless a read finds this version. `contract` says why.
+async fn reads(cache: &Arc<dyn Cache>, key: &CacheKey, expected: Option<u64>, contract: &str, about: &str) {
+    same(read(cache, key).await, expected, contract, format_args!("a read of {key}: {about}"));
+}
+
+/// Begins a load of what nobody holds and nobody loads.
+async fn begin_load(cache: &Arc<dyn Cache>, key: &CacheKey, codec: &'static Codec, about: &str) -> FillToken {
+    step(format_args!("`begin_load` of {key}"));
+    match cache.begin_load(key, codec).await {
+        CacheLoad::Begun(token) => token,
+        CacheLoad::Found(_) => {
+            panic!("`begin_load` finds only what is held for this release.\n     case: {key}, {about}")
+        }
+    }
+}
+
+async fn invalidate(cache: &Arc<dyn Cache>, keys: &[CacheKey]) {
+    step(format_args!("`invalidate` of {keys:?}"));
+    succeeds(cache.invalidate(keys).await, format_args!("`invalidate` of {keys:?}"));
+}
+
+async fn clear(cache: &Arc<dyn Cache>) {
+    step("`clear`");
+    succeeds(cache.clear().await, "`clear`");
+}
+
+const SHARED: &str = "What one process fills, the other finds.";
+const OWN: &str = "A process never reads from before its own invalidation.";
+const OVERTAKEN: &str = "A fill that an invalidation by any process overtook is dropped, and returns false.";
+const LOCAL: &str = "`invalidate_local` and `clear_local` drop what this process holds, and nothing that is shared.";
 
 async fn until_gone(cache: &Arc<dyn Cache>, key: &CacheKey) {
     let start = Instant::now();
     while let Some(version) = read(cache, key).await {
-        assert!(start.elapsed() < SOON, "version {version} of {key:?} is still served by the other process");
+        let contract = "What one process invalidates is gone for the other at once.";
+        holds(
+            start.elapsed() < SOON,
+            contract,
+            format_args!("version {version} of {key} is still served after {SOON:?}"),
+        );
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 
 /// Both say so.
 pub async fn it_says_that_it_is_shared(f: &SharedCacheFixture) {
-    assert!(f.one.cache.is_shared());
-    assert!(f.other.is_shared());
-    f.one.cache.ping().await.unwrap();
-    f.other.ping().await.unwrap();
+    for cache in [&f.one.cache, &f.other] {
+        holds(cache.is_shared(), "A cache that processes share says so.", "`is_shared` is false");
+        succeeds(cache.ping().await, "`ping`");
+    }
 }
 
 /// A load in one process serves the other.
@@ -71,9 +128,14 @@ pub async fn what_one_fills_the_other_finds(f: &SharedCacheFixture) {
         fill(&f.one.cache, k, version).await;
     }
     for (k, version) in all_kinds().iter().zip(1..) {
-        assert_eq!(read(&f.other, k).await, Some(version), "{k:?}");
-        assert_eq!(f.other.get_many(&[*k], &CODEC).await[0].as_ref().map(version_of), Some(version), "{k:?}");
+        reads(&f.other, k, Some(version), SHARED, "every kind was filled by the other process").await;
+        same(many(&f.other, *k).await, Some(version), SHARED, format_args!("`get_many` of {k}"));
     }
+}
+
+/// What `get_many` finds for one key.
+async fn many(cache: &Arc<dyn Cache>, key: CacheKey) -> Option<u64> {
+    cache.get_many(&[key], &CODEC).await.first().and_then(Option::as_ref).map(version_of)
 }
 
 /// By key, and by group.
@@ -83,13 +145,13 @@ pub async fn r15_what_one_invalidates_is_gone_for_the_other_at_once(f: &SharedCa
             for (writer, reader) in [(&f.one.cache, &f.other), (&f.other, &f.one.cache)] {
                 fill(writer, &k, 1).await;
                 // Held by both, wherever each holds it.
-                assert_eq!(read(reader, &k).await, Some(1), "{k:?}");
-                writer.invalidate(&[by]).await.unwrap();
-                assert_eq!(read(writer, &k).await, None, "the writer sees its own write: {k:?} by {by:?}");
+                reads(reader, &k, Some(1), SHARED, "filled by the other process").await;
+                invalidate(writer, &[by]).await;
+                reads(writer, &k, None, OWN, "invalidated by this process").await;
                 until_gone(reader, &k).await;
                 fill(reader, &k, 2).await;
                 until_read(writer, &k, 2).await;
-                writer.invalidate(&[by]).await.unwrap();
+                invalidate(writer, &[by]).await;
                 until_gone(reader, &k).await;
             }
         }
@@ -99,7 +161,7 @@ pub async fn r15_what_one_invalidates_is_gone_for_the_other_at_once(f: &SharedCa
 async fn until_read(cache: &Arc<dyn Cache>, key: &CacheKey, version: u64) {
     let start = Instant::now();
     while read(cache, key).await != Some(version) {
-        assert!(start.elapsed() < SOON, "version {version} of {key:?} is not read by the other process");
+        holds(start.elapsed() < SOON, SHARED, format_args!("version {version} of {key} is not read after {SOON:?}"));
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
@@ -108,11 +170,11 @@ async fn until_read(cache: &Arc<dyn Cache>, key: &CacheKey, version: u64) {
 pub async fn r15_what_one_clears_is_gone_for_the_other_at_once(f: &SharedCacheFixture) {
     for k in all_kinds() {
         fill(&f.one.cache, &k, 1).await;
-        assert_eq!(read(&f.other, &k).await, Some(1));
+        reads(&f.other, &k, Some(1), SHARED, "filled by the other process").await;
     }
-    f.one.cache.clear().await.unwrap();
+    clear(&f.one.cache).await;
     for k in all_kinds() {
-        assert_eq!(read(&f.one.cache, &k).await, None, "{k:?}");
+        reads(&f.one.cache, &k, None, OWN, "cleared by this process").await;
         until_gone(&f.other, &k).await;
     }
     for k in all_kinds() {
@@ -129,22 +191,25 @@ pub async fn r15_a_reader_held_in_another_process_does_not_put_an_old_value_back
             let token = f.one.cache.begin_fill(&k).await;
             // Here the reader holds what it read, and the other process writes.
             match by {
-                Some(by) => f.other.invalidate(&[by]).await.unwrap(),
-                None => f.other.clear().await.unwrap(),
+                Some(by) => invalidate(&f.other, &[by]).await,
+                None => clear(&f.other).await,
             }
+            let about =
+                by.map_or_else(|| "cleared meanwhile".to_owned(), |by| format!("{by} was invalidated meanwhile"));
             let held = f.one.cache.fill(&k, value(1), &CODEC, TTL, token).await;
-            assert!(!held, "a fill from before an invalidation by {by:?} is refused: {k:?}");
-            assert_eq!(read(&f.one.cache, &k).await, None, "{k:?} by {by:?}");
-            assert_eq!(read(&f.other, &k).await, None, "{k:?} by {by:?}");
+            same(held, false, OVERTAKEN, format_args!("`fill` of {k}: {about}"));
+            reads(&f.one.cache, &k, None, OVERTAKEN, &about).await;
+            reads(&f.other, &k, None, OVERTAKEN, &about).await;
 
             // A value that somebody loaded since is not overwritten by it either.
             let token = f.one.cache.begin_fill(&k).await;
-            f.other.invalidate(&[by.unwrap_or(k)]).await.unwrap();
+            invalidate(&f.other, &[by.unwrap_or(k)]).await;
             fill(&f.other, &k, 2).await;
-            assert!(!f.one.cache.fill(&k, value(1), &CODEC, TTL, token).await, "{k:?} by {by:?}");
+            let held = f.one.cache.fill(&k, value(1), &CODEC, TTL, token).await;
+            same(held, false, OVERTAKEN, format_args!("`fill` of {k} over a newer value: {about}"));
             until_read(&f.one.cache, &k, 2).await;
-            assert_eq!(read(&f.other, &k).await, Some(2), "{k:?} by {by:?}");
-            f.other.clear().await.unwrap();
+            reads(&f.other, &k, Some(2), OVERTAKEN, &about).await;
+            clear(&f.other).await;
             until_gone(&f.one.cache, &k).await;
         }
     }
@@ -178,7 +243,7 @@ pub async fn r15_racing_processes_never_read_from_before_their_own_writes(f: &Sh
                         0 => {
                             let version = database[i].fetch_add(1, Ordering::SeqCst) + 1;
                             let by = k.group().filter(|_| rng.random_bool(0.7)).unwrap_or(k);
-                            cache.invalidate(&[by]).await.unwrap();
+                            succeeds(cache.invalidate(&[by]).await, "`invalidate`");
                             acknowledged[i].fetch_max(version, Ordering::SeqCst);
                         }
                         1 => {
@@ -192,10 +257,9 @@ pub async fn r15_racing_processes_never_read_from_before_their_own_writes(f: &Sh
                         _ => {
                             let floor = acknowledged[i].load(Ordering::SeqCst);
                             if let Some(version) = read(&cache, &k).await {
-                                assert!(
-                                    version >= floor,
-                                    "seed {seed}: process {process} read {version} of {k:?} after it wrote {floor}"
-                                );
+                                let about =
+                                    format_args!("seed {seed}: process {process} read {version} of {k} after {floor}");
+                                holds(version >= floor, OWN, about);
                             }
                         }
                     }
@@ -203,15 +267,17 @@ pub async fn r15_racing_processes_never_read_from_before_their_own_writes(f: &Sh
             }));
         }
     }
+    step("processes that race");
     for t in tasks {
-        t.await.unwrap();
+        succeeds(t.await, "a task that reads or writes");
     }
     for (i, k) in KEYS.iter().enumerate() {
         let now = database[i].load(Ordering::SeqCst);
         for cache in [&f.one.cache, &f.other] {
             let start = Instant::now();
             while let Some(version) = read(cache, k).await.filter(|v| *v != now) {
-                assert!(start.elapsed() < SOON, "seed {seed}: {version} stayed under {k:?}, the database has {now}");
+                let about = format_args!("seed {seed}: {k} has {version} and the database {now}, after {SOON:?}");
+                holds(start.elapsed() < SOON, "When all is quiet, every process reads what the database has.", about);
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         }
@@ -221,66 +287,76 @@ pub async fn r15_racing_processes_never_read_from_before_their_own_writes(f: &Sh
 /// What a process took from the other's cache lives no longer for that.
 pub async fn r15_a_value_in_several_places_is_gone_after_its_ttl(f: &SharedCacheFixture) {
     let token = f.one.cache.begin_fill(&key(1)).await;
-    assert!(f.one.cache.fill(&key(1), value(1), &CODEC, Duration::from_secs(3), token).await);
+    let held = f.one.cache.fill(&key(1), value(1), &CODEC, Duration::from_secs(3), token).await;
+    holds(held, "A fill that nothing overtook is held.", key(1));
     (f.one.clock_advance)(Duration::from_secs(2));
-    assert_eq!(read(&f.other, &key(1)).await, Some(1), "its TTL has not passed");
-    assert_eq!(f.other.get_many(&[key(1)], &CODEC).await[0].as_ref().map(version_of), Some(1));
+    let contract =
+        "A value is held until its TTL has passed since its fill, and no longer, wherever a process took it from.";
+    reads(&f.other, &key(1), Some(1), contract, "a TTL of 3 s, after 2 s").await;
+    same(many(&f.other, key(1)).await, Some(1), contract, "`get_many` with a TTL of 3 s, after 2 s");
     (f.one.clock_advance)(Duration::from_millis(1_200));
-    assert_eq!(read(&f.other, &key(1)).await, None, "its TTL has passed, wherever it was taken from");
-    assert_eq!(read(&f.one.cache, &key(1)).await, None, "its TTL has passed");
+    reads(&f.other, &key(1), None, contract, "a TTL of 3 s, after 3.2 s").await;
+    reads(&f.one.cache, &key(1), None, contract, "a TTL of 3 s, after 3.2 s, in the process that filled it").await;
 }
 
 /// The second waits for the first, and finds what it filled.
 pub async fn r15_concurrent_misses_of_two_processes_load_once(f: &SharedCacheFixture) {
     for k in all_kinds() {
-        let CacheLoad::Begun(token) = f.one.cache.begin_load(&k, &CODEC).await else { panic!("nothing is held") };
+        let token = begin_load(&f.one.cache, &k, &CODEC, "nobody has filled it").await;
         let other = f.other.clone();
         let waiter = tokio::spawn(async move { other.begin_load(&k, &CODEC).await });
         tokio::time::sleep(Duration::from_millis(30)).await;
-        assert!(!waiter.is_finished(), "it waits for the load of the other process: {k:?}");
-        assert!(f.one.cache.fill(&k, value(1), &CODEC, TTL, token).await);
-        match waiter.await.unwrap() {
-            CacheLoad::Found(v) => assert_eq!(version_of(&v), 1, "{k:?}"),
-            CacheLoad::Begun(_) => panic!("both processes load {k:?}"),
+        let contract = "`begin_load` waits a while for the load of another process, and finds what that one fills.";
+        holds(!waiter.is_finished(), contract, format_args!("{k}: it does not wait"));
+        fill_with(&f.one.cache, &k, 1, &CODEC, token, "a load for which another process waits").await;
+        step(format_args!("`begin_load` of {k} in the other process"));
+        match succeeds(waiter.await, "a task that loads") {
+            CacheLoad::Found(v) => same(version_of(&v), 1, contract, k),
+            CacheLoad::Begun(_) => panic!("{contract}\n     case: both processes load {k}"),
         }
     }
 }
 
 /// The second goes on once the first says that there is nothing.
 pub async fn r15_nobody_waits_for_a_load_that_was_given_up(f: &SharedCacheFixture) {
-    let CacheLoad::Begun(token) = f.one.cache.begin_load(&key(1), &CODEC).await else { panic!("nothing is held") };
+    let token = begin_load(&f.one.cache, &key(1), &CODEC, "nobody has filled it").await;
     f.one.cache.abandon(&[(key(1), token)]).await;
     let start = Instant::now();
-    let CacheLoad::Begun(token) = f.other.begin_load(&key(1), &CODEC).await else { panic!("nothing is held") };
-    assert!(start.elapsed() < Duration::from_millis(900), "it waited for a load that was given up");
-    assert!(f.other.fill(&key(1), value(1), &CODEC, TTL, token).await);
+    let token = begin_load(&f.other, &key(1), &CODEC, "the load of the other process was abandoned").await;
+    let contract = "Nobody waits for a load that was abandoned.";
+    holds(start.elapsed() < Duration::from_millis(900), contract, format_args!("it waited {:?}", start.elapsed()));
+    fill_with(&f.other, &key(1), 1, &CODEC, token, "a load after one that was abandoned").await;
 }
 
 /// The second loads itself after a while, and what it loads is held.
 pub async fn r15_a_process_that_died_in_a_load_holds_others_up_for_a_moment_only(f: &SharedCacheFixture) {
-    let CacheLoad::Begun(_) = f.one.cache.begin_load(&key(1), &CODEC).await else { panic!("nothing is held") };
+    begin_load(&f.one.cache, &key(1), &CODEC, "nobody has filled it").await;
+    let contract = "`begin_load` waits for another process a moment only, and then begins a load of its own.";
+    step("`begin_load` while another process loads");
     let load = tokio::time::timeout(Duration::from_secs(10), f.other.begin_load(&key(1), &CODEC)).await;
-    let Ok(CacheLoad::Begun(token)) = load else { panic!("nobody fills it: {load:?}") };
-    assert!(f.other.fill(&key(1), value(2), &CODEC, TTL, token).await, "what it loads itself is held");
-    assert_eq!(read(&f.one.cache, &key(1)).await, Some(2));
+    let Ok(CacheLoad::Begun(token)) = load else {
+        panic!("{contract}\n     case: nobody fills, and it returns {load:?}")
+    };
+    fill_with(&f.other, &key(1), 2, &CODEC, token, "a load of its own after waiting in vain").await;
+    reads(&f.one.cache, &key(1), Some(2), SHARED, "filled by the process that waited in vain").await;
 }
 
 /// A rolling deployment: values of the other release are misses, its invalidations count.
 pub async fn two_releases_do_not_read_each_other_and_hear_each_other(f: &SharedCacheFixture) {
     for k in all_kinds() {
         fill(&f.one.cache, &k, 1).await;
-        assert!(f.other.get(&k, &NEWER).await.is_none(), "a value of another release was read: {k:?}");
-        let CacheLoad::Begun(token) = f.other.begin_load(&k, &NEWER).await else {
-            panic!("a value of another release was found: {k:?}")
-        };
-        assert!(f.other.fill(&k, value(2), &NEWER, TTL, token).await, "it is overwritten: {k:?}");
-        assert_eq!(f.other.get(&k, &NEWER).await.as_ref().map(version_of), Some(2), "{k:?}");
-        f.one.cache.invalidate(&[k]).await.unwrap();
+        let contract = "A value of another version of the codec is a miss, and is overwritten.";
+        let newer = async || f.other.get(&k, &NEWER).await.as_ref().map(version_of);
+        same(newer().await, None, contract, format_args!("a read of {k}, filled by another release"));
+        let token = begin_load(&f.other, &k, &NEWER, "filled by another release").await;
+        fill_with(&f.other, &k, 2, &NEWER, token, "over a value of another release").await;
+        same(newer().await, Some(2), contract, format_args!("a read of {k}, filled by this release"));
+        invalidate(&f.one.cache, &[k]).await;
         until_unread(&f.other, &k).await;
         if let Some(group) = k.group() {
-            let CacheLoad::Begun(token) = f.other.begin_load(&k, &NEWER).await else { panic!("{k:?} is gone") };
-            assert!(f.other.fill(&k, value(3), &NEWER, TTL, token).await, "{k:?}");
-            f.one.cache.invalidate(&[group]).await.unwrap();
+            let token = begin_load(&f.other, &k, &NEWER, "invalidated by another release").await;
+            fill_with(&f.other, &k, 3, &NEWER, token, "a fill of this release").await;
+            invalidate(&f.one.cache, &[group]).await;
             until_unread(&f.other, &k).await;
         }
     }
@@ -290,7 +366,8 @@ pub async fn two_releases_do_not_read_each_other_and_hear_each_other(f: &SharedC
 async fn until_unread(cache: &Arc<dyn Cache>, key: &CacheKey) {
     let start = Instant::now();
     while cache.get(key, &NEWER).await.is_some() {
-        assert!(start.elapsed() < SOON, "the other release was not heard: {key:?}");
+        let contract = "An invalidation holds for the values of every release.";
+        holds(start.elapsed() < SOON, contract, format_args!("{key} is still read after {SOON:?}"));
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
@@ -301,12 +378,15 @@ pub async fn what_is_dropped_locally_is_still_shared(f: &SharedCacheFixture) {
         fill(&f.one.cache, &k, 1).await;
         for by in invalidators(k) {
             f.one.cache.invalidate_local(&[by]).await;
-            assert!(f.one.cache.local(&k).is_none(), "{k:?} by {by:?}");
-            assert_eq!(read(&f.other, &k).await, Some(1), "{k:?} by {by:?}");
-            assert_eq!(read(&f.one.cache, &k).await, Some(1), "{k:?} by {by:?}");
+            let about = format!("after `invalidate_local` of {by} in one process");
+            holds(f.one.cache.local(&k).is_none(), LOCAL, format_args!("`local` of {k} {about}"));
+            reads(&f.other, &k, Some(1), LOCAL, &about).await;
+            reads(&f.one.cache, &k, Some(1), LOCAL, &about).await;
         }
         f.one.cache.clear_local().await;
-        assert!(f.one.cache.local(&k).is_none(), "{k:?}");
-        assert_eq!(read(&f.one.cache, &k).await, Some(1), "{k:?}");
+        let about = "after `clear_local` in one process";
+        holds(f.one.cache.local(&k).is_none(), LOCAL, format_args!("`local` of {k} {about}"));
+        reads(&f.other, &k, Some(1), LOCAL, about).await;
+        reads(&f.one.cache, &k, Some(1), LOCAL, about).await;
     }
 }

@@ -14,6 +14,7 @@ use crate::domain::stock::inventory::StockReason;
 use crate::error::{ErrorCode, FieldCode, Result};
 use crate::id::SkuId;
 use crate::paging::Paging;
+use crate::port::search::{SearchFilter, SearchQuery};
 use crate::service::catalog::product::ProductListQuery;
 use crate::testkit::code_of;
 
@@ -24,6 +25,7 @@ tests! {
         r17_bad_categories_name_each_field_and_leave_nothing,
         r17_what_nothing_can_be_called_is_not_looked_up,
         r17_bad_adjustments_leave_nothing,
+        r17_searches_out_of_bounds_are_refused_field_by_field,
     ]
 }
 
@@ -289,4 +291,13 @@ pub async fn r17_bad_adjustments_leave_nothing(f: &ShopFixture) {
     assert_eq!(worked, [false, true, false, true], "{results:?}");
     assert_eq!(f.shop.inventory().level(sku).await.unwrap().on_hand, 0);
     assert_eq!(f.shop.inventory().imbalances().await.unwrap(), []);
+}
+
+/// By the service, so that no provider is asked: a test of the port proves each bound.
+pub async fn r17_searches_out_of_bounds_are_refused_field_by_field(f: &ShopFixture) {
+    let filter = SearchFilter { min_price: Some(2), max_price: Some(1), ..SearchFilter::default() };
+    let query = SearchQuery { offset: 10_001, limit: 0, filter, ..SearchQuery::default() };
+    let refused = fields(f.shop.search().search(&query).await.map(drop), "a search out of bounds");
+    let names: Vec<&str> = refused.keys().map(String::as_str).collect();
+    assert_eq!(names, ["filter.min_price", "limit", "offset"], "every field out of bounds is named");
 }

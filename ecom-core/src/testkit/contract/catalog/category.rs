@@ -12,8 +12,9 @@ use crate::id::{CategoryId, IdSource as _, ProductId};
 use crate::paging::{Keyset, Paging, Total};
 use crate::port::catalog::category::CategoryUsage;
 use crate::port::storage::Storage;
+use crate::testkit::check::Pages;
 use crate::testkit::sample::Env;
-use crate::testkit::{code_of, duplicate_field};
+use crate::testkit::{code_of, is_taken};
 use crate::text::{Slug, fold_key};
 
 suite! {
@@ -74,9 +75,9 @@ pub async fn every_field_survives_a_round_trip(storage: &Arc<dyn Storage>) {
     env.insert_categories(storage, &[&root, &full, &deleted]).await.unwrap();
     for expected in [&root, &full, &deleted] {
         let found = read!(storage, categories.get(expected.id, IncludeDeleted::Yes));
-        assert_eq!(found.as_ref(), Some(expected));
+        assert_eq!(found.as_ref(), Some(expected), "every way to read returns every field as it was inserted");
     }
-    assert_eq!(get(storage, CategoryId(env.ids.next())).await, None);
+    assert_eq!(get(storage, CategoryId(env.ids.next())).await, None, "`get` of an unknown id finds nothing");
 }
 
 /// An update writes every field, to something and to nothing.
@@ -98,7 +99,7 @@ pub async fn every_field_is_updated(storage: &Arc<dyn Storage>) {
         ..full
     };
     env.update_category(storage, &a, &after).await.unwrap();
-    assert_eq!(get(storage, a.id).await.as_ref(), Some(&after));
+    assert_eq!(get(storage, a.id).await.as_ref(), Some(&after), "an update writes every field");
 
     let emptied = Category {
         description: None,
@@ -109,7 +110,7 @@ pub async fn every_field_is_updated(storage: &Arc<dyn Storage>) {
         ..env.edited_category(&after)
     };
     env.update_category(storage, &after, &emptied).await.unwrap();
-    assert_eq!(get(storage, a.id).await.as_ref(), Some(&emptied));
+    assert_eq!(get(storage, a.id).await.as_ref(), Some(&emptied), "an update empties every field that can be empty");
     assert_eq!(get(storage, b.id).await.as_ref(), Some(&b), "other rows stay as they are");
 }
 
@@ -121,11 +122,19 @@ pub async fn many_are_read_by_id_in_order(storage: &Arc<dyn Storage>) {
     let mut ids: Vec<CategoryId> = all.iter().rev().map(|c| c.id).collect();
     ids.push(all[3].id);
     ids.push(CategoryId(env.ids.next()));
-    assert_eq!(read!(storage, categories.get_many(&ids, IncludeDeleted::No)), all);
-    assert_eq!(read!(storage, categories.get_many(&[], IncludeDeleted::Yes)), []);
+    assert_eq!(
+        read!(storage, categories.get_many(&ids, IncludeDeleted::No)),
+        all,
+        "`get_many` returns those that exist, once each, by id"
+    );
+    assert_eq!(read!(storage, categories.get_many(&[], IncludeDeleted::Yes)), [], "`get_many` of no ids finds nothing");
     let slugs: Vec<String> = vec!["c-7".into(), "c-3".into(), "nowhere".into()];
-    assert_eq!(read!(storage, categories.get_by_slugs(&slugs)), [all[3].clone(), all[7].clone()]);
-    assert_eq!(read!(storage, categories.get_by_slugs(&[])), []);
+    assert_eq!(
+        read!(storage, categories.get_by_slugs(&slugs)),
+        [all[3].clone(), all[7].clone()],
+        "`get_by_slugs` returns those that exist, once each, by id"
+    );
+    assert_eq!(read!(storage, categories.get_by_slugs(&[])), [], "`get_by_slugs` of no slugs finds nothing");
 }
 
 /// Every read hides them, those that can show them do so.
@@ -139,16 +148,48 @@ pub async fn r02_soft_deleted_categories_are_hidden_unless_asked_for(storage: &A
     let hide = CategoryFilter::default();
     let include = CategoryFilter { include_deleted: IncludeDeleted::Yes, ..hide.clone() };
 
-    assert_eq!(get(storage, gone.id).await, None);
-    assert_eq!(read!(storage, categories.get(gone.id, IncludeDeleted::Yes)).as_ref(), Some(&gone));
-    assert_eq!(read!(storage, categories.get_many(&ids, IncludeDeleted::No)), [live.clone()]);
-    assert_eq!(read!(storage, categories.get_many(&ids, IncludeDeleted::Yes)), [live.clone(), gone.clone()]);
-    assert_eq!(read!(storage, categories.get_by_slugs(&["live".into(), "gone".into()])), [live.clone()]);
-    assert_eq!(read!(storage, categories.list(&hide, &Paging::first(9))).items, [live.clone()]);
-    assert_eq!(read!(storage, categories.list(&include, &Paging::first(9))).items, [gone.clone(), live.clone()]);
-    assert_eq!(read!(storage, categories.count(&hide, 9)), Total { count: 1, exact: true });
-    assert_eq!(read!(storage, categories.count(&include, 9)), Total { count: 2, exact: true });
-    assert_eq!(read!(storage, categories.tree()), [live.clone()]);
+    assert_eq!(get(storage, gone.id).await, None, "`get` hides a soft-deleted category");
+    assert_eq!(
+        read!(storage, categories.get(gone.id, IncludeDeleted::Yes)).as_ref(),
+        Some(&gone),
+        "`get` returns a soft-deleted category if it is asked for"
+    );
+    assert_eq!(
+        read!(storage, categories.get_many(&ids, IncludeDeleted::No)),
+        [live.clone()],
+        "`get_many` leaves soft-deleted categories out"
+    );
+    assert_eq!(
+        read!(storage, categories.get_many(&ids, IncludeDeleted::Yes)),
+        [live.clone(), gone.clone()],
+        "`get_many` returns soft-deleted categories if they are asked for"
+    );
+    assert_eq!(
+        read!(storage, categories.get_by_slugs(&["live".into(), "gone".into()])),
+        [live.clone()],
+        "`get_by_slugs` hides soft-deleted categories"
+    );
+    assert_eq!(
+        read!(storage, categories.list(&hide, &Paging::first(9))).items,
+        [live.clone()],
+        "a list leaves soft-deleted categories out"
+    );
+    assert_eq!(
+        read!(storage, categories.list(&include, &Paging::first(9))).items,
+        [gone.clone(), live.clone()],
+        "a list has soft-deleted categories if they are asked for"
+    );
+    assert_eq!(
+        read!(storage, categories.count(&hide, 9)),
+        Total { count: 1, exact: true },
+        "deleted ones do not count"
+    );
+    assert_eq!(
+        read!(storage, categories.count(&include, 9)),
+        Total { count: 2, exact: true },
+        "deleted ones count if asked for"
+    );
+    assert_eq!(read!(storage, categories.tree()), [live.clone()], "the tree has live categories only");
     assert_eq!(read!(storage, categories.subtree("gone")), [gone.clone()], "a subtree shows deleted ones too");
 }
 
@@ -161,7 +202,7 @@ pub async fn r02_a_deleted_category_comes_back(storage: &Arc<dyn Storage>) {
     let mut back = env.edited_category(&gone);
     back.audit.deleted_at = None;
     env.update_category(storage, &gone, &back).await.unwrap();
-    assert_eq!(get(storage, c.id).await, Some(back));
+    assert_eq!(get(storage, c.id).await, Some(back), "a category that is restored is read with all its fields");
 }
 
 /// The keys of a deleted row are no longer taken.
@@ -172,7 +213,11 @@ pub async fn r02_name_and_slug_are_free_again_after_soft_delete(storage: &Arc<dy
     env.soft_delete_category(storage, &old).await.unwrap();
     let new = env.category("Audio", None);
     env.insert_categories(storage, &[&new]).await.expect("name and slug are free again");
-    assert_eq!(read!(storage, categories.get_by_slugs(&["audio".into()])), [new]);
+    assert_eq!(
+        read!(storage, categories.get_by_slugs(&["audio".into()])),
+        [new],
+        "the slug of a soft-deleted category leads to the one that took it"
+    );
 }
 
 /// What was taken in the meantime is not taken back.
@@ -185,8 +230,8 @@ pub async fn r02_a_restore_into_a_taken_name_is_refused(storage: &Arc<dyn Storag
     env.insert_categories(storage, &[&new]).await.unwrap();
     let mut back = env.edited_category(&gone);
     back.audit.deleted_at = None;
-    assert_eq!(duplicate_field(env.update_category(storage, &gone, &back).await, "restore"), "name");
-    assert_eq!(get(storage, old.id).await, None);
+    is_taken("name", env.update_category(storage, &gone, &back).await, "restore");
+    assert_eq!(get(storage, old.id).await, None, "a restore that is refused changes nothing");
 }
 
 /// A category with a slug that differs from the others, so that only the name can clash.
@@ -204,8 +249,8 @@ pub async fn sibling_names_are_unique_whatever_their_case_and_width(storage: &Ar
     for (n, name) in ["Straße Audio", "STRASSE AUDIO", "ｓｔｒａsse audio", " strasse   Audio "].iter().enumerate()
     {
         let twin = named(&env, name, &format!("twin-{n}"), Some(&root));
-        assert_eq!(duplicate_field(env.insert_categories(storage, &[&twin]).await, name), "name");
-        assert_eq!(get(storage, twin.id).await, None);
+        is_taken("name", env.insert_categories(storage, &[&twin]).await, name);
+        assert_eq!(get(storage, twin.id).await, None, "an insert that is refused leaves nothing behind");
     }
 }
 
@@ -214,7 +259,7 @@ pub async fn root_names_are_unique(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     env.insert_categories(storage, &[&named(&env, "Audio", "one", None)]).await.unwrap();
     let twin = named(&env, "AUDIO", "two", None);
-    assert_eq!(duplicate_field(env.insert_categories(storage, &[&twin]).await, "a root's twin"), "name");
+    is_taken("name", env.insert_categories(storage, &[&twin]).await, "a root's twin");
 }
 
 /// `Cafe` and `Café` are two names; the two ways to write `é` are one.
@@ -224,7 +269,7 @@ pub async fn accents_make_another_name(storage: &Arc<dyn Storage>) {
     let accent = named(&env, "Café", "two", None);
     env.insert_categories(storage, &[&plain, &accent]).await.expect("accents are kept");
     let twin = named(&env, "CAFE\u{301}", "three", None);
-    assert_eq!(duplicate_field(env.insert_categories(storage, &[&twin]).await, "a composed accent"), "name");
+    is_taken("name", env.insert_categories(storage, &[&twin]).await, "a composed accent");
 }
 
 /// Uniqueness is among siblings only.
@@ -235,7 +280,7 @@ pub async fn a_name_is_free_under_another_parent(storage: &Arc<dyn Storage>) {
     let under_b = named(&env, "Cables", "cables-2", Some(&b));
     let root = named(&env, "Cables", "cables-3", None);
     env.insert_categories(storage, &[&a, &b, &under_a, &under_b, &root]).await.unwrap();
-    assert_eq!(get(storage, under_b.id).await, Some(under_b));
+    assert_eq!(get(storage, under_b.id).await, Some(under_b), "a name is free under another parent");
 }
 
 /// A slug names one live category, wherever it is.
@@ -245,10 +290,10 @@ pub async fn slugs_are_unique_over_the_whole_tree(storage: &Arc<dyn Storage>) {
     let b = named(&env, "B", "b", Some(&a));
     env.insert_categories(storage, &[&a, &b]).await.unwrap();
     let twin = named(&env, "Other", "b", None);
-    assert_eq!(duplicate_field(env.insert_categories(storage, &[&twin]).await, "slug"), "slug");
+    is_taken("slug", env.insert_categories(storage, &[&twin]).await, "slug");
     // Within one call, too.
     let pair = [&named(&env, "X", "x", None), &named(&env, "Y", "x", None)];
-    assert_eq!(duplicate_field(env.insert_categories(storage, &pair).await, "slug within a call"), "slug");
+    is_taken("slug", env.insert_categories(storage, &pair).await, "slug within a call");
     assert_eq!(get(storage, pair[0].id).await, None, "all or nothing");
 }
 
@@ -263,7 +308,7 @@ pub async fn external_references_are_unique(storage: &Arc<dyn Storage>) {
         .await
         .unwrap();
     let twin = with("D", "erp", "1");
-    assert_eq!(duplicate_field(env.insert_categories(storage, &[&twin]).await, "external"), "external_id");
+    is_taken("external_id", env.insert_categories(storage, &[&twin]).await, "external");
 }
 
 /// As with an insert.
@@ -273,10 +318,10 @@ pub async fn an_update_into_a_taken_name_or_slug_is_refused(storage: &Arc<dyn St
     let b = env.category("B", None);
     env.insert_categories(storage, &[&a, &b]).await.unwrap();
     let renamed = Category { name: "a".into(), ..env.edited_category(&b) };
-    assert_eq!(duplicate_field(env.update_category(storage, &b, &renamed).await, "name"), "name");
+    is_taken("name", env.update_category(storage, &b, &renamed).await, "name");
     let moved = Category { slug: a.slug.clone(), path: a.path.clone(), ..env.edited_category(&b) };
-    assert_eq!(duplicate_field(env.update_category(storage, &b, &moved).await, "slug"), "slug");
-    assert_eq!(get(storage, b.id).await, Some(b));
+    is_taken("slug", env.update_category(storage, &b, &moved).await, "slug");
+    assert_eq!(get(storage, b.id).await, Some(b), "an update that is refused changes nothing");
 }
 
 /// By source and id, bytewise; soft-deleted ones too.
@@ -290,9 +335,13 @@ pub async fn categories_are_found_by_external_reference(storage: &Arc<dyn Storag
     env.insert_categories(storage, &[&a, &b, &c]).await.unwrap();
     let b = env.soft_delete_category(storage, &b).await.unwrap();
     let ids: Vec<String> = ["x", "1", "3"].map(str::to_owned).into();
-    assert_eq!(read!(storage, categories.find_by_external("erp", &ids)), [a, b]);
+    assert_eq!(
+        read!(storage, categories.find_by_external("erp", &ids)),
+        [a, b],
+        "external ids are found bytewise, within their source"
+    );
     assert_eq!(read!(storage, categories.find_by_external("ERP", &ids)), [], "sources are compared bytewise");
-    assert_eq!(read!(storage, categories.find_by_external("erp", &[])), []);
+    assert_eq!(read!(storage, categories.find_by_external("erp", &[])), [], "no external ids find nothing");
 }
 
 /// `a`, `a-2`, `a-10`; not `ab`, `a-2b`, `a-b`.
@@ -308,7 +357,7 @@ pub async fn taken_slugs_are_the_bases_and_their_numbers_and_nothing_else(storag
     let mut taken: Vec<String> = read!(storage, categories.taken_slugs(&bases)).into_iter().collect();
     taken.sort();
     assert_eq!(taken, ["a", "a-10", "a-2", "c-3"], "`e` is deleted, `d` was not asked for");
-    assert!(read!(storage, categories.taken_slugs(&[])).is_empty());
+    assert!(read!(storage, categories.taken_slugs(&[])).is_empty(), "no bases have no taken slugs");
 }
 
 /// [`Slug::numbered`] cuts a slug of full length.
@@ -337,9 +386,9 @@ pub async fn lists_filter_by_parent(storage: &Arc<dyn Storage>) {
         let filter = CategoryFilter { parent, include_deleted: IncludeDeleted::No };
         let page = read!(storage, categories.list(&filter, &Paging::first(50)));
         assert_eq!(page.items.iter().collect::<Vec<_>>(), expected, "{parent:?}");
-        assert_eq!(page.next, None);
+        assert_eq!(page.next, None, "a page that holds all rows is the last");
         let total = read!(storage, categories.count(&filter, 50));
-        assert_eq!(total, Total { count: expected.len() as u64, exact: true });
+        assert_eq!(total, Total { count: expected.len() as u64, exact: true }, "a count agrees with the list");
     }
 }
 
@@ -365,9 +414,11 @@ pub async fn lists_are_sorted_by_folded_name_and_page_exactly_once(storage: &Arc
     for limit in [7, 10, 1_000] {
         let mut by_cursor: Vec<Category> = Vec::new();
         let mut after: Option<Keyset> = None;
+        let mut pages = Pages::over(expected.len());
         loop {
+            pages.turn();
             let page = read!(storage, categories.list(&filter, &Paging::Keyset { after, limit }));
-            assert!(page.items.len() <= limit as usize);
+            assert!(page.items.len() <= limit as usize, "a page has at most `limit` rows");
             by_cursor.extend(page.items);
             let Some(next) = page.next else { break };
             assert_eq!(Keyset::decode(&next.encode(), &next.sort).unwrap(), next, "a cursor crosses the wire");
@@ -375,11 +426,14 @@ pub async fn lists_are_sorted_by_folded_name_and_page_exactly_once(storage: &Arc
         }
         assert_eq!(by_cursor, expected, "by cursor, pages of {limit}");
         let mut by_offset = Vec::new();
+        let mut pages = Pages::over(expected.len());
         while let page =
             read!(storage, categories.list(&filter, &Paging::Offset { offset: by_offset.len() as u64, limit }))
             && !page.items.is_empty()
         {
-            assert_eq!(page.next.is_some(), by_offset.len() + page.items.len() < expected.len());
+            pages.turn();
+            let more = by_offset.len() + page.items.len() < expected.len();
+            assert_eq!(page.next.is_some(), more, "`next` says whether there is more");
             by_offset.extend(page.items);
         }
         assert_eq!(by_offset, expected, "by offset, pages of {limit}");
@@ -392,9 +446,21 @@ pub async fn counts_stop_at_their_bound(storage: &Arc<dyn Storage>) {
     let all: Vec<Category> = (0..12).map(|n| env.category(&format!("C {n}"), None)).collect();
     env.insert_categories(storage, &all.iter().collect::<Vec<_>>()).await.unwrap();
     let filter = CategoryFilter::default();
-    assert_eq!(read!(storage, categories.count(&filter, 100)), Total { count: 12, exact: true });
-    assert_eq!(read!(storage, categories.count(&filter, 12)), Total { count: 12, exact: true });
-    assert_eq!(read!(storage, categories.count(&filter, 11)), Total { count: 11, exact: false });
+    assert_eq!(
+        read!(storage, categories.count(&filter, 100)),
+        Total { count: 12, exact: true },
+        "a count under its bound is exact"
+    );
+    assert_eq!(
+        read!(storage, categories.count(&filter, 12)),
+        Total { count: 12, exact: true },
+        "a count at its bound is exact"
+    );
+    assert_eq!(
+        read!(storage, categories.count(&filter, 11)),
+        Total { count: 11, exact: false },
+        "a count stops at its bound"
+    );
 }
 
 /// Paths that only begin alike are no part of it.
@@ -419,9 +485,13 @@ pub async fn the_subtree_of_a_path_is_itself_and_what_is_below(storage: &Arc<dyn
             assert!(place[&parent] < place[&c.id], "parents come first");
         }
     }
-    assert_eq!(read!(storage, categories.subtree("a/b")).len(), 2);
-    assert_eq!(read!(storage, categories.subtree("b")), []);
-    assert_eq!(read!(storage, categories.subtree("nowhere")), []);
+    assert_eq!(
+        read!(storage, categories.subtree("a/b")).len(),
+        2,
+        "`subtree` returns the category of the path and all below"
+    );
+    assert_eq!(read!(storage, categories.subtree("b")), [], "`subtree` of a path takes whole slugs from the root");
+    assert_eq!(read!(storage, categories.subtree("nowhere")), [], "`subtree` of an unknown path is empty");
 }
 
 /// Live ones only.
@@ -444,7 +514,7 @@ pub async fn the_tree_has_parents_first_and_siblings_by_name(storage: &Arc<dyn S
     env.soft_delete_category(storage, &leaf).await.unwrap();
 
     let tree = read!(storage, categories.tree());
-    assert_eq!(tree.len(), all.len() - 1);
+    assert_eq!(tree.len(), all.len() - 1, "the tree has every live category once");
     let mut last: HashMap<Option<CategoryId>, String> = HashMap::new();
     let mut seen = std::collections::HashSet::new();
     for c in &tree {
@@ -470,7 +540,7 @@ pub async fn r03_rewriting_paths_moves_revisions_not_versions(storage: &Arc<dyn 
     attempt!(storage, categories.rewrite_paths(&paths)).unwrap();
     for (before, path) in [(&a, "a"), (&b, "z/b"), (&c, "z/b/c")] {
         let after = get(storage, before.id).await.unwrap();
-        assert_eq!(after.path, path);
+        assert_eq!(after.path, path, "a new path is written to all that is below");
         assert_eq!(after.audit.version, before.audit.version, "nobody edited {path}");
         assert_eq!(after.revision > before.revision, before.id != a.id, "the revision moves with the path: {path}");
     }
@@ -487,8 +557,8 @@ pub async fn r03_a_move_takes_products_and_counts_along(storage: &Arc<dyn Storag
     let p = Product { categories: vec![(&b).into()], ..env.priced("P", 100, 1) };
     let q = Product { categories: vec![(&a).into(), (&y).into()], ..env.priced("Q", 100, 1) };
     env.insert_products(storage, &[p.clone(), q.clone()]).await.unwrap();
-    assert_eq!(counts(storage, &x).await, (0, 2));
-    assert_eq!(counts(storage, &y).await, (1, 1));
+    assert_eq!(counts(storage, &x).await, (0, 2), "before a move, the old parent counts what is below");
+    assert_eq!(counts(storage, &y).await, (1, 1), "before a move, the new parent counts its own");
 
     let before = get(storage, a.id).await.unwrap();
     let mut uow = storage.begin().await.unwrap();
@@ -497,23 +567,31 @@ pub async fn r03_a_move_takes_products_and_counts_along(storage: &Arc<dyn Storag
     uow.categories().update(&before, &after).await.unwrap();
     uow.categories().rewrite_paths(&[(b.id, "y/a/b".into())]).await.unwrap();
     let ids = uow.products().ids_in_category(a.id, None, 100).await.unwrap();
-    assert_eq!(ids, [p.id, q.id]);
+    assert_eq!(ids, [p.id, q.id], "the products below a category that moves are found");
     uow.products().refresh_categories(&ids).await.unwrap();
     uow.commit().await.unwrap();
 
-    assert_eq!(counts(storage, &x).await, (0, 0));
+    assert_eq!(counts(storage, &x).await, (0, 0), "after a move, the old parent counts what it has left");
     assert_eq!(counts(storage, &y).await, (1, 2), "Q is below Y twice and counts once");
-    assert_eq!(counts(storage, &a).await, (1, 2));
+    assert_eq!(counts(storage, &a).await, (1, 2), "after a move, the category counts what it had");
     let moved = read!(storage, products.get(p.id, IncludeDeleted::No)).unwrap();
-    assert_eq!(moved.categories[0].path, "y/a/b");
+    assert_eq!(moved.categories[0].path, "y/a/b", "after a move, a product shows the new path of its category");
     assert!(moved.revision > p.revision, "its document shows the path");
     assert_eq!(moved.audit.version, p.audit.version, "nobody edited it");
     let in_category = |category: &Category| crate::domain::catalog::product::ProductFilter {
         category: Some(category.id),
         ..Default::default()
     };
-    assert_eq!(read!(storage, products.count(&in_category(&x), 9)).count, 0);
-    assert_eq!(read!(storage, products.count(&in_category(&y), 9)).count, 2);
+    assert_eq!(
+        read!(storage, products.count(&in_category(&x), 9)).count,
+        0,
+        "after a move, a list of the old parent no longer has the products"
+    );
+    assert_eq!(
+        read!(storage, products.count(&in_category(&y), 9)).count,
+        2,
+        "after a move, a list of the new parent has the products"
+    );
 }
 
 /// What one reads under the lock, no other changes before it is done.
@@ -534,7 +612,11 @@ pub async fn r03_the_tree_lock_makes_writers_wait_for_each_other(storage: &Arc<d
     for t in tasks {
         t.await.expect("each saw what those before it wrote, so that no two took one name");
     }
-    assert_eq!(read!(storage, categories.count(&CategoryFilter::default(), 100)).count, 8);
+    assert_eq!(
+        read!(storage, categories.count(&CategoryFilter::default(), 100)).count,
+        8,
+        "writers that wait for the tree all get their turn"
+    );
 }
 
 /// Not this row, and nothing else of the transaction.
@@ -550,10 +632,18 @@ pub async fn r01_an_update_from_an_old_version_changes_nothing(storage: &Arc<dyn
     uow.categories().update(&a, &other).await.unwrap();
     let loser = Category { description: Some("second".into()), ..env.edited_category(&b) };
     let answer = uow.categories().update(&b, &loser).await;
-    assert_eq!(code_of(answer, "an update from an old version"), ErrorCode::VersionConflict);
+    assert_eq!(
+        code_of(answer, "an update from an old version"),
+        ErrorCode::VersionConflict,
+        "an old version is refused"
+    );
     drop(uow);
-    assert_eq!(get(storage, a.id).await, Some(a));
-    assert_eq!(get(storage, b.id).await, Some(winner));
+    assert_eq!(get(storage, a.id).await, Some(a), "a unit of work that is dropped changes nothing");
+    assert_eq!(
+        get(storage, b.id).await,
+        Some(winner),
+        "an update from an old version does not overwrite the newer one"
+    );
 }
 
 /// Live and all, children and products directly in it.
@@ -575,9 +665,14 @@ pub async fn r04_usage_counts_children_and_products_live_and_all(storage: &Arc<d
     env.soft_delete(storage, &products[1]).await.unwrap();
     assert_eq!(
         read!(storage, categories.usage(a.id)),
-        CategoryUsage { live_children: 2, all_children: 3, live_products: 2, all_products: 3 }
+        CategoryUsage { live_children: 2, all_children: 3, live_products: 2, all_products: 3 },
+        "`usage` counts children and products, live ones and all"
     );
-    assert_eq!(read!(storage, categories.usage(grandchild.id)), CategoryUsage::default());
+    assert_eq!(
+        read!(storage, categories.usage(grandchild.id)),
+        CategoryUsage::default(),
+        "`usage` of a category that nothing refers to is zero"
+    );
 }
 
 /// Not even a read of deleted rows finds it.
@@ -586,7 +681,11 @@ pub async fn r04_purge_removes_for_good_and_frees_its_keys(storage: &Arc<dyn Sto
     let a = env.full_category("A", None);
     env.insert_categories(storage, &[&a]).await.unwrap();
     attempt!(storage, categories.purge(a.id)).unwrap();
-    assert_eq!(read!(storage, categories.get(a.id, IncludeDeleted::Yes)), None);
+    assert_eq!(
+        read!(storage, categories.get(a.id, IncludeDeleted::Yes)),
+        None,
+        "a purged category is gone for reads of deleted ones too"
+    );
     env.insert_categories(storage, &[&env.full_category("A", None)]).await.expect("its keys are free");
 }
 
@@ -605,7 +704,7 @@ pub async fn r04_a_category_that_is_referred_to_is_not_purged(storage: &Arc<dyn 
     for top in &tops {
         let answer = attempt!(storage, categories.purge(top.id));
         assert_eq!(code_of(answer, &top.name), ErrorCode::CategoryNotEmpty, "{}", top.name);
-        assert!(get(storage, top.id).await.is_some());
+        assert!(get(storage, top.id).await.is_some(), "a category that is referred to is not purged");
     }
 }
 
@@ -677,5 +776,5 @@ pub async fn an_update_leaves_the_product_counts(storage: &Arc<dyn Storage>) {
     let before = get(storage, a.id).await.unwrap();
     let after = Category { product_count: 0, subtree_product_count: 77, ..env.edited_category(&before) };
     env.update_category(storage, &before, &after).await.unwrap();
-    assert_eq!(counts(storage, &a).await, (1, 1));
+    assert_eq!(counts(storage, &a).await, (1, 1), "an update leaves the product counts as they are");
 }

@@ -11,7 +11,7 @@ use crate::error::ErrorCode;
 use crate::id::{IdSource as _, SkuId};
 use crate::port::storage::Storage;
 use crate::testkit::sample::{Env, usd};
-use crate::testkit::{code_of, duplicate_field};
+use crate::testkit::{code_of, is_taken};
 use crate::text::{Slug, fold_key};
 
 suite! {
@@ -80,9 +80,9 @@ pub async fn every_field_survives_a_round_trip(storage: &Arc<dyn Storage>) {
     env.add_sku(&mut p, "minimal", 0, 0);
     env.insert_products(storage, std::slice::from_ref(&p)).await.unwrap();
     for sku in &p.skus {
-        assert_eq!(get(storage, sku.id).await.as_ref(), Some(sku));
+        assert_eq!(get(storage, sku.id).await.as_ref(), Some(sku), "`get` returns every field as it was inserted");
     }
-    assert_eq!(get(storage, SkuId(env.ids.next())).await, None);
+    assert_eq!(get(storage, SkuId(env.ids.next())).await, None, "`get` of an unknown id finds nothing");
 }
 
 /// To something and to nothing.
@@ -93,7 +93,7 @@ pub async fn every_field_but_stock_is_updated(storage: &Arc<dyn Storage>) {
     let full = env.full_sku(&p, "new-code", 7, 0);
     let after = Sku { id: before.id, on_hand: 10, reserved: 0, audit: edited(&env, before).audit, position: 5, ..full };
     update(storage, before, &after).await.unwrap();
-    assert_eq!(get(storage, before.id).await.as_ref(), Some(&after));
+    assert_eq!(get(storage, before.id).await.as_ref(), Some(&after), "an update writes every field but the stock");
     let emptied = Sku {
         option_values: BTreeMap::new(),
         attributes: Attributes::default(),
@@ -104,7 +104,11 @@ pub async fn every_field_but_stock_is_updated(storage: &Arc<dyn Storage>) {
         ..edited(&env, &after)
     };
     update(storage, &after, &emptied).await.unwrap();
-    assert_eq!(get(storage, before.id).await.as_ref(), Some(&emptied));
+    assert_eq!(
+        get(storage, before.id).await.as_ref(),
+        Some(&emptied),
+        "an update empties every field that can be empty"
+    );
     assert_eq!(get(storage, p.skus[1].id).await.as_ref(), Some(&p.skus[1]), "other rows stay as they are");
 }
 
@@ -119,7 +123,11 @@ pub async fn skus_of_a_product_come_by_position(storage: &Arc<dyn Storage>) {
     env.insert_products(storage, std::slice::from_ref(&p)).await.unwrap();
     product_with(&env, storage, "Other", &["other"]).await;
     p.skus.sort_by_key(|s| s.position);
-    assert_eq!(read!(storage, skus.of_product(p.id, IncludeDeleted::No)), p.skus);
+    assert_eq!(
+        read!(storage, skus.of_product(p.id, IncludeDeleted::No)),
+        p.skus,
+        "`of_product` returns the SKUs by position"
+    );
     let product = read!(storage, products.get(p.id, IncludeDeleted::No)).unwrap();
     assert_eq!(product.skus, p.skus, "the product shows them in the same order");
 }
@@ -146,10 +154,18 @@ pub async fn skus_are_found_by_barcode(storage: &Arc<dyn Storage>) {
         p.skus.push(sku);
     }
     env.insert_products(storage, std::slice::from_ref(&p)).await.unwrap();
-    assert_eq!(read!(storage, skus.find_by_barcode("4006381333931")), p.skus[..2]);
-    assert_eq!(read!(storage, skus.find_by_barcode("400638133393")), []);
+    assert_eq!(
+        read!(storage, skus.find_by_barcode("4006381333931")),
+        p.skus[..2],
+        "a barcode finds all SKUs that have it"
+    );
+    assert_eq!(read!(storage, skus.find_by_barcode("400638133393")), [], "a part of a barcode finds nothing");
     soft_delete(&env, storage, &p.skus[0]).await;
-    assert_eq!(read!(storage, skus.find_by_barcode("4006381333931")), p.skus[1..2]);
+    assert_eq!(
+        read!(storage, skus.find_by_barcode("4006381333931")),
+        p.skus[1..2],
+        "a barcode does not find soft-deleted SKUs"
+    );
 }
 
 /// Folded code, id and product of each that is live.
@@ -161,8 +177,12 @@ pub async fn codes_are_looked_up_in_bulk(storage: &Arc<dyn Storage>) {
     let codes: Vec<String> = ["CODE-1", "code-3", "Code-4", "code", "code-5"].map(str::to_owned).into();
     let mut found = read!(storage, skus.find_by_codes(&codes));
     found.sort();
-    assert_eq!(found, [("code-1".into(), p.skus[0].id, p.id), ("code-4".into(), q.skus[0].id, q.id)]);
-    assert_eq!(read!(storage, skus.find_by_codes(&[])), []);
+    assert_eq!(
+        found,
+        [("code-1".into(), p.skus[0].id, p.id), ("code-4".into(), q.skus[0].id, q.id)],
+        "`find_by_codes` returns the folded code, id and product of each live SKU that exists"
+    );
+    assert_eq!(read!(storage, skus.find_by_codes(&[])), [], "`find_by_codes` of no codes finds nothing");
 }
 
 /// Over all products.
@@ -172,14 +192,18 @@ pub async fn codes_are_unique_whatever_their_case_and_width(storage: &Arc<dyn St
     for (n, code) in ["Ab-1", "AB-1", "ａｂ-１"].iter().enumerate() {
         let mut q = env.product(&format!("Q {n}"));
         env.add_sku(&mut q, code, 100, 1);
-        assert_eq!(duplicate_field(env.insert_products(storage, std::slice::from_ref(&q)).await, code), "code");
+        is_taken("code", env.insert_products(storage, std::slice::from_ref(&q)).await, code);
         assert_eq!(read!(storage, products.get(q.id, IncludeDeleted::Yes)), None, "its product is not kept either");
     }
     product_with(&env, storage, "Accents", &["Café"]).await;
     let r = product_with(&env, storage, "R", &["r-1"]).await;
     let renamed = Sku { code: "AB-1".into(), ..edited(&env, &r.skus[0]) };
-    assert_eq!(duplicate_field(update(storage, &r.skus[0], &renamed).await, "update"), "code");
-    assert_eq!(get(storage, r.skus[0].id).await.as_ref(), Some(&r.skus[0]));
+    is_taken("code", update(storage, &r.skus[0], &renamed).await, "update");
+    assert_eq!(
+        get(storage, r.skus[0].id).await.as_ref(),
+        Some(&r.skus[0]),
+        "an update that is refused changes nothing"
+    );
 }
 
 /// One live SKU per source and external id.
@@ -194,7 +218,7 @@ pub async fn external_references_are_unique(storage: &Arc<dyn Storage>) {
         .await
         .unwrap();
     let twin = with("D", "erp", "1");
-    assert_eq!(duplicate_field(env.insert_products(storage, &[twin]).await, "external"), "external_id");
+    is_taken("external_id", env.insert_products(storage, &[twin]).await, "external");
 }
 
 /// Codes are made as slugs are.
@@ -206,8 +230,12 @@ pub async fn taken_codes_are_the_bases_and_their_numbers_and_nothing_else(storag
     let bases = ["a", "c", "e", "nowhere"].map(|s| Slug::trusted(s.to_owned()));
     let mut taken: Vec<String> = read!(storage, skus.taken_codes(&bases)).into_iter().collect();
     taken.sort();
-    assert_eq!(taken, ["a", "a-10", "a-2", "c-3"]);
-    assert!(read!(storage, skus.taken_codes(&[])).is_empty());
+    assert_eq!(
+        taken,
+        ["a", "a-10", "a-2", "c-3"],
+        "taken codes are the bases and their numbers, without those of soft-deleted SKUs"
+    );
+    assert!(read!(storage, skus.taken_codes(&[])).is_empty(), "no bases have no taken codes");
 }
 
 /// Not this row, and nothing else of the transaction.
@@ -221,9 +249,17 @@ pub async fn r01_an_update_from_an_old_version_changes_nothing(storage: &Arc<dyn
     uow.products().lock(&[p.id]).await.unwrap();
     uow.skus().update(&p.skus[0], &Sku { price: usd(2), ..edited(&env, &p.skus[0]) }).await.unwrap();
     let answer = uow.skus().update(&p.skus[1], &Sku { price: usd(3), ..edited(&env, &p.skus[1]) }).await;
-    assert_eq!(code_of(answer, "an update from an old version"), ErrorCode::VersionConflict);
+    assert_eq!(
+        code_of(answer, "an update from an old version"),
+        ErrorCode::VersionConflict,
+        "an update from an old version is refused as `VERSION_CONFLICT`"
+    );
     drop(uow);
-    assert_eq!(read!(storage, skus.of_product(p.id, IncludeDeleted::No)), [p.skus[0].clone(), winner]);
+    assert_eq!(
+        read!(storage, skus.of_product(p.id, IncludeDeleted::No)),
+        [p.skus[0].clone(), winner],
+        "a unit of work that is dropped changes nothing, and the newer version stays"
+    );
 }
 
 /// Every read hides them, those that can show them do so.
@@ -232,12 +268,28 @@ pub async fn r02_soft_deleted_skus_are_hidden_unless_asked_for(storage: &Arc<dyn
     let p = product_with(&env, storage, "P", &["a", "b"]).await;
     let gone = soft_delete(&env, storage, &p.skus[0]).await;
     let live = p.skus[1].clone();
-    assert_eq!(get(storage, gone.id).await, None);
-    assert_eq!(read!(storage, skus.get(gone.id, IncludeDeleted::Yes)).as_ref(), Some(&gone));
-    assert_eq!(read!(storage, skus.get_by_code("a")), None);
-    assert_eq!(read!(storage, skus.of_product(p.id, IncludeDeleted::No)), [live.clone()]);
-    assert_eq!(read!(storage, skus.of_product(p.id, IncludeDeleted::Yes)), [gone, live.clone()]);
-    assert_eq!(read!(storage, products.get(p.id, IncludeDeleted::No)).unwrap().skus, [live]);
+    assert_eq!(get(storage, gone.id).await, None, "`get` hides a soft-deleted SKU");
+    assert_eq!(
+        read!(storage, skus.get(gone.id, IncludeDeleted::Yes)).as_ref(),
+        Some(&gone),
+        "`get` returns a soft-deleted SKU if it is asked for"
+    );
+    assert_eq!(read!(storage, skus.get_by_code("a")), None, "`get_by_code` hides a soft-deleted SKU");
+    assert_eq!(
+        read!(storage, skus.of_product(p.id, IncludeDeleted::No)),
+        [live.clone()],
+        "`of_product` leaves soft-deleted SKUs out"
+    );
+    assert_eq!(
+        read!(storage, skus.of_product(p.id, IncludeDeleted::Yes)),
+        [gone, live.clone()],
+        "`of_product` returns soft-deleted SKUs if they are asked for"
+    );
+    assert_eq!(
+        read!(storage, products.get(p.id, IncludeDeleted::No)).unwrap().skus,
+        [live],
+        "a product shows its live SKUs only"
+    );
 }
 
 /// The code of a deleted SKU is no longer taken.
@@ -246,7 +298,11 @@ pub async fn r02_a_code_is_free_again_after_soft_delete(storage: &Arc<dyn Storag
     let p = product_with(&env, storage, "P", &["Code"]).await;
     soft_delete(&env, storage, &p.skus[0]).await;
     let q = product_with(&env, storage, "Q", &["CODE"]).await;
-    assert_eq!(read!(storage, skus.get_by_code("code")).as_ref(), Some(&q.skus[0]));
+    assert_eq!(
+        read!(storage, skus.get_by_code("code")).as_ref(),
+        Some(&q.skus[0]),
+        "the code of a soft-deleted SKU leads to the one that took it"
+    );
 }
 
 /// What was taken in the meantime is not taken back.
@@ -257,8 +313,8 @@ pub async fn r02_a_restore_into_a_taken_code_is_refused(storage: &Arc<dyn Storag
     product_with(&env, storage, "Q", &["CODE"]).await;
     let mut back = edited(&env, &gone);
     back.audit.deleted_at = None;
-    assert_eq!(duplicate_field(update(storage, &gone, &back).await, "restore"), "code");
-    assert_eq!(get(storage, gone.id).await, None);
+    is_taken("code", update(storage, &gone, &back).await, "restore");
+    assert_eq!(get(storage, gone.id).await, None, "a restore that is refused changes nothing");
 }
 
 /// Nothing of it stays, and the others keep their ledgers.
@@ -267,10 +323,14 @@ pub async fn r05_purge_removes_the_sku_and_its_ledger(storage: &Arc<dyn Storage>
     let p = product_with(&env, storage, "P", &["a", "b"]).await;
     let [gone, stays] = [&p.skus[0], &p.skus[1]];
     attempt!(storage, skus.purge(gone.id)).unwrap();
-    assert_eq!(read!(storage, skus.get(gone.id, IncludeDeleted::Yes)), None);
-    assert_eq!(read!(storage, inventory.count_movements(gone.id)), 0);
-    assert_eq!(read!(storage, inventory.count_movements(stays.id)), 1);
-    assert_eq!(read!(storage, inventory.imbalances()), []);
+    assert_eq!(
+        read!(storage, skus.get(gone.id, IncludeDeleted::Yes)),
+        None,
+        "a purged SKU is gone for reads of deleted ones too"
+    );
+    assert_eq!(read!(storage, inventory.count_movements(gone.id)), 0, "the movements of a purged SKU are gone");
+    assert_eq!(read!(storage, inventory.count_movements(stays.id)), 1, "a purge leaves the movements of other SKUs");
+    assert_eq!(read!(storage, inventory.imbalances()), [], "the stock of every SKU is the sum of its movements");
     product_with(&env, storage, "Q", &["a"]).await;
 }
 
@@ -283,8 +343,12 @@ pub async fn r11_an_update_never_writes_stock(storage: &Arc<dyn Storage>) {
     let after = Sku { on_hand: 999, reserved: 99, price: usd(5), ..edited(&env, before) };
     update(storage, before, &after).await.expect("a movement moves no version");
     let found = get(storage, before.id).await.unwrap();
-    assert_eq!((found.on_hand, found.reserved, found.price), (6, 0, usd(5)));
-    assert_eq!(read!(storage, inventory.imbalances()), []);
+    assert_eq!(
+        (found.on_hand, found.reserved, found.price),
+        (6, 0, usd(5)),
+        "an update writes the price and leaves the stock as the movements have made it"
+    );
+    assert_eq!(read!(storage, inventory.imbalances()), [], "the stock of every SKU is the sum of its movements");
 }
 
 /// And the check sees a SKU whose stock nothing explains.
@@ -293,9 +357,13 @@ pub async fn r11_opening_rows_explain_the_first_stock(storage: &Arc<dyn Storage>
     let p = product_with(&env, storage, "P", &["a", "b"]).await;
     for sku in &p.skus {
         let ledger = read!(storage, inventory.movements(sku.id, &crate::paging::Paging::first(9))).items;
-        assert_eq!(ledger.iter().map(|m| m.delta).sum::<i64>(), sku.on_hand);
+        assert_eq!(
+            ledger.iter().map(|m| m.delta).sum::<i64>(),
+            sku.on_hand,
+            "the movements of a new SKU add up to its first stock"
+        );
     }
-    assert_eq!(read!(storage, inventory.imbalances()), []);
+    assert_eq!(read!(storage, inventory.imbalances()), [], "the stock of every SKU is the sum of its movements");
 
     // The control: on hand that no row, or the wrong row, explains.
     let (unexplained, wrong) = (env.sku(&p, "x", 1, 5), env.sku(&p, "y", 1, 5));
@@ -322,10 +390,17 @@ pub async fn many_skus_are_inserted_at_once(storage: &Arc<dyn Storage>) {
         env.add_sku(&mut p, &format!("Code {n}"), 100 + n, n % 3);
     }
     env.insert_products(storage, std::slice::from_ref(&p)).await.unwrap();
-    assert_eq!(read!(storage, skus.of_product(p.id, IncludeDeleted::No)).len(), 1_200);
+    assert_eq!(
+        read!(storage, skus.of_product(p.id, IncludeDeleted::No)).len(),
+        1_200,
+        "all SKUs of a large insert are there"
+    );
     let codes: Vec<String> = p.skus.iter().map(|s| s.code.to_uppercase()).collect();
     let found = read!(storage, skus.find_by_codes(&codes));
-    assert_eq!(found.len(), 1_200);
-    assert!(found.iter().all(|(code, _, product)| *code == fold_key(code) && *product == p.id));
-    assert_eq!(read!(storage, inventory.imbalances()), []);
+    assert_eq!(found.len(), 1_200, "`find_by_codes` finds all of many codes");
+    assert!(
+        found.iter().all(|(code, _, product)| *code == fold_key(code) && *product == p.id),
+        "`find_by_codes` returns folded codes with their product"
+    );
+    assert_eq!(read!(storage, inventory.imbalances()), [], "the stock of every SKU is the sum of its movements");
 }

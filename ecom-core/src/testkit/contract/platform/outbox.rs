@@ -14,6 +14,7 @@ use crate::domain::platform::outbox::{Event, EventKind, OutboxPosition};
 use crate::id::IdSource as _;
 use crate::port::platform::outbox::Lease;
 use crate::port::storage::Storage;
+use crate::testkit::check::Pages;
 use crate::testkit::fresh_seed;
 use crate::testkit::sample::Env;
 use crate::testkit::shop_over;
@@ -82,9 +83,9 @@ fn events(env: &Env, n: i64) -> Vec<Event> {
 
 /// Nothing was missed, nothing is there.
 pub async fn an_empty_log_has_nothing_to_read(storage: &Arc<dyn Storage>) {
-    assert_eq!(read(storage, START, 10).await, []);
+    assert_eq!(read(storage, START, 10).await, [], "an empty log has nothing to read");
     let end = head(storage).await;
-    assert_eq!(read(storage, end, 10).await, []);
+    assert_eq!(read(storage, end, 10).await, [], "an empty log has nothing to read at its end");
     assert!(horizon(storage).await <= START, "a consumer that starts now has missed nothing");
 }
 
@@ -97,9 +98,9 @@ pub async fn every_field_survives_a_round_trip(storage: &Arc<dyn Storage>) {
     sent[2].actor = crate::domain::common::Actor::new("Grüße 🛒".repeat(10));
     append(storage, &sent).await;
     let found = read(storage, START, 100).await;
-    assert_eq!(found.len(), sent.len());
+    assert_eq!(found.len(), sent.len(), "every event that was appended is read");
     for ((_, found), sent) in found.iter().zip(&sent) {
-        assert_eq!(found, sent);
+        assert_eq!(found, sent, "an event is read with every field as it was appended");
     }
     append(storage, &[]).await;
 }
@@ -112,18 +113,28 @@ pub async fn events_are_read_in_order_from_any_place(storage: &Arc<dyn Storage>)
         append(storage, batch).await;
     }
     let all = read(storage, START, 1_000).await;
-    assert_eq!(all.iter().map(|(_, e)| e.clone()).collect::<Vec<_>>(), sent);
+    assert_eq!(
+        all.iter().map(|(_, e)| e.clone()).collect::<Vec<_>>(),
+        sent,
+        "events are read in the order in which they were appended"
+    );
     assert!(all.is_sorted_by(|a, b| a.0 < b.0), "positions rise");
     let (mut at, mut found) = (START, Vec::new());
+    let mut pages = Pages::over(all.len());
     loop {
+        pages.turn();
         let page = read(storage, at, 7).await;
-        assert!(page.len() <= 7);
+        assert!(page.len() <= 7, "a batch has at most `limit` events");
         let Some(last) = page.last() else { break };
         at = last.0;
         found.extend(page);
     }
-    assert_eq!(found, all);
-    assert_eq!(read(storage, all[100].0, 3).await, all[101..104]);
+    assert_eq!(found, all, "pages that go on at the last position read every event once");
+    assert_eq!(
+        read(storage, all[100].0, 3).await,
+        all[101..104],
+        "a read goes on after its position, and returns at most `limit` events"
+    );
 }
 
 /// Nothing before it is new, nothing after it is lost.
@@ -134,11 +145,11 @@ pub async fn the_head_is_where_what_is_to_come_begins(storage: &Arc<dyn Storage>
     append(storage, &old).await;
     assert_eq!(read(storage, empty, 10).await.len(), 3, "what came after the head of the empty log");
     let end = head(storage).await;
-    assert_eq!(read(storage, end, 10).await, []);
+    assert_eq!(read(storage, end, 10).await, [], "nothing comes after the head of the log");
     let new = events(&env, 2);
     append(storage, &new).await;
     let found: Vec<Event> = read(storage, end, 10).await.into_iter().map(|(_, e)| e).collect();
-    assert_eq!(found, new);
+    assert_eq!(found, new, "what is appended after the head was read comes after it");
 }
 
 /// By the time of the event; a consumer that stands before the horizon can tell.
@@ -151,10 +162,14 @@ pub async fn trim_removes_what_is_old_and_moves_the_horizon(storage: &Arc<dyn St
     let all = read(storage, START, 100).await;
 
     let long_ago = between - chrono::TimeDelta::days(1);
-    assert_eq!(attempt!(storage, outbox.trim(long_ago)).unwrap(), 0);
+    assert_eq!(
+        attempt!(storage, outbox.trim(long_ago)).unwrap(),
+        0,
+        "`trim` keeps what is not older than it is asked for"
+    );
     assert!(horizon(storage).await <= START, "nothing was removed");
 
-    assert_eq!(attempt!(storage, outbox.trim(between)).unwrap(), 5);
+    assert_eq!(attempt!(storage, outbox.trim(between)).unwrap(), 5, "`trim` returns how many events it removed");
     let from = horizon(storage).await;
     assert!(from > START, "a consumer at the start has missed events");
     assert!(from >= all[4].0 && from < all[5].0, "it is before the oldest event that is kept");
@@ -167,16 +182,20 @@ pub async fn a_trimmed_log_goes_on(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     append(storage, &events(&env, 5)).await;
     let end = head(storage).await;
-    assert_eq!(attempt!(storage, outbox.trim(env.now())).unwrap(), 5);
-    assert_eq!(read(storage, START, 10).await, []);
+    assert_eq!(attempt!(storage, outbox.trim(env.now())).unwrap(), 5, "`trim` returns how many events it removed");
+    assert_eq!(read(storage, START, 10).await, [], "a log that was trimmed has nothing to read");
     assert!(head(storage).await >= end, "the end of the log does not move back");
     assert!(horizon(storage).await > START, "the events that are gone were there");
     assert!(horizon(storage).await <= end, "a consumer at the head has missed nothing");
     let new = events(&env, 2);
     append(storage, &new).await;
     let found = read(storage, end, 10).await;
-    assert_eq!(found.iter().map(|(_, e)| e.clone()).collect::<Vec<_>>(), new);
-    assert!(found[0].0 > end);
+    assert_eq!(
+        found.iter().map(|(_, e)| e.clone()).collect::<Vec<_>>(),
+        new,
+        "a log that was trimmed goes on with new events"
+    );
+    assert!(found[0].0 > end, "the positions of new events are above those that were trimmed");
 }
 
 /// Dropped, rolled back, failed, committed.
@@ -332,7 +351,7 @@ pub async fn r13_what_is_rolled_back_holds_nobody_up(storage: &Arc<dyn Storage>)
     let kept = events(&env, 2);
     append(storage, &kept).await;
     let found: Vec<Event> = read(storage, START, 10).await.into_iter().map(|(_, e)| e).collect();
-    assert_eq!(found, kept);
+    assert_eq!(found, kept, "events of a transaction that is rolled back are never read, and hold up no others");
 }
 
 /// Everything is placed, however much it is, and a limit is a limit.
@@ -344,8 +363,8 @@ pub async fn every_committed_event_gets_its_place(storage: &Arc<dyn Storage>) {
     assert!(placed == 300 || placed == 0, "as many as were asked for, or all had their place: {placed}");
     assert_eq!(read!(storage, outbox.pending()), placed > 0, "more are waiting");
     let found: Vec<Event> = read(storage, START, 1_000).await.into_iter().map(|(_, e)| e).collect();
-    assert_eq!(found, sent);
-    assert!(!read!(storage, outbox.pending()));
+    assert_eq!(found, sent, "every committed event is read once, by every reader");
+    assert!(!read!(storage, outbox.pending()), "when every event has its place, none is pending");
     assert_eq!(attempt!(storage, outbox.sequence(300)).unwrap(), 0, "each once");
 }
 
@@ -354,17 +373,21 @@ pub async fn a_new_consumer_starts_at_the_beginning(storage: &Arc<dyn Storage>) 
     let env = Env::default();
     append(storage, &events(&env, 3)).await;
     let lease = acquire(storage, &env, "mail", "process a").await.expect("nobody holds it");
-    assert_eq!((lease.consumer.as_str(), lease.holder.as_str()), ("mail", "process a"));
-    assert_eq!(lease.position, START);
+    assert_eq!(
+        (lease.consumer.as_str(), lease.holder.as_str()),
+        ("mail", "process a"),
+        "a lease names its consumer and its holder"
+    );
+    assert_eq!(lease.position, START, "a new consumer starts at the beginning of the log");
 }
 
 /// And not longer.
 pub async fn a_lease_keeps_others_out_until_it_expires(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let a = acquire(storage, &env, "mail", "a").await.unwrap();
-    assert_eq!(acquire(storage, &env, "mail", "b").await, None);
+    assert_eq!(acquire(storage, &env, "mail", "b").await, None, "a lease that has not expired keeps others out");
     env.clock.advance(TTL / 2);
-    assert_eq!(acquire(storage, &env, "mail", "b").await, None);
+    assert_eq!(acquire(storage, &env, "mail", "b").await, None, "a lease that was extended keeps others out");
     env.clock.advance(TTL);
     let b = acquire(storage, &env, "mail", "b").await.expect("it has expired");
     assert!(b.fence > a.fence, "the fence grows with every change of holder");
@@ -391,10 +414,18 @@ pub async fn consumers_have_cursors_of_their_own(storage: &Arc<dyn Storage>) {
     let all = read(storage, START, 10).await;
     let mail = acquire(storage, &env, "mail", "a").await.unwrap();
     let hooks = acquire(storage, &env, "webhooks", "b").await.expect("another consumer's cursor is free");
-    assert!(advance(storage, &mail, all[2].0).await);
-    assert!(advance(storage, &hooks, all[0].0).await);
-    assert_eq!(acquire(storage, &env, "mail", "a").await.unwrap().position, all[2].0);
-    assert_eq!(acquire(storage, &env, "webhooks", "b").await.unwrap().position, all[0].0);
+    assert!(advance(storage, &mail, all[2].0).await, "the holder of a lease moves its cursor");
+    assert!(advance(storage, &hooks, all[0].0).await, "the holder of another lease moves its own cursor");
+    assert_eq!(
+        acquire(storage, &env, "mail", "a").await.unwrap().position,
+        all[2].0,
+        "a cursor is where its consumer has moved it"
+    );
+    assert_eq!(
+        acquire(storage, &env, "webhooks", "b").await.unwrap().position,
+        all[0].0,
+        "a cursor of one consumer is not moved by another"
+    );
 }
 
 /// The next one goes on where the last one stood.
@@ -403,12 +434,12 @@ pub async fn a_cursor_outlives_its_holder(storage: &Arc<dyn Storage>) {
     append(storage, &events(&env, 3)).await;
     let all = read(storage, START, 10).await;
     let a = acquire(storage, &env, "mail", "a").await.unwrap();
-    assert!(advance(storage, &a, all[0].0).await);
+    assert!(advance(storage, &a, all[0].0).await, "the holder of a lease moves its cursor");
     assert!(advance(storage, &a, all[1].0).await, "a lease moves its cursor as often as it likes");
     env.clock.advance(TTL * 2);
     let b = acquire(storage, &env, "mail", "b").await.unwrap();
-    assert_eq!(b.position, all[1].0);
-    assert_eq!(read(storage, b.position, 10).await, all[2..]);
+    assert_eq!(b.position, all[1].0, "the next holder goes on where the last one has stopped");
+    assert_eq!(read(storage, b.position, 10).await, all[2..], "a read goes on after the cursor");
 }
 
 /// A late old holder is refused by its fence, even once it holds the lease again.
@@ -420,14 +451,14 @@ pub async fn a_lost_lease_moves_nothing(storage: &Arc<dyn Storage>) {
     env.clock.advance(TTL * 2);
     let b = acquire(storage, &env, "mail", "b").await.unwrap();
     assert!(!advance(storage, &a, all[2].0).await, "b holds it");
-    assert!(advance(storage, &b, all[0].0).await);
+    assert!(advance(storage, &b, all[0].0).await, "the holder of a lease moves its cursor");
     env.clock.advance(TTL * 2);
     let again = acquire(storage, &env, "mail", "a").await.unwrap();
-    assert_eq!(again.position, all[0].0);
-    assert!(again.fence > b.fence);
+    assert_eq!(again.position, all[0].0, "the next holder goes on where the last one has stopped");
+    assert!(again.fence > b.fence, "the fence rises with each holder");
     assert!(!advance(storage, &a, all[2].0).await, "the same holder with the fence of its lost lease");
-    assert!(!advance(storage, &b, all[2].0).await);
-    assert!(advance(storage, &again, all[1].0).await);
+    assert!(!advance(storage, &b, all[2].0).await, "a lease that was lost moves no cursor");
+    assert!(advance(storage, &again, all[1].0).await, "the holder of the lease moves the cursor");
     let nobody = Lease { consumer: "nobody".into(), ..again };
     assert!(!advance(storage, &nobody, all[1].0).await, "a cursor that was never taken");
 }
@@ -438,11 +469,11 @@ pub async fn a_released_lease_is_free_at_once(storage: &Arc<dyn Storage>) {
     let a = acquire(storage, &env, "mail", "a").await.unwrap();
     attempt!(storage, outbox.release(&a)).unwrap();
     let b = acquire(storage, &env, "mail", "b").await.expect("a has let it go");
-    assert!(b.fence > a.fence);
+    assert!(b.fence > a.fence, "the fence rises with each holder");
     attempt!(storage, outbox.release(&a)).unwrap();
     assert_eq!(acquire(storage, &env, "mail", "c").await, None, "it is b's, whatever a says");
     attempt!(storage, outbox.release(&b)).unwrap();
-    assert!(acquire(storage, &env, "mail", "a").await.unwrap().fence > b.fence);
+    assert!(acquire(storage, &env, "mail", "a").await.unwrap().fence > b.fence, "the fence rises with each holder");
 }
 
 /// Also when the consumer is new to all of them.

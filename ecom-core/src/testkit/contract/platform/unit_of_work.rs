@@ -45,7 +45,7 @@ async fn get(storage: &Arc<dyn Storage>, c: &Category) -> Option<Category> {
 
 /// For people and for probes.
 pub async fn it_has_a_name_and_answers(storage: &Arc<dyn Storage>) {
-    assert!(!storage.name().is_empty());
+    assert!(!storage.name().is_empty(), "a storage has a name for people");
     storage.ping().await.unwrap();
     drop(storage.connect().await.unwrap());
     let pool = storage.pool_status();
@@ -55,9 +55,9 @@ pub async fn it_has_a_name_and_answers(storage: &Arc<dyn Storage>) {
 /// The same at every call.
 pub async fn identity_is_made_once(storage: &Arc<dyn Storage>) {
     let first = storage.identity().await.unwrap();
-    assert!(!first.is_nil());
+    assert!(!first.is_nil(), "a storage has an identity");
     storage.migrate(storage.currency().unwrap()).await.unwrap();
-    assert_eq!(storage.identity().await.unwrap(), first);
+    assert_eq!(storage.identity().await.unwrap(), first, "the identity of a storage never changes");
 }
 
 /// One after the other, and at once.
@@ -75,7 +75,7 @@ pub async fn migrating_again_changes_nothing(storage: &Arc<dyn Storage>) {
     for t in tasks {
         t.await.unwrap().unwrap();
     }
-    assert_eq!(get(storage, &c).await, Some(c));
+    assert_eq!(get(storage, &c).await, Some(c), "a second migration keeps what is stored");
 }
 
 /// Also where the drop is the only end it gets.
@@ -85,7 +85,7 @@ pub async fn dropped_without_commit_writes_nothing(storage: &Arc<dyn Storage>) {
     let mut uow = storage.begin().await.unwrap();
     uow.categories().insert(std::slice::from_ref(&c)).await.unwrap();
     drop(uow);
-    assert_eq!(get(storage, &c).await, None);
+    assert_eq!(get(storage, &c).await, None, "a unit of work that is dropped writes nothing");
     env.insert_categories(storage, &[&c]).await.expect("what it locked is free again");
 }
 
@@ -96,7 +96,7 @@ pub async fn rolled_back_writes_nothing(storage: &Arc<dyn Storage>) {
     let mut uow = storage.begin().await.unwrap();
     uow.categories().insert(std::slice::from_ref(&c)).await.unwrap();
     uow.rollback().await.unwrap();
-    assert_eq!(get(storage, &c).await, None);
+    assert_eq!(get(storage, &c).await, None, "a unit of work that is rolled back writes nothing");
     // One that did nothing ends either way.
     storage.begin().await.unwrap().rollback().await.unwrap();
     storage.begin().await.unwrap().commit().await.unwrap();
@@ -139,8 +139,8 @@ pub async fn uncommitted_writes_are_invisible_to_others(storage: &Arc<dyn Storag
         assert_eq!(seen.unwrap(), (None, Some(old.clone())), "nothing is committed yet");
     }
     uow.commit().await.unwrap();
-    assert_eq!(get(storage, &new).await, Some(new));
-    assert_eq!(get(storage, &old).await, Some(edited));
+    assert_eq!(get(storage, &new).await, Some(new), "what is committed is visible to others");
+    assert_eq!(get(storage, &old).await, Some(edited), "an edit that is committed is visible to others");
 }
 
 /// Through every repository.
@@ -154,20 +154,53 @@ pub async fn reads_inside_see_their_own_writes(storage: &Arc<dyn Storage>) {
     uow.products().insert(std::slice::from_ref(&p)).await.unwrap();
     uow.skus().insert(&p.skus, &env.opening(&p.skus)).await.unwrap();
     uow.outbox().append(std::slice::from_ref(&event)).await.unwrap();
-    assert_eq!(uow.products().get(p.id, IncludeDeleted::No).await.unwrap().as_ref(), Some(&p));
-    assert_eq!(uow.products().get_by_slug("p").await.unwrap().as_ref(), Some(&p));
+    assert_eq!(
+        uow.products().get(p.id, IncludeDeleted::No).await.unwrap().as_ref(),
+        Some(&p),
+        "a unit of work reads a product that it has inserted"
+    );
+    assert_eq!(
+        uow.products().get_by_slug("p").await.unwrap().as_ref(),
+        Some(&p),
+        "a unit of work finds a product that it has inserted by its slug"
+    );
     assert_eq!(
         uow.products().count(&crate::domain::catalog::product::ProductFilter::default(), 9).await.unwrap().count,
-        1
+        1,
+        "a unit of work counts a product that it has inserted"
     );
     let counted = uow.categories().get(c.id, IncludeDeleted::No).await.unwrap().unwrap();
-    assert_eq!((counted.product_count, counted.subtree_product_count), (1, 1));
-    assert_eq!(uow.skus().get_by_code("P").await.unwrap().as_ref(), Some(&p.skus[0]));
-    assert_eq!(uow.inventory().levels(&[p.skus[0].id]).await.unwrap()[0].on_hand, 5);
-    assert_eq!(uow.inventory().imbalances().await.unwrap(), []);
+    assert_eq!(
+        (counted.product_count, counted.subtree_product_count),
+        (1, 1),
+        "a unit of work reads the counts that it has moved"
+    );
+    assert_eq!(
+        uow.skus().get_by_code("P").await.unwrap().as_ref(),
+        Some(&p.skus[0]),
+        "a unit of work finds a SKU that it has inserted by its code"
+    );
+    assert_eq!(
+        uow.inventory().levels(&[p.skus[0].id]).await.unwrap()[0].on_hand,
+        5,
+        "a unit of work reads stock that it has moved"
+    );
+    assert_eq!(
+        uow.inventory().imbalances().await.unwrap(),
+        [],
+        "the stock of every SKU is the sum of its movements, also inside a unit of work"
+    );
     uow.rollback().await.unwrap();
-    assert_eq!(read!(storage, products.get(p.id, IncludeDeleted::Yes)), None);
-    assert_eq!(shop_over(storage).events().read(OutboxPosition::default(), 9).await.unwrap().events, []);
+    assert_eq!(
+        read!(storage, products.get(p.id, IncludeDeleted::Yes)),
+        None,
+        "a unit of work that was not committed leaves no product"
+    );
+    assert_eq!(
+        shop_over(storage).events().read(OutboxPosition::default(), 9).await.unwrap().events,
+        [],
+        "a unit of work that was not committed leaves no event"
+    );
 }
 
 /// A caller that drops its unit of work after an error has written nothing.
@@ -182,11 +215,15 @@ pub async fn r17_a_failed_write_leaves_nothing_of_its_transaction(storage: &Arc<
     uow.categories().insert(std::slice::from_ref(&c)).await.unwrap();
     uow.products().insert(std::slice::from_ref(&fresh)).await.unwrap();
     let answer = uow.products().insert(&[twin]).await;
-    assert_eq!(code_of(answer, "a taken slug"), ErrorCode::Duplicate);
+    assert_eq!(code_of(answer, "a taken slug"), ErrorCode::Duplicate, "a slug that is taken is refused as `DUPLICATE`");
     drop(uow);
-    assert_eq!(get(storage, &c).await, None);
-    assert_eq!(read!(storage, products.get(fresh.id, IncludeDeleted::Yes)), None);
-    assert_eq!(read!(storage, inventory.imbalances()), []);
+    assert_eq!(get(storage, &c).await, None, "a failed write leaves nothing of its transaction");
+    assert_eq!(
+        read!(storage, products.get(fresh.id, IncludeDeleted::Yes)),
+        None,
+        "a failed write leaves nothing of what its transaction wrote before"
+    );
+    assert_eq!(read!(storage, inventory.imbalances()), [], "the stock of every SKU is the sum of its movements");
 }
 
 /// Connections come back whatever happens to their transactions.
@@ -199,7 +236,11 @@ pub async fn many_dropped_units_leave_the_pool_usable(storage: &Arc<dyn Storage>
         uow.categories().insert(&[c]).await.unwrap();
         drop(uow);
     }
-    assert_eq!(read!(storage, categories.count(&CategoryFilter::default(), 9)).count, 0);
+    assert_eq!(
+        read!(storage, categories.count(&CategoryFilter::default(), 9)).count,
+        0,
+        "units of work that are dropped write nothing"
+    );
 }
 
 /// Polls a future at most `polls` times and drops it then; `None` where that was too early.
@@ -262,7 +303,11 @@ pub async fn calls_that_are_canceled_at_any_await_leave_all_or_nothing(storage: 
         }
     }
     assert!(completed > 0, "it completes when it is polled often enough");
-    assert_eq!(read!(storage, inventory.imbalances()), []);
+    assert_eq!(
+        read!(storage, inventory.imbalances()),
+        [],
+        "the stock of every SKU is the sum of its movements, wherever a call was cancelled"
+    );
 }
 
 /// None fails because another one writes ("database is locked" never reaches a caller).
@@ -280,7 +325,11 @@ pub async fn many_writers_at_once_all_get_their_turn(storage: &Arc<dyn Storage>)
     for t in tasks {
         t.await.unwrap();
     }
-    assert_eq!(read!(storage, categories.count(&CategoryFilter::default(), 1_000)).count, 192);
+    assert_eq!(
+        read!(storage, categories.count(&CategoryFilter::default(), 1_000)).count,
+        192,
+        "every writer of many gets its turn"
+    );
 }
 
 /// And each read is of one moment: a product never shows without its SKU.
@@ -332,8 +381,8 @@ pub async fn statements_are_counted(storage: &Arc<dyn Storage>) {
 pub async fn closed_it_refuses_new_connections(storage: &Arc<dyn Storage>) {
     storage.close().await;
     let connect = storage.connect().await.err().expect("it is closed");
-    assert_eq!(connect.code(), ErrorCode::Unavailable);
+    assert_eq!(connect.code(), ErrorCode::Unavailable, "a storage that is closed refuses connections as `UNAVAILABLE`");
     let begin = storage.begin().await.err().expect("it is closed");
-    assert_eq!(begin.code(), ErrorCode::Unavailable);
+    assert_eq!(begin.code(), ErrorCode::Unavailable, "a storage that is closed refuses units of work as `UNAVAILABLE`");
     storage.close().await;
 }

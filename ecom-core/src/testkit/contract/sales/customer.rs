@@ -9,8 +9,9 @@ use crate::error::{Error, ErrorCode, FieldCode};
 use crate::id::{AddressId, CustomerId, IdSource as _};
 use crate::paging::{Keyset, Page, Paging, SortKey, Total};
 use crate::port::storage::Storage;
+use crate::testkit::check::Pages;
 use crate::testkit::sample::Env;
-use crate::testkit::{code_of, duplicate_field};
+use crate::testkit::{code_of, is_taken};
 use crate::text::fold_key;
 
 suite! {
@@ -101,14 +102,18 @@ pub async fn every_field_survives_a_round_trip(storage: &Arc<dyn Storage>) {
     env.insert_customers(storage, &[full.clone(), minimal.clone(), gone.clone()], &addresses).await.unwrap();
     for expected in [&full, &minimal, &gone] {
         let found = read!(storage, customers.get(expected.id, IncludeDeleted::Yes));
-        assert_eq!(found.as_ref(), Some(expected));
+        assert_eq!(found.as_ref(), Some(expected), "a customer is read as it was inserted");
     }
     for expected in &addresses {
         let found = read!(storage, addresses.get(expected.id, IncludeDeleted::Yes));
-        assert_eq!(found.as_ref(), Some(expected));
+        assert_eq!(found.as_ref(), Some(expected), "an address is read as it was inserted");
     }
-    assert_eq!(get(storage, CustomerId(env.ids.next())).await, None);
-    assert_eq!(get_address(storage, AddressId(env.ids.next())).await, None);
+    assert_eq!(get(storage, CustomerId(env.ids.next())).await, None, "`get` of an unknown customer finds nothing");
+    assert_eq!(
+        get_address(storage, AddressId(env.ids.next())).await,
+        None,
+        "`get` of an unknown address finds nothing"
+    );
 }
 
 /// An update writes every field, to something and to nothing.
@@ -119,7 +124,7 @@ pub async fn every_field_is_updated(storage: &Arc<dyn Storage>) {
     let full = env.full_customer("Ada", "Lovelace", "ada@example.com");
     let after = Customer { id: a.id, audit: edited(&env, &a.audit), ..full };
     env.update_customer(storage, &a, &after).await.unwrap();
-    assert_eq!(get(storage, a.id).await.as_ref(), Some(&after));
+    assert_eq!(get(storage, a.id).await.as_ref(), Some(&after), "every field is updated");
     let emptied = Customer {
         telephone: None,
         attributes: Attributes::default(),
@@ -128,7 +133,7 @@ pub async fn every_field_is_updated(storage: &Arc<dyn Storage>) {
         ..after.clone()
     };
     env.update_customer(storage, &after, &emptied).await.unwrap();
-    assert_eq!(get(storage, a.id).await.as_ref(), Some(&emptied));
+    assert_eq!(get(storage, a.id).await.as_ref(), Some(&emptied), "every field is emptied");
     assert_eq!(get(storage, b.id).await.as_ref(), Some(&b), "other rows stay as they are");
     // Lists look for the new name and email, not for the old ones.
     for (name, found) in [("lovelace", vec![emptied.clone()]), ("a a", vec![])] {
@@ -160,22 +165,22 @@ pub async fn the_longest_texts_survive_a_round_trip(storage: &Arc<dyn Storage>) 
     }
     env.insert_customers(storage, &customers, &addresses).await.unwrap();
     for customer in &customers {
-        assert_eq!(get(storage, customer.id).await.as_ref(), Some(customer));
+        assert_eq!(get(storage, customer.id).await.as_ref(), Some(customer), "the longest texts are kept");
         let twin = env.customer("T", "T", &customer.email.replace("example.com", "Example.COM"));
         let taken = env.insert_customers(storage, &[twin], &[]).await;
-        assert_eq!(duplicate_field(taken, &customer.email), "email");
+        is_taken("email", taken, &customer.email);
         let filter = CustomerFilter { email: Some(customer.email.clone()), ..CustomerFilter::default() };
         let found = list(storage, &filter, CustomerSort::CreatedAsc, &Paging::first(9)).await;
-        assert_eq!(found.items, [customer.clone()]);
+        assert_eq!(found.items, [customer.clone()], "the longest texts are found");
     }
     for address in &addresses {
-        assert_eq!(get_address(storage, address.id).await.as_ref(), Some(address));
+        assert_eq!(get_address(storage, address.id).await.as_ref(), Some(address), "the longest texts are kept");
         let whole = AddressFilter {
             city: Some(address.city.clone()),
             street: Some(address.street.clone()),
             ..AddressFilter::default()
         };
-        assert_eq!(list_addresses(storage, &whole).await, [address.clone()]);
+        assert_eq!(list_addresses(storage, &whole).await, [address.clone()], "the longest texts are found");
     }
 }
 
@@ -191,17 +196,17 @@ pub async fn emails_are_unique_whatever_their_case_and_width(storage: &Arc<dyn S
         "Ｓtrasse.Ada@ｅｘａｍｐｌｅ.com",
     ] {
         let twin = env.customer("Twin", "L", email);
-        assert_eq!(duplicate_field(env.insert_customers(storage, &[twin.clone()], &[]).await, email), "email");
-        assert_eq!(get(storage, twin.id).await, None);
+        is_taken("email", env.insert_customers(storage, &[twin.clone()], &[]).await, email);
+        assert_eq!(get(storage, twin.id).await, None, "an insert that is refused leaves nothing behind");
     }
     // Accents are kept, and the two ways to write one are the same.
     let accent = env.customer("Zoë", "L", "zoë@example.com");
     env.insert_customers(storage, &[accent, env.customer("Zoe", "L", "zoe@example.com")], &[]).await.unwrap();
     let twin = env.customer("Zoë", "L", "ZOE\u{308}@example.com");
-    assert_eq!(duplicate_field(env.insert_customers(storage, &[twin], &[]).await, "an accent"), "email");
+    is_taken("email", env.insert_customers(storage, &[twin], &[]).await, "an accent");
     // Within one call, too.
     let pair = [env.customer("X", "X", "x@example.com"), env.customer("Y", "Y", "X@example.com")];
-    assert_eq!(duplicate_field(env.insert_customers(storage, &pair, &[]).await, "within a call"), "email");
+    is_taken("email", env.insert_customers(storage, &pair, &[]).await, "within a call");
     assert_eq!(get(storage, pair[0].id).await, None, "all or nothing");
 }
 
@@ -215,7 +220,7 @@ pub async fn external_references_are_unique(storage: &Arc<dyn Storage>) {
     let all = [with("a", "crm", "1"), with("b", "crm", "2"), with("c", "shop", "1"), with("d", "CRM", "1")];
     env.insert_customers(storage, &all, &[]).await.unwrap();
     let taken = env.insert_customers(storage, &[with("e", "crm", "1")], &[]).await;
-    assert_eq!(duplicate_field(taken, "external"), "external_id");
+    is_taken("external_id", taken, "external");
 }
 
 /// As with an insert.
@@ -224,10 +229,10 @@ pub async fn an_update_into_a_taken_email_or_reference_is_refused(storage: &Arc<
     let (a, b) = (env.full_customer("A", "A", "a@example.com"), env.full_customer("B", "B", "b@example.com"));
     env.insert_customers(storage, &[a.clone(), b.clone()], &[]).await.unwrap();
     let email = Customer { email: "A@EXAMPLE.com".to_owned(), audit: edited(&env, &b.audit), ..b.clone() };
-    assert_eq!(duplicate_field(env.update_customer(storage, &b, &email).await, "email"), "email");
+    is_taken("email", env.update_customer(storage, &b, &email).await, "email");
     let external = Customer { external: a.external.clone(), audit: edited(&env, &b.audit), ..b.clone() };
-    assert_eq!(duplicate_field(env.update_customer(storage, &b, &external).await, "external"), "external_id");
-    assert_eq!(get(storage, b.id).await, Some(b));
+    is_taken("external_id", env.update_customer(storage, &b, &external).await, "external");
+    assert_eq!(get(storage, b.id).await, Some(b), "a refused update changes nothing");
     let own = Customer { email: "A@EXAMPLE.COM".to_owned(), audit: edited(&env, &a.audit), ..a.clone() };
     env.update_customer(storage, &a, &own).await.expect("the email is its own");
 }
@@ -247,11 +252,15 @@ pub async fn r01_an_update_from_an_old_version_changes_nothing(storage: &Arc<dyn
     uow.customers().lock(a.id).await.unwrap();
     uow.customers().update(&a, &Customer { audit: env.deleted(&a.audit), ..a.clone() }).await.unwrap();
     let answer = uow.customers().update(&b, &renamed(&b, "Second")).await;
-    assert_eq!(code_of(answer, "an update from an old version"), ErrorCode::VersionConflict);
+    assert_eq!(
+        code_of(answer, "an update from an old version"),
+        ErrorCode::VersionConflict,
+        "an old version is refused"
+    );
     drop(uow);
-    assert_eq!(get(storage, a.id).await, Some(a));
-    assert_eq!(get(storage, b.id).await, Some(winner));
-    assert_eq!(get_address(storage, home.id).await, Some(home));
+    assert_eq!(get(storage, a.id).await, Some(a), "a unit of work that is dropped changes nothing");
+    assert_eq!(get(storage, b.id).await, Some(winner), "the newer version stays");
+    assert_eq!(get_address(storage, home.id).await, Some(home), "a dropped unit of work writes nothing");
 }
 
 /// Every read hides them, and those that can show them do so.
@@ -260,8 +269,12 @@ pub async fn r02_soft_deleted_customers_are_hidden_unless_asked_for(storage: &Ar
     let (live, gone) = (env.customer("Ada", "L", "ada@example.com"), env.customer("Bob", "L", "bob@example.com"));
     env.insert_customers(storage, &[live.clone(), gone.clone()], &[]).await.unwrap();
     let gone = env.soft_delete_customer(storage, &gone).await.unwrap();
-    assert_eq!(get(storage, gone.id).await, None);
-    assert_eq!(read!(storage, customers.get(gone.id, IncludeDeleted::Yes)).as_ref(), Some(&gone));
+    assert_eq!(get(storage, gone.id).await, None, "`get` hides a soft-deleted customer");
+    assert_eq!(
+        read!(storage, customers.get(gone.id, IncludeDeleted::Yes)).as_ref(),
+        Some(&gone),
+        "it is shown if asked for"
+    );
     for sort in CustomerSort::ALL {
         for (deleted, count) in [(IncludeDeleted::No, 1), (IncludeDeleted::Yes, 2)] {
             let by_name =
@@ -276,13 +289,13 @@ pub async fn r02_soft_deleted_customers_are_hidden_unless_asked_for(storage: &Ar
                 assert_eq!(page.items.len(), count, "{filter:?}");
                 assert_eq!(page.items.contains(&gone), deleted == IncludeDeleted::Yes, "{filter:?}");
                 let total = read!(storage, customers.count(&filter, 9));
-                assert_eq!(total, Total { count: count as u64, exact: true });
+                assert_eq!(total, Total { count: count as u64, exact: true }, "a count agrees with the list");
             }
         }
     }
     let mut uow = storage.begin().await.unwrap();
     assert_eq!(uow.customers().lock(gone.id).await.unwrap(), Some(gone), "a lock shows it");
-    assert_eq!(uow.customers().lock(CustomerId(env.ids.next())).await.unwrap(), None);
+    assert_eq!(uow.customers().lock(CustomerId(env.ids.next())).await.unwrap(), None, "nobody is locked");
 }
 
 /// The keys of a deleted row are no longer taken.
@@ -307,9 +320,9 @@ pub async fn r02_a_restore_into_a_taken_email_is_refused(storage: &Arc<dyn Stora
     let gone = env.soft_delete_customer(storage, &old).await.unwrap();
     env.insert_customers(storage, &[env.customer("Ada", "M", "ADA@EXAMPLE.COM")], &[]).await.unwrap();
     let answer = env.update_customer(storage, &gone, &restored(&env, &gone)).await;
-    assert_eq!(duplicate_field(answer, "restore"), "email");
-    assert_eq!(get(storage, old.id).await, None);
-    assert_eq!(get_address(storage, home.id).await, None);
+    is_taken("email", answer, "restore");
+    assert_eq!(get(storage, old.id).await, None, "a restore that is refused changes nothing");
+    assert_eq!(get_address(storage, home.id).await, None, "a refused restore shows no address");
 }
 
 /// They are deleted at the moment at which their customer is, and their versions stay.
@@ -326,19 +339,23 @@ pub async fn r02_addresses_hide_and_return_with_their_customer(storage: &Arc<dyn
         |filter: &AddressFilter| AddressFilter { include_deleted: IncludeDeleted::Yes, ..filter.clone() };
     let hidden =
         of_a.clone().map(|x| Address { audit: Audit { deleted_at: gone.audit.deleted_at, ..x.audit.clone() }, ..x });
-    assert_eq!(list_addresses(storage, &of(&a)).await, []);
-    assert_eq!(list_addresses(storage, &with_deleted(&of(&a))).await, hidden);
-    assert_eq!(list_addresses(storage, &town).await, [of_b.clone()]);
-    assert_eq!(list_addresses(storage, &with_deleted(&town)).await.len(), 3);
+    assert_eq!(list_addresses(storage, &of(&a)).await, [], "the addresses of a soft-deleted customer are hidden");
+    assert_eq!(list_addresses(storage, &with_deleted(&of(&a))).await, hidden, "they are listed if asked for");
+    assert_eq!(list_addresses(storage, &town).await, [of_b.clone()], "they are hidden by city too");
+    assert_eq!(list_addresses(storage, &with_deleted(&town)).await.len(), 3, "all are listed if asked for");
     for x in &hidden {
-        assert_eq!(get_address(storage, x.id).await, None);
-        assert_eq!(read!(storage, addresses.get(x.id, IncludeDeleted::Yes)).as_ref(), Some(x));
+        assert_eq!(get_address(storage, x.id).await, None, "`get` hides the address of a deleted customer");
+        assert_eq!(
+            read!(storage, addresses.get(x.id, IncludeDeleted::Yes)).as_ref(),
+            Some(x),
+            "it is shown if asked for"
+        );
     }
     let back = restored(&env, &gone);
     env.update_customer(storage, &gone, &back).await.unwrap();
-    assert_eq!(list_addresses(storage, &of(&a)).await, of_a);
-    assert_eq!(list_addresses(storage, &town).await, all);
-    assert_eq!(get(storage, a.id).await, Some(back));
+    assert_eq!(list_addresses(storage, &of(&a)).await, of_a, "addresses come back with their customer");
+    assert_eq!(list_addresses(storage, &town).await, all, "addresses come back by city too");
+    assert_eq!(get(storage, a.id).await, Some(back), "a restored customer has all its fields");
 }
 
 /// Of a live customer and of a soft-deleted one; others keep theirs.
@@ -351,11 +368,11 @@ pub async fn r05_purge_removes_a_customer_with_its_addresses(storage: &Arc<dyn S
     env.soft_delete_customer(storage, &b).await.unwrap();
     for gone in [&a, &b] {
         attempt!(storage, customers.purge(gone.id)).unwrap();
-        assert_eq!(read!(storage, customers.get(gone.id, IncludeDeleted::Yes)), None);
+        assert_eq!(read!(storage, customers.get(gone.id, IncludeDeleted::Yes)), None, "it is gone for good");
     }
     let every = AddressFilter { include_deleted: IncludeDeleted::Yes, ..AddressFilter::default() };
-    assert_eq!(list_addresses(storage, &every).await, [addresses[2].clone()]);
-    assert_eq!(get(storage, c.id).await, Some(c));
+    assert_eq!(list_addresses(storage, &every).await, [addresses[2].clone()], "its addresses are gone, others stay");
+    assert_eq!(get(storage, c.id).await, Some(c), "a purge leaves other customers as they are");
     env.insert_customers(storage, &[env.full_customer("A", "A", "a@example.com")], &[])
         .await
         .expect("its keys are free");
@@ -375,7 +392,11 @@ pub async fn the_lock_of_a_customer_makes_writers_wait_for_each_other(storage: &
             let mut uow = storage.begin().await.unwrap();
             let locked = uow.customers().lock(customer.id).await.unwrap().unwrap();
             let n = uow.addresses().count(&of(&customer), 100).await.unwrap().count;
-            assert_eq!(locked.first_name, if n == 0 { "Ada".to_owned() } else { format!("Ada {n}") });
+            assert_eq!(
+                locked.first_name,
+                if n == 0 { "Ada".to_owned() } else { format!("Ada {n}") },
+                "a lock reads what the holder before has written"
+            );
             tokio::task::yield_now().await;
             uow.addresses().insert(&[env.address(&customer, &format!("Street {n}"), "Town")]).await.unwrap();
             let first_name = format!("Ada {}", n + 1);
@@ -388,7 +409,11 @@ pub async fn the_lock_of_a_customer_makes_writers_wait_for_each_other(storage: &
     let mut streets: Vec<String> =
         list_addresses(storage, &of(&customer)).await.into_iter().map(|a| a.street).collect();
     streets.sort();
-    assert_eq!(streets, (0..8).map(|n| format!("Street {n}")).collect::<Vec<_>>());
+    assert_eq!(
+        streets,
+        (0..8).map(|n| format!("Street {n}")).collect::<Vec<_>>(),
+        "writers that wait for a customer all get their turn"
+    );
 }
 
 /// By the last name and by the whole name, folded; nothing in a name is a pattern.
@@ -499,13 +524,15 @@ pub async fn every_sort_pages_through_all_customers_exactly_once(storage: &Arc<d
                     && name.is_none_or(|n| name_key(c).starts_with(n) || first_last.starts_with(n))
             };
             let expected: Vec<Customer> = sorted.iter().filter(matches).cloned().collect();
-            assert!(expected.len() > 10);
+            assert!(expected.len() > 10, "the sample is large enough for several pages");
             for limit in [7, 30, 1_000] {
                 let at = format!("{} of {filter:?}, pages of {limit}", sort.as_str());
                 let (mut by_cursor, mut after) = (Vec::new(), None::<Keyset>);
+                let mut pages = Pages::over(expected.len());
                 loop {
+                    pages.turn();
                     let page = list(storage, &filter, sort, &Paging::Keyset { after, limit }).await;
-                    assert!(page.items.len() <= limit as usize);
+                    assert!(page.items.len() <= limit as usize, "a page has at most `limit` rows: {at}");
                     by_cursor.extend(page.items);
                     let Some(next) = page.next else { break };
                     assert_eq!(
@@ -517,11 +544,14 @@ pub async fn every_sort_pages_through_all_customers_exactly_once(storage: &Arc<d
                 }
                 assert_eq!(by_cursor, expected, "by cursor: {at}");
                 let mut by_offset = Vec::new();
+                let mut pages = Pages::over(expected.len());
                 loop {
+                    pages.turn();
                     let offset = by_offset.len() as u64;
                     let page = list(storage, &filter, sort, &Paging::Offset { offset, limit }).await;
                     by_offset.extend(page.items);
-                    assert_eq!(page.next.is_some(), by_offset.len() < expected.len(), "{at}");
+                    let more = by_offset.len() < expected.len();
+                    assert_eq!(page.next.is_some(), more, "`next` says whether there is more: {at}");
                     if page.next.is_none() {
                         break;
                     }
@@ -532,7 +562,7 @@ pub async fn every_sort_pages_through_all_customers_exactly_once(storage: &Arc<d
     }
     let beyond = Paging::Offset { offset: 10_000, limit: 10 };
     let page = list(storage, &CustomerFilter::default(), CustomerSort::NameAsc, &beyond).await;
-    assert_eq!((page.items, page.next), (vec![], None));
+    assert_eq!((page.items, page.next), (vec![], None), "a page past the end is empty and is the last");
 }
 
 /// A cursor whose key does not fit the sort is an error of the caller.
@@ -550,13 +580,13 @@ pub async fn a_cursor_of_another_sort_is_refused(storage: &Arc<dyn Storage>) {
         let paging = Paging::Keyset { after, limit: 5 };
         let mut connection = storage.connect().await.unwrap();
         let answer = connection.customers().list(&CustomerFilter::default(), sort, &paging).await;
-        assert_eq!(code_of(answer, sort.as_str()), ErrorCode::Validation);
+        assert_eq!(code_of(answer, sort.as_str()), ErrorCode::Validation, "it is refused as invalid");
     }
     let after = Some(Keyset { sort: "created_asc".to_owned(), key: text, id: env.ids.next() });
     let paging = Paging::Keyset { after, limit: 5 };
     let mut connection = storage.connect().await.unwrap();
     let answer = connection.addresses().list(&AddressFilter::default(), &paging).await;
-    assert_eq!(code_of(answer, "addresses"), ErrorCode::Validation);
+    assert_eq!(code_of(answer, "addresses"), ErrorCode::Validation, "it is refused as invalid");
 }
 
 /// Exact under the bound and at it, a lower bound above it.
@@ -567,8 +597,16 @@ pub async fn counts_stop_at_their_bound(storage: &Arc<dyn Storage>) {
     env.insert_customers(storage, &all, &addresses).await.unwrap();
     for (bound, total) in [(100, (12, true)), (12, (12, true)), (11, (11, false))] {
         let total = Total { count: total.0, exact: total.1 };
-        assert_eq!(read!(storage, customers.count(&CustomerFilter::default(), bound)), total);
-        assert_eq!(read!(storage, addresses.count(&AddressFilter::default(), bound)), total);
+        assert_eq!(
+            read!(storage, customers.count(&CustomerFilter::default(), bound)),
+            total,
+            "a count stops at its bound"
+        );
+        assert_eq!(
+            read!(storage, addresses.count(&AddressFilter::default(), bound)),
+            total,
+            "a count stops at its bound"
+        );
     }
 }
 
@@ -580,13 +618,21 @@ pub async fn an_address_of_nobody_is_refused(storage: &Arc<dyn Storage>) {
     match env.insert_customers(storage, &[known], &addresses).await {
         Err(Error::Validation(e)) => {
             assert_eq!(e.0.len(), 1, "{e:?}");
-            assert_eq!((e.0[0].field.as_str(), e.0[0].code), ("customer_id", FieldCode::ReferenceNotFound));
+            assert_eq!(
+                (e.0[0].field.as_str(), e.0[0].code),
+                ("customer_id", FieldCode::ReferenceNotFound),
+                "an address of an unknown customer is refused as a bad reference in `customer_id`"
+            );
             assert!(e.0[0].message.contains(&nobody.id.to_string()), "{e:?}");
         }
         other => panic!("must be a reference error, is {other:?}"),
     }
     assert_eq!(list_addresses(storage, &AddressFilter::default()).await, [], "all or nothing");
-    assert_eq!(read!(storage, customers.count(&CustomerFilter::default(), 9)).count, 0);
+    assert_eq!(
+        read!(storage, customers.count(&CustomerFilter::default(), 9)).count,
+        0,
+        "an insert that is refused leaves nothing behind"
+    );
 }
 
 /// Every field, to something and to nothing; from an old version nothing.
@@ -597,7 +643,7 @@ pub async fn addresses_are_updated_by_version(storage: &Arc<dyn Storage>) {
     env.insert_customers(storage, &[customer.clone()], &[a.clone(), b.clone()]).await.unwrap();
     let full = Address { id: a.id, audit: edited(&env, &a.audit), ..env.full_address(&customer, "Ä", "City") };
     env.update_address(storage, &a, &full).await.unwrap();
-    assert_eq!(get_address(storage, a.id).await.as_ref(), Some(&full));
+    assert_eq!(get_address(storage, a.id).await.as_ref(), Some(&full), "every field is updated");
     let emptied = Address {
         number: None,
         region: None,
@@ -609,8 +655,12 @@ pub async fn addresses_are_updated_by_version(storage: &Arc<dyn Storage>) {
     env.update_address(storage, &full, &emptied).await.unwrap();
     let stale = Address { street: "Mine".to_owned(), audit: edited(&env, &full.audit), ..full.clone() };
     let answer = env.update_address(storage, &full, &stale).await;
-    assert_eq!(code_of(answer, "an update from an old version"), ErrorCode::VersionConflict);
-    assert_eq!(list_addresses(storage, &of(&customer)).await, [emptied.clone(), b]);
+    assert_eq!(
+        code_of(answer, "an update from an old version"),
+        ErrorCode::VersionConflict,
+        "an old version is refused"
+    );
+    assert_eq!(list_addresses(storage, &of(&customer)).await, [emptied.clone(), b], "other addresses stay");
     let by = |city: &str| AddressFilter { city: Some(city.to_owned()), ..AddressFilter::default() };
     assert_eq!(list_addresses(storage, &by("city")).await, [emptied], "lists look for the new city");
     assert_eq!(get(storage, customer.id).await, Some(customer), "its customer stays as it is");
@@ -623,9 +673,9 @@ pub async fn an_address_is_purged_alone(storage: &Arc<dyn Storage>) {
     let (a, b) = (env.address(&customer, "A", "Town"), env.address(&customer, "B", "Town"));
     env.insert_customers(storage, &[customer.clone()], &[a.clone(), b.clone()]).await.unwrap();
     attempt!(storage, addresses.purge(a.id)).unwrap();
-    assert_eq!(read!(storage, addresses.get(a.id, IncludeDeleted::Yes)), None);
-    assert_eq!(list_addresses(storage, &of(&customer)).await, [b]);
-    assert_eq!(get(storage, customer.id).await, Some(customer));
+    assert_eq!(read!(storage, addresses.get(a.id, IncludeDeleted::Yes)), None, "it is gone for good");
+    assert_eq!(list_addresses(storage, &of(&customer)).await, [b], "other addresses stay");
+    assert_eq!(get(storage, customer.id).await, Some(customer), "its customer stays");
     attempt!(storage, addresses.purge(a.id)).expect("there is nothing to remove");
 }
 
@@ -684,7 +734,9 @@ pub async fn address_lists_page_exactly_once(storage: &Arc<dyn Storage>) {
         let expected: Vec<Address> = all.iter().filter(matches).cloned().collect();
         for limit in [1, 7, 100] {
             let (mut by_cursor, mut after) = (Vec::new(), None::<Keyset>);
+            let mut pages = Pages::over(expected.len());
             loop {
+                pages.turn();
                 let page = read!(storage, addresses.list(&filter, &Paging::Keyset { after, limit }));
                 by_cursor.extend(page.items);
                 let Some(next) = page.next else { break };
@@ -693,11 +745,14 @@ pub async fn address_lists_page_exactly_once(storage: &Arc<dyn Storage>) {
             }
             assert_eq!(by_cursor, expected, "by cursor, pages of {limit}");
             let mut by_offset = Vec::new();
+            let mut pages = Pages::over(expected.len());
             while let page =
                 read!(storage, addresses.list(&filter, &Paging::Offset { offset: by_offset.len() as u64, limit }))
                 && !page.items.is_empty()
             {
-                assert_eq!(page.next.is_some(), by_offset.len() + page.items.len() < expected.len());
+                pages.turn();
+                let more = by_offset.len() + page.items.len() < expected.len();
+                assert_eq!(page.next.is_some(), more, "`next` says whether there is more");
                 by_offset.extend(page.items);
             }
             assert_eq!(by_offset, expected, "by offset, pages of {limit}");
@@ -723,11 +778,11 @@ pub async fn a_page_costs_one_statement_whatever_its_size(storage: &Arc<dyn Stor
     for limit in [5, 100] {
         for sort in CustomerSort::ALL {
             let page = connection.customers().list(&customers_filter, sort, &Paging::first(limit)).await.unwrap();
-            assert_eq!(page.items.len(), limit as usize);
+            assert_eq!(page.items.len(), limit as usize, "a page of customers has as many rows as were asked for");
             costs_one("customers");
         }
         let page = connection.addresses().list(&addresses_filter, &Paging::first(limit)).await.unwrap();
-        assert_eq!(page.items.len(), limit as usize);
+        assert_eq!(page.items.len(), limit as usize, "a page of addresses has as many rows as were asked for");
         costs_one("addresses");
     }
     connection.customers().count(&customers_filter, 1_000).await.unwrap();

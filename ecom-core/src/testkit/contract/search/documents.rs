@@ -8,10 +8,15 @@ use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
 use uuid::Uuid;
 
-use super::support::{at, exactly, facet, filtered, hits, load, number, priced, product, revised, state, text, upsert};
+use super::SearchFixture;
+use super::support::{
+    acquire, applies, apply, at, checkpoint_is, delete, exactly, facet, filtered, hits, hits_are, load, number, page,
+    priced, product, revised, search, state_is, text, upsert,
+};
 use crate::domain::platform::outbox::OutboxPosition;
 use crate::id::ProductId;
-use crate::port::search::{Checkpoint, Facet, IndexOp, SearchFilter, SearchProvider, SearchQuery, SearchSort};
+use crate::port::search::{Checkpoint, Facet, SearchFilter, SearchQuery, SearchSort};
+use crate::testkit::check::{holds, same};
 
 tests! {
     __search_documents: [
@@ -26,45 +31,52 @@ tests! {
 }
 
 /// R14: a document that is not newer than what the index has changes nothing.
-pub async fn r14_late_older_revision_never_wins(provider: &dyn SearchProvider) {
+pub async fn r14_late_older_revision_never_wins(f: SearchFixture) {
+    let provider = &*f.provider;
     load(provider, vec![revised(1, 5), revised(2, 5)]).await;
-    let late = vec![upsert(revised(1, 4)), upsert(revised(2, 5)), IndexOp::Delete { id: product(1), revision: 5 }];
-    assert_eq!(provider.apply(late, at(2)).await.unwrap(), 0);
-    assert_eq!(state(provider).await, [(1, 5), (2, 5)]);
-    assert_eq!(priced(provider, 5).await, [1, 2]);
-    assert_eq!(provider.apply(vec![upsert(revised(1, 6)), upsert(revised(2, 3))], at(3)).await.unwrap(), 1);
-    assert_eq!(state(provider).await, [(1, 6), (2, 5)]);
-    assert_eq!((priced(provider, 6).await, priced(provider, 5).await), (vec![1], vec![2]), "the old one is gone");
+    let about = "an older document, one of the same revision, and a delete of the same revision";
+    applies(provider, vec![upsert(revised(1, 4)), upsert(revised(2, 5)), delete(1, 5)], at(2), 0, about).await;
+    state_is(provider, &[(1, 5), (2, 5)], about).await;
+    let contract = "A search finds each product in its highest revision only.";
+    same(priced(provider, 5).await, [1, 2], contract, about);
+    let about = "a newer document and an older one";
+    applies(provider, vec![upsert(revised(1, 6)), upsert(revised(2, 3))], at(3), 1, about).await;
+    state_is(provider, &[(1, 6), (2, 5)], about).await;
+    same((priced(provider, 6).await, priced(provider, 5).await), (vec![1], vec![2]), contract, about);
 }
 
 /// R14: a delete is remembered, so that what comes late does not bring the product back; a newer one does.
-pub async fn r14_a_deleted_product_stays_deleted_for_late_documents(provider: &dyn SearchProvider) {
+pub async fn r14_a_deleted_product_stays_deleted_for_late_documents(f: SearchFixture) {
+    let provider = &*f.provider;
     load(provider, vec![revised(1, 5), revised(2, 5)]).await;
-    let delete = |n, revision| IndexOp::Delete { id: product(n), revision };
-    assert_eq!(provider.apply(vec![delete(1, 6), delete(9, 3)], at(2)).await.unwrap(), 2);
-    assert_eq!(state(provider).await, [(2, 5)]);
-    assert_eq!(hits(provider, &text("")).await, [2]);
+    let about = "a delete of a product, and of one that the index has never had";
+    applies(provider, vec![delete(1, 6), delete(9, 3)], at(2), 2, about).await;
+    state_is(provider, &[(2, 5)], about).await;
+    let contract = "What is deleted is not found.";
     for sort in SearchSort::ALL {
-        assert_eq!(hits(provider, &SearchQuery { sort, ..text("") }).await, [2], "{sort:?}");
+        hits_are(provider, &SearchQuery { sort, ..text("") }, [2], contract).await;
     }
     if provider.capabilities().facets {
         let query = SearchQuery { facets: Facet::ALL.to_vec(), price_bounds: vec![0], ..text("") };
-        let found = provider.search(&query).await.unwrap();
-        assert_eq!(facet(&found, Facet::Rating), [("0", 1)], "what is deleted counts nowhere");
-        assert_eq!(facet(&found, Facet::Availability), [("in_stock", 1)]);
+        let found = search(provider, &query).await;
+        let contract = "What is deleted counts in no facet.";
+        same(facet(&found, Facet::Rating), [("0", 1)], contract, about);
+        same(facet(&found, Facet::Availability), [("in_stock", 1)], contract, about);
     }
+    let about = "documents that are not newer than the delete of their product";
     let late = vec![upsert(revised(1, 5)), upsert(revised(1, 6)), upsert(revised(9, 2)), delete(1, 6)];
-    assert_eq!(provider.apply(late, at(3)).await.unwrap(), 0);
-    assert_eq!(state(provider).await, [(2, 5)]);
-    assert_eq!(provider.apply(vec![upsert(revised(1, 7)), upsert(revised(9, 4))], at(4)).await.unwrap(), 2);
-    assert_eq!(state(provider).await, [(1, 7), (2, 5), (9, 4)]);
-    assert_eq!(hits(provider, &text("")).await, [1, 2, 9]);
+    applies(provider, late, at(3), 0, about).await;
+    state_is(provider, &[(2, 5)], about).await;
+    let about = "documents that are newer than the delete of their product";
+    applies(provider, vec![upsert(revised(1, 7)), upsert(revised(9, 4))], at(4), 2, about).await;
+    state_is(provider, &[(1, 7), (2, 5), (9, 4)], about).await;
+    hits_are(provider, &text(""), [1, 2, 9], "A newer document brings a deleted product back.").await;
 }
 
 /// R14: the rule holds between the ops of one batch too.
-pub async fn r14_order_within_a_batch_counts(provider: &dyn SearchProvider) {
+pub async fn r14_order_within_a_batch_counts(f: SearchFixture) {
+    let provider = &*f.provider;
     load(provider, Vec::new()).await;
-    let delete = |n, revision| IndexOp::Delete { id: product(n), revision };
     let batch = vec![
         upsert(revised(1, 1)),
         upsert(revised(1, 3)),
@@ -77,33 +89,39 @@ pub async fn r14_order_within_a_batch_counts(provider: &dyn SearchProvider) {
         upsert(revised(4, 1)),
         delete(4, 2),
     ];
-    assert_eq!(provider.apply(batch, at(2)).await.unwrap(), 8);
-    assert_eq!(state(provider).await, [(1, 3), (3, 3)]);
-    assert_eq!(priced(provider, 3).await, [1, 3]);
-    assert_eq!(hits(provider, &text("")).await, [1, 3]);
+    let about = "several ops of one product in a batch, as if each were a batch of its own";
+    applies(provider, batch, at(2), 8, about).await;
+    state_is(provider, &[(1, 3), (3, 3)], about).await;
+    let contract = "The ops of a batch are applied as if each were a batch of its own.";
+    same(priced(provider, 3).await, [1, 3], contract, about);
+    hits_are(provider, &text(""), [1, 3], contract).await;
 }
 
 /// The checkpoint reads back as it was applied, with and without documents.
-pub async fn r14_checkpoint_and_documents_move_together(provider: &dyn SearchProvider) {
-    assert!(provider.acquire_writer().await.unwrap());
+pub async fn r14_checkpoint_and_documents_move_together(f: SearchFixture) {
+    let provider = &*f.provider;
+    acquire(provider).await;
     let mut last = None;
     for seq in [3, 9, i64::MAX - 1] {
-        assert_eq!(provider.checkpoint().await.unwrap(), last);
-        assert_eq!(provider.apply(vec![upsert(revised(1, seq))], at(seq)).await.unwrap(), 1);
+        checkpoint_is(provider, last, "before the next batch").await;
+        applies(provider, vec![upsert(revised(1, seq))], at(seq), 1, "a newer document").await;
         last = Some(at(seq));
-        assert_eq!(provider.checkpoint().await.unwrap(), last);
-        assert_eq!(state(provider).await, [(1, seq)]);
+        checkpoint_is(provider, last, "after a batch").await;
+        state_is(provider, &[(1, seq)], "after a batch").await;
     }
-    assert_eq!(provider.apply(Vec::new(), at(i64::MAX)).await.unwrap(), 0);
-    assert_eq!(provider.checkpoint().await.unwrap(), Some(at(i64::MAX)), "it moves without documents too");
-    assert_eq!(provider.apply(Vec::new(), at(i64::MAX)).await.unwrap(), 0, "applying again changes nothing");
+    applies(provider, Vec::new(), at(i64::MAX), 0, "no ops").await;
+    checkpoint_is(provider, Some(at(i64::MAX)), "it moves without documents too").await;
+    applies(provider, Vec::new(), at(i64::MAX), 0, "no ops, and the same checkpoint").await;
+    applies(provider, vec![upsert(revised(1, 1))], at(5), 0, "an old document, and a lower checkpoint").await;
+    checkpoint_is(provider, Some(at(5)), "it moves back too, and if no op is newer").await;
     let other = Checkpoint { database: Uuid::from_u128(0xDC), position: OutboxPosition { seq: 1 } };
-    assert_eq!(provider.apply(Vec::new(), other).await.unwrap(), 0);
-    assert_eq!(provider.checkpoint().await.unwrap(), Some(other));
+    applies(provider, Vec::new(), other, 0, "the checkpoint of another database").await;
+    checkpoint_is(provider, Some(other), "it names the database").await;
 }
 
 /// R14: after any batches of any revisions in any order, the index has the highest revision of each product.
-pub async fn r14_random_histories_equal_the_model(provider: &dyn SearchProvider) {
+pub async fn r14_random_histories_equal_the_model(f: SearchFixture) {
+    let provider = &*f.provider;
     load(provider, Vec::new()).await;
     // Deterministic, so that a failure repeats.
     let mut runner = TestRunner::deterministic();
@@ -116,74 +134,80 @@ pub async fn r14_random_histories_equal_the_model(provider: &dyn SearchProvider)
         let batch = batches.new_tree(&mut runner).unwrap().current();
         let mut expected = 0;
         let mut ops = Vec::new();
-        for (n, revision, delete, late) in batch {
+        for (n, revision, deleted, late) in batch {
             let revision = if late { revision } else { revision + round * 4 };
             if model.get(&n).is_none_or(|(r, _)| revision > *r) {
-                model.insert(n, (revision, !delete));
+                model.insert(n, (revision, !deleted));
                 expected += 1;
             }
-            ops.push(if delete { IndexOp::Delete { id: product(n), revision } } else { upsert(revised(n, revision)) });
+            ops.push(if deleted { delete(n, revision) } else { upsert(revised(n, revision)) });
         }
-        let debug = format!("round {round}: {ops:?}");
-        assert_eq!(provider.apply(ops, at(round + 2)).await.unwrap(), expected, "{debug}");
+        let about = format!("round {round}: {ops:?}");
+        applies(provider, ops, at(round + 2), expected, &about).await;
         let live: Vec<(u128, i64)> = model.iter().filter(|(_, v)| v.1).map(|(n, v)| (*n, v.0)).collect();
-        assert_eq!(state(provider).await, live, "{debug}");
+        state_is(provider, &live, &about).await;
         let mut by_price = live.clone();
         by_price.sort_by_key(|(n, price)| (*price, *n));
         let found = hits(provider, &filtered(SearchFilter::default())).await;
-        assert_eq!(found, by_price.iter().map(|l| l.0).collect::<Vec<_>>(), "{debug}");
-        assert_eq!(provider.checkpoint().await.unwrap(), Some(at(round + 2)));
+        let expected: Vec<u128> = by_price.iter().map(|l| l.0).collect();
+        same(found, expected, "A search finds each live product in its highest revision.", &about);
+        checkpoint_is(provider, Some(at(round + 2)), &about).await;
     }
 }
 
 /// Pages of `revisions` go on where the last one ended, over all steps that filled the index.
-pub async fn revisions_list_live_documents_by_id(provider: &dyn SearchProvider) {
+pub async fn revisions_list_live_documents_by_id(f: SearchFixture) {
+    let provider = &*f.provider;
     load(provider, Vec::new()).await;
     // Ids far apart, in both halves of their bits.
     let n = |i: u128| (i % 7) << 96 | i << 3;
     let mut expected = Vec::new();
     for step in 0..5u128 {
         let ids: Vec<u128> = (0..11).map(|i| n(step * 11 + i)).collect();
-        provider.apply(ids.iter().map(|i| upsert(revised(*i, 3))).collect(), at(2)).await.unwrap();
+        apply(provider, ids.iter().map(|i| upsert(revised(*i, 3))).collect(), at(2)).await;
         expected.extend(ids.into_iter().map(|i| (product(i), 3)));
     }
     let gone = n(20);
-    provider.apply(vec![IndexOp::Delete { id: product(gone), revision: 4 }], at(3)).await.unwrap();
+    applies(provider, vec![delete(gone, 4)], at(3), 1, "a delete").await;
     expected.retain(|(id, _)| number(*id) != gone);
     expected.sort_unstable();
     let mut seen: Vec<(ProductId, i64)> = Vec::new();
-    loop {
-        let page = provider.revisions(seen.last().map(|l| l.0), 7).await.unwrap();
-        assert!(page.len() <= 7);
+    // Each page goes on above the last, so a provider with so few documents has no more pages than that.
+    for _ in 0..=expected.len() {
+        let page = page(provider, seen.last().map(|l| l.0), 7).await;
         if page.is_empty() {
             break;
         }
         seen.extend(page);
     }
-    assert_eq!(seen, expected);
+    let contract = "The pages of `revisions` list every live document once, by id.";
+    same(seen, expected, contract, "pages of 7 over 54 documents");
 }
 
 /// Searches that run while batches are applied see each of them whole or not at all.
-pub async fn a_batch_is_seen_whole_or_not_at_all(provider: &dyn SearchProvider) {
+pub async fn a_batch_is_seen_whole_or_not_at_all(f: SearchFixture) {
+    let provider = &*f.provider;
     let batch = |revision| (1..=20).map(|n| upsert(revised(n, revision))).collect::<Vec<_>>();
     load(provider, Vec::new()).await;
-    provider.apply(batch(1), at(2)).await.unwrap();
+    apply(provider, batch(1), at(2)).await;
     let done = AtomicBool::new(false);
     let write = async {
         for revision in 2..12 {
-            assert_eq!(provider.apply(batch(revision), at(revision + 1)).await.unwrap(), 20);
-            assert_eq!(priced(provider, revision).await.len(), 20, "searchable on return");
+            applies(provider, batch(revision), at(revision + 1), 20, "a newer revision of all").await;
+            let found = priced(provider, revision).await.len();
+            same(found, 20, "What `apply` has returned for is searchable.", format_args!("revision {revision}"));
         }
         done.store(true, Ordering::SeqCst);
     };
     let read = async {
         let mut searches = 0;
         while !done.load(Ordering::SeqCst) {
-            let found = provider.search(&filtered(SearchFilter::default())).await.unwrap();
-            assert_eq!(found.total, exactly(20));
+            let contract = "A batch is seen whole or not at all.";
+            let found = search(provider, &filtered(SearchFilter::default())).await;
+            same(found.total, exactly(20), contract, "a search for all while batches replace them");
             let price = 1 + searches % 12;
             let n = priced(provider, price).await.len();
-            assert!(n == 0 || n == 20, "{n} of 20 have the price {price}");
+            holds(n == 0 || n == 20, contract, format_args!("{n} of 20 documents have revision {price}"));
             searches += 1;
             tokio::task::yield_now().await;
         }

@@ -2,154 +2,274 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde_json::json;
+
+use super::SearchFixture;
 use super::support::{
-    at, catalog, category, exactly, facet, filtered, load, number, refused, strings, text, titled, upsert,
+    applies, apply, at, catalog, category, exactly, facet, filtered, load, refused, search, skip, strings, text,
+    titled, upsert,
 };
 use crate::domain::catalog::product::ProductStatus;
 use crate::domain::catalog::sku::AvailabilityStatus;
-use crate::error::ErrorCode;
-use crate::port::search::{Facet, SearchDocument, SearchFilter, SearchProvider, SearchQuery};
+use crate::port::search::{Facet, SearchDocument, SearchFilter, SearchProvider, SearchQuery, SearchResults};
+use crate::testkit::check::{holds, same};
+use crate::text::fold_key;
 
 tests! {
     __search_facets: [
         facets_count_all_matches,
-        facets_leave_out_the_filter_of_their_own_field,
+        facets_take_every_filter_but_their_own,
+        facets_narrow_with_the_text,
+        facets_count_a_repeated_value_once,
         facets_join_spellings_and_have_at_most_100_values,
     ]
 }
 
-/// Whether facets are counted; a provider that cannot says so here.
+/// Returns whether facets are counted. If not, the provider must refuse them, and the test is reported as skipped.
 async fn has_facets(provider: &dyn SearchProvider) -> bool {
     let able = provider.capabilities().facets;
     if !able {
-        let query = SearchQuery { facets: vec![Facet::Brands], ..text("") };
-        refused(provider, &query, ErrorCode::Unsupported, "a facet").await;
+        refused(provider, &SearchQuery { facets: vec![Facet::Brands], ..text("") }, "facets").await;
+        skip("facets", "facets");
     }
     able
 }
 
+const BOUNDS: [i64; 3] = [1_000, 2_000, 3_000];
+
+fn counting(filter: SearchFilter) -> SearchQuery {
+    SearchQuery { facets: Facet::ALL.to_vec(), price_bounds: BOUNDS.to_vec(), ..filtered(filter) }
+}
+
+/// Fails unless the facet has these values with these counts, in this order.
+fn facet_is<const N: usize>(found: &SearchResults, of: Facet, expected: [(&str, u64); N], contract: &str) {
+    same(facet(found, of), expected, contract, format_args!("{of:?}"));
+}
+
 /// All matches count, not those of the page; values that none has are left out.
-pub async fn facets_count_all_matches(provider: &dyn SearchProvider) {
+pub async fn facets_count_all_matches(f: SearchFixture) {
+    let provider = &*f.provider;
     if !has_facets(provider).await {
         return;
     }
     load(provider, catalog()).await;
-    let query = SearchQuery {
-        facets: Facet::ALL.to_vec(),
-        price_bounds: vec![1_000, 2_000, 3_000],
-        limit: 1,
-        offset: 1,
-        ..text("")
-    };
-    let found = provider.search(&query).await.unwrap();
-    assert_eq!((found.hits.len(), found.total), (1, exactly(6)));
-    assert_eq!(found.facets.iter().map(|(f, _)| *f).collect::<Vec<_>>(), Facet::ALL, "in the order asked for");
+    let query = SearchQuery { limit: 1, offset: 1, ..counting(SearchFilter::default()) };
+    let found = search(provider, &query).await;
+    same((found.hits.len(), found.total), (1, exactly(6)), "A page has `limit` hits, and the total counts all.", "");
     let ids = [1, 2, 3].map(|n| category(n).to_string());
-    assert_eq!(facet(&found, Facet::Categories), [(ids[0].as_str(), 5), (&ids[1], 2), (&ids[2], 2)]);
+    let contract = "A facet counts all matches, not those of the page; most first, and only values that a match has.";
+    facet_is(&found, Facet::Categories, [(ids[0].as_str(), 5), (&ids[1], 2), (&ids[2], 2)], contract);
+    facet_is(&found, Facet::Availability, [("in_stock", 3), ("out_of_stock", 2), ("limited", 1)], contract);
     let brands = facet(&found, Facet::Brands);
-    assert_eq!(brands.iter().map(|b| b.1).collect::<Vec<_>>(), [2, 2, 1]);
-    assert_eq!(brands[2].0, "Café", "as written");
-    assert!(brands.iter().any(|b| b.0 == "Borea"));
-    assert_eq!(
-        facet(&found, Facet::Prices),
-        [("1000", 2), ("2000", 2)],
-        "from the bound up; those below count nowhere"
+    same(brands.iter().map(|b| b.1).collect::<Vec<_>>(), [2, 2, 1], contract, format_args!("{brands:?}"));
+    let written: BTreeSet<&str> = brands.iter().map(|b| b.0).collect();
+    holds(
+        written.is_subset(&["Straße", "STRASSE", "Borea", "Café"].into()),
+        "A brand or tag is returned in a spelling that a document has.",
+        format_args!("{brands:?}"),
     );
     let tags: Vec<(String, u64)> = facet(&found, Facet::Tags).into_iter().map(|(v, n)| (v.to_lowercase(), n)).collect();
     let mut sorted = tags.clone();
     sorted.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-    assert_eq!(sorted, [("new".into(), 3), ("red".into(), 3), ("blue".into(), 1), ("sale".into(), 1)]);
-    assert!(tags.is_sorted_by_key(|t| std::cmp::Reverse(t.1)), "most first");
-    assert_eq!(facet(&found, Facet::Rating), [("0", 2), ("3", 1), ("4", 2), ("5", 1)], "whole stars, by value");
-    assert_eq!(facet(&found, Facet::Availability), [("in_stock", 3), ("out_of_stock", 2), ("limited", 1)]);
-    if provider.capabilities().full_text {
-        let none = provider.search(&SearchQuery { text: "unheard".into(), ..query }).await.unwrap();
-        assert!(none.facets.iter().all(|(_, counts)| counts.is_empty()), "{none:?}");
+    let expected = [("new", 3), ("red", 3), ("blue", 1), ("sale", 1)].map(|(v, n)| (v.to_owned(), n));
+    same(sorted, expected, contract, "Tags");
+    holds(tags.is_sorted_by_key(|t| std::cmp::Reverse(t.1)), contract, format_args!("{tags:?}"));
+    let contract =
+        "A price counts in the range of the highest bound that is not above it; one below all bounds in none.";
+    facet_is(&found, Facet::Prices, [("1000", 2), ("2000", 2)], contract);
+    let contract = "A rating counts under its whole stars, rounded down, and the facet is in order of stars.";
+    facet_is(&found, Facet::Rating, [("0", 2), ("3", 1), ("4", 2), ("5", 1)], contract);
+    let none =
+        search(provider, &counting(SearchFilter { brands: strings(["nobody"]), ..SearchFilter::default() })).await;
+    if provider.capabilities().disjunctive_facets {
+        let contract = "If nothing matches, no facet has values but the one whose own filter is left out.";
+        holds(none.facets.iter().all(|(f, n)| *f == Facet::Brands || n.is_empty()), contract, format_args!("{none:?}"));
     }
 }
 
-/// Each facet counts what would match if its own filter were not there, and all others hold.
-pub async fn facets_leave_out_the_filter_of_their_own_field(provider: &dyn SearchProvider) {
-    if !has_facets(provider).await || !provider.capabilities().disjunctive_facets {
+/// Returns whether a document passes the filter; the filter on the field of `except` is left out.
+fn passes(d: &SearchDocument, f: &SearchFilter, except: Option<Facet>) -> bool {
+    let checked = |facet| except != Some(facet);
+    let key = |text: &String| fold_key(text);
+    let tags: BTreeSet<String> = d.tags.iter().map(key).collect();
+    let text_of = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    (!checked(Facet::Categories) || f.categories.is_empty() || f.categories.iter().any(|c| d.categories.contains(c)))
+        && (!checked(Facet::Brands)
+            || f.brands.is_empty()
+            || d.brand.as_ref().is_some_and(|own| f.brands.iter().any(|b| key(b) == key(own))))
+        && (!checked(Facet::Tags) || f.tags.iter().all(|t| tags.contains(&key(t))))
+        && (!checked(Facet::Prices)
+            || (f.min_price.is_none_or(|min| d.price.is_some_and(|p| p >= min))
+                && f.max_price.is_none_or(|max| d.price.is_some_and(|p| p <= max))))
+        && (!checked(Facet::Rating) || f.min_rating.is_none_or(|min| d.rating >= min))
+        && (!checked(Facet::Availability) || f.availability.is_empty() || f.availability.contains(&d.availability))
+        && f.status.is_none_or(|s| d.status == s)
+        && f.attributes.iter().all(|(n, v)| d.attributes.0.get(n).is_some_and(|own| fold_key(&text_of(own)) == key(v)))
+}
+
+/// The values that a document counts under.
+fn values(d: &SearchDocument, of: Facet) -> BTreeSet<String> {
+    match of {
+        Facet::Categories => d.categories.iter().map(ToString::to_string).collect(),
+        Facet::Brands => d.brand.iter().map(|b| fold_key(b)).collect(),
+        Facet::Tags => d.tags.iter().map(|t| fold_key(t)).collect(),
+        Facet::Prices => {
+            let bound = d.price.and_then(|p| BOUNDS.into_iter().rfind(|b| *b <= p));
+            bound.iter().map(ToString::to_string).collect()
+        }
+        Facet::Rating => [(d.rating / 100).to_string()].into(),
+        Facet::Availability => [d.availability.as_str().to_owned()].into(),
+    }
+}
+
+/// A facet counts what passes the text and every filter, also those for which there is no facet. If the provider has
+/// `disjunctive_facets`, the filter on the counted field is left out.
+pub async fn facets_take_every_filter_but_their_own(f: SearchFixture) {
+    let provider = &*f.provider;
+    if !has_facets(provider).await {
         return;
     }
-    load(provider, catalog()).await;
-    let filter = SearchFilter {
-        brands: strings(["strasse"]),
-        max_price: Some(1_500),
-        status: Some(ProductStatus::Active),
-        ..SearchFilter::default()
-    };
-    let query = SearchQuery { facets: Facet::ALL.to_vec(), price_bounds: vec![0, 1_000], ..filtered(filter.clone()) };
-    let found = provider.search(&query).await.unwrap();
-    assert_eq!(found.hits.iter().map(|h| number(h.id)).collect::<Vec<_>>(), [1, 2]);
-    // Without the brand filter: 1, 2, 3.
-    let brands = facet(&found, Facet::Brands);
-    assert_eq!(brands.iter().map(|b| b.1).collect::<Vec<_>>(), [2, 1]);
-    assert_eq!(brands[1].0, "Borea");
-    // Without the price filter nothing more of that brand is active: 1, 2.
-    assert_eq!(facet(&found, Facet::Prices), [("0", 1), ("1000", 1)]);
-    // All filters: 1, 2.
-    assert_eq!(facet(&found, Facet::Rating), [("4", 2)]);
-    assert_eq!(
-        facet(&found, Facet::Availability).into_iter().collect::<BTreeMap<_, _>>(),
-        [("in_stock", 1), ("limited", 1)].into()
-    );
-    // Every kind of filter alone: its own facet is as without it, the total is not.
-    let open = provider
-        .search(&SearchQuery { facets: Facet::ALL.to_vec(), price_bounds: vec![0, 1_000], ..text("") })
-        .await
-        .unwrap();
-    let none = SearchFilter::default;
-    for (of, filter, total) in [
-        (Facet::Categories, SearchFilter { categories: vec![category(2)], ..none() }, 2),
-        (Facet::Brands, SearchFilter { brands: strings(["borea"]), ..none() }, 2),
-        (Facet::Prices, SearchFilter { min_price: Some(1_600), ..none() }, 2),
-        (Facet::Tags, SearchFilter { tags: strings(["red", "new"]), ..none() }, 2),
-        (Facet::Rating, SearchFilter { min_rating: Some(450), ..none() }, 2),
-        (Facet::Availability, SearchFilter { availability: vec![AvailabilityStatus::Limited], ..none() }, 1),
-    ] {
-        let found = provider
-            .search(&SearchQuery { facets: vec![of], price_bounds: vec![0, 1_000], ..filtered(filter.clone()) })
-            .await
-            .unwrap();
-        assert_eq!(found.total, exactly(total), "{of:?}");
-        assert_eq!(facet(&found, of), facet(&open, of), "{of:?} leaves out its own filter");
-        // Other facets take it.
-        let other = if of == Facet::Brands { Facet::Categories } else { Facet::Brands };
-        let found = provider.search(&SearchQuery { facets: vec![other], ..filtered(filter) }).await.unwrap();
-        assert!(
-            facet(&found, other).iter().map(|c| c.1).max().unwrap() <= total,
-            "{other:?} takes the filter of {of:?}"
-        );
+    let can = provider.capabilities();
+    if !can.disjunctive_facets {
+        skip("facets", "disjunctive_facets");
     }
-    // A document that fails two filters counts for neither facet.
-    let two = SearchFilter { brands: strings(["borea"]), min_rating: Some(450), ..none() };
-    let found =
-        provider.search(&SearchQuery { facets: vec![Facet::Brands, Facet::Rating], ..filtered(two) }).await.unwrap();
-    assert_eq!(found.total, exactly(0));
-    assert_eq!(facet(&found, Facet::Brands).iter().map(|b| b.1).collect::<Vec<_>>(), [1, 1], "1 and 5");
-    assert_eq!(facet(&found, Facet::Rating), [("0", 1), ("3", 1)], "4 and 3");
+    if !can.attribute_filters {
+        skip("facets", "attribute_filters");
+    }
+    let documents: Vec<SearchDocument> = catalog()
+        .into_iter()
+        .zip(["Red", "red", "Blue", "RED", "Blue", "red"])
+        .map(|(d, color)| SearchDocument {
+            attributes: serde_json::from_value(json!({ "color": color })).unwrap(),
+            ..d
+        })
+        .collect();
+    load(provider, documents.clone()).await;
+    let none = SearchFilter::default;
+    let mut filters = vec![
+        none(),
+        SearchFilter { categories: vec![category(2)], ..none() },
+        SearchFilter { brands: strings(["strasse"]), ..none() },
+        SearchFilter { min_price: Some(1_600), ..none() },
+        SearchFilter { max_price: Some(1_500), ..none() },
+        SearchFilter { tags: strings(["red", "new"]), ..none() },
+        SearchFilter { min_rating: Some(400), ..none() },
+        SearchFilter { availability: vec![AvailabilityStatus::InStock], ..none() },
+        SearchFilter { status: Some(ProductStatus::Active), ..none() },
+        SearchFilter { status: Some(ProductStatus::Archived), ..none() },
+    ];
+    if can.attribute_filters {
+        filters.push(SearchFilter { attributes: vec![("color".into(), "red".into())], ..none() });
+    }
+    // Each alone, and each two: a document that fails the filters of two fields counts for neither facet.
+    let pairs = filters.iter().flat_map(|a| filters.iter().map(move |b| both(a, b)));
+    for filter in pairs {
+        let query = counting(filter);
+        let found = search(provider, &query).await;
+        for of in Facet::ALL {
+            let except = Some(of).filter(|_| can.disjunctive_facets);
+            let mut expected: BTreeMap<String, u64> = BTreeMap::new();
+            for value in documents.iter().filter(|d| passes(d, &query.filter, except)).flat_map(|d| values(d, of)) {
+                *expected.entry(value).or_default() += 1;
+            }
+            let folds = matches!(of, Facet::Brands | Facet::Tags);
+            let counted: BTreeMap<String, u64> = facet(&found, of)
+                .into_iter()
+                .map(|(v, n)| (if folds { fold_key(v) } else { v.to_owned() }, n))
+                .collect();
+            let contract = "A facet counts what passes every filter (also status and attributes), except the one on its \
+                            own field if the provider has `disjunctive_facets`.";
+            same(counted, expected, contract, format_args!("{of:?} of {:?}", query.filter));
+        }
+    }
+}
+
+/// The filters of both; those of `b` win on the same field.
+fn both(a: &SearchFilter, b: &SearchFilter) -> SearchFilter {
+    let (a, b) = (a.clone(), b.clone());
+    let either = |a: Vec<String>, b: Vec<String>| if b.is_empty() { a } else { b };
+    let (min_price, max_price) =
+        if b.min_price.or(b.max_price).is_some() { (b.min_price, b.max_price) } else { (a.min_price, a.max_price) };
+    SearchFilter {
+        categories: if b.categories.is_empty() { a.categories } else { b.categories },
+        brands: either(a.brands, b.brands),
+        tags: either(a.tags, b.tags),
+        min_price,
+        max_price,
+        availability: if b.availability.is_empty() { a.availability } else { b.availability },
+        min_rating: b.min_rating.or(a.min_rating),
+        attributes: if b.attributes.is_empty() { a.attributes } else { b.attributes },
+        status: b.status.or(a.status),
+    }
+}
+
+/// Facets count what the text finds.
+pub async fn facets_narrow_with_the_text(f: SearchFixture) {
+    let provider = &*f.provider;
+    if !has_facets(provider).await {
+        return;
+    }
+    if !provider.capabilities().full_text {
+        return skip("facets", "full_text");
+    }
+    let of = |n, title: &str, brand: &str| SearchDocument { brand: Some(brand.to_owned()), ..titled(n, title) };
+    load(provider, vec![of(1, "Lamp", "Borea"), of(2, "Lamp", "Halo"), of(3, "Kettle", "Borea")]).await;
+    let contract = "A facet counts what the text finds, and a filter on its own field does not widen the text.";
+    let query = |text: &str| SearchQuery { text: text.to_owned(), ..counting(SearchFilter::default()) };
+    let found = search(provider, &query("kettle")).await;
+    facet_is(&found, Facet::Brands, [("Borea", 1)], contract);
+    facet_is(&found, Facet::Availability, [("in_stock", 1)], contract);
+    let found = search(provider, &query("unheard")).await;
+    holds(found.facets.iter().all(|(_, counts)| counts.is_empty()), contract, format_args!("{found:?}"));
+    if provider.capabilities().disjunctive_facets {
+        let filter = SearchFilter { brands: strings(["halo"]), ..SearchFilter::default() };
+        let found = search(provider, &SearchQuery { filter, ..query("kettle") }).await;
+        facet_is(&found, Facet::Brands, [("Borea", 1)], contract);
+    }
+}
+
+/// A document that has a value several times counts once.
+pub async fn facets_count_a_repeated_value_once(f: SearchFixture) {
+    let provider = &*f.provider;
+    if !has_facets(provider).await {
+        return;
+    }
+    let (home, light) = (category(1), category(2));
+    let repeated = SearchDocument {
+        tags: strings(["Red", "red", "RED ", "red", "new"]),
+        categories: vec![home, light, home, light, home],
+        ..titled(1, "Lamp")
+    };
+    let single = SearchDocument { tags: strings(["red"]), categories: vec![home], ..titled(2, "Lamp") };
+    load(provider, vec![repeated, single]).await;
+    let found = search(provider, &counting(SearchFilter::default())).await;
+    let contract = "A document that has a value several times, also in several spellings, counts once for it.";
+    let ids = [home, light].map(|c| c.to_string());
+    facet_is(&found, Facet::Categories, [(ids[0].as_str(), 2), (&ids[1], 1)], contract);
+    let tags: Vec<(String, u64)> = facet(&found, Facet::Tags).into_iter().map(|(v, n)| (fold_key(v), n)).collect();
+    same(tags, [("red".to_owned(), 2), ("new".to_owned(), 1)], contract, "Tags");
 }
 
 /// One value per folded key, whatever the spelling; the most frequent hundred.
-pub async fn facets_join_spellings_and_have_at_most_100_values(provider: &dyn SearchProvider) {
+pub async fn facets_join_spellings_and_have_at_most_100_values(f: SearchFixture) {
+    let provider = &*f.provider;
     if !has_facets(provider).await {
         return;
     }
     load(provider, Vec::new()).await;
     let of = |n: u128, brand: String| SearchDocument { brand: Some(brand), ..titled(n, "x") };
     let first = (0..150).map(|n| upsert(of(n, format!("Brand {n}")))).collect();
-    provider.apply(first, at(2)).await.unwrap();
+    applies(provider, first, at(2), 150, "150 new documents").await;
     // The last ten are the most frequent, partly written in another way and in another step.
     let more = (140..150).map(|n| upsert(of(n + 100, format!("BRAND  {n}")))).collect();
-    provider.apply(more, at(3)).await.unwrap();
+    apply(provider, more, at(3)).await;
     let query = SearchQuery { facets: vec![Facet::Brands, Facet::Brands], ..text("") };
-    let found = provider.search(&query).await.unwrap();
+    let found = search(provider, &query).await;
     let brands = facet(&found, Facet::Brands);
-    assert_eq!(brands.len(), 100);
-    assert_eq!(brands.iter().map(|b| b.1).collect::<Vec<_>>(), [[2; 10].as_slice(), &[1; 90]].concat());
-    let keys: BTreeSet<String> = brands.iter().map(|b| crate::text::fold_key(b.0)).collect();
-    assert_eq!(keys.len(), 100);
-    assert!((140..150).all(|n| keys.contains(&format!("brand {n}"))));
+    let counts: Vec<u64> = brands.iter().map(|b| b.1).collect();
+    let contract = "A facet has at most 100 values, the most frequent ones, and counts all spellings of one together.";
+    same(counts, [[2; 10].as_slice(), &[1; 90]].concat(), contract, "150 brands, ten of them in two spellings");
+    let keys: BTreeSet<String> = brands.iter().map(|b| fold_key(b.0)).collect();
+    same(keys.len(), 100, contract, format_args!("different values among {brands:?}"));
+    holds((140..150).all(|n| keys.contains(&format!("brand {n}"))), contract, format_args!("{brands:?}"));
 }

@@ -2,11 +2,12 @@
 
 use serde_json::json;
 
-use super::support::{catalog, category, filtered, has_text, hits, load, refused, strings, titled};
+use super::SearchFixture;
+use super::support::{catalog, category, filtered, has_text, hits, hits_are, load, refused, skip, strings, titled};
 use crate::domain::catalog::product::ProductStatus;
 use crate::domain::catalog::sku::AvailabilityStatus;
-use crate::error::ErrorCode;
-use crate::port::search::{Facet, SearchDocument, SearchFilter, SearchProvider, SearchQuery};
+use crate::port::search::{Facet, SearchDocument, SearchFilter, SearchQuery};
+use crate::testkit::check::same;
 
 tests! {
     __search_filters: [
@@ -18,7 +19,8 @@ tests! {
 }
 
 /// R6: documents name the categories above their own; any of those finds them.
-pub async fn r06_category_filter_takes_the_subtree(provider: &dyn SearchProvider) {
+pub async fn r06_category_filter_takes_the_subtree(f: SearchFixture) {
+    let provider = &*f.provider;
     let (root, audio, phones, garden) = (category(1), category(2), category(3), category(4));
     load(
         provider,
@@ -40,29 +42,31 @@ pub async fn r06_category_filter_takes_the_subtree(provider: &dyn SearchProvider
         (vec![], vec![1, 2, 3, 4, 5]),
     ] {
         let query = filtered(SearchFilter { categories: categories.clone(), ..SearchFilter::default() });
-        assert_eq!(hits(provider, &query).await, expected, "{categories:?}");
+        let contract = "A filter by categories finds the products that have one of them among theirs, at any level.";
+        same(hits(provider, &query).await, expected, contract, format_args!("{categories:?}"));
     }
 }
 
 /// Every filter, its bounds, and all of them at once.
-pub async fn filters_hold_all_together(provider: &dyn SearchProvider) {
+pub async fn filters_hold_all_together(f: SearchFixture) {
+    let provider = &*f.provider;
     load(provider, catalog()).await;
     let none = SearchFilter::default;
-    let brands = |b: &[&str]| b.iter().map(|b| (*b).to_owned()).collect::<Vec<_>>();
+    let texts = |b: &[&str]| b.iter().map(|b| (*b).to_owned()).collect::<Vec<_>>();
     for (filter, expected) in [
-        (SearchFilter { brands: brands(&["strasse"]), ..none() }, vec![1, 2]),
-        (SearchFilter { brands: brands(&[" BOREA ", "café"]), ..none() }, vec![3, 4, 5]),
-        (SearchFilter { brands: brands(&["cafe"]), ..none() }, vec![]),
-        (SearchFilter { brands: brands(&["bor"]), ..none() }, vec![]),
-        (SearchFilter { tags: brands(&["RED"]), ..none() }, vec![1, 2, 4]),
-        (SearchFilter { tags: brands(&["red", "New"]), ..none() }, vec![1, 4]),
-        (SearchFilter { tags: brands(&["red", "red"]), ..none() }, vec![1, 2, 4]),
-        (SearchFilter { tags: brands(&["red", "blue"]), ..none() }, vec![]),
+        (SearchFilter { brands: texts(&["strasse"]), ..none() }, vec![1, 2]),
+        (SearchFilter { brands: texts(&[" BOREA ", "café"]), ..none() }, vec![3, 4, 5]),
+        (SearchFilter { brands: texts(&["cafe"]), ..none() }, vec![]),
+        (SearchFilter { brands: texts(&["bor"]), ..none() }, vec![]),
+        (SearchFilter { tags: texts(&["RED"]), ..none() }, vec![1, 2, 4]),
+        (SearchFilter { tags: texts(&["red", "New"]), ..none() }, vec![1, 4]),
+        (SearchFilter { tags: texts(&["red", "red"]), ..none() }, vec![1, 2, 4]),
+        (SearchFilter { tags: texts(&["red", "blue"]), ..none() }, vec![]),
         (SearchFilter { min_price: Some(1_000), max_price: Some(2_000), ..none() }, vec![2, 3, 4]),
         (SearchFilter { min_price: Some(2_001), ..none() }, vec![5]),
         (SearchFilter { max_price: Some(999), ..none() }, vec![1]),
         (SearchFilter { min_price: Some(i64::MIN), max_price: Some(i64::MAX), ..none() }, vec![1, 2, 3, 4, 5]),
-        (SearchFilter { min_price: Some(2), max_price: Some(1), ..none() }, vec![]),
+        (SearchFilter { min_price: Some(1_001), max_price: Some(1_499), ..none() }, vec![]),
         (SearchFilter { availability: vec![AvailabilityStatus::OutOfStock], ..none() }, vec![3, 6]),
         (
             SearchFilter { availability: vec![AvailabilityStatus::InStock, AvailabilityStatus::Limited], ..none() },
@@ -71,11 +75,12 @@ pub async fn filters_hold_all_together(provider: &dyn SearchProvider) {
         (SearchFilter { min_rating: Some(400), ..none() }, vec![1, 2, 5]),
         (SearchFilter { status: Some(ProductStatus::Active), ..none() }, vec![1, 2, 3, 6]),
         (SearchFilter { status: Some(ProductStatus::Draft), ..none() }, vec![4]),
+        (SearchFilter { status: Some(ProductStatus::Archived), ..none() }, vec![5]),
         (
             SearchFilter {
                 categories: vec![category(2), category(3)],
-                brands: brands(&["strasse", "borea"]),
-                tags: brands(&["new"]),
+                brands: texts(&["strasse", "borea"]),
+                tags: texts(&["new"]),
                 min_price: Some(500),
                 max_price: Some(1_999),
                 availability: vec![AvailabilityStatus::InStock, AvailabilityStatus::OutOfStock],
@@ -87,36 +92,43 @@ pub async fn filters_hold_all_together(provider: &dyn SearchProvider) {
         ),
     ] {
         let query = filtered(filter);
-        assert_eq!(hits(provider, &query).await, expected, "{query:?}");
+        let contract = "All filters hold together: bounds are inclusive, texts are compared whole and without case, one \
+                        of the brands, all of the tags.";
+        same(hits(provider, &query).await, &*expected, contract, format_args!("{query:?}"));
         if provider.capabilities().facets {
-            // Counting what is filtered by must not change what is found.
             let counting = SearchQuery { facets: Facet::ALL.to_vec(), price_bounds: vec![0], ..query };
-            assert_eq!(hits(provider, &counting).await, expected, "{counting:?}");
+            let contract = "Facets do not change what is found.";
+            same(hits(provider, &counting).await, &*expected, contract, format_args!("{counting:?}"));
         }
     }
 }
 
 /// Text and filters hold together.
-pub async fn filters_narrow_a_text(provider: &dyn SearchProvider) {
-    if !has_text(provider).await {
+pub async fn filters_narrow_a_text(f: SearchFixture) {
+    let provider = &*f.provider;
+    if !has_text(provider, "filters").await {
         return;
     }
     let mut documents = catalog();
     documents.push(SearchDocument { brand: Some("Borea".into()), ..titled(7, "Kettle") });
     load(provider, documents).await;
     let filter = SearchFilter { brands: strings(["borea"]), ..SearchFilter::default() };
-    assert_eq!(hits(provider, &SearchQuery { text: "lamp".into(), ..filtered(filter.clone()) }).await, [3, 4]);
-    assert_eq!(hits(provider, &SearchQuery { text: "kettle".into(), ..filtered(filter.clone()) }).await, [7]);
-    assert_eq!(hits(provider, &SearchQuery { text: "kettle lamp".into(), ..filtered(filter) }).await, [0u128; 0]);
+    let of = |text: &str| SearchQuery { text: text.into(), ..filtered(filter.clone()) };
+    let contract = "Text and filters hold together.";
+    hits_are(provider, &of("lamp"), [3, 4], contract).await;
+    hits_are(provider, &of("kettle"), [7], contract).await;
+    hits_are(provider, &of("kettle lamp"), [], contract).await;
 }
 
 /// Top-level attributes, case-insensitively, by the text of their JSON.
-pub async fn attributes_filter_by_their_json_text(provider: &dyn SearchProvider) {
+pub async fn attributes_filter_by_their_json_text(f: SearchFixture) {
+    let provider = &*f.provider;
     let by = |name: &str, value: &str| {
         filtered(SearchFilter { attributes: vec![(name.to_owned(), value.to_owned())], ..SearchFilter::default() })
     };
     if !provider.capabilities().attribute_filters {
-        return refused(provider, &by("color", "red"), ErrorCode::Unsupported, "a filter by attribute").await;
+        refused(provider, &by("color", "red"), "attribute_filters").await;
+        return skip("filters", "attribute_filters");
     }
     let with = |n: u128, value: serde_json::Value| SearchDocument {
         attributes: serde_json::from_value(value).unwrap(),
@@ -132,15 +144,17 @@ pub async fn attributes_filter_by_their_json_text(provider: &dyn SearchProvider)
         ],
     )
     .await;
-    assert_eq!(hits(provider, &by("color", "RED")).await, [1]);
-    assert_eq!(hits(provider, &by("color", "dark RED")).await, [2]);
-    assert_eq!(hits(provider, &by("color", "dark")).await, [0u128; 0], "the whole value");
-    assert_eq!(hits(provider, &by("size", "42")).await, [1, 3]);
-    assert_eq!(hits(provider, &by("size", "4.5")).await, [2]);
-    assert_eq!(hits(provider, &by("organic", "true")).await, [1]);
+    let contract = "An attribute matches if a top-level attribute of that name has that value, without case.";
+    hits_are(provider, &by("color", "RED"), [1], contract).await;
+    hits_are(provider, &by("color", "dark RED"), [2], contract).await;
+    hits_are(provider, &by("color", "dark"), [], "An attribute matches by its whole value.").await;
+    let contract = "An attribute that is no string matches by its JSON text.";
+    hits_are(provider, &by("size", "42"), [1, 3], contract).await;
+    hits_are(provider, &by("size", "4.5"), [2], contract).await;
+    hits_are(provider, &by("organic", "true"), [1], contract).await;
     let both = SearchFilter {
         attributes: vec![("color".into(), "red".into()), ("organic".into(), "false".into())],
         ..SearchFilter::default()
     };
-    assert_eq!(hits(provider, &filtered(both)).await, [0u128; 0], "all of them must hold");
+    hits_are(provider, &filtered(both), [], "All attributes of a filter must match.").await;
 }

@@ -1,33 +1,33 @@
 //! The contract of [`SearchProvider`], one file per topic.
 //!
-//! The capabilities of a provider decide what a test asks of it. A provider refuses what it lacks with `UNSUPPORTED`.
+//! The capabilities of a provider decide what a test asks of it. A provider refuses what it lacks with `UNSUPPORTED`, and
+//! the tests of that are reported as skipped. All queries are within the bounds of
+//! [`SearchQuery::check`](crate::search::SearchQuery::check).
 
+mod bounds;
 mod documents;
+mod durability;
 mod facets;
 mod filters;
+mod fixture;
 mod rebuild;
 mod results;
 mod support;
 mod text;
 
-use std::any::Any;
-use std::sync::Arc;
-
-use crate::port::search::SearchProvider;
+pub use self::fixture::SearchFixture;
 
 suite! {
-    /// Runs the suite of [`SearchProvider`]. Takes the path of an
-    /// `async fn() -> (Arc<dyn SearchProvider>, Box<dyn Any + Send>)` that makes a fresh, empty provider and what must
-    /// outlive it; see [`testkit`](crate::testkit).
-    search_suite, search: fixture => &*fixture.0, {
+    /// Runs the suite of [`SearchProvider`](crate::port::SearchProvider). Takes the path of an
+    /// `async fn() -> SearchFixture` that makes a fresh, empty provider; see [`testkit`](crate::testkit).
+    search_suite, search: fixture => fixture, {
         results: __search_results,
+        bounds: __search_bounds,
         text: __search_text,
         filters: __search_filters,
         facets: __search_facets,
         documents: __search_documents,
         rebuild: __search_rebuild,
+        durability: __search_durability,
     }
 }
-
-/// A provider as a factory of the suite returns it.
-pub type Fixture = (Arc<dyn SearchProvider>, Box<dyn Any + Send>);

@@ -1,7 +1,9 @@
 //! A rebuild replaces the whole index while the old one goes on answering.
 
-use super::support::{at, hits, load, product, revised, state, text, upsert};
-use crate::port::search::{IndexOp, SearchProvider};
+use super::SearchFixture;
+use super::support::{
+    acquire, add, applies, at, begin, checkpoint_is, delete, hits_are, load, publish, revised, state_is, text, upsert,
+};
 
 tests! {
     __search_rebuild: [
@@ -12,64 +14,60 @@ tests! {
 }
 
 /// The new index replaces the old one at once and whole; until then the old one serves and takes changes.
-pub async fn a_rebuild_replaces_everything_and_serves_meanwhile(provider: &dyn SearchProvider) {
+pub async fn a_rebuild_replaces_everything_and_serves_meanwhile(f: SearchFixture) {
+    let provider = &*f.provider;
     load(provider, vec![revised(1, 5), revised(2, 5), revised(3, 5)]).await;
-    let mut build = provider.begin_rebuild().await.unwrap();
-    build.add(vec![revised(2, 4), revised(7, 2)]).await.unwrap();
-    build.add(Vec::new()).await.unwrap();
-    build.add(vec![revised(8, 1)]).await.unwrap();
-    assert_eq!(hits(provider, &text("")).await, [1, 2, 3], "the old one serves");
-    assert_eq!(state(provider).await, [(1, 5), (2, 5), (3, 5)]);
-    assert_eq!(provider.checkpoint().await.unwrap(), Some(at(1)));
-    provider.apply(vec![upsert(revised(4, 1))], at(2)).await.unwrap();
-    assert_eq!(hits(provider, &text("")).await, [1, 2, 3, 4], "the old one takes changes");
-    build.publish(at(77)).await.unwrap();
-    assert_eq!(hits(provider, &text("")).await, [2, 7, 8]);
-    assert_eq!(state(provider).await, [(2, 4), (7, 2), (8, 1)], "an older revision too: it is what the database has");
-    assert_eq!(provider.checkpoint().await.unwrap(), Some(at(77)));
-    assert!(provider.acquire_writer().await.unwrap());
-    assert_eq!(provider.apply(vec![upsert(revised(2, 5)), upsert(revised(8, 1))], at(78)).await.unwrap(), 1);
-    assert_eq!(state(provider).await, [(2, 5), (7, 2), (8, 1)]);
+    let mut build = begin(provider).await;
+    add(&mut *build, vec![revised(2, 4), revised(7, 2)]).await;
+    add(&mut *build, Vec::new()).await;
+    add(&mut *build, vec![revised(8, 1)]).await;
+    hits_are(provider, &text(""), [1, 2, 3], "The old index serves until the new one is published.").await;
+    state_is(provider, &[(1, 5), (2, 5), (3, 5)], "a rebuild is being filled").await;
+    checkpoint_is(provider, Some(at(1)), "a rebuild is being filled").await;
+    applies(provider, vec![upsert(revised(4, 1))], at(2), 1, "a change while a rebuild is being filled").await;
+    hits_are(provider, &text(""), [1, 2, 3, 4], "The old index takes changes until the new one is published.").await;
+    publish(build, at(77)).await;
+    hits_are(provider, &text(""), [2, 7, 8], "A published index replaces the old one whole.").await;
+    state_is(provider, &[(2, 4), (7, 2), (8, 1)], "published, with an older revision too: the database has it").await;
+    checkpoint_is(provider, Some(at(77)), "published").await;
+    acquire(provider).await;
+    applies(provider, vec![upsert(revised(2, 5)), upsert(revised(8, 1))], at(78), 1, "changes of the new index").await;
+    state_is(provider, &[(2, 5), (7, 2), (8, 1)], "changes of the new index").await;
     // A second one, over the first.
-    let build = provider.begin_rebuild().await.unwrap();
-    build.publish(at(80)).await.unwrap();
-    assert_eq!(hits(provider, &text("")).await, [0u128; 0]);
-    assert_eq!(provider.checkpoint().await.unwrap(), Some(at(80)));
+    let build = begin(provider).await;
+    publish(build, at(80)).await;
+    hits_are(provider, &text(""), [], "A rebuild without documents is an empty index.").await;
+    checkpoint_is(provider, Some(at(80)), "a second rebuild is published").await;
 }
 
 /// R14: a rebuild as of a checkpoint, then everything since: the result is the model, whatever went where.
-pub async fn r14_changes_during_a_rebuild_are_replayed_onto_it(provider: &dyn SearchProvider) {
+pub async fn r14_changes_during_a_rebuild_are_replayed_onto_it(f: SearchFixture) {
+    let provider = &*f.provider;
     load(provider, (1..=10).map(|n| revised(n, 1)).collect()).await;
-    let mut build = provider.begin_rebuild().await.unwrap();
-    build.add((1..=5).map(|n| revised(n, 1)).collect()).await.unwrap();
-    let since = || {
-        vec![
-            upsert(revised(2, 2)),
-            IndexOp::Delete { id: product(3), revision: 2 },
-            upsert(revised(9, 3)),
-            upsert(revised(11, 1)),
-        ]
-    };
-    assert_eq!(provider.apply(since(), at(9)).await.unwrap(), 4);
+    let mut build = begin(provider).await;
+    add(&mut *build, (1..=5).map(|n| revised(n, 1)).collect()).await;
+    let since = || vec![upsert(revised(2, 2)), delete(3, 2), upsert(revised(9, 3)), upsert(revised(11, 1))];
+    applies(provider, since(), at(9), 4, "changes while a rebuild is being filled").await;
     // The rest is read from the database after the change, so that it has part of it already.
-    build.add((6..=10).map(|n| revised(n, if n == 9 { 3 } else { 1 })).collect()).await.unwrap();
-    build.publish(at(1)).await.unwrap();
-    assert_eq!(provider.checkpoint().await.unwrap(), Some(at(1)), "where the replay starts");
-    assert_eq!(provider.apply(since(), at(9)).await.unwrap(), 3);
+    add(&mut *build, (6..=10).map(|n| revised(n, if n == 9 { 3 } else { 1 })).collect()).await;
+    publish(build, at(1)).await;
+    checkpoint_is(provider, Some(at(1)), "published as of where the replay starts").await;
+    applies(provider, since(), at(9), 3, "the changes again, onto the new index, which has one of them").await;
     let expected = [(1, 1), (2, 2), (4, 1), (5, 1), (6, 1), (7, 1), (8, 1), (9, 3), (10, 1), (11, 1)];
-    assert_eq!(state(provider).await, expected);
+    state_is(provider, &expected, "a rebuild, and the changes since").await;
 }
 
 /// A build that is not published changes nothing, and another one can follow.
-pub async fn a_dropped_rebuild_leaves_the_old_index(provider: &dyn SearchProvider) {
+pub async fn a_dropped_rebuild_leaves_the_old_index(f: SearchFixture) {
+    let provider = &*f.provider;
     load(provider, vec![revised(1, 5)]).await;
     for _ in 0..2 {
-        let mut build = provider.begin_rebuild().await.unwrap();
-        build.add(vec![revised(2, 1)]).await.unwrap();
+        let mut build = begin(provider).await;
+        add(&mut *build, vec![revised(2, 1)]).await;
         drop(build);
-        assert_eq!(state(provider).await, [(1, 5)]);
-        assert_eq!(provider.checkpoint().await.unwrap(), Some(at(1)));
+        state_is(provider, &[(1, 5)], "a rebuild was dropped").await;
+        checkpoint_is(provider, Some(at(1)), "a rebuild was dropped").await;
     }
-    provider.apply(vec![upsert(revised(3, 1))], at(2)).await.unwrap();
-    assert_eq!(hits(provider, &text("")).await, [1, 3]);
+    applies(provider, vec![upsert(revised(3, 1))], at(2), 1, "a change after rebuilds that were dropped").await;
+    hits_are(provider, &text(""), [1, 3], "A rebuild that is dropped leaves the index as it is.").await;
 }

@@ -1,6 +1,8 @@
-//! Documents, queries and reads that several topics use.
+//! Documents, queries and calls that several topics use. Every call notes what the test waits for, and fails with a
+//! message if it fails.
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 
 use uuid::Uuid;
 
@@ -13,9 +15,11 @@ use crate::error::ErrorCode;
 use crate::id::{CategoryId, ProductId};
 use crate::paging::Total;
 use crate::port::search::{
-    Checkpoint, Facet, FacetCount, IndexOp, SearchDocument, SearchFilter, SearchProvider, SearchQuery, SearchResults,
-    SearchSort,
+    Checkpoint, Facet, FacetCount, IndexBuild, IndexOp, SearchDocument, SearchFilter, SearchProvider, SearchQuery,
+    SearchResults, SearchSort,
 };
+use crate::testkit::check::{holds, same, succeeds};
+use crate::testkit::running::{skipped, step};
 
 pub(super) fn product(n: u128) -> ProductId {
     ProductId(Uuid::from_u128(n))
@@ -58,19 +62,25 @@ pub(super) fn titled(n: u128, title: &str) -> SearchDocument {
     }
 }
 
+/// A lamp whose price is its revision: the price of what is found shows which document the index has.
+pub(super) fn revised(n: u128, revision: i64) -> SearchDocument {
+    SearchDocument { revision, price: Some(revision), ..titled(n, "Lamp") }
+}
+
 pub(super) fn upsert(document: SearchDocument) -> IndexOp {
     IndexOp::Upsert(Box::new(document))
+}
+
+pub(super) fn delete(n: u128, revision: i64) -> IndexOp {
+    IndexOp::Delete { id: product(n), revision }
 }
 
 pub(super) fn strings<const N: usize>(texts: [&str; N]) -> Vec<String> {
     texts.map(str::to_owned).to_vec()
 }
 
-pub(super) async fn load(provider: &dyn SearchProvider, documents: Vec<SearchDocument>) {
-    assert!(provider.acquire_writer().await.unwrap(), "a fresh provider must be able to write");
-    let n = documents.len() as u64;
-    let applied = provider.apply(documents.into_iter().map(upsert).collect(), at(1)).await.unwrap();
-    assert_eq!(applied, n, "documents of a new index are all applied");
+pub(super) fn set<const N: usize>(numbers: [u128; N]) -> BTreeSet<u128> {
+    numbers.into()
 }
 
 pub(super) fn text(text: &str) -> SearchQuery {
@@ -85,43 +95,191 @@ pub(super) fn exactly(count: u64) -> Total {
     Total { count, exact: true }
 }
 
-/// The hits in order; the total must agree with them where the page holds them all.
-pub(super) async fn hits(provider: &dyn SearchProvider, query: &SearchQuery) -> Vec<u128> {
-    let found = provider.search(query).await.unwrap_or_else(|e| panic!("{query:?} fails: {e:?}"));
+/// Takes the right to write.
+pub(super) async fn acquire(provider: &dyn SearchProvider) {
+    step("`acquire_writer`");
+    let acquired = succeeds(provider.acquire_writer().await, "`acquire_writer`");
+    holds(acquired, "The only provider of an index has the right to write, and keeps it.", "`acquire_writer` is false");
+}
+
+/// Applies the ops, and returns how many the provider says it has applied.
+pub(super) async fn apply(provider: &dyn SearchProvider, ops: Vec<IndexOp>, checkpoint: Checkpoint) -> u64 {
+    let call = format!("`apply` of {} ops at {}", ops.len(), checkpoint.position.seq);
+    step(&call);
+    succeeds(provider.apply(ops, checkpoint).await, call)
+}
+
+/// Applies the ops, of which `expected` are newer than what the index has.
+pub(super) async fn applies(
+    provider: &dyn SearchProvider,
+    ops: Vec<IndexOp>,
+    checkpoint: Checkpoint,
+    expected: u64,
+    about: &str,
+) {
+    let applied = apply(provider, ops, checkpoint).await;
+    same(applied, expected, "`apply` returns how many ops it applied: those above the revision of the index.", about);
+}
+
+/// Fills a new index.
+pub(super) async fn load(provider: &dyn SearchProvider, documents: Vec<SearchDocument>) {
+    acquire(provider).await;
+    let n = documents.len() as u64;
+    applies(provider, documents.into_iter().map(upsert).collect(), at(1), n, "the documents of a new index").await;
+}
+
+pub(super) async fn checkpoint_is(provider: &dyn SearchProvider, expected: Option<Checkpoint>, about: &str) {
+    step("`checkpoint`");
+    let found = succeeds(provider.checkpoint().await, "`checkpoint`");
+    same(
+        found,
+        expected,
+        "`checkpoint` returns what was last applied or published, and `None` for a new index.",
+        about,
+    );
+}
+
+/// One page of `revisions`: in order, after `after`, and not longer than asked for.
+pub(super) async fn page(provider: &dyn SearchProvider, after: Option<ProductId>, limit: u32) -> Vec<(ProductId, i64)> {
+    let call = format!("`revisions` after {:?}, at most {limit}", after.map(number));
+    step(&call);
+    let page = succeeds(provider.revisions(after, limit).await, &call);
+    holds(page.len() <= limit as usize, "A page of `revisions` has at most `limit` documents.", &call);
+    let numbers: Vec<u128> = page.iter().map(|(id, _)| number(*id)).collect();
+    holds(
+        numbers.is_sorted_by(|a, b| a < b),
+        "A page of `revisions` is in ascending order of ids, each id once.",
+        format_args!("{call} returns {numbers:?}"),
+    );
+    holds(
+        page.first().is_none_or(|(id, _)| Some(*id) > after),
+        "A page of `revisions` begins above `after`; one that repeats it makes `verify` run forever.",
+        format_args!("{call} returns {numbers:?}"),
+    );
+    page
+}
+
+pub(super) async fn state(provider: &dyn SearchProvider) -> Vec<(u128, i64)> {
+    page(provider, None, 1_000).await.into_iter().map(|(id, r)| (number(id), r)).collect()
+}
+
+pub(super) async fn state_is(provider: &dyn SearchProvider, expected: &[(u128, i64)], about: impl Display) {
+    let contract = "The index has the live documents, each in its highest revision; `revisions` lists them.";
+    same(state(provider).await, expected, contract, about);
+}
+
+pub(super) async fn begin(provider: &dyn SearchProvider) -> Box<dyn IndexBuild> {
+    step("`begin_rebuild`");
+    succeeds(provider.begin_rebuild().await, "`begin_rebuild`")
+}
+
+pub(super) async fn add(build: &mut dyn IndexBuild, documents: Vec<SearchDocument>) {
+    let call = format!("`add` of {} documents to a rebuild", documents.len());
+    step(&call);
+    succeeds(build.add(documents).await, call);
+}
+
+pub(super) async fn publish(build: Box<dyn IndexBuild>, checkpoint: Checkpoint) {
+    step("`publish` of a rebuild");
+    succeeds(build.publish(checkpoint).await, "`publish` of a rebuild");
+}
+
+/// Searches, and checks what holds for all results.
+pub(super) async fn search(provider: &dyn SearchProvider, query: &SearchQuery) -> SearchResults {
+    debug_assert!(query.check().is_ok(), "the suite asks within the bounds of the port: {query:?}");
+    step(format_args!("`search` of {query:?}"));
+    let found = succeeds(provider.search(query).await, format_args!("`search` of {query:?}"));
     let hits: Vec<u128> = found.hits.iter().map(|h| number(h.id)).collect();
-    if query.offset == 0 && hits.len() < query.limit as usize {
-        assert_eq!(found.total, exactly(hits.len() as u64), "the total of {query:?}");
+    let n = hits.len() as u64;
+    holds(n <= u64::from(query.limit), "A page has at most `limit` hits.", format_args!("{query:?} returns {n}"));
+    same(hits.iter().collect::<BTreeSet<_>>().len(), hits.len(), "A product is found once.", format_args!("{hits:?}"));
+    if query.offset == 0 && n < u64::from(query.limit) {
+        same(
+            found.total,
+            exactly(n),
+            "The total counts all matches; a page that is not full has them all.",
+            format_args!("{query:?}"),
+        );
     }
-    assert!(found.hits.windows(2).all(|w| query.sort != SearchSort::Relevance || w[0].score >= w[1].score));
-    hits
+    holds(
+        query.sort != SearchSort::Relevance || found.hits.windows(2).all(|w| w[0].score >= w[1].score),
+        "Hits sorted by relevance have descending scores.",
+        format_args!("{query:?} returns {:?}", found.hits),
+    );
+    let facets: Vec<Facet> = found.facets.iter().map(|(facet, _)| *facet).collect();
+    let mut asked = Vec::new();
+    for facet in &query.facets {
+        if !asked.contains(facet) {
+            asked.push(*facet);
+        }
+    }
+    same(
+        facets,
+        asked,
+        "The facets come in the order in which the query lists them, each once.",
+        format_args!("{query:?}"),
+    );
+    found
 }
 
-pub(super) async fn finds(provider: &dyn SearchProvider, typed: &str) -> BTreeSet<u128> {
-    hits(provider, &text(typed)).await.into_iter().collect()
+/// The numbers of the hits, in order.
+pub(super) async fn hits(provider: &dyn SearchProvider, query: &SearchQuery) -> Vec<u128> {
+    search(provider, query).await.hits.iter().map(|h| number(h.id)).collect()
 }
 
-pub(super) fn set<const N: usize>(numbers: [u128; N]) -> BTreeSet<u128> {
-    numbers.into()
+/// Fails unless the hits are these, in this order. `contract` says why.
+pub(super) async fn hits_are<const N: usize>(
+    provider: &dyn SearchProvider,
+    query: &SearchQuery,
+    expected: [u128; N],
+    contract: &str,
+) {
+    let found = hits(provider, query).await;
+    same(found, expected, contract, format_args!("the hits of {query:?}"));
+}
+
+/// Fails unless this text finds these documents, in whatever order. `contract` says why.
+pub(super) async fn finds<const N: usize>(
+    provider: &dyn SearchProvider,
+    typed: &str,
+    expected: [u128; N],
+    contract: &str,
+) {
+    let found: BTreeSet<u128> = hits(provider, &text(typed)).await.into_iter().collect();
+    same(found, set(expected), contract, format_args!("the hits of the text {typed:?}"));
+}
+
+/// The products that have this price, which [`revised`] makes the revision.
+pub(super) async fn priced(provider: &dyn SearchProvider, price: i64) -> Vec<u128> {
+    let filter = SearchFilter { min_price: Some(price), max_price: Some(price), ..SearchFilter::default() };
+    hits(provider, &filtered(filter)).await
 }
 
 pub(super) fn facet(results: &SearchResults, facet: Facet) -> Vec<(&str, u64)> {
-    let (_, counts) =
-        results.facets.iter().find(|(f, _)| *f == facet).unwrap_or_else(|| panic!("{facet:?} is missing"));
-    counts.iter().map(|FacetCount { value, count }| (value.as_str(), *count)).collect()
+    let counts = results.facets.iter().find(|(f, _)| *f == facet).map(|(_, counts)| counts.as_slice());
+    counts.unwrap_or_default().iter().map(|FacetCount { value, count }| (value.as_str(), *count)).collect()
 }
 
-pub(super) async fn refused(provider: &dyn SearchProvider, query: &SearchQuery, code: ErrorCode, what: &str) {
+pub(super) async fn refused(provider: &dyn SearchProvider, query: &SearchQuery, lacks: &str) {
+    step(format_args!("`search` of {query:?}"));
+    let contract = "What the capabilities exclude is refused with `UNSUPPORTED`.";
     match provider.search(query).await {
-        Ok(_) => panic!("{what} must be refused"),
-        Err(e) => assert_eq!(e.code(), code, "{what}: {e:?}"),
+        Ok(_) => panic!("{contract}\n     case: {query:?} is answered, although the provider lacks {lacks}"),
+        Err(e) => same(e.code(), ErrorCode::Unsupported, contract, format_args!("{query:?} without {lacks}: {e:?}")),
     }
 }
 
-/// Whether text is searched; a provider that cannot says so here.
-pub(super) async fn has_text(provider: &dyn SearchProvider) -> bool {
+/// Reports the running test as skipped.
+pub(super) fn skip(topic: &str, capability: &str) {
+    skipped("search", topic, &format!("the provider lacks {capability}"));
+}
+
+/// Returns whether text is searched. If not, the provider must refuse a text, and the test is reported as skipped.
+pub(super) async fn has_text(provider: &dyn SearchProvider, topic: &str) -> bool {
     let able = provider.capabilities().full_text;
     if !able {
-        refused(provider, &text("lamp"), ErrorCode::Unsupported, "a text").await;
+        refused(provider, &text("lamp"), "full_text").await;
+        skip(topic, "full_text");
     }
     able
 }
@@ -152,21 +310,4 @@ pub(super) fn catalog() -> Vec<SearchDocument> {
         of(5, "Café", vec![], vec![home], 2_500, A::InStock, 500, S::Archived),
         SearchDocument { price: None, availability: A::OutOfStock, ..titled(6, "Lamp") },
     ]
-}
-
-pub(super) async fn state(provider: &dyn SearchProvider) -> Vec<(u128, i64)> {
-    provider.revisions(None, 1_000).await.unwrap().into_iter().map(|(id, r)| (number(id), r)).collect()
-}
-
-pub(super) fn revised(n: u128, revision: i64) -> SearchDocument {
-    SearchDocument { revision, price: Some(revision), ..titled(n, "Lamp") }
-}
-
-/// The prices of what is found show which document the index has.
-pub(super) async fn priced(provider: &dyn SearchProvider, price: i64) -> Vec<u128> {
-    hits(
-        provider,
-        &filtered(SearchFilter { min_price: Some(price), max_price: Some(price), ..SearchFilter::default() }),
-    )
-    .await
 }

@@ -14,6 +14,7 @@ use crate::error::{Conflict, Error, ErrorCode, Shortage, StockConflict};
 use crate::id::{IdSource as _, SkuId};
 use crate::paging::Paging;
 use crate::port::storage::Storage;
+use crate::testkit::check::Pages;
 use crate::testkit::fresh_seed;
 use crate::testkit::sample::Env;
 
@@ -92,8 +93,8 @@ pub async fn levels_are_read_by_id_in_order(storage: &Arc<dyn Storage>) {
     let mut ids: Vec<SkuId> = p.skus.iter().rev().map(|s| s.id).collect();
     ids.push(p.skus[5].id);
     ids.push(SkuId(env.ids.next()));
-    assert_eq!(read!(storage, inventory.levels(&ids)), expected);
-    assert_eq!(read!(storage, inventory.levels(&[])), []);
+    assert_eq!(read!(storage, inventory.levels(&ids)), expected, "`levels` returns those that exist, once each, by id");
+    assert_eq!(read!(storage, inventory.levels(&[])), [], "`levels` of no ids finds nothing");
 }
 
 /// A deleted SKU, and a SKU of a deleted product.
@@ -111,7 +112,7 @@ pub async fn levels_say_what_is_no_longer_live(storage: &Arc<dyn Storage>) {
     env.soft_delete(storage, &q).await.unwrap();
     for (id, on_hand, live) in [(before.id, 3, false), (p.skus[1].id, 4, true), (q.skus[0].id, 5, false)] {
         let found = level(storage, id).await;
-        assert_eq!((found.on_hand, found.live), (on_hand, live));
+        assert_eq!((found.on_hand, found.live), (on_hand, live), "a level says whether its SKU and product are live");
     }
 }
 
@@ -124,10 +125,10 @@ pub async fn a_lock_reads_what_levels_reads(storage: &Arc<dyn Storage>) {
     ids.push(ids[0]);
     ids.push(SkuId(env.ids.next()));
     let levels = read!(storage, inventory.levels(&ids));
-    assert_eq!(levels.len(), 20);
+    assert_eq!(levels.len(), 20, "`levels` returns those that exist");
     let mut uow = storage.begin().await.unwrap();
-    assert_eq!(uow.inventory().lock(&ids).await.unwrap(), levels);
-    assert_eq!(uow.inventory().lock(&[]).await.unwrap(), []);
+    assert_eq!(uow.inventory().lock(&ids).await.unwrap(), levels, "`lock` returns what `levels` returns");
+    assert_eq!(uow.inventory().lock(&[]).await.unwrap(), [], "`lock` of no ids returns nothing");
     uow.rollback().await.unwrap();
 }
 
@@ -148,8 +149,16 @@ pub async fn every_field_of_a_movement_survives_a_round_trip(storage: &Arc<dyn S
         .collect();
     attempt!(storage, inventory.apply(&movements)).unwrap();
     movements.reverse();
-    assert_eq!(read!(storage, inventory.movements(p.skus[0].id, &Paging::first(50))).items, movements);
-    assert_eq!(read!(storage, inventory.count_movements(p.skus[0].id)), 6);
+    assert_eq!(
+        read!(storage, inventory.movements(p.skus[0].id, &Paging::first(50))).items,
+        movements,
+        "a movement is read with every field as it was applied"
+    );
+    assert_eq!(
+        read!(storage, inventory.count_movements(p.skus[0].id)),
+        6,
+        "`count_movements` counts all movements of the SKU"
+    );
 }
 
 /// Both pagings, each row once, one SKU's rows only.
@@ -165,10 +174,12 @@ pub async fn the_ledger_is_paged_newest_first(storage: &Arc<dyn Storage>) {
         all.extend(batch);
     }
     all.reverse();
-    assert_eq!(read!(storage, inventory.count_movements(sku)), 48);
+    assert_eq!(read!(storage, inventory.count_movements(sku)), 48, "`count_movements` counts all movements of the SKU");
     for limit in [5, 48, 100] {
         let (mut found, mut after) = (Vec::new(), None);
+        let mut pages = Pages::over(all.len());
         loop {
+            pages.turn();
             let page = read!(storage, inventory.movements(sku, &Paging::Keyset { after, limit }));
             found.extend(page.items);
             after = page.next;
@@ -184,8 +195,12 @@ pub async fn the_ledger_is_paged_newest_first(storage: &Arc<dyn Storage>) {
         }
     }
     let unknown = SkuId(env.ids.next());
-    assert_eq!(read!(storage, inventory.movements(unknown, &Paging::first(5))).items, []);
-    assert_eq!(read!(storage, inventory.count_movements(unknown)), 0);
+    assert_eq!(
+        read!(storage, inventory.movements(unknown, &Paging::first(5))).items,
+        [],
+        "an unknown SKU has no movements"
+    );
+    assert_eq!(read!(storage, inventory.count_movements(unknown)), 0, "an unknown SKU has no movements to count");
 }
 
 /// In and out, one by one.
@@ -198,13 +213,13 @@ pub async fn r11_ledger_sums_to_on_hand(storage: &Arc<dyn Storage>) {
     for delta in [5, -3, -12, 100, -100, 1] {
         attempt!(storage, inventory.apply(&[env.movement(sku, delta)])).unwrap();
         expected += delta;
-        assert_eq!(level(storage, sku).await.on_hand, expected);
+        assert_eq!(level(storage, sku).await.on_hand, expected, "the stock is what the movements have made it");
         let sku_row = read!(storage, skus.get(sku, IncludeDeleted::No)).unwrap();
         assert_eq!(sku_row.on_hand, expected, "SKU and level agree");
     }
     let ledger = read!(storage, inventory.movements(sku, &Paging::first(50))).items;
-    assert_eq!(ledger.iter().map(|m| m.delta).sum::<i64>(), expected);
-    assert_eq!(read!(storage, inventory.imbalances()), []);
+    assert_eq!(ledger.iter().map(|m| m.delta).sum::<i64>(), expected, "the movements of a SKU add up to its stock");
+    assert_eq!(read!(storage, inventory.imbalances()), [], "the stock of every SKU is the sum of its movements");
 }
 
 /// Several rows of one SKU in one call all count.
@@ -221,10 +236,10 @@ pub async fn r11_many_movements_over_few_skus_in_one_call(storage: &Arc<dyn Stor
     assert_eq!(touched.len(), 2, "each product once: {touched:?}");
     for id in ids {
         let sum: i64 = movements.iter().filter(|m| m.sku_id == id).map(|m| m.delta).sum();
-        assert_eq!(level(storage, id).await.on_hand, 50 + sum);
+        assert_eq!(level(storage, id).await.on_hand, 50 + sum, "movements of one call over few SKUs are all applied");
     }
-    assert_eq!(read!(storage, inventory.imbalances()), []);
-    assert_eq!(attempt!(storage, inventory.apply(&[])).unwrap(), []);
+    assert_eq!(read!(storage, inventory.imbalances()), [], "the stock of every SKU is the sum of its movements");
+    assert_eq!(attempt!(storage, inventory.apply(&[])).unwrap(), [], "`apply` of no movements touches nothing");
 }
 
 /// Per 100 movements, whether they are of one product or of a hundred.
@@ -262,8 +277,12 @@ pub async fn a_product_of_very_many_skus_is_touched_once(storage: &Arc<dyn Stora
     let touched = attempt!(storage, inventory.apply(&movements)).unwrap();
     assert_eq!(touched.len(), 1, "{touched:?}");
     let after = product(storage, &p).await;
-    assert_eq!((after.revision, touched[0].revision), (p.revision + 1, p.revision + 1));
-    assert_eq!(after.available(), 2_600);
+    assert_eq!(
+        (after.revision, touched[0].revision),
+        (p.revision + 1, p.revision + 1),
+        "`apply` moves the revision of a product once, whatever it moves, and returns the new one"
+    );
+    assert_eq!(after.available(), 2_600, "a product counts what all its SKUs have");
 }
 
 /// It is what a call does to a level as a whole that counts, whatever the order of its rows.
@@ -274,8 +293,8 @@ pub async fn what_comes_in_and_goes_out_in_one_call_is_added_up(storage: &Arc<dy
     let sku = p.skus[0].id;
     let small = [env.movement(sku, 5), env.movement(sku, -3), env.movement(sku, -2), env.movement(sku, 4)];
     attempt!(storage, inventory.apply(&small)).expect("it never goes under 0");
-    assert_eq!(level(storage, sku).await.on_hand, 4);
-    assert_eq!(read!(storage, inventory.imbalances()), []);
+    assert_eq!(level(storage, sku).await.on_hand, 4, "what comes in and goes out in one call is added up");
+    assert_eq!(read!(storage, inventory.imbalances()), [], "the stock of every SKU is the sum of its movements");
 }
 
 /// A sale never makes an editor's PATCH fail (R1).
@@ -293,14 +312,22 @@ pub async fn revisions_move_once_per_product_and_versions_do_not(storage: &Arc<d
     ];
     let mut touched = attempt!(storage, inventory.apply(&movements)).unwrap();
     touched.sort_by_key(|t| t.product_id);
-    assert_eq!(touched.iter().map(|t| t.product_id).collect::<Vec<_>>(), [p.id, q.id]);
+    assert_eq!(
+        touched.iter().map(|t| t.product_id).collect::<Vec<_>>(),
+        [p.id, q.id],
+        "`apply` returns each product that it touched once, by id"
+    );
     for (before, touched) in [&p, &q].into_iter().zip(&touched) {
         let after = product(storage, before).await;
         assert_eq!(after.revision, before.revision + 1, "once per call, however many movements");
-        assert_eq!(touched.revision, after.revision);
+        assert_eq!(touched.revision, after.revision, "`apply` returns the revision that the product has now");
         assert_eq!(after.audit, before.audit, "nobody edited it");
     }
-    assert_eq!(product(storage, &untouched).await, untouched);
+    assert_eq!(
+        product(storage, &untouched).await,
+        untouched,
+        "`apply` leaves products that it does not touch as they are"
+    );
     let sku = read!(storage, skus.get(p.skus[0].id, IncludeDeleted::No)).unwrap();
     assert_eq!(sku.audit, p.skus[0].audit, "nobody edited the SKU");
 }
@@ -353,11 +380,15 @@ pub async fn stock_never_goes_under_zero_and_nothing_is_kept(storage: &Arc<dyn S
         }
         for before in [&p, &q] {
             assert_eq!(&product(storage, before).await, before, "nothing is kept");
-            assert_eq!(read!(storage, inventory.count_movements(before.skus[0].id)), 1);
+            assert_eq!(
+                read!(storage, inventory.count_movements(before.skus[0].id)),
+                1,
+                "a call that would take stock below zero keeps no movement"
+            );
         }
     }
     attempt!(storage, inventory.apply(&[env.movement(q.skus[0].id, -5)])).expect("down to zero is fine");
-    assert_eq!(read!(storage, inventory.imbalances()), []);
+    assert_eq!(read!(storage, inventory.imbalances()), [], "the stock of every SKU is the sum of its movements");
 }
 
 /// Neither level, ledger nor revision.
@@ -369,9 +400,13 @@ pub async fn r11_rolled_back_movements_leave_no_trace(storage: &Arc<dyn Storage>
     uow.inventory().apply(&[env.movement(p.skus[0].id, -5)]).await.unwrap();
     assert_eq!(uow.inventory().levels(&[p.skus[0].id]).await.unwrap()[0].on_hand, 0, "it sees its own write");
     uow.rollback().await.unwrap();
-    assert_eq!(product(storage, &p).await, p);
-    assert_eq!(read!(storage, inventory.count_movements(p.skus[0].id)), 1);
-    assert_eq!(read!(storage, inventory.imbalances()), []);
+    assert_eq!(product(storage, &p).await, p, "a unit of work that is rolled back leaves the product as it is");
+    assert_eq!(
+        read!(storage, inventory.count_movements(p.skus[0].id)),
+        1,
+        "a unit of work that is rolled back leaves no movement"
+    );
+    assert_eq!(read!(storage, inventory.imbalances()), [], "the stock of every SKU is the sum of its movements");
 }
 
 /// Many transactions over the same SKUs, asked for in different orders: none is lost, none deadlocks.
@@ -434,9 +469,9 @@ pub async fn concurrent_sales_never_oversell(storage: &Arc<dyn Storage>) {
     for t in tasks {
         sold += i64::from(t.await.unwrap());
     }
-    assert_eq!(sold, 20);
-    assert_eq!(level(storage, sku).await.on_hand, 0);
-    assert_eq!(read!(storage, inventory.imbalances()), []);
+    assert_eq!(sold, 20, "as many sales succeed as there was stock");
+    assert_eq!(level(storage, sku).await.on_hand, 0, "when all is sold, the stock is zero");
+    assert_eq!(read!(storage, inventory.imbalances()), [], "the stock of every SKU is the sum of its movements");
 }
 
 /// Three histories that are always the same and one that is new at each run; see [`stock_history`].

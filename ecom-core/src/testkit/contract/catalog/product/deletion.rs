@@ -6,7 +6,7 @@ use super::support::{coded, get, matching};
 use crate::domain::catalog::product::ProductFilter;
 use crate::domain::common::IncludeDeleted;
 use crate::port::storage::Storage;
-use crate::testkit::duplicate_field;
+use crate::testkit::is_taken;
 use crate::testkit::sample::Env;
 
 tests! {
@@ -29,19 +29,31 @@ pub async fn r02_soft_deleted_products_are_hidden_unless_asked_for(storage: &Arc
     env.insert_products(storage, &[live.clone(), gone.clone()]).await.unwrap();
     let gone = env.soft_delete(storage, &gone).await.unwrap();
     let ids = [live.id, gone.id];
-    assert_eq!(get(storage, gone.id).await, None);
-    assert_eq!(read!(storage, products.get(gone.id, IncludeDeleted::Yes)).as_ref(), Some(&gone));
-    assert_eq!(read!(storage, products.get_by_slug("gone")), None);
-    assert_eq!(read!(storage, products.get_many(&ids, IncludeDeleted::No)), [live.clone()]);
-    assert_eq!(read!(storage, products.get_many(&ids, IncludeDeleted::Yes)), [live.clone(), gone.clone()]);
+    assert_eq!(get(storage, gone.id).await, None, "`get` hides a soft-deleted product");
+    assert_eq!(
+        read!(storage, products.get(gone.id, IncludeDeleted::Yes)).as_ref(),
+        Some(&gone),
+        "`get` returns a soft-deleted product if it is asked for"
+    );
+    assert_eq!(read!(storage, products.get_by_slug("gone")), None, "`get_by_slug` hides a soft-deleted product");
+    assert_eq!(
+        read!(storage, products.get_many(&ids, IncludeDeleted::No)),
+        [live.clone()],
+        "`get_many` leaves soft-deleted products out"
+    );
+    assert_eq!(
+        read!(storage, products.get_many(&ids, IncludeDeleted::Yes)),
+        [live.clone(), gone.clone()],
+        "`get_many` returns soft-deleted products if they are asked for"
+    );
     for category in [None, Some(a.id)] {
         let hide = ProductFilter { category, ..ProductFilter::default() };
         let include = ProductFilter { include_deleted: IncludeDeleted::Yes, ..hide.clone() };
-        assert_eq!(matching(storage, &hide).await, [live.id]);
-        assert_eq!(matching(storage, &include).await, ids);
+        assert_eq!(matching(storage, &hide).await, [live.id], "a list leaves soft-deleted products out");
+        assert_eq!(matching(storage, &include).await, ids, "a list has soft-deleted products if they are asked for");
     }
     assert_eq!(read!(storage, products.ids_in_category(a.id, None, 9)), ids, "what a move must refresh");
-    assert_eq!(read!(storage, products.revisions(None, 9)).len(), 2);
+    assert_eq!(read!(storage, products.revisions(None, 9)).len(), 2, "`revisions` lists soft-deleted products too");
 }
 
 /// Restoring is an update without `deleted_at`.
@@ -53,8 +65,16 @@ pub async fn r02_a_deleted_product_comes_back(storage: &Arc<dyn Storage>) {
     let mut back = env.edited(&gone);
     back.audit.deleted_at = None;
     env.update_product(storage, &gone, &back).await.unwrap();
-    assert_eq!(get(storage, p.id).await.as_ref(), Some(&back));
-    assert_eq!(matching(storage, &ProductFilter::default()).await, [p.id]);
+    assert_eq!(
+        get(storage, p.id).await.as_ref(),
+        Some(&back),
+        "a product that is restored is read with all its fields"
+    );
+    assert_eq!(
+        matching(storage, &ProductFilter::default()).await,
+        [p.id],
+        "a product that is restored is in lists again"
+    );
 }
 
 /// The slug of a deleted row is no longer taken.
@@ -65,7 +85,11 @@ pub async fn r02_slug_is_free_again_after_soft_delete(storage: &Arc<dyn Storage>
     env.soft_delete(storage, &old).await.unwrap();
     let new = coded(&env, "Chair", "two");
     env.insert_products(storage, std::slice::from_ref(&new)).await.expect("the slug is free again");
-    assert_eq!(read!(storage, products.get_by_slug("chair")), Some(new));
+    assert_eq!(
+        read!(storage, products.get_by_slug("chair")),
+        Some(new),
+        "the slug of a soft-deleted product leads to the one that took it"
+    );
 }
 
 /// What was taken in the meantime is not taken back.
@@ -77,8 +101,12 @@ pub async fn r02_a_restore_into_a_taken_slug_is_refused(storage: &Arc<dyn Storag
     env.insert_products(storage, &[coded(&env, "Chair", "two")]).await.unwrap();
     let mut back = env.edited(&gone);
     back.audit.deleted_at = None;
-    assert_eq!(duplicate_field(env.update_product(storage, &gone, &back).await, "restore"), "slug");
-    assert_eq!(read!(storage, products.get(old.id, IncludeDeleted::Yes)), Some(gone));
+    is_taken("slug", env.update_product(storage, &gone, &back).await, "restore");
+    assert_eq!(
+        read!(storage, products.get(old.id, IncludeDeleted::Yes)),
+        Some(gone),
+        "a restore that is refused changes nothing"
+    );
 }
 
 /// Nothing of it stays, not even for reads of deleted rows; its keys are free.
@@ -91,13 +119,21 @@ pub async fn r05_purge_removes_product_skus_and_ledger(storage: &Arc<dyn Storage
     attempt!(storage, inventory.apply(&[env.movement(p.skus[0].id, 5)])).unwrap();
     let current = get(storage, p.id).await.unwrap();
     attempt!(storage, products.purge(&current)).unwrap();
-    assert_eq!(read!(storage, products.get(p.id, IncludeDeleted::Yes)), None);
-    assert_eq!(read!(storage, skus.of_product(p.id, IncludeDeleted::Yes)), []);
-    assert_eq!(read!(storage, inventory.count_movements(p.skus[0].id)), 0);
+    assert_eq!(
+        read!(storage, products.get(p.id, IncludeDeleted::Yes)),
+        None,
+        "a purged product is gone for reads of deleted ones too"
+    );
+    assert_eq!(read!(storage, skus.of_product(p.id, IncludeDeleted::Yes)), [], "the SKUs of a purged product are gone");
+    assert_eq!(
+        read!(storage, inventory.count_movements(p.skus[0].id)),
+        0,
+        "the stock movements of a purged product are gone"
+    );
     let include =
         ProductFilter { category: Some(a.id), include_deleted: IncludeDeleted::Yes, ..ProductFilter::default() };
-    assert_eq!(matching(storage, &include).await, [other.id]);
-    assert_eq!(get(storage, other.id).await, Some(other));
-    assert_eq!(read!(storage, inventory.imbalances()), []);
+    assert_eq!(matching(storage, &include).await, [other.id], "a purged product is in no list");
+    assert_eq!(get(storage, other.id).await, Some(other), "a purge leaves other products as they are");
+    assert_eq!(read!(storage, inventory.imbalances()), [], "a purge leaves no stock without its movements");
     env.insert_products(storage, &[env.full_product("P", &[&a])]).await.expect("its keys are free");
 }

@@ -14,6 +14,7 @@ use crate::domain::common::IncludeDeleted;
 use crate::money::Percentage;
 use crate::paging::Paging;
 use crate::port::storage::Storage;
+use crate::testkit::check::Pages;
 use crate::testkit::fresh_seed;
 use crate::testkit::sample::{Env, usd};
 
@@ -60,7 +61,7 @@ pub async fn r06_category_filter_takes_the_subtree(storage: &Arc<dyn Storage>) {
         assert_eq!(matching(storage, &filter).await, expected, "{}", category.path);
     }
     let unknown = ProductFilter { category: Some(env.category("unknown", None).id), ..ProductFilter::default() };
-    assert_eq!(matching(storage, &unknown).await, []);
+    assert_eq!(matching(storage, &unknown).await, [], "an unknown category finds no products");
 }
 
 /// After the discount, rounded; bounds belong to the range.
@@ -130,7 +131,7 @@ pub async fn list_prices_follow_discounts_and_skus(storage: &Arc<dyn Storage>) {
     uow.products().update(&discounted, &repriced).await.unwrap();
     uow.commit().await.unwrap();
     check("a new price: now the other SKU is the cheapest", 1_800).await;
-    assert_eq!(get(storage, p.id).await, Some(repriced));
+    assert_eq!(get(storage, p.id).await, Some(repriced), "a product is read as it was updated with its SKU");
 }
 
 /// Best over the live SKUs.
@@ -254,18 +255,29 @@ pub async fn filters_say_what_a_list_could_be_narrowed_by(storage: &Arc<dyn Stor
 
     let all = read!(storage, products.filters(&ProductFilter::default()));
     assert_eq!(all.categories, [((&a).into(), 3), ((&b).into(), 2)], "directly in, most first");
-    assert_eq!(all.brands, [("Acme".to_owned(), 3), ("Bolt".to_owned(), 2)]);
+    assert_eq!(
+        all.brands,
+        [("Acme".to_owned(), 3), ("Bolt".to_owned(), 2)],
+        "brands are counted over what matches, most first"
+    );
     assert_eq!(all.price, Some((usd(100), usd(600))), "final prices");
 
     let below = ProductFilter { category: Some(top.id), ..ProductFilter::default() };
     let below = read!(storage, products.filters(&below));
-    assert_eq!(below.categories, [((&a).into(), 3), ((&b).into(), 1)]);
-    assert_eq!(below.brands, [("Acme".to_owned(), 3)]);
-    assert_eq!(below.price, Some((usd(100), usd(300))));
+    assert_eq!(
+        below.categories,
+        [((&a).into(), 3), ((&b).into(), 1)],
+        "under a category, the categories directly of what matches are counted, most first"
+    );
+    assert_eq!(below.brands, [("Acme".to_owned(), 3)], "under a category, the brands of what matches are counted");
+    assert_eq!(below.price, Some((usd(100), usd(300))), "under a category, the price range is the one of what matches");
 
     let nothing = ProductFilter { brand: Some("nobody".into()), ..ProductFilter::default() };
     let nothing = read!(storage, products.filters(&nothing));
-    assert!(nothing.categories.is_empty() && nothing.brands.is_empty() && nothing.price.is_none());
+    assert!(
+        nothing.categories.is_empty() && nothing.brands.is_empty() && nothing.price.is_none(),
+        "if nothing matches, there is nothing to narrow by"
+    );
 }
 
 /// Soft-deleted ones too, by id, in pages.
@@ -278,9 +290,11 @@ pub async fn ids_in_category_walks_the_subtree(storage: &Arc<dyn Storage>) {
             ..ProductFilter::default()
         };
         let (mut found, mut after) = (Vec::new(), None);
+        let mut pages = Pages::over(catalog.products.len());
         loop {
+            pages.turn();
             let page = read!(storage, products.ids_in_category(category.id, after, 9));
-            assert!(page.len() <= 9);
+            assert!(page.len() <= 9, "a page of `ids_in_category` has at most `limit` rows");
             let Some(last) = page.last() else { break };
             after = Some(*last);
             found.extend(page);

@@ -6,7 +6,7 @@ use super::support::{coded, matching};
 use crate::domain::catalog::product::{Product, ProductFilter};
 use crate::domain::common::ExternalRef;
 use crate::port::storage::Storage;
-use crate::testkit::duplicate_field;
+use crate::testkit::is_taken;
 use crate::testkit::sample::Env;
 use crate::text::Slug;
 
@@ -25,14 +25,18 @@ pub async fn slugs_are_unique(storage: &Arc<dyn Storage>) {
     let first = coded(&env, "Chair", "one");
     env.insert_products(storage, std::slice::from_ref(&first)).await.unwrap();
     let twin = coded(&env, "Chair", "two");
-    assert_eq!(duplicate_field(env.insert_products(storage, &[twin]).await, "insert"), "slug");
+    is_taken("slug", env.insert_products(storage, &[twin]).await, "insert");
     let pair = [coded(&env, "Table", "three"), coded(&env, "Table", "four")];
-    assert_eq!(duplicate_field(env.insert_products(storage, &pair).await, "within a call"), "slug");
+    is_taken("slug", env.insert_products(storage, &pair).await, "within a call");
     let numbered = Product { slug: Slug::trusted("chair-2".into()), ..coded(&env, "Chair", "five") };
     env.insert_products(storage, std::slice::from_ref(&numbered)).await.expect("titles may be alike");
     let clash = Product { slug: first.slug.clone(), ..env.edited(&numbered) };
-    assert_eq!(duplicate_field(env.update_product(storage, &numbered, &clash).await, "update"), "slug");
-    assert_eq!(matching(storage, &ProductFilter::default()).await, [first.id, numbered.id]);
+    is_taken("slug", env.update_product(storage, &numbered, &clash).await, "update");
+    assert_eq!(
+        matching(storage, &ProductFilter::default()).await,
+        [first.id, numbered.id],
+        "what is refused leaves nothing behind"
+    );
 }
 
 /// One live product per source and external id; found bytewise, soft-deleted ones too.
@@ -45,13 +49,17 @@ pub async fn external_references_are_unique_and_found(storage: &Arc<dyn Storage>
     let (a, b, c) = (with("A", "erp", "1"), with("B", "erp", "x"), with("C", "shop", "1"));
     env.insert_products(storage, &[a.clone(), b.clone(), c.clone()]).await.unwrap();
     let twin = with("D", "erp", "1");
-    assert_eq!(duplicate_field(env.insert_products(storage, &[twin]).await, "external"), "external_id");
+    is_taken("external_id", env.insert_products(storage, &[twin]).await, "external");
     env.soft_delete(storage, &b).await.unwrap();
     let ids: Vec<String> = ["x", "1", "X", "3"].map(str::to_owned).into();
     let mut found = read!(storage, products.find_by_external("erp", &ids));
     found.sort();
-    assert_eq!(found, [("1".to_owned(), a.id), ("x".to_owned(), b.id)]);
-    assert_eq!(read!(storage, products.find_by_external("erp", &[])), []);
+    assert_eq!(
+        found,
+        [("1".to_owned(), a.id), ("x".to_owned(), b.id)],
+        "external ids are found bytewise, within their source, those of soft-deleted products too"
+    );
+    assert_eq!(read!(storage, products.find_by_external("erp", &[])), [], "no external ids find nothing");
 }
 
 /// `a`, `a-2`, `a-10`; not `ab`, `a-2b`, `a-b`.
@@ -65,7 +73,7 @@ pub async fn taken_slugs_are_the_bases_and_their_numbers_and_nothing_else(storag
     let mut taken: Vec<String> = read!(storage, products.taken_slugs(&bases)).into_iter().collect();
     taken.sort();
     assert_eq!(taken, ["a", "a-10", "a-2", "c-3"], "`e` is deleted, `d` was not asked for");
-    assert!(read!(storage, products.taken_slugs(&[])).is_empty());
+    assert!(read!(storage, products.taken_slugs(&[])).is_empty(), "no bases have no taken slugs");
 }
 
 /// [`Slug::numbered`] cuts a slug of full length.

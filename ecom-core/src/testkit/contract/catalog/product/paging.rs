@@ -10,6 +10,7 @@ use crate::domain::common::IncludeDeleted;
 use crate::id::ProductId;
 use crate::paging::{Keyset, Paging, Total};
 use crate::port::storage::Storage;
+use crate::testkit::check::Pages;
 use crate::testkit::sample::Env;
 use crate::testkit::sample::usd;
 use crate::text::fold_key;
@@ -37,9 +38,12 @@ fn sort_value(p: &Product, sort: ProductSort) -> (i64, String) {
 /// All pages by cursor.
 async fn walk(storage: &Arc<dyn Storage>, filter: &ProductFilter, sort: ProductSort, limit: u32) -> Vec<Product> {
     let (mut found, mut after) = (Vec::new(), None::<Keyset>);
+    // No catalog of the suite has more.
+    let mut pages = Pages::over(10_000);
     loop {
+        pages.turn();
         let page = list(storage, filter, sort, &Paging::Keyset { after, limit }).await;
-        assert!(page.items.len() <= limit as usize);
+        assert!(page.items.len() <= limit as usize, "a page has at most `limit` rows");
         found.extend(page.items);
         let Some(next) = page.next else { return found };
         assert_eq!(Keyset::decode(&next.encode(), &next.sort).unwrap(), next, "a cursor crosses the wire");
@@ -77,7 +81,9 @@ async fn check_walk(
         let by_cursor: Vec<ProductId> = walk(storage, filter, sort, limit).await.iter().map(|p| p.id).collect();
         assert_eq!(by_cursor, order, "{at}: by cursor, pages of {limit}");
         let mut by_offset: Vec<ProductId> = Vec::new();
+        let mut pages = Pages::over(order.len());
         loop {
+            pages.turn();
             let offset = by_offset.len() as u64;
             let page = list(storage, filter, sort, &Paging::Offset { offset, limit }).await;
             by_offset.extend(page.items.iter().map(|p| p.id));
@@ -104,14 +110,14 @@ pub async fn every_sort_pages_through_everything_exactly_once(storage: &Arc<dyn 
             let next = Paging::Keyset { after: page.next.clone(), limit: 10 };
             let by_cursor = list(storage, &filter, sort, &next).await;
             let by_offset = list(storage, &filter, sort, &Paging::Offset { offset: 30, limit: 10 }).await;
-            assert_eq!(by_cursor.items, by_offset.items);
+            assert_eq!(by_cursor.items, by_offset.items, "the first page by cursor is the first page by offset");
             sorts.insert(page.next.unwrap().sort);
         }
     }
     assert_eq!(sorts.len(), ProductSort::ALL.len(), "a cursor says which sort it belongs to");
     let beyond = Paging::Offset { offset: 10_000, limit: 10 };
     let page = list(storage, &ProductFilter::default(), ProductSort::PriceAsc, &beyond).await;
-    assert_eq!((page.items, page.next), (vec![], None));
+    assert_eq!((page.items, page.next), (vec![], None), "a page past the end is empty and is the last");
 }
 
 /// As without a filter.
@@ -152,7 +158,11 @@ pub async fn rows_that_come_and_go_move_no_cursor(storage: &Arc<dyn Storage>) {
     let rest = list(storage, &filter, ProductSort::PriceAsc, &Paging::Keyset { after: first.next, limit: 100 }).await;
     let mut seen: Vec<ProductId> = first.items.iter().chain(&rest.items).map(|p| p.id).collect();
     seen.sort();
-    assert_eq!(seen, all.iter().map(|p| p.id).collect::<Vec<_>>());
+    assert_eq!(
+        seen,
+        all.iter().map(|p| p.id).collect::<Vec<_>>(),
+        "a walk by cursor shows every row that was there all along once, whatever comes and goes"
+    );
 }
 
 /// Such as one whose SKUs were all deleted.
@@ -161,7 +171,7 @@ pub async fn a_product_without_skus_has_no_price_and_is_listed(storage: &Arc<dyn
     let bare = env.product("bare");
     let priced = env.priced("priced", 500, 9);
     env.insert_products(storage, &[bare.clone(), priced.clone()]).await.unwrap();
-    assert_eq!(get(storage, bare.id).await.as_ref(), Some(&bare));
+    assert_eq!(get(storage, bare.id).await.as_ref(), Some(&bare), "a product without SKUs is read as it was inserted");
     for sort in ProductSort::ALL {
         let walked = walk(storage, &ProductFilter::default(), sort, 1).await;
         assert_eq!(walked.iter().map(|p| p.id).collect::<HashSet<_>>().len(), 2, "{}", sort.as_str());
@@ -172,8 +182,12 @@ pub async fn a_product_without_skus_has_no_price_and_is_listed(storage: &Arc<dyn
         assert_eq!(matching(storage, &filter).await, [priced.id], "no price is in no range: {min:?}..={max:?}");
     }
     let out = ProductFilter { availability: Some(AvailabilityStatus::OutOfStock), ..ProductFilter::default() };
-    assert_eq!(matching(storage, &out).await, [bare.id]);
-    assert_eq!(read!(storage, products.filters(&ProductFilter::default())).price, Some((usd(500), usd(500))));
+    assert_eq!(matching(storage, &out).await, [bare.id], "a product without SKUs is out of stock, and is listed");
+    assert_eq!(
+        read!(storage, products.filters(&ProductFilter::default())).price,
+        Some((usd(500), usd(500))),
+        "a product without SKUs has no part in the price range"
+    );
 }
 
 /// Exact under the bound and at it, a lower bound above it; filtered or not.

@@ -11,6 +11,7 @@ use crate::id::{IdSource as _, ProductId};
 use crate::money::Percentage;
 use crate::paging::Paging;
 use crate::port::storage::Storage;
+use crate::testkit::check::Pages;
 use crate::testkit::code_of;
 use crate::testkit::sample::Env;
 use crate::testkit::sample::usd;
@@ -43,15 +44,27 @@ pub async fn every_field_survives_a_round_trip(storage: &Arc<dyn Storage>) {
     let minimal = env.priced("Minimal", 0, 0);
     env.insert_products(storage, &[full.clone(), minimal.clone()]).await.unwrap();
     for expected in [&full, &minimal] {
-        assert_eq!(get(storage, expected.id).await.as_ref(), Some(expected));
-        assert_eq!(read!(storage, products.get_by_slug(expected.slug.as_str())).as_ref(), Some(expected));
+        assert_eq!(
+            get(storage, expected.id).await.as_ref(),
+            Some(expected),
+            "`get` returns every field as it was inserted"
+        );
+        assert_eq!(
+            read!(storage, products.get_by_slug(expected.slug.as_str())).as_ref(),
+            Some(expected),
+            "`get_by_slug` returns every field as it was inserted"
+        );
     }
     let both = [full.clone(), minimal.clone()];
-    assert_eq!(read!(storage, products.get_many(&[full.id, minimal.id], IncludeDeleted::No)), both);
+    assert_eq!(
+        read!(storage, products.get_many(&[full.id, minimal.id], IncludeDeleted::No)),
+        both,
+        "`get_many` returns every field as it was inserted"
+    );
     let page = list(storage, &ProductFilter::default(), ProductSort::CreatedAsc, &Paging::first(9)).await;
     assert_eq!(page.items, both, "a list shows whole products");
-    assert_eq!(get(storage, ProductId(env.ids.next())).await, None);
-    assert_eq!(read!(storage, products.get_by_slug("nowhere")), None);
+    assert_eq!(get(storage, ProductId(env.ids.next())).await, None, "`get` of an unknown id finds nothing");
+    assert_eq!(read!(storage, products.get_by_slug("nowhere")), None, "`get_by_slug` of an unknown slug finds nothing");
 }
 
 /// Those that exist, once each, by id.
@@ -62,8 +75,12 @@ pub async fn many_are_read_by_id_in_order(storage: &Arc<dyn Storage>) {
     let mut ids: Vec<ProductId> = all.iter().rev().map(|p| p.id).collect();
     ids.push(all[3].id);
     ids.push(ProductId(env.ids.next()));
-    assert_eq!(read!(storage, products.get_many(&ids, IncludeDeleted::No)), all);
-    assert_eq!(read!(storage, products.get_many(&[], IncludeDeleted::Yes)), []);
+    assert_eq!(
+        read!(storage, products.get_many(&ids, IncludeDeleted::No)),
+        all,
+        "`get_many` returns those that exist, once each, by id"
+    );
+    assert_eq!(read!(storage, products.get_many(&[], IncludeDeleted::Yes)), [], "`get_many` of no ids finds nothing");
 }
 
 /// What a write starts from.
@@ -76,8 +93,12 @@ pub async fn a_lock_reads_in_id_order_and_deleted_ones_too(storage: &Arc<dyn Sto
     ids.push(ids[1]);
     ids.push(ProductId(env.ids.next()));
     let mut uow = storage.begin().await.unwrap();
-    assert_eq!(uow.products().lock(&ids).await.unwrap(), all);
-    assert_eq!(uow.products().lock(&[]).await.unwrap(), []);
+    assert_eq!(
+        uow.products().lock(&ids).await.unwrap(),
+        all,
+        "`lock` returns the rows by id, once each, soft-deleted ones too"
+    );
+    assert_eq!(uow.products().lock(&[]).await.unwrap(), [], "`lock` of no ids returns nothing");
     uow.rollback().await.unwrap();
 }
 
@@ -104,7 +125,11 @@ pub async fn locked_edits_are_never_lost(storage: &Arc<dyn Storage>) {
         t.await.unwrap();
     }
     let found = get(storage, p.id).await.unwrap();
-    assert_eq!((found.tags.len(), found.audit.version, found.revision), (16, 17, 17));
+    assert_eq!(
+        (found.tags.len(), found.audit.version, found.revision),
+        (16, 17, 17),
+        "of 16 editors who lock, read and write, none loses the work of another"
+    );
 }
 
 /// With SKUs and categories.
@@ -116,10 +141,16 @@ pub async fn a_single_read_is_one_statement(storage: &Arc<dyn Storage>) {
     env.insert_products(storage, std::slice::from_ref(&p)).await.unwrap();
     let mut connection = storage.connect().await.unwrap();
     let before = storage.statements();
-    assert!(connection.products().get(p.id, IncludeDeleted::No).await.unwrap().is_some());
+    assert!(
+        connection.products().get(p.id, IncludeDeleted::No).await.unwrap().is_some(),
+        "`get` finds a product that was inserted"
+    );
     assert_eq!(storage.statements() - before, 1, "by id");
     let before = storage.statements();
-    assert!(connection.products().get_by_slug("p").await.unwrap().is_some());
+    assert!(
+        connection.products().get_by_slug("p").await.unwrap().is_some(),
+        "`get_by_slug` finds a product that was inserted"
+    );
     assert_eq!(storage.statements() - before, 1, "by slug");
 }
 
@@ -135,12 +166,12 @@ pub async fn a_page_costs_the_same_statements_for_5_and_100_rows(storage: &Arc<d
     for rows in [5_u32, 100] {
         let start = storage.statements();
         let page = connection.products().list(&filter, ProductSort::PriceAsc, &Paging::first(rows)).await.unwrap();
-        assert_eq!(page.items.len(), rows as usize);
+        assert_eq!(page.items.len(), rows as usize, "a page has as many rows as were asked for");
         let listed = storage.statements();
         connection.products().list(&narrow, ProductSort::TitleAsc, &Paging::first(rows)).await.unwrap();
         let narrowed = storage.statements();
         let many = connection.products().get_many(&ids[..rows as usize], IncludeDeleted::Yes).await.unwrap();
-        assert_eq!(many.len(), rows as usize);
+        assert_eq!(many.len(), rows as usize, "`get_many` returns all that exist");
         let end = storage.statements();
         assert_eq!((listed - start, narrowed - listed), (1, 1), "a page is one statement");
         cost.push(end - narrowed);
@@ -154,15 +185,27 @@ pub async fn r16_a_category_that_is_gone_is_a_bad_reference(storage: &Arc<dyn St
     let nowhere = env.category("Nowhere", None);
     let p = Product { categories: vec![(&nowhere).into()], ..env.priced("P", 100, 1) };
     let answer = env.insert_products(storage, std::slice::from_ref(&p)).await;
-    assert_eq!(code_of(answer, "a category that is not there"), ErrorCode::Validation);
-    assert_eq!(read!(storage, products.get(p.id, IncludeDeleted::Yes)), None);
+    assert_eq!(
+        code_of(answer, "a category that is not there"),
+        ErrorCode::Validation,
+        "an insert with an unknown category is refused as `VALIDATION_FAILED`"
+    );
+    assert_eq!(
+        read!(storage, products.get(p.id, IncludeDeleted::Yes)),
+        None,
+        "an insert that is refused leaves nothing behind"
+    );
 
     let p = env.priced("Q", 100, 1);
     env.insert_products(storage, std::slice::from_ref(&p)).await.unwrap();
     let after = Product { categories: vec![(&nowhere).into()], ..env.edited(&p) };
     let answer = env.update_product(storage, &p, &after).await;
-    assert_eq!(code_of(answer, "a category that is not there"), ErrorCode::Validation);
-    assert_eq!(get(storage, p.id).await, Some(p));
+    assert_eq!(
+        code_of(answer, "a category that is not there"),
+        ErrorCode::Validation,
+        "an update to an unknown category is refused as `VALIDATION_FAILED`"
+    );
+    assert_eq!(get(storage, p.id).await, Some(p), "an update that is refused changes nothing");
 }
 
 /// To something and to nothing.
@@ -176,8 +219,8 @@ pub async fn every_field_is_updated(storage: &Arc<dyn Storage>) {
     let edited = env.edited(&p);
     let after = Product { id: p.id, skus: p.skus.clone(), audit: edited.audit, revision: 12, ..full };
     env.update_product(storage, &p, &after).await.unwrap();
-    assert_eq!(get(storage, p.id).await.as_ref(), Some(&after));
-    assert_eq!(read!(storage, products.get_by_slug("p")), None);
+    assert_eq!(get(storage, p.id).await.as_ref(), Some(&after), "an update writes every field");
+    assert_eq!(read!(storage, products.get_by_slug("p")), None, "the old slug no longer leads to the product");
 
     let emptied = Product {
         description: None,
@@ -195,7 +238,7 @@ pub async fn every_field_is_updated(storage: &Arc<dyn Storage>) {
         ..env.edited(&after)
     };
     env.update_product(storage, &after, &emptied).await.unwrap();
-    assert_eq!(get(storage, p.id).await.as_ref(), Some(&emptied));
+    assert_eq!(get(storage, p.id).await.as_ref(), Some(&emptied), "an update empties every field that can be empty");
     assert_eq!(get(storage, other.id).await.as_ref(), Some(&other), "other rows stay as they are");
 }
 
@@ -221,7 +264,11 @@ pub async fn tags_images_and_categories_are_replaced_in_order(storage: &Arc<dyn 
             ..env.edited(&before)
         };
         env.update_product(storage, &before, &after).await.unwrap();
-        assert_eq!(get(storage, before.id).await.as_ref(), Some(&after));
+        assert_eq!(
+            get(storage, before.id).await.as_ref(),
+            Some(&after),
+            "an update writes tags, images and categories in their order"
+        );
         for tag in ["a", "b", "c", "z", "zebra"] {
             let filter = ProductFilter { tag: Some(tag.into()), ..ProductFilter::default() };
             assert_eq!(matching(storage, &filter).await.len(), usize::from(tags.contains(&tag)), "tag {tag}");
@@ -247,26 +294,40 @@ pub async fn r01_an_update_from_an_old_version_changes_nothing(storage: &Arc<dyn
     uow.products().update(&p, &Product { tags: vec!["x".into()], ..env.edited(&p) }).await.unwrap();
     let loser = Product { title: "second".into(), tags: vec!["lost".into()], ..env.edited(&q) };
     let answer = uow.products().update(&q, &loser).await;
-    assert_eq!(code_of(answer, "an update from an old version"), ErrorCode::VersionConflict);
+    assert_eq!(
+        code_of(answer, "an update from an old version"),
+        ErrorCode::VersionConflict,
+        "an update from an old version is refused as `VERSION_CONFLICT`"
+    );
     drop(uow);
-    assert_eq!(get(storage, p.id).await, Some(p));
-    assert_eq!(get(storage, q.id).await, Some(winner));
+    assert_eq!(get(storage, p.id).await, Some(p), "a unit of work that is dropped changes nothing");
+    assert_eq!(
+        get(storage, q.id).await,
+        Some(winner),
+        "an update from an old version does not overwrite the newer one"
+    );
     let lost = ProductFilter { tag: Some("lost".into()), ..ProductFilter::default() };
-    assert_eq!(matching(storage, &lost).await, []);
+    assert_eq!(matching(storage, &lost).await, [], "what was refused is in no list");
 }
 
 /// Soft-deleted ones too, by id, in pages.
 pub async fn revisions_walks_everything(storage: &Arc<dyn Storage>) {
     let catalog = catalog(storage).await;
     let (mut found, mut after) = (Vec::new(), None);
+    let mut pages = Pages::over(catalog.products.len());
     loop {
+        pages.turn();
         let page = read!(storage, products.revisions(after, 20));
-        assert!(page.len() <= 20);
+        assert!(page.len() <= 20, "a page of `revisions` has at most `limit` rows");
         let Some(last) = page.last() else { break };
         after = Some(last.0);
         found.extend(page);
     }
-    assert_eq!(found, catalog.products.iter().map(|p| (p.id, p.revision)).collect::<Vec<_>>());
+    assert_eq!(
+        found,
+        catalog.products.iter().map(|p| (p.id, p.revision)).collect::<Vec<_>>(),
+        "the pages of `revisions` list every product once, by id, soft-deleted ones too"
+    );
 }
 
 /// Once per call, without an edit.
@@ -286,6 +347,14 @@ pub async fn r03_refreshing_categories_moves_revisions_once(storage: &Arc<dyn St
     uow.products().refresh_categories(&[]).await.unwrap();
     uow.commit().await.unwrap();
     let expected = Product { categories: vec![(&renamed).into()], revision: within.revision + 1, ..within };
-    assert_eq!(get(storage, expected.id).await, Some(expected));
-    assert_eq!(get(storage, without.id).await, Some(without));
+    assert_eq!(
+        get(storage, expected.id).await,
+        Some(expected),
+        "`refresh_categories` moves the revision of a product once and not its version, and shows the new name"
+    );
+    assert_eq!(
+        get(storage, without.id).await,
+        Some(without),
+        "`refresh_categories` leaves products that it does not name as they are"
+    );
 }

@@ -32,7 +32,7 @@ pub(super) async fn list(
 /// Ids of all that match, by id.
 pub(super) async fn matching(storage: &Arc<dyn Storage>, filter: &ProductFilter) -> Vec<ProductId> {
     let page = list(storage, filter, ProductSort::CreatedAsc, &Paging::first(1_000)).await;
-    assert_eq!(page.next, None);
+    assert_eq!(page.next, None, "a page that holds all rows is the last");
     let mut ids: Vec<ProductId> = page.items.iter().map(|p| p.id).collect();
     let total = read!(storage, products.count(filter, 1_000));
     assert_eq!(total, Total { count: ids.len() as u64, exact: true }, "count and list agree: {filter:?}");

@@ -1,0 +1,99 @@
+//! What a factory of the search suite returns.
+
+use std::any::Any;
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+
+use crate::port::search::SearchProvider;
+use crate::testkit::running::step;
+
+/// A fresh, empty search engine for one test.
+///
+/// A provider whose capabilities claim `own_checkpoint` is dropped and opened again by the suite. Its fixture says how
+/// ([`Self::reopen_with`]), or that nothing is left to open ([`Self::in_memory`]).
+pub struct SearchFixture {
+    /// The provider.
+    pub provider: Arc<dyn SearchProvider>,
+    place: Place,
+    /// What must outlive it.
+    pub guard: Box<dyn Any + Send>,
+}
+
+/// Opens the index of a fixture again.
+type Reopen = Box<dyn Fn() -> BoxFuture<'static, Arc<dyn SearchProvider>> + Send>;
+
+/// Where the index is when the provider is gone.
+enum Place {
+    Unknown,
+    Gone,
+    Kept(Reopen),
+}
+
+impl SearchFixture {
+    /// Makes a fixture of a provider and what must outlive it (`()` if nothing).
+    pub fn new(provider: impl SearchProvider + 'static, guard: impl Any + Send) -> Self {
+        Self { provider: Arc::new(provider), place: Place::Unknown, guard: Box::new(guard) }
+    }
+
+    /// Sets how the same index is opened again after the provider was dropped:
+    ///
+    /// ```ignore
+    /// async fn make() -> SearchFixture {
+    ///     let directory = tempfile::tempdir().unwrap();
+    ///     let path = directory.path().to_owned();
+    ///     let open = move || MySearch::open(path.clone());
+    ///     SearchFixture::new(open().await, directory).reopen_with(open)
+    /// }
+    /// ```
+    #[must_use]
+    pub fn reopen_with<P, F>(self, open: impl Fn() -> F + Send + 'static) -> Self
+    where
+        P: SearchProvider + 'static,
+        F: Future<Output = P> + Send + 'static,
+    {
+        let reopen: Reopen = Box::new(move || {
+            let opened = open();
+            async move { Arc::new(opened.await) as Arc<dyn SearchProvider> }.boxed()
+        });
+        Self { place: Place::Kept(reopen), ..self }
+    }
+
+    /// Says that the index is gone with the provider, so that there is nothing to open again. The tests of reopening
+    /// are reported as skipped.
+    #[must_use]
+    pub fn in_memory(self) -> Self {
+        Self { place: Place::Gone, ..self }
+    }
+
+    /// Drops the provider and opens its index again. Returns `None` if the index is gone with the provider.
+    ///
+    /// # Panics
+    /// If the fixture says neither.
+    pub(super) async fn reopen(self) -> Option<Self> {
+        step("the provider to close and to open again");
+        let Self { provider, place, guard } = self;
+        let name = provider.name();
+        drop(provider);
+        match place {
+            Place::Unknown => panic!(
+                "`{name}` claims `own_checkpoint`, but its fixture cannot open it again: add `.reopen_with(…)` to the \
+                 SearchFixture, or `.in_memory()` if the index is gone with the provider"
+            ),
+            Place::Gone => None,
+            Place::Kept(reopen) => {
+                let provider = reopen().await;
+                Some(Self { provider, place: Place::Kept(reopen), guard })
+            }
+        }
+    }
+}
+
+impl fmt::Debug for SearchFixture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SearchFixture").field("provider", &self.provider).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,55 @@
+//! The suites of search engines and caches catch bugs that are planted on purpose.
+//!
+//! A plain reference adapter passes its whole suite. Each mutant is the reference with one bug, and at least one test of
+//! the suite must fail on it. By default ten mutants run; `ECOM_MUTANTS=all` runs all of them, and
+//! `ECOM_MUTANTS=LimitClamped,OffsetIgnored` those. The run prints which test has caught which mutant.
+
+mod cache;
+mod runner;
+mod search;
+mod search_mutants;
+mod words;
+
+use ecom_core::testkit::{CacheFixture, SearchFixture, Test};
+
+use self::cache::{CacheMutant, cache_fixture};
+use self::runner::{Planted, mutants_are_caught, reference_passes};
+use self::search::search_fixture;
+use self::search_mutants::SearchMutant;
+
+fn search_tests() -> Vec<Test<SearchFixture>> {
+    ecom_core::search_suite!(@tests)
+}
+
+fn cache_tests() -> Vec<Test<CacheFixture>> {
+    ecom_core::cache_suite!(@tests)
+}
+
+#[test]
+fn the_reference_search_engine_passes() {
+    reference_passes(&search_tests(), search_fixture);
+}
+
+#[test]
+fn the_reference_cache_passes() {
+    reference_passes(&cache_tests(), cache_fixture);
+}
+
+#[test]
+fn bugs_of_a_search_engine_are_caught() {
+    mutants_are_caught("search", &search_tests(), search_fixture);
+}
+
+#[test]
+fn bugs_of_a_cache_are_caught() {
+    mutants_are_caught("cache", &cache_tests(), cache_fixture);
+}
+
+#[test]
+fn ten_mutants_run_by_default_and_at_least_forty_in_all() {
+    let default = SearchMutant::ALL.iter().filter(|m| m.runs_by_default()).count()
+        + CacheMutant::ALL.iter().filter(|m| m.runs_by_default()).count();
+    assert_eq!(default, 10, "ten mutants run by default");
+    let all = SearchMutant::ALL.len() + CacheMutant::ALL.len();
+    assert!(all >= 40, "there are {all} mutants");
+}

@@ -1,0 +1,609 @@
+//! A plain reference search engine in memory, with a place for each bug.
+//!
+//! `disk` stands for what is durable: the fixture opens the provider again over the same one.
+
+use std::cmp::{Ordering, Reverse};
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::ready;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering as Atomic};
+
+use async_trait::async_trait;
+use ecom_core::id::{CategoryId, ProductId};
+use ecom_core::paging::Total;
+use ecom_core::platform::OutboxPosition;
+use ecom_core::port::{
+    Checkpoint, FacetCount, IndexBuild, IndexOp, SearchCapabilities, SearchDocument, SearchHit, SearchProvider,
+    SearchResults,
+};
+use ecom_core::search::{Facet, SearchFilter, SearchQuery, SearchSort};
+use ecom_core::testkit::SearchFixture;
+use ecom_core::text::fold_key;
+use ecom_core::{Error, FieldCode, Result};
+use parking_lot::{Mutex, RwLock};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::search_mutants::SearchMutant as M;
+use crate::words::{edits, stem, words};
+
+/// A fresh provider, with a bug or without.
+pub(crate) fn search_fixture(mutant: Option<M>) -> SearchFixture {
+    let disk = Arc::new(Mutex::new(Index::default()));
+    let open = move || Reference::open(&disk, mutant);
+    SearchFixture::new(open(), ()).reopen_with(move || ready(open()))
+}
+
+#[derive(Debug, Clone, Default)]
+struct Index {
+    entries: BTreeMap<ProductId, Entry>,
+    checkpoint: Option<Checkpoint>,
+    written: u64,
+}
+
+#[derive(Debug, Clone)]
+struct Entry {
+    revision: i64,
+    /// `None`: deleted.
+    document: Option<SearchDocument>,
+    age: u64,
+}
+
+#[derive(Debug)]
+struct Reference {
+    mutant: Option<M>,
+    disk: Arc<Mutex<Index>>,
+    index: Arc<RwLock<Index>>,
+    /// For a bug: what searches see, if it is not the index.
+    seen: RwLock<Option<Index>>,
+    acquired: AtomicBool,
+    rebuilding: Arc<AtomicBool>,
+}
+
+impl Index {
+    fn live(&self) -> impl Iterator<Item = (&Entry, &SearchDocument)> {
+        self.entries.values().filter_map(|e| Some((e, e.document.as_ref()?)))
+    }
+
+    /// Applies an op if it is newer; returns whether it was.
+    fn put(&mut self, op: IndexOp, mutant: Option<M>) -> bool {
+        let is = |m| mutant == Some(m);
+        let known = self.entries.get(&op.id());
+        let known = known.filter(|e| !(is(M::DeletedRevisionsForgotten) && e.document.is_none())).map(|e| e.revision);
+        let newer = match known {
+            None => !(is(M::DeletesOfTheUnknownIgnored) && matches!(op, IndexOp::Delete { .. })),
+            Some(_) if is(M::OlderRevisionWins) => true,
+            Some(known) if is(M::SameRevisionWins) => op.revision() >= known,
+            Some(known) => op.revision() > known,
+        };
+        if newer {
+            self.written += 1;
+            let (id, revision, age) = (op.id(), op.revision(), self.written);
+            let document = match op {
+                IndexOp::Upsert(document) => Some(*document),
+                IndexOp::Delete { .. } => None,
+            };
+            self.entries.insert(id, Entry { revision, document, age });
+        }
+        newer
+    }
+}
+
+/// A document that a text finds, and how well.
+struct Match<'a> {
+    document: &'a SearchDocument,
+    score: f32,
+    age: u64,
+}
+
+impl Reference {
+    fn open(disk: &Arc<Mutex<Index>>, mutant: Option<M>) -> Self {
+        let mut index = disk.lock().clone();
+        if mutant == Some(M::DeletedRevisionsNotDurable) {
+            index.entries.retain(|_, e| e.document.is_some());
+        }
+        Self {
+            mutant,
+            disk: disk.clone(),
+            index: Arc::new(RwLock::new(index)),
+            seen: RwLock::new(None),
+            acquired: AtomicBool::new(false),
+            rebuilding: Arc::default(),
+        }
+    }
+
+    fn is(&self, mutant: M) -> bool {
+        self.mutant == Some(mutant)
+    }
+
+    /// Makes what was written durable.
+    fn save(&self, before: Index) {
+        let now = self.index.read().clone();
+        let mut disk = self.disk.lock();
+        match self.mutant {
+            Some(M::NotDurable) => {}
+            Some(M::CheckpointNotDurable) => *disk = Index { checkpoint: None, ..now },
+            Some(M::DocumentsNotDurable) => disk.checkpoint = now.checkpoint,
+            Some(M::WrittenBehind) => *disk = before,
+            _ => *disk = now,
+        }
+    }
+
+    /// How well the text matches the document; `None` if it does not.
+    fn score(&self, d: &SearchDocument, text: &str) -> Option<f32> {
+        if text.trim().is_empty() {
+            return (!self.is(M::EmptyTextFindsNothing)).then_some(0.0);
+        }
+        if self.is(M::StarMatchesEverything) && text.contains('*') {
+            return Some(1.0);
+        }
+        let words = |text: &str| words(text, self.is(M::AccentsMatter));
+        let all = |texts: &[String]| texts.iter().flat_map(|t| words(t)).collect::<Vec<_>>();
+        let mut sources = vec![
+            (60.0, words(&d.title)),
+            (50.0, d.brand.as_deref().map(words).unwrap_or_default()),
+            (40.0, all(&d.tags)),
+        ];
+        if !self.is(M::CategoryNamesNotSearched) {
+            sources.push((30.0, all(&d.category_names)));
+        }
+        if !self.is(M::DescriptionsNotSearched) {
+            sources.push((10.0, d.description.as_deref().map(words).unwrap_or_default()));
+        }
+        if self.is(M::FieldsWeighTheSame) {
+            for (weight, _) in &mut sources {
+                *weight = 30.0;
+            }
+        }
+        let folded = if self.is(M::CodesWithCase) { text.trim().to_owned() } else { fold_key(text) };
+        let chunks: Vec<(&str, Vec<String>)> = folded.split_whitespace().map(|chunk| (chunk, words(chunk))).collect();
+        let whole = self.code(d, &folded, chunks.iter().map(|(_, words)| words.len()).sum());
+        let Some(last) = chunks.iter().rposition(|(_, words)| !words.is_empty()) else {
+            return whole;
+        };
+        let excluded = |chunk: &str| self.is(M::MinusExcludes) && chunk.starts_with('-');
+        let mut scores = Vec::new();
+        let mut fields: BTreeSet<usize> = (0..sources.len()).collect();
+        for (i, (chunk, words)) in chunks.iter().enumerate().filter(|(_, (_, words))| !words.is_empty()) {
+            let mut total = Some(0.0);
+            for (n, word) in words.iter().enumerate() {
+                let is_last = self.is(M::PrefixOfEveryWord) || (i == last && n + 1 == words.len());
+                let found: Vec<Option<f32>> =
+                    sources.iter().map(|(weight, of)| self.word(word, is_last, *weight, of)).collect();
+                fields.retain(|f| found[*f].is_some());
+                let best = found.into_iter().flatten().max_by(f32::total_cmp);
+                total = total.zip(best).map(|(a, b)| a + b);
+            }
+            let bare = chunk.trim_matches(|c: char| !c.is_alphanumeric());
+            let code = self.code(d, chunk, words.len()).or_else(|| self.code(d, bare, words.len()));
+            let score = [total, code].into_iter().flatten().max_by(f32::total_cmp);
+            scores.push(if excluded(chunk) { score.is_none().then_some(0.0) } else { score });
+        }
+        if self.is(M::WordsOfOneField) && fields.is_empty() {
+            return whole;
+        }
+        let matched = if self.is(M::AnyWordMatches) {
+            scores.iter().flatten().copied().max_by(f32::total_cmp)
+        } else {
+            scores.iter().copied().sum::<Option<f32>>()
+        };
+        [matched, whole].into_iter().flatten().max_by(f32::total_cmp)
+    }
+
+    /// What a code is worth that stands for so many words.
+    fn code(&self, d: &SearchDocument, code: &str, words: usize) -> Option<f32> {
+        let matches = |own: &String| match self.mutant {
+            Some(M::CodesByPrefix) => fold_key(own).starts_with(code) && !code.is_empty(),
+            Some(M::CodesWithCase) => own == code,
+            _ => fold_key(own) == code,
+        };
+        let exact: f32 = std::iter::repeat_n(1_000.0, words.max(1)).sum();
+        let weight = if self.is(M::FieldsWeighTheSame) { 30.0 } else { 20.0 };
+        d.codes.iter().any(matches).then_some(exact + weight)
+    }
+
+    /// What a word is worth in the words of one field: as typed, by its stem, as a prefix or with a typo.
+    fn word(&self, word: &str, is_last: bool, weight: f32, of: &[String]) -> Option<f32> {
+        let exact = 1_000.0;
+        let same_stem = |own: &&String| **own == word || (!self.is(M::NoStems) && stem(own) == stem(word));
+        let frequency = of.iter().filter(same_stem).fold(0.0, |n, _| n + 1.0) / of.iter().fold(1.0, |n, _| n + 1.0);
+        let letters = word.chars().count();
+        let allowed = match letters {
+            _ if self.is(M::NoTypos) || !word.chars().any(char::is_alphabetic) => 0,
+            3 if self.is(M::TyposInShortWords) => 1,
+            0..4 => 0,
+            4..8 => 1,
+            _ if self.is(M::OneEditInLongWords) => 1,
+            _ => 2,
+        };
+        let swap = if self.is(M::SwapsAreTwoEdits) { 2 } else { 1 };
+        let typo = if self.is(M::TyposRankAsExact) { exact + 5.0 } else { 100.0 };
+        let worth = |own: &String| {
+            if own == word {
+                Some(exact + 5.0)
+            } else if same_stem(&own) {
+                Some(exact)
+            } else if is_last && own.starts_with(word) && !self.is(M::NoPrefixes) {
+                Some(500.0)
+            } else {
+                (allowed > 0 && edits(word, own, swap) <= allowed).then_some(typo)
+            }
+        };
+        let best = of.iter().filter_map(worth).max_by(f32::total_cmp)?;
+        Some(best + weight + frequency)
+    }
+
+    /// Whether the document passes the filter; the filter on the field of `except` is left out.
+    fn passes(&self, d: &SearchDocument, f: &SearchFilter, except: Option<Facet>) -> bool {
+        let checked = |facet| {
+            except != Some(facet) && !(except.is_some() && self.is(M::FacetsLeaveOutAllFilters))
+                || (except.is_some() && self.is(M::FacetsTakeTheirOwnFilter))
+        };
+        let category = |c: &CategoryId| match self.mutant {
+            Some(M::FirstCategoryOnly) => d.categories.first() == Some(c),
+            _ => d.categories.contains(c),
+        };
+        let brand = |own: &String, wanted: &String| match self.mutant {
+            Some(M::BrandsWithCase) => own == wanted,
+            Some(M::BrandsByPrefix) => fold_key(own).starts_with(&fold_key(wanted)),
+            _ => fold_key(own) == fold_key(wanted),
+        };
+        let tag = |wanted: &String| d.tags.iter().any(|own| fold_key(own) == fold_key(wanted));
+        let tags = match self.mutant {
+            Some(M::AnyTagMatches) => f.tags.is_empty() || f.tags.iter().any(tag),
+            _ => f.tags.iter().all(tag),
+        };
+        let price = |holds: &dyn Fn(i64) -> bool| d.price.map_or(self.is(M::PricelessMatch), holds);
+        let max = |max: i64| price(&|p| if self.is(M::MaxPriceExclusive) { p < max } else { p <= max });
+        let rating = |min: i64| if self.is(M::MinRatingExclusive) { d.rating > min } else { d.rating >= min };
+        let availability = match self.mutant {
+            Some(M::FirstAvailabilityOnly) => f.availability.first() == Some(&d.availability),
+            _ => f.availability.contains(&d.availability),
+        };
+        let ignores = |bug: M| self.is(bug) && except.is_some();
+        (!checked(Facet::Categories) || f.categories.is_empty() || f.categories.iter().any(category))
+            && (!checked(Facet::Brands)
+                || f.brands.is_empty()
+                || d.brand.as_ref().is_some_and(|own| f.brands.iter().any(|wanted| brand(own, wanted))))
+            && (!checked(Facet::Tags) || tags)
+            && (!checked(Facet::Prices)
+                || (f.min_price.is_none_or(|min| price(&|p| p >= min)) && f.max_price.is_none_or(max)))
+            && (!checked(Facet::Rating) || f.min_rating.is_none_or(rating))
+            && (!checked(Facet::Availability) || f.availability.is_empty() || availability)
+            && (self.is(M::StatusIgnored) || ignores(M::FacetsIgnoreStatus) || f.status.is_none_or(|s| d.status == s))
+            && (ignores(M::FacetsIgnoreAttributes) || f.attributes.iter().all(|(n, v)| self.attribute(d, n, v)))
+    }
+
+    fn attribute(&self, d: &SearchDocument, name: &str, wanted: &str) -> bool {
+        let matches = |own: &Value| {
+            let text = match own {
+                Value::String(text) => text.clone(),
+                _ if self.is(M::StringAttributesOnly) => return false,
+                other => other.to_string(),
+            };
+            let (own, wanted) = (fold_key(&text), fold_key(wanted));
+            if self.is(M::AttributesByPart) { own.contains(&wanted) } else { own == wanted }
+        };
+        let nested = || d.attributes.0.values().filter_map(|v| v.get(name)).any(matches);
+        d.attributes.0.get(name).is_some_and(matches) || (self.is(M::NestedAttributes) && nested())
+    }
+
+    /// The values of a facet that a document has, as written, each with its key.
+    fn values(&self, d: &SearchDocument, of: Facet, bounds: &[i64]) -> Vec<(String, String)> {
+        let key = |text: &String| {
+            let key = if self.is(M::SpellingsCountApart) { text.clone() } else { fold_key(text) };
+            (key.clone(), if self.is(M::FacetsFoldWhatTheyShow) { key } else { text.trim().to_owned() })
+        };
+        let plain = |text: String| (text.clone(), text);
+        let mut values: Vec<(String, String)> = match of {
+            Facet::Categories => d.categories.iter().map(|c| plain(c.to_string())).collect(),
+            Facet::Brands => d.brand.iter().map(key).collect(),
+            Facet::Tags => d.tags.iter().map(key).collect(),
+            Facet::Prices => d
+                .price
+                .and_then(|p| match bounds.iter().rfind(|b| **b <= p) {
+                    None if self.is(M::PricesBelowTheFirstBoundCount) => bounds.first(),
+                    bound => bound,
+                })
+                .map(|bound| plain(bound.to_string()))
+                .into_iter()
+                .collect(),
+            Facet::Rating if self.is(M::StarsAreRounded) => vec![plain(((d.rating + 50) / 100).to_string())],
+            Facet::Rating => vec![plain((d.rating / 100).to_string())],
+            Facet::Availability => vec![plain(d.availability.as_str().to_owned())],
+        };
+        let repeats = match of {
+            Facet::Tags => self.is(M::RepeatedTagsCountTwice),
+            Facet::Categories => self.is(M::RepeatedCategoriesCountTwice),
+            _ => false,
+        };
+        if !repeats {
+            let mut seen = BTreeSet::new();
+            values.retain(|(key, _)| seen.insert(key.clone()));
+        }
+        values
+    }
+
+    fn facet<'a>(
+        &self,
+        of: Facet,
+        documents: impl Iterator<Item = &'a SearchDocument>,
+        bounds: &[i64],
+    ) -> Vec<FacetCount> {
+        // Key → count, and the spelling that is shown.
+        let mut counted: BTreeMap<String, (u64, String)> = BTreeMap::new();
+        for (key, shown) in documents.flat_map(|d| self.values(d, of, bounds)) {
+            counted.entry(key).or_insert((0, shown)).0 += 1;
+        }
+        let mut counts: Vec<FacetCount> =
+            counted.into_values().map(|(count, value)| FacetCount { value, count }).collect();
+        match of {
+            Facet::Prices | Facet::Rating => counts.sort_by_key(|c| c.value.parse::<i64>().ok()),
+            _ if self.is(M::FacetsByName) => counts.sort_by(|a, b| a.value.cmp(&b.value)),
+            _ => counts.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.value.cmp(&b.value))),
+        }
+        if !self.is(M::FacetsOver100Values) {
+            counts.truncate(100);
+        }
+        counts
+    }
+
+    fn order(&self, query: &SearchQuery, a: &Match<'_>, b: &Match<'_>) -> Ordering {
+        // Without a price after all others, in both directions.
+        let last = |m: &Match<'_>| m.document.price.is_none() != self.is(M::PricelessFirst);
+        let by_score = |a: &Match<'_>, b: &Match<'_>| b.score.total_cmp(&a.score);
+        let newest = |m: &Match<'_>| Reverse(m.document.created_at);
+        let has_text = !query.text.trim().is_empty();
+        let order = match query.sort {
+            _ if has_text && self.is(M::SortIgnoredWithText) => by_score(a, b),
+            SearchSort::Relevance if has_text => by_score(a, b),
+            SearchSort::Relevance | SearchSort::CreatedDesc if self.is(M::OldestFirst) => newest(b).cmp(&newest(a)),
+            SearchSort::Relevance | SearchSort::CreatedDesc => newest(a).cmp(&newest(b)),
+            SearchSort::PriceAsc => (last(a), a.document.price).cmp(&(last(b), b.document.price)),
+            SearchSort::PriceDesc => (last(a), Reverse(a.document.price)).cmp(&(last(b), Reverse(b.document.price))),
+            SearchSort::RatingDesc if self.is(M::RatingAscending) => a.document.rating.cmp(&b.document.rating),
+            SearchSort::RatingDesc => b.document.rating.cmp(&a.document.rating),
+        };
+        order.then_with(|| match self.mutant {
+            Some(M::TiesByAge) => a.age.cmp(&b.age),
+            _ => a.document.id.cmp(&b.document.id),
+        })
+    }
+
+    /// Refuses what this provider can answer: each is a bug.
+    fn refuse(&self, query: &SearchQuery) -> Result<()> {
+        let f = &query.filter;
+        let most = f.categories.len().max(f.brands.len()).max(f.tags.len()).max(f.availability.len());
+        let field = match self.mutant {
+            Some(M::DeepPagesRefused) if query.offset >= 1_000 => "offset",
+            Some(M::ManyValuesRefused) if most > 32 => "filter",
+            Some(M::LongTextsRefused) if query.text.chars().count() > 256 => "text",
+            Some(M::HasTextAndRefuses) if !query.text.trim().is_empty() => {
+                return Err(Error::Unsupported { provider: "reference", capability: "full_text" });
+            }
+            _ => return Ok(()),
+        };
+        Err(Error::invalid(field, FieldCode::OutOfBounds, "must be smaller"))
+    }
+
+    fn results(&self, index: &Index, query: &SearchQuery) -> SearchResults {
+        let found: Vec<Match<'_>> = index
+            .live()
+            .filter_map(|(e, document)| Some(Match { document, score: self.score(document, &query.text)?, age: e.age }))
+            .collect();
+        let counted = found.len();
+        let mut hits: Vec<&Match<'_>> = found.iter().filter(|m| self.passes(m.document, &query.filter, None)).collect();
+        if self.is(M::FacetsNarrowTheHits) && query.facets.contains(&Facet::Brands) {
+            hits.retain(|m| m.document.brand.is_some());
+        }
+        hits.sort_by(|a, b| self.order(query, a, b));
+        let total = if self.is(M::TotalIgnoresFilters) { counted } else { hits.len() };
+        let skipped = if self.is(M::OffsetIgnored) { 0 } else { usize::try_from(query.offset).unwrap_or(usize::MAX) };
+        let limit = match self.mutant {
+            Some(M::LimitClamped) => query.limit.min(100),
+            Some(M::LimitOffByOne) => query.limit + 1,
+            _ => query.limit,
+        };
+        let page: Vec<&Match<'_>> = hits.into_iter().skip(skipped).take(limit as usize).collect();
+        let total = if self.is(M::TotalOfThePage) { page.len() } else { total };
+        let mut asked: Vec<Facet> = Vec::new();
+        for facet in &query.facets {
+            if !asked.contains(facet) {
+                asked.push(*facet);
+            }
+        }
+        if self.is(M::UnaskedFacets) {
+            asked.reverse();
+        }
+        let facets = asked
+            .into_iter()
+            .map(|of| {
+                let passes = |d: &&SearchDocument| self.passes(d, &query.filter, Some(of));
+                let bounds = &query.price_bounds;
+                let counts = match self.mutant {
+                    Some(M::FacetsOfThePage) => self.facet(of, page.iter().map(|m| m.document), bounds),
+                    Some(M::FacetsIgnoreText) => self.facet(of, index.live().map(|(_, d)| d).filter(passes), bounds),
+                    _ => self.facet(of, found.iter().map(|m| m.document).filter(passes), bounds),
+                };
+                (of, counts)
+            })
+            .collect();
+        SearchResults {
+            hits: page.into_iter().map(|m| SearchHit { id: m.document.id, score: m.score }).collect(),
+            total: Total { count: total as u64, exact: true },
+            facets,
+        }
+    }
+}
+
+#[async_trait]
+impl SearchProvider for Reference {
+    fn name(&self) -> &'static str {
+        "reference"
+    }
+
+    fn capabilities(&self) -> SearchCapabilities {
+        let mut c = SearchCapabilities::default();
+        c.full_text = true;
+        c.facets = !self.is(M::LacksFacetsAndAnswers);
+        c.disjunctive_facets = true;
+        c.attribute_filters = true;
+        c.own_checkpoint = true;
+        c
+    }
+
+    async fn search(&self, query: &SearchQuery) -> Result<SearchResults> {
+        query.check()?;
+        self.refuse(query)?;
+        if let Some(seen) = &*self.seen.read() {
+            return Ok(self.results(seen, query));
+        }
+        Ok(self.results(&self.index.read(), query))
+    }
+
+    async fn acquire_writer(&self) -> Result<bool> {
+        let again = self.acquired.swap(true, Atomic::SeqCst);
+        Ok(!(again && self.is(M::WriterForgotten)))
+    }
+
+    async fn checkpoint(&self) -> Result<Option<Checkpoint>> {
+        Ok(self.index.read().checkpoint)
+    }
+
+    async fn apply(&self, mut ops: Vec<IndexOp>, checkpoint: Checkpoint) -> Result<u64> {
+        let before = self.index.read().clone();
+        if self.is(M::SeenLate) {
+            *self.seen.write() = Some(before.clone());
+        }
+        let all = ops.len() as u64;
+        if self.is(M::LastOfABatchWins) {
+            let last: BTreeMap<ProductId, IndexOp> = ops.drain(..).map(|op| (op.id(), op)).collect();
+            ops = last.into_values().collect();
+        }
+        if self.is(M::RebuildBlocksChanges) && self.rebuilding.load(Atomic::SeqCst) {
+            ops.clear();
+        }
+        let mut applied = 0;
+        if self.is(M::BatchesSeenInParts) {
+            for op in ops {
+                applied += u64::from(self.index.write().put(op, self.mutant));
+                tokio::task::yield_now().await;
+            }
+        } else {
+            let mut index = self.index.write();
+            for op in ops {
+                applied += u64::from(index.put(op, self.mutant));
+            }
+        }
+        let moves = match self.mutant {
+            Some(M::CheckpointNeedsDocuments) => applied > 0,
+            Some(M::CheckpointOnlyRises) => before.checkpoint.is_none_or(|c| c.position < checkpoint.position),
+            _ => true,
+        };
+        if moves {
+            let database = if self.is(M::CheckpointForgetsTheDatabase) {
+                before.checkpoint.map_or(checkpoint.database, |c| c.database)
+            } else {
+                checkpoint.database
+            };
+            self.index.write().checkpoint = Some(Checkpoint { database, ..checkpoint });
+        }
+        self.save(before);
+        Ok(if self.is(M::AppliedCountsAllOps) { all } else { applied })
+    }
+
+    async fn begin_rebuild(&self) -> Result<Box<dyn IndexBuild>> {
+        self.rebuilding.store(true, Atomic::SeqCst);
+        Ok(Box::new(Build {
+            mutant: self.mutant,
+            documents: Vec::new(),
+            index: self.index.clone(),
+            disk: self.disk.clone(),
+            rebuilding: self.rebuilding.clone(),
+        }))
+    }
+
+    async fn revisions(&self, after: Option<ProductId>, limit: u32) -> Result<Vec<(ProductId, i64)>> {
+        if self.is(M::RevisionsEndEarly) && after.is_some() {
+            return Ok(Vec::new());
+        }
+        let index = self.index.read();
+        let follows = |id: ProductId| match after {
+            Some(after) if self.is(M::RevisionsRepeatTheLast) => id >= after,
+            Some(after) => id > after,
+            None => true,
+        };
+        let listed = |e: &Entry| e.document.is_some() || self.is(M::RevisionsListDeleted);
+        let limit = if self.is(M::RevisionsIgnoreTheLimit) { usize::MAX } else { limit as usize };
+        let live = index.entries.iter().filter(|(id, e)| follows(**id) && listed(e));
+        let mut page: Vec<(ProductId, i64)> = live.map(|(id, e)| (*id, e.revision)).take(limit).collect();
+        if self.is(M::RevisionsFalling) {
+            page.reverse();
+        }
+        Ok(page)
+    }
+
+    async fn ping(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+struct Build {
+    mutant: Option<M>,
+    documents: Vec<SearchDocument>,
+    index: Arc<RwLock<Index>>,
+    disk: Arc<Mutex<Index>>,
+    rebuilding: Arc<AtomicBool>,
+}
+
+impl Build {
+    fn install(&mut self, checkpoint: Checkpoint) {
+        let mut index = self.index.write();
+        let mut next = Index { checkpoint: Some(checkpoint), ..Index::default() };
+        if self.mutant == Some(M::RebuildMerges) {
+            next.entries = std::mem::take(&mut index.entries);
+        }
+        for document in self.documents.drain(..) {
+            let entry = Entry { revision: document.revision, age: next.written, document: Some(document.clone()) };
+            next.entries.insert(document.id, entry);
+        }
+        if self.mutant == Some(M::RebuildKeepsItsCheckpoint) {
+            next.checkpoint = index.checkpoint;
+        }
+        *index = next.clone();
+        if !matches!(self.mutant, Some(M::PublishNotDurable | M::NotDurable)) {
+            *self.disk.lock() = next;
+        }
+    }
+}
+
+#[async_trait]
+impl IndexBuild for Build {
+    async fn add(&mut self, documents: Vec<SearchDocument>) -> Result<()> {
+        match self.mutant {
+            Some(M::RebuildKeepsTheLastBatch) => self.documents = documents,
+            Some(M::RebuildServesEarly) => {
+                for document in documents {
+                    self.index.write().put(IndexOp::Upsert(Box::new(document.clone())), None);
+                    self.documents.push(document);
+                }
+            }
+            _ => self.documents.extend(documents),
+        }
+        Ok(())
+    }
+
+    async fn publish(mut self: Box<Self>, checkpoint: Checkpoint) -> Result<()> {
+        self.install(checkpoint);
+        Ok(())
+    }
+}
+
+impl Drop for Build {
+    fn drop(&mut self) {
+        self.rebuilding.store(false, Atomic::SeqCst);
+        if self.mutant == Some(M::DroppedRebuildPublishes) && !self.documents.is_empty() {
+            self.install(Checkpoint { database: Uuid::nil(), position: OutboxPosition { seq: 0 } });
+        }
+    }
+}

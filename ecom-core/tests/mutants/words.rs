@@ -1,0 +1,62 @@
+//! How the reference search engine makes words of texts and compares them.
+
+use ecom_core::text::fold_key;
+use icu_normalizer::DecomposingNormalizerBorrowed;
+
+/// The words of a text, folded: runs of letters and digits, with the apostrophes inside them dropped.
+pub(crate) fn words(text: &str, keep_accents: bool) -> Vec<String> {
+    let folded = fold_key(text);
+    let decomposed = DecomposingNormalizerBorrowed::new_nfd().normalize(&folded);
+    let text = if keep_accents { folded.as_str() } else { &decomposed };
+    let mut words = vec![String::new()];
+    for c in text.chars() {
+        match c {
+            '\'' | '\u{2019}' | '\u{300}'..='\u{36f}' => {}
+            c if c.is_alphanumeric() => words.last_mut().expect("there is one").push(c),
+            _ => words.push(String::new()),
+        }
+    }
+    words.retain(|word| !word.is_empty());
+    words
+}
+
+/// A simple stem of an English word: without a plural, `-ing` or `-ed`.
+pub(crate) fn stem(word: &str) -> String {
+    let has_vowel = |stem: &str| stem.contains(['a', 'e', 'i', 'o', 'u', 'y']);
+    for ending in ["ing", "ed"] {
+        if let Some(stem) = word.strip_suffix(ending).filter(|stem| has_vowel(stem)) {
+            let mut end = stem.chars().rev();
+            return match (end.next(), end.next()) {
+                (Some(a), Some(b)) if a == b => stem[..stem.len() - a.len_utf8()].to_owned(),
+                _ => stem.to_owned(),
+            };
+        }
+    }
+    if let Some(stem) = word.strip_suffix("es").filter(|stem| stem.ends_with(['x', 's', 'z'])) {
+        return stem.to_owned();
+    }
+    match word.strip_suffix('s') {
+        Some(stem) if !stem.ends_with('s') && has_vowel(stem) => stem.to_owned(),
+        _ => word.to_owned(),
+    }
+}
+
+/// How many edits make one word of the other: a letter more, less or another, and a swap of neighbours, which costs
+/// `swap`.
+pub(crate) fn edits(a: &str, b: &str, swap: usize) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut rows: Vec<Vec<usize>> = vec![(0..=b.len()).collect()];
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let other = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            let mut least = other.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                least = least.min(rows[i - 2][j - 2] + swap);
+            }
+            row.push(least);
+        }
+        rows.push(row);
+    }
+    rows[a.len()][b.len()]
+}
