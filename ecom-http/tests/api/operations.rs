@@ -163,6 +163,30 @@ async fn vary_is_on_every_response_once() {
 }
 
 #[tokio::test]
+async fn a_router_that_is_nested_twice_has_links_of_each_place() {
+    let api = Api::new().await;
+    let deep = Router::new().nest("/inner", api.router.clone());
+    let both = Router::new().nest("/outer", deep).nest("/shop", api.router.clone());
+    let api = Api { router: both, ..api };
+    for base in ["/outer/inner", "/shop"] {
+        let path = format!("{base}{API}/products");
+        let made = api.call("POST", &path, &[], Some(&json!({"title": base, "price": 1}).to_string())).await.ok(201);
+        assert!(made.header("location").starts_with(&format!("{path}/")), "{}", made.header("location"));
+        let list = api.call("GET", &path, &[], None).await.ok(200).json();
+        assert_eq!(list["links"]["self"], path);
+        let doc = api.call("GET", &format!("{base}/openapi.json"), &[], None).await.ok(200).json();
+        assert_eq!(doc["servers"][0]["url"], base);
+    }
+}
+
+#[tokio::test]
+#[should_panic(expected = "/shop")]
+async fn a_router_that_is_nested_twice_at_one_path_panics_with_the_path() {
+    let api = Api::new().await;
+    let _ = Router::<()>::new().nest("/shop", api.router.clone()).nest("/shop", api.router);
+}
+
+#[tokio::test]
 async fn the_sizes_of_a_page_are_settings() {
     let api = Api::with(HttpConfig::default().page_size(2).max_page_size(3)).await;
     for i in 0..4 {

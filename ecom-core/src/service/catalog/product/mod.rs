@@ -311,7 +311,6 @@ impl<'a> ProductService<'a> {
 
     /// Which SKUs the product has after a write that names them: by id, else by code; a nameless one is the
     /// default SKU of a product with one.
-    #[expect(clippy::too_many_arguments, reason = "one step of update_in, called once")]
     async fn reconcile(
         &self,
         tx: &mut Tx<'_>,
