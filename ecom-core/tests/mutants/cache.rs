@@ -192,6 +192,8 @@ impl Reference {
 
 #[async_trait]
 impl Cache for Reference {
+    async fn close(&self) {}
+
     fn name(&self) -> &'static str {
         if self.is(M::NoName) { "" } else { "reference" }
     }

@@ -438,6 +438,8 @@ impl Reference {
 
 #[async_trait]
 impl SearchProvider for Reference {
+    async fn close(&self) {}
+
     fn name(&self) -> &'static str {
         "reference"
     }

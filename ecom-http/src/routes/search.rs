@@ -209,15 +209,15 @@ fn by_parameter(error: Error) -> Error {
     for e in &mut errors.0 {
         let name = e.field.strip_prefix("filter.").unwrap_or(&e.field);
         let end = name.find(['[', '.']).unwrap_or(name.len());
-        let parameter = match &name[..end] {
+        let parameter = String::from(match &name[..end] {
             "text" => "q",
             "categories" => "category",
             "brands" => "brand",
             "tags" => "tag",
             "attributes" => "attribute",
-            _ => continue,
-        };
-        parameter.clone_into(&mut e.field);
+            other => other,
+        });
+        e.field = parameter;
     }
     Error::Validation(errors)
 }
