@@ -384,7 +384,7 @@ async fn r16_a_place_that_cannot_be_written_to_is_a_clear_error() {
         }
         let error = TantivySearch::open(TantivyOptions::directory(path)).await.unwrap_err();
         let message = error.to_string();
-        assert!(matches!(error, ecom_core::Error::Validation(_)), "{error:?}");
+        assert!(matches!(error, Error::Validation(_)), "{error:?}");
         assert!(message.contains("search: ") && message.contains(advice), "{message}");
         assert!(!message.contains("secret-"), "{message}");
     }
