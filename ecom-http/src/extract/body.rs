@@ -216,7 +216,10 @@ fn is_json(content_type: &str) -> bool {
 /// Returns true unless the type names another character set than UTF-8.
 fn is_utf8(content_type: &str) -> bool {
     content_type.split(';').skip(1).filter_map(|parameter| parameter.split_once('=')).all(|(name, value)| {
-        !name.trim().eq_ignore_ascii_case("charset") || value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
+        let charset = value.trim().trim_matches('"');
+        // Both names are in use.
+        let is_utf8 = charset.eq_ignore_ascii_case("utf-8") || charset.eq_ignore_ascii_case("utf8");
+        is_utf8 || !name.trim().eq_ignore_ascii_case("charset")
     })
 }
 
