@@ -299,7 +299,7 @@ impl Cache for Reference {
             Some(M::EntriesCountFills) => state.fills,
             _ => state.entries.len() as u64,
         };
-        CacheStats { entries, ..state.stats }
+        state.stats.entries(entries)
     }
 
     async fn get_many(&self, keys: &[CacheKey], codec: &'static Codec) -> Vec<Option<CacheValue>> {

@@ -124,9 +124,7 @@ impl Cache for MapCache {
 
     fn stats(&self) -> CacheStats {
         let state = self.state();
-        let mut stats = CacheStats::default();
-        (stats.hits, stats.misses, stats.entries) = (state.hits, state.misses, state.values.len() as u64);
-        stats
+        CacheStats::default().hits(state.hits).misses(state.misses).entries(state.values.len() as u64)
     }
 
     async fn close(&self) {
