@@ -1,46 +1,68 @@
-//! The library in an app with no HTTP: `cargo run --example embed`, or on a database of yours
-//! `cargo run --example embed --features postgres,mysql -- postgres://localhost/shop`. The database is a URL: nothing
-//! else changes between SQLite, PostgreSQL and MySQL or MariaDB. What it makes it removes again.
+//! The library in an application without HTTP: `cargo run --example embed`, or on a database server
+//! `cargo run --example embed --features postgres,mysql -- postgres://localhost/shop`. SQLite, PostgreSQL, MySQL and
+//! MariaDB differ in the URL only. The example removes what it makes.
 
-use ecom::catalog::{CategoryInput, ProductInput};
-use ecom::common::{Actor, DeleteMode, Read};
+use std::sync::Arc;
+
+use ecom::access::Principal;
+use ecom::catalog::{CategoryInput, ProductInput, SkuInput};
+use ecom::common::DeleteMode;
+use ecom::platform::{Consumer, Event, OutboxPosition};
 use ecom::search::SearchQuery;
-use ecom::stock::StockAdjustment;
-use ecom::stock::StockReason;
-use ecom::{ShopBuilder, id::SkuId};
-use serde_json::{from_value, json};
+use ecom::stock::{StockAdjustment, StockReason};
+use ecom::{BoxError, ShopBuilder};
+
+/// Tells about every movement of stock.
+#[derive(Debug)]
+struct StockRoom;
+
+#[ecom::async_trait]
+impl Consumer for StockRoom {
+    fn name(&self) -> &str {
+        "stock-room"
+    }
+
+    async fn handle(&self, batch: &[(OutboxPosition, Event)]) -> Result<(), BoxError> {
+        for change in batch.iter().flat_map(|(_, event)| event.stock_changes()) {
+            println!("stock room: {:+} of SKU {} ({})", change.delta, change.sku_id, change.reason.as_str());
+        }
+        Ok(())
+    }
+}
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let database = std::env::args().nth(1).unwrap_or_else(|| "sqlite::memory:".to_owned());
     let shop = ShopBuilder::new().database(database).search("tantivy::memory:").build().await?;
-    let me = Actor::new("embed");
+    let mut background = shop.start();
+    background.consume(Arc::new(StockRoom))?;
 
-    let tea: CategoryInput = from_value(json!({ "name": "Tea" }))?;
-    let tea = shop.categories().create(&tea, &me).await?;
-    let sencha: ProductInput = from_value(json!({
-        "title": "Sencha Yabukita", "categories": [tea.slug], "discount_percentage": 10,
-        "skus": [
-            { "code": "TEA-50", "price": "6.90", "stock": 40, "option_values": { "size": "50 g" } },
-            { "code": "TEA-100", "price": "12.50", "stock": 25, "option_values": { "size": "100 g" } },
-        ],
-    }))?;
-    let sencha = shop.products().create(&sencha, &me).await?;
+    // Every row and event names who wrote it. `shop.products()` itself would act as `system`.
+    let clerk = Principal::trusted("user:1");
+    let desk = shop.acting_as(&clerk);
 
-    let sku_id: SkuId = sencha.skus[0].id;
-    let (reason, reference) = (StockReason::Damaged, Some("wet box".to_owned()));
-    let adjusted =
-        shop.inventory().adjust(StockAdjustment { sku_id, delta: -3, reason, reference, actor: me.clone() }).await?;
+    let tea = desk.categories().create(&CategoryInput::new("Tea")).await?;
+    let sencha = ProductInput::new("Sencha Yabukita")
+        .in_category(&tea.slug)
+        .discount_percentage(10)
+        .with_sku(SkuInput::new("6.90 USD".parse()?).code("TEA-50").option("size", "50 g").stock(40))
+        .with_sku(SkuInput::new("12.50 USD".parse()?).code("TEA-100").option("size", "100 g").stock(25));
+    let sencha = desk.products().create(&sencha).await?;
+
+    let wet = StockAdjustment::new(sencha.skus[0].id, -3, StockReason::Damaged).reference("wet box");
+    let adjusted = desk.inventory().adjust(wet).await?;
     println!("{} left of {}", adjusted.level.available(), sencha.skus[0].code);
 
+    // The background work does this all the time; here it is waited for.
     shop.index().catch_up().await?;
-    let query = SearchQuery { text: "senca".to_owned(), limit: 10, ..SearchQuery::default() };
+    let query = SearchQuery { text: "senca".to_owned(), ..SearchQuery::default() };
     for product in &shop.search().search(&query).await?.products {
         let (from, to) = product.price_range().ok_or("a product without SKUs")?;
-        println!("{}: {} to {} {}", product.title, from.amount(), to.amount(), from.currency());
+        println!("{}: {} to {}", product.title, from, to);
     }
 
-    shop.products().delete(sencha.id, Read::Version(sencha.audit.version), DeleteMode::Force, &me).await?;
-    shop.categories().delete(tea.id, Read::Version(tea.audit.version), DeleteMode::Force, &me).await?;
+    desk.products().delete(sencha.id, sencha.audit.version.into(), DeleteMode::Force).await?;
+    desk.categories().delete(tea.id, tea.audit.version.into(), DeleteMode::Force).await?;
+    shop.close().await;
     Ok(())
 }

@@ -16,7 +16,7 @@ use clap::Parser;
 use ecom::Shop;
 use ecom::catalog::{DeadLetters, ImportKind, ImportOptions, ImportReport, ProductListQuery, detect};
 use ecom::catalog::{ProductFilter, ProductSort};
-use ecom::common::Deleted;
+use ecom::common::IncludeDeleted;
 use ecom::config::{LogFormat, ServerConfig};
 use ecom::paging::Paging;
 use tokio::net::TcpListener;
@@ -148,11 +148,8 @@ async fn load(shop: &Shop, arguments: &Arguments, data: &Path) -> Result<()> {
             if letters.exists() {
                 fs::remove_file(&letters)?;
             }
-            let options = ImportOptions {
-                source: arguments.source.clone(),
-                dead_letters: DeadLetters::File(letters.clone()),
-                ..ImportOptions::default()
-            };
+            let mut options = ImportOptions::default().dead_letters(DeadLetters::File(letters.clone()));
+            options.source.clone_from(&arguments.source);
             import(shop, kind, &name, BufReader::new(File::open(path)?), options, Some(&letters)).await?;
         }
     } else if !arguments.no_sample && is_empty(shop).await? {
@@ -160,7 +157,7 @@ async fn load(shop: &Shop, arguments: &Arguments, data: &Path) -> Result<()> {
             (ImportKind::Categories, "sample/categories.json", SAMPLE_CATEGORIES),
             (ImportKind::Products, "sample/products.ndjson", SAMPLE_PRODUCTS),
         ] {
-            let options = ImportOptions { source: Some("sample".to_owned()), ..ImportOptions::default() };
+            let options = ImportOptions::default().source("sample");
             import(shop, kind, name, text.as_bytes(), options, None).await?;
         }
     } else {
@@ -173,7 +170,7 @@ async fn load(shop: &Shop, arguments: &Arguments, data: &Path) -> Result<()> {
 
 async fn is_empty(shop: &Shop) -> Result<bool> {
     let query = ProductListQuery {
-        filter: ProductFilter { deleted: Deleted::Include, ..ProductFilter::default() },
+        filter: ProductFilter { include_deleted: IncludeDeleted::Yes, ..ProductFilter::default() },
         sort: ProductSort::default(),
         paging: Paging::first(1),
     };
@@ -195,7 +192,7 @@ async fn import(
     options: ImportOptions,
     letters: Option<&Path>,
 ) -> Result<()> {
-    let options = ImportOptions { file: Some(name.to_owned()), ..options };
+    let options = options.file(name.to_owned());
     let on_a_terminal = std::io::stderr().is_terminal();
     let mut shown = Instant::now();
     let progress = |report: &ImportReport| {

@@ -2,9 +2,7 @@
 //! `cargo run --example transaction --features postgres,mysql -- sqlite://shop.db`, or `postgres://…`, or `mysql://…`.
 
 use ecom::catalog::ProductInput;
-use ecom::common::Actor;
 use ecom::{Shop, ShopBuilder, Tx, adapters};
-use serde_json::{from_value, json};
 use sqlx::{Connection, Executor};
 
 type Failure = Box<dyn std::error::Error>;
@@ -51,8 +49,8 @@ where
 
 /// If another transaction was in the way, this fails with `Error::Contention`, and the host runs its own again.
 async fn write(shop: &Shop, tx: &mut Tx<'_>) -> Result<(), Failure> {
-    let input: ProductInput = from_value(json!({ "title": "Gyokuro", "price": "18.00", "stock": 12 }))?;
-    let product = shop.products().create_in(tx, &input, &Actor::new("host")).await?;
+    let input = ProductInput::new("Gyokuro").price("18.00 USD".parse()?).stock(12);
+    let product = shop.products().create_in(tx, &input).await?;
     println!("{} of {} is in", product.title, product.skus.len());
     Ok(())
 }

@@ -4,23 +4,33 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use derive_setters::Setters;
 use ecom_core::clock::{SharedClock, SystemClock};
 use ecom_core::config::ShopConfig;
 use ecom_core::id::{IdSource, UuidV7Source};
-use ecom_core::port::{Cache, NoCache, SearchProvider, Storage};
+use ecom_core::port::{Cache, NoCache, NoSearch, SearchProvider, Storage};
 use ecom_core::{Error, FieldCode, Result, Shop, ShopParts, ValidationErrors};
 
 /// An adapter, or the URL that it is opened from.
 enum Choice<T: ?Sized> {
-    Unsaid,
+    Absent,
     Url(String),
     Part(Arc<T>),
+    /// Two calls have chosen one, and none of the two counts.
+    Twice,
+}
+
+impl<T: ?Sized> Choice<T> {
+    fn choose(&mut self, choice: Self) {
+        *self = if matches!(self, Self::Absent) { choice } else { Self::Twice };
+    }
 }
 
 impl<T: ?Sized + fmt::Debug> fmt::Debug for Choice<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unsaid => f.write_str("Unsaid"),
+            Self::Absent => f.write_str("Absent"),
+            Self::Twice => f.write_str("Twice"),
             // Never more than its scheme: the rest may hold a password.
             Self::Url(url) => write!(f, "Url({}:…)", scheme(url)),
             Self::Part(part) => part.fmt(f),
@@ -29,7 +39,9 @@ impl<T: ?Sized + fmt::Debug> fmt::Debug for Choice<T> {
 }
 
 /// Connections to a database behind a server; the embedded one has its own.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Setters)]
+#[setters(strip_option)]
+#[non_exhaustive]
 pub struct DatabaseSettings {
     /// Most connections of this process; 50.
     pub max_connections: usize,
@@ -97,19 +109,21 @@ pub struct ShopBuilder {
     clock: SharedClock,
     ids: Option<Arc<dyn IdSource>>,
     config: ShopConfig,
+    rename: fn(&str) -> &str,
 }
 
 impl Default for ShopBuilder {
     fn default() -> Self {
         Self {
-            storage: Choice::Unsaid,
+            storage: Choice::Absent,
             direct: None,
             database: DatabaseSettings::default(),
-            search: Choice::Unsaid,
-            cache: Choice::Unsaid,
+            search: Choice::Absent,
+            cache: Choice::Absent,
             clock: Arc::new(SystemClock),
             ids: None,
             config: ShopConfig::default(),
+            rename: |field| field,
         }
     }
 }
@@ -122,7 +136,7 @@ impl ShopBuilder {
 
     /// The database: `sqlite://path` (directories are made), `sqlite::memory:`, `postgres://…`, `mysql://…`.
     pub fn database(mut self, url: impl Into<String>) -> Self {
-        self.storage = Choice::Url(url.into());
+        self.storage.choose(Choice::Url(url.into()));
         self
     }
 
@@ -140,19 +154,20 @@ impl ShopBuilder {
 
     /// A storage of your own, or one opened by hand, in place of a URL.
     pub fn with_storage(mut self, storage: Arc<dyn Storage>) -> Self {
-        self.storage = Choice::Part(storage);
+        self.storage.choose(Choice::Part(storage));
         self
     }
 
-    /// The index: `tantivy://directory` (made where it is missing), `tantivy::memory:`.
+    /// The index: `tantivy://directory`, which is made if it is missing, `tantivy::memory:`, or `none` for a shop without
+    /// search, whose searches fail with `UNSUPPORTED`.
     pub fn search(mut self, url: impl Into<String>) -> Self {
-        self.search = Choice::Url(url.into());
+        self.search.choose(Choice::Url(url.into()));
         self
     }
 
     /// A search engine of your own, in place of a URL.
     pub fn with_search(mut self, search: Arc<dyn SearchProvider>) -> Self {
-        self.search = Choice::Part(search);
+        self.search.choose(Choice::Part(search));
         self
     }
 
@@ -163,13 +178,13 @@ impl ShopBuilder {
     /// this process keeps decoded for as long as Redis answers with the same bytes), and in two `capacity=100000`.
     /// Where it cannot be reached the shop works without it, and takes it up when it is there.
     pub fn cache(mut self, url: impl Into<String>) -> Self {
-        self.cache = Choice::Url(url.into());
+        self.cache.choose(Choice::Url(url.into()));
         self
     }
 
     /// A cache of your own, in place of a URL.
     pub fn with_cache(mut self, cache: Arc<dyn Cache>) -> Self {
-        self.cache = Choice::Part(cache);
+        self.cache.choose(Choice::Part(cache));
         self
     }
 
@@ -198,31 +213,48 @@ impl ShopBuilder {
     /// `Unsupported` for a database without a schema of ours; `Unavailable`; `Internal` where a file or directory
     /// cannot be made. No message shows a URL.
     pub async fn build(self) -> Result<Shop> {
-        self.check()?;
-        let Self { storage, direct, database, search, cache, clock, ids, config } = self;
+        let rename = self.rename;
+        self.open().await.map_err(|e| renamed(e, rename))
+    }
+
+    /// Names the fields of errors as the caller knows them.
+    #[cfg(feature = "config")]
+    pub(crate) fn rename(mut self, rename: fn(&str) -> &str) -> Self {
+        self.rename = rename;
+        self
+    }
+
+    async fn open(self) -> Result<Shop> {
+        self.check_parts()?;
+        let Self { storage, direct, database, search, cache, clock, ids, config, rename: _ } = self;
         let ids = ids.unwrap_or_else(|| Arc::new(UuidV7Source::new(clock.clone())));
         let storage = match storage {
             Choice::Part(storage) => storage,
             Choice::Url(url) => open_storage(&url, direct.as_ref(), &database, &clock, &ids)?,
-            Choice::Unsaid => return Err(missing("database_url")),
+            Choice::Absent | Choice::Twice => return Err(missing(DATABASE)),
         };
         let search = match search {
             Choice::Part(search) => search,
             Choice::Url(url) => open_search(&url).await?,
-            Choice::Unsaid => return Err(missing("search_url")),
+            Choice::Absent | Choice::Twice => return Err(missing(SEARCH)),
         };
         storage.migrate(config.currency).await?;
         // After the schema is there: shops that share a server are told apart by the identity of their database.
         let cache = match cache {
             Choice::Part(cache) => cache,
             Choice::Url(url) => open_cache(&url, &*storage).await?,
-            Choice::Unsaid => open_cache(DEFAULT_CACHE, &*storage).await?,
+            Choice::Absent | Choice::Twice => open_cache(DEFAULT_CACHE, &*storage).await?,
         };
         Shop::new(ShopParts { storage, search, cache, clock, ids, config })
     }
 
-    /// Everything that can be refused before anything is opened.
-    fn check(&self) -> Result<()> {
+    /// Refuses what can be refused before anything is opened.
+    #[cfg(feature = "config")]
+    pub(crate) fn check(&self) -> Result<()> {
+        self.check_parts().map_err(|e| renamed(e, self.rename))
+    }
+
+    fn check_parts(&self) -> Result<()> {
         let mut errors = ValidationErrors::default();
         let mut note = |result: Result<()>| match result {
             Ok(()) => Ok(()),
@@ -235,20 +267,39 @@ impl ShopBuilder {
         note(self.config.check())?;
         note(match &self.storage {
             Choice::Part(_) => Ok(()),
-            Choice::Unsaid => Err(missing("database_url")),
+            Choice::Absent => Err(missing(DATABASE)),
+            Choice::Twice => Err(twice(DATABASE)),
             Choice::Url(url) => check_database(url),
         })?;
+        if let Some(Secret(url)) = &self.direct {
+            note(check_direct(url))?;
+        }
         note(self.database.check())?;
         note(match &self.search {
             Choice::Part(_) => Ok(()),
-            Choice::Unsaid => Err(missing("search_url")),
+            Choice::Absent => Err(missing(SEARCH)),
+            Choice::Twice => Err(twice(SEARCH)),
             Choice::Url(url) => check_search(url),
         })?;
         note(match &self.cache {
-            Choice::Part(_) | Choice::Unsaid => Ok(()),
+            Choice::Part(_) | Choice::Absent => Ok(()),
+            Choice::Twice => Err(twice(CACHE)),
             Choice::Url(url) => check_cache(url).map(drop),
         })?;
         errors.into_result()
+    }
+}
+
+/// Names the fields of a validation error otherwise.
+fn renamed(error: Error, rename: fn(&str) -> &str) -> Error {
+    match error {
+        Error::Validation(mut errors) => {
+            for e in &mut errors.0 {
+                e.field = rename(&e.field).to_owned();
+            }
+            Error::Validation(errors)
+        }
+        other => other,
     }
 }
 
@@ -268,8 +319,31 @@ fn scheme(url: &str) -> &str {
     url.split_once(':').map_or("", |(scheme, _)| scheme)
 }
 
-fn missing(field: &'static str) -> Error {
-    Error::invalid(field, FieldCode::Required, "is required")
+// The methods of the builder, which errors name. `ecom::config` gives them the names of its settings.
+pub(crate) const DATABASE: &str = "database";
+pub(crate) const SEARCH: &str = "search";
+pub(crate) const CACHE: &str = "cache";
+
+/// Returns the error for an adapter that nobody has chosen.
+fn missing(method: &'static str) -> Error {
+    let none = if method == SEARCH { "; `search(\"none\")` is a shop without search" } else { "" };
+    let message = format!("is required: call `{method}` with a URL, or `{}`{none}", part(method));
+    Error::invalid(method, FieldCode::Required, message)
+}
+
+/// Returns the error for two adapters of one kind.
+fn twice(method: &'static str) -> Error {
+    let message = format!("is chosen twice: call either `{method}` or `{}`, and only once", part(method));
+    Error::invalid(method, FieldCode::Inconsistent, message)
+}
+
+/// Returns the method that takes an adapter in place of a URL.
+fn part(method: &'static str) -> &'static str {
+    match method {
+        DATABASE => "with_storage",
+        SEARCH => "with_search",
+        _ => "with_cache",
+    }
 }
 
 /// Returns the error for a URL whose adapter is not compiled in.
@@ -278,13 +352,13 @@ fn not_built_in(field: &'static str, what: &str, feature: &str) -> Error {
     Error::invalid(field, FieldCode::OutOfBounds, message)
 }
 
-/// What the URL of an adapter that this release does not have is answered.
+/// Returns the error for the URL of an adapter that this release does not have.
 fn not_yet(field: &'static str, what: &str) -> Error {
     Error::invalid(field, FieldCode::OutOfBounds, format!("{what} comes with a later release of `ecom`"))
 }
 
 fn check_database(url: &str) -> Result<()> {
-    const FIELD: &str = "database_url";
+    const FIELD: &str = DATABASE;
     match scheme(url) {
         "sqlite" if !cfg!(feature = "sqlite") => Err(not_built_in(FIELD, "SQLite", "sqlite")),
         "postgres" | "postgresql" if !cfg!(feature = "postgres") => Err(not_built_in(FIELD, "PostgreSQL", "postgres")),
@@ -298,6 +372,19 @@ fn check_database(url: &str) -> Result<()> {
             FieldCode::OutOfBounds,
             "must start with `sqlite://`, `postgres://` or `mysql://`, or be `sqlite::memory:`",
         )),
+    }
+}
+
+/// Checks the URL past a pooler.
+fn check_direct(url: &str) -> Result<()> {
+    match check_database(url) {
+        Err(Error::Validation(mut errors)) => {
+            for e in &mut errors.0 {
+                "database_direct".clone_into(&mut e.field);
+            }
+            Err(Error::Validation(errors))
+        }
+        checked => checked,
     }
 }
 
@@ -339,26 +426,35 @@ fn open_storage(
     {
         // The check has refused every other URL.
         let _ = (clock, ids);
-        Err(missing("database_url"))
+        Err(missing(DATABASE))
     }
 }
 
 fn check_search(url: &str) -> Result<()> {
-    const FIELD: &str = "search_url";
+    const FIELD: &str = SEARCH;
     match scheme(url) {
+        _ if url == NO_SEARCH => Ok(()),
         "tantivy" if !cfg!(feature = "tantivy") => Err(not_built_in(FIELD, "Tantivy", "tantivy")),
         #[cfg(feature = "tantivy")]
         "tantivy" => ecom_search::TantivyOptions::from_url(url).map(drop),
         s if s.starts_with("elasticsearch") => Err(not_yet(FIELD, "Elasticsearch")),
         s if s.starts_with("meilisearch") => Err(not_yet(FIELD, "Meilisearch")),
-        _ => {
-            Err(Error::invalid(FIELD, FieldCode::OutOfBounds, "must start with `tantivy://` or be `tantivy::memory:`"))
-        }
+        _ => Err(Error::invalid(
+            FIELD,
+            FieldCode::OutOfBounds,
+            "must start with `tantivy://`, or be `tantivy::memory:` or `none`",
+        )),
     }
 }
 
+/// The URL of a shop without search.
+const NO_SEARCH: &str = "none";
+
 #[cfg(feature = "tantivy")]
 async fn open_search(url: &str) -> Result<Arc<dyn SearchProvider>> {
+    if url == NO_SEARCH {
+        return Ok(Arc::new(NoSearch));
+    }
     let options = ecom_search::TantivyOptions::from_url(url)?;
     Ok(Arc::new(ecom_search::TantivySearch::open(options).await?))
 }
@@ -367,7 +463,7 @@ async fn open_search(url: &str) -> Result<Arc<dyn SearchProvider>> {
 #[expect(clippy::unused_async, reason = "the same call in every build")]
 async fn open_search(url: &str) -> Result<Arc<dyn SearchProvider>> {
     check_search(url)?;
-    Err(missing("search_url"))
+    Ok(Arc::new(NoSearch))
 }
 
 /// What a cache URL asks for.
@@ -383,7 +479,7 @@ enum CachePlan {
 }
 
 fn check_cache(url: &str) -> Result<CachePlan> {
-    const FIELD: &str = "cache_url";
+    const FIELD: &str = CACHE;
     match scheme(url) {
         _ if url == "none" => Ok(CachePlan::None),
         "memory" if !cfg!(feature = "memory") => Err(not_built_in(FIELD, "the in-process cache", "memory")),
@@ -455,11 +551,32 @@ mod tests {
 
     #[tokio::test]
     async fn r17_every_bad_part_is_named_before_anything_is_opened() {
-        let config = ShopConfig { index_batch: 0, ..ShopConfig::default() };
+        let config = ShopConfig::default().index_batch(0);
         let builder = ShopBuilder::new().database("oracle://x").search("lucene://x").cache("disk://x").config(config);
         let error = builder.build().await.unwrap_err();
-        assert_eq!(fields(&error), ["index_batch", "database_url", "search_url", "cache_url"]);
-        assert_eq!(fields(&ShopBuilder::new().build().await.unwrap_err()), ["database_url", "search_url"]);
+        assert_eq!(fields(&error), ["index_batch", "database", "search", "cache"]);
+        assert_eq!(fields(&ShopBuilder::new().build().await.unwrap_err()), ["database", "search"]);
+    }
+
+    #[tokio::test]
+    async fn two_adapters_of_one_kind_are_refused() {
+        let twice = ShopBuilder::new().database("sqlite::memory:").database("sqlite::memory:");
+        let twice = twice.search("none").with_search(Arc::new(NoSearch)).cache("none").with_cache(Arc::new(NoCache));
+        let error = twice.build().await.unwrap_err();
+        assert_eq!(fields(&error), ["database", "search", "cache"]);
+        assert!(error.to_string().contains("either `search` or `with_search`"), "{error}");
+    }
+
+    #[cfg(feature = "sqlite")]
+    #[tokio::test]
+    async fn a_shop_without_search_works_and_says_that_it_does_not_search() {
+        let shop = ShopBuilder::new().database("sqlite::memory:").search("none").build().await.unwrap();
+        let error = shop.search().search(&ecom_core::search::SearchQuery::default()).await.unwrap_err();
+        assert_eq!(error.code(), ecom_core::ErrorCode::Unsupported);
+        let background = shop.start();
+        assert!(shop.health(Duration::from_secs(5)).await.is_whole());
+        background.shutdown().await;
+        shop.close().await;
     }
 
     #[tokio::test]
@@ -530,7 +647,7 @@ mod tests {
                 .await
                 .unwrap();
             assert!(shop.health(Duration::from_secs(5)).await.is_whole());
-            shop.storage().close().await;
+            shop.close().await;
         }
         assert!(dir.path().join("new/deep/shop.db").is_file());
     }
@@ -543,7 +660,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}", dir.path().join("shop.db").display());
         let shop = |currency| {
-            let config = ShopConfig { currency, ..ShopConfig::default() };
+            let config = ShopConfig::default().currency(currency);
             ShopBuilder::new().database(&url).search("tantivy::memory:").config(config)
         };
         shop(Currency::USD).build().await.unwrap();
@@ -575,7 +692,7 @@ mod tests {
         assert_eq!(capacity("memory://"), ecom_storage::cache::DEFAULT_CAPACITY);
         assert_eq!(capacity("memory://?capacity=5"), 5);
         for bad in ["memory://?capacity=0", "memory://?size=1", "memory://x", "", "nothing"] {
-            assert_eq!(fields(&check_cache(bad).unwrap_err()), ["cache_url"], "{bad}");
+            assert_eq!(fields(&check_cache(bad).unwrap_err()), ["cache"], "{bad}");
         }
     }
 }

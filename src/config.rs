@@ -54,7 +54,7 @@ use std::time::Duration;
 
 use ecom_core::config::ShopConfig;
 use ecom_core::money::Currency;
-use ecom_core::{FieldCode, Result, ValidationErrors};
+use ecom_core::{Error, FieldCode, Result, ValidationErrors};
 use ecom_http::HttpConfig;
 
 use self::reader::{Reader, host_and_port};
@@ -202,23 +202,22 @@ impl ServerConfig {
             )),
             max_lifetime: seconds(r.number("ECOM_DATABASE_LIFETIME", pool.max_lifetime.as_secs(), 60..=86_400)),
         };
-        let shop = ShopConfig {
-            currency,
-            price_bounds: r.prices("ECOM_PRICE_BUCKETS", currency, &defaults.price_bounds),
-            last_write_wins: r.flag("ECOM_LAST_WRITE_WINS", defaults.last_write_wins),
-            total_bound: r.number("ECOM_TOTAL_BOUND", defaults.total_bound, 1..=1_000_000),
-            product_ttl: seconds(r.number("ECOM_PRODUCT_TTL", defaults.product_ttl.as_secs(), 0..=86_400)),
-            category_ttl: seconds(r.number("ECOM_CATEGORY_TTL", defaults.category_ttl.as_secs(), 0..=86_400)),
-            poll_interval: Duration::from_millis(r.number("ECOM_POLL_INTERVAL", 500, 10..=60_000)),
-            lease_ttl: seconds(r.number("ECOM_LEASE_TTL", defaults.lease_ttl.as_secs(), 1..=600)),
-            index_batch: r.size("ECOM_INDEX_BATCH", defaults.index_batch, 1..=10_000),
-            outbox_retention: seconds(r.number(
+        let shop = ShopConfig::default()
+            .currency(currency)
+            .price_bounds(r.prices("ECOM_PRICE_BUCKETS", currency, &defaults.price_bounds))
+            .last_write_wins(r.flag("ECOM_LAST_WRITE_WINS", defaults.last_write_wins))
+            .total_bound(r.number("ECOM_TOTAL_BOUND", defaults.total_bound, 1..=1_000_000))
+            .product_ttl(seconds(r.number("ECOM_PRODUCT_TTL", defaults.product_ttl.as_secs(), 0..=86_400)))
+            .category_ttl(seconds(r.number("ECOM_CATEGORY_TTL", defaults.category_ttl.as_secs(), 0..=86_400)))
+            .poll_interval(Duration::from_millis(r.number("ECOM_POLL_INTERVAL", 500, 10..=60_000)))
+            .lease_ttl(seconds(r.number("ECOM_LEASE_TTL", defaults.lease_ttl.as_secs(), 1..=600)))
+            .index_batch(r.size("ECOM_INDEX_BATCH", defaults.index_batch, 1..=10_000))
+            .outbox_retention(seconds(r.number(
                 "ECOM_OUTBOX_RETENTION",
                 defaults.outbox_retention.as_secs(),
                 60..=10 * 366 * 86_400,
-            )),
-            adjustment_batch: r.size("ECOM_ADJUSTMENT_BATCH", defaults.adjustment_batch, 1..=1_000),
-        };
+            )))
+            .adjustment_batch(r.size("ECOM_ADJUSTMENT_BATCH", defaults.adjustment_batch, 1..=1_000));
 
         let http = r.http();
         let shutdown_timeout = seconds(r.number("ECOM_SHUTDOWN_TIMEOUT", 30, 1..=600));
@@ -231,8 +230,7 @@ impl ServerConfig {
                 LogFormat::Pretty
             }
         };
-        errors.into_result()?;
-        Ok(Self {
+        let config = Self {
             host,
             port,
             data: PathBuf::from(data),
@@ -246,10 +244,17 @@ impl ServerConfig {
             shutdown_timeout,
             log,
             log_format,
-        })
+        };
+        if let Err(Error::Validation(e)) = config.shop_builder().check() {
+            // Several settings fall back to their defaults once they are noted; each is noted once.
+            let noted: Vec<String> = errors.0.iter().map(|e| e.field.clone()).collect();
+            errors.0.extend(e.0.into_iter().filter(|e| !noted.contains(&e.field)));
+        }
+        errors.into_result()?;
+        Ok(config)
     }
 
-    /// A builder of the shop that is meant.
+    /// Returns a builder of the shop that these settings describe. Its errors name the settings.
     pub fn shop_builder(&self) -> ShopBuilder {
         let builder = ShopBuilder::new()
             .database(self.database_url.expose())
@@ -257,6 +262,7 @@ impl ServerConfig {
             .search(self.search_url.expose())
             .cache(self.cache_url.expose())
             .config(self.shop.clone());
+        let builder = builder.rename(setting_of);
         match &self.database_direct_url {
             Some(url) => builder.database_direct(url.expose()),
             None => builder,
@@ -264,10 +270,24 @@ impl ServerConfig {
     }
 }
 
+/// The setting behind a field that the builder of the shop names.
+fn setting_of(field: &str) -> &str {
+    match field {
+        "database" => "DATABASE_URL",
+        "database_direct" => "DATABASE_DIRECT_URL",
+        "search" => "SEARCH_URL",
+        "cache" => "CACHE_URL",
+        "max_connections" => "ECOM_DATABASE_POOL",
+        "acquire_timeout" => "ECOM_DATABASE_ACQUIRE_TIMEOUT",
+        "statement_timeout" => "ECOM_DATABASE_STATEMENT_TIMEOUT",
+        "max_lifetime" => "ECOM_DATABASE_LIFETIME",
+        other => other,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ecom_core::Error;
 
     fn read(pairs: &[(&'static str, &str)]) -> Result<ServerConfig> {
         let values = pairs.iter().map(|(n, v)| (*n, (*v).to_owned())).collect();
@@ -373,9 +393,17 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("url");
         std::fs::write(&file, "postgres://u:hunter2@h/x\n").unwrap();
-        let c = read(&[("DATABASE_URL_FILE", file.to_str().unwrap())]).unwrap();
-        assert_eq!(c.database_url.expose(), "postgres://u:hunter2@h/x");
-        assert!(!format!("{c:?} {}", c.database_url.shown()).contains("hunter2"));
+        match read(&[("DATABASE_URL_FILE", file.to_str().unwrap())]) {
+            Ok(c) => {
+                assert_eq!(c.database_url.expose(), "postgres://u:hunter2@h/x");
+                assert!(!format!("{c:?} {}", c.database_url.shown()).contains("hunter2"));
+            }
+            Err(error) => {
+                assert!(!cfg!(feature = "postgres"), "{error}");
+                assert!(!format!("{error} {error:?}").contains("hunter2"));
+                assert_eq!(bad_fields(error), ["DATABASE_URL"]);
+            }
+        }
     }
 
     #[test]

@@ -8,36 +8,48 @@
 //! # async fn app() -> Result<(), Box<dyn std::error::Error>> {
 //! use ecom::ShopBuilder;
 //! use ecom::catalog::ProductInput;
-//! use ecom::common::Actor;
 //!
 //! let shop = ShopBuilder::new().database("sqlite::memory:").search("tantivy::memory:").build().await?;
 //! let background = shop.start();
 //!
-//! let input: ProductInput = serde_json::from_str(r#"{"title": "Field Notebook", "price": "4.50", "stock": 20}"#)?;
-//! let product = shop.products().create(&input, &Actor::new("user:1")).await?;
-//! assert_eq!(shop.products().get(product.id).await?.value.slug.as_str(), "field-notebook");
+//! let notebook = ProductInput::new("Field Notebook").price("4.50 USD".parse()?).stock(20);
+//! let notebook = shop.products().create(&notebook).await?;
+//! assert_eq!(shop.products().get(notebook.id).await?.slug.as_str(), "field-notebook");
 //!
-//! background.shutdown().await;
-//! shop.storage().close().await;
+//! shop.close().await;
 //! # Ok(())
 //! # }
 //! ```
 //!
+//! # Who acts
+//! The services of [`Shop`] itself are trusted and act as `system`. [`Shop::acting_as`] has the same services for a
+//! [`Principal`](access::Principal): they refuse what it has no permission for, and record it with every row and event
+//! that they write.
+//!
+//! ```
+//! # async fn app(shop: ecom::Shop) -> ecom::Result<()> {
+//! use ecom::access::{Permission, Principal};
+//! use ecom::catalog::CategoryInput;
+//!
+//! let clerk = Principal::new("user:7", [Permission::CategoriesWrite]);
+//! let tea = shop.acting_as(&clerk).categories().create(&CategoryInput::new("Tea")).await?;
+//! assert_eq!(tea.audit.created_by.as_str(), "user:7");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Transactions
 //! Every write of a service has an `…_in` form that takes a transaction, so that several writes happen together or not
 //! at all:
 //!
 //! ```
 //! # async fn app(shop: ecom::Shop) -> Result<(), Box<dyn std::error::Error>> {
 //! use ecom::catalog::{CategoryInput, ProductInput};
-//! use ecom::common::Actor;
-//!
-//! let me = Actor::new("user:1");
-//! let tea: CategoryInput = serde_json::from_str(r#"{"name": "Tea"}"#)?;
-//! let sencha: ProductInput = serde_json::from_str(r#"{"title": "Sencha", "price": "6.90", "categories": ["tea"]}"#)?;
 //!
 //! let mut tx = shop.begin().await?;
-//! shop.categories().create_in(&mut tx, &tea, &me).await?;
-//! shop.products().create_in(&mut tx, &sencha, &me).await?;
+//! let tea = shop.categories().create_in(&mut tx, &CategoryInput::new("Tea")).await?;
+//! let sencha = ProductInput::new("Sencha").price("6.90 USD".parse()?).in_category(tea.id);
+//! shop.products().create_in(&mut tx, &sencha).await?;
 //! // The commit returns what remains to be done after it: caches and the index learn of the writes.
 //! tx.commit().await?.run().await;
 //! # Ok(())
@@ -49,6 +61,52 @@
 //!
 //! `examples/embed.rs` is a whole application without HTTP, `examples/transaction.rs` shares a transaction with the
 //! shop, and `examples/server.rs` is the reference server.
+//!
+//! # Events
+//! Every change writes an event in its own transaction. A [`Consumer`](platform::Consumer) handles them in one process at
+//! a time, each at least once and in the order of its aggregate:
+//!
+//! ```
+//! # async fn app(shop: ecom::Shop) -> ecom::Result<()> {
+//! use std::sync::Arc;
+//! use ecom::BoxError;
+//! use ecom::platform::{Consumer, Event, OutboxPosition};
+//!
+//! #[derive(Debug)]
+//! struct Prices;
+//!
+//! #[ecom::async_trait]
+//! impl Consumer for Prices {
+//!     fn name(&self) -> &str {
+//!         "prices"
+//!     }
+//!
+//!     async fn handle(&self, batch: &[(OutboxPosition, Event)]) -> Result<(), BoxError> {
+//!         for change in batch.iter().flat_map(|(_, event)| event.price_changes()) {
+//!             println!("{}: {} is now {}", change.sku_id, change.old_final, change.new_final);
+//!         }
+//!         Ok(())
+//!     }
+//! }
+//!
+//! let mut background = shop.start();
+//! background.consume(Arc::new(Prices))?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Rules
+//! The docs cite rules by number (R1, R2, …). `docs/rules.md` of the repository says what each of them holds, with the bounds
+//! of all values and the formulas.
+//!
+//! # Logs
+//! The library writes events of the crate `tracing` and never installs a subscriber. `tracing_subscriber::fmt::init()`
+//! shows them; the targets are the names of the crates (`ecom_core`, `ecom_storage`, `ecom_search`, `ecom_http`).
+//!
+//! # Stability
+//! Before 1.0, a minor release may change the traits of [`port`]: `Repositories` and the traits of the repositories grow
+//! with every aggregate, and `SearchProvider` grows with search. `Cache`, `Storage` and `UnitOfWork` are expected to
+//! stay. The services, the inputs and the domain types change only with a note in the changelog.
 //!
 //! # Features
 //! Features add up; each alone compiles, and what is not turned on is not compiled. The default build carries no
@@ -75,7 +133,7 @@
 //! |---|---|
 //! | a shop from URLs, or from parts of your own | [`ShopBuilder`] |
 //! | what a shop can do | [`Shop`] |
-//! | the types, inputs and services of an area | [`catalog`], [`stock`], [`sales`], [`search`], [`platform`]; [`common`] has what all areas share |
+//! | the types, inputs and services of an area | [`catalog`], [`stock`], [`sales`], [`access`], [`search`], [`platform`]; [`common`] has what all areas share |
 //! | money, texts, pages, ids, times | [`money`], [`text`], [`paging`], [`id`], [`clock`] |
 //! | what fails and how | [`Error`], [`ErrorCode`] |
 //! | an adapter of your own | the traits of [`port`], proven by `testkit` |
@@ -84,6 +142,8 @@ mod builder;
 #[cfg(feature = "config")]
 pub mod config;
 
+/// The attribute of implementations of the traits of [`port`] and of [`Consumer`](platform::Consumer).
+pub use async_trait::async_trait;
 pub use builder::{DatabaseSettings, ShopBuilder};
 /// How a shop behaves.
 pub use ecom_core::config::ShopConfig;
@@ -92,15 +152,19 @@ pub use ecom_core::mocks;
 #[cfg(feature = "testkit")]
 pub use ecom_core::testkit;
 pub use ecom_core::{
-    AfterCommit, BoxError, Conflict, Dependency, DependencyHealth, Entity, Error, ErrorCode, FieldCode, FieldError,
-    Health, Result, Shop, ShopParts, Shortage, Tx, ValidationErrors, catalog, clock, common, id, money, paging,
-    platform, port, sales, search, stock, text,
+    ActingShop, AfterCommit, BoxError, Conflict, Dependency, DependencyHealth, Entity, Error, ErrorCode, FieldCode,
+    FieldError, Health, Result, Shop, ShopParts, Tx, ValidationErrors, access, catalog, clock, common, id, money,
+    paging, platform, port, sales, search, stock, text,
 };
 #[cfg(feature = "testkit")]
 pub use ecom_core::{
     cache_suite, category_suite, customer_suite, inventory_suite, outbox_suite, product_suite, search_suite,
     shared_cache_suite, shop_suite, sku_suite, storage_suite, unit_of_work_suite,
 };
+/// The crate whose [`Decimal`](rust_decimal::Decimal) amounts are.
+pub use rust_decimal;
+/// The crate whose [`Uuid`](uuid::Uuid) ids are.
+pub use uuid;
 
 /// The adapters, for hosts that open them by hand.
 pub mod adapters {
@@ -118,6 +182,9 @@ pub mod adapters {
     pub use ecom_storage::cache::{MemoryCache, MemoryCacheOptions};
     #[cfg(all(feature = "redis", feature = "memory"))]
     pub use ecom_storage::cache::{TieredCache, TieredOptions};
+    /// The crate whose connections `begin_on_…` and `on_…` take.
+    #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+    pub use ecom_storage::sqlx;
     #[cfg(feature = "mysql")]
     pub use ecom_storage::{begin_on_mysql, on_mysql};
     #[cfg(feature = "postgres")]

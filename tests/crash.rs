@@ -14,9 +14,10 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+use ecom_core::access::Principal;
 use ecom_core::catalog::ProductListQuery;
 use ecom_core::catalog::{CategoryInput, ProductFilter, ProductInput, ProductPatch, ProductSort};
-use ecom_core::common::{Actor, Deleted, Read};
+use ecom_core::common::{ExpectedVersion, IncludeDeleted};
 use ecom_core::config::ShopConfig;
 use ecom_core::id::{CategoryId, ProductId, SkuId};
 use ecom_core::money::Currency;
@@ -59,15 +60,15 @@ fn storage(at: &Place) -> SqlStorage {
 async fn open(at: &Place) -> Shop {
     let storage = storage(at);
     storage.migrate(Currency::USD).await.unwrap();
-    let options = TantivyOptions { writer_memory: 15_000_000, ..TantivyOptions::directory(at.dir.join("index")) };
+    let options = TantivyOptions::directory(at.dir.join("index")).writer_memory(15_000_000);
     let search = TantivySearch::open(options).await.unwrap();
-    let config = ShopConfig { poll_interval: Duration::from_millis(100), ..ShopConfig::default() };
+    let config = ShopConfig::default().poll_interval(Duration::from_millis(100));
     let cache = Arc::new(MemoryCache::new(MemoryCacheOptions::default()));
     Shop::new(ShopParts { cache, config, ..ShopParts::new(Arc::new(storage), Arc::new(search)) }).unwrap()
 }
 
-fn me() -> Actor {
-    Actor::new("user:crash")
+fn me() -> Principal {
+    Principal::trusted("user:crash")
 }
 
 fn input(value: &serde_json::Value) -> ProductInput {
@@ -75,7 +76,7 @@ fn input(value: &serde_json::Value) -> ProductInput {
 }
 
 fn adjustment(sku_id: SkuId, delta: i64, reference: String) -> StockAdjustment {
-    StockAdjustment { sku_id, delta, reason: StockReason::Received, reference: Some(reference), actor: me() }
+    StockAdjustment { sku_id, delta, reason: StockReason::Received, reference: Some(reference) }
 }
 
 /// One line, whole, at once: it is what the parent takes for acknowledged.
@@ -194,23 +195,31 @@ async fn write_until_killed(shop: Shop, round: String) {
                         ];
                         let made =
                             serde_json::json!({ "title": format!("Lamp {key}"), "skus": skus, "category": category });
-                        let p = shop.products().create(&input(&made), &me()).await.unwrap();
+                        let p = shop.acting_as(&me()).products().create(&input(&made)).await.unwrap();
                         say(&format!("created {} {key}", p.id));
                         last = Some((p.id, p.skus[0].id));
                     }
                     (3, Some((id, _))) if task == 0 && n % 8 == 7 => {
-                        let c = shop.categories().get_fresh(categories[0], Deleted::Hide).await.unwrap();
+                        let c = shop.categories().get_fresh(categories[0], IncludeDeleted::No).await.unwrap();
                         let patch = serde_json::json!({ "name": format!("Renamed {key}") });
                         let patch = serde_json::from_value(patch).unwrap();
-                        shop.categories().patch(c.id, Read::Version(c.audit.version), patch, &me()).await.unwrap();
+                        shop.acting_as(&me())
+                            .categories()
+                            .patch(c.id, ExpectedVersion::Exact(c.audit.version), patch)
+                            .await
+                            .unwrap();
                         say(&format!("renamed {} Renamed {key}", c.id));
-                        last = Some((id, shop.products().get_fresh(id, Deleted::Hide).await.unwrap().skus[0].id));
+                        last = Some((id, shop.products().get_fresh(id, IncludeDeleted::No).await.unwrap().skus[0].id));
                     }
                     (3, Some((id, _))) => {
-                        let p = shop.products().get_fresh(id, Deleted::Hide).await.unwrap();
+                        let p = shop.products().get_fresh(id, IncludeDeleted::No).await.unwrap();
                         let patch: ProductPatch =
                             serde_json::from_str(&format!("{{\"brand\":\"Brand {key}\"}}")).unwrap();
-                        shop.products().patch(id, Read::Version(p.audit.version), patch, &me()).await.unwrap();
+                        shop.acting_as(&me())
+                            .products()
+                            .patch(id, ExpectedVersion::Exact(p.audit.version), patch)
+                            .await
+                            .unwrap();
                         say(&format!("branded {id} Brand {key}"));
                     }
                     (_, Some((_, sku))) => {
@@ -233,7 +242,7 @@ async fn nothing_is_lost(shop: &Shop, acknowledged: &[String], round: usize) {
         let (Some(verb), Some(id), Some(rest)) = (words.next(), words.next(), words.next()) else { continue };
         match verb {
             "created" => {
-                let p = shop.products().get_fresh(id.parse().unwrap(), Deleted::Hide).await.unwrap();
+                let p = shop.products().get_fresh(id.parse().unwrap(), IncludeDeleted::No).await.unwrap();
                 assert_eq!(p.title, format!("Lamp {rest}"), "round {round}");
                 assert_eq!(p.skus.len(), 2, "round {round}");
             }
@@ -249,14 +258,14 @@ async fn nothing_is_lost(shop: &Shop, acknowledged: &[String], round: usize) {
         *seen.entry(verb).or_default() += 1;
     }
     for (id, brand) in brands {
-        let p = shop.products().get_fresh(id, Deleted::Hide).await.unwrap();
+        let p = shop.products().get_fresh(id, IncludeDeleted::No).await.unwrap();
         // One more may have been written without an answer.
         let key = |b: &str| b.rsplit('-').next().and_then(|n| n.parse::<u64>().ok()).unwrap();
         assert!(p.brand.as_deref().is_some_and(|b| key(b) >= key(&brand)), "round {round}: {brand} {:?}", p.brand);
     }
     if let Some(renamed) = acknowledged.iter().rev().find_map(|l| l.strip_prefix("renamed ")) {
         let (id, name) = renamed.split_once(' ').unwrap();
-        let c = shop.categories().get_fresh(id.parse().unwrap(), Deleted::Hide).await.unwrap();
+        let c = shop.categories().get_fresh(id.parse().unwrap(), IncludeDeleted::No).await.unwrap();
         let key = |b: &str| b.rsplit('-').next().and_then(|n| n.parse::<u64>().ok()).unwrap();
         assert!(key(&c.name) >= key(name), "round {round}: {name}, {}", c.name);
     }
@@ -299,7 +308,7 @@ async fn catalog(at: &Place) {
     let shop = open(at).await;
     for name in ["Lamps", "Chairs", "Tables"] {
         let category = CategoryInput { name: name.to_owned(), ..CategoryInput::default() };
-        shop.categories().create(&category, &me()).await.unwrap();
+        shop.acting_as(&me()).categories().create(&category).await.unwrap();
     }
     shop.storage().close().await;
 }
@@ -388,7 +397,7 @@ async fn r14_of_two_processes_one_writes_the_index_and_the_other_takes_over(at: 
         start.elapsed()
     };
     for n in 1..=3 {
-        shop.products().create(&lamp(n), &me()).await.unwrap();
+        shop.acting_as(&me()).products().create(&lamp(n)).await.unwrap();
         for process in [&first, &second] {
             let took = until(process, n);
             assert!(took < Duration::from_secs(2), "lamp {n} took {took:?}");
@@ -396,7 +405,7 @@ async fn r14_of_two_processes_one_writes_the_index_and_the_other_takes_over(at: 
     }
     first.kill();
     for n in 4..=6 {
-        shop.products().create(&lamp(n), &me()).await.unwrap();
+        shop.acting_as(&me()).products().create(&lamp(n)).await.unwrap();
         let took = until(&second, n);
         assert!(took < Duration::from_secs(3), "lamp {n} took {took:?} after the writer was killed");
     }
@@ -419,7 +428,7 @@ async fn compete(shop: Shop, name: String) {
                 let key = format!("{name}-{task}-{n}");
                 let result = if n % 2 == 0 {
                     let made = serde_json::json!({ "title": format!("Lamp {key}"), "price": 1, "stock": 1 });
-                    shop.products().create(&input(&made), &me()).await.map(drop)
+                    shop.acting_as(&me()).products().create(&input(&made)).await.map(drop)
                 } else {
                     shop.inventory().adjust(adjustment(shared, 1, key.clone())).await.map(drop)
                 };
@@ -437,7 +446,7 @@ async fn compete(shop: Shop, name: String) {
 async fn r11_two_processes_write_one_database_and_no_lock_reaches_a_caller(at: &Place) {
     let shop = open(at).await;
     let shared = serde_json::json!({ "title": "Shared", "price": 1, "stock": 0, "sku": "shared" });
-    let shared = shop.products().create(&input(&shared), &me()).await.unwrap().skus[0].id;
+    let shared = shop.acting_as(&me()).products().create(&input(&shared)).await.unwrap().skus[0].id;
     let children = ["a", "b"].map(|name| Process::start(at, "compete", name));
     let said: Vec<String> = children.into_iter().flat_map(Process::end).collect();
     let failed: Vec<&String> = said.iter().filter(|l| l.starts_with("failed")).collect();

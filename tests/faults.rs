@@ -10,9 +10,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use ecom_core::access::Principal;
 use ecom_core::catalog::ProductListQuery;
 use ecom_core::catalog::{ProductFilter, ProductInput, ProductPatch, ProductSort};
-use ecom_core::common::{Actor, Deleted, Read};
+use ecom_core::common::{ExpectedVersion, IncludeDeleted};
 use ecom_core::config::ShopConfig;
 use ecom_core::id::{ProductId, SkuId};
 use ecom_core::money::Currency;
@@ -40,8 +41,8 @@ const LIMIT: Duration = Duration::from_secs(9);
 const RECOVERY: Duration = Duration::from_secs(30);
 const TASKS: u64 = 6;
 
-fn me() -> Actor {
-    Actor::new("user:faults")
+fn me() -> Principal {
+    Principal::trusted("user:faults")
 }
 
 /// A shop of its own, as another process would have it.
@@ -52,8 +53,8 @@ async fn open(url: &str) -> Shop {
     options.statement_timeout = STATEMENT;
     let storage = SqlStorage::server(options).unwrap();
     storage.migrate(Currency::USD).await.unwrap();
-    let search = TantivySearch::open(TantivyOptions { writer_memory: 15_000_000, ..TantivyOptions::memory() });
-    let config = ShopConfig { poll_interval: Duration::from_millis(100), ..ShopConfig::default() };
+    let search = TantivySearch::open(TantivyOptions::memory().writer_memory(15_000_000));
+    let config = ShopConfig::default().poll_interval(Duration::from_millis(100));
     let cache = Arc::new(MemoryCache::new(MemoryCacheOptions::default()));
     let parts = ShopParts { cache, config, ..ShopParts::new(Arc::new(storage), Arc::new(search.await.unwrap())) };
     Shop::new(parts).unwrap()
@@ -105,17 +106,17 @@ async fn work(shop: Shop, name: String, load: Arc<Load>, task: usize) -> Told {
             (0, _) | (_, None) => {
                 let json = format!("{{\"title\":\"Lamp {key}\",\"price\":\"7.50\",\"stock\":3}}");
                 let input: ProductInput = serde_json::from_str(&json).unwrap();
-                shop.products().create(&input, &me()).await.map(|p| {
+                shop.acting_as(&me()).products().create(&input).await.map(|p| {
                     last = Some((p.id, p.skus[0].id));
                     told.products.push((p.id, p.title));
                 })
             }
-            (1, Some((id, _))) => match shop.products().get_fresh(id, Deleted::Hide).await {
+            (1, Some((id, _))) => match shop.products().get_fresh(id, IncludeDeleted::No).await {
                 Err(e) => Err(e),
                 Ok(p) => {
                     let patch: ProductPatch = serde_json::from_str(&format!("{{\"brand\":\"{n}\"}}")).unwrap();
-                    let read = Read::Version(p.audit.version);
-                    shop.products().patch(id, read, patch, &me()).await.map(|_| {
+                    let read = ExpectedVersion::Exact(p.audit.version);
+                    shop.acting_as(&me()).products().patch(id, read, patch).await.map(|_| {
                         told.brands.insert(id, n);
                     })
                 }
@@ -123,8 +124,7 @@ async fn work(shop: Shop, name: String, load: Arc<Load>, task: usize) -> Told {
             (2, Some((id, _))) => shop.products().get(id).await.map(drop),
             (_, Some((_, sku_id))) => {
                 let reference = Some(key.clone());
-                let adjustment =
-                    StockAdjustment { sku_id, delta: 2, reason: StockReason::Received, reference, actor: me() };
+                let adjustment = StockAdjustment { sku_id, delta: 2, reason: StockReason::Received, reference };
                 match shop.inventory().adjust(adjustment).await {
                     Ok(_) => {
                         told.adjusted.push((sku_id, key.clone()));
@@ -264,7 +264,7 @@ async fn unavailable(port: u16) {
 async fn nothing_is_lost(shop: &Shop, told: &[Told]) {
     for t in told {
         for (id, title) in &t.products {
-            let p = shop.products().get_fresh(*id, Deleted::Hide).await.unwrap();
+            let p = shop.products().get_fresh(*id, IncludeDeleted::No).await.unwrap();
             assert_eq!(p.title, *title);
             assert_eq!(p.skus.len(), 1);
             if let Some(n) = t.brands.get(id) {
@@ -320,7 +320,7 @@ async fn all_agree(shop: &Shop) {
     let mut after = None;
     loop {
         let query = ProductListQuery {
-            filter: ProductFilter { deleted: Deleted::Include, ..ProductFilter::default() },
+            filter: ProductFilter { include_deleted: IncludeDeleted::Yes, ..ProductFilter::default() },
             sort: ProductSort::CreatedAsc,
             paging: Paging::Keyset { after: after.take(), limit: 100 },
         };

@@ -46,9 +46,7 @@ struct Fixture {
 }
 
 fn cached(storage: SqlStorage, guard: impl Any + Send) -> Fixture {
-    let caches = |clock| {
-        Arc::new(MemoryCache::new(MemoryCacheOptions { clock: Some(clock), ..MemoryCacheOptions::default() })) as _
-    };
+    let caches = |clock| Arc::new(MemoryCache::new(MemoryCacheOptions::default().clock(clock))) as _;
     Fixture { storage: Arc::new(storage), caches: Box::new(caches), _guard: Box::new(guard) }
 }
 

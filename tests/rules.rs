@@ -7,7 +7,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ecom_core::common::Actor;
 use ecom_core::money::Currency;
 use ecom_core::platform::{Consumer, Event, OutboxPosition};
 use ecom_core::port::{NoCache, Storage as _};
@@ -19,7 +18,7 @@ use ecom_storage::{SqlStorage, SqliteOptions};
 use sqlx::Connection as _;
 
 async fn index() -> TantivySearch {
-    let options = TantivyOptions { writer_memory: 15_000_000, ..TantivyOptions::memory() };
+    let options = TantivyOptions::memory().writer_memory(15_000_000);
     TantivySearch::open(options).await.unwrap()
 }
 
@@ -28,7 +27,7 @@ async fn whole() -> ShopFixture {
     let storage = SqlStorage::sqlite(SqliteOptions::file(dir.path().join("shop.db"))).unwrap();
     storage.migrate(Currency::USD).await.unwrap();
     let caches = |clock| {
-        let options = MemoryCacheOptions { clock: Some(clock), ..MemoryCacheOptions::default() };
+        let options = MemoryCacheOptions::default().clock(clock);
         Arc::new(MemoryCache::new(options)) as _
     };
     ShopFixture::new(storage, index().await, Box::new(caches), dir)
@@ -48,7 +47,7 @@ async fn server(database: test_servers::TestDatabase) -> ShopFixture {
     let storage = SqlStorage::server(options).unwrap();
     storage.migrate(Currency::USD).await.unwrap();
     let caches = |clock| {
-        let options = MemoryCacheOptions { clock: Some(clock), ..MemoryCacheOptions::default() };
+        let options = MemoryCacheOptions::default().clock(clock);
         Arc::new(MemoryCache::new(options)) as _
     };
     ShopFixture::new(storage, index().await, Box::new(caches), database.guard)
@@ -108,7 +107,7 @@ async fn r13_consumers_and_the_index_pass_over_events_of_unknown_kinds() {
     shop.index().catch_up().await.unwrap();
     for name in ["A", "B"] {
         let input = serde_json::from_value(serde_json::json!({ "name": name })).unwrap();
-        shop.categories().create(&input, &Actor::system()).await.unwrap();
+        shop.categories().create(&input).await.unwrap();
     }
     let mut raw = sqlx::SqliteConnection::connect(&format!("sqlite://{}", path.display())).await.unwrap();
     sqlx::query("UPDATE outbox_events SET kind = 'order.placed' WHERE seq = 2").execute(&mut raw).await.unwrap();

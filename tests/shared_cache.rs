@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ecom_core::catalog::ProductInput;
-use ecom_core::common::Actor;
 use ecom_core::money::Currency;
 use ecom_core::port::{Cache, Storage as _};
 use ecom_core::testkit::shop::ShopFixture;
@@ -22,7 +21,7 @@ async fn shop<C: Cache + 'static, F: Future<Output = C>>(
     let dir = tempfile::tempdir().unwrap();
     let storage = SqlStorage::sqlite(SqliteOptions::file(dir.path().join("shop.db"))).unwrap();
     storage.migrate(Currency::USD).await.unwrap();
-    let search = TantivyOptions { writer_memory: 15_000_000, ..TantivyOptions::memory() };
+    let search = TantivyOptions::memory().writer_memory(15_000_000);
     let search = TantivySearch::open(search).await.unwrap();
     let server = test_servers::redis();
     let caches = move |_| {
@@ -92,7 +91,7 @@ async fn r15_concurrent_misses_in_two_processes_load_once() {
         let caches = [open(tiered).await, open(tiered).await];
         let build = |cache: &Arc<dyn Cache>| process(dir.path(), "none").with_cache(cache.clone()).build();
         let (one, two) = (build(&caches[0]).await.unwrap(), build(&caches[1]).await.unwrap());
-        let id = one.products().create(&lamp(), &Actor::system()).await.unwrap().id;
+        let id = one.products().create(&lamp()).await.unwrap().id;
         let statements = || one.storage().statements() + two.storage().statements();
         let forget = async || {
             for cache in &caches {
@@ -127,7 +126,7 @@ async fn shops_on_one_redis_are_told_apart_by_their_databases() {
     let url = format!("{}?prefix={}&timeout_ms=5000", server.url, server.prefix);
     let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (a, b) = (process(a.path(), &url).build().await.unwrap(), process(b.path(), &url).build().await.unwrap());
-    a.products().create(&lamp(), &Actor::system()).await.unwrap();
+    a.products().create(&lamp()).await.unwrap();
     assert_eq!(a.products().get_by_slug("lamp").await.unwrap().value.title, "Lamp");
     assert!(b.products().get_by_slug("lamp").await.is_err(), "it is in the other shop");
 }
@@ -140,12 +139,12 @@ async fn a_shop_opens_and_works_without_its_redis_and_not_with_a_wrong_password(
         let wrong = format!("{scheme}redis://:hunter2@127.0.0.1:{}", server.port());
         let error = process(dir.path(), &wrong).build().await.unwrap_err();
         let ecom::Error::Validation(fields) = &error else { panic!("{error:?}") };
-        assert_eq!(fields.0[0].field, "cache_url");
+        assert_eq!(fields.0[0].field, "cache");
         assert!(!format!("{error} {error:?}").contains("hunter2"));
     }
     server.kill9().await;
     let shop = process(dir.path(), &format!("tiered+{}", server.url())).build().await.unwrap();
-    let id = shop.products().create(&lamp(), &Actor::system()).await.unwrap().id;
+    let id = shop.products().create(&lamp()).await.unwrap().id;
     assert_eq!(shop.products().get(id).await.unwrap().value.title, "Lamp");
     let health = shop.health(Duration::from_secs(5)).await;
     assert!(health.can_serve() && !health.is_whole(), "{health:?}");

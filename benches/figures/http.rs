@@ -17,7 +17,7 @@ pub async fn run() {
     println!("http: a product by id from cache, {CONNECTIONS} connections");
     let b = shop(100).await;
     let id = b.products[42];
-    let config = ecom_http::HttpConfig { access_log: false, ..ecom_http::HttpConfig::default() };
+    let config = ecom_http::HttpConfig::default().access_log(false);
     let ours = serve(ecom_http::router(b.shop.clone(), config)).await;
     let path = format!("/api/v1/products/{id}");
     let answer = once(ours, &path).await;

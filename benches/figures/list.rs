@@ -7,7 +7,7 @@ use ecom::catalog::{ProductFilter, ProductSort, ProductStatus};
 use ecom::paging::{Keyset, Paging};
 use ecom::port::Storage as _;
 
-use crate::support::{Bench, median, shop};
+use crate::support::{Bench, median, shop, usd};
 
 pub async fn run() {
     println!("list: a page of 20 by category and price, sorted by price, from SQLite");
@@ -36,8 +36,8 @@ pub async fn run() {
 fn filter(b: &Bench) -> ProductFilter {
     ProductFilter {
         category: Some(b.category),
-        min_price: Some(2_000),
-        max_price: Some(90_000),
+        min_price: Some(usd(2_000)),
+        max_price: Some(usd(90_000)),
         status: Some(ProductStatus::Active),
         ..ProductFilter::default()
     }

@@ -14,7 +14,7 @@ use axum::routing::get;
 use deadpool_postgres::Pool;
 use ecom::adapters::{ServerOptions, SqlStorage};
 use ecom::catalog::{ProductFilter, ProductSort, ProductStatus};
-use ecom::common::Deleted;
+use ecom::common::IncludeDeleted;
 use ecom::paging::Paging;
 use ecom::port::{NoCache, Storage as _};
 use serde::{Deserialize, Serialize};
@@ -23,7 +23,7 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use crate::http::{load_each, once, serve};
-use crate::support::{Bench, pair, shop_on};
+use crate::support::{Bench, pair, shop_on, usd};
 
 /// Tasks, connections, clients of pgbench.
 const CLIENTS: usize = 64;
@@ -61,7 +61,7 @@ pub async fn run() {
             tasks(move |i| {
                 let (b, id) = (b.clone(), ecom::id::ProductId(ids[i % ids.len()]));
                 async move {
-                    black_box(b.shop.products().get_fresh(id, Deleted::Hide).await.expect("a product"));
+                    black_box(b.shop.products().get_fresh(id, IncludeDeleted::No).await.expect("a product"));
                 }
             })
             .await
@@ -89,7 +89,7 @@ pub async fn run() {
     )
     .await;
 
-    let config = ecom_http::HttpConfig { access_log: false, ..ecom_http::HttpConfig::default() };
+    let config = ecom_http::HttpConfig::default().access_log(false);
     let ours = serve(ecom_http::router(b.shop.clone(), config)).await;
     let bare = serve(bare(&server, by_id, page, b.category.0)).await;
     // Each connection asks for its own: of those who ask for the same at once, the shop asks the database once.
@@ -114,8 +114,8 @@ pub async fn run() {
 fn filter(b: &Bench) -> ProductFilter {
     ProductFilter {
         category: Some(b.category),
-        min_price: Some(PRICES.0),
-        max_price: Some(PRICES.1),
+        min_price: Some(usd(PRICES.0)),
+        max_price: Some(usd(PRICES.1)),
         status: Some(ProductStatus::Active),
         ..ProductFilter::default()
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ecom::catalog::Product;
-use ecom::common::Deleted;
+use ecom::common::IncludeDeleted;
 use sqlx::{ConnectOptions as _, Row as _};
 use uuid::Uuid;
 
@@ -78,7 +78,7 @@ async fn stored(b: &Bench) {
             let start = Instant::now();
             for i in 0..N {
                 let id = b.products[i % b.products.len()];
-                black_box(b.shop.products().get_fresh(id, Deleted::Hide).await.expect("a product"));
+                black_box(b.shop.products().get_fresh(id, IncludeDeleted::No).await.expect("a product"));
             }
             (N as u64, start.elapsed())
         },
@@ -121,7 +121,7 @@ async fn threads(b: &Bench) {
                         if cached {
                             black_box(shop.products().get(id).await.expect("a product"));
                         } else {
-                            black_box(shop.products().get_fresh(id, Deleted::Hide).await.expect("a product"));
+                            black_box(shop.products().get_fresh(id, IncludeDeleted::No).await.expect("a product"));
                         }
                     }
                 });

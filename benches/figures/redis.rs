@@ -86,7 +86,7 @@ async fn bare_redis(server: &Server, paths: &[String], bodies: &[Bytes]) -> Rout
 async fn serve_shop(cache: Arc<dyn Cache>) -> (std::net::SocketAddr, Vec<(String, Bytes)>) {
     let storage = SqlStorage::sqlite(SqliteOptions::memory()).expect("a database");
     let b = shop_on(storage, cache, 100, tempfile::tempdir().expect("a folder")).await;
-    let config = ecom_http::HttpConfig { access_log: false, ..ecom_http::HttpConfig::default() };
+    let config = ecom_http::HttpConfig::default().access_log(false);
     let at = serve(ecom_http::router(b.shop.clone(), config)).await;
     let mut products = Vec::new();
     for id in &b.products[..CONNECTIONS] {

@@ -13,7 +13,7 @@ use ecom::port::{NoCache, Storage as _};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 use test_servers::Server;
 
-use crate::support::{Bench, median, shop_on};
+use crate::support::{Bench, median, shop_on, usd};
 
 const SMALL: usize = 10_000;
 const TIMES: u32 = 100;
@@ -168,8 +168,8 @@ async fn copy(database: Database, url: &str) {
 fn filter(b: &Bench) -> ProductFilter {
     ProductFilter {
         category: Some(b.category),
-        min_price: Some(2_000),
-        max_price: Some(90_000),
+        min_price: Some(usd(2_000)),
+        max_price: Some(usd(90_000)),
         status: Some(ProductStatus::Active),
         ..ProductFilter::default()
     }

@@ -58,8 +58,7 @@ async fn many<F: Future<Output = ()> + Send + 'static>(
 }
 
 async fn shared(shop: ecom::Shop, sku_id: SkuId) {
-    let adjustment =
-        StockAdjustment { sku_id, delta: -1, reason: StockReason::Adjustment, reference: None, actor: Actor::system() };
+    let adjustment = StockAdjustment { sku_id, delta: -1, reason: StockReason::Adjustment, reference: None };
     shop.inventory().adjust(adjustment).await.expect("adjusted");
 }
 

@@ -5,10 +5,8 @@ use std::time::{Duration, Instant};
 
 use ecom::adapters::{MemoryCache, MemoryCacheOptions, SqlStorage, SqliteOptions, TantivyOptions, TantivySearch};
 use ecom::catalog::{CategoryInput, ProductInput, SkuInput};
-use ecom::common::Actor;
 use ecom::id::{CategoryId, ProductId};
-use ecom::money::Currency;
-use ecom::money::ExactDecimal;
+use ecom::money::{Currency, Money};
 use ecom::port::{Cache, Storage};
 use ecom::{Shop, ShopParts};
 
@@ -35,7 +33,6 @@ pub async fn shop_on(storage: SqlStorage, cache: Arc<dyn Cache>, n: usize, dir: 
     let mut parts = ShopParts::new(storage.clone(), Arc::new(search));
     parts.cache = cache;
     let shop = Shop::new(parts).expect("a shop");
-    let actor = Actor::system();
     let mut leaves = Vec::new();
     let root = category(&shop, "Everything", None).await;
     for i in 0..4 {
@@ -52,7 +49,7 @@ pub async fn shop_on(storage: SqlStorage, cache: Arc<dyn Cache>, n: usize, dir: 
             .map(|i| input(*i, leaves[i % leaves.len()]).check(shop.config().currency).expect("valid"))
             .collect();
         let mut tx = shop.begin().await.expect("a transaction");
-        let made = shop.products().create_many_in(&mut tx, values, &actor).await.expect("products");
+        let made = shop.products().create_many_in(&mut tx, values).await.expect("products");
         tx.commit().await.expect("a commit").run().await;
         products.extend(made.iter().map(|p| p.id));
     }
@@ -63,7 +60,7 @@ pub async fn shop_on(storage: SqlStorage, cache: Arc<dyn Cache>, n: usize, dir: 
 async fn category(shop: &Shop, name: &str, parent: Option<CategoryId>) -> CategoryId {
     let input =
         CategoryInput { name: name.to_owned(), parent_id: parent.map(|p| p.to_string()), ..CategoryInput::default() };
-    shop.categories().create(&input, &Actor::system()).await.expect("a category").id
+    shop.categories().create(&input).await.expect("a category").id
 }
 
 fn input(i: usize, category: CategoryId) -> ProductInput {
@@ -72,7 +69,7 @@ fn input(i: usize, category: CategoryId) -> ProductInput {
     let sku = |size: &str| SkuInput {
         code: Some(format!("B-{i}-{size}")),
         option_values: [("size".to_owned(), size.to_owned())].into(),
-        price: Some(ExactDecimal::parse(&format!("{}.{:02}", 5 + spread / 100, spread % 100)).expect("a price")),
+        price: Some(format!("{}.{:02}", 5 + spread / 100, spread % 100).parse().expect("a price")),
         stock: Some(1_000_000),
         ..SkuInput::default()
     };
@@ -84,7 +81,7 @@ fn input(i: usize, category: CategoryId) -> ProductInput {
         brand: Some(format!("Brand {}", i % 50)),
         categories: Some(vec![category.to_string()]),
         tags: vec![format!("tag-{}", i % 30), "measured".into()],
-        discount_percentage: Some(ExactDecimal::parse("10").expect("a percentage")),
+        discount_percentage: Some("10".parse().expect("a percentage")),
         skus: Some(vec![sku("M"), sku("L")]),
         ..ProductInput::default()
     }
@@ -121,4 +118,9 @@ pub async fn pair(
 pub fn median(v: &mut [f64]) -> f64 {
     v.sort_by(f64::total_cmp);
     v[v.len() / 2]
+}
+
+/// An amount of US dollars, from cents.
+pub fn usd(cents: i64) -> Money {
+    Money::from_minor(cents, Currency::USD)
 }

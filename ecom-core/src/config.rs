@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
+use derive_setters::Setters;
+
 use crate::error::{Result, ValidationErrors};
 use crate::money::Currency;
 
 /// Settings of a [`crate::Shop`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Setters)]
+#[setters(strip_option)]
+#[non_exhaustive]
 pub struct ShopConfig {
     /// The one currency of the shop. Default USD.
     pub currency: Currency,

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::domain::access::principal::Permission;
 pub use crate::id::Entity;
 
 /// What every fallible call of the library returns.
@@ -60,11 +61,11 @@ pub enum Error {
     /// The input breaks a rule; every bad field is named (R17).
     #[error(transparent)]
     Validation(#[from] ValidationErrors),
-    /// The actor may not do this.
+    /// The principal may not do this.
     #[error("this needs the permission `{permission}`")]
     Forbidden {
         /// The permission that is missing.
-        permission: String,
+        permission: Permission,
     },
     /// Nobody is logged in, and somebody must be.
     #[error("authentication is required")]
@@ -167,12 +168,6 @@ impl Error {
     }
 }
 
-impl From<Conflict> for Error {
-    fn from(c: Conflict) -> Self {
-        Self::Conflict(Box::new(c))
-    }
-}
-
 /// Why the state of the shop does not allow a write. Each has its own [`ErrorCode`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -207,48 +202,15 @@ pub enum Conflict {
         /// The value that is taken.
         value: String,
     },
-    /// A category cannot move under itself or a descendant (R3).
-    #[error("category {category} cannot move under {parent}, which is itself or below it")]
-    CategoryCycle {
-        /// The category to move.
-        category: Uuid,
-        /// The parent that was asked for.
-        parent: Uuid,
-    },
-    /// A category that is in use is not deleted (R4).
-    #[error("category {category} is in use: {children} child categories and {products} products refer to it")]
-    CategoryNotEmpty {
-        /// Which category.
-        category: Uuid,
-        /// Child categories that count for this kind of delete.
-        children: u64,
-        /// Products that count for this kind of delete.
-        products: u64,
-    },
-    /// What an order refers to is not deleted for good (R5).
-    #[error("{entity} {id} is used by an order and cannot be deleted for good")]
-    HasSales {
-        /// Product or SKU.
-        entity: Entity,
-        /// Which one.
-        id: Uuid,
-    },
-    /// There is not enough stock; every short SKU is named.
-    #[error("not enough stock for {} of the SKUs", shortages.len())]
-    InsufficientStock {
-        /// One row per short SKU.
-        shortages: Vec<Shortage>,
-    },
-    /// A flat write (price, stock, sku …) to a product with several SKUs.
-    #[error("product {product} has {skus} SKUs: write `skus`, or the SKU itself, in place of `{field}`")]
-    FlatWrite {
-        /// The product.
-        product: Uuid,
-        /// How many live SKUs it has.
-        skus: usize,
-        /// The first flat field that was sent.
-        field: &'static str,
-    },
+    /// A rule of the catalog.
+    #[error(transparent)]
+    Catalog(#[from] CatalogConflict),
+    /// A rule of stock.
+    #[error(transparent)]
+    Stock(#[from] StockConflict),
+    /// A rule of sales.
+    #[error(transparent)]
+    Sales(#[from] SalesConflict),
     /// The amount is in another currency than the shop's.
     #[error("the shop sells in {expected}, not in {found}")]
     CurrencyMismatch {
@@ -276,6 +238,142 @@ pub enum Conflict {
     },
 }
 
+/// Why the state of the catalog does not allow a write.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CatalogConflict {
+    /// A category cannot move under itself or a descendant (R3).
+    #[error("category {category} cannot move under {parent}, which is itself or below it")]
+    CategoryCycle {
+        /// The category to move.
+        category: Uuid,
+        /// The parent that was asked for.
+        parent: Uuid,
+    },
+    /// A category that is in use is not deleted (R4).
+    #[error("category {category} is in use: {children} child categories and {products} products refer to it")]
+    CategoryNotEmpty {
+        /// Which category.
+        category: Uuid,
+        /// Child categories that count for this kind of delete.
+        children: u64,
+        /// Products that count for this kind of delete.
+        products: u64,
+    },
+    /// A flat write (price, stock, sku …) to a product with several SKUs.
+    #[error("product {product} has {skus} SKUs: write `skus`, or the SKU itself, in place of `{field}`")]
+    FlatWrite {
+        /// The product.
+        product: Uuid,
+        /// How many live SKUs it has.
+        skus: usize,
+        /// The first flat field that was sent.
+        field: &'static str,
+    },
+}
+
+/// Why the stock does not allow a write.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StockConflict {
+    /// There is not enough stock; every short SKU is named.
+    #[error("not enough stock for {} of the SKUs", shortages.len())]
+    Insufficient {
+        /// One row per short SKU.
+        shortages: Vec<Shortage>,
+    },
+}
+
+/// Why what was sold does not allow a write.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SalesConflict {
+    /// An order refers to the row, so that it cannot be deleted for good (R5).
+    #[error("{entity} {id} is used by an order and cannot be deleted for good")]
+    HasSales {
+        /// What kind of row.
+        entity: Entity,
+        /// Which row.
+        id: Uuid,
+    },
+}
+
+impl CatalogConflict {
+    const fn code(&self) -> ErrorCode {
+        match self {
+            Self::CategoryCycle { .. } => ErrorCode::CategoryCycle,
+            Self::CategoryNotEmpty { .. } => ErrorCode::CategoryNotEmpty,
+            Self::FlatWrite { .. } => ErrorCode::FlatWriteRefused,
+        }
+    }
+
+    fn details(&self) -> Vec<Value> {
+        match self {
+            Self::CategoryCycle { category, parent } => {
+                vec![json!({"field": "parent_id", "category": category, "parent": parent})]
+            }
+            Self::CategoryNotEmpty { category, children, products } => {
+                vec![json!({"field": "id", "category": category, "children": children, "products": products})]
+            }
+            Self::FlatWrite { product, skus, field } => {
+                vec![json!({"field": field, "product": product, "skus": skus})]
+            }
+        }
+    }
+}
+
+impl StockConflict {
+    const fn code(&self) -> ErrorCode {
+        match self {
+            Self::Insufficient { .. } => ErrorCode::InsufficientStock,
+        }
+    }
+
+    fn details(&self) -> Vec<Value> {
+        match self {
+            Self::Insufficient { shortages } => shortages.iter().map(|s| json!(s)).collect(),
+        }
+    }
+}
+
+impl SalesConflict {
+    const fn code(&self) -> ErrorCode {
+        match self {
+            Self::HasSales { .. } => ErrorCode::HasSales,
+        }
+    }
+
+    fn details(&self) -> Vec<Value> {
+        match self {
+            Self::HasSales { entity, id } => vec![json!({"field": "force", "entity": entity, "id": id})],
+        }
+    }
+}
+
+impl From<Conflict> for Error {
+    fn from(c: Conflict) -> Self {
+        Self::Conflict(Box::new(c))
+    }
+}
+
+impl From<CatalogConflict> for Error {
+    fn from(c: CatalogConflict) -> Self {
+        Conflict::Catalog(c).into()
+    }
+}
+
+impl From<StockConflict> for Error {
+    fn from(c: StockConflict) -> Self {
+        Conflict::Stock(c).into()
+    }
+}
+
+impl From<SalesConflict> for Error {
+    fn from(c: SalesConflict) -> Self {
+        Conflict::Sales(c).into()
+    }
+}
+
 /// One SKU of which too little is available.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Shortage {
@@ -294,11 +392,9 @@ impl Conflict {
             Self::Version { .. } => ErrorCode::VersionConflict,
             Self::VersionRequired { .. } => ErrorCode::VersionRequired,
             Self::Duplicate { .. } => ErrorCode::Duplicate,
-            Self::CategoryCycle { .. } => ErrorCode::CategoryCycle,
-            Self::CategoryNotEmpty { .. } => ErrorCode::CategoryNotEmpty,
-            Self::HasSales { .. } => ErrorCode::HasSales,
-            Self::InsufficientStock { .. } => ErrorCode::InsufficientStock,
-            Self::FlatWrite { .. } => ErrorCode::FlatWriteRefused,
+            Self::Catalog(c) => c.code(),
+            Self::Stock(c) => c.code(),
+            Self::Sales(c) => c.code(),
             Self::CurrencyMismatch { .. } | Self::DatabaseCurrency { .. } => ErrorCode::CurrencyMismatch,
             Self::State { .. } => ErrorCode::StateConflict,
         }
@@ -316,17 +412,9 @@ impl Conflict {
             Self::Duplicate { entity, field, value } => {
                 vec![json!({"field": field, "entity": entity, "value": value})]
             }
-            Self::CategoryCycle { category, parent } => {
-                vec![json!({"field": "parent_id", "category": category, "parent": parent})]
-            }
-            Self::CategoryNotEmpty { category, children, products } => {
-                vec![json!({"field": "id", "category": category, "children": children, "products": products})]
-            }
-            Self::HasSales { entity, id } => vec![json!({"field": "force", "entity": entity, "id": id})],
-            Self::InsufficientStock { shortages } => shortages.iter().map(|s| json!(s)).collect(),
-            Self::FlatWrite { product, skus, field } => {
-                vec![json!({"field": field, "product": product, "skus": skus})]
-            }
+            Self::Catalog(c) => c.details(),
+            Self::Stock(c) => c.details(),
+            Self::Sales(c) => c.details(),
             Self::DatabaseCurrency { database: expected, shop: found } | Self::CurrencyMismatch { expected, found } => {
                 vec![json!({"field": "currency", "expected": expected, "found": found})]
             }
@@ -486,11 +574,11 @@ mod tests {
             Conflict::Version { entity, id, expected: 1, actual: 2 },
             Conflict::VersionRequired { entity },
             Conflict::Duplicate { entity, field: "slug", value: "lamp".to_owned() },
-            Conflict::CategoryCycle { category: id, parent: id },
-            Conflict::CategoryNotEmpty { category: id, children: 1, products: 0 },
-            Conflict::HasSales { entity, id },
-            Conflict::InsufficientStock { shortages: vec![shortage] },
-            Conflict::FlatWrite { product: id, skus: 2, field: "price" },
+            CatalogConflict::CategoryCycle { category: id, parent: id }.into(),
+            CatalogConflict::CategoryNotEmpty { category: id, children: 1, products: 0 }.into(),
+            SalesConflict::HasSales { entity, id }.into(),
+            StockConflict::Insufficient { shortages: vec![shortage] }.into(),
+            CatalogConflict::FlatWrite { product: id, skus: 2, field: "price" }.into(),
             Conflict::CurrencyMismatch { expected: "USD".to_owned(), found: "JPY".to_owned() },
             Conflict::State { message: "it is not deleted".to_owned() },
         ] {

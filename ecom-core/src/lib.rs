@@ -7,6 +7,10 @@ pub mod clock;
 pub mod config;
 /// What a shop is made of, and which values are valid. What is public is listed by area below.
 mod domain {
+    /// Who acts, and what they may do.
+    pub(crate) mod access {
+        pub(crate) mod principal;
+    }
     /// Products, SKUs and categories.
     pub(crate) mod catalog {
         pub(crate) mod category;
@@ -70,16 +74,25 @@ mod shop;
 pub mod testkit;
 pub mod text;
 
-pub use error::*;
+pub use error::{
+    BoxError, Conflict, Dependency, Entity, Error, ErrorCode, FieldCode, FieldError, Result, ValidationErrors,
+};
 pub use health::{DependencyHealth, Health};
 pub use service::run::after_commit::AfterCommit;
 pub use service::run::transaction::Tx;
-pub use shop::{Shop, ShopParts};
+pub use shop::{ActingShop, Shop, ShopParts};
+
+/// Access: who acts, and what they may do.
+pub mod access {
+    pub use crate::domain::access::principal::{Permission, Principal, UnknownPermission};
+}
 
 /// Types that all areas share: actors, audit fields, versions that were read, deletion, attributes, patches, cached
 /// values.
 pub mod common {
-    pub use crate::domain::common::{Actor, Attributes, Audit, DeleteMode, Deleted, ExternalRef, Patch, Read};
+    pub use crate::domain::common::{
+        Actor, Attributes, Audit, DeleteMode, ExpectedVersion, ExternalRef, IncludeDeleted, Patch,
+    };
     pub use crate::service::run::read_through::{Cacheable, Cached, Lookup};
 }
 
@@ -96,6 +109,7 @@ pub mod catalog {
         AvailabilityStatus, DEFAULT_LOW_STOCK_THRESHOLD, Dimensions, DimensionsInput, DimensionsPatch, MAX_STOCK, Sku,
         SkuInput, SkuPatch, SkuValues,
     };
+    pub use crate::error::CatalogConflict;
     pub use crate::service::catalog::category::{CategoryList, CategoryService};
     pub use crate::service::catalog::import::{
         DeadLetters, DimensionsRecord, EndedEarly, ForeignId, ImageRecord, ImportFormat, ImportKind, ImportOptions,
@@ -110,6 +124,7 @@ pub mod stock {
     pub use crate::domain::stock::inventory::{
         Adjusted, StockAdjustment, StockImbalance, StockLevel, StockMovement, StockReason,
     };
+    pub use crate::error::{Shortage, StockConflict};
     pub use crate::service::stock::inventory::InventoryService;
 }
 
@@ -119,6 +134,7 @@ pub mod sales {
         Address, AddressFilter, AddressInput, AddressPatch, Customer, CustomerFilter, CustomerInput, CustomerPatch,
         CustomerSort,
     };
+    pub use crate::error::SalesConflict;
     pub use crate::service::sales::customer::{AddressService, CustomerService};
 }
 
@@ -133,6 +149,6 @@ pub mod search {
 pub mod platform {
     pub use crate::domain::platform::outbox::{Event, EventBatch, EventKind, OutboxPosition};
     pub use crate::service::background::Background;
-    pub use crate::service::background::consumer::{Consumer, Start};
+    pub use crate::service::background::consumer::{Consumer, StartPosition};
     pub use crate::service::platform::outbox::EventLog;
 }

@@ -1,12 +1,48 @@
 //! Money and the other exact numbers: never a float, on disk integers.
 
 use std::fmt;
+use std::str::FromStr;
 
-use rust_decimal::{Decimal, RoundingStrategy};
+use rust_decimal::RoundingStrategy;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use crate::error::{Conflict, Error, FieldCode, Result, ValidationErrors};
+
+pub use rust_decimal::Decimal;
+
+/// Why a text or a number cannot be the amount, percentage, rating or measure that was asked for. The message completes
+/// a sentence that begins with the name of the field.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NumberError {
+    /// The text is not a decimal number, such as `12` or `-3.50`.
+    #[error("is not a decimal number")]
+    NotADecimal,
+    /// The text is longer than 40 characters.
+    #[error("has too many digits")]
+    TooManyDigits,
+    /// The number has more decimal places than two.
+    #[error("has more than 2 decimal places")]
+    TooPrecise,
+    /// The amount has more decimal places than the minor unit of its currency.
+    #[error("has more than {} decimal places, the minor unit of {_0}", _0.exponent())]
+    FinerThanMinorUnit(Currency),
+    /// The amount does not fit into 64-bit minor units.
+    #[error("is too large")]
+    TooLarge,
+    /// The number is out of its bounds.
+    #[error("must be between {min} and {max}")]
+    OutOfBounds {
+        /// The least value.
+        min: i64,
+        /// The greatest value.
+        max: i64,
+    },
+    /// The text is not an amount with its currency, such as `9.99 USD`.
+    #[error("is not an amount with its currency, such as `9.99 USD`")]
+    NotMoney,
+}
 
 /// An ISO 4217 currency with a known minor unit.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -83,31 +119,30 @@ impl Money {
         Self { amount: Decimal::new(minor, currency.exponent()), currency }
     }
 
-    /// An exact amount.
+    /// Returns an exact amount, given in the currency's major unit.
     ///
     /// # Errors
-    /// A text for people where the amount has more digits than the currency's minor unit
-    /// (`99.999` USD) or is too large for 64-bit minor units.
-    pub fn exact(amount: Decimal, currency: Currency) -> Result<Self, String> {
+    /// [`NumberError::FinerThanMinorUnit`] (`99.999` USD), [`NumberError::TooLarge`].
+    pub fn exact(amount: Decimal, currency: Currency) -> Result<Self, NumberError> {
         let amount = amount.normalize();
         if amount.scale() > currency.exponent() {
-            return Err(format!("has more than {} decimal places, the minor unit of {currency}", currency.exponent()));
+            return Err(NumberError::FinerThanMinorUnit(currency));
         }
         Self::fits(amount, currency)
     }
 
-    /// An amount rounded to the currency's minor unit, half away from zero.
+    /// Returns an amount rounded to the currency's minor unit, half away from zero.
     ///
     /// # Errors
-    /// A text for people where the amount is too large for 64-bit minor units.
-    pub fn rounded(amount: Decimal, currency: Currency) -> Result<Self, String> {
+    /// [`NumberError::TooLarge`].
+    pub fn rounded(amount: Decimal, currency: Currency) -> Result<Self, NumberError> {
         Self::fits(amount.round_dp_with_strategy(currency.exponent(), RoundingStrategy::MidpointAwayFromZero), currency)
     }
 
-    fn fits(mut amount: Decimal, currency: Currency) -> Result<Self, String> {
+    fn fits(mut amount: Decimal, currency: Currency) -> Result<Self, NumberError> {
         // Bound what mantissa × 10^k can reach before rescaling, which would lose digits silently.
         if amount.abs() > Decimal::from(i64::MAX / 10i64.pow(currency.exponent())) {
-            return Err("is too large".to_owned());
+            return Err(NumberError::TooLarge);
         }
         amount.rescale(currency.exponent());
         Ok(Self { amount, currency })
@@ -130,7 +165,7 @@ impl Money {
     }
 
     /// Price after a discount: `self × (1 − discount / 100)`, rounded to the currency's minor unit,
-    /// half away from zero (SPEC 2, `final_price`).
+    /// half away from zero (`docs/rules.md`, "Final price").
     #[must_use]
     pub fn discounted(self, discount: Percentage) -> Self {
         let hundredths = i128::from(10_000 - i64::from(discount.hundredths()));
@@ -138,6 +173,20 @@ impl Money {
         let half = if scaled >= 0 { 5_000 } else { -5_000 };
         let minor = i64::try_from((scaled + half) / 10_000).unwrap_or(i64::MAX);
         Self::from_minor(minor, self.currency)
+    }
+}
+
+impl FromStr for Money {
+    type Err = NumberError;
+
+    /// Reads an exact amount and its currency, as [`Display`](fmt::Display) writes them: `9.99 USD`.
+    ///
+    /// # Errors
+    /// [`NumberError::NotMoney`] if one of the two is missing or unknown, and the errors of [`Money::exact`].
+    fn from_str(text: &str) -> Result<Self, NumberError> {
+        let (amount, code) = text.split_once(' ').ok_or(NumberError::NotMoney)?;
+        let currency = Currency::from_code(code).map_err(|_| NumberError::NotMoney)?;
+        Self::exact(amount.parse::<ExactDecimal>()?.0, currency)
     }
 }
 
@@ -166,6 +215,26 @@ pub fn check_currency(code: Option<&str>, shop: Currency) -> Result<()> {
     }
 }
 
+/// Pushes an error if the bounds of a filter by price are in the wrong order.
+pub fn check_price_order(min: Option<Money>, max: Option<Money>, errors: &mut ValidationErrors) {
+    if min.zip(max).is_some_and(|(min, max)| min.minor() > max.minor()) {
+        errors.push("min_price", FieldCode::Inconsistent, "is above max_price");
+    }
+}
+
+/// Refuses bounds of a filter by price that are in another currency than the shop's.
+///
+/// # Errors
+/// `CURRENCY_MISMATCH`.
+pub(crate) fn check_price_currency(bounds: [Option<Money>; 2], shop: Currency) -> Result<()> {
+    match bounds.into_iter().flatten().find(|m| m.currency() != shop) {
+        Some(found) => {
+            Err(Conflict::CurrencyMismatch { expected: shop.to_string(), found: found.currency().to_string() }.into())
+        }
+        None => Ok(()),
+    }
+}
+
 /// A decimal that was read exactly from a JSON string or number: `99.99` is 9999 hundredths, whatever a
 /// float would make of it.
 ///
@@ -176,14 +245,9 @@ pub fn check_currency(code: Option<&str>, shop: Currency) -> Result<()> {
 pub struct ExactDecimal(pub Decimal);
 
 impl ExactDecimal {
-    /// Reads a plain decimal (`12`, `-3.50`) or one with an exponent, as JSON allows.
-    ///
-    /// # Errors
-    /// A text for people.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let t = text;
+    fn read(t: &str) -> Result<Self, NumberError> {
         if t.len() > 40 {
-            return Err("has too many digits".to_owned());
+            return Err(NumberError::TooManyDigits);
         }
         // The grammar of JSON numbers, also inside a string: `1_000` or `.5` is more likely a slip.
         let digits = t.strip_prefix('-').unwrap_or(t);
@@ -191,12 +255,48 @@ impl ExactDecimal {
         let plain = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
         let fraction = digits.split(['e', 'E']).next().and_then(|d| d.split_once('.')).is_none_or(|(_, f)| plain(f));
         if !plain(whole) || !fraction || t.contains('_') {
-            return Err("is not a decimal number".to_owned());
+            return Err(NumberError::NotADecimal);
         }
         Decimal::from_str_exact(t)
             .or_else(|_| Decimal::from_scientific(t))
             .map(Self)
-            .map_err(|_| "is not a decimal number".to_owned())
+            .map_err(|_| NumberError::NotADecimal)
+    }
+}
+
+impl FromStr for ExactDecimal {
+    type Err = NumberError;
+
+    /// Reads a plain decimal (`12`, `-3.50`) or one with an exponent, as JSON allows.
+    ///
+    /// # Errors
+    /// [`NumberError::NotADecimal`], [`NumberError::TooManyDigits`].
+    fn from_str(text: &str) -> Result<Self, NumberError> {
+        Self::read(text)
+    }
+}
+
+impl From<Decimal> for ExactDecimal {
+    fn from(d: Decimal) -> Self {
+        Self(d)
+    }
+}
+
+impl From<i32> for ExactDecimal {
+    fn from(n: i32) -> Self {
+        Self(n.into())
+    }
+}
+
+impl From<i64> for ExactDecimal {
+    fn from(n: i64) -> Self {
+        Self(n.into())
+    }
+}
+
+impl fmt::Display for ExactDecimal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 
@@ -208,9 +308,9 @@ impl<'de> Deserialize<'de> for ExactDecimal {
         match text.as_bytes().first() {
             Some(b'"') => {
                 let s: String = serde_json::from_str(text).map_err(D::Error::custom)?;
-                Self::parse(&s).map_err(D::Error::custom)
+                Self::read(&s).map_err(D::Error::custom)
             }
-            Some(b'-' | b'0'..=b'9') => Self::parse(text).map_err(D::Error::custom),
+            Some(b'-' | b'0'..=b'9') => Self::read(text).map_err(D::Error::custom),
             _ => Err(D::Error::custom("is not a decimal number or a string with one")),
         }
     }
@@ -223,7 +323,7 @@ impl Serialize for ExactDecimal {
 }
 
 macro_rules! hundredths {
-    ($(#[$doc:meta])* $name:ident($repr:ty), $max:expr, $bounds:literal) => {
+    ($(#[$doc:meta])* $name:ident($repr:ty), $max:expr) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
         #[serde(transparent)]
@@ -233,26 +333,28 @@ macro_rules! hundredths {
             /// The greatest value, in hundredths.
             pub const MAX_HUNDREDTHS: $repr = $max;
 
-            /// From hundredths, as kept on disk.
+            const BOUNDS: NumberError = NumberError::OutOfBounds { min: 0, max: (Self::MAX_HUNDREDTHS / 100) as i64 };
+
+            /// Returns the value of a number of hundredths, as kept on disk.
             ///
             /// # Errors
-            /// A text for people where it is out of bounds.
-            pub fn from_hundredths(n: i64) -> Result<Self, String> {
+            /// [`NumberError::OutOfBounds`].
+            pub fn from_hundredths(n: i64) -> Result<Self, NumberError> {
                 <$repr>::try_from(n).ok().filter(|n| (0..=Self::MAX_HUNDREDTHS).contains(n)).map(Self)
-                    .ok_or_else(|| concat!("must be between ", $bounds).to_owned())
+                    .ok_or(Self::BOUNDS)
             }
 
-            /// From an exact decimal.
+            /// Returns the value of an exact decimal.
             ///
             /// # Errors
-            /// A text for people where it is out of bounds or has more than two decimal places.
-            pub fn exact(d: Decimal) -> Result<Self, String> {
+            /// [`NumberError::OutOfBounds`], [`NumberError::TooPrecise`].
+            pub fn exact(d: Decimal) -> Result<Self, NumberError> {
                 let mut d = d.normalize();
                 if d.scale() > 2 {
-                    return Err("has more than 2 decimal places".to_owned());
+                    return Err(NumberError::TooPrecise);
                 }
                 if d.abs() > Decimal::from(i64::MAX / 1_000) {
-                    return Err(concat!("must be between ", $bounds).to_owned());
+                    return Err(Self::BOUNDS);
                 }
                 d.rescale(2);
                 Self::from_hundredths(i64::try_from(d.mantissa()).unwrap_or(-1))
@@ -277,15 +379,15 @@ macro_rules! hundredths {
 
 hundredths! {
     /// A discount in percent, 0–100, scale 2.
-    Percentage(i32), 10_000, "0 and 100"
+    Percentage(i32), 10_000
 }
 hundredths! {
     /// A mean rating, 0–5, scale 2.
-    Rating(i32), 500, "0 and 5"
+    Rating(i32), 500
 }
 hundredths! {
     /// A weight or a length, 0 or more, scale 2, in the shop's unit.
-    Measure(i64), 100_000_000_000, "0 and 1000000000"
+    Measure(i64), 100_000_000_000
 }
 
 /// The price of an input, exact in the shop's currency and not negative.
@@ -299,7 +401,7 @@ pub fn price_of(d: ExactDecimal, currency: Currency, field: &str, errors: &mut V
         }
         Ok(m) => Some(m),
         Err(why) => {
-            errors.out_of_bounds(field, why);
+            errors.out_of_bounds(field, why.to_string());
             None
         }
     }
@@ -323,10 +425,21 @@ mod tests {
         assert!(Money::exact(dec("1.5").0, Currency::JPY).is_err());
         assert!(Money::exact(dec("1e27").0, Currency::USD).is_err());
         for no in ["x", "1_000", " 1", "+1", "5.", ".5", "-", "", "1.2.3", "e5"] {
-            assert!(ExactDecimal::parse(no).is_err(), "{no}");
+            assert!(no.parse::<ExactDecimal>().is_err(), "{no}");
         }
         assert!(serde_json::from_str::<ExactDecimal>("null").is_err());
         assert!(serde_json::from_str::<ExactDecimal>("[1]").is_err());
+    }
+
+    #[test]
+    fn money_is_read_back_from_its_text() {
+        for text in ["9.99 USD", "-0.01 EUR", "1500 JPY"] {
+            assert_eq!(text.parse::<Money>().unwrap().to_string(), text);
+        }
+        assert_eq!("5 USD".parse::<Money>().unwrap().minor(), 500);
+        for no in ["9.99", "USD 9.99", "9.99 XXX", "9.999 USD", "9.99  USD", "", "1.5 JPY"] {
+            assert!(no.parse::<Money>().is_err(), "{no}");
+        }
     }
 
     #[test]

@@ -26,10 +26,35 @@ pub enum Paging {
     },
 }
 
+impl Default for Paging {
+    /// The first [`Paging::DEFAULT_LIMIT`] rows.
+    fn default() -> Self {
+        Self::first(Self::DEFAULT_LIMIT)
+    }
+}
+
 impl Paging {
+    /// Rows of a page if the caller does not say how many.
+    pub const DEFAULT_LIMIT: u32 = 20;
+
     /// The first `limit` rows.
     pub const fn first(limit: u32) -> Self {
         Self::Keyset { after: None, limit }
+    }
+
+    /// The most rows that a service returns at once.
+    pub const MAX_LIMIT: u32 = 100_000;
+
+    /// Refuses a page without rows, and one that is too large.
+    ///
+    /// # Errors
+    /// `Validation` on field `limit`.
+    pub fn check(&self) -> Result<()> {
+        if (1..=Self::MAX_LIMIT).contains(&self.limit()) {
+            return Ok(());
+        }
+        let message = format!("must be 1 to {} rows", Self::MAX_LIMIT);
+        Err(Error::invalid("limit", FieldCode::OutOfBounds, message))
     }
 
     /// Rows to return.

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::ShopConfig;
+use crate::domain::access::principal::Principal;
 use crate::error::{Conflict, Dependency, Error, Result};
 use crate::health::{DependencyHealth, Health};
 use crate::id::{IdSource, UuidV7Source};
@@ -63,6 +64,70 @@ pub struct Shop {
     pub(crate) cx: Arc<Context>,
 }
 
+/// The services of a shop for one principal; see [`Shop::acting_as`].
+#[derive(Debug, Clone, Copy)]
+pub struct ActingShop<'a> {
+    cx: &'a Arc<Context>,
+    who: &'a Principal,
+}
+
+impl<'a> ActingShop<'a> {
+    /// Returns the principal.
+    pub const fn principal(&self) -> &'a Principal {
+        self.who
+    }
+
+    /// Returns the service of products.
+    pub const fn products(&self) -> ProductService<'a> {
+        ProductService::new(self.cx, self.who)
+    }
+
+    /// Returns the service of categories.
+    pub const fn categories(&self) -> CategoryService<'a> {
+        CategoryService::new(self.cx, self.who)
+    }
+
+    /// Returns the service of SKUs.
+    pub const fn skus(&self) -> SkuService<'a> {
+        SkuService::new(self.cx, self.who)
+    }
+
+    /// Returns the service of stock and its ledger.
+    pub const fn inventory(&self) -> InventoryService<'a> {
+        InventoryService::new(self.cx, self.who)
+    }
+
+    /// Returns the service of customers.
+    pub const fn customers(&self) -> CustomerService<'a> {
+        CustomerService::new(self.cx, self.who)
+    }
+
+    /// Returns the service of the addresses of customers.
+    pub const fn addresses(&self) -> AddressService<'a> {
+        AddressService::new(self.cx, self.who)
+    }
+
+    /// Returns the service of searches.
+    pub const fn search(&self) -> SearchService<'a> {
+        SearchService::new(self.cx, self.who)
+    }
+
+    /// Returns the service that brings the index up to date, rebuilds and verifies it.
+    pub const fn index(&self) -> IndexSyncService<'a> {
+        IndexSyncService::new(self.cx, self.who)
+    }
+
+    /// Returns the log of events, for consumers that keep their position in it themselves.
+    pub const fn events(&self) -> EventLog<'a> {
+        EventLog::new(self.cx, self.who)
+    }
+
+    /// Returns the service of imports.
+    pub const fn import(&self) -> ImportService<'a> {
+        ImportService::new(self.cx, self.who)
+    }
+}
+
 impl Shop {
     /// Builds a shop from its parts.
     ///
@@ -95,72 +160,95 @@ impl Shop {
                 events: watch::Sender::default(),
                 naming: tokio::sync::Mutex::default(),
                 indexing: tokio::sync::Mutex::default(),
+                background: parking_lot::Mutex::default(),
                 identity: tokio::sync::OnceCell::default(),
             }),
         })
     }
 
-    /// Products.
+    /// Returns the services of the shop for a principal: they refuse what it may not do, and record it as the actor of
+    /// what it writes.
+    ///
+    /// ```
+    /// # async fn app(shop: ecom_core::Shop) -> ecom_core::Result<()> {
+    /// use ecom_core::access::{Permission, Principal};
+    /// use ecom_core::catalog::CategoryInput;
+    ///
+    /// let clerk = Principal::new("user:2", [Permission::CategoriesWrite]);
+    /// let tea = shop.acting_as(&clerk).categories().create(&CategoryInput::new("Tea")).await?;
+    /// assert_eq!(tea.audit.created_by.as_str(), "user:2");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub const fn acting_as<'a>(&'a self, principal: &'a Principal) -> ActingShop<'a> {
+        ActingShop { cx: &self.cx, who: principal }
+    }
+
+    fn trusted(&self) -> ActingShop<'_> {
+        self.acting_as(Principal::system())
+    }
+
+    /// Returns the service of products.
     pub fn products(&self) -> ProductService<'_> {
-        ProductService::new(&self.cx)
+        self.trusted().products()
     }
 
-    /// Categories.
+    /// Returns the service of categories.
     pub fn categories(&self) -> CategoryService<'_> {
-        CategoryService::new(&self.cx)
+        self.trusted().categories()
     }
 
-    /// SKUs.
+    /// Returns the service of SKUs.
     pub fn skus(&self) -> SkuService<'_> {
-        SkuService::new(&self.cx)
+        self.trusted().skus()
     }
 
-    /// Stock and its ledger.
+    /// Returns the service of stock and its ledger.
     pub fn inventory(&self) -> InventoryService<'_> {
-        InventoryService::new(&self.cx)
+        self.trusted().inventory()
     }
 
-    /// Customers.
+    /// Returns the service of customers.
     pub fn customers(&self) -> CustomerService<'_> {
-        CustomerService::new(&self.cx)
+        self.trusted().customers()
     }
 
-    /// Addresses of customers.
+    /// Returns the service of the addresses of customers.
     pub fn addresses(&self) -> AddressService<'_> {
-        AddressService::new(&self.cx)
+        self.trusted().addresses()
     }
 
-    /// Search.
+    /// Returns the service of searches.
     pub fn search(&self) -> SearchService<'_> {
-        SearchService::new(&self.cx)
+        self.trusted().search()
     }
 
-    /// The index: follow, rebuild, verify.
+    /// Returns the service that brings the index up to date, rebuilds and verifies it.
     pub fn index(&self) -> IndexSyncService<'_> {
-        IndexSyncService::new(&self.cx)
+        self.trusted().index()
     }
 
-    /// What has happened, for consumers that keep their place in the log themselves.
+    /// Returns the log of events, for consumers that keep their position in it themselves.
     pub fn events(&self) -> EventLog<'_> {
-        EventLog::new(&self.cx)
+        self.trusted().events()
     }
 
-    /// Imports.
+    /// Returns the service of imports.
     pub fn import(&self) -> ImportService<'_> {
-        ImportService::new(&self.cx)
+        self.trusted().import()
     }
 
-    /// Its settings.
+    /// Returns the settings of the shop.
     pub fn config(&self) -> &ShopConfig {
         &self.cx.config
     }
 
-    /// Its clock.
+    /// Returns the clock of the shop.
     pub fn clock(&self) -> &SharedClock {
         &self.cx.clock
     }
 
-    /// Its ids.
+    /// Returns the source of ids.
     pub fn ids(&self) -> &Arc<dyn IdSource> {
         &self.cx.ids
     }
@@ -187,7 +275,7 @@ impl Shop {
         Tx::new(self.cx.clone(), unit)
     }
 
-    /// The database.
+    /// Returns the database.
     pub fn storage(&self) -> &Arc<dyn Storage> {
         &self.cx.storage
     }
@@ -197,6 +285,17 @@ impl Shop {
     /// with [`Background::shutdown`](crate::platform::Background::shutdown).
     pub fn start(&self) -> Background {
         Background::start(&self.cx)
+    }
+
+    /// Closes the shop, for all its clones: ends the background work as
+    /// [`Background::shutdown`](crate::platform::Background::shutdown) does, then closes the connections to the
+    /// database, the index and the cache. Transactions that are open may still end. Later calls that need a
+    /// connection fail with `Unavailable`.
+    pub async fn close(&self) {
+        Background::end_all(&self.cx).await;
+        self.cx.storage.close().await;
+        self.cx.search.close().await;
+        self.cx.cache.close().await;
     }
 
     /// Asks every dependency for a sign of life, at most `limit` each.

@@ -72,6 +72,24 @@ pub(crate) fn trimmed(text: Option<&str>) -> Option<String> {
 /// Texts that may be longer than this may have several lines.
 const MAX_LINE: usize = 500;
 
+/// Why a text cannot be a slug. The message completes a sentence that begins with the name of the field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SlugError {
+    /// It is empty, or has more than [`Slug::MAX`] characters.
+    #[error("must have 1 to 100 characters")]
+    Length,
+    /// It has a character that slugs do not have.
+    #[error("may have only a-z, 0-9 and -")]
+    Characters,
+    /// It has dashes only.
+    #[error("must have a letter or a digit")]
+    OnlyDashes,
+    /// It looks like a UUID, or is the name of a route ([`Slug::RESERVED`]).
+    #[error("looks like an id or is the name of a route")]
+    Reserved,
+}
+
 /// A readable name in URLs: `[a-z0-9-]`, 1–100 characters, no UUID and no route's name.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -83,22 +101,22 @@ impl Slug {
     /// Words that routes use in the place of a slug.
     pub const RESERVED: [&'static str; 3] = ["search", "suggest", "tree"];
 
-    /// A slug as a caller wrote it.
+    /// Returns a slug as a caller wrote it.
     ///
     /// # Errors
-    /// A text for people.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    /// [`SlugError`], which says what a slug may be.
+    pub fn parse(text: &str) -> Result<Self, SlugError> {
         if text.is_empty() || text.len() > Self::MAX {
-            return Err("must have 1 to 100 characters".to_owned());
+            return Err(SlugError::Length);
         }
         if !text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
-            return Err("may have only a-z, 0-9 and -".to_owned());
+            return Err(SlugError::Characters);
         }
         if text.bytes().all(|b| b == b'-') {
-            return Err("must have a letter or a digit".to_owned());
+            return Err(SlugError::OnlyDashes);
         }
         if !Self::free(text) {
-            return Err("looks like an id or is the name of a route".to_owned());
+            return Err(SlugError::Reserved);
         }
         Ok(Self(text.to_owned()))
     }

@@ -3,13 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use derive_setters::Setters;
 use ecom_core::Shop;
+use ecom_core::access::Principal;
 use utoipa_axum::router::UtoipaMethodRouter;
 
 /// Settings of [`router`](crate::router).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Setters)]
+#[setters(strip_option)]
+#[non_exhaustive]
 pub struct HttpConfig {
     /// Where the API stands, with a leading and without a trailing slash; empty for the root. Default `/api/v1`.
+    #[setters(into)]
     pub api_prefix: String,
     /// Rows of a page if the client does not say how many. Default 20, at most `max_page_size`.
     pub page_size: u32,
@@ -27,6 +32,13 @@ pub struct HttpConfig {
     pub request_timeout: Duration,
     /// Prices and measures as JSON numbers in place of strings, also where the client does not ask. Default off.
     pub numbers: bool,
+    /// Whether `/`, `/health`, `/health/live`, `/health/ready`, `/openapi.json`, `/docs` and `/redoc` stand at the root of
+    /// the router. Turn it off to merge the router into one that has some of these paths, or a fallback, of its own.
+    /// Default on.
+    pub root_routes: bool,
+    /// Who calls, if the host puts no [`Principal`] into the extensions of the request. Default: a trusted principal with
+    /// the actor `anonymous`.
+    pub anonymous: Principal,
 }
 
 impl Default for HttpConfig {
@@ -41,6 +53,8 @@ impl Default for HttpConfig {
             cors_origins: Vec::new(),
             request_timeout: Duration::from_secs(30),
             numbers: false,
+            root_routes: true,
+            anonymous: Principal::trusted("anonymous"),
         }
     }
 }

@@ -3,7 +3,7 @@
 use axum::http::header::{CACHE_CONTROL, ETAG, LOCATION};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use ecom_core::common::Deleted;
+use ecom_core::common::IncludeDeleted;
 
 pub(crate) const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
 const HIT: HeaderValue = HeaderValue::from_static("HIT");
@@ -42,10 +42,10 @@ pub(crate) fn private(mut response: Response, etag: Option<HeaderValue>) -> Resp
 }
 
 /// Adds the headers of a list: with soft-deleted rows it is not for shared caches.
-pub(crate) fn listed(response: Response, deleted: Deleted, hit: Option<bool>) -> Response {
+pub(crate) fn listed(response: Response, deleted: IncludeDeleted, hit: Option<bool>) -> Response {
     match deleted {
-        Deleted::Include => private(response, None),
-        Deleted::Hide => public(response, None, hit),
+        IncludeDeleted::Yes => private(response, None),
+        IncludeDeleted::No => public(response, None, hit),
     }
 }
 

@@ -6,8 +6,9 @@
 //! # }
 //! ```
 //!
-//! A host that knows who is calling says so with an [`ecom_core::common::Actor`] in the request's extensions;
-//! without one, writes are noted as `anonymous`.
+//! An application with its own authentication puts an [`ecom_core::access::Principal`] into the extensions of the
+//! request, in a layer around the router. The router calls the services of the shop as that principal. A request without
+//! one is made by [`HttpConfig::anonymous`].
 
 mod app;
 mod dto;
@@ -22,4 +23,4 @@ mod router;
 mod routes;
 
 pub use app::HttpConfig;
-pub use router::router;
+pub use router::{openapi_json, router};

@@ -9,7 +9,7 @@ use utoipa::OpenApi;
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Type};
 use utoipa::openapi::tag::TagBuilder;
-use utoipa::openapi::{ContentBuilder, OpenApi as Document, Ref, RefOr, Response, ResponseBuilder, Schema};
+use utoipa::openapi::{ContentBuilder, OpenApi as Document, Ref, RefOr, Response, ResponseBuilder, Schema, Server};
 
 use crate::app::HttpConfig;
 use crate::error::status_of;
@@ -83,7 +83,7 @@ pub(crate) fn frame() -> Document {
 }
 
 /// Adds to every operation the errors that it can have, and what depends on the configuration.
-pub(crate) fn complete(document: &mut Document, config: &HttpConfig) {
+fn complete(document: &mut Document, config: &HttpConfig) {
     use ErrorCode as C;
     inline_patches(document);
     let reads = [C::BadRequest, C::NotFound, C::PayloadTooLarge, C::Validation, C::Internal, C::Unavailable];
@@ -127,6 +127,32 @@ pub(crate) fn complete(document: &mut Document, config: &HttpConfig) {
                 operation.responses.responses.entry("412".to_owned()).or_insert(failed);
             }
         }
+    }
+}
+
+/// The finished document, in which only the path of the server is open.
+pub(crate) struct Text {
+    /// What comes before the path, and what comes after it.
+    parts: (String, String),
+}
+
+impl Text {
+    /// Finishes a document.
+    pub(crate) fn of(mut document: Document, config: &HttpConfig) -> Self {
+        const OPEN: &str = "\u{1}";
+        complete(&mut document, config);
+        document.servers = Some(vec![Server::new(OPEN)]);
+        let text = document.to_json().unwrap_or_default();
+        let open = serde_json::Value::from(OPEN).to_string();
+        let (before, after) = text.split_once(&open).unwrap_or((&text, ""));
+        Self { parts: (before.to_owned(), after.to_owned()) }
+    }
+
+    /// Returns the document of a router that is nested at `base`.
+    pub(crate) fn at(&self, base: &str) -> String {
+        let (before, after) = &self.parts;
+        let url = serde_json::Value::from(if base.is_empty() { "/" } else { base });
+        format!("{before}{url}{after}")
     }
 }
 

@@ -16,10 +16,12 @@ use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
-use ecom_core::common::{Actor, Cached, Lookup, Read};
+use ecom_core::access::Principal;
+use ecom_core::common::{Cached, ExpectedVersion, Lookup};
+use ecom_core::config::ShopConfig;
 use ecom_core::money::Currency;
 use ecom_core::paging::{Page, Total};
-use ecom_core::{Error, FieldCode, Shop, ValidationErrors};
+use ecom_core::{ActingShop, Error, FieldCode, ValidationErrors};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -27,7 +29,7 @@ use crate::app::App;
 use crate::dto::{Fields, Item, JSON, ListFrame, RenderedList, json};
 use crate::error::{ApiError, ApiResult};
 use crate::etag::{Stamp, is_known};
-use crate::extract::{By, Here, Id, IfMatch, Paged, Params, Wish};
+use crate::extract::{Id, IfMatch, Paged, Params, RequestTarget, Wish};
 use crate::headers::{PUBLIC, X_CACHE, cache_word, located, not_modified, private, public};
 
 /// A type that has a representation over the wire.
@@ -96,23 +98,32 @@ pub(crate) struct Reply {
     /// What every handler works with.
     pub app: Arc<App>,
     /// Where the request came in.
-    pub here: Here,
+    pub target: RequestTarget,
+    /// Who calls: the principal that the host put into the request, or the one of requests without.
+    principal: Principal,
     if_none_match: Option<HeaderValue>,
 }
 
 impl Reply {
     fn of(parts: &Parts, app: &Arc<App>) -> Self {
-        Self { app: app.clone(), here: Here::of(parts), if_none_match: parts.headers.get(IF_NONE_MATCH).cloned() }
+        let principal = parts.extensions.get().unwrap_or(&app.config.anonymous).clone();
+        let if_none_match = parts.headers.get(IF_NONE_MATCH).cloned();
+        Self { app: app.clone(), target: RequestTarget::of(parts), principal, if_none_match }
     }
 
-    /// Returns the shop.
-    pub(crate) fn shop(&self) -> &Shop {
-        &self.app.shop
+    /// Returns the services of the shop for the caller.
+    pub(crate) fn shop(&self) -> ActingShop<'_> {
+        self.app.shop.acting_as(&self.principal)
+    }
+
+    /// Returns the settings of the shop.
+    pub(crate) fn config(&self) -> &ShopConfig {
+        self.app.shop.config()
     }
 
     /// Reads the parameters of the query string, for handlers that can answer some requests without them.
     pub(crate) fn query<P: Params>(&self) -> ApiResult<P> {
-        P::read(self.here.query().unwrap_or_default())
+        P::read(self.target.query().unwrap_or_default())
     }
 
     /// Returns the format that the client wishes; unknown fields are pushed to `errors`.
@@ -120,7 +131,7 @@ impl Reply {
         Format {
             fields: Fields::parse(wish.fields(), S::FIELDS, errors),
             numbers: wish.numbers().unwrap_or(self.app.config.numbers),
-            currency: self.shop().config().currency,
+            currency: self.config().currency,
         }
     }
 
@@ -139,7 +150,7 @@ impl Reply {
 
     /// Returns the path of a resource, as links name it.
     fn path_of<R: Resource>(&self, resource: &R) -> String {
-        format!("{}{}{}/{}", self.here.base(), self.app.config.api_prefix, R::COLLECTION, resource.stamp().id)
+        format!("{}{}{}/{}", self.target.base(), self.app.config.api_prefix, R::COLLECTION, resource.stamp().id)
     }
 
     fn document<R: Resource>(&self, status: StatusCode, resource: &R, format: &Format) -> ApiResult {
@@ -178,7 +189,7 @@ impl Reply {
     /// Answers a read of a cached value with all its fields, from the bytes that are kept beside it. This is the hot
     /// path.
     pub(crate) fn whole<R: Resource>(&self, value: &Cached<R>, hit: bool) -> Response {
-        let (collection, numbers) = (self.here.collection(), self.app.config.numbers);
+        let (collection, numbers) = (self.target.collection(), self.app.config.numbers);
         let if_none_match = self.if_none_match.as_ref();
         let r = value.attached(|v| self.render(v));
         if r.numbers == numbers && *r.collection == *collection {
@@ -189,8 +200,8 @@ impl Reply {
     }
 
     fn render<R: Resource>(&self, resource: &R) -> Rendered {
-        let (collection, numbers) = (self.here.collection(), self.app.config.numbers);
-        let format = Format { fields: Fields::default(), numbers, currency: self.shop().config().currency };
+        let (collection, numbers) = (self.target.collection(), self.app.config.numbers);
+        let format = Format { fields: Fields::default(), numbers, currency: self.config().currency };
         let stamp = resource.stamp();
         let item = Item::new(resource.view(&format), format!("{collection}{}", stamp.id));
         // Only text, numbers and maps with text keys: it has a representation.
@@ -221,7 +232,7 @@ impl Reply {
 
     /// Returns the frame of a page of a list.
     pub(crate) fn frame<T>(&self, page: &Page<T>, total: Option<Total>, paged: &Paged) -> ListFrame {
-        ListFrame::page(page.next.as_ref(), page.next.is_some(), total, paged, &self.here)
+        ListFrame::page(page.next.as_ref(), page.next.is_some(), total, paged, &self.target)
     }
 
     /// Renders a list without pages.
@@ -230,7 +241,7 @@ impl Reply {
         rows: impl Iterator<Item = &'r S>,
         format: &Format,
     ) -> ApiResult<Response> {
-        Ok(format.rows(ListFrame::whole(&self.here), rows)?.respond())
+        Ok(format.rows(ListFrame::whole(&self.target), rows)?.respond())
     }
 
     /// Renders a page of a cached list, with all fields from the bytes that are kept beside it.
@@ -243,7 +254,7 @@ impl Reply {
         if !self.is_plain(format) {
             return Ok(render(list)?.respond());
         }
-        let this = self.here.path_and_query();
+        let this = self.target.path_and_query();
         let kept = list
             .attached(|l| Some(RenderedPage { this: this.clone(), numbers: format.numbers, list: render(l).ok()? }));
         match kept {
@@ -300,19 +311,17 @@ pub(crate) struct Write<T> {
     reply: Reply,
     /// The id in the path.
     pub id: T,
-    /// Who writes.
-    pub actor: Actor,
     if_match: IfMatch,
 }
 
 impl<T: Copy + Into<Uuid>> Write<T> {
     /// Returns the version that the writer read, from If-Match or else from the `version` that it sent.
-    pub(crate) fn read(&self, version: Option<i64>) -> ApiResult<Read> {
+    pub(crate) fn read(&self, version: Option<i64>) -> ApiResult<ExpectedVersion> {
         self.if_match.read(self.id.into(), version)
     }
 
     /// Returns the version that the writer read, from If-Match or else from the body or the query, which may not disagree.
-    pub(crate) fn read_either(&self, body: Option<i64>, query: Option<i64>) -> ApiResult<Read> {
+    pub(crate) fn read_either(&self, body: Option<i64>, query: Option<i64>) -> ApiResult<ExpectedVersion> {
         if body.zip(query).is_some_and(|(b, q)| b != q) {
             return Err(ApiError::field("version", FieldCode::Inconsistent, "is not the version that the query names"));
         }
@@ -338,9 +347,8 @@ impl<T: From<Uuid> + Send> FromRequestParts<Arc<App>> for Write<T> {
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
         let Id(id) = Id::from_request_parts(parts, app).await?;
-        let Ok(By(actor)) = By::from_request_parts(parts, app).await;
         let Ok(if_match) = IfMatch::from_request_parts(parts, app).await;
-        Ok(Self { reply: Reply::of(parts, app), id, actor, if_match })
+        Ok(Self { reply: Reply::of(parts, app), id, if_match })
     }
 }
 

@@ -7,6 +7,7 @@ use axum::Router;
 use axum::extract::{OriginalUri, Request};
 use axum::http::{HeaderValue, Method, Uri, header};
 use axum::response::{IntoResponse, Response};
+use axum::routing::any;
 use ecom_core::Shop;
 use tower::ServiceExt as _;
 use tower_http::cors::{AllowOrigin, Any, CorsLayer};
@@ -17,31 +18,83 @@ use crate::error::ApiError;
 use crate::middleware::FrontLayer;
 use crate::{openapi, routes};
 
-/// REST over a shop: everything that it has, to serve or to nest beside routes of the host's own.
+/// Returns REST over a shop, as a router to serve, to nest or to merge.
 ///
-/// The API stands under [`HttpConfig::api_prefix`]; `/health`, `/health/live`, `/health/ready`, `/openapi.json`,
-/// `/docs`, `/redoc` and `/`, which links to all, stand at the root.
+/// The API stands under [`HttpConfig::api_prefix`]. `/health`, `/health/live`, `/health/ready`, `/openapi.json`,
+/// `/docs`, `/redoc`, and `/`, which links to all, stand at the root, unless [`HttpConfig::root_routes`] is off.
+///
+/// Nested at any path, its links, and the `servers` of its OpenAPI document, begin with that path:
+///
+/// ```no_run
+/// # fn app(shop: ecom_core::Shop) -> axum::Router {
+/// use axum::Router;
+/// use axum::routing::get;
+/// use ecom_http::{HttpConfig, router};
+///
+/// Router::new()
+///     .route("/health", get(|| async { "mine" }))
+///     .nest("/shop", router(shop, HttpConfig::default()))
+/// # }
+/// ```
+///
+/// Merged, it must not have a path that the other router has too, or axum panics with the name of the path: turn the
+/// root routes off. Without them the router has no fallback either, unless the prefix is empty.
+///
+/// ```no_run
+/// # fn app(shop: ecom_core::Shop) -> axum::Router {
+/// # use axum::Router;
+/// # use axum::routing::get;
+/// # use ecom_http::{HttpConfig, router};
+/// Router::new()
+///     .route("/health", get(|| async { "mine" }))
+///     .fallback(|| async { "nothing here" })
+///     .merge(router(shop, HttpConfig::default().root_routes(false)))
+/// # }
+/// ```
 pub fn router(shop: Shop, config: HttpConfig) -> Router {
     let app = Arc::new(App { shop, config: config.bounded() });
-    let mut api = OpenApiRouter::with_openapi(openapi::frame());
-    for routes in routes::operational() {
-        api = api.routes(routes);
-    }
-    for routes in routes::api() {
-        api = api.routes(under(&app.config.api_prefix, routes));
-    }
-    let (routes, mut document) = api.split_for_parts();
-    openapi::complete(&mut document, &app.config);
-    let routes = routes.merge(routes::docs::pages(&document)).with_state(app.clone());
+    let (routes, document) = documented(&app.config).split_for_parts();
+    let root_routes = app.config.root_routes;
+    let routes = if root_routes {
+        routes.merge(routes::docs::pages(openapi::Text::of(document, &app.config).into()))
+    } else {
+        routes
+    };
+    let routes = routes.with_state(app.clone());
 
-    // The router is asked a second time where a path with a trailing slash matched nothing: known paths cost no more.
+    // If a path matches nothing, the router is asked again without a trailing slash. Known paths cost no more.
     let again = routes.clone();
-    let routes = routes.fallback(move |request: Request| {
+    let unknown = move |request: Request| {
         let again = again.clone();
         async move { without_slash(again, request).await }
-    });
+    };
+    let routes = match app.config.api_prefix.as_str() {
+        prefix if !root_routes && !prefix.is_empty() => routes.route(&format!("{prefix}/{{*unknown}}"), any(unknown)),
+        _ => routes.fallback(unknown),
+    };
     let routes = routes.layer(FrontLayer(app.clone()));
     if app.config.cors_origins.is_empty() { routes } else { routes.layer(cors(&app.config.cors_origins)) }
+}
+
+/// Returns the OpenAPI document of [`router`], as JSON. `base` is the path at which the router is nested, such as `/shop`;
+/// it is empty if the router stands at the root.
+pub fn openapi_json(config: &HttpConfig, base: &str) -> String {
+    let config = config.clone().bounded();
+    openapi::Text::of(documented(&config).split_for_parts().1, &config).at(base)
+}
+
+/// The routes, each with its documentation.
+fn documented(config: &HttpConfig) -> OpenApiRouter<Arc<App>> {
+    let mut api = OpenApiRouter::with_openapi(openapi::frame());
+    if config.root_routes {
+        for routes in routes::operational() {
+            api = api.routes(routes);
+        }
+    }
+    for routes in routes::api() {
+        api = api.routes(under(&config.api_prefix, routes));
+    }
+    api
 }
 
 /// The routes with a prefix before their paths. `Router::nest` would rewrite the URI of every request.

@@ -38,6 +38,9 @@ pub use sql::{begin_on_postgres, on_postgres};
 pub use sql::{begin_on_sqlite, on_sqlite};
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteOptions;
+/// The crate whose connections [`SqlStorage`] opens.
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+pub use sqlx;
 
 /// The name of a URL's parameter for a message. One that is none of ours may be a piece of a password that was not
 /// percent-encoded.

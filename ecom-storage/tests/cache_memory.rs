@@ -7,11 +7,11 @@ use std::time::Duration;
 use ecom_core::clock::ManualClock;
 use ecom_core::port::{Cache, CacheKey, CacheValue, Codec, FillToken, ForwardCache};
 use ecom_core::testkit::{CacheFixture, cache as suite, run};
-use ecom_storage::cache::{MemoryCache, MemoryCacheOptions};
+use ecom_storage::cache::{MemoryCache, MemoryCacheOptions, Weigher};
 
 async fn make() -> CacheFixture {
     let clock = Arc::new(ManualClock::at_micros(1_767_323_045_678_901));
-    let cache = MemoryCache::new(MemoryCacheOptions { clock: Some(clock.clone()), ..MemoryCacheOptions::default() });
+    let cache = MemoryCache::new(MemoryCacheOptions::default().clock(clock.clone()));
     CacheFixture { cache: Arc::new(cache), clock_advance: Box::new(move |by| clock.advance(by)), guard: Box::new(()) }
 }
 
@@ -43,7 +43,7 @@ async fn fill(cache: &MemoryCache, n: u128, value: CacheValue) -> bool {
 #[test]
 fn it_never_holds_more_than_its_capacity_and_counts_what_it_evicts() {
     run(async {
-        let cache = MemoryCache::new(MemoryCacheOptions { capacity: 100, ..MemoryCacheOptions::default() });
+        let cache = MemoryCache::new(MemoryCacheOptions::default().capacity(100));
         for n in 0..1_000 {
             fill(&cache, n, Arc::new(n)).await;
         }
@@ -56,11 +56,9 @@ fn it_never_holds_more_than_its_capacity_and_counts_what_it_evicts() {
 #[test]
 fn a_weigher_makes_the_capacity_a_weight() {
     run(async {
-        let cache = MemoryCache::new(MemoryCacheOptions {
-            capacity: 1_000,
-            weigher: Some(|_, value| value.downcast_ref::<Vec<u8>>().map_or(1, |v| u32::try_from(v.len()).unwrap())),
-            clock: None,
-        });
+        let weigher: Weigher =
+            |_, value| value.downcast_ref::<Vec<u8>>().map_or(1, |v| u32::try_from(v.len()).unwrap());
+        let cache = MemoryCache::new(MemoryCacheOptions::default().capacity(1_000).weigher(weigher));
         for n in 0..50 {
             fill(&cache, n, Arc::new(vec![0u8; 100])).await;
         }

@@ -273,7 +273,7 @@ async fn a_password_that_is_wrong_or_missing_is_refused_at_the_start_and_not_sho
         assert!(!format!("{options:?}").contains("hunter2"));
         let error = RedisCache::open(options).await.unwrap_err();
         let Error::Validation(fields) = &error else { panic!("{error:?}") };
-        assert_eq!(fields.0[0].field, "cache_url");
+        assert_eq!(fields.0[0].field, "cache");
         assert!(!format!("{error} {error:?}").contains("hunter2") && !format!("{error:?}").contains("sesame"));
     }
     let cache = brisk(&server).await;

@@ -7,10 +7,11 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ecom_core::access::Principal;
 use ecom_core::catalog::Category;
 use ecom_core::catalog::{CategoryFilter, CategoryInput};
 use ecom_core::clock::{Clock as _, SystemClock};
-use ecom_core::common::{Actor, Attributes, Audit, Deleted};
+use ecom_core::common::{Actor, Attributes, Audit, IncludeDeleted};
 use ecom_core::id::{CategoryId, IdSource as _, UuidV7Source};
 use ecom_core::money::Currency;
 use ecom_core::port::{NoSearch, Storage};
@@ -164,7 +165,7 @@ async fn a_host_writes_inside_its_own_transaction(database: TestDatabase) -> Tes
     s.migrate(Currency::USD).await?;
     raw(&database.url, "CREATE TABLE host_table (id INT PRIMARY KEY)").await?;
     let shop = Shop::new(ShopParts::new(Arc::new(s), Arc::new(NoSearch)))?;
-    let actor = Actor::new("host");
+    let actor = Principal::trusted("host");
     for (n, keep) in [(1, false), (2, true), (3, false), (4, true)] {
         let input: CategoryInput = serde_json::from_str(&format!(r#"{{"name": "c {n}"}}"#))?;
         let insert = AssertSqlSafe(format!("INSERT INTO host_table VALUES ({n})"));
@@ -177,7 +178,7 @@ async fn a_host_writes_inside_its_own_transaction(database: TestDatabase) -> Tes
                 if begins {
                     let mut host_tx = host.begin().await?;
                     let mut tx = $on(&shop, &mut host_tx).await?;
-                    shop.categories().create_in(&mut tx, &input, &actor).await?;
+                    shop.acting_as(&actor).categories().create_in(&mut tx, &input).await?;
                     let after = tx.finish();
                     host_tx.execute(insert).await?;
                     if keep {
@@ -188,7 +189,7 @@ async fn a_host_writes_inside_its_own_transaction(database: TestDatabase) -> Tes
                     after.run().await;
                 } else {
                     let mut tx = $begin_on(&shop, &mut host).await?;
-                    shop.categories().create_in(&mut tx, &input, &actor).await?;
+                    shop.acting_as(&actor).categories().create_in(&mut tx, &input).await?;
                     tx.connection::<$connection>().ok_or("the host's connection")?.execute(insert).await?;
                     if keep {
                         tx.commit().await?.run().await
@@ -235,7 +236,7 @@ async fn a_hosts_transaction_that_cannot_work_is_refused(database: TestDatabase)
 
 fn assert_said_at_start(e: &Error, word: &str, secret: &str) {
     let Error::Validation(errors) = e else { panic!("{e:?}") };
-    assert_eq!(errors.0[0].field, "database_url");
+    assert_eq!(errors.0[0].field, "database");
     assert!(errors.0[0].message.contains(word), "{e:?}");
     assert!(!format!("{e} {e:?}").contains(secret), "{e:?}");
 }
@@ -395,7 +396,7 @@ async fn connections_that_died_cost_one_call_at_most(database: TestDatabase) -> 
     let mut tx = s.begin().await?;
     tx.categories().insert(std::slice::from_ref(&c)).await?;
     tx.commit().await?;
-    assert!(s.connect().await?.categories().get(c.id, Deleted::Hide).await?.is_some());
+    assert!(s.connect().await?.categories().get(c.id, IncludeDeleted::No).await?.is_some());
     Ok(())
 }
 
@@ -512,7 +513,7 @@ async fn a_full_disk_and_a_lost_pooler_are_unavailable(database: TestDatabase) -
                 ("DROP TRIGGER refuse ON categories", "; DROP FUNCTION refuse")
             };
             raw(url, &format!("{trigger}{function}")).await?;
-            let all = CategoryFilter { parent: None, deleted: Deleted::Include };
+            let all = CategoryFilter { parent: None, include_deleted: IncludeDeleted::Yes };
             assert_eq!(s.connect().await?.categories().count(&all, 10).await?.count, 0, "{answer}");
         }
     }
@@ -531,7 +532,7 @@ async fn a_statement_sees_what_has_committed_whatever_the_database_defaults_to(d
         raw(url, &format!("ALTER DATABASE {} {default}", name_of(url))).await?;
     }
     let s = storage(url);
-    let all = CategoryFilter { parent: None, deleted: Deleted::Include };
+    let all = CategoryFilter { parent: None, include_deleted: IncludeDeleted::Yes };
     let mut tx = s.begin().await?;
     assert_eq!(tx.categories().count(&all, 10).await?.count, 0);
     let mut other = s.begin().await?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::time::Duration;
 
-use ecom_core::money::{Currency, ExactDecimal, price_of};
+use ecom_core::money::{Currency, price_of};
 use ecom_core::{FieldCode, ValidationErrors};
 use ecom_http::HttpConfig;
 
@@ -78,7 +78,7 @@ impl Reader<'_> {
         let Some(text) = said(self.values, name) else { return default.to_vec() };
         let price = |text: &str| {
             let mut errors = ValidationErrors::default();
-            let price = price_of(ExactDecimal::parse(text.trim()).ok()?, currency, name, &mut errors)?;
+            let price = price_of(text.trim().parse().ok()?, currency, name, &mut errors)?;
             Some(price.minor())
         };
         match text.split(',').map(price).collect::<Option<Vec<i64>>>() {
@@ -135,17 +135,17 @@ impl Reader<'_> {
                 "must be `*`, or origins such as `https://shop.example`, separated by commas",
             );
         }
-        HttpConfig {
-            api_prefix,
-            page_size,
-            max_page_size,
-            body_limit,
-            query_limit,
-            access_log: self.flag("ECOM_ACCESS_LOG", defaults.access_log),
-            cors_origins,
-            request_timeout: Duration::from_secs(timeout),
-            numbers,
-        }
+        let access_log = self.flag("ECOM_ACCESS_LOG", defaults.access_log);
+        defaults
+            .api_prefix(api_prefix)
+            .page_size(page_size)
+            .max_page_size(max_page_size)
+            .body_limit(body_limit)
+            .query_limit(query_limit)
+            .access_log(access_log)
+            .cors_origins(cors_origins)
+            .request_timeout(Duration::from_secs(timeout))
+            .numbers(numbers)
     }
 
     pub fn url(&mut self, name: &str, file: &str, default: &str) -> SecretUrl {

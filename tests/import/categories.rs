@@ -11,7 +11,7 @@ use crate::support::{counts, fields, import, import_categories, lines, outbox_he
 async fn categories_of_products_are_made_or_refused_by_option() {
     let shop = shop().await;
     let product = |id: u32, c: &str| json!({"id": id, "title": "T", "price": 1, "category": c});
-    let refuse = ImportOptions { create_categories: false, ..ImportOptions::default() };
+    let refuse = ImportOptions::default().create_categories(false);
     let report = products(&shop, product(1, "home-decoration").to_string(), refuse).await;
     assert_eq!((report.rejected, tree(&shop).await.len()), (1, 0));
     let many = [

@@ -1,6 +1,5 @@
 //! Products that change from one import to the next, and SKU codes that are already in use.
 
-use ecom::common::Actor;
 use serde_json::json;
 
 use crate::support::{all_products, assert_balanced, counts, fields, find, import, lines, outbox_head, record, shop};
@@ -42,7 +41,7 @@ async fn sku_codes_are_found_again_and_never_taken_over() {
     // One without an external id, as a person makes it.
     let by_hand: ecom::catalog::ProductInput =
         serde_json::from_value(json!({"title": "By hand", "sku": "hand-1", "price": "1", "stock": 2})).unwrap();
-    let by_hand = shop.products().create(&by_hand, &Actor::system()).await.unwrap();
+    let by_hand = shop.products().create(&by_hand).await.unwrap();
     let adopt = json!({"id": 7, "title": "Adopted", "sku": "HAND-1", "price": 1, "stock": 2});
     let (report, letters) = import(&shop, adopt.to_string()).await;
     assert_eq!(counts(&report), [1, 0, 1, 0, 0], "{letters:?}");
@@ -66,9 +65,9 @@ async fn sku_codes_are_found_again_and_never_taken_over() {
         let expected = [(1, "code"), (2, "code"), (3, "external_id"), (4, "external_id"), (6, "sku"), (7, "slug")];
         assert_eq!(why, expected.map(|(i, f)| (i, vec![f.to_owned()])));
     }
-    let read = ecom::common::Read::Version(find(&all_products(&shop).await, "1").audit.version);
+    let read = ecom::common::ExpectedVersion::Exact(find(&all_products(&shop).await, "1").audit.version);
     let one = find(&all_products(&shop).await, "1").id;
-    shop.products().delete(one, read, ecom::common::DeleteMode::Soft, &Actor::system()).await.unwrap();
+    shop.products().delete(one, read, ecom::common::DeleteMode::Soft).await.unwrap();
     let (report, letters) = import(&shop, lines(&twice[..1])).await;
     assert_eq!(
         (report.rejected, letters[0]["code"].as_str()),

@@ -80,11 +80,7 @@ async fn a_record_of_10_mb_is_refused_without_being_held() {
 async fn dead_letters_go_to_a_file_only_where_there_are_any() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("dead.ndjson");
-    let options = || ImportOptions {
-        dead_letters: DeadLetters::File(path.clone()),
-        file: Some("things.ndjson".to_owned()),
-        ..ImportOptions::default()
-    };
+    let options = || ImportOptions::default().dead_letters(DeadLetters::File(path.clone())).file("things.ndjson");
     let shop = shop().await;
     products(&shop, lines(&[record(1)]), options()).await;
     assert!(!path.exists());
@@ -95,10 +91,9 @@ async fn dead_letters_go_to_a_file_only_where_there_are_any() {
         let letter: Value = serde_json::from_str(&text).unwrap();
         assert_eq!((letter["file"].as_str(), letter["line"].as_u64()), (Some("things.ndjson"), Some(2)));
     }
-    let nowhere =
-        ImportOptions { dead_letters: DeadLetters::File(dir.path().join("no/such")), ..ImportOptions::default() };
+    let nowhere = ImportOptions::default().dead_letters(DeadLetters::File(dir.path().join("no/such")));
     let failed = shop.import().products(Cursor::new(b"[1]".to_vec()), nowhere, |_| {}).await.unwrap_err();
     assert!(!failed.to_string().contains("such"), "no path in messages: {failed}");
-    let none = ImportOptions { batch: 0, ..ImportOptions::default() };
+    let none = ImportOptions::default().batch(0);
     assert!(shop.import().products(Cursor::new(Vec::new()), none, |_| {}).await.is_err());
 }

@@ -145,7 +145,7 @@ async fn the_source_is_not_read_far_ahead_of_the_writer() {
     let made = Arc::new(AtomicU64::new(0));
     let source = Endless { made: made.clone(), rest: Cursor::default() };
     let mut ahead = 0;
-    let options = ImportOptions { batch: 10, format: Some(ImportFormat::NdJson), ..ImportOptions::default() };
+    let options = ImportOptions::default().batch(10).format(ImportFormat::NdJson);
     let report = shop
         .import()
         .products(source, options, |r| {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use ecom::catalog::{Category, Product, ProductFilter, ProductSort};
 use ecom::catalog::{DeadLetters, ImportOptions, ImportReport, ProductListQuery};
-use ecom::common::Deleted;
+use ecom::common::IncludeDeleted;
 use ecom::paging::Paging;
 use ecom::{Shop, ShopBuilder};
 use serde_json::{Value, json};
@@ -32,7 +32,7 @@ impl Letters {
     }
 
     pub fn options(&self) -> ImportOptions {
-        ImportOptions { dead_letters: DeadLetters::Writer(Box::new(self.clone())), ..ImportOptions::default() }
+        ImportOptions::default().dead_letters(DeadLetters::Writer(Box::new(self.clone())))
     }
 }
 
@@ -77,7 +77,7 @@ pub fn sample(name: &str) -> Vec<u8> {
 
 pub async fn all_products(shop: &Shop) -> Vec<Product> {
     let query = ProductListQuery {
-        filter: ProductFilter { deleted: Deleted::Include, ..ProductFilter::default() },
+        filter: ProductFilter { include_deleted: IncludeDeleted::Yes, ..ProductFilter::default() },
         sort: ProductSort::CreatedAsc,
         paging: Paging::Offset { offset: 0, limit: 1_000 },
     };

@@ -1,4 +1,4 @@
-//! The load test of the reference server: users who browse, read, search, order and edit, as in SPEC 11.
+//! The load test of the reference server: users who browse, read, search, order and edit.
 //!
 //! `benches/load/run` starts a server and this on it. See `--help` for what can be said.
 

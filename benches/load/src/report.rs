@@ -26,7 +26,7 @@ pub struct Run {
     pub skus: usize,
 }
 
-/// What is stated in SPEC 11, with what was measured.
+/// The targets of the load test, with what was measured.
 struct Target {
     what: &'static str,
     stated: String,
@@ -111,7 +111,7 @@ pub fn write(run: &Run, sums: &Sums, seconds: f64, check: &Result<Findings, Stri
     );
 
     let mut good = true;
-    out.push_str("## Targets (SPEC 11)\n\n| What | Stated | Measured | |\n|---|---|---|---|\n");
+    out.push_str("## Targets\n\n| What | Stated | Measured | |\n|---|---|---|---|\n");
     for Target { what, stated, measured, met } in targets(run, sums, seconds) {
         let word = match met {
             Some(true) => "pass",

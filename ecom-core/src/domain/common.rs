@@ -8,10 +8,11 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::clock::Timestamp;
-use crate::error::{Conflict, Entity, Result, ValidationErrors};
+use crate::error::{Conflict, Entity, Error, FieldCode, Result, ValidationErrors};
 use crate::text::check_text;
 
-/// Who does something: opaque text of at most 100 characters (`user:<uuid>`, `system`, what the host says).
+/// Who made a change: a text of at most 100 characters that the library does not interpret, such as `user:<uuid>`,
+/// `system`, or a name that the application chooses.
 #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Actor(String);
@@ -36,6 +37,18 @@ impl Actor {
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl From<&str> for Actor {
+    fn from(text: &str) -> Self {
+        Self::new(text)
+    }
+}
+
+impl From<String> for Actor {
+    fn from(text: String) -> Self {
+        Self::new(text)
     }
 }
 
@@ -108,45 +121,68 @@ impl Audit {
     }
 }
 
-/// Which version a writer has read (R1).
+/// The version at which a write expects the row to be: the one that the writer has read (R1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Read {
-    /// The writer did not say.
+pub enum ExpectedVersion {
+    /// The call names no version. The write needs one in its input, unless the last write wins in this shop
+    /// ([`ShopConfig::last_write_wins`](crate::config::ShopConfig::last_write_wins)).
     #[default]
-    Unsaid,
+    Unspecified,
     /// This version.
-    Version(i64),
+    Exact(i64),
 }
 
-impl From<Option<i64>> for Read {
-    fn from(v: Option<i64>) -> Self {
-        v.map_or(Self::Unsaid, Self::Version)
+impl From<i64> for ExpectedVersion {
+    fn from(version: i64) -> Self {
+        Self::Exact(version)
     }
 }
 
-impl Read {
-    /// R1: the row must still be at the version that was read; with none said, `last_write_wins` decides.
+impl From<Option<i64>> for ExpectedVersion {
+    fn from(version: Option<i64>) -> Self {
+        version.map_or(Self::Unspecified, Self::Exact)
+    }
+}
+
+impl ExpectedVersion {
+    /// Returns this version, or the `version` of the input if the call names none.
+    ///
+    /// # Errors
+    /// `Validation` on `version` if both name a version and they differ.
+    pub fn or_named(self, version: Option<i64>) -> Result<Self> {
+        match (self, version) {
+            (Self::Exact(expected), Some(named)) if expected != named => {
+                let message =
+                    format!("is {named}, but the call expects version {expected}: send the version that you read");
+                Err(Error::invalid("version", FieldCode::Inconsistent, message))
+            }
+            (Self::Unspecified, named) => Ok(named.into()),
+            (exact, _) => Ok(exact),
+        }
+    }
+
+    /// Compares the version with that of the row (R1). If none is specified, `last_write_wins` decides.
     ///
     /// # Errors
     /// `VERSION_CONFLICT`, `VERSION_REQUIRED`.
     pub fn check(self, entity: Entity, id: impl Into<uuid::Uuid>, actual: i64, last_write_wins: bool) -> Result<()> {
         match self {
-            Self::Version(v) if v == actual => Ok(()),
-            Self::Version(expected) => Err(Conflict::Version { entity, id: id.into(), expected, actual }.into()),
-            Self::Unsaid if last_write_wins => Ok(()),
-            Self::Unsaid => Err(Conflict::VersionRequired { entity }.into()),
+            Self::Exact(v) if v == actual => Ok(()),
+            Self::Exact(expected) => Err(Conflict::Version { entity, id: id.into(), expected, actual }.into()),
+            Self::Unspecified if last_write_wins => Ok(()),
+            Self::Unspecified => Err(Conflict::VersionRequired { entity }.into()),
         }
     }
 }
 
-/// Whether reads show soft-deleted rows (R2).
+/// Whether a read includes soft-deleted rows (R2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Deleted {
-    /// Hide them.
+pub enum IncludeDeleted {
+    /// Only live rows.
     #[default]
-    Hide,
-    /// Show them too.
-    Include,
+    No,
+    /// Live and soft-deleted rows.
+    Yes,
 }
 
 /// Where an imported row came from: unique per kind of row.
@@ -296,7 +332,7 @@ impl<T> Patch<T> {
     pub fn apply_required(self, to: &mut T, field: &str, errors: &mut ValidationErrors) {
         match self {
             Self::Keep => {}
-            Self::Clear => errors.push(field, crate::error::FieldCode::Required, "cannot be null"),
+            Self::Clear => errors.push(field, FieldCode::Required, "cannot be null"),
             Self::Set(v) => *to = v,
         }
     }
@@ -392,10 +428,10 @@ pub enum DeleteMode {
 
 impl DeleteMode {
     /// Which rows can be deleted so: live ones, or by force also those that are soft-deleted.
-    pub(crate) const fn of(self) -> Deleted {
+    pub(crate) const fn of(self) -> IncludeDeleted {
         match self {
-            Self::Soft => Deleted::Hide,
-            Self::Force => Deleted::Include,
+            Self::Soft => IncludeDeleted::No,
+            Self::Force => IncludeDeleted::Yes,
         }
     }
 }

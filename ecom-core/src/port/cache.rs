@@ -142,7 +142,7 @@ pub struct FillToken {
 
 /// What a reader who missed does next; see [`Cache::begin_load`].
 #[derive(Debug, Clone)]
-pub enum Load {
+pub enum CacheLoad {
     /// Nothing: somebody else, maybe in another process, loaded the value meanwhile.
     Found(CacheValue),
     /// Load, then [`Cache::fill`] or [`Cache::abandon`].
@@ -227,6 +227,9 @@ port! {
 
         /// How it does.
         fn stats(&self) -> CacheStats;
+
+        /// Ends connections and background work. Later reads miss, and later fills are dropped.
+        async fn close(&self);
     } provided {
         /// What is held for each of `keys`, in their order, in at most one round trip.
         async fn get_many(&self, keys: &[CacheKey], codec: &'static Codec) -> Vec<Option<CacheValue>> {
@@ -249,9 +252,9 @@ port! {
         /// As [`Self::begin_fill`] after a miss. If another process is loading `key`, it waits a while for what that
         /// one fills, so that concurrent misses of one key load once; never longer than a fraction of a second,
         /// whatever became of the other.
-        async fn begin_load(&self, key: &CacheKey, codec: &'static Codec) -> Load {
+        async fn begin_load(&self, key: &CacheKey, codec: &'static Codec) -> CacheLoad {
             let _ = codec;
-            Load::Begun(self.begin_fill(key).await)
+            CacheLoad::Begun(self.begin_fill(key).await)
         }
 
         /// [`Self::fill`] of several, in at most one round trip.
@@ -286,6 +289,7 @@ impl Cache for NoCache {
     fn is_shared(&self) -> bool {
         false
     }
+    async fn close(&self) {}
     fn local(&self, _: &CacheKey) -> Option<CacheValue> {
         None
     }

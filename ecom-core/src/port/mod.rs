@@ -55,7 +55,7 @@ pub(crate) mod stock {
 }
 pub(crate) mod storage;
 
-pub use self::cache::{Cache, CacheKey, CacheStats, CacheValue, Codec, FillToken, ForwardCache, Load, NoCache};
+pub use self::cache::{Cache, CacheKey, CacheLoad, CacheStats, CacheValue, Codec, FillToken, ForwardCache, NoCache};
 pub use self::catalog::category::{CategoryRepository, CategoryUsage, ForwardCategories};
 pub use self::catalog::product::{ForwardProducts, ProductRepository};
 pub use self::catalog::sku::{ForwardSkus, SkuRepository};

@@ -15,7 +15,7 @@ use crate::port::catalog::product::{ForwardProducts, ProductRepository};
 use crate::port::catalog::sku::{ForwardSkus, SkuRepository};
 use crate::port::search::{ForwardSearch, SearchCapabilities, SearchProvider};
 use crate::port::storage::{ForwardRepositories, ForwardStorage, ForwardUnitOfWork, Repositories, Storage, UnitOfWork};
-use crate::service::background::consumer::{Consumer, Start};
+use crate::service::background::consumer::{Consumer, StartPosition};
 use crate::text::Slug;
 
 /// What becomes of a commit.
@@ -170,7 +170,7 @@ pub enum Failure {
 #[derive(Debug)]
 pub struct Recorder {
     name: &'static str,
-    start: Start,
+    start: StartPosition,
     /// Each call, whatever became of it.
     pub given: Mutex<Vec<Vec<Event>>>,
     /// What it handled.
@@ -188,20 +188,20 @@ pub struct Recorder {
 impl Recorder {
     /// One that does not stop.
     pub fn new(name: &'static str) -> Arc<Self> {
-        Arc::new(Self::with(name, Start::Oldest, Semaphore::MAX_PERMITS / 2))
+        Arc::new(Self::with(name, StartPosition::Oldest, Semaphore::MAX_PERMITS / 2))
     }
 
     /// One that stops before the end of each call, until it gets a permit.
     pub fn held(name: &'static str) -> Arc<Self> {
-        Arc::new(Self::with(name, Start::Oldest, 0))
+        Arc::new(Self::with(name, StartPosition::Oldest, 0))
     }
 
     /// One that begins with what is to come.
     pub fn from_head(name: &'static str) -> Arc<Self> {
-        Arc::new(Self::with(name, Start::Head, Semaphore::MAX_PERMITS / 2))
+        Arc::new(Self::with(name, StartPosition::Head, Semaphore::MAX_PERMITS / 2))
     }
 
-    fn with(name: &'static str, start: Start, permits: usize) -> Self {
+    fn with(name: &'static str, start: StartPosition, permits: usize) -> Self {
         Self {
             name,
             start,
@@ -241,7 +241,7 @@ impl Consumer for Recorder {
     fn name(&self) -> &str {
         self.name
     }
-    fn start(&self) -> Start {
+    fn start(&self) -> StartPosition {
         self.start
     }
     fn batch(&self) -> u32 {

@@ -290,6 +290,8 @@ impl Cache for Reference {
         Ok(())
     }
 
+    async fn close(&self) {}
+
     fn stats(&self) -> CacheStats {
         let state = self.state.lock();
         let entries = match self.mutant {

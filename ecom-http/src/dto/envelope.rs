@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use super::catalog::product::FiltersView;
 use super::search::SearchMeta;
 use crate::error::{ApiError, ApiResult, shorten};
-use crate::extract::{Here, Paged, Style};
+use crate::extract::{Paged, RequestTarget, Style};
 
 pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -126,12 +126,18 @@ pub(crate) struct ListFrame {
 
 impl ListFrame {
     /// Returns the frame of a list that always comes whole.
-    pub(crate) fn whole(here: &Here) -> Self {
+    pub(crate) fn whole(here: &RequestTarget) -> Self {
         Self { meta: ListMeta::default(), links: Links { this: here.path_and_query(), ..Links::default() } }
     }
 
     /// Returns the frame of a page.
-    pub(crate) fn page(next: Option<&Keyset>, more: bool, total: Option<Total>, paged: &Paged, here: &Here) -> Self {
+    pub(crate) fn page(
+        next: Option<&Keyset>,
+        more: bool,
+        total: Option<Total>,
+        paged: &Paged,
+        here: &RequestTarget,
+    ) -> Self {
         let per_page = u64::from(paged.per_page);
         let mut frame = Self::whole(here);
         let links = &mut frame.links;
@@ -191,7 +197,7 @@ fn last_skip(count: u64, paged: &Paged) -> u64 {
 }
 
 /// The path and query of the request with a parameter of another value, first where it was not there.
-fn with_parameter(here: &Here, name: &str, value: &str) -> String {
+fn with_parameter(here: &RequestTarget, name: &str, value: &str) -> String {
     let mut out = String::with_capacity(64);
     out.push_str(here.path());
     out.push('?');

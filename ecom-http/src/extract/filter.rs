@@ -1,6 +1,6 @@
 //! Values of query parameters.
 
-use ecom_core::money::{Currency, ExactDecimal, Money, price_of};
+use ecom_core::money::{Currency, Money, check_price_order, price_of};
 use ecom_core::{FieldCode, Result, ValidationErrors};
 use serde::{Deserialize, Deserializer};
 
@@ -26,28 +26,26 @@ pub(crate) fn word<T: Copy>(
     found
 }
 
-/// Returns an exact price in minor units; what is wrong with it is pushed to `errors`.
-fn price(field: &str, sent: Option<&str>, currency: Currency, errors: &mut ValidationErrors) -> Option<i64> {
-    match ExactDecimal::parse(sent?) {
-        Ok(d) => price_of(d, currency, field, errors).map(Money::minor),
+/// Returns an exact price in the shop's currency; what is wrong with it is pushed to `errors`.
+fn price(field: &str, sent: Option<&str>, currency: Currency, errors: &mut ValidationErrors) -> Option<Money> {
+    match sent?.parse() {
+        Ok(d) => price_of(d, currency, field, errors),
         Err(why) => {
-            errors.push(field, FieldCode::Malformed, why);
+            errors.push(field, FieldCode::Malformed, why.to_string());
             None
         }
     }
 }
 
-/// Returns both bounds of a filter by price, in minor units.
+/// Returns both bounds of a filter by price.
 pub(crate) fn prices(
     min: Option<&str>,
     max: Option<&str>,
     currency: Currency,
     errors: &mut ValidationErrors,
-) -> (Option<i64>, Option<i64>) {
+) -> (Option<Money>, Option<Money>) {
     let min = price("min_price", min, currency, errors);
     let max = price("max_price", max, currency, errors);
-    if min.zip(max).is_some_and(|(min, max)| min > max) {
-        errors.push("min_price", FieldCode::Inconsistent, "is above max_price");
-    }
+    check_price_order(min, max, errors);
     (min, max)
 }

@@ -3,18 +3,19 @@
 mod body;
 mod explain;
 mod filter;
-mod here;
 mod paging;
 mod params;
 mod path;
 mod query;
+mod target;
 mod version;
 
 pub(crate) use body::{Json, VersionBody};
 pub(crate) use filter::{present, prices, word};
-pub(crate) use here::{By, Here};
+
 pub(crate) use paging::{Cursor, Paged, Pages, Style};
 pub(crate) use params::{ById, ByKey, Force, IfMatchHeader, Numbers, Picked, Shape, ShowDeleted, Version, Wish};
 pub(crate) use path::{Id, Key};
 pub(crate) use query::{Params, Query};
+pub(crate) use target::RequestTarget;
 pub(crate) use version::IfMatch;

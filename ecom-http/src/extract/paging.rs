@@ -170,10 +170,10 @@ mod tests {
 
     #[test]
     fn the_default_size_of_a_page_is_a_setting() {
-        let config = HttpConfig { page_size: 7, ..HttpConfig::default() };
+        let config = HttpConfig::default().page_size(7);
         let p = Pages::default().check(&config, &mut ValidationErrors::default());
         assert_eq!(p.paging, Paging::Offset { offset: 0, limit: 7 });
-        let config = HttpConfig { page_size: 20, max_page_size: 5, ..HttpConfig::default() }.bounded();
+        let config = HttpConfig::default().page_size(20).max_page_size(5).bounded();
         assert_eq!(config.page_size, 5);
     }
 }

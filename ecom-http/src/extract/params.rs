@@ -1,6 +1,6 @@
 //! Groups of parameters that resources share, and what the documentation says of paths and headers.
 
-use ecom_core::common::{DeleteMode, Deleted};
+use ecom_core::common::{DeleteMode, IncludeDeleted};
 use serde::Deserialize;
 
 /// What a client wants to see of a resource.
@@ -82,8 +82,8 @@ pub(crate) struct ShowDeleted {
 
 impl ShowDeleted {
     /// Returns the choice; hidden if absent.
-    pub(crate) fn choice(&self) -> Deleted {
-        if self.include_deleted == Some(true) { Deleted::Include } else { Deleted::Hide }
+    pub(crate) fn choice(&self) -> IncludeDeleted {
+        if self.include_deleted == Some(true) { IncludeDeleted::Yes } else { IncludeDeleted::No }
     }
 }
 

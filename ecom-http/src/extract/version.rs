@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use axum::extract::FromRequestParts;
 use axum::http::header::IF_MATCH;
 use axum::http::request::Parts;
-use ecom_core::common::Read;
+use ecom_core::common::ExpectedVersion;
 use ecom_core::{Error, ErrorCode, FieldCode};
 use uuid::Uuid;
 
@@ -46,7 +46,7 @@ impl IfMatch {
     /// Returns what the writer read of the document `id`, from the header and the `version` that it sent otherwise.
     ///
     /// The tag of another document is a failed precondition (412), whether or not the document of the path exists.
-    pub(crate) fn read(&self, id: Uuid, sent: Option<i64>) -> ApiResult<Read> {
+    pub(crate) fn read(&self, id: Uuid, sent: Option<i64>) -> ApiResult<ExpectedVersion> {
         match (self, sent) {
             (Self::Malformed, _) => Err(ApiError::field(
                 "If-Match",
@@ -62,9 +62,9 @@ impl IfMatch {
             (Self::Tag(seen), Some(b)) if seen.version != b => {
                 Err(ApiError::field("version", FieldCode::Inconsistent, "is not the version that If-Match names"))
             }
-            (Self::Tag(seen), _) => Ok(Read::Version(seen.version)),
-            (Self::Absent | Self::Any, Some(v)) => Ok(Read::Version(v)),
-            (Self::Absent | Self::Any, None) => Ok(Read::Unsaid),
+            (Self::Tag(seen), _) => Ok(ExpectedVersion::Exact(seen.version)),
+            (Self::Absent | Self::Any, Some(v)) => Ok(ExpectedVersion::Exact(v)),
+            (Self::Absent | Self::Any, None) => Ok(ExpectedVersion::Unspecified),
         }
     }
 
@@ -83,14 +83,14 @@ mod tests {
     fn r01_only_the_document_and_version_of_an_entity_tag_count() {
         let (this, other) = (Uuid::from_u128(7), Uuid::from_u128(8));
         let read = |t: &str, b| IfMatch::parse(t).read(this, b).ok();
-        assert_eq!(read("\"3.7\"", None), Some(Read::Version(3)));
-        assert_eq!(read("W/\"3.7\"", Some(3)), Some(Read::Version(3)));
-        assert_eq!(read("\"3\"", None), Some(Read::Version(3)));
-        assert_eq!(read("*", None), Some(Read::Unsaid));
+        assert_eq!(read("\"3.7\"", None), Some(ExpectedVersion::Exact(3)));
+        assert_eq!(read("W/\"3.7\"", Some(3)), Some(ExpectedVersion::Exact(3)));
+        assert_eq!(read("\"3\"", None), Some(ExpectedVersion::Exact(3)));
+        assert_eq!(read("*", None), Some(ExpectedVersion::Unspecified));
         assert_eq!(read("\"3.7\"", Some(2)), None);
         assert_eq!(read("3", None), None);
         assert_eq!(read("\"3.7\", \"4.1\"", None), None);
-        assert_eq!(read(&format!("W/\"3.7-{};n\"", this.simple()), None), Some(Read::Version(3)));
+        assert_eq!(read(&format!("W/\"3.7-{};n\"", this.simple()), None), Some(ExpectedVersion::Exact(3)));
         assert_eq!(read(&format!("\"3.7-{}\"", other.simple()), None), None);
     }
 }

@@ -224,7 +224,7 @@ mod tests {
         storage.migrate(ecom_core::money::Currency::USD).await.unwrap();
         let search = ecom_search::TantivySearch::open(ecom_search::TantivyOptions::memory()).await.unwrap();
         let shop = Shop::new(ShopParts::new(Arc::new(storage), Arc::new(search))).unwrap();
-        let config = HttpConfig { request_timeout: Duration::from_millis(20), ..HttpConfig::default() };
+        let config = HttpConfig::default().request_timeout(Duration::from_millis(20));
         let app = Arc::new(App { shop, config });
         let router: Router = Router::new()
             .route("/panic", get(|| async { panic!("the secret of line 7") as StatusCode }))

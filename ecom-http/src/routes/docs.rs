@@ -10,14 +10,14 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
-use utoipa::openapi::OpenApi;
 use utoipa_swagger_ui::Config;
 
 use crate::app::App;
 use crate::dto::{JSON, json as respond};
 use crate::error::{ApiError, ApiResult};
-use crate::extract::Here;
+use crate::extract::RequestTarget;
 use crate::headers::public;
+use crate::openapi::Text;
 
 /// The pages bring everything along: nothing is loaded from another host.
 const PAGE_POLICY: HeaderValue = HeaderValue::from_static(
@@ -34,10 +34,10 @@ const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
     get, path = "/", tag = "operations",
     responses((status = 200, description = "Links", body = Object))
 )]
-pub(super) async fn root(State(app): State<Arc<App>>, here: Here) -> ApiResult {
+pub(super) async fn root(State(app): State<Arc<App>>, here: RequestTarget) -> ApiResult {
     let (base, api) = (here.base(), app.config.api_prefix.as_str());
     let mut links = Map::new();
-    links.insert("self".to_owned(), Value::String(format!("{base}/")));
+    links.insert("self".to_owned(), Value::String(if base.is_empty() { "/".to_owned() } else { base.to_owned() }));
     for (name, path) in super::links() {
         links.insert(name.to_owned(), Value::String(format!("{base}{api}{path}")));
     }
@@ -56,8 +56,8 @@ pub(super) async fn root(State(app): State<Arc<App>>, here: Here) -> ApiResult {
 }
 
 /// The pages, over the finished document.
-pub(crate) fn pages(document: &OpenApi) -> Router<Arc<App>> {
-    let json: Bytes = document.to_json().unwrap_or_default().into();
+pub(crate) fn pages(document: Arc<Text>) -> Router<Arc<App>> {
+    let at_root: Bytes = document.at("").into();
     let redoc: Bytes = redoc().into();
     // Relative, so that it holds where the router is nested.
     let swagger = Arc::new(Config::from("../openapi.json"));
@@ -65,11 +65,15 @@ pub(crate) fn pages(document: &OpenApi) -> Router<Arc<App>> {
     Router::new()
         .route(
             "/openapi.json",
-            get(move || async move { public(([(CONTENT_TYPE, JSON)], json).into_response(), None, None) }),
+            get(async move |here: RequestTarget| {
+                // Its links, and those of the pages over it, begin where the router is nested.
+                let json = if here.base().is_empty() { at_root.clone() } else { document.at(here.base()).into() };
+                public(([(CONTENT_TYPE, JSON)], json).into_response(), None, None)
+            }),
         )
         .route("/redoc", get(move || async move { page(HTML, redoc) }))
         .route("/redoc/", get(|| async { moved("../redoc") }))
-        .route("/docs", get(|here: Here| async move { moved(&format!("{}/docs/", here.base())) }))
+        .route("/docs", get(|here: RequestTarget| async move { moved(&format!("{}/docs/", here.base())) }))
         .route("/docs/", get(move || async move { file("", index) }))
         .route("/docs/{*file}", get(move |Path(path): Path<String>| async move { file(&path, swagger) }))
 }

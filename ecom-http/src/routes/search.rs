@@ -107,14 +107,14 @@ fn checked(p: &SearchParams, currency: Currency, e: &mut ValidationErrors) -> Se
         .iter()
         .filter_map(|a| word("availability", Some(a), &AvailabilityStatus::ALL, AvailabilityStatus::as_str, e))
         .collect();
-    let min_rating = p.min_rating.as_deref().and_then(|text| match ExactDecimal::parse(text) {
+    let min_rating = p.min_rating.as_deref().and_then(|text| match text.parse::<ExactDecimal>() {
         Err(why) => {
-            e.push("min_rating", FieldCode::Malformed, why);
+            e.push("min_rating", FieldCode::Malformed, why.to_string());
             None
         }
         Ok(d) => match Rating::exact(d.0) {
             Err(why) => {
-                e.out_of_bounds("min_rating", why);
+                e.out_of_bounds("min_rating", why.to_string());
                 None
             }
             Ok(r) => Some(i64::from(r.hundredths())),
@@ -167,7 +167,7 @@ fn checked(p: &SearchParams, currency: Currency, e: &mut ValidationErrors) -> Se
     responses((status = 200, description = "A page of products; `meta.search` says more", body = List<ProductView>))
 )]
 pub(super) async fn search(reply: Reply, Query((p, pages, shape)): Query<(SearchParams, Pages, Shape)>) -> ApiResult {
-    let currency = reply.shop().config().currency;
+    let currency = reply.config().currency;
     let mut errors = ValidationErrors::default();
     let mut query = checked(&p, currency, &mut errors);
     let part = pages.check(&reply.app.config, &mut errors);
@@ -186,7 +186,7 @@ pub(super) async fn search(reply: Reply, Query((p, pages, shape)): Query<(Search
     let start = Instant::now();
     let found = reply.shop().search().search(&query).await?;
     let took_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let bounds = &reply.shop().config().price_bounds;
+    let bounds = &reply.config().price_bounds;
     let meta = SearchMeta {
         query: query.text,
         total_hits: found.total.count,
@@ -197,7 +197,7 @@ pub(super) async fn search(reply: Reply, Query((p, pages, shape)): Query<(Search
     };
     let end = part.offset + u64::from(part.per_page);
     let more = found.total.count > end && end <= MAX_OFFSET;
-    let mut frame = ListFrame::page(None, more, Some(found.total), &part, &reply.here);
+    let mut frame = ListFrame::page(None, more, Some(found.total), &part, &reply.target);
     frame.meta.search = Some(meta);
     let list = format.rows(frame, found.products.iter().map(|p| &***p))?;
     Ok(public(list.respond(), None, None))

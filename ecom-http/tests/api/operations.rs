@@ -74,7 +74,7 @@ async fn gzip_for_those_who_ask() {
 
 #[tokio::test]
 async fn the_router_can_be_nested_and_moved() {
-    let api = Api::with(HttpConfig { api_prefix: "shop/".to_owned(), ..HttpConfig::default() }).await;
+    let api = Api::with(HttpConfig::default().api_prefix("shop/")).await;
     let body = lamp().to_string();
     let nested = Router::new().nest("/outer", api.router.clone());
     let api = Api { router: nested, ..api };
@@ -115,8 +115,7 @@ async fn health_says_how_each_dependency_does() {
 
 #[tokio::test]
 async fn pages_other_origins_may_call_where_configured() {
-    let api =
-        Api::with(HttpConfig { cors_origins: vec!["https://shop.example".to_owned()], ..HttpConfig::default() }).await;
+    let api = Api::with(HttpConfig::default().cors_origins(vec!["https://shop.example".to_owned()])).await;
     let origin = ("origin", "https://shop.example");
     let a = api.call("GET", "/api/v1/products", &[origin], None).await.ok(200);
     assert_eq!(a.header("access-control-allow-origin"), "https://shop.example");
@@ -131,10 +130,7 @@ async fn vary_is_on_every_response_once() {
     let path = format!("{API}/products/{}", id(&p));
     let tag = api.call("GET", &path, &[], None).await.header("etag").to_owned();
     let cors = Api {
-        router: router(
-            api.shop.clone(),
-            HttpConfig { cors_origins: vec!["https://shop.example".to_owned()], ..HttpConfig::default() },
-        ),
+        router: router(api.shop.clone(), HttpConfig::default().cors_origins(vec!["https://shop.example".to_owned()])),
         ..api
     };
     let plain = Api {
@@ -168,7 +164,7 @@ async fn vary_is_on_every_response_once() {
 
 #[tokio::test]
 async fn the_sizes_of_a_page_are_settings() {
-    let api = Api::with(HttpConfig { page_size: 2, max_page_size: 3, ..HttpConfig::default() }).await;
+    let api = Api::with(HttpConfig::default().page_size(2).max_page_size(3)).await;
     for i in 0..4 {
         let p = api.product(json!({"title": format!("Thing {i}"), "price": 1})).await;
         api.category(json!({"name": format!("Shelf {i}")})).await;

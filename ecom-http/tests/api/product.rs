@@ -51,7 +51,7 @@ async fn numbers_and_fields_are_the_clients_choice() {
         let sep = if path.contains('?') { "" } else { "?" };
         api.get(&format!("{path}{sep}fields={join}")).await.ok(200);
     }
-    let numbers = Api::with(HttpConfig { numbers: true, ..HttpConfig::default() }).await;
+    let numbers = Api::with(HttpConfig::default().numbers(true)).await;
     let p = numbers.product(lamp()).await;
     assert_eq!(p["price"], json!(19.99));
     assert_eq!(numbers.get(&format!("/products/{}", id(&p))).await.data()["final_price"], json!(19.99));

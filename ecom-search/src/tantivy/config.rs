@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use derive_setters::Setters;
 use ecom_core::{Error, FieldCode, Result, ValidationErrors};
 
 /// Where an index is kept.
@@ -14,7 +15,9 @@ pub enum Location {
 }
 
 /// Settings of a [`super::TantivySearch`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Setters)]
+#[setters(strip_option)]
+#[non_exhaustive]
 pub struct TantivyOptions {
     /// Where the index is kept.
     pub location: Location,
@@ -48,9 +51,9 @@ impl TantivyOptions {
     /// (15–1000, default 50), `concurrent_searches` (1–1024, default: as many as the machine has cores).
     ///
     /// # Errors
-    /// `Validation` of the field `search_url`; the message never shows the URL.
+    /// `Validation` of the field `search`; the message never shows the URL.
     pub fn from_url(url: &str) -> Result<Self> {
-        let bad = |code, message: &str| Error::invalid("search_url", code, message);
+        let bad = |code, message: &str| Error::invalid("search", code, message);
         let rest = url
             .strip_prefix("tantivy:")
             .ok_or_else(|| bad(FieldCode::Malformed, "must start with `tantivy://` or be `tantivy::memory:`"))?;

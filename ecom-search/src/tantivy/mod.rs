@@ -104,6 +104,9 @@ impl TantivySearch {
 
     async fn run<T: Send + 'static>(&self, work: impl FnOnce(&Arc<Inner>) -> Result<T> + Send + 'static) -> Result<T> {
         let inner = self.inner.clone();
+        if inner.searches.is_closed() {
+            return Err(unavailable(Refusal::Closed));
+        }
         blocking(move || work(&inner)).await
     }
 }
@@ -175,6 +178,16 @@ impl SearchProvider for TantivySearch {
 
     async fn ping(&self) -> Result<()> {
         self.run(|inner| inner.checkpoint().map(drop)).await
+    }
+
+    async fn close(&self) {
+        self.inner.searches.close();
+        let inner = self.inner.clone();
+        // The writer ends before the lock is freed for another process.
+        let ended = tokio::task::spawn_blocking(move || drop(std::mem::take(&mut *inner.writing.lock())));
+        if let Err(error) = ended.await {
+            tracing::warn!(%error, "the search index did not close well");
+        }
     }
 }
 

@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use derive_setters::Setters;
 use ecom_core::Result;
 use ecom_core::clock::{SharedClock, Timestamp};
 use ecom_core::port::{Cache, CacheKey, CacheStats, CacheValue, Codec, FillToken};
@@ -36,7 +37,9 @@ pub const DEFAULT_CAPACITY: u64 = 100_000;
 pub type Weigher = fn(&CacheKey, &CacheValue) -> u32;
 
 /// Settings of a [`MemoryCache`].
-#[derive(Clone)]
+#[derive(Clone, Setters)]
+#[setters(strip_option)]
+#[non_exhaustive]
 pub struct MemoryCacheOptions {
     /// The most entries, or with a `weigher` the most weight. Past it the least useful ones are evicted.
     pub capacity: u64,
@@ -332,6 +335,11 @@ impl Cache for MemoryCache {
 
     async fn ping(&self) -> Result<()> {
         Ok(())
+    }
+
+    /// There is nothing to end: the values go.
+    async fn close(&self) {
+        self.clear_local().await;
     }
 
     fn stats(&self) -> CacheStats {

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use ecom_core::Result;
-use ecom_core::port::{Cache, CacheKey, CacheStats, CacheValue, Codec, FillToken, Load};
+use ecom_core::port::{Cache, CacheKey, CacheLoad, CacheStats, CacheValue, Codec, FillToken};
 use redis::{PushInfo, PushKind, RedisResult, Value};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -46,7 +46,7 @@ impl TieredOptions {
     /// `decoded_mib`, and `capacity`, the entries of the tier in process (100,000).
     ///
     /// # Errors
-    /// `Validation` of `cache_url` that says what is wrong, without the URL.
+    /// `Validation` of `cache` that says what is wrong, without the URL.
     pub fn from_url(url: &str) -> Result<Self> {
         let (redis, rest) = RedisOptions::split(url.strip_prefix("tiered+").unwrap_or(url))?;
         let mut memory = MemoryCacheOptions::default();
@@ -249,14 +249,14 @@ impl Cache for TieredCache {
         self.shared.begin(keys).await.into_iter().map(|shared| FillToken { shared, ..token }).collect()
     }
 
-    async fn begin_load(&self, key: &CacheKey, codec: &'static Codec) -> Load {
+    async fn begin_load(&self, key: &CacheKey, codec: &'static Codec) -> CacheLoad {
         let token = self.token(key).await;
         match self.shared.load(key, codec).await {
             Next::Found(aging) => {
                 self.local.keep(key, &aging, codec, token).await;
-                Load::Found(aging.value)
+                CacheLoad::Found(aging.value)
             }
-            Next::Begun(shared) => Load::Begun(FillToken { shared, ..token }),
+            Next::Begun(shared) => CacheLoad::Begun(FillToken { shared, ..token }),
         }
     }
 
@@ -316,6 +316,13 @@ impl Cache for TieredCache {
 
     async fn ping(&self) -> Result<()> {
         self.shared.ping().await
+    }
+
+    async fn close(&self) {
+        self.listener.abort();
+        self.local.hears.store(false, Ordering::Release);
+        self.local.memory.close().await;
+        self.shared.close().await;
     }
 
     fn stats(&self) -> CacheStats {

@@ -53,11 +53,10 @@ impl SqliteOptions {
     /// From `sqlite://path`, `sqlite:path` or `sqlite::memory:`.
     ///
     /// # Errors
-    /// `Validation` on field `database_url`.
+    /// `Validation` on field `database`.
     pub fn from_url(url: &str) -> Result<Self> {
-        let bad = || {
-            Error::invalid("database_url", FieldCode::Malformed, "must be `sqlite://` and a path, or `sqlite::memory:`")
-        };
+        let bad =
+            || Error::invalid("database", FieldCode::Malformed, "must be `sqlite://` and a path, or `sqlite::memory:`");
         let rest = url.strip_prefix("sqlite:").ok_or_else(bad)?;
         let rest = rest.strip_prefix("//").unwrap_or(rest);
         let rest = rest.split_once('?').map_or(rest, |(path, _)| path);

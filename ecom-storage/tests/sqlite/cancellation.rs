@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use ecom_core::catalog::ProductFilter;
-use ecom_core::common::Deleted;
+use ecom_core::common::IncludeDeleted;
 use ecom_core::id::*;
 use ecom_core::port::*;
 
@@ -51,13 +51,13 @@ async fn a_call_dropped_at_any_await_leaves_the_pool_whole_and_nothing_half_writ
             let p = product(&format!("Pen {n} {}", ids().next()), &[&top], 100, 2);
             let whole = async {
                 write_products(&s, std::slice::from_ref(&p)).await?;
-                s.connect().await?.products().get(p.id, Deleted::Hide).await
+                s.connect().await?.products().get(p.id, IncludeDeleted::No).await
             };
             let finished = Polls { future: Box::pin(whole), left: n }.await;
             // The next caller gets a clean connection, and finds all of the product or nothing.
             let mut tx = s.begin().await?;
-            let found = tx.products().get(p.id, Deleted::Include).await?;
-            let live = tx.categories().get(top.id, Deleted::Hide).await?.ok_or("gone")?.product_count;
+            let found = tx.products().get(p.id, IncludeDeleted::Yes).await?;
+            let live = tx.categories().get(top.id, IncludeDeleted::No).await?.ok_or("gone")?.product_count;
             let listed = tx
                 .products()
                 .count(&ProductFilter { category: Some(top.id), ..ProductFilter::default() }, 10_000)
@@ -104,10 +104,10 @@ async fn a_dropped_unit_of_work_writes_nothing_and_frees_the_lock() -> TestResul
             tx.categories().insert(std::slice::from_ref(&top)).await?;
         }
         let mut tx = s.begin().await?;
-        assert_eq!(tx.categories().get(top.id, Deleted::Include).await?, None);
+        assert_eq!(tx.categories().get(top.id, IncludeDeleted::Yes).await?, None);
         tx.categories().insert(std::slice::from_ref(&top)).await?;
         tx.rollback().await?;
-        assert_eq!(s.connect().await?.categories().get(top.id, Deleted::Include).await?, None);
+        assert_eq!(s.connect().await?.categories().get(top.id, IncludeDeleted::Yes).await?, None);
     }
     Ok(())
 }

@@ -1,11 +1,12 @@
 //! Products and categories as they are read and listed, the counts of categories, and slugs.
 
 use ecom_core::catalog::{AvailabilityStatus, CategorySummary, Product, ProductFilter, ProductSort, ProductStatus};
-use ecom_core::common::{Actor, Deleted, ExternalRef};
+use ecom_core::common::{Actor, ExternalRef, IncludeDeleted};
 use ecom_core::id::*;
 use ecom_core::money::{Currency, Money};
 use ecom_core::paging::Paging;
 use ecom_core::port::*;
+use ecom_core::testkit::sample::usd;
 use ecom_core::text::Slug;
 use ecom_storage::SqlStorage;
 
@@ -27,27 +28,27 @@ async fn a_product_reads_as_it_was_written() -> TestResult {
         p.external = Some(ExternalRef::new("dummyjson", "1"));
         write_products(&s, std::slice::from_ref(&p)).await?;
         let mut c = s.connect().await?;
-        assert_eq!(c.products().get(p.id, Deleted::Hide).await?.as_ref(), Some(&p));
+        assert_eq!(c.products().get(p.id, IncludeDeleted::No).await?.as_ref(), Some(&p));
         assert_eq!(c.products().get_by_slug("field-notebook").await?.as_ref(), Some(&p));
-        assert_eq!(c.products().get_many(&[p.id], Deleted::Hide).await?, vec![p.clone()]);
+        assert_eq!(c.products().get_many(&[p.id], IncludeDeleted::No).await?, vec![p.clone()]);
         assert_eq!(c.products().find_by_external("dummyjson", &["1".to_owned()]).await?, vec![("1".to_owned(), p.id)]);
         for sort in ProductSort::ALL {
             for filter in [
                 ProductFilter::default(),
                 ProductFilter {
-                    deleted: Deleted::Include,
+                    include_deleted: IncludeDeleted::Yes,
                     status: Some(ProductStatus::Active),
                     ..ProductFilter::default()
                 },
                 ProductFilter {
                     category: Some(top.id),
-                    min_price: Some(999),
-                    max_price: Some(999),
+                    min_price: Some(usd(999)),
+                    max_price: Some(usd(999)),
                     brand: Some("ACME".to_owned()),
                     tag: Some("new".to_owned()),
                     availability: Some(AvailabilityStatus::InStock),
                     status: Some(ProductStatus::Active),
-                    deleted: Deleted::Hide,
+                    include_deleted: IncludeDeleted::No,
                     updated_since: Some(p.audit.updated_at),
                 },
             ] {
@@ -58,12 +59,12 @@ async fn a_product_reads_as_it_was_written() -> TestResult {
                 let found = c.products().filters(&filter).await?;
                 assert_eq!(found.categories, vec![(CategorySummary::from(&below), 1)]);
                 assert_eq!(found.brands, vec![("Acme".to_owned(), 1)]);
-                assert_eq!(found.price, Some((999, 999)));
+                assert_eq!(found.price, Some((usd(999), usd(999))));
             }
         }
-        let t = c.categories().get(top.id, Deleted::Hide).await?.unwrap();
+        let t = c.categories().get(top.id, IncludeDeleted::No).await?.unwrap();
         assert_eq!((t.product_count, t.subtree_product_count, t.revision), (0, 1, 2));
-        let b = c.categories().get(below.id, Deleted::Hide).await?.unwrap();
+        let b = c.categories().get(below.id, IncludeDeleted::No).await?.unwrap();
         assert_eq!((b.product_count, b.subtree_product_count, b.revision), (1, 1, 2));
         assert!(c.inventory().imbalances().await?.is_empty());
         drop(c);
@@ -92,15 +93,15 @@ async fn pages_by_cursor_and_by_offset_are_the_same_list() -> TestResult {
     let mut c = s.connect().await?;
     for category in [None, Some(top.id)] {
         for (status, deleted) in [
-            (None, Deleted::Hide),
-            (None, Deleted::Include),
-            (Some(ProductStatus::Active), Deleted::Hide),
-            (Some(ProductStatus::Draft), Deleted::Include),
+            (None, IncludeDeleted::No),
+            (None, IncludeDeleted::Yes),
+            (Some(ProductStatus::Active), IncludeDeleted::No),
+            (Some(ProductStatus::Draft), IncludeDeleted::Yes),
         ] {
-            let filter = ProductFilter { category, status, deleted, ..ProductFilter::default() };
+            let filter = ProductFilter { category, status, include_deleted: deleted, ..ProductFilter::default() };
             let mut expected: Vec<&Product> = all
                 .iter()
-                .filter(|p| deleted == Deleted::Include || p.audit.is_live())
+                .filter(|p| deleted == IncludeDeleted::Yes || p.audit.is_live())
                 .filter(|p| status.is_none_or(|s| s == p.status))
                 .collect();
             assert_eq!(c.products().count(&filter, 1_000).await?.count, expected.len() as u64);
@@ -197,12 +198,12 @@ async fn r6_listings_and_counts_follow_products_and_the_tree() -> TestResult {
     tx.products().update(&r, &after).await?;
     tx.commit().await?;
     check_listings(&s).await?;
-    assert_eq!(s.connect().await?.products().get(p.id, Deleted::Hide).await?, Some(p.clone()));
+    assert_eq!(s.connect().await?.products().get(p.id, IncludeDeleted::No).await?, Some(p.clone()));
 
     // B moves under D: its path and that of everything below follow.
     let mut tx = s.begin().await?;
     tx.categories().lock_tree().await?;
-    let before = tx.categories().get(b.id, Deleted::Hide).await?.ok_or("b")?;
+    let before = tx.categories().get(b.id, IncludeDeleted::No).await?.ok_or("b")?;
     let subtree = tx.categories().subtree("a/b").await?;
     assert_eq!(subtree.iter().map(|c| c.path.as_str()).collect::<Vec<_>>(), ["a/b", "a/b/c"]);
     let touched = tx.products().ids_in_category(b.id, None, 100).await?;
@@ -217,7 +218,7 @@ async fn r6_listings_and_counts_follow_products_and_the_tree() -> TestResult {
     tx.products().refresh_categories(&touched).await?;
     tx.commit().await?;
     check_listings(&s).await?;
-    let found = s.connect().await?.products().get(q.id, Deleted::Hide).await?.ok_or("q")?;
+    let found = s.connect().await?.products().get(q.id, IncludeDeleted::No).await?.ok_or("q")?;
     assert_eq!(found.revision, q.revision + 1);
     assert_eq!(found.categories[0].path, "d/b/c");
 
@@ -226,7 +227,7 @@ async fn r6_listings_and_counts_follow_products_and_the_tree() -> TestResult {
     tx.commit().await?;
     check_listings(&s).await?;
     let mut conn = s.connect().await?;
-    assert_eq!(conn.products().get(q.id, Deleted::Include).await?, None);
+    assert_eq!(conn.products().get(q.id, IncludeDeleted::Yes).await?, None);
     assert!(conn.inventory().imbalances().await?.is_empty());
     assert_eq!(conn.categories().usage(b.id).await?.all_children, 1);
     assert_eq!(conn.categories().usage(c.id).await?, CategoryUsage::default());

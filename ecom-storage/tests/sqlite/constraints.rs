@@ -1,9 +1,10 @@
 //! Constraints of the schema, and the conflict that each becomes.
 
 use ecom_core::catalog::CategorySummary;
-use ecom_core::common::{Actor, Deleted, ExternalRef};
+use ecom_core::common::{Actor, ExternalRef, IncludeDeleted};
 use ecom_core::id::*;
 use ecom_core::port::*;
+use ecom_core::stock::StockConflict;
 use ecom_core::text::Slug;
 use ecom_core::{Conflict, Error, ErrorCode, FieldCode};
 
@@ -75,7 +76,7 @@ async fn what_the_database_refuses_becomes_our_conflict() -> TestResult {
     assert_eq!(e.code(), ErrorCode::CategoryNotEmpty);
     let e = tx.inventory().apply(&[movement(p.skus[0].id, -11)]).await.unwrap_err();
     let Error::Conflict(c) = &e else { return Err(e.into()) };
-    let Conflict::InsufficientStock { shortages } = &**c else { return Err(e.into()) };
+    let Conflict::Stock(StockConflict::Insufficient { shortages }) = &**c else { return Err(e.into()) };
     assert_eq!((shortages[0].requested, shortages[0].available), (11, 10));
     let e = tx.inventory().apply(&[movement(SkuId(ids().next()), 1)]).await.unwrap_err();
     assert_eq!(e.code(), ErrorCode::NotFound);
@@ -95,7 +96,7 @@ async fn what_the_database_refuses_becomes_our_conflict() -> TestResult {
     q.external = p.external.clone();
     q.categories.clear();
     tx.products().insert(std::slice::from_ref(&q)).await?;
-    assert_eq!(tx.categories().get(top.id, Deleted::Hide).await?.ok_or("gone")?.subtree_product_count, 0);
+    assert_eq!(tx.categories().get(top.id, IncludeDeleted::No).await?.ok_or("gone")?.subtree_product_count, 0);
     tx.commit().await?;
     Ok(())
 }

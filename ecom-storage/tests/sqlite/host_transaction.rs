@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use ecom_core::access::Principal;
 use ecom_core::catalog::{CategoryInput, ProductInput};
-use ecom_core::common::{Actor, Deleted};
+use ecom_core::common::IncludeDeleted;
 use ecom_core::platform::OutboxPosition;
 use ecom_core::port::NoSearch;
 use ecom_core::{Error, Shop, ShopParts};
@@ -20,7 +21,7 @@ async fn titles(shop: &Shop) -> Vec<String> {
     let mut db = shop.storage().connect().await.unwrap();
     let ids = db.products().revisions(None, 100).await.unwrap();
     let ids: Vec<_> = ids.into_iter().map(|(id, _)| id).collect();
-    db.products().get_many(&ids, Deleted::Hide).await.unwrap().into_iter().map(|p| p.title).collect()
+    db.products().get_many(&ids, IncludeDeleted::No).await.unwrap().into_iter().map(|p| p.title).collect()
 }
 
 #[tokio::test]
@@ -30,13 +31,13 @@ async fn a_host_writes_inside_its_own_transaction() -> TestResult {
     let shop = Shop::new(ShopParts::new(Arc::new(s), Arc::new(NoSearch)))?;
     let mut c = SqliteConnection::connect(&url).await?;
     c.execute("CREATE TABLE host_table (id INTEGER)").await?;
-    let actor = Actor::new("host");
+    let actor = Principal::trusted("host");
 
     // It begins its transaction itself.
     for keep in [false, true] {
         let mut host = c.begin().await?;
         let mut tx = on_sqlite(&shop, &mut host).await?;
-        shop.products().create_in(&mut tx, &pen(), &actor).await?;
+        shop.acting_as(&actor).products().create_in(&mut tx, &pen()).await?;
         let after = tx.finish();
         host.execute("INSERT INTO host_table VALUES (1)").await?;
         if keep {
@@ -52,9 +53,9 @@ async fn a_host_writes_inside_its_own_transaction() -> TestResult {
     let category: CategoryInput = serde_json::from_str(r#"{"name": "Desk"}"#)?;
     for keep in [false, true] {
         let mut tx = begin_on_sqlite(&shop, &mut c).await?;
-        shop.categories().create_in(&mut tx, &category, &actor).await?;
+        shop.acting_as(&actor).categories().create_in(&mut tx, &category).await?;
         let input: ProductInput = serde_json::from_str(r#"{"title": "Ink", "price": 2, "category": "desk"}"#)?;
-        shop.products().create_in(&mut tx, &input, &actor).await?;
+        shop.acting_as(&actor).products().create_in(&mut tx, &input).await?;
         let own = tx.connection::<SqliteConnection>().ok_or("the host's connection")?;
         own.execute("INSERT INTO host_table VALUES (2)").await?;
         if keep {
@@ -99,7 +100,7 @@ async fn a_transaction_that_the_host_began_is_not_committed_by_the_library() -> 
     let mut c = SqliteConnection::connect(&url).await?;
     let mut host = c.begin().await?;
     let mut tx = on_sqlite(&shop, &mut host).await?;
-    shop.products().create_in(&mut tx, &pen(), &Actor::new("host")).await?;
+    shop.acting_as(&Principal::trusted("host")).products().create_in(&mut tx, &pen()).await?;
     assert!(matches!(tx.commit().await, Err(Error::Unsupported { .. })));
     host.rollback().await?;
     assert_eq!(titles(&shop).await, [""; 0]);
@@ -114,7 +115,7 @@ async fn r13_a_host_that_forgets_to_finish_loses_no_event() -> TestResult {
     let mut c = SqliteConnection::connect(&url).await?;
     let mut host = c.begin().await?;
     let mut tx = on_sqlite(&shop, &mut host).await?;
-    let product = shop.products().create_in(&mut tx, &pen(), &Actor::new("host")).await?;
+    let product = shop.acting_as(&Principal::trusted("host")).products().create_in(&mut tx, &pen()).await?;
     drop(tx);
     host.commit().await?;
     let log = shop.events().read(OutboxPosition::default(), 100).await?.events;

@@ -1,9 +1,10 @@
 //! Stock, its movements and the availability that follows them.
 
 use ecom_core::catalog::{AvailabilityStatus, ProductFilter};
-use ecom_core::common::Deleted;
+use ecom_core::common::IncludeDeleted;
 use ecom_core::paging::Paging;
 use ecom_core::port::*;
+use ecom_core::stock::StockConflict;
 use ecom_core::stock::StockMovement;
 use ecom_core::{Conflict, Error, ErrorCode};
 
@@ -41,7 +42,7 @@ async fn a_shortage_names_what_is_available_and_not_what_is_on_hand() -> TestRes
         let mut tx = s.begin().await?;
         let e = tx.inventory().apply(&[movement(p.skus[0].id, -11)]).await.unwrap_err();
         let Error::Conflict(c) = &e else { return Err(e.into()) };
-        let Conflict::InsufficientStock { shortages } = &**c else { return Err(e.into()) };
+        let Conflict::Stock(StockConflict::Insufficient { shortages }) = &**c else { return Err(e.into()) };
         assert_eq!((shortages[0].requested, shortages[0].available), (11, available));
         tx.rollback().await?;
     }
@@ -61,7 +62,7 @@ async fn a_number_or_word_that_this_release_does_not_know_is_an_error() -> TestR
         raw(&dir, sql).await?;
         let mut db = s.connect().await?;
         let e = if sql.contains("products") {
-            db.products().get(p.id, Deleted::Hide).await.unwrap_err()
+            db.products().get(p.id, IncludeDeleted::No).await.unwrap_err()
         } else {
             db.inventory().movements(p.skus[0].id, &Paging::first(1)).await.unwrap_err()
         };

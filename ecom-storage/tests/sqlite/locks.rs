@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ecom_core::common::Deleted;
+use ecom_core::common::IncludeDeleted;
 use ecom_core::money::Currency;
 use ecom_core::port::*;
 use ecom_core::{Error, ErrorCode};
@@ -66,7 +66,7 @@ async fn a_database_in_memory_serves_sixteen_tasks() -> TestResult {
             tokio::spawn(async move {
                 for _ in 0..20 {
                     add_one(&s, id).await?;
-                    assert!(s.connect().await?.products().get(p, Deleted::Hide).await?.is_some());
+                    assert!(s.connect().await?.products().get(p, IncludeDeleted::No).await?.is_some());
                 }
                 Ok::<_, Error>(())
             })

@@ -2,7 +2,7 @@
 
 use ecom_core::ErrorCode;
 use ecom_core::catalog::ProductFilter;
-use ecom_core::common::Deleted;
+use ecom_core::common::IncludeDeleted;
 use ecom_core::money::Currency;
 use ecom_core::port::*;
 
@@ -69,7 +69,7 @@ async fn a_second_currency_is_refused_and_nothing_is_written() -> TestResult {
     // The one that has it goes on.
     assert_eq!(s.migrate(Currency::JPY).await.unwrap_err().code(), ErrorCode::CurrencyMismatch);
     assert_eq!(s.currency(), Some(Currency::USD));
-    assert_eq!(s.connect().await?.products().get(p.id, Deleted::Hide).await?, Some(p));
+    assert_eq!(s.connect().await?.products().get(p.id, IncludeDeleted::No).await?, Some(p));
     Ok(())
 }
 

@@ -1,11 +1,12 @@
 //! The indexes that lists use, and the number of statements that reads and writes take.
 
 use ecom_core::catalog::{Product, ProductFilter, ProductSort, ProductStatus};
-use ecom_core::common::Deleted;
+use ecom_core::common::IncludeDeleted;
 use ecom_core::id::*;
 use ecom_core::paging::Paging;
 use ecom_core::port::*;
 use ecom_core::stock::StockMovement;
+use ecom_core::testkit::sample::usd;
 
 use crate::support::{TestResult, category, file, movement, product, write_categories, write_products};
 
@@ -28,8 +29,8 @@ async fn every_list_walks_an_index_and_sorts_nothing() -> TestResult {
                 let filter = ProductFilter {
                     category,
                     status: Some(ProductStatus::Active),
-                    min_price: prices.then_some(100),
-                    max_price: prices.then_some(1_000),
+                    min_price: prices.then_some(usd(100)),
+                    max_price: prices.then_some(usd(1_000)),
                     ..ProductFilter::default()
                 };
                 let first = s.connect().await?.products().list(&filter, sort, &Paging::first(20)).await?;
@@ -88,11 +89,11 @@ async fn a_page_is_one_statement_whatever_its_size_and_a_batch_grows_with_chunks
     let ids: Vec<ProductId> = all.iter().map(|p| p.id).collect();
     for (n, reads) in [(1, 1), (100, 1)] {
         let before = s.statements();
-        assert_eq!(c.products().get_many(&ids[..n], Deleted::Hide).await?, all[..n]);
+        assert_eq!(c.products().get_many(&ids[..n], IncludeDeleted::No).await?, all[..n]);
         assert_eq!(s.statements() - before, reads);
     }
     let before = s.statements();
-    c.products().get(ids[0], Deleted::Hide).await?;
+    c.products().get(ids[0], IncludeDeleted::No).await?;
     assert_eq!(s.statements() - before, 1);
     drop(c);
     // Stock of 100 SKUs at once.

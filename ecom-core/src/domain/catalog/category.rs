@@ -1,8 +1,10 @@
 //! Categories: a tree with materialized slug paths.
 
+use derive_setters::Setters;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use crate::domain::common::{Attributes, Audit, Deleted, ExternalRef, Patch};
+use crate::domain::common::{Attributes, Audit, ExternalRef, IncludeDeleted, Patch};
 use crate::error::{FieldCode, ValidationErrors};
 use crate::id::CategoryId;
 use crate::text::{Slug, check_text};
@@ -94,28 +96,32 @@ pub struct CategoryFilter {
     /// `Some(None)`: roots; `Some(Some(id))`: children of `id`; `None`: all.
     pub parent: Option<Option<CategoryId>>,
     /// Whether soft-deleted ones are listed (R2).
-    pub deleted: Deleted,
+    pub include_deleted: IncludeDeleted,
 }
 
 /// A category to create, or what replaces one (PUT).
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Setters)]
 #[serde(deny_unknown_fields)]
+#[setters(strip_option, into)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CategoryInput {
     /// 1–100 characters, unique among siblings.
     #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 100, example = "Headphones"))]
+    #[setters(skip)]
     pub name: String,
     /// Made from the name if absent.
     #[serde(default)]
     pub slug: Option<String>,
     /// The category above: an id, slug or path. Absent or null: a root.
     #[serde(default)]
+    #[setters(skip)]
     pub parent_id: Option<String>,
     /// At most 5,000 characters.
     #[serde(default)]
     pub description: Option<String>,
     /// A JSON object, at most 16 KiB.
     #[serde(default)]
+    #[setters(skip)]
     pub attributes: Attributes,
     /// The system it was imported from.
     #[serde(default)]
@@ -154,7 +160,32 @@ pub struct CategoryPatch {
 }
 
 impl CategoryInput {
-    /// Pushes everything that breaks SPEC 2.
+    /// Returns a root category with a name.
+    ///
+    /// ```
+    /// use ecom_core::catalog::CategoryInput;
+    ///
+    /// let green = CategoryInput::new("Green tea").under("tea").description("Steamed or roasted in a pan");
+    /// ```
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into(), ..Self::default() }
+    }
+
+    /// Puts it under a category, named by its id, slug or path.
+    #[must_use]
+    pub fn under(mut self, parent: impl ToString) -> Self {
+        self.parent_id = Some(parent.to_string());
+        self
+    }
+
+    /// Sets one attribute.
+    #[must_use]
+    pub fn attribute(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.attributes.0.insert(name.into(), value.into());
+        self
+    }
+
+    /// Pushes every value that is out of the bounds of `docs/rules.md`, "Category".
     pub fn check(&self, errors: &mut ValidationErrors) {
         check_text("name", &self.name, 1, 100, errors);
         check_slug(self.slug.as_deref(), errors);
@@ -169,7 +200,7 @@ impl CategoryInput {
 /// Pushes an error where a slug is said and not valid.
 pub(crate) fn check_slug(slug: Option<&str>, errors: &mut ValidationErrors) {
     if let Some(Err(why)) = slug.map(Slug::parse) {
-        errors.out_of_bounds("slug", why);
+        errors.out_of_bounds("slug", why.to_string());
     }
 }
 

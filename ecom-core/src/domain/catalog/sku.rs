@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use derive_setters::Setters;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::domain::common::{Attributes, Audit, ExternalRef, Patch};
 use crate::error::{FieldCode, ValidationErrors};
@@ -38,7 +40,7 @@ impl AvailabilityStatus {
     /// All, worst first.
     pub const ALL: [Self; 3] = [Self::OutOfStock, Self::Limited, Self::InStock];
 
-    /// `out_of_stock` at 0 available, `limited` at or under the threshold, else `in_stock` (SPEC 2).
+    /// `out_of_stock` at 0 available, `limited` at or under the threshold, else `in_stock`.
     pub const fn of(available: i64, threshold: i64) -> Self {
         if available <= 0 {
             Self::OutOfStock
@@ -110,7 +112,7 @@ impl Sku {
         AvailabilityStatus::of(self.available(), self.low_stock_threshold)
     }
 
-    /// `price × (1 − discount / 100)`, rounded to the currency's minor unit, half away from zero (SPEC 2).
+    /// `price × (1 − discount / 100)`, rounded to the currency's minor unit, half away from zero.
     pub fn final_price(&self, discount: Percentage) -> Money {
         self.price.discounted(discount)
     }
@@ -174,26 +176,32 @@ impl DimensionsPatch {
 }
 
 /// A SKU to create, or what replaces one.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Setters)]
 #[serde(deny_unknown_fields)]
+#[setters(strip_option, into)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SkuInput {
     /// In a product's `skus` on replace: which SKU this is; without it the code decides.
     #[serde(default)]
+    #[setters(skip)]
     pub id: Option<SkuId>,
     /// 1–100 characters, unique. Made from the product's slug if absent.
     #[serde(default)]
     pub code: Option<String>,
     /// `{"size": "M", "color": "red"}`, at most 10 options of 100 characters.
     #[serde(default)]
+    #[setters(skip)]
     pub option_values: BTreeMap<String, String>,
     /// A JSON object, at most 16 KiB.
     #[serde(default)]
+    #[setters(skip)]
     pub attributes: Attributes,
     /// 0 or more, exact in the currency's minor unit.
+    #[setters(skip)]
     pub price: Option<ExactDecimal>,
     /// ISO 4217; must be the shop's.
     #[serde(default)]
+    #[setters(skip)]
     pub currency: Option<String>,
     /// 0 or more, scale 2.
     #[serde(default)]
@@ -291,8 +299,45 @@ pub const DEFAULT_LOW_STOCK_THRESHOLD: i64 = 5;
 /// The most pieces of one SKU, and the largest single adjustment.
 pub const MAX_STOCK: i64 = 1_000_000_000_000;
 
+impl DimensionsInput {
+    /// Returns the dimensions; each is 0 or more, with at most two decimal places, in the shop's unit of length.
+    pub fn new(
+        width: impl Into<ExactDecimal>,
+        height: impl Into<ExactDecimal>,
+        depth: impl Into<ExactDecimal>,
+    ) -> Self {
+        Self { width: width.into(), height: height.into(), depth: depth.into() }
+    }
+}
+
 impl SkuInput {
-    /// Checks everything that SPEC 2 says of a SKU. Errors are pushed under `prefix` (`skus[0].` or empty);
+    /// Returns a SKU with a price in the shop's currency.
+    pub fn new(price: Money) -> Self {
+        Self { price: Some(price.amount().into()), currency: Some(price.currency().to_string()), ..Self::default() }
+    }
+
+    /// Names the SKU of the product that this input replaces.
+    #[must_use]
+    pub const fn id(mut self, id: SkuId) -> Self {
+        self.id = Some(id);
+        self
+    }
+
+    /// Sets the value of one option, such as `size`.
+    #[must_use]
+    pub fn option(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.option_values.insert(name.into(), value.into());
+        self
+    }
+
+    /// Sets one attribute.
+    #[must_use]
+    pub fn attribute(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.attributes.0.insert(name.into(), value.into());
+        self
+    }
+
+    /// Checks a SKU against all bounds of `docs/rules.md`, "SKU". Errors are pushed under `prefix` (`skus[0].` or empty);
     /// `None` where there are any.
     pub fn check(&self, prefix: &str, currency: Currency, errors: &mut ValidationErrors) -> Option<SkuValues> {
         let before = errors.0.len();
@@ -358,7 +403,7 @@ fn check_measure(field: &str, d: Option<ExactDecimal>, errors: &mut ValidationEr
         None => None,
         Some(Ok(m)) => Some(m),
         Some(Err(why)) => {
-            errors.out_of_bounds(field, why);
+            errors.out_of_bounds(field, why.to_string());
             None
         }
     }

@@ -1,13 +1,17 @@
 //! Events: what others must learn of, written in the transaction of the change (R13).
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::clock::Timestamp;
+use crate::domain::catalog::product::Product;
 use crate::domain::common::Actor;
-use crate::id::EventId;
+use crate::domain::stock::inventory::{StockMovement, StockReason};
 pub use crate::id::EventKind;
+use crate::id::{EventId, SkuId};
+use crate::money::Money;
 
 /// A row of the outbox.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -20,13 +24,106 @@ pub struct Event {
     pub aggregate_id: Uuid,
     /// The aggregate's revision after the change; orders events of one aggregate.
     pub revision: i64,
-    /// More about it; small.
+    /// What the event says beside its kind, a JSON object or null. [`Event::stock_changes`] and
+    /// [`Event::price_changes`] read it. Its field `stale` is for the library's own caches.
     pub data: Value,
     /// When.
     pub occurred_at: Timestamp,
     /// Who.
     pub actor: Actor,
 }
+
+impl Event {
+    /// Returns the stock movements that the write made, in the order of the ledger. `stock.changed` has some, and so has
+    /// every other event of a write that sets stock. A movement whose reason this release does not know is left out.
+    pub fn stock_changes(&self) -> Vec<StockChange> {
+        self.list(STOCK)
+    }
+
+    /// Returns the SKUs whose price or final price the write changed. `product.updated` can have some.
+    pub fn price_changes(&self) -> Vec<PriceChange> {
+        self.list(PRICES)
+    }
+
+    fn list<T: DeserializeOwned>(&self, field: &str) -> Vec<T> {
+        let entries = self.data.get(field).and_then(Value::as_array).into_iter().flatten();
+        entries.filter_map(|e| T::deserialize(e).ok()).collect()
+    }
+}
+
+/// A stock movement, as an event has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct StockChange {
+    /// Which SKU.
+    pub sku_id: SkuId,
+    /// Pieces in (positive) or out (negative).
+    pub delta: i64,
+    /// Why.
+    pub reason: StockReason,
+    /// The document that it refers to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+}
+
+impl From<&StockMovement> for StockChange {
+    fn from(m: &StockMovement) -> Self {
+        Self { sku_id: m.sku_id, delta: m.delta, reason: m.reason, reference: m.reference.clone() }
+    }
+}
+
+/// Prices of a SKU before and after a write, as an event has them. Money is in the shop's currency.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct PriceChange {
+    /// Which SKU.
+    pub sku_id: SkuId,
+    /// The price before.
+    pub old: Money,
+    /// The price after.
+    pub new: Money,
+    /// The final price before: the old price less the discount of then.
+    pub old_final: Money,
+    /// The final price after: the new price less the discount of now.
+    pub new_final: Money,
+}
+
+impl PriceChange {
+    /// Returns the changes of prices between two states of a product, for the SKUs that both have.
+    pub(crate) fn between(before: &Product, after: &Product) -> Vec<Self> {
+        let changes = after.skus.iter().filter_map(|new| {
+            let old = before.skus.iter().find(|s| s.id == new.id)?;
+            let (old_final, new_final) = (old.final_price(before.discount), new.final_price(after.discount));
+            let changed = old.price != new.price || old_final != new_final;
+            changed.then_some(Self { sku_id: new.id, old: old.price, new: new.price, old_final, new_final })
+        });
+        changes.collect()
+    }
+}
+
+/// What a write says in the data of its event.
+#[derive(Debug, Default)]
+pub(crate) struct EventDetails {
+    pub stock: Vec<StockChange>,
+    pub prices: Vec<PriceChange>,
+}
+
+impl EventDetails {
+    /// Returns the details as fields of the data; empty lists have none.
+    pub fn into_fields(self) -> serde_json::Map<String, Value> {
+        let mut fields = serde_json::Map::new();
+        if !self.stock.is_empty() {
+            fields.insert(STOCK.to_owned(), json!(self.stock));
+        }
+        if !self.prices.is_empty() {
+            fields.insert(PRICES.to_owned(), json!(self.prices));
+        }
+        fields
+    }
+}
+
+const STOCK: &str = "stock";
+const PRICES: &str = "prices";
 
 /// The answer of a read of the outbox.
 #[derive(Debug, Clone, PartialEq, Default)]

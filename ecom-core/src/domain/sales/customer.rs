@@ -1,12 +1,14 @@
-//! Customers and their addresses (SPEC 2).
+//! Customers and their addresses.
 
+use derive_setters::Setters;
 use email_address::EmailAddress;
 use icu_properties::CodePointSetData;
 use icu_properties::props::DefaultIgnorableCodePoint;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::domain::catalog::category::check_external;
-use crate::domain::common::{Attributes, Audit, Deleted, ExternalRef, Patch};
+use crate::domain::common::{Attributes, Audit, ExternalRef, IncludeDeleted, Patch};
 use crate::error::{FieldCode, Result, ValidationErrors};
 use crate::id::{AddressId, CustomerId};
 use crate::text::{check_text, fold_key, trimmed};
@@ -68,7 +70,7 @@ pub struct CustomerFilter {
     /// The whole email, ignoring case.
     pub email: Option<String>,
     /// Whether soft-deleted ones are listed (R2).
-    pub deleted: Deleted,
+    pub include_deleted: IncludeDeleted,
 }
 
 impl CustomerFilter {
@@ -119,7 +121,7 @@ pub struct AddressFilter {
     /// The street begins with this, ignoring case.
     pub street: Option<String>,
     /// Whether those of soft-deleted customers are listed (R2).
-    pub deleted: Deleted,
+    pub include_deleted: IncludeDeleted,
 }
 
 impl AddressFilter {
@@ -146,18 +148,22 @@ fn check_filters<'a>(
 }
 
 /// A customer to create, or what replaces one (PUT).
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Setters)]
 #[serde(deny_unknown_fields)]
+#[setters(strip_option, into)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CustomerInput {
     /// 1–100 characters.
     #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 100, example = "Ada"))]
+    #[setters(skip)]
     pub first_name: String,
     /// 1–100 characters.
     #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 100, example = "Lovelace"))]
+    #[setters(skip)]
     pub last_name: String,
     /// At most 254 characters, unique among live customers, ignoring case.
     #[cfg_attr(feature = "openapi", schema(max_length = 254, example = "ada@example.com"))]
+    #[setters(skip)]
     pub email: String,
     /// 7 to 20 digits, with a plus before an international number. Spaces, dots, dashes and parentheses are taken out.
     #[cfg_attr(feature = "openapi", schema(example = "+44 20 7946 0018"))]
@@ -165,6 +171,7 @@ pub struct CustomerInput {
     pub telephone: Option<String>,
     /// A JSON object, at most 16 KiB.
     #[serde(default)]
+    #[setters(skip)]
     pub attributes: Attributes,
     /// The system it was imported from.
     #[serde(default)]
@@ -203,18 +210,21 @@ pub struct CustomerPatch {
 }
 
 /// An address to create, or what replaces one (PUT).
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Setters)]
 #[serde(deny_unknown_fields)]
+#[setters(strip_option, into)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AddressInput {
     /// 1–255 characters.
     #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 255, example = "Ockham Lane"))]
+    #[setters(skip)]
     pub street: String,
     /// The number of the house, at most 50 characters.
     #[serde(default)]
     pub number: Option<String>,
     /// 1–100 characters.
     #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 100, example = "London"))]
+    #[setters(skip)]
     pub city: String,
     /// A state or province, at most 100 characters.
     #[serde(default)]
@@ -263,10 +273,28 @@ pub struct AddressPatch {
 const MAX_EMAIL: usize = 254;
 
 impl CustomerInput {
+    /// Returns a customer.
+    ///
+    /// ```
+    /// use ecom_core::sales::CustomerInput;
+    ///
+    /// let ada = CustomerInput::new("Ada", "Lovelace", "ada@example.com").telephone("+44 20 7946 0018");
+    /// ```
+    pub fn new(first_name: impl Into<String>, last_name: impl Into<String>, email: impl Into<String>) -> Self {
+        Self { first_name: first_name.into(), last_name: last_name.into(), email: email.into(), ..Self::default() }
+    }
+
+    /// Sets one attribute.
+    #[must_use]
+    pub fn attribute(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.attributes.0.insert(name.into(), value.into());
+        self
+    }
+
     /// The input as it is stored: texts without spaces around them, the telephone number without punctuation.
     ///
     /// # Errors
-    /// `Validation` naming every field that breaks SPEC 2.
+    /// `Validation` naming every field that is out of bounds.
     pub fn check(&self) -> Result<Self> {
         let mut e = ValidationErrors::default();
         check_text("first_name", self.first_name.trim(), 1, 100, &mut e);
@@ -312,10 +340,21 @@ impl CustomerPatch {
 }
 
 impl AddressInput {
+    /// Returns an address.
+    ///
+    /// ```
+    /// use ecom_core::sales::AddressInput;
+    ///
+    /// let home = AddressInput::new("St James's Square", "London").number("12").country("GB");
+    /// ```
+    pub fn new(street: impl Into<String>, city: impl Into<String>) -> Self {
+        Self { street: street.into(), city: city.into(), ..Self::default() }
+    }
+
     /// The input as it is stored: texts without spaces around them, the country in upper case.
     ///
     /// # Errors
-    /// `Validation` naming every field that breaks SPEC 2.
+    /// `Validation` naming every field that is out of bounds.
     pub fn check(&self) -> Result<Self> {
         let mut e = ValidationErrors::default();
         check_text("street", self.street.trim(), 1, 255, &mut e);

@@ -112,10 +112,22 @@ pub struct StockAdjustment {
     pub delta: i64,
     /// Why.
     pub reason: StockReason,
-    /// What it refers to, at most 255 characters.
+    /// The document that it refers to, such as a delivery note; at most 255 characters.
     pub reference: Option<String>,
-    /// Who.
-    pub actor: Actor,
+}
+
+impl StockAdjustment {
+    /// Returns an adjustment by `delta` pieces that refers to nothing.
+    pub const fn new(sku_id: SkuId, delta: i64, reason: StockReason) -> Self {
+        Self { sku_id, delta, reason, reference: None }
+    }
+
+    /// Names the document that the adjustment refers to.
+    #[must_use]
+    pub fn reference(mut self, reference: impl Into<String>) -> Self {
+        self.reference = Some(reference.into());
+        self
+    }
 }
 
 /// What an adjustment did.

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use crate::domain::catalog::category::{Category, CategoryFilter};
-use crate::domain::common::Deleted;
+use crate::domain::common::IncludeDeleted;
 use crate::error::Result;
 use crate::id::CategoryId;
 use crate::paging::{Page, Paging, Total};
@@ -28,10 +28,10 @@ port! {
     /// Every method fails with `Unavailable` if the database cannot be reached.
     pub trait CategoryRepository / ForwardCategories(&mut self): Send {
         /// One category.
-        async fn get(&mut self, id: CategoryId, deleted: Deleted) -> Result<Option<Category>>;
+        async fn get(&mut self, id: CategoryId, deleted: IncludeDeleted) -> Result<Option<Category>>;
 
         /// Those of `ids` that exist, by id.
-        async fn get_many(&mut self, ids: &[CategoryId], deleted: Deleted) -> Result<Vec<Category>>;
+        async fn get_many(&mut self, ids: &[CategoryId], deleted: IncludeDeleted) -> Result<Vec<Category>>;
 
         /// Live categories with one of `slugs`, by id.
         async fn get_by_slugs(&mut self, slugs: &[String]) -> Result<Vec<Category>>;

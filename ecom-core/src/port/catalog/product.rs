@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use crate::domain::catalog::product::{Product, ProductFilter, ProductFilters, ProductSort};
-use crate::domain::common::Deleted;
+use crate::domain::common::IncludeDeleted;
 use crate::error::Result;
 use crate::id::{CategoryId, ProductId};
 use crate::paging::{Page, Paging, Total};
@@ -15,13 +15,13 @@ port! {
     /// Every method fails with `Unavailable` if the database cannot be reached.
     pub trait ProductRepository / ForwardProducts(&mut self): Send {
         /// One product.
-        async fn get(&mut self, id: ProductId, deleted: Deleted) -> Result<Option<Product>>;
+        async fn get(&mut self, id: ProductId, deleted: IncludeDeleted) -> Result<Option<Product>>;
 
         /// One live product by its slug.
         async fn get_by_slug(&mut self, slug: &str) -> Result<Option<Product>>;
 
         /// Those of `ids` that exist, by id; a fixed number of statements for any number of ids.
-        async fn get_many(&mut self, ids: &[ProductId], deleted: Deleted) -> Result<Vec<Product>>;
+        async fn get_many(&mut self, ids: &[ProductId], deleted: IncludeDeleted) -> Result<Vec<Product>>;
 
         /// Locks those of `ids` that exist until the end of the transaction, with the tree held
         /// ([`CategoryRepository::hold_tree`](crate::port::CategoryRepository::hold_tree)) and their SKUs locked

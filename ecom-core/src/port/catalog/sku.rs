@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use crate::domain::catalog::sku::Sku;
-use crate::domain::common::Deleted;
+use crate::domain::common::IncludeDeleted;
 use crate::domain::stock::inventory::StockMovement;
 use crate::error::Result;
 use crate::id::{ProductId, SkuId};
@@ -15,7 +15,7 @@ port! {
     /// Every method fails with `Unavailable` if the database cannot be reached.
     pub trait SkuRepository / ForwardSkus(&mut self): Send {
         /// One SKU.
-        async fn get(&mut self, id: SkuId, deleted: Deleted) -> Result<Option<Sku>>;
+        async fn get(&mut self, id: SkuId, deleted: IncludeDeleted) -> Result<Option<Sku>>;
 
         /// The live SKU with this code, case-insensitively.
         async fn get_by_code(&mut self, code: &str) -> Result<Option<Sku>>;
@@ -30,7 +30,7 @@ port! {
         async fn taken_codes(&mut self, bases: &[Slug]) -> Result<HashSet<String>>;
 
         /// All SKUs of a product by position, soft-deleted ones too if asked.
-        async fn of_product(&mut self, product: ProductId, deleted: Deleted) -> Result<Vec<Sku>>;
+        async fn of_product(&mut self, product: ProductId, deleted: IncludeDeleted) -> Result<Vec<Sku>>;
 
         /// Inserts SKUs with their on hand, and the ledger rows in `opening` that explain it (R11).
         ///

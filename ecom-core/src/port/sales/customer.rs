@@ -1,6 +1,6 @@
 //! Customers and their addresses.
 
-use crate::domain::common::Deleted;
+use crate::domain::common::IncludeDeleted;
 use crate::domain::sales::customer::{Address, AddressFilter, Customer, CustomerFilter, CustomerSort};
 use crate::error::Result;
 use crate::id::{AddressId, CustomerId};
@@ -12,7 +12,7 @@ port! {
     /// Every method fails with `Unavailable` if the database cannot be reached.
     pub trait CustomerRepository / ForwardCustomers(&mut self): Send {
         /// Returns one customer.
-        async fn get(&mut self, id: CustomerId, deleted: Deleted) -> Result<Option<Customer>>;
+        async fn get(&mut self, id: CustomerId, deleted: IncludeDeleted) -> Result<Option<Customer>>;
 
         /// Locks a customer until the end of the transaction and returns it as it is then, soft-deleted or not. Every
         /// write of it or of its addresses comes after it.
@@ -50,7 +50,7 @@ port! {
     /// Every method fails with `Unavailable` if the database cannot be reached.
     pub trait AddressRepository / ForwardAddresses(&mut self): Send {
         /// Returns one address.
-        async fn get(&mut self, id: AddressId, deleted: Deleted) -> Result<Option<Address>>;
+        async fn get(&mut self, id: AddressId, deleted: IncludeDeleted) -> Result<Option<Address>>;
 
         /// Returns a page of a list, oldest first: one statement whatever the limit.
         async fn list(&mut self, filter: &AddressFilter, paging: &Paging) -> Result<Page<Address>>;

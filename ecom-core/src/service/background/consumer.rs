@@ -6,6 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::work::Work;
+use crate::domain::access::principal::Principal;
 use crate::domain::platform::outbox::{Event, OutboxPosition};
 use crate::error::{BoxError, Result};
 use crate::port::cache::CacheKey;
@@ -18,7 +19,7 @@ use crate::service::run::stale;
 
 /// The position at which a consumer begins that has never run on this database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Start {
+pub enum StartPosition {
     /// At the oldest event that is kept.
     #[default]
     Oldest,
@@ -67,8 +68,8 @@ pub trait Consumer: Send + Sync + fmt::Debug {
     fn name(&self) -> &str;
 
     /// Returns where it begins the first time.
-    fn start(&self) -> Start {
-        Start::Oldest
+    fn start(&self) -> StartPosition {
+        StartPosition::Oldest
     }
 
     /// Returns how many events a batch has at most, 1 to 10,000.
@@ -86,7 +87,7 @@ pub trait Consumer: Send + Sync + fmt::Debug {
     /// Any. The error is logged, and the batch is tried again, here or in another process, after a pause that grows.
     async fn handle(&self, batch: &[(OutboxPosition, Event)]) -> Result<(), BoxError>;
 
-    /// Is called before a batch if events were missed: the consumer begins at [`Start::Head`], or was away for longer
+    /// Is called before a batch if events were missed: the consumer begins at [`StartPosition::Head`], or was away for longer
     /// than [`outbox_retention`](crate::config::ShopConfig::outbox_retention). A consumer that derives data from events
     /// reads the whole of it anew here.
     ///
@@ -142,15 +143,15 @@ impl Follow {
 impl Work for Follow {
     async fn step(&mut self, mut lease: Option<&mut Lease>) -> Result<bool, BoxError> {
         let cx = self.cx.clone();
-        let log = EventLog::new(&cx);
+        let log = EventLog::new(&cx, Principal::system());
         let place = match &lease {
             Some(lease) => Some(lease.position).filter(|p| *p != NEW),
             None => self.own,
         };
         let at = match (place, self.consumer.start()) {
             (Some(at), _) => at,
-            (None, Start::Oldest) => NEW,
-            (None, Start::Head) => {
+            (None, StartPosition::Oldest) => NEW,
+            (None, StartPosition::Head) => {
                 let head = log.head().await?;
                 self.consumer.missed().await?;
                 let head = if head == NEW { BEGUN } else { head };
@@ -208,8 +209,8 @@ impl Consumer for Invalidate {
         Self::NAME
     }
 
-    fn start(&self) -> Start {
-        Start::Head
+    fn start(&self) -> StartPosition {
+        StartPosition::Head
     }
 
     async fn handle(&self, batch: &[(OutboxPosition, Event)]) -> Result<(), BoxError> {

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::lease::{Held, acquire, keep, pace, release};
 use super::work::Work;
+use crate::domain::access::principal::Principal;
 use crate::error::{BoxError, Result};
 use crate::port::platform::outbox::Lease;
 use crate::port::storage::Repositories as _;
@@ -51,7 +52,7 @@ impl Index {
 #[async_trait]
 impl Work for Index {
     async fn step(&mut self, _: Option<&mut Lease>) -> Result<bool, BoxError> {
-        let report = IndexSyncService::new(&self.0).catch_up().await?;
+        let report = IndexSyncService::new(&self.0, Principal::system()).catch_up().await?;
         if report.rebuilt {
             tracing::info!(documents = report.written, "search index built");
         }

@@ -22,7 +22,6 @@ use crate::text::check_text;
 pub struct Background {
     cx: Arc<Context>,
     stop: watch::Sender<bool>,
-    stopped: watch::Receiver<bool>,
     tasks: JoinSet<()>,
     consumers: HashSet<String>,
 }
@@ -41,7 +40,7 @@ impl Background {
             let message = format!("`{name}` is the name of another consumer");
             return Err(Error::invalid("name", FieldCode::OutOfBounds, message));
         }
-        self.tasks.spawn(jobs::consume(self.cx.clone(), consumer, self.stopped.clone()));
+        self.tasks.spawn(jobs::consume(self.cx.clone(), consumer, self.stop.subscribe()));
         Ok(())
     }
 
@@ -59,6 +58,19 @@ impl Background {
     pub(crate) fn start(cx: &Arc<Context>) -> Self {
         let (stop, stopped) = watch::channel(false);
         let tasks = jobs::jobs(cx, &stopped).into_iter().collect();
-        Self { cx: cx.clone(), stop, stopped, tasks, consumers: HashSet::new() }
+        let mut all = cx.background.lock();
+        all.retain(|other| other.receiver_count() > 0);
+        all.push(stop.clone());
+        Self { cx: cx.clone(), stop, tasks, consumers: HashSet::new() }
+    }
+
+    /// Stops all background work of this shop in this process, as [`Background::shutdown`] does, and waits for its end.
+    pub(crate) async fn end_all(cx: &Context) {
+        let all = std::mem::take(&mut *cx.background.lock());
+        for stop in all {
+            let _ = stop.send(true);
+            // Every task has a receiver for as long as it runs.
+            stop.closed().await;
+        }
     }
 }

@@ -8,12 +8,13 @@ use serde::{Deserialize, Serialize};
 use super::product::duplicate;
 use super::product::names::is_numbered;
 use super::resolver::Resolver;
+use crate::domain::access::principal::{Permission, Principal};
 use crate::domain::catalog::category::{
     Category, CategoryFilter, CategoryInput, CategoryPatch, ancestor_slugs, path_depth,
 };
-use crate::domain::common::{Actor, Audit, DeleteMode, Deleted, ExternalRef, Patch, Read};
-use crate::domain::platform::outbox::EventKind;
-use crate::error::{Conflict, Entity, Error, FieldCode, Result, ValidationErrors};
+use crate::domain::common::{Audit, DeleteMode, ExpectedVersion, ExternalRef, IncludeDeleted, Patch};
+use crate::domain::platform::outbox::{EventDetails, EventKind};
+use crate::error::{CatalogConflict, Conflict, Entity, Error, FieldCode, Result, ValidationErrors};
 use crate::id::{CategoryId, ProductId};
 use crate::paging::{Page, Paging, Total};
 use crate::port::cache::CacheKey;
@@ -42,11 +43,12 @@ pub struct CategoryList {
 #[derive(Debug, Clone, Copy)]
 pub struct CategoryService<'a> {
     cx: &'a Arc<Context>,
+    who: &'a Principal,
 }
 
 impl<'a> CategoryService<'a> {
-    pub(crate) const fn new(cx: &'a Arc<Context>) -> Self {
-        Self { cx }
+    pub(crate) const fn new(cx: &'a Arc<Context>, who: &'a Principal) -> Self {
+        Self { cx, who }
     }
 
     /// A live category, from the cache or the database (R15).
@@ -60,14 +62,14 @@ impl<'a> CategoryService<'a> {
             .cx
             .cache
             .get_or_load(CacheKey::Category(id), ttl, async {
-                let found = self.cx.storage.connect().await?.categories().get(id, Deleted::Hide).await?;
+                let found = self.cx.storage.connect().await?.categories().get(id, IncludeDeleted::No).await?;
                 Ok(found.map(|c| c.slug))
             })
             .await?
             .ok_or_else(|| Error::not_found(Entity::Category, id))?;
         match self.get_by_slug(slug.value.as_str()).await {
             Ok(found) if found.value.id == id => Ok(found),
-            _ => Ok(Lookup { value: Arc::new(Cached::new(self.get_fresh(id, Deleted::Hide).await?)), hit: false }),
+            _ => Ok(Lookup { value: Arc::new(Cached::new(self.get_fresh(id, IncludeDeleted::No).await?)), hit: false }),
         }
     }
 
@@ -100,7 +102,8 @@ impl<'a> CategoryService<'a> {
     ///
     /// # Errors
     /// `NotFound`, `Unavailable`.
-    pub async fn get_fresh(&self, id: CategoryId, deleted: Deleted) -> Result<Category> {
+    pub async fn get_fresh(&self, id: CategoryId, deleted: IncludeDeleted) -> Result<Category> {
+        self.who.require_shown(deleted)?;
         self.cx
             .storage
             .connect()
@@ -133,6 +136,8 @@ impl<'a> CategoryService<'a> {
     /// # Errors
     /// `Unavailable`.
     pub async fn list(&self, filter: &CategoryFilter, paging: &Paging) -> Result<Lookup<CategoryList>> {
+        self.who.require_shown(filter.include_deleted)?;
+        paging.check()?;
         let text = format!("{filter:?} {paging:?}");
         let load = |query: String| async {
             let mut db = self.cx.storage.connect().await?;
@@ -143,7 +148,7 @@ impl<'a> CategoryService<'a> {
             };
             Ok::<_, Error>(CategoryList { query, page, total })
         };
-        if filter.deleted == Deleted::Hide {
+        if filter.include_deleted == IncludeDeleted::No {
             let key = CacheKey::CategoryList(text_hash(&text));
             let load = async { load(text.clone()).await.map(Some) };
             // Another query with the same hash may hold the entry.
@@ -189,16 +194,18 @@ impl<'a> CategoryService<'a> {
     ///
     /// # Errors
     /// `Validation` (an unknown parent names itself), `DUPLICATE`, `Unavailable`.
-    pub async fn create(&self, input: &CategoryInput, actor: &Actor) -> Result<Category> {
+    pub async fn create(&self, input: &CategoryInput) -> Result<Category> {
+        self.who.require(Permission::CategoriesWrite)?;
         checked(input)?;
-        self.cx.write(|mut tx| async move { Ok((self.create_in(&mut tx, input, actor).await?, tx)) }).await
+        self.cx.write(|mut tx| async move { Ok((self.create_in(&mut tx, input).await?, tx)) }).await
     }
 
     /// [`Self::create`] inside a transaction. It locks the tree, which comes before any other lock.
     ///
     /// # Errors
     /// As [`Self::create`].
-    pub async fn create_in(&self, tx: &mut Tx<'_>, input: &CategoryInput, actor: &Actor) -> Result<Category> {
+    pub async fn create_in(&self, tx: &mut Tx<'_>, input: &CategoryInput) -> Result<Category> {
+        self.who.require(Permission::CategoriesWrite)?;
         checked(input)?;
         tx.categories().lock_tree().await?;
         let parent = parent_of(tx, input.parent_id.as_deref()).await?;
@@ -220,32 +227,36 @@ impl<'a> CategoryService<'a> {
             product_count: 0,
             subtree_product_count: 0,
             revision: 1,
-            audit: Audit::created(self.cx.now(), actor),
+            audit: Audit::created(self.cx.now(), self.who.actor()),
         };
-        self.insert_in(tx, std::slice::from_ref(&category), actor).await?;
+        self.insert_in(tx, std::slice::from_ref(&category)).await?;
         Ok(category)
     }
 
     /// Inserts categories whose values were checked, with their events; parents come before children, and the tree is
     /// locked.
-    pub(crate) async fn insert_in(&self, tx: &mut Tx<'_>, categories: &[Category], actor: &Actor) -> Result<()> {
+    pub(crate) async fn insert_in(&self, tx: &mut Tx<'_>, categories: &[Category]) -> Result<()> {
         tx.categories().insert(categories).await?;
         let changes = categories.iter().map(|c| Change {
             kind: EventKind::CategoryCreated,
             id: c.id.0,
             revision: c.revision,
+            actor: self.who.actor().clone(),
             stale: Forget::Keys(HashSet::from([slug_key(&c.slug)])),
+            details: EventDetails::default(),
         });
-        tx.emit_all(actor, changes.collect()).await
+        tx.emit_all(changes.collect()).await
     }
 
     /// Replaces a category (PUT, R1). If the input has no slug, a slug that was made from this name stays.
     ///
     /// # Errors
     /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `CATEGORY_CYCLE`, and those of [`Self::create`].
-    pub async fn replace(&self, id: CategoryId, read: Read, input: &CategoryInput, actor: &Actor) -> Result<Category> {
+    pub async fn replace(&self, id: CategoryId, expected: ExpectedVersion, input: &CategoryInput) -> Result<Category> {
+        self.who.require(Permission::CategoriesWrite)?;
+        let expected = expected.or_named(input.version)?;
         checked(input)?;
-        self.cx.write(|mut tx| async move { Ok((self.replace_in(&mut tx, id, read, input, actor).await?, tx)) }).await
+        self.cx.write(|mut tx| async move { Ok((self.replace_in(&mut tx, id, expected, input).await?, tx)) }).await
     }
 
     /// [`Self::replace`] inside a transaction.
@@ -256,12 +267,13 @@ impl<'a> CategoryService<'a> {
         &self,
         tx: &mut Tx<'_>,
         id: CategoryId,
-        read: Read,
+        expected: ExpectedVersion,
         input: &CategoryInput,
-        actor: &Actor,
     ) -> Result<Category> {
-        let before = self.lock(tx, id, read, Deleted::Hide).await?;
-        self.update_in(tx, before, input.clone(), actor).await
+        self.who.require(Permission::CategoriesWrite)?;
+        let expected = expected.or_named(input.version)?;
+        let before = self.lock(tx, id, expected, IncludeDeleted::No).await?;
+        self.update_in(tx, before, input.clone()).await
     }
 
     /// Merges a patch into a category (RFC 7396, R1). A slug that was made from the name follows a new name
@@ -269,10 +281,12 @@ impl<'a> CategoryService<'a> {
     ///
     /// # Errors
     /// As [`Self::replace`].
-    pub async fn patch(&self, id: CategoryId, read: Read, patch: CategoryPatch, actor: &Actor) -> Result<Category> {
+    pub async fn patch(&self, id: CategoryId, expected: ExpectedVersion, patch: CategoryPatch) -> Result<Category> {
+        self.who.require(Permission::CategoriesWrite)?;
+        let expected = expected.or_named(patch.version)?;
         let patch = &patch;
         self.cx
-            .write(|mut tx| async move { Ok((self.patch_in(&mut tx, id, read, patch.clone(), actor).await?, tx)) })
+            .write(|mut tx| async move { Ok((self.patch_in(&mut tx, id, expected, patch.clone()).await?, tx)) })
             .await
     }
 
@@ -284,21 +298,22 @@ impl<'a> CategoryService<'a> {
         &self,
         tx: &mut Tx<'_>,
         id: CategoryId,
-        read: Read,
+        expected: ExpectedVersion,
         patch: CategoryPatch,
-        actor: &Actor,
     ) -> Result<Category> {
-        let before = self.lock(tx, id, read, Deleted::Hide).await?;
+        self.who.require(Permission::CategoriesWrite)?;
+        let expected = expected.or_named(patch.version)?;
+        let before = self.lock(tx, id, expected, IncludeDeleted::No).await?;
         let input = merge(&before, patch)?;
-        self.update_in(tx, before, input, actor).await
+        self.update_in(tx, before, input).await
     }
 
     /// Moves a category with everything below it under another parent, or to the root (R3).
     ///
     /// # Errors
     /// As [`Self::replace`].
-    pub async fn move_to(&self, id: CategoryId, read: Read, parent: Option<String>, actor: &Actor) -> Result<Category> {
-        self.patch(id, read, to_parent(parent), actor).await
+    pub async fn move_to(&self, id: CategoryId, expected: ExpectedVersion, parent: Option<String>) -> Result<Category> {
+        self.patch(id, expected, to_parent(parent)).await
     }
 
     /// [`Self::move_to`] inside a transaction.
@@ -309,28 +324,21 @@ impl<'a> CategoryService<'a> {
         &self,
         tx: &mut Tx<'_>,
         id: CategoryId,
-        read: Read,
+        expected: ExpectedVersion,
         parent: Option<String>,
-        actor: &Actor,
     ) -> Result<Category> {
-        self.patch_in(tx, id, read, to_parent(parent), actor).await
+        self.patch_in(tx, id, expected, to_parent(parent)).await
     }
 
     /// Writes values over a category that the transaction has locked.
-    async fn update_in(
-        &self,
-        tx: &mut Tx<'_>,
-        before: Category,
-        input: CategoryInput,
-        actor: &Actor,
-    ) -> Result<Category> {
+    async fn update_in(&self, tx: &mut Tx<'_>, before: Category, input: CategoryInput) -> Result<Category> {
         checked(&input)?;
         let id = before.id;
         let parent = parent_of(tx, input.parent_id.as_deref()).await?;
         if let Some(p) = &parent
             && before.contains(p)
         {
-            return Err(Conflict::CategoryCycle { category: id.0, parent: p.id.0 }.into());
+            return Err(CatalogConflict::CategoryCycle { category: id.0, parent: p.id.0 }.into());
         }
         let slug = match &input.slug {
             Some(s) => claim_slug(tx, s, Some(&before.slug)).await?,
@@ -351,7 +359,7 @@ impl<'a> CategoryService<'a> {
             return Ok(before);
         }
         after.revision += 1;
-        after.audit.edited(self.cx.now(), actor);
+        after.audit.edited(self.cx.now(), self.who.actor());
         let moved = after.path != before.path;
         // Read before the paths change.
         let below = if moved { tx.categories().subtree(&before.path).await? } else { Vec::new() };
@@ -369,24 +377,25 @@ impl<'a> CategoryService<'a> {
         }
         if moved || after.name != before.name {
             refresh_products(tx, id).await?;
-            let stale = Forget::Everything;
-            tx.emit_all(
-                actor,
-                vec![Change { kind: EventKind::CategoryMoved, id: id.0, revision: after.revision, stale }],
-            )
-            .await?;
+            tx.emit_seen_everywhere(EventKind::CategoryMoved, id, after.revision, self.who.actor()).await?;
         } else {
-            tx.emit(EventKind::CategoryUpdated, id, after.revision, actor, [slug_key(&after.slug)]).await?;
+            tx.emit(EventKind::CategoryUpdated, id, after.revision, self.who.actor(), [slug_key(&after.slug)]).await?;
         }
         // Counts moved with the products; read them back.
-        Ok(tx.categories().get(id, Deleted::Include).await?.unwrap_or(after))
+        Ok(tx.categories().get(id, IncludeDeleted::Yes).await?.unwrap_or(after))
     }
 
     /// Locks the tree and reads a category for a write.
-    async fn lock(&self, tx: &mut Tx<'_>, id: CategoryId, read: Read, deleted: Deleted) -> Result<Category> {
+    async fn lock(
+        &self,
+        tx: &mut Tx<'_>,
+        id: CategoryId,
+        expected: ExpectedVersion,
+        deleted: IncludeDeleted,
+    ) -> Result<Category> {
         tx.categories().lock_tree().await?;
         let before = tx.categories().get(id, deleted).await?.ok_or_else(|| Error::not_found(Entity::Category, id))?;
-        read.check(Entity::Category, id, before.audit.version, self.cx.config.last_write_wins)?;
+        expected.check(Entity::Category, id, before.audit.version, self.cx.config.last_write_wins)?;
         Ok(before)
     }
 
@@ -394,8 +403,9 @@ impl<'a> CategoryService<'a> {
     ///
     /// # Errors
     /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `CATEGORY_NOT_EMPTY`, `Unavailable`.
-    pub async fn delete(&self, id: CategoryId, read: Read, mode: DeleteMode, actor: &Actor) -> Result<()> {
-        self.cx.write(|mut tx| async move { Ok((self.delete_in(&mut tx, id, read, mode, actor).await?, tx)) }).await
+    pub async fn delete(&self, id: CategoryId, expected: ExpectedVersion, mode: DeleteMode) -> Result<()> {
+        self.who.require_delete(Permission::CategoriesWrite, mode)?;
+        self.cx.write(|mut tx| async move { Ok((self.delete_in(&mut tx, id, expected, mode).await?, tx)) }).await
     }
 
     /// [`Self::delete`] inside a transaction.
@@ -406,31 +416,31 @@ impl<'a> CategoryService<'a> {
         &self,
         tx: &mut Tx<'_>,
         id: CategoryId,
-        read: Read,
+        expected: ExpectedVersion,
         mode: DeleteMode,
-        actor: &Actor,
     ) -> Result<()> {
-        let before = self.lock(tx, id, read, mode.of()).await?;
+        self.who.require_delete(Permission::CategoriesWrite, mode)?;
+        let before = self.lock(tx, id, expected, mode.of()).await?;
         let usage = tx.categories().usage(id).await?;
         let (children, products) = match mode {
             DeleteMode::Soft => (usage.live_children, usage.live_products),
             DeleteMode::Force => (usage.all_children, usage.all_products),
         };
         if children + products > 0 {
-            return Err(Conflict::CategoryNotEmpty { category: id.0, children, products }.into());
+            return Err(CatalogConflict::CategoryNotEmpty { category: id.0, children, products }.into());
         }
         let shown_by = [slug_key(&before.slug), CacheKey::ProductLists];
         match mode {
             DeleteMode::Soft => {
                 let mut gone = before.clone();
-                gone.audit.deleted(self.cx.now(), actor);
+                gone.audit.deleted(self.cx.now(), self.who.actor());
                 gone.revision += 1;
                 tx.categories().update(&before, &gone).await?;
-                tx.emit(EventKind::CategoryDeleted, id, gone.revision, actor, shown_by).await?;
+                tx.emit(EventKind::CategoryDeleted, id, gone.revision, self.who.actor(), shown_by).await?;
             }
             DeleteMode::Force => {
                 tx.categories().purge(id).await?;
-                tx.emit(EventKind::CategoryPurged, id, before.revision + 1, actor, shown_by).await?;
+                tx.emit(EventKind::CategoryPurged, id, before.revision + 1, self.who.actor(), shown_by).await?;
             }
         }
         Ok(())
@@ -441,21 +451,23 @@ impl<'a> CategoryService<'a> {
     /// # Errors
     /// `NotFound`, `STATE_CONFLICT` if it is not deleted or its parent is, `DUPLICATE` if its name or slug was taken
     /// in between, `VERSION_CONFLICT`, `VERSION_REQUIRED`.
-    pub async fn restore(&self, id: CategoryId, read: Read, actor: &Actor) -> Result<Category> {
-        self.cx.write(|mut tx| async move { Ok((self.restore_in(&mut tx, id, read, actor).await?, tx)) }).await
+    pub async fn restore(&self, id: CategoryId, expected: ExpectedVersion) -> Result<Category> {
+        self.who.require(Permission::CategoriesWrite)?;
+        self.cx.write(|mut tx| async move { Ok((self.restore_in(&mut tx, id, expected).await?, tx)) }).await
     }
 
     /// [`Self::restore`] inside a transaction.
     ///
     /// # Errors
     /// As [`Self::restore`].
-    pub async fn restore_in(&self, tx: &mut Tx<'_>, id: CategoryId, read: Read, actor: &Actor) -> Result<Category> {
-        let before = self.lock(tx, id, read, Deleted::Include).await?;
+    pub async fn restore_in(&self, tx: &mut Tx<'_>, id: CategoryId, expected: ExpectedVersion) -> Result<Category> {
+        self.who.require(Permission::CategoriesWrite)?;
+        let before = self.lock(tx, id, expected, IncludeDeleted::Yes).await?;
         before.audit.check_deleted("category", id)?;
         let parent = match before.parent_id {
             None => None,
             Some(p) => {
-                let live = tx.categories().get(p, Deleted::Hide).await?;
+                let live = tx.categories().get(p, IncludeDeleted::No).await?;
                 Some(live.ok_or_else(|| Conflict::State {
                     message: format!("the parent {p} is deleted; restore it first"),
                 })?)
@@ -464,17 +476,12 @@ impl<'a> CategoryService<'a> {
         claim_slug(tx, before.slug.as_str(), None).await?;
         let mut after = before.clone();
         after.path = Category::path_under(parent.as_ref(), &before.slug);
-        after.audit.restored(self.cx.now(), actor);
+        after.audit.restored(self.cx.now(), self.who.actor());
         after.revision += 1;
         tx.categories().update(&before, &after).await?;
         refresh_products(tx, id).await?;
-        let stale = Forget::Everything;
-        tx.emit_all(
-            actor,
-            vec![Change { kind: EventKind::CategoryRestored, id: id.0, revision: after.revision, stale }],
-        )
-        .await?;
-        Ok(tx.categories().get(id, Deleted::Include).await?.unwrap_or(after))
+        tx.emit_seen_everywhere(EventKind::CategoryRestored, id, after.revision, self.who.actor()).await?;
+        Ok(tx.categories().get(id, IncludeDeleted::Yes).await?.unwrap_or(after))
     }
 }
 
@@ -544,7 +551,7 @@ async fn parent_of(tx: &mut dyn Repositories, reference: Option<&str>) -> Result
         || Error::invalid("parent_id", FieldCode::ReferenceNotFound, format!("there is no category `{shown}`"));
     let reference = reference.to_owned();
     let id = Resolver::load(tx, std::iter::once(&reference)).await?.find(&reference).ok_or_else(missing)?.id;
-    tx.categories().get(id, Deleted::Hide).await?.ok_or_else(missing).map(Some)
+    tx.categories().get(id, IncludeDeleted::No).await?.ok_or_else(missing).map(Some)
 }
 
 /// A slug that was asked for; `current` is the one that the writer has already.

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::domain::catalog::category::CategorySummary;
-use crate::domain::common::Deleted;
+use crate::domain::common::IncludeDeleted;
 use crate::error::{FieldCode, Result, ValidationErrors};
 use crate::id::CategoryId;
 use crate::port::storage::Repositories;
@@ -32,7 +32,7 @@ impl Resolver {
         }
         let mut this = Self { by_id: HashMap::new(), by_slug: HashMap::new() };
         if !ids.is_empty() {
-            let found = tx.categories().get_many(&ids, Deleted::Hide).await?;
+            let found = tx.categories().get_many(&ids, IncludeDeleted::No).await?;
             this.by_id.extend(found.iter().map(|c| (c.id, CategorySummary::from(c))));
         }
         if !slugs.is_empty() {

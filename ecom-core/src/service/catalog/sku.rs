@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use super::product::names::CodeBook;
 use super::product::{ProductService, edited_sku, shown_by};
+use crate::domain::access::principal::{Permission, Principal};
 use crate::domain::catalog::product::Product;
 use crate::domain::catalog::sku::{DimensionsPatch, Sku, SkuInput, SkuPatch, SkuValues};
-use crate::domain::common::{Actor, DeleteMode, Deleted, Patch, Read};
+use crate::domain::common::{DeleteMode, ExpectedVersion, IncludeDeleted, Patch};
 use crate::domain::platform::outbox::EventKind;
 use crate::domain::stock::inventory::{StockMovement, StockReason};
 use crate::error::{Conflict, Entity, Error, FieldCode, Result, ValidationErrors};
@@ -24,18 +25,20 @@ pub const MAX_SKUS: usize = 200;
 #[derive(Debug, Clone, Copy)]
 pub struct SkuService<'a> {
     cx: &'a Arc<Context>,
+    who: &'a Principal,
 }
 
 impl<'a> SkuService<'a> {
-    pub(crate) const fn new(cx: &'a Arc<Context>) -> Self {
-        Self { cx }
+    pub(crate) const fn new(cx: &'a Arc<Context>, who: &'a Principal) -> Self {
+        Self { cx, who }
     }
 
     /// A SKU, soft-deleted ones where asked (R2).
     ///
     /// # Errors
     /// `NotFound`, `Unavailable`.
-    pub async fn get(&self, id: SkuId, deleted: Deleted) -> Result<Sku> {
+    pub async fn get(&self, id: SkuId, deleted: IncludeDeleted) -> Result<Sku> {
+        self.who.require_shown(deleted)?;
         let found = self.cx.storage.connect().await?.skus().get(id, deleted).await?;
         found.ok_or_else(|| Error::not_found(Entity::Sku, id))
     }
@@ -64,13 +67,14 @@ impl<'a> SkuService<'a> {
     ///
     /// # Errors
     /// `NotFound`, `Unavailable`.
-    pub async fn of_product(&self, product: ProductId, deleted: Deleted) -> Result<Vec<Sku>> {
+    pub async fn of_product(&self, product: ProductId, deleted: IncludeDeleted) -> Result<Vec<Sku>> {
+        self.who.require_shown(deleted)?;
         let mut db = self.cx.storage.connect().await?;
         let found = db.products().get(product, deleted).await?;
         let found = found.ok_or_else(|| Error::not_found(Entity::Product, product))?;
         match deleted {
-            Deleted::Hide => Ok(found.skus),
-            Deleted::Include => db.skus().of_product(product, deleted).await,
+            IncludeDeleted::No => Ok(found.skus),
+            IncludeDeleted::Yes => db.skus().of_product(product, deleted).await,
         }
     }
 
@@ -78,9 +82,10 @@ impl<'a> SkuService<'a> {
     ///
     /// # Errors
     /// `NotFound`, `Validation`, `CURRENCY_MISMATCH`, `DUPLICATE`, `Unavailable`.
-    pub async fn create(&self, product: ProductId, input: &SkuInput, actor: &Actor) -> Result<Sku> {
+    pub async fn create(&self, product: ProductId, input: &SkuInput) -> Result<Sku> {
+        self.who.require(Permission::ProductsWrite)?;
         self.check(input)?;
-        self.cx.write(|mut tx| async move { Ok((self.create_in(&mut tx, product, input, actor).await?, tx)) }).await
+        self.cx.write(|mut tx| async move { Ok((self.create_in(&mut tx, product, input).await?, tx)) }).await
     }
 
     /// [`Self::create`] inside a transaction.
@@ -88,7 +93,8 @@ impl<'a> SkuService<'a> {
     /// # Errors
     /// As [`Self::create`]. [`Error::Contention`] if another transaction took the code that the library was about to
     /// make.
-    pub async fn create_in(&self, tx: &mut Tx<'_>, product: ProductId, input: &SkuInput, actor: &Actor) -> Result<Sku> {
+    pub async fn create_in(&self, tx: &mut Tx<'_>, product: ProductId, input: &SkuInput) -> Result<Sku> {
+        self.who.require(Permission::ProductsWrite)?;
         let values = self.check(input)?;
         let made = values.code.is_none();
         let before = lock_product(tx, product).await?;
@@ -97,12 +103,12 @@ impl<'a> SkuService<'a> {
         let code = codes.claim(values.code.clone(), &before.slug, None)?;
         let position = before.skus.iter().map(|s| s.position).max().map_or(0, |p| p + 1);
         let position = usize::try_from(position).unwrap_or(0);
-        let products = ProductService::new(self.cx);
-        let sku = products.new_sku(product, position, code, values, self.cx.now(), actor);
+        let products = ProductService::new(self.cx, self.who);
+        let sku = products.new_sku(product, position, code, values, self.cx.now());
         let id = sku.id;
         let mut after = before.clone();
         after.skus.push(sku);
-        let saved = self.save(tx, &before, after, Vec::new(), id, actor).await;
+        let saved = self.save(tx, &before, after, Vec::new(), id).await;
         tx.or_next_name(saved, |field| made && field == "code")
     }
 
@@ -111,9 +117,11 @@ impl<'a> SkuService<'a> {
     /// # Errors
     /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `INSUFFICIENT_STOCK` if stock would go under what is
     /// reserved, and those of [`Self::create`].
-    pub async fn replace(&self, id: SkuId, read: Read, input: &SkuInput, actor: &Actor) -> Result<Sku> {
+    pub async fn replace(&self, id: SkuId, expected: ExpectedVersion, input: &SkuInput) -> Result<Sku> {
+        self.who.require(Permission::ProductsWrite)?;
+        let expected = expected.or_named(input.version)?;
         self.check(input)?;
-        self.cx.write(|mut tx| async move { Ok((self.replace_in(&mut tx, id, read, input, actor).await?, tx)) }).await
+        self.cx.write(|mut tx| async move { Ok((self.replace_in(&mut tx, id, expected, input).await?, tx)) }).await
     }
 
     /// [`Self::replace`] inside a transaction.
@@ -124,22 +132,25 @@ impl<'a> SkuService<'a> {
         &self,
         tx: &mut Tx<'_>,
         id: SkuId,
-        read: Read,
+        expected: ExpectedVersion,
         input: &SkuInput,
-        actor: &Actor,
     ) -> Result<Sku> {
+        self.who.require(Permission::ProductsWrite)?;
+        let expected = expected.or_named(input.version)?;
         let values = self.check(input)?;
-        self.write_in(tx, id, read, actor, |_| Ok(values)).await
+        self.write_in(tx, id, expected, |_| Ok(values)).await
     }
 
     /// Merges a patch into a SKU (RFC 7396, R1).
     ///
     /// # Errors
     /// As [`Self::replace`].
-    pub async fn patch(&self, id: SkuId, read: Read, patch: SkuPatch, actor: &Actor) -> Result<Sku> {
+    pub async fn patch(&self, id: SkuId, expected: ExpectedVersion, patch: SkuPatch) -> Result<Sku> {
+        self.who.require(Permission::ProductsWrite)?;
+        let expected = expected.or_named(patch.version)?;
         let patch = &patch;
         self.cx
-            .write(|mut tx| async move { Ok((self.patch_in(&mut tx, id, read, patch.clone(), actor).await?, tx)) })
+            .write(|mut tx| async move { Ok((self.patch_in(&mut tx, id, expected, patch.clone()).await?, tx)) })
             .await
     }
 
@@ -151,37 +162,37 @@ impl<'a> SkuService<'a> {
         &self,
         tx: &mut Tx<'_>,
         id: SkuId,
-        read: Read,
+        expected: ExpectedVersion,
         patch: SkuPatch,
-        actor: &Actor,
     ) -> Result<Sku> {
-        self.write_in(tx, id, read, actor, |sku| self.check(&merge(sku, patch)?)).await
+        self.who.require(Permission::ProductsWrite)?;
+        let expected = expected.or_named(patch.version)?;
+        self.write_in(tx, id, expected, |sku| self.check(&merge(sku, patch)?)).await
     }
 
     async fn write_in(
         &self,
         tx: &mut Tx<'_>,
         id: SkuId,
-        read: Read,
-        actor: &Actor,
+        expected: ExpectedVersion,
         change: impl FnOnce(&Sku) -> Result<SkuValues> + Send,
     ) -> Result<Sku> {
         let (before, at) = lock_live(tx, id).await?;
         let old = &before.skus[at];
-        read.check(Entity::Sku, id, old.audit.version, self.cx.config.last_write_wins)?;
+        expected.check(Entity::Sku, id, old.audit.version, self.cx.config.last_write_wins)?;
         let values = change(old)?;
         let mut codes = CodeBook::of(tx, &before.slug, values.code.clone()).await?;
         let wanted = values.code.clone().or_else(|| Some(old.code.clone()));
         let code = codes.claim(wanted, &before.slug, Some(id))?;
         let delta = values.stock.map_or(0, |s| s - old.on_hand);
         let sku = edited_sku(old, usize::try_from(old.position).unwrap_or(0), code, values, delta)?;
-        let movements: Vec<StockMovement> = ProductService::new(self.cx)
-            .movement(&sku, delta, StockReason::Adjustment, self.cx.now(), actor)
+        let movements: Vec<StockMovement> = ProductService::new(self.cx, self.who)
+            .movement(&sku, delta, StockReason::Adjustment, self.cx.now())
             .into_iter()
             .collect();
         let mut after = before.clone();
         after.skus[at] = sku;
-        self.save(tx, &before, after, movements, id, actor).await
+        self.save(tx, &before, after, movements, id).await
     }
 
     async fn save(
@@ -191,10 +202,9 @@ impl<'a> SkuService<'a> {
         after: Product,
         movements: Vec<StockMovement>,
         id: SkuId,
-        actor: &Actor,
     ) -> Result<Sku> {
-        let products = ProductService::new(self.cx);
-        let product = products.save_in(tx, before, after, movements, EventKind::ProductUpdated, actor).await?;
+        let products = ProductService::new(self.cx, self.who);
+        let product = products.save_in(tx, before, after, movements, EventKind::ProductUpdated).await?;
         let written = product.skus.into_iter().find(|s| s.id == id);
         written.ok_or(Error::Internal { context: "a written SKU is missing", source: None })
     }
@@ -204,8 +214,9 @@ impl<'a> SkuService<'a> {
     /// # Errors
     /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `STATE_CONFLICT` for the last SKU of a product,
     /// `HAS_SALES`, `Unavailable`.
-    pub async fn delete(&self, id: SkuId, read: Read, mode: DeleteMode, actor: &Actor) -> Result<()> {
-        self.cx.write(|mut tx| async move { Ok((self.delete_in(&mut tx, id, read, mode, actor).await?, tx)) }).await
+    pub async fn delete(&self, id: SkuId, expected: ExpectedVersion, mode: DeleteMode) -> Result<()> {
+        self.who.require_delete(Permission::ProductsWrite, mode)?;
+        self.cx.write(|mut tx| async move { Ok((self.delete_in(&mut tx, id, expected, mode).await?, tx)) }).await
     }
 
     /// [`Self::delete`] inside a transaction.
@@ -216,24 +227,24 @@ impl<'a> SkuService<'a> {
         &self,
         tx: &mut Tx<'_>,
         id: SkuId,
-        read: Read,
+        expected: ExpectedVersion,
         mode: DeleteMode,
-        actor: &Actor,
     ) -> Result<()> {
+        self.who.require_delete(Permission::ProductsWrite, mode)?;
         let gone = || Error::not_found(Entity::Sku, id);
-        let found = tx.skus().get(id, Deleted::Include).await?.ok_or_else(gone)?;
+        let found = tx.skus().get(id, IncludeDeleted::Yes).await?.ok_or_else(gone)?;
         let before = lock_product(tx, found.product_id).await?;
         // Read again, now that its product is locked.
         let found = tx.skus().get(id, mode.of()).await?.ok_or_else(gone)?;
-        read.check(Entity::Sku, id, found.audit.version, self.cx.config.last_write_wins)?;
+        expected.check(Entity::Sku, id, found.audit.version, self.cx.config.last_write_wins)?;
         let mut after = before.clone();
         after.skus.retain(|s| s.id != id);
         if after.skus.is_empty() {
             let message = format!("SKU {id} is the last one of its product: delete the product, or add another first");
             return Err(Conflict::State { message }.into());
         }
-        let products = ProductService::new(self.cx);
-        products.save_in(tx, &before, after, Vec::new(), EventKind::ProductUpdated, actor).await?;
+        let products = ProductService::new(self.cx, self.who);
+        products.save_in(tx, &before, after, Vec::new(), EventKind::ProductUpdated).await?;
         if mode == DeleteMode::Force {
             tx.skus().purge(id).await?;
         }
@@ -245,17 +256,19 @@ impl<'a> SkuService<'a> {
     /// # Errors
     /// `NotFound`, `STATE_CONFLICT` if it is not deleted or its product is, `DUPLICATE` if its code was taken in
     /// between, `VERSION_CONFLICT`, `VERSION_REQUIRED`.
-    pub async fn restore(&self, id: SkuId, read: Read, actor: &Actor) -> Result<Sku> {
-        self.cx.write(|mut tx| async move { Ok((self.restore_in(&mut tx, id, read, actor).await?, tx)) }).await
+    pub async fn restore(&self, id: SkuId, expected: ExpectedVersion) -> Result<Sku> {
+        self.who.require(Permission::ProductsWrite)?;
+        self.cx.write(|mut tx| async move { Ok((self.restore_in(&mut tx, id, expected).await?, tx)) }).await
     }
 
     /// [`Self::restore`] inside a transaction.
     ///
     /// # Errors
     /// As [`Self::restore`].
-    pub async fn restore_in(&self, tx: &mut Tx<'_>, id: SkuId, read: Read, actor: &Actor) -> Result<Sku> {
+    pub async fn restore_in(&self, tx: &mut Tx<'_>, id: SkuId, expected: ExpectedVersion) -> Result<Sku> {
+        self.who.require(Permission::ProductsWrite)?;
         let gone = || Error::not_found(Entity::Sku, id);
-        let found = tx.skus().get(id, Deleted::Include).await?.ok_or_else(gone)?;
+        let found = tx.skus().get(id, IncludeDeleted::Yes).await?.ok_or_else(gone)?;
         let before = lock_product(tx, found.product_id).await.map_err(|e| match e {
             Error::NotFound { .. } => {
                 let message = format!("the product {} is deleted; restore it first", found.product_id);
@@ -263,22 +276,22 @@ impl<'a> SkuService<'a> {
             }
             e => e,
         })?;
-        let found = tx.skus().get(id, Deleted::Include).await?.ok_or_else(gone)?;
+        let found = tx.skus().get(id, IncludeDeleted::Yes).await?.ok_or_else(gone)?;
         found.audit.check_deleted("SKU", id)?;
-        read.check(Entity::Sku, id, found.audit.version, self.cx.config.last_write_wins)?;
+        expected.check(Entity::Sku, id, found.audit.version, self.cx.config.last_write_wins)?;
         check_room(&before)?;
         let mut codes = CodeBook::of(tx, &before.slug, Some(found.code.clone())).await?;
         codes.claim(Some(found.code.clone()), &before.slug, Some(id))?;
         let mut live = found.clone();
-        live.audit.restored(self.cx.now(), actor);
+        live.audit.restored(self.cx.now(), self.who.actor());
         tx.skus().update(&found, &live).await?;
         let mut edited = before.clone();
         edited.skus.push(live.clone());
         edited.skus.sort_by_key(|s| (s.position, s.id));
         edited.revision += 1;
-        edited.audit.edited(self.cx.now(), actor);
+        edited.audit.edited(self.cx.now(), self.who.actor());
         tx.products().update(&before, &edited).await?;
-        tx.emit(EventKind::ProductUpdated, edited.id, edited.revision, actor, shown_by(&edited)).await?;
+        tx.emit(EventKind::ProductUpdated, edited.id, edited.revision, self.who.actor(), shown_by(&edited)).await?;
         Ok(live)
     }
 
@@ -309,7 +322,7 @@ async fn lock_product(tx: &mut Tx<'_>, id: ProductId) -> Result<Product> {
 /// Locks the product of a live SKU, and says where in it the SKU is.
 async fn lock_live(tx: &mut Tx<'_>, id: SkuId) -> Result<(Product, usize)> {
     let gone = || Error::not_found(Entity::Sku, id);
-    let product = tx.skus().get(id, Deleted::Hide).await?.ok_or_else(gone)?.product_id;
+    let product = tx.skus().get(id, IncludeDeleted::No).await?.ok_or_else(gone)?.product_id;
     let before = lock_product(tx, product).await.map_err(|e| match e {
         Error::NotFound { .. } => gone(),
         e => e,

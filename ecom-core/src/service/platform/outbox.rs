@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::domain::access::principal::{Permission, Principal};
 use crate::domain::platform::outbox::{EventBatch, OutboxPosition};
 use crate::error::Result;
 use crate::port::storage::{Connection, Repositories as _};
@@ -17,11 +18,12 @@ const PLACED_AT_ONCE: u32 = 1_024;
 #[derive(Debug, Clone, Copy)]
 pub struct EventLog<'a> {
     cx: &'a Arc<Context>,
+    who: &'a Principal,
 }
 
 impl<'a> EventLog<'a> {
-    pub(crate) const fn new(cx: &'a Arc<Context>) -> Self {
-        Self { cx }
+    pub(crate) const fn new(cx: &'a Arc<Context>, who: &'a Principal) -> Self {
+        Self { cx, who }
     }
 
     /// Reads at most `limit` events after `after`, in order. Read on from the end of the batch, which is also past events
@@ -30,6 +32,7 @@ impl<'a> EventLog<'a> {
     /// # Errors
     /// `Unavailable`.
     pub async fn read(&self, after: OutboxPosition, limit: u32) -> Result<EventBatch> {
+        self.who.require(Permission::EventsRead)?;
         self.settled().await?.outbox().read(after, limit).await
     }
 
@@ -38,6 +41,7 @@ impl<'a> EventLog<'a> {
     /// # Errors
     /// `Unavailable`.
     pub async fn head(&self) -> Result<OutboxPosition> {
+        self.who.require(Permission::EventsRead)?;
         self.settled().await?.outbox().head().await
     }
 
@@ -47,6 +51,7 @@ impl<'a> EventLog<'a> {
     /// # Errors
     /// `Unavailable`.
     pub async fn bounds(&self) -> Result<(OutboxPosition, OutboxPosition)> {
+        self.who.require(Permission::EventsRead)?;
         let mut db = self.settled().await?;
         // In this order, so that a trim in between leaves the horizon before the head.
         let horizon = db.outbox().horizon().await?;

@@ -29,6 +29,8 @@ pub(crate) struct Context {
     pub naming: tokio::sync::Mutex<()>,
     /// Held by whoever writes the index: a rebuild and a catch-up that overlap would lose events.
     pub indexing: tokio::sync::Mutex<()>,
+    /// Stops the background work that was started, for [`Shop::close`](crate::Shop::close).
+    pub background: parking_lot::Mutex<Vec<watch::Sender<bool>>>,
     /// The id of the database, once it was read.
     pub identity: tokio::sync::OnceCell<uuid::Uuid>,
 }

@@ -5,12 +5,19 @@ use std::fmt;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
+use crate::domain::common::Actor;
 use crate::domain::stock::inventory::{Adjusted, StockAdjustment};
 use crate::error::Result;
 
+/// An adjustment, and who makes it.
+pub(crate) struct Posting {
+    pub adjustment: StockAdjustment,
+    pub actor: Actor,
+}
+
 /// An adjustment, and whoever waits for its answer.
 pub(crate) struct Pending {
-    pub adjustment: StockAdjustment,
+    pub posting: Posting,
     pub answer: oneshot::Sender<Result<Adjusted>>,
 }
 

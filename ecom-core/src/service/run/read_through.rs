@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::OnceCell;
 
 use crate::error::{Error, Result};
-use crate::port::cache::{Cache, CacheKey, CacheStats, CacheValue, Codec, FillToken, Load};
+use crate::port::cache::{Cache, CacheKey, CacheLoad, CacheStats, CacheValue, Codec, FillToken};
 
 /// A cached value, and what its readers attached to it.
 pub struct Cached<T> {
@@ -71,13 +71,21 @@ impl<T: fmt::Debug> fmt::Debug for Cached<T> {
     }
 }
 
-/// A value and where it came from.
+/// A value that a read found, and whether the cache had it. It derefs to the value.
 #[derive(Debug)]
 pub struct Lookup<T> {
     /// The value.
     pub value: Arc<Cached<T>>,
     /// Whether the value came from the cache.
     pub hit: bool,
+}
+
+impl<T> Deref for Lookup<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
 }
 
 /// Of this release: what another release encoded is not read, whatever became of the types in between.
@@ -145,6 +153,11 @@ impl ReadThrough {
         self.cache.stats()
     }
 
+    /// Ends its connections.
+    pub async fn close(&self) {
+        self.cache.close().await;
+    }
+
     /// Whether it answers.
     ///
     /// # Errors
@@ -179,8 +192,8 @@ impl ReadThrough {
         let loaded = cell
             .get_or_init(|| async {
                 let token = match self.cache.begin_load(&key, T::CODEC_REF).await {
-                    Load::Found(value) => return Ok(Some((value, true))),
-                    Load::Begun(token) => token,
+                    CacheLoad::Found(value) => return Ok(Some((value, true))),
+                    CacheLoad::Begun(token) => token,
                 };
                 match load.await {
                     Ok(Some(v)) => {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::after_commit::Forget;
-use crate::domain::platform::outbox::{Event, EventKind};
+use crate::domain::platform::outbox::{Event, EventDetails, EventKind};
 use crate::error::Entity;
 use crate::id::{CategoryId, ProductId};
 use crate::port::cache::CacheKey;
@@ -29,17 +29,21 @@ pub(super) fn implied(kind: EventKind, id: Uuid) -> HashSet<CacheKey> {
     }
 }
 
-/// The data of an event that makes these documents stale, besides those of its kind.
-pub(super) fn data(stale: &Forget) -> Value {
-    match stale {
-        Forget::Everything => json!({ FIELD: [EVERYTHING] }),
-        Forget::Keys(keys) if keys.is_empty() => Value::Null,
+/// The data of an event with these details that makes these documents stale, besides those of its kind.
+pub(super) fn data(details: EventDetails, stale: &Forget) -> Value {
+    let mut fields = details.into_fields();
+    let texts = match stale {
+        Forget::Everything => vec![EVERYTHING.to_owned()],
         Forget::Keys(keys) => {
             let mut texts: Vec<String> = keys.iter().map(CacheKey::to_string).collect();
             texts.sort_unstable();
-            json!({ FIELD: texts })
+            texts
         }
+    };
+    if !texts.is_empty() {
+        fields.insert(FIELD.to_owned(), json!(texts));
     }
+    if fields.is_empty() { Value::Null } else { Value::Object(fields) }
 }
 
 /// Returns the documents that a batch of events makes stale. Keys that this release does not know belong to documents
@@ -74,12 +78,15 @@ mod tests {
     fn r15_an_event_names_what_it_makes_stale() {
         let slug = CacheKey::CategorySlug(9);
         let events = [
-            event(EventKind::ProductUpdated, data(&Forget::Keys(HashSet::from([slug])))),
+            event(EventKind::ProductUpdated, data(EventDetails::default(), &Forget::Keys(HashSet::from([slug])))),
             event(EventKind::StockChanged, json!({FIELD: ["of-a-later-release:1"]})),
         ];
         let Forget::Keys(keys) = of(events.iter()) else { panic!("not everything") };
         let product = CacheKey::Product(ProductId(Uuid::from_u128(7)));
         assert_eq!(keys, HashSet::from([product, CacheKey::ProductLists, slug]));
-        assert_eq!(of([event(EventKind::CategoryMoved, data(&Forget::Everything))].iter()), Forget::Everything);
+        assert_eq!(
+            of([event(EventKind::CategoryMoved, data(EventDetails::default(), &Forget::Everything))].iter()),
+            Forget::Everything
+        );
     }
 }

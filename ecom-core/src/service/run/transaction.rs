@@ -11,7 +11,7 @@ use super::context::Context;
 use super::retry;
 use super::stale;
 use crate::domain::common::Actor;
-use crate::domain::platform::outbox::{Event, EventKind};
+use crate::domain::platform::outbox::{Event, EventDetails, EventKind};
 use crate::error::{Conflict, Error, Result};
 use crate::id::EventId;
 use crate::port::cache::CacheKey;
@@ -49,8 +49,12 @@ pub(crate) struct Change {
     pub id: uuid::Uuid,
     /// The revision of the aggregate after the change.
     pub revision: i64,
+    /// Who made it.
+    pub actor: Actor,
     /// The cached documents that show it, besides those of its kind.
     pub stale: Forget,
+    /// What its event says beside its kind.
+    pub details: EventDetails,
 }
 
 impl<'t> Tx<'t> {
@@ -91,27 +95,40 @@ impl<'t> Tx<'t> {
         shown_by: impl IntoIterator<Item = CacheKey>,
     ) -> Result<()> {
         let stale = Forget::Keys(shown_by.into_iter().collect());
-        self.emit_all(actor, vec![Change { kind, id: id.into(), revision, stale }]).await
+        let details = EventDetails::default();
+        self.emit_all(vec![Change { kind, id: id.into(), revision, actor: actor.clone(), stale, details }]).await
+    }
+
+    /// Records a change that so many documents show that all of them are stale.
+    pub(crate) async fn emit_seen_everywhere(
+        &mut self,
+        kind: EventKind,
+        id: impl Into<uuid::Uuid>,
+        revision: i64,
+        actor: &Actor,
+    ) -> Result<()> {
+        let (stale, details) = (Forget::Everything, EventDetails::default());
+        self.emit_all(vec![Change { kind, id: id.into(), revision, actor: actor.clone(), stale, details }]).await
     }
 
     /// Records changes. Their events are written at once, in one statement for a batch. The cached documents that show
     /// the changes are dropped after the commit: in this process by [`AfterCommit`], in every other process when it
     /// reads the events. [`stale::implied`] names the documents that every event of a kind makes stale;
     /// [`Change::stale`] names the others.
-    pub(crate) async fn emit_all(&mut self, actor: &Actor, changes: Vec<Change>) -> Result<()> {
+    pub(crate) async fn emit_all(&mut self, changes: Vec<Change>) -> Result<()> {
         if changes.is_empty() {
             return Ok(());
         }
         let mut events = Vec::with_capacity(changes.len());
-        for Change { kind, id, revision, stale } in changes {
+        for Change { kind, id, revision, actor, stale, details } in changes {
             events.push(Event {
                 id: EventId(self.cx.ids.next()),
                 kind,
                 aggregate_id: id,
                 revision,
-                data: stale::data(&stale),
+                data: stale::data(details, &stale),
                 occurred_at: self.cx.now(),
-                actor: actor.clone(),
+                actor,
             });
             self.stale.add(Forget::Keys(stale::implied(kind, id)));
             self.stale.add(stale);

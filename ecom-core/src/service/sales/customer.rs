@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use crate::domain::common::{Actor, Audit, DeleteMode, Deleted, ExternalRef, Read};
+use crate::domain::access::principal::{Permission, Principal};
+use crate::domain::common::{Audit, DeleteMode, ExpectedVersion, ExternalRef, IncludeDeleted};
 use crate::domain::platform::outbox::EventKind;
 use crate::domain::sales::customer::{
     Address, AddressFilter, AddressInput, AddressPatch, Customer, CustomerFilter, CustomerInput, CustomerPatch,
@@ -20,18 +21,21 @@ use crate::service::run::transaction::Tx;
 #[derive(Debug, Clone, Copy)]
 pub struct CustomerService<'a> {
     cx: &'a Arc<Context>,
+    who: &'a Principal,
 }
 
 impl<'a> CustomerService<'a> {
-    pub(crate) const fn new(cx: &'a Arc<Context>) -> Self {
-        Self { cx }
+    pub(crate) const fn new(cx: &'a Arc<Context>, who: &'a Principal) -> Self {
+        Self { cx, who }
     }
 
     /// Returns a customer, a soft-deleted one if asked (R2).
     ///
     /// # Errors
     /// `NotFound`, `Unavailable`.
-    pub async fn get(&self, id: CustomerId, deleted: Deleted) -> Result<Customer> {
+    pub async fn get(&self, id: CustomerId, deleted: IncludeDeleted) -> Result<Customer> {
+        self.who.require(Permission::CustomersRead)?;
+        self.who.require_shown(deleted)?;
         let found = self.cx.storage.connect().await?.customers().get(id, deleted).await?;
         found.ok_or_else(|| Error::not_found(Entity::Customer, id))
     }
@@ -47,6 +51,9 @@ impl<'a> CustomerService<'a> {
         sort: CustomerSort,
         paging: &Paging,
     ) -> Result<(Page<Customer>, Option<Total>)> {
+        self.who.require(Permission::CustomersRead)?;
+        self.who.require_shown(filter.include_deleted)?;
+        paging.check()?;
         filter.check()?;
         let mut db = self.cx.storage.connect().await?;
         let page = db.customers().list(filter, sort, paging).await?;
@@ -61,16 +68,18 @@ impl<'a> CustomerService<'a> {
     ///
     /// # Errors
     /// `Validation`, `DUPLICATE` for an email that a live customer has, `Unavailable`.
-    pub async fn create(&self, input: &CustomerInput, actor: &Actor) -> Result<Customer> {
+    pub async fn create(&self, input: &CustomerInput) -> Result<Customer> {
+        self.who.require(Permission::CustomersWrite)?;
         input.check()?;
-        self.cx.write(|mut tx| async move { Ok((self.create_in(&mut tx, input, actor).await?, tx)) }).await
+        self.cx.write(|mut tx| async move { Ok((self.create_in(&mut tx, input).await?, tx)) }).await
     }
 
     /// [`Self::create`] inside a transaction.
     ///
     /// # Errors
     /// As [`Self::create`].
-    pub async fn create_in(&self, tx: &mut Tx<'_>, input: &CustomerInput, actor: &Actor) -> Result<Customer> {
+    pub async fn create_in(&self, tx: &mut Tx<'_>, input: &CustomerInput) -> Result<Customer> {
+        self.who.require(Permission::CustomersWrite)?;
         let values = input.check()?;
         let customer = Customer {
             id: CustomerId(self.cx.ids.next()),
@@ -80,10 +89,10 @@ impl<'a> CustomerService<'a> {
             email: values.email,
             telephone: values.telephone,
             attributes: values.attributes,
-            audit: Audit::created(self.cx.now(), actor),
+            audit: Audit::created(self.cx.now(), self.who.actor()),
         };
         tx.customers().insert(std::slice::from_ref(&customer)).await?;
-        tx.emit(EventKind::CustomerCreated, customer.id, customer.audit.version, actor, []).await?;
+        tx.emit(EventKind::CustomerCreated, customer.id, customer.audit.version, self.who.actor(), []).await?;
         Ok(customer)
     }
 
@@ -91,9 +100,11 @@ impl<'a> CustomerService<'a> {
     ///
     /// # Errors
     /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, and those of [`Self::create`].
-    pub async fn replace(&self, id: CustomerId, read: Read, input: &CustomerInput, actor: &Actor) -> Result<Customer> {
+    pub async fn replace(&self, id: CustomerId, expected: ExpectedVersion, input: &CustomerInput) -> Result<Customer> {
+        self.who.require(Permission::CustomersWrite)?;
+        let expected = expected.or_named(input.version)?;
         input.check()?;
-        self.cx.write(|mut tx| async move { Ok((self.replace_in(&mut tx, id, read, input, actor).await?, tx)) }).await
+        self.cx.write(|mut tx| async move { Ok((self.replace_in(&mut tx, id, expected, input).await?, tx)) }).await
     }
 
     /// [`Self::replace`] inside a transaction.
@@ -104,23 +115,26 @@ impl<'a> CustomerService<'a> {
         &self,
         tx: &mut Tx<'_>,
         id: CustomerId,
-        read: Read,
+        expected: ExpectedVersion,
         input: &CustomerInput,
-        actor: &Actor,
     ) -> Result<Customer> {
+        self.who.require(Permission::CustomersWrite)?;
+        let expected = expected.or_named(input.version)?;
         let values = input.check()?;
-        let before = self.lock(tx, id, read, Deleted::Hide).await?;
-        self.update_in(tx, before, values, actor).await
+        let before = self.lock(tx, id, expected, IncludeDeleted::No).await?;
+        self.update_in(tx, before, values).await
     }
 
     /// Merges a patch into a customer (RFC 7396, R1).
     ///
     /// # Errors
     /// As [`Self::replace`].
-    pub async fn patch(&self, id: CustomerId, read: Read, patch: CustomerPatch, actor: &Actor) -> Result<Customer> {
+    pub async fn patch(&self, id: CustomerId, expected: ExpectedVersion, patch: CustomerPatch) -> Result<Customer> {
+        self.who.require(Permission::CustomersWrite)?;
+        let expected = expected.or_named(patch.version)?;
         let patch = &patch;
         self.cx
-            .write(|mut tx| async move { Ok((self.patch_in(&mut tx, id, read, patch.clone(), actor).await?, tx)) })
+            .write(|mut tx| async move { Ok((self.patch_in(&mut tx, id, expected, patch.clone()).await?, tx)) })
             .await
     }
 
@@ -132,23 +146,18 @@ impl<'a> CustomerService<'a> {
         &self,
         tx: &mut Tx<'_>,
         id: CustomerId,
-        read: Read,
+        expected: ExpectedVersion,
         patch: CustomerPatch,
-        actor: &Actor,
     ) -> Result<Customer> {
-        let before = self.lock(tx, id, read, Deleted::Hide).await?;
+        self.who.require(Permission::CustomersWrite)?;
+        let expected = expected.or_named(patch.version)?;
+        let before = self.lock(tx, id, expected, IncludeDeleted::No).await?;
         let values = patch.onto(&before)?.check()?;
-        self.update_in(tx, before, values, actor).await
+        self.update_in(tx, before, values).await
     }
 
     /// Writes checked values over a customer that the transaction has locked, if they differ.
-    async fn update_in(
-        &self,
-        tx: &mut Tx<'_>,
-        before: Customer,
-        values: CustomerInput,
-        actor: &Actor,
-    ) -> Result<Customer> {
+    async fn update_in(&self, tx: &mut Tx<'_>, before: Customer, values: CustomerInput) -> Result<Customer> {
         let external = ExternalRef::of(values.source.as_deref(), values.external_id.as_deref());
         let mut after = Customer {
             id: before.id,
@@ -163,16 +172,22 @@ impl<'a> CustomerService<'a> {
         if after == before {
             return Ok(before);
         }
-        after.audit.edited(self.cx.now(), actor);
+        after.audit.edited(self.cx.now(), self.who.actor());
         tx.customers().update(&before, &after).await?;
-        tx.emit(EventKind::CustomerUpdated, after.id, after.audit.version, actor, []).await?;
+        tx.emit(EventKind::CustomerUpdated, after.id, after.audit.version, self.who.actor(), []).await?;
         Ok(after)
     }
 
     /// Locks a customer for a write and checks that it is the one that the writer read (R1).
-    async fn lock(&self, tx: &mut Tx<'_>, id: CustomerId, read: Read, deleted: Deleted) -> Result<Customer> {
+    async fn lock(
+        &self,
+        tx: &mut Tx<'_>,
+        id: CustomerId,
+        expected: ExpectedVersion,
+        deleted: IncludeDeleted,
+    ) -> Result<Customer> {
         let before = lock(tx, id, deleted).await?;
-        read.check(Entity::Customer, id, before.audit.version, self.cx.config.last_write_wins)?;
+        expected.check(Entity::Customer, id, before.audit.version, self.cx.config.last_write_wins)?;
         Ok(before)
     }
 
@@ -180,8 +195,9 @@ impl<'a> CustomerService<'a> {
     ///
     /// # Errors
     /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `HAS_SALES` if an order refers to it, `Unavailable`.
-    pub async fn delete(&self, id: CustomerId, read: Read, mode: DeleteMode, actor: &Actor) -> Result<()> {
-        self.cx.write(|mut tx| async move { Ok((self.delete_in(&mut tx, id, read, mode, actor).await?, tx)) }).await
+    pub async fn delete(&self, id: CustomerId, expected: ExpectedVersion, mode: DeleteMode) -> Result<()> {
+        self.who.require_delete(Permission::CustomersWrite, mode)?;
+        self.cx.write(|mut tx| async move { Ok((self.delete_in(&mut tx, id, expected, mode).await?, tx)) }).await
     }
 
     /// [`Self::delete`] inside a transaction.
@@ -192,21 +208,21 @@ impl<'a> CustomerService<'a> {
         &self,
         tx: &mut Tx<'_>,
         id: CustomerId,
-        read: Read,
+        expected: ExpectedVersion,
         mode: DeleteMode,
-        actor: &Actor,
     ) -> Result<()> {
-        let before = self.lock(tx, id, read, mode.of()).await?;
+        self.who.require_delete(Permission::CustomersWrite, mode)?;
+        let before = self.lock(tx, id, expected, mode.of()).await?;
         match mode {
             DeleteMode::Soft => {
                 let mut gone = before.clone();
-                gone.audit.deleted(self.cx.now(), actor);
+                gone.audit.deleted(self.cx.now(), self.who.actor());
                 tx.customers().update(&before, &gone).await?;
-                tx.emit(EventKind::CustomerDeleted, id, gone.audit.version, actor, []).await?;
+                tx.emit(EventKind::CustomerDeleted, id, gone.audit.version, self.who.actor(), []).await?;
             }
             DeleteMode::Force => {
                 tx.customers().purge(id).await?;
-                tx.emit(EventKind::CustomerPurged, id, before.audit.version + 1, actor, []).await?;
+                tx.emit(EventKind::CustomerPurged, id, before.audit.version + 1, self.who.actor(), []).await?;
             }
         }
         Ok(())
@@ -217,30 +233,32 @@ impl<'a> CustomerService<'a> {
     /// # Errors
     /// `NotFound`, `STATE_CONFLICT` if it is not deleted, `DUPLICATE` if its email was taken in between,
     /// `VERSION_CONFLICT`, `VERSION_REQUIRED`.
-    pub async fn restore(&self, id: CustomerId, read: Read, actor: &Actor) -> Result<Customer> {
-        self.cx.write(|mut tx| async move { Ok((self.restore_in(&mut tx, id, read, actor).await?, tx)) }).await
+    pub async fn restore(&self, id: CustomerId, expected: ExpectedVersion) -> Result<Customer> {
+        self.who.require(Permission::CustomersWrite)?;
+        self.cx.write(|mut tx| async move { Ok((self.restore_in(&mut tx, id, expected).await?, tx)) }).await
     }
 
     /// [`Self::restore`] inside a transaction.
     ///
     /// # Errors
     /// As [`Self::restore`].
-    pub async fn restore_in(&self, tx: &mut Tx<'_>, id: CustomerId, read: Read, actor: &Actor) -> Result<Customer> {
-        let before = self.lock(tx, id, read, Deleted::Include).await?;
+    pub async fn restore_in(&self, tx: &mut Tx<'_>, id: CustomerId, expected: ExpectedVersion) -> Result<Customer> {
+        self.who.require(Permission::CustomersWrite)?;
+        let before = self.lock(tx, id, expected, IncludeDeleted::Yes).await?;
         before.audit.check_deleted("customer", id)?;
         let mut after = before.clone();
-        after.audit.restored(self.cx.now(), actor);
+        after.audit.restored(self.cx.now(), self.who.actor());
         tx.customers().update(&before, &after).await?;
-        tx.emit(EventKind::CustomerRestored, id, after.audit.version, actor, []).await?;
+        tx.emit(EventKind::CustomerRestored, id, after.audit.version, self.who.actor(), []).await?;
         Ok(after)
     }
 }
 
 /// Locks a customer; `deleted` says whether a soft-deleted one counts.
-async fn lock(tx: &mut Tx<'_>, id: CustomerId, deleted: Deleted) -> Result<Customer> {
+async fn lock(tx: &mut Tx<'_>, id: CustomerId, deleted: IncludeDeleted) -> Result<Customer> {
     let found = tx.customers().lock(id).await?;
     found
-        .filter(|c| deleted == Deleted::Include || c.audit.is_live())
+        .filter(|c| deleted == IncludeDeleted::Yes || c.audit.is_live())
         .ok_or_else(|| Error::not_found(Entity::Customer, id))
 }
 
@@ -248,18 +266,21 @@ async fn lock(tx: &mut Tx<'_>, id: CustomerId, deleted: Deleted) -> Result<Custo
 #[derive(Debug, Clone, Copy)]
 pub struct AddressService<'a> {
     cx: &'a Arc<Context>,
+    who: &'a Principal,
 }
 
 impl<'a> AddressService<'a> {
-    pub(crate) const fn new(cx: &'a Arc<Context>) -> Self {
-        Self { cx }
+    pub(crate) const fn new(cx: &'a Arc<Context>, who: &'a Principal) -> Self {
+        Self { cx, who }
     }
 
     /// Returns an address, one of a soft-deleted customer if asked (R2).
     ///
     /// # Errors
     /// `NotFound`, `Unavailable`.
-    pub async fn get(&self, id: AddressId, deleted: Deleted) -> Result<Address> {
+    pub async fn get(&self, id: AddressId, deleted: IncludeDeleted) -> Result<Address> {
+        self.who.require(Permission::CustomersRead)?;
+        self.who.require_shown(deleted)?;
         let found = self.cx.storage.connect().await?.addresses().get(id, deleted).await?;
         found.ok_or_else(|| Error::not_found(Entity::Address, id))
     }
@@ -271,12 +292,15 @@ impl<'a> AddressService<'a> {
     /// `NotFound` if the filter names a customer that does not exist, `Validation` of a city or street that no address
     /// can have, `Unavailable`.
     pub async fn list(&self, filter: &AddressFilter, paging: &Paging) -> Result<(Page<Address>, Option<Total>)> {
+        self.who.require(Permission::CustomersRead)?;
+        self.who.require_shown(filter.include_deleted)?;
+        paging.check()?;
         filter.check()?;
         let mut db = self.cx.storage.connect().await?;
         let page = db.addresses().list(filter, paging).await?;
         if page.items.is_empty()
             && let Some(id) = filter.customer
-            && db.customers().get(id, filter.deleted).await?.is_none()
+            && db.customers().get(id, filter.include_deleted).await?.is_none()
         {
             return Err(Error::not_found(Entity::Customer, id));
         }
@@ -291,34 +315,30 @@ impl<'a> AddressService<'a> {
     ///
     /// # Errors
     /// `NotFound` for the customer, `Validation`, also if the customer has [`Customer::MAX_ADDRESSES`], `Unavailable`.
-    pub async fn create(&self, customer: CustomerId, input: &AddressInput, actor: &Actor) -> Result<Address> {
+    pub async fn create(&self, customer: CustomerId, input: &AddressInput) -> Result<Address> {
+        self.who.require(Permission::CustomersWrite)?;
         input.check()?;
-        self.cx.write(|mut tx| async move { Ok((self.create_in(&mut tx, customer, input, actor).await?, tx)) }).await
+        self.cx.write(|mut tx| async move { Ok((self.create_in(&mut tx, customer, input).await?, tx)) }).await
     }
 
     /// [`Self::create`] inside a transaction.
     ///
     /// # Errors
     /// As [`Self::create`].
-    pub async fn create_in(
-        &self,
-        tx: &mut Tx<'_>,
-        customer: CustomerId,
-        input: &AddressInput,
-        actor: &Actor,
-    ) -> Result<Address> {
+    pub async fn create_in(&self, tx: &mut Tx<'_>, customer: CustomerId, input: &AddressInput) -> Result<Address> {
+        self.who.require(Permission::CustomersWrite)?;
         let values = input.check()?;
-        lock(tx, customer, Deleted::Hide).await?;
+        lock(tx, customer, IncludeDeleted::No).await?;
         let most = Customer::MAX_ADDRESSES as u64;
         let own = AddressFilter { customer: Some(customer), ..AddressFilter::default() };
         if tx.addresses().count(&own, most).await?.count >= most {
             let message = format!("a customer has at most {most} addresses");
             return Err(Error::invalid("customer_id", FieldCode::OutOfBounds, message));
         }
-        let audit = Audit::created(self.cx.now(), actor);
+        let audit = Audit::created(self.cx.now(), self.who.actor());
         let address = with_values(AddressId(self.cx.ids.next()), customer, values, audit);
         tx.addresses().insert(std::slice::from_ref(&address)).await?;
-        tx.emit(EventKind::AddressCreated, address.id, address.audit.version, actor, []).await?;
+        tx.emit(EventKind::AddressCreated, address.id, address.audit.version, self.who.actor(), []).await?;
         Ok(address)
     }
 
@@ -326,9 +346,11 @@ impl<'a> AddressService<'a> {
     ///
     /// # Errors
     /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `Validation`, `Unavailable`.
-    pub async fn replace(&self, id: AddressId, read: Read, input: &AddressInput, actor: &Actor) -> Result<Address> {
+    pub async fn replace(&self, id: AddressId, expected: ExpectedVersion, input: &AddressInput) -> Result<Address> {
+        self.who.require(Permission::CustomersWrite)?;
+        let expected = expected.or_named(input.version)?;
         input.check()?;
-        self.cx.write(|mut tx| async move { Ok((self.replace_in(&mut tx, id, read, input, actor).await?, tx)) }).await
+        self.cx.write(|mut tx| async move { Ok((self.replace_in(&mut tx, id, expected, input).await?, tx)) }).await
     }
 
     /// [`Self::replace`] inside a transaction.
@@ -339,23 +361,26 @@ impl<'a> AddressService<'a> {
         &self,
         tx: &mut Tx<'_>,
         id: AddressId,
-        read: Read,
+        expected: ExpectedVersion,
         input: &AddressInput,
-        actor: &Actor,
     ) -> Result<Address> {
+        self.who.require(Permission::CustomersWrite)?;
+        let expected = expected.or_named(input.version)?;
         let values = input.check()?;
-        let before = self.lock(tx, id, read).await?;
-        self.update_in(tx, before, values, actor).await
+        let before = self.lock(tx, id, expected).await?;
+        self.update_in(tx, before, values).await
     }
 
     /// Merges a patch into an address (RFC 7396, R1).
     ///
     /// # Errors
     /// As [`Self::replace`].
-    pub async fn patch(&self, id: AddressId, read: Read, patch: AddressPatch, actor: &Actor) -> Result<Address> {
+    pub async fn patch(&self, id: AddressId, expected: ExpectedVersion, patch: AddressPatch) -> Result<Address> {
+        self.who.require(Permission::CustomersWrite)?;
+        let expected = expected.or_named(patch.version)?;
         let patch = &patch;
         self.cx
-            .write(|mut tx| async move { Ok((self.patch_in(&mut tx, id, read, patch.clone(), actor).await?, tx)) })
+            .write(|mut tx| async move { Ok((self.patch_in(&mut tx, id, expected, patch.clone()).await?, tx)) })
             .await
     }
 
@@ -367,30 +392,25 @@ impl<'a> AddressService<'a> {
         &self,
         tx: &mut Tx<'_>,
         id: AddressId,
-        read: Read,
+        expected: ExpectedVersion,
         patch: AddressPatch,
-        actor: &Actor,
     ) -> Result<Address> {
-        let before = self.lock(tx, id, read).await?;
+        self.who.require(Permission::CustomersWrite)?;
+        let expected = expected.or_named(patch.version)?;
+        let before = self.lock(tx, id, expected).await?;
         let values = patch.onto(&before)?.check()?;
-        self.update_in(tx, before, values, actor).await
+        self.update_in(tx, before, values).await
     }
 
     /// Writes checked values over an address whose customer is locked, if they differ.
-    async fn update_in(
-        &self,
-        tx: &mut Tx<'_>,
-        before: Address,
-        values: AddressInput,
-        actor: &Actor,
-    ) -> Result<Address> {
+    async fn update_in(&self, tx: &mut Tx<'_>, before: Address, values: AddressInput) -> Result<Address> {
         let mut after = with_values(before.id, before.customer_id, values, before.audit.clone());
         if after == before {
             return Ok(before);
         }
-        after.audit.edited(self.cx.now(), actor);
+        after.audit.edited(self.cx.now(), self.who.actor());
         tx.addresses().update(&before, &after).await?;
-        tx.emit(EventKind::AddressUpdated, after.id, after.audit.version, actor, []).await?;
+        tx.emit(EventKind::AddressUpdated, after.id, after.audit.version, self.who.actor(), []).await?;
         Ok(after)
     }
 
@@ -398,29 +418,31 @@ impl<'a> AddressService<'a> {
     ///
     /// # Errors
     /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `Unavailable`.
-    pub async fn delete(&self, id: AddressId, read: Read, actor: &Actor) -> Result<()> {
-        self.cx.write(|mut tx| async move { Ok((self.delete_in(&mut tx, id, read, actor).await?, tx)) }).await
+    pub async fn delete(&self, id: AddressId, expected: ExpectedVersion) -> Result<()> {
+        self.who.require(Permission::CustomersWrite)?;
+        self.cx.write(|mut tx| async move { Ok((self.delete_in(&mut tx, id, expected).await?, tx)) }).await
     }
 
     /// [`Self::delete`] inside a transaction.
     ///
     /// # Errors
     /// As [`Self::delete`].
-    pub async fn delete_in(&self, tx: &mut Tx<'_>, id: AddressId, read: Read, actor: &Actor) -> Result<()> {
-        let before = self.lock(tx, id, read).await?;
+    pub async fn delete_in(&self, tx: &mut Tx<'_>, id: AddressId, expected: ExpectedVersion) -> Result<()> {
+        self.who.require(Permission::CustomersWrite)?;
+        let before = self.lock(tx, id, expected).await?;
         tx.addresses().purge(id).await?;
-        tx.emit(EventKind::AddressPurged, id, before.audit.version + 1, actor, []).await?;
+        tx.emit(EventKind::AddressPurged, id, before.audit.version + 1, self.who.actor(), []).await?;
         Ok(())
     }
 
     /// Locks the customer of a live address and checks that the address is the one that the writer read (R1).
-    async fn lock(&self, tx: &mut Tx<'_>, id: AddressId, read: Read) -> Result<Address> {
+    async fn lock(&self, tx: &mut Tx<'_>, id: AddressId, expected: ExpectedVersion) -> Result<Address> {
         let gone = || Error::not_found(Entity::Address, id);
-        let customer = tx.addresses().get(id, Deleted::Hide).await?.ok_or_else(gone)?.customer_id;
+        let customer = tx.addresses().get(id, IncludeDeleted::No).await?.ok_or_else(gone)?.customer_id;
         tx.customers().lock(customer).await?;
         // Read again, now that its customer is locked.
-        let before = tx.addresses().get(id, Deleted::Hide).await?.ok_or_else(gone)?;
-        read.check(Entity::Address, id, before.audit.version, self.cx.config.last_write_wins)?;
+        let before = tx.addresses().get(id, IncludeDeleted::No).await?.ok_or_else(gone)?;
+        expected.check(Entity::Address, id, before.audit.version, self.cx.config.last_write_wins)?;
         Ok(before)
     }
 }

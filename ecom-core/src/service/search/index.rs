@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::domain::access::principal::{Permission, Principal};
 use crate::domain::catalog::category::{Category, ancestor_slugs};
 use crate::domain::catalog::product::Product;
-use crate::domain::common::Deleted;
+use crate::domain::common::IncludeDeleted;
 use crate::domain::platform::outbox::{Event, EventKind, OutboxPosition};
 use crate::error::{Entity, Result};
 use crate::id::{CategoryId, ProductId};
@@ -54,11 +55,12 @@ impl VerifyReport {
 #[derive(Debug, Clone, Copy)]
 pub struct IndexSyncService<'a> {
     cx: &'a Arc<Context>,
+    who: &'a Principal,
 }
 
 impl<'a> IndexSyncService<'a> {
-    pub(crate) const fn new(cx: &'a Arc<Context>) -> Self {
-        Self { cx }
+    pub(crate) const fn new(cx: &'a Arc<Context>, who: &'a Principal) -> Self {
+        Self { cx, who }
     }
 
     /// Brings the index up to where the outbox ends now; builds it anew where it is new, belongs to another
@@ -68,6 +70,7 @@ impl<'a> IndexSyncService<'a> {
     /// # Errors
     /// `Unavailable` of database or index.
     pub async fn catch_up(&self) -> Result<SyncReport> {
+        self.who.require(Permission::IndexWrite)?;
         let cx = self.cx;
         let _turn = cx.indexing.lock().await;
         if !cx.search.acquire_writer().await? {
@@ -75,7 +78,7 @@ impl<'a> IndexSyncService<'a> {
         }
         let database = cx.storage.identity().await?;
         // Whoever writes and then catches up finds what it wrote.
-        let (horizon, head) = EventLog::new(cx).bounds().await?;
+        let (horizon, head) = EventLog::new(cx, Principal::system()).bounds().await?;
         let mut report = SyncReport { writer: true, ..SyncReport::default() };
         let mut at = match cx.search.checkpoint().await? {
             // Past the head where the database came back from a backup.
@@ -153,7 +156,7 @@ impl<'a> IndexSyncService<'a> {
             return Ok(Vec::new());
         }
         let ids: Vec<ProductId> = known.keys().copied().collect();
-        let found = self.cx.storage.connect().await?.products().get_many(&ids, Deleted::Include).await?;
+        let found = self.cx.storage.connect().await?.products().get_many(&ids, IncludeDeleted::Yes).await?;
         let (live, deleted): (Vec<Product>, Vec<Product>) = found.into_iter().partition(|p| p.audit.is_live());
         let here: HashSet<ProductId> = live.iter().chain(&deleted).map(|p| p.id).collect();
         let mut ops: Vec<IndexOp> =
@@ -206,6 +209,7 @@ impl<'a> IndexSyncService<'a> {
     /// # Errors
     /// `Unavailable`; the old index stays then.
     pub async fn rebuild(&self) -> Result<SyncReport> {
+        self.who.require(Permission::IndexWrite)?;
         let _turn = self.cx.indexing.lock().await;
         if !self.cx.search.acquire_writer().await? {
             return Ok(SyncReport::default());
@@ -227,7 +231,7 @@ impl<'a> IndexSyncService<'a> {
             let Some((last, _)) = page.last() else { break };
             after = Some(*last);
             let ids: Vec<ProductId> = page.iter().map(|(id, _)| *id).collect();
-            let live = cx.storage.connect().await?.products().get_many(&ids, Deleted::Hide).await?;
+            let live = cx.storage.connect().await?.products().get_many(&ids, IncludeDeleted::No).await?;
             let documents = self.documents(&live).await?;
             report.written += documents.len() as u64;
             build.add(documents).await?;
@@ -242,6 +246,7 @@ impl<'a> IndexSyncService<'a> {
     /// # Errors
     /// `Unavailable`.
     pub async fn verify(&self, repair: bool) -> Result<VerifyReport> {
+        self.who.require(Permission::IndexWrite)?;
         let cx = self.cx;
         let mut report = VerifyReport::default();
         let limit = cx.config.index_batch;
@@ -259,7 +264,7 @@ impl<'a> IndexSyncService<'a> {
             };
             let within = |id: &ProductId| end.is_none_or(|e| *id <= e);
             let ids: Vec<ProductId> = stored.iter().map(|(id, _)| *id).filter(within).collect();
-            let live = cx.storage.connect().await?.products().get_many(&ids, Deleted::Hide).await?;
+            let live = cx.storage.connect().await?.products().get_many(&ids, IncludeDeleted::No).await?;
             let mut live: HashMap<ProductId, i64> = live.into_iter().map(|p| (p.id, p.revision)).collect();
             report.compared += live.len() as u64;
             for (id, revision) in indexed.into_iter().filter(|(id, _)| within(id)) {

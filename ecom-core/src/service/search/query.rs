@@ -3,10 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::domain::access::principal::Principal;
 use crate::domain::catalog::product::Product;
-use crate::domain::common::Deleted;
+use crate::domain::common::IncludeDeleted;
 use crate::error::Result;
 use crate::id::CategoryId;
+use crate::money::check_price_currency;
 use crate::paging::Total;
 use crate::port::search::{Facet, SearchCapabilities, SearchQuery};
 use crate::service::catalog::product::ProductService;
@@ -40,11 +42,12 @@ pub struct SearchPage {
 #[derive(Debug, Clone, Copy)]
 pub struct SearchService<'a> {
     cx: &'a Arc<Context>,
+    who: &'a Principal,
 }
 
 impl<'a> SearchService<'a> {
-    pub(crate) const fn new(cx: &'a Arc<Context>) -> Self {
-        Self { cx }
+    pub(crate) const fn new(cx: &'a Arc<Context>, who: &'a Principal) -> Self {
+        Self { cx, who }
     }
 
     /// What the provider can do.
@@ -52,21 +55,27 @@ impl<'a> SearchService<'a> {
         self.cx.search.capabilities()
     }
 
+    fn check(&self, query: &SearchQuery) -> Result<()> {
+        query.check()?;
+        check_price_currency([query.filter.min_price, query.filter.max_price], self.cx.config.currency)
+    }
+
     /// Searches. Found by the index, shown from cache or database: prices and stock are current.
     ///
     /// # Errors
-    /// `Validation` for a query out of the bounds of [`SearchQuery::check`], `Unsupported`, `Unavailable`.
+    /// `Validation` for a query out of the bounds of [`SearchQuery::check`], `CURRENCY_MISMATCH`, `Unsupported`,
+    /// `Unavailable`.
     pub async fn search(&self, query: &SearchQuery) -> Result<SearchPage> {
         let found = if query.price_bounds.is_empty() && query.facets.contains(&Facet::Prices) {
             let query = SearchQuery { price_bounds: self.cx.config.price_bounds.clone(), ..query.clone() };
-            query.check()?;
+            self.check(&query)?;
             self.cx.search.search(&query).await?
         } else {
-            query.check()?;
+            self.check(query)?;
             self.cx.search.search(query).await?
         };
         let ids: Vec<_> = found.hits.iter().map(|h| h.id).collect();
-        let products = ProductService::new(self.cx).get_many(&ids).await?;
+        let products = ProductService::new(self.cx, self.who).get_many(&ids).await?;
         let mut names = HashMap::new();
         let categories: Vec<CategoryId> = found
             .facets
@@ -75,7 +84,7 @@ impl<'a> SearchService<'a> {
             .flat_map(|(_, counts)| counts.iter().filter_map(|c| c.value.parse().ok()))
             .collect();
         if !categories.is_empty() {
-            let read = self.cx.storage.connect().await?.categories().get_many(&categories, Deleted::Hide).await?;
+            let read = self.cx.storage.connect().await?.categories().get_many(&categories, IncludeDeleted::No).await?;
             names.extend(read.into_iter().map(|c| (c.id.to_string(), c.name)));
         }
         let facets = found

@@ -5,19 +5,20 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
+use crate::domain::access::principal::{Permission, Principal};
 use crate::domain::catalog::sku::MAX_STOCK;
-use crate::domain::common::{Actor, Deleted};
-use crate::domain::platform::outbox::EventKind;
+use crate::domain::common::{Actor, IncludeDeleted};
+use crate::domain::platform::outbox::{EventDetails, EventKind};
 use crate::domain::stock::inventory::{
     Adjusted, StockAdjustment, StockImbalance, StockLevel, StockMovement, StockReason,
 };
-use crate::error::{Conflict, Dependency, Entity, Error, FieldCode, Result, Shortage, ValidationErrors};
-use crate::id::{SkuId, StockMovementId};
+use crate::error::{Dependency, Entity, Error, FieldCode, Result, Shortage, StockConflict, ValidationErrors};
+use crate::id::{ProductId, SkuId, StockMovementId};
 use crate::paging::{Page, Paging, Total};
 use crate::port::storage::Repositories as _;
 use crate::service::run::after_commit::Forget;
 use crate::service::run::context::Context;
-use crate::service::run::queue::Pending;
+use crate::service::run::queue::{Pending, Posting};
 use crate::service::run::transaction::{Change, Tx};
 use crate::text::check_text;
 
@@ -41,11 +42,12 @@ impl Drop for Turn {
 #[derive(Debug, Clone, Copy)]
 pub struct InventoryService<'a> {
     cx: &'a Arc<Context>,
+    who: &'a Principal,
 }
 
 impl<'a> InventoryService<'a> {
-    pub(crate) const fn new(cx: &'a Arc<Context>) -> Self {
-        Self { cx }
+    pub(crate) const fn new(cx: &'a Arc<Context>, who: &'a Principal) -> Self {
+        Self { cx, who }
     }
 
     /// The stock of a SKU, as the database has it now.
@@ -63,11 +65,13 @@ impl<'a> InventoryService<'a> {
     /// # Errors
     /// `Validation`, `NotFound`, `INSUFFICIENT_STOCK` where less than 0 would be available, `Unavailable`.
     pub async fn adjust(&self, adjustment: StockAdjustment) -> Result<Adjusted> {
+        self.who.require(Permission::StockAdjust)?;
         check(&adjustment)?;
+        let posting = Posting { adjustment, actor: self.who.actor().clone() };
         let (answer, answered) = oneshot::channel();
         let lead = {
             let mut queue = self.cx.stock.lock();
-            queue.waiting.push(Pending { adjustment, answer });
+            queue.waiting.push(Pending { posting, answer });
             !std::mem::replace(&mut queue.running, true)
         };
         if lead {
@@ -86,8 +90,10 @@ impl<'a> InventoryService<'a> {
     /// # Errors
     /// As [`Self::adjust`].
     pub async fn adjust_in(&self, tx: &mut Tx<'_>, adjustment: StockAdjustment) -> Result<Adjusted> {
+        self.who.require(Permission::StockAdjust)?;
         check(&adjustment)?;
-        let adjusted = adjust_all_in(self.cx, tx, &[adjustment]).await?.pop();
+        let posting = Posting { adjustment, actor: self.who.actor().clone() };
+        let adjusted = adjust_all_in(self.cx, tx, &[posting]).await?.pop();
         adjusted.ok_or(Error::Internal { context: "an adjustment is missing", source: None })?
     }
 
@@ -96,8 +102,10 @@ impl<'a> InventoryService<'a> {
     /// # Errors
     /// `NotFound`, `Unavailable`.
     pub async fn movements(&self, sku: SkuId, paging: &Paging) -> Result<(Page<StockMovement>, Option<Total>)> {
+        self.who.require(Permission::StockRead)?;
+        paging.check()?;
         let mut db = self.cx.storage.connect().await?;
-        if db.skus().get(sku, Deleted::Include).await?.is_none() {
+        if db.skus().get(sku, IncludeDeleted::Yes).await?.is_none() {
             return Err(Error::not_found(Entity::Sku, sku));
         }
         let page = db.inventory().movements(sku, paging).await?;
@@ -113,6 +121,7 @@ impl<'a> InventoryService<'a> {
     /// # Errors
     /// `Unavailable`.
     pub async fn imbalances(&self) -> Result<Vec<StockImbalance>> {
+        self.who.require(Permission::StockRead)?;
         self.cx.storage.connect().await?.inventory().imbalances().await
     }
 }
@@ -146,9 +155,9 @@ async fn work(cx: Arc<Context>) {
             let n = queue.waiting.len().min(cx.config.adjustment_batch);
             queue.waiting.drain(..n).collect()
         };
-        let (adjustments, answers): (Vec<_>, Vec<_>) = batch.into_iter().map(|p| (p.adjustment, p.answer)).unzip();
-        let (cx, adjustments) = (&cx, &adjustments);
-        let written = cx.write(|mut tx| async move { Ok((adjust_all_in(cx, &mut tx, adjustments).await?, tx)) });
+        let (postings, answers): (Vec<_>, Vec<_>) = batch.into_iter().map(|p| (p.posting, p.answer)).unzip();
+        let (cx, postings) = (&cx, &postings);
+        let written = cx.write(|mut tx| async move { Ok((adjust_all_in(cx, &mut tx, postings).await?, tx)) });
         match written.await {
             Ok(results) => {
                 for (answer, result) in answers.into_iter().zip(results) {
@@ -175,27 +184,23 @@ async fn work(cx: Arc<Context>) {
 }
 
 /// Makes all adjustments that are possible, in their order, and returns what each did or why it was refused.
-async fn adjust_all_in(
-    cx: &Context,
-    tx: &mut Tx<'_>,
-    adjustments: &[StockAdjustment],
-) -> Result<Vec<Result<Adjusted>>> {
+async fn adjust_all_in(cx: &Context, tx: &mut Tx<'_>, postings: &[Posting]) -> Result<Vec<Result<Adjusted>>> {
     let now = cx.now();
-    let mut ids: Vec<SkuId> = adjustments.iter().map(|a| a.sku_id).collect();
+    let mut ids: Vec<SkuId> = postings.iter().map(|o| o.adjustment.sku_id).collect();
     ids.sort_unstable();
     ids.dedup();
     let mut levels: HashMap<SkuId, StockLevel> =
         tx.inventory().lock(&ids).await?.into_iter().map(|l| (l.sku_id, l)).collect();
-    let mut movements = Vec::with_capacity(adjustments.len());
-    let results: Vec<Result<Adjusted>> = adjustments
+    let mut movements = Vec::with_capacity(postings.len());
+    let results: Vec<Result<Adjusted>> = postings
         .iter()
-        .map(|a| {
+        .map(|Posting { adjustment: a, actor }| {
             let level =
                 levels.get_mut(&a.sku_id).filter(|l| l.live).ok_or_else(|| Error::not_found(Entity::Sku, a.sku_id))?;
             if level.available() + a.delta < 0 && a.delta < 0 {
                 let shortage =
                     Shortage { sku_id: a.sku_id.0, requested: -a.delta, available: level.available().max(0) };
-                return Err(Conflict::InsufficientStock { shortages: vec![shortage] }.into());
+                return Err(StockConflict::Insufficient { shortages: vec![shortage] }.into());
             }
             if level.on_hand + a.delta > MAX_STOCK {
                 let message = format!("would bring the stock over {MAX_STOCK}");
@@ -209,7 +214,7 @@ async fn adjust_all_in(
                 reason: a.reason,
                 reference: a.reference.clone(),
                 created_at: now,
-                created_by: a.actor.clone(),
+                created_by: actor.clone(),
             };
             movements.push(movement.clone());
             Ok(Adjusted { level: *level, movement })
@@ -219,14 +224,26 @@ async fn adjust_all_in(
         return Ok(results);
     }
     let touched = tx.inventory().apply(&movements).await?;
-    let system = Actor::system();
-    let actor = if let [one] = adjustments { &one.actor } else { &system };
-    let changes = touched.into_iter().map(|t| Change {
-        kind: EventKind::StockChanged,
-        id: t.product_id.0,
-        revision: t.revision,
-        stale: Forget::default(),
+    let mut of_product: HashMap<ProductId, Vec<&StockMovement>> = HashMap::new();
+    for m in &movements {
+        if let Some(level) = levels.get(&m.sku_id) {
+            of_product.entry(level.product_id).or_default().push(m);
+        }
+    }
+    let changes = touched.into_iter().map(|t| {
+        let movements = of_product.remove(&t.product_id).unwrap_or_default();
+        // An event has one actor: that of the movements, or the system for those of several actors.
+        let mut actors: Vec<&Actor> = movements.iter().map(|m| &m.created_by).collect();
+        actors.dedup();
+        Change {
+            kind: EventKind::StockChanged,
+            id: t.product_id.0,
+            revision: t.revision,
+            actor: if let [one] = *actors { one.clone() } else { Actor::system() },
+            stale: Forget::default(),
+            details: EventDetails { stock: movements.into_iter().map(Into::into).collect(), prices: Vec::new() },
+        }
     });
-    tx.emit_all(actor, changes.collect()).await?;
+    tx.emit_all(changes.collect()).await?;
     Ok(results)
 }

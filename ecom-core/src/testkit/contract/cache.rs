@@ -12,7 +12,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use uuid::Uuid;
 
 use crate::id::ProductId;
-use crate::port::cache::{CacheKey, CacheValue, Codec, FillToken, Load};
+use crate::port::cache::{CacheKey, CacheLoad, CacheValue, Codec, FillToken};
 use crate::testkit::check::{holds, same, succeeds};
 use crate::testkit::running::step;
 use crate::testkit::{CacheFixture, fresh_seed};
@@ -556,8 +556,8 @@ pub async fn r15_an_abandoned_load_leaves_nothing_behind(f: &CacheFixture) {
 async fn begin_load(f: &CacheFixture, key: &CacheKey) -> FillToken {
     step(format_args!("`begin_load` of {key}"));
     match f.cache.begin_load(key, &CODEC).await {
-        Load::Begun(token) => token,
-        Load::Found(_) => panic!("`begin_load` finds only what is held.\n     case: nobody has filled {key}"),
+        CacheLoad::Begun(token) => token,
+        CacheLoad::Found(_) => panic!("`begin_load` finds only what is held.\n     case: nobody has filled {key}"),
     }
 }
 

@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
 use super::cache::{CODEC, TTL, all_kinds, decode, encode, invalidators, key, value, version_of};
-use crate::port::cache::{Cache, CacheKey, Codec, FillToken, Load};
+use crate::port::cache::{Cache, CacheKey, CacheLoad, Codec, FillToken};
 use crate::testkit::check::{holds, same, succeeds};
 use crate::testkit::running::step;
 use crate::testkit::{SharedCacheFixture, fresh_seed};
@@ -79,8 +79,10 @@ async fn reads(cache: &Arc<dyn Cache>, key: &CacheKey, expected: Option<u64>, co
 async fn begin_load(cache: &Arc<dyn Cache>, key: &CacheKey, codec: &'static Codec, about: &str) -> FillToken {
     step(format_args!("`begin_load` of {key}"));
     match cache.begin_load(key, codec).await {
-        Load::Begun(token) => token,
-        Load::Found(_) => panic!("`begin_load` finds only what is held for this release.\n     case: {key}, {about}"),
+        CacheLoad::Begun(token) => token,
+        CacheLoad::Found(_) => {
+            panic!("`begin_load` finds only what is held for this release.\n     case: {key}, {about}")
+        }
     }
 }
 
@@ -309,8 +311,8 @@ pub async fn r15_concurrent_misses_of_two_processes_load_once(f: &SharedCacheFix
         fill_with(&f.one.cache, &k, 1, &CODEC, token, "a load for which another process waits").await;
         step(format_args!("`begin_load` of {k} in the other process"));
         match succeeds(waiter.await, "a task that loads") {
-            Load::Found(v) => same(version_of(&v), 1, contract, k),
-            Load::Begun(_) => panic!("{contract}\n     case: both processes load {k}"),
+            CacheLoad::Found(v) => same(version_of(&v), 1, contract, k),
+            CacheLoad::Begun(_) => panic!("{contract}\n     case: both processes load {k}"),
         }
     }
 }
@@ -332,7 +334,9 @@ pub async fn r15_a_process_that_died_in_a_load_holds_others_up_for_a_moment_only
     let contract = "`begin_load` waits for another process a moment only, and then begins a load of its own.";
     step("`begin_load` while another process loads");
     let load = tokio::time::timeout(Duration::from_secs(10), f.other.begin_load(&key(1), &CODEC)).await;
-    let Ok(Load::Begun(token)) = load else { panic!("{contract}\n     case: nobody fills, and it returns {load:?}") };
+    let Ok(CacheLoad::Begun(token)) = load else {
+        panic!("{contract}\n     case: nobody fills, and it returns {load:?}")
+    };
     fill_with(&f.other, &key(1), 2, &CODEC, token, "a load of its own after waiting in vain").await;
     reads(&f.one.cache, &key(1), Some(2), SHARED, "filled by the process that waited in vain").await;
 }

@@ -10,10 +10,11 @@ use super::comparison::{Checked, Refusal, observe, read, read_ok, same};
 use super::generator::{ATTRIBUTES, BAD_SLUGS, SLUGS, attributes, bad_text};
 use super::shared::{external, is_made_from, trimmed};
 use super::{Operation, Part, Runner};
+use crate::domain::access::principal::Principal;
 use crate::domain::catalog::category::CategoryFilter;
 use crate::domain::catalog::category::{Category, CategoryInput, CategoryPatch, CategorySummary};
 use crate::domain::catalog::product::{Product, ProductStatus};
-use crate::domain::common::{Actor, Attributes, Audit, DeleteMode, Deleted, Patch, Read};
+use crate::domain::common::{Attributes, Audit, DeleteMode, ExpectedVersion, IncludeDeleted, Patch};
 use crate::error::{ErrorCode, Result};
 use crate::id::CategoryId;
 use crate::paging::{Paging, Total};
@@ -277,7 +278,7 @@ impl Runner<'_> {
 
     async fn create_category(&mut self) -> Checked<()> {
         let (input, bad) = self.category_input();
-        let actor = self.actor();
+        let who = self.principal();
         self.begins(&input);
         let mut want = Category {
             id: CategoryId(Uuid::nil()),
@@ -291,10 +292,10 @@ impl Runner<'_> {
             product_count: 0,
             subtree_product_count: 0,
             revision: 1,
-            audit: Audit::created(self.now(), &actor),
+            audit: Audit::created(self.now(), who.actor()),
         };
         let refusals = if bad.is_empty() { self.place_category(&mut want, &input) } else { vec![Refusal::Fields(bad)] };
-        let answer = self.shop.categories().create(&input, &actor).await;
+        let answer = self.shop.acting_as(&who).categories().create(&input).await;
         if let Some(got) = self.judge(answer, &refusals)? {
             self.world.is_new(got.id.0)?;
             want.id = got.id;
@@ -309,15 +310,15 @@ impl Runner<'_> {
         id: CategoryId,
         input: CategoryInput,
         bad: BTreeSet<String>,
-        call: impl AsyncFnOnce(&Shop, Read, &Actor) -> Result<Category>,
+        call: impl AsyncFnOnce(&Shop, ExpectedVersion, &Principal) -> Result<Category>,
     ) -> Checked<()> {
-        let actor = self.actor();
+        let who = self.principal();
         let mut refusals = if bad.is_empty() { Vec::new() } else { vec![Refusal::Fields(bad)] };
         let mut want = None;
         let read = match self.world.live_category(id).cloned() {
             None => {
                 refusals.push(Refusal::Code(ErrorCode::NotFound));
-                Read::Version(1)
+                ExpectedVersion::Exact(1)
             }
             Some(before) => {
                 let (read, stale) = self.version(before.audit.version);
@@ -325,7 +326,7 @@ impl Runner<'_> {
                     let mut after = before.clone();
                     refusals = self.place_category(&mut after, &input);
                     if after != before {
-                        after.audit.edited(self.now(), &actor);
+                        after.audit.edited(self.now(), who.actor());
                     }
                     want = Some(after);
                 }
@@ -334,7 +335,7 @@ impl Runner<'_> {
             }
         };
         self.begins((id, read, &input));
-        let answer = call(&self.shop, read, &actor).await;
+        let answer = call(&self.shop, read, &who).await;
         if let Some(got) = self.judge(answer, &refusals)? {
             self.world.categories.rows.insert(id, want.unwrap());
             self.category_answer(&got)?;
@@ -351,8 +352,8 @@ impl Runner<'_> {
             input.parent_id = c.parent_id.map(|p| p.to_string());
         }
         let sent = input.clone();
-        self.write_category(id, input, bad, async move |shop, read, actor| {
-            shop.categories().replace(id, read, &sent, actor).await
+        self.write_category(id, input, bad, async move |shop, read, who| {
+            shop.acting_as(who).categories().replace(id, read, &sent).await
         })
         .await
     }
@@ -414,8 +415,8 @@ impl Runner<'_> {
             }
         }
         let input = self.patched(id, &patch);
-        self.write_category(id, input, bad, async move |shop, read, actor| {
-            shop.categories().patch(id, read, patch, actor).await
+        self.write_category(id, input, bad, async move |shop, read, who| {
+            shop.acting_as(who).categories().patch(id, read, patch).await
         })
         .await
     }
@@ -426,8 +427,8 @@ impl Runner<'_> {
         let patch =
             CategoryPatch { parent_id: parent.clone().map_or(Patch::Clear, Patch::Set), ..CategoryPatch::default() };
         let input = self.patched(id, &patch);
-        self.write_category(id, input, BTreeSet::new(), async move |shop, read, actor| {
-            shop.categories().move_to(id, read, parent, actor).await
+        self.write_category(id, input, BTreeSet::new(), async move |shop, read, who| {
+            shop.acting_as(who).categories().move_to(id, read, parent).await
         })
         .await
     }
@@ -453,10 +454,10 @@ impl Runner<'_> {
             None if force => self.deleted_category(),
             None => self.some_category(),
         };
-        let actor = self.actor();
+        let who = self.principal();
         let found = self.world.categories.rows.get(&id).filter(|c| force || c.audit.is_live()).cloned();
         let (read, refusals) = match &found {
-            None => (Read::Version(1), vec![Refusal::Code(ErrorCode::NotFound)]),
+            None => (ExpectedVersion::Exact(1), vec![Refusal::Code(ErrorCode::NotFound)]),
             Some(c) => {
                 let (read, stale) = self.version(c.audit.version);
                 let mut refusals: Vec<Refusal> = stale.into_iter().collect();
@@ -467,17 +468,17 @@ impl Runner<'_> {
             }
         };
         self.begins((id, read));
-        let answer = self.shop.categories().delete(id, read, mode, &actor).await;
+        let answer = self.shop.acting_as(&who).categories().delete(id, read, mode).await;
         if self.judge(answer, &refusals)?.is_some() {
             let now = self.now();
             if force {
                 self.world.categories.rows.remove(&id);
                 self.world.categories.seen.remove(&id.0);
-                let gone = self.shop.categories().get_fresh(id, Deleted::Include).await;
+                let gone = self.shop.categories().get_fresh(id, IncludeDeleted::Yes).await;
                 same("reading it", &gone.err().map(|e| e.code()), &Some(ErrorCode::NotFound))?;
             } else {
-                self.world.categories.rows.get_mut(&id).unwrap().audit.deleted(now, &actor);
-                let got = read_ok(self.shop.categories().get_fresh(id, Deleted::Include).await)?;
+                self.world.categories.rows.get_mut(&id).unwrap().audit.deleted(now, who.actor());
+                let got = read_ok(self.shop.categories().get_fresh(id, IncludeDeleted::Yes).await)?;
                 self.category_answer(&got)?;
             }
         }
@@ -486,9 +487,9 @@ impl Runner<'_> {
 
     async fn restore_category(&mut self) -> Checked<()> {
         let id = self.deleted_category();
-        let actor = self.actor();
+        let who = self.principal();
         let (read, refusals) = match self.world.categories.rows.get(&id).cloned() {
-            None => (Read::Version(1), vec![Refusal::Code(ErrorCode::NotFound)]),
+            None => (ExpectedVersion::Exact(1), vec![Refusal::Code(ErrorCode::NotFound)]),
             Some(c) => {
                 let (read, stale) = self.version(c.audit.version);
                 let mut refusals: Vec<Refusal> = stale.into_iter().collect();
@@ -502,10 +503,10 @@ impl Runner<'_> {
             }
         };
         self.begins((id, read));
-        let answer = self.shop.categories().restore(id, read, &actor).await;
+        let answer = self.shop.acting_as(&who).categories().restore(id, read).await;
         if let Some(got) = self.judge(answer, &refusals)? {
             let now = self.now();
-            self.world.categories.rows.get_mut(&id).unwrap().audit.restored(now, &actor);
+            self.world.categories.rows.get_mut(&id).unwrap().audit.restored(now, who.actor());
             self.category_answer(&got)?;
         }
         Ok(())
@@ -572,14 +573,14 @@ impl Runner<'_> {
             1 => Some(None),
             _ => Some(Some(self.some_category())),
         };
-        let deleted = if self.chance(30) { Deleted::Include } else { Deleted::Hide };
-        let filter = CategoryFilter { parent, deleted };
+        let deleted = if self.chance(30) { IncludeDeleted::Yes } else { IncludeDeleted::No };
+        let filter = CategoryFilter { parent, include_deleted: deleted };
         let mut want: Vec<(String, CategoryId)> = self
             .world
             .categories
             .rows
             .values()
-            .filter(|c| deleted == Deleted::Include || c.audit.is_live())
+            .filter(|c| deleted == IncludeDeleted::Yes || c.audit.is_live())
             .filter(|c| parent.is_none_or(|p| c.parent_id == p))
             .map(|c| (fold_key(&c.name), c.id))
             .collect();
@@ -611,7 +612,7 @@ impl Runner<'_> {
 
     /// Compares all categories, deleted ones too.
     async fn compare_categories(&mut self) -> Checked<()> {
-        let all = CategoryFilter { parent: None, deleted: Deleted::Include };
+        let all = CategoryFilter { parent: None, include_deleted: IncludeDeleted::Yes };
         let found = read("the categories", self.shop.categories().list(&all, &Paging::first(1_000)).await)?;
         let page = &found.value.page;
         for c in &page.items {

@@ -11,7 +11,8 @@ use super::comparison::{Checked, Refusal, read, same};
 use super::generator::{ATTRIBUTES, attributes, bad_text};
 use super::shared::{external, trimmed};
 use super::{Operation, Part, Runner};
-use crate::domain::common::{Actor, Attributes, Audit, DeleteMode, Deleted, Patch, Read};
+use crate::domain::access::principal::Principal;
+use crate::domain::common::{Attributes, Audit, DeleteMode, ExpectedVersion, IncludeDeleted, Patch};
 use crate::domain::sales::customer::{
     Address, AddressFilter, AddressInput, AddressPatch, Customer, CustomerFilter, CustomerInput, CustomerPatch,
     CustomerSort,
@@ -104,7 +105,7 @@ impl World {
         let name = filter.name.as_deref().map(fold_key);
         let email = filter.email.as_deref().map(fold_key);
         let matches = |c: &&Customer| {
-            (filter.deleted == Deleted::Include || c.audit.is_live())
+            (filter.include_deleted == IncludeDeleted::Yes || c.audit.is_live())
                 && name.as_ref().is_none_or(|n| names(c).iter().any(|own| own.starts_with(n)))
                 && email.as_ref().is_none_or(|e| fold_key(&c.email) == *e)
         };
@@ -123,7 +124,7 @@ impl World {
     /// Returns the addresses of a list in its order.
     fn matching_addresses(&self, filter: &AddressFilter) -> Vec<Address> {
         let matches = |a: &Address| {
-            (filter.deleted == Deleted::Include || a.audit.is_live())
+            (filter.include_deleted == IncludeDeleted::Yes || a.audit.is_live())
                 && filter.customer.is_none_or(|c| a.customer_id == c)
                 && filter.city.as_ref().is_none_or(|c| fold_key(&a.city) == fold_key(c))
                 && filter.street.as_ref().is_none_or(|s| fold_key(&a.street).starts_with(&fold_key(s)))
@@ -326,13 +327,13 @@ impl Runner<'_> {
 
     /// Compares a customer and its addresses with the model, as reads show them with and without deleted rows.
     async fn customer_and_addresses(&mut self, id: CustomerId) -> Checked<()> {
-        for deleted in [Deleted::Hide, Deleted::Include] {
-            let shown = |audit: &Audit| deleted == Deleted::Include || audit.is_live();
+        for deleted in [IncludeDeleted::No, IncludeDeleted::Yes] {
+            let shown = |audit: &Audit| deleted == IncludeDeleted::Yes || audit.is_live();
             let want = self.world.customers.rows.get(&id).filter(|c| shown(&c.audit));
             let got = self.shop.customers().get(id, deleted).await;
             same("reading it", &got.as_ref().ok(), &want)?;
             same("the refusal", &got.err().map(|e| e.code()), &want.is_none().then_some(ErrorCode::NotFound))?;
-            let filter = AddressFilter { customer: Some(id), deleted, ..AddressFilter::default() };
+            let filter = AddressFilter { customer: Some(id), include_deleted: deleted, ..AddressFilter::default() };
             let got = self.shop.addresses().list(&filter, &Paging::first(1_000)).await.ok().map(|(page, _)| page.items);
             let addresses = || self.world.addresses().filter(|a| a.customer_id == id && shown(&a.audit)).collect();
             same("its addresses", &got, &want.map(|_| addresses()))?;
@@ -342,7 +343,7 @@ impl Runner<'_> {
 
     async fn create_customer(&mut self) -> Checked<()> {
         let (input, bad) = self.customer_input();
-        let actor = self.actor();
+        let who = self.principal();
         self.begins(&input);
         let mut want = None;
         let refusals = if bad.is_empty() {
@@ -354,7 +355,7 @@ impl Runner<'_> {
                 telephone: None,
                 attributes: Attributes::default(),
                 external: None,
-                audit: Audit::created(self.now(), &actor),
+                audit: Audit::created(self.now(), who.actor()),
             };
             written(&mut c, &input);
             let refusals = self.world.customer_conflicts(&c);
@@ -363,7 +364,7 @@ impl Runner<'_> {
         } else {
             vec![Refusal::Fields(bad)]
         };
-        let answer = self.shop.customers().create(&input, &actor).await;
+        let answer = self.shop.acting_as(&who).customers().create(&input).await;
         if let Some(got) = self.judge(answer, &refusals)? {
             self.world.is_new(got.id.0)?;
             self.world.customers.rows.insert(got.id, Customer { id: got.id, ..want.unwrap() });
@@ -377,16 +378,16 @@ impl Runner<'_> {
         id: CustomerId,
         input: Option<CustomerInput>,
         bad: BTreeSet<String>,
-        call: impl AsyncFnOnce(&Shop, Read, &Actor) -> Result<Customer>,
+        call: impl AsyncFnOnce(&Shop, ExpectedVersion, &Principal) -> Result<Customer>,
     ) -> Checked<()> {
-        let actor = self.actor();
+        let who = self.principal();
         let now = self.now();
         let mut refusals = if bad.is_empty() { Vec::new() } else { vec![Refusal::Fields(bad)] };
         let mut want = None;
         let read = match self.world.live_customer(id).cloned() {
             None => {
                 refusals.push(Refusal::Code(ErrorCode::NotFound));
-                Read::Version(1)
+                ExpectedVersion::Exact(1)
             }
             Some(before) => {
                 let (read, stale) = self.version(before.audit.version);
@@ -396,7 +397,7 @@ impl Runner<'_> {
                     written(&mut after, input);
                     refusals = self.world.customer_conflicts(&after);
                     if after != before {
-                        after.audit.edited(now, &actor);
+                        after.audit.edited(now, who.actor());
                     }
                     want = Some(after);
                 }
@@ -404,7 +405,7 @@ impl Runner<'_> {
             }
         };
         self.begins((id, read, &input));
-        let answer = call(&self.shop, read, &actor).await;
+        let answer = call(&self.shop, read, &who).await;
         if let Some(got) = self.judge(answer, &refusals)? {
             self.world.customers.rows.insert(id, want.unwrap());
             self.customer_answer(&got)?;
@@ -416,8 +417,8 @@ impl Runner<'_> {
         let id = self.some_customer();
         let (input, bad) = self.customer_input();
         let sent = input.clone();
-        self.write_customer(id, Some(input), bad, async move |shop, read, actor| {
-            shop.customers().replace(id, read, &sent, actor).await
+        self.write_customer(id, Some(input), bad, async move |shop, read, who| {
+            shop.acting_as(who).customers().replace(id, read, &sent).await
         })
         .await
     }
@@ -486,8 +487,8 @@ impl Runner<'_> {
             }
             input
         });
-        self.write_customer(id, input, bad, async move |shop, read, actor| {
-            shop.customers().patch(id, read, patch, actor).await
+        self.write_customer(id, input, bad, async move |shop, read, who| {
+            shop.acting_as(who).customers().patch(id, read, patch).await
         })
         .await
     }
@@ -495,18 +496,18 @@ impl Runner<'_> {
     async fn delete_customer(&mut self, mode: DeleteMode) -> Checked<()> {
         let force = mode == DeleteMode::Force;
         let id = if force && self.chance(60) { self.deleted_customer() } else { self.some_customer() };
-        let actor = self.actor();
+        let who = self.principal();
         let now = self.now();
         let found = self.world.customers.rows.get(&id).filter(|c| force || c.audit.is_live());
         let (read, refusals) = match found.map(|c| c.audit.version) {
-            None => (Read::Version(1), vec![Refusal::Code(ErrorCode::NotFound)]),
+            None => (ExpectedVersion::Exact(1), vec![Refusal::Code(ErrorCode::NotFound)]),
             Some(version) => {
                 let (read, stale) = self.version(version);
                 (read, stale.into_iter().collect())
             }
         };
         self.begins((id, read));
-        let answer = self.shop.customers().delete(id, read, mode, &actor).await;
+        let answer = self.shop.acting_as(&who).customers().delete(id, read, mode).await;
         if self.judge(answer, &refusals)?.is_none() {
             return Ok(());
         }
@@ -514,17 +515,17 @@ impl Runner<'_> {
             self.world.customers.rows.remove(&id);
             self.world.customers.addresses.retain(|_, a| a.customer_id != id);
         } else {
-            self.world.customers.rows.get_mut(&id).unwrap().audit.deleted(now, &actor);
+            self.world.customers.rows.get_mut(&id).unwrap().audit.deleted(now, who.actor());
         }
         self.customer_and_addresses(id).await
     }
 
     async fn restore_customer(&mut self) -> Checked<()> {
         let id = self.deleted_customer();
-        let actor = self.actor();
+        let who = self.principal();
         let now = self.now();
         let (read, refusals) = match self.world.customers.rows.get(&id).cloned() {
-            None => (Read::Version(1), vec![Refusal::Code(ErrorCode::NotFound)]),
+            None => (ExpectedVersion::Exact(1), vec![Refusal::Code(ErrorCode::NotFound)]),
             Some(c) => {
                 let (read, stale) = self.version(c.audit.version);
                 let mut refusals: Vec<Refusal> = stale.into_iter().collect();
@@ -537,9 +538,9 @@ impl Runner<'_> {
             }
         };
         self.begins((id, read));
-        let answer = self.shop.customers().restore(id, read, &actor).await;
+        let answer = self.shop.acting_as(&who).customers().restore(id, read).await;
         if let Some(got) = self.judge(answer, &refusals)? {
-            self.world.customers.rows.get_mut(&id).unwrap().audit.restored(now, &actor);
+            self.world.customers.rows.get_mut(&id).unwrap().audit.restored(now, who.actor());
             self.customer_answer(&got)?;
             self.customer_and_addresses(id).await?;
         }
@@ -553,9 +554,9 @@ impl Runner<'_> {
     }
 
     async fn list_customers(&mut self) -> Checked<()> {
-        let deleted = if self.chance(30) { Deleted::Include } else { Deleted::Hide };
+        let deleted = if self.chance(30) { IncludeDeleted::Yes } else { IncludeDeleted::No };
         let sort = self.any(&CustomerSort::ALL);
-        let mut filter = CustomerFilter { deleted, ..CustomerFilter::default() };
+        let mut filter = CustomerFilter { include_deleted: deleted, ..CustomerFilter::default() };
         let id = self.some_customer();
         let known = self.world.customers.rows.get(&id).cloned();
         match (self.below(5), known) {
@@ -583,7 +584,7 @@ impl Runner<'_> {
     async fn create_address(&mut self) -> Checked<()> {
         let customer = self.some_customer();
         let (input, bad) = self.address_input();
-        let actor = self.actor();
+        let who = self.principal();
         self.begins((customer, &input));
         let own = self.world.addresses().filter(|a| a.customer_id == customer).count();
         let mut refusals = if bad.is_empty() { Vec::new() } else { vec![Refusal::Fields(bad)] };
@@ -592,7 +593,7 @@ impl Runner<'_> {
         } else if refusals.is_empty() && own >= Customer::MAX_ADDRESSES {
             refusals.push(Refusal::field("customer_id"));
         }
-        let answer = self.shop.addresses().create(customer, &input, &actor).await;
+        let answer = self.shop.acting_as(&who).addresses().create(customer, &input).await;
         if let Some(got) = self.judge(answer, &refusals)? {
             self.world.is_new(got.id.0)?;
             let mut want = Address {
@@ -604,7 +605,7 @@ impl Runner<'_> {
                 region: None,
                 postal_code: None,
                 country: None,
-                audit: Audit::created(self.now(), &actor),
+                audit: Audit::created(self.now(), who.actor()),
             };
             written_address(&mut want, &input);
             self.world.customers.addresses.insert(got.id, want);
@@ -618,16 +619,16 @@ impl Runner<'_> {
         id: AddressId,
         input: Option<AddressInput>,
         bad: BTreeSet<String>,
-        call: impl AsyncFnOnce(&Shop, Read, &Actor) -> Result<Address>,
+        call: impl AsyncFnOnce(&Shop, ExpectedVersion, &Principal) -> Result<Address>,
     ) -> Checked<()> {
-        let actor = self.actor();
+        let who = self.principal();
         let now = self.now();
         let mut refusals = if bad.is_empty() { Vec::new() } else { vec![Refusal::Fields(bad)] };
         let mut want = None;
         let read = match self.world.live_address(id) {
             None => {
                 refusals.push(Refusal::Code(ErrorCode::NotFound));
-                Read::Version(1)
+                ExpectedVersion::Exact(1)
             }
             Some(before) => {
                 let (read, stale) = self.version(before.audit.version);
@@ -636,7 +637,7 @@ impl Runner<'_> {
                     let mut after = before.clone();
                     written_address(&mut after, input);
                     if after != before {
-                        after.audit.edited(now, &actor);
+                        after.audit.edited(now, who.actor());
                     }
                     want = Some(after);
                 }
@@ -644,7 +645,7 @@ impl Runner<'_> {
             }
         };
         self.begins((id, read, &input));
-        let answer = call(&self.shop, read, &actor).await;
+        let answer = call(&self.shop, read, &who).await;
         if let Some(got) = self.judge(answer, &refusals)? {
             self.world.customers.addresses.insert(id, want.unwrap());
             self.address_answer(&got)?;
@@ -656,8 +657,8 @@ impl Runner<'_> {
         let id = self.some_address();
         let (input, bad) = self.address_input();
         let sent = input.clone();
-        self.write_address(id, Some(input), bad, async move |shop, read, actor| {
-            shop.addresses().replace(id, read, &sent, actor).await
+        self.write_address(id, Some(input), bad, async move |shop, read, who| {
+            shop.acting_as(who).addresses().replace(id, read, &sent).await
         })
         .await
     }
@@ -715,24 +716,24 @@ impl Runner<'_> {
             patch.country.clone().apply(&mut input.country);
             input
         });
-        self.write_address(id, input, bad, async move |shop, read, actor| {
-            shop.addresses().patch(id, read, patch, actor).await
+        self.write_address(id, input, bad, async move |shop, read, who| {
+            shop.acting_as(who).addresses().patch(id, read, patch).await
         })
         .await
     }
 
     async fn delete_address(&mut self) -> Checked<()> {
         let id = self.some_address();
-        let actor = self.actor();
+        let who = self.principal();
         let (read, refusals) = match self.world.live_address(id) {
-            None => (Read::Version(1), vec![Refusal::Code(ErrorCode::NotFound)]),
+            None => (ExpectedVersion::Exact(1), vec![Refusal::Code(ErrorCode::NotFound)]),
             Some(a) => {
                 let (read, stale) = self.version(a.audit.version);
                 (read, stale.into_iter().collect())
             }
         };
         self.begins((id, read));
-        let answer = self.shop.addresses().delete(id, read, &actor).await;
+        let answer = self.shop.acting_as(&who).addresses().delete(id, read).await;
         if self.judge(answer, &refusals)?.is_some() {
             let gone = self.world.customers.addresses.remove(&id).unwrap();
             self.customer_and_addresses(gone.customer_id).await?;
@@ -743,15 +744,15 @@ impl Runner<'_> {
     async fn read_address(&mut self) -> Checked<()> {
         let id = self.some_address();
         self.begins(id);
-        let got = self.shop.addresses().get(id, Deleted::Hide).await;
+        let got = self.shop.addresses().get(id, IncludeDeleted::No).await;
         same("the address", &got.ok(), &self.world.live_address(id))?;
-        let got = self.shop.addresses().get(id, Deleted::Include).await;
+        let got = self.shop.addresses().get(id, IncludeDeleted::Yes).await;
         same("the address", &got.ok(), &self.world.addresses().find(|a| a.id == id))
     }
 
     async fn list_addresses(&mut self) -> Checked<()> {
-        let deleted = if self.chance(30) { Deleted::Include } else { Deleted::Hide };
-        let mut filter = AddressFilter { deleted, ..AddressFilter::default() };
+        let deleted = if self.chance(30) { IncludeDeleted::Yes } else { IncludeDeleted::No };
+        let mut filter = AddressFilter { include_deleted: deleted, ..AddressFilter::default() };
         if self.chance(40) {
             filter.customer = Some(self.some_customer());
         }
@@ -763,7 +764,7 @@ impl Runner<'_> {
         }
         let limit = 1 + self.below(8) as u32;
         self.begins((&filter, limit));
-        let is_shown = |c: &Customer| deleted == Deleted::Include || c.audit.is_live();
+        let is_shown = |c: &Customer| deleted == IncludeDeleted::Yes || c.audit.is_live();
         if let Some(id) = filter.customer
             && !self.world.customers.rows.get(&id).is_some_and(is_shown)
         {
@@ -779,13 +780,13 @@ impl Runner<'_> {
 
     /// Compares all customers and addresses, deleted ones too.
     async fn compare_customers(&mut self) -> Checked<()> {
-        let all = CustomerFilter { deleted: Deleted::Include, ..CustomerFilter::default() };
+        let all = CustomerFilter { include_deleted: IncludeDeleted::Yes, ..CustomerFilter::default() };
         let paging = Paging::first(100_000);
         let (page, _) =
             read("the customers", self.shop.customers().list(&all, CustomerSort::CreatedAsc, &paging).await)?;
         same("the customers", &page.items, &self.world.customers.rows.values().cloned().collect())?;
         self.digest_at_end(&page.items);
-        let all = AddressFilter { deleted: Deleted::Include, ..AddressFilter::default() };
+        let all = AddressFilter { include_deleted: IncludeDeleted::Yes, ..AddressFilter::default() };
         let (page, _) = read("the addresses", self.shop.addresses().list(&all, &paging).await)?;
         same("the addresses", &page.items, &self.world.addresses().collect())?;
         self.digest_at_end(&page.items);

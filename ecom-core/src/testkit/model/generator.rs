@@ -7,7 +7,8 @@ use uuid::Uuid;
 
 use super::Runner;
 use super::comparison::Refusal;
-use crate::domain::common::{Actor, Attributes, Read};
+use crate::domain::access::principal::Principal;
+use crate::domain::common::{Attributes, ExpectedVersion};
 use crate::error::ErrorCode;
 use crate::money::{ExactDecimal, Measure};
 
@@ -108,8 +109,8 @@ impl Runner<'_> {
         items[n].clone()
     }
 
-    pub(super) fn actor(&mut self) -> Actor {
-        Actor::new(self.any(&["user:1", "system", "Grüße 🛒"]))
+    pub(super) fn principal(&mut self) -> Principal {
+        Principal::trusted(self.any(&["user:1", "system", "Grüße 🛒"]))
     }
 
     pub(super) fn word(&mut self) -> String {
@@ -128,13 +129,13 @@ impl Runner<'_> {
     }
 
     /// Returns the version that the caller sends, mostly the current one, and the refusal of it.
-    pub(super) fn version(&mut self, actual: i64) -> (Read, Option<Refusal>) {
+    pub(super) fn version(&mut self, actual: i64) -> (ExpectedVersion, Option<Refusal>) {
         let stale = Some(Refusal::Code(ErrorCode::VersionConflict));
         match self.below(100) {
-            0..4 => (Read::Version(actual - 1), stale),
-            4..7 => (Read::Version(actual + 1), stale),
-            7..10 => (Read::Unsaid, Some(Refusal::Code(ErrorCode::VersionRequired))),
-            _ => (Read::Version(actual), None),
+            0..4 => (ExpectedVersion::Exact(actual - 1), stale),
+            4..7 => (ExpectedVersion::Exact(actual + 1), stale),
+            7..10 => (ExpectedVersion::Unspecified, Some(Refusal::Code(ErrorCode::VersionRequired))),
+            _ => (ExpectedVersion::Exact(actual), None),
         }
     }
 

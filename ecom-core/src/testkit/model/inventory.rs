@@ -45,7 +45,7 @@ impl Runner<'_> {
 
     async fn adjust_stock(&mut self) -> Checked<()> {
         let id = self.some_sku();
-        let actor = self.actor();
+        let who = self.principal();
         let on_hand = self.world.skus.get(&id).map_or(0, |s| s.on_hand);
         let delta = match self.below(20) {
             0 => 0,
@@ -86,10 +86,9 @@ impl Runner<'_> {
             Some(s) if s.on_hand + delta > MAX_STOCK => vec![Refusal::field("delta")],
             Some(_) => Vec::new(),
         };
-        let adjustment =
-            StockAdjustment { sku_id: id, delta, reason, reference: reference.clone(), actor: actor.clone() };
+        let adjustment = StockAdjustment { sku_id: id, delta, reason, reference: reference.clone() };
         self.begins(&adjustment);
-        let answer = self.shop.inventory().adjust(adjustment).await;
+        let answer = self.shop.acting_as(&who).inventory().adjust(adjustment).await;
         if let Some(got) = self.judge(answer, &refusals)? {
             self.world.skus.get_mut(&id).unwrap().on_hand += delta;
             let s = &self.world.skus[&id];
@@ -110,10 +109,10 @@ impl Runner<'_> {
                 reason,
                 reference: reference.clone(),
                 created_at: self.now(),
-                created_by: actor.clone(),
+                created_by: who.actor().clone(),
             };
             same("the movement", &got.movement, &movement)?;
-            self.moved(id, delta, reason, reference, &actor);
+            self.moved(id, delta, reason, reference, who.actor());
             let got = read("the product", self.shop.products().get(product).await)?;
             self.product_answer(&got.value)?;
         }

@@ -7,7 +7,7 @@
 //! At intervals, all that is stored is compared with the model. The clock and the ids come from the seed too, so the
 //! same seed leaves the same state on every database; [`Report::digest`] is a digest of that state.
 //!
-//! The model implements the rules of SPEC 2 and 3 on its own. It shares with the services only the pure functions that
+//! The model implements the rules of `docs/rules.md` on its own. It shares with the services only the pure functions that
 //! define a key, a slug, a final price and a merge ([`fold_key`](crate::text::fold_key), [`Slug`](crate::text::Slug),
 //! [`Sku::final_price`](crate::catalog::Sku::final_price), [`Attributes::merge`](crate::common::Attributes::merge)).
 //!

@@ -12,9 +12,10 @@ use super::generator::{ATTRIBUTES, attributes, bad_text, decimal, measure};
 use super::inventory::MAX_STOCK;
 use super::shared::external;
 use super::{Operation, Part, Runner};
+use crate::domain::access::principal::Principal;
 use crate::domain::catalog::product::ProductInput;
 use crate::domain::catalog::sku::{Dimensions, DimensionsInput, Sku, SkuInput, SkuPatch};
-use crate::domain::common::{Actor, Attributes, Audit, DeleteMode, Deleted, Patch, Read};
+use crate::domain::common::{Attributes, Audit, DeleteMode, ExpectedVersion, IncludeDeleted, Patch};
 use crate::domain::stock::inventory::StockReason;
 use crate::error::{ErrorCode, Result};
 use crate::id::{ProductId, SkuId};
@@ -203,7 +204,7 @@ impl Runner<'_> {
         let mut input = self.sku_input();
         (input.source, input.external_id) = self.external_pair(5);
         let mut refusals = self.spoil_sku(&mut input);
-        let actor = self.actor();
+        let who = self.principal();
         self.begins((product, &input));
         let mut want = None;
         let found = self.world.live_product(product).map(|(p, _)| p.clone());
@@ -213,7 +214,7 @@ impl Runner<'_> {
             Some(p) => {
                 let live: Vec<Sku> = self.world.skus_of(product).into_iter().filter(|s| s.audit.is_live()).collect();
                 let position = live.iter().map(|s| s.position + 1).max().unwrap_or(0);
-                let audit = Audit::created(self.now(), &actor);
+                let audit = Audit::created(self.now(), who.actor());
                 let mut sku = blank_sku(SkuId(Uuid::nil()), product, position as usize, audit);
                 written(&mut sku, &input);
                 sku.on_hand = input.stock.unwrap_or(0);
@@ -225,16 +226,16 @@ impl Runner<'_> {
                 want = Some((sku, p));
             }
         }
-        let answer = self.shop.skus().create(product, &input, &actor).await;
+        let answer = self.shop.acting_as(&who).skus().create(product, &input).await;
         if let Some(got) = self.judge(answer, &refusals)? {
             let (mut sku, p) = want.unwrap();
             self.world.is_new(got.id.0)?;
             sku.id = got.id;
             let reason = if p.external.is_some() { StockReason::Import } else { StockReason::Initial };
-            self.moved(sku.id, sku.on_hand, reason, None, &actor);
+            self.moved(sku.id, sku.on_hand, reason, None, who.actor());
             self.world.skus.insert(sku.id, sku);
             self.sku_answer(&got)?;
-            self.product_edited(product, &actor).await?;
+            self.product_edited(product, who.actor()).await?;
         }
         Ok(())
     }
@@ -244,16 +245,16 @@ impl Runner<'_> {
         id: SkuId,
         input: SkuInput,
         bad: Vec<Refusal>,
-        call: impl AsyncFnOnce(&Shop, Read, &Actor) -> Result<Sku>,
+        call: impl AsyncFnOnce(&Shop, ExpectedVersion, &Principal) -> Result<Sku>,
     ) -> Checked<()> {
-        let actor = self.actor();
+        let who = self.principal();
         let now = self.now();
         let mut refusals = bad;
         let mut want = None;
         let read = match self.world.skus.get(&id).filter(|s| s.audit.is_live()).cloned() {
             None => {
                 refusals.push(Refusal::Code(ErrorCode::NotFound));
-                Read::Version(1)
+                ExpectedVersion::Exact(1)
             }
             Some(before) => {
                 let (read, stale) = self.version(before.audit.version);
@@ -262,7 +263,7 @@ impl Runner<'_> {
                     written(&mut after, &input);
                     refusals = self.world.sku_conflicts(std::slice::from_ref(&after));
                     if after != before {
-                        after.audit.edited(now, &actor);
+                        after.audit.edited(now, who.actor());
                     }
                     after.on_hand = input.stock.unwrap_or(before.on_hand);
                     want = Some((before, after));
@@ -272,15 +273,15 @@ impl Runner<'_> {
             }
         };
         self.begins((id, read, &input));
-        let answer = call(&self.shop, read, &actor).await;
+        let answer = call(&self.shop, read, &who).await;
         if let Some(got) = self.judge(answer, &refusals)? {
             let (before, after) = want.unwrap();
-            self.moved(id, after.on_hand - before.on_hand, StockReason::Adjustment, None, &actor);
+            self.moved(id, after.on_hand - before.on_hand, StockReason::Adjustment, None, who.actor());
             let (changed, product) = (after != before, after.product_id);
             self.world.skus.insert(id, after);
             self.sku_answer(&got)?;
             if changed {
-                self.product_edited(product, &actor).await?;
+                self.product_edited(product, who.actor()).await?;
             }
         }
         Ok(())
@@ -292,8 +293,10 @@ impl Runner<'_> {
         (input.source, input.external_id) = self.external_pair(5);
         let bad = self.spoil_sku(&mut input);
         let sent = input.clone();
-        self.write_sku(id, input, bad, async move |shop, read, actor| shop.skus().replace(id, read, &sent, actor).await)
-            .await
+        self.write_sku(id, input, bad, async move |shop, read, who| {
+            shop.acting_as(who).skus().replace(id, read, &sent).await
+        })
+        .await
     }
 
     async fn patch_sku(&mut self) -> Checked<()> {
@@ -361,14 +364,16 @@ impl Runner<'_> {
             patch.barcode.clone().apply(&mut input.barcode);
             patch.weight.clone().apply(&mut input.weight);
         }
-        self.write_sku(id, input, bad, async move |shop, read, actor| shop.skus().patch(id, read, patch, actor).await)
-            .await
+        self.write_sku(id, input, bad, async move |shop, read, who| {
+            shop.acting_as(who).skus().patch(id, read, patch).await
+        })
+        .await
     }
 
     async fn delete_sku(&mut self, mode: DeleteMode) -> Checked<()> {
         let force = mode == DeleteMode::Force;
         let id = if force && self.chance(60) { self.deleted_sku() } else { self.some_sku() };
-        let actor = self.actor();
+        let who = self.principal();
         let now = self.now();
         let found = self.world.skus.get(&id).cloned();
         let product_live = |p| self.world.live_product(p).is_some();
@@ -382,10 +387,10 @@ impl Runner<'_> {
                 }
                 (read, refusals)
             }
-            _ => (Read::Version(1), vec![Refusal::Code(ErrorCode::NotFound)]),
+            _ => (ExpectedVersion::Exact(1), vec![Refusal::Code(ErrorCode::NotFound)]),
         };
         self.begins((id, read));
-        let answer = self.shop.skus().delete(id, read, mode, &actor).await;
+        let answer = self.shop.acting_as(&who).skus().delete(id, read, mode).await;
         if self.judge(answer, &refusals)?.is_none() {
             return Ok(());
         }
@@ -394,21 +399,21 @@ impl Runner<'_> {
             self.world.skus.remove(&id);
             self.world.ledger.remove(&id);
         } else {
-            self.world.skus.get_mut(&id).unwrap().audit.deleted(now, &actor);
+            self.world.skus.get_mut(&id).unwrap().audit.deleted(now, who.actor());
         }
         if was.audit.is_live() {
-            self.product_edited(was.product_id, &actor).await?;
+            self.product_edited(was.product_id, who.actor()).await?;
         }
-        let got = self.shop.skus().get(id, Deleted::Include).await.ok();
+        let got = self.shop.skus().get(id, IncludeDeleted::Yes).await.ok();
         same("reading it", &got.as_ref(), &self.world.skus.get(&id))
     }
 
     async fn restore_sku(&mut self) -> Checked<()> {
         let id = self.deleted_sku();
-        let actor = self.actor();
+        let who = self.principal();
         let found = self.world.skus.get(&id).cloned();
         let (read, refusals) = match &found {
-            None => (Read::Version(1), vec![Refusal::Code(ErrorCode::NotFound)]),
+            None => (ExpectedVersion::Exact(1), vec![Refusal::Code(ErrorCode::NotFound)]),
             Some(s) => {
                 let (read, stale) = self.version(s.audit.version);
                 let mut refusals: Vec<Refusal> = stale.into_iter().collect();
@@ -422,14 +427,14 @@ impl Runner<'_> {
             }
         };
         self.begins((id, read));
-        let answer = self.shop.skus().restore(id, read, &actor).await;
+        let answer = self.shop.acting_as(&who).skus().restore(id, read).await;
         if let Some(got) = self.judge(answer, &refusals)? {
             let now = self.now();
             let s = self.world.skus.get_mut(&id).unwrap();
-            s.audit.restored(now, &actor);
+            s.audit.restored(now, who.actor());
             let product = s.product_id;
             self.sku_answer(&got)?;
-            self.product_edited(product, &actor).await?;
+            self.product_edited(product, who.actor()).await?;
         }
         Ok(())
     }
@@ -437,7 +442,7 @@ impl Runner<'_> {
     async fn read_sku(&mut self) -> Checked<()> {
         let id = self.some_sku();
         self.begins(id);
-        let got = self.shop.skus().get(id, Deleted::Include).await.ok();
+        let got = self.shop.skus().get(id, IncludeDeleted::Yes).await.ok();
         same("the SKU", &got.as_ref(), &self.world.skus.get(&id))
     }
 
@@ -472,7 +477,7 @@ impl Runner<'_> {
     async fn compare_skus(&mut self) -> Checked<()> {
         let products: Vec<ProductId> = self.world.products.rows.keys().copied().collect();
         for id in products {
-            let got = read("its SKUs", self.shop.skus().of_product(id, Deleted::Include).await)?;
+            let got = read("its SKUs", self.shop.skus().of_product(id, IncludeDeleted::Yes).await)?;
             same("its SKUs", &got, &self.world.skus_of(id))?;
             self.digest_at_end(&got);
         }

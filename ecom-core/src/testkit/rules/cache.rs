@@ -13,7 +13,7 @@ use super::support::{category_input, flat_in, from, in_category, me, until, v};
 use crate::config::ShopConfig;
 use crate::domain::catalog::category::{Category, CategoryFilter};
 use crate::domain::catalog::product::{ProductFilter, ProductSort};
-use crate::domain::common::{DeleteMode, Deleted};
+use crate::domain::common::{DeleteMode, IncludeDeleted};
 use crate::error::ErrorCode;
 use crate::paging::Paging;
 use crate::port::cache::{Cache, CacheKey, CacheValue, Codec, FillToken, ForwardCache};
@@ -93,14 +93,16 @@ async fn reads_agree(f: &ShopFixture, what: &str) {
 /// Every list that shows one of `categories`, with a page number and with a cursor.
 fn category_lists(categories: &[Category]) -> Vec<(CategoryFilter, Paging)> {
     let parents = [None, Some(None)].into_iter().chain(categories.iter().map(|c| Some(Some(c.id))));
-    let filters =
-        parents.flat_map(|parent| [Deleted::Hide, Deleted::Include].map(|deleted| CategoryFilter { parent, deleted }));
+    let filters = parents.flat_map(|parent| {
+        [IncludeDeleted::No, IncludeDeleted::Yes].map(|include_deleted| CategoryFilter { parent, include_deleted })
+    });
     filters.flat_map(|f| [Paging::first(50), Paging::Offset { offset: 0, limit: 50 }].map(|p| (f.clone(), p))).collect()
 }
 
 /// By id, slug, list, category and tree.
 pub async fn r15_reads_see_every_kind_of_write(f: &ShopFixture) {
-    let (products, skus, categories) = (f.shop.products(), f.shop.skus(), f.shop.categories());
+    let shop = f.shop.acting_as(me());
+    let (products, skus, categories) = (shop.products(), shop.skus(), shop.categories());
     reads_agree(f, "empty").await;
     let root = f.category("Root", None).await;
     reads_agree(f, "a category").await;
@@ -120,37 +122,37 @@ pub async fn r15_reads_see_every_kind_of_write(f: &ShopFixture) {
     reads_agree(f, "other categories").await;
     let p = f.patch(&p, json!({ "status": "draft" })).await.unwrap();
     reads_agree(f, "a draft").await;
-    let p = products.replace(p.id, v(p.audit.version), &flat_in("P three", &[&low]), &me()).await.unwrap();
+    let p = products.replace(p.id, v(p.audit.version), &flat_in("P three", &[&low])).await.unwrap();
     reads_agree(f, "a PUT").await;
     f.adjust(p.skus[0].id, -10).await.unwrap();
     reads_agree(f, "stock").await;
     f.patch(&p, json!({ "stock": 7 })).await.unwrap();
     reads_agree(f, "flat stock").await;
-    let sku = skus.create(p.id, &from(&json!({ "price": "0.50" })), &me()).await.unwrap();
+    let sku = skus.create(p.id, &from(&json!({ "price": "0.50" }))).await.unwrap();
     reads_agree(f, "a SKU").await;
-    skus.patch(sku.id, v(1), from(&json!({ "price": "0.40", "stock": 2 })), &me()).await.unwrap();
+    skus.patch(sku.id, v(1), from(&json!({ "price": "0.40", "stock": 2 }))).await.unwrap();
     reads_agree(f, "a SKU's patch").await;
     f.clock.advance(Duration::from_secs(1));
-    skus.delete(sku.id, v(2), DeleteMode::Soft, &me()).await.unwrap();
+    skus.delete(sku.id, v(2), DeleteMode::Soft).await.unwrap();
     reads_agree(f, "a SKU's delete").await;
-    skus.restore(sku.id, v(3), &me()).await.unwrap();
+    skus.restore(sku.id, v(3)).await.unwrap();
     reads_agree(f, "a SKU's restore").await;
     f.delete(&f.fresh(p.id).await, DeleteMode::Soft).await.unwrap();
     reads_agree(f, "a delete").await;
-    products.restore(p.id, v(f.fresh(p.id).await.audit.version), &me()).await.unwrap();
+    products.restore(p.id, v(f.fresh(p.id).await.audit.version)).await.unwrap();
     reads_agree(f, "a restore").await;
     f.rename_category(mid.id, "Middle").await.unwrap();
     assert_eq!(code_of(categories.get_by_slug("mid").await, "the old slug"), ErrorCode::NotFound);
     reads_agree(f, "a rename").await;
     let patch = from(&json!({ "description": "d" }));
-    categories.patch(low.id, v(1), patch, &me()).await.unwrap();
+    categories.patch(low.id, v(1), patch).await.unwrap();
     reads_agree(f, "a description").await;
     f.move_category(low.id, None).await.unwrap();
     reads_agree(f, "a move").await;
     let empty = f.category("Empty", Some(&mid)).await;
     f.delete_category(empty.id, DeleteMode::Soft).await.unwrap();
     reads_agree(f, "a category's delete").await;
-    categories.restore(empty.id, v(2), &me()).await.unwrap();
+    categories.restore(empty.id, v(2)).await.unwrap();
     reads_agree(f, "a category's restore").await;
     f.delete_category(empty.id, DeleteMode::Force).await.unwrap();
     reads_agree(f, "a category's end").await;
@@ -159,7 +161,7 @@ pub async fn r15_reads_see_every_kind_of_write(f: &ShopFixture) {
     reads_agree(f, "the end").await;
     let values = flat_in("Host", &[&low]).check(f.shop.config().currency).unwrap();
     let mut tx = f.shop.begin().await.unwrap();
-    products.create_many_in(&mut tx, vec![values], &me()).await.unwrap();
+    products.create_many_in(&mut tx, vec![values]).await.unwrap();
     tx.commit().await.unwrap().run().await;
     reads_agree(f, "a host's transaction").await;
 }
@@ -180,23 +182,24 @@ pub async fn r15_lists_of_categories_are_cached_and_never_older_than_a_write(f: 
             }
             let again = f.shop.categories().list(filter, paging).await.unwrap();
             assert_eq!(again.value.page, fresh, "{what}");
-            assert_eq!(again.hit, cached && filter.deleted == Deleted::Hide, "{what}");
+            assert_eq!(again.hit, cached && filter.include_deleted == IncludeDeleted::No, "{what}");
             assert_eq!(again.value.total.is_some(), matches!(paging, Paging::Offset { .. }), "{what}");
             now.push(fresh);
         }
         assert_ne!(now, last, "{what} changes what a list shows, or this test shows nothing");
         last = now;
     };
-    let (products, categories) = (f.shop.products(), f.shop.categories());
+    let shop = f.shop.acting_as(me());
+    let (products, categories) = (shop.products(), shop.categories());
     let top = f.category("Top", None).await;
     check("a category").await;
     let below = f.category("Below", Some(&top)).await;
     check("one below").await;
-    categories.patch(below.id, v(1), from(&json!({ "description": "d" })), &me()).await.unwrap();
+    categories.patch(below.id, v(1), from(&json!({ "description": "d" }))).await.unwrap();
     check("a description").await;
     let named = f.rename_category(top.id, "Roof").await.unwrap();
     check("a name").await;
-    categories.replace(top.id, v(named.audit.version), &category_input("Top", None), &me()).await.unwrap();
+    categories.replace(top.id, v(named.audit.version), &category_input("Top", None)).await.unwrap();
     check("a PUT").await;
     f.move_category(below.id, None).await.unwrap();
     check("a move to the root").await;
@@ -212,13 +215,13 @@ pub async fn r15_lists_of_categories_are_cached_and_never_older_than_a_write(f: 
     check("a product in another category").await;
     f.delete(&p, DeleteMode::Soft).await.unwrap();
     check("a product's delete").await;
-    products.restore(p.id, v(f.fresh(p.id).await.audit.version), &me()).await.unwrap();
+    products.restore(p.id, v(f.fresh(p.id).await.audit.version)).await.unwrap();
     check("a product's restore").await;
     f.delete(&f.fresh(p.id).await, DeleteMode::Force).await.unwrap();
     check("a product's end").await;
     f.delete_category(below.id, DeleteMode::Soft).await.unwrap();
     check("a delete").await;
-    categories.restore(below.id, v(f.fresh_category(below.id).await.audit.version), &me()).await.unwrap();
+    categories.restore(below.id, v(f.fresh_category(below.id).await.audit.version)).await.unwrap();
     check("a restore").await;
     f.delete_category(below.id, DeleteMode::Force).await.unwrap();
     check("an end").await;
@@ -403,11 +406,11 @@ pub async fn r15_a_held_reader_does_not_put_an_old_value_back(f: &ShopFixture) {
                 gated.fill.holds_one().await;
                 if (3..=6).contains(&way) {
                     let patch = from(&json!({ "name": new, "slug": "old" }));
-                    let read = v(shop.categories().get_fresh(c.id, Deleted::Hide).await.unwrap().audit.version);
-                    shop.categories().patch(c.id, read, patch, &me()).await.unwrap();
+                    let read = v(shop.categories().get_fresh(c.id, IncludeDeleted::No).await.unwrap().audit.version);
+                    shop.acting_as(me()).categories().patch(c.id, read, patch).await.unwrap();
                 } else {
-                    let read = v(shop.products().get_fresh(p.id, Deleted::Hide).await.unwrap().audit.version);
-                    shop.products().patch(p.id, read, from(&json!({ "title": new })), &me()).await.unwrap();
+                    let read = v(shop.products().get_fresh(p.id, IncludeDeleted::No).await.unwrap().audit.version);
+                    shop.acting_as(me()).products().patch(p.id, read, from(&json!({ "title": new }))).await.unwrap();
                 }
                 // Which product has a slug did not change: a later reader may wait for that.
                 if way != 1 {
@@ -435,7 +438,7 @@ pub async fn r15_a_cached_read_is_never_older_than_its_ttl(f: &ShopFixture) {
             f.shop.products().list(&query).await.unwrap().value.page.items[0].title.clone(),
         ]
     };
-    let roots = CategoryFilter { parent: Some(None), deleted: Deleted::Hide };
+    let roots = CategoryFilter { parent: Some(None), include_deleted: IncludeDeleted::No };
     let look_at_category = async || {
         [
             f.shop.categories().get(c.id).await.unwrap().value.description.clone(),
@@ -445,9 +448,9 @@ pub async fn r15_a_cached_read_is_never_older_than_its_ttl(f: &ShopFixture) {
     };
     look().await;
     look_at_category().await;
-    other.products().patch(p.id, v(1), from(&json!({ "title": "New" })), &me()).await.unwrap();
+    other.acting_as(me()).products().patch(p.id, v(1), from(&json!({ "title": "New" }))).await.unwrap();
     let patch = from(&json!({ "description": "New" }));
-    other.categories().patch(c.id, v(1), patch, &me()).await.unwrap();
+    other.acting_as(me()).categories().patch(c.id, v(1), patch).await.unwrap();
     if f.cache().is_shared() {
         // There is a word of it. That what is shared ends with its TTL is in the suite of caches: no clock of ours ages it.
         until("another process's write is seen", async || look().await == ["New"; 3]).await;
@@ -471,7 +474,7 @@ pub async fn r15_a_cached_read_is_never_older_than_its_ttl(f: &ShopFixture) {
 
 /// Two shops on one database, each with a cache of its own.
 pub async fn r15_another_processes_write_is_seen_after_the_poll(f: &ShopFixture) {
-    let config = ShopConfig { poll_interval: Duration::from_millis(20), ..ShopConfig::default() };
+    let config = ShopConfig::default().poll_interval(Duration::from_millis(20));
     let other = f.another(config, f.cache());
     let background = other.start();
     let c = f.category("Old", None).await;
@@ -481,14 +484,14 @@ pub async fn r15_another_processes_write_is_seen_after_the_poll(f: &ShopFixture)
     for n in 0..3 {
         let read = other.products().get(p.id).await.unwrap();
         let tree = other.categories().tree().await.unwrap();
-        let roots = CategoryFilter { parent: Some(None), deleted: Deleted::Hide };
+        let roots = CategoryFilter { parent: Some(None), include_deleted: IncludeDeleted::No };
         let listed =
             async || other.categories().list(&roots, &Paging::first(10)).await.unwrap().value.page.items[0].clone();
         listed().await;
         other.products().list(&query).await.unwrap();
         let title = format!("New {n}");
         let patch = from(&json!({ "title": title }));
-        f.shop.products().patch(p.id, v(read.value.audit.version.max(n + 1)), patch, &me()).await.unwrap();
+        f.shop.acting_as(me()).products().patch(p.id, v(read.value.audit.version.max(n + 1)), patch).await.unwrap();
         until("a product", async || other.products().get(p.id).await.unwrap().value.title == title).await;
         until("a list", async || other.products().list(&query).await.unwrap().value.page.items[0].title == title).await;
         assert!(!tree.value.is_empty());
@@ -510,7 +513,7 @@ pub async fn r15_another_processes_write_is_seen_after_the_poll(f: &ShopFixture)
 /// A writer that died after its commit has told nobody.
 pub async fn r15_a_shared_cache_is_told_by_one_process_and_each_tells_itself(f: &ShopFixture) {
     let caches = [Arc::new(Instructed::default()), Arc::new(Instructed::default())];
-    let config = ShopConfig { poll_interval: Duration::from_millis(10), ..ShopConfig::default() };
+    let config = ShopConfig::default().poll_interval(Duration::from_millis(10));
     let running = caches.each_ref().map(|cache| f.another(config.clone(), cache.clone()).start());
     until("all have begun", async || {
         caches.iter().all(|c| c.was(Word::LocalClear)) && caches.iter().any(|c| c.was(Word::SharedClear))

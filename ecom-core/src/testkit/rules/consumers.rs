@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::ShopFixture;
-use super::support::{LONG, adjustment, fields, until};
+use super::support::{LONG, adjustment, fields, me, until};
 use crate::clock::Clock as _;
 use crate::testkit::faults::{Failure, Recorder};
 
@@ -40,7 +40,7 @@ pub async fn r13_one_process_at_a_time_runs_a_shared_consumer(f: &ShopFixture) {
         let (shop, sku) = (f.shop.clone(), products[task % 3].skus[0].id);
         tasks.spawn(async move {
             for _ in 0..5 {
-                shop.inventory().adjust(adjustment(sku, 1)).await.unwrap();
+                shop.acting_as(me()).inventory().adjust(adjustment(sku, 1)).await.unwrap();
             }
         });
     }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::ShopFixture;
 use super::support::{conflict, fields, from, me, v};
 use crate::config::ShopConfig;
-use crate::domain::common::{DeleteMode, Deleted, Read};
+use crate::domain::common::{DeleteMode, ExpectedVersion, IncludeDeleted};
 use crate::domain::platform::outbox::EventKind;
 use crate::domain::sales::customer::{Address, AddressFilter, Customer, CustomerFilter, CustomerInput, CustomerSort};
 use crate::error::{Conflict, Entity, ErrorCode, FieldCode, Result};
@@ -62,19 +62,19 @@ fn named(email: &str) -> CustomerInput {
 
 impl ShopFixture {
     async fn customer(&self, input: &Value) -> Customer {
-        self.shop.customers().create(&from(input), &me()).await.unwrap()
+        self.shop.acting_as(me()).customers().create(&from(input)).await.unwrap()
     }
 
     async fn address(&self, of: &Customer, input: &Value) -> Address {
-        self.shop.addresses().create(of.id, &from(input), &me()).await.unwrap()
+        self.shop.acting_as(me()).addresses().create(of.id, &from(input)).await.unwrap()
     }
 
     async fn delete_customer(&self, c: &Customer, mode: DeleteMode) -> Result<()> {
-        self.shop.customers().delete(c.id, v(c.audit.version), mode, &me()).await
+        self.shop.acting_as(me()).customers().delete(c.id, v(c.audit.version), mode).await
     }
 
-    async fn addresses_of(&self, c: &Customer, deleted: Deleted) -> Result<Vec<Address>> {
-        let filter = AddressFilter { customer: Some(c.id), deleted, ..AddressFilter::default() };
+    async fn addresses_of(&self, c: &Customer, deleted: IncludeDeleted) -> Result<Vec<Address>> {
+        let filter = AddressFilter { customer: Some(c.id), include_deleted: deleted, ..AddressFilter::default() };
         Ok(self.shop.addresses().list(&filter, &Paging::first(1_000)).await?.0.items)
     }
 }
@@ -83,37 +83,38 @@ impl ShopFixture {
 pub async fn r01_a_stale_version_of_a_customer_changes_nothing(f: &ShopFixture) {
     let c = f.customer(&ada()).await;
     let a = f.address(&c, &home()).await;
-    let (customers, addresses) = (f.shop.customers(), f.shop.addresses());
-    customers.patch(c.id, v(1), from(&json!({ "first_name": "Augusta" })), &me()).await.unwrap();
-    addresses.patch(a.id, v(1), from(&json!({ "city": "Ockham" })), &me()).await.unwrap();
+    let shop = f.shop.acting_as(me());
+    let (customers, addresses) = (shop.customers(), shop.addresses());
+    customers.patch(c.id, v(1), from(&json!({ "first_name": "Augusta" }))).await.unwrap();
+    addresses.patch(a.id, v(1), from(&json!({ "city": "Ockham" }))).await.unwrap();
     let gone = f.customer(&json!({ "first_name": "G", "last_name": "G", "email": "g@example.com" })).await;
     f.delete_customer(&gone, DeleteMode::Soft).await.unwrap();
     let before = f.snapshot().await;
     for stale in [v(0), v(1), v(3), v(i64::MAX)] {
-        match conflict(customers.patch(c.id, stale, from(&json!({ "first_name": "Mine" })), &me()).await, "patch") {
+        match conflict(customers.patch(c.id, stale, from(&json!({ "first_name": "Mine" }))).await, "patch") {
             Conflict::Version { entity: Entity::Customer, id, expected, actual: 2 } => {
                 assert_eq!((id, v(expected)), (c.id.0, stale));
             }
             other => panic!("{other}"),
         }
-        match conflict(addresses.patch(a.id, stale, from(&json!({ "city": "Mine" })), &me()).await, "patch") {
+        match conflict(addresses.patch(a.id, stale, from(&json!({ "city": "Mine" }))).await, "patch") {
             Conflict::Version { entity: Entity::Address, id, expected, actual: 2 } => {
                 assert_eq!((id, v(expected)), (a.id.0, stale));
             }
             other => panic!("{other}"),
         }
         let results = [
-            customers.replace(c.id, stale, &named("mine@example.com"), &me()).await.map(drop),
-            customers.delete(c.id, stale, DeleteMode::Soft, &me()).await,
-            customers.delete(c.id, stale, DeleteMode::Force, &me()).await,
-            addresses.replace(a.id, stale, &from(&home()), &me()).await.map(drop),
-            addresses.delete(a.id, stale, &me()).await,
+            customers.replace(c.id, stale, &named("mine@example.com")).await.map(drop),
+            customers.delete(c.id, stale, DeleteMode::Soft).await,
+            customers.delete(c.id, stale, DeleteMode::Force).await,
+            addresses.replace(a.id, stale, &from(&home())).await.map(drop),
+            addresses.delete(a.id, stale).await,
         ];
         for (n, result) in results.into_iter().enumerate() {
             assert_eq!(code_of(result, &format!("write {n}")), ErrorCode::VersionConflict);
         }
     }
-    assert_eq!(code_of(customers.restore(gone.id, v(1), &me()).await, "a restore"), ErrorCode::VersionConflict);
+    assert_eq!(code_of(customers.restore(gone.id, v(1)).await, "a restore"), ErrorCode::VersionConflict);
     assert_eq!(f.snapshot().await, before);
 }
 
@@ -124,33 +125,43 @@ pub async fn r01_a_write_of_a_customer_says_which_version_it_read(f: &ShopFixtur
     let gone = f.customer(&json!({ "first_name": "G", "last_name": "G", "email": "g@example.com" })).await;
     f.delete_customer(&gone, DeleteMode::Soft).await.unwrap();
     let before = f.snapshot().await;
-    let (customers, addresses) = (f.shop.customers(), f.shop.addresses());
+    let shop = f.shop.acting_as(me());
+    let (customers, addresses) = (shop.customers(), shop.addresses());
     let results = [
-        customers.patch(c.id, Read::Unsaid, from(&json!({ "first_name": "Mine" })), &me()).await.map(drop),
-        customers.replace(c.id, Read::Unsaid, &named("mine@example.com"), &me()).await.map(drop),
-        customers.delete(c.id, Read::Unsaid, DeleteMode::Soft, &me()).await,
-        customers.delete(c.id, Read::Unsaid, DeleteMode::Force, &me()).await,
-        customers.restore(gone.id, Read::Unsaid, &me()).await.map(drop),
-        addresses.patch(a.id, Read::Unsaid, from(&json!({ "city": "Mine" })), &me()).await.map(drop),
-        addresses.replace(a.id, Read::Unsaid, &from(&home()), &me()).await.map(drop),
-        addresses.delete(a.id, Read::Unsaid, &me()).await,
+        customers.patch(c.id, ExpectedVersion::Unspecified, from(&json!({ "first_name": "Mine" }))).await.map(drop),
+        customers.replace(c.id, ExpectedVersion::Unspecified, &named("mine@example.com")).await.map(drop),
+        customers.delete(c.id, ExpectedVersion::Unspecified, DeleteMode::Soft).await,
+        customers.delete(c.id, ExpectedVersion::Unspecified, DeleteMode::Force).await,
+        customers.restore(gone.id, ExpectedVersion::Unspecified).await.map(drop),
+        addresses.patch(a.id, ExpectedVersion::Unspecified, from(&json!({ "city": "Mine" }))).await.map(drop),
+        addresses.replace(a.id, ExpectedVersion::Unspecified, &from(&home())).await.map(drop),
+        addresses.delete(a.id, ExpectedVersion::Unspecified).await,
     ];
     for (n, result) in results.into_iter().enumerate() {
         assert_eq!(code_of(result, &format!("write {n}")), ErrorCode::VersionRequired);
     }
     assert_eq!(f.snapshot().await, before);
 
-    let shop = f.another(ShopConfig { last_write_wins: true, ..ShopConfig::default() }, f.cache());
-    let patched =
-        shop.customers().patch(c.id, Read::Unsaid, from(&json!({ "first_name": "Mine" })), &me()).await.unwrap();
+    let shop = f.another(ShopConfig::default().last_write_wins(true), f.cache());
+    let patched = shop
+        .acting_as(me())
+        .customers()
+        .patch(c.id, ExpectedVersion::Unspecified, from(&json!({ "first_name": "Mine" })))
+        .await
+        .unwrap();
     assert_eq!((patched.first_name.as_str(), patched.audit.version), ("Mine", 2));
-    let stale = shop.customers().patch(c.id, v(1), from(&json!({ "first_name": "Old" })), &me()).await;
+    let stale = shop.acting_as(me()).customers().patch(c.id, v(1), from(&json!({ "first_name": "Old" }))).await;
     assert_eq!(code_of(stale, "a version that is sent is checked"), ErrorCode::VersionConflict);
-    let patched = shop.addresses().patch(a.id, Read::Unsaid, from(&json!({ "city": "Mine" })), &me()).await.unwrap();
+    let patched = shop
+        .acting_as(me())
+        .addresses()
+        .patch(a.id, ExpectedVersion::Unspecified, from(&json!({ "city": "Mine" })))
+        .await
+        .unwrap();
     assert_eq!((patched.city.as_str(), patched.audit.version), ("Mine", 2));
-    shop.addresses().delete(a.id, Read::Unsaid, &me()).await.unwrap();
-    shop.customers().delete(c.id, Read::Unsaid, DeleteMode::Soft, &me()).await.unwrap();
-    shop.customers().restore(c.id, Read::Unsaid, &me()).await.unwrap();
+    shop.acting_as(me()).addresses().delete(a.id, ExpectedVersion::Unspecified).await.unwrap();
+    shop.acting_as(me()).customers().delete(c.id, ExpectedVersion::Unspecified, DeleteMode::Soft).await.unwrap();
+    shop.acting_as(me()).customers().restore(c.id, ExpectedVersion::Unspecified).await.unwrap();
 }
 
 /// RFC 7396: what a patch leaves out stays and null removes. What a PUT leaves out is cleared, but for the reference to
@@ -159,22 +170,21 @@ pub async fn r01_a_patch_of_a_customer_merges_and_a_put_replaces(f: &ShopFixture
     let c = f.customer(&ada()).await;
     assert_eq!((c.first_name.as_str(), c.email.as_str()), ("Ada", "Ada@Example.com"), "without spaces around them");
     assert_eq!(c.telephone.as_deref(), Some("+442079460018"), "without punctuation");
-    assert_eq!((c.audit.version, &c.audit.created_by), (1, &me()));
-    let customers = f.shop.customers();
+    assert_eq!((c.audit.version, &c.audit.created_by), (1, me().actor()));
+    let customers = f.shop.acting_as(me()).customers();
     let patch = json!({ "last_name": "King", "attributes": { "tier": null, "size": { "hat": 8 }, "new": [1] } });
-    let patched = customers.patch(c.id, v(1), from(&patch), &me()).await.unwrap();
+    let patched = customers.patch(c.id, v(1), from(&patch)).await.unwrap();
     let mut want = Customer { last_name: "King".to_owned(), audit: patched.audit.clone(), ..c.clone() };
     want.attributes = from(&json!({ "size": { "shoe": 38, "hat": 8 }, "new": [1] }));
     assert_eq!(patched, want);
     assert_eq!(patched.audit.version, 2);
-    assert_eq!(customers.get(c.id, Deleted::Hide).await.unwrap(), want);
-    let cleared =
-        customers.patch(c.id, v(2), from(&json!({ "telephone": null, "attributes": null })), &me()).await.unwrap();
+    assert_eq!(customers.get(c.id, IncludeDeleted::No).await.unwrap(), want);
+    let cleared = customers.patch(c.id, v(2), from(&json!({ "telephone": null, "attributes": null }))).await.unwrap();
     assert_eq!((cleared.telephone.as_deref(), cleared.attributes.0.len()), (None, 0));
     let put =
         json!({ "first_name": "Augusta", "last_name": "Byron", "email": "byron@example.com", "telephone": "1234567" });
-    customers.replace(c.id, v(3), &from(&put), &me()).await.unwrap();
-    let put = customers.replace(c.id, v(4), &named("ADA@example.com"), &me()).await.unwrap();
+    customers.replace(c.id, v(3), &from(&put)).await.unwrap();
+    let put = customers.replace(c.id, v(4), &named("ADA@example.com")).await.unwrap();
     let want = Customer {
         first_name: "Ada".to_owned(),
         last_name: "Lovelace".to_owned(),
@@ -183,13 +193,13 @@ pub async fn r01_a_patch_of_a_customer_merges_and_a_put_replaces(f: &ShopFixture
     };
     assert_eq!(put, Customer { audit: put.audit.clone(), ..want });
     assert_eq!(put.external, c.external, "the reference stays");
-    assert_eq!(customers.get(c.id, Deleted::Hide).await.unwrap(), put);
+    assert_eq!(customers.get(c.id, IncludeDeleted::No).await.unwrap(), put);
 
     let a = f.address(&c, &home()).await;
     assert_eq!((a.street.as_str(), a.region.as_deref(), a.country.as_deref()), ("Ockham Lane", None, Some("GB")));
-    let addresses = f.shop.addresses();
+    let addresses = f.shop.acting_as(me()).addresses();
     let patch = json!({ "number": null, "region": "Surrey", "country": "fr" });
-    let patched = addresses.patch(a.id, v(1), from(&patch), &me()).await.unwrap();
+    let patched = addresses.patch(a.id, v(1), from(&patch)).await.unwrap();
     let want = Address {
         number: None,
         region: Some("Surrey".to_owned()),
@@ -198,14 +208,18 @@ pub async fn r01_a_patch_of_a_customer_merges_and_a_put_replaces(f: &ShopFixture
         ..a.clone()
     };
     assert_eq!((&patched, patched.audit.version), (&want, 2));
-    let put = addresses.replace(a.id, v(2), &from(&json!({ "street": "Rue", "city": "Paris" })), &me()).await.unwrap();
+    let put = addresses.replace(a.id, v(2), &from(&json!({ "street": "Rue", "city": "Paris" }))).await.unwrap();
     assert_eq!(
         (put.number.as_deref(), put.region.as_deref(), put.postal_code.as_deref(), put.country.as_deref()),
         (None, None, None, None)
     );
     assert_eq!((put.customer_id, put.audit.version), (c.id, 3));
-    assert_eq!(addresses.get(a.id, Deleted::Hide).await.unwrap(), put);
-    assert_eq!(customers.get(c.id, Deleted::Hide).await.unwrap().audit.version, 5, "its customer moves no version");
+    assert_eq!(addresses.get(a.id, IncludeDeleted::No).await.unwrap(), put);
+    assert_eq!(
+        customers.get(c.id, IncludeDeleted::No).await.unwrap().audit.version,
+        5,
+        "its customer moves no version"
+    );
 }
 
 /// Neither does it leave an event.
@@ -213,12 +227,13 @@ pub async fn r01_a_write_of_a_customer_that_changes_nothing_moves_no_version(f: 
     let c = f.customer(&ada()).await;
     let a = f.address(&c, &home()).await;
     let before = f.snapshot().await;
-    let (customers, addresses) = (f.shop.customers(), f.shop.addresses());
-    let again = customers.patch(c.id, v(1), from(&json!({ "telephone": "+44 20 7946 0018" })), &me()).await.unwrap();
+    let shop = f.shop.acting_as(me());
+    let (customers, addresses) = (shop.customers(), shop.addresses());
+    let again = customers.patch(c.id, v(1), from(&json!({ "telephone": "+44 20 7946 0018" }))).await.unwrap();
     assert_eq!(again, c);
-    assert_eq!(customers.replace(c.id, v(1), &from(&ada()), &me()).await.unwrap(), c);
-    assert_eq!(addresses.patch(a.id, v(1), from(&json!({ "country": "GB" })), &me()).await.unwrap(), a);
-    assert_eq!(addresses.replace(a.id, v(1), &from(&home()), &me()).await.unwrap(), a);
+    assert_eq!(customers.replace(c.id, v(1), &from(&ada())).await.unwrap(), c);
+    assert_eq!(addresses.patch(a.id, v(1), from(&json!({ "country": "GB" }))).await.unwrap(), a);
+    assert_eq!(addresses.replace(a.id, v(1), &from(&home())).await.unwrap(), a);
     assert_eq!(f.snapshot().await, before);
 }
 
@@ -231,14 +246,14 @@ pub async fn r01_of_many_writers_of_one_customer_one_wins(f: &ShopFixture) {
         let (shop, customer, address) = (f.shop.clone(), c.id, a.id);
         tasks.spawn(async move {
             let patch = from(&json!({ "first_name": format!("Editor {n}") }));
-            let name = shop.customers().patch(customer, v(1), patch, &me()).await.map(|c| c.first_name);
+            let name = shop.acting_as(me()).customers().patch(customer, v(1), patch).await.map(|c| c.first_name);
             let patch = from(&json!({ "city": format!("City {n}") }));
-            (name, shop.addresses().patch(address, v(1), patch, &me()).await.map(|a| a.city))
+            (name, shop.acting_as(me()).addresses().patch(address, v(1), patch).await.map(|a| a.city))
         });
     }
     let (names, cities): (Vec<_>, Vec<_>) = tasks.join_all().await.into_iter().unzip();
-    let customer = f.shop.customers().get(c.id, Deleted::Hide).await.unwrap();
-    let address = f.shop.addresses().get(a.id, Deleted::Hide).await.unwrap();
+    let customer = f.shop.customers().get(c.id, IncludeDeleted::No).await.unwrap();
+    let address = f.shop.addresses().get(a.id, IncludeDeleted::No).await.unwrap();
     for (results, stored) in [(names, customer.first_name), (cities, address.city)] {
         let (won, lost): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);
         assert_eq!(won.into_iter().map(Result::unwrap).collect::<Vec<_>>(), [stored]);
@@ -253,92 +268,95 @@ pub async fn r02_a_deleted_customer_hides_with_its_addresses_and_returns(f: &Sho
     let a = f.address(&c, &home()).await;
     let other = f.customer(&json!({ "first_name": "O", "last_name": "O", "email": "o@example.com" })).await;
     let kept = f.address(&other, &home()).await;
-    let (customers, addresses) = (f.shop.customers(), f.shop.addresses());
+    let shop = f.shop.acting_as(me());
+    let (customers, addresses) = (shop.customers(), shop.addresses());
     f.delete_customer(&c, DeleteMode::Soft).await.unwrap();
-    let gone = customers.get(c.id, Deleted::Include).await.unwrap();
+    let gone = customers.get(c.id, IncludeDeleted::Yes).await.unwrap();
     assert_eq!((gone.audit.version, gone.audit.is_live()), (2, false));
-    let hidden = addresses.get(a.id, Deleted::Include).await.unwrap();
+    let hidden = addresses.get(a.id, IncludeDeleted::Yes).await.unwrap();
     assert_eq!((hidden.audit.version, hidden.audit.deleted_at), (1, gone.audit.deleted_at));
-    assert_eq!(f.addresses_of(&c, Deleted::Include).await.unwrap(), [hidden]);
-    let everyone = |deleted| CustomerFilter { deleted, ..CustomerFilter::default() };
-    let listed = customers.list(&everyone(Deleted::Hide), CustomerSort::CreatedAsc, &Paging::first(9)).await.unwrap();
+    assert_eq!(f.addresses_of(&c, IncludeDeleted::Yes).await.unwrap(), [hidden]);
+    let everyone = |deleted| CustomerFilter { include_deleted: deleted, ..CustomerFilter::default() };
+    let listed =
+        customers.list(&everyone(IncludeDeleted::No), CustomerSort::CreatedAsc, &Paging::first(9)).await.unwrap();
     assert_eq!(listed.0.items, [other.clone()]);
     let listed =
-        customers.list(&everyone(Deleted::Include), CustomerSort::CreatedAsc, &Paging::first(9)).await.unwrap();
+        customers.list(&everyone(IncludeDeleted::Yes), CustomerSort::CreatedAsc, &Paging::first(9)).await.unwrap();
     assert_eq!(listed.0.items, [gone.clone(), other]);
     let london = AddressFilter { city: Some("LONDON".to_owned()), ..AddressFilter::default() };
     assert_eq!(addresses.list(&london, &Paging::first(9)).await.unwrap().0.items, [kept]);
 
     let before = f.snapshot().await;
     let results = [
-        customers.get(c.id, Deleted::Hide).await.map(drop),
-        customers.patch(c.id, v(2), from(&json!({ "first_name": "Mine" })), &me()).await.map(drop),
-        customers.replace(c.id, v(2), &named("mine@example.com"), &me()).await.map(drop),
-        customers.delete(c.id, v(2), DeleteMode::Soft, &me()).await,
-        f.addresses_of(&c, Deleted::Hide).await.map(drop),
-        addresses.get(a.id, Deleted::Hide).await.map(drop),
-        addresses.create(c.id, &from(&home()), &me()).await.map(drop),
-        addresses.patch(a.id, v(1), from(&json!({ "city": "Mine" })), &me()).await.map(drop),
-        addresses.replace(a.id, v(1), &from(&home()), &me()).await.map(drop),
-        addresses.delete(a.id, v(1), &me()).await,
+        customers.get(c.id, IncludeDeleted::No).await.map(drop),
+        customers.patch(c.id, v(2), from(&json!({ "first_name": "Mine" }))).await.map(drop),
+        customers.replace(c.id, v(2), &named("mine@example.com")).await.map(drop),
+        customers.delete(c.id, v(2), DeleteMode::Soft).await,
+        f.addresses_of(&c, IncludeDeleted::No).await.map(drop),
+        addresses.get(a.id, IncludeDeleted::No).await.map(drop),
+        addresses.create(c.id, &from(&home())).await.map(drop),
+        addresses.patch(a.id, v(1), from(&json!({ "city": "Mine" }))).await.map(drop),
+        addresses.replace(a.id, v(1), &from(&home())).await.map(drop),
+        addresses.delete(a.id, v(1)).await,
     ];
     for (n, result) in results.into_iter().enumerate() {
         assert_eq!(code_of(result, &format!("call {n}")), ErrorCode::NotFound, "call {n}");
     }
     assert_eq!(f.snapshot().await, before);
 
-    let back = customers.restore(c.id, v(2), &me()).await.unwrap();
+    let back = customers.restore(c.id, v(2)).await.unwrap();
     assert_eq!(back, Customer { audit: back.audit.clone(), ..c.clone() });
     assert_eq!((back.audit.version, back.audit.deleted_at), (3, None));
-    assert_eq!(customers.get(c.id, Deleted::Hide).await.unwrap(), back);
-    assert_eq!(f.addresses_of(&c, Deleted::Hide).await.unwrap(), [a]);
-    assert_eq!(code_of(customers.restore(c.id, v(3), &me()).await, "a live one"), ErrorCode::StateConflict);
+    assert_eq!(customers.get(c.id, IncludeDeleted::No).await.unwrap(), back);
+    assert_eq!(f.addresses_of(&c, IncludeDeleted::No).await.unwrap(), [a]);
+    assert_eq!(code_of(customers.restore(c.id, v(3)).await, "a live one"), ErrorCode::StateConflict);
 }
 
 /// The email is free once its owner is deleted. Whoever takes it keeps it.
 pub async fn r02_an_email_is_free_again_and_a_restore_finds_it_taken(f: &ShopFixture) {
     let c = f.customer(&ada()).await;
     f.address(&c, &home()).await;
-    let customers = f.shop.customers();
-    let taken = customers.create(&named("ADA@EXAMPLE.COM"), &me()).await;
+    let customers = f.shop.acting_as(me()).customers();
+    let taken = customers.create(&named("ADA@EXAMPLE.COM")).await;
     assert_eq!(duplicate_field(taken, "a live email"), "email");
     f.delete_customer(&c, DeleteMode::Soft).await.unwrap();
-    let second = customers.create(&named("ADA@EXAMPLE.COM"), &me()).await.unwrap();
+    let second = customers.create(&named("ADA@EXAMPLE.COM")).await.unwrap();
     let before = f.snapshot().await;
-    assert_eq!(duplicate_field(customers.restore(c.id, v(2), &me()).await, "restore"), "email");
+    assert_eq!(duplicate_field(customers.restore(c.id, v(2)).await, "restore"), "email");
     assert_eq!(f.snapshot().await, before);
-    customers.patch(second.id, v(1), from(&json!({ "email": "second@example.com" })), &me()).await.unwrap();
-    customers.restore(c.id, v(2), &me()).await.unwrap();
-    let back = customers.patch(second.id, v(2), from(&json!({ "email": "ada@example.COM" })), &me()).await;
+    customers.patch(second.id, v(1), from(&json!({ "email": "second@example.com" }))).await.unwrap();
+    customers.restore(c.id, v(2)).await.unwrap();
+    let back = customers.patch(second.id, v(2), from(&json!({ "email": "ada@example.COM" }))).await;
     assert_eq!(duplicate_field(back, "a patch"), "email");
 
     // The external id follows the same rule.
     let twin =
         json!({ "first_name": "T", "last_name": "T", "email": "t@example.com", "source": "crm", "external_id": "1" });
-    assert_eq!(duplicate_field(customers.create(&from(&twin), &me()).await, "an external id"), "external_id");
-    customers.delete(c.id, v(3), DeleteMode::Soft, &me()).await.unwrap();
+    assert_eq!(duplicate_field(customers.create(&from(&twin)).await, "an external id"), "external_id");
+    customers.delete(c.id, v(3), DeleteMode::Soft).await.unwrap();
     f.customer(&twin).await;
-    assert_eq!(duplicate_field(customers.restore(c.id, v(4), &me()).await, "restore"), "external_id");
+    assert_eq!(duplicate_field(customers.restore(c.id, v(4)).await, "restore"), "external_id");
 }
 
 /// A live one and a soft-deleted one.
 pub async fn r05_force_removes_a_customer_and_its_addresses_for_good(f: &ShopFixture) {
     let empty = f.snapshot().await;
-    let (customers, addresses) = (f.shop.customers(), f.shop.addresses());
+    let shop = f.shop.acting_as(me());
+    let (customers, addresses) = (shop.customers(), shop.addresses());
     let c = f.customer(&ada()).await;
     let d = f.customer(&json!({ "first_name": "D", "last_name": "D", "email": "d@example.com" })).await;
     let of_both = [f.address(&c, &home()).await, f.address(&d, &home()).await];
     f.delete_customer(&d, DeleteMode::Soft).await.unwrap();
-    customers.delete(d.id, v(2), DeleteMode::Force, &me()).await.unwrap();
+    customers.delete(d.id, v(2), DeleteMode::Force).await.unwrap();
     f.delete_customer(&c, DeleteMode::Force).await.unwrap();
     for (id, a) in [c.id, d.id].into_iter().zip(&of_both) {
-        assert_eq!(code_of(customers.get(id, Deleted::Include).await, "it is gone"), ErrorCode::NotFound);
-        assert_eq!(code_of(addresses.get(a.id, Deleted::Include).await, "its address"), ErrorCode::NotFound);
+        assert_eq!(code_of(customers.get(id, IncludeDeleted::Yes).await, "it is gone"), ErrorCode::NotFound);
+        assert_eq!(code_of(addresses.get(a.id, IncludeDeleted::Yes).await, "its address"), ErrorCode::NotFound);
         for version in 1..4 {
-            assert_eq!(code_of(customers.restore(id, v(version), &me()).await, "restore"), ErrorCode::NotFound);
+            assert_eq!(code_of(customers.restore(id, v(version)).await, "restore"), ErrorCode::NotFound);
         }
-        assert_eq!(code_of(customers.delete(id, v(1), DeleteMode::Force, &me()).await, "again"), ErrorCode::NotFound);
-        assert_eq!(code_of(addresses.create(id, &from(&home()), &me()).await, "an address"), ErrorCode::NotFound);
+        assert_eq!(code_of(customers.delete(id, v(1), DeleteMode::Force).await, "again"), ErrorCode::NotFound);
+        assert_eq!(code_of(addresses.create(id, &from(&home())).await, "an address"), ErrorCode::NotFound);
     }
     let left = f.snapshot().await;
     assert_eq!((&left.customers, &left.addresses), (&empty.customers, &empty.addresses));
@@ -349,18 +367,19 @@ pub async fn r05_force_removes_a_customer_and_its_addresses_for_good(f: &ShopFix
 pub async fn r13_each_write_of_a_customer_has_its_event_without_personal_data(f: &ShopFixture) {
     use EventKind as K;
     let start = f.head().await;
-    let (customers, addresses) = (f.shop.customers(), f.shop.addresses());
+    let shop = f.shop.acting_as(me());
+    let (customers, addresses) = (shop.customers(), shop.addresses());
     let c = f.customer(&ada()).await;
-    customers.patch(c.id, v(1), from(&json!({ "email": "ada.king@example.com" })), &me()).await.unwrap();
-    customers.replace(c.id, v(2), &named("lovelace@example.com"), &me()).await.unwrap();
+    customers.patch(c.id, v(1), from(&json!({ "email": "ada.king@example.com" }))).await.unwrap();
+    customers.replace(c.id, v(2), &named("lovelace@example.com")).await.unwrap();
     let a = f.address(&c, &home()).await;
-    addresses.patch(a.id, v(1), from(&json!({ "city": "Ockham" })), &me()).await.unwrap();
-    addresses.replace(a.id, v(2), &from(&home()), &me()).await.unwrap();
-    customers.delete(c.id, v(3), DeleteMode::Soft, &me()).await.unwrap();
-    customers.restore(c.id, v(4), &me()).await.unwrap();
-    addresses.delete(a.id, v(3), &me()).await.unwrap();
+    addresses.patch(a.id, v(1), from(&json!({ "city": "Ockham" }))).await.unwrap();
+    addresses.replace(a.id, v(2), &from(&home())).await.unwrap();
+    customers.delete(c.id, v(3), DeleteMode::Soft).await.unwrap();
+    customers.restore(c.id, v(4)).await.unwrap();
+    addresses.delete(a.id, v(3)).await.unwrap();
     f.address(&c, &home()).await;
-    customers.delete(c.id, v(5), DeleteMode::Force, &me()).await.unwrap();
+    customers.delete(c.id, v(5), DeleteMode::Force).await.unwrap();
     let events = f.events_after(start).await;
     let found: Vec<_> = events.iter().map(|e| (e.kind, e.revision)).collect();
     assert_eq!(
@@ -385,7 +404,7 @@ pub async fn r13_each_write_of_a_customer_has_its_event_without_personal_data(f:
             _ if n < 9 => a.id.0,
             _ => e.aggregate_id,
         };
-        assert_eq!((e.aggregate_id, &e.actor), (about, &me()), "{e:?}");
+        assert_eq!((e.aggregate_id, &e.actor), (about, me().actor()), "{e:?}");
         let text = serde_json::to_string(e).unwrap().to_lowercase();
         for word in ["example.com", "ada", "lovelace", "7946", "ockham", "london"] {
             assert!(!text.contains(word), "an event tells `{word}`: {text}");
@@ -399,23 +418,24 @@ pub async fn r13_a_failed_write_of_a_customer_has_no_event(f: &ShopFixture) {
     let a = f.address(&c, &home()).await;
     let other = f.customer(&json!({ "first_name": "O", "last_name": "O", "email": "o@example.com" })).await;
     let before = f.snapshot().await;
-    let (customers, addresses) = (f.shop.customers(), f.shop.addresses());
-    assert!(customers.create(&named("ada@example.com"), &me()).await.is_err());
-    assert!(customers.create(&named("nothing"), &me()).await.is_err());
-    assert!(customers.patch(other.id, v(1), from(&json!({ "email": "ADA@example.com" })), &me()).await.is_err());
-    assert!(customers.replace(other.id, v(1), &named("ADA@example.com"), &me()).await.is_err());
+    let shop = f.shop.acting_as(me());
+    let (customers, addresses) = (shop.customers(), shop.addresses());
+    assert!(customers.create(&named("ada@example.com")).await.is_err());
+    assert!(customers.create(&named("nothing")).await.is_err());
+    assert!(customers.patch(other.id, v(1), from(&json!({ "email": "ADA@example.com" }))).await.is_err());
+    assert!(customers.replace(other.id, v(1), &named("ADA@example.com")).await.is_err());
     assert!(
         f.delete_customer(&Customer { id: CustomerId(Uuid::from_u128(7)), ..c.clone() }, DeleteMode::Force)
             .await
             .is_err()
     );
-    assert!(customers.restore(c.id, v(1), &me()).await.is_err());
-    assert!(addresses.create(CustomerId(Uuid::from_u128(7)), &from(&home()), &me()).await.is_err());
-    assert!(addresses.patch(a.id, v(1), from(&json!({ "country": "XX" })), &me()).await.is_err());
-    assert!(addresses.delete(a.id, v(9), &me()).await.is_err());
+    assert!(customers.restore(c.id, v(1)).await.is_err());
+    assert!(addresses.create(CustomerId(Uuid::from_u128(7)), &from(&home())).await.is_err());
+    assert!(addresses.patch(a.id, v(1), from(&json!({ "country": "XX" }))).await.is_err());
+    assert!(addresses.delete(a.id, v(9)).await.is_err());
     let mut tx = f.shop.begin().await.unwrap();
-    customers.delete_in(&mut tx, c.id, v(1), DeleteMode::Force, &me()).await.unwrap();
-    customers.create_in(&mut tx, &named("ada@example.com"), &me()).await.unwrap();
+    customers.delete_in(&mut tx, c.id, v(1), DeleteMode::Force).await.unwrap();
+    customers.create_in(&mut tx, &named("ada@example.com")).await.unwrap();
     drop(tx);
     assert_eq!(f.snapshot().await, before);
 }
@@ -424,7 +444,8 @@ pub async fn r13_a_failed_write_of_a_customer_has_no_event(f: &ShopFixture) {
 pub async fn r16_errors_of_customers_have_their_codes_and_show_no_sql(f: &ShopFixture) {
     let c = f.customer(&ada()).await;
     let a = f.address(&c, &home()).await;
-    let (customers, addresses) = (f.shop.customers(), f.shop.addresses());
+    let shop = f.shop.acting_as(me());
+    let (customers, addresses) = (shop.customers(), shop.addresses());
     let (nobody, nowhere) = (CustomerId(Uuid::from_u128(9)), AddressId(Uuid::from_u128(9)));
     let twin =
         json!({ "first_name": "T", "last_name": "T", "email": "t@example.com", "source": "crm", "external_id": "1" });
@@ -432,20 +453,23 @@ pub async fn r16_errors_of_customers_have_their_codes_and_show_no_sql(f: &ShopFi
     let of_nobody = AddressFilter { customer: Some(nobody), ..AddressFilter::default() };
     let patch = json!({ "email": injected });
     let cases = [
-        (customers.get(nobody, Deleted::Include).await.map(drop), ErrorCode::NotFound),
-        (addresses.get(nowhere, Deleted::Include).await.map(drop), ErrorCode::NotFound),
+        (customers.get(nobody, IncludeDeleted::Yes).await.map(drop), ErrorCode::NotFound),
+        (addresses.get(nowhere, IncludeDeleted::Yes).await.map(drop), ErrorCode::NotFound),
         (addresses.list(&of_nobody, &Paging::first(9)).await.map(drop), ErrorCode::NotFound),
-        (addresses.create(nobody, &from(&home()), &me()).await.map(drop), ErrorCode::NotFound),
-        (customers.create(&named("ADA@example.com"), &me()).await.map(drop), ErrorCode::Duplicate),
-        (customers.create(&from(&twin), &me()).await.map(drop), ErrorCode::Duplicate),
-        (customers.create(&named(injected), &me()).await.map(drop), ErrorCode::Validation),
-        (customers.patch(c.id, v(1), from(&patch), &me()).await.map(drop), ErrorCode::Validation),
-        (customers.patch(c.id, v(9), from(&json!({})), &me()).await.map(drop), ErrorCode::VersionConflict),
-        (customers.patch(c.id, Read::Unsaid, from(&json!({})), &me()).await.map(drop), ErrorCode::VersionRequired),
-        (customers.restore(c.id, v(1), &me()).await.map(drop), ErrorCode::StateConflict),
-        (addresses.patch(a.id, v(9), from(&json!({})), &me()).await.map(drop), ErrorCode::VersionConflict),
-        (addresses.delete(a.id, Read::Unsaid, &me()).await, ErrorCode::VersionRequired),
-        (addresses.delete(nowhere, v(1), &me()).await, ErrorCode::NotFound),
+        (addresses.create(nobody, &from(&home())).await.map(drop), ErrorCode::NotFound),
+        (customers.create(&named("ADA@example.com")).await.map(drop), ErrorCode::Duplicate),
+        (customers.create(&from(&twin)).await.map(drop), ErrorCode::Duplicate),
+        (customers.create(&named(injected)).await.map(drop), ErrorCode::Validation),
+        (customers.patch(c.id, v(1), from(&patch)).await.map(drop), ErrorCode::Validation),
+        (customers.patch(c.id, v(9), from(&json!({}))).await.map(drop), ErrorCode::VersionConflict),
+        (
+            customers.patch(c.id, ExpectedVersion::Unspecified, from(&json!({}))).await.map(drop),
+            ErrorCode::VersionRequired,
+        ),
+        (customers.restore(c.id, v(1)).await.map(drop), ErrorCode::StateConflict),
+        (addresses.patch(a.id, v(9), from(&json!({}))).await.map(drop), ErrorCode::VersionConflict),
+        (addresses.delete(a.id, ExpectedVersion::Unspecified).await, ErrorCode::VersionRequired),
+        (addresses.delete(nowhere, v(1)).await, ErrorCode::NotFound),
     ];
     for (result, code) in cases {
         let error = result.expect_err(code.as_str());
@@ -457,7 +481,7 @@ pub async fn r16_errors_of_customers_have_their_codes_and_show_no_sql(f: &ShopFi
             assert!(!message.contains(word), "{message}");
         }
     }
-    match conflict(customers.create(&named("ADA@example.com"), &me()).await, "a duplicate") {
+    match conflict(customers.create(&named("ADA@example.com")).await, "a duplicate") {
         Conflict::Duplicate { entity: Entity::Customer, field: "email", value } => assert_eq!(value, "ADA@example.com"),
         other => panic!("{other}"),
     }
@@ -501,7 +525,7 @@ pub async fn r17_bad_customers_name_each_field_and_leave_nothing(f: &ShopFixture
             vec!["email", "first_name", "last_name", "telephone"],
         ),
     ];
-    let customers = f.shop.customers();
+    let customers = f.shop.acting_as(me()).customers();
     for (bad, expected) in cases {
         let shown: String = bad.to_string().chars().take(200).collect();
         let mut input = json!({ "first_name": "Good", "last_name": "Good", "email": "good@example.com" });
@@ -509,9 +533,9 @@ pub async fn r17_bad_customers_name_each_field_and_leave_nothing(f: &ShopFixture
             input[k] = value.clone();
         }
         for result in [
-            customers.create(&from(&input), &me()).await,
-            customers.replace(c.id, v(1), &from(&input), &me()).await,
-            customers.patch(c.id, v(1), from(&bad), &me()).await,
+            customers.create(&from(&input)).await,
+            customers.replace(c.id, v(1), &from(&input)).await,
+            customers.patch(c.id, v(1), from(&bad)).await,
         ] {
             let named = fields(result, &shown);
             assert_eq!(named.keys().map(String::as_str).collect::<Vec<_>>(), expected, "{shown}");
@@ -527,16 +551,16 @@ pub async fn r17_bad_customers_name_each_field_and_leave_nothing(f: &ShopFixture
         for (k, value) in bad.as_object().unwrap() {
             input[k] = value.clone();
         }
-        let named = fields(customers.create(&from(&input), &me()).await, field);
+        let named = fields(customers.create(&from(&input)).await, field);
         assert_eq!(named.keys().collect::<Vec<_>>(), [field], "{bad}");
     }
     for field in ["first_name", "last_name", "email"] {
-        let named = fields(customers.patch(c.id, v(1), from(&json!({ field: null })), &me()).await, field);
+        let named = fields(customers.patch(c.id, v(1), from(&json!({ field: null }))).await, field);
         assert_eq!(named.into_iter().collect::<Vec<_>>(), [(field.to_owned(), FieldCode::Required)]);
     }
     // Another case or width of an email that somebody has.
     for email in ["ADA@EXAMPLE.COM", "ａda@example.com"] {
-        assert_eq!(duplicate_field(customers.create(&named(email), &me()).await, email), "email");
+        assert_eq!(duplicate_field(customers.create(&named(email)).await, email), "email");
     }
     assert_eq!(f.snapshot().await, before);
 }
@@ -564,26 +588,26 @@ pub async fn r17_bad_addresses_name_each_field_and_leave_nothing(f: &ShopFixture
             vec!["city", "country", "number", "region", "street"],
         ),
     ];
-    let addresses = f.shop.addresses();
+    let addresses = f.shop.acting_as(me()).addresses();
     for (bad, expected) in cases {
         let mut input = json!({ "street": "Good", "city": "Good" });
         for (k, value) in bad.as_object().unwrap() {
             input[k] = value.clone();
         }
         for result in [
-            addresses.create(c.id, &from(&input), &me()).await,
-            addresses.replace(a.id, v(1), &from(&input), &me()).await,
-            addresses.patch(a.id, v(1), from(&bad), &me()).await,
+            addresses.create(c.id, &from(&input)).await,
+            addresses.replace(a.id, v(1), &from(&input)).await,
+            addresses.patch(a.id, v(1), from(&bad)).await,
         ] {
             let named = fields(result, &bad.to_string());
             assert_eq!(named.keys().map(String::as_str).collect::<Vec<_>>(), expected, "{bad}");
         }
     }
     for field in ["street", "city"] {
-        let named = fields(addresses.patch(a.id, v(1), from(&json!({ field: null })), &me()).await, field);
+        let named = fields(addresses.patch(a.id, v(1), from(&json!({ field: null }))).await, field);
         assert_eq!(named.into_iter().collect::<Vec<_>>(), [(field.to_owned(), FieldCode::Required)]);
     }
-    let unknown = addresses.create(CustomerId(Uuid::from_u128(3)), &from(&home()), &me()).await;
+    let unknown = addresses.create(CustomerId(Uuid::from_u128(3)), &from(&home())).await;
     assert_eq!(code_of(unknown, "a customer who does not exist"), ErrorCode::NotFound);
     assert_eq!(f.snapshot().await, before);
 }
@@ -594,13 +618,13 @@ pub async fn r17_a_customer_has_at_most_a_hundred_addresses(f: &ShopFixture) {
     let mut tx = f.shop.begin().await.unwrap();
     for n in 0..Customer::MAX_ADDRESSES - 2 {
         let input = json!({ "street": format!("Street {n}"), "city": "Town" });
-        f.shop.addresses().create_in(&mut tx, c.id, &from(&input), &me()).await.unwrap();
+        f.shop.acting_as(me()).addresses().create_in(&mut tx, c.id, &from(&input)).await.unwrap();
     }
     tx.commit().await.unwrap().run().await;
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..6 {
         let (shop, id) = (f.shop.clone(), c.id);
-        tasks.spawn(async move { shop.addresses().create(id, &from(&home()), &me()).await });
+        tasks.spawn(async move { shop.acting_as(me()).addresses().create(id, &from(&home())).await });
     }
     let (made, refused): (Vec<_>, Vec<_>) = tasks.join_all().await.into_iter().partition(Result::is_ok);
     assert_eq!(made.len(), 2);
@@ -612,9 +636,12 @@ pub async fn r17_a_customer_has_at_most_a_hundred_addresses(f: &ShopFixture) {
     }
     let before = f.snapshot().await;
     assert_eq!(before.addresses.len(), Customer::MAX_ADDRESSES);
-    assert!(fields(f.shop.addresses().create(c.id, &from(&home()), &me()).await, "101").contains_key("customer_id"));
+    assert!(
+        fields(f.shop.acting_as(me()).addresses().create(c.id, &from(&home())).await, "101")
+            .contains_key("customer_id")
+    );
     assert_eq!(f.snapshot().await, before);
-    f.shop.addresses().delete(before.addresses[0].id, v(1), &me()).await.unwrap();
+    f.shop.acting_as(me()).addresses().delete(before.addresses[0].id, v(1)).await.unwrap();
     f.address(&c, &home()).await;
     let other = f.customer(&json!({ "first_name": "O", "last_name": "O", "email": "o@example.com" })).await;
     f.address(&other, &home()).await;
@@ -652,7 +679,7 @@ pub async fn of_customers_with_one_email_made_at_once_one_is_made(f: &ShopFixtur
     for n in 0..16 {
         let shop = if n % 2 == 0 { f.shop.clone() } else { other.clone() };
         let email = ["ada@example.com", "ADA@Example.com", "ａda@example.com", "Ada@example.COM"][n % 4];
-        tasks.spawn(async move { shop.customers().create(&named(email), &me()).await });
+        tasks.spawn(async move { shop.acting_as(me()).customers().create(&named(email)).await });
     }
     let (made, refused): (Vec<_>, Vec<_>) = tasks.join_all().await.into_iter().partition(Result::is_ok);
     assert_eq!(made.len(), 1, "{made:?}");
@@ -674,9 +701,9 @@ pub async fn no_address_is_added_to_a_customer_who_is_gone(f: &ShopFixture) {
                 let mut made = BTreeSet::new();
                 for m in 0..4 {
                     if (n, m) == (5, 2) {
-                        shop.customers().delete(id, v(1), mode, &me()).await.unwrap();
+                        shop.acting_as(me()).customers().delete(id, v(1), mode).await.unwrap();
                     }
-                    match shop.addresses().create(id, &from(&home()), &me()).await {
+                    match shop.acting_as(me()).addresses().create(id, &from(&home())).await {
                         Ok(a) => drop(made.insert(a.id)),
                         Err(e) => assert_eq!(e.code(), ErrorCode::NotFound, "{e:?}"),
                     }
@@ -697,18 +724,16 @@ pub async fn no_address_is_added_to_a_customer_who_is_gone(f: &ShopFixture) {
 /// One transaction of a host, dropped and committed.
 pub async fn a_customer_and_its_addresses_are_written_together_or_not_at_all(f: &ShopFixture) {
     let before = f.snapshot().await;
-    let (customers, addresses) = (f.shop.customers(), f.shop.addresses());
+    let shop = f.shop.acting_as(me());
+    let (customers, addresses) = (shop.customers(), shop.addresses());
     for commit in [false, true] {
         let mut tx = f.shop.begin().await.unwrap();
-        let c = customers.create_in(&mut tx, &from(&ada()), &me()).await.unwrap();
-        let a = addresses.create_in(&mut tx, c.id, &from(&home()), &me()).await.unwrap();
-        let b = addresses.create_in(&mut tx, c.id, &from(&home()), &me()).await.unwrap();
-        let a = addresses.patch_in(&mut tx, a.id, v(1), from(&json!({ "city": "Ockham" })), &me()).await.unwrap();
-        let b = addresses
-            .replace_in(&mut tx, b.id, v(1), &from(&json!({ "street": "S", "city": "C" })), &me())
-            .await
-            .unwrap();
-        let c = customers.patch_in(&mut tx, c.id, v(1), from(&json!({ "telephone": null })), &me()).await.unwrap();
+        let c = customers.create_in(&mut tx, &from(&ada())).await.unwrap();
+        let a = addresses.create_in(&mut tx, c.id, &from(&home())).await.unwrap();
+        let b = addresses.create_in(&mut tx, c.id, &from(&home())).await.unwrap();
+        let a = addresses.patch_in(&mut tx, a.id, v(1), from(&json!({ "city": "Ockham" }))).await.unwrap();
+        let b = addresses.replace_in(&mut tx, b.id, v(1), &from(&json!({ "street": "S", "city": "C" }))).await.unwrap();
+        let c = customers.patch_in(&mut tx, c.id, v(1), from(&json!({ "telephone": null }))).await.unwrap();
         if !commit {
             drop(tx);
             assert_eq!(f.snapshot().await, before);
@@ -720,10 +745,10 @@ pub async fn a_customer_and_its_addresses_are_written_together_or_not_at_all(f: 
         assert_eq!(f.events_after(before.head).await.len(), 6);
 
         let mut tx = f.shop.begin().await.unwrap();
-        customers.delete_in(&mut tx, c.id, v(2), DeleteMode::Soft, &me()).await.unwrap();
-        customers.restore_in(&mut tx, c.id, v(3), &me()).await.unwrap();
-        let c = customers.replace_in(&mut tx, c.id, v(4), &named("new@example.com"), &me()).await.unwrap();
-        addresses.delete_in(&mut tx, a.id, v(2), &me()).await.unwrap();
+        customers.delete_in(&mut tx, c.id, v(2), DeleteMode::Soft).await.unwrap();
+        customers.restore_in(&mut tx, c.id, v(3)).await.unwrap();
+        let c = customers.replace_in(&mut tx, c.id, v(4), &named("new@example.com")).await.unwrap();
+        addresses.delete_in(&mut tx, a.id, v(2)).await.unwrap();
         tx.commit().await.unwrap().run().await;
         let after = f.snapshot().await;
         assert_eq!((after.customers, after.addresses), (vec![c], vec![b]));
@@ -743,7 +768,7 @@ pub async fn lists_of_customers_and_addresses_count_and_page(f: &ShopFixture) {
         }
     }
     let all = f.snapshot().await.customers;
-    let customers = f.shop.customers();
+    let customers = f.shop.acting_as(me()).customers();
     let filter = CustomerFilter { name: Some("SAME".to_owned()), ..CustomerFilter::default() };
     let (page, total) =
         customers.list(&filter, CustomerSort::NameAsc, &Paging::Offset { offset: 2, limit: 3 }).await.unwrap();

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::ShopFixture;
 use super::support::{category_input, fields, from, me, v};
 use crate::domain::catalog::product::{ProductInput, ProductPatch};
-use crate::domain::common::{DeleteMode, Read};
+use crate::domain::common::{DeleteMode, ExpectedVersion};
 use crate::error::{ErrorCode, FieldCode};
 use crate::id::{ProductId, SkuId};
 
@@ -26,7 +26,7 @@ pub async fn r16_every_error_has_its_code_and_shows_no_sql(f: &ShopFixture) {
     let two =
         f.product(json!({ "title": "Two", "skus": [{ "code": "x", "price": 1 }, { "code": "y", "price": 1 }] })).await;
     let nobody = ProductId(Uuid::from_u128(9));
-    let create = async |input: Value| f.shop.products().create(&from(&input), &me()).await.map(drop);
+    let create = async |input: Value| f.shop.acting_as(me()).products().create(&from(&input)).await.map(drop);
     let external = json!({ "title": "E", "price": 1, "source": "s", "external_id": "1" });
     create(external.clone()).await.unwrap();
     let cases = [
@@ -37,11 +37,16 @@ pub async fn r16_every_error_has_its_code_and_shows_no_sql(f: &ShopFixture) {
         (f.adjust(SkuId(Uuid::from_u128(9)), 1).await.map(drop), ErrorCode::NotFound),
         (f.patch(&two, json!({ "price": 5 })).await.map(drop), ErrorCode::FlatWriteRefused),
         (
-            f.shop.products().patch(p.id, v(9), ProductPatch::default(), &me()).await.map(drop),
+            f.shop.acting_as(me()).products().patch(p.id, v(9), ProductPatch::default()).await.map(drop),
             ErrorCode::VersionConflict,
         ),
         (
-            f.shop.products().patch(p.id, Read::Unsaid, ProductPatch::default(), &me()).await.map(drop),
+            f.shop
+                .acting_as(me())
+                .products()
+                .patch(p.id, ExpectedVersion::Unspecified, ProductPatch::default())
+                .await
+                .map(drop),
             ErrorCode::VersionRequired,
         ),
         (create(json!({ "title": "P", "slug": "p", "price": 1 })).await, ErrorCode::Duplicate),
@@ -52,9 +57,9 @@ pub async fn r16_every_error_has_its_code_and_shows_no_sql(f: &ShopFixture) {
         (create(json!({ "title": "P", "price": 1, "category": "none" })).await, ErrorCode::Validation),
         (f.move_category(a.id, Some(b.id)).await.map(drop), ErrorCode::CategoryCycle),
         (f.delete_category(a.id, DeleteMode::Soft).await, ErrorCode::CategoryNotEmpty),
-        (f.shop.categories().create(&category_input("a", None), &me()).await.map(drop), ErrorCode::Duplicate),
+        (f.shop.acting_as(me()).categories().create(&category_input("a", None)).await.map(drop), ErrorCode::Duplicate),
         (f.adjust(p.skus[0].id, -99).await.map(drop), ErrorCode::InsufficientStock),
-        (f.shop.products().restore(p.id, v(1), &me()).await.map(drop), ErrorCode::StateConflict),
+        (f.shop.acting_as(me()).products().restore(p.id, v(1)).await.map(drop), ErrorCode::StateConflict),
     ];
     for (result, code) in cases {
         let error = result.expect_err(code.as_str());
@@ -68,7 +73,7 @@ pub async fn r16_every_error_has_its_code_and_shows_no_sql(f: &ShopFixture) {
         }
     }
     let missing: ProductInput = from(&json!({ "title": "P", "price": 1, "categories": ["a", "none"] }));
-    let named = fields(f.shop.products().create(&missing, &me()).await, "a reference");
+    let named = fields(f.shop.acting_as(me()).products().create(&missing).await, "a reference");
     assert_eq!(named.get("categories[1]"), Some(&FieldCode::ReferenceNotFound), "{named:?}");
     let mut seen = HashSet::new();
     assert!(ErrorCode::ALL.iter().all(|c| seen.insert(c.as_str()) && !c.meaning().is_empty()));

@@ -87,7 +87,7 @@ async fn random_write(
     let p = f.fresh(products[at]).await;
     if !p.audit.is_live() {
         if rng.random_bool(0.5) {
-            f.shop.products().restore(p.id, v(p.audit.version), &me()).await.unwrap();
+            f.shop.acting_as(me()).products().restore(p.id, v(p.audit.version)).await.unwrap();
         } else {
             f.delete(&p, DeleteMode::Force).await.unwrap();
             products.swap_remove(at);
@@ -124,7 +124,7 @@ pub async fn r14_a_shared_index_is_written_by_one_process_at_a_time(f: &ShopFixt
     let searches = [SharedIndex::over(f.search.clone()), SharedIndex::over(f.search.clone())];
     let mut running = Vec::new();
     for search in &searches {
-        let config = ShopConfig { poll_interval: Duration::from_millis(10), ..ShopConfig::default() };
+        let config = ShopConfig::default().poll_interval(Duration::from_millis(10));
         let clock: SharedClock = f.clock.clone();
         let ids = Arc::new(UuidV7Source::new(clock.clone()));
         let (storage, search, cache) = (f.storage.clone(), search.clone(), f.cache());
@@ -164,7 +164,7 @@ pub async fn r14_verify_finds_and_repairs_drift(f: &ShopFixture) {
     build.add(wrong).await.unwrap();
     build.publish(crate::port::search::Checkpoint { position: f.head().await, ..now }).await.unwrap();
 
-    let small = f.another(ShopConfig { index_batch: 3, ..ShopConfig::default() }, f.cache());
+    let small = f.another(ShopConfig::default().index_batch(3), f.cache());
     for shop in [&f.shop, &small] {
         let found = shop.index().verify(false).await.unwrap();
         assert_eq!((found.missing, found.stale, found.extra, found.repaired), (1, 1, 1, false), "{found:?}");
@@ -221,7 +221,7 @@ pub async fn r14_searches_and_writes_go_on_during_rebuilds(f: &ShopFixture) {
                     1 => drop(shop.index().catch_up().await.unwrap()),
                     _ => {
                         let p = &products[n % products.len()];
-                        shop.inventory().adjust(adjustment(p.skus[0].id, 1)).await.unwrap();
+                        shop.acting_as(me()).inventory().adjust(adjustment(p.skus[0].id, 1)).await.unwrap();
                     }
                 }
             }

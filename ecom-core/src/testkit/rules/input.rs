@@ -17,6 +17,7 @@ use crate::paging::Paging;
 use crate::port::search::{SearchFilter, SearchQuery};
 use crate::service::catalog::product::ProductListQuery;
 use crate::testkit::code_of;
+use crate::testkit::sample::usd;
 
 tests! {
     __shop_input: [
@@ -98,13 +99,13 @@ pub async fn r17_bad_products_name_each_field_and_leave_nothing(f: &ShopFixture)
         }
         let shown: String = bad.to_string().chars().take(200).collect();
         let input: ProductInput = from(&input);
-        let named = fields(f.shop.products().create(&input, &me()).await, &shown);
+        let named = fields(f.shop.acting_as(me()).products().create(&input).await, &shown);
         assert_eq!(named.keys().map(String::as_str).collect::<Vec<_>>(), expected, "{shown}");
-        let named = fields(f.shop.products().replace(p.id, v(1), &input, &me()).await, &shown);
+        let named = fields(f.shop.acting_as(me()).products().replace(p.id, v(1), &input).await, &shown);
         assert_eq!(named.keys().map(String::as_str).collect::<Vec<_>>(), expected, "PUT {shown}");
     }
     let no_price: ProductInput = from(&json!({ "title": "Good" }));
-    let named = fields(f.shop.products().create(&no_price, &me()).await, "no price");
+    let named = fields(f.shop.acting_as(me()).products().create(&no_price).await, "no price");
     assert_eq!(named.get("price"), Some(&FieldCode::Required), "{named:?}");
     for (patch, expected) in [
         (json!({ "title": null }), "title"),
@@ -118,7 +119,7 @@ pub async fn r17_bad_products_name_each_field_and_leave_nothing(f: &ShopFixture)
         (json!({ "price": "0.001" }), "price"),
         (json!({ "category": "nowhere" }), "categories[0]"),
     ] {
-        let result = f.shop.products().patch(p.id, v(1), from(&patch), &me()).await;
+        let result = f.shop.acting_as(me()).products().patch(p.id, v(1), from(&patch)).await;
         let named = fields(result, &patch.to_string());
         // A flat field of a patch is a field of the only SKU.
         let expected_sku = format!("skus[0].{expected}");
@@ -156,19 +157,20 @@ pub async fn r17_bad_skus_name_each_field_and_leave_nothing(f: &ShopFixture) {
             input[k] = value.clone();
         }
         let alone: SkuInput = from(&input);
-        let skus = f.shop.skus();
+        let skus = f.shop.acting_as(me()).skus();
         for result in [
-            skus.create(p.id, &alone, &me()).await,
-            skus.replace(sku, v(1), &alone, &me()).await,
-            skus.patch(sku, v(1), from(&bad), &me()).await,
+            skus.create(p.id, &alone).await,
+            skus.replace(sku, v(1), &alone).await,
+            skus.patch(sku, v(1), from(&bad)).await,
         ] {
             let named = fields(result, &what);
             assert_eq!(named.keys().collect::<Vec<_>>(), [field], "{what}");
         }
         let both: ProductInput = from(&json!({ "title": "Two", "skus": [{ "price": 1 }, input] }));
-        for result in
-            [f.shop.products().create(&both, &me()).await, f.shop.products().replace(p.id, v(1), &both, &me()).await]
-        {
+        for result in [
+            f.shop.acting_as(me()).products().create(&both).await,
+            f.shop.acting_as(me()).products().replace(p.id, v(1), &both).await,
+        ] {
             let named = fields(result, &what);
             assert_eq!(named.keys().cloned().collect::<Vec<_>>(), [format!("skus[1].{field}")], "{what}");
         }
@@ -183,15 +185,16 @@ pub async fn r17_bad_skus_name_each_field_and_leave_nothing(f: &ShopFixture) {
     for (bad, field) in products {
         let mut input = bad.clone();
         input["title"] = json!("Two");
-        let named = fields(f.shop.products().create(&from(&input), &me()).await, field);
+        let named = fields(f.shop.acting_as(me()).products().create(&from(&input)).await, field);
         assert!(named.contains_key(field), "{named:?}");
     }
     let foreign: ProductInput = from(&json!({ "title": "P", "skus": [{ "id": Uuid::from_u128(3), "price": 1 }] }));
-    let named = fields(f.shop.products().replace(p.id, v(1), &foreign, &me()).await, "an id of another product");
+    let named =
+        fields(f.shop.acting_as(me()).products().replace(p.id, v(1), &foreign).await, "an id of another product");
     assert_eq!(named.get("skus[0].id"), Some(&FieldCode::ReferenceNotFound));
     for field in ["code", "price", "stock", "low_stock_threshold"] {
         let patch = from(&json!({ field: null }));
-        let named = fields(f.shop.skus().patch(sku, v(1), patch, &me()).await, field);
+        let named = fields(f.shop.acting_as(me()).skus().patch(sku, v(1), patch).await, field);
         assert_eq!(named.get(field), Some(&FieldCode::Required));
     }
     assert_eq!(f.snapshot().await, before);
@@ -219,19 +222,22 @@ pub async fn r17_bad_categories_name_each_field_and_leave_nothing(f: &ShopFixtur
             input[k] = value.clone();
         }
         let input: CategoryInput = from(&input);
-        let categories = f.shop.categories();
+        let categories = f.shop.acting_as(me()).categories();
         for result in [
-            categories.create(&input, &me()).await,
-            categories.replace(c.id, v(1), &input, &me()).await,
-            categories.patch(c.id, v(1), from(&bad), &me()).await,
+            categories.create(&input).await,
+            categories.replace(c.id, v(1), &input).await,
+            categories.patch(c.id, v(1), from(&bad)).await,
         ] {
             let named = fields(result, field);
             assert_eq!(named.keys().collect::<Vec<_>>(), [field]);
         }
     }
     let half = CategoryInput { source: Some("erp".to_owned()), ..category_input("Good", None) };
-    assert!(fields(f.shop.categories().create(&half, &me()).await, "half a reference").contains_key("external_id"));
-    let named = fields(f.shop.categories().patch(c.id, v(1), from(&json!({ "name": null })), &me()).await, "null");
+    assert!(
+        fields(f.shop.acting_as(me()).categories().create(&half).await, "half a reference").contains_key("external_id")
+    );
+    let named =
+        fields(f.shop.acting_as(me()).categories().patch(c.id, v(1), from(&json!({ "name": null }))).await, "null");
     assert_eq!(named.get("name"), Some(&FieldCode::Required));
     assert_eq!(f.snapshot().await, before);
 }
@@ -267,7 +273,7 @@ pub async fn r17_bad_adjustments_leave_nothing(f: &ShopFixture) {
     let p = f.plain("Lamp").await;
     let sku = p.skus[0].id;
     let before = f.snapshot().await;
-    let adjust = async |a: StockAdjustment| f.shop.inventory().adjust(a).await;
+    let adjust = async |a: StockAdjustment| f.shop.acting_as(me()).inventory().adjust(a).await;
     for delta in [0, i64::MIN, i64::MAX, 1_000_000_000_001, 1_000_000_000_000] {
         assert!(fields(adjust(adjustment(sku, delta)).await, "delta").contains_key("delta"), "{delta}");
     }
@@ -290,7 +296,7 @@ pub async fn r17_bad_adjustments_leave_nothing(f: &ShopFixture) {
 
 /// By the service, so that no provider is asked: a test of the port proves each bound.
 pub async fn r17_searches_out_of_bounds_are_refused_field_by_field(f: &ShopFixture) {
-    let filter = SearchFilter { min_price: Some(2), max_price: Some(1), ..SearchFilter::default() };
+    let filter = SearchFilter { min_price: Some(usd(2)), max_price: Some(usd(1)), ..SearchFilter::default() };
     let query = SearchQuery { offset: 10_001, limit: 0, filter, ..SearchQuery::default() };
     let refused = fields(f.shop.search().search(&query).await.map(drop), "a search out of bounds");
     let names: Vec<&str> = refused.keys().map(String::as_str).collect();

@@ -34,7 +34,7 @@ use crate::domain::catalog::category::CategoryFilter;
 use crate::domain::catalog::category::{Category, CategoryPatch};
 use crate::domain::catalog::product::{Product, ProductFilter, ProductInput, ProductSort};
 use crate::domain::catalog::sku::Sku;
-use crate::domain::common::{DeleteMode, Deleted, Patch};
+use crate::domain::common::{DeleteMode, IncludeDeleted, Patch};
 use crate::domain::platform::outbox::{Event, OutboxPosition};
 use crate::domain::sales::customer::{Address, AddressFilter, Customer, CustomerFilter, CustomerSort};
 use crate::error::Result;
@@ -131,7 +131,7 @@ impl ShopFixture {
 
     /// A process that runs shared consumers: looks often, and keeps a lease for `lease_ttl`.
     fn process(&self, lease_ttl: Duration) -> Shop {
-        let config = ShopConfig { poll_interval: Duration::from_millis(10), lease_ttl, ..ShopConfig::default() };
+        let config = ShopConfig::default().poll_interval(Duration::from_millis(10)).lease_ttl(lease_ttl);
         self.another(config, self.cache())
     }
 
@@ -167,56 +167,56 @@ impl fmt::Debug for ShopFixture {
 
 impl ShopFixture {
     async fn product(&self, input: Value) -> Product {
-        self.shop.products().create(&from::<ProductInput>(&input), &me()).await.unwrap()
+        self.shop.acting_as(me()).products().create(&from::<ProductInput>(&input)).await.unwrap()
     }
 
     async fn plain(&self, title: &str) -> Product {
-        self.shop.products().create(&flat(title), &me()).await.unwrap()
+        self.shop.acting_as(me()).products().create(&flat(title)).await.unwrap()
     }
 
     async fn plain_in(&self, title: &str, categories: &[&Category]) -> Product {
-        self.shop.products().create(&flat_in(title, categories), &me()).await.unwrap()
+        self.shop.acting_as(me()).products().create(&flat_in(title, categories)).await.unwrap()
     }
 
     async fn category(&self, name: &str, parent: Option<&Category>) -> Category {
         let input = category_input(name, parent.map(|p| p.id));
-        self.shop.categories().create(&input, &me()).await.unwrap()
+        self.shop.acting_as(me()).categories().create(&input).await.unwrap()
     }
 
     async fn patch(&self, p: &Product, patch: Value) -> Result<Product> {
-        self.shop.products().patch(p.id, v(p.audit.version), from(&patch), &me()).await
+        self.shop.acting_as(me()).products().patch(p.id, v(p.audit.version), from(&patch)).await
     }
 
     async fn fresh(&self, id: ProductId) -> Product {
-        self.shop.products().get_fresh(id, Deleted::Include).await.unwrap()
+        self.shop.products().get_fresh(id, IncludeDeleted::Yes).await.unwrap()
     }
 
     async fn fresh_category(&self, id: CategoryId) -> Category {
-        self.shop.categories().get_fresh(id, Deleted::Include).await.unwrap()
+        self.shop.categories().get_fresh(id, IncludeDeleted::Yes).await.unwrap()
     }
 
     async fn adjust(&self, sku: SkuId, delta: i64) -> Result<crate::domain::stock::inventory::Adjusted> {
-        self.shop.inventory().adjust(adjustment(sku, delta)).await
+        self.shop.acting_as(me()).inventory().adjust(adjustment(sku, delta)).await
     }
 
     async fn delete(&self, p: &Product, mode: DeleteMode) -> Result<()> {
-        self.shop.products().delete(p.id, v(p.audit.version), mode, &me()).await
+        self.shop.acting_as(me()).products().delete(p.id, v(p.audit.version), mode).await
     }
 
     async fn delete_category(&self, id: CategoryId, mode: DeleteMode) -> Result<()> {
         let version = self.fresh_category(id).await.audit.version;
-        self.shop.categories().delete(id, v(version), mode, &me()).await
+        self.shop.acting_as(me()).categories().delete(id, v(version), mode).await
     }
 
     async fn move_category(&self, id: CategoryId, parent: Option<CategoryId>) -> Result<Category> {
         let version = self.fresh_category(id).await.audit.version;
-        self.shop.categories().move_to(id, v(version), parent.map(|p| p.to_string()), &me()).await
+        self.shop.acting_as(me()).categories().move_to(id, v(version), parent.map(|p| p.to_string())).await
     }
 
     async fn rename_category(&self, id: CategoryId, name: &str) -> Result<Category> {
         let version = self.fresh_category(id).await.audit.version;
         let patch = CategoryPatch { name: Patch::Set(name.to_owned()), ..CategoryPatch::default() };
-        self.shop.categories().patch(id, v(version), patch, &me()).await
+        self.shop.acting_as(me()).categories().patch(id, v(version), patch).await
     }
 
     async fn head(&self) -> OutboxPosition {
@@ -231,20 +231,20 @@ impl ShopFixture {
     async fn snapshot(&self) -> Snapshot {
         let ids: Vec<ProductId> =
             read!(self.storage, products.revisions(None, 10_000)).into_iter().map(|(id, _)| id).collect();
-        let products = read!(self.storage, products.get_many(&ids, Deleted::Include));
+        let products = read!(self.storage, products.get_many(&ids, IncludeDeleted::Yes));
         let (mut skus, mut movements) = (Vec::new(), 0);
         for id in ids {
-            for sku in read!(self.storage, skus.of_product(id, Deleted::Include)) {
+            for sku in read!(self.storage, skus.of_product(id, IncludeDeleted::Yes)) {
                 movements += read!(self.storage, inventory.count_movements(sku.id));
                 skus.push(sku);
             }
         }
-        let all = CategoryFilter { parent: None, deleted: Deleted::Include };
+        let all = CategoryFilter { parent: None, include_deleted: IncludeDeleted::Yes };
         let categories = read!(self.storage, categories.list(&all, &Paging::first(1_000))).items;
-        let all = CustomerFilter { deleted: Deleted::Include, ..CustomerFilter::default() };
+        let all = CustomerFilter { include_deleted: IncludeDeleted::Yes, ..CustomerFilter::default() };
         let page = Paging::first(10_000);
         let customers = read!(self.storage, customers.list(&all, CustomerSort::CreatedAsc, &page)).items;
-        let all = AddressFilter { deleted: Deleted::Include, ..AddressFilter::default() };
+        let all = AddressFilter { include_deleted: IncludeDeleted::Yes, ..AddressFilter::default() };
         let addresses = read!(self.storage, addresses.list(&all, &page)).items;
         Snapshot { products, skus, movements, categories, customers, addresses, head: self.head().await }
     }

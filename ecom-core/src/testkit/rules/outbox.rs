@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::ShopFixture;
 use super::support::{adjustment, flat, from, me, v};
-use crate::domain::common::{DeleteMode, Deleted};
+use crate::domain::common::{DeleteMode, IncludeDeleted};
 use crate::domain::platform::outbox::EventKind;
 use crate::error::Entity;
 use crate::id::{CategoryId, ProductId};
@@ -30,30 +30,31 @@ pub async fn r13_each_write_has_its_event(f: &ShopFixture) {
         assert_eq!(events.len(), 1, "{what}: {events:?}");
         let e = &events[0];
         assert_eq!((e.kind, e.aggregate_id), (kind, id), "{what}");
-        assert_eq!(e.actor, me(), "{what}");
+        assert_eq!(&e.actor, me().actor(), "{what}");
         let stored = match kind.entity() {
             Entity::Product => {
-                let found = read!(f.storage, products.get(ProductId(id), Deleted::Include));
+                let found = read!(f.storage, products.get(ProductId(id), IncludeDeleted::Yes));
                 found.map(|p| p.revision)
             }
-            _ => read!(f.storage, categories.get(CategoryId(id), Deleted::Include)).map(|c| c.revision),
+            _ => read!(f.storage, categories.get(CategoryId(id), IncludeDeleted::Yes)).map(|c| c.revision),
         };
         match stored {
             Some(revision) => assert_eq!(e.revision, revision, "{what}"),
             None => assert!(e.revision > 1, "{what}: later than all before"),
         }
     };
-    let (products, skus, categories) = (f.shop.products(), f.shop.skus(), f.shop.categories());
+    let shop = f.shop.acting_as(me());
+    let (products, skus, categories) = (shop.products(), shop.skus(), shop.categories());
     let c = f.category("C", None).await;
     expect("create", K::CategoryCreated, c.id.0).await;
     let patch = from(&json!({ "description": "d" }));
-    categories.patch(c.id, v(1), patch, &me()).await.unwrap();
+    categories.patch(c.id, v(1), patch).await.unwrap();
     expect("edit", K::CategoryUpdated, c.id.0).await;
     f.rename_category(c.id, "D").await.unwrap();
     expect("rename", K::CategoryMoved, c.id.0).await;
     f.delete_category(c.id, DeleteMode::Soft).await.unwrap();
     expect("delete", K::CategoryDeleted, c.id.0).await;
-    categories.restore(c.id, v(4), &me()).await.unwrap();
+    categories.restore(c.id, v(4)).await.unwrap();
     expect("restore", K::CategoryRestored, c.id.0).await;
 
     let p = f.plain_in("P", &[&c]).await;
@@ -64,19 +65,19 @@ pub async fn r13_each_write_has_its_event(f: &ShopFixture) {
     expect("stock", K::StockChanged, p.id.0).await;
     f.patch(&p, json!({ "stock": 3 })).await.unwrap();
     expect("stock by patch", K::ProductUpdated, p.id.0).await;
-    let sku = skus.create(p.id, &from(&json!({ "price": 1, "stock": 2 })), &me()).await.unwrap();
+    let sku = skus.create(p.id, &from(&json!({ "price": 1, "stock": 2 }))).await.unwrap();
     expect("a SKU", K::ProductUpdated, p.id.0).await;
-    skus.patch(sku.id, v(1), from(&json!({ "stock": 4, "price": 2 })), &me()).await.unwrap();
+    skus.patch(sku.id, v(1), from(&json!({ "stock": 4, "price": 2 }))).await.unwrap();
     expect("a SKU's patch", K::ProductUpdated, p.id.0).await;
-    skus.delete(sku.id, v(2), DeleteMode::Soft, &me()).await.unwrap();
+    skus.delete(sku.id, v(2), DeleteMode::Soft).await.unwrap();
     expect("a SKU's delete", K::ProductUpdated, p.id.0).await;
-    skus.restore(sku.id, v(3), &me()).await.unwrap();
+    skus.restore(sku.id, v(3)).await.unwrap();
     expect("a SKU's restore", K::ProductUpdated, p.id.0).await;
-    skus.delete(sku.id, v(4), DeleteMode::Force, &me()).await.unwrap();
+    skus.delete(sku.id, v(4), DeleteMode::Force).await.unwrap();
     expect("a SKU's end", K::ProductUpdated, p.id.0).await;
     f.delete(&f.fresh(p.id).await, DeleteMode::Soft).await.unwrap();
     expect("delete", K::ProductDeleted, p.id.0).await;
-    products.restore(p.id, v(f.fresh(p.id).await.audit.version), &me()).await.unwrap();
+    products.restore(p.id, v(f.fresh(p.id).await.audit.version)).await.unwrap();
     expect("restore", K::ProductRestored, p.id.0).await;
     f.delete(&f.fresh(p.id).await, DeleteMode::Force).await.unwrap();
     expect("the end", K::ProductPurged, p.id.0).await;
@@ -98,7 +99,7 @@ pub async fn r13_a_failed_write_has_none(f: &ShopFixture) {
     assert!(f.delete_category(c.id, DeleteMode::Soft).await.is_err());
     assert!(f.adjust(p.skus[0].id, -11).await.is_err());
     let mut tx = f.shop.begin().await.unwrap();
-    f.shop.products().create_in(&mut tx, &flat("Host"), &me()).await.unwrap();
+    f.shop.acting_as(me()).products().create_in(&mut tx, &flat("Host")).await.unwrap();
     drop(tx);
     assert_eq!(f.snapshot().await, before);
 }
@@ -113,12 +114,12 @@ pub async fn r13_events_of_an_aggregate_are_in_order(f: &ShopFixture) {
         tasks.spawn(async move {
             for n in 0..4 {
                 if n % 2 == 0 {
-                    shop.inventory().adjust(adjustment(p.skus[0].id, 1)).await.unwrap();
+                    shop.acting_as(me()).inventory().adjust(adjustment(p.skus[0].id, 1)).await.unwrap();
                 } else {
-                    let read = shop.products().get_fresh(p.id, Deleted::Hide).await.unwrap();
+                    let read = shop.products().get_fresh(p.id, IncludeDeleted::No).await.unwrap();
                     let patch = from(&json!({ "brand": format!("{task} {n}") }));
                     // A loser of the race wrote nothing.
-                    let _ = shop.products().patch(p.id, v(read.audit.version), patch, &me()).await;
+                    let _ = shop.acting_as(me()).products().patch(p.id, v(read.audit.version), patch).await;
                 }
             }
         });

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use super::ShopFixture;
 use super::support::{conflict, me, v};
-use crate::domain::common::{DeleteMode, Deleted};
-use crate::error::{Conflict, ErrorCode, Result};
+use crate::domain::common::{DeleteMode, IncludeDeleted};
+use crate::error::{CatalogConflict, Conflict, ErrorCode, Result};
 use crate::port::search::SearchFilter;
 use crate::testkit::code_of;
 
@@ -22,7 +22,7 @@ tests! {
 
 fn not_empty<T: fmt::Debug>(result: Result<T>, what: &str) -> (u64, u64) {
     match conflict(result, what) {
-        Conflict::CategoryNotEmpty { children, products, .. } => (children, products),
+        Conflict::Catalog(CatalogConflict::CategoryNotEmpty { children, products, .. }) => (children, products),
         other => panic!("{what}: {other}"),
     }
 }
@@ -73,11 +73,11 @@ pub async fn r05_force_removes_a_product_for_good(f: &ShopFixture) {
     f.delete(&p, DeleteMode::Force).await.unwrap();
     f.delete(&f.fresh(q.id).await, DeleteMode::Force).await.unwrap();
     for id in [p.id, q.id] {
-        let gone = f.shop.products().get_fresh(id, Deleted::Include).await;
+        let gone = f.shop.products().get_fresh(id, IncludeDeleted::Yes).await;
         assert_eq!(code_of(gone, "it is gone"), ErrorCode::NotFound);
-        assert_eq!(code_of(f.shop.products().restore(id, v(1), &me()).await, "restore"), ErrorCode::NotFound);
+        assert_eq!(code_of(f.shop.acting_as(me()).products().restore(id, v(1)).await, "restore"), ErrorCode::NotFound);
     }
-    assert_eq!(code_of(f.shop.skus().get(p.skus[0].id, Deleted::Include).await, "its SKU"), ErrorCode::NotFound);
+    assert_eq!(code_of(f.shop.skus().get(p.skus[0].id, IncludeDeleted::Yes).await, "its SKU"), ErrorCode::NotFound);
     assert_eq!(code_of(f.shop.inventory().level(p.skus[0].id).await, "its level"), ErrorCode::NotFound);
     let left = f.snapshot().await;
     assert_eq!((left.products.len(), left.skus.len(), left.movements), (0, 0, 0));
@@ -91,13 +91,13 @@ pub async fn r05_force_removes_a_product_for_good(f: &ShopFixture) {
 pub async fn r05_force_removes_a_sku_for_good(f: &ShopFixture) {
     let skus: Vec<Value> = ["a", "b", "c"].iter().map(|c| json!({ "code": c, "price": 1, "stock": 4 })).collect();
     let p = f.product(json!({ "title": "P", "skus": skus })).await;
-    let skus = f.shop.skus();
-    skus.delete(p.skus[0].id, v(1), DeleteMode::Force, &me()).await.unwrap();
-    skus.delete(p.skus[1].id, v(1), DeleteMode::Soft, &me()).await.unwrap();
-    skus.delete(p.skus[1].id, v(2), DeleteMode::Force, &me()).await.unwrap();
-    let last = skus.delete(p.skus[2].id, v(1), DeleteMode::Force, &me()).await;
+    let skus = f.shop.acting_as(me()).skus();
+    skus.delete(p.skus[0].id, v(1), DeleteMode::Force).await.unwrap();
+    skus.delete(p.skus[1].id, v(1), DeleteMode::Soft).await.unwrap();
+    skus.delete(p.skus[1].id, v(2), DeleteMode::Force).await.unwrap();
+    let last = skus.delete(p.skus[2].id, v(1), DeleteMode::Force).await;
     assert_eq!(code_of(last, "a product keeps a SKU"), ErrorCode::StateConflict);
-    assert_eq!(f.shop.skus().of_product(p.id, Deleted::Include).await.unwrap().len(), 1);
+    assert_eq!(f.shop.skus().of_product(p.id, IncludeDeleted::Yes).await.unwrap().len(), 1);
     let left = f.snapshot().await;
     assert_eq!((left.skus.len(), left.movements), (1, 1));
     assert_eq!(f.shop.inventory().imbalances().await.unwrap(), []);

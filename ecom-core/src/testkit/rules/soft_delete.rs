@@ -8,7 +8,7 @@ use super::ShopFixture;
 use super::support::{category_input, from, me, v};
 use crate::domain::catalog::category::CategoryFilter;
 use crate::domain::catalog::product::ProductFilter;
-use crate::domain::common::{DeleteMode, Deleted};
+use crate::domain::common::{DeleteMode, IncludeDeleted};
 use crate::error::ErrorCode;
 use crate::paging::{Paging, Total};
 use crate::port::search::SearchFilter;
@@ -35,16 +35,16 @@ pub async fn r02_soft_deleted_rows_are_hidden_unless_asked(f: &ShopFixture) {
     f.delete_category(c.id, DeleteMode::Soft).await.unwrap();
     f.index_is_in_step("after the deletes").await;
 
-    let products = f.shop.products();
+    let products = f.shop.acting_as(me()).products();
     assert_eq!(code_of(products.get(p.id).await, "by id"), ErrorCode::NotFound);
     assert_eq!(code_of(products.get_by_slug("desk-lamp").await, "by slug"), ErrorCode::NotFound);
-    assert_eq!(code_of(products.get_fresh(p.id, Deleted::Hide).await, "fresh"), ErrorCode::NotFound);
+    assert_eq!(code_of(products.get_fresh(p.id, IncludeDeleted::No).await, "fresh"), ErrorCode::NotFound);
     assert_eq!(f.listed(ProductFilter::default()).await, ["Floor lamp"]);
     assert_eq!(f.searched("lamp", SearchFilter::default()).await, ["Floor lamp"]);
     assert_eq!(products.get_many(&[p.id, other.id]).await.unwrap().len(), 1);
-    assert_eq!(code_of(f.shop.skus().get(sku.id, Deleted::Hide).await, "a SKU"), ErrorCode::NotFound);
+    assert_eq!(code_of(f.shop.skus().get(sku.id, IncludeDeleted::No).await, "a SKU"), ErrorCode::NotFound);
     assert_eq!(code_of(f.shop.skus().get_by_code(&sku.code).await, "by code"), ErrorCode::NotFound);
-    assert_eq!(code_of(f.shop.skus().of_product(p.id, Deleted::Hide).await, "of product"), ErrorCode::NotFound);
+    assert_eq!(code_of(f.shop.skus().of_product(p.id, IncludeDeleted::No).await, "of product"), ErrorCode::NotFound);
     assert_eq!(code_of(f.adjust(sku.id, 1).await, "stock"), ErrorCode::NotFound);
     assert_eq!(code_of(f.patch(&f.fresh(p.id).await, json!({ "brand": "x" })).await, "patch"), ErrorCode::NotFound);
     assert_eq!(code_of(f.delete(&f.fresh(p.id).await, DeleteMode::Soft).await, "twice"), ErrorCode::NotFound);
@@ -52,17 +52,17 @@ pub async fn r02_soft_deleted_rows_are_hidden_unless_asked(f: &ShopFixture) {
     assert_eq!(code_of(f.shop.categories().resolve("lamps").await, "by slug"), ErrorCode::NotFound);
     assert!(f.shop.categories().tree().await.unwrap().value.is_empty());
 
-    let all = ProductFilter { deleted: Deleted::Include, ..ProductFilter::default() };
+    let all = ProductFilter { include_deleted: IncludeDeleted::Yes, ..ProductFilter::default() };
     assert_eq!(f.listed(all).await, ["Desk lamp", "Floor lamp"]);
     assert!(f.fresh(p.id).await.audit.deleted_at.is_some());
-    assert_eq!(f.shop.skus().of_product(p.id, Deleted::Include).await.unwrap().len(), 1);
-    assert!(!f.shop.skus().get(sku.id, Deleted::Include).await.unwrap().audit.is_live());
+    assert_eq!(f.shop.skus().of_product(p.id, IncludeDeleted::Yes).await.unwrap().len(), 1);
+    assert!(!f.shop.skus().get(sku.id, IncludeDeleted::Yes).await.unwrap().audit.is_live());
     assert!(!f.fresh_category(c.id).await.audit.is_live());
-    let listed = |deleted| CategoryFilter { parent: None, deleted };
+    let listed = |deleted| CategoryFilter { parent: None, include_deleted: deleted };
     let page = Paging::Offset { offset: 0, limit: 10 };
-    let hidden = f.shop.categories().list(&listed(Deleted::Hide), &page).await.unwrap().value;
+    let hidden = f.shop.categories().list(&listed(IncludeDeleted::No), &page).await.unwrap().value;
     assert_eq!((hidden.page.items.len(), hidden.total), (0, Some(Total { count: 0, exact: true })));
-    let with_deleted = f.shop.categories().list(&listed(Deleted::Include), &page).await.unwrap().value;
+    let with_deleted = f.shop.categories().list(&listed(IncludeDeleted::Yes), &page).await.unwrap().value;
     assert_eq!(with_deleted.page.items.len(), 1);
 }
 
@@ -74,7 +74,7 @@ pub async fn r02_a_restore_brings_back_what_went_with_the_product(f: &ShopFixtur
     ] });
     let p = f.product(input).await;
     f.clock.advance(Duration::from_secs(1));
-    f.shop.skus().delete(p.skus[1].id, v(1), DeleteMode::Soft, &me()).await.unwrap();
+    f.shop.acting_as(me()).skus().delete(p.skus[1].id, v(1), DeleteMode::Soft).await.unwrap();
     f.clock.advance(Duration::from_secs(1));
     let p = f.fresh(p.id).await;
     f.delete(&p, DeleteMode::Soft).await.unwrap();
@@ -82,14 +82,14 @@ pub async fn r02_a_restore_brings_back_what_went_with_the_product(f: &ShopFixtur
     let gone = f.fresh(p.id).await;
     f.clock.advance(Duration::from_secs(1));
 
-    let back = f.shop.products().restore(p.id, v(gone.audit.version), &me()).await.unwrap();
+    let back = f.shop.acting_as(me()).products().restore(p.id, v(gone.audit.version)).await.unwrap();
     assert_eq!(back.skus.iter().map(|s| s.code.as_str()).collect::<Vec<_>>(), ["a", "c"]);
     assert_eq!(back, f.fresh(p.id).await, "what is returned is what is stored");
     assert_eq!(**f.shop.products().get(p.id).await.unwrap().value, back);
     assert_eq!(back.skus[0].on_hand, 1, "stock is kept");
     assert!(back.revision > gone.revision && back.audit.version > gone.audit.version);
     assert_eq!(f.fresh_category(c.id).await.product_count, 1);
-    let again = f.shop.products().restore(p.id, v(back.audit.version), &me()).await;
+    let again = f.shop.acting_as(me()).products().restore(p.id, v(back.audit.version)).await;
     assert_eq!(code_of(again, "what is live"), ErrorCode::StateConflict);
     f.index_is_in_step("after the restore").await;
     assert_eq!(f.searched("lamp", SearchFilter::default()).await, ["Lamp"]);
@@ -100,24 +100,24 @@ pub async fn r02_a_restore_brings_back_what_went_with_the_product(f: &ShopFixtur
 pub async fn r02_skus_and_categories_are_restored(f: &ShopFixture) {
     let p =
         f.product(json!({ "title": "Lamp", "skus": [{ "code": "a", "price": 1 }, { "code": "b", "price": 2 }] })).await;
-    let skus = f.shop.skus();
-    skus.delete(p.skus[0].id, v(1), DeleteMode::Soft, &me()).await.unwrap();
+    let skus = f.shop.acting_as(me()).skus();
+    skus.delete(p.skus[0].id, v(1), DeleteMode::Soft).await.unwrap();
     assert_eq!(f.fresh(p.id).await.skus.len(), 1);
-    let last = skus.delete(p.skus[1].id, v(1), DeleteMode::Soft, &me()).await;
+    let last = skus.delete(p.skus[1].id, v(1), DeleteMode::Soft).await;
     assert_eq!(code_of(last, "a product keeps a SKU"), ErrorCode::StateConflict);
-    let back = skus.restore(p.skus[0].id, v(2), &me()).await.unwrap();
+    let back = skus.restore(p.skus[0].id, v(2)).await.unwrap();
     assert_eq!(back.audit.version, 3);
     let now = f.fresh(p.id).await;
     assert_eq!(now.skus.iter().map(|s| s.code.as_str()).collect::<Vec<_>>(), ["a", "b"], "in its old place");
     assert_eq!(**f.shop.products().get(p.id).await.unwrap().value, now);
-    assert_eq!(code_of(skus.restore(back.id, v(3), &me()).await, "a live SKU"), ErrorCode::StateConflict);
+    assert_eq!(code_of(skus.restore(back.id, v(3)).await, "a live SKU"), ErrorCode::StateConflict);
 
     let c = f.category("Lamps", None).await;
     f.delete_category(c.id, DeleteMode::Soft).await.unwrap();
-    let back = f.shop.categories().restore(c.id, v(2), &me()).await.unwrap();
+    let back = f.shop.acting_as(me()).categories().restore(c.id, v(2)).await.unwrap();
     assert_eq!((back.audit.version, back.path.as_str()), (3, "lamps"));
     assert_eq!(**f.shop.categories().get(c.id).await.unwrap().value, back);
-    let again = f.shop.categories().restore(c.id, v(3), &me()).await;
+    let again = f.shop.acting_as(me()).categories().restore(c.id, v(3)).await;
     assert_eq!(code_of(again, "a live category"), ErrorCode::StateConflict);
 }
 
@@ -125,16 +125,16 @@ pub async fn r02_skus_and_categories_are_restored(f: &ShopFixture) {
 pub async fn r02_slugs_names_and_codes_are_free_again(f: &ShopFixture) {
     let input = json!({ "title": "Lamp", "slug": "lamp", "skus": [{ "code": "L-1", "price": 1 }] });
     let first = f.product(input.clone()).await;
-    let taken = f.shop.products().create(&from(&input), &me()).await;
+    let taken = f.shop.acting_as(me()).products().create(&from(&input)).await;
     assert_eq!(duplicate_field(taken, "a live slug"), "slug");
     let code = json!({ "title": "Lamp", "skus": [{ "code": "l-1", "price": 1 }] });
-    assert_eq!(duplicate_field(f.shop.products().create(&from(&code), &me()).await, "a live code"), "code");
+    assert_eq!(duplicate_field(f.shop.acting_as(me()).products().create(&from(&code)).await, "a live code"), "code");
     f.delete(&first, DeleteMode::Soft).await.unwrap();
     let second = f.product(input).await;
     assert_eq!((second.slug.as_str(), second.skus[0].code.as_str()), ("lamp", "L-1"));
 
     let c = f.category("Lamps", None).await;
-    let taken = f.shop.categories().create(&category_input("LAMPS", None), &me()).await;
+    let taken = f.shop.acting_as(me()).categories().create(&category_input("LAMPS", None)).await;
     assert_eq!(duplicate_field(taken, "a live name"), "name");
     f.delete_category(c.id, DeleteMode::Soft).await.unwrap();
     assert_eq!(f.category("LAMPS", None).await.slug.as_str(), "lamps");
@@ -150,25 +150,25 @@ pub async fn r02_a_restore_conflicts_where_its_names_are_taken(f: &ShopFixture) 
     f.delete_category(c.id, DeleteMode::Soft).await.unwrap();
     let named = f.category("Lamps", None).await;
     let before = f.snapshot().await;
-    assert_eq!(duplicate_field(f.shop.products().restore(p.id, v(2), &me()).await, "slug"), "slug");
-    assert_eq!(duplicate_field(f.shop.categories().restore(c.id, v(2), &me()).await, "slug"), "slug");
+    assert_eq!(duplicate_field(f.shop.acting_as(me()).products().restore(p.id, v(2)).await, "slug"), "slug");
+    assert_eq!(duplicate_field(f.shop.acting_as(me()).categories().restore(c.id, v(2)).await, "slug"), "slug");
     assert_eq!(f.snapshot().await, before);
 
     let other = f.patch(&other, json!({ "slug": "other" })).await.unwrap();
     let patch = from(&json!({ "slug": "other-lamps" }));
-    f.shop.categories().patch(named.id, v(1), patch, &me()).await.unwrap();
+    f.shop.acting_as(me()).categories().patch(named.id, v(1), patch).await.unwrap();
     let before = f.snapshot().await;
-    assert_eq!(duplicate_field(f.shop.products().restore(p.id, v(2), &me()).await, "code"), "code");
-    assert_eq!(duplicate_field(f.shop.categories().restore(c.id, v(2), &me()).await, "name"), "name");
+    assert_eq!(duplicate_field(f.shop.acting_as(me()).products().restore(p.id, v(2)).await, "code"), "code");
+    assert_eq!(duplicate_field(f.shop.acting_as(me()).categories().restore(c.id, v(2)).await, "name"), "name");
     assert_eq!(f.snapshot().await, before);
 
     f.delete(&other, DeleteMode::Soft).await.unwrap();
-    assert_eq!(f.shop.products().restore(p.id, v(2), &me()).await.unwrap().skus.len(), 2);
+    assert_eq!(f.shop.acting_as(me()).products().restore(p.id, v(2)).await.unwrap().skus.len(), 2);
     let q =
         f.product(json!({ "title": "Q", "skus": [{ "code": "c", "price": 1 }, { "code": "d", "price": 1 }] })).await;
-    f.shop.skus().delete(q.skus[0].id, v(1), DeleteMode::Soft, &me()).await.unwrap();
+    f.shop.acting_as(me()).skus().delete(q.skus[0].id, v(1), DeleteMode::Soft).await.unwrap();
     f.product(json!({ "title": "R", "sku": "C", "price": 1 })).await;
-    assert_eq!(duplicate_field(f.shop.skus().restore(q.skus[0].id, v(2), &me()).await, "a SKU"), "code");
+    assert_eq!(duplicate_field(f.shop.acting_as(me()).skus().restore(q.skus[0].id, v(2)).await, "a SKU"), "code");
 }
 
 /// A SKU of a deleted product, a category under a deleted one, a product in a deleted category.
@@ -180,16 +180,16 @@ pub async fn r02_a_restore_under_what_is_deleted_says_so(f: &ShopFixture) {
     f.delete_category(child.id, DeleteMode::Soft).await.unwrap();
     f.delete_category(parent.id, DeleteMode::Soft).await.unwrap();
     let before = f.snapshot().await;
-    let sku = f.shop.skus().restore(p.skus[0].id, v(2), &me()).await;
+    let sku = f.shop.acting_as(me()).skus().restore(p.skus[0].id, v(2)).await;
     assert_eq!(code_of(sku, "a SKU of a deleted product"), ErrorCode::StateConflict);
-    let category = f.shop.categories().restore(child.id, v(2), &me()).await;
+    let category = f.shop.acting_as(me()).categories().restore(child.id, v(2)).await;
     assert_eq!(code_of(category, "a child of a deleted category"), ErrorCode::StateConflict);
-    let product = f.shop.products().restore(p.id, v(2), &me()).await;
+    let product = f.shop.acting_as(me()).products().restore(p.id, v(2)).await;
     assert_eq!(code_of(product, "a product in a deleted category"), ErrorCode::StateConflict);
     assert_eq!(f.snapshot().await, before);
-    f.shop.categories().restore(parent.id, v(2), &me()).await.unwrap();
-    f.shop.categories().restore(child.id, v(2), &me()).await.unwrap();
-    let back = f.shop.products().restore(p.id, v(2), &me()).await.unwrap();
+    f.shop.acting_as(me()).categories().restore(parent.id, v(2)).await.unwrap();
+    f.shop.acting_as(me()).categories().restore(child.id, v(2)).await.unwrap();
+    let back = f.shop.acting_as(me()).products().restore(p.id, v(2)).await.unwrap();
     assert_eq!(back.categories.len(), 2);
     f.patch(&back, json!({ "brand": "x" })).await.unwrap();
 }

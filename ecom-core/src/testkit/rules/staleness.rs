@@ -10,7 +10,7 @@ use super::support::{from, in_category, me, until, v};
 use crate::config::ShopConfig;
 use crate::domain::catalog::category::{Category, CategoryFilter};
 use crate::domain::catalog::product::{Product, ProductFilter, ProductPatch, ProductSort};
-use crate::domain::common::{DeleteMode, Deleted};
+use crate::domain::common::{DeleteMode, IncludeDeleted};
 use crate::domain::platform::outbox::EventKind;
 use crate::error::Result;
 use crate::id::{CategoryId, ProductId};
@@ -71,12 +71,12 @@ impl Scene {
             let query = list(in_category(c.id));
             let products = shop.products().list(&query).await.map(|found| (**found.value).clone());
             shown.insert(format!("products in {}", c.slug), text(products));
-            let below = CategoryFilter { parent: Some(Some(c.id)), deleted: Deleted::Hide };
+            let below = CategoryFilter { parent: Some(Some(c.id)), include_deleted: IncludeDeleted::No };
             shown.insert(format!("categories below {}", c.slug), text(categories(shop, &below).await));
         }
         let tree = shop.categories().tree().await.map(|found| (**found.value).clone());
         shown.insert("tree".to_owned(), text(tree));
-        let roots = CategoryFilter { parent: Some(None), deleted: Deleted::Hide };
+        let roots = CategoryFilter { parent: Some(None), include_deleted: IncludeDeleted::No };
         shown.insert("roots".to_owned(), text(categories(shop, &roots).await));
         let all = shop.products().list(&list(ProductFilter::default())).await.map(|found| (**found.value).clone());
         shown.insert("products".to_owned(), text(all));
@@ -104,7 +104,7 @@ fn text<T: std::fmt::Debug>(read: Result<T>) -> String {
 async fn writes(f: &ShopFixture, s: &Scene, kind: EventKind, step: usize) -> bool {
     let patch = async |id: ProductId, patch: serde_json::Value| {
         let version = f.fresh(id).await.audit.version;
-        f.shop.products().patch(id, v(version), from::<ProductPatch>(&patch), &me()).await.unwrap();
+        f.shop.acting_as(me()).products().patch(id, v(version), from::<ProductPatch>(&patch)).await.unwrap();
     };
     let version_of = async |id: CategoryId| v(f.fresh_category(id).await.audit.version);
     let id = s.product.id;
@@ -119,14 +119,14 @@ async fn writes(f: &ShopFixture, s: &Scene, kind: EventKind, step: usize) -> boo
         (EventKind::ProductUpdated, 6) => patch(id, json!({"discount_percentage": "50"})).await,
         (EventKind::ProductDeleted, 0) => f.delete(&f.fresh(id).await, DeleteMode::Soft).await.unwrap(),
         (EventKind::ProductRestored, 0) => {
-            f.shop.products().restore(s.gone.id, v(s.gone.audit.version), &me()).await.unwrap();
+            f.shop.acting_as(me()).products().restore(s.gone.id, v(s.gone.audit.version)).await.unwrap();
         }
         (EventKind::ProductPurged, 0) => f.delete(&f.fresh(id).await, DeleteMode::Force).await.unwrap(),
         (EventKind::StockChanged, 0) => drop(f.adjust(s.product.skus[0].id, -10).await.unwrap()),
         (EventKind::CategoryCreated, 0) => drop(f.category("New below", Some(&s.mid)).await),
         (EventKind::CategoryUpdated, 0) => {
             let (read, patch) = (version_of(s.mid.id).await, from(&json!({"description": "new"})));
-            f.shop.categories().patch(s.mid.id, read, patch, &me()).await.unwrap();
+            f.shop.acting_as(me()).categories().patch(s.mid.id, read, patch).await.unwrap();
         }
         (EventKind::CategoryMoved, 0) => drop(f.rename_category(s.mid.id, "Renamed").await.unwrap()),
         (EventKind::CategoryMoved, 1) => drop(f.move_category(s.leaf.id, Some(s.root.id)).await.unwrap()),
@@ -134,7 +134,7 @@ async fn writes(f: &ShopFixture, s: &Scene, kind: EventKind, step: usize) -> boo
         (EventKind::CategoryRestored, 0) => {
             f.delete_category(s.beside.id, DeleteMode::Soft).await.unwrap();
             let read = version_of(s.beside.id).await;
-            f.shop.categories().restore(s.beside.id, read, &me()).await.unwrap();
+            f.shop.acting_as(me()).categories().restore(s.beside.id, read).await.unwrap();
         }
         (EventKind::CategoryPurged, 0) => f.delete_category(s.beside.id, DeleteMode::Force).await.unwrap(),
         _ => return false,
@@ -145,7 +145,7 @@ async fn writes(f: &ShopFixture, s: &Scene, kind: EventKind, step: usize) -> boo
 /// Each document is read by another process before the write, so that its cache holds it, and has to be what the
 /// database has once that process has read the event.
 pub async fn r15_no_document_stays_old_after_any_write_of_another_process(f: &ShopFixture) {
-    let config = ShopConfig { poll_interval: Duration::from_millis(10), ..ShopConfig::default() };
+    let config = ShopConfig::default().poll_interval(Duration::from_millis(10));
     let other = f.another(config.clone(), f.cache());
     let truth = f.another(config, std::sync::Arc::new(NoCache));
     let background = other.start();

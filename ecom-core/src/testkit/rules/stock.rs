@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::ShopFixture;
 use super::support::{adjustment, from, me, v};
 use crate::domain::catalog::sku::SkuPatch;
-use crate::domain::common::{DeleteMode, Deleted};
+use crate::domain::common::{DeleteMode, IncludeDeleted};
 use crate::domain::stock::inventory::StockAdjustment;
 use crate::error::ErrorCode;
 use crate::id::SkuId;
@@ -78,7 +78,7 @@ pub async fn stock_storm(f: &ShopFixture, seed: u64) {
                             }
                         };
                         let wanted = StockAdjustment { reference: Some(reference.clone()), ..adjustment(sku, delta) };
-                        match shop.inventory().adjust(wanted).await {
+                        match shop.acting_as(me()).inventory().adjust(wanted).await {
                             Ok(a) => {
                                 assert!(a.level.on_hand >= 0 && a.movement.delta == delta);
                                 told.accepted.push((sku, reference, delta));
@@ -93,20 +93,20 @@ pub async fn stock_storm(f: &ShopFixture, seed: u64) {
                     }
                     14..=15 => {
                         let input = json!({ "title": format!("Made {task} {step}"), "price": 1, "stock": step });
-                        told.made.push(shop.products().create(&from(&input), &me()).await.unwrap().skus[0].id);
+                        told.made.push(shop.acting_as(me()).products().create(&from(&input)).await.unwrap().skus[0].id);
                     }
                     16..=18 => {
-                        let Ok(read) = shop.skus().get(sku, Deleted::Hide).await else { continue };
+                        let Ok(read) = shop.skus().get(sku, IncludeDeleted::No).await else { continue };
                         let patch: SkuPatch = from(&json!({ "stock": rng.random_range(0..20) }));
-                        if let Err(e) = shop.skus().patch(sku, v(read.audit.version), patch, &me()).await {
+                        if let Err(e) = shop.acting_as(me()).skus().patch(sku, v(read.audit.version), patch).await {
                             let expected = [ErrorCode::VersionConflict, ErrorCode::NotFound];
                             assert!(expected.contains(&e.code()), "seed {seed}: {e:?}");
                         }
                     }
                     _ => {
-                        let Ok(read) = shop.skus().get(sku, Deleted::Hide).await else { continue };
+                        let Ok(read) = shop.skus().get(sku, IncludeDeleted::No).await else { continue };
                         let mode = if rng.random_bool(0.3) { DeleteMode::Force } else { DeleteMode::Soft };
-                        if let Err(e) = shop.skus().delete(sku, v(read.audit.version), mode, &me()).await {
+                        if let Err(e) = shop.acting_as(me()).skus().delete(sku, v(read.audit.version), mode).await {
                             let expected = [ErrorCode::VersionConflict, ErrorCode::NotFound, ErrorCode::StateConflict];
                             assert!(expected.contains(&e.code()), "seed {seed}: {e:?}");
                         }
@@ -122,7 +122,7 @@ pub async fn stock_storm(f: &ShopFixture, seed: u64) {
 
     let mut ledgers: HashMap<SkuId, HashMap<String, i64>> = HashMap::new();
     for p in shared.iter() {
-        for sku in f.shop.skus().of_product(p.id, Deleted::Include).await.unwrap() {
+        for sku in f.shop.skus().of_product(p.id, IncludeDeleted::Yes).await.unwrap() {
             let page = Paging::first(10_000);
             let rows = f.shop.inventory().movements(sku.id, &page).await.unwrap().0.items;
             assert!(sku.on_hand >= 0, "seed {seed}");
@@ -153,7 +153,7 @@ pub async fn stock_storm(f: &ShopFixture, seed: u64) {
             );
         }
         for sku in &t.made {
-            f.shop.skus().get(*sku, Deleted::Hide).await.unwrap();
+            f.shop.skus().get(*sku, IncludeDeleted::No).await.unwrap();
         }
     }
     assert_eq!(ledgers.values().map(HashMap::len).sum::<usize>(), accepted, "seed {seed}");

@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use crate::domain::access::principal::Principal;
 use crate::domain::catalog::category::{Category, CategoryInput};
 use crate::domain::catalog::product::{Product, ProductFilter, ProductInput};
-use crate::domain::common::{Actor, Read};
+use crate::domain::common::ExpectedVersion;
 use crate::domain::stock::inventory::StockAdjustment;
 use crate::domain::stock::inventory::StockReason;
 use crate::error::{Conflict, Error, FieldCode, Result};
@@ -20,12 +22,14 @@ pub(super) fn from<T: DeserializeOwned>(value: &Value) -> T {
     serde_json::from_str(&value.to_string()).unwrap()
 }
 
-pub(super) fn me() -> Actor {
-    Actor::new("user:testkit")
+/// The principal of the rules.
+pub(super) fn me() -> &'static Principal {
+    static ME: LazyLock<Principal> = LazyLock::new(|| Principal::trusted("user:testkit"));
+    &ME
 }
 
-pub(super) fn v(version: i64) -> Read {
-    Read::Version(version)
+pub(super) fn v(version: i64) -> ExpectedVersion {
+    ExpectedVersion::Exact(version)
 }
 
 pub(super) fn flat(title: &str) -> ProductInput {
@@ -48,7 +52,7 @@ pub(super) fn category_input(name: &str, parent: Option<CategoryId>) -> Category
 }
 
 pub(super) fn adjustment(sku_id: SkuId, delta: i64) -> StockAdjustment {
-    StockAdjustment { sku_id, delta, reason: StockReason::Received, reference: None, actor: me() }
+    StockAdjustment { sku_id, delta, reason: StockReason::Received, reference: None }
 }
 
 pub(super) fn in_category(id: CategoryId) -> ProductFilter {

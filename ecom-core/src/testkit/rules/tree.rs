@@ -10,8 +10,8 @@ use super::ShopFixture;
 use super::support::{category_input, conflict, fields, flat, from, in_category, me, v};
 use crate::domain::catalog::category::{Category, CategoryPatch};
 use crate::domain::catalog::product::{ProductInput, ProductPatch, ProductSort};
-use crate::domain::common::{DeleteMode, Deleted, Patch};
-use crate::error::{Conflict, Error, ErrorCode, Result};
+use crate::domain::common::{DeleteMode, IncludeDeleted, Patch};
+use crate::error::{CatalogConflict, Conflict, Error, ErrorCode, Result};
 use crate::id::{CategoryId, ProductId};
 use crate::paging::{Paging, Total};
 use crate::port::search::SearchFilter;
@@ -57,8 +57,9 @@ pub async fn r03_a_rename_rewrites_the_whole_subtree(f: &ShopFixture) {
     assert_eq!(above.iter().map(|c| c.id).collect::<Vec<_>>(), [a.id, b.id]);
     assert_eq!(f.shop.categories().resolve("gadgets-devices/audio").await.unwrap().value.id, b.id);
     assert_eq!(code_of(f.shop.categories().resolve("electronics/audio").await, "the old path"), ErrorCode::NotFound);
-    f.shop.categories().restore(gone.id, v(2), &me()).await.unwrap();
-    let chosen = f.shop.categories().patch(b.id, v(1), from(&json!({ "slug": "sound" })), &me()).await.unwrap();
+    f.shop.acting_as(me()).categories().restore(gone.id, v(2)).await.unwrap();
+    let chosen =
+        f.shop.acting_as(me()).categories().patch(b.id, v(1), from(&json!({ "slug": "sound" }))).await.unwrap();
     assert_eq!((chosen.name.as_str(), chosen.path.as_str()), ("Audio", "gadgets-devices/sound"));
     let renamed = f.rename_category(b.id, "Hi-fi").await.unwrap();
     assert_eq!(renamed.slug.as_str(), "sound", "a slug that was chosen stays");
@@ -117,10 +118,12 @@ pub async fn r03_a_move_under_itself_or_below_is_refused(f: &ShopFixture) {
     let before = f.snapshot().await;
     for parent in [a.id, b.id, c.id] {
         match conflict(f.move_category(a.id, Some(parent)).await, "a cycle") {
-            Conflict::CategoryCycle { category, parent: named } => assert_eq!((category, named), (a.id.0, parent.0)),
+            Conflict::Catalog(CatalogConflict::CategoryCycle { category, parent: named }) => {
+                assert_eq!((category, named), (a.id.0, parent.0))
+            }
             other => panic!("{other}"),
         }
-        let put = f.shop.categories().replace(a.id, v(1), &category_input("A", Some(parent)), &me()).await;
+        let put = f.shop.acting_as(me()).categories().replace(a.id, v(1), &category_input("A", Some(parent))).await;
         assert_eq!(code_of(put, "PUT"), ErrorCode::CategoryCycle);
     }
     assert_eq!(f.snapshot().await, before);
@@ -140,7 +143,7 @@ pub async fn r03_the_tree_is_at_most_32_deep(f: &ShopFixture) {
     let side = f.category("Side", None).await;
     f.category("Below", Some(&side)).await;
     let before = f.snapshot().await;
-    let deeper = f.shop.categories().create(&category_input("L33", Some(last.id)), &me()).await;
+    let deeper = f.shop.acting_as(me()).categories().create(&category_input("L33", Some(last.id))).await;
     assert!(fields(deeper, "one too deep").contains_key("parent_id"));
     let moved = f.move_category(chain[0].id, Some(top.id)).await;
     assert!(fields(moved, "a move that is one too deep").contains_key("parent_id"));
@@ -190,16 +193,18 @@ pub async fn tree_history(f: &ShopFixture, seed: u64) {
             tree.values().any(|n| n.parent == Some(id) && (all || n.live)) || products.values().any(|c| *c == id)
         };
         match (rng.random_range(0..10), one) {
-            (0..=3, _) | (_, None) => match f.shop.categories().create(&category_input(&name, other), &me()).await {
-                Ok(c) => {
-                    tree.insert(c.id, Node { slug: c.slug.to_string(), parent: other, live: true });
-                    if rng.random_bool(0.4) {
-                        let p = f.plain_in(&format!("P {step}"), &[&c]).await;
-                        products.insert(p.id, c.id);
+            (0..=3, _) | (_, None) => {
+                match f.shop.acting_as(me()).categories().create(&category_input(&name, other)).await {
+                    Ok(c) => {
+                        tree.insert(c.id, Node { slug: c.slug.to_string(), parent: other, live: true });
+                        if rng.random_bool(0.4) {
+                            let p = f.plain_in(&format!("P {step}"), &[&c]).await;
+                            products.insert(p.id, c.id);
+                        }
                     }
+                    Err(e) => assert_eq!(e.code(), ErrorCode::Duplicate, "{at}: {e}"),
                 }
-                Err(e) => assert_eq!(e.code(), ErrorCode::Duplicate, "{at}: {e}"),
-            },
+            }
             (4, Some(id)) => match f.rename_category(id, &name).await {
                 Ok(c) => tree.get_mut(&id).unwrap().slug = c.slug.to_string(),
                 Err(e) => assert_eq!(e.code(), ErrorCode::Duplicate, "{at}: {e}"),
@@ -228,7 +233,7 @@ pub async fn tree_history(f: &ShopFixture, seed: u64) {
                 if let Some(id) = pick(&mut rng, &gone) {
                     let version = f.fresh_category(id).await.audit.version;
                     let under_deleted = tree[&id].parent.is_some_and(|p| !tree[&p].live);
-                    match f.shop.categories().restore(id, v(version), &me()).await {
+                    match f.shop.acting_as(me()).categories().restore(id, v(version)).await {
                         Ok(_) if !under_deleted => tree.get_mut(&id).unwrap().live = true,
                         Ok(c) => panic!("{at}: live under a deleted parent: {c:?}"),
                         Err(e) if under_deleted => assert_eq!(e.code(), ErrorCode::StateConflict, "{at}: {e}"),
@@ -345,43 +350,43 @@ async fn tree_write(
     other: CategoryId,
     product: ProductId,
 ) -> Result<Option<ProductId>> {
-    let products = shop.products();
-    let categories = shop.categories();
-    let version = async || Ok::<_, Error>(v(categories.get_fresh(category, Deleted::Include).await?.audit.version));
+    let products = shop.acting_as(me()).products();
+    let categories = shop.acting_as(me()).categories();
+    let version = async || Ok::<_, Error>(v(categories.get_fresh(category, IncludeDeleted::Yes).await?.audit.version));
     match what {
         0 | 1 => {
             let parent = (step % 3 > 0).then(|| other.to_string());
-            categories.move_to(category, version().await?, parent, &me()).await?;
+            categories.move_to(category, version().await?, parent).await?;
         }
         2 => {
             let patch = CategoryPatch { name: Patch::Set(format!("Name {task} {step}")), ..CategoryPatch::default() };
-            categories.patch(category, version().await?, patch, &me()).await?;
+            categories.patch(category, version().await?, patch).await?;
         }
         3 => {
-            categories.create(&category_input(&format!("New {task} {step}"), Some(category)), &me()).await?;
+            categories.create(&category_input(&format!("New {task} {step}"), Some(category))).await?;
         }
-        4 => match categories.get_fresh(category, Deleted::Hide).await {
-            Ok(c) => categories.delete(category, v(c.audit.version), DeleteMode::Soft, &me()).await?,
-            Err(_) => drop(categories.restore(category, version().await?, &me()).await?),
+        4 => match categories.get_fresh(category, IncludeDeleted::No).await {
+            Ok(c) => categories.delete(category, v(c.audit.version), DeleteMode::Soft).await?,
+            Err(_) => drop(categories.restore(category, version().await?).await?),
         },
         5 | 6 => {
             let input = ProductInput {
                 categories: Some(vec![category.to_string(), other.to_string()]),
                 ..flat(&format!("P {task} {step}"))
             };
-            return products.create(&input, &me()).await.map(|p| Some(p.id));
+            return products.create(&input).await.map(|p| Some(p.id));
         }
         7 | 8 => {
-            let read = products.get_fresh(product, Deleted::Include).await?;
+            let read = products.get_fresh(product, IncludeDeleted::Yes).await?;
             let patch = ProductPatch { categories: Patch::Set(vec![category.to_string()]), ..ProductPatch::default() };
-            products.patch(product, v(read.audit.version), patch, &me()).await?;
+            products.patch(product, v(read.audit.version), patch).await?;
         }
         _ => {
-            let read = products.get_fresh(product, Deleted::Include).await?;
+            let read = products.get_fresh(product, IncludeDeleted::Yes).await?;
             if read.audit.is_live() {
-                products.delete(product, v(read.audit.version), DeleteMode::Soft, &me()).await?;
+                products.delete(product, v(read.audit.version), DeleteMode::Soft).await?;
             } else {
-                products.restore(product, v(read.audit.version), &me()).await?;
+                products.restore(product, v(read.audit.version)).await?;
             }
         }
     }

@@ -6,8 +6,8 @@ use super::ShopFixture;
 use super::support::{category_input, conflict, from, me, v};
 use crate::config::ShopConfig;
 use crate::domain::catalog::product::{ProductInput, ProductPatch};
-use crate::domain::common::{DeleteMode, Read};
-use crate::error::{Conflict, Entity, ErrorCode, Result};
+use crate::domain::common::{DeleteMode, ExpectedVersion};
+use crate::error::{Conflict, Entity, ErrorCode, Result, StockConflict};
 use crate::testkit::code_of;
 
 tests! {
@@ -34,23 +34,24 @@ pub async fn r01_a_stale_version_changes_nothing(f: &ShopFixture) {
     let sku = &p.skus[0];
     let before = f.snapshot().await;
 
-    let (products, skus, categories) = (f.shop.products(), f.shop.skus(), f.shop.categories());
+    let shop = f.shop.acting_as(me());
+    let (products, skus, categories) = (shop.products(), shop.skus(), shop.categories());
     for stale in [v(0), v(1), v(3), v(i64::MAX)] {
         let patch = from(&json!({ "title": "Mine" }));
-        match conflict(products.patch(p.id, stale, patch, &me()).await, "patch") {
+        match conflict(products.patch(p.id, stale, patch).await, "patch") {
             Conflict::Version { entity: Entity::Product, id, expected, actual: 2 } => {
                 assert_eq!((id, v(expected)), (p.id.0, stale));
             }
             other => panic!("{other}"),
         }
         let results = [
-            products.replace(p.id, stale, &flat_for_many(), &me()).await.map(drop),
-            products.delete(p.id, stale, DeleteMode::Soft, &me()).await,
-            products.delete(p.id, stale, DeleteMode::Force, &me()).await,
-            categories.patch(c.id, stale, from(&json!({ "name": "Mine" })), &me()).await.map(drop),
-            categories.replace(c.id, stale, &category_input("Mine", None), &me()).await.map(drop),
-            categories.delete(c.id, stale, DeleteMode::Soft, &me()).await,
-            categories.delete(c.id, stale, DeleteMode::Force, &me()).await,
+            products.replace(p.id, stale, &flat_for_many()).await.map(drop),
+            products.delete(p.id, stale, DeleteMode::Soft).await,
+            products.delete(p.id, stale, DeleteMode::Force).await,
+            categories.patch(c.id, stale, from(&json!({ "name": "Mine" }))).await.map(drop),
+            categories.replace(c.id, stale, &category_input("Mine", None)).await.map(drop),
+            categories.delete(c.id, stale, DeleteMode::Soft).await,
+            categories.delete(c.id, stale, DeleteMode::Force).await,
         ];
         for (n, result) in results.into_iter().enumerate() {
             assert_eq!(code_of(result, &format!("write {n}")), ErrorCode::VersionConflict);
@@ -58,16 +59,16 @@ pub async fn r01_a_stale_version_changes_nothing(f: &ShopFixture) {
     }
     for stale in [v(0), v(2)] {
         let results = [
-            skus.patch(sku.id, stale, from(&json!({ "price": 3 })), &me()).await.map(drop),
-            skus.replace(sku.id, stale, &from(&json!({ "price": 3 })), &me()).await.map(drop),
-            skus.delete(sku.id, stale, DeleteMode::Soft, &me()).await,
-            skus.delete(sku.id, stale, DeleteMode::Force, &me()).await,
+            skus.patch(sku.id, stale, from(&json!({ "price": 3 }))).await.map(drop),
+            skus.replace(sku.id, stale, &from(&json!({ "price": 3 }))).await.map(drop),
+            skus.delete(sku.id, stale, DeleteMode::Soft).await,
+            skus.delete(sku.id, stale, DeleteMode::Force).await,
         ];
         for (n, result) in results.into_iter().enumerate() {
             assert_eq!(code_of(result, &format!("write {n} of a SKU")), ErrorCode::VersionConflict);
         }
     }
-    let restored = products.restore(deleted.id, v(1), &me()).await;
+    let restored = products.restore(deleted.id, v(1)).await;
     assert_eq!(code_of(restored, "a restore"), ErrorCode::VersionConflict);
     assert_eq!(f.snapshot().await, before);
 }
@@ -84,18 +85,19 @@ pub async fn r01_a_write_says_which_version_it_read(f: &ShopFixture) {
         f.product(json!({ "title": "Lamp", "skus": [{ "code": "a", "price": 1 }, { "code": "b", "price": 2 }] })).await;
     let sku = p.skus[0].id;
     let before = f.snapshot().await;
-    let (products, skus, categories) = (f.shop.products(), f.shop.skus(), f.shop.categories());
+    let shop = f.shop.acting_as(me());
+    let (products, skus, categories) = (shop.products(), shop.skus(), shop.categories());
     let results = [
-        products.patch(p.id, Read::Unsaid, from(&json!({ "title": "Mine" })), &me()).await.map(drop),
-        products.replace(p.id, Read::Unsaid, &flat_for_many(), &me()).await.map(drop),
-        products.delete(p.id, Read::Unsaid, DeleteMode::Soft, &me()).await,
-        products.delete(p.id, Read::Unsaid, DeleteMode::Force, &me()).await,
-        skus.patch(sku, Read::Unsaid, from(&json!({ "price": 3 })), &me()).await.map(drop),
-        skus.replace(sku, Read::Unsaid, &from(&json!({ "price": 3 })), &me()).await.map(drop),
-        skus.delete(sku, Read::Unsaid, DeleteMode::Soft, &me()).await,
-        categories.patch(c.id, Read::Unsaid, from(&json!({ "name": "Mine" })), &me()).await.map(drop),
-        categories.replace(c.id, Read::Unsaid, &category_input("Mine", None), &me()).await.map(drop),
-        categories.delete(c.id, Read::Unsaid, DeleteMode::Soft, &me()).await,
+        products.patch(p.id, ExpectedVersion::Unspecified, from(&json!({ "title": "Mine" }))).await.map(drop),
+        products.replace(p.id, ExpectedVersion::Unspecified, &flat_for_many()).await.map(drop),
+        products.delete(p.id, ExpectedVersion::Unspecified, DeleteMode::Soft).await,
+        products.delete(p.id, ExpectedVersion::Unspecified, DeleteMode::Force).await,
+        skus.patch(sku, ExpectedVersion::Unspecified, from(&json!({ "price": 3 }))).await.map(drop),
+        skus.replace(sku, ExpectedVersion::Unspecified, &from(&json!({ "price": 3 }))).await.map(drop),
+        skus.delete(sku, ExpectedVersion::Unspecified, DeleteMode::Soft).await,
+        categories.patch(c.id, ExpectedVersion::Unspecified, from(&json!({ "name": "Mine" }))).await.map(drop),
+        categories.replace(c.id, ExpectedVersion::Unspecified, &category_input("Mine", None)).await.map(drop),
+        categories.delete(c.id, ExpectedVersion::Unspecified, DeleteMode::Soft).await,
     ];
     for (n, result) in results.into_iter().enumerate() {
         assert_eq!(code_of(result, &format!("write {n}")), ErrorCode::VersionRequired);
@@ -105,20 +107,25 @@ pub async fn r01_a_write_says_which_version_it_read(f: &ShopFixture) {
 
 /// A version that is said is checked all the same.
 pub async fn r01_the_last_write_wins_where_the_shop_says_so(f: &ShopFixture) {
-    let shop = f.another(ShopConfig { last_write_wins: true, ..ShopConfig::default() }, f.cache());
+    let shop = f.another(ShopConfig::default().last_write_wins(true), f.cache());
     let p = f.plain("Lamp").await;
     let c = f.category("Lamps", None).await;
     f.patch(&p, json!({ "brand": "Theirs" })).await.unwrap();
     let patch: ProductPatch = from(&json!({ "brand": "Mine" }));
-    let mine = shop.products().patch(p.id, Read::Unsaid, patch.clone(), &me()).await.unwrap();
+    let mine = shop.acting_as(me()).products().patch(p.id, ExpectedVersion::Unspecified, patch.clone()).await.unwrap();
     assert_eq!((mine.brand.as_deref(), mine.audit.version), (Some("Mine"), 3));
-    let stale = shop.products().patch(p.id, v(1), patch, &me()).await;
+    let stale = shop.acting_as(me()).products().patch(p.id, v(1), patch).await;
     assert_eq!(code_of(stale, "a version that is said"), ErrorCode::VersionConflict);
-    let sku = shop.skus().patch(p.skus[0].id, Read::Unsaid, from(&json!({ "price": 3 })), &me()).await.unwrap();
+    let sku = shop
+        .acting_as(me())
+        .skus()
+        .patch(p.skus[0].id, ExpectedVersion::Unspecified, from(&json!({ "price": 3 })))
+        .await
+        .unwrap();
     assert_eq!(sku.price.minor(), 300);
-    shop.categories().delete(c.id, Read::Unsaid, DeleteMode::Soft, &me()).await.unwrap();
-    shop.categories().restore(c.id, Read::Unsaid, &me()).await.unwrap();
-    shop.products().delete(p.id, Read::Unsaid, DeleteMode::Soft, &me()).await.unwrap();
+    shop.acting_as(me()).categories().delete(c.id, ExpectedVersion::Unspecified, DeleteMode::Soft).await.unwrap();
+    shop.acting_as(me()).categories().restore(c.id, ExpectedVersion::Unspecified).await.unwrap();
+    shop.acting_as(me()).products().delete(p.id, ExpectedVersion::Unspecified, DeleteMode::Soft).await.unwrap();
 }
 
 /// The revision moves, the versions of product and SKU do not.
@@ -133,7 +140,7 @@ pub async fn r01_adjustments_need_no_version_and_move_none(f: &ShopFixture) {
     assert_eq!(after.skus[0].audit.version, 1);
     assert_eq!(after.revision, p.revision + 2);
     let short = conflict(f.adjust(sku, -1).await, "one too many");
-    let Conflict::InsufficientStock { shortages } = short else { panic!("{short}") };
+    let Conflict::Stock(StockConflict::Insufficient { shortages }) = short else { panic!("{short}") };
     assert_eq!((shortages[0].sku_id, shortages[0].requested, shortages[0].available), (sku.0, 1, 0));
 }
 
@@ -147,10 +154,10 @@ pub async fn r01_a_sale_in_between_does_not_fail_an_editors_patch(f: &ShopFixtur
     assert_eq!(f.fresh(p.id).await, patched);
     f.adjust(p.skus[0].id, -3).await.unwrap();
     let replaced: ProductInput = from(&json!({ "title": "Lamp", "price": "9.99" }));
-    let replaced = f.shop.products().replace(p.id, v(2), &replaced, &me()).await.unwrap();
+    let replaced = f.shop.acting_as(me()).products().replace(p.id, v(2), &replaced).await.unwrap();
     assert_eq!((replaced.audit.version, replaced.skus[0].on_hand), (3, 4), "stock that is not said stays");
     let (sku, read) = (p.skus[0].id, v(replaced.skus[0].audit.version));
-    let sku = f.shop.skus().patch(sku, read, from(&json!({ "price": 5 })), &me()).await.unwrap();
+    let sku = f.shop.acting_as(me()).skus().patch(sku, read, from(&json!({ "price": 5 }))).await.unwrap();
     assert_eq!(sku.on_hand, 4);
     assert_eq!(f.shop.inventory().imbalances().await.unwrap(), []);
 }
@@ -163,7 +170,7 @@ pub async fn r01_of_many_writers_of_one_version_one_wins(f: &ShopFixture) {
         let (shop, id) = (f.shop.clone(), p.id);
         tasks.spawn(async move {
             let patch = from(&json!({ "brand": format!("Editor {n}") }));
-            shop.products().patch(id, v(1), patch, &me()).await.map(|p| p.brand)
+            shop.acting_as(me()).products().patch(id, v(1), patch).await.map(|p| p.brand)
         });
     }
     let (won, lost): (Vec<_>, Vec<_>) = tasks.join_all().await.into_iter().partition(Result::is_ok);

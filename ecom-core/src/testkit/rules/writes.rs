@@ -11,10 +11,10 @@ use crate::config::ShopConfig;
 use crate::domain::catalog::category::Category;
 use crate::domain::catalog::product::Product;
 use crate::domain::catalog::sku::Sku;
-use crate::domain::common::{DeleteMode, Deleted};
+use crate::domain::common::{DeleteMode, IncludeDeleted};
 use crate::domain::sales::customer::{Address, AddressInput, Customer, CustomerInput};
 use crate::error::{ErrorCode, Result};
-use crate::shop::Shop;
+use crate::shop::{ActingShop, Shop};
 use crate::testkit::duplicate_field;
 use crate::testkit::faults::Fault;
 
@@ -56,12 +56,12 @@ impl Written {
         let two =
             json!({ "title": format!("P {n}"), "skus": [{ "price": 1, "stock": 5 }, { "price": 2 }, { "price": 3 }] });
         let product = f.product(two).await;
-        f.shop.skus().delete(product.skus[2].id, v(1), DeleteMode::Soft, &me()).await.unwrap();
-        let customers = f.shop.customers();
-        let customer = customers.create(&customer_input(&format!("c{n}@example.com")), &me()).await.unwrap();
-        let address = f.shop.addresses().create(customer.id, &address_input(), &me()).await.unwrap();
-        let gone_customer = customers.create(&customer_input(&format!("gone{n}@example.com")), &me()).await.unwrap();
-        customers.delete(gone_customer.id, v(1), DeleteMode::Soft, &me()).await.unwrap();
+        f.shop.acting_as(me()).skus().delete(product.skus[2].id, v(1), DeleteMode::Soft).await.unwrap();
+        let customers = f.shop.acting_as(me()).customers();
+        let customer = customers.create(&customer_input(&format!("c{n}@example.com"))).await.unwrap();
+        let address = f.shop.acting_as(me()).addresses().create(customer.id, &address_input()).await.unwrap();
+        let gone_customer = customers.create(&customer_input(&format!("gone{n}@example.com"))).await.unwrap();
+        customers.delete(gone_customer.id, v(1), DeleteMode::Soft).await.unwrap();
         let gone = f.plain(&format!("Gone {n}")).await;
         f.delete(&gone, DeleteMode::Soft).await.unwrap();
         Self {
@@ -69,7 +69,7 @@ impl Written {
             other: f.plain(&format!("Other {n}")).await,
             sku: product.skus[1].clone(),
             gone: f.fresh(gone.id).await,
-            gone_sku: f.shop.skus().get(product.skus[2].id, Deleted::Include).await.unwrap(),
+            gone_sku: f.shop.skus().get(product.skus[2].id, IncludeDeleted::Yes).await.unwrap(),
             category,
             customer,
             gone_customer,
@@ -80,48 +80,47 @@ impl Written {
     }
 
     async fn write(&self, shop: &Shop, way: usize) -> Result<()> {
-        let (products, skus, categories, me) = (shop.products(), shop.skus(), shop.categories(), me());
+        let shop = shop.acting_as(me());
+        let (products, skus, categories) = (shop.products(), shop.skus(), shop.categories());
         let (p, sku, c) = (&self.product, &self.sku, &self.category);
         match way {
-            0 => products.create(&flat("New"), &me).await.map(drop),
-            1 => products.patch(p.id, v(p.audit.version), from(&json!({ "brand": "b" })), &me).await.map(drop),
-            2 => products.replace(self.other.id, v(1), &flat("Put"), &me).await.map(drop),
-            3 => products.delete(p.id, v(p.audit.version), DeleteMode::Soft, &me).await,
-            4 => products.restore(self.gone.id, v(self.gone.audit.version), &me).await.map(drop),
-            5 => skus.create(p.id, &from(&json!({ "price": 1, "stock": 2 })), &me).await.map(drop),
-            6 => skus.patch(sku.id, v(1), from(&json!({ "price": 7, "stock": 3 })), &me).await.map(drop),
-            7 => skus.delete(sku.id, v(1), DeleteMode::Soft, &me).await,
-            8 => skus.restore(self.gone_sku.id, v(self.gone_sku.audit.version), &me).await.map(drop),
-            9 => categories.create(&category_input(&format!("New {}", self.n), None), &me).await.map(drop),
-            10 => {
-                categories.patch(c.id, v(1), from(&json!({ "name": format!("Other {}", self.n) })), &me).await.map(drop)
-            }
-            11 => categories.delete(c.id, v(1), DeleteMode::Soft, &me).await,
+            0 => products.create(&flat("New")).await.map(drop),
+            1 => products.patch(p.id, v(p.audit.version), from(&json!({ "brand": "b" }))).await.map(drop),
+            2 => products.replace(self.other.id, v(1), &flat("Put")).await.map(drop),
+            3 => products.delete(p.id, v(p.audit.version), DeleteMode::Soft).await,
+            4 => products.restore(self.gone.id, v(self.gone.audit.version)).await.map(drop),
+            5 => skus.create(p.id, &from(&json!({ "price": 1, "stock": 2 }))).await.map(drop),
+            6 => skus.patch(sku.id, v(1), from(&json!({ "price": 7, "stock": 3 }))).await.map(drop),
+            7 => skus.delete(sku.id, v(1), DeleteMode::Soft).await,
+            8 => skus.restore(self.gone_sku.id, v(self.gone_sku.audit.version)).await.map(drop),
+            9 => categories.create(&category_input(&format!("New {}", self.n), None)).await.map(drop),
+            10 => categories.patch(c.id, v(1), from(&json!({ "name": format!("Other {}", self.n) }))).await.map(drop),
+            11 => categories.delete(c.id, v(1), DeleteMode::Soft).await,
             12 => {
                 let c = &self.gone_category;
-                categories.restore(c.id, v(c.audit.version), &me).await.map(drop)
+                categories.restore(c.id, v(c.audit.version)).await.map(drop)
             }
             13 => shop.inventory().adjust(adjustment(p.skus[0].id, -2)).await.map(drop),
-            14 => products.delete(self.gone.id, v(self.gone.audit.version), DeleteMode::Force, &me).await,
+            14 => products.delete(self.gone.id, v(self.gone.audit.version), DeleteMode::Force).await,
             _ => self.write_customer(shop, way).await,
         }
     }
 
-    async fn write_customer(&self, shop: &Shop, way: usize) -> Result<()> {
-        let (customers, addresses, me) = (shop.customers(), shop.addresses(), me());
+    async fn write_customer(&self, shop: ActingShop<'_>, way: usize) -> Result<()> {
+        let (customers, addresses) = (shop.customers(), shop.addresses());
         let (c, gone, a) = (self.customer.id, self.gone_customer.id, self.address.id);
         let email = format!("new{}@example.com", self.n);
         match way {
-            15 => customers.create(&customer_input(&email), &me).await.map(drop),
-            16 => customers.patch(c, v(1), from(&json!({ "email": email })), &me).await.map(drop),
-            17 => customers.replace(c, v(1), &customer_input(&email), &me).await.map(drop),
-            18 => customers.delete(c, v(1), DeleteMode::Soft, &me).await,
-            19 => customers.delete(c, v(1), DeleteMode::Force, &me).await,
-            20 => customers.restore(gone, v(2), &me).await.map(drop),
-            21 => addresses.create(c, &address_input(), &me).await.map(drop),
-            22 => addresses.patch(a, v(1), from(&json!({ "city": "Paris" })), &me).await.map(drop),
-            23 => addresses.replace(a, v(1), &from(&json!({ "street": "S", "city": "C" })), &me).await.map(drop),
-            _ => addresses.delete(a, v(1), &me).await,
+            15 => customers.create(&customer_input(&email)).await.map(drop),
+            16 => customers.patch(c, v(1), from(&json!({ "email": email }))).await.map(drop),
+            17 => customers.replace(c, v(1), &customer_input(&email)).await.map(drop),
+            18 => customers.delete(c, v(1), DeleteMode::Soft).await,
+            19 => customers.delete(c, v(1), DeleteMode::Force).await,
+            20 => customers.restore(gone, v(2)).await.map(drop),
+            21 => addresses.create(c, &address_input()).await.map(drop),
+            22 => addresses.patch(a, v(1), from(&json!({ "city": "Paris" }))).await.map(drop),
+            23 => addresses.replace(a, v(1), &from(&json!({ "street": "S", "city": "C" }))).await.map(drop),
+            _ => addresses.delete(a, v(1)).await,
         }
     }
 }
@@ -182,7 +181,7 @@ pub async fn tries_of_a_write_end_and_leave_nothing(f: &ShopFixture) {
     // A host's own transaction is run once: it alone can run it again.
     storage.plan(&[Fault::Contention; 1]);
     let mut tx = shop.begin().await.unwrap();
-    shop.products().create_in(&mut tx, &flat("Host"), &me()).await.unwrap();
+    shop.acting_as(me()).products().create_in(&mut tx, &flat("Host")).await.unwrap();
     assert!(tx.commit().await.unwrap_err().is_contention());
     assert_eq!(storage.commits(), 1);
     assert_eq!(f.snapshot().await, before);
@@ -227,7 +226,7 @@ pub async fn a_made_name_that_is_lost_to_another_is_made_again(f: &ShopFixture) 
     let (shop, storage) = f.unsteady();
     f.plain("Lamp").await;
     f.product(json!({ "title": "Unlike", "sku": "torch", "price": 1 })).await;
-    let made = async |input: Value| shop.products().create(&from(&input), &me()).await;
+    let made = async |input: Value| shop.acting_as(me()).products().create(&from(&input)).await;
 
     storage.blind(true, false);
     let p = made(json!({ "title": "Lamp", "price": 1 })).await.unwrap();
@@ -237,16 +236,16 @@ pub async fn a_made_name_that_is_lost_to_another_is_made_again(f: &ShopFixture) 
     assert_eq!((torch.slug.as_str(), torch.skus[0].code.as_str()), ("torch", "torch-2"));
     storage.blind(true, false);
     let patch = from(&json!({ "title": "Lamp", "slug": null }));
-    let moved = shop.products().patch(torch.id, v(1), patch, &me()).await.unwrap();
+    let moved = shop.acting_as(me()).products().patch(torch.id, v(1), patch).await.unwrap();
     assert_eq!(moved.slug.as_str(), "lamp-3");
     storage.blind(false, true);
-    let sku = shop.skus().create(p.id, &from(&json!({ "price": 1 })), &me()).await.unwrap();
+    let sku = shop.acting_as(me()).skus().create(p.id, &from(&json!({ "price": 1 }))).await.unwrap();
     assert_eq!(sku.code, "lamp-2-2");
     f.product(json!({ "title": "Unlike", "sku": "lamp-2-3", "price": 1 })).await;
     storage.blind(false, true);
     let put = json!({ "title": "Lamp", "skus": [{ "code": "lamp-2", "price": 1 }, { "price": 1 }, { "price": 1 }] });
     let read = v(f.fresh(p.id).await.audit.version);
-    let put = shop.products().replace(p.id, read, &from(&put), &me()).await.unwrap();
+    let put = shop.acting_as(me()).products().replace(p.id, read, &from(&put)).await.unwrap();
     assert_eq!(put.skus.iter().map(|s| &*s.code).collect::<Vec<_>>(), ["lamp-2", "lamp-2-4", "lamp-2-5"]);
 
     // A name that the client chose is its own business.
@@ -260,7 +259,7 @@ pub async fn a_made_name_that_is_lost_to_another_is_made_again(f: &ShopFixture) 
     // The host's transaction has failed, and says that it may be run again.
     storage.blind(true, false);
     let mut tx = shop.begin().await.unwrap();
-    let error = shop.products().create_in(&mut tx, &flat("Lamp"), &me()).await.unwrap_err();
+    let error = shop.acting_as(me()).products().create_in(&mut tx, &flat("Lamp")).await.unwrap_err();
     assert!(error.is_contention(), "{error:?}");
 }
 
@@ -270,7 +269,7 @@ pub async fn products_of_one_title_made_at_once_all_get_a_name(f: &ShopFixture) 
     let mut tasks = tokio::task::JoinSet::new();
     for n in 0..32 {
         let shop = if n % 2 == 0 { f.shop.clone() } else { other.clone() };
-        tasks.spawn(async move { shop.products().create(&flat("Crème brûlée"), &me()).await.unwrap() });
+        tasks.spawn(async move { shop.acting_as(me()).products().create(&flat("Crème brûlée")).await.unwrap() });
     }
     let made = tasks.join_all().await;
     let slugs: BTreeSet<&str> = made.iter().map(|p| p.slug.as_str()).collect();

@@ -269,8 +269,8 @@ pub(crate) struct BrandCount {
 }
 
 impl FiltersView {
-    pub(crate) fn of(f: ProductFilters, currency: Currency, numbers: bool) -> Self {
-        let amount = |minor| Amount::new(Money::from_minor(minor, currency).amount(), numbers);
+    pub(crate) fn of(f: ProductFilters, numbers: bool) -> Self {
+        let amount = |price: Money| Amount::new(price.amount(), numbers);
         Self {
             categories: f
                 .categories

@@ -1,7 +1,7 @@
 //! Categories and their tree.
 
 use ecom_core::catalog::{Category, CategoryFilter, CategoryInput, CategoryPatch};
-use ecom_core::common::Deleted;
+use ecom_core::common::IncludeDeleted;
 use ecom_core::id::CategoryId;
 use ecom_core::text::check_text;
 use ecom_core::{Error, ValidationErrors};
@@ -11,7 +11,7 @@ use crate::dto::{CategoryNode, CategoryView, Item, List, ListFrame, MoveInput, R
 use crate::error::{ApiError, ApiResult};
 use crate::etag::Stamp;
 use crate::extract::{
-    By, ById, ByKey, Cursor, Force, IfMatchHeader, Json, Key, Paged, Pages, Picked, Query, ShowDeleted, Version,
+    ById, ByKey, Cursor, Force, IfMatchHeader, Json, Key, Paged, Pages, Picked, Query, ShowDeleted, Version,
     VersionBody, present,
 };
 use crate::headers::{listed, no_content, public};
@@ -48,7 +48,7 @@ pub(crate) struct ParentParam {
 struct Listing {
     part: Paged,
     format: Format,
-    deleted: Deleted,
+    deleted: IncludeDeleted,
 }
 
 impl Listing {
@@ -68,7 +68,7 @@ impl Listing {
         let response = reply.page(&found.value, &self.format, |list| {
             self.format.rows(reply.frame(&list.page, list.total, &self.part), list.page.items.iter())
         })?;
-        Ok(listed(response, filter.deleted, Some(found.hit)))
+        Ok(listed(response, filter.include_deleted, Some(found.hit)))
     }
 }
 
@@ -97,7 +97,7 @@ pub(crate) async fn list(
             Some(Some(found.map_err(|e| ApiError::reference(e, "parent_id"))?.value.id))
         }
     };
-    let filter = CategoryFilter { parent, deleted: listing.deleted };
+    let filter = CategoryFilter { parent, include_deleted: listing.deleted };
     listing.respond(&reply, filter).await
 }
 
@@ -110,7 +110,7 @@ pub(crate) async fn list(
 )]
 pub(crate) async fn tree(reply: Reply, Query(()): Query<()>) -> ApiResult {
     let found = reply.shop().categories().tree().await?;
-    let list = RenderedList::of(&ListFrame::whole(&reply.here).with(nest(&found.value)))?;
+    let list = RenderedList::of(&ListFrame::whole(&reply.target).with(nest(&found.value)))?;
     Ok(public(list.respond(), None, Some(found.hit)))
 }
 
@@ -125,8 +125,8 @@ pub(crate) async fn read(reply: Reply, key: Key, Query((picked, deleted)): Query
     let format = reply.only_format::<Category>(&picked)?;
     let categories = reply.shop().categories();
     let found = match key {
-        Key::Id(id) if deleted.choice() == Deleted::Include => {
-            return reply.private(&categories.get_fresh(CategoryId(id), Deleted::Include).await?, &format);
+        Key::Id(id) if deleted.choice() == IncludeDeleted::Yes => {
+            return reply.private(&categories.get_fresh(CategoryId(id), IncludeDeleted::Yes).await?, &format);
         }
         Key::Id(id) => categories.get(CategoryId(id)).await?,
         Key::Slug(slug) => categories.get_by_slug(&slug).await?,
@@ -155,7 +155,7 @@ pub(crate) async fn children(
 ) -> ApiResult {
     let listing = Listing::check(&reply, params, ValidationErrors::default())?;
     let parent = Some(Some(id_of(&reply, key).await?));
-    let filter = CategoryFilter { parent, deleted: listing.deleted };
+    let filter = CategoryFilter { parent, include_deleted: listing.deleted };
     listing.respond(&reply, filter).await
 }
 
@@ -175,13 +175,8 @@ pub(crate) async fn ancestors(reply: Reply, key: Key, Query(()): Query<()>) -> A
     post, path = "/categories", tag = "categories", request_body = CategoryInput,
     responses((status = 201, description = "Created; `Location` has its path", body = Item<CategoryView>))
 )]
-pub(crate) async fn create(
-    reply: Reply,
-    By(actor): By,
-    Query(()): Query<()>,
-    Json(input): Json<CategoryInput>,
-) -> ApiResult {
-    reply.created(&reply.shop().categories().create(&input, &actor).await?, &())
+pub(crate) async fn create(reply: Reply, Query(()): Query<()>, Json(input): Json<CategoryInput>) -> ApiResult {
+    reply.created(&reply.shop().categories().create(&input).await?, &())
 }
 
 /// Replace a category
@@ -191,7 +186,7 @@ pub(crate) async fn create(
 )]
 pub(crate) async fn replace(w: Write<CategoryId>, Query(()): Query<()>, Json(input): Json<CategoryInput>) -> ApiResult {
     let read = w.read(input.version)?;
-    let done = w.shop().categories().replace(w.id, read, &input, &w.actor).await;
+    let done = w.shop().categories().replace(w.id, read, &input).await;
     w.written(&w.done(done)?, &())
 }
 
@@ -204,7 +199,7 @@ pub(crate) async fn replace(w: Write<CategoryId>, Query(()): Query<()>, Json(inp
 )]
 pub(crate) async fn patch(w: Write<CategoryId>, Query(()): Query<()>, Json(patch): Json<CategoryPatch>) -> ApiResult {
     let read = w.read(patch.version)?;
-    let done = w.shop().categories().patch(w.id, read, patch, &w.actor).await;
+    let done = w.shop().categories().patch(w.id, read, patch).await;
     w.written(&w.done(done)?, &())
 }
 
@@ -217,7 +212,7 @@ pub(crate) async fn patch(w: Write<CategoryId>, Query(()): Query<()>, Json(patch
 )]
 pub(crate) async fn move_to(w: Write<CategoryId>, Query(()): Query<()>, Json(input): Json<MoveInput>) -> ApiResult {
     let read = w.read(input.version)?;
-    let done = w.shop().categories().move_to(w.id, read, input.parent_id, &w.actor).await;
+    let done = w.shop().categories().move_to(w.id, read, input.parent_id).await;
     w.written(&w.done(done)?, &())
 }
 
@@ -230,7 +225,7 @@ pub(crate) async fn move_to(w: Write<CategoryId>, Query(()): Query<()>, Json(inp
 )]
 pub(crate) async fn delete(w: Write<CategoryId>, Query((force, version)): Query<(Force, Version)>) -> ApiResult {
     let read = w.read(version.version)?;
-    w.done(w.shop().categories().delete(w.id, read, force.mode(), &w.actor).await)?;
+    w.done(w.shop().categories().delete(w.id, read, force.mode()).await)?;
     Ok(no_content())
 }
 
@@ -246,6 +241,6 @@ pub(crate) async fn restore(
     body: VersionBody,
 ) -> ApiResult {
     let read = w.read_either(body.version, version.version)?;
-    let done = w.shop().categories().restore(w.id, read, &w.actor).await;
+    let done = w.shop().categories().restore(w.id, read).await;
     w.written(&w.done(done)?, &())
 }

@@ -4,7 +4,7 @@ use ecom_core::catalog::{
     AvailabilityStatus, Product, ProductFilter, ProductInput, ProductList, ProductListQuery, ProductPatch, ProductSort,
     ProductStatus,
 };
-use ecom_core::common::Deleted;
+use ecom_core::common::IncludeDeleted;
 use ecom_core::id::ProductId;
 use ecom_core::text::check_text;
 use ecom_core::{Error, ValidationErrors};
@@ -14,7 +14,7 @@ use crate::dto::{FiltersView, Item, List, ProductView};
 use crate::error::{ApiError, ApiResult};
 use crate::etag::Stamp;
 use crate::extract::{
-    By, ById, ByKey, Cursor, Force, IfMatchHeader, Json, Key, Numbers, Pages, Query, Shape, ShowDeleted, Version,
+    ById, ByKey, Cursor, Force, IfMatchHeader, Json, Key, Numbers, Pages, Query, Shape, ShowDeleted, Version,
     VersionBody, prices, word,
 };
 use crate::headers::{listed, no_content};
@@ -48,15 +48,15 @@ impl Resource for Product {
 pub(crate) async fn read(reply: Reply, key: Key) -> ApiResult {
     let products = reply.shop().products();
     // The hot path, before anything is parsed.
-    if let (Key::Id(id), None) = (&key, reply.here.query())
+    if let (Key::Id(id), None) = (&key, reply.target.query())
         && let Some(value) = products.cached(ProductId(*id))
     {
         return Ok(reply.whole(&value, true));
     }
     let (shape, deleted): (Shape, ShowDeleted) = reply.query()?;
     let format = reply.only_format::<Product>(&shape)?;
-    if let (Key::Id(id), Deleted::Include) = (&key, deleted.choice()) {
-        return reply.private(&products.get_fresh(ProductId(*id), Deleted::Include).await?, &format);
+    if let (Key::Id(id), IncludeDeleted::Yes) = (&key, deleted.choice()) {
+        return reply.private(&products.get_fresh(ProductId(*id), IncludeDeleted::Yes).await?, &format);
     }
     let found = match key {
         Key::Id(id) => products.get(ProductId(id)).await?,
@@ -107,7 +107,7 @@ pub(crate) async fn list(
     reply: Reply,
     Query((pages, cursor, shape, deleted, p)): Query<(Pages, Cursor, Shape, ShowDeleted, ListParams)>,
 ) -> ApiResult {
-    let currency = reply.shop().config().currency;
+    let currency = reply.config().currency;
     let mut errors = ValidationErrors::default();
     let e = &mut errors;
     let sort = word("sort", p.sort.as_deref(), &ProductSort::ALL, ProductSort::as_str, e).unwrap_or_default();
@@ -135,7 +135,7 @@ pub(crate) async fn list(
     let mut unseen = None;
     let category = match p.category.as_deref().map(|text| (text, text.parse())) {
         None => None,
-        Some((text, Ok(id))) if deleted == Deleted::Hide => {
+        Some((text, Ok(id))) if deleted == IncludeDeleted::No => {
             unseen = Some(text);
             Some(id)
         }
@@ -149,15 +149,12 @@ pub(crate) async fn list(
         tag: p.tag,
         availability,
         status,
-        deleted,
+        include_deleted: deleted,
         updated_since: None,
     };
     let products = reply.shop().products();
-    let filters = if with_filters {
-        Some(FiltersView::of(products.filters(&filter).await?, currency, format.numbers))
-    } else {
-        None
-    };
+    let filters =
+        if with_filters { Some(FiltersView::of(products.filters(&filter).await?, format.numbers)) } else { None };
     let query = ProductListQuery { filter, sort, paging: part.paging.clone() };
     let found = products.list(&query).await?;
     if let Some(text) = unseen
@@ -186,11 +183,10 @@ pub(crate) async fn list(
 )]
 pub(crate) async fn create(
     reply: Reply,
-    By(actor): By,
     Query((numbers,)): Query<(Numbers,)>,
     Json(input): Json<ProductInput>,
 ) -> ApiResult {
-    reply.created(&reply.shop().products().create(&input, &actor).await?, &numbers)
+    reply.created(&reply.shop().products().create(&input).await?, &numbers)
 }
 
 /// Replace a product
@@ -206,7 +202,7 @@ pub(crate) async fn replace(
     Json(input): Json<ProductInput>,
 ) -> ApiResult {
     let read = w.read(input.version)?;
-    let done = w.shop().products().replace(w.id, read, &input, &w.actor).await;
+    let done = w.shop().products().replace(w.id, read, &input).await;
     w.written(&w.done(done)?, &numbers)
 }
 
@@ -223,7 +219,7 @@ pub(crate) async fn patch(
     Json(patch): Json<ProductPatch>,
 ) -> ApiResult {
     let read = w.read(patch.version)?;
-    let done = w.shop().products().patch(w.id, read, patch, &w.actor).await;
+    let done = w.shop().products().patch(w.id, read, patch).await;
     w.written(&w.done(done)?, &numbers)
 }
 
@@ -236,7 +232,7 @@ pub(crate) async fn patch(
 )]
 pub(crate) async fn delete(w: Write<ProductId>, Query((force, version)): Query<(Force, Version)>) -> ApiResult {
     let read = w.read(version.version)?;
-    w.done(w.shop().products().delete(w.id, read, force.mode(), &w.actor).await)?;
+    w.done(w.shop().products().delete(w.id, read, force.mode()).await)?;
     Ok(no_content())
 }
 
@@ -252,7 +248,7 @@ pub(crate) async fn restore(
     body: VersionBody,
 ) -> ApiResult {
     let read = w.read_either(body.version, version.version)?;
-    let done = w.shop().products().restore(w.id, read, &w.actor).await;
+    let done = w.shop().products().restore(w.id, read).await;
     w.written(&w.done(done)?, &numbers)
 }
 

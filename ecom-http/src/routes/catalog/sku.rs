@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use ecom_core::catalog::{Product, Sku, SkuInput, SkuPatch};
-use ecom_core::common::Deleted;
+use ecom_core::common::IncludeDeleted;
 use ecom_core::id::{ProductId, SkuId};
 use ecom_core::money::Percentage;
 use ecom_core::text::check_text;
@@ -15,7 +15,7 @@ use crate::dto::{Item, List, SkuView};
 use crate::error::{ApiError, ApiResult};
 use crate::etag::Stamp;
 use crate::extract::{
-    By, ById, ByKey, Force, Id, IfMatchHeader, Json, Key, Numbers, Query, Shape, ShowDeleted, Version, VersionBody,
+    ById, ByKey, Force, Id, IfMatchHeader, Json, Key, Numbers, Query, Shape, ShowDeleted, Version, VersionBody,
 };
 use crate::headers::{listed, no_content, public};
 use crate::openapi::NotModified;
@@ -41,7 +41,7 @@ impl Owner {
         let products = reply.shop().products();
         match products.get(id).await {
             Ok(found) => Ok(Self::from(&**found.value)),
-            Err(Error::NotFound { .. }) => Ok(Self::from(&products.get_fresh(id, Deleted::Include).await?)),
+            Err(Error::NotFound { .. }) => Ok(Self::from(&products.get_fresh(id, IncludeDeleted::Yes).await?)),
             Err(other) => Err(other),
         }
     }
@@ -170,8 +170,8 @@ pub(crate) async fn read(
     let format = reply.only_format::<SkuOf>(&shape)?;
     let sku = SkuOf::load(&reply, reply.shop().skus().get(id, deleted.choice()).await?).await?;
     match deleted.choice() {
-        Deleted::Include => reply.private(&sku, &format),
-        Deleted::Hide => reply.public(&sku, &format, None),
+        IncludeDeleted::Yes => reply.private(&sku, &format),
+        IncludeDeleted::No => reply.public(&sku, &format, None),
     }
 }
 
@@ -183,11 +183,10 @@ pub(crate) async fn read(
 pub(crate) async fn create(
     reply: Reply,
     Id(product): Id<ProductId>,
-    By(actor): By,
     Query((numbers,)): Query<(Numbers,)>,
     Json(input): Json<SkuInput>,
 ) -> ApiResult {
-    let made = reply.shop().skus().create(product, &input, &actor).await?;
+    let made = reply.shop().skus().create(product, &input).await?;
     reply.created(&SkuOf::load(&reply, made).await?, &numbers)
 }
 
@@ -205,7 +204,7 @@ pub(crate) async fn replace(
         return Err(ApiError::field("id", FieldCode::Inconsistent, "is not the id of the path"));
     }
     let read = w.read(input.version)?;
-    let done = w.shop().skus().replace(w.id, read, &input, &w.actor).await;
+    let done = w.shop().skus().replace(w.id, read, &input).await;
     w.written(&SkuOf::load(&w, w.done(done)?).await?, &numbers)
 }
 
@@ -222,7 +221,7 @@ pub(crate) async fn patch(
     Json(patch): Json<SkuPatch>,
 ) -> ApiResult {
     let read = w.read(patch.version)?;
-    let done = w.shop().skus().patch(w.id, read, patch, &w.actor).await;
+    let done = w.shop().skus().patch(w.id, read, patch).await;
     w.written(&SkuOf::load(&w, w.done(done)?).await?, &numbers)
 }
 
@@ -235,7 +234,7 @@ pub(crate) async fn patch(
 )]
 pub(crate) async fn delete(w: Write<SkuId>, Query((force, version)): Query<(Force, Version)>) -> ApiResult {
     let read = w.read(version.version)?;
-    w.done(w.shop().skus().delete(w.id, read, force.mode(), &w.actor).await)?;
+    w.done(w.shop().skus().delete(w.id, read, force.mode()).await)?;
     Ok(no_content())
 }
 
@@ -251,6 +250,6 @@ pub(crate) async fn restore(
     body: VersionBody,
 ) -> ApiResult {
     let read = w.read_either(body.version, version.version)?;
-    let done = w.shop().skus().restore(w.id, read, &w.actor).await;
+    let done = w.shop().skus().restore(w.id, read).await;
     w.written(&SkuOf::load(&w, w.done(done)?).await?, &numbers)
 }

@@ -13,7 +13,7 @@ use crate::dto::{AddressView, CustomerView, Item, List};
 use crate::error::{ApiError, ApiResult};
 use crate::etag::Stamp;
 use crate::extract::{
-    By, ById, Cursor, Force, Id, IfMatchHeader, Json, Pages, Picked, Query, ShowDeleted, Version, VersionBody, word,
+    ById, Cursor, Force, Id, IfMatchHeader, Json, Pages, Picked, Query, ShowDeleted, Version, VersionBody, word,
 };
 use crate::headers::{no_content, private};
 use crate::openapi::NotModified;
@@ -84,7 +84,7 @@ pub(crate) async fn list(
     let sort = sort.unwrap_or_default();
     let part = pages.check_with(&cursor, sort.as_str(), &reply.app.config, &mut errors);
     let format = reply.format::<Customer>(&picked, &mut errors);
-    let filter = CustomerFilter { name: p.name, email: p.email, deleted: deleted.choice() };
+    let filter = CustomerFilter { name: p.name, email: p.email, include_deleted: deleted.choice() };
     match filter.check() {
         Err(Error::Validation(bad)) => errors.0.extend(bad.0),
         other => other?,
@@ -100,13 +100,8 @@ pub(crate) async fn list(
     post, path = "/customers", tag = "customers", request_body = CustomerInput,
     responses((status = 201, description = "Created; `Location` has its path", body = Item<CustomerView>))
 )]
-pub(crate) async fn create(
-    reply: Reply,
-    By(actor): By,
-    Query(()): Query<()>,
-    Json(input): Json<CustomerInput>,
-) -> ApiResult {
-    reply.created(&reply.shop().customers().create(&input, &actor).await?, &())
+pub(crate) async fn create(reply: Reply, Query(()): Query<()>, Json(input): Json<CustomerInput>) -> ApiResult {
+    reply.created(&reply.shop().customers().create(&input).await?, &())
 }
 
 /// Read a customer
@@ -132,7 +127,7 @@ pub(crate) async fn read(
 )]
 pub(crate) async fn replace(w: Write<CustomerId>, Query(()): Query<()>, Json(input): Json<CustomerInput>) -> ApiResult {
     let read = w.read(input.version)?;
-    let done = w.shop().customers().replace(w.id, read, &input, &w.actor).await;
+    let done = w.shop().customers().replace(w.id, read, &input).await;
     w.written(&w.done(done)?, &())
 }
 
@@ -145,7 +140,7 @@ pub(crate) async fn replace(w: Write<CustomerId>, Query(()): Query<()>, Json(inp
 )]
 pub(crate) async fn patch(w: Write<CustomerId>, Query(()): Query<()>, Json(patch): Json<CustomerPatch>) -> ApiResult {
     let read = w.read(patch.version)?;
-    let done = w.shop().customers().patch(w.id, read, patch, &w.actor).await;
+    let done = w.shop().customers().patch(w.id, read, patch).await;
     w.written(&w.done(done)?, &())
 }
 
@@ -158,7 +153,7 @@ pub(crate) async fn patch(w: Write<CustomerId>, Query(()): Query<()>, Json(patch
 )]
 pub(crate) async fn delete(w: Write<CustomerId>, Query((force, version)): Query<(Force, Version)>) -> ApiResult {
     let read = w.read(version.version)?;
-    w.done(w.shop().customers().delete(w.id, read, force.mode(), &w.actor).await)?;
+    w.done(w.shop().customers().delete(w.id, read, force.mode()).await)?;
     Ok(no_content())
 }
 
@@ -176,7 +171,7 @@ pub(crate) async fn restore(
     body: VersionBody,
 ) -> ApiResult {
     let read = w.read_either(body.version, version.version)?;
-    let done = w.shop().customers().restore(w.id, read, &w.actor).await;
+    let done = w.shop().customers().restore(w.id, read).await;
     w.written(&w.done(done)?, &())
 }
 
@@ -211,7 +206,7 @@ pub(crate) async fn addresses_of(
     Id(id): Id<CustomerId>,
     Query((pages, cursor, picked, deleted)): Query<(Pages, Cursor, Picked, ShowDeleted)>,
 ) -> ApiResult {
-    let filter = AddressFilter { customer: Some(id), deleted: deleted.choice(), ..AddressFilter::default() };
+    let filter = AddressFilter { customer: Some(id), include_deleted: deleted.choice(), ..AddressFilter::default() };
     page_of_addresses(&reply, (pages, cursor, picked), filter, ApiError::from).await
 }
 
@@ -242,7 +237,7 @@ pub(crate) async fn list_addresses(
     Query((pages, cursor, picked, deleted, p)): Query<(Pages, Cursor, Picked, ShowDeleted, AddressParams)>,
 ) -> ApiResult {
     let customer = p.customer_id.map(CustomerId);
-    let filter = AddressFilter { customer, city: p.city, street: p.street, deleted: deleted.choice() };
+    let filter = AddressFilter { customer, city: p.city, street: p.street, include_deleted: deleted.choice() };
     page_of_addresses(&reply, (pages, cursor, picked), filter, |e| ApiError::reference(e, "customer_id")).await
 }
 
@@ -254,11 +249,10 @@ pub(crate) async fn list_addresses(
 pub(crate) async fn create_address(
     reply: Reply,
     Id(customer): Id<CustomerId>,
-    By(actor): By,
     Query(()): Query<()>,
     Json(input): Json<AddressInput>,
 ) -> ApiResult {
-    reply.created(&reply.shop().addresses().create(customer, &input, &actor).await?, &())
+    reply.created(&reply.shop().addresses().create(customer, &input).await?, &())
 }
 
 /// Read an address
@@ -288,7 +282,7 @@ pub(crate) async fn replace_address(
     Json(input): Json<AddressInput>,
 ) -> ApiResult {
     let read = w.read(input.version)?;
-    let done = w.shop().addresses().replace(w.id, read, &input, &w.actor).await;
+    let done = w.shop().addresses().replace(w.id, read, &input).await;
     w.written(&w.done(done)?, &())
 }
 
@@ -305,7 +299,7 @@ pub(crate) async fn patch_address(
     Json(patch): Json<AddressPatch>,
 ) -> ApiResult {
     let read = w.read(patch.version)?;
-    let done = w.shop().addresses().patch(w.id, read, patch, &w.actor).await;
+    let done = w.shop().addresses().patch(w.id, read, patch).await;
     w.written(&w.done(done)?, &())
 }
 
@@ -318,6 +312,6 @@ pub(crate) async fn patch_address(
 )]
 pub(crate) async fn delete_address(w: Write<AddressId>, Query((version,)): Query<(Version,)>) -> ApiResult {
     let read = w.read(version.version)?;
-    w.done(w.shop().addresses().delete(w.id, read, &w.actor).await)?;
+    w.done(w.shop().addresses().delete(w.id, read).await)?;
     Ok(no_content())
 }

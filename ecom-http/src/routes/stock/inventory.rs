@@ -7,7 +7,7 @@ use ecom_core::stock::{StockAdjustment, StockMovement, StockReason};
 
 use crate::dto::{AdjustInput, AdjustedView, Item, List, MovementView, StockView, json};
 use crate::error::ApiResult;
-use crate::extract::{By, ById, Cursor, Id, Json, Pages, Picked, Query};
+use crate::extract::{ById, Cursor, Id, Json, Pages, Picked, Query};
 use crate::headers::{located, private};
 use crate::resource::{Format, Reply, Shown};
 
@@ -27,7 +27,7 @@ impl Shown for StockMovement {
 )]
 pub(crate) async fn level(reply: Reply, Id(id): Id<SkuId>, Query(()): Query<()>) -> ApiResult {
     let level = reply.shop().inventory().level(id).await?;
-    let item = Item::new(StockView::from(&level), reply.here.path().to_owned());
+    let item = Item::new(StockView::from(&level), reply.target.path().to_owned());
     Ok(private(json(StatusCode::OK, &item)?, None))
 }
 
@@ -41,7 +41,6 @@ pub(crate) async fn level(reply: Reply, Id(id): Id<SkuId>, Query(()): Query<()>)
 pub(crate) async fn adjust(
     reply: Reply,
     Id(id): Id<SkuId>,
-    By(actor): By,
     Query(()): Query<()>,
     Json(input): Json<AdjustInput>,
 ) -> ApiResult {
@@ -50,11 +49,10 @@ pub(crate) async fn adjust(
         delta: input.delta,
         reason: input.reason.unwrap_or(StockReason::Adjustment),
         reference: input.reference,
-        actor,
     };
     let done = reply.shop().inventory().adjust(adjustment).await?;
     let view = AdjustedView { stock: (&done.level).into(), movement: (&done.movement).into() };
-    let path = reply.here.path();
+    let path = reply.target.path();
     let response = json(StatusCode::CREATED, &Item::new(view, path.to_owned()))?;
     Ok(located(private(response, None), &format!("{path}/movements")))
 }

@@ -59,6 +59,8 @@ struct State {
     since: Instant,
     /// Why there is no connection.
     error: Option<Arc<RedisError>>,
+    /// There is no connection any more, and none is made.
+    closed: bool,
 }
 
 struct Inner {
@@ -127,6 +129,7 @@ impl Link {
             tries: 1,
             since: Instant::now(),
             error: None,
+            closed: false,
         };
         let inner = Arc::new(Inner { client, timeout, layout, state: RwLock::new(state) });
         match inner.connect().await {
@@ -212,6 +215,16 @@ impl Link {
         Err(unavailable(state.error.clone()))
     }
 
+    /// Ends the connection, and the tries to get one.
+    pub(super) fn close(&self) {
+        let mut state = self.inner.state.write();
+        state.closed = true;
+        state.wire = None;
+        if let Some(recovery) = state.recovery.take() {
+            recovery.abort();
+        }
+    }
+
     /// Whether it answers.
     pub(super) async fn ping(&self) -> Result<(), Error> {
         let mut wire = self.wire().map_err(unavailable)?;
@@ -284,6 +297,7 @@ impl Inner {
     fn recover(self: &Arc<Self>, state: &mut RwLockWriteGuard<'_, State>) {
         let runs = state.recovery.as_ref().is_some_and(|r| !r.is_finished());
         if state.wire.is_none()
+            && !state.closed
             && !runs
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
@@ -302,6 +316,9 @@ impl Inner {
                     state.untold = Forget::all();
                 }
                 checked = true;
+                if state.closed {
+                    return Ok(());
+                }
                 if state.untold.is_empty() {
                     state.wire = Some(wire);
                     state.run = run;

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use ecom_core::port::{Cache, CacheKey, CacheStats, CacheValue, Codec, FillToken, Load};
+use ecom_core::port::{Cache, CacheKey, CacheLoad, CacheStats, CacheValue, Codec, FillToken};
 use ecom_core::{Error, FieldCode, Result};
 use redis::Client;
 
@@ -85,7 +85,7 @@ impl RedisCache {
     /// a tokio runtime.
     ///
     /// # Errors
-    /// `Validation` of `cache_url` where the server refuses the user, the password, the database or the commands.
+    /// `Validation` of `cache` where the server refuses the user, the password, the database or the commands.
     pub async fn open(options: RedisOptions) -> Result<Self> {
         if options.tls() && rustls::crypto::CryptoProvider::get_default().is_none() {
             // rustls panics where a program brings several and chose none. An error says that another was faster.
@@ -93,7 +93,7 @@ impl RedisCache {
         }
         let refused = |_| {
             Error::invalid(
-                "cache_url",
+                "cache",
                 FieldCode::OutOfBounds,
                 "Redis refuses it: check the user, the password and the number of the database, and that the user may \
                  run scripts, read, write and publish",
@@ -246,10 +246,10 @@ impl Cache for RedisCache {
         self.begin(keys).await.into_iter().map(|shared| FillToken { local: 0, shared }).collect()
     }
 
-    async fn begin_load(&self, key: &CacheKey, codec: &'static Codec) -> Load {
+    async fn begin_load(&self, key: &CacheKey, codec: &'static Codec) -> CacheLoad {
         match self.load(key, codec).await {
-            Next::Found(aging) => Load::Found(aging.value),
-            Next::Begun(shared) => Load::Begun(FillToken { local: 0, shared }),
+            Next::Found(aging) => CacheLoad::Found(aging.value),
+            Next::Begun(shared) => CacheLoad::Begun(FillToken { local: 0, shared }),
         }
     }
 
@@ -291,6 +291,11 @@ impl Cache for RedisCache {
 
     async fn ping(&self) -> Result<()> {
         self.link.ping().await
+    }
+
+    async fn close(&self) {
+        self.link.close();
+        self.clear_local().await;
     }
 
     fn stats(&self) -> CacheStats {

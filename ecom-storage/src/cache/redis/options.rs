@@ -16,7 +16,7 @@ pub const DEFAULT_LOAD_WAIT: Duration = Duration::from_millis(150);
 /// How many bytes of values a process keeps decoded unless it is said: 16 MiB.
 pub const DEFAULT_DECODED_BYTES: u64 = 16 << 20;
 
-const FIELD: &str = "cache_url";
+const FIELD: &str = "cache";
 
 /// Settings of a [`RedisCache`](super::RedisCache).
 #[derive(Clone)]
@@ -65,7 +65,7 @@ impl RedisOptions {
     /// 65536).
     ///
     /// # Errors
-    /// `Validation` of `cache_url` that says what is wrong, without the URL.
+    /// `Validation` of `cache` that says what is wrong, without the URL.
     pub fn from_url(url: &str) -> Result<Self> {
         let (mut options, rest) = Self::split(url)?;
         for (name, value) in rest {
@@ -181,7 +181,7 @@ mod tests {
         ] {
             let error = RedisOptions::from_url(url).unwrap_err();
             let Error::Validation(fields) = &error else { panic!("{url}: {error:?}") };
-            assert_eq!(fields.0[0].field, "cache_url", "{url}");
+            assert_eq!(fields.0[0].field, "cache", "{url}");
             assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
         }
     }

@@ -3,13 +3,14 @@
 use std::collections::HashSet;
 
 use async_trait::async_trait;
+use ecom_core::catalog::CatalogConflict;
 use ecom_core::catalog::{Category, CategoryFilter, path_depth};
-use ecom_core::common::Deleted;
+use ecom_core::common::IncludeDeleted;
 use ecom_core::id::CategoryId;
 use ecom_core::paging::{Keyset, Page, Paging, SortKey, Total};
 use ecom_core::port::{CategoryRepository, CategoryUsage};
 use ecom_core::text::{Slug, fold_key};
-use ecom_core::{Conflict, Entity, Error, Result};
+use ecom_core::{Entity, Error, Result};
 
 use crate::sql::engine::builder::{Builder, MAX_LIST, bad_cursor, case_size, count, page, taken};
 use crate::sql::engine::columns::{Column, Table, Unique, Versioned, read_audit, read_external};
@@ -117,7 +118,7 @@ impl SqlCategories<'_> {
                 b.push(" AND parent_id = ").bind(id);
             }
         }
-        if filter.deleted == Deleted::Hide {
+        if filter.include_deleted == IncludeDeleted::No {
             b.push(" AND deleted_at IS NULL");
         }
     }
@@ -125,18 +126,18 @@ impl SqlCategories<'_> {
 
 #[async_trait]
 impl CategoryRepository for SqlCategories<'_> {
-    async fn get(&mut self, id: CategoryId, deleted: Deleted) -> Result<Option<Category>> {
+    async fn get(&mut self, id: CategoryId, deleted: IncludeDeleted) -> Result<Option<Category>> {
         let row = self.0.fetch_optional(&GET, vec![id.into()]).await?;
         let category = row.as_ref().map(read).transpose()?;
-        Ok(category.filter(|c| deleted == Deleted::Include || c.audit.is_live()))
+        Ok(category.filter(|c| deleted == IncludeDeleted::Yes || c.audit.is_live()))
     }
 
-    async fn get_many(&mut self, ids: &[CategoryId], deleted: Deleted) -> Result<Vec<Category>> {
+    async fn get_many(&mut self, ids: &[CategoryId], deleted: IncludeDeleted) -> Result<Vec<Category>> {
         let mut out = Vec::with_capacity(ids.len());
         for chunk in ids.chunks(MAX_LIST) {
             let mut b = Builder::on(&MANY, self.0.dialect());
             b.push("id IN ").list(chunk);
-            if deleted == Deleted::Hide {
+            if deleted == IncludeDeleted::No {
                 b.push(" AND deleted_at IS NULL");
             }
             b.push(" ORDER BY id");
@@ -271,7 +272,7 @@ impl CategoryRepository for SqlCategories<'_> {
     async fn purge(&mut self, id: CategoryId) -> Result<()> {
         let usage = self.usage(id).await?;
         let refused = || {
-            Error::from(Conflict::CategoryNotEmpty {
+            Error::from(CatalogConflict::CategoryNotEmpty {
                 category: id.0,
                 children: usage.all_children,
                 products: usage.all_products,

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use async_trait::async_trait;
 use ecom_core::catalog::{Dimensions, Sku};
-use ecom_core::common::Deleted;
+use ecom_core::common::IncludeDeleted;
 use ecom_core::id::{ProductId, SkuId};
 use ecom_core::money::{Currency, Measure, Money};
 use ecom_core::port::SkuRepository;
@@ -110,9 +110,9 @@ impl SqlSkus<'_> {
 
 #[async_trait]
 impl SkuRepository for SqlSkus<'_> {
-    async fn get(&mut self, id: SkuId, deleted: Deleted) -> Result<Option<Sku>> {
+    async fn get(&mut self, id: SkuId, deleted: IncludeDeleted) -> Result<Option<Sku>> {
         let sku = self.many(&GET, vec![id.into()]).await?.pop();
-        Ok(sku.filter(|s| deleted == Deleted::Include || s.audit.is_live()))
+        Ok(sku.filter(|s| deleted == IncludeDeleted::Yes || s.audit.is_live()))
     }
 
     async fn get_by_code(&mut self, code: &str) -> Result<Option<Sku>> {
@@ -141,8 +141,8 @@ impl SkuRepository for SqlSkus<'_> {
         taken(&mut self.0, "skus", "code_key", bases).await
     }
 
-    async fn of_product(&mut self, product: ProductId, deleted: Deleted) -> Result<Vec<Sku>> {
-        let sql = if deleted == Deleted::Include { &OF_PRODUCT } else { &LIVE_OF_PRODUCT };
+    async fn of_product(&mut self, product: ProductId, deleted: IncludeDeleted) -> Result<Vec<Sku>> {
+        let sql = if deleted == IncludeDeleted::Yes { &OF_PRODUCT } else { &LIVE_OF_PRODUCT };
         self.many(sql, vec![product.into()]).await
     }
 

@@ -1,6 +1,7 @@
 //! What databases say when a statement fails, and what the library makes of it.
 
-use ecom_core::{Conflict, Dependency, Entity, Error, FieldCode};
+use ecom_core::sales::SalesConflict;
+use ecom_core::{Dependency, Entity, Error, FieldCode};
 use uuid::Uuid;
 
 use crate::sql::TABLES;
@@ -54,7 +55,7 @@ impl DbError {
     /// As the library's error, where the shop is only being opened: what the settings got wrong is said so.
     pub fn at_start(self) -> Error {
         match self.kind {
-            Kind::Setup(message) => Error::invalid("database_url", FieldCode::OutOfBounds, message),
+            Kind::Setup(message) => Error::invalid("database", FieldCode::OutOfBounds, message),
             _ => self.into(),
         }
     }
@@ -74,7 +75,7 @@ impl DbError {
 
     /// As the library's error, of a delete: a foreign key that refuses means that an order line refers to the row (R5).
     pub fn or_has_sales(self, entity: Entity, id: Uuid) -> Error {
-        if self.kind == Kind::ForeignKey { Conflict::HasSales { entity, id }.into() } else { self.into() }
+        if self.kind == Kind::ForeignKey { SalesConflict::HasSales { entity, id }.into() } else { self.into() }
     }
 }
 

@@ -80,7 +80,7 @@ pub async fn run(x: &mut Executor<'_>, now: Timestamp, identity: Uuid, currency:
     if let Some(setup) = x.dialect().setup
         && let Some(wrong) = x.fetch_optional(setup, Vec::new()).await?
     {
-        return Err(Error::invalid("database_url", FieldCode::OutOfBounds, wrong.string(0)?));
+        return Err(Error::invalid("database", FieldCode::OutOfBounds, wrong.string(0)?));
     }
     if x.fetch_optional(x.dialect().has_tables, Vec::new()).await?.is_none() {
         x.script(TABLES).await.map_err(DbError::at_start)?;

@@ -105,10 +105,10 @@ impl ServerOptions {
     /// `sslrootcert` …) and `pooler=transaction` for [`Self::transaction_pooler`].
     ///
     /// # Errors
-    /// `Validation` on field `database_url`.
+    /// `Validation` on field `database`.
     pub fn from_url(url: &str) -> Result<Self> {
         let (url, transaction_pooler) = without_pooler(url)?;
-        let (dialect, opener) = read_url("database_url", &url)?;
+        let (dialect, opener) = read_url("database", &url)?;
         let clock: SharedClock = Arc::new(SystemClock);
         Ok(Self {
             dialect,
@@ -127,14 +127,14 @@ impl ServerOptions {
     /// Where migrations go, past a pooler that stands in front of the database.
     ///
     /// # Errors
-    /// `Validation` on field `database_direct_url`.
+    /// `Validation` on field `database_direct`.
     pub fn with_direct_url(mut self, url: &str) -> Result<Self> {
-        let (dialect, opener) = read_url("database_direct_url", url)?;
+        let (dialect, opener) = read_url("database_direct", url)?;
         if dialect.slot != self.dialect.slot {
             return Err(Error::invalid(
-                "database_direct_url",
+                "database_direct",
                 FieldCode::OutOfBounds,
-                "must lead to the same database as `database_url`",
+                "must lead to the same database as `database`",
             ));
         }
         self.direct = Some(opener);
@@ -151,7 +151,7 @@ fn without_pooler(url: &str) -> Result<(String, bool)> {
         match pair.split_once('=') {
             Some(("pooler", "transaction")) => found = true,
             Some(("pooler", _)) => {
-                return Err(Error::invalid("database_url", FieldCode::OutOfBounds, "`pooler` can be `transaction`"));
+                return Err(Error::invalid("database", FieldCode::OutOfBounds, "`pooler` can be `transaction`"));
             }
             _ => rest.push(pair),
         }
@@ -180,7 +180,7 @@ mod tests {
         ] {
             let error = ServerOptions::from_url(url).unwrap_err();
             let Error::Validation(fields) = &error else { panic!("{url}: {error:?}") };
-            assert_eq!((fields.0[0].field.as_str(), fields.0[0].code), ("database_url", code), "{url}: {error}");
+            assert_eq!((fields.0[0].field.as_str(), fields.0[0].code), ("database", code), "{url}: {error}");
             assert!(!format!("{error:?}").to_lowercase().contains("hunter2"), "{error:?}");
         }
         for url in [

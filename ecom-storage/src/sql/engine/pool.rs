@@ -282,7 +282,7 @@ impl SqlStorage {
     /// [`Storage::migrate`](ecom_core::port::Storage::migrate) next.
     ///
     /// # Errors
-    /// `Validation` on field `database_url`, `Unsupported` for a database that this build has no feature for.
+    /// `Validation` on field `database`, `Unsupported` for a database that this build has no feature for.
     pub fn open(url: &str) -> Result<Self> {
         // Never more of the URL than its scheme: the rest may hold a password.
         let scheme = url.split_once(':').map_or("", |(s, _)| s);
@@ -300,7 +300,7 @@ impl SqlStorage {
             #[cfg(not(feature = "mysql"))]
             "mysql" | "mariadb" => no_feature("mysql", "turn on the feature `mysql`"),
             _ => Err(Error::invalid(
-                "database_url",
+                "database",
                 FieldCode::OutOfBounds,
                 "must start with `sqlite:`, `postgres:` or `mysql:`",
             )),

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use ecom_core::clock::Timestamp;
 use ecom_core::id::{CategoryId, EventId, ProductId, SkuId, StockMovementId};
+use ecom_core::money::NumberError;
 use ecom_core::{Error, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -15,7 +16,7 @@ use crate::sql::engine::stored::Stored;
 ///
 /// # Errors
 /// `Internal` if it is out of its bounds all the same.
-pub fn bounded<T>(v: std::result::Result<T, String>) -> Result<T> {
+pub fn bounded<T>(v: std::result::Result<T, NumberError>) -> Result<T> {
     v.map_err(|e| Error::internal("reading a row", e))
 }
 

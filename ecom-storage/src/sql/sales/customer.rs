@@ -1,7 +1,7 @@
 //! Customers and their addresses.
 
 use async_trait::async_trait;
-use ecom_core::common::Deleted;
+use ecom_core::common::IncludeDeleted;
 use ecom_core::id::{AddressId, CustomerId};
 use ecom_core::paging::{Keyset, Page, Paging, SortKey, Total};
 use ecom_core::port::{AddressRepository, CustomerRepository};
@@ -97,7 +97,7 @@ impl SqlCustomers<'_> {
         if let Some(email) = &filter.email {
             b.push(" AND email_key = ").bind(fold_key(email));
         }
-        if filter.deleted == Deleted::Hide {
+        if filter.include_deleted == IncludeDeleted::No {
             b.push(" AND deleted_at IS NULL");
         }
     }
@@ -105,16 +105,16 @@ impl SqlCustomers<'_> {
 
 #[async_trait]
 impl CustomerRepository for SqlCustomers<'_> {
-    async fn get(&mut self, id: CustomerId, deleted: Deleted) -> Result<Option<Customer>> {
+    async fn get(&mut self, id: CustomerId, deleted: IncludeDeleted) -> Result<Option<Customer>> {
         let row = self.0.fetch_optional(&GET_CUSTOMER, vec![id.0.into()]).await?;
         let customer = row.as_ref().map(read_customer).transpose()?;
-        Ok(customer.filter(|c| deleted == Deleted::Include || c.audit.is_live()))
+        Ok(customer.filter(|c| deleted == IncludeDeleted::Yes || c.audit.is_live()))
     }
 
     async fn lock(&mut self, id: CustomerId) -> Result<Option<Customer>> {
         // A statement of its own: what is read has to be what was waited for.
         lock_rows(&mut self.0, "customers", "id", &[id.0]).await?;
-        self.get(id, Deleted::Include).await
+        self.get(id, IncludeDeleted::Yes).await
     }
 
     async fn list(&mut self, filter: &CustomerFilter, sort: CustomerSort, paging: &Paging) -> Result<Page<Customer>> {
@@ -226,7 +226,7 @@ impl SqlAddresses<'_> {
             b.push(" AND ");
             begins_with(b, "street_key", street);
         }
-        if filter.deleted == Deleted::Hide {
+        if filter.include_deleted == IncludeDeleted::No {
             b.push(" AND deleted_at IS NULL");
         }
     }
@@ -234,10 +234,10 @@ impl SqlAddresses<'_> {
 
 #[async_trait]
 impl AddressRepository for SqlAddresses<'_> {
-    async fn get(&mut self, id: AddressId, deleted: Deleted) -> Result<Option<Address>> {
+    async fn get(&mut self, id: AddressId, deleted: IncludeDeleted) -> Result<Option<Address>> {
         let row = self.0.fetch_optional(&GET_ADDRESS, vec![id.0.into()]).await?;
         let address = row.as_ref().map(read_address).transpose()?;
-        Ok(address.filter(|a| deleted == Deleted::Include || a.audit.is_live()))
+        Ok(address.filter(|a| deleted == IncludeDeleted::Yes || a.audit.is_live()))
     }
 
     async fn list(&mut self, filter: &AddressFilter, paging: &Paging) -> Result<Page<Address>> {

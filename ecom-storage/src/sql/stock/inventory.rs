@@ -7,8 +7,9 @@ use ecom_core::common::Actor;
 use ecom_core::id::{ProductId, SkuId, StockMovementId};
 use ecom_core::paging::{Keyset, Page, Paging, SortKey};
 use ecom_core::port::{InventoryRepository, TouchedProduct};
+use ecom_core::stock::{Shortage, StockConflict};
 use ecom_core::stock::{StockImbalance, StockLevel, StockMovement};
-use ecom_core::{Conflict, Entity, Error, Result, Shortage};
+use ecom_core::{Entity, Error, Result};
 
 use crate::sql::engine::builder::{Builder, MAX_LIST, bad_cursor, case_size, page};
 use crate::sql::engine::columns::{Column, Table};
@@ -131,7 +132,7 @@ impl SqlInventory<'_> {
                 Some(Shortage { sku_id: id.0, requested: -delta, available })
             })
             .collect();
-        Ok(Conflict::InsufficientStock { shortages }.into())
+        Ok(StockConflict::Insufficient { shortages }.into())
     }
 }
 

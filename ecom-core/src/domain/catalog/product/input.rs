@@ -2,15 +2,17 @@
 
 use std::collections::HashSet;
 
+use derive_setters::Setters;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::{Image, Product, ProductStatus, RatingSummary};
 use crate::domain::catalog::category::{check_external, check_slug};
 use crate::domain::catalog::sku::{DimensionsInput, Sku, SkuInput, SkuValues};
 use crate::domain::common::{Attributes, ExternalRef};
-use crate::error::{Conflict, FieldCode, Result, ValidationErrors};
+use crate::error::{CatalogConflict, FieldCode, Result, ValidationErrors};
 use crate::id::SkuId;
-use crate::money::{Currency, ExactDecimal, Percentage};
+use crate::money::{Currency, ExactDecimal, Money, Percentage};
 use crate::text::{Slug, check_text, fold_key, trimmed};
 
 /// An image of an input.
@@ -29,12 +31,14 @@ pub struct ImageInput {
 }
 
 /// A product to create, or what replaces one (PUT). Either `skus`, or the flat fields of one default SKU.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Setters)]
 #[serde(deny_unknown_fields)]
+#[setters(strip_option, into)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ProductInput {
     /// 1–255 characters.
     #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 255, example = "Field Notebook"))]
+    #[setters(skip)]
     pub title: String,
     /// Made from the title if absent.
     #[serde(default)]
@@ -50,18 +54,23 @@ pub struct ProductInput {
     pub status: ProductStatus,
     /// Ids, slugs or paths of categories.
     #[serde(default)]
+    #[setters(skip)]
     pub categories: Option<Vec<String>>,
     /// One category, in place of `categories`.
     #[serde(default)]
+    #[setters(skip)]
     pub category: Option<String>,
     /// Each 1–50 characters, at most 50.
     #[serde(default)]
+    #[setters(skip)]
     pub tags: Vec<String>,
     /// At most 50.
     #[serde(default)]
+    #[setters(skip)]
     pub images: Vec<ImageInput>,
     /// A JSON object, at most 16 KiB.
     #[serde(default)]
+    #[setters(skip)]
     pub attributes: Attributes,
     /// 0–100, scale 2.
     #[serde(default)]
@@ -80,12 +89,15 @@ pub struct ProductInput {
     pub external_id: Option<String>,
     /// At most 200; on replace, SKUs that are not named are deleted.
     #[serde(default)]
+    #[setters(skip)]
     pub skus: Option<Vec<SkuInput>>,
     /// Flat: the price of the default SKU.
     #[serde(default)]
+    #[setters(skip)]
     pub price: Option<ExactDecimal>,
     /// ISO 4217; must be the shop's.
     #[serde(default)]
+    #[setters(skip)]
     pub currency: Option<String>,
     /// Flat: pieces on hand of the default SKU.
     #[serde(default)]
@@ -145,7 +157,95 @@ pub struct ProductValues {
     pub skus: Option<Vec<(Option<SkuId>, SkuValues)>>,
 }
 
+impl ImageInput {
+    /// Returns an image without a text, which is not marked as the primary one.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self { url: url.into(), alt: None, primary: false }
+    }
+
+    /// Sets the text for those who do not see the image.
+    #[must_use]
+    pub fn alt(mut self, text: impl Into<String>) -> Self {
+        self.alt = Some(text.into());
+        self
+    }
+
+    /// Marks it as the primary image of its product.
+    #[must_use]
+    pub fn primary(mut self) -> Self {
+        self.primary = true;
+        self
+    }
+}
+
 impl ProductInput {
+    /// Returns an active product with a title. It needs a price, of its one SKU ([`Self::price`]) or of each of several
+    /// ([`Self::with_sku`]).
+    ///
+    /// ```
+    /// use ecom_core::catalog::{ImageInput, ProductInput, SkuInput};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let notebook = ProductInput::new("Field Notebook").price("4.50 USD".parse()?).stock(20);
+    ///
+    /// let tea = ProductInput::new("Sencha Yabukita")
+    ///     .in_category("tea/green")
+    ///     .tagged("loose leaf")
+    ///     .discount_percentage(10)
+    ///     .with_image(ImageInput::new("/images/sencha.jpg").alt("A tin of tea"))
+    ///     .with_sku(SkuInput::new("6.90 USD".parse()?).code("TEA-50").option("size", "50 g").stock(40))
+    ///     .with_sku(SkuInput::new("12.50 USD".parse()?).code("TEA-100").option("size", "100 g").stock(25));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn new(title: impl Into<String>) -> Self {
+        Self { title: title.into(), ..Self::default() }
+    }
+
+    /// Puts it into one more category, named by its id, slug or path.
+    #[must_use]
+    pub fn in_category(mut self, reference: impl ToString) -> Self {
+        self.categories.get_or_insert_default().push(reference.to_string());
+        self
+    }
+
+    /// Adds a tag.
+    #[must_use]
+    pub fn tagged(mut self, tag: impl Into<String>) -> Self {
+        self.tags.push(tag.into());
+        self
+    }
+
+    /// Adds an image, as the last.
+    #[must_use]
+    pub fn with_image(mut self, image: ImageInput) -> Self {
+        self.images.push(image);
+        self
+    }
+
+    /// Sets one attribute.
+    #[must_use]
+    pub fn attribute(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.attributes.0.insert(name.into(), value.into());
+        self
+    }
+
+    /// Adds a SKU, as the last. A product with several SKUs has no flat price, stock, code, weight, dimensions, barcode
+    /// and threshold.
+    #[must_use]
+    pub fn with_sku(mut self, sku: SkuInput) -> Self {
+        self.skus.get_or_insert_default().push(sku);
+        self
+    }
+
+    /// Sets the price of its one SKU, in the shop's currency.
+    #[must_use]
+    pub fn price(mut self, price: Money) -> Self {
+        self.price = Some(price.amount().into());
+        self.currency = Some(price.currency().to_string());
+        self
+    }
+
     /// The first flat SKU field that is present.
     fn flat_field(&self) -> Option<&'static str> {
         [
@@ -168,13 +268,13 @@ impl ProductInput {
     pub fn check_flat_against(&self, current: &Product) -> Result<()> {
         match self.flat_field() {
             Some(field) if current.skus.len() > 1 => {
-                Err(Conflict::FlatWrite { product: current.id.0, skus: current.skus.len(), field }.into())
+                Err(CatalogConflict::FlatWrite { product: current.id.0, skus: current.skus.len(), field }.into())
             }
             _ => Ok(()),
         }
     }
 
-    /// Checks everything that SPEC 2 says of a product that is written whole (create, PUT).
+    /// Checks a product that is written whole (create, PUT) against all bounds of `docs/rules.md`, "Product".
     ///
     /// # Errors
     /// `Validation` with each bad field; `CURRENCY_MISMATCH`.
@@ -200,7 +300,7 @@ impl ProductInput {
         self.attributes.check("attributes", e);
         let discount = match self.discount_percentage.map(|d| Percentage::exact(d.0)) {
             Some(Err(why)) => {
-                e.out_of_bounds("discount_percentage", why);
+                e.out_of_bounds("discount_percentage", why.to_string());
                 Percentage::default()
             }
             Some(Ok(p)) => p,

@@ -11,10 +11,12 @@ pub use self::patch::ProductPatch;
 pub(crate) use self::patch::require;
 use crate::domain::catalog::category::CategorySummary;
 use crate::domain::catalog::sku::{AvailabilityStatus, Sku};
-use crate::domain::common::{Attributes, Audit, Deleted, ExternalRef};
+use crate::domain::common::{Attributes, Audit, ExternalRef, IncludeDeleted};
 use crate::error::{Result, ValidationErrors};
 use crate::id::{CategoryId, ProductId};
+use crate::money::Currency;
 use crate::money::{Money, Percentage, Rating};
+use crate::money::{check_price_currency, check_price_order};
 use crate::text::{Slug, check_text};
 
 /// Whether a product is on sale.
@@ -170,10 +172,10 @@ impl Product {
 pub struct ProductFilter {
     /// In this category or below it (R6).
     pub category: Option<CategoryId>,
-    /// The lowest final price is at least this, in minor units of the shop's currency.
-    pub min_price: Option<i64>,
-    /// The lowest final price is at most this, in minor units of the shop's currency.
-    pub max_price: Option<i64>,
+    /// The lowest final price is at least this, in the shop's currency.
+    pub min_price: Option<Money>,
+    /// The lowest final price is at most this, in the shop's currency.
+    pub max_price: Option<Money>,
     /// This brand, by its folded key.
     pub brand: Option<String>,
     /// With this tag, by its folded key.
@@ -183,7 +185,7 @@ pub struct ProductFilter {
     /// `None`: any status.
     pub status: Option<ProductStatus>,
     /// Whether soft-deleted products are listed (R2).
-    pub deleted: Deleted,
+    pub include_deleted: IncludeDeleted,
     /// Edited or re-read since then (microseconds), for catch-up of consumers.
     pub updated_since: Option<crate::clock::Timestamp>,
 }
@@ -199,11 +201,13 @@ impl ProductFilter {
     }
 
     /// # Errors
-    /// `Validation` by [`Self::check_texts`].
-    pub(crate) fn check(&self) -> Result<()> {
+    /// `Validation` by [`Self::check_texts`] and of price bounds that no price can be between, `CURRENCY_MISMATCH`.
+    pub(crate) fn check(&self, shop: Currency) -> Result<()> {
         let mut errors = ValidationErrors::default();
         Self::check_texts(self.brand.as_deref(), self.tag.as_deref(), &mut errors);
-        errors.into_result()
+        check_price_order(self.min_price, self.max_price, &mut errors);
+        errors.into_result()?;
+        check_price_currency([self.min_price, self.max_price], shop)
     }
 }
 
@@ -270,6 +274,6 @@ pub struct ProductFilters {
     pub categories: Vec<(CategorySummary, u64)>,
     /// Brands, most products first, at most 100.
     pub brands: Vec<(String, u64)>,
-    /// Lowest and highest "from" price, in minor units of the shop's currency.
-    pub price: Option<(i64, i64)>,
+    /// The lowest and the highest "from" price.
+    pub price: Option<(Money, Money)>,
 }

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use super::{ImageInput, Product, ProductInput, ProductStatus};
 use crate::domain::catalog::sku::{DimensionsPatch, SkuInput};
 use crate::domain::common::{Attributes, Patch};
-use crate::error::{Conflict, FieldCode, Result, ValidationErrors};
+use crate::error::{CatalogConflict, FieldCode, Result, ValidationErrors};
 use crate::money::ExactDecimal;
 
 /// A merge patch of a product (RFC 7396).
@@ -137,7 +137,9 @@ impl ProductPatch {
             (Patch::Keep, None) => {}
             (Patch::Keep, Some(field)) => {
                 if current.skus.len() > 1 {
-                    return Err(Conflict::FlatWrite { product: current.id.0, skus: current.skus.len(), field }.into());
+                    return Err(
+                        CatalogConflict::FlatWrite { product: current.id.0, skus: current.skus.len(), field }.into()
+                    );
                 }
                 let mut s = current.default_sku().map(SkuInput::from).unwrap_or_default();
                 require(self.price, &mut s.price, "price", &mut e);

@@ -8,8 +8,9 @@ use std::io::Read;
 
 use serde::Deserialize;
 
+use crate::domain::access::principal::{Permission, Principal};
 use crate::domain::catalog::category::{Category, CategoryInput};
-use crate::domain::common::{Actor, Attributes, Audit, Deleted, ExternalRef, Read as ReadVersion};
+use crate::domain::common::{Attributes, Audit, ExpectedVersion, ExternalRef, IncludeDeleted};
 use crate::error::{Conflict, Error, ErrorCode, FieldCode, FieldError, Result, ValidationErrors};
 use crate::id::CategoryId;
 use crate::port::storage::Repositories;
@@ -329,7 +330,7 @@ impl ImportService<'_> {
     /// root to the row itself or to its parent, as a JSON array, an object with a `categories` array, or NDJSON.
     ///
     /// Categories that the file has only in paths are made too. Of siblings with one name (folded) the first row
-    /// is kept and the others go to the dead letters, as do rows that break SPEC 2 and what is below those; the
+    /// is kept and the others go to the dead letters, as do rows that are out of bounds and what is below those; the
     /// same file gives the same tree at every run, and a second run changes nothing. A category without an
     /// external id that has the name of a row under the same parent becomes that row's.
     ///
@@ -344,6 +345,7 @@ impl ImportService<'_> {
         options: ImportOptions,
         on_progress: impl FnMut(&ImportReport) + Send,
     ) -> Result<ImportReport> {
+        self.who.require(Permission::ImportRun)?;
         options.check()?;
         let mut from = stream(source, &options, |record: CategoryRecord| {
             if record.id.0.is_empty() {
@@ -351,7 +353,7 @@ impl ImportService<'_> {
             }
             Ok(record)
         });
-        let ImportOptions { source, file, dead_letters, actor, max_categories, .. } = options;
+        let ImportOptions { source, file, dead_letters, max_categories, .. } = options;
         let source = source.unwrap_or_else(|| SOURCE.to_owned());
         let mut run = Run::new(DeadLetterWriter::new(dead_letters, file), on_progress);
         let mut forest = Forest::default();
@@ -404,7 +406,7 @@ impl ImportService<'_> {
             let present = self.present(&source, &forest).await?;
             let steps = plan(&forest, &present, &|| CategoryId(cx.ids.next()));
             drop(present);
-            let writer = Writer { cx, source, actor, forest };
+            let writer = Writer { cx, who: self.who, source, forest };
             writer.write(steps, &mut run).await
         };
         lease::holding(cx, turn, written).await?;
@@ -433,7 +435,7 @@ impl ImportService<'_> {
 struct Writer<'a> {
     cx: &'a std::sync::Arc<crate::service::run::context::Context>,
     source: String,
-    actor: Actor,
+    who: &'a Principal,
     forest: Forest,
 }
 
@@ -531,7 +533,7 @@ impl Writer<'_> {
             .write(|mut tx| async move {
                 let here = match planned.first() {
                     // All or nothing: one speaks for all.
-                    Some(p) if unknown => tx.categories().get(p.id, Deleted::Include).await?.is_some(),
+                    Some(p) if unknown => tx.categories().get(p.id, IncludeDeleted::Yes).await?.is_some(),
                     _ => false,
                 };
                 if !here {
@@ -552,7 +554,7 @@ impl Writer<'_> {
         let mut paths: HashMap<CategoryId, String> = if above.is_empty() {
             HashMap::new()
         } else {
-            let found = tx.categories().get_many(&above, Deleted::Hide).await?;
+            let found = tx.categories().get_many(&above, IncludeDeleted::No).await?;
             found.into_iter().map(|c| (c.id, c.path)).collect()
         };
         let named: Vec<(&Planned, &Node, Slug)> = planned
@@ -592,10 +594,10 @@ impl Writer<'_> {
                 product_count: 0,
                 subtree_product_count: 0,
                 revision: 1,
-                audit: Audit::created(now, &self.actor),
+                audit: Audit::created(now, self.who.actor()),
             });
         }
-        CategoryService::new(self.cx).insert_in(tx, &rows, &self.actor).await
+        CategoryService::new(self.cx, self.who).insert_in(tx, &rows).await
     }
 
     /// Writes a row over its category where they differ; true where they did.
@@ -624,12 +626,12 @@ impl Writer<'_> {
             external_id: Some(external.external_id),
             version: None,
         };
-        let categories = CategoryService::new(self.cx);
-        let read = ReadVersion::Version(before.audit.version);
+        let categories = CategoryService::new(self.cx, self.who);
+        let read = ExpectedVersion::Exact(before.audit.version);
         let mut patience = Patience::new();
         let mut unknown = false;
         loop {
-            match categories.replace(before.id, read, &input, &self.actor).await {
+            match categories.replace(before.id, read, &input).await {
                 // Our own write, whose answer was lost, moved the version.
                 Err(Error::Conflict(c))
                     if unknown

@@ -1,6 +1,6 @@
-//! Imports: files of products and categories, streamed in bounded batches (SPEC 6).
+//! Imports: files of products and categories, streamed in bounded batches.
 //!
-//! A thread of its own cuts the source into records and checks each against SPEC 2; a bounded channel leads to the
+//! A thread of its own cuts the source into records and checks each against the bounds of its kind; a bounded channel leads to the
 //! writer, so that the source is never read far ahead of the database. What is refused goes to the dead letters
 //! with its place; what is right is written in batches, each one unit of work. An import knows its rows again by
 //! external id or SKU code, so that a second run of the same file changes nothing and completes what a first one
@@ -17,6 +17,7 @@ use std::io::Read;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use derive_setters::Setters;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
@@ -27,8 +28,8 @@ pub use self::record::{DimensionsRecord, ForeignId, ImageRecord, MetaRecord, Pro
 
 use self::dead_letter::{DeadLetterWriter, MAX_SHOWN, Refused};
 use self::frame::{Frame, Framer};
-use crate::domain::common::Actor;
-use crate::error::{Conflict, Error, ErrorCode, FieldCode, FieldError, Result};
+use crate::domain::access::principal::Principal;
+use crate::error::{CatalogConflict, Conflict, Error, ErrorCode, FieldCode, FieldError, Result};
 use crate::service::run::context::Context;
 
 /// Records that wait between the reader and the writer.
@@ -38,12 +39,16 @@ const TRIES: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
 /// How an import is run.
-#[derive(Debug)]
+#[derive(Debug, Setters)]
+#[setters(strip_option)]
+#[non_exhaustive]
 pub struct ImportOptions {
     /// The system that external ids are of. Where absent: what a record says, else `dummyjson` for its documents,
     /// `import` for our own format, `categories` for categories.
+    #[setters(into)]
     pub source: Option<String>,
     /// What the source is called in the dead letters.
+    #[setters(into)]
     pub file: Option<String>,
     /// `None`: found out from how the source begins.
     pub format: Option<ImportFormat>,
@@ -53,8 +58,6 @@ pub struct ImportOptions {
     pub create_categories: bool,
     /// Where refused records go.
     pub dead_letters: DeadLetters,
-    /// Who imports. Default [`Actor::system`].
-    pub actor: Actor,
     /// The most bytes of one record; a larger one is refused. Default 1 MiB.
     pub max_record: usize,
     /// The most categories of one file, those that only paths name among them. They are held in memory until all
@@ -72,7 +75,6 @@ impl Default for ImportOptions {
             batch: 100,
             create_categories: true,
             dead_letters: DeadLetters::Discard,
-            actor: Actor::system(),
             max_record: 1024 * 1024,
             max_categories: 100_000,
         }
@@ -170,11 +172,12 @@ pub fn detect(head: &[u8]) -> Option<ImportKind> {
 #[derive(Debug, Clone, Copy)]
 pub struct ImportService<'a> {
     cx: &'a Arc<Context>,
+    who: &'a Principal,
 }
 
 impl<'a> ImportService<'a> {
-    pub(crate) const fn new(cx: &'a Arc<Context>) -> Self {
-        Self { cx }
+    pub(crate) const fn new(cx: &'a Arc<Context>, who: &'a Principal) -> Self {
+        Self { cx, who }
     }
 }
 
@@ -200,8 +203,10 @@ impl From<&Error> for Rejection {
         let fields = match e {
             Error::Validation(v) => v.0.clone(),
             Error::Conflict(c) => match &**c {
-                Conflict::Duplicate { field, .. } | Conflict::FlatWrite { field, .. } => at(field),
-                Conflict::InsufficientStock { .. } => at("stock"),
+                Conflict::Duplicate { field, .. } | Conflict::Catalog(CatalogConflict::FlatWrite { field, .. }) => {
+                    at(field)
+                }
+                Conflict::Stock(_) => at("stock"),
                 Conflict::CurrencyMismatch { .. } => at("currency"),
                 _ => Vec::new(),
             },

@@ -3,12 +3,13 @@
 use std::collections::{HashMap, HashSet};
 use std::io::Read;
 
+use crate::domain::access::principal::{Permission, Principal};
 use crate::domain::catalog::category::Category;
 use crate::domain::catalog::product::{Product, ProductValues};
 use crate::domain::catalog::sku::{Sku, SkuValues};
-use crate::domain::common::{Attributes, Audit, Deleted};
+use crate::domain::common::{Attributes, Audit, IncludeDeleted};
 use crate::domain::stock::inventory::StockReason;
-use crate::error::{Conflict, Entity, Error, FieldCode, Result};
+use crate::error::{CatalogConflict, Conflict, Entity, Error, FieldCode, Result};
 use crate::id::{CategoryId, ProductId};
 use crate::port::storage::Repositories;
 use crate::service::catalog::category::CategoryService;
@@ -49,7 +50,7 @@ impl ImportService<'_> {
     /// DummyJSON's documents or our own format ([`ProductRecord`]).
     ///
     /// A record is known again by its external id, else by its SKU codes; a product whose values are as the
-    /// record says is not written at all. What breaks SPEC 2 or conflicts with the shop goes to the dead letters.
+    /// record says is not written at all. A record that is out of bounds or conflicts with the shop goes to the dead letters.
     /// Every batch is one unit of work; one that fails for a record is written record by record. Memory holds a
     /// batch and the channel's records, and 16 bytes for each record of the source, to find those that stand in
     /// it twice.
@@ -65,13 +66,14 @@ impl ImportService<'_> {
         options: ImportOptions,
         on_progress: impl FnMut(&ImportReport) + Send,
     ) -> Result<ImportReport> {
+        self.who.require(Permission::ImportRun)?;
         options.check()?;
         let currency = self.cx.config.currency;
         let named = options.source.clone();
         let check = move |record: ProductRecord| record.check(named.as_deref(), currency);
         let mut from = stream(source, &options, check);
-        let ImportOptions { file, batch: size, create_categories, dead_letters, actor, .. } = options;
-        let writer = Writer { cx: self.cx, create_categories, actor };
+        let ImportOptions { file, batch: size, create_categories, dead_letters, .. } = options;
+        let writer = Writer { cx: self.cx, who: self.who, create_categories };
         let mut run = Run::new(DeadLetterWriter::new(dead_letters, file), on_progress);
         let mut seen = HashSet::new();
         let mut batch: Vec<(Item<()>, Candidate)> = Vec::with_capacity(size);
@@ -134,8 +136,8 @@ fn first_of_its_kind(seen: &mut HashSet<u128>, c: &Candidate) -> Result<(), Reje
 
 struct Writer<'a> {
     cx: &'a std::sync::Arc<crate::service::run::context::Context>,
+    who: &'a Principal,
     create_categories: bool,
-    actor: crate::domain::common::Actor,
 }
 
 impl Writer<'_> {
@@ -241,7 +243,7 @@ impl Writer<'_> {
                 }
             });
         }
-        let products = ProductService::new(self.cx);
+        let products = ProductService::new(self.cx, self.who);
         let ids: Vec<ProductId> = updates.iter().map(|(_, id)| *id).collect();
         let locked: HashMap<ProductId, Product> = if ids.is_empty() {
             HashMap::new()
@@ -251,10 +253,10 @@ impl Writer<'_> {
         for (c, id) in updates {
             let before =
                 locked.get(&id).filter(|p| p.audit.is_live()).ok_or_else(|| Error::not_found(Entity::Product, id))?;
-            products.update_in(tx, before, c.over(before), StockReason::Import, &self.actor).await?;
+            products.update_in(tx, before, c.over(before), StockReason::Import).await?;
         }
         if !inserts.is_empty() {
-            products.create_many_in(tx, inserts, &self.actor).await?;
+            products.create_many_in(tx, inserts).await?;
         }
         Ok(Written { outcomes, categories_created })
     }
@@ -281,7 +283,7 @@ impl Writer<'_> {
         let known: HashMap<ProductId, Product> = if ids.is_empty() {
             HashMap::new()
         } else {
-            tx.products().get_many(&ids, Deleted::Include).await?.into_iter().map(|p| (p.id, p)).collect()
+            tx.products().get_many(&ids, IncludeDeleted::Yes).await?.into_iter().map(|p| (p.id, p)).collect()
         };
 
         let mut taken: HashSet<ProductId> = HashSet::new();
@@ -375,13 +377,13 @@ impl Writer<'_> {
                 product_count: 0,
                 subtree_product_count: 0,
                 revision: 1,
-                audit: Audit::created(now, &self.actor),
+                audit: Audit::created(now, self.who.actor()),
             });
         }
         if made.is_empty() {
             return Ok(0);
         }
-        CategoryService::new(self.cx).insert_in(tx, &made, &self.actor).await?;
+        CategoryService::new(self.cx, self.who).insert_in(tx, &made).await?;
         Ok(u64::try_from(made.len()).unwrap_or(u64::MAX))
     }
 }
@@ -393,7 +395,7 @@ fn refused(c: &Candidate, before: &Product) -> Option<Error> {
         return Some(Conflict::State { message }.into());
     }
     (c.flat && before.skus.len() > 1)
-        .then(|| Conflict::FlatWrite { product: before.id.0, skus: before.skus.len(), field: "price" }.into())
+        .then(|| CatalogConflict::FlatWrite { product: before.id.0, skus: before.skus.len(), field: "price" }.into())
 }
 
 impl Candidate {

@@ -205,7 +205,7 @@ impl<'de> Deserialize<'de> for ImageRecord {
     }
 }
 
-/// A record that fits SPEC 2, and what it left unsaid.
+/// A record whose values a product may have, and which fields it leaves out.
 #[derive(Debug, Clone)]
 pub(super) struct Candidate {
     pub values: ProductValues,
@@ -221,7 +221,7 @@ pub(super) struct Candidate {
 }
 
 impl ProductRecord {
-    /// Checks the record against SPEC 2.
+    /// Checks the record against the bounds of a product.
     pub(super) fn check(self, source: Option<&str>, currency: Currency) -> Result<Candidate, Rejection> {
         let mut errors = ValidationErrors::default();
         let default_source = if self.external_id.is_some() { "import" } else { "dummyjson" };
@@ -247,7 +247,7 @@ impl ProductRecord {
         let rating = self.rating.and_then(|r| match Rating::exact(r.0) {
             Ok(mean) => Some(mean),
             Err(why) => {
-                errors.out_of_bounds("rating", why);
+                errors.out_of_bounds("rating", why.to_string());
                 None
             }
         });

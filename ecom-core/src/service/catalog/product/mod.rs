@@ -11,15 +11,16 @@ use serde::{Deserialize, Serialize};
 use self::names::{CodeBook, next_slug, pick_slugs};
 use super::resolver::Resolver;
 use crate::clock::Timestamp;
+use crate::domain::access::principal::{Permission, Principal};
 use crate::domain::catalog::product::{
     Product, ProductFilter, ProductInput, ProductPatch, ProductSort, ProductValues, RatingSource, RatingSummary,
     flat_names,
 };
 use crate::domain::catalog::sku::{Sku, SkuValues};
-use crate::domain::common::{Actor, Audit, DeleteMode, Deleted, ExternalRef, Read};
-use crate::domain::platform::outbox::EventKind;
+use crate::domain::common::{Audit, DeleteMode, ExpectedVersion, ExternalRef, IncludeDeleted};
+use crate::domain::platform::outbox::{EventDetails, EventKind, PriceChange, StockChange};
 use crate::domain::stock::inventory::{StockMovement, StockReason};
-use crate::error::{Conflict, Entity, Error, FieldCode, Result, Shortage, ValidationErrors};
+use crate::error::{Conflict, Entity, Error, FieldCode, Result, Shortage, StockConflict, ValidationErrors};
 use crate::id::{CategoryId, ProductId, SkuId, StockMovementId};
 use crate::money::Rating;
 use crate::paging::{Page, Paging, Total};
@@ -42,14 +43,14 @@ pub struct ProductList {
     pub total: Option<Total>,
 }
 
-/// What a list of products is asked for.
-#[derive(Debug, Clone, PartialEq)]
+/// A query for a list of products. By default it asks for the newest 20 live products.
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct ProductListQuery {
-    /// Filters.
+    /// What the products must match.
     pub filter: ProductFilter,
-    /// Sort.
+    /// The order of the products.
     pub sort: ProductSort,
-    /// Which part; a total comes with [`Paging::Offset`].
+    /// Which part of the list; a total comes with [`Paging::Offset`].
     pub paging: Paging,
 }
 
@@ -57,22 +58,24 @@ pub struct ProductListQuery {
 #[derive(Debug, Clone, Copy)]
 pub struct ProductService<'a> {
     cx: &'a Arc<Context>,
+    who: &'a Principal,
 }
 
 impl<'a> ProductService<'a> {
-    pub(crate) const fn new(cx: &'a Arc<Context>) -> Self {
-        Self { cx }
+    pub(crate) const fn new(cx: &'a Arc<Context>, who: &'a Principal) -> Self {
+        Self { cx, who }
     }
 
     /// Makes a product with its SKUs.
     ///
     /// # Errors
     /// `Validation`, `CURRENCY_MISMATCH`, `DUPLICATE`, `Unavailable`.
-    pub async fn create(&self, input: &ProductInput, actor: &Actor) -> Result<Product> {
+    pub async fn create(&self, input: &ProductInput) -> Result<Product> {
+        self.who.require(Permission::ProductsWrite)?;
         let values = &input.check(self.cx.config.currency)?;
         self.cx
             .write(|mut tx| async move {
-                let made = self.create_many_in(&mut tx, vec![values.clone()], actor).await?.pop();
+                let made = self.create_many_in(&mut tx, vec![values.clone()]).await?.pop();
                 Ok((made.ok_or(Error::Internal { context: "a created product is missing", source: None })?, tx))
             })
             .await
@@ -83,9 +86,10 @@ impl<'a> ProductService<'a> {
     /// # Errors
     /// As [`Self::create`]. [`Error::Contention`] if another transaction took a slug or code that the library was
     /// about to make.
-    pub async fn create_in(&self, tx: &mut Tx<'_>, input: &ProductInput, actor: &Actor) -> Result<Product> {
+    pub async fn create_in(&self, tx: &mut Tx<'_>, input: &ProductInput) -> Result<Product> {
+        self.who.require(Permission::ProductsWrite)?;
         let values = input.check(self.cx.config.currency)?;
-        let made = self.create_many_in(tx, vec![values], actor).await?.pop();
+        let made = self.create_many_in(tx, vec![values]).await?.pop();
         made.ok_or(Error::Internal { context: "a created product is missing", source: None })
     }
 
@@ -93,12 +97,8 @@ impl<'a> ProductService<'a> {
     ///
     /// # Errors
     /// As [`Self::create_in`].
-    pub async fn create_many_in(
-        &self,
-        tx: &mut Tx<'_>,
-        values: Vec<ProductValues>,
-        actor: &Actor,
-    ) -> Result<Vec<Product>> {
+    pub async fn create_many_in(&self, tx: &mut Tx<'_>, values: Vec<ProductValues>) -> Result<Vec<Product>> {
+        self.who.require(Permission::ProductsWrite)?;
         let now = self.cx.now();
         let made_slug = values.iter().any(|v| v.slug.is_none());
         let made_code = values.iter().any(makes_code);
@@ -117,8 +117,8 @@ impl<'a> ProductService<'a> {
             let mut product_skus = Vec::new();
             for (position, (_, s)) in v.skus.unwrap_or_default().into_iter().enumerate() {
                 let code = codes.claim(s.code.clone(), &slug, None)?;
-                let sku = self.new_sku(id, position, code, s, now, actor);
-                opening.extend(self.movement(&sku, sku.on_hand, opening_reason(v.external.as_ref()), now, actor));
+                let sku = self.new_sku(id, position, code, s, now);
+                opening.extend(self.movement(&sku, sku.on_hand, opening_reason(v.external.as_ref()), now));
                 product_skus.push(sku);
             }
             skus.extend(product_skus.iter().cloned());
@@ -140,7 +140,7 @@ impl<'a> ProductService<'a> {
                 external: v.external,
                 skus: product_skus,
                 revision: 1,
-                audit: Audit::created(now, actor),
+                audit: Audit::created(now, self.who.actor()),
             });
         }
         let written = tx.products().insert(&products).await;
@@ -151,9 +151,14 @@ impl<'a> ProductService<'a> {
             kind: EventKind::ProductCreated,
             id: p.id.0,
             revision: p.revision,
+            actor: self.who.actor().clone(),
             stale: Forget::Keys(shown_by(p).collect()),
+            details: EventDetails {
+                stock: opening.iter().filter(|m| p.skus.iter().any(|s| s.id == m.sku_id)).map(Into::into).collect(),
+                prices: Vec::new(),
+            },
         });
-        tx.emit_all(actor, changes.collect()).await?;
+        tx.emit_all(changes.collect()).await?;
         Ok(products)
     }
 
@@ -161,13 +166,15 @@ impl<'a> ProductService<'a> {
     ///
     /// # Errors
     /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `FLAT_WRITE_REFUSED`, and those of [`Self::create`].
-    pub async fn replace(&self, id: ProductId, read: Read, input: &ProductInput, actor: &Actor) -> Result<Product> {
+    pub async fn replace(&self, id: ProductId, expected: ExpectedVersion, input: &ProductInput) -> Result<Product> {
+        self.who.require(Permission::ProductsWrite)?;
+        let expected = expected.or_named(input.version)?;
         let values = &input.check(self.cx.config.currency)?;
         self.cx
             .write(|mut tx| async move {
-                let before = self.lock(&mut tx, id, read, Deleted::Hide).await?;
+                let before = self.lock(&mut tx, id, expected, IncludeDeleted::No).await?;
                 input.check_flat_against(&before)?;
-                let written = self.update_in(&mut tx, &before, values.clone(), StockReason::Adjustment, actor).await?;
+                let written = self.update_in(&mut tx, &before, values.clone(), StockReason::Adjustment).await?;
                 Ok((written, tx))
             })
             .await
@@ -181,24 +188,27 @@ impl<'a> ProductService<'a> {
         &self,
         tx: &mut Tx<'_>,
         id: ProductId,
-        read: Read,
+        expected: ExpectedVersion,
         input: &ProductInput,
-        actor: &Actor,
     ) -> Result<Product> {
+        self.who.require(Permission::ProductsWrite)?;
+        let expected = expected.or_named(input.version)?;
         let values = input.check(self.cx.config.currency)?;
-        let before = self.lock(tx, id, read, Deleted::Hide).await?;
+        let before = self.lock(tx, id, expected, IncludeDeleted::No).await?;
         input.check_flat_against(&before)?;
-        self.update_in(tx, &before, values, StockReason::Adjustment, actor).await
+        self.update_in(tx, &before, values, StockReason::Adjustment).await
     }
 
     /// Merges a patch into a product (RFC 7396, R1).
     ///
     /// # Errors
     /// As [`Self::replace`].
-    pub async fn patch(&self, id: ProductId, read: Read, patch: ProductPatch, actor: &Actor) -> Result<Product> {
+    pub async fn patch(&self, id: ProductId, expected: ExpectedVersion, patch: ProductPatch) -> Result<Product> {
+        self.who.require(Permission::ProductsWrite)?;
+        let expected = expected.or_named(patch.version)?;
         let patch = &patch;
         self.cx
-            .write(|mut tx| async move { Ok((self.patch_in(&mut tx, id, read, patch.clone(), actor).await?, tx)) })
+            .write(|mut tx| async move { Ok((self.patch_in(&mut tx, id, expected, patch.clone()).await?, tx)) })
             .await
     }
 
@@ -210,32 +220,39 @@ impl<'a> ProductService<'a> {
         &self,
         tx: &mut Tx<'_>,
         id: ProductId,
-        read: Read,
+        expected: ExpectedVersion,
         patch: ProductPatch,
-        actor: &Actor,
     ) -> Result<Product> {
+        self.who.require(Permission::ProductsWrite)?;
+        let expected = expected.or_named(patch.version)?;
         let flat = patch.flat_field().is_some();
-        let before = self.lock(tx, id, read, Deleted::Hide).await?;
+        let before = self.lock(tx, id, expected, IncludeDeleted::No).await?;
         let values = patch.onto(&before)?.check_with(self.cx.config.currency, false).map_err(|e| match e {
             Error::Validation(v) if flat => Error::Validation(flat_names(v)),
             e => e,
         })?;
-        self.update_in(tx, &before, values, StockReason::Adjustment, actor).await
+        self.update_in(tx, &before, values, StockReason::Adjustment).await
     }
 
     /// Locks a product for a write, with the tree held, and checks that it is the one that the writer read (R1).
     ///
     /// # Errors
     /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`.
-    pub async fn lock(&self, tx: &mut Tx<'_>, id: ProductId, read: Read, deleted: Deleted) -> Result<Product> {
+    pub async fn lock(
+        &self,
+        tx: &mut Tx<'_>,
+        id: ProductId,
+        expected: ExpectedVersion,
+        deleted: IncludeDeleted,
+    ) -> Result<Product> {
         let before = tx
             .products()
             .lock(&[id])
             .await?
             .pop()
-            .filter(|p| deleted == Deleted::Include || p.audit.is_live())
+            .filter(|p| deleted == IncludeDeleted::Yes || p.audit.is_live())
             .ok_or_else(|| Error::not_found(Entity::Product, id))?;
-        read.check(Entity::Product, id, before.audit.version, self.cx.config.last_write_wins)?;
+        expected.check(Entity::Product, id, before.audit.version, self.cx.config.last_write_wins)?;
         Ok(before)
     }
 
@@ -249,7 +266,6 @@ impl<'a> ProductService<'a> {
         before: &Product,
         values: ProductValues,
         reason: StockReason,
-        actor: &Actor,
     ) -> Result<Product> {
         let now = self.cx.now();
         let (made_slug, made_code) = (values.slug.is_none(), makes_code(&values));
@@ -267,7 +283,7 @@ impl<'a> ProductService<'a> {
         let mut movements = Vec::new();
         let skus = match values.skus {
             None => before.skus.clone(),
-            Some(named) => self.reconcile(tx, before, &slug, named, &mut movements, reason, now, actor).await?,
+            Some(named) => self.reconcile(tx, before, &slug, named, &mut movements, reason, now).await?,
         };
         let after = Product {
             id: before.id,
@@ -289,7 +305,7 @@ impl<'a> ProductService<'a> {
             revision: before.revision,
             audit: before.audit.clone(),
         };
-        let saved = self.save_in(tx, before, after, movements, EventKind::ProductUpdated, actor).await;
+        let saved = self.save_in(tx, before, after, movements, EventKind::ProductUpdated).await;
         tx.or_next_name(saved, |field| (made_slug && field == "slug") || (made_code && field == "code"))
     }
 
@@ -305,7 +321,6 @@ impl<'a> ProductService<'a> {
         movements: &mut Vec<StockMovement>,
         reason: StockReason,
         now: Timestamp,
-        actor: &Actor,
     ) -> Result<Vec<Sku>> {
         let mut errors = ValidationErrors::default();
         let mut left: HashMap<SkuId, &Sku> = before.skus.iter().map(|s| (s.id, s)).collect();
@@ -347,12 +362,12 @@ impl<'a> ProductService<'a> {
                     let code = codes.claim(wanted, slug, Some(old.id))?;
                     let delta = v.stock.map_or(0, |s| s - old.on_hand);
                     let sku = edited_sku(old, position, code, v, delta)?;
-                    movements.extend(self.movement(&sku, delta, reason, now, actor));
+                    movements.extend(self.movement(&sku, delta, reason, now));
                     sku
                 }
                 None => {
                     let code = codes.claim(v.code.clone(), slug, None)?;
-                    self.new_sku(before.id, position, code, v, now, actor)
+                    self.new_sku(before.id, position, code, v, now)
                 }
             });
         }
@@ -371,7 +386,6 @@ impl<'a> ProductService<'a> {
         mut after: Product,
         movements: Vec<StockMovement>,
         kind: EventKind,
-        actor: &Actor,
     ) -> Result<Product> {
         if *before == after && movements.is_empty() {
             return Ok(after);
@@ -383,7 +397,7 @@ impl<'a> ProductService<'a> {
         // Codes that are given up come free before they are taken.
         for gone in before.skus.iter().filter(|s| !kept.contains(&s.id)) {
             let mut deleted = gone.clone();
-            deleted.audit.deleted(now, actor);
+            deleted.audit.deleted(now, self.who.actor());
             tx.skus().update(gone, &deleted).await?;
         }
         let mut inserted = Vec::new();
@@ -395,7 +409,7 @@ impl<'a> ProductService<'a> {
                     // Stock alone moves no version (R1).
                     sku.on_hand = o.on_hand;
                     if *o != sku {
-                        sku.audit.edited(now, actor);
+                        sku.audit.edited(now, self.who.actor());
                         tx.skus().update(o, sku).await?;
                     }
                     sku.on_hand = on_hand;
@@ -404,14 +418,19 @@ impl<'a> ProductService<'a> {
             }
         }
         after.revision = before.revision + 1;
-        after.audit.edited(now, actor);
+        after.audit.edited(now, self.who.actor());
         tx.products().update(before, &after).await?;
+        let mut details = EventDetails {
+            stock: movements.iter().map(Into::into).collect(),
+            prices: PriceChange::between(before, &after),
+        };
         if !inserted.is_empty() {
             let opening: Vec<StockMovement> = inserted
                 .iter()
-                .filter_map(|s| self.movement(s, s.on_hand, opening_reason(after.external.as_ref()), now, actor))
+                .filter_map(|s| self.movement(s, s.on_hand, opening_reason(after.external.as_ref()), now))
                 .collect();
             tx.skus().insert(&inserted, &opening).await?;
+            details.stock.extend(opening.iter().map(StockChange::from));
         }
         if !movements.is_empty() {
             for touched in tx.inventory().apply(&movements).await? {
@@ -424,7 +443,8 @@ impl<'a> ProductService<'a> {
         if counted || before.categories != after.categories {
             shown_by.extend(category_keys(before).chain(category_keys(&after)));
         }
-        tx.emit(kind, after.id, after.revision, actor, shown_by).await?;
+        let (id, revision, actor) = (after.id.0, after.revision, self.who.actor().clone());
+        tx.emit_all(vec![Change { kind, id, revision, actor, stale: Forget::Keys(shown_by), details }]).await?;
         Ok(after)
     }
 
@@ -432,8 +452,9 @@ impl<'a> ProductService<'a> {
     ///
     /// # Errors
     /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `HAS_SALES`, `Unavailable`.
-    pub async fn delete(&self, id: ProductId, read: Read, mode: DeleteMode, actor: &Actor) -> Result<()> {
-        self.cx.write(|mut tx| async move { Ok((self.delete_in(&mut tx, id, read, mode, actor).await?, tx)) }).await
+    pub async fn delete(&self, id: ProductId, expected: ExpectedVersion, mode: DeleteMode) -> Result<()> {
+        self.who.require_delete(Permission::ProductsWrite, mode)?;
+        self.cx.write(|mut tx| async move { Ok((self.delete_in(&mut tx, id, expected, mode).await?, tx)) }).await
     }
 
     /// [`Self::delete`] inside a transaction.
@@ -444,28 +465,28 @@ impl<'a> ProductService<'a> {
         &self,
         tx: &mut Tx<'_>,
         id: ProductId,
-        read: Read,
+        expected: ExpectedVersion,
         mode: DeleteMode,
-        actor: &Actor,
     ) -> Result<()> {
-        let before = self.lock(tx, id, read, mode.of()).await?;
+        self.who.require_delete(Permission::ProductsWrite, mode)?;
+        let before = self.lock(tx, id, expected, mode.of()).await?;
         match mode {
             DeleteMode::Soft => {
                 let now = self.cx.now();
                 for sku in &before.skus {
                     let mut gone = sku.clone();
-                    gone.audit.deleted(now, actor);
+                    gone.audit.deleted(now, self.who.actor());
                     tx.skus().update(sku, &gone).await?;
                 }
                 let mut deleted = before.clone();
-                deleted.audit.deleted(now, actor);
+                deleted.audit.deleted(now, self.who.actor());
                 deleted.revision += 1;
                 tx.products().update(&before, &deleted).await?;
-                tx.emit(EventKind::ProductDeleted, id, deleted.revision, actor, shown_by(&before)).await?;
+                tx.emit(EventKind::ProductDeleted, id, deleted.revision, self.who.actor(), shown_by(&before)).await?;
             }
             DeleteMode::Force => {
                 tx.products().purge(&before).await?;
-                tx.emit(EventKind::ProductPurged, id, before.revision + 1, actor, shown_by(&before)).await?;
+                tx.emit(EventKind::ProductPurged, id, before.revision + 1, self.who.actor(), shown_by(&before)).await?;
             }
         }
         Ok(())
@@ -476,42 +497,44 @@ impl<'a> ProductService<'a> {
     /// # Errors
     /// `NotFound`, `STATE_CONFLICT` if it is not deleted, `DUPLICATE` if its slug or a code was taken in between,
     /// `VERSION_CONFLICT`, `VERSION_REQUIRED`.
-    pub async fn restore(&self, id: ProductId, read: Read, actor: &Actor) -> Result<Product> {
-        self.cx.write(|mut tx| async move { Ok((self.restore_in(&mut tx, id, read, actor).await?, tx)) }).await
+    pub async fn restore(&self, id: ProductId, expected: ExpectedVersion) -> Result<Product> {
+        self.who.require(Permission::ProductsWrite)?;
+        self.cx.write(|mut tx| async move { Ok((self.restore_in(&mut tx, id, expected).await?, tx)) }).await
     }
 
     /// [`Self::restore`] inside a transaction.
     ///
     /// # Errors
     /// As [`Self::restore`].
-    pub async fn restore_in(&self, tx: &mut Tx<'_>, id: ProductId, read: Read, actor: &Actor) -> Result<Product> {
-        let before = self.lock(tx, id, read, Deleted::Include).await?;
+    pub async fn restore_in(&self, tx: &mut Tx<'_>, id: ProductId, expected: ExpectedVersion) -> Result<Product> {
+        self.who.require(Permission::ProductsWrite)?;
+        let before = self.lock(tx, id, expected, IncludeDeleted::Yes).await?;
         before.audit.check_deleted("product", id)?;
         if tx.products().taken_slugs(std::slice::from_ref(&before.slug)).await?.contains(before.slug.as_str()) {
             return Err(duplicate(Entity::Product, "slug", before.slug.as_str()));
         }
         // R4: what is live refers to live categories only.
         let shown: Vec<CategoryId> = before.categories.iter().map(|c| c.id).collect();
-        let live = tx.categories().get_many(&shown, Deleted::Hide).await?;
+        let live = tx.categories().get_many(&shown, IncludeDeleted::No).await?;
         if let Some(gone) = shown.iter().find(|id| !live.iter().any(|c| c.id == **id)) {
             return Err(Conflict::State { message: format!("category {gone} is deleted; restore it first") }.into());
         }
         let now = self.cx.now();
         let mut after = before.clone();
         after.skus.clear();
-        let skus = tx.skus().of_product(id, Deleted::Include).await?;
+        let skus = tx.skus().of_product(id, IncludeDeleted::Yes).await?;
         for sku in skus {
             if sku.audit.deleted_at == before.audit.deleted_at {
                 let mut live = sku.clone();
-                live.audit.restored(now, actor);
+                live.audit.restored(now, self.who.actor());
                 tx.skus().update(&sku, &live).await?;
                 after.skus.push(live);
             }
         }
-        after.audit.restored(now, actor);
+        after.audit.restored(now, self.who.actor());
         after.revision += 1;
         tx.products().update(&before, &after).await?;
-        tx.emit(EventKind::ProductRestored, id, after.revision, actor, shown_by(&after)).await?;
+        tx.emit(EventKind::ProductRestored, id, after.revision, self.who.actor(), shown_by(&after)).await?;
         Ok(after)
     }
 
@@ -522,7 +545,6 @@ impl<'a> ProductService<'a> {
         code: String,
         v: SkuValues,
         now: Timestamp,
-        actor: &Actor,
     ) -> Sku {
         Sku {
             id: SkuId(self.cx.ids.next()),
@@ -539,18 +561,11 @@ impl<'a> ProductService<'a> {
             low_stock_threshold: v.low_stock_threshold,
             barcode: v.barcode,
             external: v.external,
-            audit: Audit::created(now, actor),
+            audit: Audit::created(now, self.who.actor()),
         }
     }
 
-    pub(crate) fn movement(
-        &self,
-        sku: &Sku,
-        delta: i64,
-        reason: StockReason,
-        now: Timestamp,
-        actor: &Actor,
-    ) -> Option<StockMovement> {
+    pub(crate) fn movement(&self, sku: &Sku, delta: i64, reason: StockReason, now: Timestamp) -> Option<StockMovement> {
         (delta != 0).then(|| StockMovement {
             id: StockMovementId(self.cx.ids.next()),
             sku_id: sku.id,
@@ -558,7 +573,7 @@ impl<'a> ProductService<'a> {
             reason,
             reference: None,
             created_at: now,
-            created_by: actor.clone(),
+            created_by: self.who.actor().clone(),
         })
     }
 }
@@ -568,7 +583,7 @@ pub(crate) fn edited_sku(old: &Sku, position: usize, code: String, v: SkuValues,
     let on_hand = old.on_hand + delta;
     if on_hand < old.reserved {
         let shortage = Shortage { sku_id: old.id.0, requested: -delta, available: old.available().max(0) };
-        return Err(Conflict::InsufficientStock { shortages: vec![shortage] }.into());
+        return Err(StockConflict::Insufficient { shortages: vec![shortage] }.into());
     }
     Ok(Sku {
         position: i32::try_from(position).unwrap_or(i32::MAX),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{ProductList, ProductListQuery, ProductService};
 use crate::domain::catalog::product::{Product, ProductFilter, ProductFilters};
-use crate::domain::common::Deleted;
+use crate::domain::common::IncludeDeleted;
 use crate::error::{Entity, Error, Result};
 use crate::id::ProductId;
 use crate::paging::Paging;
@@ -30,7 +30,7 @@ impl ProductService<'_> {
         self.cx
             .cache
             .get_or_load(CacheKey::Product(id), self.cx.config.product_ttl, async {
-                self.cx.storage.connect().await?.products().get(id, Deleted::Hide).await
+                self.cx.storage.connect().await?.products().get(id, IncludeDeleted::No).await
             })
             .await?
             .ok_or_else(|| Error::not_found(Entity::Product, id))
@@ -40,7 +40,8 @@ impl ProductService<'_> {
     ///
     /// # Errors
     /// `NotFound`, `Unavailable`.
-    pub async fn get_fresh(&self, id: ProductId, deleted: Deleted) -> Result<Product> {
+    pub async fn get_fresh(&self, id: ProductId, deleted: IncludeDeleted) -> Result<Product> {
+        self.who.require_shown(deleted)?;
         self.cx
             .storage
             .connect()
@@ -102,7 +103,8 @@ impl ProductService<'_> {
         let (absent, keys) = missing(&found);
         if !absent.is_empty() {
             let tokens = cache.begin_many(&keys).await;
-            let read = async { self.cx.storage.connect().await?.products().get_many(&absent, Deleted::Hide).await };
+            let read =
+                async { self.cx.storage.connect().await?.products().get_many(&absent, IncludeDeleted::No).await };
             let read = read.await.map(|read| found.extend(read.into_iter().map(|p| (p.id, Arc::new(Cached::new(p))))));
             let loads = absent.iter().zip(keys).zip(tokens);
             let loads = loads.map(|((id, key), token)| (key, token, found.get(id).cloned())).collect();
@@ -116,9 +118,12 @@ impl ProductService<'_> {
     /// [`crate::config::ShopConfig::total_bound`]. Pages are cached until a product of this shop changes (R15).
     ///
     /// # Errors
-    /// `Validation` of a brand or tag that no product can have, `Unavailable`.
+    /// `Validation` of a brand or tag that no product can have and of price bounds in the wrong order,
+    /// `CURRENCY_MISMATCH`, `Unavailable`.
     pub async fn list(&self, query: &ProductListQuery) -> Result<Lookup<ProductList>> {
-        query.filter.check()?;
+        self.who.require_shown(query.filter.include_deleted)?;
+        query.filter.check(self.cx.config.currency)?;
+        query.paging.check()?;
         let text = format!("{query:?}");
         let key = CacheKey::ProductList(text_hash(&text));
         let load = |text: String| async {
@@ -131,7 +136,7 @@ impl ProductService<'_> {
             Ok(Some(ProductList { query: text, page, total }))
         };
         // What is asked for with soft-deleted rows is an operator's read: it sees the database as it is.
-        let cacheable = query.filter.deleted == Deleted::Hide && query.filter.updated_since.is_none();
+        let cacheable = query.filter.include_deleted == IncludeDeleted::No && query.filter.updated_since.is_none();
         if cacheable
             && let Some(found) = self.cx.cache.get_or_load(key, self.cx.config.product_ttl, load(text.clone())).await?
             && found.value.query == text
@@ -145,9 +150,11 @@ impl ProductService<'_> {
     /// What the products that match could be narrowed by (`meta.filters`).
     ///
     /// # Errors
-    /// `Validation` of a brand or tag that no product can have, `Unavailable`.
+    /// `Validation` of a brand or tag that no product can have and of price bounds in the wrong order,
+    /// `CURRENCY_MISMATCH`, `Unavailable`.
     pub async fn filters(&self, filter: &ProductFilter) -> Result<ProductFilters> {
-        filter.check()?;
+        self.who.require_shown(filter.include_deleted)?;
+        filter.check(self.cx.config.currency)?;
         self.cx.storage.connect().await?.products().filters(filter).await
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::domain::catalog::category::Category;
 use crate::domain::catalog::category::CategoryFilter;
 use crate::domain::catalog::product::{Product, ProductStatus};
-use crate::domain::common::{Attributes, Deleted, ExternalRef};
+use crate::domain::common::{Attributes, ExternalRef, IncludeDeleted};
 use crate::error::ErrorCode;
 use crate::id::{CategoryId, IdSource as _, ProductId};
 use crate::paging::{Keyset, Paging, Total};
@@ -57,7 +57,7 @@ suite! {
 }
 
 async fn get(storage: &Arc<dyn Storage>, id: CategoryId) -> Option<Category> {
-    read!(storage, categories.get(id, Deleted::Hide))
+    read!(storage, categories.get(id, IncludeDeleted::No))
 }
 
 async fn counts(storage: &Arc<dyn Storage>, category: &Category) -> (i64, i64) {
@@ -74,7 +74,7 @@ pub async fn every_field_survives_a_round_trip(storage: &Arc<dyn Storage>) {
     let deleted = Category { audit: env.deleted(&full.audit), ..env.full_category("Gone", Some(&full)) };
     env.insert_categories(storage, &[&root, &full, &deleted]).await.unwrap();
     for expected in [&root, &full, &deleted] {
-        let found = read!(storage, categories.get(expected.id, Deleted::Include));
+        let found = read!(storage, categories.get(expected.id, IncludeDeleted::Yes));
         assert_eq!(found.as_ref(), Some(expected), "every way to read returns every field as it was inserted");
     }
     assert_eq!(get(storage, CategoryId(env.ids.next())).await, None, "`get` of an unknown id finds nothing");
@@ -123,11 +123,11 @@ pub async fn many_are_read_by_id_in_order(storage: &Arc<dyn Storage>) {
     ids.push(all[3].id);
     ids.push(CategoryId(env.ids.next()));
     assert_eq!(
-        read!(storage, categories.get_many(&ids, Deleted::Hide)),
+        read!(storage, categories.get_many(&ids, IncludeDeleted::No)),
         all,
         "`get_many` returns those that exist, once each, by id"
     );
-    assert_eq!(read!(storage, categories.get_many(&[], Deleted::Include)), [], "`get_many` of no ids finds nothing");
+    assert_eq!(read!(storage, categories.get_many(&[], IncludeDeleted::Yes)), [], "`get_many` of no ids finds nothing");
     let slugs: Vec<String> = vec!["c-7".into(), "c-3".into(), "nowhere".into()];
     assert_eq!(
         read!(storage, categories.get_by_slugs(&slugs)),
@@ -146,21 +146,21 @@ pub async fn r02_soft_deleted_categories_are_hidden_unless_asked_for(storage: &A
     let gone = env.soft_delete_category(storage, &gone).await.unwrap();
     let ids = [live.id, gone.id];
     let hide = CategoryFilter::default();
-    let include = CategoryFilter { deleted: Deleted::Include, ..hide.clone() };
+    let include = CategoryFilter { include_deleted: IncludeDeleted::Yes, ..hide.clone() };
 
     assert_eq!(get(storage, gone.id).await, None, "`get` hides a soft-deleted category");
     assert_eq!(
-        read!(storage, categories.get(gone.id, Deleted::Include)).as_ref(),
+        read!(storage, categories.get(gone.id, IncludeDeleted::Yes)).as_ref(),
         Some(&gone),
         "`get` returns a soft-deleted category if it is asked for"
     );
     assert_eq!(
-        read!(storage, categories.get_many(&ids, Deleted::Hide)),
+        read!(storage, categories.get_many(&ids, IncludeDeleted::No)),
         [live.clone()],
         "`get_many` leaves soft-deleted categories out"
     );
     assert_eq!(
-        read!(storage, categories.get_many(&ids, Deleted::Include)),
+        read!(storage, categories.get_many(&ids, IncludeDeleted::Yes)),
         [live.clone(), gone.clone()],
         "`get_many` returns soft-deleted categories if they are asked for"
     );
@@ -383,7 +383,7 @@ pub async fn lists_filter_by_parent(storage: &Arc<dyn Storage>) {
         (Some(Some(a.id)), vec![&aa, &ab]),
         (Some(Some(b.id)), vec![]),
     ] {
-        let filter = CategoryFilter { parent, deleted: Deleted::Hide };
+        let filter = CategoryFilter { parent, include_deleted: IncludeDeleted::No };
         let page = read!(storage, categories.list(&filter, &Paging::first(50)));
         assert_eq!(page.items.iter().collect::<Vec<_>>(), expected, "{parent:?}");
         assert_eq!(page.next, None, "a page that holds all rows is the last");
@@ -574,7 +574,7 @@ pub async fn r03_a_move_takes_products_and_counts_along(storage: &Arc<dyn Storag
     assert_eq!(counts(storage, &x).await, (0, 0), "after a move, the old parent counts what it has left");
     assert_eq!(counts(storage, &y).await, (1, 2), "Q is below Y twice and counts once");
     assert_eq!(counts(storage, &a).await, (1, 2), "after a move, the category counts what it had");
-    let moved = read!(storage, products.get(p.id, Deleted::Hide)).unwrap();
+    let moved = read!(storage, products.get(p.id, IncludeDeleted::No)).unwrap();
     assert_eq!(moved.categories[0].path, "y/a/b", "after a move, a product shows the new path of its category");
     assert!(moved.revision > p.revision, "its document shows the path");
     assert_eq!(moved.audit.version, p.audit.version, "nobody edited it");
@@ -682,7 +682,7 @@ pub async fn r04_purge_removes_for_good_and_frees_its_keys(storage: &Arc<dyn Sto
     env.insert_categories(storage, &[&a]).await.unwrap();
     attempt!(storage, categories.purge(a.id)).unwrap();
     assert_eq!(
-        read!(storage, categories.get(a.id, Deleted::Include)),
+        read!(storage, categories.get(a.id, IncludeDeleted::Yes)),
         None,
         "a purged category is gone for reads of deleted ones too"
     );

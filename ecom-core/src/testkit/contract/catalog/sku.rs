@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::domain::catalog::product::Product;
 use crate::domain::catalog::sku::Sku;
-use crate::domain::common::{Attributes, Deleted, ExternalRef};
+use crate::domain::common::{Attributes, ExternalRef, IncludeDeleted};
 use crate::domain::stock::inventory::StockImbalance;
 use crate::error::ErrorCode;
 use crate::id::{IdSource as _, SkuId};
@@ -39,7 +39,7 @@ suite! {
 }
 
 async fn get(storage: &Arc<dyn Storage>, id: SkuId) -> Option<Sku> {
-    read!(storage, skus.get(id, Deleted::Hide))
+    read!(storage, skus.get(id, IncludeDeleted::No))
 }
 
 /// A stored product with SKUs of these codes.
@@ -124,11 +124,11 @@ pub async fn skus_of_a_product_come_by_position(storage: &Arc<dyn Storage>) {
     product_with(&env, storage, "Other", &["other"]).await;
     p.skus.sort_by_key(|s| s.position);
     assert_eq!(
-        read!(storage, skus.of_product(p.id, Deleted::Hide)),
+        read!(storage, skus.of_product(p.id, IncludeDeleted::No)),
         p.skus,
         "`of_product` returns the SKUs by position"
     );
-    let product = read!(storage, products.get(p.id, Deleted::Hide)).unwrap();
+    let product = read!(storage, products.get(p.id, IncludeDeleted::No)).unwrap();
     assert_eq!(product.skus, p.skus, "the product shows them in the same order");
 }
 
@@ -193,7 +193,7 @@ pub async fn codes_are_unique_whatever_their_case_and_width(storage: &Arc<dyn St
         let mut q = env.product(&format!("Q {n}"));
         env.add_sku(&mut q, code, 100, 1);
         is_taken("code", env.insert_products(storage, std::slice::from_ref(&q)).await, code);
-        assert_eq!(read!(storage, products.get(q.id, Deleted::Include)), None, "its product is not kept either");
+        assert_eq!(read!(storage, products.get(q.id, IncludeDeleted::Yes)), None, "its product is not kept either");
     }
     product_with(&env, storage, "Accents", &["Café"]).await;
     let r = product_with(&env, storage, "R", &["r-1"]).await;
@@ -256,7 +256,7 @@ pub async fn r01_an_update_from_an_old_version_changes_nothing(storage: &Arc<dyn
     );
     drop(uow);
     assert_eq!(
-        read!(storage, skus.of_product(p.id, Deleted::Hide)),
+        read!(storage, skus.of_product(p.id, IncludeDeleted::No)),
         [p.skus[0].clone(), winner],
         "a unit of work that is dropped changes nothing, and the newer version stays"
     );
@@ -270,23 +270,23 @@ pub async fn r02_soft_deleted_skus_are_hidden_unless_asked_for(storage: &Arc<dyn
     let live = p.skus[1].clone();
     assert_eq!(get(storage, gone.id).await, None, "`get` hides a soft-deleted SKU");
     assert_eq!(
-        read!(storage, skus.get(gone.id, Deleted::Include)).as_ref(),
+        read!(storage, skus.get(gone.id, IncludeDeleted::Yes)).as_ref(),
         Some(&gone),
         "`get` returns a soft-deleted SKU if it is asked for"
     );
     assert_eq!(read!(storage, skus.get_by_code("a")), None, "`get_by_code` hides a soft-deleted SKU");
     assert_eq!(
-        read!(storage, skus.of_product(p.id, Deleted::Hide)),
+        read!(storage, skus.of_product(p.id, IncludeDeleted::No)),
         [live.clone()],
         "`of_product` leaves soft-deleted SKUs out"
     );
     assert_eq!(
-        read!(storage, skus.of_product(p.id, Deleted::Include)),
+        read!(storage, skus.of_product(p.id, IncludeDeleted::Yes)),
         [gone, live.clone()],
         "`of_product` returns soft-deleted SKUs if they are asked for"
     );
     assert_eq!(
-        read!(storage, products.get(p.id, Deleted::Hide)).unwrap().skus,
+        read!(storage, products.get(p.id, IncludeDeleted::No)).unwrap().skus,
         [live],
         "a product shows its live SKUs only"
     );
@@ -324,7 +324,7 @@ pub async fn r05_purge_removes_the_sku_and_its_ledger(storage: &Arc<dyn Storage>
     let [gone, stays] = [&p.skus[0], &p.skus[1]];
     attempt!(storage, skus.purge(gone.id)).unwrap();
     assert_eq!(
-        read!(storage, skus.get(gone.id, Deleted::Include)),
+        read!(storage, skus.get(gone.id, IncludeDeleted::Yes)),
         None,
         "a purged SKU is gone for reads of deleted ones too"
     );
@@ -391,7 +391,7 @@ pub async fn many_skus_are_inserted_at_once(storage: &Arc<dyn Storage>) {
     }
     env.insert_products(storage, std::slice::from_ref(&p)).await.unwrap();
     assert_eq!(
-        read!(storage, skus.of_product(p.id, Deleted::Hide)).len(),
+        read!(storage, skus.of_product(p.id, IncludeDeleted::No)).len(),
         1_200,
         "all SKUs of a large insert are there"
     );

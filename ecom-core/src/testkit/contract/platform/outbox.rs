@@ -9,7 +9,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng};
 
 use crate::clock::Clock as _;
-use crate::domain::common::Deleted;
+use crate::domain::common::IncludeDeleted;
 use crate::domain::platform::outbox::{Event, EventKind, OutboxPosition};
 use crate::id::IdSource as _;
 use crate::port::platform::outbox::Lease;
@@ -217,7 +217,7 @@ pub async fn r13_event_is_written_with_its_change_or_not_at_all(storage: &Arc<dy
             }
             _ => uow.commit().await.unwrap(),
         }
-        let written = read!(storage, categories.get(c.id, Deleted::Include)).is_some();
+        let written = read!(storage, categories.get(c.id, IncludeDeleted::Yes)).is_some();
         let told = read(storage, START, 100).await.iter().any(|(_, e)| e.id == event.id);
         assert_eq!((written, told), (end == "commit", end == "commit"), "(change, event) after {end}");
     }

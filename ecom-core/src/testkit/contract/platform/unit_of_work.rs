@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::domain::catalog::category::Category;
 use crate::domain::catalog::category::CategoryFilter;
 use crate::domain::catalog::product::Product;
-use crate::domain::common::Deleted;
+use crate::domain::common::IncludeDeleted;
 use crate::domain::platform::outbox::{EventKind, OutboxPosition};
 use crate::error::ErrorCode;
 use crate::port::storage::Storage;
@@ -40,7 +40,7 @@ suite! {
 }
 
 async fn get(storage: &Arc<dyn Storage>, c: &Category) -> Option<Category> {
-    read!(storage, categories.get(c.id, Deleted::Include))
+    read!(storage, categories.get(c.id, IncludeDeleted::Yes))
 }
 
 /// For people and for probes.
@@ -155,7 +155,7 @@ pub async fn reads_inside_see_their_own_writes(storage: &Arc<dyn Storage>) {
     uow.skus().insert(&p.skus, &env.opening(&p.skus)).await.unwrap();
     uow.outbox().append(std::slice::from_ref(&event)).await.unwrap();
     assert_eq!(
-        uow.products().get(p.id, Deleted::Hide).await.unwrap().as_ref(),
+        uow.products().get(p.id, IncludeDeleted::No).await.unwrap().as_ref(),
         Some(&p),
         "a unit of work reads a product that it has inserted"
     );
@@ -169,7 +169,7 @@ pub async fn reads_inside_see_their_own_writes(storage: &Arc<dyn Storage>) {
         1,
         "a unit of work counts a product that it has inserted"
     );
-    let counted = uow.categories().get(c.id, Deleted::Hide).await.unwrap().unwrap();
+    let counted = uow.categories().get(c.id, IncludeDeleted::No).await.unwrap().unwrap();
     assert_eq!(
         (counted.product_count, counted.subtree_product_count),
         (1, 1),
@@ -192,7 +192,7 @@ pub async fn reads_inside_see_their_own_writes(storage: &Arc<dyn Storage>) {
     );
     uow.rollback().await.unwrap();
     assert_eq!(
-        read!(storage, products.get(p.id, Deleted::Include)),
+        read!(storage, products.get(p.id, IncludeDeleted::Yes)),
         None,
         "a unit of work that was not committed leaves no product"
     );
@@ -219,7 +219,7 @@ pub async fn r17_a_failed_write_leaves_nothing_of_its_transaction(storage: &Arc<
     drop(uow);
     assert_eq!(get(storage, &c).await, None, "a failed write leaves nothing of its transaction");
     assert_eq!(
-        read!(storage, products.get(fresh.id, Deleted::Include)),
+        read!(storage, products.get(fresh.id, IncludeDeleted::Yes)),
         None,
         "a failed write leaves nothing of what its transaction wrote before"
     );
@@ -283,8 +283,8 @@ pub async fn calls_that_are_canceled_at_any_await_leave_all_or_nothing(storage: 
         // The next write comes after the last one's end, however that ended.
         let next = env.category(&format!("next {polls}"), None);
         env.insert_categories(storage, &[&next]).await.expect("the storage serves on");
-        let product = read!(storage, products.get(p.id, Deleted::Include));
-        let category = read!(storage, categories.get(c.id, Deleted::Include));
+        let product = read!(storage, products.get(p.id, IncludeDeleted::Yes));
+        let category = read!(storage, categories.get(c.id, IncludeDeleted::Yes));
         let events = shop_over(storage).events().read(OutboxPosition::default(), 1_000).await.unwrap().events;
         let there = [
             category.is_some(),
@@ -372,7 +372,7 @@ pub async fn statements_are_counted(storage: &Arc<dyn Storage>) {
     let mut connection = storage.connect().await.unwrap();
     let before = storage.statements();
     for _ in 0..5 {
-        connection.categories().get(c.id, Deleted::Hide).await.unwrap();
+        connection.categories().get(c.id, IncludeDeleted::No).await.unwrap();
     }
     assert_eq!(storage.statements() - before, 5, "a single read is one round trip");
 }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::domain::common::{Attributes, Audit, Deleted, ExternalRef};
+use crate::domain::common::{Attributes, Audit, ExternalRef, IncludeDeleted};
 use crate::domain::sales::customer::{Address, AddressFilter, Customer, CustomerFilter, CustomerSort};
 use crate::error::{Error, ErrorCode, FieldCode};
 use crate::id::{AddressId, CustomerId, IdSource as _};
@@ -47,11 +47,11 @@ suite! {
 }
 
 async fn get(storage: &Arc<dyn Storage>, id: CustomerId) -> Option<Customer> {
-    read!(storage, customers.get(id, Deleted::Hide))
+    read!(storage, customers.get(id, IncludeDeleted::No))
 }
 
 async fn get_address(storage: &Arc<dyn Storage>, id: AddressId) -> Option<Address> {
-    read!(storage, addresses.get(id, Deleted::Hide))
+    read!(storage, addresses.get(id, IncludeDeleted::No))
 }
 
 async fn list(
@@ -101,11 +101,11 @@ pub async fn every_field_survives_a_round_trip(storage: &Arc<dyn Storage>) {
     ];
     env.insert_customers(storage, &[full.clone(), minimal.clone(), gone.clone()], &addresses).await.unwrap();
     for expected in [&full, &minimal, &gone] {
-        let found = read!(storage, customers.get(expected.id, Deleted::Include));
+        let found = read!(storage, customers.get(expected.id, IncludeDeleted::Yes));
         assert_eq!(found.as_ref(), Some(expected), "a customer is read as it was inserted");
     }
     for expected in &addresses {
-        let found = read!(storage, addresses.get(expected.id, Deleted::Include));
+        let found = read!(storage, addresses.get(expected.id, IncludeDeleted::Yes));
         assert_eq!(found.as_ref(), Some(expected), "an address is read as it was inserted");
     }
     assert_eq!(get(storage, CustomerId(env.ids.next())).await, None, "`get` of an unknown customer finds nothing");
@@ -143,7 +143,7 @@ pub async fn every_field_is_updated(storage: &Arc<dyn Storage>) {
     env.insert_customers(storage, &[env.customer("New", "A", "A@example.com")], &[]).await.expect("the email is free");
 }
 
-/// As many characters as SPEC 2 allows, of four bytes each, and of those whose key is longer than the text.
+/// As many characters as a name may have, of four bytes each, and of those whose key is longer than the text.
 pub async fn the_longest_texts_survive_a_round_trip(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let email = |c: &str, last: &str| format!("{}{last}@example.com", c.repeat(254 - 12 - 1));
@@ -271,18 +271,23 @@ pub async fn r02_soft_deleted_customers_are_hidden_unless_asked_for(storage: &Ar
     let gone = env.soft_delete_customer(storage, &gone).await.unwrap();
     assert_eq!(get(storage, gone.id).await, None, "`get` hides a soft-deleted customer");
     assert_eq!(
-        read!(storage, customers.get(gone.id, Deleted::Include)).as_ref(),
+        read!(storage, customers.get(gone.id, IncludeDeleted::Yes)).as_ref(),
         Some(&gone),
         "it is shown if asked for"
     );
     for sort in CustomerSort::ALL {
-        for (deleted, count) in [(Deleted::Hide, 1), (Deleted::Include, 2)] {
-            let by_name = CustomerFilter { name: Some("l".to_owned()), deleted, ..CustomerFilter::default() };
-            let by_email = CustomerFilter { email: Some(gone.email.clone()), deleted, ..CustomerFilter::default() };
+        for (deleted, count) in [(IncludeDeleted::No, 1), (IncludeDeleted::Yes, 2)] {
+            let by_name =
+                CustomerFilter { name: Some("l".to_owned()), include_deleted: deleted, ..CustomerFilter::default() };
+            let by_email = CustomerFilter {
+                email: Some(gone.email.clone()),
+                include_deleted: deleted,
+                ..CustomerFilter::default()
+            };
             for (filter, count) in [(by_name, count), (by_email, count - 1)] {
                 let page = list(storage, &filter, sort, &Paging::first(9)).await;
                 assert_eq!(page.items.len(), count, "{filter:?}");
-                assert_eq!(page.items.contains(&gone), deleted == Deleted::Include, "{filter:?}");
+                assert_eq!(page.items.contains(&gone), deleted == IncludeDeleted::Yes, "{filter:?}");
                 let total = read!(storage, customers.count(&filter, 9));
                 assert_eq!(total, Total { count: count as u64, exact: true }, "a count agrees with the list");
             }
@@ -330,7 +335,8 @@ pub async fn r02_addresses_hide_and_return_with_their_customer(storage: &Arc<dyn
     env.insert_customers(storage, &[a.clone(), b.clone()], &all).await.unwrap();
     let gone = env.soft_delete_customer(storage, &a).await.unwrap();
     let town = AddressFilter { city: Some("town".to_owned()), ..AddressFilter::default() };
-    let with_deleted = |filter: &AddressFilter| AddressFilter { deleted: Deleted::Include, ..filter.clone() };
+    let with_deleted =
+        |filter: &AddressFilter| AddressFilter { include_deleted: IncludeDeleted::Yes, ..filter.clone() };
     let hidden =
         of_a.clone().map(|x| Address { audit: Audit { deleted_at: gone.audit.deleted_at, ..x.audit.clone() }, ..x });
     assert_eq!(list_addresses(storage, &of(&a)).await, [], "the addresses of a soft-deleted customer are hidden");
@@ -339,7 +345,11 @@ pub async fn r02_addresses_hide_and_return_with_their_customer(storage: &Arc<dyn
     assert_eq!(list_addresses(storage, &with_deleted(&town)).await.len(), 3, "all are listed if asked for");
     for x in &hidden {
         assert_eq!(get_address(storage, x.id).await, None, "`get` hides the address of a deleted customer");
-        assert_eq!(read!(storage, addresses.get(x.id, Deleted::Include)).as_ref(), Some(x), "it is shown if asked for");
+        assert_eq!(
+            read!(storage, addresses.get(x.id, IncludeDeleted::Yes)).as_ref(),
+            Some(x),
+            "it is shown if asked for"
+        );
     }
     let back = restored(&env, &gone);
     env.update_customer(storage, &gone, &back).await.unwrap();
@@ -358,9 +368,9 @@ pub async fn r05_purge_removes_a_customer_with_its_addresses(storage: &Arc<dyn S
     env.soft_delete_customer(storage, &b).await.unwrap();
     for gone in [&a, &b] {
         attempt!(storage, customers.purge(gone.id)).unwrap();
-        assert_eq!(read!(storage, customers.get(gone.id, Deleted::Include)), None, "it is gone for good");
+        assert_eq!(read!(storage, customers.get(gone.id, IncludeDeleted::Yes)), None, "it is gone for good");
     }
-    let every = AddressFilter { deleted: Deleted::Include, ..AddressFilter::default() };
+    let every = AddressFilter { include_deleted: IncludeDeleted::Yes, ..AddressFilter::default() };
     assert_eq!(list_addresses(storage, &every).await, [addresses[2].clone()], "its addresses are gone, others stay");
     assert_eq!(get(storage, c.id).await, Some(c), "a purge leaves other customers as they are");
     env.insert_customers(storage, &[env.full_customer("A", "A", "a@example.com")], &[])
@@ -502,15 +512,15 @@ pub async fn every_sort_pages_through_all_customers_exactly_once(storage: &Arc<d
             CustomerSort::NameAsc => sorted.sort_by_key(|c| (name_key(c), c.id)),
         }
         for (deleted, name) in [
-            (Deleted::Hide, None),
-            (Deleted::Include, None),
-            (Deleted::Hide, Some("zebra")),
-            (Deleted::Include, Some("b")),
+            (IncludeDeleted::No, None),
+            (IncludeDeleted::Yes, None),
+            (IncludeDeleted::No, Some("zebra")),
+            (IncludeDeleted::Yes, Some("b")),
         ] {
-            let filter = CustomerFilter { name: name.map(str::to_owned), email: None, deleted };
+            let filter = CustomerFilter { name: name.map(str::to_owned), email: None, include_deleted: deleted };
             let matches = |c: &&Customer| {
                 let first_last = fold_key(&format!("{} {}", c.first_name, c.last_name));
-                (deleted == Deleted::Include || c.audit.is_live())
+                (deleted == IncludeDeleted::Yes || c.audit.is_live())
                     && name.is_none_or(|n| name_key(c).starts_with(n) || first_last.starts_with(n))
             };
             let expected: Vec<Customer> = sorted.iter().filter(matches).cloned().collect();
@@ -663,7 +673,7 @@ pub async fn an_address_is_purged_alone(storage: &Arc<dyn Storage>) {
     let (a, b) = (env.address(&customer, "A", "Town"), env.address(&customer, "B", "Town"));
     env.insert_customers(storage, &[customer.clone()], &[a.clone(), b.clone()]).await.unwrap();
     attempt!(storage, addresses.purge(a.id)).unwrap();
-    assert_eq!(read!(storage, addresses.get(a.id, Deleted::Include)), None, "it is gone for good");
+    assert_eq!(read!(storage, addresses.get(a.id, IncludeDeleted::Yes)), None, "it is gone for good");
     assert_eq!(list_addresses(storage, &of(&customer)).await, [b], "other addresses stay");
     assert_eq!(get(storage, customer.id).await, Some(customer), "its customer stays");
     attempt!(storage, addresses.purge(a.id)).expect("there is nothing to remove");
@@ -702,7 +712,7 @@ pub async fn addresses_are_listed_by_customer_city_and_street(storage: &Arc<dyn 
             customer: customer.map(|c: &Customer| c.id),
             city: city.map(str::to_owned),
             street: street.map(str::to_owned),
-            deleted: Deleted::Hide,
+            include_deleted: IncludeDeleted::No,
         };
         let expected: Vec<Address> = expected.into_iter().map(|n: usize| all[n].clone()).collect();
         assert_eq!(list_addresses(storage, &filter).await, expected, "{filter:?}");
@@ -779,8 +789,8 @@ pub async fn a_page_costs_one_statement_whatever_its_size(storage: &Arc<dyn Stor
     costs_one("a count of customers");
     connection.addresses().count(&addresses_filter, 1_000).await.unwrap();
     costs_one("a count of addresses");
-    connection.customers().get(customers[0].id, Deleted::Hide).await.unwrap();
+    connection.customers().get(customers[0].id, IncludeDeleted::No).await.unwrap();
     costs_one("a customer");
-    connection.addresses().get(addresses[0].id, Deleted::Hide).await.unwrap();
+    connection.addresses().get(addresses[0].id, IncludeDeleted::No).await.unwrap();
     costs_one("an address");
 }

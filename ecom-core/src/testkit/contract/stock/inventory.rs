@@ -8,9 +8,9 @@ use rand::{RngExt as _, SeedableRng};
 
 use crate::domain::catalog::product::{Product, ProductFilter};
 use crate::domain::catalog::sku::{AvailabilityStatus, Sku};
-use crate::domain::common::Deleted;
+use crate::domain::common::IncludeDeleted;
 use crate::domain::stock::inventory::{StockLevel, StockMovement, StockReason};
-use crate::error::{Conflict, Error, ErrorCode, Shortage};
+use crate::error::{Conflict, Error, ErrorCode, Shortage, StockConflict};
 use crate::id::{IdSource as _, SkuId};
 use crate::paging::Paging;
 use crate::port::storage::Storage;
@@ -47,7 +47,7 @@ async fn level(storage: &Arc<dyn Storage>, id: SkuId) -> StockLevel {
 }
 
 async fn product(storage: &Arc<dyn Storage>, p: &Product) -> Product {
-    read!(storage, products.get(p.id, Deleted::Include)).expect("the product is there")
+    read!(storage, products.get(p.id, IncludeDeleted::Yes)).expect("the product is there")
 }
 
 /// Locks, checks and applies as a service does; false where there is too little.
@@ -214,7 +214,7 @@ pub async fn r11_ledger_sums_to_on_hand(storage: &Arc<dyn Storage>) {
         attempt!(storage, inventory.apply(&[env.movement(sku, delta)])).unwrap();
         expected += delta;
         assert_eq!(level(storage, sku).await.on_hand, expected, "the stock is what the movements have made it");
-        let sku_row = read!(storage, skus.get(sku, Deleted::Hide)).unwrap();
+        let sku_row = read!(storage, skus.get(sku, IncludeDeleted::No)).unwrap();
         assert_eq!(sku_row.on_hand, expected, "SKU and level agree");
     }
     let ledger = read!(storage, inventory.movements(sku, &Paging::first(50))).items;
@@ -297,7 +297,7 @@ pub async fn what_comes_in_and_goes_out_in_one_call_is_added_up(storage: &Arc<dy
     assert_eq!(read!(storage, inventory.imbalances()), [], "the stock of every SKU is the sum of its movements");
 }
 
-/// A sale never makes an editor's PATCH fail (SPEC 2).
+/// A sale never makes an editor's PATCH fail (R1).
 pub async fn revisions_move_once_per_product_and_versions_do_not(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let mut p = env.priced("P", 100, 10);
@@ -328,7 +328,7 @@ pub async fn revisions_move_once_per_product_and_versions_do_not(storage: &Arc<d
         untouched,
         "`apply` leaves products that it does not touch as they are"
     );
-    let sku = read!(storage, skus.get(p.skus[0].id, Deleted::Hide)).unwrap();
+    let sku = read!(storage, skus.get(p.skus[0].id, IncludeDeleted::No)).unwrap();
     assert_eq!(sku.audit, p.skus[0].audit, "nobody edited the SKU");
 }
 
@@ -370,7 +370,7 @@ pub async fn stock_never_goes_under_zero_and_nothing_is_kept(storage: &Arc<dyn S
         movements.extend(short.iter().map(|d| env.movement(q.skus[0].id, *d)));
         match attempt!(storage, inventory.apply(&movements)) {
             Err(Error::Conflict(c)) => match *c {
-                Conflict::InsufficientStock { shortages } => {
+                Conflict::Stock(StockConflict::Insufficient { shortages }) => {
                     let ids: Vec<_> = shortages.iter().map(|s: &Shortage| s.sku_id).collect();
                     assert_eq!(ids, [q.skus[0].id.0], "the short SKU is named, and no other");
                 }

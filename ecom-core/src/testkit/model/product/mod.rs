@@ -13,7 +13,7 @@ use super::comparison::{Checked, Refusal, observe, read, read_ok, same};
 use super::{Operation, Part, Runner};
 use crate::domain::catalog::product::{Product, ProductFilter, ProductSort};
 use crate::domain::catalog::sku::Sku;
-use crate::domain::common::{Actor, DeleteMode, Deleted};
+use crate::domain::common::{Actor, DeleteMode, IncludeDeleted};
 use crate::id::{CategoryId, ProductId};
 use crate::paging::Paging;
 use crate::service::catalog::product::ProductListQuery;
@@ -136,13 +136,13 @@ impl Runner<'_> {
     pub(super) async fn product_edited(&mut self, id: ProductId, actor: &Actor) -> Checked<()> {
         let now = self.now();
         self.world.products.rows.get_mut(&id).unwrap().0.audit.edited(now, actor);
-        let got = read_ok(self.shop.products().get_fresh(id, Deleted::Include).await)?;
+        let got = read_ok(self.shop.products().get_fresh(id, IncludeDeleted::Yes).await)?;
         self.product_answer(&got)
     }
 
     /// Compares all products, deleted ones too.
     async fn compare_products(&mut self) -> Checked<()> {
-        let filter = ProductFilter { deleted: Deleted::Include, ..ProductFilter::default() };
+        let filter = ProductFilter { include_deleted: IncludeDeleted::Yes, ..ProductFilter::default() };
         let mut after = None;
         let mut ids = Vec::new();
         loop {

@@ -12,11 +12,12 @@ use super::super::generator::{SLUGS, TAGS};
 use crate::domain::catalog::category::CategorySummary;
 use crate::domain::catalog::product::{Product, ProductFilter, ProductFilters, ProductSort, ProductStatus};
 use crate::domain::catalog::sku::{AvailabilityStatus, Sku};
-use crate::domain::common::Deleted;
+use crate::domain::common::IncludeDeleted;
 use crate::error::{ErrorCode, Result};
 use crate::id::{CategoryId, ProductId};
 use crate::paging::{Keyset, Page, Paging, Total};
 use crate::service::catalog::product::ProductListQuery;
+use crate::testkit::sample::usd;
 use crate::text::fold_key;
 
 impl World {
@@ -32,11 +33,11 @@ impl World {
 
     fn matches(&self, (p, of): &(Product, Vec<CategoryId>), f: &ProductFilter) -> bool {
         let key = |t: &String| fold_key(t);
-        (f.deleted == Deleted::Include || p.audit.is_live())
+        (f.include_deleted == IncludeDeleted::Yes || p.audit.is_live())
             && f.status.is_none_or(|s| s == p.status)
             && f.category.is_none_or(|c| of.iter().any(|o| self.chain(*o).contains(&c)))
-            && f.min_price.is_none_or(|n| self.price(p) >= n)
-            && f.max_price.is_none_or(|n| self.price(p) <= n)
+            && f.min_price.is_none_or(|n| self.price(p) >= n.minor())
+            && f.max_price.is_none_or(|n| self.price(p) <= n.minor())
             && f.brand.as_ref().is_none_or(|b| p.brand.as_ref().map(key) == Some(fold_key(b)))
             && f.tag.as_ref().is_none_or(|t| p.tags.iter().map(key).any(|k| k == fold_key(t)))
             && f.availability.is_none_or(|a| a == self.availability(p))
@@ -88,7 +89,11 @@ impl World {
         let mut brands: Vec<(String, u64)> = brands.into_values().collect();
         brands.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
         let prices = || found.iter().map(|(p, _)| self.price(p));
-        ProductFilters { categories, brands, price: prices().min().zip(prices().max()) }
+        ProductFilters {
+            categories,
+            brands,
+            price: prices().min().zip(prices().max()).map(|(lo, hi)| (usd(lo), usd(hi))),
+        }
     }
 }
 
@@ -140,10 +145,10 @@ impl Runner<'_> {
             f.category = Some(self.some_category());
         }
         if self.chance(25) {
-            f.min_price = Some(self.rng.random_range(0..3_000));
+            f.min_price = Some(usd(self.rng.random_range(0..3_000)));
         }
         if self.chance(25) {
-            f.max_price = Some(self.rng.random_range(0..4_500));
+            f.max_price = Some(usd(self.rng.random_range(0..4_500)));
         }
         if self.chance(12) {
             f.brand = Some(self.any(&["acme", "ACMÉ", "ÄRGER", "茶庵", "nobody"]).to_owned());
@@ -158,7 +163,7 @@ impl Runner<'_> {
             f.status = self.one_of(&ProductStatus::ALL);
         }
         if self.chance(20) {
-            f.deleted = Deleted::Include;
+            f.include_deleted = IncludeDeleted::Yes;
         }
         if self.chance(8) {
             let back = self.rng.random_range(0..500);

@@ -12,9 +12,10 @@ use super::super::shared::is_made_from;
 use super::super::sku::{blank_sku, flat_sku, written};
 use super::input::{blank, written_product};
 use crate::clock::Timestamp;
+use crate::domain::access::principal::Principal;
 use crate::domain::catalog::product::{Product, ProductInput, ProductPatch};
 use crate::domain::catalog::sku::{Sku, SkuInput};
-use crate::domain::common::{Actor, Attributes, Audit, DeleteMode, Deleted, Patch, Read};
+use crate::domain::common::{Actor, Attributes, Audit, DeleteMode, ExpectedVersion, IncludeDeleted, Patch};
 use crate::domain::stock::inventory::StockReason;
 use crate::error::{ErrorCode, Result};
 use crate::id::{ProductId, SkuId};
@@ -32,9 +33,9 @@ impl Runner<'_> {
                 (s.source, s.external_id) = self.external_pair(4);
             }
         }
-        let actor = self.actor();
+        let who = self.principal();
         self.begins(&input);
-        let audit = Audit::created(self.now(), &actor);
+        let audit = Audit::created(self.now(), who.actor());
         let nil = ProductId(Uuid::nil());
         let mut want = blank(nil, audit.clone());
         let mut of = Vec::new();
@@ -65,7 +66,7 @@ impl Runner<'_> {
             refusals.extend(self.world.product_conflicts(&want));
             refusals.extend(self.world.sku_conflicts(&skus));
         }
-        let answer = self.shop.products().create(&input, &actor).await;
+        let answer = self.shop.acting_as(&who).products().create(&input).await;
         if let Some(got) = self.judge(answer, &refusals)? {
             self.world.is_new(got.id.0)?;
             want.id = got.id;
@@ -75,7 +76,7 @@ impl Runner<'_> {
             for (mut sku, got) in skus.into_iter().zip(&got.skus) {
                 self.world.is_new(got.id.0)?;
                 (sku.id, sku.product_id) = (got.id, got.product_id);
-                self.moved(sku.id, sku.on_hand, reason, None, &actor);
+                self.moved(sku.id, sku.on_hand, reason, None, who.actor());
                 self.world.skus.insert(sku.id, sku);
             }
             self.product_answer(&got)?;
@@ -91,16 +92,16 @@ impl Runner<'_> {
         input: ProductInput,
         named: Option<Vec<SkuInput>>,
         bad: Vec<Refusal>,
-        call: impl AsyncFnOnce(&Shop, Read, &Actor) -> Result<Product>,
+        call: impl AsyncFnOnce(&Shop, ExpectedVersion, &Principal) -> Result<Product>,
     ) -> Checked<()> {
-        let actor = self.actor();
+        let who = self.principal();
         let now = self.now();
         let mut refusals = bad;
         let before = self.world.live_product(id).cloned();
         let Some((before, before_of)) = before else {
             refusals.push(Refusal::Code(ErrorCode::NotFound));
             self.begins((id, &input, &named));
-            let answer = call(&self.shop, Read::Version(1), &actor).await;
+            let answer = call(&self.shop, ExpectedVersion::Exact(1), &who).await;
             return self.judge(answer, &refusals).map(drop);
         };
         let (read, stale) = self.version(before.audit.version);
@@ -121,13 +122,13 @@ impl Runner<'_> {
             }
             refusals.extend(self.world.product_conflicts(&after));
             if let Some(named) = &named {
-                plan = self.plan_skus(id, &after.slug, named, now, &actor);
+                plan = self.plan_skus(id, &after.slug, named, now, who.actor());
                 refusals.append(&mut plan.refusals);
             }
         }
         refusals.extend(stale);
         self.begins((id, read, &input, &named));
-        let answer = call(&self.shop, read, &actor).await;
+        let answer = call(&self.shop, read, &who).await;
         let Some(got) = self.judge(answer, &refusals)? else { return Ok(()) };
         if named.is_some() {
             same("its SKUs", &got.skus.len(), &plan.skus.len())?;
@@ -135,7 +136,7 @@ impl Runner<'_> {
         let opening = if after.external.is_some() { StockReason::Import } else { StockReason::Initial };
         let mut changed = after != before || of != before_of || !plan.gone.is_empty();
         for gone in &plan.gone {
-            self.world.skus.get_mut(gone).unwrap().audit.deleted(now, &actor);
+            self.world.skus.get_mut(gone).unwrap().audit.deleted(now, who.actor());
         }
         for (i, mut sku) in plan.skus.into_iter().enumerate() {
             let old = self.world.skus.get(&sku.id).cloned();
@@ -151,15 +152,15 @@ impl Runner<'_> {
                     changed |= sku != old;
                     // A change of stock alone does not raise the version.
                     if (Sku { on_hand: old.on_hand, ..sku.clone() }) != old {
-                        sku.audit.edited(now, &actor);
+                        sku.audit.edited(now, who.actor());
                     }
                 }
             }
-            self.moved(sku.id, sku.on_hand - stock, reason, None, &actor);
+            self.moved(sku.id, sku.on_hand - stock, reason, None, who.actor());
             self.world.skus.insert(sku.id, sku);
         }
         if changed {
-            after.audit.edited(now, &actor);
+            after.audit.edited(now, who.actor());
         }
         self.world.products.rows.insert(id, (after, of));
         self.product_answer(&got)
@@ -247,8 +248,8 @@ impl Runner<'_> {
         }
         let named = Some(input.skus.clone().unwrap_or_else(|| vec![flat_sku(&input)]));
         let sent = input.clone();
-        self.write_product(id, input, named, bad, async move |shop, read, actor| {
-            shop.products().replace(id, read, &sent, actor).await
+        self.write_product(id, input, named, bad, async move |shop, read, who| {
+            shop.acting_as(who).products().replace(id, read, &sent).await
         })
         .await
     }
@@ -385,8 +386,8 @@ impl Runner<'_> {
             // A product that does not exist is refused only for bad fields of the patch itself.
             bad.retain(|r| matches!(r, Refusal::Fields(_)));
         }
-        self.write_product(id, input, named, bad, async move |shop, read, actor| {
-            shop.products().patch(id, read, patch, actor).await
+        self.write_product(id, input, named, bad, async move |shop, read, who| {
+            shop.acting_as(who).products().patch(id, read, patch).await
         })
         .await
     }
@@ -394,17 +395,17 @@ impl Runner<'_> {
     pub(super) async fn delete_product(&mut self, mode: DeleteMode) -> Checked<()> {
         let force = mode == DeleteMode::Force;
         let id = if force { self.deleted_product() } else { self.some_product() };
-        let actor = self.actor();
+        let who = self.principal();
         let found = self.world.products.rows.get(&id).filter(|(p, _)| force || p.audit.is_live());
         let (read, refusals) = match found.map(|(p, _)| p.audit.version) {
-            None => (Read::Version(1), vec![Refusal::Code(ErrorCode::NotFound)]),
+            None => (ExpectedVersion::Exact(1), vec![Refusal::Code(ErrorCode::NotFound)]),
             Some(version) => {
                 let (read, stale) = self.version(version);
                 (read, stale.into_iter().collect())
             }
         };
         self.begins((id, read));
-        let answer = self.shop.products().delete(id, read, mode, &actor).await;
+        let answer = self.shop.acting_as(&who).products().delete(id, read, mode).await;
         if self.judge(answer, &refusals)?.is_none() {
             return Ok(());
         }
@@ -417,23 +418,23 @@ impl Runner<'_> {
                 self.world.skus.remove(&sku);
                 self.world.ledger.remove(&sku);
             }
-            let gone = self.shop.products().get_fresh(id, Deleted::Include).await;
+            let gone = self.shop.products().get_fresh(id, IncludeDeleted::Yes).await;
             return same("reading it", &gone.err().map(|e| e.code()), &Some(ErrorCode::NotFound));
         }
-        self.world.products.rows.get_mut(&id).unwrap().0.audit.deleted(now, &actor);
+        self.world.products.rows.get_mut(&id).unwrap().0.audit.deleted(now, who.actor());
         for s in self.world.skus.values_mut().filter(|s| s.product_id == id && s.audit.is_live()) {
-            s.audit.deleted(now, &actor);
+            s.audit.deleted(now, who.actor());
         }
-        let got = read_ok(self.shop.products().get_fresh(id, Deleted::Include).await)?;
+        let got = read_ok(self.shop.products().get_fresh(id, IncludeDeleted::Yes).await)?;
         self.product_answer(&got)
     }
 
     pub(super) async fn restore_product(&mut self) -> Checked<()> {
         let id = self.deleted_product();
-        let actor = self.actor();
+        let who = self.principal();
         let mut with = Vec::new();
         let (read, refusals) = match self.world.products.rows.get(&id).cloned() {
-            None => (Read::Version(1), vec![Refusal::Code(ErrorCode::NotFound)]),
+            None => (ExpectedVersion::Exact(1), vec![Refusal::Code(ErrorCode::NotFound)]),
             Some((p, of)) => {
                 let (read, stale) = self.version(p.audit.version);
                 let mut refusals: Vec<Refusal> = stale.into_iter().collect();
@@ -451,12 +452,12 @@ impl Runner<'_> {
             }
         };
         self.begins((id, read));
-        let answer = self.shop.products().restore(id, read, &actor).await;
+        let answer = self.shop.acting_as(&who).products().restore(id, read).await;
         if let Some(got) = self.judge(answer, &refusals)? {
             let now = self.now();
-            self.world.products.rows.get_mut(&id).unwrap().0.audit.restored(now, &actor);
+            self.world.products.rows.get_mut(&id).unwrap().0.audit.restored(now, who.actor());
             for s in with {
-                self.world.skus.get_mut(&s.id).unwrap().audit.restored(now, &actor);
+                self.world.skus.get_mut(&s.id).unwrap().audit.restored(now, who.actor());
             }
             self.product_answer(&got)?;
         }

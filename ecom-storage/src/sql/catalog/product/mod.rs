@@ -10,8 +10,9 @@ use async_trait::async_trait;
 use ecom_core::catalog::{
     CategorySummary, Image, Product, ProductFilter, ProductFilters, ProductSort, RatingSummary, Sku,
 };
-use ecom_core::common::{Attributes, Deleted};
+use ecom_core::common::{Attributes, IncludeDeleted};
 use ecom_core::id::{CategoryId, ProductId};
+use ecom_core::money::Money;
 use ecom_core::money::{Currency, Percentage, Rating};
 use ecom_core::paging::{Keyset, Page, Paging, SortKey, Total};
 use ecom_core::port::ProductRepository;
@@ -218,7 +219,7 @@ impl SqlProducts<'_> {
         Ok(read_products(&rows, self.0.currency()?)?.pop())
     }
 
-    async fn by_ids(&mut self, ids: &[ProductId], deleted: Deleted, lock: bool) -> Result<Vec<Product>> {
+    async fn by_ids(&mut self, ids: &[ProductId], deleted: IncludeDeleted, lock: bool) -> Result<Vec<Product>> {
         let mut sorted: Vec<ProductId> = ids.to_vec();
         sorted.sort_unstable();
         sorted.dedup();
@@ -238,7 +239,7 @@ impl SqlProducts<'_> {
         for chunk in sorted.chunks(MAX_LIST) {
             let mut b = Builder::on(&MANY, self.0.dialect());
             b.list(chunk);
-            if deleted == Deleted::Hide {
+            if deleted == IncludeDeleted::No {
                 b.push(" AND p.deleted_at IS NULL");
             }
             b.push(" ORDER BY p.id, s.position, s.id");
@@ -273,21 +274,21 @@ impl SqlProducts<'_> {
 
 #[async_trait]
 impl ProductRepository for SqlProducts<'_> {
-    async fn get(&mut self, id: ProductId, deleted: Deleted) -> Result<Option<Product>> {
+    async fn get(&mut self, id: ProductId, deleted: IncludeDeleted) -> Result<Option<Product>> {
         let product = self.one(&GET, id.into()).await?;
-        Ok(product.filter(|p| deleted == Deleted::Include || p.audit.is_live()))
+        Ok(product.filter(|p| deleted == IncludeDeleted::Yes || p.audit.is_live()))
     }
 
     async fn get_by_slug(&mut self, slug: &str) -> Result<Option<Product>> {
         self.one(&GET_BY_SLUG, slug.into()).await
     }
 
-    async fn get_many(&mut self, ids: &[ProductId], deleted: Deleted) -> Result<Vec<Product>> {
+    async fn get_many(&mut self, ids: &[ProductId], deleted: IncludeDeleted) -> Result<Vec<Product>> {
         self.by_ids(ids, deleted, false).await
     }
 
     async fn lock(&mut self, ids: &[ProductId]) -> Result<Vec<Product>> {
-        self.by_ids(ids, Deleted::Include, true).await
+        self.by_ids(ids, IncludeDeleted::Yes, true).await
     }
 
     async fn find_by_external(&mut self, source: &str, external_ids: &[String]) -> Result<Vec<(String, ProductId)>> {
@@ -382,7 +383,9 @@ impl ProductRepository for SqlProducts<'_> {
         b.push(" AND ").push(&price).push(" < ").bind(NO_PRICE);
         let (text, args) = b.done();
         if let Some(r) = self.0.fetch_optional(text, args).await? {
-            out.price = r.opt_i64(0)?.zip(r.opt_i64(1)?);
+            let currency = self.0.currency()?;
+            let money = |minor| Money::from_minor(minor, currency);
+            out.price = r.opt_i64(0)?.zip(r.opt_i64(1)?).map(|(lowest, highest)| (money(lowest), money(highest)));
         }
         Ok(out)
     }

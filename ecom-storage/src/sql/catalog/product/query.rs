@@ -1,8 +1,9 @@
 //! What a list of products asks: the walk of one index, its filters and its cursor.
 
 use ecom_core::catalog::{ProductFilter, ProductSort, ProductStatus};
-use ecom_core::common::Deleted;
+use ecom_core::common::IncludeDeleted;
 use ecom_core::id::{CategoryId, ProductId};
+use ecom_core::money::Money;
 use ecom_core::paging::{Keyset, Paging, SortKey};
 use ecom_core::text::fold_key;
 use ecom_core::{Error, Result};
@@ -34,7 +35,7 @@ impl<'f> Walk<'f> {
     pub(super) fn new(filter: &'f ProductFilter) -> Self {
         let mut states: Vec<i32> =
             filter.status.map_or_else(|| ProductStatus::ALL.map(Stored::disk).to_vec(), |s| vec![s.disk()]);
-        if filter.deleted == Deleted::Include {
+        if filter.include_deleted == IncludeDeleted::Yes {
             states.push(STATE_DELETED);
         }
         Self { filter, category: filter.category, states }
@@ -60,7 +61,7 @@ impl<'f> Walk<'f> {
             || f.brand.is_some()
             || f.availability.is_some()
             || f.updated_since.is_some()
-            || (f.status.is_some() && f.deleted == Deleted::Include);
+            || (f.status.is_some() && f.include_deleted == IncludeDeleted::Yes);
         b.push(match (self.category.is_some(), needs) {
             (false, _) => " FROM products p",
             (true, false) => " FROM product_listings l",
@@ -87,7 +88,7 @@ impl<'f> Walk<'f> {
         if let Some(t) = f.updated_since {
             b.push(" AND p.updated_at >= ").bind(t);
         }
-        if let (Some(s), Deleted::Include) = (f.status, f.deleted) {
+        if let (Some(s), IncludeDeleted::Yes) = (f.status, f.include_deleted) {
             b.push(" AND p.status = ").bind(s);
         }
     }
@@ -113,7 +114,7 @@ impl<'f> Walk<'f> {
     fn price_bounds(&self) -> (Option<i64>, Option<i64>) {
         let f = self.filter;
         let any = f.min_price.is_some() || f.max_price.is_some();
-        (f.min_price, any.then(|| f.max_price.unwrap_or(NO_PRICE - 1).min(NO_PRICE - 1)))
+        (f.min_price.map(Money::minor), any.then(|| f.max_price.map_or(NO_PRICE - 1, Money::minor).min(NO_PRICE - 1)))
     }
 
     /// Everything that matches, without order.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::support::{coded, get, matching};
 use crate::domain::catalog::product::ProductFilter;
-use crate::domain::common::Deleted;
+use crate::domain::common::IncludeDeleted;
 use crate::port::storage::Storage;
 use crate::testkit::is_taken;
 use crate::testkit::sample::Env;
@@ -31,24 +31,24 @@ pub async fn r02_soft_deleted_products_are_hidden_unless_asked_for(storage: &Arc
     let ids = [live.id, gone.id];
     assert_eq!(get(storage, gone.id).await, None, "`get` hides a soft-deleted product");
     assert_eq!(
-        read!(storage, products.get(gone.id, Deleted::Include)).as_ref(),
+        read!(storage, products.get(gone.id, IncludeDeleted::Yes)).as_ref(),
         Some(&gone),
         "`get` returns a soft-deleted product if it is asked for"
     );
     assert_eq!(read!(storage, products.get_by_slug("gone")), None, "`get_by_slug` hides a soft-deleted product");
     assert_eq!(
-        read!(storage, products.get_many(&ids, Deleted::Hide)),
+        read!(storage, products.get_many(&ids, IncludeDeleted::No)),
         [live.clone()],
         "`get_many` leaves soft-deleted products out"
     );
     assert_eq!(
-        read!(storage, products.get_many(&ids, Deleted::Include)),
+        read!(storage, products.get_many(&ids, IncludeDeleted::Yes)),
         [live.clone(), gone.clone()],
         "`get_many` returns soft-deleted products if they are asked for"
     );
     for category in [None, Some(a.id)] {
         let hide = ProductFilter { category, ..ProductFilter::default() };
-        let include = ProductFilter { deleted: Deleted::Include, ..hide.clone() };
+        let include = ProductFilter { include_deleted: IncludeDeleted::Yes, ..hide.clone() };
         assert_eq!(matching(storage, &hide).await, [live.id], "a list leaves soft-deleted products out");
         assert_eq!(matching(storage, &include).await, ids, "a list has soft-deleted products if they are asked for");
     }
@@ -103,7 +103,7 @@ pub async fn r02_a_restore_into_a_taken_slug_is_refused(storage: &Arc<dyn Storag
     back.audit.deleted_at = None;
     is_taken("slug", env.update_product(storage, &gone, &back).await, "restore");
     assert_eq!(
-        read!(storage, products.get(old.id, Deleted::Include)),
+        read!(storage, products.get(old.id, IncludeDeleted::Yes)),
         Some(gone),
         "a restore that is refused changes nothing"
     );
@@ -120,17 +120,18 @@ pub async fn r05_purge_removes_product_skus_and_ledger(storage: &Arc<dyn Storage
     let current = get(storage, p.id).await.unwrap();
     attempt!(storage, products.purge(&current)).unwrap();
     assert_eq!(
-        read!(storage, products.get(p.id, Deleted::Include)),
+        read!(storage, products.get(p.id, IncludeDeleted::Yes)),
         None,
         "a purged product is gone for reads of deleted ones too"
     );
-    assert_eq!(read!(storage, skus.of_product(p.id, Deleted::Include)), [], "the SKUs of a purged product are gone");
+    assert_eq!(read!(storage, skus.of_product(p.id, IncludeDeleted::Yes)), [], "the SKUs of a purged product are gone");
     assert_eq!(
         read!(storage, inventory.count_movements(p.skus[0].id)),
         0,
         "the stock movements of a purged product are gone"
     );
-    let include = ProductFilter { category: Some(a.id), deleted: Deleted::Include, ..ProductFilter::default() };
+    let include =
+        ProductFilter { category: Some(a.id), include_deleted: IncludeDeleted::Yes, ..ProductFilter::default() };
     assert_eq!(matching(storage, &include).await, [other.id], "a purged product is in no list");
     assert_eq!(get(storage, other.id).await, Some(other), "a purge leaves other products as they are");
     assert_eq!(read!(storage, inventory.imbalances()), [], "a purge leaves no stock without its movements");

@@ -10,7 +10,7 @@ use super::support::{catalog, get, list, matching, percent};
 use crate::domain::catalog::category::{Category, CategorySummary};
 use crate::domain::catalog::product::{Product, ProductFilter, ProductSort};
 use crate::domain::catalog::sku::{AvailabilityStatus, Sku};
-use crate::domain::common::Deleted;
+use crate::domain::common::IncludeDeleted;
 use crate::money::Percentage;
 use crate::paging::Paging;
 use crate::port::storage::Storage;
@@ -86,7 +86,7 @@ pub async fn price_filters_use_the_lowest_final_price(storage: &Arc<dyn Storage>
         (Some(0), None, vec![odd.id, several.id, free.id]),
         (Some(1), Some(i64::MAX), vec![odd.id, several.id]),
     ] {
-        let filter = ProductFilter { min_price: min, max_price: max, ..ProductFilter::default() };
+        let filter = ProductFilter { min_price: min.map(usd), max_price: max.map(usd), ..ProductFilter::default() };
         assert_eq!(matching(storage, &filter).await, expected, "{min:?}..={max:?}");
     }
 }
@@ -102,8 +102,12 @@ pub async fn list_prices_follow_discounts_and_skus(storage: &Arc<dyn Storage>) {
     env.insert_products(storage, &[p.clone(), q.clone()]).await.unwrap();
     let check = async |step: &str, price: i64| {
         for category in [None, Some(a.id)] {
-            let exactly =
-                ProductFilter { category, min_price: Some(price), max_price: Some(price), ..ProductFilter::default() };
+            let exactly = ProductFilter {
+                category,
+                min_price: Some(usd(price)),
+                max_price: Some(usd(price)),
+                ..ProductFilter::default()
+            };
             assert_eq!(matching(storage, &exactly).await, [p.id], "{step}");
             let filter = ProductFilter { category, ..ProductFilter::default() };
             let first = list(storage, &filter, ProductSort::PriceAsc, &Paging::first(1)).await.items;
@@ -197,7 +201,11 @@ pub async fn combined_filters_agree_with_the_model(storage: &Arc<dyn Storage>) {
         let picks: Vec<&ProductFilter> = choices.iter().map(|c| &c[rng.random_range(0..c.len())]).collect();
         let [category, price, brand, tag, availability, status, deleted, since] = picks[..] else { unreachable!() };
         let keep = |rng: &mut StdRng| rng.random_bool(0.4);
-        let mut filter = ProductFilter { category: category.category, deleted: deleted.deleted, ..Default::default() };
+        let mut filter = ProductFilter {
+            category: category.category,
+            include_deleted: deleted.include_deleted,
+            ..Default::default()
+        };
         if keep(&mut rng) {
             (filter.min_price, filter.max_price) = (price.min_price, price.max_price);
         }
@@ -252,7 +260,7 @@ pub async fn filters_say_what_a_list_could_be_narrowed_by(storage: &Arc<dyn Stor
         [("Acme".to_owned(), 3), ("Bolt".to_owned(), 2)],
         "brands are counted over what matches, most first"
     );
-    assert_eq!(all.price, Some((100, 600)), "final prices");
+    assert_eq!(all.price, Some((usd(100), usd(600))), "final prices");
 
     let below = ProductFilter { category: Some(top.id), ..ProductFilter::default() };
     let below = read!(storage, products.filters(&below));
@@ -262,7 +270,7 @@ pub async fn filters_say_what_a_list_could_be_narrowed_by(storage: &Arc<dyn Stor
         "under a category, the categories directly of what matches are counted, most first"
     );
     assert_eq!(below.brands, [("Acme".to_owned(), 3)], "under a category, the brands of what matches are counted");
-    assert_eq!(below.price, Some((100, 300)), "under a category, the price range is the one of what matches");
+    assert_eq!(below.price, Some((usd(100), usd(300))), "under a category, the price range is the one of what matches");
 
     let nothing = ProductFilter { brand: Some("nobody".into()), ..ProductFilter::default() };
     let nothing = read!(storage, products.filters(&nothing));
@@ -276,8 +284,11 @@ pub async fn filters_say_what_a_list_could_be_narrowed_by(storage: &Arc<dyn Stor
 pub async fn ids_in_category_walks_the_subtree(storage: &Arc<dyn Storage>) {
     let catalog = catalog(storage).await;
     for category in &catalog.categories {
-        let filter =
-            ProductFilter { category: Some(category.id), deleted: Deleted::Include, ..ProductFilter::default() };
+        let filter = ProductFilter {
+            category: Some(category.id),
+            include_deleted: IncludeDeleted::Yes,
+            ..ProductFilter::default()
+        };
         let (mut found, mut after) = (Vec::new(), None);
         let mut pages = Pages::over(catalog.products.len());
         loop {

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use super::support::{catalog, get, list, matching};
 use crate::domain::catalog::product::{Product, ProductFilter, ProductSort, ProductStatus};
 use crate::domain::catalog::sku::AvailabilityStatus;
-use crate::domain::common::Deleted;
+use crate::domain::common::IncludeDeleted;
 use crate::id::ProductId;
 use crate::paging::{Keyset, Paging, Total};
 use crate::port::storage::Storage;
 use crate::testkit::check::Pages;
 use crate::testkit::sample::Env;
+use crate::testkit::sample::usd;
 use crate::text::fold_key;
 
 tests! {
@@ -101,8 +102,8 @@ pub async fn every_sort_pages_through_everything_exactly_once(storage: &Arc<dyn 
     let catalog = catalog(storage).await;
     let mut sorts = HashSet::new();
     for sort in ProductSort::ALL {
-        for deleted in [Deleted::Hide, Deleted::Include] {
-            let filter = ProductFilter { deleted, ..ProductFilter::default() };
+        for deleted in [IncludeDeleted::No, IncludeDeleted::Yes] {
+            let filter = ProductFilter { include_deleted: deleted, ..ProductFilter::default() };
             check_walk(storage, &filter, sort, &catalog.matching(&filter)).await;
             // A page by number leads to the same place as one by cursor.
             let page = list(storage, &filter, sort, &Paging::Offset { offset: 20, limit: 10 }).await;
@@ -124,11 +125,11 @@ pub async fn filtered_lists_page_exactly_once(storage: &Arc<dyn Storage>) {
     let catalog = catalog(storage).await;
     let base = ProductFilter { category: Some(catalog.categories[0].id), ..ProductFilter::default() };
     for filter in [
-        ProductFilter { deleted: Deleted::Include, ..base.clone() },
+        ProductFilter { include_deleted: IncludeDeleted::Yes, ..base.clone() },
         ProductFilter {
             status: Some(ProductStatus::Active),
-            min_price: Some(500),
-            max_price: Some(4_000),
+            min_price: Some(usd(500)),
+            max_price: Some(usd(4_000)),
             ..base.clone()
         },
         ProductFilter { tag: Some("sale".into()), ..base.clone() },
@@ -177,14 +178,14 @@ pub async fn a_product_without_skus_has_no_price_and_is_listed(storage: &Arc<dyn
         assert_eq!(walked.len(), 2, "{}", sort.as_str());
     }
     for (min, max) in [(Some(0), None), (None, Some(i64::MAX)), (Some(0), Some(i64::MAX))] {
-        let filter = ProductFilter { min_price: min, max_price: max, ..ProductFilter::default() };
+        let filter = ProductFilter { min_price: min.map(usd), max_price: max.map(usd), ..ProductFilter::default() };
         assert_eq!(matching(storage, &filter).await, [priced.id], "no price is in no range: {min:?}..={max:?}");
     }
     let out = ProductFilter { availability: Some(AvailabilityStatus::OutOfStock), ..ProductFilter::default() };
     assert_eq!(matching(storage, &out).await, [bare.id], "a product without SKUs is out of stock, and is listed");
     assert_eq!(
         read!(storage, products.filters(&ProductFilter::default())).price,
-        Some((500, 500)),
+        Some((usd(500), usd(500))),
         "a product without SKUs has no part in the price range"
     );
 }
@@ -195,7 +196,7 @@ pub async fn counts_stop_at_their_bound(storage: &Arc<dyn Storage>) {
     for filter in [
         ProductFilter::default(),
         ProductFilter { category: Some(catalog.categories[0].id), ..ProductFilter::default() },
-        ProductFilter { tag: Some("sale".into()), min_price: Some(100), ..ProductFilter::default() },
+        ProductFilter { tag: Some("sale".into()), min_price: Some(usd(100)), ..ProductFilter::default() },
     ] {
         let n = catalog.matching(&filter).len() as u64;
         for (bound, expected) in [

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::support::{catalog, get, list, matching};
 use crate::domain::catalog::category::Category;
 use crate::domain::catalog::product::{Image, Product, ProductFilter, ProductSort, ProductStatus, RatingSummary};
-use crate::domain::common::{Attributes, Deleted};
+use crate::domain::common::{Attributes, IncludeDeleted};
 use crate::error::ErrorCode;
 use crate::id::{IdSource as _, ProductId};
 use crate::money::Percentage;
@@ -14,6 +14,7 @@ use crate::port::storage::Storage;
 use crate::testkit::check::Pages;
 use crate::testkit::code_of;
 use crate::testkit::sample::Env;
+use crate::testkit::sample::usd;
 use crate::text::Slug;
 
 tests! {
@@ -56,7 +57,7 @@ pub async fn every_field_survives_a_round_trip(storage: &Arc<dyn Storage>) {
     }
     let both = [full.clone(), minimal.clone()];
     assert_eq!(
-        read!(storage, products.get_many(&[full.id, minimal.id], Deleted::Hide)),
+        read!(storage, products.get_many(&[full.id, minimal.id], IncludeDeleted::No)),
         both,
         "`get_many` returns every field as it was inserted"
     );
@@ -75,11 +76,11 @@ pub async fn many_are_read_by_id_in_order(storage: &Arc<dyn Storage>) {
     ids.push(all[3].id);
     ids.push(ProductId(env.ids.next()));
     assert_eq!(
-        read!(storage, products.get_many(&ids, Deleted::Hide)),
+        read!(storage, products.get_many(&ids, IncludeDeleted::No)),
         all,
         "`get_many` returns those that exist, once each, by id"
     );
-    assert_eq!(read!(storage, products.get_many(&[], Deleted::Include)), [], "`get_many` of no ids finds nothing");
+    assert_eq!(read!(storage, products.get_many(&[], IncludeDeleted::Yes)), [], "`get_many` of no ids finds nothing");
 }
 
 /// What a write starts from.
@@ -141,7 +142,7 @@ pub async fn a_single_read_is_one_statement(storage: &Arc<dyn Storage>) {
     let mut connection = storage.connect().await.unwrap();
     let before = storage.statements();
     assert!(
-        connection.products().get(p.id, Deleted::Hide).await.unwrap().is_some(),
+        connection.products().get(p.id, IncludeDeleted::No).await.unwrap().is_some(),
         "`get` finds a product that was inserted"
     );
     assert_eq!(storage.statements() - before, 1, "by id");
@@ -158,9 +159,9 @@ pub async fn a_page_costs_the_same_statements_for_5_and_100_rows(storage: &Arc<d
     let catalog = catalog(storage).await;
     let ids: Vec<ProductId> = catalog.products.iter().map(|p| p.id).collect();
     let mut connection = storage.connect().await.unwrap();
-    let filter = ProductFilter { deleted: Deleted::Include, ..ProductFilter::default() };
+    let filter = ProductFilter { include_deleted: IncludeDeleted::Yes, ..ProductFilter::default() };
     let narrow =
-        ProductFilter { category: Some(catalog.categories[0].id), min_price: Some(1), ..ProductFilter::default() };
+        ProductFilter { category: Some(catalog.categories[0].id), min_price: Some(usd(1)), ..ProductFilter::default() };
     let mut cost = Vec::new();
     for rows in [5_u32, 100] {
         let start = storage.statements();
@@ -169,7 +170,7 @@ pub async fn a_page_costs_the_same_statements_for_5_and_100_rows(storage: &Arc<d
         let listed = storage.statements();
         connection.products().list(&narrow, ProductSort::TitleAsc, &Paging::first(rows)).await.unwrap();
         let narrowed = storage.statements();
-        let many = connection.products().get_many(&ids[..rows as usize], Deleted::Include).await.unwrap();
+        let many = connection.products().get_many(&ids[..rows as usize], IncludeDeleted::Yes).await.unwrap();
         assert_eq!(many.len(), rows as usize, "`get_many` returns all that exist");
         let end = storage.statements();
         assert_eq!((listed - start, narrowed - listed), (1, 1), "a page is one statement");
@@ -190,7 +191,7 @@ pub async fn r16_a_category_that_is_gone_is_a_bad_reference(storage: &Arc<dyn St
         "an insert with an unknown category is refused as `VALIDATION_FAILED`"
     );
     assert_eq!(
-        read!(storage, products.get(p.id, Deleted::Include)),
+        read!(storage, products.get(p.id, IncludeDeleted::Yes)),
         None,
         "an insert that is refused leaves nothing behind"
     );

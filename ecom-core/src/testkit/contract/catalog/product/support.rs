@@ -7,16 +7,17 @@ use crate::domain::catalog::product::{
     Product, ProductFilter, ProductSort, ProductStatus, RatingSource, RatingSummary,
 };
 use crate::domain::catalog::sku::AvailabilityStatus;
-use crate::domain::common::Deleted;
+use crate::domain::common::IncludeDeleted;
 use crate::id::ProductId;
 use crate::money::{Percentage, Rating};
 use crate::paging::{Page, Paging, Total};
 use crate::port::storage::Storage;
 use crate::testkit::sample::Env;
+use crate::testkit::sample::usd;
 use crate::text::{Slug, fold_key};
 
 pub(super) async fn get(storage: &Arc<dyn Storage>, id: ProductId) -> Option<Product> {
-    read!(storage, products.get(id, Deleted::Hide))
+    read!(storage, products.get(id, IncludeDeleted::No))
 }
 
 pub(super) async fn list(
@@ -119,13 +120,13 @@ impl Catalog {
         let price = p.price_range().unwrap().0.minor();
         let same = |a: &str, b: &str| fold_key(a) == fold_key(b);
         path.is_none_or(|path| p.categories.iter().any(|c| c.path == path || c.path.starts_with(&format!("{path}/"))))
-            && f.min_price.is_none_or(|min| price >= min)
-            && f.max_price.is_none_or(|max| price <= max)
+            && f.min_price.is_none_or(|min| price >= min.minor())
+            && f.max_price.is_none_or(|max| price <= max.minor())
             && f.brand.as_ref().is_none_or(|b| p.brand.as_ref().is_some_and(|have| same(have, b)))
             && f.tag.as_ref().is_none_or(|t| p.tags.iter().any(|have| same(have, t)))
             && f.availability.is_none_or(|a| p.availability() == a)
             && f.status.is_none_or(|s| p.status == s)
-            && (f.deleted == Deleted::Include || p.audit.is_live())
+            && (f.include_deleted == IncludeDeleted::Yes || p.audit.is_live())
             && f.updated_since.is_none_or(|t| p.audit.updated_at >= t)
     }
 
@@ -140,14 +141,14 @@ impl Catalog {
             or_none(self.categories.iter().map(|c| ProductFilter { category: Some(c.id), ..none() }).collect()),
             or_none(
                 [(Some(1_000), None), (None, Some(2_000)), (Some(500), Some(3_000)), (Some(i64::MAX), None)]
-                    .map(|(min_price, max_price)| ProductFilter { min_price, max_price, ..none() })
+                    .map(|(min, max)| ProductFilter { min_price: min.map(usd), max_price: max.map(usd), ..none() })
                     .into(),
             ),
             or_none(["acme", "ÆRØ", "nobody"].map(|b| ProductFilter { brand: Some(b.into()), ..none() }).into()),
             or_none(["SALE", "été", "ete"].map(|t| ProductFilter { tag: Some(t.into()), ..none() }).into()),
             or_none(AvailabilityStatus::ALL.map(|a| ProductFilter { availability: Some(a), ..none() }).into()),
             or_none(ProductStatus::ALL.map(|s| ProductFilter { status: Some(s), ..none() }).into()),
-            or_none(vec![ProductFilter { deleted: Deleted::Include, ..none() }]),
+            or_none(vec![ProductFilter { include_deleted: IncludeDeleted::Yes, ..none() }]),
             or_none(
                 [10, 70, 130]
                     .map(|n| {

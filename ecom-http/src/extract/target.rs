@@ -1,31 +1,19 @@
-//! Who calls, and where the request came in.
+//! The path and query that a request came in with.
 
 use std::convert::Infallible;
 
 use axum::extract::{FromRequestParts, OriginalUri};
 use axum::http::Uri;
 use axum::http::request::Parts;
-use ecom_core::common::Actor;
-
-/// Who does it: the actor that the host's authentication put into the request.
-pub(crate) struct By(pub Actor);
-
-impl<S: Sync> FromRequestParts<S> for By {
-    type Rejection = Infallible;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        Ok(Self(parts.extensions.get::<Actor>().cloned().unwrap_or_else(|| Actor::new("anonymous"))))
-    }
-}
 
 /// Where the request came in, as its client sees it: links start there, also if the router is nested.
-pub(crate) struct Here {
+pub(crate) struct RequestTarget {
     original: Uri,
     /// Bytes of the original path before the one that this router sees.
     base: usize,
 }
 
-impl Here {
+impl RequestTarget {
     /// Reads it from a request.
     pub(crate) fn of(parts: &Parts) -> Self {
         let original = parts.extensions.get::<OriginalUri>().map_or_else(|| parts.uri.clone(), |o| o.0.clone());
@@ -65,7 +53,7 @@ impl Here {
     }
 }
 
-impl<S: Sync> FromRequestParts<S> for Here {
+impl<S: Sync> FromRequestParts<S> for RequestTarget {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {

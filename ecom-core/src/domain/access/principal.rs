@@ -1,0 +1,189 @@
+//! Who acts in the shop, and what they may do.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::{Arc, LazyLock};
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::common::{Actor, DeleteMode, IncludeDeleted};
+use crate::error::{Error, Result};
+
+macro_rules! permissions {
+    ($($(#[$doc:meta])* $variant:ident = $text:literal;)*) => {
+        /// A permission: one verb on one kind of resource. The text of `products:write` is `products:write` in roles, in
+        /// API keys and in the message of a refused call.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[non_exhaustive]
+        pub enum Permission { $($(#[$doc])* #[serde(rename = $text)] $variant,)* }
+
+        impl Permission {
+            /// Every permission.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+
+            /// Returns its text.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text),* }
+            }
+        }
+    };
+}
+
+permissions! {
+    /// Create, edit, delete and restore products and their SKUs.
+    ProductsWrite = "products:write";
+    /// Create, edit, move, delete and restore categories.
+    CategoriesWrite = "categories:write";
+    /// Read the ledger of stock movements, and check it.
+    StockRead = "stock:read";
+    /// Adjust stock.
+    StockAdjust = "stock:adjust";
+    /// Read customers and their addresses.
+    CustomersRead = "customers:read";
+    /// Create, edit, delete and restore customers and their addresses.
+    CustomersWrite = "customers:write";
+    /// Bring the search index up to date, rebuild and verify it.
+    IndexWrite = "index:write";
+    /// Read the log of events.
+    EventsRead = "events:read";
+    /// Run imports.
+    ImportRun = "import:run";
+    /// Read soft-deleted rows.
+    DeletedRead = "deleted:read";
+    /// Delete rows for good.
+    ForceDelete = "force:delete";
+}
+
+impl fmt::Display for Permission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The text is not the name of a permission.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a permission")]
+pub struct UnknownPermission(String);
+
+impl FromStr for Permission {
+    type Err = UnknownPermission;
+
+    fn from_str(s: &str) -> Result<Self, UnknownPermission> {
+        Self::ALL.iter().copied().find(|p| p.as_str() == s).ok_or_else(|| UnknownPermission(s.to_owned()))
+    }
+}
+
+/// Who calls the services, and what they may do.
+///
+/// The services of [`Shop`](crate::Shop) itself are trusted: they act as [`Principal::system`] and may do everything.
+/// [`Shop::acting_as`](crate::Shop::acting_as) has the same services for another principal. A call that the principal
+/// may not make fails with [`Error::Forbidden`] before it reads or writes anything.
+///
+/// ```
+/// use ecom_core::access::{Permission, Principal};
+///
+/// let owner = Principal::trusted("user:1");
+/// assert!(owner.may(Permission::ForceDelete));
+///
+/// let clerk = Principal::new("user:2", [Permission::ProductsWrite, Permission::StockAdjust]);
+/// assert!(clerk.may(Permission::StockAdjust) && !clerk.may(Permission::CustomersRead));
+/// ```
+///
+/// A clone is cheap and is the same principal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Principal(Arc<Identity>);
+
+#[derive(Debug, PartialEq, Eq)]
+struct Identity {
+    actor: Actor,
+    grants: Grants,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Grants {
+    Everything,
+    Only(BTreeSet<Permission>),
+}
+
+impl Principal {
+    /// Returns a principal who has these permissions. The actor is recorded with every row and event that the
+    /// principal writes.
+    pub fn new(actor: impl Into<Actor>, permissions: impl IntoIterator<Item = Permission>) -> Self {
+        Self::with(actor.into(), Grants::Only(permissions.into_iter().collect()))
+    }
+
+    /// Returns a principal who may do everything, also what later releases add. The actor is recorded with every row
+    /// and event that the principal writes.
+    pub fn trusted(actor: impl Into<Actor>) -> Self {
+        Self::with(actor.into(), Grants::Everything)
+    }
+
+    fn with(actor: Actor, grants: Grants) -> Self {
+        Self(Arc::new(Identity { actor, grants }))
+    }
+
+    /// Returns the principal of the application itself, as which the services of a [`Shop`](crate::Shop) act:
+    /// [`Actor::system`], who may do everything.
+    pub fn system() -> &'static Self {
+        static SYSTEM: LazyLock<Principal> = LazyLock::new(|| Principal::trusted(Actor::system()));
+        &SYSTEM
+    }
+
+    /// Returns who this is, as rows and events record it.
+    pub fn actor(&self) -> &Actor {
+        &self.0.actor
+    }
+
+    /// Returns whether the principal has a permission.
+    pub fn may(&self, permission: Permission) -> bool {
+        match &self.0.grants {
+            Grants::Everything => true,
+            Grants::Only(granted) => granted.contains(&permission),
+        }
+    }
+
+    /// Refuses a principal who does not have a permission.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`].
+    pub fn require(&self, permission: Permission) -> Result<()> {
+        if self.may(permission) { Ok(()) } else { Err(Error::Forbidden { permission }) }
+    }
+
+    /// Refuses a principal who may not delete so.
+    pub(crate) fn require_delete(&self, write: Permission, mode: DeleteMode) -> Result<()> {
+        self.require(write)?;
+        if mode == DeleteMode::Force { self.require(Permission::ForceDelete) } else { Ok(()) }
+    }
+
+    /// Refuses a principal who asks for soft-deleted rows and may not see them.
+    pub(crate) fn require_shown(&self, include: IncludeDeleted) -> Result<()> {
+        if include == IncludeDeleted::Yes { self.require(Permission::DeletedRead) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_permission_is_read_from_its_text() {
+        for p in Permission::ALL {
+            assert_eq!(p.as_str().parse(), Ok(*p));
+            assert_eq!(serde_json::to_value(p).unwrap(), p.as_str());
+        }
+        assert!("products:Write".parse::<Permission>().unwrap_err().to_string().contains("products:Write"));
+    }
+
+    #[test]
+    fn a_principal_may_do_what_is_granted_and_nothing_else() {
+        let clerk = Principal::new("clerk", [Permission::ProductsWrite]);
+        assert!(clerk.require_delete(Permission::ProductsWrite, DeleteMode::Soft).is_ok());
+        let refused = clerk.require_delete(Permission::ProductsWrite, DeleteMode::Force).unwrap_err();
+        assert!(matches!(refused, Error::Forbidden { permission: Permission::ForceDelete }));
+        assert!(clerk.require_shown(IncludeDeleted::No).is_ok());
+        assert!(clerk.require_shown(IncludeDeleted::Yes).is_err());
+        assert!(Permission::ALL.iter().all(|p| Principal::system().may(*p)));
+    }
+}
