@@ -104,6 +104,7 @@ fn start_log(config: &ServerConfig) -> Result<()> {
     match config.log_format {
         LogFormat::Pretty => log.with_ansi(std::io::stderr().is_terminal()).init(),
         LogFormat::Json => log.json().init(),
+        other => return Err(format!("ECOM_LOG_FORMAT: this server does not write {other:?}").into()),
     }
     Ok(())
 }
@@ -232,6 +233,7 @@ async fn import(
     let report = match kind {
         ImportKind::Categories => shop.import().categories(source, options, progress).await?,
         ImportKind::Products => shop.import().products(source, options, progress).await?,
+        other => return Err(format!("{name}: this server does not import {other:?}").into()),
     };
     if on_a_terminal {
         let _ = write!(std::io::stderr(), "\r\x1b[2K");

@@ -97,6 +97,7 @@ impl fmt::Debug for SecretUrl {
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum LogFormat {
     /// For people.
     #[default]
@@ -107,6 +108,7 @@ pub enum LogFormat {
 
 /// Settings of a server. See the table of the [module](self).
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ServerConfig {
     /// Host name or address to listen on, IPv6 without brackets.
     pub host: String,

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use ecom::search::{Facet, SearchFilter, SearchQuery};
 
+use crate::support::usd;
 use crate::support::{median, shop};
 
 pub async fn run() {
@@ -23,7 +24,7 @@ pub async fn run() {
         ..SearchQuery::default()
     };
     let narrow =
-        SearchFilter { brands: vec!["brand 3".to_owned()], max_price: Some(30_000), ..SearchFilter::default() };
+        SearchFilter { brands: vec!["brand 3".to_owned()], max_price: Some(usd(30_000)), ..SearchFilter::default() };
     for (what, query) in [
         ("everything, all facets", all("")),
         ("all match, all facets", all("measured")),

@@ -8,6 +8,7 @@ use crate::port::storage::PoolStatus;
 
 /// How a dependency does.
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub struct DependencyHealth {
     /// Which one.
     pub dependency: Dependency,
@@ -21,6 +22,7 @@ pub struct DependencyHealth {
 
 /// How a shop does.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Health {
     /// Each dependency.
     pub dependencies: Vec<DependencyHealth>,

@@ -17,6 +17,7 @@ use ecom_core::platform::OutboxPosition;
 use ecom_core::port::{Checkpoint, IndexOp, SearchDocument, SearchProvider as _};
 use ecom_core::search::{SearchFilter, SearchQuery};
 use ecom_core::testkit::SearchFixture;
+use ecom_core::testkit::sample::usd;
 use ecom_core::{Error, ErrorCode};
 use ecom_search::{TantivyOptions, TantivySearch};
 use uuid::Uuid;
@@ -138,7 +139,7 @@ async fn r17_what_the_port_excludes_is_refused_here_too() {
     let search = TantivySearch::open(TantivyOptions::memory()).await.unwrap();
     let within = SearchQuery { limit: 1, ..SearchQuery::default() };
     assert!(search.search(&within).await.is_ok());
-    let crossed = SearchFilter { min_price: Some(2), max_price: Some(1), ..SearchFilter::default() };
+    let crossed = SearchFilter { min_price: Some(usd(2)), max_price: Some(usd(1)), ..SearchFilter::default() };
     for query in [
         SearchQuery { text: "lamp ".repeat(33), ..within.clone() },
         SearchQuery { offset: 10_001, ..within.clone() },

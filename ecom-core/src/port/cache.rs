@@ -150,7 +150,8 @@ pub enum CacheLoad {
 }
 
 /// How a cache does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, derive_setters::Setters)]
+#[non_exhaustive]
 pub struct CacheStats {
     /// Reads that found a value.
     pub hits: u64,

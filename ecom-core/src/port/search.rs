@@ -18,6 +18,7 @@ use crate::domain::common::Attributes;
 use crate::domain::platform::outbox::OutboxPosition;
 use crate::error::{Error, FieldCode, Result, ValidationErrors};
 use crate::id::{CategoryId, ProductId};
+use crate::money::Money;
 use crate::paging::Total;
 use crate::text::fold_key;
 
@@ -173,10 +174,10 @@ pub struct SearchFilter {
     pub brands: Vec<String>,
     /// All of these tags, case-insensitively.
     pub tags: Vec<String>,
-    /// Lowest final price at least this, minor units; not above `max_price`.
-    pub min_price: Option<i64>,
-    /// Lowest final price at most this, minor units.
-    pub max_price: Option<i64>,
+    /// Lowest final price at least this, in the shop's currency; not above `max_price`.
+    pub min_price: Option<Money>,
+    /// Lowest final price at most this, in the shop's currency.
+    pub max_price: Option<Money>,
     /// One of these.
     pub availability: Vec<AvailabilityStatus>,
     /// Mean rating at least this, in hundredths: 0 to [`SearchQuery::MAX_RATING`].
@@ -213,7 +214,7 @@ impl Facet {
 
 /// A search. [`SearchQuery::check`] lists the bounds of its fields. The default has a `limit` of 0, so that a query
 /// that sets none is refused.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct SearchQuery {
     /// What the shopper typed: at most [`Self::MAX_TEXT`] characters and [`Self::MAX_WORDS`] words. A text without a
     /// character other than white space matches everything.
@@ -234,7 +235,24 @@ pub struct SearchQuery {
     pub price_bounds: Vec<i64>,
 }
 
+impl Default for SearchQuery {
+    /// The first [`Self::DEFAULT_LIMIT`] of all products, without facets.
+    fn default() -> Self {
+        Self {
+            text: String::new(),
+            filter: SearchFilter::default(),
+            sort: SearchSort::default(),
+            offset: 0,
+            limit: Self::DEFAULT_LIMIT,
+            facets: Vec::new(),
+            price_bounds: Vec::new(),
+        }
+    }
+}
+
 impl SearchQuery {
+    /// Hits of a page if the caller does not say how many.
+    pub const DEFAULT_LIMIT: u32 = 20;
     /// The most characters of [`Self::text`].
     pub const MAX_TEXT: usize = 512;
     /// The most words of [`Self::text`]: see [`Self::words`].
@@ -332,7 +350,7 @@ impl SearchFilter {
                 errors.out_of_bounds(field, format!("must have values of at most {max} characters"));
             }
         }
-        if self.min_price.zip(self.max_price).is_some_and(|(min, max)| min > max) {
+        if self.min_price.zip(self.max_price).is_some_and(|(min, max)| min.minor() > max.minor()) {
             errors.push("filter.min_price", FieldCode::Inconsistent, "must not be above `filter.max_price`");
         }
         if self.min_rating.is_some_and(|rating| !(0..=SearchQuery::MAX_RATING).contains(&rating)) {
@@ -529,6 +547,11 @@ impl NoSearch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::money::Currency;
+
+    fn usd(minor: i64) -> Money {
+        Money::from_minor(minor, Currency::USD)
+    }
 
     /// The fields that the check refuses.
     fn refused(query: &SearchQuery) -> Vec<String> {
@@ -565,8 +588,13 @@ mod tests {
             SearchQuery { offset: 10_000, limit: 1_000, price_bounds: (0..100).collect(), ..of("") },
             SearchQuery { facets: many(Facet::Brands, 2), price_bounds: vec![i64::MIN, i64::MAX], ..of("") },
             by(SearchFilter { brands: many("b".repeat(4_000), 64), tags: many("t".to_owned(), 64), ..none() }),
-            by(SearchFilter { min_price: Some(i64::MIN), max_price: Some(i64::MAX), min_rating: Some(0), ..none() }),
-            by(SearchFilter { min_price: Some(7), max_price: Some(7), min_rating: Some(500), ..none() }),
+            by(SearchFilter {
+                min_price: Some(usd(i64::MIN)),
+                max_price: Some(usd(i64::MAX)),
+                min_rating: Some(0),
+                ..none()
+            }),
+            by(SearchFilter { min_price: Some(usd(7)), max_price: Some(usd(7)), min_rating: Some(500), ..none() }),
         ] {
             assert_eq!(refused(&query), [""; 0], "{query:?}");
         }
@@ -596,7 +624,7 @@ mod tests {
             (by(SearchFilter { availability: many(AvailabilityStatus::InStock, 65), ..none() }), "filter.availability"),
             (by(SearchFilter { attributes: many((String::new(), String::new()), 65), ..none() }), "filter.attributes"),
             (by(SearchFilter { attributes: vec![(String::new(), long())], ..none() }), "filter.attributes"),
-            (by(SearchFilter { min_price: Some(2), max_price: Some(1), ..none() }), "filter.min_price"),
+            (by(SearchFilter { min_price: Some(usd(2)), max_price: Some(usd(1)), ..none() }), "filter.min_price"),
             (by(SearchFilter { min_rating: Some(-1), ..none() }), "filter.min_rating"),
             (by(SearchFilter { min_rating: Some(501), ..none() }), "filter.min_rating"),
         ] {

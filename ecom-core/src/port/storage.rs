@@ -67,7 +67,8 @@ port! {
 }
 
 /// How a connection pool stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, derive_setters::Setters)]
+#[non_exhaustive]
 pub struct PoolStatus {
     /// Most connections.
     pub max: usize,

@@ -208,6 +208,21 @@ pub struct CacheFixture {
     pub guard: Box<dyn Any + Send>,
 }
 
+impl CacheFixture {
+    /// Returns the fixture of a cache. `clock_advance` lets time pass for it: it moves a clock that the cache was given,
+    /// such as [`ManualClock`](crate::clock::ManualClock), or sleeps.
+    pub fn new(cache: impl Cache + 'static, clock_advance: impl Fn(Duration) + Send + Sync + 'static) -> Self {
+        Self { cache: Arc::new(cache), clock_advance: Box::new(clock_advance), guard: Box::new(()) }
+    }
+
+    /// Keeps something until the test has ended, such as a temporary directory.
+    #[must_use]
+    pub fn guard(mut self, guard: impl Any + Send) -> Self {
+        self.guard = Box::new(guard);
+        self
+    }
+}
+
 /// An empty cache that two processes share, for one test.
 pub struct SharedCacheFixture {
     /// The cache of one process. A reader waits 1 to 5 s for the load of the other process.

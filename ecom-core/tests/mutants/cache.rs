@@ -292,6 +292,8 @@ impl Cache for Reference {
         Ok(())
     }
 
+    async fn close(&self) {}
+
     fn stats(&self) -> CacheStats {
         let state = self.state.lock();
         let entries = match self.mutant {
@@ -299,7 +301,7 @@ impl Cache for Reference {
             Some(M::EntriesCountFills) => state.fills,
             _ => state.entries.len() as u64,
         };
-        CacheStats { entries, ..state.stats }
+        state.stats.entries(entries)
     }
 
     async fn get_many(&self, keys: &[CacheKey], codec: &'static Codec) -> Vec<Option<CacheValue>> {

@@ -5,6 +5,7 @@
 //! `ECOM_MUTANTS=LimitClamped,OffsetIgnored` those. The run prints which test has caught which mutant.
 
 mod cache;
+mod limited;
 mod runner;
 mod search;
 mod search_mutants;

@@ -87,7 +87,7 @@ fn says_nothing(message: &str) -> bool {
 /// without a message.
 pub(crate) fn mutants_are_caught<F: 'static, M: Planted>(suite: &str, tests: &[Test<F>], make: fn(Option<M>) -> F) {
     let (mut missed, mut unexplained) = (Vec::new(), Vec::new());
-    let mut table = String::new();
+    let mut table = String::from("\n");
     for mutant in chosen::<M>() {
         let found = tests.iter().find_map(|test| Some((test.name, caught(*test, make, mutant)?)));
         match &found {

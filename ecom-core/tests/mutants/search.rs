@@ -267,7 +267,8 @@ impl Reference {
                 || d.brand.as_ref().is_some_and(|own| f.brands.iter().any(|wanted| brand(own, wanted))))
             && (!checked(Facet::Tags) || tags)
             && (!checked(Facet::Prices)
-                || (f.min_price.is_none_or(|min| price(&|p| p >= min)) && f.max_price.is_none_or(max)))
+                || (f.min_price.is_none_or(|min| price(&|p| p >= min.minor()))
+                    && f.max_price.is_none_or(|m| max(m.minor()))))
             && (!checked(Facet::Rating) || f.min_rating.is_none_or(rating))
             && (!checked(Facet::Availability) || f.availability.is_empty() || availability)
             && (self.is(M::StatusIgnored) || ignores(M::FacetsIgnoreStatus) || f.status.is_none_or(|s| d.status == s))
@@ -548,6 +549,8 @@ impl SearchProvider for Reference {
     async fn ping(&self) -> Result<()> {
         Ok(())
     }
+
+    async fn close(&self) {}
 }
 
 struct Build {

@@ -7,6 +7,7 @@ use ecom_core::{Error, FieldCode, Result, ValidationErrors};
 
 /// Where an index is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Location {
     /// In this directory, which is made where it is missing.
     Directory(PathBuf),

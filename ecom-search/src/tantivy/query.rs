@@ -11,6 +11,7 @@ use std::sync::Arc;
 use ecom_core::Result;
 use ecom_core::catalog::AvailabilityStatus;
 use ecom_core::id::{CategoryId, ProductId};
+use ecom_core::money::Money;
 use ecom_core::paging::Total;
 use ecom_core::port::{FacetCount, SearchHit, SearchResults};
 use ecom_core::search::{Facet, SearchFilter, SearchQuery, SearchSort};
@@ -122,7 +123,7 @@ impl Builder<'_> {
             f.tags.iter().for_each(|t| filter(text(self.fields.tag_key, &fold_key(t))));
         }
         if (f.min_price.is_some() || f.max_price.is_some()) && !drill.counts(Facet::Prices) {
-            filter(range(self.fields.price, f.min_price, f.max_price));
+            filter(range(self.fields.price, f.min_price.map(Money::minor), f.max_price.map(Money::minor)));
         }
         if f.min_rating.is_some() && !drill.counts(Facet::Rating) {
             filter(range(self.fields.rating, f.min_rating, None));
@@ -330,8 +331,8 @@ impl<'a> Drill<'a> {
             }),
             Facet::Prices if f.min_price.is_some() || f.max_price.is_some() => Some(Check::Between {
                 column: fast.i64(column::PRICE)?,
-                low: f.min_price.unwrap_or(i64::MIN),
-                high: f.max_price.unwrap_or(i64::MAX),
+                low: f.min_price.map_or(i64::MIN, Money::minor),
+                high: f.max_price.map_or(i64::MAX, Money::minor),
             }),
             Facet::Rating => f
                 .min_rating

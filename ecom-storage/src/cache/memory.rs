@@ -348,11 +348,10 @@ impl Cache for MemoryCache {
         let sum = |of: fn(&Counters) -> &AtomicU64| {
             self.inner.counters.iter().map(|c| of(c).load(Ordering::Relaxed)).sum::<u64>()
         };
-        CacheStats {
-            hits: sum(|c| &c.hits),
-            misses: sum(|c| &c.misses),
-            evictions: self.inner.evictions.load(Ordering::Relaxed),
-            entries: self.inner.entries.entry_count(),
-        }
+        CacheStats::default()
+            .hits(sum(|c| &c.hits))
+            .misses(sum(|c| &c.misses))
+            .evictions(self.inner.evictions.load(Ordering::Relaxed))
+            .entries(self.inner.entries.entry_count())
     }
 }

@@ -328,6 +328,6 @@ impl Cache for TieredCache {
     fn stats(&self) -> CacheStats {
         let (local, shared) = (self.local.memory.stats(), self.shared.stats());
         // A miss in process goes on to Redis and is counted there.
-        CacheStats { hits: local.hits + shared.hits, misses: shared.misses, ..local }
+        local.hits(local.hits + shared.hits).misses(shared.misses)
     }
 }

@@ -18,6 +18,7 @@ use crate::service::run::context::Context;
 
 /// What a run of index sync did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct SyncReport {
     /// False where another process writes the index: nothing was done here.
     pub writer: bool,
@@ -31,6 +32,7 @@ pub struct SyncReport {
 
 /// What a comparison of index and database found.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct VerifyReport {
     /// Products that were compared.
     pub compared: u64,

@@ -8,6 +8,7 @@ use crate::domain::catalog::product::Product;
 use crate::domain::common::IncludeDeleted;
 use crate::error::Result;
 use crate::id::CategoryId;
+use crate::money::check_price_currency;
 use crate::paging::Total;
 use crate::port::search::{Facet, SearchCapabilities, SearchQuery};
 use crate::service::catalog::product::ProductService;
@@ -54,17 +55,23 @@ impl<'a> SearchService<'a> {
         self.cx.search.capabilities()
     }
 
+    fn check(&self, query: &SearchQuery) -> Result<()> {
+        query.check()?;
+        check_price_currency([query.filter.min_price, query.filter.max_price], self.cx.config.currency)
+    }
+
     /// Searches. Found by the index, shown from cache or database: prices and stock are current.
     ///
     /// # Errors
-    /// `Validation` for a query out of the bounds of [`SearchQuery::check`], `Unsupported`, `Unavailable`.
+    /// `Validation` for a query out of the bounds of [`SearchQuery::check`], `CURRENCY_MISMATCH`, `Unsupported`,
+    /// `Unavailable`.
     pub async fn search(&self, query: &SearchQuery) -> Result<SearchPage> {
         let found = if query.price_bounds.is_empty() && query.facets.contains(&Facet::Prices) {
             let query = SearchQuery { price_bounds: self.cx.config.price_bounds.clone(), ..query.clone() };
-            query.check()?;
+            self.check(&query)?;
             self.cx.search.search(&query).await?
         } else {
-            query.check()?;
+            self.check(query)?;
             self.cx.search.search(query).await?
         };
         let ids: Vec<_> = found.hits.iter().map(|h| h.id).collect();

@@ -17,6 +17,7 @@ use crate::paging::Paging;
 use crate::port::search::{SearchFilter, SearchQuery};
 use crate::service::catalog::product::ProductListQuery;
 use crate::testkit::code_of;
+use crate::testkit::sample::usd;
 
 tests! {
     __shop_input: [
@@ -295,7 +296,7 @@ pub async fn r17_bad_adjustments_leave_nothing(f: &ShopFixture) {
 
 /// By the service, so that no provider is asked: a test of the port proves each bound.
 pub async fn r17_searches_out_of_bounds_are_refused_field_by_field(f: &ShopFixture) {
-    let filter = SearchFilter { min_price: Some(2), max_price: Some(1), ..SearchFilter::default() };
+    let filter = SearchFilter { min_price: Some(usd(2)), max_price: Some(usd(1)), ..SearchFilter::default() };
     let query = SearchQuery { offset: 10_001, limit: 0, filter, ..SearchQuery::default() };
     let refused = fields(f.shop.search().search(&query).await.map(drop), "a search out of bounds");
     let names: Vec<&str> = refused.keys().map(String::as_str).collect();

@@ -299,10 +299,7 @@ impl Cache for RedisCache {
     }
 
     fn stats(&self) -> CacheStats {
-        CacheStats {
-            hits: self.shared.hits.load(Ordering::Relaxed),
-            misses: self.shared.misses.load(Ordering::Relaxed),
-            ..CacheStats::default()
-        }
+        let (hits, misses) = (&self.shared.hits, &self.shared.misses);
+        CacheStats::default().hits(hits.load(Ordering::Relaxed)).misses(misses.load(Ordering::Relaxed))
     }
 }

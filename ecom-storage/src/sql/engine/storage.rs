@@ -84,13 +84,13 @@ impl Storage for SqlStorage {
     fn pool_status(&self) -> PoolStatus {
         let one = |p: &Pool<Opens>| {
             let s = p.status();
-            PoolStatus { max: s.max_size, size: s.size, idle: s.available, waiting: s.waiting }
+            PoolStatus::default().max(s.max_size).size(s.size).idle(s.available).waiting(s.waiting)
         };
         let (r, w) = (one(&self.readers), one(&self.writer));
         if self.one_pool {
             return w;
         }
-        PoolStatus { max: r.max + w.max, size: r.size + w.size, idle: r.idle + w.idle, waiting: r.waiting + w.waiting }
+        r.max(r.max + w.max).size(r.size + w.size).idle(r.idle + w.idle).waiting(r.waiting + w.waiting)
     }
 
     fn statements(&self) -> u64 {

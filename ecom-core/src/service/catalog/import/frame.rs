@@ -9,6 +9,7 @@ use crate::service::catalog::import::EndedEarly;
 
 /// How the records of a source follow each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ImportFormat {
     /// A JSON array of records, an object with the array in `products` or `categories`, or one object.
     Json,

@@ -102,6 +102,7 @@ impl fmt::Display for EndedEarly {
 
 /// What an import did; `read` = `inserted` + `updated` + `unchanged` + `rejected` once it is done.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
+#[non_exhaustive]
 pub struct ImportReport {
     /// Records that were read whole.
     pub read: u64,
@@ -133,6 +134,7 @@ impl ImportReport {
 
 /// What a file holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ImportKind {
     /// Products, for [`ImportService::products`].
     Products,

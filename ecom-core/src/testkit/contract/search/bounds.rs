@@ -7,6 +7,7 @@ use super::support::{
 use crate::domain::catalog::sku::AvailabilityStatus;
 use crate::port::search::{Facet, SearchFilter, SearchQuery, SearchSort};
 use crate::testkit::check::same;
+use crate::testkit::sample::usd;
 
 tests! {
     __search_bounds: [
@@ -69,7 +70,7 @@ pub async fn r17_the_longest_lists_of_a_filter_are_answered(f: SearchFixture) {
         (SearchFilter { availability, ..none() }, true),
         (SearchFilter { min_rating: Some(0), ..none() }, true),
         (SearchFilter { min_rating: Some(SearchQuery::MAX_RATING), ..none() }, false),
-        (SearchFilter { min_price: Some(i64::MIN), max_price: Some(i64::MAX), ..none() }, true),
+        (SearchFilter { min_price: Some(usd(i64::MIN)), max_price: Some(usd(i64::MAX)), ..none() }, true),
     ] {
         let query = filtered(filter);
         let n = hits(provider, &query).await.len();

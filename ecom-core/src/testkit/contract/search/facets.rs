@@ -13,6 +13,7 @@ use crate::domain::catalog::product::ProductStatus;
 use crate::domain::catalog::sku::AvailabilityStatus;
 use crate::port::search::{Facet, SearchDocument, SearchFilter, SearchProvider, SearchQuery, SearchResults};
 use crate::testkit::check::{holds, same};
+use crate::testkit::sample::usd;
 use crate::text::fold_key;
 
 tests! {
@@ -99,8 +100,8 @@ fn passes(d: &SearchDocument, f: &SearchFilter, except: Option<Facet>) -> bool {
             || d.brand.as_ref().is_some_and(|own| f.brands.iter().any(|b| key(b) == key(own))))
         && (!checked(Facet::Tags) || f.tags.iter().all(|t| tags.contains(&key(t))))
         && (!checked(Facet::Prices)
-            || (f.min_price.is_none_or(|min| d.price.is_some_and(|p| p >= min))
-                && f.max_price.is_none_or(|max| d.price.is_some_and(|p| p <= max))))
+            || (f.min_price.is_none_or(|min| d.price.is_some_and(|p| p >= min.minor()))
+                && f.max_price.is_none_or(|max| d.price.is_some_and(|p| p <= max.minor()))))
         && (!checked(Facet::Rating) || f.min_rating.is_none_or(|min| d.rating >= min))
         && (!checked(Facet::Availability) || f.availability.is_empty() || f.availability.contains(&d.availability))
         && f.status.is_none_or(|s| d.status == s)
@@ -150,8 +151,8 @@ pub async fn facets_take_every_filter_but_their_own(f: SearchFixture) {
         none(),
         SearchFilter { categories: vec![category(2)], ..none() },
         SearchFilter { brands: strings(["strasse"]), ..none() },
-        SearchFilter { min_price: Some(1_600), ..none() },
-        SearchFilter { max_price: Some(1_500), ..none() },
+        SearchFilter { min_price: Some(usd(1_600)), ..none() },
+        SearchFilter { max_price: Some(usd(1_500)), ..none() },
         SearchFilter { tags: strings(["red", "new"]), ..none() },
         SearchFilter { min_rating: Some(400), ..none() },
         SearchFilter { availability: vec![AvailabilityStatus::InStock], ..none() },

@@ -8,6 +8,7 @@ use crate::domain::catalog::product::ProductStatus;
 use crate::domain::catalog::sku::AvailabilityStatus;
 use crate::port::search::{Facet, SearchDocument, SearchFilter, SearchQuery};
 use crate::testkit::check::same;
+use crate::testkit::sample::usd;
 
 tests! {
     __search_filters: [
@@ -62,11 +63,14 @@ pub async fn filters_hold_all_together(f: SearchFixture) {
         (SearchFilter { tags: texts(&["red", "New"]), ..none() }, vec![1, 4]),
         (SearchFilter { tags: texts(&["red", "red"]), ..none() }, vec![1, 2, 4]),
         (SearchFilter { tags: texts(&["red", "blue"]), ..none() }, vec![]),
-        (SearchFilter { min_price: Some(1_000), max_price: Some(2_000), ..none() }, vec![2, 3, 4]),
-        (SearchFilter { min_price: Some(2_001), ..none() }, vec![5]),
-        (SearchFilter { max_price: Some(999), ..none() }, vec![1]),
-        (SearchFilter { min_price: Some(i64::MIN), max_price: Some(i64::MAX), ..none() }, vec![1, 2, 3, 4, 5]),
-        (SearchFilter { min_price: Some(1_001), max_price: Some(1_499), ..none() }, vec![]),
+        (SearchFilter { min_price: Some(usd(1_000)), max_price: Some(usd(2_000)), ..none() }, vec![2, 3, 4]),
+        (SearchFilter { min_price: Some(usd(2_001)), ..none() }, vec![5]),
+        (SearchFilter { max_price: Some(usd(999)), ..none() }, vec![1]),
+        (
+            SearchFilter { min_price: Some(usd(i64::MIN)), max_price: Some(usd(i64::MAX)), ..none() },
+            vec![1, 2, 3, 4, 5],
+        ),
+        (SearchFilter { min_price: Some(usd(1_001)), max_price: Some(usd(1_499)), ..none() }, vec![]),
         (SearchFilter { availability: vec![AvailabilityStatus::OutOfStock], ..none() }, vec![3, 6]),
         (
             SearchFilter { availability: vec![AvailabilityStatus::InStock, AvailabilityStatus::Limited], ..none() },
@@ -81,8 +85,8 @@ pub async fn filters_hold_all_together(f: SearchFixture) {
                 categories: vec![category(2), category(3)],
                 brands: texts(&["strasse", "borea"]),
                 tags: texts(&["new"]),
-                min_price: Some(500),
-                max_price: Some(1_999),
+                min_price: Some(usd(500)),
+                max_price: Some(usd(1_999)),
                 availability: vec![AvailabilityStatus::InStock, AvailabilityStatus::OutOfStock],
                 min_rating: Some(399),
                 status: Some(ProductStatus::Active),

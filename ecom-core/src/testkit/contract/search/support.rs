@@ -20,6 +20,7 @@ use crate::port::search::{
 };
 use crate::testkit::check::{holds, same, succeeds};
 use crate::testkit::running::{skipped, step};
+use crate::testkit::sample::usd;
 
 pub(super) fn product(n: u128) -> ProductId {
     ProductId(Uuid::from_u128(n))
@@ -251,7 +252,7 @@ pub(super) async fn finds<const N: usize>(
 
 /// The products that have this price, which [`revised`] makes the revision.
 pub(super) async fn priced(provider: &dyn SearchProvider, price: i64) -> Vec<u128> {
-    let filter = SearchFilter { min_price: Some(price), max_price: Some(price), ..SearchFilter::default() };
+    let filter = SearchFilter { min_price: Some(usd(price)), max_price: Some(usd(price)), ..SearchFilter::default() };
     hits(provider, &filtered(filter)).await
 }
 

@@ -1,0 +1,8 @@
+//! Adapters of a third party: a list that is searched by filters only, and a cache that is a map. Both are written from
+//! the documentation of the traits alone.
+
+mod cache;
+mod search;
+
+pub use cache::MapCache;
+pub use search::ListSearch;
