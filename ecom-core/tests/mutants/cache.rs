@@ -192,8 +192,6 @@ impl Reference {
 
 #[async_trait]
 impl Cache for Reference {
-    async fn close(&self) {}
-
     fn name(&self) -> &'static str {
         if self.is(M::NoName) { "" } else { "reference" }
     }

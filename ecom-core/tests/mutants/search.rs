@@ -439,8 +439,6 @@ impl Reference {
 
 #[async_trait]
 impl SearchProvider for Reference {
-    async fn close(&self) {}
-
     fn name(&self) -> &'static str {
         "reference"
     }
