@@ -173,6 +173,7 @@ impl CategoryInput {
 
     /// Puts it under a category, named by its id, slug or path.
     #[must_use]
+    #[expect(clippy::needless_pass_by_value, reason = "an id, a slug, and a text in quotes read the same")]
     pub fn under(mut self, parent: impl ToString) -> Self {
         self.parent_id = Some(parent.to_string());
         self

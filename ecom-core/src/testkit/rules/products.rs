@@ -60,7 +60,7 @@ pub async fn flat_writes_and_reads_mean_the_default_sku(f: &ShopFixture) {
     for (field, value) in [("price", json!(1)), ("stock", json!(1)), ("sku", json!("z")), ("weight", json!(1))] {
         match conflict(f.patch(&p, json!({ field: value })).await, field) {
             Conflict::Catalog(CatalogConflict::FlatWrite { product, skus: 2, field: named }) => {
-                assert_eq!((product, named), (p.id.0, field))
+                assert_eq!((product, named), (p.id.0, field));
             }
             other => panic!("{other}"),
         }

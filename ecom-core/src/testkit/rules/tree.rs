@@ -119,7 +119,7 @@ pub async fn r03_a_move_under_itself_or_below_is_refused(f: &ShopFixture) {
     for parent in [a.id, b.id, c.id] {
         match conflict(f.move_category(a.id, Some(parent)).await, "a cycle") {
             Conflict::Catalog(CatalogConflict::CategoryCycle { category, parent: named }) => {
-                assert_eq!((category, named), (a.id.0, parent.0))
+                assert_eq!((category, named), (a.id.0, parent.0));
             }
             other => panic!("{other}"),
         }

@@ -204,6 +204,7 @@ impl ProductInput {
 
     /// Puts it into one more category, named by its id, slug or path.
     #[must_use]
+    #[expect(clippy::needless_pass_by_value, reason = "an id, a slug, and a text in quotes read the same")]
     pub fn in_category(mut self, reference: impl ToString) -> Self {
         self.categories.get_or_insert_default().push(reference.to_string());
         self

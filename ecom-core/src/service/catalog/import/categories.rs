@@ -346,6 +346,7 @@ impl ImportService<'_> {
         on_progress: impl FnMut(&ImportReport) + Send,
     ) -> Result<ImportReport> {
         self.who.require(Permission::ImportRun)?;
+        self.who.require(Permission::CategoriesWrite)?;
         options.check()?;
         let mut from = stream(source, &options, |record: CategoryRecord| {
             if record.id.0.is_empty() {

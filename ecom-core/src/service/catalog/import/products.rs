@@ -67,6 +67,10 @@ impl ImportService<'_> {
         on_progress: impl FnMut(&ImportReport) + Send,
     ) -> Result<ImportReport> {
         self.who.require(Permission::ImportRun)?;
+        self.who.require(Permission::ProductsWrite)?;
+        if options.create_categories {
+            self.who.require(Permission::CategoriesWrite)?;
+        }
         options.check()?;
         let currency = self.cx.config.currency;
         let named = options.source.clone();

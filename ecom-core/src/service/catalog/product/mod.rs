@@ -238,7 +238,7 @@ impl<'a> ProductService<'a> {
     ///
     /// # Errors
     /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`.
-    pub async fn lock(
+    pub(crate) async fn lock(
         &self,
         tx: &mut Tx<'_>,
         id: ProductId,
@@ -260,7 +260,7 @@ impl<'a> ProductService<'a> {
     ///
     /// # Errors
     /// As [`Self::replace_in`].
-    pub async fn update_in(
+    pub(crate) async fn update_in(
         &self,
         tx: &mut Tx<'_>,
         before: &Product,
@@ -311,7 +311,6 @@ impl<'a> ProductService<'a> {
 
     /// Which SKUs the product has after a write that names them: by id, else by code; a nameless one is the
     /// default SKU of a product with one.
-    #[expect(clippy::too_many_arguments, reason = "one step of update_in, called once")]
     async fn reconcile(
         &self,
         tx: &mut Tx<'_>,
