@@ -9,8 +9,7 @@
 //! Documents and checkpoint are one commit of one generation, so they agree whenever a process is killed. A rebuild
 //! fills the next generation and replaces `CURRENT`. Readers, including those of other processes, check `CURRENT` and
 //! the generation's `meta.json` at most every 200 ms and follow them. An index that cannot be read, or that was written
-//! in another [`FORMAT`](schema::FORMAT), is replaced by an empty generation without checkpoint, which the caller
-//! rebuilds.
+//! in another format, is replaced by an empty generation without checkpoint, which the caller rebuilds.
 
 mod config;
 mod error;
