@@ -1,4 +1,4 @@
-//! The Tantivy adapter: the suite of the port on disk and in memory, and what only this adapter promises.
+//! The Tantivy adapter: the suite of the port, on disk and in memory, and the promises of this adapter alone.
 
 #![expect(clippy::unwrap_used, reason = "these are tests: a broken expectation panics")]
 
@@ -86,7 +86,7 @@ async fn found(search: &TantivySearch, text: &str) -> u64 {
     search.search(&query).await.unwrap().total.count
 }
 
-/// Names of what lies in the directory of an index.
+/// Returns the names of the files in the directory of an index.
 fn entries(dir: &Path) -> Vec<String> {
     let mut names: Vec<String> =
         fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
@@ -98,7 +98,7 @@ fn generations(dir: &Path) -> usize {
     entries(dir).iter().filter(|n| n.starts_with("gen-") || n.starts_with("dead-")).count()
 }
 
-/// What others commit is seen within a second.
+/// Checks that what other processes commit is visible within a second.
 async fn within_a_second<F: Future<Output = bool>>(what: &str, mut seen: impl FnMut() -> F) {
     let start = Instant::now();
     while !seen().await {
@@ -128,7 +128,7 @@ async fn r14_reopening_keeps_everything() {
     }
 }
 
-/// Runs on a runtime with one thread: nothing blocks it.
+/// Runs on a runtime with one thread, which nothing may block.
 #[tokio::test]
 async fn of_two_instances_one_writes_and_both_read() {
     let dir = tempfile::tempdir().unwrap();
@@ -173,7 +173,7 @@ async fn a_dropped_rebuild_leaves_nothing_on_disk() {
     assert_eq!(entries(dir.path()), before);
 }
 
-/// What the child's index holds once it has applied everything up to `seq`.
+/// Returns the content of the child's index once it has applied everything up to `seq`.
 fn model(seq: i64) -> Vec<(u128, i64)> {
     let mut live = BTreeMap::new();
     for s in 1..=seq {
@@ -189,7 +189,7 @@ fn targets(seq: i64) -> (u128, u128) {
     (seq * 7 % 23, seq * 5 % 23 + 23 * (seq % 2))
 }
 
-/// Run by [`r14_killed_writers_lose_nothing_that_was_acknowledged`] in a process of its own, until it is killed.
+/// [`r14_killed_writers_lose_nothing_that_was_acknowledged`] runs it in a child process, until it kills that process.
 #[tokio::test]
 async fn child_that_applies_until_it_is_killed() {
     let Some(dir) = std::env::var_os(INDEX) else { return };
@@ -240,7 +240,7 @@ async fn r14_killed_writers_lose_nothing_that_was_acknowledged() {
         assert!(!witness.acquire_writer().await.unwrap(), "the child has the right to write");
         let checkpoint = witness.checkpoint().await.unwrap().unwrap();
         assert!(checkpoint.position.seq >= first, "a reader sees what another process has committed");
-        // Another process never sees documents without their checkpoint, or the other way round.
+        // This process never sees documents without their checkpoint, or a checkpoint without its documents.
         let (start, mut conclusive) = (Instant::now(), 0);
         while start.elapsed() < Duration::from_millis(40 + 37 * round) || conclusive == 0 {
             assert!(start.elapsed() < Duration::from_secs(20), "the checkpoint moves too fast to be looked at");
@@ -251,14 +251,14 @@ async fn r14_killed_writers_lose_nothing_that_was_acknowledged() {
                 conclusive += 1;
             }
         }
-        // Killed wherever it is: between commits, in one, in a rebuild.
+        // Killed at any moment: between commits, in a commit, in a rebuild.
         child.kill().unwrap();
         let last = acknowledged(i64::MAX).unwrap_or(first);
         child.wait().unwrap();
 
         for search in [open(dir.path()).await, witness.clone()] {
             let reached = search.checkpoint().await.unwrap().unwrap().position.seq;
-            // The last one may have been committed without an answer.
+            // The last one may have been committed although its answer was lost.
             assert!((last..=last + 1).contains(&reached), "acknowledged {last}, found {reached}");
             assert_eq!(state(&search).await, model(reached), "documents and checkpoint agree");
         }
@@ -270,7 +270,7 @@ async fn r14_killed_writers_lose_nothing_that_was_acknowledged() {
     }
 }
 
-/// Changes every file of the one generation whose name matches.
+/// Changes every file of the only generation whose name matches.
 fn damage(dir: &Path, matches: impl Fn(&str) -> bool, change: impl Fn(&mut Vec<u8>)) {
     let generation = entries(dir).into_iter().find(|n| n.starts_with("gen-")).unwrap();
     let mut changed = 0;
@@ -349,7 +349,7 @@ async fn r16_a_place_that_cannot_be_written_to_is_a_clear_error() {
     assert!(message.contains("directory of the search index") && !message.contains("secret-file"), "{message}");
 }
 
-/// Merges, deletes and many small commits leave the index right and small.
+/// Merges, deletes and many small commits leave the index correct and small.
 #[tokio::test]
 async fn many_small_commits_are_merged() {
     let dir = tempfile::tempdir().unwrap();
