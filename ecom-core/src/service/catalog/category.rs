@@ -39,7 +39,10 @@ pub struct CategoryList {
     pub total: Option<Total>,
 }
 
-/// The categories of a shop.
+/// The service of the categories of a shop.
+///
+/// A method for which the principal of the service lacks a permission fails with
+/// [`Error::Forbidden`](crate::Error::Forbidden), in addition to the errors that it lists.
 #[derive(Debug, Clone, Copy)]
 pub struct CategoryService<'a> {
     cx: &'a Arc<Context>,

@@ -21,7 +21,10 @@ use crate::text::{is_name, shown};
 /// The most live SKUs of a product.
 pub const MAX_SKUS: usize = 200;
 
-/// The SKUs of a shop.
+/// The service of the SKUs of a shop.
+///
+/// A method for which the principal of the service lacks a permission fails with
+/// [`Error::Forbidden`](crate::Error::Forbidden), in addition to the errors that it lists.
 #[derive(Debug, Clone, Copy)]
 pub struct SkuService<'a> {
     cx: &'a Arc<Context>,

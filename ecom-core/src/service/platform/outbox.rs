@@ -15,6 +15,9 @@ const PLACED_AT_ONCE: u32 = 1_024;
 ///
 /// A call finds everything that had committed before it. A consumer remembers the end of the last batch that it has
 /// handled, and reads on from there. Consumers that share a position are [`Consumer`](crate::platform::Consumer)s.
+///
+/// Every method fails with [`Error::Forbidden`](crate::Error::Forbidden) if the principal lacks
+/// [`Permission::EventsRead`](crate::access::Permission::EventsRead).
 #[derive(Debug, Clone, Copy)]
 pub struct EventLog<'a> {
     cx: &'a Arc<Context>,

@@ -17,7 +17,10 @@ use crate::port::storage::Repositories as _;
 use crate::service::run::context::Context;
 use crate::service::run::transaction::Tx;
 
-/// The customers of a shop.
+/// The service of the customers of a shop.
+///
+/// A method for which the principal of the service lacks a permission fails with
+/// [`Error::Forbidden`](crate::Error::Forbidden), in addition to the errors that it lists.
 #[derive(Debug, Clone, Copy)]
 pub struct CustomerService<'a> {
     cx: &'a Arc<Context>,
@@ -262,7 +265,10 @@ async fn lock(tx: &mut Tx<'_>, id: CustomerId, deleted: IncludeDeleted) -> Resul
         .ok_or_else(|| Error::not_found(Entity::Customer, id))
 }
 
-/// The addresses of a shop's customers.
+/// The service of the addresses of a shop's customers.
+///
+/// A method for which the principal of the service lacks a permission fails with
+/// [`Error::Forbidden`](crate::Error::Forbidden), in addition to the errors that it lists.
 #[derive(Debug, Clone, Copy)]
 pub struct AddressService<'a> {
     cx: &'a Arc<Context>,

@@ -51,7 +51,10 @@ impl VerifyReport {
     }
 }
 
-/// The service that keeps the index of a shop up to date.
+/// The service of the index of a shop: it brings the index up to date, rebuilds and verifies it.
+///
+/// A method for which the principal of the service lacks a permission fails with
+/// [`Error::Forbidden`](crate::Error::Forbidden), in addition to the errors that it lists.
 #[derive(Debug, Clone, Copy)]
 pub struct IndexSyncService<'a> {
     cx: &'a Arc<Context>,

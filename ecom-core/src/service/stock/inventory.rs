@@ -38,7 +38,10 @@ impl Drop for Turn {
     }
 }
 
-/// The service of a shop's stock.
+/// The service of a shop's stock and its ledger.
+///
+/// A method for which the principal of the service lacks a permission fails with
+/// [`Error::Forbidden`](crate::Error::Forbidden), in addition to the errors that it lists.
 #[derive(Debug, Clone, Copy)]
 pub struct InventoryService<'a> {
     cx: &'a Arc<Context>,

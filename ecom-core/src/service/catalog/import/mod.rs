@@ -170,6 +170,9 @@ pub fn detect(head: &[u8]) -> Option<ImportKind> {
 }
 
 /// The service of imports into a shop.
+///
+/// A method for which the principal of the service lacks a permission fails with
+/// [`Error::Forbidden`](crate::Error::Forbidden), in addition to the errors that it lists.
 #[derive(Debug, Clone, Copy)]
 pub struct ImportService<'a> {
     cx: &'a Arc<Context>,

@@ -54,7 +54,10 @@ pub struct ProductListQuery {
     pub paging: Paging,
 }
 
-/// The products of a shop.
+/// The service of the products of a shop.
+///
+/// A method for which the principal of the service lacks a permission fails with
+/// [`Error::Forbidden`](crate::Error::Forbidden), in addition to the errors that it lists.
 #[derive(Debug, Clone, Copy)]
 pub struct ProductService<'a> {
     cx: &'a Arc<Context>,
