@@ -226,7 +226,7 @@ fn bare(server: &Server, by_id: &'static str, page: String, category: Uuid) -> R
         .with_state(Bare { pool, by_id, page: page.into(), category })
 }
 
-/// What a plain program would return for a row: a product with one of its SKUs.
+/// The row as a plain program would return it: a product with one of its SKUs.
 #[derive(Serialize)]
 struct Plain<'r> {
     id: Uuid,

@@ -51,7 +51,7 @@ async fn cached(b: &Bench) {
     .await;
 }
 
-/// What a plain program would build from the statement's rows.
+/// The value that a plain program would build from the statement's rows.
 #[derive(Debug)]
 #[expect(dead_code, reason = "read so that the driver decodes it")]
 struct Plain {

@@ -1,4 +1,4 @@
-//! What is particular to databases behind a server: wrong settings, migrations beside the host's, the host's own
+//! Behaviour that only databases behind a server have: wrong settings, migrations beside the host's, the host's own
 //! transaction, connections that die, locks that are not granted.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot set up fails")]

@@ -111,7 +111,7 @@ impl Findings {
     }
 }
 
-/// What was sent and acknowledged, kept while the load runs.
+/// Records the writes that were sent and acknowledged, while the load runs.
 #[derive(Debug, Default)]
 pub struct Ledger {
     stocks: Mutex<BTreeMap<String, Stock>>,

@@ -61,7 +61,7 @@ pub enum Verdict {
 /// A request that has ended.
 #[derive(Clone, Debug)]
 pub struct Sample {
-    /// What it was for.
+    /// The purpose of the request.
     pub kind: Kind,
     /// When it was sent.
     pub sent: Instant,
@@ -135,7 +135,7 @@ pub struct Sums {
     pub misses: u64,
     /// Requests by kind and status; 0 if there was no answer.
     pub statuses: BTreeMap<(Kind, u16), u64>,
-    /// What was wrong, and how often.
+    /// Descriptions of wrong answers, and how often each occurred.
     pub examples: BTreeMap<String, u64>,
     /// Requests that were sent before all users had started. They are judged, but in no other figure.
     pub before: u64,

@@ -21,7 +21,7 @@ const PRICES: [&str; 4] = ["10", "25", "50", "100"];
 pub struct Load {
     /// The products and categories that users choose from.
     pub catalog: Catalog,
-    /// What was sent and acknowledged.
+    /// The writes that were sent and acknowledged.
     pub ledger: Arc<Ledger>,
     /// Collects the samples.
     pub measure: Measure,

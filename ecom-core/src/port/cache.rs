@@ -140,7 +140,7 @@ pub struct FillToken {
     pub shared: u64,
 }
 
-/// What a reader does after a miss; see [`Cache::begin_load`].
+/// The next step of a reader after a miss; see [`Cache::begin_load`].
 #[derive(Debug, Clone)]
 pub enum CacheLoad {
     /// Nothing: another caller, maybe in another process, has loaded the value meanwhile.

@@ -31,12 +31,12 @@ port! {
         /// `Unavailable` if its turn does not come within the adapter's time limit.
         async fn begin(&self) -> Result<Box<dyn UnitOfWork>>;
 
-        /// Brings the schema up to this release and stores the shop's currency in the database, in one transaction. Safe
-        /// to call from many processes at once.
+        /// Brings the schema up to this release and stores the shop's currency in the database, in one transaction.
+        /// Safe to call from many processes at once.
         ///
         /// # Errors
-        /// `CURRENCY_MISMATCH` if the database is in another currency: nothing is written then. `Internal` if the schema
-        /// is newer than this release or a migration fails.
+        /// `CURRENCY_MISMATCH` if the database is in another currency: nothing is written then. `Internal` if the
+        /// schema is newer than this release or a migration fails.
         async fn migrate(&self, currency: Currency) -> Result<()>;
 
         /// Returns the currency of the database, in whose minor units it stores prices; `None` before

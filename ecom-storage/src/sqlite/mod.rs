@@ -54,7 +54,7 @@ pub(crate) static DIALECT: Dialect = Dialect {
     survives_errors: true,
 };
 
-/// What a connection is used for.
+/// The role of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     /// It only reads.

@@ -1,4 +1,4 @@
-//! What the tests of the caches on Redis share.
+//! Helpers for the tests of the caches on Redis.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -34,8 +34,9 @@ pub struct Event {
 }
 
 impl Event {
-    /// Returns the stock movements that the write made, in the order of the ledger. `stock.changed` has some, and so has
-    /// every other event of a write that sets stock. A movement whose reason this release does not know is left out.
+    /// Returns the stock movements that the write made, in the order of the ledger. `stock.changed` has some, and so
+    /// has every other event of a write that sets stock. A movement whose reason this release does not know is left
+    /// out.
     pub fn stock_changes(&self) -> Vec<StockChange> {
         self.list(STOCK)
     }

@@ -33,7 +33,7 @@ const REFRESH_BATCH: u32 = 500;
 pub struct CategoryList {
     /// The query, which distinguishes queries that share a cache key.
     query: String,
-    /// The categories, and where the next page starts.
+    /// The categories, and the cursor of the next page.
     pub page: Page<Category>,
     /// How many match; `None` with a cursor.
     pub total: Option<Total>,

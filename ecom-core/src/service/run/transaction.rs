@@ -1,5 +1,6 @@
 //! The one way in which services write: a transaction that writes the events of its changes and collects the cached
-//! documents that they make stale, and the runner that begins it, commits it, and runs it again if another transaction was in the way.
+//! documents that they make stale, and the runner that begins it, commits it, and runs it again if another transaction
+//! was in the way.
 
 use std::any::Any;
 use std::fmt;
@@ -53,7 +54,7 @@ pub(crate) struct Change {
     pub actor: Actor,
     /// The cached documents that show it, besides those of its kind.
     pub stale: Forget,
-    /// What its event says beside its kind.
+    /// Further data of its event.
     pub details: EventDetails,
 }
 
@@ -138,7 +139,7 @@ impl<'t> Tx<'t> {
         Ok(())
     }
 
-    /// Turns a `DUPLICATE` into [`Error::Contention`] if the library had made the name (`made` says so by the field).
+    /// Turns a `DUPLICATE` into [`Error::Contention`] if the library had made the name (`made` returns that for a field).
     /// The name was free when the library looked, so another transaction has taken it since, and the next try makes the
     /// next name. The caller did not choose the name and gets no error.
     pub(crate) fn or_next_name<T>(&self, written: Result<T>, made: impl Fn(&'static str) -> bool) -> Result<T> {

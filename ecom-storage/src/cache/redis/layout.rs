@@ -160,7 +160,7 @@ impl Held {
     }
 }
 
-/// What a reader finds after a miss.
+/// The state that a reader finds after a miss.
 pub(super) enum Begun {
     Value(Held),
     /// Another process is loading the value, under this token.

@@ -67,7 +67,7 @@ pub(super) struct Aging {
     pub(super) end: Option<Instant>,
 }
 
-/// What a reader does after a miss.
+/// The next step of a reader after a miss.
 pub(super) enum Next {
     Found(Aging),
     Begun(u64),

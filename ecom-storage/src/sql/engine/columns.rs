@@ -308,7 +308,7 @@ impl<T> Table<T> {
 }
 
 /// Returns the value of the only row, or the value that two rows of a batch share. `None` if a row of the batch
-/// collides with a row of the database: its error does not say which.
+/// collides with a row of the database: its error does not name the row.
 fn colliding<R>(rows: &[R], value: impl Fn(&R) -> Option<String>) -> Option<String> {
     if let [one] = rows {
         return value(one);

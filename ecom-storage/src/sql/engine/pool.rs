@@ -87,7 +87,7 @@ pub enum Opener {
     Sqlite {
         /// The options of the database.
         options: crate::sqlite::SqliteOptions,
-        /// What the connections are for.
+        /// The role of the connections.
         role: crate::sqlite::Role,
     },
     /// PostgreSQL.

@@ -118,7 +118,7 @@ impl Forest {
         let (i, _) = self.node(&r.id.0);
         match self.nodes.get_mut(i) {
             Some(node) if node.row.is_none() => {
-                // What the row states about itself takes precedence over what paths state.
+                // The values in the row itself take precedence over those in paths.
                 node.bad = check(&r.id.0, r.name.as_deref(), r.description.as_deref());
                 node.name = r.name;
                 node.description = r.description;

@@ -37,7 +37,7 @@ use crate::text::{Slug, fold_key};
 pub struct ProductList {
     /// The query, which distinguishes queries that share a cache key.
     query: String,
-    /// The products, and where the next page starts.
+    /// The products, and the cursor of the next page.
     pub page: Page<Product>,
     /// How many match; `None` with a cursor.
     pub total: Option<Total>,
@@ -46,7 +46,7 @@ pub struct ProductList {
 /// A query for a list of products. By default it asks for the newest 20 live products.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ProductListQuery {
-    /// What the products must match.
+    /// The filters that the products must match.
     pub filter: ProductFilter,
     /// The order of the products.
     pub sort: ProductSort,
