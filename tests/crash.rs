@@ -122,7 +122,7 @@ impl Process {
         let start = Instant::now();
         loop {
             let left = Duration::from_secs(20).saturating_sub(start.elapsed());
-            let line = self.lines.recv_timeout(left).unwrap_or_else(|_| panic!("the child does not say `{word}`"));
+            let line = self.lines.recv_timeout(left).unwrap_or_else(|_| panic!("the child does not print `{word}`"));
             let rest = line.strip_prefix(word).map(|rest| rest.trim().to_owned());
             self.read.borrow_mut().push(line);
             if let Some(rest) = rest {

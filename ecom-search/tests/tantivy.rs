@@ -143,7 +143,7 @@ async fn of_two_instances_one_writes_and_both_read() {
         writer.apply(vec![upsert(n.into(), 1)], at(n.cast_signed())).await.unwrap();
         assert_eq!(found(&writer, "lamp").await, n);
         within_a_second("a commit", || async { found(&reader, "lamp").await == n }).await;
-        assert_eq!(reader.checkpoint().await.unwrap(), Some(at(n.cast_signed())), "the checkpoint is never old");
+        assert_eq!(reader.checkpoint().await.unwrap(), Some(at(n.cast_signed())), "the checkpoint is always current");
     }
     for round in 0..3 {
         let mut build = writer.begin_rebuild().await.unwrap();
@@ -155,7 +155,7 @@ async fn of_two_instances_one_writes_and_both_read() {
     }
     assert!(!reader.acquire_writer().await.unwrap());
     drop(writer);
-    assert!(reader.acquire_writer().await.unwrap(), "the next one takes over");
+    assert!(reader.acquire_writer().await.unwrap(), "the next process takes over");
     assert_eq!(reader.apply(vec![upsert(50, 1)], at(50)).await.unwrap(), 1);
     assert_eq!(found(&reader, "lamp").await, 13);
 }
@@ -243,7 +243,7 @@ async fn r14_killed_writers_lose_nothing_that_was_acknowledged() {
         // This process never sees documents without their checkpoint, or a checkpoint without its documents.
         let (start, mut conclusive) = (Instant::now(), 0);
         while start.elapsed() < Duration::from_millis(40 + 37 * round) || conclusive == 0 {
-            assert!(start.elapsed() < Duration::from_secs(20), "the checkpoint moves too fast to be looked at");
+            assert!(start.elapsed() < Duration::from_secs(20), "the checkpoint changes too fast to be compared");
             let before = witness.checkpoint().await.unwrap();
             let seen = state(&witness).await;
             if before == witness.checkpoint().await.unwrap() {
@@ -264,7 +264,7 @@ async fn r14_killed_writers_lose_nothing_that_was_acknowledged() {
         }
         let next = open(dir.path()).await;
         assert!(next.acquire_writer().await.unwrap(), "the right to write is free after a kill");
-        assert_eq!(generations(dir.path()), 1, "what was half built is gone");
+        assert_eq!(generations(dir.path()), 1, "the unfinished build was removed");
         let reached = next.checkpoint().await.unwrap().unwrap().position.seq;
         assert_eq!(state(&next).await, model(reached));
     }

@@ -179,7 +179,7 @@ async fn r15_flushed_and_evicted_epochs_bring_no_old_value_back() {
     }
     let token = cache.begin_fill(&key(2)).await;
     redis::cmd("FLUSHALL").query_async::<()>(&mut raw).await.unwrap();
-    assert!(!cache.fill(&key(2), Arc::new(1_u64), &CODEC, TTL, token).await, "its lease is gone");
+    assert!(!cache.fill(&key(2), Arc::new(1_u64), &CODEC, TTL, token).await, "its lease was deleted");
     for k in [key(1), list] {
         assert_eq!(read(&cache, k).await, None);
         assert!(fill(&cache, k, 2).await);
@@ -219,8 +219,8 @@ async fn r15_a_redis_without_memory_still_forgets() {
     let mut raw = raw(&server.url()).await;
     let mut config = redis::cmd("CONFIG");
     config.arg("SET").arg("maxmemory").arg("1").query_async::<()>(&mut raw).await.unwrap();
-    assert!(!fill(&cache, key(4), 1).await, "it takes nothing");
-    assert_eq!(read(&cache, key(1)).await, Some(1), "what it has it serves");
+    assert!(!fill(&cache, key(4), 1).await, "the cache accepts no fill");
+    assert_eq!(read(&cache, key(1)).await, Some(1), "the cache returns the values that it holds");
     cache.invalidate(&[key(1), CacheKey::ProductLists]).await.unwrap();
     assert_eq!(read(&cache, key(1)).await, None);
     assert_eq!(read(&cache, list).await, None);

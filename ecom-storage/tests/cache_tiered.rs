@@ -66,7 +66,7 @@ async fn what_comes_from_redis_is_held_in_process() {
     let (cache, other) = (brisk(&server).await, brisk(&server).await);
     for n in 1..=3 {
         assert!(fill(&cache, key(n), 1).await);
-        assert_eq!(local(&cache, key(n)), Some(1), "what it loaded itself");
+        assert_eq!(local(&cache, key(n)), Some(1), "the value that it loaded itself");
         assert_eq!(local(&other, key(n)), None);
     }
     assert_eq!(read(&other, key(1)).await, Some(1));
@@ -157,7 +157,7 @@ async fn r15_a_redis_that_says_nothing_is_not_trusted_for_long() {
     assert_eq!(local(&other, key(1)), None);
     server.resume();
     until("reads resume", async || {
-        assert_eq!(read(&cache, key(1)).await, None, "from before a write of this process");
+        assert_eq!(read(&cache, key(1)).await, None, "the value is older than a write of this process");
         cache.ping().await.is_ok() && other.ping().await.is_ok()
     })
     .await;

@@ -139,9 +139,9 @@ impl<'t> Tx<'t> {
         Ok(())
     }
 
-    /// Turns a `DUPLICATE` into [`Error::Contention`] if the library had made the name (`made` returns that for a field).
-    /// The name was free when the library looked, so another transaction has taken it since, and the next try makes the
-    /// next name. The caller did not choose the name and gets no error.
+    /// Turns a `DUPLICATE` into [`Error::Contention`] if the library had made the name (`made` returns that for a
+    /// field). The name was free when the library looked, so another transaction has taken it since, and the next try
+    /// makes the next name. The caller did not choose the name and gets no error.
     pub(crate) fn or_next_name<T>(&self, written: Result<T>, made: impl Fn(&'static str) -> bool) -> Result<T> {
         written.map_err(|error| match &error {
             Error::Conflict(c) if matches!(**c, Conflict::Duplicate { field, .. } if made(field)) => {
