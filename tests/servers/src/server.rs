@@ -167,10 +167,10 @@ impl Server {
     pub async fn kill9(&mut self) {
         let Some(mut process) = self.process.take() else { return };
         let children = kill_all(pid(&process));
-        wait(&mut process, STOP_LIMIT).await.expect("a killed process ends");
+        wait(&mut process, STOP_LIMIT).await.expect("a killed process did not end");
         let since = Instant::now();
         while children.iter().any(|&child| is_alive(child)) {
-            assert!(since.elapsed() < STOP_LIMIT, "a killed process ends");
+            assert!(since.elapsed() < STOP_LIMIT, "a killed process did not end");
             tokio::time::sleep(POLL).await;
         }
         self.gone();
