@@ -21,8 +21,8 @@ use crate::port::storage::{ForwardRepositories, Repositories, UnitOfWork};
 /// A transaction of the shop. Every write of a service has an `…_in` form that takes one, so that larger writes are
 /// made of smaller ones.
 ///
-/// [`Shop::begin`](crate::Shop::begin) begins one on a connection of the shop's pool. `begin_on_…` and `on_…` of the SQL
-/// adapters (`ecom::adapters`) open one on a connection of the host. The host ends it with [`Tx::commit`] or, if it
+/// [`Shop::begin`](crate::Shop::begin) begins one on a connection of the shop's pool. `begin_on_…` and `on_…` of the
+/// SQL adapters (`ecom::adapters`) open one on a connection of the host. The host ends it with [`Tx::commit`] or, if it
 /// began the transaction itself, with [`Tx::finish`]. A `Tx` that is dropped writes nothing, unless the host began the
 /// transaction and commits it: then all of it is written, and every cache learns of it from the outbox.
 ///

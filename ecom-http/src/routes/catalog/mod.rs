@@ -17,7 +17,11 @@ pub(super) const AREA: Area = Area {
         ("skus", "SKUs: what is sold and counted"),
         ("categories", "The tree of categories"),
     ],
-    links: &[("products", "/products"), ("categories", "/categories"), ("category_tree", "/categories/tree")],
+    links: &[
+        ("products", "/products"),
+        ("categories", "/categories"),
+        ("category_tree", "/categories/tree"),
+    ],
 };
 
 /// Returns the routes of the catalog.
