@@ -1,8 +1,8 @@
 //! The reference server: `cargo run --release --example server`.
 //!
 //! It keeps SQLite, Tantivy and an in-process cache under `./ecom-data`, loads the sample catalog into an empty shop
-//! and listens on 127.0.0.1:8000. `-- --import FILE` loads a file of products or categories in place of the sample.
-//! Settings: see `ecom::config`. SIGTERM or ctrl-c stops it once open requests are answered.
+//! and listens on 127.0.0.1:8000. `-- --import FILE` loads a file of products or categories instead of the sample.
+//! `ecom::config` describes the settings. At SIGTERM or ctrl-c the server answers the open requests and then stops.
 
 use std::error::Error;
 use std::fs::{self, File};
@@ -26,7 +26,7 @@ use tracing_subscriber::EnvFilter;
 const SAMPLE_CATEGORIES: &str = include_str!("../sample/categories.json");
 const SAMPLE_PRODUCTS: &str = include_str!("../sample/products.ndjson");
 
-// Answers are made on one thread and often dropped on another, which it does well.
+// Answers are often allocated on one thread and freed on another, which mimalloc handles well.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -39,21 +39,21 @@ type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
     after_help = "Settings come from the environment, .env and a TOML file: see the docs of ecom::config."
 )]
 struct Arguments {
-    /// Load this file of products or categories in place of the sample; may be given several times.
+    /// Load this file of products or categories instead of the sample; may be given several times.
     #[arg(long, value_name = "FILE")]
     import: Vec<PathBuf>,
-    /// The system that the ids of an imported file are of.
+    /// The system that the ids in an imported file belong to.
     #[arg(long, value_name = "NAME", requires = "import")]
     source: Option<String>,
-    /// End after the import, without listening.
+    /// Stop after the import, without listening.
     #[arg(long)]
     exit: bool,
-    /// Leave an empty shop empty.
+    /// Do not load the sample into an empty shop.
     #[arg(long)]
     no_sample: bool,
 }
 
-/// To standard output, which may be closed.
+/// Prints to standard output, which may be closed.
 macro_rules! say {
     ($($text:tt)*) => { let _ = writeln!(std::io::stdout(), $($text)*); };
 }
@@ -79,7 +79,7 @@ async fn run(arguments: Arguments) -> Result<()> {
     let config = ServerConfig::load()?;
     start_log(&config)?;
     let mut stopped = stop_signal()?;
-    // Before the work: a port that is taken is known at once.
+    // Before the import, so that a port that is in use is reported at once.
     let listener = if arguments.exit { None } else { Some(listen(&config).await?) };
     let shop = config.shop_builder().build().await?;
     let outcome = tokio::select! {
@@ -101,7 +101,8 @@ async fn listen(config: &ServerConfig) -> Result<TcpListener> {
 
 /// Logs go to standard error.
 fn start_log(config: &ServerConfig) -> Result<()> {
-    // Tantivy warns of merges that a later commit overtook, which is nothing to act on; a directive can ask for it.
+    // Tantivy warns of merges that a later commit made obsolete, which needs no action; a directive can turn the
+    // warning on.
     let filter = EnvFilter::try_new(format!("tantivy=error,{}", config.log)).map_err(|e| format!("ECOM_LOG: {e}"))?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match config.log_format {
@@ -112,7 +113,7 @@ fn start_log(config: &ServerConfig) -> Result<()> {
     Ok(())
 }
 
-/// Turns true at SIGTERM or ctrl-c.
+/// Becomes true at SIGTERM or ctrl-c.
 fn stop_signal() -> Result<watch::Receiver<bool>> {
     let (stop, stopped) = watch::channel(false);
     #[cfg(unix)]
@@ -126,26 +127,26 @@ fn stop_signal() -> Result<watch::Receiver<bool>> {
         #[cfg(not(unix))]
         let _ = tokio::signal::ctrl_c().await;
         let _ = stop.send(true);
-        // Kept until the process ends, so that its receivers wait for a signal and for nothing else.
+        // Kept until the process ends, so that its receivers wait for a signal and nothing else wakes them.
         stop.closed().await;
     });
     Ok(stopped)
 }
 
-/// The files of `--import`, or the sample where the shop is empty.
+/// Loads the files of `--import`, or the sample if the shop is empty.
 async fn load(shop: &Shop, arguments: &Arguments, data: &Path) -> Result<()> {
     if !arguments.import.is_empty() {
         let mut files = Vec::new();
         for path in &arguments.import {
             files.push((kind_of(path)?, path));
         }
-        // Products name categories.
+        // Categories first, because products name them.
         files.sort_by_key(|(kind, _)| *kind == ImportKind::Products);
         for (kind, path) in files {
             let name = path.file_name().map_or_else(|| "import".into(), |n| n.to_string_lossy().into_owned());
             let letters = data.join("dead-letters").join(format!("{name}.ndjson"));
             fs::create_dir_all(data.join("dead-letters"))?;
-            // That of a run before would pass for this one's.
+            // The dead letters of an earlier run would pass for those of this one.
             if letters.exists() {
                 fs::remove_file(&letters)?;
             }
@@ -164,7 +165,7 @@ async fn load(shop: &Shop, arguments: &Arguments, data: &Path) -> Result<()> {
     } else {
         return Ok(());
     }
-    // What was just loaded is found at once; later on the background work follows.
+    // Searches find the imported products at once; later changes reach the index in the background.
     shop.index().catch_up().await?;
     Ok(())
 }
@@ -235,7 +236,7 @@ async fn serve(
     let api = &config.http.api_prefix;
     let app = ecom_http::router(shop.clone(), config.http.clone());
     let background = shop.start();
-    // Answers are small: they go out at once.
+    // Answers are small, so they are sent without delay.
     let listener = listener.tap_io(|stream| {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "a connection without TCP_NODELAY");
