@@ -18,7 +18,7 @@ struct StockRoom;
 
 #[ecom::async_trait]
 impl Consumer for StockRoom {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "stock-room"
     }
 
