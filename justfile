@@ -1,4 +1,4 @@
-# `just` lists what there is. Everything here is a plain cargo command: just is a convenience, not a requirement.
+# `just` lists the recipes. Each of them runs plain cargo commands: just is a convenience, not a requirement.
 
 _default:
     @just --list
@@ -21,7 +21,7 @@ lint:
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --all-features
 
-# Licences, bans, sources; advisories too where their database can be reached
+# Licences, bans, sources; also advisories, if their database can be reached
 audit:
     cargo deny --all-features check licenses bans sources
     @if git ls-remote --quiet --exit-code https://github.com/RustSec/advisory-db HEAD >/dev/null 2>&1; then \
@@ -30,6 +30,6 @@ audit:
         echo "advisories were not checked: their database cannot be reached"; \
     fi
 
-# The figures, as ratios in one run
+# The figures of the README, as ratios in one run
 bench *arguments:
     cargo bench --bench figures -- {{ arguments }}

@@ -1,6 +1,6 @@
-//! The library in an application without HTTP: `cargo run --example embed`, or on a database server
+//! The library in an application without HTTP. Run it with `cargo run --example embed` or, on a database server, with
 //! `cargo run --example embed --features postgres,mysql -- postgres://localhost/shop`. SQLite, PostgreSQL, MySQL and
-//! MariaDB differ in the URL only. The example removes what it makes.
+//! MariaDB differ in the URL only. The example removes what it creates.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use ecom::search::SearchQuery;
 use ecom::stock::{StockAdjustment, StockReason};
 use ecom::{BoxError, ShopBuilder};
 
-/// Tells about every movement of stock.
+/// Prints every movement of stock.
 #[derive(Debug)]
 struct StockRoom;
 
@@ -37,7 +37,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut background = shop.start();
     background.consume(Arc::new(StockRoom))?;
 
-    // Every row and event names who wrote it. `shop.products()` itself would act as `system`.
+    // Every row and event names its author. `shop.products()` alone would act as `system`.
     let clerk = Principal::trusted("user:1");
     let desk = shop.acting_as(&clerk);
 
@@ -53,7 +53,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let adjusted = desk.inventory().adjust(wet).await?;
     println!("{} left of {}", adjusted.level.available(), sencha.skus[0].code);
 
-    // The background work does this all the time; here it is waited for.
+    // The background work does this continuously; the example waits for it once.
     shop.index().catch_up().await?;
     let query = SearchQuery { text: "senca".to_owned(), ..SearchQuery::default() };
     for product in &shop.search().search(&query).await?.products {

@@ -1,9 +1,9 @@
 //! The reference server: `cargo run --release --example server`.
 //!
 //! It keeps SQLite, Tantivy and an in-process cache under `./ecom-data`, loads the sample catalog into an empty shop
-//! and listens on 127.0.0.1:8000. `-- --import FILE` loads a file of products or categories in place of the sample.
-//! Settings: see `ecom::config`. SIGTERM, SIGHUP or Ctrl-C stops it once open requests are answered; a second one ends
-//! it at once.
+//! and listens on 127.0.0.1:8000. `-- --import FILE` loads a file of products or categories instead of the sample.
+//! `ecom::config` describes the settings. At SIGTERM, SIGHUP or Ctrl-C the server answers the open requests and then
+//! stops; a second signal ends it at once.
 
 use std::error::Error;
 use std::fs::{self, File};
@@ -29,7 +29,7 @@ use tracing_subscriber::EnvFilter;
 const SAMPLE_CATEGORIES: &str = include_str!("../sample/categories.json");
 const SAMPLE_PRODUCTS: &str = include_str!("../sample/products.ndjson");
 
-// Answers are made on one thread and often dropped on another, which it does well.
+// Answers are often allocated on one thread and freed on another, which mimalloc handles well.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -42,21 +42,21 @@ type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
     after_help = "Settings come from the environment, .env and a TOML file: see the docs of ecom::config."
 )]
 struct Arguments {
-    /// Load this file of products or categories in place of the sample; may be given several times.
+    /// Load this file of products or categories instead of the sample; may be given several times.
     #[arg(long, value_name = "FILE")]
     import: Vec<PathBuf>,
-    /// The system that the ids of an imported file are of.
+    /// The system that the ids in an imported file belong to.
     #[arg(long, value_name = "NAME", requires = "import")]
     source: Option<String>,
-    /// End after the import, without listening.
+    /// Stop after the import, without listening.
     #[arg(long)]
     exit: bool,
-    /// Leave an empty shop empty.
+    /// Do not load the sample into an empty shop.
     #[arg(long)]
     no_sample: bool,
 }
 
-/// To standard output, which may be closed.
+/// Prints to standard output, which may be closed.
 macro_rules! say {
     ($($text:tt)*) => { let _ = writeln!(std::io::stdout(), $($text)*); };
 }
@@ -76,7 +76,7 @@ async fn run(arguments: Arguments) -> Result<()> {
     let config = ServerConfig::load()?;
     start_log(&config)?;
     let mut stopped = stop_signal()?;
-    // Before the work: a port that is taken is known at once.
+    // Before the import, so that a port that is in use is reported at once.
     let listener = if arguments.exit { None } else { Some(listen(&config).await?) };
     let shop = config.shop_builder().build().await?;
     let outcome = tokio::select! {
@@ -98,7 +98,8 @@ async fn listen(config: &ServerConfig) -> Result<TcpListener> {
 
 /// Logs go to standard error.
 fn start_log(config: &ServerConfig) -> Result<()> {
-    // Tantivy warns of merges that a later commit overtook, which is nothing to act on; a directive can ask for it.
+    // Tantivy warns of merges that a later commit made obsolete, which needs no action; a directive can turn the
+    // warning on.
     let filter = EnvFilter::try_new(format!("tantivy=error,{}", config.log)).map_err(|e| format!("ECOM_LOG: {e}"))?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match config.log_format {
@@ -144,13 +145,13 @@ impl Signals {
     }
 }
 
-/// Turns true at the first signal; the second one ends the process.
+/// Becomes true at the first signal; the second one ends the process.
 fn stop_signal() -> Result<watch::Receiver<bool>> {
     let (stop, stopped) = watch::channel(false);
     let mut signals = Signals::listen()?;
     tokio::spawn(async move {
         signals.next().await;
-        // Kept until the process ends, so that its receivers wait for a signal and for nothing else.
+        // Kept until the process ends, so that its receivers wait for a signal and nothing else wakes them.
         let _ = stop.send(true);
         signals.next().await;
         let _ = writeln!(std::io::stderr(), "error: stopped by a second signal; open requests were not answered");
@@ -159,20 +160,20 @@ fn stop_signal() -> Result<watch::Receiver<bool>> {
     Ok(stopped)
 }
 
-/// The files of `--import`, or the sample where the shop is empty.
+/// Loads the files of `--import`, or the sample if the shop is empty.
 async fn load(shop: &Shop, arguments: &Arguments, data: &Path) -> Result<()> {
     if !arguments.import.is_empty() {
         let mut files = Vec::new();
         for path in &arguments.import {
             files.push((kind_of(path)?, path));
         }
-        // Products name categories.
+        // Categories first, because products name them.
         files.sort_by_key(|(kind, _)| *kind == ImportKind::Products);
         for (kind, path) in files {
             let name = path.file_name().map_or_else(|| "import".into(), |n| n.to_string_lossy().into_owned());
             let letters = data.join("dead-letters").join(format!("{name}.ndjson"));
             fs::create_dir_all(data.join("dead-letters"))?;
-            // That of a run before would pass for this one's.
+            // The dead letters of an earlier run would pass for those of this one.
             if letters.exists() {
                 fs::remove_file(&letters)?;
             }
@@ -191,7 +192,7 @@ async fn load(shop: &Shop, arguments: &Arguments, data: &Path) -> Result<()> {
     } else {
         return Ok(());
     }
-    // What was just loaded is found at once; later on the background work follows.
+    // Searches find the imported products at once; later changes reach the index in the background.
     shop.index().catch_up().await?;
     Ok(())
 }
@@ -262,7 +263,7 @@ async fn serve(
     let api = &config.http.api_prefix;
     let app = ecom_http::router(shop.clone(), config.http.clone());
     let background = shop.start();
-    // Answers are small: they go out at once.
+    // Answers are small, so they are sent without delay.
     let listener = listener.tap_io(|stream| {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "a connection without TCP_NODELAY");

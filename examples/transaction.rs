@@ -1,5 +1,6 @@
-//! The shop's writes and the host's own in one transaction, on the host's connection: both happen or neither.
-//! `cargo run --example transaction --features postgres,mysql -- sqlite://shop.db`, or `postgres://…`, or `mysql://…`.
+//! Writes of the shop and of the host in one transaction on the host's connection: both happen, or neither does. Run it
+//! with `cargo run --example transaction --features postgres,mysql -- sqlite://shop.db`, or with `postgres://…` or
+//! `mysql://…`.
 
 use ecom::catalog::ProductInput;
 use ecom::{Shop, ShopBuilder, Tx, adapters};
@@ -7,7 +8,7 @@ use sqlx::{Connection, Executor};
 
 type Failure = Box<dyn std::error::Error>;
 
-/// Tables of the host's own; its migrations are its own too.
+/// A table of the host. The host creates it with its own migrations.
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS supplier_notes (note VARCHAR(100))";
 const NOTE: &str = "INSERT INTO supplier_notes VALUES ('first harvest')";
 
@@ -16,7 +17,7 @@ async fn main() -> Result<(), Failure> {
     let url = std::env::args().nth(1).ok_or("give the URL of a database")?;
     let shop = ShopBuilder::new().database(&url).search("tantivy::memory:").build().await?;
 
-    // An application has one of these.
+    // An application has only one of these.
     match url.split_once(':').map_or("", |(scheme, _)| scheme) {
         "sqlite" => harvest::<sqlx::SqliteConnection>(&shop, &url, adapters::begin_on_sqlite).await,
         #[cfg(feature = "postgres")]
@@ -27,7 +28,7 @@ async fn main() -> Result<(), Failure> {
     }
 }
 
-/// Makes a product of the shop and a note of the host in one transaction.
+/// Creates a product of the shop and a note of the host in one transaction.
 async fn harvest<C>(
     shop: &Shop,
     url: &str,
@@ -42,12 +43,14 @@ where
     let mut tx = begin(shop, &mut host).await?;
     write(shop, &mut tx).await?;
     tx.connection::<C>().ok_or("a connection of the host's")?.execute(NOTE).await?;
-    // What follows the commit: caches and the index learn of it now. Forgotten, they learn of it from the outbox.
+    // After the commit, the `AfterCommit` updates caches and the index. If it is not run, they learn of the write from
+    // the outbox.
     tx.commit().await?.run().await;
     Ok(())
 }
 
-/// If another transaction was in the way, this fails with `Error::Contention`, and the host runs its own again.
+/// Writes a product. If another transaction was in the way, it fails with `Error::Contention`, and the host runs its
+/// transaction again.
 async fn write(shop: &Shop, tx: &mut Tx<'_>) -> Result<(), Failure> {
     let input = ProductInput::new("Gyokuro").price("18.00 USD".parse()?).stock(12);
     let product = shop.products().create_in(tx, &input).await?;

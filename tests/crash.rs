@@ -1,6 +1,6 @@
 //! Processes that are killed, and processes that share one database and one index.
 //!
-//! Each test starts this very binary again as a child; what the child is to do stands in its environment.
+//! Each test starts this binary again as a child, whose environment names the work to do.
 
 #![cfg(all(target_os = "linux", feature = "sqlite", feature = "memory", feature = "tantivy"))]
 #![expect(clippy::unwrap_used, reason = "these are tests: a broken expectation panics")]
@@ -36,7 +36,7 @@ const DATABASE: &str = "ECOM_CRASH_DATABASE";
 const ROLE: &str = "ECOM_CRASH_ROLE";
 const NAME: &str = "ECOM_CRASH_NAME";
 
-/// Where the processes of a test find their index, and their database: a URL, or a file beside the index.
+/// The location of a test's index and database. The database is a URL, or a file beside the index.
 struct Place {
     dir: PathBuf,
     database: Option<String>,
@@ -48,7 +48,7 @@ fn storage(at: &Place) -> SqlStorage {
         #[cfg(any(feature = "postgres", feature = "mysql"))]
         Some(url) => {
             let mut options = ecom_storage::ServerOptions::from_url(url).unwrap();
-            // Other tests share the server.
+            // Other tests use the server too.
             options.max_connections = 10;
             SqlStorage::server(options).unwrap()
         }
@@ -79,17 +79,17 @@ fn adjustment(sku_id: SkuId, delta: i64, reference: String) -> StockAdjustment {
     StockAdjustment { sku_id, delta, reason: StockReason::Received, reference: Some(reference) }
 }
 
-/// One line, whole, at once: it is what the parent takes for acknowledged.
+/// Prints one line at once and whole, because the parent takes each line for an acknowledgement.
 fn say(line: &str) {
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
-/// A child; killed when the test is over, however that ends.
+/// A child, which is killed at the end of the test, however the test ends.
 struct Process {
     child: Child,
     lines: Receiver<String>,
-    /// What was read of them.
+    /// The lines that were read so far.
     read: RefCell<Vec<String>>,
 }
 
@@ -117,12 +117,12 @@ impl Process {
         Self { child, lines, read: RefCell::default() }
     }
 
-    /// The next line that starts with `word`, without it.
+    /// Returns the rest of the next line that starts with `word`.
     fn line(&self, word: &str) -> String {
         let start = Instant::now();
         loop {
             let left = Duration::from_secs(20).saturating_sub(start.elapsed());
-            let line = self.lines.recv_timeout(left).unwrap_or_else(|_| panic!("the child does not say `{word}`"));
+            let line = self.lines.recv_timeout(left).unwrap_or_else(|_| panic!("the child does not print `{word}`"));
             let rest = line.strip_prefix(word).map(|rest| rest.trim().to_owned());
             self.read.borrow_mut().push(line);
             if let Some(rest) = rest {
@@ -131,14 +131,14 @@ impl Process {
         }
     }
 
-    /// SIGKILL; what it had acknowledged until then.
+    /// Kills the child with SIGKILL, and returns what it had acknowledged until then.
     fn kill(mut self) -> Vec<String> {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
         self.read.take().into_iter().chain(self.lines.iter()).collect()
     }
 
-    /// Waits for its end; everything that it said.
+    /// Waits for the end of the child, and returns every line that it printed.
     fn end(mut self) -> Vec<String> {
         let lines: Vec<String> = self.lines.iter().collect();
         assert!(self.child.wait().unwrap().success(), "the child failed");
@@ -153,7 +153,7 @@ impl Drop for Process {
     }
 }
 
-/// What every child runs.
+/// The test that every child runs.
 #[test]
 #[ignore = "the child process of other tests"]
 fn child() {
@@ -162,7 +162,7 @@ fn child() {
     let at = Place { dir: dir.into(), database: said(DATABASE) };
     ecom_core::testkit::run(async move {
         let shop = open(&at).await;
-        // A test harness prints on the same line before.
+        // The test harness has printed on the same line before.
         say("");
         match role.as_str() {
             "write until killed" => write_until_killed(shop, name).await,
@@ -233,7 +233,7 @@ async fn write_until_killed(shop: Shop, round: String) {
     tasks.join_all().await;
 }
 
-/// Everything that the killed process had acknowledged, and nothing by half.
+/// Checks that everything that the killed process acknowledged is there, and that nothing is incomplete.
 async fn nothing_is_lost(shop: &Shop, acknowledged: &[String], round: usize) {
     let mut seen = HashMap::<&str, usize>::new();
     let mut brands = HashMap::<ProductId, String>::new();
@@ -259,7 +259,7 @@ async fn nothing_is_lost(shop: &Shop, acknowledged: &[String], round: usize) {
     }
     for (id, brand) in brands {
         let p = shop.products().get_fresh(id, IncludeDeleted::No).await.unwrap();
-        // One more may have been written without an answer.
+        // One more may have been written whose answer was lost.
         let key = |b: &str| b.rsplit('-').next().and_then(|n| n.parse::<u64>().ok()).unwrap();
         assert!(p.brand.as_deref().is_some_and(|b| key(b) >= key(&brand)), "round {round}: {brand} {:?}", p.brand);
     }
@@ -284,7 +284,7 @@ async fn nothing_is_lost(shop: &Shop, acknowledged: &[String], round: usize) {
     }
 }
 
-/// Id, number of SKUs and categories of all products.
+/// Returns id, number of SKUs and categories of all products.
 async fn list(shop: &Shop, category: Option<CategoryId>) -> Vec<(ProductId, usize, Vec<CategoryId>)> {
     let mut all = Vec::new();
     let mut after = None;
@@ -313,7 +313,7 @@ async fn catalog(at: &Place) {
     shop.storage().close().await;
 }
 
-/// Waits until the index agrees with the database, with nobody calling for it.
+/// Waits until the index agrees with the database, without calling for it.
 async fn index_agrees(shop: &Shop, what: &str) {
     let start = Instant::now();
     loop {
@@ -326,15 +326,15 @@ async fn index_agrees(shop: &Shop, what: &str) {
     }
 }
 
-/// Five rounds on one database: what was acknowledged is there, stock adds up, and the index follows by itself.
+/// Five rounds on one database: acknowledged writes are there, stock adds up, and the index follows by itself.
 async fn r11_r14_kill_9_leaves_index_and_database_in_step(at: &Place) {
     catalog(at).await;
     for round in 0..5u64 {
         let process = Process::start(at, "write until killed", &round.to_string());
         let first = process.line("created");
-        // However slow the machine is: a kill before anything is done shows nothing.
+        // Waits for this line however slow the machine is: a kill before any work proves nothing.
         process.line("adjusted");
-        // From the ids of the run: another moment every time, and it is printed.
+        // Derived from the ids of the run, so that each run kills at another moment; it is printed.
         let noise: u64 = std::collections::hash_map::RandomState::new().hash_one_of(&first);
         let life = Duration::from_millis(100 + noise % 700);
         println!("round {round}: killed after {life:?}");
@@ -365,7 +365,7 @@ impl HashOneOf for std::collections::hash_map::RandomState {
 
 // ---------------------------------------------------------------- two processes
 
-/// Says how many lamps it finds whenever that changes, and who writes the index.
+/// Prints how many lamps it finds whenever the number changes.
 async fn search(shop: Shop) {
     let _background = shop.start();
     let query = SearchQuery { text: "lamp".to_owned(), limit: 10, ..SearchQuery::default() };
@@ -381,7 +381,7 @@ async fn search(shop: Shop) {
     }
 }
 
-/// The first writes the index and is killed; the second searches all the while, and then takes over.
+/// The first process writes the index and is killed; the second one searches all the time, and then takes over.
 async fn r14_of_two_processes_one_writes_the_index_and_the_other_takes_over(at: &Place) {
     catalog(at).await;
     let first = Process::start(at, "search", "first");
@@ -389,7 +389,7 @@ async fn r14_of_two_processes_one_writes_the_index_and_the_other_takes_over(at: 
     let second = Process::start(at, "search", "second");
     second.line("ready");
     let lamp = |n: usize| input(&serde_json::json!({ "title": format!("Lamp {n}"), "price": 1 }));
-    // This process writes the database only.
+    // This process writes to the database only.
     let shop = open(at).await;
     let until = |process: &Process, n: usize| {
         let start = Instant::now();
@@ -417,7 +417,7 @@ async fn r14_of_two_processes_one_writes_the_index_and_the_other_takes_over(at: 
 const TASKS: usize = 32;
 const WRITES: usize = 6;
 
-/// Creates and adjusts from many tasks; every write must work.
+/// Creates and adjusts from many tasks; every write must succeed.
 async fn compete(shop: Shop, name: String) {
     let shared = shop.skus().get_by_code("shared").await.unwrap().id;
     let mut tasks = tokio::task::JoinSet::new();
@@ -442,7 +442,7 @@ async fn compete(shop: Shop, name: String) {
     tasks.join_all().await;
 }
 
-/// "Database is locked" is nobody's problem but ours.
+/// "Database is locked" never reaches a caller.
 async fn r11_two_processes_write_one_database_and_no_lock_reaches_a_caller(at: &Place) {
     let shop = open(at).await;
     let shared = serde_json::json!({ "title": "Shared", "price": 1, "stock": 0, "sku": "shared" });
@@ -496,7 +496,7 @@ macro_rules! on {
     };
 }
 
-/// Runs a test in a place of its own.
+/// Runs a test in a new place.
 fn on(database: impl AsyncFnOnce() -> (Option<String>, Box<dyn std::any::Any>), test: impl AsyncFnOnce(&Place)) {
     let dir = tempfile::tempdir().unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();

@@ -1,4 +1,4 @@
-//! The examples that take the URL of a database do the same on each of them, as programs.
+//! The examples that take the URL of a database are run as programs, and do the same on each database.
 
 #![cfg(all(feature = "sqlite", feature = "memory", feature = "tantivy", feature = "testkit"))]
 #![expect(clippy::unwrap_used, reason = "these are tests: a broken expectation panics")]
@@ -6,7 +6,7 @@
 use std::any::Any;
 use std::process::Command;
 
-/// A fresh database each: its URL, and what keeps it.
+/// Returns the URL of a new database of each kind, with the value that keeps it.
 async fn databases() -> Vec<(String, Box<dyn Any + Send>)> {
     let dir = tempfile::tempdir().unwrap();
     let file = format!("sqlite://{}", dir.path().join("shop.db").display());
@@ -35,7 +35,7 @@ fn program(example: &str) -> Command {
     Command::new(program)
 }
 
-/// What an example says on a database.
+/// Returns what an example prints on a database.
 fn output(example: &str, url: &str) -> String {
     let output = program(example).arg(url).output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -46,7 +46,7 @@ fn output(example: &str, url: &str) -> String {
 
 async fn says_everywhere<const N: usize>(example: &'static str, expected: [&'static str; N]) {
     for (url, _guard) in databases().await {
-        // Twice: it finds what the first run has left.
+        // Twice, because the second run finds what the first one left.
         for _ in 0..2 {
             let url = url.clone();
             let text = tokio::task::spawn_blocking(move || output(example, &url)).await.unwrap();

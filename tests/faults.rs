@@ -1,5 +1,6 @@
-//! Databases that break under load, on servers of each test's own: what was acknowledged is there, the ledger adds up,
-//! caches and indexes agree with the database, callers were told in time, and nobody had to help.
+//! Databases that break under load, on servers of each test's own. Afterwards, acknowledged writes are there, the
+//! ledger adds up, and caches and indexes agree with the database. Every caller was answered in time, and the shop
+//! recovered by itself.
 
 #![cfg(all(any(feature = "postgres", feature = "mysql"), feature = "memory", feature = "tantivy"))]
 #![cfg(target_os = "linux")]
@@ -31,13 +32,13 @@ use test_servers::{Kind, Server};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-/// Of the options below: a connection, and the statement that finds out.
+/// The time limits of the options below: for a connection, and for the statement that notices the failure.
 const ACQUIRE: Duration = Duration::from_secs(2);
 const STATEMENT: Duration = Duration::from_secs(2);
-/// Whoever calls is answered by then: a connection may be waited for, opened and given up, then a statement; the rest is
-/// for a machine with other things to do.
+/// The time after which every caller has its answer. A caller may wait for a connection, for opening one and for giving
+/// it up, and then for a statement; the rest is for a machine that is busy.
 const LIMIT: Duration = Duration::from_secs(9);
-/// Nobody helps; by then all is well again.
+/// The time after which everything works again by itself.
 const RECOVERY: Duration = Duration::from_secs(30);
 const TASKS: u64 = 6;
 
@@ -45,7 +46,7 @@ fn me() -> Principal {
     Principal::trusted("user:faults")
 }
 
-/// A shop of its own, as another process would have it.
+/// Opens another shop, as another process would.
 async fn open(url: &str) -> Shop {
     let mut options = ServerOptions::from_url(url).unwrap();
     options.max_connections = 12;
@@ -60,15 +61,15 @@ async fn open(url: &str) -> Shop {
     Shop::new(parts).unwrap()
 }
 
-/// What became of the writes of one task.
+/// The outcomes of the writes of one task.
 #[derive(Debug, Default)]
 struct Told {
     products: Vec<(ProductId, String)>,
     brands: BTreeMap<ProductId, u64>,
     adjusted: Vec<(SkuId, String)>,
-    /// These certainly did not happen.
+    /// Writes that certainly did not happen.
     refused: Vec<(SkuId, String)>,
-    /// These may have happened.
+    /// Writes that may have happened.
     unknown: Vec<(SkuId, String)>,
     errors: u64,
     slowest: Duration,
@@ -77,12 +78,12 @@ struct Told {
 #[derive(Debug, Default)]
 struct Load {
     stop: AtomicBool,
-    /// Calls that succeeded, of each task.
+    /// How many calls of each task succeeded.
     succeeded: Vec<AtomicU64>,
 }
 
 impl Load {
-    /// Waits until each task has succeeded so many times more.
+    /// Waits until each task has succeeded this many times more.
     async fn goes_on(&self, times: u64, what: &str) {
         let before: Vec<u64> = self.succeeded.iter().map(|n| n.load(Ordering::SeqCst)).collect();
         let start = Instant::now();
@@ -93,7 +94,7 @@ impl Load {
     }
 }
 
-/// Creates, adjusts, patches and reads until it is told to stop; every error must be one of a database that is away.
+/// Creates, adjusts, patches and reads until it is stopped. Every error must be one of an unavailable database.
 async fn work(shop: Shop, name: String, load: Arc<Load>, task: usize) -> Told {
     let mut told = Told::default();
     let mut last: Option<(ProductId, SkuId)> = None;
@@ -147,7 +148,7 @@ async fn work(shop: Shop, name: String, load: Arc<Load>, task: usize) -> Told {
                 assert_eq!(e.code(), ErrorCode::Unavailable, "{key}: {e:?}");
                 assert!(e.is_retryable() && !e.to_string().contains("127.0.0.1"), "{key}: {e:?}");
                 told.errors += 1;
-                // As a caller would, though sooner than `Retry-After` says.
+                // Retries as a caller would, though sooner than `Retry-After` asks for.
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
@@ -155,7 +156,7 @@ async fn work(shop: Shop, name: String, load: Arc<Load>, task: usize) -> Told {
     told
 }
 
-/// The status line and the headers of an answer over HTTP, and how long it took.
+/// Returns the status line and the headers of an HTTP response, and how long it took.
 async fn ask(port: u16, path: &str) -> (String, Duration) {
     let start = Instant::now();
     let mut c = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
@@ -175,15 +176,15 @@ async fn serve(shop: Shop) -> (u16, tokio::task::JoinHandle<()>) {
 
 #[derive(Clone, Copy, Debug)]
 enum Fault {
-    /// As an administrator would.
+    /// A restart by an administrator.
     Restart,
-    /// SIGKILL, and the next start recovers.
+    /// SIGKILL, after which the next start recovers.
     Kill9,
-    /// SIGSTOP for 10 s: connections stay open and nothing answers.
+    /// SIGSTOP for 10 s: connections stay open, and nothing answers.
     Pause,
 }
 
-/// A read that no cache answers.
+/// A path whose reads are never cached.
 const UNCACHED: &str = "/api/v1/skus/0193b5a6-0000-7000-8000-000000000001";
 
 async fn breaks_under_load(kind: Kind, fault: Fault) {
@@ -233,7 +234,7 @@ async fn breaks_under_load(kind: Kind, fault: Fault) {
     let writes: usize = told.iter().map(|t| t.products.len() + t.adjusted.len()).sum();
     println!("{kind:?} {fault:?}: {writes} writes, {errors} errors, {unknown} unknown, slowest answer {slowest:?}");
     if !matches!(fault, Fault::Restart) {
-        assert!(errors > 0, "the fault was not felt");
+        assert!(errors > 0, "no call failed during the fault");
     }
     nothing_is_lost(&shops[0], &told).await;
     for shop in &shops {
@@ -248,7 +249,7 @@ async fn breaks_under_load(kind: Kind, fault: Fault) {
     }
 }
 
-/// Over HTTP: 503 with `Retry-After`, in time; and health says so.
+/// Checks that HTTP answers 503 with `Retry-After`, in time, and that health reports the failure.
 async fn unavailable(port: u16) {
     let (head, took) = ask(port, UNCACHED).await;
     assert!(head.starts_with("http/1.1 503") && head.contains("\r\nretry-after: "), "{head}");
@@ -260,7 +261,7 @@ async fn unavailable(port: u16) {
     assert!(head.starts_with("http/1.1 200"), "{head}");
 }
 
-/// Everything acknowledged is there, once; what was certainly refused is not.
+/// Checks that everything acknowledged is there exactly once, and that nothing is there that was certainly refused.
 async fn nothing_is_lost(shop: &Shop, told: &[Told]) {
     for t in told {
         for (id, title) in &t.products {
@@ -268,7 +269,7 @@ async fn nothing_is_lost(shop: &Shop, told: &[Told]) {
             assert_eq!(p.title, *title);
             assert_eq!(p.skus.len(), 1);
             if let Some(n) = t.brands.get(id) {
-                // One more may have been written without an answer.
+                // One more may have been written whose answer was lost.
                 let brand: u64 = p.brand.as_deref().unwrap().parse().unwrap();
                 assert!(brand >= *n, "{id}: {brand}, acknowledged {n}");
             }
@@ -302,11 +303,11 @@ async fn nothing_is_lost(shop: &Shop, told: &[Told]) {
             assert!(times(a) <= 1, "of unknown outcome: {a:?}");
         }
     }
-    // R11.
+    // R11: the ledger adds up.
     assert_eq!(shop.inventory().imbalances().await.unwrap(), []);
 }
 
-/// R14, R15: index and cache of a process agree with the database, with nobody calling for it.
+/// R14, R15: index and cache of a process agree with the database, without calling for it.
 async fn all_agree(shop: &Shop) {
     let start = Instant::now();
     loop {

@@ -1,8 +1,9 @@
-//! Random histories of the catalog against the model of the testkit: the same seed leaves the same state on every
-//! database.
+//! Random histories of the catalog, compared with the model of the testkit: the same seed leaves the same state on
+//! every database.
 //!
-//! `ECOM_MODEL_OPS` sets how many operations each database runs, `ECOM_MODEL_SEED` replays a failure. By default it is
-//! 20,000 on SQLite in memory and on each server, which is enough for every operation to come up, and a tenth of them
+//! `ECOM_MODEL_OPS` sets how many operations each database runs, and `ECOM_MODEL_SEED` replays a failure. The default
+//! is 20,000 on SQLite in memory and on each server, enough for every operation to occur, and a tenth of that on SQLite
+//! in a file. Before a release, run `ECOM_MODEL_OPS=1000000`.
 //! on SQLite on a file. A release is worth `ECOM_MODEL_OPS=1000000`.
 
 #![cfg(all(feature = "sqlite", feature = "memory", feature = "testkit"))]
@@ -30,7 +31,7 @@ use ecom_storage::cache::{MemoryCache, MemoryCacheOptions};
 use ecom_storage::{SqlStorage, SqliteOptions};
 use tokio::sync::Semaphore;
 
-/// Operations of one shop: enough for a catalog to grow, few enough that its lists stay quick to compare.
+/// Operations of one shop: enough for the catalog to grow, and few enough that its lists are quick to compare.
 const OPERATIONS_PER_SHOP: u64 = 5_000;
 
 fn said(name: &str) -> Option<u64> {
@@ -38,7 +39,7 @@ fn said(name: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{name} is not a number: {text}")))
 }
 
-/// A fresh database, and what its shop caches with.
+/// A new database, and the cache of its shop.
 struct Fixture {
     storage: Arc<dyn Storage>,
     caches: MakeCache,
@@ -75,7 +76,7 @@ async fn server(database: test_servers::TestDatabase) -> Fixture {
 
 type Make = fn() -> Pin<Box<dyn Future<Output = Fixture> + Send>>;
 
-/// The databases of this build; the first is the one that the others are compared with.
+/// Returns the databases of this build. The others are compared with the first one.
 fn backends() -> Vec<(&'static str, Make)> {
     vec![
         ("sqlite in memory", || Box::pin(sqlite_memory())),
@@ -87,18 +88,18 @@ fn backends() -> Vec<(&'static str, Make)> {
     ]
 }
 
-/// Every shop runs on every database, and ends the same.
+/// Every shop runs on every database, and ends in the same state.
 #[test]
 fn r01_to_r17_the_same_seed_leaves_the_same_state_on_every_database() {
     let operations = said("ECOM_MODEL_OPS").unwrap_or(20_000);
-    // A new one each time; who replays one shop says its seed.
+    // A new seed for each run. Set the seed to replay one shop.
     let seed = said("ECOM_MODEL_SEED").unwrap_or_else(|| {
         use std::hash::{BuildHasher as _, RandomState};
         RandomState::new().hash_one("seed") >> 16
     });
     println!("ECOM_MODEL_SEED={seed} ECOM_MODEL_OPS={operations}");
     ecom_core::testkit::run(async move {
-        // More than there are cores: a shop on a server mostly waits for it.
+        // More than there are cores, because a shop on a server mostly waits for it.
         let turns = Arc::new(Semaphore::new(8));
         let mut running = tokio::task::JoinSet::new();
         for shop in 0..operations.div_ceil(OPERATIONS_PER_SHOP) {
@@ -147,7 +148,7 @@ fn r01_to_r17_the_same_seed_leaves_the_same_state_on_every_database() {
             compared += digests.len() - 1;
         }
         assert!(compared >= backends().len() - 1, "the databases were not compared");
-        // A history in which nothing happens proves nothing.
+        // A history without any of these operations proves nothing.
         if operations >= 20_000 {
             let codes: BTreeSet<&str> = refused.keys().map(|(_, code)| *code).collect();
             for code in [
@@ -172,7 +173,7 @@ fn r01_to_r17_the_same_seed_leaves_the_same_state_on_every_database() {
     });
 }
 
-/// Half a history is the beginning of a whole one, and another seed is another history.
+/// Half of a history is the beginning of the whole, and another seed makes another history.
 #[test]
 fn a_seed_replays_its_history() {
     ecom_core::testkit::run(async {
@@ -190,20 +191,20 @@ fn a_seed_replays_its_history() {
 
 // ---------------------------------------------------------------- controls that are wrong on purpose
 
-/// What a storage does wrong.
+/// A defect of a storage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
-    /// Nothing.
+    /// No defect.
     None,
     /// The 50th change of stock is acknowledged and not written.
     LosesAnAdjustment,
-    /// Codes of SKUs are compared as they are written.
+    /// SKU codes are compared with their case.
     MindsCase,
     /// The 50th change of stock is written twice.
     CountsTwice,
 }
 
-/// A fault, and how often stock has changed.
+/// A defect, and how often stock has changed.
 #[derive(Clone, Debug)]
 struct Defect {
     fault: Fault,
@@ -213,7 +214,7 @@ struct Defect {
 #[derive(Debug)]
 struct Faulty(SqlStorage, Defect);
 
-/// A connection, a unit of work or a repository with a fault.
+/// A connection, a unit of work or a repository with a defect.
 struct Wrong<T>(T, Defect);
 
 #[async_trait]
@@ -307,7 +308,7 @@ async fn with_fault(fault: Fault) -> std::result::Result<Report, Divergence> {
     run(storage, &caches, &Options { seed: 7, operations: 2_000, check_every: 500 }).await
 }
 
-/// The model must find each defect, and say where; and find none where there is none.
+/// The model must find each defect and report where, and must find none in a storage without a defect.
 #[test]
 fn r11_the_model_finds_a_storage_that_is_wrong_on_purpose() {
     ecom_core::testkit::run(async {

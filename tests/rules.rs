@@ -1,5 +1,5 @@
-//! The rules of the services, over the embedded adapters in two sets: all of them, and the least; and over each
-//! database server that is built in.
+//! The rules of the services over the embedded adapters, once with all of them and once with the fewest, and over each
+//! database server that is compiled in.
 
 #![cfg(all(feature = "sqlite", feature = "memory", feature = "tantivy"))]
 #![expect(clippy::unwrap_used, reason = "these are tests: a broken expectation panics")]
@@ -81,7 +81,7 @@ mod memory_without_cache {
     ecom_core::shop_suite!(crate::least);
 }
 
-/// Two releases on one database: the older one follows the log past events that only the newer one knows.
+/// Two releases on one database: the older one follows the log past events whose kind only the newer one knows.
 #[tokio::test]
 async fn r13_consumers_and_the_index_pass_over_events_of_unknown_kinds() {
     #[derive(Debug)]
@@ -131,7 +131,7 @@ async fn r13_consumers_and_the_index_pass_over_events_of_unknown_kinds() {
     background.shutdown().await;
     assert_eq!(place, Some(head.seq), "the position moves past the unknown event");
     assert_eq!(mail.0.lock().unwrap().len(), 1);
-    // Also once the unknown event is all that is left, and then gone: nobody has missed anything.
+    // The same when only the unknown event is left, and when it is trimmed: no consumer has missed anything.
     let mut tx = storage.begin().await.unwrap();
     assert_eq!(tx.outbox().trim(shop.clock().now() + chrono::TimeDelta::days(1)).await.unwrap(), 2);
     tx.commit().await.unwrap();

@@ -1,4 +1,4 @@
-//! The rules of the services over caches on Redis, and two shops that share one.
+//! The rules of the services over caches on Redis, and two shops that share a cache.
 
 #![cfg(all(feature = "sqlite", feature = "memory", feature = "redis", feature = "tantivy"))]
 #![expect(clippy::unwrap_used, reason = "these are tests: a broken expectation panics")]
@@ -14,7 +14,7 @@ use ecom_search::{TantivyOptions, TantivySearch};
 use ecom_storage::cache::{MemoryCacheOptions, RedisCache, RedisOptions, TieredCache, TieredOptions};
 use ecom_storage::{SqlStorage, SqliteOptions};
 
-/// On a database of its own; `open` makes the cache of a process.
+/// Creates a shop on a new database; `open` opens the cache of a process.
 async fn shop<C: Cache + 'static, F: Future<Output = C>>(
     open: impl Fn(RedisOptions) -> F + Send + Sync + 'static,
 ) -> ShopFixture {
@@ -27,7 +27,7 @@ async fn shop<C: Cache + 'static, F: Future<Output = C>>(
     let caches = move |_| {
         let mut options = RedisOptions::from_url(&server.url).unwrap();
         options.prefix.clone_from(&server.prefix);
-        // The suite asks what is right, not how soon, on machines that are busy.
+        // The suite tests what is correct, not how soon, on machines that are busy.
         options.timeout = Duration::from_secs(5);
         let opened = tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(open(options)));
         Arc::new(opened) as Arc<dyn Cache>
@@ -58,7 +58,7 @@ mod tiered {
     ecom_core::shop_suite!(crate::in_two_tiers);
 }
 
-/// A shop from URLs, as a process of a deployment opens it.
+/// Returns the builder of a shop from URLs, as a process of a deployment uses it.
 fn process(directory: &std::path::Path, cache: &str) -> ecom::ShopBuilder {
     ecom::ShopBuilder::new()
         .database(format!("sqlite://{}", directory.join("shop.db").display()))
@@ -98,7 +98,7 @@ async fn r15_concurrent_misses_in_two_processes_load_once() {
                 cache.clear().await.unwrap();
             }
         };
-        // Once for connections that open late.
+        // Once before, for connections that are opened late.
         for shop in [&one, &two] {
             forget().await;
             shop.products().get(id).await.unwrap();
@@ -151,7 +151,7 @@ async fn a_shop_opens_and_works_without_its_redis_and_not_with_a_wrong_password(
     server.start().await;
     let start = std::time::Instant::now();
     while !shop.health(Duration::from_secs(5)).await.is_whole() {
-        assert!(start.elapsed() < Duration::from_secs(20), "it takes Redis up by itself");
+        assert!(start.elapsed() < Duration::from_secs(20), "the shop does not use Redis again");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert_eq!(shop.products().get(id).await.unwrap().value.title, "Lamp");

@@ -1,5 +1,5 @@
-//! A product by id from cache over HTTP, against a bare axum handler that returns the same bytes. Both are served the
-//! same way, in this process; the load comes from a thread of its own over keep-alive connections.
+//! A product by id from cache over HTTP, against a bare axum handler that returns the same bytes. This process serves
+//! both in the same way; the load comes from a separate thread over keep-alive connections.
 
 use std::time::{Duration, Instant};
 
@@ -63,12 +63,12 @@ pub async fn once(at: std::net::SocketAddr, path: &str) -> Vec<u8> {
     answer
 }
 
-/// Requests for one path in two seconds over [`CONNECTIONS`], from a thread of its own.
+/// Requests one path for two seconds over [`CONNECTIONS`], from a separate thread.
 pub async fn load(at: std::net::SocketAddr, path: &str) -> (u64, Duration) {
     load_each(at, &[path.to_owned()]).await
 }
 
-/// As [`load`], each connection for its own of `paths`, in turn.
+/// As [`load`], but each connection requests one of `paths`, in turn.
 pub async fn load_each(at: std::net::SocketAddr, paths: &[String]) -> (u64, Duration) {
     let requests: Vec<String> = paths.iter().map(|path| format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n")).collect();
     let (done, answered) = tokio::sync::oneshot::channel();
@@ -106,7 +106,7 @@ pub async fn load_each(at: std::net::SocketAddr, paths: &[String]) -> (u64, Dura
     answered.await.expect("a tally")
 }
 
-/// The length of an answer: all of them have the same.
+/// Returns the length of an answer, which is the same for all answers.
 async fn warm(io: &mut TcpStream, request: &[u8], buffer: &mut [u8]) -> usize {
     io.write_all(request).await.expect("sent");
     let mut read = 0;

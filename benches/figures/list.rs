@@ -1,5 +1,5 @@
-//! A page of 20 with category and price filter, sorted by price: by cursor at the first and the last page, and at
-//! 1,000 against 100,000 products.
+//! A page of 20 with category and price filter, sorted by price: the first and the last page by cursor, with 1,000 and
+//! with 100,000 products.
 
 use std::time::Instant;
 
@@ -43,7 +43,7 @@ fn filter(b: &Bench) -> ProductFilter {
     }
 }
 
-/// The cursor of the last full page, and how many products match.
+/// Returns the cursor of the last full page, and how many products match.
 async fn last_page(b: &Bench) -> (Option<Keyset>, usize) {
     let (mut after, mut count) = (None, 0);
     let mut full = None;
@@ -66,7 +66,7 @@ async fn page(b: &Bench, after: Option<Keyset>) -> ecom::paging::Page<ecom::cata
     db.products().list(&filter(b), ProductSort::PriceAsc, &paging).await.expect("a page")
 }
 
-/// Seconds per page.
+/// Returns the seconds per page.
 async fn time(b: &Bench, after: Option<Keyset>) -> f64 {
     const N: u32 = 200;
     let start = Instant::now();

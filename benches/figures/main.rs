@@ -1,8 +1,9 @@
-//! The figures of the README, each as a ratio of two things that are timed in turn in one run.
+//! The figures of the README, each the ratio of two things that are timed alternately in one run.
 //!
-//! `cargo bench --bench figures` runs all; `cargo bench --bench figures -- read list` runs some of
-//! `read`, `list`, `stock`, `search`, `http`. With `--features postgres,mysql,redis` also `postgres`, `redis` and
-//! `size`, on servers that it starts itself, flushing to disk as in production; `size` makes a million products on
+//! `cargo bench --bench figures` runs `read`, `list`, `stock`, `search` and `http`;
+//! `cargo bench --bench figures -- read list` runs only those two. With `--features postgres,mysql,redis` it also runs
+//! `postgres`, `redis` and `size`, on servers that it starts itself and that flush to disk as in production. `size`
+//! creates a million products on each database, which takes a while.
 //! each database, which takes its time.
 
 #![expect(clippy::cast_precision_loss, reason = "rates are for people")]
@@ -20,7 +21,7 @@ mod size;
 mod stock;
 mod support;
 
-// That of the reference server, for both sides.
+// The allocator of the reference server, for both sides.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

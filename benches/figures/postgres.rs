@@ -1,5 +1,5 @@
-//! Reads on PostgreSQL, without a cache: in process against pgbench with the same statement, over HTTP against a plain
-//! program with the same statement. The server is this run's own and flushes to disk.
+//! Reads on PostgreSQL without a cache: in process against pgbench with the same statement, and over HTTP against a
+//! plain program with the same statement. This run starts its own server, which flushes to disk.
 
 use std::hint::black_box;
 use std::path::Path;
@@ -25,7 +25,7 @@ use uuid::Uuid;
 use crate::http::{load_each, once, serve};
 use crate::support::{Bench, pair, shop_on, usd};
 
-/// Tasks, connections, clients of pgbench.
+/// The number of tasks, of connections and of pgbench's clients.
 const CLIENTS: usize = 64;
 const PRICES: (i64, i64) = (2_000, 90_000);
 const SECONDS: u64 = 3;
@@ -92,7 +92,8 @@ pub async fn run() {
     let config = ecom_http::HttpConfig::default().access_log(false);
     let ours = serve(ecom_http::router(b.shop.clone(), config)).await;
     let bare = serve(bare(&server, by_id, page, b.category.0)).await;
-    // Each connection asks for its own: of those who ask for the same at once, the shop asks the database once.
+    // Each connection requests another product, because the shop answers simultaneous requests for one product with one
+    // statement.
     let paths: Vec<String> = ids.iter().map(|id| format!("/api/v1/products/{id}")).collect();
     let list = |low: usize| {
         format!("/api/v1/products?category={}&min_price={low}&max_price=900&sort=price_asc&cursor=", b.category)
@@ -125,7 +126,7 @@ fn first_page() -> Paging {
     Paging::Keyset { after: None, limit: 20 }
 }
 
-/// What [`CLIENTS`] tasks do in some seconds, each one thing after the other.
+/// Runs [`CLIENTS`] tasks for some seconds, each of which repeats `one`.
 async fn tasks<F>(one: impl Fn(usize) -> F + Clone + Send + 'static) -> (u64, Duration)
 where
     F: Future<Output = ()> + Send + 'static,
@@ -147,7 +148,7 @@ where
     (n, start.elapsed())
 }
 
-/// pgbench's rate with prepared statements.
+/// Returns pgbench's rate with prepared statements.
 async fn pgbench(server: &Server, b: &Bench, text: &str) -> (u64, Duration) {
     let program = std::fs::read_dir("/usr/lib/postgresql")
         .expect("PostgreSQL of Debian")
@@ -187,7 +188,7 @@ async fn pgbench(server: &Server, b: &Bench, text: &str) -> (u64, Duration) {
 }
 
 fn write_script(file: &Path, text: &str) {
-    // One line, since a line that starts with a backslash would be a command.
+    // A single line, because pgbench takes a line that starts with a backslash for a command.
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     std::fs::write(file, format!("{line};\n")).expect("a script");
 }
@@ -206,7 +207,7 @@ struct Prices {
     max_price: i64,
 }
 
-/// A plain program: deadpool, tokio-postgres, each row as JSON.
+/// A plain program: deadpool, tokio-postgres, and each row as JSON.
 fn bare(server: &Server, by_id: &'static str, page: String, category: Uuid) -> Router {
     let config: tokio_postgres::Config = server.url().parse().expect("a URL");
     let manager = deadpool_postgres::Manager::new(config, tokio_postgres::NoTls);
@@ -225,7 +226,7 @@ fn bare(server: &Server, by_id: &'static str, page: String, category: Uuid) -> R
         .with_state(Bare { pool, by_id, page: page.into(), category })
 }
 
-/// What a plain program would make of a row: a product with one of its SKUs.
+/// The row as a plain program would return it: a product with one of its SKUs.
 #[derive(Serialize)]
 struct Plain<'r> {
     id: Uuid,

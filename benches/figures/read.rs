@@ -1,5 +1,5 @@
-//! In process, a product by id with its SKUs and prices: from cache against a bare moka get of an `Arc`; from SQLite
-//! against plain sqlx with the same statement.
+//! A product by id with its SKUs and prices, in process: from cache against a bare moka get of an `Arc`, and from
+//! SQLite against plain sqlx with the same statement.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -51,7 +51,7 @@ async fn cached(b: &Bench) {
     .await;
 }
 
-/// What a plain program would make of the statement's rows.
+/// The value that a plain program would build from the statement's rows.
 #[derive(Debug)]
 #[expect(dead_code, reason = "read so that the driver decodes it")]
 struct Plain {
@@ -106,7 +106,7 @@ fn plain(r: &sqlx::sqlite::SqliteRow) -> Plain {
     }
 }
 
-/// For comparison with other shops: one thread and eight, from cache and from the database.
+/// Measures one thread and eight, from cache and from the database, for comparison with other shops.
 async fn threads(b: &Bench) {
     for (name, tasks) in [("1 task", 1), ("8 tasks", 8)] {
         for cached in [true, false] {

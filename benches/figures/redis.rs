@@ -1,5 +1,5 @@
 //! A product by id over HTTP from a shared cache: from Redis against a plain program that reads the same bytes from
-//! Redis, from two tiers against a plain handler that returns the same bytes. The server is this run's own.
+//! Redis, and from two tiers against a plain handler that returns the same bytes. This run starts its own server.
 
 use std::sync::Arc;
 
@@ -63,7 +63,7 @@ pub async fn run() {
     .await;
 }
 
-/// A plain program: the key is the path, the value the answer's body.
+/// A plain program: the path is the key, and the value is the body of the answer.
 async fn bare_redis(server: &Server, paths: &[String], bodies: &[Bytes]) -> Router {
     let client = redis::Client::open(server.url()).expect("a URL");
     let mut connection = client.get_multiplexed_async_connection().await.expect("a connection");
@@ -82,7 +82,7 @@ async fn bare_redis(server: &Server, paths: &[String], bodies: &[Bytes]) -> Rout
     )
 }
 
-/// A shop with this cache; where it is served, and paths of products with their bodies.
+/// Serves a shop with this cache. Returns its address, and paths of products with their bodies.
 async fn serve_shop(cache: Arc<dyn Cache>) -> (std::net::SocketAddr, Vec<(String, Bytes)>) {
     let storage = SqlStorage::sqlite(SqliteOptions::memory()).expect("a database");
     let b = shop_on(storage, cache, 100, tempfile::tempdir().expect("a folder")).await;

@@ -1,5 +1,5 @@
-//! Searches over 100,000 products through the shop: median time of each kind of query, the building of the index, and
-//! of one batch.
+//! Searches over 100,000 products through the shop: the median time of each kind of query, and the time to build the
+//! index and to index one batch.
 
 use std::time::Instant;
 

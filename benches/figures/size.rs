@@ -1,8 +1,8 @@
-//! A page of 20 with category and price filter, sorted by price, at 1,000,000 products against 10,000, on each
-//! database: first and last page by cursor. The servers are this run's own and flush to disk.
+//! A page of 20 with category and price filter, sorted by price, with 1,000,000 products against 10,000, on each
+//! database: the first and the last page by cursor. This run starts its own servers, which flush to disk.
 //!
-//! The first 10,000 products are made by the library, the others are copies of them in SQL with ids, slugs, codes and
-//! prices of their own.
+//! The library creates the first 10,000 products. The others are copies of them, made in SQL, with their own ids,
+//! slugs, codes and prices.
 
 use std::time::Instant;
 
@@ -80,7 +80,7 @@ async fn execute(url: &str, statements: &[String]) {
     }
 }
 
-/// Statistics, and on PostgreSQL the visibility map: what an hour of autovacuum would have done.
+/// Updates the statistics and, on PostgreSQL, the visibility map, as an hour of autovacuum would have done.
 async fn settle(database: Database, url: &str) {
     let tables = ["products", "skus", "product_categories", "product_listings", "product_tags"];
     let statements: Vec<String> = match database {
@@ -91,9 +91,9 @@ async fn settle(database: Database, url: &str) {
     execute(url, &statements).await;
 }
 
-/// 99 copies of everything.
+/// Makes 99 copies of everything.
 async fn copy(database: Database, url: &str) {
-    // The first digits of a UUIDv7 are its time and the same in all; the copies differ in these.
+    // The first digits of a UUIDv7 are its time and the same in all rows; the copies differ in these digits.
     let series = match database {
         Database::Postgres => "generate_series(1, 99) AS k(n)",
         _ => "(WITH RECURSIVE k(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM k WHERE n < 99) SELECT n FROM k) k",
@@ -155,7 +155,7 @@ async fn copy(database: Database, url: &str) {
             .iter()
             .map(|c| changed.iter().find(|(n, _)| n == c).map_or_else(|| format!("t.{c}"), |(_, v)| v.clone()))
             .collect();
-        // In the order of the copies, so that a chunk is a transaction of its own.
+        // Inserted in the order of the copies, so that each chunk is a transaction.
         statements.push(format!(
             "INSERT INTO {table} ({}) SELECT {} FROM {series} CROSS JOIN {table} t",
             columns.join(", "),
@@ -181,7 +181,7 @@ async fn page(b: &Bench, after: Option<Keyset>, limit: u32) -> ecom::paging::Pag
     db.products().list(&filter(b), ProductSort::PriceAsc, &paging).await.expect("a page")
 }
 
-/// Seconds for the first page and for the last full one: medians of rounds.
+/// Returns the seconds for the first page and for the last full page, as medians of rounds.
 async fn measure(b: &Bench) -> (f64, f64) {
     let mut last = None;
     let mut after = None;

@@ -1,5 +1,5 @@
-//! Stock adjustments from 64 tasks at once on one SQLite file, full durability: shared commits against one commit per
-//! adjustment.
+//! Stock adjustments from 64 tasks at once on one SQLite file with full durability: shared commits against one commit
+//! per adjustment.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -62,7 +62,7 @@ async fn shared(shop: ecom::Shop, sku_id: SkuId) {
     shop.inventory().adjust(adjustment).await.expect("adjusted");
 }
 
-/// The same work in a transaction of its own.
+/// Does the same work in one transaction per adjustment.
 async fn alone(shop: ecom::Shop, sku_id: SkuId) {
     let storage: &Arc<dyn Storage> = shop.storage();
     let mut tx = storage.begin().await.expect("a transaction");

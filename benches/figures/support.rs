@@ -1,4 +1,4 @@
-//! A shop to measure, and pairs of timings.
+//! A shop to measure, and timings of pairs.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,14 +18,14 @@ pub struct Bench {
     pub dir: tempfile::TempDir,
 }
 
-/// A shop on a file with `n` products of two SKUs in 20 categories, each a leaf of three levels.
+/// Creates a shop on a file with `n` products of two SKUs each, in 20 categories, each a leaf of three levels.
 pub async fn shop(n: usize) -> Bench {
     let dir = tempfile::tempdir().expect("a folder");
     let storage = SqlStorage::sqlite(SqliteOptions::file(dir.path().join("shop.db"))).expect("a database");
     shop_on(storage, Arc::new(MemoryCache::new(MemoryCacheOptions::default())), n, dir).await
 }
 
-/// As [`shop`], on a database and a cache that are new.
+/// As [`shop`], on a new database and a new cache.
 pub async fn shop_on(storage: SqlStorage, cache: Arc<dyn Cache>, n: usize, dir: tempfile::TempDir) -> Bench {
     let storage = Arc::new(storage);
     storage.migrate(Currency::USD).await.expect("a schema");
@@ -87,7 +87,7 @@ fn input(i: usize, category: CategoryId) -> ProductInput {
     }
 }
 
-/// Times `a` and `b` in turn, `rounds` times; prints the median of each and of the ratios of their rates.
+/// Times `a` and `b` alternately, `rounds` times. Prints the median of each, and of the ratios of their rates.
 pub async fn pair(
     what: &str,
     wanted: &str,
@@ -120,7 +120,7 @@ pub fn median(v: &mut [f64]) -> f64 {
     v[v.len() / 2]
 }
 
-/// An amount of US dollars, from cents.
+/// Returns an amount of US dollars, from cents.
 pub fn usd(cents: i64) -> Money {
     Money::from_minor(cents, Currency::USD)
 }

@@ -4,7 +4,8 @@
 //! |---|---|---|
 //! | `tantivy` (default) | [`TantivySearch`]: embedded, on disk or in memory | `tantivy://<directory>`, `tantivy://memory` |
 //!
-//! Every adapter runs the suite `ecom_core::search_suite!` (feature `testkit`); one of your own proves itself with the same line:
+//! Every adapter runs the suite `ecom_core::search_suite!` (feature `testkit`). An adapter of your own runs it with one
+//! line:
 //!
 //! ```ignore
 //! mod my_engine {

@@ -1,4 +1,4 @@
-//! The Tantivy adapter: the suite of the port on disk and in memory, and what only this adapter promises.
+//! The Tantivy adapter: the suite of the port, on disk and in memory, and the promises of this adapter alone.
 
 #![expect(clippy::unwrap_used, reason = "these are tests: a broken expectation panics")]
 
@@ -91,7 +91,7 @@ async fn found(search: &TantivySearch, text: &str) -> u64 {
     search.search(&query).await.unwrap().total.count
 }
 
-/// Names of what lies in the directory of an index.
+/// Returns the names of the files in the directory of an index.
 fn entries(dir: &Path) -> Vec<String> {
     let mut names: Vec<String> =
         fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
@@ -103,7 +103,7 @@ fn generations(dir: &Path) -> usize {
     entries(dir).iter().filter(|n| n.starts_with("gen-") || n.starts_with("dead-")).count()
 }
 
-/// What others commit is seen within a second.
+/// Checks that what other processes commit is visible within a second.
 async fn within_a_second<F: Future<Output = bool>>(what: &str, mut seen: impl FnMut() -> F) {
     let start = Instant::now();
     while !seen().await {
@@ -153,7 +153,7 @@ async fn r17_what_the_port_excludes_is_refused_here_too() {
     }
 }
 
-/// Runs on a runtime with one thread: nothing blocks it.
+/// Runs on a runtime with one thread, which nothing may block.
 #[tokio::test]
 async fn of_two_instances_one_writes_and_both_read() {
     let dir = tempfile::tempdir().unwrap();
@@ -168,7 +168,7 @@ async fn of_two_instances_one_writes_and_both_read() {
         writer.apply(vec![upsert(n.into(), 1)], at(n.cast_signed())).await.unwrap();
         assert_eq!(found(&writer, "lamp").await, n);
         within_a_second("a commit", || async { found(&reader, "lamp").await == n }).await;
-        assert_eq!(reader.checkpoint().await.unwrap(), Some(at(n.cast_signed())), "the checkpoint is never old");
+        assert_eq!(reader.checkpoint().await.unwrap(), Some(at(n.cast_signed())), "the checkpoint is always current");
     }
     for round in 0..3 {
         let mut build = writer.begin_rebuild().await.unwrap();
@@ -180,7 +180,7 @@ async fn of_two_instances_one_writes_and_both_read() {
     }
     assert!(!reader.acquire_writer().await.unwrap());
     drop(writer);
-    assert!(reader.acquire_writer().await.unwrap(), "the next one takes over");
+    assert!(reader.acquire_writer().await.unwrap(), "the next process takes over");
     assert_eq!(reader.apply(vec![upsert(50, 1)], at(50)).await.unwrap(), 1);
     assert_eq!(found(&reader, "lamp").await, 13);
 }
@@ -198,7 +198,7 @@ async fn a_dropped_rebuild_leaves_nothing_on_disk() {
     assert_eq!(entries(dir.path()), before);
 }
 
-/// What the child's index holds once it has applied everything up to `seq`.
+/// Returns the content of the child's index once it has applied everything up to `seq`.
 fn model(seq: i64) -> Vec<(u128, i64)> {
     let mut live = BTreeMap::new();
     for s in 1..=seq {
@@ -214,7 +214,7 @@ fn targets(seq: i64) -> (u128, u128) {
     (seq * 7 % 23, seq * 5 % 23 + 23 * (seq % 2))
 }
 
-/// Run by [`r14_killed_writers_lose_nothing_that_was_acknowledged`] in a process of its own, until it is killed.
+/// [`r14_killed_writers_lose_nothing_that_was_acknowledged`] runs it in a child process, until it kills that process.
 #[tokio::test]
 async fn child_that_applies_until_it_is_killed() {
     let Some(dir) = std::env::var_os(INDEX) else { return };
@@ -265,10 +265,10 @@ async fn r14_killed_writers_lose_nothing_that_was_acknowledged() {
         assert!(!witness.acquire_writer().await.unwrap(), "the child has the right to write");
         let checkpoint = witness.checkpoint().await.unwrap().unwrap();
         assert!(checkpoint.position.seq >= first, "a reader sees what another process has committed");
-        // Another process never sees documents without their checkpoint, or the other way round.
+        // This process never sees documents without their checkpoint, or a checkpoint without its documents.
         let (start, mut conclusive) = (Instant::now(), 0);
         while start.elapsed() < Duration::from_millis(40 + 37 * round) || conclusive == 0 {
-            assert!(start.elapsed() < Duration::from_secs(20), "the checkpoint moves too fast to be looked at");
+            assert!(start.elapsed() < Duration::from_secs(20), "the checkpoint changes too fast to be compared");
             let before = witness.checkpoint().await.unwrap();
             let seen = state(&witness).await;
             if before == witness.checkpoint().await.unwrap() {
@@ -276,26 +276,26 @@ async fn r14_killed_writers_lose_nothing_that_was_acknowledged() {
                 conclusive += 1;
             }
         }
-        // Killed wherever it is: between commits, in one, in a rebuild.
+        // Killed at any moment: between commits, in a commit, in a rebuild.
         child.kill().unwrap();
         let last = acknowledged(i64::MAX).unwrap_or(first);
         child.wait().unwrap();
 
         for search in [open(dir.path()).await, witness.clone()] {
             let reached = search.checkpoint().await.unwrap().unwrap().position.seq;
-            // The last one may have been committed without an answer.
+            // The last one may have been committed although its answer was lost.
             assert!((last..=last + 1).contains(&reached), "acknowledged {last}, found {reached}");
             assert_eq!(state(&search).await, model(reached), "documents and checkpoint agree");
         }
         let next = open(dir.path()).await;
         assert!(next.acquire_writer().await.unwrap(), "the right to write is free after a kill");
-        assert_eq!(generations(dir.path()), 1, "what was half built is gone");
+        assert_eq!(generations(dir.path()), 1, "the unfinished build was removed");
         let reached = next.checkpoint().await.unwrap().unwrap().position.seq;
         assert_eq!(state(&next).await, model(reached));
     }
 }
 
-/// Changes every file of the one generation whose name matches.
+/// Changes every file of the only generation whose name matches.
 fn damage(dir: &Path, matches: impl Fn(&str) -> bool, change: impl Fn(&mut Vec<u8>)) {
     let generation = entries(dir).into_iter().find(|n| n.starts_with("gen-")).unwrap();
     let mut changed = 0;
@@ -391,7 +391,7 @@ async fn r16_a_place_that_cannot_be_written_to_is_a_clear_error() {
     }
 }
 
-/// Merges, deletes and many small commits leave the index right and small.
+/// Merges, deletes and many small commits leave the index correct and small.
 #[tokio::test]
 async fn many_small_commits_are_merged() {
     let dir = tempfile::tempdir().unwrap();

@@ -6,15 +6,15 @@
 //! | `postgres` | PostgreSQL 13 and later | works in full; tested on 15 |
 //! | `mysql` | MySQL 8, MariaDB 10.6 and later | works in full; tested on MariaDB 10.11 |
 //!
-//! Features add up; without any the crate has caches only.
+//! Features add up. Without a database feature the crate contains caches only.
 //!
 //! # One repository for three databases
 //! Repositories in `sql/` are plain, non-generic code over a thin executor: an enum of the three connections, typed
-//! values and typed rows. What is particular to a database is in its own folder: opening a connection, binding
-//! values, reading rows, naming errors, and fragments of SQL. Two other ways were looked at. Code that is generic over
-//! `sqlx::Database` repeats its bounds on every function. The same source compiled once per driver is as fast, but
-//! tools see one of three. The executor costs a match per statement and per column, and is what sqlx's `Any` would be
-//! if it knew ids, JSON and times.
+//! values and typed rows. What differs between databases is in one folder per database: opening a connection, binding
+//! values, reading rows, classifying errors, and fragments of SQL. We rejected two alternatives. Code that is generic
+//! over `sqlx::Database` repeats its bounds on every function. The same source compiled once per driver is as fast, but
+//! tools see only one of the three copies. The executor costs a match per statement and per column. It resembles sqlx's
+//! `Any`, but knows ids, JSON and times.
 
 pub mod cache;
 #[cfg(feature = "mysql")]
@@ -42,8 +42,8 @@ pub use sqlite::SqliteOptions;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 pub use sqlx;
 
-/// The name of a URL's parameter for a message. One that is none of ours may be a piece of a password that was not
-/// percent-encoded.
+/// Returns the name of an unknown URL parameter as a message may show it. A name that does not look like one may be
+/// part of a password that was not percent-encoded.
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "redis"))]
 fn parameter_shown(name: &str) -> &str {
     if name.len() <= 20 && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') { name } else { "…" }

@@ -17,7 +17,7 @@ async fn make() -> CacheFixture {
 
 ecom_core::cache_suite!(make);
 
-/// The same suite on the machine's clock, which is what ages entries in a shop.
+/// The same suite on the machine's clock, by which entries expire in a shop.
 mod on_the_machines_clock {
     use super::*;
 
@@ -103,7 +103,7 @@ fn a_ttl_without_end_is_no_overflow() {
     });
 }
 
-/// A control that is wrong on purpose: it takes fills that an invalidation overtook.
+/// A control that is wrong on purpose: it accepts fills that an invalidation overtook.
 #[derive(Debug)]
 struct Careless(MemoryCache);
 

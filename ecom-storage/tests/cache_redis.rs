@@ -1,4 +1,4 @@
-//! The cache on Redis keeps the contract of its port, and its promises when Redis is slow or gone.
+//! The cache on Redis keeps the contract of its port, and its promises if Redis is slow or gone.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot set up fails")]
 
@@ -14,7 +14,7 @@ use ecom_core::{Error, ErrorCode};
 use ecom_storage::cache::{RedisCache, RedisOptions};
 use test_servers::{Kind, Server};
 
-/// Long limits: the suites ask what is right, not how soon, on machines that are busy.
+/// Long time limits: the suites test what is correct, not how soon, on machines that are busy.
 fn options(url: &str, prefix: &str) -> RedisOptions {
     let mut options = RedisOptions::from_url(url).unwrap();
     prefix.clone_into(&mut options.prefix);
@@ -40,7 +40,7 @@ async fn make_two() -> SharedCacheFixture {
 ecom_core::cache_suite!(make);
 ecom_core::shared_cache_suite!(make_two);
 
-/// A cache that gives up soon.
+/// Opens a cache with a short time limit.
 async fn brisk(server: &Server) -> RedisCache {
     RedisCache::open(brisk_options(server)).await.unwrap()
 }
@@ -113,7 +113,7 @@ async fn r15_what_could_not_be_told_is_told_before_reads_resume() {
     assert!(fill(&cache, CacheKey::ProductList(1), 1).await);
     let token = other.begin_fill(&key(4)).await;
     server.pause();
-    // The first is sent and not answered; by the second nothing is sent any more.
+    // The first call is sent and gets no answer; the second one is not sent any more.
     assert_unavailable(&cache.invalidate(&[key(1)]).await);
     assert_unavailable(&cache.invalidate(&[key(2), key(4), CacheKey::ProductLists]).await);
     server.resume();
@@ -179,7 +179,7 @@ async fn r15_flushed_and_evicted_epochs_bring_no_old_value_back() {
     }
     let token = cache.begin_fill(&key(2)).await;
     redis::cmd("FLUSHALL").query_async::<()>(&mut raw).await.unwrap();
-    assert!(!cache.fill(&key(2), Arc::new(1_u64), &CODEC, TTL, token).await, "its lease is gone");
+    assert!(!cache.fill(&key(2), Arc::new(1_u64), &CODEC, TTL, token).await, "its lease was deleted");
     for k in [key(1), list] {
         assert_eq!(read(&cache, k).await, None);
         assert!(fill(&cache, k, 2).await);
@@ -198,7 +198,7 @@ async fn r15_flushed_and_evicted_epochs_bring_no_old_value_back() {
         let name = names(&mut raw, epoch).await;
         redis::cmd("DEL").arg(&name).query_async::<()>(&mut raw).await.unwrap();
         assert_eq!(read(&cache, gone).await, None, "{epoch}");
-        // A new epoch is made; it is another one.
+        // The fill makes an epoch, which differs from the old one.
         assert!(fill(&cache, CacheKey::ProductList(2), 1).await);
         assert!(fill(&cache, CacheKey::CategoryList(2), 1).await);
         assert_eq!(read(&cache, gone).await, None, "{epoch}");
@@ -219,8 +219,8 @@ async fn r15_a_redis_without_memory_still_forgets() {
     let mut raw = raw(&server.url()).await;
     let mut config = redis::cmd("CONFIG");
     config.arg("SET").arg("maxmemory").arg("1").query_async::<()>(&mut raw).await.unwrap();
-    assert!(!fill(&cache, key(4), 1).await, "it takes nothing");
-    assert_eq!(read(&cache, key(1)).await, Some(1), "what it has it serves");
+    assert!(!fill(&cache, key(4), 1).await, "the cache accepts no fill");
+    assert_eq!(read(&cache, key(1)).await, Some(1), "the cache returns the values that it holds");
     cache.invalidate(&[key(1), CacheKey::ProductLists]).await.unwrap();
     assert_eq!(read(&cache, key(1)).await, None);
     assert_eq!(read(&cache, list).await, None);
@@ -313,7 +313,7 @@ async fn a_read_is_one_command_however_many_keys() {
     redis::cmd("CONFIG").arg("RESETSTAT").query_async::<()>(&mut raw).await.unwrap();
     assert_eq!(cache.get_many(&keys, &CODEC).await.iter().flatten().count(), 10);
     assert_eq!(read(&cache, key(1)).await, Some(1));
-    // Also of keys that belong to groups.
+    // The same for keys that belong to groups.
     let lists = [CacheKey::CategoryTree, CacheKey::CategoryList(1), CacheKey::ProductList(1), CacheKey::ProductList(2)];
     assert_eq!(cache.get_many(&lists, &CODEC).await.iter().flatten().count(), 0);
     let stats: String = redis::cmd("INFO").arg("commandstats").query_async(&mut raw).await.unwrap();
@@ -347,7 +347,7 @@ async fn shops_that_share_a_server_are_kept_apart() {
     assert!(all.len() >= 5, "all keys start with the prefix: {all:?}");
 }
 
-/// Its keys are others than the prefix says: refused when it is opened, not at every read.
+/// The user may only use keys with another prefix: opening the cache fails, instead of every read.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_user_that_may_not_touch_the_keys_is_refused() {
     let server = Server::redis().await;

@@ -1,4 +1,5 @@
-//! The cache in two tiers keeps the contract of its port, and holds nothing in process while it hears nothing.
+//! The cache in two tiers keeps the contract of its port, and holds nothing in process while it receives no
+//! invalidations.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot set up fails")]
 
@@ -15,7 +16,7 @@ use ecom_core::testkit::{CacheFixture, SharedCacheFixture};
 use ecom_storage::cache::{RedisCache, TieredCache, TieredOptions};
 use test_servers::Server;
 
-/// Long limits: the suites ask what is right, not how soon, on machines that are busy.
+/// Long time limits: the suites test what is correct, not how soon, on machines that are busy.
 fn options(url: &str, prefix: &str) -> TieredOptions {
     let mut options = TieredOptions::from_url(&format!("tiered+{url}")).unwrap();
     prefix.clone_into(&mut options.redis.prefix);
@@ -65,7 +66,7 @@ async fn what_comes_from_redis_is_held_in_process() {
     let (cache, other) = (brisk(&server).await, brisk(&server).await);
     for n in 1..=3 {
         assert!(fill(&cache, key(n), 1).await);
-        assert_eq!(local(&cache, key(n)), Some(1), "what it loaded itself");
+        assert_eq!(local(&cache, key(n)), Some(1), "the value that it loaded itself");
         assert_eq!(local(&other, key(n)), None);
     }
     assert_eq!(read(&other, key(1)).await, Some(1));
@@ -74,7 +75,7 @@ async fn what_comes_from_redis_is_held_in_process() {
     let found: Vec<_> = found.iter().map(|v| v.as_ref().map(number)).collect();
     assert_eq!(found, [Some(1), Some(1), None, Some(1)]);
     assert_eq!(local(&other, key(3)), Some(1));
-    // A read of what is held here says nothing to Redis.
+    // A read from the tier in process sends nothing to Redis.
     let before = other.stats().hits;
     assert_eq!(read(&other, key(2)).await, Some(1));
     assert_eq!(other.stats().hits, before + 1);
@@ -91,7 +92,7 @@ async fn r15_a_lost_message_costs_what_is_held_in_process_and_nothing_else() {
     let mut raw = raw(&server.url()).await;
     let gone: Vec<String> = names(&mut raw, "*:v:*01").await;
     assert_eq!(gone.len(), 1);
-    // Another process invalidates while nobody listens: its message is lost.
+    // Another process invalidates while this one does not listen, so the message is lost.
     let mut pipe = redis::pipe();
     pipe.atomic().cmd("CLIENT").arg("KILL").arg("TYPE").arg("pubsub").cmd("UNLINK").arg(&gone);
     let (killed, deleted): (u64, u64) = pipe.query_async(&mut raw).await.unwrap();
@@ -115,7 +116,7 @@ async fn r15_a_load_from_before_the_loss_is_not_held_after_it() {
     assert_eq!(killed, 1);
     until("the loss is seen", async || !cache.holds_in_process()).await;
     until_it_holds(&cache).await;
-    // Redis may take it: there the lease was not lost.
+    // Redis may accept it, because the lease is still there.
     cache.fill(&key(1), Arc::new(1_u64), &CODEC, TTL, token).await;
     assert_eq!(local(&cache, key(1)), None);
 }
@@ -151,12 +152,12 @@ async fn r15_a_redis_that_says_nothing_is_not_trusted_for_long() {
     assert_unavailable(&cache.invalidate(&[key(1)]).await);
     assert_eq!(local(&cache, key(1)), None, "the writer sees its own write whatever Redis does");
     assert_eq!(read(&cache, key(1)).await, None);
-    // No connection was closed: the pings find out.
+    // No connection was closed; the pings notice it.
     until("the silence is noticed", async || !cache.holds_in_process() && !other.holds_in_process()).await;
     assert_eq!(local(&other, key(1)), None);
     server.resume();
     until("reads resume", async || {
-        assert_eq!(read(&cache, key(1)).await, None, "from before a write of this process");
+        assert_eq!(read(&cache, key(1)).await, None, "the value is older than a write of this process");
         cache.ping().await.is_ok() && other.ping().await.is_ok()
     })
     .await;

@@ -1,5 +1,5 @@
-//! What is particular to databases behind a server: settings that are wrong, migrations beside the host's, the host's
-//! own transaction, connections that die, locks that do not come.
+//! Behaviour that only databases behind a server have: wrong settings, migrations beside the host's, the host's own
+//! transaction, connections that die, locks that are not granted.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot set up fails")]
 
@@ -24,7 +24,7 @@ use test_servers::{Kind, Server, TestDatabase};
 
 type TestResult = Result<(), Box<dyn std::error::Error>>;
 
-/// One test on each database.
+/// Runs one test on each database.
 macro_rules! on_each {
     ($($name:ident)*) => {
         mod postgres {
@@ -136,7 +136,7 @@ async fn a_newer_schema_and_an_edited_migration_are_refused(database: TestDataba
     Ok(())
 }
 
-/// sqlx's own table and lock are the host's.
+/// sqlx's own migration table and lock belong to the host.
 async fn the_hosts_migrations_run_beside_ours(database: TestDatabase) -> TestResult {
     async fn migrate_host(url: &str) -> TestResult {
         let sql = "CREATE TABLE host_table (id INT PRIMARY KEY)".into_sql_str();
@@ -169,9 +169,9 @@ async fn a_host_writes_inside_its_own_transaction(database: TestDatabase) -> Tes
     for (n, keep) in [(1, false), (2, true), (3, false), (4, true)] {
         let input: CategoryInput = serde_json::from_str(&format!(r#"{{"name": "c {n}"}}"#))?;
         let insert = AssertSqlSafe(format!("INSERT INTO host_table VALUES ({n})"));
-        // It begins its transaction itself, or the library does.
+        // Either the host begins its transaction, or the library does.
         let begins = n < 3;
-        // One connection type after the other: what differs is only its name.
+        // The code for the connection types differs only in their names.
         macro_rules! write_on {
             ($connection:ty, $on:path, $begin_on:path) => {{
                 let mut host = <$connection>::connect(&database.url).await?;
@@ -196,7 +196,7 @@ async fn a_host_writes_inside_its_own_transaction(database: TestDatabase) -> Tes
                     } else {
                         drop(tx)
                     }
-                    // The connection is fit for use afterwards.
+                    // The connection can still be used afterwards.
                     host.execute("SELECT id FROM host_table").await?;
                 }
             }};
@@ -246,7 +246,7 @@ async fn no_such_database_is_said_at_start(database: TestDatabase) -> TestResult
     url.set_path("ecom_test_nowhere");
     let s = storage(url.as_str());
     assert_said_at_start(&s.migrate(Currency::USD).await.unwrap_err(), "no such database", "nowhere");
-    // While it runs, it may come back.
+    // The server may come back while the shop runs.
     let e = s.identity().await.unwrap_err();
     assert!(e.is_retryable() && !e.outcome_unknown(), "{e:?}");
     Ok(())
@@ -269,7 +269,7 @@ async fn a_wrong_password_is_said_at_start() -> TestResult {
     raw(&server.url(), "SELECT pg_reload_conf()").await?;
     let mut url = url::Url::parse(&server.url())?;
     url.set_password(Some("right")).unwrap();
-    // The signal takes a moment.
+    // The signal takes effect after a moment.
     while raw(&server.url(), "SELECT 1").await.is_ok() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -292,7 +292,7 @@ async fn a_wrong_password_is_said_at_start() -> TestResult {
     Ok(())
 }
 
-/// Foreign keys, checks and unique indexes are there for whoever writes past the library.
+/// Foreign keys, checks and unique indexes also apply to writes that bypass the library.
 async fn what_the_schema_holds_no_statement_breaks(database: TestDatabase) -> TestResult {
     let url = &database.url;
     storage(url).migrate(Currency::USD).await?;
@@ -365,7 +365,7 @@ async fn kill_connections(url: &str) -> TestResult {
 async fn connections_that_died_cost_one_call_at_most(database: TestDatabase) -> TestResult {
     let s = Arc::new(storage(&database.url));
     s.migrate(Currency::USD).await?;
-    // Eight open ones.
+    // Opens eight connections.
     let barrier = Arc::new(tokio::sync::Barrier::new(8));
     let tasks: Vec<_> = (0..8)
         .map(|_| {
@@ -390,7 +390,7 @@ async fn connections_that_died_cost_one_call_at_most(database: TestDatabase) -> 
         }
     }
     assert!(failed <= 1, "{failed} calls met dead connections");
-    // A write that only begins on a dead connection is certain not to have happened: it begins again by itself.
+    // A write that fails when it begins on a dead connection has certainly not happened, so it begins again by itself.
     kill_connections(&database.url).await?;
     let c = category("after");
     let mut tx = s.begin().await?;
@@ -408,7 +408,7 @@ async fn a_lock_that_does_not_come_ends_in_time(database: TestDatabase) -> TestR
     let mut first = s.begin().await?;
     first.categories().lock_tree().await?;
     let mut second = s.begin().await?;
-    // The server gives up before this process does, and the connection lives on.
+    // The server gives up before this process does, so the connection survives.
     let e = second.categories().lock_tree().await.unwrap_err();
     assert!(e.is_contention() && e.is_retryable() && !e.outcome_unknown(), "{e:?}");
     second.rollback().await?;
@@ -445,7 +445,7 @@ async fn a_read_only_database_is_unavailable(database: TestDatabase) -> TestResu
     let (server, url) = if is_mysql(&database.url) {
         let server = Server::with(Kind::MariaDb, &["read_only=0"]).await;
         storage(&server.url()).migrate(Currency::USD).await?;
-        // An administrator may write all the same.
+        // An administrator can still write.
         raw(&server.url(), "CREATE USER app@'%'; GRANT SELECT, INSERT, UPDATE, DELETE ON *.* TO app@'%'").await?;
         raw(&server.url(), "SET GLOBAL read_only = 1").await?;
         let mut url = url::Url::parse(&server.url())?;
@@ -471,7 +471,7 @@ async fn a_read_only_database_is_unavailable(database: TestDatabase) -> TestResu
     Ok(())
 }
 
-/// Triggers answer as the server does where its disk is full, and as a pooler does that lost its connection.
+/// Triggers return the errors of a server whose disk is full, and of a pooler that lost its connection.
 async fn a_full_disk_and_a_lost_pooler_are_unavailable(database: TestDatabase) -> TestResult {
     let url = &database.url;
     let s = storage(url);
@@ -526,7 +526,7 @@ async fn a_full_disk_and_a_lost_pooler_are_unavailable(database: TestDatabase) -
 async fn a_statement_sees_what_has_committed_whatever_the_database_defaults_to(database: TestDatabase) -> TestResult {
     let url = &database.url;
     storage(url).migrate(Currency::USD).await?;
-    // MySQL's own default is the same.
+    // MySQL has the same default.
     if !is_mysql(url) {
         let default = "SET default_transaction_isolation = 'repeatable read'";
         raw(url, &format!("ALTER DATABASE {} {default}", name_of(url))).await?;

@@ -1,4 +1,4 @@
-//! Whole catalogs: those of DummyJSON and Best Buy, and the sample that is part of the project.
+//! Whole catalogs: those of DummyJSON and Best Buy, and the sample of this project.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -35,7 +35,7 @@ async fn dummyjson_on(shop: Shop) {
         assert_eq!(p.description.as_deref(), s["description"].as_str().map(str::trim));
         assert_eq!(p.brand.as_deref(), s["brand"].as_str());
         assert_eq!(p.categories.iter().map(|c| c.slug.as_str()).collect::<Vec<_>>(), [s["category"].as_str().unwrap()]);
-        // What a price is written as is what it is; serde_json prints these floats as the file has them.
+        // A price has exactly the written digits; serde_json prints these floats as they are in the file.
         let exact = |v: &Value| v.to_string().parse::<f64>().unwrap();
         assert_eq!(sku.price.amount().to_string().parse::<f64>().unwrap().to_bits(), exact(&s["price"]).to_bits());
         assert_eq!(p.discount.to_string().parse::<f64>().unwrap().to_bits(), exact(&s["discountPercentage"]).to_bits());
@@ -115,7 +115,7 @@ async fn bestbuy_categories_import_with_their_paths_and_twice_changes_nothing() 
     assert_eq!(report.read, 4_584);
     assert_eq!(report.ended_early, None);
     assert_eq!(u64::try_from(letters.len()).unwrap(), report.rejected);
-    // A null name, one of 116 characters, and the second of five pairs of twins.
+    // Refused are a null name, a name of 116 characters, and the second of each of five pairs with the same path.
     assert_eq!(counts(&report), [4_584, 4_577, 0, 0, 7], "{letters:#?}");
     let refused: BTreeMap<&str, &Value> = letters.iter().map(|l| (l["external_id"].as_str().unwrap(), l)).collect();
     assert_eq!(fields(refused["pcmcat748300293073"]), ["name"]);
@@ -128,7 +128,7 @@ async fn bestbuy_categories_import_with_their_paths_and_twice_changes_nothing() 
         assert!(l["record"].as_str().unwrap().contains(l["external_id"].as_str().unwrap()));
     }
 
-    // Every row stands where its path says.
+    // Every row is at the place that its path names.
     let all = tree(&shop).await;
     let by_id: HashMap<_, &Category> = all.iter().map(|c| (c.id, c)).collect();
     let by_external: HashMap<&str, &Category> =
@@ -159,7 +159,7 @@ async fn bestbuy_categories_import_with_their_paths_and_twice_changes_nothing() 
         let ids: Vec<&str> = path.iter().map(|p| p["id"].as_str().unwrap()).collect();
         elsewhere += usize::from(!up.iter().map(|c| c.external.as_ref().unwrap().external_id.as_str()).eq(ids));
     }
-    // Below four ancestors that the file lacks and that are twins of rows that it has.
+    // Rows below four ancestors that the file lacks and that have the same path as rows that it has.
     assert_eq!(elsewhere, 23);
     assert_eq!(u64::try_from(all.len()).unwrap(), report.inserted + report.categories_created);
     assert!(report.categories_created >= 130, "{report:?}");

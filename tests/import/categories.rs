@@ -24,7 +24,7 @@ async fn categories_of_products_are_made_or_refused_by_option() {
     assert_eq!((report.inserted, report.categories_created), (4, 4), "{letters:?}");
     let paths: Vec<String> = tree(&shop).await.into_iter().map(|c| c.path).collect();
     assert_eq!(paths, ["garden", "home-decoration", "garden/tools", "garden/tools/spades"]);
-    // A path whose slug stands elsewhere is not there, and cannot be made.
+    // A path whose last slug exists at another place does not exist, and cannot be created.
     let (report, letters) = import(&shop, product(5, "kitchen/tools").to_string()).await;
     assert_eq!((report.rejected, fields(&letters[0])), (1, vec!["categories[0]".to_owned()]));
 }
@@ -76,7 +76,7 @@ async fn category_rows_find_their_place_in_any_order() {
     assert_eq!(letters_again, letters);
     assert_eq!(outbox_head(&shop).await, head);
 
-    // A row that moved and was renamed takes what is below it along.
+    // A row that was moved and renamed takes its descendants along.
     let moved = [row("lacks", json!("Mobiles"), &[])];
     let (report, letters) = import_categories(&shop, lines(&moved)).await;
     assert_eq!(counts(&report), [1, 0, 1, 0, 0], "{letters:?}");

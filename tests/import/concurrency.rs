@@ -1,4 +1,4 @@
-//! Imports in tasks of their own, and several of them at the same time.
+//! Imports in separate tasks, and several imports at the same time.
 
 use std::io::Cursor;
 
@@ -20,7 +20,7 @@ async fn imports_run_as_tasks() {
     assert_eq!(task.await.unwrap().unwrap(), (1, 1));
 }
 
-/// As several servers do that start on one empty database: each plans over what the one before has made.
+/// Several servers start on one empty database: each one plans over what the one before has created.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn imports_of_one_file_at_once_reject_nothing() {
     let shop = shop().await;

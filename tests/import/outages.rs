@@ -1,4 +1,4 @@
-//! A database that is away for a moment while an import runs.
+//! A database that is unavailable for a moment while an import runs.
 
 use std::io::Cursor;
 use std::sync::Arc;
@@ -12,12 +12,12 @@ use serde_json::{Value, json};
 
 use crate::support::{all_products, assert_balanced, counts, import, import_categories, lines, record, shop, tree};
 
-/// A database that is away for a number of transactions.
+/// A database that is unavailable for a number of transactions.
 #[derive(Debug)]
 struct Flaky {
     inner: Arc<dyn Storage>,
     away: AtomicU64,
-    /// Whether the answer to a commit is lost after it has happened.
+    /// Whether the answer to a commit is lost after the commit has happened.
     lose_answers: bool,
 }
 
@@ -67,7 +67,7 @@ async fn an_import_waits_for_a_database_that_is_away_for_a_moment() {
     let shop = flaky_shop(2, false).await;
     let (report, _) = import(&shop, lines(&records)).await;
     assert_eq!(counts(&report), [150, 150, 0, 0, 0]);
-    // A batch that was written although its answer was lost is found, not written again.
+    // A batch that was written although its answer was lost is found, and not written again.
     let shop = flaky_shop(1, true).await;
     let (report, letters) = import(&shop, lines(&records)).await;
     assert_eq!(counts(&report), [150, 50, 0, 100, 0], "{letters:?}");
@@ -80,7 +80,7 @@ async fn an_import_waits_for_a_database_that_is_away_for_a_moment() {
         assert_eq!(counts(&report), [30, 30, 0, 0, 0], "{letters:?}");
         assert_eq!(tree(&shop).await.len(), 30);
     }
-    // One that stays away ends the import with an error; what was written stays.
+    // If the database stays unavailable, the import ends with an error, and what it wrote stays.
     let shop = flaky_shop(u64::MAX, false).await;
     let failed = shop.import().products(Cursor::new(lines(&records)), ImportOptions::default(), |_| {}).await;
     assert!(failed.unwrap_err().is_retryable());

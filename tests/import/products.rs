@@ -26,7 +26,7 @@ async fn r11_changed_rows_are_written_once_and_the_ledger_follows() {
     assert_balanced(&shop).await;
     let (report, _) = import(&shop, lines(&[changed])).await;
     assert_eq!(counts(&report), [1, 0, 0, 1, 0]);
-    // What a record does not say stays: status, threshold, slug.
+    // Fields that the record leaves out stay as they are: status, threshold, slug.
     let bare = json!({"id": 3, "title": "Thing three", "price": 9.99, "sku": "SKU-3", "stock": 5});
     let (report, letters) = import(&shop, bare.to_string()).await;
     assert_eq!(counts(&report), [1, 0, 1, 0, 0], "{letters:?}");
@@ -38,7 +38,7 @@ async fn r11_changed_rows_are_written_once_and_the_ledger_follows() {
 #[tokio::test]
 async fn sku_codes_are_found_again_and_never_taken_over() {
     let shop = shop().await;
-    // One without an external id, as a person makes it.
+    // A product without an external id, as a person creates it.
     let by_hand: ecom::catalog::ProductInput =
         serde_json::from_value(json!({"title": "By hand", "sku": "hand-1", "price": "1", "stock": 2})).unwrap();
     let by_hand = shop.products().create(&by_hand).await.unwrap();

@@ -1,4 +1,4 @@
-//! Records that are refused, and the dead letters that tell why.
+//! Records that are refused, and the dead letters that give the reason.
 
 use std::io::Cursor;
 

@@ -1,4 +1,4 @@
-//! The forms a source can have, sources that break off or fail, and how far ahead one is read.
+//! The forms of a source, sources that break off or fail, and how far ahead a source is read.
 
 use std::io::{Cursor, Read};
 use std::sync::Arc;
@@ -29,7 +29,7 @@ async fn every_shape_of_a_source_is_read() {
         let (report, letters) = import(&shop, text).await;
         assert_eq!((report.read, report.ended_early.as_ref()), (read, None), "{name}: {letters:?}");
     }
-    // Categories of a product do not pass for a file of categories.
+    // The categories of a product do not make its file a file of categories.
     let own = json!({"external_id": "x", "title": "X", "categories": ["a/b"], "skus": [{"price": "1", "code": "C"}]});
     let shop = shop().await;
     let (report, letters) = import(&shop, format!("{own}\n{a}\n")).await;
@@ -83,12 +83,12 @@ async fn malformed_json_in_the_middle_ends_an_array_there_and_costs_lines_one_re
         assert_eq!(ended.index, report.read);
         assert!(letters.len() <= 1, "{letters:?}");
     }
-    // A record whose brackets are right costs itself only, in an array too.
+    // A bad record whose brackets are balanced is the only one that is refused, in an array too.
     let shop = self::shop().await;
     let (report, letters) = import(&shop, array.replace("\"Thing 120\"", "Thing 120")).await;
     assert_eq!(counts(&report), [150, 149, 0, 0, 1]);
     assert_eq!((letters[0]["index"].as_u64(), letters[0]["line"].as_u64()), (Some(119), Some(1)));
-    // In lines it is one of them, also the first.
+    // In a file of lines, only the bad line is refused, even the first one.
     for bad in [0, 70, 149] {
         let shop = self::shop().await;
         let mut text: Vec<String> = records.iter().map(Value::to_string).collect();
@@ -121,7 +121,7 @@ async fn a_source_that_fails_to_read_is_reported_without_its_path() {
 
 #[tokio::test]
 async fn the_source_is_not_read_far_ahead_of_the_writer() {
-    /// Makes records of 64 KiB and counts how many were taken from it.
+    /// Produces records of 64 KiB, and counts how many were read from it.
     struct Endless {
         made: Arc<AtomicU64>,
         rest: Cursor<Vec<u8>>,
@@ -149,7 +149,7 @@ async fn the_source_is_not_read_far_ahead_of_the_writer() {
     let report = shop
         .import()
         .products(source, options, |r| {
-            // The reader has all the time it wants.
+            // The reader has enough time to read ahead.
             std::thread::sleep(std::time::Duration::from_millis(2));
             ahead = ahead.max(made.load(Ordering::SeqCst) - r.read);
         })

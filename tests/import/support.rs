@@ -44,7 +44,7 @@ pub async fn products(shop: &Shop, text: impl Into<Vec<u8>>, options: ImportOpti
     shop.import().products(Cursor::new(text.into()), options, |_| {}).await.unwrap()
 }
 
-/// Imports and gives the report with its dead letters.
+/// Imports, and returns the report with its dead letters.
 pub async fn import(shop: &Shop, text: impl Into<Vec<u8>>) -> (ImportReport, Vec<Value>) {
     let letters = Letters::default();
     let report = products(shop, text, letters.options()).await;

@@ -1,27 +1,27 @@
-//! What the server acknowledged, and whether the shop still says so at the end.
+//! Records what the server acknowledged, and compares it with the shop at the end.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// What is known of a write.
+/// The outcome of a write, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It was sent; no answer says whether it was done.
+    /// It was sent, and no answer reports whether it was done.
     Unknown,
-    /// The server said that it is done.
+    /// The server acknowledged it.
     Acknowledged,
-    /// The server said that it is not done.
+    /// The server refused it.
     Refused,
 }
 
-/// A SKU: its stock at the start and what was sent since, by number.
+/// A SKU: its stock at the start and the adjustments that were sent since, by number.
 #[derive(Clone, Debug, Default)]
 pub struct Stock {
-    /// On hand at the start.
+    /// The stock on hand at the start.
     pub start: i64,
     /// The newest movement at the start.
     pub newest: Option<String>,
-    /// The difference and what became of it.
+    /// The difference of each adjustment and its outcome.
     pub sent: BTreeMap<u64, (i64, Outcome)>,
 }
 
@@ -30,35 +30,35 @@ pub struct Stock {
 pub struct Edits {
     /// The version at the start.
     pub start: i64,
-    /// Edits that the server said are done.
+    /// Edits that the server acknowledged.
     pub acknowledged: i64,
-    /// Edits without an answer that says whether they were done.
+    /// Edits whose outcome is unknown.
     pub unknown: i64,
 }
 
-/// A movement as the shop's ledger has it: its number in this run, if it is of this run, and its difference.
+/// A movement in the shop's ledger: its number, if it is of this run, and its difference.
 pub type Movement = (Option<u64>, i64);
 
-/// What the comparison found.
+/// The result of the comparison.
 #[derive(Clone, Debug, Default)]
 pub struct Findings {
-    /// SKUs and products that were compared.
+    /// SKUs that were compared.
     pub skus: u64,
     /// Products that were compared.
     pub products: u64,
-    /// Adjustments that the server said are done.
+    /// Adjustments that the server acknowledged.
     pub adjustments: u64,
-    /// Edits that the server said are done.
+    /// Edits that the server acknowledged.
     pub edits: u64,
-    /// Adjustments without an answer, that were done.
+    /// Adjustments of unknown outcome that were done.
     pub unknown_done: u64,
-    /// Adjustments without an answer, that were not done.
+    /// Adjustments of unknown outcome that were not done.
     pub unknown_not_done: u64,
-    /// Edits without an answer.
+    /// Edits of unknown outcome.
     pub unknown_edits: u64,
-    /// Movements of others since the start.
+    /// Movements since the start that are not of this run.
     pub foreign: u64,
-    /// What is wrong. Nothing should be here.
+    /// Every difference that was found. It should be empty.
     pub problems: Vec<String>,
 }
 
@@ -111,7 +111,7 @@ impl Findings {
     }
 }
 
-/// What was sent and acknowledged, kept while the load runs.
+/// Records the writes that were sent and acknowledged, while the load runs.
 #[derive(Debug, Default)]
 pub struct Ledger {
     stocks: Mutex<BTreeMap<String, Stock>>,
@@ -123,31 +123,32 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Ledger {
-    /// Begins with a SKU as it is.
+    /// Records the state of a SKU at the start.
     pub fn begin_stock(&self, sku: &str, start: i64, newest: Option<String>) {
         lock(&self.stocks).insert(sku.to_owned(), Stock { start, newest, ..Stock::default() });
     }
 
-    /// Begins with a product as it is.
+    /// Records the state of a product at the start.
     pub fn begin_product(&self, product: &str, start: i64) {
         lock(&self.edits).insert(product.to_owned(), Edits { start, ..Edits::default() });
     }
 
-    /// Notes an adjustment: before it is sent as unknown, so that a user who is stopped half-way leaves it so.
+    /// Records an adjustment. It is recorded as unknown before it is sent, so that it stays so if the user is stopped
+    /// half-way.
     pub fn adjustment(&self, sku: &str, number: u64, delta: i64, outcome: Outcome) {
         if let Some(stock) = lock(&self.stocks).get_mut(sku) {
             stock.sent.insert(number, (delta, outcome));
         }
     }
 
-    /// Notes an edit before it is sent.
+    /// Records an edit before it is sent.
     pub fn edit_sent(&self, product: &str) {
         if let Some(e) = lock(&self.edits).get_mut(product) {
             e.unknown += 1;
         }
     }
 
-    /// Notes what became of an edit.
+    /// Records the outcome of an edit.
     pub fn edit_ended(&self, product: &str, outcome: Outcome) {
         if let Some(e) = lock(&self.edits).get_mut(product) {
             match outcome {
@@ -161,13 +162,13 @@ impl Ledger {
         }
     }
 
-    /// The SKUs that were adjusted.
+    /// Returns the SKUs that were adjusted.
     pub fn stocks(&self) -> Vec<(String, Stock)> {
         let all = lock(&self.stocks);
         all.iter().filter(|(_, s)| !s.sent.is_empty()).map(|(id, s)| (id.clone(), s.clone())).collect()
     }
 
-    /// The products that were edited.
+    /// Returns the products that were edited.
     pub fn products(&self) -> Vec<(String, Edits)> {
         let all = lock(&self.edits);
         all.iter().filter(|(_, e)| e.acknowledged + e.unknown > 0).map(|(id, e)| (id.clone(), *e)).collect()

@@ -1,6 +1,6 @@
 //! The load test of the reference server: users who browse, read, search, order and edit.
 //!
-//! `benches/load/run` starts a server and this on it. See `--help` for what can be said.
+//! `benches/load/run` starts a server and runs this program on it. `--help` lists the options.
 
 mod ledger;
 mod measure;
@@ -24,38 +24,38 @@ use mix::Load;
 use report::Run;
 use shop::{Result, Shop};
 
-/// Loads a server of ecom and reports how it did.
+/// Loads a server of ecom and reports how it performed.
 ///
-/// Ends with 1 where a target is missed, an answer that was acknowledged is lost, or nothing could be measured.
+/// Exits with 1 if a target is missed, an acknowledged write is lost, or nothing could be measured.
 #[derive(Parser)]
 struct Arguments {
-    /// The server: `http://host:port`.
+    /// The server: `http://host:port`
     #[arg(long)]
     host: String,
-    /// 400: 50 new users a second, 5 minutes. 800: 100, 10 minutes. 1000: 10, 30 minutes.
+    /// 400 users: 50 new ones a second, 5 minutes. 800: 100 a second, 10 minutes. 1000: 10 a second, 30 minutes
     #[arg(long, default_value = "400", value_parser = ["400", "800", "1000"])]
     profile: String,
-    /// Users, in place of the profile's.
+    /// The number of users, in place of the profile's
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     users: Option<u64>,
-    /// New users a second, in place of the profile's.
+    /// New users a second, in place of the profile's
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     rate: Option<u64>,
-    /// Seconds with all users, in place of the profile's.
+    /// Seconds with all users, in place of the profile's
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     seconds: Option<u64>,
-    /// Users do not pause between requests (1 to 3 s otherwise, 200 requests a second by 400 users).
+    /// Users do not pause between requests (otherwise 1 to 3 s, which makes 200 requests a second with 400 users)
     #[arg(long)]
     no_think: bool,
-    /// Where the report goes, besides standard output.
+    /// The file that the report is written to, besides standard output
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
-    /// What is loaded, for the report.
+    /// The name of the system under load, for the report
     #[arg(long, default_value = "A server of ecom")]
     about: String,
 }
 
-/// How long users think, in seconds.
+/// The least and the most seconds between two requests of a user.
 const THINK: (u64, u64) = (1, 3);
 
 #[tokio::main]
@@ -95,8 +95,8 @@ async fn run(said: Arguments) -> Result<bool> {
         numbers: AtomicU64::new(0),
     });
 
-    // Goose starts users, has them act and stops them; what is measured is ours, since its times end at the headers
-    // and it counts a refusal as a failure.
+    // Goose starts users, runs them and stops them. We measure ourselves, because its times end at the headers and it
+    // counts a refusal as a failure.
     let configuration = GooseConfiguration::parse_args_default(&[
         &format!("--host={}", said.host),
         &format!("--users={users}"),

@@ -1,4 +1,4 @@
-//! What was asked, how long it took and how it was answered.
+//! Records the requests: what they were for, how long they took and how they were answered.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
-/// The purpose of a request, with its share of the mix.
+/// The purpose of a request, with its share of the requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// A page of a list.
@@ -15,17 +15,17 @@ pub enum Kind {
     Read,
     /// A search.
     Search,
-    /// Stands for an order: stock of one SKU, one piece out or in.
+    /// An adjustment of one SKU by one piece. Stands for an order.
     Adjust,
-    /// Stands for a review too: a change of a product, with the version that was read.
+    /// A change of a product, with the version that was read. Also stands for a review.
     Edit,
 }
 
 impl Kind {
-    /// All.
+    /// Every kind.
     pub const ALL: [Self; 5] = [Self::Browse, Self::Read, Self::Search, Self::Adjust, Self::Edit];
 
-    /// Its name in the report.
+    /// Returns its name in the report.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Browse => "browse",
@@ -36,7 +36,7 @@ impl Kind {
         }
     }
 
-    /// Its share of the requests in percent.
+    /// Returns its share of the requests in percent.
     pub const fn share(self) -> u32 {
         match self {
             Self::Browse => 40,
@@ -47,40 +47,40 @@ impl Kind {
     }
 }
 
-/// How an answer is judged.
+/// The verdict on an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// What was asked for.
+    /// The expected answer.
     Right,
-    /// Refused as it should be: somebody else was faster (409, 412).
+    /// A refusal that is correct, because another user was faster (409, 412).
     Refused,
-    /// Anything else, with what is wrong.
+    /// Any other answer, with what is wrong.
     Wrong(String),
 }
 
-/// One request that has ended.
+/// A request that has ended.
 #[derive(Clone, Debug)]
 pub struct Sample {
-    /// What it was for.
+    /// The purpose of the request.
     pub kind: Kind,
     /// When it was sent.
     pub sent: Instant,
-    /// Until the last byte of the answer.
+    /// The time until the last byte of the answer.
     pub took: Duration,
-    /// Its status; none where no answer came.
+    /// The status of the answer; `None` if there was no answer.
     pub status: Option<u16>,
-    /// What `X-Cache` said.
+    /// Whether `X-Cache` reported a hit; `None` without the header.
     pub hit: Option<bool>,
-    /// Whether the answer is right.
+    /// The verdict on the answer.
     pub verdict: Verdict,
 }
 
-/// The longest time that is told apart from longer ones, in microseconds.
+/// The longest time that is distinguished from longer ones, in microseconds.
 const LONGEST: u64 = 120_000_000;
-/// Different wrong answers that the report shows.
+/// How many different wrong answers the report shows.
 const EXAMPLES: usize = 10;
 
-/// Times in microseconds.
+/// A distribution of times in microseconds.
 #[derive(Clone, Debug)]
 pub struct Times(Histogram<u64>);
 
@@ -95,56 +95,56 @@ impl Times {
         self.0.saturating_record(u64::try_from(took.as_micros()).unwrap_or(LONGEST).clamp(1, LONGEST));
     }
 
-    /// How many there are.
+    /// Returns how many times were recorded.
     pub fn count(&self) -> u64 {
         self.0.len()
     }
 
-    /// The time that this part of all is not over, in milliseconds; 0 of none.
+    /// Returns the time that this part of all requests did not exceed, in milliseconds; 0 if there are none.
     pub fn quantile(&self, part: f64) -> f64 {
         if self.0.is_empty() { 0.0 } else { self.0.value_at_quantile(part) as f64 / 1000.0 }
     }
 
-    /// The longest, in milliseconds.
+    /// Returns the longest time, in milliseconds.
     pub fn max(&self) -> f64 {
         self.0.max() as f64 / 1000.0
     }
 }
 
-/// What is known of one kind, or of all.
+/// The results of one kind, or of all.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
-    /// Of every request, however it was answered.
+    /// The times of all requests, however they were answered.
     pub times: Times,
-    /// Refused as they should be.
+    /// Requests that were refused correctly.
     pub refused: u64,
-    /// Answered wrong or not at all.
+    /// Requests with a wrong answer or none.
     pub wrong: u64,
 }
 
-/// The sums of a run.
+/// The totals of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Sums {
     /// Over all kinds.
     pub all: Tally,
-    /// In the order of [`Kind::ALL`].
+    /// By kind, in the order of [`Kind::ALL`].
     pub kinds: [Tally; 5],
-    /// Of reads that the cache answered.
+    /// The times of reads that the cache answered.
     pub from_cache: Times,
-    /// Reads with an `X-Cache` that the cache did not answer.
+    /// Reads with an `X-Cache` header that the cache did not answer.
     pub misses: u64,
-    /// By kind and status, 0 where no answer came.
+    /// Requests by kind and status; 0 if there was no answer.
     pub statuses: BTreeMap<(Kind, u16), u64>,
-    /// What was wrong, and how often.
+    /// Descriptions of wrong answers, and how often each occurred.
     pub examples: BTreeMap<String, u64>,
-    /// Requests that were sent before all users were there; judged, and in no other figure.
+    /// Requests that were sent before all users had started. They are judged, but in no other figure.
     pub before: u64,
-    /// Those of them that were answered wrong.
+    /// How many of them were answered wrongly.
     pub wrong_before: u64,
     last: Option<Instant>,
 }
 
-/// Where users leave their samples.
+/// Collects the samples of all users.
 #[derive(Debug)]
 pub struct Measure {
     ramp: Duration,
@@ -153,12 +153,12 @@ pub struct Measure {
 }
 
 impl Measure {
-    /// For a run whose users are all there after `ramp`.
+    /// Creates one for a run whose users have all started after `ramp`.
     pub fn new(ramp: Duration) -> Self {
         Self { ramp, first: OnceLock::new(), sums: Mutex::default() }
     }
 
-    /// Takes a sample in.
+    /// Adds a sample.
     pub fn add(&self, sample: &Sample) {
         let from = *self.first.get_or_init(|| sample.sent) + self.ramp;
         let mut sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
@@ -191,7 +191,7 @@ impl Measure {
         }
     }
 
-    /// The sums so far, and how many seconds they were measured over.
+    /// Returns the totals so far, and how many seconds they were measured over.
     pub fn sums(&self) -> (Sums, f64) {
         let sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let seconds = match (self.first.get(), sums.last) {

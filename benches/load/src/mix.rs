@@ -1,4 +1,4 @@
-//! What a user does.
+//! The behaviour of a user.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,29 +16,29 @@ const SORTS: [&str; 7] =
     ["created_desc", "created_asc", "price_asc", "price_desc", "title_asc", "title_desc", "rating_desc"];
 const PRICES: [&str; 4] = ["10", "25", "50", "100"];
 
-/// What all users share.
+/// The state that all users share.
 #[derive(Debug)]
 pub struct Load {
-    /// What they choose from.
+    /// The products and categories that users choose from.
     pub catalog: Catalog,
-    /// What was sent and acknowledged.
+    /// The writes that were sent and acknowledged.
     pub ledger: Arc<Ledger>,
-    /// Where samples go.
+    /// Collects the samples.
     pub measure: Measure,
-    /// What the references of this run start with.
+    /// The prefix of the references of this run.
     pub run: String,
-    /// Numbers the writes.
+    /// The source of the numbers of writes.
     pub numbers: AtomicU64,
 }
 
-/// What a user remembers.
+/// The state of one user.
 #[derive(Clone)]
 struct Memory {
-    /// The next page of the list that was looked at last.
+    /// The next page of the list that the user saw last.
     next: Option<String>,
 }
 
-/// An answer that came.
+/// An answer that arrived.
 struct Answer {
     status: u16,
     etag: Option<String>,
@@ -47,7 +47,7 @@ struct Answer {
 
 type Judged<T> = Result<(Verdict, T), Box<dyn std::error::Error + Send + Sync>>;
 
-/// One of `all`; the first ones are chosen more often, as in a shop: the first tenth gets a third of the looks.
+/// Returns one of `all`. The first ones are chosen more often, as in a shop: the first tenth gets a third of the views.
 fn popular<T>(all: &[T]) -> &T {
     let u: f64 = rand::rng().random();
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and the length")]
@@ -63,12 +63,12 @@ fn chance(percent: u32) -> bool {
     rand::rng().random_range(0..100) < percent
 }
 
-/// Whether an answer is an error in the envelope of errors.
+/// Returns whether a body is an error in the envelope of errors.
 fn is_error(body: &Value) -> bool {
     ["/error/code", "/error/message", "/error/request_id"].iter().all(|p| text(body, p).is_ok())
 }
 
-/// What any answer but the right one is.
+/// Returns the verdict on an answer that is not the expected one.
 fn refused_or_wrong(answer: &Answer, refusals: &[u16]) -> Verdict {
     let status = answer.status;
     if !is_error(&answer.body) {
@@ -80,7 +80,7 @@ fn refused_or_wrong(answer: &Answer, refusals: &[u16]) -> Verdict {
     Verdict::Wrong(format!("{status} {}", text(&answer.body, "/error/code").unwrap_or_default()))
 }
 
-/// What became of a write, by its answer.
+/// Returns the outcome of a write, by its answer.
 fn outcome(answer: Option<&Answer>) -> Outcome {
     match answer.map(|a| a.status) {
         Some(200..=299) => Outcome::Acknowledged,
@@ -90,7 +90,7 @@ fn outcome(answer: Option<&Answer>) -> Outcome {
 }
 
 impl Load {
-    /// Sends a request and judges its answer. `None` where none came.
+    /// Sends a request and judges its answer. Returns `None` if there was no answer.
     async fn ask<T: Default>(
         &self,
         user: &mut GooseUser,
@@ -124,7 +124,7 @@ impl Load {
         let mut value = T::default();
         let (answer, verdict) = match (read, status) {
             (Ok((etag, bytes)), Some(status)) => {
-                // What is no JSON fails every look into it.
+                // A body that is not JSON becomes null, and every check of it fails.
                 let answer = Answer { status, etag, body: serde_json::from_slice(&bytes).unwrap_or_default() };
                 let verdict = match judge(&answer) {
                     Ok((verdict, found)) => {
@@ -181,7 +181,7 @@ impl Load {
         Ok(())
     }
 
-    /// Reads a product; its entity tag and version.
+    /// Reads a product, and returns its entity tag and version.
     async fn read(&self, user: &mut GooseUser, p: &Product) -> Result<Option<(String, i64)>, Box<TransactionError>> {
         let by_slug = chance(50);
         let path = format!("{API}/products/{}", if by_slug { &p.slug } else { &p.id });
@@ -201,7 +201,7 @@ impl Load {
 
     async fn search(&self, user: &mut GooseUser) -> TransactionResult {
         let mut path = format!("{API}/products/search?q={}", popular(&self.catalog.words));
-        // A filter may leave nothing of what there is.
+        // A filter may leave no product.
         let narrowed = chance(30);
         if narrowed {
             path.extend(["&max_price=", *any::<&str>(&PRICES)]);
@@ -271,9 +271,9 @@ impl Load {
         Ok(())
     }
 
-    /// One thing that a user does, by the mix.
+    /// Does one thing that a user does, chosen by the shares.
     async fn act(&self, user: &mut GooseUser) -> TransactionResult {
-        // An edit reads the product first, which is one of the reads.
+        // An edit reads the product first, and that read counts as one of the reads.
         let weight = |kind: Kind| if kind == Kind::Read { kind.share() - Kind::Edit.share() } else { kind.share() };
         let mut left = rand::rng().random_range(0..Kind::ALL.into_iter().map(weight).sum());
         for kind in Kind::ALL {
@@ -292,16 +292,17 @@ impl Load {
     }
 }
 
-/// The mix, for goose. A pause of `think` is between two things that a user does.
+/// Returns the scenario for goose. Users pause for `think` between two things that they do.
 ///
 /// # Errors
-/// Goose's.
+/// Those of goose.
 pub fn scenario(load: &Arc<Load>, think: Option<(Duration, Duration)>) -> Result<Scenario, GooseError> {
     let mut scenario = Scenario::new("shop");
     if let Some((least, most)) = think {
         scenario = scenario.set_wait_time(least, most)?;
     }
-    // One transaction: goose would hand out several in the same order to every user, which a short run sees the start of.
+    // A single transaction: goose would run several ones in the same order for every user, and a short run would see
+    // only the first ones.
     let load = load.clone();
     let function: TransactionFunction = Arc::new(move |user| {
         let load = load.clone();

@@ -1,24 +1,24 @@
-//! The report, as Markdown.
+//! Writes the report, as Markdown.
 
 use std::fmt::Write as _;
 
 use crate::ledger::Findings;
 use crate::measure::{Kind, Sums, Tally};
 
-/// What a run was.
+/// The settings of a run.
 #[derive(Clone, Debug)]
 pub struct Run {
-    /// `400`, `800` or `1000`, or what was said in its place.
+    /// `400`, `800` or `1000`, or the settings that replace the profile's.
     pub profile: String,
-    /// Users at once.
+    /// The number of users at once.
     pub users: usize,
     /// New users a second.
     pub per_second: usize,
-    /// How long all users were there, in seconds.
+    /// How long all users were active, in seconds.
     pub seconds: u64,
-    /// Least and most seconds that a user thinks; none where they do not.
+    /// The least and most seconds that a user pauses; `None` without pauses.
     pub think: Option<(u64, u64)>,
-    /// What was loaded, in a word of whoever started it.
+    /// The name of the system under load.
     pub about: String,
     /// Products in the shop.
     pub products: usize,
@@ -26,12 +26,12 @@ pub struct Run {
     pub skus: usize,
 }
 
-/// The targets of the load test, with what was measured.
+/// A target of the load test, with the measured value.
 struct Target {
     what: &'static str,
     stated: String,
     measured: String,
-    /// None where there is nothing to measure it by.
+    /// `None` if nothing was measured for it.
     met: Option<bool>,
 }
 
@@ -48,7 +48,7 @@ fn targets(run: &Run, sums: &Sums, seconds: f64) -> Vec<Target> {
     let all = &sums.all;
     let (count, hits) = (all.times.count(), sums.from_cache.count());
     let rate = if seconds > 0.0 { count as f64 / seconds } else { 0.0 };
-    // Stated for 400 users: fewer or more users ask for as many requests each.
+    // Defined for 400 users. Each further user makes as many requests.
     let least = 150.0 * run.users as f64 / 400.0;
     let mut found = vec![Target {
         what: "requests a second",
@@ -99,7 +99,7 @@ fn row(out: &mut String, name: &str, tally: &Tally, whole: u64, seconds: f64) {
     );
 }
 
-/// The report, and whether all that could be judged is as it should be.
+/// Returns the report, and whether everything that could be judged met its target.
 pub fn write(run: &Run, sums: &Sums, seconds: f64, check: &Result<Findings, String>) -> (String, bool) {
     let mut out = format!("# Load test, profile {}\n\n", run.profile);
     let think = run.think.map_or("without a pause".to_owned(), |(a, b)| format!("{a} to {b} s of thought in between"));

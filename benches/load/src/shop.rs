@@ -1,4 +1,4 @@
-//! The shop over its API, apart from the load: what there is before, what is left after.
+//! Reads the shop over its API, apart from the load: its state before and after.
 
 use std::error::Error;
 use std::time::Duration;
@@ -7,12 +7,12 @@ use serde_json::Value;
 
 use crate::ledger::{Findings, Ledger, Movement};
 
-/// Any failure.
+/// The result of calls that can fail for any reason.
 pub type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
 
-/// Where the API stands.
+/// The path of the API.
 pub const API: &str = "/api/v1";
-/// SKUs that are adjusted; their ledgers are read at the end.
+/// How many SKUs are adjusted; their ledgers are read at the end.
 const SKUS: usize = 200;
 
 /// A product as users know it.
@@ -20,18 +20,18 @@ const SKUS: usize = 200;
 pub struct Product {
     /// Its id.
     pub id: String,
-    /// Its name in URLs.
+    /// Its slug.
     pub slug: String,
 }
 
-/// What users choose from.
+/// The data that users choose from.
 #[derive(Clone, Debug, Default)]
 pub struct Catalog {
     /// All products.
     pub products: Vec<Product>,
     /// Slugs of categories that have products.
     pub categories: Vec<String>,
-    /// Words that each are in the title of some product.
+    /// Words each of which is in the title of some product.
     pub words: Vec<String>,
     /// Ids of SKUs to adjust.
     pub skus: Vec<String>,
@@ -44,33 +44,33 @@ pub struct Shop {
     host: String,
 }
 
-/// A text of a JSON value.
+/// Returns a text in a JSON value.
 pub fn text<'v>(value: &'v Value, pointer: &str) -> Result<&'v str> {
     value.pointer(pointer).and_then(Value::as_str).ok_or_else(|| format!("an answer has no text at {pointer}").into())
 }
 
-/// A whole number of a JSON value.
+/// Returns a whole number in a JSON value.
 pub fn number(value: &Value, pointer: &str) -> Result<i64> {
     value.pointer(pointer).and_then(Value::as_i64).ok_or_else(|| format!("an answer has no number at {pointer}").into())
 }
 
-/// The rows of a list.
+/// Returns the rows of a list.
 pub fn rows(value: &Value) -> Result<&[Value]> {
     Ok(value.pointer("/data").and_then(Value::as_array).ok_or("an answer has no list at /data")?)
 }
 
 impl Shop {
-    /// Of the server at `http://host:port`.
+    /// Creates a client of the server at `http://host:port`.
     ///
     /// # Errors
-    /// Where no client can be made.
+    /// If no client can be created.
     pub fn new(host: &str) -> Result<Self> {
         let client = reqwest::Client::builder().timeout(Duration::from_secs(40)).build()?;
         Ok(Self { client, host: host.trim_end_matches('/').to_owned() })
     }
 
-    /// Reads a path of the server. What may be tried again is, for a minute: after a load that broke something the
-    /// check should still find out what.
+    /// Reads a path of the server. Failures that may pass are retried for a minute: the check should give a result even
+    /// after a load that broke something.
     async fn get(&self, path: &str) -> Result<Value> {
         let mut tries = 0;
         loop {
@@ -88,7 +88,7 @@ impl Shop {
         }
     }
 
-    /// Every row of a list, page by page.
+    /// Reads every row of a list, page by page.
     async fn all(&self, first: String) -> Result<Vec<Value>> {
         let (mut found, mut next) = (Vec::new(), Some(first));
         while let Some(path) = next {
@@ -99,10 +99,10 @@ impl Shop {
         Ok(found)
     }
 
-    /// What there is, and how the stock of the SKUs to adjust stands.
+    /// Reads the catalog, and records the stock of the SKUs to adjust.
     ///
     /// # Errors
-    /// Where the server does not answer, or the shop is empty.
+    /// If the server does not answer, or the shop is empty.
     pub async fn begin(&self, ledger: &Ledger) -> Result<Catalog> {
         let mut catalog = Catalog::default();
         for product in self.all(format!("{API}/products?per_page=100&cursor=")).await? {
@@ -111,7 +111,7 @@ impl Shop {
             for category in product.pointer("/categories").and_then(Value::as_array).into_iter().flatten() {
                 catalog.categories.push(text(category, "/slug")?.to_owned());
             }
-            // Words that no stop list and no typing rule takes away.
+            // Words that are no stop words and that splitting into words does not change.
             let long = |w: &&str| w.len() >= 5 && w.bytes().all(|b| b.is_ascii_alphabetic());
             catalog.words.extend(text(&product, "/title")?.split(' ').filter(long).map(str::to_lowercase));
             if let Ok(sku) = text(&product, "/skus/0/id") {
@@ -123,7 +123,7 @@ impl Shop {
             list.sort_unstable();
             list.dedup();
         }
-        // From all over the catalog, the same in every run.
+        // Spread over the catalog, and the same in every run.
         let step = catalog.skus.len().div_ceil(SKUS).max(1);
         catalog.skus = catalog.skus.into_iter().step_by(step).collect();
         for (what, there) in [
@@ -148,7 +148,7 @@ impl Shop {
         number(&self.get(&format!("{API}/skus/{sku}/stock")).await?, "/data/on_hand")
     }
 
-    /// Movements of a SKU that came after `newest`.
+    /// Returns the movements of a SKU that came after `newest`.
     async fn movements(&self, sku: &str, newest: Option<&str>, run: &str) -> Result<Vec<Movement>> {
         let mut found = Vec::new();
         let mut next = Some(format!("{API}/skus/{sku}/stock/movements?per_page=100&cursor="));
@@ -166,10 +166,10 @@ impl Shop {
         Ok(found)
     }
 
-    /// Compares what the server said with what it has now. `run` is what the references of this run start with.
+    /// Compares what the server acknowledged with its state now. `run` is the prefix of the references of this run.
     ///
     /// # Errors
-    /// Where the server does not answer.
+    /// If the server does not answer.
     pub async fn check(&self, ledger: &Ledger, run: &str) -> Result<Findings> {
         let mut findings = Findings::default();
         for (sku, told) in ledger.stocks() {

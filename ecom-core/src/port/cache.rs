@@ -1,4 +1,4 @@
-//! The cache: degrades speed only (R15).
+//! The cache. Without it, or if it fails, the shop is slower but behaves the same (R15).
 
 use std::any::Any;
 use std::fmt;
@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::error::Result;
 use crate::id::{CategoryId, ProductId};
 
-/// What can be cached. Cheap to copy and to hash: the hot path makes one per read.
+/// The key of a cached document. Cheap to copy and to hash, since the hot path makes one per read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CacheKey {
@@ -21,7 +21,7 @@ pub enum CacheKey {
     ProductSlug(u128),
     /// The slug of a live category.
     Category(CategoryId),
-    /// A live category, by its slug's 128-bit hash: whoever has a path can name all documents above it.
+    /// A live category, by the 128-bit hash of its slug: a path alone names the documents of all categories in it.
     CategorySlug(u128),
     /// The tree of live categories. It is also the group of all [`CacheKey::CategoryList`]s.
     CategoryTree,
@@ -34,7 +34,7 @@ pub enum CacheKey {
 }
 
 impl CacheKey {
-    /// Every kind of key once, as a function of the number that tells the keys of a kind apart.
+    /// Every kind of key once, as a function of the number that distinguishes the keys of a kind.
     const KINDS: [fn(u128) -> Self; 8] = [
         |number| Self::Product(ProductId(Uuid::from_u128(number))),
         Self::ProductSlug,
@@ -54,7 +54,7 @@ impl CacheKey {
         match self {
             Self::Product(_) | Self::ProductSlug(_) | Self::Category(_) | Self::CategorySlug(_) => None,
             Self::ProductList(_) | Self::ProductLists => Some(Self::ProductLists),
-            // Whatever changes a list of categories changes the tree.
+            // A change of a list of categories is also a change of the tree.
             Self::CategoryList(_) | Self::CategoryTree => Some(Self::CategoryTree),
         }
     }
@@ -64,14 +64,14 @@ impl CacheKey {
         self.group() == Some(*self)
     }
 
-    /// Returns the place in [`Self::GROUPS`] of the group that the key belongs to, if any: for adapters that keep
+    /// Returns the position in [`Self::GROUPS`] of the group that the key belongs to, if any, for adapters that store
     /// something per group.
     pub fn group_index(&self) -> Option<usize> {
         let group = self.group()?;
         Self::GROUPS.iter().position(|g| *g == group)
     }
 
-    /// Returns a key of every kind, with `number` in those that have one: for the tests of adapters.
+    /// Returns a key of every kind, with `number` in those that have one, for the tests of adapters.
     pub fn every_kind(number: u128) -> impl Iterator<Item = Self> {
         Self::KINDS.into_iter().map(move |make| make(number))
     }
@@ -100,7 +100,7 @@ impl CacheKey {
     }
 }
 
-/// The text form is the same in every process and release: for adapters that keep values elsewhere.
+/// The text form is the same in every process and release, for adapters that store values outside of the process.
 impl fmt::Display for CacheKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.parts() {
@@ -110,16 +110,16 @@ impl fmt::Display for CacheKey {
     }
 }
 
-/// A cached object; adapters that keep it elsewhere encode it with its [`Codec`].
+/// A cached object. Adapters that store it outside of the process encode it with its [`Codec`].
 pub type CacheValue = Arc<dyn Any + Send + Sync>;
 
-/// How a kind of value crosses a process border.
+/// How a kind of value is encoded for other processes.
 pub struct Codec {
-    /// Of the encoding. A shared cache gives no reader what another version wrote: it is a miss for them.
+    /// The version of the encoding. In a shared cache, a value of another version is a miss.
     pub version: u64,
-    /// To bytes.
+    /// Encodes a value as bytes. Returns `None` if it is of another type or cannot be encoded.
     pub encode: fn(&(dyn Any + Send + Sync)) -> Option<Vec<u8>>,
-    /// From bytes; `None` for what another release wrote.
+    /// Decodes a value from bytes. Returns `None` if they are not a value of this kind.
     pub decode: fn(&[u8]) -> Option<CacheValue>,
 }
 
@@ -129,33 +129,33 @@ impl fmt::Debug for Codec {
     }
 }
 
-/// Taken before a value is loaded, handed back with it: the fill is dropped where the key was invalidated in
-/// between, so that an old read never overwrites a newer write. What it says is the adapter's own; the default
-/// one is of an adapter that takes no fill now.
+/// A token that a reader takes before it loads a value, and passes to the fill. The cache drops the fill if the key was
+/// invalidated in between, so that an old read never overwrites a newer write. Its numbers belong to the adapter; the
+/// default token is for a fill that the adapter will drop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct FillToken {
-    /// For what the process holds.
+    /// For the values that this process holds.
     pub local: u64,
-    /// For what processes share.
+    /// For the values that processes share.
     pub shared: u64,
 }
 
-/// What a reader who missed does next; see [`Cache::begin_load`].
+/// The next step of a reader after a miss; see [`Cache::begin_load`].
 #[derive(Debug, Clone)]
 pub enum CacheLoad {
-    /// Nothing: somebody else, maybe in another process, loaded the value meanwhile.
+    /// Nothing: another caller, maybe in another process, has loaded the value meanwhile.
     Found(CacheValue),
-    /// Load, then [`Cache::fill`] or [`Cache::abandon`].
+    /// It loads the value, and then calls [`Cache::fill`] or [`Cache::abandon`].
     Begun(FillToken),
 }
 
-/// How a cache does.
+/// The statistics of a cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, derive_setters::Setters)]
 #[non_exhaustive]
 pub struct CacheStats {
     /// Reads that found a value.
     pub hits: u64,
-    /// Reads that did not.
+    /// Reads that found none.
     pub misses: u64,
     /// Values that were dropped to make room or for age. One that is replaced or invalidated is no eviction.
     pub evictions: u64,
@@ -167,28 +167,29 @@ pub struct CacheStats {
 port! {
     /// A cache of values with a time to live.
     ///
-    /// A failing adapter answers with a miss and an accepted fill, and keeps its error for `ping`: a missing cache
-    /// costs speed only. [`Cache::invalidate`] alone reports an error, because a shared cache that could not be told
-    /// may serve old values until their TTL.
+    /// An adapter that fails returns misses and accepts fills, and reports its error in `ping`, since a missing cache
+    /// costs speed only. [`Cache::invalidate`] and [`Cache::clear`] alone report an error, because a shared cache that
+    /// could not be invalidated may return old values until their TTL.
     #[cfg_attr(feature = "mocks", mockall::automock)]
     pub trait Cache / ForwardCache(&self): Send + Sync + fmt::Debug {
-        /// The adapter's name for people: `memory`, `redis` …
+        /// Returns the name of the adapter in messages: `memory`, `redis` …
         fn name(&self) -> &'static str;
 
-        /// What this process holds for `key`, without waiting and without counting a miss; `None` if the
-        /// adapter holds nothing in process.
+        /// Returns the value that this process holds for `key`, without waiting and without counting a miss; `None` if
+        /// the adapter holds nothing in process.
         fn local(&self, key: &CacheKey) -> Option<CacheValue>;
 
-        /// Whether other processes read the same values.
+        /// Returns whether other processes read the same values.
         fn is_shared(&self) -> bool;
 
-        /// What is held for `key`.
+        /// Returns the value for `key`.
         async fn get(&self, key: &CacheKey, codec: &'static Codec) -> Option<CacheValue>;
 
-        /// Taken before a load for `key`.
+        /// Returns the token of a load of `key`, which a reader takes before it loads.
         async fn begin_fill(&self, key: &CacheKey) -> FillToken;
 
-        /// Holds `value` for `ttl`, unless `key` was invalidated since `token` was taken. Returns whether it is held.
+        /// Stores `value` for `ttl`, unless `key` was invalidated since `token` was taken. Returns whether it is
+        /// stored.
         async fn fill(
             &self,
             key: &CacheKey,
@@ -198,16 +199,16 @@ port! {
             token: FillToken,
         ) -> bool;
 
-        /// Drops the keys here, and everywhere if the cache is shared; reads that start afterwards do not see the
-        /// old values. A group stands for all keys that belong to it, also for fills of them that were begun.
+        /// Drops the keys here, and everywhere if the cache is shared; reads that start afterwards do not see the old
+        /// values. A group stands for all keys that belong to it, and also ends the fills of them that were begun.
         ///
         /// # Errors
-        /// `Unavailable` if a shared cache could not be told.
+        /// `Unavailable` if a shared cache could not be invalidated.
         async fn invalidate(&self, keys: &[CacheKey]) -> Result<()>;
 
-        /// Drops the keys from what this process holds, and nothing elsewhere: for callers whose writer invalidates
-        /// what is shared. A group stands for all keys that belong to it, and fills that were begun are not held in
-        /// this process. The same as [`Self::invalidate`] if nothing is shared.
+        /// Drops the keys from what this process holds, and nothing elsewhere, for callers whose writer invalidates the
+        /// shared values. A group stands for all keys that belong to it, and fills that were begun are not held in this
+        /// process. The same as [`Self::invalidate`] if nothing is shared.
         async fn invalidate_local(&self, keys: &[CacheKey]);
 
         /// Drops everything.
@@ -220,19 +221,19 @@ port! {
         /// shared.
         async fn clear_local(&self);
 
-        /// Whether it answers.
+        /// Checks that the cache answers.
         ///
         /// # Errors
         /// `Unavailable`.
         async fn ping(&self) -> Result<()>;
 
-        /// How it does.
+        /// Returns the statistics.
         fn stats(&self) -> CacheStats;
 
         /// Ends connections and background work. Later reads miss, and later fills are dropped.
         async fn close(&self);
     } provided {
-        /// What is held for each of `keys`, in their order, in at most one round trip.
+        /// Returns the value for each of `keys`, in their order, in at most one round trip.
         async fn get_many(&self, keys: &[CacheKey], codec: &'static Codec) -> Vec<Option<CacheValue>> {
             let mut found = Vec::with_capacity(keys.len());
             for key in keys {
@@ -241,7 +242,7 @@ port! {
             found
         }
 
-        /// Taken before a load for all of `keys`, in their order, in at most one round trip.
+        /// Returns the tokens of loads of all of `keys`, in their order, in at most one round trip.
         async fn begin_fill_many(&self, keys: &[CacheKey]) -> Vec<FillToken> {
             let mut tokens = Vec::with_capacity(keys.len());
             for key in keys {
@@ -250,15 +251,15 @@ port! {
             tokens
         }
 
-        /// As [`Self::begin_fill`] after a miss. If another process is loading `key`, it waits a while for what that
-        /// one fills, so that concurrent misses of one key load once; never longer than a fraction of a second,
-        /// whatever became of the other.
+        /// As [`Self::begin_fill`], after a miss. If another process is loading `key`, it waits for the value, so that
+        /// concurrent misses of one key load once. It never waits longer than a fraction of a second, whatever happens
+        /// to the other load.
         async fn begin_load(&self, key: &CacheKey, codec: &'static Codec) -> CacheLoad {
             let _ = codec;
             CacheLoad::Begun(self.begin_fill(key).await)
         }
 
-        /// [`Self::fill`] of several, in at most one round trip.
+        /// As [`Self::fill`], for several values, in at most one round trip.
         async fn fill_many(
             &self,
             values: Vec<(CacheKey, CacheValue, FillToken)>,
@@ -270,8 +271,7 @@ port! {
             }
         }
 
-        /// Says that loads which were begun will not be filled, because they failed or found nothing, so that nobody
-        /// waits for them.
+        /// Ends loads that will not be filled, because they failed or found nothing, so that no caller waits for them.
         async fn abandon(&self, loads: &[(CacheKey, FillToken)]) {
             let _ = loads;
         }

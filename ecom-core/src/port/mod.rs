@@ -1,7 +1,7 @@
 //! Ports: what the library needs from the outside, as object-safe traits that adapters implement.
 //!
-//! Each port has a twin, `Forward…`, for wrappers: objects that hand most calls to another adapter and change a few,
-//! as tests need them. A wrapper implements the twin (`inner`, and the methods that it changes), which makes it a port:
+//! Each port has a twin, `Forward…`, for wrappers: objects that pass most calls to another adapter and change a few, as
+//! tests need them. A wrapper implements the twin (`inner`, and the methods that it changes), which makes it a port:
 //!
 //! ```
 //! use std::sync::Arc;
@@ -68,7 +68,7 @@ pub use self::search::{
 pub use self::stock::inventory::{ForwardInventory, InventoryRepository, TouchedProduct};
 pub use self::storage::{Connection, ForwardStorage, ForwardUnitOfWork, PoolStatus, Storage, UnitOfWork};
 
-/// Holds the list of repositories, and makes from it what has a line for each.
+/// Contains the list of repositories, and generates the code that has a line for each.
 ///
 /// `repositories! { impl MyRepository for MyConnection }` implements [`Repositories`] for the connection of a storage
 /// adapter, if one generic type is all its repositories: `MyRepository<'_, dyn ProductRepository>` implements
@@ -79,7 +79,7 @@ macro_rules! repositories {
     // The trait and its twin, for this crate.
     (@list trait; $($(#[$doc:meta])+ $name:ident: $Port:ident,)+) => {
         port! {
-            /// Hands out the repositories: the same on a pooled connection and inside a unit of work.
+            /// Gives access to the repositories: the same on a pooled connection and inside a unit of work.
             pub trait Repositories / ForwardRepositories(&mut self): Send {
                 $($(#[$doc])+ fn $name(&mut self) -> Box<dyn $crate::port::$Port + '_>;)+
             }

@@ -12,53 +12,54 @@ pub use crate::port::{ForwardRepositories, Repositories};
 port! {
     /// A database.
     ///
-    /// Reads take a [`Storage::connect`]ion for a single statement's worth of work; writes take a
-    /// [`Storage::begin`] unit of work. Never ask for a second connection while a unit of work is open: a pool of
-    /// one would wait for itself.
+    /// A read takes a connection ([`Storage::connect`]) for about one statement. A write takes a unit of work
+    /// ([`Storage::begin`]). Never ask for a second connection while a unit of work is open: with a pool of one
+    /// connection, the caller would wait for itself.
     pub trait Storage / ForwardStorage(&self): Send + Sync + fmt::Debug {
-        /// The adapter's name for people: `sqlite`, `postgres` …
+        /// Returns the name of the adapter in messages: `sqlite`, `postgres` …
         fn name(&self) -> &'static str;
 
-        /// A connection for reads.
+        /// Returns a connection for reads.
         ///
         /// # Errors
-        /// `Unavailable` if none is to be had within the adapter's time limit.
+        /// `Unavailable` if none is free within the adapter's time limit.
         async fn connect(&self) -> Result<Box<dyn Connection>>;
 
-        /// A transaction that may write. On a database with one writer it waits for its turn.
+        /// Begins a transaction that may write. On a database with one writer it waits for its turn.
         ///
         /// # Errors
-        /// `Unavailable` if the turn does not come within the adapter's time limit.
+        /// `Unavailable` if its turn does not come within the adapter's time limit.
         async fn begin(&self) -> Result<Box<dyn UnitOfWork>>;
 
-        /// Brings the schema up to this release and stores the shop's currency in the database, in one transaction. Safe
-        /// to call from many processes at once.
+        /// Brings the schema up to this release and stores the shop's currency in the database, in one transaction.
+        /// Safe to call from many processes at once.
         ///
         /// # Errors
-        /// `CURRENCY_MISMATCH` if the database is in another currency: nothing is written then. `Internal` if the schema
-        /// is newer than this release or a migration fails.
+        /// `CURRENCY_MISMATCH` if the database is in another currency: nothing is written then. `Internal` if the
+        /// schema is newer than this release or a migration fails.
         async fn migrate(&self, currency: Currency) -> Result<()>;
 
-        /// The currency of the database, in whose minor units it keeps prices; `None` before [`Storage::migrate`].
+        /// Returns the currency of the database, in whose minor units it stores prices; `None` before
+        /// [`Storage::migrate`].
         fn currency(&self) -> Option<Currency>;
 
-        /// Names this database for consumers that keep a place in its outbox outside of it, such as an index on
-        /// local disk: made once, at the first migration.
+        /// Returns the id of this database, which is made once, at the first migration. Consumers that store their
+        /// position outside of the database, such as an index on local disk, recognize the database by it.
         ///
         /// # Errors
         /// `Unavailable`.
         async fn identity(&self) -> Result<uuid::Uuid>;
 
-        /// One round trip to the server.
+        /// Makes one round trip to the server.
         ///
         /// # Errors
         /// `Unavailable`.
         async fn ping(&self) -> Result<()>;
 
-        /// How its pool stands.
+        /// Returns the state of the connection pool.
         fn pool_status(&self) -> PoolStatus;
 
-        /// Statements sent since start, for tests and metrics that count them.
+        /// Returns how many statements were sent since the start, for tests and metrics.
         fn statements(&self) -> u64;
 
         /// Closes idle connections and refuses new ones.
@@ -66,29 +67,29 @@ port! {
     }
 }
 
-/// How a connection pool stands.
+/// The state of a connection pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, derive_setters::Setters)]
 #[non_exhaustive]
 pub struct PoolStatus {
-    /// Most connections.
+    /// The most connections.
     pub max: usize,
-    /// Open connections.
+    /// How many connections are open.
     pub size: usize,
-    /// Open and idle.
+    /// How many of them are idle.
     pub idle: usize,
-    /// Callers that wait for one.
+    /// How many callers wait for one.
     pub waiting: usize,
 }
 
-/// A pooled connection outside a transaction. Dropping it hands it back; a call that was dropped in flight
-/// closes it instead.
+/// A pooled connection outside a transaction. When it is dropped, it returns to the pool; if a call was cancelled in
+/// flight, it is closed instead.
 pub trait Connection: Repositories {}
 
-/// A transaction. Dropped without [`UnitOfWork::commit`], nothing of it is written.
+/// A transaction. If it is dropped without [`UnitOfWork::commit`], nothing of it is written.
 #[async_trait]
 pub trait UnitOfWork: Repositories {
-    /// The connection that it runs on, for a host's own statements in the same transaction. `None` if the connection
-    /// is the adapter's own.
+    /// Returns the connection that it runs on, for a host's own statements in the same transaction. `None` if the
+    /// connection belongs to the adapter.
     fn connection(&mut self) -> Option<&mut dyn Any> {
         None
     }
@@ -96,18 +97,17 @@ pub trait UnitOfWork: Repositories {
     /// Writes everything, durably.
     ///
     /// # Errors
-    /// `Unavailable` with `outcome_unknown` if the answer was lost; any other error means that nothing
-    /// was written.
+    /// `Unavailable` with `outcome_unknown` if the answer was lost; after any other error nothing was written.
     async fn commit(self: Box<Self>) -> Result<()>;
 
-    /// Writes nothing.
+    /// Rolls back: nothing is written.
     ///
     /// # Errors
-    /// `Unavailable`; nothing is written all the same.
+    /// `Unavailable`; nothing is written in that case either.
     async fn rollback(self: Box<Self>) -> Result<()>;
 }
 
-/// A [`UnitOfWork`] that forwards to another one what it does not change.
+/// A [`UnitOfWork`] that forwards the methods that it does not change to another one.
 #[async_trait]
 pub trait ForwardUnitOfWork: Repositories {
     /// Returns the unit of work that [`commit`](Self::commit) and [`rollback`](Self::rollback) are forwarded to.

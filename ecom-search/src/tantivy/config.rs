@@ -1,17 +1,17 @@
-//! Where the index lies and what it may use.
+//! The location and the limits of an index.
 
 use std::path::PathBuf;
 
 use derive_setters::Setters;
 use ecom_core::{Error, FieldCode, Result, ValidationErrors};
 
-/// Where an index is kept.
+/// Where an index is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Location {
-    /// In this directory, which is made where it is missing.
+    /// In this directory, which is created if it does not exist.
     Directory(PathBuf),
-    /// In memory, gone with the process.
+    /// In memory; it ends with the process.
     Memory,
 }
 
@@ -20,23 +20,23 @@ pub enum Location {
 #[setters(strip_option)]
 #[non_exhaustive]
 pub struct TantivyOptions {
-    /// Where the index is kept.
+    /// Where the index is stored.
     pub location: Location,
-    /// Heap of the writer in bytes, 15 MB to 1 GB. A rebuild has a second writer for as long as it runs.
+    /// Memory of the writer in bytes, 15 MB to 1 GB. During a rebuild there is a second writer.
     pub writer_memory: usize,
-    /// Searches that run at once; the others wait.
+    /// How many searches run at once; further ones wait.
     pub concurrent_searches: usize,
 }
 
 const MB: usize = 1_000_000;
 
 impl TantivyOptions {
-    /// In a directory, with the default settings.
+    /// An index in a directory, with the default settings.
     pub fn directory(path: impl Into<PathBuf>) -> Self {
         Self::at(Location::Directory(path.into()))
     }
 
-    /// In memory, with the default settings.
+    /// An index in memory, with the default settings.
     pub fn memory() -> Self {
         Self::at(Location::Memory)
     }
@@ -46,13 +46,13 @@ impl TantivyOptions {
         Self { location, writer_memory: 50 * MB, concurrent_searches: cores.max(2) }
     }
 
-    /// From a URL: `tantivy://index` and `tantivy://./index` (relative), `tantivy:///var/lib/shop/index`
-    /// (absolute), `tantivy://memory` or `tantivy::memory:` (in memory; a directory of that name is
-    /// `tantivy://./memory`). Reserved characters of the path are percent-encoded. Parameters: `writer_memory_mb`
-    /// (15–1000, default 50), `concurrent_searches` (1–1024, default: as many as the machine has cores).
+    /// Reads a URL: `tantivy://index` and `tantivy://./index` (relative), `tantivy:///var/lib/shop/index` (absolute),
+    /// `tantivy://memory` or `tantivy::memory:` (in memory; a directory of that name is `tantivy://./memory`). Reserved
+    /// characters of the path are percent-encoded. Parameters: `writer_memory_mb` (15–1000, default 50),
+    /// `concurrent_searches` (1–1024, default: the number of cores).
     ///
     /// # Errors
-    /// `Validation` of the field `search`; the message never shows the URL.
+    /// `Validation` on field `search`, with a message that does not show the URL.
     pub fn from_url(url: &str) -> Result<Self> {
         let bad = |code, message: &str| Error::invalid("search", code, message);
         let rest = url
@@ -93,7 +93,7 @@ impl TantivyOptions {
         Ok(options)
     }
 
-    /// Refuses what is out of bounds.
+    /// Refuses settings that are out of bounds.
     pub(super) fn check(&self) -> Result<()> {
         let mut errors = ValidationErrors::default();
         if !(15 * MB..=1000 * MB).contains(&self.writer_memory) {

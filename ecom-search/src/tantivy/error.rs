@@ -1,4 +1,4 @@
-//! What tantivy says, as errors of ours.
+//! Turns Tantivy's errors into the library's.
 
 use std::io;
 
@@ -6,7 +6,7 @@ use ecom_core::{BoxError, Dependency, Error, FieldCode};
 use tantivy::TantivyError;
 use tantivy::directory::error::{OpenDirectoryError, OpenReadError};
 
-/// Why a call did not even reach the index.
+/// Why a call failed before it reached the index.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Refusal {
     #[error("another process holds the right to write to the index")]
@@ -17,7 +17,7 @@ pub(super) enum Refusal {
     Closed,
 }
 
-/// Disk and lock trouble may pass; the rest is a defect.
+/// Returns the library's error. Problems with the disk or a lock may pass; any other failure is a defect.
 pub(super) fn failed(context: &'static str) -> impl FnOnce(TantivyError) -> Error {
     move |e| match e {
         TantivyError::InvalidArgument(_)
@@ -53,7 +53,7 @@ pub(super) fn at_start(message: &'static str) -> impl FnOnce(io::Error) -> Error
     }
 }
 
-/// True where the index is there and cannot be read, now or ever: a new one takes its place.
+/// Returns whether the index exists and can never be read, so that a new one must replace it.
 pub(super) fn is_unusable(error: &TantivyError) -> bool {
     let broken = |e: &io::Error| {
         use io::ErrorKind as K;

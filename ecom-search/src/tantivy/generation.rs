@@ -1,4 +1,4 @@
-//! Generations of an index, and where they lie on disk.
+//! Generations of an index and their files.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -24,21 +24,21 @@ use uuid::Uuid;
 use super::error::{at_start, failed, is_unusable, unavailable};
 use super::schema::{FORMAT, Fields, column, tokenizers};
 
-/// Documents that are replaced stay in a segment until this part of it is dead.
+/// Replaced documents stay in a segment until they are this share of it.
 const DEAD_BEFORE_MERGE: f32 = 0.3;
 
-/// One index: the documents as of some checkpoint.
+/// One index: the documents up to some checkpoint.
 pub(super) struct Generation {
     index: Index,
     reader: IndexReader,
-    /// Reloads one after the other, so that the last one to end is the last one to have looked.
+    /// Makes reloads run one after the other, so that the last one to end is also the last one that read the directory.
     reloading: Mutex<()>,
     /// Number and directory; `None` in memory.
     place: Option<(u64, PathBuf)>,
 }
 
 impl Generation {
-    /// An empty one in memory.
+    /// Creates an empty generation in memory.
     pub(super) fn in_memory() -> Result<Self> {
         let (schema, _) = Fields::new();
         Self::of(Index::create_in_ram(schema), None).map_err(failed("making an index in memory"))
@@ -46,7 +46,7 @@ impl Generation {
 
     fn of(mut index: Index, place: Option<(u64, PathBuf)>) -> tantivy::Result<Self> {
         index.set_tokenizers(tokenizers());
-        // Nothing is read from the document store, so that it needs no cache.
+        // Nothing reads the document store, so it needs no cache.
         let reader =
             index.reader_builder().reload_policy(ReloadPolicy::Manual).doc_store_cache_num_blocks(1).try_into()?;
         Ok(Self { index, reader, reloading: Mutex::new(()), place })
@@ -67,7 +67,7 @@ impl Generation {
         self.reader.searcher()
     }
 
-    /// A writer with one thread to index and one to merge.
+    /// Creates a writer with one thread that indexes and one that merges.
     pub(super) fn writer(&self, memory: usize) -> Result<IndexWriter> {
         let options = IndexWriterOptions::builder()
             .memory_budget_per_thread(memory)
@@ -81,13 +81,13 @@ impl Generation {
         Ok(writer)
     }
 
-    /// Makes what is committed searchable.
+    /// Makes the committed documents searchable.
     pub(super) fn reload(&self) -> tantivy::Result<()> {
         let _one_at_a_time = self.reloading.lock();
         self.reader.reload()
     }
 
-    /// Makes the commit survive a loss of power: Tantivy syncs the file, not its new name.
+    /// Makes the commit survive a power failure: Tantivy syncs the file, but not its new name.
     pub(super) fn sync(&self) -> io::Result<()> {
         self.place.as_ref().map_or(Ok(()), |(_, path)| sync_directory(path))
     }
@@ -115,7 +115,7 @@ impl Generation {
         Ok(RevisionLookup { searcher, revisions })
     }
 
-    /// Id and revision of live documents after `after`, by id.
+    /// Returns id and revision of the live documents after `after`, sorted by id.
     pub(super) fn revisions(
         &self,
         fields: &Fields,
@@ -167,7 +167,7 @@ fn first_of_segment(
     Ok(())
 }
 
-/// Finds the revision that the index has, or had, of a product.
+/// Looks up the revision that the index has of a product, or had of a deleted one.
 pub(super) struct RevisionLookup {
     searcher: Searcher,
     revisions: Vec<Column<i64>>,
@@ -193,7 +193,7 @@ impl RevisionLookup {
     }
 }
 
-/// Tells one state of a file that is replaced by rename from another.
+/// Distinguishes the states of a file that is replaced by rename.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stamp {
     modified: Option<SystemTime>,
@@ -212,7 +212,7 @@ impl Stamp {
     }
 }
 
-/// What `CURRENT` holds.
+/// The content of `CURRENT`.
 #[derive(Serialize, Deserialize)]
 struct Current {
     format: u32,
@@ -228,7 +228,7 @@ const GENERATION: &str = "gen-";
 const DEAD: &str = "dead-";
 
 impl Layout {
-    /// Makes the directory where it is missing, and sees that it can be written to.
+    /// Creates the directory if it does not exist, and checks that it is writable.
     pub(super) fn open(directory: PathBuf) -> Result<Self> {
         fs::create_dir_all(&directory).map_err(at_start(
             "names a directory that cannot be made: it must not be a file, nor lie below one, and this process must be \
@@ -268,8 +268,8 @@ impl Layout {
         self.directory.join(format!("{GENERATION}{number}"))
     }
 
-    /// The generation that serves; `None` where there is none, or none that this version can read. `thorough`
-    /// also reads every file once to see that it is whole.
+    /// Opens the generation in use, or returns `None` if there is none, or none that this version can read. If
+    /// `thorough`, it also reads every file once to check that it is intact.
     pub(super) fn open_current(&self, thorough: bool) -> Result<Option<Generation>> {
         let bytes = match fs::read(self.current_file()) {
             Ok(bytes) => bytes,
@@ -296,7 +296,7 @@ impl Layout {
         }
     }
 
-    /// A new, empty generation beside the others. Only the holder of the lock makes one.
+    /// Creates a new, empty generation beside the others. Only the holder of the lock may call it.
     pub(super) fn create(&self) -> Result<Generation> {
         let number = self.entries()?.into_iter().map(|(n, _)| n).max().unwrap_or(0) + 1;
         let path = self.path(number);
@@ -311,7 +311,7 @@ impl Layout {
         })
     }
 
-    /// Makes `generation` the one that serves; on failure the old one stays.
+    /// Puts `generation` into use. If this fails, the old one stays in use.
     pub(super) fn publish(&self, generation: &Generation) -> Result<()> {
         let Some((number, _)) = generation.place else { return Ok(()) };
         let text = serde_json::to_vec(&Current { format: FORMAT, generation: number })
@@ -322,29 +322,29 @@ impl Layout {
             let mut file = File::create(&new)?;
             file.write_all(&text)?;
             file.sync_all()?;
-            // The generation has its name on disk before anything points at it.
+            // The name of the generation is on disk before `CURRENT` refers to it.
             sync_directory(&self.directory)?;
             fs::rename(&new, self.current_file())
         };
         write().map_err(unavailable)?;
         if let Err(error) = sync_directory(&self.directory) {
-            // It serves already. After a loss of power the old name could be back, its generation gone: that is
-            // found on opening, and rebuilt.
+            // The generation is in use already. After a power failure, `CURRENT` could name the old one, which has been
+            // removed; opening the index notices that, and a rebuild follows.
             tracing::warn!(%error, "the directory of the search index cannot be synced");
         }
         Ok(())
     }
 
-    /// Removes a generation that no longer serves.
+    /// Removes a generation that is no longer in use.
     pub(super) fn remove(&self, generation: &Generation) {
         if let Some((number, path)) = &generation.place {
-            // Renamed first: a reader that is about to open it fails at once and looks again.
+            // Renamed first, so that a reader that is about to open it fails at once and reads `CURRENT` again.
             let dead = self.directory.join(format!("{DEAD}{number}"));
             remove_directory(if fs::rename(path, &dead).is_ok() { &dead } else { path });
         }
     }
 
-    /// Removes what processes that died have left.
+    /// Removes what other processes left behind when they died.
     pub(super) fn remove_others(&self, keep: &Generation) {
         let keep = keep.place.as_ref().map(|(_, path)| path);
         for (_, path) in self.entries().unwrap_or_default() {
@@ -354,7 +354,7 @@ impl Layout {
         }
     }
 
-    /// Generations, also half made and half removed ones.
+    /// Returns all generations, including incomplete and half-removed ones.
     fn entries(&self) -> Result<Vec<(u64, PathBuf)>> {
         let mut found = Vec::new();
         for entry in fs::read_dir(&self.directory).map_err(unavailable)? {
@@ -383,7 +383,7 @@ fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-/// Elsewhere a rename is as durable as it gets.
+/// On other systems, a rename cannot be made more durable.
 #[cfg(not(unix))]
 fn sync_directory(_: &Path) -> io::Result<()> {
     Ok(())

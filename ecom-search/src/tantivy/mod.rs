@@ -6,10 +6,10 @@
 //! <directory>/CURRENT       which generation serves; replaced by rename
 //! <directory>/gen-<n>/      a generation: a Tantivy index
 //! ```
-//! Documents and checkpoint are one commit of one generation, so they never disagree, whatever is killed when.
-//! A rebuild fills the next generation and replaces `CURRENT`. Readers, also those of other processes, look at
-//! `CURRENT` and at the generation's `meta.json` at most every 200 ms and follow. What cannot be read, or was
-//! written by another format of ours, gives way to an empty generation without checkpoint: the caller rebuilds.
+//! Documents and checkpoint are one commit of one generation, so they agree whenever a process is killed. A rebuild
+//! fills the next generation and replaces `CURRENT`. Readers, including those of other processes, check `CURRENT` and
+//! the generation's `meta.json` at most every 200 ms and follow them. An index that cannot be read, or that was written
+//! in another format, is replaced by an empty generation without checkpoint, which the caller rebuilds.
 
 mod config;
 mod error;
@@ -39,10 +39,10 @@ use self::error::{Refusal, failed, is_unusable, unavailable};
 use self::generation::{Generation, Layout, Stamp};
 use self::schema::{Fields, Text};
 
-/// How old what a reader sees may be.
+/// How far a reader may lag behind.
 const FRESHNESS: Duration = Duration::from_millis(200);
 
-/// A Tantivy index as [`SearchProvider`]. Cheap to clone; the right to write is freed with the last clone.
+/// A Tantivy index as [`SearchProvider`]. Cheap to clone; the last clone gives up the right to write.
 #[derive(Clone)]
 pub struct TantivySearch {
     inner: Arc<Inner>,
@@ -50,22 +50,22 @@ pub struct TantivySearch {
 
 struct Inner {
     writer_memory: usize,
-    /// `None`: in memory.
+    /// `None` if the index is in memory.
     layout: Option<Layout>,
     fields: Fields,
     current: RwLock<Arc<Generation>>,
-    /// Held while `current` is replaced, and by whoever looks for news.
+    /// Held while `current` is replaced, and by the reader that checks the directory.
     seen: Mutex<Seen>,
     writing: Mutex<Writing>,
     searches: Arc<Semaphore>,
 }
 
-/// What was last seen of the directory.
+/// The state of the directory when it was last checked.
 struct Seen {
     at: Option<Instant>,
     current: Option<Stamp>,
     meta: Option<Stamp>,
-    /// This process writes, so that nobody else replaces the generation.
+    /// Whether this process is the writer, so that no other process replaces the generation.
     own: bool,
 }
 
@@ -76,7 +76,7 @@ struct Writing {
 }
 
 impl Drop for Writing {
-    /// The lock is freed once nothing of ours can write any more.
+    /// Frees the lock once nothing in this process can write any more.
     fn drop(&mut self) {
         if let Some((writer, _)) = self.writer.take() {
             retire(writer);
@@ -84,7 +84,7 @@ impl Drop for Writing {
     }
 }
 
-/// Ends a writer. A merge that outlived it could still replace `meta.json`, over the commit of a successor.
+/// Ends a writer. If a merge outlived it, the merge could replace `meta.json` over the commit of a successor.
 fn retire(writer: IndexWriter) {
     if let Err(error) = writer.wait_merging_threads() {
         tracing::warn!(%error, "the writer of the search index did not end well");
@@ -92,7 +92,7 @@ fn retire(writer: IndexWriter) {
 }
 
 impl TantivySearch {
-    /// Opens the index; a directory that is missing is made. Another process may have it open too.
+    /// Opens the index, and creates its directory if it does not exist. Another process may have the index open too.
     ///
     /// # Errors
     /// `Validation` for settings out of bounds, and on the field `search` if the directory cannot be made, written to or
@@ -118,7 +118,7 @@ impl fmt::Debug for TantivySearch {
     }
 }
 
-/// Everything that reads or writes an index runs here, never on the async threads.
+/// Runs work on an index on a blocking thread. Nothing reads or writes an index on the async threads.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(Error::internal("working on the search index", e)))
 }
@@ -144,7 +144,7 @@ impl SearchProvider for TantivySearch {
         let turn = self.inner.searches.clone().acquire_owned().await.map_err(|_| unavailable(Refusal::Closed))?;
         let query = query.clone();
         self.run(move |inner| {
-            // Goes with the work: a caller that gives up does not make room for another while it runs.
+            // Held until the work ends: a cancelled caller does not let another one start while the work runs.
             let _turn = turn;
             inner.refresh(false)?;
             query::run(&inner.current().searcher(), &inner.fields, &query)
@@ -225,13 +225,13 @@ impl Inner {
         })
     }
 
-    /// Follows what other processes, and merges of our own, have done to the directory.
+    /// Follows the changes that other processes, and merges of our own, made to the directory.
     fn refresh(&self, now: bool) -> Result<()> {
         let Some(layout) = &self.layout else { return Ok(()) };
         let mut seen = if now {
             self.seen.lock()
         } else {
-            // Somebody else is looking already: what there is is fresh enough.
+            // Another reader is checking already, so the current state is fresh enough.
             let Some(seen) = self.seen.try_lock() else { return Ok(()) };
             if seen.at.is_some_and(|at| at.elapsed() < FRESHNESS) {
                 return Ok(());
@@ -245,7 +245,7 @@ impl Inner {
         let current = self.current();
         let meta = current.meta_stamp();
         if meta.is_some() && meta != seen.meta {
-            // One that was just replaced is gone; the next look finds its successor.
+            // The generation may just have been replaced and removed; the next check finds its successor.
             match current.reload() {
                 Ok(()) => seen.meta = meta,
                 Err(e) if !seen.own && is_unusable(&e) => seen.current = None,
@@ -257,7 +257,7 @@ impl Inner {
 
     /// Switches to the generation that `CURRENT` names.
     fn follow(&self, layout: &Layout, seen: &mut Seen) -> Result<()> {
-        // The writer may replace it once more while we open it.
+        // The writer may replace it once more meanwhile.
         for _ in 0..5 {
             let stamp = layout.current_stamp();
             if stamp.is_none() || stamp == seen.current {
@@ -288,7 +288,7 @@ impl Inner {
         *self.current.write() = generation.clone();
     }
 
-    /// Takes the right to write and the generation to write to, where they are not held.
+    /// Takes the right to write, and opens the generation to write to, unless this process has them.
     fn ensure_writer(&self, writing: &mut Writing) -> Result<bool> {
         if writing.writer.is_some() {
             return Ok(true);
@@ -308,7 +308,7 @@ impl Inner {
             Err(TryLockError::WouldBlock) => return Ok(false),
             Err(TryLockError::Error(e)) => return Err(unavailable(e)),
         }
-        // On failure the lock is freed: another process may have better luck.
+        // If this fails, the lock is freed, so that another process can try.
         let writer = self.open_writer(layout)?;
         layout.remove_others(&writer.1);
         writing.lock = Some(lock);
@@ -339,7 +339,7 @@ impl Inner {
         if !self.ensure_writer(&mut writing)? {
             return Err(unavailable(Refusal::NotTheWriter));
         }
-        // Taken out, so that after any failure, a panic too, the next call starts from what is committed.
+        // Taken out, so that after any failure, even a panic, the next call starts from the last commit.
         let Some((mut writer, generation)) = writing.writer.take() else {
             return Err(unavailable(Refusal::NotTheWriter));
         };
@@ -417,14 +417,14 @@ impl Inner {
     }
 }
 
-/// Commits documents and checkpoint as one, durable and searchable on return.
+/// Commits documents and checkpoint together. They are durable and searchable when it returns.
 fn commit(writer: &mut IndexWriter, generation: &Generation, checkpoint: Checkpoint) -> Result<()> {
     let payload =
         serde_json::to_string(&checkpoint).map_err(|e| Error::internal("writing the checkpoint of the index", e))?;
     let mut prepared = writer.prepare_commit().map_err(failed("writing to the search index"))?;
     prepared.set_payload(&payload);
     prepared.commit().map_err(failed("writing to the search index"))?;
-    // Committed: whatever fails now, it may be seen later.
+    // The commit has happened: if a later step fails, it may still become visible.
     let unknown = |source| Error::Unavailable {
         dependency: ecom_core::Dependency::Search,
         outcome_unknown: true,
@@ -434,7 +434,7 @@ fn commit(writer: &mut IndexWriter, generation: &Generation, checkpoint: Checkpo
     generation.reload().map_err(|e| unknown(e.into()))
 }
 
-/// A generation that is being filled. Dropped without being published, it is removed.
+/// A generation that is being filled. If it is dropped before it is published, it is removed.
 struct Filling {
     writer: Option<IndexWriter>,
     generation: Arc<Generation>,
@@ -466,7 +466,7 @@ impl Filling {
         self.published = true;
         inner.install(&self.generation, &mut seen);
         drop(seen);
-        // The old writer ends before its directory goes.
+        // The old writer ends before its directory is removed.
         writing.writer = None;
         writing.writer = Some((writer, self.generation.clone()));
         if let Some(layout) = &inner.layout {
@@ -489,7 +489,7 @@ impl Drop for Filling {
 
 /// [`IndexBuild`] of a [`TantivySearch`].
 struct TantivyBuild {
-    /// `None` once a call has failed half way.
+    /// `None` after a call has failed half-way.
     filling: Arc<Mutex<Option<Filling>>>,
 }
 
@@ -499,7 +499,7 @@ impl IndexBuild for TantivyBuild {
         let filling = self.filling.clone();
         blocking(move || {
             let mut slot = filling.lock();
-            // Taken out: a batch that went in by half must never be published.
+            // Taken out: a batch that was written only in part must never be published.
             let mut filling = slot.take().ok_or_else(|| unavailable(Refusal::BuildIsGone))?;
             filling.add(&documents)?;
             *slot = Some(filling);

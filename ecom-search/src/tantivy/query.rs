@@ -1,8 +1,8 @@
-//! A search as a tantivy query and one pass over its matches.
+//! Translates a search into a Tantivy query and one pass over its matches.
 //!
-//! The query takes the text and the filters that no facet looks behind. A filter on a field whose facet is
-//! asked for is checked in the pass instead: a document that fails one filter only still counts for that
-//! filter's facet (disjunctive), so that hits, total and all facets come from one pass.
+//! The query contains the text, and the filters whose facet is not requested. A filter on a field whose facet is
+//! requested is checked in the pass instead: a document that fails this filter alone still counts for its facet
+//! (disjunctive facets). So hits, total and all facets come from one pass.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
@@ -34,14 +34,14 @@ use super::schema::{
 /// The most values that a facet returns.
 const MAX_FACET_VALUES: usize = 100;
 
-/// What a match of a word is worth, by how it matches; the source's weight is added. The steps are so far apart
-/// that a better kind of match beats any source, and a better source beats any frequency.
+/// The score of a match of a word, by how it matches; the weight of the source is added. The steps are so large that a
+/// better kind of match beats any source, and a better source beats any frequency.
 const EXACT: Score = 1_000.0;
 const PREFIX: Score = 500.0;
 const TYPO: Score = 100.0;
-/// The word itself over one of the same stem; below the step between sources.
+/// Puts the word itself above a word of the same stem. Less than the step between sources.
 const AS_WRITTEN: Score = 5.0;
-/// Keeps the sum of all BM25 scores of a word under [`AS_WRITTEN`] up to an idf of some 20.
+/// Keeps the sum of all BM25 scores of a word below [`AS_WRITTEN`], up to an idf of about 20.
 const FREQUENCY: Score = 0.03 / 60.0;
 
 /// Runs a search that is within the bounds of [`SearchQuery::check`].
@@ -74,7 +74,7 @@ fn all(mut clauses: Vec<Clause>) -> Clause {
     if clauses.len() == 1 { clauses.remove(0) } else { Box::new(BooleanQuery::intersection(clauses)) }
 }
 
-/// The best way counts, not how many ways there are.
+/// Matches any of the clauses and scores by the best one alone, not by how many match.
 fn best(ways: Vec<Clause>) -> Clause {
     Box::new(DisjunctionMaxQuery::new(ways))
 }
@@ -100,7 +100,7 @@ impl Builder<'_> {
         }
         self.filters(&query.filter, drill, &mut clauses);
         if clauses.is_empty() {
-            // Every other clause excludes tombstones, which have no text and nothing to filter by.
+            // Every other clause excludes tombstones, which have no text and no filterable fields.
             clauses.push(worth(term(Term::from_field_u64(self.fields.live, 1)), 0.0));
         }
         all(clauses)
@@ -140,13 +140,13 @@ impl Builder<'_> {
         }
     }
 
-    /// All words match, or the whole text is a code.
+    /// Matches if all words match, or if the whole text is a code.
     fn full_text(&mut self, text: &str) -> Clause {
         let chunks: Vec<(String, Vec<String>)> =
             fold_key(text).split(' ').map(|chunk| (chunk.to_owned(), self.text.words(chunk))).collect();
         let folded = chunks.iter().map(|(chunk, _)| chunk.as_str()).collect::<Vec<_>>().join(" ");
         let whole = self.code(&folded, chunks.iter().map(|(_, words)| words.len()).sum());
-        // Punctuation that stands alone says nothing.
+        // Punctuation between spaces is not a word.
         let Some(last) = chunks.iter().rposition(|(_, words)| !words.is_empty()) else {
             return whole;
         };
@@ -167,7 +167,7 @@ impl Builder<'_> {
         if chunks.len() == 1 { all(required) } else { best(vec![all(required), whole]) }
     }
 
-    /// A code that stands for so many words.
+    /// Matches a code, and scores it as this number of words.
     fn code(&self, code: &str, words: usize) -> Clause {
         let exact: Score = std::iter::repeat_n(EXACT, words.max(1)).sum();
         worth(term(Term::from_field_text(self.fields.codes, code)), exact + Fields::CODES_WEIGHT)
@@ -206,7 +206,7 @@ impl Builder<'_> {
     }
 }
 
-/// One edit from 4 letters, two from 8; none in a number, where every digit counts.
+/// One edit from 4 letters on, two from 8 on; none in a number, in which every digit counts.
 fn edits_allowed(word: &str) -> u8 {
     if !word.chars().any(char::is_alphabetic) {
         return 0;
@@ -218,14 +218,14 @@ fn edits_allowed(word: &str) -> u8 {
     }
 }
 
-/// A place in the order of hits: smaller comes first.
+/// A position in the order of hits: smaller comes first.
 type Place = (u64, u128);
 
-/// The first `n` by place.
+/// The first `n` hits by position.
 struct Top {
     n: usize,
     held: Vec<(Place, Score)>,
-    /// The place of the worst of the first `n` so far.
+    /// The position of the worst of the first `n` so far.
     bar: Option<Place>,
 }
 
@@ -234,7 +234,7 @@ impl Top {
         Self { n, held: Vec::new(), bar: None }
     }
 
-    /// `id` is read only where the key alone does not decide.
+    /// Reads `id` only if the key alone does not decide.
     fn push(&mut self, key: u64, id: impl FnOnce() -> u128, score: Score) {
         if self.n == 0 || self.bar.is_some_and(|b| key > b.0) {
             return;
@@ -266,7 +266,7 @@ const fn bit(facet: Facet) -> u8 {
 struct Drill<'a> {
     query: &'a SearchQuery,
     by_score: bool,
-    /// Facets asked for, each once.
+    /// The requested facets, without duplicates.
     facets: Vec<Facet>,
 }
 
@@ -302,7 +302,7 @@ impl<'a> Drill<'a> {
         SearchResults { hits, total: Total { count: fruit.total, exact: true }, facets }
     }
 
-    /// The filter on the field of a facet that is counted.
+    /// Returns the check for the filter on the field of a requested facet.
     fn check(&self, facet: Facet, segment: &SegmentReader) -> tantivy::Result<Option<Check>> {
         let f = &self.query.filter;
         let fast = segment.fast_fields();
@@ -325,7 +325,7 @@ impl<'a> Drill<'a> {
                 None => Check::Never,
                 Some(column) => {
                     let all = u64::MAX >> (64 - f.tags.len().min(64));
-                    // Equal keys share their places, so each tag's bit is set by its own walk.
+                    // Equal keys share their ordinals, so each tag sets its bit in a walk of its own.
                     spellings(&column, f.tags.iter().enumerate().map(|(i, t)| (t, 1 << i)), all)?
                 }
             }),
@@ -379,7 +379,7 @@ fn mark(wanted: &mut [u64], place: Option<u64>, bits: u64) {
     }
 }
 
-/// A check of a column of spellings by folded keys.
+/// Returns a check of a column of spellings, by folded keys.
 fn spellings<'k>(
     column: &BytesColumn,
     keys: impl Iterator<Item = (&'k String, u64)>,
@@ -399,7 +399,7 @@ fn spellings<'k>(
 enum Check {
     /// No document of the segment has the field.
     Never,
-    /// The bits of the document's values, together, are `all`.
+    /// The bits of a document's values, combined, must equal `all`.
     Values {
         column: BytesColumn,
         wanted: Vec<u64>,
@@ -498,7 +498,7 @@ impl Counter {
     }
 }
 
-/// Counts of a facet over segments.
+/// Counts of a facet over all segments.
 enum Counts {
     Nothing,
     Values { values: HashMap<Vec<u8>, u64>, kind: ValueKind },
@@ -540,7 +540,7 @@ impl Counts {
                 })
                 .collect(),
             Self::Values { values, kind: ValueKind::Spelled } => {
-                // Key → count of all spellings, and the most frequent one.
+                // Key → count of all spellings, and the most frequent spelling with its count.
                 let mut keys: HashMap<String, (u64, u64, String)> = HashMap::with_capacity(values.len());
                 for (value, n) in values {
                     let value = String::from_utf8_lossy(&value);
@@ -574,7 +574,7 @@ impl Counts {
     }
 }
 
-/// What hits are ordered by, as a number of which the smaller comes first.
+/// The sort key of hits, as a number; the smaller comes first.
 enum Key {
     Score,
     Ascending(Column<i64>),
@@ -583,10 +583,10 @@ enum Key {
 
 impl Key {
     fn of(&self, doc: DocId, score: Score) -> u64 {
-        // Those without a value come last in either direction.
+        // Documents without a value come last in both directions.
         let ordered = |v: i64| v.cast_unsigned() ^ (1 << 63);
         match self {
-            // Scores are never negative, and such floats order as their bits do.
+            // Scores are never negative, and such floats sort as their bits do.
             Self::Score => u64::from(!score.to_bits()),
             Self::Ascending(column) => column.first(doc).map_or(u64::MAX, ordered),
             Self::Descending(column) => column.first(doc).map_or(u64::MAX, |v| !ordered(v)),
@@ -672,7 +672,7 @@ impl SegmentCollector for SegmentDrill {
         for (bit, check) in &self.checks {
             if !check.passes(doc) {
                 if failed != 0 {
-                    // Two filters fail: it counts for no facet.
+                    // Two filters fail, so it counts for no facet.
                     return;
                 }
                 failed = *bit;
@@ -711,7 +711,7 @@ mod tests {
     fn top_keeps_the_first_by_key_then_id() {
         for n in [1, 3, 50, 200] {
             let mut top = Top::new(n);
-            // A fixed shuffle of 1,000 places with many equal keys.
+            // A fixed shuffle of 1,000 positions with many equal keys.
             let places: Vec<Place> =
                 (0..1_000u64).map(|i| (i * 7919 % 1000 % 10, u128::from(i * 104_729 % 1000))).collect();
             for (key, id) in &places {

@@ -1,4 +1,4 @@
-//! What the index keeps of a document, and how text becomes words.
+//! The fields of the index, and how text becomes words.
 
 use std::collections::HashSet;
 
@@ -15,16 +15,17 @@ use tantivy::tokenizer::{
     AsciiFoldingFilter, Language, RawTokenizer, Stemmer, TextAnalyzer, TokenizerManager, WhitespaceTokenizer,
 };
 
-/// Grows with every change of fields or of how text becomes words; an index of another number is built anew.
+/// The format of the index. Increase it with every change of fields or of how text becomes words: an index of another
+/// format is rebuilt.
 pub(super) const FORMAT: u32 = 1;
 
 const WORDS: &str = "ecom_words";
 const STEMS: &str = "ecom_stems";
 
-/// Between the folded key of a brand or tag and its spelling in the facet columns.
+/// Separates the folded key of a brand or tag from its spelling, in the facet columns.
 const SPELLING: char = '\0';
 
-/// Names of the columns that are read by name.
+/// The names of the columns that are read by name.
 pub(super) mod column {
     pub(crate) const REVISION: &str = "revision";
     pub(crate) const ID_HIGH: &str = "id_high";
@@ -46,7 +47,7 @@ pub(super) struct TextSource {
     pub(super) stems: Field,
     /// Words as written (folded), for typos and prefixes.
     pub(super) words: Field,
-    /// Steps of 10, so that frequency and exactness (below 10) never cross them.
+    /// The weights are steps of 10, so that frequency and exactness (below 10) never add up to a step.
     pub(super) weight: f32,
 }
 
@@ -81,7 +82,7 @@ impl Fields {
     /// Weight of [`Fields::codes`], between category names and description.
     pub(super) const CODES_WEIGHT: f32 = 20.0;
 
-    /// The schema and its fields.
+    /// Returns the schema and its fields.
     pub(super) fn new() -> (Schema, Self) {
         let mut b = Schema::builder();
         let fast = NumericOptions::default().set_fast();
@@ -134,12 +135,12 @@ impl Fields {
         (b.build(), fields)
     }
 
-    /// Every source of full text but the codes.
+    /// Returns every source of full text except the codes.
     pub(super) const fn sources(&self) -> [TextSource; 5] {
         [self.title, self.brand, self.tags, self.category_names, self.description]
     }
 
-    /// A live document.
+    /// Returns the document of a live product.
     pub(super) fn document(&self, d: &SearchDocument, text: &mut Text) -> TantivyDocument {
         let mut doc = self.head(d.id, d.revision, true);
         let mut add = |doc: &mut TantivyDocument, source: TextSource, written: &str| {
@@ -191,7 +192,8 @@ impl Fields {
         doc
     }
 
-    /// What stays of a deleted product, so that a late older document is known as such (R14).
+    /// Returns what stays in the index of a deleted product, so that an older document that arrives late is recognized
+    /// (R14).
     pub(super) fn tombstone(&self, id: ProductId, revision: i64) -> TantivyDocument {
         self.head(id, revision, false)
     }
@@ -208,22 +210,22 @@ impl Fields {
     }
 }
 
-/// The value in a facet column: sorts and groups by `key`, shows `written`.
+/// Returns a value of a facet column, which sorts and groups by `key` and shows `written`.
 fn spelled(key: &str, written: &str) -> String {
     format!("{key}{SPELLING}{}", written.trim())
 }
 
-/// Every spelling of `key` in a facet column starts so.
+/// Returns the prefix of every spelling of `key` in a facet column.
 pub(super) fn spelling_prefix(key: &str) -> String {
     format!("{key}{SPELLING}")
 }
 
-/// Key and spelling of a value in a facet column.
+/// Splits a value of a facet column into key and spelling.
 pub(super) fn split_spelling(value: &str) -> (&str, &str) {
     value.split_once(SPELLING).unwrap_or((value, value))
 }
 
-/// The term of an attribute with a value.
+/// Returns the term of an attribute with a value.
 pub(super) fn attribute_key(name: &str, value: &str) -> String {
     format!("{name}{SPELLING}{}", fold_key(value))
 }
@@ -243,7 +245,7 @@ pub(super) const fn status_number(status: ProductStatus) -> u64 {
     }
 }
 
-/// Its place in [`AvailabilityStatus::ALL`].
+/// Returns its position in [`AvailabilityStatus::ALL`].
 pub(super) const fn availability_number(availability: AvailabilityStatus) -> u64 {
     match availability {
         AvailabilityStatus::OutOfStock => 0,
@@ -252,7 +254,7 @@ pub(super) const fn availability_number(availability: AvailabilityStatus) -> u64
     }
 }
 
-/// The tokenizers that the schema names; they get what [`Text::words`] made.
+/// Returns the tokenizers that the schema names. Their input comes from [`Text::words`].
 pub(super) fn tokenizers() -> TokenizerManager {
     let tokenizers = TokenizerManager::default();
     tokenizers.register(WORDS, WhitespaceTokenizer::default());
@@ -263,14 +265,14 @@ pub(super) fn tokenizers() -> TokenizerManager {
     tokenizers
 }
 
-/// Makes words of text, the same way for documents and queries.
+/// Splits text into words, in the same way for documents and queries.
 pub(super) struct Text {
     ascii: TextAnalyzer,
     stem: TextAnalyzer,
 }
 
 impl Text {
-    /// A longer word is cut, on both sides alike.
+    /// A longer word is cut, in documents and in queries.
     const LONGEST_WORD: usize = 64;
 
     pub(super) fn new() -> Self {
@@ -280,7 +282,7 @@ impl Text {
         }
     }
 
-    /// Folded words: `Crème-Brûlée, the chef's` gives `creme brulee the chefs`.
+    /// Returns folded words: `Crème-Brûlée, the chef's` gives `creme brulee the chefs`.
     pub(super) fn words(&mut self, text: &str) -> Vec<String> {
         let folded = one_token(&mut self.ascii, &fold_key(text));
         let mut words = Vec::new();
@@ -303,13 +305,14 @@ impl Text {
         words
     }
 
-    /// The English stem of a folded word.
+    /// Returns the English stem of a folded word.
     pub(super) fn stem(&mut self, word: &str) -> String {
         one_token(&mut self.stem, word)
     }
 }
 
-/// Apostrophes (`chef's` is one word) and accents that have no composed form.
+/// Returns whether a character is part of a word: apostrophes (`chef's` is one word), and accents without a composed
+/// form.
 const fn is_inside_words(c: char) -> bool {
     matches!(c, '\'' | '\u{2019}' | '\u{300}'..='\u{36f}')
 }

@@ -1,17 +1,16 @@
 //! The in-process cache, on moka.
 //!
-//! # How a stale fill is kept out
-//! All invalidations and all fills share one sequence. [`Cache::begin_fill`] hands out its present value; an
-//! invalidation takes the next one and leaves it as a mark: on the stripe of the key that it drops, as the floor
-//! of the group that it drops, or as every floor. A fill whose token is below the mark of its stripe or its floor
-//! started before the invalidation and is refused. Check and insert happen under the stripe's lock, as do mark
-//! and remove, so that neither slips between the other's two steps.
+//! # How a stale fill is refused
+//! All invalidations and all fills share one sequence. [`Cache::begin_fill`] returns its current value as the token. An
+//! invalidation takes the next value and stores it as a mark: on the stripe of the key that it drops, as the floor of
+//! the group that it drops, or as every floor. A fill whose token is below the mark of its stripe or below its floor
+//! started before the invalidation and is refused. Check and insert happen under the lock of the stripe, as do mark and
+//! remove, so that neither can come between the two steps of the other.
 //!
-//! A group is dropped in O(1), and so is everything: an entry keeps the token that it was filled with, and a read
-//! takes no entry from below the floor. What lies below is overwritten or evicted in time, and is counted as held until
-//! then.
+//! Dropping a group, or everything, takes O(1): an entry keeps the token that it was filled with, and a read ignores
+//! entries below the floor. Those are overwritten or evicted later, and count as entries until then.
 //!
-//! Keys that share one of the 1,024 stripes refuse each other's fills at times: that costs one more load.
+//! Keys that share one of the 1,024 stripes sometimes refuse each other's fills, which costs one more load.
 
 use std::cell::Cell;
 use std::fmt;
@@ -30,10 +29,10 @@ use moka::Expiry;
 use moka::notification::RemovalCause;
 use parking_lot::Mutex;
 
-/// How many entries a [`MemoryCache`] holds unless it is told.
+/// The default number of entries of a [`MemoryCache`].
 pub const DEFAULT_CAPACITY: u64 = 100_000;
 
-/// Says how much of the capacity an entry takes.
+/// Returns how much of the capacity an entry takes.
 pub type Weigher = fn(&CacheKey, &CacheValue) -> u32;
 
 /// Settings of a [`MemoryCache`].
@@ -41,11 +40,11 @@ pub type Weigher = fn(&CacheKey, &CacheValue) -> u32;
 #[setters(strip_option)]
 #[non_exhaustive]
 pub struct MemoryCacheOptions {
-    /// The most entries, or with a `weigher` the most weight. Past it the least useful ones are evicted.
+    /// The most entries or, with a `weigher`, the most weight. Past it, the least useful entries are evicted.
     pub capacity: u64,
-    /// The weight of an entry; each weighs 1 without it.
+    /// The weight of an entry. Without it, each entry weighs 1.
     pub weigher: Option<Weigher>,
-    /// What ages entries in place of the machine's monotonic clock, for tests.
+    /// The clock by which entries expire, for tests. Without it, they expire by the machine's monotonic clock.
     pub clock: Option<SharedClock>,
 }
 
@@ -67,7 +66,7 @@ impl fmt::Debug for MemoryCacheOptions {
 
 /// The in-process cache: `CACHE_URL=memory://`.
 ///
-/// Entries live until their own TTL, bounded by the capacity; TinyLFU decides who stays. Clones share one cache.
+/// Entries live until their own TTL, within the capacity; TinyLFU decides which ones stay. Clones share one cache.
 #[derive(Clone)]
 pub struct MemoryCache {
     inner: Arc<Inner>,
@@ -77,13 +76,13 @@ struct Inner {
     entries: moka::sync::Cache<CacheKey, Entry, RandomState>,
     hasher: RandomState,
     clock: Option<SharedClock>,
-    /// Of all invalidations; see the module.
+    /// The sequence of all invalidations; see the module.
     sequence: AtomicU64,
-    /// Entries of each group from below this are gone.
+    /// The floor of each group: entries below it have been dropped.
     groups: [AtomicU64; CacheKey::GROUPS.len()],
-    /// Entries that belong to no group from below this are gone.
+    /// The floor of the entries that belong to no group.
     others: AtomicU64,
-    /// The last invalidation of a key of the stripe.
+    /// The last invalidation of a key of each stripe.
     stripes: Box<[Mutex<u64>; STRIPES]>,
     counters: Box<[Counters; COUNTERS]>,
     evictions: Arc<AtomicU64>,
@@ -91,23 +90,23 @@ struct Inner {
 
 const STRIPES: usize = 1024;
 const COUNTERS: usize = 32;
-/// moka adds a TTL to a point in time: a bound that no cache lives to see keeps it from overflow.
+/// The longest TTL. moka adds a TTL to a point in time, so that a longer one could overflow.
 const MAX_TTL: Duration = Duration::from_hours(10 * 366 * 24);
 
 #[derive(Clone)]
 struct Entry {
     value: CacheValue,
-    /// The token that it was filled with.
+    /// The token that the entry was filled with.
     token: u64,
     life: Life,
 }
 
-/// How an entry ages.
+/// How an entry expires.
 #[derive(Clone, Copy)]
 enum Life {
-    /// By moka, on the machine's monotonic clock.
+    /// After this time, by moka, on the machine's monotonic clock.
     For(Duration),
-    /// By the injected clock.
+    /// At this time of the injected clock.
     Until(Timestamp),
 }
 
@@ -132,7 +131,8 @@ impl Expiry<CacheKey, Entry> for PerEntry {
     }
 }
 
-/// Counters of the threads that share a slot; a cache line of their own, so that readers do not slow each other.
+/// Counters of the threads that share a slot. Each slot has a cache line of its own, so that readers do not slow down
+/// each other.
 #[derive(Default)]
 #[repr(align(128))]
 struct Counters {
@@ -140,7 +140,7 @@ struct Counters {
     misses: AtomicU64,
 }
 
-/// The slot of this thread.
+/// Returns the slot of this thread.
 fn slot() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local! {
@@ -157,7 +157,7 @@ fn slot() -> usize {
 }
 
 impl MemoryCache {
-    /// Makes one.
+    /// Creates an empty cache.
     pub fn new(options: MemoryCacheOptions) -> Self {
         let hasher = RandomState::default();
         let evictions = Arc::new(AtomicU64::new(0));
@@ -201,7 +201,7 @@ impl MemoryCache {
         for floor in inner.groups.iter().chain([&inner.others]) {
             floor.fetch_max(mark, Ordering::SeqCst);
         }
-        // Frees the memory; the floors alone decide what is read.
+        // This only frees the memory; the floors decide which entries are read.
         inner.entries.invalidate_all();
     }
 }
@@ -228,7 +228,7 @@ impl Inner {
         Some(entry.value)
     }
 
-    /// What a key's token must not be below.
+    /// Returns the floor that the token of an entry must not be below.
     #[inline]
     fn floor(&self, key: &CacheKey) -> &AtomicU64 {
         key.group_index().map_or(&self.others, |i| &self.groups[i])
@@ -240,7 +240,7 @@ impl Inner {
         &self.stripes[hash % STRIPES]
     }
 
-    /// The mark of a new invalidation: above every token that was handed out before.
+    /// Takes the mark of a new invalidation, which is above every token that was returned before.
     fn mark(&self) -> u64 {
         self.sequence.fetch_add(1, Ordering::SeqCst) + 1
     }
@@ -307,7 +307,7 @@ impl Cache for MemoryCache {
         };
         let token = token.local;
         let stripe = inner.stripe(key).lock();
-        // A floor that rises after this check hides the entry, whose token is below it.
+        // If a floor rises after this check, it hides the entry, whose token is below it.
         if token < *stripe || token < inner.floor(key).load(Ordering::SeqCst) {
             return false;
         }
@@ -337,13 +337,13 @@ impl Cache for MemoryCache {
         Ok(())
     }
 
-    /// There is nothing to end: the values go.
+    /// Drops the values. There is no connection to close.
     async fn close(&self) {
         self.clear_local().await;
     }
 
     fn stats(&self) -> CacheStats {
-        // moka books in batches; this is called seldom enough to close the books first.
+        // moka updates its counts in batches. This method is called seldom enough to bring them up to date first.
         self.inner.entries.run_pending_tasks();
         let sum = |of: fn(&Counters) -> &AtomicU64| {
             self.inner.counters.iter().map(|c| of(c).load(Ordering::Relaxed)).sum::<u64>()

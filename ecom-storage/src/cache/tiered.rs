@@ -1,15 +1,15 @@
 //! The cache in two tiers: in process, in front of Redis.
 //!
-//! # How the tier in process stays right
-//! Every invalidation is published after its keys were deleted from Redis, and each process listens on a connection
-//! of its own. The token of the tier in process is taken before Redis or the database is read, so a message that
-//! comes while the value is on its way refuses it (see the in-process cache). The writer's process drops its own keys
-//! before and after Redis is told, and so sees its own write at once.
+//! # How the tier in process stays correct
+//! Every invalidation is published after its keys were deleted from Redis, and each process listens on a second
+//! connection. A reader takes the token of the tier in process before it reads Redis or the database. So if a message
+//! arrives before the value is stored, the tier refuses the value (see the in-process cache). The process that writes
+//! drops its own keys before and after the invalidation in Redis, and so sees its own write at once.
 //!
-//! A message is lost only with the connection that would have brought it. From the moment that its end is seen until
-//! a new one listens, the tier in process is empty and takes nothing; a connection that died without a word is found
-//! by the pings on it. Until then a value is as old as its TTL at most: one that came from Redis keeps the end that it
-//! has there, so two tiers never add up.
+//! A message is lost only with the connection that would have delivered it. From the moment at which its end is noticed
+//! until a new connection listens, the tier in process is empty and stores nothing. A connection that died silently is
+//! found by the pings on it. Until then a value is as old as its TTL at most: a value that came from Redis keeps the
+//! expiry that it has there, so that the TTLs of the two tiers never add up.
 
 use std::fmt;
 use std::sync::Arc;
@@ -26,27 +26,27 @@ use tokio::task::JoinHandle;
 use super::memory::{MemoryCache, MemoryCacheOptions};
 use super::redis::{Aging, Next, RedisCache, RedisOptions, capacity, heard, unknown};
 
-/// Between two pings on the connection that listens.
+/// The time between two pings on the connection that listens.
 const HEARTBEAT: Duration = Duration::from_secs(1);
-/// After the first failed try to listen, then twice as long each time.
+/// The pause after the first failed try to listen; it doubles with each further one.
 const PAUSE: Duration = Duration::from_millis(250);
 const MAX_PAUSE: Duration = Duration::from_secs(1);
 
 /// Settings of a [`TieredCache`].
 #[derive(Clone, Debug)]
 pub struct TieredOptions {
-    /// Of the tier that processes share; of its values none is kept decoded, which is what the other tier does.
+    /// The tier that processes share. It keeps no values decoded, because the tier in process does.
     pub redis: RedisOptions,
-    /// Of the tier in process. An injected clock ages that tier only.
+    /// The tier in process. An injected clock applies to this tier only.
     pub memory: MemoryCacheOptions,
 }
 
 impl TieredOptions {
-    /// From `tiered+redis://…` or `tiered+rediss://…` with the parameters of [`RedisOptions::from_url`] but
-    /// `decoded_mib`, and `capacity`, the entries of the tier in process (100,000).
+    /// Reads `tiered+redis://…` or `tiered+rediss://…` with `capacity`, the entries of the tier in process (100,000),
+    /// and the parameters of [`RedisOptions::from_url`] except `decoded_mib`.
     ///
     /// # Errors
-    /// `Validation` of `cache` that says what is wrong, without the URL.
+    /// `Validation` on field `cache`, with a message that does not show the URL.
     pub fn from_url(url: &str) -> Result<Self> {
         let (redis, rest) = RedisOptions::split(url.strip_prefix("tiered+").unwrap_or(url))?;
         let mut memory = MemoryCacheOptions::default();
@@ -62,9 +62,9 @@ impl TieredOptions {
 
 /// An in-process cache in front of Redis: `CACHE_URL=tiered+redis://…`.
 ///
-/// Reads of what this process holds cost what they cost in process; what a write of any process invalidates is
-/// dropped in all of them at once. Where Redis is lost, what this process holds goes too, and reads go to the
-/// database until it is back.
+/// A read of a value that this process holds costs as much as with the in-process cache. An invalidation by any process
+/// drops the value in all of them at once. If Redis is lost, this process drops its values too, and reads go to the
+/// database until Redis is back.
 #[derive(Debug)]
 pub struct TieredCache {
     local: Arc<Tier>,
@@ -75,7 +75,7 @@ pub struct TieredCache {
 /// The tier in process.
 struct Tier {
     memory: MemoryCache,
-    /// Whether invalidations of other processes are heard.
+    /// Whether this process receives the invalidations of the others.
     hears: AtomicBool,
 }
 
@@ -86,14 +86,14 @@ impl fmt::Debug for Tier {
 }
 
 impl Tier {
-    /// The memory, where it may be used.
+    /// Returns the tier in process, if it may be used.
     fn get(&self) -> Option<&MemoryCache> {
         self.hears.load(Ordering::Acquire).then_some(&self.memory)
     }
 
     fn hears(&self, yes: bool) {
         if yes {
-            // What was filled in between was not held; fills that began before are refused.
+            // Nothing that was filled in between was kept; fills that began before are refused.
             self.memory.forget_all();
             self.hears.store(true, Ordering::Release);
         } else {
@@ -102,7 +102,7 @@ impl Tier {
         }
     }
 
-    /// Holds what came from Redis for as long as it lives there.
+    /// Keeps a value that came from Redis until it expires there.
     async fn keep(&self, key: &CacheKey, aging: &Aging, codec: &'static Codec, token: FillToken) {
         if let Some(memory) = self.get()
             && let Some(end) = aging.end
@@ -120,7 +120,7 @@ impl Tier {
     }
 }
 
-/// Listens until it is dropped.
+/// Listens until the task is dropped.
 async fn listen(tier: Arc<Tier>, redis: RedisCache) {
     let mut pause = PAUSE;
     loop {
@@ -161,7 +161,7 @@ async fn listen_once(tier: &Tier, redis: &RedisCache, pause: &mut Duration) -> R
                 _ => tier.memory.forget_all(),
             },
             Some(PushInfo { kind: PushKind::Subscribe, .. }) => {}
-            // The connection ended, or the subscription.
+            // The connection or the subscription has ended.
             _ => return Ok(()),
         }
     }
@@ -174,12 +174,12 @@ impl Drop for TieredCache {
 }
 
 impl TieredCache {
-    /// Opens both tiers; as [`RedisCache::open`].
+    /// Opens both tiers, as [`RedisCache::open`] does.
     ///
     /// # Errors
     /// As [`RedisCache::open`].
     pub async fn open(options: TieredOptions) -> Result<Self> {
-        // The tier in process is what keeps values decoded.
+        // The tier in process already keeps values decoded.
         let mut redis = options.redis;
         redis.decoded_bytes = 0;
         let shared = RedisCache::open(redis).await?;
@@ -189,7 +189,8 @@ impl TieredCache {
         Ok(Self { local, shared, listener })
     }
 
-    /// Whether the tier in process is in use: it is while invalidations of other processes are heard.
+    /// Returns whether the tier in process is in use: it is while this process receives the invalidations of the
+    /// others.
     pub fn holds_in_process(&self) -> bool {
         self.local.hears.load(Ordering::Acquire)
     }
@@ -294,7 +295,7 @@ impl Cache for TieredCache {
     async fn invalidate(&self, keys: &[CacheKey]) -> Result<()> {
         self.local.memory.forget(keys);
         let told = self.shared.invalidate(keys).await;
-        // What was read from Redis in between.
+        // Drops what was read from Redis in between.
         self.local.memory.forget(keys);
         told
     }
@@ -327,7 +328,7 @@ impl Cache for TieredCache {
 
     fn stats(&self) -> CacheStats {
         let (local, shared) = (self.local.memory.stats(), self.shared.stats());
-        // A miss in process goes on to Redis and is counted there.
+        // A read that misses in process goes on to Redis and is counted there.
         local.hits(local.hits + shared.hits).misses(shared.misses)
     }
 }

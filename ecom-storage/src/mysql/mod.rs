@@ -18,13 +18,13 @@ use crate::sql::engine::value::{Row, Value};
 static LOCK_TREE: Sql = Sql::new("SELECT value FROM ecom_meta WHERE name = 'identity' FOR UPDATE");
 
 static HOLD_TREE: Sql = Sql::new("SELECT value FROM ecom_meta WHERE name = 'identity' LOCK IN SHARE MODE");
-// Of the session: statements that change the schema commit by themselves.
+// A lock of the session, because statements that change the schema commit by themselves.
 static MIGRATION_LOCK: Sql = Sql::new("SELECT CAST(GET_LOCK(CONCAT('ecom.migrations.', DATABASE()), 60) AS SIGNED)");
 
 static HAS_TABLES: Sql =
     Sql::new("SELECT 1 FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = 'ecom_meta'");
 
-/// MySQL's SQL.
+/// The SQL of MySQL and MariaDB.
 pub(crate) static DIALECT: Dialect = Dialect {
     name: "mysql",
     slot: 2,
@@ -55,27 +55,28 @@ pub(crate) static DIALECT: Dialect = Dialect {
     survives_errors: true,
 };
 
-/// What a URL may say besides what that of any server may. Character set, collation and time zone are the library's to
-/// say.
+/// The URL parameters that only MySQL has. The library itself sets character set, collation and time zone.
 pub(crate) const PARAMETERS: [&str; 2] = ["sslca", "socket"];
 
 /// Reads a URL.
 pub(crate) fn options(url: &str) -> sqlx::Result<MySqlConnectOptions> {
     let options = MySqlConnectOptions::from_str(url)?;
-    // The session's settings are ours: see `session`.
+    // The library sets these itself: see `session`.
     let options = options.pipes_as_concat(false).no_engine_substitution(false);
     Ok(if url.contains("statement-cache-capacity=") { options } else { options.statement_cache_capacity(256) })
 }
 
-/// What every session is set to: bad values are refused and not bent, a statement sees what has committed, and with
-/// a limit the server gives up what takes too long, locks first, both before this process stops waiting.
+/// Returns the settings of every session: the server refuses bad values instead of adjusting them, and a statement sees
+/// what has committed. With a limit, the server gives up locks first and then statements, both before this process
+/// stops waiting.
 fn session(limit: Option<Duration>) -> String {
     let mut text = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
                     SET SESSION sql_mode = 'STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'"
         .to_owned();
     if let Some(limit) = limit {
         let (lock, statement) = (limit * 8 / 10, limit * 9 / 10);
-        // In seconds for MariaDB, in milliseconds and for reads alone for MySQL, each in a comment that the other skips.
+        // MariaDB takes seconds. MySQL takes milliseconds and applies them to reads only. Each stands in a comment that
+        // the other server skips.
         let _ = write!(
             text,
             ", innodb_lock_wait_timeout = {} /*M!100100 , max_statement_time = {} */ /*!80000 , max_execution_time = {} */",
@@ -139,7 +140,7 @@ pub(crate) async fn script(c: &mut MySqlConnection, text: &'static str) -> DbRes
     Ok(())
 }
 
-/// Why a statement failed.
+/// Classifies the error of a statement.
 pub(crate) fn classify(source: sqlx::Error) -> DbError {
     use sqlx::error::ErrorKind;
     let kind = match &source {
@@ -153,7 +154,7 @@ pub(crate) fn classify(source: sqlx::Error) -> DbError {
                 Some(1045 | 1698) => Kind::Setup("the server refuses the user or the password"),
                 Some(1044 | 1142 | 1227) => Kind::Setup("the user may not do this in the database: grant it"),
                 Some(1049) => Kind::Setup("the server has no such database: create it first"),
-                // The server ends the connection; of a commit it may be in the middle.
+                // The server ends the connection, possibly in the middle of a commit.
                 Some(1053 | 1927) => Kind::Lost,
                 // Too many connections, disk or table full, read-only, interrupted, over the time limit.
                 Some(1021 | 1040 | 1114 | 1203 | 1290 | 1317 | 1792 | 1836 | 1969 | 3024) => Kind::Unavailable,
@@ -166,14 +167,14 @@ pub(crate) fn classify(source: sqlx::Error) -> DbError {
     DbError { kind, source }
 }
 
-/// The name in ``CONSTRAINT `name` failed for …`` (MariaDB) or `Check constraint 'name' is violated.` (MySQL).
+/// Returns the name in ``CONSTRAINT `name` failed for …`` (MariaDB) or `Check constraint 'name' is violated.` (MySQL).
 fn check(message: &str) -> String {
     message.split(['`', '\'']).nth(1).unwrap_or_default().to_owned()
 }
 
-/// The name between quotes after `before`, without the table in front of it.
+/// Returns the name between quotes after `before`, without the table in front of it.
 fn quoted(message: &str, before: &str) -> String {
-    // The last one: the value in front of it is the caller's text.
+    // The last match, because the value in front of it is text of the caller.
     let name = message.rsplit_once(before).and_then(|(_, rest)| rest.split_once('\'')).map_or("", |(name, _)| name);
     name.rsplit_once('.').map_or(name, |(_, n)| n).to_owned()
 }

@@ -21,7 +21,7 @@ pub(crate) fn i32(r: &MySqlRow, i: usize) -> R<i32> {
     r.try_get(i)
 }
 
-// Unchecked: keys are VARBINARY. The bytes must be UTF-8 all the same.
+// sqlx's type check is skipped, because keys are VARBINARY. The bytes must still be UTF-8.
 pub(crate) fn text(r: &MySqlRow, i: usize) -> R<&str> {
     r.try_get_unchecked(i)
 }

@@ -22,23 +22,24 @@ static MIGRATION_LOCK: Sql =
 
 static HAS_TABLES: Sql = Sql::new("SELECT 1 WHERE to_regclass('ecom_meta') IS NOT NULL");
 
-/// What is wrong with a database before it is used; nothing where it is fine.
+/// Returns what is wrong with a database before it is used, or no row.
 static SETUP: Sql = Sql::new(
     "SELECT 'must lead to a database whose encoding is UTF8' WHERE current_setting('server_encoding') <> 'UTF8'",
 );
 
-/// What a host's transaction must be like.
+/// Checks the transaction of a host.
 static HOST_CHECK: Sql = Sql::new(
     "SELECT 'is in a transaction at ' || current_setting('transaction_isolation') || ': begin it at READ COMMITTED' \
      WHERE current_setting('transaction_isolation') <> 'read committed'",
 );
 
-/// PostgreSQL's SQL.
+/// The SQL of PostgreSQL.
 pub(crate) static DIALECT: Dialect = Dialect {
     name: "postgres",
     slot: 1,
     numbered: true,
-    // Said each time: a database may default to another, and a pooler forgets what a session was set to.
+    // Set in every transaction, because a database may have another default, and a pooler loses the settings of a
+    // session.
     begin: "BEGIN ISOLATION LEVEL READ COMMITTED",
     fragments: &[
         (
@@ -53,7 +54,7 @@ pub(crate) static DIALECT: Dialect = Dialect {
     ],
     lock_tree: Some(&LOCK_TREE),
     hold_tree: Some(&HOLD_TREE),
-    // Keys never change, so that rows that refer to these can come meanwhile.
+    // Keys never change, so other transactions may insert rows that refer to these meanwhile.
     for_update: " FOR NO KEY UPDATE",
     sequences_outbox: true,
     joins_in_order: false,
@@ -65,7 +66,7 @@ pub(crate) static DIALECT: Dialect = Dialect {
     survives_errors: false,
 };
 
-/// What a URL may say besides what that of any server may.
+/// The URL parameters that only PostgreSQL has.
 pub(crate) const PARAMETERS: [&str; 11] = [
     "sslrootcert",
     "ssl-root-cert",
@@ -86,8 +87,8 @@ pub(crate) fn options(url: &str) -> sqlx::Result<PgConnectOptions> {
     Ok(if url.contains("statement-cache-capacity=") { options } else { options.statement_cache_capacity(256) })
 }
 
-/// Has the server give up what takes too long: locks first, then statements, both before this process stops waiting,
-/// and what a process that hangs keeps open.
+/// Sets limits on the server: for locks, which end first, and for statements, both shorter than this process waits; and
+/// for transactions that a hanging process keeps open.
 pub(crate) fn with_limits(options: PgConnectOptions, limit: Duration) -> PgConnectOptions {
     let ms = |percent: u32| (limit * percent / 100).as_millis().max(1).to_string();
     options.options([
@@ -122,8 +123,9 @@ fn arguments(values: Vec<Value<'_>>) -> DbResult<PgArguments> {
     Ok(args)
 }
 
-/// Reads with more values are planned each time. The plan of a prepared statement stays until the next ANALYZE: one that
-/// was made when tables were empty scans them whole for each value, as long as a first import lasts.
+/// Statements with more parameters than this are planned at every call. A prepared statement keeps its plan until the
+/// next ANALYZE, and a plan that was made while the tables were empty scans them completely for each value, for as long
+/// as a first import takes.
 const KEPT_PREPARED: usize = 128;
 
 pub(crate) async fn fetch_all(c: &mut PgConnection, sql: SqlStr, values: Vec<Value<'_>>) -> DbResult<Vec<Row>> {
@@ -148,7 +150,7 @@ pub(crate) async fn script(c: &mut PgConnection, text: &'static str) -> DbResult
     Ok(())
 }
 
-/// Why a statement failed.
+/// Classifies the error of a statement.
 pub(crate) fn classify(source: sqlx::Error) -> DbError {
     use sqlx::error::ErrorKind;
     let kind = match &source {
@@ -159,16 +161,16 @@ pub(crate) fn classify(source: sqlx::Error) -> DbError {
                 ErrorKind::ForeignKeyViolation => Kind::ForeignKey,
                 ErrorKind::CheckViolation => Kind::Check(constraint()),
                 _ => match e.code().as_deref() {
-                    // Serialization, deadlock, lock timeout.
+                    // Serialization failure, deadlock, lock timeout.
                     Some("40001" | "40P01" | "55P03") => Kind::Contention,
                     Some("28P01" | "28000") => Kind::Setup("the server refuses the user or the password"),
                     Some("3D000") => Kind::Setup("the server has no such database: create it first"),
                     Some("42501") => Kind::Setup("the user may not do this in the database: grant it"),
-                    // A pooler has lost its connection or gets none; of a commit that may be in the middle.
+                    // A pooler has lost its server connection or gets none, possibly in the middle of a commit.
                     Some(c) if c.starts_with("08") => Kind::Lost,
-                    // The server ends the connection; of a commit it may be in the middle.
+                    // The server ends the connection, possibly in the middle of a commit.
                     Some("57P01" | "57P02" | "57P05") => Kind::Lost,
-                    // Rolled back, canceled or shutting down, out of connections, resources or disk, read-only.
+                    // Rolled back, cancelled, shutting down, read-only, or out of connections, resources or disk.
                     Some(c) if c.starts_with("40") || c.starts_with("53") || c.starts_with("57") || c == "25006" => {
                         Kind::Unavailable
                     }

@@ -17,12 +17,12 @@ use crate::sql::engine::value::{Row, Value};
 
 static HAS_TABLES: Sql = Sql::new("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'ecom_meta'");
 
-/// What a host's transaction must be like.
+/// Checks the transaction of a host, and makes it the writer.
 static HOST_CHECK: Sql = Sql::new(
     "SELECT 'has foreign keys off: PRAGMA foreign_keys = ON before it begins' FROM pragma_foreign_keys WHERE foreign_keys = 0",
 );
 
-/// SQLite's SQL.
+/// The SQL of SQLite.
 pub(crate) static DIALECT: Dialect = Dialect {
     name: "sqlite",
     slot: 0,
@@ -37,7 +37,7 @@ pub(crate) static DIALECT: Dialect = Dialect {
         ),
         ("{bigint}", "INTEGER"),
         ("{page_join}", "CROSS JOIN"),
-        // AUTOINCREMENT remembers the last number where everything is trimmed, and forgets it with a rollback.
+        // AUTOINCREMENT remembers the last number even if all rows are trimmed, and forgets it with a rollback.
         ("{outbox_head}", "coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'outbox_events'), 0)"),
         ("{outbox_if_new}", "ON CONFLICT DO NOTHING"),
     ],
@@ -54,16 +54,16 @@ pub(crate) static DIALECT: Dialect = Dialect {
     survives_errors: true,
 };
 
-/// What a connection is opened for.
+/// The role of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
-    /// Reads only.
+    /// It only reads.
     Reader,
-    /// Reads and writes.
+    /// It reads and writes.
     Writer,
 }
 
-/// Opens a connection; another process that holds the file is waited for.
+/// Opens a connection. If another process holds the file, it waits for that process.
 pub(crate) async fn open(options: &SqliteOptions, role: Role) -> DbResult<SqliteConnection> {
     let mut o = SqliteConnectOptions::new()
         .foreign_keys(true)
@@ -158,7 +158,7 @@ pub(crate) fn explained(error: DbError) -> DbError {
     DbError { kind: Kind::Setup(message), ..error }
 }
 
-/// SQLite's primary result code, without the extended part.
+/// Returns SQLite's primary result code, without the extended part.
 fn primary_code(e: &sqlx::Error) -> Option<i32> {
     let code: i32 = e.as_database_error()?.code()?.parse().ok()?;
     Some(code & 0xff)
@@ -168,7 +168,7 @@ fn is_busy(e: &sqlx::Error) -> bool {
     matches!(primary_code(e), Some(5 | 6))
 }
 
-/// Why a statement failed.
+/// Classifies the error of a statement.
 pub(crate) fn classify(source: sqlx::Error) -> DbError {
     use sqlx::error::ErrorKind;
     let kind = match &source {
@@ -176,7 +176,8 @@ pub(crate) fn classify(source: sqlx::Error) -> DbError {
             ErrorKind::UniqueViolation => Kind::Unique(constraint(e.message())),
             ErrorKind::ForeignKeyViolation => Kind::ForeignKey,
             ErrorKind::CheckViolation => Kind::Check(constraint(e.message())),
-            // BUSY, LOCKED, INTERRUPT, FULL, CANTOPEN, PROTOCOL: nothing was written. IOERR: as far as it is known.
+            // BUSY, LOCKED, INTERRUPT, FULL, CANTOPEN, PROTOCOL: nothing was written. The same holds for IOERR, as far
+            // as is known.
             _ => match primary_code(&source) {
                 Some(5 | 6 | 9 | 13 | 14 | 15) => Kind::Unavailable,
                 Some(10) => Kind::Lost,
@@ -189,8 +190,8 @@ pub(crate) fn classify(source: sqlx::Error) -> DbError {
     DbError { kind, source }
 }
 
-/// The name of the constraint in `UNIQUE constraint failed: products.slug`. SQLite names an index only if it has
-/// expressions, and its columns otherwise.
+/// Returns the name of the constraint in `UNIQUE constraint failed: products.slug`. SQLite names an index only if it
+/// has expressions, and its columns otherwise.
 fn constraint(message: &str) -> String {
     let what = message.split_once("constraint failed: ").map_or("", |(_, w)| w);
     if let Some(name) = what.strip_prefix("index '").and_then(|o| o.strip_suffix('\'')) {

@@ -10,20 +10,20 @@ use ecom_core::{Error, FieldCode, Result};
 
 /// How a SQLite database is opened.
 ///
-/// A file is read by several connections and written by one, whose turn is taken in the order of asking. A database
-/// in memory has one connection for all, and everyone waits for their turn.
+/// Several connections read a file and one connection writes it; writers take turns in the order in which they asked. A
+/// database in memory has one connection, and all callers take turns on it.
 #[derive(Debug, Clone)]
 pub struct SqliteOptions {
     path: Option<PathBuf>,
-    /// Connections that read; 4.
+    /// How many connections read. Default 4.
     pub readers: usize,
-    /// How long another process that is writing is waited for; 5 s.
+    /// How long a writer waits for another process that is writing. Default 5 s.
     pub busy_timeout: Duration,
-    /// How long a connection, or the turn to write, is waited for within this process; 10 s.
+    /// How long a caller waits, within this process, for a connection or for its turn to write. Default 10 s.
     pub acquire_timeout: Duration,
     /// The clock.
     pub clock: SharedClock,
-    /// Where the database's identity comes from.
+    /// The source of the database's identity.
     pub ids: Arc<dyn IdSource>,
 }
 
@@ -40,17 +40,17 @@ impl SqliteOptions {
         }
     }
 
-    /// A file, made if it is not there; its directory must be.
+    /// A database in a file, which is created if it does not exist. Its directory must exist.
     pub fn file(path: impl Into<PathBuf>) -> Self {
         Self::with_path(Some(path.into()))
     }
 
-    /// A database in memory that goes with the storage.
+    /// A database in memory, which ends with the storage.
     pub fn memory() -> Self {
         Self::with_path(None)
     }
 
-    /// From `sqlite://path`, `sqlite:path` or `sqlite::memory:`.
+    /// Reads `sqlite://path`, `sqlite:path` or `sqlite::memory:`.
     ///
     /// # Errors
     /// `Validation` on field `database`.
@@ -67,7 +67,7 @@ impl SqliteOptions {
         if path.is_empty() { Err(bad()) } else { Ok(Self::file(path.as_ref())) }
     }
 
-    /// The file, `None` for memory.
+    /// Returns the path of the file, or `None` for a database in memory.
     pub fn path(&self) -> Option<&Path> {
         self.path.as_deref()
     }

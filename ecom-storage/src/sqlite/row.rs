@@ -1,4 +1,4 @@
-//! Reads columns of SQLite rows. Tables are STRICT, so the type of a column is known and not looked at again.
+//! Reads columns of SQLite rows. Tables are STRICT, so the type of a column is known and not checked again.
 
 use chrono::DateTime;
 use ecom_core::clock::Timestamp;

@@ -1,4 +1,4 @@
-//! What the tests of the caches on Redis share.
+//! Helpers for the tests of the caches on Redis.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ pub static CODEC: Codec = Codec {
 };
 
 pub const TTL: Duration = Duration::from_mins(5);
-/// No recovery takes so long.
+/// Longer than any recovery takes.
 pub const SOON: Duration = Duration::from_secs(20);
 
 pub const fn key(n: u128) -> CacheKey {
@@ -46,7 +46,7 @@ pub fn assert_unavailable(result: &Result<(), Error>) {
     assert!(matches!(result, Err(Error::Unavailable { dependency: Dependency::Cache, .. })), "{result:?}");
 }
 
-/// A thousand reads that each cost a time limit of Redis would take minutes.
+/// Checks that reads miss at once. A thousand reads that each waited for the time limit would take minutes.
 pub async fn assert_reads_miss_at_once(cache: &dyn Cache) {
     let start = Instant::now();
     for n in 0..1_000 {
@@ -55,7 +55,7 @@ pub async fn assert_reads_miss_at_once(cache: &dyn Cache) {
     assert!(start.elapsed() < Duration::from_secs(10), "reads waited for a Redis that is lost");
 }
 
-/// A connection beside the cache's.
+/// Opens a connection beside the cache's.
 pub async fn raw(url: &str) -> redis::aio::MultiplexedConnection {
     redis::Client::open(url).unwrap().get_multiplexed_async_connection().await.unwrap()
 }

@@ -41,8 +41,8 @@ async fn a_call_dropped_at_any_await_leaves_the_pool_whole_and_nothing_half_writ
         write_categories(&s, std::slice::from_ref(&top)).await?;
         let mut done = 0;
         let (mut dropped, mut completed) = (0, 0);
-        // How often a future is polled differs from run to run: each place is tried several times, and all of them
-        // again until enough were dropped.
+        // How often a future is polled differs from run to run. So each position is tried several times, and all of
+        // them again until enough calls were dropped.
         for (tries, n) in (0..30).cycle().enumerate() {
             if tries >= 90 && dropped >= 20 && completed >= 1 {
                 break;
@@ -54,7 +54,7 @@ async fn a_call_dropped_at_any_await_leaves_the_pool_whole_and_nothing_half_writ
                 s.connect().await?.products().get(p.id, IncludeDeleted::No).await
             };
             let finished = Polls { future: Box::pin(whole), left: n }.await;
-            // The next caller gets a clean connection, and finds all of the product or nothing.
+            // The next caller gets a clean connection, and finds either the whole product or nothing.
             let mut tx = s.begin().await?;
             let found = tx.products().get(p.id, IncludeDeleted::Yes).await?;
             let live = tx.categories().get(top.id, IncludeDeleted::No).await?.ok_or("gone")?.product_count;

@@ -1,4 +1,4 @@
-//! Products and categories as they are read and listed, the counts of categories, and slugs.
+//! Reads and lists of products and categories, the counts of categories, and slugs.
 
 use ecom_core::catalog::{AvailabilityStatus, CategorySummary, Product, ProductFilter, ProductSort, ProductStatus};
 use ecom_core::common::{Actor, ExternalRef, IncludeDeleted};
@@ -140,7 +140,7 @@ async fn pages_by_cursor_and_by_offset_are_the_same_list() -> TestResult {
     Ok(())
 }
 
-/// Counts and listings as a full computation gives them, which the maintained ones must equal.
+/// Checks the maintained counts and listings against a full computation.
 async fn check_listings(s: &SqlStorage) -> TestResult {
     let mut c = s.connect().await?;
     let tree = c.categories().tree().await?;

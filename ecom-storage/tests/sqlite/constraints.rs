@@ -86,7 +86,7 @@ async fn what_the_database_refuses_becomes_our_conflict() -> TestResult {
     assert_eq!(e.code(), ErrorCode::VersionConflict);
     tx.rollback().await?;
 
-    // Free again once their owner is soft-deleted.
+    // The names are free again once their owner is soft-deleted.
     let mut after = p.clone();
     after.audit.edited(now(), &Actor::system());
     after.audit.deleted_at = Some(now());

@@ -33,7 +33,7 @@ async fn a_host_writes_inside_its_own_transaction() -> TestResult {
     c.execute("CREATE TABLE host_table (id INTEGER)").await?;
     let actor = Principal::trusted("host");
 
-    // It begins its transaction itself.
+    // The host begins its transaction itself.
     for keep in [false, true] {
         let mut host = c.begin().await?;
         let mut tx = on_sqlite(&shop, &mut host).await?;
@@ -49,7 +49,7 @@ async fn a_host_writes_inside_its_own_transaction() -> TestResult {
         assert_eq!(titles(&shop).await.len(), usize::from(keep));
     }
 
-    // Or the library begins it.
+    // The library begins the transaction.
     let category: CategoryInput = serde_json::from_str(r#"{"name": "Desk"}"#)?;
     for keep in [false, true] {
         let mut tx = begin_on_sqlite(&shop, &mut c).await?;
@@ -68,7 +68,7 @@ async fn a_host_writes_inside_its_own_transaction() -> TestResult {
     let counted = shop.categories().get_by_slug("desk").await?.value.product_count;
     let rows: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM host_table").fetch_one(&mut c).await?;
     assert_eq!((counted, rows), (1, 2));
-    // Events were written with the changes of what was kept, and of nothing else.
+    // Events exist for the changes that were committed, and for no others.
     assert_eq!(shop.events().read(OutboxPosition::default(), 100).await?.events.len(), 3);
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Stock, its movements and the availability that follows them.
+//! Stock, its movements, and the availability that depends on them.
 
 use ecom_core::catalog::{AvailabilityStatus, ProductFilter};
 use ecom_core::common::IncludeDeleted;

@@ -1,4 +1,4 @@
-//! Many tasks on one database, and waiting for a lock that another connection holds.
+//! Many tasks on one database, and a lock that another connection holds.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ async fn sixty_four_writers_never_see_a_lock() -> TestResult {
     let id = p.skus[0].id;
     let mut tasks = Vec::new();
     for i in 0..64 {
-        // Half of them through a pool of their own, as another process would.
+        // Half of them use a second pool, as another process would.
         let s = if i % 2 == 0 { s.clone() } else { other.clone() };
         tasks.push(tokio::spawn(async move {
             for _ in 0..4 {

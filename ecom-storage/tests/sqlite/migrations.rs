@@ -53,7 +53,7 @@ async fn a_second_currency_is_refused_and_nothing_is_written() -> TestResult {
     assert_eq!(s.currency(), Some(Currency::USD));
     let p = product("Pen", &[], 1_234, 1);
     write_products(&s, std::slice::from_ref(&p)).await?;
-    // As a database of an older release: the migration must not run before the currency is compared.
+    // The database of an older release: the currency must be compared before the migration runs.
     raw(&dir, "DELETE FROM ecom_migrations").await?;
     let other = at(&dir);
     assert_eq!(other.currency(), None);
@@ -66,7 +66,7 @@ async fn a_second_currency_is_refused_and_nothing_is_written() -> TestResult {
     assert_eq!(found, [("currency".to_owned(), "USD".to_owned())]);
     let applied: Vec<(String, String)> = rows(&dir, "SELECT name, checksum FROM ecom_migrations").await?;
     assert_eq!(applied, []);
-    // The one that has it goes on.
+    // The storage that has the currency works on.
     assert_eq!(s.migrate(Currency::JPY).await.unwrap_err().code(), ErrorCode::CurrencyMismatch);
     assert_eq!(s.currency(), Some(Currency::USD));
     assert_eq!(s.connect().await?.products().get(p.id, IncludeDeleted::No).await?, Some(p));

@@ -13,7 +13,7 @@ fn told() -> Option<String> {
     std::env::var(CHILD).ok()
 }
 
-/// The other process of the test below; does nothing on its own.
+/// The other process of the test below. It does nothing if it is run alone.
 #[tokio::test]
 async fn child_process_that_writes() -> TestResult {
     let Some(told) = told() else { return Ok(()) };

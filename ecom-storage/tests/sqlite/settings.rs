@@ -15,11 +15,11 @@ async fn the_file_is_in_wal_with_foreign_keys_and_full_durability() -> TestResul
         assert_eq!(s.pragma("synchronous", write).await?, "2");
         assert_eq!(s.pragma("query_only", write).await?, if write { "0" } else { "1" });
     }
-    // A connection for reads writes nothing.
+    // A connection for reads refuses writes.
     let mut c = s.connect().await?;
     let e = c.categories().insert(&[category("A", None)]).await.unwrap_err();
     assert_eq!(e.code(), ErrorCode::Internal);
-    // A failure that may have ended a transaction lets nothing more through, and the connection is not used again.
+    // After a failure that may have ended the transaction, no further statement is sent, and the connection is closed.
     assert!(c.categories().tree().await.is_err());
     drop(c);
     assert!(s.connect().await?.categories().tree().await?.is_empty());

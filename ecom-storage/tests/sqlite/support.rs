@@ -118,7 +118,7 @@ pub async fn write_categories(s: &SqlStorage, categories: &[Category]) -> ecom_c
     tx.commit().await
 }
 
-/// A database in a directory of its own that lasts as long as the first value.
+/// Creates a database in a directory that lasts as long as the first value.
 pub async fn file() -> (tempfile::TempDir, SqlStorage) {
     let dir = tempfile::tempdir().unwrap();
     let s = at(&dir);
@@ -136,7 +136,7 @@ pub async fn memory() -> SqlStorage {
     s
 }
 
-/// Runs statements on the file, past the library.
+/// Runs statements on the file that bypass the library.
 pub async fn raw(dir: &tempfile::TempDir, sql: &'static str) -> TestResult {
     use sqlx::Connection as _;
     let url = format!("sqlite://{}", dir.path().join("shop.db").display());
@@ -146,7 +146,7 @@ pub async fn raw(dir: &tempfile::TempDir, sql: &'static str) -> TestResult {
     Ok(())
 }
 
-/// Adds one to a SKU, as a service would.
+/// Adds one piece to the stock of a SKU, as a service would.
 pub async fn add_one(s: &SqlStorage, id: SkuId) -> ecom_core::Result<()> {
     let mut tx = s.begin().await?;
     let levels = tx.inventory().lock(&[id]).await?;

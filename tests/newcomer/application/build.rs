@@ -1,4 +1,4 @@
-//! Takes the program and its dependencies out of the README.
+//! Extracts the program and its dependencies from the README.
 
 use std::path::Path;
 use std::{env, fs};

@@ -1,4 +1,4 @@
-//! A database of its own for each test, on a server that all share.
+//! Gives each test a database of its own on a shared server.
 
 use std::fmt;
 
@@ -7,28 +7,28 @@ use url::Url;
 
 use crate::{PREFIX, now, required, unique_name};
 
-/// What is left of a killed run is removed after so many seconds.
+/// After this many seconds, the databases of a killed run are removed.
 const LEFTOVER_SECONDS: u64 = 3_600;
 
-/// An empty database.
+/// An empty database, for one test.
 #[derive(Debug)]
 pub struct TestDatabase {
     /// Its URL.
     pub url: String,
-    /// Drops the database when it goes.
+    /// Drops the database when it is dropped.
     pub guard: DatabaseGuard,
 }
 
-/// A place of one's own on a Redis that others use too.
+/// A prefix of a Redis server that other tests use too.
 #[derive(Clone, Debug)]
 pub struct TestRedis {
-    /// The server.
+    /// The URL of the server.
     pub url: String,
-    /// What all keys and channels of this test start with.
+    /// The prefix of all keys and channels of this test.
     pub prefix: String,
 }
 
-/// Drops a test's database when it goes, whoever is still connected to it.
+/// Drops the database of a test when it is dropped, even if clients are still connected.
 pub struct DatabaseGuard {
     admin: String,
     name: String,
@@ -42,7 +42,7 @@ impl fmt::Debug for DatabaseGuard {
 
 impl Drop for DatabaseGuard {
     fn drop(&mut self) {
-        // On a thread of its own: this may run on a runtime, while it shuts down, or in a panic.
+        // On a separate thread, because this may run on a runtime, while a runtime shuts down, or in a panic.
         let (admin, name) = (self.admin.clone(), self.name.clone());
         let dropped = std::thread::spawn(move || {
             let runtime =
@@ -57,17 +57,17 @@ impl Drop for DatabaseGuard {
     }
 }
 
-/// An empty database on the server of `TEST_POSTGRES_URL`.
+/// Creates an empty database on the server of `TEST_POSTGRES_URL`.
 pub async fn postgres() -> TestDatabase {
     make(required("TEST_POSTGRES_URL")).await
 }
 
-/// An empty database on the server of `TEST_MYSQL_URL`, with the server's own defaults.
+/// Creates an empty database on the server of `TEST_MYSQL_URL`, with the defaults of the server.
 pub async fn mysql() -> TestDatabase {
     make(required("TEST_MYSQL_URL")).await
 }
 
-/// A prefix of one's own on the server of `TEST_REDIS_URL`.
+/// Returns a new prefix on the server of `TEST_REDIS_URL`.
 pub fn redis() -> TestRedis {
     TestRedis { url: required("TEST_REDIS_URL"), prefix: format!("{}:", unique_name()) }
 }
@@ -101,13 +101,13 @@ async fn drop_database(admin: &str, name: &str) -> sqlx::Result<()> {
         return execute(admin, format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await;
     }
     let mut c = MySqlConnection::connect(admin).await?;
-    // An open transaction would hold the tables, and the drop would wait for it.
+    // An open transaction would lock the tables, and dropping the database would wait for it.
     let ids = sqlx::query("SELECT CAST(id AS SIGNED) FROM information_schema.processlist WHERE db = ?")
         .bind(name)
         .fetch_all(&mut c)
         .await?;
     for id in ids {
-        // It may have gone by itself.
+        // The connection may have ended by itself.
         let _ = c.execute(AssertSqlSafe(format!("KILL {}", id.try_get::<i64, _>(0)?))).await;
     }
     c.execute("SET SESSION lock_wait_timeout = 10").await?;
@@ -115,10 +115,10 @@ async fn drop_database(admin: &str, name: &str) -> sqlx::Result<()> {
     c.close().await
 }
 
-/// Drops what killed runs left on the database server at `url` more than an hour ago.
+/// Drops the databases that killed runs left on the server at `url` more than an hour ago.
 ///
 /// # Errors
-/// The server's.
+/// Those of the server.
 pub async fn sweep(url: &str) -> sqlx::Result<()> {
     let names: Vec<String> = if is_mysql(url) {
         let mut c = MySqlConnection::connect(url).await?;

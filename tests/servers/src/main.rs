@@ -1,6 +1,6 @@
-//! Starts the servers that `tests/run` and the test suites use, where `TEST_POSTGRES_URL`, `TEST_MYSQL_URL` and
-//! `TEST_REDIS_URL` do not say which to take, prints lines for a shell to `eval`, ends them with `# ready`, and stops
-//! the servers when its standard input closes (Ctrl-D).
+//! Starts the servers that `tests/run` and the test suites use, except those that `TEST_POSTGRES_URL`, `TEST_MYSQL_URL`
+//! or `TEST_REDIS_URL` already name. Prints lines for a shell to `eval`, then `# ready`, and stops the servers when its
+//! standard input closes (Ctrl-D).
 
 use std::io::Read as _;
 use std::process::ExitCode;

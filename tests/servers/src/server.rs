@@ -16,13 +16,13 @@ use url::Url;
 
 use crate::random;
 
-/// Longer than any recovery in a test; a server that is not up by then never will be.
+/// Longer than any recovery in a test. A server that does not answer by then never will.
 const START_LIMIT: Duration = Duration::from_secs(120);
 const STOP_LIMIT: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(20);
 
-/// Kills the server, its children and the folder when the test's process is gone, however it went: then this script's
-/// standard input ends. Each line is the process to kill from now on.
+/// Kills the server and its children and removes the folder once the test's process has ended in whatever way, which
+/// closes the standard input of this script. Each line of the input is the process to kill from now on.
 const WATCHER: &str = r#"
 trap '' HUP INT TERM
 server=
@@ -37,7 +37,7 @@ fi
 rm -rf "$0"
 "#;
 
-/// Which program a [`Server`] runs.
+/// The program that a [`Server`] runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// PostgreSQL.
@@ -48,8 +48,8 @@ pub enum Kind {
     Redis,
 }
 
-/// A server of one test's own: on a free loopback port, in a temporary folder, flushing to disk as in production.
-/// Killed and removed when it goes, and when the test's process dies.
+/// A server that belongs to one test: on a free loopback port, in a temporary folder, flushing to disk as in
+/// production. It is killed and removed when it is dropped, and when the test's process dies.
 #[derive(Debug)]
 pub struct Server {
     kind: Kind,
@@ -62,23 +62,23 @@ pub struct Server {
 }
 
 impl Server {
-    /// A PostgreSQL with one empty database, reached as its superuser.
+    /// Starts a PostgreSQL with one empty database. The URL names its superuser.
     pub async fn postgres() -> Self {
         Self::with(Kind::Postgres, &[]).await
     }
 
-    /// A MariaDB with one empty database, reached by a user with all privileges.
+    /// Starts a MariaDB with one empty database. The URL names a user with all privileges.
     pub async fn mariadb() -> Self {
         Self::with(Kind::MariaDb, &[]).await
     }
 
-    /// A Redis that keeps everything in memory.
+    /// Starts a Redis that keeps everything in memory.
     pub async fn redis() -> Self {
         Self::with(Kind::Redis, &[]).await
     }
 
-    /// A server with settings of its own, each `name=value`, as its configuration file names them. `requirepass` is in
-    /// the URL of a Redis.
+    /// Starts a server with these settings, each `name=value` as in the server's configuration file. The URL of a Redis
+    /// contains its `requirepass`.
     pub async fn with(kind: Kind, settings: &[&str]) -> Self {
         let directory = tempfile::Builder::new().prefix("ecom-server-").tempdir().expect("a temporary folder");
         let owner = geteuid().is_root().then(|| unprivileged(kind));
@@ -101,14 +101,14 @@ impl Server {
             server.port = free_port();
             match server.launch().await {
                 Ok(()) => break,
-                // Somebody else may have taken the port meanwhile.
+                // Another process may have taken the port meanwhile.
                 Err(why) => assert!(attempt < 3, "{why}"),
             }
         }
         server
     }
 
-    /// Where it listens. The same after a restart.
+    /// Returns its URL, which stays the same after a restart.
     pub fn url(&self) -> String {
         let port = self.port;
         match self.kind {
@@ -121,23 +121,23 @@ impl Server {
         }
     }
 
-    /// Its loopback port.
+    /// Returns its loopback port.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Its folder, with `log` and `data` in it.
+    /// Returns its folder, which contains `log` and `data`.
     pub fn directory(&self) -> &Path {
         self.directory.path()
     }
 
-    /// Whether it runs, be it paused.
+    /// Returns whether it runs, even if it is paused.
     pub fn is_running(&mut self) -> bool {
         self.process.as_mut().is_some_and(|p| matches!(p.try_wait(), Ok(None)))
     }
 
-    /// Starts it again on what it has on disk, and waits until it answers: after [`stop`](Self::stop) or
-    /// [`kill9`](Self::kill9).
+    /// Starts it again with its data on disk, after [`stop`](Self::stop) or [`kill9`](Self::kill9), and waits until it
+    /// answers.
     pub async fn start(&mut self) {
         assert!(!self.is_running(), "it runs already");
         if let Err(why) = self.launch().await {
@@ -145,10 +145,10 @@ impl Server {
         }
     }
 
-    /// Stops it as an administrator would: clients are cut off, everything is flushed.
+    /// Stops it as an administrator would: clients are disconnected, and everything is flushed.
     pub async fn stop(&mut self) {
         self.resume();
-        // Smart shutdown of PostgreSQL would wait for its clients.
+        // A smart shutdown of PostgreSQL would wait for its clients.
         let signal = if self.kind == Kind::Postgres { Signal::INT } else { Signal::TERM };
         if let Some(process) = &mut self.process {
             send(pid(process), signal);
@@ -157,26 +157,26 @@ impl Server {
         self.gone();
     }
 
-    /// [`stop`](Self::stop), then [`start`](Self::start).
+    /// Stops it and starts it again.
     pub async fn restart(&mut self) {
         self.stop().await;
         self.start().await;
     }
 
-    /// Kills it and all of its processes at once, like a power cut that the disk survives.
+    /// Kills it and all of its processes at once, like a power failure that the disk survives.
     pub async fn kill9(&mut self) {
         let Some(mut process) = self.process.take() else { return };
         let children = kill_all(pid(&process));
-        wait(&mut process, STOP_LIMIT).await.expect("a killed process ends");
+        wait(&mut process, STOP_LIMIT).await.expect("a killed process did not end");
         let since = Instant::now();
         while children.iter().any(|&child| is_alive(child)) {
-            assert!(since.elapsed() < STOP_LIMIT, "a killed process ends");
+            assert!(since.elapsed() < STOP_LIMIT, "a killed process did not end");
             tokio::time::sleep(POLL).await;
         }
         self.gone();
     }
 
-    /// Stops all of its processes where they are (SIGSTOP): connections stay open, and nothing is answered.
+    /// Suspends all of its processes (SIGSTOP): connections stay open, and nothing answers.
     pub fn pause(&self) {
         let Some(process) = &self.process else { return };
         let server = pid(process);
@@ -186,7 +186,7 @@ impl Server {
         }
     }
 
-    /// Lets it go on after [`pause`](Self::pause).
+    /// Resumes it after [`pause`](Self::pause).
     pub fn resume(&self) {
         let Some(process) = &self.process else { return };
         let server = pid(process);
@@ -196,7 +196,7 @@ impl Server {
         send(server, Signal::CONT);
     }
 
-    /// The last lines of its log.
+    /// Returns the last lines of its log.
     pub fn log(&self) -> String {
         let bytes = std::fs::read(self.directory().join("log")).unwrap_or_default();
         let text = String::from_utf8_lossy(&bytes);
@@ -214,14 +214,14 @@ impl Server {
         writeln!(stdin, "{server}").expect("the watcher listens");
     }
 
-    /// A command that runs as the server's user, and writes to its log.
+    /// Returns a command that runs as the server's user and writes to its log.
     fn command(&self, program: PathBuf) -> Command {
         let log =
             || -> io::Result<File> { OpenOptions::new().create(true).append(true).open(self.directory().join("log")) };
         let mut command = Command::new(program);
         command
             .current_dir(self.directory())
-            // A mariadbd that starts removes the temporary tables of all that share its folder for them.
+            // When mariadbd starts, it removes the temporary tables of all servers with the same temporary folder.
             .env("TMPDIR", self.directory())
             .process_group(0)
             .stdin(Stdio::null())
@@ -242,7 +242,7 @@ impl Server {
                 c
             }
             Kind::MariaDb => {
-                // At every start, before it listens.
+                // Run at every start, before it listens.
                 let users = "CREATE DATABASE IF NOT EXISTS ecom;\n\
                              CREATE USER IF NOT EXISTS 'ecom'@'%' IDENTIFIED BY 'ecom';\n\
                              GRANT ALL ON *.* TO 'ecom'@'%' WITH GRANT OPTION;\n";
@@ -309,7 +309,7 @@ impl Server {
             }
             tokio::time::sleep(POLL).await;
         }
-        // Somebody else's server may answer on the port where ours could not.
+        // Another server may answer on the port if ours could not start.
         if self.is_running() { Ok(()) } else { Err(format!("{:?} ended:\n{}", self.kind, self.log())) }
     }
 }
@@ -320,7 +320,8 @@ impl Drop for Server {
             kill_all(pid(process));
             let _ = process.wait();
         }
-        // The folder goes with `directory`; the watcher's standard input ends, and nothing is left for it to do.
+        // Dropping `directory` removes the folder. The standard input of the watcher ends, and it has nothing left to
+        // do.
         if let Some(mut stdin) = self.watcher.stdin.take() {
             let _ = writeln!(stdin);
         }
@@ -334,7 +335,8 @@ fn assign(option: &str, path: &Path) -> std::ffi::OsString {
     text
 }
 
-/// The user and group that a server runs as where this process is root: some refuse root.
+/// Returns the user and group that a server runs as if this process is root, because some servers refuse to run as
+/// root.
 fn unprivileged(kind: Kind) -> (u32, u32) {
     let users = std::fs::read_to_string("/etc/passwd").expect("/etc/passwd");
     let own = match kind {
@@ -352,7 +354,7 @@ fn unprivileged(kind: Kind) -> (u32, u32) {
         .expect("there is a user `nobody`")
 }
 
-/// Where a program is; panics with the package to install.
+/// Returns the path of a program. If it is missing, panics with the package to install.
 fn program(kind: Kind, name: &str) -> PathBuf {
     let mut folders: Vec<PathBuf> =
         std::env::var_os("PATH").map(|p| std::env::split_paths(&p).collect()).unwrap_or_default();
@@ -372,8 +374,8 @@ fn program(kind: Kind, name: &str) -> PathBuf {
     })
 }
 
-/// A port that nothing listens on, and that no client is given as its own: one that calls a stopped server again and
-/// again would else end up talking to itself, and keep the server from coming back.
+/// Returns a port that nothing listens on, outside of the range that clients are given. A client that calls a stopped
+/// server repeatedly could otherwise connect to itself, and keep the server from starting again.
 fn free_port() -> u16 {
     let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
     let end = range.split_whitespace().next().and_then(|n| n.parse().ok()).unwrap_or(32_768_u64).max(12_000);
@@ -388,14 +390,14 @@ fn pid(process: &Child) -> Pid {
     Pid::from_child(process)
 }
 
-/// It may have ended by itself meanwhile.
+/// Sends a signal. The process may have ended by itself meanwhile.
 fn send(to: Pid, signal: Signal) {
     let _ = kill_process(to, signal);
 }
 
-/// Kills a process and its children, and says which these were.
+/// Kills a process and its children, and returns the children.
 fn kill_all(server: Pid) -> Vec<Pid> {
-    // So that it starts no more of them, and tidies up nothing after those that go.
+    // Stopped first, so that it neither starts more children nor cleans up after those that are killed.
     send(server, Signal::STOP);
     let children = children(server);
     send(server, Signal::KILL);
@@ -405,7 +407,7 @@ fn kill_all(server: Pid) -> Vec<Pid> {
     children
 }
 
-/// State and parent of a process: what follows the name, which may hold anything, in parentheses.
+/// Returns state and parent of a process: the fields after its name, which is in parentheses and may contain anything.
 fn state(of: i32) -> Option<(char, i32)> {
     let stat = std::fs::read_to_string(format!("/proc/{of}/stat")).ok()?;
     let mut fields = stat.rsplit_once(") ")?.1.split(' ');
@@ -437,10 +439,10 @@ async fn wait(process: &mut Child, limit: Duration) -> Option<ExitStatus> {
     None
 }
 
-/// Name and version of the server at `url`.
+/// Returns name and version of the server at `url`.
 ///
 /// # Errors
-/// A text where it does not answer.
+/// A text, if the server does not answer.
 pub async fn version(url: &str) -> Result<String, String> {
     let asked = async {
         match url.split(':').next() {
@@ -466,7 +468,7 @@ pub async fn version(url: &str) -> Result<String, String> {
     }
 }
 
-/// By hand: nothing here needs a client.
+/// Asks Redis directly, so that this crate needs no client.
 fn redis_version(url: &str) -> io::Result<String> {
     let url = Url::parse(url).map_err(io::Error::other)?;
     let mut c = TcpStream::connect((url.host_str().unwrap_or("127.0.0.1"), url.port().unwrap_or(6379)))?;

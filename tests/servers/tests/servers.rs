@@ -1,4 +1,4 @@
-//! The servers of fault tests do what they say, and every test has a database of its own.
+//! Tests that the servers for fault tests behave as documented, and that every test gets its own database.
 
 #![expect(clippy::unwrap_used, reason = "these are tests: a broken expectation panics")]
 
@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _, MySqlConnection, PgCon
 use test_servers::{Kind, Server, version};
 use tokio::time::timeout;
 
-/// Survives a kill and a restart, hangs while it is paused, is gone after it goes.
+/// The server survives a kill and a restart, hangs while it is paused, and is removed when it is dropped.
 async fn breaks_and_comes_back(mut server: Server) {
     let url = server.url();
     server.kill9().await;
@@ -66,7 +66,7 @@ async fn a_test_database_is_empty_and_gone_afterwards() {
     let first = test_servers::postgres().await;
     let second = test_servers::postgres().await;
     assert_ne!(first.url, second.url);
-    // Still connected, in a transaction.
+    // A connection that is still in a transaction.
     let mut c = PgConnection::connect(&first.url).await.unwrap();
     c.execute("BEGIN").await.unwrap();
     c.execute("CREATE TABLE t (n int)").await.unwrap();

@@ -1,4 +1,4 @@
-//! Who acts in the shop, and what they may do.
+//! The principals that act in the shop, and their permissions.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 
 macro_rules! permissions {
     ($($(#[$doc:meta])* $variant:ident = $text:literal;)*) => {
-        /// A permission: one verb on one kind of resource. The text of `products:write` is `products:write` in roles, in
+        /// A permission: one verb on one kind of resource. Its text, such as `products:write`, is the same in roles, in
         /// API keys and in the message of a refused call.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[non_exhaustive]
@@ -22,7 +22,7 @@ macro_rules! permissions {
             /// Every permission.
             pub const ALL: &'static [Self] = &[$(Self::$variant),*];
 
-            /// Returns its text.
+            /// Returns the text of the permission.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text),* }
             }
@@ -61,7 +61,7 @@ impl fmt::Display for Permission {
     }
 }
 
-/// The text is not the name of a permission.
+/// The error for a text that is not the name of a permission.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a permission")]
 pub struct UnknownPermission(String);
@@ -74,7 +74,7 @@ impl FromStr for Permission {
     }
 }
 
-/// Who calls the services, and what they may do.
+/// A caller of the services, with the permissions that it has.
 ///
 /// The services of [`Shop`](crate::Shop) itself are trusted: they act as [`Principal::system`] and may do everything.
 /// [`Shop::acting_as`](crate::Shop::acting_as) has the same services for another principal. A call that the principal
@@ -113,8 +113,8 @@ impl Principal {
         Self::with(actor.into(), Grants::Only(permissions.into_iter().collect()))
     }
 
-    /// Returns a principal who may do everything, also what later releases add. The actor is recorded with every row
-    /// and event that the principal writes.
+    /// Returns a principal who may do everything, including what later releases add. The actor is recorded with every
+    /// row and event that the principal writes.
     pub fn trusted(actor: impl Into<Actor>) -> Self {
         Self::with(actor.into(), Grants::Everything)
     }
@@ -123,14 +123,14 @@ impl Principal {
         Self(Arc::new(Identity { actor, grants }))
     }
 
-    /// Returns the principal of the application itself, as which the services of a [`Shop`](crate::Shop) act:
-    /// [`Actor::system`], who may do everything.
+    /// Returns the principal of the application itself, for whom the services of a [`Shop`](crate::Shop) act. Its actor
+    /// is [`Actor::system`], and it may do everything.
     pub fn system() -> &'static Self {
         static SYSTEM: LazyLock<Principal> = LazyLock::new(|| Principal::trusted(Actor::system()));
         &SYSTEM
     }
 
-    /// Returns who this is, as rows and events record it.
+    /// Returns the actor that rows and events record.
     pub fn actor(&self) -> &Actor {
         &self.0.actor
     }
@@ -151,13 +151,13 @@ impl Principal {
         if self.may(permission) { Ok(()) } else { Err(Error::Forbidden { permission }) }
     }
 
-    /// Refuses a principal who may not delete so.
+    /// Refuses a principal who may not delete in this mode.
     pub(crate) fn require_delete(&self, write: Permission, mode: DeleteMode) -> Result<()> {
         self.require(write)?;
         if mode == DeleteMode::Force { self.require(Permission::ForceDelete) } else { Ok(()) }
     }
 
-    /// Refuses a principal who asks for soft-deleted rows and may not see them.
+    /// Refuses a principal who may not see soft-deleted rows and asks for them.
     pub(crate) fn require_shown(&self, include: IncludeDeleted) -> Result<()> {
         if include == IncludeDeleted::Yes { self.require(Permission::DeletedRead) } else { Ok(()) }
     }

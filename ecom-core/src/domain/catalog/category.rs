@@ -1,4 +1,4 @@
-//! Categories: a tree with materialized slug paths.
+//! Categories: a tree whose paths of slugs are stored.
 
 use derive_setters::Setters;
 use serde::{Deserialize, Serialize};
@@ -12,29 +12,29 @@ use crate::text::{Slug, check_text};
 /// A category of the catalog.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Category {
-    /// Its id.
+    /// The id of the category.
     pub id: CategoryId,
     /// 1–100 characters, unique among live siblings, case-insensitively.
     pub name: String,
     /// Unique among live categories.
     pub slug: Slug,
-    /// The category above, `None` at the root.
+    /// The parent; `None` at the root.
     pub parent_id: Option<CategoryId>,
-    /// The slugs from the root to itself: `electronics/audio/headphones` (R3).
+    /// The slugs from the root to this category: `electronics/audio/headphones` (R3).
     pub path: String,
     /// At most 5,000 characters.
     pub description: Option<String>,
     /// Free attributes.
     pub attributes: Attributes,
-    /// Where it came from.
+    /// The record that it was imported from.
     pub external: Option<ExternalRef>,
-    /// Active live products in it.
+    /// How many active live products are in it.
     pub product_count: i64,
-    /// Active live products in it and everything below, each counted once.
+    /// How many active live products are in it and everything below it, each counted once.
     pub subtree_product_count: i64,
-    /// Moves with whatever its document shows.
+    /// Increases with every change of what its document shows.
     pub revision: i64,
-    /// When and by whom.
+    /// When and by whom it was created and edited.
     pub audit: Audit,
 }
 
@@ -44,43 +44,43 @@ impl Category {
     /// The longest description.
     pub const MAX_DESCRIPTION: usize = 5_000;
 
-    /// Its level; the root is 1.
+    /// Returns its level; the root is 1.
     pub fn depth(&self) -> usize {
         path_depth(&self.path)
     }
 
-    /// True where `other` is this category or below it.
+    /// Returns true if `other` is this category or below it.
     pub fn contains(&self, other: &Self) -> bool {
         other.path == self.path || other.path.strip_prefix(self.path.as_str()).is_some_and(|r| r.starts_with('/'))
     }
 
-    /// The path of a child with `slug` under `parent`.
+    /// Returns the path of a child with `slug` under `parent`.
     pub fn path_under(parent: Option<&Self>, slug: &Slug) -> String {
         parent.map_or_else(|| slug.to_string(), |p| format!("{}/{slug}", p.path))
     }
 }
 
-/// How many slugs a path has.
+/// Returns how many slugs a path has.
 pub fn path_depth(path: &str) -> usize {
     path.split('/').count()
 }
 
-/// The slugs of all categories above the one at `path`, root first.
+/// Returns the slugs of all categories above the one at `path`, root first.
 pub fn ancestor_slugs(path: &str) -> impl Iterator<Item = &str> {
     let n = path_depth(path) - 1;
     path.split('/').take(n)
 }
 
-/// What a product shows of a category.
+/// The part of a category that products show.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CategorySummary {
-    /// Its id.
+    /// The id of the category.
     pub id: CategoryId,
-    /// Its name.
+    /// The name of the category.
     pub name: String,
-    /// Its slug.
+    /// The slug of the category.
     pub slug: Slug,
-    /// Its path.
+    /// The path of the category.
     pub path: String,
 }
 
@@ -90,16 +90,16 @@ impl From<&Category> for CategorySummary {
     }
 }
 
-/// Which categories a list shows.
+/// The filter of a list of categories.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CategoryFilter {
-    /// `Some(None)`: roots; `Some(Some(id))`: children of `id`; `None`: all.
+    /// `Some(None)` selects roots, `Some(Some(id))` the children of `id`, and `None` all categories.
     pub parent: Option<Option<CategoryId>>,
-    /// Whether soft-deleted ones are listed (R2).
+    /// Whether soft-deleted categories are listed (R2).
     pub include_deleted: IncludeDeleted,
 }
 
-/// A category to create, or what replaces one (PUT).
+/// A category to create, or to replace another with (PUT).
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Setters)]
 #[serde(deny_unknown_fields)]
 #[setters(strip_option, into)]
@@ -112,7 +112,7 @@ pub struct CategoryInput {
     /// Made from the name if absent.
     #[serde(default)]
     pub slug: Option<String>,
-    /// The category above: an id, slug or path. Absent or null: a root.
+    /// The parent: an id, slug or path. A root if absent or null.
     #[serde(default)]
     #[setters(skip)]
     pub parent_id: Option<String>,
@@ -123,13 +123,13 @@ pub struct CategoryInput {
     #[serde(default, deserialize_with = "Attributes::from_input")]
     #[setters(skip)]
     pub attributes: Attributes,
-    /// The system it was imported from.
+    /// The system that it was imported from.
     #[serde(default)]
     pub source: Option<String>,
     /// Its id in that system.
     #[serde(default)]
     pub external_id: Option<String>,
-    /// On replace: the version that was read (R1), unless If-Match says it.
+    /// On replace: the version that was read (R1), unless If-Match names it.
     #[serde(default)]
     pub version: Option<i64>,
 }
@@ -151,10 +151,10 @@ pub struct CategoryPatch {
     /// At most 5,000 characters; null removes it.
     #[serde(default)]
     pub description: Patch<String>,
-    /// Merged into what is there; null empties it.
+    /// Merged into the attributes; null empties them.
     #[serde(default, deserialize_with = "Attributes::from_patch")]
     pub attributes: Patch<Attributes>,
-    /// The version that was read (R1), unless If-Match says it.
+    /// The version that was read (R1), unless If-Match names it.
     #[serde(default)]
     pub version: Option<i64>,
 }
@@ -173,7 +173,7 @@ impl CategoryInput {
 
     /// Puts it under a category, named by its id, slug or path.
     #[must_use]
-    #[expect(clippy::needless_pass_by_value, reason = "callers write `under(\"tea\")` and `under(tea.id)`")]
+    #[expect(clippy::needless_pass_by_value, reason = "an id, a slug, and a text in quotes read the same")]
     pub fn under(mut self, parent: impl ToString) -> Self {
         self.parent_id = Some(parent.to_string());
         self
@@ -186,7 +186,7 @@ impl CategoryInput {
         self
     }
 
-    /// Pushes every value that is out of the bounds of `docs/rules.md`, "Category".
+    /// Pushes an error for every value that is out of the bounds of `docs/rules.md`, "Category".
     pub fn check(&self, errors: &mut ValidationErrors) {
         check_text("name", &self.name, 1, 100, errors);
         check_slug(self.slug.as_deref(), errors);
@@ -198,14 +198,14 @@ impl CategoryInput {
     }
 }
 
-/// Pushes an error where a slug is said and not valid.
+/// Pushes an error if a slug is given and not valid.
 pub(crate) fn check_slug(slug: Option<&str>, errors: &mut ValidationErrors) {
     if let Some(Err(why)) = slug.map(Slug::parse) {
         errors.out_of_bounds("slug", why.to_string());
     }
 }
 
-/// Source and external id go together; errors are pushed under `prefix`.
+/// Checks that source and external id are both given or both absent. Pushes errors under `prefix`.
 pub(crate) fn check_external(prefix: &str, source: Option<&str>, id: Option<&str>, errors: &mut ValidationErrors) {
     let at = |field: &str| format!("{prefix}{field}");
     match (source, id) {

@@ -1,4 +1,4 @@
-//! SKUs: the things that are sold and counted.
+//! SKUs: the variants of products, which have prices and stock.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::id::{ProductId, SkuId};
 use crate::money::{Currency, ExactDecimal, Measure, Money, Percentage, price_of};
 use crate::text::{check_text, shown};
 
-/// Width, height and depth, scale 2.
+/// Width, height and depth, with two decimal places.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dimensions {
     /// Width.
@@ -23,24 +23,24 @@ pub struct Dimensions {
     pub depth: Measure,
 }
 
-/// What a shopper may be told about stock; derived, never stored on its own.
+/// The availability that shoppers see. It is derived from stock and the threshold, and never stored for a SKU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum AvailabilityStatus {
-    /// Nothing is available.
+    /// No piece is available.
     OutOfStock,
-    /// Available, at or under the low-stock threshold.
+    /// At least one piece is available, but not more than the low-stock threshold.
     Limited,
-    /// Available.
+    /// More pieces are available than the low-stock threshold.
     InStock,
 }
 
 impl AvailabilityStatus {
-    /// All, worst first.
+    /// Every availability, the worst first.
     pub const ALL: [Self; 3] = [Self::OutOfStock, Self::Limited, Self::InStock];
 
-    /// `out_of_stock` at 0 available, `limited` at or under the threshold, else `in_stock`.
+    /// Returns `out_of_stock` if nothing is available, `limited` if no more than the threshold is, else `in_stock`.
     pub const fn of(available: i64, threshold: i64) -> Self {
         if available <= 0 {
             Self::OutOfStock
@@ -51,7 +51,7 @@ impl AvailabilityStatus {
         }
     }
 
-    /// The word on the wire.
+    /// Returns the word in requests and responses.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::OutOfStock => "out_of_stock",
@@ -60,7 +60,7 @@ impl AvailabilityStatus {
         }
     }
 
-    /// From the word on the wire.
+    /// Reads the word in requests and responses.
     pub fn parse(s: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|a| a.as_str() == s)
     }
@@ -69,56 +69,56 @@ impl AvailabilityStatus {
 /// A SKU (product variant).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sku {
-    /// Its id.
+    /// The id of the SKU.
     pub id: SkuId,
-    /// The product it belongs to.
+    /// The product that it belongs to.
     pub product_id: ProductId,
-    /// Its place among the product's SKUs; the first live one is the default SKU.
+    /// Its position among the product's SKUs. The first live one is the default SKU.
     pub position: i32,
-    /// Unique among live SKUs, case-insensitively, 1–100 characters.
+    /// Unique among live SKUs, ignoring case, 1–100 characters.
     pub code: String,
-    /// `{"size": "M", "color": "red"}`.
+    /// The values of its options: `{"size": "M", "color": "red"}`.
     pub option_values: BTreeMap<String, String>,
     /// Free attributes.
     pub attributes: Attributes,
     /// Price before the product's discount, 0 or more, in the shop's currency.
     pub price: Money,
-    /// Scale 2.
+    /// The weight, with two decimal places, in the shop's unit of weight.
     pub weight: Option<Measure>,
-    /// Scale 2.
+    /// The dimensions, with two decimal places, in the shop's unit of length.
     pub dimensions: Option<Dimensions>,
-    /// Pieces in the house, 0 or more. The sum of the SKU's stock movements (R11).
+    /// Pieces in stock, 0 or more: the sum of the SKU's stock movements (R11).
     pub on_hand: i64,
-    /// Pieces promised, 0 or more.
+    /// Pieces that are promised, 0 or more.
     pub reserved: i64,
-    /// At or under this many available it counts as low.
+    /// With this many or fewer available pieces, stock counts as low.
     pub low_stock_threshold: i64,
     /// EAN, UPC or another code that scanners read, at most 100 characters.
     pub barcode: Option<String>,
-    /// Where it came from.
+    /// The record that it was imported from.
     pub external: Option<ExternalRef>,
-    /// When and by whom.
+    /// When and by whom it was created and edited.
     pub audit: Audit,
 }
 
 impl Sku {
-    /// Pieces that can be sold: on hand − reserved.
+    /// Returns how many pieces can be sold: on hand − reserved.
     pub const fn available(&self) -> i64 {
         self.on_hand - self.reserved
     }
 
-    /// What a shopper may be told.
+    /// Returns the availability that shoppers see.
     pub const fn availability(&self) -> AvailabilityStatus {
         AvailabilityStatus::of(self.available(), self.low_stock_threshold)
     }
 
-    /// `price × (1 − discount / 100)`, rounded to the currency's minor unit, half away from zero.
+    /// Returns `price × (1 − discount / 100)`, rounded to the currency's minor unit, half away from zero.
     pub fn final_price(&self, discount: Percentage) -> Money {
         self.price.discounted(discount)
     }
 }
 
-/// Width, height and depth of an input.
+/// Width, height and depth in an input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -131,7 +131,7 @@ pub struct DimensionsInput {
     pub depth: ExactDecimal,
 }
 
-/// Part of the dimensions (RFC 7396: objects merge).
+/// A patch of the dimensions (RFC 7396: objects merge).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -148,7 +148,7 @@ pub struct DimensionsPatch {
 }
 
 impl DimensionsPatch {
-    /// Merges a patch; what is not said stays, and where there was nothing all three must be said.
+    /// Merges a patch. Values that it leaves out stay; if there were no dimensions, it must give all three.
     pub(crate) fn merge(patch: Patch<Self>, to: &mut Option<DimensionsInput>, errors: &mut ValidationErrors) {
         let patch = match patch {
             Patch::Keep => return,
@@ -175,13 +175,13 @@ impl DimensionsPatch {
     }
 }
 
-/// A SKU to create, or what replaces one.
+/// A SKU to create, or to replace another with.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Setters)]
 #[serde(deny_unknown_fields)]
 #[setters(strip_option, into)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SkuInput {
-    /// In a product's `skus` on replace: which SKU this is; without it the code decides.
+    /// In a product's `skus` on replace: the SKU that this entry replaces. Without it, the code decides.
     #[serde(default)]
     #[setters(skip)]
     pub id: Option<SkuId>,
@@ -209,7 +209,7 @@ pub struct SkuInput {
     /// 0 or more, scale 2.
     #[serde(default)]
     pub dimensions: Option<DimensionsInput>,
-    /// Pieces on hand, 0 or more. On replace the ledger takes the difference; absent leaves it.
+    /// Pieces on hand, 0 or more. On replace, the difference goes into the ledger; if absent, the stock stays.
     #[serde(default)]
     pub stock: Option<i64>,
     /// 0 or more; 5 if absent.
@@ -218,13 +218,13 @@ pub struct SkuInput {
     /// At most 100 characters.
     #[serde(default)]
     pub barcode: Option<String>,
-    /// The system it was imported from.
+    /// The system that it was imported from.
     #[serde(default)]
     pub source: Option<String>,
     /// Its id in that system.
     #[serde(default)]
     pub external_id: Option<String>,
-    /// On replace: the version that was read (R1), unless If-Match says it.
+    /// On replace: the version that was read (R1), unless If-Match names it.
     #[serde(default)]
     pub version: Option<i64>,
 }
@@ -237,10 +237,10 @@ pub struct SkuPatch {
     /// 1–100 characters, unique; null is refused.
     #[serde(default)]
     pub code: Patch<String>,
-    /// Merged into what is there: null removes an option; null for all empties them.
+    /// Merged into the options: null for one removes it, null for all empties them.
     #[serde(default)]
     pub option_values: Patch<BTreeMap<String, Option<String>>>,
-    /// Merged into what is there; null empties it.
+    /// Merged into the attributes; null empties them.
     #[serde(default, deserialize_with = "Attributes::from_patch")]
     pub attributes: Patch<Attributes>,
     /// 0 or more, exact in the currency's minor unit; null is refused.
@@ -255,7 +255,7 @@ pub struct SkuPatch {
     /// Merged into what is there; null removes them.
     #[serde(default)]
     pub dimensions: Patch<DimensionsPatch>,
-    /// Pieces on hand; the ledger takes the difference.
+    /// Pieces on hand. The difference goes into the ledger.
     #[serde(default)]
     pub stock: Patch<i64>,
     /// 0 or more; null is refused.
@@ -264,15 +264,15 @@ pub struct SkuPatch {
     /// At most 100 characters; null removes it.
     #[serde(default)]
     pub barcode: Patch<String>,
-    /// The version that was read (R1), unless If-Match says it.
+    /// The version that was read (R1), unless If-Match names it.
     #[serde(default)]
     pub version: Option<i64>,
 }
 
-/// The validated values of a SKU, without what the library adds.
+/// The validated values of a SKU, without those that the library adds.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SkuValues {
-    /// `None`: made from the product's slug.
+    /// The code; `None` if it is made from the product's slug.
     pub code: Option<String>,
     /// See [`Sku::option_values`].
     pub option_values: BTreeMap<String, String>,
@@ -284,7 +284,7 @@ pub struct SkuValues {
     pub weight: Option<Measure>,
     /// See [`Sku::dimensions`].
     pub dimensions: Option<Dimensions>,
-    /// `None`: leave what is there, 0 for a new one.
+    /// Pieces on hand. `None` keeps the stock, and means 0 for a new SKU.
     pub stock: Option<i64>,
     /// See [`Sku::low_stock_threshold`].
     pub low_stock_threshold: i64,
@@ -294,13 +294,13 @@ pub struct SkuValues {
     pub external: Option<ExternalRef>,
 }
 
-/// The low-stock threshold of a SKU that does not say one.
+/// The low-stock threshold of a SKU whose input has none.
 pub const DEFAULT_LOW_STOCK_THRESHOLD: i64 = 5;
 /// The most pieces of one SKU, and the largest single adjustment.
 pub const MAX_STOCK: i64 = 1_000_000_000_000;
 
 impl DimensionsInput {
-    /// Returns the dimensions; each is 0 or more, with at most two decimal places, in the shop's unit of length.
+    /// Returns the dimensions. Each is 0 or more, with at most two decimal places, in the shop's unit of length.
     pub fn new(
         width: impl Into<ExactDecimal>,
         height: impl Into<ExactDecimal>,
@@ -316,7 +316,7 @@ impl SkuInput {
         Self { price: Some(price.amount().into()), currency: Some(price.currency().to_string()), ..Self::default() }
     }
 
-    /// Names the SKU of the product that this input replaces.
+    /// Selects the SKU of the product that this input replaces.
     #[must_use]
     pub const fn id(mut self, id: SkuId) -> Self {
         self.id = Some(id);
@@ -337,8 +337,8 @@ impl SkuInput {
         self
     }
 
-    /// Checks a SKU against all bounds of `docs/rules.md`, "SKU". Errors are pushed under `prefix` (`skus[0].` or empty);
-    /// `None` where there are any.
+    /// Checks a SKU against all bounds of `docs/rules.md`, "SKU". Pushes errors under `prefix` (`skus[0].` or empty),
+    /// and returns `None` if there are any.
     pub fn check(&self, prefix: &str, currency: Currency, errors: &mut ValidationErrors) -> Option<SkuValues> {
         let before = errors.0.len();
         let at = |f: &str| format!("{prefix}{f}");

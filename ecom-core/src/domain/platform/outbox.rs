@@ -1,4 +1,4 @@
-//! Events: what others must learn of, written in the transaction of the change (R13).
+//! Events: what other processes and consumers must learn of, written in the transaction of the change (R13).
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -16,26 +16,27 @@ use crate::money::Money;
 /// A row of the outbox.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Event {
-    /// Consumers are idempotent by it.
+    /// The id of the event, by which consumers recognize an event that they have handled.
     pub id: EventId,
-    /// What happened.
+    /// The kind of change.
     pub kind: EventKind,
-    /// To which aggregate.
+    /// The aggregate that changed.
     pub aggregate_id: Uuid,
-    /// The aggregate's revision after the change; orders events of one aggregate.
+    /// The aggregate's revision after the change, which orders the events of one aggregate.
     pub revision: i64,
-    /// What the event says beside its kind, a JSON object or null. [`Event::stock_changes`] and
-    /// [`Event::price_changes`] read it. Its field `stale` is for the library's own caches.
+    /// Further data, a JSON object or null. [`Event::stock_changes`] and [`Event::price_changes`] read it. Its field
+    /// `stale` is for the library's own caches.
     pub data: Value,
-    /// When.
+    /// When the change happened.
     pub occurred_at: Timestamp,
-    /// Who.
+    /// The actor who made the change.
     pub actor: Actor,
 }
 
 impl Event {
-    /// Returns the stock movements that the write made, in the order of the ledger. `stock.changed` has some, and so has
-    /// every other event of a write that sets stock. A movement whose reason this release does not know is left out.
+    /// Returns the stock movements that the write made, in the order of the ledger. `stock.changed` has some, and so
+    /// has every other event of a write that sets stock. A movement whose reason this release does not know is left
+    /// out.
     pub fn stock_changes(&self) -> Vec<StockChange> {
         self.list(STOCK)
     }
@@ -51,15 +52,15 @@ impl Event {
     }
 }
 
-/// A stock movement, as an event has it.
+/// A stock movement, as events contain it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct StockChange {
-    /// Which SKU.
+    /// The SKU.
     pub sku_id: SkuId,
     /// Pieces in (positive) or out (negative).
     pub delta: i64,
-    /// Why.
+    /// The reason of the movement.
     pub reason: StockReason,
     /// The document that it refers to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -72,19 +73,19 @@ impl From<&StockMovement> for StockChange {
     }
 }
 
-/// Prices of a SKU before and after a write, as an event has them. Money is in the shop's currency.
+/// The prices of a SKU before and after a write, as events contain them. Money is in the shop's currency.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct PriceChange {
-    /// Which SKU.
+    /// The SKU.
     pub sku_id: SkuId,
     /// The price before.
     pub old: Money,
     /// The price after.
     pub new: Money,
-    /// The final price before: the old price less the discount of then.
+    /// The final price before: the old price less the discount at that time.
     pub old_final: Money,
-    /// The final price after: the new price less the discount of now.
+    /// The final price after: the new price less the discount now.
     pub new_final: Money,
 }
 
@@ -101,7 +102,7 @@ impl PriceChange {
     }
 }
 
-/// What a write says in the data of its event.
+/// The further data that a write puts into its event.
 #[derive(Debug, Default)]
 pub(crate) struct EventDetails {
     pub stock: Vec<StockChange>,
@@ -109,7 +110,7 @@ pub(crate) struct EventDetails {
 }
 
 impl EventDetails {
-    /// Returns the details as fields of the data; empty lists have none.
+    /// Returns the details as fields of the data. Empty lists are left out.
     pub fn into_fields(self) -> serde_json::Map<String, Value> {
         let mut fields = serde_json::Map::new();
         if !self.stock.is_empty() {
@@ -125,7 +126,7 @@ impl EventDetails {
 const STOCK: &str = "stock";
 const PRICES: &str = "prices";
 
-/// The answer of a read of the outbox.
+/// The result of a read of the outbox.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct EventBatch {
     /// Events in their order, each with its position. An event of a kind that this release does not know is left out:
@@ -138,7 +139,8 @@ pub struct EventBatch {
     pub full: bool,
 }
 
-/// A place in the outbox. Ordered; everything at or before it has committed, and nothing is ever put before it.
+/// A position in the outbox. Positions are ordered: every event at or before one has committed, and no event is ever
+/// inserted before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct OutboxPosition {
     /// Sequence number, from 1; 0 is before the first event.

@@ -11,10 +11,10 @@ use crate::error::{FieldCode, Result, ValidationErrors};
 use crate::id::{AddressId, CustomerId};
 use crate::text::{check_text, fold_key, is_invisible, trimmed};
 
-/// Somebody who buys.
+/// A customer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Customer {
-    /// Its id.
+    /// The id of the customer.
     pub id: CustomerId,
     /// 1–100 characters.
     pub first_name: String,
@@ -26,9 +26,9 @@ pub struct Customer {
     pub telephone: Option<String>,
     /// Free attributes.
     pub attributes: Attributes,
-    /// Where it was imported from.
+    /// The record that it was imported from.
     pub external: Option<ExternalRef>,
-    /// When and by whom it was made and edited.
+    /// When and by whom it was created and edited.
     pub audit: Audit,
 }
 
@@ -40,13 +40,13 @@ impl Customer {
 /// An address of a customer. It is hidden while its customer is soft-deleted, and it is removed for good with it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Address {
-    /// Its id.
+    /// The id of the address.
     pub id: AddressId,
-    /// Whose address it is.
+    /// The customer that it belongs to.
     pub customer_id: CustomerId,
     /// 1–255 characters.
     pub street: String,
-    /// The number of the house, at most 50 characters.
+    /// The house number, at most 50 characters.
     pub number: Option<String>,
     /// 1–100 characters.
     pub city: String,
@@ -56,18 +56,18 @@ pub struct Address {
     pub postal_code: Option<String>,
     /// ISO 3166-1 alpha-2, in upper case.
     pub country: Option<String>,
-    /// When and by whom it was made and edited. It is deleted when its customer is.
+    /// When and by whom it was created and edited. It is deleted when its customer is.
     pub audit: Audit,
 }
 
-/// Which customers a list shows.
+/// The filter of a list of customers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CustomerFilter {
-    /// The name begins with this, ignoring case: the last name and the first, or the first and the last.
+    /// The name begins with this text, ignoring case: the last name and the first, or the first and the last.
     pub name: Option<String>,
     /// The whole email, ignoring case.
     pub email: Option<String>,
-    /// Whether soft-deleted ones are listed (R2).
+    /// Whether soft-deleted customers are listed (R2).
     pub include_deleted: IncludeDeleted,
 }
 
@@ -83,7 +83,7 @@ impl CustomerFilter {
     }
 }
 
-/// In which order a list shows customers; ties by id.
+/// The order of a list of customers; ties by id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum CustomerSort {
     /// The newest first.
@@ -96,10 +96,10 @@ pub enum CustomerSort {
 }
 
 impl CustomerSort {
-    /// All.
+    /// Every order.
     pub const ALL: [Self; 3] = [Self::CreatedDesc, Self::CreatedAsc, Self::NameAsc];
 
-    /// The word of a request.
+    /// Returns the word in requests.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::CreatedDesc => "created_desc",
@@ -109,16 +109,16 @@ impl CustomerSort {
     }
 }
 
-/// Which addresses a list shows.
+/// The filter of a list of addresses.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AddressFilter {
-    /// Those of this customer.
+    /// The addresses of this customer; `None` selects those of all.
     pub customer: Option<CustomerId>,
     /// The whole city, ignoring case.
     pub city: Option<String>,
-    /// The street begins with this, ignoring case.
+    /// The street begins with this text, ignoring case.
     pub street: Option<String>,
-    /// Whether those of soft-deleted customers are listed (R2).
+    /// Whether the addresses of soft-deleted customers are listed (R2).
     pub include_deleted: IncludeDeleted,
 }
 
@@ -145,7 +145,7 @@ fn check_filters<'a>(
     }
 }
 
-/// A customer to create, or what replaces one (PUT).
+/// A customer to create, or to replace another with (PUT).
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Setters)]
 #[serde(deny_unknown_fields)]
 #[setters(strip_option, into)]
@@ -163,7 +163,7 @@ pub struct CustomerInput {
     #[cfg_attr(feature = "openapi", schema(max_length = 254, format = "email", example = "ada@example.com"))]
     #[setters(skip)]
     pub email: String,
-    /// 7 to 20 digits, with a plus before an international number. Spaces, dots, dashes and parentheses are taken out.
+    /// 7 to 20 digits, with a plus before an international number. Spaces, dots, dashes and parentheses are removed.
     #[cfg_attr(feature = "openapi", schema(example = "+44 20 7946 0018"))]
     #[serde(default)]
     pub telephone: Option<String>,
@@ -171,13 +171,13 @@ pub struct CustomerInput {
     #[serde(default, deserialize_with = "Attributes::from_input")]
     #[setters(skip)]
     pub attributes: Attributes,
-    /// The system it was imported from.
+    /// The system that it was imported from.
     #[serde(default)]
     pub source: Option<String>,
     /// Its id in that system.
     #[serde(default)]
     pub external_id: Option<String>,
-    /// On replace: the version that was read (R1), unless If-Match says it.
+    /// On replace: the version that was read (R1), unless If-Match names it.
     #[serde(default)]
     pub version: Option<i64>,
 }
@@ -200,15 +200,15 @@ pub struct CustomerPatch {
     /// 7 to 20 digits, with a plus before an international number; null removes it.
     #[serde(default)]
     pub telephone: Patch<String>,
-    /// Merged into what is there; null empties it.
+    /// Merged into the attributes; null empties them.
     #[serde(default, deserialize_with = "Attributes::from_patch")]
     pub attributes: Patch<Attributes>,
-    /// The version that was read (R1), unless If-Match says it.
+    /// The version that was read (R1), unless If-Match names it.
     #[serde(default)]
     pub version: Option<i64>,
 }
 
-/// An address to create, or what replaces one (PUT).
+/// An address to create, or to replace another with (PUT).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Setters)]
 #[serde(deny_unknown_fields)]
 #[setters(strip_option, into)]
@@ -218,7 +218,7 @@ pub struct AddressInput {
     #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 255, example = "Ockham Lane"))]
     #[setters(skip)]
     pub street: String,
-    /// The number of the house, at most 50 characters.
+    /// The house number, at most 50 characters.
     #[serde(default)]
     pub number: Option<String>,
     /// 1–100 characters.
@@ -235,7 +235,7 @@ pub struct AddressInput {
     #[cfg_attr(feature = "openapi", schema(min_length = 2, max_length = 2, example = "GB"))]
     #[serde(default)]
     pub country: Option<String>,
-    /// On replace: the version that was read (R1), unless If-Match says it.
+    /// On replace: the version that was read (R1), unless If-Match names it.
     #[serde(default)]
     pub version: Option<i64>,
 }
@@ -248,7 +248,7 @@ pub struct AddressPatch {
     /// 1–255 characters; null is refused.
     #[serde(default)]
     pub street: Patch<String>,
-    /// The number of the house, at most 50 characters; null removes it.
+    /// The house number, at most 50 characters; null removes it.
     #[serde(default)]
     pub number: Patch<String>,
     /// 1–100 characters; null is refused.
@@ -263,12 +263,12 @@ pub struct AddressPatch {
     /// ISO 3166-1 alpha-2; null removes it.
     #[serde(default)]
     pub country: Patch<String>,
-    /// The version that was read (R1), unless If-Match says it.
+    /// The version that was read (R1), unless If-Match names it.
     #[serde(default)]
     pub version: Option<i64>,
 }
 
-/// What RFC 5321 allows in a command.
+/// The longest address that RFC 5321 allows in a command.
 const MAX_EMAIL: usize = 254;
 
 impl CustomerInput {
@@ -290,10 +290,10 @@ impl CustomerInput {
         self
     }
 
-    /// The input as it is stored: texts without spaces around them, the telephone number without punctuation.
+    /// Returns the input as it is stored: texts without spaces around them, the telephone number without punctuation.
     ///
     /// # Errors
-    /// `Validation` naming every field that is out of bounds.
+    /// `Validation` with every field that is out of bounds.
     pub fn check(&self) -> Result<Self> {
         let mut e = ValidationErrors::default();
         check_text("first_name", self.first_name.trim(), 1, 100, &mut e);
@@ -314,7 +314,7 @@ impl CustomerInput {
 }
 
 impl CustomerPatch {
-    /// A customer with this patch over it, as an input; source and external id stay.
+    /// Merges the patch into a customer, and returns the result as an input. Source and external id stay.
     ///
     /// # Errors
     /// `Validation` for a null that a field cannot be.
@@ -350,10 +350,10 @@ impl AddressInput {
         Self { street: street.into(), city: city.into(), ..Self::default() }
     }
 
-    /// The input as it is stored: texts without spaces around them, the country in upper case.
+    /// Returns the input as it is stored: texts without spaces around them, the country in upper case.
     ///
     /// # Errors
-    /// `Validation` naming every field that is out of bounds.
+    /// `Validation` with every field that is out of bounds.
     pub fn check(&self) -> Result<Self> {
         let mut e = ValidationErrors::default();
         check_text("street", self.street.trim(), 1, 255, &mut e);
@@ -383,7 +383,7 @@ impl AddressInput {
 }
 
 impl AddressPatch {
-    /// An address with this patch over it, as an input.
+    /// Merges the patch into an address, and returns the result as an input.
     ///
     /// # Errors
     /// `Validation` for a null that a field cannot be.
@@ -424,18 +424,18 @@ fn check_email(email: &str, errors: &mut ValidationErrors) {
 }
 
 /// Returns true if the text has characters that cannot be seen, or that become spaces in its key: with them, one email
-/// looks like another.
+/// could look like another.
 fn has_hidden(text: &str) -> bool {
     text.chars().any(is_invisible) || fold_key(text).contains(char::is_whitespace)
 }
 
-/// Returns true for a name of the DNS, in Unicode or in ASCII, and not for the number of a host.
+/// Returns true for a DNS name, in Unicode or in ASCII, but not for an IP address.
 fn is_domain_name(domain: &str) -> bool {
     let Ok(url::Host::Domain(ascii)) = url::Host::parse(domain) else { return false };
     ascii.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.'))
 }
 
-/// A telephone number without punctuation; what is wrong with it is pushed to `errors`.
+/// Returns a telephone number without punctuation. Pushes what is wrong with it to `errors`.
 fn telephone(text: &str, errors: &mut ValidationErrors) -> Option<String> {
     let number: String = text.chars().filter(|c| !matches!(c, ' ' | '.' | '-' | '(' | ')')).collect();
     let digits = number.strip_prefix('+').unwrap_or(&number);

@@ -6,7 +6,7 @@ use crate::clock::Timestamp;
 use crate::domain::common::Actor;
 use crate::id::{ProductId, SkuId, StockMovementId};
 
-/// Why on hand changed.
+/// The reason of a stock movement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -14,24 +14,24 @@ use crate::id::{ProductId, SkuId, StockMovementId};
 pub enum StockReason {
     /// The first stock of a new SKU.
     Initial,
-    /// Somebody counted, received or wrote off.
+    /// Pieces were counted, received or written off.
     Adjustment,
-    /// An import said how much there is.
+    /// An import set the stock.
     Import,
-    /// Goods came in.
+    /// Goods were received.
     Received,
-    /// A customer sent something back.
+    /// A customer returned goods.
     Returned,
-    /// Broken, lost or given away.
+    /// Pieces were broken, lost or given away.
     Damaged,
 }
 
 impl StockReason {
-    /// All.
+    /// Every reason.
     pub const ALL: [Self; 6] =
         [Self::Initial, Self::Adjustment, Self::Import, Self::Received, Self::Returned, Self::Damaged];
 
-    /// The word on disk and on the wire.
+    /// Returns the word in the database, in requests and in responses.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Initial => "initial",
@@ -43,81 +43,81 @@ impl StockReason {
         }
     }
 
-    /// From the word.
+    /// Reads the word.
     pub fn parse(s: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|a| a.as_str() == s)
     }
 }
 
-/// A row of the append-only ledger of on hand. For every SKU the sum of its movements is its on hand (R11).
+/// A row of the append-only ledger of stock on hand. For every SKU, on hand is the sum of its movements (R11).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StockMovement {
-    /// Its id; sorts by time.
+    /// The id of the movement; ids sort by time.
     pub id: StockMovementId,
-    /// Which SKU.
+    /// The SKU.
     pub sku_id: SkuId,
     /// Pieces in (positive) or out (negative); never 0.
     pub delta: i64,
-    /// Why.
+    /// The reason of the movement.
     pub reason: StockReason,
-    /// What it refers to: an order number, a delivery note; at most 255 characters.
+    /// The document that it refers to, such as an order number or a delivery note; at most 255 characters.
     pub reference: Option<String>,
-    /// When.
+    /// When it was recorded.
     pub created_at: Timestamp,
-    /// Who.
+    /// The actor who made it.
     pub created_by: Actor,
 }
 
 /// The stock of a SKU at a moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StockLevel {
-    /// Which SKU.
+    /// The SKU.
     pub sku_id: SkuId,
-    /// Of which product.
+    /// The product of the SKU.
     pub product_id: ProductId,
-    /// Pieces in the house.
+    /// Pieces in stock.
     pub on_hand: i64,
-    /// Pieces promised.
+    /// Pieces that are promised.
     pub reserved: i64,
-    /// At or under this many available it counts as low.
+    /// With this many or fewer available pieces, stock counts as low.
     pub low_stock_threshold: i64,
-    /// False where the SKU or its product is soft-deleted.
+    /// False if the SKU or its product is soft-deleted.
     pub live: bool,
 }
 
 impl StockLevel {
-    /// Pieces that can be sold.
+    /// Returns how many pieces can be sold.
     pub const fn available(&self) -> i64 {
         self.on_hand - self.reserved
     }
 }
 
-/// A SKU whose ledger does not add up to its on hand: always a defect (R11).
+/// A SKU whose on hand is not the sum of its ledger, which is always a defect (R11).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StockImbalance {
-    /// Which SKU.
+    /// The SKU.
     pub sku_id: SkuId,
-    /// What the SKU says.
+    /// The stock on hand of the SKU.
     pub on_hand: i64,
-    /// What its movements add up to.
+    /// The sum of its movements.
     pub ledger: i64,
 }
 
-/// A change of on hand. A delta: it needs no version and moves none (R1).
+/// A change of stock on hand, as a difference: it needs no version and moves none (R1).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StockAdjustment {
-    /// Which SKU.
+    /// The SKU.
     pub sku_id: SkuId,
     /// Pieces in (positive) or out (negative); not 0.
     pub delta: i64,
-    /// Why.
+    /// The reason of the adjustment.
     pub reason: StockReason,
     /// The document that it refers to, such as a delivery note; at most 255 characters.
     pub reference: Option<String>,
 }
 
 impl StockAdjustment {
-    /// Returns an adjustment by `delta` pieces that refers to nothing.
+    /// Returns an adjustment by `delta` pieces that refers to no document.
     pub const fn new(sku_id: SkuId, delta: i64, reason: StockReason) -> Self {
         Self { sku_id, delta, reason, reference: None }
     }
@@ -130,11 +130,11 @@ impl StockAdjustment {
     }
 }
 
-/// What an adjustment did.
+/// The result of an adjustment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Adjusted {
-    /// The stock right after it.
+    /// The stock right after the adjustment.
     pub level: StockLevel,
-    /// Its row in the ledger.
+    /// The row of the adjustment in the ledger.
     pub movement: StockMovement,
 }

@@ -14,32 +14,32 @@ port! {
     ///
     /// Every method fails with `Unavailable` if the database cannot be reached.
     pub trait SkuRepository / ForwardSkus(&mut self): Send {
-        /// One SKU.
+        /// Returns one SKU.
         async fn get(&mut self, id: SkuId, deleted: IncludeDeleted) -> Result<Option<Sku>>;
 
-        /// The live SKU with this code, case-insensitively.
+        /// Returns the live SKU with this code, ignoring case.
         async fn get_by_code(&mut self, code: &str) -> Result<Option<Sku>>;
 
-        /// Live SKUs with this barcode, by id, at most 100.
+        /// Returns the live SKUs with this barcode, by id, at most 100.
         async fn find_by_barcode(&mut self, barcode: &str) -> Result<Vec<Sku>>;
 
-        /// Live SKUs with one of these codes, case-insensitively: folded code, id, product.
+        /// Returns folded code, id and product of the live SKUs with one of these codes, ignoring case.
         async fn find_by_codes(&mut self, codes: &[String]) -> Result<Vec<(String, SkuId, ProductId)>>;
 
-        /// The folded codes of live SKUs that are one of `bases` or one of them with a number (`-2`).
+        /// Returns the folded codes of live SKUs that are one of `bases`, or one of them with a number (`-2`).
         async fn taken_codes(&mut self, bases: &[Slug]) -> Result<HashSet<String>>;
 
-        /// All SKUs of a product by position, soft-deleted ones too if asked.
+        /// Returns the SKUs of a product by position; soft-deleted ones only if `deleted` asks for them.
         async fn of_product(&mut self, product: ProductId, deleted: IncludeDeleted) -> Result<Vec<Sku>>;
 
-        /// Inserts SKUs with their on hand, and the ledger rows in `opening` that explain it (R11).
+        /// Inserts SKUs with their on hand, and the rows of the ledger in `opening` that explain it (R11).
         ///
         /// # Errors
         /// `DUPLICATE` for a taken code or external id.
         async fn insert(&mut self, skus: &[Sku], opening: &[StockMovement]) -> Result<()>;
 
-        /// Writes `after` over `before`, which this transaction has locked (through its product). On hand and
-        /// reserved are not written: they move through [`crate::port::InventoryRepository::apply`] only.
+        /// Writes `after` over `before`, which this transaction has locked (through its product). It does not write on
+        /// hand and reserved, which only [`crate::port::InventoryRepository::apply`] changes.
         ///
         /// # Errors
         /// `VERSION_CONFLICT` if the row is no longer at `before`'s version, else as [`Self::insert`].

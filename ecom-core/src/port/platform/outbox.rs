@@ -11,11 +11,11 @@ use crate::error::Result;
 pub struct Lease {
     /// The consumer whose cursor it is.
     pub consumer: String,
-    /// Who holds it.
+    /// The process that holds it.
     pub holder: String,
-    /// Grows with every change of holder; a late old holder is refused by it.
+    /// Increases with every change of holder, so that a holder that has lost the lease is refused.
     pub fence: i64,
-    /// Where the consumer stands.
+    /// The position of the consumer.
     pub position: OutboxPosition,
 }
 
@@ -30,28 +30,28 @@ port! {
         /// Assigns sequence numbers to at most `limit` committed events that have none, and returns how many. The
         /// numbers are higher than all that were assigned before, and the events of one aggregate get theirs in the
         /// order in which they were appended. Call it in a unit of work of its own: other calls wait for it to end,
-        /// appends do not. An adapter that numbers its events in the order of commits by itself assigns none.
+        /// appends do not. An adapter whose events are numbered in the order of commits at once assigns none.
         ///
         /// Consumers read through [`EventLog`](crate::platform::EventLog), which calls it when it is needed.
         async fn sequence(&mut self, limit: u32) -> Result<u64>;
 
-        /// Whether committed events wait for [`Self::sequence`]: one statement, or none if they never do.
+        /// Returns whether committed events wait for [`Self::sequence`]: one statement, or none if they never do.
         async fn pending(&mut self) -> Result<bool>;
 
-        /// Reads at most `limit` events with a place after `after`, in order. An event that commits late gets a later
-        /// place, and is never skipped. An event of a kind that this release does not know is left out of the batch,
-        /// and the end of the batch is past it.
+        /// Reads at most `limit` events whose position is after `after`, in order. An event that commits late gets a
+        /// later position, and is never skipped. An event of a kind that this release does not know is left out of the
+        /// batch, and the end of the batch is past it.
         async fn read(&mut self, after: OutboxPosition, limit: u32) -> Result<EventBatch>;
 
 
-        /// The end of the log: the place after which everything that has none yet will be read.
+        /// Returns the end of the log: every event without a position will get a later one.
         async fn head(&mut self) -> Result<OutboxPosition>;
 
-        /// The place before the oldest event that is still kept. A consumer that stands before it has missed
-        /// events and starts from a full read of the data.
+        /// Returns the position before the oldest event that is still kept. A consumer whose position is before it has
+        /// missed events, and starts from a full read of the data.
         async fn horizon(&mut self) -> Result<OutboxPosition>;
 
-        /// Takes or renews the lease on a shared cursor; `None` if somebody else holds it. A new consumer
+        /// Takes or renews the lease on a shared cursor. Returns `None` if another process holds it. A new consumer
         /// starts at position 0.
         async fn acquire(
             &mut self,
@@ -61,13 +61,13 @@ port! {
             ttl: Duration,
         ) -> Result<Option<Lease>>;
 
-        /// Moves the cursor; false if the lease was lost in between.
+        /// Moves the cursor. Returns false if the lease was lost in between.
         async fn advance(&mut self, lease: &Lease, to: OutboxPosition) -> Result<bool>;
 
-        /// Ends a lease early, so that the next holder need not wait; changes nothing if it was lost in between.
+        /// Ends a lease early, so that the next holder need not wait. Changes nothing if it was lost in between.
         async fn release(&mut self, lease: &Lease) -> Result<()>;
 
-        /// Removes events from before `before`, from the old end of the log. Returns how many.
+        /// Removes events that occurred before `before`, from the oldest on. Returns how many.
         async fn trim(&mut self, before: Timestamp) -> Result<u64>;
     }
 }

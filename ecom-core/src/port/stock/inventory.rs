@@ -8,7 +8,7 @@ use crate::paging::{Page, Paging};
 /// A product whose document changed with its stock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TouchedProduct {
-    /// Which product.
+    /// The id of the product.
     pub product_id: ProductId,
     /// Its revision after the change.
     pub revision: i64,
@@ -19,27 +19,28 @@ port! {
     ///
     /// Every method fails with `Unavailable` if the database cannot be reached.
     pub trait InventoryRepository / ForwardInventory(&mut self): Send {
-        /// Stock levels of those of `ids` that exist, by id.
+        /// Returns the stock levels of those of `ids` that exist, by id.
         async fn levels(&mut self, ids: &[SkuId]) -> Result<Vec<StockLevel>>;
 
-        /// As [`Self::levels`], locked until the end of the transaction, in id order (R7).
+        /// As [`Self::levels`], and locks them until the end of the transaction, in id order (R7).
         async fn lock(&mut self, ids: &[SkuId]) -> Result<Vec<StockLevel>>;
 
-        /// Adds the movements to on hand and to the ledger, brings the products' availability up to date and
-        /// moves their revisions once each. The caller has locked the SKUs and seen that nothing goes under 0; the
-        /// database refuses it all the same. A fixed number of statements per 100 movements.
+        /// Adds the movements to on hand and to the ledger, updates the availability of the products, and increases
+        /// their revisions once each. The caller has locked the SKUs and checked that no level becomes negative; the
+        /// database checks it as well. It needs a fixed number of statements per 100 movements.
         ///
         /// # Errors
-        /// `INSUFFICIENT_STOCK` if a level would go under 0 (nothing of the transaction may be kept then).
+        /// `INSUFFICIENT_STOCK` if a level would become negative; the transaction must then be rolled back.
         async fn apply(&mut self, movements: &[StockMovement]) -> Result<Vec<TouchedProduct>>;
 
-        /// The ledger of a SKU, newest first.
+        /// Returns the ledger of a SKU, newest first.
         async fn movements(&mut self, sku: SkuId, paging: &Paging) -> Result<Page<StockMovement>>;
 
-        /// How many movements a SKU has.
+        /// Returns how many movements a SKU has.
         async fn count_movements(&mut self, sku: SkuId) -> Result<u64>;
 
-        /// R11 in one query: SKUs whose on hand is not the sum of their movements. Empty unless there is a defect.
+        /// Returns the SKUs whose on hand is not the sum of their movements, in one query (R11). Empty unless there is
+        /// a defect.
         async fn imbalances(&mut self) -> Result<Vec<StockImbalance>>;
     }
 }

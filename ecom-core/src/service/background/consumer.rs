@@ -17,17 +17,17 @@ use crate::service::run::after_commit::Forget;
 use crate::service::run::context::Context;
 use crate::service::run::stale;
 
-/// The position at which a consumer begins that has never run on this database.
+/// The position at which a consumer begins if it has never run on this database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum StartPosition {
     /// At the oldest event that is kept.
     #[default]
     Oldest,
-    /// After the newest one, for a consumer that needs no earlier events.
+    /// After the newest event, for a consumer that needs no earlier ones.
     Head,
 }
 
-/// A consumer of events: it sends mail, calls webhooks, fills a warehouse.
+/// A consumer of events: for example, it sends mail, calls webhooks or fills a warehouse.
 ///
 /// One process at a time runs it, under a lease in the database
 /// ([`ShopConfig::lease_ttl`](crate::config::ShopConfig::lease_ttl)). If that process ends, the next one takes over at
@@ -61,35 +61,35 @@ pub enum StartPosition {
 #[async_trait]
 pub trait Consumer: Send + Sync + fmt::Debug {
     /// Returns the name of its position in the log: 1 to 100 characters, the same in every process and release.
-    /// `cache`, `index`, `trim` and `import-categories` are names of the library's own, and [`Background::consume`]
-    /// refuses them.
+    /// [`Background::consume`] refuses the names that the library itself uses: `cache`, `index`, `trim` and
+    /// `import-categories`.
     ///
     /// [`Background::consume`]: crate::platform::Background::consume
     fn name(&self) -> &str;
 
-    /// Returns where it begins the first time.
+    /// Returns the position at which it begins the first time.
     fn start(&self) -> StartPosition {
         StartPosition::Oldest
     }
 
-    /// Returns how many events a batch has at most, 1 to 10,000.
+    /// Returns the most events of a batch, 1 to 10,000.
     fn batch(&self) -> u32 {
         500
     }
 
     /// Handles events in their order, and returns after its work is durable. After an error, a panic, or the death of
-    /// the process, the batch comes again from its beginning, maybe with more events at its end.
+    /// the process, the batch is delivered again from its beginning, possibly with more events at its end.
     ///
     /// The call is dropped at an await if the lease is lost, or if it does not end in time at a shutdown. Everything
     /// that it waits for should have a time limit, since a call that hangs keeps its lease.
     ///
     /// # Errors
-    /// Any. The error is logged, and the batch is tried again, here or in another process, after a pause that grows.
+    /// Any error. It is logged, and the batch is tried again, in this process or another, after a pause that grows.
     async fn handle(&self, batch: &[(OutboxPosition, Event)]) -> Result<(), BoxError>;
 
-    /// Is called before a batch if events were missed: the consumer begins at [`StartPosition::Head`], or was away for longer
-    /// than [`outbox_retention`](crate::config::ShopConfig::outbox_retention). A consumer that derives data from events
-    /// reads the whole of it anew here.
+    /// Is called before a batch if events were missed: the consumer begins at [`StartPosition::Head`], or was away for
+    /// longer than [`outbox_retention`](crate::config::ShopConfig::outbox_retention). A consumer that derives data from
+    /// events must rebuild all of it here.
     ///
     /// # Errors
     /// As [`Self::handle`].
@@ -103,16 +103,16 @@ const NEW: OutboxPosition = OutboxPosition { seq: 0 };
 /// The position of a consumer that began at the head of an empty log, so that it has missed nothing.
 const BEGUN: OutboxPosition = OutboxPosition { seq: -1 };
 
-/// Another process had the lease when the work under it was done.
+/// Another process held the lease when the work under it was done.
 #[derive(Debug, thiserror::Error)]
 #[error("the lease was lost; whoever has it now goes on")]
 pub(crate) struct LeaseLost;
 
-/// Hands the log to a consumer, batch by batch.
+/// Passes the log to a consumer, batch by batch.
 pub(crate) struct Follow {
     cx: Arc<Context>,
     consumer: Arc<dyn Consumer>,
-    /// The position, if it is the process's own and not shared; `None` until it has one.
+    /// The position, if this process has its own instead of a shared one; `None` until it has one.
     own: Option<OutboxPosition>,
 }
 
@@ -164,14 +164,14 @@ impl Work for Follow {
         if batch.end == at {
             return Ok(false);
         }
-        // Only where there is a hole, so that following costs one statement.
+        // Only asked if there may be a gap, so that following the log costs one statement.
         let seen = at.max(NEW);
         let hole = batch.events.first().is_none_or(|(first, _)| first.seq != seen.seq + 1);
         if place.is_some() && hole && seen < log.bounds().await?.0 {
             tracing::warn!(consumer = self.consumer.name(), "events were trimmed before they were handled");
             self.consumer.missed().await?;
         }
-        // Events of kinds that this release does not know are left out; the position moves past them.
+        // The batch leaves out events of kinds that this release does not know; the position moves past them.
         if !batch.events.is_empty() {
             self.consumer.handle(&batch.events).await?;
         }
@@ -180,10 +180,10 @@ impl Work for Follow {
     }
 }
 
-/// Drops the cached documents that other processes' writes make stale.
+/// Drops the cached documents that the writes of other processes make stale.
 ///
-/// Each process drops them from its own cache, at its own position in the log. One process at a time drops them from a
-/// shared cache, for writers that died between their commit and their invalidation.
+/// Each process drops them from its own cache, at its own position in the log. A shared cache is invalidated by one
+/// process at a time, in case a writer died between its commit and its invalidation.
 #[derive(Debug)]
 pub(crate) struct Invalidate {
     pub cx: Arc<Context>,
@@ -228,7 +228,7 @@ impl Consumer for Invalidate {
         Ok(())
     }
 
-    /// Values that were cached before the position was known may be older than it.
+    /// Values that were cached before the position was known may be older than the position.
     async fn missed(&self) -> Result<(), BoxError> {
         self.clear().await
     }

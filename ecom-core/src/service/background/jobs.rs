@@ -1,4 +1,5 @@
-//! The background work of a shop: one loop for all of it, and the leases for what one process at a time does (R13).
+//! The background work of a shop: one loop for all jobs, and the leases of the jobs that one process at a time does
+//! (R13).
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
@@ -20,29 +21,29 @@ use crate::service::background::consumer::{Consumer, Follow, Invalidate};
 use crate::service::run::context::Context;
 use crate::service::search::index::IndexSyncService;
 
-/// The longest wait between two tries of work whose backend is down.
+/// The longest pause between two tries of a job whose backend is down.
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
-/// How often old events go.
+/// How often old events are trimmed.
 const TRIM_EVERY: Duration = Duration::from_secs(600);
 
-/// Names that leases of the library have.
+/// The names of the library's own leases.
 pub(crate) const RESERVED: [&str; 4] = [Invalidate::NAME, Index::NAME, Trim::NAME, IMPORT];
-/// One import of categories at a time plans over the tree as it is.
+/// The lease under which one import of categories at a time plans over the current tree.
 pub(crate) const IMPORT: &str = "import-categories";
 
-/// When and where work is done.
+/// When and where a job runs.
 #[derive(Debug)]
 pub(crate) struct Job {
-    /// For the log, and of the lease.
+    /// The name of the job, in the log and of its lease.
     name: String,
     /// Whether one process at a time does it.
     leased: bool,
     every: Duration,
-    /// Whether an event of this process calls for it at once.
+    /// Whether an event of this process starts it at once.
     woken: bool,
 }
 
-/// The index follows the log.
+/// Syncs the index with the log.
 struct Index(Arc<Context>);
 
 impl Index {
@@ -60,7 +61,7 @@ impl Work for Index {
     }
 }
 
-/// Old events go.
+/// Trims old events.
 struct Trim(Arc<Context>);
 
 impl Trim {
@@ -83,16 +84,16 @@ impl Work for Trim {
 
 type Running = futures::future::BoxFuture<'static, ()>;
 
-/// What every process runs for a shop.
+/// Starts the jobs that every process runs for a shop.
 pub(crate) fn jobs(cx: &Arc<Context>, stopped: &watch::Receiver<bool>) -> Vec<Running> {
     let mut jobs: Vec<Running> = Vec::new();
-    // An index that keeps its own place is this process's own.
+    // An index that stores its own checkpoint belongs to this process alone.
     let leased = !cx.search.capabilities().own_checkpoint;
     let index = Job { name: Index::NAME.to_owned(), leased, every: pace(cx, leased), woken: true };
     jobs.push(Box::pin(run(cx.clone(), index, Index(cx.clone()), stopped.clone())));
     let trim = Job { name: Trim::NAME.to_owned(), leased: true, every: TRIM_EVERY, woken: false };
     jobs.push(Box::pin(run(cx.clone(), trim, Trim(cx.clone()), stopped.clone())));
-    // Whoever writes here has told the cache already.
+    // The process that writes invalidates the cache itself; these jobs are for the writes of others.
     let mut tell = |shared: bool| {
         let job = Job { name: Invalidate::NAME.to_owned(), leased: shared, every: pace(cx, shared), woken: false };
         let follow = Follow::new(cx.clone(), Arc::new(Invalidate { cx: cx.clone(), shared }));
@@ -107,15 +108,15 @@ pub(crate) fn jobs(cx: &Arc<Context>, stopped: &watch::Receiver<bool>) -> Vec<Ru
     jobs
 }
 
-/// Runs a host's consumer.
+/// Runs a consumer of the host.
 pub(crate) async fn consume(cx: Arc<Context>, consumer: Arc<dyn Consumer>, stopped: watch::Receiver<bool>) {
     let job = Job { name: consumer.name().to_owned(), leased: true, every: pace(&cx, true), woken: true };
     let follow = Follow::new(cx.clone(), consumer);
     run(cx, job, follow, stopped).await;
 }
 
-/// Does the work until the stop: at once where there is more or an event calls, else at the interval; after a failure
-/// later and later.
+/// Runs the job until the shop stops. The next step comes at once if there is more to do or an event of this process
+/// calls for it, and otherwise after the interval. After a failure the pauses grow.
 async fn run(cx: Arc<Context>, job: Job, mut work: impl Work, mut stopped: watch::Receiver<bool>) {
     let mut events = cx.events.subscribe();
     let mut turn = Turn { cx: &cx, job: &job, holder: cx.ids.next().to_string(), held: None };
@@ -130,10 +131,10 @@ async fn run(cx: Arc<Context>, job: Job, mut work: impl Work, mut stopped: watch
             }
             Err(error) => {
                 tracing::warn!(work = job.name, error = %WithCauses(&*error), "background work failed; it waits");
-                // Maybe another process can do it.
+                // Another process may succeed.
                 turn.end().await;
                 backoff = (backoff * 2).min(MAX_BACKOFF.max(job.every));
-                // A backend that is down is not asked again at every write.
+                // A backend that is down is not tried again at every write.
                 (cx.jitter(backoff), false)
             }
         };
@@ -147,15 +148,15 @@ async fn run(cx: Arc<Context>, job: Job, mut work: impl Work, mut stopped: watch
     turn.end().await;
 }
 
-/// What a panic said, for the log.
+/// Returns the message of a panic, for the log.
 fn said(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     format!("it panicked: {}", text.unwrap_or("without a word"))
 }
 
-/// What became of a try.
+/// The outcome of a step.
 struct Did {
-    /// False where another process has the lease.
+    /// False if another process holds the lease.
     here: bool,
     more: bool,
 }
@@ -169,7 +170,7 @@ struct Turn<'a> {
 }
 
 impl Turn<'_> {
-    /// Does some of the work, where it is this process's turn.
+    /// Runs one step of the work if it is this process's turn.
     async fn step(&mut self, work: &mut impl Work, stopped: &watch::Receiver<bool>) -> Result<Did, BoxError> {
         if !self.job.leased {
             return Ok(Did { here: true, more: work.step(None).await? });
@@ -196,7 +197,7 @@ impl Turn<'_> {
         }
     }
 
-    /// Lets the next one have it. Where that fails, the lease runs out.
+    /// Gives up the lease to the next process. If that fails, the lease runs out.
     async fn end(&mut self) {
         if let Some(held) = self.held.take() {
             release(self.cx, held).await;

@@ -1,4 +1,4 @@
-//! Leases: what one process at a time may do.
+//! Leases: the right to do a job that one process at a time may do.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,19 +10,20 @@ use crate::port::platform::outbox::Lease;
 use crate::port::storage::Repositories as _;
 use crate::service::run::context::Context;
 
-/// How often followers of the log look for events, and for a lease well before it would run out.
+/// Returns how often followers of the log look for events. With a lease, it is also well before the lease would run
+/// out.
 pub(super) fn pace(cx: &Arc<Context>, leased: bool) -> Duration {
     let poll = cx.config.poll_interval;
     if leased { poll.min(cx.config.lease_ttl / 3) } else { poll }
 }
 
-/// A lease and the instant, by this machine's own count, until which it is certainly held.
+/// A lease and the instant until which it is certainly held, by the clock of this machine.
 pub(crate) struct Held {
     pub(super) lease: Lease,
     pub(super) until: Instant,
 }
 
-/// The lease of this name, once nobody else has it.
+/// Returns the lease of this name, once no other process holds it.
 pub(crate) async fn wait_for(cx: &Arc<Context>, name: &str) -> Result<Held> {
     let holder = cx.ids.next().to_string();
     let mut waits = false;
@@ -39,7 +40,8 @@ pub(crate) async fn wait_for(cx: &Arc<Context>, name: &str) -> Result<Held> {
     }
 }
 
-/// Does what is better done alone, and lets the next one have its turn. It goes on where the lease is lost meanwhile.
+/// Does work that should run in one process at a time, and then gives up the lease. If the lease is lost meanwhile, the
+/// work goes on.
 pub(crate) async fn holding<T>(cx: &Arc<Context>, mut held: Held, work: impl Future<Output = T>) -> T {
     let mut work = std::pin::pin!(work);
     let lease = held.lease.clone();
@@ -74,16 +76,16 @@ pub(super) async fn acquire(cx: &Arc<Context>, name: &str, holder: &str) -> Resu
     .await
 }
 
-/// Renews a lease for as long as it can, and returns once it is lost.
+/// Renews a lease for as long as that succeeds, and returns once it is lost.
 pub(super) async fn keep(cx: &Arc<Context>, lease: &Lease, until: &mut Instant) {
     let ttl = cx.config.lease_ttl;
     let mut next = *until - ttl * 2 / 3;
     loop {
         tokio::time::sleep_until(next.min(*until)).await;
         let asked = Instant::now();
-        // An answer that comes too late is none.
+        // An answer that comes too late counts as none.
         match tokio::time::timeout_at(*until, acquire(cx, &lease.consumer, &lease.holder)).await {
-            // With another fence it had run out in between, and somebody may have had it.
+            // With another fence, the lease had run out in between, and another process may have held it.
             Ok(Ok(Some(renewed))) if renewed.fence == lease.fence => {
                 *until = asked + ttl;
                 next = asked + ttl / 3;

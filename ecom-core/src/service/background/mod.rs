@@ -16,8 +16,8 @@ use crate::error::{Error, FieldCode, Result, ValidationErrors};
 use crate::service::run::context::Context;
 use crate::text::check_text;
 
-/// The background work of a shop. Dropped, it is aborted between two steps of its work, never within a commit
-/// that it would not repeat, and other processes wait for its leases to run out.
+/// The background work of a shop. If it is dropped, the work is aborted between two steps, never within a commit that
+/// would not be repeated, and other processes wait until its leases run out.
 #[derive(Debug)]
 pub struct Background {
     cx: Arc<Context>,
@@ -27,10 +27,10 @@ pub struct Background {
 }
 
 impl Background {
-    /// Runs a consumer of the log here, whenever no other process does; see [`Consumer`].
+    /// Runs a consumer of the log in this process, whenever no other process runs it; see [`Consumer`].
     ///
     /// # Errors
-    /// `Validation` for a name that is empty, too long, the library's own, or that of a consumer which runs already.
+    /// `Validation` if the name is empty, too long, one of the library's own, or that of a consumer that runs already.
     pub fn consume(&mut self, consumer: Arc<dyn Consumer>) -> Result<()> {
         let name = consumer.name();
         let mut errors = ValidationErrors::default();
@@ -44,9 +44,9 @@ impl Background {
         Ok(())
     }
 
-    /// Lets each task finish its step, releases its leases, so that other processes go on at once, and waits for it. A
-    /// consumer that takes longer than [`ShopConfig::lease_ttl`](crate::config::ShopConfig::lease_ttl) is dropped, and
-    /// its batch comes again.
+    /// Lets each task finish its step, gives up its leases, so that other processes go on at once, and waits for its
+    /// end. A consumer that takes longer than [`ShopConfig::lease_ttl`](crate::config::ShopConfig::lease_ttl) is
+    /// dropped, and its batch is delivered again.
     pub async fn shutdown(mut self) {
         let _ = self.stop.send(true);
         while self.tasks.join_next().await.is_some() {}
@@ -54,7 +54,7 @@ impl Background {
 }
 
 impl Background {
-    /// Starts what every process runs.
+    /// Starts the jobs that every process runs.
     pub(crate) fn start(cx: &Arc<Context>) -> Self {
         let (stop, stopped) = watch::channel(false);
         let tasks = jobs::jobs(cx, &stopped).into_iter().collect();
@@ -69,7 +69,7 @@ impl Background {
         let all = std::mem::take(&mut *cx.background.lock());
         for stop in all {
             let _ = stop.send(true);
-            // Every task has a receiver for as long as it runs.
+            // Every task holds a receiver for as long as it runs.
             stop.closed().await;
         }
     }

@@ -25,21 +25,24 @@ use crate::service::run::read_through::{Cached, Lookup, text_hash};
 use crate::service::run::transaction::{Change, Tx};
 use crate::text::{Slug, shown, trimmed};
 
-/// Products whose listings follow a moved category, per batch.
+/// How many products of a moved category are updated per batch.
 const REFRESH_BATCH: u32 = 500;
 
 /// A page of categories with its total, as it is cached.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CategoryList {
-    /// The query, which tells apart queries that share a cache key.
+    /// The query, which distinguishes queries that share a cache key.
     query: String,
-    /// The categories, and where the next page starts.
+    /// The categories, and the cursor of the next page.
     pub page: Page<Category>,
     /// How many match; `None` with a cursor.
     pub total: Option<Total>,
 }
 
-/// The categories of a shop.
+/// The service of the categories of a shop.
+///
+/// A method for which the principal of the service lacks a permission fails with
+/// [`Error::Forbidden`](crate::Error::Forbidden), in addition to the errors that it lists.
 #[derive(Debug, Clone, Copy)]
 pub struct CategoryService<'a> {
     cx: &'a Arc<Context>,
@@ -51,13 +54,13 @@ impl<'a> CategoryService<'a> {
         Self { cx, who }
     }
 
-    /// A live category, from the cache or the database (R15).
+    /// Returns a live category, from the cache or the database (R15).
     ///
     /// # Errors
     /// `NotFound`, `Unavailable`.
     pub async fn get(&self, id: CategoryId) -> Result<Lookup<Category>> {
         let ttl = self.cx.config.category_ttl;
-        // The entry is only a hint: what it leads to says itself which id it has.
+        // The entry is only a hint: the category that it leads to is checked for its id.
         let slug = self
             .cx
             .cache
@@ -73,7 +76,7 @@ impl<'a> CategoryService<'a> {
         }
     }
 
-    /// A live category by its slug, from the cache or the database (R15).
+    /// Returns a live category by its slug, from the cache or the database (R15).
     ///
     /// # Errors
     /// `NotFound`, `Unavailable`.
@@ -89,7 +92,7 @@ impl<'a> CategoryService<'a> {
         let found = self.cx.cache.get_or_load(key, self.cx.config.category_ttl, load()).await?;
         match found {
             Some(found) if found.value.slug.as_str() == slug => Ok(found),
-            // Another slug with the same hash holds the entry.
+            // The entry belongs to another slug with the same hash.
             Some(_) => {
                 let c = load().await?.ok_or_else(|| Error::not_found(Entity::Category, slug))?;
                 Ok(Lookup { value: Arc::new(Cached::new(c)), hit: false })
@@ -98,7 +101,7 @@ impl<'a> CategoryService<'a> {
         }
     }
 
-    /// A category as the database has it now, soft-deleted ones where asked (R2).
+    /// Returns a category as the database has it now; soft-deleted ones only if `deleted` asks for them (R2).
     ///
     /// # Errors
     /// `NotFound`, `Unavailable`.
@@ -114,7 +117,7 @@ impl<'a> CategoryService<'a> {
             .ok_or_else(|| Error::not_found(Entity::Category, id))
     }
 
-    /// The live category that an id, a slug or a path names.
+    /// Returns the live category that an id, a slug or a path names.
     ///
     /// # Errors
     /// `NotFound`, `Unavailable`.
@@ -130,8 +133,8 @@ impl<'a> CategoryService<'a> {
         Ok(found)
     }
 
-    /// A page of categories by name, from the cache or the database (R15); with [`Paging::Offset`] also how many
-    /// match. A list with soft-deleted categories is always read from the database.
+    /// Returns a page of categories by name, from the cache or the database (R15) and, with [`Paging::Offset`], how
+    /// many match. A list with soft-deleted categories is always read from the database.
     ///
     /// # Errors
     /// `Unavailable`.
@@ -151,7 +154,7 @@ impl<'a> CategoryService<'a> {
         if filter.include_deleted == IncludeDeleted::No {
             let key = CacheKey::CategoryList(text_hash(&text));
             let load = async { load(text.clone()).await.map(Some) };
-            // Another query with the same hash may hold the entry.
+            // The entry may belong to another query with the same hash.
             if let Some(found) = self.cx.cache.get_or_load(key, self.cx.config.category_ttl, load).await?
                 && found.value.query == text
             {
@@ -161,7 +164,7 @@ impl<'a> CategoryService<'a> {
         Ok(Lookup { value: Arc::new(Cached::new(load(text).await?)), hit: false })
     }
 
-    /// All live categories, parents before children, from the cache or the database.
+    /// Returns all live categories, parents before children, from the cache or the database.
     ///
     /// # Errors
     /// `Unavailable`.
@@ -175,7 +178,7 @@ impl<'a> CategoryService<'a> {
             .ok_or_else(|| Error::not_found(Entity::Category, "tree"))
     }
 
-    /// The categories above one, root first.
+    /// Returns the categories above a category, root first.
     ///
     /// # Errors
     /// `NotFound`, `Unavailable`.
@@ -190,17 +193,17 @@ impl<'a> CategoryService<'a> {
         Ok(above)
     }
 
-    /// Makes a category.
+    /// Creates a category.
     ///
     /// # Errors
-    /// `Validation` (an unknown parent names itself), `DUPLICATE`, `Unavailable`.
+    /// `Validation`, also for a parent that does not exist, `DUPLICATE`, `Unavailable`.
     pub async fn create(&self, input: &CategoryInput) -> Result<Category> {
         self.who.require(Permission::CategoriesWrite)?;
         checked(input)?;
         self.cx.write(|mut tx| async move { Ok((self.create_in(&mut tx, input).await?, tx)) }).await
     }
 
-    /// [`Self::create`] inside a transaction. It locks the tree, which comes before any other lock.
+    /// [`Self::create`] inside a transaction. It locks the tree, which must come before any other lock.
     ///
     /// # Errors
     /// As [`Self::create`].
@@ -233,8 +236,8 @@ impl<'a> CategoryService<'a> {
         Ok(category)
     }
 
-    /// Inserts categories whose values were checked, with their events; parents come before children, and the tree is
-    /// locked.
+    /// Inserts categories with their events. Their values must be checked, parents must come before children, and the
+    /// tree must be locked.
     pub(crate) async fn insert_in(&self, tx: &mut Tx<'_>, categories: &[Category]) -> Result<()> {
         tx.categories().insert(categories).await?;
         let changes = categories.iter().map(|c| Change {
@@ -276,8 +279,8 @@ impl<'a> CategoryService<'a> {
         self.update_in(tx, before, input.clone()).await
     }
 
-    /// Merges a patch into a category (RFC 7396, R1). A slug that was made from the name follows a new name
-    /// (R3); one that was chosen stays.
+    /// Merges a patch into a category (RFC 7396, R1). A slug that was made from the name follows a new name (R3); a
+    /// slug that the caller chose stays.
     ///
     /// # Errors
     /// As [`Self::replace`].
@@ -365,7 +368,7 @@ impl<'a> CategoryService<'a> {
         let below = if moved { tx.categories().subtree(&before.path).await? } else { Vec::new() };
         tx.categories().update(&before, &after).await?;
         if moved {
-            // A deleted category may have the path of a live one that took its slug: parents decide.
+            // A deleted category may have the path of a live one that took its slug, so parents decide what is below.
             let mut inside = HashSet::from([id]);
             let paths: Vec<(CategoryId, String)> = below
                 .iter()
@@ -381,7 +384,7 @@ impl<'a> CategoryService<'a> {
         } else {
             tx.emit(EventKind::CategoryUpdated, id, after.revision, self.who.actor(), [slug_key(&after.slug)]).await?;
         }
-        // Counts moved with the products; read them back.
+        // The counts changed with the products, so the category is read again.
         Ok(tx.categories().get(id, IncludeDeleted::Yes).await?.unwrap_or(after))
     }
 
@@ -491,12 +494,12 @@ fn checked(input: &CategoryInput) -> Result<()> {
     errors.into_result()
 }
 
-/// The patch that moves a category.
+/// Returns the patch that moves a category.
 fn to_parent(parent: Option<String>) -> CategoryPatch {
     CategoryPatch { parent_id: parent.map_or(Patch::Clear, Patch::Set), ..CategoryPatch::default() }
 }
 
-/// A category with a merge patch over it, as the input that writes it.
+/// Merges a patch into a category, and returns the result as an input.
 fn merge(before: &Category, patch: CategoryPatch) -> Result<CategoryInput> {
     let mut e = ValidationErrors::default();
     let mut input = CategoryInput {
@@ -520,7 +523,7 @@ fn merge(before: &Category, patch: CategoryPatch) -> Result<CategoryInput> {
     Ok(input)
 }
 
-/// Brings the products of a subtree up to date after its names or paths changed.
+/// Updates the products of a subtree after names or paths in it changed.
 async fn refresh_products(tx: &mut Tx<'_>, id: CategoryId) -> Result<()> {
     let mut after: Option<ProductId> = None;
     loop {
@@ -531,7 +534,7 @@ async fn refresh_products(tx: &mut Tx<'_>, id: CategoryId) -> Result<()> {
     }
 }
 
-/// The document of the category with a slug.
+/// Returns the cache key of the category with a slug.
 fn slug_key(slug: &Slug) -> CacheKey {
     CacheKey::CategorySlug(text_hash(slug.as_str()))
 }
@@ -554,7 +557,7 @@ async fn parent_of(tx: &mut dyn Repositories, reference: Option<&str>) -> Result
     tx.categories().get(id, IncludeDeleted::No).await?.ok_or_else(missing).map(Some)
 }
 
-/// A slug that was asked for; `current` is the one that the writer has already.
+/// Returns the requested slug, unless it is taken. `current` is the slug that the category has already.
 async fn claim_slug(tx: &mut dyn Repositories, wanted: &str, current: Option<&Slug>) -> Result<Slug> {
     let slug = Slug::trusted(wanted.to_owned());
     if current != Some(&slug) && tx.categories().taken_slugs(std::slice::from_ref(&slug)).await?.contains(slug.as_str())

@@ -1,4 +1,4 @@
-//! Finding the categories that inputs name by id, slug or path.
+//! Finds the categories that inputs name by id, slug or path.
 
 use std::collections::{HashMap, HashSet};
 
@@ -16,7 +16,7 @@ pub(crate) struct Resolver {
 }
 
 impl Resolver {
-    /// Looks all of `refs` up in at most two statements.
+    /// Looks up all of `refs` in at most two statements.
     pub async fn load(tx: &mut dyn Repositories, refs: impl Iterator<Item = &String>) -> Result<Self> {
         let mut ids = Vec::new();
         let mut slugs = Vec::new();
@@ -42,7 +42,7 @@ impl Resolver {
         Ok(this)
     }
 
-    /// One reference.
+    /// Returns the category of one reference.
     pub fn find(&self, r: &str) -> Option<&CategorySummary> {
         match r.parse::<CategoryId>() {
             Ok(id) => self.by_id.get(&id),
@@ -50,7 +50,7 @@ impl Resolver {
         }
     }
 
-    /// The categories of one input, each once.
+    /// Returns the categories of one input, without duplicates.
     pub fn resolve(&self, refs: &[String]) -> Result<Vec<CategorySummary>> {
         let mut errors = ValidationErrors::default();
         let mut out: Vec<CategorySummary> = Vec::with_capacity(refs.len());

@@ -1,4 +1,4 @@
-//! SKUs. A SKU is part of its product: whoever writes one writes the product, under the product's lock.
+//! SKUs. A SKU is part of its product: a write of a SKU is a write of its product, under the product's lock.
 
 use std::sync::Arc;
 
@@ -21,7 +21,10 @@ use crate::text::{is_name, shown};
 /// The most live SKUs of a product.
 pub const MAX_SKUS: usize = 200;
 
-/// The SKUs of a shop.
+/// The service of the SKUs of a shop.
+///
+/// A method for which the principal of the service lacks a permission fails with
+/// [`Error::Forbidden`](crate::Error::Forbidden), in addition to the errors that it lists.
 #[derive(Debug, Clone, Copy)]
 pub struct SkuService<'a> {
     cx: &'a Arc<Context>,
@@ -33,7 +36,7 @@ impl<'a> SkuService<'a> {
         Self { cx, who }
     }
 
-    /// A SKU, soft-deleted ones where asked (R2).
+    /// Returns a SKU; soft-deleted ones only if `deleted` asks for them (R2).
     ///
     /// # Errors
     /// `NotFound`, `Unavailable`.
@@ -43,7 +46,7 @@ impl<'a> SkuService<'a> {
         found.ok_or_else(|| Error::not_found(Entity::Sku, id))
     }
 
-    /// The live SKU with a code, case-insensitively.
+    /// Returns the live SKU with a code, ignoring case.
     ///
     /// # Errors
     /// `NotFound`, `Unavailable`.
@@ -52,7 +55,7 @@ impl<'a> SkuService<'a> {
         found.ok_or_else(|| Error::not_found(Entity::Sku, shown(code)))
     }
 
-    /// Live SKUs with a barcode, at most 100.
+    /// Returns live SKUs with a barcode, at most 100.
     ///
     /// # Errors
     /// `Unavailable`.
@@ -63,7 +66,7 @@ impl<'a> SkuService<'a> {
         self.cx.storage.connect().await?.skus().find_by_barcode(barcode).await
     }
 
-    /// The SKUs of a live product by position, soft-deleted ones where asked.
+    /// Returns the SKUs of a live product by position; soft-deleted ones only if `deleted` asks for them.
     ///
     /// # Errors
     /// `NotFound`, `Unavailable`.
@@ -78,7 +81,7 @@ impl<'a> SkuService<'a> {
         }
     }
 
-    /// Adds a SKU to a product, as its last.
+    /// Adds a SKU to a product, as its last one.
     ///
     /// # Errors
     /// `NotFound`, `Validation`, `CURRENCY_MISMATCH`, `DUPLICATE`, `Unavailable`.
@@ -326,7 +329,7 @@ impl<'a> SkuService<'a> {
     }
 }
 
-/// Refuses one more SKU where the product has as many as it may.
+/// Refuses a further SKU if the product has the most that it may have.
 fn check_room(product: &Product) -> Result<()> {
     if product.skus.len() >= MAX_SKUS {
         let message = format!("a product has at most {MAX_SKUS} SKUs");
@@ -341,7 +344,7 @@ async fn lock_product(tx: &mut Tx<'_>, id: ProductId) -> Result<Product> {
     found.ok_or_else(|| Error::not_found(Entity::Product, id))
 }
 
-/// Locks the product of a live SKU, and says where in it the SKU is.
+/// Locks the product of a live SKU, and returns the position of the SKU in it.
 async fn lock_live(tx: &mut Tx<'_>, id: SkuId) -> Result<(Product, usize)> {
     let gone = || Error::not_found(Entity::Sku, id);
     let product = tx.skus().get(id, IncludeDeleted::No).await?.ok_or_else(gone)?.product_id;

@@ -1,4 +1,4 @@
-//! The one way to read the outbox: what has committed gets its place in the log before the log is read (R13).
+//! The one way to read the outbox. It assigns positions to the events that have committed before it reads them (R13).
 
 use std::sync::Arc;
 
@@ -8,13 +8,16 @@ use crate::error::Result;
 use crate::port::storage::{Connection, Repositories as _};
 use crate::service::run::context::Context;
 
-/// Events that one transaction places.
+/// The most events that one transaction assigns positions to.
 const PLACED_AT_ONCE: u32 = 1_024;
 
 /// The log of events, as consumers read it.
 ///
-/// Whatever had committed before a call is found by it. A consumer remembers the end of the last batch that it
-/// has handled and reads on from there; consumers that share a position do so as a [`Consumer`](crate::platform::Consumer).
+/// A call finds everything that had committed before it. A consumer remembers the end of the last batch that it has
+/// handled, and reads on from there. Consumers that share a position are [`Consumer`](crate::platform::Consumer)s.
+///
+/// Every method fails with [`Error::Forbidden`](crate::Error::Forbidden) if the principal lacks
+/// [`Permission::EventsRead`](crate::access::Permission::EventsRead).
 #[derive(Debug, Clone, Copy)]
 pub struct EventLog<'a> {
     cx: &'a Arc<Context>,
@@ -26,8 +29,8 @@ impl<'a> EventLog<'a> {
         Self { cx, who }
     }
 
-    /// Reads at most `limit` events after `after`, in order. Read on from the end of the batch, which is also past events
-    /// of kinds that this release does not know.
+    /// Reads at most `limit` events after `after`, in order. Read on from the end of the batch, which is also past the
+    /// events whose kind this release does not know.
     ///
     /// # Errors
     /// `Unavailable`.
@@ -36,7 +39,7 @@ impl<'a> EventLog<'a> {
         self.settled().await?.outbox().read(after, limit).await
     }
 
-    /// The end of the log.
+    /// Returns the end of the log.
     ///
     /// # Errors
     /// `Unavailable`.
@@ -45,20 +48,21 @@ impl<'a> EventLog<'a> {
         self.settled().await?.outbox().head().await
     }
 
-    /// The place before the oldest event that is kept, and the end of the log. Who stands outside of them has missed
-    /// events, or knows some of another life of this database.
+    /// Returns the position before the oldest event that is kept, and the end of the log. A consumer whose position is
+    /// outside of these has missed events, or its position comes from another state of this database, such as one
+    /// before a restore.
     ///
     /// # Errors
     /// `Unavailable`.
     pub async fn bounds(&self) -> Result<(OutboxPosition, OutboxPosition)> {
         self.who.require(Permission::EventsRead)?;
         let mut db = self.settled().await?;
-        // In this order, so that a trim in between leaves the horizon before the head.
+        // Read in this order, so that the horizon is not after the head if events are trimmed in between.
         let horizon = db.outbox().horizon().await?;
         Ok((horizon, db.outbox().head().await?))
     }
 
-    /// A connection on which everything that had committed has its place.
+    /// Returns a connection, after all events that had committed have their positions.
     async fn settled(&self) -> Result<Box<dyn Connection>> {
         loop {
             let mut db = self.cx.storage.connect().await?;
@@ -71,7 +75,7 @@ impl<'a> EventLog<'a> {
                 Ok((placed, tx))
             });
             let placed = placed.await?;
-            // What has committed since is not this call's: under load it would never end.
+            // Events that commit meanwhile are left to the next call: under load this one would never end.
             if placed < u64::from(PLACED_AT_ONCE) {
                 return self.cx.storage.connect().await;
             }

@@ -1,4 +1,4 @@
-//! What is done once a transaction has committed.
+//! The work after the commit of a transaction.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::context::Context;
 use crate::port::cache::CacheKey;
 
-/// What remains to be done once a transaction has committed: caches drop what it changed, and consumers are woken.
+/// The work that remains after a transaction has committed: it invalidates the caches and wakes the consumers.
 ///
 /// A host that commits the transaction itself calls [`AfterCommit::run`] afterwards. If it does not, every process,
 /// this one included, learns of the write from the outbox within
@@ -23,9 +23,9 @@ pub struct AfterCommit {
 /// The cached documents that a transaction makes stale.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Forget {
-    /// These.
+    /// These documents.
     Keys(HashSet<CacheKey>),
-    /// All, because so many documents show the change.
+    /// All documents, because so many of them show the change.
     Everything,
 }
 

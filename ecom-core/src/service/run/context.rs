@@ -1,4 +1,4 @@
-//! What every service works with.
+//! The state that all services of a shop share.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::id::IdSource;
 use crate::port::search::SearchProvider;
 use crate::port::storage::Storage;
 
-/// What every service works with.
+/// The state that all services of a shop share.
 #[derive(Debug)]
 pub(crate) struct Context {
     pub storage: Arc<dyn Storage>,
@@ -23,15 +23,15 @@ pub(crate) struct Context {
     pub ids: Arc<dyn IdSource>,
     pub config: ShopConfig,
     pub stock: StockQueue,
-    /// Wakes what follows the log; each follower keeps one wake-up while it works.
+    /// Wakes the followers of the log. Each follower keeps one wake-up while it works.
     pub events: watch::Sender<()>,
-    /// Held by a write that lost a made name to another, while it makes the next one.
+    /// Held by a write while it makes the next name, after another write took the one that it had made.
     pub naming: tokio::sync::Mutex<()>,
-    /// Held by whoever writes the index: a rebuild and a catch-up that overlap would lose events.
+    /// Held by the task that writes the index: a rebuild and a catch-up that overlap would lose events.
     pub indexing: tokio::sync::Mutex<()>,
     /// Stops the background work that was started, for [`Shop::close`](crate::Shop::close).
     pub background: parking_lot::Mutex<Vec<watch::Sender<bool>>>,
-    /// The id of the database, once it was read.
+    /// The id of the database, after it was read once.
     pub identity: tokio::sync::OnceCell<uuid::Uuid>,
 }
 
@@ -40,9 +40,10 @@ impl Context {
         self.clock.now()
     }
 
-    /// Between half of `pause` and all of it, so that those who failed together do not come back together.
+    /// Returns a pause between half of `pause` and all of it, so that callers that failed together do not retry
+    /// together.
     pub fn jitter(&self, pause: Duration) -> Duration {
-        // The tail of an id is random, and replays from its seed.
+        // The end of an id is random, and replays from its seed.
         let [.., high, low] = self.ids.next().into_bytes();
         pause.mul_f64(0.5 + f64::from(u16::from_be_bytes([high, low])) / 131_072.0)
     }

@@ -1,4 +1,4 @@
-//! How services run: what they work with, how they write, and how they read through the cache.
+//! The code that services share: their context, the write runner, and reads through the cache.
 
 pub(crate) mod after_commit;
 pub(crate) mod context;

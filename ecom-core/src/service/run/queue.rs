@@ -9,13 +9,13 @@ use crate::domain::common::Actor;
 use crate::domain::stock::inventory::{Adjusted, StockAdjustment};
 use crate::error::Result;
 
-/// An adjustment, and who makes it.
+/// An adjustment with its actor.
 pub(crate) struct Posting {
     pub adjustment: StockAdjustment,
     pub actor: Actor,
 }
 
-/// An adjustment, and whoever waits for its answer.
+/// An adjustment with the caller that waits for its result.
 pub(crate) struct Pending {
     pub posting: Posting,
     pub answer: oneshot::Sender<Result<Adjusted>>,
@@ -28,7 +28,7 @@ pub(crate) struct StockQueue(Mutex<QueueState>);
 #[derive(Default)]
 pub(crate) struct QueueState {
     pub waiting: Vec<Pending>,
-    /// Whether a worker commits batches.
+    /// Whether a worker is committing batches.
     pub running: bool,
 }
 

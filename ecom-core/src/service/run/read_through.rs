@@ -15,16 +15,16 @@ use tokio::sync::OnceCell;
 use crate::error::{Error, Result};
 use crate::port::cache::{Cache, CacheKey, CacheLoad, CacheStats, CacheValue, Codec, FillToken};
 
-/// A cached value, and what its readers attached to it.
+/// A cached value with the values that its readers attached to it.
 pub struct Cached<T> {
     value: T,
     attached: Slot,
 }
 
-/// The place of one attachment.
+/// A slot for one attachment.
 type Slot = OnceLock<Box<Attachment<dyn Any + Send + Sync>>>;
 
-/// An attachment, and the place of the next one.
+/// An attachment, with the slot for the next one.
 struct Attachment<A: ?Sized> {
     next: Slot,
     value: A,
@@ -36,12 +36,12 @@ impl<T> Cached<T> {
         Self { value, attached: OnceLock::new() }
     }
 
-    /// Returns the attachment of type `A`, which the first call makes of the value: something that is costly to make
+    /// Returns the attachment of type `A`, which the first call makes from the value: something that is costly to make
     /// and worth keeping for as long as the value is cached.
     ///
-    /// Each reader attaches a type of its own; calls with the same type share one attachment, also across threads,
-    /// and the others wait while one makes it. The type that was attached first is found fastest. Attachments stay in
-    /// the process: a shared cache does not store them. `make` must not attach to the same value.
+    /// Each reader attaches its own type. Calls with the same type share one attachment, also across threads, and wait
+    /// while one of them makes it. The type that was attached first is found fastest. Attachments stay in the process:
+    /// a shared cache does not store them. `make` must not attach to the same value.
     pub fn attached<A: Any + Send + Sync>(&self, make: impl FnOnce(&T) -> A) -> &A {
         let mut make = Some(make);
         let mut slot = &self.attached;
@@ -71,7 +71,7 @@ impl<T: fmt::Debug> fmt::Debug for Cached<T> {
     }
 }
 
-/// A value that a read found, and whether the cache had it. It derefs to the value.
+/// A value that a read found, and whether it came from the cache. It derefs to the value.
 #[derive(Debug)]
 pub struct Lookup<T> {
     /// The value.
@@ -88,9 +88,10 @@ impl<T> Deref for Lookup<T> {
     }
 }
 
-/// Of this release: what another release encoded is not read, whatever became of the types in between.
+/// The version of this release's encoding. Values that another release encoded are not read, whether the types changed
+/// or not.
 const CODEC_VERSION: u64 = {
-    // FNV-1a: any release makes the same of the same text.
+    // FNV-1a: every release computes the same hash of the same text.
     let text = env!("CARGO_PKG_VERSION").as_bytes();
     let (mut hash, mut i) = (0xcbf2_9ce4_8422_2325_u64, 0);
     while i < text.len() {
@@ -100,15 +101,15 @@ const CODEC_VERSION: u64 = {
     hash
 };
 
-/// A value that can be cached: plain data, which crosses process borders as JSON.
+/// A value that can be cached: plain data, encoded as JSON for other processes.
 pub trait Cacheable: Serialize + DeserializeOwned + Send + Sync + Sized + 'static {
-    /// How it crosses process borders.
+    /// The encoding for other processes.
     const CODEC: Codec = Codec {
         version: CODEC_VERSION,
         encode: |v| serde_json::to_vec(&v.downcast_ref::<Cached<Self>>()?.value).ok(),
         decode: |b| Some(Arc::new(Cached::new(serde_json::from_slice::<Self>(b).ok()?))),
     };
-    /// The same, to borrow.
+    /// [`Self::CODEC`] as a reference.
     const CODEC_REF: &'static Codec = &Self::CODEC;
 }
 
@@ -117,10 +118,10 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Cacheable for T {}
 /// A value, and whether it came from the cache.
 type Loaded = Result<Option<(CacheValue, bool)>, Arc<Error>>;
 
-/// A load that was begun, and what it found.
+/// A load that was begun, with the value that it found.
 type LoadOf<T> = (CacheKey, FillToken, Option<Arc<Cached<T>>>);
 
-/// The cache as the services use it.
+/// The cache, as the services use it.
 pub struct ReadThrough {
     cache: Arc<dyn Cache>,
     loading: Mutex<HashMap<CacheKey, Arc<OnceCell<Loaded>>>>,
@@ -133,32 +134,32 @@ impl fmt::Debug for ReadThrough {
 }
 
 impl ReadThrough {
-    /// Over a cache.
+    /// Reads through this cache.
     pub fn new(cache: Arc<dyn Cache>) -> Self {
         Self { cache, loading: Mutex::default() }
     }
 
-    /// The adapter's name.
+    /// Returns the name of the adapter.
     pub fn name(&self) -> &'static str {
         self.cache.name()
     }
 
-    /// Whether other processes read the same values.
+    /// Returns whether other processes read the same values.
     pub fn is_shared(&self) -> bool {
         self.cache.is_shared()
     }
 
-    /// How it does.
+    /// Returns the statistics of the cache.
     pub fn stats(&self) -> CacheStats {
         self.cache.stats()
     }
 
-    /// Ends its connections.
+    /// Closes the cache.
     pub async fn close(&self) {
         self.cache.close().await;
     }
 
-    /// Whether it answers.
+    /// Checks that the cache answers.
     ///
     /// # Errors
     /// `Unavailable`.
@@ -166,13 +167,13 @@ impl ReadThrough {
         self.cache.ping().await
     }
 
-    /// What this process holds, without waiting.
+    /// Returns the value that this process holds, without waiting.
     pub fn local<T: Cacheable>(&self, key: &CacheKey) -> Option<Arc<Cached<T>>> {
         self.cache.local(key)?.downcast().ok()
     }
 
-    /// What the cache holds, or else what `load` finds, which is held for `ttl`. Concurrent misses of one key
-    /// load once; the error of a load is shared by those who waited for it. `None` is not held.
+    /// Returns the value from the cache, or else from `load`, and caches it for `ttl`. Concurrent misses of one key
+    /// load once, and the callers that waited share the error of the load. `None` is not cached.
     ///
     /// # Errors
     /// Those of `load`.
@@ -188,7 +189,7 @@ impl ReadThrough {
             return Ok(Some(Lookup { value, hit: true }));
         }
         let cell = self.loading.lock().entry(key).or_default().clone();
-        // Dropped in flight, the next one who waits takes the load over.
+        // If this load is cancelled, the next waiting caller takes it over.
         let loaded = cell
             .get_or_init(|| async {
                 let token = match self.cache.begin_load(&key, T::CODEC_REF).await {
@@ -219,18 +220,18 @@ impl ReadThrough {
         }
     }
 
-    /// What the cache holds of several keys; the others are loaded by the caller, who goes on with [`Self::begin_many`].
+    /// Returns the cached values of several keys. The caller loads the others, beginning with [`Self::begin_many`].
     pub(crate) async fn get_many<T: Cacheable>(&self, keys: &[CacheKey]) -> Vec<Option<Arc<Cached<T>>>> {
         let found = self.cache.get_many(keys, T::CODEC_REF).await;
         found.into_iter().map(|v| v?.downcast().ok()).collect()
     }
 
-    /// Before a read of several whose result goes to [`Self::fill_many`].
+    /// Begins loads of several keys, whose values go to [`Self::fill_many`].
     pub(crate) async fn begin_many(&self, keys: &[CacheKey]) -> Vec<FillToken> {
         self.cache.begin_fill_many(keys).await
     }
 
-    /// Holds what was read after [`Self::begin_many`]; `None` where there was nothing.
+    /// Caches the values that were read after [`Self::begin_many`]; `None` if there was no value.
     pub(crate) async fn fill_many<T: Cacheable>(&self, loads: Vec<LoadOf<T>>, ttl: Duration) {
         let (mut fills, mut nothing) = (Vec::with_capacity(loads.len()), Vec::new());
         for (key, token, value) in loads {
@@ -252,11 +253,11 @@ impl ReadThrough {
         }
     }
 
-    /// Drops keys. Loads that are under way for them are not joined by readers who come later, since what they
-    /// read may be older than the write that invalidates.
+    /// Drops keys. Later readers do not join the loads of these keys that are under way, since those may read values
+    /// from before the write that invalidates.
     ///
     /// # Errors
-    /// `Unavailable` where a shared cache could not be told.
+    /// `Unavailable` if a shared cache could not be invalidated.
     pub async fn invalidate(&self, keys: &[CacheKey]) -> Result<()> {
         if keys.is_empty() {
             return Ok(());
@@ -265,13 +266,13 @@ impl ReadThrough {
         self.cache.invalidate(keys).await
     }
 
-    /// Drops what this process holds of keys that another process wrote, and nothing elsewhere.
+    /// Drops keys that another process wrote from what this process holds, and nothing elsewhere.
     pub async fn invalidate_local(&self, keys: &[CacheKey]) {
         self.leave(keys);
         self.cache.invalidate_local(keys).await;
     }
 
-    /// Loads of these keys are not joined any more.
+    /// Makes later readers of these keys begin loads of their own.
     fn leave(&self, keys: &[CacheKey]) {
         let mut loading = self.loading.lock();
         for k in keys {
@@ -285,7 +286,7 @@ impl ReadThrough {
     /// Drops everything.
     ///
     /// # Errors
-    /// `Unavailable` where a shared cache could not be told.
+    /// `Unavailable` if a shared cache could not be invalidated.
     pub async fn clear(&self) -> Result<()> {
         self.loading.lock().clear();
         self.cache.clear().await
@@ -298,7 +299,7 @@ impl ReadThrough {
     }
 }
 
-/// The error of a load that several waited for, for each of them.
+/// Returns the error of a load for one of the callers that waited for it.
 fn share(shared: &Arc<Error>) -> Error {
     match &**shared {
         Error::Unavailable { dependency, outcome_unknown, .. } => Error::Unavailable {
@@ -310,7 +311,7 @@ fn share(shared: &Arc<Error>) -> Error {
     }
 }
 
-/// A 128-bit hash of a text, the same in every process and release: caches that are shared key by it.
+/// Returns a 128-bit hash of a text. It is the same in every process and release, because shared caches use it in keys.
 pub(crate) fn text_hash(text: &str) -> u128 {
     xxhash_rust::xxh3::xxh3_128(text.as_bytes())
 }

@@ -19,9 +19,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// How long writes that failed together wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pause {
-    /// Each waits for a different time, so that they do not meet again.
+    /// Each waits for a different time, so that they do not collide again.
     Dispersed,
-    /// All wait for the same time, since whoever comes first does the work of the others.
+    /// All wait for the same time, since the first one does the work of the others.
     Equal,
 }
 

@@ -1,5 +1,5 @@
-//! Which cached documents an event makes stale (R15). The process that writes and the processes that read the event
-//! both ask here.
+//! Decides which cached documents an event makes stale (R15), both for the process that writes and for the processes
+//! that read the event.
 //!
 //! Most documents follow from the kind and the id of the event. The others, such as the categories that count a
 //! product, are known only to the write. It stores their keys in [`Event::data`], as an array of texts under `stale`.
@@ -29,7 +29,7 @@ pub(super) fn implied(kind: EventKind, id: Uuid) -> HashSet<CacheKey> {
     }
 }
 
-/// The data of an event with these details that makes these documents stale, besides those of its kind.
+/// Returns the data of an event with these details that makes these documents stale, besides those of its kind.
 pub(super) fn data(details: EventDetails, stale: &Forget) -> Value {
     let mut fields = details.into_fields();
     let texts = match stale {

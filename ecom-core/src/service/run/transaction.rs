@@ -1,5 +1,6 @@
 //! The one way in which services write: a transaction that writes the events of its changes and collects the cached
-//! documents that they make stale, and the runner that begins it, commits it, and runs it again if another transaction was in the way.
+//! documents that they make stale, and the runner that begins it, commits it, and runs it again if another transaction
+//! was in the way.
 
 use std::any::Any;
 use std::fmt;
@@ -20,8 +21,8 @@ use crate::port::storage::{ForwardRepositories, Repositories, UnitOfWork};
 /// A transaction of the shop. Every write of a service has an `…_in` form that takes one, so that larger writes are
 /// made of smaller ones.
 ///
-/// [`Shop::begin`](crate::Shop::begin) begins one on a connection of the shop's pool. `begin_on_…` and `on_…` of the SQL
-/// adapters (`ecom::adapters`) open one on a connection of the host. The host ends it with [`Tx::commit`] or, if it
+/// [`Shop::begin`](crate::Shop::begin) begins one on a connection of the shop's pool. `begin_on_…` and `on_…` of the
+/// SQL adapters (`ecom::adapters`) open one on a connection of the host. The host ends it with [`Tx::commit`] or, if it
 /// began the transaction itself, with [`Tx::finish`]. A `Tx` that is dropped writes nothing, unless the host began the
 /// transaction and commits it: then all of it is written, and every cache learns of it from the outbox.
 ///
@@ -53,7 +54,7 @@ pub(crate) struct Change {
     pub actor: Actor,
     /// The cached documents that show it, besides those of its kind.
     pub stale: Forget,
-    /// What its event says beside its kind.
+    /// Further data of its event.
     pub details: EventDetails,
 }
 
@@ -138,9 +139,9 @@ impl<'t> Tx<'t> {
         Ok(())
     }
 
-    /// Turns a `DUPLICATE` into [`Error::Contention`] if the library had made the name (`made` says so by the field).
-    /// The name was free when the library looked, so another transaction has taken it since, and the next try makes the
-    /// next name. The caller did not choose the name and gets no error.
+    /// Turns a `DUPLICATE` into [`Error::Contention`] if the library had made the name (`made` returns that for a
+    /// field). The name was free when the library looked, so another transaction has taken it since, and the next try
+    /// makes the next name. The caller did not choose the name and gets no error.
     pub(crate) fn or_next_name<T>(&self, written: Result<T>, made: impl Fn(&'static str) -> bool) -> Result<T> {
         written.map_err(|error| match &error {
             Error::Conflict(c) if matches!(**c, Conflict::Duplicate { field, .. } if made(field)) => {

@@ -1,5 +1,5 @@
-//! Customers and their addresses. Whoever writes an address holds its customer's lock, so that none is added to a
-//! customer who is gone.
+//! Customers and their addresses. A write of an address holds the lock of its customer, so that no address is added to
+//! a customer who has been deleted.
 
 use std::sync::Arc;
 
@@ -17,7 +17,10 @@ use crate::port::storage::Repositories as _;
 use crate::service::run::context::Context;
 use crate::service::run::transaction::Tx;
 
-/// The customers of a shop.
+/// The service of the customers of a shop.
+///
+/// A method for which the principal of the service lacks a permission fails with
+/// [`Error::Forbidden`](crate::Error::Forbidden), in addition to the errors that it lists.
 #[derive(Debug, Clone, Copy)]
 pub struct CustomerService<'a> {
     cx: &'a Arc<Context>,
@@ -29,7 +32,7 @@ impl<'a> CustomerService<'a> {
         Self { cx, who }
     }
 
-    /// Returns a customer, a soft-deleted one if asked (R2).
+    /// Returns a customer; soft-deleted ones only if `deleted` asks for them (R2).
     ///
     /// # Errors
     /// `NotFound`, `Unavailable`.
@@ -64,7 +67,7 @@ impl<'a> CustomerService<'a> {
         Ok((page, total))
     }
 
-    /// Makes a customer.
+    /// Creates a customer.
     ///
     /// # Errors
     /// `Validation`, `DUPLICATE` for an email that a live customer has, `Unavailable`.
@@ -254,7 +257,7 @@ impl<'a> CustomerService<'a> {
     }
 }
 
-/// Locks a customer; `deleted` says whether a soft-deleted one counts.
+/// Locks a customer. `deleted` selects whether a soft-deleted one is found.
 async fn lock(tx: &mut Tx<'_>, id: CustomerId, deleted: IncludeDeleted) -> Result<Customer> {
     let found = tx.customers().lock(id).await?;
     found
@@ -262,7 +265,10 @@ async fn lock(tx: &mut Tx<'_>, id: CustomerId, deleted: IncludeDeleted) -> Resul
         .ok_or_else(|| Error::not_found(Entity::Customer, id))
 }
 
-/// The addresses of a shop's customers.
+/// The service of the addresses of a shop's customers.
+///
+/// A method for which the principal of the service lacks a permission fails with
+/// [`Error::Forbidden`](crate::Error::Forbidden), in addition to the errors that it lists.
 #[derive(Debug, Clone, Copy)]
 pub struct AddressService<'a> {
     cx: &'a Arc<Context>,
@@ -274,7 +280,7 @@ impl<'a> AddressService<'a> {
         Self { cx, who }
     }
 
-    /// Returns an address, one of a soft-deleted customer if asked (R2).
+    /// Returns an address; those of soft-deleted customers only if `deleted` asks for them (R2).
     ///
     /// # Errors
     /// `NotFound`, `Unavailable`.

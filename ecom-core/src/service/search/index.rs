@@ -1,4 +1,4 @@
-//! Keeps the index in step with the database: follows the outbox, rebuilds, verifies (R14).
+//! Keeps the index in step with the database: follows the outbox, rebuilds and verifies (R14).
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -16,13 +16,13 @@ use crate::port::search::{Checkpoint, IndexOp, SearchDocument};
 use crate::service::platform::outbox::EventLog;
 use crate::service::run::context::Context;
 
-/// What a run of index sync did.
+/// The result of a run of index sync.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct SyncReport {
-    /// False where another process writes the index: nothing was done here.
+    /// False if another process writes the index, so that this one did nothing.
     pub writer: bool,
-    /// True where the index was built anew.
+    /// True if the index was rebuilt.
     pub rebuilt: bool,
     /// Events that were read.
     pub events: u64,
@@ -30,30 +30,33 @@ pub struct SyncReport {
     pub written: u64,
 }
 
-/// What a comparison of index and database found.
+/// The result of a comparison of index and database.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct VerifyReport {
     /// Products that were compared.
     pub compared: u64,
-    /// In the database, not in the index.
+    /// Products in the database that the index lacks.
     pub missing: u64,
-    /// In the index with another revision.
+    /// Products that the index has with another revision.
     pub stale: u64,
-    /// In the index, not in the database.
+    /// Products in the index that the database lacks.
     pub extra: u64,
-    /// Whether what was found was repaired.
+    /// Whether the differences were repaired.
     pub repaired: bool,
 }
 
 impl VerifyReport {
-    /// True where index and database agree.
+    /// Returns true if index and database agree.
     pub const fn is_clean(&self) -> bool {
         self.missing + self.stale + self.extra == 0
     }
 }
 
-/// The index of a shop.
+/// The service of the index of a shop: it brings the index up to date, rebuilds and verifies it.
+///
+/// A method for which the principal of the service lacks a permission fails with
+/// [`Error::Forbidden`](crate::Error::Forbidden), in addition to the errors that it lists.
 #[derive(Debug, Clone, Copy)]
 pub struct IndexSyncService<'a> {
     cx: &'a Arc<Context>,
@@ -65,9 +68,9 @@ impl<'a> IndexSyncService<'a> {
         Self { cx, who }
     }
 
-    /// Brings the index up to where the outbox ends now; builds it anew where it is new, belongs to another
-    /// database, or was away for longer than events are kept. Where it stops, the next call goes on: the
-    /// checkpoint lies in the index, in the same commit as the documents.
+    /// Brings the index up to the end of the outbox at the time of the call. It rebuilds an index that is new, belongs
+    /// to another database, or was not synced for longer than events are kept. If a call stops early, the next one goes
+    /// on from there, because the index stores its checkpoint in the same commit as the documents.
     ///
     /// # Errors
     /// `Unavailable` of database or index.
@@ -79,11 +82,11 @@ impl<'a> IndexSyncService<'a> {
             return Ok(SyncReport::default());
         }
         let database = cx.storage.identity().await?;
-        // Whoever writes and then catches up finds what it wrote.
+        // A caller that writes and then catches up finds its write.
         let (horizon, head) = EventLog::new(cx, Principal::system()).bounds().await?;
         let mut report = SyncReport { writer: true, ..SyncReport::default() };
         let mut at = match cx.search.checkpoint().await? {
-            // Past the head where the database came back from a backup.
+            // The position is past the head if the database was restored from a backup.
             Some(c) if c.database == database && (horizon..=head).contains(&c.position) => c.position,
             _ => {
                 let built = self.build().await?;
@@ -95,7 +98,7 @@ impl<'a> IndexSyncService<'a> {
                 }
             }
         };
-        // What commits meanwhile is the next call's, or a rebuild would never have its turn.
+        // Events that commit meanwhile are left to the next call: otherwise a rebuild might never get its turn.
         while at < head {
             let batch = cx.storage.connect().await?.outbox().read(at, cx.config.index_batch).await?;
             if batch.end == at {
@@ -108,8 +111,8 @@ impl<'a> IndexSyncService<'a> {
         Ok(report)
     }
 
-    /// Applies one batch of events. Events say which products changed; the documents are made of what the
-    /// database has now.
+    /// Applies one batch of events. The events name the products that changed, and the documents are built from their
+    /// current rows.
     async fn apply(
         &self,
         database: uuid::Uuid,
@@ -119,7 +122,7 @@ impl<'a> IndexSyncService<'a> {
     ) -> Result<u64> {
         let cx = self.cx;
         let mut written = 0;
-        // Id → the revision that the events know, for products that are gone from the database.
+        // Id → the revision in the events, for products that the database no longer has.
         let mut products: BTreeMap<ProductId, i64> = BTreeMap::new();
         let mut moved: HashSet<CategoryId> = HashSet::new();
         for (_, event) in batch {
@@ -134,7 +137,7 @@ impl<'a> IndexSyncService<'a> {
                 _ => {}
             }
         }
-        // Products that show a moved category, in pages, at the old checkpoint: a crash repeats them.
+        // Products below a moved category, in pages, at the old checkpoint: after a crash they are repeated.
         for category in moved {
             let mut after = None;
             loop {
@@ -152,7 +155,8 @@ impl<'a> IndexSyncService<'a> {
         Ok(written)
     }
 
-    /// What the index must hold for these products. `known` revisions stand for products that are gone.
+    /// Returns the operations that bring these products up to date in the index. The revisions in `known` are used for
+    /// products that the database no longer has.
     async fn ops(&self, known: &BTreeMap<ProductId, i64>) -> Result<Vec<IndexOp>> {
         if known.is_empty() {
             return Ok(Vec::new());
@@ -206,10 +210,10 @@ impl<'a> IndexSyncService<'a> {
             .collect())
     }
 
-    /// Builds a new index beside the old one and swaps them; searches are served all the while.
+    /// Builds a new index beside the old one and then replaces it. Searches work all the time.
     ///
     /// # Errors
-    /// `Unavailable`; the old index stays then.
+    /// `Unavailable`; the old index then stays in use.
     pub async fn rebuild(&self) -> Result<SyncReport> {
         self.who.require(Permission::IndexWrite)?;
         let _turn = self.cx.indexing.lock().await;
@@ -219,7 +223,7 @@ impl<'a> IndexSyncService<'a> {
         self.build().await
     }
 
-    /// [`Self::rebuild`] of one who has the turn and the right to write.
+    /// [`Self::rebuild`] for a caller that holds the lock and the right to write.
     async fn build(&self) -> Result<SyncReport> {
         let cx = self.cx;
         let database = cx.storage.identity().await?;
@@ -242,8 +246,8 @@ impl<'a> IndexSyncService<'a> {
         Ok(report)
     }
 
-    /// Compares index and database, product by product, and repairs what differs where asked. Run it after
-    /// [`Self::catch_up`]: what is on its way counts as stale.
+    /// Compares index and database, product by product, and repairs the differences if `repair`. Call it after
+    /// [`Self::catch_up`]: changes that have not reached the index yet count as stale.
     ///
     /// # Errors
     /// `Unavailable`.
@@ -257,7 +261,7 @@ impl<'a> IndexSyncService<'a> {
         loop {
             let indexed = cx.search.revisions(after, limit).await?;
             let stored = cx.storage.connect().await?.products().revisions(after, limit).await?;
-            // Compare up to where both pages reach.
+            // Compares up to the smaller of the last ids of both pages.
             let end = match (indexed.len() < limit as usize, stored.len() < limit as usize) {
                 (true, true) => None,
                 (true, false) => stored.last().map(|(id, _)| *id),
@@ -304,7 +308,8 @@ impl<'a> IndexSyncService<'a> {
             let ops = self.ops(wrong).await?;
             let wanted = ops.len() as u64;
             if cx.search.apply(ops, checkpoint).await? < wanted {
-                // Revisions that the database does not know yet, as after the restore of a backup, refuse them.
+                // The index has revisions that the database does not know yet, as after the restore of a backup, and
+                // would refuse its documents.
                 self.build().await?;
             }
         }

@@ -1,4 +1,4 @@
-//! Search: the provider finds, the shop shows.
+//! Search: the provider finds the products, and the shop loads them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,27 +18,28 @@ use crate::service::run::read_through::Cached;
 /// One value of a facet, with a label for people.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct FacetValue {
-    /// What a filter takes: a category id, a brand, a tag, a price bound in minor units, whole stars, an
+    /// The value as a filter takes it: a category id, a brand, a tag, a price bound in minor units, whole stars, or an
     /// availability.
     pub value: String,
-    /// What people read: a category's name, else the value.
+    /// The label for people: the name of a category, otherwise the value.
     pub label: String,
-    /// How many matches have it.
+    /// How many matches have the value.
     pub count: u64,
 }
 
 /// A page of search results.
 #[derive(Debug, Clone)]
 pub struct SearchPage {
-    /// Products as they are now, in the order of the hits. One that went since the index saw it is left out.
+    /// The products in their current state, in the order of the hits. Products that were deleted after they were
+    /// indexed are left out.
     pub products: Vec<Arc<Cached<Product>>>,
-    /// How many match, by the index.
+    /// How many products match, according to the index.
     pub total: Total,
-    /// The counts that were asked for.
+    /// The facets that the query asked for, with their counts.
     pub facets: Vec<(Facet, Vec<FacetValue>)>,
 }
 
-/// Searches of a shop.
+/// The service that searches a shop.
 #[derive(Debug, Clone, Copy)]
 pub struct SearchService<'a> {
     cx: &'a Arc<Context>,
@@ -50,7 +51,7 @@ impl<'a> SearchService<'a> {
         Self { cx, who }
     }
 
-    /// What the provider can do.
+    /// Returns what the provider supports.
     pub fn capabilities(&self) -> SearchCapabilities {
         self.cx.search.capabilities()
     }
@@ -60,7 +61,8 @@ impl<'a> SearchService<'a> {
         check_price_currency([query.filter.min_price, query.filter.max_price], self.cx.config.currency)
     }
 
-    /// Searches. Found by the index, shown from cache or database: prices and stock are current.
+    /// Searches. The index finds the products, and they are loaded from cache or database, so that prices and stock are
+    /// current.
     ///
     /// # Errors
     /// `Validation` for a query out of the bounds of [`SearchQuery::check`], `CURRENCY_MISMATCH`, `Unsupported`,

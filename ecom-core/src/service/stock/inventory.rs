@@ -22,7 +22,7 @@ use crate::service::run::queue::{Pending, Posting};
 use crate::service::run::transaction::{Change, Tx};
 use crate::text::check_text;
 
-/// Where a worker panics, frees the queue and lets those who wait go.
+/// Frees the queue if a worker panics, and releases the callers that wait.
 struct Turn {
     cx: Arc<Context>,
     working: bool,
@@ -38,7 +38,10 @@ impl Drop for Turn {
     }
 }
 
-/// The stock of a shop.
+/// The service of a shop's stock and its ledger.
+///
+/// A method for which the principal of the service lacks a permission fails with
+/// [`Error::Forbidden`](crate::Error::Forbidden), in addition to the errors that it lists.
 #[derive(Debug, Clone, Copy)]
 pub struct InventoryService<'a> {
     cx: &'a Arc<Context>,
@@ -50,7 +53,7 @@ impl<'a> InventoryService<'a> {
         Self { cx, who }
     }
 
-    /// The stock of a SKU, as the database has it now.
+    /// Returns the stock of a SKU as the database has it now.
     ///
     /// # Errors
     /// `NotFound`, `Unavailable`.
@@ -59,11 +62,11 @@ impl<'a> InventoryService<'a> {
         found.ok_or_else(|| Error::not_found(Entity::Sku, sku))
     }
 
-    /// Adjusts stock. Adjustments that arrive while another commits share the next commit; each is answered
-    /// once its own is on disk, and fails alone. Dropping the call does not take it back.
+    /// Adjusts stock. Adjustments that arrive while another one commits share the next commit. Each call returns once
+    /// its own adjustment is on disk, and fails alone. Dropping the call does not undo the adjustment.
     ///
     /// # Errors
-    /// `Validation`, `NotFound`, `INSUFFICIENT_STOCK` where less than 0 would be available, `Unavailable`.
+    /// `Validation`, `NotFound`, `INSUFFICIENT_STOCK` if less than 0 pieces would be available, `Unavailable`.
     pub async fn adjust(&self, adjustment: StockAdjustment) -> Result<Adjusted> {
         self.who.require(Permission::StockAdjust)?;
         check(&adjustment)?;
@@ -77,7 +80,7 @@ impl<'a> InventoryService<'a> {
         if lead {
             tokio::spawn(work(self.cx.clone()));
         }
-        // The worker went without an answer: whether its commit happened is not known.
+        // The worker ended without an answer, so it is not known whether its commit happened.
         answered.await.unwrap_or(Err(Error::Unavailable {
             dependency: Dependency::Database,
             outcome_unknown: true,
@@ -97,7 +100,7 @@ impl<'a> InventoryService<'a> {
         adjusted.ok_or(Error::Internal { context: "an adjustment is missing", source: None })?
     }
 
-    /// The ledger of a SKU, newest first; with [`Paging::Offset`] also how many rows.
+    /// Returns the ledger of a SKU, newest first and, with [`Paging::Offset`], how many rows it has.
     ///
     /// # Errors
     /// `NotFound`, `Unavailable`.
@@ -116,7 +119,7 @@ impl<'a> InventoryService<'a> {
         Ok((page, total))
     }
 
-    /// R11 in one query: SKUs whose on hand is not the sum of their movements.
+    /// Returns the SKUs whose on hand is not the sum of their movements, in one query (R11).
     ///
     /// # Errors
     /// `Unavailable`.
@@ -140,14 +143,14 @@ fn check(a: &StockAdjustment) -> Result<()> {
     e.into_result()
 }
 
-/// Commits batch after batch until nobody waits.
+/// Commits batches until no caller waits.
 async fn work(cx: Arc<Context>) {
     let mut turn = Turn { cx: cx.clone(), working: true };
     loop {
         let batch: Vec<Pending> = {
             let mut queue = cx.stock.lock();
             if queue.waiting.is_empty() {
-                // Under the lock, so that whoever comes next leads.
+                // Set under the lock, so that the next caller becomes the worker.
                 queue.running = false;
                 turn.working = false;
                 break;
@@ -163,7 +166,7 @@ async fn work(cx: Arc<Context>) {
                 for (answer, result) in answers.into_iter().zip(results) {
                     let _ = answer.send(result);
                 }
-                // Those who were answered and come again belong into the next commit, not into the one after.
+                // Callers that were just answered and adjust again should join the next commit, not the one after.
                 tokio::task::yield_now().await;
             }
             Err(error) => {
@@ -183,7 +186,7 @@ async fn work(cx: Arc<Context>) {
     }
 }
 
-/// Makes all adjustments that are possible, in their order, and returns what each did or why it was refused.
+/// Makes all adjustments that are possible, in their order. Returns for each what it did or why it was refused.
 async fn adjust_all_in(cx: &Context, tx: &mut Tx<'_>, postings: &[Posting]) -> Result<Vec<Result<Adjusted>>> {
     let now = cx.now();
     let mut ids: Vec<SkuId> = postings.iter().map(|o| o.adjustment.sku_id).collect();
@@ -232,7 +235,7 @@ async fn adjust_all_in(cx: &Context, tx: &mut Tx<'_>, postings: &[Posting]) -> R
     }
     let changes = touched.into_iter().map(|t| {
         let movements = of_product.remove(&t.product_id).unwrap_or_default();
-        // An event has one actor: that of the movements, or the system for those of several actors.
+        // An event has one actor: the actor of the movements or, if they have several, the system.
         let mut actors: Vec<&Actor> = movements.iter().map(|m| &m.created_by).collect();
         actors.dedup();
         Change {

@@ -3,6 +3,7 @@
 //! Each file holds the tests of one topic and lists them. A new topic is a new file, its `mod` line, and a line in
 //! the list of [`shop_suite!`](crate::shop_suite).
 
+mod access;
 mod cache;
 mod consumers;
 mod customers;
@@ -70,6 +71,7 @@ suite! {
         products: __shop_products,
         writes: __shop_writes,
         customers: __shop_customers,
+        access: __shop_access,
     }
 }
 

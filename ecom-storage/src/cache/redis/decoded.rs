@@ -1,15 +1,15 @@
-//! Values of this process beside the bytes that they were decoded from.
+//! Keeps decoded values in this process, beside the bytes that they were decoded from.
 //!
-//! Redis is asked at every read, and what it answers decides: where it sends the very bytes that were decoded before, the
-//! value of then is handed out, with what is attached to it. So this never makes a value older; it saves
-//! decoding a value and rendering it again.
+//! Every read still asks Redis. If Redis returns the bytes that were decoded before, the read returns the value of that
+//! time, with the values that are attached to it. So this module never returns a value that is older than the one in
+//! Redis; it only saves decoding and rendering a value again.
 
 use std::sync::Arc;
 
 use ecom_core::port::{CacheKey, CacheValue};
 use foldhash::fast::RandomState;
 
-/// What an entry takes beside its bytes: the key, counters and the decoded value's own fields.
+/// The size of an entry besides its bytes: the key, counters and the decoded value's own fields.
 const OVERHEAD: usize = 512;
 
 struct Entry {
@@ -28,7 +28,7 @@ impl std::fmt::Debug for Decoded {
 }
 
 impl Decoded {
-    /// Keeps values of about this many encoded bytes in all; none where it is 0.
+    /// Keeps values of about `bytes` encoded bytes in all, or none if `bytes` is 0.
     pub(super) fn new(bytes: u64) -> Self {
         let entries = (bytes > 0).then(|| {
             moka::sync::Cache::builder()
@@ -39,7 +39,7 @@ impl Decoded {
         Self { entries }
     }
 
-    /// The value of these bytes; `None` where `decode` makes nothing of them.
+    /// Returns the value of these bytes, or `None` if `decode` cannot read them.
     pub(super) fn get_or_decode(
         &self,
         key: &CacheKey,

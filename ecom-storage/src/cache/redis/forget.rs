@@ -1,13 +1,13 @@
-//! What a shared cache is to forget.
+//! The invalidations that a shared cache still has to carry out.
 
 use std::collections::HashSet;
 
 use ecom_core::port::CacheKey;
 
-/// How many keys are kept to be told; more are as good as everything.
+/// The most keys that are kept. With more, everything is invalidated.
 const MOST_KEPT: usize = 10_000;
 
-/// What other processes and Redis are to forget.
+/// Keys, or everything, that Redis and the other processes must drop.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Forget {
     pub(super) all: bool,

@@ -1,4 +1,4 @@
-//! What is in Redis, and what is said there: the protocol between processes.
+//! The protocol between processes: the keys in Redis and the messages on its channel.
 //!
 //! All keys start with `prefix{namespace:1}:`, where 1 is the version of this protocol, and the braces put them into
 //! one slot of a cluster.
@@ -11,17 +11,17 @@
 //! | `…l:<key>` | the lease: token and epochs of the loads that may fill the key; expires after seconds |
 //! | channel `…forget:<db>` | the keys of each invalidation, one a line; `*` is everything |
 //!
-//! A read is one `MGET` of the epoch, those of the groups that its keys belong to, and the values. A load takes the lease, or
-//! joins the one that is there; an invalidation deletes value and lease; a fill is stored only while its lease is
-//! there and the epochs are those of its start. So a value that was read before an invalidation never comes after it,
-//! whatever process read it. Loads that share a lease have no invalidation between them: each may fill, and the first
+//! A read is one `MGET` of the epoch, of the epochs of the groups that its keys belong to, and of the values. A load
+//! takes the lease, or joins the lease that is there. An invalidation deletes value and lease. A fill is stored only if
+//! its lease is still there and the epochs are those at its start. So no process stores a value that it read before an
+//! invalidation. Between loads that share a lease there was no invalidation: each of them may fill, and the first one
 //! does.
 //!
-//! An epoch is made by whoever misses it, and invalidated by deleting it, which works on a server that is out of
-//! memory. It is random, so that one that was evicted or flushed away never comes back with old values.
+//! A reader that finds no epoch makes one, and deleting it invalidates its values, which works even on a server that is
+//! out of memory. Epochs are random, so that an epoch that was evicted or flushed never comes back with old values.
 //!
-//! The version of the encoding is in the value and not in the key: during a rolling deployment two releases take
-//! turns in overwriting a value, and each one's invalidations reach the other.
+//! The version of the encoding is in the value and not in the key. So during a rolling deployment the two releases
+//! overwrite each other's values, and the invalidations of each reach the other.
 
 use std::fmt::Write as _;
 use std::hash::{BuildHasher as _, RandomState};
@@ -36,15 +36,15 @@ use redis::{RedisResult, Script, Value};
 use super::RedisOptions;
 use super::forget::Forget;
 
-/// Longer than a load that is worth waiting for; a fill that comes later is refused.
+/// Longer than any load that is worth waiting for. A fill that comes later is refused.
 const LEASE: Duration = Duration::from_secs(10);
-/// Redis counts milliseconds in 64 bits, with the time of day added.
+/// The longest TTL. Redis counts milliseconds in 64 bits and adds the time of day.
 const MAX_TTL: Duration = Duration::from_hours(10 * 366 * 24);
-/// Keys in one command.
+/// The most keys in one command.
 const CHUNK: usize = 1_000;
 
-/// Takes or joins leases. Keys: the epoch, those of groups, then the lease of each; arguments: token, new epoch,
-/// milliseconds, a digit per lease: the place of its group, or 0. Answers the token of each.
+/// Takes or joins leases. Keys: the epoch, the epochs of the groups, then the lease of each key. Arguments: token, new
+/// epoch, milliseconds, and a digit per lease, which is the position of its group or 0. Returns the token of each.
 const BEGIN: &str = r"
 local function epoch(key)
     local e = redis.call('GET', key)
@@ -72,8 +72,8 @@ end
 return tokens
 ";
 
-/// The same for one key, unless there is a value or somebody else's lease. Keys: lease, value, the epoch, and that of
-/// its group if it has one; arguments: token, new epoch, milliseconds, version. Answers
+/// Takes the lease of one key, unless there is a value or the lease of another process. Keys: lease, value, the epoch,
+/// and that of its group if it has one. Arguments: token, new epoch, milliseconds, version. Returns
 /// `{'value', value, milliseconds}`, `{'theirs', token}` or `{'ours', token}`.
 const LOAD: &str = r"
 local epochs = ''
@@ -98,9 +98,9 @@ redis.call('SET', KEYS[1], ARGV[1] .. epochs, 'PX', ARGV[3])
 return {'ours', ARGV[1]}
 ";
 
-/// Stores values whose leases hold. Keys: the epoch, those of groups, then lease and value of each; arguments:
-/// milliseconds, version, a digit per value as in [`BEGIN`], then token and value of each. Answers 1 for each that is
-/// stored.
+/// Stores the values whose leases are still there. Keys: the epoch, the epochs of the groups, then lease and value of
+/// each key. Arguments: milliseconds, version, a digit per value as in [`BEGIN`], then token and value of each. Returns
+/// 1 for each value that it stored.
 const FILL: &str = r"
 local first = #KEYS - 2 * #ARGV[3]
 local epochs = {[0] = redis.call('GET', KEYS[1])}
@@ -122,7 +122,7 @@ end
 return stored
 ";
 
-/// Gives leases back. Keys: leases; arguments: their tokens.
+/// Gives up leases. Keys: the leases. Arguments: their tokens.
 const ABANDON: &str = r"
 for i = 1, #KEYS do
     local lease = redis.call('GET', KEYS[i])
@@ -131,7 +131,7 @@ end
 return redis.status_reply('OK')
 ";
 
-/// Names and scripts.
+/// The names of keys and the scripts of one cache.
 pub(super) struct Layout {
     root: String,
     channel: String,
@@ -140,16 +140,16 @@ pub(super) struct Layout {
     load: Script,
     fill: Script,
     abandon: Script,
-    /// Tokens and epochs: a counter under a hash with a random key of its own. They are compared between processes
-    /// and need to be unique, not to replay from a seed.
+    /// Makes tokens and epochs: a counter that is hashed with a random key. Processes compare them, so they need to be
+    /// unique; they do not need to replay from a seed.
     words: RandomState,
     next: AtomicU64,
 }
 
-/// An encoded value, and for how much longer it lives.
+/// An encoded value and its remaining TTL.
 pub(super) struct Held {
     answer: Vec<u8>,
-    /// Where the encoded value begins.
+    /// The offset at which the encoded value begins.
     start: usize,
     pub(super) ttl: Option<Duration>,
 }
@@ -160,23 +160,23 @@ impl Held {
     }
 }
 
-/// What a reader who missed finds.
+/// The state that a reader finds after a miss.
 pub(super) enum Begun {
     Value(Held),
-    /// Somebody else is loading, under this token.
+    /// Another process is loading the value, under this token.
     Theirs(u64),
     Ours(u64),
 }
 
-/// The groups that the keys of a call belong to, each once.
+/// The groups that the keys of a call belong to, without duplicates.
 struct Groups(Vec<CacheKey>);
 
-// The scripts read the place of a group as one digit.
+// The scripts read the position of a group as one digit.
 const _: () = assert!(CacheKey::GROUPS.len() < 10);
 
 impl Groups {
     fn of<'k>(keys: impl Iterator<Item = &'k CacheKey>) -> Self {
-        // Most keys have no group, and nothing is allocated for them.
+        // Most keys have no group, and for them nothing is allocated.
         let mut groups = Vec::new();
         for group in keys.filter_map(CacheKey::group) {
             if !groups.contains(&group) {
@@ -186,13 +186,13 @@ impl Groups {
         Self(groups)
     }
 
-    /// The place of the group of `key`, from 1, or 0 if it has none.
+    /// Returns the position of the group of `key`, from 1, or 0 if it has none.
     fn place(&self, key: &CacheKey) -> usize {
         let Some(group) = key.group() else { return 0 };
         self.0.iter().position(|g| *g == group).map_or(0, |i| i + 1)
     }
 
-    /// The places of `keys`, a digit each.
+    /// Returns the positions of the groups of `keys`, a digit each.
     fn digits<'k>(&self, keys: impl Iterator<Item = &'k CacheKey>) -> String {
         keys.map(|key| char::from_digit(u32::try_from(self.place(key)).unwrap_or(0), 10).unwrap_or('0')).collect()
     }
@@ -232,7 +232,7 @@ impl Layout {
         }
     }
 
-    /// Where invalidations are heard of.
+    /// Returns the channel on which invalidations are published.
     #[cfg(feature = "memory")]
     pub(super) fn channel(&self) -> &str {
         &self.channel
@@ -246,7 +246,7 @@ impl Layout {
         format!("{}l:{key}", self.root)
     }
 
-    /// The names of the epoch and of those of groups, in their order.
+    /// Returns the name of the epoch and those of the groups' epochs, in their order.
     fn epochs(&self, groups: &Groups) -> impl Iterator<Item = String> {
         iter::once(self.epoch.clone()).chain(groups.0.iter().map(|group| self.group_epoch(group)))
     }
@@ -255,7 +255,7 @@ impl Layout {
         format!("{}e:{group}", self.root)
     }
 
-    /// A word that nobody else has; never that of the token that stands for none.
+    /// Returns a number that no other process has, and never 0, which stands for no token.
     fn fresh(&self) -> u64 {
         self.words.hash_one(self.next.fetch_add(1, Ordering::Relaxed)).max(1)
     }
@@ -267,7 +267,8 @@ impl Layout {
         Ok(())
     }
 
-    /// Fails where the user may not touch these keys and this channel. An empty message says nothing to who hears it.
+    /// Fails if the user has no access to these keys and this channel. The message that it publishes is empty, and
+    /// listeners ignore it.
     pub(super) async fn check(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
         let mut pipe = redis::pipe();
         pipe.cmd("MGET").arg(&self.epoch).ignore();
@@ -275,7 +276,7 @@ impl Layout {
         pipe.query_async(connection).await
     }
 
-    /// The values of `keys`, one round trip; with what is left of their TTL where `aging`.
+    /// Reads the values of `keys` in one round trip, with their remaining TTL if `aging`.
     pub(super) async fn get(
         &self,
         connection: &mut MultiplexedConnection,
@@ -293,7 +294,7 @@ impl Layout {
         get.arg(&names);
         let (left, found): (Vec<i64>, Vec<Option<Vec<u8>>>) = if aging {
             let mut pipe = redis::pipe();
-            // Before the values: what replaces one in between only lives longer.
+            // The TTLs are read before the values: a value that replaces another in between only lives longer.
             for name in &names {
                 pipe.cmd("PTTL").arg(name);
             }
@@ -326,7 +327,7 @@ impl Layout {
         Ok(found.enumerate().map(open).collect())
     }
 
-    /// Takes or joins the leases of `keys`.
+    /// Takes or joins the leases of `keys`, and returns their tokens.
     pub(super) async fn begin(
         &self,
         connection: &mut MultiplexedConnection,
@@ -345,7 +346,7 @@ impl Layout {
         tokens.iter().map(|t| unword(t)).collect::<Option<_>>().ok_or_else(unexpected)
     }
 
-    /// Takes the lease of `key`, unless there is a value or somebody else's lease.
+    /// Takes the lease of `key`, unless there is a value or the lease of another process.
     pub(super) async fn load(
         &self,
         connection: &mut MultiplexedConnection,
@@ -376,7 +377,7 @@ impl Layout {
         }
     }
 
-    /// Stores values under the leases of their loads; says which are stored.
+    /// Stores values under the leases of their loads, and returns which ones it stored.
     pub(super) async fn fill(
         &self,
         connection: &mut MultiplexedConnection,
@@ -396,7 +397,7 @@ impl Layout {
         call.invoke_async(connection).await
     }
 
-    /// Gives leases back.
+    /// Gives up leases.
     pub(super) async fn abandon(
         &self,
         connection: &mut MultiplexedConnection,
@@ -409,7 +410,7 @@ impl Layout {
         call.invoke_async(connection).await
     }
 
-    /// Deletes values and leases, and tells the other processes.
+    /// Deletes values and leases, and publishes the invalidation to the other processes.
     pub(super) async fn tell(&self, connection: &mut MultiplexedConnection, what: &Forget) -> RedisResult<()> {
         let mut pipe = redis::pipe();
         if what.all {
@@ -428,7 +429,7 @@ impl Layout {
                 let _ = writeln!(message, "{key}");
             }
             pipe.add_command(unlink);
-            // After the deletion: who hears of it reads what comes after it.
+            // Published after the deletion: a process that receives the message reads the state after it.
             pipe.cmd("PUBLISH").arg(&self.channel).arg(message);
         }
         let _: Vec<i64> = pipe.query_async(connection).await?;
@@ -436,7 +437,7 @@ impl Layout {
     }
 }
 
-/// What a message of [`Layout::tell`] says; everything where it cannot be read.
+/// Reads a message of [`Layout::tell`]. A message that cannot be read invalidates everything.
 #[cfg(feature = "memory")]
 pub(in crate::cache) fn heard(message: &[u8]) -> Option<Vec<CacheKey>> {
     std::str::from_utf8(message).ok()?.lines().map(CacheKey::parse).collect()

@@ -1,18 +1,19 @@
-//! The connection to Redis, and the circuit around it.
+//! The connection to Redis, and the circuit breaker around it.
 //!
-//! There is one multiplexed connection for commands, or none: then readers go on at once, without Redis. A call that
-//! fails or takes too long takes the connection away, for all; a task in the background makes a new one, with pauses
-//! that grow to a second. So a dead or slow Redis costs each call that was under way its time limit, once. (The
-//! crate's own `ConnectionManager` reconnects too, but lets every caller wait for that.)
+//! Commands share one multiplexed connection. While there is none, readers go on at once without Redis. A call that
+//! fails or takes too long discards the connection for all callers, and a background task makes a new one, with pauses
+//! that grow to a second. So a dead or slow Redis costs each call that was under way its time limit once. (The crate's
+//! own `ConnectionManager` reconnects too, but makes every caller wait for that.)
 //!
-//! # What could not be told
-//! An invalidation that fails is kept, and the connection is taken away in the same step; what is invalidated while
-//! there is none is kept as well. A new connection serves no reader before everything kept has been told, so that
-//! this process never reads from before its own writes. What is kept is bounded: past that it stands for everything.
+//! # Pending invalidations
+//! If an invalidation fails, it is kept, and the connection is discarded in the same step. Invalidations that arrive
+//! while there is no connection are kept as well. A new connection serves no reader before all of them have been
+//! carried out, so that this process never reads a value from before its own writes. Their number is bounded: past the
+//! bound, everything is invalidated.
 //!
 //! # A server that came back with an older state
-//! A server that loads a snapshot, or a replica that takes over, may hold what was invalidated before. Each run of a
-//! server has an id: where that changes, everything is dropped before readers come back.
+//! A server that loads a snapshot, or a replica that takes over, may hold values that were invalidated before. Each run
+//! of a server has an id. If the id has changed, everything is dropped before readers use the server again.
 
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -27,18 +28,18 @@ use tokio::task::JoinHandle;
 use super::forget::Forget;
 use super::layout::Layout;
 
-/// How long a connection may take to be made, however short the limit of a call is.
+/// How long connecting may take, whatever the time limit of a call is.
 const CONNECT: Duration = Duration::from_secs(1);
-/// After the first failed try, then twice as long each time.
+/// The pause after the first failed try; it doubles with each further one.
 const PAUSE: Duration = Duration::from_millis(250);
 const MAX_PAUSE: Duration = Duration::from_secs(1);
-/// A connection that held this long was a good one: its loss is tried at once again.
+/// If a connection lasted this long, the first try after its loss comes at once.
 const STEADY: Duration = Duration::from_secs(10);
 
-/// The same, once telling them has failed again.
+/// The most keys that are kept after invalidating them has failed again. With more, everything is invalidated.
 const MOST_AGAIN: usize = 1_000;
 
-/// A connection, by its number: a late failure of an old one takes no new one away.
+/// A connection with its number, so that a late failure of an old connection does not discard a newer one.
 #[derive(Clone)]
 struct Wire {
     connection: MultiplexedConnection,
@@ -49,9 +50,9 @@ struct State {
     wire: Option<Wire>,
     /// The number of the newest connection.
     newest: u64,
-    /// Empty while there is a connection.
+    /// Invalidations that Redis has not carried out yet. Empty while there is a connection.
     untold: Forget,
-    /// The run of the server that was last spoken to.
+    /// The id of the server's run at the last connection.
     run: Option<String>,
     recovery: Option<JoinHandle<()>>,
     /// Failed tries since the last steady connection.
@@ -59,7 +60,7 @@ struct State {
     since: Instant,
     /// Why there is no connection.
     error: Option<Arc<RedisError>>,
-    /// There is no connection any more, and none is made.
+    /// The link was closed: it makes no connection any more.
     closed: bool,
 }
 
@@ -70,7 +71,7 @@ struct Inner {
     state: RwLock<State>,
 }
 
-/// See the module.
+/// A handle to the connection; see the module.
 #[derive(Clone)]
 pub(super) struct Link {
     inner: Arc<Inner>,
@@ -82,7 +83,7 @@ impl fmt::Debug for Link {
     }
 }
 
-/// Whether the failure of a call says that the connection, or the server, is of no use at the moment.
+/// Returns whether an error means that the connection or the server cannot be used at the moment.
 fn is_loss(error: &RedisError) -> bool {
     match error.kind() {
         ErrorKind::Io | ErrorKind::Parse | ErrorKind::AuthenticationFailed | ErrorKind::ClusterConnectionNotFound => {
@@ -100,7 +101,7 @@ fn is_loss(error: &RedisError) -> bool {
     }
 }
 
-/// Whether no retry will help: the URL is to be mended.
+/// Returns whether an error means that no retry helps, because the URL must be corrected.
 fn is_refusal(error: &RedisError) -> bool {
     matches!(error.kind(), ErrorKind::AuthenticationFailed | ErrorKind::InvalidClientConfig)
         || matches!(error.code(), Some("NOAUTH" | "WRONGPASS" | "NOPERM"))
@@ -108,7 +109,7 @@ fn is_refusal(error: &RedisError) -> bool {
             && error.detail().is_some_and(|d| d.contains("DB index"))
 }
 
-/// `Unavailable`, for this reason.
+/// Returns `Unavailable` with this source.
 fn unavailable(error: Option<Arc<RedisError>>) -> Error {
     Error::Unavailable {
         dependency: Dependency::Cache,
@@ -118,7 +119,7 @@ fn unavailable(error: Option<Arc<RedisError>>) -> Error {
 }
 
 impl Link {
-    /// Connects, or goes on trying in the background.
+    /// Connects. If Redis cannot be reached, it keeps trying in the background.
     pub(super) async fn open(client: Client, timeout: Duration, layout: Arc<Layout>) -> Result<Self, RedisError> {
         let state = State {
             wire: None,
@@ -145,7 +146,7 @@ impl Link {
         Ok(Self { inner })
     }
 
-    /// A connection of its own, for pushed messages.
+    /// Opens a second connection, for pushed messages.
     #[cfg(feature = "memory")]
     pub(super) async fn subscriber(
         &self,
@@ -158,7 +159,7 @@ impl Link {
         self.inner.client.get_multiplexed_async_connection_with_config(&config).await
     }
 
-    /// The connection; none where Redis is lost.
+    /// Returns the connection, or why there is none.
     fn wire(&self) -> Result<Wire, Option<Arc<RedisError>>> {
         let state = self.inner.state.read();
         if let Some(wire) = &state.wire {
@@ -167,13 +168,13 @@ impl Link {
         let error = state.error.clone();
         if state.recovery.as_ref().is_none_or(JoinHandle::is_finished) {
             drop(state);
-            // Its runtime is gone, or it was lost where there was none.
+            // No recovery is running: its runtime has ended, or there was no runtime when the connection was lost.
             self.inner.recover(&mut self.inner.state.write());
         }
         Err(error)
     }
 
-    /// Runs a call whose failure costs speed only; `None` where it failed or Redis is lost.
+    /// Runs a call whose failure only costs speed. Returns `None` if it failed or there is no connection.
     pub(super) async fn call<T>(
         &self,
         call: impl AsyncFnOnce(&mut MultiplexedConnection) -> RedisResult<T>,
@@ -192,7 +193,7 @@ impl Link {
         }
     }
 
-    /// Tells Redis and the other processes; what cannot be told now is told before anybody reads again.
+    /// Invalidates in Redis and notifies the other processes. If that fails, it is repeated before any later read.
     pub(super) async fn forget(&self, what: Forget) -> Result<(), Error> {
         let mut wire = {
             let state = self.inner.state.upgradable_read();
@@ -210,12 +211,12 @@ impl Link {
         let Err(error) = self.inner.layout.tell(&mut wire.connection, &what).await else { return Ok(()) };
         let mut state = self.inner.state.write();
         state.untold.add(what);
-        // Also where there is a newer connection by now: it has not told this.
+        // Also if there is a newer connection by now, since that one has not carried out this invalidation.
         self.inner.lost(&mut state, error);
         Err(unavailable(state.error.clone()))
     }
 
-    /// Ends the connection, and the tries to get one.
+    /// Closes the connection and stops the recovery.
     pub(super) fn close(&self) {
         let mut state = self.inner.state.write();
         state.closed = true;
@@ -225,7 +226,7 @@ impl Link {
         }
     }
 
-    /// Whether it answers.
+    /// Checks that the server answers.
     pub(super) async fn ping(&self) -> Result<(), Error> {
         let mut wire = self.wire().map_err(unavailable)?;
         match redis::cmd("PING").query_async::<()>(&mut wire.connection).await {
@@ -239,7 +240,7 @@ impl Link {
 }
 
 impl Inner {
-    /// A new connection that answers, with the id of the server's run.
+    /// Opens a connection, checks that the server answers, and returns it with the id of the server's run.
     async fn connect(self: &Arc<Self>) -> RedisResult<(Wire, Option<String>)> {
         let number = {
             let mut state = self.state.write();
@@ -251,7 +252,7 @@ impl Inner {
             if info.kind == PushKind::Disconnection
                 && let Some(inner) = Weak::upgrade(&weak)
             {
-                // Seen here, the loss costs no reader anything.
+                // The loss is noticed here, before a reader runs into it.
                 inner.lose(number, RedisError::from(std::io::Error::from(std::io::ErrorKind::ConnectionReset)));
             }
             Ok::<(), redis::aio::SendError>(())
@@ -265,13 +266,13 @@ impl Inner {
         redis::cmd("PING").query_async::<()>(&mut connection).await?;
         self.layout.load_scripts(&mut connection).await?;
         self.layout.check(&mut connection).await?;
-        // Not everybody may ask; unknown is as good as changed.
+        // The user may lack the right to ask. An unknown id counts as a new run.
         let info: Option<String> = redis::cmd("INFO").arg("server").query_async(&mut connection).await.ok();
         let run = info.and_then(|i| i.lines().find_map(|l| l.strip_prefix("run_id:").map(|id| id.trim().to_owned())));
         Ok((Wire { connection, number }, run))
     }
 
-    /// Takes a connection away that failed.
+    /// Discards the connection with this number, after it failed.
     fn lose(self: &Arc<Self>, number: u64, error: RedisError) {
         let mut state = self.state.write();
         if state.wire.as_ref().is_some_and(|w| w.number == number) {
@@ -279,7 +280,7 @@ impl Inner {
         }
     }
 
-    /// There is no connection from now on, until the recovery has made one.
+    /// Records that there is no connection, and starts the recovery.
     fn lost(self: &Arc<Self>, state: &mut RwLockWriteGuard<'_, State>, error: RedisError) {
         if state.wire.take().is_some() {
             tracing::warn!(%error, "cache lost: reads go to the database until it is back");
@@ -293,7 +294,7 @@ impl Inner {
         self.recover(state);
     }
 
-    /// Starts the recovery unless it runs.
+    /// Starts the recovery, unless it is running.
     fn recover(self: &Arc<Self>, state: &mut RwLockWriteGuard<'_, State>) {
         let runs = state.recovery.as_ref().is_some_and(|r| !r.is_finished());
         if state.wire.is_none()
@@ -305,7 +306,7 @@ impl Inner {
         }
     }
 
-    /// One try: connects, tells what is kept, lets readers in.
+    /// Tries once: connects, carries out the pending invalidations, and then lets readers use the connection.
     async fn try_again(self: &Arc<Self>) -> RedisResult<()> {
         let (mut wire, run) = self.connect().await?;
         let mut checked = false;
@@ -324,11 +325,11 @@ impl Inner {
                     state.run = run;
                     state.error = None;
                     state.since = Instant::now();
-                    // What is kept from now on finds a connection, or starts a recovery of its own.
+                    // From now on, an invalidation that fails starts a recovery of its own.
                     state.recovery = None;
                     return Ok(());
                 }
-                // Taken, so that what is invalidated again meanwhile is told again.
+                // Taken out, so that keys that are invalidated again meanwhile are pending again.
                 Untold { inner: self, what: std::mem::take(&mut state.untold) }
             };
             self.layout.tell(&mut wire.connection, &untold.what).await?;
@@ -337,7 +338,7 @@ impl Inner {
     }
 }
 
-/// What is being told; kept again where that fails or is cut off.
+/// Invalidations that are being carried out. They are pending again if that fails or is cancelled.
 struct Untold<'a> {
     inner: &'a Inner,
     what: Forget,
@@ -346,7 +347,7 @@ struct Untold<'a> {
 impl Drop for Untold<'_> {
     fn drop(&mut self) {
         if !self.what.is_empty() {
-            // So many keys may be what took too long; everything is said in one word.
+            // So many keys may be the reason why it took too long, so everything is invalidated with one command.
             let what = if self.what.keys.len() > MOST_AGAIN { Forget::all() } else { std::mem::take(&mut self.what) };
             self.inner.state.write().untold.add(what);
         }

@@ -1,6 +1,6 @@
 //! The cache on Redis, which processes share.
 //!
-//! What is stored and said is in [`layout`]; what happens when Redis is lost is in [`link`].
+//! [`layout`] defines the keys and messages; [`link`] handles the loss of Redis.
 
 mod decoded;
 mod forget;
@@ -28,17 +28,17 @@ pub(super) use {
     options::{capacity, unknown},
 };
 
-/// The first pause between two looks at what another process loads, then twice as long each time.
+/// The first pause between two checks for the value that another process loads; it doubles each time.
 const POLL: Duration = Duration::from_millis(2);
 const MAX_POLL: Duration = Duration::from_millis(32);
 
 /// The cache on a Redis server (7 or later): `CACHE_URL=redis://…`.
 ///
-/// Processes that share a server, a database of it, a prefix and a namespace share their values. Where Redis is lost,
-/// reads miss at once and the rest of the shop goes on; it comes back by itself. Values live until their TTL or until
-/// Redis evicts them: a `maxmemory` with an `allkeys-…` policy is fine, and recommended.
+/// Processes that use the same server, database, prefix and namespace share their values. If Redis is lost, reads miss
+/// at once and the rest of the shop works on; the cache reconnects by itself. Values live until their TTL or until
+/// Redis evicts them: a `maxmemory` with an `allkeys-…` policy is supported and recommended.
 ///
-/// It counts no evictions and no entries: those are the server's. Clones share one connection.
+/// Its statistics count no evictions and no entries, since only the server knows them. Clones share one connection.
 #[derive(Clone, Debug)]
 pub struct RedisCache {
     link: Link,
@@ -60,14 +60,14 @@ impl std::fmt::Debug for Layout {
     }
 }
 
-/// A decoded value, and when it ends at the latest.
+/// A decoded value and the time at which it expires at the latest.
 pub(super) struct Aging {
     pub(super) value: CacheValue,
     #[cfg_attr(not(feature = "memory"), expect(dead_code, reason = "it is for a tier in process"))]
     pub(super) end: Option<Instant>,
 }
 
-/// What a reader who missed does next.
+/// The next step of a reader after a miss.
 pub(super) enum Next {
     Found(Aging),
     Begun(u64),
@@ -81,14 +81,15 @@ impl Shared {
 }
 
 impl RedisCache {
-    /// Connects. Where Redis cannot be reached it opens all the same, and goes on trying in the background. Call it on
-    /// a tokio runtime.
+    /// Connects. If Redis cannot be reached, the cache opens nevertheless and keeps trying in the background. Must be
+    /// called on a tokio runtime.
     ///
     /// # Errors
-    /// `Validation` of `cache` where the server refuses the user, the password, the database or the commands.
+    /// `Validation` on field `cache` if the server refuses the user, the password, the database or the commands.
     pub async fn open(options: RedisOptions) -> Result<Self> {
         if options.tls() && rustls::crypto::CryptoProvider::get_default().is_none() {
-            // rustls panics where a program brings several and chose none. An error says that another was faster.
+            // rustls panics if a program has several providers and chose none. An error means that another thread was
+            // faster.
             let _ = rustls::crypto::ring::default_provider().install_default();
         }
         let refused = |_| {
@@ -112,7 +113,7 @@ impl RedisCache {
         Ok(Self { link, shared: Arc::new(shared) })
     }
 
-    /// What is held for each of `keys`; with its end where `aging`.
+    /// Reads the value of each key, with the time at which it expires if `aging`.
     pub(super) async fn read(&self, keys: &[CacheKey], codec: &'static Codec, aging: bool) -> Vec<Option<Aging>> {
         let asked = Instant::now();
         let layout = &self.shared.layout;
@@ -131,14 +132,14 @@ impl RedisCache {
         found
     }
 
-    /// The tokens of loads; 0 where nothing can be filled now.
+    /// Returns the tokens of loads; 0 means that the value cannot be stored now.
     pub(super) async fn begin(&self, keys: &[CacheKey]) -> Vec<u64> {
         let layout = &self.shared.layout;
         let tokens = if keys.is_empty() { None } else { self.link.call(async |c| layout.begin(c, keys).await).await };
         tokens.filter(|t| t.len() == keys.len()).unwrap_or_else(|| vec![0; keys.len()])
     }
 
-    /// The token of a load, or what another process loaded while this one waited.
+    /// Returns the token of a load, or the value that another process loaded while this one waited.
     pub(super) async fn load(&self, key: &CacheKey, codec: &'static Codec) -> Next {
         let layout = &self.shared.layout;
         let start = Instant::now();
@@ -151,7 +152,7 @@ impl RedisCache {
                 Some(Begun::Theirs(token)) => token,
                 Some(Begun::Value(held)) => match self.shared.decode(key, &held, codec, asked) {
                     Some(value) => return Next::Found(value),
-                    // Ours to overwrite.
+                    // The value cannot be decoded, so this process overwrites it.
                     None => return Next::Begun(self.begin(&[*key]).await[0]),
                 },
             };
@@ -164,7 +165,7 @@ impl RedisCache {
         }
     }
 
-    /// Stores values; says which are stored.
+    /// Stores values, and returns which ones it stored.
     pub(super) async fn store(
         &self,
         values: &[(CacheKey, CacheValue, u64)],
@@ -199,12 +200,13 @@ impl RedisCache {
 
     async fn forget(&self, what: Forget) -> Result<()> {
         let link = self.link.clone();
-        // A task of its own: the write has happened, so this must, also where the caller goes away.
+        // A task of its own: the write has happened, so the invalidation must happen too, even if the caller is
+        // cancelled.
         let told = tokio::spawn(async move { link.forget(what).await });
         told.await.unwrap_or_else(|e| Err(Error::internal("telling the cache of a write", e)))
     }
 
-    /// A connection of its own that hears what all processes invalidate; see [`heard`].
+    /// Opens a second connection, which receives the invalidations of all processes; see [`heard`].
     #[cfg(feature = "memory")]
     pub(super) async fn listen(
         &self,

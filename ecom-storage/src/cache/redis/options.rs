@@ -1,4 +1,4 @@
-//! What a URL says about a cache on Redis.
+//! Settings of a cache on Redis, and how they are read from a URL.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,13 +7,13 @@ use ecom_core::{Error, FieldCode, Result};
 use redis::{ConnectionInfo, IntoConnectionInfo as _, ProtocolVersion};
 use url::Url;
 
-/// What all keys and channels start with unless it is said.
+/// The default prefix of all keys and channels.
 pub const DEFAULT_PREFIX: &str = "ecom:";
-/// How long a call to Redis may take unless it is said.
+/// The default time limit of a call to Redis.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_millis(100);
-/// How long a reader waits for the load of another process unless it is said.
+/// By default, how long a reader waits for the load of another process.
 pub const DEFAULT_LOAD_WAIT: Duration = Duration::from_millis(150);
-/// How many bytes of values a process keeps decoded unless it is said: 16 MiB.
+/// By default, how many bytes of values a process keeps decoded: 16 MiB.
 pub const DEFAULT_DECODED_BYTES: u64 = 16 << 20;
 
 const FIELD: &str = "cache";
@@ -22,22 +22,22 @@ const FIELD: &str = "cache";
 #[derive(Clone)]
 pub struct RedisOptions {
     pub(super) server: ConnectionInfo,
-    /// What all keys and channels start with: 1 to 100 visible ASCII characters.
+    /// The prefix of all keys and channels: 1 to 100 visible ASCII characters.
     pub prefix: String,
-    /// Keeps shops that share a server and a prefix apart: the identity of the database that is cached, say.
+    /// Separates shops that share a server and a prefix, for example the identity of the cached database.
     pub namespace: String,
-    /// How long a call may take; after that Redis counts as lost until it answers again.
+    /// The time limit of a call. After a call that takes longer, Redis counts as lost until it answers again.
     pub timeout: Duration,
-    /// How long a reader who missed waits for another process that is loading the same value.
+    /// How long a reader waits, after a miss, for another process that is loading the same value.
     pub load_wait: Duration,
-    /// How many bytes of values, as Redis holds them, this process keeps beside what it decoded from them; 0 for none.
-    /// Redis is asked all the same: where it sends the same bytes again, they are not decoded again.
+    /// How many bytes of encoded values this process keeps beside the values that it decoded from them; 0 for none.
+    /// Every read still asks Redis; if Redis returns the same bytes again, they are not decoded again.
     pub decoded_bytes: u64,
 }
 
 impl fmt::Debug for RedisOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Not the server: its URL may hold a password.
+        // The server is left out: its URL may contain a password.
         f.debug_struct("RedisOptions")
             .field("prefix", &self.prefix)
             .field("namespace", &self.namespace)
@@ -52,7 +52,7 @@ fn refused(code: FieldCode, message: impl Into<String>) -> Error {
     Error::invalid(FIELD, code, message)
 }
 
-/// A whole number of a parameter, within bounds.
+/// Reads a whole number from a parameter, within bounds.
 fn number(name: &str, text: &str, least: u64, most: u64) -> Result<u64> {
     text.parse().ok().filter(|n| (least..=most).contains(n)).ok_or_else(|| {
         refused(FieldCode::OutOfBounds, format!("the parameter `{name}` must be a whole number from {least} to {most}"))
@@ -60,12 +60,11 @@ fn number(name: &str, text: &str, least: u64, most: u64) -> Result<u64> {
 }
 
 impl RedisOptions {
-    /// From `redis://[user:password@]host[:port][/database]`, or `rediss://…` with TLS, with the parameters
-    /// `prefix` (`ecom:`), `timeout_ms` (100; 1 to 60000), `load_wait_ms` (150; 0 to 10000) and `decoded_mib` (16; 0 to
-    /// 65536).
+    /// Reads `redis://[user:password@]host[:port][/database]`, or `rediss://…` with TLS, with the parameters `prefix`
+    /// (`ecom:`), `timeout_ms` (100; 1 to 60000), `load_wait_ms` (150; 0 to 10000) and `decoded_mib` (16; 0 to 65536).
     ///
     /// # Errors
-    /// `Validation` of `cache` that says what is wrong, without the URL.
+    /// `Validation` on field `cache`, with a message that does not show the URL.
     pub fn from_url(url: &str) -> Result<Self> {
         let (mut options, rest) = Self::split(url)?;
         for (name, value) in rest {
@@ -77,7 +76,7 @@ impl RedisOptions {
         Ok(options)
     }
 
-    /// The options, and the parameters that are not theirs.
+    /// Returns the options, and the parameters of the URL that are not theirs.
     pub(in crate::cache) fn split(url: &str) -> Result<(Self, Vec<(String, String)>)> {
         let malformed = || {
             refused(
@@ -123,20 +122,20 @@ impl RedisOptions {
         Ok((options, rest))
     }
 
-    /// Whether the connection is to be encrypted.
+    /// Returns whether the connection is encrypted.
     pub(super) fn tls(&self) -> bool {
         matches!(self.server.addr(), redis::ConnectionAddr::TcpTls { .. })
     }
 }
 
-/// What an unknown parameter is answered.
+/// Returns the error for an unknown parameter.
 pub(in crate::cache) fn unknown(name: &str) -> Error {
     let what = crate::parameter_shown(name);
     let known = "`prefix`, `timeout_ms`, `load_wait_ms`, in one tier `decoded_mib`, in two `capacity`";
     refused(FieldCode::Unknown, format!("has the unknown parameter `{what}`; known are {known}"))
 }
 
-/// The capacity of the tier in process.
+/// Reads the capacity of the tier in process.
 #[cfg(feature = "memory")]
 pub(in crate::cache) fn capacity(text: &str) -> Result<u64> {
     number("capacity", text, 1, 100_000_000)

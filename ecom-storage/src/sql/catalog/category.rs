@@ -34,10 +34,10 @@ pub static CATEGORIES: Table<Category> = Table {
         Column::field("description", |c| c.description.as_deref().into()),
         Column::json("attributes", |c| Value::json(&c.attributes)),
         Column::External(|c| &c.external),
-        // Products move them.
+        // Writes of products change them.
         Column::kept("product_count"),
         Column::kept("subtree_product_count"),
-        // A sale that moved it in between is kept.
+        // The difference is added, so that a sale in between is not overwritten.
         Column::counter("revision", |c| c.revision),
         Column::Audit(|c| &c.audit),
     ],
@@ -222,14 +222,14 @@ impl CategoryRepository for SqlCategories<'_> {
     }
 
     async fn subtree(&mut self, path: &str) -> Result<Vec<Category>> {
-        // What is below starts with the path and a slash; `0` is the character after the slash.
+        // The paths below start with this path and a slash; `0` is the character after the slash.
         let args = vec![path.into(), format!("{path}/").into(), format!("{path}0").into()];
         self.many(&SUBTREE, args).await
     }
 
     async fn tree(&mut self) -> Result<Vec<Category>> {
         let mut all = self.many(&TREE, Vec::new()).await?;
-        // Stable: siblings stay by name.
+        // The sort is stable, so siblings stay sorted by name.
         all.sort_by_cached_key(|c| path_depth(&c.path));
         Ok(all)
     }
@@ -282,7 +282,7 @@ impl CategoryRepository for SqlCategories<'_> {
             return Err(refused());
         }
         match self.0.execute(&DELETE, vec![id.into()]).await {
-            // Something came to refer to it since.
+            // A row that refers to the category was written since.
             Err(e) if e.kind == Kind::ForeignKey => Err(refused()),
             Err(e) => Err(e.into()),
             Ok(_) => Ok(()),

@@ -1,5 +1,5 @@
-//! Statements whose text depends on the call: filters, lists of ids, rows to insert. Sizes are padded to a few, so
-//! that few texts come to be and prepared statements are used again.
+//! Statements whose text depends on the call: filters, lists of ids, rows to insert. Lists are padded to a few sizes,
+//! so that there are few different texts and prepared statements are reused.
 
 use std::fmt::Write as _;
 
@@ -12,14 +12,14 @@ use crate::sql::engine::error::DbResult;
 use crate::sql::engine::executor::Executor;
 use crate::sql::engine::value::Value;
 
-/// How many values lists in `IN (…)` are padded to.
+/// The sizes that lists in `IN (…)` are padded to.
 const LIST_SIZES: [usize; 8] = [1, 8, 32, 128, 512, 2_048, 8_192, 30_000];
-/// The most values of one `IN (…)`, under every database's limit of parameters.
+/// The most values of one `IN (…)`, below every database's limit of parameters.
 pub const MAX_LIST: usize = 30_000;
 /// The most rows of one INSERT, a power of two.
 const MAX_ROWS: usize = 128;
 
-/// A text with its parameters.
+/// A statement's text and its parameters.
 #[derive(Default)]
 pub struct Builder<'q> {
     text: String,
@@ -50,7 +50,7 @@ impl<'q> Builder<'q> {
         self
     }
 
-    /// Adds `(…)` with the values, padded with the last one, which must be there.
+    /// Adds `(…)` with the values, padded with the last one. There must be at least one value.
     pub fn list<V: Into<Value<'q>> + Clone>(&mut self, values: &[V]) -> &mut Self {
         let n = LIST_SIZES.into_iter().find(|s| *s >= values.len()).unwrap_or(values.len());
         self.args.reserve(n);
@@ -67,7 +67,8 @@ impl<'q> Builder<'q> {
         self
     }
 
-    /// Adds ` LIMIT n`: pages are of few sizes, and a planner that knows the size walks an index where it would sort.
+    /// Adds ` LIMIT n` as text: pages have few sizes, and a planner that knows the size walks an index instead of
+    /// sorting.
     pub fn limit(&mut self, n: i64) -> &mut Self {
         self.push(" LIMIT ");
         if n <= 1_001 {
@@ -77,7 +78,7 @@ impl<'q> Builder<'q> {
         self.bind(n)
     }
 
-    /// Text and parameters.
+    /// Returns the text and the parameters.
     pub fn done(self) -> (String, Vec<Value<'q>>) {
         (self.text, self.args)
     }
@@ -91,14 +92,14 @@ pub async fn count<'q>(
 ) -> ecom_core::Result<Total> {
     let mut b = Builder::new("SELECT COUNT(*) FROM (SELECT 1");
     matching(&mut b);
-    // One more, to tell whether there are.
+    // One row more than the bound, to find out whether there are more.
     b.limit(i64::try_from(bound).unwrap_or(i64::MAX).saturating_add(1)).push(") counted");
     let (text, args) = b.done();
     let row = x.fetch_optional(text, args).await?;
     Ok(Total::bounded(row.map_or(Ok(0), |r| r.count(0))?, bound))
 }
 
-/// Adds what ends the statement of a page: the order, a limit of one row more than the page, and the offset.
+/// Adds the end of a page's statement: the order, a limit of one row more than the page, and the offset.
 pub fn page(b: &mut Builder<'_>, order: &str, paging: &Paging) {
     b.push(" ORDER BY ").push(order).limit(i64::from(paging.limit()) + 1);
     if let Paging::Offset { offset, .. } = paging {
@@ -106,12 +107,13 @@ pub fn page(b: &mut Builder<'_>, order: &str, paging: &Paging) {
     }
 }
 
-/// The error for a cursor whose key is of another kind than the list's.
+/// Returns the error for a cursor whose key has another kind than the list's.
 pub fn bad_cursor() -> Error {
     Error::invalid("cursor", FieldCode::Malformed, "is not a cursor of this list; start again without it")
 }
 
-/// Locks the rows of `table` with one of `values` in `column`, in id order; where rows have no locks nothing is asked.
+/// Locks the rows of `table` that have one of `values` in `column`, in id order. Does nothing on a database without row
+/// locks.
 pub async fn lock_rows<'q, V: Into<Value<'q>> + Clone>(
     x: &mut Executor<'_>,
     table: &str,
@@ -129,13 +131,13 @@ pub async fn lock_rows<'q, V: Into<Value<'q>> + Clone>(
     Ok(())
 }
 
-/// The size that a batch of `n` keys is padded to in `CASE` lists.
+/// Returns the size that a `CASE` with `n` keys is padded to.
 pub fn case_size(n: usize) -> usize {
     [1, 8, 32, 128].into_iter().find(|s| *s >= n).unwrap_or(n)
 }
 
-/// Inserts rows: `head` is `INSERT INTO t (…)`, `row` pushes exactly `columns` values of one row. Each statement takes
-/// a power of two of rows.
+/// Inserts rows: `head` is `INSERT INTO t (…)`, and `row` pushes exactly `columns` values of one row. Each statement
+/// inserts a power of two of rows.
 pub async fn insert_rows<'q, T>(
     x: &mut Executor<'_>,
     head: &str,
@@ -171,7 +173,7 @@ pub async fn insert_rows<'q, T>(
     Ok(Ok(()))
 }
 
-/// Half-open ranges in which every numbered choice of a slug lies: `phone-0` up to `phone-:`.
+/// Returns half-open ranges that contain every numbered variant of a slug: `phone-0` up to `phone-:`.
 fn numbered_ranges(base: &str) -> Vec<(String, String)> {
     let mut heads: Vec<&str> = Vec::new();
     for digits in 1..=9 {
@@ -184,7 +186,8 @@ fn numbered_ranges(base: &str) -> Vec<(String, String)> {
     heads.into_iter().map(|h| (format!("{h}-0"), format!("{h}-:"))).collect()
 }
 
-/// The values of `column` over live rows of `table` that are one of `bases` or one of them with a number.
+/// Returns the values of `column`, over the live rows of `table`, that are one of `bases`, or one of them with a
+/// number.
 pub async fn taken(
     x: &mut Executor<'_>,
     table: &str,
@@ -218,7 +221,7 @@ pub async fn taken(
         let (text, args) = b.done();
         for r in x.fetch_all(text, args).await? {
             let found = r.text(0)?;
-            // The ranges also hold `phone-3g`.
+            // The ranges also contain values such as `phone-3g`.
             let numbered = found.rsplit_once('-').is_some_and(|(_, n)| n.bytes().all(|b| b.is_ascii_digit()));
             if numbered || bases.iter().any(|b| b.as_str() == found) {
                 out.insert(found.to_owned());

@@ -55,7 +55,7 @@ pub struct One<T: 'static> {
 
 /// What statements write into a column.
 enum Written<T: 'static> {
-    /// Nothing: the database keeps it.
+    /// Nothing: the database maintains the column.
     No,
     Value(for<'a> fn(&'a T) -> Value<'a>),
     Json(for<'a> fn(&'a T) -> Result<Value<'a>>),
@@ -73,7 +73,7 @@ impl<T> Column<T> {
         Self::One(One { name, written: Written::Value(value), selected: true, updated: true })
     }
 
-    /// As [`Self::field`], with a value that is kept as JSON.
+    /// As [`Self::field`], with a value that is stored as JSON.
     pub const fn json(name: &'static str, value: for<'a> fn(&'a T) -> Result<Value<'a>>) -> Self {
         Self::One(One { name, written: Written::Json(value), selected: true, updated: true })
     }
@@ -308,7 +308,7 @@ impl<T> Table<T> {
 }
 
 /// Returns the value of the only row, or the value that two rows of a batch share. `None` if a row of the batch
-/// collides with a row of the database: its error does not say which.
+/// collides with a row of the database: its error does not name the row.
 fn colliding<R>(rows: &[R], value: impl Fn(&R) -> Option<String>) -> Option<String> {
     if let [one] = rows {
         return value(one);
@@ -337,14 +337,14 @@ pub struct Index {
 
 /// A table without the type of its rows, as templates and lists of all tables use it.
 pub trait Described: Sync {
-    /// Its name.
+    /// Returns its name.
     fn name(&self) -> &'static str;
 
     /// Calls `with` for each column, with its name, whether it is inserted, whether it is selected, and what an update
     /// does with it.
     fn each(&self, with: &mut dyn FnMut(&'static str, bool, bool, Change));
 
-    /// Its unique indexes.
+    /// Returns its unique indexes.
     fn indexes(&self) -> Vec<Index>;
 
     /// Returns the select list. If `alias` is not empty, each column has it and a dot in front.
@@ -380,11 +380,11 @@ pub trait Described: Sync {
 /// What an UPDATE does with a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
-    /// It leaves it alone.
+    /// The UPDATE leaves the column as it is.
     No,
-    /// It sets it.
+    /// The UPDATE sets the column.
     Set,
-    /// It adds to it.
+    /// The UPDATE adds to the column.
     Add,
 }
 
@@ -449,8 +449,8 @@ impl<T> Versioned<T> {
     /// Updates one row from `before` to `after`.
     ///
     /// # Errors
-    /// As [`Table::insert`], and `VERSION_CONFLICT` if the row has another version than `before`, `NotFound` if it is
-    /// gone.
+    /// As [`Table::insert`], and `VERSION_CONFLICT` if the row has another version than `before`, `NotFound` if it does
+    /// not exist.
     pub async fn update(&'static self, x: &mut Executor<'_>, before: &T, after: &T) -> Result<()> {
         let expected = (self.audit)(before).version;
         let mut args = vec![(self.id)(before), expected.into()];

@@ -1,50 +1,51 @@
-//! What SQL text differs between the databases; each database's own file holds its [`Dialect`].
+//! How the SQL text differs between the databases. Each database's own file defines its [`Dialect`].
 
 use std::fmt;
 use std::sync::OnceLock;
 
 use crate::sql::engine::columns::Described;
 
-/// A database's differences in SQL text.
+/// The SQL text that differs between databases.
 #[derive(Debug)]
 pub struct Dialect {
-    /// The name for people and URLs.
+    /// The name in messages and URLs.
     pub name: &'static str,
-    /// Which of a [`Sql`]'s texts is its own.
+    /// The index of this database's text in a [`Sql`].
     pub slot: usize,
-    /// True where parameters are read as `$1`; else they become `?`.
+    /// Whether the database reads parameters as `$1`. If not, they become `?`.
     pub numbered: bool,
-    /// Starts a transaction that may write.
+    /// The statement that starts a transaction that may write.
     pub begin: &'static str,
-    /// Tokens of statement templates and what stands for them.
+    /// The tokens of statement templates and the text that replaces each.
     pub fragments: &'static [(&'static str, &'static str)],
-    /// Locks the category tree until the end of the transaction; `None` where a transaction that may write has
-    /// the database for itself.
+    /// Locks the category tree until the end of the transaction. `None` if a transaction that may write has the
+    /// database to itself.
     pub lock_tree: Option<&'static Sql>,
-    /// As `lock_tree`, but several may hold it.
+    /// As `lock_tree`, but several transactions may hold it.
     pub hold_tree: Option<&'static Sql>,
-    /// Ends a SELECT that locks the rows it finds; empty where a transaction that may write has the database for itself.
+    /// The end of a SELECT that locks the rows it finds. Empty if a transaction that may write has the database to
+    /// itself.
     pub for_update: &'static str,
-    /// True where events get their place in the outbox after their commit; false where there is one writer and the
-    /// number of an insert is in the order of commits.
+    /// Whether events get their position in the outbox after their commit. False if there is one writer, so that the
+    /// numbers of inserts are in the order of commits.
     pub sequences_outbox: bool,
-    /// True where rows of `a CROSS JOIN b LEFT JOIN c` come in the order of `a`, so that a page that was sorted once
+    /// Whether the rows of `a CROSS JOIN b LEFT JOIN c` come in the order of `a`, so that a page that is sorted already
     /// is not sorted again.
     pub joins_in_order: bool,
-    /// True where `(a, b) > (x, y)` is a range of an index on both.
+    /// Whether `(a, b) > (x, y)` is a range of an index on both columns.
     pub row_values: bool,
-    /// Answers 1 once nobody else migrates this database, until the connection or its transaction ends; `None` where
-    /// a transaction that may write has the database for itself.
+    /// Returns 1 once no other process migrates this database, and holds the lock until the connection or its
+    /// transaction ends. `None` if a transaction that may write has the database to itself.
     pub migration_lock: Option<&'static Sql>,
-    /// Says what is wrong with the database before it is used, in a row that is not there where it is fine.
+    /// Returns a row that describes what is wrong with the database, before it is used. Returns no row if it is fine.
     pub setup: Option<&'static Sql>,
-    /// Says what is wrong with a transaction that a host began, in a row that is not there if it is fine, and takes the
-    /// lock of the one writer where there is one.
+    /// Returns a row that describes what is wrong with a transaction that a host began, or no row if it is fine. Also
+    /// makes the transaction the writer, if the database has one writer.
     pub host_check: Option<&'static Sql>,
-    /// Returns a row if the tables of [`migrate`](crate::sql::engine::migrate) exist: a user that may not create tables
-    /// need not try.
+    /// Returns a row if the tables of [`migrate`](crate::sql::engine::migrate) exist, so that a user without the right
+    /// to create tables need not try.
     pub has_tables: &'static Sql,
-    /// True where a statement that failed leaves its transaction usable.
+    /// Whether a transaction can still be used after one of its statements failed.
     pub survives_errors: bool,
 }
 
@@ -61,7 +62,7 @@ impl Dialect {
     }
 }
 
-/// A statement with a fixed text: a template with `$1…$n`, made into each database's text once.
+/// A statement with a fixed text: a template with `$1…$n`, which is turned into each database's text once.
 ///
 /// A template names the columns of a [`Table`](crate::sql::engine::columns::Table) with a token: `{*}` is the select
 /// list, `{p.*}` the select list under the alias `p`.
@@ -74,9 +75,9 @@ pub struct Sql {
 /// The tables that a template names.
 enum Tables {
     No,
-    /// One, without an alias.
+    /// One table, without an alias.
     One(&'static dyn Described),
-    /// Several, each with its alias.
+    /// Several tables, each with its alias.
     Several(&'static [(&'static str, &'static dyn Described)]),
 }
 
@@ -86,27 +87,29 @@ impl fmt::Debug for Sql {
     }
 }
 
-/// A text as one database reads it.
+/// The text of a statement for one database.
 #[derive(Debug, Clone)]
 pub struct Prepared {
     /// The text.
     pub text: String,
-    /// Where placeholders have no numbers: which parameter each stands for.
+    /// If placeholders have no numbers: the parameter that each stands for.
     pub order: Option<Vec<usize>>,
 }
 
 impl Sql {
-    /// From a template that names no table.
+    /// Makes a statement from a template that names no table.
     pub const fn new(template: &'static str) -> Self {
         Self::with(template, Tables::No)
     }
 
-    /// From a template over one table: `{*}` is its select list, `{name}` its name and `{update}` the UPDATE of one row.
+    /// Makes a statement from a template over one table: `{*}` is its select list, `{name}` its name and `{update}` the
+    /// UPDATE of one row.
     pub const fn of(table: &'static dyn Described, template: &'static str) -> Self {
         Self::with(template, Tables::One(table))
     }
 
-    /// From a template over several tables, each with its alias: `{p.*}` is the select list of the table `p`.
+    /// Makes a statement from a template over several tables, each with its alias: `{p.*}` is the select list of the
+    /// table `p`.
     pub const fn over(tables: &'static [(&'static str, &'static dyn Described)], template: &'static str) -> Self {
         Self::with(template, Tables::Several(tables))
     }
@@ -115,7 +118,7 @@ impl Sql {
         Self { template, tables, texts: [OnceLock::new(), OnceLock::new(), OnceLock::new()] }
     }
 
-    /// The template with the columns of its tables.
+    /// Returns the template with the columns of its tables.
     fn spelled_out(&self) -> String {
         match self.tables {
             Tables::No => self.template.to_owned(),
@@ -130,7 +133,7 @@ impl Sql {
         }
     }
 
-    /// The text for a database.
+    /// Returns the text for a database.
     pub fn prepared(&self, dialect: &Dialect) -> &Prepared {
         self.texts[dialect.slot].get_or_init(|| {
             let text = dialect.render(&self.spelled_out());
@@ -139,7 +142,7 @@ impl Sql {
     }
 }
 
-/// Turns `$1…$n` into `?` and says which parameter each stands for; a `$` inside quotes stays.
+/// Turns `$1…$n` into `?` and returns which parameter each stands for. A `$` inside quotes stays.
 pub fn unnumbered(text: &str) -> Prepared {
     let mut out = String::with_capacity(text.len());
     let mut order = Vec::new();

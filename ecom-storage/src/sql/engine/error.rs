@@ -1,4 +1,4 @@
-//! What databases say when a statement fails, and what the library makes of it.
+//! Why statements fail, and the errors of the library that result.
 
 use ecom_core::sales::SalesConflict;
 use ecom_core::{Dependency, Entity, Error, FieldCode};
@@ -10,21 +10,21 @@ use crate::sql::engine::columns::{Index, duplicate};
 /// Why a statement failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
-    /// A unique index refused it; its name.
+    /// A unique index refused it. Holds the name of the index.
     Unique(String),
     /// A foreign key refused it.
     ForeignKey,
-    /// A check refused it; its name where the database says one.
+    /// A check refused it. Holds the name of the check, if the database reports one.
     Check(String),
-    /// Another transaction is in the way, and this one is certainly aborted: a retry at once may help.
+    /// Another transaction was in the way, and this one is certainly aborted: a retry at once may help.
     Contention,
-    /// The server is out of reach or has no room; a retry may help and nothing was written.
+    /// The server is out of reach or has no room. Nothing was written, and a retry may help.
     Unavailable,
-    /// As `Unavailable`, but where it was a commit it may have taken effect.
+    /// As `Unavailable`, but if the statement was a commit, it may have taken effect.
     Lost,
-    /// The server does not let us in or lacks the database; what is to be done about it.
+    /// The server refuses the connection or lacks the database. Holds what to do about it.
     Setup(&'static str),
-    /// A defect.
+    /// Any other failure, which is a defect.
     Other,
 }
 
@@ -34,25 +34,25 @@ pub enum Kind {
 pub struct DbError {
     /// Why.
     pub kind: Kind,
-    /// What the driver said.
+    /// The error of the driver.
     #[source]
     pub source: sqlx::Error,
 }
 
 pub type DbResult<T> = Result<T, DbError>;
 
-/// The unique index of this name, of whatever table.
+/// Returns the unique index of this name, of whatever table.
 fn known_index(name: &str) -> Option<Index> {
     TABLES.iter().flat_map(|t| t.indexes()).find(|i| i.name == name)
 }
 
 impl DbError {
-    /// True where a named check refused it.
+    /// Returns whether the check of this name refused the statement.
     pub fn is_check(&self, name: &str) -> bool {
         matches!(&self.kind, Kind::Check(n) if n == name)
     }
 
-    /// As the library's error, where the shop is only being opened: what the settings got wrong is said so.
+    /// Returns the library's error for a failure while the shop is being opened: wrong settings are reported as such.
     pub fn at_start(self) -> Error {
         #[cfg(feature = "sqlite")]
         let this = crate::sqlite::explained(self);
@@ -64,12 +64,12 @@ impl DbError {
         }
     }
 
-    /// True where the transaction can go on: a constraint refused the statement and nothing else happened.
+    /// Returns whether the transaction can go on, because a constraint refused the statement and nothing else happened.
     pub fn is_refusal(&self) -> bool {
         matches!(self.kind, Kind::Unique(_) | Kind::ForeignKey | Kind::Check(_))
     }
 
-    /// As the library's error, of a commit: it may have happened where its answer was lost.
+    /// Returns the library's error for a failed commit. If the answer was lost, the commit may have happened.
     pub fn or_unknown(self) -> Error {
         if self.kind != Kind::Lost {
             return self.into();
@@ -77,13 +77,14 @@ impl DbError {
         Error::Unavailable { dependency: Dependency::Database, outcome_unknown: true, source: Some(self.source.into()) }
     }
 
-    /// As the library's error, of a delete: a foreign key that refuses means that an order line refers to the row (R5).
+    /// Returns the library's error for a failed delete. If a foreign key refused it, an order line refers to the row
+    /// (R5).
     pub fn or_has_sales(self, entity: Entity, id: Uuid) -> Error {
         if self.kind == Kind::ForeignKey { SalesConflict::HasSales { entity, id }.into() } else { self.into() }
     }
 }
 
-/// The error for a `field` that refers to a row that does not exist.
+/// Returns the error for a `field` that refers to a row that does not exist.
 pub fn gone(field: &'static str, key: &str) -> Error {
     Error::invalid(field, FieldCode::ReferenceNotFound, format!("`{key}` does not exist"))
 }
@@ -97,7 +98,7 @@ impl From<DbError> for Error {
         }
         match e.kind {
             Kind::Contention => Self::Contention { source: Some(e.source.into()) },
-            // Writes take effect with their commit, which asks `or_unknown`.
+            // The outcome is known, because writes take effect with their commit, for which `or_unknown` is used.
             Kind::Unavailable | Kind::Lost | Kind::Setup(_) => Self::unavailable(Dependency::Database, e.source),
             Kind::Unique(_) | Kind::ForeignKey | Kind::Check(_) | Kind::Other => {
                 Self::internal("running a statement", e.source)

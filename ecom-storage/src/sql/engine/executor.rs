@@ -1,4 +1,5 @@
-//! The thin executor: one connection of three kinds, typed values in, typed rows out, every statement counted.
+//! The thin executor: it runs statements on one of three kinds of connections, takes typed values, returns typed rows,
+//! and counts every statement.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,37 +16,37 @@ use crate::sql::engine::value::{Row, Value};
 /// A borrowed connection.
 #[derive(Debug)]
 pub enum ConnRef<'c> {
-    /// Of SQLite.
+    /// To SQLite.
     #[cfg(feature = "sqlite")]
     Sqlite(&'c mut sqlx::SqliteConnection),
-    /// Of PostgreSQL.
+    /// To PostgreSQL.
     #[cfg(feature = "postgres")]
     Postgres(&'c mut sqlx::PgConnection),
-    /// Of MySQL or MariaDB.
+    /// To MySQL or MariaDB.
     #[cfg(feature = "mysql")]
     MySql(&'c mut sqlx::MySqlConnection),
 }
 
-/// What all connections of a storage share.
+/// The state that all connections of a storage share.
 #[derive(Debug)]
 pub struct Shared {
     /// The database's SQL.
     pub dialect: &'static Dialect,
-    /// The shop's currency; set once the database is known to be in it.
+    /// The currency of the shop; set once the currency of the database is known to be the same.
     pub currency: OnceLock<Currency>,
-    /// Statements sent.
+    /// How many statements were sent.
     pub statements: AtomicU64,
     /// How long a statement may take.
     #[cfg(any(feature = "postgres", feature = "mysql"))]
     limit: Option<Duration>,
-    /// Start of the times below.
+    /// The origin of the times below.
     start: Instant,
-    /// Microseconds from the start to when a connection was last lost; 0: never.
+    /// When a connection was last lost, in microseconds since `start`; 0 if none was.
     lost: AtomicU64,
 }
 
 impl Shared {
-    /// Without a limit. Without a currency, prices cannot be read until [`Self::currency`] is set.
+    /// Without a time limit. Without a currency, prices cannot be read until [`Self::currency`] is set.
     pub fn new(dialect: &'static Dialect, currency: impl Into<Option<Currency>>) -> Self {
         let (statements, lost) = (AtomicU64::new(0), AtomicU64::new(0));
         let currency = currency.into().map_or_else(OnceLock::new, OnceLock::from);
@@ -60,14 +61,14 @@ impl Shared {
         }
     }
 
-    /// With a limit for each statement.
+    /// Sets a time limit for each statement.
     #[cfg(any(feature = "postgres", feature = "mysql"))]
     pub fn limited(mut self, limit: Duration) -> Self {
         self.limit = Some(limit);
         self
     }
 
-    /// When a connection was last lost.
+    /// Returns when a connection was last lost.
     pub fn last_lost(&self) -> Option<Instant> {
         match self.lost.load(Ordering::Relaxed) {
             0 => None,
@@ -75,7 +76,7 @@ impl Shared {
         }
     }
 
-    /// Waits for an answer at most as long as a statement may take. A call that is given up has an unknown outcome.
+    /// Waits for an answer until the time limit of statements. A call that is given up has an unknown outcome.
     #[cfg(any(feature = "postgres", feature = "mysql"))]
     async fn within<T>(&self, call: impl Future<Output = DbResult<T>>) -> DbResult<T> {
         let answer = match self.limit {
@@ -93,14 +94,14 @@ impl Shared {
     }
 }
 
-/// What is known of a connection.
+/// The state of a connection, as far as it is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// Nothing is under way.
+    /// No statement is under way.
     Idle,
-    /// A statement was sent and its answer has not come: what a dropped call leaves behind.
+    /// A statement was sent and its answer has not arrived. A call that is dropped leaves this state behind.
     InFlight,
-    /// A statement failed in a way that may have ended the transaction: what follows must not run outside of it.
+    /// A statement failed in a way that may have ended the transaction. No later statement may run outside of it.
     Failed,
 }
 
@@ -115,9 +116,9 @@ impl State {
 
 /// The text of a statement.
 pub enum Text {
-    /// Fixed, made once.
+    /// A fixed text.
     Fixed(&'static Sql),
-    /// Built for this call, with `$1…$n`.
+    /// A text that was built for this call, with `$1…$n`.
     Built(String),
 }
 
@@ -150,7 +151,7 @@ macro_rules! run {
         $self.shared.statements.fetch_add(1, Ordering::Relaxed);
         *$self.state = State::InFlight;
         let answer = match &mut $self.conn {
-            // SQLite has its own limits, and what it was told to do it does.
+            // SQLite has its own limits, and it always completes a statement that it has begun.
             #[cfg(feature = "sqlite")]
             ConnRef::Sqlite(c) => crate::sqlite::$method(c, text, args).await,
             #[cfg(feature = "postgres")]
@@ -164,17 +165,17 @@ macro_rules! run {
 }
 
 impl<'c> Executor<'c> {
-    /// On a connection.
+    /// Runs statements on `conn`.
     pub fn new(conn: ConnRef<'c>, state: &'c mut State, shared: &'c Shared) -> Self {
         Self { conn, state, shared }
     }
 
-    /// The database's SQL.
+    /// Returns the SQL of the database.
     pub fn dialect(&self) -> &'static Dialect {
         self.shared.dialect
     }
 
-    /// The shop's currency.
+    /// Returns the currency of the shop.
     ///
     /// # Errors
     /// `Internal` before [`Storage::migrate`](ecom_core::port::Storage::migrate).
@@ -205,22 +206,22 @@ impl<'c> Executor<'c> {
         }
     }
 
-    /// All rows.
+    /// Returns all rows.
     pub async fn fetch_all(&mut self, sql: impl Into<Text> + Send, args: Vec<Value<'_>>) -> DbResult<Vec<Row>> {
         run!(self, sql, args, fetch_all)
     }
 
-    /// The first row.
+    /// Returns the first row.
     pub async fn fetch_optional(&mut self, sql: impl Into<Text> + Send, args: Vec<Value<'_>>) -> DbResult<Option<Row>> {
         run!(self, sql, args, fetch_optional)
     }
 
-    /// Runs it and says how many rows it changed.
+    /// Runs a statement and returns how many rows it changed.
     pub async fn execute(&mut self, sql: impl Into<Text> + Send, args: Vec<Value<'_>>) -> DbResult<u64> {
         run!(self, sql, args, execute)
     }
 
-    /// Runs a text of the library's own without parameters and without keeping it prepared; it may hold several
+    /// Runs a text of the library's own, without parameters and without preparing it. It may contain several
     /// statements.
     pub async fn script(&mut self, text: &'static str) -> DbResult<()> {
         self.shared.statements.fetch_add(1, Ordering::Relaxed);

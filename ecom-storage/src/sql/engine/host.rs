@@ -16,7 +16,7 @@ use super::unit_of_work::{Held, HostConn, HostTransaction};
 static IDENTITY: Sql = Sql::new("SELECT value FROM ecom_meta WHERE name = 'identity'");
 
 /// Begins a transaction on a connection of the host to the shop's SQLite database. It uses `BEGIN IMMEDIATE`, so that
-/// the transaction is the one writer from its beginning. Foreign keys must be on, as sqlx turns them on by default.
+/// the transaction is the one writer from its beginning. Foreign keys must be on, which is sqlx's default.
 ///
 /// # Errors
 /// `Unavailable` if another writer does not end in time. `Validation` on `connection` if it leads to another database
@@ -36,7 +36,7 @@ pub async fn begin_on_sqlite<'c>(shop: &Shop, conn: &'c mut sqlx::SqliteConnecti
 /// As [`begin_on_sqlite`].
 #[cfg(feature = "sqlite")]
 pub async fn on_sqlite<'c>(shop: &Shop, tx: &'c mut sqlx::Transaction<'_, sqlx::Sqlite>) -> Result<Tx<'c>> {
-    // It changes nothing, and a deferred transaction becomes the writer with it.
+    // It changes nothing, but makes a deferred transaction the writer.
     let take_turn = "UPDATE ecom_meta SET value = value WHERE name = ''";
     sqlx::Executor::execute(&mut **tx, take_turn).await.map_err(crate::sqlite::classify)?;
     open(shop, &crate::sqlite::DIALECT, HostConn::Sqlite(Held::Lent(&mut **tx))).await
@@ -72,7 +72,7 @@ pub async fn on_postgres<'c>(shop: &Shop, tx: &'c mut sqlx::Transaction<'_, sqlx
 #[cfg(feature = "mysql")]
 pub async fn begin_on_mysql<'c>(shop: &Shop, conn: &'c mut sqlx::MySqlConnection) -> Result<Tx<'c>> {
     let dialect = &crate::mysql::DIALECT;
-    // Of the next transaction only.
+    // It applies to the next transaction only.
     let isolation = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED";
     sqlx::Executor::execute(&mut *conn, isolation).await.map_err(crate::mysql::classify)?;
     let tx = conn.begin_with(dialect.begin).await.map_err(crate::mysql::classify)?;
@@ -80,9 +80,9 @@ pub async fn begin_on_mysql<'c>(shop: &Shop, conn: &'c mut sqlx::MySqlConnection
 }
 
 /// Takes a transaction that the host began on the shop's MySQL or MariaDB database. It must be at `READ COMMITTED`
-/// (`SET TRANSACTION ISOLATION LEVEL READ COMMITTED` before it begins). The server does not tell at which level a
-/// transaction runs, so this function cannot check it: at `REPEATABLE READ`, the server's default, a write may not see
-/// the change that it waited for. [`begin_on_mysql`] sets the level.
+/// (`SET TRANSACTION ISOLATION LEVEL READ COMMITTED` before it begins). The server does not report the level of a
+/// transaction, so this function cannot check it: at `REPEATABLE READ`, the server's default, a write may not see the
+/// change that it waited for. [`begin_on_mysql`] sets the level.
 ///
 /// # Errors
 /// As [`begin_on_mysql`].
@@ -100,7 +100,7 @@ async fn open<'c>(shop: &Shop, dialect: &'static Dialect, conn: HostConn<'c>) ->
     }
     let identity = match unit.lend().fetch_optional(&IDENTITY, Vec::new()).await {
         Ok(row) => row.map(|r| r.string(0)).transpose()?,
-        // It has no tables of the shop's.
+        // The database has no tables of the shop.
         Err(DbError { kind: Kind::Other, .. }) => None,
         Err(e) => return Err(e.into()),
     };

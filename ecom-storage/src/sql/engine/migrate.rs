@@ -1,4 +1,4 @@
-//! Migrations: forward only, under our own table names, so that they never collide with the host's.
+//! Migrations: forward only, recorded in tables with names of our own, so that they never collide with the host's.
 
 use ecom_core::clock::Timestamp;
 use ecom_core::money::Currency;
@@ -35,7 +35,7 @@ macro_rules! migration {
 
 pub(crate) use migration;
 
-/// The library's own tables.
+/// The tables that migrations themselves need.
 const TABLES: &str = "\
 CREATE TABLE IF NOT EXISTS ecom_migrations (
     version    BIGINT       NOT NULL PRIMARY KEY,
@@ -58,7 +58,7 @@ static IDENTIFY: Sql = Sql::new(
 static CURRENCY: Sql = Sql::new("SELECT value FROM ecom_meta WHERE name = 'currency'");
 static SET_CURRENCY: Sql = Sql::new("INSERT INTO ecom_meta (name, value) VALUES ('currency', $1)");
 
-/// FNV-1a, 64 bits: enough to see that a file was edited after it was applied.
+/// FNV-1a, 64 bits: enough to detect that a file was edited after it was applied.
 fn checksum(text: &str) -> String {
     let hash = text
         .bytes()
@@ -68,7 +68,7 @@ fn checksum(text: &str) -> String {
 }
 
 /// Brings the schema up to this release and stores the shop's currency, in a transaction of its own, one process at a
-/// time. If it fails, the connection is left as it is, for the caller to close.
+/// time. If it fails, the caller must close the connection, whose state is unknown.
 pub async fn run(x: &mut Executor<'_>, now: Timestamp, identity: Uuid, currency: Currency) -> Result<()> {
     x.script(x.dialect().begin).await.map_err(DbError::at_start)?;
     if let Some(lock) = x.dialect().migration_lock {
@@ -85,7 +85,7 @@ pub async fn run(x: &mut Executor<'_>, now: Timestamp, identity: Uuid, currency:
     if x.fetch_optional(x.dialect().has_tables, Vec::new()).await.map_err(DbError::at_start)?.is_none() {
         x.script(TABLES).await.map_err(DbError::at_start)?;
     }
-    // Before any migration, since some databases commit a change of the schema at once.
+    // Checked before any migration, since some databases commit a change of the schema at once.
     let stored =
         x.fetch_optional(&CURRENCY, Vec::new()).await.map_err(DbError::at_start)?.map(|r| r.string(0)).transpose()?;
     let code = currency.to_string();
@@ -136,7 +136,8 @@ mod tests {
     use super::*;
     use crate::sql::TABLES;
 
-    /// The unique indexes over live rows in one migration's text: name and, where it lists columns alone, those.
+    /// Returns the unique indexes over live rows in one migration's text, by name, each with its columns if it has no
+    /// expressions.
     fn live_indexes(text: &str) -> BTreeMap<String, Option<String>> {
         let code: Vec<&str> = text.lines().filter(|l| !l.trim_start().starts_with("--")).collect();
         let code = code.join(" ").split_whitespace().collect::<Vec<_>>().join(" ");

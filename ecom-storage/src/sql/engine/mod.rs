@@ -1,4 +1,4 @@
-//! What the repositories run on: connections, statements, values, errors and migrations.
+//! The base of the repositories: connections, statements, values, errors and migrations.
 
 pub(crate) mod builder;
 pub(crate) mod columns;

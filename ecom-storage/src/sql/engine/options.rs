@@ -14,28 +14,29 @@ use crate::sql::engine::pool::Opener;
 
 /// How a PostgreSQL, MySQL or MariaDB database is opened.
 ///
-/// Connections are opened when they are needed and kept. Every wait has an end: for a connection, for a statement, for
-/// another transaction's lock. Times are of this process's clock.
+/// Connections are opened when they are needed and kept. Every wait has a limit: for a connection, for a statement, for
+/// the lock of another transaction. The clock of this process measures them.
 #[derive(Clone)]
 pub struct ServerOptions {
     pub(super) dialect: &'static Dialect,
     pub(super) opener: Opener,
     pub(super) direct: Option<Opener>,
-    /// Most connections of this process; 50.
+    /// The most connections of this process. Default 50.
     pub max_connections: usize,
-    /// How long a connection out of the pool is waited for; 10 s.
+    /// How long a caller waits for a connection of the pool. Default 10 s.
     pub acquire_timeout: Duration,
-    /// How long a statement may take before its connection is given up; 5 s. Locks are waited for a little less, so
-    /// that the server says so first. Migrations have no such limit.
+    /// How long a statement may take before its connection is closed. Default 5 s. The wait for a lock is a little
+    /// shorter, so that the server reports it first. Migrations have no such limit.
     pub statement_timeout: Duration,
-    /// A connection that is older than this is replaced; an hour.
+    /// Connections that are older than this are replaced. Default one hour.
     pub max_lifetime: Duration,
-    /// Leaves out what a pooler that hands each transaction to another server connection cannot carry: settings of
-    /// the session, which the role or the pooler must then have. See docs/production.md.
+    /// Whether a pooler stands in front of the database that gives each transaction another server connection. Such a
+    /// pooler cannot carry settings of the session, so the shop leaves them out, and the role or the pooler must set
+    /// them. See docs/production.md.
     pub transaction_pooler: bool,
     /// The clock.
     pub clock: SharedClock,
-    /// Where the database's identity comes from.
+    /// The source of the database's identity.
     pub ids: Arc<dyn IdSource>,
 }
 
@@ -48,9 +49,9 @@ impl fmt::Debug for ServerOptions {
     }
 }
 
-/// What a URL of a server says: which database it is and how its connections are opened.
+/// Reads a URL of a server: which database it names, and how connections to it are opened.
 fn read_url(field: &'static str, url: &str) -> Result<(&'static Dialect, Opener)> {
-    // What the driver says may show the URL and is left out, as is all of the URL but its scheme.
+    // The error shows no more of the URL than its scheme. The driver's message may show more, so it is left out.
     let bad = |_: sqlx::Error| Error::invalid(field, FieldCode::Malformed, "is not a URL of this database");
     match url.split_once(':').map_or("", |(s, _)| s) {
         #[cfg(feature = "postgres")]
@@ -75,17 +76,17 @@ fn read_url(field: &'static str, url: &str) -> Result<(&'static Dialect, Opener)
     }
 }
 
-/// What a URL of any server may say besides where it is.
+/// The URL parameters that every server has.
 const PARAMETERS: [&str; 8] =
     ["sslmode", "ssl-mode", "ssl-ca", "sslcert", "ssl-cert", "sslkey", "ssl-key", "statement-cache-capacity"];
 
-/// Refuses parameters that are neither of any server nor of this one: drivers take what they do not know in silence, or
-/// log it with its value.
+/// Refuses parameters that neither every server nor this one has. The drivers ignore an unknown parameter, or log it
+/// with its value.
 fn known(field: &'static str, url: &str, own: &[&str]) -> Result<()> {
     let parameters = [&PARAMETERS, own].concat();
     let query = url.split_once('?').map_or("", |(_, query)| query);
     for name in query.split('&').filter_map(|pair| pair.split('=').next()).filter(|name| !name.is_empty()) {
-        // `options[name]=value` sets one of PostgreSQL's own.
+        // `options[name]=value` sets one of PostgreSQL's own parameters.
         let is = |p: &str| name == p || p.strip_suffix(']').is_some_and(|p| name.starts_with(p));
         if !parameters.iter().any(|p| is(p)) {
             let all = parameters.join("`, `");
@@ -101,7 +102,7 @@ fn unnamed(field: &'static str) -> Error {
 }
 
 impl ServerOptions {
-    /// From `postgres://user:password@host:port/database` or `mysql://…`, with parameters of the drivers (`sslmode`,
+    /// Reads `postgres://user:password@host:port/database` or `mysql://…`, with parameters of the drivers (`sslmode`,
     /// `sslrootcert` …) and `pooler=transaction` for [`Self::transaction_pooler`].
     ///
     /// # Errors
@@ -124,7 +125,7 @@ impl ServerOptions {
         })
     }
 
-    /// Where migrations go, past a pooler that stands in front of the database.
+    /// Sets the URL for migrations, which bypasses a pooler in front of the database.
     ///
     /// # Errors
     /// `Validation` on field `database_direct`.
@@ -142,7 +143,7 @@ impl ServerOptions {
     }
 }
 
-/// Takes our own parameter out of a URL, which the drivers would not know.
+/// Removes our own parameter, which the drivers do not know, from a URL.
 fn without_pooler(url: &str) -> Result<(String, bool)> {
     let Some((head, query)) = url.split_once('?') else { return Ok((url.to_owned(), false)) };
     let mut found = false;

@@ -17,7 +17,7 @@ use crate::sql::engine::executor::{ConnRef, Executor, Shared, State};
 use crate::sql::engine::options::ServerOptions;
 use crate::sql::engine::value::{Row, Value};
 
-/// A connection that has idled this long is asked whether it is still there before it is used.
+/// A connection that has been idle for this long is pinged before it is used.
 const CHECK_AFTER: Duration = Duration::from_secs(30);
 
 /// An open connection.
@@ -30,16 +30,16 @@ enum Open {
     MySql(sqlx::MySqlConnection),
 }
 
-/// A connection with what is known of its state.
+/// A connection and what is known of its state.
 pub struct Conn {
     open: Open,
-    /// What the last statement has left.
+    /// The state that the last statement left.
     pub state: State,
-    /// A transaction was started and has not ended.
+    /// Whether a transaction was started and has not ended.
     pub in_transaction: bool,
-    /// When it was handed back.
+    /// When the connection was returned to the pool.
     pub idle_since: Instant,
-    /// When it was known to be there.
+    /// When the connection was last known to work.
     checked_at: Instant,
 }
 
@@ -49,12 +49,12 @@ impl Conn {
         Self { open, state: State::Idle, in_transaction: false, idle_since: now, checked_at: now }
     }
 
-    /// True where something was left undone on it.
+    /// Returns whether a statement or a transaction on it has not ended.
     fn is_undone(&self) -> bool {
         self.state != State::Idle || self.in_transaction
     }
 
-    /// Runs statements on it.
+    /// Returns an executor on this connection.
     pub fn executor<'c>(&'c mut self, shared: &'c Shared) -> Executor<'c> {
         let conn = match &mut self.open {
             #[cfg(feature = "sqlite")]
@@ -85,9 +85,9 @@ pub enum Opener {
     /// SQLite.
     #[cfg(feature = "sqlite")]
     Sqlite {
-        /// With these options.
+        /// The options of the database.
         options: crate::sqlite::SqliteOptions,
-        /// For this.
+        /// The role of the connections.
         role: crate::sqlite::Role,
     },
     /// PostgreSQL.
@@ -96,9 +96,9 @@ pub enum Opener {
     /// MySQL or MariaDB.
     #[cfg(feature = "mysql")]
     MySql {
-        /// With these options.
+        /// The options of the driver.
         options: Box<sqlx::mysql::MySqlConnectOptions>,
-        /// How long the server tries a statement.
+        /// The server's time limit of a statement.
         limit: Option<Duration>,
     },
 }
@@ -110,8 +110,8 @@ impl fmt::Debug for Opener {
 }
 
 impl Opener {
-    /// Has each session give up a lock, a statement or an idle transaction in time. Through a pooler, whose sessions
-    /// are not ours, it changes nothing.
+    /// Sets limits in each session after which the server gives up a lock, a statement or an idle transaction. Through
+    /// a pooler, whose sessions are not ours, it changes nothing.
     #[cfg(any(feature = "postgres", feature = "mysql"))]
     fn session(&mut self, limit: Duration, through_pooler: bool) {
         #[cfg(not(feature = "postgres"))]
@@ -140,13 +140,13 @@ impl Opener {
     }
 }
 
-/// Opens connections and looks after idle ones.
+/// Opens connections and checks idle ones.
 #[derive(Debug)]
 pub struct Opens {
     opener: Opener,
-    /// True where the connection is the database: it is cleaned and never closed.
+    /// Whether this connection is the database itself, so that it is cleaned up and never closed.
     only_one: bool,
-    /// A connection that is older than this is replaced.
+    /// Connections that are older than this are replaced.
     max_lifetime: Option<Duration>,
     pub(super) shared: Arc<Shared>,
 }
@@ -160,7 +160,8 @@ impl Manager for Opens {
     }
 
     async fn recycle(&self, conn: &mut Conn, metrics: &Metrics) -> RecycleResult<DbError> {
-        // The one connection is cleaned once it is lent: a recycling that is dropped half-way would close it.
+        // The only connection is cleaned up once it is lent: if cleaning up while it is recycled were cancelled, it
+        // would be closed.
         if self.only_one {
             return Ok(());
         }
@@ -170,7 +171,7 @@ impl Manager for Opens {
         if self.max_lifetime.is_some_and(|l| metrics.age() > l) {
             return Err(RecycleError::message("too old"));
         }
-        // Where one connection was lost, the server may have gone with all of them.
+        // If another connection was lost since, the server may have closed all of them.
         let lost = self.shared.last_lost().is_some_and(|lost| lost >= conn.checked_at);
         if lost || conn.idle_since.elapsed() > CHECK_AFTER {
             conn.ping().await.map_err(|source| RecycleError::Backend(DbError { kind: Kind::Unavailable, source }))?;
@@ -180,11 +181,12 @@ impl Manager for Opens {
     }
 }
 
-/// A connection out of the pool. Dropped, it goes back, unless something was left undone on it.
+/// A connection of the pool. When it is dropped it returns to the pool, unless a statement or a transaction on it has
+/// not ended.
 pub struct Lent(Option<Object<Opens>>);
 
 impl Lent {
-    /// The connection.
+    /// Returns the connection.
     pub fn conn(&mut self) -> &mut Conn {
         match self.0.as_deref_mut() {
             Some(c) => c,
@@ -198,7 +200,7 @@ impl Drop for Lent {
         let Some(mut object) = self.0.take() else { return };
         object.idle_since = Instant::now();
         if object.is_undone() && !Object::pool(&object).is_some_and(|p| p.manager().only_one) {
-            // Closes it, which ends its transaction and with that its locks.
+            // Closing it ends its transaction and with that its locks.
             drop(Object::take(object));
         }
     }
@@ -206,17 +208,17 @@ impl Drop for Lent {
 
 /// A SQL database behind the storage ports.
 ///
-/// Cheap to clone: clones share the pool.
+/// Cheap to clone: all clones share the pool.
 #[derive(Clone)]
 pub struct SqlStorage {
     pub(super) readers: Pool<Opens>,
     pub(super) writer: Pool<Opens>,
     pub(super) shared: Arc<Shared>,
-    /// Readers and writer are the same pool.
+    /// Whether readers and writer are the same pool.
     pub(super) one_pool: bool,
-    /// How long a connection is waited for, opening one included.
+    /// How long a caller waits for a connection, including the time to open one.
     pub(super) wait: Duration,
-    /// Where migrations go in place of a pooled connection.
+    /// How migrations open their connection, if they do not use a pooled one.
     pub(super) migrations: Option<Opener>,
     pub(super) clock: SharedClock,
     pub(super) ids: Arc<dyn IdSource>,
@@ -231,7 +233,7 @@ impl fmt::Debug for SqlStorage {
     }
 }
 
-/// How long opening a connection may take, and asking an idle one whether it is there.
+/// How long opening a connection, or pinging an idle one, may take.
 pub(super) const OPEN_LIMIT: Duration = Duration::from_secs(5);
 const PING_LIMIT: Duration = Duration::from_secs(1);
 
@@ -239,24 +241,24 @@ fn pool(opens: Opens, size: usize, wait: Duration) -> Result<Pool<Opens>> {
     Pool::builder(opens)
         .max_size(size.max(1))
         .timeouts(Timeouts { wait: Some(wait), create: Some(OPEN_LIMIT.min(wait)), recycle: Some(PING_LIMIT) })
-        // The connection that was used last has the warmest cache.
+        // The connection that was used last has the warmest caches.
         .queue_mode(QueueMode::Lifo)
         .runtime(deadpool::Runtime::Tokio1)
         .build()
         .map_err(|e| Error::internal("making a connection pool", e))
 }
 
-/// A URL of a database that this build cannot open.
+/// Returns the error for a URL of a database that is not compiled in.
 #[cfg(not(all(feature = "sqlite", feature = "postgres", feature = "mysql")))]
 fn no_feature<T>(provider: &'static str, capability: &'static str) -> Result<T> {
     Err(Error::Unsupported { provider, capability })
 }
 
 impl SqlStorage {
-    /// A database behind a server: one pool serves reads and writes.
+    /// Opens a database behind a server. One pool serves reads and writes.
     ///
     /// # Errors
-    /// `Internal` where no pool can be made.
+    /// `Internal` if the pool cannot be created.
     #[cfg(any(feature = "postgres", feature = "mysql"))]
     pub fn server(mut options: ServerOptions) -> Result<Self> {
         let wait = options.acquire_timeout;
@@ -278,13 +280,13 @@ impl SqlStorage {
         })
     }
 
-    /// Opens the database of a URL: `sqlite://path`, `sqlite::memory:`, `postgres://…`, `mysql://…`. Nothing is read yet; call
-    /// [`Storage::migrate`](ecom_core::port::Storage::migrate) next.
+    /// Opens the database of a URL: `sqlite://path`, `sqlite::memory:`, `postgres://…`, `mysql://…`. Nothing is read
+    /// yet; call [`Storage::migrate`](ecom_core::port::Storage::migrate) next.
     ///
     /// # Errors
-    /// `Validation` on field `database`, `Unsupported` for a database that this build has no feature for.
+    /// `Validation` on field `database`, `Unsupported` for a database whose feature is not compiled in.
     pub fn open(url: &str) -> Result<Self> {
-        // Never more of the URL than its scheme: the rest may hold a password.
+        // No more of the URL than its scheme: the rest may contain a password.
         let scheme = url.split_once(':').map_or("", |(s, _)| s);
         match scheme {
             #[cfg(feature = "sqlite")]
@@ -307,10 +309,10 @@ impl SqlStorage {
         }
     }
 
-    /// A SQLite database.
+    /// Opens a SQLite database.
     ///
     /// # Errors
-    /// `Internal` where no pool can be made.
+    /// `Internal` if the pool cannot be created.
     #[cfg(feature = "sqlite")]
     #[expect(clippy::needless_pass_by_value, reason = "callers make them for this call")]
     pub fn sqlite(options: crate::sqlite::SqliteOptions) -> Result<Self> {
@@ -331,7 +333,7 @@ impl SqlStorage {
     }
 
     pub(super) async fn lend(&self, pool: &Pool<Opens>) -> Result<Lent> {
-        // The pool's own limits are for each step: a row of dead connections would add up.
+        // The pool's own limits apply to each step, so several dead connections in a row would add up.
         let got = match tokio::time::timeout(self.wait, pool.get()).await {
             Ok(got) => got,
             Err(e) => return Err(Error::unavailable(Dependency::Database, e)),
@@ -341,9 +343,9 @@ impl SqlStorage {
                 let mut lent = Lent(Some(object));
                 let conn = lent.conn();
                 if conn.is_undone() {
-                    // Only the one connection of a database in memory comes so. What was dropped in flight has been
-                    // carried out by the time that this is; where its transaction is still open it goes, and where
-                    // there is none this fails and all is well.
+                    // Only the one connection of a database in memory gets here. The statement of the cancelled call
+                    // has completed by the time that this one runs. If its transaction is still open, it is rolled
+                    // back; if not, the ROLLBACK fails, which is harmless.
                     let _ = conn.executor(&self.shared).script("ROLLBACK").await;
                     conn.in_transaction = false;
                     conn.state = State::Idle;
@@ -354,18 +356,18 @@ impl SqlStorage {
             Err(PoolError::Backend(e)) if matches!(e.kind, Kind::Setup(_)) && self.shared.currency.get().is_none() => {
                 Err(e.at_start())
             }
-            // A connection that cannot be opened is out of reach, and nothing was written.
+            // If no connection can be opened, the database is out of reach, and nothing was written.
             Err(PoolError::Backend(e)) => Err(Error::unavailable(Dependency::Database, e.source)),
             Err(e) => Err(Error::unavailable(Dependency::Database, e)),
         }
     }
 
-    /// A connection that may write, outside a transaction.
+    /// Returns a connection that may write, outside a transaction.
     pub(super) async fn writer(&self) -> Result<Lent> {
         self.lend(&self.writer).await
     }
 
-    /// The database's SQL.
+    /// Returns the SQL of the database.
     pub(crate) fn dialect(&self) -> &'static Dialect {
         self.shared.dialect
     }
@@ -376,7 +378,7 @@ impl SqlStorage {
         Ok(lent.conn().executor(&self.shared).fetch_all(text, args).await?)
     }
 
-    /// The number that a pragma of SQLite has on a connection for reads or, where asked, for writes; for tests.
+    /// Returns the number of a SQLite pragma on a connection for reads or, if `write`, for writes; for tests.
     #[doc(hidden)]
     pub async fn pragma(&self, name: &'static str, write: bool) -> Result<String> {
         let mut lent = self.lend(if write { &self.writer } else { &self.readers }).await?;

@@ -9,7 +9,7 @@ use crate::sql::engine::executor::Executor;
 pub struct SqlRepository<'c, Port: ?Sized>(pub Executor<'c>, PhantomData<fn(&Port)>);
 
 impl<'c, Port: ?Sized> SqlRepository<'c, Port> {
-    /// On a connection.
+    /// Creates the repository on a connection.
     pub const fn new(executor: Executor<'c>) -> Self {
         Self(executor, PhantomData)
     }

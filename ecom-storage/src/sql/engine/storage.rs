@@ -31,7 +31,8 @@ impl Storage for SqlStorage {
 
     async fn begin(&self) -> Result<Box<dyn UnitOfWork>> {
         match Transaction::begin(self.writer().await?, self.shared.clone()).await {
-            // A connection that died while it idled; nothing was written, and the pool asks the others from now on.
+            // The connection died while it was idle. Nothing was written, and the pool pings the other connections from
+            // now on.
             Err(e) if self.migrations.is_some() && e.kind == Kind::Lost => {
                 Ok(Box::new(Transaction::begin(self.writer().await?, self.shared.clone()).await?))
             }
@@ -54,7 +55,7 @@ impl Storage for SqlStorage {
             return Ok(());
         }
         let mut lent = self.writer().await?;
-        // Left open where it fails, so that the connection is closed and the transaction with it.
+        // Stays true if it fails, so that the connection is closed and the transaction with it.
         lent.conn().in_transaction = true;
         migrate::run(&mut lent.conn().executor(&self.shared), now, identity, currency).await?;
         lent.conn().in_transaction = false;

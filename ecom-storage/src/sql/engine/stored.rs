@@ -1,4 +1,4 @@
-//! What enums are on disk.
+//! How enums are stored: each variant as a number or a word.
 
 use ecom_core::catalog::{AvailabilityStatus, ProductStatus, RatingSource};
 use ecom_core::stock::StockReason;
@@ -6,12 +6,12 @@ use ecom_core::{Error, Result};
 
 use crate::sql::engine::value::{Row, Value};
 
-/// An enum that is kept as a number or a word.
+/// An enum that is stored as a number or a word.
 pub trait Stored: Copy {
     /// The type on disk.
     type Disk;
 
-    /// Its number or word.
+    /// Returns its number or word.
     fn disk(self) -> Self::Disk;
 
     /// Reads it from a column.
@@ -21,7 +21,7 @@ pub trait Stored: Copy {
     fn read(row: &Row, at: usize) -> Result<Self>;
 }
 
-/// A number or word that no variant has.
+/// A stored number or word that no variant has.
 #[derive(Debug, thiserror::Error)]
 #[error("{of} has no variant that is kept as `{found}`")]
 struct Unknown {
@@ -33,7 +33,7 @@ fn unknown(of: &'static str, found: &impl ToString) -> Error {
     Error::internal("reading a row", Unknown { of, found: found.to_string() })
 }
 
-/// Maps an enum to its number on disk and back, or to the word that `as_str` and `parse` give it. A variant without a
+/// Maps an enum to its stored number and back, or to the word that `as_str` and `parse` give it. A variant without a
 /// number does not compile.
 macro_rules! stored {
     ($ty:ident { $($variant:ident = $number:literal),+ $(,)? }) => {
@@ -72,4 +72,4 @@ stored!(ProductStatus { Draft = 0, Active = 1, Archived = 2 });
 stored!(AvailabilityStatus { OutOfStock = 0, Limited = 1, InStock = 2 });
 stored!(RatingSource { Reviews = 0, External = 1 });
 stored!(StockReason by its words);
-// Events are written by their words too, but an unknown one is skipped: see the outbox.
+// Events are stored by their words too, but readers skip unknown ones: see the outbox.

@@ -1,4 +1,4 @@
-//! Who owns the connection that repositories borrow: a pooled one, a transaction, or the host.
+//! The owners of the connection that repositories borrow: a pooled connection, a transaction, or the host.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ pub struct PooledConnection {
 }
 
 impl PooledConnection {
-    /// On a connection out of the pool.
+    /// Wraps a connection of the pool.
     pub const fn new(lent: Lent, shared: Arc<Shared>) -> Self {
         Self { lent, shared }
     }
@@ -32,17 +32,17 @@ impl PooledConnection {
 ecom_core::repositories! { impl SqlRepository for PooledConnection }
 impl Connection for PooledConnection {}
 
-/// A transaction on a pooled connection. Dropped, its connection is closed, which rolls it back.
+/// A transaction on a pooled connection. If it is dropped, its connection is closed, which rolls it back.
 pub struct Transaction {
     lent: Lent,
     shared: Arc<Shared>,
 }
 
 impl Transaction {
-    /// Starts it.
+    /// Begins the transaction.
     pub async fn begin(mut lent: Lent, shared: Arc<Shared>) -> DbResult<Self> {
         let conn: &mut Conn = lent.conn();
-        // Before the answer: a call that is dropped in between leaves a transaction open.
+        // Set before the answer arrives: a call that is cancelled in between leaves a transaction open.
         conn.in_transaction = true;
         if let Err(e) = conn.executor(&shared).script(shared.dialect.begin).await {
             conn.in_transaction = false;
@@ -51,7 +51,7 @@ impl Transaction {
         Ok(Self { lent, shared })
     }
 
-    /// Runs statements in it.
+    /// Returns an executor in this transaction.
     pub fn executor(&mut self) -> Executor<'_> {
         self.lent.conn().executor(&self.shared)
     }
@@ -74,7 +74,7 @@ impl UnitOfWork for Transaction {
                 self.lent.conn().in_transaction = false;
                 Ok(())
             }
-            // The connection is closed on drop, which rolls back what a refused commit has left open.
+            // Dropping closes the connection, which rolls back what a refused commit leaves open.
             Err(e) => Err(e.or_unknown()),
         }
     }
@@ -82,7 +82,7 @@ impl UnitOfWork for Transaction {
     async fn rollback(mut self: Box<Self>) -> Result<()> {
         match self.executor().script("ROLLBACK").await {
             Ok(()) => self.lent.conn().in_transaction = false,
-            // The database has ended the transaction by itself; the connection is closed on drop.
+            // The database has already ended the transaction, and dropping closes the connection.
             Err(e) if e.kind == Kind::Other => {}
             Err(e) => return Err(Error::unavailable(Dependency::Database, e.source)),
         }
@@ -90,7 +90,7 @@ impl UnitOfWork for Transaction {
     }
 }
 
-/// A transaction on a connection of the host's own; `host.rs` makes it.
+/// A transaction on a connection of the host; the functions in `host.rs` create it.
 pub struct HostTransaction<'c> {
     conn: HostConn<'c>,
     state: State,
@@ -99,22 +99,22 @@ pub struct HostTransaction<'c> {
 
 /// The host's connection, by database.
 pub enum HostConn<'c> {
-    /// Of SQLite.
+    /// To SQLite.
     #[cfg(feature = "sqlite")]
     Sqlite(Held<'c, sqlx::Sqlite>),
-    /// Of PostgreSQL.
+    /// To PostgreSQL.
     #[cfg(feature = "postgres")]
     Postgres(Held<'c, sqlx::Postgres>),
-    /// Of MySQL or MariaDB.
+    /// To MySQL or MariaDB.
     #[cfg(feature = "mysql")]
     MySql(Held<'c, sqlx::MySql>),
 }
 
-/// How the host's connection is held.
+/// Who began the transaction on the host's connection.
 pub enum Held<'c, D: sqlx::Database> {
-    /// By a transaction that the library began. Dropped, it is rolled back before the connection is used again.
+    /// The library began it. If it is dropped, it is rolled back before the connection is used again.
     Begun(sqlx::Transaction<'c, D>),
-    /// The host began the transaction and ends it.
+    /// The host began it and ends it.
     Lent(&'c mut D::Connection),
 }
 
@@ -146,12 +146,12 @@ fn host_ends_it(capability: &'static str) -> Error {
 }
 
 impl<'c> HostTransaction<'c> {
-    /// On a connection of the host's, in a transaction.
+    /// Creates it on a connection of the host that is in a transaction.
     pub fn new(conn: HostConn<'c>, shared: Shared) -> Self {
         Self { conn, state: State::Idle, shared: Arc::new(shared) }
     }
 
-    /// Runs statements in it.
+    /// Returns an executor in this transaction.
     pub fn lend(&mut self) -> Executor<'_> {
         let conn = match &mut self.conn {
             #[cfg(feature = "sqlite")]

@@ -1,4 +1,4 @@
-//! Values that statements take and rows that they give, typed as the three databases know them.
+//! Typed parameters of statements and typed rows of results, the same for the three databases.
 
 use std::borrow::Cow;
 
@@ -12,10 +12,10 @@ use uuid::Uuid;
 
 use crate::sql::engine::stored::Stored;
 
-/// A number or text on disk that the schema bounds.
+/// Checks a stored number or text whose bounds the schema enforces.
 ///
 /// # Errors
-/// `Internal` if it is out of its bounds all the same.
+/// `Internal` if it is nevertheless out of its bounds.
 pub fn bounded<T>(v: std::result::Result<T, NumberError>) -> Result<T> {
     v.map_err(|e| Error::internal("reading a row", e))
 }
@@ -33,15 +33,15 @@ pub enum Value<'q> {
     Uuid(Option<Uuid>),
     /// A JSON text.
     Json(Option<String>),
-    /// A time, microseconds.
+    /// A time in microseconds.
     Time(Option<Timestamp>),
 }
 
 impl Value<'_> {
-    /// Any serializable value as JSON.
+    /// Returns any serializable value as JSON.
     ///
     /// # Errors
-    /// `Internal`; the domain's types never fail.
+    /// `Internal` if it cannot be serialized, which no type of the domain causes.
     pub fn json<T: Serialize + ?Sized>(value: &T) -> Result<Self> {
         serde_json::to_string(value).map(|s| Self::Json(Some(s))).map_err(|e| Error::internal("encoding JSON", e))
     }
@@ -73,7 +73,7 @@ from! {
     Timestamp => Time, v => v;
 }
 
-/// A row of a result; columns are read by their place in the statement's list.
+/// A row of a result. Columns are read by their position in the select list.
 pub enum Row {
     /// Of SQLite.
     #[cfg(feature = "sqlite")]
@@ -86,7 +86,7 @@ pub enum Row {
     MySql(sqlx::mysql::MySqlRow),
 }
 
-/// What a column says where it cannot be read.
+/// Returns the error for a column that cannot be read.
 fn unreadable(e: sqlx::Error) -> Error {
     Error::internal("reading a row", e)
 }
@@ -96,7 +96,7 @@ macro_rules! getters {
         $(#[$doc])*
         ///
         /// # Errors
-        /// `Internal` where the column holds something else.
+        /// `Internal` if the column holds a value of another type.
         #[inline]
         pub fn $name(&self, index: usize) -> Result<$ty> {
             match self {
@@ -114,53 +114,53 @@ macro_rules! getters {
 
 impl Row {
     getters! {
-        /// A 64-bit number.
+        /// Reads a 64-bit number.
         i64 -> i64;
-        /// A 64-bit number or NULL.
+        /// Reads a 64-bit number or NULL.
         opt_i64 -> Option<i64>;
-        /// A 32-bit number.
+        /// Reads a 32-bit number.
         i32 -> i32;
-        /// A text, borrowed from the row.
+        /// Reads a text, borrowed from the row.
         text -> &str;
-        /// A text, borrowed from the row, or NULL.
+        /// Reads a text, borrowed from the row, or NULL.
         opt_text -> Option<&str>;
-        /// An id.
+        /// Reads an id.
         uuid -> Uuid;
-        /// An id or NULL.
+        /// Reads an id or NULL.
         opt_uuid -> Option<Uuid>;
-        /// A time.
+        /// Reads a time.
         time -> Timestamp;
-        /// A time or NULL.
+        /// Reads a time or NULL.
         opt_time -> Option<Timestamp>;
     }
 
-    /// A text of its own.
+    /// Reads a text as an owned string.
     ///
     /// # Errors
-    /// `Internal` where the column holds something else.
+    /// `Internal` if the column holds a value of another type.
     #[inline]
     pub fn string(&self, index: usize) -> Result<String> {
         self.text(index).map(str::to_owned)
     }
 
-    /// A text of its own or NULL.
+    /// Reads a text, or NULL, as an owned string.
     ///
     /// # Errors
-    /// `Internal` where the column holds something else.
+    /// `Internal` if the column holds a value of another type.
     #[inline]
     pub fn opt_string(&self, index: usize) -> Result<Option<String>> {
         Ok(self.opt_text(index)?.map(str::to_owned))
     }
 
-    /// A number that must be 0 or more.
+    /// Reads a number that must be 0 or more.
     ///
     /// # Errors
-    /// `Internal` where the column holds something else.
+    /// `Internal` if the column holds another value.
     pub fn count(&self, index: usize) -> Result<u64> {
         u64::try_from(self.i64(index)?).map_err(|e| Error::internal("reading a row", e))
     }
 
-    /// An enum that is kept as a number or a word.
+    /// Reads an enum that is stored as a number or a word.
     ///
     /// # Errors
     /// `Internal` if the column holds a number or word that this release does not know.
@@ -169,10 +169,10 @@ impl Row {
         T::read(self, index)
     }
 
-    /// A value kept as JSON; an empty list or object (and NULL) costs no parse.
+    /// Reads a value that is stored as JSON. An empty list or object, or NULL, is not parsed.
     ///
     /// # Errors
-    /// `Internal` where the column holds something else.
+    /// `Internal` if the column holds a value of another type.
     pub fn json<T: DeserializeOwned + Default>(&self, index: usize) -> Result<T> {
         match self {
             #[cfg(feature = "sqlite")]

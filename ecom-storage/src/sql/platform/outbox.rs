@@ -1,8 +1,9 @@
-//! The outbox: a log in the order of commits, and the cursors that are shared under a lease.
+//! The outbox: a log in the order of commits, and the cursors that consumers share under a lease.
 //!
-//! Where there are many writers, a number that is given at the insert says nothing about when it will be seen: what a
-//! slow transaction commits would slip behind a reader. So there rows come without a place (`seq IS NULL`), and a
-//! sequencer places what it finds committed. Appenders never wait for it or for each other.
+//! On a database with many writers, a number that is assigned at the insert says nothing about when the row becomes
+//! visible: events of a slow transaction would slip behind a reader that has already passed their number. There, rows
+//! are inserted without a position (`seq IS NULL`), and a sequencer assigns positions to those that have committed.
+//! Writers never wait for it or for each other.
 
 use std::time::Duration;
 
@@ -38,7 +39,7 @@ static EVENTS: Table<Event> = Table {
     parent: None,
 };
 
-/// The columns of cursors, which statements of their own write.
+/// The columns of cursors. Only statements of their own write them.
 static CURSORS: Table<Lease> = Table {
     name: "outbox_cursors",
     entity: Entity::Event,
@@ -51,13 +52,14 @@ static READ: Sql = Sql::of(&EVENTS, "SELECT {*} FROM outbox_events WHERE seq > $
 static HEAD: Sql = Sql::new("SELECT {outbox_head}");
 static HORIZON: Sql = Sql::new("SELECT coalesce((SELECT MIN(seq) - 1 FROM outbox_events), {outbox_head})");
 static PENDING: Sql = Sql::new("SELECT n FROM outbox_events WHERE seq IS NULL LIMIT 1");
-// A statement of its own: one sequencer at a time, and the statement after it sees what the one before has placed.
+// A statement of its own: one sequencer runs at a time, and its next statement sees all positions that the previous one
+// assigned.
 static LOCK_HEAD: Sql = Sql::new("SELECT seq FROM outbox_head WHERE id = 1 FOR UPDATE");
-// Events of one aggregate have rising `n`, since its row is locked before they are written.
+// Events of one aggregate have ascending `n`, since its row is locked before they are written.
 static UNPLACED: Sql = Sql::new("SELECT n FROM outbox_events WHERE seq IS NULL ORDER BY n LIMIT $1");
 static MOVE_HEAD: Sql = Sql::new("UPDATE outbox_head SET seq = $1 WHERE id = 1");
 static CURSOR: Sql = Sql::of(&CURSORS, "SELECT {*} FROM outbox_cursors WHERE consumer = $1{for_update}");
-// Nobody's, so that whoever made it takes it like everybody else.
+// It belongs to no holder, so that the process that inserts it takes it like every other process.
 static NEW_CURSOR: Sql = Sql::new(
     "INSERT INTO outbox_cursors (consumer, holder, fence, expires_at, seq) VALUES ($1, '', 0, $2, 0) {outbox_if_new}",
 );
@@ -66,7 +68,7 @@ static TAKE: Sql =
 static ADVANCE: Sql = Sql::new("UPDATE outbox_cursors SET seq = $4 WHERE consumer = $1 AND holder = $2 AND fence = $3");
 static RELEASE: Sql =
     Sql::new("UPDATE outbox_cursors SET expires_at = $4 WHERE consumer = $1 AND holder = $2 AND fence = $3");
-// Only from the old end, so that the log has no holes: the horizon says what is gone.
+// Trims only from the oldest event on, so that the log has no holes and the horizon describes all that is gone.
 static TRIM: Sql = Sql::new(
     "DELETE FROM outbox_events WHERE seq < coalesce((SELECT m.seq FROM (SELECT MIN(seq) AS seq FROM outbox_events \
      WHERE occurred_at >= $1) m), 9223372036854775807)",
@@ -75,7 +77,7 @@ static TRIM: Sql = Sql::new(
 /// The outbox of a SQL database.
 pub type SqlOutbox<'c> = SqlRepository<'c, dyn OutboxRepository>;
 
-/// How many events one statement places.
+/// How many events one statement assigns positions to.
 const SEQUENCED_AT_ONCE: usize = 128;
 
 impl SqlOutbox<'_> {
@@ -90,7 +92,7 @@ fn position(r: &Row) -> Result<OutboxPosition> {
     Ok(OutboxPosition { seq: r.i64(const { EVENTS.at("seq") })? })
 }
 
-/// Reads an event, or returns `None` for one of a kind that this release does not know: a newer one wrote it.
+/// Reads an event, or returns `None` if this release does not know its kind: a newer release wrote it.
 fn read_event(r: &Row) -> Result<Option<Event>> {
     let Some(kind) = EventKind::parse(r.text(const { EVENTS.at("kind") })?) else { return Ok(None) };
     Ok(Some(Event {
@@ -176,7 +178,7 @@ impl OutboxRepository for SqlOutbox<'_> {
         if !ours && !expired {
             return Ok(None);
         }
-        // Every statement that follows names the fence: who comes second changes nothing.
+        // Every later statement names the fence, so that of two processes the second one changes nothing.
         let next = if ours && !expired { fence } else { fence + 1 };
         let args = vec![consumer.into(), holder.into(), next.into(), until.into(), fence.into()];
         let taken = self.0.execute(&TAKE, args).await? == 1;

@@ -76,7 +76,7 @@ fn read_customer(r: &Row) -> Result<Customer> {
 /// Adds the condition that a key begins with the folded form of `text`.
 fn begins_with(b: &mut Builder<'_>, column: &str, text: &str) {
     let key = fold_key(text);
-    // No character of a key comes after it.
+    // No character of a key sorts after it.
     let end = format!("{key}\u{10ffff}");
     b.push(column).push(" >= ").bind(key).push(" AND ").push(column).push(" < ").bind(end);
 }
@@ -112,7 +112,7 @@ impl CustomerRepository for SqlCustomers<'_> {
     }
 
     async fn lock(&mut self, id: CustomerId) -> Result<Option<Customer>> {
-        // A statement of its own: what is read has to be what was waited for.
+        // A statement of its own, since the read must see the change that the lock waited for.
         lock_rows(&mut self.0, "customers", "id", &[id.0]).await?;
         self.get(id, IncludeDeleted::Yes).await
     }

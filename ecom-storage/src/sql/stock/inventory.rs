@@ -1,4 +1,4 @@
-//! Stock and its ledger, set-based.
+//! Stock and its ledger. Each statement works on a whole batch.
 
 use std::collections::BTreeMap;
 
@@ -34,7 +34,7 @@ pub static MOVEMENTS: Table<StockMovement> = Table {
     parent: Some(("sku_id", |m| Some(m.sku_id.0))),
 };
 
-/// What of a SKU is its level.
+/// The columns of a SKU that are its stock level.
 static LEVELS: Table<StockLevel> = Table {
     name: "skus",
     entity: Entity::Sku,
@@ -49,7 +49,7 @@ static LEVELS: Table<StockLevel> = Table {
     unique: &[],
     parent: None,
 };
-// Not a join, which would lock products too, and in no order.
+// Not a join, which would lock products too, in no particular order.
 static LEVELS_OF: Sql = Sql::over(
     &[("s", &LEVELS)],
     "SELECT {s.*}, (SELECT p.deleted_at FROM products p WHERE p.id = s.product_id) FROM skus s WHERE s.id IN ",
@@ -116,7 +116,7 @@ impl SqlInventory<'_> {
         Ok(out)
     }
 
-    /// Names the SKUs that `deltas` would bring under 0.
+    /// Returns the error with the SKUs whose stock `deltas` would make negative.
     async fn shortages(&mut self, deltas: &[(SkuId, i64)]) -> Result<Error> {
         let ids: Vec<SkuId> = deltas.iter().map(|(id, _)| *id).collect();
         let levels = if self.0.dialect().survives_errors { self.read_levels(&ids, false).await? } else { Vec::new() };
@@ -181,7 +181,7 @@ impl InventoryRepository for SqlInventory<'_> {
         let mut touched = Vec::new();
         for chunk in all.chunks(MAX_LIST) {
             let of_skus = "id IN (SELECT k.product_id FROM skus k WHERE k.id IN ";
-            // In id order.
+            // Locked in id order.
             let mut b = Builder::new("SELECT id, revision + 1 FROM products WHERE ");
             b.push(of_skus).list(chunk).push(") ORDER BY id").push(self.0.dialect().for_update);
             let (text, args) = b.done();
@@ -192,7 +192,7 @@ impl InventoryRepository for SqlInventory<'_> {
             b.push(of_skus).list(chunk).push(")");
             let (text, args) = b.done();
             self.0.execute(text, args).await?;
-            // Apart from the revision, since a sale seldom changes it, and an index of lists has it.
+            // Updated apart from the revision, since a sale seldom changes it and an index of lists contains it.
             let mut b = Builder::new("UPDATE products SET availability = ");
             b.push(AVAILABILITY).push(" WHERE ").push(of_skus).list(chunk).push(") AND availability <> ");
             b.push(AVAILABILITY);

@@ -1,3 +1,3 @@
-//! The program of the README, as it is printed there.
+//! The program of the README, exactly as it is printed there.
 
 include!(concat!(env!("OUT_DIR"), "/readme.rs"));

@@ -1,4 +1,4 @@
-//! A shop in an application without HTTP and without JSON, with nothing but `ecom` and `tokio`.
+//! A shop in an application without HTTP and without JSON, with only `ecom` and `tokio` as dependencies.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -46,7 +46,7 @@ async fn a_catalog_is_made_listed_searched_and_edited() -> Result<(), Failure> {
     let sencha = shop.products().create(&sencha).await?;
     assert_eq!(sencha.price_range(), Some((usd("6.21"), usd("11.25"))));
 
-    // What was found derefs to the product.
+    // A lookup derefs to the product.
     assert_eq!(shop.products().get(sencha.id).await?.slug.as_str(), "sencha-yabukita");
     let filter = ProductFilter {
         category: Some(tea.id),
@@ -61,7 +61,7 @@ async fn a_catalog_is_made_listed_searched_and_edited() -> Result<(), Failure> {
     let query = SearchQuery { text: "senca".to_owned(), ..SearchQuery::default() };
     assert_eq!(shop.search().search(&query).await?.products[0].id, sencha.id);
 
-    // The version of an input counts, and the one of the call must agree with it.
+    // The version in an input counts, and the one in the call must agree with it.
     let mut patch = ProductPatch { brand: Patch::Set("Chagusaba".to_owned()), ..ProductPatch::default() };
     patch.version = Some(sencha.audit.version);
     let edited = shop.products().patch(sencha.id, ExpectedVersion::Unspecified, patch.clone()).await?;
@@ -132,7 +132,7 @@ async fn several_writes_happen_together_or_not_at_all() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Keeps what it hears.
+/// Keeps the events that it receives.
 #[derive(Debug, Default)]
 struct Ledger(Mutex<Vec<String>>);
 
@@ -204,7 +204,7 @@ async fn a_shop_without_search_and_in_another_currency() -> Result<(), Failure> 
     Ok(())
 }
 
-/// What the builder refuses names the method that was called, and says what to do.
+/// The builder's errors name the method that was called, and explain what to do.
 #[tokio::test]
 async fn bad_settings_are_named_as_the_caller_knows_them() {
     let message = |error: Error| error.to_string();
@@ -222,7 +222,7 @@ async fn bad_settings_are_named_as_the_caller_knows_them() {
     assert!(unit.contains("poll_interval") && unit.contains("10 ms"), "{unit}");
 }
 
-/// Bounds in the wrong order and limits of 0 are refused, not answered with nothing.
+/// Bounds in the wrong order and limits of 0 are refused, instead of matching nothing.
 #[tokio::test]
 async fn bad_queries_are_refused_by_field() -> Result<(), Failure> {
     let shop = shop().await?;

@@ -18,12 +18,12 @@ pub async fn shop() -> ecom::Result<Shop> {
     ShopBuilder::new().database("sqlite::memory:").search("tantivy::memory:").build().await
 }
 
-/// Whoever is not logged in looks at the catalog and changes nothing.
+/// Returns settings under which a visitor who is not logged in can look at the catalog and change nothing.
 pub fn settings() -> HttpConfig {
     HttpConfig::default().access_log(false).anonymous(Principal::new("anonymous", []))
 }
 
-/// Says who calls. A real site would look its sessions up.
+/// Puts the principal into the request. A real site would look up its session.
 async fn authenticate(mut request: Request, next: Next) -> Response {
     let principal = match request.headers().get(AUTHORIZATION).and_then(|v| v.to_str().ok()) {
         Some("Bearer owner") => Some(Principal::trusted("user:owner")),
@@ -36,7 +36,7 @@ async fn authenticate(mut request: Request, next: Next) -> Response {
     next.run(request).await
 }
 
-/// The site: the shop is nested, and everything has the same login.
+/// Returns the site with the shop nested. Both use the same login.
 pub fn nested(shop: Shop) -> Router {
     Router::new()
         .route("/", get(|| async { "the site" }))
@@ -46,12 +46,12 @@ pub fn nested(shop: Shop) -> Router {
         .fallback(|| async { "the site has no such page" })
 }
 
-/// The same shop below two paths.
+/// Returns the same shop nested below two paths.
 pub fn twice(shop: Shop) -> Router {
     Router::new().nest("/a", router(shop.clone(), settings())).nest("/b", router(shop, settings()))
 }
 
-/// The API beside routes of the site, without the operational routes.
+/// Returns the API merged with the routes of the site, without the operational routes.
 pub fn merged(shop: Shop) -> Router {
     Router::new()
         .route("/health", get(|| async { "the site is well" }))

@@ -1,4 +1,4 @@
-//! The site answers as its author meant it, and the shop's links lead back to where it is nested.
+//! The site answers as its author intended, and the shop's links lead back to the path that it is nested below.
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -85,7 +85,7 @@ async fn the_openapi_document_names_the_server_that_it_came_from() {
     for (site, base) in [(nested(shop.clone()), "/shop"), (both.clone(), "/a"), (both, "/b")] {
         let document = json(&site, &format!("{base}/openapi.json")).await;
         assert_eq!(document["servers"][0]["url"], base);
-        // What "Try it out" asks for.
+        // The path that "Try it out" requests.
         assert!(document["paths"]["/api/v1/products"].is_object());
         assert_eq!(send(&site, Method::GET, &format!("{base}/api/v1/products"), "", "").await.status(), StatusCode::OK);
         let page = text(send(&site, Method::GET, &format!("{base}/docs/"), "", "").await).await;

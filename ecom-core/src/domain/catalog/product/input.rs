@@ -1,4 +1,4 @@
-//! What products are created and replaced with, and the values that a valid input has.
+//! The inputs that products are created and replaced with, and the values of a valid input.
 
 use std::collections::HashSet;
 
@@ -15,7 +15,7 @@ use crate::id::SkuId;
 use crate::money::{Currency, ExactDecimal, Money, Percentage};
 use crate::text::{Slug, check_text, fold_key, trimmed};
 
-/// An image of an input.
+/// An image in an input.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -30,7 +30,7 @@ pub struct ImageInput {
     pub primary: bool,
 }
 
-/// A product to create, or what replaces one (PUT). Either `skus`, or the flat fields of one default SKU.
+/// A product to create, or to replace another with (PUT). It has either `skus`, or the flat fields of one default SKU.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Setters)]
 #[serde(deny_unknown_fields)]
 #[setters(strip_option, into)]
@@ -81,13 +81,13 @@ pub struct ProductInput {
     /// At most 255 characters.
     #[serde(default)]
     pub shipping_information: Option<String>,
-    /// The system it was imported from.
+    /// The system that it was imported from.
     #[serde(default)]
     pub source: Option<String>,
     /// Its id in that system.
     #[serde(default)]
     pub external_id: Option<String>,
-    /// At most 200; on replace, SKUs that are not named are deleted.
+    /// At most 200. On replace, SKUs that are not listed are deleted.
     #[serde(default)]
     #[setters(skip)]
     pub skus: Option<Vec<SkuInput>>,
@@ -117,17 +117,17 @@ pub struct ProductInput {
     /// Flat: the low-stock threshold of the default SKU.
     #[serde(default)]
     pub low_stock_threshold: Option<i64>,
-    /// On replace: the version that was read (R1), unless If-Match says it.
+    /// On replace: the version that was read (R1), unless If-Match names it.
     #[serde(default)]
     pub version: Option<i64>,
 }
 
-/// The validated values of a product, without what the library adds.
+/// The validated values of a product, without those that the library adds.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ProductValues {
     /// See [`Product::title`].
     pub title: String,
-    /// `None`: made from the title.
+    /// The slug; `None` if it is made from the title.
     pub slug: Option<Slug>,
     /// See [`Product::description`].
     pub description: Option<String>,
@@ -151,19 +151,19 @@ pub struct ProductValues {
     pub shipping_information: Option<String>,
     /// See [`Product::external`].
     pub external: Option<ExternalRef>,
-    /// An external rating, which only an import sets; `None` leaves the rating.
+    /// An external rating, which only an import sets. `None` keeps the rating.
     pub rating: Option<RatingSummary>,
-    /// `None` leaves the SKUs (a patch that does not name them).
+    /// The SKUs. `None` keeps them, if a patch does not list them.
     pub skus: Option<Vec<(Option<SkuId>, SkuValues)>>,
 }
 
 impl ImageInput {
-    /// Returns an image without a text, which is not marked as the primary one.
+    /// Returns an image without an alternative text, not marked as primary.
     pub fn new(url: impl Into<String>) -> Self {
         Self { url: url.into(), alt: None, primary: false }
     }
 
-    /// Sets the text for those who do not see the image.
+    /// Sets the text for people who do not see the image.
     #[must_use]
     pub fn alt(mut self, text: impl Into<String>) -> Self {
         self.alt = Some(text.into());
@@ -179,8 +179,8 @@ impl ImageInput {
 }
 
 impl ProductInput {
-    /// Returns an active product with a title. It needs a price, of its one SKU ([`Self::price`]) or of each of several
-    /// ([`Self::with_sku`]).
+    /// Returns an active product with a title. It needs a price: either of its only SKU ([`Self::price`]), or of each
+    /// of its SKUs ([`Self::with_sku`]).
     ///
     /// ```
     /// use ecom_core::catalog::{ImageInput, ProductInput, SkuInput};
@@ -204,7 +204,7 @@ impl ProductInput {
 
     /// Puts it into one more category, named by its id, slug or path.
     #[must_use]
-    #[expect(clippy::needless_pass_by_value, reason = "callers write `in_category(\"tea\")` and `in_category(tea.id)`")]
+    #[expect(clippy::needless_pass_by_value, reason = "an id, a slug, and a text in quotes read the same")]
     pub fn in_category(mut self, reference: impl ToString) -> Self {
         self.categories.get_or_insert_default().push(reference.to_string());
         self
@@ -217,7 +217,7 @@ impl ProductInput {
         self
     }
 
-    /// Adds an image, as the last.
+    /// Adds an image, as the last one.
     #[must_use]
     pub fn with_image(mut self, image: ImageInput) -> Self {
         self.images.push(image);
@@ -231,15 +231,15 @@ impl ProductInput {
         self
     }
 
-    /// Adds a SKU, as the last. A product with several SKUs has no flat price, stock, code, weight, dimensions, barcode
-    /// and threshold.
+    /// Adds a SKU, as the last one. A product with several SKUs has no flat price, stock, code, weight, dimensions,
+    /// barcode and threshold.
     #[must_use]
     pub fn with_sku(mut self, sku: SkuInput) -> Self {
         self.skus.get_or_insert_default().push(sku);
         self
     }
 
-    /// Sets the price of its one SKU, in the shop's currency.
+    /// Sets the price of its only SKU, in the shop's currency.
     #[must_use]
     pub fn price(mut self, price: Money) -> Self {
         self.price = Some(price.amount().into());
@@ -247,7 +247,7 @@ impl ProductInput {
         self
     }
 
-    /// The first flat SKU field that is present.
+    /// Returns the first flat SKU field that is present.
     fn flat_field(&self) -> Option<&'static str> {
         [
             ("price", self.price.is_some()),
@@ -262,7 +262,7 @@ impl ProductInput {
         .find_map(|(name, said)| said.then_some(name))
     }
 
-    /// R-flat: a product with several SKUs is not written with flat fields.
+    /// Checks that a product with several SKUs is not written with flat fields.
     ///
     /// # Errors
     /// `FLAT_WRITE_REFUSED`.
@@ -275,7 +275,7 @@ impl ProductInput {
         }
     }
 
-    /// Checks a product that is written whole (create, PUT) against all bounds of `docs/rules.md`, "Product".
+    /// Checks a complete product (create, PUT) against all bounds of `docs/rules.md`, "Product".
     ///
     /// # Errors
     /// `Validation` with each bad field; `CURRENCY_MISMATCH`.
@@ -283,7 +283,7 @@ impl ProductInput {
         self.check_with(currency, true)
     }
 
-    /// As [`Self::check`]; with `skus_required` false a write that names no SKU leaves them.
+    /// As [`Self::check`]. If `skus_required` is false, a write that lists no SKU keeps the SKUs.
     ///
     /// # Errors
     /// As [`Self::check`].
@@ -398,7 +398,7 @@ impl ProductInput {
     }
 }
 
-/// The errors of the one SKU of a flat write, under the names that the writer used.
+/// Returns the errors of the only SKU of a flat write, under the names that the writer used.
 pub(crate) fn flat_names(mut errors: ValidationErrors) -> ValidationErrors {
     for e in &mut errors.0 {
         if let Some(field) = e.field.strip_prefix("skus[0].") {
@@ -412,7 +412,7 @@ pub(crate) fn flat_names(mut errors: ValidationErrors) -> ValidationErrors {
 }
 
 impl From<&Product> for ProductInput {
-    /// The product as its own replacement; its SKUs are not named, so they stay.
+    /// Returns the product as its own replacement. It lists no SKUs, so they stay.
     fn from(p: &Product) -> Self {
         Self {
             title: p.title.clone(),
@@ -439,7 +439,7 @@ impl From<&Product> for ProductInput {
 }
 
 impl From<&Sku> for SkuInput {
-    /// The SKU as its own replacement; stock is not named, so it stays.
+    /// Returns the SKU as its own replacement. It has no stock, so the stock stays.
     fn from(s: &Sku) -> Self {
         Self {
             id: Some(s.id),

@@ -1,4 +1,4 @@
-//! Products: what the catalog shows.
+//! Products of the catalog.
 
 mod input;
 mod patch;
@@ -34,10 +34,10 @@ pub enum ProductStatus {
 }
 
 impl ProductStatus {
-    /// All, in the order of their numbers on disk.
+    /// Every status, in the order of the stored numbers.
     pub const ALL: [Self; 3] = [Self::Draft, Self::Active, Self::Archived];
 
-    /// The word on the wire.
+    /// Returns the word in requests and responses.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Draft => "draft",
@@ -46,13 +46,13 @@ impl ProductStatus {
         }
     }
 
-    /// From the word on the wire.
+    /// Reads the word in requests and responses.
     pub fn parse(s: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|a| a.as_str() == s)
     }
 }
 
-/// An image of a product; the order of the list is the order of show.
+/// An image of a product. The list is in the order of display.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Image {
     /// At most 500 characters.
@@ -63,7 +63,7 @@ pub struct Image {
     pub primary: bool,
 }
 
-/// Where a product's rating comes from.
+/// The origin of a product's rating.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -71,12 +71,12 @@ pub enum RatingSource {
     /// The mean of our reviews.
     #[default]
     Reviews,
-    /// Set by an import; stands until it is changed.
+    /// Set by an import, and kept until it is changed.
     External,
 }
 
 impl RatingSource {
-    /// The word on the wire.
+    /// Returns the word in responses.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Reviews => "reviews",
@@ -90,16 +90,16 @@ impl RatingSource {
 pub struct RatingSummary {
     /// 0–5, scale 2; 0 if there are none.
     pub mean: Rating,
-    /// How many.
+    /// How many ratings there are.
     pub count: i64,
-    /// Where it comes from.
+    /// The origin of the rating.
     pub source: RatingSource,
 }
 
 /// A product of the catalog, with its live SKUs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Product {
-    /// Its id.
+    /// The id of the product.
     pub id: ProductId,
     /// 1–255 characters.
     pub title: String,
@@ -111,15 +111,15 @@ pub struct Product {
     pub brand: Option<String>,
     /// Whether it is on sale.
     pub status: ProductStatus,
-    /// The categories it is in, in the order that they were given.
+    /// The categories that it is in, in the order in which they were given.
     pub categories: Vec<CategorySummary>,
-    /// Each at most 50 characters, no two alike.
+    /// Each at most 50 characters, without duplicates by folded key.
     pub tags: Vec<String>,
-    /// In order of show.
+    /// In the order of display.
     pub images: Vec<Image>,
     /// Free attributes.
     pub attributes: Attributes,
-    /// Off each SKU's price, in percent.
+    /// The discount on each SKU's price, in percent.
     pub discount: Percentage,
     /// At most 255 characters.
     pub warranty_information: Option<String>,
@@ -127,13 +127,13 @@ pub struct Product {
     pub shipping_information: Option<String>,
     /// Mean and number of ratings.
     pub rating: RatingSummary,
-    /// Where it came from.
+    /// The record that it was imported from.
     pub external: Option<ExternalRef>,
-    /// Live SKUs, by position; the first is the default SKU.
+    /// Live SKUs, by position. The first one is the default SKU.
     pub skus: Vec<Sku>,
-    /// Moves with whatever its document shows: stock, rating, a category's path, a SKU.
+    /// Increases with every change of what its document shows: stock, rating, a category's path, a SKU.
     pub revision: i64,
-    /// When and by whom.
+    /// When and by whom it was created and edited.
     pub audit: Audit,
 }
 
@@ -141,13 +141,13 @@ impl Product {
     /// The longest description.
     pub const MAX_DESCRIPTION: usize = 50_000;
 
-    /// The SKU that flat reads and writes mean.
+    /// Returns the SKU that flat reads and writes refer to.
     pub fn default_sku(&self) -> Option<&Sku> {
         self.skus.first()
     }
 
-    /// The lowest and the highest final price over its live SKUs. Lists and searches filter and sort by the
-    /// lowest ("from" price). Rounded per SKU as [`Sku::final_price`].
+    /// Returns the lowest and the highest final price over its live SKUs. Lists and searches filter and sort by the
+    /// lowest ("from" price). Each is rounded as in [`Sku::final_price`].
     pub fn price_range(&self) -> Option<(Money, Money)> {
         let mut prices = self.skus.iter().map(|s| s.final_price(self.discount));
         let first = prices.next()?;
@@ -156,12 +156,12 @@ impl Product {
         }))
     }
 
-    /// The best availability over its live SKUs.
+    /// Returns the best availability over its live SKUs.
     pub fn availability(&self) -> AvailabilityStatus {
         self.skus.iter().map(Sku::availability).max().unwrap_or(AvailabilityStatus::OutOfStock)
     }
 
-    /// Pieces that can be sold over its live SKUs.
+    /// Returns how many pieces can be sold, over its live SKUs.
     pub fn available(&self) -> i64 {
         self.skus.iter().map(Sku::available).sum()
     }
@@ -170,28 +170,28 @@ impl Product {
 /// The filters of a list of products; a product must match all that are given.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ProductFilter {
-    /// In this category or below it (R6).
+    /// The product is in this category or below it (R6).
     pub category: Option<CategoryId>,
-    /// The lowest final price is at least this, in the shop's currency.
+    /// The lowest final price is at least this amount, in the shop's currency.
     pub min_price: Option<Money>,
-    /// The lowest final price is at most this, in the shop's currency.
+    /// The lowest final price is at most this amount, in the shop's currency.
     pub max_price: Option<Money>,
-    /// This brand, by its folded key.
+    /// The product has this brand, by its folded key.
     pub brand: Option<String>,
-    /// With this tag, by its folded key.
+    /// The product has this tag, by its folded key.
     pub tag: Option<String>,
-    /// The best availability over the SKUs.
+    /// The best availability over its SKUs is this one.
     pub availability: Option<AvailabilityStatus>,
-    /// `None`: any status.
+    /// The product has this status; `None` selects all.
     pub status: Option<ProductStatus>,
     /// Whether soft-deleted products are listed (R2).
     pub include_deleted: IncludeDeleted,
-    /// Edited or re-read since then (microseconds), for catch-up of consumers.
+    /// The product was edited at or after this time (microseconds), for consumers that catch up.
     pub updated_since: Option<crate::clock::Timestamp>,
 }
 
 impl ProductFilter {
-    /// Pushes what is wrong with a brand or tag that no product can have.
+    /// Pushes an error for a brand or tag that no product can have.
     pub fn check_texts(brand: Option<&str>, tag: Option<&str>, errors: &mut ValidationErrors) {
         for (field, text) in [("brand", brand), ("tag", tag)] {
             if let Some(text) = text {
@@ -200,8 +200,10 @@ impl ProductFilter {
         }
     }
 
+    /// Checks the brand, the tag and the bounds of the price.
+    ///
     /// # Errors
-    /// `Validation` by [`Self::check_texts`] and of price bounds that no price can be between, `CURRENCY_MISMATCH`.
+    /// `Validation` as in [`Self::check_texts`] and for price bounds that no price can be between, `CURRENCY_MISMATCH`.
     pub(crate) fn check(&self, shop: Currency) -> Result<()> {
         let mut errors = ValidationErrors::default();
         Self::check_texts(self.brand.as_deref(), self.tag.as_deref(), &mut errors);
@@ -211,28 +213,28 @@ impl ProductFilter {
     }
 }
 
-/// How a list of products is sorted; ties by id.
+/// The order of a list of products; ties by id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum ProductSort {
-    /// Newest first.
+    /// The newest first.
     #[default]
     CreatedDesc,
-    /// Oldest first.
+    /// The oldest first.
     CreatedAsc,
-    /// Lowest final price first.
+    /// The lowest final price first.
     PriceAsc,
-    /// Highest first, by the lowest final price.
+    /// The highest "from" price first.
     PriceDesc,
-    /// By title, folded.
+    /// By folded title.
     TitleAsc,
-    /// By title, folded, descending.
+    /// By folded title, descending.
     TitleDesc,
-    /// Best rating first.
+    /// The best rating first.
     RatingDesc,
 }
 
 impl ProductSort {
-    /// All.
+    /// Every order.
     pub const ALL: [Self; 7] = [
         Self::CreatedDesc,
         Self::CreatedAsc,
@@ -243,7 +245,7 @@ impl ProductSort {
         Self::RatingDesc,
     ];
 
-    /// The word on the wire.
+    /// Returns the word in requests.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::CreatedDesc => "created_desc",
@@ -256,12 +258,12 @@ impl ProductSort {
         }
     }
 
-    /// From the word on the wire.
+    /// Reads the word in requests.
     pub fn parse(s: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|a| a.as_str() == s)
     }
 
-    /// True where greater keys come first.
+    /// Returns true if greater keys come first.
     pub const fn is_descending(self) -> bool {
         matches!(self, Self::CreatedDesc | Self::PriceDesc | Self::TitleDesc | Self::RatingDesc)
     }

@@ -40,10 +40,10 @@ pub struct ProductPatch {
     /// Replaces all images; null empties them.
     #[serde(default)]
     pub images: Patch<Vec<ImageInput>>,
-    /// Merged into what is there; null empties it.
+    /// Merged into the attributes; null empties them.
     #[serde(default, deserialize_with = "Attributes::from_patch")]
     pub attributes: Patch<Attributes>,
-    /// 0–100, with at most two decimals; null is 0.
+    /// 0–100, with at most two decimals; null sets it to 0.
     #[serde(default)]
     pub discount_percentage: Patch<ExactDecimal>,
     /// At most 255 characters; null removes it.
@@ -79,13 +79,13 @@ pub struct ProductPatch {
     /// Flat: the low-stock threshold of the only SKU.
     #[serde(default)]
     pub low_stock_threshold: Patch<i64>,
-    /// The version that was read (R1), unless If-Match says it.
+    /// The version that was read (R1), unless If-Match names it.
     #[serde(default)]
     pub version: Option<i64>,
 }
 
 impl ProductPatch {
-    /// The first flat SKU field that is present.
+    /// Returns the first flat SKU field that is present.
     pub fn flat_field(&self) -> Option<&'static str> {
         [
             ("price", self.price.is_said()),
@@ -100,11 +100,11 @@ impl ProductPatch {
         .find_map(|(name, said)| said.then_some(name))
     }
 
-    /// Makes the whole product that this patch asks for.
+    /// Merges the patch into a product, and returns the result as an input.
     ///
     /// # Errors
-    /// `Validation` for a null where none is allowed, `FLAT_WRITE_REFUSED` for flat fields on a product with
-    /// several SKUs.
+    /// `Validation` for a null that is not allowed, `FLAT_WRITE_REFUSED` for flat fields on a product with several
+    /// SKUs.
     pub fn onto(self, current: &Product) -> Result<ProductInput> {
         let flat = self.flat_field();
         let mut e = ValidationErrors::default();
@@ -170,7 +170,7 @@ fn or_default<T: Default>(patch: Patch<T>, to: &mut T) {
     }
 }
 
-/// A field that a patch may change but not remove.
+/// Merges a field that a patch may change but not remove.
 pub(crate) fn require<T>(patch: Patch<T>, to: &mut Option<T>, field: &str, e: &mut ValidationErrors) {
     match patch {
         Patch::Clear => e.push(field, FieldCode::Required, "cannot be null"),

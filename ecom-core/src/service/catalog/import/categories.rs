@@ -1,7 +1,7 @@
-//! Categories: from rows with their paths to a tree.
+//! Imports categories: builds a tree from rows with their paths.
 //!
-//! A row's parents may come after it, or not at all, so that all rows are read before the first is written: a
-//! tree of compact nodes, one for each id that the file names, as a row or in a path.
+//! The parents of a row may come after it, or be missing. So all rows are read before the first one is written, into a
+//! tree of compact nodes: one for each id that the file names, in a row or in a path.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::Read;
@@ -27,12 +27,12 @@ use crate::text::{Slug, fold_key, shown, trimmed};
 
 /// Categories per unit of work.
 const BATCH: usize = 500;
-/// What is kept of a row for its dead letter.
+/// The most bytes of a row that are kept for its dead letter.
 const MAX_KEPT: usize = 2 * 1024;
-/// The source of categories where none is said.
+/// The source of categories if neither the options nor the row name one.
 const SOURCE: &str = "categories";
 
-/// A row of a category file; more fields are passed over.
+/// A row of a category file. Further fields are ignored.
 #[derive(Debug, Deserialize)]
 struct CategoryRecord {
     id: ForeignId,
@@ -52,7 +52,7 @@ struct Step {
     name: Option<String>,
 }
 
-/// Where a row stands in the file, for its dead letter.
+/// The position of a row in the file, for its dead letter.
 #[derive(Debug)]
 struct Row {
     index: u64,
@@ -67,7 +67,7 @@ struct Node {
     name: Option<String>,
     description: Option<String>,
     parent: Option<usize>,
-    /// `None` where only paths name it.
+    /// `None` if only paths name the id.
     row: Option<Row>,
     bad: Option<Rejection>,
 }
@@ -78,7 +78,7 @@ impl Node {
     }
 }
 
-/// The nodes of a file, in the order in which it names them first.
+/// The nodes of a file, in the order in which it first names them.
 #[derive(Debug, Default)]
 struct Forest {
     nodes: Vec<Node>,
@@ -103,7 +103,7 @@ impl Forest {
         (i, true)
     }
 
-    /// Takes a row in; gives it back where its id had one before.
+    /// Adds a row. Returns it if its id already has one.
     fn add(&mut self, r: CategoryRecord, row: Row) -> Result<(), (Row, Rejection)> {
         let mut parent = None;
         for step in r.path.into_iter().flatten().take_while(|s| s.id != r.id) {
@@ -118,7 +118,7 @@ impl Forest {
         let (i, _) = self.node(&r.id.0);
         match self.nodes.get_mut(i) {
             Some(node) if node.row.is_none() => {
-                // What the row says of itself counts more than what paths say of it.
+                // The values in the row itself take precedence over those in paths.
                 node.bad = check(&r.id.0, r.name.as_deref(), r.description.as_deref());
                 node.name = r.name;
                 node.description = r.description;
@@ -133,7 +133,7 @@ impl Forest {
         }
     }
 
-    /// A row whose id is all that could be read of it: what is below it cannot be placed.
+    /// Adds a row of which only the id could be read. The rows below it have no place in the tree.
     fn add_unreadable(&mut self, external_id: &str, why: &Rejection) {
         let (i, _) = self.node(external_id);
         if let Some(node) = self.nodes.get_mut(i).filter(|n| n.row.is_none()) {
@@ -158,14 +158,15 @@ fn check(external_id: &str, name: Option<&str>, description: Option<&str>) -> Op
     errors.into_result().err().map(|e| Rejection::from(&e))
 }
 
-/// What a node becomes.
+/// The action for a node.
 #[derive(Debug)]
 enum Action {
     /// A new category.
     Insert(Planned),
-    /// A row over a category that is there: by its external id, or one without any under the same parent.
+    /// A row over an existing category: the one with its external id, or one without an external id under the same
+    /// parent.
     Over(Over),
-    /// A row that is refused, with everything that it says.
+    /// A row that is refused, with the reason.
     Reject(usize, Rejection),
 }
 
@@ -183,7 +184,7 @@ struct Over {
     parent: Option<CategoryId>,
 }
 
-/// What the shop has.
+/// The categories that the shop has.
 struct Present {
     by_external: HashMap<String, Category>,
     /// Live categories by parent and folded name.
@@ -192,9 +193,10 @@ struct Present {
 
 /// Finds a place for every node, parents first, siblings in the order of the file.
 ///
-/// Of siblings with one name the first is kept: one that the shop has, else the first row, else the first that
-/// paths name. The others are refused where they are rows; what is below them hangs under the one that was kept,
-/// where its path reads the same. What is below a node that is refused for itself is refused.
+/// Of several siblings with the same name, the first is kept: the one that the shop has, else the first row, else the
+/// first one that paths name. The others are refused if they are rows, and the nodes below them move below the one that
+/// was kept, where their path reads the same. If a node is refused for its own values, everything below it is refused
+/// too.
 fn plan(forest: &Forest, present: &Present, new_id: &dyn Fn() -> CategoryId) -> Vec<Action> {
     let nodes = &forest.nodes;
     let mut children: HashMap<Option<usize>, Vec<usize>> = HashMap::new();
@@ -203,7 +205,7 @@ fn plan(forest: &Forest, present: &Present, new_id: &dyn Fn() -> CategoryId) -> 
     }
     let mut steps = Vec::with_capacity(nodes.len());
     let mut seen = vec![false; nodes.len()];
-    // Parent in the shop, its level, and the nodes whose children belong there.
+    // The parent in the shop, its level, and the nodes whose children belong there.
     let mut queue: VecDeque<(Option<CategoryId>, usize, Vec<Option<usize>>)> = VecDeque::from([(None, 0, vec![None])]);
     while let Some((parent, level, members)) = queue.pop_front() {
         let mut group: Vec<usize> = members.iter().filter_map(|m| children.get(m)).flatten().copied().collect();
@@ -269,7 +271,7 @@ fn plan(forest: &Forest, present: &Present, new_id: &dyn Fn() -> CategoryId) -> 
             }
         }
     }
-    // What no root leads to stands above itself.
+    // A node that no root leads to is its own ancestor.
     for (i, node) in nodes.iter().enumerate() {
         if node.row.is_some() && !seen.get(i).copied().unwrap_or(true) {
             let why = Rejection::field("path", FieldCode::Inconsistent, "leads from the category to itself");
@@ -326,13 +328,13 @@ fn below_refused(above: &Node, why: &Rejection) -> Rejection {
 }
 
 impl ImportService<'_> {
-    /// Imports categories: rows of `{id, name, path: [{id, name}, …], description?}`, the path leading from the
-    /// root to the row itself or to its parent, as a JSON array, an object with a `categories` array, or NDJSON.
+    /// Imports categories: rows of `{id, name, path: [{id, name}, …], description?}`, whose path leads from the root to
+    /// the row itself or to its parent. The source is a JSON array, an object with a `categories` array, or NDJSON.
     ///
-    /// Categories that the file has only in paths are made too. Of siblings with one name (folded) the first row
-    /// is kept and the others go to the dead letters, as do rows that are out of bounds and what is below those; the
-    /// same file gives the same tree at every run, and a second run changes nothing. A category without an
-    /// external id that has the name of a row under the same parent becomes that row's.
+    /// Categories that only paths name are created too. Of several siblings with the same name (folded), the first row
+    /// is kept and the others go to the dead letters, as do rows that are out of bounds and everything below those. The
+    /// same file gives the same tree at every run, and a second run changes nothing. A category without an external id
+    /// that has the name and parent of a row is taken over by that row.
     ///
     /// All rows are held in memory, up to [`ImportOptions::max_categories`]. Rows are written parents first, some
     /// hundreds per unit of work.
@@ -346,6 +348,7 @@ impl ImportService<'_> {
         on_progress: impl FnMut(&ImportReport) + Send,
     ) -> Result<ImportReport> {
         self.who.require(Permission::ImportRun)?;
+        self.who.require(Permission::CategoriesWrite)?;
         options.check()?;
         let mut from = stream(source, &options, |record: CategoryRecord| {
             if record.id.0.is_empty() {
@@ -450,7 +453,7 @@ impl Writer<'_> {
                 Action::Reject(node, why) => self.reject(node, why, run),
             }
         }
-        // Ids that were planned and are not there.
+        // Ids of planned categories that were not created.
         let mut lost: HashMap<CategoryId, Rejection> = HashMap::new();
         for chunk in inserts.chunks(BATCH) {
             let chunk: Vec<&Planned> = chunk.iter().collect();
@@ -513,7 +516,7 @@ impl Writer<'_> {
         }
     }
 
-    /// One unit of work, all or nothing.
+    /// Inserts categories in one unit of work, all or nothing.
     async fn insert(&self, planned: &[&Planned]) -> Result<()> {
         let mut patience = Patience::new();
         let mut unknown = false;
@@ -532,7 +535,7 @@ impl Writer<'_> {
         self.cx
             .write(|mut tx| async move {
                 let here = match planned.first() {
-                    // All or nothing: one speaks for all.
+                    // All or nothing was written, so one category tells whether all exist.
                     Some(p) if unknown => tx.categories().get(p.id, IncludeDeleted::Yes).await?.is_some(),
                     _ => false,
                 };
@@ -550,7 +553,7 @@ impl Writer<'_> {
         let above: HashSet<CategoryId> =
             planned.iter().filter_map(|p| p.parent).filter(|p| !here.contains(p)).collect();
         let above: Vec<CategoryId> = above.into_iter().collect();
-        // As they are now: somebody may have moved or deleted them since the plan was made.
+        // Read again, since another writer may have moved or deleted them since the plan was made.
         let mut paths: HashMap<CategoryId, String> = if above.is_empty() {
             HashMap::new()
         } else {
@@ -600,7 +603,7 @@ impl Writer<'_> {
         CategoryService::new(self.cx, self.who).insert_in(tx, &rows).await
     }
 
-    /// Writes a row over its category where they differ; true where they did.
+    /// Writes a row over its category if they differ, and returns whether they did.
     async fn update(&self, o: &Over) -> Result<bool> {
         let Some(node) = self.forest.nodes.get(o.node) else { return Ok(false) };
         let before = &o.before;
@@ -614,7 +617,7 @@ impl Writer<'_> {
         {
             return Ok(false);
         }
-        // A slug that was made from the name follows the new name, one that was chosen stays.
+        // A slug that was made from the name follows the new name; a slug that was chosen stays.
         let derived = is_numbered(&before.slug, &Slug::from_title(&before.name, "category"));
         let input = CategoryInput {
             name: name.to_owned(),
@@ -632,7 +635,7 @@ impl Writer<'_> {
         let mut unknown = false;
         loop {
             match categories.replace(before.id, read, &input).await {
-                // Our own write, whose answer was lost, moved the version.
+                // Our own write, whose answer was lost, has changed the version.
                 Err(Error::Conflict(c))
                     if unknown
                         && matches!(*c, Conflict::Version { actual, .. } if actual == before.audit.version + 1) =>

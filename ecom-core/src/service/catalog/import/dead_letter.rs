@@ -1,4 +1,4 @@
-//! Dead letters: what an import refused, a line of JSON each.
+//! Dead letters: the records that an import refused, one JSON object per line.
 
 use std::fmt;
 use std::fs::File;
@@ -13,15 +13,15 @@ use crate::service::catalog::import::Rejection;
 /// The most bytes of a record that its dead letter shows.
 pub(super) const MAX_SHOWN: usize = 4 * 1024;
 
-/// Where dead letters go. Nothing is made before there is something to say.
+/// Where dead letters go. Nothing is created before the first one.
 #[derive(Default)]
 pub enum DeadLetters {
     /// Nowhere: the report only counts them.
     #[default]
     Discard,
-    /// Into this file, which is written anew by a run that has something to say.
+    /// Into this file. A run with dead letters replaces it.
     File(PathBuf),
-    /// Into this, as they come; flushed after each batch.
+    /// Into this writer, as they occur; it is flushed after each batch.
     Writer(Box<dyn Write + Send>),
 }
 
@@ -50,7 +50,7 @@ struct Letter<'a> {
     record: std::borrow::Cow<'a, str>,
 }
 
-/// A record that was refused, with its place.
+/// A record that was refused, with its position.
 #[derive(Debug, Clone)]
 pub(super) struct Refused {
     pub index: u64,
@@ -60,7 +60,7 @@ pub(super) struct Refused {
     pub why: Rejection,
 }
 
-/// Writes dead letters; a letter that cannot be written ends the import, so that none is lost.
+/// Writes dead letters. If one cannot be written, the import ends, so that none is lost.
 pub(super) struct DeadLetterWriter {
     sink: DeadLetters,
     file: Option<String>,

@@ -1,13 +1,13 @@
 //! Cuts a stream of JSON into its records without reading ahead and without holding more than one.
 //!
-//! A parser over the whole document would end at its first bad record, and would hold a record of any size before
-//! it could refuse it. This looks at brackets and strings only; what is between them is parsed record by record.
+//! A parser of the whole document would stop at its first bad record, and would hold a record of any size before it
+//! could refuse it. This module looks at brackets and strings only; the text between them is parsed record by record.
 
 use std::io::{BufRead as _, BufReader, ErrorKind, Read};
 
 use crate::service::catalog::import::EndedEarly;
 
-/// How the records of a source follow each other.
+/// The form in which the records of a source follow each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ImportFormat {
@@ -17,25 +17,25 @@ pub enum ImportFormat {
     NdJson,
 }
 
-/// One record as it stands in the source.
+/// One record as it is in the source.
 #[derive(Debug, Clone)]
 pub(super) struct Frame {
-    /// Its place among the records, from 0.
+    /// Its index among the records, from 0.
     pub index: u64,
     /// The line that it starts on, from 1.
     pub line: u64,
     /// Its text, cut at the limit.
     pub raw: Vec<u8>,
-    /// True where it is over the limit.
+    /// Whether it is larger than the limit.
     pub too_large: bool,
-    /// True for a last line without its end: where it does not parse, the source broke off.
+    /// Whether it is a last line without a line break. If it cannot be parsed, the source broke off.
     pub unterminated: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
     Start(Option<ImportFormat>),
-    /// In an array; `first` until a record was seen, `bare` where the array is the whole document.
+    /// In an array. `first` is true until the first record; `bare` is true if the array is the whole document.
     Array {
         first: bool,
         bare: bool,
@@ -48,13 +48,13 @@ enum Mode {
 
 /// Why a record does not end.
 enum Broken {
-    /// The source ends or fails: nothing can follow.
+    /// The source ends or fails, and nothing can follow.
     Ended(EndedEarly),
-    /// The text is no JSON at the current place.
+    /// The text at the current position is not JSON.
     Malformed(&'static str),
 }
 
-/// The deepest nesting that is followed; serde_json refuses 128.
+/// The deepest nesting that is followed; serde_json allows 128 levels.
 const MAX_NESTING: usize = 512;
 
 pub(super) struct Framer<R> {
@@ -71,12 +71,12 @@ impl<R: Read> Framer<R> {
         Self { source: BufReader::new(source), mode: Mode::Start(format), limit, index: 0, line: 1, offset: 0 }
     }
 
-    /// Where it stands, with the reason to stop there.
+    /// Returns the current position, with the reason to stop there.
     fn stop(&self, reason: impl Into<String>) -> EndedEarly {
         EndedEarly { reason: reason.into(), index: self.index, line: self.line, byte: self.offset }
     }
 
-    /// Where the source broke off, found when its last record did not parse.
+    /// Returns where the source broke off, after its last record could not be parsed.
     pub fn broke_off_at(&self, frame: &Frame) -> EndedEarly {
         let mut stop = self.stop(format!("the source breaks off within the record that starts on line {}", frame.line));
         stop.index = frame.index;
@@ -102,7 +102,7 @@ impl<R: Read> Framer<R> {
         }
     }
 
-    /// Skips white space and returns what comes next.
+    /// Skips white space and returns the next byte.
     fn skip_space(&mut self) -> Result<Option<u8>, EndedEarly> {
         while let Some(b) = self.peek()? {
             if !b.is_ascii_whitespace() {
@@ -125,7 +125,7 @@ impl<R: Read> Framer<R> {
         Frame { index: self.index, line: self.line, raw: Vec::new(), too_large: false, unterminated: false }
     }
 
-    /// The next record; `None` at the proper end.
+    /// Returns the next record, or `None` at the regular end.
     pub fn next(&mut self) -> Result<Option<Frame>, EndedEarly> {
         let found = match self.mode {
             Mode::Start(format) => self.start(format)?,
@@ -249,14 +249,14 @@ impl<R: Read> Framer<R> {
         Broken::Ended(self.stop(format!("the source breaks off within the record that starts on line {}", frame.line)))
     }
 
-    /// One value, by its brackets and strings; `open` are the closing brackets that it already waits for.
+    /// Reads one value, by its brackets and strings. `open` are the closing brackets that are already expected.
     fn value(&mut self, frame: &mut Frame, mut open: Vec<u8>) -> Result<(), Broken> {
         let mut started = !open.is_empty();
         loop {
             let Some(b) = self.peek().map_err(Broken::Ended)? else {
                 return if open.is_empty() && started { Ok(()) } else { Err(self.broke_off(frame)) };
             };
-            // A number or a word ends where the next thing begins.
+            // A number or a word ends at the next delimiter.
             if open.is_empty() && started && (b.is_ascii_whitespace() || matches!(b, b',' | b']' | b'}')) {
                 return Ok(());
             }
@@ -290,7 +290,7 @@ impl<R: Read> Framer<R> {
         }
     }
 
-    /// A string with its quotes.
+    /// Reads a string with its quotes.
     fn string(&mut self, frame: &mut Frame) -> Result<(), Broken> {
         let mut escaped = false;
         let mut first = true;
@@ -312,8 +312,8 @@ impl<R: Read> Framer<R> {
         }
     }
 
-    /// An object at the start of the document: the one record, the first of several, or what wraps the array.
-    /// With `guess`, lines that are no JSON are taken for bad lines of NDJSON.
+    /// Reads an object at the start of the document: the only record, the first of several, or the wrapper of the
+    /// array. With `guess`, lines that are not JSON are taken for bad lines of NDJSON.
     fn first_object(&mut self, guess: bool) -> Result<Option<Frame>, EndedEarly> {
         let mut frame = self.frame();
         match self.members(&mut frame) {
@@ -328,7 +328,7 @@ impl<R: Read> Framer<R> {
                 self.mode = Mode::Lines;
                 Ok(Some(frame))
             }
-            // The line before ended too soon, and the next record begins.
+            // The line before ended too early, and the next record begins.
             Err(Broken::Malformed(_)) if guess && frame.raw.ends_with(b"\n") && self.peek()? == Some(b'{') => {
                 self.mode = Mode::Lines;
                 Ok(Some(frame))
@@ -337,8 +337,8 @@ impl<R: Read> Framer<R> {
         }
     }
 
-    /// Walks the members of the object that starts here; true where one of them is the array of records, whose
-    /// start it has then passed.
+    /// Reads the members of the object that starts here. Returns true after the start of the array of records, if one
+    /// of the members is that array.
     fn members(&mut self, frame: &mut Frame) -> Result<bool, Broken> {
         self.bump(b'{');
         self.keep(b'{', frame);
@@ -374,7 +374,7 @@ impl<R: Read> Framer<R> {
                 self.bump(b'[');
                 self.keep(b'[', frame);
                 let next = self.space_into(frame)?;
-                // A product's own `categories` hold texts, a wrapper's hold objects.
+                // The `categories` of a product contain texts, those of a wrapper contain objects.
                 if next == b'{' || (products && next == b']') {
                     self.mode = Mode::Array { first: true, bare: false };
                     return Ok(true);
@@ -459,7 +459,7 @@ mod tests {
             let found: Vec<Value> = found.iter().map(|f| serde_json::from_slice(f).unwrap()).collect();
             prop_assert_eq!(&found, &records);
 
-            // Cut anywhere, what comes before the cut is found, and nothing that is not there.
+            // If the source is cut anywhere, exactly the records before the cut are found.
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "a place in a short text")]
             let at = (text.len() as f64 * cut) as usize;
             let (mut part, ended) = frames(&text.as_bytes()[..at], 1 << 20);

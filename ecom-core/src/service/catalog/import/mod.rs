@@ -1,10 +1,10 @@
 //! Imports: files of products and categories, streamed in bounded batches.
 //!
-//! A thread of its own cuts the source into records and checks each against the bounds of its kind; a bounded channel leads to the
-//! writer, so that the source is never read far ahead of the database. What is refused goes to the dead letters
-//! with its place; what is right is written in batches, each one unit of work. An import knows its rows again by
-//! external id or SKU code, so that a second run of the same file changes nothing and completes what a first one
-//! left undone.
+//! A separate thread cuts the source into records and checks each against the bounds of its kind. A bounded channel
+//! leads to the writer, so that the source is never read far ahead of the database. Refused records go to the dead
+//! letters with their position; valid ones are written in batches, each in one unit of work. An import recognizes its
+//! rows by external id or SKU code, so that a second run of the same file changes nothing, or completes an unfinished
+//! first run.
 
 mod categories;
 mod dead_letter;
@@ -32,36 +32,37 @@ use crate::domain::access::principal::Principal;
 use crate::error::{CatalogConflict, Conflict, Error, ErrorCode, FieldCode, FieldError, Result, WithCauses};
 use crate::service::run::context::Context;
 
-/// Records that wait between the reader and the writer.
+/// How many records may wait between the reader and the writer.
 const CHANNEL: usize = 32;
-/// How often a batch is tried while the database is away, and how long the first pause is.
+/// How often a batch is tried while the database is unavailable, and the first pause between tries.
 const TRIES: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
-/// How an import is run.
+/// The options of an import.
 #[derive(Debug, Setters)]
 #[setters(strip_option)]
 #[non_exhaustive]
 pub struct ImportOptions {
-    /// The system that external ids are of. Where absent: what a record says, else `dummyjson` for its documents,
-    /// `import` for our own format, `categories` for categories.
+    /// The system that the external ids belong to. By default the one that a record names, else `dummyjson` for
+    /// DummyJSON's documents, `import` for our own format, and `categories` for categories.
     #[setters(into)]
     pub source: Option<String>,
-    /// What the source is called in the dead letters.
+    /// The name of the source in the dead letters.
     #[setters(into)]
     pub file: Option<String>,
-    /// `None`: found out from how the source begins.
+    /// The format of the source; `None` detects it from the beginning of the source.
     pub format: Option<ImportFormat>,
     /// Products per unit of work, 1 to 1,000. Default 100.
     pub batch: usize,
-    /// Make categories that products name and that do not exist; else such products are refused. Default true.
+    /// Whether to create categories that products name and that do not exist; if not, such products are refused.
+    /// Default true.
     pub create_categories: bool,
     /// Where refused records go.
     pub dead_letters: DeadLetters,
     /// The most bytes of one record; a larger one is refused. Default 1 MiB.
     pub max_record: usize,
-    /// The most categories of one file, those that only paths name among them. They are held in memory until all
-    /// are read, since parents may come last: some 500 bytes each, at most 2 KiB more for a dead letter. Default
+    /// The most categories of one file, including those that only paths name. They are held in memory until all are
+    /// read, since parents may come last: about 500 bytes each, and at most 2 KiB more for a dead letter. Default
     /// 100,000.
     pub max_categories: usize,
 }
@@ -84,13 +85,13 @@ impl Default for ImportOptions {
 /// Why an import did not reach the end of its source, and where it stopped.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct EndedEarly {
-    /// What was found there.
+    /// The reason.
     pub reason: String,
-    /// How many records were read before, which is the index of the one that was not.
+    /// How many records were read before, which is the index of the one that could not be read.
     pub index: u64,
     /// The line, from 1.
     pub line: u64,
-    /// Bytes before it.
+    /// The number of bytes before the position.
     pub byte: u64,
 }
 
@@ -100,27 +101,27 @@ impl fmt::Display for EndedEarly {
     }
 }
 
-/// What an import did; `read` = `inserted` + `updated` + `unchanged` + `rejected` once it is done.
+/// The result of an import. Once it is done, `read` = `inserted` + `updated` + `unchanged` + `rejected`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 #[non_exhaustive]
 pub struct ImportReport {
-    /// Records that were read whole.
+    /// Records that were read completely.
     pub read: u64,
     /// Records that became new rows.
     pub inserted: u64,
     /// Records that changed their rows.
     pub updated: u64,
-    /// Records whose rows were as they say; nothing was written for them.
+    /// Records that agreed with their rows, so that nothing was written.
     pub unchanged: u64,
     /// Records in the dead letters.
     pub rejected: u64,
-    /// Categories that were made without a record of their own: named by products, or by paths only.
+    /// Categories that were created without a record of their own, because products or paths name them.
     pub categories_created: u64,
-    /// How long it took so far.
+    /// How many seconds it took so far.
     pub seconds: f64,
     /// Records per second.
     pub rate: f64,
-    /// Where the source broke off or could not be read on; what came before is imported.
+    /// Where the source broke off or could not be read further. The records before that are imported.
     pub ended_early: Option<EndedEarly>,
 }
 
@@ -132,7 +133,7 @@ impl ImportReport {
     }
 }
 
-/// What a file holds.
+/// The kind of the records in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ImportKind {
@@ -142,8 +143,8 @@ pub enum ImportKind {
     Categories,
 }
 
-/// What a file holds, from its beginning (64 KiB are plenty): by the first record, or by the names in it where
-/// it is longer. `None` where it looks like neither.
+/// Returns the kind of the records in a file, by its beginning (64 KiB are enough): by the first record or, if the
+/// record is longer than that, by the names in it. Returns `None` if it looks like neither kind.
 pub fn detect(head: &[u8]) -> Option<ImportKind> {
     #[derive(Default, Deserialize)]
     #[serde(default)]
@@ -170,7 +171,10 @@ pub fn detect(head: &[u8]) -> Option<ImportKind> {
     }
 }
 
-/// Imports into a shop.
+/// The service of imports into a shop.
+///
+/// A method for which the principal of the service lacks a permission fails with
+/// [`Error::Forbidden`](crate::Error::Forbidden), in addition to the errors that it lists.
 #[derive(Debug, Clone, Copy)]
 pub struct ImportService<'a> {
     cx: &'a Arc<Context>,
@@ -218,15 +222,16 @@ impl From<&Error> for Rejection {
     }
 }
 
-/// True for an error that one record causes and that the next may not have.
+/// Returns whether one record caused the error, so that the next record may succeed.
 fn is_of_a_record(e: &Error) -> bool {
     matches!(e, Error::Validation(_) | Error::Conflict(_) | Error::NotFound { .. })
 }
 
-/// Waits while the database is away, a few times. A write whose outcome is unknown is done again too: the second
-/// finds what the first has written.
+/// Retries a few times while the database is unavailable. A write of unknown outcome is repeated too: the second one
+/// finds what the first one wrote.
 ///
-/// Not a function that takes the work: the future of an async closure that borrows is not known to be `Send`.
+/// It is not a function that takes the work, because the compiler cannot prove that the future of a borrowing async
+/// closure is `Send`.
 struct Patience {
     left: u32,
     pause: Duration,
@@ -237,7 +242,7 @@ impl Patience {
         Self { left: TRIES - 1, pause: FIRST_PAUSE }
     }
 
-    /// Returns after a pause where another try makes sense, else hands the error back.
+    /// Waits if another try makes sense, and returns the error otherwise.
     async fn after(&mut self, error: Error) -> Result<()> {
         if !error.is_retryable() || self.left == 0 {
             return Err(error);
@@ -250,7 +255,7 @@ impl Patience {
     }
 }
 
-/// Does it, again after a pause where another try makes sense.
+/// Tries, and tries again after a pause if that makes sense.
 async fn patiently<T, F: Future<Output = Result<T>>>(mut attempt: impl FnMut() -> F) -> Result<T> {
     let mut patience = Patience::new();
     loop {
@@ -265,7 +270,7 @@ async fn patiently<T, F: Future<Output = Result<T>>>(mut attempt: impl FnMut() -
 struct Item<T> {
     index: u64,
     line: u64,
-    /// Its text, cut to what a dead letter shows.
+    /// Its text, cut to the length that a dead letter shows.
     raw: Vec<u8>,
     external_id: Option<String>,
     value: Result<T, Rejection>,
@@ -282,7 +287,7 @@ enum Message<T> {
     End(Option<EndedEarly>),
 }
 
-/// Reads, parses and checks in a thread of its own, no further ahead than the channel is long.
+/// Reads, parses and checks records in a separate thread, which runs ahead by no more than the length of the channel.
 fn stream<R, D, T>(
     source: R,
     options: &ImportOptions,
@@ -307,7 +312,7 @@ where
                 },
             };
             let last = matches!(message, Message::End(_));
-            // Nobody listens any more where the writer has failed.
+            // If the writer has failed, nothing receives any more.
             if to.blocking_send(message).is_err() || last {
                 return;
             }
@@ -361,7 +366,7 @@ fn item<T>(mut frame: Frame, value: Result<T, Rejection>) -> Item<T> {
         external_id: Option<serde_json::Value>,
         id: Option<serde_json::Value>,
     }
-    // What is written needs neither its text nor, apart from a later conflict, its id.
+    // A record that is written needs neither its text nor, apart from a later conflict, its id.
     let ident: Ident = serde_json::from_slice(&frame.raw).unwrap_or_default();
     let external_id = ident.external_id.or(ident.id).and_then(|v| match v {
         serde_json::Value::String(s) => Some(s.chars().take(255).collect()),
@@ -377,7 +382,7 @@ fn item<T>(mut frame: Frame, value: Result<T, Rejection>) -> Item<T> {
 struct Run<P> {
     report: ImportReport,
     letters: DeadLetterWriter,
-    /// Of the batch at hand.
+    /// The refused records of the current batch.
     refused: Vec<Refused>,
     start: Instant,
     on_progress: P,
@@ -393,7 +398,7 @@ impl<P: FnMut(&ImportReport) + Send> Run<P> {
         self.refused.push(refused);
     }
 
-    /// After a batch: its dead letters in order, flushed, and a word to the host.
+    /// Ends a batch: writes its dead letters in order, flushes them, and reports progress to the host.
     fn batch_done(&mut self) -> Result<()> {
         self.refused.sort_by_key(|r| r.index);
         for r in self.refused.drain(..) {
@@ -406,7 +411,7 @@ impl<P: FnMut(&ImportReport) + Send> Run<P> {
     }
 }
 
-/// A reader thread that went away without a word.
+/// Returns the end of an import whose reader thread ended without a message.
 fn lost_reader(read: u64) -> EndedEarly {
     EndedEarly { reason: "the reader of the source failed".to_owned(), index: read, line: 0, byte: 0 }
 }

@@ -1,4 +1,4 @@
-//! Products: from records to rows, a batch per unit of work.
+//! Imports products: writes records as rows, one batch per unit of work.
 
 use std::collections::{HashMap, HashSet};
 use std::io::Read;
@@ -24,7 +24,7 @@ use crate::service::run::read_through::text_hash;
 use crate::service::run::transaction::Tx;
 use crate::text::{Slug, fold_key};
 
-/// What became of a record.
+/// The outcome of a record.
 enum Outcome {
     Inserted,
     Updated,
@@ -32,13 +32,13 @@ enum Outcome {
     Rejected(Rejection),
 }
 
-/// What a batch did.
+/// The outcome of a batch.
 struct Written {
     outcomes: Vec<Outcome>,
     categories_created: u64,
 }
 
-/// Where a record goes.
+/// The product that a record is written to.
 enum Target {
     Insert,
     Update(Box<Product>),
@@ -46,20 +46,20 @@ enum Target {
 }
 
 impl ImportService<'_> {
-    /// Imports product documents: a JSON array, an object with a `products` array, one object, or NDJSON, of
-    /// DummyJSON's documents or our own format ([`ProductRecord`]).
+    /// Imports product documents, in DummyJSON's format or our own ([`ProductRecord`]). The source is a JSON array, an
+    /// object with a `products` array, one object, or NDJSON.
     ///
-    /// A record is known again by its external id, else by its SKU codes; a product whose values are as the
-    /// record says is not written at all. A record that is out of bounds or conflicts with the shop goes to the dead letters.
-    /// Every batch is one unit of work; one that fails for a record is written record by record. Memory holds a
-    /// batch and the channel's records, and 16 bytes for each record of the source, to find those that stand in
-    /// it twice.
+    /// A record is recognized by its external id, else by its SKU codes. A product whose values agree with the record
+    /// is not written at all. A record that is out of bounds or conflicts with the shop goes to the dead letters. Each
+    /// batch is one unit of work; if a record makes a batch fail, the batch is written record by record. Memory holds
+    /// one batch, the records in the channel, and 16 bytes for each record of the source, to find records that the
+    /// source contains twice.
     ///
     /// `on_progress` is called after each batch.
     ///
     /// # Errors
-    /// `Unavailable` where the database stays away for several tries (what was reported by then stays),
-    /// `Validation` for options that cannot work, `Internal` where dead letters cannot be written.
+    /// `Unavailable` if the database stays unavailable for several tries; what was reported until then stays written.
+    /// `Validation` for options that cannot work. `Internal` if dead letters cannot be written.
     pub async fn products<R: Read + Send + 'static>(
         &self,
         source: R,
@@ -67,6 +67,10 @@ impl ImportService<'_> {
         on_progress: impl FnMut(&ImportReport) + Send,
     ) -> Result<ImportReport> {
         self.who.require(Permission::ImportRun)?;
+        self.who.require(Permission::ProductsWrite)?;
+        if options.create_categories {
+            self.who.require(Permission::CategoriesWrite)?;
+        }
         options.check()?;
         let currency = self.cx.config.currency;
         let named = options.source.clone();
@@ -122,7 +126,7 @@ impl ImportOptions {
     }
 }
 
-/// Refuses a record that stands in the source for the second time: the two would undo each other at every run.
+/// Refuses a record that the source contains for the second time: the two would undo each other at every run.
 fn first_of_its_kind(seen: &mut HashSet<u128>, c: &Candidate) -> Result<(), Rejection> {
     let (field, key) = match &c.values.external {
         Some(x) => ("external_id", format!("x\0{}\0{}", x.source, x.external_id)),
@@ -181,7 +185,7 @@ impl Writer<'_> {
         Ok(all)
     }
 
-    /// One unit of work, all or nothing.
+    /// Writes records in one unit of work, all or nothing.
     async fn commit(&self, candidates: &[Candidate]) -> Result<Written> {
         if candidates.is_empty() {
             return Ok(Written { outcomes: Vec::new(), categories_created: 0 });
@@ -193,7 +197,8 @@ impl Writer<'_> {
     async fn write_in(&self, tx: &mut Tx<'_>, candidates: &[Candidate]) -> Result<Written> {
         let mut targets = self.targets(tx, candidates).await?;
         let references = || candidates.iter().flat_map(|c| &c.values.categories);
-        // A first look says whether categories are to be made; what it found is read again once it cannot change.
+        // The first read finds out whether categories must be created. It is repeated once the tree cannot change any
+        // more.
         let mut resolver = Resolver::load(tx, references()).await?;
         let is_missing = |resolver: &Resolver, r: &str| resolver.find(r).is_none() && r.parse::<CategoryId>().is_err();
         if self.create_categories && references().any(|r| is_missing(&resolver, r)) {
@@ -261,7 +266,7 @@ impl Writer<'_> {
         Ok(Written { outcomes, categories_created })
     }
 
-    /// Which product each record is: by external id, else by SKU code.
+    /// Returns the product of each record: by external id, else by SKU code.
     async fn targets(&self, tx: &mut dyn Repositories, candidates: &[Candidate]) -> Result<Vec<Target>> {
         let mut by_source: HashMap<&str, Vec<String>> = HashMap::new();
         for x in candidates.iter().filter_map(|c| c.values.external.as_ref()) {
@@ -296,7 +301,7 @@ impl Writer<'_> {
                 .as_ref()
                 .and_then(|x| external.get(&(x.source.as_str(), x.external_id.clone())))
                 .or_else(|| {
-                    // A product of another record of the same or another system is not taken over.
+                    // A record does not take over a product of another record, of the same system or another.
                     let owner = c.codes.iter().find_map(|code| owners.get(code))?;
                     let free = c.values.external.is_none() || known.get(owner)?.external.is_none();
                     free.then_some(owner)
@@ -328,8 +333,8 @@ impl Writer<'_> {
         Ok(targets)
     }
 
-    /// Makes the categories that slugs or slug paths name, with what is missing above them. Those whose slug is
-    /// taken elsewhere in the tree are left out. Returns how many.
+    /// Creates the categories that slugs or slug paths name, with their missing ancestors. Categories whose slug is
+    /// taken elsewhere in the tree are left out. Returns how many it created.
     async fn make_categories(&self, tx: &mut Tx<'_>, references: &[&str]) -> Result<u64> {
         let mut prefixes: Vec<String> = Vec::new();
         for r in references {
@@ -346,7 +351,7 @@ impl Writer<'_> {
         let mut ids: HashMap<&str, CategoryId> = HashMap::new();
         let mut slugs: HashSet<&str> = HashSet::new();
         let mut made = Vec::new();
-        // In order, so a parent stands before what is below it.
+        // In order, so that a parent comes before its children.
         for path in &prefixes {
             let (parent, slug) = path.rsplit_once('/').map_or((None, path.as_str()), |(p, s)| (Some(p), s));
             if let Some(found) = resolver.find(slug) {
@@ -388,7 +393,7 @@ impl Writer<'_> {
     }
 }
 
-/// Why a record cannot be written over a product.
+/// Returns why a record cannot be written over a product, if it cannot.
 fn refused(c: &Candidate, before: &Product) -> Option<Error> {
     if !before.audit.is_live() {
         let message = format!("product {} is deleted; restore it, or delete it for good, first", before.id);
@@ -399,7 +404,7 @@ fn refused(c: &Candidate, before: &Product) -> Option<Error> {
 }
 
 impl Candidate {
-    /// Its values as they go over a product: what the record does not say stays.
+    /// Returns the values that replace a product. Fields that the record leaves out stay as they are.
     fn over(&self, before: &Product) -> ProductValues {
         let mut v = self.values.clone();
         if !self.status_said {
@@ -425,7 +430,7 @@ impl Candidate {
     }
 }
 
-/// True where writing `v` over `p` would change nothing; categories are compared by the caller.
+/// Returns true if writing `v` over `p` would change nothing. The caller compares the categories.
 fn is_same(v: &ProductValues, p: &Product) -> bool {
     v.title == p.title
         && v.slug.as_ref() == Some(&p.slug)
@@ -461,7 +466,7 @@ fn is_same_sku(v: &SkuValues, s: &Sku, position: usize, single: bool) -> bool {
         && (v.external.is_none() || v.external == s.external)
 }
 
-/// `home-decoration` is "Home Decoration".
+/// Returns a name for a slug: `home-decoration` becomes "Home Decoration".
 fn name_of(slug: &str) -> String {
     let words: Vec<String> =
         slug.split('-').filter(|w| !w.is_empty()).map(|w| w[..1].to_ascii_uppercase() + &w[1..]).collect();

@@ -1,4 +1,4 @@
-//! Product documents as they come: DummyJSON's and our own format, told apart field by field.
+//! Product documents as they are in files: DummyJSON's format and our own, distinguished field by field.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,29 +15,29 @@ use crate::service::catalog::import::Rejection;
 use crate::service::catalog::product::external_rating;
 use crate::text::{Slug, fold_key};
 
-/// The most ratings that are believed.
+/// The largest number of ratings that is accepted.
 const MAX_REVIEWS: i64 = 1_000_000_000;
 
-/// A product document. Fields that are not named here are passed over, since documents of other systems have
-/// more of them than a shop keeps; those that are named must have the right type.
+/// A product document. Fields that are not listed here are ignored, since documents of other systems have more fields
+/// than a shop stores. Those that are listed must have the right type.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct ProductRecord {
-    /// DummyJSON: its id there, a number or a text.
+    /// DummyJSON: its id in DummyJSON, a number or a text.
     pub id: Option<ForeignId>,
     /// Ours: its id in `source`.
     pub external_id: Option<ForeignId>,
-    /// Ours: the system that `external_id` is of; the option's where absent.
+    /// Ours: the system that `external_id` belongs to; by default that of the options.
     pub source: Option<String>,
     /// Required.
     pub title: Option<String>,
-    /// Made from the title where absent; kept on an update.
+    /// Made from the title if absent; kept on an update.
     pub slug: Option<String>,
     /// At most 50,000 characters.
     pub description: Option<String>,
     /// At most 100 characters.
     pub brand: Option<String>,
-    /// `active` for a new product; absent leaves that of an old one.
+    /// If absent, a new product is `active`, and an existing one keeps its status.
     pub status: Option<ProductStatus>,
     /// DummyJSON: one category by slug.
     pub category: Option<String>,
@@ -45,7 +45,7 @@ pub struct ProductRecord {
     pub categories: Option<Vec<String>>,
     /// Each at most 50 characters.
     pub tags: Option<Vec<String>>,
-    /// In order of show, the first is primary: URLs, or objects with `url`, `alt` and `primary`.
+    /// In order of display, the first is primary: URLs, or objects with `url`, `alt` and `primary`.
     pub images: Option<Vec<ImageRecord>>,
     /// A JSON object.
     #[serde(deserialize_with = "Attributes::from_optional_input")]
@@ -61,7 +61,7 @@ pub struct ProductRecord {
     pub shipping_information: Option<String>,
     /// 0–5, scale 2: an external rating.
     pub rating: Option<ExactDecimal>,
-    /// How many ratings that is; the number of `reviews` where absent.
+    /// The number of ratings; by default the number of `reviews`.
     #[serde(alias = "reviewCount")]
     pub review_count: Option<i64>,
     /// DummyJSON: only counted.
@@ -76,13 +76,13 @@ pub struct ProductRecord {
     pub stock: Option<i64>,
     /// Flat: the SKU's code.
     pub sku: Option<String>,
-    /// Flat.
+    /// Flat: the weight of the SKU.
     pub weight: Option<ExactDecimal>,
-    /// Flat.
+    /// Flat: the dimensions of the SKU.
     pub dimensions: Option<DimensionsRecord>,
-    /// Flat; DummyJSON has it in `meta`.
+    /// Flat: the barcode of the SKU; DummyJSON has it in `meta`.
     pub barcode: Option<String>,
-    /// Flat.
+    /// Flat: the low-stock threshold of the SKU.
     #[serde(alias = "lowStockThreshold")]
     pub low_stock_threshold: Option<i64>,
     /// DummyJSON: becomes the attribute `return_policy`.
@@ -93,7 +93,7 @@ pub struct ProductRecord {
     pub minimum_order_quantity: Option<i64>,
     /// DummyJSON: becomes the attribute `thumbnail`.
     pub thumbnail: Option<String>,
-    /// DummyJSON.
+    /// DummyJSON: see [`MetaRecord`].
     pub meta: Option<MetaRecord>,
 }
 
@@ -101,7 +101,7 @@ pub struct ProductRecord {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct SkuRecord {
-    /// Its code.
+    /// The code of the SKU.
     #[serde(alias = "sku")]
     pub code: Option<String>,
     /// `{"size": "M"}`.
@@ -118,9 +118,9 @@ pub struct SkuRecord {
     pub weight: Option<ExactDecimal>,
     /// Scale 2.
     pub dimensions: Option<DimensionsRecord>,
-    /// Pieces on hand; absent leaves what is there.
+    /// Pieces on hand; if absent, they stay as they are.
     pub stock: Option<i64>,
-    /// Absent leaves what is there.
+    /// The low-stock threshold; if absent, it stays as it is.
     #[serde(alias = "lowStockThreshold")]
     pub low_stock_threshold: Option<i64>,
     /// At most 100 characters.
@@ -141,7 +141,7 @@ impl From<DimensionsRecord> for DimensionsInput {
     }
 }
 
-/// What DummyJSON keeps apart.
+/// The part of DummyJSON's documents that is under `meta`.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct MetaRecord {
@@ -207,18 +207,18 @@ impl<'de> Deserialize<'de> for ImageRecord {
     }
 }
 
-/// A record whose values a product may have, and which fields it leaves out.
+/// A record whose values a product may have, with the fields that it leaves out.
 #[derive(Debug, Clone)]
 pub(super) struct Candidate {
     pub values: ProductValues,
-    /// Folded codes of its SKUs, of those that say one.
+    /// The folded codes of its SKUs that have one.
     pub codes: Vec<String>,
-    /// Written with flat fields: a product of several SKUs is not written so.
+    /// Whether it has flat fields. It cannot be written over a product with several SKUs.
     pub flat: bool,
     pub status_said: bool,
     pub categories_said: bool,
     pub slug_said: bool,
-    /// For each SKU whether it says its low-stock threshold.
+    /// For each SKU, whether the record has its low-stock threshold.
     pub thresholds_said: Vec<bool>,
 }
 
@@ -312,7 +312,7 @@ impl ProductRecord {
         let checked = match input.check(currency) {
             Ok(values) => Some(values),
             Err(crate::Error::Validation(v)) => {
-                // Both know that a title is missing; what was said here says it better.
+                // Both checks notice a missing title; the error from here is the better one.
                 let known: Vec<String> = errors.0.iter().map(|e| e.field.clone()).collect();
                 errors.0.extend(v.0.into_iter().filter(|e| !known.contains(&e.field)));
                 None
@@ -355,7 +355,7 @@ impl From<SkuRecord> for SkuInput {
     }
 }
 
-/// A category as a record names it: an id or a slug path stays, a name becomes the slug that it would get.
+/// Returns a category that a record names, as a reference: an id or a slug path stays, and a name becomes its slug.
 fn reference(text: &str) -> String {
     if text.parse::<crate::id::CategoryId>().is_ok() {
         return text.to_owned();

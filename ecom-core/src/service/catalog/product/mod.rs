@@ -1,4 +1,4 @@
-//! Products: reads through the cache, and the one way in which a product and its SKUs are written.
+//! Products: reads through the cache, and the code that writes a product with its SKUs.
 
 pub(crate) mod names;
 mod read;
@@ -35,9 +35,9 @@ use crate::text::{Slug, fold_key};
 /// A page of products with its total, as it is cached.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ProductList {
-    /// What was asked for, against collisions of the cache key.
+    /// The query, which distinguishes queries that share a cache key.
     query: String,
-    /// The products, and where the next page starts.
+    /// The products, and the cursor of the next page.
     pub page: Page<Product>,
     /// How many match; `None` with a cursor.
     pub total: Option<Total>,
@@ -46,7 +46,7 @@ pub struct ProductList {
 /// A query for a list of products. By default it asks for the newest 20 live products.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ProductListQuery {
-    /// What the products must match.
+    /// The filters that the products must match.
     pub filter: ProductFilter,
     /// The order of the products.
     pub sort: ProductSort,
@@ -54,7 +54,10 @@ pub struct ProductListQuery {
     pub paging: Paging,
 }
 
-/// The products of a shop.
+/// The service of the products of a shop.
+///
+/// A method for which the principal of the service lacks a permission fails with
+/// [`Error::Forbidden`](crate::Error::Forbidden), in addition to the errors that it lists.
 #[derive(Debug, Clone, Copy)]
 pub struct ProductService<'a> {
     cx: &'a Arc<Context>,
@@ -66,7 +69,7 @@ impl<'a> ProductService<'a> {
         Self { cx, who }
     }
 
-    /// Makes a product with its SKUs.
+    /// Creates a product with its SKUs.
     ///
     /// # Errors
     /// `Validation`, `CURRENCY_MISMATCH`, `DUPLICATE`, `Unavailable`.
@@ -93,7 +96,7 @@ impl<'a> ProductService<'a> {
         made.ok_or(Error::Internal { context: "a created product is missing", source: None })
     }
 
-    /// Makes products inside a transaction, with a number of statements that grows with batches, not with rows.
+    /// Creates products inside a transaction. The number of statements grows with batches, not with rows.
     ///
     /// # Errors
     /// As [`Self::create_in`].
@@ -234,11 +237,11 @@ impl<'a> ProductService<'a> {
         self.update_in(tx, &before, values, StockReason::Adjustment).await
     }
 
-    /// Locks a product for a write, with the tree held, and checks that it is the one that the writer read (R1).
+    /// Locks a product for a write, while the tree is held, and checks that it is the one that the writer read (R1).
     ///
     /// # Errors
     /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`.
-    pub async fn lock(
+    pub(crate) async fn lock(
         &self,
         tx: &mut Tx<'_>,
         id: ProductId,
@@ -256,11 +259,11 @@ impl<'a> ProductService<'a> {
         Ok(before)
     }
 
-    /// Writes values over a product that `tx` has locked; what is unchanged is not written.
+    /// Writes values over a product that `tx` has locked. Rows that do not differ are not written.
     ///
     /// # Errors
     /// As [`Self::replace_in`].
-    pub async fn update_in(
+    pub(crate) async fn update_in(
         &self,
         tx: &mut Tx<'_>,
         before: &Product,
@@ -309,8 +312,8 @@ impl<'a> ProductService<'a> {
         tx.or_next_name(saved, |field| (made_slug && field == "slug") || (made_code && field == "code"))
     }
 
-    /// Which SKUs the product has after a write that names them: by id, else by code; a nameless one is the
-    /// default SKU of a product with one.
+    /// Returns the SKUs that the product has after a write that lists them. They are matched by id, else by code; an
+    /// entry with neither is the default SKU of a product with one SKU.
     async fn reconcile(
         &self,
         tx: &mut Tx<'_>,
@@ -351,7 +354,7 @@ impl<'a> ProductService<'a> {
 
         let mut codes = CodeBook::load(tx, &[], std::slice::from_ref(slug)).await?;
         codes.add(tx, named.iter().filter_map(|(_, v)| v.code.clone()).collect()).await?;
-        // What is left is deleted by this write, and its codes come free with it.
+        // The SKUs that are left are deleted by this write, and their codes become free.
         codes.owners.retain(|_, owner| !left.contains_key(owner));
         let mut skus = Vec::with_capacity(named.len());
         for (position, ((_, v), current)) in named.into_iter().zip(current).enumerate() {
@@ -373,8 +376,8 @@ impl<'a> ProductService<'a> {
         Ok(skus)
     }
 
-    /// The one way in which a product is written over: finds out what differs between `before` (locked) and
-    /// `after`, and writes that, the stock ledger and the event. Versions and revisions are set here.
+    /// Writes a product over another: finds the differences between `before` (locked) and `after`, and writes them, the
+    /// stock ledger and the event. It sets versions and revisions.
     ///
     /// # Errors
     /// `DUPLICATE`, `VERSION_CONFLICT`, `Unavailable`.
@@ -393,7 +396,7 @@ impl<'a> ProductService<'a> {
         let old: HashMap<SkuId, &Sku> = before.skus.iter().map(|s| (s.id, s)).collect();
         let kept: HashSet<SkuId> = after.skus.iter().map(|s| s.id).collect();
 
-        // Codes that are given up come free before they are taken.
+        // SKUs that are removed give up their codes before others take them.
         for gone in before.skus.iter().filter(|s| !kept.contains(&s.id)) {
             let mut deleted = gone.clone();
             deleted.audit.deleted(now, self.who.actor());
@@ -405,7 +408,7 @@ impl<'a> ProductService<'a> {
                 None => inserted.push(sku.clone()),
                 Some(o) if *o != sku => {
                     let on_hand = sku.on_hand;
-                    // Stock alone moves no version (R1).
+                    // A change of stock alone moves no version (R1).
                     sku.on_hand = o.on_hand;
                     if *o != sku {
                         sku.audit.edited(now, self.who.actor());
@@ -437,7 +440,7 @@ impl<'a> ProductService<'a> {
             }
         }
         let mut shown_by = HashSet::from([slug_key(&before.slug), slug_key(&after.slug)]);
-        // Documents of categories show counts.
+        // The documents of categories show counts.
         let counted = before.status != after.status || before.audit.is_live() != after.audit.is_live();
         if counted || before.categories != after.categories {
             shown_by.extend(category_keys(before).chain(category_keys(&after)));
@@ -491,7 +494,7 @@ impl<'a> ProductService<'a> {
         Ok(())
     }
 
-    /// Restores a soft-deleted product with the SKUs that went with it (R2).
+    /// Restores a soft-deleted product with the SKUs that were deleted with it (R2).
     ///
     /// # Errors
     /// `NotFound`, `STATE_CONFLICT` if it is not deleted, `DUPLICATE` if its slug or a code was taken in between,
@@ -512,7 +515,7 @@ impl<'a> ProductService<'a> {
         if tx.products().taken_slugs(std::slice::from_ref(&before.slug)).await?.contains(before.slug.as_str()) {
             return Err(duplicate(Entity::Product, "slug", before.slug.as_str()));
         }
-        // R4: what is live refers to live categories only.
+        // R4: a live product refers to live categories only.
         let shown: Vec<CategoryId> = before.categories.iter().map(|c| c.id).collect();
         let live = tx.categories().get_many(&shown, IncludeDeleted::No).await?;
         if let Some(gone) = shown.iter().find(|id| !live.iter().any(|c| c.id == **id)) {
@@ -577,7 +580,7 @@ impl<'a> ProductService<'a> {
     }
 }
 
-/// `old` with new values; `delta` is what the ledger takes.
+/// Returns `old` with new values. `delta` is the difference for the ledger.
 pub(crate) fn edited_sku(old: &Sku, position: usize, code: String, v: SkuValues, delta: i64) -> Result<Sku> {
     let on_hand = old.on_hand + delta;
     if on_hand < old.reserved {
@@ -600,7 +603,7 @@ pub(crate) fn edited_sku(old: &Sku, position: usize, code: String, v: SkuValues,
     })
 }
 
-/// True where the library makes the code of a SKU.
+/// Returns true if the library makes the code of one of the SKUs.
 fn makes_code(v: &ProductValues) -> bool {
     v.skus.iter().flatten().any(|(_, sku)| sku.code.is_none())
 }
@@ -613,24 +616,25 @@ pub(crate) fn duplicate(entity: Entity, field: &'static str, value: impl Into<St
     Conflict::Duplicate { entity, field, value: value.into() }.into()
 }
 
-/// Which product has a slug: a look-up under way may have found nothing yet, and is not joined after the write.
+/// Returns the key of the id of the product with a slug. A lookup that is under way may have found no product yet, and
+/// later readers must not join it after the write.
 fn slug_key(slug: &Slug) -> CacheKey {
     CacheKey::ProductSlug(text_hash(slug.as_str()))
 }
 
-/// The documents besides its own that show whether a product is live.
+/// Returns the documents, besides its own, that show whether a product is live.
 pub(crate) fn shown_by(p: &Product) -> impl Iterator<Item = CacheKey> {
     category_keys(p).chain([slug_key(&p.slug)])
 }
 
-/// The documents of the categories that count a product: its own and all above, and the tree.
+/// Returns the documents of the categories that count a product: its own and all above, and the tree.
 fn category_keys(p: &Product) -> impl Iterator<Item = CacheKey> {
     let slugs = p.categories.iter().flat_map(|c| c.path.split('/'));
     let tree = (!p.categories.is_empty()).then_some(CacheKey::CategoryTree);
     slugs.map(|slug| CacheKey::CategorySlug(text_hash(slug))).chain(tree)
 }
 
-/// Sets an external rating, as an import does.
+/// Returns an external rating, as an import sets it.
 pub(crate) fn external_rating(mean: Rating, count: i64) -> RatingSummary {
     RatingSummary { mean, count, source: RatingSource::External }
 }

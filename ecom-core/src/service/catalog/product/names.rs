@@ -1,4 +1,4 @@
-//! Slugs of products and codes of SKUs: which are taken, and which the library makes.
+//! Slugs of products and codes of SKUs: finds out which are taken, and makes new ones.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,7 +11,7 @@ use crate::id::SkuId;
 use crate::port::storage::Repositories;
 use crate::text::{Slug, fold_key};
 
-/// The current slug where it was made from this title, or the first free one that is.
+/// Returns the current slug if it was made from this title, or the first free one that is.
 pub(crate) async fn next_slug(tx: &mut dyn Repositories, current: &Slug, title: &str) -> Result<Slug> {
     let base = Slug::from_title(title, "product");
     if is_numbered(current, &base) {
@@ -21,7 +21,7 @@ pub(crate) async fn next_slug(tx: &mut dyn Repositories, current: &Slug, title: 
     Ok(base.first_free(&taken))
 }
 
-/// True where `slug` is `base`, or `base` with a number.
+/// Returns true if `slug` is `base`, or `base` with a number.
 pub(crate) fn is_numbered(slug: &Slug, base: &Slug) -> bool {
     slug == base
         || slug
@@ -31,7 +31,7 @@ pub(crate) fn is_numbered(slug: &Slug, base: &Slug) -> bool {
             .is_some_and(|n| base.numbered(n) == *slug)
 }
 
-/// A free slug for each, also among themselves.
+/// Returns a free slug for each product. They also differ from each other.
 pub(super) async fn pick_slugs(tx: &mut dyn Repositories, values: &[ProductValues]) -> Result<Vec<Slug>> {
     let bases: Vec<Slug> =
         values.iter().map(|v| v.slug.clone().unwrap_or_else(|| Slug::from_title(&v.title, "product"))).collect();
@@ -49,9 +49,9 @@ pub(super) async fn pick_slugs(tx: &mut dyn Repositories, values: &[ProductValue
     Ok(slugs)
 }
 
-/// Hands out SKU codes and refuses those that are taken.
+/// Assigns SKU codes, and refuses those that are taken.
 pub(crate) struct CodeBook {
-    /// Folded code → the live SKU that has it; nil for one that this write makes.
+    /// Folded code → the live SKU that has it; nil for a SKU that this write creates.
     pub(super) owners: HashMap<String, SkuId>,
     /// Folded codes that are slugs or numbered slugs.
     taken: HashSet<String>,
@@ -67,7 +67,7 @@ impl CodeBook {
         Ok(book)
     }
 
-    /// For SKUs that are written outside of a product's own write.
+    /// Creates one for SKUs that are written outside of a write of their product.
     pub async fn of(tx: &mut dyn Repositories, slug: &Slug, said: Option<String>) -> Result<Self> {
         let mut book = Self::load(tx, &[], std::slice::from_ref(slug)).await?;
         book.add(tx, said.into_iter().collect()).await?;
@@ -76,14 +76,14 @@ impl CodeBook {
 
     pub(super) async fn add(&mut self, tx: &mut dyn Repositories, said: Vec<String>) -> Result<()> {
         if !said.is_empty() {
-            // One that is made up steps aside for one that is said, whichever comes first.
+            // A code that the caller chose takes precedence over one that is made, whichever comes first.
             self.taken.extend(said.iter().map(|c| fold_key(c)));
             self.owners.extend(tx.skus().find_by_codes(&said).await?.into_iter().map(|(k, id, _)| (k, id)));
         }
         Ok(())
     }
 
-    /// The code for a SKU: the one that it says, else the first free one made of the slug.
+    /// Returns the code for a SKU: the one that the caller chose, else the first free one made from the slug.
     pub fn claim(&mut self, said: Option<String>, slug: &Slug, holder: Option<SkuId>) -> Result<String> {
         let code = match said {
             Some(code) => {

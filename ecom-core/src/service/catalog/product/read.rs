@@ -1,4 +1,4 @@
-//! Reads of products: through the cache, or as the database has them now.
+//! Reads of products: through the cache, or from the database as they are now.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -14,12 +14,12 @@ use crate::service::run::read_through::{Cached, Lookup, text_hash};
 use crate::text::{Slug, shown};
 
 impl ProductService<'_> {
-    /// A live product, where this process holds it in its cache: the fast path of [`Self::get`].
+    /// Returns a live product if this process holds it in its cache: the fast path of [`Self::get`].
     pub fn cached(&self, id: ProductId) -> Option<Arc<Cached<Product>>> {
         self.cx.cache.local(&CacheKey::Product(id))
     }
 
-    /// A live product, from the cache or the database (R15).
+    /// Returns a live product, from the cache or the database (R15).
     ///
     /// # Errors
     /// `NotFound`, `Unavailable`.
@@ -36,7 +36,7 @@ impl ProductService<'_> {
             .ok_or_else(|| Error::not_found(Entity::Product, id))
     }
 
-    /// A product as the database has it now, soft-deleted ones where asked (R2).
+    /// Returns a product as the database has it now; soft-deleted ones only if `deleted` asks for them (R2).
     ///
     /// # Errors
     /// `NotFound`, `Unavailable`.
@@ -52,7 +52,7 @@ impl ProductService<'_> {
             .ok_or_else(|| Error::not_found(Entity::Product, id))
     }
 
-    /// A live product by its slug, from the cache or the database (R15).
+    /// Returns a live product by its slug, from the cache or the database (R15).
     ///
     /// # Errors
     /// `NotFound`, `Unavailable`.
@@ -68,11 +68,11 @@ impl ProductService<'_> {
             .get_or_load(key, self.cx.config.product_ttl, async { Ok(find().await?.map(|p| p.id)) })
             .await?
             .ok_or_else(|| Error::not_found(Entity::Product, slug))?;
-        // The entry is only a hint: what it leads to says itself which slug it has.
+        // The entry is only a hint: the product that it leads to is checked for its slug.
         match self.get(**hint.value).await {
             Ok(found) if found.value.slug.as_str() == slug => Ok(Lookup { hit: found.hit && hint.hit, ..found }),
             _ => {
-                // Where it cannot be told, the hint leads here again.
+                // If the cache cannot be invalidated, the next read with this hint ends up here again.
                 let _ = self.cx.cache.invalidate(&[key]).await;
                 let value = find().await?.ok_or_else(|| Error::not_found(Entity::Product, slug))?;
                 Ok(Lookup { value: Arc::new(Cached::new(value)), hit: false })
@@ -80,8 +80,8 @@ impl ProductService<'_> {
         }
     }
 
-    /// Live products by id, in the order of `ids`, each from the cache or all others in one read; those that are
-    /// gone are left out.
+    /// Returns live products by id, in the order of `ids`. Those that the cache lacks are read together. Products that
+    /// do not exist are left out.
     ///
     /// # Errors
     /// `Unavailable`.
@@ -114,11 +114,11 @@ impl ProductService<'_> {
         Ok(ids.iter().filter_map(|id| found.get(id).cloned()).collect())
     }
 
-    /// A page of products; with [`Paging::Offset`] also how many match, counted up to
+    /// Returns a page of products and, with [`Paging::Offset`], how many match, counted up to
     /// [`crate::config::ShopConfig::total_bound`]. Pages are cached until a product of this shop changes (R15).
     ///
     /// # Errors
-    /// `Validation` of a brand or tag that no product can have and of price bounds in the wrong order,
+    /// `Validation` for a brand or tag that no product can have and for price bounds in the wrong order,
     /// `CURRENCY_MISMATCH`, `Unavailable`.
     pub async fn list(&self, query: &ProductListQuery) -> Result<Lookup<ProductList>> {
         self.who.require_shown(query.filter.include_deleted)?;
@@ -135,7 +135,7 @@ impl ProductService<'_> {
             };
             Ok(Some(ProductList { query: text, page, total }))
         };
-        // What is asked for with soft-deleted rows is an operator's read: it sees the database as it is.
+        // A list with soft-deleted rows is for operators, who see the database as it is.
         let cacheable = query.filter.include_deleted == IncludeDeleted::No && query.filter.updated_since.is_none();
         if cacheable
             && let Some(found) = self.cx.cache.get_or_load(key, self.cx.config.product_ttl, load(text.clone())).await?
@@ -147,10 +147,10 @@ impl ProductService<'_> {
         Ok(Lookup { value: Arc::new(Cached::new(list)), hit: false })
     }
 
-    /// What the products that match could be narrowed by (`meta.filters`).
+    /// Returns the values by which the products that match could be narrowed (`meta.filters`).
     ///
     /// # Errors
-    /// `Validation` of a brand or tag that no product can have and of price bounds in the wrong order,
+    /// `Validation` for a brand or tag that no product can have and for price bounds in the wrong order,
     /// `CURRENCY_MISMATCH`, `Unavailable`.
     pub async fn filters(&self, filter: &ProductFilter) -> Result<ProductFilters> {
         self.who.require_shown(filter.include_deleted)?;

@@ -1,4 +1,4 @@
-//! What benches and tests see of the statements over products.
+//! The statements over products, as benches and tests inspect them.
 
 use ecom_core::Result;
 use ecom_core::catalog::{ProductFilter, ProductSort};
@@ -9,13 +9,13 @@ use super::query::list_statement;
 use crate::sql::engine::pool::SqlStorage;
 
 impl SqlStorage {
-    /// The text of the read of one product, for the bench that runs it on a bare driver.
+    /// Returns the statement that reads one product, for the bench that runs it on a bare driver.
     #[doc(hidden)]
     pub fn product_text(&self) -> &'static str {
         &GET.prepared(self.dialect()).text
     }
 
-    /// The text of a list, for the bench that runs it on a bare driver.
+    /// Returns the statement of a list, for the bench that runs it on a bare driver.
     ///
     /// # Errors
     /// `Validation` for a cursor of another list.
@@ -24,7 +24,7 @@ impl SqlStorage {
         Ok(list_statement(self.dialect(), filter, sort, paging)?.0)
     }
 
-    /// The plan that the database makes for a list, for tests that check the use of indexes.
+    /// Returns the plan that the database makes for a list, for tests that check the use of indexes.
     #[doc(hidden)]
     pub async fn explain_list(
         &self,

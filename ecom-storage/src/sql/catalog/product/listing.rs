@@ -1,4 +1,4 @@
-//! `product_listings`: what lists by category walk, and the counts of categories.
+//! Maintains `product_listings`, which lists by category walk, and the product counts of categories.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::sql::engine::error::gone;
 use crate::sql::engine::stored::Stored;
 use crate::sql::engine::value::Row;
 
-/// A product as lists by category need it.
+/// The parts of a product that its listings depend on.
 pub(super) struct Listed {
     pub(super) product: Uuid,
     pub(super) direct: Vec<Uuid>,
@@ -92,7 +92,7 @@ fn count_listing(counts: &mut BTreeMap<Uuid, Change>, category: Uuid, l: &Listin
 }
 
 impl SqlProducts<'_> {
-    /// For each of `categories` itself and everything above it.
+    /// Returns, for each of `categories`, itself and all categories above it.
     async fn ancestors(&mut self, categories: &[Uuid]) -> Result<HashMap<Uuid, Vec<Uuid>>> {
         let mut out: HashMap<Uuid, Vec<Uuid>> = HashMap::with_capacity(categories.len());
         for chunk in categories.chunks(MAX_LIST) {
@@ -111,7 +111,8 @@ impl SqlProducts<'_> {
         Ok(out)
     }
 
-    /// Makes `product_listings` and the counts of categories what `targets` say. `fresh`: they have no rows yet.
+    /// Makes `product_listings` and the counts of categories match `targets`. If `fresh`, the products have no rows
+    /// yet.
     pub(super) async fn sync_listings(&mut self, targets: &[Listed], fresh: bool) -> Result<()> {
         let mut categories: Vec<Uuid> = targets.iter().flat_map(|t| t.direct.iter().copied()).collect();
         categories.sort_unstable();
@@ -181,7 +182,7 @@ impl SqlProducts<'_> {
         self.move_counts(&counts.into_iter().collect::<Vec<_>>()).await
     }
 
-    /// Adds to the counts of categories and moves their revisions, in id order.
+    /// Adds to the counts of categories and increases their revisions, in id order.
     async fn move_counts(&mut self, counts: &[(Uuid, Change)]) -> Result<()> {
         if counts.len() > 1 {
             let ids: Vec<Uuid> = counts.iter().map(|(id, _)| *id).collect();

@@ -1,4 +1,4 @@
-//! Products: read with SKUs and categories in one statement, listed by walking one index.
+//! Products: one statement reads them with SKUs and categories, and a list walks one index.
 
 mod inspect;
 mod listing;
@@ -73,7 +73,7 @@ pub static PRODUCTS: Table<Product> = Table {
     parent: None,
 };
 
-/// The category of a product, and its place among them.
+/// A category of a product, and its position among them.
 struct Link {
     product: ProductId,
     category: CategoryId,
@@ -92,7 +92,7 @@ static LINKS: Table<Link> = Table {
     parent: Some(("categories", |l| Some(l.category.0))),
 };
 
-/// A tag of a product, folded.
+/// A tag of a product, folded to its key.
 struct Tag {
     product: ProductId,
     key: String,
@@ -139,12 +139,12 @@ static IDS_IN_CATEGORY: Sql = Sql::new(
 );
 static REVISIONS: Sql = Sql::new("SELECT id, revision FROM products WHERE id > $1 ORDER BY id LIMIT $2");
 
-/// The price key of a product without a price: it comes last in a list by price.
+/// The price key of a product without a price, which puts it last in a list by price.
 const NO_PRICE: i64 = i64::MAX;
 /// The listing state of a soft-deleted product; that of a live one is the number of its status.
 const STATE_DELETED: i32 = 3;
 
-/// The state that lists walk by.
+/// Returns the listing state of a product.
 fn state(p: &Product) -> i32 {
     if p.audit.is_live() { p.status.disk() } else { STATE_DELETED }
 }
@@ -191,7 +191,7 @@ fn push_sku(r: &Row, currency: Currency, to: &mut Vec<Sku>) -> Result<()> {
     Ok(())
 }
 
-/// Makes products of rows; the rows of a product stand together.
+/// Builds products from rows. The rows of one product must be adjacent.
 fn read_products(rows: &[Row], currency: Currency) -> Result<Vec<Product>> {
     let mut out: Vec<Product> = Vec::new();
     for r in rows {
@@ -202,7 +202,7 @@ fn read_products(rows: &[Row], currency: Currency) -> Result<Vec<Product>> {
         }
     }
     for p in &mut out {
-        // They come in order; a plan that joins in another order must not change what callers see.
+        // They usually come in order, but another join order must not change what callers see.
         if !p.skus.is_sorted_by_key(|s| (s.position, s.id)) {
             p.skus.sort_by_key(|s| (s.position, s.id));
         }
@@ -228,8 +228,8 @@ impl SqlProducts<'_> {
             if let Some(sql) = self.0.dialect().hold_tree {
                 self.0.fetch_all(sql, Vec::new()).await?;
             }
-            // SKUs first, as a sale does. In statements of their own: a read that waits for a lock has begun before
-            // what it waited for.
+            // SKUs first, as in a sale. The locks are statements of their own: a read that waits for a lock has begun
+            // before the change that it waited for.
             for (table, column) in [("skus", "product_id"), ("products", "id")] {
                 for chunk in sorted.chunks(MAX_LIST) {
                     lock_rows(&mut self.0, table, column, chunk).await?;
@@ -321,7 +321,7 @@ impl ProductRepository for SqlProducts<'_> {
                 let key = match sort_column(sort) {
                     None => SortKey::Id,
                     Some("title_key") => SortKey::Text(fold_key(&last.title)),
-                    // The key as it was sorted by, from the product's first row.
+                    // The key that the page was sorted by, from the product's first row.
                     Some(_) => SortKey::Int(page_key(&rows, last.id)?),
                 };
                 Some(Keyset { sort: sort.as_str().to_owned(), key, id: last.id.0 })

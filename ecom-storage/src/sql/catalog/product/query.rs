@@ -1,4 +1,4 @@
-//! What a list of products asks: the walk of one index, its filters and its cursor.
+//! The statement of a list of products: the walk of one index, its filters and its cursor.
 
 use ecom_core::catalog::{ProductFilter, ProductSort, ProductStatus};
 use ecom_core::common::IncludeDeleted;
@@ -24,7 +24,7 @@ static LIST_TAIL: Sql = Sql::new(
      LEFT JOIN skus s ON s.product_id = p.id AND s.deleted_at IS NULL",
 );
 
-/// A filter as it is asked: the states to walk, and whether the walk is over a category.
+/// A filter as a walk: the states to walk, and whether the walk is over a category.
 pub(super) struct Walk<'f> {
     filter: &'f ProductFilter,
     category: Option<CategoryId>,
@@ -41,7 +41,7 @@ impl<'f> Walk<'f> {
         Self { filter, category: filter.category, states }
     }
 
-    /// The table that is walked.
+    /// Returns the alias of the table that is walked.
     pub(super) fn alias(&self) -> &'static str {
         if self.category.is_some() { "l" } else { "p" }
     }
@@ -54,7 +54,7 @@ impl<'f> Walk<'f> {
         if self.category.is_some() { "l.state" } else { "p.listing_state" }
     }
 
-    /// `FROM …`, with products where the filter needs them.
+    /// Adds `FROM …`, with products if the filter needs them.
     pub(super) fn from(&self, b: &mut Builder<'_>, with_products: bool) {
         let f = self.filter;
         let needs = with_products
@@ -69,7 +69,7 @@ impl<'f> Walk<'f> {
         });
     }
 
-    /// `WHERE …` but for the states and the bounds of the price.
+    /// Adds `WHERE …`, without the states and the bounds of the price.
     fn conditions(&self, b: &mut Builder<'_>) {
         let f = self.filter;
         if let Some(c) = self.category {
@@ -98,8 +98,8 @@ impl<'f> Walk<'f> {
         b.push(self.state()).push(" IN (").push(&list.join(",")).push(")");
     }
 
-    /// Bounds of the price. `walked`: they bound the walk of an index by price; else a plus keeps the planner from
-    /// leaving the index of the sort for one of prices, and sorting everything that it finds there.
+    /// Adds the bounds of the price. If `walked`, they bound the walk of an index by price. If not, a plus keeps the
+    /// planner from leaving the sort's index for one by price, whose rows it would have to sort.
     fn price(&self, b: &mut Builder<'_>, lower: Option<i64>, upper: Option<i64>, walked: bool) {
         let and = if walked { " AND " } else { " AND +" };
         if let Some(min) = lower {
@@ -110,14 +110,14 @@ impl<'f> Walk<'f> {
         }
     }
 
-    /// The bounds that the filter says; what has no price is in no range.
+    /// Returns the bounds of the filter. A product without a price is in no range.
     fn price_bounds(&self) -> (Option<i64>, Option<i64>) {
         let f = self.filter;
         let any = f.min_price.is_some() || f.max_price.is_some();
         (f.min_price.map(Money::minor), any.then(|| f.max_price.map_or(NO_PRICE - 1, Money::minor).min(NO_PRICE - 1)))
     }
 
-    /// Everything that matches, without order.
+    /// Adds everything that matches, without order.
     pub(super) fn matching(&self, b: &mut Builder<'_>) {
         b.push(" WHERE ");
         self.states_in(b);
@@ -127,7 +127,7 @@ impl<'f> Walk<'f> {
     }
 }
 
-/// The column that a list sorts by before the id; `None`: by id alone.
+/// Returns the column that a list sorts by before the id, or `None` if it sorts by id alone.
 pub(super) fn sort_column(sort: ProductSort) -> Option<&'static str> {
     match sort {
         ProductSort::CreatedAsc | ProductSort::CreatedDesc => None,
@@ -137,7 +137,7 @@ pub(super) fn sort_column(sort: ProductSort) -> Option<&'static str> {
     }
 }
 
-/// One walk of one index: the ids of a page among the products in one state.
+/// Adds one walk of one index: the ids of a page among the products in one state.
 fn branch(
     b: &mut Builder<'_>,
     dialect: &Dialect,
@@ -160,7 +160,8 @@ fn branch(
             (None, SortKey::Id) => None,
             (Some("title_key"), SortKey::Text(t)) => Some(Value::from(t.clone())),
             (Some("price_key"), SortKey::Int(n)) => {
-                // One bound on the column, so that the walk starts at the cursor and not where the filter starts.
+                // Only one bound on the column, so that the walk starts at the cursor and not at the start of the
+                // filter's range.
                 let (filtered, other) = if desc { (upper.take(), &mut upper) } else { (lower.take(), &mut lower) };
                 if filtered.is_some_and(|f| if desc { f < *n } else { f > *n }) {
                     *other = filtered;
@@ -185,7 +186,7 @@ fn branch(
                 b.push(" AND (").push(column).push(beyond).bind(value);
                 b.push(" OR ").push(walk.id()).push(beyond).bind(after.id).push(")");
             }
-            // The whole of what the filter leaves comes after the cursor.
+            // The whole range of the filter comes after the cursor.
             (Some(_), None) => {}
         }
     }
@@ -201,7 +202,7 @@ fn branch(
     Ok(())
 }
 
-/// The one statement of a list. Each state is a range of an index of its own; several are merged.
+/// Returns the one statement of a list. Each state is a range of an index of its own; several are merged.
 pub fn list_statement(
     dialect: &Dialect,
     filter: &ProductFilter,
@@ -239,7 +240,7 @@ pub fn list_statement(
     Ok(b.done())
 }
 
-/// The key that the page was sorted by, in the first row of a product.
+/// Returns the key that the page was sorted by, from the first row of a product.
 pub(super) fn page_key(rows: &[Row], id: ProductId) -> Result<i64> {
     for r in rows {
         if r.uuid(const { PRODUCTS.at("id") })? == id.0 {

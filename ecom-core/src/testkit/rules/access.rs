@@ -1,0 +1,214 @@
+//! A principal does what it has the permission for, and nothing else.
+
+use std::collections::HashSet;
+
+use serde_json::json;
+
+use super::ShopFixture;
+use super::support::{category_input, flat, from, me, v};
+use crate::access::{Permission as P, Principal};
+use crate::catalog::{CategoryFilter, ImportOptions, ProductFilter, ProductListQuery};
+use crate::common::{DeleteMode, IncludeDeleted};
+use crate::error::{Error, Result};
+use crate::paging::Paging;
+use crate::platform::OutboxPosition;
+use crate::sales::{AddressFilter, AddressInput, CustomerFilter, CustomerInput, CustomerSort};
+use crate::stock::{StockAdjustment, StockReason};
+
+tests! {
+    __shop_access: [
+        what_a_principal_may_not_do_is_refused_before_anything_happens,
+        what_a_principal_may_do_is_done_and_names_it,
+        the_live_catalog_needs_no_permission,
+    ]
+}
+
+/// Every call that needs a permission, made by principals who have all others.
+pub async fn what_a_principal_may_not_do_is_refused_before_anything_happens(f: &ShopFixture) {
+    use IncludeDeleted::Yes;
+
+    let top = f.category("Top", None).await;
+    let p = f.plain_in("P", &[]).await;
+    let sku = p.skus[0].id;
+    let people = f.shop.acting_as(me());
+    let ada = people.customers().create(&CustomerInput::new("Ada", "Lovelace", "ada@example.com")).await.unwrap();
+    let home = AddressInput::new("St James's Square", "London");
+    let address = people.addresses().create(ada.id, &home).await.unwrap();
+    let before = f.snapshot().await;
+
+    let mut needed = HashSet::new();
+    let mut refused = |what: &str, permission: P, outcome: Result<()>| {
+        match outcome {
+            Err(Error::Forbidden { permission: named }) => assert_eq!(named, permission, "{what}"),
+            other => panic!("{what}: a principal without `{permission}` must be refused, is {other:?}"),
+        }
+        needed.insert(permission);
+    };
+    let without = |missing: P| Principal::new("user:clerk", P::ALL.iter().copied().filter(|p| *p != missing));
+
+    let who = without(P::ProductsWrite);
+    let shop = f.shop.acting_as(&who);
+    let (products, skus) = (shop.products(), shop.skus());
+    let pen = flat("Pen");
+    let w = P::ProductsWrite;
+    refused("create a product", w, products.create(&pen).await.map(drop));
+    refused("replace a product", w, products.replace(p.id, v(1), &pen).await.map(drop));
+    refused("patch a product", w, products.patch(p.id, v(1), from(&json!({ "title": "Q" }))).await.map(drop));
+    refused("delete a product", w, products.delete(p.id, v(1), DeleteMode::Soft).await);
+    refused("restore a product", w, products.restore(p.id, v(1)).await.map(drop));
+    let input = from(&json!({ "price": 1 }));
+    refused("create a SKU", w, skus.create(p.id, &input).await.map(drop));
+    refused("replace a SKU", w, skus.replace(sku, v(1), &input).await.map(drop));
+    refused("patch a SKU", w, skus.patch(sku, v(1), from(&json!({ "price": 2 }))).await.map(drop));
+    refused("delete a SKU", w, skus.delete(sku, v(1), DeleteMode::Soft).await);
+    refused("restore a SKU", w, skus.restore(sku, v(1)).await.map(drop));
+    let import = shop.import().products(std::io::empty(), ImportOptions::default(), |_| {}).await.map(drop);
+    refused("import products", w, import);
+
+    let who = without(P::CategoriesWrite);
+    let shop = f.shop.acting_as(&who);
+    let categories = shop.categories();
+    let w = P::CategoriesWrite;
+    let other = category_input("Other", None);
+    refused("create a category", w, categories.create(&other).await.map(drop));
+    refused("replace a category", w, categories.replace(top.id, v(1), &other).await.map(drop));
+    refused("patch a category", w, categories.patch(top.id, v(1), from(&json!({ "name": "T" }))).await.map(drop));
+    refused("move a category", w, categories.move_to(top.id, v(1), None).await.map(drop));
+    refused("delete a category", w, categories.delete(top.id, v(1), DeleteMode::Soft).await);
+    refused("restore a category", w, categories.restore(top.id, v(1)).await.map(drop));
+    let import = shop.import().categories(std::io::empty(), ImportOptions::default(), |_| {}).await.map(drop);
+    refused("import categories", w, import);
+    let import = shop.import().products(std::io::empty(), ImportOptions::default(), |_| {}).await.map(drop);
+    refused("import products with their categories", w, import);
+
+    let who = without(P::CustomersWrite);
+    let shop = f.shop.acting_as(&who);
+    let (customers, addresses) = (shop.customers(), shop.addresses());
+    let w = P::CustomersWrite;
+    let eve = CustomerInput::new("Eve", "E", "eve@example.com");
+    refused("create a customer", w, customers.create(&eve).await.map(drop));
+    refused("replace a customer", w, customers.replace(ada.id, v(1), &eve).await.map(drop));
+    refused("patch a customer", w, customers.patch(ada.id, v(1), from(&json!({ "first_name": "A" }))).await.map(drop));
+    refused("delete a customer", w, customers.delete(ada.id, v(1), DeleteMode::Soft).await);
+    refused("restore a customer", w, customers.restore(ada.id, v(1)).await.map(drop));
+    refused("create an address", w, addresses.create(ada.id, &home).await.map(drop));
+    refused("replace an address", w, addresses.replace(address.id, v(1), &home).await.map(drop));
+    refused("patch an address", w, addresses.patch(address.id, v(1), from(&json!({ "city": "Rye" }))).await.map(drop));
+    refused("delete an address", w, addresses.delete(address.id, v(1)).await);
+
+    let who = without(P::CustomersRead);
+    let shop = f.shop.acting_as(&who);
+    let (customers, addresses) = (shop.customers(), shop.addresses());
+    let (r, page) = (P::CustomersRead, Paging::default());
+    refused("read a customer", r, customers.get(ada.id, IncludeDeleted::No).await.map(drop));
+    let list = customers.list(&CustomerFilter::default(), CustomerSort::default(), &page).await.map(drop);
+    refused("list customers", r, list);
+    refused("read an address", r, addresses.get(address.id, IncludeDeleted::No).await.map(drop));
+    refused("list addresses", r, addresses.list(&AddressFilter::default(), &page).await.map(drop));
+
+    let who = without(P::StockAdjust);
+    let adjustment = StockAdjustment::new(sku, 1, StockReason::Received);
+    refused("adjust stock", P::StockAdjust, f.shop.acting_as(&who).inventory().adjust(adjustment).await.map(drop));
+    let who = without(P::StockRead);
+    let inventory = f.shop.acting_as(&who).inventory();
+    refused("read the ledger", P::StockRead, inventory.movements(sku, &page).await.map(drop));
+    refused("check the ledger", P::StockRead, inventory.imbalances().await.map(drop));
+
+    let who = without(P::ImportRun);
+    let import = f.shop.acting_as(&who).import();
+    let (i, options) = (P::ImportRun, ImportOptions::default);
+    refused("import products", i, import.products(std::io::empty(), options(), |_| {}).await.map(drop));
+    refused("import categories", i, import.categories(std::io::empty(), options(), |_| {}).await.map(drop));
+    let who = without(P::IndexWrite);
+    let index = f.shop.acting_as(&who).index();
+    refused("follow the log", P::IndexWrite, index.catch_up().await.map(drop));
+    refused("rebuild the index", P::IndexWrite, index.rebuild().await.map(drop));
+    refused("verify the index", P::IndexWrite, index.verify(true).await.map(drop));
+    let who = without(P::EventsRead);
+    let events = f.shop.acting_as(&who).events();
+    refused("read events", P::EventsRead, events.read(OutboxPosition::default(), 1).await.map(drop));
+    refused("read the end of the log", P::EventsRead, events.head().await.map(drop));
+    refused("read the bounds of the log", P::EventsRead, events.bounds().await.map(drop));
+
+    let who = without(P::DeletedRead);
+    let shop = f.shop.acting_as(&who);
+    let d = P::DeletedRead;
+    refused("a deleted product", d, shop.products().get_fresh(p.id, Yes).await.map(drop));
+    let filter = ProductFilter { include_deleted: Yes, ..ProductFilter::default() };
+    refused("filters of deleted products", d, shop.products().filters(&filter).await.map(drop));
+    let query = ProductListQuery { filter, ..ProductListQuery::default() };
+    refused("deleted products", d, shop.products().list(&query).await.map(drop));
+    refused("a deleted SKU", d, shop.skus().get(sku, Yes).await.map(drop));
+    refused("deleted SKUs", d, shop.skus().of_product(p.id, Yes).await.map(drop));
+    refused("a deleted category", d, shop.categories().get_fresh(top.id, Yes).await.map(drop));
+    let filter = CategoryFilter { include_deleted: Yes, ..CategoryFilter::default() };
+    refused("deleted categories", d, shop.categories().list(&filter, &page).await.map(drop));
+    refused("a deleted customer", d, shop.customers().get(ada.id, Yes).await.map(drop));
+    let filter = CustomerFilter { include_deleted: Yes, ..CustomerFilter::default() };
+    refused("deleted customers", d, shop.customers().list(&filter, CustomerSort::default(), &page).await.map(drop));
+    refused("a deleted address", d, shop.addresses().get(address.id, Yes).await.map(drop));
+    let filter = AddressFilter { include_deleted: Yes, ..AddressFilter::default() };
+    refused("deleted addresses", d, shop.addresses().list(&filter, &page).await.map(drop));
+
+    let who = without(P::ForceDelete);
+    let shop = f.shop.acting_as(&who);
+    let force = DeleteMode::Force;
+    refused("purge a product", P::ForceDelete, shop.products().delete(p.id, v(1), force).await);
+    refused("purge a SKU", P::ForceDelete, shop.skus().delete(sku, v(1), force).await);
+    refused("purge a category", P::ForceDelete, shop.categories().delete(top.id, v(1), force).await);
+    refused("purge a customer", P::ForceDelete, shop.customers().delete(ada.id, v(1), force).await);
+
+    // The `…_in` forms, in a transaction that is open anyway.
+    let nobody = Principal::new("nobody", []);
+    let shop = f.shop.acting_as(&nobody);
+    let mut tx = f.shop.begin().await.unwrap();
+    let w = P::ProductsWrite;
+    refused("create_in", w, shop.products().create_in(&mut tx, &pen).await.map(drop));
+    refused("replace_in", w, shop.products().replace_in(&mut tx, p.id, v(1), &pen).await.map(drop));
+    refused("create a SKU in", w, shop.skus().create_in(&mut tx, p.id, &input).await.map(drop));
+    refused("a category in", P::CategoriesWrite, shop.categories().create_in(&mut tx, &other).await.map(drop));
+    refused("a customer in", P::CustomersWrite, shop.customers().create_in(&mut tx, &eve).await.map(drop));
+    let delete = shop.addresses().delete_in(&mut tx, address.id, v(1)).await;
+    refused("delete an address in", P::CustomersWrite, delete);
+    refused("adjust_in", P::StockAdjust, shop.inventory().adjust_in(&mut tx, adjustment_of(sku)).await.map(drop));
+    drop(tx);
+
+    assert_eq!(f.snapshot().await, before, "a refused call writes nothing");
+    let unproven: Vec<&P> = P::ALL.iter().filter(|p| !needed.contains(p)).collect();
+    assert!(unproven.is_empty(), "no call of this test needs {unproven:?}");
+}
+
+fn adjustment_of(sku: crate::id::SkuId) -> StockAdjustment {
+    StockAdjustment::new(sku, 1, StockReason::Received)
+}
+
+/// With the one permission that a call needs, it is made, and rows and events name the principal.
+pub async fn what_a_principal_may_do_is_done_and_names_it(f: &ShopFixture) {
+    let clerk = Principal::new("user:clerk", [P::ProductsWrite, P::StockAdjust]);
+    let shop = f.shop.acting_as(&clerk);
+    let p = shop.products().create(&flat("Pen")).await.unwrap();
+    assert_eq!(&p.audit.created_by, clerk.actor());
+    let adjusted = shop.inventory().adjust(adjustment_of(p.skus[0].id)).await.unwrap();
+    assert_eq!(&adjusted.movement.created_by, clerk.actor());
+    let trusted = f.shop.products().replace(p.id, v(1), &flat("Ink")).await.unwrap();
+    assert_eq!((&trusted.audit.created_by, trusted.audit.updated_by.as_str()), (clerk.actor(), "system"));
+
+    let events = f.shop.events().read(OutboxPosition::default(), 100).await.unwrap().events;
+    let actors: Vec<&str> = events.iter().map(|(_, e)| e.actor.as_str()).collect();
+    assert_eq!(actors, ["user:clerk", "user:clerk", "system"]);
+    let stock: Vec<i64> = events.iter().flat_map(|(_, e)| e.stock_changes()).map(|c| c.delta).collect();
+    assert_eq!(stock, [10, 1, -1], "the opening stock, the adjustment, and what the replacement set");
+}
+
+/// What a shopper reads needs no permission.
+pub async fn the_live_catalog_needs_no_permission(f: &ShopFixture) {
+    let top = f.category("Top", None).await;
+    let p = f.plain_in("P", &[&top]).await;
+    let nobody = Principal::new("nobody", []);
+    let shop = f.shop.acting_as(&nobody);
+    assert_eq!(*shop.products().get(p.id).await.unwrap(), *f.shop.products().get(p.id).await.unwrap());
+    assert_eq!(shop.products().list(&ProductListQuery::default()).await.unwrap().page.items.len(), 1);
+    assert_eq!(shop.categories().tree().await.unwrap().len(), 1);
+    assert_eq!(shop.skus().of_product(p.id, IncludeDeleted::No).await.unwrap().len(), 1);
+    assert_eq!(shop.inventory().level(p.skus[0].id).await.unwrap().on_hand, 10);
+}
