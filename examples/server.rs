@@ -2,7 +2,8 @@
 //!
 //! It keeps SQLite, Tantivy and an in-process cache under `./ecom-data`, loads the sample catalog into an empty shop
 //! and listens on 127.0.0.1:8000. `-- --import FILE` loads a file of products or categories instead of the sample.
-//! `ecom::config` describes the settings. At SIGTERM or ctrl-c the server answers the open requests and then stops.
+//! `ecom::config` describes the settings. At SIGTERM, SIGHUP or Ctrl-C the server answers the open requests and then
+//! stops; a second signal ends it at once.
 
 use std::error::Error;
 use std::fs::{self, File};
@@ -13,13 +14,15 @@ use std::time::{Duration, Instant};
 
 use axum::serve::ListenerExt as _;
 use clap::Parser;
-use ecom::Shop;
 use ecom::catalog::{DeadLetters, ImportKind, ImportOptions, ImportReport, ProductListQuery, detect};
 use ecom::catalog::{ProductFilter, ProductSort};
 use ecom::common::IncludeDeleted;
 use ecom::config::{LogFormat, ServerConfig};
 use ecom::paging::Paging;
+use ecom::{Shop, WithCauses};
 use tokio::net::TcpListener;
+#[cfg(unix)]
+use tokio::signal::unix;
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
@@ -63,13 +66,7 @@ async fn main() -> ExitCode {
     match run(Arguments::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let mut stderr = std::io::stderr();
-            let _ = writeln!(stderr, "error: {error}");
-            let mut cause = error.source();
-            while let Some(e) = cause {
-                let _ = writeln!(stderr, "  caused by: {e}");
-                cause = e.source();
-            }
+            let _ = writeln!(std::io::stderr(), "error: {}", WithCauses(&*error));
             ExitCode::FAILURE
         }
     }
@@ -113,22 +110,52 @@ fn start_log(config: &ServerConfig) -> Result<()> {
     Ok(())
 }
 
-/// Becomes true at SIGTERM or ctrl-c.
-fn stop_signal() -> Result<watch::Receiver<bool>> {
-    let (stop, stopped) = watch::channel(false);
+/// The signals that stop the server.
+struct Signals {
     #[cfg(unix)]
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-    tokio::spawn(async move {
+    interrupt: unix::Signal,
+    #[cfg(unix)]
+    terminate: unix::Signal,
+    #[cfg(unix)]
+    hang_up: unix::Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            #[cfg(unix)]
+            interrupt: unix::signal(unix::SignalKind::interrupt())?,
+            #[cfg(unix)]
+            terminate: unix::signal(unix::SignalKind::terminate())?,
+            #[cfg(unix)]
+            hang_up: unix::signal(unix::SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for the next one.
+    async fn next(&mut self) {
         #[cfg(unix)]
         tokio::select! {
-            _ = tokio::signal::ctrl_c() => {}
-            _ = terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.hang_up.recv() => {}
         }
         #[cfg(not(unix))]
         let _ = tokio::signal::ctrl_c().await;
-        let _ = stop.send(true);
+    }
+}
+
+/// Becomes true at the first signal; the second one ends the process.
+fn stop_signal() -> Result<watch::Receiver<bool>> {
+    let (stop, stopped) = watch::channel(false);
+    let mut signals = Signals::listen()?;
+    tokio::spawn(async move {
+        signals.next().await;
         // Kept until the process ends, so that its receivers wait for a signal and nothing else wakes them.
-        stop.closed().await;
+        let _ = stop.send(true);
+        signals.next().await;
+        let _ = writeln!(std::io::stderr(), "error: stopped by a second signal; open requests were not answered");
+        std::process::exit(1);
     });
     Ok(stopped)
 }
@@ -259,7 +286,7 @@ async fn serve(
     ] {
         say!("  http://{address}{path}  ({what})");
     }
-    say!("Ctrl-C stops it.");
+    say!("Ctrl-C stops it; a second Ctrl-C ends it at once.");
 
     let (mut drain, mut deadline) = (stopped.clone(), stopped);
     let server = axum::serve(listener, app).with_graceful_shutdown(async move {

@@ -109,7 +109,8 @@ pub struct ShopBuilder {
     clock: SharedClock,
     ids: Option<Arc<dyn IdSource>>,
     config: ShopConfig,
-    rename: fn(&str) -> &str,
+    /// What errors call a field, in place of the name of a method.
+    names: Vec<(&'static str, &'static str)>,
 }
 
 impl Default for ShopBuilder {
@@ -123,7 +124,7 @@ impl Default for ShopBuilder {
             clock: Arc::new(SystemClock),
             ids: None,
             config: ShopConfig::default(),
-            rename: |field| field,
+            names: Vec::new(),
         }
     }
 }
@@ -210,23 +211,23 @@ impl ShopBuilder {
     ///
     /// # Errors
     /// `Validation` naming each bad setting, and for a URL whose feature is not built in the feature to turn on;
-    /// `Unsupported` for a database without a schema of ours; `Unavailable`; `Internal` where a file or directory
-    /// cannot be made. No message shows a URL.
+    /// also for a database file that is none or is damaged, and for a file or directory that cannot be made; `Unsupported`
+    /// for a database without a schema of ours; `Unavailable`. No message shows a URL.
     pub async fn build(self) -> Result<Shop> {
-        let rename = self.rename;
-        self.open().await.map_err(|e| renamed(e, rename))
+        let names = self.names.clone();
+        self.open().await.map_err(|e| renamed(e, &names))
     }
 
     /// Names the fields of errors as the caller knows them.
     #[cfg(feature = "config")]
-    pub(crate) fn rename(mut self, rename: fn(&str) -> &str) -> Self {
-        self.rename = rename;
+    pub(crate) fn names(mut self, names: Vec<(&'static str, &'static str)>) -> Self {
+        self.names = names;
         self
     }
 
     async fn open(self) -> Result<Shop> {
         self.check_parts()?;
-        let Self { storage, direct, database, search, cache, clock, ids, config, rename: _ } = self;
+        let Self { storage, direct, database, search, cache, clock, ids, config, names: _ } = self;
         let ids = ids.unwrap_or_else(|| Arc::new(UuidV7Source::new(clock.clone())));
         let storage = match storage {
             Choice::Part(storage) => storage,
@@ -251,7 +252,7 @@ impl ShopBuilder {
     /// Refuses what can be refused before anything is opened.
     #[cfg(feature = "config")]
     pub(crate) fn check(&self) -> Result<()> {
-        self.check_parts().map_err(|e| renamed(e, self.rename))
+        self.check_parts().map_err(|e| renamed(e, &self.names))
     }
 
     fn check_parts(&self) -> Result<()> {
@@ -291,11 +292,13 @@ impl ShopBuilder {
 }
 
 /// Names the fields of a validation error otherwise.
-fn renamed(error: Error, rename: fn(&str) -> &str) -> Error {
+fn renamed(error: Error, names: &[(&str, &str)]) -> Error {
     match error {
         Error::Validation(mut errors) => {
             for e in &mut errors.0 {
-                e.field = rename(&e.field).to_owned();
+                if let Some((_, name)) = names.iter().find(|(field, _)| *field == e.field) {
+                    (*name).clone_into(&mut e.field);
+                }
             }
             Error::Validation(errors)
         }
@@ -388,6 +391,17 @@ fn check_direct(url: &str) -> Result<()> {
     }
 }
 
+/// Returns the error for a database whose directory cannot be made.
+#[cfg(feature = "sqlite")]
+fn no_directory(e: &std::io::Error) -> Error {
+    let message = format!(
+        "lies in a directory that cannot be made ({}): it must not be a file, nor lie below one, and this process must \
+         be allowed to make it",
+        e.kind()
+    );
+    Error::invalid(DATABASE, FieldCode::OutOfBounds, message)
+}
+
 fn open_storage(
     url: &str,
     direct: Option<&Secret>,
@@ -402,7 +416,7 @@ fn open_storage(
         options.clock = clock.clone();
         options.ids = ids.clone();
         if let Some(directory) = options.path().and_then(std::path::Path::parent) {
-            std::fs::create_dir_all(directory).map_err(|e| Error::internal("making the database's directory", e))?;
+            std::fs::create_dir_all(directory).map_err(|e| no_directory(&e))?;
         }
         return Ok(Arc::new(ecom_storage::SqlStorage::sqlite(options)?));
     }
@@ -679,6 +693,48 @@ mod tests {
         let storage = ecom_storage::SqlStorage::open(&url).unwrap();
         let error = Shop::new(ShopParts::new(Arc::new(storage), search().await)).unwrap_err();
         assert!(error.to_string().contains("migrate"), "{error}");
+    }
+
+    #[cfg(all(feature = "sqlite", feature = "tantivy"))]
+    #[tokio::test]
+    async fn r16_a_file_or_directory_that_cannot_be_used_is_named_by_its_method() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str, bytes: &[u8]| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, bytes).unwrap();
+            path.display().to_string()
+        };
+        let noise: Vec<u8> = (0..20_000_u32).map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()[3]).collect();
+        let (random, text) = (file("random.db", &noise), file("hunter2", b"hello"));
+        let damaged = dir.path().join("damaged.db").display().to_string();
+        let at = |path: &str| ShopBuilder::new().database(format!("sqlite://{path}")).search("none");
+        at(&damaged).build().await.unwrap().close().await;
+        // The last connection to go moves everything into the file.
+        while std::fs::exists(format!("{damaged}-wal")).unwrap() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let mut bytes = std::fs::read(&damaged).unwrap();
+        // The header stays; every page after it is noise.
+        bytes.truncate(100);
+        bytes.extend(noise);
+        std::fs::write(&damaged, bytes).unwrap();
+        let directory = dir.path().display().to_string();
+        for (path, advice) in [
+            (random, "is not an SQLite database: name another file"),
+            (damaged, "is damaged: restore it from a backup"),
+            (directory, "must not be a directory"),
+            (format!("{text}/shop.db"), "must not be a file, nor lie below one"),
+        ] {
+            let error = at(&path).build().await.expect_err(advice);
+            assert_eq!(fields(&error), ["database"], "{advice}: {error}");
+            let message = error.to_string();
+            assert!(message.contains(advice) && !message.contains("hunter2"), "{message}");
+            assert!(!message.contains("try again"), "{message}");
+        }
+        let builder = ShopBuilder::new().database("sqlite::memory:").search(format!("tantivy://{text}/index"));
+        let error = builder.build().await.unwrap_err();
+        assert_eq!(fields(&error), ["search"], "{error}");
+        assert!(error.to_string().contains("must not be a file") && !error.to_string().contains("hunter2"), "{error}");
     }
 
     #[cfg(feature = "memory")]

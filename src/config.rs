@@ -35,7 +35,8 @@
 //! | `ECOM_PAGE_SIZE` | `20` | 1 to `ECOM_MAX_PAGE_SIZE` | rows of a page if the client does not say how many |
 //! | `ECOM_MAX_PAGE_SIZE` | `100` | 1–1,000 | the largest `per_page` |
 //! | `ECOM_BODY_LIMIT` | `2097152` | 1,024–104,857,600 bytes | the largest body |
-//! | `ECOM_QUERY_LIMIT` | `8192` | 256–65,536 bytes | the longest query string |
+//! | `ECOM_QUERY_LIMIT` | `8192` | 256–65,536 bytes | the longest path, and the longest query string |
+//! | `ECOM_HEADER_LIMIT` | `32768` | 1,024–262,144 bytes | the names and values of all headers of a request |
 //! | `ECOM_NUMBERS` | `false` | `true`, `false` | prices and measures as JSON numbers in place of strings |
 //! | `ECOM_REQUEST_TIMEOUT` | `30` | 1–600 s | the longest request |
 //! | `ECOM_SHUTDOWN_TIMEOUT` | `30` | 1–600 s | how long a stop waits for open requests |
@@ -59,6 +60,7 @@ use ecom_http::HttpConfig;
 
 use self::reader::{Reader, host_and_port};
 use self::sources::{NAMES, dot_env, merge, said, toml_values, unreadable};
+use crate::builder::{CACHE, DATABASE, DEFAULT_CACHE, SEARCH};
 use crate::{DatabaseSettings, ShopBuilder};
 
 /// A URL that may hold a password: `Debug` shows its scheme only.
@@ -178,51 +180,43 @@ impl ServerConfig {
         port = r.number("PORT", u64::from(port), 0..=u64::from(u16::MAX)).try_into().unwrap_or(port);
 
         let data = r.text("ECOM_DATA", "./ecom-data");
-        // Both URLs are percent-decoded by their adapters.
-        let escaped = data.replace('%', "%25").replace('?', "%3F");
-        let escaped = escaped.strip_prefix("./").unwrap_or(&escaped).trim_end_matches('/');
-        let database_url = r.url("DATABASE_URL", "DATABASE_URL_FILE", &format!("sqlite://{escaped}/ecom.db"));
+        if std::fs::metadata(&data).is_ok_and(|found| !found.is_dir()) {
+            r.bad("ECOM_DATA", "names a file: name a directory, which is made if it is missing");
+        }
+        let (database, search) = embedded_urls(&data);
+        let database_url = r.url("DATABASE_URL", "DATABASE_URL_FILE", &database);
         let database_direct_url = r.url("DATABASE_DIRECT_URL", "DATABASE_DIRECT_URL_FILE", "");
         let database_direct_url = (!database_direct_url.expose().is_empty()).then_some(database_direct_url);
-        let search_url = r.url("SEARCH_URL", "SEARCH_URL_FILE", &format!("tantivy://{escaped}/index"));
-        let cache_url = r.url("CACHE_URL", "CACHE_URL_FILE", crate::builder::DEFAULT_CACHE);
+        let search_url = r.url("SEARCH_URL", "SEARCH_URL_FILE", &search);
+        let cache_url = r.url("CACHE_URL", "CACHE_URL_FILE", DEFAULT_CACHE);
 
         let currency = r.text("ECOM_CURRENCY", "USD");
         let currency = Currency::from_code(&currency).unwrap_or_else(|_| {
             r.bad("ECOM_CURRENCY", "must be an ISO 4217 code such as USD");
             Currency::USD
         });
-        let seconds = Duration::from_secs;
         let pool = DatabaseSettings::default();
         let database = DatabaseSettings {
             max_connections: r.size("ECOM_DATABASE_POOL", pool.max_connections, 1..=1_000),
-            acquire_timeout: seconds(r.number("ECOM_DATABASE_ACQUIRE_TIMEOUT", pool.acquire_timeout.as_secs(), 1..=60)),
-            statement_timeout: seconds(r.number(
-                "ECOM_DATABASE_STATEMENT_TIMEOUT",
-                pool.statement_timeout.as_secs(),
-                1..=600,
-            )),
-            max_lifetime: seconds(r.number("ECOM_DATABASE_LIFETIME", pool.max_lifetime.as_secs(), 60..=86_400)),
+            acquire_timeout: r.seconds("ECOM_DATABASE_ACQUIRE_TIMEOUT", pool.acquire_timeout, 1..=60),
+            statement_timeout: r.seconds("ECOM_DATABASE_STATEMENT_TIMEOUT", pool.statement_timeout, 1..=600),
+            max_lifetime: r.seconds("ECOM_DATABASE_LIFETIME", pool.max_lifetime, 60..=86_400),
         };
         let shop = ShopConfig::default()
             .currency(currency)
             .price_bounds(r.prices("ECOM_PRICE_BUCKETS", currency, &defaults.price_bounds))
             .last_write_wins(r.flag("ECOM_LAST_WRITE_WINS", defaults.last_write_wins))
             .total_bound(r.number("ECOM_TOTAL_BOUND", defaults.total_bound, 1..=1_000_000))
-            .product_ttl(seconds(r.number("ECOM_PRODUCT_TTL", defaults.product_ttl.as_secs(), 0..=86_400)))
-            .category_ttl(seconds(r.number("ECOM_CATEGORY_TTL", defaults.category_ttl.as_secs(), 0..=86_400)))
-            .poll_interval(Duration::from_millis(r.number("ECOM_POLL_INTERVAL", 500, 10..=60_000)))
-            .lease_ttl(seconds(r.number("ECOM_LEASE_TTL", defaults.lease_ttl.as_secs(), 1..=600)))
+            .product_ttl(r.seconds("ECOM_PRODUCT_TTL", defaults.product_ttl, 0..=86_400))
+            .category_ttl(r.seconds("ECOM_CATEGORY_TTL", defaults.category_ttl, 0..=86_400))
+            .poll_interval(r.milliseconds("ECOM_POLL_INTERVAL", defaults.poll_interval, 10..=60_000))
+            .lease_ttl(r.seconds("ECOM_LEASE_TTL", defaults.lease_ttl, 1..=600))
             .index_batch(r.size("ECOM_INDEX_BATCH", defaults.index_batch, 1..=10_000))
-            .outbox_retention(seconds(r.number(
-                "ECOM_OUTBOX_RETENTION",
-                defaults.outbox_retention.as_secs(),
-                60..=10 * 366 * 86_400,
-            )))
+            .outbox_retention(r.seconds("ECOM_OUTBOX_RETENTION", defaults.outbox_retention, 60..=10 * 366 * 86_400))
             .adjustment_batch(r.size("ECOM_ADJUSTMENT_BATCH", defaults.adjustment_batch, 1..=1_000));
 
         let http = r.http();
-        let shutdown_timeout = seconds(r.number("ECOM_SHUTDOWN_TIMEOUT", 30, 1..=600));
+        let shutdown_timeout = r.seconds("ECOM_SHUTDOWN_TIMEOUT", Duration::from_secs(30), 1..=600);
         let log = r.text("ECOM_LOG", "info");
         let log_format = match r.text("ECOM_LOG_FORMAT", "pretty").as_str() {
             "pretty" => LogFormat::Pretty,
@@ -264,7 +258,17 @@ impl ServerConfig {
             .search(self.search_url.expose())
             .cache(self.cache_url.expose())
             .config(self.shop.clone());
-        let builder = builder.rename(setting_of);
+        let (database, search) = embedded_urls(&self.data.to_string_lossy());
+        let mut names = Vec::with_capacity(SETTINGS.len() + 2);
+        // Who set neither URL knows the directory only.
+        if self.database_url.expose() == database {
+            names.push((DATABASE, "DATABASE_URL (by default in ECOM_DATA)"));
+        }
+        if self.search_url.expose() == search {
+            names.push((SEARCH, "SEARCH_URL (by default in ECOM_DATA)"));
+        }
+        names.extend(SETTINGS);
+        let builder = builder.names(names);
         match &self.database_direct_url {
             Some(url) => builder.database_direct(url.expose()),
             None => builder,
@@ -272,19 +276,24 @@ impl ServerConfig {
     }
 }
 
-/// The setting behind a field that the builder of the shop names.
-fn setting_of(field: &str) -> &str {
-    match field {
-        "database" => "DATABASE_URL",
-        "database_direct" => "DATABASE_DIRECT_URL",
-        "search" => "SEARCH_URL",
-        "cache" => "CACHE_URL",
-        "max_connections" => "ECOM_DATABASE_POOL",
-        "acquire_timeout" => "ECOM_DATABASE_ACQUIRE_TIMEOUT",
-        "statement_timeout" => "ECOM_DATABASE_STATEMENT_TIMEOUT",
-        "max_lifetime" => "ECOM_DATABASE_LIFETIME",
-        other => other,
-    }
+/// The settings behind the fields that the builder of the shop names.
+const SETTINGS: [(&str, &str); 8] = [
+    (DATABASE, "DATABASE_URL"),
+    ("database_direct", "DATABASE_DIRECT_URL"),
+    (SEARCH, "SEARCH_URL"),
+    (CACHE, "CACHE_URL"),
+    ("max_connections", "ECOM_DATABASE_POOL"),
+    ("acquire_timeout", "ECOM_DATABASE_ACQUIRE_TIMEOUT"),
+    ("statement_timeout", "ECOM_DATABASE_STATEMENT_TIMEOUT"),
+    ("max_lifetime", "ECOM_DATABASE_LIFETIME"),
+];
+
+/// The URLs of the database and the index that lie in a directory.
+fn embedded_urls(data: &str) -> (String, String) {
+    // Both URLs are percent-decoded by their adapters.
+    let escaped = data.replace('%', "%25").replace('?', "%3F");
+    let escaped = escaped.strip_prefix("./").unwrap_or(&escaped).trim_end_matches('/');
+    (format!("sqlite://{escaped}/ecom.db"), format!("tantivy://{escaped}/index"))
 }
 
 #[cfg(test)]
@@ -314,6 +323,51 @@ mod tests {
         assert_eq!(read(&[("ECOM_API_PREFIX", "/")]).unwrap().http.api_prefix, "");
         // The table of the module names the default in the major unit.
         assert_eq!(read(&[("ECOM_PRICE_BUCKETS", "0,25,50,100,250,500,1000")]).unwrap().shop, c.shop);
+    }
+
+    #[test]
+    fn r17_a_setting_with_a_unit_says_that_it_takes_none() {
+        for (name, value, message) in [
+            ("ECOM_REQUEST_TIMEOUT", "30s", "must be a whole number of seconds without a unit, 1 to 600"),
+            ("ECOM_SHUTDOWN_TIMEOUT", "1 min", "must be a whole number of seconds without a unit, 1 to 600"),
+            ("ECOM_POLL_INTERVAL", "500ms", "must be a whole number of milliseconds without a unit, 10 to 60000"),
+            ("ECOM_BODY_LIMIT", "2 MiB", "must be a whole number of bytes without a unit, 1024 to 104857600"),
+            ("ECOM_HEADER_LIMIT", "0", "must be a whole number of bytes without a unit, 1024 to 262144"),
+            ("ECOM_PAGE_SIZE", "0", "must be a whole number, 1 to 100"),
+            ("ECOM_MAX_PAGE_SIZE", "0", "must be a whole number, 1 to 1000"),
+            ("ECOM_PRICE_BUCKETS", "100,50,25", "in ascending order, such as `0,25,50,100`"),
+            ("ECOM_PRICE_BUCKETS", "25,25", "in ascending order"),
+        ] {
+            let error = read(&[(name, value)]).unwrap_err();
+            let text = error.to_string();
+            assert!(text.contains(&format!("{name}: ")) && text.contains(message), "{value}: {text}");
+            assert_eq!(bad_fields(error), [name]);
+        }
+        assert_eq!(read(&[("ECOM_HEADER_LIMIT", "2048")]).unwrap().http.header_limit, 2048);
+    }
+
+    #[cfg(all(feature = "sqlite", feature = "tantivy"))]
+    #[tokio::test]
+    async fn r16_a_place_that_cannot_be_used_is_named_by_its_setting() {
+        let dir = tempfile::tempdir().unwrap();
+        let (data, file) = (dir.path().join("data"), dir.path().join("file"));
+        std::fs::create_dir(&data).unwrap();
+        std::fs::write(data.join("ecom.db"), "hello, this is no database. ".repeat(50)).unwrap();
+        std::fs::write(&file, "hello").unwrap();
+        let (data, file) = (data.to_str().unwrap(), file.to_str().unwrap());
+        let text = read(&[("ECOM_DATA", file)]).unwrap_err().to_string();
+        assert!(text.contains("ECOM_DATA: names a file: name a directory"), "{text}");
+        let (database, index) = (format!("sqlite://{data}/ecom.db"), format!("tantivy://{file}/index"));
+        for (pairs, name) in [
+            (vec![("ECOM_DATA", data)], "DATABASE_URL (by default in ECOM_DATA)"),
+            (vec![("DATABASE_URL", database.as_str()), ("SEARCH_URL", "none")], "DATABASE_URL"),
+            (vec![("DATABASE_URL", "sqlite::memory:"), ("SEARCH_URL", index.as_str())], "SEARCH_URL"),
+        ] {
+            let error = read(&pairs).unwrap().shop_builder().build().await.unwrap_err();
+            let text = error.to_string();
+            assert!(!text.contains(file) && !text.contains("try again") && !text.contains("internal"), "{text}");
+            assert_eq!(bad_fields(error), [name]);
+        }
     }
 
     #[test]

@@ -75,7 +75,12 @@ impl ShopConfig {
         within("product_ttl", self.product_ttl <= Duration::from_secs(86_400), "at most a day");
         within("category_ttl", self.category_ttl <= Duration::from_secs(86_400), "at most a day");
         within("outbox_retention", self.outbox_retention >= Duration::from_secs(60), "at least a minute");
-        within("price_bounds", self.price_bounds.is_sorted() && self.price_bounds.len() <= 50, "ascending, at most 50");
+        let ascending = self.price_bounds.is_sorted_by(|a, b| a < b);
+        within(
+            "price_bounds",
+            ascending && self.price_bounds.len() <= 50,
+            "at most 50 prices, each above the one before",
+        );
         e.into_result()
     }
 }

@@ -423,6 +423,32 @@ impl Conflict {
     }
 }
 
+/// An error with its causes, `message: cause: cause`, for logs. A cause that the text before it holds already is left out:
+/// many libraries put the text of a cause into their own message.
+///
+/// ```
+/// let error = ecom_core::Error::internal("reading a file", "the disk is gone");
+/// assert_eq!(ecom_core::WithCauses(&error).to_string(), "internal error: reading a file: the disk is gone");
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct WithCauses<'e>(pub &'e (dyn std::error::Error + 'e));
+
+impl fmt::Display for WithCauses<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = self.0.to_string();
+        let mut next = self.0.source();
+        while let Some(cause) = next {
+            let words = cause.to_string();
+            if !text.contains(&words) {
+                text.push_str(": ");
+                text.push_str(&words);
+            }
+            next = cause.source();
+        }
+        f.write_str(&text)
+    }
+}
+
 macro_rules! error_codes {
     ($($variant:ident = $text:literal, $meaning:literal;)*) => {
         /// The stable codes of [`Error`]: the one list that the documentation's table is made from.
@@ -465,8 +491,11 @@ error_codes! {
     FlatWriteRefused = "FLAT_WRITE_REFUSED", "The product has several SKUs: write `skus` or the SKU itself.";
     CurrencyMismatch = "CURRENCY_MISMATCH", "The shop has one currency; send amounts in it.";
     StateConflict = "STATE_CONFLICT", "The state of the row does not allow this step; the message says why.";
-    PayloadTooLarge = "PAYLOAD_TOO_LARGE", "The body or query string is over the limit.";
-    UnsupportedMediaType = "UNSUPPORTED_MEDIA_TYPE", "Send `Content-Type: application/json`.";
+    RequestTimeout = "REQUEST_TIMEOUT", "The body did not arrive in time; send the request again.";
+    PayloadTooLarge = "PAYLOAD_TOO_LARGE", "The body is over the limit.";
+    UriTooLong = "URI_TOO_LONG", "The path or the query string is over the limit; send fewer or shorter parameters.";
+    HeadersTooLarge = "HEADERS_TOO_LARGE", "The headers are over the limit; send fewer or shorter ones.";
+    UnsupportedMediaType = "UNSUPPORTED_MEDIA_TYPE", "Send `Content-Type: application/json`, in UTF-8.";
     RateLimited = "RATE_LIMITED", "Wait for `Retry-After` seconds.";
     Unsupported = "UNSUPPORTED", "The chosen backend cannot do this.";
     Unavailable = "UNAVAILABLE", "A dependency is down or slow; retry after `Retry-After` seconds.";
@@ -565,6 +594,23 @@ impl std::error::Error for ValidationErrors {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot read: {0}")]
+    struct Told(#[source] std::io::Error);
+
+    #[test]
+    fn r16_a_cause_is_told_once() {
+        let disk = || std::io::Error::other("the disk is gone");
+        let error = Error::unavailable(Dependency::Database, Told(disk()));
+        assert_eq!(
+            WithCauses(&error).to_string(),
+            "the database is not available at the moment; try again: cannot read: the disk is gone"
+        );
+        assert_eq!(WithCauses(&disk()).to_string(), "the disk is gone");
+        let conflict = Error::from(Conflict::State { message: "it is not deleted".to_owned() });
+        assert_eq!(WithCauses(&conflict).to_string(), "it is not deleted");
+    }
 
     #[test]
     fn r16_every_conflict_says_what_is_to_blame() {

@@ -76,6 +76,7 @@ pub mod text;
 
 pub use error::{
     BoxError, Conflict, Dependency, Entity, Error, ErrorCode, FieldCode, FieldError, Result, ValidationErrors,
+    WithCauses,
 };
 pub use health::{DependencyHealth, Health};
 pub use service::run::after_commit::AfterCommit;

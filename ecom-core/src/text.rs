@@ -4,6 +4,8 @@ use std::fmt;
 
 use icu_casemap::CaseMapper;
 use icu_normalizer::ComposingNormalizerBorrowed;
+use icu_properties::CodePointSetData;
+use icu_properties::props::DefaultIgnorableCodePoint;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{FieldCode, ValidationErrors};
@@ -38,17 +40,24 @@ pub fn fold_key(text: &str) -> String {
 /// The most bytes of a [`fold_key`].
 pub const MAX_KEY: usize = 512;
 
-/// Pushes an error where `text` is outside `min..=max` characters after trimming, or has control characters
-/// (NUL among them) that not every database can keep.
+/// Pushes an error if `text` is outside `min..=max` characters after trimming, if it must have characters and none of
+/// them can be seen, or if it has control characters (NUL among them) that not every database can keep.
 pub fn check_text(field: &str, text: &str, min: usize, max: usize, errors: &mut ValidationErrors) {
     // Bytes first: a text of 10 MB is refused without being walked.
     let length = if text.len() > max * 4 { usize::MAX } else { text.trim().chars().count() };
     if length < min || length > max {
         let code = if length < min && length == 0 { FieldCode::Required } else { FieldCode::OutOfBounds };
         errors.push(field, code, format!("must have {min} to {max} characters"));
+    } else if min > 0 && text.chars().all(|c| c.is_whitespace() || is_invisible(c)) {
+        errors.push(field, FieldCode::Required, "must have a character that can be seen");
     } else if text.trim().chars().any(|c| c.is_control() && (max <= MAX_LINE || !matches!(c, '\n' | '\r' | '\t'))) {
         errors.out_of_bounds(field, "must not have control characters");
     }
+}
+
+/// Returns true for a character that takes no ink and no space, such as a zero-width space or a joiner.
+pub(crate) fn is_invisible(c: char) -> bool {
+    !c.is_ascii() && CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(c)
 }
 
 /// Whether a row can be called this: 1 to 100 characters, none of them a control character. Anything else is looked for
@@ -198,6 +207,22 @@ mod tests {
         assert_eq!(fold_key(&"x".repeat(MAX_KEY)), "x".repeat(MAX_KEY));
         assert!(fold_key(&a).len() <= MAX_KEY && fold_key(&a) != fold_key(&b));
         assert!(fold_key(&a).starts_with(&"\u{1F600}".repeat(120)));
+    }
+
+    #[test]
+    fn r17_a_text_of_invisible_characters_is_refused() {
+        let fields = |text: &str, min| {
+            let mut errors = ValidationErrors::default();
+            check_text("title", text, min, 100, &mut errors);
+            errors.0.into_iter().map(|e| (e.field, e.code)).collect::<Vec<_>>()
+        };
+        for text in ["\u{200b}", "\u{200d}\u{feff} \u{2060}", "\u{3164}", "\u{ad}", " "] {
+            assert_eq!(fields(text, 1), [("title".to_owned(), FieldCode::Required)], "{text:?}");
+            assert_eq!(fields(text, 0), [], "{text:?}");
+        }
+        for text in ["a", "\u{200b}a", "\u{1F469}\u{200d}\u{1F52C}", "\u{645}\u{6cc}\u{200c}\u{62e}"] {
+            assert_eq!(fields(text, 1), [], "{text:?}");
+        }
     }
 
     #[test]

@@ -22,8 +22,12 @@ pub struct HttpConfig {
     pub max_page_size: u32,
     /// The most bytes of a body. Default 2 MiB.
     pub body_limit: usize,
-    /// The most bytes of a query string. Default 8 KiB.
+    /// The most bytes of a path, and of a query string. Default 8 KiB. A server has limits of its own, whose answers are
+    /// not in the envelope of errors: those of hyper are 64 KiB for both together.
     pub query_limit: usize,
+    /// The most bytes of the names and values of all headers. Default 32 KiB. A server has limits of its own, whose
+    /// answers are not in the envelope of errors: those of hyper are 100 headers and 400 KiB.
+    pub header_limit: usize,
     /// A log line per request, at level info under the target `ecom_http::access`. Default on.
     pub access_log: bool,
     /// Origins whose pages may call the API; `*` for all. Default none.
@@ -49,6 +53,7 @@ impl Default for HttpConfig {
             max_page_size: 100,
             body_limit: 2 * 1024 * 1024,
             query_limit: 8 * 1024,
+            header_limit: 32 * 1024,
             access_log: true,
             cors_origins: Vec::new(),
             request_timeout: Duration::from_secs(30),

@@ -1,7 +1,5 @@
 //! Errors over HTTP: the one place where codes become statuses (R16).
 
-use std::error::Error as _;
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
@@ -9,7 +7,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use chrono::SecondsFormat;
 use ecom_core::clock::Timestamp;
-use ecom_core::{Error, ErrorCode, FieldCode, FieldError, ValidationErrors};
+use ecom_core::{Error, ErrorCode, FieldCode, FieldError, ValidationErrors, WithCauses};
 use serde_json::{Value, json};
 
 /// What a handler or extractor fails with. The middleware renders it, with the id of the request.
@@ -44,6 +42,9 @@ pub(crate) const fn status_of(code: ErrorCode) -> StatusCode {
         | ErrorCode::FlatWriteRefused
         | ErrorCode::CurrencyMismatch
         | ErrorCode::StateConflict => StatusCode::CONFLICT,
+        ErrorCode::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
+        ErrorCode::UriTooLong => StatusCode::URI_TOO_LONG,
+        ErrorCode::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         ErrorCode::VersionRequired => StatusCode::PRECONDITION_REQUIRED,
         ErrorCode::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         ErrorCode::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -91,6 +92,9 @@ impl ApiError {
                 (ErrorCode::MethodNotAllowed, "the resource does not have this method; see `Allow`")
             }
             StatusCode::NOT_ACCEPTABLE => (ErrorCode::NotAcceptable, "the representation asked for is not offered"),
+            StatusCode::REQUEST_TIMEOUT => (ErrorCode::RequestTimeout, "the request did not arrive in time"),
+            StatusCode::URI_TOO_LONG => (ErrorCode::UriTooLong, "the path or the query string is too long"),
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => (ErrorCode::HeadersTooLarge, "the headers are too large"),
             StatusCode::PAYLOAD_TOO_LARGE => (ErrorCode::PayloadTooLarge, "the request is too large"),
             StatusCode::UNSUPPORTED_MEDIA_TYPE => (ErrorCode::UnsupportedMediaType, "send application/json"),
             s if s.is_client_error() => (ErrorCode::BadRequest, "the request cannot be read"),
@@ -118,13 +122,11 @@ impl ApiError {
     /// The causes, for the log of the operator only.
     pub(crate) fn log(&self, request_id: &str) {
         if self.status.is_server_error() {
-            let mut causes = String::new();
-            let mut next = self.cause.as_ref().and_then(|c| c.source());
-            while let Some(cause) = next {
-                let _ = write!(causes, ": {cause}");
-                next = cause.source();
+            let code = self.code.as_str();
+            match &self.cause {
+                Some(cause) => tracing::error!(request_id, code, "{}", WithCauses(cause)),
+                None => tracing::error!(request_id, code, "{}", self.message),
             }
-            tracing::error!(request_id, code = self.code.as_str(), "{}{causes}", self.message);
         }
     }
 

@@ -368,7 +368,6 @@ mod tests {
             variant(false, Some("title")),
             variant(true, Some("title")),
             variant(false, Some("price")),
-            variant(false, Some("")),
         ];
         for (i, a) in all.iter().enumerate() {
             assert!(all.iter().skip(i + 1).all(|b| b != a), "{a}");

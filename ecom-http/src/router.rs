@@ -37,6 +37,8 @@ use crate::{openapi, routes};
 /// # }
 /// ```
 ///
+/// It can be nested at several paths. At one path it can be nested only once, or axum panics with the name of the path.
+///
 /// Merged, it must not have a path that the other router has too, or axum panics with the name of the path: turn the
 /// root routes off. Without them the router has no fallback either, unless the prefix is empty.
 ///

@@ -368,10 +368,27 @@ async fn r16_a_place_that_cannot_be_written_to_is_a_clear_error() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("secret-file");
     fs::write(&file, "").unwrap();
-    let error = TantivySearch::open(TantivyOptions::directory(file.join("index"))).await.unwrap_err();
-    assert!(std::error::Error::source(&error).is_some(), "the cause is kept");
-    let message = error.to_string();
-    assert!(message.contains("directory of the search index") && !message.contains("secret-file"), "{message}");
+    let broken = |name: &str| {
+        let index = dir.path().join("secret-index");
+        fs::create_dir_all(index.join(name)).unwrap();
+        index
+    };
+    let cases = [
+        (file.join("index"), "must not be a file, nor lie below one"),
+        (file.clone(), "must not be a file"),
+        (broken("writer.lock"), "cannot be written to"),
+        (broken("CURRENT"), "remove the directory, and the index is built again"),
+    ];
+    for (i, (path, advice)) in cases.into_iter().enumerate() {
+        if i == 3 {
+            fs::remove_dir(path.join("writer.lock")).unwrap();
+        }
+        let error = TantivySearch::open(TantivyOptions::directory(path)).await.unwrap_err();
+        let message = error.to_string();
+        assert!(matches!(error, Error::Validation(_)), "{error:?}");
+        assert!(message.contains("search: ") && message.contains(advice), "{message}");
+        assert!(!message.contains("secret-"), "{message}");
+    }
 }
 
 /// Merges, deletes and many small commits leave the index correct and small.

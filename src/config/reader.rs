@@ -1,6 +1,7 @@
 //! Settings as values: parsed, checked, and every bad one noted.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -49,13 +50,34 @@ impl Reader<'_> {
         }
     }
 
-    pub fn number(&mut self, name: &str, default: u64, bounds: std::ops::RangeInclusive<u64>) -> u64 {
+    pub fn number(&mut self, name: &str, default: u64, bounds: RangeInclusive<u64>) -> u64 {
         let text = format!("a whole number, {} to {}", bounds.start(), bounds.end());
         self.parsed(name, |n| bounds.contains(n), &text).unwrap_or(default)
     }
 
+    /// A time in seconds.
+    pub fn seconds(&mut self, name: &str, default: Duration, bounds: RangeInclusive<u64>) -> Duration {
+        self.counted(name, "seconds", bounds).map_or(default, Duration::from_secs)
+    }
+
+    /// A time in milliseconds.
+    pub fn milliseconds(&mut self, name: &str, default: Duration, bounds: RangeInclusive<u64>) -> Duration {
+        self.counted(name, "milliseconds", bounds).map_or(default, Duration::from_millis)
+    }
+
+    /// A number of bytes, whose bounds fit `usize`.
+    pub fn bytes(&mut self, name: &str, default: usize, bounds: RangeInclusive<u64>) -> usize {
+        self.counted(name, "bytes", bounds).and_then(|n| usize::try_from(n).ok()).unwrap_or(default)
+    }
+
+    /// A number of something, which the setting does not name.
+    fn counted(&mut self, name: &str, unit: &str, bounds: RangeInclusive<u64>) -> Option<u64> {
+        let text = format!("a whole number of {unit} without a unit, {} to {}", bounds.start(), bounds.end());
+        self.parsed(name, |n| bounds.contains(n), &text)
+    }
+
     /// A number whose bounds fit `T`.
-    pub fn size<T: TryFrom<u64> + Copy>(&mut self, name: &str, default: T, bounds: std::ops::RangeInclusive<u64>) -> T {
+    pub fn size<T: TryFrom<u64> + Copy>(&mut self, name: &str, default: T, bounds: RangeInclusive<u64>) -> T {
         let text = format!("a whole number, {} to {}", bounds.start(), bounds.end());
         let found: Option<u64> = self.parsed(name, |n| bounds.contains(n), &text);
         found.and_then(|n| T::try_from(n).ok()).unwrap_or(default)
@@ -113,10 +135,11 @@ impl Reader<'_> {
         let max_page_size: u32 = self.size("ECOM_MAX_PAGE_SIZE", defaults.max_page_size, 1..=1_000);
         let page_size = defaults.page_size.min(max_page_size);
         let page_size = self.size("ECOM_PAGE_SIZE", page_size, 1..=u64::from(max_page_size));
-        let body_limit = self.size("ECOM_BODY_LIMIT", defaults.body_limit, 1024..=100 * 1024 * 1024);
-        let query_limit = self.size("ECOM_QUERY_LIMIT", defaults.query_limit, 256..=64 * 1024);
+        let body_limit = self.bytes("ECOM_BODY_LIMIT", defaults.body_limit, 1024..=100 * 1024 * 1024);
+        let query_limit = self.bytes("ECOM_QUERY_LIMIT", defaults.query_limit, 256..=64 * 1024);
+        let header_limit = self.bytes("ECOM_HEADER_LIMIT", defaults.header_limit, 1024..=256 * 1024);
         let numbers = self.flag("ECOM_NUMBERS", defaults.numbers);
-        let timeout = self.number("ECOM_REQUEST_TIMEOUT", defaults.request_timeout.as_secs(), 1..=600);
+        let timeout = self.seconds("ECOM_REQUEST_TIMEOUT", defaults.request_timeout, 1..=600);
         let cors_origins: Vec<String> = self
             .text("ECOM_CORS_ORIGINS", "")
             .split(',')
@@ -142,9 +165,10 @@ impl Reader<'_> {
             .max_page_size(max_page_size)
             .body_limit(body_limit)
             .query_limit(query_limit)
+            .header_limit(header_limit)
             .access_log(access_log)
             .cors_origins(cors_origins)
-            .request_timeout(Duration::from_secs(timeout))
+            .request_timeout(timeout)
             .numbers(numbers)
     }
 

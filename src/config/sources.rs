@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ecom_core::{FieldCode, ValidationErrors};
 
 /// Every setting that a TOML file may hold: its keys are these in lower case without `ECOM_`.
-pub(super) const NAMES: [&str; 39] = [
+pub(super) const NAMES: [&str; 40] = [
     "ECOM_LISTEN",
     "PORT",
     "ECOM_DATA",
@@ -37,6 +37,7 @@ pub(super) const NAMES: [&str; 39] = [
     "ECOM_MAX_PAGE_SIZE",
     "ECOM_BODY_LIMIT",
     "ECOM_QUERY_LIMIT",
+    "ECOM_HEADER_LIMIT",
     "ECOM_NUMBERS",
     "ECOM_REQUEST_TIMEOUT",
     "ECOM_SHUTDOWN_TIMEOUT",

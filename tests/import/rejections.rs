@@ -28,6 +28,7 @@ async fn r17_what_breaks_the_rules_is_a_dead_letter_and_leaves_nothing_behind() 
     add(json!({"title": 7}), "title");
     add(json!({"title": ""}), "title");
     add(json!({"title": null}), "title");
+    add(json!({"title": "\u{200b}\u{feff}"}), "title");
     add(json!({"tags": ["a", 1]}), "tags[1]");
     add(json!({"tags": ["x".repeat(51)]}), "tags[0]");
     add(json!({"rating": 5.01}), "rating");
@@ -60,6 +61,20 @@ async fn r17_what_breaks_the_rules_is_a_dead_letter_and_leaves_nothing_behind() 
     assert_eq!(all_products(&shop).await.len(), 2);
     assert!(!tree(&shop).await.iter().any(|c| c.slug.as_str() == "never-made"));
     assert_balanced(&shop).await;
+}
+
+#[tokio::test]
+async fn r17_integers_beyond_64_bits_are_refused_in_records() {
+    let shop = shop().await;
+    let with = |record: &Value, attributes: &str| {
+        let text = record.to_string();
+        format!("{},\"attributes\":{attributes}}}\n", text.strip_suffix('}').unwrap())
+    };
+    let text = with(&record(1), r#"{"n":18446744073709551616}"#) + &with(&record(2), r#"{"n":18446744073709551615}"#);
+    let (report, letters) = import(&shop, text).await;
+    assert_eq!(counts(&report), [2, 1, 0, 0, 1], "{letters:#?}");
+    assert!(fields(&letters[0]).iter().any(|f| f == "attributes"), "{:#}", letters[0]);
+    assert!(letters[0]["reason"].as_str().unwrap().contains("64 bits"), "{:#}", letters[0]);
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::clock::Timestamp;
 use crate::error::{Conflict, Entity, Error, FieldCode, Result, ValidationErrors};
@@ -215,7 +216,8 @@ impl ExternalRef {
 /// Free attributes: a JSON object of at most 16 KiB and at most 30 levels.
 ///
 /// Read from JSON, a float that some databases keep as another number is the number that all of them keep: `-0.0` is
-/// `0.0`, and `1e16` is the integer.
+/// `0.0`, and `1e16` is the integer. As a field of an input, which must then be JSON, integers beyond 64 bits are refused:
+/// they would become floats.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 #[serde(transparent)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -249,6 +251,24 @@ impl Attributes {
         }
     }
 
+    /// Reads the attributes of an input: integers that would become floats are refused.
+    pub(crate) fn from_input<'de, D: Deserializer<'de>>(d: D) -> std::result::Result<Self, D::Error> {
+        Box::<RawValue>::deserialize(d).and_then(|json| exact_attributes(&json))
+    }
+
+    /// [`Self::from_input`] for a field that may be null.
+    pub(crate) fn from_optional_input<'de, D>(d: D) -> std::result::Result<Option<Self>, D::Error>
+    where
+        D: Deserializer<'de>,
+    {
+        Option::<Box<RawValue>>::deserialize(d)?.map(|json| exact_attributes(&json)).transpose()
+    }
+
+    /// [`Self::from_input`] for a field of a merge patch.
+    pub(crate) fn from_patch<'de, D: Deserializer<'de>>(d: D) -> std::result::Result<Patch<Self>, D::Error> {
+        Ok(Self::from_optional_input(d)?.map_or(Patch::Clear, Patch::Set))
+    }
+
     /// Merges a patch (RFC 7396): null removes, objects merge, the rest replaces.
     pub fn merge(&mut self, patch: &Self) {
         let mut doc = Value::Object(std::mem::take(&mut self.0));
@@ -264,6 +284,54 @@ impl<'de> Deserialize<'de> for Attributes {
         let mut map = serde_json::Map::deserialize(deserializer)?;
         map.values_mut().for_each(normalize);
         Ok(Self(map))
+    }
+}
+
+/// Reads attributes from JSON that is well formed.
+fn exact_attributes<E: serde::de::Error>(json: &RawValue) -> std::result::Result<Attributes, E> {
+    let text = json.get();
+    if !text.starts_with('{') {
+        return Err(E::custom("must be a JSON object"));
+    }
+    if let Some(integer) = inexact_integer(text) {
+        let shown: String = integer.chars().take(40).collect();
+        return Err(E::custom(format_args!(
+            "has the integer {shown}, which needs more than 64 bits: send it as a text"
+        )));
+    }
+    serde_json::from_str(text).map_err(|e| match e.to_string() {
+        // The one limit of the parser itself.
+        e if e.starts_with("recursion limit") => {
+            E::custom(format_args!("must have at most {} levels", Attributes::MAX_DEPTH))
+        }
+        e => E::custom(e),
+    })
+}
+
+/// Returns the first integer of a JSON text that 64 bits do not hold.
+fn inexact_integer(json: &str) -> Option<&str> {
+    let mut rest = json;
+    loop {
+        let start = rest.find(|c: char| c == '"' || c == '-' || c.is_ascii_digit())?;
+        rest = &rest[start..];
+        if let Some(text) = rest.strip_prefix('"') {
+            // A quote with an odd number of backslashes before it belongs to the text.
+            let mut escaped = false;
+            let end = text.find(|c: char| {
+                let ends = c == '"' && !escaped;
+                escaped = c == '\\' && !escaped;
+                ends
+            })?;
+            rest = &text[end + 1..];
+        } else {
+            let end = rest.find(|c: char| !matches!(c, '-' | '+' | '.' | 'e' | 'E' | '0'..='9')).unwrap_or(rest.len());
+            let (number, after) = rest.split_at(end);
+            let is_integer = !number.contains(['.', 'e', 'E']);
+            if is_integer && number.parse::<i64>().is_err() && number.parse::<u64>().is_err() {
+                return Some(number);
+            }
+            rest = after;
+        }
     }
 }
 
@@ -458,6 +526,39 @@ mod tests {
         let kept = r#"{"a":0.0,"b":[10000000000000000,-1000000000000000000,18000000000000000000],"c":{"d":123456789012345680},"e":1.0,"f":1e300,"g":1e-7}"#;
         assert_eq!(serde_json::to_value(&read).unwrap(), serde_json::from_str::<Value>(kept).unwrap());
         assert_eq!(attributes(&serde_json::to_string(&read).unwrap()), read);
+    }
+
+    #[derive(Debug, Deserialize)]
+    struct Input {
+        #[serde(default, deserialize_with = "Attributes::from_input")]
+        attributes: Attributes,
+        #[serde(default, deserialize_with = "Attributes::from_patch")]
+        patch: Patch<Attributes>,
+        #[serde(default, deserialize_with = "Attributes::from_optional_input")]
+        record: Option<Attributes>,
+    }
+
+    #[test]
+    fn r17_integers_beyond_64_bits_are_refused_in_inputs() {
+        let read = |json: &str| serde_json::from_str::<Input>(json);
+        for n in ["18446744073709551616", "-9223372036854775809", "123456789012345678901234567890"] {
+            for json in [
+                format!("{{\"attributes\":{{\"a\":{n}}}}}"),
+                format!("{{\"patch\":{{\"a\":[1.5,{{\"b\":{n}}}]}}}}"),
+                format!("{{\"record\":{{\"a\\\"\\\\\":[\"-\", {n} ]}}}}"),
+            ] {
+                let error = read(&json).unwrap_err().to_string();
+                assert!(error.contains(n) && error.contains("send it as a text"), "{json}: {error}");
+            }
+        }
+        let kept = r#"{"a":18446744073709551615,"b":-9223372036854775808,"c":"99999999999999999999","d":1e30,"e":1.0,"f":"\\"}"#;
+        let input = read(&format!(r#"{{"attributes":{kept},"patch":null,"record":null}}"#)).unwrap();
+        assert_eq!(input.attributes, attributes(kept));
+        assert_eq!((input.patch, input.record), (Patch::Clear, None));
+        assert!(matches!(read("{}").unwrap(), Input { patch: Patch::Keep, record: None, .. }));
+        assert!(read(r#"{"attributes":[]}"#).unwrap_err().to_string().contains("must be a JSON object"));
+        let deep = format!("{{\"patch\":{{\"a\":{}{}}}}}", "[".repeat(200), "]".repeat(200));
+        assert!(read(&deep).unwrap_err().to_string().contains("at most 30 levels"));
     }
 
     #[test]

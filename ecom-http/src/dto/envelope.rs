@@ -273,11 +273,15 @@ impl RenderedList {
 pub(crate) struct Fields(Option<Vec<String>>);
 
 impl Fields {
-    /// Reads a list with commas; unknown names are pushed to `errors`.
+    /// Reads a list with commas; unknown names, and a list without names, are pushed to `errors`.
     pub(crate) fn parse(sent: Option<&str>, known: &[&str], errors: &mut ValidationErrors) -> Self {
         Self(sent.map(|sent| {
             let names: Vec<String> =
                 sent.split(',').map(str::trim).filter(|n| !n.is_empty()).map(str::to_owned).collect();
+            if names.is_empty() {
+                let message = "must name at least one field; leave the parameter out for all fields";
+                errors.push("fields", FieldCode::Required, message);
+            }
             for n in names.iter().filter(|n| !known.contains(&n.as_str())) {
                 errors.push("fields", FieldCode::Unknown, format!("there is no field `{}`", shorten(n)));
             }

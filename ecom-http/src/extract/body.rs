@@ -1,5 +1,6 @@
 //! JSON bodies.
 
+use std::fmt;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -9,7 +10,8 @@ use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
 use bytes::{Bytes, BytesMut};
 use ecom_core::{ErrorCode, FieldCode};
 use http_body_util::BodyExt as _;
-use serde::de::DeserializeOwned;
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
 
 use super::explain::explain;
 use crate::app::App;
@@ -28,11 +30,17 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
                 .at("body", FieldCode::OutOfBounds)
         };
         let headers = request.headers();
-        let json = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).is_some_and(is_json);
-        if !json {
+        let content_type = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        if !is_json(content_type) {
             return Err(ApiError::new(
                 ErrorCode::UnsupportedMediaType,
                 "the body must be JSON, with `Content-Type: application/json`",
+            ));
+        }
+        if !is_utf8(content_type) {
+            return Err(ApiError::new(
+                ErrorCode::UnsupportedMediaType,
+                "the body must be JSON in UTF-8: send it in UTF-8, with `Content-Type: application/json`",
             ));
         }
         let said = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
@@ -43,7 +51,10 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
         // Before the limit of the whole request, so that a client that stalls is not taken for a slow database.
         let bytes = tokio::time::timeout(app.config.request_timeout / 2, read(request.into_body(), limit, said))
             .await
-            .map_err(|_| ApiError::field("body", FieldCode::Malformed, "did not arrive in time"))?
+            .map_err(|_| {
+                ApiError::new(ErrorCode::RequestTimeout, "the body did not arrive in time; send the request again")
+                    .at("body", FieldCode::Malformed)
+            })?
             .map_err(|_| ApiError::field("body", FieldCode::Malformed, "broke off"))?
             .ok_or_else(too_large)?;
         if bytes.is_empty() {
@@ -61,6 +72,10 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
         let value: T = serde_path_to_error::deserialize(&mut json).map_err(|e| {
             let path = e.path().to_string();
             let inner = e.into_inner();
+            let words = inner.to_string();
+            if words.starts_with("recursion limit exceeded") {
+                return explain(&path, &words, "body");
+            }
             // Some values that do not fit are called syntax errors: an enum's null, a number without bounds.
             let well_formed = serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).is_ok();
             if well_formed && inner.is_syntax() {
@@ -72,12 +87,12 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
                     format!("is no JSON at line {} column {}", inner.line(), inner.column()),
                 )
             } else {
-                explain(&path, &inner.to_string(), "body")
+                explain(&path, &words, "body")
             }
         })?;
         json.end().map_err(|_| ApiError::field("body", FieldCode::Malformed, "has something after the JSON value"))?;
-        let whole: serde_json::Value = serde_json::from_slice(&bytes)
-            .map_err(|_| ApiError::field("body", FieldCode::Malformed, "has a value that cannot be read"))?;
+        let Strict(whole) = serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_slice(&bytes))
+            .map_err(|e| explain(&e.path().to_string(), &e.inner().to_string(), "body"))?;
         match array_for_object(&whole, "") {
             Some(field) => Err(ApiError::field(field, FieldCode::Malformed, "must be a JSON object")),
             None => Ok(Self(value)),
@@ -85,10 +100,61 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
     }
 }
 
+/// JSON in which no object has a field twice: readers of such texts disagree about which of both counts.
+struct Strict(Value);
+
+impl<'de> Deserialize<'de> for Strict {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct Any;
+        impl<'de> Visitor<'de> for Any {
+            type Value = Value;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("any JSON")
+            }
+            fn visit_unit<E>(self) -> Result<Value, E> {
+                Ok(Value::Null)
+            }
+            fn visit_bool<E>(self, b: bool) -> Result<Value, E> {
+                Ok(b.into())
+            }
+            fn visit_i64<E>(self, n: i64) -> Result<Value, E> {
+                Ok(n.into())
+            }
+            fn visit_u64<E>(self, n: u64) -> Result<Value, E> {
+                Ok(n.into())
+            }
+            fn visit_f64<E>(self, n: f64) -> Result<Value, E> {
+                Ok(n.into())
+            }
+            fn visit_str<E>(self, s: &str) -> Result<Value, E> {
+                Ok(s.into())
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+                let mut list = Vec::new();
+                while let Some(Strict(item)) = items.next_element()? {
+                    list.push(item);
+                }
+                Ok(list.into())
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Value, A::Error> {
+                let mut object = serde_json::Map::new();
+                while let Some((name, Strict(value))) = fields.next_entry::<String, Strict>()? {
+                    if object.contains_key(&name) {
+                        return Err(A::Error::custom(format_args!("duplicate field `{name}`")));
+                    }
+                    object.insert(name, value);
+                }
+                Ok(object.into())
+            }
+        }
+        d.deserialize_any(Any).map(Self)
+    }
+}
+
 /// Where an array stands in the place of one of the inputs' nested objects.
-fn array_for_object(object: &serde_json::Value, prefix: &str) -> Option<String> {
+fn array_for_object(object: &Value, prefix: &str) -> Option<String> {
     let object = object.as_object()?;
-    if object.get("dimensions").is_some_and(serde_json::Value::is_array) {
+    if object.get("dimensions").is_some_and(Value::is_array) {
         return Some(format!("{prefix}dimensions"));
     }
     ["images", "skus"].into_iter().find_map(|list| {
@@ -147,9 +213,39 @@ fn is_json(content_type: &str) -> bool {
     essence.strip_prefix("application/").is_some_and(|t| t == "json" || t.ends_with("+json"))
 }
 
+/// Returns true unless the type names another character set than UTF-8.
+fn is_utf8(content_type: &str) -> bool {
+    content_type.split(';').skip(1).filter_map(|parameter| parameter.split_once('=')).all(|(name, value)| {
+        let charset = value.trim().trim_matches('"');
+        // Both names are in use.
+        let is_utf8 = charset.eq_ignore_ascii_case("utf-8") || charset.eq_ignore_ascii_case("utf8");
+        is_utf8 || !name.trim().eq_ignore_ascii_case("charset")
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{array_for_object, is_json};
+    use super::{Strict, array_for_object, is_json, is_utf8};
+
+    #[test]
+    fn r17_json_is_utf8() {
+        for yes in ["application/json", "application/json; charset=utf-8", "application/json;Charset=\"UTF-8\"; x=y"] {
+            assert!(is_utf8(yes), "{yes}");
+        }
+        for no in ["application/json; charset=utf-16", "application/json; x=y; charset=latin1"] {
+            assert!(!is_utf8(no), "{no}");
+        }
+    }
+
+    #[test]
+    fn r17_no_object_has_a_field_twice() {
+        let read = |json: &str| serde_json::from_str::<Strict>(json).map(|Strict(value)| value);
+        let json = r#"{"a": [{"b": 1}, {"b": -2.5}], "b": {"a": null, "c": true, "d": "\u00e9"}}"#;
+        assert_eq!(read(json).unwrap(), serde_json::from_str::<serde_json::Value>(json).unwrap());
+        for json in [r#"{"a": 1, "a": 1}"#, r#"{"a": [{"b": 1, "\u0062": 2}]}"#] {
+            assert!(read(json).unwrap_err().to_string().starts_with("duplicate field"), "{json}");
+        }
+    }
 
     #[test]
     fn arrays_are_no_objects() {

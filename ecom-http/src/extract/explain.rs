@@ -28,6 +28,42 @@ pub(crate) fn explain(path: &str, message: &str, root: &'static str) -> ApiError
     if let Some(field) = named("duplicate field `") {
         return at(FieldCode::Malformed, Some(field), "is given twice");
     }
+    // No more of their words than needed reaches the caller: the first is the parser's limit, the second the crate's.
+    let plain = if message.starts_with("recursion limit exceeded") {
+        "has too many levels of objects and arrays"
+    } else if message.starts_with("UUID parsing failed") {
+        "is not a UUID"
+    } else {
+        plain
+    };
     let field = if matches!(path, "." | "" | "?") { root } else { path };
     at(FieldCode::Malformed, Some(field.to_owned()), plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    struct Input {
+        id: Option<uuid::Uuid>,
+        any: Option<serde_json::Value>,
+    }
+
+    #[test]
+    fn r17_no_message_has_the_words_of_a_library() {
+        let refused = |json: &str| {
+            let error = serde_json::from_str::<Input>(json).map(|i| (i.id, i.any)).unwrap_err();
+            format!("{:?}", explain("field", &error.to_string(), "body"))
+        };
+        for (json, message) in [
+            (r#"{"id": "7"}"#.to_owned(), "is not a UUID"),
+            (format!(r#"{{"any": {}{}}}"#, "[".repeat(200), "]".repeat(200)), "has too many levels"),
+        ] {
+            let error = refused(&json);
+            assert!(error.contains(message) && !error.contains("parsing") && !error.contains("recursion"), "{error}");
+        }
+    }
 }

@@ -3,6 +3,8 @@
 use ecom_core::common::{DeleteMode, IncludeDeleted};
 use serde::Deserialize;
 
+use super::filter::present;
+
 /// What a client wants to see of a resource.
 pub(crate) trait Wish {
     /// Returns the fields, with commas between; `None` for all.
@@ -23,8 +25,8 @@ impl Wish for () {}
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Shape {
-    /// Top-level fields to return, with commas between; all if absent.
-    #[serde(default)]
+    /// Top-level fields to return, with commas between; all if absent. At least one.
+    #[serde(default, deserialize_with = "present")]
     fields: Option<String>,
     /// Prices and measures as JSON numbers in place of strings.
     #[serde(default)]
@@ -45,8 +47,8 @@ impl Wish for Shape {
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Picked {
-    /// Top-level fields to return, with commas between; all if absent.
-    #[serde(default)]
+    /// Top-level fields to return, with commas between; all if absent. At least one.
+    #[serde(default, deserialize_with = "present")]
     fields: Option<String>,
 }
 

@@ -6,6 +6,7 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use ecom_core::FieldCode;
 use form_urlencoded::parse;
+use percent_encoding::percent_decode_str;
 use serde::de::value::Error as NoValue;
 use serde::de::{DeserializeOwned, Deserializer, Error as _, Visitor};
 use serde::forward_to_deserialize_any;
@@ -38,7 +39,7 @@ macro_rules! params {
     ($($group:ident)*) => {
         impl<$($group: DeserializeOwned),*> Params for ($($group,)*) {
             fn read(query: &str) -> ApiResult<Self> {
-                refuse_unknown(query, &[$(names_of::<$group>()),*])?;
+                check(query, &[$(names_of::<$group>()),*])?;
                 Ok(($(group::<$group>(query)?,)*))
             }
         }
@@ -57,11 +58,19 @@ fn key(pair: &str) -> Option<std::borrow::Cow<'_, str>> {
     parse(pair.as_bytes()).next().map(|(key, _)| key)
 }
 
-fn refuse_unknown(query: &str, known: &[&[&str]]) -> ApiResult<()> {
-    match query.split('&').filter_map(key).find(|key| !known.iter().any(|names| names.contains(&key.as_ref()))) {
-        Some(key) => Err(ApiError::field(shorten(&key), FieldCode::Unknown, "there is no such parameter")),
-        None => Ok(()),
+/// Refuses parameters that no group knows, and values that are not text.
+fn check(query: &str, known: &[&[&str]]) -> ApiResult<()> {
+    for pair in query.split('&') {
+        let Some(key) = key(pair) else { continue };
+        if !known.iter().any(|names| names.contains(&key.as_ref())) {
+            return Err(ApiError::field(shorten(&key), FieldCode::Unknown, "there is no such parameter"));
+        }
+        // The parser would put a replacement character in the place of such bytes.
+        if pair.contains('%') && percent_decode_str(pair).decode_utf8().is_err() {
+            return Err(ApiError::field(key, FieldCode::Malformed, "must be percent-encoded UTF-8"));
+        }
     }
+    Ok(())
 }
 
 /// Reads one group, from those parameters that are its own.
@@ -73,6 +82,14 @@ fn group<T: DeserializeOwned>(query: &str) -> ApiResult<T> {
     }
     serde_path_to_error::deserialize(serde_html_form::Deserializer::from_bytes(own.as_bytes())).map_err(|e| {
         let path = e.path().to_string();
+        let times = own.split('&').filter(|pair| key(pair).is_some_and(|key| *key == *path)).count();
+        if times > 1 {
+            return ApiError::field(
+                path,
+                FieldCode::Malformed,
+                format!("is given {times} times, and may be given once"),
+            );
+        }
         explain(&path, &e.into_inner().to_string(), "query")
     })
 }
@@ -137,5 +154,21 @@ mod tests {
             assert!(error.contains(&format!("\"field\": String(\"{field}\")")), "{query}: {error}");
         }
         assert!(<()>::read("").is_ok() && <()>::read("x=1").is_err());
+    }
+
+    #[test]
+    fn r17_a_parameter_that_takes_one_value_is_refused_twice() {
+        let error = format!("{:?}", <(Numbered, Named)>::read("tag=a&page=1&p%61ge=2&tag=b").unwrap_err());
+        assert!(error.contains("is given 2 times, and may be given once"), "{error}");
+    }
+
+    #[test]
+    fn r17_values_that_are_not_utf8_are_refused() {
+        for (query, field) in [("tag=%ff", "tag"), ("tag=a%C3&page=1", "tag"), ("tag=a&page=%ff", "page")] {
+            let error = format!("{:?}", <(Numbered, Named)>::read(query).unwrap_err());
+            assert!(error.contains(&format!("\"field\": String(\"{field}\")")) && error.contains("UTF-8"), "{error}");
+        }
+        let tags = |query: &str| <(Named,)>::read(query).map(|(named,)| named.tag).map_err(|e| format!("{e:?}"));
+        assert_eq!(tags("tag=%C3%A9+%25ff&tag=100%").unwrap(), ["é %ff", "100%"]);
     }
 }

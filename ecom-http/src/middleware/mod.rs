@@ -22,7 +22,7 @@ use tower::{Layer, Service};
 use tower_http::compression::Compression;
 use tracing::Level;
 
-use crate::app::App;
+use crate::app::{App, HttpConfig};
 use crate::error::ApiError;
 use crate::etag::weaken;
 
@@ -71,12 +71,7 @@ where
         let line = (self.app.config.access_log && tracing::enabled!(target: "ecom_http::access", Level::INFO))
             .then(|| LogLine { method: request.method().clone(), uri: request.uri().clone(), start: Instant::now() });
         let app = self.app.clone();
-        let limit = app.config.query_limit;
-        if request.uri().query().is_some_and(|q| q.len() > limit) {
-            let error = ApiError::new(
-                ErrorCode::PayloadTooLarge,
-                format!("the query string is over the limit of {limit} bytes"),
-            );
+        if let Some(error) = too_large(&request, &app.config) {
             return Box::pin(std::future::ready(Ok(finish(error.into_response(), id, &app, line.as_ref()))));
         }
         if request.headers().get(ACCEPT_ENCODING).is_some_and(accepts_gzip) {
@@ -103,6 +98,22 @@ where
             })
         }
     }
+}
+
+/// Returns the error of a request whose head is over the limits.
+fn too_large(request: &Request, config: &HttpConfig) -> Option<ApiError> {
+    let uri = request.uri();
+    let limit = config.query_limit;
+    for (part, length) in [("path", uri.path().len()), ("query string", uri.query().map_or(0, str::len))] {
+        if length > limit {
+            let message = format!("the {part} is over the limit of {limit} bytes");
+            return Some(ApiError::new(ErrorCode::UriTooLong, message));
+        }
+    }
+    let limit = config.header_limit;
+    let headers: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    (headers > limit)
+        .then(|| ApiError::new(ErrorCode::HeadersTooLarge, format!("the headers are over the limit of {limit} bytes")))
 }
 
 /// Within the time limit, and a panic is an answer too.
@@ -217,7 +228,6 @@ mod tests {
     use tower::ServiceExt as _;
 
     use super::*;
-    use crate::HttpConfig;
 
     async fn broken(path: &str) -> (StatusCode, axum::http::HeaderMap, String) {
         let storage = ecom_storage::SqlStorage::sqlite(ecom_storage::SqliteOptions::memory()).unwrap();

@@ -6,7 +6,7 @@ use ecom_core::catalog::{AvailabilityStatus, Product, ProductStatus};
 use ecom_core::money::{Currency, ExactDecimal, Money, Rating};
 use ecom_core::search::{Facet, FacetValue, SearchFilter, SearchQuery, SearchSort};
 use ecom_core::text::check_text;
-use ecom_core::{FieldCode, ValidationErrors};
+use ecom_core::{Error, FieldCode, ValidationErrors};
 use serde::Deserialize;
 use utoipa_axum::routes;
 
@@ -30,7 +30,7 @@ fn routes() -> Routes {
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct SearchParams {
-    /// What to search for, at most 500 characters; empty finds everything.
+    /// What to search for, at most 500 characters and 32 words; empty finds everything.
     #[serde(default)]
     q: Option<String>,
     /// Id, slug or path: in one of these or below. Can be given several times.
@@ -184,7 +184,7 @@ pub(super) async fn search(reply: Reply, Query((p, pages, shape)): Query<(Search
     }
 
     let start = Instant::now();
-    let found = reply.shop().search().search(&query).await?;
+    let found = reply.shop().search().search(&query).await.map_err(by_parameter)?;
     let took_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
     let bounds = &reply.config().price_bounds;
     let meta = SearchMeta {
@@ -201,6 +201,25 @@ pub(super) async fn search(reply: Reply, Query((p, pages, shape)): Query<(Search
     frame.meta.search = Some(meta);
     let list = format.rows(frame, found.products.iter().map(|p| &***p))?;
     Ok(public(list.respond(), None, None))
+}
+
+/// Names the parameters that the fields of a query come from.
+fn by_parameter(error: Error) -> Error {
+    let Error::Validation(mut errors) = error else { return error };
+    for e in &mut errors.0 {
+        let name = e.field.strip_prefix("filter.").unwrap_or(&e.field);
+        let end = name.find(['[', '.']).unwrap_or(name.len());
+        let parameter = String::from(match &name[..end] {
+            "text" => "q",
+            "categories" => "category",
+            "brands" => "brand",
+            "tags" => "tag",
+            "attributes" => "attribute",
+            other => other,
+        });
+        e.field = parameter;
+    }
+    Error::Validation(errors)
 }
 
 /// Returns a value of a facet; prices are in the major unit, as the filters take them.

@@ -1,8 +1,11 @@
 //! Bad input to every resource: each has its own error and changes nothing.
 
+use std::time::Duration;
+
+use ecom_http::HttpConfig;
 use serde_json::{Value, json};
 
-use crate::support::{API, Api, id, lamp};
+use crate::support::{API, Answer, Api, id, lamp};
 
 #[tokio::test]
 async fn r17_every_bad_input_has_its_own_error_and_leaves_nothing_behind() {
@@ -68,12 +71,17 @@ async fn r17_every_bad_input_has_its_own_error_and_leaves_nothing_behind() {
         ("include=all", 422, "include"),
         ("colour=red", 400, "colour"),
         ("page=1&page=2", 400, "page"),
+        ("tag=a&tag=b", 400, "tag"),
+        ("brand=%ff", 400, "brand"),
+        ("fields=", 422, "fields"),
+        ("fields=,%20", 422, "fields"),
+        ("brand=%E2%80%8B", 422, "brand"),
         ("include_deleted=maybe", 400, "include_deleted"),
     ] {
         let code = if status == 400 { "BAD_REQUEST" } else { "VALIDATION_FAILED" };
         api.get(&format!("/products?{query}")).await.refused(status, code, field);
     }
-    api.get(&format!("/products?brand={}", "x".repeat(9_000))).await.refused(413, "PAYLOAD_TOO_LARGE", "");
+    api.get(&format!("/products?brand={}", "x".repeat(9_000))).await.refused(414, "URI_TOO_LONG", "");
     // An id that is no UUID: a slug on reads, refused on writes.
     api.get("/products/no-such-thing").await.refused(404, "NOT_FOUND", "");
     api.write("PATCH", "/products/no-uuid", json!({"version": 1})).await.refused(400, "BAD_REQUEST", "id");
@@ -127,5 +135,136 @@ async fn r17_a_description_of_10_mb_is_refused_over_a_socket_too() {
     let mut answer = String::new();
     socket.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 413") && answer.contains("PAYLOAD_TOO_LARGE"), "{answer}");
+    server.abort();
+}
+
+/// Returns the messages of an error's details.
+fn messages(answer: &Answer) -> String {
+    answer.json()["error"]["details"].as_array().unwrap().iter().map(|d| d["message"].as_str().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn r17_a_query_says_what_is_wrong_with_it() {
+    let api = Api::new().await;
+    let words = vec!["word"; 33].join("+");
+    for (path, status, field, message) in [
+        ("/products?fields=", 422, "fields", "at least one field; leave the parameter out"),
+        ("/products/search?fields=", 422, "fields", "at least one field"),
+        ("/customers?fields=", 422, "fields", "at least one field"),
+        ("/products?tag=a&tag=b", 400, "tag", "is given 2 times, and may be given once"),
+        ("/products/search?q=a&q=b&q=c", 400, "q", "is given 3 times"),
+        ("/products/search?q=%ff", 400, "q", "must be percent-encoded UTF-8"),
+        ("/products/search?tag=a&tag=%C3", 400, "tag", "must be percent-encoded UTF-8"),
+        ("/customers?name=%ff", 400, "name", "must be percent-encoded UTF-8"),
+        ("/addresses?customer_id=7", 400, "customer_id", "is not a UUID"),
+        ("/products?per_page=0", 422, "per_page", "must be 1 to 100"),
+        ("/products?limit=0", 422, "limit", "must be 1 to 100"),
+        (&format!("/products/search?q={words}"), 422, "q", "32 words"),
+    ] {
+        let code = if status == 400 { "BAD_REQUEST" } else { "VALIDATION_FAILED" };
+        let found = messages(&api.get(path).await.refused(status, code, field));
+        assert!(found.contains(message), "{path}: {found}");
+    }
+}
+
+#[tokio::test]
+async fn r17_a_body_says_what_is_wrong_with_it() {
+    let api = Api::new().await;
+    let p = api.product(lamp()).await;
+    let before = api.everything().await;
+    let one = format!("/products/{}", id(&p));
+    let nested = |n: usize| format!("{}{}", "[".repeat(n), "]".repeat(n));
+    let (deep, deeper) = (nested(60), nested(200));
+    for (method, path, body, status, field, message) in [
+        ("POST", "/products", r#"{"title":"\u200b\u2060","price":1}"#, 422, "title", "can be seen"),
+        ("POST", "/products", r#"{"title":"a","price":1,"tags":["\u200d"]}"#, 422, "tags[0]", "can be seen"),
+        ("POST", "/products", r#"{"title":"a","price":1,"sku":"\u3164"}"#, 422, "sku", "can be seen"),
+        ("POST", "/categories", r#"{"name":"\ufeff"}"#, 422, "name", "can be seen"),
+        ("PATCH", &one, r#"{"title":"\u00ad","version":1}"#, 422, "title", "can be seen"),
+        (
+            "POST",
+            "/products",
+            r#"{"title":"a","price":1,"attributes":{"n":18446744073709551616}}"#,
+            400,
+            "attributes",
+            "18446744073709551616, which needs more than 64 bits",
+        ),
+        (
+            "PATCH",
+            &one,
+            r#"{"version":1,"attributes":{"n":[-9223372036854775809]}}"#,
+            400,
+            "attributes",
+            "send it as a text",
+        ),
+        (
+            "POST",
+            "/products",
+            r#"{"title":"a","skus":[{"price":1,"attributes":{"n":99999999999999999999}}]}"#,
+            400,
+            "skus[0].attributes",
+            "64 bits",
+        ),
+        (
+            "POST",
+            "/products",
+            r#"{"title":"a","skus":[{"price":1,"option_values":{"size":"M","size":"L"}}]}"#,
+            400,
+            "skus[0].option_values.size",
+            "is given twice",
+        ),
+        ("PATCH", &one, r#"{"version":1,"attributes":{"a":{"b":1,"b":2}}}"#, 400, "attributes.a.b", "is given twice"),
+        ("PATCH", &one, &format!(r#"{{"version":1,"attributes":{{"a":{deep}}}}}"#), 422, "attributes", "30 levels"),
+        ("PATCH", &one, &format!(r#"{{"version":1,"attributes":{{"a":{deeper}}}}}"#), 400, "attributes", "30 levels"),
+    ] {
+        let code = if status == 400 { "BAD_REQUEST" } else { "VALIDATION_FAILED" };
+        let answer = api.call(method, &format!("{API}{path}"), &[], Some(body)).await.refused(status, code, field);
+        let found = messages(&answer);
+        assert!(found.contains(message), "{body}: {found}");
+    }
+    for kind in ["application/json; charset=utf-16", "application/json;charset=\"iso-8859-1\""] {
+        let path = format!("{API}/products");
+        let a = api.call("POST", &path, &[("content-type", kind)], Some("{}")).await;
+        let a = a.refused(415, "UNSUPPORTED_MEDIA_TYPE", "");
+        assert!(a.json()["error"]["message"].as_str().unwrap().contains("UTF-8"), "{kind}");
+    }
+    assert_eq!(before, api.everything().await, "bad input left something behind");
+    let kind = [("content-type", "application/json; charset=UTF-8")];
+    let fine = r#"{"title":"Fine","price":1,"attributes":{"n":18446744073709551615,"e":1e30}}"#;
+    let made = api.call("POST", &format!("{API}/products"), &kind, Some(fine)).await.ok(201).data();
+    assert_eq!(made["attributes"]["n"], u64::MAX);
+}
+
+#[tokio::test]
+async fn r16_a_request_whose_head_is_too_large_has_an_error_in_the_envelope() {
+    let api = Api::with(HttpConfig::default().query_limit(100).header_limit(300)).await;
+    let long = "x".repeat(101);
+    for path in [format!("{API}/products?brand={long}"), format!("{API}/products/{long}")] {
+        api.call("GET", &path, &[], None).await.refused(414, "URI_TOO_LONG", "");
+    }
+    api.get("/products?brand=x").await.ok(200);
+    let value = "x".repeat(100);
+    let headers = [("x-a", value.as_str()), ("x-b", &value), ("x-c", &value)];
+    let path = format!("{API}/products");
+    api.call("GET", &path, &headers, None).await.refused(431, "HEADERS_TOO_LARGE", "");
+    api.call("GET", &path, &headers[1..], None).await.ok(200);
+}
+
+#[tokio::test]
+async fn r16_a_body_that_comes_too_slowly_is_a_timeout_of_the_request() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let api = Api::with(HttpConfig::default().request_timeout(Duration::from_millis(400))).await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tokio::spawn(axum::serve(listener, api.router.clone()).into_future());
+    let head = format!(
+        "POST {API}/products HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\
+         connection: close\r\n\r\n{{\"title\":"
+    );
+    let mut socket = tokio::net::TcpStream::connect(address).await.unwrap();
+    socket.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("REQUEST_TIMEOUT"), "{answer}");
     server.abort();
 }

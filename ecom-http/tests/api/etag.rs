@@ -36,8 +36,9 @@ async fn variants_of_a_document_share_no_tag() {
     let sku = format!("/skus/{}", id(&p["skus"][0]));
     let category = format!("/categories/{}", id(&api.category(json!({"name": "Lighting"})).await));
     let product = format!("/products/{}", id(&p));
-    let decimals = ["", "?numbers=true", "?fields=id,version", "?fields=id", "?fields=id&numbers=true", "?fields="];
-    let plain = ["", "?fields=id,version", "?fields=id", "?fields="];
+    let decimals =
+        ["", "?numbers=true", "?fields=id,version", "?fields=id", "?fields=id&numbers=true", "?fields=version"];
+    let plain = ["", "?fields=id,version", "?fields=id", "?fields=version"];
     for (path, variants) in [(&product, &decimals[..]), (&sku, &decimals[..]), (&category, &plain[..])] {
         let mut tags = HashSet::new();
         for variant in variants {

@@ -163,6 +163,30 @@ async fn vary_is_on_every_response_once() {
 }
 
 #[tokio::test]
+async fn a_router_that_is_nested_twice_has_links_of_each_place() {
+    let api = Api::new().await;
+    let deep = Router::new().nest("/inner", api.router.clone());
+    let both = Router::new().nest("/outer", deep).nest("/shop", api.router.clone());
+    let api = Api { router: both, ..api };
+    for base in ["/outer/inner", "/shop"] {
+        let path = format!("{base}{API}/products");
+        let made = api.call("POST", &path, &[], Some(&json!({"title": base, "price": 1}).to_string())).await.ok(201);
+        assert!(made.header("location").starts_with(&format!("{path}/")), "{}", made.header("location"));
+        let list = api.call("GET", &path, &[], None).await.ok(200).json();
+        assert_eq!(list["links"]["self"], path);
+        let doc = api.call("GET", &format!("{base}/openapi.json"), &[], None).await.ok(200).json();
+        assert_eq!(doc["servers"][0]["url"], base);
+    }
+}
+
+#[tokio::test]
+#[should_panic(expected = "/shop")]
+async fn a_router_that_is_nested_twice_at_one_path_panics_with_the_path() {
+    let api = Api::new().await;
+    let _ = Router::<()>::new().nest("/shop", api.router.clone()).nest("/shop", api.router);
+}
+
+#[tokio::test]
 async fn the_sizes_of_a_page_are_settings() {
     let api = Api::with(HttpConfig::default().page_size(2).max_page_size(3)).await;
     for i in 0..4 {
@@ -225,6 +249,37 @@ async fn the_document_has_every_route_and_nothing_else() {
         let name = part.split('"').next().unwrap();
         assert!(schemas.contains_key(name), "{name} is not described");
     }
+    // An answer with `fields` may lack every field of its data.
+    for (path, whole) in [("/products/{id}", "Item_ProductView"), ("/products", "List_ProductView")] {
+        let schema =
+            &doc["paths"][format!("{API}{path}")]["get"]["responses"]["200"]["content"]["application/json"]["schema"];
+        let names: Vec<&str> =
+            schema["anyOf"].as_array().unwrap().iter().map(|s| s["$ref"].as_str().unwrap()).collect();
+        assert_eq!(names, [whole, &format!("Picked_{whole}")].map(|n| format!("#/components/schemas/{n}")));
+        let data = |name: &str| {
+            let data = &schemas[name]["properties"]["data"];
+            if data["type"] == "array" { data["items"].clone() } else { data.clone() }
+        };
+        let (full, picked) = (data(whole), data(&format!("Picked_{whole}")));
+        assert!(full["required"].as_array().unwrap().len() > 10 && picked.get("required").is_none(), "{path}");
+        assert_eq!(full["properties"], picked["properties"], "{path}");
+    }
+    // Only what a path names can be missing, and only a body can come too slowly.
+    for (path, item) in paths.iter().filter(|(path, _)| path.starts_with(API)) {
+        for (method, operation) in item.as_object().unwrap() {
+            let has = |status: &str| operation["responses"].get(status).is_some();
+            assert_eq!(has("404"), path.contains('{'), "{method} {path}");
+            assert_eq!(has("408"), operation.get("requestBody").is_some(), "{method} {path}");
+            assert!(has("414") && has("431"), "{method} {path}");
+        }
+    }
+    for (schema, field) in [("CustomerInput", "email"), ("CustomerPatch", "email"), ("CustomerView", "email")] {
+        // The view stands in its envelope.
+        let object = schemas.get(schema).unwrap_or(&schemas["Item_CustomerView"]["properties"]["data"]);
+        assert_eq!(object["properties"][field]["format"], "email", "{schema}");
+    }
+    // Links of the source lead nowhere in the document.
+    assert!(!text.contains("[`"), "{:?}", text.split("[`").nth(1).map(|t| t.chars().take(80).collect::<String>()));
     // A patched field is the value or null, optional, and no type of its own.
     assert!(schemas.keys().all(|name| !name.starts_with("Patch")), "{:?}", schemas.keys());
     let patch = &schemas["ProductPatch"];

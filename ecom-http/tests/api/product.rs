@@ -281,3 +281,21 @@ async fn r17_what_nearly_fits_is_refused_by_its_field() {
     api.call("DELETE", &format!("/api/v1{path}?version=2"), &[], None).await.ok(204);
     api.write("POST", &format!("{path}/restore"), json!({"version": 3})).await.ok(200);
 }
+
+#[tokio::test]
+async fn a_list_sorted_by_price_shows_the_price_that_it_is_sorted_by() {
+    let api = Api::new().await;
+    for (title, prices) in [("A", [30, 5]), ("B", [10, 20]), ("C", [7, 40])] {
+        let skus: Vec<_> = prices.iter().map(|price| json!({"price": price})).collect();
+        api.product(json!({"title": title, "skus": skus, "discount_percentage": 10})).await;
+    }
+    api.shop.index().catch_up().await.unwrap();
+    for path in ["/products?sort=price_asc", "/products/search?sort=price_asc"] {
+        let data = api.get(path).await.ok(200).data();
+        let lowest: Vec<&str> = data.as_array().unwrap().iter().map(|p| p["lowest_price"].as_str().unwrap()).collect();
+        assert_eq!(lowest, ["4.50", "6.30", "9.00"], "{path}");
+        assert_eq!(data[0]["final_price"], "27.00", "that of the default SKU");
+    }
+    let picked = api.get("/products?fields=lowest_price&numbers=true&sort=price_desc").await.ok(200).data();
+    assert_eq!(picked[0], json!({"lowest_price": 9.0}));
+}

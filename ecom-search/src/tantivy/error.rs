@@ -2,7 +2,7 @@
 
 use std::io;
 
-use ecom_core::{BoxError, Dependency, Error};
+use ecom_core::{BoxError, Dependency, Error, FieldCode};
 use tantivy::TantivyError;
 use tantivy::directory::error::{OpenDirectoryError, OpenReadError};
 
@@ -31,6 +31,26 @@ pub(super) fn failed(context: &'static str) -> impl FnOnce(TantivyError) -> Erro
 
 pub(super) fn unavailable(source: impl Into<BoxError>) -> Error {
     Error::unavailable(Dependency::Search, source)
+}
+
+/// Turns trouble with the files of an index into an error of its settings if the place itself is to blame, which
+/// `message` describes, and into an error of an index that is not available otherwise.
+pub(super) fn at_start(message: &'static str) -> impl FnOnce(io::Error) -> Error {
+    use io::ErrorKind as K;
+    move |e| match e.kind() {
+        K::AlreadyExists
+        | K::InvalidFilename
+        | K::InvalidInput
+        | K::IsADirectory
+        | K::NotADirectory
+        | K::NotFound
+        | K::PermissionDenied
+        | K::ReadOnlyFilesystem => {
+            tracing::debug!(error = %e, "the directory of the search index cannot be used");
+            Error::invalid("search", FieldCode::OutOfBounds, format!("{message} ({})", e.kind()))
+        }
+        _ => unavailable(e),
+    }
 }
 
 /// Returns whether the index exists and can never be read, so that a new one must replace it.

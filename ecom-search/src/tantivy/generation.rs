@@ -21,7 +21,7 @@ use tantivy::{
 };
 use uuid::Uuid;
 
-use super::error::{failed, is_unusable, unavailable};
+use super::error::{at_start, failed, is_unusable, unavailable};
 use super::schema::{FORMAT, Fields, column, tokenizers};
 
 /// Replaced documents stay in a segment until they are this share of it.
@@ -230,18 +230,30 @@ const DEAD: &str = "dead-";
 impl Layout {
     /// Creates the directory if it does not exist, and checks that it is writable.
     pub(super) fn open(directory: PathBuf) -> Result<Self> {
-        fs::create_dir_all(&directory).map_err(|e| Error::internal("making the directory of the search index", e))?;
+        fs::create_dir_all(&directory).map_err(at_start(
+            "names a directory that cannot be made: it must not be a file, nor lie below one, and this process must be \
+             allowed to make it",
+        ))?;
         let layout = Self { directory };
-        layout.lock_file().map(|_| layout)
+        layout.open_lock_file().map_err(at_start(
+            "names a directory that cannot be written to: allow this process to write, or name another directory",
+        ))?;
+        // A directory in the place of this file would stay there for ever.
+        match fs::read(layout.current_file()) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(at_start(
+                "names a directory whose index cannot be read: allow this process to read it, or remove the directory, \
+                 and the index is built again",
+            )(e)),
+            _ => Ok(layout),
+        }
     }
 
     pub(super) fn lock_file(&self) -> Result<File> {
-        OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(self.directory.join("writer.lock"))
-            .map_err(|e| Error::internal("writing to the directory of the search index", e))
+        self.open_lock_file().map_err(|e| Error::internal("writing to the directory of the search index", e))
+    }
+
+    fn open_lock_file(&self) -> io::Result<File> {
+        OpenOptions::new().create(true).truncate(false).write(true).open(self.directory.join("writer.lock"))
     }
 
     fn current_file(&self) -> PathBuf {

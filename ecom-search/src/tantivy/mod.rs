@@ -95,7 +95,8 @@ impl TantivySearch {
     /// Opens the index, and creates its directory if it does not exist. Another process may have the index open too.
     ///
     /// # Errors
-    /// `Validation` for settings out of bounds, `Internal` if the directory cannot be created or written to.
+    /// `Validation` for settings out of bounds, and on the field `search` if the directory cannot be made, written to or
+    /// read; `Unavailable` for other trouble with it.
     pub async fn open(options: TantivyOptions) -> Result<Self> {
         options.check()?;
         let inner = blocking(move || Inner::open(options)).await?;

@@ -92,7 +92,7 @@ pub(crate) async fn open(options: &SqliteOptions, role: Role) -> DbResult<Sqlite
             Err(e) => {
                 let e = classify(e);
                 if e.kind != Kind::Unavailable || !is_busy(&e.source) || start.elapsed() > options.busy_timeout {
-                    return Err(e);
+                    return Err(explained(e));
                 }
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_millis(50));
@@ -141,6 +141,21 @@ pub(crate) async fn execute(c: &mut SqliteConnection, sql: SqlStr, values: Vec<V
 pub(crate) async fn script(c: &mut SqliteConnection, text: &'static str) -> DbResult<()> {
     c.execute(sqlx::raw_sql(text)).await.map_err(classify)?;
     Ok(())
+}
+
+/// Says what is to be done about a file that SQLite cannot use at all.
+pub(crate) fn explained(error: DbError) -> DbError {
+    let message = match primary_code(&error.source) {
+        Some(26) => "names a file that is not an SQLite database: name another file, or move this one away",
+        Some(11) => "names a database that is damaged: restore it from a backup",
+        Some(14) => {
+            "names a file that cannot be opened: it must not be a directory, and this process must be allowed to read \
+             and write it and to make files beside it"
+        }
+        Some(3 | 8 | 23) => "names a file that this process may not write to: allow it, or name another file",
+        _ => return error,
+    };
+    DbError { kind: Kind::Setup(message), ..error }
 }
 
 /// Returns SQLite's primary result code, without the extended part.

@@ -120,7 +120,7 @@ pub struct CategoryInput {
     #[serde(default)]
     pub description: Option<String>,
     /// A JSON object, at most 16 KiB.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "Attributes::from_input")]
     #[setters(skip)]
     pub attributes: Attributes,
     /// The system that it was imported from.
@@ -139,20 +139,20 @@ pub struct CategoryInput {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CategoryPatch {
-    /// See [`CategoryInput::name`].
+    /// 1–100 characters; null is refused.
     #[serde(default)]
     pub name: Patch<String>,
-    /// See [`CategoryInput::slug`]; null makes it from the name again.
+    /// At most 100 characters of a-z, 0-9 and -; null makes it from the name again.
     #[serde(default)]
     pub slug: Patch<String>,
-    /// See [`CategoryInput::parent_id`]; null moves it to the root.
+    /// The category above: an id, slug or path; null moves it to the root.
     #[serde(default)]
     pub parent_id: Patch<String>,
-    /// See [`CategoryInput::description`].
+    /// At most 5,000 characters; null removes it.
     #[serde(default)]
     pub description: Patch<String>,
     /// Merged into the attributes; null empties them.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "Attributes::from_patch")]
     pub attributes: Patch<Attributes>,
     /// The version that was read (R1), unless If-Match names it.
     #[serde(default)]

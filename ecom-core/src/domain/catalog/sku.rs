@@ -193,7 +193,7 @@ pub struct SkuInput {
     #[setters(skip)]
     pub option_values: BTreeMap<String, String>,
     /// A JSON object, at most 16 KiB.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "Attributes::from_input")]
     #[setters(skip)]
     pub attributes: Attributes,
     /// 0 or more, exact in the currency's minor unit.
@@ -234,34 +234,34 @@ pub struct SkuInput {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SkuPatch {
-    /// See [`SkuInput::code`].
+    /// 1–100 characters, unique; null is refused.
     #[serde(default)]
     pub code: Patch<String>,
     /// Merged into the options: null for one removes it, null for all empties them.
     #[serde(default)]
     pub option_values: Patch<BTreeMap<String, Option<String>>>,
     /// Merged into the attributes; null empties them.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "Attributes::from_patch")]
     pub attributes: Patch<Attributes>,
-    /// See [`SkuInput::price`].
+    /// 0 or more, exact in the currency's minor unit; null is refused.
     #[serde(default)]
     pub price: Patch<ExactDecimal>,
     /// ISO 4217; must be the shop's.
     #[serde(default)]
     pub currency: Option<String>,
-    /// See [`SkuInput::weight`].
+    /// 0 or more, with at most two decimals; null removes it.
     #[serde(default)]
     pub weight: Patch<ExactDecimal>,
-    /// See [`SkuInput::dimensions`].
+    /// Merged into what is there; null removes them.
     #[serde(default)]
     pub dimensions: Patch<DimensionsPatch>,
     /// Pieces on hand. The difference goes into the ledger.
     #[serde(default)]
     pub stock: Patch<i64>,
-    /// See [`SkuInput::low_stock_threshold`].
+    /// 0 or more; null is refused.
     #[serde(default)]
     pub low_stock_threshold: Patch<i64>,
-    /// See [`SkuInput::barcode`].
+    /// At most 100 characters; null removes it.
     #[serde(default)]
     pub barcode: Patch<String>,
     /// The version that was read (R1), unless If-Match names it.

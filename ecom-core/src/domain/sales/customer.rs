@@ -2,8 +2,6 @@
 
 use derive_setters::Setters;
 use email_address::EmailAddress;
-use icu_properties::CodePointSetData;
-use icu_properties::props::DefaultIgnorableCodePoint;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -11,7 +9,7 @@ use crate::domain::catalog::category::check_external;
 use crate::domain::common::{Attributes, Audit, ExternalRef, IncludeDeleted, Patch};
 use crate::error::{FieldCode, Result, ValidationErrors};
 use crate::id::{AddressId, CustomerId};
-use crate::text::{check_text, fold_key, trimmed};
+use crate::text::{check_text, fold_key, is_invisible, trimmed};
 
 /// A customer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -162,7 +160,7 @@ pub struct CustomerInput {
     #[setters(skip)]
     pub last_name: String,
     /// At most 254 characters, unique among live customers, ignoring case.
-    #[cfg_attr(feature = "openapi", schema(max_length = 254, example = "ada@example.com"))]
+    #[cfg_attr(feature = "openapi", schema(max_length = 254, format = "email", example = "ada@example.com"))]
     #[setters(skip)]
     pub email: String,
     /// 7 to 20 digits, with a plus before an international number. Spaces, dots, dashes and parentheses are removed.
@@ -170,7 +168,7 @@ pub struct CustomerInput {
     #[serde(default)]
     pub telephone: Option<String>,
     /// A JSON object, at most 16 KiB.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "Attributes::from_input")]
     #[setters(skip)]
     pub attributes: Attributes,
     /// The system that it was imported from.
@@ -196,13 +194,14 @@ pub struct CustomerPatch {
     #[serde(default)]
     pub last_name: Patch<String>,
     /// At most 254 characters, unique among live customers, ignoring case; null is refused.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, max_length = 254, format = "email"))]
     #[serde(default)]
     pub email: Patch<String>,
     /// 7 to 20 digits, with a plus before an international number; null removes it.
     #[serde(default)]
     pub telephone: Patch<String>,
     /// Merged into the attributes; null empties them.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "Attributes::from_patch")]
     pub attributes: Patch<Attributes>,
     /// The version that was read (R1), unless If-Match names it.
     #[serde(default)]
@@ -427,8 +426,7 @@ fn check_email(email: &str, errors: &mut ValidationErrors) {
 /// Returns true if the text has characters that cannot be seen, or that become spaces in its key: with them, one email
 /// could look like another.
 fn has_hidden(text: &str) -> bool {
-    let ignorable = CodePointSetData::new::<DefaultIgnorableCodePoint>();
-    text.chars().any(|c| ignorable.contains(c)) || fold_key(text).contains(char::is_whitespace)
+    text.chars().any(is_invisible) || fold_key(text).contains(char::is_whitespace)
 }
 
 /// Returns true for a DNS name, in Unicode or in ASCII, but not for an IP address.

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::lease::{Held, acquire, keep, pace, release};
 use super::work::Work;
 use crate::domain::access::principal::Principal;
-use crate::error::{BoxError, Result};
+use crate::error::{BoxError, Result, WithCauses};
 use crate::port::platform::outbox::Lease;
 use crate::port::storage::Repositories as _;
 use crate::service::background::consumer::{Consumer, Follow, Invalidate};
@@ -130,7 +130,7 @@ async fn run(cx: Arc<Context>, job: Job, mut work: impl Work, mut stopped: watch
                 (if more { Duration::ZERO } else { job.every }, job.woken && here)
             }
             Err(error) => {
-                tracing::warn!(work = job.name, %error, source = ?error.source(), "background work failed; it waits");
+                tracing::warn!(work = job.name, error = %WithCauses(&*error), "background work failed; it waits");
                 // Another process may succeed.
                 turn.end().await;
                 backoff = (backoff * 2).min(MAX_BACKOFF.max(job.every));

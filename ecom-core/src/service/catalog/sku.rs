@@ -212,7 +212,8 @@ impl<'a> SkuService<'a> {
         written.ok_or(Error::Internal { context: "a written SKU is missing", source: None })
     }
 
-    /// Deletes a SKU: softly (R2), or for good (R5). A product keeps at least one SKU.
+    /// Deletes a SKU: softly (R2), or for good (R5), also if it or its product is soft-deleted. A product keeps at least
+    /// one SKU, and a soft-deleted product keeps at least one of those that its restore brings back.
     ///
     /// # Errors
     /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `STATE_CONFLICT` for the last SKU of a product,
@@ -236,18 +237,39 @@ impl<'a> SkuService<'a> {
         self.who.require_delete(Permission::ProductsWrite, mode)?;
         let gone = || Error::not_found(Entity::Sku, id);
         let found = tx.skus().get(id, IncludeDeleted::Yes).await?.ok_or_else(gone)?;
-        let before = lock_product(tx, found.product_id).await?;
+        let before = match mode {
+            DeleteMode::Soft => lock_product(tx, found.product_id).await?,
+            DeleteMode::Force => tx.products().lock(&[found.product_id]).await?.pop().ok_or_else(gone)?,
+        };
         // Read again, now that its product is locked.
         let found = tx.skus().get(id, mode.of()).await?.ok_or_else(gone)?;
         expected.check(Entity::Sku, id, found.audit.version, self.cx.config.last_write_wins)?;
         let mut after = before.clone();
+        if !before.audit.is_live() {
+            // Those that a restore of the product brings back.
+            after.skus = tx.skus().of_product(before.id, IncludeDeleted::Yes).await?;
+            after.skus.retain(|s| s.audit.deleted_at == before.audit.deleted_at);
+        }
         after.skus.retain(|s| s.id != id);
         if after.skus.is_empty() {
-            let message = format!("SKU {id} is the last one of its product: delete the product, or add another first");
+            let advice = if before.audit.is_live() {
+                "delete the product, or add another first"
+            } else {
+                "delete the product for good"
+            };
+            let message = format!("SKU {id} is the last one of its product: {advice}");
             return Err(Conflict::State { message }.into());
         }
-        let products = ProductService::new(self.cx, self.who);
-        products.save_in(tx, &before, after, Vec::new(), EventKind::ProductUpdated).await?;
+        if found.audit.is_live() {
+            let products = ProductService::new(self.cx, self.who);
+            products.save_in(tx, &before, after, Vec::new(), EventKind::ProductUpdated).await?;
+        } else {
+            // The product shows the same as before, but whoever follows its events learns of the delete (R13).
+            after.revision += 1;
+            after.audit.edited(self.cx.now(), self.who.actor());
+            tx.products().update(&before, &after).await?;
+            tx.emit(EventKind::ProductUpdated, after.id, after.revision, self.who.actor(), shown_by(&after)).await?;
+        }
         if mode == DeleteMode::Force {
             tx.skus().purge(id).await?;
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::context::Context;
-use crate::error::Result;
+use crate::error::{Result, WithCauses};
 
 /// How many times a write runs at most.
 const TRIES: u32 = 8;
@@ -50,7 +50,7 @@ where
             Err(error) if error.is_contention() && left > 0 && start.elapsed() < PATIENCE + waited => error,
             done => return done,
         };
-        tracing::debug!(%error, source = ?std::error::Error::source(&error), left, "a write is tried again");
+        tracing::debug!(error = %WithCauses(&error), left, "a write is tried again");
         if turn.is_none() && lost_name.load(Ordering::Relaxed) {
             let queued = Instant::now();
             turn = Some(cx.naming.lock().await);

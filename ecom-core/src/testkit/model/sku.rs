@@ -378,11 +378,13 @@ impl Runner<'_> {
         let found = self.world.skus.get(&id).cloned();
         let product_live = |p| self.world.live_product(p).is_some();
         let (read, refusals) = match &found {
-            Some(s) if product_live(s.product_id) && (force || s.audit.is_live()) => {
+            Some(s) if force || (product_live(s.product_id) && s.audit.is_live()) => {
                 let (read, stale) = self.version(s.audit.version);
                 let mut refusals: Vec<Refusal> = stale.into_iter().collect();
-                let others = self.world.live_skus().filter(|o| o.product_id == s.product_id && o.id != id).count();
-                if others == 0 {
+                // Those that the product shows, or would show if it were restored.
+                let shown = self.world.products.rows[&s.product_id].0.audit.deleted_at;
+                let mut others = self.world.skus.values().filter(|o| o.product_id == s.product_id && o.id != id);
+                if !others.any(|o| o.audit.deleted_at == shown) {
                     refusals.push(Refusal::Code(ErrorCode::StateConflict));
                 }
                 (read, refusals)
@@ -401,9 +403,7 @@ impl Runner<'_> {
         } else {
             self.world.skus.get_mut(&id).unwrap().audit.deleted(now, who.actor());
         }
-        if was.audit.is_live() {
-            self.product_edited(was.product_id, who.actor()).await?;
-        }
+        self.product_edited(was.product_id, who.actor()).await?;
         let got = self.shop.skus().get(id, IncludeDeleted::Yes).await.ok();
         same("reading it", &got.as_ref(), &self.world.skus.get(&id))
     }

@@ -75,8 +75,18 @@ pub async fn r13_each_write_has_its_event(f: &ShopFixture) {
     expect("a SKU's restore", K::ProductUpdated, p.id.0).await;
     skus.delete(sku.id, v(4), DeleteMode::Force).await.unwrap();
     expect("a SKU's end", K::ProductUpdated, p.id.0).await;
+    let sku = skus.create(p.id, &from(&json!({ "price": 1 }))).await.unwrap();
+    expect("a SKU", K::ProductUpdated, p.id.0).await;
+    skus.delete(sku.id, v(1), DeleteMode::Soft).await.unwrap();
+    expect("a SKU's delete", K::ProductUpdated, p.id.0).await;
+    skus.delete(sku.id, v(2), DeleteMode::Force).await.unwrap();
+    expect("a deleted SKU's end", K::ProductUpdated, p.id.0).await;
+    let sku = skus.create(p.id, &from(&json!({ "price": 1 }))).await.unwrap();
+    expect("a SKU", K::ProductUpdated, p.id.0).await;
     f.delete(&f.fresh(p.id).await, DeleteMode::Soft).await.unwrap();
     expect("delete", K::ProductDeleted, p.id.0).await;
+    skus.delete(sku.id, v(2), DeleteMode::Force).await.unwrap();
+    expect("the end of a deleted product's SKU", K::ProductUpdated, p.id.0).await;
     products.restore(p.id, v(f.fresh(p.id).await.audit.version)).await.unwrap();
     expect("restore", K::ProductRestored, p.id.0).await;
     f.delete(&f.fresh(p.id).await, DeleteMode::Force).await.unwrap();

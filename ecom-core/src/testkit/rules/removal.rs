@@ -1,6 +1,7 @@
 //! Rows that others refer to are not deleted (R4), and a forced deletion removes rows for good (R5).
 
 use std::fmt;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -17,6 +18,7 @@ tests! {
         r04_force_is_refused_while_anything_refers,
         r05_force_removes_a_product_for_good,
         r05_force_removes_a_sku_for_good,
+        r05_force_removes_a_sku_of_a_deleted_product,
     ]
 }
 
@@ -102,4 +104,26 @@ pub async fn r05_force_removes_a_sku_for_good(f: &ShopFixture) {
     assert_eq!((left.skus.len(), left.movements), (1, 1));
     assert_eq!(f.shop.inventory().imbalances().await.unwrap(), []);
     assert_eq!(**f.shop.products().get(p.id).await.unwrap().value, f.fresh(p.id).await);
+}
+
+/// One that went with its product and one that was deleted before; never the last that a restore brings back.
+pub async fn r05_force_removes_a_sku_of_a_deleted_product(f: &ShopFixture) {
+    let skus: Vec<Value> = ["a", "b", "c"].iter().map(|c| json!({ "code": c, "price": 1, "stock": 4 })).collect();
+    let p = f.product(json!({ "title": "P", "skus": skus })).await;
+    let skus = f.shop.acting_as(me()).skus();
+    skus.delete(p.skus[0].id, v(1), DeleteMode::Soft).await.unwrap();
+    f.clock.advance(Duration::from_secs(1));
+    f.delete(&f.fresh(p.id).await, DeleteMode::Soft).await.unwrap();
+    let soft = skus.delete(p.skus[1].id, v(2), DeleteMode::Soft).await;
+    assert_eq!(code_of(soft, "it is deleted already"), ErrorCode::NotFound);
+    skus.delete(p.skus[1].id, v(2), DeleteMode::Force).await.unwrap();
+    let last = skus.delete(p.skus[2].id, v(2), DeleteMode::Force).await;
+    assert_eq!(code_of(last, "a restored product has a SKU"), ErrorCode::StateConflict);
+    skus.delete(p.skus[0].id, v(2), DeleteMode::Force).await.unwrap();
+    assert_eq!(f.snapshot().await.skus.len(), 1);
+    f.index_is_in_step("after the deletes").await;
+    let version = f.fresh(p.id).await.audit.version;
+    let back = f.shop.acting_as(me()).products().restore(p.id, v(version)).await.unwrap();
+    assert_eq!(back.skus.iter().map(|s| s.code.as_str()).collect::<Vec<_>>(), ["c"]);
+    assert_eq!(f.shop.inventory().imbalances().await.unwrap(), []);
 }

@@ -84,6 +84,8 @@ pub(crate) struct ProductView<'a> {
     /// Off each SKU's price, in percent.
     #[schema(example = "12.50")]
     pub discount_percentage: Amount,
+    /// The final price of the cheapest SKU, by which lists and searches filter and sort.
+    pub lowest_price: Option<Amount>,
     /// Of the default SKU, before the discount.
     pub price: Option<Amount>,
     /// ISO 4217.
@@ -158,6 +160,7 @@ impl<'a> ProductView<'a> {
         "images",
         "attributes",
         "discount_percentage",
+        "lowest_price",
         "price",
         "currency",
         "final_price",
@@ -190,6 +193,7 @@ impl<'a> ProductView<'a> {
     pub(crate) fn of(p: &'a Product, currency: Currency, numbers: bool) -> Self {
         let money = |m: Money| Amount::new(m.amount(), numbers);
         let sku = p.default_sku();
+        let range = p.price_range();
         Self {
             id: p.id.0,
             title: &p.title,
@@ -202,10 +206,11 @@ impl<'a> ProductView<'a> {
             images: p.images.iter().map(Into::into).collect(),
             attributes: &p.attributes,
             discount_percentage: Amount::new(p.discount.decimal(), numbers),
+            lowest_price: range.map(|(lowest, _)| money(lowest)),
             price: sku.map(|s| money(s.price)),
             currency: sku.map_or(currency, |s| s.price.currency()).code(),
             final_price: sku.map(|s| money(s.final_price(p.discount))),
-            price_range: p.price_range().map(|(min, max)| PriceRange { min: money(min), max: money(max) }),
+            price_range: range.map(|(min, max)| PriceRange { min: money(min), max: money(max) }),
             sku: sku.map(|s| s.code.as_str()),
             stock: sku.map(|s| s.on_hand),
             available: sku.map(Sku::available),

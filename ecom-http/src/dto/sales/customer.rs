@@ -18,7 +18,7 @@ pub(crate) struct CustomerView<'a> {
     #[schema(example = "Lovelace")]
     pub last_name: &'a str,
     /// The email address as it was written, unique among live customers, ignoring case.
-    #[schema(example = "ada@example.com")]
+    #[schema(format = "email", example = "ada@example.com")]
     pub email: &'a str,
     /// Digits, with a plus before an international number.
     #[schema(example = "+442079460018")]

@@ -66,6 +66,7 @@ pub(crate) struct CustomerParams {
     #[serde(default)]
     name: Option<String>,
     /// The whole email address, ignoring case.
+    #[param(format = "email")]
     #[serde(default)]
     email: Option<String>,
 }

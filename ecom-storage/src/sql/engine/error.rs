@@ -54,9 +54,13 @@ impl DbError {
 
     /// Returns the library's error for a failure while the shop is being opened: wrong settings are reported as such.
     pub fn at_start(self) -> Error {
-        match self.kind {
+        #[cfg(feature = "sqlite")]
+        let this = crate::sqlite::explained(self);
+        #[cfg(not(feature = "sqlite"))]
+        let this = self;
+        match this.kind {
             Kind::Setup(message) => Error::invalid("database", FieldCode::OutOfBounds, message),
-            _ => self.into(),
+            _ => this.into(),
         }
     }
 

@@ -70,29 +70,30 @@ fn checksum(text: &str) -> String {
 /// Brings the schema up to this release and stores the shop's currency, in a transaction of its own, one process at a
 /// time. If it fails, the caller must close the connection, whose state is unknown.
 pub async fn run(x: &mut Executor<'_>, now: Timestamp, identity: Uuid, currency: Currency) -> Result<()> {
-    x.script(x.dialect().begin).await?;
+    x.script(x.dialect().begin).await.map_err(DbError::at_start)?;
     if let Some(lock) = x.dialect().migration_lock {
-        let locked = x.fetch_optional(lock, Vec::new()).await?;
+        let locked = x.fetch_optional(lock, Vec::new()).await.map_err(DbError::at_start)?;
         if locked.and_then(|r| r.opt_i64(0).ok().flatten()) != Some(1) {
             return Err(Error::Contention { source: None });
         }
     }
     if let Some(setup) = x.dialect().setup
-        && let Some(wrong) = x.fetch_optional(setup, Vec::new()).await?
+        && let Some(wrong) = x.fetch_optional(setup, Vec::new()).await.map_err(DbError::at_start)?
     {
         return Err(Error::invalid("database", FieldCode::OutOfBounds, wrong.string(0)?));
     }
-    if x.fetch_optional(x.dialect().has_tables, Vec::new()).await?.is_none() {
+    if x.fetch_optional(x.dialect().has_tables, Vec::new()).await.map_err(DbError::at_start)?.is_none() {
         x.script(TABLES).await.map_err(DbError::at_start)?;
     }
     // Checked before any migration, since some databases commit a change of the schema at once.
-    let stored = x.fetch_optional(&CURRENCY, Vec::new()).await?.map(|r| r.string(0)).transpose()?;
+    let stored =
+        x.fetch_optional(&CURRENCY, Vec::new()).await.map_err(DbError::at_start)?.map(|r| r.string(0)).transpose()?;
     let code = currency.to_string();
     if let Some(database) = stored.as_ref().filter(|stored| **stored != code) {
         return Err(Conflict::DatabaseCurrency { database: database.clone(), shop: code }.into());
     }
     let mut applied = Vec::new();
-    for row in x.fetch_all(&APPLIED, Vec::new()).await? {
+    for row in x.fetch_all(&APPLIED, Vec::new()).await.map_err(DbError::at_start)? {
         applied.push((row.i64(0)?, row.string(1)?));
     }
     let newest = MIGRATIONS.last().map_or(0, |m| m.version);

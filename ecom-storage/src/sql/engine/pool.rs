@@ -352,6 +352,10 @@ impl SqlStorage {
                 }
                 Ok(lent)
             }
+            // Before the schema is known to be there, what the settings got wrong is an error of the settings.
+            Err(PoolError::Backend(e)) if matches!(e.kind, Kind::Setup(_)) && self.shared.currency.get().is_none() => {
+                Err(e.at_start())
+            }
             // If no connection can be opened, the database is out of reach, and nothing was written.
             Err(PoolError::Backend(e)) => Err(Error::unavailable(Dependency::Database, e.source)),
             Err(e) => Err(Error::unavailable(Dependency::Database, e)),

@@ -69,7 +69,7 @@ pub struct ProductInput {
     #[setters(skip)]
     pub images: Vec<ImageInput>,
     /// A JSON object, at most 16 KiB.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "Attributes::from_input")]
     #[setters(skip)]
     pub attributes: Attributes,
     /// 0–100, scale 2.

@@ -13,19 +13,19 @@ use crate::money::ExactDecimal;
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ProductPatch {
-    /// See [`ProductInput::title`].
+    /// 1–255 characters; null is refused.
     #[serde(default)]
     pub title: Patch<String>,
-    /// See [`ProductInput::slug`]; null makes it from the title again.
+    /// At most 100 characters of a-z, 0-9 and -, unique among live products; null makes it from the title again.
     #[serde(default)]
     pub slug: Patch<String>,
-    /// See [`ProductInput::description`].
+    /// At most 50,000 characters; null removes it.
     #[serde(default)]
     pub description: Patch<String>,
-    /// See [`ProductInput::brand`].
+    /// At most 100 characters; null removes it.
     #[serde(default)]
     pub brand: Patch<String>,
-    /// See [`ProductInput::status`].
+    /// Whether the product is on sale; null is refused.
     #[serde(default)]
     pub status: Patch<ProductStatus>,
     /// Replaces all categories; null empties them.
@@ -41,15 +41,15 @@ pub struct ProductPatch {
     #[serde(default)]
     pub images: Patch<Vec<ImageInput>>,
     /// Merged into the attributes; null empties them.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "Attributes::from_patch")]
     pub attributes: Patch<Attributes>,
-    /// See [`ProductInput::discount_percentage`]; null sets it to 0.
+    /// 0–100, with at most two decimals; null sets it to 0.
     #[serde(default)]
     pub discount_percentage: Patch<ExactDecimal>,
-    /// See [`ProductInput::warranty_information`].
+    /// At most 255 characters; null removes it.
     #[serde(default)]
     pub warranty_information: Patch<String>,
-    /// See [`ProductInput::shipping_information`].
+    /// At most 255 characters; null removes it.
     #[serde(default)]
     pub shipping_information: Patch<String>,
     /// Replaces all SKUs.

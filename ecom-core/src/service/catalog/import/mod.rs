@@ -29,7 +29,7 @@ pub use self::record::{DimensionsRecord, ForeignId, ImageRecord, MetaRecord, Pro
 use self::dead_letter::{DeadLetterWriter, MAX_SHOWN, Refused};
 use self::frame::{Frame, Framer};
 use crate::domain::access::principal::Principal;
-use crate::error::{CatalogConflict, Conflict, Error, ErrorCode, FieldCode, FieldError, Result};
+use crate::error::{CatalogConflict, Conflict, Error, ErrorCode, FieldCode, FieldError, Result, WithCauses};
 use crate::service::run::context::Context;
 
 /// How many records may wait between the reader and the writer.
@@ -247,7 +247,7 @@ impl Patience {
         if !error.is_retryable() || self.left == 0 {
             return Err(error);
         }
-        tracing::warn!(%error, "an import waits for the database");
+        tracing::warn!(error = %WithCauses(&error), "an import waits for the database");
         tokio::time::sleep(self.pause).await;
         self.left -= 1;
         self.pause *= 2;

@@ -48,6 +48,7 @@ pub struct ProductRecord {
     /// In order of display, the first is primary: URLs, or objects with `url`, `alt` and `primary`.
     pub images: Option<Vec<ImageRecord>>,
     /// A JSON object.
+    #[serde(deserialize_with = "Attributes::from_optional_input")]
     pub attributes: Option<Attributes>,
     /// 0–100, scale 2.
     #[serde(alias = "discountPercentage")]
@@ -107,6 +108,7 @@ pub struct SkuRecord {
     #[serde(alias = "optionValues")]
     pub option_values: Option<BTreeMap<String, String>>,
     /// A JSON object.
+    #[serde(deserialize_with = "Attributes::from_optional_input")]
     pub attributes: Option<Attributes>,
     /// Required.
     pub price: Option<ExactDecimal>,

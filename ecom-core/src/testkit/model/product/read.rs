@@ -15,6 +15,7 @@ use crate::domain::catalog::sku::{AvailabilityStatus, Sku};
 use crate::domain::common::IncludeDeleted;
 use crate::error::{ErrorCode, Result};
 use crate::id::{CategoryId, ProductId};
+use crate::money::Money;
 use crate::paging::{Keyset, Page, Paging, Total};
 use crate::service::catalog::product::ProductListQuery;
 use crate::testkit::sample::usd;
@@ -148,7 +149,8 @@ impl Runner<'_> {
             f.min_price = Some(usd(self.rng.random_range(0..3_000)));
         }
         if self.chance(25) {
-            f.max_price = Some(usd(self.rng.random_range(0..4_500)));
+            let lowest = f.min_price.map_or(0, Money::minor);
+            f.max_price = Some(usd(self.rng.random_range(lowest..4_500)));
         }
         if self.chance(12) {
             f.brand = Some(self.any(&["acme", "ACMÉ", "ÄRGER", "茶庵", "nobody"]).to_owned());
