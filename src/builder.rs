@@ -714,7 +714,7 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let mut bytes = std::fs::read(&damaged).unwrap();
-        // The header stays; every page after it is noise.
+        // The header stays, and every page after it becomes noise.
         bytes.truncate(100);
         bytes.extend(noise);
         std::fs::write(&damaged, bytes).unwrap();

@@ -260,7 +260,7 @@ impl ServerConfig {
             .config(self.shop.clone());
         let (database, search) = embedded_urls(&self.data.to_string_lossy());
         let mut names = Vec::with_capacity(SETTINGS.len() + 2);
-        // Who set neither URL knows the directory only.
+        // A caller who set neither URL may know the directory only.
         if self.database_url.expose() == database {
             names.push((DATABASE, "DATABASE_URL (by default in ECOM_DATA)"));
         }

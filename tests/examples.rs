@@ -50,7 +50,7 @@ async fn says_everywhere<const N: usize>(example: &'static str, expected: [&'sta
         for _ in 0..2 {
             let url = url.clone();
             let text = tokio::task::spawn_blocking(move || output(example, &url)).await.unwrap();
-            // A consumer tells its part whenever it gets there.
+            // The consumer prints these, at any time and with ids that differ.
             let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with("stock room: ")).collect();
             assert_eq!(lines, expected);
         }

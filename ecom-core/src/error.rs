@@ -597,12 +597,12 @@ mod tests {
 
     #[derive(Debug, thiserror::Error)]
     #[error("cannot read: {0}")]
-    struct Told(#[source] std::io::Error);
+    struct Wrapped(#[source] std::io::Error);
 
     #[test]
-    fn r16_a_cause_is_told_once() {
+    fn r16_a_cause_is_shown_once() {
         let disk = || std::io::Error::other("the disk is gone");
-        let error = Error::unavailable(Dependency::Database, Told(disk()));
+        let error = Error::unavailable(Dependency::Database, Wrapped(disk()));
         assert_eq!(
             WithCauses(&error).to_string(),
             "the database is not available at the moment; try again: cannot read: the disk is gone"

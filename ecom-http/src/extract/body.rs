@@ -100,7 +100,7 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
     }
 }
 
-/// JSON in which no object has a field twice: readers of such texts disagree about which of both counts.
+/// JSON in which no object has a field twice. Parsers disagree about which of the two counts.
 struct Strict(Value);
 
 impl<'de> Deserialize<'de> for Strict {

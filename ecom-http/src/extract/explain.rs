@@ -28,7 +28,7 @@ pub(crate) fn explain(path: &str, message: &str, root: &'static str) -> ApiError
     if let Some(field) = named("duplicate field `") {
         return at(FieldCode::Malformed, Some(field), "is given twice");
     }
-    // No more of their words than needed reaches the caller: the first is the parser's limit, the second the crate's.
+    // These are the words of serde_json and of uuid, which mean nothing to the caller; the tests notice if they change.
     let plain = if message.starts_with("recursion limit exceeded") {
         "has too many levels of objects and arrays"
     } else if message.starts_with("UUID parsing failed") {

@@ -238,7 +238,7 @@ impl Layout {
         layout.open_lock_file().map_err(at_start(
             "names a directory that cannot be written to: allow this process to write, or name another directory",
         ))?;
-        // A directory in the place of this file would stay there for ever.
+        // A `CURRENT` that is a directory cannot be replaced by a rename.
         match fs::read(layout.current_file()) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(at_start(
                 "names a directory whose index cannot be read: allow this process to read it, or remove the directory, \

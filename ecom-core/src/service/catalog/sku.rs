@@ -246,7 +246,7 @@ impl<'a> SkuService<'a> {
         expected.check(Entity::Sku, id, found.audit.version, self.cx.config.last_write_wins)?;
         let mut after = before.clone();
         if !before.audit.is_live() {
-            // Those that a restore of the product brings back.
+            // The SKUs that a restore of the product brings back.
             after.skus = tx.skus().of_product(before.id, IncludeDeleted::Yes).await?;
             after.skus.retain(|s| s.audit.deleted_at == before.audit.deleted_at);
         }
@@ -264,7 +264,7 @@ impl<'a> SkuService<'a> {
             let products = ProductService::new(self.cx, self.who);
             products.save_in(tx, &before, after, Vec::new(), EventKind::ProductUpdated).await?;
         } else {
-            // The product shows the same as before, but whoever follows its events learns of the delete (R13).
+            // The product shows the same as before, but its events report every write (R13).
             after.revision += 1;
             after.audit.edited(self.cx.now(), self.who.actor());
             tx.products().update(&before, &after).await?;

@@ -381,7 +381,7 @@ impl Runner<'_> {
             Some(s) if force || (product_live(s.product_id) && s.audit.is_live()) => {
                 let (read, stale) = self.version(s.audit.version);
                 let mut refusals: Vec<Refusal> = stale.into_iter().collect();
-                // Those that the product shows, or would show if it were restored.
+                // The SKUs that the product shows, or would show if it were restored.
                 let shown = self.world.products.rows[&s.product_id].0.audit.deleted_at;
                 let mut others = self.world.skus.values().filter(|o| o.product_id == s.product_id && o.id != id);
                 if !others.any(|o| o.audit.deleted_at == shown) {

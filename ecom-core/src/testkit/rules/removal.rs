@@ -106,7 +106,8 @@ pub async fn r05_force_removes_a_sku_for_good(f: &ShopFixture) {
     assert_eq!(**f.shop.products().get(p.id).await.unwrap().value, f.fresh(p.id).await);
 }
 
-/// One that went with its product and one that was deleted before; never the last that a restore brings back.
+/// A SKU that was deleted with its product, and one that was deleted before it, but never the last one that a restore
+/// brings back.
 pub async fn r05_force_removes_a_sku_of_a_deleted_product(f: &ShopFixture) {
     let skus: Vec<Value> = ["a", "b", "c"].iter().map(|c| json!({ "code": c, "price": 1, "stock": 4 })).collect();
     let p = f.product(json!({ "title": "P", "skus": skus })).await;
