@@ -2,7 +2,7 @@
 //! every database.
 //!
 //! `ECOM_MODEL_OPS` sets how many operations each database runs, and `ECOM_MODEL_SEED` replays a failure. The default
-//! is 20,000 on SQLite in memory and on each server, enough for every operation to occur, and a tenth of that on SQLite
+//! is 10,000 on SQLite in memory and on each server, enough for every operation to occur, and a tenth of that on SQLite
 //! in a file. Before a release, run `ECOM_MODEL_OPS=1000000`.
 //! on SQLite on a file. A release is worth `ECOM_MODEL_OPS=1000000`.
 
@@ -91,7 +91,7 @@ fn backends() -> Vec<(&'static str, Make)> {
 /// Every shop runs on every database, and ends in the same state.
 #[test]
 fn r01_to_r17_the_same_seed_leaves_the_same_state_on_every_database() {
-    let operations = said("ECOM_MODEL_OPS").unwrap_or(20_000);
+    let operations = said("ECOM_MODEL_OPS").unwrap_or(10_000);
     // A new seed for each run. Set the seed to replay one shop.
     let seed = said("ECOM_MODEL_SEED").unwrap_or_else(|| {
         use std::hash::{BuildHasher as _, RandomState};
@@ -149,7 +149,7 @@ fn r01_to_r17_the_same_seed_leaves_the_same_state_on_every_database() {
         }
         assert!(compared >= backends().len() - 1, "the databases were not compared");
         // A history without any of these operations proves nothing.
-        if operations >= 20_000 {
+        if operations >= 10_000 {
             let codes: BTreeSet<&str> = refused.keys().map(|(_, code)| *code).collect();
             for code in [
                 "NOT_FOUND",
