@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use axum::serve::ListenerExt as _;
 use clap::Parser;
-use ecom::catalog::{DeadLetters, ImportKind, ImportOptions, ImportReport, ProductListQuery, detect};
+use ecom::catalog::{DeadLetters, ImportKind, ImportOptions, ImportReport, ProductListQuery};
 use ecom::catalog::{ProductFilter, ProductSort};
 use ecom::common::IncludeDeleted;
 use ecom::config::{LogFormat, ServerConfig};
@@ -210,7 +210,8 @@ fn kind_of(path: &Path) -> Result<ImportKind> {
     let shown = path.display();
     let mut head = Vec::new();
     File::open(path).map_err(|e| format!("{shown}: {e}"))?.take(64 * 1024).read_to_end(&mut head)?;
-    detect(&head).ok_or_else(|| format!("{shown}: holds neither products nor categories that ecom knows").into())
+    ImportKind::detect(&head)
+        .ok_or_else(|| format!("{shown}: holds neither products nor categories that ecom knows").into())
 }
 
 async fn import(

@@ -44,12 +44,9 @@ pub async fn shop_on(storage: SqlStorage, cache: Arc<dyn Cache>, n: usize, dir: 
     let mut products = Vec::with_capacity(n);
     let start = Instant::now();
     for chunk in (0..n).collect::<Vec<_>>().chunks(500) {
-        let values = chunk
-            .iter()
-            .map(|i| input(*i, leaves[i % leaves.len()]).check(shop.config().currency).expect("valid"))
-            .collect();
+        let inputs: Vec<ProductInput> = chunk.iter().map(|i| input(*i, leaves[i % leaves.len()])).collect();
         let mut tx = shop.begin().await.expect("a transaction");
-        let made = shop.products().create_many_in(&mut tx, values).await.expect("products");
+        let made = shop.products().create_many_in(&mut tx, &inputs).await.expect("products");
         tx.commit().await.expect("a commit").run().await;
         products.extend(made.iter().map(|p| p.id));
     }

@@ -100,21 +100,22 @@ pub mod common {
 /// The catalog: products with their SKUs, the tree of categories, and imports of both.
 pub mod catalog {
     pub use crate::domain::catalog::category::{
-        Category, CategoryFilter, CategoryInput, CategoryPatch, CategorySummary, ancestor_slugs, path_depth,
+        Category, CategoryFilter, CategoryInput, CategoryPatch, CategorySummary, path_depth,
     };
     pub use crate::domain::catalog::product::{
         Image, ImageInput, Product, ProductFilter, ProductFilters, ProductInput, ProductPatch, ProductSort,
-        ProductStatus, ProductValues, RatingSource, RatingSummary,
+        ProductStatus, RatingSource, RatingSummary,
     };
     pub use crate::domain::catalog::sku::{
         AvailabilityStatus, DEFAULT_LOW_STOCK_THRESHOLD, Dimensions, DimensionsInput, DimensionsPatch, MAX_STOCK, Sku,
-        SkuInput, SkuPatch, SkuValues,
+        SkuInput, SkuPatch,
     };
     pub use crate::error::CatalogConflict;
+    pub use crate::paging::{Page, Paging, Total};
     pub use crate::service::catalog::category::{CategoryList, CategoryService};
     pub use crate::service::catalog::import::{
         DeadLetters, DimensionsRecord, EndedEarly, ForeignId, ImageRecord, ImportFormat, ImportKind, ImportOptions,
-        ImportReport, ImportService, MetaRecord, ProductRecord, SkuRecord, detect,
+        ImportReport, ImportService, MetaRecord, ProductRecord, SkuRecord,
     };
     pub use crate::service::catalog::product::{ProductList, ProductListQuery, ProductService};
     pub use crate::service::catalog::sku::{MAX_SKUS, SkuService};
@@ -126,6 +127,7 @@ pub mod stock {
         Adjusted, StockAdjustment, StockImbalance, StockLevel, StockMovement, StockReason,
     };
     pub use crate::error::{Shortage, StockConflict};
+    pub use crate::paging::{Page, Paging, Total};
     pub use crate::service::stock::inventory::InventoryService;
 }
 
@@ -136,6 +138,7 @@ pub mod sales {
         CustomerSort,
     };
     pub use crate::error::SalesConflict;
+    pub use crate::paging::{Page, Paging, Total};
     pub use crate::service::sales::customer::{AddressService, CustomerService};
 }
 

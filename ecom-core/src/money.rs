@@ -106,7 +106,19 @@ impl fmt::Debug for Currency {
 
 /// An amount in a currency, always at the scale of the currency's minor unit.
 ///
-/// Rounding, where a formula needs it, is half away from zero.
+/// If a formula rounds, it rounds half away from zero.
+///
+/// ```
+/// use ecom_core::money::{Currency, Money, Percentage};
+///
+/// # fn main() -> Result<(), ecom_core::money::NumberError> {
+/// let price: Money = "9.99 USD".parse()?;
+/// assert_eq!(price, Money::from_minor(999, Currency::USD));
+/// let discount = Percentage::from_hundredths(10_48)?; // 10.48 %
+/// assert_eq!(price.discounted(discount).to_string(), "8.94 USD");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Money {
     amount: Decimal,

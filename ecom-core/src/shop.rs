@@ -55,10 +55,23 @@ impl ShopParts {
     }
 }
 
-/// An embeddable shop. Cheap to clone; every clone is the same shop.
+/// An embeddable shop. It is cheap to clone, and every clone is the same shop.
 ///
-/// Reads and writes work at once; the search index follows once [`Shop::start`] runs its background work, or
-/// when [`IndexSyncService::catch_up`] is called by hand.
+/// Applications build one with `ecom::ShopBuilder`. Reads and writes work at once. The search index follows while the
+/// background work of [`Shop::start`] runs, or when the application calls [`IndexSyncService::catch_up`].
+///
+/// ```
+/// # async fn app(shop: ecom_core::Shop) -> Result<(), Box<dyn std::error::Error>> {
+/// use ecom_core::catalog::ProductInput;
+///
+/// let background = shop.start();
+/// let pen = shop.products().create(&ProductInput::new("Pen").price("2 USD".parse()?).stock(3)).await?;
+/// println!("{}", shop.products().get(pen.id).await?.title);
+/// background.shutdown().await;
+/// shop.close().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Shop {
     pub(crate) cx: Arc<Context>,

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use ecom::catalog::ImportKind;
 use ecom::catalog::{Category, RatingSource};
-use ecom::catalog::{ImportKind, detect};
 use ecom::paging::Paging;
 use ecom::stock::StockReason;
 use ecom::{Shop, ShopBuilder};
@@ -175,8 +175,8 @@ async fn bestbuy_categories_import_with_their_paths_and_twice_changes_nothing() 
 #[tokio::test]
 async fn the_sample_catalog_imports_without_a_rejection() {
     let shop = shop().await;
-    assert_eq!(detect(&sample("categories.json")), Some(ImportKind::Categories));
-    assert_eq!(detect(&sample("products.ndjson")[..4_096]), Some(ImportKind::Products));
+    assert_eq!(ImportKind::detect(&sample("categories.json")), Some(ImportKind::Categories));
+    assert_eq!(ImportKind::detect(&sample("products.ndjson")[..4_096]), Some(ImportKind::Products));
     let (c, letters) = import_categories(&shop, sample("categories.json")).await;
     assert_eq!((c.rejected, c.ended_early.as_ref(), c.categories_created), (0, None, 0), "{letters:?}");
     assert!(c.inserted >= 40);

@@ -4,7 +4,7 @@ use std::io::{Cursor, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ecom::catalog::{ImportFormat, ImportKind, ImportOptions, detect};
+use ecom::catalog::{ImportFormat, ImportKind, ImportOptions};
 use serde_json::{Value, json};
 
 use crate::support::{Letters, all_products, assert_balanced, counts, import, lines, record, shop};
@@ -35,8 +35,8 @@ async fn every_shape_of_a_source_is_read() {
     let (report, letters) = import(&shop, format!("{own}\n{a}\n")).await;
     assert_eq!(counts(&report), [2, 2, 0, 0, 0], "{letters:?}");
     assert_eq!(all_products(&shop).await.iter().flat_map(|p| &p.categories).filter(|c| c.path == "a/b").count(), 1);
-    assert_eq!(detect(lines(&[own]).as_bytes()), Some(ImportKind::Products));
-    assert_eq!(detect(b"[1, 2]"), None);
+    assert_eq!(ImportKind::detect(lines(&[own]).as_bytes()), Some(ImportKind::Products));
+    assert_eq!(ImportKind::detect(b"[1, 2]"), None);
 }
 
 #[tokio::test]

@@ -212,8 +212,8 @@ impl Facet {
         [Self::Categories, Self::Brands, Self::Prices, Self::Tags, Self::Rating, Self::Availability];
 }
 
-/// A search. [`SearchQuery::check`] lists the bounds of its fields. The default has a `limit` of 0, so that a query
-/// that sets none is refused.
+/// A search. [`SearchQuery::check`] lists the bounds of its fields. By default it asks for the first 20
+/// of all products, without facets.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SearchQuery {
     /// What the shopper typed: at most [`Self::MAX_TEXT`] characters and [`Self::MAX_WORDS`] words. A text without a

@@ -187,7 +187,7 @@ impl CategoryInput {
     }
 
     /// Pushes an error for every value that is out of the bounds of `docs/rules.md`, "Category".
-    pub fn check(&self, errors: &mut ValidationErrors) {
+    pub(crate) fn check(&self, errors: &mut ValidationErrors) {
         check_text("name", &self.name, 1, 100, errors);
         check_slug(self.slug.as_deref(), errors);
         if let Some(d) = &self.description {

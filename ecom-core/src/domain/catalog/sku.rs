@@ -271,7 +271,7 @@ pub struct SkuPatch {
 
 /// The validated values of a SKU, without those that the library adds.
 #[derive(Debug, Clone, PartialEq)]
-pub struct SkuValues {
+pub(crate) struct SkuValues {
     /// The code; `None` if it is made from the product's slug.
     pub code: Option<String>,
     /// See [`Sku::option_values`].
@@ -339,7 +339,7 @@ impl SkuInput {
 
     /// Checks a SKU against all bounds of `docs/rules.md`, "SKU". Pushes errors under `prefix` (`skus[0].` or empty),
     /// and returns `None` if there are any.
-    pub fn check(&self, prefix: &str, currency: Currency, errors: &mut ValidationErrors) -> Option<SkuValues> {
+    pub(crate) fn check(&self, prefix: &str, currency: Currency, errors: &mut ValidationErrors) -> Option<SkuValues> {
         let before = errors.0.len();
         let at = |f: &str| format!("{prefix}{f}");
         if let Some(c) = &self.code {

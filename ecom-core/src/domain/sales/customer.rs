@@ -294,7 +294,7 @@ impl CustomerInput {
     ///
     /// # Errors
     /// `Validation` with every field that is out of bounds.
-    pub fn check(&self) -> Result<Self> {
+    pub(crate) fn check(&self) -> Result<Self> {
         let mut e = ValidationErrors::default();
         check_text("first_name", self.first_name.trim(), 1, 100, &mut e);
         check_text("last_name", self.last_name.trim(), 1, 100, &mut e);
@@ -354,7 +354,7 @@ impl AddressInput {
     ///
     /// # Errors
     /// `Validation` with every field that is out of bounds.
-    pub fn check(&self) -> Result<Self> {
+    pub(crate) fn check(&self) -> Result<Self> {
         let mut e = ValidationErrors::default();
         check_text("street", self.street.trim(), 1, 255, &mut e);
         check_text("city", self.city.trim(), 1, 100, &mut e);

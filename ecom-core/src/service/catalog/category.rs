@@ -43,6 +43,19 @@ pub struct CategoryList {
 ///
 /// A method for which the principal of the service lacks a permission fails with
 /// [`Error::Forbidden`](crate::Error::Forbidden), in addition to the errors that it lists.
+///
+/// ```
+/// # async fn app(shop: ecom_core::Shop) -> Result<(), Box<dyn std::error::Error>> {
+/// use ecom_core::catalog::CategoryInput;
+///
+/// let tea = shop.categories().create(&CategoryInput::new("Tea")).await?;
+/// let green = shop.categories().create(&CategoryInput::new("Green tea").under(tea.id)).await?;
+/// assert_eq!(green.path, "tea/green-tea");
+/// // To the root.
+/// shop.categories().move_to(green.id, green.audit.version.into(), None).await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct CategoryService<'a> {
     cx: &'a Arc<Context>,

@@ -25,6 +25,17 @@ pub const MAX_SKUS: usize = 200;
 ///
 /// A method for which the principal of the service lacks a permission fails with
 /// [`Error::Forbidden`](crate::Error::Forbidden), in addition to the errors that it lists.
+///
+/// ```
+/// # async fn app(shop: ecom_core::Shop, product: ecom_core::id::ProductId) -> Result<(), Box<dyn std::error::Error>> {
+/// use ecom_core::catalog::SkuInput;
+///
+/// let large = SkuInput::new("12.50 USD".parse()?).code("TEA-100").option("size", "100 g").stock(25);
+/// let large = shop.skus().create(product, &large).await?;
+/// assert_eq!(shop.skus().get_by_code("tea-100").await?.id, large.id);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct SkuService<'a> {
     cx: &'a Arc<Context>,

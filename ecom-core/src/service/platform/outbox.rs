@@ -18,6 +18,25 @@ const PLACED_AT_ONCE: u32 = 1_024;
 ///
 /// Every method fails with [`Error::Forbidden`](crate::Error::Forbidden) if the principal lacks
 /// [`Permission::EventsRead`](crate::access::Permission::EventsRead).
+///
+/// ```
+/// # async fn app(shop: ecom_core::Shop) -> Result<(), Box<dyn std::error::Error>> {
+/// use ecom_core::platform::OutboxPosition;
+///
+/// let mut position = OutboxPosition::default();
+/// loop {
+///     let batch = shop.events().read(position, 500).await?;
+///     for (_, event) in &batch.events {
+///         println!("{} {}", event.kind.as_str(), event.aggregate_id);
+///     }
+///     position = batch.end;
+///     if !batch.full {
+///         break;
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct EventLog<'a> {
     cx: &'a Arc<Context>,

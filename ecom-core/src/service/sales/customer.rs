@@ -21,6 +21,21 @@ use crate::service::run::transaction::Tx;
 ///
 /// A method for which the principal of the service lacks a permission fails with
 /// [`Error::Forbidden`](crate::Error::Forbidden), in addition to the errors that it lists.
+///
+/// ```
+/// # async fn app(shop: ecom_core::Shop) -> Result<(), Box<dyn std::error::Error>> {
+/// use ecom_core::sales::{CustomerFilter, CustomerInput, CustomerSort};
+/// use ecom_core::paging::Paging;
+///
+/// let ada = CustomerInput::new("Ada", "Lovelace", "ada@example.com").telephone("+44 20 7946 0018");
+/// let ada = shop.customers().create(&ada).await?;
+///
+/// let filter = CustomerFilter { email: Some("ADA@example.com".to_owned()), ..CustomerFilter::default() };
+/// let (page, _) = shop.customers().list(&filter, CustomerSort::default(), &Paging::default()).await?;
+/// assert_eq!(page.items, [ada]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct CustomerService<'a> {
     cx: &'a Arc<Context>,
@@ -269,6 +284,16 @@ async fn lock(tx: &mut Tx<'_>, id: CustomerId, deleted: IncludeDeleted) -> Resul
 ///
 /// A method for which the principal of the service lacks a permission fails with
 /// [`Error::Forbidden`](crate::Error::Forbidden), in addition to the errors that it lists.
+///
+/// ```
+/// # async fn app(shop: ecom_core::Shop, customer: ecom_core::id::CustomerId) -> Result<(), Box<dyn std::error::Error>> {
+/// use ecom_core::sales::AddressInput;
+///
+/// let home = AddressInput::new("St James's Square", "London").number("12").country("GB");
+/// let home = shop.addresses().create(customer, &home).await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct AddressService<'a> {
     cx: &'a Arc<Context>,

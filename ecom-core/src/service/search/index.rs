@@ -57,6 +57,16 @@ impl VerifyReport {
 ///
 /// A method for which the principal of the service lacks a permission fails with
 /// [`Error::Forbidden`](crate::Error::Forbidden), in addition to the errors that it lists.
+///
+/// ```
+/// # async fn app(shop: ecom_core::Shop) -> Result<(), Box<dyn std::error::Error>> {
+/// // The background work of the shop does this all the time.
+/// shop.index().catch_up().await?;
+/// let report = shop.index().verify(true).await?;
+/// println!("{report:?}");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct IndexSyncService<'a> {
     cx: &'a Arc<Context>,

@@ -40,6 +40,21 @@ pub struct SearchPage {
 }
 
 /// The service that searches a shop.
+///
+/// ```
+/// # async fn app(shop: ecom_core::Shop) -> Result<(), Box<dyn std::error::Error>> {
+/// use ecom_core::search::{Facet, SearchFilter, SearchQuery};
+///
+/// let filter = SearchFilter { max_price: Some("20 USD".parse()?), ..SearchFilter::default() };
+/// let query = SearchQuery { text: "hedphones".to_owned(), filter, facets: vec![Facet::Brands], ..SearchQuery::default() };
+/// let found = shop.search().search(&query).await?;
+/// println!("{} match", found.total.count);
+/// for product in &found.products {
+///     println!("{}", product.title);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct SearchService<'a> {
     cx: &'a Arc<Context>,

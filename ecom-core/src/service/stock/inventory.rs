@@ -42,6 +42,17 @@ impl Drop for Turn {
 ///
 /// A method for which the principal of the service lacks a permission fails with
 /// [`Error::Forbidden`](crate::Error::Forbidden), in addition to the errors that it lists.
+///
+/// ```
+/// # async fn app(shop: ecom_core::Shop, sku: ecom_core::id::SkuId) -> Result<(), Box<dyn std::error::Error>> {
+/// use ecom_core::stock::{StockAdjustment, StockReason};
+///
+/// let wet = StockAdjustment::new(sku, -3, StockReason::Damaged).reference("wet box");
+/// let adjusted = shop.inventory().adjust(wet).await?;
+/// println!("{} pieces can be sold", adjusted.level.available());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct InventoryService<'a> {
     cx: &'a Arc<Context>,

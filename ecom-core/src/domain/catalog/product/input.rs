@@ -124,7 +124,7 @@ pub struct ProductInput {
 
 /// The validated values of a product, without those that the library adds.
 #[derive(Debug, Clone, PartialEq)]
-pub struct ProductValues {
+pub(crate) struct ProductValues {
     /// See [`Product::title`].
     pub title: String,
     /// The slug; `None` if it is made from the title.
@@ -266,7 +266,7 @@ impl ProductInput {
     ///
     /// # Errors
     /// `FLAT_WRITE_REFUSED`.
-    pub fn check_flat_against(&self, current: &Product) -> Result<()> {
+    pub(crate) fn check_flat_against(&self, current: &Product) -> Result<()> {
         match self.flat_field() {
             Some(field) if current.skus.len() > 1 => {
                 Err(CatalogConflict::FlatWrite { product: current.id.0, skus: current.skus.len(), field }.into())
@@ -279,7 +279,7 @@ impl ProductInput {
     ///
     /// # Errors
     /// `Validation` with each bad field; `CURRENCY_MISMATCH`.
-    pub fn check(&self, currency: Currency) -> Result<ProductValues> {
+    pub(crate) fn check(&self, currency: Currency) -> Result<ProductValues> {
         self.check_with(currency, true)
     }
 
@@ -287,7 +287,7 @@ impl ProductInput {
     ///
     /// # Errors
     /// As [`Self::check`].
-    pub fn check_with(&self, currency: Currency, skus_required: bool) -> Result<ProductValues> {
+    pub(crate) fn check_with(&self, currency: Currency, skus_required: bool) -> Result<ProductValues> {
         let mut errors = ValidationErrors::default();
         let e = &mut errors;
         check_text("title", &self.title, 1, 255, e);

@@ -86,7 +86,7 @@ pub struct ProductPatch {
 
 impl ProductPatch {
     /// Returns the first flat SKU field that is present.
-    pub fn flat_field(&self) -> Option<&'static str> {
+    pub(crate) fn flat_field(&self) -> Option<&'static str> {
         [
             ("price", self.price.is_said()),
             ("stock", self.stock.is_said()),
@@ -105,7 +105,7 @@ impl ProductPatch {
     /// # Errors
     /// `Validation` for a null that is not allowed, `FLAT_WRITE_REFUSED` for flat fields on a product with several
     /// SKUs.
-    pub fn onto(self, current: &Product) -> Result<ProductInput> {
+    pub(crate) fn onto(self, current: &Product) -> Result<ProductInput> {
         let flat = self.flat_field();
         let mut e = ValidationErrors::default();
         let mut p = ProductInput::from(current);

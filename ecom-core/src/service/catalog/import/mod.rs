@@ -143,31 +143,35 @@ pub enum ImportKind {
     Categories,
 }
 
-/// Returns the kind of the records in a file, by its beginning (64 KiB are enough): by the first record or, if the
-/// record is longer than that, by the names in it. Returns `None` if it looks like neither kind.
-pub fn detect(head: &[u8]) -> Option<ImportKind> {
-    #[derive(Default, Deserialize)]
-    #[serde(default)]
-    struct Names {
-        title: Option<IgnoredAny>,
-        price: Option<IgnoredAny>,
-        skus: Option<IgnoredAny>,
-        name: Option<IgnoredAny>,
-        path: Option<IgnoredAny>,
-    }
-    let first = Framer::new(head, None, head.len()).next().ok().flatten();
-    let names: Option<Names> = first.and_then(|f| serde_json::from_slice(&f.raw).ok());
-    let (product, category) = match names {
-        Some(n) => (n.title.is_some() || n.price.is_some() || n.skus.is_some(), n.path.is_some() || n.name.is_some()),
-        None => {
-            let text = String::from_utf8_lossy(head);
-            (text.contains("\"title\"") || text.contains("\"price\""), text.contains("\"path\""))
+impl ImportKind {
+    /// Returns the kind of the records in a file, by its beginning (64 KiB are enough): by the first record or, if the
+    /// record is longer than that, by the names in it. Returns `None` if it looks like neither kind.
+    pub fn detect(head: &[u8]) -> Option<Self> {
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Names {
+            title: Option<IgnoredAny>,
+            price: Option<IgnoredAny>,
+            skus: Option<IgnoredAny>,
+            name: Option<IgnoredAny>,
+            path: Option<IgnoredAny>,
         }
-    };
-    match (product, category) {
-        (true, _) => Some(ImportKind::Products),
-        (false, true) => Some(ImportKind::Categories),
-        (false, false) => None,
+        let first = Framer::new(head, None, head.len()).next().ok().flatten();
+        let names: Option<Names> = first.and_then(|f| serde_json::from_slice(&f.raw).ok());
+        let (product, category) = match names {
+            Some(n) => {
+                (n.title.is_some() || n.price.is_some() || n.skus.is_some(), n.path.is_some() || n.name.is_some())
+            }
+            None => {
+                let text = String::from_utf8_lossy(head);
+                (text.contains("\"title\"") || text.contains("\"price\""), text.contains("\"path\""))
+            }
+        };
+        match (product, category) {
+            (true, _) => Some(Self::Products),
+            (false, true) => Some(Self::Categories),
+            (false, false) => None,
+        }
     }
 }
 
@@ -175,6 +179,18 @@ pub fn detect(head: &[u8]) -> Option<ImportKind> {
 ///
 /// A method for which the principal of the service lacks a permission fails with
 /// [`Error::Forbidden`](crate::Error::Forbidden), in addition to the errors that it lists.
+///
+/// ```
+/// # async fn app(shop: ecom_core::Shop) -> Result<(), Box<dyn std::error::Error>> {
+/// use ecom_core::catalog::{DeadLetters, ImportOptions};
+///
+/// let file = std::fs::File::open("products.ndjson")?;
+/// let options = ImportOptions::default().dead_letters(DeadLetters::File("rejected.ndjson".into()));
+/// let report = shop.import().products(file, options, |so_far| println!("{} read", so_far.read)).await?;
+/// println!("{} inserted, {} rejected", report.inserted, report.rejected);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct ImportService<'a> {
     cx: &'a Arc<Context>,

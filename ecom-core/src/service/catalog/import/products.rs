@@ -261,7 +261,7 @@ impl Writer<'_> {
             products.update_in(tx, before, c.over(before), StockReason::Import).await?;
         }
         if !inserts.is_empty() {
-            products.create_many_in(tx, inserts).await?;
+            products.insert_in(tx, inserts).await?;
         }
         Ok(Written { outcomes, categories_created })
     }

@@ -58,6 +58,26 @@ pub struct ProductListQuery {
 ///
 /// A method for which the principal of the service lacks a permission fails with
 /// [`Error::Forbidden`](crate::Error::Forbidden), in addition to the errors that it lists.
+///
+/// ```
+/// # async fn app(shop: ecom_core::Shop) -> Result<(), Box<dyn std::error::Error>> {
+/// use ecom_core::catalog::{ProductInput, ProductListQuery, ProductPatch, ProductSort};
+/// use ecom_core::common::{DeleteMode, Patch};
+///
+/// let tea = ProductInput::new("Sencha").price("6.90 USD".parse()?).stock(40);
+/// let tea = shop.products().create(&tea).await?;
+///
+/// let patch = ProductPatch { brand: Patch::Set("Yabukita".to_owned()), ..ProductPatch::default() };
+/// let tea = shop.products().patch(tea.id, tea.audit.version.into(), patch).await?;
+///
+/// let cheapest = ProductListQuery { sort: ProductSort::PriceAsc, ..ProductListQuery::default() };
+/// for product in &shop.products().list(&cheapest).await?.page.items {
+///     println!("{}", product.title);
+/// }
+/// shop.products().delete(tea.id, tea.audit.version.into(), DeleteMode::Soft).await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct ProductService<'a> {
     cx: &'a Arc<Context>,
@@ -78,7 +98,7 @@ impl<'a> ProductService<'a> {
         let values = &input.check(self.cx.config.currency)?;
         self.cx
             .write(|mut tx| async move {
-                let made = self.create_many_in(&mut tx, vec![values.clone()]).await?.pop();
+                let made = self.insert_in(&mut tx, vec![values.clone()]).await?.pop();
                 Ok((made.ok_or(Error::Internal { context: "a created product is missing", source: None })?, tx))
             })
             .await
@@ -92,7 +112,7 @@ impl<'a> ProductService<'a> {
     pub async fn create_in(&self, tx: &mut Tx<'_>, input: &ProductInput) -> Result<Product> {
         self.who.require(Permission::ProductsWrite)?;
         let values = input.check(self.cx.config.currency)?;
-        let made = self.create_many_in(tx, vec![values]).await?.pop();
+        let made = self.insert_in(tx, vec![values]).await?.pop();
         made.ok_or(Error::Internal { context: "a created product is missing", source: None })
     }
 
@@ -100,8 +120,14 @@ impl<'a> ProductService<'a> {
     ///
     /// # Errors
     /// As [`Self::create_in`].
-    pub async fn create_many_in(&self, tx: &mut Tx<'_>, values: Vec<ProductValues>) -> Result<Vec<Product>> {
+    pub async fn create_many_in(&self, tx: &mut Tx<'_>, inputs: &[ProductInput]) -> Result<Vec<Product>> {
         self.who.require(Permission::ProductsWrite)?;
+        let values = inputs.iter().map(|input| input.check(self.cx.config.currency)).collect::<Result<_>>()?;
+        self.insert_in(tx, values).await
+    }
+
+    /// Inserts products whose values were checked, with their SKUs, opening stock and events.
+    pub(crate) async fn insert_in(&self, tx: &mut Tx<'_>, values: Vec<ProductValues>) -> Result<Vec<Product>> {
         let now = self.cx.now();
         let made_slug = values.iter().any(|v| v.slug.is_none());
         let made_code = values.iter().any(makes_code);
