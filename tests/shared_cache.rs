@@ -60,10 +60,14 @@ mod tiered {
 
 /// Returns the builder of a shop from URLs, as a process of a deployment uses it.
 fn process(directory: &std::path::Path, cache: &str) -> ecom::ShopBuilder {
+    on_files(directory).cache(cache)
+}
+
+/// As [`process`], without a choice of the cache.
+fn on_files(directory: &std::path::Path) -> ecom::ShopBuilder {
     ecom::ShopBuilder::new()
         .database(format!("sqlite://{}", directory.join("shop.db").display()))
         .search("tantivy::memory:")
-        .cache(cache)
 }
 
 fn lamp() -> ProductInput {
@@ -89,7 +93,7 @@ async fn r15_concurrent_misses_in_two_processes_load_once() {
     for tiered in [false, true] {
         let dir = tempfile::tempdir().unwrap();
         let caches = [open(tiered).await, open(tiered).await];
-        let build = |cache: &Arc<dyn Cache>| process(dir.path(), "none").with_cache(cache.clone()).build();
+        let build = |cache: &Arc<dyn Cache>| on_files(dir.path()).with_cache(cache.clone()).build();
         let (one, two) = (build(&caches[0]).await.unwrap(), build(&caches[1]).await.unwrap());
         let id = one.products().create(&lamp()).await.unwrap().id;
         let statements = || one.storage().statements() + two.storage().statements();

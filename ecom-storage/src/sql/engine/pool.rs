@@ -352,8 +352,13 @@ impl SqlStorage {
                 }
                 Ok(lent)
             }
-            // Before the schema is known to be there, what the settings got wrong is an error of the settings.
-            Err(PoolError::Backend(e)) if matches!(e.kind, Kind::Setup(_)) && self.shared.currency.get().is_none() => {
+            // A file that cannot be a database is a wrong setting, until the schema has been seen in it. A server may
+            // still come to have the database that it does not have yet.
+            Err(PoolError::Backend(e))
+                if matches!(e.kind, Kind::Setup(_))
+                    && self.shared.dialect.name == "sqlite"
+                    && self.shared.currency.get().is_none() =>
+            {
                 Err(e.at_start())
             }
             // If no connection can be opened, the database is out of reach, and nothing was written.
