@@ -5,8 +5,9 @@ mod patch;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::input::ProductValues;
 pub(crate) use self::input::flat_names;
-pub use self::input::{ImageInput, ProductInput, ProductValues};
+pub use self::input::{ImageInput, ProductInput};
 pub use self::patch::ProductPatch;
 pub(crate) use self::patch::require;
 use crate::domain::catalog::category::CategorySummary;
