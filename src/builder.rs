@@ -681,7 +681,7 @@ mod tests {
         let error = shop(Currency::JPY).build().await.unwrap_err();
         assert_eq!(error.code(), ecom_core::ErrorCode::CurrencyMismatch);
         let message = error.to_string();
-        assert!(message.contains("sells in JPY") && message.contains("made for USD"), "{message}");
+        assert!(message.contains("sells in JPY") && message.contains("created for USD"), "{message}");
         assert!(message.contains("configure the shop for USD, or use another database"), "{message}");
         let again = shop(Currency::USD).build().await.unwrap();
 

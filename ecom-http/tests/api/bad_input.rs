@@ -176,11 +176,11 @@ async fn r17_a_body_says_what_is_wrong_with_it() {
     let nested = |n: usize| format!("{}{}", "[".repeat(n), "]".repeat(n));
     let (deep, deeper) = (nested(60), nested(200));
     for (method, path, body, status, field, message) in [
-        ("POST", "/products", r#"{"title":"\u200b\u2060","price":1}"#, 422, "title", "can be seen"),
-        ("POST", "/products", r#"{"title":"a","price":1,"tags":["\u200d"]}"#, 422, "tags[0]", "can be seen"),
-        ("POST", "/products", r#"{"title":"a","price":1,"sku":"\u3164"}"#, 422, "sku", "can be seen"),
-        ("POST", "/categories", r#"{"name":"\ufeff"}"#, 422, "name", "can be seen"),
-        ("PATCH", &one, r#"{"title":"\u00ad","version":1}"#, 422, "title", "can be seen"),
+        ("POST", "/products", r#"{"title":"\u200b\u2060","price":1}"#, 422, "title", "visible character"),
+        ("POST", "/products", r#"{"title":"a","price":1,"tags":["\u200d"]}"#, 422, "tags[0]", "visible character"),
+        ("POST", "/products", r#"{"title":"a","price":1,"sku":"\u3164"}"#, 422, "sku", "visible character"),
+        ("POST", "/categories", r#"{"name":"\ufeff"}"#, 422, "name", "visible character"),
+        ("PATCH", &one, r#"{"title":"\u00ad","version":1}"#, 422, "title", "visible character"),
         (
             "POST",
             "/products",
@@ -195,7 +195,7 @@ async fn r17_a_body_says_what_is_wrong_with_it() {
             r#"{"version":1,"attributes":{"n":[-9223372036854775809]}}"#,
             400,
             "attributes",
-            "send it as a text",
+            "send it as a string",
         ),
         (
             "POST",
