@@ -159,7 +159,7 @@ pub struct CategoryPatch {
     /// Changes of the attributes, merged into the existing ones (RFC 7396); null removes all of them.
     #[serde(default, deserialize_with = "Attributes::from_patch")]
     pub attributes: Patch<Attributes>,
-    /// The version of the category that the client read (R1); required without `If-Match`.
+    /// The version of the category that the client read (R1), unless `If-Match` names it.
     #[serde(default)]
     pub version: Option<i64>,
 }

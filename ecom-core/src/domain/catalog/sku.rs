@@ -278,7 +278,7 @@ pub struct SkuPatch {
     /// The EAN, UPC or another code that scanners read, 1–100 characters; null removes it.
     #[serde(default)]
     pub barcode: Patch<String>,
-    /// The version of the SKU that the client read (R1); required without `If-Match`.
+    /// The version of the SKU that the client read (R1), unless `If-Match` names it.
     #[serde(default)]
     pub version: Option<i64>,
 }

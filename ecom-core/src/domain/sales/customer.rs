@@ -211,7 +211,7 @@ pub struct CustomerPatch {
     /// Changes of the attributes, merged into the existing ones (RFC 7396); null removes all of them.
     #[serde(default, deserialize_with = "Attributes::from_patch")]
     pub attributes: Patch<Attributes>,
-    /// The version of the customer that the client read (R1); required without `If-Match`.
+    /// The version of the customer that the client read (R1), unless `If-Match` names it.
     #[serde(default)]
     pub version: Option<i64>,
 }
@@ -271,7 +271,7 @@ pub struct AddressPatch {
     /// The country, as its ISO 3166-1 alpha-2 code in upper or lower case; null removes it.
     #[serde(default)]
     pub country: Patch<String>,
-    /// The version of the address that the client read (R1); required without `If-Match`.
+    /// The version of the address that the client read (R1), unless `If-Match` names it.
     #[serde(default)]
     pub version: Option<i64>,
 }

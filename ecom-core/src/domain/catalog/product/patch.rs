@@ -85,7 +85,7 @@ pub struct ProductPatch {
     /// Flat field: the low-stock threshold of the only SKU, 0 to 10¹²; null is refused.
     #[serde(default)]
     pub low_stock_threshold: Patch<i64>,
-    /// The version of the product that the client read (R1); required without `If-Match`.
+    /// The version of the product that the client read (R1), unless `If-Match` names it.
     #[serde(default)]
     pub version: Option<i64>,
 }
