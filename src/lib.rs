@@ -63,8 +63,8 @@
 //! shop, and `examples/server.rs` is the reference server.
 //!
 //! # Events
-//! Every change writes an event in its own transaction. A [`Consumer`](platform::Consumer) handles them in one process at
-//! a time, each at least once and in the order of its aggregate:
+//! Every change writes an event in its own transaction. A [`Consumer`](platform::Consumer) handles them in one process
+//! at a time, each at least once and in the order of its aggregate:
 //!
 //! ```
 //! # async fn app(shop: ecom::Shop) -> ecom::Result<()> {
@@ -96,17 +96,17 @@
 //! ```
 //!
 //! # Rules
-//! The docs cite rules by number (R1, R2, …). `docs/rules.md` of the repository says what each of them holds, with the bounds
-//! of all values and the formulas.
+//! The docs cite rules by number (R1, R2, …). `docs/rules.md` of the repository says what each of them holds, with the
+//! bounds of all values and the formulas.
 //!
 //! # Logs
 //! The library writes events of the crate `tracing` and never installs a subscriber. `tracing_subscriber::fmt::init()`
 //! shows them; the targets are the names of the crates (`ecom_core`, `ecom_storage`, `ecom_search`, `ecom_http`).
 //!
 //! # Stability
-//! Before 1.0, a minor release may change the traits of [`port`]: `Repositories` and the traits of the repositories grow
-//! with every aggregate, and `SearchProvider` grows with search. `Cache`, `Storage` and `UnitOfWork` are expected to
-//! stay. The services, the inputs and the domain types change only with a note in the changelog.
+//! Before 1.0, a minor release may change the traits of [`port`]: `Repositories` and the traits of the repositories
+//! grow with every aggregate, and `SearchProvider` grows with search. `Cache`, `Storage` and `UnitOfWork` are expected
+//! to stay. The services, the inputs and the domain types change only with a note in the changelog.
 //!
 //! # Features
 //! Features add up; each alone compiles, and what is not turned on is not compiled. The default build carries no

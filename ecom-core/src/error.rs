@@ -87,9 +87,9 @@ pub enum Error {
         #[source]
         source: Option<BoxError>,
     },
-    /// Another transaction conflicts with this one: a deadlock, a serialization failure, or a lock that was not released
-    /// in time. The transaction is certainly aborted, and nothing was written. Services retry their own writes before
-    /// they return this error. The host runs its own unit of work again, from its start.
+    /// Another transaction conflicts with this one: a deadlock, a serialization failure, or a lock that was not
+    /// released in time. The transaction is certainly aborted, and nothing was written. Services retry their own writes
+    /// before they return this error. The host runs its own unit of work again, from its start.
     #[error("a concurrent write conflicts with this one; try again")]
     Contention {
         /// The error of the client library.
@@ -254,8 +254,8 @@ pub enum CatalogConflict {
     },
     /// A category that is in use cannot be deleted (R4).
     #[error(
-        "category {category} is in use: {children} child categories and {products} products refer to it; move or delete \
-         them first"
+        "category {category} is in use: {children} child categories and {products} products refer to it; move or \
+         delete them first"
     )]
     CategoryNotEmpty {
         /// The category to delete.
@@ -428,8 +428,8 @@ impl Conflict {
     }
 }
 
-/// Displays an error with its causes, `message: cause: cause`, for logs. It omits a cause whose text the message before it
-/// already contains, because many libraries put the text of a cause into their own message.
+/// Displays an error with its causes, `message: cause: cause`, for logs. It omits a cause whose text the message before
+/// it already contains, because many libraries put the text of a cause into their own message.
 ///
 /// ```
 /// let error = ecom_core::Error::internal("reading a file", "the disk is gone");
@@ -479,28 +479,39 @@ macro_rules! error_codes {
 }
 
 error_codes! {
-    BadRequest = "BAD_REQUEST", "The request cannot be parsed: it has malformed JSON, a malformed id, or an unknown field or parameter.";
+    BadRequest = "BAD_REQUEST",
+        "The request cannot be parsed: it has malformed JSON, a malformed id, or an unknown field or parameter.";
     Validation = "VALIDATION_FAILED", "At least one value is invalid; `details` has an entry for each such field.";
     Unauthenticated = "UNAUTHENTICATED", "The request requires authentication: log in first.";
     Forbidden = "FORBIDDEN", "The caller does not have the permission that the message names.";
-    NotFound = "NOT_FOUND", "The resource does not exist or is soft-deleted; read it with `include_deleted=true` to see a soft-deleted one.";
-    MethodNotAllowed = "METHOD_NOT_ALLOWED", "The resource does not support this method; the header `Allow` lists those that it supports.";
+    NotFound = "NOT_FOUND",
+        "The resource does not exist, or it is soft-deleted; `include_deleted=true` shows soft-deleted ones.";
+    MethodNotAllowed = "METHOD_NOT_ALLOWED",
+        "The resource does not support this method; the header `Allow` lists those that it supports.";
     NotAcceptable = "NOT_ACCEPTABLE", "The server does not offer the requested representation.";
-    VersionConflict = "VERSION_CONFLICT", "The resource has changed since you read it: read it again, and repeat the change if it still applies.";
-    VersionRequired = "VERSION_REQUIRED", "The write must name the version that you read: send it in `If-Match` or `version`.";
+    VersionConflict = "VERSION_CONFLICT",
+        "The resource has changed since you read it: read it again, and repeat the change if it still applies.";
+    VersionRequired = "VERSION_REQUIRED",
+        "The write must name the version that you read: send it in `If-Match` or `version`.";
     Duplicate = "DUPLICATE", "Another live resource already has this value; `details` names the field.";
     CategoryCycle = "CATEGORY_CYCLE", "A category cannot move under itself or one of its descendants.";
-    CategoryNotEmpty = "CATEGORY_NOT_EMPTY", "The category is in use: move or delete its child categories and products first.";
+    CategoryNotEmpty = "CATEGORY_NOT_EMPTY",
+        "The category is in use: move or delete its child categories and products first.";
     HasSales = "HAS_SALES", "An order refers to the resource: delete it without `force`.";
-    InsufficientStock = "INSUFFICIENT_STOCK", "There is not enough stock; `details` names each such SKU and how many pieces are available.";
-    FlatWriteRefused = "FLAT_WRITE_REFUSED", "The product has several SKUs, so that a flat field is ambiguous: set it in `skus` or on a SKU.";
-    CurrencyMismatch = "CURRENCY_MISMATCH", "The amount is not in the currency of the shop: send all amounts in that currency.";
-    StateConflict = "STATE_CONFLICT", "The state of the resource does not allow this step; the message gives the reason.";
+    InsufficientStock = "INSUFFICIENT_STOCK",
+        "There is not enough stock; `details` names each such SKU and how many pieces are available.";
+    FlatWriteRefused = "FLAT_WRITE_REFUSED",
+        "The product has several SKUs, so that a flat field is ambiguous: set it in `skus` or on a SKU.";
+    CurrencyMismatch = "CURRENCY_MISMATCH",
+        "The amount is not in the currency of the shop: send all amounts in that currency.";
+    StateConflict = "STATE_CONFLICT",
+        "The state of the resource does not allow this step; the message gives the reason.";
     RequestTimeout = "REQUEST_TIMEOUT", "The body of the request did not arrive in time: send the request again.";
     PayloadTooLarge = "PAYLOAD_TOO_LARGE", "The body of the request exceeds the limit that the message names.";
     UriTooLong = "URI_TOO_LONG", "The path or the query string exceeds the limit: send fewer or shorter parameters.";
     HeadersTooLarge = "HEADERS_TOO_LARGE", "The headers exceed the limit: send fewer or shorter ones.";
-    UnsupportedMediaType = "UNSUPPORTED_MEDIA_TYPE", "The body must be JSON in UTF-8: send it with `Content-Type: application/json`.";
+    UnsupportedMediaType = "UNSUPPORTED_MEDIA_TYPE",
+        "The body must be JSON in UTF-8: send it with `Content-Type: application/json`.";
     RateLimited = "RATE_LIMITED", "The caller sends too many requests: try again after `Retry-After` seconds.";
     Unsupported = "UNSUPPORTED", "The configured backend does not support this request.";
     Unavailable = "UNAVAILABLE", "A dependency is down or too slow: try again after `Retry-After` seconds.";

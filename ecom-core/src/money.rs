@@ -164,8 +164,8 @@ impl Money {
         i64::try_from(self.amount.mantissa()).unwrap_or(i64::MAX)
     }
 
-    /// Returns the price after a discount: `self × (1 − discount / 100)`, rounded to the currency's minor unit, half away
-    /// from zero (`docs/rules.md`, "Final price").
+    /// Returns the price after a discount: `self × (1 − discount / 100)`, rounded to the currency's minor unit, half
+    /// away from zero (`docs/rules.md`, "Final price").
     #[must_use]
     pub fn discounted(self, discount: Percentage) -> Self {
         let hundredths = i128::from(10_000 - i64::from(discount.hundredths()));

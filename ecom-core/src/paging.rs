@@ -144,8 +144,8 @@ pub struct Page<T> {
 }
 
 impl<T> Page<T> {
-    /// Returns a page of at most `limit` rows. The caller fetches `limit + 1` rows, so that a surplus row shows that there
-    /// is another page.
+    /// Returns a page of at most `limit` rows. The caller fetches `limit + 1` rows, so that a surplus row shows that
+    /// there is another page.
     pub fn from_overfetch(mut items: Vec<T>, limit: u32, keyset: impl FnOnce(&T) -> Keyset) -> Self {
         let limit = limit as usize;
         let more = items.len() > limit;

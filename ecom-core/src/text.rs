@@ -144,8 +144,8 @@ impl Slug {
         uuid::Uuid::try_parse(text).is_err() && !Self::RESERVED.contains(&text)
     }
 
-    /// Derives a slug from a title by transliteration: `Crème brûlée` becomes `creme-brulee`. A title without a letter or
-    /// digit becomes `fallback`.
+    /// Derives a slug from a title by transliteration: `Crème brûlée` becomes `creme-brulee`. A title without a letter
+    /// or digit becomes `fallback`.
     pub fn from_title(title: &str, fallback: &str) -> Self {
         let head: String = title.chars().take(Self::MAX * 2).collect();
         let mut s = slug::slugify(head);

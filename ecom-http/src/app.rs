@@ -22,11 +22,11 @@ pub struct HttpConfig {
     pub max_page_size: u32,
     /// The maximum size of a request body, in bytes. Default 2 MiB.
     pub body_limit: usize,
-    /// The maximum size of a path, and of a query string, in bytes. Default 8 KiB. The server has limits of its own, and its
-    /// responses are not in the envelope of errors; the limit of hyper is 64 KiB for both together.
+    /// The maximum size of a path, and of a query string, in bytes. Default 8 KiB. The server has limits of its own,
+    /// and its responses are not in the envelope of errors; the limit of hyper is 64 KiB for both together.
     pub query_limit: usize,
-    /// The maximum size of the names and values of all headers, in bytes. Default 32 KiB. The server has limits of its own,
-    /// and its responses are not in the envelope of errors; the limits of hyper are 100 headers and 400 KiB.
+    /// The maximum size of the names and values of all headers, in bytes. Default 32 KiB. The server has limits of its
+    /// own, and its responses are not in the envelope of errors; the limits of hyper are 100 headers and 400 KiB.
     pub header_limit: usize,
     /// Whether each request is logged, at level `info` with the target `ecom_http::access`. Default true.
     pub access_log: bool,
@@ -37,8 +37,8 @@ pub struct HttpConfig {
     /// Whether prices and measures are JSON numbers instead of strings if the client does not choose. Default false.
     pub numbers: bool,
     /// Whether the router has the routes `/`, `/health`, `/health/live`, `/health/ready`, `/openapi.json`, `/docs` and
-    /// `/redoc`. Set it to false to merge the router into one that already has some of these paths or a fallback. Default
-    /// true.
+    /// `/redoc`. Set it to false to merge the router into one that already has some of these paths or a fallback.
+    /// Default true.
     pub root_routes: bool,
     /// The principal of requests whose extensions do not contain a [`Principal`]. Default: a trusted principal with the
     /// actor `anonymous`.
@@ -65,7 +65,7 @@ impl Default for HttpConfig {
 }
 
 impl HttpConfig {
-    /// Returns the settings, with each value moved into its bounds.
+    /// Returns the settings with page sizes within their bounds and with a normalized prefix.
     pub(crate) fn bounded(mut self) -> Self {
         let prefix = self.api_prefix.trim_matches('/');
         self.api_prefix = if prefix.is_empty() { String::new() } else { format!("/{prefix}") };

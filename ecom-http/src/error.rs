@@ -88,15 +88,26 @@ impl ApiError {
     pub(crate) fn of_status(status: StatusCode) -> Self {
         let (code, message) = match status {
             StatusCode::NOT_FOUND => (ErrorCode::NotFound, "the path does not lead to a resource"),
-            StatusCode::METHOD_NOT_ALLOWED => {
-                (ErrorCode::MethodNotAllowed, "the resource does not support this method; `Allow` lists those that it supports")
+            StatusCode::METHOD_NOT_ALLOWED => (
+                ErrorCode::MethodNotAllowed,
+                "the resource does not support this method; `Allow` lists those that it supports",
+            ),
+            StatusCode::NOT_ACCEPTABLE => {
+                (ErrorCode::NotAcceptable, "the server does not offer the requested representation")
             }
-            StatusCode::NOT_ACCEPTABLE => (ErrorCode::NotAcceptable, "the server does not offer the requested representation"),
-            StatusCode::REQUEST_TIMEOUT => (ErrorCode::RequestTimeout, "the request did not arrive in time; send it again"),
-            StatusCode::URI_TOO_LONG => (ErrorCode::UriTooLong, "the path or the query string is too long; send fewer or shorter parameters"),
-            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => (ErrorCode::HeadersTooLarge, "the headers are too large; send fewer or shorter ones"),
+            StatusCode::REQUEST_TIMEOUT => {
+                (ErrorCode::RequestTimeout, "the request did not arrive in time; send it again")
+            }
+            StatusCode::URI_TOO_LONG => {
+                (ErrorCode::UriTooLong, "the path or the query string is too long; send fewer or shorter parameters")
+            }
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
+                (ErrorCode::HeadersTooLarge, "the headers are too large; send fewer or shorter ones")
+            }
             StatusCode::PAYLOAD_TOO_LARGE => (ErrorCode::PayloadTooLarge, "the body of the request is too large"),
-            StatusCode::UNSUPPORTED_MEDIA_TYPE => (ErrorCode::UnsupportedMediaType, "the body must be JSON, with `Content-Type: application/json`"),
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => {
+                (ErrorCode::UnsupportedMediaType, "the body must be JSON, with `Content-Type: application/json`")
+            }
             s if s.is_client_error() => (ErrorCode::BadRequest, "the request cannot be read"),
             _ => (ErrorCode::Internal, "internal error"),
         };

@@ -1,4 +1,5 @@
-//! Headers of responses: the rules for HTTP caches, whether the value came from the cache, and the path of a new resource.
+//! Headers of responses: the rules for HTTP caches, whether the value came from the cache, and the path of a new
+//! resource.
 
 use axum::http::header::{CACHE_CONTROL, ETAG, LOCATION};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
@@ -17,8 +18,8 @@ pub(crate) fn cache_word(hit: bool) -> HeaderValue {
     if hit { HIT } else { MISS }
 }
 
-/// Adds the headers of a public read. `hit` is whether the value came from the cache; it is `None` for reads that do not
-/// use the cache.
+/// Adds the headers of a public read. `hit` is whether the value came from the cache; it is `None` for reads that do
+/// not use the cache.
 pub(crate) fn public(mut response: Response, etag: Option<HeaderValue>, hit: Option<bool>) -> Response {
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, PUBLIC);
@@ -31,8 +32,8 @@ pub(crate) fn public(mut response: Response, etag: Option<HeaderValue>, hit: Opt
     response
 }
 
-/// Adds the headers of a response that shared caches must not store: that of a write, or one with stock, personal data or
-/// soft-deleted rows.
+/// Adds the headers of a response that shared caches must not store: that of a write, or one with stock, personal data
+/// or soft-deleted rows.
 pub(crate) fn private(mut response: Response, etag: Option<HeaderValue>) -> Response {
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, PRIVATE);

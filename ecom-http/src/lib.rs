@@ -1,5 +1,5 @@
-//! A REST API over the services of `ecom`, as a plain [`axum::Router`] that an application serves or nests beside its own
-//! routes.
+//! A REST API over the services of `ecom`, as a plain [`axum::Router`] that an application serves or nests beside its
+//! own routes.
 //!
 //! ```no_run
 //! # fn app(shop: ecom_core::Shop) -> axum::Router {
@@ -7,8 +7,8 @@
 //! # }
 //! ```
 //!
-//! An application with its own authentication adds an [`ecom_core::access::Principal`] to the extensions of the request, in
-//! a layer around the router. The router calls the services of the shop as that principal, and as
+//! An application with its own authentication adds an [`ecom_core::access::Principal`] to the extensions of the
+//! request, in a layer around the router. The router calls the services of the shop as that principal, and as
 //! [`HttpConfig::anonymous`] if the request has none.
 
 mod app;

@@ -53,8 +53,8 @@ pub(crate) struct NotModified;
 #[openapi(
     info(
         title = "ecom",
-        description = "The catalog, stock, customers and search of a shop.\n\nEvery response is an envelope with `data`, \
-                       `meta` and `links`, or with `error`. A write names the version that the client has read, in \
+        description = "The catalog, stock, customers and search of a shop.\n\nEvery response is an envelope with \
+                       `data`, `meta` and `links`, or with `error`. A write names the version that the client has read, in \
                        `If-Match` or in `version` (R1). Prices and measures are exact: they are strings, or numbers \
                        if the request has `numbers=true`.",
         license(name = "MIT OR Apache-2.0")
@@ -73,8 +73,8 @@ pub(crate) fn frame() -> Document {
     let mut text = document.info.description.take().unwrap_or_default();
     text.push_str(
         "\n\nAn error has one of the following values of `error.code`. If fields of the request are invalid, \
-         `error.details` has one entry with `field`, `code` and `message` for each of them.\n\n| Code | Status | Meaning \
-         |\n|---|---|---|\n",
+         `error.details` has one entry with `field`, `code` and `message` for each of them.\n\n\
+         | Code | Status | Meaning |\n|---|---|---|\n",
     );
     for code in ErrorCode::ALL {
         let status = status_of(*code).as_u16();
@@ -126,8 +126,9 @@ fn complete(document: &mut Document, config: &HttpConfig) {
             });
             if versioned {
                 add(operation, &[C::VersionRequired]);
-                let failed =
-                    response("VERSION_CONFLICT: `If-Match` is stale or belongs to another resource: read the resource again.");
+                let failed = response(
+                    "VERSION_CONFLICT: `If-Match` is stale or belongs to another resource: read the resource again.",
+                );
                 operation.responses.responses.entry("412".to_owned()).or_insert(failed);
             }
         }
@@ -173,8 +174,8 @@ fn page_sizes(operation: &mut Operation, config: &HttpConfig) {
 }
 
 /// Replaces references to the schemas of patched fields by the schemas, because generated clients would have a type
-/// `Patch_String`. Types that have a schema of their own, as in `Patch_ExactDecimal` and `Patch_Vec_ImageInput`, are still
-/// referred to by name.
+/// `Patch_String`. Types that have a schema of their own, as in `Patch_ExactDecimal` and `Patch_Vec_ImageInput`, are
+/// still referred to by name.
 fn inline_patches(document: &mut Document) {
     const PREFIX: &str = "Patch_";
     let Some(components) = &mut document.components else { return };
@@ -224,7 +225,10 @@ fn allow_picks(document: &mut Document) {
             let Some(RefOr::T(schema)) = components.schemas.get(&name) else { continue };
             let (picked, mut partial) = (format!("Picked_{name}"), schema.clone());
             if let Schema::Object(object) = &mut partial {
-                object.description = Some("The same envelope, whose data contains only the fields that the parameter `fields` selects.".to_owned());
+                object.description = Some(
+                    "The same envelope, whose data contains only the fields that the parameter `fields` selects."
+                        .to_owned(),
+                );
                 if let Some(data) = object.properties.get_mut("data") {
                     without_required(data);
                 }

@@ -1,8 +1,8 @@
 //! The frame of all resources: paths, links, entity tags, `fields`, `numbers`, and the responses of reads, writes and
 //! lists.
 //!
-//! A resource implements [`Resource`], or [`Shown`] if it is only listed. The handlers of reads extract a [`Reply`], those of
-//! writes a [`Write`], and each returns the response of one of their methods.
+//! A resource implements [`Resource`], or [`Shown`] if it is only listed. The handlers of reads extract a [`Reply`],
+//! those of writes a [`Write`], and each returns the response of one of their methods.
 
 use std::convert::Infallible;
 use std::fmt::Write as _;
@@ -121,8 +121,8 @@ impl Reply {
         self.app.shop.config()
     }
 
-    /// Reads the parameters of the query string. Handlers that answer some requests without parameters use this in place of
-    /// the extractor.
+    /// Reads the parameters of the query string. Handlers that answer some requests without parameters use this in
+    /// place of the extractor.
     pub(crate) fn query<P: Params>(&self) -> ApiResult<P> {
         P::read(self.target.query().unwrap_or_default())
     }
@@ -169,8 +169,8 @@ impl Reply {
         Ok(private(response, Some(resource.stamp().tag(&format.variant()))))
     }
 
-    /// Returns the response of a read, which is 304 if the client already has the document. `hit` is whether the value came
-    /// from the cache; it is `None` if the read does not use the cache.
+    /// Returns the response of a read, which is 304 if the client already has the document. `hit` is whether the value
+    /// came from the cache; it is `None` if the read does not use the cache.
     pub(crate) fn public<R: Resource>(&self, resource: &R, format: &Format, hit: Option<bool>) -> ApiResult {
         let tag = resource.stamp().tag(&format.variant());
         if is_known(self.if_none_match.as_ref(), &tag) {
@@ -210,8 +210,8 @@ impl Reply {
         Rendered { collection: collection.into(), numbers, body, etag: stamp.tag(&format.variant()) }
     }
 
-    /// Returns the response of a read of personal data, which shared caches must not store. It is 304 if the client already
-    /// has the document.
+    /// Returns the response of a read of personal data, which shared caches must not store. It is 304 if the client
+    /// already has the document.
     pub(crate) fn personal<R: Resource>(&self, resource: &R, format: &Format) -> ApiResult {
         let tag = resource.stamp().tag(&format.variant());
         if is_known(self.if_none_match.as_ref(), &tag) {
@@ -322,10 +322,15 @@ impl<T: Copy + Into<Uuid>> Write<T> {
         self.if_match.read(self.id.into(), version)
     }
 
-    /// Returns the version that the writer has read, from If-Match or else from the body or the query, which must agree.
+    /// Returns the version that the writer has read, from If-Match or else from the body or the query, which must
+    /// agree.
     pub(crate) fn read_either(&self, body: Option<i64>, query: Option<i64>) -> ApiResult<ExpectedVersion> {
         if body.zip(query).is_some_and(|(b, q)| b != q) {
-            return Err(ApiError::field("version", FieldCode::Inconsistent, "must be the same in the body and in the query, or be left out of one of them"));
+            return Err(ApiError::field(
+                "version",
+                FieldCode::Inconsistent,
+                "must be the same in the body and in the query, or be left out of one of them",
+            ));
         }
         self.read(body.or(query))
     }

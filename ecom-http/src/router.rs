@@ -20,10 +20,12 @@ use crate::{openapi, routes};
 
 /// Returns the REST API of a shop, as a router that an application serves, nests or merges.
 ///
-/// The paths of the API begin with [`HttpConfig::api_prefix`]. Unless [`HttpConfig::root_routes`] is false, the router also
-/// has `/health`, `/health/live`, `/health/ready`, `/openapi.json`, `/docs`, `/redoc`, and `/`, which links to all others.
+/// The paths of the API begin with [`HttpConfig::api_prefix`]. Unless [`HttpConfig::root_routes`] is false, the router
+/// also has `/health`, `/health/live`, `/health/ready`, `/openapi.json`, `/docs`, `/redoc`, and `/`, which links to all
+/// others.
 ///
-/// If the router is nested, its links, and the `servers` of its OpenAPI document, begin with the path at which it is nested:
+/// If the router is nested, its links, and the `servers` of its OpenAPI document, begin with the path at which it is
+/// nested:
 ///
 /// ```no_run
 /// # fn app(shop: ecom_core::Shop) -> axum::Router {
@@ -37,11 +39,11 @@ use crate::{openapi, routes};
 /// # }
 /// ```
 ///
-/// The router can be nested at several paths, but only once at each; otherwise axum panics with a message that names the
-/// path.
+/// The router can be nested at several paths, but only once at each; otherwise axum panics with a message that names
+/// the path.
 ///
-/// If the router is merged into another one, axum panics if both have the same path. Without the root routes, the router
-/// has no such path outside the prefix, and it has no fallback unless the prefix is empty:
+/// If the router is merged into another one, axum panics if both have the same path. Without the root routes, the
+/// router has no such path outside the prefix, and it has no fallback unless the prefix is empty:
 ///
 /// ```no_run
 /// # fn app(shop: ecom_core::Shop) -> axum::Router {
@@ -79,8 +81,8 @@ pub fn router(shop: Shop, config: HttpConfig) -> Router {
     if app.config.cors_origins.is_empty() { routes } else { routes.layer(cors(&app.config.cors_origins)) }
 }
 
-/// Returns the OpenAPI document of [`router`] as JSON. `base` is the path at which the router is nested, such as `/shop`; it
-/// is empty if the router is not nested.
+/// Returns the OpenAPI document of [`router`] as JSON. `base` is the path at which the router is nested, such as
+/// `/shop`; it is empty if the router is not nested.
 pub fn openapi_json(config: &HttpConfig, base: &str) -> String {
     let config = config.clone().bounded();
     openapi::Text::of(documented(&config).split_for_parts().1, &config).at(base)

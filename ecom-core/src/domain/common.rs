@@ -116,7 +116,9 @@ impl Audit {
     /// Refuses to restore a live row. `what` is the kind of the row, for the message.
     pub(crate) fn check_deleted(&self, what: &str, id: impl fmt::Display) -> Result<()> {
         if self.is_live() {
-            return Err(Conflict::State { message: format!("{what} {id} is not deleted, so it cannot be restored") }.into());
+            return Err(
+                Conflict::State { message: format!("{what} {id} is not deleted, so it cannot be restored") }.into()
+            );
         }
         Ok(())
     }
@@ -217,8 +219,8 @@ impl ExternalRef {
 /// Free attributes: a JSON object of at most 16 KiB, nested at most 30 levels deep.
 ///
 /// When attributes are read from JSON, floats that some databases would store as another number are normalized: `-0.0`
-/// becomes `0.0`, and `1e16` becomes the integer. Inputs, which must be JSON, refuse integers that need more than 64 bits,
-/// because they would become floats.
+/// becomes `0.0`, and `1e16` becomes the integer. Inputs, which must be JSON, refuse integers that need more than 64
+/// bits, because they would become floats.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 #[serde(transparent)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -232,8 +234,8 @@ impl Attributes {
     /// The maximum depth of objects and arrays, including the outermost object. MariaDB supports at most 31.
     pub const MAX_DEPTH: usize = 30;
 
-    /// Pushes an error if the attributes are too large or too deeply nested, or if they contain NUL characters, which some
-    /// databases cannot store.
+    /// Pushes an error if the attributes are too large or too deeply nested, or if they contain NUL characters, which
+    /// some databases cannot store.
     pub fn check(&self, field: &str, errors: &mut ValidationErrors) {
         if self.0.is_empty() {
             return;

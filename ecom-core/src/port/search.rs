@@ -287,22 +287,22 @@ impl SearchQuery {
     pub fn check(&self) -> Result<()> {
         let mut errors = ValidationErrors::default();
         if is_longer(&self.text, Self::MAX_TEXT) {
-            errors.out_of_bounds("text", format!("must have at most {} characters; shorten it", Self::MAX_TEXT));
+            errors.out_of_bounds("text", format!("must have at most {} characters", Self::MAX_TEXT));
         } else if self.words() > Self::MAX_WORDS {
-            errors.out_of_bounds("text", format!("must have at most {} words; leave some out", Self::MAX_WORDS));
+            errors.out_of_bounds("text", format!("must have at most {} words", Self::MAX_WORDS));
         }
         if self.offset > Self::MAX_OFFSET {
             let max = Self::MAX_OFFSET;
-            errors.out_of_bounds("offset", format!("must be at most {max}; filter more in place of skipping more"));
+            errors.out_of_bounds("offset", format!("must be at most {max}: add filters instead of skipping more hits"));
         }
         if !(1..=Self::MAX_LIMIT).contains(&self.limit) {
-            errors.out_of_bounds("limit", format!("must be 1 to {}", Self::MAX_LIMIT));
+            errors.out_of_bounds("limit", format!("must be between 1 and {}", Self::MAX_LIMIT));
         }
         if self.price_bounds.len() > Self::MAX_PRICE_BOUNDS {
-            errors.out_of_bounds("price_bounds", format!("must be at most {} bounds", Self::MAX_PRICE_BOUNDS));
+            errors.out_of_bounds("price_bounds", format!("must have at most {} entries", Self::MAX_PRICE_BOUNDS));
         }
         if !self.price_bounds.is_sorted_by(|a, b| a < b) {
-            errors.push("price_bounds", FieldCode::Inconsistent, "must ascend, each bound above the one before");
+            errors.push("price_bounds", FieldCode::Inconsistent, "must be in ascending order, without duplicates");
         }
         self.filter.check(&mut errors);
         errors.into_result()
@@ -355,7 +355,7 @@ impl SearchFilter {
         }
         if self.min_rating.is_some_and(|rating| !(0..=SearchQuery::MAX_RATING).contains(&rating)) {
             let max = SearchQuery::MAX_RATING;
-            errors.out_of_bounds("filter.min_rating", format!("must be 0 to {max}, in hundredths of a star"));
+            errors.out_of_bounds("filter.min_rating", format!("must be between 0 and {max}, in hundredths of a star"));
         }
     }
 }

@@ -294,7 +294,8 @@ impl Fields {
         self.0.is_none()
     }
 
-    /// Returns a hash (FNV-1a) of the selected fields, which does not depend on their order; `None` if all are selected.
+    /// Returns a hash (FNV-1a) of the selected fields, which does not depend on their order; `None` if all are
+    /// selected.
     pub(crate) fn hash(&self) -> Option<u64> {
         let mut names: Vec<&str> = self.0.as_ref()?.iter().map(String::as_str).collect();
         names.sort_unstable();

@@ -32,8 +32,8 @@ use serde_json::value::RawValue;
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
 
-/// Serializes a short text in one call. `collect_str` would enter the serializer once for each formatted piece, of which a
-/// time has a dozen.
+/// Serializes a short text in one call. `collect_str` would enter the serializer once for each formatted piece, of
+/// which a time has a dozen.
 fn short<S: Serializer>(value: impl Display, s: S) -> Result<S::Ok, S::Error> {
     let mut text = ArrayString::<64>::new();
     match write!(text, "{value}") {

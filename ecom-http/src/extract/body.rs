@@ -56,7 +56,9 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
                 ApiError::new(ErrorCode::RequestTimeout, "the body did not arrive in time; send the request again")
                     .at("body", FieldCode::Malformed)
             })?
-            .map_err(|_| ApiError::field("body", FieldCode::Malformed, "ended before it was complete; send the request again"))?
+            .map_err(|_| {
+                ApiError::field("body", FieldCode::Malformed, "ended before it was complete; send the request again")
+            })?
             .ok_or_else(too_large)?;
         if bytes.is_empty() {
             return Err(ApiError::field("body", FieldCode::Required, "is required"));
@@ -80,7 +82,11 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
             // The parser reports some invalid values as syntax errors, such as null for an enum, or a huge number.
             let well_formed = serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).is_ok();
             if well_formed && inner.is_syntax() {
-                ApiError::field(path, FieldCode::Malformed, "must have the type and the bounds that the documentation describes")
+                ApiError::field(
+                    path,
+                    FieldCode::Malformed,
+                    "must have the type and the bounds that the documentation describes",
+                )
             } else if inner.is_syntax() || inner.is_eof() {
                 ApiError::field(
                     "body",

@@ -40,11 +40,13 @@ pub(crate) fn explain(path: &str, message: &str, root: &'static str) -> ApiError
     at(FieldCode::Malformed, Some(field.to_owned()), &plain)
 }
 
-/// Returns a message of serde, or of a parser of the standard library, as the end of a sentence that begins with the name
-/// of the field.
+/// Returns a message of serde, or of a parser of the standard library, as the end of a sentence that begins with the
+/// name of the field.
 fn sentence(message: &str) -> String {
     match message {
-        "invalid digit found in string" | "cannot parse integer from empty string" => "must be a whole number".to_owned(),
+        "invalid digit found in string" | "cannot parse integer from empty string" => {
+            "must be a whole number".to_owned()
+        }
         "number too large to fit in target type" => "must be a smaller number".to_owned(),
         "number too small to fit in target type" => "must be a larger number".to_owned(),
         "provided string was not `true` or `false`" => "must be `true` or `false`".to_owned(),

@@ -29,8 +29,8 @@ pub(crate) struct Pages {
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Cursor {
-    /// The position at which the page starts, as an alternative to `page`: an empty value selects the first page, and the
-    /// `next_cursor` of a response selects the next one. A page costs the same at any depth.
+    /// The position at which the page starts, as an alternative to `page`: an empty value selects the first page, and
+    /// the `next_cursor` of a response selects the next one. A page costs the same at any depth.
     #[serde(default, deserialize_with = "present")]
     cursor: Option<String>,
 }
@@ -74,14 +74,14 @@ impl Paged {
 const MAX_OFFSET: u64 = 1 << 53;
 
 impl Pages {
-    /// Checks the parameters of a list without a cursor. Pushes an error for each invalid one, and then returns the first
-    /// page.
+    /// Checks the parameters of a list without a cursor. Pushes an error for each invalid one, and then returns the
+    /// first page.
     pub(crate) fn check(&self, config: &HttpConfig, errors: &mut ValidationErrors) -> Paged {
         self.check_with(&Cursor::default(), "", config, errors)
     }
 
-    /// Checks the parameters of a list that is sorted by `sort`. Pushes an error for each invalid one, and then returns the
-    /// first page.
+    /// Checks the parameters of a list that is sorted by `sort`. Pushes an error for each invalid one, and then returns
+    /// the first page.
     pub(crate) fn check_with(
         &self,
         cursor: &Cursor,
@@ -117,7 +117,11 @@ impl Pages {
             ("cursor", "skip", cursor.is_some() && skip.is_some()),
         ] {
             if both {
-                errors.push(field, FieldCode::Inconsistent, format!("cannot be combined with `{other}`: send one of the two"));
+                errors.push(
+                    field,
+                    FieldCode::Inconsistent,
+                    format!("cannot be combined with `{other}`: send one of the two"),
+                );
             }
         }
         let per_page = by_page.or(by_limit).unwrap_or(config.page_size);
@@ -129,7 +133,10 @@ impl Pages {
         let style = if skip.is_some() || by_limit.is_some() { Style::Skip } else { Style::Page };
         let offset = skip.unwrap_or_else(|| page.unwrap_or(1).saturating_sub(1).saturating_mul(u64::from(per_page)));
         if offset > MAX_OFFSET {
-            errors.out_of_bounds(if skip.is_some() { "skip" } else { "page" }, "exceeds the number of rows that can be skipped; use `cursor` to read deep pages");
+            errors.out_of_bounds(
+                if skip.is_some() { "skip" } else { "page" },
+                "exceeds the number of rows that can be skipped; use `cursor` to read deep pages",
+            );
         }
         Paged { paging: Paging::Offset { offset, limit: per_page }, style, offset, per_page }
     }
@@ -139,7 +146,9 @@ fn decode(text: &str, sort: &'static str, errors: &mut ValidationErrors) -> Opti
     match Keyset::decode(text, sort) {
         Ok(after) => return Some(after),
         Err(Error::Validation(v)) => errors.0.extend(v.0),
-        Err(_) => errors.push("cursor", FieldCode::Malformed, "is not a cursor of this list: start again from the first page"),
+        Err(_) => {
+            errors.push("cursor", FieldCode::Malformed, "is not a cursor of this list: start again from the first page")
+        }
     }
     None
 }

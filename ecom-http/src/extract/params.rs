@@ -25,8 +25,8 @@ impl Wish for () {}
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Shape {
-    /// The top-level fields to return, separated by commas. At least one is required; all are returned if the parameter is
-    /// absent.
+    /// The top-level fields to return, separated by commas. At least one is required; all are returned if the parameter
+    /// is absent.
     #[serde(default, deserialize_with = "present")]
     fields: Option<String>,
     /// Whether prices and measures are JSON numbers instead of strings. If it is absent, the server's configuration
@@ -49,8 +49,8 @@ impl Wish for Shape {
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Picked {
-    /// The top-level fields to return, separated by commas. At least one is required; all are returned if the parameter is
-    /// absent.
+    /// The top-level fields to return, separated by commas. At least one is required; all are returned if the parameter
+    /// is absent.
     #[serde(default, deserialize_with = "present")]
     fields: Option<String>,
 }
@@ -81,8 +81,8 @@ impl Wish for Numbers {
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct ShowDeleted {
-    /// Whether soft-deleted resources are included; false if absent. A single soft-deleted resource can only be read by its
-    /// id.
+    /// Whether soft-deleted resources are included; false if absent. A single soft-deleted resource can only be read by
+    /// its id.
     #[serde(default)]
     include_deleted: Option<bool>,
 }

@@ -17,8 +17,8 @@ use crate::error::{ApiError, ApiResult, shorten};
 
 /// The parameters of a query string, such as `Query<(Pages, Shape, ProductParams)>`.
 ///
-/// Each group of parameters is a plain struct. `#[serde(flatten)]` could also combine them, but it does not read numbers
-/// from a query string, and its errors do not name the field.
+/// Each group of parameters is a plain struct. `#[serde(flatten)]` could also combine them, but it does not read
+/// numbers from a query string, and its errors do not name the field.
 pub(crate) struct Query<P>(pub P);
 
 impl<P: Params> FromRequestParts<Arc<App>> for Query<P> {
@@ -63,7 +63,11 @@ fn check(query: &str, known: &[&[&str]]) -> ApiResult<()> {
     for pair in query.split('&') {
         let Some(key) = key(pair) else { continue };
         if !known.iter().any(|names| names.contains(&key.as_ref())) {
-            return Err(ApiError::field(shorten(&key), FieldCode::Unknown, "is not a known parameter; check its spelling, or leave it out"));
+            return Err(ApiError::field(
+                shorten(&key),
+                FieldCode::Unknown,
+                "is not a known parameter; check its spelling, or leave it out",
+            ));
         }
         // The parser would replace such bytes by a replacement character.
         if pair.contains('%') && percent_decode_str(pair).decode_utf8().is_err() {

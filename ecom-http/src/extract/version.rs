@@ -54,14 +54,16 @@ impl IfMatch {
                 "must be a single entity tag from `ETag`, or the version in quotes, such as \"3\"",
             )),
             (Self::Tag(seen), _) if seen.id.is_some_and(|of| of != id) => {
-                let message = "If-Match is the entity tag of another resource: read the resource in the path, and send its entity tag";
+                let message = "If-Match belongs to another resource: read this one, and send its entity tag";
                 Err(ApiError::new(ErrorCode::VersionConflict, message)
                     .at("If-Match", FieldCode::Inconsistent)
                     .precondition())
             }
-            (Self::Tag(seen), Some(b)) if seen.version != b => {
-                Err(ApiError::field("version", FieldCode::Inconsistent, "must be the version in `If-Match`, or be left out"))
-            }
+            (Self::Tag(seen), Some(b)) if seen.version != b => Err(ApiError::field(
+                "version",
+                FieldCode::Inconsistent,
+                "must be the version in `If-Match`, or be left out",
+            )),
             (Self::Tag(seen), _) => Ok(ExpectedVersion::Exact(seen.version)),
             (Self::Absent | Self::Any, Some(v)) => Ok(ExpectedVersion::Exact(v)),
             (Self::Absent | Self::Any, None) => Ok(ExpectedVersion::Unspecified),

@@ -79,8 +79,8 @@ where
             // The header is replaced, so that the compression comes to the same decision. A client that accepts no
             // available encoding gets the plain response, because 406 could be the response to a completed write.
             request.headers_mut().insert(ACCEPT_ENCODING, GZIP);
-            // The service is made for this request only, because the router clones its layers for each request, and most
-            // clients do not accept gzip.
+            // The service is made for this request only, because the router clones its layers for each request, and
+            // most clients do not accept gzip.
             let answer = Compression::new(self.inner.clone()).gzip(true).call(request);
             Box::pin(async move {
                 let answer = answer.map(|r| r.map(|r| r.map(Body::new)));

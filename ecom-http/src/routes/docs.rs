@@ -32,7 +32,9 @@ const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 /// The links lead to the operations, to the documentation and to the resources.
 #[utoipa::path(
     get, path = "/", tag = "operations",
-    responses((status = 200, description = "The name and release of the server, the currency of the shop, and the links", body = Object))
+    responses(
+        (status = 200, description = "The release of the server, the currency of the shop, and the links", body = Object),
+    )
 )]
 pub(super) async fn root(State(app): State<Arc<App>>, here: RequestTarget) -> ApiResult {
     let (base, api) = (here.base(), app.config.api_prefix.as_str());

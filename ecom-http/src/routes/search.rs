@@ -19,8 +19,11 @@ use crate::headers::public;
 use crate::resource::Reply;
 
 /// Search, as an area of the API.
-pub(super) const AREA: Area =
-    Area { routes, tags: &[("search", "Full-text search of products, with filters and facets")], links: &[("search", "/products/search")] };
+pub(super) const AREA: Area = Area {
+    routes,
+    tags: &[("search", "Full-text search of products, with filters and facets")],
+    links: &[("search", "/products/search")],
+};
 
 fn routes() -> Routes {
     vec![routes!(search)]
@@ -33,8 +36,8 @@ pub(super) struct SearchParams {
     /// The text to search for, at most 500 characters and 32 words. An empty or absent text matches all products.
     #[serde(default)]
     q: Option<String>,
-    /// Finds only products in one of these categories or their descendants. A category is given by its id, slug or path.
-    /// The parameter can be repeated, up to 50 times.
+    /// Finds only products in one of these categories or their descendants. A category is given by its id, slug or
+    /// path. The parameter can be repeated, up to 50 times.
     #[serde(default)]
     category: Vec<String>,
     /// Finds only products of one of these brands, ignoring case. The parameter can be repeated, up to 50 times.
@@ -49,8 +52,8 @@ pub(super) struct SearchParams {
     /// Finds only products whose lowest final price is at most this amount, in the shop's currency.
     #[serde(default)]
     max_price: Option<String>,
-    /// Finds only products with one of these availabilities: `in_stock`, `limited` or `out_of_stock`. The parameter can be
-    /// repeated.
+    /// Finds only products with one of these availabilities: `in_stock`, `limited` or `out_of_stock`. The parameter can
+    /// be repeated.
     #[serde(default)]
     availability: Vec<String>,
     /// Finds only products whose mean rating is at least this, 0–5 with at most two decimal places.
@@ -63,8 +66,8 @@ pub(super) struct SearchParams {
     /// The sort order: `relevance` (default), `price_asc`, `price_desc`, `rating_desc` or `created_desc`.
     #[serde(default)]
     sort: Option<String>,
-    /// The facets to count, separated by commas: `categories`, `brands`, `prices`, `tags`, `rating`, `availability`. All
-    /// are counted if the parameter is absent, none if it is empty.
+    /// The facets to count, separated by commas: `categories`, `brands`, `prices`, `tags`, `rating`, `availability`.
+    /// All are counted if the parameter is absent, none if it is empty.
     #[serde(default, deserialize_with = "present")]
     facets: Option<String>,
 }
@@ -164,11 +167,13 @@ fn checked(p: &SearchParams, currency: Currency, e: &mut ValidationErrors) -> Se
 
 /// Search products
 ///
-/// Searches the active products by full text, which tolerates typing errors and completes the last word, with filters and
-/// facets. Only the first 10,000 hits can be read.
+/// Searches the active products by full text, which tolerates typing errors and completes the last word, with filters
+/// and facets. Only the first 10,000 hits can be read.
 #[utoipa::path(
     get, path = "/products/search", tag = "search", params(SearchParams, Pages, Shape),
-    responses((status = 200, description = "A page of the products that match; `meta.search` has their number and the counts of the facets", body = List<ProductView>))
+    responses(
+        (status = 200, description = "A page of products; `meta.search` has their number and facets", body = List<ProductView>),
+    )
 )]
 pub(super) async fn search(reply: Reply, Query((p, pages, shape)): Query<(SearchParams, Pages, Shape)>) -> ApiResult {
     let currency = reply.config().currency;
@@ -176,7 +181,10 @@ pub(super) async fn search(reply: Reply, Query((p, pages, shape)): Query<(Search
     let mut query = checked(&p, currency, &mut errors);
     let part = pages.check(&reply.app.config, &mut errors);
     if part.offset > MAX_OFFSET {
-        errors.out_of_bounds(part.offset_name(), format!("must not go beyond the first {MAX_OFFSET} hits of a search: add filters instead"));
+        errors.out_of_bounds(
+            part.offset_name(),
+            format!("must not go beyond the first {MAX_OFFSET} hits of a search: add filters instead"),
+        );
     }
     let format = reply.format::<Product>(&shape, &mut errors);
     errors.into_result()?;

@@ -213,7 +213,14 @@ async fn r17_a_body_says_what_is_wrong_with_it() {
             "skus[0].option_values.size",
             "must not occur twice",
         ),
-        ("PATCH", &one, r#"{"version":1,"attributes":{"a":{"b":1,"b":2}}}"#, 400, "attributes.a.b", "must not occur twice"),
+        (
+            "PATCH",
+            &one,
+            r#"{"version":1,"attributes":{"a":{"b":1,"b":2}}}"#,
+            400,
+            "attributes.a.b",
+            "must not occur twice",
+        ),
         ("PATCH", &one, &format!(r#"{{"version":1,"attributes":{{"a":{deep}}}}}"#), 422, "attributes", "30 levels"),
         ("PATCH", &one, &format!(r#"{{"version":1,"attributes":{{"a":{deeper}}}}}"#), 400, "attributes", "30 levels"),
     ] {

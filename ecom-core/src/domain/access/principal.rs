@@ -77,8 +77,8 @@ impl FromStr for Permission {
 /// A caller of the services, with the permissions that it has.
 ///
 /// The services of [`Shop`](crate::Shop) itself act as [`Principal::system`], which has all permissions.
-/// [`Shop::acting_as`](crate::Shop::acting_as) returns the same services for another principal. If the principal does not
-/// have the permission for a call, the call fails with [`Error::Forbidden`] before it reads or writes anything.
+/// [`Shop::acting_as`](crate::Shop::acting_as) returns the same services for another principal. If the principal does
+/// not have the permission for a call, the call fails with [`Error::Forbidden`] before it reads or writes anything.
 ///
 /// ```
 /// use ecom_core::access::{Permission, Principal};
@@ -122,8 +122,8 @@ impl Principal {
         Self(Arc::new(Identity { actor, grants }))
     }
 
-    /// Returns the principal of the application itself, as which the services of a [`Shop`](crate::Shop) act. Its actor is
-    /// [`Actor::system`], and it has all permissions.
+    /// Returns the principal of the application itself, as which the services of a [`Shop`](crate::Shop) act. Its actor
+    /// is [`Actor::system`], and it has all permissions.
     pub fn system() -> &'static Self {
         static SYSTEM: LazyLock<Principal> = LazyLock::new(|| Principal::trusted(Actor::system()));
         &SYSTEM

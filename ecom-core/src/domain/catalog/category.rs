@@ -124,12 +124,12 @@ pub struct CategoryInput {
     #[serde(default, deserialize_with = "Attributes::from_input")]
     #[setters(skip)]
     pub attributes: Attributes,
-    /// The system that the category was imported from, 1–100 characters; requires `external_id`. If it is absent, a replaced
-    /// category keeps its own.
+    /// The system that the category was imported from, 1–100 characters; requires `external_id`. If it is absent, a
+    /// replaced category keeps its own.
     #[serde(default)]
     pub source: Option<String>,
-    /// The id of the category in that system, 1–255 characters; requires `source`. No other category has the same `source` and
-    /// `external_id`.
+    /// The id of the category in that system, 1–255 characters; requires `source`. No other category has the same
+    /// `source` and `external_id`.
     #[serde(default)]
     pub external_id: Option<String>,
     /// The version of the category that the client read (R1), for a replacement without `If-Match`. Ignored on create.
@@ -146,8 +146,8 @@ pub struct CategoryPatch {
     /// from the old name follows the new one.
     #[serde(default)]
     pub name: Patch<String>,
-    /// The name of the category in URLs: 1–100 characters of a-z, 0-9 and -, unique among live categories; null derives it
-    /// from the name again.
+    /// The name of the category in URLs: 1–100 characters of a-z, 0-9 and -, unique among live categories; null derives
+    /// it from the name again.
     #[serde(default)]
     pub slug: Patch<String>,
     /// The parent category, by its id, slug or path; null makes the category a root.
@@ -210,7 +210,8 @@ pub(crate) fn check_slug(slug: Option<&str>, errors: &mut ValidationErrors) {
     }
 }
 
-/// Checks that source and external id are valid, and both present or both absent. `prefix` precedes the fields of errors.
+/// Checks that source and external id are valid, and both present or both absent. `prefix` precedes the fields of
+/// errors.
 pub(crate) fn check_external(prefix: &str, source: Option<&str>, id: Option<&str>, errors: &mut ValidationErrors) {
     let at = |field: &str| format!("{prefix}{field}");
     match (source, id) {

@@ -182,13 +182,13 @@ impl DimensionsPatch {
 #[setters(strip_option, into)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SkuInput {
-    /// In the `skus` of a product that is replaced or patched: the SKU that this entry replaces. Without an id, the entry
-    /// replaces the SKU that has the same code. In a replacement of a single SKU it must be the id of the path.
+    /// In the `skus` of a product that is replaced or patched: the SKU that this entry replaces. Without an id, the
+    /// entry replaces the SKU that has the same code. In a replacement of a single SKU it must be the id of the path.
     #[serde(default)]
     #[setters(skip)]
     pub id: Option<SkuId>,
-    /// The code, 1–100 characters, unique among live SKUs, ignoring case. If it is absent, a new SKU gets a code that is
-    /// derived from the slug of the product, and a replaced SKU keeps its code.
+    /// The code, 1–100 characters, unique among live SKUs, ignoring case. If it is absent, a new SKU gets a code that
+    /// is derived from the slug of the product, and a replaced SKU keeps its code.
     #[serde(default)]
     pub code: Option<String>,
     /// The values of the options, such as `{"size": "M", "color": "red"}`: at most 10, with names and values of 1–100
@@ -204,8 +204,8 @@ pub struct SkuInput {
     /// minor unit of the currency. Required.
     #[setters(skip)]
     pub price: Option<ExactDecimal>,
-    /// The currency of the price, as its ISO 4217 code. It must be the currency of the shop, which is also assumed if it
-    /// is absent.
+    /// The currency of the price, as its ISO 4217 code. It must be the currency of the shop, which is also assumed if
+    /// it is absent.
     #[serde(default)]
     #[setters(skip)]
     pub currency: Option<String>,
@@ -215,8 +215,8 @@ pub struct SkuInput {
     /// The dimensions in the shop's unit of length.
     #[serde(default)]
     pub dimensions: Option<DimensionsInput>,
-    /// The number of pieces on hand, 0 to 10¹². The ledger records the difference. If it is absent, a new SKU has 0, and a
-    /// replaced SKU keeps its stock.
+    /// The number of pieces on hand, 0 to 10¹². The ledger records the difference. If it is absent, a new SKU has 0,
+    /// and a replaced SKU keeps its stock.
     #[serde(default)]
     pub stock: Option<i64>,
     /// The low-stock threshold, 0 to 10¹²; 5 if absent. If this many or fewer pieces are available, the availability is
@@ -258,8 +258,8 @@ pub struct SkuPatch {
     /// minor unit of the currency; null is refused.
     #[serde(default)]
     pub price: Patch<ExactDecimal>,
-    /// The currency of the price, as its ISO 4217 code. It must be the currency of the shop, which is also assumed if it
-    /// is absent.
+    /// The currency of the price, as its ISO 4217 code. It must be the currency of the shop, which is also assumed if
+    /// it is absent.
     #[serde(default)]
     pub currency: Option<String>,
     /// The weight in the shop's unit of weight, 0–1,000,000,000, with at most two decimal places; null removes it.
@@ -271,8 +271,8 @@ pub struct SkuPatch {
     /// The number of pieces on hand, 0 to 10¹²; the ledger records the difference. Null is refused.
     #[serde(default)]
     pub stock: Patch<i64>,
-    /// The low-stock threshold, 0 to 10¹²; null is refused. If this many or fewer pieces are available, the availability
-    /// is `limited`.
+    /// The low-stock threshold, 0 to 10¹²; null is refused. If this many or fewer pieces are available, the
+    /// availability is `limited`.
     #[serde(default)]
     pub low_stock_threshold: Patch<i64>,
     /// The EAN, UPC or another code that scanners read, 1–100 characters; null removes it.
@@ -351,8 +351,8 @@ impl SkuInput {
         self
     }
 
-    /// Checks a SKU against the bounds of `docs/rules.md`, "SKU". Returns its values, or pushes errors and returns `None`.
-    /// `prefix` (`skus[0].` or empty) precedes the fields of errors.
+    /// Checks a SKU against the bounds of `docs/rules.md`, "SKU". Returns its values, or pushes errors and returns
+    /// `None`. `prefix` (`skus[0].` or empty) precedes the fields of errors.
     pub fn check(&self, prefix: &str, currency: Currency, errors: &mut ValidationErrors) -> Option<SkuValues> {
         let before = errors.0.len();
         let at = |f: &str| format!("{prefix}{f}");

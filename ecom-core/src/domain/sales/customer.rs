@@ -37,8 +37,8 @@ impl Customer {
     pub const MAX_ADDRESSES: usize = 100;
 }
 
-/// An address of a customer. It is hidden while the customer is soft-deleted, and it is removed permanently together with
-/// the customer.
+/// An address of a customer. It is hidden while the customer is soft-deleted, and it is removed permanently together
+/// with the customer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Address {
     /// The id of the address.
@@ -57,16 +57,16 @@ pub struct Address {
     pub postal_code: Option<String>,
     /// The country, as its ISO 3166-1 alpha-2 code in upper case.
     pub country: Option<String>,
-    /// When and by whom the address was created and edited, and its version. It counts as soft-deleted while its customer
-    /// is.
+    /// When and by whom the address was created and edited, and its version. It counts as soft-deleted while its
+    /// customer is.
     pub audit: Audit,
 }
 
 /// The filter of a list of customers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CustomerFilter {
-    /// The full name begins with this text, ignoring case. The full name is the last name and the first name, or the first
-    /// name and the last name.
+    /// The full name begins with this text, ignoring case. The full name is the last name and the first name, or the
+    /// first name and the last name.
     pub name: Option<String>,
     /// The customer has this email, ignoring case.
     pub email: Option<String>,
@@ -176,12 +176,12 @@ pub struct CustomerInput {
     #[serde(default, deserialize_with = "Attributes::from_input")]
     #[setters(skip)]
     pub attributes: Attributes,
-    /// The system that the customer was imported from, 1–100 characters; requires `external_id`. If it is absent, a replaced
-    /// customer keeps its own.
+    /// The system that the customer was imported from, 1–100 characters; requires `external_id`. If it is absent, a
+    /// replaced customer keeps its own.
     #[serde(default)]
     pub source: Option<String>,
-    /// The id of the customer in that system, 1–255 characters; requires `source`. No other customer has the same `source` and
-    /// `external_id`.
+    /// The id of the customer in that system, 1–255 characters; requires `source`. No other customer has the same
+    /// `source` and `external_id`.
     #[serde(default)]
     pub external_id: Option<String>,
     /// The version of the customer that the client read (R1), for a replacement without `If-Match`. Ignored on create.
@@ -298,8 +298,8 @@ impl CustomerInput {
         self
     }
 
-    /// Checks the input and returns it as it is stored: texts without spaces around them, and the telephone number without
-    /// punctuation.
+    /// Checks the input and returns it as it is stored: texts without spaces around them, and the telephone number
+    /// without punctuation.
     ///
     /// # Errors
     /// `Validation` with every field that is out of bounds.
@@ -359,7 +359,8 @@ impl AddressInput {
         Self { street: street.into(), city: city.into(), ..Self::default() }
     }
 
-    /// Checks the input and returns it as it is stored: texts without spaces around them, and the country in upper case.
+    /// Checks the input and returns it as it is stored: texts without spaces around them, and the country in upper
+    /// case.
     ///
     /// # Errors
     /// `Validation` with every field that is out of bounds.

@@ -176,7 +176,9 @@ pub(crate) async fn ancestors(reply: Reply, key: Key, Query(()): Query<()>) -> A
 /// Create a category
 #[utoipa::path(
     post, path = "/categories", tag = "categories", request_body = CategoryInput,
-    responses((status = 201, description = "The created category; the header `Location` has its path", body = Item<CategoryView>))
+    responses(
+        (status = 201, description = "The created category; the header `Location` has its path", body = Item<CategoryView>),
+    )
 )]
 pub(crate) async fn create(reply: Reply, Query(()): Query<()>, Json(input): Json<CategoryInput>) -> ApiResult {
     reply.created(&reply.shop().categories().create(&input).await?, &())
@@ -224,8 +226,8 @@ pub(crate) async fn move_to(w: Write<CategoryId>, Query(()): Query<()>, Json(inp
 
 /// Delete a category
 ///
-/// The category is soft-deleted and can be restored, unless `force` deletes it permanently. The request is refused while
-/// the category has child categories or products; with `force`, soft-deleted ones count too.
+/// The category is soft-deleted and can be restored, unless `force` deletes it permanently. The request is refused
+/// while the category has child categories or products; with `force`, soft-deleted ones count too.
 #[utoipa::path(
     delete, path = "/categories/{id}", tag = "categories", params(ById, IfMatchHeader, Force, Version),
     responses((status = 204, description = "The category is deleted"))

@@ -88,7 +88,8 @@ pub(crate) struct ListParams {
     /// Lists only products with this tag, ignoring case.
     #[serde(default)]
     tag: Option<String>,
-    /// Lists only products whose best availability over their SKUs is this one: `in_stock`, `limited` or `out_of_stock`.
+    /// Lists only products whose best availability over their SKUs is this one: `in_stock`, `limited` or
+    /// `out_of_stock`.
     #[serde(default)]
     availability: Option<String>,
     /// Lists only products with this status: `active` (default), `draft`, `archived`, or `any` for all.
@@ -181,7 +182,9 @@ pub(crate) async fn list(
 /// The request has either `skus`, or the flat fields of one default SKU, with at least a `price`.
 #[utoipa::path(
     post, path = "/products", tag = "products", params(Numbers), request_body = ProductInput,
-    responses((status = 201, description = "The created product; the header `Location` has its path", body = Item<ProductView>))
+    responses(
+        (status = 201, description = "The created product; the header `Location` has its path", body = Item<ProductView>),
+    )
 )]
 pub(crate) async fn create(
     reply: Reply,
@@ -193,8 +196,8 @@ pub(crate) async fn create(
 
 /// Replace a product
 ///
-/// Fields that the request leaves out are cleared, except `source` and `external_id`; without `slug`, the slug is derived
-/// from the title. SKUs that the request does not list are soft-deleted.
+/// Fields that the request leaves out are cleared, except `source` and `external_id`; without `slug`, the slug is
+/// derived from the title. SKUs that the request does not list are soft-deleted.
 #[utoipa::path(
     put, path = "/products/{id}", tag = "products", params(ById, IfMatchHeader, Numbers), request_body = ProductInput,
     responses((status = 200, description = "The replaced product", body = Item<ProductView>))

@@ -25,7 +25,8 @@ use crate::resource::{Format, Reply, Resource, Shown, Write};
 #[derive(Clone, Copy)]
 struct Owner {
     discount: Percentage,
-    /// The revision of the product. Unlike the version of the SKU, it also increases with changes of stock and discount.
+    /// The revision of the product. Unlike the version of the SKU, it also increases with changes of stock and
+    /// discount.
     revision: i64,
 }
 
@@ -231,8 +232,8 @@ pub(crate) async fn patch(
 
 /// Delete a SKU
 ///
-/// The SKU is soft-deleted and can be restored, unless `force` deletes it permanently. The last SKU of a product cannot be
-/// deleted.
+/// The SKU is soft-deleted and can be restored, unless `force` deletes it permanently. The last SKU of a product cannot
+/// be deleted.
 #[utoipa::path(
     delete, path = "/skus/{id}", tag = "skus", params(ById, IfMatchHeader, Force, Version),
     responses((status = 204, description = "The SKU is deleted"))

@@ -1,4 +1,5 @@
-//! Routes of customers and of their addresses. All responses contain personal data, so shared caches must not store them.
+//! Routes of customers and of their addresses. All responses contain personal data, so shared caches must not store
+//! them.
 
 use ecom_core::id::{AddressId, CustomerId};
 use ecom_core::sales::{
@@ -62,8 +63,8 @@ pub(crate) struct CustomerParams {
     /// The sort order: `created_desc` (default), `created_asc` or `name_asc` (by last name, then first name).
     #[serde(default)]
     sort: Option<String>,
-    /// Lists only customers whose full name begins with this text, ignoring case. The full name is the last name and the
-    /// first name, or the first name and the last name.
+    /// Lists only customers whose full name begins with this text, ignoring case. The full name is the last name and
+    /// the first name, or the first name and the last name.
     #[serde(default)]
     name: Option<String>,
     /// Lists only the customer with this email address, ignoring case.
@@ -100,7 +101,9 @@ pub(crate) async fn list(
 /// Create a customer
 #[utoipa::path(
     post, path = "/customers", tag = "customers", request_body = CustomerInput,
-    responses((status = 201, description = "The created customer; the header `Location` has its path", body = Item<CustomerView>))
+    responses(
+        (status = 201, description = "The created customer; the header `Location` has its path", body = Item<CustomerView>),
+    )
 )]
 pub(crate) async fn create(reply: Reply, Query(()): Query<()>, Json(input): Json<CustomerInput>) -> ApiResult {
     reply.created(&reply.shop().customers().create(&input).await?, &())
@@ -148,8 +151,8 @@ pub(crate) async fn patch(w: Write<CustomerId>, Query(()): Query<()>, Json(patch
 
 /// Delete a customer
 ///
-/// The customer is soft-deleted: it can be restored, and its addresses are hidden until then. `force` deletes the customer
-/// and its addresses permanently.
+/// The customer is soft-deleted: it can be restored, and its addresses are hidden until then. `force` deletes the
+/// customer and its addresses permanently.
 #[utoipa::path(
     delete, path = "/customers/{id}", tag = "customers", params(ById, IfMatchHeader, Force, Version),
     responses((status = 204, description = "The customer is deleted"))
@@ -249,7 +252,9 @@ pub(crate) async fn list_addresses(
 /// Add an address to a customer
 #[utoipa::path(
     post, path = "/customers/{id}/addresses", tag = "customers", params(ById), request_body = AddressInput,
-    responses((status = 201, description = "The created address; the header `Location` has its path", body = Item<AddressView>))
+    responses(
+        (status = 201, description = "The created address; the header `Location` has its path", body = Item<AddressView>),
+    )
 )]
 pub(crate) async fn create_address(
     reply: Reply,

@@ -33,11 +33,13 @@ pub(crate) async fn level(reply: Reply, Id(id): Id<SkuId>, Query(()): Query<()>)
 
 /// Adjust the stock of a SKU
 ///
-/// Changes the stock by a difference. The request does not need a version and does not change one. It is refused if less
-/// than 0 would be available.
+/// Changes the stock by a difference. The request does not need a version and does not change one. It is refused if
+/// less than 0 would be available.
 #[utoipa::path(
     post, path = "/skus/{id}/stock", tag = "inventory", params(ById), request_body = AdjustInput,
-    responses((status = 201, description = "The stock after the adjustment, and the row of the ledger that records it", body = Item<AdjustedView>))
+    responses(
+        (status = 201, description = "The stock after the adjustment, and its row of the ledger", body = Item<AdjustedView>),
+    )
 )]
 pub(crate) async fn adjust(
     reply: Reply,

@@ -43,8 +43,8 @@ pub struct ProductInput {
     #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 255, example = "Field Notebook"))]
     #[setters(skip)]
     pub title: String,
-    /// The name of the product in URLs: 1–100 characters of a-z, 0-9 and -, unique among live products. If it is absent,
-    /// it is derived from the title.
+    /// The name of the product in URLs: 1–100 characters of a-z, 0-9 and -, unique among live products. If it is
+    /// absent, it is derived from the title.
     #[serde(default)]
     pub slug: Option<String>,
     /// The description, at most 50,000 characters.
@@ -85,35 +85,35 @@ pub struct ProductInput {
     /// The shipping terms, at most 255 characters.
     #[serde(default)]
     pub shipping_information: Option<String>,
-    /// The system that the product was imported from, 1–100 characters; requires `external_id`. If it is absent, a replaced
-    /// product keeps its own.
+    /// The system that the product was imported from, 1–100 characters; requires `external_id`. If it is absent, a
+    /// replaced product keeps its own.
     #[serde(default)]
     pub source: Option<String>,
-    /// The id of the product in that system, 1–255 characters; requires `source`. No other product has the same `source` and
-    /// `external_id`.
+    /// The id of the product in that system, 1–255 characters; requires `source`. No other product has the same
+    /// `source` and `external_id`.
     #[serde(default)]
     pub external_id: Option<String>,
-    /// The SKUs in the order of display, 1–200; the first one is the default SKU. If a replacement does not list a SKU of
-    /// the product, that SKU is soft-deleted.
+    /// The SKUs in the order of display, 1–200; the first one is the default SKU. If a replacement does not list a SKU
+    /// of the product, that SKU is soft-deleted.
     #[serde(default)]
     #[setters(skip)]
     pub skus: Option<Vec<SkuInput>>,
-    /// Flat field: the price of the default SKU before the discount, in the shop's currency, 0 or more. Required if there
-    /// are no `skus`.
+    /// Flat field: the price of the default SKU before the discount, in the shop's currency, 0 or more. Required if
+    /// there are no `skus`.
     #[serde(default)]
     #[setters(skip)]
     pub price: Option<ExactDecimal>,
-    /// The currency of the prices, as its ISO 4217 code. It must be the currency of the shop, which is also assumed if it
-    /// is absent.
+    /// The currency of the prices, as its ISO 4217 code. It must be the currency of the shop, which is also assumed if
+    /// it is absent.
     #[serde(default)]
     #[setters(skip)]
     pub currency: Option<String>,
-    /// Flat field: the pieces on hand of the default SKU, 0 to 10¹². If it is absent, a new SKU has 0, and an existing one
-    /// keeps its stock.
+    /// Flat field: the pieces on hand of the default SKU, 0 to 10¹². If it is absent, a new SKU has 0, and an existing
+    /// one keeps its stock.
     #[serde(default)]
     pub stock: Option<i64>,
-    /// Flat field: the code of the default SKU, 1–100 characters, unique among live SKUs. If it is absent, a new SKU gets
-    /// a code that is derived from the slug of the product, and an existing one keeps its code.
+    /// Flat field: the code of the default SKU, 1–100 characters, unique among live SKUs. If it is absent, a new SKU
+    /// gets a code that is derived from the slug of the product, and an existing one keeps its code.
     #[serde(default)]
     pub sku: Option<String>,
     /// Flat field: the weight of the default SKU in the shop's unit, 0–1,000,000,000, with at most two decimal places.
@@ -243,8 +243,8 @@ impl ProductInput {
         self
     }
 
-    /// Appends a SKU. A product that lists its SKUs must not have a flat price, stock, code, weight, dimensions, barcode or
-    /// threshold.
+    /// Appends a SKU. A product that lists its SKUs must not have a flat price, stock, code, weight, dimensions,
+    /// barcode or threshold.
     #[must_use]
     pub fn with_sku(mut self, sku: SkuInput) -> Self {
         self.skus.get_or_insert_default().push(sku);
@@ -287,7 +287,8 @@ impl ProductInput {
         }
     }
 
-    /// Checks a complete product (create, PUT) against the bounds of `docs/rules.md`, "Product", and returns its values.
+    /// Checks a complete product (create, PUT) against the bounds of `docs/rules.md`, "Product", and returns its
+    /// values.
     ///
     /// # Errors
     /// `Validation` with each invalid field; `CURRENCY_MISMATCH`.
@@ -295,7 +296,8 @@ impl ProductInput {
         self.check_with(currency, true)
     }
 
-    /// As [`Self::check`], but if `skus_required` is false, an input without SKUs and flat fields keeps the current SKUs.
+    /// As [`Self::check`], but if `skus_required` is false, an input without SKUs and flat fields keeps the current
+    /// SKUs.
     ///
     /// # Errors
     /// As [`Self::check`].
@@ -322,7 +324,11 @@ impl ProductInput {
         check_external("", self.source.as_deref(), self.external_id.as_deref(), e);
         let categories = match (&self.categories, &self.category) {
             (Some(_), Some(_)) => {
-                e.push("category", FieldCode::Inconsistent, "cannot be combined with `categories`: send one of the two");
+                e.push(
+                    "category",
+                    FieldCode::Inconsistent,
+                    "cannot be combined with `categories`: send one of the two",
+                );
                 Vec::new()
             }
             (Some(all), None) => all.clone(),
@@ -384,7 +390,11 @@ impl ProductInput {
                     && c.len() <= 400
                     && !seen.insert(fold_key(c))
                 {
-                    e.push(format!("skus[{i}].code"), FieldCode::Inconsistent, "is used by another SKU of this product: choose a different code");
+                    e.push(
+                        format!("skus[{i}].code"),
+                        FieldCode::Inconsistent,
+                        "is used by another SKU of this product: choose a different code",
+                    );
                 }
                 values.extend(s.check(&format!("skus[{i}]."), currency, e).map(|v| (s.id, v)));
             }

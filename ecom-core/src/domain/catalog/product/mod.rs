@@ -147,8 +147,8 @@ impl Product {
         self.skus.first()
     }
 
-    /// Returns the lowest and the highest final price of the live SKUs, each rounded as in [`Sku::final_price`]. Lists and
-    /// searches filter and sort by the lowest one ("from" price).
+    /// Returns the lowest and the highest final price of the live SKUs, each rounded as in [`Sku::final_price`]. Lists
+    /// and searches filter and sort by the lowest one ("from" price).
     pub fn price_range(&self) -> Option<(Money, Money)> {
         let mut prices = self.skus.iter().map(|s| s.final_price(self.discount));
         let first = prices.next()?;
@@ -204,7 +204,8 @@ impl ProductFilter {
     /// Checks the brand, the tag and the bounds of the price.
     ///
     /// # Errors
-    /// `Validation` as in [`Self::check_texts`] and if the lower price bound is above the upper one; `CURRENCY_MISMATCH`.
+    /// `Validation` as in [`Self::check_texts`] and if the lower price bound is above the upper one;
+    /// `CURRENCY_MISMATCH`.
     pub(crate) fn check(&self, shop: Currency) -> Result<()> {
         let mut errors = ValidationErrors::default();
         Self::check_texts(self.brand.as_deref(), self.tag.as_deref(), &mut errors);

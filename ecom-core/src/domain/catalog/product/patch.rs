@@ -32,8 +32,8 @@ pub struct ProductPatch {
     /// The categories, at most 50, each by its id, slug or path. They replace all current ones; null removes all.
     #[serde(default)]
     pub categories: Patch<Vec<String>>,
-    /// The only category, by its id, slug or path. It replaces all current ones; null removes all. It cannot be combined
-    /// with `categories`.
+    /// The only category, by its id, slug or path. It replaces all current ones; null removes all. It cannot be
+    /// combined with `categories`.
     #[serde(default)]
     pub category: Patch<String>,
     /// The tags, at most 50 of 1–50 characters each. They replace all current ones; null removes all.
@@ -54,16 +54,16 @@ pub struct ProductPatch {
     /// The shipping terms, at most 255 characters; null removes them.
     #[serde(default)]
     pub shipping_information: Patch<String>,
-    /// The SKUs in the order of display, 1–200. They replace all current ones: SKUs of the product that are not listed are
-    /// soft-deleted. Null is refused.
+    /// The SKUs in the order of display, 1–200. They replace all current ones: SKUs of the product that are not listed
+    /// are soft-deleted. Null is refused.
     #[serde(default)]
     pub skus: Patch<Vec<SkuInput>>,
-    /// Flat field: the price of the only SKU before the discount, in the shop's currency, 0 or more; null is refused. Flat
-    /// fields are refused if the product has several SKUs.
+    /// Flat field: the price of the only SKU before the discount, in the shop's currency, 0 or more; null is refused.
+    /// Flat fields are refused if the product has several SKUs.
     #[serde(default)]
     pub price: Patch<ExactDecimal>,
-    /// The currency of the prices, as its ISO 4217 code. It must be the currency of the shop, which is also assumed if it
-    /// is absent.
+    /// The currency of the prices, as its ISO 4217 code. It must be the currency of the shop, which is also assumed if
+    /// it is absent.
     #[serde(default)]
     pub currency: Option<String>,
     /// Flat field: the pieces on hand of the only SKU, 0 to 10¹²; the ledger records the difference. Null is refused.
@@ -72,8 +72,8 @@ pub struct ProductPatch {
     /// Flat field: the code of the only SKU, 1–100 characters, unique among live SKUs; null is refused.
     #[serde(default)]
     pub sku: Patch<String>,
-    /// Flat field: the weight of the only SKU in the shop's unit, 0–1,000,000,000, with at most two decimal places; null
-    /// removes it.
+    /// Flat field: the weight of the only SKU in the shop's unit, 0–1,000,000,000, with at most two decimal places;
+    /// null removes it.
     #[serde(default)]
     pub weight: Patch<ExactDecimal>,
     /// Flat field: the dimensions of the only SKU, merged into the existing ones; null removes them.
@@ -125,7 +125,11 @@ impl ProductPatch {
             (c, Patch::Keep) => c.apply(&mut p.categories),
             (c, category) => {
                 if c.is_said() {
-                    e.push("category", FieldCode::Inconsistent, "cannot be combined with `categories`: send one of the two");
+                    e.push(
+                        "category",
+                        FieldCode::Inconsistent,
+                        "cannot be combined with `categories`: send one of the two",
+                    );
                 }
                 p.categories = None;
                 category.apply(&mut p.category);
@@ -161,7 +165,9 @@ impl ProductPatch {
                 e.push(field, FieldCode::Inconsistent, "cannot be combined with `skus`: set it on an entry of `skus`");
             }
             (Patch::Set(skus), None) => p.skus = Some(skus),
-            (Patch::Clear, _) => e.push("skus", FieldCode::Required, "must not be null, because a product has at least one SKU"),
+            (Patch::Clear, _) => {
+                e.push("skus", FieldCode::Required, "must not be null, because a product has at least one SKU")
+            }
         }
         e.into_result()?;
         Ok(p)
