@@ -128,7 +128,7 @@ pub struct CategoryInput {
     /// replaced category keeps its own.
     #[serde(default)]
     pub source: Option<String>,
-    /// The id of the category in that system, 1–255 characters; requires `source`. No other category has the same
+    /// The id of the category in that system, 1–255 characters; requires `source`. No other live category has the same
     /// `source` and `external_id`.
     #[serde(default)]
     pub external_id: Option<String>,

@@ -230,7 +230,7 @@ pub struct SkuInput {
     /// SKU keeps its own.
     #[serde(default)]
     pub source: Option<String>,
-    /// The id of the SKU in that system, 1–255 characters; requires `source`. No other SKU has the same `source` and
+    /// The id of the SKU in that system, 1–255 characters; requires `source`. No other live SKU has the same `source` and
     /// `external_id`.
     #[serde(default)]
     pub external_id: Option<String>,

@@ -180,7 +180,7 @@ pub struct CustomerInput {
     /// replaced customer keeps its own.
     #[serde(default)]
     pub source: Option<String>,
-    /// The id of the customer in that system, 1–255 characters; requires `source`. No other customer has the same
+    /// The id of the customer in that system, 1–255 characters; requires `source`. No other live customer has the same
     /// `source` and `external_id`.
     #[serde(default)]
     pub external_id: Option<String>,

@@ -89,7 +89,7 @@ pub struct ProductInput {
     /// replaced product keeps its own.
     #[serde(default)]
     pub source: Option<String>,
-    /// The id of the product in that system, 1–255 characters; requires `source`. No other product has the same
+    /// The id of the product in that system, 1–255 characters; requires `source`. No other live product has the same
     /// `source` and `external_id`.
     #[serde(default)]
     pub external_id: Option<String>,
