@@ -1,7 +1,7 @@
-//! Typed errors (R16): every failure has a kind, a stable code and an answer to "may I retry?".
+//! Typed errors (R16). Every error has a kind and a stable code, and it states whether a retry may succeed.
 //!
-//! No variant shows SQL, a path or a secret in its message; what a backend said is kept as a value in
-//! [`std::error::Error::source`] for the log of the operator.
+//! No message contains SQL, a path or a secret. The error of a backend is kept as a value in
+//! [`std::error::Error::source`], for the log of the operator.
 
 use std::fmt;
 use std::time::Duration;

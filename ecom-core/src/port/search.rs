@@ -448,7 +448,7 @@ port! {
         /// `Unsupported` for queries that need a missing capability, `Unavailable`.
         async fn search(&self, query: &SearchQuery) -> Result<SearchResults>;
 
-        /// Acquires or keeps the right to write. Returns false if another process has it. The call is cheap.
+        /// Acquires or keeps the right to write. Returns false if another process has it. It can be called often.
         async fn acquire_writer(&self) -> Result<bool>;
 
         /// Returns the checkpoint of the index; `None` for a new index.
