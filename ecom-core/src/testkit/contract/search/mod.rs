@@ -1,7 +1,7 @@
 //! The contract of [`SearchProvider`], one file per topic.
 //!
-//! The capabilities of a provider decide what a test asks of it. A provider refuses what it lacks with `UNSUPPORTED`, and
-//! the tests of that are reported as skipped. All queries are within the bounds of
+//! The capabilities of a provider decide what a test asks of it. A provider refuses what it lacks with `UNSUPPORTED`,
+//! and the tests of that are reported as skipped. All queries are within the bounds of
 //! [`SearchQuery::check`](crate::search::SearchQuery::check).
 
 mod bounds;
