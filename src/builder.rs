@@ -1,4 +1,4 @@
-//! A shop from URLs or from parts.
+//! The builder of a shop, from URLs or from adapters.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,12 +11,12 @@ use ecom_core::id::{IdSource, UuidV7Source};
 use ecom_core::port::{Cache, NoCache, NoSearch, SearchProvider, Storage};
 use ecom_core::{Error, FieldCode, Result, Shop, ShopParts, ValidationErrors};
 
-/// An adapter, or the URL that it is opened from.
+/// An adapter, or the URL from which the builder opens one.
 enum Choice<T: ?Sized> {
     Absent,
     Url(String),
     Part(Arc<T>),
-    /// Two calls have chosen one, and none of the two counts.
+    /// Two calls have chosen an adapter, which is an error.
     Twice,
 }
 
@@ -31,25 +31,26 @@ impl<T: ?Sized + fmt::Debug> fmt::Debug for Choice<T> {
         match self {
             Self::Absent => f.write_str("Absent"),
             Self::Twice => f.write_str("Twice"),
-            // Never more than its scheme: the rest may hold a password.
+            // Only the scheme is shown, because the rest may contain a password.
             Self::Url(url) => write!(f, "Url({}:…)", scheme(url)),
             Self::Part(part) => part.fmt(f),
         }
     }
 }
 
-/// Connections to a database behind a server; the embedded one has its own.
+/// Settings of the connections to a database behind a server. They do not apply to the embedded database.
 #[derive(Debug, Clone, PartialEq, Eq, Setters)]
 #[setters(strip_option)]
 #[non_exhaustive]
 pub struct DatabaseSettings {
-    /// Most connections of this process; 50.
+    /// The maximum number of connections of this process, at least 1. Default 50.
     pub max_connections: usize,
-    /// How long a connection is waited for; 10 s.
+    /// How long a caller waits for a connection, at least 100 ms. Default 10 s.
     pub acquire_timeout: Duration,
-    /// How long a statement may take before its connection is given up; 5 s. Locks are waited for a little less.
+    /// How long a statement may take before its connection is closed, at least 100 ms. The wait for a lock is a little
+    /// shorter. Default 5 s.
     pub statement_timeout: Duration,
-    /// A connection that is older than this is replaced; an hour.
+    /// The age at which a connection is replaced, at least 100 ms. Default one hour.
     pub max_lifetime: Duration,
 }
 
@@ -83,10 +84,10 @@ impl Default for DatabaseSettings {
     }
 }
 
-/// Builds a [`Shop`] from URLs, or from adapters of your own.
+/// Builds a [`Shop`] from URLs, or from adapters of the application.
 ///
-/// A database and a search index must be said. The cache is in-process unless something else is said, or none where
-/// the feature `memory` is not built in.
+/// A database and a search index are required. By default, the cache is in-process, or there is no cache if the feature
+/// `memory` is not turned on.
 ///
 /// ```
 /// # #[cfg(all(feature = "sqlite", feature = "tantivy"))]
@@ -109,7 +110,7 @@ pub struct ShopBuilder {
     clock: SharedClock,
     ids: Option<Arc<dyn IdSource>>,
     config: ShopConfig,
-    /// What errors call a field, in place of the name of a method.
+    /// The names of fields in errors, which replace the names of methods.
     names: Vec<(&'static str, &'static str)>,
 }
 
@@ -130,95 +131,107 @@ impl Default for ShopBuilder {
 }
 
 impl ShopBuilder {
-    /// With the machine's clock and default settings.
+    /// Returns a builder with the clock of the machine and default settings.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The database: `sqlite://path` (directories are made), `sqlite::memory:`, `postgres://…`, `mysql://…`.
+    /// Sets the URL of the database: `sqlite://path`, whose directories are created if they do not exist,
+    /// `sqlite::memory:`, `postgres://…` or `mysql://…`.
     pub fn database(mut self, url: impl Into<String>) -> Self {
         self.storage.choose(Choice::Url(url.into()));
         self
     }
 
-    /// Connections to the database, where it stands behind a server.
+    /// Sets how the builder connects to a database behind a server.
     pub fn database_settings(mut self, settings: DatabaseSettings) -> Self {
         self.database = settings;
         self
     }
 
-    /// Where migrations go, past a pooler that stands in front of the database.
+    /// Sets the URL for migrations, which bypasses a pooler in front of the database.
     pub fn database_direct(mut self, url: impl Into<String>) -> Self {
         self.direct = Some(Secret(url.into()));
         self
     }
 
-    /// A storage of your own, or one opened by hand, in place of a URL.
+    /// Sets the storage, as an alternative to the URL of a database.
     pub fn with_storage(mut self, storage: Arc<dyn Storage>) -> Self {
         self.storage.choose(Choice::Part(storage));
         self
     }
 
-    /// The index: `tantivy://directory`, which is made if it is missing, `tantivy::memory:`, or `none` for a shop without
-    /// search, whose searches fail with `UNSUPPORTED`.
+    /// Sets the URL of the search index: `tantivy://directory`, which is created if it does not exist,
+    /// `tantivy::memory:`, or `none` for a shop without search, whose searches fail with `UNSUPPORTED`.
     pub fn search(mut self, url: impl Into<String>) -> Self {
         self.search.choose(Choice::Url(url.into()));
         self
     }
 
-    /// A search engine of your own, in place of a URL.
+    /// Sets the search engine, as an alternative to the URL of an index.
     pub fn with_search(mut self, search: Arc<dyn SearchProvider>) -> Self {
         self.search.choose(Choice::Part(search));
         self
     }
 
-    /// The cache: `memory://`, `memory://?capacity=50000` (entries), `none`; for several processes
-    /// `redis://user:password@host:port/database` (`rediss://` with TLS), or in two tiers `tiered+redis://…`,
-    /// `tiered+rediss://…`. Redis takes `?prefix=ecom:` (of all keys), `timeout_ms=100` (for a call),
-    /// `load_wait_ms=150` (for another process that loads the same value), in one tier `decoded_mib=16` (of values that
-    /// this process keeps decoded for as long as Redis answers with the same bytes), and in two `capacity=100000`.
-    /// Where it cannot be reached the shop works without it, and takes it up when it is there.
+    /// Sets the URL of the cache.
+    ///
+    /// - `memory://` or `memory://?capacity=50000` (entries) is a cache in this process.
+    /// - `redis://user:password@host:port/database`, or `rediss://…` with TLS, is a cache that several processes share.
+    /// - `tiered+redis://…`, or `tiered+rediss://…` with TLS, has a tier in this process in front of Redis.
+    /// - `none` is a shop without a cache.
+    ///
+    /// URLs of Redis have the parameters `prefix=ecom:` (of all keys), `timeout_ms=100` (the time limit of a call) and
+    /// `load_wait_ms=150` (how long a reader waits for another process that is loading the same value). With one tier
+    /// there is also `decoded_mib=16`, the size of the values that this process keeps decoded for as long as Redis
+    /// returns the same bytes; with two tiers `capacity=100000`, the entries in this process. If Redis cannot be
+    /// reached, the shop works without the cache until it can be reached again.
     pub fn cache(mut self, url: impl Into<String>) -> Self {
         self.cache.choose(Choice::Url(url.into()));
         self
     }
 
-    /// A cache of your own, in place of a URL.
+    /// Sets the cache, as an alternative to a URL.
     pub fn with_cache(mut self, cache: Arc<dyn Cache>) -> Self {
         self.cache.choose(Choice::Part(cache));
         self
     }
 
-    /// How the shop behaves.
+    /// Sets the settings of the shop.
     pub fn config(mut self, config: ShopConfig) -> Self {
         self.config = config;
         self
     }
 
-    /// The clock, for tests that move it.
+    /// Sets the clock. Tests use it to control the time.
     pub fn clock(mut self, clock: SharedClock) -> Self {
         self.clock = clock;
         self
     }
 
-    /// Where ids come from; UUIDv7 by the clock unless it is said.
+    /// Sets the source of ids. Default: UUIDv7 with the time of the clock.
     pub fn ids(mut self, ids: Arc<dyn IdSource>) -> Self {
         self.ids = Some(ids);
         self
     }
 
-    /// Checks everything that was said, opens the adapters and brings the schema up to this release.
+    /// Checks all settings, opens the adapters and migrates the schema of the database to this release.
     ///
     /// # Errors
-    /// `Validation` naming each bad setting, and for a URL whose feature is not built in the feature to turn on;
-    /// also for a database file that is none or is damaged, and for a file or directory that cannot be made; `Unsupported`
-    /// for a database without a schema of ours; `Unavailable`. No message shows a URL.
+    /// - `Validation` with each invalid setting. For a URL whose adapter is not compiled in, the message names the
+    ///   feature to turn on. `Validation` also reports a database file that is not a database or is damaged, and a file
+    ///   or directory that cannot be created.
+    /// - `CURRENCY_MISMATCH` if the database was created for another currency.
+    /// - `Unavailable` if the database cannot be reached or the search index cannot be opened.
+    /// - `Internal` if a newer release has migrated the database.
+    ///
+    /// No message shows a URL.
     pub async fn build(self) -> Result<Shop> {
         let names = self.names.clone();
         self.open().await.map_err(|e| renamed(e, &names))
     }
 
-    /// Names the fields of errors as the caller knows them.
+    /// Sets the names of fields in errors.
     #[cfg(feature = "config")]
     pub(crate) fn names(mut self, names: Vec<(&'static str, &'static str)>) -> Self {
         self.names = names;
@@ -240,7 +253,8 @@ impl ShopBuilder {
             Choice::Absent | Choice::Twice => return Err(missing(SEARCH)),
         };
         storage.migrate(config.currency).await?;
-        // After the schema is there: shops that share a server are told apart by the identity of their database.
+        // The cache is opened after the migration, because the identity of the database separates shops that share a
+        // Redis server.
         let cache = match cache {
             Choice::Part(cache) => cache,
             Choice::Url(url) => open_cache(&url, &*storage).await?,
@@ -249,7 +263,7 @@ impl ShopBuilder {
         Shop::new(ShopParts { storage, search, cache, clock, ids, config })
     }
 
-    /// Refuses what can be refused before anything is opened.
+    /// Checks the settings as far as possible without opening anything.
     #[cfg(feature = "config")]
     pub(crate) fn check(&self) -> Result<()> {
         self.check_parts().map_err(|e| renamed(e, &self.names))
@@ -291,7 +305,7 @@ impl ShopBuilder {
     }
 }
 
-/// Names the fields of a validation error otherwise.
+/// Replaces the names of fields in a validation error.
 fn renamed(error: Error, names: &[(&str, &str)]) -> Error {
     match error {
         Error::Validation(mut errors) => {
@@ -315,32 +329,32 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// What a cache URL is where none is said.
+/// The URL of the cache by default.
 pub(crate) const DEFAULT_CACHE: &str = if cfg!(feature = "memory") { "memory://" } else { "none" };
 
 fn scheme(url: &str) -> &str {
     url.split_once(':').map_or("", |(scheme, _)| scheme)
 }
 
-// The methods of the builder, which errors name. `ecom::config` gives them the names of its settings.
+// The methods of the builder, as errors name them. `ecom::config` replaces them by the names of its settings.
 pub(crate) const DATABASE: &str = "database";
 pub(crate) const SEARCH: &str = "search";
 pub(crate) const CACHE: &str = "cache";
 
-/// Returns the error for an adapter that nobody has chosen.
+/// Returns the error for an adapter that is required and was not chosen.
 fn missing(method: &'static str) -> Error {
-    let none = if method == SEARCH { "; `search(\"none\")` is a shop without search" } else { "" };
+    let none = if method == SEARCH { "; `search(\"none\")` makes a shop without search" } else { "" };
     let message = format!("is required: call `{method}` with a URL, or `{}`{none}", part(method));
     Error::invalid(method, FieldCode::Required, message)
 }
 
 /// Returns the error for two adapters of one kind.
 fn twice(method: &'static str) -> Error {
-    let message = format!("is chosen twice: call either `{method}` or `{}`, and only once", part(method));
+    let message = format!("must be set only once: call either `{method}` or `{}`, once", part(method));
     Error::invalid(method, FieldCode::Inconsistent, message)
 }
 
-/// Returns the method that takes an adapter in place of a URL.
+/// Returns the method that sets an adapter in place of a URL.
 fn part(method: &'static str) -> &'static str {
     match method {
         DATABASE => "with_storage",
@@ -351,13 +365,14 @@ fn part(method: &'static str) -> &'static str {
 
 /// Returns the error for a URL whose adapter is not compiled in.
 fn not_built_in(field: &'static str, what: &str, feature: &str) -> Error {
-    let message = format!("{what} is not built into this program: turn on the feature `{feature}` of `ecom`");
+    let message =
+        format!("needs {what}, which is not compiled into this program: turn on the feature `{feature}` of `ecom`");
     Error::invalid(field, FieldCode::OutOfBounds, message)
 }
 
 /// Returns the error for the URL of an adapter that this release does not have.
 fn not_yet(field: &'static str, what: &str) -> Error {
-    Error::invalid(field, FieldCode::OutOfBounds, format!("{what} comes with a later release of `ecom`"))
+    Error::invalid(field, FieldCode::OutOfBounds, format!("needs {what}, which a later release of `ecom` will support"))
 }
 
 fn check_database(url: &str) -> Result<()> {
@@ -378,7 +393,7 @@ fn check_database(url: &str) -> Result<()> {
     }
 }
 
-/// Checks the URL past a pooler.
+/// Checks the URL that bypasses a pooler.
 fn check_direct(url: &str) -> Result<()> {
     match check_database(url) {
         Err(Error::Validation(mut errors)) => {
@@ -391,12 +406,12 @@ fn check_direct(url: &str) -> Result<()> {
     }
 }
 
-/// Returns the error for a database whose directory cannot be made.
+/// Returns the error for a database whose directory cannot be created.
 #[cfg(feature = "sqlite")]
 fn no_directory(e: &std::io::Error) -> Error {
     let message = format!(
-        "lies in a directory that cannot be made ({}): it must not be a file, nor lie below one, and this process must \
-         be allowed to make it",
+        "is in a directory that cannot be created ({}): its path must not lead through a file, and this process needs \
+         the permission to create it",
         e.kind()
     );
     Error::invalid(DATABASE, FieldCode::OutOfBounds, message)
@@ -420,7 +435,7 @@ fn open_storage(
         }
         return Ok(Arc::new(ecom_storage::SqlStorage::sqlite(options)?));
     }
-    // For servers.
+    // These settings apply to servers only.
     let _ = (direct, database);
     #[cfg(any(feature = "postgres", feature = "mysql"))]
     {
@@ -438,7 +453,7 @@ fn open_storage(
     }
     #[cfg(not(any(feature = "postgres", feature = "mysql")))]
     {
-        // The check has refused every other URL.
+        // `check_database` has refused every other URL.
         let _ = (clock, ids);
         Err(missing(DATABASE))
     }
@@ -480,7 +495,7 @@ async fn open_search(url: &str) -> Result<Arc<dyn SearchProvider>> {
     Ok(Arc::new(NoSearch))
 }
 
-/// What a cache URL asks for.
+/// The cache that a URL selects.
 #[derive(Debug)]
 enum CachePlan {
     None,
@@ -509,7 +524,7 @@ fn check_cache(url: &str) -> Result<CachePlan> {
             if !matches!(url, "memory:" | "memory://") {
                 let capacity = url.strip_prefix("memory://?capacity=").and_then(|n| n.parse().ok());
                 options.capacity = capacity.filter(|n| (1..=100_000_000).contains(n)).ok_or_else(|| {
-                    let message = "knows one parameter, `memory://?capacity=`, with 1 to 100000000 entries";
+                    let message = "must be `memory://`, or `memory://?capacity=` and a number from 1 to 100000000";
                     Error::invalid(FIELD, FieldCode::Malformed, message)
                 })?;
             }
@@ -530,7 +545,7 @@ fn check_cache(url: &str) -> Result<CachePlan> {
     }
 }
 
-/// The cache of what `storage` holds.
+/// Opens a cache for the rows of a storage.
 #[cfg_attr(not(feature = "redis"), expect(clippy::unused_async, reason = "the same call in every build"))]
 async fn open_cache(url: &str, storage: &dyn Storage) -> Result<Arc<dyn Cache>> {
     #[cfg(not(feature = "redis"))]
@@ -564,7 +579,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn r17_every_bad_part_is_named_before_anything_is_opened() {
+    async fn r17_every_invalid_setting_is_named_before_anything_is_opened() {
         let config = ShopConfig::default().index_batch(0);
         let builder = ShopBuilder::new().database("oracle://x").search("lucene://x").cache("disk://x").config(config);
         let error = builder.build().await.unwrap_err();
@@ -583,7 +598,7 @@ mod tests {
 
     #[cfg(feature = "sqlite")]
     #[tokio::test]
-    async fn a_shop_without_search_works_and_says_that_it_does_not_search() {
+    async fn a_shop_without_search_works_and_refuses_searches() {
         let shop = ShopBuilder::new().database("sqlite::memory:").search("none").build().await.unwrap();
         let error = shop.search().search(&ecom_core::search::SearchQuery::default()).await.unwrap_err();
         assert_eq!(error.code(), ecom_core::ErrorCode::Unsupported);
@@ -614,7 +629,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_url_whose_feature_is_not_built_in_says_which_to_turn_on() {
+    async fn a_url_whose_feature_is_not_built_in_names_the_feature() {
         for (built_in, url, feature) in [
             (cfg!(feature = "sqlite"), "sqlite::memory:", "sqlite"),
             (cfg!(feature = "postgres"), "postgres://localhost/shop", "postgres"),
@@ -681,11 +696,11 @@ mod tests {
         let error = shop(Currency::JPY).build().await.unwrap_err();
         assert_eq!(error.code(), ecom_core::ErrorCode::CurrencyMismatch);
         let message = error.to_string();
-        assert!(message.contains("sells in JPY") && message.contains("made for USD"), "{message}");
+        assert!(message.contains("sells in JPY") && message.contains("created for USD"), "{message}");
         assert!(message.contains("configure the shop for USD, or use another database"), "{message}");
         let again = shop(Currency::USD).build().await.unwrap();
 
-        // From parts: the currencies are compared, and the storage must have been migrated.
+        // A shop from parts compares the currencies and requires a migrated storage.
         let search = || async { open_search("tantivy::memory:").await.unwrap() };
         let mut parts = ShopParts::new(again.storage().clone(), search().await);
         parts.config.currency = Currency::JPY;
@@ -709,12 +724,12 @@ mod tests {
         let damaged = dir.path().join("damaged.db").display().to_string();
         let at = |path: &str| ShopBuilder::new().database(format!("sqlite://{path}")).search("none");
         at(&damaged).build().await.unwrap().close().await;
-        // The last connection to go moves everything into the file.
+        // The last connection moves the log into the file when it closes.
         while std::fs::exists(format!("{damaged}-wal")).unwrap() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let mut bytes = std::fs::read(&damaged).unwrap();
-        // The header stays, and every page after it becomes noise.
+        // The header stays valid, and every page after it is noise.
         bytes.truncate(100);
         bytes.extend(noise);
         std::fs::write(&damaged, bytes).unwrap();
@@ -723,7 +738,7 @@ mod tests {
             (random, "is not an SQLite database: name another file"),
             (damaged, "is damaged: restore it from a backup"),
             (directory, "must not be a directory"),
-            (format!("{text}/shop.db"), "must not be a file, nor lie below one"),
+            (format!("{text}/shop.db"), "must not lead through a file"),
         ] {
             let error = at(&path).build().await.expect_err(advice);
             assert_eq!(fields(&error), ["database"], "{advice}: {error}");

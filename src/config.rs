@@ -1,49 +1,50 @@
-//! Settings of a server: from the environment, `.env` and a TOML file, checked at start, secrets never shown.
+//! Settings of a server, from the environment, from `.env` and from a TOML file. They are checked at start, and no
+//! error or log line shows a secret.
 //!
-//! The first place that says a setting counts: the environment, then `.env` in the working directory, then the TOML
-//! file that `ECOM_CONFIG` names, then the default. In the TOML file a setting has its name in lower case without
-//! `ECOM_` (`listen`, `database_url`); whole numbers, booleans and lists of texts or numbers are understood. An empty
-//! value counts as absent.
+//! A setting has the value from the first of these places that sets it: the environment, `.env` in the working
+//! directory, the TOML file that `ECOM_CONFIG` names, the default. In the TOML file, the key of a setting is its name
+//! in lower case without `ECOM_` (`listen`, `database_url`), and the value can be a string, a whole number, a boolean,
+//! or a list of strings or numbers. An empty value counts as absent.
 //!
 //! | Name | Default | Bounds | Meaning |
 //! |---|---|---|---|
 //! | `ECOM_CONFIG` | none | a file that can be read | the TOML file |
-//! | `ECOM_LISTEN` | `127.0.0.1:8000` | `host:port`, `[v6]:port` | where the server listens; port 0 takes a free one |
-//! | `PORT` | none | 0–65535 | in place of the port of `ECOM_LISTEN` |
-//! | `ECOM_DATA` | `./ecom-data` | a directory, made where it is missing | where the embedded database and index lie |
+//! | `ECOM_LISTEN` | `127.0.0.1:8000` | `host:port`, `[v6]:port` | the address on which the server listens; port 0 selects a free one |
+//! | `PORT` | none | 0–65535 | replaces the port of `ECOM_LISTEN` |
+//! | `ECOM_DATA` | `./ecom-data` | a directory, which is created if it does not exist | the directory of the embedded database and index |
 //! | `DATABASE_URL` | `sqlite://<data>/ecom.db` | see [`crate::ShopBuilder::database`] | the database |
-//! | `DATABASE_DIRECT_URL` | none | the same database without a pooler | where migrations go past PgBouncer |
-//! | `SEARCH_URL` | `tantivy://<data>/index` | see [`crate::ShopBuilder::search`] | the index |
+//! | `DATABASE_DIRECT_URL` | none | the same database without a pooler | the database for migrations, if `DATABASE_URL` leads to a pooler such as PgBouncer |
+//! | `SEARCH_URL` | `tantivy://<data>/index` | see [`crate::ShopBuilder::search`] | the search index |
 //! | `CACHE_URL` | `memory://` | see [`crate::ShopBuilder::cache`] | the cache |
-//! | `DATABASE_URL_FILE`, `DATABASE_DIRECT_URL_FILE`, `SEARCH_URL_FILE`, `CACHE_URL_FILE` | none | a file that can be read | the same from a file, for secrets; not both |
-//! | `ECOM_DATABASE_POOL` | `50` | 1–1,000 | most connections to a database server |
-//! | `ECOM_DATABASE_ACQUIRE_TIMEOUT` | `10` | 1–60 s | how long one is waited for |
-//! | `ECOM_DATABASE_STATEMENT_TIMEOUT` | `5` | 1–600 s | how long a statement may take; a lock is waited for a little less |
-//! | `ECOM_DATABASE_LIFETIME` | `3600` | 60–86,400 s | a connection that is older is replaced |
-//! | `ECOM_CURRENCY` | `USD` | ISO 4217 | the one currency of the shop |
-//! | `ECOM_PRICE_BUCKETS` | `0,25,50,100,250,500,1000` | 1 to 50 prices in ascending order | lower bounds of the price ranges that searches count, in the major unit of the currency, separated by commas |
-//! | `ECOM_LAST_WRITE_WINS` | `false` | `true`, `false` | let a write without a version win (R1) |
-//! | `ECOM_TOTAL_BOUND` | `10000` | 1–1,000,000 | how far lists count their total |
+//! | `DATABASE_URL_FILE`, `DATABASE_DIRECT_URL_FILE`, `SEARCH_URL_FILE`, `CACHE_URL_FILE` | none | a file that can be read | the file that contains the URL, for secrets; it cannot be combined with the URL itself |
+//! | `ECOM_DATABASE_POOL` | `50` | 1–1,000 | the maximum number of connections to a database server |
+//! | `ECOM_DATABASE_ACQUIRE_TIMEOUT` | `10` | 1–60 s | how long a caller waits for a connection |
+//! | `ECOM_DATABASE_STATEMENT_TIMEOUT` | `5` | 1–600 s | how long a statement may take; the wait for a lock is a little shorter |
+//! | `ECOM_DATABASE_LIFETIME` | `3600` | 60–86,400 s | the age at which a connection is replaced |
+//! | `ECOM_CURRENCY` | `USD` | ISO 4217 | the currency of the shop |
+//! | `ECOM_PRICE_BUCKETS` | `0,25,50,100,250,500,1000` | 1 to 50 prices in ascending order | the lower bounds of the price ranges that searches count, in the major unit of the currency, separated by commas |
+//! | `ECOM_LAST_WRITE_WINS` | `false` | `true`, `false` | whether a write that does not name a version succeeds (R1) |
+//! | `ECOM_TOTAL_BOUND` | `10000` | 1–1,000,000 | how many rows a list counts at most for its total |
 //! | `ECOM_PRODUCT_TTL` | `300` | 0–86,400 s | how long a cached product or list is served |
 //! | `ECOM_CATEGORY_TTL` | `3600` | 0–86,400 s | how long a cached category is served |
-//! | `ECOM_POLL_INTERVAL` | `500` | 10–60,000 ms | how often other processes' events are looked for |
-//! | `ECOM_LEASE_TTL` | `5` | 1–600 s | how soon another process takes over what one that died did for all |
-//! | `ECOM_INDEX_BATCH` | `500` | 1–10,000 | events per batch of index sync |
+//! | `ECOM_POLL_INTERVAL` | `500` | 10–60,000 ms | how often a process checks for events of other processes |
+//! | `ECOM_LEASE_TTL` | `5` | 1–600 s | after how long another process takes over the shared work of a process that has died |
+//! | `ECOM_INDEX_BATCH` | `500` | 1–10,000 | the number of events that the index applies as one batch |
 //! | `ECOM_OUTBOX_RETENTION` | `604800` | at least 60 s | how long events are kept |
-//! | `ECOM_ADJUSTMENT_BATCH` | `256` | 1–1,000 | most stock adjustments that share a commit |
-//! | `ECOM_API_PREFIX` | `/api/v1` | `/`, or starts with `/` and does not end with it | where the API stands |
-//! | `ECOM_PAGE_SIZE` | `20` | 1 to `ECOM_MAX_PAGE_SIZE` | rows of a page if the client does not say how many |
-//! | `ECOM_MAX_PAGE_SIZE` | `100` | 1–1,000 | the largest `per_page` |
-//! | `ECOM_BODY_LIMIT` | `2097152` | 1,024–104,857,600 bytes | the largest body |
-//! | `ECOM_QUERY_LIMIT` | `8192` | 256–65,536 bytes | the longest path, and the longest query string |
-//! | `ECOM_HEADER_LIMIT` | `32768` | 1,024–262,144 bytes | the names and values of all headers of a request |
-//! | `ECOM_NUMBERS` | `false` | `true`, `false` | prices and measures as JSON numbers in place of strings |
-//! | `ECOM_REQUEST_TIMEOUT` | `30` | 1–600 s | the longest request |
-//! | `ECOM_SHUTDOWN_TIMEOUT` | `30` | 1–600 s | how long a stop waits for open requests |
-//! | `ECOM_CORS_ORIGINS` | none | `*`, or origins separated by commas | who may call from a browser |
-//! | `ECOM_ACCESS_LOG` | `true` | `true`, `false` | a line per request |
-//! | `ECOM_LOG` | `info` | a level, or directives such as `info,ecom_core=debug` | what is logged |
-//! | `ECOM_LOG_FORMAT` | `pretty` | `pretty`, `json` | how it is logged |
+//! | `ECOM_ADJUSTMENT_BATCH` | `256` | 1–1,000 | the maximum number of stock adjustments that share a commit |
+//! | `ECOM_API_PREFIX` | `/api/v1` | `/`, or a path that starts with `/` and does not end with it | the path of the API |
+//! | `ECOM_PAGE_SIZE` | `20` | 1 to `ECOM_MAX_PAGE_SIZE` | the number of rows on a page by default |
+//! | `ECOM_MAX_PAGE_SIZE` | `100` | 1–1,000 | the maximum number of rows on a page |
+//! | `ECOM_BODY_LIMIT` | `2097152` | 1,024–104,857,600 bytes | the maximum size of a request body |
+//! | `ECOM_QUERY_LIMIT` | `8192` | 256–65,536 bytes | the maximum size of a path, and of a query string |
+//! | `ECOM_HEADER_LIMIT` | `32768` | 1,024–262,144 bytes | the maximum size of the names and values of all headers of a request |
+//! | `ECOM_NUMBERS` | `false` | `true`, `false` | whether prices and measures are JSON numbers instead of strings by default |
+//! | `ECOM_REQUEST_TIMEOUT` | `30` | 1–600 s | the time limit of a request |
+//! | `ECOM_SHUTDOWN_TIMEOUT` | `30` | 1–600 s | how long a shutdown waits for open requests |
+//! | `ECOM_CORS_ORIGINS` | none | `*`, or origins separated by commas | the origins whose pages may call the API from a browser |
+//! | `ECOM_ACCESS_LOG` | `true` | `true`, `false` | whether each request is logged |
+//! | `ECOM_LOG` | `info` | a level, or directives such as `info,ecom_core=debug` | which events are logged |
+//! | `ECOM_LOG_FORMAT` | `pretty` | `pretty`, `json` | the format of log lines |
 
 mod reader;
 mod sources;
@@ -59,11 +60,11 @@ use ecom_core::{Error, FieldCode, Result, ValidationErrors};
 use ecom_http::HttpConfig;
 
 use self::reader::{Reader, host_and_port};
-use self::sources::{NAMES, dot_env, merge, said, toml_values, unreadable};
+use self::sources::{NAMES, dot_env, merge, present, toml_values, unreadable};
 use crate::builder::{CACHE, DATABASE, DEFAULT_CACHE, SEARCH};
 use crate::{DatabaseSettings, ShopBuilder};
 
-/// A URL that may hold a password: `Debug` shows its scheme only.
+/// A URL that may contain a password. Its `Debug` shows only the scheme.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SecretUrl(String);
 
@@ -73,12 +74,12 @@ impl SecretUrl {
         Self(url.into())
     }
 
-    /// The whole URL. Not for logs.
+    /// Returns the whole URL, which must not be logged.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// What may be shown: the scheme, and for what lies on this machine the rest too.
+    /// Returns the part of the URL that may be shown: the whole URL of an adapter without a server, else the scheme.
     pub fn shown(&self) -> &str {
         match self.0.split_once(':') {
             Some(("sqlite" | "tantivy" | "memory", _)) => &self.0,
@@ -95,14 +96,14 @@ impl fmt::Debug for SecretUrl {
     }
 }
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum LogFormat {
-    /// For people.
+    /// A format for people.
     #[default]
     Pretty,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
@@ -110,39 +111,40 @@ pub enum LogFormat {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ServerConfig {
-    /// Host name or address to listen on, IPv6 without brackets.
+    /// The host name or address on which the server listens; an IPv6 address has no brackets.
     pub host: String,
-    /// Port to listen on; 0 takes a free one.
+    /// The port on which the server listens; 0 selects a free one.
     pub port: u16,
-    /// Where the embedded database and index lie.
+    /// The directory of the embedded database and index.
     pub data: PathBuf,
-    /// The database.
+    /// The URL of the database.
     pub database_url: SecretUrl,
-    /// Where migrations go past a pooler.
+    /// The URL for migrations, which bypasses a pooler.
     pub database_direct_url: Option<SecretUrl>,
-    /// Connections to a database server.
+    /// The settings of connections to a database server.
     pub database: DatabaseSettings,
-    /// The index.
+    /// The URL of the search index.
     pub search_url: SecretUrl,
-    /// The cache.
+    /// The URL of the cache.
     pub cache_url: SecretUrl,
-    /// How the shop behaves.
+    /// The settings of the shop.
     pub shop: ShopConfig,
-    /// REST: where it stands, its limits and formats.
+    /// The settings of the REST API.
     pub http: HttpConfig,
-    /// How long a stop waits for open requests.
+    /// How long a shutdown waits for open requests.
     pub shutdown_timeout: Duration,
-    /// A level, or directives of `tracing-subscriber`'s `EnvFilter`.
+    /// The events to log: a level, or directives of `tracing-subscriber`'s `EnvFilter`.
     pub log: String,
-    /// How log lines look.
+    /// The format of log lines.
     pub log_format: LogFormat,
 }
 
 impl ServerConfig {
-    /// Reads environment, `.env` and TOML file. The only place of the library that does.
+    /// Reads the settings from the environment, from `.env` and from the TOML file. No other function of the library
+    /// reads the environment.
     ///
     /// # Errors
-    /// `Validation` naming each bad setting; no message shows a value.
+    /// `Validation` with each invalid setting. No message shows a value.
     pub fn load() -> Result<Self> {
         let mut errors = ValidationErrors::default();
         let mut values = BTreeMap::new();
@@ -155,7 +157,7 @@ impl ServerConfig {
             }
         }
         merge(&mut values, dot_env(&mut errors));
-        if let Some(path) = said(&values, "ECOM_CONFIG") {
+        if let Some(path) = present(&values, "ECOM_CONFIG") {
             match std::fs::read_to_string(path) {
                 Ok(text) => {
                     let file = toml_values(&text, &mut errors);
@@ -167,21 +169,21 @@ impl ServerConfig {
         Self::from_values(&values, errors)
     }
 
-    /// From texts by name.
+    /// Returns the settings with these values, by name.
     fn from_values(values: &BTreeMap<&'static str, String>, mut errors: ValidationErrors) -> Result<Self> {
         let defaults = ShopConfig::default();
         let mut r = Reader { values, errors: &mut errors };
 
         let listen = r.text("ECOM_LISTEN", "127.0.0.1:8000");
         let (host, mut port) = host_and_port(&listen).unwrap_or_else(|| {
-            r.bad("ECOM_LISTEN", "must be `host:port`");
+            r.bad("ECOM_LISTEN", "must have the form `host:port`");
             (String::new(), 0)
         });
         port = r.number("PORT", u64::from(port), 0..=u64::from(u16::MAX)).try_into().unwrap_or(port);
 
         let data = r.text("ECOM_DATA", "./ecom-data");
         if std::fs::metadata(&data).is_ok_and(|found| !found.is_dir()) {
-            r.bad("ECOM_DATA", "names a file: name a directory, which is made if it is missing");
+            r.bad("ECOM_DATA", "must be a directory, not a file; it is created if it does not exist");
         }
         let (database, search) = embedded_urls(&data);
         let database_url = r.url("DATABASE_URL", "DATABASE_URL_FILE", &database);
@@ -192,7 +194,7 @@ impl ServerConfig {
 
         let currency = r.text("ECOM_CURRENCY", "USD");
         let currency = Currency::from_code(&currency).unwrap_or_else(|_| {
-            r.bad("ECOM_CURRENCY", "must be an ISO 4217 code such as USD");
+            r.bad("ECOM_CURRENCY", "must be an ISO 4217 code, such as USD");
             Currency::USD
         });
         let pool = DatabaseSettings::default();
@@ -242,7 +244,7 @@ impl ServerConfig {
             log_format,
         };
         if let Err(Error::Validation(e)) = config.shop_builder().check() {
-            // Several settings fall back to their defaults once they are noted; each is noted once.
+            // Each setting has at most one error here, although an invalid one is checked again with its default.
             let noted: Vec<String> = errors.0.iter().map(|e| e.field.clone()).collect();
             errors.0.extend(e.0.into_iter().filter(|e| !noted.contains(&e.field)));
         }
@@ -250,7 +252,7 @@ impl ServerConfig {
         Ok(config)
     }
 
-    /// Returns a builder of the shop that these settings describe. Its errors name the settings.
+    /// Returns a builder for a shop with these settings. Its errors name the settings.
     pub fn shop_builder(&self) -> ShopBuilder {
         let builder = ShopBuilder::new()
             .database(self.database_url.expose())
@@ -260,7 +262,7 @@ impl ServerConfig {
             .config(self.shop.clone());
         let (database, search) = embedded_urls(&self.data.to_string_lossy());
         let mut names = Vec::with_capacity(SETTINGS.len() + 2);
-        // A caller who set neither URL may know the directory only.
+        // A user who has not set the URL knows only the directory.
         if self.database_url.expose() == database {
             names.push((DATABASE, "DATABASE_URL (by default in ECOM_DATA)"));
         }
@@ -276,7 +278,7 @@ impl ServerConfig {
     }
 }
 
-/// The settings behind the fields that the builder of the shop names.
+/// The names of settings for the fields in errors of the builder.
 const SETTINGS: [(&str, &str); 8] = [
     (DATABASE, "DATABASE_URL"),
     ("database_direct", "DATABASE_DIRECT_URL"),
@@ -288,9 +290,9 @@ const SETTINGS: [(&str, &str); 8] = [
     ("max_lifetime", "ECOM_DATABASE_LIFETIME"),
 ];
 
-/// The URLs of the database and the index that lie in a directory.
+/// Returns the URLs of the embedded database and index in a directory.
 fn embedded_urls(data: &str) -> (String, String) {
-    // Both URLs are percent-decoded by their adapters.
+    // The adapters percent-decode their URLs.
     let escaped = data.replace('%', "%25").replace('?', "%3F");
     let escaped = escaped.strip_prefix("./").unwrap_or(&escaped).trim_end_matches('/');
     (format!("sqlite://{escaped}/ecom.db"), format!("tantivy://{escaped}/index"))
@@ -313,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_said_is_the_embedded_default() {
+    fn without_values_everything_is_the_default() {
         let c = read(&[]).unwrap();
         assert_eq!((c.host.as_str(), c.port), ("127.0.0.1", 8000));
         assert_eq!(c.database_url.expose(), "sqlite://ecom-data/ecom.db");
@@ -321,12 +323,12 @@ mod tests {
         assert_eq!(c.shop, ShopConfig::default());
         assert_eq!(c.http, HttpConfig::default());
         assert_eq!(read(&[("ECOM_API_PREFIX", "/")]).unwrap().http.api_prefix, "");
-        // The table of the module names the default in the major unit.
+        // The table in the docs of the module has the default in the major unit.
         assert_eq!(read(&[("ECOM_PRICE_BUCKETS", "0,25,50,100,250,500,1000")]).unwrap().shop, c.shop);
     }
 
     #[test]
-    fn r17_a_setting_with_a_unit_says_that_it_takes_none() {
+    fn r17_a_setting_with_a_unit_is_refused() {
         for (name, value, message) in [
             ("ECOM_REQUEST_TIMEOUT", "30s", "must be a whole number of seconds without a unit, 1 to 600"),
             ("ECOM_SHUTDOWN_TIMEOUT", "1 min", "must be a whole number of seconds without a unit, 1 to 600"),
@@ -356,7 +358,7 @@ mod tests {
         std::fs::write(&file, "hello").unwrap();
         let (data, file) = (data.to_str().unwrap(), file.to_str().unwrap());
         let text = read(&[("ECOM_DATA", file)]).unwrap_err().to_string();
-        assert!(text.contains("ECOM_DATA: names a file: name a directory"), "{text}");
+        assert!(text.contains("ECOM_DATA: must be a directory, not a file"), "{text}");
         let (database, index) = (format!("sqlite://{data}/ecom.db"), format!("tantivy://{file}/index"));
         for (pairs, name) in [
             (vec![("ECOM_DATA", data)], "DATABASE_URL (by default in ECOM_DATA)"),

@@ -1,7 +1,7 @@
 //! `ecom`: an embeddable e-commerce engine.
 //!
-//! Catalog, stock, customers and search as a library, with every backend behind a trait and a feature flag, and a REST
-//! layer that mounts everything. One dependency, one builder:
+//! The library has a catalog, stock, customers and search. Every backend is behind a trait and a feature flag, and a
+//! REST layer serves everything. The builder opens a shop:
 //!
 //! ```
 //! # #[cfg(all(feature = "sqlite", feature = "tantivy"))]
@@ -21,10 +21,10 @@
 //! # }
 //! ```
 //!
-//! # Who acts
-//! The services of [`Shop`] itself are trusted and act as `system`. [`Shop::acting_as`] has the same services for a
-//! [`Principal`](access::Principal): they refuse what it has no permission for, and record it with every row and event
-//! that they write.
+//! # Permissions
+//! The services of [`Shop`] itself act as `system` and have all permissions. [`Shop::acting_as`] returns the same
+//! services for a [`Principal`](access::Principal). They refuse calls for which the principal has no permission, and
+//! they record it with every row and event that they write.
 //!
 //! ```
 //! # async fn app(shop: ecom::Shop) -> ecom::Result<()> {
@@ -39,8 +39,8 @@
 //! ```
 //!
 //! # Transactions
-//! Every write of a service has an `…_in` form that takes a transaction, so that several writes happen together or not
-//! at all:
+//! Every write of a service has an `…_in` form that takes a transaction, so that either all writes of the transaction
+//! happen, or none:
 //!
 //! ```
 //! # async fn app(shop: ecom::Shop) -> Result<(), Box<dyn std::error::Error>> {
@@ -50,21 +50,21 @@
 //! let tea = shop.categories().create_in(&mut tx, &CategoryInput::new("Tea")).await?;
 //! let sencha = ProductInput::new("Sencha").price("6.90 USD".parse()?).in_category(tea.id);
 //! shop.products().create_in(&mut tx, &sencha).await?;
-//! // The commit returns what remains to be done after it: caches and the index learn of the writes.
+//! // The commit returns the work that remains: to invalidate caches and to wake the consumers.
 //! tx.commit().await?.run().await;
 //! # Ok(())
 //! # }
 //! ```
 //!
 //! `begin_on_sqlite`, `begin_on_postgres` and `begin_on_mysql` in [`adapters`] begin such a transaction on a connection
-//! of the application, for statements of its own.
+//! of the application, which can also run its own statements in it.
 //!
-//! `examples/embed.rs` is a whole application without HTTP, `examples/transaction.rs` shares a transaction with the
+//! `examples/embed.rs` is a complete application without HTTP, `examples/transaction.rs` shares a transaction with the
 //! shop, and `examples/server.rs` is the reference server.
 //!
 //! # Events
-//! Every change writes an event in its own transaction. A [`Consumer`](platform::Consumer) handles them in one process at
-//! a time, each at least once and in the order of its aggregate:
+//! Every change writes an event in its own transaction. A [`Consumer`](platform::Consumer) runs in one process at a
+//! time. It receives each event at least once, and the events of one aggregate in their order:
 //!
 //! ```
 //! # async fn app(shop: ecom::Shop) -> ecom::Result<()> {
@@ -96,47 +96,47 @@
 //! ```
 //!
 //! # Rules
-//! The docs cite rules by number (R1, R2, …). `docs/rules.md` of the repository says what each of them holds, with the bounds
-//! of all values and the formulas.
+//! The docs cite rules by number (R1, R2, …). `docs/rules.md` in the repository has the text of each rule, the bounds
+//! of all values, and the formulas.
 //!
 //! # Logs
-//! The library writes events of the crate `tracing` and never installs a subscriber. `tracing_subscriber::fmt::init()`
-//! shows them; the targets are the names of the crates (`ecom_core`, `ecom_storage`, `ecom_search`, `ecom_http`).
+//! The library emits events of the crate `tracing` and never installs a subscriber. `tracing_subscriber::fmt::init()`
+//! shows them. Their targets are the names of the crates (`ecom_core`, `ecom_storage`, `ecom_search`, `ecom_http`).
 //!
 //! # Stability
-//! Before 1.0, a minor release may change the traits of [`port`]: `Repositories` and the traits of the repositories grow
-//! with every aggregate, and `SearchProvider` grows with search. `Cache`, `Storage` and `UnitOfWork` are expected to
-//! stay. The services, the inputs and the domain types change only with a note in the changelog.
+//! Before 1.0, a minor release may change the traits of [`port`]: `Repositories` and the traits of the repositories
+//! grow with every aggregate, and `SearchProvider` grows with search. `Cache`, `Storage` and `UnitOfWork` are not
+//! expected to change. The changelog lists every change of the services, the inputs and the domain types.
 //!
 //! # Features
-//! Features add up; each alone compiles, and what is not turned on is not compiled. The default build carries no
-//! client of a server.
+//! Features are additive, each compiles alone, and code of a feature that is not turned on is not compiled. The default
+//! build does not contain the client of a server.
 //!
 //! | Feature | Default | Adds | URL or item |
 //! |---|---|---|---|
-//! | `sqlite` | yes | SQLite, on a file or in memory | `sqlite://path`, `sqlite::memory:` |
+//! | `sqlite` | yes | SQLite, in a file or in memory | `sqlite://path`, `sqlite::memory:` |
 //! | `memory` | yes | the in-process cache | `memory://` |
 //! | `tantivy` | yes | the embedded search engine, on disk or in memory | `tantivy://directory`, `tantivy::memory:` |
 //! | `config` | yes | settings of a server from the environment, `.env` and a TOML file; turns on `http` | `ecom::config` |
-//! | `http` | by `config` | REST, as an `axum::Router` to serve or to nest | `ecom::http` |
+//! | `http` | by `config` | the REST layer, as an `axum::Router` to serve or to nest | `ecom::http` |
 //! | `postgres` | no | PostgreSQL 13+, tested on 15 | `postgres://…`, through PgBouncer with `?pooler=transaction` |
 //! | `mysql` | no | MySQL 8, MariaDB 10.6+, tested on MariaDB 10.11 | `mysql://…` |
-//! | `redis` | no | the cache that processes share, Redis 7+; with `memory` also in two tiers | `redis://…`, `rediss://…`, `tiered+redis://…` |
+//! | `redis` | no | a cache that processes share, on Redis 7+; with `memory` also in two tiers | `redis://…`, `rediss://…`, `tiered+redis://…` |
 //! | `testkit` | no | the behaviour suites that any adapter runs with one line | `ecom::testkit`, `ecom::storage_suite!` … |
-//! | `mocks` | no | mocks of ports, for the unit tests of an application | `ecom::mocks` |
+//! | `mocks` | no | mocks of the ports, for the unit tests of an application | `ecom::mocks` |
 //!
-//! An application that embeds the shop without its REST layer turns the defaults off and names what it uses:
-//! `default-features = false, features = ["sqlite", "tantivy", "memory"]`.
+//! An application that embeds the shop without its REST layer turns the default features off and lists those that it
+//! uses: `default-features = false, features = ["sqlite", "tantivy", "memory"]`.
 //!
 //! # Where to look
 //! | For | See |
 //! |---|---|
-//! | a shop from URLs, or from parts of your own | [`ShopBuilder`] |
-//! | what a shop can do | [`Shop`] |
-//! | the types, inputs and services of an area | [`catalog`], [`stock`], [`sales`], [`access`], [`search`], [`platform`]; [`common`] has what all areas share |
+//! | how to open a shop, from URLs or from your own adapters | [`ShopBuilder`] |
+//! | the services of a shop | [`Shop`] |
+//! | the types, inputs and services of an area | [`catalog`], [`stock`], [`sales`], [`access`], [`search`], [`platform`]; [`common`] has the types that all areas share |
 //! | money, texts, pages, ids, times | [`money`], [`text`], [`paging`], [`id`], [`clock`] |
-//! | what fails and how | [`Error`], [`ErrorCode`] |
-//! | an adapter of your own | the traits of [`port`], proven by `testkit` |
+//! | the errors | [`Error`], [`ErrorCode`] |
+//! | an adapter of your own | the traits of [`port`], and `testkit`, which tests an adapter |
 
 mod builder;
 #[cfg(feature = "config")]
@@ -145,7 +145,7 @@ pub mod config;
 /// The attribute of implementations of the traits of [`port`] and of [`Consumer`](platform::Consumer).
 pub use async_trait::async_trait;
 pub use builder::{DatabaseSettings, ShopBuilder};
-/// How a shop behaves.
+/// The settings of a shop.
 pub use ecom_core::config::ShopConfig;
 #[cfg(feature = "mocks")]
 pub use ecom_core::mocks;
@@ -161,12 +161,12 @@ pub use ecom_core::{
     cache_suite, category_suite, customer_suite, inventory_suite, outbox_suite, product_suite, search_suite,
     shared_cache_suite, shop_suite, sku_suite, storage_suite, unit_of_work_suite,
 };
-/// The crate whose [`Decimal`](rust_decimal::Decimal) amounts are.
+/// The crate with [`Decimal`](rust_decimal::Decimal), the type of amounts.
 pub use rust_decimal;
-/// The crate whose [`Uuid`](uuid::Uuid) ids are.
+/// The crate with [`Uuid`](uuid::Uuid), the type of ids.
 pub use uuid;
 
-/// The adapters, for hosts that open them by hand.
+/// The adapters, for applications that open them without the builder.
 pub mod adapters {
     #[cfg(feature = "tantivy")]
     pub use ecom_search::{Location, TantivyOptions, TantivySearch};
@@ -182,7 +182,7 @@ pub mod adapters {
     pub use ecom_storage::cache::{MemoryCache, MemoryCacheOptions};
     #[cfg(all(feature = "redis", feature = "memory"))]
     pub use ecom_storage::cache::{TieredCache, TieredOptions};
-    /// The crate whose connections `begin_on_…` and `on_…` take.
+    /// The crate with the connections that `begin_on_…` and `on_…` take.
     #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
     pub use ecom_storage::sqlx;
     #[cfg(feature = "mysql")]
@@ -193,7 +193,7 @@ pub mod adapters {
     pub use ecom_storage::{begin_on_sqlite, on_sqlite};
 }
 
-/// REST: [`router`](http::router) is a plain `axum::Router`.
+/// The REST layer. [`router`](http::router) returns a plain `axum::Router`.
 #[cfg(feature = "http")]
 pub mod http {
     pub use ecom_http::*;

@@ -1,4 +1,4 @@
-//! The clock is injected: `Utc::now` is banned outside this file (clippy.toml).
+//! The clock, which is injected. `Utc::now` is banned outside of this file (clippy.toml).
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,41 +7,41 @@ use std::time::Duration;
 
 use chrono::{DateTime, SubsecRound, Utc};
 
-/// A point in time, UTC, of which the library keeps microseconds.
+/// A point in time, in UTC. The library stores it with microsecond precision.
 pub type Timestamp = DateTime<Utc>;
 
-/// A clock shared by all services.
+/// A clock that all services share.
 pub type SharedClock = Arc<dyn Clock>;
 
-/// Tells the time.
+/// A source of the current time.
 #[cfg_attr(feature = "mocks", mockall::automock)]
 pub trait Clock: Send + Sync + fmt::Debug {
-    /// Now, in UTC, truncated to microseconds (what every database keeps).
+    /// Returns the current time in UTC, truncated to microseconds, which every database can store.
     fn now(&self) -> Timestamp;
 }
 
-/// The machine's clock.
+/// The clock of the machine.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads the machine's clock")]
+    #[expect(clippy::disallowed_methods, reason = "the only place that reads the clock of the machine")]
     fn now(&self) -> Timestamp {
         Utc::now().trunc_subsecs(6)
     }
 }
 
-/// A clock that stands still until a test moves it.
+/// A clock that only moves when a test advances it.
 #[derive(Debug)]
 pub struct ManualClock(AtomicI64);
 
 impl ManualClock {
-    /// Stands at `micros` microseconds after 1970.
+    /// Returns a clock at a number of microseconds since 1970-01-01T00:00:00Z.
     pub const fn at_micros(micros: i64) -> Self {
         Self(AtomicI64::new(micros))
     }
 
-    /// Moves it on.
+    /// Advances the clock.
     pub fn advance(&self, by: Duration) {
         self.0.fetch_add(i64::try_from(by.as_micros()).unwrap_or(i64::MAX), Ordering::SeqCst);
     }

@@ -1,4 +1,4 @@
-//! How a shop behaves. Values only: reading the environment is the host's business (facade: `ecom::config`).
+//! The settings of a shop. The host reads them from the environment, for example with `ecom::config` of the facade.
 
 use std::time::Duration;
 
@@ -12,28 +12,32 @@ use crate::money::Currency;
 #[setters(strip_option)]
 #[non_exhaustive]
 pub struct ShopConfig {
-    /// The one currency of the shop. Default USD.
+    /// The currency of the shop. Default USD.
     pub currency: Currency,
-    /// Let a write without a version win over what it has not seen (R1). Default false.
+    /// Whether a write that does not name a version succeeds and overwrites changes that its caller has not seen (R1).
+    /// Default false.
     pub last_write_wins: bool,
-    /// Lists count their total up to here, then say "at least". Default 10,000.
+    /// How many rows a list counts at most for its total. If there are more, the total is a lower bound. 1–1,000,000,
+    /// default 10,000.
     pub total_bound: u64,
-    /// How long a cached product, or a list of them, may be served (R15). Default 5 minutes.
+    /// How long a cached product, or a cached list of products, is served (R15). At most one day, default 5 minutes.
     pub product_ttl: Duration,
-    /// How long a cached category or the tree may be served (R15). Default 1 hour.
+    /// How long a cached category or the cached tree is served (R15). At most one day, default 1 hour.
     pub category_ttl: Duration,
-    /// How often background consumers look for events of other processes. Default 500 ms.
+    /// How often background consumers check for events of other processes. 10 ms to 60 s, default 500 ms.
     pub poll_interval: Duration,
-    /// How long a process that died keeps shared consumers from the others. The clocks of all processes agree to
-    /// within a fraction of it. Default 5 s.
+    /// After how long another process takes over the shared consumers of a process that has died. The clocks of all
+    /// processes must agree to within a fraction of this time. 1 s to 10 min, default 5 s.
     pub lease_ttl: Duration,
-    /// Events, and documents of a rebuild, per batch of index sync. Default 500.
+    /// The number of events, or of documents in a rebuild, that the index applies as one batch. 1–10,000, default 500.
     pub index_batch: u32,
-    /// How long the outbox keeps events. A local index that was away for longer is rebuilt. Default 7 days.
+    /// How long the outbox keeps events. A local index that has not been synchronized for longer is rebuilt. At least
+    /// one minute, default 7 days.
     pub outbox_retention: Duration,
-    /// Most stock adjustments that share one commit. Default 256.
+    /// The maximum number of stock adjustments that share one commit. 1–1,000, default 256.
     pub adjustment_batch: usize,
-    /// Lower bounds of the price ranges that searches count, in minor units.
+    /// The lower bounds of the price ranges that searches count, in minor units of the currency: at most 50, in
+    /// ascending order. Default 0, 2,500, 5,000, 10,000, 25,000, 50,000 and 100,000.
     pub price_bounds: Vec<i64>,
 }
 
@@ -56,10 +60,10 @@ impl Default for ShopConfig {
 }
 
 impl ShopConfig {
-    /// Refuses settings that cannot work.
+    /// Checks that all settings are within their bounds.
     ///
     /// # Errors
-    /// `Validation` naming each bad setting.
+    /// `Validation` with each setting that is not.
     pub fn check(&self) -> Result<()> {
         let mut e = ValidationErrors::default();
         let mut within = |field: &str, ok: bool, bounds: &str| {
@@ -67,19 +71,19 @@ impl ShopConfig {
                 e.out_of_bounds(field, format!("must be {bounds}"));
             }
         };
-        within("total_bound", (1..=1_000_000).contains(&self.total_bound), "1 to 1000000");
-        within("poll_interval", (10..=60_000).contains(&self.poll_interval.as_millis()), "10 ms to 60 s");
-        within("lease_ttl", (1_000..=600_000).contains(&self.lease_ttl.as_millis()), "1 s to 10 min");
-        within("index_batch", (1..=10_000).contains(&self.index_batch), "1 to 10000");
-        within("adjustment_batch", (1..=1_000).contains(&self.adjustment_batch), "1 to 1000");
-        within("product_ttl", self.product_ttl <= Duration::from_secs(86_400), "at most a day");
-        within("category_ttl", self.category_ttl <= Duration::from_secs(86_400), "at most a day");
-        within("outbox_retention", self.outbox_retention >= Duration::from_secs(60), "at least a minute");
+        within("total_bound", (1..=1_000_000).contains(&self.total_bound), "between 1 and 1000000");
+        within("poll_interval", (10..=60_000).contains(&self.poll_interval.as_millis()), "between 10 ms and 60 s");
+        within("lease_ttl", (1_000..=600_000).contains(&self.lease_ttl.as_millis()), "between 1 s and 10 min");
+        within("index_batch", (1..=10_000).contains(&self.index_batch), "between 1 and 10000");
+        within("adjustment_batch", (1..=1_000).contains(&self.adjustment_batch), "between 1 and 1000");
+        within("product_ttl", self.product_ttl <= Duration::from_secs(86_400), "at most one day");
+        within("category_ttl", self.category_ttl <= Duration::from_secs(86_400), "at most one day");
+        within("outbox_retention", self.outbox_retention >= Duration::from_secs(60), "at least one minute");
         let ascending = self.price_bounds.is_sorted_by(|a, b| a < b);
         within(
             "price_bounds",
             ascending && self.price_bounds.len() <= 50,
-            "at most 50 prices, each above the one before",
+            "at most 50 prices in ascending order, without duplicates",
         );
         e.into_result()
     }

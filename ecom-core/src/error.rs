@@ -1,7 +1,7 @@
-//! Typed errors (R16): every failure has a kind, a stable code and an answer to "may I retry?".
+//! Typed errors (R16). Every error has a kind and a stable code, and it states whether a retry may succeed.
 //!
-//! No variant shows SQL, a path or a secret in its message; what a backend said is kept as a value in
-//! [`std::error::Error::source`] for the log of the operator.
+//! No message contains SQL, a path or a secret. The error of a backend is kept as a value in
+//! [`std::error::Error::source`], for the log of the operator.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,13 +12,13 @@ use uuid::Uuid;
 use crate::domain::access::principal::Permission;
 pub use crate::id::Entity;
 
-/// What every fallible call of the library returns.
+/// The result of every fallible call of the library.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// A boxed cause, kept as a value.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// What the library depends on and what can be out of reach.
+/// A dependency of the library that can be unavailable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -47,96 +47,97 @@ impl fmt::Display for Dependency {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The thing that was named does not exist, or is soft-deleted and was not asked for (R2).
+    /// The requested row does not exist, or it is soft-deleted and the call does not include such rows (R2).
     #[error("{entity} `{key}` does not exist")]
     NotFound {
-        /// What kind of thing.
+        /// The kind of the row.
         entity: Entity,
-        /// The id, slug or code that was asked for.
+        /// The id, slug or code that the caller used.
         key: String,
     },
-    /// The request is fine, but the state of the shop does not allow it.
+    /// The request is valid, but the state of the shop does not allow it.
     #[error(transparent)]
     Conflict(Box<Conflict>),
-    /// The input breaks a rule; every bad field is named (R17).
+    /// The input breaks a rule; the error names every invalid field (R17).
     #[error(transparent)]
     Validation(#[from] ValidationErrors),
-    /// The principal may not do this.
-    #[error("this needs the permission `{permission}`")]
+    /// The principal does not have the permission for this call.
+    #[error("the permission `{permission}` is required")]
     Forbidden {
         /// The permission that is missing.
         permission: Permission,
     },
-    /// Nobody is logged in, and somebody must be.
+    /// The call requires an authenticated caller, and there is none.
     #[error("authentication is required")]
     Unauthenticated,
     /// Too many calls.
     #[error("too many requests; try again in {} s", retry_after.as_secs().max(1))]
     RateLimited {
-        /// When a retry makes sense.
+        /// How long the caller should wait before it tries again.
         retry_after: Duration,
     },
-    /// A dependency is out of reach or too slow; the same call may work later.
+    /// A dependency cannot be reached or is too slow; the same call may succeed later.
     #[error("{dependency} is not available at the moment; try again")]
     Unavailable {
-        /// Which one.
+        /// The dependency that is unavailable.
         dependency: Dependency,
-        /// True where a write was sent and its answer was lost: it may or may not have happened.
+        /// True if a write was sent and its response was lost: the write may or may not have happened.
         outcome_unknown: bool,
-        /// What the client library said.
+        /// The error of the client library.
         #[source]
         source: Option<BoxError>,
     },
-    /// Another transaction was in the way: a deadlock, a serialization failure, a lock that did not come free in time.
-    /// The transaction is certainly aborted and nothing was written. Services have tried their own writes again by
-    /// the time they say so; a unit of work of the host's is for the host to run again, from its start.
-    #[error("another write was in the way; try again")]
+    /// Another transaction conflicts with this one: a deadlock, a serialization failure, or a lock that was not
+    /// released in time. The transaction is certainly aborted, and nothing was written. Services retry their own writes
+    /// before they return this error. The host runs its own unit of work again, from its start.
+    #[error("a concurrent write conflicts with this one; try again")]
     Contention {
-        /// What the client library said.
+        /// The error of the client library.
         #[source]
         source: Option<BoxError>,
     },
-    /// The chosen backend cannot do this; its capabilities say so.
-    #[error("{provider} cannot do this: {capability}")]
+    /// The chosen backend does not support the call; see its capabilities.
+    #[error("{provider} does not support this: {capability}")]
     Unsupported {
         /// The backend.
         provider: &'static str,
-        /// What was asked of it.
+        /// The capability that the backend lacks.
         capability: &'static str,
     },
-    /// A defect or a broken environment; the source says which.
+    /// A defect of the library or a broken environment; the source describes the cause.
     #[error("internal error: {context}")]
     Internal {
-        /// What was being done, in words without data.
+        /// The operation that failed, in words that contain no data.
         context: &'static str,
-        /// What went wrong underneath.
+        /// The underlying cause.
         #[source]
         source: Option<BoxError>,
     },
 }
 
 impl Error {
-    /// `NotFound` of `entity` by the `key` that the caller used.
+    /// Returns `NotFound` for an `entity` that was looked up by `key`.
     pub fn not_found(entity: Entity, key: impl fmt::Display) -> Self {
         Self::NotFound { entity, key: key.to_string() }
     }
 
-    /// `Internal` with a cause.
+    /// Returns `Internal` with a cause.
     pub fn internal(context: &'static str, source: impl Into<BoxError>) -> Self {
         Self::Internal { context, source: Some(source.into()) }
     }
 
-    /// `Unavailable` whose outcome is certain: nothing was written.
+    /// Returns `Unavailable` for a call that certainly wrote nothing.
     pub fn unavailable(dependency: Dependency, source: impl Into<BoxError>) -> Self {
         Self::Unavailable { dependency, outcome_unknown: false, source: Some(source.into()) }
     }
 
-    /// One bad field.
+    /// Returns `Validation` for one invalid field. The message completes a sentence that begins with the name of the
+    /// field.
     pub fn invalid(field: impl Into<String>, code: FieldCode, message: impl Into<String>) -> Self {
         Self::Validation(ValidationErrors::one(field, code, message))
     }
 
-    /// The stable code for programs, e.g. `VERSION_CONFLICT`.
+    /// Returns the stable code for programs, such as `VERSION_CONFLICT`.
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::NotFound { .. } => ErrorCode::NotFound,
@@ -151,78 +152,79 @@ impl Error {
         }
     }
 
-    /// True where the same call may succeed later without any change.
+    /// Returns true if the same call may succeed later without any change.
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Unavailable { .. } | Self::Contention { .. } | Self::RateLimited { .. })
     }
 
-    /// True where another transaction was in the way and this one is certainly aborted: the same unit of work, run
-    /// again from its start, may succeed at once.
+    /// Returns true if another transaction conflicted with this one, which is certainly aborted. The same unit of work
+    /// may succeed at once if it runs again from its start.
     pub const fn is_contention(&self) -> bool {
         matches!(self, Self::Contention { .. })
     }
 
-    /// True where a write may have happened although the call failed: read before you retry.
+    /// Returns true if a write may have happened although the call failed: read the row before you retry.
     pub fn outcome_unknown(&self) -> bool {
         matches!(self, Self::Unavailable { outcome_unknown: true, .. })
     }
 }
 
-/// Why the state of the shop does not allow a write. Each has its own [`ErrorCode`].
+/// The reason why the state of the shop does not allow a write. Each reason has its own [`ErrorCode`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Conflict {
-    /// The row has moved on since the caller read it (R1).
+    /// Somebody has changed the row since the caller read it (R1).
     #[error(
-        "{entity} {id} was changed by somebody else: you read version {expected}, it is now at {actual}; read it again"
+        "{entity} {id} has changed: the request expects version {expected}, but the current version is {actual}; read \
+         it again"
     )]
     Version {
-        /// What kind of row.
+        /// The kind of the row.
         entity: Entity,
-        /// Which row.
+        /// The id of the row.
         id: Uuid,
         /// The version that the caller read.
         expected: i64,
-        /// The version of the row now.
+        /// The current version of the row.
         actual: i64,
     },
-    /// A write must say which version it read (R1).
-    #[error("say which version of the {entity} you read: send If-Match or `version`")]
+    /// The write does not name the version that the caller read (R1).
+    #[error("the version of the {entity} is required: send the version that you read in `If-Match` or `version`")]
     VersionRequired {
-        /// What kind of row.
+        /// The kind of the row.
         entity: Entity,
     },
-    /// A name, slug or code is taken by another live row.
-    #[error("another {entity} has the {field} `{value}`")]
+    /// Another live row already has the name, slug, code or email.
+    #[error("another {entity} already has the {field} `{value}`")]
     Duplicate {
-        /// What kind of row.
+        /// The kind of the row.
         entity: Entity,
-        /// Which field of it.
+        /// The field of the row.
         field: &'static str,
-        /// The value that is taken.
+        /// The value that the other row has.
         value: String,
     },
-    /// A rule of the catalog.
+    /// The write breaks a rule of the catalog.
     #[error(transparent)]
     Catalog(#[from] CatalogConflict),
-    /// A rule of stock.
+    /// The write breaks a rule of stock.
     #[error(transparent)]
     Stock(#[from] StockConflict),
-    /// A rule of sales.
+    /// The write breaks a rule of sales.
     #[error(transparent)]
     Sales(#[from] SalesConflict),
-    /// The amount is in another currency than the shop's.
+    /// The amount is not in the currency of the shop.
     #[error("the shop sells in {expected}, not in {found}")]
     CurrencyMismatch {
-        /// The shop's currency.
+        /// The currency of the shop.
         expected: String,
-        /// The currency that was sent.
+        /// The currency of the amount.
         found: String,
     },
-    /// The database keeps prices in another currency than the shop is configured for.
+    /// The database stores prices in another currency than the one that the shop is configured for.
     #[error(
-        "the shop sells in {shop}, but this database was made for {database}: configure the shop for {database}, or use \
-         another database"
+        "the shop sells in {shop}, but this database was created for {database}: configure the shop for {database}, or \
+         use another database"
     )]
     DatabaseCurrency {
         /// The currency of the database.
@@ -230,70 +232,73 @@ pub enum Conflict {
         /// The currency that the shop is configured for.
         shop: String,
     },
-    /// A restore or another step that the state of the row does not allow.
+    /// The state of the row does not allow a restore or another step.
     #[error("{message}")]
     State {
-        /// What is not possible and what to do first.
+        /// The text of the error: what is not possible, and what to do first.
         message: String,
     },
 }
 
-/// Why the state of the catalog does not allow a write.
+/// The reason why the state of the catalog does not allow a write.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CatalogConflict {
     /// A category cannot move under itself or a descendant (R3).
-    #[error("category {category} cannot move under {parent}, which is itself or below it")]
+    #[error("category {category} cannot move under {parent}, which is the same category or a descendant of it")]
     CategoryCycle {
         /// The category to move.
         category: Uuid,
-        /// The parent that was asked for.
+        /// The requested parent.
         parent: Uuid,
     },
-    /// A category that is in use is not deleted (R4).
-    #[error("category {category} is in use: {children} child categories and {products} products refer to it")]
+    /// A category that is in use cannot be deleted (R4).
+    #[error(
+        "category {category} is in use: {children} child categories and {products} products refer to it; move or \
+         delete them first"
+    )]
     CategoryNotEmpty {
-        /// Which category.
+        /// The category to delete.
         category: Uuid,
-        /// Child categories that count for this kind of delete.
+        /// The number of child categories that prevent this kind of deletion.
         children: u64,
-        /// Products that count for this kind of delete.
+        /// The number of products that prevent this kind of deletion.
         products: u64,
     },
-    /// A flat write (price, stock, sku …) to a product with several SKUs.
-    #[error("product {product} has {skus} SKUs: write `skus`, or the SKU itself, in place of `{field}`")]
+    /// A write sets a flat field (price, stock, sku …) of a product with several SKUs.
+    #[error("product {product} has {skus} SKUs, so that `{field}` is ambiguous: set it in `skus` or on a SKU")]
     FlatWrite {
         /// The product.
         product: Uuid,
-        /// How many live SKUs it has.
+        /// The number of its live SKUs.
         skus: usize,
-        /// The first flat field that was sent.
+        /// The first flat field of the write.
         field: &'static str,
     },
 }
 
-/// Why the stock does not allow a write.
+/// The reason why the stock does not allow a write.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StockConflict {
-    /// There is not enough stock; every short SKU is named.
-    #[error("not enough stock for {} of the SKUs", shortages.len())]
+    /// There is not enough stock; the error names every SKU of which too little is available.
+    #[error("there is not enough stock for {} of the requested SKUs", shortages.len())]
     Insufficient {
-        /// One row per short SKU.
+        /// One entry for each SKU of which too little is available.
         shortages: Vec<Shortage>,
     },
 }
 
-/// Why what was sold does not allow a write.
+/// The reason why the sales of the shop do not allow a write.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SalesConflict {
-    /// An order refers to the row, so that it cannot be deleted for good (R5).
-    #[error("{entity} {id} is used by an order and cannot be deleted for good")]
+    /// An order refers to the row, so it cannot be deleted permanently (R5).
+    #[error("an order refers to {entity} {id}, so it cannot be deleted permanently: delete it without `force`")]
     HasSales {
-        /// What kind of row.
+        /// The kind of the row.
         entity: Entity,
-        /// Which row.
+        /// The id of the row.
         id: Uuid,
     },
 }
@@ -374,19 +379,19 @@ impl From<SalesConflict> for Error {
     }
 }
 
-/// One SKU of which too little is available.
+/// A SKU of which too little is available.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Shortage {
-    /// Which SKU.
+    /// The id of the SKU.
     pub sku_id: Uuid,
-    /// How many pieces were asked for.
+    /// How many pieces the caller requested.
     pub requested: i64,
     /// How many pieces are available: on hand less reserved, and not below 0.
     pub available: i64,
 }
 
 impl Conflict {
-    /// The stable code for programs.
+    /// Returns the stable code for programs.
     pub const fn code(&self) -> ErrorCode {
         match self {
             Self::Version { .. } => ErrorCode::VersionConflict,
@@ -400,10 +405,10 @@ impl Conflict {
         }
     }
 
-    /// Returns what the error says for programs: an object per thing that is to blame. A `field` is the field of the
+    /// Returns the details of the error for programs, as one object for each cause. In it, `field` is the field of the
     /// input that the caller changes to resolve the conflict.
     pub fn details(&self) -> Vec<Value> {
-        // No catch-all: a new conflict says here what it has to say.
+        // Without a catch-all arm, a new conflict does not compile until it has details.
         match self {
             Self::Version { entity, id, expected, actual } => vec![json!({
                 "field": "version", "entity": entity, "id": id, "expected": expected, "actual": actual,
@@ -423,8 +428,8 @@ impl Conflict {
     }
 }
 
-/// An error with its causes, `message: cause: cause`, for logs. A cause that the text before it holds already is left out:
-/// many libraries put the text of a cause into their own message.
+/// Displays an error with its causes, `message: cause: cause`, for logs. It omits a cause whose text the message before
+/// it already contains, because many libraries put the text of a cause into their own message.
 ///
 /// ```
 /// let error = ecom_core::Error::internal("reading a file", "the disk is gone");
@@ -451,7 +456,7 @@ impl fmt::Display for WithCauses<'_> {
 
 macro_rules! error_codes {
     ($($variant:ident = $text:literal, $meaning:literal;)*) => {
-        /// The stable codes of [`Error`]: the one list that the documentation's table is made from.
+        /// The stable codes of [`Error`]. The table of the documentation is generated from this list.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum ErrorCode { $(#[doc = $meaning] $variant,)* }
@@ -460,12 +465,12 @@ macro_rules! error_codes {
             /// Every code, in the order of the documentation.
             pub const ALL: &'static [ErrorCode] = &[$(Self::$variant),*];
 
-            /// The word on the wire.
+            /// Returns the code as responses contain it.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text),* }
             }
 
-            /// What it means and what the caller does about it, in one line.
+            /// Returns one line about what the code means and what the caller can do.
             pub const fn meaning(self) -> &'static str {
                 match self { $(Self::$variant => $meaning),* }
             }
@@ -474,32 +479,43 @@ macro_rules! error_codes {
 }
 
 error_codes! {
-    BadRequest = "BAD_REQUEST", "The request cannot be parsed: malformed JSON, a malformed id, an unknown field or parameter.";
-    Validation = "VALIDATION_FAILED", "A value is out of bounds; `details` names each field.";
-    Unauthenticated = "UNAUTHENTICATED", "Log in first.";
-    Forbidden = "FORBIDDEN", "The permission named in the message is missing.";
-    NotFound = "NOT_FOUND", "It does not exist, or is deleted; list with `include_deleted` to see it.";
-    MethodNotAllowed = "METHOD_NOT_ALLOWED", "The resource exists, the method does not; `Allow` lists those that do.";
-    NotAcceptable = "NOT_ACCEPTABLE", "The representation asked for is not offered.";
-    VersionConflict = "VERSION_CONFLICT", "Somebody else changed it since you read it; read it again and decide.";
-    VersionRequired = "VERSION_REQUIRED", "Send If-Match or `version` with the version that you read.";
-    Duplicate = "DUPLICATE", "Another live row has this value; `details` names the field.";
-    CategoryCycle = "CATEGORY_CYCLE", "A category cannot move under itself or a descendant.";
-    CategoryNotEmpty = "CATEGORY_NOT_EMPTY", "Move or delete its children and products first.";
-    HasSales = "HAS_SALES", "An order refers to it: delete it without `force`.";
-    InsufficientStock = "INSUFFICIENT_STOCK", "`details` names each short SKU with what is available.";
-    FlatWriteRefused = "FLAT_WRITE_REFUSED", "The product has several SKUs: write `skus` or the SKU itself.";
-    CurrencyMismatch = "CURRENCY_MISMATCH", "The shop has one currency; send amounts in it.";
-    StateConflict = "STATE_CONFLICT", "The state of the row does not allow this step; the message says why.";
-    RequestTimeout = "REQUEST_TIMEOUT", "The body did not arrive in time; send the request again.";
-    PayloadTooLarge = "PAYLOAD_TOO_LARGE", "The body is over the limit.";
-    UriTooLong = "URI_TOO_LONG", "The path or the query string is over the limit; send fewer or shorter parameters.";
-    HeadersTooLarge = "HEADERS_TOO_LARGE", "The headers are over the limit; send fewer or shorter ones.";
-    UnsupportedMediaType = "UNSUPPORTED_MEDIA_TYPE", "Send `Content-Type: application/json`, in UTF-8.";
-    RateLimited = "RATE_LIMITED", "Wait for `Retry-After` seconds.";
-    Unsupported = "UNSUPPORTED", "The chosen backend cannot do this.";
-    Unavailable = "UNAVAILABLE", "A dependency is down or slow; retry after `Retry-After` seconds.";
-    Internal = "INTERNAL", "A defect; tell the operator the `request_id`.";
+    BadRequest = "BAD_REQUEST",
+        "The request cannot be parsed: it has malformed JSON, a malformed id, or an unknown field or parameter.";
+    Validation = "VALIDATION_FAILED", "At least one value is invalid; `details` has an entry for each such field.";
+    Unauthenticated = "UNAUTHENTICATED", "The request requires authentication: log in first.";
+    Forbidden = "FORBIDDEN", "The caller does not have the permission that the message names.";
+    NotFound = "NOT_FOUND",
+        "The resource does not exist, or it is soft-deleted; `include_deleted=true` shows soft-deleted ones.";
+    MethodNotAllowed = "METHOD_NOT_ALLOWED",
+        "The resource does not support this method; the header `Allow` lists those that it supports.";
+    NotAcceptable = "NOT_ACCEPTABLE", "The server does not offer the requested representation.";
+    VersionConflict = "VERSION_CONFLICT",
+        "The resource has changed since you read it: read it again, and repeat the change if it still applies.";
+    VersionRequired = "VERSION_REQUIRED",
+        "The write must name the version that you read: send it in `If-Match` or `version`.";
+    Duplicate = "DUPLICATE", "Another live resource already has this value; `details` names the field.";
+    CategoryCycle = "CATEGORY_CYCLE", "A category cannot move under itself or one of its descendants.";
+    CategoryNotEmpty = "CATEGORY_NOT_EMPTY",
+        "The category is in use: move or delete its child categories and products first.";
+    HasSales = "HAS_SALES", "An order refers to the resource: delete it without `force`.";
+    InsufficientStock = "INSUFFICIENT_STOCK",
+        "There is not enough stock; `details` names each such SKU and how many pieces are available.";
+    FlatWriteRefused = "FLAT_WRITE_REFUSED",
+        "The product has several SKUs, so that a flat field is ambiguous: set it in `skus` or on a SKU.";
+    CurrencyMismatch = "CURRENCY_MISMATCH",
+        "The amount is not in the currency of the shop: send all amounts in that currency.";
+    StateConflict = "STATE_CONFLICT",
+        "The state of the resource does not allow this step; the message gives the reason.";
+    RequestTimeout = "REQUEST_TIMEOUT", "The body of the request did not arrive in time: send the request again.";
+    PayloadTooLarge = "PAYLOAD_TOO_LARGE", "The body of the request exceeds the limit that the message names.";
+    UriTooLong = "URI_TOO_LONG", "The path or the query string exceeds the limit: send fewer or shorter parameters.";
+    HeadersTooLarge = "HEADERS_TOO_LARGE", "The headers exceed the limit: send fewer or shorter ones.";
+    UnsupportedMediaType = "UNSUPPORTED_MEDIA_TYPE",
+        "The body must be JSON in UTF-8: send it with `Content-Type: application/json`.";
+    RateLimited = "RATE_LIMITED", "The caller sends too many requests: try again after `Retry-After` seconds.";
+    Unsupported = "UNSUPPORTED", "The configured backend does not support this request.";
+    Unavailable = "UNAVAILABLE", "A dependency is down or too slow: try again after `Retry-After` seconds.";
+    Internal = "INTERNAL", "The server has a defect: report the `request_id` to its operator.";
 }
 
 impl fmt::Display for ErrorCode {
@@ -508,69 +524,69 @@ impl fmt::Display for ErrorCode {
     }
 }
 
-/// Why a field was refused.
+/// The reason why a field was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum FieldCode {
-    /// It is missing.
+    /// The field is required, and it is missing, empty or null.
     Required,
-    /// It cannot be read at all: wrong type, bad syntax.
+    /// The value cannot be read: it has the wrong type or bad syntax.
     Malformed,
     /// There is no such field or parameter.
     Unknown,
-    /// It is read, and outside its bounds.
+    /// The value can be read, but is out of bounds.
     OutOfBounds,
-    /// It names something that does not exist.
+    /// The value refers to something that does not exist.
     ReferenceNotFound,
-    /// It does not go with another field of the same request.
+    /// The value contradicts another field of the same request.
     Inconsistent,
 }
 
 impl FieldCode {
-    /// True for what HTTP calls a bad request (400) in place of an unprocessable one (422).
+    /// Returns true if HTTP reports the error as a bad request (400), and false if as unprocessable content (422).
     pub const fn is_syntax(self) -> bool {
         matches!(self, Self::Malformed | Self::Unknown)
     }
 }
 
-/// One refused field.
+/// A refused field of an input.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct FieldError {
-    /// Its path in the input: `skus[0].price`.
+    /// The path of the field in the input, such as `skus[0].price`.
     pub field: String,
-    /// Why, for programs.
+    /// The reason, for programs.
     pub code: FieldCode,
-    /// Why, for people, and what would be right.
+    /// The reason, for people, and what would be valid. It completes a sentence that begins with the name of the field.
     pub message: String,
 }
 
-/// All refused fields of one input; never empty when returned.
+/// All refused fields of one input; never empty in an [`Error`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ValidationErrors(pub Vec<FieldError>);
 
 impl ValidationErrors {
-    /// With one field.
+    /// Returns the error of one field.
     pub fn one(field: impl Into<String>, code: FieldCode, message: impl Into<String>) -> Self {
         let mut e = Self::default();
         e.push(field, code, message);
         e
     }
 
-    /// Adds a field.
+    /// Adds the error of a field. The message completes a sentence that begins with the name of the field.
     pub fn push(&mut self, field: impl Into<String>, code: FieldCode, message: impl Into<String>) {
         self.0.push(FieldError { field: field.into(), code, message: message.into() });
     }
 
-    /// Adds an out-of-bounds field.
+    /// Adds the error of a field whose value is out of bounds. The message is as in [`Self::push`].
     pub fn out_of_bounds(&mut self, field: impl Into<String>, message: impl Into<String>) {
         self.push(field, FieldCode::OutOfBounds, message);
     }
 
-    /// `Ok` where nothing was refused.
+    /// Returns `Ok` if no field was refused.
     ///
     /// # Errors
-    /// Itself, as [`Error::Validation`].
+    /// [`Error::Validation`] with the refused fields.
     pub fn into_result(self) -> Result<()> {
         if self.0.is_empty() { Ok(()) } else { Err(Error::Validation(self)) }
     }
@@ -597,12 +613,12 @@ mod tests {
 
     #[derive(Debug, thiserror::Error)]
     #[error("cannot read: {0}")]
-    struct Wrapped(#[source] std::io::Error);
+    struct Unreadable(#[source] std::io::Error);
 
     #[test]
     fn r16_a_cause_is_shown_once() {
         let disk = || std::io::Error::other("the disk is gone");
-        let error = Error::unavailable(Dependency::Database, Wrapped(disk()));
+        let error = Error::unavailable(Dependency::Database, Unreadable(disk()));
         assert_eq!(
             WithCauses(&error).to_string(),
             "the database is not available at the moment; try again: cannot read: the disk is gone"
@@ -613,7 +629,7 @@ mod tests {
     }
 
     #[test]
-    fn r16_every_conflict_says_what_is_to_blame() {
+    fn r16_every_conflict_names_its_cause() {
         let (id, entity) = (Uuid::from_u128(7), Entity::Product);
         let shortage = Shortage { sku_id: id, requested: 2, available: 1 };
         for conflict in [

@@ -1,4 +1,4 @@
-//! How a shop and its dependencies do.
+//! The health of a shop and of its dependencies.
 
 use std::time::Duration;
 
@@ -6,39 +6,39 @@ use crate::error::Dependency;
 use crate::port::cache::CacheStats;
 use crate::port::storage::PoolStatus;
 
-/// How a dependency does.
+/// The health of a dependency.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct DependencyHealth {
-    /// Which one.
+    /// The dependency.
     pub dependency: Dependency,
-    /// The adapter.
+    /// The name of the adapter.
     pub name: &'static str,
-    /// Whether it answered in time.
+    /// Whether the dependency responded within the time limit.
     pub up: bool,
-    /// How long that took.
+    /// How long the response, or the wait for it, took.
     pub latency: Duration,
 }
 
-/// How a shop does.
+/// The health of a shop.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Health {
-    /// Each dependency.
+    /// The health of each dependency.
     pub dependencies: Vec<DependencyHealth>,
-    /// The pool of the database.
+    /// The state of the pool of database connections.
     pub pool: PoolStatus,
-    /// The cache.
+    /// The use of the cache since the start of the process.
     pub cache: CacheStats,
 }
 
 impl Health {
-    /// True where the shop can serve: the database is up.
+    /// Returns true if the shop can serve requests, which is the case if the database is up.
     pub fn can_serve(&self) -> bool {
         self.dependencies.iter().all(|d| d.up || d.dependency != Dependency::Database)
     }
 
-    /// True where nothing is down.
+    /// Returns true if all dependencies are up.
     pub fn is_whole(&self) -> bool {
         self.dependencies.iter().all(|d| d.up)
     }

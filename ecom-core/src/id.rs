@@ -1,5 +1,5 @@
-//! Entities, with their ids and the kinds of events about them. Ids are UUIDv7 newtypes, made by the library, sortable by
-//! time, safe to show.
+//! The entities, their ids, and the kinds of events about them. Ids are newtypes of UUIDv7, which the library makes.
+//! They sort by time and are safe to show.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,14 +12,14 @@ use crate::clock::SharedClock;
 
 macro_rules! entities {
     ($($(#[$doc:meta])* $Entity:ident = $word:literal, $Id:ident;)*) => {
-        /// The kinds of things that have an id: what errors and events name.
+        /// A kind of row that has an id, as errors and events name it.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
         #[serde(rename_all = "snake_case")]
         #[non_exhaustive]
         pub enum Entity { $($(#[$doc])* $Entity,)* }
 
         impl Entity {
-            /// The word that messages and JSON use.
+            /// Returns the word for messages.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$Entity => $word),* }
             }
@@ -67,11 +67,11 @@ entities! {
     Sku = "sku", SkuId;
     /// A movement of the stock ledger.
     StockMovement = "stock movement", StockMovementId;
-    /// Somebody who buys.
+    /// A customer.
     Customer = "customer", CustomerId;
     /// An address of a customer.
     Address = "address", AddressId;
-    /// An event of the outbox; consumers are idempotent by its id (R13).
+    /// An event of the outbox. Consumers recognize repeated events by the id (R13).
     Event = "event", EventId;
 }
 
@@ -83,26 +83,26 @@ impl fmt::Display for Entity {
 
 macro_rules! event_kinds {
     ($($(#[$doc:meta])* $variant:ident = $text:literal of $entity:ident;)*) => {
-        /// What happened.
+        /// The kind of an event.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
         #[non_exhaustive]
         pub enum EventKind { $($(#[$doc])* #[serde(rename = $text)] $variant,)* }
 
         impl EventKind {
-            /// All.
+            /// Every kind.
             pub const ALL: &'static [Self] = &[$(Self::$variant),*];
 
-            /// The word on disk and on the wire.
+            /// Returns the word in the database and in JSON.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text),* }
             }
 
-            /// From the word.
+            /// Returns the kind for a word, or `None` if the word is unknown.
             pub fn parse(s: &str) -> Option<Self> {
                 match s { $($text => Some(Self::$variant),)* _ => None }
             }
 
-            /// The kind of aggregate it is about.
+            /// Returns the kind of aggregate that such events are about.
             pub const fn entity(self) -> Entity {
                 match self { $(Self::$variant => Entity::$entity),* }
             }
@@ -111,31 +111,31 @@ macro_rules! event_kinds {
 }
 
 event_kinds! {
-    /// A product was made.
+    /// A product was created.
     ProductCreated = "product.created" of Product;
-    /// A product, one of its SKUs or what it shows was edited.
+    /// A product, one of its SKUs, or other data in its representation was edited.
     ProductUpdated = "product.updated" of Product;
     /// A product was soft-deleted.
     ProductDeleted = "product.deleted" of Product;
     /// A product was restored.
     ProductRestored = "product.restored" of Product;
-    /// A product was removed for good.
+    /// A product was permanently deleted.
     ProductPurged = "product.purged" of Product;
     /// The stock of a product's SKU changed.
     StockChanged = "stock.changed" of Product;
-    /// A category was made.
+    /// A category was created.
     CategoryCreated = "category.created" of Category;
-    /// A category was edited without a change that its products show.
+    /// A category was edited, without a change in the representations of its products.
     CategoryUpdated = "category.updated" of Category;
-    /// A category was renamed or moved: everything below it and its products show it.
+    /// A category was renamed or moved, which changes its descendants and their products.
     CategoryMoved = "category.moved" of Category;
     /// A category was soft-deleted.
     CategoryDeleted = "category.deleted" of Category;
     /// A category was restored.
     CategoryRestored = "category.restored" of Category;
-    /// A category was removed for good.
+    /// A category was permanently deleted.
     CategoryPurged = "category.purged" of Category;
-    /// A customer was made.
+    /// A customer was created.
     CustomerCreated = "customer.created" of Customer;
     /// A customer was edited.
     CustomerUpdated = "customer.updated" of Customer;
@@ -143,25 +143,25 @@ event_kinds! {
     CustomerDeleted = "customer.deleted" of Customer;
     /// A customer was restored.
     CustomerRestored = "customer.restored" of Customer;
-    /// A customer was removed for good, with its addresses.
+    /// A customer was permanently deleted, together with its addresses.
     CustomerPurged = "customer.purged" of Customer;
     /// An address was added to a customer.
     AddressCreated = "address.created" of Address;
     /// An address was edited.
     AddressUpdated = "address.updated" of Address;
-    /// An address was removed for good.
+    /// An address was permanently deleted.
     AddressPurged = "address.purged" of Address;
 }
 
-/// Makes the ids of everything. Injected, so that a failure replays from its seed.
+/// A source of ids. It is injected, so that a failed test can be repeated from its seed.
 #[cfg_attr(feature = "mocks", mockall::automock)]
 pub trait IdSource: Send + Sync + fmt::Debug {
-    /// A new UUIDv7, greater than every one that this source has made before.
+    /// Returns a new UUIDv7, which is greater than every id that this source has returned before.
     fn next(&self) -> Uuid;
 }
 
-/// The usual [`IdSource`]: UUIDv7 (RFC 9562, 5.7) with the time of a clock, a monotonic counter within the
-/// millisecond (method 1 of 6.2) and random bits of a seeded generator.
+/// The default [`IdSource`]. It makes UUIDv7 (RFC 9562, 5.7) from the time of a clock, a monotonic counter within the
+/// millisecond (6.2, method 1), and the random bits of a seeded generator.
 pub struct UuidV7Source {
     clock: SharedClock,
     state: Mutex<State>,
@@ -170,17 +170,17 @@ pub struct UuidV7Source {
 struct State {
     rng: StdRng,
     millis: u64,
-    /// 42 bits above the random tail.
+    /// The counter, whose 42 bits precede the random tail.
     counter: u64,
 }
 
 impl UuidV7Source {
-    /// With random bits from the operating system.
+    /// Returns a source whose generator is seeded by the operating system.
     pub fn new(clock: SharedClock) -> Self {
         Self::with_rng(clock, rand::make_rng())
     }
 
-    /// With a seed: the same seed and the same clock give the same ids.
+    /// Returns a source with a seed. The same seed and the same times lead to the same ids.
     pub fn seeded(clock: SharedClock, seed: u64) -> Self {
         Self::with_rng(clock, StdRng::seed_from_u64(seed))
     }
@@ -202,7 +202,7 @@ impl IdSource for UuidV7Source {
         let mut s = self.state.lock();
         if now > s.millis {
             s.millis = now;
-            // The top bit stays free, so that a busy millisecond has room to count up.
+            // The top bit is 0, so that the counter does not overflow in a busy millisecond.
             s.counter = s.rng.next_u64() >> 23;
         } else {
             s.counter += 1;
@@ -212,7 +212,8 @@ impl IdSource for UuidV7Source {
             }
         }
         let mut tail = [0u8; 10];
-        // rand_a takes 12 bits, rand_b starts with the next 30: the builder overwrites 4 + 2 bits of them.
+        // The first 12 bits of the counter are in rand_a, the other 30 at the start of rand_b. The builder overwrites
+        // the 4 + 2 bits of the version and the variant.
         let high = (s.counter >> 30).to_be_bytes();
         tail[0] = high[6] & 0x0f;
         tail[1] = high[7];
@@ -233,7 +234,7 @@ mod tests {
     use crate::clock::ManualClock;
 
     #[test]
-    fn ids_rise_within_a_millisecond_and_replay_from_the_seed() {
+    fn ids_increase_within_a_millisecond_and_depend_on_the_seed() {
         let clock: SharedClock = Arc::new(ManualClock::at_micros(1_700_000_000_000_000));
         let a = UuidV7Source::seeded(clock.clone(), 7);
         let b = UuidV7Source::seeded(clock, 7);

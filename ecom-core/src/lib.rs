@@ -1,13 +1,13 @@
-//! The core of `ecom`, an embeddable commerce engine: domain, ports, services and behaviour suites.
+//! The core of `ecom`, an embeddable commerce engine: the domain, the ports, the services and the behaviour suites.
 //!
-//! Nothing here does I/O: adapters implement the traits in [`port`], and the services of the areas work on them.
-//! Applications use the facade crate `ecom`, which adds the adapters.
+//! The core does not open connections. Adapters implement the traits in [`port`], and the services of the areas use
+//! them. Applications depend on the facade crate `ecom`, which adds the adapters.
 
 pub mod clock;
 pub mod config;
-/// What a shop is made of, and which values are valid. What is public is listed by area below.
+/// The types of a shop, and the checks of their values. The modules of the areas below re-export the public types.
 mod domain {
-    /// Who acts, and what they may do.
+    /// Principals and their permissions.
     pub(crate) mod access {
         pub(crate) mod principal;
     }
@@ -39,7 +39,7 @@ pub mod mocks;
 pub mod money;
 pub mod paging;
 pub mod port;
-/// The rules of the shop, over the ports.
+/// The services, which implement the rules of the shop over the ports.
 mod service {
     pub(crate) mod background;
     /// The rules of the catalog.
@@ -50,12 +50,12 @@ mod service {
         pub(crate) mod resolver;
         pub(crate) mod sku;
     }
-    /// Reading the log of events.
+    /// The reader of the event log.
     pub(crate) mod platform {
         pub(crate) mod outbox;
     }
     pub(crate) mod run;
-    /// Searches, and the index that they ask.
+    /// Searches, and the synchronization of the index.
     pub(crate) mod search {
         pub(crate) mod index;
         pub(crate) mod query;
@@ -83,13 +83,13 @@ pub use service::run::after_commit::AfterCommit;
 pub use service::run::transaction::Tx;
 pub use shop::{ActingShop, Shop, ShopParts};
 
-/// Access: who acts, and what they may do.
+/// Access: principals and their permissions.
 pub mod access {
     pub use crate::domain::access::principal::{Permission, Principal, UnknownPermission};
 }
 
-/// Types that all areas share: actors, audit fields, versions that were read, deletion, attributes, patches, cached
-/// values.
+/// Types that all areas share: actors, audit fields, expected versions, kinds of deletion, attributes, patches and
+/// cached values.
 pub mod common {
     pub use crate::domain::common::{
         Actor, Attributes, Audit, DeleteMode, ExpectedVersion, ExternalRef, IncludeDeleted, Patch,
@@ -149,7 +149,7 @@ pub mod search {
     pub use crate::service::search::query::{FacetValue, SearchPage, SearchService};
 }
 
-/// The log of events, its consumers, and the background work.
+/// The platform: the event log, its consumers, and the background work.
 pub mod platform {
     pub use crate::domain::platform::outbox::{Event, EventBatch, EventKind, OutboxPosition};
     pub use crate::service::background::Background;

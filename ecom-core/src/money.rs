@@ -1,4 +1,4 @@
-//! Money and the other exact numbers: never a float, on disk integers.
+//! Money and other exact numbers. They are never floats, and databases store them as integers.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,36 +11,36 @@ use crate::error::{Conflict, Error, FieldCode, Result, ValidationErrors};
 
 pub use rust_decimal::Decimal;
 
-/// Why a text or a number cannot be the amount, percentage, rating or measure that was asked for. The message completes
-/// a sentence that begins with the name of the field.
+/// The reason why a text or a number is not a valid amount, percentage, rating or measure. The message completes a
+/// sentence that begins with the name of the field.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NumberError {
     /// The text is not a decimal number, such as `12` or `-3.50`.
-    #[error("is not a decimal number")]
+    #[error("must be a decimal number, such as 12 or 3.50")]
     NotADecimal,
     /// The text is longer than 40 characters.
-    #[error("has too many digits")]
+    #[error("must have at most 40 characters")]
     TooManyDigits,
-    /// The number has more decimal places than two.
-    #[error("has more than 2 decimal places")]
+    /// The number has more than two decimal places.
+    #[error("must have at most 2 decimal places")]
     TooPrecise,
     /// The amount has more decimal places than the minor unit of its currency.
-    #[error("has more than {} decimal places, the minor unit of {_0}", _0.exponent())]
+    #[error("must have at most {} decimal places, as the minor unit of {_0} has", _0.exponent())]
     FinerThanMinorUnit(Currency),
     /// The amount does not fit into 64-bit minor units.
-    #[error("is too large")]
+    #[error("exceeds the largest amount that can be stored; send a smaller one")]
     TooLarge,
-    /// The number is out of its bounds.
+    /// The number is out of bounds.
     #[error("must be between {min} and {max}")]
     OutOfBounds {
-        /// The least value.
+        /// The smallest valid value.
         min: i64,
-        /// The greatest value.
+        /// The largest valid value.
         max: i64,
     },
     /// The text is not an amount with its currency, such as `9.99 USD`.
-    #[error("is not an amount with its currency, such as `9.99 USD`")]
+    #[error("must be an amount with its currency, such as `9.99 USD`")]
     NotMoney,
 }
 
@@ -57,23 +57,23 @@ impl Currency {
     /// Japanese yen, which has no minor unit.
     pub const JPY: Self = Self(iso_currency::Currency::JPY);
 
-    /// From its three-letter code, in any case.
+    /// Returns the currency with a three-letter code, ignoring case.
     ///
     /// # Errors
-    /// `Validation` on field `currency` where the code is unknown or has no minor unit (XAU, XDR …).
+    /// `Validation` on field `currency` if the code is unknown, or if the currency has no minor unit (XAU, XDR …).
     pub fn from_code(code: &str) -> Result<Self> {
         iso_currency::Currency::from_code(&code.to_ascii_uppercase())
             .filter(|c| c.exponent().is_some())
             .map(Self)
-            .ok_or_else(|| Error::invalid("currency", FieldCode::OutOfBounds, "must be an ISO 4217 code such as USD"))
+            .ok_or_else(|| Error::invalid("currency", FieldCode::OutOfBounds, "must be an ISO 4217 code, such as USD"))
     }
 
-    /// The three letters.
+    /// Returns the three-letter code.
     pub fn code(self) -> &'static str {
         self.0.code()
     }
 
-    /// Digits of the minor unit: 2 for USD, 0 for JPY, 3 for BHD.
+    /// Returns the number of decimal places of the minor unit: 2 for USD, 0 for JPY, 3 for BHD.
     pub fn exponent(self) -> u32 {
         self.0.exponent().map_or(2, u32::from)
     }
@@ -104,9 +104,9 @@ impl fmt::Debug for Currency {
     }
 }
 
-/// An amount in a currency, always at the scale of the currency's minor unit.
+/// An amount in a currency. It always has as many decimal places as the minor unit of the currency.
 ///
-/// If a formula rounds, it rounds half away from zero.
+/// Formulas that round, round half away from zero.
 ///
 /// ```
 /// use ecom_core::money::{Currency, Money, Percentage};
@@ -126,15 +126,15 @@ pub struct Money {
 }
 
 impl Money {
-    /// From minor units (cents for USD, yen for JPY), as kept on disk.
+    /// Returns the amount for a number of minor units (cents for USD, yen for JPY), as databases store it.
     pub fn from_minor(minor: i64, currency: Currency) -> Self {
         Self { amount: Decimal::new(minor, currency.exponent()), currency }
     }
 
-    /// Returns an exact amount, given in the currency's major unit.
+    /// Returns the exact amount for a number in the currency's major unit.
     ///
     /// # Errors
-    /// [`NumberError::FinerThanMinorUnit`] (`99.999` USD), [`NumberError::TooLarge`].
+    /// [`NumberError::FinerThanMinorUnit`], for example for `99.999` USD, and [`NumberError::TooLarge`].
     pub fn exact(amount: Decimal, currency: Currency) -> Result<Self, NumberError> {
         let amount = amount.normalize();
         if amount.scale() > currency.exponent() {
@@ -143,7 +143,7 @@ impl Money {
         Self::fits(amount, currency)
     }
 
-    /// Returns an amount rounded to the currency's minor unit, half away from zero.
+    /// Returns the amount for a number in the currency's major unit, rounded to the minor unit, half away from zero.
     ///
     /// # Errors
     /// [`NumberError::TooLarge`].
@@ -152,7 +152,7 @@ impl Money {
     }
 
     fn fits(mut amount: Decimal, currency: Currency) -> Result<Self, NumberError> {
-        // Bound what mantissa × 10^k can reach before rescaling, which would lose digits silently.
+        // Rescaling would lose digits silently if mantissa × 10^k could overflow.
         if amount.abs() > Decimal::from(i64::MAX / 10i64.pow(currency.exponent())) {
             return Err(NumberError::TooLarge);
         }
@@ -160,24 +160,24 @@ impl Money {
         Ok(Self { amount, currency })
     }
 
-    /// The amount in the currency's major unit, with the scale of its minor unit.
+    /// Returns the amount in the currency's major unit, with the decimal places of its minor unit.
     pub const fn amount(self) -> Decimal {
         self.amount
     }
 
-    /// The currency.
+    /// Returns the currency.
     pub const fn currency(self) -> Currency {
         self.currency
     }
 
-    /// Minor units, as kept on disk.
+    /// Returns the amount in minor units, as databases store it.
     pub fn minor(self) -> i64 {
         // The constructors keep the scale at the exponent and the mantissa within i64.
         i64::try_from(self.amount.mantissa()).unwrap_or(i64::MAX)
     }
 
-    /// Price after a discount: `self × (1 − discount / 100)`, rounded to the currency's minor unit,
-    /// half away from zero (`docs/rules.md`, "Final price").
+    /// Returns the price after a discount: `self × (1 − discount / 100)`, rounded to the currency's minor unit, half
+    /// away from zero (`docs/rules.md`, "Final price").
     #[must_use]
     pub fn discounted(self, discount: Percentage) -> Self {
         let hundredths = i128::from(10_000 - i64::from(discount.hundredths()));
@@ -191,10 +191,11 @@ impl Money {
 impl FromStr for Money {
     type Err = NumberError;
 
-    /// Reads an exact amount and its currency, as [`Display`](fmt::Display) writes them: `9.99 USD`.
+    /// Parses an exact amount with its currency, as [`Display`](fmt::Display) writes it: `9.99 USD`.
     ///
     /// # Errors
-    /// [`NumberError::NotMoney`] if one of the two is missing or unknown, and the errors of [`Money::exact`].
+    /// [`NumberError::NotMoney`] if the amount or the currency is missing or the currency is unknown;
+    /// [`NumberError::NotADecimal`] and [`NumberError::TooManyDigits`] for the amount; the errors of [`Money::exact`].
     fn from_str(text: &str) -> Result<Self, NumberError> {
         let (amount, code) = text.split_once(' ').ok_or(NumberError::NotMoney)?;
         let currency = Currency::from_code(code).map_err(|_| NumberError::NotMoney)?;
@@ -214,10 +215,10 @@ impl fmt::Debug for Money {
     }
 }
 
-/// Refuses another currency than the shop's.
+/// Checks that a currency code, if present, is the currency of the shop.
 ///
 /// # Errors
-/// `CURRENCY_MISMATCH`, or `Validation` where `code` is no currency.
+/// `CURRENCY_MISMATCH` for another currency; `Validation` on field `currency` if `code` is not a currency.
 pub fn check_currency(code: Option<&str>, shop: Currency) -> Result<()> {
     match code.map(Currency::from_code).transpose()? {
         Some(found) if found != shop => {
@@ -227,17 +228,17 @@ pub fn check_currency(code: Option<&str>, shop: Currency) -> Result<()> {
     }
 }
 
-/// Pushes an error if the bounds of a filter by price are in the wrong order.
+/// Pushes an error if the minimum of a price filter is above its maximum.
 pub fn check_price_order(min: Option<Money>, max: Option<Money>, errors: &mut ValidationErrors) {
     if min.zip(max).is_some_and(|(min, max)| min.minor() > max.minor()) {
-        errors.push("min_price", FieldCode::Inconsistent, "is above max_price");
+        errors.push("min_price", FieldCode::Inconsistent, "must not be above `max_price`");
     }
 }
 
-/// Refuses bounds of a filter by price that are in another currency than the shop's.
+/// Checks that the bounds of a price filter are in the currency of the shop.
 ///
 /// # Errors
-/// `CURRENCY_MISMATCH`.
+/// `CURRENCY_MISMATCH` if one is in another currency.
 pub(crate) fn check_price_currency(bounds: [Option<Money>; 2], shop: Currency) -> Result<()> {
     match bounds.into_iter().flatten().find(|m| m.currency() != shop) {
         Some(found) => {
@@ -247,10 +248,9 @@ pub(crate) fn check_price_currency(bounds: [Option<Money>; 2], shop: Currency) -
     }
 }
 
-/// A decimal that was read exactly from a JSON string or number: `99.99` is 9999 hundredths, whatever a
-/// float would make of it.
+/// A decimal number, as a JSON string or number. It is read exactly and never passes through a float.
 ///
-/// Read it with `serde_json` from text or bytes; other deserializers are refused.
+/// `serde_json` deserializes it from a text or from bytes. Other deserializers fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[cfg_attr(feature = "openapi", schema(value_type = String, example = "9.99"))]
@@ -261,7 +261,7 @@ impl ExactDecimal {
         if t.len() > 40 {
             return Err(NumberError::TooManyDigits);
         }
-        // The grammar of JSON numbers, also inside a string: `1_000` or `.5` is more likely a slip.
+        // Strings have the grammar of JSON numbers too, because `1_000` or `.5` is more likely a typing error.
         let digits = t.strip_prefix('-').unwrap_or(t);
         let whole = digits.split(['.', 'e', 'E']).next().unwrap_or_default();
         let plain = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
@@ -279,7 +279,7 @@ impl ExactDecimal {
 impl FromStr for ExactDecimal {
     type Err = NumberError;
 
-    /// Reads a plain decimal (`12`, `-3.50`) or one with an exponent, as JSON allows.
+    /// Parses a decimal number (`12`, `-3.50`), with or without an exponent, as JSON allows.
     ///
     /// # Errors
     /// [`NumberError::NotADecimal`], [`NumberError::TooManyDigits`].
@@ -323,7 +323,7 @@ impl<'de> Deserialize<'de> for ExactDecimal {
                 Self::read(&s).map_err(D::Error::custom)
             }
             Some(b'-' | b'0'..=b'9') => Self::read(text).map_err(D::Error::custom),
-            _ => Err(D::Error::custom("is not a decimal number or a string with one")),
+            _ => Err(D::Error::custom("must be a decimal number, or a string that contains one")),
         }
     }
 }
@@ -342,12 +342,12 @@ macro_rules! hundredths {
         pub struct $name($repr);
 
         impl $name {
-            /// The greatest value, in hundredths.
+            /// The largest valid value, in hundredths.
             pub const MAX_HUNDREDTHS: $repr = $max;
 
             const BOUNDS: NumberError = NumberError::OutOfBounds { min: 0, max: (Self::MAX_HUNDREDTHS / 100) as i64 };
 
-            /// Returns the value of a number of hundredths, as kept on disk.
+            /// Returns the value for a number of hundredths, as databases store it.
             ///
             /// # Errors
             /// [`NumberError::OutOfBounds`].
@@ -356,7 +356,7 @@ macro_rules! hundredths {
                     .ok_or(Self::BOUNDS)
             }
 
-            /// Returns the value of an exact decimal.
+            /// Returns the value for an exact decimal.
             ///
             /// # Errors
             /// [`NumberError::OutOfBounds`], [`NumberError::TooPrecise`].
@@ -372,10 +372,10 @@ macro_rules! hundredths {
                 Self::from_hundredths(i64::try_from(d.mantissa()).unwrap_or(-1))
             }
 
-            /// Hundredths, as kept on disk.
+            /// Returns the value in hundredths, as databases store it.
             pub const fn hundredths(self) -> $repr { self.0 }
 
-            /// As a decimal of scale 2.
+            /// Returns the value as a decimal with two decimal places.
             pub fn decimal(self) -> Decimal { Decimal::new(i64::from(self.0), 2) }
         }
 
@@ -390,21 +390,20 @@ macro_rules! hundredths {
 }
 
 hundredths! {
-    /// A discount in percent, 0–100, scale 2.
+    /// A discount in percent: 0–100, with two decimal places.
     Percentage(i32), 10_000
 }
 hundredths! {
-    /// A mean rating, 0–5, scale 2.
+    /// A mean rating in stars: 0–5, with two decimal places.
     Rating(i32), 500
 }
 hundredths! {
-    /// A weight or a length, 0 or more, scale 2, in the shop's unit.
+    /// A weight or a length in the shop's unit: 0–1,000,000,000, with two decimal places.
     Measure(i64), 100_000_000_000
 }
 
-/// The price of an input, exact in the shop's currency and not negative.
-///
-/// Pushes what is wrong to `errors` under `field` and returns `None` then.
+/// Returns the price of an input, which must be exact in the shop's currency and 0 or more. If it is not, the function
+/// pushes an error under `field` and returns `None`.
 pub fn price_of(d: ExactDecimal, currency: Currency, field: &str, errors: &mut ValidationErrors) -> Option<Money> {
     match Money::exact(d.0, currency) {
         Ok(m) if m.minor() < 0 => {

@@ -1,4 +1,4 @@
-//! Paging: by page number (offset) and by cursor (keyset), the same on every list.
+//! Paging by offset and by cursor (keyset), which is the same for every list.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -7,45 +7,45 @@ use uuid::Uuid;
 
 use crate::error::{Error, FieldCode, Result};
 
-/// Which part of a list is wanted.
+/// The part of a list that a read returns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Paging {
-    /// By rows to skip. The cost grows with `offset`.
+    /// The part after a number of rows. The cost grows with `offset`.
     Offset {
-        /// Rows to skip.
+        /// The number of rows to skip.
         offset: u64,
-        /// Rows to return.
+        /// The maximum number of rows to return.
         limit: u32,
     },
-    /// By the last row of the page before (`None`: from the start). A page costs the same at any depth.
+    /// The part after a given row. A page costs the same at any depth.
     Keyset {
-        /// Where the page before ended.
+        /// The last row of the previous page; `None` for the first page.
         after: Option<Keyset>,
-        /// Rows to return.
+        /// The maximum number of rows to return.
         limit: u32,
     },
 }
 
 impl Default for Paging {
-    /// The first [`Paging::DEFAULT_LIMIT`] rows.
+    /// Returns the first [`Paging::DEFAULT_LIMIT`] rows.
     fn default() -> Self {
         Self::first(Self::DEFAULT_LIMIT)
     }
 }
 
 impl Paging {
-    /// Rows of a page if the caller does not say how many.
+    /// The number of rows on a page by default.
     pub const DEFAULT_LIMIT: u32 = 20;
 
-    /// The first `limit` rows.
+    /// Selects the first `limit` rows.
     pub const fn first(limit: u32) -> Self {
         Self::Keyset { after: None, limit }
     }
 
-    /// The most rows that a service returns at once.
+    /// The maximum number of rows that a service returns at once.
     pub const MAX_LIMIT: u32 = 100_000;
 
-    /// Refuses a page without rows, and one that is too large.
+    /// Checks that the limit is 1 to [`Paging::MAX_LIMIT`].
     ///
     /// # Errors
     /// `Validation` on field `limit`.
@@ -53,11 +53,11 @@ impl Paging {
         if (1..=Self::MAX_LIMIT).contains(&self.limit()) {
             return Ok(());
         }
-        let message = format!("must be 1 to {} rows", Self::MAX_LIMIT);
+        let message = format!("must be between 1 and {}", Self::MAX_LIMIT);
         Err(Error::invalid("limit", FieldCode::OutOfBounds, message))
     }
 
-    /// Rows to return.
+    /// Returns the maximum number of rows to return.
     pub const fn limit(&self) -> u32 {
         match self {
             Self::Offset { limit, .. } | Self::Keyset { limit, .. } => *limit,
@@ -65,70 +65,70 @@ impl Paging {
     }
 }
 
-/// The place of a row in a sorted list: the value it sorts by, and its id where values are equal.
+/// The position of a row in a sorted list: the value by which the list sorts, and the id, which orders equal values.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Keyset {
-    /// The sort it belongs to, so that a cursor is not used with another one.
+    /// The sort order of the list. A cursor cannot be used with another one.
     #[serde(rename = "s")]
     pub sort: String,
-    /// The value that the row sorts by.
+    /// The value of the row by which the list sorts.
     #[serde(rename = "k")]
     pub key: SortKey,
-    /// The row's id.
+    /// The id of the row.
     #[serde(rename = "i")]
     pub id: Uuid,
 }
 
-/// A value that a list sorts by.
+/// A value by which a list sorts.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum SortKey {
     /// The list sorts by id alone.
     Id,
-    /// A number: minor units, hundredths, microseconds.
+    /// A number of minor units, hundredths or microseconds.
     Int(i64),
-    /// A folded text.
+    /// The folded key of a text ([`fold_key`](crate::text::fold_key)).
     Text(String),
 }
 
 impl Keyset {
-    /// The opaque text that callers hand back.
+    /// Returns the position as an opaque text, which callers send back.
     pub fn encode(&self) -> String {
         URL_SAFE_NO_PAD.encode(serde_json::to_vec(self).unwrap_or_default())
     }
 
-    /// Reads a cursor made for `sort`.
+    /// Parses the cursor of a list that is sorted by `sort`.
     ///
     /// # Errors
     /// `Validation` (malformed) on field `cursor`.
     pub fn decode(text: &str, sort: &str) -> Result<Self> {
         let bad = |why: &str| Error::invalid("cursor", FieldCode::Malformed, why);
         if text.len() > 2_000 {
-            return Err(bad("is not a cursor of this list; start again without it"));
+            return Err(bad("is not a cursor of this list: start again from the first page"));
         }
         let keyset: Self = URL_SAFE_NO_PAD
             .decode(text)
             .ok()
             .and_then(|b| serde_json::from_slice(&b).ok())
-            .ok_or_else(|| bad("is not a cursor of this list; start again without it"))?;
+            .ok_or_else(|| bad("is not a cursor of this list: start again from the first page"))?;
         if keyset.sort != sort {
-            return Err(bad("belongs to another sort; start again without it"));
+            return Err(bad("belongs to a list with another sort order: start again from the first page"));
         }
         Ok(keyset)
     }
 }
 
-/// How many rows a filter matches.
+/// The number of rows that match a filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Total {
-    /// The number, or the bound that was reached.
+    /// The number of rows, or the bound at which the count stopped.
     pub count: u64,
-    /// False where counting stopped at the bound: there are at least `count`.
+    /// False if the count stopped at the bound, so that there are at least `count` rows.
     pub exact: bool,
 }
 
 impl Total {
-    /// From a count that stopped after `bound + 1` rows.
+    /// Returns the total for a count that stops after `bound + 1` rows.
     pub const fn bounded(counted: u64, bound: u64) -> Self {
         if counted > bound { Self { count: bound, exact: false } } else { Self { count: counted, exact: true } }
     }
@@ -139,12 +139,13 @@ impl Total {
 pub struct Page<T> {
     /// The rows, in order.
     pub items: Vec<T>,
-    /// Where the next page starts; `None` on the last page.
+    /// The position after which the next page starts; `None` on the last page.
     pub next: Option<Keyset>,
 }
 
 impl<T> Page<T> {
-    /// Makes a page of rows that were fetched with `limit + 1`: the one too many says that there are more.
+    /// Returns a page of at most `limit` rows. The caller fetches `limit + 1` rows, so that a surplus row shows that
+    /// there is another page.
     pub fn from_overfetch(mut items: Vec<T>, limit: u32, keyset: impl FnOnce(&T) -> Keyset) -> Self {
         let limit = limit as usize;
         let more = items.len() > limit;
@@ -153,7 +154,7 @@ impl<T> Page<T> {
         Self { items, next }
     }
 
-    /// The same page with other items.
+    /// Returns the page with each item converted by `f`.
     pub fn map<U>(self, f: impl FnMut(T) -> U) -> Page<U> {
         Page { items: self.items.into_iter().map(f).collect(), next: self.next }
     }

@@ -1,4 +1,4 @@
-//! The shop: services over one set of adapters.
+//! The shop, which has the services over one set of adapters.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,25 +29,25 @@ use crate::service::search::index::IndexSyncService;
 use crate::service::search::query::SearchService;
 use crate::service::stock::inventory::InventoryService;
 
-/// The adapters and injected values that a shop is built from.
+/// The adapters and other values from which a shop is built.
 #[derive(Debug)]
 pub struct ShopParts {
-    /// The database, migrated.
+    /// The database, which must have been migrated ([`Storage::migrate`]).
     pub storage: Arc<dyn Storage>,
-    /// The index.
+    /// The search index.
     pub search: Arc<dyn SearchProvider>,
     /// The cache.
     pub cache: Arc<dyn Cache>,
     /// The clock.
     pub clock: SharedClock,
-    /// Where ids come from.
+    /// The source of ids.
     pub ids: Arc<dyn IdSource>,
-    /// Settings.
+    /// The settings.
     pub config: ShopConfig,
 }
 
 impl ShopParts {
-    /// With the machine's clock, ids from it, no cache and default settings.
+    /// Returns parts with the clock of the machine, UUIDv7 ids, no cache and default settings.
     pub fn new(storage: Arc<dyn Storage>, search: Arc<dyn SearchProvider>) -> Self {
         let clock: SharedClock = Arc::new(SystemClock);
         let ids = Arc::new(UuidV7Source::new(clock.clone()));
@@ -125,12 +125,12 @@ impl<'a> ActingShop<'a> {
         SearchService::new(self.cx, self.who)
     }
 
-    /// Returns the service that brings the index up to date, rebuilds and verifies it.
+    /// Returns the service that synchronizes, rebuilds and verifies the search index.
     pub const fn index(&self) -> IndexSyncService<'a> {
         IndexSyncService::new(self.cx, self.who)
     }
 
-    /// Returns the log of events, for consumers that keep their position in it themselves.
+    /// Returns the event log, for consumers that store their position in it themselves.
     pub const fn events(&self) -> EventLog<'a> {
         EventLog::new(self.cx, self.who)
     }
@@ -145,8 +145,8 @@ impl Shop {
     /// Builds a shop from its parts.
     ///
     /// # Errors
-    /// `Validation` if the settings cannot work, `CURRENCY_MISMATCH` if the database keeps prices in another currency,
-    /// `Internal` if [`Storage::migrate`] has not been called.
+    /// `Validation` if a setting is out of bounds, `CURRENCY_MISMATCH` if the database was created for another
+    /// currency, `Internal` if [`Storage::migrate`] has not been called.
     pub fn new(parts: ShopParts) -> Result<Self> {
         parts.config.check()?;
         let shop = parts.config.currency;
@@ -179,8 +179,8 @@ impl Shop {
         })
     }
 
-    /// Returns the services of the shop for a principal: they refuse what it may not do, and record it as the actor of
-    /// what it writes.
+    /// Returns the services of the shop for a principal. They refuse calls for which it has no permission, and they
+    /// record it as the actor of its writes.
     ///
     /// ```
     /// # async fn app(shop: ecom_core::Shop) -> ecom_core::Result<()> {
@@ -236,12 +236,12 @@ impl Shop {
         self.trusted().search()
     }
 
-    /// Returns the service that brings the index up to date, rebuilds and verifies it.
+    /// Returns the service that synchronizes, rebuilds and verifies the search index.
     pub fn index(&self) -> IndexSyncService<'_> {
         self.trusted().index()
     }
 
-    /// Returns the log of events, for consumers that keep their position in it themselves.
+    /// Returns the event log, for consumers that store their position in it themselves.
     pub fn events(&self) -> EventLog<'_> {
         self.trusted().events()
     }
@@ -266,15 +266,15 @@ impl Shop {
         &self.cx.ids
     }
 
-    /// Begins a transaction, for several writes that happen together or not at all.
+    /// Begins a transaction for several writes, of which either all happen or none.
     ///
     /// # Errors
-    /// `Unavailable` if no connection is free, or the turn to write does not come, within the adapter's time limit.
+    /// `Unavailable` if no connection, or no right to write, becomes free within the time limit of the adapter.
     pub async fn begin(&self) -> Result<Tx<'static>> {
         Ok(self.transaction(self.cx.storage.begin().await?))
     }
 
-    /// The id of the database, made at its first migration.
+    /// Returns the id of the database, which its first migration has created.
     ///
     /// # Errors
     /// `Unavailable`.
@@ -282,8 +282,8 @@ impl Shop {
         self.cx.identity.get_or_try_init(|| self.cx.storage.identity()).await.copied()
     }
 
-    /// A transaction of the shop over a unit of work that an adapter opened for a host, such as one on the host's own
-    /// connection. Applications call `begin_on_…` and `on_…` of the SQL adapters.
+    /// Returns a transaction of the shop over a unit of work that an adapter has begun for a host, for example on a
+    /// connection of the host. Applications call `begin_on_…` and `on_…` of the SQL adapters instead.
     pub fn transaction<'t>(&self, unit: Box<dyn UnitOfWork + 't>) -> Tx<'t> {
         Tx::new(self.cx.clone(), unit)
     }
@@ -293,17 +293,17 @@ impl Shop {
         &self.cx.storage
     }
 
-    /// Starts the background work: the index follows the outbox, caches learn of other processes' writes, old
-    /// events are trimmed; consumers of the host's own are added to what it returns. Call once per process; stop it
-    /// with [`Background::shutdown`](crate::platform::Background::shutdown).
+    /// Starts the background work, which applies events to the index, invalidates caches after writes of other
+    /// processes, and removes old events. Consumers of the host can be added to the returned handle. A process calls
+    /// this once, and ends the work with [`Background::shutdown`](crate::platform::Background::shutdown).
     pub fn start(&self) -> Background {
         Background::start(&self.cx)
     }
 
-    /// Closes the shop, for all its clones: ends the background work as
-    /// [`Background::shutdown`](crate::platform::Background::shutdown) does, then closes the connections to the
-    /// database, the index and the cache. Transactions that are open may still end. Later calls that need a
-    /// connection fail with `Unavailable`.
+    /// Closes the shop and all its clones. It ends the background work as
+    /// [`Background::shutdown`](crate::platform::Background::shutdown) does, and then closes the connections to the
+    /// database, the index and the cache. Open transactions can still be committed or rolled back. Later calls that
+    /// need a connection fail with `Unavailable`.
     pub async fn close(&self) {
         Background::end_all(&self.cx).await;
         self.cx.storage.close().await;
@@ -311,7 +311,7 @@ impl Shop {
         self.cx.cache.close().await;
     }
 
-    /// Asks every dependency for a sign of life, at most `limit` each.
+    /// Checks whether every dependency responds within `limit`.
     pub async fn health(&self, limit: Duration) -> Health {
         async fn probe(
             dependency: Dependency,

@@ -1,4 +1,4 @@
-//! Text: the keys that make uniqueness and sorting the same on every database, and slugs.
+//! Texts: the keys by which every database compares and sorts texts in the same way, and slugs.
 
 use std::fmt;
 
@@ -10,11 +10,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{FieldCode, ValidationErrors};
 
-/// The key of a name, code or email: NFKC, case folded, accents kept, outer white space dropped and inner
-/// runs of it made one space. Compared bytewise, it decides uniqueness and order on every database.
+/// Returns the key of a name, code or email. The text is normalized (NFKC) and case-folded, and it keeps its accents.
+/// White space around it is removed, and each run of white space in it becomes one space. Every database compares keys
+/// bytewise, for uniqueness and for sorting.
 ///
-/// At most [`MAX_KEY`] bytes, as much as every database indexes: of a longer one the head is kept, and a hash of the
-/// whole tells it from others with the same head.
+/// A key has at most [`MAX_KEY`] bytes, which every database can index. A longer key is cut off and ends in a hash of
+/// the whole, so that long texts with the same beginning have different keys.
 pub fn fold_key(text: &str) -> String {
     let nfkc = ComposingNormalizerBorrowed::new_nfkc();
     let first = nfkc.normalize(text);
@@ -37,43 +38,47 @@ pub fn fold_key(text: &str) -> String {
     out
 }
 
-/// The most bytes of a [`fold_key`].
+/// The maximum length of a [`fold_key`], in bytes.
 pub const MAX_KEY: usize = 512;
 
-/// Pushes an error if `text` is outside `min..=max` characters after trimming, if it must have characters and none of
-/// them can be seen, or if it has control characters (NUL among them) that not every database can keep.
+/// Pushes an error if `text` has fewer than `min` or more than `max` characters after trimming, if `min` is above 0 and
+/// all characters are invisible, or if it contains control characters, such as NUL, which some databases cannot store.
 pub fn check_text(field: &str, text: &str, min: usize, max: usize, errors: &mut ValidationErrors) {
     // Bytes first: a text of 10 MB is refused without being walked.
     let length = if text.len() > max * 4 { usize::MAX } else { text.trim().chars().count() };
     if length < min || length > max {
         let code = if length < min && length == 0 { FieldCode::Required } else { FieldCode::OutOfBounds };
-        errors.push(field, code, format!("must have {min} to {max} characters"));
+        let message = match min {
+            0 => format!("must have at most {max} characters"),
+            _ => format!("must have {min} to {max} characters"),
+        };
+        errors.push(field, code, message);
     } else if min > 0 && text.chars().all(|c| c.is_whitespace() || is_invisible(c)) {
-        errors.push(field, FieldCode::Required, "must have a character that can be seen");
+        errors.push(field, FieldCode::Required, "must contain at least one visible character");
     } else if text.trim().chars().any(|c| c.is_control() && (max <= MAX_LINE || !matches!(c, '\n' | '\r' | '\t'))) {
-        errors.out_of_bounds(field, "must not have control characters");
+        errors.out_of_bounds(field, "must not contain control characters");
     }
 }
 
-/// Returns true for a character that takes no ink and no space, such as a zero-width space or a joiner.
+/// Returns true for a character that is not rendered, such as a zero-width space or a joiner.
 pub(crate) fn is_invisible(c: char) -> bool {
     !c.is_ascii() && CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(c)
 }
 
-/// Whether a row can be called this: 1 to 100 characters, none of them a control character. Anything else is looked for
-/// in vain, and some databases refuse to look.
+/// Returns true if the text can be the name of a row: 1 to 100 characters, none of them a control character. No row has
+/// any other name, and some databases refuse to search for one.
 pub(crate) fn is_name(text: &str) -> bool {
     let mut errors = ValidationErrors::default();
     check_text("name", text, 1, 100, &mut errors);
     errors.0.is_empty()
 }
 
-/// The beginning of a text that a caller sent, for a message.
+/// Returns the beginning of a caller's text, for a message.
 pub(crate) fn shown(text: &str) -> String {
     text.chars().take(100).collect()
 }
 
-/// An optional text as it is kept: trimmed, and none where nothing is left.
+/// Returns an optional text as it is stored: trimmed, and `None` if it is empty.
 pub(crate) fn trimmed(text: Option<&str>) -> Option<String> {
     text.map(str::trim).filter(|t| !t.is_empty()).map(str::to_owned)
 }
@@ -81,39 +86,39 @@ pub(crate) fn trimmed(text: Option<&str>) -> Option<String> {
 /// Texts that may be longer than this may have several lines.
 const MAX_LINE: usize = 500;
 
-/// Why a text cannot be a slug. The message completes a sentence that begins with the name of the field.
+/// The reason why a text is not a slug. The message completes a sentence that begins with the name of the field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SlugError {
-    /// It is empty, or has more than [`Slug::MAX`] characters.
+    /// The text is empty, or it has more than [`Slug::MAX`] characters.
     #[error("must have 1 to 100 characters")]
     Length,
-    /// It has a character that slugs do not have.
-    #[error("may have only a-z, 0-9 and -")]
+    /// The text contains a character that slugs cannot contain.
+    #[error("must contain only a-z, 0-9 and -")]
     Characters,
-    /// It has dashes only.
-    #[error("must have a letter or a digit")]
+    /// The text consists of dashes.
+    #[error("must contain a letter or a digit")]
     OnlyDashes,
-    /// It looks like a UUID, or is the name of a route ([`Slug::RESERVED`]).
-    #[error("looks like an id or is the name of a route")]
+    /// The text is a UUID, or it is reserved ([`Slug::RESERVED`]).
+    #[error("must not be a UUID or one of the reserved words {}", Slug::RESERVED.join(", "))]
     Reserved,
 }
 
-/// A readable name in URLs: `[a-z0-9-]`, 1–100 characters, no UUID and no route's name.
+/// A readable name in URLs: 1–100 characters of a-z, 0-9 and -, neither a UUID nor a reserved word.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Slug(String);
 
 impl Slug {
-    /// The most characters a slug may have.
+    /// The maximum number of characters of a slug.
     pub const MAX: usize = 100;
-    /// Words that routes use in the place of a slug.
+    /// Words that cannot be slugs, because paths of the REST API contain them in the same position.
     pub const RESERVED: [&'static str; 3] = ["search", "suggest", "tree"];
 
-    /// Returns a slug as a caller wrote it.
+    /// Returns the text as a slug, unchanged.
     ///
     /// # Errors
-    /// [`SlugError`], which says what a slug may be.
+    /// [`SlugError`] if the text is not a slug.
     pub fn parse(text: &str) -> Result<Self, SlugError> {
         if text.is_empty() || text.len() > Self::MAX {
             return Err(SlugError::Length);
@@ -130,7 +135,7 @@ impl Slug {
         Ok(Self(text.to_owned()))
     }
 
-    /// What the database holds.
+    /// Returns a slug that is known to be valid, such as one from the database.
     pub const fn trusted(text: String) -> Self {
         Self(text)
     }
@@ -139,8 +144,8 @@ impl Slug {
         uuid::Uuid::try_parse(text).is_err() && !Self::RESERVED.contains(&text)
     }
 
-    /// Makes one from a title by transliteration: `Crème brûlée` gives `creme-brulee`. A title without a
-    /// letter or digit gives `fallback`.
+    /// Derives a slug from a title by transliteration: `Crème brûlée` becomes `creme-brulee`. A title without a letter
+    /// or digit becomes `fallback`.
     pub fn from_title(title: &str, fallback: &str) -> Self {
         let head: String = title.chars().take(Self::MAX * 2).collect();
         let mut s = slug::slugify(head);
@@ -150,7 +155,8 @@ impl Slug {
         if Self::free(s) { Self(s.to_owned()) } else { Self(format!("{}-{fallback}", &s[..s.len().min(80)])) }
     }
 
-    /// The `n`th choice for a taken slug: itself, `-2`, `-3` …, never over the length limit.
+    /// Returns the `n`th candidate for a slug that is taken: the slug itself, then with `-2`, `-3` …. A candidate is
+    /// shortened so that it does not exceed the maximum length.
     #[must_use]
     pub fn numbered(&self, n: u32) -> Self {
         if n < 2 {
@@ -161,7 +167,7 @@ impl Slug {
         Self(format!("{}{suffix}", head.trim_end_matches('-')))
     }
 
-    /// The first free choice, given those that are `taken`.
+    /// Returns the first candidate that is not in `taken`.
     #[must_use]
     pub fn first_free(&self, taken: &std::collections::HashSet<String>) -> Self {
         let mut n = 1;
@@ -174,7 +180,7 @@ impl Slug {
         }
     }
 
-    /// The text.
+    /// Returns the text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -202,7 +208,7 @@ mod tests {
         assert_eq!(fold_key("ＡＢＣ"), "abc");
         assert_ne!(fold_key("Café"), fold_key("Cafe"));
         assert_eq!(fold_key("Cafe\u{301}"), fold_key("CAFÉ"));
-        // Long ones fit every database's index and stay apart.
+        // Long keys fit the index of every database and differ.
         let (a, b) = ("\u{1F600}".repeat(254), "\u{1F600}".repeat(255));
         assert_eq!(fold_key(&"x".repeat(MAX_KEY)), "x".repeat(MAX_KEY));
         assert!(fold_key(&a).len() <= MAX_KEY && fold_key(&a) != fold_key(&b));

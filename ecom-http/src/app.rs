@@ -1,4 +1,4 @@
-//! What every handler works with, and the settings of the router.
+//! The state that all handlers share, and the settings of the router.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,35 +13,35 @@ use utoipa_axum::router::UtoipaMethodRouter;
 #[setters(strip_option)]
 #[non_exhaustive]
 pub struct HttpConfig {
-    /// Where the API stands, with a leading and without a trailing slash; empty for the root. Default `/api/v1`.
+    /// The path of the API, with a leading slash and without a trailing one; empty for the root. Default `/api/v1`.
     #[setters(into)]
     pub api_prefix: String,
-    /// Rows of a page if the client does not say how many. Default 20, at most `max_page_size`.
+    /// The number of rows on a page by default, 1 to `max_page_size`. Default 20.
     pub page_size: u32,
-    /// The most rows of a page. Default 100, at most 1,000.
+    /// The maximum number of rows on a page, 1–1,000. Default 100.
     pub max_page_size: u32,
-    /// The most bytes of a body. Default 2 MiB.
+    /// The maximum size of a request body, in bytes. Default 2 MiB.
     pub body_limit: usize,
-    /// The most bytes of a path, and of a query string. Default 8 KiB. A server has limits of its own, whose answers are
-    /// not in the envelope of errors: those of hyper are 64 KiB for both together.
+    /// The maximum size of a path, and of a query string, in bytes. Default 8 KiB. The server has limits of its own,
+    /// and its responses are not in the envelope of errors; the limit of hyper is 64 KiB for both together.
     pub query_limit: usize,
-    /// The most bytes of the names and values of all headers. Default 32 KiB. A server has limits of its own, whose
-    /// answers are not in the envelope of errors: those of hyper are 100 headers and 400 KiB.
+    /// The maximum size of the names and values of all headers, in bytes. Default 32 KiB. The server has limits of its
+    /// own, and its responses are not in the envelope of errors; the limits of hyper are 100 headers and 400 KiB.
     pub header_limit: usize,
-    /// A log line per request, at level info under the target `ecom_http::access`. Default on.
+    /// Whether each request is logged, at level `info` with the target `ecom_http::access`. Default true.
     pub access_log: bool,
-    /// Origins whose pages may call the API; `*` for all. Default none.
+    /// The origins whose pages may call the API (CORS); `*` allows all. Default none.
     pub cors_origins: Vec<String>,
-    /// How long a request may take. Default 30 s.
+    /// The time limit of a request. Default 30 s.
     pub request_timeout: Duration,
-    /// Prices and measures as JSON numbers in place of strings, also where the client does not ask. Default off.
+    /// Whether prices and measures are JSON numbers instead of strings if the client does not choose. Default false.
     pub numbers: bool,
-    /// Whether `/`, `/health`, `/health/live`, `/health/ready`, `/openapi.json`, `/docs` and `/redoc` stand at the root of
-    /// the router. Turn it off to merge the router into one that has some of these paths, or a fallback, of its own.
-    /// Default on.
+    /// Whether the router has the routes `/`, `/health`, `/health/live`, `/health/ready`, `/openapi.json`, `/docs` and
+    /// `/redoc`. Set it to false to merge the router into one that already has some of these paths or a fallback.
+    /// Default true.
     pub root_routes: bool,
-    /// Who calls, if the host puts no [`Principal`] into the extensions of the request. Default: a trusted principal with
-    /// the actor `anonymous`.
+    /// The principal of requests whose extensions do not contain a [`Principal`]. Default: a trusted principal with the
+    /// actor `anonymous`.
     pub anonymous: Principal,
 }
 
@@ -65,7 +65,7 @@ impl Default for HttpConfig {
 }
 
 impl HttpConfig {
-    /// Returns the settings within their bounds.
+    /// Returns the settings with page sizes within their bounds and with a normalized prefix.
     pub(crate) fn bounded(mut self) -> Self {
         let prefix = self.api_prefix.trim_matches('/');
         self.api_prefix = if prefix.is_empty() { String::new() } else { format!("/{prefix}") };
@@ -75,12 +75,12 @@ impl HttpConfig {
     }
 }
 
-/// What every handler works with.
+/// The state that all handlers share.
 #[derive(Debug)]
 pub(crate) struct App {
     pub shop: Shop,
     pub config: HttpConfig,
 }
 
-/// Routes of an area, with what the documentation says of them.
+/// The routes of an area, with their documentation.
 pub(crate) type Routes = Vec<UtoipaMethodRouter<Arc<App>>>;

@@ -1,4 +1,4 @@
-//! Errors over HTTP: the one place where codes become statuses (R16).
+//! Errors of the HTTP API. Only this module maps codes to statuses (R16).
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use ecom_core::clock::Timestamp;
 use ecom_core::{Error, ErrorCode, FieldCode, FieldError, ValidationErrors, WithCauses};
 use serde_json::{Value, json};
 
-/// What a handler or extractor fails with. The middleware renders it, with the id of the request.
+/// The error of a handler or extractor. The middleware renders it with the id of the request.
 #[derive(Debug)]
 pub(crate) struct ApiError {
     status: StatusCode,
@@ -23,7 +23,7 @@ pub(crate) struct ApiError {
 
 pub(crate) type ApiResult<T = Response> = Result<T, ApiError>;
 
-/// The status of a code.
+/// Returns the status of a code.
 pub(crate) const fn status_of(code: ErrorCode) -> StatusCode {
     match code {
         ErrorCode::BadRequest => StatusCode::BAD_REQUEST,
@@ -51,7 +51,7 @@ pub(crate) const fn status_of(code: ErrorCode) -> StatusCode {
         ErrorCode::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         ErrorCode::Unsupported => StatusCode::NOT_IMPLEMENTED,
         ErrorCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-        // A code that this crate does not know yet is a defect of this crate.
+        // A missing code is a defect of this crate, which a test detects.
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
@@ -68,42 +68,53 @@ impl ApiError {
         }
     }
 
-    /// One bad field.
+    /// Returns the error of one invalid field. The message completes a sentence that begins with the name of the field.
     pub(crate) fn field(field: impl Into<String>, code: FieldCode, message: impl Into<String>) -> Self {
         Error::invalid(field, code, message).into()
     }
 
-    /// Names what of the request is to blame.
+    /// Sets the part of the request that has caused the error.
     pub(crate) fn at(mut self, field: &str, code: FieldCode) -> Self {
         self.details = vec![serde_json::json!({"field": field, "code": code, "message": self.message})];
         self
     }
 
-    /// A panic of a handler; the panic hook has said where.
+    /// Returns the error for a panic of a handler. The panic hook has logged the position.
     pub(crate) fn panicked() -> Self {
         Self::new(ErrorCode::Internal, "internal error")
     }
 
-    /// Of a response that was made outside of our handlers: by its status alone.
+    /// Returns the error for a response that was not made by a handler of this crate, by its status.
     pub(crate) fn of_status(status: StatusCode) -> Self {
         let (code, message) = match status {
-            StatusCode::NOT_FOUND => (ErrorCode::NotFound, "there is no such resource"),
-            StatusCode::METHOD_NOT_ALLOWED => {
-                (ErrorCode::MethodNotAllowed, "the resource does not have this method; see `Allow`")
+            StatusCode::NOT_FOUND => (ErrorCode::NotFound, "the path does not lead to a resource"),
+            StatusCode::METHOD_NOT_ALLOWED => (
+                ErrorCode::MethodNotAllowed,
+                "the resource does not support this method; `Allow` lists those that it supports",
+            ),
+            StatusCode::NOT_ACCEPTABLE => {
+                (ErrorCode::NotAcceptable, "the server does not offer the requested representation")
             }
-            StatusCode::NOT_ACCEPTABLE => (ErrorCode::NotAcceptable, "the representation asked for is not offered"),
-            StatusCode::REQUEST_TIMEOUT => (ErrorCode::RequestTimeout, "the request did not arrive in time"),
-            StatusCode::URI_TOO_LONG => (ErrorCode::UriTooLong, "the path or the query string is too long"),
-            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => (ErrorCode::HeadersTooLarge, "the headers are too large"),
-            StatusCode::PAYLOAD_TOO_LARGE => (ErrorCode::PayloadTooLarge, "the request is too large"),
-            StatusCode::UNSUPPORTED_MEDIA_TYPE => (ErrorCode::UnsupportedMediaType, "send application/json"),
+            StatusCode::REQUEST_TIMEOUT => {
+                (ErrorCode::RequestTimeout, "the request did not arrive in time; send it again")
+            }
+            StatusCode::URI_TOO_LONG => {
+                (ErrorCode::UriTooLong, "the path or the query string is too long; send fewer or shorter parameters")
+            }
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
+                (ErrorCode::HeadersTooLarge, "the headers are too large; send fewer or shorter ones")
+            }
+            StatusCode::PAYLOAD_TOO_LARGE => (ErrorCode::PayloadTooLarge, "the body of the request is too large"),
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => {
+                (ErrorCode::UnsupportedMediaType, "the body must be JSON, with `Content-Type: application/json`")
+            }
             s if s.is_client_error() => (ErrorCode::BadRequest, "the request cannot be read"),
             _ => (ErrorCode::Internal, "internal error"),
         };
         Self { status, ..Self::new(code, message) }
     }
 
-    /// A stale version that came with If-Match is a failed precondition.
+    /// Turns a stale version, which If-Match named, into a failed precondition.
     pub(crate) fn precondition(mut self) -> Self {
         if self.code == ErrorCode::VersionConflict {
             self.status = StatusCode::PRECONDITION_FAILED;
@@ -111,7 +122,7 @@ impl ApiError {
         self
     }
 
-    /// What does not exist was named by a field of the request, not by its path.
+    /// Converts an error. `NotFound` becomes an error of `field`, because a field and not the path names the resource.
     pub(crate) fn reference(error: Error, field: &str) -> Self {
         match error {
             Error::NotFound { .. } => Self::field(field, FieldCode::ReferenceNotFound, error.to_string()),
@@ -119,7 +130,7 @@ impl ApiError {
         }
     }
 
-    /// The causes, for the log of the operator only.
+    /// Logs a server error with its causes, which responses do not contain.
     pub(crate) fn log(&self, request_id: &str) {
         if self.status.is_server_error() {
             let code = self.code.as_str();
@@ -130,7 +141,7 @@ impl ApiError {
         }
     }
 
-    /// The response, in the envelope of errors.
+    /// Returns the response in the envelope of errors.
     pub(crate) fn render(&self, request_id: &str, now: Timestamp) -> Response {
         let body = json!({"error": {
             "code": self.code.as_str(),
@@ -182,7 +193,7 @@ fn field_detail(f: &FieldError) -> Value {
     json!({"field": f.field, "code": f.code, "message": f.message})
 }
 
-/// What callers send comes back shortened.
+/// Returns the error with its texts shortened, because they may contain texts of the caller.
 fn short_field(f: &FieldError) -> FieldError {
     FieldError { field: shorten(&f.field), code: f.code, message: shorten(&f.message) }
 }
@@ -221,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn r16_what_may_be_tried_again_says_when() {
+    fn r16_temporary_errors_have_retry_after() {
         let source: ecom_core::BoxError = "deadlock on row 7".into();
         let down = Error::unavailable(ecom_core::Dependency::Database, "connection refused by 10.0.0.1");
         for error in [Error::Contention { source: Some(source) }, Error::Contention { source: None }, down] {

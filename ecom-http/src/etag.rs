@@ -1,25 +1,25 @@
 //! Entity tags: `"<version>.<revision>-<id>"`, with a suffix for each variant of the document.
 //!
-//! A tag names the document and not only its state, since another row can take over a slug. `fields` and `numbers` change
-//! the bytes and therefore the tag; a compressed response has the same tag, made weak.
+//! A tag contains the id of the document, because another row can take over a slug. `fields` and `numbers` change the
+//! bytes of the representation, and so the tag. A compressed response has the weak form of the tag.
 
 use axum::http::header::ETAG;
 use axum::http::{HeaderMap, HeaderValue};
 use uuid::Uuid;
 
-/// A document and its state.
+/// The identity and the state of a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stamp {
-    /// The document.
+    /// The id of the document.
     pub id: Uuid,
-    /// The version, which a writer names (R1).
+    /// The version, which writers name (R1).
     pub version: i64,
-    /// The revision, which moves with whatever the document shows.
+    /// The revision, which increases with every change of the representation.
     pub revision: i64,
 }
 
 impl Stamp {
-    /// Returns the entity tag. `variant` is empty, or starts with `;`.
+    /// Returns the entity tag. `variant` is empty or starts with `;`.
     pub(crate) fn tag(self, variant: &str) -> HeaderValue {
         let Self { id, version, revision } = self;
         HeaderValue::from_str(&format!("\"{version}.{revision}-{}{variant}\"", id.simple()))
@@ -27,21 +27,21 @@ impl Stamp {
     }
 }
 
-/// What a writer read, by an entity tag.
+/// The document and version that a writer has read, from an entity tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Seen {
-    /// The version. The revision does not count: an editor does not lose to a sale.
+    /// The version. The revision is not compared, so that a sale does not make an edit fail.
     pub version: i64,
-    /// The document; `None` for a tag that holds only the version, such as `"3"`.
+    /// The id of the document; `None` for a tag that contains only the version, such as `"3"`.
     pub id: Option<Uuid>,
 }
 
 impl Seen {
-    /// Reads one entity tag, strong or weak; returns `None` if it cannot be read.
+    /// Parses one entity tag, strong or weak. Returns `None` if it is malformed.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let text = text.trim();
         let tag = text.strip_prefix("W/").unwrap_or(text).strip_prefix('"')?.strip_suffix('"')?;
-        // A list of tags is not one.
+        // A list of tags is refused.
         if tag.contains('"') {
             return None;
         }
@@ -54,14 +54,14 @@ impl Seen {
     }
 }
 
-/// Returns true if If-None-Match names the tag (weak comparison, RFC 9110).
+/// Returns true if If-None-Match contains the tag (weak comparison, RFC 9110).
 pub(crate) fn is_known(if_none_match: Option<&HeaderValue>, etag: &HeaderValue) -> bool {
     let Some(sent) = if_none_match.and_then(|v| v.to_str().ok()) else { return false };
     let Ok(tag) = etag.to_str() else { return false };
     sent.split(',').map(str::trim).any(|t| t == "*" || t.strip_prefix("W/").unwrap_or(t) == tag)
 }
 
-/// Makes the tag of a response weak, if there is one: its bytes are not those that the tag was made for.
+/// Makes the tag of a response weak, if it has one, because compression has changed the bytes.
 pub(crate) fn weaken(headers: &mut HeaderMap) {
     let Some(tag) = headers.get(ETAG).filter(|t| !t.as_bytes().starts_with(b"W/")) else { return };
     if let Ok(weak) = HeaderValue::from_bytes(&[b"W/", tag.as_bytes()].concat()) {
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn r01_a_tag_may_hold_the_version_alone() {
+    fn r01_a_tag_may_contain_only_the_version() {
         let version = |t: &str| Seen::parse(t).map(|s| (s.version, s.id));
         assert_eq!(version("\"3\""), Some((3, None)));
         assert_eq!(version("W/\"3.7\""), Some((3, None)));

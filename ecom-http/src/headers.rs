@@ -1,4 +1,5 @@
-//! Headers of responses: who may keep them, whether the cache had them, where a new resource is.
+//! Headers of responses: the rules for HTTP caches, whether the value came from the cache, and the path of a new
+//! resource.
 
 use axum::http::header::{CACHE_CONTROL, ETAG, LOCATION};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
@@ -8,16 +9,17 @@ use ecom_core::common::IncludeDeleted;
 pub(crate) const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
 const HIT: HeaderValue = HeaderValue::from_static("HIT");
 const MISS: HeaderValue = HeaderValue::from_static("MISS");
-/// Shared caches may keep the response and must ask whether it still holds: never older than the shop's own answer.
+/// Shared caches may store the response, but they must revalidate it, so that it is never older than the shop's data.
 pub(crate) const PUBLIC: HeaderValue = HeaderValue::from_static("public, no-cache");
 const PRIVATE: HeaderValue = HeaderValue::from_static("private, no-store");
 
-/// Returns the word of `X-Cache`.
+/// Returns the value of `X-Cache`.
 pub(crate) fn cache_word(hit: bool) -> HeaderValue {
     if hit { HIT } else { MISS }
 }
 
-/// Adds the headers of a public read; `hit` is `None` for reads that do not go through the cache.
+/// Adds the headers of a public read. `hit` is whether the value came from the cache; it is `None` for reads that do
+/// not use the cache.
 pub(crate) fn public(mut response: Response, etag: Option<HeaderValue>, hit: Option<bool>) -> Response {
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, PUBLIC);
@@ -30,8 +32,8 @@ pub(crate) fn public(mut response: Response, etag: Option<HeaderValue>, hit: Opt
     response
 }
 
-/// Adds the headers of an answer that is not for shared caches: of a write, of stock, of personal data, with soft-deleted
-/// rows.
+/// Adds the headers of a response that shared caches must not store: that of a write, or one with stock, personal data
+/// or soft-deleted rows.
 pub(crate) fn private(mut response: Response, etag: Option<HeaderValue>) -> Response {
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, PRIVATE);
@@ -41,7 +43,7 @@ pub(crate) fn private(mut response: Response, etag: Option<HeaderValue>) -> Resp
     response
 }
 
-/// Adds the headers of a list: with soft-deleted rows it is not for shared caches.
+/// Adds the headers of a list. Shared caches must not store it if it can contain soft-deleted rows.
 pub(crate) fn listed(response: Response, deleted: IncludeDeleted, hit: Option<bool>) -> Response {
     match deleted {
         IncludeDeleted::Yes => private(response, None),
@@ -49,12 +51,12 @@ pub(crate) fn listed(response: Response, deleted: IncludeDeleted, hit: Option<bo
     }
 }
 
-/// Returns 304 for a client that has the document.
+/// Returns the response 304 for a client that already has the document.
 pub(crate) fn not_modified(etag: &HeaderValue, hit: Option<bool>) -> Response {
     public(StatusCode::NOT_MODIFIED.into_response(), Some(etag.clone()), hit)
 }
 
-/// Adds `Location`.
+/// Adds the header `Location`.
 pub(crate) fn located(mut response: Response, path: &str) -> Response {
     if let Ok(value) = HeaderValue::from_str(path) {
         response.headers_mut().insert(LOCATION, value);
@@ -62,7 +64,7 @@ pub(crate) fn located(mut response: Response, path: &str) -> Response {
     response
 }
 
-/// Returns the answer of a delete.
+/// Returns the response to a delete.
 pub(crate) fn no_content() -> Response {
     private(StatusCode::NO_CONTENT.into_response(), None)
 }

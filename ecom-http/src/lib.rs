@@ -1,4 +1,5 @@
-//! REST over the services of `ecom`: a plain [`axum::Router`] to serve, or to nest beside routes of your own.
+//! A REST API over the services of `ecom`, as a plain [`axum::Router`] that an application serves or nests beside its
+//! own routes.
 //!
 //! ```no_run
 //! # fn app(shop: ecom_core::Shop) -> axum::Router {
@@ -6,9 +7,9 @@
 //! # }
 //! ```
 //!
-//! An application with its own authentication puts an [`ecom_core::access::Principal`] into the extensions of the
-//! request, in a layer around the router. The router calls the services of the shop as that principal. A request without
-//! one is made by [`HttpConfig::anonymous`].
+//! An application with its own authentication adds an [`ecom_core::access::Principal`] to the extensions of the
+//! request, in a layer around the router. The router calls the services of the shop as that principal, and as
+//! [`HttpConfig::anonymous`] if the request has none.
 
 mod app;
 mod dto;

@@ -1,8 +1,8 @@
-//! The frame of all resources: paths, links, entity tags, `fields`, `numbers`, and the answers of reads, writes and
+//! The frame of all resources: paths, links, entity tags, `fields`, `numbers`, and the responses of reads, writes and
 //! lists.
 //!
-//! A resource implements [`Resource`] (or [`Shown`] if it is only listed); its handlers take a [`Reply`] to read and a
-//! [`Write`] to write, and end in one of their methods.
+//! A resource implements [`Resource`], or [`Shown`] if it is only listed. The handlers of reads extract a [`Reply`],
+//! those of writes a [`Write`], and each returns the response of one of their methods.
 
 use std::convert::Infallible;
 use std::fmt::Write as _;
@@ -32,9 +32,9 @@ use crate::etag::{Stamp, is_known};
 use crate::extract::{Id, IfMatch, Paged, Params, RequestTarget, Wish};
 use crate::headers::{PUBLIC, X_CACHE, cache_word, located, not_modified, private, public};
 
-/// A type that has a representation over the wire.
+/// A type that has a representation in responses.
 pub(crate) trait Shown {
-    /// The top-level fields of the representation, which `fields` picks from.
+    /// The top-level fields of the representation, from which `fields` selects.
     const FIELDS: &'static [&'static str];
     /// The representation.
     type View<'a>: Serialize
@@ -45,19 +45,19 @@ pub(crate) trait Shown {
     fn view(&self, format: &Format) -> Self::View<'_>;
 }
 
-/// A type whose values have a path of their own.
+/// A type whose values have their own paths.
 pub(crate) trait Resource: Shown {
-    /// The path of its collection below the prefix, such as `/products`.
+    /// The path of the collection under the API prefix, such as `/products`.
     const COLLECTION: &'static str;
 
-    /// Returns its id, version and revision.
+    /// Returns the id, the version and the revision of the resource.
     fn stamp(&self) -> Stamp;
 }
 
 /// The format of a representation.
 #[derive(Debug)]
 pub(crate) struct Format {
-    /// The fields to show.
+    /// The selected fields.
     pub fields: Fields,
     /// Whether decimals are JSON numbers.
     pub numbers: bool,
@@ -66,7 +66,7 @@ pub(crate) struct Format {
 }
 
 impl Format {
-    /// Returns the suffix of entity tags: no two formats of a document have the same bytes.
+    /// Returns the suffix of entity tags in this format, because different formats have different bytes.
     fn variant(&self) -> String {
         let mut variant = String::new();
         if self.numbers {
@@ -93,13 +93,13 @@ impl Format {
     }
 }
 
-/// The parts of a request that the response depends on. Every request of the hot path makes one, so it copies little.
+/// The parts of a request on which the response depends. Every request of the hot path makes one, so it copies little.
 pub(crate) struct Reply {
-    /// What every handler works with.
+    /// The state that all handlers share.
     pub app: Arc<App>,
-    /// Where the request came in.
+    /// The path and query of the request.
     pub target: RequestTarget,
-    /// Who calls: the principal that the host put into the request, or the one of requests without.
+    /// The caller: the principal that the host has added to the request, or the configured one.
     principal: Principal,
     if_none_match: Option<HeaderValue>,
 }
@@ -121,12 +121,13 @@ impl Reply {
         self.app.shop.config()
     }
 
-    /// Reads the parameters of the query string, for handlers that can answer some requests without them.
+    /// Reads the parameters of the query string. Handlers that answer some requests without parameters use this in
+    /// place of the extractor.
     pub(crate) fn query<P: Params>(&self) -> ApiResult<P> {
         P::read(self.target.query().unwrap_or_default())
     }
 
-    /// Returns the format that the client wishes; unknown fields are pushed to `errors`.
+    /// Returns the format that the client requests. Pushes an error for each unknown field.
     pub(crate) fn format<S: Shown>(&self, wish: &impl Wish, errors: &mut ValidationErrors) -> Format {
         Format {
             fields: Fields::parse(wish.fields(), S::FIELDS, errors),
@@ -135,7 +136,7 @@ impl Reply {
         }
     }
 
-    /// Returns the format that the client wishes, or the error of unknown fields.
+    /// Returns the format that the client requests, or an error if it contains unknown fields.
     pub(crate) fn only_format<S: Shown>(&self, wish: &impl Wish) -> ApiResult<Format> {
         let mut errors = ValidationErrors::default();
         let format = self.format::<S>(wish, &mut errors);
@@ -143,12 +144,12 @@ impl Reply {
         Ok(format)
     }
 
-    /// Returns whether this is the format of a request without `fields` and `numbers`.
+    /// Returns true if this is the format of a request without `fields` and `numbers`.
     fn is_plain(&self, format: &Format) -> bool {
         format.fields.all() && format.numbers == self.app.config.numbers
     }
 
-    /// Returns the path of a resource, as links name it.
+    /// Returns the path of a resource, as links contain it.
     fn path_of<R: Resource>(&self, resource: &R) -> String {
         format!("{}{}{}/{}", self.target.base(), self.app.config.api_prefix, R::COLLECTION, resource.stamp().id)
     }
@@ -162,14 +163,14 @@ impl Reply {
         }
     }
 
-    /// Answers a read that shared caches must not store, such as one of a soft-deleted row.
+    /// Returns the response of a read that shared caches must not store, such as that of a soft-deleted row.
     pub(crate) fn private<R: Resource>(&self, resource: &R, format: &Format) -> ApiResult {
         let response = self.document(StatusCode::OK, resource, format)?;
         Ok(private(response, Some(resource.stamp().tag(&format.variant()))))
     }
 
-    /// Answers a read, with 304 if the client has the document. `hit` is `None` if the read did not go through the
-    /// cache.
+    /// Returns the response of a read, which is 304 if the client already has the document. `hit` is whether the value
+    /// came from the cache; it is `None` if the read does not use the cache.
     pub(crate) fn public<R: Resource>(&self, resource: &R, format: &Format, hit: Option<bool>) -> ApiResult {
         let tag = resource.stamp().tag(&format.variant());
         if is_known(self.if_none_match.as_ref(), &tag) {
@@ -178,7 +179,7 @@ impl Reply {
         Ok(public(self.document(StatusCode::OK, resource, format)?, Some(tag), hit))
     }
 
-    /// Answers a read through the cache.
+    /// Returns the response of a read through the cache.
     pub(crate) fn found<R: Resource>(&self, found: &Lookup<R>, format: &Format) -> ApiResult {
         if self.is_plain(format) {
             return Ok(self.whole(&found.value, found.hit));
@@ -186,8 +187,8 @@ impl Reply {
         self.public::<R>(&found.value, format, Some(found.hit))
     }
 
-    /// Answers a read of a cached value with all its fields, from the bytes that are kept beside it. This is the hot
-    /// path.
+    /// Returns the response of a read of a cached value with all its fields, from the bytes that are stored beside the
+    /// value. This is the hot path.
     pub(crate) fn whole<R: Resource>(&self, value: &Cached<R>, hit: bool) -> Response {
         let (collection, numbers) = (self.target.collection(), self.app.config.numbers);
         let if_none_match = self.if_none_match.as_ref();
@@ -195,7 +196,7 @@ impl Reply {
         if r.numbers == numbers && *r.collection == *collection {
             return r.respond(if_none_match, hit);
         }
-        // Another router over the same shop, with another prefix or format, rendered it first.
+        // Another router of the same shop, with another prefix or format, has rendered the stored bytes.
         self.render::<R>(value).respond(if_none_match, hit)
     }
 
@@ -204,12 +205,13 @@ impl Reply {
         let format = Format { fields: Fields::default(), numbers, currency: self.config().currency };
         let stamp = resource.stamp();
         let item = Item::new(resource.view(&format), format!("{collection}{}", stamp.id));
-        // Only text, numbers and maps with text keys: it has a representation.
+        // Serialization cannot fail, because the view consists of texts, numbers and maps with text keys.
         let body = serde_json::to_vec(&item).unwrap_or_default().into();
         Rendered { collection: collection.into(), numbers, body, etag: stamp.tag(&format.variant()) }
     }
 
-    /// Answers a read of personal data, which shared caches must not store, with 304 if the client has the document.
+    /// Returns the response of a read of personal data, which shared caches must not store. It is 304 if the client
+    /// already has the document.
     pub(crate) fn personal<R: Resource>(&self, resource: &R, format: &Format) -> ApiResult {
         let tag = resource.stamp().tag(&format.variant());
         if is_known(self.if_none_match.as_ref(), &tag) {
@@ -218,12 +220,12 @@ impl Reply {
         self.private(resource, format)
     }
 
-    /// Answers a write with the resource as it is now.
+    /// Returns the response of a write, with the resource after the write.
     pub(crate) fn written<R: Resource>(&self, resource: &R, wish: &impl Wish) -> ApiResult {
         self.private(resource, &self.only_format::<R>(wish)?)
     }
 
-    /// Answers a write that made a resource.
+    /// Returns the response of a write that has created a resource.
     pub(crate) fn created<R: Resource>(&self, resource: &R, wish: &impl Wish) -> ApiResult {
         let mut response = located(self.written(resource, wish)?, &self.path_of(resource));
         *response.status_mut() = StatusCode::CREATED;
@@ -244,7 +246,7 @@ impl Reply {
         Ok(format.rows(ListFrame::whole(&self.target), rows)?.respond())
     }
 
-    /// Renders a page of a cached list, with all fields from the bytes that are kept beside it.
+    /// Returns the response with a page of a cached list. In the default format, its bytes are stored beside the list.
     pub(crate) fn page<L>(
         &self,
         list: &Cached<L>,
@@ -259,7 +261,7 @@ impl Reply {
             .attached(|l| Some(RenderedPage { this: this.clone(), numbers: format.numbers, list: render(l).ok()? }));
         match kept {
             Some(r) if r.this == this && r.numbers == format.numbers => Ok(r.list.respond()),
-            // The same page under another URL, whose links differ.
+            // The stored page belongs to another URL, whose links differ.
             _ => Ok(render(list)?.respond()),
         }
     }
@@ -273,9 +275,9 @@ impl FromRequestParts<Arc<App>> for Reply {
     }
 }
 
-/// A document as it goes over the wire, kept beside the cached value for as long as that lives.
+/// The bytes of a document, which are stored beside the cached value for as long as the value.
 struct Rendered {
-    /// The path of the collection that its links name.
+    /// The path of the collection in the links of the document.
     collection: Box<str>,
     numbers: bool,
     body: Bytes,
@@ -298,15 +300,15 @@ impl Rendered {
     }
 }
 
-/// A page as it goes over the wire, kept beside the cached page for as long as that lives.
+/// The bytes of a page, which are stored beside the cached page for as long as the page.
 struct RenderedPage {
-    /// Path and query of the request, which its links name.
+    /// The path and query of the request, which the links of the page contain.
     this: String,
     numbers: bool,
     list: RenderedList,
 }
 
-/// A write to one resource: its id, who writes, and what the writer read.
+/// A write to one resource: the id of the resource, the caller, and the version that the caller has read.
 pub(crate) struct Write<T> {
     reply: Reply,
     /// The id in the path.
@@ -315,20 +317,25 @@ pub(crate) struct Write<T> {
 }
 
 impl<T: Copy + Into<Uuid>> Write<T> {
-    /// Returns the version that the writer read, from If-Match or else from the `version` that it sent.
+    /// Returns the version that the writer has read, from If-Match or else from `version`.
     pub(crate) fn read(&self, version: Option<i64>) -> ApiResult<ExpectedVersion> {
         self.if_match.read(self.id.into(), version)
     }
 
-    /// Returns the version that the writer read, from If-Match or else from the body or the query, which may not disagree.
+    /// Returns the version that the writer has read, from If-Match or else from the body or the query, which must
+    /// agree.
     pub(crate) fn read_either(&self, body: Option<i64>, query: Option<i64>) -> ApiResult<ExpectedVersion> {
         if body.zip(query).is_some_and(|(b, q)| b != q) {
-            return Err(ApiError::field("version", FieldCode::Inconsistent, "is not the version that the query names"));
+            return Err(ApiError::field(
+                "version",
+                FieldCode::Inconsistent,
+                "must be the same in the body and in the query, or be left out of one of them",
+            ));
         }
         self.read(body.or(query))
     }
 
-    /// Returns what was written, or the response of a failed write.
+    /// Returns the result of a write, or the error response of a failed one.
     pub(crate) fn done<D>(&self, outcome: Result<D, Error>) -> ApiResult<D> {
         outcome.map_err(|e| self.if_match.error(e))
     }
@@ -357,7 +364,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn formats_of_a_document_have_tags_of_their_own() {
+    fn formats_of_a_document_have_different_tags() {
         let variant = |numbers, fields: Option<&str>| {
             let fields = Fields::parse(fields, &["title", "price"], &mut ValidationErrors::default());
             Format { fields, numbers, currency: Currency::USD }.variant()

@@ -18,12 +18,14 @@ use crate::error::ApiError;
 use crate::middleware::FrontLayer;
 use crate::{openapi, routes};
 
-/// Returns REST over a shop, as a router to serve, to nest or to merge.
+/// Returns the REST API of a shop, as a router that an application serves, nests or merges.
 ///
-/// The API stands under [`HttpConfig::api_prefix`]. `/health`, `/health/live`, `/health/ready`, `/openapi.json`,
-/// `/docs`, `/redoc`, and `/`, which links to all, stand at the root, unless [`HttpConfig::root_routes`] is off.
+/// The paths of the API begin with [`HttpConfig::api_prefix`]. Unless [`HttpConfig::root_routes`] is false, the router
+/// also has `/health`, `/health/live`, `/health/ready`, `/openapi.json`, `/docs`, `/redoc`, and `/`, which links to all
+/// others.
 ///
-/// Nested at any path, its links, and the `servers` of its OpenAPI document, begin with that path:
+/// If the router is nested, its links, and the `servers` of its OpenAPI document, begin with the path at which it is
+/// nested:
 ///
 /// ```no_run
 /// # fn app(shop: ecom_core::Shop) -> axum::Router {
@@ -37,10 +39,11 @@ use crate::{openapi, routes};
 /// # }
 /// ```
 ///
-/// It can be nested at several paths. At one path it can be nested only once, or axum panics with the name of the path.
+/// The router can be nested at several paths, but only once at each; otherwise axum panics with a message that names
+/// the path.
 ///
-/// Merged, it must not have a path that the other router has too, or axum panics with the name of the path: turn the
-/// root routes off. Without them the router has no fallback either, unless the prefix is empty.
+/// If the router is merged into another one, axum panics if both have the same path. Without the root routes, the
+/// router has no such path outside the prefix, and it has no fallback unless the prefix is empty:
 ///
 /// ```no_run
 /// # fn app(shop: ecom_core::Shop) -> axum::Router {
@@ -64,7 +67,7 @@ pub fn router(shop: Shop, config: HttpConfig) -> Router {
     };
     let routes = routes.with_state(app.clone());
 
-    // If a path matches nothing, the router is asked again without a trailing slash. Known paths cost no more.
+    // A path that matches no route is routed again without its trailing slash. This does not slow down known paths.
     let again = routes.clone();
     let unknown = move |request: Request| {
         let again = again.clone();
@@ -78,14 +81,14 @@ pub fn router(shop: Shop, config: HttpConfig) -> Router {
     if app.config.cors_origins.is_empty() { routes } else { routes.layer(cors(&app.config.cors_origins)) }
 }
 
-/// Returns the OpenAPI document of [`router`], as JSON. `base` is the path at which the router is nested, such as `/shop`;
-/// it is empty if the router stands at the root.
+/// Returns the OpenAPI document of [`router`] as JSON. `base` is the path at which the router is nested, such as
+/// `/shop`; it is empty if the router is not nested.
 pub fn openapi_json(config: &HttpConfig, base: &str) -> String {
     let config = config.clone().bounded();
     openapi::Text::of(documented(&config).split_for_parts().1, &config).at(base)
 }
 
-/// The routes, each with its documentation.
+/// Returns the routes with their documentation.
 fn documented(config: &HttpConfig) -> OpenApiRouter<Arc<App>> {
     let mut api = OpenApiRouter::with_openapi(openapi::frame());
     if config.root_routes {
@@ -99,7 +102,7 @@ fn documented(config: &HttpConfig) -> OpenApiRouter<Arc<App>> {
     api
 }
 
-/// The routes with a prefix before their paths. `Router::nest` would rewrite the URI of every request.
+/// Adds a prefix to the paths of routes. `Router::nest` would rewrite the URI of every request instead.
 fn under(prefix: &str, (schemas, mut paths, methods): UtoipaMethodRouter<Arc<App>>) -> UtoipaMethodRouter<Arc<App>> {
     let own = std::mem::take(&mut paths.paths);
     paths.paths = own.into_iter().map(|(path, item)| (format!("{prefix}{path}"), item)).collect();
@@ -135,7 +138,7 @@ fn cors(origins: &[String]) -> CorsLayer {
     };
     CorsLayer::new()
         .allow_origin(allowed)
-        // The one place that sets it then: the front leaves it out.
+        // With CORS, only this layer sets `Vary`; the middleware does not.
         .vary([header::ACCEPT_ENCODING, header::ORIGIN])
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
         .allow_headers(Any)

@@ -1,4 +1,4 @@
-//! Settings as values: parsed, checked, and every bad one noted.
+//! The reader of settings, which parses and checks them and collects an error for each invalid one.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -10,9 +10,9 @@ use ecom_core::{FieldCode, ValidationErrors};
 use ecom_http::HttpConfig;
 
 use super::SecretUrl;
-use super::sources::{said, unreadable};
+use super::sources::{present, unreadable};
 
-/// `host:port` or `[v6]:port`.
+/// Splits `host:port` or `[v6]:port`.
 pub(super) fn host_and_port(text: &str) -> Option<(String, u16)> {
     let (host, port) = text.rsplit_once(':')?;
     let host = match host.strip_prefix('[') {
@@ -24,7 +24,7 @@ pub(super) fn host_and_port(text: &str) -> Option<(String, u16)> {
     if plain { Some((host.to_owned(), port.parse().ok()?)) } else { None }
 }
 
-/// Reads settings and notes what is wrong with them.
+/// Reads settings and collects their errors. An invalid setting has its default.
 pub(super) struct Reader<'a> {
     pub values: &'a BTreeMap<&'static str, String>,
     pub errors: &'a mut ValidationErrors,
@@ -36,11 +36,11 @@ impl Reader<'_> {
     }
 
     pub fn text(&self, name: &str, default: &str) -> String {
-        said(self.values, name).unwrap_or(default).to_owned()
+        present(self.values, name).unwrap_or(default).to_owned()
     }
 
     fn parsed<T: FromStr>(&mut self, name: &str, ok: impl Fn(&T) -> bool, bounds: &str) -> Option<T> {
-        let text = said(self.values, name)?;
+        let text = present(self.values, name)?;
         match text.parse() {
             Ok(value) if ok(&value) => Some(value),
             _ => {
@@ -55,28 +55,28 @@ impl Reader<'_> {
         self.parsed(name, |n| bounds.contains(n), &text).unwrap_or(default)
     }
 
-    /// A time in seconds.
+    /// Reads a time in seconds.
     pub fn seconds(&mut self, name: &str, default: Duration, bounds: RangeInclusive<u64>) -> Duration {
         self.counted(name, "seconds", bounds).map_or(default, Duration::from_secs)
     }
 
-    /// A time in milliseconds.
+    /// Reads a time in milliseconds.
     pub fn milliseconds(&mut self, name: &str, default: Duration, bounds: RangeInclusive<u64>) -> Duration {
         self.counted(name, "milliseconds", bounds).map_or(default, Duration::from_millis)
     }
 
-    /// A number of bytes, whose bounds fit `usize`.
+    /// Reads a number of bytes, whose bounds must fit into `usize`.
     pub fn bytes(&mut self, name: &str, default: usize, bounds: RangeInclusive<u64>) -> usize {
         self.counted(name, "bytes", bounds).and_then(|n| usize::try_from(n).ok()).unwrap_or(default)
     }
 
-    /// A number of something, which the setting does not name.
+    /// Reads a number of a unit, which the value does not contain.
     fn counted(&mut self, name: &str, unit: &str, bounds: RangeInclusive<u64>) -> Option<u64> {
         let text = format!("a whole number of {unit} without a unit, {} to {}", bounds.start(), bounds.end());
         self.parsed(name, |n| bounds.contains(n), &text)
     }
 
-    /// A number whose bounds fit `T`.
+    /// Reads a number, whose bounds must fit into `T`.
     pub fn size<T: TryFrom<u64> + Copy>(&mut self, name: &str, default: T, bounds: RangeInclusive<u64>) -> T {
         let text = format!("a whole number, {} to {}", bounds.start(), bounds.end());
         let found: Option<u64> = self.parsed(name, |n| bounds.contains(n), &text);
@@ -84,7 +84,7 @@ impl Reader<'_> {
     }
 
     pub fn flag(&mut self, name: &str, default: bool) -> bool {
-        match said(self.values, name).map(str::to_ascii_lowercase).as_deref() {
+        match present(self.values, name).map(str::to_ascii_lowercase).as_deref() {
             None => default,
             Some("true" | "1" | "on" | "yes") => true,
             Some("false" | "0" | "off" | "no") => false,
@@ -95,9 +95,9 @@ impl Reader<'_> {
         }
     }
 
-    /// Prices in the major unit, in ascending order, as minor units.
+    /// Reads prices in the major unit, in ascending order, and returns them in minor units.
     pub fn prices(&mut self, name: &str, currency: Currency, default: &[i64]) -> Vec<i64> {
-        let Some(text) = said(self.values, name) else { return default.to_vec() };
+        let Some(text) = present(self.values, name) else { return default.to_vec() };
         let price = |text: &str| {
             let mut errors = ValidationErrors::default();
             let price = price_of(text.trim().parse().ok()?, currency, name, &mut errors)?;
@@ -115,7 +115,7 @@ impl Reader<'_> {
         }
     }
 
-    /// The settings of the REST layer.
+    /// Reads the settings of the REST API.
     pub fn http(&mut self) -> HttpConfig {
         let defaults = HttpConfig::default();
         let api_prefix = self.text("ECOM_API_PREFIX", &defaults.api_prefix);
@@ -129,7 +129,7 @@ impl Reader<'_> {
         {
             self.bad(
                 "ECOM_API_PREFIX",
-                "must be a path such as `/api/v1`: it starts with `/` and does not end with it",
+                "must be a path such as `/api/v1`, which starts with `/` and does not end with it",
             );
         }
         let max_page_size: u32 = self.size("ECOM_MAX_PAGE_SIZE", defaults.max_page_size, 1..=1_000);
@@ -173,9 +173,13 @@ impl Reader<'_> {
     }
 
     pub fn url(&mut self, name: &str, file: &str, default: &str) -> SecretUrl {
-        let text = match (said(self.values, name), said(self.values, file)) {
+        let text = match (present(self.values, name), present(self.values, file)) {
             (Some(_), Some(_)) => {
-                self.errors.push(name, FieldCode::Inconsistent, format!("is set twice: here and by {file}"));
+                self.errors.push(
+                    name,
+                    FieldCode::Inconsistent,
+                    format!("cannot be combined with {file}: set one of the two"),
+                );
                 default.to_owned()
             }
             (Some(text), None) => text.to_owned(),

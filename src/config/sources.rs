@@ -1,10 +1,11 @@
-//! Where settings come from: `.env` and the TOML file, merged by name.
+//! The sources of settings: `.env` and the TOML file, which are merged by name.
 
 use std::collections::BTreeMap;
 
 use ecom_core::{FieldCode, ValidationErrors};
 
-/// Every setting that a TOML file may hold: its keys are these in lower case without `ECOM_`.
+/// The names of all settings. A TOML file can contain all but `ECOM_CONFIG`; its keys are the names in lower case
+/// without `ECOM_`.
 pub(super) const NAMES: [&str; 40] = [
     "ECOM_LISTEN",
     "PORT",
@@ -48,41 +49,41 @@ pub(super) const NAMES: [&str; 40] = [
     "ECOM_CONFIG",
 ];
 
-/// A value that is there and not empty.
-pub(super) fn said<'v>(values: &'v BTreeMap<&'static str, String>, name: &str) -> Option<&'v str> {
+/// Returns a value, unless it is absent or empty.
+pub(super) fn present<'v>(values: &'v BTreeMap<&'static str, String>, name: &str) -> Option<&'v str> {
     values.get(name).map(|v| v.trim()).filter(|v| !v.is_empty())
 }
 
-/// Adds what no earlier place has said. A URL and the file that holds it are one setting: where an earlier place
-/// says the one, a later one's other is left out.
+/// Adds the settings of a later source that no earlier source has set. A URL and the file that contains it count as one
+/// setting.
 pub(super) fn merge(values: &mut BTreeMap<&'static str, String>, later: BTreeMap<&'static str, String>) {
     let taken: Vec<&str> = NAMES
         .into_iter()
         .filter(|name| {
             let other = name.strip_suffix("_FILE").map_or_else(|| format!("{name}_FILE"), str::to_owned);
-            said(values, name).is_some() || said(values, &other).is_some()
+            present(values, name).is_some() || present(values, &other).is_some()
         })
         .collect();
     values.extend(later.into_iter().filter(|(name, _)| !taken.contains(name)));
 }
 
-/// Why a file cannot be read, without its path.
+/// Returns the message for a file that cannot be read, without its path.
 pub(super) fn unreadable(e: &std::io::Error) -> String {
-    format!("names a file that cannot be read: {}", e.kind())
+    format!("must be the path of a file that can be read ({})", e.kind())
 }
 
 fn known(name: &str) -> Option<&'static str> {
     NAMES.into_iter().find(|n| *n == name)
 }
 
-/// What `.env` in the working directory says; nothing where there is none.
+/// Returns the settings of `.env` in the working directory, or none if there is no such file.
 pub(super) fn dot_env(errors: &mut ValidationErrors) -> BTreeMap<&'static str, String> {
     let mut values = BTreeMap::new();
     let lines = match dotenvy::from_path_iter(".env") {
         Ok(lines) => lines,
         Err(dotenvy::Error::Io(e)) if e.kind() == std::io::ErrorKind::NotFound => return values,
         Err(_) => {
-            errors.push(".env", FieldCode::Malformed, "cannot be read");
+            errors.push(".env", FieldCode::Malformed, "must be a file that can be read");
             return values;
         }
     };
@@ -93,9 +94,9 @@ pub(super) fn dot_env(errors: &mut ValidationErrors) -> BTreeMap<&'static str, S
                     values.entry(name).or_insert(value);
                 }
             }
-            // The error shows the line, which may hold a secret.
+            // The error of the parser shows the line, which may contain a secret.
             Err(_) => {
-                errors.push(".env", FieldCode::Malformed, "has a line that is not `NAME=value`");
+                errors.push(".env", FieldCode::Malformed, "must contain only lines of the form `NAME=value`");
                 break;
             }
         }
@@ -103,16 +104,20 @@ pub(super) fn dot_env(errors: &mut ValidationErrors) -> BTreeMap<&'static str, S
     values
 }
 
-/// What a TOML file says.
+/// Returns the settings of a TOML file.
 pub(super) fn toml_values(text: &str, errors: &mut ValidationErrors) -> BTreeMap<&'static str, String> {
     let mut values = BTreeMap::new();
     let table: toml::Table = match text.parse() {
         Ok(table) => table,
-        // The whole error shows the line, which may hold a secret.
+        // The error of the parser shows the line, which may contain a secret.
         Err(e) => {
             let e: toml::de::Error = e;
             let line = e.span().map_or(0, |s| text[..s.start.min(text.len())].lines().count().max(1));
-            errors.push("ECOM_CONFIG", FieldCode::Malformed, format!("is not valid TOML at or after line {line}"));
+            errors.push(
+                "ECOM_CONFIG",
+                FieldCode::Malformed,
+                format!("must be valid TOML; the error is at or after line {line}"),
+            );
             return values;
         }
     };
@@ -120,7 +125,11 @@ pub(super) fn toml_values(text: &str, errors: &mut ValidationErrors) -> BTreeMap
         let upper = key.to_ascii_uppercase();
         let name = known(&format!("ECOM_{upper}")).or_else(|| known(&upper));
         let Some(name) = name.filter(|n| *n != "ECOM_CONFIG" && key == key.to_ascii_lowercase()) else {
-            errors.push(format!("ECOM_CONFIG: {key}"), FieldCode::Unknown, "is not a known setting");
+            errors.push(
+                format!("ECOM_CONFIG: {key}"),
+                FieldCode::Unknown,
+                "is not a known setting; check its spelling",
+            );
             continue;
         };
         let text = match value {
@@ -132,7 +141,7 @@ pub(super) fn toml_values(text: &str, errors: &mut ValidationErrors) -> BTreeMap
                 .map(|item| match item {
                     toml::Value::String(s) => Some(s),
                     toml::Value::Integer(n) => Some(n.to_string()),
-                    // The shortest text that reads as the same number, so that 12.5 is 12.5.
+                    // This is the shortest text of the same number, so that 12.5 stays 12.5.
                     toml::Value::Float(n) => Some(n.to_string()),
                     _ => None,
                 })
@@ -142,13 +151,17 @@ pub(super) fn toml_values(text: &str, errors: &mut ValidationErrors) -> BTreeMap
         };
         match text {
             Some(_) if values.contains_key(name) => {
-                errors.push(name, FieldCode::Inconsistent, format!("is set twice: by `{key}` and another key"));
+                errors.push(
+                    name,
+                    FieldCode::Inconsistent,
+                    format!("must be set only once, but `{key}` and another key set it"),
+                );
             }
             Some(text) => drop(values.insert(name, text)),
             None => errors.push(
                 name,
                 FieldCode::Malformed,
-                "must be a text, a whole number, a boolean, or a list of texts or numbers",
+                "must be a string, a whole number, a boolean, or a list of strings or numbers",
             ),
         }
     }

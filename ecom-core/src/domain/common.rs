@@ -1,4 +1,4 @@
-//! What every aggregate has.
+//! Types that all aggregates share.
 
 use std::fmt;
 
@@ -12,20 +12,20 @@ use crate::clock::Timestamp;
 use crate::error::{Conflict, Entity, Error, FieldCode, Result, ValidationErrors};
 use crate::text::check_text;
 
-/// Who made a change: a text of at most 100 characters that the library does not interpret, such as `user:<uuid>`,
-/// `system`, or a name that the application chooses.
+/// The author of a change: a text of at most 100 characters, such as `user:<uuid>`, `system`, or a name that the
+/// application chooses. The library does not interpret it.
 #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Actor(String);
 
 impl Actor {
-    /// The library itself.
+    /// Returns the actor of the library itself, `system`.
     pub fn system() -> Self {
         Self("system".to_owned())
     }
 
-    /// An actor by name; what is over 100 characters is cut off, and NUL characters, which not every database keeps,
-    /// are left out.
+    /// Returns an actor with a name. The name is cut off after 100 characters, and NUL characters, which some databases
+    /// cannot store, are removed.
     pub fn new(text: impl Into<String>) -> Self {
         let mut t: String = text.into();
         t.retain(|c| c != '\0');
@@ -35,7 +35,7 @@ impl Actor {
         Self(t)
     }
 
-    /// The text.
+    /// Returns the text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -59,25 +59,25 @@ impl fmt::Debug for Actor {
     }
 }
 
-/// When and by whom a row was made and edited, and its version.
+/// When and by whom a row was created and edited, and its version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Audit {
-    /// When it was made.
+    /// When the row was created.
     pub created_at: Timestamp,
-    /// When it was edited last.
+    /// When the row was last edited.
     pub updated_at: Timestamp,
-    /// Who made it.
+    /// The actor who created the row.
     pub created_by: Actor,
-    /// Who edited it last.
+    /// The actor who last edited the row.
     pub updated_by: Actor,
-    /// Starts at 1 and moves when somebody edits the row (R1).
+    /// The version of the row. It starts at 1 and increases with every edit (R1).
     pub version: i64,
-    /// When it was soft-deleted (R2).
+    /// When the row was soft-deleted (R2); `None` for a live row.
     pub deleted_at: Option<Timestamp>,
 }
 
 impl Audit {
-    /// Of a row that is made now.
+    /// Returns the audit data of a row that is created now.
     pub fn created(now: Timestamp, by: &Actor) -> Self {
         Self {
             created_at: now,
@@ -89,47 +89,49 @@ impl Audit {
         }
     }
 
-    /// Moves the version on.
+    /// Records an edit and increases the version.
     pub fn edited(&mut self, now: Timestamp, by: &Actor) {
         self.updated_at = now;
         self.updated_by = by.clone();
         self.version += 1;
     }
 
-    /// Soft-deletes the row; the version moves on.
+    /// Records a soft deletion and increases the version.
     pub fn deleted(&mut self, now: Timestamp, by: &Actor) {
         self.edited(now, by);
         self.deleted_at = Some(now);
     }
 
-    /// Restores the row; the version moves on.
+    /// Records a restore and increases the version.
     pub fn restored(&mut self, now: Timestamp, by: &Actor) {
         self.edited(now, by);
         self.deleted_at = None;
     }
 
-    /// True where it is not soft-deleted.
+    /// Returns true if the row is not soft-deleted.
     pub const fn is_live(&self) -> bool {
         self.deleted_at.is_none()
     }
 
-    /// Refuses to restore what is live. `what` names the row in the message.
+    /// Refuses to restore a live row. `what` is the kind of the row, for the message.
     pub(crate) fn check_deleted(&self, what: &str, id: impl fmt::Display) -> Result<()> {
         if self.is_live() {
-            return Err(Conflict::State { message: format!("{what} {id} is not deleted") }.into());
+            return Err(
+                Conflict::State { message: format!("{what} {id} is not deleted, so it cannot be restored") }.into()
+            );
         }
         Ok(())
     }
 }
 
-/// The version at which a write expects the row to be: the one that the writer has read (R1).
+/// The version that a write expects the row to have: the one that the writer has read (R1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ExpectedVersion {
-    /// The call names no version. The write needs one in its input, unless the last write wins in this shop
+    /// The call does not name a version. Its input must name one, unless the last write wins in this shop
     /// ([`ShopConfig::last_write_wins`](crate::config::ShopConfig::last_write_wins)).
     #[default]
     Unspecified,
-    /// This version.
+    /// The row must have this version.
     Exact(i64),
 }
 
@@ -154,7 +156,7 @@ impl ExpectedVersion {
         match (self, version) {
             (Self::Exact(expected), Some(named)) if expected != named => {
                 let message =
-                    format!("is {named}, but the call expects version {expected}: send the version that you read");
+                    format!("is {named}, but the call expects version {expected}: send only the version that you read");
                 Err(Error::invalid("version", FieldCode::Inconsistent, message))
             }
             (Self::Unspecified, named) => Ok(named.into()),
@@ -162,7 +164,8 @@ impl ExpectedVersion {
         }
     }
 
-    /// Compares the version with that of the row (R1). If none is specified, `last_write_wins` decides.
+    /// Checks that the row has the expected version (R1). If none is specified, the check passes only if the last write
+    /// wins.
     ///
     /// # Errors
     /// `VERSION_CONFLICT`, `VERSION_REQUIRED`.
@@ -186,38 +189,38 @@ pub enum IncludeDeleted {
     Yes,
 }
 
-/// Where an imported row came from: unique per kind of row.
+/// The origin of an imported row, unique among the rows of its kind.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ExternalRef {
-    /// The system it came from.
+    /// The system that the row was imported from.
     pub source: String,
-    /// Its id there.
+    /// The id of the row in that system.
     pub external_id: String,
 }
 
 impl ExternalRef {
-    /// Makes one.
+    /// Returns a reference to a row of another system.
     pub fn new(source: impl Into<String>, external_id: impl Into<String>) -> Self {
         Self { source: source.into(), external_id: external_id.into() }
     }
 
-    /// Of an input that says both; [`None`] where it does not.
+    /// Returns the reference of an input; `None` unless the input has both parts.
     pub(crate) fn of(source: Option<&str>, external_id: Option<&str>) -> Option<Self> {
         source.zip(external_id).map(|(s, i)| Self::new(s, i))
     }
 
-    /// Pushes what is wrong with it, under `prefix` (`skus[0].` or empty).
+    /// Pushes an error for each part that is out of bounds. `prefix` (`skus[0].` or empty) precedes the field.
     pub fn check(&self, prefix: &str, errors: &mut ValidationErrors) {
         check_text(&format!("{prefix}source"), &self.source, 1, 100, errors);
         check_text(&format!("{prefix}external_id"), &self.external_id, 1, 255, errors);
     }
 }
 
-/// Free attributes: a JSON object of at most 16 KiB and at most 30 levels.
+/// Free attributes: a JSON object of at most 16 KiB, nested at most 30 levels deep.
 ///
-/// Read from JSON, a float that some databases keep as another number is the number that all of them keep: `-0.0` is
-/// `0.0`, and `1e16` is the integer. As a field of an input, which must then be JSON, integers beyond 64 bits are refused:
-/// they would become floats.
+/// When attributes are read from JSON, floats that some databases would store as another number are normalized: `-0.0`
+/// becomes `0.0`, and `1e16` becomes the integer. Inputs, which must be JSON, refuse integers that need more than 64
+/// bits, because they would become floats.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 #[serde(transparent)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -225,13 +228,14 @@ impl ExternalRef {
 pub struct Attributes(pub serde_json::Map<String, Value>);
 
 impl Attributes {
-    /// The most bytes as JSON.
+    /// The maximum size as JSON, in bytes.
     pub const MAX_BYTES: usize = 16 * 1024;
 
-    /// The most levels of objects and arrays, its own included: MariaDB has no more than 31.
+    /// The maximum depth of objects and arrays, including the outermost object. MariaDB supports at most 31.
     pub const MAX_DEPTH: usize = 30;
 
-    /// Pushes an error where it is too large, too deep or has NUL characters, which not every database keeps.
+    /// Pushes an error if the attributes are too large or too deeply nested, or if they contain NUL characters, which
+    /// some databases cannot store.
     pub fn check(&self, field: &str, errors: &mut ValidationErrors) {
         if self.0.is_empty() {
             return;
@@ -242,21 +246,21 @@ impl Attributes {
             }
             Ok(_) => {
                 if depth(self.0.values()) > Self::MAX_DEPTH {
-                    errors.out_of_bounds(field, format!("must have at most {} levels", Self::MAX_DEPTH));
+                    errors.out_of_bounds(field, format!("must be nested at most {} levels deep", Self::MAX_DEPTH));
                 } else if self.0.iter().any(|(k, v)| k.contains('\0') || has_nul(v)) {
-                    errors.out_of_bounds(field, "must not have NUL characters");
+                    errors.out_of_bounds(field, "must not contain NUL characters");
                 }
             }
             Err(e) => errors.out_of_bounds(field, e.to_string()),
         }
     }
 
-    /// Reads the attributes of an input: integers that would become floats are refused.
+    /// Deserializes the attributes of an input. It refuses integers that would become floats.
     pub(crate) fn from_input<'de, D: Deserializer<'de>>(d: D) -> std::result::Result<Self, D::Error> {
         Box::<RawValue>::deserialize(d).and_then(|json| exact_attributes(&json))
     }
 
-    /// [`Self::from_input`] for a field that may be null.
+    /// As [`Self::from_input`], for a field that may be null.
     pub(crate) fn from_optional_input<'de, D>(d: D) -> std::result::Result<Option<Self>, D::Error>
     where
         D: Deserializer<'de>,
@@ -264,12 +268,12 @@ impl Attributes {
         Option::<Box<RawValue>>::deserialize(d)?.map(|json| exact_attributes(&json)).transpose()
     }
 
-    /// [`Self::from_input`] for a field of a merge patch.
+    /// As [`Self::from_input`], for a field of a merge patch.
     pub(crate) fn from_patch<'de, D: Deserializer<'de>>(d: D) -> std::result::Result<Patch<Self>, D::Error> {
         Ok(Self::from_optional_input(d)?.map_or(Patch::Clear, Patch::Set))
     }
 
-    /// Merges a patch (RFC 7396): null removes, objects merge, the rest replaces.
+    /// Merges a patch (RFC 7396): null removes a value, objects are merged, and other values are replaced.
     pub fn merge(&mut self, patch: &Self) {
         let mut doc = Value::Object(std::mem::take(&mut self.0));
         json_patch::merge(&mut doc, &Value::Object(patch.0.clone()));
@@ -287,7 +291,7 @@ impl<'de> Deserialize<'de> for Attributes {
     }
 }
 
-/// Reads attributes from JSON that is well formed.
+/// Reads attributes from well-formed JSON.
 fn exact_attributes<E: serde::de::Error>(json: &RawValue) -> std::result::Result<Attributes, E> {
     let text = json.get();
     if !text.starts_with('{') {
@@ -296,26 +300,26 @@ fn exact_attributes<E: serde::de::Error>(json: &RawValue) -> std::result::Result
     if let Some(integer) = inexact_integer(text) {
         let shown: String = integer.chars().take(40).collect();
         return Err(E::custom(format_args!(
-            "has the integer {shown}, which needs more than 64 bits: send it as a text"
+            "contains the integer {shown}, which needs more than 64 bits: send it as a string"
         )));
     }
     serde_json::from_str(text).map_err(|e| match e.to_string() {
-        // The one limit of the parser itself.
+        // The parser has a limit of its own, which is above ours.
         e if e.starts_with("recursion limit") => {
-            E::custom(format_args!("must have at most {} levels", Attributes::MAX_DEPTH))
+            E::custom(format_args!("must be nested at most {} levels deep", Attributes::MAX_DEPTH))
         }
         e => E::custom(e),
     })
 }
 
-/// Returns the first integer of a JSON text that 64 bits do not hold.
+/// Returns the first integer in a JSON text that does not fit into 64 bits.
 fn inexact_integer(json: &str) -> Option<&str> {
     let mut rest = json;
     loop {
         let start = rest.find(|c: char| c == '"' || c == '-' || c.is_ascii_digit())?;
         rest = &rest[start..];
         if let Some(text) = rest.strip_prefix('"') {
-            // A quote with an odd number of backslashes before it belongs to the text.
+            // A quote after an odd number of backslashes does not end the string.
             let mut escaped = false;
             let end = text.find(|c: char| {
                 let ends = c == '"' && !escaped;
@@ -335,7 +339,7 @@ fn inexact_integer(json: &str) -> Option<&str> {
     }
 }
 
-/// Levels of objects and arrays: one, and those of the deepest value.
+/// Returns the depth of an object or array with these values.
 fn depth<'a>(values: impl Iterator<Item = &'a Value>) -> usize {
     let below = values.map(|v| match v {
         Value::Array(a) => depth(a.iter()),
@@ -354,7 +358,7 @@ fn has_nul(value: &Value) -> bool {
     }
 }
 
-/// Makes floats that some databases keep as another number the number that all of them keep.
+/// Replaces floats that some databases would store as another number by the number that all of them store.
 fn normalize(value: &mut Value) {
     match value {
         Value::Array(a) => a.iter_mut().for_each(normalize),
@@ -377,17 +381,17 @@ fn normalize(value: &mut Value) {
 /// A field of a merge patch (RFC 7396): absent, null, or a new value.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Patch<T> {
-    /// Absent: keep what is there.
+    /// The field is absent: its value stays.
     #[default]
     Keep,
-    /// Null: remove it.
+    /// The field is null: its value is removed.
     Clear,
-    /// A new value.
+    /// The field has a new value.
     Set(T),
 }
 
 impl<T> Patch<T> {
-    /// Changes an optional field.
+    /// Applies the patch to an optional field.
     pub fn apply(self, to: &mut Option<T>) {
         match self {
             Self::Keep => {}
@@ -396,23 +400,23 @@ impl<T> Patch<T> {
         }
     }
 
-    /// Changes a field that cannot be null; null is pushed as an error.
+    /// Applies the patch to a field that cannot be null. Pushes an error for null.
     pub fn apply_required(self, to: &mut T, field: &str, errors: &mut ValidationErrors) {
         match self {
             Self::Keep => {}
-            Self::Clear => errors.push(field, FieldCode::Required, "cannot be null"),
+            Self::Clear => errors.push(field, FieldCode::Required, "must not be null"),
             Self::Set(v) => *to = v,
         }
     }
 
-    /// True unless absent.
+    /// Returns true if the field is present, with a value or with null.
     pub const fn is_said(&self) -> bool {
         !matches!(self, Self::Keep)
     }
 }
 
 impl Patch<Attributes> {
-    /// Merges into the attributes that are there (RFC 7396); null empties them.
+    /// Merges the patch into existing attributes (RFC 7396). Null removes all of them.
     pub(crate) fn merge_into(self, to: &mut Attributes) {
         match self {
             Self::Keep => {}
@@ -432,7 +436,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Patch<T> {
 mod patch_schema {
     use utoipa::openapi::schema::{Object, OneOfBuilder, Schema, SchemaType, Type};
     use utoipa::openapi::{RefOr, schema::ObjectBuilder};
-    // What the derive itself calls for the arguments of a generic type; there is no other way in.
+    // The derive calls this hidden trait for the arguments of generic types. utoipa has no public API for it.
     use utoipa::__dev::ComposeSchema;
     use utoipa::{PartialSchema, ToSchema};
 
@@ -440,7 +444,7 @@ mod patch_schema {
 
     type Part = RefOr<Schema>;
 
-    /// As [`Option`]: the value, or null.
+    /// The schema is that of [`Option`]: the value or null.
     impl<T: ComposeSchema> ComposeSchema for Patch<T> {
         fn compose(generics: Vec<Part>) -> Part {
             let nullable = |kind: &SchemaType| match kind {
@@ -472,7 +476,7 @@ mod patch_schema {
         }
 
         fn schemas(schemas: &mut Vec<(String, Part)>) {
-            // A struct or an enum is a schema of its own.
+            // A struct or an enum has its own schema in the document.
             let own = T::schema();
             if let RefOr::T(Schema::Object(o)) = &own
                 && (!o.properties.is_empty() || o.enum_values.is_some())
@@ -484,18 +488,18 @@ mod patch_schema {
     }
 }
 
-/// How a delete is meant.
+/// The kind of a deletion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DeleteMode {
-    /// Hide it; it can be restored (R2).
+    /// Hides the row, which can be restored (R2).
     #[default]
     Soft,
-    /// Remove it for good, where nothing refers to it (R4, R5).
+    /// Removes the row permanently, if no other row refers to it (R4, R5).
     Force,
 }
 
 impl DeleteMode {
-    /// Which rows can be deleted so: live ones, or by force also those that are soft-deleted.
+    /// Returns the rows that can be deleted in this mode: live rows, and by force also soft-deleted rows.
     pub(crate) const fn of(self) -> IncludeDeleted {
         match self {
             Self::Soft => IncludeDeleted::No,
@@ -519,7 +523,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_those_that_every_database_keeps() {
+    fn numbers_are_those_that_every_database_stores() {
         let read = attributes(
             r#"{"a":-0.0,"b":[1e16,-1e18,1.8e19],"c":{"d":1.2345678901234567e17},"e":1.0,"f":1e300,"g":1e-7}"#,
         );
@@ -548,7 +552,7 @@ mod tests {
                 format!("{{\"record\":{{\"a\\\"\\\\\":[\"-\", {n} ]}}}}"),
             ] {
                 let error = read(&json).unwrap_err().to_string();
-                assert!(error.contains(n) && error.contains("send it as a text"), "{json}: {error}");
+                assert!(error.contains(n) && error.contains("send it as a string"), "{json}: {error}");
             }
         }
         let kept = r#"{"a":18446744073709551615,"b":-9223372036854775808,"c":"99999999999999999999","d":1e30,"e":1.0,"f":"\\"}"#;
@@ -562,7 +566,7 @@ mod tests {
     }
 
     #[test]
-    fn r17_what_not_every_database_keeps_is_refused() {
+    fn r17_attributes_that_some_databases_cannot_store_are_refused() {
         assert!(refused(&attributes("{\"a\":[\"\\u0000\"]}")));
         assert!(refused(&attributes("{\"a\":{\"\\u0000\":1}}")));
         assert!(!refused(&attributes("{\"a\":\"\\\\u0000\"}")));

@@ -1,9 +1,10 @@
-//! Search: one query type, one result type, the same meaning on every provider (SPEC 5).
+//! The port of search engines. Queries and results have the same types and the same meaning for every provider (SPEC
+//! 5).
 //!
-//! # What a provider may rely on
-//! [`SearchService::search`](crate::search::SearchService::search) calls [`SearchQuery::check`] before it asks the
-//! provider, and the suite of the port asks only for queries within these bounds. A provider must answer all of them.
-//! One that an application may call directly calls `check` itself, as the Tantivy adapter does.
+//! # Bounds of queries
+//! [`SearchService::search`](crate::search::SearchService::search) calls [`SearchQuery::check`] before it calls the
+//! provider, and the suite of the port uses only queries within these bounds. A provider must support all of them. If
+//! an application can call the provider directly, the provider calls `check` itself, as the Tantivy adapter does.
 
 use std::fmt;
 
@@ -22,43 +23,43 @@ use crate::money::Money;
 use crate::paging::Total;
 use crate::text::fold_key;
 
-/// What an index keeps of a product.
+/// The document of a product in an index.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SearchDocument {
-    /// Its id.
+    /// The id of the product.
     pub id: ProductId,
-    /// Orders the documents of a product: a late older one never wins.
+    /// The revision of the product. A document never replaces one with a higher revision.
     pub revision: i64,
-    /// Full text, weight 1st.
+    /// The title. Full text, with the highest weight.
     pub title: String,
-    /// Full text, weight 2nd, and filter (by folded key).
+    /// The brand. Full text, with the second highest weight, and filter by folded key.
     pub brand: Option<String>,
-    /// Full text, weight 3rd, and filter (by folded key).
+    /// The tags. Full text, with the third highest weight, and filter by folded key.
     pub tags: Vec<String>,
-    /// Full text, weight 4th: names of the categories and of everything above them.
+    /// The names of the categories and of their ancestors. Full text, with the fourth highest weight.
     pub category_names: Vec<String>,
-    /// Full text, weight 5th: codes and barcodes of the live SKUs.
+    /// The codes and barcodes of the live SKUs. Full text, with the fifth highest weight.
     pub codes: Vec<String>,
-    /// Full text, weight 6th.
+    /// The description. Full text, with the lowest weight.
     pub description: Option<String>,
-    /// Filter: the categories that the product is in and everything above them (R6).
+    /// The categories of the product and their ancestors, for filters (R6).
     pub categories: Vec<CategoryId>,
-    /// Lowest final price over the live SKUs, in minor units of the shop's currency; `None` without SKUs.
+    /// The lowest final price of the live SKUs, in minor units of the shop's currency; `None` without SKUs.
     pub price: Option<i64>,
-    /// Best availability over the live SKUs.
+    /// The best availability of the live SKUs.
     pub availability: AvailabilityStatus,
-    /// Mean rating in hundredths.
+    /// The mean rating, in hundredths of a star.
     pub rating: i64,
-    /// Filter.
+    /// The status, for filters.
     pub status: ProductStatus,
-    /// Sort.
+    /// The time of creation, for sorting.
     pub created_at: Timestamp,
-    /// Filter: top-level attributes by their JSON text.
+    /// The attributes. Filters compare top-level attributes by their JSON text.
     pub attributes: Attributes,
 }
 
 impl SearchDocument {
-    /// From a product and the categories above its own, which the caller has looked up.
+    /// Returns the document of a product. `ancestors` are the ids and names of the ancestors of its categories.
     pub fn of(product: &Product, ancestors: &[(CategoryId, String)]) -> Self {
         Self {
             id: product.id,
@@ -85,22 +86,22 @@ impl SearchDocument {
     }
 }
 
-/// A change of the index.
+/// A change of an index.
 #[derive(Debug, Clone, PartialEq)]
 pub enum IndexOp {
-    /// The product is so.
+    /// Adds or replaces the document of a product.
     Upsert(Box<SearchDocument>),
-    /// The product is no longer there, as of this revision.
+    /// Removes the document of a product.
     Delete {
-        /// Which product.
+        /// The id of the product.
         id: ProductId,
-        /// Its revision when it went.
+        /// The revision of the product when it was deleted.
         revision: i64,
     },
 }
 
 impl IndexOp {
-    /// Which product.
+    /// Returns the id of the product.
     pub fn id(&self) -> ProductId {
         match self {
             Self::Upsert(d) => d.id,
@@ -108,7 +109,7 @@ impl IndexOp {
         }
     }
 
-    /// As of which revision.
+    /// Returns the revision of the product after the change.
     pub fn revision(&self) -> i64 {
         match self {
             Self::Upsert(d) => d.revision,
@@ -117,37 +118,37 @@ impl IndexOp {
     }
 }
 
-/// How far an index has followed which database.
+/// The state of a database up to which an index has applied events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checkpoint {
-    /// [`crate::port::Storage::identity`] of the database.
+    /// The identity of the database ([`crate::port::Storage::identity`]).
     pub database: Uuid,
-    /// Everything at or before it is in the index.
+    /// The position of the last event that the index has applied.
     pub position: OutboxPosition,
 }
 
-/// How results are sorted; ties by id.
+/// The order of results. Equal results are ordered by id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SearchSort {
-    /// Best match first; without a text, newest first.
+    /// By relevance, best match first; without a text, newest first.
     #[default]
     Relevance,
-    /// Lowest final price first.
+    /// By lowest final price, ascending.
     PriceAsc,
-    /// Highest final price first.
+    /// By lowest final price, descending.
     PriceDesc,
-    /// Best rating first.
+    /// By mean rating, best first.
     RatingDesc,
-    /// Newest first.
+    /// By time of creation, newest first.
     CreatedDesc,
 }
 
 impl SearchSort {
-    /// All.
+    /// Every order.
     pub const ALL: [Self; 5] = [Self::Relevance, Self::PriceAsc, Self::PriceDesc, Self::RatingDesc, Self::CreatedDesc];
 
-    /// The word on the wire.
+    /// Returns the word in requests.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Relevance => "relevance",
@@ -158,41 +159,41 @@ impl SearchSort {
         }
     }
 
-    /// From the word on the wire.
+    /// Returns the order for a word, or `None` if the word is unknown.
     pub fn parse(s: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|a| a.as_str() == s)
     }
 }
 
-/// What results are filtered by; everything given must hold. A list has at most [`SearchQuery::MAX_FILTER_VALUES`]
-/// values, and an empty one filters nothing.
+/// The filters of a search. A product must match every filter that is set. A list has at most
+/// [`SearchQuery::MAX_FILTER_VALUES`] values, and an empty list matches all products.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct SearchFilter {
-    /// In one of these categories or below (R6).
+    /// The product is in one of these categories or their descendants (R6).
     pub categories: Vec<CategoryId>,
-    /// One of these brands, case-insensitively.
+    /// The product has one of these brands, ignoring case.
     pub brands: Vec<String>,
-    /// All of these tags, case-insensitively.
+    /// The product has all of these tags, ignoring case.
     pub tags: Vec<String>,
-    /// Lowest final price at least this, in the shop's currency; not above `max_price`.
+    /// The lowest final price is at least this amount, in the shop's currency. It must not be above `max_price`.
     pub min_price: Option<Money>,
-    /// Lowest final price at most this, in the shop's currency.
+    /// The lowest final price is at most this amount, in the shop's currency.
     pub max_price: Option<Money>,
-    /// One of these.
+    /// The best availability over the SKUs is one of these.
     pub availability: Vec<AvailabilityStatus>,
-    /// Mean rating at least this, in hundredths: 0 to [`SearchQuery::MAX_RATING`].
+    /// The mean rating is at least this, in hundredths of a star: 0 to [`SearchQuery::MAX_RATING`].
     pub min_rating: Option<i64>,
-    /// Top-level attributes with these values, case-insensitively (`"color" = "red"`).
+    /// The product has all of these top-level attributes, ignoring case: pairs of a name and a value.
     pub attributes: Vec<(String, String)>,
-    /// `None`: any status.
+    /// The product has this status; `None` matches all.
     pub status: Option<ProductStatus>,
 }
 
-/// What matches are counted by.
+/// A field by whose values matches are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Facet {
-    /// By category (subtree).
+    /// By category, including its descendants.
     Categories,
     /// By brand.
     Brands,
@@ -200,14 +201,14 @@ pub enum Facet {
     Prices,
     /// By tag.
     Tags,
-    /// By whole stars.
+    /// By rating, in whole stars, rounded down.
     Rating,
     /// By availability.
     Availability,
 }
 
 impl Facet {
-    /// All.
+    /// Every facet.
     pub const ALL: [Self; 6] =
         [Self::Categories, Self::Brands, Self::Prices, Self::Tags, Self::Rating, Self::Availability];
 }
@@ -216,27 +217,27 @@ impl Facet {
 /// of all products, without facets.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SearchQuery {
-    /// What the shopper typed: at most [`Self::MAX_TEXT`] characters and [`Self::MAX_WORDS`] words. A text without a
-    /// character other than white space matches everything.
+    /// The text to search for: at most [`Self::MAX_TEXT`] characters and [`Self::MAX_WORDS`] words. An empty text, and
+    /// a text of white space, matches all products.
     pub text: String,
-    /// Filters.
+    /// The filters.
     pub filter: SearchFilter,
-    /// Sort.
+    /// The order of the hits.
     pub sort: SearchSort,
-    /// Hits to skip, at most [`Self::MAX_OFFSET`].
+    /// The number of hits to skip, at most [`Self::MAX_OFFSET`].
     pub offset: u64,
-    /// Hits to return, 1 to [`Self::MAX_LIMIT`].
+    /// The maximum number of hits to return, 1 to [`Self::MAX_LIMIT`].
     pub limit: u32,
-    /// Facets to count, over all matches; the filter of the counted field itself is left out (disjunctive). A facet
-    /// that is listed twice is counted once.
+    /// The facets to count. The counts of a facet include all matches of the query without the filter on the same field
+    /// (disjunctive). A facet that is listed twice is counted once.
     pub facets: Vec<Facet>,
-    /// Lower bounds of the price ranges to count, in minor units: each above the one before, at most
-    /// [`Self::MAX_PRICE_BOUNDS`]. The last range is open; prices below the first bound are in none.
+    /// The lower bounds of the price ranges to count, in minor units: at most [`Self::MAX_PRICE_BOUNDS`], in ascending
+    /// order. The last range is open, and prices below the first bound are not counted.
     pub price_bounds: Vec<i64>,
 }
 
 impl Default for SearchQuery {
-    /// The first [`Self::DEFAULT_LIMIT`] of all products, without facets.
+    /// Returns a query for the first [`Self::DEFAULT_LIMIT`] of all products, without facets.
     fn default() -> Self {
         Self {
             text: String::new(),
@@ -251,65 +252,65 @@ impl Default for SearchQuery {
 }
 
 impl SearchQuery {
-    /// Hits of a page if the caller does not say how many.
+    /// The number of hits by default.
     pub const DEFAULT_LIMIT: u32 = 20;
-    /// The most characters of [`Self::text`].
+    /// The maximum number of characters in [`Self::text`].
     pub const MAX_TEXT: usize = 512;
-    /// The most words of [`Self::text`]: see [`Self::words`].
+    /// The maximum number of words in [`Self::text`], as [`Self::words`] counts them.
     pub const MAX_WORDS: usize = 32;
-    /// The most hits that a search skips; a narrower search is faster than a deeper page.
+    /// The maximum number of hits to skip. Deeper pages would be slow.
     pub const MAX_OFFSET: u64 = 10_000;
-    /// The most hits of a page.
+    /// The maximum number of hits to return.
     pub const MAX_LIMIT: u32 = 1_000;
-    /// The most values of one list of [`SearchFilter`].
+    /// The maximum number of values in a list of [`SearchFilter`].
     pub const MAX_FILTER_VALUES: usize = 64;
-    /// The most characters of a brand, of a tag, and of the name or value of an attribute in [`SearchFilter`].
+    /// The maximum number of characters in a brand, a tag, and the name or value of an attribute in [`SearchFilter`].
     pub const MAX_FILTER_TEXT: usize = 4_000;
-    /// The highest [`SearchFilter::min_rating`]: five stars, in hundredths.
+    /// The maximum of [`SearchFilter::min_rating`]: five stars, in hundredths.
     pub const MAX_RATING: i64 = 500;
-    /// The most [`Self::price_bounds`].
+    /// The maximum number of [`Self::price_bounds`].
     pub const MAX_PRICE_BOUNDS: usize = 100;
 
-    /// Refuses a query whose fields are out of bounds (R17). [`SearchProvider::search`] may rely on:
+    /// Refuses a query whose fields are out of bounds (R17). [`SearchProvider::search`] can rely on these bounds:
     ///
     /// | Field | Bounds |
     /// |---|---|
     /// | `text` | at most 512 characters and 32 words |
     /// | `offset` | at most 10,000 |
     /// | `limit` | 1 to 1,000 |
-    /// | `price_bounds` | at most 100, each above the one before |
+    /// | `price_bounds` | at most 100, in ascending order |
     /// | `filter.categories`, `filter.brands`, `filter.tags`, `filter.availability`, `filter.attributes` | at most 64 values each, and at most 4,000 characters in a text |
     /// | `filter.min_price` | not above `filter.max_price` |
     /// | `filter.min_rating` | 0 to 500 |
     ///
     /// # Errors
-    /// `Validation`, which names every field that is out of bounds and says what would be right.
+    /// `Validation` with every field that is out of bounds.
     pub fn check(&self) -> Result<()> {
         let mut errors = ValidationErrors::default();
         if is_longer(&self.text, Self::MAX_TEXT) {
-            errors.out_of_bounds("text", format!("must have at most {} characters; shorten it", Self::MAX_TEXT));
+            errors.out_of_bounds("text", format!("must have at most {} characters", Self::MAX_TEXT));
         } else if self.words() > Self::MAX_WORDS {
-            errors.out_of_bounds("text", format!("must have at most {} words; leave some out", Self::MAX_WORDS));
+            errors.out_of_bounds("text", format!("must have at most {} words", Self::MAX_WORDS));
         }
         if self.offset > Self::MAX_OFFSET {
             let max = Self::MAX_OFFSET;
-            errors.out_of_bounds("offset", format!("must be at most {max}; filter more in place of skipping more"));
+            errors.out_of_bounds("offset", format!("must be at most {max}: add filters instead of skipping more hits"));
         }
         if !(1..=Self::MAX_LIMIT).contains(&self.limit) {
-            errors.out_of_bounds("limit", format!("must be 1 to {}", Self::MAX_LIMIT));
+            errors.out_of_bounds("limit", format!("must be between 1 and {}", Self::MAX_LIMIT));
         }
         if self.price_bounds.len() > Self::MAX_PRICE_BOUNDS {
-            errors.out_of_bounds("price_bounds", format!("must be at most {} bounds", Self::MAX_PRICE_BOUNDS));
+            errors.out_of_bounds("price_bounds", format!("must have at most {} entries", Self::MAX_PRICE_BOUNDS));
         }
         if !self.price_bounds.is_sorted_by(|a, b| a < b) {
-            errors.push("price_bounds", FieldCode::Inconsistent, "must ascend, each bound above the one before");
+            errors.push("price_bounds", FieldCode::Inconsistent, "must be in ascending order, without duplicates");
         }
         self.filter.check(&mut errors);
         errors.into_result()
     }
 
-    /// Returns how many words [`Self::text`] has after folding: runs of letters and digits, with the apostrophes and
-    /// combining accents inside them. Punctuation that stands alone counts as a word.
+    /// Returns the number of words in [`Self::text`] after folding. A word is a run of letters and digits, including
+    /// apostrophes and combining accents inside it. Punctuation between white space counts as a word.
     pub fn words(&self) -> usize {
         let is_inside = |c: char| c.is_alphanumeric() || matches!(c, '\'' | '\u{2019}' | '\u{300}'..='\u{36f}');
         fold_key(&self.text)
@@ -355,74 +356,74 @@ impl SearchFilter {
         }
         if self.min_rating.is_some_and(|rating| !(0..=SearchQuery::MAX_RATING).contains(&rating)) {
             let max = SearchQuery::MAX_RATING;
-            errors.out_of_bounds("filter.min_rating", format!("must be 0 to {max}, in hundredths of a star"));
+            errors.out_of_bounds("filter.min_rating", format!("must be between 0 and {max}, in hundredths of a star"));
         }
     }
 }
 
-/// Returns whether a text has more than `max` characters. A text of 10 MB is not walked for that.
+/// Returns true if a text has more than `max` characters. It does not count the characters of very long texts.
 fn is_longer(text: &str, max: usize) -> bool {
     text.len() > max * 4 || text.chars().count() > max
 }
 
-/// One hit.
+/// A hit of a search.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SearchHit {
-    /// Which product.
+    /// The id of the product.
     pub id: ProductId,
-    /// How well it matches; comparable within one result only.
+    /// How well the product matches. Scores can only be compared within one result.
     pub score: f32,
 }
 
-/// One count of a facet.
+/// The count of one value of a facet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FacetCount {
-    /// The value: a category id, a brand or tag as written, a price bound in minor units, whole stars, an
-    /// availability.
+    /// The value: the id of a category, a brand or tag in its most frequent spelling, the lower bound of a price range
+    /// in minor units, a number of stars, or an availability.
     pub value: String,
-    /// How many matches have it.
+    /// The number of matches with the value.
     pub count: u64,
 }
 
-/// What a search found.
+/// The result of a search.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SearchResults {
-    /// Hits of the page, in order.
+    /// The hits of the page, in order.
     pub hits: Vec<SearchHit>,
-    /// How many match, exactly, whatever the page.
+    /// The exact number of all matches.
     pub total: Total,
-    /// Counts, most first (price ranges and ratings by value), at most 100 each. The facets are in the order in which
-    /// the query lists them, each once; a value that no match has is left out.
+    /// The counts of the facets, in the order in which the query lists them, each once. A facet has at most 100 values,
+    /// sorted by count, or by value for price ranges and ratings. Values without a match are left out.
     pub facets: Vec<(Facet, Vec<FacetCount>)>,
 }
 
-/// What a provider can do; a call for the rest fails with `UNSUPPORTED`. The suite of the port reports the tests of
-/// what a provider lacks as skipped.
+/// The capabilities of a provider. Calls that need another one fail with `UNSUPPORTED`, and the suite of the port
+/// reports their tests as skipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[non_exhaustive]
 pub struct SearchCapabilities {
-    /// Full text with stemming, typos and prefix.
+    /// Full text with stemming, typing errors and prefixes.
     pub full_text: bool,
     /// Facet counts.
     pub facets: bool,
-    /// Counts that leave out the counted field's own filter.
+    /// Counts of a facet that leave out the filter on the same field.
     pub disjunctive_facets: bool,
     /// Filters by attribute.
     pub attribute_filters: bool,
-    /// The index belongs to this process (or to whichever process has the right to write to it), and it keeps its
-    /// checkpoint in the same durable commit as the documents.
+    /// Whether the index belongs to this process, or to the process that has the right to write to it, and commits its
+    /// checkpoint durably together with the documents.
     ///
-    /// It decides two things:
-    /// - *Who follows the outbox.* True: every process follows it for its own index, without a lease. If processes
-    ///   share a directory, [`SearchProvider::acquire_writer`] lets one of them write. False: the index is shared by
-    ///   all processes, as a search server is, and one process at a time follows the outbox for it, under the lease
-    ///   `index` in the database. The next holder goes on from [`SearchProvider::checkpoint`] in both cases.
-    /// - *What a reopened index has.* True: if the provider is dropped and opened again, also after a crash, it has
-    ///   every document, every deleted revision and the checkpoint of each [`SearchProvider::apply`] and
+    /// The capability decides two things:
+    /// - *Which process follows the outbox.* True: every process follows it for its own index, without a lease. If
+    ///   processes share a directory, [`SearchProvider::acquire_writer`] lets one of them write. False: the index is
+    ///   shared by all processes, as a search server is, and one process at a time follows the outbox for it, under the
+    ///   lease `index` in the database. In both cases, the next holder continues from [`SearchProvider::checkpoint`].
+    /// - *The content of a reopened index.* True: if the provider is dropped and opened again, also after a crash, it
+    ///   has every document, every deleted revision and the checkpoint of each [`SearchProvider::apply`] and
     ///   [`IndexBuild::publish`] that has returned, and the checkpoint is never ahead of the documents. A provider
-    ///   whose index is gone with the process (in memory) opens empty and without a checkpoint, so that the shop
-    ///   builds it anew. The suite reopens the provider to prove this
-    ///   (`testkit::SearchFixture::reopen_with`). False: the server answers for what it keeps.
+    ///   whose index is gone with the process (in memory) opens empty and without a checkpoint, so that the shop builds
+    ///   it anew. The suite reopens the provider to prove this (`testkit::SearchFixture::reopen_with`). False: the
+    ///   server is responsible for the durability of its data.
     pub own_checkpoint: bool,
 }
 
@@ -432,68 +433,69 @@ port! {
     /// Every method that waits fails with `Unavailable` if the engine cannot be reached.
     #[cfg_attr(feature = "mocks", mockall::automock)]
     pub trait SearchProvider / ForwardSearch(&self): Send + Sync + fmt::Debug {
-        /// The adapter's name for people: `tantivy` …
+        /// Returns the name of the adapter for people, such as `tantivy`.
         fn name(&self) -> &'static str;
 
-        /// What it can do.
+        /// Returns the capabilities of the provider.
         fn capabilities(&self) -> SearchCapabilities;
 
         /// Searches. The query is within the bounds of [`SearchQuery::check`].
         ///
-        /// A value that a document has twice, also in another spelling, counts once in a facet. Every filter narrows
-        /// every facet, also a status and an attribute, for which there is no facet; only the filter on the counted
+        /// A value that a document has twice, even in another spelling, counts once in a facet. Every filter applies to
+        /// every facet, including filters by status and attribute, which have no facet. Only the filter on the counted
         /// field itself is left out.
         ///
         /// # Errors
-        /// `Unsupported` for what the capabilities exclude, `Unavailable`.
+        /// `Unsupported` for queries that need a missing capability, `Unavailable`.
         async fn search(&self, query: &SearchQuery) -> Result<SearchResults>;
 
-        /// Takes the right to write, or keeps it; false if another process has it. Safe to call often.
+        /// Acquires or keeps the right to write. Returns false if another process has it. It can be called often.
         async fn acquire_writer(&self) -> Result<bool>;
 
-        /// How far the index has followed, `None` for a new one.
+        /// Returns the checkpoint of the index; `None` for a new index.
         async fn checkpoint(&self) -> Result<Option<Checkpoint>>;
 
-        /// Applies the changes and the checkpoint, all or nothing; searchable and durable on return (see
-        /// [`SearchCapabilities::own_checkpoint`]). An op whose revision is not above what the index has (or had, for
-        /// a deleted product) is left out. Returns how many were applied.
+        /// Applies the changes and the checkpoint atomically, and returns how many changes were applied. After it
+        /// returns, they are searchable and durable (see [`SearchCapabilities::own_checkpoint`]). A change is left out
+        /// if its revision is not above the revision that the index has, or had before the product was deleted.
         ///
         /// # Errors
-        /// `Unavailable`; nothing was applied then.
+        /// `Unavailable`, and nothing was applied.
         async fn apply(&self, ops: Vec<IndexOp>, checkpoint: Checkpoint) -> Result<u64>;
 
-        /// Starts a new index beside the one that serves.
+        /// Begins to build a new index. The current one continues to serve searches.
         async fn begin_rebuild(&self) -> Result<Box<dyn IndexBuild>>;
 
-        /// Id and revision of at most `limit` live documents whose id is above `after`, by ascending id; for
-        /// `verify`. An empty page says that there are no more.
+        /// Returns the id and revision of at most `limit` documents whose id is above `after`, by ascending id, for a
+        /// comparison with the database. The result is empty if there are no more.
         async fn revisions(&self, after: Option<ProductId>, limit: u32) -> Result<Vec<(ProductId, i64)>>;
 
-        /// Whether it answers.
+        /// Checks that the engine responds.
         async fn ping(&self) -> Result<()>;
 
-        /// Ends connections and background work, and gives up the right to write. Later calls fail with `Unavailable`.
+        /// Closes connections, ends background work, and releases the right to write. Later calls fail with
+        /// `Unavailable`.
         async fn close(&self);
     }
 }
 
-/// A new index that is being filled beside the one that serves. Dropped, it leaves nothing behind.
+/// A new index that is being built while the current one serves searches. If it is dropped, its data is removed.
 #[async_trait]
 pub trait IndexBuild: Send {
-    /// Adds documents; each product once.
+    /// Adds documents, at most one for each product.
     ///
     /// # Errors
     /// `Unavailable`.
     async fn add(&mut self, documents: Vec<SearchDocument>) -> Result<()>;
 
-    /// Puts the new index in the place of the old one, atomically; searches are served all the while.
+    /// Replaces the current index atomically, without an interruption of searches.
     ///
     /// # Errors
-    /// `Unavailable`; the old index stays then.
+    /// `Unavailable`, and the current index stays.
     async fn publish(self: Box<Self>, checkpoint: Checkpoint) -> Result<()>;
 }
 
-/// The provider of a shop that does not search: it has no index, and every search is refused as unsupported.
+/// The provider of a shop without search. It has no index, and every search fails with `Unsupported`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoSearch;
 
@@ -540,7 +542,7 @@ impl SearchProvider for NoSearch {
 
 impl NoSearch {
     const fn lacks() -> Error {
-        Error::Unsupported { provider: "none", capability: "searching" }
+        Error::Unsupported { provider: "a shop without search", capability: "searching" }
     }
 }
 
@@ -553,15 +555,18 @@ mod tests {
         Money::from_minor(minor, Currency::USD)
     }
 
-    /// The fields that the check refuses.
+    /// Returns the fields that the check refuses.
     fn refused(query: &SearchQuery) -> Vec<String> {
         match query.check() {
             Ok(()) => Vec::new(),
             Err(Error::Validation(errors)) => {
-                assert!(errors.0.iter().all(|e| e.message.starts_with("must ")), "{errors:?} says what would be right");
+                assert!(
+                    errors.0.iter().all(|e| e.message.starts_with("must ")),
+                    "{errors:?} must describe valid values"
+                );
                 errors.0.into_iter().map(|e| e.field).collect()
             }
-            Err(other) => panic!("{other:?} is no refusal of a field"),
+            Err(other) => panic!("{other:?} must be a refusal of a field"),
         }
     }
 
@@ -635,7 +640,7 @@ mod tests {
     }
 
     #[test]
-    fn words_are_counted_as_they_are_searched() {
+    fn words_are_counted_as_searches_split_them() {
         for (text, words) in
             [("", 0), ("  lamp  ", 1), ("chef's knife", 2), ("AB-1234/X", 3), ("lamp & *", 3), ("a\u{300}b", 1)]
         {

@@ -1,4 +1,4 @@
-//! Adapters and consumers that fail when a test says so.
+//! Adapters and consumers that fail as a test plans.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -18,14 +18,14 @@ use crate::port::storage::{ForwardRepositories, ForwardStorage, ForwardUnitOfWor
 use crate::service::background::consumer::{Consumer, StartPosition};
 use crate::text::Slug;
 
-/// What becomes of a commit.
+/// The outcome of a commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// Nothing is written: another transaction was in the way.
+    /// Nothing is written, because another transaction conflicts.
     Contention,
-    /// It is written, and the answer is lost.
+    /// The transaction is written, and the response is lost.
     AnswerLost,
-    /// It is not written, and the answer is lost.
+    /// The transaction is not written, and the response is lost.
     CommitLost,
 }
 
@@ -37,7 +37,7 @@ struct Plan {
     blind_to_codes: AtomicU64,
 }
 
-/// A storage whose next commits fail as planned, and which does not see the names that others took.
+/// A storage whose next commits fail as planned, and which can overlook names that are taken.
 #[derive(Debug)]
 pub struct Unsteady {
     inner: Arc<dyn Storage>,
@@ -45,23 +45,23 @@ pub struct Unsteady {
 }
 
 impl Unsteady {
-    /// Over a steady one.
+    /// Returns a storage over one that does not fail.
     pub fn over(inner: Arc<dyn Storage>) -> Arc<Self> {
         Arc::new(Self { inner, plan: Arc::default() })
     }
 
-    /// What becomes of the next commits; those after them succeed.
+    /// Sets the outcomes of the next commits. Later commits succeed.
     pub fn plan(&self, faults: &[Fault]) {
         *self.plan.faults.lock() = faults.iter().copied().collect();
         self.plan.commits.store(0, Ordering::SeqCst);
     }
 
-    /// Commits that were asked for since the plan was made.
+    /// Returns the number of commits since the last plan.
     pub fn commits(&self) -> u64 {
         self.plan.commits.load(Ordering::SeqCst)
     }
 
-    /// The next look for taken slugs and the next for taken codes find so few of them: none.
+    /// Sets whether the next lookups of taken slugs and of taken codes find none.
     pub fn blind(&self, slugs: bool, codes: bool) {
         self.plan.blind_to_slugs.store(u64::from(slugs), Ordering::SeqCst);
         self.plan.blind_to_codes.store(u64::from(codes), Ordering::SeqCst);
@@ -122,7 +122,7 @@ impl ForwardUnitOfWork for UnsteadyUnit {
     }
 }
 
-/// A repository that does not see which names are taken, as if another transaction took them a moment later.
+/// A repository that overlooks taken names, as if another transaction took them a moment later.
 struct Blind<'a, R: ?Sized> {
     inner: Box<R>,
     left: &'a AtomicU64,
@@ -157,46 +157,46 @@ impl ForwardSkus for Blind<'_, dyn SkuRepository + '_> {
     }
 }
 
-/// How a handler fails.
+/// The way in which a handler fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
-    /// With an error.
+    /// The handler returns an error.
     Error,
-    /// With a panic.
+    /// The handler panics.
     Panic,
 }
 
-/// A consumer that keeps what it is given, fails as planned, and stops where it is told to.
+/// A consumer that records its events, fails as planned, and can be held back.
 #[derive(Debug)]
 pub struct Recorder {
     name: &'static str,
     start: StartPosition,
-    /// Each call, whatever became of it.
+    /// The events of each call, including calls that failed.
     pub given: Mutex<Vec<Vec<Event>>>,
-    /// What it handled.
+    /// The events that were handled.
     pub done: Mutex<Vec<Event>>,
-    /// What becomes of the next calls.
+    /// The failures of the next calls.
     pub failures: Mutex<VecDeque<Failure>>,
-    /// Calls that were dropped before they ended.
+    /// The number of calls that were cancelled before they ended.
     pub dropped: AtomicU64,
-    /// How often it was told that it had missed events.
+    /// How often the consumer was notified of missed events.
     pub missed: AtomicU64,
-    /// Calls need a permit each.
+    /// The permits. Each call needs one.
     pub permits: Semaphore,
 }
 
 impl Recorder {
-    /// One that does not stop.
+    /// Returns a consumer that is not held back.
     pub fn new(name: &'static str) -> Arc<Self> {
         Arc::new(Self::with(name, StartPosition::Oldest, Semaphore::MAX_PERMITS / 2))
     }
 
-    /// One that stops before the end of each call, until it gets a permit.
+    /// Returns a consumer whose calls wait for a permit before they end.
     pub fn held(name: &'static str) -> Arc<Self> {
         Arc::new(Self::with(name, StartPosition::Oldest, 0))
     }
 
-    /// One that begins with what is to come.
+    /// Returns a consumer that begins with future events.
     pub fn from_head(name: &'static str) -> Arc<Self> {
         Arc::new(Self::with(name, StartPosition::Head, Semaphore::MAX_PERMITS / 2))
     }
@@ -214,18 +214,18 @@ impl Recorder {
         }
     }
 
-    /// What it handled.
+    /// Returns the events that were handled.
     pub fn done(&self) -> Vec<Event> {
         self.done.lock().clone()
     }
 
-    /// How often it was called.
+    /// Returns the number of calls.
     pub fn calls(&self) -> usize {
         self.given.lock().len()
     }
 }
 
-/// Counts a call that is dropped before its end.
+/// Counts a call that is cancelled before it ends.
 struct Unfinished<'a>(Option<&'a AtomicU64>);
 
 impl Drop for Unfinished<'_> {
@@ -269,25 +269,25 @@ impl Consumer for Recorder {
     }
 }
 
-/// What a cache was told.
+/// An invalidation that a cache has received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Word {
-    /// To drop a key everywhere.
+    /// A key, in all processes.
     Shared(CacheKey),
-    /// To drop a key in this process.
+    /// A key, in this process.
     Local(CacheKey),
-    /// To drop everything everywhere.
+    /// All keys, in all processes.
     SharedClear,
-    /// To drop everything in this process.
+    /// All keys, in this process.
     LocalClear,
 }
 
-/// A shared cache that holds nothing and keeps what it is told.
+/// A shared cache that stores no values and records the invalidations that it receives.
 #[derive(Debug, Default)]
 pub struct Instructed(Mutex<Vec<Word>>);
 
 impl Instructed {
-    /// Whether it was told this.
+    /// Returns whether the cache has received an invalidation.
     pub fn was(&self, word: Word) -> bool {
         self.0.lock().contains(&word)
     }
@@ -298,7 +298,7 @@ impl ForwardCache for Instructed {
     fn inner(&self) -> &dyn Cache {
         &NoCache
     }
-    // The background work leaves a cache alone that is named `none`.
+    // The name must not be `none`, because the background work ignores a cache with that name.
     fn name(&self) -> &'static str {
         "instructed"
     }
@@ -321,16 +321,16 @@ impl ForwardCache for Instructed {
     }
 }
 
-/// An index that all processes share, as a search server is: its place in the log is not its own.
+/// An index that all processes share, as that of a search server. It does not store its own checkpoint.
 #[derive(Debug)]
 pub struct SharedIndex {
     inner: Arc<dyn SearchProvider>,
-    /// How often somebody wanted to write through it.
+    /// How often a process has tried to acquire the right to write.
     pub asked: AtomicU64,
 }
 
 impl SharedIndex {
-    /// Over one that serves.
+    /// Returns a shared index over a provider.
     pub fn over(inner: Arc<dyn SearchProvider>) -> Arc<Self> {
         Arc::new(Self { inner, asked: AtomicU64::new(0) })
     }

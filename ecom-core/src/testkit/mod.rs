@@ -1,8 +1,8 @@
-//! Behaviour suites: the contracts of the ports and the rules of the services, as tests that any adapter runs (feature
-//! `testkit`).
+//! Behaviour suites (feature `testkit`): the contracts of the ports and the rules of the services, as tests that any
+//! adapter can run.
 //!
-//! # Proving an adapter
-//! Write one function that makes a fresh, empty backend, and hand its path to the suite:
+//! # Testing an adapter
+//! An adapter provides a function that makes a new, empty backend, and passes its path to the suite:
 //!
 //! ```ignore
 //! use ecom_core::testkit::StorageFixture;
@@ -17,20 +17,21 @@
 //! ecom_core::storage_suite!(make);
 //! ```
 //!
-//! That is the whole of `tests/storage.rs`. Each rule becomes a `#[test]` of its own in a module named by the
-//! port (`product::r06_category_filter_takes_the_subtree`), on a runtime of its own, with a fixture of its own.
-//! [`storage_suite!`](crate::storage_suite) runs all suites of a storage; one port alone is
+//! This is the complete `tests/storage.rs`. Each rule is a separate `#[test]` in a module with the name of the port
+//! (`product::r06_category_filter_takes_the_subtree`), with its own runtime and fixture.
+//! [`storage_suite!`](crate::storage_suite) runs all suites of a storage. The suite of a single port is
 //! [`unit_of_work_suite!`](crate::unit_of_work_suite), [`category_suite!`](crate::category_suite),
 //! [`product_suite!`](crate::product_suite), [`sku_suite!`](crate::sku_suite),
 //! [`inventory_suite!`](crate::inventory_suite), [`customer_suite!`](crate::customer_suite) or
-//! [`outbox_suite!`](crate::outbox_suite); caches run [`cache_suite!`](crate::cache_suite), those that processes share also
-//! [`shared_cache_suite!`](crate::shared_cache_suite), search engines run [`search_suite!`](crate::search_suite), and
-//! [`shop_suite!`](crate::shop_suite) proves the services over a whole set of adapters. Use each once per module, and pass
-//! the function by its name or by a `crate::` path.
+//! [`outbox_suite!`](crate::outbox_suite). Caches run [`cache_suite!`](crate::cache_suite), and caches that processes
+//! share also run [`shared_cache_suite!`](crate::shared_cache_suite). Search engines run
+//! [`search_suite!`](crate::search_suite). [`shop_suite!`](crate::shop_suite) tests the services over a complete set of
+//! adapters. Each suite can be used once per module. The function is passed by its name or by a `crate::` path.
 //!
-//! A fixture that cannot be made must panic: a missing server fails the run, it never passes silently.
+//! A function that cannot make its fixture must panic, so that a missing server makes the run fail.
 //!
-//! A search engine whose capabilities claim `own_checkpoint` is also opened again, so its fixture says how:
+//! If the capabilities of a search engine include `own_checkpoint`, the suite also reopens it, and the fixture needs a
+//! function for this:
 //!
 //! ```ignore
 //! use ecom_core::testkit::SearchFixture;
@@ -46,16 +47,16 @@
 //! ```
 //!
 //! # Reading a failure
-//! A test says in its name and message which part of the contract is broken; names that begin with `r06_` prove
-//! rule R6. What is random prints its seed; see [`inventory::stock_history`]. A test that has not ended after three
-//! minutes fails with its name and with what it waits for.
+//! The name and the message of a failed test describe the violated part of the contract. A test whose name begins with
+//! `r06_` proves rule R6. Random tests print their seed; see [`inventory::stock_history`]. A test that has not ended
+//! after three minutes fails, and the message contains its name and the call for which it waits.
 //!
-//! What an adapter's capabilities leave out is reported on stderr, one line per test:
+//! Tests of missing capabilities are reported on stderr, one line per test:
 //! `skipped: search suite, text: the provider lacks full_text (search::words_are_stemmed)`.
 //!
 //! # Testing the suites
-//! `ecom-core/tests/mutants` runs the suites of search engines and caches against a reference adapter with bugs planted
-//! on purpose, each of which a test must catch. `search_suite!(@tests)` and `cache_suite!(@tests)` return the tests as
+//! `ecom-core/tests/mutants` runs the suites of search engines and caches against a reference adapter with planted
+//! bugs, each of which a test must detect. `search_suite!(@tests)` and `cache_suite!(@tests)` return the tests as
 //! values ([`Test`]).
 
 #![expect(
@@ -83,7 +84,7 @@ use crate::port::search::NoSearch;
 use crate::port::storage::Storage;
 use crate::shop::{Shop, ShopParts};
 
-/// One read on a connection of its own.
+/// Runs one read on a new connection.
 macro_rules! read {
     ($storage:expr, $repository:ident.$method:ident($($arg:expr),* $(,)?)) => {{
         let call = concat!("`", stringify!($repository), ".", stringify!($method), "`");
@@ -95,7 +96,7 @@ macro_rules! read {
     }};
 }
 
-/// One call in a unit of work of its own, committed where it succeeds and dropped where it fails.
+/// Runs one call in a new unit of work, which is committed if the call succeeds, and dropped if it fails.
 macro_rules! attempt {
     ($storage:expr, $repository:ident.$method:ident($($arg:expr),* $(,)?)) => {{
         $crate::testkit::running::step(concat!("`", stringify!($repository), ".", stringify!($method), "`"));
@@ -158,7 +159,7 @@ pub use self::contract::platform::unit_of_work::listed as unit_of_work;
 /// [`AddressRepository`](crate::port::AddressRepository).
 pub use self::contract::sales::customer::listed as customer;
 pub use self::contract::search::SearchFixture;
-/// The contract of a [`Cache`] that processes share, beyond [`cache`].
+/// The contract of a [`Cache`] that processes share, in addition to [`cache`].
 pub use self::contract::shared_cache::listed as shared_cache;
 pub use self::running::{Test, run, run_test, run_within};
 
@@ -172,21 +173,21 @@ pub mod search {
     pub use super::contract::search::listed::*;
 }
 
-/// The rules that a [`Shop`] keeps over any set of adapters.
+/// The rules of a [`Shop`] over any set of adapters.
 pub mod shop {
     pub use super::rules::{MakeCache, ShopFixture, index_history, listed::*, stock_storm, tree_history, tree_storm};
 }
 
-/// An empty storage for one test: migrated, in a shop that sells in USD.
+/// An empty storage for one test, migrated for a shop that sells in USD.
 pub struct StorageFixture {
     /// The storage.
     pub storage: Arc<dyn Storage>,
-    /// What must outlive it: a temporary directory, a schema that is dropped with it.
+    /// A value that must be dropped after the storage, such as a temporary directory or a schema.
     pub guard: Box<dyn Any + Send>,
 }
 
 impl StorageFixture {
-    /// Of a storage and what must outlive it (`()` if nothing).
+    /// Returns the fixture of a storage. `guard` is dropped after the storage; it can be `()`.
     pub fn new(storage: impl Storage + 'static, guard: impl Any + Send) -> Self {
         Self { storage: Arc::new(storage), guard: Box::new(guard) }
     }
@@ -202,20 +203,20 @@ impl fmt::Debug for StorageFixture {
 pub struct CacheFixture {
     /// The cache.
     pub cache: Arc<dyn Cache>,
-    /// Lets this much time pass for the cache: moves its clock, or sleeps.
+    /// Lets time pass for the cache: it advances the clock of the cache, or sleeps.
     pub clock_advance: Box<dyn Fn(Duration) + Send + Sync>,
-    /// What must outlive it.
+    /// A value that must be dropped after the cache.
     pub guard: Box<dyn Any + Send>,
 }
 
 impl CacheFixture {
-    /// Returns the fixture of a cache. `clock_advance` lets time pass for it: it moves a clock that the cache was given,
-    /// such as [`ManualClock`](crate::clock::ManualClock), or sleeps.
+    /// Returns the fixture of a cache. `clock_advance` lets time pass for the cache: it advances the clock of the
+    /// cache, such as a [`ManualClock`](crate::clock::ManualClock), or sleeps.
     pub fn new(cache: impl Cache + 'static, clock_advance: impl Fn(Duration) + Send + Sync + 'static) -> Self {
         Self { cache: Arc::new(cache), clock_advance: Box::new(clock_advance), guard: Box::new(()) }
     }
 
-    /// Keeps something until the test has ended, such as a temporary directory.
+    /// Keeps a value until the test has ended, such as a temporary directory.
     #[must_use]
     pub fn guard(mut self, guard: impl Any + Send) -> Self {
         self.guard = Box::new(guard);
@@ -257,17 +258,17 @@ macro_rules! storage_suite {
     };
 }
 
-/// A shop with default settings over a storage, without an index and without a cache.
+/// Returns a shop with default settings over a storage, without search and without a cache.
 pub(crate) fn shop_over(storage: &Arc<dyn Storage>) -> Shop {
     Shop::new(ShopParts::new(storage.clone(), Arc::new(NoSearch))).unwrap()
 }
 
-/// A seed that is new at every run; whoever takes it prints it.
+/// Returns a new seed for every run. Callers print it.
 pub(crate) fn fresh_seed() -> u64 {
     rand::make_rng::<rand::rngs::StdRng>().next_u64()
 }
 
-/// The code of an error; panics with `what` where the call succeeded.
+/// Returns the code of an error. Panics with `what` if the call has succeeded.
 pub(crate) fn code_of<T>(result: Result<T>, what: &str) -> ErrorCode {
     match result {
         Ok(_) => panic!("{what}: this must fail"),
@@ -275,13 +276,13 @@ pub(crate) fn code_of<T>(result: Result<T>, what: &str) -> ErrorCode {
     }
 }
 
-/// Fails unless the call is refused as `DUPLICATE` of this field.
+/// Panics unless the call has failed with `DUPLICATE` on this field.
 #[track_caller]
 pub(crate) fn is_taken<T>(field: &str, result: Result<T>, what: &str) {
     assert_eq!(duplicate_field(result, what), field, "{what}: `DUPLICATE` names the field that is taken");
 }
 
-/// The field that a `DUPLICATE` names.
+/// Returns the field of a `DUPLICATE`.
 pub(crate) fn duplicate_field<T>(result: Result<T>, what: &str) -> &'static str {
     match result {
         Err(Error::Conflict(c)) => match *c {

@@ -1,6 +1,7 @@
-//! Runs the tests of the suites: each on a thread and a runtime of its own, within a time limit.
+//! Runs the tests of the suites. Each test has its own thread and runtime, and a time limit.
 //!
-//! The helpers of the suites note what they wait for ([`step`]), so that a test that does not end can say where it is.
+//! The helpers of the suites record the call for which they wait ([`step`]), so that the failure of a test that does
+//! not end names the call.
 
 use std::fmt;
 use std::future::Future;
@@ -14,7 +15,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-/// How long a test of a suite may take. The slowest ones take some seconds on a busy machine.
+/// The time limit of a test. The slowest tests take some seconds on a busy machine.
 const LIMIT: Duration = Duration::from_mins(3);
 
 tokio::task_local! {
@@ -27,12 +28,12 @@ struct Running {
     step: Mutex<String>,
 }
 
-/// A test of a suite as a value, for those who test the suite itself: `search_suite!(@tests)` and `cache_suite!(@tests)`
-/// return the list of the tests that these macros run.
+/// A test of a suite as a value, for tests of the suite itself. `search_suite!(@tests)` and `cache_suite!(@tests)`
+/// return the tests that these macros run.
 pub struct Test<F> {
-    /// Its name: the one of the `#[test]` that the suite makes of it.
+    /// The name of the test, which is also the name of its `#[test]`.
     pub name: &'static str,
-    /// The test, over a fresh fixture. It panics if the adapter breaks the contract.
+    /// The test, which takes a new fixture. It panics if the adapter violates the contract.
     pub run: fn(F) -> Pin<Box<dyn Future<Output = ()>>>,
 }
 
@@ -50,25 +51,24 @@ impl<F> fmt::Debug for Test<F> {
     }
 }
 
-/// Runs a future on a multi-thread runtime of its own, so that the crate that calls it needs no tokio. It has no time
-/// limit.
+/// Runs a future on a new multi-thread runtime, without a time limit. The crate of the caller does not need tokio.
 pub fn run(test: impl Future<Output = ()>) {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(test);
 }
 
-/// Runs one test of a suite as [`run`] does, within three minutes; for the suites' macros.
+/// Runs a test of a suite as [`run`] does, within three minutes. The macros of the suites call it.
 pub fn run_test<F: Future<Output = ()>>(name: &str, test: impl FnOnce() -> F + Send + 'static) {
     run_within(LIMIT, name, test);
 }
 
-/// Runs a test as [`run`] does, and panics with its name and with what it waits for if it has not ended within `limit`.
-/// That covers a test that never yields too: it runs on a thread of its own, which is left behind then.
+/// Runs a test as [`run`] does. If it has not ended within `limit`, it panics with the name of the test and the call
+/// for which it waits. This also works for a test that never yields, because its thread is then abandoned.
 pub fn run_within<F: Future<Output = ()>>(limit: Duration, name: &str, test: impl FnOnce() -> F + Send + 'static) {
     let running = Arc::new(Running { name: name.to_owned(), step: Mutex::new("the fixture".to_owned()) });
     let (ends, ended) = channel::<()>();
     let inside = running.clone();
     let body = move || {
-        // Dropped when the thread ends, also if it panics.
+        // The sender is dropped when the thread ends, even if it panics.
         let _ends = ends;
         run(RUNNING.scope(inside, async { test().await }));
     };
@@ -86,13 +86,13 @@ pub fn run_within<F: Future<Output = ()>>(limit: Duration, name: &str, test: imp
     }
 }
 
-/// Notes what the running test waits for from now on.
+/// Records the call for which the running test now waits.
 pub(crate) fn step(what: impl fmt::Display) {
     let _ = RUNNING.try_with(|running| *running.step.lock() = what.to_string());
 }
 
-/// Reports on stderr that the running test proves nothing, because the adapter `lacks` what the test is about. The test
-/// harness does not hold this line back.
+/// Reports on stderr that the running test is skipped, because the adapter `lacks` a capability. The test harness does
+/// not capture this line.
 pub(crate) fn skipped(suite: &str, topic: &str, lacks: &str) {
     let test = RUNNING.try_with(|running| running.name.clone()).unwrap_or_default();
     let _ = writeln!(std::io::stderr(), "skipped: {suite} suite, {topic}: {lacks} ({test})");

@@ -1,4 +1,4 @@
-//! Valid values of every aggregate, the same at every run, and short ways to store them.
+//! Valid values of every aggregate, which are the same at every run, and helpers that store them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,17 +23,17 @@ use crate::money::{Currency, Measure, Money, Percentage, Rating};
 use crate::port::storage::Storage;
 use crate::text::Slug;
 
-/// When every [`Env`] starts: 2026-01-02 03:04:05.678901 UTC.
+/// The time at which every [`Env`] starts: 2026-01-02 03:04:05.678901 UTC.
 const START_MICROS: i64 = 1_767_323_045_678_901;
 
-/// A world that replays from its seed: a clock that moves one millisecond per look, and ids made from it.
+/// An environment that is determined by its seed: a clock that advances one millisecond per call, and a source of ids.
 #[derive(Debug)]
 pub struct Env {
-    /// The clock; [`Env::now`] moves it.
+    /// The clock, which [`Env::now`] advances.
     pub clock: Arc<ManualClock>,
-    /// Ids.
+    /// The source of ids.
     pub ids: UuidV7Source,
-    /// Who does things.
+    /// The actor of all changes.
     pub actor: Actor,
 }
 
@@ -44,24 +44,24 @@ impl Default for Env {
 }
 
 impl Env {
-    /// A world made from `seed`.
+    /// Returns the environment of a seed.
     pub fn new(seed: u64) -> Self {
         let clock = Arc::new(ManualClock::at_micros(START_MICROS));
         Self { ids: UuidV7Source::seeded(clock.clone(), seed), clock, actor: Actor::new("user:testkit") }
     }
 
-    /// A moment later than all before.
+    /// Returns a time that is later than all times before.
     pub fn now(&self) -> Timestamp {
         self.clock.advance(Duration::from_millis(1));
         self.clock.now()
     }
 
-    /// The audit fields of a row that is made now.
+    /// Returns the audit fields of a row that is created now.
     pub fn audit(&self) -> Audit {
         Audit::created(self.now(), &self.actor)
     }
 
-    /// The audit fields of a row with a past: edited by another actor, at version 3.
+    /// Returns the audit fields of a row at version 3, which another actor has edited.
     pub fn edited_audit(&self) -> Audit {
         let mut audit = self.audit();
         audit.edited(self.now(), &Actor::new("system"));
@@ -69,7 +69,7 @@ impl Env {
         audit
     }
 
-    /// A category with nothing optional.
+    /// Returns a category without optional fields.
     pub fn category(&self, name: &str, parent: Option<&Category>) -> Category {
         let slug = Slug::from_title(name, "category");
         Category {
@@ -88,7 +88,7 @@ impl Env {
         }
     }
 
-    /// A category with all fields.
+    /// Returns a category with all fields.
     pub fn full_category(&self, name: &str, parent: Option<&Category>) -> Category {
         let plain = self.category(name, parent);
         Category {
@@ -101,7 +101,7 @@ impl Env {
         }
     }
 
-    /// An active product with nothing optional and without SKUs.
+    /// Returns an active product without optional fields and without SKUs.
     pub fn product(&self, title: &str) -> Product {
         Product {
             id: ProductId(self.ids.next()),
@@ -125,7 +125,7 @@ impl Env {
         }
     }
 
-    /// An active product with one SKU: its code is the slug, in upper case.
+    /// Returns an active product with one SKU, whose code is the slug in upper case.
     pub fn priced(&self, title: &str, price: i64, on_hand: i64) -> Product {
         let mut p = self.product(title);
         let code = p.slug.as_str().to_uppercase();
@@ -133,7 +133,7 @@ impl Env {
         p
     }
 
-    /// A product with all fields and three SKUs, in `categories`.
+    /// Returns a product with all fields and three SKUs, in `categories`.
     pub fn full_product(&self, title: &str, categories: &[&Category]) -> Product {
         let mut p = Product {
             description: Some("Two lines\nwith a tab\t, \"quotes\", 100% \\ _ and 🧺 ünïcödé.".to_owned()),
@@ -168,7 +168,7 @@ impl Env {
         p
     }
 
-    /// A SKU with nothing optional, after the product's others.
+    /// Returns a SKU without optional fields, positioned after the other SKUs of the product.
     pub fn sku(&self, product: &Product, code: &str, price: i64, on_hand: i64) -> Sku {
         Sku {
             id: SkuId(self.ids.next()),
@@ -189,7 +189,7 @@ impl Env {
         }
     }
 
-    /// A SKU with all fields.
+    /// Returns a SKU with all fields.
     pub fn full_sku(&self, product: &Product, code: &str, price: i64, on_hand: i64) -> Sku {
         Sku {
             option_values: BTreeMap::from([
@@ -208,7 +208,7 @@ impl Env {
         }
     }
 
-    /// Gives `product` one more plain SKU and returns its id.
+    /// Adds a SKU without optional fields to a product, and returns its id.
     pub fn add_sku(&self, product: &mut Product, code: &str, price: i64, on_hand: i64) -> SkuId {
         let sku = self.sku(product, code, price, on_hand);
         let id = sku.id;
@@ -216,7 +216,7 @@ impl Env {
         id
     }
 
-    /// The ledger rows that explain the on hand of new SKUs (R11).
+    /// Returns the movements whose sums are the stock on hand of new SKUs (R11).
     pub fn opening<'a>(&self, skus: impl IntoIterator<Item = &'a Sku>) -> Vec<StockMovement> {
         skus.into_iter()
             .filter(|s| s.on_hand != 0)
@@ -224,7 +224,7 @@ impl Env {
             .collect()
     }
 
-    /// An adjustment.
+    /// Returns the movement of an adjustment.
     pub fn movement(&self, sku_id: SkuId, delta: i64) -> StockMovement {
         StockMovement {
             id: StockMovementId(self.ids.next()),
@@ -237,7 +237,7 @@ impl Env {
         }
     }
 
-    /// A customer with nothing optional.
+    /// Returns a customer without optional fields.
     pub fn customer(&self, first_name: &str, last_name: &str, email: &str) -> Customer {
         Customer {
             id: CustomerId(self.ids.next()),
@@ -251,7 +251,7 @@ impl Env {
         }
     }
 
-    /// A customer with all fields.
+    /// Returns a customer with all fields.
     pub fn full_customer(&self, first_name: &str, last_name: &str, email: &str) -> Customer {
         Customer {
             telephone: Some("+12345678901234567890".to_owned()),
@@ -262,7 +262,7 @@ impl Env {
         }
     }
 
-    /// An address with nothing optional.
+    /// Returns an address without optional fields.
     pub fn address(&self, customer: &Customer, street: &str, city: &str) -> Address {
         Address {
             id: AddressId(self.ids.next()),
@@ -277,7 +277,7 @@ impl Env {
         }
     }
 
-    /// An address with all fields.
+    /// Returns an address with all fields.
     pub fn full_address(&self, customer: &Customer, street: &str, city: &str) -> Address {
         Address {
             number: Some("12½ b".to_owned()),
@@ -289,7 +289,7 @@ impl Env {
         }
     }
 
-    /// An event about an aggregate at a revision.
+    /// Returns an event about an aggregate at a revision.
     pub fn event(&self, kind: EventKind, aggregate_id: impl Into<Uuid>, revision: i64) -> Event {
         Event {
             id: EventId(self.ids.next()),
@@ -302,7 +302,7 @@ impl Env {
         }
     }
 
-    /// `row` soft-deleted now.
+    /// Returns the row, soft-deleted now.
     pub fn deleted(&self, audit: &Audit) -> Audit {
         let mut audit = audit.clone();
         let now = self.now();
@@ -311,7 +311,7 @@ impl Env {
         audit
     }
 
-    /// `product` edited: the next version and revision.
+    /// Returns the product after an edit, with the next version and revision.
     pub fn edited(&self, product: &Product) -> Product {
         let mut p = product.clone();
         p.audit.edited(self.now(), &self.actor);
@@ -319,7 +319,7 @@ impl Env {
         p
     }
 
-    /// `category` edited: the next version and revision.
+    /// Returns the category after an edit, with the next version and revision.
     pub fn edited_category(&self, category: &Category) -> Category {
         let mut c = category.clone();
         c.audit.edited(self.now(), &self.actor);
@@ -327,7 +327,7 @@ impl Env {
         c
     }
 
-    /// Inserts categories in a unit of work of their own.
+    /// Inserts categories in a new unit of work.
     pub async fn insert_categories(&self, storage: &Arc<dyn Storage>, categories: &[&Category]) -> Result<()> {
         let rows: Vec<Category> = categories.iter().map(|c| (*c).clone()).collect();
         let mut uow = storage.begin().await?;
@@ -335,7 +335,7 @@ impl Env {
         uow.commit().await
     }
 
-    /// Inserts customers and addresses in a unit of work of their own.
+    /// Inserts customers and addresses in a new unit of work.
     pub async fn insert_customers(
         &self,
         storage: &Arc<dyn Storage>,
@@ -348,7 +348,7 @@ impl Env {
         uow.commit().await
     }
 
-    /// Inserts products, their SKUs and the opening rows of their ledgers in a unit of work of their own.
+    /// Inserts products, their SKUs and the first movements of the SKUs in a new unit of work.
     pub async fn insert_products(&self, storage: &Arc<dyn Storage>, products: &[Product]) -> Result<()> {
         let mut uow = storage.begin().await?;
         uow.products().insert(products).await?;
@@ -359,7 +359,7 @@ impl Env {
         uow.commit().await
     }
 
-    /// Writes `after` over `before` in a unit of work of its own.
+    /// Updates `before` to `after` in a new unit of work.
     pub async fn update_product(&self, storage: &Arc<dyn Storage>, before: &Product, after: &Product) -> Result<()> {
         let mut uow = storage.begin().await?;
         uow.products().lock(&[before.id]).await?;
@@ -367,7 +367,7 @@ impl Env {
         uow.commit().await
     }
 
-    /// Writes `after` over `before` in a unit of work of its own.
+    /// Updates `before` to `after` in a new unit of work.
     pub async fn update_category(&self, storage: &Arc<dyn Storage>, before: &Category, after: &Category) -> Result<()> {
         let mut uow = storage.begin().await?;
         uow.categories().lock_tree().await?;
@@ -375,7 +375,7 @@ impl Env {
         uow.commit().await
     }
 
-    /// Writes `after` over `before` in a unit of work of its own.
+    /// Updates `before` to `after` in a new unit of work.
     pub async fn update_customer(&self, storage: &Arc<dyn Storage>, before: &Customer, after: &Customer) -> Result<()> {
         let mut uow = storage.begin().await?;
         uow.customers().lock(before.id).await?;
@@ -383,7 +383,7 @@ impl Env {
         uow.commit().await
     }
 
-    /// Writes `after` over `before` in a unit of work of its own.
+    /// Updates `before` to `after` in a new unit of work.
     pub async fn update_address(&self, storage: &Arc<dyn Storage>, before: &Address, after: &Address) -> Result<()> {
         let mut uow = storage.begin().await?;
         uow.customers().lock(before.customer_id).await?;
@@ -391,21 +391,21 @@ impl Env {
         uow.commit().await
     }
 
-    /// Soft-deletes a customer and returns it as it is then.
+    /// Soft-deletes a customer and returns it after the deletion.
     pub async fn soft_delete_customer(&self, storage: &Arc<dyn Storage>, customer: &Customer) -> Result<Customer> {
         let after = Customer { audit: self.deleted(&customer.audit), ..customer.clone() };
         self.update_customer(storage, customer, &after).await?;
         Ok(after)
     }
 
-    /// Soft-deletes a product and returns it as it is then.
+    /// Soft-deletes a product and returns it after the deletion.
     pub async fn soft_delete(&self, storage: &Arc<dyn Storage>, product: &Product) -> Result<Product> {
         let after = Product { audit: self.deleted(&product.audit), revision: product.revision + 1, ..product.clone() };
         self.update_product(storage, product, &after).await?;
         Ok(after)
     }
 
-    /// Soft-deletes a category and returns it as it is then.
+    /// Soft-deletes a category and returns it after the deletion.
     pub async fn soft_delete_category(&self, storage: &Arc<dyn Storage>, category: &Category) -> Result<Category> {
         let after =
             Category { audit: self.deleted(&category.audit), revision: category.revision + 1, ..category.clone() };
@@ -414,17 +414,17 @@ impl Env {
     }
 }
 
-/// An amount in the shop's currency, from cents.
+/// Returns an amount in USD, from cents.
 pub fn usd(minor: i64) -> Money {
     Money::from_minor(minor, Currency::USD)
 }
 
-/// A weight or length from hundredths.
+/// Returns a weight or length, from hundredths.
 pub fn measure(hundredths: i64) -> Measure {
     Measure::from_hundredths(hundredths).unwrap()
 }
 
-/// Attributes of every JSON type.
+/// Returns attributes with values of every JSON type.
 pub fn attributes() -> Attributes {
     let value = json!({
         "text": "ünïcödé \"quoted\" \\ 🧲",

@@ -1,13 +1,13 @@
 //! The macros that list the tests of the suites.
 //!
-//! A file of tests names them once, in [`tests!`] or [`suite!`]. The tests are `pub` in modules that only these lists
-//! re-export, so the compiler warns that a test outside of its list, or a topic outside of its suite, is dead code.
+//! A file of tests lists them once, in [`tests!`] or [`suite!`]. The tests are `pub` in modules that only these lists
+//! re-export. If a test is not in its list, or a topic is not in its suite, the compiler warns of dead code.
 
-/// Lists the tests of one topic. Re-exports them in a module `listed`, and makes the macro `$list`, by which a suite
-/// runs them.
+/// Lists the tests of one topic. It re-exports them in a module `listed`, and defines the macro `$list`, with which a
+/// suite runs them.
 macro_rules! tests {
     ($list:ident: [$($test:ident,)*]) => { tests! { @($) $list [$($test,)*] } };
-    // `$d` is a dollar sign, for the variables of the macro that this one defines.
+    // `$d` is a dollar sign, for the variables of the macro that this macro defines.
     (@($d:tt) $list:ident [$($test:ident,)*]) => {
         /// The tests of one topic.
         pub mod listed {
@@ -23,10 +23,10 @@ macro_rules! tests {
 }
 
 /// Defines the public macro `$suite`, which runs the tests of `testkit::$module` in a module of that name. The suite is
-/// either one list of tests, or the topics that it consists of, each with the name that [`tests!`] gave its list.
-/// `$fixture` is what the factory returns, and `$subject` what a test takes of it.
+/// either one list of tests, or a list of topics, each with the name of its list in [`tests!`]. `$fixture` is the value
+/// of the factory, and `$subject` is the part of it that tests take.
 ///
-/// `$suite!(@tests)` is the list as values, a `Vec<Test<_>>`: for those who test the suite itself.
+/// `$suite!(@tests)` returns the tests as values, a `Vec<Test<_>>`, for tests of the suite itself.
 macro_rules! suite {
     (
         $(#[$doc:meta])*
@@ -65,7 +65,7 @@ macro_rules! suite {
     };
 }
 
-/// Makes one `#[test]` per name, on a runtime and with a fixture of its own; or pushes each onto a list.
+/// Makes a `#[test]` for each name, with its own runtime and fixture, or pushes each test onto a list.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __tests {

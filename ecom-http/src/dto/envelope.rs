@@ -1,4 +1,4 @@
-//! The envelope: data, meta, links.
+//! The envelope of responses: `data`, `meta` and `links`.
 
 use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, LINK};
@@ -17,14 +17,14 @@ use crate::extract::{Paged, RequestTarget, Style};
 
 pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// One resource.
+/// A resource in the envelope.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(crate) struct Item<T> {
     /// The resource.
     pub data: T,
-    /// Nothing yet.
+    /// An empty object, reserved for later releases.
     pub meta: NoMeta,
-    /// Where it is.
+    /// The link to the resource.
     pub links: SelfLink,
 }
 
@@ -32,10 +32,10 @@ pub(crate) struct Item<T> {
 #[derive(Debug, Clone, Copy, Serialize, utoipa::ToSchema)]
 pub(crate) struct NoMeta {}
 
-/// Where a resource is.
+/// The link to a resource.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(crate) struct SelfLink {
-    /// Its path.
+    /// The path of the resource.
     #[serde(rename = "self")]
     pub this: String,
 }
@@ -46,56 +46,56 @@ impl<T> Item<T> {
     }
 }
 
-/// A list of resources.
+/// A list of resources in the envelope.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(crate) struct List<T> {
     /// The resources, in order.
     pub data: Vec<T>,
-    /// About the list.
+    /// Information about the list.
     pub meta: ListMeta,
-    /// Where the other pages are.
+    /// The links to the pages of the list.
     pub links: Links,
 }
 
-/// About a list.
+/// Information about a list.
 #[derive(Debug, Default, Serialize, utoipa::ToSchema)]
 pub(crate) struct ListMeta {
-    /// Which part of the list this is; absent where the list is always whole.
+    /// The part of the list that this page contains; absent for a list without pages.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pagination: Option<Pagination>,
-    /// With `include=filters`: what the list could be narrowed by.
+    /// The values by which the list can be filtered further; present if the request has `include=filters`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub filters: Option<FiltersView>,
-    /// Of a search.
+    /// Information about the search; present for searches.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub search: Option<SearchMeta>,
 }
 
-/// Which part of a list this is.
+/// The part of a list that a page contains.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(crate) struct Pagination {
-    /// How many match; absent with a cursor.
+    /// The number of rows that match; absent if the request pages by cursor.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub total: Option<u64>,
-    /// `false` where there are at least `total`; absent where it is exact.
+    /// `false` if counting stopped early, so that there are at least `total` rows; absent if `total` is exact.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub total_exact: Option<bool>,
-    /// The page, from 1; absent with a cursor.
+    /// The number of the page, from 1; absent if the request pages by cursor.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub page: Option<u64>,
-    /// Rows of a page.
+    /// The maximum number of rows on a page.
     pub per_page: u32,
-    /// How many pages there are; absent with a cursor.
+    /// The number of pages, as far as the rows were counted; absent if the request pages by cursor.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub total_pages: Option<u64>,
-    /// Whether there is another page.
+    /// Whether there is a next page.
     pub has_next: bool,
-    /// With a cursor: what the next page starts with.
+    /// The `cursor` of the next page; present if the request pages by cursor and there is a next page.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_cursor: Option<String>,
 }
 
-/// Where the pages of a list are; those that there are.
+/// The links to the pages of a list, each with path and query. Links to pages that do not exist are absent.
 #[derive(Debug, Default, Serialize, utoipa::ToSchema)]
 pub(crate) struct Links {
     /// This page.
@@ -104,13 +104,13 @@ pub(crate) struct Links {
     /// The first page.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first: Option<String>,
-    /// The page before.
+    /// The previous page; absent if the request pages by cursor.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prev: Option<String>,
     /// The next page.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
-    /// The last page, where the total is exact.
+    /// The last page; present if the total is exact.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last: Option<String>,
 }
@@ -118,14 +118,14 @@ pub(crate) struct Links {
 /// A list without its rows.
 #[derive(Debug)]
 pub(crate) struct ListFrame {
-    /// About the list.
+    /// Information about the list.
     pub meta: ListMeta,
-    /// Where the other pages are.
+    /// The links to the pages of the list.
     pub links: Links,
 }
 
 impl ListFrame {
-    /// Returns the frame of a list that always comes whole.
+    /// Returns the frame of a list without pages.
     pub(crate) fn whole(here: &RequestTarget) -> Self {
         Self { meta: ListMeta::default(), links: Links { this: here.path_and_query(), ..Links::default() } }
     }
@@ -184,19 +184,19 @@ impl ListFrame {
     }
 }
 
-/// The offset of the last page.
+/// Returns the offset of the last page.
 fn last_page(count: u64, per_page: u64) -> u64 {
     count.div_ceil(per_page).saturating_sub(1) * per_page
 }
 
-/// The offset of the last page on the raster that the caller's skip is on.
+/// Returns the offset of the last page, in steps of `per_page` from the offset that the caller has requested.
 fn last_skip(count: u64, paged: &Paged) -> u64 {
     let per_page = u64::from(paged.per_page);
     let first = paged.offset % per_page;
     if count <= first { 0 } else { first + last_page(count - first, per_page) }
 }
 
-/// The path and query of the request with a parameter of another value, first where it was not there.
+/// Returns the path and query of the request, with another value of one parameter, which comes last.
 fn with_parameter(here: &RequestTarget, name: &str, value: &str) -> String {
     let mut out = String::with_capacity(64);
     out.push_str(here.path());
@@ -213,7 +213,7 @@ fn with_parameter(here: &RequestTarget, name: &str, value: &str) -> String {
     out
 }
 
-/// Bytes that a row of a list takes, about: room that need not grow.
+/// The approximate size of a row in a list, in bytes. Buffers of this size rarely have to grow.
 const ROW_BYTES: usize = 2_048;
 
 fn unwritable(e: serde_json::Error) -> ApiError {
@@ -231,7 +231,7 @@ pub(crate) fn json<T: Serialize>(status: StatusCode, body: &T) -> ApiResult {
     Ok((status, [(CONTENT_TYPE, JSON)], write(body, ROW_BYTES)?).into_response())
 }
 
-/// A list as it goes over the wire, with its pages also in `Link` (RFC 8288).
+/// The body of a list, and its header `Link` with the pages (RFC 8288).
 pub(crate) struct RenderedList {
     body: Bytes,
     link: Option<HeaderValue>,
@@ -268,12 +268,12 @@ impl RenderedList {
     }
 }
 
-/// The fields that `fields=` picks; `None` stands for all.
+/// The fields that the parameter `fields` selects; `None` selects all.
 #[derive(Debug, Default)]
 pub(crate) struct Fields(Option<Vec<String>>);
 
 impl Fields {
-    /// Reads a list with commas; unknown names, and a list without names, are pushed to `errors`.
+    /// Parses names separated by commas. Pushes an error for an unknown name and for a list without names.
     pub(crate) fn parse(sent: Option<&str>, known: &[&str], errors: &mut ValidationErrors) -> Self {
         Self(sent.map(|sent| {
             let names: Vec<String> =
@@ -283,18 +283,19 @@ impl Fields {
                 errors.push("fields", FieldCode::Required, message);
             }
             for n in names.iter().filter(|n| !known.contains(&n.as_str())) {
-                errors.push("fields", FieldCode::Unknown, format!("there is no field `{}`", shorten(n)));
+                errors.push("fields", FieldCode::Unknown, format!("contains the unknown field `{}`", shorten(n)));
             }
             names
         }))
     }
 
-    /// Returns true if no field is left out.
+    /// Returns true if all fields are selected.
     pub(crate) const fn all(&self) -> bool {
         self.0.is_none()
     }
 
-    /// Returns a hash of the picked fields, the same in whatever order they were named (FNV-1a); `None` for all.
+    /// Returns a hash (FNV-1a) of the selected fields, which does not depend on their order; `None` if all are
+    /// selected.
     pub(crate) fn hash(&self) -> Option<u64> {
         let mut names: Vec<&str> = self.0.as_ref()?.iter().map(String::as_str).collect();
         names.sort_unstable();
@@ -303,7 +304,7 @@ impl Fields {
         Some(bytes.fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)))
     }
 
-    /// Returns the picked fields of a representation.
+    /// Returns the selected fields of a representation.
     pub(crate) fn pick<T: Serialize>(&self, view: &T) -> ApiResult<Value> {
         Ok(match (&self.0, serde_json::to_value(view).map_err(unwritable)?) {
             (Some(names), Value::Object(all)) => {

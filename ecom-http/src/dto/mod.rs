@@ -1,4 +1,4 @@
-//! What goes over the wire. Inputs are the domain's own types; these are the views.
+//! The representations in responses. Requests are read into the inputs of the domain, which are not repeated here.
 
 mod catalog {
     pub(crate) mod category;
@@ -32,8 +32,8 @@ use serde_json::value::RawValue;
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
 
-/// A short text, escaped in one go: `collect_str` takes the serializer's longest way for each piece that is formatted, and
-/// a time has a dozen.
+/// Serializes a short text in one call. `collect_str` would enter the serializer once for each formatted piece, of
+/// which a time has a dozen.
 fn short<S: Serializer>(value: impl Display, s: S) -> Result<S::Ok, S::Error> {
     let mut text = ArrayString::<64>::new();
     match write!(text, "{value}") {
@@ -42,13 +42,13 @@ fn short<S: Serializer>(value: impl Display, s: S) -> Result<S::Ok, S::Error> {
     }
 }
 
-/// RFC 3339 in UTC, with as many digits of a second as there are: 3, 6, 9 or none.
+/// Serializes a time as RFC 3339 in UTC, with as many digits of a second as needed: 0, 3, 6 or 9.
 fn time<S: Serializer>(at: &DateTime<Utc>, s: S) -> Result<S::Ok, S::Error> {
-    // Its `Debug` is that form.
+    // This is the format of the time's `Debug`.
     short(format_args!("{at:?}"), s)
 }
 
-/// As [`time`].
+/// As [`time`], for a time that can be absent.
 #[expect(clippy::ref_option, reason = "serde calls it with the field")]
 fn maybe_time<S: Serializer>(at: &Option<DateTime<Utc>>, s: S) -> Result<S::Ok, S::Error> {
     match at {
@@ -57,7 +57,7 @@ fn maybe_time<S: Serializer>(at: &Option<DateTime<Utc>>, s: S) -> Result<S::Ok, 
     }
 }
 
-/// An exact decimal: a string, or a number where the client or the configuration asks.
+/// An exact decimal. It is a JSON string, or a JSON number if the client or the configuration requests numbers.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Amount {
     value: Decimal,
@@ -74,7 +74,7 @@ impl utoipa::PartialSchema for Amount {
     fn schema() -> RefOr<Schema> {
         ObjectBuilder::new()
             .schema_type(SchemaType::from_iter([Type::String, Type::Number]))
-            .description(Some("An exact decimal: a string, or a number with `numbers=true`."))
+            .description(Some("An exact decimal: a string, or a number if the request has `numbers=true`."))
             .examples([serde_json::json!("9.99")])
             .into()
     }
@@ -85,7 +85,7 @@ impl utoipa::ToSchema for Amount {}
 impl Serialize for Amount {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         if self.number {
-            // The digits as they are: a float would change some.
+            // The digits are written as they are, because a float would change some of them.
             RawValue::from_string(self.value.to_string()).map_err(serde::ser::Error::custom)?.serialize(s)
         } else {
             short(self.value, s)
@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_those_of_chrono() {
+    fn times_are_formatted_as_chrono_does() {
         #[derive(Serialize)]
         struct Times(#[serde(serialize_with = "time")] DateTime<Utc>);
         for text in [

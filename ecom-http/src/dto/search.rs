@@ -1,52 +1,53 @@
-//! Search results over the wire.
+//! The representation of search results.
 
 use ecom_core::search::Facet;
 use serde::Serialize;
 
-/// About a search.
+/// Information about a search.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(crate) struct SearchMeta {
-    /// What was searched for.
+    /// The text that was searched for; empty if there was none.
     pub query: String,
-    /// How many match.
+    /// The number of products that match.
     pub total_hits: u64,
-    /// How long it took, in milliseconds.
+    /// How long the search took, in milliseconds.
     pub took_ms: u64,
-    /// Counts over all matches; of each facet its own filter is left out.
+    /// The counts of all matches by facet. The counts of a facet leave out the filter on the same field, so that they
+    /// show how many products other values of the filter would find.
     pub facets: Facets,
 }
 
-/// Counts by facet; those that were asked for.
+/// The requested counts of matches, by facet. A facet that was not requested is absent.
 #[derive(Debug, Default, Serialize, utoipa::ToSchema)]
 pub(crate) struct Facets {
-    /// By category, with everything below it.
+    /// Counts by category, including the products of its descendants. Values are category ids.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub categories: Option<Vec<FacetView>>,
-    /// By brand.
+    /// Counts by brand.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub brands: Option<Vec<FacetView>>,
-    /// By price range.
+    /// Counts by price range. Values are the lower bounds of the ranges, in the major unit of the currency.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prices: Option<Vec<FacetView>>,
-    /// By tag.
+    /// Counts by tag.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tags: Option<Vec<FacetView>>,
-    /// By whole stars.
+    /// Counts by rating, in whole stars.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rating: Option<Vec<FacetView>>,
-    /// By availability.
+    /// Counts by availability.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub availability: Option<Vec<FacetView>>,
 }
 
-/// One count of a facet.
+/// The count of one value of a facet.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(crate) struct FacetView {
-    /// What to filter by.
+    /// The value, by which a search can filter.
     pub value: String,
-    /// What to show.
+    /// The text to display for the value.
     pub label: String,
-    /// How many match.
+    /// The number of matches with the value.
     pub count: u64,
 }
 

@@ -1,4 +1,4 @@
-//! JSON bodies.
+//! JSON bodies of requests.
 
 use std::fmt;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, ApiError> {
         let limit = app.config.body_limit;
         let too_large = || {
-            ApiError::new(ErrorCode::PayloadTooLarge, format!("the body is over the limit of {limit} bytes"))
+            ApiError::new(ErrorCode::PayloadTooLarge, format!("the body exceeds the limit of {limit} bytes"))
                 .at("body", FieldCode::OutOfBounds)
         };
         let headers = request.headers();
@@ -43,24 +43,27 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
                 "the body must be JSON in UTF-8: send it in UTF-8, with `Content-Type: application/json`",
             ));
         }
-        let said = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
-        // A client that waits for our word, or sends without end, hears it at once.
-        if said.is_some_and(|n| n > limit && (n > DRAINED || headers.contains_key(EXPECT))) {
+        let announced = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
+        // A client that expects `100 Continue`, or announces more than is drained, gets the error at once.
+        if announced.is_some_and(|n| n > limit && (n > DRAINED || headers.contains_key(EXPECT))) {
             return Err(too_large());
         }
-        // Before the limit of the whole request, so that a client that stalls is not taken for a slow database.
-        let bytes = tokio::time::timeout(app.config.request_timeout / 2, read(request.into_body(), limit, said))
+        // This limit is shorter than that of the whole request, so that a client that stalls is not reported as a slow
+        // database.
+        let bytes = tokio::time::timeout(app.config.request_timeout / 2, read(request.into_body(), limit, announced))
             .await
             .map_err(|_| {
                 ApiError::new(ErrorCode::RequestTimeout, "the body did not arrive in time; send the request again")
                     .at("body", FieldCode::Malformed)
             })?
-            .map_err(|_| ApiError::field("body", FieldCode::Malformed, "broke off"))?
+            .map_err(|_| {
+                ApiError::field("body", FieldCode::Malformed, "ended before it was complete; send the request again")
+            })?
             .ok_or_else(too_large)?;
         if bytes.is_empty() {
             return Err(ApiError::field("body", FieldCode::Required, "is required"));
         }
-        // Derived code would also fill a struct from an array, by the order of its fields.
+        // Derived code would also accept an array for a struct, in the order of its fields.
         if bytes
             .trim_ascii_start()
             .first()
@@ -76,21 +79,25 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
             if words.starts_with("recursion limit exceeded") {
                 return explain(&path, &words, "body");
             }
-            // Some values that do not fit are called syntax errors: an enum's null, a number without bounds.
+            // The parser reports some invalid values as syntax errors, such as null for an enum, or a huge number.
             let well_formed = serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).is_ok();
             if well_formed && inner.is_syntax() {
-                ApiError::field(path, FieldCode::Malformed, "has the wrong type, or a value that cannot be read")
+                ApiError::field(
+                    path,
+                    FieldCode::Malformed,
+                    "must have the type and the bounds that the documentation describes",
+                )
             } else if inner.is_syntax() || inner.is_eof() {
                 ApiError::field(
                     "body",
                     FieldCode::Malformed,
-                    format!("is no JSON at line {} column {}", inner.line(), inner.column()),
+                    format!("must be valid JSON; the error is at line {}, column {}", inner.line(), inner.column()),
                 )
             } else {
                 explain(&path, &words, "body")
             }
         })?;
-        json.end().map_err(|_| ApiError::field("body", FieldCode::Malformed, "has something after the JSON value"))?;
+        json.end().map_err(|_| ApiError::field("body", FieldCode::Malformed, "must end after the JSON value"))?;
         let Strict(whole) = serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_slice(&bytes))
             .map_err(|e| explain(&e.path().to_string(), &e.inner().to_string(), "body"))?;
         match array_for_object(&whole, "") {
@@ -100,7 +107,7 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
     }
 }
 
-/// JSON in which no object has a field twice. Parsers disagree about which of the two counts.
+/// JSON in which no object has the same field twice, because parsers disagree about which of the two counts.
 struct Strict(Value);
 
 impl<'de> Deserialize<'de> for Strict {
@@ -151,7 +158,7 @@ impl<'de> Deserialize<'de> for Strict {
     }
 }
 
-/// Where an array stands in the place of one of the inputs' nested objects.
+/// Returns the field of an input that has an array where the input has a nested object.
 fn array_for_object(object: &Value, prefix: &str) -> Option<String> {
     let object = object.as_object()?;
     if object.get("dimensions").is_some_and(Value::is_array) {
@@ -165,11 +172,11 @@ fn array_for_object(object: &Value, prefix: &str) -> Option<String> {
     })
 }
 
-/// The version that was read, in the body of a call that needs none: `{"version": 3}`, or nothing.
+/// The version that the client read, in an optional body: `{"version": 3}`.
 #[derive(Debug, Default, serde::Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct VersionBody {
-    /// The version that was read (R1), unless If-Match says it.
+    /// The version that the client read (R1), unless `If-Match` or the query names it.
     #[serde(default)]
     pub version: Option<i64>,
 }
@@ -185,13 +192,13 @@ impl FromRequest<Arc<App>> for VersionBody {
     }
 }
 
-/// The most bytes of a body over the limit that are read and thrown away: a client that is still sending when the
-/// connection closes would see that in place of the error.
+/// How many bytes of a body that exceeds the limit are read and discarded. A client that is still sending when the
+/// connection closes would not see the error.
 const DRAINED: usize = 32 * 1024 * 1024;
 
-/// The bytes of a body; `None` where it is over the limit.
-async fn read(mut body: Body, limit: usize, said: Option<usize>) -> Result<Option<Bytes>, axum::Error> {
-    let mut kept = BytesMut::with_capacity(said.unwrap_or(0).min(limit));
+/// Reads the bytes of a body; returns `None` if it exceeds the limit.
+async fn read(mut body: Body, limit: usize, announced: Option<usize>) -> Result<Option<Bytes>, axum::Error> {
+    let mut kept = BytesMut::with_capacity(announced.unwrap_or(0).min(limit));
     let mut length = 0_usize;
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame?.into_data() else { continue };
@@ -207,17 +214,17 @@ async fn read(mut body: Body, limit: usize, said: Option<usize>) -> Result<Optio
     Ok((length <= limit).then(|| kept.freeze()))
 }
 
-/// `application/json`, and what is built on it (`application/merge-patch+json`).
+/// Returns true for `application/json` and for types that end in `+json`, such as `application/merge-patch+json`.
 fn is_json(content_type: &str) -> bool {
     let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     essence.strip_prefix("application/").is_some_and(|t| t == "json" || t.ends_with("+json"))
 }
 
-/// Returns true unless the type names another character set than UTF-8.
+/// Returns true unless the type names a character set other than UTF-8.
 fn is_utf8(content_type: &str) -> bool {
     content_type.split(';').skip(1).filter_map(|parameter| parameter.split_once('=')).all(|(name, value)| {
         let charset = value.trim().trim_matches('"');
-        // Both names are in use.
+        // Clients send both names.
         let is_utf8 = charset.eq_ignore_ascii_case("utf-8") || charset.eq_ignore_ascii_case("utf8");
         is_utf8 || !name.trim().eq_ignore_ascii_case("charset")
     })

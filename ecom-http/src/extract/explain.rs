@@ -1,15 +1,15 @@
-//! What serde says of an input, by field.
+//! Turns the errors of serde into errors of the fields of an input.
 
 use ecom_core::FieldCode;
 
 use crate::error::ApiError;
 
-/// Turns a message of serde into the error of the field that it means. `root` names the input as a whole.
+/// Turns a message of serde into the error of the field that it is about. `root` is the name of the whole input.
 pub(crate) fn explain(path: &str, message: &str, root: &'static str) -> ApiError {
-    // serde's wording of these is part of its public `Error` trait.
+    // The wording of these messages is part of serde's public `Error` trait.
     let named = |prefix: &str| {
         let name = message.strip_prefix(prefix)?.split('`').next()?;
-        // The path may or may not hold the key already.
+        // The path may or may not contain the name already.
         Some(match path {
             "." | "" | "?" => name.to_owned(),
             p if p == name || p.ends_with(&format!(".{name}")) => p.to_owned(),
@@ -17,27 +17,46 @@ pub(crate) fn explain(path: &str, message: &str, root: &'static str) -> ApiError
         })
     };
     let at = |code, field: Option<String>, text: &str| ApiError::field(field.unwrap_or_default(), code, text);
-    // The place in the text helps nobody who has the name of the field.
+    // The position in the text is omitted, because the field is named.
     let plain = message.rsplit_once(" at line ").map_or(message, |(m, _)| m);
     if let Some(field) = named("unknown field `") {
-        return at(FieldCode::Unknown, Some(field), "there is no such field");
+        return at(FieldCode::Unknown, Some(field), "is not a known field; check its spelling, or leave it out");
     }
     if let Some(field) = named("missing field `") {
         return at(FieldCode::Required, Some(field), "is required");
     }
     if let Some(field) = named("duplicate field `") {
-        return at(FieldCode::Malformed, Some(field), "is given twice");
+        return at(FieldCode::Malformed, Some(field), "must not occur twice in one object");
     }
-    // These are the words of serde_json and of uuid, which mean nothing to the caller; the tests notice if they change.
+    // The words of libraries do not reach the caller: the first message is the parser's, the second one that of `uuid`.
     let plain = if message.starts_with("recursion limit exceeded") {
-        "has too many levels of objects and arrays"
+        "must have fewer levels of nested objects and arrays".to_owned()
     } else if message.starts_with("UUID parsing failed") {
-        "is not a UUID"
+        "must be a UUID".to_owned()
     } else {
-        plain
+        sentence(plain)
     };
     let field = if matches!(path, "." | "" | "?") { root } else { path };
-    at(FieldCode::Malformed, Some(field.to_owned()), plain)
+    at(FieldCode::Malformed, Some(field.to_owned()), &plain)
+}
+
+/// Returns a message of serde, or of a parser of the standard library, as the end of a sentence that begins with the
+/// name of the field.
+fn sentence(message: &str) -> String {
+    match message {
+        "invalid digit found in string" | "cannot parse integer from empty string" => {
+            "must be a whole number".to_owned()
+        }
+        "number too large to fit in target type" => "must be a smaller number".to_owned(),
+        "number too small to fit in target type" => "must be a larger number".to_owned(),
+        "provided string was not `true` or `false`" => "must be `true` or `false`".to_owned(),
+        _ => match (message.split_once(": "), message.split_once(", expected ")) {
+            (Some(("invalid type", found)), _) => format!("has the wrong type: {found}"),
+            (Some(("invalid value", found)), _) => format!("has an invalid value: {found}"),
+            (_, Some((unknown, expected))) if unknown.starts_with("unknown variant ") => format!("must be {expected}"),
+            _ => message.to_owned(),
+        },
+    }
 }
 
 #[cfg(test)]
@@ -53,14 +72,26 @@ mod tests {
     }
 
     #[test]
-    fn r17_no_message_has_the_words_of_a_library() {
+    fn r17_messages_of_parsers_complete_a_sentence() {
+        for (message, expected) in [
+            ("invalid type: string \"a\", expected i64", "has the wrong type: string \"a\", expected i64"),
+            ("unknown variant `a`, expected one of `b`, `c`", "must be one of `b`, `c`"),
+            ("invalid digit found in string", "must be a whole number"),
+            ("must be 0 or more", "must be 0 or more"),
+        ] {
+            assert_eq!(sentence(message), expected);
+        }
+    }
+
+    #[test]
+    fn r17_no_message_contains_the_words_of_a_library() {
         let refused = |json: &str| {
             let error = serde_json::from_str::<Input>(json).map(|i| (i.id, i.any)).unwrap_err();
             format!("{:?}", explain("field", &error.to_string(), "body"))
         };
         for (json, message) in [
-            (r#"{"id": "7"}"#.to_owned(), "is not a UUID"),
-            (format!(r#"{{"any": {}{}}}"#, "[".repeat(200), "]".repeat(200)), "has too many levels"),
+            (r#"{"id": "7"}"#.to_owned(), "must be a UUID"),
+            (format!(r#"{{"any": {}{}}}"#, "[".repeat(200), "]".repeat(200)), "must have fewer levels"),
         ] {
             let error = refused(&json);
             assert!(error.contains(message) && !error.contains("parsing") && !error.contains("recursion"), "{error}");

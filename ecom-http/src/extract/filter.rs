@@ -4,12 +4,12 @@ use ecom_core::money::{Currency, Money, check_price_order, price_of};
 use ecom_core::{FieldCode, Result, ValidationErrors};
 use serde::{Deserialize, Deserializer};
 
-/// Reads a parameter that means something also if it is empty (`cursor=`).
+/// Deserializes a parameter for which an empty value (`cursor=`) differs from an absent one.
 pub(crate) fn present<'de, D: Deserializer<'de>>(d: D) -> Result<Option<String>, D::Error> {
     String::deserialize(d).map(Some)
 }
 
-/// Returns the value that a word stands for; the error of an unknown word lists those that there are.
+/// Returns the value for a word. For an unknown word, it pushes an error that lists the known ones.
 pub(crate) fn word<T: Copy>(
     field: &str,
     sent: Option<&str>,
@@ -26,7 +26,7 @@ pub(crate) fn word<T: Copy>(
     found
 }
 
-/// Returns an exact price in the shop's currency; what is wrong with it is pushed to `errors`.
+/// Returns an exact price in the shop's currency, or pushes an error and returns `None`.
 fn price(field: &str, sent: Option<&str>, currency: Currency, errors: &mut ValidationErrors) -> Option<Money> {
     match sent?.parse() {
         Ok(d) => price_of(d, currency, field, errors),
@@ -37,7 +37,7 @@ fn price(field: &str, sent: Option<&str>, currency: Currency, errors: &mut Valid
     }
 }
 
-/// Returns both bounds of a filter by price.
+/// Returns the bounds of a price filter. Pushes an error for each bound that is invalid.
 pub(crate) fn prices(
     min: Option<&str>,
     max: Option<&str>,

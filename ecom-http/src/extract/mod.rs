@@ -1,4 +1,4 @@
-//! What handlers take from a request; everything that cannot be read is named by its field (R17).
+//! Extractors of the handlers. Their errors name the field that cannot be read (R17).
 
 mod body;
 mod explain;

@@ -1,4 +1,4 @@
-//! Which part of a list is wanted: by page, by rows to skip, or by cursor.
+//! The parameters that select a part of a list: by page, by rows to skip, or by cursor.
 
 use ecom_core::paging::{Keyset, Paging};
 use ecom_core::{Error, FieldCode, ValidationErrors};
@@ -7,34 +7,35 @@ use serde::Deserialize;
 use super::filter::present;
 use crate::app::HttpConfig;
 
-/// The page of a list.
+/// The parameters that select a page of a list.
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Pages {
-    /// The page, from 1.
+    /// The number of the page, from 1; 1 if absent.
     #[serde(default)]
     page: Option<i64>,
-    /// Rows of a page.
+    /// The maximum number of rows on the page:
     #[serde(default)]
     per_page: Option<i64>,
-    /// Rows to skip, in place of `page`.
+    /// The number of rows to skip, 0 or more, as an alternative to `page`.
     #[serde(default)]
     skip: Option<i64>,
-    /// Rows of a page, in place of `per_page`.
+    /// The maximum number of rows to return, as an alternative to `per_page`:
     #[serde(default)]
     limit: Option<i64>,
 }
 
-/// Paging by cursor.
+/// The parameter for paging by cursor.
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Cursor {
-    /// Paging by cursor, in place of `page`: empty to start, then `next_cursor`. A page costs the same at any depth.
+    /// The position at which the page starts, as an alternative to `page`: an empty value selects the first page, and
+    /// the `next_cursor` of a response selects the next one. A page costs the same at any depth.
     #[serde(default, deserialize_with = "present")]
     cursor: Option<String>,
 }
 
-/// How a list was asked for.
+/// The way in which a request selects a part of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Style {
     /// `page`, `per_page`.
@@ -45,7 +46,7 @@ pub(crate) enum Style {
     Cursor,
 }
 
-/// Which part of a list is wanted, and how links say it.
+/// The requested part of a list, and the way in which links select parts.
 #[derive(Debug, Clone)]
 pub(crate) struct Paged {
     pub paging: Paging,
@@ -69,18 +70,18 @@ impl Paged {
     }
 }
 
-/// Rows that a list skips at most: what every database can count to.
+/// The maximum number of rows to skip, which every database supports.
 const MAX_OFFSET: u64 = 1 << 53;
 
 impl Pages {
-    /// Checks the parameters of a list without a cursor. What is wrong is pushed to `errors`, and the part is then the
+    /// Checks the parameters of a list without a cursor. Pushes an error for each invalid one, and then returns the
     /// first page.
     pub(crate) fn check(&self, config: &HttpConfig, errors: &mut ValidationErrors) -> Paged {
         self.check_with(&Cursor::default(), "", config, errors)
     }
 
-    /// Checks the parameters of a list that is sorted by `sort`. What is wrong is pushed to `errors`, and the part is
-    /// then the first page.
+    /// Checks the parameters of a list that is sorted by `sort`. Pushes an error for each invalid one, and then returns
+    /// the first page.
     pub(crate) fn check_with(
         &self,
         cursor: &Cursor,
@@ -93,7 +94,7 @@ impl Pages {
             n.and_then(|n| {
                 let fits = u32::try_from(n).ok().filter(|n| (1..=max).contains(n));
                 if fits.is_none() {
-                    errors.out_of_bounds(field, format!("must be 1 to {max}"));
+                    errors.out_of_bounds(field, format!("must be between 1 and {max}"));
                 }
                 fits
             })
@@ -116,7 +117,11 @@ impl Pages {
             ("cursor", "skip", cursor.is_some() && skip.is_some()),
         ] {
             if both {
-                errors.push(field, FieldCode::Inconsistent, format!("goes in place of `{other}`, not beside it"));
+                errors.push(
+                    field,
+                    FieldCode::Inconsistent,
+                    format!("cannot be combined with `{other}`: send one of the two"),
+                );
             }
         }
         let per_page = by_page.or(by_limit).unwrap_or(config.page_size);
@@ -128,7 +133,10 @@ impl Pages {
         let style = if skip.is_some() || by_limit.is_some() { Style::Skip } else { Style::Page };
         let offset = skip.unwrap_or_else(|| page.unwrap_or(1).saturating_sub(1).saturating_mul(u64::from(per_page)));
         if offset > MAX_OFFSET {
-            errors.out_of_bounds(if skip.is_some() { "skip" } else { "page" }, "is too large");
+            errors.out_of_bounds(
+                if skip.is_some() { "skip" } else { "page" },
+                "exceeds the number of rows that can be skipped; use `cursor` to read deep pages",
+            );
         }
         Paged { paging: Paging::Offset { offset, limit: per_page }, style, offset, per_page }
     }
@@ -138,7 +146,9 @@ fn decode(text: &str, sort: &'static str, errors: &mut ValidationErrors) -> Opti
     match Keyset::decode(text, sort) {
         Ok(after) => return Some(after),
         Err(Error::Validation(v)) => errors.0.extend(v.0),
-        Err(_) => errors.push("cursor", FieldCode::Malformed, "is not a cursor of this list"),
+        Err(_) => {
+            errors.push("cursor", FieldCode::Malformed, "is not a cursor of this list: start again from the first page")
+        }
     }
     None
 }

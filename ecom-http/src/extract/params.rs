@@ -1,34 +1,36 @@
-//! Groups of parameters that resources share, and what the documentation says of paths and headers.
+//! Groups of parameters that resources share, and the documentation of parameters in paths and headers.
 
 use ecom_core::common::{DeleteMode, IncludeDeleted};
 use serde::Deserialize;
 
 use super::filter::present;
 
-/// What a client wants to see of a resource.
+/// The representation of a resource that a client requests.
 pub(crate) trait Wish {
-    /// Returns the fields, with commas between; `None` for all.
+    /// Returns the names of the fields, separated by commas; `None` selects all fields.
     fn fields(&self) -> Option<&str> {
         None
     }
 
-    /// Returns whether decimals are JSON numbers; `None` leaves it to the configuration.
+    /// Returns whether decimals are JSON numbers; `None` leaves the choice to the configuration.
     fn numbers(&self) -> Option<bool> {
         None
     }
 }
 
-/// Everything, as the configuration has it.
+/// All fields, in the configured format.
 impl Wish for () {}
 
-/// Which fields, and how decimals are written.
+/// The parameters for fields and for the format of decimals.
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Shape {
-    /// Top-level fields to return, with commas between; all if absent. At least one.
+    /// The top-level fields to return, separated by commas. At least one is required; all are returned if the parameter
+    /// is absent.
     #[serde(default, deserialize_with = "present")]
     fields: Option<String>,
-    /// Prices and measures as JSON numbers in place of strings.
+    /// Whether prices and measures are JSON numbers instead of strings. If it is absent, the server's configuration
+    /// decides.
     #[serde(default)]
     numbers: Option<bool>,
 }
@@ -43,11 +45,12 @@ impl Wish for Shape {
     }
 }
 
-/// Which fields, of a resource without decimals.
+/// The parameter for fields, for resources without decimals.
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Picked {
-    /// Top-level fields to return, with commas between; all if absent. At least one.
+    /// The top-level fields to return, separated by commas. At least one is required; all are returned if the parameter
+    /// is absent.
     #[serde(default, deserialize_with = "present")]
     fields: Option<String>,
 }
@@ -58,11 +61,12 @@ impl Wish for Picked {
     }
 }
 
-/// How decimals are written, of a resource that is always returned whole.
+/// The parameter for the format of decimals, for resources that are always returned with all fields.
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Numbers {
-    /// Prices and measures as JSON numbers in place of strings.
+    /// Whether prices and measures are JSON numbers instead of strings. If it is absent, the server's configuration
+    /// decides.
     #[serde(default)]
     numbers: Option<bool>,
 }
@@ -73,42 +77,44 @@ impl Wish for Numbers {
     }
 }
 
-/// Whether soft-deleted rows are shown.
+/// The parameter that includes soft-deleted rows.
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct ShowDeleted {
-    /// Show soft-deleted rows too; a single one only by its id.
+    /// Whether soft-deleted resources are included; false if absent. A single soft-deleted resource can only be read by
+    /// its id.
     #[serde(default)]
     include_deleted: Option<bool>,
 }
 
 impl ShowDeleted {
-    /// Returns the choice; hidden if absent.
+    /// Returns whether soft-deleted rows are included.
     pub(crate) fn choice(&self) -> IncludeDeleted {
         if self.include_deleted == Some(true) { IncludeDeleted::Yes } else { IncludeDeleted::No }
     }
 }
 
-/// The version that a writer read, of a write whose body does not hold it.
+/// The parameter for the version that the client read, for writes whose body does not contain it.
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Version {
-    /// The version that was read (R1), unless If-Match has it.
+    /// The version that the client read (R1), unless `If-Match` or the body names it.
     #[serde(default)]
     pub version: Option<i64>,
 }
 
-/// How a delete is meant.
+/// The parameter for the kind of a deletion.
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Force {
-    /// Delete for good, if nothing refers to it (R4, R5).
+    /// Whether the resource is deleted permanently; false if absent. The request is refused if another resource still
+    /// refers to it (R4, R5).
     #[serde(default)]
     force: Option<bool>,
 }
 
 impl Force {
-    /// Returns the kind of delete; soft if absent.
+    /// Returns the kind of the deletion.
     pub(crate) const fn mode(&self) -> DeleteMode {
         match self.force {
             Some(true) => DeleteMode::Force,
@@ -122,7 +128,7 @@ impl Force {
 #[into_params(parameter_in = Path)]
 #[expect(dead_code, reason = "read by the derive")]
 pub(crate) struct ById {
-    /// Id
+    /// The id of the resource, a UUID.
     id: uuid::Uuid,
 }
 
@@ -131,7 +137,7 @@ pub(crate) struct ById {
 #[into_params(parameter_in = Path)]
 #[expect(dead_code, reason = "read by the derive")]
 pub(crate) struct ByKey {
-    /// Id or slug
+    /// The id or the slug of the resource. A value that is not a UUID is a slug.
     id: String,
 }
 
@@ -140,7 +146,7 @@ pub(crate) struct ByKey {
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "read by the derive")]
 pub(crate) struct IfMatchHeader {
-    /// The entity tag that was read, weak or strong (R1). Only its document and version count.
+    /// The entity tag that the client read, weak or strong (R1). Only the resource and the version in it are compared.
     #[param(rename = "If-Match")]
     if_match: Option<String>,
 }

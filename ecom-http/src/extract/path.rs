@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::error::{ApiError, shorten};
 
-/// What stands in a path: what is no UUID is a slug.
+/// The id or slug in a path. A segment that is not a UUID is a slug.
 pub(crate) enum Key {
     /// An id.
     Id(Uuid),
@@ -40,12 +40,12 @@ impl<S: Send + Sync> FromRequestParts<S> for Key {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let Path(key) = Path::<Self>::from_request_parts(parts, state)
             .await
-            .map_err(|_| ApiError::field("id", FieldCode::Malformed, "is not UTF-8"))?;
+            .map_err(|_| ApiError::field("id", FieldCode::Malformed, "must be percent-encoded UTF-8"))?;
         Ok(key)
     }
 }
 
-/// An id, where nothing else will do.
+/// The id in a path that does not accept slugs.
 pub(crate) struct Id<T>(pub T);
 
 impl<S: Send + Sync, T: From<Uuid>> FromRequestParts<S> for Id<T> {
@@ -55,7 +55,7 @@ impl<S: Send + Sync, T: From<Uuid>> FromRequestParts<S> for Id<T> {
         match Key::from_request_parts(parts, state).await? {
             Key::Id(id) => Ok(Self(id.into())),
             Key::Slug(text) => {
-                Err(ApiError::field("id", FieldCode::Malformed, format!("`{}` is not a UUID", shorten(&text))))
+                Err(ApiError::field("id", FieldCode::Malformed, format!("must be a UUID, not `{}`", shorten(&text))))
             }
         }
     }

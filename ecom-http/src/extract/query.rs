@@ -1,4 +1,4 @@
-//! Query strings: a tuple of groups of parameters, and nothing that none of them knows.
+//! Query strings, which are read into a tuple of groups of parameters. Unknown parameters are refused.
 
 use std::sync::Arc;
 
@@ -17,8 +17,8 @@ use crate::error::{ApiError, ApiResult, shorten};
 
 /// The parameters of a query string, such as `Query<(Pages, Shape, ProductParams)>`.
 ///
-/// Each group of parameters is a plain struct that stands once. `#[serde(flatten)]` would also put them together, but
-/// reads no numbers from a query string and loses the names of bad fields.
+/// Each group of parameters is a plain struct. `#[serde(flatten)]` could also combine them, but it does not read
+/// numbers from a query string, and its errors do not name the field.
 pub(crate) struct Query<P>(pub P);
 
 impl<P: Params> FromRequestParts<Arc<App>> for Query<P> {
@@ -31,7 +31,7 @@ impl<P: Params> FromRequestParts<Arc<App>> for Query<P> {
 
 /// A tuple of groups of parameters.
 pub(crate) trait Params: Sized {
-    /// Reads all groups; a parameter that none of them knows is an error.
+    /// Reads all groups. It fails for a parameter that none of them has.
     fn read(query: &str) -> ApiResult<Self>;
 }
 
@@ -58,14 +58,18 @@ fn key(pair: &str) -> Option<std::borrow::Cow<'_, str>> {
     parse(pair.as_bytes()).next().map(|(key, _)| key)
 }
 
-/// Refuses parameters that no group knows, and values that are not text.
+/// Refuses parameters that no group has, and values that are not UTF-8.
 fn check(query: &str, known: &[&[&str]]) -> ApiResult<()> {
     for pair in query.split('&') {
         let Some(key) = key(pair) else { continue };
         if !known.iter().any(|names| names.contains(&key.as_ref())) {
-            return Err(ApiError::field(shorten(&key), FieldCode::Unknown, "there is no such parameter"));
+            return Err(ApiError::field(
+                shorten(&key),
+                FieldCode::Unknown,
+                "is not a known parameter; check its spelling, or leave it out",
+            ));
         }
-        // The parser would put a replacement character in the place of such bytes.
+        // The parser would replace such bytes by a replacement character.
         if pair.contains('%') && percent_decode_str(pair).decode_utf8().is_err() {
             return Err(ApiError::field(key, FieldCode::Malformed, "must be percent-encoded UTF-8"));
         }
@@ -73,7 +77,7 @@ fn check(query: &str, known: &[&[&str]]) -> ApiResult<()> {
     Ok(())
 }
 
-/// Reads one group, from those parameters that are its own.
+/// Reads one group from its own parameters.
 fn group<T: DeserializeOwned>(query: &str) -> ApiResult<T> {
     let names = names_of::<T>();
     let mut own = String::with_capacity(query.len());
@@ -87,7 +91,7 @@ fn group<T: DeserializeOwned>(query: &str) -> ApiResult<T> {
             return ApiError::field(
                 path,
                 FieldCode::Malformed,
-                format!("is given {times} times, and may be given once"),
+                format!("occurs {times} times, but must occur only once"),
             );
         }
         explain(&path, &e.into_inner().to_string(), "query")
@@ -97,7 +101,7 @@ fn group<T: DeserializeOwned>(query: &str) -> ApiResult<T> {
 /// Returns the names of the fields of a struct, which derived code hands to its deserializer.
 fn names_of<T: DeserializeOwned>() -> &'static [&'static str] {
     let mut names = [].as_slice();
-    // Always an error: there is nothing to read.
+    // The result is always an error, because there is nothing to read.
     let _ = T::deserialize(Names(&mut names));
     names
 }
@@ -159,7 +163,7 @@ mod tests {
     #[test]
     fn r17_a_parameter_that_takes_one_value_is_refused_twice() {
         let error = format!("{:?}", <(Numbered, Named)>::read("tag=a&page=1&p%61ge=2&tag=b").unwrap_err());
-        assert!(error.contains("is given 2 times, and may be given once"), "{error}");
+        assert!(error.contains("occurs 2 times, but must occur only once"), "{error}");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The path and query that a request came in with.
+//! The path and query of a request, as its client has sent them.
 
 use std::convert::Infallible;
 
@@ -6,18 +6,18 @@ use axum::extract::{FromRequestParts, OriginalUri};
 use axum::http::Uri;
 use axum::http::request::Parts;
 
-/// Where the request came in, as its client sees it: links start there, also if the router is nested.
+/// The path and query of a request as its client sees them. Links begin with this path, even if the router is nested.
 pub(crate) struct RequestTarget {
     original: Uri,
-    /// Bytes of the original path before the one that this router sees.
+    /// The length of the original path before the part that this router sees, in bytes.
     base: usize,
 }
 
 impl RequestTarget {
-    /// Reads it from a request.
+    /// Returns the target of a request.
     pub(crate) fn of(parts: &Parts) -> Self {
         let original = parts.extensions.get::<OriginalUri>().map_or_else(|| parts.uri.clone(), |o| o.0.clone());
-        // A trailing slash is gone from the path that this router sees.
+        // The path that this router sees has no trailing slash.
         let whole = original.path().trim_end_matches('/').len();
         let seen = parts.uri.path().trim_end_matches('/').len();
         Self { original, base: whole.saturating_sub(seen) }
@@ -36,17 +36,17 @@ impl RequestTarget {
         self.original.query().filter(|q| !q.is_empty())
     }
 
-    /// Returns the path and the query, as links name them.
+    /// Returns the path and the query, as links contain them.
     pub(crate) fn path_and_query(&self) -> String {
         self.query().map_or_else(|| self.path().to_owned(), |q| format!("{}?{q}", self.path()))
     }
 
-    /// Returns what the host put before the paths of this router.
+    /// Returns the path at which the host has nested this router.
     pub(crate) fn base(&self) -> &str {
         &self.original.path()[..self.base]
     }
 
-    /// Returns the path up to its last segment, with the slash.
+    /// Returns the path before its last segment, including the slash.
     pub(crate) fn collection(&self) -> &str {
         let p = self.path();
         p.rfind('/').map_or(p, |i| &p[..=i])

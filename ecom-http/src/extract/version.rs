@@ -1,4 +1,4 @@
-//! The version that a writer read (R1): If-Match, or `version` in the body or the query.
+//! The version that a writer has read (R1), from If-Match or from `version` in the body or the query.
 
 use std::convert::Infallible;
 
@@ -15,13 +15,13 @@ use crate::etag::Seen;
 /// The If-Match header of a write.
 #[derive(Debug)]
 pub(crate) enum IfMatch {
-    /// There is none.
+    /// The request has no If-Match.
     Absent,
-    /// `*`: whatever is there. Not a version that was read.
+    /// The header is `*`, which matches any version and does not name one.
     Any,
-    /// An entity tag.
+    /// The header is an entity tag.
     Tag(Seen),
-    /// Something else.
+    /// The header is anything else.
     Malformed,
 }
 
@@ -43,32 +43,34 @@ impl IfMatch {
         if text.trim() == "*" { Self::Any } else { Seen::parse(text).map_or(Self::Malformed, Self::Tag) }
     }
 
-    /// Returns what the writer read of the document `id`, from the header and the `version` that it sent otherwise.
+    /// Returns the version of the document `id` that the writer has read, from the header or else from `sent`.
     ///
-    /// The tag of another document is a failed precondition (412), whether or not the document of the path exists.
+    /// The tag of another document is a failed precondition (412), whether or not the document in the path exists.
     pub(crate) fn read(&self, id: Uuid, sent: Option<i64>) -> ApiResult<ExpectedVersion> {
         match (self, sent) {
             (Self::Malformed, _) => Err(ApiError::field(
                 "If-Match",
                 FieldCode::Malformed,
-                "must be one entity tag as ETag gave it, or the version in quotes, such as \"3\"",
+                "must be a single entity tag from `ETag`, or the version in quotes, such as \"3\"",
             )),
             (Self::Tag(seen), _) if seen.id.is_some_and(|of| of != id) => {
-                let message = "If-Match is the entity tag of another document; read this one and decide";
+                let message = "If-Match belongs to another resource: read this one, and send its entity tag";
                 Err(ApiError::new(ErrorCode::VersionConflict, message)
                     .at("If-Match", FieldCode::Inconsistent)
                     .precondition())
             }
-            (Self::Tag(seen), Some(b)) if seen.version != b => {
-                Err(ApiError::field("version", FieldCode::Inconsistent, "is not the version that If-Match names"))
-            }
+            (Self::Tag(seen), Some(b)) if seen.version != b => Err(ApiError::field(
+                "version",
+                FieldCode::Inconsistent,
+                "must be the version in `If-Match`, or be left out",
+            )),
             (Self::Tag(seen), _) => Ok(ExpectedVersion::Exact(seen.version)),
             (Self::Absent | Self::Any, Some(v)) => Ok(ExpectedVersion::Exact(v)),
             (Self::Absent | Self::Any, None) => Ok(ExpectedVersion::Unspecified),
         }
     }
 
-    /// Turns an error of the write into its response: a stale version is 412 by header, 409 by body.
+    /// Converts an error of the write into its response. A stale version is 412 if the header names it, else 409.
     pub(crate) fn error(&self, error: Error) -> ApiError {
         let api = ApiError::from(error);
         if matches!(self, Self::Tag(_)) { api.precondition() } else { api }
@@ -80,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn r01_only_the_document_and_version_of_an_entity_tag_count() {
+    fn r01_only_the_document_and_version_of_an_entity_tag_are_compared() {
         let (this, other) = (Uuid::from_u128(7), Uuid::from_u128(8));
         let read = |t: &str, b| IfMatch::parse(t).read(this, b).ok();
         assert_eq!(read("\"3.7\"", None), Some(ExpectedVersion::Exact(3)));

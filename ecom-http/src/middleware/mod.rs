@@ -1,4 +1,5 @@
-//! One middleware for what every request has: its id, limits, headers, log line, and errors in the envelope.
+//! The middleware of all requests: their ids, limits, security headers and log lines, compression, and the envelope of
+//! errors.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -34,7 +35,7 @@ const NO_REFERRER: HeaderValue = HeaderValue::from_static("no-referrer");
 const BY_ENCODING: HeaderValue = HeaderValue::from_static("accept-encoding");
 const NOTHING_ELSE: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
 
-/// Puts [`Front`] before a router.
+/// The layer that puts [`Front`] around a router.
 #[derive(Clone)]
 pub(crate) struct FrontLayer(pub Arc<App>);
 
@@ -46,7 +47,7 @@ impl<S: Clone> Layer<S> for FrontLayer {
     }
 }
 
-/// See the module.
+/// The service of the middleware; see the [module](self).
 #[derive(Clone)]
 pub(crate) struct Front<S> {
     inner: S,
@@ -75,15 +76,16 @@ where
             return Box::pin(std::future::ready(Ok(finish(error.into_response(), id, &app, line.as_ref()))));
         }
         if request.headers().get(ACCEPT_ENCODING).is_some_and(accepts_gzip) {
-            // One reading of the header decides, here and in the compression. A client that accepts nothing that there
-            // is gets the plain response: 406 would be the answer to a write that has happened.
+            // The header is replaced, so that the compression comes to the same decision. A client that accepts no
+            // available encoding gets the plain response, because 406 could be the response to a completed write.
             request.headers_mut().insert(ACCEPT_ENCODING, GZIP);
-            // Made for this request: the router clones its layers for each, and most clients do not ask.
+            // The service is made for this request only, because the router clones its layers for each request, and
+            // most clients do not accept gzip.
             let answer = Compression::new(self.inner.clone()).gzip(true).call(request);
             Box::pin(async move {
                 let answer = answer.map(|r| r.map(|r| r.map(Body::new)));
                 let mut response = guard(answer, &app).await;
-                // 304 has the tag that 200 would have.
+                // A 304 has the same tag that a 200 would have.
                 let compressed = response.headers().contains_key(CONTENT_ENCODING);
                 if compressed || response.status() == StatusCode::NOT_MODIFIED {
                     weaken(response.headers_mut());
@@ -100,30 +102,30 @@ where
     }
 }
 
-/// Returns the error of a request whose head is over the limits.
+/// Returns an error if the path, the query string or the headers of a request exceed the limits.
 fn too_large(request: &Request, config: &HttpConfig) -> Option<ApiError> {
     let uri = request.uri();
     let limit = config.query_limit;
     for (part, length) in [("path", uri.path().len()), ("query string", uri.query().map_or(0, str::len))] {
         if length > limit {
-            let message = format!("the {part} is over the limit of {limit} bytes");
+            let message = format!("the {part} exceeds the limit of {limit} bytes");
             return Some(ApiError::new(ErrorCode::UriTooLong, message));
         }
     }
     let limit = config.header_limit;
     let headers: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
     (headers > limit)
-        .then(|| ApiError::new(ErrorCode::HeadersTooLarge, format!("the headers are over the limit of {limit} bytes")))
+        .then(|| ApiError::new(ErrorCode::HeadersTooLarge, format!("the headers exceed the limit of {limit} bytes")))
 }
 
-/// Within the time limit, and a panic is an answer too.
+/// Waits for a response within the time limit. A timeout and a panic become error responses.
 async fn guard(answer: impl Future<Output = Result<Response, Infallible>>, app: &App) -> Response {
     let caught = AssertUnwindSafe(answer).catch_unwind();
     match tokio::time::timeout(app.config.request_timeout, caught).await {
         Ok(Ok(Ok(response))) => response,
         Ok(Err(_)) => ApiError::panicked().into_response(),
         Err(elapsed) => {
-            // What was under way may still have been written.
+            // The interrupted call may still have written.
             let error = Error::Unavailable {
                 dependency: Dependency::Database,
                 outcome_unknown: true,
@@ -150,7 +152,7 @@ fn finish(mut response: Response, id: HeaderValue, app: &App, line: Option<&LogL
     headers.insert(X_FRAME_OPTIONS, DENY);
     headers.insert(REFERRER_POLICY, NO_REFERRER);
     headers.entry(CONTENT_SECURITY_POLICY).or_insert(NOTHING_ELSE);
-    // With CORS it is that layer's, which adds the origin.
+    // With CORS, that layer sets the header, because it adds the origin.
     if app.config.cors_origins.is_empty() {
         headers.insert(VARY, BY_ENCODING);
     } else {
@@ -171,12 +173,12 @@ fn finish(mut response: Response, id: HeaderValue, app: &App, line: Option<&LogL
 }
 
 fn in_envelope(mut response: Response, id: &str, app: &App) -> Response {
-    let said = response.extensions_mut().remove::<Arc<ApiError>>();
-    if said.is_none() && response.headers().get(CONTENT_TYPE).is_some_and(|t| t == "application/json") {
-        // A report of its own, such as health.
+    let own = response.extensions_mut().remove::<Arc<ApiError>>();
+    if own.is_none() && response.headers().get(CONTENT_TYPE).is_some_and(|t| t == "application/json") {
+        // The response has its own JSON body, such as the report of health.
         return response;
     }
-    let error = said.unwrap_or_else(|| Arc::new(ApiError::of_status(response.status())));
+    let error = own.unwrap_or_else(|| Arc::new(ApiError::of_status(response.status())));
     error.log(id);
     let mut rendered = error.render(id, app.shop.clock().now());
     if let Some(allow) = response.headers_mut().remove(ALLOW) {
@@ -185,12 +187,12 @@ fn in_envelope(mut response: Response, id: &str, app: &App) -> Response {
     rendered
 }
 
-/// The caller's id where it is fit to be logged and sent back, else a new one.
+/// Returns the id that the client has sent, if it has 1 to 128 visible ASCII characters, or else a new one.
 fn request_id(request: &Request, app: &App) -> HeaderValue {
-    if let Some(said) = request.headers().get(X_REQUEST_ID) {
-        let b = said.as_bytes();
+    if let Some(sent) = request.headers().get(X_REQUEST_ID) {
+        let b = sent.as_bytes();
         if (1..=128).contains(&b.len()) && b.iter().all(u8::is_ascii_graphic) {
-            return said.clone();
+            return sent.clone();
         }
     }
     let mut buffer = [0; uuid::fmt::Hyphenated::LENGTH];
@@ -198,7 +200,7 @@ fn request_id(request: &Request, app: &App) -> HeaderValue {
     HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("none"))
 }
 
-/// Returns true if an answer with a body is compressed for this Accept-Encoding.
+/// Returns true if a response to a request with this Accept-Encoding is compressed.
 fn accepts_gzip(accepted: &HeaderValue) -> bool {
     let weight = |coding: &str| {
         accepted.to_str().unwrap_or_default().split(',').find_map(|item| {
@@ -270,7 +272,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn r16_a_request_that_takes_too_long_is_told_to_come_again() {
+    async fn r16_a_request_that_takes_too_long_gets_retry_after() {
         let (status, headers, body) = broken("/slow").await;
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
         assert!(body.contains("\"UNAVAILABLE\"") && headers.contains_key(RETRY_AFTER), "{body}");

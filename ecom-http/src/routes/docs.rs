@@ -1,4 +1,4 @@
-//! The documentation: OpenAPI, two pages over it, and links to all.
+//! The documentation: the OpenAPI document, two pages that show it, and the links at the root.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::extract::RequestTarget;
 use crate::headers::public;
 use crate::openapi::Text;
 
-/// The pages bring everything along: nothing is loaded from another host.
+/// The pages load nothing from another host.
 const PAGE_POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; \
      img-src 'self' data:; font-src 'self' data:; connect-src 'self'; worker-src 'self' blob:; \
@@ -27,12 +27,14 @@ const PAGE_POLICY: HeaderValue = HeaderValue::from_static(
 );
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 
-/// Links
+/// List the links of the API
 ///
-/// To everything that stands at the root, and to the resources.
+/// The links lead to the operations, to the documentation and to the resources.
 #[utoipa::path(
     get, path = "/", tag = "operations",
-    responses((status = 200, description = "Links", body = Object))
+    responses(
+        (status = 200, description = "The release of the server, the currency of the shop, and the links", body = Object),
+    )
 )]
 pub(super) async fn root(State(app): State<Arc<App>>, here: RequestTarget) -> ApiResult {
     let (base, api) = (here.base(), app.config.api_prefix.as_str());
@@ -55,18 +57,18 @@ pub(super) async fn root(State(app): State<Arc<App>>, here: RequestTarget) -> Ap
     Ok(public(respond(StatusCode::OK, &json!({"data": data, "meta": {}, "links": links}))?, None, None))
 }
 
-/// The pages, over the finished document.
+/// Returns the routes of the document and of the pages that show it.
 pub(crate) fn pages(document: Arc<Text>) -> Router<Arc<App>> {
     let at_root: Bytes = document.at("").into();
     let redoc: Bytes = redoc().into();
-    // Relative, so that it holds where the router is nested.
+    // The URL is relative, so that it is also valid if the router is nested.
     let swagger = Arc::new(Config::from("../openapi.json"));
     let index = swagger.clone();
     Router::new()
         .route(
             "/openapi.json",
             get(async move |here: RequestTarget| {
-                // Its links, and those of the pages over it, begin where the router is nested.
+                // The links of the document begin with the path at which the router is nested.
                 let json = if here.base().is_empty() { at_root.clone() } else { document.at(here.base()).into() };
                 public(([(CONTENT_TYPE, JSON)], json).into_response(), None, None)
             }),
@@ -79,7 +81,7 @@ pub(crate) fn pages(document: Arc<Text>) -> Router<Arc<App>> {
 }
 
 fn redoc() -> String {
-    // The bundle's one picture from another host, which the policy would refuse anyway.
+    // The bundle loads one picture from another host, which the policy of the page refuses.
     aide::redoc::Redoc::new("openapi.json")
         .with_title("ecom")
         .html()

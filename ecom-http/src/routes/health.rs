@@ -1,4 +1,4 @@
-//! Health, for people and probes.
+//! Routes of health, for people and for probes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,67 +15,67 @@ use crate::dto::json;
 use crate::error::ApiResult;
 use crate::headers::private;
 
-/// How long a dependency may take to give a sign of life.
+/// How long a dependency may take to respond before it counts as down.
 const LIMIT: Duration = Duration::from_secs(2);
 
-/// How the shop does.
+/// The health of the shop.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct HealthView {
-    /// `healthy`; `degraded` where the cache or the search is down; `unhealthy` where the database is.
+    /// `healthy`; `degraded` if the cache or the search index is down; `unhealthy` if the database is down.
     #[schema(example = "healthy")]
     status: &'static str,
-    /// The release.
+    /// The release of the server.
     version: &'static str,
-    /// When this was seen.
+    /// When the health was checked (RFC 3339, UTC).
     timestamp: DateTime<Utc>,
-    /// Each dependency: `database`, `search`, `cache`.
+    /// The health of each dependency: `database`, `search` and `cache`.
     dependencies: BTreeMap<String, DependencyView>,
-    /// The connections of the database.
+    /// The pool of database connections.
     pool: PoolView,
-    /// The cache since start.
+    /// The use of the cache since the start of the process.
     cache: CacheView,
 }
 
-/// How a dependency does.
+/// The health of a dependency.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct DependencyView {
     /// `up` or `down`.
     #[schema(example = "up")]
     status: &'static str,
-    /// The adapter.
+    /// The name of the adapter.
     #[schema(example = "sqlite")]
     adapter: &'static str,
-    /// How long it took to answer, in milliseconds.
+    /// How long the dependency took to respond, in milliseconds.
     latency_ms: f64,
 }
 
 /// A pool of connections.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct PoolView {
-    /// Most connections.
+    /// The maximum number of connections.
     max: usize,
-    /// Open.
+    /// The number of open connections.
     size: usize,
-    /// Open and idle.
+    /// The number of open connections that are idle.
     idle: usize,
-    /// Open and in use.
+    /// The number of open connections that are in use.
     in_use: usize,
-    /// Callers that wait for one.
+    /// The number of callers that wait for a connection.
     waiting: usize,
-    /// In use of most, 0 to 1.
+    /// The share of the maximum number of connections that is in use, 0 to 1.
     utilization: f64,
 }
 
-/// Reads of the cache.
+/// The use of the cache.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct CacheView {
-    /// That found a value.
+    /// The number of reads that found a value.
     hits: u64,
-    /// That did not.
+    /// The number of reads that did not find a value.
     misses: u64,
-    /// Values dropped for room or age.
+    /// The number of values that were removed because of their age or to make room.
     evictions: u64,
-    /// Values held, about.
+    /// The approximate number of values in the cache.
     entries: u64,
 }
 
@@ -136,13 +136,14 @@ async fn report(app: &App) -> ApiResult {
     Ok(private(json(status, &HealthView::of(&health, app.shop.clock().now()))?, None))
 }
 
-/// Health
+/// Read the health of the shop
 ///
-/// 200 also where the cache or the search is down (`degraded`): the shop serves on.
+/// The status is also 200 if only the cache or the search index is down (`degraded`), because the shop can still serve
+/// requests.
 #[utoipa::path(
     get, path = "/health", tag = "operations",
     responses(
-        (status = 200, description = "Healthy or degraded", body = HealthView),
+        (status = 200, description = "The shop is healthy or degraded", body = HealthView),
         (status = 503, description = "The database is down", body = HealthView),
     )
 )]
@@ -150,11 +151,13 @@ pub(super) async fn health(State(app): State<Arc<App>>) -> ApiResult {
     report(&app).await
 }
 
-/// Readiness
+/// Check readiness
+///
+/// Answers as `/health` does.
 #[utoipa::path(
     get, path = "/health/ready", tag = "operations",
     responses(
-        (status = 200, description = "It can serve", body = HealthView),
+        (status = 200, description = "The shop can serve requests", body = HealthView),
         (status = 503, description = "The database is down", body = HealthView),
     )
 )]
@@ -162,18 +165,18 @@ pub(super) async fn ready(State(app): State<Arc<App>>) -> ApiResult {
     report(&app).await
 }
 
-/// That the process answers.
+/// The response of a live process.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct Alive {
-    /// `alive`.
+    /// Always `alive`.
     #[schema(example = "alive")]
     status: &'static str,
 }
 
-/// Liveness
+/// Check liveness
 #[utoipa::path(
     get, path = "/health/live", tag = "operations",
-    responses((status = 200, description = "The process answers", body = Alive))
+    responses((status = 200, description = "The process responds", body = Alive))
 )]
 pub(super) async fn live() -> ApiResult {
     Ok(private(json(StatusCode::OK, &Alive { status: "alive" })?, None))

@@ -1,4 +1,4 @@
-//! The routes: an area lists its own, one file per aggregate.
+//! The routes. Each area lists its own, with one file per aggregate.
 
 mod catalog;
 pub(crate) mod docs;
@@ -11,35 +11,35 @@ use utoipa_axum::routes;
 
 use crate::app::Routes;
 
-/// Returns health and the links at the root.
+/// Returns the routes of health and of the links at the root.
 pub(crate) fn operational() -> Routes {
     vec![routes!(docs::root), routes!(health::health), routes!(health::live), routes!(health::ready)]
 }
 
-/// What an area has under the prefix.
+/// The routes of an area under the API prefix, with their documentation.
 pub(crate) struct Area {
-    /// Its routes.
+    /// Returns the routes of the area.
     routes: fn() -> Routes,
     /// The tags of its operations, each with a description.
     tags: &'static [(&'static str, &'static str)],
-    /// What the root links to, by name.
+    /// The names and paths of the links at the root.
     links: &'static [(&'static str, &'static str)],
 }
 
-/// Every area, in the order of the documentation.
+/// All areas, in the order of the documentation.
 const AREAS: [&Area; 4] = [&catalog::AREA, &stock::AREA, &sales::AREA, &search::AREA];
 
-/// Returns what stands under the prefix.
+/// Returns all routes under the API prefix.
 pub(crate) fn api() -> Routes {
     AREAS.iter().flat_map(|area| (area.routes)()).collect()
 }
 
-/// Returns the tags of all operations under the prefix, each with a description.
+/// Returns the tags of all operations under the API prefix, each with a description.
 pub(crate) fn tags() -> impl Iterator<Item = (&'static str, &'static str)> {
     AREAS.iter().flat_map(|area| area.tags).copied()
 }
 
-/// Returns the name and the path of what the root links to under the prefix.
+/// Returns the names and paths of the links from the root to routes under the API prefix.
 pub(crate) fn links() -> impl Iterator<Item = (&'static str, &'static str)> {
     AREAS.iter().flat_map(|area| area.links).copied()
 }

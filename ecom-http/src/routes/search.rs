@@ -1,4 +1,4 @@
-//! Search.
+//! The route of searches.
 
 use std::time::Instant;
 
@@ -18,57 +18,63 @@ use crate::extract::{Pages, Query, Shape, present, prices, word};
 use crate::headers::public;
 use crate::resource::Reply;
 
-/// Searching, which is an area of its own.
-pub(super) const AREA: Area =
-    Area { routes, tags: &[("search", "Full text, filters, facets")], links: &[("search", "/products/search")] };
+/// Search, as an area of the API.
+pub(super) const AREA: Area = Area {
+    routes,
+    tags: &[("search", "Full-text search of products, with filters and facets")],
+    links: &[("search", "/products/search")],
+};
 
 fn routes() -> Routes {
     vec![routes!(search)]
 }
 
-/// The parameters of a search. Some can be given several times.
+/// The parameters of a search. Some of them can be repeated.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct SearchParams {
-    /// What to search for, at most 500 characters and 32 words; empty finds everything.
+    /// The text to search for, at most 500 characters and 32 words. An empty or absent text matches all products.
     #[serde(default)]
     q: Option<String>,
-    /// Id, slug or path: in one of these or below. Can be given several times.
+    /// Finds only products in one of these categories or their descendants. A category is given by its id, slug or
+    /// path. The parameter can be repeated, up to 50 times.
     #[serde(default)]
     category: Vec<String>,
-    /// One of these. Can be given several times.
+    /// Finds only products of one of these brands, ignoring case. The parameter can be repeated, up to 50 times.
     #[serde(default)]
     brand: Vec<String>,
-    /// All of these. Can be given several times.
+    /// Finds only products with all of these tags, ignoring case. The parameter can be repeated, up to 50 times.
     #[serde(default)]
     tag: Vec<String>,
-    /// The lowest final price is at least this.
+    /// Finds only products whose lowest final price is at least this amount, in the shop's currency.
     #[serde(default)]
     min_price: Option<String>,
-    /// The lowest final price is at most this.
+    /// Finds only products whose lowest final price is at most this amount, in the shop's currency.
     #[serde(default)]
     max_price: Option<String>,
-    /// One of `in_stock`, `limited`, `out_of_stock`. Can be given several times.
+    /// Finds only products with one of these availabilities: `in_stock`, `limited` or `out_of_stock`. The parameter can
+    /// be repeated.
     #[serde(default)]
     availability: Vec<String>,
-    /// The mean rating is at least this, 0 to 5.
+    /// Finds only products whose mean rating is at least this, 0–5 with at most two decimal places.
     #[serde(default)]
     min_rating: Option<String>,
-    /// `name:value` of a top-level attribute, all of these. Can be given several times.
+    /// Finds only products with all of these top-level attributes, each given as `name:value`, ignoring case. The
+    /// parameter can be repeated, up to 50 times.
     #[serde(default)]
     attribute: Vec<String>,
-    /// `relevance` (default), `price_asc`, `price_desc`, `rating_desc`, `created_desc`.
+    /// The sort order: `relevance` (default), `price_asc`, `price_desc`, `rating_desc` or `created_desc`.
     #[serde(default)]
     sort: Option<String>,
-    /// What to count, with commas between: `categories`, `brands`, `prices`, `tags`, `rating`, `availability`; all if
-    /// absent, none if empty.
+    /// The facets to count, separated by commas: `categories`, `brands`, `prices`, `tags`, `rating`, `availability`.
+    /// All are counted if the parameter is absent, none if it is empty.
     #[serde(default, deserialize_with = "present")]
     facets: Option<String>,
 }
 
-/// The deepest hit that a search skips to; a narrower search is faster than a deeper page.
+/// The maximum number of hits to skip. Deeper pages would be slow.
 const MAX_OFFSET: u64 = 10_000;
-/// Values of a filter that can be given several times.
+/// How often a parameter can be repeated.
 const MAX_VALUES: usize = 50;
 
 const fn facet_name(f: Facet) -> &'static str {
@@ -94,7 +100,7 @@ fn checked(p: &SearchParams, currency: Currency, e: &mut ValidationErrors) -> Se
         ("attribute", &p.attribute),
     ] {
         if values.len() > MAX_VALUES {
-            e.out_of_bounds(field, format!("can be given at most {MAX_VALUES} times"));
+            e.out_of_bounds(field, format!("must not be repeated more than {MAX_VALUES} times"));
         }
         for v in values.iter().take(MAX_VALUES) {
             check_text(field, v, 1, 4_000, e);
@@ -126,7 +132,7 @@ fn checked(p: &SearchParams, currency: Currency, e: &mut ValidationErrors) -> Se
         .filter_map(|a| {
             let pair = a.split_once(':').filter(|(name, _)| !name.is_empty());
             if pair.is_none() {
-                e.push("attribute", FieldCode::Malformed, "must be `name:value`");
+                e.push("attribute", FieldCode::Malformed, "must have the form `name:value`");
             }
             pair.map(|(n, v)| (n.to_owned(), v.to_owned()))
         })
@@ -161,10 +167,13 @@ fn checked(p: &SearchParams, currency: Currency, e: &mut ValidationErrors) -> Se
 
 /// Search products
 ///
-/// Full text with typos and prefixes, filters and facets, over active products.
+/// Searches the active products by full text, which tolerates typing errors and completes the last word, with filters
+/// and facets. Only the first 10,000 hits can be read.
 #[utoipa::path(
     get, path = "/products/search", tag = "search", params(SearchParams, Pages, Shape),
-    responses((status = 200, description = "A page of products; `meta.search` says more", body = List<ProductView>))
+    responses(
+        (status = 200, description = "A page of products; `meta.search` has their number and facets", body = List<ProductView>),
+    )
 )]
 pub(super) async fn search(reply: Reply, Query((p, pages, shape)): Query<(SearchParams, Pages, Shape)>) -> ApiResult {
     let currency = reply.config().currency;
@@ -172,7 +181,10 @@ pub(super) async fn search(reply: Reply, Query((p, pages, shape)): Query<(Search
     let mut query = checked(&p, currency, &mut errors);
     let part = pages.check(&reply.app.config, &mut errors);
     if part.offset > MAX_OFFSET {
-        errors.out_of_bounds(part.offset_name(), format!("a search shows its first {MAX_OFFSET} hits; narrow it"));
+        errors.out_of_bounds(
+            part.offset_name(),
+            format!("must not go beyond the first {MAX_OFFSET} hits of a search: add filters instead"),
+        );
     }
     let format = reply.format::<Product>(&shape, &mut errors);
     errors.into_result()?;
@@ -203,7 +215,7 @@ pub(super) async fn search(reply: Reply, Query((p, pages, shape)): Query<(Search
     Ok(public(list.respond(), None, None))
 }
 
-/// Names the parameters that the fields of a query come from.
+/// Replaces the fields of a search query in an error by the names of their parameters.
 fn by_parameter(error: Error) -> Error {
     let Error::Validation(mut errors) = error else { return error };
     for e in &mut errors.0 {
@@ -222,7 +234,7 @@ fn by_parameter(error: Error) -> Error {
     Error::Validation(errors)
 }
 
-/// Returns a value of a facet; prices are in the major unit, as the filters take them.
+/// Returns the representation of a facet value. Prices are in the major unit, as in the filters.
 fn facet_view(facet: Facet, v: FacetValue, bounds: &[i64], currency: Currency) -> FacetView {
     let major = |minor: i64| Money::from_minor(minor, currency).amount().to_string();
     match (facet, v.value.parse::<i64>()) {

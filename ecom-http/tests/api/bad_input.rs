@@ -151,14 +151,14 @@ async fn r17_a_query_says_what_is_wrong_with_it() {
         ("/products?fields=", 422, "fields", "at least one field; leave the parameter out"),
         ("/products/search?fields=", 422, "fields", "at least one field"),
         ("/customers?fields=", 422, "fields", "at least one field"),
-        ("/products?tag=a&tag=b", 400, "tag", "is given 2 times, and may be given once"),
-        ("/products/search?q=a&q=b&q=c", 400, "q", "is given 3 times"),
+        ("/products?tag=a&tag=b", 400, "tag", "occurs 2 times, but must occur only once"),
+        ("/products/search?q=a&q=b&q=c", 400, "q", "occurs 3 times"),
         ("/products/search?q=%ff", 400, "q", "must be percent-encoded UTF-8"),
         ("/products/search?tag=a&tag=%C3", 400, "tag", "must be percent-encoded UTF-8"),
         ("/customers?name=%ff", 400, "name", "must be percent-encoded UTF-8"),
-        ("/addresses?customer_id=7", 400, "customer_id", "is not a UUID"),
-        ("/products?per_page=0", 422, "per_page", "must be 1 to 100"),
-        ("/products?limit=0", 422, "limit", "must be 1 to 100"),
+        ("/addresses?customer_id=7", 400, "customer_id", "must be a UUID"),
+        ("/products?per_page=0", 422, "per_page", "must be between 1 and 100"),
+        ("/products?limit=0", 422, "limit", "must be between 1 and 100"),
         (&format!("/products/search?q={words}"), 422, "q", "32 words"),
     ] {
         let code = if status == 400 { "BAD_REQUEST" } else { "VALIDATION_FAILED" };
@@ -176,11 +176,11 @@ async fn r17_a_body_says_what_is_wrong_with_it() {
     let nested = |n: usize| format!("{}{}", "[".repeat(n), "]".repeat(n));
     let (deep, deeper) = (nested(60), nested(200));
     for (method, path, body, status, field, message) in [
-        ("POST", "/products", r#"{"title":"\u200b\u2060","price":1}"#, 422, "title", "can be seen"),
-        ("POST", "/products", r#"{"title":"a","price":1,"tags":["\u200d"]}"#, 422, "tags[0]", "can be seen"),
-        ("POST", "/products", r#"{"title":"a","price":1,"sku":"\u3164"}"#, 422, "sku", "can be seen"),
-        ("POST", "/categories", r#"{"name":"\ufeff"}"#, 422, "name", "can be seen"),
-        ("PATCH", &one, r#"{"title":"\u00ad","version":1}"#, 422, "title", "can be seen"),
+        ("POST", "/products", r#"{"title":"\u200b\u2060","price":1}"#, 422, "title", "visible character"),
+        ("POST", "/products", r#"{"title":"a","price":1,"tags":["\u200d"]}"#, 422, "tags[0]", "visible character"),
+        ("POST", "/products", r#"{"title":"a","price":1,"sku":"\u3164"}"#, 422, "sku", "visible character"),
+        ("POST", "/categories", r#"{"name":"\ufeff"}"#, 422, "name", "visible character"),
+        ("PATCH", &one, r#"{"title":"\u00ad","version":1}"#, 422, "title", "visible character"),
         (
             "POST",
             "/products",
@@ -195,7 +195,7 @@ async fn r17_a_body_says_what_is_wrong_with_it() {
             r#"{"version":1,"attributes":{"n":[-9223372036854775809]}}"#,
             400,
             "attributes",
-            "send it as a text",
+            "send it as a string",
         ),
         (
             "POST",
@@ -211,9 +211,16 @@ async fn r17_a_body_says_what_is_wrong_with_it() {
             r#"{"title":"a","skus":[{"price":1,"option_values":{"size":"M","size":"L"}}]}"#,
             400,
             "skus[0].option_values.size",
-            "is given twice",
+            "must not occur twice",
         ),
-        ("PATCH", &one, r#"{"version":1,"attributes":{"a":{"b":1,"b":2}}}"#, 400, "attributes.a.b", "is given twice"),
+        (
+            "PATCH",
+            &one,
+            r#"{"version":1,"attributes":{"a":{"b":1,"b":2}}}"#,
+            400,
+            "attributes.a.b",
+            "must not occur twice",
+        ),
         ("PATCH", &one, &format!(r#"{{"version":1,"attributes":{{"a":{deep}}}}}"#), 422, "attributes", "30 levels"),
         ("PATCH", &one, &format!(r#"{{"version":1,"attributes":{{"a":{deeper}}}}}"#), 400, "attributes", "30 levels"),
     ] {

@@ -211,7 +211,7 @@ async fn the_sizes_of_a_page_are_settings() {
     let doc = api.call("GET", "/openapi.json", &[], None).await.ok(200).json();
     let parameters = doc["paths"]["/api/v1/products"]["get"]["parameters"].as_array().unwrap();
     let size = parameters.iter().find(|p| p["name"] == "per_page").unwrap();
-    assert_eq!(size["description"], "Rows of a page. 1 to 3; 2 if absent.");
+    assert_eq!(size["description"], "The maximum number of rows on the page: 1 to 3, and 2 if absent.");
 }
 
 #[tokio::test]

@@ -22,9 +22,9 @@ pub enum Location {
 pub struct TantivyOptions {
     /// Where the index is stored.
     pub location: Location,
-    /// Memory of the writer in bytes, 15 MB to 1 GB. During a rebuild there is a second writer.
+    /// The memory of the writer, in bytes: 15 MB to 1 GB, default 50 MB. During a rebuild there is a second writer.
     pub writer_memory: usize,
-    /// How many searches run at once; further ones wait.
+    /// How many searches run at the same time, 1–1,024; others wait. Default: the number of cores, but at least 2.
     pub concurrent_searches: usize,
 }
 
@@ -46,10 +46,11 @@ impl TantivyOptions {
         Self { location, writer_memory: 50 * MB, concurrent_searches: cores.max(2) }
     }
 
-    /// Reads a URL: `tantivy://index` and `tantivy://./index` (relative), `tantivy:///var/lib/shop/index` (absolute),
-    /// `tantivy://memory` or `tantivy::memory:` (in memory; a directory of that name is `tantivy://./memory`). Reserved
-    /// characters of the path are percent-encoded. Parameters: `writer_memory_mb` (15–1000, default 50),
-    /// `concurrent_searches` (1–1024, default: the number of cores).
+    /// Returns the options for a URL: `tantivy://index` and `tantivy://./index` (relative),
+    /// `tantivy:///var/lib/shop/index` (absolute), `tantivy://memory` or `tantivy::memory:` (in memory; a directory of
+    /// that name is `tantivy://./memory`). Reserved characters of the path are percent-encoded. Parameters:
+    /// `writer_memory_mb` (15–1000, default 50), `concurrent_searches` (1–1,024, default: the number of cores, but at
+    /// least 2).
     ///
     /// # Errors
     /// `Validation` on field `search`, with a message that does not show the URL.
@@ -70,13 +71,13 @@ impl TantivyOptions {
                 .decode_utf8()
                 .ok()
                 .filter(|p| !p.contains('\0'))
-                .ok_or_else(|| bad(FieldCode::Malformed, "the directory must be UTF-8 without NUL"))?;
+                .ok_or_else(|| bad(FieldCode::Malformed, "must name a directory in UTF-8 without NUL characters"))?;
             Self::directory(path.into_owned())
         };
         for pair in parameters.split('&').filter(|p| !p.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let number = || {
-                value.parse::<usize>().map_err(|_| bad(FieldCode::Malformed, "its parameters must be whole numbers"))
+                value.parse::<usize>().map_err(|_| bad(FieldCode::Malformed, "must have whole numbers as parameters"))
             };
             match name {
                 "writer_memory_mb" => options.writer_memory = number()?.saturating_mul(MB),
@@ -84,7 +85,7 @@ impl TantivyOptions {
                 _ => {
                     return Err(bad(
                         FieldCode::Unknown,
-                        "knows the parameters `writer_memory_mb` and `concurrent_searches` only",
+                        "has an unknown parameter; the known ones are `writer_memory_mb` and `concurrent_searches`",
                     ));
                 }
             }
@@ -93,14 +94,14 @@ impl TantivyOptions {
         Ok(options)
     }
 
-    /// Refuses settings that are out of bounds.
+    /// Checks that all settings are within their bounds.
     pub(super) fn check(&self) -> Result<()> {
         let mut errors = ValidationErrors::default();
         if !(15 * MB..=1000 * MB).contains(&self.writer_memory) {
-            errors.out_of_bounds("writer_memory_mb", "must be 15 to 1000");
+            errors.out_of_bounds("writer_memory_mb", "must be between 15 and 1000");
         }
         if !(1..=1024).contains(&self.concurrent_searches) {
-            errors.out_of_bounds("concurrent_searches", "must be 1 to 1024");
+            errors.out_of_bounds("concurrent_searches", "must be between 1 and 1024");
         }
         errors.into_result()
     }

@@ -12,8 +12,8 @@ use crate::error::{Error, Result};
 
 macro_rules! permissions {
     ($($(#[$doc:meta])* $variant:ident = $text:literal;)*) => {
-        /// A permission: one verb on one kind of resource. Its text, such as `products:write`, is the same in roles, in
-        /// API keys and in the message of a refused call.
+        /// A permission: one verb on one kind of resource. Its text, such as `products:write`, is used in roles, in API
+        /// keys and in the message of a refused call.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[non_exhaustive]
         pub enum Permission { $($(#[$doc])* #[serde(rename = $text)] $variant,)* }
@@ -43,7 +43,7 @@ permissions! {
     CustomersRead = "customers:read";
     /// Create, edit, delete and restore customers and their addresses.
     CustomersWrite = "customers:write";
-    /// Bring the search index up to date, rebuild and verify it.
+    /// Synchronize, rebuild and verify the search index.
     IndexWrite = "index:write";
     /// Read the log of events.
     EventsRead = "events:read";
@@ -51,7 +51,7 @@ permissions! {
     ImportRun = "import:run";
     /// Read soft-deleted rows.
     DeletedRead = "deleted:read";
-    /// Delete rows for good.
+    /// Delete rows permanently.
     ForceDelete = "force:delete";
 }
 
@@ -76,9 +76,9 @@ impl FromStr for Permission {
 
 /// A caller of the services, with the permissions that it has.
 ///
-/// The services of [`Shop`](crate::Shop) itself are trusted: they act as [`Principal::system`] and may do everything.
-/// [`Shop::acting_as`](crate::Shop::acting_as) has the same services for another principal. A call that the principal
-/// may not make fails with [`Error::Forbidden`] before it reads or writes anything.
+/// The services of [`Shop`](crate::Shop) itself act as [`Principal::system`], which has all permissions.
+/// [`Shop::acting_as`](crate::Shop::acting_as) returns the same services for another principal. If the principal does
+/// not have the permission for a call, the call fails with [`Error::Forbidden`] before it reads or writes anything.
 ///
 /// ```
 /// use ecom_core::access::{Permission, Principal};
@@ -90,7 +90,7 @@ impl FromStr for Permission {
 /// assert!(clerk.may(Permission::StockAdjust) && !clerk.may(Permission::CustomersRead));
 /// ```
 ///
-/// A clone is cheap and is the same principal.
+/// A clone is cheap and denotes the same principal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Principal(Arc<Identity>);
 
@@ -107,14 +107,13 @@ enum Grants {
 }
 
 impl Principal {
-    /// Returns a principal who has these permissions. The actor is recorded with every row and event that the
-    /// principal writes.
+    /// Returns a principal with these permissions. Every row and event that the principal writes records the actor.
     pub fn new(actor: impl Into<Actor>, permissions: impl IntoIterator<Item = Permission>) -> Self {
         Self::with(actor.into(), Grants::Only(permissions.into_iter().collect()))
     }
 
-    /// Returns a principal who may do everything, including what later releases add. The actor is recorded with every
-    /// row and event that the principal writes.
+    /// Returns a principal with all permissions, including those that later releases add. Every row and event that the
+    /// principal writes records the actor.
     pub fn trusted(actor: impl Into<Actor>) -> Self {
         Self::with(actor.into(), Grants::Everything)
     }
@@ -123,8 +122,8 @@ impl Principal {
         Self(Arc::new(Identity { actor, grants }))
     }
 
-    /// Returns the principal of the application itself, for whom the services of a [`Shop`](crate::Shop) act. Its actor
-    /// is [`Actor::system`], and it may do everything.
+    /// Returns the principal of the application itself, as which the services of a [`Shop`](crate::Shop) act. Its actor
+    /// is [`Actor::system`], and it has all permissions.
     pub fn system() -> &'static Self {
         static SYSTEM: LazyLock<Principal> = LazyLock::new(|| Principal::trusted(Actor::system()));
         &SYSTEM
@@ -135,7 +134,7 @@ impl Principal {
         &self.0.actor
     }
 
-    /// Returns whether the principal has a permission.
+    /// Returns true if the principal has a permission.
     pub fn may(&self, permission: Permission) -> bool {
         match &self.0.grants {
             Grants::Everything => true,

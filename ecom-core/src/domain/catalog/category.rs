@@ -1,4 +1,4 @@
-//! Categories: a tree whose paths of slugs are stored.
+//! Categories, which form a tree. Each category stores the path of slugs that leads to it.
 
 use derive_setters::Setters;
 use serde::{Deserialize, Serialize};
@@ -14,47 +14,47 @@ use crate::text::{Slug, check_text};
 pub struct Category {
     /// The id of the category.
     pub id: CategoryId,
-    /// 1–100 characters, unique among live siblings, case-insensitively.
+    /// The name, 1–100 characters, unique among live siblings, ignoring case.
     pub name: String,
-    /// Unique among live categories.
+    /// The name of the category in URLs, unique among live categories.
     pub slug: Slug,
-    /// The parent; `None` at the root.
+    /// The parent category; `None` for a root.
     pub parent_id: Option<CategoryId>,
     /// The slugs from the root to this category: `electronics/audio/headphones` (R3).
     pub path: String,
-    /// At most 5,000 characters.
+    /// The description, at most 5,000 characters.
     pub description: Option<String>,
     /// Free attributes.
     pub attributes: Attributes,
-    /// The record that it was imported from.
+    /// The record that the category was imported from.
     pub external: Option<ExternalRef>,
-    /// How many active live products are in it.
+    /// The number of active live products that are directly in the category.
     pub product_count: i64,
-    /// How many active live products are in it and everything below it, each counted once.
+    /// The number of active live products that are in the category or in its descendants. Each product counts once.
     pub subtree_product_count: i64,
-    /// Increases with every change of what its document shows.
+    /// The revision of the category, which increases with every change of its representation.
     pub revision: i64,
-    /// When and by whom it was created and edited.
+    /// When and by whom the category was created and edited, and its version.
     pub audit: Audit,
 }
 
 impl Category {
-    /// The deepest level; the root is 1.
+    /// The maximum level; the level of a root is 1.
     pub const MAX_DEPTH: usize = 32;
-    /// The longest description.
+    /// The maximum length of the description, in characters.
     pub const MAX_DESCRIPTION: usize = 5_000;
 
-    /// Returns its level; the root is 1.
+    /// Returns the level of the category; the level of a root is 1.
     pub fn depth(&self) -> usize {
         path_depth(&self.path)
     }
 
-    /// Returns true if `other` is this category or below it.
+    /// Returns true if `other` is this category or one of its descendants.
     pub fn contains(&self, other: &Self) -> bool {
         other.path == self.path || other.path.strip_prefix(self.path.as_str()).is_some_and(|r| r.starts_with('/'))
     }
 
-    /// Returns the path of a child with `slug` under `parent`.
+    /// Returns the path of a category with `slug` under `parent`, or of a root.
     pub fn path_under(parent: Option<&Self>, slug: &Slug) -> String {
         parent.map_or_else(|| slug.to_string(), |p| format!("{}/{slug}", p.path))
     }
@@ -65,7 +65,7 @@ pub fn path_depth(path: &str) -> usize {
     path.split('/').count()
 }
 
-/// Returns the slugs of all categories above the one at `path`, root first.
+/// Returns the slugs of all ancestors of the category at `path`, root first.
 pub fn ancestor_slugs(path: &str) -> impl Iterator<Item = &str> {
     let n = path_depth(path) - 1;
     path.split('/').take(n)
@@ -93,68 +93,73 @@ impl From<&Category> for CategorySummary {
 /// The filter of a list of categories.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CategoryFilter {
-    /// `Some(None)` selects roots, `Some(Some(id))` the children of `id`, and `None` all categories.
+    /// `Some(None)` selects the roots, `Some(Some(id))` the children of `id`, and `None` all categories.
     pub parent: Option<Option<CategoryId>>,
     /// Whether soft-deleted categories are listed (R2).
     pub include_deleted: IncludeDeleted,
 }
 
-/// A category to create, or to replace another with (PUT).
+/// A category to create or to replace (PUT).
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Setters)]
 #[serde(deny_unknown_fields)]
 #[setters(strip_option, into)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CategoryInput {
-    /// 1–100 characters, unique among siblings.
+    /// The name, 1–100 characters, unique among live siblings, ignoring case.
     #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 100, example = "Headphones"))]
     #[setters(skip)]
     pub name: String,
-    /// Made from the name if absent.
+    /// The name of the category in URLs: 1–100 characters of a-z, 0-9 and -, unique among live categories. If it is
+    /// absent, it is derived from the name.
     #[serde(default)]
     pub slug: Option<String>,
-    /// The parent: an id, slug or path. A root if absent or null.
+    /// The parent category, by its id, slug or path. If it is absent or null, the category is a root.
     #[serde(default)]
     #[setters(skip)]
     pub parent_id: Option<String>,
-    /// At most 5,000 characters.
+    /// The description, at most 5,000 characters.
     #[serde(default)]
     pub description: Option<String>,
-    /// A JSON object, at most 16 KiB.
+    /// Free attributes: a JSON object of at most 16 KiB, nested at most 30 levels deep; empty if absent.
     #[serde(default, deserialize_with = "Attributes::from_input")]
     #[setters(skip)]
     pub attributes: Attributes,
-    /// The system that it was imported from.
+    /// The system that the category was imported from, 1–100 characters; requires `external_id`. If it is absent, a
+    /// replaced category keeps its own.
     #[serde(default)]
     pub source: Option<String>,
-    /// Its id in that system.
+    /// The id of the category in that system, 1–255 characters; requires `source`. No other live category has the same
+    /// `source` and `external_id`.
     #[serde(default)]
     pub external_id: Option<String>,
-    /// On replace: the version that was read (R1), unless If-Match names it.
+    /// The version of the category that the client read (R1), for a replacement without `If-Match`. Ignored on create.
     #[serde(default)]
     pub version: Option<i64>,
 }
 
-/// A merge patch of a category (RFC 7396).
+/// A merge patch of a category (RFC 7396): fields that it leaves out stay unchanged.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CategoryPatch {
-    /// 1–100 characters; null is refused.
+    /// The name, 1–100 characters, unique among live siblings, ignoring case; null is refused. A slug that was derived
+    /// from the old name follows the new one.
     #[serde(default)]
     pub name: Patch<String>,
-    /// At most 100 characters of a-z, 0-9 and -; null makes it from the name again.
+    /// The name of the category in URLs: 1–100 characters of a-z, 0-9 and -, unique among live categories; null derives
+    /// it from the name again.
     #[serde(default)]
     pub slug: Patch<String>,
-    /// The category above: an id, slug or path; null moves it to the root.
+    /// The parent category, by its id, slug or path; null makes the category a root.
     #[serde(default)]
     pub parent_id: Patch<String>,
-    /// At most 5,000 characters; null removes it.
+    /// The description, at most 5,000 characters; null removes it.
     #[serde(default)]
     pub description: Patch<String>,
-    /// Merged into the attributes; null empties them.
+    /// Changes of the attributes, merged into the existing ones (RFC 7396); null removes all of them.
     #[serde(default, deserialize_with = "Attributes::from_patch")]
     pub attributes: Patch<Attributes>,
-    /// The version that was read (R1), unless If-Match names it.
+    /// The version of the category that the client read (R1), unless `If-Match` names it.
     #[serde(default)]
     pub version: Option<i64>,
 }
@@ -171,7 +176,7 @@ impl CategoryInput {
         Self { name: name.into(), ..Self::default() }
     }
 
-    /// Puts it under a category, named by its id, slug or path.
+    /// Sets the parent category, by its id, slug or path.
     #[must_use]
     #[expect(clippy::needless_pass_by_value, reason = "an id, a slug, and a text in quotes read the same")]
     pub fn under(mut self, parent: impl ToString) -> Self {
@@ -186,7 +191,7 @@ impl CategoryInput {
         self
     }
 
-    /// Pushes an error for every value that is out of the bounds of `docs/rules.md`, "Category".
+    /// Pushes an error for every value that exceeds the bounds of `docs/rules.md`, "Category".
     pub(crate) fn check(&self, errors: &mut ValidationErrors) {
         check_text("name", &self.name, 1, 100, errors);
         check_slug(self.slug.as_deref(), errors);
@@ -198,20 +203,21 @@ impl CategoryInput {
     }
 }
 
-/// Pushes an error if a slug is given and not valid.
+/// Pushes an error if a slug is present and invalid.
 pub(crate) fn check_slug(slug: Option<&str>, errors: &mut ValidationErrors) {
     if let Some(Err(why)) = slug.map(Slug::parse) {
         errors.out_of_bounds("slug", why.to_string());
     }
 }
 
-/// Checks that source and external id are both given or both absent. Pushes errors under `prefix`.
+/// Checks that source and external id are valid, and both present or both absent. `prefix` precedes the fields of
+/// errors.
 pub(crate) fn check_external(prefix: &str, source: Option<&str>, id: Option<&str>, errors: &mut ValidationErrors) {
     let at = |field: &str| format!("{prefix}{field}");
     match (source, id) {
         (Some(s), Some(i)) => ExternalRef::new(s, i).check(prefix, errors),
         (None, None) => {}
-        (Some(_), None) => errors.push(at("external_id"), FieldCode::Required, "goes with `source`"),
-        (None, Some(_)) => errors.push(at("source"), FieldCode::Required, "goes with `external_id`"),
+        (Some(_), None) => errors.push(at("external_id"), FieldCode::Required, "is required if `source` is present"),
+        (None, Some(_)) => errors.push(at("source"), FieldCode::Required, "is required if `external_id` is present"),
     }
 }

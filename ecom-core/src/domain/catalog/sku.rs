@@ -1,4 +1,4 @@
-//! SKUs: the variants of products, which have prices and stock.
+//! SKUs, the variants of products, which have prices and stock.
 
 use std::collections::BTreeMap;
 
@@ -12,18 +12,18 @@ use crate::id::{ProductId, SkuId};
 use crate::money::{Currency, ExactDecimal, Measure, Money, Percentage, price_of};
 use crate::text::{check_text, shown};
 
-/// Width, height and depth, with two decimal places.
+/// The width, height and depth of a SKU, with two decimal places, in the shop's unit of length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dimensions {
-    /// Width.
+    /// The width.
     pub width: Measure,
-    /// Height.
+    /// The height.
     pub height: Measure,
-    /// Depth.
+    /// The depth.
     pub depth: Measure,
 }
 
-/// The availability that shoppers see. It is derived from stock and the threshold, and never stored for a SKU.
+/// The availability that shoppers see. It is derived from the stock and the low-stock threshold of a SKU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -37,10 +37,10 @@ pub enum AvailabilityStatus {
 }
 
 impl AvailabilityStatus {
-    /// Every availability, the worst first.
+    /// Every availability, worst first.
     pub const ALL: [Self; 3] = [Self::OutOfStock, Self::Limited, Self::InStock];
 
-    /// Returns `out_of_stock` if nothing is available, `limited` if no more than the threshold is, else `in_stock`.
+    /// Returns the availability of a SKU with this many available pieces and this low-stock threshold.
     pub const fn of(available: i64, threshold: i64) -> Self {
         if available <= 0 {
             Self::OutOfStock
@@ -71,38 +71,38 @@ impl AvailabilityStatus {
 pub struct Sku {
     /// The id of the SKU.
     pub id: SkuId,
-    /// The product that it belongs to.
+    /// The product that the SKU belongs to.
     pub product_id: ProductId,
-    /// Its position among the product's SKUs. The first live one is the default SKU.
+    /// The position among the SKUs of the product. The first live one is the default SKU.
     pub position: i32,
-    /// Unique among live SKUs, ignoring case, 1–100 characters.
+    /// The code, 1–100 characters, unique among live SKUs, ignoring case.
     pub code: String,
-    /// The values of its options: `{"size": "M", "color": "red"}`.
+    /// The values of the options, such as `{"size": "M", "color": "red"}`.
     pub option_values: BTreeMap<String, String>,
     /// Free attributes.
     pub attributes: Attributes,
-    /// Price before the product's discount, 0 or more, in the shop's currency.
+    /// The price before the product's discount, 0 or more, in the shop's currency.
     pub price: Money,
     /// The weight, with two decimal places, in the shop's unit of weight.
     pub weight: Option<Measure>,
     /// The dimensions, with two decimal places, in the shop's unit of length.
     pub dimensions: Option<Dimensions>,
-    /// Pieces in stock, 0 or more: the sum of the SKU's stock movements (R11).
+    /// The number of pieces in stock, 0 or more, which is the sum of the SKU's stock movements (R11).
     pub on_hand: i64,
-    /// Pieces that are promised, 0 or more.
+    /// The number of pieces in stock that are reserved, 0 or more.
     pub reserved: i64,
-    /// With this many or fewer available pieces, stock counts as low.
+    /// If this many or fewer pieces are available, the availability is limited.
     pub low_stock_threshold: i64,
     /// EAN, UPC or another code that scanners read, at most 100 characters.
     pub barcode: Option<String>,
-    /// The record that it was imported from.
+    /// The record that the SKU was imported from.
     pub external: Option<ExternalRef>,
-    /// When and by whom it was created and edited.
+    /// When and by whom the SKU was created and edited, and its version.
     pub audit: Audit,
 }
 
 impl Sku {
-    /// Returns how many pieces can be sold: on hand − reserved.
+    /// Returns the number of pieces that can be sold: on hand − reserved.
     pub const fn available(&self) -> i64 {
         self.on_hand - self.reserved
     }
@@ -118,37 +118,38 @@ impl Sku {
     }
 }
 
-/// Width, height and depth in an input.
+/// The width, height and depth of a SKU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DimensionsInput {
-    /// 0 or more, scale 2.
+    /// The width in the shop's unit of length, 0–1,000,000,000, with at most two decimal places.
     pub width: ExactDecimal,
-    /// 0 or more, scale 2.
+    /// The height in the shop's unit of length, 0–1,000,000,000, with at most two decimal places.
     pub height: ExactDecimal,
-    /// 0 or more, scale 2.
+    /// The depth in the shop's unit of length, 0–1,000,000,000, with at most two decimal places.
     pub depth: ExactDecimal,
 }
 
-/// A patch of the dimensions (RFC 7396: objects merge).
+/// A merge patch of the dimensions (RFC 7396). Values that it leaves out stay unchanged; a SKU without dimensions needs
+/// all three.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DimensionsPatch {
-    /// 0 or more, scale 2.
+    /// The width in the shop's unit of length, 0–1,000,000,000, with at most two decimal places; null is refused.
     #[serde(default)]
     pub width: Patch<ExactDecimal>,
-    /// 0 or more, scale 2.
+    /// The height in the shop's unit of length, 0–1,000,000,000, with at most two decimal places; null is refused.
     #[serde(default)]
     pub height: Patch<ExactDecimal>,
-    /// 0 or more, scale 2.
+    /// The depth in the shop's unit of length, 0–1,000,000,000, with at most two decimal places; null is refused.
     #[serde(default)]
     pub depth: Patch<ExactDecimal>,
 }
 
 impl DimensionsPatch {
-    /// Merges a patch. Values that it leaves out stay; if there were no dimensions, it must give all three.
+    /// Merges a patch. Values that it leaves out stay unchanged. If there were no dimensions, it must have all three.
     pub(crate) fn merge(patch: Patch<Self>, to: &mut Option<DimensionsInput>, errors: &mut ValidationErrors) {
         let patch = match patch {
             Patch::Keep => return,
@@ -175,104 +176,117 @@ impl DimensionsPatch {
     }
 }
 
-/// A SKU to create, or to replace another with.
+/// A SKU to create or to replace (PUT).
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Setters)]
 #[serde(deny_unknown_fields)]
 #[setters(strip_option, into)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SkuInput {
-    /// In a product's `skus` on replace: the SKU that this entry replaces. Without it, the code decides.
+    /// In the `skus` of a product that is replaced or patched: the SKU that this entry replaces. Without an id, the
+    /// entry replaces the SKU that has the same code. In a replacement of a single SKU it must be the id of the path.
     #[serde(default)]
     #[setters(skip)]
     pub id: Option<SkuId>,
-    /// 1–100 characters, unique. Made from the product's slug if absent.
+    /// The code, 1–100 characters, unique among live SKUs, ignoring case. If it is absent, a new SKU gets a code that
+    /// is derived from the slug of the product, and a replaced SKU keeps its code.
     #[serde(default)]
     pub code: Option<String>,
-    /// `{"size": "M", "color": "red"}`, at most 10 options of 100 characters.
+    /// The values of the options, such as `{"size": "M", "color": "red"}`: at most 10, with names and values of 1–100
+    /// characters.
     #[serde(default)]
     #[setters(skip)]
     pub option_values: BTreeMap<String, String>,
-    /// A JSON object, at most 16 KiB.
+    /// Free attributes: a JSON object of at most 16 KiB, nested at most 30 levels deep; empty if absent.
     #[serde(default, deserialize_with = "Attributes::from_input")]
     #[setters(skip)]
     pub attributes: Attributes,
-    /// 0 or more, exact in the currency's minor unit.
+    /// The price before the product's discount, in the shop's currency: 0 or more, with no more decimal places than the
+    /// minor unit of the currency. Required.
     #[setters(skip)]
     pub price: Option<ExactDecimal>,
-    /// ISO 4217; must be the shop's.
+    /// The currency of the price, as its ISO 4217 code. It must be the currency of the shop, which is also assumed if
+    /// it is absent.
     #[serde(default)]
     #[setters(skip)]
     pub currency: Option<String>,
-    /// 0 or more, scale 2.
+    /// The weight in the shop's unit of weight, 0–1,000,000,000, with at most two decimal places.
     #[serde(default)]
     pub weight: Option<ExactDecimal>,
-    /// 0 or more, scale 2.
+    /// The dimensions in the shop's unit of length.
     #[serde(default)]
     pub dimensions: Option<DimensionsInput>,
-    /// Pieces on hand, 0 or more. On replace, the difference goes into the ledger; if absent, the stock stays.
+    /// The number of pieces on hand, 0 to 10¹². The ledger records the difference. If it is absent, a new SKU has 0,
+    /// and a replaced SKU keeps its stock.
     #[serde(default)]
     pub stock: Option<i64>,
-    /// 0 or more; 5 if absent.
+    /// The low-stock threshold, 0 to 10¹²; 5 if absent. If this many or fewer pieces are available, the availability is
+    /// `limited`.
     #[serde(default)]
     pub low_stock_threshold: Option<i64>,
-    /// At most 100 characters.
+    /// The EAN, UPC or another code that scanners read, 1–100 characters. Several SKUs can have the same.
     #[serde(default)]
     pub barcode: Option<String>,
-    /// The system that it was imported from.
+    /// The system that the SKU was imported from, 1–100 characters; requires `external_id`. If it is absent, a replaced
+    /// SKU keeps its own.
     #[serde(default)]
     pub source: Option<String>,
-    /// Its id in that system.
+    /// The id of the SKU in that system, 1–255 characters; requires `source`. No other live SKU has the same `source` and
+    /// `external_id`.
     #[serde(default)]
     pub external_id: Option<String>,
-    /// On replace: the version that was read (R1), unless If-Match names it.
+    /// The version of the SKU that the client read (R1), for a replacement without `If-Match`. Ignored on create.
     #[serde(default)]
     pub version: Option<i64>,
 }
 
-/// A merge patch of a SKU (RFC 7396).
+/// A merge patch of a SKU (RFC 7396): fields that it leaves out stay unchanged.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SkuPatch {
-    /// 1–100 characters, unique; null is refused.
+    /// The code, 1–100 characters, unique among live SKUs, ignoring case; null is refused.
     #[serde(default)]
     pub code: Patch<String>,
-    /// Merged into the options: null for one removes it, null for all empties them.
+    /// Changes of the options, merged into the existing ones: null for one option removes it, and null in place of the
+    /// object removes all.
     #[serde(default)]
     pub option_values: Patch<BTreeMap<String, Option<String>>>,
-    /// Merged into the attributes; null empties them.
+    /// Changes of the attributes, merged into the existing ones (RFC 7396); null removes all of them.
     #[serde(default, deserialize_with = "Attributes::from_patch")]
     pub attributes: Patch<Attributes>,
-    /// 0 or more, exact in the currency's minor unit; null is refused.
+    /// The price before the product's discount, in the shop's currency: 0 or more, with no more decimal places than the
+    /// minor unit of the currency; null is refused.
     #[serde(default)]
     pub price: Patch<ExactDecimal>,
-    /// ISO 4217; must be the shop's.
+    /// The currency of the price, as its ISO 4217 code. It must be the currency of the shop, which is also assumed if
+    /// it is absent.
     #[serde(default)]
     pub currency: Option<String>,
-    /// 0 or more, with at most two decimals; null removes it.
+    /// The weight in the shop's unit of weight, 0–1,000,000,000, with at most two decimal places; null removes it.
     #[serde(default)]
     pub weight: Patch<ExactDecimal>,
-    /// Merged into what is there; null removes them.
+    /// Changes of the dimensions, merged into the existing ones; null removes them.
     #[serde(default)]
     pub dimensions: Patch<DimensionsPatch>,
-    /// Pieces on hand. The difference goes into the ledger.
+    /// The number of pieces on hand, 0 to 10¹²; the ledger records the difference. Null is refused.
     #[serde(default)]
     pub stock: Patch<i64>,
-    /// 0 or more; null is refused.
+    /// The low-stock threshold, 0 to 10¹²; null is refused. If this many or fewer pieces are available, the
+    /// availability is `limited`.
     #[serde(default)]
     pub low_stock_threshold: Patch<i64>,
-    /// At most 100 characters; null removes it.
+    /// The EAN, UPC or another code that scanners read, 1–100 characters; null removes it.
     #[serde(default)]
     pub barcode: Patch<String>,
-    /// The version that was read (R1), unless If-Match names it.
+    /// The version of the SKU that the client read (R1), unless `If-Match` names it.
     #[serde(default)]
     pub version: Option<i64>,
 }
 
-/// The validated values of a SKU, without those that the library adds.
+/// The values of a valid input. The library adds the others, such as the id and the version.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct SkuValues {
-    /// The code; `None` if it is made from the product's slug.
+    /// The code; `None` derives the code of a new SKU from the product's slug and keeps that of an existing one.
     pub code: Option<String>,
     /// See [`Sku::option_values`].
     pub option_values: BTreeMap<String, String>,
@@ -284,7 +298,7 @@ pub(crate) struct SkuValues {
     pub weight: Option<Measure>,
     /// See [`Sku::dimensions`].
     pub dimensions: Option<Dimensions>,
-    /// Pieces on hand. `None` keeps the stock, and means 0 for a new SKU.
+    /// The number of pieces on hand; `None` keeps the stock of an existing SKU and means 0 for a new one.
     pub stock: Option<i64>,
     /// See [`Sku::low_stock_threshold`].
     pub low_stock_threshold: i64,
@@ -294,13 +308,13 @@ pub(crate) struct SkuValues {
     pub external: Option<ExternalRef>,
 }
 
-/// The low-stock threshold of a SKU whose input has none.
+/// The low-stock threshold of a SKU whose input does not have one.
 pub const DEFAULT_LOW_STOCK_THRESHOLD: i64 = 5;
-/// The most pieces of one SKU, and the largest single adjustment.
+/// The maximum number of pieces of a SKU, and the largest adjustment.
 pub const MAX_STOCK: i64 = 1_000_000_000_000;
 
 impl DimensionsInput {
-    /// Returns the dimensions. Each is 0 or more, with at most two decimal places, in the shop's unit of length.
+    /// Returns dimensions in the shop's unit of length. Each is 0–1,000,000,000, with at most two decimal places.
     pub fn new(
         width: impl Into<ExactDecimal>,
         height: impl Into<ExactDecimal>,
@@ -316,7 +330,7 @@ impl SkuInput {
         Self { price: Some(price.amount().into()), currency: Some(price.currency().to_string()), ..Self::default() }
     }
 
-    /// Selects the SKU of the product that this input replaces.
+    /// Sets the id of the SKU that this input replaces.
     #[must_use]
     pub const fn id(mut self, id: SkuId) -> Self {
         self.id = Some(id);
@@ -337,8 +351,8 @@ impl SkuInput {
         self
     }
 
-    /// Checks a SKU against all bounds of `docs/rules.md`, "SKU". Pushes errors under `prefix` (`skus[0].` or empty),
-    /// and returns `None` if there are any.
+    /// Checks a SKU against the bounds of `docs/rules.md`, "SKU". Returns its values, or pushes errors and returns
+    /// `None`. `prefix` (`skus[0].` or empty) precedes the fields of errors.
     pub(crate) fn check(&self, prefix: &str, currency: Currency, errors: &mut ValidationErrors) -> Option<SkuValues> {
         let before = errors.0.len();
         let at = |f: &str| format!("{prefix}{f}");

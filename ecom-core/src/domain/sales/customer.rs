@@ -16,56 +16,59 @@ use crate::text::{check_text, fold_key, is_invisible, trimmed};
 pub struct Customer {
     /// The id of the customer.
     pub id: CustomerId,
-    /// 1–100 characters.
+    /// The first name, 1–100 characters.
     pub first_name: String,
-    /// 1–100 characters.
+    /// The last name, 1–100 characters.
     pub last_name: String,
-    /// Unique among live customers, ignoring case.
+    /// The email address, at most 254 characters, unique among live customers, ignoring case.
     pub email: String,
-    /// Digits, with a plus before an international number.
+    /// The telephone number: 7–20 digits, with a plus before an international number.
     pub telephone: Option<String>,
     /// Free attributes.
     pub attributes: Attributes,
-    /// The record that it was imported from.
+    /// The record that the customer was imported from.
     pub external: Option<ExternalRef>,
-    /// When and by whom it was created and edited.
+    /// When and by whom the customer was created and edited, and its version.
     pub audit: Audit,
 }
 
 impl Customer {
-    /// The most addresses of a customer.
+    /// The maximum number of addresses of a customer.
     pub const MAX_ADDRESSES: usize = 100;
 }
 
-/// An address of a customer. It is hidden while its customer is soft-deleted, and it is removed for good with it.
+/// An address of a customer. It is hidden while the customer is soft-deleted, and it is removed permanently together
+/// with the customer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Address {
     /// The id of the address.
     pub id: AddressId,
-    /// The customer that it belongs to.
+    /// The customer that the address belongs to.
     pub customer_id: CustomerId,
-    /// 1–255 characters.
+    /// The street, 1–255 characters.
     pub street: String,
     /// The house number, at most 50 characters.
     pub number: Option<String>,
-    /// 1–100 characters.
+    /// The city, 1–100 characters.
     pub city: String,
-    /// A state or province, at most 100 characters.
+    /// The state or province, at most 100 characters.
     pub region: Option<String>,
-    /// At most 20 characters.
+    /// The postal code, at most 20 characters.
     pub postal_code: Option<String>,
-    /// ISO 3166-1 alpha-2, in upper case.
+    /// The country, as its ISO 3166-1 alpha-2 code in upper case.
     pub country: Option<String>,
-    /// When and by whom it was created and edited. It is deleted when its customer is.
+    /// When and by whom the address was created and edited, and its version. It counts as soft-deleted while its
+    /// customer is.
     pub audit: Audit,
 }
 
 /// The filter of a list of customers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CustomerFilter {
-    /// The name begins with this text, ignoring case: the last name and the first, or the first and the last.
+    /// The full name begins with this text, ignoring case. The full name is the last name and the first name, or the
+    /// first name and the last name.
     pub name: Option<String>,
-    /// The whole email, ignoring case.
+    /// The customer has this email, ignoring case.
     pub email: Option<String>,
     /// Whether soft-deleted customers are listed (R2).
     pub include_deleted: IncludeDeleted,
@@ -75,7 +78,7 @@ impl CustomerFilter {
     /// Refuses a name or email that no customer can have.
     ///
     /// # Errors
-    /// `Validation`.
+    /// `Validation` on fields `name` and `email`.
     pub fn check(&self) -> Result<()> {
         let mut errors = ValidationErrors::default();
         check_filters([("name", &self.name, 201), ("email", &self.email, MAX_EMAIL)], &mut errors);
@@ -83,13 +86,13 @@ impl CustomerFilter {
     }
 }
 
-/// The order of a list of customers; ties by id.
+/// The order of a list of customers. Equal customers are ordered by id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum CustomerSort {
-    /// The newest first.
+    /// By time of creation, newest first.
     #[default]
     CreatedDesc,
-    /// The oldest first.
+    /// By time of creation, oldest first.
     CreatedAsc,
     /// By last name, then first name.
     NameAsc,
@@ -112,9 +115,9 @@ impl CustomerSort {
 /// The filter of a list of addresses.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AddressFilter {
-    /// The addresses of this customer; `None` selects those of all.
+    /// The addresses of this customer; `None` selects the addresses of all customers.
     pub customer: Option<CustomerId>,
-    /// The whole city, ignoring case.
+    /// The city is this one, ignoring case.
     pub city: Option<String>,
     /// The street begins with this text, ignoring case.
     pub street: Option<String>,
@@ -126,7 +129,7 @@ impl AddressFilter {
     /// Refuses a city or street that no address can have.
     ///
     /// # Errors
-    /// `Validation`.
+    /// `Validation` on fields `city` and `street`.
     pub fn check(&self) -> Result<()> {
         let mut errors = ValidationErrors::default();
         check_filters([("city", &self.city, 100), ("street", &self.street, 255)], &mut errors);
@@ -145,130 +148,135 @@ fn check_filters<'a>(
     }
 }
 
-/// A customer to create, or to replace another with (PUT).
+/// A customer to create or to replace (PUT).
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Setters)]
 #[serde(deny_unknown_fields)]
 #[setters(strip_option, into)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CustomerInput {
-    /// 1–100 characters.
+    /// The first name, 1–100 characters.
     #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 100, example = "Ada"))]
     #[setters(skip)]
     pub first_name: String,
-    /// 1–100 characters.
+    /// The last name, 1–100 characters.
     #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 100, example = "Lovelace"))]
     #[setters(skip)]
     pub last_name: String,
-    /// At most 254 characters, unique among live customers, ignoring case.
+    /// The email address, at most 254 characters, unique among live customers, ignoring case. Its domain must be a name
+    /// with a dot.
     #[cfg_attr(feature = "openapi", schema(max_length = 254, format = "email", example = "ada@example.com"))]
     #[setters(skip)]
     pub email: String,
-    /// 7 to 20 digits, with a plus before an international number. Spaces, dots, dashes and parentheses are removed.
+    /// The telephone number: 7–20 digits that do not start with 0, with a plus before an international number. Spaces,
+    /// dots, dashes and parentheses are removed.
     #[cfg_attr(feature = "openapi", schema(example = "+44 20 7946 0018"))]
     #[serde(default)]
     pub telephone: Option<String>,
-    /// A JSON object, at most 16 KiB.
+    /// Free attributes: a JSON object of at most 16 KiB, nested at most 30 levels deep; empty if absent.
     #[serde(default, deserialize_with = "Attributes::from_input")]
     #[setters(skip)]
     pub attributes: Attributes,
-    /// The system that it was imported from.
+    /// The system that the customer was imported from, 1–100 characters; requires `external_id`. If it is absent, a
+    /// replaced customer keeps its own.
     #[serde(default)]
     pub source: Option<String>,
-    /// Its id in that system.
+    /// The id of the customer in that system, 1–255 characters; requires `source`. No other live customer has the same
+    /// `source` and `external_id`.
     #[serde(default)]
     pub external_id: Option<String>,
-    /// On replace: the version that was read (R1), unless If-Match names it.
+    /// The version of the customer that the client read (R1), for a replacement without `If-Match`. Ignored on create.
     #[serde(default)]
     pub version: Option<i64>,
 }
 
-/// A merge patch of a customer (RFC 7396).
+/// A merge patch of a customer (RFC 7396): fields that it leaves out stay unchanged.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CustomerPatch {
-    /// 1–100 characters; null is refused.
+    /// The first name, 1–100 characters; null is refused.
     #[serde(default)]
     pub first_name: Patch<String>,
-    /// 1–100 characters; null is refused.
+    /// The last name, 1–100 characters; null is refused.
     #[serde(default)]
     pub last_name: Patch<String>,
-    /// At most 254 characters, unique among live customers, ignoring case; null is refused.
+    /// The email address, at most 254 characters, unique among live customers, ignoring case; null is refused.
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, max_length = 254, format = "email"))]
     #[serde(default)]
     pub email: Patch<String>,
-    /// 7 to 20 digits, with a plus before an international number; null removes it.
+    /// The telephone number: 7–20 digits that do not start with 0, with a plus before an international number. Spaces,
+    /// dots, dashes and parentheses are removed. Null removes the number.
     #[serde(default)]
     pub telephone: Patch<String>,
-    /// Merged into the attributes; null empties them.
+    /// Changes of the attributes, merged into the existing ones (RFC 7396); null removes all of them.
     #[serde(default, deserialize_with = "Attributes::from_patch")]
     pub attributes: Patch<Attributes>,
-    /// The version that was read (R1), unless If-Match names it.
+    /// The version of the customer that the client read (R1), unless `If-Match` names it.
     #[serde(default)]
     pub version: Option<i64>,
 }
 
-/// An address to create, or to replace another with (PUT).
+/// An address to create or to replace (PUT).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Setters)]
 #[serde(deny_unknown_fields)]
 #[setters(strip_option, into)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AddressInput {
-    /// 1–255 characters.
+    /// The street, 1–255 characters.
     #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 255, example = "Ockham Lane"))]
     #[setters(skip)]
     pub street: String,
     /// The house number, at most 50 characters.
     #[serde(default)]
     pub number: Option<String>,
-    /// 1–100 characters.
+    /// The city, 1–100 characters.
     #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 100, example = "London"))]
     #[setters(skip)]
     pub city: String,
-    /// A state or province, at most 100 characters.
+    /// The state or province, at most 100 characters.
     #[serde(default)]
     pub region: Option<String>,
-    /// At most 20 characters.
+    /// The postal code, at most 20 characters.
     #[serde(default)]
     pub postal_code: Option<String>,
-    /// ISO 3166-1 alpha-2.
+    /// The country, as its ISO 3166-1 alpha-2 code in upper or lower case.
     #[cfg_attr(feature = "openapi", schema(min_length = 2, max_length = 2, example = "GB"))]
     #[serde(default)]
     pub country: Option<String>,
-    /// On replace: the version that was read (R1), unless If-Match names it.
+    /// The version of the address that the client read (R1), for a replacement without `If-Match`. Ignored on create.
     #[serde(default)]
     pub version: Option<i64>,
 }
 
-/// A merge patch of an address (RFC 7396).
+/// A merge patch of an address (RFC 7396): fields that it leaves out stay unchanged.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AddressPatch {
-    /// 1–255 characters; null is refused.
+    /// The street, 1–255 characters; null is refused.
     #[serde(default)]
     pub street: Patch<String>,
     /// The house number, at most 50 characters; null removes it.
     #[serde(default)]
     pub number: Patch<String>,
-    /// 1–100 characters; null is refused.
+    /// The city, 1–100 characters; null is refused.
     #[serde(default)]
     pub city: Patch<String>,
-    /// A state or province, at most 100 characters; null removes it.
+    /// The state or province, at most 100 characters; null removes it.
     #[serde(default)]
     pub region: Patch<String>,
-    /// At most 20 characters; null removes it.
+    /// The postal code, at most 20 characters; null removes it.
     #[serde(default)]
     pub postal_code: Patch<String>,
-    /// ISO 3166-1 alpha-2; null removes it.
+    /// The country, as its ISO 3166-1 alpha-2 code in upper or lower case; null removes it.
     #[serde(default)]
     pub country: Patch<String>,
-    /// The version that was read (R1), unless If-Match names it.
+    /// The version of the address that the client read (R1), unless `If-Match` names it.
     #[serde(default)]
     pub version: Option<i64>,
 }
 
-/// The longest address that RFC 5321 allows in a command.
+/// The maximum length of an email address, which follows from the limit of a path in RFC 5321.
 const MAX_EMAIL: usize = 254;
 
 impl CustomerInput {
@@ -290,7 +298,8 @@ impl CustomerInput {
         self
     }
 
-    /// Returns the input as it is stored: texts without spaces around them, the telephone number without punctuation.
+    /// Checks the input and returns it as it is stored: texts without spaces around them, and the telephone number
+    /// without punctuation.
     ///
     /// # Errors
     /// `Validation` with every field that is out of bounds.
@@ -314,10 +323,10 @@ impl CustomerInput {
 }
 
 impl CustomerPatch {
-    /// Merges the patch into a customer, and returns the result as an input. Source and external id stay.
+    /// Merges the patch into a customer and returns the result as an input. Source and external id stay unchanged.
     ///
     /// # Errors
-    /// `Validation` for a null that a field cannot be.
+    /// `Validation` with every field that must not be null.
     pub(crate) fn onto(self, c: &Customer) -> Result<CustomerInput> {
         let mut e = ValidationErrors::default();
         let mut input = CustomerInput {
@@ -350,7 +359,8 @@ impl AddressInput {
         Self { street: street.into(), city: city.into(), ..Self::default() }
     }
 
-    /// Returns the input as it is stored: texts without spaces around them, the country in upper case.
+    /// Checks the input and returns it as it is stored: texts without spaces around them, and the country in upper
+    /// case.
     ///
     /// # Errors
     /// `Validation` with every field that is out of bounds.
@@ -367,7 +377,7 @@ impl AddressInput {
         }
         let country = self.country.as_deref().map(|c| c.trim().to_ascii_uppercase());
         if country.as_deref().is_some_and(|c| c.len() != 2 || rust_iso3166::from_alpha2(c).is_none()) {
-            e.out_of_bounds("country", "must be a country code of ISO 3166-1 alpha-2, such as GB");
+            e.out_of_bounds("country", "must be an ISO 3166-1 alpha-2 country code, such as GB");
         }
         e.into_result()?;
         Ok(Self {
@@ -383,10 +393,10 @@ impl AddressInput {
 }
 
 impl AddressPatch {
-    /// Merges the patch into an address, and returns the result as an input.
+    /// Merges the patch into an address and returns the result as an input.
     ///
     /// # Errors
-    /// `Validation` for a null that a field cannot be.
+    /// `Validation` with every field that must not be null.
     pub(crate) fn onto(self, a: &Address) -> Result<AddressInput> {
         let mut e = ValidationErrors::default();
         let mut input = AddressInput {
@@ -423,8 +433,8 @@ fn check_email(email: &str, errors: &mut ValidationErrors) {
     }
 }
 
-/// Returns true if the text has characters that cannot be seen, or that become spaces in its key: with them, one email
-/// could look like another.
+/// Returns true if the text contains invisible characters, or characters that become spaces in its key. With such
+/// characters, two different emails could look the same.
 fn has_hidden(text: &str) -> bool {
     text.chars().any(is_invisible) || fold_key(text).contains(char::is_whitespace)
 }
@@ -435,14 +445,14 @@ fn is_domain_name(domain: &str) -> bool {
     ascii.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.'))
 }
 
-/// Returns a telephone number without punctuation. Pushes what is wrong with it to `errors`.
+/// Returns a telephone number without punctuation, or pushes an error and returns `None`.
 fn telephone(text: &str, errors: &mut ValidationErrors) -> Option<String> {
     let number: String = text.chars().filter(|c| !matches!(c, ' ' | '.' | '-' | '(' | ')')).collect();
     let digits = number.strip_prefix('+').unwrap_or(&number);
     let valid =
         (7..=20).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit()) && !digits.starts_with('0');
     if !valid {
-        let message = "must be 7 to 20 digits, not starting with 0; a leading + is allowed";
+        let message = "must have 7 to 20 digits and not start with 0; a leading + is allowed";
         errors.push("telephone", FieldCode::OutOfBounds, message);
     }
     valid.then_some(number)

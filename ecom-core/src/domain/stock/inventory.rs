@@ -1,4 +1,4 @@
-//! Stock: levels, and the append-only ledger that explains them.
+//! Stock: the levels, and the append-only ledger of the movements that lead to them.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +14,7 @@ use crate::id::{ProductId, SkuId, StockMovementId};
 pub enum StockReason {
     /// The first stock of a new SKU.
     Initial,
-    /// Pieces were counted, received or written off.
+    /// The stock was corrected, for example after a count.
     Adjustment,
     /// An import set the stock.
     Import,
@@ -43,28 +43,28 @@ impl StockReason {
         }
     }
 
-    /// Reads the word.
+    /// Returns the reason for a word, or `None` if the word is unknown.
     pub fn parse(s: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|a| a.as_str() == s)
     }
 }
 
-/// A row of the append-only ledger of stock on hand. For every SKU, on hand is the sum of its movements (R11).
+/// A row of the append-only ledger of stock on hand. The stock on hand of a SKU is the sum of its movements (R11).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StockMovement {
-    /// The id of the movement; ids sort by time.
+    /// The id of the movement. Ids increase with time.
     pub id: StockMovementId,
-    /// The SKU.
+    /// The SKU whose stock has changed.
     pub sku_id: SkuId,
-    /// Pieces in (positive) or out (negative); never 0.
+    /// The number of pieces added (positive) or removed (negative); never 0.
     pub delta: i64,
     /// The reason of the movement.
     pub reason: StockReason,
-    /// The document that it refers to, such as an order number or a delivery note; at most 255 characters.
+    /// A reference to a document, such as an order number or a delivery note; at most 255 characters.
     pub reference: Option<String>,
-    /// When it was recorded.
+    /// When the movement was recorded.
     pub created_at: Timestamp,
-    /// The actor who made it.
+    /// The actor who recorded the movement.
     pub created_by: Actor,
 }
 
@@ -75,54 +75,54 @@ pub struct StockLevel {
     pub sku_id: SkuId,
     /// The product of the SKU.
     pub product_id: ProductId,
-    /// Pieces in stock.
+    /// The number of pieces in stock.
     pub on_hand: i64,
-    /// Pieces that are promised.
+    /// The number of pieces in stock that are reserved.
     pub reserved: i64,
-    /// With this many or fewer available pieces, stock counts as low.
+    /// If this many or fewer pieces are available, the availability is limited.
     pub low_stock_threshold: i64,
     /// False if the SKU or its product is soft-deleted.
     pub live: bool,
 }
 
 impl StockLevel {
-    /// Returns how many pieces can be sold.
+    /// Returns the number of pieces that can be sold: on hand − reserved.
     pub const fn available(&self) -> i64 {
         self.on_hand - self.reserved
     }
 }
 
-/// A SKU whose on hand is not the sum of its ledger, which is always a defect (R11).
+/// A SKU whose stock on hand is not the sum of its movements, which is always a defect (R11).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StockImbalance {
     /// The SKU.
     pub sku_id: SkuId,
     /// The stock on hand of the SKU.
     pub on_hand: i64,
-    /// The sum of its movements.
+    /// The sum of the movements of the SKU.
     pub ledger: i64,
 }
 
-/// A change of stock on hand, as a difference: it needs no version and moves none (R1).
+/// A change of stock on hand by a difference. It does not need a version and does not change one (R1).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StockAdjustment {
     /// The SKU.
     pub sku_id: SkuId,
-    /// Pieces in (positive) or out (negative); not 0.
+    /// The number of pieces to add (positive) or to remove (negative): −10¹² to 10¹², not 0.
     pub delta: i64,
     /// The reason of the adjustment.
     pub reason: StockReason,
-    /// The document that it refers to, such as a delivery note; at most 255 characters.
+    /// A reference to a document, such as a delivery note; 1–255 characters.
     pub reference: Option<String>,
 }
 
 impl StockAdjustment {
-    /// Returns an adjustment by `delta` pieces that refers to no document.
+    /// Returns an adjustment by `delta` pieces without a reference to a document.
     pub const fn new(sku_id: SkuId, delta: i64, reason: StockReason) -> Self {
         Self { sku_id, delta, reason, reference: None }
     }
 
-    /// Names the document that the adjustment refers to.
+    /// Sets the reference to a document.
     #[must_use]
     pub fn reference(mut self, reference: impl Into<String>) -> Self {
         self.reference = Some(reference.into());

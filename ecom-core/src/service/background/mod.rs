@@ -37,7 +37,7 @@ impl Background {
         check_text("name", name, 1, 100, &mut errors);
         errors.into_result()?;
         if jobs::RESERVED.contains(&name) || !self.consumers.insert(name.to_owned()) {
-            let message = format!("`{name}` is the name of another consumer");
+            let message = format!("must not be `{name}`, which is the name of another consumer");
             return Err(Error::invalid("name", FieldCode::OutOfBounds, message));
         }
         self.tasks.spawn(jobs::consume(self.cx.clone(), consumer, self.stop.subscribe()));

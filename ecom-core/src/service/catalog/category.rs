@@ -485,7 +485,7 @@ impl<'a> CategoryService<'a> {
             Some(p) => {
                 let live = tx.categories().get(p, IncludeDeleted::No).await?;
                 Some(live.ok_or_else(|| Conflict::State {
-                    message: format!("the parent {p} is deleted; restore it first"),
+                    message: format!("the parent category {p} is deleted: restore it first"),
                 })?)
             }
         };
@@ -554,7 +554,8 @@ fn slug_key(slug: &Slug) -> CacheKey {
 
 fn check_depth(depth: usize) -> Result<()> {
     if depth > Category::MAX_DEPTH {
-        let message = format!("the tree may be {} deep, this would be {depth}", Category::MAX_DEPTH);
+        let max = Category::MAX_DEPTH;
+        let message = format!("must not make the tree deeper than {max} levels: it would have {depth}");
         return Err(Error::invalid("parent_id", FieldCode::OutOfBounds, message));
     }
     Ok(())
@@ -563,8 +564,13 @@ fn check_depth(depth: usize) -> Result<()> {
 async fn parent_of(tx: &mut dyn Repositories, reference: Option<&str>) -> Result<Option<Category>> {
     let Some(reference) = reference else { return Ok(None) };
     let shown = shown(reference);
-    let missing =
-        || Error::invalid("parent_id", FieldCode::ReferenceNotFound, format!("there is no category `{shown}`"));
+    let missing = || {
+        Error::invalid(
+            "parent_id",
+            FieldCode::ReferenceNotFound,
+            format!("must be an existing category, but `{shown}` does not exist"),
+        )
+    };
     let reference = reference.to_owned();
     let id = Resolver::load(tx, std::iter::once(&reference)).await?.find(&reference).ok_or_else(missing)?.id;
     tx.categories().get(id, IncludeDeleted::No).await?.ok_or_else(missing).map(Some)

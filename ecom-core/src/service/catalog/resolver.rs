@@ -63,7 +63,7 @@ impl Resolver {
                     errors.push(
                         format!("categories[{i}]"),
                         FieldCode::ReferenceNotFound,
-                        format!("there is no category `{shown}`"),
+                        format!("must be an existing category, but `{shown}` does not exist"),
                     );
                 }
             }

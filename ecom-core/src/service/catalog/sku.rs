@@ -223,8 +223,8 @@ impl<'a> SkuService<'a> {
         written.ok_or(Error::Internal { context: "a written SKU is missing", source: None })
     }
 
-    /// Deletes a SKU: softly (R2), or for good (R5), also if it or its product is soft-deleted. A product keeps at least
-    /// one SKU, and a soft-deleted product keeps at least one of those that its restore brings back.
+    /// Deletes a SKU: softly (R2), or for good (R5), also if it or its product is soft-deleted. A product keeps at
+    /// least one SKU, and a soft-deleted product keeps at least one of those that its restore brings back.
     ///
     /// # Errors
     /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `STATE_CONFLICT` for the last SKU of a product,
@@ -264,11 +264,11 @@ impl<'a> SkuService<'a> {
         after.skus.retain(|s| s.id != id);
         if after.skus.is_empty() {
             let advice = if before.audit.is_live() {
-                "delete the product, or add another first"
+                "delete the product, or add another SKU first"
             } else {
-                "delete the product for good"
+                "delete the product permanently"
             };
-            let message = format!("SKU {id} is the last one of its product: {advice}");
+            let message = format!("SKU {id} is the last SKU of its product: {advice}");
             return Err(Conflict::State { message }.into());
         }
         if found.audit.is_live() {
@@ -307,7 +307,7 @@ impl<'a> SkuService<'a> {
         let found = tx.skus().get(id, IncludeDeleted::Yes).await?.ok_or_else(gone)?;
         let before = lock_product(tx, found.product_id).await.map_err(|e| match e {
             Error::NotFound { .. } => {
-                let message = format!("the product {} is deleted; restore it first", found.product_id);
+                let message = format!("product {} is deleted: restore it first", found.product_id);
                 Conflict::State { message }.into()
             }
             e => e,
@@ -343,7 +343,7 @@ impl<'a> SkuService<'a> {
 /// Refuses a further SKU if the product has the most that it may have.
 fn check_room(product: &Product) -> Result<()> {
     if product.skus.len() >= MAX_SKUS {
-        let message = format!("a product has at most {MAX_SKUS} SKUs");
+        let message = format!("must be a product with fewer than {MAX_SKUS} SKUs");
         return Err(Error::invalid("product_id", FieldCode::OutOfBounds, message));
     }
     Ok(())

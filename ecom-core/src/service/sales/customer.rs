@@ -363,7 +363,7 @@ impl<'a> AddressService<'a> {
         let most = Customer::MAX_ADDRESSES as u64;
         let own = AddressFilter { customer: Some(customer), ..AddressFilter::default() };
         if tx.addresses().count(&own, most).await?.count >= most {
-            let message = format!("a customer has at most {most} addresses");
+            let message = format!("must be a customer with fewer than {most} addresses");
             return Err(Error::invalid("customer_id", FieldCode::OutOfBounds, message));
         }
         let audit = Audit::created(self.cx.now(), self.who.actor());

@@ -146,7 +146,11 @@ fn check(a: &StockAdjustment) -> Result<()> {
         e.out_of_bounds("delta", format!("must be between -{MAX_STOCK} and {MAX_STOCK}, and not 0"));
     }
     if a.reason == StockReason::Initial {
-        e.push("reason", FieldCode::OutOfBounds, "`initial` is the library's own");
+        e.push(
+            "reason",
+            FieldCode::OutOfBounds,
+            "must not be `initial`, which is reserved for the first stock of a SKU",
+        );
     }
     if let Some(r) = &a.reference {
         check_text("reference", r, 1, 255, &mut e);
@@ -217,7 +221,7 @@ async fn adjust_all_in(cx: &Context, tx: &mut Tx<'_>, postings: &[Posting]) -> R
                 return Err(StockConflict::Insufficient { shortages: vec![shortage] }.into());
             }
             if level.on_hand + a.delta > MAX_STOCK {
-                let message = format!("would bring the stock over {MAX_STOCK}");
+                let message = format!("must not raise the stock above {MAX_STOCK}");
                 return Err(Error::invalid("delta", FieldCode::OutOfBounds, message));
             }
             level.on_hand += a.delta;

@@ -49,7 +49,7 @@ suite! {
     ]
 }
 
-/// What the suite caches.
+/// The value that the suite caches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Versioned {
     version: u64,
@@ -85,7 +85,7 @@ pub(super) fn version_of(value: &CacheValue) -> u64 {
     value.downcast_ref::<Versioned>().expect("A cache returns a value of the type that it was given.").version
 }
 
-/// The version that a read finds. Where the process holds one, both ways to read must agree.
+/// Returns the version that a read finds. If the process holds the value, both kinds of read must agree.
 async fn read(f: &CacheFixture, key: &CacheKey) -> Option<u64> {
     step(format_args!("`get` of {key}"));
     let found = f.cache.get(key, &CODEC).await.as_ref().map(version_of);
@@ -95,7 +95,7 @@ async fn read(f: &CacheFixture, key: &CacheKey) -> Option<u64> {
     found
 }
 
-/// Fails unless a read of `key` finds this version. `contract` says why.
+/// Panics unless a read of `key` finds this version. `contract` is the violated part of the contract.
 async fn reads(f: &CacheFixture, key: &CacheKey, expected: Option<u64>, contract: &str, about: impl Display) {
     same(read(f, key).await, expected, contract, format_args!("a read of {key}: {about}"));
 }
@@ -105,7 +105,7 @@ async fn token_for(f: &CacheFixture, key: &CacheKey) -> FillToken {
     f.cache.begin_fill(key).await
 }
 
-/// Fills with a token that was taken before; returns whether the cache says that it holds the value.
+/// Fills with an earlier token. Returns whether the cache has accepted the value.
 async fn fill_with(f: &CacheFixture, key: &CacheKey, version: u64, token: FillToken) -> bool {
     step(format_args!("`fill` of {key}"));
     f.cache.fill(key, value(version), &CODEC, TTL, token).await
@@ -136,7 +136,7 @@ const INVALIDATED: &str = "A read that starts after an invalidation does not see
 const OVERTAKEN: &str = "A fill whose key was invalidated since its token was taken is dropped, and returns false.";
 const OTHERS: &str = "An invalidation drops the keys that it names and those of the groups that it names, no others.";
 
-/// A key with this number of every kind that has values.
+/// Returns a key with this number of every kind that has values.
 pub(super) fn kinds(number: u128) -> impl Iterator<Item = CacheKey> {
     CacheKey::every_kind(number).filter(|k| *k != CacheKey::ProductLists)
 }
@@ -145,12 +145,12 @@ pub(super) fn all_kinds() -> Vec<CacheKey> {
     kinds(7).collect()
 }
 
-/// The keys whose invalidation invalidates `key`: itself, and its group.
+/// Returns the keys whose invalidation invalidates `key`: the key itself and its group.
 pub(super) fn invalidators(key: CacheKey) -> impl Iterator<Item = CacheKey> {
     std::iter::once(key).chain(key.group().filter(|group| *group != key))
 }
 
-/// A miss, both ways.
+/// Both kinds of read miss.
 pub async fn a_new_cache_holds_nothing(f: &CacheFixture) {
     for k in all_kinds() {
         holds(f.cache.local(&k).is_none(), "A new cache holds nothing.", format_args!("`local` of {k}"));
@@ -158,7 +158,7 @@ pub async fn a_new_cache_holds_nothing(f: &CacheFixture) {
     }
 }
 
-/// A filled value is read back, as often as one likes.
+/// A filled value can be read back any number of times.
 pub async fn what_is_filled_is_found(f: &CacheFixture) {
     fill(f, &key(1), 3).await;
     for n in 1..=3 {
@@ -186,7 +186,7 @@ pub async fn a_fill_replaces_what_was_there(f: &CacheFixture) {
     reads(f, &key(1), Some(2), "A fill replaces the value that was there.", "filled twice").await;
 }
 
-/// Held before its TTL has passed, gone after it; each entry by its own.
+/// Each entry is held until its own TTL has passed, and is gone afterwards.
 pub async fn r15_a_value_is_gone_after_its_ttl(f: &CacheFixture) {
     fill_for(f, &key(1), 1, Duration::from_secs(3)).await;
     fill_for(f, &key(2), 2, Duration::from_hours(1)).await;
@@ -197,7 +197,7 @@ pub async fn r15_a_value_is_gone_after_its_ttl(f: &CacheFixture) {
     reads(f, &key(2), Some(2), "Each value has a TTL of its own.", "a TTL of 1 h, after 3.1 s").await;
 }
 
-/// The TTL counts from the last fill, whatever TTL the value before had.
+/// The TTL begins with the last fill, whatever the TTL of the previous value was.
 pub async fn r15_a_refill_starts_a_new_ttl(f: &CacheFixture) {
     let contract = "A fill starts a new TTL: that of the value before no longer counts.";
     fill_for(f, &key(1), 1, Duration::from_secs(2)).await;
@@ -209,7 +209,7 @@ pub async fn r15_a_refill_starts_a_new_ttl(f: &CacheFixture) {
     reads(f, &key(1), None, contract, "a TTL of 3 s, 3.2 s after the last fill").await;
 }
 
-/// What is named is dropped, what is not named stays.
+/// Named keys are dropped, and other keys stay.
 pub async fn r15_invalidated_keys_are_gone_and_others_stay(f: &CacheFixture) {
     for n in 1..=4 {
         fill(f, &key(n), n as u64).await;
@@ -224,7 +224,7 @@ pub async fn r15_invalidated_keys_are_gone_and_others_stay(f: &CacheFixture) {
     reads(f, &key(2), Some(2), OTHERS, "an invalidation without keys").await;
 }
 
-/// An invalidation does not outlast itself: a load that starts after it is held.
+/// The value of a load that begins after the invalidation is held.
 pub async fn r15_an_invalidated_key_can_be_filled_again(f: &CacheFixture) {
     for k in all_kinds() {
         let both: Vec<CacheKey> = invalidators(k).collect();
@@ -239,7 +239,7 @@ pub async fn r15_an_invalidated_key_can_be_filled_again(f: &CacheFixture) {
     }
 }
 
-/// Everything goes, and it fills again.
+/// All keys are dropped, and can be filled again.
 pub async fn clear_drops_everything(f: &CacheFixture) {
     for k in all_kinds() {
         fill(f, &k, 1).await;
@@ -254,7 +254,7 @@ pub async fn clear_drops_everything(f: &CacheFixture) {
     }
 }
 
-/// Token, invalidation, fill: the value that was loaded may be old.
+/// An invalidation happens between the token and the fill, so that the loaded value may be old.
 pub async fn r15_a_fill_that_an_invalidation_overtook_is_dropped(f: &CacheFixture) {
     for k in all_kinds() {
         let token = token_for(f, &k).await;
@@ -262,7 +262,7 @@ pub async fn r15_a_fill_that_an_invalidation_overtook_is_dropped(f: &CacheFixtur
         same(fill_with(f, &k, 1, token).await, false, OVERTAKEN, format_args!("`fill` of {k}"));
         reads(f, &k, None, OVERTAKEN, "its fill was overtaken").await;
     }
-    // A newer value is not overwritten either.
+    // The fill does not overwrite a newer value either.
     let token = token_for(f, &key(1)).await;
     invalidate(f, &[key(1)]).await;
     fill(f, &key(1), 2).await;
@@ -271,7 +271,7 @@ pub async fn r15_a_fill_that_an_invalidation_overtook_is_dropped(f: &CacheFixtur
         .await;
 }
 
-/// Token, clear, fill: as with an invalidation.
+/// A clear happens between the token and the fill.
 pub async fn r15_a_fill_that_a_clear_overtook_is_dropped(f: &CacheFixture) {
     for k in all_kinds() {
         let token = token_for(f, &k).await;
@@ -281,7 +281,7 @@ pub async fn r15_a_fill_that_a_clear_overtook_is_dropped(f: &CacheFixture) {
     }
 }
 
-/// An adapter may refuse a fill now and then, not the fills of most other keys.
+/// An adapter may refuse some fills of other keys, but not most of them.
 pub async fn an_invalidation_leaves_fills_of_other_keys_alone(f: &CacheFixture) {
     let mut tokens = Vec::new();
     for n in 1..=64 {
@@ -299,7 +299,7 @@ pub async fn an_invalidation_leaves_fills_of_other_keys_alone(f: &CacheFixture) 
     holds(held >= 56, contract, format_args!("{} of 64 fills are refused", 64 - held));
 }
 
-/// One key stands for all that belong to it.
+/// A group key invalidates all keys of the group.
 pub async fn r15_invalidating_a_group_drops_all_of_it_and_nothing_else(f: &CacheFixture) {
     for group in CacheKey::GROUPS {
         let keys: Vec<CacheKey> = (1..=20).flat_map(kinds).collect();
@@ -319,7 +319,7 @@ pub async fn r15_invalidating_a_group_drops_all_of_it_and_nothing_else(f: &Cache
     }
 }
 
-/// Tokens, invalidation of a group, fills: those of the group are dropped, and no others.
+/// A group is invalidated between tokens and fills. Only the fills of the group are dropped.
 pub async fn r15_a_fill_that_the_invalidation_of_its_group_overtook_is_dropped(f: &CacheFixture) {
     for group in CacheKey::GROUPS {
         clear(f).await;
@@ -335,7 +335,7 @@ pub async fn r15_a_fill_that_the_invalidation_of_its_group_overtook_is_dropped(f
             same(held, k.group() != Some(group), contract, format_args!("`fill` of {k}: {about}"));
             reads(f, &k, held.then_some(1), contract, &about).await;
         }
-        // A newer value is not overwritten either.
+        // The fill does not overwrite a newer value either.
         for k in all_kinds().into_iter().filter(|k| k.group() == Some(group)) {
             let token = token_for(f, &k).await;
             invalidate(f, &[group]).await;
@@ -346,7 +346,8 @@ pub async fn r15_a_fill_that_the_invalidation_of_its_group_overtook_is_dropped(f
     }
 }
 
-/// By key, by group and all together; what is shared stays there, and all goes if nothing is.
+/// Drops by key, by group and all at once. Shared values stay in the shared cache; a cache that is not shared drops
+/// them.
 pub async fn r15_what_is_dropped_locally_is_gone_from_the_process(f: &CacheFixture) {
     let contract = "`invalidate_local` and `clear_local` drop what this process holds: all of it if nothing is shared, \
                     and else what is shared stays.";
@@ -368,7 +369,7 @@ pub async fn r15_what_is_dropped_locally_is_gone_from_the_process(f: &CacheFixtu
             drop_locally().await;
             holds(f.cache.local(&k).is_none(), contract, format_args!("`local` of {k} after {about}"));
             reads(f, &k, shared, contract, format_args!("after {about}")).await;
-            // Nor does a load that was begun before bring it back.
+            // A load that began before does not bring the value back either.
             clear(f).await;
             let token = token_for(f, &k).await;
             drop_locally().await;
@@ -380,7 +381,7 @@ pub async fn r15_what_is_dropped_locally_is_gone_from_the_process(f: &CacheFixtu
     }
 }
 
-/// Only the keys that are named, and those of a group that is named.
+/// Only named keys, and the keys of named groups, are dropped.
 pub async fn what_is_dropped_locally_leaves_other_keys(f: &CacheFixture) {
     for by in all_kinds() {
         for k in all_kinds() {
@@ -394,7 +395,7 @@ pub async fn what_is_dropped_locally_leaves_other_keys(f: &CacheFixture) {
     }
 }
 
-/// An invalidation that has returned holds for reads on every thread.
+/// After an invalidation has returned, no thread reads the value.
 pub async fn r15_what_another_task_invalidated_is_never_read_again(f: &CacheFixture) {
     for round in 0..200 {
         fill(f, &key(1), round).await;
@@ -406,8 +407,9 @@ pub async fn r15_what_another_task_invalidated_is_never_read_again(f: &CacheFixt
     }
 }
 
-/// The model of R15: a database of one number per key. Writers move a number, invalidate and then acknowledge;
-/// loaders fill what they read; nobody reads a number from below what was acknowledged before the read began.
+/// The model of R15, with a database of one number per key. Writers increase a number, invalidate, and then
+/// acknowledge. Loaders fill the numbers that they read. No read may return a lower number than was acknowledged before
+/// it began.
 async fn race(f: &CacheFixture, keys: &[CacheKey], invalidates: fn(CacheKey) -> CacheKey) {
     let seed: u64 = fresh_seed();
     println!("seed {seed}");
@@ -467,14 +469,14 @@ async fn race(f: &CacheFixture, keys: &[CacheKey], invalidates: fn(CacheKey) -> 
     }
 }
 
-/// Many tasks on few keys.
+/// Many tasks use few keys.
 pub async fn r15_racing_fills_never_outlive_an_invalidation(f: &CacheFixture) {
     const KEYS: &[CacheKey] =
         &[CacheKey::CategoryTree, CacheKey::ProductSlug(1), CacheKey::ProductSlug(2), CacheKey::CategorySlug(1)];
     race(f, KEYS, |k| k).await;
 }
 
-/// Many tasks on few keys of a group, which one key invalidates.
+/// Many tasks use few keys of a group, which the group key invalidates.
 pub async fn r15_racing_fills_never_outlive_an_invalidation_of_their_group(f: &CacheFixture) {
     for group in CacheKey::GROUPS {
         let keys: HashSet<CacheKey> = (1..=3).flat_map(kinds).filter(|k| k.group() == Some(group)).collect();
@@ -483,7 +485,7 @@ pub async fn r15_racing_fills_never_outlive_an_invalidation_of_their_group(f: &C
     }
 }
 
-/// What comes back equals what went in, also through an adapter that keeps bytes.
+/// A value is read back unchanged, even from an adapter that stores bytes.
 pub async fn values_survive_the_codec(f: &CacheFixture) {
     for (n, text) in
         ["", "ünïcödé 🛒", "line\nbreak\0nul"].into_iter().map(str::to_owned).chain(["x".repeat(100_000)]).enumerate()
@@ -501,7 +503,8 @@ pub async fn values_survive_the_codec(f: &CacheFixture) {
     }
 }
 
-/// Batches do for each key what single calls do: a value that an invalidation overtook is dropped alone.
+/// Batches treat each key as single calls do. A value that was invalidated during its load is dropped without the
+/// others.
 pub async fn several_are_read_and_filled_at_once(f: &CacheFixture) {
     let keys: Vec<CacheKey> = (1..=5).map(key).chain(kinds(7).filter(|k| k.group().is_some())).collect();
     for by in CacheKey::GROUPS.into_iter().chain([key(2)]) {
@@ -540,7 +543,7 @@ pub async fn several_are_read_and_filled_at_once(f: &CacheFixture) {
     f.cache.fill_many(Vec::new(), &CODEC, TTL).await;
 }
 
-/// A load that found nothing is given up; the next one is not held up by it, and is held.
+/// A load that has found nothing is abandoned. The next load does not wait for it, and its value is held.
 pub async fn r15_an_abandoned_load_leaves_nothing_behind(f: &CacheFixture) {
     for k in all_kinds() {
         let token = begin_load(f, &k).await;
@@ -561,7 +564,7 @@ async fn begin_load(f: &CacheFixture, key: &CacheKey) -> FillToken {
     }
 }
 
-/// It has a name, answers a ping, and counts hits and misses.
+/// The cache has a name, responds to a ping, and counts hits and misses.
 pub async fn it_answers_and_counts(f: &CacheFixture) {
     holds(!f.cache.name().is_empty(), "A cache has a name for people.", "`name` is empty");
     succeeds(f.cache.ping().await, "`ping`");
@@ -570,7 +573,7 @@ pub async fn it_answers_and_counts(f: &CacheFixture) {
     let found = f.cache.get(&key(1), &CODEC).await.is_some() && f.cache.get(&key(1), &CODEC).await.is_some();
     holds(found, "What is filled is found until its TTL ends.", key(1));
     holds(f.cache.get(&key(2), &CODEC).await.is_none(), "Only what is filled is found.", key(2));
-    // Looking in the process alone is no miss: the caller goes on to `get`.
+    // A lookup in the process only is not a miss, because the caller then calls `get`.
     holds(f.cache.local(&key(2)).is_none(), "Only what is filled is found.", key(2));
     let after = f.cache.stats();
     same(after.hits - before.hits, 2, "`stats().hits` counts the reads that found a value.", "two of three reads");
@@ -579,7 +582,7 @@ pub async fn it_answers_and_counts(f: &CacheFixture) {
     same(after.evictions, before.evictions, "`stats().evictions` counts what was dropped for room or age.", "nothing");
 }
 
-/// The number is about right: an adapter may count values that are gone already.
+/// The number is approximate: an adapter may count values that are already gone.
 pub async fn it_counts_what_the_process_holds(f: &CacheFixture) {
     for (n, version) in (1..=50).flat_map(|n| (1..=4).map(move |version| (n, version))) {
         fill(f, &key(n), version).await;
@@ -590,7 +593,7 @@ pub async fn it_counts_what_the_process_holds(f: &CacheFixture) {
     holds((held / 2..=held * 2).contains(&entries), contract, format_args!("{entries} entries, and {held} are held"));
 }
 
-/// Evictions say that the cache is too small.
+/// Evictions indicate that the cache is too small.
 pub async fn what_is_replaced_or_invalidated_is_no_eviction(f: &CacheFixture) {
     let before = f.cache.stats().evictions;
     for k in all_kinds() {

@@ -1,4 +1,4 @@
-//! The contract of a [`Cache`] that processes share, beyond the one of every [`cache`](super::cache).
+//! The contract of a [`Cache`] that processes share, in addition to that of every [`cache`](super::cache).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,11 +32,11 @@ suite! {
     ]
 }
 
-/// Of another release.
+/// The codec of another release.
 static NEWER: Codec = Codec { version: 2, encode, decode };
 
-/// Other processes learn of an invalidation by a message, at once: nobody measures how soon, this is the bound of a
-/// test that waits.
+/// How long a test waits for the message with which other processes receive an invalidation. It is not a measure of the
+/// delay.
 const SOON: Duration = Duration::from_secs(5);
 
 async fn read(cache: &Arc<dyn Cache>, key: &CacheKey) -> Option<u64> {
@@ -53,7 +53,7 @@ async fn fill(cache: &Arc<dyn Cache>, key: &CacheKey, version: u64) {
     fill_with(cache, key, version, &CODEC, token, "a fill that nothing overtook").await;
 }
 
-/// Fills with a token that was taken before; the fill must be held.
+/// Fills with an earlier token. The cache must accept the value.
 async fn fill_with(
     cache: &Arc<dyn Cache>,
     key: &CacheKey,
@@ -70,12 +70,12 @@ async fn fill_with(
     );
 }
 
-/// Fails unless a read finds this version. `contract` says why.
+/// Panics unless a read finds this version. `contract` is the violated part of the contract.
 async fn reads(cache: &Arc<dyn Cache>, key: &CacheKey, expected: Option<u64>, contract: &str, about: &str) {
     same(read(cache, key).await, expected, contract, format_args!("a read of {key}: {about}"));
 }
 
-/// Begins a load of what nobody holds and nobody loads.
+/// Begins a load of a key that no process holds or loads.
 async fn begin_load(cache: &Arc<dyn Cache>, key: &CacheKey, codec: &'static Codec, about: &str) -> FillToken {
     step(format_args!("`begin_load` of {key}"));
     match cache.begin_load(key, codec).await {
@@ -114,7 +114,7 @@ async fn until_gone(cache: &Arc<dyn Cache>, key: &CacheKey) {
     }
 }
 
-/// Both say so.
+/// The caches of both processes report that they are shared.
 pub async fn it_says_that_it_is_shared(f: &SharedCacheFixture) {
     for cache in [&f.one.cache, &f.other] {
         holds(cache.is_shared(), "A cache that processes share says so.", "`is_shared` is false");
@@ -122,7 +122,7 @@ pub async fn it_says_that_it_is_shared(f: &SharedCacheFixture) {
     }
 }
 
-/// A load in one process serves the other.
+/// The other process finds the value of a load.
 pub async fn what_one_fills_the_other_finds(f: &SharedCacheFixture) {
     for (k, version) in all_kinds().iter().zip(1..) {
         fill(&f.one.cache, k, version).await;
@@ -133,18 +133,18 @@ pub async fn what_one_fills_the_other_finds(f: &SharedCacheFixture) {
     }
 }
 
-/// What `get_many` finds for one key.
+/// Returns the version that `get_many` finds for one key.
 async fn many(cache: &Arc<dyn Cache>, key: CacheKey) -> Option<u64> {
     cache.get_many(&[key], &CODEC).await.first().and_then(Option::as_ref).map(version_of)
 }
 
-/// By key, and by group.
+/// Invalidates by key and by group.
 pub async fn r15_what_one_invalidates_is_gone_for_the_other_at_once(f: &SharedCacheFixture) {
     for k in all_kinds() {
         for by in invalidators(k) {
             for (writer, reader) in [(&f.one.cache, &f.other), (&f.other, &f.one.cache)] {
                 fill(writer, &k, 1).await;
-                // Held by both, wherever each holds it.
+                // Both processes hold the value.
                 reads(reader, &k, Some(1), SHARED, "filled by the other process").await;
                 invalidate(writer, &[by]).await;
                 reads(writer, &k, None, OWN, "invalidated by this process").await;
@@ -166,7 +166,7 @@ async fn until_read(cache: &Arc<dyn Cache>, key: &CacheKey, version: u64) {
     }
 }
 
-/// Everything.
+/// One process clears the cache.
 pub async fn r15_what_one_clears_is_gone_for_the_other_at_once(f: &SharedCacheFixture) {
     for k in all_kinds() {
         fill(&f.one.cache, &k, 1).await;
@@ -183,13 +183,13 @@ pub async fn r15_what_one_clears_is_gone_for_the_other_at_once(f: &SharedCacheFi
     }
 }
 
-/// A reader took its token, read the database and is held there; another process writes and invalidates; then the
-/// reader goes on.
+/// A reader takes its token, reads the database and is held back. Another process writes and invalidates. Then the
+/// reader continues.
 pub async fn r15_a_reader_held_in_another_process_does_not_put_an_old_value_back(f: &SharedCacheFixture) {
     for k in all_kinds() {
         for by in invalidators(k).map(Some).chain([None]) {
             let token = f.one.cache.begin_fill(&k).await;
-            // Here the reader holds what it read, and the other process writes.
+            // The reader has read the database, and now the other process writes.
             match by {
                 Some(by) => invalidate(&f.other, &[by]).await,
                 None => clear(&f.other).await,
@@ -201,7 +201,7 @@ pub async fn r15_a_reader_held_in_another_process_does_not_put_an_old_value_back
             reads(&f.one.cache, &k, None, OVERTAKEN, &about).await;
             reads(&f.other, &k, None, OVERTAKEN, &about).await;
 
-            // A value that somebody loaded since is not overwritten by it either.
+            // The fill does not overwrite a value that was loaded since either.
             let token = f.one.cache.begin_fill(&k).await;
             invalidate(&f.other, &[by.unwrap_or(k)]).await;
             fill(&f.other, &k, 2).await;
@@ -215,8 +215,8 @@ pub async fn r15_a_reader_held_in_another_process_does_not_put_an_old_value_back
     }
 }
 
-/// The model of R15 with two processes: each reads at least what it acknowledged itself, at any time, and when all is
-/// quiet both read what the database has, or nothing.
+/// The model of R15 with two processes. Each process always reads at least its own acknowledged writes, and after all
+/// writes, both read the value of the database or nothing.
 pub async fn r15_racing_processes_never_read_from_before_their_own_writes(f: &SharedCacheFixture) {
     const KEYS: [CacheKey; 5] = [
         CacheKey::CategoryTree,
@@ -284,7 +284,7 @@ pub async fn r15_racing_processes_never_read_from_before_their_own_writes(f: &Sh
     }
 }
 
-/// What a process took from the other's cache lives no longer for that.
+/// A value that a process has read from the shared cache does not live longer in that process.
 pub async fn r15_a_value_in_several_places_is_gone_after_its_ttl(f: &SharedCacheFixture) {
     let token = f.one.cache.begin_fill(&key(1)).await;
     let held = f.one.cache.fill(&key(1), value(1), &CODEC, Duration::from_secs(3), token).await;
@@ -299,7 +299,7 @@ pub async fn r15_a_value_in_several_places_is_gone_after_its_ttl(f: &SharedCache
     reads(&f.one.cache, &key(1), None, contract, "a TTL of 3 s, after 3.2 s, in the process that filled it").await;
 }
 
-/// The second waits for the first, and finds what it filled.
+/// The second process waits for the first one, and finds its value.
 pub async fn r15_concurrent_misses_of_two_processes_load_once(f: &SharedCacheFixture) {
     for k in all_kinds() {
         let token = begin_load(&f.one.cache, &k, &CODEC, "nobody has filled it").await;
@@ -317,7 +317,7 @@ pub async fn r15_concurrent_misses_of_two_processes_load_once(f: &SharedCacheFix
     }
 }
 
-/// The second goes on once the first says that there is nothing.
+/// The second process continues when the first one abandons its load.
 pub async fn r15_nobody_waits_for_a_load_that_was_given_up(f: &SharedCacheFixture) {
     let token = begin_load(&f.one.cache, &key(1), &CODEC, "nobody has filled it").await;
     f.one.cache.abandon(&[(key(1), token)]).await;
@@ -328,7 +328,7 @@ pub async fn r15_nobody_waits_for_a_load_that_was_given_up(f: &SharedCacheFixtur
     fill_with(&f.other, &key(1), 1, &CODEC, token, "a load after one that was abandoned").await;
 }
 
-/// The second loads itself after a while, and what it loads is held.
+/// After a short time, the second process loads the value itself, and the value is held.
 pub async fn r15_a_process_that_died_in_a_load_holds_others_up_for_a_moment_only(f: &SharedCacheFixture) {
     begin_load(&f.one.cache, &key(1), &CODEC, "nobody has filled it").await;
     let contract = "`begin_load` waits for another process a moment only, and then begins a load of its own.";
@@ -341,7 +341,7 @@ pub async fn r15_a_process_that_died_in_a_load_holds_others_up_for_a_moment_only
     reads(&f.one.cache, &key(1), Some(2), SHARED, "filled by the process that waited in vain").await;
 }
 
-/// A rolling deployment: values of the other release are misses, its invalidations count.
+/// In a rolling deployment, values of the other release are misses, and its invalidations are effective.
 pub async fn two_releases_do_not_read_each_other_and_hear_each_other(f: &SharedCacheFixture) {
     for k in all_kinds() {
         fill(&f.one.cache, &k, 1).await;
@@ -362,7 +362,7 @@ pub async fn two_releases_do_not_read_each_other_and_hear_each_other(f: &SharedC
     }
 }
 
-/// Waits until the newer release reads nothing.
+/// Waits until the newer release finds no value.
 async fn until_unread(cache: &Arc<dyn Cache>, key: &CacheKey) {
     let start = Instant::now();
     while cache.get(key, &NEWER).await.is_some() {
@@ -372,7 +372,7 @@ async fn until_unread(cache: &Arc<dyn Cache>, key: &CacheKey) {
     }
 }
 
-/// Only what is in process goes.
+/// Only the values in this process are dropped.
 pub async fn what_is_dropped_locally_is_still_shared(f: &SharedCacheFixture) {
     for k in all_kinds() {
         fill(&f.one.cache, &k, 1).await;

@@ -117,7 +117,8 @@ fn canonical(value: &serde_json::Value, to: &mut DefaultHasher) {
 }
 
 impl Runner<'_> {
-    /// Compares the success or refusal of a call with the prediction. Returns `None` if the call was refused as predicted.
+    /// Compares the success or refusal of a call with the prediction. Returns `None` if the call was refused as
+    /// predicted.
     pub(super) fn judge<T: Debug>(&mut self, answer: Result<T>, refusals: &[Refusal]) -> Checked<Option<T>> {
         match answer {
             Ok(value) if refusals.is_empty() => {

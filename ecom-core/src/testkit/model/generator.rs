@@ -12,7 +12,8 @@ use crate::domain::common::{Attributes, ExpectedVersion};
 use crate::error::ErrorCode;
 use crate::money::{ExactDecimal, Measure};
 
-/// Words of which some are equal to a person, some to the library, and some to a collation that ignores case and accents.
+/// Words of which some are equal to a person, some to the library, and some to a collation that ignores case and
+/// accents.
 const WORDS: [&str; 34] = [
     "Tea",
     "TEA",

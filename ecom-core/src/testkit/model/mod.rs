@@ -7,9 +7,10 @@
 //! At intervals, all that is stored is compared with the model. The clock and the ids come from the seed too, so the
 //! same seed leaves the same state on every database; [`Report::digest`] is a digest of that state.
 //!
-//! The model implements the rules of `docs/rules.md` on its own. It shares with the services only the pure functions that
-//! define a key, a slug, a final price and a merge ([`fold_key`](crate::text::fold_key), [`Slug`](crate::text::Slug),
-//! [`Sku::final_price`](crate::catalog::Sku::final_price), [`Attributes::merge`](crate::common::Attributes::merge)).
+//! The model implements the rules of `docs/rules.md` on its own. It shares with the services only the pure functions
+//! that define a key, a slug, a final price and a merge ([`fold_key`](crate::text::fold_key),
+//! [`Slug`](crate::text::Slug), [`Sku::final_price`](crate::catalog::Sku::final_price),
+//! [`Attributes::merge`](crate::common::Attributes::merge)).
 //!
 //! # Adding an operation
 //! An operation is a method of `Runner` and one row in the `OPERATIONS` of its aggregate's file. Its probability is its
@@ -97,8 +98,8 @@ pub struct Options {
 /// The result of a history in which the shop did what the model predicts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
-    /// A digest of every answer and of the whole state at the end: all rows and the ledger, with ids, times, versions and
-    /// revisions.
+    /// A digest of every answer and of the whole state at the end: all rows and the ledger, with ids, times, versions
+    /// and revisions.
     pub digest: String,
     /// How often each operation succeeded. An operation of [`operations`] that is not in it never did.
     pub done: BTreeMap<&'static str, u64>,

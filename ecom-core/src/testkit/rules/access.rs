@@ -1,4 +1,4 @@
-//! A principal does what it has the permission for, and nothing else.
+//! A principal can make exactly the calls for which it has the permission.
 
 use std::collections::HashSet;
 
@@ -23,7 +23,7 @@ tests! {
     ]
 }
 
-/// Every call that needs a permission, made by principals who have all others.
+/// Makes every call that needs a permission, as a principal who has all other permissions.
 pub async fn what_a_principal_may_not_do_is_refused_before_anything_happens(f: &ShopFixture) {
     use IncludeDeleted::Yes;
 
@@ -158,7 +158,7 @@ pub async fn what_a_principal_may_not_do_is_refused_before_anything_happens(f: &
     refused("purge a category", P::ForceDelete, shop.categories().delete(top.id, v(1), force).await);
     refused("purge a customer", P::ForceDelete, shop.customers().delete(ada.id, v(1), force).await);
 
-    // The `…_in` forms, in a transaction that is open anyway.
+    // The `…_in` forms refuse the principal too, although the transaction is already open.
     let nobody = Principal::new("nobody", []);
     let shop = f.shop.acting_as(&nobody);
     let mut tx = f.shop.begin().await.unwrap();
@@ -182,7 +182,7 @@ fn adjustment_of(sku: crate::id::SkuId) -> StockAdjustment {
     StockAdjustment::new(sku, 1, StockReason::Received)
 }
 
-/// With the one permission that a call needs, it is made, and rows and events name the principal.
+/// Makes calls as a principal who has only the required permissions. Rows and events record the principal.
 pub async fn what_a_principal_may_do_is_done_and_names_it(f: &ShopFixture) {
     let clerk = Principal::new("user:clerk", [P::ProductsWrite, P::StockAdjust]);
     let shop = f.shop.acting_as(&clerk);
@@ -197,10 +197,10 @@ pub async fn what_a_principal_may_do_is_done_and_names_it(f: &ShopFixture) {
     let actors: Vec<&str> = events.iter().map(|(_, e)| e.actor.as_str()).collect();
     assert_eq!(actors, ["user:clerk", "user:clerk", "system"]);
     let stock: Vec<i64> = events.iter().flat_map(|(_, e)| e.stock_changes()).map(|c| c.delta).collect();
-    assert_eq!(stock, [10, 1, -1], "the opening stock, the adjustment, and what the replacement set");
+    assert_eq!(stock, [10, 1, -1], "the opening stock, the adjustment, and the stock of the replacement");
 }
 
-/// What a shopper reads needs no permission.
+/// Reads of live products and categories succeed without any permission.
 pub async fn the_live_catalog_needs_no_permission(f: &ShopFixture) {
     let top = f.category("Top", None).await;
     let p = f.plain_in("P", &[&top]).await;

@@ -1,4 +1,4 @@
-//! Cached reads show every write within the bounds of R15.
+//! Cached reads return every write within the bounds of R15.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -35,7 +35,8 @@ tests! {
     ]
 }
 
-/// Whatever way a value is read, it is what the database has. Twice: filled, and then cached.
+/// Checks that every kind of read returns what the database contains. The first round fills the cache, the second one
+/// reads from it.
 async fn reads_agree(f: &ShopFixture, what: &str) {
     let stored = f.snapshot().await;
     for round in ["first", "second"] {
@@ -90,7 +91,7 @@ async fn reads_agree(f: &ShopFixture, what: &str) {
     }
 }
 
-/// Every list that shows one of `categories`, with a page number and with a cursor.
+/// Returns every list that contains one of `categories`, by page number and by cursor.
 fn category_lists(categories: &[Category]) -> Vec<(CategoryFilter, Paging)> {
     let parents = [None, Some(None)].into_iter().chain(categories.iter().map(|c| Some(Some(c.id))));
     let filters = parents.flat_map(|parent| {
@@ -99,7 +100,7 @@ fn category_lists(categories: &[Category]) -> Vec<(CategoryFilter, Paging)> {
     filters.flat_map(|f| [Paging::first(50), Paging::Offset { offset: 0, limit: 50 }].map(|p| (f.clone(), p))).collect()
 }
 
-/// By id, slug, list, category and tree.
+/// Reads by id, slug, list, category and tree after each kind of write.
 pub async fn r15_reads_see_every_kind_of_write(f: &ShopFixture) {
     let shop = f.shop.acting_as(me());
     let (products, skus, categories) = (shop.products(), shop.skus(), shop.categories());
@@ -117,7 +118,7 @@ pub async fn r15_reads_see_every_kind_of_write(f: &ShopFixture) {
     assert_eq!(code_of(products.get_by_slug("p").await, "the old slug"), ErrorCode::NotFound);
     reads_agree(f, "a patch").await;
     let q = f.patch(&q, json!({ "slug": "p" })).await.unwrap();
-    assert_eq!(products.get_by_slug("p").await.unwrap().value.id, q.id, "the old slug of another");
+    assert_eq!(products.get_by_slug("p").await.unwrap().value.id, q.id, "the old slug, which another product has");
     let p = f.patch(&p, json!({ "category": "root" })).await.unwrap();
     reads_agree(f, "other categories").await;
     let p = f.patch(&p, json!({ "status": "draft" })).await.unwrap();
@@ -155,9 +156,9 @@ pub async fn r15_reads_see_every_kind_of_write(f: &ShopFixture) {
     categories.restore(empty.id, v(2)).await.unwrap();
     reads_agree(f, "a category's restore").await;
     f.delete_category(empty.id, DeleteMode::Force).await.unwrap();
-    reads_agree(f, "a category's end").await;
+    reads_agree(f, "the force delete of a category").await;
     f.delete(&f.fresh(q.id).await, DeleteMode::Force).await.unwrap();
-    assert_eq!(code_of(products.get_by_slug("p").await, "it is gone"), ErrorCode::NotFound);
+    assert_eq!(code_of(products.get_by_slug("p").await, "a deleted product"), ErrorCode::NotFound);
     reads_agree(f, "the end").await;
     let mut tx = f.shop.begin().await.unwrap();
     products.create_many_in(&mut tx, &[flat_in("Host", &[&low])]).await.unwrap();
@@ -165,8 +166,8 @@ pub async fn r15_reads_see_every_kind_of_write(f: &ShopFixture) {
     reads_agree(f, "a host's transaction").await;
 }
 
-/// The second read of a list comes from the cache, and the first one after a write shows the write; imports too.
-/// Lists with soft-deleted categories always come from the database.
+/// The second read of a list comes from the cache, and the first read after a write, or after an import, returns the
+/// write. Lists with soft-deleted categories always come from the database.
 pub async fn r15_lists_of_categories_are_cached_and_never_older_than_a_write(f: &ShopFixture) {
     let cached = f.cache().name() != "none";
     let mut last = Vec::new();
@@ -246,7 +247,7 @@ pub async fn r15_lists_of_categories_are_cached_and_never_older_than_a_write(f: 
     }
 }
 
-/// Holds back the first who comes once it is closed.
+/// Holds back the first caller after it is closed.
 #[derive(Debug)]
 struct Gate {
     closed: AtomicBool,
@@ -274,7 +275,7 @@ impl Gate {
     }
 
     async fn holds_one(&self) {
-        until("somebody is held", async || self.held.load(Ordering::SeqCst) == 1).await;
+        until("a caller is held back", async || self.held.load(Ordering::SeqCst) == 1).await;
     }
 
     fn open(&self) {
@@ -282,7 +283,7 @@ impl Gate {
     }
 }
 
-/// A cache with gates before a load and before a fill.
+/// A cache with a gate before loads and a gate before fills.
 #[derive(Debug)]
 struct Gated {
     inner: Arc<dyn Cache>,
@@ -324,12 +325,12 @@ impl ForwardCache for Gated {
     }
 }
 
-/// Sixty-four readers of one product cost what one costs.
+/// Sixty-four concurrent readers of one product cost as many statements as one reader.
 pub async fn r15_concurrent_misses_load_once(f: &ShopFixture) {
     let p = f.plain("Lamp").await;
     let gated = Gated::over(f.cache());
     let shop = f.another(ShopConfig::default(), gated.clone());
-    // Once for connections that open late.
+    // The first read opens the connections.
     shop.products().get(p.id).await.unwrap();
     gated.inner.clear().await.unwrap();
     let before = f.storage.statements();
@@ -346,13 +347,13 @@ pub async fn r15_concurrent_misses_load_once(f: &ShopFixture) {
         tasks.spawn(async move { shop.products().get(id).await.unwrap().value.title.clone() });
     }
     gated.load.holds_one().await;
-    until("all have missed", async || gated.gets.load(Ordering::SeqCst) - gets >= 64).await;
+    until("all readers have missed", async || gated.gets.load(Ordering::SeqCst) - gets >= 64).await;
     tokio::time::sleep(Duration::from_millis(50)).await;
     gated.load.open();
     assert!(tasks.join_all().await.iter().all(|t| t == "Lamp"));
-    assert_eq!(f.storage.statements() - before, one, "one load for all");
+    assert_eq!(f.storage.statements() - before, one, "all readers share one load");
 
-    // A leader that goes away leaves the load to somebody else.
+    // If the reader that loads is cancelled, another one loads.
     gated.inner.clear().await.unwrap();
     gated.load.close();
     let leader = tokio::spawn({
@@ -369,7 +370,8 @@ pub async fn r15_concurrent_misses_load_once(f: &ShopFixture) {
     assert_eq!(follower.await.unwrap(), "Lamp");
 }
 
-/// A reader that is slow between its load and its fill; by id, slug, list, category, tree and list of categories.
+/// A write happens while a reader is between its load and its fill. Reads are by id, slug, list, category, tree and
+/// list of categories.
 pub async fn r15_a_held_reader_does_not_put_an_old_value_back(f: &ShopFixture) {
     let c = f.category("Old", None).await;
     let p = f.plain_in("Old", &[&c]).await;
@@ -411,19 +413,19 @@ pub async fn r15_a_held_reader_does_not_put_an_old_value_back(f: &ShopFixture) {
                     let read = v(shop.products().get_fresh(p.id, IncludeDeleted::No).await.unwrap().audit.version);
                     shop.acting_as(me()).products().patch(p.id, read, from(&json!({ "title": new }))).await.unwrap();
                 }
-                // Which product has a slug did not change: a later reader may wait for that.
+                // The write does not change which product has the slug, so a later reader may join that load.
                 if way != 1 {
-                    assert_eq!(look(&shop, way).await, new, "way {way}: a later reader does not join the old load");
+                    assert_eq!(look(&shop, way).await, new, "way {way}: a later reader must not join the old load");
                 }
                 gated.fill.open();
             };
             futures::join!(held, write);
-            assert_eq!(look(&shop, way).await, new, "way {way}: the old value is back");
+            assert_eq!(look(&shop, way).await, new, "way {way}: the old value must not return to the cache");
         }
     }
 }
 
-/// What another process wrote, with no word of it: old until the TTL, and not a second longer.
+/// Another process writes, and no event arrives. The old value is served until the TTL ends, and not longer.
 pub async fn r15_a_cached_read_is_never_older_than_its_ttl(f: &ShopFixture) {
     let c = f.category("Old", None).await;
     let p = f.plain_in("Old", &[&c]).await;
@@ -451,9 +453,10 @@ pub async fn r15_a_cached_read_is_never_older_than_its_ttl(f: &ShopFixture) {
     let patch = from(&json!({ "description": "New" }));
     other.acting_as(me()).categories().patch(c.id, v(1), patch).await.unwrap();
     if f.cache().is_shared() {
-        // There is a word of it. That what is shared ends with its TTL is in the suite of caches: no clock of ours ages it.
-        until("another process's write is seen", async || look().await == ["New"; 3]).await;
-        until("also of a category", async || {
+        // In a shared cache, events arrive. The suite of caches tests its TTL, because the clock of the test does not
+        // control it.
+        until("the write of another process is visible", async || look().await == ["New"; 3]).await;
+        until("the write of a category is visible", async || {
             look_at_category().await.iter().all(|text| text.as_deref() == Some("New"))
         })
         .await;
@@ -471,7 +474,7 @@ pub async fn r15_a_cached_read_is_never_older_than_its_ttl(f: &ShopFixture) {
     assert!(look_at_category().await.iter().all(|text| *text == new));
 }
 
-/// Two shops on one database, each with a cache of its own.
+/// Two shops use one database, each with its own cache.
 pub async fn r15_another_processes_write_is_seen_after_the_poll(f: &ShopFixture) {
     let config = ShopConfig::default().poll_interval(Duration::from_millis(20));
     let other = f.another(config, f.cache());
@@ -499,9 +502,9 @@ pub async fn r15_another_processes_write_is_seen_after_the_poll(f: &ShopFixture)
         until("a list of categories", async || listed().await.name == title).await;
         let counted = listed().await.product_count;
         f.plain_in("Zebra", &[&c]).await;
-        until("a count in it", async || listed().await.product_count == counted + 1).await;
+        until("the product count in the list", async || listed().await.product_count == counted + 1).await;
         until("a category", async || other.categories().get(c.id).await.unwrap().value.name == title).await;
-        until("its name on a product", async || {
+        until("the name of the category on a product", async || {
             other.products().get(p.id).await.unwrap().value.categories[0].name == title
         })
         .await;
@@ -509,18 +512,19 @@ pub async fn r15_another_processes_write_is_seen_after_the_poll(f: &ShopFixture)
     background.shutdown().await;
 }
 
-/// A writer that died after its commit has told nobody.
+/// A writer that dies after its commit has not invalidated any cache. One process invalidates the shared cache, and
+/// each process its own.
 pub async fn r15_a_shared_cache_is_told_by_one_process_and_each_tells_itself(f: &ShopFixture) {
     let caches = [Arc::new(Instructed::default()), Arc::new(Instructed::default())];
     let config = ShopConfig::default().poll_interval(Duration::from_millis(10));
     let running = caches.each_ref().map(|cache| f.another(config.clone(), cache.clone()).start());
-    until("all have begun", async || {
+    until("all consumers have begun", async || {
         caches.iter().all(|c| c.was(Word::LocalClear)) && caches.iter().any(|c| c.was(Word::SharedClear))
     })
     .await;
     let mut last = None;
-    // Only once the place of the shared one is known are events its business.
-    until("what is shared is dropped", async || {
+    // The shared consumer handles events only after its position is stored.
+    until("the shared values are invalidated", async || {
         let p = f.plain("P").await;
         last = Some(p.id);
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -528,8 +532,12 @@ pub async fn r15_a_shared_cache_is_told_by_one_process_and_each_tells_itself(f: 
     })
     .await;
     let key = CacheKey::Product(last.unwrap());
-    until("each drops its own", async || caches.iter().all(|c| c.was(Word::Local(key)))).await;
-    assert_eq!(caches.iter().filter(|c| c.was(Word::Shared(key))).count(), 1, "one tells it");
+    until("each process invalidates its own values", async || caches.iter().all(|c| c.was(Word::Local(key)))).await;
+    assert_eq!(
+        caches.iter().filter(|c| c.was(Word::Shared(key))).count(),
+        1,
+        "one process invalidates the shared cache"
+    );
     for background in running {
         background.shutdown().await;
     }

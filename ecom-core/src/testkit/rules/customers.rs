@@ -1,4 +1,4 @@
-//! Customers and their addresses keep the rules that all rows keep (R1, R2, R5, R13, R16, R17).
+//! Customers and their addresses follow the same rules as other rows (R1, R2, R5, R13, R16, R17).
 
 use std::collections::BTreeSet;
 
@@ -79,7 +79,7 @@ impl ShopFixture {
     }
 }
 
-/// Patch, replace and delete of both; restore of a customer.
+/// Patches, replaces and deletes a customer and an address, and restores a customer.
 pub async fn r01_a_stale_version_of_a_customer_changes_nothing(f: &ShopFixture) {
     let c = f.customer(&ada()).await;
     let a = f.address(&c, &home()).await;
@@ -118,7 +118,7 @@ pub async fn r01_a_stale_version_of_a_customer_changes_nothing(f: &ShopFixture) 
     assert_eq!(f.snapshot().await, before);
 }
 
-/// No version, no write, unless the shop lets the last write win.
+/// A write without a version is refused, unless the last write wins in the shop.
 pub async fn r01_a_write_of_a_customer_says_which_version_it_read(f: &ShopFixture) {
     let c = f.customer(&ada()).await;
     let a = f.address(&c, &home()).await;
@@ -151,7 +151,7 @@ pub async fn r01_a_write_of_a_customer_says_which_version_it_read(f: &ShopFixtur
         .unwrap();
     assert_eq!((patched.first_name.as_str(), patched.audit.version), ("Mine", 2));
     let stale = shop.acting_as(me()).customers().patch(c.id, v(1), from(&json!({ "first_name": "Old" }))).await;
-    assert_eq!(code_of(stale, "a version that is sent is checked"), ErrorCode::VersionConflict);
+    assert_eq!(code_of(stale, "a stale version in the request"), ErrorCode::VersionConflict);
     let patched = shop
         .acting_as(me())
         .addresses()
@@ -164,12 +164,16 @@ pub async fn r01_a_write_of_a_customer_says_which_version_it_read(f: &ShopFixtur
     shop.acting_as(me()).customers().restore(c.id, ExpectedVersion::Unspecified).await.unwrap();
 }
 
-/// RFC 7396: what a patch leaves out stays and null removes. What a PUT leaves out is cleared, but for the reference to
-/// the system that the customer came from.
+/// A patch keeps fields that it leaves out, and null removes a field (RFC 7396). A PUT clears fields that it leaves
+/// out, except the external reference.
 pub async fn r01_a_patch_of_a_customer_merges_and_a_put_replaces(f: &ShopFixture) {
     let c = f.customer(&ada()).await;
-    assert_eq!((c.first_name.as_str(), c.email.as_str()), ("Ada", "Ada@Example.com"), "without spaces around them");
-    assert_eq!(c.telephone.as_deref(), Some("+442079460018"), "without punctuation");
+    assert_eq!(
+        (c.first_name.as_str(), c.email.as_str()),
+        ("Ada", "Ada@Example.com"),
+        "spaces around the texts are removed"
+    );
+    assert_eq!(c.telephone.as_deref(), Some("+442079460018"), "punctuation is removed");
     assert_eq!((c.audit.version, &c.audit.created_by), (1, me().actor()));
     let customers = f.shop.acting_as(me()).customers();
     let patch = json!({ "last_name": "King", "attributes": { "tier": null, "size": { "hat": 8 }, "new": [1] } });
@@ -192,7 +196,7 @@ pub async fn r01_a_patch_of_a_customer_merges_and_a_put_replaces(f: &ShopFixture
         ..cleared
     };
     assert_eq!(put, Customer { audit: put.audit.clone(), ..want });
-    assert_eq!(put.external, c.external, "the reference stays");
+    assert_eq!(put.external, c.external, "the external reference stays");
     assert_eq!(customers.get(c.id, IncludeDeleted::No).await.unwrap(), put);
 
     let a = f.address(&c, &home()).await;
@@ -222,7 +226,7 @@ pub async fn r01_a_patch_of_a_customer_merges_and_a_put_replaces(f: &ShopFixture
     );
 }
 
-/// Neither does it leave an event.
+/// Such a write does not write an event either.
 pub async fn r01_a_write_of_a_customer_that_changes_nothing_moves_no_version(f: &ShopFixture) {
     let c = f.customer(&ada()).await;
     let a = f.address(&c, &home()).await;
@@ -237,7 +241,7 @@ pub async fn r01_a_write_of_a_customer_that_changes_nothing_moves_no_version(f: 
     assert_eq!(f.snapshot().await, before);
 }
 
-/// Sixteen editors of a customer and of an address at once.
+/// Sixteen tasks edit a customer and an address at the same time.
 pub async fn r01_of_many_writers_of_one_customer_one_wins(f: &ShopFixture) {
     let c = f.customer(&ada()).await;
     let a = f.address(&c, &home()).await;
@@ -262,7 +266,8 @@ pub async fn r01_of_many_writers_of_one_customer_one_wins(f: &ShopFixture) {
     assert_eq!((customer.audit.version, address.audit.version), (2, 2));
 }
 
-/// Reads, lists and writes of a deleted customer and of its addresses do not find them, unless deleted ones are asked for.
+/// Reads, lists and writes do not find a soft-deleted customer and its addresses, unless the call includes soft-deleted
+/// rows.
 pub async fn r02_a_deleted_customer_hides_with_its_addresses_and_returns(f: &ShopFixture) {
     let c = f.customer(&ada()).await;
     let a = f.address(&c, &home()).await;
@@ -312,7 +317,7 @@ pub async fn r02_a_deleted_customer_hides_with_its_addresses_and_returns(f: &Sho
     assert_eq!(code_of(customers.restore(c.id, v(3)).await, "a live one"), ErrorCode::StateConflict);
 }
 
-/// The email is free once its owner is deleted. Whoever takes it keeps it.
+/// Another customer can use the email of a deleted customer, and a restore does not take it back.
 pub async fn r02_an_email_is_free_again_and_a_restore_finds_it_taken(f: &ShopFixture) {
     let c = f.customer(&ada()).await;
     f.address(&c, &home()).await;
@@ -338,7 +343,7 @@ pub async fn r02_an_email_is_free_again_and_a_restore_finds_it_taken(f: &ShopFix
     assert_eq!(duplicate_field(customers.restore(c.id, v(4)).await, "restore"), "external_id");
 }
 
-/// A live one and a soft-deleted one.
+/// Removes a live customer and a soft-deleted one.
 pub async fn r05_force_removes_a_customer_and_its_addresses_for_good(f: &ShopFixture) {
     let empty = f.snapshot().await;
     let shop = f.shop.acting_as(me());
@@ -350,8 +355,11 @@ pub async fn r05_force_removes_a_customer_and_its_addresses_for_good(f: &ShopFix
     customers.delete(d.id, v(2), DeleteMode::Force).await.unwrap();
     f.delete_customer(&c, DeleteMode::Force).await.unwrap();
     for (id, a) in [c.id, d.id].into_iter().zip(&of_both) {
-        assert_eq!(code_of(customers.get(id, IncludeDeleted::Yes).await, "it is gone"), ErrorCode::NotFound);
-        assert_eq!(code_of(addresses.get(a.id, IncludeDeleted::Yes).await, "its address"), ErrorCode::NotFound);
+        assert_eq!(code_of(customers.get(id, IncludeDeleted::Yes).await, "a removed customer"), ErrorCode::NotFound);
+        assert_eq!(
+            code_of(addresses.get(a.id, IncludeDeleted::Yes).await, "an address of a removed customer"),
+            ErrorCode::NotFound
+        );
         for version in 1..4 {
             assert_eq!(code_of(customers.restore(id, v(version)).await, "restore"), ErrorCode::NotFound);
         }
@@ -363,7 +371,7 @@ pub async fn r05_force_removes_a_customer_and_its_addresses_for_good(f: &ShopFix
     f.customer(&ada()).await;
 }
 
-/// One event each, of the right kind and version, in order. Personal data stays out of the log.
+/// Each write has one event of the right kind and version, in order. Events contain no personal data.
 pub async fn r13_each_write_of_a_customer_has_its_event_without_personal_data(f: &ShopFixture) {
     use EventKind as K;
     let start = f.head().await;
@@ -407,12 +415,12 @@ pub async fn r13_each_write_of_a_customer_has_its_event_without_personal_data(f:
         assert_eq!((e.aggregate_id, &e.actor), (about, me().actor()), "{e:?}");
         let text = serde_json::to_string(e).unwrap().to_lowercase();
         for word in ["example.com", "ada", "lovelace", "7946", "ockham", "london"] {
-            assert!(!text.contains(word), "an event tells `{word}`: {text}");
+            assert!(!text.contains(word), "an event contains `{word}`: {text}");
         }
     }
 }
 
-/// Whether it fails in the library, in the database, or is rolled back by a host.
+/// The write fails in the library or in the database, or a host rolls it back.
 pub async fn r13_a_failed_write_of_a_customer_has_no_event(f: &ShopFixture) {
     let c = f.customer(&ada()).await;
     let a = f.address(&c, &home()).await;
@@ -440,7 +448,7 @@ pub async fn r13_a_failed_write_of_a_customer_has_no_event(f: &ShopFixture) {
     assert_eq!(f.snapshot().await, before);
 }
 
-/// The message names what the caller sent.
+/// The messages contain the values that the caller has sent.
 pub async fn r16_errors_of_customers_have_their_codes_and_show_no_sql(f: &ShopFixture) {
     let c = f.customer(&ada()).await;
     let a = f.address(&c, &home()).await;
@@ -494,7 +502,7 @@ pub async fn r16_errors_of_customers_have_their_codes_and_show_no_sql(f: &ShopFi
     assert_eq!(found.0.items, []);
 }
 
-/// Each case: the fields that are sent, and those that the error must name, no more and no fewer.
+/// Each case has the fields of the input, and exactly the fields that the error must name.
 pub async fn r17_bad_customers_name_each_field_and_leave_nothing(f: &ShopFixture) {
     let c = f.customer(&ada()).await;
     let before = f.snapshot().await;
@@ -558,14 +566,14 @@ pub async fn r17_bad_customers_name_each_field_and_leave_nothing(f: &ShopFixture
         let named = fields(customers.patch(c.id, v(1), from(&json!({ field: null }))).await, field);
         assert_eq!(named.into_iter().collect::<Vec<_>>(), [(field.to_owned(), FieldCode::Required)]);
     }
-    // Another case or width of an email that somebody has.
+    // The email of another customer, in another case or width.
     for email in ["ADA@EXAMPLE.COM", "ａda@example.com"] {
         assert_eq!(duplicate_field(customers.create(&named(email)).await, email), "email");
     }
     assert_eq!(f.snapshot().await, before);
 }
 
-/// Create, PUT and PATCH; a customer who is unknown.
+/// Uses create, PUT and PATCH, and an unknown customer.
 pub async fn r17_bad_addresses_name_each_field_and_leave_nothing(f: &ShopFixture) {
     let c = f.customer(&ada()).await;
     let a = f.address(&c, &home()).await;
@@ -612,7 +620,7 @@ pub async fn r17_bad_addresses_name_each_field_and_leave_nothing(f: &ShopFixture
     assert_eq!(f.snapshot().await, before);
 }
 
-/// The next one is refused until there is room, also if several come at once.
+/// Further addresses are refused until one is deleted, even if several are added at the same time.
 pub async fn r17_a_customer_has_at_most_a_hundred_addresses(f: &ShopFixture) {
     let c = f.customer(&ada()).await;
     let mut tx = f.shop.begin().await.unwrap();
@@ -630,7 +638,7 @@ pub async fn r17_a_customer_has_at_most_a_hundred_addresses(f: &ShopFixture) {
     assert_eq!(made.len(), 2);
     for result in refused {
         assert_eq!(
-            fields(result, "one too many").into_iter().collect::<Vec<_>>(),
+            fields(result, "one address too many").into_iter().collect::<Vec<_>>(),
             [("customer_id".to_owned(), FieldCode::OutOfBounds)]
         );
     }
@@ -647,7 +655,7 @@ pub async fn r17_a_customer_has_at_most_a_hundred_addresses(f: &ShopFixture) {
     f.address(&other, &home()).await;
 }
 
-/// Before the database is asked.
+/// The lists are refused before any statement is sent to the database.
 pub async fn r17_lists_of_customers_refuse_what_nobody_is_called(f: &ShopFixture) {
     f.customer(&ada()).await;
     let statements = f.storage.statements();
@@ -672,7 +680,7 @@ pub async fn r17_lists_of_customers_refuse_what_nobody_is_called(f: &ShopFixture
     assert_eq!(f.storage.statements(), statements);
 }
 
-/// In two processes, in several spellings.
+/// Two processes create customers with different spellings of one email.
 pub async fn of_customers_with_one_email_made_at_once_one_is_made(f: &ShopFixture) {
     let other = f.another(ShopConfig::default(), f.cache());
     let mut tasks = tokio::task::JoinSet::new();
@@ -689,7 +697,8 @@ pub async fn of_customers_with_one_email_made_at_once_one_is_made(f: &ShopFixtur
     assert_eq!(f.log().await.len(), 1);
 }
 
-/// Whoever adds one finds the customer live, or is refused. Softly and by force.
+/// Addresses are added while the customer is deleted, softly and by force. Either the customer is still live, or the
+/// call is refused.
 pub async fn no_address_is_added_to_a_customer_who_is_gone(f: &ShopFixture) {
     for mode in [DeleteMode::Soft, DeleteMode::Force] {
         let c = f.customer(&json!({ "first_name": "G", "last_name": "G", "email": "g@example.com" })).await;
@@ -715,13 +724,13 @@ pub async fn no_address_is_added_to_a_customer_who_is_gone(f: &ShopFixture) {
         made.insert(first.id);
         assert!(made.len() < 49, "the customer was deleted among the writes");
         let stored: Vec<Address> = f.snapshot().await.addresses.into_iter().filter(|a| a.customer_id == c.id).collect();
-        assert!(stored.iter().all(|a| !a.audit.is_live()), "a live address of a customer who is gone: {stored:?}");
+        assert!(stored.iter().all(|a| !a.audit.is_live()), "a deleted customer has a live address: {stored:?}");
         let left: BTreeSet<AddressId> = stored.iter().map(|a| a.id).collect();
         assert_eq!(left, if mode == DeleteMode::Soft { made } else { BTreeSet::new() });
     }
 }
 
-/// One transaction of a host, dropped and committed.
+/// A transaction of a host is first dropped, and then committed.
 pub async fn a_customer_and_its_addresses_are_written_together_or_not_at_all(f: &ShopFixture) {
     let before = f.snapshot().await;
     let shop = f.shop.acting_as(me());
@@ -755,8 +764,8 @@ pub async fn a_customer_and_its_addresses_are_written_together_or_not_at_all(f: 
     }
 }
 
-/// A page by number says how many rows there are, a page by cursor does not; a customer without addresses has an empty
-/// list, and one that does not exist has none.
+/// A page by number has the total, and a page by cursor does not. The list of a customer without addresses is empty,
+/// and that of a customer who does not exist fails.
 pub async fn lists_of_customers_and_addresses_count_and_page(f: &ShopFixture) {
     for n in 0..7 {
         let input =

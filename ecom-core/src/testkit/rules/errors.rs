@@ -1,4 +1,4 @@
-//! Every error has its code and shows no SQL (R16).
+//! Every error has its code, and its message contains no SQL (R16).
 
 use std::collections::HashSet;
 
@@ -18,7 +18,7 @@ tests! {
     ]
 }
 
-/// What people read names what they sent, never how it is stored.
+/// Messages contain the values of the request, and never the names of tables or columns.
 pub async fn r16_every_error_has_its_code_and_shows_no_sql(f: &ShopFixture) {
     let a = f.category("A", None).await;
     let b = f.category("B", Some(&a)).await;

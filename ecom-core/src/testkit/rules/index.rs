@@ -32,7 +32,8 @@ tests! {
     ]
 }
 
-/// Creates, edits, stock, deletes, restores, purges, moves; caught up at random.
+/// Products are created, edited, deleted, restored and purged, stock changes and categories move. The index catches up
+/// at random.
 pub async fn r14_the_index_follows_random_histories(f: &ShopFixture) {
     for seed in [1, fresh_seed()] {
         index_history(f, seed).await;
@@ -57,7 +58,7 @@ pub async fn index_history(f: &ShopFixture, seed: u64) {
         for c in &categories {
             let within = SearchFilter { categories: vec![*c], ..SearchFilter::default() };
             let searched = f.searched("", within).await;
-            assert_eq!(searched, f.listed(in_category(*c)).await, "seed {seed}: search and list agree");
+            assert_eq!(searched, f.listed(in_category(*c)).await, "seed {seed}: the search and the list must agree");
             found.push(searched);
         }
         found
@@ -65,7 +66,7 @@ pub async fn index_history(f: &ShopFixture, seed: u64) {
     let followed = look().await;
     let report = f.shop.index().rebuild().await.unwrap();
     assert!(report.rebuilt && report.writer);
-    assert_eq!(look().await, followed, "seed {seed}: what a full reindex would build");
+    assert_eq!(look().await, followed, "seed {seed}: the index must equal a full rebuild");
     f.index_is_in_step(&format!("seed {seed}, rebuilt")).await;
 }
 
@@ -119,7 +120,7 @@ fn document_of(p: &Product) -> SearchDocument {
     SearchDocument::of(p, &[])
 }
 
-/// An index that does not keep its place itself is written under a lease, and handed over at a shutdown.
+/// An index that does not store its own checkpoint is written under a lease, which is handed over at a shutdown.
 pub async fn r14_a_shared_index_is_written_by_one_process_at_a_time(f: &ShopFixture) {
     let searches = [SharedIndex::over(f.search.clone()), SharedIndex::over(f.search.clone())];
     let mut running = Vec::new();
@@ -133,20 +134,20 @@ pub async fn r14_a_shared_index_is_written_by_one_process_at_a_time(f: &ShopFixt
     let asked = || searches.each_ref().map(|s| s.asked.load(Ordering::SeqCst));
     let found = async |text: &str| f.searched(text, SearchFilter::default()).await.len();
     f.plain("Lamp").await;
-    until("one follows", async || found("lamp").await == 1).await;
+    until("one process updates the index", async || found("lamp").await == 1).await;
     let [a, b] = asked();
-    assert!((a == 0) != (b == 0), "one of them writes: {a}, {b}");
+    assert!((a == 0) != (b == 0), "exactly one process writes: {a}, {b}");
     let busy = usize::from(a == 0);
     running.remove(busy).shutdown().await;
     f.plain("Torch").await;
-    until("the other goes on", async || found("torch").await == 1).await;
+    until("the other process continues", async || found("torch").await == 1).await;
     assert!(asked()[1 - busy] > 0);
     for background in running {
         background.shutdown().await;
     }
 }
 
-/// A missing, an old and a superfluous document.
+/// The index has a missing, an old and a superfluous document.
 pub async fn r14_verify_finds_and_repairs_drift(f: &ShopFixture) {
     let mut all = Vec::new();
     for n in 0..20 {
@@ -178,7 +179,8 @@ pub async fn r14_verify_finds_and_repairs_drift(f: &ShopFixture) {
     f.index_is_in_step("after").await;
 }
 
-/// As after the restore of an old backup of the database: revisions and places in the outbox are behind the index's.
+/// The state is that after a restore of an old backup of the database, whose revisions and positions in the outbox are
+/// lower than those of the index.
 pub async fn r14_an_index_ahead_of_its_database_is_brought_back(f: &ShopFixture) {
     let p = f.plain("Lamp").await;
     let q = f.plain("Lamp two").await;
@@ -198,7 +200,7 @@ pub async fn r14_an_index_ahead_of_its_database_is_brought_back(f: &ShopFixture)
     assert_eq!(f.searched("lamp", SearchFilter::default()).await.len(), 3);
 }
 
-/// No search fails or misses what has been there all along, and no write is lost.
+/// No search fails or misses a product that existed before, and no write is lost.
 pub async fn r14_searches_and_writes_go_on_during_rebuilds(f: &ShopFixture) {
     let mut products = Vec::new();
     for n in 0..30 {

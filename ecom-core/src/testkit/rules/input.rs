@@ -1,4 +1,4 @@
-//! Bad input is refused field by field and leaves nothing behind (R17).
+//! The error for bad input names every invalid field, and nothing is written (R17).
 
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -30,7 +30,7 @@ tests! {
     ]
 }
 
-/// Each case: the input, and the fields that must be named, no more and no fewer.
+/// Each case has the input, and exactly the fields that the error must name.
 pub async fn r17_bad_products_name_each_field_and_leave_nothing(f: &ShopFixture) {
     let p = f.plain("Lamp").await;
     let before = f.snapshot().await;
@@ -121,7 +121,7 @@ pub async fn r17_bad_products_name_each_field_and_leave_nothing(f: &ShopFixture)
     ] {
         let result = f.shop.acting_as(me()).products().patch(p.id, v(1), from(&patch)).await;
         let named = fields(result, &patch.to_string());
-        // A flat field of a patch is a field of the only SKU.
+        // The error may name the field of the only SKU in place of the flat field.
         let expected_sku = format!("skus[0].{expected}");
         assert!(named.contains_key(expected) || named.contains_key(&expected_sku), "{patch}: {named:?}");
         assert_eq!(named.len(), 1, "{patch}: {named:?}");
@@ -129,7 +129,7 @@ pub async fn r17_bad_products_name_each_field_and_leave_nothing(f: &ShopFixture)
     assert_eq!(f.snapshot().await, before);
 }
 
-/// In a product and alone.
+/// Writes the SKUs in a product and individually.
 pub async fn r17_bad_skus_name_each_field_and_leave_nothing(f: &ShopFixture) {
     let p = f.plain("Lamp").await;
     let sku = p.skus[0].id;
@@ -200,7 +200,7 @@ pub async fn r17_bad_skus_name_each_field_and_leave_nothing(f: &ShopFixture) {
     assert_eq!(f.snapshot().await, before);
 }
 
-/// Create, PUT and PATCH.
+/// Uses create, PUT and PATCH.
 pub async fn r17_bad_categories_name_each_field_and_leave_nothing(f: &ShopFixture) {
     let c = f.category("Lamps", None).await;
     let before = f.snapshot().await;
@@ -242,7 +242,7 @@ pub async fn r17_bad_categories_name_each_field_and_leave_nothing(f: &ShopFixtur
     assert_eq!(f.snapshot().await, before);
 }
 
-/// A name that no row can have is nobody's, on every database, and no error of one.
+/// A name that no row can have is not found on any database, and does not make a database fail.
 pub async fn r17_what_nothing_can_be_called_is_not_looked_up(f: &ShopFixture) {
     f.plain("Lamp").await;
     for name in ["la\0mp", "\0", "", "LAMP", &"x".repeat(100_000)] {
@@ -268,7 +268,7 @@ pub async fn r17_what_nothing_can_be_called_is_not_looked_up(f: &ShopFixture) {
     }
 }
 
-/// A bad one in a batch fails alone.
+/// A bad adjustment in a batch fails without the others.
 pub async fn r17_bad_adjustments_leave_nothing(f: &ShopFixture) {
     let p = f.plain("Lamp").await;
     let sku = p.skus[0].id;
@@ -294,11 +294,11 @@ pub async fn r17_bad_adjustments_leave_nothing(f: &ShopFixture) {
     assert_eq!(f.shop.inventory().imbalances().await.unwrap(), []);
 }
 
-/// By the service, so that no provider is asked: a test of the port proves each bound.
+/// The service refuses them before it calls the provider. A test of the port covers each bound.
 pub async fn r17_searches_out_of_bounds_are_refused_field_by_field(f: &ShopFixture) {
     let filter = SearchFilter { min_price: Some(usd(2)), max_price: Some(usd(1)), ..SearchFilter::default() };
     let query = SearchQuery { offset: 10_001, limit: 0, filter, ..SearchQuery::default() };
     let refused = fields(f.shop.search().search(&query).await.map(drop), "a search out of bounds");
     let names: Vec<&str> = refused.keys().map(String::as_str).collect();
-    assert_eq!(names, ["filter.min_price", "limit", "offset"], "every field out of bounds is named");
+    assert_eq!(names, ["filter.min_price", "limit", "offset"], "the error must name every field that is out of bounds");
 }

@@ -78,26 +78,27 @@ suite! {
 /// The moment at which the clock of every fixture starts: 2026-01-02 03:04:05.678901 UTC.
 const START_MICROS: i64 = 1_767_323_045_678_901;
 
-/// What a [`ShopFixture`] makes caches with: each call is the cache of one more process, aged by the clock.
+/// The function with which a [`ShopFixture`] makes caches. Each call returns the cache of another process, whose
+/// entries age by the clock.
 pub type MakeCache = Box<dyn Fn(SharedClock) -> Arc<dyn Cache> + Send + Sync>;
 
 /// A shop over an empty set of adapters, for one test.
 pub struct ShopFixture {
     /// The shop.
     pub shop: Shop,
-    /// Its clock, which stands until a test moves it.
+    /// The clock of the shop, which only moves when a test advances it.
     pub clock: Arc<ManualClock>,
-    /// Its database.
+    /// The database of the shop.
     pub storage: Arc<dyn Storage>,
-    /// Its index.
+    /// The index of the shop.
     pub search: Arc<dyn SearchProvider>,
     caches: MakeCache,
-    /// What must outlive it.
+    /// A value that must be dropped after the shop, such as a temporary directory.
     pub guard: Box<dyn Any + Send>,
 }
 
 impl ShopFixture {
-    /// A shop with default settings over a migrated, empty database and an empty index.
+    /// Returns the fixture of a shop with default settings over a migrated, empty database and an empty index.
     pub fn new(
         storage: impl Storage + 'static,
         search: impl SearchProvider + 'static,
@@ -118,12 +119,12 @@ impl ShopFixture {
         Self { shop: Shop::new(parts).unwrap(), clock, storage, search, caches, guard: Box::new(guard) }
     }
 
-    /// A cache of its own.
+    /// Returns a new cache.
     fn cache(&self) -> Arc<dyn Cache> {
         (self.caches)(self.clock.clone())
     }
 
-    /// Another shop over the same database and index, as another process would have it.
+    /// Returns another shop over the same database and index, as in another process.
     fn another(&self, config: ShopConfig, cache: Arc<dyn Cache>) -> Shop {
         let clock: SharedClock = self.clock.clone();
         let ids = Arc::new(UuidV7Source::new(clock.clone()));
@@ -131,13 +132,13 @@ impl ShopFixture {
         Shop::new(ShopParts { storage, search, cache, clock, ids, config }).unwrap()
     }
 
-    /// A process that runs shared consumers: looks often, and keeps a lease for `lease_ttl`.
+    /// Returns a shop that runs shared consumers. It polls often, and its leases last for `lease_ttl`.
     fn process(&self, lease_ttl: Duration) -> Shop {
         let config = ShopConfig::default().poll_interval(Duration::from_millis(10)).lease_ttl(lease_ttl);
         self.another(config, self.cache())
     }
 
-    /// A shop over a storage that fails as planned.
+    /// Returns a shop over a storage that fails as planned.
     fn unsteady(&self) -> (Shop, Arc<Unsteady>) {
         let storage = Unsteady::over(self.storage.clone());
         let clock: SharedClock = self.clock.clone();
@@ -147,15 +148,15 @@ impl ShopFixture {
         (shop, storage)
     }
 
-    /// All events, in their order.
+    /// Returns all events, in their order.
     async fn log(&self) -> Vec<Event> {
         self.events_after(OutboxPosition { seq: 0 }).await
     }
 
-    /// Where a shared cursor stands, once nobody holds it.
+    /// Returns the position of a consumer whose lease is released.
     async fn cursor(&self, consumer: &str) -> OutboxPosition {
         let lease = attempt!(self.storage, outbox.acquire(consumer, "testkit", self.clock.now(), LONG)).unwrap();
-        let lease = lease.expect("its lease was released");
+        let lease = lease.expect("the lease of the consumer must be released");
         attempt!(self.storage, outbox.release(&lease)).unwrap();
         lease.position
     }
@@ -229,7 +230,7 @@ impl ShopFixture {
         self.shop.events().read(at, 10_000).await.unwrap().events.into_iter().map(|(_, e)| e).collect()
     }
 
-    /// Everything that a write could have left behind.
+    /// Returns all stored data, to check that a failed write has written nothing.
     async fn snapshot(&self) -> Snapshot {
         let ids: Vec<ProductId> =
             read!(self.storage, products.revisions(None, 10_000)).into_iter().map(|(id, _)| id).collect();
@@ -251,20 +252,20 @@ impl ShopFixture {
         Snapshot { products, skus, movements, categories, customers, addresses, head: self.head().await }
     }
 
-    /// Titles of the products that a list shows, sorted.
+    /// Returns the sorted titles of the products in a list.
     async fn listed(&self, filter: ProductFilter) -> Vec<String> {
         let query = ProductListQuery { filter, sort: ProductSort::TitleAsc, paging: Paging::first(1_000) };
         titles(self.shop.products().list(&query).await.unwrap().value.page.items.iter())
     }
 
-    /// Titles of the products that a search finds, sorted.
+    /// Returns the sorted titles of the products that a search finds.
     async fn searched(&self, text: &str, filter: SearchFilter) -> Vec<String> {
         let query = SearchQuery { text: text.to_owned(), filter, limit: 1_000, ..SearchQuery::default() };
         let found = self.shop.search().search(&query).await.unwrap();
         titles(found.products.iter().map(|p| &***p))
     }
 
-    /// The index follows and agrees with the database.
+    /// Updates the index and checks that it agrees with the database.
     async fn index_is_in_step(&self, what: &str) {
         self.shop.index().catch_up().await.unwrap();
         let report = self.shop.index().verify(false).await.unwrap();
@@ -272,7 +273,7 @@ impl ShopFixture {
     }
 }
 
-/// All that is stored, soft-deleted rows too.
+/// All stored data, including soft-deleted rows.
 #[derive(Debug, PartialEq)]
 struct Snapshot {
     products: Vec<Product>,

@@ -1,4 +1,4 @@
-//! Each write leaves its event, and events are in order (R13).
+//! Each write writes its event, and events are in order (R13).
 
 use std::collections::HashSet;
 
@@ -20,7 +20,7 @@ tests! {
     ]
 }
 
-/// One event, of the right kind, with the revision that is stored.
+/// Each write has one event of the right kind, with the stored revision.
 pub async fn r13_each_write_has_its_event(f: &ShopFixture) {
     use EventKind as K;
     let mut at = f.head().await;
@@ -74,28 +74,28 @@ pub async fn r13_each_write_has_its_event(f: &ShopFixture) {
     skus.restore(sku.id, v(3)).await.unwrap();
     expect("a SKU's restore", K::ProductUpdated, p.id.0).await;
     skus.delete(sku.id, v(4), DeleteMode::Force).await.unwrap();
-    expect("a SKU's end", K::ProductUpdated, p.id.0).await;
+    expect("the force delete of a SKU", K::ProductUpdated, p.id.0).await;
     let sku = skus.create(p.id, &from(&json!({ "price": 1 }))).await.unwrap();
     expect("a SKU", K::ProductUpdated, p.id.0).await;
     skus.delete(sku.id, v(1), DeleteMode::Soft).await.unwrap();
     expect("a SKU's delete", K::ProductUpdated, p.id.0).await;
     skus.delete(sku.id, v(2), DeleteMode::Force).await.unwrap();
-    expect("a deleted SKU's end", K::ProductUpdated, p.id.0).await;
+    expect("the force delete of a deleted SKU", K::ProductUpdated, p.id.0).await;
     let sku = skus.create(p.id, &from(&json!({ "price": 1 }))).await.unwrap();
     expect("a SKU", K::ProductUpdated, p.id.0).await;
     f.delete(&f.fresh(p.id).await, DeleteMode::Soft).await.unwrap();
     expect("delete", K::ProductDeleted, p.id.0).await;
     skus.delete(sku.id, v(2), DeleteMode::Force).await.unwrap();
-    expect("the end of a deleted product's SKU", K::ProductUpdated, p.id.0).await;
+    expect("the force delete of a SKU of a deleted product", K::ProductUpdated, p.id.0).await;
     products.restore(p.id, v(f.fresh(p.id).await.audit.version)).await.unwrap();
     expect("restore", K::ProductRestored, p.id.0).await;
     f.delete(&f.fresh(p.id).await, DeleteMode::Force).await.unwrap();
-    expect("the end", K::ProductPurged, p.id.0).await;
+    expect("a force delete", K::ProductPurged, p.id.0).await;
     f.delete_category(c.id, DeleteMode::Force).await.unwrap();
-    expect("the end", K::CategoryPurged, c.id.0).await;
+    expect("a force delete", K::CategoryPurged, c.id.0).await;
 }
 
-/// Whether it fails in the library, in the database, or is rolled back by a host.
+/// The write fails in the library or in the database, or a host rolls it back.
 pub async fn r13_a_failed_write_has_none(f: &ShopFixture) {
     let c = f.category("C", None).await;
     f.category("Other", None).await;
@@ -114,7 +114,7 @@ pub async fn r13_a_failed_write_has_none(f: &ShopFixture) {
     assert_eq!(f.snapshot().await, before);
 }
 
-/// Also where 32 tasks write the same few products.
+/// 32 tasks write the same three products.
 pub async fn r13_events_of_an_aggregate_are_in_order(f: &ShopFixture) {
     let start = f.head().await;
     let products = [f.plain("A").await, f.plain("B").await, f.plain("C").await];
@@ -128,7 +128,7 @@ pub async fn r13_events_of_an_aggregate_are_in_order(f: &ShopFixture) {
                 } else {
                     let read = shop.products().get_fresh(p.id, IncludeDeleted::No).await.unwrap();
                     let patch = from(&json!({ "brand": format!("{task} {n}") }));
-                    // A loser of the race wrote nothing.
+                    // A write with a stale version writes nothing.
                     let _ = shop.acting_as(me()).products().patch(p.id, v(read.audit.version), patch).await;
                 }
             }
@@ -141,6 +141,6 @@ pub async fn r13_events_of_an_aggregate_are_in_order(f: &ShopFixture) {
     for p in products {
         let revisions: Vec<i64> = events.iter().filter(|e| e.aggregate_id == p.id.0).map(|e| e.revision).collect();
         assert!(revisions.is_sorted_by(|a, b| a < b), "{revisions:?}");
-        assert_eq!(*revisions.last().unwrap(), f.fresh(p.id).await.revision, "the last event is of the last state");
+        assert_eq!(*revisions.last().unwrap(), f.fresh(p.id).await.revision, "the last event has the last revision");
     }
 }

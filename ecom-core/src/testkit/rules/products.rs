@@ -1,4 +1,4 @@
-//! Products are written by create, PUT and PATCH; slugs, codes and prices follow.
+//! Products are written by create, PUT and PATCH, and slugs, codes and prices follow the rules.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ tests! {
     ]
 }
 
-/// One SKU and one category from flat fields, and back.
+/// Flat fields become one SKU and one category, and are read back from them.
 pub async fn flat_writes_and_reads_mean_the_default_sku(f: &ShopFixture) {
     let c = f.category("Lamps", None).await;
     let input = json!({
@@ -46,12 +46,12 @@ pub async fn flat_writes_and_reads_mean_the_default_sku(f: &ShopFixture) {
     let p = f.patch(&p, json!({ "price": 13, "stock": 9, "weight": null })).await.unwrap();
     let now = p.default_sku().unwrap();
     assert_eq!((now.id, now.price.minor(), now.on_hand, now.weight), (sku.id, 1_300, 9, None));
-    assert_eq!((now.code.as_str(), now.barcode.as_deref()), ("L-1", Some("4012")), "the rest stays");
+    assert_eq!((now.code.as_str(), now.barcode.as_deref()), ("L-1", Some("4012")), "other fields stay");
     assert_eq!(f.fresh(p.id).await, p);
     let put: ProductInput = from(&json!({ "title": "Lamp", "price": 14 }));
     let p = f.shop.acting_as(me()).products().replace(p.id, v(p.audit.version), &put).await.unwrap();
     let now = p.default_sku().unwrap();
-    assert_eq!((now.id, now.price.minor(), now.on_hand), (sku.id, 1_400, 9), "the same SKU, its stock untouched");
+    assert_eq!((now.id, now.price.minor(), now.on_hand), (sku.id, 1_400, 9), "the same SKU with unchanged stock");
     assert!(p.categories.is_empty() && now.barcode.is_none(), "PUT replaces");
 
     f.shop.acting_as(me()).skus().create(p.id, &from(&json!({ "price": 20, "code": "L-2" }))).await.unwrap();
@@ -68,10 +68,14 @@ pub async fn flat_writes_and_reads_mean_the_default_sku(f: &ShopFixture) {
     let put = f.shop.acting_as(me()).products().replace(p.id, v(p.audit.version), &put).await;
     assert_eq!(code_of(put, "PUT"), ErrorCode::FlatWriteRefused);
     assert_eq!(f.snapshot().await, before);
-    assert_eq!(f.patch(&p, json!({ "title": "Lamps" })).await.unwrap().skus.len(), 2, "a patch leaves them");
+    assert_eq!(
+        f.patch(&p, json!({ "title": "Lamps" })).await.unwrap().skus.len(),
+        2,
+        "a patch without SKUs keeps them"
+    );
 }
 
-/// Kept by id or code, new, removed; in the order that was sent.
+/// A PUT keeps SKUs by id or code, adds new ones and removes others, in the order of the request.
 pub async fn put_reconciles_skus_by_id_and_by_code(f: &ShopFixture) {
     let skus: Vec<Value> = ["a", "b", "c"].iter().map(|c| json!({ "code": c, "price": 1, "stock": 5 })).collect();
     let p = f.product(json!({ "title": "P", "skus": skus })).await;
@@ -86,17 +90,17 @@ pub async fn put_reconciles_skus_by_id_and_by_code(f: &ShopFixture) {
         after.skus.iter().map(|s| (s.code.as_str(), s.price.minor(), s.on_hand)).collect();
     assert_eq!(seen, [("new", 900, 2), ("C", 300, 5), ("a-renamed", 100, 8), ("p", 400, 0)]);
     assert_eq!((after.skus[1].id, after.skus[2].id), (p.skus[2].id, p.skus[0].id));
-    assert_eq!(f.fresh(p.id).await, after, "what is returned is what is stored");
+    assert_eq!(f.fresh(p.id).await, after, "the call returns the stored product");
     let gone = f.shop.skus().get(p.skus[1].id, IncludeDeleted::Yes).await.unwrap();
-    assert!(!gone.audit.is_live(), "what is not named is deleted");
+    assert!(!gone.audit.is_live(), "a SKU that is not listed is deleted");
     assert_eq!(f.shop.inventory().imbalances().await.unwrap(), []);
     let named = json!({ "title": "P", "skus": [{ "id": after.skus[1].id, "price": 3 }] });
     let one = f.shop.acting_as(me()).products().replace(p.id, v(2), &from(&named)).await.unwrap();
-    assert_eq!((one.skus.len(), one.skus[0].code.as_str()), (1, "C"), "a code that is not said stays");
+    assert_eq!((one.skus.len(), one.skus[0].code.as_str()), (1, "C"), "without a code in the request, the code stays");
     f.index_is_in_step("after").await;
 }
 
-/// In place of a failure of the database.
+/// The library refuses the write before the database would fail.
 pub async fn put_that_swaps_codes_is_refused_clearly(f: &ShopFixture) {
     let p =
         f.product(json!({ "title": "P", "skus": [{ "code": "a", "price": 1 }, { "code": "b", "price": 2 }] })).await;
@@ -109,7 +113,7 @@ pub async fn put_that_swaps_codes_is_refused_clearly(f: &ShopFixture) {
     assert_eq!(f.snapshot().await, before);
 }
 
-/// By the removal of the SKU that has it.
+/// The write removes the SKU that has the code.
 pub async fn a_code_that_is_given_up_can_be_taken_in_the_same_write(f: &ShopFixture) {
     let p =
         f.product(json!({ "title": "P", "skus": [{ "code": "a", "price": 1 }, { "code": "b", "price": 2 }] })).await;
@@ -119,7 +123,7 @@ pub async fn a_code_that_is_given_up_can_be_taken_in_the_same_write(f: &ShopFixt
     assert_eq!(f.shop.skus().get_by_code("b").await.unwrap().id, p.skus[0].id);
 }
 
-/// RFC 7396: null clears, objects merge, arrays replace, what is absent stays.
+/// Null clears a field, objects are merged, arrays are replaced, and absent fields stay (RFC 7396).
 pub async fn a_patch_merges(f: &ShopFixture) {
     let c = f.category("Lamps", None).await;
     let p = f
@@ -137,7 +141,7 @@ pub async fn a_patch_merges(f: &ShopFixture) {
     assert_eq!((p.description.as_deref(), p.brand.as_deref()), (None, Some("b")));
     assert_eq!(p.tags, ["z"]);
     assert_eq!(p.images.len(), 1);
-    assert!(p.images[0].primary, "the first image is primary where none is");
+    assert!(p.images[0].primary, "if no image is primary, the first one is");
     assert_eq!(Value::Object(p.attributes.0.clone()), json!({ "keep": 1, "deep": { "a": 1, "c": 3 }, "list": [3] }));
     assert_eq!((p.discount.hundredths(), p.categories.len()), (1_000, 1));
     assert_eq!((p.title.as_str(), p.slug.as_str()), ("Lamp", "lamp"));
@@ -173,7 +177,7 @@ pub async fn a_patch_merges(f: &ShopFixture) {
     assert_eq!(c.description, None);
 }
 
-/// No version, no event, no ledger row; PATCH and PUT.
+/// A PATCH and a PUT without a change do not increase the version, and write no event and no row of the ledger.
 pub async fn an_unchanged_write_writes_nothing(f: &ShopFixture) {
     let c = f.category("Lamps", None).await;
     let p = f.plain_in("Lamp", &[&c]).await;
@@ -198,7 +202,7 @@ pub async fn an_unchanged_write_writes_nothing(f: &ShopFixture) {
     assert_eq!(f.snapshot().await, before);
 }
 
-/// Transliterated, numbered when taken, never an id or a route.
+/// Slugs are transliterated, and numbered if they are taken. UUIDs and reserved words are refused.
 pub async fn slugs_are_made_numbered_and_refused(f: &ShopFixture) {
     for expected in ["creme-brulee", "creme-brulee-2", "creme-brulee-3"] {
         let p = f.plain("Crème brûlée").await;
@@ -217,18 +221,22 @@ pub async fn slugs_are_made_numbered_and_refused(f: &ShopFixture) {
 
     let p = f.plain("Lamp").await;
     let p = f.patch(&p, json!({ "title": "Light" })).await.unwrap();
-    assert_eq!(p.slug.as_str(), "lamp", "a patch of the title leaves the slug");
+    assert_eq!(p.slug.as_str(), "lamp", "a patch of the title keeps the slug");
     let p = f.patch(&p, json!({ "slug": null })).await.unwrap();
-    assert_eq!(p.slug.as_str(), "light", "null makes it from the title again");
+    assert_eq!(p.slug.as_str(), "light", "null derives the slug from the title again");
     let p = f.patch(&p, json!({ "slug": "own" })).await.unwrap();
     let put = f.shop.acting_as(me()).products().replace(p.id, v(p.audit.version), &flat("Light")).await.unwrap();
     assert_eq!(put.slug.as_str(), "light");
     assert_eq!(f.category("Tree", None).await.slug.as_str(), "tree-category");
     let a = f.category("A", None).await;
-    assert_eq!(f.category("Tree", Some(&a)).await.slug.as_str(), "tree-category-2", "unique in the whole tree");
+    assert_eq!(
+        f.category("Tree", Some(&a)).await.slug.as_str(),
+        "tree-category-2",
+        "slugs are unique in the whole tree"
+    );
 }
 
-/// At each SKU, not on the sum.
+/// The price of each SKU is rounded, and not their sum.
 pub async fn prices_round_half_away_from_zero_per_sku(f: &ShopFixture) {
     for (price, discount, expected) in [
         ("9.99", "10.48", 894),

@@ -1,4 +1,4 @@
-//! Soft deletion hides products, SKUs and categories, and a restore brings them back (R2).
+//! A soft delete hides products, SKUs and categories, and a restore shows them again (R2).
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ tests! {
     ]
 }
 
-/// Products, SKUs, categories; by id, slug, code, list, tree and search.
+/// Reads products, SKUs and categories by id, slug, code, list, tree and search.
 pub async fn r02_soft_deleted_rows_are_hidden_unless_asked(f: &ShopFixture) {
     let c = f.category("Lamps", None).await;
     let p = f.plain("Desk lamp").await;
@@ -84,19 +84,19 @@ pub async fn r02_a_restore_brings_back_what_went_with_the_product(f: &ShopFixtur
 
     let back = f.shop.acting_as(me()).products().restore(p.id, v(gone.audit.version)).await.unwrap();
     assert_eq!(back.skus.iter().map(|s| s.code.as_str()).collect::<Vec<_>>(), ["a", "c"]);
-    assert_eq!(back, f.fresh(p.id).await, "what is returned is what is stored");
+    assert_eq!(back, f.fresh(p.id).await, "the call returns the stored product");
     assert_eq!(**f.shop.products().get(p.id).await.unwrap().value, back);
-    assert_eq!(back.skus[0].on_hand, 1, "stock is kept");
+    assert_eq!(back.skus[0].on_hand, 1, "the stock stays");
     assert!(back.revision > gone.revision && back.audit.version > gone.audit.version);
     assert_eq!(f.fresh_category(c.id).await.product_count, 1);
     let again = f.shop.acting_as(me()).products().restore(p.id, v(back.audit.version)).await;
-    assert_eq!(code_of(again, "what is live"), ErrorCode::StateConflict);
+    assert_eq!(code_of(again, "a live product"), ErrorCode::StateConflict);
     f.index_is_in_step("after the restore").await;
     assert_eq!(f.searched("lamp", SearchFilter::default()).await, ["Lamp"]);
     assert_eq!(f.shop.inventory().imbalances().await.unwrap(), []);
 }
 
-/// Alone.
+/// SKUs and categories are deleted and restored individually.
 pub async fn r02_skus_and_categories_are_restored(f: &ShopFixture) {
     let p =
         f.product(json!({ "title": "Lamp", "skus": [{ "code": "a", "price": 1 }, { "code": "b", "price": 2 }] })).await;
@@ -104,11 +104,15 @@ pub async fn r02_skus_and_categories_are_restored(f: &ShopFixture) {
     skus.delete(p.skus[0].id, v(1), DeleteMode::Soft).await.unwrap();
     assert_eq!(f.fresh(p.id).await.skus.len(), 1);
     let last = skus.delete(p.skus[1].id, v(1), DeleteMode::Soft).await;
-    assert_eq!(code_of(last, "a product keeps a SKU"), ErrorCode::StateConflict);
+    assert_eq!(code_of(last, "the last SKU of a product"), ErrorCode::StateConflict);
     let back = skus.restore(p.skus[0].id, v(2)).await.unwrap();
     assert_eq!(back.audit.version, 3);
     let now = f.fresh(p.id).await;
-    assert_eq!(now.skus.iter().map(|s| s.code.as_str()).collect::<Vec<_>>(), ["a", "b"], "in its old place");
+    assert_eq!(
+        now.skus.iter().map(|s| s.code.as_str()).collect::<Vec<_>>(),
+        ["a", "b"],
+        "the SKU has its old position"
+    );
     assert_eq!(**f.shop.products().get(p.id).await.unwrap().value, now);
     assert_eq!(code_of(skus.restore(back.id, v(3)).await, "a live SKU"), ErrorCode::StateConflict);
 
@@ -121,7 +125,7 @@ pub async fn r02_skus_and_categories_are_restored(f: &ShopFixture) {
     assert_eq!(code_of(again, "a live category"), ErrorCode::StateConflict);
 }
 
-/// Once their owner is soft-deleted.
+/// Other rows can use the slug, name and code of a soft-deleted row.
 pub async fn r02_slugs_names_and_codes_are_free_again(f: &ShopFixture) {
     let input = json!({ "title": "Lamp", "slug": "lamp", "skus": [{ "code": "L-1", "price": 1 }] });
     let first = f.product(input.clone()).await;
@@ -140,7 +144,7 @@ pub async fn r02_slugs_names_and_codes_are_free_again(f: &ShopFixture) {
     assert_eq!(f.category("LAMPS", None).await.slug.as_str(), "lamps");
 }
 
-/// Nothing is restored by half.
+/// A refused restore restores nothing.
 pub async fn r02_a_restore_conflicts_where_its_names_are_taken(f: &ShopFixture) {
     let p =
         f.product(json!({ "title": "Lamp", "skus": [{ "code": "a", "price": 1 }, { "code": "b", "price": 1 }] })).await;
@@ -171,7 +175,7 @@ pub async fn r02_a_restore_conflicts_where_its_names_are_taken(f: &ShopFixture) 
     assert_eq!(duplicate_field(f.shop.acting_as(me()).skus().restore(q.skus[0].id, v(2)).await, "a SKU"), "code");
 }
 
-/// A SKU of a deleted product, a category under a deleted one, a product in a deleted category.
+/// Restores a SKU of a deleted product, a child of a deleted category, and a product in a deleted category.
 pub async fn r02_a_restore_under_what_is_deleted_says_so(f: &ShopFixture) {
     let (parent, other) = (f.category("Lamps", None).await, f.category("Gifts", None).await);
     let child = f.category("Desk lamps", Some(&parent)).await;

@@ -1,4 +1,5 @@
-//! Every pair of a product or category event and a cached document: after a write of another process, no document stays old (R15).
+//! After a write of another process, no cached document stays old (R15). A test covers every pair of a kind of product
+//! or category event and a kind of cached document.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -25,7 +26,7 @@ tests! {
     ]
 }
 
-/// A branch of three categories with two products in its leaf, and a leaf beside it.
+/// A branch of three categories with two products in its leaf, and another leaf.
 struct Scene {
     root: Category,
     mid: Category,
@@ -54,7 +55,7 @@ impl Scene {
         [&self.root, &self.mid, &self.leaf, &self.beside]
     }
 
-    /// Everything that a cache may hold and that shows something of the scene, as text, by the way it is read.
+    /// Returns every document of the scene that a cache may contain, as text, by the kind of read.
     async fn documents(&self, shop: &Shop) -> BTreeMap<String, String> {
         let mut shown = BTreeMap::new();
         for p in [&self.product, &self.gone] {
@@ -100,7 +101,8 @@ fn text<T: std::fmt::Debug>(read: Result<T>) -> String {
     }
 }
 
-/// Writes, each of which has an event of this kind, one after the other. A new kind of product or category event has at least one here.
+/// Makes the write with number `step` whose event has this kind, and returns false if there is none. Every kind of
+/// product and category event needs at least one write here.
 async fn writes(f: &ShopFixture, s: &Scene, kind: EventKind, step: usize) -> bool {
     let patch = async |id: ProductId, patch: serde_json::Value| {
         let version = f.fresh(id).await.audit.version;
@@ -142,8 +144,8 @@ async fn writes(f: &ShopFixture, s: &Scene, kind: EventKind, step: usize) -> boo
     true
 }
 
-/// Each document is read by another process before the write, so that its cache holds it, and has to be what the
-/// database has once that process has read the event.
+/// Another process reads each document before the write, so that its cache contains the document. After that process
+/// has read the event, the document must equal the database.
 pub async fn r15_no_document_stays_old_after_any_write_of_another_process(f: &ShopFixture) {
     let config = ShopConfig::default().poll_interval(Duration::from_millis(10));
     let other = f.another(config.clone(), f.cache());
@@ -151,14 +153,14 @@ pub async fn r15_no_document_stays_old_after_any_write_of_another_process(f: &Sh
     let background = other.start();
     for (n, kind) in EventKind::ALL.iter().copied().enumerate() {
         if !matches!(kind.entity(), crate::Entity::Product | crate::Entity::Category) {
-            // No cached document shows it.
+            // No cached document depends on events of this kind.
             continue;
         }
         let scene = Scene::new(f, n).await;
         let mut step = 0;
         loop {
-            // The other process has caught up, and its cache is full.
-            until("nothing is old before the write", async || {
+            // The other process has caught up, and its cache contains the documents.
+            until("no document is old before the write", async || {
                 scene.documents(&other).await == scene.documents(&truth).await
             })
             .await;

@@ -26,12 +26,12 @@ tests! {
     ]
 }
 
-/// Creates, PATCHes of stock, adjustments and deletes of SKUs from 64 tasks at once.
+/// 64 tasks create SKUs, patch and adjust their stock, and delete them, all at the same time.
 pub async fn r11_a_random_concurrent_history_conserves_stock(f: &ShopFixture) {
     stock_storm(f, fresh_seed()).await;
 }
 
-/// What one task was told.
+/// The results that one task has received.
 #[derive(Debug, Default)]
 struct Told {
     accepted: Vec<(SkuId, String, i64)>,
@@ -39,7 +39,7 @@ struct Told {
     made: Vec<SkuId>,
 }
 
-/// Replays the operations of a storm; how they interleave is up to the machine.
+/// Runs the random operations of a seed. Their interleaving depends on the machine.
 pub async fn stock_storm(f: &ShopFixture, seed: u64) {
     println!("seed {seed}");
     let mut shared = Vec::new();
@@ -54,7 +54,7 @@ pub async fn stock_storm(f: &ShopFixture, seed: u64) {
         let (shop, done) = (f.shop.clone(), done.clone());
         async move {
             while !done.load(Ordering::SeqCst) {
-                assert_eq!(shop.inventory().imbalances().await.unwrap(), [], "at any moment");
+                assert_eq!(shop.inventory().imbalances().await.unwrap(), [], "the ledger must agree at any moment");
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         }
@@ -130,20 +130,24 @@ pub async fn stock_storm(f: &ShopFixture, seed: u64) {
             let mut on_hand = 0;
             for m in rows.iter().rev() {
                 on_hand += m.delta;
-                assert!(on_hand >= 0, "seed {seed}: {} was under zero", sku.code);
+                assert!(on_hand >= 0, "seed {seed}: the stock of {} was below 0", sku.code);
             }
             let named: Vec<(String, i64)> = rows.into_iter().filter_map(|m| Some((m.reference?, m.delta))).collect();
             let count = named.len();
             let by_reference: HashMap<String, i64> = named.into_iter().collect();
-            assert_eq!(by_reference.len(), count, "seed {seed}: an adjustment counts once");
+            assert_eq!(by_reference.len(), count, "seed {seed}: an adjustment must be recorded once");
             ledgers.insert(sku.id, by_reference);
         }
     }
     let mut accepted = 0;
     for t in &told {
-        // A SKU that was removed for good took its ledger along.
+        // The ledger of a SKU that was removed permanently is removed too.
         for (sku, reference, delta) in t.accepted.iter().filter(|(sku, ..)| ledgers.contains_key(sku)) {
-            assert_eq!(ledgers[sku].get(reference), Some(delta), "seed {seed}: what was acknowledged is there");
+            assert_eq!(
+                ledgers[sku].get(reference),
+                Some(delta),
+                "seed {seed}: an acknowledged adjustment must be in the ledger"
+            );
             accepted += 1;
         }
         for (sku, reference) in &t.refused {
@@ -161,7 +165,7 @@ pub async fn stock_storm(f: &ShopFixture, seed: u64) {
     f.index_is_in_step(&format!("seed {seed}")).await;
 }
 
-/// A control that is wrong on purpose: stock that no movement explains.
+/// A deliberate defect: the stock is not the sum of the movements.
 pub async fn r11_the_oracle_finds_a_defect(f: &ShopFixture) {
     f.plain("Right").await;
     assert_eq!(f.shop.inventory().imbalances().await.unwrap(), []);

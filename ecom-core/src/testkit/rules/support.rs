@@ -17,12 +17,12 @@ use crate::domain::stock::inventory::StockReason;
 use crate::error::{Conflict, Error, FieldCode, Result};
 use crate::id::{CategoryId, SkuId};
 
-/// An input from JSON text, as a client sends it: decimals stay exact.
+/// Reads an input from JSON text, as a client sends it, so that decimals stay exact.
 pub(super) fn from<T: DeserializeOwned>(value: &Value) -> T {
     serde_json::from_str(&value.to_string()).unwrap()
 }
 
-/// The principal of the rules.
+/// Returns the principal of the tests.
 pub(super) fn me() -> &'static Principal {
     static ME: LazyLock<Principal> = LazyLock::new(|| Principal::trusted("user:testkit"));
     &ME
@@ -66,7 +66,7 @@ pub(super) fn conflict<T: fmt::Debug>(result: Result<T>, what: &str) -> Conflict
     }
 }
 
-/// The fields that a refusal names, with their codes.
+/// Returns the fields of a validation error, with their codes.
 pub(super) fn fields<T: fmt::Debug>(result: Result<T>, what: &str) -> BTreeMap<String, FieldCode> {
     match result {
         Err(Error::Validation(e)) => {
@@ -86,5 +86,5 @@ pub(super) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     }
 }
 
-/// A lease that does not end in a test, unless the test moves the clock.
+/// The time of a lease that does not expire in a test, unless the test advances the clock.
 pub(super) const LONG: Duration = Duration::from_secs(60);

@@ -31,7 +31,7 @@ tests! {
     ]
 }
 
-/// Soft-deleted categories follow too, so that a restore finds them where they belong.
+/// The paths of soft-deleted categories change too, so that they are right after a restore.
 pub async fn r03_a_rename_rewrites_the_whole_subtree(f: &ShopFixture) {
     let a = f.category("Electronics", None).await;
     let b = f.category("Audio", Some(&a)).await;
@@ -50,7 +50,11 @@ pub async fn r03_a_rename_rewrites_the_whole_subtree(f: &ShopFixture) {
     ] {
         let now = f.fresh_category(id).await;
         assert_eq!(now.path, path);
-        assert_eq!(now.audit.version, if id == gone.id { 2 } else { 1 }, "nobody edited it");
+        assert_eq!(
+            now.audit.version,
+            if id == gone.id { 2 } else { 1 },
+            "a rename of an ancestor must not increase the version"
+        );
     }
     assert_eq!(f.events_after(head).await.len(), 1);
     let above = f.shop.categories().ancestors(c.id).await.unwrap();
@@ -62,9 +66,9 @@ pub async fn r03_a_rename_rewrites_the_whole_subtree(f: &ShopFixture) {
         f.shop.acting_as(me()).categories().patch(b.id, v(1), from(&json!({ "slug": "sound" }))).await.unwrap();
     assert_eq!((chosen.name.as_str(), chosen.path.as_str()), ("Audio", "gadgets-devices/sound"));
     let renamed = f.rename_category(b.id, "Hi-fi").await.unwrap();
-    assert_eq!(renamed.slug.as_str(), "sound", "a slug that was chosen stays");
+    assert_eq!(renamed.slug.as_str(), "sound", "a chosen slug stays");
 
-    // A live category that took the path of a deleted one does not take its children along.
+    // The children of a deleted category do not follow a live category that has taken over the path.
     let (old, child) = (f.category("Twin", None).await, f.category("Twin child", None).await);
     f.move_category(child.id, Some(old.id)).await.unwrap();
     f.delete_category(child.id, DeleteMode::Soft).await.unwrap();
@@ -75,7 +79,7 @@ pub async fn r03_a_rename_rewrites_the_whole_subtree(f: &ShopFixture) {
     assert_eq!(f.fresh_category(child.id).await.path, "twin/twin-child");
 }
 
-/// What they show, what lists find, what the index finds, what categories count.
+/// The representations of the products, lists, searches and the product counts follow a move.
 pub async fn r03_products_follow_a_moved_category(f: &ShopFixture) {
     let (a, b) = (f.category("A", None).await, f.category("B", None).await);
     let mid = f.category("Mid", Some(&a)).await;
@@ -91,7 +95,11 @@ pub async fn r03_products_follow_a_moved_category(f: &ShopFixture) {
     assert_eq!(moved.path, "b/mid");
     let now = f.fresh(p.id).await;
     assert_eq!(now.categories[0].path, "b/mid/low");
-    assert_eq!((now.audit.version, now.revision > p.revision), (1, true), "moved, not edited");
+    assert_eq!(
+        (now.audit.version, now.revision > p.revision),
+        (1, true),
+        "the revision increases, and the version does not"
+    );
     assert_eq!(**f.shop.products().get(p.id).await.unwrap().value, now);
     assert_eq!(f.listed(in_category(a.id)).await, ["Q"]);
     assert_eq!(f.listed(in_category(b.id)).await, ["P"]);
@@ -103,14 +111,14 @@ pub async fn r03_products_follow_a_moved_category(f: &ShopFixture) {
     assert_eq!(f.searched("", within(b.id)).await, ["P"]);
     f.rename_category(low.id, "Deepest").await.unwrap();
     f.index_is_in_step("after the rename").await;
-    assert_eq!(f.searched("deepest", SearchFilter::default()).await, ["P"], "its category's name is searched");
+    assert_eq!(f.searched("deepest", SearchFilter::default()).await, ["P"], "the name of the category is searched");
     assert_eq!(f.fresh(gone.id).await.categories[0].path, "b/mid/deepest");
     f.move_category(mid.id, None).await.unwrap();
     assert_eq!(f.fresh(p.id).await.categories[0].path, "mid/deepest");
     assert!(f.listed(in_category(b.id)).await.is_empty());
 }
 
-/// By move and by PUT.
+/// Uses move and PUT.
 pub async fn r03_a_move_under_itself_or_below_is_refused(f: &ShopFixture) {
     let a = f.category("A", None).await;
     let b = f.category("B", Some(&a)).await;
@@ -130,7 +138,7 @@ pub async fn r03_a_move_under_itself_or_below_is_refused(f: &ShopFixture) {
     assert_eq!(f.move_category(c.id, Some(a.id)).await.unwrap().path, "a/c");
 }
 
-/// By create and by the move of a subtree.
+/// Uses create and the move of a subtree.
 pub async fn r03_the_tree_is_at_most_32_deep(f: &ShopFixture) {
     let mut chain = vec![f.category("L1", None).await];
     for n in 2..=Category::MAX_DEPTH {
@@ -144,11 +152,11 @@ pub async fn r03_the_tree_is_at_most_32_deep(f: &ShopFixture) {
     f.category("Below", Some(&side)).await;
     let before = f.snapshot().await;
     let deeper = f.shop.acting_as(me()).categories().create(&category_input("L33", Some(last.id))).await;
-    assert!(fields(deeper, "one too deep").contains_key("parent_id"));
+    assert!(fields(deeper, "a category that is one level too deep").contains_key("parent_id"));
     let moved = f.move_category(chain[0].id, Some(top.id)).await;
-    assert!(fields(moved, "a move that is one too deep").contains_key("parent_id"));
+    assert!(fields(moved, "a move that is one level too deep").contains_key("parent_id"));
     let moved = f.move_category(side.id, Some(chain[30].id)).await;
-    assert!(fields(moved, "the depth of what is below counts").contains_key("parent_id"));
+    assert!(fields(moved, "a move whose descendants are too deep").contains_key("parent_id"));
     assert_eq!(f.snapshot().await, before);
     assert_eq!(f.move_category(side.id, Some(chain[29].id)).await.unwrap().depth(), 31);
 }
@@ -169,7 +177,7 @@ fn model_contains(tree: &BTreeMap<CategoryId, Node>, above: CategoryId, id: Cate
     above == id || tree[&id].parent.is_some_and(|p| model_contains(tree, above, p))
 }
 
-/// Creates, renames, moves, deletes and restores; a failure names its seed.
+/// Categories are created, renamed, moved, deleted and restored at random. A failure names its seed.
 pub async fn r03_random_tree_operations_match_a_model(f: &ShopFixture) {
     tree_history(f, fresh_seed()).await;
 }
@@ -249,12 +257,13 @@ pub async fn tree_history(f: &ShopFixture, seed: u64) {
     f.index_is_in_step(&format!("seed {seed}")).await;
 }
 
-/// Categories are moved, renamed, made and deleted while products are made, moved between them, deleted and restored.
+/// Categories are created, renamed, moved and deleted while products are created, moved between them, deleted and
+/// restored.
 pub async fn r03_moves_and_product_writes_at_once_agree_in_the_end(f: &ShopFixture) {
     tree_storm(f, fresh_seed()).await;
 }
 
-/// Replays the operations of a storm; how they interleave is up to the machine.
+/// Runs the random operations of a seed. Their interleaving depends on the machine.
 pub async fn tree_storm(f: &ShopFixture, seed: u64) {
     println!("seed {seed}");
     let mut categories = Vec::new();
@@ -307,7 +316,7 @@ pub async fn tree_storm(f: &ShopFixture, seed: u64) {
         });
     }
     let done: i32 = tasks.join_all().await.into_iter().sum();
-    assert!(done > 50, "seed {seed}: only {done} of 200 writes were taken");
+    assert!(done > 50, "seed {seed}: only {done} of 200 writes have succeeded");
 
     let stored = f.snapshot().await;
     let tree: BTreeMap<CategoryId, Node> = stored
@@ -341,7 +350,7 @@ pub async fn tree_storm(f: &ShopFixture, seed: u64) {
     f.index_is_in_step(&at).await;
 }
 
-/// One write of a storm; the product that it made.
+/// Makes one random write, and returns the product that it has created.
 async fn tree_write(
     shop: &Shop,
     (task, step): (u64, u64),
@@ -434,7 +443,7 @@ async fn matches_the_model(
     }
 }
 
-/// In lists, counts, filters and searches; each product once.
+/// Lists, counts, filters and searches by a category include its descendants, and each product once.
 pub async fn r06_a_category_takes_its_subtree(f: &ShopFixture) {
     let a = f.category("A", None).await;
     let b = f.category("B", Some(&a)).await;

@@ -1,4 +1,4 @@
-//! Writes check the version that their caller read (R1).
+//! Writes check the version that their caller has read (R1).
 
 use serde_json::json;
 
@@ -21,7 +21,7 @@ tests! {
     ]
 }
 
-/// Product, SKU and category; patch, replace, delete and restore.
+/// Patches, replaces, deletes and restores a product, a SKU and a category.
 pub async fn r01_a_stale_version_changes_nothing(f: &ShopFixture) {
     let c = f.category("Lamps", None).await;
     let p =
@@ -73,12 +73,12 @@ pub async fn r01_a_stale_version_changes_nothing(f: &ShopFixture) {
     assert_eq!(f.snapshot().await, before);
 }
 
-/// A replacement that is right for any product.
+/// Returns a replacement that is valid for any product.
 fn flat_for_many() -> ProductInput {
     from(&json!({ "title": "Mine", "skus": [{ "price": 1 }] }))
 }
 
-/// No version, no write.
+/// A write without a version is refused.
 pub async fn r01_a_write_says_which_version_it_read(f: &ShopFixture) {
     let c = f.category("Lamps", None).await;
     let p =
@@ -105,7 +105,7 @@ pub async fn r01_a_write_says_which_version_it_read(f: &ShopFixture) {
     assert_eq!(f.snapshot().await, before);
 }
 
-/// A version that is said is checked all the same.
+/// A version in the request is still checked.
 pub async fn r01_the_last_write_wins_where_the_shop_says_so(f: &ShopFixture) {
     let shop = f.another(ShopConfig::default().last_write_wins(true), f.cache());
     let p = f.plain("Lamp").await;
@@ -115,7 +115,7 @@ pub async fn r01_the_last_write_wins_where_the_shop_says_so(f: &ShopFixture) {
     let mine = shop.acting_as(me()).products().patch(p.id, ExpectedVersion::Unspecified, patch.clone()).await.unwrap();
     assert_eq!((mine.brand.as_deref(), mine.audit.version), (Some("Mine"), 3));
     let stale = shop.acting_as(me()).products().patch(p.id, v(1), patch).await;
-    assert_eq!(code_of(stale, "a version that is said"), ErrorCode::VersionConflict);
+    assert_eq!(code_of(stale, "a stale version in the request"), ErrorCode::VersionConflict);
     let sku = shop
         .acting_as(me())
         .skus()
@@ -128,7 +128,7 @@ pub async fn r01_the_last_write_wins_where_the_shop_says_so(f: &ShopFixture) {
     shop.acting_as(me()).products().delete(p.id, ExpectedVersion::Unspecified, DeleteMode::Soft).await.unwrap();
 }
 
-/// The revision moves, the versions of product and SKU do not.
+/// An adjustment increases the revision, and not the versions of the product and the SKU.
 pub async fn r01_adjustments_need_no_version_and_move_none(f: &ShopFixture) {
     let p = f.plain("Lamp").await;
     let sku = p.skus[0].id;
@@ -139,12 +139,12 @@ pub async fn r01_adjustments_need_no_version_and_move_none(f: &ShopFixture) {
     assert_eq!(after.audit.version, 1);
     assert_eq!(after.skus[0].audit.version, 1);
     assert_eq!(after.revision, p.revision + 2);
-    let short = conflict(f.adjust(sku, -1).await, "one too many");
+    let short = conflict(f.adjust(sku, -1).await, "one piece too many");
     let Conflict::Stock(StockConflict::Insufficient { shortages }) = short else { panic!("{short}") };
     assert_eq!((shortages[0].sku_id, shortages[0].requested, shortages[0].available), (sku.0, 1, 0));
 }
 
-/// Nor does the PATCH undo the sale.
+/// The PATCH does not undo the sale either.
 pub async fn r01_a_sale_in_between_does_not_fail_an_editors_patch(f: &ShopFixture) {
     let p = f.plain("Lamp").await;
     let read = f.fresh(p.id).await;
@@ -155,14 +155,18 @@ pub async fn r01_a_sale_in_between_does_not_fail_an_editors_patch(f: &ShopFixtur
     f.adjust(p.skus[0].id, -3).await.unwrap();
     let replaced: ProductInput = from(&json!({ "title": "Lamp", "price": "9.99" }));
     let replaced = f.shop.acting_as(me()).products().replace(p.id, v(2), &replaced).await.unwrap();
-    assert_eq!((replaced.audit.version, replaced.skus[0].on_hand), (3, 4), "stock that is not said stays");
+    assert_eq!(
+        (replaced.audit.version, replaced.skus[0].on_hand),
+        (3, 4),
+        "without stock in the request, the stock stays"
+    );
     let (sku, read) = (p.skus[0].id, v(replaced.skus[0].audit.version));
     let sku = f.shop.acting_as(me()).skus().patch(sku, read, from(&json!({ "price": 5 }))).await.unwrap();
     assert_eq!(sku.on_hand, 4);
     assert_eq!(f.shop.inventory().imbalances().await.unwrap(), []);
 }
 
-/// Sixteen editors at once.
+/// Sixteen tasks edit a product at the same time.
 pub async fn r01_of_many_writers_of_one_version_one_wins(f: &ShopFixture) {
     let p = f.plain("Lamp").await;
     let mut tasks = tokio::task::JoinSet::new();

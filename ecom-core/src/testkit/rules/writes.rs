@@ -1,4 +1,4 @@
-//! Writes run again if another transaction was in the way, but not if their outcome is unknown.
+//! Writes run again if another transaction conflicts with them, but not if their outcome is unknown.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -29,10 +29,10 @@ tests! {
     ]
 }
 
-/// The kinds of writes that [`Written::write`] knows.
+/// The number of kinds of writes that [`Written::write`] makes.
 const WRITES: usize = 25;
 
-/// What writes work on.
+/// The rows that the writes change.
 struct Written {
     product: Product,
     other: Product,
@@ -44,7 +44,7 @@ struct Written {
     customer: Customer,
     gone_customer: Customer,
     address: Address,
-    /// In the names of the round.
+    /// The number of the round, which is part of names.
     n: usize,
 }
 
@@ -133,7 +133,7 @@ fn address_input() -> AddressInput {
     from(&json!({ "street": "Ockham Lane", "city": "London" }))
 }
 
-/// Every write of every service.
+/// Makes every kind of write of every service.
 pub async fn a_write_that_another_was_in_the_way_of_is_run_again_and_written_once(f: &ShopFixture) {
     let (shop, storage) = f.unsteady();
     for way in 0..WRITES {
@@ -148,7 +148,7 @@ pub async fn a_write_that_another_was_in_the_way_of_is_run_again_and_written_onc
     assert_eq!(f.shop.inventory().imbalances().await.unwrap(), []);
 }
 
-/// Whether it was written or not: a second time could write it twice.
+/// The commit has happened or not. A second try could write twice.
 pub async fn a_write_of_unknown_outcome_is_not_run_again(f: &ShopFixture) {
     let (shop, storage) = f.unsteady();
     for way in 0..WRITES {
@@ -156,7 +156,7 @@ pub async fn a_write_of_unknown_outcome_is_not_run_again(f: &ShopFixture) {
             let on = Written::make(f, way * 2 + n).await;
             let head = f.head().await;
             storage.plan(&[fault]);
-            let error = on.write(&shop, way).await.expect_err("the answer was lost");
+            let error = on.write(&shop, way).await.expect_err("the response of the commit was lost");
             assert!(error.outcome_unknown() && !error.is_contention(), "write {way}: {error:?}");
             assert_eq!(storage.commits(), 1, "write {way}");
             assert_eq!(f.events_after(head).await.len(), written, "write {way} after {fault:?}");
@@ -165,20 +165,20 @@ pub async fn a_write_of_unknown_outcome_is_not_run_again(f: &ShopFixture) {
     assert_eq!(f.shop.inventory().imbalances().await.unwrap(), []);
 }
 
-/// A client is told to come back, rather than kept waiting.
+/// After some tries, the client receives an error instead of waiting.
 pub async fn tries_of_a_write_end_and_leave_nothing(f: &ShopFixture) {
     let (shop, storage) = f.unsteady();
     let on = Written::make(f, 0).await;
     let before = f.snapshot().await;
     for way in [0, 6, 10, 13, 15, 21] {
         storage.plan(&[Fault::Contention; 100]);
-        let error = on.write(&shop, way).await.expect_err("another is always in the way");
+        let error = on.write(&shop, way).await.expect_err("another transaction always conflicts");
         assert!(error.is_contention() && error.is_retryable() && !error.outcome_unknown(), "write {way}: {error:?}");
         assert_eq!(error.code(), ErrorCode::Unavailable);
         assert!((2..=8).contains(&storage.commits()), "write {way}: {} tries", storage.commits());
     }
     assert_eq!(f.snapshot().await, before);
-    // A host's own transaction is run once: it alone can run it again.
+    // The transaction of a host runs once, because only the host can run it again.
     storage.plan(&[Fault::Contention; 1]);
     let mut tx = shop.begin().await.unwrap();
     shop.acting_as(me()).products().create_in(&mut tx, &flat("Host")).await.unwrap();
@@ -187,8 +187,8 @@ pub async fn tries_of_a_write_end_and_leave_nothing(f: &ShopFixture) {
     assert_eq!(f.snapshot().await, before);
 }
 
-/// A host that locks SKUs in no order, where the service locks those of a batch by id. Who gives way is the database's
-/// business: the service does it again, the host is told that it may.
+/// A host locks SKUs in another order than the service, which locks those of a batch by id. The database decides which
+/// transaction it aborts: the service runs its write again, and the host receives an error that allows a retry.
 pub async fn a_deadlock_with_a_host_leaves_an_answer_to_both(f: &ShopFixture) {
     let (a, b) = (f.plain("A").await.skus[0].id, f.plain("B").await.skus[0].id);
     let mut host = f.storage.begin().await.unwrap();
@@ -201,10 +201,10 @@ pub async fn a_deadlock_with_a_host_leaves_an_answer_to_both(f: &ShopFixture) {
             futures::future::join_all(all).await
         }
     });
-    // Where it does not get that far in time, or waits for its turn to write, there is no deadlock to solve.
+    // If the service has not locked a SKU in time, or waits for the right to write, there is no deadlock.
     tokio::time::sleep(Duration::from_millis(300)).await;
     let locked = host.inventory().lock(&[a]).await;
-    println!("the host {}", if locked.is_ok() { "goes on" } else { "gives way" });
+    println!("the host {}", if locked.is_ok() { "continues" } else { "is aborted" });
     match locked {
         Ok(_) => host.commit().await.unwrap(),
         Err(e) => {
@@ -221,7 +221,8 @@ pub async fn a_deadlock_with_a_host_leaves_an_answer_to_both(f: &ShopFixture) {
     assert_eq!(f.shop.inventory().imbalances().await.unwrap(), []);
 }
 
-/// Free when the library looked and taken when it wrote: the client who did not choose it hears nothing of it.
+/// A name that the library has derived is free when it is checked and taken when it is written. The client, who has not
+/// chosen the name, does not receive an error.
 pub async fn a_made_name_that_is_lost_to_another_is_made_again(f: &ShopFixture) {
     let (shop, storage) = f.unsteady();
     f.plain("Lamp").await;
@@ -248,22 +249,22 @@ pub async fn a_made_name_that_is_lost_to_another_is_made_again(f: &ShopFixture) 
     let put = shop.acting_as(me()).products().replace(p.id, read, &from(&put)).await.unwrap();
     assert_eq!(put.skus.iter().map(|s| &*s.code).collect::<Vec<_>>(), ["lamp-2", "lamp-2-4", "lamp-2-5"]);
 
-    // A name that the client chose is its own business.
+    // A name that the client has chosen is refused.
     storage.blind(true, false);
     let refused = made(json!({ "title": "Any", "slug": "lamp", "price": 1 })).await;
     assert_eq!(duplicate_field(refused, "a chosen slug"), "slug");
-    // Also beside one that is made.
+    // It is refused even if another name in the write is derived.
     let refused = made(json!({ "title": "Lamp", "sku": "LAMP", "price": 1 })).await;
     assert_eq!(duplicate_field(refused, "a chosen code"), "code");
 
-    // The host's transaction has failed, and says that it may be run again.
+    // The transaction of a host fails, with an error that allows a retry.
     storage.blind(true, false);
     let mut tx = shop.begin().await.unwrap();
     let error = shop.acting_as(me()).products().create_in(&mut tx, &flat("Lamp")).await.unwrap_err();
     assert!(error.is_contention(), "{error:?}");
 }
 
-/// In two processes.
+/// Two processes create products with one title.
 pub async fn products_of_one_title_made_at_once_all_get_a_name(f: &ShopFixture) {
     let other = f.another(ShopConfig::default(), f.cache());
     let mut tasks = tokio::task::JoinSet::new();

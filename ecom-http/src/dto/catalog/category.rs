@@ -1,4 +1,4 @@
-//! Categories over the wire.
+//! The representation of categories.
 
 use std::collections::HashMap;
 
@@ -12,48 +12,48 @@ use uuid::Uuid;
 /// A category.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(crate) struct CategoryView<'a> {
-    /// Its id.
+    /// The id of the category.
     pub id: Uuid,
-    /// Its name, unique among its siblings.
+    /// The name, unique among live siblings, ignoring case.
     #[schema(example = "Headphones")]
     pub name: &'a str,
-    /// Its name in URLs, unique.
+    /// The name of the category in URLs, unique among live categories.
     #[schema(example = "headphones")]
     pub slug: &'a str,
-    /// The category above, null at the root.
+    /// The id of the parent category; null for a root.
     pub parent_id: Option<Uuid>,
-    /// The slugs from the root to itself.
+    /// The slugs from the root to the category, separated by slashes.
     #[schema(example = "electronics/audio/headphones")]
     pub path: &'a str,
-    /// Its level; the root is 1.
+    /// The level of the category; the level of a root is 1.
     pub depth: usize,
-    /// What is in it.
+    /// The description; null if there is none.
     pub description: Option<&'a str>,
     /// Free attributes.
     pub attributes: &'a Attributes,
-    /// Active products in it.
+    /// The number of active products that are directly in the category.
     pub product_count: i64,
-    /// Active products in it and everything below.
+    /// The number of active products in the category and its descendants. Each product counts once.
     pub subtree_product_count: i64,
-    /// The system it was imported from.
+    /// The system that the category was imported from; null if it was not imported.
     pub source: Option<&'a str>,
-    /// Its id in that system.
+    /// The id of the category in that system.
     pub external_id: Option<&'a str>,
-    /// Moves when somebody edits it.
+    /// The version, which increases when somebody edits the category. Writes name it (R1).
     pub version: i64,
-    /// Moves with whatever this document shows.
+    /// The revision, which increases with every change of this representation.
     pub revision: i64,
-    /// When it was made.
+    /// When the category was created (RFC 3339, UTC).
     #[serde(serialize_with = "crate::dto::time")]
     pub created_at: DateTime<Utc>,
-    /// When it was edited last.
+    /// When the category was last edited (RFC 3339, UTC).
     #[serde(serialize_with = "crate::dto::time")]
     pub updated_at: DateTime<Utc>,
-    /// Who made it.
+    /// The actor who created the category.
     pub created_by: &'a str,
-    /// Who edited it last.
+    /// The actor who last edited the category.
     pub updated_by: &'a str,
-    /// When it was soft-deleted.
+    /// When the category was soft-deleted (RFC 3339, UTC); null for a live one.
     #[serde(serialize_with = "crate::dto::maybe_time")]
     pub deleted_at: Option<DateTime<Utc>>,
 }
@@ -108,18 +108,18 @@ impl<'a> From<&'a Category> for CategoryView<'a> {
     }
 }
 
-/// A category with everything below it.
+/// A category with its descendants.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(crate) struct CategoryNode<'a> {
     /// The category.
     #[serde(flatten)]
     pub category: CategoryView<'a>,
-    /// The categories directly below.
+    /// The child categories, each with its descendants.
     #[schema(no_recursion)]
     pub children: Vec<Self>,
 }
 
-/// The roots with what is below them; `all` may come in any order.
+/// Returns the roots with their descendants. `all` can be in any order; siblings keep it.
 pub(crate) fn tree(all: &[Category]) -> Vec<CategoryNode<'_>> {
     let mut below: HashMap<Option<CategoryId>, Vec<&Category>> = HashMap::new();
     for c in all {
@@ -128,7 +128,7 @@ pub(crate) fn tree(all: &[Category]) -> Vec<CategoryNode<'_>> {
     children(None, &below)
 }
 
-// Recursion ends at the 32 levels that a category can have.
+// The recursion ends after at most 32 levels, the maximum depth of the tree.
 fn children<'a>(
     of: Option<CategoryId>,
     below: &HashMap<Option<CategoryId>, Vec<&'a Category>>,
@@ -141,16 +141,16 @@ fn children<'a>(
         .collect()
 }
 
-/// Where a category moves to.
+/// The target of a move of a category.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"parent_id": "electronics/audio", "version": 1}))]
 pub(crate) struct MoveInput {
-    /// The category above: an id, slug or path; null for the root.
+    /// The new parent category, by its id, slug or path; null makes the category a root. Required.
     #[serde(deserialize_with = "Option::deserialize")]
     #[schema(required)]
     pub parent_id: Option<String>,
-    /// The version that was read (R1), unless If-Match says it.
+    /// The version of the category that the client read (R1), unless `If-Match` names it.
     #[serde(default)]
     pub version: Option<i64>,
 }

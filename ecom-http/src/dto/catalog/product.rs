@@ -1,4 +1,4 @@
-//! Products over the wire.
+//! The representation of products.
 
 use chrono::{DateTime, Utc};
 use ecom_core::catalog::{
@@ -11,16 +11,16 @@ use uuid::Uuid;
 
 use crate::dto::{Amount, DimensionsView, SkuView};
 
-/// What a product shows of a category.
+/// A category of a product.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(crate) struct CategorySummaryView<'a> {
-    /// Its id.
+    /// The id of the category.
     pub id: Uuid,
-    /// Its name.
+    /// The name of the category.
     pub name: &'a str,
-    /// Its slug.
+    /// The name of the category in URLs.
     pub slug: &'a str,
-    /// The slugs from the root to itself.
+    /// The slugs from the root to the category, separated by slashes.
     pub path: &'a str,
 }
 
@@ -30,14 +30,14 @@ impl<'a> From<&'a CategorySummary> for CategorySummaryView<'a> {
     }
 }
 
-/// An image.
+/// An image of a product.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(crate) struct ImageView<'a> {
-    /// Where it is.
+    /// The absolute URL of the image, or a path that starts with `/`.
     pub url: &'a str,
-    /// For those who do not see it.
+    /// The text for people who do not see the image; null if there is none.
     pub alt: Option<&'a str>,
-    /// True of exactly one.
+    /// Whether this is the primary image. Exactly one image of a product is.
     pub primary: bool,
 }
 
@@ -47,7 +47,7 @@ impl<'a> From<&'a Image> for ImageView<'a> {
     }
 }
 
-/// The lowest and the highest.
+/// The lowest and the highest final price.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(crate) struct PriceRange {
     /// The lowest final price.
@@ -59,90 +59,92 @@ pub(crate) struct PriceRange {
 /// A product with its SKUs, and with the flat fields of its default SKU.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(crate) struct ProductView<'a> {
-    /// Its id.
+    /// The id of the product.
     pub id: Uuid,
-    /// Its title.
+    /// The title.
     #[schema(example = "Field Notebook")]
     pub title: &'a str,
-    /// Its name in URLs, unique.
+    /// The name of the product in URLs, unique among live products.
     #[schema(example = "field-notebook")]
     pub slug: &'a str,
-    /// What it is.
+    /// The description; null if there is none.
     pub description: Option<&'a str>,
-    /// Who makes it.
+    /// The brand; null if there is none.
     pub brand: Option<&'a str>,
-    /// Whether it is on sale.
+    /// Whether the product is on sale.
     pub status: ProductStatus,
-    /// The categories it is in.
+    /// The categories of the product.
     pub categories: Vec<CategorySummaryView<'a>>,
-    /// Its tags.
+    /// The tags.
     pub tags: &'a [String],
-    /// In order of show.
+    /// The images, in the order of display.
     pub images: Vec<ImageView<'a>>,
     /// Free attributes.
     pub attributes: &'a Attributes,
-    /// Off each SKU's price, in percent.
+    /// The discount on the price of every SKU, in percent.
     #[schema(example = "12.50")]
     pub discount_percentage: Amount,
-    /// The final price of the cheapest SKU, by which lists and searches filter and sort.
+    /// The lowest final price of the SKUs, by which lists and searches filter and sort; null without SKUs.
     pub lowest_price: Option<Amount>,
-    /// Of the default SKU, before the discount.
+    /// The price of the default SKU before the discount; null without SKUs.
     pub price: Option<Amount>,
-    /// ISO 4217.
+    /// The currency of all prices, as its ISO 4217 code.
     #[schema(example = "USD")]
     pub currency: &'a str,
-    /// Of the default SKU, after the discount.
+    /// The price of the default SKU after the discount: price × (1 − discount / 100), rounded to the minor unit of the
+    /// currency, half away from zero.
     pub final_price: Option<Amount>,
-    /// Final prices over all SKUs.
+    /// The lowest and the highest final price of the SKUs; null without SKUs.
     pub price_range: Option<PriceRange>,
     /// The code of the default SKU.
     pub sku: Option<&'a str>,
-    /// Pieces of the default SKU in the house.
+    /// The number of pieces of the default SKU in stock.
     pub stock: Option<i64>,
-    /// Pieces of the default SKU that can be sold.
+    /// The number of pieces of the default SKU that can be sold.
     pub available: Option<i64>,
-    /// Of the default SKU.
+    /// The availability of the default SKU.
     pub availability_status: AvailabilityStatus,
-    /// Of the default SKU.
+    /// The low-stock threshold of the default SKU: if this many or fewer pieces are available, the availability is
+    /// `limited`.
     pub low_stock_threshold: Option<i64>,
-    /// Of the default SKU.
+    /// The weight of the default SKU, in the shop's unit of weight; null if it is not known.
     pub weight: Option<Amount>,
-    /// Of the default SKU.
+    /// The dimensions of the default SKU, in the shop's unit of length; null if they are not known.
     pub dimensions: Option<DimensionsView>,
-    /// Of the default SKU.
+    /// The barcode of the default SKU; null if there is none.
     pub barcode: Option<&'a str>,
-    /// Warranty.
+    /// The warranty terms; null if there are none.
     pub warranty_information: Option<&'a str>,
-    /// Shipping.
+    /// The shipping terms; null if there are none.
     pub shipping_information: Option<&'a str>,
-    /// Mean rating, 0–5; 0 if there are none.
+    /// The mean rating in stars, 0–5; 0 if there are no ratings.
     #[schema(example = "4.35")]
     pub rating: Amount,
-    /// How many ratings.
+    /// The number of ratings.
     pub review_count: i64,
-    /// Where the rating comes from.
+    /// The origin of the rating.
     pub rating_source: RatingSource,
-    /// All SKUs; the first is the default SKU.
+    /// The live SKUs, by position. The first one is the default SKU.
     pub skus: Vec<SkuView<'a>>,
-    /// The system it was imported from.
+    /// The system that the product was imported from; null if it was not imported.
     pub source: Option<&'a str>,
-    /// Its id in that system.
+    /// The id of the product in that system.
     pub external_id: Option<&'a str>,
-    /// Moves when somebody edits it.
+    /// The version, which increases when somebody edits the product. Writes name it (R1).
     pub version: i64,
-    /// Moves with whatever this document shows.
+    /// The revision, which increases with every change of this representation, such as a change of stock.
     pub revision: i64,
-    /// When it was made.
+    /// When the product was created (RFC 3339, UTC).
     #[serde(serialize_with = "crate::dto::time")]
     pub created_at: DateTime<Utc>,
-    /// When it was edited last.
+    /// When the product was last edited (RFC 3339, UTC).
     #[serde(serialize_with = "crate::dto::time")]
     pub updated_at: DateTime<Utc>,
-    /// Who made it.
+    /// The actor who created the product.
     pub created_by: &'a str,
-    /// Who edited it last.
+    /// The actor who last edited the product.
     pub updated_by: &'a str,
-    /// When it was soft-deleted.
+    /// When the product was soft-deleted (RFC 3339, UTC); null for a live one.
     #[serde(serialize_with = "crate::dto::maybe_time")]
     pub deleted_at: Option<DateTime<Utc>>,
 }
@@ -238,38 +240,38 @@ impl<'a> ProductView<'a> {
     }
 }
 
-/// The values by which a list can be narrowed.
+/// The values by which a list of products can be filtered further.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(crate) struct FiltersView {
-    /// Categories that matching products are directly in, most products first.
+    /// The categories that directly contain matching products, most products first; at most 100.
     pub categories: Vec<CategoryCount>,
-    /// Brands, most products first.
+    /// The brands of matching products, most products first; at most 100.
     pub brands: Vec<BrandCount>,
-    /// Over the matching products, by their lowest final price.
+    /// The lowest and the highest of the matching products' lowest final prices; null if no product matches.
     pub price_range: Option<PriceRange>,
 }
 
-/// A category and how many products are in it.
+/// A category and the number of matching products in it.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(crate) struct CategoryCount {
-    /// Its id.
+    /// The id of the category.
     pub id: Uuid,
-    /// Its name.
+    /// The name of the category.
     pub name: String,
-    /// Its slug.
+    /// The name of the category in URLs.
     pub slug: String,
-    /// Its path.
+    /// The slugs from the root to the category, separated by slashes.
     pub path: String,
-    /// How many.
+    /// The number of matching products that are directly in the category.
     pub count: u64,
 }
 
-/// A brand and how many products it has.
+/// A brand and the number of its matching products.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(crate) struct BrandCount {
-    /// The brand.
+    /// The name of the brand.
     pub name: String,
-    /// How many.
+    /// The number of matching products of the brand.
     pub count: u64,
 }
 

@@ -1,4 +1,4 @@
-//! SKUs over the wire.
+//! The representation of SKUs.
 
 use std::collections::BTreeMap;
 
@@ -11,14 +11,14 @@ use uuid::Uuid;
 
 use crate::dto::Amount;
 
-/// Width, height and depth.
+/// The width, height and depth of a SKU, in the shop's unit of length.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(crate) struct DimensionsView {
-    /// Width.
+    /// The width.
     pub width: Amount,
-    /// Height.
+    /// The height.
     pub height: Amount,
-    /// Depth.
+    /// The depth.
     pub depth: Amount,
 }
 
@@ -32,55 +32,57 @@ impl DimensionsView {
 /// A SKU (product variant).
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(crate) struct SkuView<'a> {
-    /// Its id.
+    /// The id of the SKU.
     pub id: Uuid,
-    /// The product it belongs to.
+    /// The id of the product that the SKU belongs to.
     pub product_id: Uuid,
-    /// Its place among the product's SKUs; the first is the default SKU.
+    /// The position among the SKUs of the product. The first live one is the default SKU.
     pub position: i32,
-    /// Its code, unique.
+    /// The code, unique among live SKUs, ignoring case.
     #[schema(example = "NOTEBOOK-A5")]
     pub code: &'a str,
-    /// `{"size": "M", "color": "red"}`.
+    /// The values of the options, such as `{"size": "M", "color": "red"}`.
     pub option_values: &'a BTreeMap<String, String>,
     /// Free attributes.
     pub attributes: &'a Attributes,
-    /// Before the product's discount.
+    /// The price before the product's discount.
     pub price: Amount,
-    /// ISO 4217.
+    /// The currency of the prices, as its ISO 4217 code.
     #[schema(example = "USD")]
     pub currency: &'static str,
-    /// After the product's discount: price × (1 − discount / 100), rounded.
+    /// The price after the product's discount: price × (1 − discount / 100), rounded to the minor unit of the currency,
+    /// half away from zero.
     pub final_price: Amount,
-    /// Pieces in the house.
+    /// The number of pieces in stock.
     pub stock: i64,
-    /// Pieces promised.
+    /// The number of pieces in stock that are reserved.
     pub reserved: i64,
-    /// Pieces that can be sold.
+    /// The number of pieces that can be sold: stock − reserved.
     pub available: i64,
-    /// What a shopper may be told.
+    /// The availability that shoppers see.
     pub availability_status: AvailabilityStatus,
-    /// At or under this many available it is `limited`.
+    /// If this many or fewer pieces are available, the availability is `limited`.
     pub low_stock_threshold: i64,
-    /// Weight.
+    /// The weight, in the shop's unit of weight; null if it is not known.
     pub weight: Option<Amount>,
-    /// Dimensions.
+    /// The dimensions; null if they are not known.
     pub dimensions: Option<DimensionsView>,
-    /// EAN, UPC or the like.
+    /// The EAN, UPC or another code that scanners read; null if there is none.
     pub barcode: Option<&'a str>,
-    /// The system it was imported from.
+    /// The system that the SKU was imported from; null if it was not imported.
     pub source: Option<&'a str>,
-    /// Its id in that system.
+    /// The id of the SKU in that system.
     pub external_id: Option<&'a str>,
-    /// Moves when somebody edits it; not with stock.
+    /// The version, which increases when somebody edits the SKU. A change of stock does not increase it. Writes name it
+    /// (R1).
     pub version: i64,
-    /// When it was made.
+    /// When the SKU was created (RFC 3339, UTC).
     #[serde(serialize_with = "crate::dto::time")]
     pub created_at: DateTime<Utc>,
-    /// When it was edited last.
+    /// When the SKU was last edited (RFC 3339, UTC).
     #[serde(serialize_with = "crate::dto::time")]
     pub updated_at: DateTime<Utc>,
-    /// When it was soft-deleted.
+    /// When the SKU was soft-deleted (RFC 3339, UTC); null for a live one.
     #[serde(serialize_with = "crate::dto::maybe_time")]
     pub deleted_at: Option<DateTime<Utc>>,
 }

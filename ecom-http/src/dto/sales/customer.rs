@@ -1,4 +1,4 @@
-//! Customers and their addresses over the wire.
+//! The representations of customers and of their addresses.
 
 use chrono::{DateTime, Utc};
 use ecom_core::common::Attributes;
@@ -17,31 +17,31 @@ pub(crate) struct CustomerView<'a> {
     /// The last name.
     #[schema(example = "Lovelace")]
     pub last_name: &'a str,
-    /// The email address as it was written, unique among live customers, ignoring case.
+    /// The email address as the customer was written with it, unique among live customers, ignoring case.
     #[schema(format = "email", example = "ada@example.com")]
     pub email: &'a str,
-    /// Digits, with a plus before an international number.
+    /// The telephone number: digits, with a plus before an international number; null if there is none.
     #[schema(example = "+442079460018")]
     pub telephone: Option<&'a str>,
     /// Free attributes.
     pub attributes: &'a Attributes,
-    /// The system that the customer was imported from.
+    /// The system that the customer was imported from; null if the customer was not imported.
     pub source: Option<&'a str>,
     /// The id of the customer in that system.
     pub external_id: Option<&'a str>,
-    /// Moves when somebody edits the customer.
+    /// The version, which increases when somebody edits the customer. Writes name it (R1).
     pub version: i64,
-    /// When the customer was created.
+    /// When the customer was created (RFC 3339, UTC).
     #[serde(serialize_with = "crate::dto::time")]
     pub created_at: DateTime<Utc>,
-    /// When the customer was edited last.
+    /// When the customer was last edited (RFC 3339, UTC).
     #[serde(serialize_with = "crate::dto::time")]
     pub updated_at: DateTime<Utc>,
-    /// Who created the customer.
+    /// The actor who created the customer.
     pub created_by: &'a str,
-    /// Who edited the customer last.
+    /// The actor who last edited the customer.
     pub updated_by: &'a str,
-    /// When the customer was soft-deleted; null for a live one.
+    /// When the customer was soft-deleted (RFC 3339, UTC); null for a live one.
     #[serde(serialize_with = "crate::dto::maybe_time")]
     pub deleted_at: Option<DateTime<Utc>>,
 }
@@ -91,38 +91,38 @@ impl<'a> From<&'a Customer> for CustomerView<'a> {
 pub(crate) struct AddressView<'a> {
     /// The id of the address.
     pub id: Uuid,
-    /// The customer whose address it is.
+    /// The id of the customer that the address belongs to.
     pub customer_id: Uuid,
     /// The street.
     #[schema(example = "Ockham Lane")]
     pub street: &'a str,
-    /// The number of the house.
+    /// The house number; null if there is none.
     #[schema(example = "12a")]
     pub number: Option<&'a str>,
     /// The city.
     #[schema(example = "London")]
     pub city: &'a str,
-    /// The state or province.
+    /// The state or province; null if there is none.
     pub region: Option<&'a str>,
-    /// The postal code.
+    /// The postal code; null if there is none.
     #[schema(example = "SW1Y 4LB")]
     pub postal_code: Option<&'a str>,
-    /// ISO 3166-1 alpha-2, in upper case.
+    /// The country, as its ISO 3166-1 alpha-2 code in upper case; null if it is not known.
     #[schema(example = "GB")]
     pub country: Option<&'a str>,
-    /// Moves when somebody edits the address.
+    /// The version, which increases when somebody edits the address. Writes name it (R1).
     pub version: i64,
-    /// When the address was created.
+    /// When the address was created (RFC 3339, UTC).
     #[serde(serialize_with = "crate::dto::time")]
     pub created_at: DateTime<Utc>,
-    /// When the address was edited last.
+    /// When the address was last edited (RFC 3339, UTC).
     #[serde(serialize_with = "crate::dto::time")]
     pub updated_at: DateTime<Utc>,
-    /// Who created the address.
+    /// The actor who created the address.
     pub created_by: &'a str,
-    /// Who edited the address last.
+    /// The actor who last edited the address.
     pub updated_by: &'a str,
-    /// When its customer was soft-deleted; null while the customer is live.
+    /// When the customer of the address was soft-deleted (RFC 3339, UTC); null while the customer is live.
     #[serde(serialize_with = "crate::dto::maybe_time")]
     pub deleted_at: Option<DateTime<Utc>>,
 }

@@ -1,4 +1,4 @@
-//! Stock over the wire.
+//! The representation of stock.
 
 use chrono::{DateTime, Utc};
 use ecom_core::catalog::AvailabilityStatus;
@@ -9,19 +9,19 @@ use uuid::Uuid;
 /// The stock of a SKU.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(crate) struct StockView {
-    /// Which SKU.
+    /// The id of the SKU.
     pub sku_id: Uuid,
-    /// Of which product.
+    /// The id of the product of the SKU.
     pub product_id: Uuid,
-    /// Pieces in the house.
+    /// The number of pieces in stock.
     pub on_hand: i64,
-    /// Pieces promised.
+    /// The number of pieces in stock that are reserved.
     pub reserved: i64,
-    /// Pieces that can be sold.
+    /// The number of pieces that can be sold: on hand − reserved.
     pub available: i64,
-    /// At or under this many available it is `limited`.
+    /// If this many or fewer pieces are available, the availability is `limited`.
     pub low_stock_threshold: i64,
-    /// What a shopper may be told.
+    /// The availability that shoppers see.
     pub availability_status: AvailabilityStatus,
 }
 
@@ -39,23 +39,23 @@ impl From<&StockLevel> for StockView {
     }
 }
 
-/// A row of the ledger.
+/// A stock movement: a row of the ledger.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(crate) struct MovementView<'a> {
-    /// Its id.
+    /// The id of the movement.
     pub id: Uuid,
-    /// Which SKU.
+    /// The id of the SKU whose stock has changed.
     pub sku_id: Uuid,
-    /// Pieces in (positive) or out (negative).
+    /// The number of pieces added (positive) or removed (negative).
     pub delta: i64,
-    /// Why.
+    /// The reason of the movement.
     pub reason: StockReason,
-    /// What it refers to.
+    /// A reference to a document, such as an order number or a delivery note; null if there is none.
     pub reference: Option<&'a str>,
-    /// When.
+    /// When the movement was recorded (RFC 3339, UTC).
     #[serde(serialize_with = "crate::dto::time")]
     pub created_at: DateTime<Utc>,
-    /// Who.
+    /// The actor who recorded the movement.
     pub created_by: &'a str,
 }
 
@@ -78,26 +78,26 @@ impl<'a> From<&'a StockMovement> for MovementView<'a> {
     }
 }
 
-/// What an adjustment did.
+/// The result of an adjustment of stock.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(crate) struct AdjustedView<'a> {
-    /// The stock right after it.
+    /// The stock right after the adjustment.
     pub stock: StockView,
-    /// Its row of the ledger.
+    /// The row of the ledger that records the adjustment.
     pub movement: MovementView<'a>,
 }
 
-/// A change of on hand. It names no version and moves none (R1).
+/// A change of stock on hand by a difference. It does not need a version and does not change one (R1).
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"delta": -2, "reason": "damaged", "reference": "RMA-17"}))]
 pub(crate) struct AdjustInput {
-    /// Pieces in (positive) or out (negative); not 0.
+    /// The number of pieces to add (positive) or to remove (negative): −10¹² to 10¹², not 0.
     pub delta: i64,
-    /// Why; `adjustment` if absent.
+    /// The reason of the adjustment; `adjustment` if absent. `initial` is refused.
     #[serde(default)]
     pub reason: Option<StockReason>,
-    /// What it refers to, at most 255 characters.
+    /// A reference to a document, such as a delivery note; 1–255 characters.
     #[serde(default)]
     pub reference: Option<String>,
 }

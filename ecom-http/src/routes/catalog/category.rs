@@ -1,4 +1,4 @@
-//! Categories and their tree.
+//! Routes of categories and of their tree.
 
 use ecom_core::catalog::{Category, CategoryFilter, CategoryInput, CategoryPatch};
 use ecom_core::common::IncludeDeleted;
@@ -39,12 +39,13 @@ impl Resource for Category {
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct ParentParam {
-    /// Those directly below this one: an id, slug or path; empty for the roots.
+    /// Lists only the children of this category, given by its id, slug or path. An empty value lists the roots; without
+    /// the parameter, all categories are listed.
     #[serde(default, deserialize_with = "present")]
     parent_id: Option<String>,
 }
 
-/// A page of categories to read, checked.
+/// The checked parameters of a page of categories.
 struct Listing {
     part: Paged,
     format: Format,
@@ -74,7 +75,7 @@ impl Listing {
 
 /// List categories
 ///
-/// By name.
+/// Categories are sorted by name.
 #[utoipa::path(
     get, path = "/categories", tag = "categories", params(Pages, Cursor, Picked, ShowDeleted, ParentParam),
     responses((status = 200, description = "A page of categories", body = List<CategoryView>))
@@ -83,7 +84,7 @@ pub(crate) async fn list(
     reply: Reply,
     Query((pages, cursor, picked, deleted, p)): Query<(Pages, Cursor, Picked, ShowDeleted, ParentParam)>,
 ) -> ApiResult {
-    // The words are checked before the parent is looked up (R17).
+    // All parameters are checked before the parent is looked up (R17).
     let mut errors = ValidationErrors::default();
     if let Some(text) = &p.parent_id {
         check_text("parent_id", text, 0, 4_000, &mut errors);
@@ -101,12 +102,12 @@ pub(crate) async fn list(
     listing.respond(&reply, filter).await
 }
 
-/// The tree
+/// Read the tree of categories
 ///
-/// All categories, nested.
+/// Returns all live categories, each with its children.
 #[utoipa::path(
     get, path = "/categories/tree", tag = "categories",
-    responses((status = 200, description = "The roots with what is below them", body = List<CategoryNode>))
+    responses((status = 200, description = "The roots with their descendants", body = List<CategoryNode>))
 )]
 pub(crate) async fn tree(reply: Reply, Query(()): Query<()>) -> ApiResult {
     let found = reply.shop().categories().tree().await?;
@@ -116,7 +117,7 @@ pub(crate) async fn tree(reply: Reply, Query(()): Query<()>) -> ApiResult {
 
 /// Read a category
 ///
-/// By id or slug: whatever is not a UUID is a slug.
+/// The category is given by its id or slug. A value that is not a UUID is a slug.
 #[utoipa::path(
     get, path = "/categories/{id}", tag = "categories", params(ByKey, Picked, ShowDeleted),
     responses((status = 200, description = "The category", body = Item<CategoryView>), NotModified)
@@ -143,10 +144,12 @@ async fn id_of(reply: &Reply, key: Key) -> Result<CategoryId, Error> {
     Ok(found.value.id)
 }
 
-/// Children of a category
+/// List the children of a category
+///
+/// Children are sorted by name.
 #[utoipa::path(
     get, path = "/categories/{id}/children", tag = "categories", params(ByKey, Pages, Cursor, Picked, ShowDeleted),
-    responses((status = 200, description = "A page of those directly below, by name", body = List<CategoryView>))
+    responses((status = 200, description = "A page of the child categories", body = List<CategoryView>))
 )]
 pub(crate) async fn children(
     reply: Reply,
@@ -159,10 +162,10 @@ pub(crate) async fn children(
     listing.respond(&reply, filter).await
 }
 
-/// Ancestors of a category
+/// List the ancestors of a category
 #[utoipa::path(
     get, path = "/categories/{id}/ancestors", tag = "categories", params(ByKey),
-    responses((status = 200, description = "Those above it, root first", body = List<CategoryView>))
+    responses((status = 200, description = "All ancestors of the category, root first", body = List<CategoryView>))
 )]
 pub(crate) async fn ancestors(reply: Reply, key: Key, Query(()): Query<()>) -> ApiResult {
     let id = id_of(&reply, key).await?;
@@ -173,16 +176,21 @@ pub(crate) async fn ancestors(reply: Reply, key: Key, Query(()): Query<()>) -> A
 /// Create a category
 #[utoipa::path(
     post, path = "/categories", tag = "categories", request_body = CategoryInput,
-    responses((status = 201, description = "Created; `Location` has its path", body = Item<CategoryView>))
+    responses(
+        (status = 201, description = "The created category; the header `Location` has its path", body = Item<CategoryView>),
+    )
 )]
 pub(crate) async fn create(reply: Reply, Query(()): Query<()>, Json(input): Json<CategoryInput>) -> ApiResult {
     reply.created(&reply.shop().categories().create(&input).await?, &())
 }
 
 /// Replace a category
+///
+/// Fields that the request leaves out are cleared, except `source` and `external_id`. Without `slug`, a slug that was
+/// derived from the same name stays; otherwise it is derived from the name.
 #[utoipa::path(
     put, path = "/categories/{id}", tag = "categories", params(ById, IfMatchHeader), request_body = CategoryInput,
-    responses((status = 200, description = "Replaced", body = Item<CategoryView>))
+    responses((status = 200, description = "The replaced category", body = Item<CategoryView>))
 )]
 pub(crate) async fn replace(w: Write<CategoryId>, Query(()): Query<()>, Json(input): Json<CategoryInput>) -> ApiResult {
     let read = w.read(input.version)?;
@@ -192,10 +200,10 @@ pub(crate) async fn replace(w: Write<CategoryId>, Query(()): Query<()>, Json(inp
 
 /// Change a category
 ///
-/// A merge patch (RFC 7396).
+/// The body is a merge patch (RFC 7396).
 #[utoipa::path(
     patch, path = "/categories/{id}", tag = "categories", params(ById, IfMatchHeader), request_body = CategoryPatch,
-    responses((status = 200, description = "Changed", body = Item<CategoryView>))
+    responses((status = 200, description = "The changed category", body = Item<CategoryView>))
 )]
 pub(crate) async fn patch(w: Write<CategoryId>, Query(()): Query<()>, Json(patch): Json<CategoryPatch>) -> ApiResult {
     let read = w.read(patch.version)?;
@@ -205,10 +213,10 @@ pub(crate) async fn patch(w: Write<CategoryId>, Query(()): Query<()>, Json(patch
 
 /// Move a category
 ///
-/// With everything below it; the paths follow.
+/// The category moves with its descendants, and their paths change accordingly.
 #[utoipa::path(
     post, path = "/categories/{id}/move", tag = "categories", params(ById, IfMatchHeader), request_body = MoveInput,
-    responses((status = 200, description = "Moved", body = Item<CategoryView>))
+    responses((status = 200, description = "The moved category", body = Item<CategoryView>))
 )]
 pub(crate) async fn move_to(w: Write<CategoryId>, Query(()): Query<()>, Json(input): Json<MoveInput>) -> ApiResult {
     let read = w.read(input.version)?;
@@ -218,10 +226,11 @@ pub(crate) async fn move_to(w: Write<CategoryId>, Query(()): Query<()>, Json(inp
 
 /// Delete a category
 ///
-/// Refused while it has live children or products; `force` deletes for good what nothing refers to.
+/// The category is soft-deleted and can be restored, unless `force` deletes it permanently. The request is refused
+/// while the category has child categories or products; with `force`, soft-deleted ones count too.
 #[utoipa::path(
     delete, path = "/categories/{id}", tag = "categories", params(ById, IfMatchHeader, Force, Version),
-    responses((status = 204, description = "Deleted"))
+    responses((status = 204, description = "The category is deleted"))
 )]
 pub(crate) async fn delete(w: Write<CategoryId>, Query((force, version)): Query<(Force, Version)>) -> ApiResult {
     let read = w.read(version.version)?;
@@ -229,11 +238,13 @@ pub(crate) async fn delete(w: Write<CategoryId>, Query((force, version)): Query<
     Ok(no_content())
 }
 
-/// Restore a category
+/// Restore a soft-deleted category
+///
+/// Its parent must not be soft-deleted.
 #[utoipa::path(
     post, path = "/categories/{id}/restore", tag = "categories", params(ById, IfMatchHeader, Version),
-    request_body(content = VersionBody, description = "Or nothing"),
-    responses((status = 200, description = "Restored", body = Item<CategoryView>))
+    request_body(content = VersionBody, description = "The version that the client read. The body can be empty."),
+    responses((status = 200, description = "The restored category", body = Item<CategoryView>))
 )]
 pub(crate) async fn restore(
     w: Write<CategoryId>,

@@ -9,12 +9,12 @@ use utoipa_axum::routes;
 use super::Area;
 use crate::app::Routes;
 
-/// The area.
+/// The catalog, as an area of the API.
 pub(super) const AREA: Area = Area {
     routes,
     tags: &[
         ("products", "Products with their SKUs"),
-        ("skus", "SKUs: what is sold and counted"),
+        ("skus", "SKUs, the variants of products, which have prices and stock"),
         ("categories", "The tree of categories"),
     ],
     links: &[("products", "/products"), ("categories", "/categories"), ("category_tree", "/categories/tree")],

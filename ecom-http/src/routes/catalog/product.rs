@@ -1,4 +1,4 @@
-//! Products.
+//! Routes of products.
 
 use ecom_core::catalog::{
     AvailabilityStatus, Product, ProductFilter, ProductInput, ProductList, ProductListQuery, ProductPatch, ProductSort,
@@ -40,14 +40,14 @@ impl Resource for Product {
 
 /// Read a product
 ///
-/// By id or slug: whatever is not a UUID is a slug.
+/// The product is given by its id or slug. A value that is not a UUID is a slug.
 #[utoipa::path(
     get, path = "/products/{id}", tag = "products", params(ByKey, Shape, ShowDeleted),
     responses((status = 200, description = "The product", body = Item<ProductView>), NotModified)
 )]
 pub(crate) async fn read(reply: Reply, key: Key) -> ApiResult {
     let products = reply.shop().products();
-    // The hot path, before anything is parsed.
+    // The most frequent read is answered before anything is parsed.
     if let (Key::Id(id), None) = (&key, reply.target.query())
         && let Some(value) = products.cached(ProductId(*id))
     {
@@ -69,31 +69,33 @@ pub(crate) async fn read(reply: Reply, key: Key) -> ApiResult {
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct ListParams {
-    /// `created_desc` (default), `created_asc`, `price_asc`, `price_desc`, `title_asc`, `title_desc`, `rating_desc`.
+    /// The sort order: `created_desc` (default), `created_asc`, `price_asc`, `price_desc`, `title_asc`, `title_desc` or
+    /// `rating_desc`. Prices are the lowest final prices of the products.
     #[serde(default)]
     sort: Option<String>,
-    /// Id, slug or path of a category: products in it and below.
+    /// Lists only products in this category or its descendants. The category is given by its id, slug or path.
     #[serde(default)]
     category: Option<String>,
-    /// The lowest final price is at least this.
+    /// Lists only products whose lowest final price is at least this amount, in the shop's currency.
     #[serde(default)]
     min_price: Option<String>,
-    /// The lowest final price is at most this.
+    /// Lists only products whose lowest final price is at most this amount, in the shop's currency.
     #[serde(default)]
     max_price: Option<String>,
-    /// This brand, ignoring case.
+    /// Lists only products of this brand, ignoring case.
     #[serde(default)]
     brand: Option<String>,
-    /// With this tag, ignoring case.
+    /// Lists only products with this tag, ignoring case.
     #[serde(default)]
     tag: Option<String>,
-    /// `in_stock`, `limited`, `out_of_stock`: the best over the SKUs.
+    /// Lists only products whose best availability over their SKUs is this one: `in_stock`, `limited` or
+    /// `out_of_stock`.
     #[serde(default)]
     availability: Option<String>,
-    /// `active` (default), `draft`, `archived`, `any`.
+    /// Lists only products with this status: `active` (default), `draft`, `archived`, or `any` for all.
     #[serde(default)]
     status: Option<String>,
-    /// `filters`: with `meta.filters`, what the list could be narrowed by.
+    /// `filters` adds `meta.filters`, the values by which the list can be filtered further.
     #[serde(default)]
     include: Option<String>,
 }
@@ -131,7 +133,8 @@ pub(crate) async fn list(
     let deleted = deleted.choice();
     let categories = reply.shop().categories();
     let resolve = async |text: &str| categories.resolve(text).await.map_err(|e| ApiError::reference(e, "category"));
-    // Live products are in live categories: if there are any, an id needs no lookup of its own.
+    // Live products are in live categories. If the list has any products, the category of an id exists, and it need not
+    // be looked up.
     let mut unseen = None;
     let category = match p.category.as_deref().map(|text| (text, text.parse())) {
         None => None,
@@ -176,10 +179,12 @@ pub(crate) async fn list(
 
 /// Create a product
 ///
-/// With `skus`, or with the flat fields of one default SKU.
+/// The request has either `skus`, or the flat fields of one default SKU, with at least a `price`.
 #[utoipa::path(
     post, path = "/products", tag = "products", params(Numbers), request_body = ProductInput,
-    responses((status = 201, description = "Created; `Location` has its path", body = Item<ProductView>))
+    responses(
+        (status = 201, description = "The created product; the header `Location` has its path", body = Item<ProductView>),
+    )
 )]
 pub(crate) async fn create(
     reply: Reply,
@@ -191,10 +196,11 @@ pub(crate) async fn create(
 
 /// Replace a product
 ///
-/// Fields that the request leaves out are cleared, and SKUs that it does not list are soft-deleted.
+/// Fields that the request leaves out are cleared, except `source` and `external_id`; without `slug`, the slug is
+/// derived from the title. SKUs that the request does not list are soft-deleted.
 #[utoipa::path(
     put, path = "/products/{id}", tag = "products", params(ById, IfMatchHeader, Numbers), request_body = ProductInput,
-    responses((status = 200, description = "Replaced", body = Item<ProductView>))
+    responses((status = 200, description = "The replaced product", body = Item<ProductView>))
 )]
 pub(crate) async fn replace(
     w: Write<ProductId>,
@@ -208,10 +214,10 @@ pub(crate) async fn replace(
 
 /// Change a product
 ///
-/// A merge patch (RFC 7396).
+/// The body is a merge patch (RFC 7396).
 #[utoipa::path(
     patch, path = "/products/{id}", tag = "products", params(ById, IfMatchHeader, Numbers), request_body = ProductPatch,
-    responses((status = 200, description = "Changed", body = Item<ProductView>))
+    responses((status = 200, description = "The changed product", body = Item<ProductView>))
 )]
 pub(crate) async fn patch(
     w: Write<ProductId>,
@@ -225,10 +231,10 @@ pub(crate) async fn patch(
 
 /// Delete a product
 ///
-/// It can be restored, unless `force` deletes it for good.
+/// The product is soft-deleted with its SKUs and can be restored, unless `force` deletes it permanently.
 #[utoipa::path(
     delete, path = "/products/{id}", tag = "products", params(ById, IfMatchHeader, Force, Version),
-    responses((status = 204, description = "Deleted"))
+    responses((status = 204, description = "The product is deleted"))
 )]
 pub(crate) async fn delete(w: Write<ProductId>, Query((force, version)): Query<(Force, Version)>) -> ApiResult {
     let read = w.read(version.version)?;
@@ -236,11 +242,13 @@ pub(crate) async fn delete(w: Write<ProductId>, Query((force, version)): Query<(
     Ok(no_content())
 }
 
-/// Restore a product
+/// Restore a soft-deleted product
+///
+/// The SKUs that were deleted with the product are restored too. Its categories must not be soft-deleted.
 #[utoipa::path(
     post, path = "/products/{id}/restore", tag = "products", params(ById, IfMatchHeader, Version, Numbers),
-    request_body(content = VersionBody, description = "Or nothing"),
-    responses((status = 200, description = "Restored", body = Item<ProductView>))
+    request_body(content = VersionBody, description = "The version that the client read. The body can be empty."),
+    responses((status = 200, description = "The restored product", body = Item<ProductView>))
 )]
 pub(crate) async fn restore(
     w: Write<ProductId>,
@@ -252,7 +260,7 @@ pub(crate) async fn restore(
     w.written(&w.done(done)?, &numbers)
 }
 
-/// Returns the id of a product by id or slug.
+/// Returns the id of the product with an id or slug. It does not check whether an id exists.
 pub(crate) async fn id_of(reply: &Reply, key: Key) -> Result<ProductId, Error> {
     match key {
         Key::Id(id) => Ok(ProductId(id)),

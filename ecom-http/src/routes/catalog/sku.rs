@@ -1,4 +1,4 @@
-//! SKUs.
+//! Routes of SKUs.
 
 use std::collections::HashMap;
 
@@ -21,11 +21,12 @@ use crate::headers::{listed, no_content, public};
 use crate::openapi::NotModified;
 use crate::resource::{Format, Reply, Resource, Shown, Write};
 
-/// What a SKU shows of its product.
+/// The part of a product on which the representations of its SKUs depend.
 #[derive(Clone, Copy)]
 struct Owner {
     discount: Percentage,
-    /// It moves also with stock and discount, which the SKU's own version does not.
+    /// The revision of the product. Unlike the version of the SKU, it also increases with changes of stock and
+    /// discount.
     revision: i64,
 }
 
@@ -36,7 +37,7 @@ impl From<&Product> for Owner {
 }
 
 impl Owner {
-    /// Loads it, also of a soft-deleted product.
+    /// Loads the data of a product, which can be soft-deleted.
     async fn load(reply: &Reply, id: ProductId) -> Result<Self, Error> {
         let products = reply.shop().products();
         match products.get(id).await {
@@ -47,7 +48,7 @@ impl Owner {
     }
 }
 
-/// A SKU with what its document shows of its product.
+/// A SKU with the data of its product on which its representation depends.
 struct SkuOf {
     sku: Sku,
     owner: Owner,
@@ -58,7 +59,7 @@ impl SkuOf {
         Ok(Self { owner: Owner::load(reply, sku.product_id).await?, sku })
     }
 
-    /// Loads the products of several SKUs, all live ones at once.
+    /// Loads the products of several SKUs. All live products are loaded at once.
     async fn load_many(reply: &Reply, skus: Vec<Sku>) -> Result<Vec<Self>, Error> {
         let ids: Vec<ProductId> = skus.iter().map(|s| s.product_id).collect();
         let live = reply.shop().products().get_many(&ids).await?;
@@ -92,10 +93,10 @@ impl Resource for SkuOf {
     }
 }
 
-/// SKUs of a product
+/// List the SKUs of a product
 #[utoipa::path(
     get, path = "/products/{id}/skus", tag = "skus", params(ByKey, Shape, ShowDeleted),
-    responses((status = 200, description = "All its SKUs, by position", body = List<SkuView>))
+    responses((status = 200, description = "All SKUs of the product, by position", body = List<SkuView>))
 )]
 pub(crate) async fn of_product(
     reply: Reply,
@@ -109,24 +110,25 @@ pub(crate) async fn of_product(
     Ok(listed(reply.all(skus.iter(), &format)?, deleted.choice(), None))
 }
 
-/// How a SKU is found.
+/// The parameters of a lookup of SKUs.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct FindParams {
-    /// Its code, ignoring case.
+    /// The code of the SKU, ignoring case.
     #[serde(default)]
     code: Option<String>,
-    /// Its barcode; several SKUs may have it.
+    /// The barcode of the SKUs, compared exactly. Several SKUs can have the same. It cannot be combined with `code`.
     #[serde(default)]
     barcode: Option<String>,
 }
 
 /// Find SKUs
 ///
-/// By code or by barcode; the list is empty if there is none.
+/// Finds live SKUs by their code or by their barcode. Exactly one of the two is required. If no SKU has it, the list is
+/// empty.
 #[utoipa::path(
     get, path = "/skus", tag = "skus", params(FindParams, Shape),
-    responses((status = 200, description = "The SKUs", body = List<SkuView>))
+    responses((status = 200, description = "The matching SKUs", body = List<SkuView>))
 )]
 pub(crate) async fn find(reply: Reply, Query((p, shape)): Query<(FindParams, Shape)>) -> ApiResult {
     let mut errors = ValidationErrors::default();
@@ -137,9 +139,9 @@ pub(crate) async fn find(reply: Reply, Query((p, shape)): Query<(FindParams, Sha
         }
     }
     match (&p.code, &p.barcode) {
-        (None, None) => errors.push("code", FieldCode::Required, "is required, or `barcode`"),
+        (None, None) => errors.push("code", FieldCode::Required, "is required if there is no `barcode`"),
         (Some(_), Some(_)) => {
-            errors.push("barcode", FieldCode::Inconsistent, "goes in place of `code`, not beside it");
+            errors.push("barcode", FieldCode::Inconsistent, "cannot be combined with `code`: send one of the two");
         }
         _ => {}
     }
@@ -178,7 +180,7 @@ pub(crate) async fn read(
 /// Add a SKU to a product
 #[utoipa::path(
     post, path = "/products/{id}/skus", tag = "skus", params(ById, Numbers), request_body = SkuInput,
-    responses((status = 201, description = "Created; `Location` has its path", body = Item<SkuView>))
+    responses((status = 201, description = "The created SKU; the header `Location` has its path", body = Item<SkuView>))
 )]
 pub(crate) async fn create(
     reply: Reply,
@@ -191,9 +193,12 @@ pub(crate) async fn create(
 }
 
 /// Replace a SKU
+///
+/// Fields that the request leaves out are cleared, except `code`, `stock`, `source` and `external_id`; the low-stock
+/// threshold becomes 5.
 #[utoipa::path(
     put, path = "/skus/{id}", tag = "skus", params(ById, IfMatchHeader, Numbers), request_body = SkuInput,
-    responses((status = 200, description = "Replaced", body = Item<SkuView>))
+    responses((status = 200, description = "The replaced SKU", body = Item<SkuView>))
 )]
 pub(crate) async fn replace(
     w: Write<SkuId>,
@@ -201,7 +206,7 @@ pub(crate) async fn replace(
     Json(input): Json<SkuInput>,
 ) -> ApiResult {
     if input.id.is_some_and(|sent| sent != w.id) {
-        return Err(ApiError::field("id", FieldCode::Inconsistent, "is not the id of the path"));
+        return Err(ApiError::field("id", FieldCode::Inconsistent, "must be the id in the path, or be left out"));
     }
     let read = w.read(input.version)?;
     let done = w.shop().skus().replace(w.id, read, &input).await;
@@ -210,10 +215,10 @@ pub(crate) async fn replace(
 
 /// Change a SKU
 ///
-/// A merge patch (RFC 7396).
+/// The body is a merge patch (RFC 7396).
 #[utoipa::path(
     patch, path = "/skus/{id}", tag = "skus", params(ById, IfMatchHeader, Numbers), request_body = SkuPatch,
-    responses((status = 200, description = "Changed", body = Item<SkuView>))
+    responses((status = 200, description = "The changed SKU", body = Item<SkuView>))
 )]
 pub(crate) async fn patch(
     w: Write<SkuId>,
@@ -227,10 +232,11 @@ pub(crate) async fn patch(
 
 /// Delete a SKU
 ///
-/// It can be restored, unless `force` deletes it for good.
+/// The SKU is soft-deleted and can be restored, unless `force` deletes it permanently. The last SKU of a product cannot
+/// be deleted.
 #[utoipa::path(
     delete, path = "/skus/{id}", tag = "skus", params(ById, IfMatchHeader, Force, Version),
-    responses((status = 204, description = "Deleted"))
+    responses((status = 204, description = "The SKU is deleted"))
 )]
 pub(crate) async fn delete(w: Write<SkuId>, Query((force, version)): Query<(Force, Version)>) -> ApiResult {
     let read = w.read(version.version)?;
@@ -238,11 +244,13 @@ pub(crate) async fn delete(w: Write<SkuId>, Query((force, version)): Query<(Forc
     Ok(no_content())
 }
 
-/// Restore a SKU
+/// Restore a soft-deleted SKU
+///
+/// Its product must not be soft-deleted.
 #[utoipa::path(
     post, path = "/skus/{id}/restore", tag = "skus", params(ById, IfMatchHeader, Version, Numbers),
-    request_body(content = VersionBody, description = "Or nothing"),
-    responses((status = 200, description = "Restored", body = Item<SkuView>))
+    request_body(content = VersionBody, description = "The version that the client read. The body can be empty."),
+    responses((status = 200, description = "The restored SKU", body = Item<SkuView>))
 )]
 pub(crate) async fn restore(
     w: Write<SkuId>,

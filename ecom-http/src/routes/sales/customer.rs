@@ -1,4 +1,5 @@
-//! Customers and their addresses. All answers are personal data: shared caches keep none of them.
+//! Routes of customers and of their addresses. All responses contain personal data, so shared caches must not store
+//! them.
 
 use ecom_core::id::{AddressId, CustomerId};
 use ecom_core::sales::{
@@ -49,7 +50,7 @@ impl Resource for Address {
     const COLLECTION: &'static str = "/addresses";
 
     fn stamp(&self) -> Stamp {
-        // Its customer hides it and shows it again without a new version.
+        // A deletion and a restore of the customer change the representation, but not the version.
         let revision = self.audit.deleted_at.map_or(self.audit.version, |at| at.timestamp_micros());
         Stamp { id: self.id.0, version: self.audit.version, revision }
     }
@@ -59,13 +60,14 @@ impl Resource for Address {
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct CustomerParams {
-    /// `created_desc` (default), `created_asc`, `name_asc` (by last name, then first name).
+    /// The sort order: `created_desc` (default), `created_asc` or `name_asc` (by last name, then first name).
     #[serde(default)]
     sort: Option<String>,
-    /// The name begins with this, ignoring case: the last name and the first, or the first and the last.
+    /// Lists only customers whose full name begins with this text, ignoring case. The full name is the last name and
+    /// the first name, or the first name and the last name.
     #[serde(default)]
     name: Option<String>,
-    /// The whole email address, ignoring case.
+    /// Lists only the customer with this email address, ignoring case.
     #[param(format = "email")]
     #[serde(default)]
     email: Option<String>,
@@ -99,7 +101,9 @@ pub(crate) async fn list(
 /// Create a customer
 #[utoipa::path(
     post, path = "/customers", tag = "customers", request_body = CustomerInput,
-    responses((status = 201, description = "Created; `Location` has its path", body = Item<CustomerView>))
+    responses(
+        (status = 201, description = "The created customer; the header `Location` has its path", body = Item<CustomerView>),
+    )
 )]
 pub(crate) async fn create(reply: Reply, Query(()): Query<()>, Json(input): Json<CustomerInput>) -> ApiResult {
     reply.created(&reply.shop().customers().create(&input).await?, &())
@@ -124,7 +128,7 @@ pub(crate) async fn read(
 /// Fields that the request leaves out are cleared, except `source` and `external_id`.
 #[utoipa::path(
     put, path = "/customers/{id}", tag = "customers", params(ById, IfMatchHeader), request_body = CustomerInput,
-    responses((status = 200, description = "Replaced", body = Item<CustomerView>))
+    responses((status = 200, description = "The replaced customer", body = Item<CustomerView>))
 )]
 pub(crate) async fn replace(w: Write<CustomerId>, Query(()): Query<()>, Json(input): Json<CustomerInput>) -> ApiResult {
     let read = w.read(input.version)?;
@@ -134,10 +138,10 @@ pub(crate) async fn replace(w: Write<CustomerId>, Query(()): Query<()>, Json(inp
 
 /// Change a customer
 ///
-/// A merge patch (RFC 7396).
+/// The body is a merge patch (RFC 7396).
 #[utoipa::path(
     patch, path = "/customers/{id}", tag = "customers", params(ById, IfMatchHeader), request_body = CustomerPatch,
-    responses((status = 200, description = "Changed", body = Item<CustomerView>))
+    responses((status = 200, description = "The changed customer", body = Item<CustomerView>))
 )]
 pub(crate) async fn patch(w: Write<CustomerId>, Query(()): Query<()>, Json(patch): Json<CustomerPatch>) -> ApiResult {
     let read = w.read(patch.version)?;
@@ -147,10 +151,11 @@ pub(crate) async fn patch(w: Write<CustomerId>, Query(()): Query<()>, Json(patch
 
 /// Delete a customer
 ///
-/// It can be restored, and its addresses are hidden until then. `force` deletes it for good, with its addresses.
+/// The customer is soft-deleted: it can be restored, and its addresses are hidden until then. `force` deletes the
+/// customer and its addresses permanently.
 #[utoipa::path(
     delete, path = "/customers/{id}", tag = "customers", params(ById, IfMatchHeader, Force, Version),
-    responses((status = 204, description = "Deleted"))
+    responses((status = 204, description = "The customer is deleted"))
 )]
 pub(crate) async fn delete(w: Write<CustomerId>, Query((force, version)): Query<(Force, Version)>) -> ApiResult {
     let read = w.read(version.version)?;
@@ -158,13 +163,13 @@ pub(crate) async fn delete(w: Write<CustomerId>, Query((force, version)): Query<
     Ok(no_content())
 }
 
-/// Restore a customer
+/// Restore a soft-deleted customer
 ///
-/// Its addresses are shown again.
+/// Its addresses are no longer hidden.
 #[utoipa::path(
     post, path = "/customers/{id}/restore", tag = "customers", params(ById, IfMatchHeader, Version),
-    request_body(content = VersionBody, description = "Or nothing"),
-    responses((status = 200, description = "Restored", body = Item<CustomerView>))
+    request_body(content = VersionBody, description = "The version that the client read. The body can be empty."),
+    responses((status = 200, description = "The restored customer", body = Item<CustomerView>))
 )]
 pub(crate) async fn restore(
     w: Write<CustomerId>,
@@ -176,8 +181,8 @@ pub(crate) async fn restore(
     w.written(&w.done(done)?, &())
 }
 
-/// Answers a list of addresses, oldest first. `failed` turns the error of the list into its response: a customer that
-/// does not exist was named by the path or by a parameter.
+/// Returns a page of addresses, oldest first. `failed` converts an error of the list into the response, because the
+/// customer is given by the path or by a parameter.
 async fn page_of_addresses(
     reply: &Reply,
     (pages, cursor, picked): (Pages, Cursor, Picked),
@@ -197,10 +202,12 @@ async fn page_of_addresses(
     Ok(private(list.respond(), None))
 }
 
-/// Addresses of a customer
+/// List the addresses of a customer
+///
+/// Addresses are sorted by time of creation, oldest first.
 #[utoipa::path(
     get, path = "/customers/{id}/addresses", tag = "customers", params(ById, Pages, Cursor, Picked, ShowDeleted),
-    responses((status = 200, description = "A page of its addresses, oldest first", body = List<AddressView>))
+    responses((status = 200, description = "A page of the customer's addresses", body = List<AddressView>))
 )]
 pub(crate) async fn addresses_of(
     reply: Reply,
@@ -215,20 +222,20 @@ pub(crate) async fn addresses_of(
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct AddressParams {
-    /// The whole name of the city, ignoring case.
+    /// Lists only addresses in this city, ignoring case.
     #[serde(default)]
     city: Option<String>,
-    /// The street begins with this, ignoring case.
+    /// Lists only addresses whose street begins with this text, ignoring case.
     #[serde(default)]
     street: Option<String>,
-    /// Addresses of this customer.
+    /// Lists only addresses of the customer with this id.
     #[serde(default)]
     customer_id: Option<Uuid>,
 }
 
 /// List addresses
 ///
-/// Of all customers, oldest first.
+/// Lists the addresses of all customers, sorted by time of creation, oldest first.
 #[utoipa::path(
     get, path = "/addresses", tag = "customers", params(Pages, Cursor, Picked, ShowDeleted, AddressParams),
     responses((status = 200, description = "A page of addresses", body = List<AddressView>))
@@ -245,7 +252,9 @@ pub(crate) async fn list_addresses(
 /// Add an address to a customer
 #[utoipa::path(
     post, path = "/customers/{id}/addresses", tag = "customers", params(ById), request_body = AddressInput,
-    responses((status = 201, description = "Created; `Location` has its path", body = Item<AddressView>))
+    responses(
+        (status = 201, description = "The created address; the header `Location` has its path", body = Item<AddressView>),
+    )
 )]
 pub(crate) async fn create_address(
     reply: Reply,
@@ -275,7 +284,7 @@ pub(crate) async fn read_address(
 /// Fields that the request leaves out are cleared; the address stays with its customer.
 #[utoipa::path(
     put, path = "/addresses/{id}", tag = "customers", params(ById, IfMatchHeader), request_body = AddressInput,
-    responses((status = 200, description = "Replaced", body = Item<AddressView>))
+    responses((status = 200, description = "The replaced address", body = Item<AddressView>))
 )]
 pub(crate) async fn replace_address(
     w: Write<AddressId>,
@@ -289,10 +298,10 @@ pub(crate) async fn replace_address(
 
 /// Change an address
 ///
-/// A merge patch (RFC 7396).
+/// The body is a merge patch (RFC 7396).
 #[utoipa::path(
     patch, path = "/addresses/{id}", tag = "customers", params(ById, IfMatchHeader), request_body = AddressPatch,
-    responses((status = 200, description = "Changed", body = Item<AddressView>))
+    responses((status = 200, description = "The changed address", body = Item<AddressView>))
 )]
 pub(crate) async fn patch_address(
     w: Write<AddressId>,
@@ -306,10 +315,10 @@ pub(crate) async fn patch_address(
 
 /// Delete an address
 ///
-/// For good: an address has no soft deletion of its own.
+/// The deletion is permanent, because addresses cannot be soft-deleted individually.
 #[utoipa::path(
     delete, path = "/addresses/{id}", tag = "customers", params(ById, IfMatchHeader, Version),
-    responses((status = 204, description = "Deleted"))
+    responses((status = 204, description = "The address is deleted"))
 )]
 pub(crate) async fn delete_address(w: Write<AddressId>, Query((version,)): Query<(Version,)>) -> ApiResult {
     let read = w.read(version.version)?;

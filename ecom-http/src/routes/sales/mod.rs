@@ -7,7 +7,7 @@ use utoipa_axum::routes;
 use super::Area;
 use crate::app::Routes;
 
-/// The area.
+/// Sales, as an area of the API.
 pub(super) const AREA: Area = Area {
     routes,
     tags: &[("customers", "Customers and their addresses")],

@@ -1,4 +1,4 @@
-//! Stock and its ledger.
+//! Routes of stock and of its ledger.
 
 use axum::http::StatusCode;
 use ecom_core::ValidationErrors;
@@ -20,10 +20,10 @@ impl Shown for StockMovement {
     }
 }
 
-/// Stock of a SKU
+/// Read the stock of a SKU
 #[utoipa::path(
     get, path = "/skus/{id}/stock", tag = "inventory", params(ById),
-    responses((status = 200, description = "Its stock now", body = Item<StockView>))
+    responses((status = 200, description = "The current stock of the SKU", body = Item<StockView>))
 )]
 pub(crate) async fn level(reply: Reply, Id(id): Id<SkuId>, Query(()): Query<()>) -> ApiResult {
     let level = reply.shop().inventory().level(id).await?;
@@ -33,10 +33,13 @@ pub(crate) async fn level(reply: Reply, Id(id): Id<SkuId>, Query(()): Query<()>)
 
 /// Adjust the stock of a SKU
 ///
-/// By a difference: it needs no version and moves none. Stock never falls below zero.
+/// Changes the stock by a difference. The request does not need a version and does not change one. It is refused if
+/// less than 0 would be available.
 #[utoipa::path(
     post, path = "/skus/{id}/stock", tag = "inventory", params(ById), request_body = AdjustInput,
-    responses((status = 201, description = "Adjusted: the stock and the row of the ledger", body = Item<AdjustedView>))
+    responses(
+        (status = 201, description = "The stock after the adjustment, and its row of the ledger", body = Item<AdjustedView>),
+    )
 )]
 pub(crate) async fn adjust(
     reply: Reply,
@@ -57,12 +60,12 @@ pub(crate) async fn adjust(
     Ok(located(private(response, None), &format!("{path}/movements")))
 }
 
-/// The ledger of a SKU
+/// List the stock movements of a SKU
 ///
-/// Newest first. The movements of a SKU add up to its stock on hand.
+/// Movements are sorted newest first. Their sum is the stock on hand of the SKU.
 #[utoipa::path(
     get, path = "/skus/{id}/stock/movements", tag = "inventory", params(ById, Pages, Cursor, Picked),
-    responses((status = 200, description = "A page of movements", body = List<MovementView>))
+    responses((status = 200, description = "A page of stock movements", body = List<MovementView>))
 )]
 pub(crate) async fn movements(
     reply: Reply,

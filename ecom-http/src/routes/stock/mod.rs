@@ -7,8 +7,8 @@ use utoipa_axum::routes;
 use super::Area;
 use crate::app::Routes;
 
-/// The area.
-pub(super) const AREA: Area = Area { routes, tags: &[("inventory", "Stock and its ledger")], links: &[] };
+/// Stock, as an area of the API.
+pub(super) const AREA: Area = Area { routes, tags: &[("inventory", "The stock of SKUs and its ledger")], links: &[] };
 
 /// Returns the routes of stock.
 fn routes() -> Routes {

@@ -1,4 +1,4 @@
-//! Settings of a cache on Redis, and how they are read from a URL.
+//! The settings of a cache on Redis, which can be read from a URL.
 
 use std::fmt;
 use std::time::Duration;
@@ -55,7 +55,10 @@ fn refused(code: FieldCode, message: impl Into<String>) -> Error {
 /// Reads a whole number from a parameter, within bounds.
 fn number(name: &str, text: &str, least: u64, most: u64) -> Result<u64> {
     text.parse().ok().filter(|n| (least..=most).contains(n)).ok_or_else(|| {
-        refused(FieldCode::OutOfBounds, format!("the parameter `{name}` must be a whole number from {least} to {most}"))
+        refused(
+            FieldCode::OutOfBounds,
+            format!("must have a whole number from {least} to {most} as the parameter `{name}`"),
+        )
     })
 }
 
@@ -81,8 +84,8 @@ impl RedisOptions {
         let malformed = || {
             refused(
                 FieldCode::Malformed,
-                "must look like `redis://user:password@host:port/database`, or `rediss://…` with TLS; what is special \
-                 in a password is percent-encoded",
+                "must have the form `redis://user:password@host:port/database`, or `rediss://…` with TLS; special \
+                 characters in a password must be percent-encoded",
             )
         };
         let mut url = Url::parse(url).map_err(|_| malformed())?;
@@ -111,7 +114,7 @@ impl RedisOptions {
                     options.prefix = value;
                 }
                 "prefix" => {
-                    let message = "the parameter `prefix` must be 1 to 100 visible ASCII characters";
+                    let message = "must have 1 to 100 visible ASCII characters as the parameter `prefix`";
                     return Err(refused(FieldCode::OutOfBounds, message));
                 }
                 "timeout_ms" => options.timeout = Duration::from_millis(number(&name, &value, 1, 60_000)?),
@@ -131,8 +134,9 @@ impl RedisOptions {
 /// Returns the error for an unknown parameter.
 pub(in crate::cache) fn unknown(name: &str) -> Error {
     let what = crate::parameter_shown(name);
-    let known = "`prefix`, `timeout_ms`, `load_wait_ms`, in one tier `decoded_mib`, in two `capacity`";
-    refused(FieldCode::Unknown, format!("has the unknown parameter `{what}`; known are {known}"))
+    let known =
+        "`prefix`, `timeout_ms` and `load_wait_ms`, with one tier also `decoded_mib`, with two tiers `capacity`";
+    refused(FieldCode::Unknown, format!("has the unknown parameter `{what}`; the known ones are {known}"))
 }
 
 /// Reads the capacity of the tier in process.
@@ -146,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_says_all_of_it() {
+    fn a_url_sets_all_options() {
         let options = RedisOptions::from_url(
             "redis://u:p%40ss@h:7000/3?prefix=shop:&timeout_ms=250&load_wait_ms=0&decoded_mib=2",
         )

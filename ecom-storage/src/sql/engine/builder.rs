@@ -109,7 +109,7 @@ pub fn page(b: &mut Builder<'_>, order: &str, paging: &Paging) {
 
 /// Returns the error for a cursor whose key has another kind than the list's.
 pub fn bad_cursor() -> Error {
-    Error::invalid("cursor", FieldCode::Malformed, "is not a cursor of this list; start again without it")
+    Error::invalid("cursor", FieldCode::Malformed, "is not a cursor of this list: start again from the first page")
 }
 
 /// Locks the rows of `table` that have one of `values` in `column`, in id order. Does nothing on a database without row

@@ -1,4 +1,4 @@
-//! How a database behind a server is opened.
+//! The options with which a storage opens a database behind a server.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,26 +12,26 @@ use crate::parameter_shown;
 use crate::sql::engine::dialect::Dialect;
 use crate::sql::engine::pool::Opener;
 
-/// How a PostgreSQL, MySQL or MariaDB database is opened.
+/// The options of a PostgreSQL, MySQL or MariaDB database.
 ///
-/// Connections are opened when they are needed and kept. Every wait has a limit: for a connection, for a statement, for
-/// the lock of another transaction. The clock of this process measures them.
+/// Connections are opened when they are needed, and they stay open. Every wait has a time limit: the wait for a
+/// connection, for a statement, and for the lock of another transaction. The clock of this process measures them.
 #[derive(Clone)]
 pub struct ServerOptions {
     pub(super) dialect: &'static Dialect,
     pub(super) opener: Opener,
     pub(super) direct: Option<Opener>,
-    /// The most connections of this process. Default 50.
+    /// The maximum number of connections of this process. Default 50.
     pub max_connections: usize,
     /// How long a caller waits for a connection of the pool. Default 10 s.
     pub acquire_timeout: Duration,
     /// How long a statement may take before its connection is closed. Default 5 s. The wait for a lock is a little
     /// shorter, so that the server reports it first. Migrations have no such limit.
     pub statement_timeout: Duration,
-    /// Connections that are older than this are replaced. Default one hour.
+    /// The age at which a connection is replaced. Default one hour.
     pub max_lifetime: Duration,
-    /// Whether a pooler stands in front of the database that gives each transaction another server connection. Such a
-    /// pooler cannot carry settings of the session, so the shop leaves them out, and the role or the pooler must set
+    /// Whether the database is behind a pooler that assigns a server connection to each transaction. Such a pooler does
+    /// not preserve the settings of a session, so the shop does not make any, and the role or the pooler must make
     /// them. See docs/production.md.
     pub transaction_pooler: bool,
     /// The clock.
@@ -51,8 +51,14 @@ impl fmt::Debug for ServerOptions {
 
 /// Reads a URL of a server: which database it names, and how connections to it are opened.
 fn read_url(field: &'static str, url: &str) -> Result<(&'static Dialect, Opener)> {
-    // The error shows no more of the URL than its scheme. The driver's message may show more, so it is left out.
-    let bad = |_: sqlx::Error| Error::invalid(field, FieldCode::Malformed, "is not a URL of this database");
+    // The error must not show the URL. The driver's message may, so it is left out.
+    let bad = |_: sqlx::Error| {
+        Error::invalid(
+            field,
+            FieldCode::Malformed,
+            "must be a valid URL: `<database>://<user>:<password>@<host>/<name>`",
+        )
+    };
     match url.split_once(':').map_or("", |(s, _)| s) {
         #[cfg(feature = "postgres")]
         "postgres" | "postgresql" => {
@@ -71,17 +77,17 @@ fn read_url(field: &'static str, url: &str) -> Result<(&'static Dialect, Opener)
         _ => Err(Error::invalid(
             field,
             FieldCode::OutOfBounds,
-            "must start with `postgres:` or `mysql:`, and the database must be built in",
+            "must start with `postgres:` or `mysql:`, and the feature of that database must be turned on",
         )),
     }
 }
 
-/// The URL parameters that every server has.
+/// The URL parameters of all servers.
 const PARAMETERS: [&str; 8] =
     ["sslmode", "ssl-mode", "ssl-ca", "sslcert", "ssl-cert", "sslkey", "ssl-key", "statement-cache-capacity"];
 
-/// Refuses parameters that neither every server nor this one has. The drivers ignore an unknown parameter, or log it
-/// with its value.
+/// Refuses unknown parameters, which the drivers would ignore, or log with their values. `own` are the parameters of
+/// this server.
 fn known(field: &'static str, url: &str, own: &[&str]) -> Result<()> {
     let parameters = [&PARAMETERS, own].concat();
     let query = url.split_once('?').map_or("", |(_, query)| query);
@@ -90,7 +96,7 @@ fn known(field: &'static str, url: &str, own: &[&str]) -> Result<()> {
         let is = |p: &str| name == p || p.strip_suffix(']').is_some_and(|p| name.starts_with(p));
         if !parameters.iter().any(|p| is(p)) {
             let all = parameters.join("`, `");
-            let message = format!("has the unknown parameter `{}`; known are `{all}`", parameter_shown(name));
+            let message = format!("has the unknown parameter `{}`; the known ones are `{all}`", parameter_shown(name));
             return Err(Error::invalid(field, FieldCode::Unknown, message));
         }
     }
@@ -98,12 +104,12 @@ fn known(field: &'static str, url: &str, own: &[&str]) -> Result<()> {
 }
 
 fn unnamed(field: &'static str) -> Error {
-    Error::invalid(field, FieldCode::Required, "must name a database: `…://user@host/database`")
+    Error::invalid(field, FieldCode::Required, "must end with the name of a database: `…://<user>@<host>/<name>`")
 }
 
 impl ServerOptions {
-    /// Reads `postgres://user:password@host:port/database` or `mysql://…`, with parameters of the drivers (`sslmode`,
-    /// `sslrootcert` …) and `pooler=transaction` for [`Self::transaction_pooler`].
+    /// Returns the options for a URL: `postgres://user:password@host:port/database` or `mysql://…`, with parameters of
+    /// the drivers (`sslmode`, `sslrootcert` …) and with `pooler=transaction` for [`Self::transaction_pooler`].
     ///
     /// # Errors
     /// `Validation` on field `database`.
@@ -152,7 +158,11 @@ fn without_pooler(url: &str) -> Result<(String, bool)> {
         match pair.split_once('=') {
             Some(("pooler", "transaction")) => found = true,
             Some(("pooler", _)) => {
-                return Err(Error::invalid("database", FieldCode::OutOfBounds, "`pooler` can be `transaction`"));
+                return Err(Error::invalid(
+                    "database",
+                    FieldCode::OutOfBounds,
+                    "must have the value `transaction` for the parameter `pooler`, or no such parameter",
+                ));
             }
             _ => rest.push(pair),
         }

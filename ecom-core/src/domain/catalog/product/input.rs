@@ -1,4 +1,4 @@
-//! The inputs that products are created and replaced with, and the values of a valid input.
+//! The inputs that create and replace products, and the values of a valid input.
 
 use std::collections::HashSet;
 
@@ -15,119 +15,131 @@ use crate::id::SkuId;
 use crate::money::{Currency, ExactDecimal, Money, Percentage};
 use crate::text::{Slug, check_text, fold_key, trimmed};
 
-/// An image in an input.
+/// An image of a product.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ImageInput {
-    /// `https://…` or a path of the shop's own host, at most 500 characters.
+    /// An absolute `http` or `https` URL, or a path that starts with a single `/`; 1–500 characters.
     pub url: String,
-    /// At most 255 characters.
+    /// The text for people who do not see the image, at most 255 characters.
     #[serde(default)]
     pub alt: Option<String>,
-    /// At most one; if none is primary, the first image becomes it.
+    /// Whether this is the primary image of the product, false if absent. At most one image can be primary; if none is,
+    /// the first one becomes it.
     #[serde(default)]
     pub primary: bool,
 }
 
-/// A product to create, or to replace another with (PUT). It has either `skus`, or the flat fields of one default SKU.
+/// A product to create or to replace (PUT). Its SKUs are either listed in `skus`, or there is one SKU, the default SKU,
+/// whose values are the flat fields of the product: `price`, `stock`, `sku`, `weight`, `dimensions`, `barcode` and
+/// `low_stock_threshold`.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Setters)]
 #[serde(deny_unknown_fields)]
 #[setters(strip_option, into)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ProductInput {
-    /// 1–255 characters.
+    /// The title, 1–255 characters.
     #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 255, example = "Field Notebook"))]
     #[setters(skip)]
     pub title: String,
-    /// Made from the title if absent.
+    /// The name of the product in URLs: 1–100 characters of a-z, 0-9 and -, unique among live products. If it is
+    /// absent, it is derived from the title.
     #[serde(default)]
     pub slug: Option<String>,
-    /// At most 50,000 characters.
+    /// The description, at most 50,000 characters.
     #[serde(default)]
     pub description: Option<String>,
-    /// At most 100 characters.
+    /// The brand, at most 100 characters.
     #[serde(default)]
     pub brand: Option<String>,
-    /// `active` if absent.
+    /// Whether the product is on sale; `active` if absent.
     #[serde(default)]
     pub status: ProductStatus,
-    /// Ids, slugs or paths of categories.
+    /// The categories of the product, at most 50, each by its id, slug or path. Duplicates are dropped.
     #[serde(default)]
     #[setters(skip)]
     pub categories: Option<Vec<String>>,
-    /// One category, in place of `categories`.
+    /// The only category of the product, by its id, slug or path. It cannot be combined with `categories`.
     #[serde(default)]
     #[setters(skip)]
     pub category: Option<String>,
-    /// Each 1–50 characters, at most 50.
+    /// The tags, at most 50 of 1–50 characters each. Duplicates, ignoring case, are dropped.
     #[serde(default)]
     #[setters(skip)]
     pub tags: Vec<String>,
-    /// At most 50.
+    /// The images in the order of display, at most 50.
     #[serde(default)]
     #[setters(skip)]
     pub images: Vec<ImageInput>,
-    /// A JSON object, at most 16 KiB.
+    /// Free attributes: a JSON object of at most 16 KiB, nested at most 30 levels deep; empty if absent.
     #[serde(default, deserialize_with = "Attributes::from_input")]
     #[setters(skip)]
     pub attributes: Attributes,
-    /// 0–100, scale 2.
+    /// The discount on the price of every SKU, in percent: 0–100, with at most two decimal places; 0 if absent.
     #[serde(default)]
     pub discount_percentage: Option<ExactDecimal>,
-    /// At most 255 characters.
+    /// The warranty terms, at most 255 characters.
     #[serde(default)]
     pub warranty_information: Option<String>,
-    /// At most 255 characters.
+    /// The shipping terms, at most 255 characters.
     #[serde(default)]
     pub shipping_information: Option<String>,
-    /// The system that it was imported from.
+    /// The system that the product was imported from, 1–100 characters; requires `external_id`. If it is absent, a
+    /// replaced product keeps its own.
     #[serde(default)]
     pub source: Option<String>,
-    /// Its id in that system.
+    /// The id of the product in that system, 1–255 characters; requires `source`. No other live product has the same
+    /// `source` and `external_id`.
     #[serde(default)]
     pub external_id: Option<String>,
-    /// At most 200. On replace, SKUs that are not listed are deleted.
+    /// The SKUs in the order of display, 1–200; the first one is the default SKU. If a replacement does not list a SKU
+    /// of the product, that SKU is soft-deleted.
     #[serde(default)]
     #[setters(skip)]
     pub skus: Option<Vec<SkuInput>>,
-    /// Flat: the price of the default SKU.
+    /// Flat field: the price of the default SKU before the discount, in the shop's currency, 0 or more. Required if
+    /// there are no `skus`.
     #[serde(default)]
     #[setters(skip)]
     pub price: Option<ExactDecimal>,
-    /// ISO 4217; must be the shop's.
+    /// The currency of the prices, as its ISO 4217 code. It must be the currency of the shop, which is also assumed if
+    /// it is absent.
     #[serde(default)]
     #[setters(skip)]
     pub currency: Option<String>,
-    /// Flat: pieces on hand of the default SKU.
+    /// Flat field: the pieces on hand of the default SKU, 0 to 10¹². If it is absent, a new SKU has 0, and an existing
+    /// one keeps its stock.
     #[serde(default)]
     pub stock: Option<i64>,
-    /// Flat: the code of the default SKU.
+    /// Flat field: the code of the default SKU, 1–100 characters, unique among live SKUs. If it is absent, a new SKU
+    /// gets a code that is derived from the slug of the product, and an existing one keeps its code.
     #[serde(default)]
     pub sku: Option<String>,
-    /// Flat: the weight of the default SKU.
+    /// Flat field: the weight of the default SKU in the shop's unit, 0–1,000,000,000, with at most two decimal places.
     #[serde(default)]
     pub weight: Option<ExactDecimal>,
-    /// Flat: the dimensions of the default SKU.
+    /// Flat field: the dimensions of the default SKU.
     #[serde(default)]
     pub dimensions: Option<DimensionsInput>,
-    /// Flat: the barcode of the default SKU.
+    /// Flat field: the barcode of the default SKU, 1–100 characters.
     #[serde(default)]
     pub barcode: Option<String>,
-    /// Flat: the low-stock threshold of the default SKU.
+    /// Flat field: the low-stock threshold of the default SKU, 0 to 10¹²; 5 if absent. If this many or fewer pieces are
+    /// available, the availability is `limited`.
     #[serde(default)]
     pub low_stock_threshold: Option<i64>,
-    /// On replace: the version that was read (R1), unless If-Match names it.
+    /// The version of the product that the client read (R1), for a replacement without `If-Match`. Ignored on create.
     #[serde(default)]
     pub version: Option<i64>,
 }
 
-/// The validated values of a product, without those that the library adds.
+/// The values of a valid input. The library adds the others, such as the id and the version.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ProductValues {
     /// See [`Product::title`].
     pub title: String,
-    /// The slug; `None` if it is made from the title.
+    /// The slug; `None` if it is derived from the title.
     pub slug: Option<Slug>,
     /// See [`Product::description`].
     pub description: Option<String>,
@@ -135,7 +147,7 @@ pub(crate) struct ProductValues {
     pub brand: Option<String>,
     /// See [`Product::status`].
     pub status: ProductStatus,
-    /// Ids, slugs or paths; the service resolves them.
+    /// The ids, slugs or paths of the categories, which the service resolves.
     pub categories: Vec<String>,
     /// See [`Product::tags`].
     pub tags: Vec<String>,
@@ -151,14 +163,14 @@ pub(crate) struct ProductValues {
     pub shipping_information: Option<String>,
     /// See [`Product::external`].
     pub external: Option<ExternalRef>,
-    /// An external rating, which only an import sets. `None` keeps the rating.
+    /// An external rating, which only an import sets. `None` keeps the current rating.
     pub rating: Option<RatingSummary>,
-    /// The SKUs. `None` keeps them, if a patch does not list them.
+    /// The SKUs; `None` keeps the current ones, if a patch does not list any.
     pub skus: Option<Vec<(Option<SkuId>, SkuValues)>>,
 }
 
 impl ImageInput {
-    /// Returns an image without an alternative text, not marked as primary.
+    /// Returns an image that has no alternative text and is not marked as primary.
     pub fn new(url: impl Into<String>) -> Self {
         Self { url: url.into(), alt: None, primary: false }
     }
@@ -170,7 +182,7 @@ impl ImageInput {
         self
     }
 
-    /// Marks it as the primary image of its product.
+    /// Marks the image as the primary image of its product.
     #[must_use]
     pub fn primary(mut self) -> Self {
         self.primary = true;
@@ -179,8 +191,8 @@ impl ImageInput {
 }
 
 impl ProductInput {
-    /// Returns an active product with a title. It needs a price: either of its only SKU ([`Self::price`]), or of each
-    /// of its SKUs ([`Self::with_sku`]).
+    /// Returns an active product with a title. It still needs a price: either of its only SKU ([`Self::price`]), or of
+    /// each of its SKUs ([`Self::with_sku`]).
     ///
     /// ```
     /// use ecom_core::catalog::{ImageInput, ProductInput, SkuInput};
@@ -202,7 +214,7 @@ impl ProductInput {
         Self { title: title.into(), ..Self::default() }
     }
 
-    /// Puts it into one more category, named by its id, slug or path.
+    /// Adds a category, by its id, slug or path.
     #[must_use]
     #[expect(clippy::needless_pass_by_value, reason = "an id, a slug, and a text in quotes read the same")]
     pub fn in_category(mut self, reference: impl ToString) -> Self {
@@ -217,7 +229,7 @@ impl ProductInput {
         self
     }
 
-    /// Adds an image, as the last one.
+    /// Appends an image.
     #[must_use]
     pub fn with_image(mut self, image: ImageInput) -> Self {
         self.images.push(image);
@@ -231,15 +243,15 @@ impl ProductInput {
         self
     }
 
-    /// Adds a SKU, as the last one. A product with several SKUs has no flat price, stock, code, weight, dimensions,
-    /// barcode and threshold.
+    /// Appends a SKU. A product that lists its SKUs must not have a flat price, stock, code, weight, dimensions,
+    /// barcode or threshold.
     #[must_use]
     pub fn with_sku(mut self, sku: SkuInput) -> Self {
         self.skus.get_or_insert_default().push(sku);
         self
     }
 
-    /// Sets the price of its only SKU, in the shop's currency.
+    /// Sets the price of the product's only SKU, in the shop's currency.
     #[must_use]
     pub fn price(mut self, price: Money) -> Self {
         self.price = Some(price.amount().into());
@@ -259,10 +271,10 @@ impl ProductInput {
             ("low_stock_threshold", self.low_stock_threshold.is_some()),
         ]
         .into_iter()
-        .find_map(|(name, said)| said.then_some(name))
+        .find_map(|(name, present)| present.then_some(name))
     }
 
-    /// Checks that a product with several SKUs is not written with flat fields.
+    /// Refuses flat fields for a product with several SKUs.
     ///
     /// # Errors
     /// `FLAT_WRITE_REFUSED`.
@@ -275,15 +287,17 @@ impl ProductInput {
         }
     }
 
-    /// Checks a complete product (create, PUT) against all bounds of `docs/rules.md`, "Product".
+    /// Checks a complete product (create, PUT) against the bounds of `docs/rules.md`, "Product", and returns its
+    /// values.
     ///
     /// # Errors
-    /// `Validation` with each bad field; `CURRENCY_MISMATCH`.
+    /// `Validation` with each invalid field; `CURRENCY_MISMATCH`.
     pub(crate) fn check(&self, currency: Currency) -> Result<ProductValues> {
         self.check_with(currency, true)
     }
 
-    /// As [`Self::check`]. If `skus_required` is false, a write that lists no SKU keeps the SKUs.
+    /// As [`Self::check`], but if `skus_required` is false, an input without SKUs and flat fields keeps the current
+    /// SKUs.
     ///
     /// # Errors
     /// As [`Self::check`].
@@ -310,7 +324,11 @@ impl ProductInput {
         check_external("", self.source.as_deref(), self.external_id.as_deref(), e);
         let categories = match (&self.categories, &self.category) {
             (Some(_), Some(_)) => {
-                e.push("category", FieldCode::Inconsistent, "goes in place of `categories`, not beside it");
+                e.push(
+                    "category",
+                    FieldCode::Inconsistent,
+                    "cannot be combined with `categories`: send one of the two",
+                );
                 Vec::new()
             }
             (Some(all), None) => all.clone(),
@@ -318,7 +336,7 @@ impl ProductInput {
             (None, None) => Vec::new(),
         };
         if categories.len() > 50 {
-            e.out_of_bounds("categories", "must be at most 50");
+            e.out_of_bounds("categories", "must have at most 50 entries");
         }
         let skus = self.check_skus(currency, skus_required, e);
         let mismatch = std::iter::once(self.currency.as_deref())
@@ -359,10 +377,10 @@ impl ProductInput {
         let flat = self.flat_field();
         if let Some(skus) = &self.skus {
             if let Some(field) = flat {
-                e.push(field, FieldCode::Inconsistent, "goes in place of `skus`, not beside it");
+                e.push(field, FieldCode::Inconsistent, "cannot be combined with `skus`: set it on an entry of `skus`");
             }
             if skus.is_empty() || skus.len() > 200 {
-                e.out_of_bounds("skus", "must be 1 to 200");
+                e.out_of_bounds("skus", "must have 1 to 200 entries");
                 return None;
             }
             let mut seen = HashSet::new();
@@ -372,7 +390,11 @@ impl ProductInput {
                     && c.len() <= 400
                     && !seen.insert(fold_key(c))
                 {
-                    e.push(format!("skus[{i}].code"), FieldCode::Inconsistent, "is used by two SKUs of this product");
+                    e.push(
+                        format!("skus[{i}].code"),
+                        FieldCode::Inconsistent,
+                        "is used by another SKU of this product: choose a different code",
+                    );
                 }
                 values.extend(s.check(&format!("skus[{i}]."), currency, e).map(|v| (s.id, v)));
             }
@@ -398,7 +420,7 @@ impl ProductInput {
     }
 }
 
-/// Returns the errors of the only SKU of a flat write, under the names that the writer used.
+/// Renames the errors of a flat write's only SKU to the flat fields of the product.
 pub(crate) fn flat_names(mut errors: ValidationErrors) -> ValidationErrors {
     for e in &mut errors.0 {
         if let Some(field) = e.field.strip_prefix("skus[0].") {
@@ -412,7 +434,7 @@ pub(crate) fn flat_names(mut errors: ValidationErrors) -> ValidationErrors {
 }
 
 impl From<&Product> for ProductInput {
-    /// Returns the product as its own replacement. It lists no SKUs, so they stay.
+    /// Returns an input that replaces the product by itself. It lists no SKUs, so that they stay unchanged.
     fn from(p: &Product) -> Self {
         Self {
             title: p.title.clone(),
@@ -439,7 +461,7 @@ impl From<&Product> for ProductInput {
 }
 
 impl From<&Sku> for SkuInput {
-    /// Returns the SKU as its own replacement. It has no stock, so the stock stays.
+    /// Returns an input that replaces the SKU by itself. It has no stock, so that the stock stays unchanged.
     fn from(s: &Sku) -> Self {
         Self {
             id: Some(s.id),
@@ -470,7 +492,7 @@ fn check_optional(field: &str, text: Option<&str>, max: usize, errors: &mut Vali
 
 fn check_tags(tags: &[String], errors: &mut ValidationErrors) -> Vec<String> {
     if tags.len() > 50 {
-        errors.out_of_bounds("tags", "must be at most 50");
+        errors.out_of_bounds("tags", "must have at most 50 entries");
         return Vec::new();
     }
     let mut seen = HashSet::new();
@@ -487,11 +509,11 @@ fn check_tags(tags: &[String], errors: &mut ValidationErrors) -> Vec<String> {
 
 fn check_images(images: &[ImageInput], errors: &mut ValidationErrors) -> Vec<Image> {
     if images.len() > 50 {
-        errors.out_of_bounds("images", "must be at most 50");
+        errors.out_of_bounds("images", "must have at most 50 entries");
         return Vec::new();
     }
     if images.iter().filter(|i| i.primary).count() > 1 {
-        errors.out_of_bounds("images", "exactly one image is primary");
+        errors.out_of_bounds("images", "must have at most one primary image");
     }
     let none_primary = images.iter().all(|i| !i.primary);
     let mut out = Vec::with_capacity(images.len());
@@ -501,7 +523,7 @@ fn check_images(images: &[ImageInput], errors: &mut ValidationErrors) -> Vec<Ima
         let absolute = url::Url::parse(&image.url).is_ok_and(|u| matches!(u.scheme(), "http" | "https"));
         let local = image.url.starts_with('/') && !image.url.starts_with("//");
         if !absolute && !local {
-            errors.out_of_bounds(field, "must be an http(s) URL or a path that starts with /");
+            errors.out_of_bounds(field, "must be an http or https URL, or a path that starts with a single /");
         }
         check_optional(&format!("images[{i}].alt"), image.alt.as_deref(), 255, errors);
         out.push(Image {

@@ -20,17 +20,17 @@ use crate::money::{Money, Percentage, Rating};
 use crate::money::{check_price_currency, check_price_order};
 use crate::text::{Slug, check_text};
 
-/// Whether a product is on sale.
+/// The status of a product. Shoppers see active products only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum ProductStatus {
-    /// Being prepared; not shown to shoppers.
+    /// The product is being prepared and is not shown to shoppers.
     Draft,
-    /// On sale.
+    /// The product is on sale.
     #[default]
     Active,
-    /// No longer on sale.
+    /// The product is no longer on sale.
     Archived,
 }
 
@@ -53,14 +53,14 @@ impl ProductStatus {
     }
 }
 
-/// An image of a product. The list is in the order of display.
+/// An image of a product.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Image {
-    /// At most 500 characters.
+    /// An absolute `http` or `https` URL, or a path that starts with `/`; at most 500 characters.
     pub url: String,
-    /// At most 255 characters.
+    /// The text for people who do not see the image, at most 255 characters.
     pub alt: Option<String>,
-    /// Exactly one image of a product is primary.
+    /// Whether this is the primary image. Exactly one image of a product is.
     pub primary: bool,
 }
 
@@ -69,10 +69,10 @@ pub struct Image {
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum RatingSource {
-    /// The mean of our reviews.
+    /// The rating is the mean of the shop's own reviews.
     #[default]
     Reviews,
-    /// Set by an import, and kept until it is changed.
+    /// An import has set the rating, which stays until it is changed.
     External,
 }
 
@@ -86,12 +86,12 @@ impl RatingSource {
     }
 }
 
-/// Mean and number of ratings.
+/// The mean and the number of the ratings of a product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct RatingSummary {
-    /// 0–5, scale 2; 0 if there are none.
+    /// The mean rating in stars: 0–5, with two decimal places; 0 if there are no ratings.
     pub mean: Rating,
-    /// How many ratings there are.
+    /// The number of ratings.
     pub count: i64,
     /// The origin of the rating.
     pub source: RatingSource,
@@ -102,44 +102,45 @@ pub struct RatingSummary {
 pub struct Product {
     /// The id of the product.
     pub id: ProductId,
-    /// 1–255 characters.
+    /// The title, 1–255 characters.
     pub title: String,
-    /// Unique among live products.
+    /// The name of the product in URLs, unique among live products.
     pub slug: Slug,
-    /// At most 50,000 characters.
+    /// The description, at most 50,000 characters.
     pub description: Option<String>,
-    /// At most 100 characters.
+    /// The brand, at most 100 characters.
     pub brand: Option<String>,
-    /// Whether it is on sale.
+    /// Whether the product is on sale.
     pub status: ProductStatus,
-    /// The categories that it is in, in the order in which they were given.
+    /// The categories that the product is in, in the order of the request that set them.
     pub categories: Vec<CategorySummary>,
-    /// Each at most 50 characters, without duplicates by folded key.
+    /// The tags, each at most 50 characters. No two tags have the same folded key.
     pub tags: Vec<String>,
-    /// In the order of display.
+    /// The images, in the order of display.
     pub images: Vec<Image>,
     /// Free attributes.
     pub attributes: Attributes,
-    /// The discount on each SKU's price, in percent.
+    /// The discount on the price of every SKU, in percent.
     pub discount: Percentage,
-    /// At most 255 characters.
+    /// The warranty terms, at most 255 characters.
     pub warranty_information: Option<String>,
-    /// At most 255 characters.
+    /// The shipping terms, at most 255 characters.
     pub shipping_information: Option<String>,
-    /// Mean and number of ratings.
+    /// The mean and the number of ratings.
     pub rating: RatingSummary,
-    /// The record that it was imported from.
+    /// The record that the product was imported from.
     pub external: Option<ExternalRef>,
-    /// Live SKUs, by position. The first one is the default SKU.
+    /// The live SKUs, by position. The first one is the default SKU.
     pub skus: Vec<Sku>,
-    /// Increases with every change of what its document shows: stock, rating, a category's path, a SKU.
+    /// The revision of the product, which increases with every change of its representation, including changes of
+    /// stock, rating, SKUs and the paths of its categories.
     pub revision: i64,
-    /// When and by whom it was created and edited.
+    /// When and by whom the product was created and edited, and its version.
     pub audit: Audit,
 }
 
 impl Product {
-    /// The longest description.
+    /// The maximum length of the description, in characters.
     pub const MAX_DESCRIPTION: usize = 50_000;
 
     /// Returns the SKU that flat reads and writes refer to.
@@ -147,8 +148,8 @@ impl Product {
         self.skus.first()
     }
 
-    /// Returns the lowest and the highest final price over its live SKUs. Lists and searches filter and sort by the
-    /// lowest ("from" price). Each is rounded as in [`Sku::final_price`].
+    /// Returns the lowest and the highest final price of the live SKUs, each rounded as in [`Sku::final_price`]. Lists
+    /// and searches filter and sort by the lowest one ("from" price).
     pub fn price_range(&self) -> Option<(Money, Money)> {
         let mut prices = self.skus.iter().map(|s| s.final_price(self.discount));
         let first = prices.next()?;
@@ -157,37 +158,37 @@ impl Product {
         }))
     }
 
-    /// Returns the best availability over its live SKUs.
+    /// Returns the best availability of the live SKUs.
     pub fn availability(&self) -> AvailabilityStatus {
         self.skus.iter().map(Sku::availability).max().unwrap_or(AvailabilityStatus::OutOfStock)
     }
 
-    /// Returns how many pieces can be sold, over its live SKUs.
+    /// Returns how many pieces of all live SKUs can be sold.
     pub fn available(&self) -> i64 {
         self.skus.iter().map(Sku::available).sum()
     }
 }
 
-/// The filters of a list of products; a product must match all that are given.
+/// The filters of a list of products. A product must match every filter that is set.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ProductFilter {
-    /// The product is in this category or below it (R6).
+    /// The product is in this category or in one of its descendants (R6).
     pub category: Option<CategoryId>,
     /// The lowest final price is at least this amount, in the shop's currency.
     pub min_price: Option<Money>,
     /// The lowest final price is at most this amount, in the shop's currency.
     pub max_price: Option<Money>,
-    /// The product has this brand, by its folded key.
+    /// The product has this brand; the folded keys are compared.
     pub brand: Option<String>,
-    /// The product has this tag, by its folded key.
+    /// The product has this tag; the folded keys are compared.
     pub tag: Option<String>,
-    /// The best availability over its SKUs is this one.
+    /// The best availability of the SKUs of the product is this one.
     pub availability: Option<AvailabilityStatus>,
     /// The product has this status; `None` selects all.
     pub status: Option<ProductStatus>,
     /// Whether soft-deleted products are listed (R2).
     pub include_deleted: IncludeDeleted,
-    /// The product was edited at or after this time (microseconds), for consumers that catch up.
+    /// The product was edited at or after this time, with microsecond precision. Consumers use this filter to catch up.
     pub updated_since: Option<crate::clock::Timestamp>,
 }
 
@@ -204,7 +205,8 @@ impl ProductFilter {
     /// Checks the brand, the tag and the bounds of the price.
     ///
     /// # Errors
-    /// `Validation` as in [`Self::check_texts`] and for price bounds that no price can be between, `CURRENCY_MISMATCH`.
+    /// `Validation` as in [`Self::check_texts`] and if the lower price bound is above the upper one;
+    /// `CURRENCY_MISMATCH`.
     pub(crate) fn check(&self, shop: Currency) -> Result<()> {
         let mut errors = ValidationErrors::default();
         Self::check_texts(self.brand.as_deref(), self.tag.as_deref(), &mut errors);
@@ -214,23 +216,23 @@ impl ProductFilter {
     }
 }
 
-/// The order of a list of products; ties by id.
+/// The order of a list of products. Equal products are ordered by id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum ProductSort {
-    /// The newest first.
+    /// By time of creation, newest first.
     #[default]
     CreatedDesc,
-    /// The oldest first.
+    /// By time of creation, oldest first.
     CreatedAsc,
-    /// The lowest final price first.
+    /// By lowest final price ("from" price), ascending.
     PriceAsc,
-    /// The highest "from" price first.
+    /// By lowest final price ("from" price), descending.
     PriceDesc,
-    /// By folded title.
+    /// By folded title, ascending.
     TitleAsc,
     /// By folded title, descending.
     TitleDesc,
-    /// The best rating first.
+    /// By mean rating, best first.
     RatingDesc,
 }
 
@@ -270,13 +272,14 @@ impl ProductSort {
     }
 }
 
-/// The values by which a list can be narrowed (`meta.filters`).
+/// The values by which a list of products can be filtered further (`meta.filters`).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ProductFilters {
-    /// Categories that matching products are directly in, most products first, at most 100.
+    /// The categories that directly contain matching products, with the number of products, most products first; at
+    /// most 100.
     pub categories: Vec<(CategorySummary, u64)>,
-    /// Brands, most products first, at most 100.
+    /// The brands of matching products, with the number of products, most products first; at most 100.
     pub brands: Vec<(String, u64)>,
-    /// The lowest and the highest "from" price.
+    /// The lowest and the highest "from" price of the matching products.
     pub price: Option<(Money, Money)>,
 }

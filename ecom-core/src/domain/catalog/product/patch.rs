@@ -8,78 +8,84 @@ use crate::domain::common::{Attributes, Patch};
 use crate::error::{CatalogConflict, FieldCode, Result, ValidationErrors};
 use crate::money::ExactDecimal;
 
-/// A merge patch of a product (RFC 7396).
+/// A merge patch of a product (RFC 7396): fields that it leaves out stay unchanged.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ProductPatch {
-    /// 1–255 characters; null is refused.
+    /// The title, 1–255 characters; null is refused.
     #[serde(default)]
     pub title: Patch<String>,
-    /// At most 100 characters of a-z, 0-9 and -, unique among live products; null makes it from the title again.
+    /// The name of the product in URLs: 1–100 characters of a-z, 0-9 and -, unique among live products; null derives it
+    /// from the title again.
     #[serde(default)]
     pub slug: Patch<String>,
-    /// At most 50,000 characters; null removes it.
+    /// The description, at most 50,000 characters; null removes it.
     #[serde(default)]
     pub description: Patch<String>,
-    /// At most 100 characters; null removes it.
+    /// The brand, at most 100 characters; null removes it.
     #[serde(default)]
     pub brand: Patch<String>,
     /// Whether the product is on sale; null is refused.
     #[serde(default)]
     pub status: Patch<ProductStatus>,
-    /// Replaces all categories; null empties them.
+    /// The categories, at most 50, each by its id, slug or path. They replace all current ones; null removes all.
     #[serde(default)]
     pub categories: Patch<Vec<String>>,
-    /// One category, in place of all.
+    /// The only category, by its id, slug or path. It replaces all current ones; null removes all. It cannot be
+    /// combined with `categories`.
     #[serde(default)]
     pub category: Patch<String>,
-    /// Replaces all tags; null empties them.
+    /// The tags, at most 50 of 1–50 characters each. They replace all current ones; null removes all.
     #[serde(default)]
     pub tags: Patch<Vec<String>>,
-    /// Replaces all images; null empties them.
+    /// The images in the order of display, at most 50. They replace all current ones; null removes all.
     #[serde(default)]
     pub images: Patch<Vec<ImageInput>>,
-    /// Merged into the attributes; null empties them.
+    /// Changes of the attributes, merged into the existing ones (RFC 7396); null removes all of them.
     #[serde(default, deserialize_with = "Attributes::from_patch")]
     pub attributes: Patch<Attributes>,
-    /// 0–100, with at most two decimals; null sets it to 0.
+    /// The discount on the price of every SKU, in percent: 0–100, with at most two decimal places; null sets it to 0.
     #[serde(default)]
     pub discount_percentage: Patch<ExactDecimal>,
-    /// At most 255 characters; null removes it.
+    /// The warranty terms, at most 255 characters; null removes them.
     #[serde(default)]
     pub warranty_information: Patch<String>,
-    /// At most 255 characters; null removes it.
+    /// The shipping terms, at most 255 characters; null removes them.
     #[serde(default)]
     pub shipping_information: Patch<String>,
-    /// Replaces all SKUs.
+    /// The SKUs in the order of display, 1–200. They replace all current ones: SKUs of the product that are not listed
+    /// are soft-deleted. Null is refused.
     #[serde(default)]
     pub skus: Patch<Vec<SkuInput>>,
-    /// Flat: the price of the only SKU.
+    /// Flat field: the price of the only SKU before the discount, in the shop's currency, 0 or more; null is refused.
+    /// Flat fields are refused if the product has several SKUs.
     #[serde(default)]
     pub price: Patch<ExactDecimal>,
-    /// ISO 4217; must be the shop's.
+    /// The currency of the prices, as its ISO 4217 code. It must be the currency of the shop, which is also assumed if
+    /// it is absent.
     #[serde(default)]
     pub currency: Option<String>,
-    /// Flat: pieces on hand of the only SKU.
+    /// Flat field: the pieces on hand of the only SKU, 0 to 10¹²; the ledger records the difference. Null is refused.
     #[serde(default)]
     pub stock: Patch<i64>,
-    /// Flat: the code of the only SKU.
+    /// Flat field: the code of the only SKU, 1–100 characters, unique among live SKUs; null is refused.
     #[serde(default)]
     pub sku: Patch<String>,
-    /// Flat: the weight of the only SKU.
+    /// Flat field: the weight of the only SKU in the shop's unit, 0–1,000,000,000, with at most two decimal places;
+    /// null removes it.
     #[serde(default)]
     pub weight: Patch<ExactDecimal>,
-    /// Flat: the dimensions of the only SKU.
+    /// Flat field: the dimensions of the only SKU, merged into the existing ones; null removes them.
     #[serde(default)]
     pub dimensions: Patch<DimensionsPatch>,
-    /// Flat: the barcode of the only SKU.
+    /// Flat field: the barcode of the only SKU, 1–100 characters; null removes it.
     #[serde(default)]
     pub barcode: Patch<String>,
-    /// Flat: the low-stock threshold of the only SKU.
+    /// Flat field: the low-stock threshold of the only SKU, 0 to 10¹²; null is refused.
     #[serde(default)]
     pub low_stock_threshold: Patch<i64>,
-    /// The version that was read (R1), unless If-Match names it.
+    /// The version of the product that the client read (R1), unless `If-Match` names it.
     #[serde(default)]
     pub version: Option<i64>,
 }
@@ -97,13 +103,13 @@ impl ProductPatch {
             ("low_stock_threshold", self.low_stock_threshold.is_said()),
         ]
         .into_iter()
-        .find_map(|(name, said)| said.then_some(name))
+        .find_map(|(name, present)| present.then_some(name))
     }
 
     /// Merges the patch into a product, and returns the result as an input.
     ///
     /// # Errors
-    /// `Validation` for a null that is not allowed, `FLAT_WRITE_REFUSED` for flat fields on a product with several
+    /// `Validation` for a field that must not be null; `FLAT_WRITE_REFUSED` for flat fields on a product with several
     /// SKUs.
     pub(crate) fn onto(self, current: &Product) -> Result<ProductInput> {
         let flat = self.flat_field();
@@ -119,7 +125,11 @@ impl ProductPatch {
             (c, Patch::Keep) => c.apply(&mut p.categories),
             (c, category) => {
                 if c.is_said() {
-                    e.push("category", FieldCode::Inconsistent, "goes in place of `categories`, not beside it");
+                    e.push(
+                        "category",
+                        FieldCode::Inconsistent,
+                        "cannot be combined with `categories`: send one of the two",
+                    );
                 }
                 p.categories = None;
                 category.apply(&mut p.category);
@@ -152,10 +162,12 @@ impl ProductPatch {
                 p.skus = Some(vec![s]);
             }
             (Patch::Set(_), Some(field)) => {
-                e.push(field, FieldCode::Inconsistent, "goes in place of `skus`, not beside it");
+                e.push(field, FieldCode::Inconsistent, "cannot be combined with `skus`: set it on an entry of `skus`");
             }
             (Patch::Set(skus), None) => p.skus = Some(skus),
-            (Patch::Clear, _) => e.push("skus", FieldCode::Required, "cannot be null: a product has at least one SKU"),
+            (Patch::Clear, _) => {
+                e.push("skus", FieldCode::Required, "must not be null, because a product has at least one SKU")
+            }
         }
         e.into_result()?;
         Ok(p)
@@ -173,7 +185,7 @@ fn or_default<T: Default>(patch: Patch<T>, to: &mut T) {
 /// Merges a field that a patch may change but not remove.
 pub(crate) fn require<T>(patch: Patch<T>, to: &mut Option<T>, field: &str, e: &mut ValidationErrors) {
     match patch {
-        Patch::Clear => e.push(field, FieldCode::Required, "cannot be null"),
+        Patch::Clear => e.push(field, FieldCode::Required, "must not be null"),
         patch => patch.apply(to),
     }
 }

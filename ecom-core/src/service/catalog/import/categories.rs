@@ -127,7 +127,11 @@ impl Forest {
                 Ok(())
             }
             _ => {
-                let why = Rejection::field("id", FieldCode::Inconsistent, "stands in this file for the second time");
+                let why = Rejection::field(
+                    "id",
+                    FieldCode::Inconsistent,
+                    "must occur only once in the source, but an earlier record has the same one",
+                );
                 Err((row, why))
             }
         }
@@ -226,7 +230,7 @@ fn plan(forest: &Forest, present: &Present, new_id: &dyn Fn() -> CategoryId) -> 
                 continue;
             }
             if level >= Category::MAX_DEPTH {
-                let why = format!("the tree may be {} deep", Category::MAX_DEPTH);
+                let why = format!("must have at most {} levels", Category::MAX_DEPTH);
                 refuse(Rejection::field("path", FieldCode::OutOfBounds, why), &mut steps, &mut seen);
                 continue;
             }
@@ -234,7 +238,8 @@ fn plan(forest: &Forest, present: &Present, new_id: &dyn Fn() -> CategoryId) -> 
             let key = fold_key(name);
             if let Some(before) = present.by_external.get(&node.external_id) {
                 if !before.audit.is_live() {
-                    let reason = format!("category {} is deleted; restore it, or delete it for good, first", before.id);
+                    let reason =
+                        format!("category {} is deleted: restore it or delete it permanently first", before.id);
                     let why = Rejection { code: ErrorCode::StateConflict.as_str(), reason, fields: Vec::new() };
                     refuse(why, &mut steps, &mut seen);
                     continue;
@@ -274,7 +279,7 @@ fn plan(forest: &Forest, present: &Present, new_id: &dyn Fn() -> CategoryId) -> 
     // A node that no root leads to is its own ancestor.
     for (i, node) in nodes.iter().enumerate() {
         if node.row.is_some() && !seen.get(i).copied().unwrap_or(true) {
-            let why = Rejection::field("path", FieldCode::Inconsistent, "leads from the category to itself");
+            let why = Rejection::field("path", FieldCode::Inconsistent, "must not contain the category itself");
             steps.push(Action::Reject(i, why));
         }
     }
@@ -285,12 +290,12 @@ fn reject_twin(node: &Node, i: usize, steps: &mut Vec<Action>) {
     if node.row.is_none() {
         return;
     }
-    let message = "another category under the same parent has this name".to_owned();
+    let message = "must be unique among the categories under the same parent".to_owned();
     steps.push(Action::Reject(
         i,
         Rejection {
             code: ErrorCode::Duplicate.as_str(),
-            reason: message.clone(),
+            reason: "another category under the same parent already has this name".to_owned(),
             fields: vec![FieldError { field: "name".to_owned(), code: FieldCode::Inconsistent, message }],
         },
     ));
@@ -323,7 +328,7 @@ fn below_refused(above: &Node, why: &Rejection) -> Rejection {
     Rejection::field(
         "path",
         FieldCode::ReferenceNotFound,
-        format!("the category `{}` above it was refused: {}", above.shown(), why.reason),
+        format!("has the parent category `{}`, which was refused: {}", above.shown(), why.reason),
     )
 }
 
@@ -365,7 +370,7 @@ impl ImportService<'_> {
                 Some(Message::Item(item)) => {
                     let Item { index, line, mut raw, external_id, value } = *item;
                     if forest.nodes.len() >= max_categories {
-                        let reason = format!("there are more than {max_categories} categories");
+                        let reason = format!("the source has more than {max_categories} categories");
                         run.report.ended_early = Some(EndedEarly { reason, index, line, byte: 0 });
                         break;
                     }
@@ -578,7 +583,7 @@ impl Writer<'_> {
                 None => slug.to_string(),
                 Some(parent) => {
                     let above = paths.get(&parent).ok_or_else(|| {
-                        let message = format!("there is no category `{parent}` any more");
+                        let message = format!("has the parent category `{parent}`, which no longer exists");
                         Error::invalid("path", FieldCode::ReferenceNotFound, message)
                     })?;
                     format!("{above}/{slug}")

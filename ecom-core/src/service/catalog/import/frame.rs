@@ -78,7 +78,7 @@ impl<R: Read> Framer<R> {
 
     /// Returns where the source broke off, after its last record could not be parsed.
     pub fn broke_off_at(&self, frame: &Frame) -> EndedEarly {
-        let mut stop = self.stop(format!("the source breaks off within the record that starts on line {}", frame.line));
+        let mut stop = self.stop(format!("the source ends within the record that starts on line {}", frame.line));
         stop.index = frame.index;
         stop
     }
@@ -89,7 +89,7 @@ impl<R: Read> Framer<R> {
                 Ok(b) => return Ok(b.first().copied()),
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 // The text of an I/O error may name a path.
-                Err(e) => return Err(self.stop(format!("the source cannot be read on: {}", e.kind()))),
+                Err(e) => return Err(self.stop(format!("the source cannot be read further: {}", e.kind()))),
             }
         }
     }
@@ -168,7 +168,9 @@ impl<R: Read> Framer<R> {
                 self.element(true, true)
             }
             (_, Some(b'{')) => self.first_object(format.is_none()),
-            (_, Some(_)) => Err(self.stop("this is no JSON: an array, an object, or an object per line is expected")),
+            (_, Some(_)) => {
+                Err(self.stop("the source is not valid JSON: an array, an object, or one object per line is expected"))
+            }
         }
     }
 
@@ -184,7 +186,7 @@ impl<R: Read> Framer<R> {
             return Err(self.stop("malformed JSON: a comma or the end of the array is expected"));
         }
         match next {
-            None => Err(self.stop("the source breaks off before the end of its array")),
+            None => Err(self.stop("the source ends before the end of its array")),
             Some(b']') => {
                 self.bump(b']');
                 self.mode = Mode::Done;
@@ -246,7 +248,7 @@ impl<R: Read> Framer<R> {
     }
 
     fn broke_off(&self, frame: &Frame) -> Broken {
-        Broken::Ended(self.stop(format!("the source breaks off within the record that starts on line {}", frame.line)))
+        Broken::Ended(self.stop(format!("the source ends within the record that starts on line {}", frame.line)))
     }
 
     /// Reads one value, by its brackets and strings. `open` are the closing brackets that are already expected.
@@ -269,7 +271,7 @@ impl<R: Read> Framer<R> {
                     }
                     continue;
                 }
-                b'{' | b'[' if open.len() >= MAX_NESTING => return Err(Broken::Malformed("it is nested too deep")),
+                b'{' | b'[' if open.len() >= MAX_NESTING => return Err(Broken::Malformed("it is nested too deeply")),
                 b'{' => open.push(b'}'),
                 b'[' => open.push(b']'),
                 b'}' | b']' => {

@@ -349,12 +349,12 @@ fn parse<D: DeserializeOwned>(frame: &Frame) -> Result<D, Unread> {
     if frame.too_large {
         return Err(Unread::Refused(Rejection {
             code: ErrorCode::PayloadTooLarge.as_str(),
-            reason: "the record is over the limit of its size".to_owned(),
+            reason: "the record exceeds the maximum size".to_owned(),
             fields: Vec::new(),
         }));
     }
     if !frame.raw.starts_with(b"{") {
-        return Err(refused("a record is a JSON object".to_owned(), Vec::new()));
+        return Err(refused("the record must be a JSON object".to_owned(), Vec::new()));
     }
     let mut from = serde_json::Deserializer::from_slice(&frame.raw);
     let document = serde_path_to_error::deserialize(&mut from).map_err(|e| {

@@ -117,7 +117,7 @@ impl ImportOptions {
     pub(super) fn check(&self) -> Result<()> {
         let mut errors = crate::error::ValidationErrors::default();
         if !(1..=1_000).contains(&self.batch) {
-            errors.out_of_bounds("batch", "must be 1 to 1000");
+            errors.out_of_bounds("batch", "must be between 1 and 1000");
         }
         if let Some(s) = &self.source {
             crate::text::check_text("source", s, 1, 100, &mut errors);
@@ -135,7 +135,11 @@ fn first_of_its_kind(seen: &mut HashSet<u128>, c: &Candidate) -> Result<(), Reje
     if seen.insert(text_hash(&key)) {
         return Ok(());
     }
-    Err(Rejection::field(field, FieldCode::Inconsistent, "stands in this file for the second time"))
+    Err(Rejection::field(
+        field,
+        FieldCode::Inconsistent,
+        "must occur only once in the source, but an earlier record has the same one",
+    ))
 }
 
 struct Writer<'a> {
@@ -396,7 +400,7 @@ impl Writer<'_> {
 /// Returns why a record cannot be written over a product, if it cannot.
 fn refused(c: &Candidate, before: &Product) -> Option<Error> {
     if !before.audit.is_live() {
-        let message = format!("product {} is deleted; restore it, or delete it for good, first", before.id);
+        let message = format!("product {} is deleted: restore it or delete it permanently first", before.id);
         return Some(Conflict::State { message }.into());
     }
     (c.flat && before.skus.len() > 1)

@@ -159,7 +159,7 @@ impl<'de> Deserialize<'de> for ForeignId {
         impl Visitor<'_> for Id {
             type Value = ForeignId;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a whole number or a text")
+                f.write_str("a whole number or a string")
             }
             fn visit_u64<E>(self, v: u64) -> Result<ForeignId, E> {
                 Ok(ForeignId(v.to_string()))
@@ -240,7 +240,11 @@ impl ProductRecord {
             .map(|c| fold_key(c))
             .collect();
         if external.is_none() && codes.is_empty() {
-            errors.push("external_id", FieldCode::Required, "a record needs its id or a SKU code to be known again by");
+            errors.push(
+                "external_id",
+                FieldCode::Required,
+                "is required if the record has no SKU code, so that a later import recognizes it",
+            );
         }
         if self.title.is_none() {
             errors.push("title", FieldCode::Required, "is required");

@@ -367,7 +367,7 @@ impl<'a> ProductService<'a> {
                     errors.push(
                         format!("skus[{i}].id"),
                         FieldCode::ReferenceNotFound,
-                        format!("{id} is no SKU of this product"),
+                        format!("must be the id of a SKU of this product, not {id}"),
                     );
                     None
                 }
@@ -545,7 +545,7 @@ impl<'a> ProductService<'a> {
         let shown: Vec<CategoryId> = before.categories.iter().map(|c| c.id).collect();
         let live = tx.categories().get_many(&shown, IncludeDeleted::No).await?;
         if let Some(gone) = shown.iter().find(|id| !live.iter().any(|c| c.id == **id)) {
-            return Err(Conflict::State { message: format!("category {gone} is deleted; restore it first") }.into());
+            return Err(Conflict::State { message: format!("category {gone} is deleted: restore it first") }.into());
         }
         let now = self.cx.now();
         let mut after = before.clone();

@@ -65,7 +65,7 @@ async fn counts(storage: &Arc<dyn Storage>, category: &Category) -> (i64, i64) {
     (c.product_count, c.subtree_product_count)
 }
 
-/// What is inserted is read back, full and minimal.
+/// A category with all fields and one without optional fields are read back as they were inserted.
 pub async fn every_field_survives_a_round_trip(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let root = env.category("Root", None);
@@ -80,7 +80,7 @@ pub async fn every_field_survives_a_round_trip(storage: &Arc<dyn Storage>) {
     assert_eq!(get(storage, CategoryId(env.ids.next())).await, None, "`get` of an unknown id finds nothing");
 }
 
-/// An update writes every field, to something and to nothing.
+/// An update sets and clears every field.
 pub async fn every_field_is_updated(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let a = env.category("A", None);
@@ -114,7 +114,7 @@ pub async fn every_field_is_updated(storage: &Arc<dyn Storage>) {
     assert_eq!(get(storage, b.id).await.as_ref(), Some(&b), "other rows stay as they are");
 }
 
-/// Those that exist, once each, by id.
+/// The result has the existing categories, each once, ordered by id.
 pub async fn many_are_read_by_id_in_order(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let all: Vec<Category> = (0..120).map(|n| env.category(&format!("C {n}"), None)).collect();
@@ -137,7 +137,7 @@ pub async fn many_are_read_by_id_in_order(storage: &Arc<dyn Storage>) {
     assert_eq!(read!(storage, categories.get_by_slugs(&[])), [], "`get_by_slugs` of no slugs finds nothing");
 }
 
-/// Every read hides them, those that can show them do so.
+/// Every read hides soft-deleted rows, and reads that can include them return them.
 pub async fn r02_soft_deleted_categories_are_hidden_unless_asked_for(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let live = env.full_category("Live", None);
@@ -193,7 +193,7 @@ pub async fn r02_soft_deleted_categories_are_hidden_unless_asked_for(storage: &A
     assert_eq!(read!(storage, categories.subtree("gone")), [gone.clone()], "a subtree shows deleted ones too");
 }
 
-/// Restoring is an update without `deleted_at`.
+/// A restore is an update that clears `deleted_at`.
 pub async fn r02_a_deleted_category_comes_back(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let c = env.category("C", None);
@@ -205,7 +205,7 @@ pub async fn r02_a_deleted_category_comes_back(storage: &Arc<dyn Storage>) {
     assert_eq!(get(storage, c.id).await, Some(back), "a category that is restored is read with all its fields");
 }
 
-/// The keys of a deleted row are no longer taken.
+/// Other rows can use the name and the slug of a deleted row.
 pub async fn r02_name_and_slug_are_free_again_after_soft_delete(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let old = env.category("Audio", None);
@@ -220,7 +220,7 @@ pub async fn r02_name_and_slug_are_free_again_after_soft_delete(storage: &Arc<dy
     );
 }
 
-/// What was taken in the meantime is not taken back.
+/// The restore does not take the name back from another row.
 pub async fn r02_a_restore_into_a_taken_name_is_refused(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let old = env.category("Audio", None);
@@ -234,13 +234,13 @@ pub async fn r02_a_restore_into_a_taken_name_is_refused(storage: &Arc<dyn Storag
     assert_eq!(get(storage, old.id).await, None, "a restore that is refused changes nothing");
 }
 
-/// A category with a slug that differs from the others, so that only the name can clash.
+/// Returns a category with a unique slug, so that only its name can conflict.
 fn named(env: &Env, name: &str, slug: &str, parent: Option<&Category>) -> Category {
     let slug = Slug::trusted(slug.to_owned());
     Category { path: Category::path_under(parent, &slug), slug, ..env.category(name, parent) }
 }
 
-/// The folded key decides.
+/// The folded keys of names are compared.
 pub async fn sibling_names_are_unique_whatever_their_case_and_width(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let root = env.category("Root", None);
@@ -262,7 +262,7 @@ pub async fn root_names_are_unique(storage: &Arc<dyn Storage>) {
     is_taken("name", env.insert_categories(storage, &[&twin]).await, "a root's twin");
 }
 
-/// `Cafe` and `Café` are two names; the two ways to write `é` are one.
+/// `Cafe` and `Café` are different names, but both encodings of `é` are the same.
 pub async fn accents_make_another_name(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let plain = named(&env, "Cafe", "one", None);
@@ -272,7 +272,7 @@ pub async fn accents_make_another_name(storage: &Arc<dyn Storage>) {
     is_taken("name", env.insert_categories(storage, &[&twin]).await, "a composed accent");
 }
 
-/// Uniqueness is among siblings only.
+/// Only siblings must have different names.
 pub async fn a_name_is_free_under_another_parent(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let (a, b) = (env.category("A", None), env.category("B", None));
@@ -283,7 +283,7 @@ pub async fn a_name_is_free_under_another_parent(storage: &Arc<dyn Storage>) {
     assert_eq!(get(storage, under_b.id).await, Some(under_b), "a name is free under another parent");
 }
 
-/// A slug names one live category, wherever it is.
+/// No two live categories have the same slug, wherever they are in the tree.
 pub async fn slugs_are_unique_over_the_whole_tree(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let a = env.category("A", None);
@@ -291,13 +291,13 @@ pub async fn slugs_are_unique_over_the_whole_tree(storage: &Arc<dyn Storage>) {
     env.insert_categories(storage, &[&a, &b]).await.unwrap();
     let twin = named(&env, "Other", "b", None);
     is_taken("slug", env.insert_categories(storage, &[&twin]).await, "slug");
-    // Within one call, too.
+    // Slugs within one call are compared too.
     let pair = [&named(&env, "X", "x", None), &named(&env, "Y", "x", None)];
     is_taken("slug", env.insert_categories(storage, &pair).await, "slug within a call");
     assert_eq!(get(storage, pair[0].id).await, None, "all or nothing");
 }
 
-/// One live category per source and external id; the same id from another source is another.
+/// No two live categories have the same source and external id. The same id from another source is different.
 pub async fn external_references_are_unique(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let with = |name: &str, source: &str, id: &str| Category {
@@ -311,7 +311,7 @@ pub async fn external_references_are_unique(storage: &Arc<dyn Storage>) {
     is_taken("external_id", env.insert_categories(storage, &[&twin]).await, "external");
 }
 
-/// As with an insert.
+/// An update is refused as an insert is.
 pub async fn an_update_into_a_taken_name_or_slug_is_refused(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let a = env.category("A", None);
@@ -324,7 +324,7 @@ pub async fn an_update_into_a_taken_name_or_slug_is_refused(storage: &Arc<dyn St
     assert_eq!(get(storage, b.id).await, Some(b), "an update that is refused changes nothing");
 }
 
-/// By source and id, bytewise; soft-deleted ones too.
+/// Source and id are compared bytewise. Soft-deleted categories are found too.
 pub async fn categories_are_found_by_external_reference(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let with = |name: &str, source: &str, id: &str| Category {
@@ -344,7 +344,7 @@ pub async fn categories_are_found_by_external_reference(storage: &Arc<dyn Storag
     assert_eq!(read!(storage, categories.find_by_external("erp", &[])), [], "no external ids find nothing");
 }
 
-/// `a`, `a-2`, `a-10`; not `ab`, `a-2b`, `a-b`.
+/// The slugs of `a` are `a`, `a-2` and `a-10`, but not `ab`, `a-2b` and `a-b`.
 pub async fn taken_slugs_are_the_bases_and_their_numbers_and_nothing_else(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let all: Vec<Category> = ["a", "a-2", "a-10", "ab", "a-2b", "a-b", "c-3", "d", "e"]
@@ -360,7 +360,7 @@ pub async fn taken_slugs_are_the_bases_and_their_numbers_and_nothing_else(storag
     assert!(read!(storage, categories.taken_slugs(&[])).is_empty(), "no bases have no taken slugs");
 }
 
-/// [`Slug::numbered`] cuts a slug of full length.
+/// [`Slug::numbered`] shortens a slug of the maximum length.
 pub async fn taken_slugs_know_what_was_cut_to_make_room_for_its_number(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let base = Slug::trusted("x".repeat(Slug::MAX));
@@ -370,7 +370,7 @@ pub async fn taken_slugs_know_what_was_cut_to_make_room_for_its_number(storage: 
     assert_eq!(base.first_free(&taken), base.numbered(3), "taken: {taken:?}");
 }
 
-/// All, roots, children of one.
+/// Lists all categories, the roots, and the children of a category.
 pub async fn lists_filter_by_parent(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let (a, b) = (env.category("A", None), env.category("B", None));
@@ -392,18 +392,18 @@ pub async fn lists_filter_by_parent(storage: &Arc<dyn Storage>) {
     }
 }
 
-/// Both pagings give the same order, each row exactly once, with ties.
+/// Both kinds of paging return each row exactly once in the same order, also for equal names.
 pub async fn lists_are_sorted_by_folded_name_and_page_exactly_once(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let parents: Vec<Category> = (0..7).map(|n| env.category(&format!("parent {n}"), None)).collect();
     let mut all = parents.clone();
-    // Seven of each name, in several spellings: ties that only the id decides.
+    // Each name occurs seven times, in several spellings, so that only the id orders them.
     for n in 0..130 {
         let name = ["zebra", "Ähre", "apfel", "ÄHRE", "Apfel"][n % 5].to_owned() + &format!(" {}", n / 35);
         let parent = &parents[(n / 5) % 7];
         all.push(named(&env, &name, &format!("n-{n}"), Some(parent)));
     }
-    // No two alike among siblings.
+    // Siblings have different names.
     let mut seen = std::collections::HashSet::new();
     all.retain(|c| seen.insert((c.parent_id, fold_key(&c.name))));
     env.insert_categories(storage, &all.iter().collect::<Vec<_>>()).await.unwrap();
@@ -440,7 +440,7 @@ pub async fn lists_are_sorted_by_folded_name_and_page_exactly_once(storage: &Arc
     }
 }
 
-/// Exact under the bound and at it, a lower bound above it.
+/// A count is exact up to the bound, and a lower bound above it.
 pub async fn counts_stop_at_their_bound(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let all: Vec<Category> = (0..12).map(|n| env.category(&format!("C {n}"), None)).collect();
@@ -463,7 +463,7 @@ pub async fn counts_stop_at_their_bound(storage: &Arc<dyn Storage>) {
     );
 }
 
-/// Paths that only begin alike are no part of it.
+/// Paths that only have the same beginning are not part of the subtree.
 pub async fn the_subtree_of_a_path_is_itself_and_what_is_below(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let a = env.category("a", None);
@@ -494,10 +494,10 @@ pub async fn the_subtree_of_a_path_is_itself_and_what_is_below(storage: &Arc<dyn
     assert_eq!(read!(storage, categories.subtree("nowhere")), [], "`subtree` of an unknown path is empty");
 }
 
-/// Live ones only.
+/// The tree contains live categories only.
 pub async fn the_tree_has_parents_first_and_siblings_by_name(storage: &Arc<dyn Storage>) {
     let env = Env::default();
-    // The slugs sort the other way round, so that no order of paths passes for one of names.
+    // The slugs have the reverse order, so that an order by path is not mistaken for an order by name.
     let mut all = Vec::new();
     for (n, name) in ["zebra", "Äpfel", "apfel", "Birne"].iter().enumerate() {
         let root = named(&env, name, &format!("r{}", 9 - n), None);
@@ -529,7 +529,7 @@ pub async fn the_tree_has_parents_first_and_siblings_by_name(storage: &Arc<dyn S
     }
 }
 
-/// The row that somebody edits is not the row whose path follows.
+/// Only the edited category has a new version. Its descendants, whose paths change, do not.
 pub async fn r03_rewriting_paths_moves_revisions_not_versions(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let a = env.category("A", None);
@@ -547,7 +547,7 @@ pub async fn r03_rewriting_paths_moves_revisions_not_versions(storage: &Arc<dyn 
     attempt!(storage, categories.rewrite_paths(&[])).unwrap();
 }
 
-/// A move as the service does it, in one transaction.
+/// Moves a category as the service does, in one transaction.
 pub async fn r03_a_move_takes_products_and_counts_along(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let (x, y) = (env.category("X", None), env.category("Y", None));
@@ -594,7 +594,7 @@ pub async fn r03_a_move_takes_products_and_counts_along(storage: &Arc<dyn Storag
     );
 }
 
-/// What one reads under the lock, no other changes before it is done.
+/// No other writer changes the tree between a read under the lock and the commit.
 pub async fn r03_the_tree_lock_makes_writers_wait_for_each_other(storage: &Arc<dyn Storage>) {
     let mut tasks = Vec::new();
     for seed in 0..8 {
@@ -619,7 +619,7 @@ pub async fn r03_the_tree_lock_makes_writers_wait_for_each_other(storage: &Arc<d
     );
 }
 
-/// Not this row, and nothing else of the transaction.
+/// An update from an old version changes neither the row nor anything else of the transaction.
 pub async fn r01_an_update_from_an_old_version_changes_nothing(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let (a, b) = (env.category("A", None), env.category("B", None));
@@ -646,7 +646,7 @@ pub async fn r01_an_update_from_an_old_version_changes_nothing(storage: &Arc<dyn
     );
 }
 
-/// Live and all, children and products directly in it.
+/// The usage has the numbers of live and of all rows, for children and for products directly in the category.
 pub async fn r04_usage_counts_children_and_products_live_and_all(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let a = env.category("A", None);
@@ -675,7 +675,7 @@ pub async fn r04_usage_counts_children_and_products_live_and_all(storage: &Arc<d
     );
 }
 
-/// Not even a read of deleted rows finds it.
+/// Reads that include deleted rows do not find the category either.
 pub async fn r04_purge_removes_for_good_and_frees_its_keys(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let a = env.full_category("A", None);
@@ -689,7 +689,7 @@ pub async fn r04_purge_removes_for_good_and_frees_its_keys(storage: &Arc<dyn Sto
     env.insert_categories(storage, &[&env.full_category("A", None)]).await.expect("its keys are free");
 }
 
-/// Children and products, live or deleted.
+/// Children and products refer to the category, live or deleted.
 pub async fn r04_a_category_that_is_referred_to_is_not_purged(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let tops: Vec<Category> = (0..4).map(|n| env.category(&format!("top {n}"), None)).collect();
@@ -708,7 +708,7 @@ pub async fn r04_a_category_that_is_referred_to_is_not_purged(storage: &Arc<dyn 
     }
 }
 
-/// Insert, status, soft delete, restore, other category, purge.
+/// A product is inserted, gets another status, is soft-deleted, restored, moved to another category and purged.
 pub async fn product_counts_follow_every_change_of_a_product(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let root = env.category("Root", None);
@@ -747,7 +747,7 @@ pub async fn product_counts_follow_every_change_of_a_product(storage: &Arc<dyn S
     all("a purge", (0, 0), (0, 0), (0, 0)).await;
 }
 
-/// Each product once per category.
+/// Each category counts a product once.
 pub async fn a_product_in_two_branches_counts_once_above_them(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let root = env.category("Root", None);
@@ -766,7 +766,7 @@ pub async fn a_product_in_two_branches_counts_once_above_them(storage: &Arc<dyn 
     assert_eq!(ids, [p.id], "listed once, too");
 }
 
-/// A stale count in `after` is not written.
+/// An update does not write the product counts of its input.
 pub async fn an_update_leaves_the_product_counts(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let a = env.category("A", None);

@@ -42,7 +42,7 @@ async fn get(storage: &Arc<dyn Storage>, id: SkuId) -> Option<Sku> {
     read!(storage, skus.get(id, IncludeDeleted::No))
 }
 
-/// A stored product with SKUs of these codes.
+/// Stores and returns a product with SKUs that have these codes.
 async fn product_with(env: &Env, storage: &Arc<dyn Storage>, title: &str, codes: &[&str]) -> Product {
     let mut p = env.product(title);
     for code in codes {
@@ -58,7 +58,7 @@ fn edited(env: &Env, sku: &Sku) -> Sku {
     s
 }
 
-/// Writes `after` over `before` under the product's lock.
+/// Updates `before` to `after` under the lock of the product.
 async fn update(storage: &Arc<dyn Storage>, before: &Sku, after: &Sku) -> crate::Result<()> {
     let mut uow = storage.begin().await?;
     uow.products().lock(&[before.product_id]).await?;
@@ -72,7 +72,7 @@ async fn soft_delete(env: &Env, storage: &Arc<dyn Storage>, sku: &Sku) -> Sku {
     after
 }
 
-/// Full and minimal.
+/// A SKU with all fields and one without optional fields are read back as they were inserted.
 pub async fn every_field_survives_a_round_trip(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let mut p = env.product("P");
@@ -85,7 +85,7 @@ pub async fn every_field_survives_a_round_trip(storage: &Arc<dyn Storage>) {
     assert_eq!(get(storage, SkuId(env.ids.next())).await, None, "`get` of an unknown id finds nothing");
 }
 
-/// To something and to nothing.
+/// An update sets and clears every field except the stock.
 pub async fn every_field_but_stock_is_updated(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let p = product_with(&env, storage, "P", &["a", "b"]).await;
@@ -112,7 +112,7 @@ pub async fn every_field_but_stock_is_updated(storage: &Arc<dyn Storage>) {
     assert_eq!(get(storage, p.skus[1].id).await.as_ref(), Some(&p.skus[1]), "other rows stay as they are");
 }
 
-/// By position, whatever the order of the insert.
+/// SKUs are ordered by position, in whichever order they were inserted.
 pub async fn skus_of_a_product_come_by_position(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let mut p = env.product("P");
@@ -132,7 +132,7 @@ pub async fn skus_of_a_product_come_by_position(storage: &Arc<dyn Storage>) {
     assert_eq!(product.skus, p.skus, "the product shows them in the same order");
 }
 
-/// Folded: case, width; accents count.
+/// Case and width of a code are ignored, and accents are not.
 pub async fn a_sku_is_found_by_its_code_in_any_case(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let p = product_with(&env, storage, "P", &["Größe-42"]).await;
@@ -144,7 +144,7 @@ pub async fn a_sku_is_found_by_its_code_in_any_case(storage: &Arc<dyn Storage>) 
     }
 }
 
-/// Barcodes need not be unique.
+/// Several SKUs can have the same barcode.
 pub async fn skus_are_found_by_barcode(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let mut p = env.product("P");
@@ -168,7 +168,7 @@ pub async fn skus_are_found_by_barcode(storage: &Arc<dyn Storage>) {
     );
 }
 
-/// Folded code, id and product of each that is live.
+/// The result has the folded code, the id and the product of each live SKU.
 pub async fn codes_are_looked_up_in_bulk(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let p = product_with(&env, storage, "P", &["Code-1", "code-2", "CODE-3"]).await;
@@ -185,7 +185,7 @@ pub async fn codes_are_looked_up_in_bulk(storage: &Arc<dyn Storage>) {
     assert_eq!(read!(storage, skus.find_by_codes(&[])), [], "`find_by_codes` of no codes finds nothing");
 }
 
-/// Over all products.
+/// Codes are unique among all products.
 pub async fn codes_are_unique_whatever_their_case_and_width(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     product_with(&env, storage, "P", &["Ab-1", "Cafe"]).await;
@@ -206,7 +206,7 @@ pub async fn codes_are_unique_whatever_their_case_and_width(storage: &Arc<dyn St
     );
 }
 
-/// One live SKU per source and external id.
+/// No two live SKUs have the same source and external id.
 pub async fn external_references_are_unique(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let with = |title: &str, source: &str, id: &str| {
@@ -221,7 +221,7 @@ pub async fn external_references_are_unique(storage: &Arc<dyn Storage>) {
     is_taken("external_id", env.insert_products(storage, &[twin]).await, "external");
 }
 
-/// Codes are made as slugs are.
+/// Codes are derived in the same way as slugs.
 pub async fn taken_codes_are_the_bases_and_their_numbers_and_nothing_else(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let codes = ["A", "a-2", "A-10", "ab", "a-2b", "a-b", "a_2", "c-3", "d", "e"];
@@ -238,7 +238,7 @@ pub async fn taken_codes_are_the_bases_and_their_numbers_and_nothing_else(storag
     assert!(read!(storage, skus.taken_codes(&[])).is_empty(), "no bases have no taken codes");
 }
 
-/// Not this row, and nothing else of the transaction.
+/// An update from an old version changes neither the row nor anything else of the transaction.
 pub async fn r01_an_update_from_an_old_version_changes_nothing(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let p = product_with(&env, storage, "P", &["a", "b"]).await;
@@ -262,7 +262,7 @@ pub async fn r01_an_update_from_an_old_version_changes_nothing(storage: &Arc<dyn
     );
 }
 
-/// Every read hides them, those that can show them do so.
+/// Every read hides soft-deleted rows, and reads that can include them return them.
 pub async fn r02_soft_deleted_skus_are_hidden_unless_asked_for(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let p = product_with(&env, storage, "P", &["a", "b"]).await;
@@ -292,7 +292,7 @@ pub async fn r02_soft_deleted_skus_are_hidden_unless_asked_for(storage: &Arc<dyn
     );
 }
 
-/// The code of a deleted SKU is no longer taken.
+/// Other SKUs can use the code of a deleted SKU.
 pub async fn r02_a_code_is_free_again_after_soft_delete(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let p = product_with(&env, storage, "P", &["Code"]).await;
@@ -305,7 +305,7 @@ pub async fn r02_a_code_is_free_again_after_soft_delete(storage: &Arc<dyn Storag
     );
 }
 
-/// What was taken in the meantime is not taken back.
+/// The restore does not take the code back from another SKU.
 pub async fn r02_a_restore_into_a_taken_code_is_refused(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let p = product_with(&env, storage, "P", &["Code"]).await;
@@ -317,7 +317,7 @@ pub async fn r02_a_restore_into_a_taken_code_is_refused(storage: &Arc<dyn Storag
     assert_eq!(get(storage, gone.id).await, None, "a restore that is refused changes nothing");
 }
 
-/// Nothing of it stays, and the others keep their ledgers.
+/// No data of the SKU remains, and other SKUs keep their ledgers.
 pub async fn r05_purge_removes_the_sku_and_its_ledger(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let p = product_with(&env, storage, "P", &["a", "b"]).await;
@@ -334,7 +334,7 @@ pub async fn r05_purge_removes_the_sku_and_its_ledger(storage: &Arc<dyn Storage>
     product_with(&env, storage, "Q", &["a"]).await;
 }
 
-/// An editor who read the SKU before a sale does not undo the sale.
+/// An editor who has read the SKU before a sale does not undo the sale.
 pub async fn r11_an_update_never_writes_stock(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let p = product_with(&env, storage, "P", &["a"]).await;
@@ -351,7 +351,7 @@ pub async fn r11_an_update_never_writes_stock(storage: &Arc<dyn Storage>) {
     assert_eq!(read!(storage, inventory.imbalances()), [], "the stock of every SKU is the sum of its movements");
 }
 
-/// And the check sees a SKU whose stock nothing explains.
+/// The check also detects a SKU whose stock is not the sum of its movements.
 pub async fn r11_opening_rows_explain_the_first_stock(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let p = product_with(&env, storage, "P", &["a", "b"]).await;
@@ -365,7 +365,7 @@ pub async fn r11_opening_rows_explain_the_first_stock(storage: &Arc<dyn Storage>
     }
     assert_eq!(read!(storage, inventory.imbalances()), [], "the stock of every SKU is the sum of its movements");
 
-    // The control: on hand that no row, or the wrong row, explains.
+    // As a control, one SKU has no movement, and another one has a wrong one.
     let (unexplained, wrong) = (env.sku(&p, "x", 1, 5), env.sku(&p, "y", 1, 5));
     let mut uow = storage.begin().await.unwrap();
     uow.skus().insert(&[unexplained.clone(), wrong.clone()], &[env.movement(wrong.id, 3)]).await.unwrap();
@@ -382,7 +382,7 @@ pub async fn r11_opening_rows_explain_the_first_stock(storage: &Arc<dyn Storage>
     );
 }
 
-/// More than fit into one statement of any database.
+/// The SKUs do not fit into one statement of any database.
 pub async fn many_skus_are_inserted_at_once(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let mut p = env.product("P");

@@ -81,7 +81,7 @@ fn events(env: &Env, n: i64) -> Vec<Event> {
     (1..=n).map(|revision| env.event(EventKind::ProductUpdated, product, revision)).collect()
 }
 
-/// Nothing was missed, nothing is there.
+/// Reads return nothing, and no event was missed.
 pub async fn an_empty_log_has_nothing_to_read(storage: &Arc<dyn Storage>) {
     assert_eq!(read(storage, START, 10).await, [], "an empty log has nothing to read");
     let end = head(storage).await;
@@ -89,7 +89,7 @@ pub async fn an_empty_log_has_nothing_to_read(storage: &Arc<dyn Storage>) {
     assert!(horizon(storage).await <= START, "a consumer that starts now has missed nothing");
 }
 
-/// Every kind of event.
+/// The log contains an event of every kind.
 pub async fn every_field_survives_a_round_trip(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let mut sent: Vec<Event> = EventKind::ALL.iter().map(|kind| env.event(*kind, env.ids.next(), 3)).collect();
@@ -105,7 +105,7 @@ pub async fn every_field_survives_a_round_trip(storage: &Arc<dyn Storage>) {
     append(storage, &[]).await;
 }
 
-/// Positions rise; a limit is a limit; reading on from a position goes on after it.
+/// Positions increase, reads respect their limit, and a read from a position begins after it.
 pub async fn events_are_read_in_order_from_any_place(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let sent = events(&env, 250);
@@ -137,7 +137,7 @@ pub async fn events_are_read_in_order_from_any_place(storage: &Arc<dyn Storage>)
     );
 }
 
-/// Nothing before it is new, nothing after it is lost.
+/// A read from the head returns no earlier event and all later ones.
 pub async fn the_head_is_where_what_is_to_come_begins(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let empty = head(storage).await;
@@ -152,7 +152,7 @@ pub async fn the_head_is_where_what_is_to_come_begins(storage: &Arc<dyn Storage>
     assert_eq!(found, new, "what is appended after the head was read comes after it");
 }
 
-/// By the time of the event; a consumer that stands before the horizon can tell.
+/// Events are removed by their time. A consumer whose position is before the horizon can detect this.
 pub async fn trim_removes_what_is_old_and_moves_the_horizon(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     append(storage, &events(&env, 5)).await;
@@ -177,7 +177,7 @@ pub async fn trim_removes_what_is_old_and_moves_the_horizon(storage: &Arc<dyn St
     assert_eq!(attempt!(storage, outbox.trim(between)).unwrap(), 0, "a second time removes nothing");
 }
 
-/// Also when it was trimmed to nothing: numbers are not used again.
+/// Sequence numbers are not reused, even if all events were removed.
 pub async fn a_trimmed_log_goes_on(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     append(storage, &events(&env, 5)).await;
@@ -198,7 +198,7 @@ pub async fn a_trimmed_log_goes_on(storage: &Arc<dyn Storage>) {
     assert!(found[0].0 > end, "the positions of new events are above those that were trimmed");
 }
 
-/// Dropped, rolled back, failed, committed.
+/// The transaction is dropped, rolled back, failed and committed.
 pub async fn r13_event_is_written_with_its_change_or_not_at_all(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     for (n, end) in ["drop", "rollback", "failure", "commit"].into_iter().enumerate() {
@@ -223,12 +223,12 @@ pub async fn r13_event_is_written_with_its_change_or_not_at_all(storage: &Arc<dy
     }
 }
 
-/// Writers that commit in any order never slip an event behind a reader.
+/// Writers that commit in any order never insert an event before the position of a reader.
 pub async fn r13_a_reader_that_follows_sees_every_event_once_and_in_order(storage: &Arc<dyn Storage>) {
     follow(storage, 1).await;
 }
 
-/// Each of them places what it finds committed, and none gets in the way of another.
+/// Every reader assigns positions to committed events, and readers do not block each other.
 pub async fn r13_many_readers_each_see_every_event_once_and_in_order(storage: &Arc<dyn Storage>) {
     follow(storage, 5).await;
 }
@@ -306,7 +306,7 @@ async fn follow(storage: &Arc<dyn Storage>, readers: usize) {
     }
 }
 
-/// A unit of work that appended before others and commits after they were read.
+/// A unit of work appends before others, and commits after their events were read.
 pub async fn r13_an_event_that_commits_late_is_not_skipped(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let late = env.event(EventKind::ProductCreated, env.ids.next(), 1);
@@ -322,7 +322,7 @@ pub async fn r13_an_event_that_commits_late_is_not_skipped(storage: &Arc<dyn Sto
             read(&storage, START, 100).await
         }
     });
-    // Where there is one writer the others wait for it, and come after it.
+    // On a database with one writer, the others wait and come after it.
     let overtaken = tokio::time::timeout(Duration::from_secs(2), &mut others).await.ok();
     let was_overtaken = overtaken.is_some();
     slow.commit().await.unwrap();
@@ -342,7 +342,7 @@ pub async fn r13_an_event_that_commits_late_is_not_skipped(storage: &Arc<dyn Sto
     assert_eq!(ids(&found), ids(&expected), "each once, to a reader that has moved on");
 }
 
-/// An event that is rolled back leaves no place that a reader would wait for, and an unfinished one holds nobody up.
+/// A reader does not wait for an event that was rolled back, nor for an unfinished transaction.
 pub async fn r13_what_is_rolled_back_holds_nobody_up(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let mut uow = storage.begin().await.unwrap();
@@ -354,7 +354,7 @@ pub async fn r13_what_is_rolled_back_holds_nobody_up(storage: &Arc<dyn Storage>)
     assert_eq!(found, kept, "events of a transaction that is rolled back are never read, and hold up no others");
 }
 
-/// Everything is placed, however much it is, and a limit is a limit.
+/// Any number of events receive positions, and each call respects its limit.
 pub async fn every_committed_event_gets_its_place(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let sent = events(&env, 700);
@@ -368,7 +368,7 @@ pub async fn every_committed_event_gets_its_place(storage: &Arc<dyn Storage>) {
     assert_eq!(attempt!(storage, outbox.sequence(300)).unwrap(), 0, "each once");
 }
 
-/// At position 0.
+/// A new consumer has position 0.
 pub async fn a_new_consumer_starts_at_the_beginning(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     append(storage, &events(&env, 3)).await;
@@ -381,7 +381,7 @@ pub async fn a_new_consumer_starts_at_the_beginning(storage: &Arc<dyn Storage>) 
     assert_eq!(lease.position, START, "a new consumer starts at the beginning of the log");
 }
 
-/// And not longer.
+/// After its expiry, another holder can acquire the lease.
 pub async fn a_lease_keeps_others_out_until_it_expires(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let a = acquire(storage, &env, "mail", "a").await.unwrap();
@@ -394,7 +394,7 @@ pub async fn a_lease_keeps_others_out_until_it_expires(storage: &Arc<dyn Storage
     assert_eq!(acquire(storage, &env, "mail", "a").await, None, "now b holds it");
 }
 
-/// The fence stays, the time runs anew.
+/// A renewal keeps the fence and extends the time.
 pub async fn the_holder_renews_its_lease(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let first = acquire(storage, &env, "mail", "a").await.unwrap();
@@ -407,7 +407,7 @@ pub async fn the_holder_renews_its_lease(storage: &Arc<dyn Storage>) {
     assert_eq!(acquire(storage, &env, "mail", "b").await, None, "it was renewed");
 }
 
-/// A lease and a position each.
+/// Each consumer has its own lease and position.
 pub async fn consumers_have_cursors_of_their_own(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     append(storage, &events(&env, 3)).await;
@@ -428,7 +428,7 @@ pub async fn consumers_have_cursors_of_their_own(storage: &Arc<dyn Storage>) {
     );
 }
 
-/// The next one goes on where the last one stood.
+/// The next holder continues at the position of the last one.
 pub async fn a_cursor_outlives_its_holder(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     append(storage, &events(&env, 3)).await;
@@ -442,7 +442,7 @@ pub async fn a_cursor_outlives_its_holder(storage: &Arc<dyn Storage>) {
     assert_eq!(read(storage, b.position, 10).await, all[2..], "a read goes on after the cursor");
 }
 
-/// A late old holder is refused by its fence, even once it holds the lease again.
+/// A former holder is refused because of its old fence, even if it holds the lease again.
 pub async fn a_lost_lease_moves_nothing(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     append(storage, &events(&env, 3)).await;
@@ -463,7 +463,7 @@ pub async fn a_lost_lease_moves_nothing(storage: &Arc<dyn Storage>) {
     assert!(!advance(storage, &nobody, all[1].0).await, "a cursor that was never taken");
 }
 
-/// By its holder, and by nobody who has lost it.
+/// The holder can release the lease, and a former holder cannot.
 pub async fn a_released_lease_is_free_at_once(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let a = acquire(storage, &env, "mail", "a").await.unwrap();
@@ -476,7 +476,7 @@ pub async fn a_released_lease_is_free_at_once(storage: &Arc<dyn Storage>) {
     assert!(acquire(storage, &env, "mail", "a").await.unwrap().fence > b.fence, "the fence rises with each holder");
 }
 
-/// Also when the consumer is new to all of them.
+/// The consumer does not exist yet when the processes try to acquire its lease.
 pub async fn of_many_that_ask_at_once_one_gets_the_lease(storage: &Arc<dyn Storage>) {
     let now = Env::default().now();
     let mut tasks = Vec::new();

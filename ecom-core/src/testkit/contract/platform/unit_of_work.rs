@@ -43,7 +43,7 @@ async fn get(storage: &Arc<dyn Storage>, c: &Category) -> Option<Category> {
     read!(storage, categories.get(c.id, IncludeDeleted::Yes))
 }
 
-/// For people and for probes.
+/// The storage has a name for people, and responds to probes.
 pub async fn it_has_a_name_and_answers(storage: &Arc<dyn Storage>) {
     assert!(!storage.name().is_empty(), "a storage has a name for people");
     storage.ping().await.unwrap();
@@ -52,7 +52,7 @@ pub async fn it_has_a_name_and_answers(storage: &Arc<dyn Storage>) {
     assert!(pool.max >= 1 && pool.size <= pool.max && pool.idle <= pool.size, "{pool:?}");
 }
 
-/// The same at every call.
+/// Every call returns the same identity.
 pub async fn identity_is_made_once(storage: &Arc<dyn Storage>) {
     let first = storage.identity().await.unwrap();
     assert!(!first.is_nil(), "a storage has an identity");
@@ -60,7 +60,7 @@ pub async fn identity_is_made_once(storage: &Arc<dyn Storage>) {
     assert_eq!(storage.identity().await.unwrap(), first, "the identity of a storage never changes");
 }
 
-/// One after the other, and at once.
+/// Migrations run one after the other, and at the same time.
 pub async fn migrating_again_changes_nothing(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let c = env.full_category("C", None);
@@ -78,7 +78,7 @@ pub async fn migrating_again_changes_nothing(storage: &Arc<dyn Storage>) {
     assert_eq!(get(storage, &c).await, Some(c), "a second migration keeps what is stored");
 }
 
-/// Also where the drop is the only end it gets.
+/// The unit of work is only dropped.
 pub async fn dropped_without_commit_writes_nothing(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let c = env.category("C", None);
@@ -89,7 +89,7 @@ pub async fn dropped_without_commit_writes_nothing(storage: &Arc<dyn Storage>) {
     env.insert_categories(storage, &[&c]).await.expect("what it locked is free again");
 }
 
-/// And the connection serves on.
+/// The connection can still be used after the rollback.
 pub async fn rolled_back_writes_nothing(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let c = env.category("C", None);
@@ -97,12 +97,12 @@ pub async fn rolled_back_writes_nothing(storage: &Arc<dyn Storage>) {
     uow.categories().insert(std::slice::from_ref(&c)).await.unwrap();
     uow.rollback().await.unwrap();
     assert_eq!(get(storage, &c).await, None, "a unit of work that is rolled back writes nothing");
-    // One that did nothing ends either way.
+    // A unit of work without writes can be rolled back and committed.
     storage.begin().await.unwrap().rollback().await.unwrap();
     storage.begin().await.unwrap().commit().await.unwrap();
 }
 
-/// At once, on every connection.
+/// The commit is visible on every connection at once.
 pub async fn commit_is_visible_to_other_connections(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     for n in 0..20 {
@@ -120,7 +120,7 @@ pub async fn commit_is_visible_to_other_connections(storage: &Arc<dyn Storage>) 
     }
 }
 
-/// Another caller's read answers without it, or waits for its end.
+/// A read of another caller does not contain the write, or waits for the end of the transaction.
 pub async fn uncommitted_writes_are_invisible_to_others(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let old = env.category("Old", None);
@@ -143,7 +143,7 @@ pub async fn uncommitted_writes_are_invisible_to_others(storage: &Arc<dyn Storag
     assert_eq!(get(storage, &old).await, Some(edited), "an edit that is committed is visible to others");
 }
 
-/// Through every repository.
+/// Reads of every repository return the writes of the unit of work.
 pub async fn reads_inside_see_their_own_writes(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let c = env.category("C", None);
@@ -203,7 +203,7 @@ pub async fn reads_inside_see_their_own_writes(storage: &Arc<dyn Storage>) {
     );
 }
 
-/// A caller that drops its unit of work after an error has written nothing.
+/// A unit of work that is dropped after an error writes nothing.
 pub async fn r17_a_failed_write_leaves_nothing_of_its_transaction(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let taken = env.priced("Taken", 100, 1);
@@ -226,7 +226,7 @@ pub async fn r17_a_failed_write_leaves_nothing_of_its_transaction(storage: &Arc<
     assert_eq!(read!(storage, inventory.imbalances()), [], "the stock of every SKU is the sum of its movements");
 }
 
-/// Connections come back whatever happens to their transactions.
+/// Connections return to the pool in whichever way their transactions end.
 pub async fn many_dropped_units_leave_the_pool_usable(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let rounds = storage.pool_status().max.clamp(10, 100) * 2;
@@ -243,7 +243,7 @@ pub async fn many_dropped_units_leave_the_pool_usable(storage: &Arc<dyn Storage>
     );
 }
 
-/// Polls a future at most `polls` times and drops it then; `None` where that was too early.
+/// Polls a future at most `polls` times, and then drops it. Returns `None` if the future was not ready.
 async fn canceled_after<F: Future>(polls: usize, future: F) -> Option<F::Output> {
     let mut future = pin!(future);
     let mut left = polls;
@@ -254,7 +254,7 @@ async fn canceled_after<F: Future>(polls: usize, future: F) -> Option<F::Output>
         left -= 1;
         match future.as_mut().poll(cx) {
             Poll::Ready(output) => Poll::Ready(Some(output)),
-            // Without waiting for a wake-up: cancels in the middle of a call as well as between two.
+            // The future is polled without waiting for a wake-up, so that it is also dropped in the middle of a call.
             Poll::Pending if left == 0 => Poll::Ready(None),
             Poll::Pending => Poll::Pending,
         }
@@ -262,8 +262,8 @@ async fn canceled_after<F: Future>(polls: usize, future: F) -> Option<F::Output>
     .await
 }
 
-/// A request that is dropped in the middle (a client that hangs up) is whole or not there, and whoever gets
-/// the connection next finds it clean.
+/// A call that is cancelled, for example by a disconnect of the client, is written completely or not at all, and the
+/// next caller finds the connection in a clean state.
 pub async fn calls_that_are_canceled_at_any_await_leave_all_or_nothing(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let mut completed = 0;
@@ -280,7 +280,7 @@ pub async fn calls_that_are_canceled_at_any_await_leave_all_or_nothing(storage: 
             uow.commit().await
         })
         .await;
-        // The next write comes after the last one's end, however that ended.
+        // The next write begins after the cancelled one has ended.
         let next = env.category(&format!("next {polls}"), None);
         env.insert_categories(storage, &[&next]).await.expect("the storage serves on");
         let product = read!(storage, products.get(p.id, IncludeDeleted::Yes));
@@ -310,7 +310,7 @@ pub async fn calls_that_are_canceled_at_any_await_leave_all_or_nothing(storage: 
     );
 }
 
-/// None fails because another one writes ("database is locked" never reaches a caller).
+/// No writer fails because another one writes: callers never receive "database is locked".
 pub async fn many_writers_at_once_all_get_their_turn(storage: &Arc<dyn Storage>) {
     let mut tasks = Vec::new();
     for n in 0..64 {
@@ -332,7 +332,7 @@ pub async fn many_writers_at_once_all_get_their_turn(storage: &Arc<dyn Storage>)
     );
 }
 
-/// And each read is of one moment: a product never shows without its SKU.
+/// Each read is a consistent snapshot: a product is never read without its SKU.
 pub async fn readers_go_on_while_writers_write(storage: &Arc<dyn Storage>) {
     let mut tasks = Vec::new();
     for n in 0..4 {
@@ -366,7 +366,7 @@ pub async fn readers_go_on_while_writers_write(storage: &Arc<dyn Storage>) {
     }
 }
 
-/// So that tests and metrics can trust the number.
+/// The number of statements is exact, so that tests and metrics can rely on it.
 pub async fn statements_are_counted(storage: &Arc<dyn Storage>) {
     let c = Env::default().category("C", None);
     let mut connection = storage.connect().await.unwrap();
@@ -377,7 +377,7 @@ pub async fn statements_are_counted(storage: &Arc<dyn Storage>) {
     assert_eq!(storage.statements() - before, 5, "a single read is one round trip");
 }
 
-/// A clear, retryable error, not a hang.
+/// Calls fail with a retryable error and do not hang.
 pub async fn closed_it_refuses_new_connections(storage: &Arc<dyn Storage>) {
     storage.close().await;
     let connect = storage.connect().await.err().expect("it is closed");

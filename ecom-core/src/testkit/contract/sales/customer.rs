@@ -70,14 +70,14 @@ async fn list_addresses(storage: &Arc<dyn Storage>, filter: &AddressFilter) -> V
     page.items
 }
 
-/// The next version of `audit`.
+/// Returns the audit fields after an edit.
 fn edited(env: &Env, audit: &Audit) -> Audit {
     let mut audit = audit.clone();
     audit.edited(env.now(), &env.actor);
     audit
 }
 
-/// A row that is restored.
+/// Returns the row after a restore.
 fn restored(env: &Env, customer: &Customer) -> Customer {
     let mut back = customer.clone();
     back.audit.restored(env.now(), &env.actor);
@@ -88,7 +88,7 @@ fn of(customer: &Customer) -> AddressFilter {
     AddressFilter { customer: Some(customer.id), ..AddressFilter::default() }
 }
 
-/// Full and minimal rows are read back as they were inserted.
+/// Rows with all fields, and rows without optional fields, are read back as they were inserted.
 pub async fn every_field_survives_a_round_trip(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let full = env.full_customer("Zoë", "O'Brien-Ærø", "Zoë.O+tag@Example.com");
@@ -116,7 +116,7 @@ pub async fn every_field_survives_a_round_trip(storage: &Arc<dyn Storage>) {
     );
 }
 
-/// An update writes every field, to something and to nothing.
+/// An update sets and clears every field.
 pub async fn every_field_is_updated(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let (a, b) = (env.customer("A", "A", "a@example.com"), env.customer("B", "B", "b@example.com"));
@@ -135,7 +135,7 @@ pub async fn every_field_is_updated(storage: &Arc<dyn Storage>) {
     env.update_customer(storage, &after, &emptied).await.unwrap();
     assert_eq!(get(storage, a.id).await.as_ref(), Some(&emptied), "every field is emptied");
     assert_eq!(get(storage, b.id).await.as_ref(), Some(&b), "other rows stay as they are");
-    // Lists look for the new name and email, not for the old ones.
+    // Lists find the customer by the new name and email, and not by the old ones.
     for (name, found) in [("lovelace", vec![emptied.clone()]), ("a a", vec![])] {
         let filter = CustomerFilter { name: Some(name.to_owned()), ..CustomerFilter::default() };
         assert_eq!(list(storage, &filter, CustomerSort::NameAsc, &Paging::first(9)).await.items, found, "{name}");
@@ -143,7 +143,8 @@ pub async fn every_field_is_updated(storage: &Arc<dyn Storage>) {
     env.insert_customers(storage, &[env.customer("New", "A", "A@example.com")], &[]).await.expect("the email is free");
 }
 
-/// As many characters as a name may have, of four bytes each, and of those whose key is longer than the text.
+/// The names have the maximum length, with characters of four bytes, and with characters whose key is longer than the
+/// text.
 pub async fn the_longest_texts_survive_a_round_trip(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let email = |c: &str, last: &str| format!("{}{last}@example.com", c.repeat(254 - 12 - 1));
@@ -158,7 +159,7 @@ pub async fn the_longest_texts_survive_a_round_trip(storage: &Arc<dyn Storage>) 
             postal_code: Some(c.repeat(20)),
             ..env.full_address(&customer, &c.repeat(255), &c.repeat(100))
         };
-        // It differs from the first one after as much as an index keeps.
+        // It differs from the first one only after the length that an index can store.
         customers.push(env.customer(&c.repeat(100), "B", &email(c, "z")));
         customers.push(customer);
         addresses.push(address);
@@ -184,7 +185,7 @@ pub async fn the_longest_texts_survive_a_round_trip(storage: &Arc<dyn Storage>) 
     }
 }
 
-/// The folded key decides.
+/// The folded keys of emails are compared.
 pub async fn emails_are_unique_whatever_their_case_and_width(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let first = env.customer("Ada", "L", "Straße.Ada@example.com");
@@ -199,18 +200,18 @@ pub async fn emails_are_unique_whatever_their_case_and_width(storage: &Arc<dyn S
         is_taken("email", env.insert_customers(storage, &[twin.clone()], &[]).await, email);
         assert_eq!(get(storage, twin.id).await, None, "an insert that is refused leaves nothing behind");
     }
-    // Accents are kept, and the two ways to write one are the same.
+    // Accents are compared, and both encodings of an accent are the same.
     let accent = env.customer("Zoë", "L", "zoë@example.com");
     env.insert_customers(storage, &[accent, env.customer("Zoe", "L", "zoe@example.com")], &[]).await.unwrap();
     let twin = env.customer("Zoë", "L", "ZOE\u{308}@example.com");
     is_taken("email", env.insert_customers(storage, &[twin], &[]).await, "an accent");
-    // Within one call, too.
+    // Emails within one call are compared too.
     let pair = [env.customer("X", "X", "x@example.com"), env.customer("Y", "Y", "X@example.com")];
     is_taken("email", env.insert_customers(storage, &pair, &[]).await, "within a call");
     assert_eq!(get(storage, pair[0].id).await, None, "all or nothing");
 }
 
-/// One live customer per source and external id; both are compared bytewise.
+/// No two live customers have the same source and external id, which are compared bytewise.
 pub async fn external_references_are_unique(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let with = |email: &str, source: &str, id: &str| Customer {
@@ -223,7 +224,7 @@ pub async fn external_references_are_unique(storage: &Arc<dyn Storage>) {
     is_taken("external_id", taken, "external");
 }
 
-/// As with an insert.
+/// An update is refused as an insert is.
 pub async fn an_update_into_a_taken_email_or_reference_is_refused(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let (a, b) = (env.full_customer("A", "A", "a@example.com"), env.full_customer("B", "B", "b@example.com"));
@@ -237,7 +238,7 @@ pub async fn an_update_into_a_taken_email_or_reference_is_refused(storage: &Arc<
     env.update_customer(storage, &a, &own).await.expect("the email is its own");
 }
 
-/// Neither this row nor anything else of the transaction.
+/// An update from an old version changes neither the row nor anything else of the transaction.
 pub async fn r01_an_update_from_an_old_version_changes_nothing(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let (a, b) = (env.customer("A", "A", "a@example.com"), env.customer("B", "B", "b@example.com"));
@@ -263,7 +264,7 @@ pub async fn r01_an_update_from_an_old_version_changes_nothing(storage: &Arc<dyn
     assert_eq!(get_address(storage, home.id).await, Some(home), "a dropped unit of work writes nothing");
 }
 
-/// Every read hides them, and those that can show them do so.
+/// Every read hides soft-deleted rows, and reads that can include them return them.
 pub async fn r02_soft_deleted_customers_are_hidden_unless_asked_for(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let (live, gone) = (env.customer("Ada", "L", "ada@example.com"), env.customer("Bob", "L", "bob@example.com"));
@@ -298,7 +299,7 @@ pub async fn r02_soft_deleted_customers_are_hidden_unless_asked_for(storage: &Ar
     assert_eq!(uow.customers().lock(CustomerId(env.ids.next())).await.unwrap(), None, "nobody is locked");
 }
 
-/// The keys of a deleted row are no longer taken.
+/// Other customers can use the email and the reference of a deleted customer.
 pub async fn r02_email_and_reference_are_free_again_after_soft_delete(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let old = env.full_customer("Ada", "L", "ada@example.com");
@@ -306,12 +307,12 @@ pub async fn r02_email_and_reference_are_free_again_after_soft_delete(storage: &
     env.soft_delete_customer(storage, &old).await.unwrap();
     let new = Customer { email: "ADA@example.com".to_owned(), ..env.full_customer("Ada", "L", "ada@example.com") };
     env.insert_customers(storage, &[new.clone()], &[]).await.expect("email and external id are free again");
-    // Any number of deleted ones may share them.
+    // Any number of deleted customers can have the same ones.
     env.soft_delete_customer(storage, &new).await.unwrap();
     env.insert_customers(storage, &[env.full_customer("Ada", "L", "ada@example.com")], &[]).await.unwrap();
 }
 
-/// The restored row would share its email with a live one.
+/// The restored customer would have the same email as a live one.
 pub async fn r02_a_restore_into_a_taken_email_is_refused(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let old = env.customer("Ada", "L", "ada@example.com");
@@ -325,7 +326,7 @@ pub async fn r02_a_restore_into_a_taken_email_is_refused(storage: &Arc<dyn Stora
     assert_eq!(get_address(storage, home.id).await, None, "a refused restore shows no address");
 }
 
-/// They are deleted at the moment at which their customer is, and their versions stay.
+/// Addresses have the time of the deletion of their customer, and their versions stay.
 pub async fn r02_addresses_hide_and_return_with_their_customer(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let (a, b) = (env.customer("A", "A", "a@example.com"), env.customer("B", "B", "b@example.com"));
@@ -358,7 +359,7 @@ pub async fn r02_addresses_hide_and_return_with_their_customer(storage: &Arc<dyn
     assert_eq!(get(storage, a.id).await, Some(back), "a restored customer has all its fields");
 }
 
-/// Of a live customer and of a soft-deleted one; others keep theirs.
+/// The addresses of a live and of a soft-deleted customer are removed, and other customers keep their addresses.
 pub async fn r05_purge_removes_a_customer_with_its_addresses(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let (a, b) = (env.full_customer("A", "A", "a@example.com"), env.full_customer("B", "B", "b@example.com"));
@@ -379,7 +380,7 @@ pub async fn r05_purge_removes_a_customer_with_its_addresses(storage: &Arc<dyn S
     attempt!(storage, customers.purge(a.id)).expect("there is nothing to remove");
 }
 
-/// A transaction that holds the lock sees everything that the holders before it wrote.
+/// A transaction that holds the lock reads all writes of the holders before it.
 pub async fn the_lock_of_a_customer_makes_writers_wait_for_each_other(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let customer = env.customer("Ada", "L", "ada@example.com");
@@ -416,7 +417,7 @@ pub async fn the_lock_of_a_customer_makes_writers_wait_for_each_other(storage: &
     );
 }
 
-/// By the last name and by the whole name, folded; nothing in a name is a pattern.
+/// Customers are found by the last name and by the full name, folded. Wildcards in a name have no meaning.
 pub async fn customers_are_found_by_the_beginning_of_their_name(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let names = [
@@ -466,7 +467,7 @@ pub async fn customers_are_found_by_the_beginning_of_their_name(storage: &Arc<dy
     }
 }
 
-/// By the whole email, folded.
+/// Customers are found by the folded email.
 pub async fn customers_are_found_by_email(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let ada = env.customer("Ada", "L", "Ada.L@Example.com");
@@ -489,7 +490,7 @@ pub async fn customers_are_found_by_email(storage: &Arc<dyn Storage>) {
     }
 }
 
-/// Both pagings, with names that only the id tells apart, with and without deleted rows, filtered and not.
+/// Both kinds of paging, with names that only the id orders, with and without deleted rows and filters.
 pub async fn every_sort_pages_through_all_customers_exactly_once(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let mut all: Vec<Customer> = (0..90)
@@ -565,7 +566,7 @@ pub async fn every_sort_pages_through_all_customers_exactly_once(storage: &Arc<d
     assert_eq!((page.items, page.next), (vec![], None), "a page past the end is empty and is the last");
 }
 
-/// A cursor whose key does not fit the sort is an error of the caller.
+/// A cursor whose key does not match the sort order is an error of the caller.
 pub async fn a_cursor_of_another_sort_is_refused(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     env.insert_customers(storage, &[env.customer("A", "A", "a@example.com")], &[]).await.unwrap();
@@ -589,7 +590,7 @@ pub async fn a_cursor_of_another_sort_is_refused(storage: &Arc<dyn Storage>) {
     assert_eq!(code_of(answer, "addresses"), ErrorCode::Validation, "it is refused as invalid");
 }
 
-/// Exact under the bound and at it, a lower bound above it.
+/// A count is exact up to the bound, and a lower bound above it.
 pub async fn counts_stop_at_their_bound(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let all: Vec<Customer> = (0..12).map(|n| env.customer("A", "B", &format!("c{n}@example.com"))).collect();
@@ -635,7 +636,7 @@ pub async fn an_address_of_nobody_is_refused(storage: &Arc<dyn Storage>) {
     );
 }
 
-/// Every field, to something and to nothing; from an old version nothing.
+/// An update sets and clears every field, and an update from an old version changes nothing.
 pub async fn addresses_are_updated_by_version(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let customer = env.customer("Ada", "L", "ada@example.com");
@@ -679,7 +680,7 @@ pub async fn an_address_is_purged_alone(storage: &Arc<dyn Storage>) {
     attempt!(storage, addresses.purge(a.id)).expect("there is nothing to remove");
 }
 
-/// The whole city and the beginning of the street, folded; all conditions hold at once.
+/// The city and the beginning of the street are compared folded. Addresses must match all filters.
 pub async fn addresses_are_listed_by_customer_city_and_street(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let (ada, bob) = (env.customer("Ada", "L", "ada@example.com"), env.customer("Bob", "L", "bob@example.com"));
@@ -719,7 +720,7 @@ pub async fn addresses_are_listed_by_customer_city_and_street(storage: &Arc<dyn 
     }
 }
 
-/// Oldest first, by both pagings.
+/// Both kinds of paging return the oldest address first.
 pub async fn address_lists_page_exactly_once(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let customers: Vec<Customer> = (0..3).map(|n| env.customer("A", "B", &format!("c{n}@example.com"))).collect();
@@ -760,7 +761,7 @@ pub async fn address_lists_page_exactly_once(storage: &Arc<dyn Storage>) {
     }
 }
 
-/// As do one row and a count.
+/// A single row and a count cost one statement too.
 pub async fn a_page_costs_one_statement_whatever_its_size(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let customers: Vec<Customer> =

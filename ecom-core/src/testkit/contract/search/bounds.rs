@@ -1,4 +1,4 @@
-//! Every query within the bounds of [`SearchQuery::check`] is answered (R17).
+//! A provider supports every query within the bounds of [`SearchQuery::check`] (R17).
 
 use super::SearchFixture;
 use super::support::{
@@ -19,7 +19,7 @@ tests! {
     ]
 }
 
-/// No page is cut to fewer hits than the query asks for.
+/// A page has as many hits as the query requests, up to the limit of the port.
 pub async fn r17_a_page_holds_as_many_hits_as_the_port_allows(f: SearchFixture) {
     let provider = &*f.provider;
     let n = u128::from(SearchQuery::MAX_LIMIT) + 5;
@@ -35,7 +35,7 @@ pub async fn r17_a_page_holds_as_many_hits_as_the_port_allows(f: SearchFixture) 
     }
 }
 
-/// An offset past the last match is an empty page, with the total.
+/// A page after the last match is empty and has the total.
 pub async fn r17_the_deepest_page_is_answered(f: SearchFixture) {
     let provider = &*f.provider;
     load(provider, vec![titled(1, "Lamp")]).await;
@@ -45,7 +45,7 @@ pub async fn r17_the_deepest_page_is_answered(f: SearchFixture) {
     same((found.hits.len(), found.total), (0, exactly(1)), contract, format_args!("{query:?}"));
 }
 
-/// Each list of a filter with 64 values, and the outermost numbers.
+/// Each list of a filter has 64 values, and numbers have their smallest and largest values.
 pub async fn r17_the_longest_lists_of_a_filter_are_answered(f: SearchFixture) {
     let provider = &*f.provider;
     load(provider, vec![catalog().remove(0)]).await;
@@ -83,7 +83,7 @@ pub async fn r17_the_longest_lists_of_a_filter_are_answered(f: SearchFixture) {
     hits_are(provider, &filtered(SearchFilter { attributes, ..none() }), [], contract).await;
 }
 
-/// A hundred price ranges.
+/// The query has a hundred price ranges.
 pub async fn r17_the_most_price_ranges_are_counted(f: SearchFixture) {
     let provider = &*f.provider;
     if !provider.capabilities().facets {
@@ -97,7 +97,7 @@ pub async fn r17_the_most_price_ranges_are_counted(f: SearchFixture) {
     same(facet(&found, Facet::Prices), [("1000", 1)], contract, format_args!("{query:?}"));
 }
 
-/// A text with as many characters and words as the port allows.
+/// The text has the maximum number of characters and words.
 pub async fn r17_the_longest_text_is_searched(f: SearchFixture) {
     let provider = &*f.provider;
     if !has_text(provider, "bounds").await {

@@ -30,7 +30,7 @@ tests! {
     ]
 }
 
-/// R14: a document that is not newer than what the index has changes nothing.
+/// R14: a document whose revision is not above that in the index changes nothing.
 pub async fn r14_late_older_revision_never_wins(f: SearchFixture) {
     let provider = &*f.provider;
     load(provider, vec![revised(1, 5), revised(2, 5)]).await;
@@ -45,7 +45,7 @@ pub async fn r14_late_older_revision_never_wins(f: SearchFixture) {
     same((priced(provider, 6).await, priced(provider, 5).await), (vec![1], vec![2]), contract, about);
 }
 
-/// R14: a delete is remembered, so that what comes late does not bring the product back; a newer one does.
+/// R14: the index remembers the revision of a delete, so that only a newer document adds the product again.
 pub async fn r14_a_deleted_product_stays_deleted_for_late_documents(f: SearchFixture) {
     let provider = &*f.provider;
     load(provider, vec![revised(1, 5), revised(2, 5)]).await;
@@ -73,7 +73,7 @@ pub async fn r14_a_deleted_product_stays_deleted_for_late_documents(f: SearchFix
     hits_are(provider, &text(""), [1, 2, 9], "A newer document brings a deleted product back.").await;
 }
 
-/// R14: the rule holds between the ops of one batch too.
+/// R14: the rule also applies within a batch.
 pub async fn r14_order_within_a_batch_counts(f: SearchFixture) {
     let provider = &*f.provider;
     load(provider, Vec::new()).await;
@@ -97,7 +97,7 @@ pub async fn r14_order_within_a_batch_counts(f: SearchFixture) {
     hits_are(provider, &text(""), [1, 3], contract).await;
 }
 
-/// The checkpoint reads back as it was applied, with and without documents.
+/// The checkpoint is read back as it was applied, with and without documents.
 pub async fn r14_checkpoint_and_documents_move_together(f: SearchFixture) {
     let provider = &*f.provider;
     acquire(provider).await;
@@ -123,14 +123,14 @@ pub async fn r14_checkpoint_and_documents_move_together(f: SearchFixture) {
 pub async fn r14_random_histories_equal_the_model(f: SearchFixture) {
     let provider = &*f.provider;
     load(provider, Vec::new()).await;
-    // Deterministic, so that a failure repeats.
+    // The cases are deterministic, so that a failure can be repeated.
     let mut runner = TestRunner::deterministic();
     let op = prop_oneof![3 => Just(false), 1 => Just(true)];
     let batches = proptest::collection::vec((0..12u128, 1..40i64, op, any::<bool>()), 0..25);
-    // Revision, and whether it is live.
+    // The revision of each product, and whether it is live.
     let mut model: BTreeMap<u128, (i64, bool)> = BTreeMap::new();
     for round in 0..40 {
-        // Later rounds reach higher, so that something changes in each.
+        // Later rounds have higher revisions, so that each round has changes.
         let batch = batches.new_tree(&mut runner).unwrap().current();
         let mut expected = 0;
         let mut ops = Vec::new();
@@ -155,11 +155,11 @@ pub async fn r14_random_histories_equal_the_model(f: SearchFixture) {
     }
 }
 
-/// Pages of `revisions` go on where the last one ended, over all steps that filled the index.
+/// Each page of `revisions` continues after the previous one, in whatever batches the index was filled.
 pub async fn revisions_list_live_documents_by_id(f: SearchFixture) {
     let provider = &*f.provider;
     load(provider, Vec::new()).await;
-    // Ids far apart, in both halves of their bits.
+    // The ids differ in both halves of their bits.
     let n = |i: u128| (i % 7) << 96 | i << 3;
     let mut expected = Vec::new();
     for step in 0..5u128 {
@@ -172,7 +172,7 @@ pub async fn revisions_list_live_documents_by_id(f: SearchFixture) {
     expected.retain(|(id, _)| number(*id) != gone);
     expected.sort_unstable();
     let mut seen: Vec<(ProductId, i64)> = Vec::new();
-    // Each page goes on above the last, so a provider with so few documents has no more pages than that.
+    // Each page begins above the previous one, so there cannot be more pages than documents.
     for _ in 0..=expected.len() {
         let page = page(provider, seen.last().map(|l| l.0), 7).await;
         if page.is_empty() {
@@ -184,7 +184,7 @@ pub async fn revisions_list_live_documents_by_id(f: SearchFixture) {
     same(seen, expected, contract, "pages of 7 over 54 documents");
 }
 
-/// Searches that run while batches are applied see each of them whole or not at all.
+/// Searches that run while batches are applied find all documents of a batch or none.
 pub async fn a_batch_is_seen_whole_or_not_at_all(f: SearchFixture) {
     let provider = &*f.provider;
     let batch = |revision| (1..=20).map(|n| upsert(revised(n, revision))).collect::<Vec<_>>();

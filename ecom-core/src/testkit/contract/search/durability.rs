@@ -1,7 +1,7 @@
-//! What a provider that keeps its own checkpoint has after it was closed and opened again (R14).
+//! A provider with the capability `own_checkpoint` keeps its content when it is closed and opened again (R14).
 //!
-//! A provider without the capability `own_checkpoint` is a server that others share, and answers for itself. One whose
-//! index is gone with it opens empty and without a checkpoint, as every fixture of this suite does.
+//! A provider without the capability is a server, which is responsible for its own durability. A provider whose index
+//! is lost when it is closed opens empty and without a checkpoint, as every fixture of this suite does.
 
 use super::SearchFixture;
 use super::support::{
@@ -21,7 +21,7 @@ tests! {
 
 const APPLIED: &str = "What `apply` has returned for is durable: it is there after the provider was opened again.";
 
-/// Returns whether the provider claims `own_checkpoint`; if not, the test is reported as skipped.
+/// Returns whether the provider has the capability `own_checkpoint`. If it does not, the test is reported as skipped.
 fn keeps_its_checkpoint(f: &SearchFixture) -> bool {
     let able = f.provider.capabilities().own_checkpoint;
     if !able {
@@ -30,7 +30,7 @@ fn keeps_its_checkpoint(f: &SearchFixture) -> bool {
     able
 }
 
-/// Closes the provider and opens it again. If there is nothing to open, the test is reported as skipped.
+/// Closes the provider and opens it again. If its index is lost, the test is reported as skipped.
 async fn reopened(f: SearchFixture) -> Option<SearchFixture> {
     let f = f.reopen().await;
     if f.is_none() {
@@ -39,7 +39,7 @@ async fn reopened(f: SearchFixture) -> Option<SearchFixture> {
     f
 }
 
-/// Documents, replaced ones and the checkpoint, several times.
+/// Documents, replaced documents and the checkpoint are applied several times.
 pub async fn r14_what_was_applied_is_there_after_reopening(f: SearchFixture) {
     if !keeps_its_checkpoint(&f) {
         return;
@@ -49,7 +49,7 @@ pub async fn r14_what_was_applied_is_there_after_reopening(f: SearchFixture) {
     let Some(mut f) = reopened(f).await else { return };
     for round in 0..2 {
         let provider = &*f.provider;
-        // It can be read before anybody writes.
+        // The checkpoint can be read before a process has acquired the right to write.
         checkpoint_is(provider, Some(at(2 + round)), "opened again: the checkpoint is as durable as its documents")
             .await;
         let mut expected = vec![(1, 5), (2, 6)];
@@ -65,7 +65,7 @@ pub async fn r14_what_was_applied_is_there_after_reopening(f: SearchFixture) {
     hits_are(&*f.provider, &text(""), [1, 2, 10, 11], APPLIED).await;
 }
 
-/// A checkpoint that is ahead would lose the events between: nobody applies them again.
+/// If the checkpoint were ahead of the documents, the events between them would never be applied.
 pub async fn r14_the_checkpoint_is_never_ahead_of_the_documents(f: SearchFixture) {
     if !keeps_its_checkpoint(&f) {
         return;
@@ -82,7 +82,7 @@ pub async fn r14_the_checkpoint_is_never_ahead_of_the_documents(f: SearchFixture
     state_is(&*f.provider, &all, format_args!("opened again after an `apply` without ops. {APPLIED}")).await;
 }
 
-/// Otherwise a late document brings a deleted product back.
+/// Without these revisions, a late document would add a deleted product again.
 pub async fn r14_deleted_revisions_are_there_after_reopening(f: SearchFixture) {
     if !keeps_its_checkpoint(&f) {
         return;
@@ -99,7 +99,7 @@ pub async fn r14_deleted_revisions_are_there_after_reopening(f: SearchFixture) {
     applies(provider, vec![upsert(revised(1, 7))], at(4), 1, "a newer document of a deleted product").await;
 }
 
-/// What was published is there, what was not is gone.
+/// A published index is there, and an unpublished one is not.
 pub async fn r14_a_published_rebuild_is_there_after_reopening(f: SearchFixture) {
     if !keeps_its_checkpoint(&f) {
         return;

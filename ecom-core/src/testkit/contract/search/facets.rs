@@ -42,12 +42,12 @@ fn counting(filter: SearchFilter) -> SearchQuery {
     SearchQuery { facets: Facet::ALL.to_vec(), price_bounds: BOUNDS.to_vec(), ..filtered(filter) }
 }
 
-/// Fails unless the facet has these values with these counts, in this order.
+/// Panics unless the facet has these values with these counts, in this order.
 fn facet_is<const N: usize>(found: &SearchResults, of: Facet, expected: [(&str, u64); N], contract: &str) {
     same(facet(found, of), expected, contract, format_args!("{of:?}"));
 }
 
-/// All matches count, not those of the page; values that none has are left out.
+/// The counts include all matches, and not only those on the page. Values without a match are left out.
 pub async fn facets_count_all_matches(f: SearchFixture) {
     let provider = &*f.provider;
     if !has_facets(provider).await {
@@ -88,7 +88,7 @@ pub async fn facets_count_all_matches(f: SearchFixture) {
     }
 }
 
-/// Returns whether a document passes the filter; the filter on the field of `except` is left out.
+/// Returns whether a document matches the filters, without the filter on the field of `except`.
 fn passes(d: &SearchDocument, f: &SearchFilter, except: Option<Facet>) -> bool {
     let checked = |facet| except != Some(facet);
     let key = |text: &String| fold_key(text);
@@ -108,7 +108,7 @@ fn passes(d: &SearchDocument, f: &SearchFilter, except: Option<Facet>) -> bool {
         && f.attributes.iter().all(|(n, v)| d.attributes.0.get(n).is_some_and(|own| fold_key(&text_of(own)) == key(v)))
 }
 
-/// The values that a document counts under.
+/// Returns the values under which a document is counted.
 fn values(d: &SearchDocument, of: Facet) -> BTreeSet<String> {
     match of {
         Facet::Categories => d.categories.iter().map(ToString::to_string).collect(),
@@ -123,8 +123,8 @@ fn values(d: &SearchDocument, of: Facet) -> BTreeSet<String> {
     }
 }
 
-/// A facet counts what passes the text and every filter, also those for which there is no facet. If the provider has
-/// `disjunctive_facets`, the filter on the counted field is left out.
+/// A facet counts the documents that match the text and every filter, including filters without a facet. If the
+/// provider has `disjunctive_facets`, the filter on the counted field is left out.
 pub async fn facets_take_every_filter_but_their_own(f: SearchFixture) {
     let provider = &*f.provider;
     if !has_facets(provider).await {
@@ -162,7 +162,8 @@ pub async fn facets_take_every_filter_but_their_own(f: SearchFixture) {
     if can.attribute_filters {
         filters.push(SearchFilter { attributes: vec![("color".into(), "red".into())], ..none() });
     }
-    // Each alone, and each two: a document that fails the filters of two fields counts for neither facet.
+    // Filters are used individually and in pairs. A document that fails the filters on two fields is not counted in the
+    // facet of either field.
     let pairs = filters.iter().flat_map(|a| filters.iter().map(move |b| both(a, b)));
     for filter in pairs {
         let query = counting(filter);
@@ -185,7 +186,7 @@ pub async fn facets_take_every_filter_but_their_own(f: SearchFixture) {
     }
 }
 
-/// The filters of both; those of `b` win on the same field.
+/// Returns the filters of `a` and `b`. On the same field, the filter of `b` is used.
 fn both(a: &SearchFilter, b: &SearchFilter) -> SearchFilter {
     let (a, b) = (a.clone(), b.clone());
     let either = |a: Vec<String>, b: Vec<String>| if b.is_empty() { a } else { b };
@@ -204,7 +205,7 @@ fn both(a: &SearchFilter, b: &SearchFilter) -> SearchFilter {
     }
 }
 
-/// Facets count what the text finds.
+/// Facets count only documents that match the text.
 pub async fn facets_narrow_with_the_text(f: SearchFixture) {
     let provider = &*f.provider;
     if !has_facets(provider).await {
@@ -229,7 +230,7 @@ pub async fn facets_narrow_with_the_text(f: SearchFixture) {
     }
 }
 
-/// A document that has a value several times counts once.
+/// A document that has a value several times is counted once.
 pub async fn facets_count_a_repeated_value_once(f: SearchFixture) {
     let provider = &*f.provider;
     if !has_facets(provider).await {
@@ -251,7 +252,7 @@ pub async fn facets_count_a_repeated_value_once(f: SearchFixture) {
     same(tags, [("red".to_owned(), 2), ("new".to_owned(), 1)], contract, "Tags");
 }
 
-/// One value per folded key, whatever the spelling; the most frequent hundred.
+/// All spellings with the same folded key are one value. A facet has the hundred most frequent values.
 pub async fn facets_join_spellings_and_have_at_most_100_values(f: SearchFixture) {
     let provider = &*f.provider;
     if !has_facets(provider).await {
@@ -261,7 +262,7 @@ pub async fn facets_join_spellings_and_have_at_most_100_values(f: SearchFixture)
     let of = |n: u128, brand: String| SearchDocument { brand: Some(brand), ..titled(n, "x") };
     let first = (0..150).map(|n| upsert(of(n, format!("Brand {n}")))).collect();
     applies(provider, first, at(2), 150, "150 new documents").await;
-    // The last ten are the most frequent, partly written in another way and in another step.
+    // The last ten values are the most frequent ones, partly in another spelling and in another batch.
     let more = (140..150).map(|n| upsert(of(n + 100, format!("BRAND  {n}")))).collect();
     apply(provider, more, at(3)).await;
     let query = SearchQuery { facets: vec![Facet::Brands, Facet::Brands], ..text("") };

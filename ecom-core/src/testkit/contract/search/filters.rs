@@ -1,4 +1,4 @@
-//! Filters narrow a search.
+//! Filters restrict a search.
 
 use serde_json::json;
 
@@ -19,7 +19,7 @@ tests! {
     ]
 }
 
-/// R6: documents name the categories above their own; any of those finds them.
+/// R6: a document contains the ancestors of its categories, and a filter by any of them finds it.
 pub async fn r06_category_filter_takes_the_subtree(f: SearchFixture) {
     let provider = &*f.provider;
     let (root, audio, phones, garden) = (category(1), category(2), category(3), category(4));
@@ -48,7 +48,7 @@ pub async fn r06_category_filter_takes_the_subtree(f: SearchFixture) {
     }
 }
 
-/// Every filter, its bounds, and all of them at once.
+/// Uses every filter with its bounds, and all filters together.
 pub async fn filters_hold_all_together(f: SearchFixture) {
     let provider = &*f.provider;
     load(provider, catalog()).await;
@@ -107,7 +107,7 @@ pub async fn filters_hold_all_together(f: SearchFixture) {
     }
 }
 
-/// Text and filters hold together.
+/// Hits match both the text and the filters.
 pub async fn filters_narrow_a_text(f: SearchFixture) {
     let provider = &*f.provider;
     if !has_text(provider, "filters").await {
@@ -124,7 +124,7 @@ pub async fn filters_narrow_a_text(f: SearchFixture) {
     hits_are(provider, &of("kettle lamp"), [], contract).await;
 }
 
-/// Top-level attributes, case-insensitively, by the text of their JSON.
+/// Top-level attributes are compared by their JSON text, ignoring case.
 pub async fn attributes_filter_by_their_json_text(f: SearchFixture) {
     let provider = &*f.provider;
     let by = |name: &str, value: &str| {

@@ -1,4 +1,4 @@
-//! What a factory of the search suite returns.
+//! The fixture of the search suite.
 
 use std::any::Any;
 use std::fmt;
@@ -13,20 +13,20 @@ use crate::testkit::running::step;
 
 /// A fresh, empty search engine for one test.
 ///
-/// A provider whose capabilities claim `own_checkpoint` is dropped and opened again by the suite. Its fixture says how
-/// ([`Self::reopen_with`]), or that nothing is left to open ([`Self::in_memory`]).
+/// The suite drops and reopens a provider with the capability `own_checkpoint`. Its fixture has a function that opens
+/// it again ([`Self::reopen_with`]), or declares that its index is lost ([`Self::in_memory`]).
 pub struct SearchFixture {
     /// The provider.
     pub provider: Arc<dyn SearchProvider>,
     place: Place,
-    /// What must outlive it.
+    /// A value that must be dropped after the provider.
     pub guard: Box<dyn Any + Send>,
 }
 
 /// Opens the index of a fixture again.
 type Reopen = Box<dyn Fn() -> BoxFuture<'static, Arc<dyn SearchProvider>> + Send>;
 
-/// Where the index is when the provider is gone.
+/// The state of the index after the provider is dropped.
 enum Place {
     Unknown,
     Gone,
@@ -34,12 +34,12 @@ enum Place {
 }
 
 impl SearchFixture {
-    /// Makes a fixture of a provider and what must outlive it (`()` if nothing).
+    /// Returns the fixture of a provider. `guard` is dropped after the provider; it can be `()`.
     pub fn new(provider: impl SearchProvider + 'static, guard: impl Any + Send) -> Self {
         Self { provider: Arc::new(provider), place: Place::Unknown, guard: Box::new(guard) }
     }
 
-    /// Sets how the same index is opened again after the provider was dropped:
+    /// Sets the function that opens the same index again after the provider was dropped:
     ///
     /// ```ignore
     /// async fn make() -> SearchFixture {
@@ -62,17 +62,17 @@ impl SearchFixture {
         Self { place: Place::Kept(reopen), ..self }
     }
 
-    /// Says that the index is gone with the provider, so that there is nothing to open again. The tests of reopening
-    /// are reported as skipped.
+    /// Declares that the index is lost when the provider is dropped, so that it cannot be reopened. The tests of
+    /// reopening are reported as skipped.
     #[must_use]
     pub fn in_memory(self) -> Self {
         Self { place: Place::Gone, ..self }
     }
 
-    /// Drops the provider and opens its index again. Returns `None` if the index is gone with the provider.
+    /// Drops the provider and opens its index again. Returns `None` if the index is lost.
     ///
     /// # Panics
-    /// If the fixture says neither.
+    /// If neither [`Self::reopen_with`] nor [`Self::in_memory`] was called.
     pub(super) async fn reopen(self) -> Option<Self> {
         step("the provider to close and to open again");
         let Self { provider, place, guard } = self;

@@ -1,7 +1,7 @@
 //! The contract of [`SearchProvider`], one file per topic.
 //!
-//! The capabilities of a provider decide what a test asks of it. A provider refuses what it lacks with `UNSUPPORTED`, and
-//! the tests of that are reported as skipped. All queries are within the bounds of
+//! The tests use only the capabilities of a provider. It refuses queries that need another capability with
+//! `UNSUPPORTED`, and the tests of that capability are reported as skipped. All queries are within the bounds of
 //! [`SearchQuery::check`](crate::search::SearchQuery::check).
 
 mod bounds;
@@ -19,7 +19,7 @@ pub use self::fixture::SearchFixture;
 
 suite! {
     /// Runs the suite of [`SearchProvider`](crate::port::SearchProvider). Takes the path of an
-    /// `async fn() -> SearchFixture` that makes a fresh, empty provider; see [`testkit`](crate::testkit).
+    /// `async fn() -> SearchFixture` that makes a new, empty provider; see [`testkit`](crate::testkit).
     search_suite, search: fixture => fixture, {
         results: __search_results,
         bounds: __search_bounds,

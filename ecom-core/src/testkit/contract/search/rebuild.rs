@@ -1,4 +1,4 @@
-//! A rebuild replaces the whole index while the old one goes on answering.
+//! A rebuild replaces the whole index while the old one continues to serve searches.
 
 use super::SearchFixture;
 use super::support::{
@@ -13,7 +13,7 @@ tests! {
     ]
 }
 
-/// The new index replaces the old one at once and whole; until then the old one serves and takes changes.
+/// The new index replaces the old one atomically. Until then, the old one serves searches and accepts changes.
 pub async fn a_rebuild_replaces_everything_and_serves_meanwhile(f: SearchFixture) {
     let provider = &*f.provider;
     load(provider, vec![revised(1, 5), revised(2, 5), revised(3, 5)]).await;
@@ -33,14 +33,15 @@ pub async fn a_rebuild_replaces_everything_and_serves_meanwhile(f: SearchFixture
     acquire(provider).await;
     applies(provider, vec![upsert(revised(2, 5)), upsert(revised(8, 1))], at(78), 1, "changes of the new index").await;
     state_is(provider, &[(2, 5), (7, 2), (8, 1)], "changes of the new index").await;
-    // A second one, over the first.
+    // A second rebuild replaces the first one.
     let build = begin(provider).await;
     publish(build, at(80)).await;
     hits_are(provider, &text(""), [], "A rebuild without documents is an empty index.").await;
     checkpoint_is(provider, Some(at(80)), "a second rebuild is published").await;
 }
 
-/// R14: a rebuild as of a checkpoint, then everything since: the result is the model, whatever went where.
+/// R14: after a rebuild from a checkpoint, all later changes are applied. The result equals the model, whichever index
+/// has received a change.
 pub async fn r14_changes_during_a_rebuild_are_replayed_onto_it(f: SearchFixture) {
     let provider = &*f.provider;
     load(provider, (1..=10).map(|n| revised(n, 1)).collect()).await;
@@ -48,7 +49,7 @@ pub async fn r14_changes_during_a_rebuild_are_replayed_onto_it(f: SearchFixture)
     add(&mut *build, (1..=5).map(|n| revised(n, 1)).collect()).await;
     let since = || vec![upsert(revised(2, 2)), delete(3, 2), upsert(revised(9, 3)), upsert(revised(11, 1))];
     applies(provider, since(), at(9), 4, "changes while a rebuild is being filled").await;
-    // The rest is read from the database after the change, so that it has part of it already.
+    // The other documents are read from the database after the change, so that they already contain it in part.
     add(&mut *build, (6..=10).map(|n| revised(n, if n == 9 { 3 } else { 1 })).collect()).await;
     publish(build, at(1)).await;
     checkpoint_is(provider, Some(at(1)), "published as of where the replay starts").await;
@@ -57,7 +58,7 @@ pub async fn r14_changes_during_a_rebuild_are_replayed_onto_it(f: SearchFixture)
     state_is(provider, &expected, "a rebuild, and the changes since").await;
 }
 
-/// A build that is not published changes nothing, and another one can follow.
+/// A build that is not published changes nothing, and another build can begin.
 pub async fn a_dropped_rebuild_leaves_the_old_index(f: SearchFixture) {
     let provider = &*f.provider;
     load(provider, vec![revised(1, 5)]).await;

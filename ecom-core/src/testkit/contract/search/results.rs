@@ -19,13 +19,13 @@ tests! {
     ]
 }
 
-/// A new index has nothing, no checkpoint, and answers.
+/// A new index has no documents and no checkpoint, and supports all calls.
 pub async fn a_new_index_is_empty_and_answers(f: SearchFixture) {
     let provider = &*f.provider;
     succeeds(provider.ping().await, "`ping` of a new index");
     holds(!provider.name().is_empty(), "A provider has a name for people.", "`name` is empty");
     checkpoint_is(provider, None, "nobody has written yet").await;
-    // Who has the right to write keeps it.
+    // The holder of the right to write keeps it.
     acquire(provider).await;
     acquire(provider).await;
     checkpoint_is(provider, None, "`acquire_writer` writes nothing").await;
@@ -35,7 +35,7 @@ pub async fn a_new_index_is_empty_and_answers(f: SearchFixture) {
     succeeds(provider.ping().await, "`ping` after a search");
 }
 
-/// Every sort; ties by id; without a price last in both directions.
+/// Uses every order. Equal documents are ordered by id, and documents without a price come last in both directions.
 pub async fn sorts_order_and_put_the_priceless_last(f: SearchFixture) {
     let provider = &*f.provider;
     let of = |n: u128, price, rating, created| SearchDocument {
@@ -70,7 +70,8 @@ pub async fn sorts_order_and_put_the_priceless_last(f: SearchFixture) {
     }
 }
 
-/// Pages neither overlap nor leave out, also where everything ties and the index was filled in several steps.
+/// Pages neither overlap nor omit a document, even if all documents are equal and the index was filled in several
+/// batches.
 pub async fn paging_is_stable_and_the_total_exact(f: SearchFixture) {
     let provider = &*f.provider;
     load(provider, Vec::new()).await;
@@ -97,7 +98,7 @@ pub async fn paging_is_stable_and_the_total_exact(f: SearchFixture) {
     same((found.hits.len(), found.total), (0, exactly(57)), "The page after the last is empty.", "57 matches");
 }
 
-/// What the capabilities exclude fails with `UNSUPPORTED`, and nothing else does.
+/// Exactly the queries that need a missing capability fail with `UNSUPPORTED`.
 pub async fn what_a_provider_cannot_do_it_refuses(f: SearchFixture) {
     let provider = &*f.provider;
     load(provider, catalog()).await;

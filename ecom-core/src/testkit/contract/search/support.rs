@@ -1,5 +1,5 @@
-//! Documents, queries and calls that several topics use. Every call notes what the test waits for, and fails with a
-//! message if it fails.
+//! Documents, queries and calls that several topics use. Each helper records the call for which the test waits, and
+//! panics with a message if the call fails.
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
@@ -42,7 +42,7 @@ pub(super) fn micros(n: i64) -> Timestamp {
     Timestamp::from_timestamp_micros(1_700_000_000_000_000 + n).unwrap()
 }
 
-/// A document with a title and little else.
+/// Returns a document with a title and few other values.
 pub(super) fn titled(n: u128, title: &str) -> SearchDocument {
     SearchDocument {
         id: product(n),
@@ -63,7 +63,7 @@ pub(super) fn titled(n: u128, title: &str) -> SearchDocument {
     }
 }
 
-/// A lamp whose price is its revision: the price of what is found shows which document the index has.
+/// Returns a lamp whose price is its revision, so that the price of a hit shows the revision in the index.
 pub(super) fn revised(n: u128, revision: i64) -> SearchDocument {
     SearchDocument { revision, price: Some(revision), ..titled(n, "Lamp") }
 }
@@ -96,21 +96,21 @@ pub(super) fn exactly(count: u64) -> Total {
     Total { count, exact: true }
 }
 
-/// Takes the right to write.
+/// Acquires the right to write.
 pub(super) async fn acquire(provider: &dyn SearchProvider) {
     step("`acquire_writer`");
     let acquired = succeeds(provider.acquire_writer().await, "`acquire_writer`");
     holds(acquired, "The only provider of an index has the right to write, and keeps it.", "`acquire_writer` is false");
 }
 
-/// Applies the ops, and returns how many the provider says it has applied.
+/// Applies changes, and returns how many the provider reports as applied.
 pub(super) async fn apply(provider: &dyn SearchProvider, ops: Vec<IndexOp>, checkpoint: Checkpoint) -> u64 {
     let call = format!("`apply` of {} ops at {}", ops.len(), checkpoint.position.seq);
     step(&call);
     succeeds(provider.apply(ops, checkpoint).await, call)
 }
 
-/// Applies the ops, of which `expected` are newer than what the index has.
+/// Applies changes, of which `expected` have a higher revision than the index.
 pub(super) async fn applies(
     provider: &dyn SearchProvider,
     ops: Vec<IndexOp>,
@@ -140,7 +140,7 @@ pub(super) async fn checkpoint_is(provider: &dyn SearchProvider, expected: Optio
     );
 }
 
-/// One page of `revisions`: in order, after `after`, and not longer than asked for.
+/// Returns a page of `revisions`, and checks that it is in order, begins after `after` and respects the limit.
 pub(super) async fn page(provider: &dyn SearchProvider, after: Option<ProductId>, limit: u32) -> Vec<(ProductId, i64)> {
     let call = format!("`revisions` after {:?}, at most {limit}", after.map(number));
     step(&call);
@@ -185,7 +185,7 @@ pub(super) async fn publish(build: Box<dyn IndexBuild>, checkpoint: Checkpoint) 
     succeeds(build.publish(checkpoint).await, "`publish` of a rebuild");
 }
 
-/// Searches, and checks what holds for all results.
+/// Searches, and checks the properties of all results.
 pub(super) async fn search(provider: &dyn SearchProvider, query: &SearchQuery) -> SearchResults {
     debug_assert!(query.check().is_ok(), "the suite asks within the bounds of the port: {query:?}");
     step(format_args!("`search` of {query:?}"));
@@ -223,12 +223,12 @@ pub(super) async fn search(provider: &dyn SearchProvider, query: &SearchQuery) -
     found
 }
 
-/// The numbers of the hits, in order.
+/// Returns the numbers of the hits, in order.
 pub(super) async fn hits(provider: &dyn SearchProvider, query: &SearchQuery) -> Vec<u128> {
     search(provider, query).await.hits.iter().map(|h| number(h.id)).collect()
 }
 
-/// Fails unless the hits are these, in this order. `contract` says why.
+/// Panics unless the hits are these, in this order. `contract` is the violated part of the contract.
 pub(super) async fn hits_are<const N: usize>(
     provider: &dyn SearchProvider,
     query: &SearchQuery,
@@ -239,7 +239,7 @@ pub(super) async fn hits_are<const N: usize>(
     same(found, expected, contract, format_args!("the hits of {query:?}"));
 }
 
-/// Fails unless this text finds these documents, in whatever order. `contract` says why.
+/// Panics unless the text finds exactly these documents, in any order. `contract` is the violated part of the contract.
 pub(super) async fn finds<const N: usize>(
     provider: &dyn SearchProvider,
     typed: &str,
@@ -250,7 +250,7 @@ pub(super) async fn finds<const N: usize>(
     same(found, set(expected), contract, format_args!("the hits of the text {typed:?}"));
 }
 
-/// The products that have this price, which [`revised`] makes the revision.
+/// Returns the products with this price, which is their revision in documents of [`revised`].
 pub(super) async fn priced(provider: &dyn SearchProvider, price: i64) -> Vec<u128> {
     let filter = SearchFilter { min_price: Some(usd(price)), max_price: Some(usd(price)), ..SearchFilter::default() };
     hits(provider, &filtered(filter)).await
@@ -285,7 +285,7 @@ pub(super) async fn has_text(provider: &dyn SearchProvider, topic: &str) -> bool
     able
 }
 
-/// Six documents that differ in everything that can be filtered and counted.
+/// Returns six documents with different values in all fields that filters and facets use.
 pub(super) fn catalog() -> Vec<SearchDocument> {
     use AvailabilityStatus as A;
     use ProductStatus as S;

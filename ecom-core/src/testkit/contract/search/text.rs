@@ -1,4 +1,4 @@
-//! Texts are searched by word, with stems, typos, prefixes and codes.
+//! Texts are searched by word, with stems, typing errors, prefixes and codes.
 
 use std::collections::BTreeSet;
 
@@ -22,7 +22,7 @@ tests! {
     ]
 }
 
-/// Title, brand, tags, category names, codes and description are searched; an empty text matches everything.
+/// The title, brand, tags, category names, codes and description are searched. An empty text matches all documents.
 pub async fn every_text_field_is_searched(f: SearchFixture) {
     let provider = &*f.provider;
     if !has_text(provider, "text").await {
@@ -50,7 +50,7 @@ pub async fn every_text_field_is_searched(f: SearchFixture) {
     finds(provider, "unheard", [], contract).await;
 }
 
-/// Each word must match, each in whatever field.
+/// Every word must match, in any field.
 pub async fn all_words_must_match_in_any_field(f: SearchFixture) {
     let provider = &*f.provider;
     if !has_text(provider, "text").await {
@@ -75,7 +75,7 @@ pub async fn all_words_must_match_in_any_field(f: SearchFixture) {
     finds(provider, "kettle acme purple", [], contract).await;
 }
 
-/// Title over brand over tags over category names over codes over description.
+/// The weights decrease from the title to the brand, tags, category names, codes and description.
 pub async fn fields_weigh_in_the_order_of_the_document(f: SearchFixture) {
     let provider = &*f.provider;
     if !has_text(provider, "text").await {
@@ -83,7 +83,7 @@ pub async fn fields_weigh_in_the_order_of_the_document(f: SearchFixture) {
     }
     let contract = "A match in the title ranks over one in the brand, then tags, category names, codes and \
                     description.";
-    // Ids run against the expected order, and the weak matches are short and the strong ones long.
+    // The ids have the reverse order, and the texts of weak matches are short and those of strong ones long.
     let long = "of a rather long text that goes on and on about other things";
     load(
         provider,
@@ -100,7 +100,7 @@ pub async fn fields_weigh_in_the_order_of_the_document(f: SearchFixture) {
     hits_are(provider, &text("zephyr"), [6, 5, 4, 3, 2, 1], contract).await;
 }
 
-/// A word as typed beats a similar one, wherever they stand.
+/// An exact match ranks above a similar one, in whichever fields they are.
 pub async fn exact_matches_rank_above_typos_and_prefixes(f: SearchFixture) {
     let provider = &*f.provider;
     if !has_text(provider, "text").await {
@@ -128,7 +128,7 @@ pub async fn exact_matches_rank_above_typos_and_prefixes(f: SearchFixture) {
     same(similar, set([1, 3]), "A word with a typo, and the last word as a prefix, are found too.", &about);
 }
 
-/// English inflections match each other.
+/// Inflected forms of an English word match each other.
 pub async fn words_are_stemmed(f: SearchFixture) {
     let provider = &*f.provider;
     if !has_text(provider, "text").await {
@@ -144,7 +144,7 @@ pub async fn words_are_stemmed(f: SearchFixture) {
     }
 }
 
-/// None under 4 letters, one from 4, two from 8; a swap of neighbours is one.
+/// No edit is allowed below 4 letters, one from 4, and two from 8. Two swapped neighbours are one edit.
 pub async fn typos_one_edit_from_four_letters_two_from_eight(f: SearchFixture) {
     let provider = &*f.provider;
     if !has_text(provider, "text").await {
@@ -172,7 +172,7 @@ pub async fn typos_one_edit_from_four_letters_two_from_eight(f: SearchFixture) {
     finds(provider, "lemp cup", [], contract).await;
 }
 
-/// Shoppers type on: the last word may be unfinished, no other.
+/// Only the last word can be incomplete.
 pub async fn prefix_matches_the_last_word_only(f: SearchFixture) {
     let provider = &*f.provider;
     if !has_text(provider, "text").await {
@@ -187,7 +187,7 @@ pub async fn prefix_matches_the_last_word_only(f: SearchFixture) {
     finds(provider, "eadphon", [], contract).await;
 }
 
-/// Accents, composed or not, and case are folded on both sides.
+/// Accents, composed or not, and case are ignored in documents and in queries.
 pub async fn accents_and_case_do_not_matter(f: SearchFixture) {
     let provider = &*f.provider;
     if !has_text(provider, "text").await {
@@ -208,7 +208,7 @@ pub async fn accents_and_case_do_not_matter(f: SearchFixture) {
     }
 }
 
-/// A code or barcode is one token: found whole, in any case, never by a part of it or with a typo.
+/// A code or barcode is a single word. It matches only as a whole, in any case, and without typing errors.
 pub async fn codes_match_whole_and_exactly(f: SearchFixture) {
     let provider = &*f.provider;
     if !has_text(provider, "text").await {
@@ -240,7 +240,7 @@ pub async fn codes_match_whole_and_exactly(f: SearchFixture) {
     }
 }
 
-/// Operators, quotes and wildcards are text.
+/// Operators, quotes and wildcards are ordinary text.
 pub async fn user_text_is_never_a_query_language(f: SearchFixture) {
     let provider = &*f.provider;
     if !has_text(provider, "text").await {

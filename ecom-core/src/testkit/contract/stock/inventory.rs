@@ -50,7 +50,7 @@ async fn product(storage: &Arc<dyn Storage>, p: &Product) -> Product {
     read!(storage, products.get(p.id, IncludeDeleted::Yes)).expect("the product is there")
 }
 
-/// Locks, checks and applies as a service does; false where there is too little.
+/// Locks, checks and applies movements as a service does. Returns false if there is too little stock.
 async fn adjust(storage: &Arc<dyn Storage>, movements: &[StockMovement]) -> crate::Result<bool> {
     let mut ids: Vec<SkuId> = movements.iter().map(|m| m.sku_id).collect();
     ids.sort();
@@ -69,7 +69,7 @@ async fn adjust(storage: &Arc<dyn Storage>, movements: &[StockMovement]) -> crat
     Ok(true)
 }
 
-/// Those that exist, once each, by id.
+/// The result has the levels of existing SKUs, each once, ordered by id.
 pub async fn levels_are_read_by_id_in_order(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let mut p = env.product("P");
@@ -97,7 +97,7 @@ pub async fn levels_are_read_by_id_in_order(storage: &Arc<dyn Storage>) {
     assert_eq!(read!(storage, inventory.levels(&[])), [], "`levels` of no ids finds nothing");
 }
 
-/// A deleted SKU, and a SKU of a deleted product.
+/// A deleted SKU, and a SKU of a deleted product, are not live.
 pub async fn levels_say_what_is_no_longer_live(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let mut p = env.priced("P", 100, 3);
@@ -116,7 +116,7 @@ pub async fn levels_say_what_is_no_longer_live(storage: &Arc<dyn Storage>) {
     }
 }
 
-/// The same rows, the same order.
+/// A lock returns the same rows in the same order.
 pub async fn a_lock_reads_what_levels_reads(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let products: Vec<Product> = (0..20).map(|n| env.priced(&format!("P {n}"), 100, n)).collect();
@@ -132,7 +132,7 @@ pub async fn a_lock_reads_what_levels_reads(storage: &Arc<dyn Storage>) {
     uow.rollback().await.unwrap();
 }
 
-/// Every reason, with and without a reference.
+/// Movements have every reason, with and without a reference.
 pub async fn every_field_of_a_movement_survives_a_round_trip(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let p = env.priced("P", 100, 0);
@@ -161,7 +161,7 @@ pub async fn every_field_of_a_movement_survives_a_round_trip(storage: &Arc<dyn S
     );
 }
 
-/// Both pagings, each row once, one SKU's rows only.
+/// Both kinds of paging return each movement of the SKU once, and none of other SKUs.
 pub async fn the_ledger_is_paged_newest_first(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let (p, other) = (env.priced("P", 100, 0), env.priced("Other", 100, 7));
@@ -203,7 +203,7 @@ pub async fn the_ledger_is_paged_newest_first(storage: &Arc<dyn Storage>) {
     assert_eq!(read!(storage, inventory.count_movements(unknown)), 0, "an unknown SKU has no movements to count");
 }
 
-/// In and out, one by one.
+/// Movements add and remove pieces one after the other.
 pub async fn r11_ledger_sums_to_on_hand(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let p = env.priced("P", 100, 10);
@@ -222,7 +222,7 @@ pub async fn r11_ledger_sums_to_on_hand(storage: &Arc<dyn Storage>) {
     assert_eq!(read!(storage, inventory.imbalances()), [], "the stock of every SKU is the sum of its movements");
 }
 
-/// Several rows of one SKU in one call all count.
+/// A call can have several movements of one SKU.
 pub async fn r11_many_movements_over_few_skus_in_one_call(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let mut p = env.priced("P", 100, 50);
@@ -242,7 +242,7 @@ pub async fn r11_many_movements_over_few_skus_in_one_call(storage: &Arc<dyn Stor
     assert_eq!(attempt!(storage, inventory.apply(&[])).unwrap(), [], "`apply` of no movements touches nothing");
 }
 
-/// Per 100 movements, whether they are of one product or of a hundred.
+/// 100 movements cost the same number of statements for one product and for a hundred.
 pub async fn a_call_costs_a_fixed_number_of_statements(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let products: Vec<Product> = (0..100).map(|n| env.priced(&format!("P {n}"), 100, 10)).collect();
@@ -265,7 +265,7 @@ pub async fn a_call_costs_a_fixed_number_of_statements(storage: &Arc<dyn Storage
     assert!(double <= 2 * of_many, "200 movements ({double}) cost at most twice what 100 cost ({of_many})");
 }
 
-/// Whatever an adapter sends in one statement, a call moves a revision once.
+/// A call increases the revision of a product once, however many statements it needs.
 pub async fn a_product_of_very_many_skus_is_touched_once(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let mut p = env.product("P");
@@ -285,7 +285,7 @@ pub async fn a_product_of_very_many_skus_is_touched_once(storage: &Arc<dyn Stora
     assert_eq!(after.available(), 2_600, "a product counts what all its SKUs have");
 }
 
-/// It is what a call does to a level as a whole that counts, whatever the order of its rows.
+/// Only the sum of the movements of a call is compared with the stock, and not their order.
 pub async fn what_comes_in_and_goes_out_in_one_call_is_added_up(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let p = env.priced("P", 100, 0);
@@ -332,7 +332,7 @@ pub async fn revisions_move_once_per_product_and_versions_do_not(storage: &Arc<d
     assert_eq!(sku.audit, p.skus[0].audit, "nobody edited the SKU");
 }
 
-/// In what a product shows and in what lists filter by: the best over its SKUs.
+/// The representation of a product and the filters of lists use the best availability of its SKUs.
 pub async fn availability_follows_stock(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let mut p = env.priced("P", 100, 0);
@@ -360,7 +360,7 @@ pub async fn availability_follows_stock(storage: &Arc<dyn Storage>) {
     }
 }
 
-/// The database refuses what the caller did not check; the transaction keeps nothing.
+/// The database refuses a movement that the caller has not checked, and the transaction writes nothing.
 pub async fn stock_never_goes_under_zero_and_nothing_is_kept(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let (p, q) = (env.priced("P", 100, 5), env.priced("Q", 100, 5));
@@ -391,7 +391,7 @@ pub async fn stock_never_goes_under_zero_and_nothing_is_kept(storage: &Arc<dyn S
     assert_eq!(read!(storage, inventory.imbalances()), [], "the stock of every SKU is the sum of its movements");
 }
 
-/// Neither level, ledger nor revision.
+/// Neither the level, nor the ledger, nor the revision changes.
 pub async fn r11_rolled_back_movements_leave_no_trace(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let p = env.priced("P", 100, 5);
@@ -409,7 +409,7 @@ pub async fn r11_rolled_back_movements_leave_no_trace(storage: &Arc<dyn Storage>
     assert_eq!(read!(storage, inventory.imbalances()), [], "the stock of every SKU is the sum of its movements");
 }
 
-/// Many transactions over the same SKUs, asked for in different orders: none is lost, none deadlocks.
+/// Many transactions adjust the same SKUs in different orders. No adjustment is lost, and no transaction is deadlocked.
 pub async fn r11_concurrent_adjustments_conserve_stock(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let products: Vec<Product> = (0..3).map(|n| env.priced(&format!("P {n}"), 100, 1_000)).collect();
@@ -451,7 +451,7 @@ pub async fn r11_concurrent_adjustments_conserve_stock(storage: &Arc<dyn Storage
     assert_eq!(read!(storage, inventory.imbalances()), [], "seed {seed}");
 }
 
-/// 48 buyers of 20 pieces: 20 get one each, whatever the order.
+/// 48 buyers compete for 20 pieces, and exactly 20 of them receive one.
 pub async fn concurrent_sales_never_oversell(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let p = env.priced("P", 100, 20);
@@ -474,15 +474,15 @@ pub async fn concurrent_sales_never_oversell(storage: &Arc<dyn Storage>) {
     assert_eq!(read!(storage, inventory.imbalances()), [], "the stock of every SKU is the sum of its movements");
 }
 
-/// Three histories that are always the same and one that is new at each run; see [`stock_history`].
+/// Runs three fixed histories and a new random one; see [`stock_history`].
 pub async fn r11_random_stock_history_matches_the_model(storage: &Arc<dyn Storage>) {
     for seed in [1, 2, 3, fresh_seed()] {
         stock_history(storage, seed).await;
     }
 }
 
-/// A random history of batches (some too large, some rolled back) against a model of a few sums. A failure
-/// names its seed: call this with it to replay it.
+/// Compares a random history of batches, some of them too large or rolled back, with a model of sums. A failure names
+/// its seed, with which a call of this function repeats the history.
 pub async fn stock_history(storage: &Arc<dyn Storage>, seed: u64) {
     println!("seed {seed}");
     let env = Env::new(seed);

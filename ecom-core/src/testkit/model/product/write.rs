@@ -166,8 +166,8 @@ impl Runner<'_> {
         self.product_answer(&got)
     }
 
-    /// Returns the SKUs that a product has after a write that names them. An input means the SKU with its id, or else with
-    /// its code; without both it means the only SKU of the product.
+    /// Returns the SKUs that a product has after a write that names them. An input means the SKU with its id, or else
+    /// with its code; without both it means the only SKU of the product.
     fn plan_skus(&self, id: ProductId, slug: &Slug, named: &[SkuInput], now: Timestamp, actor: &Actor) -> Plan {
         let mut plan = Plan::default();
         let before: Vec<Sku> = self.world.skus_of(id).into_iter().filter(|s| s.audit.is_live()).collect();
@@ -194,8 +194,8 @@ impl Runner<'_> {
             return plan;
         }
         plan.gone = left.into_keys().collect();
-        // The codes of the inputs are claimed in order. The codes of SKUs that this write deletes are free for them, but
-        // not for codes that are made from the slug.
+        // The codes of the inputs are claimed in order. The codes of SKUs that this write deletes are free for them,
+        // but not for codes that are made from the slug.
         let codes = self.world.codes();
         let mut taken: HashSet<String> = codes.keys().cloned().collect();
         taken.extend(named.iter().filter_map(|s| s.code.as_deref()).map(fold_key));

@@ -1,4 +1,4 @@
-//! Soft-deleted products are hidden and come back (R2), and purged ones are gone for good (R5).
+//! Soft-deleted products are hidden and can be restored (R2), and purged products are removed permanently (R5).
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ tests! {
     ]
 }
 
-/// Every read hides them, those that can show them do so.
+/// Every read hides soft-deleted rows, and reads that can include them return them.
 pub async fn r02_soft_deleted_products_are_hidden_unless_asked_for(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let a = env.category("A", None);
@@ -56,7 +56,7 @@ pub async fn r02_soft_deleted_products_are_hidden_unless_asked_for(storage: &Arc
     assert_eq!(read!(storage, products.revisions(None, 9)).len(), 2, "`revisions` lists soft-deleted products too");
 }
 
-/// Restoring is an update without `deleted_at`.
+/// A restore is an update that clears `deleted_at`.
 pub async fn r02_a_deleted_product_comes_back(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let p = env.full_product("P", &[]);
@@ -77,7 +77,7 @@ pub async fn r02_a_deleted_product_comes_back(storage: &Arc<dyn Storage>) {
     );
 }
 
-/// The slug of a deleted row is no longer taken.
+/// Other products can use the slug of a deleted product.
 pub async fn r02_slug_is_free_again_after_soft_delete(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let old = coded(&env, "Chair", "one");
@@ -92,7 +92,7 @@ pub async fn r02_slug_is_free_again_after_soft_delete(storage: &Arc<dyn Storage>
     );
 }
 
-/// What was taken in the meantime is not taken back.
+/// The restore does not take the slug back from another product.
 pub async fn r02_a_restore_into_a_taken_slug_is_refused(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let old = coded(&env, "Chair", "one");
@@ -109,7 +109,7 @@ pub async fn r02_a_restore_into_a_taken_slug_is_refused(storage: &Arc<dyn Storag
     );
 }
 
-/// Nothing of it stays, not even for reads of deleted rows; its keys are free.
+/// Reads that include deleted rows do not find the product either, and other products can use its keys.
 pub async fn r05_purge_removes_product_skus_and_ledger(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let a = env.category("A", None);

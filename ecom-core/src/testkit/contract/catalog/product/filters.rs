@@ -32,7 +32,8 @@ tests! {
     ]
 }
 
-/// Itself and below; not its neighbours, not what is above; each product once.
+/// The filter finds products in the category and its descendants, but not in siblings or ancestors, and each product
+/// once.
 pub async fn r06_category_filter_takes_the_subtree(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let audio = env.category("audio", None);
@@ -64,10 +65,10 @@ pub async fn r06_category_filter_takes_the_subtree(storage: &Arc<dyn Storage>) {
     assert_eq!(matching(storage, &unknown).await, [], "an unknown category finds no products");
 }
 
-/// After the discount, rounded; bounds belong to the range.
+/// The price is after the discount and rounded. The bounds are part of the range.
 pub async fn price_filters_use_the_lowest_final_price(storage: &Arc<dyn Storage>) {
     let env = Env::default();
-    // 9.99 less 10.48 % is 8.943048: 8.94.
+    // 9.99 less 10.48 % is 8.943048, which is rounded to 8.94.
     let odd = Product { discount: Percentage::from_hundredths(1_048).unwrap(), ..env.priced("odd", 999, 1) };
     let mut several = env.priced("several", 5_000, 1);
     env.add_sku(&mut several, "cheap", 1_000, 1);
@@ -91,7 +92,7 @@ pub async fn price_filters_use_the_lowest_final_price(storage: &Arc<dyn Storage>
     }
 }
 
-/// What lists derive from a product is written with it.
+/// The values by which lists sort and filter are written together with the product.
 pub async fn list_prices_follow_discounts_and_skus(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let a = env.category("A", None);
@@ -119,7 +120,7 @@ pub async fn list_prices_follow_discounts_and_skus(storage: &Arc<dyn Storage>) {
     env.update_product(storage, &p, &discounted).await.unwrap();
     check("a discount", 750).await;
 
-    // A SKU's price is written with its product, in one transaction.
+    // The price of a SKU is written together with its product, in one transaction.
     let before = &discounted.skus[0];
     let mut sku = Sku { price: usd(4_000), ..before.clone() };
     sku.audit.edited(env.now(), &env.actor);
@@ -134,7 +135,7 @@ pub async fn list_prices_follow_discounts_and_skus(storage: &Arc<dyn Storage>) {
     assert_eq!(get(storage, p.id).await, Some(repriced), "a product is read as it was updated with its SKU");
 }
 
-/// Best over the live SKUs.
+/// The filter compares the best availability of the live SKUs.
 pub async fn availability_filters_use_the_best_sku(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let mut mixed = env.priced("mixed", 100, 0);
@@ -155,7 +156,7 @@ pub async fn availability_filters_use_the_best_sku(storage: &Arc<dyn Storage>) {
     }
 }
 
-/// Case and width do not count, accents do; a brand is not a part of one.
+/// Case and width are ignored, and accents are not. A part of a brand does not match.
 pub async fn brands_and_tags_are_compared_by_their_folded_key(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let p =
@@ -178,7 +179,7 @@ pub async fn brands_and_tags_are_compared_by_their_folded_key(storage: &Arc<dyn 
     }
 }
 
-/// One filter at a time, every value.
+/// Lists with one filter, for every value of every filter.
 pub async fn each_filter_agrees_with_the_model(storage: &Arc<dyn Storage>) {
     let catalog = catalog(storage).await;
     let mut told_apart = HashSet::new();
@@ -190,7 +191,7 @@ pub async fn each_filter_agrees_with_the_model(storage: &Arc<dyn Storage>) {
     assert!(told_apart.len() > 15, "the catalog tells the filters apart");
 }
 
-/// Random combinations: everything given must hold.
+/// Lists with random combinations of filters. Products must match all of them.
 pub async fn combined_filters_agree_with_the_model(storage: &Arc<dyn Storage>) {
     let catalog = catalog(storage).await;
     let choices = catalog.choices();
@@ -228,7 +229,8 @@ pub async fn combined_filters_agree_with_the_model(storage: &Arc<dyn Storage>) {
     }
 }
 
-/// Direct categories and brands with how many, most first, and the range of prices, over what matches.
+/// The result has the direct categories and the brands of matching products with their numbers, most products first,
+/// and the range of prices.
 pub async fn filters_say_what_a_list_could_be_narrowed_by(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let top = env.category("Top", None);
@@ -280,7 +282,7 @@ pub async fn filters_say_what_a_list_could_be_narrowed_by(storage: &Arc<dyn Stor
     );
 }
 
-/// Soft-deleted ones too, by id, in pages.
+/// The pages contain soft-deleted products too, and are ordered by id.
 pub async fn ids_in_category_walks_the_subtree(storage: &Arc<dyn Storage>) {
     let catalog = catalog(storage).await;
     for category in &catalog.categories {

@@ -19,7 +19,7 @@ tests! {
     ]
 }
 
-/// On insert, within one insert, on update; titles may be alike.
+/// Inserts, rows within one insert, and updates must have different slugs. Titles can be the same.
 pub async fn slugs_are_unique(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let first = coded(&env, "Chair", "one");
@@ -39,7 +39,8 @@ pub async fn slugs_are_unique(storage: &Arc<dyn Storage>) {
     );
 }
 
-/// One live product per source and external id; found bytewise, soft-deleted ones too.
+/// No two live products have the same source and external id. They are compared bytewise, and soft-deleted products are
+/// found too.
 pub async fn external_references_are_unique_and_found(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let with = |title: &str, source: &str, id: &str| Product {
@@ -62,7 +63,7 @@ pub async fn external_references_are_unique_and_found(storage: &Arc<dyn Storage>
     assert_eq!(read!(storage, products.find_by_external("erp", &[])), [], "no external ids find nothing");
 }
 
-/// `a`, `a-2`, `a-10`; not `ab`, `a-2b`, `a-b`.
+/// The slugs of `a` are `a`, `a-2` and `a-10`, but not `ab`, `a-2b` and `a-b`.
 pub async fn taken_slugs_are_the_bases_and_their_numbers_and_nothing_else(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let all: Vec<Product> =
@@ -76,7 +77,7 @@ pub async fn taken_slugs_are_the_bases_and_their_numbers_and_nothing_else(storag
     assert!(read!(storage, products.taken_slugs(&[])).is_empty(), "no bases have no taken slugs");
 }
 
-/// [`Slug::numbered`] cuts a slug of full length.
+/// [`Slug::numbered`] shortens a slug of the maximum length.
 pub async fn taken_slugs_know_what_was_cut_to_make_room_for_its_number(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let base = Slug::trusted("x".repeat(Slug::MAX));

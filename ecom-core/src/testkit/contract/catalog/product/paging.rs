@@ -1,4 +1,4 @@
-//! Lists are sorted, and their pages show every product exactly once.
+//! Lists are sorted, and their pages contain every product exactly once.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ tests! {
     ]
 }
 
-/// The value that a list sorts by, as something that compares.
+/// Returns the value by which a list sorts, in a comparable form.
 fn sort_value(p: &Product, sort: ProductSort) -> (i64, String) {
     match sort {
         ProductSort::CreatedDesc | ProductSort::CreatedAsc => (p.audit.created_at.timestamp_micros(), String::new()),
@@ -35,10 +35,10 @@ fn sort_value(p: &Product, sort: ProductSort) -> (i64, String) {
     }
 }
 
-/// All pages by cursor.
+/// Returns the products of all pages, by cursor.
 async fn walk(storage: &Arc<dyn Storage>, filter: &ProductFilter, sort: ProductSort, limit: u32) -> Vec<Product> {
     let (mut found, mut after) = (Vec::new(), None::<Keyset>);
-    // No catalog of the suite has more.
+    // No catalog of the suite has more products.
     let mut pages = Pages::over(10_000);
     loop {
         pages.turn();
@@ -51,7 +51,7 @@ async fn walk(storage: &Arc<dyn Storage>, filter: &ProductFilter, sort: ProductS
     }
 }
 
-/// Walks a list both ways and checks it against what must be in it; returns the order.
+/// Reads a list by both kinds of paging, compares it with the expected products, and returns their order.
 async fn check_walk(
     storage: &Arc<dyn Storage>,
     filter: &ProductFilter,
@@ -97,7 +97,7 @@ async fn check_walk(
     order
 }
 
-/// Both pagings, with ties, with and without deleted ones.
+/// Both kinds of paging, with equal sort values, with and without deleted products.
 pub async fn every_sort_pages_through_everything_exactly_once(storage: &Arc<dyn Storage>) {
     let catalog = catalog(storage).await;
     let mut sorts = HashSet::new();
@@ -105,7 +105,7 @@ pub async fn every_sort_pages_through_everything_exactly_once(storage: &Arc<dyn 
         for deleted in [IncludeDeleted::No, IncludeDeleted::Yes] {
             let filter = ProductFilter { include_deleted: deleted, ..ProductFilter::default() };
             check_walk(storage, &filter, sort, &catalog.matching(&filter)).await;
-            // A page by number leads to the same place as one by cursor.
+            // A page by number ends at the same position as a page by cursor.
             let page = list(storage, &filter, sort, &Paging::Offset { offset: 20, limit: 10 }).await;
             let next = Paging::Keyset { after: page.next.clone(), limit: 10 };
             let by_cursor = list(storage, &filter, sort, &next).await;
@@ -120,7 +120,7 @@ pub async fn every_sort_pages_through_everything_exactly_once(storage: &Arc<dyn 
     assert_eq!((page.items, page.next), (vec![], None), "a page past the end is empty and is the last");
 }
 
-/// As without a filter.
+/// Filtered lists are paged as unfiltered ones are.
 pub async fn filtered_lists_page_exactly_once(storage: &Arc<dyn Storage>) {
     let catalog = catalog(storage).await;
     let base = ProductFilter { category: Some(catalog.categories[0].id), ..ProductFilter::default() };
@@ -145,7 +145,7 @@ pub async fn filtered_lists_page_exactly_once(storage: &Arc<dyn Storage>) {
     }
 }
 
-/// A walk by cursor shows each row that stays, once, whatever comes and goes before its place.
+/// Pages by cursor contain each remaining row once, although rows are inserted and deleted before the position.
 pub async fn rows_that_come_and_go_move_no_cursor(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let all: Vec<Product> = (0..30).map(|n| env.priced(&format!("P {n}"), 1_000 + n / 3, 1)).collect();
@@ -153,7 +153,7 @@ pub async fn rows_that_come_and_go_move_no_cursor(storage: &Arc<dyn Storage>) {
     let filter = ProductFilter::default();
     let first = list(storage, &filter, ProductSort::PriceAsc, &Paging::first(10)).await;
     env.insert_products(storage, &[env.priced("cheapest", 1, 1)]).await.unwrap();
-    // The very row that the cursor names goes, too.
+    // The row of the cursor itself is deleted too.
     env.soft_delete(storage, first.items.last().unwrap()).await.unwrap();
     let rest = list(storage, &filter, ProductSort::PriceAsc, &Paging::Keyset { after: first.next, limit: 100 }).await;
     let mut seen: Vec<ProductId> = first.items.iter().chain(&rest.items).map(|p| p.id).collect();
@@ -165,7 +165,7 @@ pub async fn rows_that_come_and_go_move_no_cursor(storage: &Arc<dyn Storage>) {
     );
 }
 
-/// Such as one whose SKUs were all deleted.
+/// All SKUs of the product were deleted, for example.
 pub async fn a_product_without_skus_has_no_price_and_is_listed(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let bare = env.product("bare");
@@ -190,7 +190,7 @@ pub async fn a_product_without_skus_has_no_price_and_is_listed(storage: &Arc<dyn
     );
 }
 
-/// Exact under the bound and at it, a lower bound above it; filtered or not.
+/// A count, filtered or not, is exact up to the bound, and a lower bound above it.
 pub async fn counts_stop_at_their_bound(storage: &Arc<dyn Storage>) {
     let catalog = catalog(storage).await;
     for filter in [

@@ -34,7 +34,7 @@ tests! {
     ]
 }
 
-/// Full and minimal, by every way to read.
+/// A product with all fields and one without optional fields are read back by every kind of read.
 pub async fn every_field_survives_a_round_trip(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let (a, b) = (env.category("A", None), env.full_category("B", None));
@@ -67,7 +67,7 @@ pub async fn every_field_survives_a_round_trip(storage: &Arc<dyn Storage>) {
     assert_eq!(read!(storage, products.get_by_slug("nowhere")), None, "`get_by_slug` of an unknown slug finds nothing");
 }
 
-/// Those that exist, once each, by id.
+/// The result has the existing products, each once, ordered by id.
 pub async fn many_are_read_by_id_in_order(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let all: Vec<Product> = (0..137).map(|n| env.priced(&format!("P {n}"), n, n)).collect();
@@ -83,7 +83,7 @@ pub async fn many_are_read_by_id_in_order(storage: &Arc<dyn Storage>) {
     assert_eq!(read!(storage, products.get_many(&[], IncludeDeleted::Yes)), [], "`get_many` of no ids finds nothing");
 }
 
-/// What a write starts from.
+/// A write locks the products that it changes.
 pub async fn a_lock_reads_in_id_order_and_deleted_ones_too(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let mut all: Vec<Product> = (0..5).map(|n| env.full_product(&format!("P {n}"), &[])).collect();
@@ -102,7 +102,7 @@ pub async fn a_lock_reads_in_id_order_and_deleted_ones_too(storage: &Arc<dyn Sto
     uow.rollback().await.unwrap();
 }
 
-/// Read under the lock, write, and no editor's work is lost.
+/// Editors read under the lock and write, and no edit is lost.
 pub async fn locked_edits_are_never_lost(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let p = env.priced("P", 100, 1);
@@ -132,7 +132,7 @@ pub async fn locked_edits_are_never_lost(storage: &Arc<dyn Storage>) {
     );
 }
 
-/// With SKUs and categories.
+/// The read includes SKUs and categories.
 pub async fn a_single_read_is_one_statement(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let a = env.category("A", None);
@@ -154,7 +154,7 @@ pub async fn a_single_read_is_one_statement(storage: &Arc<dyn Storage>) {
     assert_eq!(storage.statements() - before, 1, "by slug");
 }
 
-/// A fixed number, whatever the page shows.
+/// The number of statements does not depend on the number of rows.
 pub async fn a_page_costs_the_same_statements_for_5_and_100_rows(storage: &Arc<dyn Storage>) {
     let catalog = catalog(storage).await;
     let ids: Vec<ProductId> = catalog.products.iter().map(|p| p.id).collect();
@@ -179,7 +179,7 @@ pub async fn a_page_costs_the_same_statements_for_5_and_100_rows(storage: &Arc<d
     assert_eq!(cost[0], cost[1], "100 products by id cost what 5 cost");
 }
 
-/// Insert and update; nothing is kept.
+/// Inserts and updates fail and write nothing.
 pub async fn r16_a_category_that_is_gone_is_a_bad_reference(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let nowhere = env.category("Nowhere", None);
@@ -208,7 +208,7 @@ pub async fn r16_a_category_that_is_gone_is_a_bad_reference(storage: &Arc<dyn St
     assert_eq!(get(storage, p.id).await, Some(p), "an update that is refused changes nothing");
 }
 
-/// To something and to nothing.
+/// An update sets and clears every field.
 pub async fn every_field_is_updated(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let a = env.category("A", None);
@@ -242,7 +242,7 @@ pub async fn every_field_is_updated(storage: &Arc<dyn Storage>) {
     assert_eq!(get(storage, other.id).await.as_ref(), Some(&other), "other rows stay as they are");
 }
 
-/// Add, remove, reorder; lists follow.
+/// Entries are added, removed and reordered, and lists follow.
 pub async fn tags_images_and_categories_are_replaced_in_order(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let cats: Vec<Category> = (0..4).map(|n| env.category(&format!("C {n}"), None)).collect();
@@ -281,7 +281,7 @@ pub async fn tags_images_and_categories_are_replaced_in_order(storage: &Arc<dyn 
     }
 }
 
-/// Not this row, and nothing else of the transaction.
+/// An update from an old version changes neither the row nor anything else of the transaction.
 pub async fn r01_an_update_from_an_old_version_changes_nothing(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let (p, q) = (env.full_product("P", &[]), env.full_product("Q", &[]));
@@ -310,7 +310,7 @@ pub async fn r01_an_update_from_an_old_version_changes_nothing(storage: &Arc<dyn
     assert_eq!(matching(storage, &lost).await, [], "what was refused is in no list");
 }
 
-/// Soft-deleted ones too, by id, in pages.
+/// The pages contain soft-deleted products too, and are ordered by id.
 pub async fn revisions_walks_everything(storage: &Arc<dyn Storage>) {
     let catalog = catalog(storage).await;
     let (mut found, mut after) = (Vec::new(), None);
@@ -330,7 +330,7 @@ pub async fn revisions_walks_everything(storage: &Arc<dyn Storage>) {
     );
 }
 
-/// Once per call, without an edit.
+/// A call increases each revision once, and no version.
 pub async fn r03_refreshing_categories_moves_revisions_once(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let a = env.category("A", None);

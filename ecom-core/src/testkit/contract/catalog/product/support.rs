@@ -29,7 +29,7 @@ pub(super) async fn list(
     read!(storage, products.list(filter, sort, paging))
 }
 
-/// Ids of all that match, by id.
+/// Returns the ids of all matching products, in ascending order.
 pub(super) async fn matching(storage: &Arc<dyn Storage>, filter: &ProductFilter) -> Vec<ProductId> {
     let page = list(storage, filter, ProductSort::CreatedAsc, &Paging::first(1_000)).await;
     assert_eq!(page.next, None, "a page that holds all rows is the last");
@@ -44,23 +44,23 @@ pub(super) fn percent(n: i64) -> Percentage {
     Percentage::from_hundredths(n * 100).unwrap()
 }
 
-/// A product with another code than its title's.
+/// Returns a product whose code is not derived from its title.
 pub(super) fn coded(env: &Env, title: &str, code: &str) -> Product {
     let mut p = env.product(title);
     env.add_sku(&mut p, code, 100, 1);
     p
 }
 
-/// A catalog with many ties and every combination that filters tell apart.
+/// A catalog with many equal sort values, and with every combination that filters distinguish.
 pub(super) struct Catalog {
     pub(super) categories: Vec<Category>,
-    /// By id; every 11th is soft-deleted.
+    /// The products, by id. Every 11th is soft-deleted.
     pub(super) products: Vec<Product>,
 }
 
 pub(super) const CATALOG_SIZE: usize = 137;
 
-/// Stores a catalog of 137 products, in no particular order.
+/// Stores a catalog of 137 products.
 pub(super) async fn catalog(storage: &Arc<dyn Storage>) -> Catalog {
     let env = Env::default();
     let audio = env.category("audio", None);
@@ -92,7 +92,7 @@ pub(super) async fn catalog(storage: &Arc<dyn Storage>) -> Catalog {
             let price = ((n * 37 + m * 11) % 20) as i64 * 250;
             env.add_sku(&mut p, &format!("c-{n}-{m}"), price, [0, 4, 40][(n + m) % 3]);
         }
-        // Five of the same moment, so that the id decides.
+        // Five products have the same time of creation, so that the id orders them.
         if n % 5 != 0 {
             p.audit.created_at = products[n - 1].audit.created_at;
         }
@@ -110,7 +110,7 @@ pub(super) async fn catalog(storage: &Arc<dyn Storage>) -> Catalog {
 }
 
 impl Catalog {
-    /// Ids of the products that match, by the words of the contract.
+    /// Returns the ids of the matching products, according to the contract.
     pub(super) fn matching(&self, f: &ProductFilter) -> Vec<ProductId> {
         self.products.iter().filter(|p| self.matches(p, f)).map(|p| p.id).collect()
     }
@@ -130,7 +130,7 @@ impl Catalog {
             && f.updated_since.is_none_or(|t| p.audit.updated_at >= t)
     }
 
-    /// All values of each filter, `None` first.
+    /// Returns all values of each filter, `None` first.
     pub(super) fn choices(&self) -> [Vec<ProductFilter>; 8] {
         let none = ProductFilter::default;
         let or_none = |mut v: Vec<ProductFilter>| {
