@@ -172,7 +172,7 @@ fn checked(p: &SearchParams, currency: Currency, e: &mut ValidationErrors) -> Se
 #[utoipa::path(
     get, path = "/products/search", tag = "search", params(SearchParams, Pages, Shape),
     responses(
-        (status = 200, description = "A page of products; `meta.search` has their number and facets", body = List<ProductView>),
+        (status = 200, description = "A page of products, with `meta.search`", body = List<ProductView>),
     )
 )]
 pub(super) async fn search(reply: Reply, Query((p, pages, shape)): Query<(SearchParams, Pages, Shape)>) -> ApiResult {
