@@ -166,7 +166,7 @@ impl ProductPatch {
             }
             (Patch::Set(skus), None) => p.skus = Some(skus),
             (Patch::Clear, _) => {
-                e.push("skus", FieldCode::Required, "must not be null, because a product has at least one SKU")
+                e.push("skus", FieldCode::Required, "must not be null, because a product has at least one SKU");
             }
         }
         e.into_result()?;
