@@ -147,7 +147,11 @@ fn decode(text: &str, sort: &'static str, errors: &mut ValidationErrors) -> Opti
         Ok(after) => return Some(after),
         Err(Error::Validation(v)) => errors.0.extend(v.0),
         Err(_) => {
-            errors.push("cursor", FieldCode::Malformed, "is not a cursor of this list: start again from the first page");
+            errors.push(
+                "cursor",
+                FieldCode::Malformed,
+                "is not a cursor of this list: start again from the first page",
+            );
         }
     }
     None

@@ -33,7 +33,7 @@ const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 #[utoipa::path(
     get, path = "/", tag = "operations",
     responses(
-        (status = 200, description = "The release of the server, the currency of the shop, and the links", body = Object),
+        (status = 200, description = "The release, the currency of the shop, and the links", body = Object),
     )
 )]
 pub(super) async fn root(State(app): State<Arc<App>>, here: RequestTarget) -> ApiResult {

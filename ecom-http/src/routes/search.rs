@@ -168,11 +168,11 @@ fn checked(p: &SearchParams, currency: Currency, e: &mut ValidationErrors) -> Se
 /// Search products
 ///
 /// Searches the active products by full text, which tolerates typing errors and completes the last word, with filters
-/// and facets. Only the first 10,000 hits can be read.
+/// and facets. At most 10,000 hits can be skipped.
 #[utoipa::path(
     get, path = "/products/search", tag = "search", params(SearchParams, Pages, Shape),
     responses(
-        (status = 200, description = "A page of products; `meta.search` has their number and facets", body = List<ProductView>),
+        (status = 200, description = "A page of products, with `meta.search`", body = List<ProductView>),
     )
 )]
 pub(super) async fn search(reply: Reply, Query((p, pages, shape)): Query<(SearchParams, Pages, Shape)>) -> ApiResult {
@@ -183,7 +183,7 @@ pub(super) async fn search(reply: Reply, Query((p, pages, shape)): Query<(Search
     if part.offset > MAX_OFFSET {
         errors.out_of_bounds(
             part.offset_name(),
-            format!("must not go beyond the first {MAX_OFFSET} hits of a search: add filters instead"),
+            format!("must not skip more than {MAX_OFFSET} hits: add filters instead"),
         );
     }
     let format = reply.format::<Product>(&shape, &mut errors);

@@ -230,8 +230,8 @@ pub struct SkuInput {
     /// SKU keeps its own.
     #[serde(default)]
     pub source: Option<String>,
-    /// The id of the SKU in that system, 1–255 characters; requires `source`. No other live SKU has the same `source` and
-    /// `external_id`.
+    /// The id of the SKU in that system, 1–255 characters; requires `source`. No other live SKU has the same `source`
+    /// and `external_id`.
     #[serde(default)]
     pub external_id: Option<String>,
     /// The version of the SKU that the client read (R1), for a replacement without `If-Match`. Ignored on create.

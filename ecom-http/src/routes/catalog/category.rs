@@ -177,7 +177,7 @@ pub(crate) async fn ancestors(reply: Reply, key: Key, Query(()): Query<()>) -> A
 #[utoipa::path(
     post, path = "/categories", tag = "categories", request_body = CategoryInput,
     responses(
-        (status = 201, description = "The created category; the header `Location` has its path", body = Item<CategoryView>),
+        (status = 201, description = "The created category; `Location` has its path", body = Item<CategoryView>),
     )
 )]
 pub(crate) async fn create(reply: Reply, Query(()): Query<()>, Json(input): Json<CategoryInput>) -> ApiResult {

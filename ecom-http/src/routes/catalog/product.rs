@@ -183,7 +183,7 @@ pub(crate) async fn list(
 #[utoipa::path(
     post, path = "/products", tag = "products", params(Numbers), request_body = ProductInput,
     responses(
-        (status = 201, description = "The created product; the header `Location` has its path", body = Item<ProductView>),
+        (status = 201, description = "The created product; `Location` has its path", body = Item<ProductView>),
     )
 )]
 pub(crate) async fn create(

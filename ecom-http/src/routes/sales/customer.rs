@@ -102,7 +102,7 @@ pub(crate) async fn list(
 #[utoipa::path(
     post, path = "/customers", tag = "customers", request_body = CustomerInput,
     responses(
-        (status = 201, description = "The created customer; the header `Location` has its path", body = Item<CustomerView>),
+        (status = 201, description = "The created customer; `Location` has its path", body = Item<CustomerView>),
     )
 )]
 pub(crate) async fn create(reply: Reply, Query(()): Query<()>, Json(input): Json<CustomerInput>) -> ApiResult {
@@ -253,7 +253,7 @@ pub(crate) async fn list_addresses(
 #[utoipa::path(
     post, path = "/customers/{id}/addresses", tag = "customers", params(ById), request_body = AddressInput,
     responses(
-        (status = 201, description = "The created address; the header `Location` has its path", body = Item<AddressView>),
+        (status = 201, description = "The created address; `Location` has its path", body = Item<AddressView>),
     )
 )]
 pub(crate) async fn create_address(

@@ -38,7 +38,7 @@ pub(crate) async fn level(reply: Reply, Id(id): Id<SkuId>, Query(()): Query<()>)
 #[utoipa::path(
     post, path = "/skus/{id}/stock", tag = "inventory", params(ById), request_body = AdjustInput,
     responses(
-        (status = 201, description = "The stock after the adjustment, and its row of the ledger", body = Item<AdjustedView>),
+        (status = 201, description = "The stock after the adjustment, and its movement", body = Item<AdjustedView>),
     )
 )]
 pub(crate) async fn adjust(
