@@ -78,9 +78,9 @@ pub(crate) fn shown(text: &str) -> String {
     text.chars().take(100).collect()
 }
 
-/// Returns an optional text as it is stored: trimmed, and `None` if it is empty.
+/// Returns an optional text as it is stored: trimmed, and `None` if it has no visible character.
 pub(crate) fn trimmed(text: Option<&str>) -> Option<String> {
-    text.map(str::trim).filter(|t| !t.is_empty()).map(str::to_owned)
+    text.map(str::trim).filter(|t| !t.chars().all(is_invisible)).map(str::to_owned)
 }
 
 /// Texts that may be longer than this may have several lines.

@@ -39,11 +39,15 @@ use crate::{openapi, routes};
 /// # }
 /// ```
 ///
-/// The router can be nested at several paths, but only once at each; otherwise axum panics with a message that names
+/// Requests without a [`Principal`](ecom_core::access::Principal) in their extensions act as
+/// [`HttpConfig::anonymous`], which has all permissions by default.
+///
+/// axum serves a router that is nested at `/shop` at `/shop`, and not at `/shop/`; below that, a trailing slash makes no
+/// difference. The router can be nested at several paths, but only once at each; otherwise axum panics with a message that names
 /// the path.
 ///
 /// If the router is merged into another one, axum panics if both have the same path. Without the root routes, the
-/// router has no such path outside the prefix, and it has no fallback unless the prefix is empty:
+/// router answers all paths below the prefix and no others, and it has no fallback unless the prefix is empty:
 ///
 /// ```no_run
 /// # fn app(shop: ecom_core::Shop) -> axum::Router {

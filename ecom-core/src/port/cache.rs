@@ -230,7 +230,7 @@ port! {
         /// Returns the statistics.
         fn stats(&self) -> CacheStats;
 
-        /// Ends connections and background work. Later reads miss, and later fills are dropped.
+        /// Ends connections and background work, and drops everything that this process holds.
         async fn close(&self);
     } provided {
         /// Returns the value for each of `keys`, in their order, in at most one round trip.

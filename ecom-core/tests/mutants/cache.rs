@@ -290,7 +290,9 @@ impl Cache for Reference {
         Ok(())
     }
 
-    async fn close(&self) {}
+    async fn close(&self) {
+        self.state.lock().drop_all();
+    }
 
     fn stats(&self) -> CacheStats {
         let state = self.state.lock();

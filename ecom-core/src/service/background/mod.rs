@@ -18,6 +18,7 @@ use crate::text::check_text;
 
 /// The background work of a shop. If it is dropped, the work is aborted between two steps, never within a commit that
 /// would not be repeated, and other processes wait until its leases run out.
+#[must_use = "dropping it aborts the background work: keep it until `Background::shutdown` or `Shop::close`"]
 #[derive(Debug)]
 pub struct Background {
     cx: Arc<Context>,

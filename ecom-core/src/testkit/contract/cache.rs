@@ -46,6 +46,7 @@ suite! {
         it_answers_and_counts,
         it_counts_what_the_process_holds,
         what_is_replaced_or_invalidated_is_no_eviction,
+        a_closed_cache_holds_nothing,
     ]
 }
 
@@ -605,4 +606,17 @@ pub async fn what_is_replaced_or_invalidated_is_no_eviction(f: &CacheFixture) {
     clear(f).await;
     let contract = "A value that is replaced, invalidated or cleared is no eviction.";
     same(f.cache.stats().evictions, before, contract, "`stats().evictions`");
+}
+
+/// The shop closes its cache last, and nothing that it held may be read by a clone that is still there.
+pub async fn a_closed_cache_holds_nothing(f: &CacheFixture) {
+    for k in all_kinds() {
+        fill(f, &k, 1).await;
+    }
+    step("`close`");
+    f.cache.close().await;
+    for k in all_kinds() {
+        let contract = "A cache that is closed drops everything that this process holds.";
+        holds(f.cache.local(&k).is_none(), contract, "`local` after `close`");
+    }
 }

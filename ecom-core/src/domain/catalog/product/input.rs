@@ -434,8 +434,16 @@ pub(crate) fn flat_names(mut errors: ValidationErrors) -> ValidationErrors {
 }
 
 impl From<&Product> for ProductInput {
-    /// Returns an input that replaces the product by itself. It lists no SKUs, so that they stay unchanged.
+    /// Returns an input that replaces the product by itself, with all its SKUs. They have no stock, so that the stock
+    /// stays unchanged.
     fn from(p: &Product) -> Self {
+        Self { skus: Some(p.skus.iter().map(SkuInput::from).collect()), ..Self::without_skus(p) }
+    }
+}
+
+impl ProductInput {
+    /// Returns the fields of a product, for a write that leaves its SKUs unchanged.
+    pub(crate) fn without_skus(p: &Product) -> Self {
         Self {
             title: p.title.clone(),
             slug: Some(p.slug.to_string()),

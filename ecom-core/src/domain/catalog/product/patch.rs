@@ -114,7 +114,7 @@ impl ProductPatch {
     pub(crate) fn onto(self, current: &Product) -> Result<ProductInput> {
         let flat = self.flat_field();
         let mut e = ValidationErrors::default();
-        let mut p = ProductInput::from(current);
+        let mut p = ProductInput::without_skus(current);
         self.title.apply_required(&mut p.title, "title", &mut e);
         self.slug.apply(&mut p.slug);
         self.description.apply(&mut p.description);

@@ -355,7 +355,7 @@ impl Runner<'_> {
         if let Some((p, of)) = &before {
             input = ProductInput {
                 categories: Some(of.iter().map(ToString::to_string).collect()),
-                ..ProductInput::from(p)
+                ..ProductInput::without_skus(p)
             };
             if let Patch::Set(t) = &patch.title {
                 input.title.clone_from(t);
