@@ -268,6 +268,10 @@ impl Shop {
 
     /// Begins a transaction for several writes, of which either all happen or none.
     ///
+    /// Until it ends, the same task must not call other writes of the shop: SQLite has one writer, so that the call would
+    /// wait for this transaction and fail with `Unavailable` after the time limit. A database in memory
+    /// (`sqlite::memory:`) has one connection, so that reads would wait too.
+    ///
     /// # Errors
     /// `Unavailable` if no connection, or no right to write, becomes free within the time limit of the adapter.
     pub async fn begin(&self) -> Result<Tx<'static>> {
