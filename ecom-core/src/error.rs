@@ -284,7 +284,7 @@ pub enum StockConflict {
     /// There is not enough stock; the error names every SKU of which too little is available.
     #[error("there is not enough stock for {} of the requested SKUs", shortages.len())]
     Insufficient {
-        /// One entry for each SKU of which too little is available.
+        /// The SKUs of which too little is available.
         shortages: Vec<Shortage>,
     },
 }

@@ -220,18 +220,22 @@ impl fmt::Debug for Money {
 /// # Errors
 /// `CURRENCY_MISMATCH` for another currency; `Validation` on field `currency` if `code` is not a currency.
 pub fn check_currency(code: Option<&str>, shop: Currency) -> Result<()> {
-    match code.map(Currency::from_code).transpose()? {
-        Some(found) if found != shop => {
-            Err(Conflict::CurrencyMismatch { expected: shop.to_string(), found: found.to_string() }.into())
-        }
-        _ => Ok(()),
+    same_currency(code.map(Currency::from_code).transpose()?, shop)
+}
+
+fn same_currency(found: impl IntoIterator<Item = Currency>, shop: Currency) -> Result<()> {
+    match found.into_iter().find(|found| *found != shop) {
+        Some(found) => Err(Conflict::CurrencyMismatch { expected: shop.to_string(), found: found.to_string() }.into()),
+        None => Ok(()),
     }
 }
 
-/// Pushes an error if the minimum of a price filter is above its maximum.
-pub fn check_price_order(min: Option<Money>, max: Option<Money>, errors: &mut ValidationErrors) {
+/// Pushes an error if the minimum of a price filter is above its maximum. `prefix` precedes the names of the fields
+/// (`filter.` or empty).
+pub fn check_price_order(prefix: &str, min: Option<Money>, max: Option<Money>, errors: &mut ValidationErrors) {
     if min.zip(max).is_some_and(|(min, max)| min.minor() > max.minor()) {
-        errors.push("min_price", FieldCode::Inconsistent, "must not be above `max_price`");
+        let message = format!("must not be above `{prefix}max_price`");
+        errors.push(format!("{prefix}min_price"), FieldCode::Inconsistent, message);
     }
 }
 
@@ -240,12 +244,7 @@ pub fn check_price_order(min: Option<Money>, max: Option<Money>, errors: &mut Va
 /// # Errors
 /// `CURRENCY_MISMATCH` if one is in another currency.
 pub(crate) fn check_price_currency(bounds: [Option<Money>; 2], shop: Currency) -> Result<()> {
-    match bounds.into_iter().flatten().find(|m| m.currency() != shop) {
-        Some(found) => {
-            Err(Conflict::CurrencyMismatch { expected: shop.to_string(), found: found.currency().to_string() }.into())
-        }
-        None => Ok(()),
-    }
+    same_currency(bounds.into_iter().flatten().map(Money::currency), shop)
 }
 
 /// A decimal number, as a JSON string or number. It is read exactly and never passes through a float.

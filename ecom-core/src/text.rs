@@ -53,7 +53,7 @@ pub fn check_text(field: &str, text: &str, min: usize, max: usize, errors: &mut 
             _ => format!("must have {min} to {max} characters"),
         };
         errors.push(field, code, message);
-    } else if min > 0 && text.chars().all(|c| c.is_whitespace() || is_invisible(c)) {
+    } else if min > 0 && is_blank(text) {
         errors.push(field, FieldCode::Required, "must contain at least one visible character");
     } else if text.trim().chars().any(|c| c.is_control() && (max <= MAX_LINE || !matches!(c, '\n' | '\r' | '\t'))) {
         errors.out_of_bounds(field, "must not contain control characters");
@@ -63,6 +63,11 @@ pub fn check_text(field: &str, text: &str, min: usize, max: usize, errors: &mut 
 /// Returns true for a character that is not rendered, such as a zero-width space or a joiner.
 pub(crate) fn is_invisible(c: char) -> bool {
     !c.is_ascii() && CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(c)
+}
+
+/// Returns true for a text without a visible character.
+fn is_blank(text: &str) -> bool {
+    text.chars().all(|c| c.is_whitespace() || is_invisible(c))
 }
 
 /// Returns true if the text can be the name of a row: 1 to 100 characters, none of them a control character. No row has
@@ -80,7 +85,7 @@ pub(crate) fn shown(text: &str) -> String {
 
 /// Returns an optional text as it is stored: trimmed, and `None` if it has no visible character.
 pub(crate) fn trimmed(text: Option<&str>) -> Option<String> {
-    text.map(str::trim).filter(|t| !t.chars().all(is_invisible)).map(str::to_owned)
+    text.map(str::trim).filter(|t| !is_blank(t)).map(str::to_owned)
 }
 
 /// Texts that may be longer than this may have several lines.

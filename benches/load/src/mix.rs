@@ -295,7 +295,7 @@ impl Load {
 /// Returns the scenario for goose. Users pause for `think` between two things that they do.
 ///
 /// # Errors
-/// Those of goose.
+/// The error of goose if it refuses the pause.
 pub fn scenario(load: &Arc<Load>, think: Option<(Duration, Duration)>) -> Result<Scenario, GooseError> {
     let mut scenario = Scenario::new("shop");
     if let Some((least, most)) = think {

@@ -19,7 +19,7 @@ use crate::domain::common::Attributes;
 use crate::domain::platform::outbox::OutboxPosition;
 use crate::error::{Error, FieldCode, Result, ValidationErrors};
 use crate::id::{CategoryId, ProductId};
-use crate::money::Money;
+use crate::money::{Money, check_price_order};
 use crate::paging::Total;
 use crate::text::fold_key;
 
@@ -351,9 +351,7 @@ impl SearchFilter {
                 errors.out_of_bounds(field, format!("must have values of at most {max} characters"));
             }
         }
-        if self.min_price.zip(self.max_price).is_some_and(|(min, max)| min.minor() > max.minor()) {
-            errors.push("filter.min_price", FieldCode::Inconsistent, "must not be above `filter.max_price`");
-        }
+        check_price_order("filter.", self.min_price, self.max_price, errors);
         if self.min_rating.is_some_and(|rating| !(0..=SearchQuery::MAX_RATING).contains(&rating)) {
             let max = SearchQuery::MAX_RATING;
             errors.out_of_bounds("filter.min_rating", format!("must be between 0 and {max}, in hundredths of a star"));

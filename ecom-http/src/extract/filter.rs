@@ -46,6 +46,6 @@ pub(crate) fn prices(
 ) -> (Option<Money>, Option<Money>) {
     let min = price("min_price", min, currency, errors);
     let max = price("max_price", max, currency, errors);
-    check_price_order(min, max, errors);
+    check_price_order("", min, max, errors);
     (min, max)
 }

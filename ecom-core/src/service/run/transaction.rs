@@ -50,7 +50,7 @@ pub(crate) struct Change {
     pub id: uuid::Uuid,
     /// The revision of the aggregate after the change.
     pub revision: i64,
-    /// Who made it.
+    /// The actor who made the change.
     pub actor: Actor,
     /// The cached documents that show it, besides those of its kind.
     pub stale: Forget,

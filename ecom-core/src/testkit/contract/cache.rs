@@ -151,7 +151,7 @@ pub(super) fn invalidators(key: CacheKey) -> impl Iterator<Item = CacheKey> {
     std::iter::once(key).chain(key.group().filter(|group| *group != key))
 }
 
-/// Both kinds of read miss.
+/// Checks that both `local` and `get` find nothing.
 pub async fn a_new_cache_holds_nothing(f: &CacheFixture) {
     for k in all_kinds() {
         holds(f.cache.local(&k).is_none(), "A new cache holds nothing.", format_args!("`local` of {k}"));

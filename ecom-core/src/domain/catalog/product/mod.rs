@@ -210,7 +210,7 @@ impl ProductFilter {
     pub(crate) fn check(&self, shop: Currency) -> Result<()> {
         let mut errors = ValidationErrors::default();
         Self::check_texts(self.brand.as_deref(), self.tag.as_deref(), &mut errors);
-        check_price_order(self.min_price, self.max_price, &mut errors);
+        check_price_order("", self.min_price, self.max_price, &mut errors);
         errors.into_result()?;
         check_price_currency([self.min_price, self.max_price], shop)
     }

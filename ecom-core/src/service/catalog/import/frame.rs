@@ -17,10 +17,10 @@ pub enum ImportFormat {
     NdJson,
 }
 
-/// One record as it is in the source.
+/// The bytes of one record, and its position in the source.
 #[derive(Debug, Clone)]
 pub(super) struct Frame {
-    /// Its index among the records, from 0.
+    /// The index of the record in the source, from 0.
     pub index: u64,
     /// The line that it starts on, from 1.
     pub line: u64,

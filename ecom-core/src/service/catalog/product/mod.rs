@@ -140,9 +140,11 @@ impl<'a> ProductService<'a> {
 
         let mut products = Vec::with_capacity(values.len());
         let mut skus = Vec::new();
-        let mut opening = Vec::new();
+        let mut opening: Vec<StockMovement> = Vec::new();
+        let mut details = Vec::with_capacity(values.len());
         for (v, slug) in values.into_iter().zip(slugs) {
             let id = ProductId(self.cx.ids.next());
+            let first = opening.len();
             let mut product_skus = Vec::new();
             for (position, (_, s)) in v.skus.unwrap_or_default().into_iter().enumerate() {
                 let code = codes.claim(s.code.clone(), &slug, None)?;
@@ -150,6 +152,8 @@ impl<'a> ProductService<'a> {
                 opening.extend(self.movement(&sku, sku.on_hand, opening_reason(v.external.as_ref()), now));
                 product_skus.push(sku);
             }
+            let stock = opening[first..].iter().map(StockChange::from).collect();
+            details.push(EventDetails { stock, prices: Vec::new() });
             skus.extend(product_skus.iter().cloned());
             products.push(Product {
                 id,
@@ -176,16 +180,13 @@ impl<'a> ProductService<'a> {
         tx.or_next_name(written, |field| made_slug && field == "slug")?;
         let written = tx.skus().insert(&skus, &opening).await;
         tx.or_next_name(written, |field| made_code && field == "code")?;
-        let changes = products.iter().map(|p| Change {
+        let changes = products.iter().zip(details).map(|(p, details)| Change {
             kind: EventKind::ProductCreated,
             id: p.id.0,
             revision: p.revision,
             actor: self.who.actor().clone(),
             stale: Forget::Keys(shown_by(p).collect()),
-            details: EventDetails {
-                stock: opening.iter().filter(|m| p.skus.iter().any(|s| s.id == m.sku_id)).map(Into::into).collect(),
-                prices: Vec::new(),
-            },
+            details,
         });
         tx.emit_all(changes.collect()).await?;
         Ok(products)
