@@ -53,6 +53,7 @@ pub(crate) static DIALECT: Dialect = Dialect {
     host_check: None,
     has_tables: &HAS_TABLES,
     survives_errors: true,
+    is_file: false,
 };
 
 /// The URL parameters that only MySQL has. The library itself sets character set, collation and time zone.

@@ -64,6 +64,7 @@ pub(crate) static DIALECT: Dialect = Dialect {
     host_check: Some(&HOST_CHECK),
     has_tables: &HAS_TABLES,
     survives_errors: false,
+    is_file: false,
 };
 
 /// The URL parameters that only PostgreSQL has.

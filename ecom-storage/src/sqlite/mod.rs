@@ -52,6 +52,7 @@ pub(crate) static DIALECT: Dialect = Dialect {
     host_check: Some(&HOST_CHECK),
     has_tables: &HAS_TABLES,
     survives_errors: true,
+    is_file: true,
 };
 
 /// The role of a connection.

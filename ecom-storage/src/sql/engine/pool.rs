@@ -352,11 +352,9 @@ impl SqlStorage {
                 }
                 Ok(lent)
             }
-            // A file that cannot be a database is a wrong setting, until the schema has been seen in it. A server may
-            // still come to have the database that it does not have yet.
             Err(PoolError::Backend(e))
                 if matches!(e.kind, Kind::Setup(_))
-                    && self.shared.dialect.name == "sqlite"
+                    && self.shared.dialect.is_file
                     && self.shared.currency.get().is_none() =>
             {
                 Err(e.at_start())
