@@ -71,6 +71,18 @@ entities! {
     Customer = "customer", CustomerId;
     /// An address of a customer.
     Address = "address", AddressId;
+    /// A shopping cart.
+    Cart = "cart", CartId;
+    /// A line of a cart.
+    CartLine = "cart line", CartLineId;
+    /// An order.
+    Order = "order", OrderId;
+    /// A line of an order.
+    OrderLine = "order line", OrderLineId;
+    /// A discount on a line of an order.
+    OrderAdjustment = "order adjustment", OrderAdjustmentId;
+    /// A bill or a credit note of an order.
+    Bill = "bill", BillId;
     /// An event of the outbox. Consumers recognize repeated events by the id (R13).
     Event = "event", EventId;
 }
@@ -151,6 +163,32 @@ event_kinds! {
     AddressUpdated = "address.updated" of Address;
     /// An address was permanently deleted.
     AddressPurged = "address.purged" of Address;
+    /// A cart was created.
+    CartCreated = "cart.created" of Cart;
+    /// A cart or one of its lines was edited.
+    CartUpdated = "cart.updated" of Cart;
+    /// A cart was merged into another one.
+    CartMerged = "cart.merged" of Cart;
+    /// A cart was permanently deleted, because it was removed or had expired.
+    CartPurged = "cart.purged" of Cart;
+    /// An order was placed.
+    OrderPlaced = "order.placed" of Order;
+    /// The lines, the discount, the delivery or the bills of an order were edited.
+    OrderUpdated = "order.updated" of Order;
+    /// The work on an order has started.
+    OrderStarted = "order.started" of Order;
+    /// An order was delivered.
+    OrderDelivered = "order.delivered" of Order;
+    /// Some units of an order were canceled.
+    OrderUnitsCanceled = "order.units_canceled" of Order;
+    /// An order was canceled.
+    OrderCanceled = "order.canceled" of Order;
+    /// An order was soft-deleted.
+    OrderDeleted = "order.deleted" of Order;
+    /// A soft-deleted order was restored.
+    OrderRestored = "order.restored" of Order;
+    /// A bill of an order was paid.
+    OrderPaid = "order.paid" of Order;
 }
 
 /// A source of ids. It is injected, so that a failed test can be repeated from its seed.

@@ -26,9 +26,10 @@ mod domain {
     pub(crate) mod stock {
         pub(crate) mod inventory;
     }
-    /// Customers and their addresses.
+    /// Customers with their addresses, carts, orders and bills.
     pub(crate) mod sales {
         pub(crate) mod customer;
+        pub(crate) mod offer;
     }
 }
 mod error;
@@ -137,6 +138,7 @@ pub mod sales {
         Address, AddressFilter, AddressInput, AddressPatch, Customer, CustomerFilter, CustomerInput, CustomerPatch,
         CustomerSort,
     };
+    pub use crate::domain::sales::offer::Offer;
     pub use crate::error::SalesConflict;
     pub use crate::paging::{Page, Paging, Total};
     pub use crate::service::sales::customer::{AddressService, CustomerService};

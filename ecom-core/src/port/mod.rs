@@ -47,6 +47,7 @@ pub(crate) mod platform {
 /// The repositories of sales.
 pub(crate) mod sales {
     pub(crate) mod customer;
+    pub(crate) mod offer;
 }
 pub(crate) mod search;
 /// The repository of stock.
@@ -61,6 +62,7 @@ pub use self::catalog::product::{ForwardProducts, ProductRepository};
 pub use self::catalog::sku::{ForwardSkus, SkuRepository};
 pub use self::platform::outbox::{ForwardOutbox, Lease, OutboxRepository};
 pub use self::sales::customer::{AddressRepository, CustomerRepository, ForwardAddresses, ForwardCustomers};
+pub use self::sales::offer::{ForwardOffers, OfferRepository};
 pub use self::search::{
     Checkpoint, FacetCount, ForwardSearch, IndexBuild, IndexOp, NoSearch, SearchCapabilities, SearchDocument,
     SearchHit, SearchProvider, SearchResults,
@@ -109,6 +111,8 @@ macro_rules! repositories {
             customers: CustomerRepository,
             /// Addresses of customers.
             addresses: AddressRepository,
+            /// SKUs as they are sold.
+            offers: OfferRepository,
             /// The log of events.
             outbox: OutboxRepository,
         }

@@ -14,6 +14,7 @@ mod platform {
 /// The repositories of sales.
 mod sales {
     pub(crate) mod customer;
+    pub(crate) mod offer;
 }
 /// The repository of stock.
 mod stock {
@@ -33,7 +34,8 @@ pub use engine::options::ServerOptions;
 pub use engine::pool::SqlStorage;
 
 /// Every migration, oldest first: its number and the name of its files.
-pub(crate) const MIGRATIONS: &[Migration] = &[migration!(1, "0001_catalog"), migration!(2, "0002_customers"), migration!(3, "0003_orders")];
+pub(crate) const MIGRATIONS: &[Migration] =
+    &[migration!(1, "0001_catalog"), migration!(2, "0002_customers"), migration!(3, "0003_orders")];
 
 /// Every table that has unique indexes over live rows: if one refuses a row, the table says which `DUPLICATE` to
 /// return.

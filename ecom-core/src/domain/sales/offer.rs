@@ -1,0 +1,55 @@
+//! SKUs as the shop sells them at a moment.
+
+use std::collections::BTreeMap;
+
+use crate::domain::catalog::product::ProductStatus;
+use crate::id::{ProductId, SkuId};
+use crate::money::{Money, Percentage};
+
+/// A SKU as the shop sells it at a moment: its price and stock, with the parts of its product that a sale depends on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Offer {
+    /// The SKU.
+    pub sku_id: SkuId,
+    /// The product of the SKU.
+    pub product_id: ProductId,
+    /// The code of the SKU.
+    pub code: String,
+    /// The title of the product.
+    pub title: String,
+    /// The values of the SKU's options.
+    pub option_values: BTreeMap<String, String>,
+    /// The price of the SKU before the discount of the product.
+    pub list_price: Money,
+    /// The discount of the product.
+    pub discount: Percentage,
+    /// The status of the product.
+    pub status: ProductStatus,
+    /// False if the SKU or its product is soft-deleted.
+    pub live: bool,
+    /// False if the stock of the SKU is not tracked, so that it is never short.
+    pub tracked: bool,
+    /// The number of pieces in stock.
+    pub on_hand: i64,
+    /// The number of pieces in stock that are reserved.
+    pub reserved: i64,
+}
+
+impl Offer {
+    /// Returns the price at which the SKU is sold (R21): its list price less the discount of its product, rounded to
+    /// the minor unit, half away from zero. Every path (cart, checkout, edit of an order) uses this function.
+    pub fn unit_price(&self) -> Money {
+        self.list_price.discounted(self.discount)
+    }
+
+    /// Returns true if the SKU can be sold, apart from its stock: it and its product are live, and the product is
+    /// active.
+    pub fn is_for_sale(&self) -> bool {
+        self.live && self.status == ProductStatus::Active
+    }
+
+    /// Returns how many pieces can be sold; `None` if the stock is not tracked.
+    pub fn available(&self) -> Option<i64> {
+        self.tracked.then(|| (self.on_hand - self.reserved).max(0))
+    }
+}
