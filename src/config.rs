@@ -215,7 +215,8 @@ impl ServerConfig {
             .lease_ttl(r.seconds("ECOM_LEASE_TTL", defaults.lease_ttl, 1..=600))
             .index_batch(r.size("ECOM_INDEX_BATCH", defaults.index_batch, 1..=10_000))
             .outbox_retention(r.seconds("ECOM_OUTBOX_RETENTION", defaults.outbox_retention, 60..=10 * 366 * 86_400))
-            .adjustment_batch(r.size("ECOM_ADJUSTMENT_BATCH", defaults.adjustment_batch, 1..=1_000));
+            .adjustment_batch(r.size("ECOM_ADJUSTMENT_BATCH", defaults.adjustment_batch, 1..=1_000))
+            .order_batch(r.size("ECOM_ORDER_BATCH", defaults.order_batch, 1..=1_000));
 
         let http = r.http();
         let shutdown_timeout = r.seconds("ECOM_SHUTDOWN_TIMEOUT", Duration::from_secs(30), 1..=600);

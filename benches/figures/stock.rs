@@ -75,6 +75,7 @@ async fn alone(shop: ecom::Shop, sku_id: SkuId) {
         delta: -1,
         reason: StockReason::Adjustment,
         reference: None,
+        order_line_id: None,
         created_at: now,
         created_by: Actor::system(),
     };

@@ -36,6 +36,8 @@ pub struct ShopConfig {
     pub outbox_retention: Duration,
     /// The maximum number of stock adjustments that share one commit. 1–1,000, default 256.
     pub adjustment_batch: usize,
+    /// The maximum number of orders that share one commit. 1–1,000, default 256.
+    pub order_batch: usize,
     /// The lower bounds of the price ranges that searches count, in minor units of the currency: at most 50, in
     /// ascending order. Default 0, 2,500, 5,000, 10,000, 25,000, 50,000 and 100,000.
     pub price_bounds: Vec<i64>,
@@ -54,6 +56,7 @@ impl Default for ShopConfig {
             index_batch: 500,
             outbox_retention: Duration::from_secs(7 * 24 * 3600),
             adjustment_batch: 256,
+            order_batch: 256,
             price_bounds: vec![0, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000],
         }
     }
@@ -76,6 +79,7 @@ impl ShopConfig {
         within("lease_ttl", (1_000..=600_000).contains(&self.lease_ttl.as_millis()), "between 1 s and 10 min");
         within("index_batch", (1..=10_000).contains(&self.index_batch), "between 1 and 10000");
         within("adjustment_batch", (1..=1_000).contains(&self.adjustment_batch), "between 1 and 1000");
+        within("order_batch", (1..=1_000).contains(&self.order_batch), "between 1 and 1000");
         within("product_ttl", self.product_ttl <= Duration::from_secs(86_400), "at most one day");
         within("category_ttl", self.category_ttl <= Duration::from_secs(86_400), "at most one day");
         within("outbox_retention", self.outbox_retention >= Duration::from_secs(60), "at least one minute");

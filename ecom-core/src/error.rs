@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::domain::access::principal::Permission;
 pub use crate::id::Entity;
+use crate::money::Money;
 
 /// The result of every fallible call of the library.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -301,6 +302,33 @@ pub enum SalesConflict {
         /// The id of the row.
         id: Uuid,
     },
+    /// The price that the buyer was shown is not the current one (R8). The error names every wrong price, and also
+    /// every SKU of which too little is available.
+    #[error("the price has changed for {} of the lines; show the buyer the current prices and try again", prices.len())]
+    PriceMismatch {
+        /// The wrong prices.
+        prices: Vec<PriceMismatch>,
+        /// The SKUs of which too little is available.
+        shortages: Vec<Shortage>,
+    },
+    /// The status of the order does not allow the step.
+    #[error("order {order} is {status}; this step requires an order that is {required}")]
+    OrderStatus {
+        /// The order.
+        order: Uuid,
+        /// Its status.
+        status: &'static str,
+        /// The statuses in which the step is possible.
+        required: &'static str,
+    },
+    /// The bill no longer changes, because it is paid or void, or because units of its lines were canceled (R39).
+    #[error("bill {number} no longer changes, because it is paid or void, or units of its lines were canceled")]
+    BillFrozen {
+        /// The bill.
+        bill: Uuid,
+        /// The number of the bill.
+        number: String,
+    },
 }
 
 impl CatalogConflict {
@@ -345,12 +373,26 @@ impl SalesConflict {
     const fn code(&self) -> ErrorCode {
         match self {
             Self::HasSales { .. } => ErrorCode::HasSales,
+            Self::PriceMismatch { .. } => ErrorCode::PriceMismatch,
+            Self::OrderStatus { .. } => ErrorCode::OrderStatusConflict,
+            Self::BillFrozen { .. } => ErrorCode::BillFrozen,
         }
     }
 
     fn details(&self) -> Vec<Value> {
         match self {
             Self::HasSales { entity, id } => vec![json!({"field": "force", "entity": entity, "id": id})],
+            Self::PriceMismatch { prices, shortages } => {
+                let prices = prices.iter().map(|p| {
+                    let (expected, found) = (p.expected.amount(), p.found.amount());
+                    json!({"field": p.field, "sku_id": p.sku_id, "expected": expected, "found": found})
+                });
+                prices.chain(shortages.iter().map(|s| json!(s))).collect()
+            }
+            Self::OrderStatus { order, status, required } => {
+                vec![json!({"field": "status", "order": order, "status": status, "required": required})]
+            }
+            Self::BillFrozen { bill, number } => vec![json!({"field": "bill", "bill": bill, "number": number})],
         }
     }
 }
@@ -388,6 +430,19 @@ pub struct Shortage {
     pub requested: i64,
     /// How many pieces are available: on hand less reserved, and not below 0.
     pub available: i64,
+}
+
+/// A price that the buyer was shown and that is not the current one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PriceMismatch {
+    /// The path of the price in the input, such as `lines[0].unit_price`.
+    pub field: String,
+    /// The id of the SKU.
+    pub sku_id: Uuid,
+    /// The current price of a unit.
+    pub expected: Money,
+    /// The price that the buyer was shown.
+    pub found: Money,
 }
 
 impl Conflict {
@@ -500,6 +555,12 @@ error_codes! {
     HasSales = "HAS_SALES", "An order refers to the resource: delete it without `force`.";
     InsufficientStock = "INSUFFICIENT_STOCK",
         "There is not enough stock; `details` names each such SKU and how many pieces are available.";
+    PriceMismatch = "PRICE_MISMATCH",
+        "A price that the buyer was shown is not the current one; `details` has both prices of each such line.";
+    OrderStatusConflict = "ORDER_STATUS_CONFLICT",
+        "The status of the order does not allow this step; `details` has the status and those that do.";
+    BillFrozen = "BILL_FROZEN",
+        "The bill no longer changes: cancel units, or add lines, which go on a further bill.";
     FlatWriteRefused = "FLAT_WRITE_REFUSED",
         "The product has several SKUs, so that a flat field is ambiguous: set it in `skus` or on a SKU.";
     CurrencyMismatch = "CURRENCY_MISMATCH",
@@ -539,6 +600,8 @@ pub enum FieldCode {
     OutOfBounds,
     /// The value refers to something that does not exist.
     ReferenceNotFound,
+    /// The value names something that the shop does not sell at the moment.
+    NotForSale,
     /// The value contradicts another field of the same request.
     Inconsistent,
 }

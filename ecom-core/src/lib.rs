@@ -28,8 +28,11 @@ mod domain {
     }
     /// Customers with their addresses, carts, orders and bills.
     pub(crate) mod sales {
+        pub(crate) mod bill;
         pub(crate) mod customer;
         pub(crate) mod offer;
+        pub(crate) mod order;
+        pub(crate) mod pricing;
     }
 }
 mod error;
@@ -68,6 +71,7 @@ mod service {
     /// The rules of sales.
     pub(crate) mod sales {
         pub(crate) mod customer;
+        pub(crate) mod order;
     }
 }
 mod shop;
@@ -134,14 +138,23 @@ pub mod stock {
 
 /// Sales: customers with their addresses.
 pub mod sales {
+    pub use crate::domain::sales::bill::{Bill, BillFilter, BillKind, BillPatch, BillSort, BillStatus, PaymentType};
     pub use crate::domain::sales::customer::{
         Address, AddressFilter, AddressInput, AddressPatch, Customer, CustomerFilter, CustomerInput, CustomerPatch,
         CustomerSort,
     };
     pub use crate::domain::sales::offer::Offer;
-    pub use crate::error::SalesConflict;
+    pub use crate::domain::sales::order::input::{
+        CancelUnits, ExtraLineInput, GuestInput, LineChange, OrderEdit, OrderInput, OrderLineInput, OrderPatch,
+    };
+    pub use crate::domain::sales::order::{
+        AdjustmentKind, Buyer, ChangeKind, DeliveryMethod, LineKind, Order, OrderAdjustment, OrderChange, OrderFilter,
+        OrderLine, OrderRecord, OrderSort, OrderStatus, PostalAddress, Totals,
+    };
+    pub use crate::error::{PriceMismatch, SalesConflict};
     pub use crate::paging::{Page, Paging, Total};
     pub use crate::service::sales::customer::{AddressService, CustomerService};
+    pub use crate::service::sales::order::{BillService, OrderService};
 }
 
 /// Search: queries, results, and the index that follows the database.

@@ -21,10 +21,11 @@ use crate::service::catalog::product::ProductService;
 use crate::service::catalog::sku::SkuService;
 use crate::service::platform::outbox::EventLog;
 use crate::service::run::context::Context;
-use crate::service::run::queue::StockQueue;
+use crate::service::run::queue::Queue;
 use crate::service::run::read_through::ReadThrough;
 use crate::service::run::transaction::Tx;
 use crate::service::sales::customer::{AddressService, CustomerService};
+use crate::service::sales::order::{BillService, OrderService};
 use crate::service::search::index::IndexSyncService;
 use crate::service::search::query::SearchService;
 use crate::service::stock::inventory::InventoryService;
@@ -120,6 +121,16 @@ impl<'a> ActingShop<'a> {
         AddressService::new(self.cx, self.who)
     }
 
+    /// Returns the service of orders.
+    pub const fn orders(&self) -> OrderService<'a> {
+        OrderService::new(self.cx, self.who)
+    }
+
+    /// Returns the service of bills and credit notes.
+    pub const fn bills(&self) -> BillService<'a> {
+        BillService::new(self.cx, self.who)
+    }
+
     /// Returns the service of searches.
     pub const fn search(&self) -> SearchService<'a> {
         SearchService::new(self.cx, self.who)
@@ -169,7 +180,8 @@ impl Shop {
                 clock: parts.clock,
                 ids: parts.ids,
                 config: parts.config,
-                stock: StockQueue::default(),
+                adjustments: Queue::default(),
+                orders: Queue::default(),
                 events: watch::Sender::default(),
                 naming: tokio::sync::Mutex::default(),
                 indexing: tokio::sync::Mutex::default(),
@@ -229,6 +241,16 @@ impl Shop {
     /// Returns the service of the addresses of customers.
     pub fn addresses(&self) -> AddressService<'_> {
         self.trusted().addresses()
+    }
+
+    /// Returns the service of orders.
+    pub fn orders(&self) -> OrderService<'_> {
+        self.trusted().orders()
+    }
+
+    /// Returns the service of bills and credit notes.
+    pub fn bills(&self) -> BillService<'_> {
+        self.trusted().bills()
     }
 
     /// Returns the service of searches.

@@ -48,6 +48,7 @@ pub(crate) mod platform {
 pub(crate) mod sales {
     pub(crate) mod customer;
     pub(crate) mod offer;
+    pub(crate) mod order;
 }
 pub(crate) mod search;
 /// The repository of stock.
@@ -63,6 +64,7 @@ pub use self::catalog::sku::{ForwardSkus, SkuRepository};
 pub use self::platform::outbox::{ForwardOutbox, Lease, OutboxRepository};
 pub use self::sales::customer::{AddressRepository, CustomerRepository, ForwardAddresses, ForwardCustomers};
 pub use self::sales::offer::{ForwardOffers, OfferRepository};
+pub use self::sales::order::{BillRepository, ForwardBills, ForwardOrders, NumberedDocument, OrderRepository};
 pub use self::search::{
     Checkpoint, FacetCount, ForwardSearch, IndexBuild, IndexOp, NoSearch, SearchCapabilities, SearchDocument,
     SearchHit, SearchProvider, SearchResults,
@@ -113,6 +115,10 @@ macro_rules! repositories {
             addresses: AddressRepository,
             /// SKUs as they are sold.
             offers: OfferRepository,
+            /// Orders.
+            orders: OrderRepository,
+            /// Bills and credit notes.
+            bills: BillRepository,
             /// The log of events.
             outbox: OutboxRepository,
         }

@@ -232,6 +232,7 @@ impl Env {
             delta,
             reason: StockReason::Adjustment,
             reference: None,
+            order_line_id: None,
             created_at: self.now(),
             created_by: self.actor.clone(),
         }

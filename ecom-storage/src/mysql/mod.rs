@@ -11,7 +11,7 @@ use sqlx::mysql::{MySqlArguments, MySqlConnectOptions, MySqlConnection, MySqlDat
 use sqlx::types::Json;
 use sqlx::{Arguments, AssertSqlSafe, ConnectOptions, Executor, SqlStr};
 
-use crate::sql::engine::dialect::{Dialect, Sql};
+use crate::sql::engine::dialect::{Dialect, Numbers, Sql};
 use crate::sql::engine::error::{DbError, DbResult, Kind};
 use crate::sql::engine::value::{Row, Value};
 
@@ -23,6 +23,8 @@ static MIGRATION_LOCK: Sql = Sql::new("SELECT CAST(GET_LOCK(CONCAT('ecom.migrati
 
 static HAS_TABLES: Sql =
     Sql::new("SELECT 1 FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = 'ecom_meta'");
+static INSERTED_NUMBERS: Sql =
+    Sql::new("SELECT CAST(LAST_INSERT_ID() AS SIGNED), CAST(@@auto_increment_increment AS SIGNED)");
 
 /// The SQL of MySQL and MariaDB.
 pub(crate) static DIALECT: Dialect = Dialect {
@@ -52,6 +54,8 @@ pub(crate) static DIALECT: Dialect = Dialect {
     setup: None,
     host_check: None,
     has_tables: &HAS_TABLES,
+    numbers: Numbers::Inserts(&INSERTED_NUMBERS),
+    for_share: " LOCK IN SHARE MODE",
     survives_errors: true,
     is_file: false,
 };

@@ -17,6 +17,10 @@ pub(crate) fn opt_i64(r: &MySqlRow, i: usize) -> R<Option<i64>> {
     r.try_get(i)
 }
 
+pub(crate) fn opt_i32(r: &MySqlRow, i: usize) -> R<Option<i32>> {
+    r.try_get(i)
+}
+
 pub(crate) fn i32(r: &MySqlRow, i: usize) -> R<i32> {
     r.try_get(i)
 }

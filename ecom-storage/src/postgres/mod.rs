@@ -10,7 +10,7 @@ use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection};
 use sqlx::types::Json;
 use sqlx::{Arguments, ConnectOptions, Executor, SqlStr};
 
-use crate::sql::engine::dialect::{Dialect, Sql};
+use crate::sql::engine::dialect::{Dialect, Numbers, Sql};
 use crate::sql::engine::error::{DbError, DbResult, Kind};
 use crate::sql::engine::value::{Row, Value};
 
@@ -32,6 +32,8 @@ static HOST_CHECK: Sql = Sql::new(
     "SELECT 'is in a transaction at ' || current_setting('transaction_isolation') || ': begin it at READ COMMITTED' \
      WHERE current_setting('transaction_isolation') <> 'read committed'",
 );
+static ORDER_NUMBERS: Sql = Sql::new("SELECT nextval('order_numbers') FROM generate_series(1, $1)");
+static BILL_NUMBERS: Sql = Sql::new("SELECT nextval('bill_numbers') FROM generate_series(1, $1)");
 
 /// The SQL of PostgreSQL.
 pub(crate) static DIALECT: Dialect = Dialect {
@@ -63,6 +65,8 @@ pub(crate) static DIALECT: Dialect = Dialect {
     setup: Some(&SETUP),
     host_check: Some(&HOST_CHECK),
     has_tables: &HAS_TABLES,
+    numbers: Numbers::Sequences { orders: &ORDER_NUMBERS, bills: &BILL_NUMBERS },
+    for_share: " FOR SHARE",
     survives_errors: false,
     is_file: false,
 };

@@ -13,8 +13,10 @@ mod platform {
 }
 /// The repositories of sales.
 mod sales {
+    pub(crate) mod bill;
     pub(crate) mod customer;
     pub(crate) mod offer;
+    pub(crate) mod order;
 }
 /// The repository of stock.
 mod stock {
@@ -39,5 +41,11 @@ pub(crate) const MIGRATIONS: &[Migration] =
 
 /// Every table that has unique indexes over live rows: if one refuses a row, the table says which `DUPLICATE` to
 /// return.
-pub(crate) static TABLES: &[&dyn Described] =
-    &[&catalog::category::CATEGORIES, &catalog::product::PRODUCTS, &catalog::sku::SKUS, &sales::customer::CUSTOMERS];
+pub(crate) static TABLES: &[&dyn Described] = &[
+    &catalog::category::CATEGORIES,
+    &catalog::product::PRODUCTS,
+    &catalog::sku::SKUS,
+    &sales::customer::CUSTOMERS,
+    &sales::order::ORDERS,
+    &sales::bill::BILLS,
+];

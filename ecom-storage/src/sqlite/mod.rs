@@ -11,7 +11,7 @@ use sqlx::{Arguments, ConnectOptions, Executor, SqlStr};
 pub use options::SqliteOptions;
 
 use crate::sql::TABLES;
-use crate::sql::engine::dialect::{Dialect, Sql};
+use crate::sql::engine::dialect::{Dialect, Numbers, Sql};
 use crate::sql::engine::error::{DbError, DbResult, Kind};
 use crate::sql::engine::value::{Row, Value};
 
@@ -21,6 +21,7 @@ static HAS_TABLES: Sql = Sql::new("SELECT 1 FROM sqlite_master WHERE type = 'tab
 static HOST_CHECK: Sql = Sql::new(
     "SELECT 'has foreign keys off: PRAGMA foreign_keys = ON before it begins' FROM pragma_foreign_keys WHERE foreign_keys = 0",
 );
+static NEXT_NUMBERS: Sql = Sql::new("UPDATE document_numbers SET value = value + $2 WHERE kind = $1 RETURNING value");
 
 /// The SQL of SQLite.
 pub(crate) static DIALECT: Dialect = Dialect {
@@ -51,6 +52,8 @@ pub(crate) static DIALECT: Dialect = Dialect {
     setup: None,
     host_check: Some(&HOST_CHECK),
     has_tables: &HAS_TABLES,
+    numbers: Numbers::Row(&NEXT_NUMBERS),
+    for_share: "",
     survives_errors: true,
     is_file: true,
 };

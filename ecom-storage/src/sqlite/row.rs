@@ -16,6 +16,10 @@ pub(crate) fn opt_i64(r: &SqliteRow, i: usize) -> R<Option<i64>> {
     r.try_get_unchecked(i)
 }
 
+pub(crate) fn opt_i32(r: &SqliteRow, i: usize) -> R<Option<i32>> {
+    r.try_get_unchecked(i)
+}
+
 pub(crate) fn i32(r: &SqliteRow, i: usize) -> R<i32> {
     r.try_get_unchecked(i)
 }

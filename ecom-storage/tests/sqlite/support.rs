@@ -73,6 +73,7 @@ pub fn movement(sku_id: SkuId, delta: i64) -> StockMovement {
         delta,
         reason: StockReason::Adjustment,
         reference: None,
+        order_line_id: None,
         created_at: now(),
         created_by: Actor::system(),
     }

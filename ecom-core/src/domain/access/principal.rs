@@ -43,6 +43,16 @@ permissions! {
     CustomersRead = "customers:read";
     /// Create, edit, delete and restore customers and their addresses.
     CustomersWrite = "customers:write";
+    /// Read orders and their histories.
+    OrdersRead = "orders:read";
+    /// Place, edit, start, deliver, cancel, delete and restore orders.
+    OrdersWrite = "orders:write";
+    /// Give discounts on orders, set the prices of lines, and add custom lines and fees.
+    OrdersDiscount = "orders:discount";
+    /// Read bills and credit notes.
+    BillsRead = "bills:read";
+    /// Edit bills, record that they were paid, and choose their numbers.
+    BillsWrite = "bills:write";
     /// Synchronize, rebuild and verify the search index.
     IndexWrite = "index:write";
     /// Read the log of events.

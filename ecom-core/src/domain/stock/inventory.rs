@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::domain::common::Actor;
-use crate::id::{ProductId, SkuId, StockMovementId};
+use crate::id::{OrderLineId, ProductId, SkuId, StockMovementId};
 
 /// The reason of a stock movement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -24,12 +24,32 @@ pub enum StockReason {
     Returned,
     /// Pieces were broken, lost or given away.
     Damaged,
+    /// An order has taken pieces.
+    Order,
+    /// The cancellation of an order, or of some of its units, gave pieces back.
+    Cancel,
+    /// An edit of an order has taken pieces or gave them back.
+    LineChange,
 }
 
 impl StockReason {
     /// Every reason.
-    pub const ALL: [Self; 6] =
-        [Self::Initial, Self::Adjustment, Self::Import, Self::Received, Self::Returned, Self::Damaged];
+    pub const ALL: [Self; 9] = [
+        Self::Initial,
+        Self::Adjustment,
+        Self::Import,
+        Self::Received,
+        Self::Returned,
+        Self::Damaged,
+        Self::Order,
+        Self::Cancel,
+        Self::LineChange,
+    ];
+
+    /// Returns true for a reason that only the library records, and that an adjustment must not have.
+    pub const fn is_reserved(self) -> bool {
+        matches!(self, Self::Initial | Self::Order | Self::Cancel | Self::LineChange)
+    }
 
     /// Returns the word in the database, in requests and in responses.
     pub const fn as_str(self) -> &'static str {
@@ -40,6 +60,9 @@ impl StockReason {
             Self::Received => "received",
             Self::Returned => "returned",
             Self::Damaged => "damaged",
+            Self::Order => "order",
+            Self::Cancel => "cancel",
+            Self::LineChange => "line_change",
         }
     }
 
@@ -62,6 +85,8 @@ pub struct StockMovement {
     pub reason: StockReason,
     /// A reference to a document, such as an order number or a delivery note; at most 255 characters.
     pub reference: Option<String>,
+    /// The order line that the movement belongs to.
+    pub order_line_id: Option<OrderLineId>,
     /// When the movement was recorded.
     pub created_at: Timestamp,
     /// The actor who recorded the movement.

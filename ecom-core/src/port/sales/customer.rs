@@ -18,6 +18,10 @@ port! {
         /// write of it or of its addresses comes after it.
         async fn lock(&mut self, id: CustomerId) -> Result<Option<Customer>>;
 
+        /// Returns those of these customers that exist, soft-deleted ones included, by id, and holds them against
+        /// changes until the end of the transaction. Several transactions may hold a customer.
+        async fn hold(&mut self, ids: &[CustomerId]) -> Result<Vec<Customer>>;
+
         /// Returns a page of a list: one statement whatever the limit.
         async fn list(&mut self, filter: &CustomerFilter, sort: CustomerSort, paging: &Paging) -> Result<Page<Customer>>;
 
@@ -51,6 +55,9 @@ port! {
     pub trait AddressRepository / ForwardAddresses(&mut self): Send {
         /// Returns one address.
         async fn get(&mut self, id: AddressId, deleted: IncludeDeleted) -> Result<Option<Address>>;
+
+        /// Returns those of these addresses that exist and whose customer is live, by id.
+        async fn get_many(&mut self, ids: &[AddressId]) -> Result<Vec<Address>>;
 
         /// Returns a page of a list, oldest first: one statement whatever the limit.
         async fn list(&mut self, filter: &AddressFilter, paging: &Paging) -> Result<Page<Address>>;

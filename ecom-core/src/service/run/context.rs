@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::queue::StockQueue;
+use super::queue::Queue;
 use super::read_through::ReadThrough;
 use crate::clock::{SharedClock, Timestamp};
 use crate::config::ShopConfig;
 use crate::id::IdSource;
 use crate::port::search::SearchProvider;
 use crate::port::storage::Storage;
+use crate::service::sales::order::Placing;
+use crate::service::stock::inventory::Posting;
 
 /// The state that all services of a shop share.
 #[derive(Debug)]
@@ -22,7 +24,10 @@ pub(crate) struct Context {
     pub clock: SharedClock,
     pub ids: Arc<dyn IdSource>,
     pub config: ShopConfig,
-    pub stock: StockQueue,
+    /// Adjustments of stock that wait for the next commit.
+    pub adjustments: Queue<Posting>,
+    /// Orders that wait for the next commit.
+    pub orders: Queue<Placing>,
     /// Wakes the followers of the log. Each follower keeps one wake-up while it works.
     pub events: watch::Sender<()>,
     /// Held by a write while it makes the next name, after another write took the one that it had made.

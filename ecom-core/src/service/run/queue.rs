@@ -1,45 +1,181 @@
-//! Stock adjustments that wait for the next commit.
+//! Calls that share commits. Calls of one kind that arrive while a batch is being written form the next batch. Each is
+//! answered after its own commit, and a call that is refused fails alone.
 
 use std::fmt;
+use std::sync::Arc;
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use crate::domain::common::Actor;
-use crate::domain::stock::inventory::{Adjusted, StockAdjustment};
-use crate::error::Result;
+use super::context::Context;
+use super::transaction::Tx;
+use crate::error::{Dependency, Error, Result};
 
-/// An adjustment with its actor.
-pub(crate) struct Posting {
-    pub adjustment: StockAdjustment,
-    pub actor: Actor,
+/// A kind of calls that share commits.
+pub(crate) trait Batched: Sized + Send + Sync + 'static {
+    /// The result of a call.
+    type Answer: Send + 'static;
+
+    /// What the calls do, for the errors of the operator.
+    const DOING: &'static str;
+
+    /// Returns the queue of such calls.
+    fn queue(cx: &Context) -> &Queue<Self>;
+
+    /// Returns how many such calls share a commit at most.
+    fn most(cx: &Context) -> usize;
+
+    /// Makes all calls that are possible, in their order, and returns for each what it did or why it was refused. A
+    /// refused call writes nothing. An error of the function itself rolls the whole batch back.
+    fn run<'a>(
+        cx: &'a Arc<Context>,
+        tx: &'a mut Tx<'_>,
+        calls: &'a [Self],
+    ) -> impl Future<Output = Result<Vec<Result<Self::Answer>>>> + Send + 'a;
+
+    /// Finds out what became of a batch after the answer to its commit was lost. Returns the results of the calls if
+    /// they were written, and `None` if they certainly were not.
+    ///
+    /// # Errors
+    /// The unknown outcome remains if this fails.
+    fn recover<'a>(
+        cx: &'a Arc<Context>,
+        calls: &'a [Self],
+    ) -> impl Future<Output = Result<Option<Vec<Result<Self::Answer>>>>> + Send + 'a;
 }
 
-/// An adjustment with the caller that waits for its result.
-pub(crate) struct Pending {
-    pub posting: Posting,
-    pub answer: oneshot::Sender<Result<Adjusted>>,
+/// A call with the caller that waits for its result.
+struct Waiting<B: Batched> {
+    call: B,
+    answer: oneshot::Sender<Result<B::Answer>>,
 }
 
-/// Adjustments that wait for the next commit.
-#[derive(Default)]
-pub(crate) struct StockQueue(Mutex<QueueState>);
+/// Calls that wait for the next commit.
+pub(crate) struct Queue<B: Batched>(Mutex<State<B>>);
 
-#[derive(Default)]
-pub(crate) struct QueueState {
-    pub waiting: Vec<Pending>,
+struct State<B: Batched> {
+    waiting: Vec<Waiting<B>>,
     /// Whether a worker is committing batches.
-    pub running: bool,
+    running: bool,
 }
 
-impl StockQueue {
-    pub fn lock(&self) -> MutexGuard<'_, QueueState> {
-        self.0.lock()
+impl<B: Batched> Default for Queue<B> {
+    fn default() -> Self {
+        Self(Mutex::new(State { waiting: Vec::new(), running: false }))
     }
 }
 
-impl fmt::Debug for StockQueue {
+impl<B: Batched> fmt::Debug for Queue<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StockQueue").finish_non_exhaustive()
+        f.debug_struct("Queue").finish_non_exhaustive()
+    }
+}
+
+/// Frees the queue if a worker panics, and releases the callers that wait.
+struct Turn<B: Batched> {
+    cx: Arc<Context>,
+    working: bool,
+    kind: std::marker::PhantomData<fn(B)>,
+}
+
+impl<B: Batched> Drop for Turn<B> {
+    fn drop(&mut self) {
+        if self.working {
+            let mut state = B::queue(&self.cx).0.lock();
+            state.running = false;
+            state.waiting.clear();
+        }
+    }
+}
+
+/// Makes a call in the next batch, and returns once its commit is on disk. Dropping the future does not undo the call.
+pub(crate) async fn submit<B: Batched>(cx: &Arc<Context>, call: B) -> Result<B::Answer> {
+    let (answer, answered) = oneshot::channel();
+    let lead = {
+        let mut state = B::queue(cx).0.lock();
+        state.waiting.push(Waiting { call, answer });
+        !std::mem::replace(&mut state.running, true)
+    };
+    if lead {
+        tokio::spawn(work::<B>(cx.clone()));
+    }
+    // The worker ended without an answer, so it is not known whether its commit happened.
+    answered.await.unwrap_or(Err(Error::Unavailable {
+        dependency: Dependency::Database,
+        outcome_unknown: true,
+        source: None,
+    }))
+}
+
+/// Commits batches until no caller waits.
+async fn work<B: Batched>(cx: Arc<Context>) {
+    let mut turn = Turn::<B> { cx: cx.clone(), working: true, kind: std::marker::PhantomData };
+    loop {
+        let batch: Vec<Waiting<B>> = {
+            let mut state = B::queue(&cx).0.lock();
+            if state.waiting.is_empty() {
+                // Set under the lock, so that the next caller becomes the worker.
+                state.running = false;
+                turn.working = false;
+                break;
+            }
+            let n = state.waiting.len().min(B::most(&cx));
+            state.waiting.drain(..n).collect()
+        };
+        let (calls, answers): (Vec<B>, Vec<_>) = batch.into_iter().map(|w| (w.call, w.answer)).unzip();
+        let mut answers = answers.into_iter();
+        // Halves that are still to be written, the next one last.
+        let mut parts: Vec<&[B]> = vec![&calls];
+        while let Some(part) = parts.pop() {
+            match write(&cx, part).await {
+                Ok(results) => {
+                    for (answer, result) in answers.by_ref().zip(results) {
+                        let _ = answer.send(result);
+                    }
+                }
+                // The database refused something that the calls themselves allowed. The call that it refused is found
+                // by halves, so that it fails alone.
+                Err(error) if part.len() > 1 && !error.is_retryable() => {
+                    let (first, second) = part.split_at(part.len() / 2);
+                    parts.push(second);
+                    parts.push(first);
+                }
+                Err(error) if part.len() == 1 => drop(answers.next().map(|answer| answer.send(Err(error)))),
+                Err(error) => {
+                    let shared = Arc::new(error);
+                    for answer in answers.by_ref().take(part.len()) {
+                        let _ = answer.send(Err(share(&shared, B::DOING)));
+                    }
+                }
+            }
+        }
+        // Callers that were just answered and call again should join the next commit, not the one after.
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Writes a batch. If the answer to its commit is lost, it finds out what became of the batch, and writes it again if
+/// it was not written.
+async fn write<B: Batched>(cx: &Arc<Context>, calls: &[B]) -> Result<Vec<Result<B::Answer>>> {
+    let run = || cx.write(|mut tx| async move { Ok((B::run(cx, &mut tx, calls).await?, tx)) });
+    match run().await {
+        Err(error) if error.outcome_unknown() => match B::recover(cx, calls).await {
+            Ok(Some(results)) => Ok(results),
+            Ok(None) => run().await,
+            Err(_) => Err(error),
+        },
+        done => done,
+    }
+}
+
+/// Returns the error of a batch for one of its calls.
+fn share(error: &Arc<Error>, doing: &'static str) -> Error {
+    let source: Option<crate::BoxError> = Some(Box::new(error.clone()));
+    match **error {
+        Error::Unavailable { dependency, outcome_unknown, .. } => {
+            Error::Unavailable { dependency, outcome_unknown, source }
+        }
+        Error::Contention { .. } => Error::Contention { source },
+        _ => Error::Internal { context: doing, source },
     }
 }

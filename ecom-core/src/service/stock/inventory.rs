@@ -3,38 +3,46 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
-
 use crate::domain::access::principal::{Permission, Principal};
 use crate::domain::catalog::sku::MAX_STOCK;
 use crate::domain::common::{Actor, IncludeDeleted};
 use crate::domain::platform::outbox::{EventDetails, EventKind};
-use crate::domain::stock::inventory::{
-    Adjusted, StockAdjustment, StockImbalance, StockLevel, StockMovement, StockReason,
-};
-use crate::error::{Dependency, Entity, Error, FieldCode, Result, Shortage, StockConflict, ValidationErrors};
+use crate::domain::stock::inventory::{Adjusted, StockAdjustment, StockImbalance, StockLevel, StockMovement};
+use crate::error::{Entity, Error, FieldCode, Result, Shortage, StockConflict, ValidationErrors};
 use crate::id::{ProductId, SkuId, StockMovementId};
 use crate::paging::{Page, Paging, Total};
 use crate::port::storage::Repositories as _;
 use crate::service::run::after_commit::Forget;
 use crate::service::run::context::Context;
-use crate::service::run::queue::{Pending, Posting};
+use crate::service::run::queue::{Batched, Queue, submit};
 use crate::service::run::transaction::{Change, Tx};
 use crate::text::check_text;
 
-/// Frees the queue if a worker panics, and releases the callers that wait.
-struct Turn {
-    cx: Arc<Context>,
-    working: bool,
+/// An adjustment with its actor.
+pub(crate) struct Posting {
+    adjustment: StockAdjustment,
+    actor: Actor,
 }
 
-impl Drop for Turn {
-    fn drop(&mut self) {
-        if self.working {
-            let mut queue = self.cx.stock.lock();
-            queue.running = false;
-            queue.waiting.clear();
-        }
+impl Batched for Posting {
+    type Answer = Adjusted;
+
+    const DOING: &'static str = "adjusting stock";
+
+    fn queue(cx: &Context) -> &Queue<Self> {
+        &cx.adjustments
+    }
+
+    fn most(cx: &Context) -> usize {
+        cx.config.adjustment_batch
+    }
+
+    async fn run(cx: &Arc<Context>, tx: &mut Tx<'_>, calls: &[Self]) -> Result<Vec<Result<Adjusted>>> {
+        adjust_all_in(cx, tx, calls).await
+    }
+
+    async fn recover(_: &Arc<Context>, _: &[Self]) -> Result<Option<Vec<Result<Adjusted>>>> {
+        Err(Error::Internal { context: "an adjustment has no id by which it could be found", source: None })
     }
 }
 
@@ -82,21 +90,7 @@ impl<'a> InventoryService<'a> {
         self.who.require(Permission::StockAdjust)?;
         check(&adjustment)?;
         let posting = Posting { adjustment, actor: self.who.actor().clone() };
-        let (answer, answered) = oneshot::channel();
-        let lead = {
-            let mut queue = self.cx.stock.lock();
-            queue.waiting.push(Pending { posting, answer });
-            !std::mem::replace(&mut queue.running, true)
-        };
-        if lead {
-            tokio::spawn(work(self.cx.clone()));
-        }
-        // The worker ended without an answer, so it is not known whether its commit happened.
-        answered.await.unwrap_or(Err(Error::Unavailable {
-            dependency: Dependency::Database,
-            outcome_unknown: true,
-            source: None,
-        }))
+        submit(self.cx, posting).await
     }
 
     /// [`Self::adjust`] inside a transaction.
@@ -145,60 +139,14 @@ fn check(a: &StockAdjustment) -> Result<()> {
     if a.delta == 0 || a.delta.checked_abs().is_none_or(|d| d > MAX_STOCK) {
         e.out_of_bounds("delta", format!("must be between -{MAX_STOCK} and {MAX_STOCK}, and not 0"));
     }
-    if a.reason == StockReason::Initial {
-        e.push(
-            "reason",
-            FieldCode::OutOfBounds,
-            "must not be `initial`, which is reserved for the first stock of a SKU",
-        );
+    if a.reason.is_reserved() {
+        let message = format!("must not be `{}`, which only the library records", a.reason.as_str());
+        e.push("reason", FieldCode::OutOfBounds, message);
     }
     if let Some(r) = &a.reference {
         check_text("reference", r, 1, 255, &mut e);
     }
     e.into_result()
-}
-
-/// Commits batches until no caller waits.
-async fn work(cx: Arc<Context>) {
-    let mut turn = Turn { cx: cx.clone(), working: true };
-    loop {
-        let batch: Vec<Pending> = {
-            let mut queue = cx.stock.lock();
-            if queue.waiting.is_empty() {
-                // Set under the lock, so that the next caller becomes the worker.
-                queue.running = false;
-                turn.working = false;
-                break;
-            }
-            let n = queue.waiting.len().min(cx.config.adjustment_batch);
-            queue.waiting.drain(..n).collect()
-        };
-        let (postings, answers): (Vec<_>, Vec<_>) = batch.into_iter().map(|p| (p.posting, p.answer)).unzip();
-        let (cx, postings) = (&cx, &postings);
-        let written = cx.write(|mut tx| async move { Ok((adjust_all_in(cx, &mut tx, postings).await?, tx)) });
-        match written.await {
-            Ok(results) => {
-                for (answer, result) in answers.into_iter().zip(results) {
-                    let _ = answer.send(result);
-                }
-                // Callers that were just answered and adjust again should join the next commit, not the one after.
-                tokio::task::yield_now().await;
-            }
-            Err(error) => {
-                let shared = Arc::new(error);
-                for answer in answers {
-                    let source: Option<crate::BoxError> = Some(Box::new(shared.clone()));
-                    let _ = answer.send(Err(match *shared {
-                        Error::Unavailable { dependency, outcome_unknown, .. } => {
-                            Error::Unavailable { dependency, outcome_unknown, source }
-                        }
-                        Error::Contention { .. } => Error::Contention { source },
-                        _ => Error::Internal { context: "adjusting stock", source },
-                    }));
-                }
-            }
-        }
-    }
 }
 
 /// Makes all adjustments that are possible, in their order. Returns for each what it did or why it was refused.
@@ -231,6 +179,7 @@ async fn adjust_all_in(cx: &Context, tx: &mut Tx<'_>, postings: &[Posting]) -> R
                 delta: a.delta,
                 reason: a.reason,
                 reference: a.reference.clone(),
+                order_line_id: None,
                 created_at: now,
                 created_by: actor.clone(),
             };
@@ -241,11 +190,27 @@ async fn adjust_all_in(cx: &Context, tx: &mut Tx<'_>, postings: &[Posting]) -> R
     if movements.is_empty() {
         return Ok(results);
     }
-    let touched = tx.inventory().apply(&movements).await?;
+    let product_of = levels.values().map(|l| (l.sku_id, l.product_id)).collect();
+    let changes = post(tx, &movements, &product_of).await?;
+    tx.emit_all(changes).await?;
+    Ok(results)
+}
+
+/// Applies movements of SKUs that the transaction has locked, and returns the changes of their products for
+/// [`Tx::emit_all`].
+pub(crate) async fn post(
+    tx: &mut Tx<'_>,
+    movements: &[StockMovement],
+    product_of: &HashMap<SkuId, ProductId>,
+) -> Result<Vec<Change>> {
+    if movements.is_empty() {
+        return Ok(Vec::new());
+    }
+    let touched = tx.inventory().apply(movements).await?;
     let mut of_product: HashMap<ProductId, Vec<&StockMovement>> = HashMap::new();
-    for m in &movements {
-        if let Some(level) = levels.get(&m.sku_id) {
-            of_product.entry(level.product_id).or_default().push(m);
+    for m in movements {
+        if let Some(product) = product_of.get(&m.sku_id) {
+            of_product.entry(*product).or_default().push(m);
         }
     }
     let changes = touched.into_iter().map(|t| {
@@ -262,6 +227,5 @@ async fn adjust_all_in(cx: &Context, tx: &mut Tx<'_>, postings: &[Posting]) -> R
             details: EventDetails { stock: movements.into_iter().map(Into::into).collect(), prices: Vec::new() },
         }
     });
-    tx.emit_all(changes.collect()).await?;
-    Ok(results)
+    Ok(changes.collect())
 }

@@ -108,6 +108,7 @@ impl Runner<'_> {
                 delta,
                 reason,
                 reference: reference.clone(),
+                order_line_id: None,
                 created_at: self.now(),
                 created_by: who.actor().clone(),
             };

@@ -136,6 +136,38 @@ pub fn case_size(n: usize) -> usize {
     [1, 8, 32, 128].into_iter().find(|s| *s >= n).unwrap_or(n)
 }
 
+/// A column that [`update_rows`] sets, and its value in a row.
+pub type SetColumn<T> = (&'static str, for<'a> fn(&'a T) -> Value<'a>);
+
+/// Sets `columns` of rows that differ from each other, in statements of at most 32 rows. `id` returns the id of a row.
+pub async fn update_rows<T: Sync>(
+    x: &mut Executor<'_>,
+    table: &str,
+    columns: &[SetColumn<T>],
+    rows: &[&T],
+    id: impl Fn(&T) -> uuid::Uuid + Send,
+) -> DbResult<()> {
+    for chunk in rows.chunks(32) {
+        let n = case_size(chunk.len());
+        let mut b = Builder::new("UPDATE ");
+        b.push(table).push(" SET ");
+        for (i, (column, value)) in columns.iter().enumerate() {
+            b.push(if i == 0 { "" } else { ", " }).push(column).push(" = CASE id");
+            for at in 0..n {
+                if let Some(row) = chunk.get(at).or(chunk.last()) {
+                    b.push(" WHEN ").bind(id(row)).push(" THEN ").bind(value(row));
+                }
+            }
+            b.push(" ELSE ").push(column).push(" END");
+        }
+        let ids: Vec<uuid::Uuid> = chunk.iter().map(|row| id(row)).collect();
+        b.push(" WHERE id IN ").list(&ids);
+        let (text, args) = b.done();
+        x.execute(text, args).await?;
+    }
+    Ok(())
+}
+
 /// Inserts rows: `head` is `INSERT INTO t (…)`, and `row` pushes exactly `columns` values of one row. Each statement
 /// inserts a power of two of rows.
 pub async fn insert_rows<'q, T>(

@@ -25,6 +25,8 @@ use std::collections::HashSet;
 use std::fmt::Write as _;
 
 use ecom_core::common::{Actor, Audit, ExternalRef};
+use ecom_core::money::{Currency, Money};
+use ecom_core::sales::Totals;
 use ecom_core::text::fold_key;
 use ecom_core::{Conflict, Entity, Error, Result};
 use uuid::Uuid;
@@ -41,6 +43,8 @@ pub enum Column<T: 'static> {
     One(One<T>),
     /// Source and external id.
     External(fn(&T) -> &Option<ExternalRef>),
+    /// The amounts of an order or a bill.
+    Totals(fn(&T) -> &Totals),
     /// Times, actors and the version.
     Audit(fn(&T) -> &Audit),
 }
@@ -122,6 +126,16 @@ static AUDIT: [Column<Audit>; 6] = [
     Column::field("deleted_at", |a| a.deleted_at.into()),
 ];
 
+/// The columns of [`Totals`].
+static TOTALS: [Column<Totals>; 6] = [
+    Column::field("subtotal", |t| t.subtotal.minor().into()),
+    Column::field("shipping", |t| t.shipping.minor().into()),
+    Column::field("discount", |t| t.discount.minor().into()),
+    Column::field("tax_added", |t| t.tax_added.minor().into()),
+    Column::field("tax_included", |t| t.tax_included.minor().into()),
+    Column::field("total", |t| t.total.minor().into()),
+];
+
 /// The columns of [`ExternalRef`].
 static EXTERNAL: [Column<Option<ExternalRef>>; 2] = [
     Column::field("source", |e| e.as_ref().map(|e| e.source.as_str()).into()),
@@ -137,6 +151,19 @@ pub fn read_audit(r: &Row, at: usize) -> Result<Audit> {
         updated_by: Actor::new(r.text(at + const { position(&AUDIT, "updated_by") })?),
         version: r.i64(at + const { position(&AUDIT, "version") })?,
         deleted_at: r.opt_time(at + const { position(&AUDIT, "deleted_at") })?,
+    })
+}
+
+/// Reads the amounts of an order or a bill, which start at `at`.
+pub fn read_totals(r: &Row, at: usize, currency: Currency) -> Result<Totals> {
+    let money = |column: usize| Ok::<_, Error>(Money::from_minor(r.i64(at + column)?, currency));
+    Ok(Totals {
+        subtotal: money(const { position(&TOTALS, "subtotal") })?,
+        shipping: money(const { position(&TOTALS, "shipping") })?,
+        discount: money(const { position(&TOTALS, "discount") })?,
+        tax_added: money(const { position(&TOTALS, "tax_added") })?,
+        tax_included: money(const { position(&TOTALS, "tax_included") })?,
+        total: money(const { position(&TOTALS, "total") })?,
     })
 }
 
@@ -208,6 +235,10 @@ const fn find<T>(columns: &[Column<T>], name: &str) -> (bool, usize) {
                 (true, n) => return (true, at + n),
                 (false, n) => at += n,
             },
+            Column::Totals(_) => match find(&TOTALS, name) {
+                (true, n) => return (true, at + n),
+                (false, n) => at += n,
+            },
             Column::Audit(_) => match find(&AUDIT, name) {
                 (true, n) => return (true, at + n),
                 (false, n) => at += n,
@@ -263,6 +294,7 @@ impl<T> Table<T> {
                 match column {
                     Column::One(c) => c.bind(row, to)?,
                     Column::External(part) => all(&EXTERNAL, part(row), to)?,
+                    Column::Totals(part) => all(&TOTALS, part(row), to)?,
                     Column::Audit(part) => all(&AUDIT, part(row), to)?,
                 }
             }
@@ -282,6 +314,7 @@ impl<T> Table<T> {
                     }
                     Column::One(c) => c.bind(after, to)?,
                     Column::External(part) => all(&EXTERNAL, part(before), part(after), to)?,
+                    Column::Totals(part) => all(&TOTALS, part(before), part(after), to)?,
                     Column::Audit(part) => all(&AUDIT, part(before), part(after), to)?,
                 }
             }
@@ -406,6 +439,7 @@ impl<T> Described for Table<T> {
                         with(c.name, c.is_inserted(), c.selected, change);
                     }
                     Column::External(_) => all(&EXTERNAL, with),
+                    Column::Totals(_) => all(&TOTALS, with),
                     Column::Audit(_) => all(&AUDIT, with),
                 }
             }

@@ -5,6 +5,24 @@ use std::sync::OnceLock;
 
 use crate::sql::engine::columns::Described;
 
+/// How a database hands out the numbers of documents (R43).
+#[derive(Debug)]
+pub enum Numbers {
+    /// A row has the last number. The statement adds `$2` to the row of the kind `$1` and returns the result. Only for a
+    /// database with one writer: otherwise, all orders would wait for the row.
+    Row(&'static Sql),
+    /// A sequence of each kind. The statement of a kind returns `$1` numbers.
+    Sequences {
+        /// The numbers of orders.
+        orders: &'static Sql,
+        /// The numbers of bills.
+        bills: &'static Sql,
+    },
+    /// A table of each kind, `order_numbers` and `bill_numbers`, whose counter makes the number of each row that is
+    /// inserted. The statement returns the first number of the last INSERT, and the difference between two numbers.
+    Inserts(&'static Sql),
+}
+
 /// The SQL text that differs between databases.
 #[derive(Debug)]
 pub struct Dialect {
@@ -45,6 +63,11 @@ pub struct Dialect {
     /// Returns a row if the tables of [`migrate`](crate::sql::engine::migrate) exist, so that a user without the right
     /// to create tables need not try.
     pub has_tables: &'static Sql,
+    /// How the numbers of documents are made.
+    pub numbers: Numbers,
+    /// The end of a SELECT that holds the rows it finds against changes, together with other transactions that hold
+    /// them. Empty if a transaction that may write has the database to itself.
+    pub for_share: &'static str,
     /// Whether a transaction can still be used after one of its statements failed.
     pub survives_errors: bool,
     /// Whether the database is a file that the settings name. If it cannot be opened before its schema was ever seen, the

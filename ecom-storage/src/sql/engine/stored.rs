@@ -1,6 +1,9 @@
 //! How enums are stored: each variant as a number or a word.
 
 use ecom_core::catalog::{AvailabilityStatus, ProductStatus, RatingSource};
+use ecom_core::sales::{
+    AdjustmentKind, BillKind, BillStatus, ChangeKind, DeliveryMethod, LineKind, OrderStatus, PaymentType,
+};
 use ecom_core::stock::StockReason;
 use ecom_core::{Error, Result};
 
@@ -72,4 +75,12 @@ stored!(ProductStatus { Draft = 0, Active = 1, Archived = 2 });
 stored!(AvailabilityStatus { OutOfStock = 0, Limited = 1, InStock = 2 });
 stored!(RatingSource { Reviews = 0, External = 1 });
 stored!(StockReason by its words);
+stored!(OrderStatus { Pending = 0, InProgress = 1, Delivered = 2, Canceled = 3 });
+stored!(DeliveryMethod { DriveThru = 0, OnHand = 1, HomeDelivery = 2 });
+stored!(LineKind { Sku = 0, Custom = 1, Fee = 2 });
+stored!(AdjustmentKind { Manual = 0, Promotion = 1 });
+stored!(ChangeKind by its words);
+stored!(BillKind { Bill = 0, CreditNote = 1 });
+stored!(BillStatus { Open = 0, Paid = 1, Void = 2 });
+stored!(PaymentType { Cash = 0, Card = 1 });
 // Events are stored by their words too, but readers skip unknown ones: see the outbox.

@@ -3,7 +3,10 @@
 use std::borrow::Cow;
 
 use ecom_core::clock::Timestamp;
-use ecom_core::id::{CategoryId, EventId, ProductId, SkuId, StockMovementId};
+use ecom_core::id::{
+    AddressId, BillId, CartId, CategoryId, CustomerId, EventId, OrderAdjustmentId, OrderId, OrderLineId, ProductId,
+    SkuId, StockMovementId,
+};
 use ecom_core::money::NumberError;
 use ecom_core::{Error, Result};
 use serde::Serialize;
@@ -38,6 +41,14 @@ pub enum Value<'q> {
 }
 
 impl Value<'_> {
+    /// Returns a serializable value as JSON, or NULL.
+    ///
+    /// # Errors
+    /// As [`Self::json`].
+    pub fn opt_json<T: Serialize>(value: Option<&T>) -> Result<Self> {
+        value.map_or(Ok(Self::Json(None)), Self::json)
+    }
+
     /// Returns any serializable value as JSON.
     ///
     /// # Errors
@@ -65,7 +76,14 @@ from! {
     &'q String => Text, v => Cow::Borrowed(v.as_str());
     String => Text, v => Cow::Owned(v);
     Uuid => Uuid, v => v;
+    AddressId => Uuid, v => v.0;
+    BillId => Uuid, v => v.0;
+    CartId => Uuid, v => v.0;
     CategoryId => Uuid, v => v.0;
+    CustomerId => Uuid, v => v.0;
+    OrderAdjustmentId => Uuid, v => v.0;
+    OrderId => Uuid, v => v.0;
+    OrderLineId => Uuid, v => v.0;
     ProductId => Uuid, v => v.0;
     SkuId => Uuid, v => v.0;
     StockMovementId => Uuid, v => v.0;
@@ -120,6 +138,8 @@ impl Row {
         opt_i64 -> Option<i64>;
         /// Reads a 32-bit number.
         i32 -> i32;
+        /// Reads a 32-bit number or NULL.
+        opt_i32 -> Option<i32>;
         /// Reads a text, borrowed from the row.
         text -> &str;
         /// Reads a text, borrowed from the row, or NULL.
@@ -167,6 +187,14 @@ impl Row {
     #[inline]
     pub fn stored<T: Stored>(&self, index: usize) -> Result<T> {
         T::read(self, index)
+    }
+
+    /// Returns true if a column of numbers is NULL.
+    ///
+    /// # Errors
+    /// `Internal` if the column holds a value of another type.
+    pub fn is_null(&self, index: usize) -> Result<bool> {
+        Ok(self.opt_i32(index)?.is_none())
     }
 
     /// Reads a value that is stored as JSON. An empty list or object, or NULL, is not parsed.

@@ -9,7 +9,7 @@ use ecom_core::sales::{Address, AddressFilter, Customer, CustomerFilter, Custome
 use ecom_core::text::fold_key;
 use ecom_core::{Entity, Result};
 
-use crate::sql::engine::builder::{Builder, bad_cursor, count, lock_rows, page};
+use crate::sql::engine::builder::{Builder, MAX_LIST, bad_cursor, count, lock_rows, page};
 use crate::sql::engine::columns::{Column, Table, Unique, Versioned, read_audit, read_external};
 use crate::sql::engine::dialect::Sql;
 use crate::sql::engine::repository::SqlRepository;
@@ -51,6 +51,7 @@ pub static CUSTOMERS: Table<Customer> = Table {
 
 static CUSTOMER_WRITES: Versioned<Customer> = Versioned::new(&CUSTOMERS);
 static GET_CUSTOMER: Sql = Sql::of(&CUSTOMERS, "SELECT {*} FROM customers WHERE id = $1");
+static CUSTOMERS_BY_IDS: Sql = Sql::of(&CUSTOMERS, "SELECT {*} FROM customers WHERE id IN ");
 static LIST_CUSTOMERS: Sql = Sql::of(&CUSTOMERS, "SELECT {*}");
 static HIDE_ADDRESSES: Sql = Sql::new("UPDATE addresses SET deleted_at = $2 WHERE customer_id = $1");
 static DELETE_ADDRESSES: Sql = Sql::new("DELETE FROM addresses WHERE customer_id = $1");
@@ -115,6 +116,19 @@ impl CustomerRepository for SqlCustomers<'_> {
         // A statement of its own, since the read must see the change that the lock waited for.
         lock_rows(&mut self.0, "customers", "id", &[id.0]).await?;
         self.get(id, IncludeDeleted::Yes).await
+    }
+
+    async fn hold(&mut self, ids: &[CustomerId]) -> Result<Vec<Customer>> {
+        let mut out = Vec::with_capacity(ids.len());
+        for chunk in ids.chunks(MAX_LIST) {
+            let mut b = Builder::on(&CUSTOMERS_BY_IDS, self.0.dialect());
+            b.list(chunk).push(" ORDER BY id").push(self.0.dialect().for_share);
+            let (text, args) = b.done();
+            for row in self.0.fetch_all(text, args).await? {
+                out.push(read_customer(&row)?);
+            }
+        }
+        Ok(out)
     }
 
     async fn list(&mut self, filter: &CustomerFilter, sort: CustomerSort, paging: &Paging) -> Result<Page<Customer>> {
@@ -193,6 +207,7 @@ static ADDRESSES: Table<Address> = Table {
 
 static ADDRESS_WRITES: Versioned<Address> = Versioned::new(&ADDRESSES);
 static GET_ADDRESS: Sql = Sql::of(&ADDRESSES, "SELECT {*} FROM addresses WHERE id = $1");
+static ADDRESSES_BY_IDS: Sql = Sql::of(&ADDRESSES, "SELECT {*} FROM addresses WHERE id IN ");
 static LIST_ADDRESSES: Sql = Sql::of(&ADDRESSES, "SELECT {*}");
 static DELETE_ADDRESS: Sql = Sql::new("DELETE FROM addresses WHERE id = $1");
 
@@ -238,6 +253,19 @@ impl AddressRepository for SqlAddresses<'_> {
         let row = self.0.fetch_optional(&GET_ADDRESS, vec![id.0.into()]).await?;
         let address = row.as_ref().map(read_address).transpose()?;
         Ok(address.filter(|a| deleted == IncludeDeleted::Yes || a.audit.is_live()))
+    }
+
+    async fn get_many(&mut self, ids: &[AddressId]) -> Result<Vec<Address>> {
+        let mut out = Vec::with_capacity(ids.len());
+        for chunk in ids.chunks(MAX_LIST) {
+            let mut b = Builder::on(&ADDRESSES_BY_IDS, self.0.dialect());
+            b.list(chunk).push(" AND deleted_at IS NULL ORDER BY id");
+            let (text, args) = b.done();
+            for row in self.0.fetch_all(text, args).await? {
+                out.push(read_address(&row)?);
+            }
+        }
+        Ok(out)
     }
 
     async fn list(&mut self, filter: &AddressFilter, paging: &Paging) -> Result<Page<Address>> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use ecom_core::common::Actor;
-use ecom_core::id::{ProductId, SkuId, StockMovementId};
+use ecom_core::id::{OrderLineId, ProductId, SkuId, StockMovementId};
 use ecom_core::paging::{Keyset, Page, Paging, SortKey};
 use ecom_core::port::{InventoryRepository, TouchedProduct};
 use ecom_core::stock::{Shortage, StockConflict};
@@ -27,6 +27,7 @@ pub static MOVEMENTS: Table<StockMovement> = Table {
         Column::fixed("delta", |m| m.delta.into()),
         Column::fixed("reason", |m| m.reason.into()),
         Column::fixed("reference", |m| m.reference.as_deref().into()),
+        Column::fixed("order_line_id", |m| m.order_line_id.into()),
         Column::fixed("created_at", |m| m.created_at.into()),
         Column::fixed("created_by", |m| m.created_by.as_str().into()),
     ],
@@ -79,6 +80,7 @@ fn read_movement(r: &Row) -> Result<StockMovement> {
         delta: r.i64(const { MOVEMENTS.at("delta") })?,
         reason: r.stored(const { MOVEMENTS.at("reason") })?,
         reference: r.opt_string(const { MOVEMENTS.at("reference") })?,
+        order_line_id: r.opt_uuid(const { MOVEMENTS.at("order_line_id") })?.map(OrderLineId),
         created_at: r.time(const { MOVEMENTS.at("created_at") })?,
         created_by: Actor::new(r.text(const { MOVEMENTS.at("created_by") })?),
     })

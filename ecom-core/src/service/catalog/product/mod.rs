@@ -601,6 +601,7 @@ impl<'a> ProductService<'a> {
             delta,
             reason,
             reference: None,
+            order_line_id: None,
             created_at: now,
             created_by: self.who.actor().clone(),
         })

@@ -143,6 +143,7 @@ pub async fn every_field_of_a_movement_survives_a_round_trip(storage: &Arc<dyn S
         .map(|(n, reason)| StockMovement {
             reason,
             reference: (n % 2 == 0).then(|| format!("delivery note №{n} 'ü' 🚚 {}", "x".repeat(200))),
+            order_line_id: None,
             created_by: crate::domain::common::Actor::new(format!("user:{n}")),
             ..env.movement(p.skus[0].id, if n % 3 == 2 { -1 } else { 1_000_000_000 })
         })

@@ -1,0 +1,90 @@
+//! Orders, with their lines, discounts, bills and history.
+
+use crate::domain::common::IncludeDeleted;
+use crate::domain::sales::bill::{Bill, BillFilter, BillSort};
+use crate::domain::sales::order::{Order, OrderChange, OrderFilter, OrderRecord, OrderSort};
+use crate::error::Result;
+use crate::id::{BillId, CartId, OrderId};
+use crate::paging::{Page, Paging, Total};
+
+/// A kind of document that has numbers of its own (R43).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum NumberedDocument {
+    /// An order.
+    Order,
+    /// A bill or a credit note.
+    Bill,
+}
+
+port! {
+    /// The orders of a shop.
+    ///
+    /// Every method fails with `Unavailable` if the database cannot be reached.
+    pub trait OrderRepository / ForwardOrders(&mut self): Send {
+        /// Returns an order with its lines, in at most two statements.
+        async fn get(&mut self, id: OrderId, deleted: IncludeDeleted) -> Result<Option<Order>>;
+
+        /// Returns the id of the order with this number, which may be soft-deleted.
+        async fn id_of_number(&mut self, number: &str) -> Result<Option<OrderId>>;
+
+        /// Returns, for each of these carts from which an order was made, the cart and the order.
+        async fn of_carts(&mut self, carts: &[CartId]) -> Result<Vec<(CartId, OrderId)>>;
+
+        /// Returns a page of orders with their lines, in two statements.
+        async fn list(&mut self, filter: &OrderFilter, sort: OrderSort, paging: &Paging) -> Result<Page<Order>>;
+
+        /// Counts the orders that match, up to `bound`.
+        async fn count(&mut self, filter: &OrderFilter, bound: u64) -> Result<Total>;
+
+        /// Returns those of these orders that exist, soft-deleted ones included, with all that belongs to them, by id.
+        /// It needs a fixed number of statements.
+        async fn records(&mut self, ids: &[OrderId]) -> Result<Vec<OrderRecord>>;
+
+        /// As [`Self::records`], and locks the orders until the end of the transaction, in id order (R24).
+        async fn lock(&mut self, ids: &[OrderId]) -> Result<Vec<OrderRecord>>;
+
+        /// Inserts orders with all that belongs to them, and the first entries of their histories. It needs a fixed
+        /// number of statements for 128 rows of each kind.
+        ///
+        /// # Errors
+        /// `DUPLICATE` on `number`, `bill_number`, `cart_id` or `external_id`.
+        async fn insert(&mut self, records: &[OrderRecord], changes: &[OrderChange]) -> Result<()>;
+
+        /// Writes the difference between two states of an order, which the caller has locked, and the entry of its
+        /// history.
+        ///
+        /// # Errors
+        /// `VERSION_CONFLICT` if the order has another version than `before`, `DUPLICATE` on `bill_number`.
+        async fn update(&mut self, before: &OrderRecord, after: &OrderRecord, change: &OrderChange) -> Result<()>;
+
+        /// Returns the history of an order, oldest first.
+        async fn history(&mut self, id: OrderId) -> Result<Vec<OrderChange>>;
+
+        /// Takes `count` numbers of a kind of document. Each is greater than those that were taken before on this
+        /// connection, and no number is taken twice, even if the transaction is rolled back on one of the databases
+        /// (R43).
+        async fn next_numbers(&mut self, kind: NumberedDocument, count: usize) -> Result<Vec<i64>>;
+    }
+}
+
+port! {
+    /// The bills and credit notes of a shop. Orders write them.
+    ///
+    /// Every method fails with `Unavailable` if the database cannot be reached.
+    pub trait BillRepository / ForwardBills(&mut self): Send {
+        /// Returns a bill.
+        async fn get(&mut self, id: BillId) -> Result<Option<Bill>>;
+
+        /// Returns the bill with this number.
+        async fn get_by_number(&mut self, number: &str) -> Result<Option<Bill>>;
+
+        /// Returns the bills of an order, and then its credit notes, each by seq.
+        async fn of_order(&mut self, order: OrderId) -> Result<Vec<Bill>>;
+
+        /// Returns a page of bills.
+        async fn list(&mut self, filter: &BillFilter, sort: BillSort, paging: &Paging) -> Result<Page<Bill>>;
+
+        /// Counts the bills that match, up to `bound`.
+        async fn count(&mut self, filter: &BillFilter, bound: u64) -> Result<Total>;
+    }
+}

@@ -1,0 +1,513 @@
+//! Orders, with their lines, discounts and history.
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use ecom_core::clock::Timestamp;
+use ecom_core::common::{Actor, IncludeDeleted};
+use ecom_core::id::{CartId, CustomerId, OrderAdjustmentId, OrderId, OrderLineId, ProductId, SkuId};
+use ecom_core::money::{Currency, Money};
+use ecom_core::paging::{Keyset, Page, Paging, SortKey, Total};
+use ecom_core::port::{NumberedDocument, OrderRepository};
+use ecom_core::sales::{
+    Bill, Buyer, Order, OrderAdjustment, OrderChange, OrderFilter, OrderLine, OrderRecord, OrderSort, PostalAddress,
+    Totals,
+};
+use ecom_core::text::fold_key;
+use ecom_core::{Entity, Error, Result};
+
+use crate::sql::engine::builder::{Builder, MAX_LIST, SetColumn, bad_cursor, count, lock_rows, page, update_rows};
+use crate::sql::engine::columns::{
+    Column, Described, Table, Unique, Versioned, read_audit, read_external, read_totals,
+};
+use crate::sql::engine::dialect::{Numbers, Sql};
+use crate::sql::engine::repository::SqlRepository;
+use crate::sql::engine::stored::Stored;
+use crate::sql::engine::value::{Row, Value};
+use crate::sql::sales::bill::{self, BILLS};
+
+/// The columns of orders.
+pub static ORDERS: Table<Order> = Table {
+    name: "orders",
+    entity: Entity::Order,
+    columns: &[
+        Column::fixed("id", |o| o.id.into()),
+        Column::fixed("number", |o| Value::from(&o.number)),
+        Column::fixed("cart_id", |o| o.cart_id.into()),
+        Column::fixed("customer_id", |o| o.customer_id.into()),
+        Column::field("first_name", |o| o.buyer.first_name.as_deref().into()),
+        Column::field("last_name", |o| o.buyer.last_name.as_deref().into()),
+        Column::field("email", |o| o.buyer.email.as_deref().into()),
+        Column::derived("email_key", |o| o.buyer.email.as_deref().map(fold_key).into()),
+        Column::field("telephone", |o| o.buyer.telephone.as_deref().into()),
+        Column::fixed("currency", |o| o.currency().code().into()),
+        Column::fixed("exponent", |o| exponent(o.currency()).into()),
+        Column::fixed("prices_include_tax", |o| i32::from(o.prices_include_tax).into()),
+        Column::field("status", |o| o.status.into()),
+        Column::derived("listing_state", |o| listing_state(o)),
+        Column::field("delivery_method", |o| o.delivery_method.into()),
+        Column::json("shipping_address", |o| Value::opt_json(o.shipping_address.as_ref())),
+        Column::json("billing_address", |o| Value::opt_json(o.billing_address.as_ref())),
+        Column::field("tracking", |o| o.tracking.as_deref().into()),
+        Column::Totals(|o| &o.totals),
+        Column::fixed("engine", |o| o.engine.into()),
+        Column::fixed("placed_at", |o| o.placed_at.into()),
+        Column::field("canceled_at", |o| o.canceled_at.into()),
+        Column::field("erased_at", |o| o.erased_at.into()),
+        Column::json("attributes", |o| Value::json(&o.attributes)),
+        Column::External(|o| &o.external),
+        Column::Audit(|o| &o.audit),
+    ],
+    unique: &[
+        Unique { index: "orders_number", columns: &["number"], field: "number", value: |o| Some(o.number.clone()) },
+        Unique {
+            index: "orders_cart",
+            columns: &["cart_id"],
+            field: "cart_id",
+            value: |o| o.cart_id.map(|c| c.to_string()),
+        },
+        Unique {
+            index: "orders_external_live",
+            columns: &["source", "external_id"],
+            field: "external_id",
+            value: |o| o.external.as_ref().map(|e| e.external_id.clone()),
+        },
+    ],
+    parent: Some(("customer_id", |o| o.customer_id.map(|c| c.0))),
+};
+
+/// The columns of lines.
+static LINES: Table<OrderLine> = Table {
+    name: "order_lines",
+    entity: Entity::OrderLine,
+    columns: &[
+        Column::fixed("id", |l| l.id.into()),
+        Column::fixed("order_id", |l| l.order_id.into()),
+        Column::fixed("position", |l| l.position.into()),
+        Column::fixed("bill_seq", |l| l.bill_seq.into()),
+        Column::fixed("kind", |l| l.kind.into()),
+        Column::fixed("sku_id", |l| l.sku_id.into()),
+        Column::fixed("product_id", |l| l.product_id.into()),
+        Column::fixed("code", |l| l.code.as_deref().into()),
+        Column::fixed("title", |l| Value::from(&l.title)),
+        Column::json("options", |l| Value::json(&l.options)),
+        Column::json("attributes", |l| Value::json(&l.attributes)),
+        Column::fixed("stock_mode", |l| i32::from(l.takes_stock).into()),
+        Column::field("list_price", |l| l.list_price.minor().into()),
+        Column::field("unit_price", |l| l.unit_price.minor().into()),
+        Column::field("quantity", |l| l.quantity.into()),
+        Column::field("canceled", |l| l.canceled.into()),
+        Column::field("subtotal", |l| l.totals.subtotal.minor().into()),
+        Column::field("discount", |l| l.totals.discount.minor().into()),
+        Column::field("tax_added", |l| l.totals.tax_added.minor().into()),
+        Column::field("tax_included", |l| l.totals.tax_included.minor().into()),
+        Column::field("total", |l| l.totals.total.minor().into()),
+    ],
+    unique: &[],
+    parent: Some(("sku_id", |l| l.sku_id.map(|s| s.0))),
+};
+
+/// What a change of an order changes in its lines.
+static LINE_CHANGES: [SetColumn<OrderLine>; 9] = [
+    ("list_price", |l| l.list_price.minor().into()),
+    ("unit_price", |l| l.unit_price.minor().into()),
+    ("quantity", |l| l.quantity.into()),
+    ("canceled", |l| l.canceled.into()),
+    ("subtotal", |l| l.totals.subtotal.minor().into()),
+    ("discount", |l| l.totals.discount.minor().into()),
+    ("tax_added", |l| l.totals.tax_added.minor().into()),
+    ("tax_included", |l| l.totals.tax_included.minor().into()),
+    ("total", |l| l.totals.total.minor().into()),
+];
+
+/// The columns of discounts. This release writes none that a promotion gave.
+static ADJUSTMENTS: Table<OrderAdjustment> = Table {
+    name: "order_adjustments",
+    entity: Entity::OrderAdjustment,
+    columns: &[
+        Column::fixed("id", |a| a.id.into()),
+        Column::fixed("order_id", |a| a.order_id.into()),
+        Column::fixed("order_line_id", |a| a.line_id.into()),
+        Column::fixed("kind", |a| a.kind.into()),
+        Column::fixed("label", |a| Value::from(&a.label)),
+        Column::fixed("step", |a| a.step.into()),
+        Column::fixed("amount", |a| a.amount.minor().into()),
+    ],
+    unique: &[],
+    parent: None,
+};
+
+/// The columns of the history.
+static CHANGES: Table<OrderChange> = Table {
+    name: "order_changes",
+    entity: Entity::Order,
+    columns: &[
+        Column::fixed("order_id", |c| c.order_id.into()),
+        Column::fixed("seq", |c| c.seq.into()),
+        Column::fixed("kind", |c| c.kind.into()),
+        Column::fixed("from_status", |c| c.from.map(Stored::disk).into()),
+        Column::fixed("to_status", |c| c.to.into()),
+        Column::json("data", |c| Value::json(&c.data)),
+        Column::fixed("actor", |c| c.actor.as_str().into()),
+        Column::fixed("at", |c| c.at.into()),
+    ],
+    unique: &[],
+    parent: None,
+};
+
+static WRITES: Versioned<Order> = Versioned::new(&ORDERS);
+static GET: Sql = Sql::of(&ORDERS, "SELECT {*} FROM orders WHERE id = $1");
+static ID_OF_NUMBER: Sql = Sql::new("SELECT id FROM orders WHERE number = $1");
+static LIST: Sql = Sql::of(&ORDERS, "SELECT {*}");
+static BY_IDS: Sql = Sql::of(&ORDERS, "SELECT {*} FROM orders WHERE id IN ");
+static LINES_OF: Sql = Sql::of(&LINES, "SELECT {*} FROM order_lines WHERE order_id IN ");
+static ADJUSTMENTS_OF: Sql = Sql::of(&ADJUSTMENTS, "SELECT {*} FROM order_adjustments WHERE order_id IN ");
+static BILLS_OF: Sql = Sql::of(&BILLS, "SELECT {*} FROM bills WHERE order_id IN ");
+static DELETE_ADJUSTMENTS: Sql = Sql::new("DELETE FROM order_adjustments WHERE order_id = $1");
+static HISTORY: Sql = Sql::of(&CHANGES, "SELECT {*} FROM order_changes WHERE order_id = $1 ORDER BY seq");
+
+fn exponent(currency: Currency) -> i32 {
+    i32::try_from(currency.exponent()).unwrap_or(0)
+}
+
+/// Returns the status, or -1 if the order is soft-deleted.
+fn listing_state(o: &Order) -> Value<'static> {
+    if o.audit.is_live() { o.status.into() } else { Value::I32(Some(-1)) }
+}
+
+fn read_order(r: &Row, currency: Currency) -> Result<Order> {
+    Ok(Order {
+        id: OrderId(r.uuid(const { ORDERS.at("id") })?),
+        number: r.string(const { ORDERS.at("number") })?,
+        cart_id: r.opt_uuid(const { ORDERS.at("cart_id") })?.map(CartId),
+        customer_id: r.opt_uuid(const { ORDERS.at("customer_id") })?.map(CustomerId),
+        buyer: Buyer {
+            first_name: r.opt_string(const { ORDERS.at("first_name") })?,
+            last_name: r.opt_string(const { ORDERS.at("last_name") })?,
+            email: r.opt_string(const { ORDERS.at("email") })?,
+            telephone: r.opt_string(const { ORDERS.at("telephone") })?,
+        },
+        status: r.stored(const { ORDERS.at("status") })?,
+        delivery_method: r.stored(const { ORDERS.at("delivery_method") })?,
+        shipping_address: r.json::<Option<PostalAddress>>(const { ORDERS.at("shipping_address") })?,
+        billing_address: r.json::<Option<PostalAddress>>(const { ORDERS.at("billing_address") })?,
+        tracking: r.opt_string(const { ORDERS.at("tracking") })?,
+        prices_include_tax: r.i32(const { ORDERS.at("prices_include_tax") })? != 0,
+        totals: read_totals(r, const { ORDERS.at("subtotal") }, currency)?,
+        engine: r.i32(const { ORDERS.at("engine") })?,
+        placed_at: r.time(const { ORDERS.at("placed_at") })?,
+        canceled_at: r.opt_time(const { ORDERS.at("canceled_at") })?,
+        erased_at: r.opt_time(const { ORDERS.at("erased_at") })?,
+        attributes: r.json(const { ORDERS.at("attributes") })?,
+        external: read_external(r, const { ORDERS.at("source") })?,
+        lines: Vec::new(),
+        audit: read_audit(r, const { ORDERS.at("created_at") })?,
+    })
+}
+
+fn read_line(r: &Row, currency: Currency) -> Result<OrderLine> {
+    let money = |column: usize| Ok::<_, Error>(Money::from_minor(r.i64(column)?, currency));
+    Ok(OrderLine {
+        id: OrderLineId(r.uuid(const { LINES.at("id") })?),
+        order_id: OrderId(r.uuid(const { LINES.at("order_id") })?),
+        position: r.i32(const { LINES.at("position") })?,
+        bill_seq: r.i32(const { LINES.at("bill_seq") })?,
+        kind: r.stored(const { LINES.at("kind") })?,
+        sku_id: r.opt_uuid(const { LINES.at("sku_id") })?.map(SkuId),
+        product_id: r.opt_uuid(const { LINES.at("product_id") })?.map(ProductId),
+        code: r.opt_string(const { LINES.at("code") })?,
+        title: r.string(const { LINES.at("title") })?,
+        options: r.json(const { LINES.at("options") })?,
+        attributes: r.json(const { LINES.at("attributes") })?,
+        takes_stock: r.i32(const { LINES.at("stock_mode") })? != 0,
+        list_price: money(const { LINES.at("list_price") })?,
+        unit_price: money(const { LINES.at("unit_price") })?,
+        quantity: r.i64(const { LINES.at("quantity") })?,
+        canceled: r.i64(const { LINES.at("canceled") })?,
+        totals: Totals {
+            subtotal: money(const { LINES.at("subtotal") })?,
+            shipping: Money::from_minor(0, currency),
+            discount: money(const { LINES.at("discount") })?,
+            tax_added: money(const { LINES.at("tax_added") })?,
+            tax_included: money(const { LINES.at("tax_included") })?,
+            total: money(const { LINES.at("total") })?,
+        },
+    })
+}
+
+fn read_adjustment(r: &Row, currency: Currency) -> Result<OrderAdjustment> {
+    Ok(OrderAdjustment {
+        id: OrderAdjustmentId(r.uuid(const { ADJUSTMENTS.at("id") })?),
+        order_id: OrderId(r.uuid(const { ADJUSTMENTS.at("order_id") })?),
+        line_id: OrderLineId(r.uuid(const { ADJUSTMENTS.at("order_line_id") })?),
+        kind: r.stored(const { ADJUSTMENTS.at("kind") })?,
+        label: r.string(const { ADJUSTMENTS.at("label") })?,
+        step: r.i32(const { ADJUSTMENTS.at("step") })?,
+        amount: Money::from_minor(r.i64(const { ADJUSTMENTS.at("amount") })?, currency),
+    })
+}
+
+fn read_change(r: &Row) -> Result<OrderChange> {
+    let from = const { CHANGES.at("from_status") };
+    Ok(OrderChange {
+        order_id: OrderId(r.uuid(const { CHANGES.at("order_id") })?),
+        seq: r.i64(const { CHANGES.at("seq") })?,
+        kind: r.stored(const { CHANGES.at("kind") })?,
+        from: if r.is_null(from)? { None } else { Some(r.stored(from)?) },
+        to: r.stored(const { CHANGES.at("to_status") })?,
+        data: r.json(const { CHANGES.at("data") })?,
+        actor: Actor::new(r.text(const { CHANGES.at("actor") })?),
+        at: r.time(const { CHANGES.at("at") })?,
+    })
+}
+
+/// Adds the condition that a row comes after the position of a cursor in a list that is sorted by a time and the id.
+///
+/// # Errors
+/// `Validation` for a cursor of another list.
+pub fn after_time(b: &mut Builder<'_>, column: &str, newest_first: bool, paging: &Paging) -> Result<()> {
+    let Paging::Keyset { after: Some(k), .. } = paging else { return Ok(()) };
+    let SortKey::Int(micros) = k.key else { return Err(bad_cursor()) };
+    let time = Timestamp::from_timestamp_micros(micros).ok_or_else(bad_cursor)?;
+    let (strictly, or_equal) = if newest_first { (" < ", " <= ") } else { (" > ", " >= ") };
+    b.push(" AND ").push(column).push(or_equal).bind(time);
+    b.push(" AND (").push(column).push(strictly).bind(time).push(" OR id").push(strictly).bind(k.id).push(")");
+    Ok(())
+}
+
+/// The orders of a SQL database.
+pub type SqlOrders<'c> = SqlRepository<'c, dyn OrderRepository>;
+
+impl SqlOrders<'_> {
+    fn filtered(b: &mut Builder<'_>, filter: &OrderFilter) {
+        b.push(" FROM orders WHERE 1 = 1");
+        match (filter.status, filter.include_deleted) {
+            (Some(status), IncludeDeleted::No) => drop(b.push(" AND listing_state = ").bind(status)),
+            (Some(status), IncludeDeleted::Yes) => drop(b.push(" AND status = ").bind(status)),
+            (None, IncludeDeleted::No) => drop(b.push(" AND listing_state >= 0")),
+            (None, IncludeDeleted::Yes) => {}
+        }
+        if let Some(customer) = filter.customer {
+            b.push(" AND customer_id = ").bind(customer);
+        }
+        if let Some(email) = &filter.email {
+            b.push(" AND email_key = ").bind(fold_key(email));
+        }
+        if let Some(method) = filter.delivery_method {
+            b.push(" AND delivery_method = ").bind(method);
+        }
+        if let Some(sku) = filter.sku {
+            b.push(" AND id IN (SELECT l.order_id FROM order_lines l WHERE l.sku_id = ").bind(sku).push(")");
+        }
+        if let Some(from) = filter.from {
+            b.push(" AND placed_at >= ").bind(from);
+        }
+        if let Some(until) = filter.until {
+            b.push(" AND placed_at < ").bind(until);
+        }
+    }
+
+    /// Reads the rows of some orders, in chunks.
+    async fn rows<T: Send>(
+        &mut self,
+        sql: &'static Sql,
+        ids: &[OrderId],
+        order: &str,
+        read: impl Fn(&Row) -> Result<T> + Send,
+    ) -> Result<Vec<T>> {
+        let mut out = Vec::new();
+        for chunk in ids.chunks(MAX_LIST) {
+            let mut b = Builder::on(sql, self.0.dialect());
+            b.list(chunk).push(" ORDER BY ").push(order);
+            let (text, args) = b.done();
+            for row in self.0.fetch_all(text, args).await? {
+                out.push(read(&row)?);
+            }
+        }
+        Ok(out)
+    }
+
+    /// Reads the lines of orders into them.
+    async fn with_lines(&mut self, mut orders: Vec<Order>) -> Result<Vec<Order>> {
+        let ids: Vec<OrderId> = orders.iter().map(|o| o.id).collect();
+        let currency = self.0.currency()?;
+        let mut lines =
+            group(self.rows(&LINES_OF, &ids, "order_id, position", |r| read_line(r, currency)).await?, |l| l.order_id);
+        for order in &mut orders {
+            order.lines = lines.remove(&order.id).unwrap_or_default();
+        }
+        Ok(orders)
+    }
+}
+
+/// Groups rows by their order.
+fn group<T>(rows: Vec<T>, order: impl Fn(&T) -> OrderId) -> HashMap<OrderId, Vec<T>> {
+    let mut groups: HashMap<OrderId, Vec<T>> = HashMap::new();
+    for row in rows {
+        groups.entry(order(&row)).or_default().push(row);
+    }
+    groups
+}
+
+#[async_trait]
+impl OrderRepository for SqlOrders<'_> {
+    async fn get(&mut self, id: OrderId, deleted: IncludeDeleted) -> Result<Option<Order>> {
+        let currency = self.0.currency()?;
+        let row = self.0.fetch_optional(&GET, vec![id.into()]).await?;
+        let order = row.as_ref().map(|r| read_order(r, currency)).transpose()?;
+        match order.filter(|o| deleted == IncludeDeleted::Yes || o.audit.is_live()) {
+            Some(order) => Ok(self.with_lines(vec![order]).await?.pop()),
+            None => Ok(None),
+        }
+    }
+
+    async fn id_of_number(&mut self, number: &str) -> Result<Option<OrderId>> {
+        let row = self.0.fetch_optional(&ID_OF_NUMBER, vec![number.into()]).await?;
+        row.map(|r| Ok(OrderId(r.uuid(0)?))).transpose()
+    }
+
+    async fn of_carts(&mut self, carts: &[CartId]) -> Result<Vec<(CartId, OrderId)>> {
+        let mut out = Vec::new();
+        for chunk in carts.chunks(MAX_LIST) {
+            let mut b = Builder::new("SELECT cart_id, id FROM orders WHERE cart_id IN ");
+            b.list(chunk);
+            let (text, args) = b.done();
+            for row in self.0.fetch_all(text, args).await? {
+                out.push((CartId(row.uuid(0)?), OrderId(row.uuid(1)?)));
+            }
+        }
+        Ok(out)
+    }
+
+    async fn list(&mut self, filter: &OrderFilter, sort: OrderSort, paging: &Paging) -> Result<Page<Order>> {
+        let currency = self.0.currency()?;
+        let mut b = Builder::on(&LIST, self.0.dialect());
+        Self::filtered(&mut b, filter);
+        let newest_first = sort == OrderSort::PlacedDesc;
+        after_time(&mut b, "placed_at", newest_first, paging)?;
+        page(&mut b, if newest_first { "placed_at DESC, id DESC" } else { "placed_at, id" }, paging);
+        let (text, args) = b.done();
+        let rows = self.0.fetch_all(text, args).await?;
+        let orders = rows.iter().map(|r| read_order(r, currency)).collect::<Result<Vec<_>>>()?;
+        let page = Page::from_overfetch(orders, paging.limit(), |o| Keyset {
+            sort: sort.as_str().to_owned(),
+            key: SortKey::Int(o.placed_at.timestamp_micros()),
+            id: o.id.0,
+        });
+        if page.items.is_empty() {
+            return Ok(page);
+        }
+        Ok(Page { items: self.with_lines(page.items).await?, next: page.next })
+    }
+
+    async fn count(&mut self, filter: &OrderFilter, bound: u64) -> Result<Total> {
+        count(&mut self.0, bound, |b| Self::filtered(b, filter)).await
+    }
+
+    async fn records(&mut self, ids: &[OrderId]) -> Result<Vec<OrderRecord>> {
+        let currency = self.0.currency()?;
+        let orders = self.rows(&BY_IDS, ids, "id", |r| read_order(r, currency)).await?;
+        let orders = self.with_lines(orders).await?;
+        let adjustments =
+            self.rows(&ADJUSTMENTS_OF, ids, "order_id, step, id", |r| read_adjustment(r, currency)).await?;
+        let mut adjustments = group(adjustments, |a| a.order_id);
+        let bills = self.rows(&BILLS_OF, ids, "order_id, kind, seq", |r| bill::read(r, currency)).await?;
+        let mut bills = group(bills, |b| b.order_id);
+        let record = |order: Order| OrderRecord {
+            adjustments: adjustments.remove(&order.id).unwrap_or_default(),
+            bills: bills.remove(&order.id).unwrap_or_default(),
+            order,
+        };
+        Ok(orders.into_iter().map(record).collect())
+    }
+
+    async fn lock(&mut self, ids: &[OrderId]) -> Result<Vec<OrderRecord>> {
+        // A statement of its own, since the read must see the change that the lock waited for.
+        lock_rows(&mut self.0, "orders", "id", ids).await?;
+        self.records(ids).await
+    }
+
+    async fn insert(&mut self, records: &[OrderRecord], changes: &[OrderChange]) -> Result<()> {
+        let orders: Vec<&Order> = records.iter().map(|r| &r.order).collect();
+        ORDERS.insert(&mut self.0, &orders).await?;
+        let lines: Vec<&OrderLine> = records.iter().flat_map(|r| &r.order.lines).collect();
+        LINES.insert(&mut self.0, &lines).await?;
+        let adjustments: Vec<&OrderAdjustment> = records.iter().flat_map(|r| &r.adjustments).collect();
+        ADJUSTMENTS.insert(&mut self.0, &adjustments).await?;
+        let bills: Vec<&Bill> = records.iter().flat_map(|r| &r.bills).collect();
+        BILLS.insert(&mut self.0, &bills).await?;
+        CHANGES.insert(&mut self.0, changes).await
+    }
+
+    async fn update(&mut self, before: &OrderRecord, after: &OrderRecord, change: &OrderChange) -> Result<()> {
+        WRITES.update(&mut self.0, &before.order, &after.order).await?;
+        let old: HashMap<OrderLineId, &OrderLine> = before.order.lines.iter().map(|l| (l.id, l)).collect();
+        let changed: Vec<&OrderLine> =
+            after.order.lines.iter().filter(|l| old.get(&l.id).is_some_and(|o| o != l)).collect();
+        if before.adjustments != after.adjustments {
+            self.0.execute(&DELETE_ADJUSTMENTS, vec![after.order.id.into()]).await?;
+        }
+        update_rows(&mut self.0, LINES.name(), &LINE_CHANGES, &changed, |l| l.id.0).await?;
+        let added: Vec<&OrderLine> = after.order.lines.iter().filter(|l| !old.contains_key(&l.id)).collect();
+        LINES.insert(&mut self.0, &added).await?;
+        if before.adjustments != after.adjustments {
+            ADJUSTMENTS.insert(&mut self.0, &after.adjustments).await?;
+        }
+        for bill in &after.bills {
+            match before.bills.iter().find(|b| b.id == bill.id) {
+                Some(old) if old != bill => bill::WRITES.update(&mut self.0, old, bill).await?,
+                Some(_) => {}
+                None => BILLS.insert(&mut self.0, std::slice::from_ref(bill)).await?,
+            }
+        }
+        CHANGES.insert(&mut self.0, std::slice::from_ref(change)).await
+    }
+
+    async fn history(&mut self, id: OrderId) -> Result<Vec<OrderChange>> {
+        self.0.fetch_all(&HISTORY, vec![id.into()]).await?.iter().map(read_change).collect()
+    }
+
+    async fn next_numbers(&mut self, kind: NumberedDocument, count: usize) -> Result<Vec<i64>> {
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        let n = i64::try_from(count).unwrap_or(i64::MAX);
+        match &self.0.dialect().numbers {
+            Numbers::Row(sql) => {
+                let word = match kind {
+                    NumberedDocument::Order => "order",
+                    NumberedDocument::Bill => "bill",
+                };
+                let row = self.0.fetch_optional(*sql, vec![word.into(), n.into()]).await?;
+                let last = row.map_or(Ok(0), |r| r.i64(0))?;
+                Ok((last - n + 1..=last).collect())
+            }
+            Numbers::Sequences { orders, bills } => {
+                let sql = match kind {
+                    NumberedDocument::Order => *orders,
+                    NumberedDocument::Bill => *bills,
+                };
+                self.0.fetch_all(sql, vec![n.into()]).await?.iter().map(|r| r.i64(0)).collect()
+            }
+            Numbers::Inserts(sql) => {
+                let table = match kind {
+                    NumberedDocument::Order => "order_numbers",
+                    NumberedDocument::Bill => "bill_numbers",
+                };
+                let rows = vec!["(NULL)"; count].join(",");
+                self.0.execute(format!("INSERT INTO {table} (n) VALUES {rows}"), Vec::new()).await?;
+                let Some(row) = self.0.fetch_optional(*sql, Vec::new()).await? else {
+                    return Err(Error::Internal { context: "taking numbers of documents", source: None });
+                };
+                let (first, step) = (row.i64(0)?, row.i64(1)?);
+                let numbers: Vec<i64> = (0..n).map(|i| first + i * step).collect();
+                // The counter goes on without the rows.
+                let mut b = Builder::new(format!("DELETE FROM {table} WHERE n BETWEEN "));
+                b.bind(first).push(" AND ").bind(first + (n - 1) * step);
+                let (text, args) = b.done();
+                self.0.execute(text, args).await?;
+                Ok(numbers)
+            }
+        }
+    }
+}
