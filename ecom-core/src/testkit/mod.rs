@@ -271,7 +271,7 @@ pub(crate) fn fresh_seed() -> u64 {
 /// Returns the code of an error. Panics with `what` if the call has succeeded.
 pub(crate) fn code_of<T>(result: Result<T>, what: &str) -> ErrorCode {
     match result {
-        Ok(_) => panic!("{what}: this must fail"),
+        Ok(_) => panic!("{what}: the call must fail, but succeeds"),
         Err(e) => e.code(),
     }
 }
@@ -279,7 +279,7 @@ pub(crate) fn code_of<T>(result: Result<T>, what: &str) -> ErrorCode {
 /// Panics unless the call has failed with `DUPLICATE` on this field.
 #[track_caller]
 pub(crate) fn is_taken<T>(field: &str, result: Result<T>, what: &str) {
-    assert_eq!(duplicate_field(result, what), field, "{what}: `DUPLICATE` names the field that is taken");
+    assert_eq!(duplicate_field(result, what), field, "{what}: `DUPLICATE` must name the field whose value is taken");
 }
 
 /// Returns the field of a `DUPLICATE`.
@@ -287,9 +287,9 @@ pub(crate) fn duplicate_field<T>(result: Result<T>, what: &str) -> &'static str 
     match result {
         Err(Error::Conflict(c)) => match *c {
             Conflict::Duplicate { field, .. } => field,
-            other => panic!("{what}: must be DUPLICATE, is {other}"),
+            other => panic!("{what}: the call must fail with `DUPLICATE`, but fails with {other}"),
         },
-        Err(other) => panic!("{what}: must be DUPLICATE, is {other:?}"),
-        Ok(_) => panic!("{what}: must be DUPLICATE, but succeeds"),
+        Err(other) => panic!("{what}: the call must fail with `DUPLICATE`, but fails with {other:?}"),
+        Ok(_) => panic!("{what}: the call must fail with `DUPLICATE`, but succeeds"),
     }
 }

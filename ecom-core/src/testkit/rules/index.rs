@@ -136,7 +136,10 @@ pub async fn r14_a_shared_index_is_written_by_one_process_at_a_time(f: &ShopFixt
     f.plain("Lamp").await;
     until("one process updates the index", async || found("lamp").await == 1).await;
     let [a, b] = asked();
-    assert!((a == 0) != (b == 0), "exactly one process writes: {a}, {b}");
+    assert!(
+        (a == 0) != (b == 0),
+        "exactly one process must write to the index, but they have written {a} and {b} times"
+    );
     let busy = usize::from(a == 0);
     running.remove(busy).shutdown().await;
     f.plain("Torch").await;
@@ -191,12 +194,12 @@ pub async fn r14_an_index_ahead_of_its_database_is_brought_back(f: &ShopFixture)
     f.search.apply(ops(), now).await.unwrap();
     let found = f.shop.index().verify(true).await.unwrap();
     assert_eq!((found.stale, found.missing, found.repaired), (1, 1, true));
-    f.index_is_in_step("revisions from the future").await;
+    f.index_is_in_step("revisions in the index above those in the database").await;
 
     let position = OutboxPosition { seq: now.position.seq + 1_000 };
     f.search.apply(ops(), crate::port::search::Checkpoint { position, ..now }).await.unwrap();
     f.plain("Lamp three").await;
-    f.index_is_in_step("a place from the future").await;
+    f.index_is_in_step("a checkpoint after the end of the log").await;
     assert_eq!(f.searched("lamp", SearchFilter::default()).await.len(), 3);
 }
 

@@ -263,7 +263,11 @@ pub async fn r17_what_nothing_can_be_called_is_not_looked_up(f: &ShopFixture) {
                 assert_eq!(code_of(refused, &shown), ErrorCode::Validation);
                 assert_eq!(code_of(f.shop.products().filters(&filter).await, &shown), ErrorCode::Validation);
             }
-            assert_eq!(f.storage.statements(), statements, "{shown}: refused before it touches the database");
+            assert_eq!(
+                f.storage.statements(),
+                statements,
+                "{shown}: the name must be refused before any statement is sent to the database"
+            );
         }
     }
 }
