@@ -4,8 +4,8 @@
 //! |---|---|---|
 //! | `tantivy` (default) | [`TantivySearch`]: embedded, on disk or in memory | `tantivy://<directory>`, `tantivy://memory` |
 //!
-//! Every adapter runs the suite `ecom_core::search_suite!` (feature `testkit`). An adapter of your own runs it with one
-//! line:
+//! Open an index with [`TantivySearch::open`] and pass it to the shop. Every adapter runs the suite
+//! `ecom_core::search_suite!` (feature `testkit`). An adapter of your own runs it with one line in a test crate:
 //!
 //! ```ignore
 //! mod my_engine {
