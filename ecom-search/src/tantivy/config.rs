@@ -24,8 +24,8 @@ pub struct TantivyOptions {
     pub location: Location,
     /// The memory of the writer, in bytes: 15 MB to 1 GB, default 50 MB. During a rebuild there are two writers.
     pub writer_memory: usize,
-    /// The maximum number of concurrent searches, 1–1,024. Further ones wait. Default: the number of cores, but at least
-    /// 2.
+    /// The maximum number of concurrent searches, 1–1,024. Further ones wait. Default: the number of cores, but at
+    /// least 2.
     pub concurrent_searches: usize,
 }
 

@@ -96,8 +96,8 @@ impl TantivySearch {
     /// Opens the index, and creates its directory if it does not exist. Another process may have the index open too.
     ///
     /// # Errors
-    /// `Validation` for settings out of bounds, and on the field `search` if the directory cannot be created, written to
-    /// or read. `Unavailable` for other errors of the directory.
+    /// `Validation` for settings out of bounds, and on the field `search` if the directory cannot be created, written
+    /// to or read. `Unavailable` for other errors of the directory.
     pub async fn open(options: TantivyOptions) -> Result<Self> {
         options.check()?;
         let inner = blocking(move || Inner::open(options)).await?;

@@ -7,8 +7,8 @@
 //! started before the invalidation and is refused. Check and insert happen under the lock of the stripe, as do mark and
 //! remove, so that neither can come between the two steps of the other.
 //!
-//! To drop a group, or everything, takes O(1): an entry keeps the token of its fill, and a read ignores entries below the
-//! floor. These are overwritten or evicted later, and the statistics count them until then.
+//! To drop a group, or everything, takes O(1): an entry keeps the token of its fill, and a read ignores entries below
+//! the floor. These are overwritten or evicted later, and the statistics count them until then.
 //!
 //! Keys that share one of the 1,024 stripes sometimes refuse each other's fills, which costs one more load.
 

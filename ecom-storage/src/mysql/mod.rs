@@ -68,8 +68,8 @@ pub(crate) fn options(url: &str) -> sqlx::Result<MySqlConnectOptions> {
 }
 
 /// Returns the settings of every session: the server refuses invalid values instead of adjusting them, and a statement
-/// sees what has committed. With a `limit`, the waits for locks end after 80 % of it, and statements after 90 %, so that
-/// the server reports them before this process stops waiting.
+/// sees what has committed. With a `limit`, the waits for locks end after 80 % of it, and statements after 90 %, so
+/// that the server reports them before this process stops waiting.
 fn session(limit: Option<Duration>) -> String {
     let mut text = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
                     SET SESSION sql_mode = 'STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'"

@@ -88,9 +88,9 @@ pub(crate) fn options(url: &str) -> sqlx::Result<PgConnectOptions> {
     Ok(if url.contains("statement-cache-capacity=") { options } else { options.statement_cache_capacity(256) })
 }
 
-/// Sets limits on the server. The waits for locks end after 80 % of `limit`, and statements after 90 %, so that the server
-/// reports them before this process stops waiting. A transaction that is idle for six times `limit` is ended, so that a
-/// hanging process does not keep it open.
+/// Sets limits on the server. The waits for locks end after 80 % of `limit`, and statements after 90 %, so that the
+/// server reports them before this process stops waiting. A transaction that is idle for six times `limit` is ended, so
+/// that a hanging process does not keep it open.
 pub(crate) fn with_limits(options: PgConnectOptions, limit: Duration) -> PgConnectOptions {
     let ms = |percent: u32| (limit * percent / 100).as_millis().max(1).to_string();
     options.options([
@@ -170,7 +170,8 @@ pub(crate) fn classify(source: sqlx::Error) -> DbError {
                     Some("42501") => {
                         Kind::Setup("names a user who lacks a right that the shop needs in the database: grant it")
                     }
-                    // A pooler has lost its connection to the server or cannot get one, possibly in the middle of a commit.
+                    // A pooler has lost its connection to the server or cannot get one, possibly in the middle of a
+                    // commit.
                     Some(c) if c.starts_with("08") => Kind::Lost,
                     // The server ends the connection, possibly in the middle of a commit.
                     Some("57P01" | "57P02" | "57P05") => Kind::Lost,

@@ -35,7 +35,7 @@ pub use engine::pool::SqlStorage;
 /// Every migration, oldest first: its number and the name of its files.
 pub(crate) const MIGRATIONS: &[Migration] = &[migration!(1, "0001_catalog"), migration!(2, "0002_customers")];
 
-/// Every table that has unique indexes over live rows. If an index refuses a row, its table determines the `DUPLICATE` to
-/// return.
+/// Every table that has unique indexes over live rows. If an index refuses a row, its table determines the `DUPLICATE`
+/// to return.
 pub(crate) static TABLES: &[&dyn Described] =
     &[&catalog::category::CATEGORIES, &catalog::product::PRODUCTS, &catalog::sku::SKUS, &sales::customer::CUSTOMERS];

@@ -19,7 +19,8 @@ static HAS_TABLES: Sql = Sql::new("SELECT 1 FROM sqlite_master WHERE type = 'tab
 
 /// Checks the transaction of a host, and makes it the one writer.
 static HOST_CHECK: Sql = Sql::new(
-    "SELECT 'has foreign keys turned off: run PRAGMA foreign_keys = ON before the transaction begins' FROM pragma_foreign_keys WHERE foreign_keys = 0",
+    "SELECT 'has foreign keys turned off: run PRAGMA foreign_keys = ON before the transaction begins' \
+     FROM pragma_foreign_keys WHERE foreign_keys = 0",
 );
 
 /// The SQL of SQLite.
@@ -180,8 +181,8 @@ pub(crate) fn classify(source: sqlx::Error) -> DbError {
             ErrorKind::UniqueViolation => Kind::Unique(constraint(e.message())),
             ErrorKind::ForeignKeyViolation => Kind::ForeignKey,
             ErrorKind::CheckViolation => Kind::Check(constraint(e.message())),
-            // BUSY, LOCKED, INTERRUPT, FULL, CANTOPEN and PROTOCOL: nothing was written. After IOERR, the outcome is not
-            // known.
+            // BUSY, LOCKED, INTERRUPT, FULL, CANTOPEN and PROTOCOL: nothing was written. After IOERR, the outcome is
+            // not known.
             _ => match primary_code(&source) {
                 Some(5 | 6 | 9 | 13 | 14 | 15) => Kind::Unavailable,
                 Some(10) => Kind::Lost,

@@ -1,8 +1,8 @@
 //! Keeps decoded values in this process, beside the bytes that they were decoded from.
 //!
 //! Every read still queries Redis. If Redis returns bytes that were decoded before, the read returns the decoded value,
-//! with the values that are attached to it. So this module never returns a value that is older than the one in Redis; it
-//! only avoids that a value is decoded and rendered again.
+//! with the values that are attached to it. So this module never returns a value that is older than the one in Redis;
+//! it only avoids that a value is decoded and rendered again.
 
 use std::sync::Arc;
 

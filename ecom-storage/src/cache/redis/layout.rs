@@ -12,8 +12,8 @@
 //! | channel `…forget:<db>` | the keys of each invalidation, one a line; `*` is everything |
 //!
 //! A read is one `MGET` of the epoch, of the epochs of the groups that its keys belong to, and of the values. A load
-//! takes the lease, or joins an existing one. An invalidation deletes value and lease. A fill is stored only if its lease
-//! still exists and the epochs are those at its start, so that no process stores a value that it read before an
+//! takes the lease, or joins an existing one. An invalidation deletes value and lease. A fill is stored only if its
+//! lease still exists and the epochs are those at its start, so that no process stores a value that it read before an
 //! invalidation. No invalidation has happened between loads that share a lease, so each of them may fill, and the first
 //! fill is stored.
 //!

@@ -7,9 +7,9 @@
 //!
 //! # Pending invalidations
 //! If an invalidation fails, it is kept, and the connection is discarded in the same step. Invalidations that arrive
-//! while there is no connection are kept as well. A new connection serves no reader before all of them have been carried
-//! out, so that this process never reads a value from before its own writes. Their number is limited. If there are more,
-//! everything is invalidated.
+//! while there is no connection are kept as well. A new connection serves no reader before all of them have been
+//! carried out, so that this process never reads a value from before its own writes. Their number is limited. If there
+//! are more, everything is invalidated.
 //!
 //! # A server that came back with an older state
 //! A server that loads a snapshot, or a replica that takes over, may contain values that were invalidated before. Each
@@ -169,8 +169,8 @@ impl Link {
         let error = state.error.clone();
         if state.recovery.as_ref().is_none_or(JoinHandle::is_finished) {
             drop(state);
-            // No recovery is running, because its runtime has ended, or because there was no runtime when the connection
-            // was lost.
+            // No recovery is running, because its runtime has ended, or because there was no runtime when the
+            // connection was lost.
             self.inner.recover(&mut self.inner.state.write());
         }
         Err(error)
@@ -331,7 +331,8 @@ impl Inner {
                     state.recovery = None;
                     return Ok(());
                 }
-                // The invalidations are taken out, so that keys that are invalidated again meanwhile become pending again.
+                // The invalidations are taken out, so that keys that are invalidated again meanwhile become pending
+                // again.
                 Untold { inner: self, what: std::mem::take(&mut state.untold) }
             };
             self.layout.tell(&mut wire.connection, &untold.what).await?;

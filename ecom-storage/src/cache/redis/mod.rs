@@ -34,9 +34,10 @@ const MAX_POLL: Duration = Duration::from_millis(32);
 
 /// The cache on a Redis server (7 or later): `CACHE_URL=redis://…`.
 ///
-/// Processes that use the same server, database, prefix and namespace share their values. While Redis cannot be reached,
-/// reads miss at once, the shop continues to work, and the cache reconnects in the background. Values live until their
-/// TTL ends or until Redis evicts them. A `maxmemory` with an `allkeys-…` policy is supported and recommended.
+/// Processes that use the same server, database, prefix and namespace share their values. While Redis cannot be
+/// reached, reads miss at once, the shop continues to work, and the cache reconnects in the background. Values live
+/// until their TTL ends or until Redis evicts them. A `maxmemory` with an `allkeys-…` policy is supported and
+/// recommended.
 ///
 /// The statistics count no evictions and no entries, because only the server knows them. Clones share one connection.
 #[derive(Clone, Debug)]
@@ -81,8 +82,8 @@ impl Shared {
 }
 
 impl RedisCache {
-    /// Connects to Redis. If Redis cannot be reached, returns a cache that continues to connect in the background. Must be
-    /// called on a tokio runtime.
+    /// Connects to Redis. If Redis cannot be reached, returns a cache that continues to connect in the background. Must
+    /// be called on a tokio runtime.
     ///
     /// # Errors
     /// `Validation` on field `cache` if the server refuses the user, the password, the database or the commands.

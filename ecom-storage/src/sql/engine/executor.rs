@@ -46,7 +46,8 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// Creates the state without a time limit. Without a currency, prices cannot be read until [`Self::currency`] is set.
+    /// Creates the state without a time limit. Without a currency, prices cannot be read until [`Self::currency`] is
+    /// set.
     pub fn new(dialect: &'static Dialect, currency: impl Into<Option<Currency>>) -> Self {
         let (statements, lost) = (AtomicU64::new(0), AtomicU64::new(0));
         let currency = currency.into().map_or_else(OnceLock::new, OnceLock::from);

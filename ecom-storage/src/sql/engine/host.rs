@@ -46,7 +46,7 @@ pub async fn on_sqlite<'c>(shop: &Shop, tx: &'c mut sqlx::Transaction<'_, sqlx::
 /// default level of the database is.
 ///
 /// # Errors
-/// `Unavailable` if the server does not answer, and `Validation` on field `connection` if the connection leads to another
+/// `Unavailable` if the server does not answer. `Validation` on field `connection` if the connection leads to another
 /// database.
 #[cfg(feature = "postgres")]
 pub async fn begin_on_postgres<'c>(shop: &Shop, conn: &'c mut sqlx::PgConnection) -> Result<Tx<'c>> {
@@ -65,11 +65,11 @@ pub async fn on_postgres<'c>(shop: &Shop, tx: &'c mut sqlx::Transaction<'_, sqlx
     open(shop, &crate::postgres::DIALECT, HostConn::Postgres(Held::Lent(&mut **tx))).await
 }
 
-/// Begins a transaction at `READ COMMITTED` on a connection of the host to the shop's MySQL or MariaDB database, whatever
-/// the default level of the session is.
+/// Begins a transaction at `READ COMMITTED` on a connection of the host to the shop's MySQL or MariaDB database,
+/// whatever the default level of the session is.
 ///
 /// # Errors
-/// `Unavailable` if the server does not answer, and `Validation` on field `connection` if the connection leads to another
+/// `Unavailable` if the server does not answer. `Validation` on field `connection` if the connection leads to another
 /// database.
 #[cfg(feature = "mysql")]
 pub async fn begin_on_mysql<'c>(shop: &Shop, conn: &'c mut sqlx::MySqlConnection) -> Result<Tx<'c>> {

@@ -25,15 +25,15 @@ pub struct ServerOptions {
     pub max_connections: usize,
     /// The time for which a caller waits for a connection of the pool. Default 10 s.
     pub acquire_timeout: Duration,
-    /// The time after which this process gives up a statement and closes its connection. Default 5 s. The server ends the
-    /// wait for a lock after 80 % of this time (MySQL and MariaDB count whole seconds), and a statement after 90 %, so
-    /// that it reports them first and the connection survives. Migrations have no such limit.
+    /// The time after which this process gives up a statement and closes its connection. Default 5 s. The server ends
+    /// the wait for a lock after 80 % of this time (MySQL and MariaDB count whole seconds), and a statement after 90 %,
+    /// so that it reports them first and the connection survives. Migrations have no such limit.
     pub statement_timeout: Duration,
     /// The age at which a connection is replaced. Default one hour.
     pub max_lifetime: Duration,
     /// Whether the database is behind a pooler that assigns a server connection to each transaction. Such a pooler does
-    /// not preserve the settings of a session, so the shop does not set any, and the role or the pooler must set them as
-    /// docs/production.md describes.
+    /// not preserve the settings of a session, so the shop does not set any, and the role or the pooler must set them
+    /// as docs/production.md describes.
     pub transaction_pooler: bool,
     /// The clock.
     pub clock: SharedClock,

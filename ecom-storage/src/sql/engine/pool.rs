@@ -381,8 +381,8 @@ impl SqlStorage {
         Ok(lent.conn().executor(&self.shared).fetch_all(text, args).await?)
     }
 
-    /// Returns the number of a SQLite pragma, on a connection for writes if `write` is set, and for reads otherwise. For
-    /// tests.
+    /// Returns the number of a SQLite pragma, on a connection for writes if `write` is set, and for reads otherwise.
+    /// For tests.
     #[doc(hidden)]
     pub async fn pragma(&self, name: &'static str, write: bool) -> Result<String> {
         let mut lent = self.lend(if write { &self.writer } else { &self.readers }).await?;

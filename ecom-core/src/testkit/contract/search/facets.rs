@@ -184,7 +184,7 @@ pub async fn facets_take_every_filter_but_their_own(f: SearchFixture) {
                 .into_iter()
                 .map(|(v, n)| (if folds { fold_key(v) } else { v.to_owned() }, n))
                 .collect();
-            let contract = "A facet counts the documents that match every filter, including status and attributes. With \
+            let contract = "A facet counts the documents that match every filter, also status and attributes. With \
                             `disjunctive_facets`, the filter on the facet's own field is left out.";
             same(counted, expected, contract, format_args!("{of:?} of {:?}", query.filter));
         }
