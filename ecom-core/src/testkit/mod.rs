@@ -29,6 +29,7 @@
 //! adapters. Each suite can be used once per module. The function is passed by its name or by a `crate::` path.
 //!
 //! A function that cannot make its fixture must panic, so that a missing server makes the run fail.
+//! `tests/newcomer/adapter` in the repository is a complete crate with a cache, a search engine and their suites.
 //!
 //! If the capabilities of a search engine include `own_checkpoint`, the suite also reopens it, and the fixture needs a
 //! function for this:
@@ -244,7 +245,13 @@ impl fmt::Debug for CacheFixture {
     }
 }
 
-/// Runs every suite of a storage. Takes the path of an `async fn() -> StorageFixture`; see [`testkit`](crate::testkit).
+/// Runs every suite of a storage. Takes the path of an `async fn() -> StorageFixture`:
+///
+/// ```ignore
+/// ecom_core::storage_suite!(make);
+/// ```
+///
+/// The docs of [`testkit`](crate::testkit) have the function `make`.
 #[macro_export]
 macro_rules! storage_suite {
     ($make:path) => {
