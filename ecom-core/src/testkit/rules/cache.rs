@@ -61,7 +61,11 @@ async fn reads_agree(f: &ShopFixture, what: &str) {
                 let fresh = read!(f.storage, products.list(&query.filter, query.sort, &query.paging));
                 assert_eq!(list.value.page, fresh, "{what}: {query:?}");
                 if let Some(total) = list.value.total {
-                    assert_eq!(total.count, fresh.items.len() as u64, "{what}");
+                    assert_eq!(
+                        total.count,
+                        fresh.items.len() as u64,
+                        "after {what}: the total must be that of the database"
+                    );
                 }
             }
         }
@@ -182,12 +186,27 @@ pub async fn r15_lists_of_categories_are_cached_and_never_older_than_a_write(f: 
             let what = format!("{what}: {filter:?} {paging:?}");
             let fresh = read!(f.storage, categories.list(filter, paging));
             for _ in 0..2 {
-                assert_eq!(f.shop.categories().list(filter, paging).await.unwrap().value.page, fresh, "{what}");
+                assert_eq!(
+                    f.shop.categories().list(filter, paging).await.unwrap().value.page,
+                    fresh,
+                    "after {what}: a list must equal that of the database"
+                );
             }
             let again = f.shop.categories().list(filter, paging).await.unwrap();
-            assert_eq!(again.value.page, fresh, "{what}");
-            assert_eq!(again.hit, cached && filter.include_deleted == IncludeDeleted::No, "{what}");
-            assert_eq!(again.value.total.is_some(), matches!(paging, Paging::Offset { .. }), "{what}");
+            assert_eq!(
+                again.value.page, fresh,
+                "after {what}: the second read of a list must equal that of the database"
+            );
+            assert_eq!(
+                again.hit,
+                cached && filter.include_deleted == IncludeDeleted::No,
+                "after {what}: the second read must come from the cache, unless soft-deleted categories are included"
+            );
+            assert_eq!(
+                again.value.total.is_some(),
+                matches!(paging, Paging::Offset { .. }),
+                "after {what}: a page by number must have a total, and a page by cursor must not"
+            );
             now.push(fresh);
         }
         assert_ne!(now, last, "the test itself is at fault: {what} must change a list");

@@ -285,7 +285,11 @@ pub async fn r13_a_consumer_has_a_name_of_its_own(f: &ShopFixture) {
     background.consume(Recorder::new("mail")).unwrap();
     for name in ["mail", "cache", "index", "trim", "", "two\nlines"] {
         let refused = fields(background.consume(Recorder::new(name)), name);
-        assert_eq!(refused.keys().collect::<Vec<_>>(), ["name"], "{name}");
+        assert_eq!(
+            refused.keys().collect::<Vec<_>>(),
+            ["name"],
+            "an invalid, reserved or repeated name of a consumer must be refused: {name}"
+        );
     }
     background.consume(Recorder::new("webhooks")).unwrap();
     background.shutdown().await;

@@ -412,7 +412,11 @@ pub async fn r13_each_write_of_a_customer_has_its_event_without_personal_data(f:
             _ if n < 9 => a.id.0,
             _ => e.aggregate_id,
         };
-        assert_eq!((e.aggregate_id, &e.actor), (about, me().actor()), "{e:?}");
+        assert_eq!(
+            (e.aggregate_id, &e.actor),
+            (about, me().actor()),
+            "an event must name its row and the principal: {e:?}"
+        );
         let text = serde_json::to_string(e).unwrap().to_lowercase();
         for word in ["example.com", "ada", "lovelace", "7946", "ockham", "london"] {
             assert!(!text.contains(word), "an event must not contain personal data, but contains `{word}`: {text}");
@@ -482,11 +486,14 @@ pub async fn r16_errors_of_customers_have_their_codes_and_show_no_sql(f: &ShopFi
     for (result, code) in cases {
         let error = result.expect_err(code.as_str());
         assert_eq!(error.code(), code, "{error:?}");
-        assert!(!error.is_retryable() && !error.outcome_unknown(), "{error:?}");
+        assert!(
+            !error.is_retryable() && !error.outcome_unknown(),
+            "an error of the caller must not be retryable: {error:?}"
+        );
         let message = error.to_string();
         assert!(!message.is_empty());
         for word in ["SELECT", "INSERT", "UPDATE", "sqlite", "SQL", "constraint", "UNIQUE", "customers", "email_key"] {
-            assert!(!message.contains(word), "{message}");
+            assert!(!message.contains(word), "a message must not contain SQL or names of the schema: {message}");
         }
     }
     match conflict(customers.create(&named("ADA@example.com")).await, "a duplicate") {
@@ -546,7 +553,11 @@ pub async fn r17_bad_customers_name_each_field_and_leave_nothing(f: &ShopFixture
             customers.patch(c.id, v(1), from(&bad)).await,
         ] {
             let named = fields(result, &shown);
-            assert_eq!(named.keys().map(String::as_str).collect::<Vec<_>>(), expected, "{shown}");
+            assert_eq!(
+                named.keys().map(String::as_str).collect::<Vec<_>>(),
+                expected,
+                "the error must name exactly the invalid fields: {shown}"
+            );
         }
     }
     for (bad, field) in [
@@ -560,7 +571,7 @@ pub async fn r17_bad_customers_name_each_field_and_leave_nothing(f: &ShopFixture
             input[k] = value.clone();
         }
         let named = fields(customers.create(&from(&input)).await, field);
-        assert_eq!(named.keys().collect::<Vec<_>>(), [field], "{bad}");
+        assert_eq!(named.keys().collect::<Vec<_>>(), [field], "the error must name exactly the invalid field: {bad}");
     }
     for field in ["first_name", "last_name", "email"] {
         let named = fields(customers.patch(c.id, v(1), from(&json!({ field: null }))).await, field);
@@ -608,7 +619,11 @@ pub async fn r17_bad_addresses_name_each_field_and_leave_nothing(f: &ShopFixture
             addresses.patch(a.id, v(1), from(&bad)).await,
         ] {
             let named = fields(result, &bad.to_string());
-            assert_eq!(named.keys().map(String::as_str).collect::<Vec<_>>(), expected, "{bad}");
+            assert_eq!(
+                named.keys().map(String::as_str).collect::<Vec<_>>(),
+                expected,
+                "the error must name exactly the invalid fields: {bad}"
+            );
         }
     }
     for field in ["street", "city"] {
@@ -690,7 +705,7 @@ pub async fn of_customers_with_one_email_made_at_once_one_is_made(f: &ShopFixtur
         tasks.spawn(async move { shop.acting_as(me()).customers().create(&named(email)).await });
     }
     let (made, refused): (Vec<_>, Vec<_>) = tasks.join_all().await.into_iter().partition(Result::is_ok);
-    assert_eq!(made.len(), 1, "{made:?}");
+    assert_eq!(made.len(), 1, "exactly one customer with the email must be created: {made:?}");
     assert!(refused.into_iter().all(|r| duplicate_field(r, "the second customer with the email") == "email"));
     let left = f.snapshot().await;
     assert_eq!(left.customers, [made.into_iter().next().unwrap().unwrap()]);

@@ -171,13 +171,17 @@ pub async fn r14_verify_finds_and_repairs_drift(f: &ShopFixture) {
     let small = f.another(ShopConfig::default().index_batch(3), f.cache());
     for shop in [&f.shop, &small] {
         let found = shop.index().verify(false).await.unwrap();
-        assert_eq!((found.missing, found.stale, found.extra, found.repaired), (1, 1, 1, false), "{found:?}");
+        assert_eq!(
+            (found.missing, found.stale, found.extra, found.repaired),
+            (1, 1, 1, false),
+            "`verify` must find one missing, one old and one superfluous document: {found:?}"
+        );
         assert!(!found.is_clean());
     }
     let repaired = small.index().verify(true).await.unwrap();
-    assert!(repaired.repaired && !repaired.is_clean(), "{repaired:?}");
+    assert!(repaired.repaired && !repaired.is_clean(), "`verify` with repair must report the repair: {repaired:?}");
     let clean = f.shop.index().verify(true).await.unwrap();
-    assert!(clean.is_clean() && !clean.repaired, "{clean:?}");
+    assert!(clean.is_clean() && !clean.repaired, "`verify` must find no difference after the repair: {clean:?}");
     assert_eq!(clean.compared, 19);
     f.index_is_in_step("after").await;
 }

@@ -29,8 +29,8 @@ pub async fn r13_each_write_has_its_event(f: &ShopFixture) {
         at = f.head().await;
         assert_eq!(events.len(), 1, "{what}: {events:?}");
         let e = &events[0];
-        assert_eq!((e.kind, e.aggregate_id), (kind, id), "{what}");
-        assert_eq!(&e.actor, me().actor(), "{what}");
+        assert_eq!((e.kind, e.aggregate_id), (kind, id), "{what}: the event must have the right kind and aggregate");
+        assert_eq!(&e.actor, me().actor(), "{what}: the event must record the principal");
         let stored = match kind.entity() {
             Entity::Product => {
                 let found = read!(f.storage, products.get(ProductId(id), IncludeDeleted::Yes));
@@ -39,7 +39,7 @@ pub async fn r13_each_write_has_its_event(f: &ShopFixture) {
             _ => read!(f.storage, categories.get(CategoryId(id), IncludeDeleted::Yes)).map(|c| c.revision),
         };
         match stored {
-            Some(revision) => assert_eq!(e.revision, revision, "{what}"),
+            Some(revision) => assert_eq!(e.revision, revision, "{what}: the event must have the stored revision"),
             None => assert!(e.revision > 1, "{what}: the revision must be higher than that of the first event"),
         }
     };
@@ -140,7 +140,10 @@ pub async fn r13_events_of_an_aggregate_are_in_order(f: &ShopFixture) {
     assert_eq!(ids.len(), events.len());
     for p in products {
         let revisions: Vec<i64> = events.iter().filter(|e| e.aggregate_id == p.id.0).map(|e| e.revision).collect();
-        assert!(revisions.is_sorted_by(|a, b| a < b), "{revisions:?}");
+        assert!(
+            revisions.is_sorted_by(|a, b| a < b),
+            "the revisions of the events of a product must increase: {revisions:?}"
+        );
         assert_eq!(
             *revisions.last().unwrap(),
             f.fresh(p.id).await.revision,

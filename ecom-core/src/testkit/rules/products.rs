@@ -218,14 +218,18 @@ pub async fn slugs_are_made_numbered_and_refused(f: &ShopFixture) {
     }
     for (title, expected) in [("Search", "search-product"), ("!!!", "product"), ("Ёлка", "iolka"), ("A/B & C", "a-b-c")]
     {
-        assert_eq!(f.plain(title).await.slug.as_str(), expected, "{title}");
+        assert_eq!(f.plain(title).await.slug.as_str(), expected, "the slug must be derived from the title: {title}");
     }
     let id = "0193b5a6-0000-7000-8000-000000000000";
     assert_eq!(f.plain(id).await.slug.as_str(), format!("{id}-product"));
     let long = f.plain(&"long ".repeat(50)).await;
     assert!(long.slug.as_str().len() <= 100);
     let also = f.plain(&"long ".repeat(50)).await;
-    assert!(also.slug.as_str().len() <= 100 && also.slug.as_str().ends_with("-2"), "{}", also.slug);
+    assert!(
+        also.slug.as_str().len() <= 100 && also.slug.as_str().ends_with("-2"),
+        "a numbered slug must have at most 100 characters: {}",
+        also.slug
+    );
 
     let p = f.plain("Lamp").await;
     let p = f.patch(&p, json!({ "title": "Light" })).await.unwrap();

@@ -129,7 +129,7 @@ pub async fn stock_storm(f: &ShopFixture, seed: u64) {
         for sku in f.shop.skus().of_product(p.id, IncludeDeleted::Yes).await.unwrap() {
             let page = Paging::first(10_000);
             let rows = f.shop.inventory().movements(sku.id, &page).await.unwrap().0.items;
-            assert!(sku.on_hand >= 0, "seed {seed}");
+            assert!(sku.on_hand >= 0, "seed {seed}: the stock must never be below 0");
             assert_eq!(rows.iter().map(|m| m.delta).sum::<i64>(), sku.on_hand, "seed {seed}: {}", sku.code);
             let mut on_hand = 0;
             for m in rows.iter().rev() {
@@ -164,8 +164,16 @@ pub async fn stock_storm(f: &ShopFixture, seed: u64) {
             f.shop.skus().get(*sku, IncludeDeleted::No).await.unwrap();
         }
     }
-    assert_eq!(ledgers.values().map(HashMap::len).sum::<usize>(), accepted, "seed {seed}");
-    assert_eq!(f.shop.inventory().imbalances().await.unwrap(), [], "seed {seed}");
+    assert_eq!(
+        ledgers.values().map(HashMap::len).sum::<usize>(),
+        accepted,
+        "seed {seed}: the ledger must contain exactly the accepted adjustments"
+    );
+    assert_eq!(
+        f.shop.inventory().imbalances().await.unwrap(),
+        [],
+        "seed {seed}: the stock of every SKU must be the sum of its movements"
+    );
     f.index_is_in_step(&format!("seed {seed}")).await;
 }
 

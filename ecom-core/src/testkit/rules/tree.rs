@@ -330,7 +330,7 @@ pub async fn tree_storm(f: &ShopFixture, seed: u64) {
         .collect();
     let at = format!("seed {seed}");
     for c in &stored.categories {
-        assert_eq!(c.path, model_path(&tree, c.id), "{at}");
+        assert_eq!(c.path, model_path(&tree, c.id), "{at}: a category must have the path of its ancestors");
         let live = stored.products.iter().filter(|p| p.audit.is_live());
         let own = live.clone().filter(|p| p.categories.iter().any(|of| of.id == c.id)).count();
         let below: BTreeSet<ProductId> =
@@ -353,7 +353,7 @@ pub async fn tree_storm(f: &ShopFixture, seed: u64) {
         }
     }
     for of in stored.products.iter().flat_map(|p| &p.categories) {
-        assert_eq!(of.path, model_path(&tree, of.id), "{at}");
+        assert_eq!(of.path, model_path(&tree, of.id), "{at}: the category of a product must have its current path");
     }
     f.index_is_in_step(&at).await;
 }
@@ -417,10 +417,14 @@ async fn matches_the_model(
     at: &str,
 ) {
     let stored = f.snapshot().await;
-    assert_eq!(stored.categories.len(), tree.len(), "{at}");
+    assert_eq!(stored.categories.len(), tree.len(), "{at}: the stored categories must be those of the model");
     for c in &stored.categories {
         let node = &tree[&c.id];
-        assert_eq!((c.parent_id, c.audit.is_live()), (node.parent, node.live), "{at}");
+        assert_eq!(
+            (c.parent_id, c.audit.is_live()),
+            (node.parent, node.live),
+            "{at}: a category must have the parent and the state of the model"
+        );
         assert_eq!(c.path, model_path(tree, c.id), "{at}: the path of a category whose `live` is {}", node.live);
         let own = products.values().filter(|of| **of == c.id).count();
         let below: BTreeSet<ProductId> =
@@ -439,11 +443,19 @@ async fn matches_the_model(
         }
     }
     for p in &stored.products {
-        assert_eq!(p.categories[0].path, model_path(tree, products[&p.id]), "{at}");
+        assert_eq!(
+            p.categories[0].path,
+            model_path(tree, products[&p.id]),
+            "{at}: the category of a product must have its current path"
+        );
     }
     let shown = f.shop.categories().tree().await.unwrap();
     let live: BTreeSet<CategoryId> = tree.iter().filter(|(_, n)| n.live).map(|(id, _)| *id).collect();
-    assert_eq!(shown.value.iter().map(|c| c.id).collect::<BTreeSet<_>>(), live, "{at}");
+    assert_eq!(
+        shown.value.iter().map(|c| c.id).collect::<BTreeSet<_>>(),
+        live,
+        "{at}: the tree must contain exactly the live categories"
+    );
     let mut seen = HashSet::new();
     for c in shown.value.iter() {
         assert!(

@@ -266,7 +266,7 @@ pub async fn a_made_name_that_is_lost_to_another_is_made_again(f: &ShopFixture) 
     storage.blind(true, false);
     let mut tx = shop.begin().await.unwrap();
     let error = shop.acting_as(me()).products().create_in(&mut tx, &flat("Lamp")).await.unwrap_err();
-    assert!(error.is_contention(), "{error:?}");
+    assert!(error.is_contention(), "the transaction of a host must fail with an error that allows a retry: {error:?}");
 }
 
 /// Two processes create products with one title.

@@ -405,7 +405,11 @@ pub async fn lists_filter_by_parent(storage: &Arc<dyn Storage>) {
     ] {
         let filter = CategoryFilter { parent, include_deleted: IncludeDeleted::No };
         let page = read!(storage, categories.list(&filter, &Paging::first(50)));
-        assert_eq!(page.items.iter().collect::<Vec<_>>(), expected, "{parent:?}");
+        assert_eq!(
+            page.items.iter().collect::<Vec<_>>(),
+            expected,
+            "a list must have the categories with the parent {parent:?}, sorted by name"
+        );
         assert_eq!(page.next, None, "a page with all rows must have no `next`");
         let total = read!(storage, categories.count(&filter, 50));
         assert_eq!(total, Total { count: expected.len() as u64, exact: true }, "`count` must agree with the list");
@@ -752,7 +756,12 @@ pub async fn r04_a_category_that_is_referred_to_is_not_purged(storage: &Arc<dyn 
     env.soft_delete(storage, &dead).await.unwrap();
     for top in &tops {
         let answer = attempt!(storage, categories.purge(top.id));
-        assert_eq!(code_of(answer, &top.name), ErrorCode::CategoryNotEmpty, "{}", top.name);
+        assert_eq!(
+            code_of(answer, &top.name),
+            ErrorCode::CategoryNotEmpty,
+            "`purge` must refuse a category that is referred to: {}",
+            top.name
+        );
         assert!(get(storage, top.id).await.is_some(), "a category that is referred to is not purged");
     }
 }
@@ -809,7 +818,7 @@ pub async fn a_product_in_two_branches_counts_once_above_them(storage: &Arc<dyn 
     };
     env.insert_products(storage, std::slice::from_ref(&p)).await.unwrap();
     for c in [&root, &a, &b, &deep] {
-        assert_eq!(counts(storage, c).await, (1, 1), "{}", c.name);
+        assert_eq!(counts(storage, c).await, (1, 1), "a category must count a product below it once: {}", c.name);
     }
     let ids: Vec<ProductId> = read!(storage, products.ids_in_category(root.id, None, 10));
     assert_eq!(ids, [p.id], "`ids_in_category` must list a product of several categories once");

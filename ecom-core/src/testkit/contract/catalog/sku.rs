@@ -137,10 +137,18 @@ pub async fn a_sku_is_found_by_its_code_in_any_case(storage: &Arc<dyn Storage>) 
     let env = Env::default();
     let p = product_with(&env, storage, "P", &["Größe-42"]).await;
     for code in ["Größe-42", "GRÖSSE-42", "größe-４２"] {
-        assert_eq!(read!(storage, skus.get_by_code(code)).as_ref(), Some(&p.skus[0]), "{code}");
+        assert_eq!(
+            read!(storage, skus.get_by_code(code)).as_ref(),
+            Some(&p.skus[0]),
+            "`get_by_code` must ignore case and width: {code}"
+        );
     }
     for code in ["Grosse-42", "Größe-4", "Größe-421", "%", ""] {
-        assert_eq!(read!(storage, skus.get_by_code(code)), None, "{code}");
+        assert_eq!(
+            read!(storage, skus.get_by_code(code)),
+            None,
+            "`get_by_code` must not find a SKU by another code: {code}"
+        );
     }
 }
 

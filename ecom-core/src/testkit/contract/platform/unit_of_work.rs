@@ -49,7 +49,10 @@ pub async fn it_has_a_name_and_answers(storage: &Arc<dyn Storage>) {
     storage.ping().await.unwrap();
     drop(storage.connect().await.unwrap());
     let pool = storage.pool_status();
-    assert!(pool.max >= 1 && pool.size <= pool.max && pool.idle <= pool.size, "{pool:?}");
+    assert!(
+        pool.max >= 1 && pool.size <= pool.max && pool.idle <= pool.size,
+        "`pool_status` must have `idle` <= `size` <= `max`, and `max` >= 1: {pool:?}"
+    );
 }
 
 /// Every call returns the same identity.

@@ -66,7 +66,11 @@ async fn list(
 async fn list_addresses(storage: &Arc<dyn Storage>, filter: &AddressFilter) -> Vec<Address> {
     let total = read!(storage, addresses.count(filter, 1_000));
     let page = read!(storage, addresses.list(filter, &Paging::first(1_000)));
-    assert_eq!((total, page.next), (Total { count: page.items.len() as u64, exact: true }, None), "{filter:?}");
+    assert_eq!(
+        (total, page.next),
+        (Total { count: page.items.len() as u64, exact: true }, None),
+        "a list that fits on one page must have no `next`, and `count` must agree with it: {filter:?}"
+    );
     page.items
 }
 
@@ -138,7 +142,11 @@ pub async fn every_field_is_updated(storage: &Arc<dyn Storage>) {
     // Lists find the customer by the new name and email, and not by the old ones.
     for (name, found) in [("lovelace", vec![emptied.clone()]), ("a a", vec![])] {
         let filter = CustomerFilter { name: Some(name.to_owned()), ..CustomerFilter::default() };
-        assert_eq!(list(storage, &filter, CustomerSort::NameAsc, &Paging::first(9)).await.items, found, "{name}");
+        assert_eq!(
+            list(storage, &filter, CustomerSort::NameAsc, &Paging::first(9)).await.items,
+            found,
+            "after an update, a list must find the customer by the new name only: {name}"
+        );
     }
     env.insert_customers(storage, &[env.customer("New", "A", "A@example.com")], &[])
         .await
@@ -305,8 +313,16 @@ pub async fn r02_soft_deleted_customers_are_hidden_unless_asked_for(storage: &Ar
             };
             for (filter, count) in [(by_name, count), (by_email, count - 1)] {
                 let page = list(storage, &filter, sort, &Paging::first(9)).await;
-                assert_eq!(page.items.len(), count, "{filter:?}");
-                assert_eq!(page.items.contains(&gone), deleted == IncludeDeleted::Yes, "{filter:?}");
+                assert_eq!(
+                    page.items.len(),
+                    count,
+                    "a list must include soft-deleted customers only if they are asked for: {filter:?}"
+                );
+                assert_eq!(
+                    page.items.contains(&gone),
+                    deleted == IncludeDeleted::Yes,
+                    "a list must include soft-deleted customers only if they are asked for: {filter:?}"
+                );
                 let total = read!(storage, customers.count(&filter, 9));
                 assert_eq!(total, Total { count: count as u64, exact: true }, "`count` must agree with the list");
             }
@@ -508,10 +524,22 @@ pub async fn customers_are_found_by_the_beginning_of_their_name(storage: &Arc<dy
         let filter = CustomerFilter { name: Some(name.to_owned()), ..CustomerFilter::default() };
         let found = list(storage, &filter, CustomerSort::NameAsc, &Paging::first(50)).await;
         let expected: Vec<&Customer> = expected.into_iter().map(|n: usize| &all[n]).collect();
-        assert_eq!(found.items.iter().collect::<Vec<_>>(), expected, "{name}");
-        assert_eq!(read!(storage, customers.count(&filter, 50)).count, expected.len() as u64, "{name}");
+        assert_eq!(
+            found.items.iter().collect::<Vec<_>>(),
+            expected,
+            "a list must have the customers whose name begins with {name}, sorted by name"
+        );
+        assert_eq!(
+            read!(storage, customers.count(&filter, 50)).count,
+            expected.len() as u64,
+            "`count` must agree with the list: {name}"
+        );
         let paged = list(storage, &filter, CustomerSort::NameAsc, &Paging::first(1)).await;
-        assert_eq!(paged.next.is_some(), expected.len() > 1, "{name}");
+        assert_eq!(
+            paged.next.is_some(),
+            expected.len() > 1,
+            "`next` must be set if and only if more rows follow: {name}"
+        );
     }
 }
 
@@ -531,7 +559,11 @@ pub async fn customers_are_found_by_email(storage: &Arc<dyn Storage>) {
     ] {
         let filter = CustomerFilter { email: Some(email.to_owned()), ..CustomerFilter::default() };
         let page = list(storage, &filter, CustomerSort::CreatedDesc, &Paging::first(9)).await;
-        assert_eq!(page.items, if found { vec![ada.clone()] } else { vec![] }, "{email}");
+        assert_eq!(
+            page.items,
+            if found { vec![ada.clone()] } else { vec![] },
+            "a filter by email must compare the whole folded email: {email}"
+        );
         let other = CustomerFilter { name: Some("m".to_owned()), ..filter };
         let both = list(storage, &other, CustomerSort::CreatedDesc, &Paging::first(9)).await;
         assert_eq!(both.items, [], "{email}: a customer must match all conditions of a filter");
@@ -674,13 +706,16 @@ pub async fn an_address_of_nobody_is_refused(storage: &Arc<dyn Storage>) {
     let addresses = [env.address(&known, "One", "Town"), env.address(&nobody, "Two", "Town")];
     match env.insert_customers(storage, &[known], &addresses).await {
         Err(Error::Validation(e)) => {
-            assert_eq!(e.0.len(), 1, "{e:?}");
+            assert_eq!(e.0.len(), 1, "the error must name one field: {e:?}");
             assert_eq!(
                 (e.0[0].field.as_str(), e.0[0].code),
                 ("customer_id", FieldCode::ReferenceNotFound),
                 "an address of an unknown customer is refused as a bad reference in `customer_id`"
             );
-            assert!(e.0[0].message.contains(&nobody.id.to_string()), "{e:?}");
+            assert!(
+                e.0[0].message.contains(&nobody.id.to_string()),
+                "the message must contain the id of the unknown customer: {e:?}"
+            );
         }
         other => panic!(
             "an address of an unknown customer must be refused as a bad reference, but the call returns {other:?}"
@@ -790,7 +825,11 @@ pub async fn addresses_are_listed_by_customer_city_and_street(storage: &Arc<dyn 
             include_deleted: IncludeDeleted::No,
         };
         let expected: Vec<Address> = expected.into_iter().map(|n: usize| all[n].clone()).collect();
-        assert_eq!(list_addresses(storage, &filter).await, expected, "{filter:?}");
+        assert_eq!(
+            list_addresses(storage, &filter).await,
+            expected,
+            "a list must have exactly the addresses that match {filter:?}, the oldest first"
+        );
     }
 }
 

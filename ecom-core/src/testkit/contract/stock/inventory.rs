@@ -286,7 +286,7 @@ pub async fn a_product_of_very_many_skus_is_touched_once(storage: &Arc<dyn Stora
     env.insert_products(storage, std::slice::from_ref(&p)).await.unwrap();
     let movements: Vec<StockMovement> = p.skus.iter().map(|s| env.movement(s.id, 1)).collect();
     let touched = attempt!(storage, inventory.apply(&movements)).unwrap();
-    assert_eq!(touched.len(), 1, "{touched:?}");
+    assert_eq!(touched.len(), 1, "`apply` must return each product once, but returns {touched:?}");
     let after = product(storage, &p).await;
     assert_eq!(
         (after.revision, touched[0].revision),
@@ -356,7 +356,11 @@ pub async fn availability_follows_stock(storage: &Arc<dyn Storage>) {
     p.skus.push(Sku { reserved: 2, low_stock_threshold: 3, ..second });
     env.insert_products(storage, std::slice::from_ref(&p)).await.unwrap();
     let check = async |step: &str, expected: AvailabilityStatus| {
-        assert_eq!(product(storage, &p).await.availability(), expected, "{step}");
+        assert_eq!(
+            product(storage, &p).await.availability(),
+            expected,
+            "the availability of the product must follow its stock: {step}"
+        );
         for status in AvailabilityStatus::ALL {
             let filter = ProductFilter { availability: Some(status), ..ProductFilter::default() };
             let listed = read!(storage, products.count(&filter, 9)).count;
@@ -482,7 +486,11 @@ pub async fn r11_concurrent_adjustments_conserve_stock(storage: &Arc<dyn Storage
             "seed {seed}: each adjustment must change the stock exactly once"
         );
     }
-    assert_eq!(read!(storage, inventory.imbalances()), [], "seed {seed}");
+    assert_eq!(
+        read!(storage, inventory.imbalances()),
+        [],
+        "seed {seed}: the stock of every SKU must be the sum of its movements"
+    );
 }
 
 /// 48 buyers compete for 20 pieces, and exactly 20 of them receive one.
@@ -553,7 +561,11 @@ pub async fn stock_history(storage: &Arc<dyn Storage>, seed: u64) {
         match answer {
             Err(e) => {
                 assert!(short, "{at}: `apply` must accept movements for which there is enough stock, but fails: {e}");
-                assert_eq!(e.code(), ErrorCode::InsufficientStock, "{at}");
+                assert_eq!(
+                    e.code(),
+                    ErrorCode::InsufficientStock,
+                    "{at}: movements for which there is too little stock must fail with `INSUFFICIENT_STOCK`"
+                );
                 uow.rollback().await.unwrap();
             }
             Ok(_) if rng.random_bool(0.2) => {
@@ -576,7 +588,10 @@ pub async fn stock_history(storage: &Arc<dyn Storage>, seed: u64) {
                 for t in &touched {
                     let revision = revisions.get_mut(&t.product_id).unwrap();
                     *revision += 1;
-                    assert_eq!(t.revision, *revision, "{at}");
+                    assert_eq!(
+                        t.revision, *revision,
+                        "{at}: `apply` must increase the revision once per product, and return it"
+                    );
                 }
             }
         }
@@ -593,7 +608,15 @@ pub async fn stock_history(storage: &Arc<dyn Storage>, seed: u64) {
     for p in &products {
         let found = product(storage, p).await;
         assert_eq!(found.revision, revisions[&p.id], "seed {seed}: the revision of {}", p.title);
-        assert_eq!(found.available(), p.skus.iter().map(|s| on_hand[&s.id]).sum::<i64>(), "seed {seed}");
+        assert_eq!(
+            found.available(),
+            p.skus.iter().map(|s| on_hand[&s.id]).sum::<i64>(),
+            "seed {seed}: a product must have the stock of its SKUs"
+        );
     }
-    assert_eq!(read!(storage, inventory.imbalances()), [], "seed {seed}");
+    assert_eq!(
+        read!(storage, inventory.imbalances()),
+        [],
+        "seed {seed}: the stock of every SKU must be the sum of its movements"
+    );
 }

@@ -59,7 +59,12 @@ pub async fn r06_category_filter_takes_the_subtree(storage: &Arc<dyn Storage>) {
         (&like, vec![twice.id, beside.id]),
     ] {
         let filter = ProductFilter { category: Some(category.id), ..ProductFilter::default() };
-        assert_eq!(matching(storage, &filter).await, expected, "{}", category.path);
+        assert_eq!(
+            matching(storage, &filter).await,
+            expected,
+            "a filter by the category {} must find the products in its subtree, each once",
+            category.path
+        );
     }
     let unknown = ProductFilter { category: Some(env.category("unknown", None).id), ..ProductFilter::default() };
     assert_eq!(matching(storage, &unknown).await, [], "a filter by an unknown category must find no products");
@@ -109,10 +114,18 @@ pub async fn list_prices_follow_discounts_and_skus(storage: &Arc<dyn Storage>) {
                 max_price: Some(usd(price)),
                 ..ProductFilter::default()
             };
-            assert_eq!(matching(storage, &exactly).await, [p.id], "{step}");
+            assert_eq!(
+                matching(storage, &exactly).await,
+                [p.id],
+                "after {step}: a filter by the lowest final price must find the product"
+            );
             let filter = ProductFilter { category, ..ProductFilter::default() };
             let first = list(storage, &filter, ProductSort::PriceAsc, &Paging::first(1)).await.items;
-            assert_eq!(first[0].id, if price < 1_500 { p.id } else { q.id }, "{step}");
+            assert_eq!(
+                first[0].id,
+                if price < 1_500 { p.id } else { q.id },
+                "after {step}: the cheapest product must come first"
+            );
         }
     };
     check("an insert", 1_000).await;
@@ -152,7 +165,12 @@ pub async fn availability_filters_use_the_best_sku(storage: &Arc<dyn Storage>) {
         (AvailabilityStatus::OutOfStock, none.id),
     ] {
         let filter = ProductFilter { availability: Some(status), ..ProductFilter::default() };
-        assert_eq!(matching(storage, &filter).await, [id], "{}", status.as_str());
+        assert_eq!(
+            matching(storage, &filter).await,
+            [id],
+            "the filter must find the products whose best SKU is {}",
+            status.as_str()
+        );
     }
 }
 
@@ -173,9 +191,9 @@ pub async fn brands_and_tags_are_compared_by_their_folded_key(storage: &Arc<dyn 
         ("", vec![]),
     ] {
         let brand = ProductFilter { brand: Some(text.into()), ..ProductFilter::default() };
-        assert_eq!(matching(storage, &brand).await, expected, "brand {text}");
+        assert_eq!(matching(storage, &brand).await, expected, "a filter by brand must compare folded keys: {text}");
         let tag = ProductFilter { tag: Some(text.into()), ..ProductFilter::default() };
-        assert_eq!(matching(storage, &tag).await, expected, "tag {text}");
+        assert_eq!(matching(storage, &tag).await, expected, "a filter by tag must compare folded keys: {text}");
     }
 }
 
@@ -185,7 +203,11 @@ pub async fn each_filter_agrees_with_the_model(storage: &Arc<dyn Storage>) {
     let mut told_apart = HashSet::new();
     for filter in catalog.choices().iter().flatten() {
         let expected = catalog.matching(filter);
-        assert_eq!(matching(storage, filter).await, expected, "{filter:?}");
+        assert_eq!(
+            matching(storage, filter).await,
+            expected,
+            "a list must have exactly the products that match {filter:?}"
+        );
         told_apart.insert(expected);
     }
     assert!(told_apart.len() > 15, "the test itself is at fault: too many of its filters find the same products");
@@ -313,6 +335,11 @@ pub async fn ids_in_category_walks_the_subtree(storage: &Arc<dyn Storage>) {
             after = Some(*last);
             found.extend(page);
         }
-        assert_eq!(found, catalog.matching(&filter), "{}", category.path);
+        assert_eq!(
+            found,
+            catalog.matching(&filter),
+            "the pages of `ids_in_category` must list the products in the subtree of {} once, by id",
+            category.path
+        );
     }
 }

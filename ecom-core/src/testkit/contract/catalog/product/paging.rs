@@ -149,7 +149,7 @@ pub async fn filtered_lists_page_exactly_once(storage: &Arc<dyn Storage>) {
         ProductFilter { status: Some(ProductStatus::Archived), ..ProductFilter::default() },
     ] {
         let expected = catalog.matching(&filter);
-        assert!(expected.len() > 5, "{filter:?}");
+        assert!(expected.len() > 5, "the test itself is at fault: too few products match {filter:?}");
         for sort in ProductSort::ALL {
             check_walk(storage, &filter, sort, &expected).await;
         }
@@ -185,8 +185,18 @@ pub async fn a_product_without_skus_has_no_price_and_is_listed(storage: &Arc<dyn
     assert_eq!(get(storage, bare.id).await.as_ref(), Some(&bare), "a product without SKUs is read as it was inserted");
     for sort in ProductSort::ALL {
         let walked = walk(storage, &ProductFilter::default(), sort, 1).await;
-        assert_eq!(walked.iter().map(|p| p.id).collect::<HashSet<_>>().len(), 2, "{}", sort.as_str());
-        assert_eq!(walked.len(), 2, "{}", sort.as_str());
+        assert_eq!(
+            walked.iter().map(|p| p.id).collect::<HashSet<_>>().len(),
+            2,
+            "in the order {}, the list must have each product once, with or without a price",
+            sort.as_str()
+        );
+        assert_eq!(
+            walked.len(),
+            2,
+            "in the order {}, the list must have each product once, with or without a price",
+            sort.as_str()
+        );
     }
     for (min, max) in [(Some(0), None), (None, Some(i64::MAX)), (Some(0), Some(i64::MAX))] {
         let filter = ProductFilter { min_price: min.map(usd), max_price: max.map(usd), ..ProductFilter::default() };

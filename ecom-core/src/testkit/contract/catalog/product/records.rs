@@ -275,11 +275,19 @@ pub async fn tags_images_and_categories_are_replaced_in_order(storage: &Arc<dyn 
         );
         for tag in ["a", "b", "c", "z", "zebra"] {
             let filter = ProductFilter { tag: Some(tag.into()), ..ProductFilter::default() };
-            assert_eq!(matching(storage, &filter).await.len(), usize::from(tags.contains(&tag)), "tag {tag}");
+            assert_eq!(
+                matching(storage, &filter).await.len(),
+                usize::from(tags.contains(&tag)),
+                "a filter by the tag {tag} must find the product if and only if it has the tag"
+            );
         }
         for (n, c) in cats.iter().enumerate() {
             let filter = ProductFilter { category: Some(c.id), ..ProductFilter::default() };
-            assert_eq!(matching(storage, &filter).await.len(), usize::from(categories.contains(&n)), "category {n}");
+            assert_eq!(
+                matching(storage, &filter).await.len(),
+                usize::from(categories.contains(&n)),
+                "a filter by category {n} must find the product if and only if it is in the category"
+            );
         }
         before = after;
     }
