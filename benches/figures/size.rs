@@ -91,7 +91,7 @@ async fn settle(database: Database, url: &str) {
     execute(url, &statements).await;
 }
 
-/// Makes 99 copies of everything.
+/// Creates 99 copies of every row.
 async fn copy(database: Database, url: &str) {
     // The first digits of a UUIDv7 are its time and the same in all rows; the copies differ in these digits.
     let series = match database {
@@ -155,7 +155,7 @@ async fn copy(database: Database, url: &str) {
             .iter()
             .map(|c| changed.iter().find(|(n, _)| n == c).map_or_else(|| format!("t.{c}"), |(_, v)| v.clone()))
             .collect();
-        // Inserted in the order of the copies, so that each chunk is a transaction.
+        // The rows are inserted in the order of the copies, so that each chunk is one transaction.
         statements.push(format!(
             "INSERT INTO {table} ({}) SELECT {} FROM {series} CROSS JOIN {table} t",
             columns.join(", "),

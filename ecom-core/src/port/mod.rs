@@ -1,5 +1,11 @@
-//! Ports: what the library needs from the outside, as object-safe traits that adapters implement.
+//! Ports: the object-safe traits that adapters implement.
 //!
+//! `tests/newcomer/adapter` in the repository is a complete example: a cache and a search engine outside of this library,
+//! which run their suites of `ecom_core::testkit`. The smallest adapters are [`NoCache`] and [`NoSearch`]. A storage
+//! implements [`Storage`], [`Connection`], [`UnitOfWork`] and the repositories, whose accessors
+//! [`repositories!`](crate::repositories) writes.
+//!
+//! # Wrappers
 //! Each port has a twin, `Forward…`, for wrappers: objects that pass most calls to another adapter and change a few, as
 //! tests need them. A wrapper implements the twin (`inner`, and the methods that it changes), which makes it a port:
 //!

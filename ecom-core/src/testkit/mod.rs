@@ -29,6 +29,7 @@
 //! adapters. Each suite can be used once per module. The function is passed by its name or by a `crate::` path.
 //!
 //! A function that cannot make its fixture must panic, so that a missing server makes the run fail.
+//! `tests/newcomer/adapter` in the repository is a complete crate with a cache, a search engine and their suites.
 //!
 //! If the capabilities of a search engine include `own_checkpoint`, the suite also reopens it, and the fixture needs a
 //! function for this:
@@ -244,7 +245,13 @@ impl fmt::Debug for CacheFixture {
     }
 }
 
-/// Runs every suite of a storage. Takes the path of an `async fn() -> StorageFixture`; see [`testkit`](crate::testkit).
+/// Runs every suite of a storage. Takes the path of an `async fn() -> StorageFixture`:
+///
+/// ```ignore
+/// ecom_core::storage_suite!(make);
+/// ```
+///
+/// The docs of [`testkit`](crate::testkit) have the function `make`.
 #[macro_export]
 macro_rules! storage_suite {
     ($make:path) => {
@@ -271,7 +278,7 @@ pub(crate) fn fresh_seed() -> u64 {
 /// Returns the code of an error. Panics with `what` if the call has succeeded.
 pub(crate) fn code_of<T>(result: Result<T>, what: &str) -> ErrorCode {
     match result {
-        Ok(_) => panic!("{what}: this must fail"),
+        Ok(_) => panic!("{what}: the call must fail, but succeeds"),
         Err(e) => e.code(),
     }
 }
@@ -279,7 +286,7 @@ pub(crate) fn code_of<T>(result: Result<T>, what: &str) -> ErrorCode {
 /// Panics unless the call has failed with `DUPLICATE` on this field.
 #[track_caller]
 pub(crate) fn is_taken<T>(field: &str, result: Result<T>, what: &str) {
-    assert_eq!(duplicate_field(result, what), field, "{what}: `DUPLICATE` names the field that is taken");
+    assert_eq!(duplicate_field(result, what), field, "{what}: `DUPLICATE` must name the field whose value is taken");
 }
 
 /// Returns the field of a `DUPLICATE`.
@@ -287,9 +294,9 @@ pub(crate) fn duplicate_field<T>(result: Result<T>, what: &str) -> &'static str 
     match result {
         Err(Error::Conflict(c)) => match *c {
             Conflict::Duplicate { field, .. } => field,
-            other => panic!("{what}: must be DUPLICATE, is {other}"),
+            other => panic!("{what}: the call must fail with `DUPLICATE`, but fails with {other}"),
         },
-        Err(other) => panic!("{what}: must be DUPLICATE, is {other:?}"),
-        Ok(_) => panic!("{what}: must be DUPLICATE, but succeeds"),
+        Err(other) => panic!("{what}: the call must fail with `DUPLICATE`, but fails with {other:?}"),
+        Ok(_) => panic!("{what}: the call must fail with `DUPLICATE`, but succeeds"),
     }
 }

@@ -1,4 +1,4 @@
-//! Bad input to every resource: each has its own error and changes nothing.
+//! Bad input to every resource: each case has its own error and changes nothing.
 
 use std::time::Duration;
 
@@ -82,13 +82,13 @@ async fn r17_every_bad_input_has_its_own_error_and_leaves_nothing_behind() {
         api.get(&format!("/products?{query}")).await.refused(status, code, field);
     }
     api.get(&format!("/products?brand={}", "x".repeat(9_000))).await.refused(414, "URI_TOO_LONG", "");
-    // An id that is no UUID: a slug on reads, refused on writes.
+    // A key that is not a UUID is read as a slug by reads, and is refused by writes.
     api.get("/products/no-such-thing").await.refused(404, "NOT_FOUND", "");
     api.write("PATCH", "/products/no-uuid", json!({"version": 1})).await.refused(400, "BAD_REQUEST", "id");
     api.get("/skus/no-uuid").await.refused(400, "BAD_REQUEST", "id");
     api.get("/skus/no-uuid/stock").await.refused(400, "BAD_REQUEST", "id");
     api.get("/skus").await.refused(422, "VALIDATION_FAILED", "code");
-    // Categories.
+    // Bad input to categories.
     let r = format!("/categories/{}", id(&root));
     api.write("POST", &format!("{r}/move"), json!({"parent_id": id(&leaf), "version": root["version"]})).await.refused(
         409,
@@ -101,19 +101,19 @@ async fn r17_every_bad_input_has_its_own_error_and_leaves_nothing_behind() {
     let l = format!("{API}/categories/{}", id(&leaf));
     let tag = api.call("GET", &l, &[], None).await.ok(200).header("etag").to_owned();
     api.call("DELETE", &l, &[("if-match", &tag)], None).await.refused(409, "CATEGORY_NOT_EMPTY", "id");
-    // Stock.
+    // Bad input to stock.
     let stock = format!("/skus/{sku}/stock");
     api.write("POST", &stock, json!({"delta": 0})).await.refused(422, "VALIDATION_FAILED", "delta");
     api.write("POST", &stock, json!({"delta": 1, "reason": "magic"})).await.refused(400, "BAD_REQUEST", "reason");
     let short = api.write("POST", &stock, json!({"delta": -5})).await.refused(409, "INSUFFICIENT_STOCK", "");
     assert_eq!(short.json()["error"]["details"][0]["requested"], 5);
-    // Searches.
+    // Bad input to searches.
     api.get("/products/search?q=x&cursor=").await.refused(400, "BAD_REQUEST", "cursor");
     api.get("/products/search?page=0").await.refused(422, "VALIDATION_FAILED", "page");
     api.get("/products/search?facets=colour").await.refused(422, "VALIDATION_FAILED", "facets");
     api.get("/products/search?min_rating=6").await.refused(422, "VALIDATION_FAILED", "min_rating");
 
-    assert_eq!(before, api.everything().await, "bad input left something behind");
+    assert_eq!(before, api.everything().await, "bad input must not change any row");
 }
 
 #[tokio::test]
@@ -235,7 +235,7 @@ async fn r17_a_body_says_what_is_wrong_with_it() {
         let a = a.refused(415, "UNSUPPORTED_MEDIA_TYPE", "");
         assert!(a.json()["error"]["message"].as_str().unwrap().contains("UTF-8"), "{kind}");
     }
-    assert_eq!(before, api.everything().await, "bad input left something behind");
+    assert_eq!(before, api.everything().await, "bad input must not change any row");
     let kind = [("content-type", "application/json; charset=UTF-8")];
     let fine = r#"{"title":"Fine","price":1,"attributes":{"n":18446744073709551615,"e":1e30}}"#;
     let made = api.call("POST", &format!("{API}/products"), &kind, Some(fine)).await.ok(201).data();

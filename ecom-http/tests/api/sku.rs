@@ -34,7 +34,7 @@ async fn skus_and_their_ledger() {
     let a =
         api.write("POST", &format!("{sku}/stock"), json!({"delta": 5, "reason": "received", "reference": "D-1"})).await;
     assert_eq!(a.ok(201).data()["stock"]["on_hand"], 6);
-    // Stock moves the tag and not the version.
+    // A movement of stock changes the entity tag and not the version.
     api.call("GET", &format!("{API}{sku}"), &[("if-none-match", &tag)], None).await.ok(200);
     assert_eq!(api.get(&format!("{sku}/stock")).await.ok(200).data()["available"], 6);
     let m = api.get(&format!("{sku}/stock/movements")).await.ok(200).data();

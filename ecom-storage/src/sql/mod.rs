@@ -39,8 +39,8 @@ pub use engine::pool::SqlStorage;
 pub(crate) const MIGRATIONS: &[Migration] =
     &[migration!(1, "0001_catalog"), migration!(2, "0002_customers"), migration!(3, "0003_orders")];
 
-/// Every table that has unique indexes over live rows: if one refuses a row, the table says which `DUPLICATE` to
-/// return.
+/// Every table that has unique indexes over live rows. If an index refuses a row, its table determines the `DUPLICATE`
+/// to return.
 pub(crate) static TABLES: &[&dyn Described] = &[
     &catalog::category::CATEGORIES,
     &catalog::product::PRODUCTS,

@@ -1,4 +1,4 @@
-//! Everything that is particular to SQLite.
+//! The parts of the storage that are specific to SQLite.
 
 mod options;
 pub(crate) mod row;
@@ -17,9 +17,10 @@ use crate::sql::engine::value::{Row, Value};
 
 static HAS_TABLES: Sql = Sql::new("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'ecom_meta'");
 
-/// Checks the transaction of a host, and makes it the writer.
+/// Checks the transaction of a host, and makes it the one writer.
 static HOST_CHECK: Sql = Sql::new(
-    "SELECT 'has foreign keys off: PRAGMA foreign_keys = ON before it begins' FROM pragma_foreign_keys WHERE foreign_keys = 0",
+    "SELECT 'has foreign keys turned off: run PRAGMA foreign_keys = ON before the transaction begins' \
+     FROM pragma_foreign_keys WHERE foreign_keys = 0",
 );
 static NEXT_NUMBERS: Sql = Sql::new("UPDATE document_numbers SET value = value + $2 WHERE kind = $1 RETURNING value");
 
@@ -61,13 +62,13 @@ pub(crate) static DIALECT: Dialect = Dialect {
 /// The role of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
-    /// It only reads.
+    /// The connection only reads.
     Reader,
-    /// It reads and writes.
+    /// The connection reads and writes.
     Writer,
 }
 
-/// Opens a connection. If another process holds the file, it waits for that process.
+/// Opens a connection. If another process has locked the file, waits for at most `busy_timeout`.
 pub(crate) async fn open(options: &SqliteOptions, role: Role) -> DbResult<SqliteConnection> {
     let mut o = SqliteConnectOptions::new()
         .foreign_keys(true)
@@ -147,16 +148,19 @@ pub(crate) async fn script(c: &mut SqliteConnection, text: &'static str) -> DbRe
     Ok(())
 }
 
-/// Says what is to be done about a file that SQLite cannot use at all.
+/// Turns the error for a file that SQLite cannot use into one that says what to do about the file. Returns other errors
+/// as they are.
 pub(crate) fn explained(error: DbError) -> DbError {
     let message = match primary_code(&error.source) {
         Some(26) => "names a file that is not an SQLite database: name another file, or move this one away",
         Some(11) => "names a database that is damaged: restore it from a backup",
         Some(14) => {
             "names a file that cannot be opened: it must not be a directory, and this process must be allowed to read \
-             and write it and to make files beside it"
+             and write it and to create files in its directory"
         }
-        Some(3 | 8 | 23) => "names a file that this process may not write to: allow it, or name another file",
+        Some(3 | 8 | 23) => {
+            "names a file that this process cannot write to: grant the permission, or name another file"
+        }
         _ => return error,
     };
     DbError { kind: Kind::Setup(message), ..error }
@@ -180,8 +184,8 @@ pub(crate) fn classify(source: sqlx::Error) -> DbError {
             ErrorKind::UniqueViolation => Kind::Unique(constraint(e.message())),
             ErrorKind::ForeignKeyViolation => Kind::ForeignKey,
             ErrorKind::CheckViolation => Kind::Check(constraint(e.message())),
-            // BUSY, LOCKED, INTERRUPT, FULL, CANTOPEN, PROTOCOL: nothing was written. The same holds for IOERR, as far
-            // as is known.
+            // BUSY, LOCKED, INTERRUPT, FULL, CANTOPEN and PROTOCOL: nothing was written. After IOERR, the outcome is
+            // not known.
             _ => match primary_code(&source) {
                 Some(5 | 6 | 9 | 13 | 14 | 15) => Kind::Unavailable,
                 Some(10) => Kind::Lost,

@@ -39,8 +39,12 @@ pub async fn what_a_principal_may_not_do_is_refused_before_anything_happens(f: &
     let mut needed = HashSet::new();
     let mut refused = |what: &str, permission: P, outcome: Result<()>| {
         match outcome {
-            Err(Error::Forbidden { permission: named }) => assert_eq!(named, permission, "{what}"),
-            other => panic!("{what}: a principal without `{permission}` must be refused, is {other:?}"),
+            Err(Error::Forbidden { permission: named }) => {
+                assert_eq!(named, permission, "{what}: the error must name the missing permission")
+            }
+            other => {
+                panic!("{what}: a principal without `{permission}` must be refused, but the call returns {other:?}")
+            }
         }
         needed.insert(permission);
     };
@@ -133,22 +137,26 @@ pub async fn what_a_principal_may_not_do_is_refused_before_anything_happens(f: &
     let who = without(P::DeletedRead);
     let shop = f.shop.acting_as(&who);
     let d = P::DeletedRead;
-    refused("a deleted product", d, shop.products().get_fresh(p.id, Yes).await.map(drop));
+    refused("read a deleted product", d, shop.products().get_fresh(p.id, Yes).await.map(drop));
     let filter = ProductFilter { include_deleted: Yes, ..ProductFilter::default() };
-    refused("filters of deleted products", d, shop.products().filters(&filter).await.map(drop));
+    refused("read filters of deleted products", d, shop.products().filters(&filter).await.map(drop));
     let query = ProductListQuery { filter, ..ProductListQuery::default() };
-    refused("deleted products", d, shop.products().list(&query).await.map(drop));
-    refused("a deleted SKU", d, shop.skus().get(sku, Yes).await.map(drop));
-    refused("deleted SKUs", d, shop.skus().of_product(p.id, Yes).await.map(drop));
-    refused("a deleted category", d, shop.categories().get_fresh(top.id, Yes).await.map(drop));
+    refused("read deleted products", d, shop.products().list(&query).await.map(drop));
+    refused("read a deleted SKU", d, shop.skus().get(sku, Yes).await.map(drop));
+    refused("read deleted SKUs", d, shop.skus().of_product(p.id, Yes).await.map(drop));
+    refused("read a deleted category", d, shop.categories().get_fresh(top.id, Yes).await.map(drop));
     let filter = CategoryFilter { include_deleted: Yes, ..CategoryFilter::default() };
-    refused("deleted categories", d, shop.categories().list(&filter, &page).await.map(drop));
-    refused("a deleted customer", d, shop.customers().get(ada.id, Yes).await.map(drop));
+    refused("read deleted categories", d, shop.categories().list(&filter, &page).await.map(drop));
+    refused("read a deleted customer", d, shop.customers().get(ada.id, Yes).await.map(drop));
     let filter = CustomerFilter { include_deleted: Yes, ..CustomerFilter::default() };
-    refused("deleted customers", d, shop.customers().list(&filter, CustomerSort::default(), &page).await.map(drop));
-    refused("a deleted address", d, shop.addresses().get(address.id, Yes).await.map(drop));
+    refused(
+        "read deleted customers",
+        d,
+        shop.customers().list(&filter, CustomerSort::default(), &page).await.map(drop),
+    );
+    refused("read a deleted address", d, shop.addresses().get(address.id, Yes).await.map(drop));
     let filter = AddressFilter { include_deleted: Yes, ..AddressFilter::default() };
-    refused("deleted addresses", d, shop.addresses().list(&filter, &page).await.map(drop));
+    refused("read deleted addresses", d, shop.addresses().list(&filter, &page).await.map(drop));
 
     let who = without(P::ForceDelete);
     let shop = f.shop.acting_as(&who);
@@ -166,16 +174,16 @@ pub async fn what_a_principal_may_not_do_is_refused_before_anything_happens(f: &
     refused("create_in", w, shop.products().create_in(&mut tx, &pen).await.map(drop));
     refused("replace_in", w, shop.products().replace_in(&mut tx, p.id, v(1), &pen).await.map(drop));
     refused("create a SKU in", w, shop.skus().create_in(&mut tx, p.id, &input).await.map(drop));
-    refused("a category in", P::CategoriesWrite, shop.categories().create_in(&mut tx, &other).await.map(drop));
-    refused("a customer in", P::CustomersWrite, shop.customers().create_in(&mut tx, &eve).await.map(drop));
+    refused("create a category in", P::CategoriesWrite, shop.categories().create_in(&mut tx, &other).await.map(drop));
+    refused("create a customer in", P::CustomersWrite, shop.customers().create_in(&mut tx, &eve).await.map(drop));
     let delete = shop.addresses().delete_in(&mut tx, address.id, v(1)).await;
     refused("delete an address in", P::CustomersWrite, delete);
     refused("adjust_in", P::StockAdjust, shop.inventory().adjust_in(&mut tx, adjustment_of(sku)).await.map(drop));
     drop(tx);
 
-    assert_eq!(f.snapshot().await, before, "a refused call writes nothing");
+    assert_eq!(f.snapshot().await, before, "a refused call must write nothing");
     let unproven: Vec<&P> = P::ALL.iter().filter(|p| !needed.contains(p)).collect();
-    assert!(unproven.is_empty(), "no call of this test needs {unproven:?}");
+    assert!(unproven.is_empty(), "the test itself is at fault: it makes no call that needs {unproven:?}");
 }
 
 fn adjustment_of(sku: crate::id::SkuId) -> StockAdjustment {

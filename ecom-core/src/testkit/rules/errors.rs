@@ -64,12 +64,18 @@ pub async fn r16_every_error_has_its_code_and_shows_no_sql(f: &ShopFixture) {
     for (result, code) in cases {
         let error = result.expect_err(code.as_str());
         assert_eq!(error.code(), code, "{error:?}");
-        assert!(!error.is_retryable() && !error.outcome_unknown(), "{error:?}");
+        assert!(
+            !error.is_retryable() && !error.outcome_unknown(),
+            "an error of the caller must not be retryable: {error:?}"
+        );
         let message = error.to_string();
         assert!(!message.is_empty());
         let quoted = message.contains("DROP TABLE");
         for word in ["SELECT", "INSERT", "UPDATE", "sqlite", "SQL", "constraint", "UNIQUE", "products.", "/tmp"] {
-            assert!(quoted || !message.contains(word), "{message}");
+            assert!(
+                quoted || !message.contains(word),
+                "a message must not contain SQL or names of the schema: {message}"
+            );
         }
     }
     let missing: ProductInput = from(&json!({ "title": "P", "price": 1, "categories": ["a", "none"] }));

@@ -136,7 +136,10 @@ pub async fn r14_a_shared_index_is_written_by_one_process_at_a_time(f: &ShopFixt
     f.plain("Lamp").await;
     until("one process updates the index", async || found("lamp").await == 1).await;
     let [a, b] = asked();
-    assert!((a == 0) != (b == 0), "exactly one process writes: {a}, {b}");
+    assert!(
+        (a == 0) != (b == 0),
+        "exactly one process must write to the index, but they have written {a} and {b} times"
+    );
     let busy = usize::from(a == 0);
     running.remove(busy).shutdown().await;
     f.plain("Torch").await;
@@ -168,13 +171,17 @@ pub async fn r14_verify_finds_and_repairs_drift(f: &ShopFixture) {
     let small = f.another(ShopConfig::default().index_batch(3), f.cache());
     for shop in [&f.shop, &small] {
         let found = shop.index().verify(false).await.unwrap();
-        assert_eq!((found.missing, found.stale, found.extra, found.repaired), (1, 1, 1, false), "{found:?}");
+        assert_eq!(
+            (found.missing, found.stale, found.extra, found.repaired),
+            (1, 1, 1, false),
+            "`verify` must find one missing, one old and one superfluous document: {found:?}"
+        );
         assert!(!found.is_clean());
     }
     let repaired = small.index().verify(true).await.unwrap();
-    assert!(repaired.repaired && !repaired.is_clean(), "{repaired:?}");
+    assert!(repaired.repaired && !repaired.is_clean(), "`verify` with repair must report the repair: {repaired:?}");
     let clean = f.shop.index().verify(true).await.unwrap();
-    assert!(clean.is_clean() && !clean.repaired, "{clean:?}");
+    assert!(clean.is_clean() && !clean.repaired, "`verify` must find no difference after the repair: {clean:?}");
     assert_eq!(clean.compared, 19);
     f.index_is_in_step("after").await;
 }
@@ -191,12 +198,12 @@ pub async fn r14_an_index_ahead_of_its_database_is_brought_back(f: &ShopFixture)
     f.search.apply(ops(), now).await.unwrap();
     let found = f.shop.index().verify(true).await.unwrap();
     assert_eq!((found.stale, found.missing, found.repaired), (1, 1, true));
-    f.index_is_in_step("revisions from the future").await;
+    f.index_is_in_step("revisions in the index above those in the database").await;
 
     let position = OutboxPosition { seq: now.position.seq + 1_000 };
     f.search.apply(ops(), crate::port::search::Checkpoint { position, ..now }).await.unwrap();
     f.plain("Lamp three").await;
-    f.index_is_in_step("a place from the future").await;
+    f.index_is_in_step("a checkpoint after the end of the log").await;
     assert_eq!(f.searched("lamp", SearchFilter::default()).await.len(), 3);
 }
 

@@ -100,13 +100,17 @@ pub async fn r17_bad_products_name_each_field_and_leave_nothing(f: &ShopFixture)
         let shown: String = bad.to_string().chars().take(200).collect();
         let input: ProductInput = from(&input);
         let named = fields(f.shop.acting_as(me()).products().create(&input).await, &shown);
-        assert_eq!(named.keys().map(String::as_str).collect::<Vec<_>>(), expected, "{shown}");
+        assert_eq!(
+            named.keys().map(String::as_str).collect::<Vec<_>>(),
+            expected,
+            "the error must name exactly the invalid fields: {shown}"
+        );
         let named = fields(f.shop.acting_as(me()).products().replace(p.id, v(1), &input).await, &shown);
         assert_eq!(named.keys().map(String::as_str).collect::<Vec<_>>(), expected, "PUT {shown}");
     }
     let no_price: ProductInput = from(&json!({ "title": "Good" }));
     let named = fields(f.shop.acting_as(me()).products().create(&no_price).await, "no price");
-    assert_eq!(named.get("price"), Some(&FieldCode::Required), "{named:?}");
+    assert_eq!(named.get("price"), Some(&FieldCode::Required), "a create without a price must be refused: {named:?}");
     for (patch, expected) in [
         (json!({ "title": null }), "title"),
         (json!({ "status": null }), "status"),
@@ -164,7 +168,11 @@ pub async fn r17_bad_skus_name_each_field_and_leave_nothing(f: &ShopFixture) {
             skus.patch(sku, v(1), from(&bad)).await,
         ] {
             let named = fields(result, &what);
-            assert_eq!(named.keys().collect::<Vec<_>>(), [field], "{what}");
+            assert_eq!(
+                named.keys().collect::<Vec<_>>(),
+                [field],
+                "the error must name exactly the invalid field: {what}"
+            );
         }
         let both: ProductInput = from(&json!({ "title": "Two", "skus": [{ "price": 1 }, input] }));
         for result in [
@@ -263,7 +271,11 @@ pub async fn r17_what_nothing_can_be_called_is_not_looked_up(f: &ShopFixture) {
                 assert_eq!(code_of(refused, &shown), ErrorCode::Validation);
                 assert_eq!(code_of(f.shop.products().filters(&filter).await, &shown), ErrorCode::Validation);
             }
-            assert_eq!(f.storage.statements(), statements, "{shown}: refused before it touches the database");
+            assert_eq!(
+                f.storage.statements(),
+                statements,
+                "{shown}: the name must be refused before any statement is sent to the database"
+            );
         }
     }
 }
@@ -275,7 +287,10 @@ pub async fn r17_bad_adjustments_leave_nothing(f: &ShopFixture) {
     let before = f.snapshot().await;
     let adjust = async |a: StockAdjustment| f.shop.acting_as(me()).inventory().adjust(a).await;
     for delta in [0, i64::MIN, i64::MAX, 1_000_000_000_001, 1_000_000_000_000] {
-        assert!(fields(adjust(adjustment(sku, delta)).await, "delta").contains_key("delta"), "{delta}");
+        assert!(
+            fields(adjust(adjustment(sku, delta)).await, "delta").contains_key("delta"),
+            "an adjustment by {delta} must be refused in the field `delta`"
+        );
     }
     let initial = StockAdjustment { reason: StockReason::Initial, ..adjustment(sku, 1) };
     assert!(fields(adjust(initial).await, "reason").contains_key("reason"));

@@ -168,7 +168,10 @@ pub async fn r15_no_document_stays_old_after_any_write_of_another_process(f: &Sh
             if !writes(f, &scene, kind, step).await {
                 break;
             }
-            assert!(f.events_after(head).await.iter().any(|e| e.kind == kind), "{kind:?}: write {step} has its event");
+            assert!(
+                f.events_after(head).await.iter().any(|e| e.kind == kind),
+                "{kind:?}: write {step} must write an event of this kind"
+            );
             let mut stale = Vec::new();
             let start = std::time::Instant::now();
             while start.elapsed() < Duration::from_secs(10) {
@@ -179,10 +182,13 @@ pub async fn r15_no_document_stays_old_after_any_write_of_another_process(f: &Sh
                 }
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
-            assert!(stale.is_empty(), "{kind:?}, write {step}: another process still shows the old {stale:?}");
+            assert!(
+                stale.is_empty(),
+                "{kind:?}, write {step}: another process must not show old documents, but shows {stale:?}"
+            );
             step += 1;
         }
-        assert!(step > 0, "{kind:?}: no write is tested");
+        assert!(step > 0, "the test itself is at fault: it makes no write of the kind {kind:?}");
     }
     background.shutdown().await;
 }

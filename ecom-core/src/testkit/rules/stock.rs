@@ -54,7 +54,11 @@ pub async fn stock_storm(f: &ShopFixture, seed: u64) {
         let (shop, done) = (f.shop.clone(), done.clone());
         async move {
             while !done.load(Ordering::SeqCst) {
-                assert_eq!(shop.inventory().imbalances().await.unwrap(), [], "the ledger must agree at any moment");
+                assert_eq!(
+                    shop.inventory().imbalances().await.unwrap(),
+                    [],
+                    "the stock must be the sum of the movements at any time"
+                );
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         }
@@ -125,12 +129,12 @@ pub async fn stock_storm(f: &ShopFixture, seed: u64) {
         for sku in f.shop.skus().of_product(p.id, IncludeDeleted::Yes).await.unwrap() {
             let page = Paging::first(10_000);
             let rows = f.shop.inventory().movements(sku.id, &page).await.unwrap().0.items;
-            assert!(sku.on_hand >= 0, "seed {seed}");
+            assert!(sku.on_hand >= 0, "seed {seed}: the stock must never be below 0");
             assert_eq!(rows.iter().map(|m| m.delta).sum::<i64>(), sku.on_hand, "seed {seed}: {}", sku.code);
             let mut on_hand = 0;
             for m in rows.iter().rev() {
                 on_hand += m.delta;
-                assert!(on_hand >= 0, "seed {seed}: the stock of {} was below 0", sku.code);
+                assert!(on_hand >= 0, "seed {seed}: the stock of {} must never be below 0", sku.code);
             }
             let named: Vec<(String, i64)> = rows.into_iter().filter_map(|m| Some((m.reference?, m.delta))).collect();
             let count = named.len();
@@ -153,15 +157,23 @@ pub async fn stock_storm(f: &ShopFixture, seed: u64) {
         for (sku, reference) in &t.refused {
             assert!(
                 ledgers.get(sku).is_none_or(|l| !l.contains_key(reference)),
-                "seed {seed}: what was refused is not"
+                "seed {seed}: a refused adjustment must not be in the ledger"
             );
         }
         for sku in &t.made {
             f.shop.skus().get(*sku, IncludeDeleted::No).await.unwrap();
         }
     }
-    assert_eq!(ledgers.values().map(HashMap::len).sum::<usize>(), accepted, "seed {seed}");
-    assert_eq!(f.shop.inventory().imbalances().await.unwrap(), [], "seed {seed}");
+    assert_eq!(
+        ledgers.values().map(HashMap::len).sum::<usize>(),
+        accepted,
+        "seed {seed}: the ledger must contain exactly the accepted adjustments"
+    );
+    assert_eq!(
+        f.shop.inventory().imbalances().await.unwrap(),
+        [],
+        "seed {seed}: the stock of every SKU must be the sum of its movements"
+    );
     f.index_is_in_step(&format!("seed {seed}")).await;
 }
 

@@ -156,7 +156,7 @@ pub async fn a_write_of_unknown_outcome_is_not_run_again(f: &ShopFixture) {
             let on = Written::make(f, way * 2 + n).await;
             let head = f.head().await;
             storage.plan(&[fault]);
-            let error = on.write(&shop, way).await.expect_err("the response of the commit was lost");
+            let error = on.write(&shop, way).await.expect_err("a write whose commit has no response must fail");
             assert!(error.outcome_unknown() && !error.is_contention(), "write {way}: {error:?}");
             assert_eq!(storage.commits(), 1, "write {way}");
             assert_eq!(f.events_after(head).await.len(), written, "write {way} after {fault:?}");
@@ -172,10 +172,15 @@ pub async fn tries_of_a_write_end_and_leave_nothing(f: &ShopFixture) {
     let before = f.snapshot().await;
     for way in [0, 6, 10, 13, 15, 21] {
         storage.plan(&[Fault::Contention; 100]);
-        let error = on.write(&shop, way).await.expect_err("another transaction always conflicts");
+        let error =
+            on.write(&shop, way).await.expect_err("a write must fail if another transaction conflicts every time");
         assert!(error.is_contention() && error.is_retryable() && !error.outcome_unknown(), "write {way}: {error:?}");
         assert_eq!(error.code(), ErrorCode::Unavailable);
-        assert!((2..=8).contains(&storage.commits()), "write {way}: {} tries", storage.commits());
+        assert!(
+            (2..=8).contains(&storage.commits()),
+            "write {way}: a write must be tried 2 to 8 times, but was tried {} times",
+            storage.commits()
+        );
     }
     assert_eq!(f.snapshot().await, before);
     // The transaction of a host runs once, because only the host can run it again.
@@ -261,7 +266,7 @@ pub async fn a_made_name_that_is_lost_to_another_is_made_again(f: &ShopFixture) 
     storage.blind(true, false);
     let mut tx = shop.begin().await.unwrap();
     let error = shop.acting_as(me()).products().create_in(&mut tx, &flat("Lamp")).await.unwrap_err();
-    assert!(error.is_contention(), "{error:?}");
+    assert!(error.is_contention(), "the transaction of a host must fail with an error that allows a retry: {error:?}");
 }
 
 /// Two processes create products with one title.
@@ -278,6 +283,6 @@ pub async fn products_of_one_title_made_at_once_all_get_a_name(f: &ShopFixture) 
     assert_eq!((slugs.len(), codes.len()), (32, 32));
     for n in 1..=32 {
         let slug = if n == 1 { "creme-brulee".to_owned() } else { format!("creme-brulee-{n}") };
-        assert!(slugs.contains(&*slug), "{slug} is left out: {slugs:?}");
+        assert!(slugs.contains(&*slug), "the slugs must be numbered without gaps, but {slug} is missing: {slugs:?}");
     }
 }

@@ -14,9 +14,9 @@ use crate::sql::engine::value::Value;
 
 /// The sizes that lists in `IN (…)` are padded to.
 const LIST_SIZES: [usize; 8] = [1, 8, 32, 128, 512, 2_048, 8_192, 30_000];
-/// The most values of one `IN (…)`, below every database's limit of parameters.
+/// The maximum number of values of one `IN (…)`, below every database's limit of parameters.
 pub const MAX_LIST: usize = 30_000;
-/// The most rows of one INSERT, a power of two.
+/// The maximum number of rows of one INSERT, a power of two.
 const MAX_ROWS: usize = 128;
 
 /// A statement's text and its parameters.
@@ -27,12 +27,12 @@ pub struct Builder<'q> {
 }
 
 impl<'q> Builder<'q> {
-    /// Starts with `text`.
+    /// Creates a statement that starts with `text`.
     pub fn new(text: impl Into<String>) -> Self {
         Self { text: text.into(), args: Vec::new() }
     }
 
-    /// Starts with a fixed text without parameters.
+    /// Creates a statement that starts with a fixed text without parameters.
     pub fn on(sql: &'static Sql, dialect: &Dialect) -> Self {
         Self::new(sql.prepared(dialect).text.as_str())
     }

@@ -14,7 +14,7 @@ use crate::sql::engine::executor::Executor;
 pub(crate) struct Migration {
     pub version: i64,
     pub name: &'static str,
-    /// Its text for each database, in the order of [`Dialect::slot`](crate::sql::engine::dialect::Dialect).
+    /// The text for each database, in the order of [`Dialect::slot`](crate::sql::engine::dialect::Dialect).
     pub texts: [&'static str; 3],
 }
 

@@ -30,7 +30,7 @@ enum Open {
     MySql(sqlx::MySqlConnection),
 }
 
-/// A connection and what is known of its state.
+/// A connection and its state, as far as it is known.
 pub struct Conn {
     open: Open,
     /// The state that the last statement left.
@@ -79,10 +79,10 @@ impl Conn {
     }
 }
 
-/// How connections are opened.
+/// The way to open connections.
 #[derive(Clone)]
 pub enum Opener {
-    /// SQLite.
+    /// Opens connections to SQLite.
     #[cfg(feature = "sqlite")]
     Sqlite {
         /// The options of the database.
@@ -90,10 +90,10 @@ pub enum Opener {
         /// The role of the connections.
         role: crate::sqlite::Role,
     },
-    /// PostgreSQL.
+    /// Opens connections to PostgreSQL.
     #[cfg(feature = "postgres")]
     Postgres(Box<sqlx::postgres::PgConnectOptions>),
-    /// MySQL or MariaDB.
+    /// Opens connections to MySQL or MariaDB.
     #[cfg(feature = "mysql")]
     MySql {
         /// The options of the driver.
@@ -216,9 +216,9 @@ pub struct SqlStorage {
     pub(super) shared: Arc<Shared>,
     /// Whether readers and writer are the same pool.
     pub(super) one_pool: bool,
-    /// How long a caller waits for a connection, including the time to open one.
+    /// The time for which a caller waits for a connection, including the time to open one.
     pub(super) wait: Duration,
-    /// How migrations open their connection, if they do not use a pooled one.
+    /// The way in which migrations open their connection, if they do not use a pooled one.
     pub(super) migrations: Option<Opener>,
     pub(super) clock: SharedClock,
     pub(super) ids: Arc<dyn IdSource>,
@@ -233,7 +233,7 @@ impl fmt::Debug for SqlStorage {
     }
 }
 
-/// How long opening a connection, or pinging an idle one, may take.
+/// The time limit for opening a connection and for pinging an idle one.
 pub(super) const OPEN_LIMIT: Duration = Duration::from_secs(5);
 const PING_LIMIT: Duration = Duration::from_secs(1);
 
@@ -245,7 +245,7 @@ fn pool(opens: Opens, size: usize, wait: Duration) -> Result<Pool<Opens>> {
         .queue_mode(QueueMode::Lifo)
         .runtime(deadpool::Runtime::Tokio1)
         .build()
-        .map_err(|e| Error::internal("making a connection pool", e))
+        .map_err(|e| Error::internal("creating a connection pool", e))
 }
 
 /// Returns the error for a URL of a database that is not compiled in.
@@ -381,7 +381,8 @@ impl SqlStorage {
         Ok(lent.conn().executor(&self.shared).fetch_all(text, args).await?)
     }
 
-    /// Returns the number of a SQLite pragma on a connection for reads or, if `write`, for writes; for tests.
+    /// Returns the number of a SQLite pragma, on a connection for writes if `write` is set, and for reads otherwise.
+    /// For tests.
     #[doc(hidden)]
     pub async fn pragma(&self, name: &'static str, write: bool) -> Result<String> {
         let mut lent = self.lend(if write { &self.writer } else { &self.readers }).await?;

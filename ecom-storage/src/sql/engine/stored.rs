@@ -14,19 +14,19 @@ pub trait Stored: Copy {
     /// The type on disk.
     type Disk;
 
-    /// Returns its number or word.
+    /// Returns the number or word of the variant.
     fn disk(self) -> Self::Disk;
 
-    /// Reads it from a column.
+    /// Reads the variant from a column.
     ///
     /// # Errors
     /// `Internal` if the column holds a number or word that this release does not know.
     fn read(row: &Row, at: usize) -> Result<Self>;
 }
 
-/// A stored number or word that no variant has.
+/// The error for a stored number or word that no variant has.
 #[derive(Debug, thiserror::Error)]
-#[error("{of} has no variant that is kept as `{found}`")]
+#[error("{of} has no variant that is stored as `{found}`")]
 struct Unknown {
     of: &'static str,
     found: String,

@@ -26,11 +26,11 @@ pub fn bounded<T>(v: std::result::Result<T, NumberError>) -> Result<T> {
 /// A parameter of a statement; `None` is a NULL of that type.
 #[derive(Debug, Clone)]
 pub enum Value<'q> {
-    /// 32-bit number.
+    /// A 32-bit number.
     I32(Option<i32>),
-    /// 64-bit number.
+    /// A 64-bit number.
     I64(Option<i64>),
-    /// Text.
+    /// A text.
     Text(Option<Cow<'q, str>>),
     /// An id.
     Uuid(Option<Uuid>),
@@ -93,13 +93,13 @@ from! {
 
 /// A row of a result. Columns are read by their position in the select list.
 pub enum Row {
-    /// Of SQLite.
+    /// A row of SQLite.
     #[cfg(feature = "sqlite")]
     Sqlite(sqlx::sqlite::SqliteRow),
-    /// Of PostgreSQL.
+    /// A row of PostgreSQL.
     #[cfg(feature = "postgres")]
     Postgres(sqlx::postgres::PgRow),
-    /// Of MySQL or MariaDB.
+    /// A row of MySQL or MariaDB.
     #[cfg(feature = "mysql")]
     MySql(sqlx::mysql::MySqlRow),
 }
