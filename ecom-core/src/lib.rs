@@ -20,6 +20,7 @@ mod domain {
     pub(crate) mod common;
     /// The log of events.
     pub(crate) mod platform {
+        pub(crate) mod audit;
         pub(crate) mod outbox;
     }
     /// Stock levels and the ledger.
@@ -56,6 +57,7 @@ mod service {
     }
     /// The reader of the event log.
     pub(crate) mod platform {
+        pub(crate) mod audit;
         pub(crate) mod outbox;
     }
     pub(crate) mod run;
@@ -166,8 +168,10 @@ pub mod search {
 
 /// The platform: the event log, its consumers, and the background work.
 pub mod platform {
+    pub use crate::domain::platform::audit::{AuditFinding, AuditReport, LedgerSum};
     pub use crate::domain::platform::outbox::{Event, EventBatch, EventKind, OutboxPosition};
     pub use crate::service::background::Background;
     pub use crate::service::background::consumer::{Consumer, StartPosition};
+    pub use crate::service::platform::audit::AuditService;
     pub use crate::service::platform::outbox::EventLog;
 }

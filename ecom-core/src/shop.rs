@@ -19,6 +19,7 @@ use crate::service::catalog::category::CategoryService;
 use crate::service::catalog::import::ImportService;
 use crate::service::catalog::product::ProductService;
 use crate::service::catalog::sku::SkuService;
+use crate::service::platform::audit::AuditService;
 use crate::service::platform::outbox::EventLog;
 use crate::service::run::context::Context;
 use crate::service::run::queue::Queue;
@@ -146,6 +147,11 @@ impl<'a> ActingShop<'a> {
         EventLog::new(self.cx, self.who)
     }
 
+    /// Returns the service that audits the shop.
+    pub const fn audit(&self) -> AuditService<'a> {
+        AuditService::new(self.cx, self.who)
+    }
+
     /// Returns the service of imports.
     pub const fn import(&self) -> ImportService<'a> {
         ImportService::new(self.cx, self.who)
@@ -266,6 +272,11 @@ impl Shop {
     /// Returns the event log, for consumers that store their position in it themselves.
     pub fn events(&self) -> EventLog<'_> {
         self.trusted().events()
+    }
+
+    /// Returns the service that audits the shop.
+    pub fn audit(&self) -> AuditService<'_> {
+        self.trusted().audit()
     }
 
     /// Returns the service of imports.

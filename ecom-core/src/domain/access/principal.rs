@@ -55,6 +55,8 @@ permissions! {
     BillsWrite = "bills:write";
     /// Synchronize, rebuild and verify the search index.
     IndexWrite = "index:write";
+    /// Audit the shop.
+    AuditRun = "audit:run";
     /// Read the log of events.
     EventsRead = "events:read";
     /// Run imports.

@@ -4,7 +4,7 @@ use crate::domain::common::IncludeDeleted;
 use crate::domain::sales::bill::{Bill, BillFilter, BillSort};
 use crate::domain::sales::order::{Order, OrderChange, OrderFilter, OrderRecord, OrderSort};
 use crate::error::Result;
-use crate::id::{BillId, CartId, OrderId};
+use crate::id::{BillId, CartId, OrderId, OrderLineId};
 use crate::paging::{Page, Paging, Total};
 
 /// A kind of document that has numbers of its own (R43).
@@ -59,6 +59,15 @@ port! {
 
         /// Returns the history of an order, oldest first.
         async fn history(&mut self, id: OrderId) -> Result<Vec<OrderChange>>;
+
+        /// Returns the ids of at most `limit` orders after one, by id, soft-deleted ones included.
+        async fn ids_after(&mut self, after: Option<OrderId>, limit: u32) -> Result<Vec<OrderId>>;
+
+        /// Returns the version and the number of entries of the history of each of these orders.
+        async fn versions(&mut self, ids: &[OrderId]) -> Result<Vec<(OrderId, i64, i64)>>;
+
+        /// Returns the sum of the stock movements of each line of these orders that has movements.
+        async fn moved(&mut self, ids: &[OrderId]) -> Result<Vec<(OrderLineId, i64)>>;
 
         /// Takes `count` numbers of a kind of document. Each is greater than those that were taken before on this
         /// connection, and no number is taken twice, even if the transaction is rolled back on one of the databases

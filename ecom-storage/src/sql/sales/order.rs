@@ -166,6 +166,17 @@ static BILLS_OF: Sql = Sql::of(&BILLS, "SELECT {*} FROM bills WHERE order_id IN 
 static DELETE_ADJUSTMENTS: Sql = Sql::new("DELETE FROM order_adjustments WHERE order_id = $1");
 static HISTORY: Sql = Sql::of(&CHANGES, "SELECT {*} FROM order_changes WHERE order_id = $1 ORDER BY seq");
 
+static IDS_AFTER: Sql = Sql::new("SELECT id FROM orders WHERE id > $1 ORDER BY id LIMIT $2");
+static VERSIONS: Sql = Sql::new(
+    "SELECT o.id, o.version, (SELECT COUNT(*) FROM order_changes c WHERE c.order_id = o.id) FROM orders o \
+     WHERE o.id IN ",
+);
+static MOVED: Sql = Sql::new(
+    "SELECT l.id, (SELECT CAST(SUM(m.delta) AS {bigint}) FROM stock_movements m WHERE m.order_line_id = l.id) \
+     FROM order_lines l WHERE EXISTS (SELECT 1 FROM stock_movements m WHERE m.order_line_id = l.id) \
+     AND l.order_id IN ",
+);
+
 fn exponent(currency: Currency) -> i32 {
     i32::try_from(currency.exponent()).unwrap_or(0)
 }
@@ -465,6 +476,20 @@ impl OrderRepository for SqlOrders<'_> {
 
     async fn history(&mut self, id: OrderId) -> Result<Vec<OrderChange>> {
         self.0.fetch_all(&HISTORY, vec![id.into()]).await?.iter().map(read_change).collect()
+    }
+
+    async fn ids_after(&mut self, after: Option<OrderId>, limit: u32) -> Result<Vec<OrderId>> {
+        let after = after.unwrap_or(OrderId(uuid::Uuid::nil()));
+        let rows = self.0.fetch_all(&IDS_AFTER, vec![after.into(), i64::from(limit).into()]).await?;
+        rows.iter().map(|r| Ok(OrderId(r.uuid(0)?))).collect()
+    }
+
+    async fn versions(&mut self, ids: &[OrderId]) -> Result<Vec<(OrderId, i64, i64)>> {
+        self.rows(&VERSIONS, ids, "o.id", |r| Ok((OrderId(r.uuid(0)?), r.i64(1)?, r.i64(2)?))).await
+    }
+
+    async fn moved(&mut self, ids: &[OrderId]) -> Result<Vec<(OrderLineId, i64)>> {
+        self.rows(&MOVED, ids, "l.id", |r| Ok((OrderLineId(r.uuid(0)?), r.i64(1)?))).await
     }
 
     async fn next_numbers(&mut self, kind: NumberedDocument, count: usize) -> Result<Vec<i64>> {

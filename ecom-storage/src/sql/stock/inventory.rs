@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use ecom_core::common::Actor;
 use ecom_core::id::{OrderLineId, ProductId, SkuId, StockMovementId};
 use ecom_core::paging::{Keyset, Page, Paging, SortKey};
+use ecom_core::platform::LedgerSum;
 use ecom_core::port::{InventoryRepository, TouchedProduct};
 use ecom_core::stock::{Shortage, StockConflict};
 use ecom_core::stock::{StockImbalance, StockLevel, StockMovement};
@@ -59,6 +60,13 @@ static LEVELS_OF: Sql = Sql::over(
 const PRODUCT_DELETED_AT: usize = LEVELS.width();
 static MOVEMENTS_OF: Sql = Sql::of(&MOVEMENTS, "SELECT {*} FROM stock_movements WHERE sku_id = ");
 static COUNT: Sql = Sql::new("SELECT COUNT(*) FROM stock_movements WHERE sku_id = $1");
+static LEDGERS: Sql = Sql::new(
+    "SELECT s.id, s.on_hand, \
+     (SELECT CAST(coalesce(SUM(m.delta), 0) AS {bigint}) FROM stock_movements m WHERE m.sku_id = s.id), \
+     (SELECT COUNT(*) FROM stock_movements m WHERE m.sku_id = s.id AND m.order_line_id IS NOT NULL \
+      AND NOT EXISTS (SELECT 1 FROM order_lines l WHERE l.id = m.order_line_id AND l.sku_id = s.id)) \
+     FROM skus s WHERE s.id > $1 ORDER BY s.id LIMIT $2",
+);
 static IMBALANCES: Sql = Sql::new(
     "SELECT s.id, s.on_hand, CAST(coalesce(SUM(m.delta), 0) AS {bigint}) FROM skus s \
      LEFT JOIN stock_movements m ON m.sku_id = s.id GROUP BY s.id, s.on_hand \
@@ -226,6 +234,15 @@ impl InventoryRepository for SqlInventory<'_> {
     async fn count_movements(&mut self, sku: SkuId) -> Result<u64> {
         let row = self.0.fetch_optional(&COUNT, vec![Value::from(sku)]).await?;
         row.map_or(Ok(0), |r| r.count(0))
+    }
+
+    async fn ledgers(&mut self, after: Option<SkuId>, limit: u32) -> Result<Vec<LedgerSum>> {
+        let after = after.unwrap_or(SkuId(uuid::Uuid::nil()));
+        let rows = self.0.fetch_all(&LEDGERS, vec![after.into(), i64::from(limit).into()]).await?;
+        let sum = |r: &Row| {
+            Ok(LedgerSum { sku_id: SkuId(r.uuid(0)?), on_hand: r.i64(1)?, ledger: r.i64(2)?, orphans: r.count(3)? })
+        };
+        rows.iter().map(sum).collect()
     }
 
     async fn imbalances(&mut self) -> Result<Vec<StockImbalance>> {
