@@ -179,7 +179,7 @@ CREATE INDEX order_adjustments_line ON order_adjustments (order_line_id) WHERE o
 
 CREATE TABLE order_changes (
     order_id    UUID        NOT NULL REFERENCES orders (id) ON DELETE RESTRICT,
-    seq         INTEGER     NOT NULL CHECK (seq >= 1),
+    seq         BIGINT      NOT NULL CHECK (seq >= 1),
     kind        TEXT        NOT NULL,
     from_status INTEGER,
     to_status   INTEGER     NOT NULL,

@@ -444,9 +444,10 @@ impl<'a> OrderService<'a> {
         let skus: Vec<SkuId> = stock.iter().map(|s| s.sku_id).collect();
         let levels = if skus.is_empty() { Vec::new() } else { tx.inventory().lock(&skus).await? };
         let unnumbered = record.bills.iter().filter(|b| b.number.is_empty()).count();
-        let mut numbers = tx.orders().next_numbers(NumberedDocument::Bill, unnumbered).await?.into_iter();
+        let year = record.order.audit.updated_at.year();
+        let mut numbers = tx.orders().next_numbers(NumberedDocument::Bill, year, unnumbered).await?.into_iter();
         for bill in record.bills.iter_mut().filter(|b| b.number.is_empty()) {
-            bill.number = number("BILL", bill.date, numbers.next())?;
+            bill.number = taken(numbers.next())?;
         }
         let written = tx.orders().update(&before, &record, &change).await;
         tx.or_next_name(written, |field| field == "bill_number")?;
@@ -516,11 +517,8 @@ fn movement(cx: &Context, stock: &StockChange, reason: StockReason, order: &Orde
     }
 }
 
-/// Returns the number of a document: its prefix, the year of its date in UTC, and the number of the counter, which
-/// never restarts (R43).
-fn number(prefix: &str, date: crate::clock::Timestamp, counter: Option<i64>) -> Result<String> {
-    let counter = counter.ok_or(Error::Internal { context: "a number of a document is missing", source: None })?;
-    Ok(format!("{prefix}-{}-{counter:06}", date.year()))
+fn taken(number: Option<String>) -> Result<String> {
+    number.ok_or(Error::Internal { context: "a number of a document is missing", source: None })
 }
 
 fn sku_ids(lines: &[CheckedLine]) -> impl Iterator<Item = SkuId> + '_ {
@@ -639,8 +637,9 @@ async fn place_all_in(cx: &Arc<Context>, tx: &mut Tx<'_>, calls: &[Placing]) -> 
         return Ok(steps.into_iter().map(|s| s.map(|s| s.record)).collect());
     }
     let unnumbered = steps.iter().flatten().flat_map(|s| &s.record.bills).filter(|b| b.number.is_empty()).count();
-    let mut numbers = tx.orders().next_numbers(NumberedDocument::Order, placed).await?.into_iter();
-    let mut bill_numbers = tx.orders().next_numbers(NumberedDocument::Bill, unnumbered).await?.into_iter();
+    let year = now.year();
+    let mut numbers = tx.orders().next_numbers(NumberedDocument::Order, year, placed).await?.into_iter();
+    let mut bill_numbers = tx.orders().next_numbers(NumberedDocument::Bill, year, unnumbered).await?.into_iter();
     let (mut records, mut history) = (Vec::with_capacity(placed), Vec::with_capacity(placed));
     let (mut movements, mut events) = (Vec::new(), Vec::with_capacity(placed));
     let mut results: Vec<Result<usize>> = Vec::with_capacity(calls.len());
@@ -652,9 +651,9 @@ async fn place_all_in(cx: &Arc<Context>, tx: &mut Tx<'_>, calls: &[Placing]) -> 
                 continue;
             }
         };
-        record.order.number = number("ORD", record.order.placed_at, numbers.next())?;
+        record.order.number = taken(numbers.next())?;
         for bill in record.bills.iter_mut().filter(|b| b.number.is_empty()) {
-            bill.number = number("BILL", bill.date, bill_numbers.next())?;
+            bill.number = taken(bill_numbers.next())?;
         }
         movements.extend(stock.iter().map(|s| movement(cx, s, StockReason::Order, &record.order, &call.actor)));
         events.push(changed(&record.order, EventKind::OrderPlaced, &call.actor));
@@ -671,10 +670,10 @@ async fn place_all_in(cx: &Arc<Context>, tx: &mut Tx<'_>, calls: &[Placing]) -> 
     changes.append(&mut events);
     tx.emit_all(changes).await?;
     let mut records: Vec<Option<OrderRecord>> = records.into_iter().map(Some).collect();
-    let taken = |at: usize, records: &mut Vec<Option<OrderRecord>>| {
+    let record = |at: usize, records: &mut Vec<Option<OrderRecord>>| {
         records[at].take().ok_or(Error::Internal { context: "an order is missing", source: None })
     };
-    Ok(results.into_iter().map(|r| r.and_then(|at| taken(at, &mut records))).collect())
+    Ok(results.into_iter().map(|r| r.and_then(|at| record(at, &mut records))).collect())
 }
 
 /// The service of the bills and credit notes of a shop. Orders make them.

@@ -10,6 +10,7 @@ mod customers;
 mod errors;
 mod index;
 mod input;
+mod orders;
 mod outbox;
 mod products;
 mod removal;
@@ -71,6 +72,7 @@ suite! {
         products: __shop_products,
         writes: __shop_writes,
         customers: __shop_customers,
+        orders: __shop_orders,
         access: __shop_access,
     }
 }
