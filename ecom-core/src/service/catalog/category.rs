@@ -533,7 +533,7 @@ fn merge(before: &Category, patch: CategoryPatch) -> Result<CategoryInput> {
         ..CategoryInput::default()
     };
     let derived = is_numbered(&before.slug, &Slug::from_title(&before.name, "category"));
-    if patch.name.is_said() && !patch.slug.is_said() && derived {
+    if patch.name.is_present() && !patch.slug.is_present() && derived {
         input.slug = None;
     }
     patch.name.apply_required(&mut input.name, "name", &mut e);
