@@ -163,7 +163,6 @@ impl ServerConfig {
                 Err(std::env::VarError::NotUnicode(_)) => errors.push(name, FieldCode::Malformed, "must be UTF-8"),
             }
         }
-        #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
         let mut names: Vec<String> = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect();
         merge(&mut values, dot_env(&mut names, &mut errors));
         if let Some(path) = present(&values, "ECOM_CONFIG") {

@@ -336,10 +336,7 @@ impl SqlStorage {
 
     pub(super) async fn lend(&self, pool: &Pool<Opens>) -> Result<Lent> {
         // The pool's own limits apply to each step, so several dead connections in a row would add up.
-        let got = match tokio::time::timeout(self.wait, pool.get()).await {
-            Ok(got) => got,
-            Err(_) => return Err(self.waited(pool)),
-        };
+        let Ok(got) = tokio::time::timeout(self.wait, pool.get()).await else { return Err(self.waited(pool)) };
         match got {
             Ok(object) => {
                 let mut lent = Lent(Some(object));
