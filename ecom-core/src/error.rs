@@ -283,11 +283,20 @@ pub enum CatalogConflict {
 #[non_exhaustive]
 pub enum StockConflict {
     /// There is not enough stock; the error names every SKU of which too little is available.
-    #[error("there is not enough stock for {} of the requested SKUs", shortages.len())]
+    #[error("{}", insufficient(shortages))]
     Insufficient {
         /// The SKUs of which too little is available.
         shortages: Vec<Shortage>,
     },
+}
+
+fn insufficient(shortages: &[Shortage]) -> String {
+    match shortages {
+        [Shortage { sku_id, requested, available }] => {
+            format!("there is not enough stock of SKU {sku_id}: {requested} requested, {available} available")
+        }
+        many => format!("there is not enough stock for {} of the requested SKUs", many.len()),
+    }
 }
 
 /// The reason why the sales of the shop do not allow a write.
@@ -535,7 +544,8 @@ macro_rules! error_codes {
 
 error_codes! {
     BadRequest = "BAD_REQUEST",
-        "The request cannot be parsed: it has malformed JSON, a malformed id, or an unknown field or parameter.";
+        "The request cannot be parsed: it has malformed JSON, a malformed value, or an unknown field, parameter or \
+         word.";
     Validation = "VALIDATION_FAILED", "At least one value is invalid; `details` has an entry for each such field.";
     Unauthenticated = "UNAUTHENTICATED", "The request requires authentication: log in first.";
     Forbidden = "FORBIDDEN", "The caller does not have the permission that the message names.";
@@ -543,7 +553,6 @@ error_codes! {
         "The resource does not exist, or it is soft-deleted; `include_deleted=true` shows soft-deleted ones.";
     MethodNotAllowed = "METHOD_NOT_ALLOWED",
         "The resource does not support this method; the header `Allow` lists those that it supports.";
-    NotAcceptable = "NOT_ACCEPTABLE", "The server does not offer the requested representation.";
     VersionConflict = "VERSION_CONFLICT",
         "The resource has changed since you read it: read it again, and repeat the change if it still applies.";
     VersionRequired = "VERSION_REQUIRED",

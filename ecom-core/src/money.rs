@@ -232,6 +232,7 @@ fn same_currency(found: impl IntoIterator<Item = Currency>, shop: Currency) -> R
 
 /// Pushes an error if the minimum of a price filter is above its maximum. `prefix` precedes the names of the fields
 /// (`filter.` or empty).
+#[doc(hidden)]
 pub fn check_price_order(prefix: &str, min: Option<Money>, max: Option<Money>, errors: &mut ValidationErrors) {
     if min.zip(max).is_some_and(|(min, max)| min.minor() > max.minor()) {
         let message = format!("must not be above `{prefix}max_price`");
@@ -403,6 +404,7 @@ hundredths! {
 
 /// Returns the price of an input, which must be exact in the shop's currency and 0 or more. If it is not, the function
 /// pushes an error under `field` and returns `None`.
+#[doc(hidden)]
 pub fn price_of(d: ExactDecimal, currency: Currency, field: &str, errors: &mut ValidationErrors) -> Option<Money> {
     match Money::exact(d.0, currency) {
         Ok(m) if m.minor() < 0 => {

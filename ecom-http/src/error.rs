@@ -32,7 +32,6 @@ pub(crate) const fn status_of(code: ErrorCode) -> StatusCode {
         ErrorCode::Forbidden => StatusCode::FORBIDDEN,
         ErrorCode::NotFound => StatusCode::NOT_FOUND,
         ErrorCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-        ErrorCode::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
         ErrorCode::VersionConflict
         | ErrorCode::Duplicate
         | ErrorCode::CategoryCycle
@@ -92,9 +91,6 @@ impl ApiError {
                 ErrorCode::MethodNotAllowed,
                 "the resource does not support this method; `Allow` lists those that it supports",
             ),
-            StatusCode::NOT_ACCEPTABLE => {
-                (ErrorCode::NotAcceptable, "the server does not offer the requested representation")
-            }
             StatusCode::REQUEST_TIMEOUT => {
                 (ErrorCode::RequestTimeout, "the request did not arrive in time; send it again")
             }

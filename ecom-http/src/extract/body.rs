@@ -63,6 +63,9 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
         if bytes.is_empty() {
             return Err(ApiError::field("body", FieldCode::Required, "is required"));
         }
+        if std::str::from_utf8(&bytes).is_err() {
+            return Err(ApiError::field("body", FieldCode::Malformed, "must be UTF-8, but contains other bytes"));
+        }
         // Derived code would also accept an array for a struct, in the order of its fields.
         if bytes
             .trim_ascii_start()
@@ -170,6 +173,16 @@ fn array_for_object(object: &Value, prefix: &str) -> Option<String> {
             if item.is_array() { Some(at) } else { array_for_object(item, &format!("{at}.")) }
         })
     })
+}
+
+/// Refuses a `version` in a request that creates a resource, which has no version yet.
+pub(crate) fn unversioned(version: Option<i64>) -> Result<(), ApiError> {
+    match version {
+        None => Ok(()),
+        Some(_) => {
+            Err(ApiError::field("version", FieldCode::Unknown, "is not a field of a new resource; leave it out"))
+        }
+    }
 }
 
 /// The version that the client read, in an optional body: `{"version": 3}`.

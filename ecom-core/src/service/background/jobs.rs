@@ -130,12 +130,18 @@ async fn run(cx: Arc<Context>, job: Job, mut work: impl Work, mut stopped: watch
                 (if more { Duration::ZERO } else { job.every }, job.woken && here)
             }
             Err(error) => {
-                tracing::warn!(work = job.name, error = %WithCauses(&*error), "background work failed; it waits");
+                backoff = (backoff * 2).min(MAX_BACKOFF.max(job.every));
+                let pause = cx.jitter(backoff);
+                let name = &job.name;
+                tracing::warn!(
+                    work = name,
+                    error = %WithCauses(&*error),
+                    "background work `{name}` failed; it runs again in {pause:.1?}"
+                );
                 // Another process may succeed.
                 turn.end().await;
-                backoff = (backoff * 2).min(MAX_BACKOFF.max(job.every));
                 // A backend that is down is not tried again at every write.
-                (cx.jitter(backoff), false)
+                (pause, false)
             }
         };
         tokio::select! {

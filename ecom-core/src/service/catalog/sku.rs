@@ -111,6 +111,7 @@ impl<'a> SkuService<'a> {
         self.who.require(Permission::ProductsWrite)?;
         let values = self.check(input)?;
         let made = values.code.is_none();
+        tx.started();
         let before = lock_product(tx, product).await?;
         check_room(&before)?;
         let mut codes = CodeBook::of(tx, &before.slug, values.code.clone()).await?;
@@ -123,7 +124,8 @@ impl<'a> SkuService<'a> {
         let mut after = before.clone();
         after.skus.push(sku);
         let saved = self.save(tx, &before, after, Vec::new(), id).await;
-        tx.or_next_name(saved, |field| made && field == "code")
+        let written = tx.or_next_name(saved, |field| made && field == "code");
+        tx.ended(written)
     }
 
     /// Replaces a SKU (PUT, R1). If the input has no stock, the stock stays.
@@ -152,7 +154,9 @@ impl<'a> SkuService<'a> {
         self.who.require(Permission::ProductsWrite)?;
         let expected = expected.or_named(input.version)?;
         let values = self.check(input)?;
-        self.write_in(tx, id, expected, |_| Ok(values)).await
+        tx.started();
+        let written = self.write_in(tx, id, expected, |_| Ok(values)).await;
+        tx.ended(written)
     }
 
     /// Merges a patch into a SKU (RFC 7396, R1).
@@ -181,7 +185,9 @@ impl<'a> SkuService<'a> {
     ) -> Result<Sku> {
         self.who.require(Permission::ProductsWrite)?;
         let expected = expected.or_named(patch.version)?;
-        self.write_in(tx, id, expected, |sku| self.check(&merge(sku, patch)?)).await
+        tx.started();
+        let written = self.write_in(tx, id, expected, |sku| self.check(&merge(sku, patch)?)).await;
+        tx.ended(written)
     }
 
     async fn write_in(
@@ -247,6 +253,7 @@ impl<'a> SkuService<'a> {
     ) -> Result<()> {
         self.who.require_delete(Permission::ProductsWrite, mode)?;
         let gone = || Error::not_found(Entity::Sku, id);
+        tx.started();
         let found = tx.skus().get(id, IncludeDeleted::Yes).await?.ok_or_else(gone)?;
         let before = match mode {
             DeleteMode::Soft => lock_product(tx, found.product_id).await?,
@@ -284,7 +291,7 @@ impl<'a> SkuService<'a> {
         if mode == DeleteMode::Force {
             tx.skus().purge(id).await?;
         }
-        Ok(())
+        tx.ended(Ok(()))
     }
 
     /// Restores a soft-deleted SKU of a live product (R2).
@@ -304,6 +311,7 @@ impl<'a> SkuService<'a> {
     pub async fn restore_in(&self, tx: &mut Tx<'_>, id: SkuId, expected: ExpectedVersion) -> Result<Sku> {
         self.who.require(Permission::ProductsWrite)?;
         let gone = || Error::not_found(Entity::Sku, id);
+        tx.started();
         let found = tx.skus().get(id, IncludeDeleted::Yes).await?.ok_or_else(gone)?;
         let before = lock_product(tx, found.product_id).await.map_err(|e| match e {
             Error::NotFound { .. } => {
@@ -328,7 +336,7 @@ impl<'a> SkuService<'a> {
         edited.audit.edited(self.cx.now(), self.who.actor());
         tx.products().update(&before, &edited).await?;
         tx.emit(EventKind::ProductUpdated, edited.id, edited.revision, self.who.actor(), shown_by(&edited)).await?;
-        Ok(live)
+        tx.ended(Ok(live))
     }
 
     fn check(&self, input: &SkuInput) -> Result<SkuValues> {

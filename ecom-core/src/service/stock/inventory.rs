@@ -101,7 +101,10 @@ impl<'a> InventoryService<'a> {
         self.who.require(Permission::StockAdjust)?;
         check(&adjustment)?;
         let posting = Posting { adjustment, actor: self.who.actor().clone() };
+        tx.started();
         let adjusted = adjust_all_in(self.cx, tx, &[posting]).await?.pop();
+        // A refused adjustment has written nothing.
+        tx.ended(Ok(()))?;
         adjusted.ok_or(Error::Internal { context: "an adjustment is missing", source: None })?
     }
 

@@ -3,17 +3,21 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::ShopFixture;
 use super::support::{adjustment, category_input, flat, from, me, v};
 use crate::config::ShopConfig;
+use crate::domain::access::principal::Principal;
 use crate::domain::catalog::category::Category;
 use crate::domain::catalog::product::Product;
 use crate::domain::catalog::sku::Sku;
 use crate::domain::common::{DeleteMode, IncludeDeleted};
 use crate::domain::sales::customer::{Address, AddressInput, Customer, CustomerInput};
 use crate::error::{ErrorCode, Result};
+use crate::id::{AddressId, CategoryId, CustomerId, ProductId, SkuId};
 use crate::shop::{ActingShop, Shop};
 use crate::testkit::duplicate_field;
 use crate::testkit::faults::Fault;
@@ -23,6 +27,8 @@ tests! {
         a_write_that_another_was_in_the_way_of_is_run_again_and_written_once,
         a_write_of_unknown_outcome_is_not_run_again,
         tries_of_a_write_end_and_leave_nothing,
+        a_transaction_with_a_failed_call_is_not_committed,
+        a_call_refused_before_it_reads_leaves_its_transaction_usable,
         a_deadlock_with_a_host_leaves_an_answer_to_both,
         a_made_name_that_is_lost_to_another_is_made_again,
         products_of_one_title_made_at_once_all_get_a_name,
@@ -190,6 +196,99 @@ pub async fn tries_of_a_write_end_and_leave_nothing(f: &ShopFixture) {
     assert!(tx.commit().await.unwrap_err().is_contention());
     assert_eq!(storage.commits(), 1);
     assert_eq!(f.snapshot().await, before);
+}
+
+/// Every `…_in` call that fails makes its transaction one that cannot be committed, also if the host ignores the error.
+pub async fn a_transaction_with_a_failed_call_is_not_committed(f: &ShopFixture) {
+    let shop = f.shop.acting_as(me());
+    let (products, skus, categories) = (shop.products(), shop.skus(), shop.categories());
+    let (customers, addresses) = (shop.customers(), shop.addresses());
+    let soft = DeleteMode::Soft;
+    // A subtree that is one level too deep for its new place: the category is written before its children are checked.
+    let mut deep = f.category("Deep 1", None).await;
+    for n in 2..Category::MAX_DEPTH {
+        deep = f.category(&format!("Deep {n}"), Some(&deep)).await;
+    }
+    let moved = f.category("Moved", None).await;
+    f.category("Child", Some(&moved)).await;
+    let taken = f.product(json!({ "title": "Taken", "slug": "taken", "price": 1 })).await;
+    let ada = customer_input("ada@example.com");
+    let known = customers.create(&ada).await.unwrap();
+    let before = f.snapshot().await;
+
+    let mut commits = [true, false].into_iter().cycle();
+    macro_rules! fails {
+        ($service:ident.$call:ident($($argument:expr),*)) => {
+            let mut tx = f.shop.begin().await.unwrap();
+            products.create_in(&mut tx, &flat("Before")).await.unwrap();
+            let call = concat!(stringify!($service), ".", stringify!($call));
+            $service.$call(&mut tx, $($argument),*).await.map(drop).expect_err(call);
+            // A later call that succeeds does not make up for it.
+            let _ = products.create_in(&mut tx, &flat("After")).await;
+            let ended = if commits.next() == Some(true) { tx.commit().await } else { tx.finish() };
+            let error = ended.map(drop).expect_err(call);
+            assert_eq!(error.code(), ErrorCode::StateConflict, "{call}: {error:?}");
+            assert!(error.to_string().contains("roll it back"), "{call}: {error}");
+        };
+    }
+    let sku = from(&json!({ "price": 1 }));
+    fails!(categories.move_to_in(moved.id, v(1), Some(deep.id.to_string())));
+    fails!(products.create_in(&from(&json!({ "title": "Other", "slug": "taken", "price": 1 }))));
+    fails!(products.create_many_in(&[flat("Good"), from(&json!({ "title": "Bad", "slug": "taken", "price": 1 }))]));
+    fails!(products.replace_in(taken.id, v(9), &flat("Put")));
+    fails!(products.patch_in(taken.id, v(1), from(&json!({ "title": "" }))));
+    fails!(products.delete_in(taken.id, v(9), soft));
+    fails!(products.restore_in(taken.id, v(1)));
+    fails!(skus.create_in(ProductId(Uuid::nil()), &sku));
+    fails!(skus.replace_in(taken.skus[0].id, v(9), &sku));
+    fails!(skus.patch_in(taken.skus[0].id, v(9), from(&json!({ "price": 2 }))));
+    fails!(skus.delete_in(taken.skus[0].id, v(1), soft));
+    fails!(skus.restore_in(taken.skus[0].id, v(1)));
+    fails!(categories.create_in(&category_input("Child", Some(CategoryId(Uuid::nil())))));
+    fails!(categories.replace_in(moved.id, v(9), &category_input("Put", None)));
+    fails!(categories.patch_in(moved.id, v(9), from(&json!({ "name": "Patch" }))));
+    fails!(categories.delete_in(moved.id, v(1), soft));
+    fails!(categories.restore_in(moved.id, v(1)));
+    let nobody = CustomerId(Uuid::nil());
+    let double = customer_input("ada@EXAMPLE.com");
+    fails!(customers.create_in(&double));
+    fails!(customers.replace_in(nobody, v(1), &ada));
+    fails!(customers.patch_in(known.id, v(1), from(&json!({ "email": "" }))));
+    fails!(customers.delete_in(nobody, v(1), soft));
+    fails!(customers.restore_in(known.id, v(1)));
+    let nowhere = AddressId(Uuid::nil());
+    fails!(addresses.create_in(nobody, &address_input()));
+    fails!(addresses.replace_in(nowhere, v(1), &address_input()));
+    fails!(addresses.patch_in(nowhere, v(1), from(&json!({ "city": "Paris" }))));
+    fails!(addresses.delete_in(nowhere, v(1)));
+
+    // A call whose future is dropped has not succeeded either.
+    let mut tx = f.shop.begin().await.unwrap();
+    // A database in memory may answer at once, so that the call ends.
+    match products.create_in(&mut tx, &flat("Dropped")).now_or_never() {
+        None => assert_eq!(tx.commit().await.unwrap_err().code(), ErrorCode::StateConflict),
+        Some(created) => drop((created.unwrap(), tx)),
+    }
+    assert!(f.snapshot().await == before, "a transaction with a failed call has written something");
+}
+
+/// The host can commit a transaction in which such a call was refused.
+pub async fn a_call_refused_before_it_reads_leaves_its_transaction_usable(f: &ShopFixture) {
+    let stocked = f.plain("Stocked").await;
+    let nobody = Principal::new("nobody", []);
+    let shop = f.shop.acting_as(me());
+    let (products, inventory) = (shop.products(), shop.inventory());
+    let mut tx = f.shop.begin().await.unwrap();
+    f.shop.acting_as(&nobody).products().create_in(&mut tx, &flat("Pen")).await.unwrap_err();
+    products.create_in(&mut tx, &flat("")).await.unwrap_err();
+    shop.categories().create_in(&mut tx, &category_input("", None)).await.unwrap_err();
+    inventory.adjust_in(&mut tx, adjustment(stocked.skus[0].id, -1_000)).await.unwrap_err();
+    inventory.adjust_in(&mut tx, adjustment(SkuId(Uuid::nil()), 1)).await.unwrap_err();
+    inventory.adjust_in(&mut tx, adjustment(stocked.skus[0].id, -1)).await.unwrap();
+    let pen = products.create_in(&mut tx, &flat("Pen")).await.unwrap();
+    tx.commit().await.unwrap().run().await;
+    assert_eq!(f.fresh(pen.id).await.title, "Pen");
+    assert_eq!(f.fresh(stocked.id).await.skus[0].on_hand, 9);
 }
 
 /// A host locks SKUs in another order than the service, which locks those of a batch by id. The database decides which

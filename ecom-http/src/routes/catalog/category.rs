@@ -12,7 +12,7 @@ use crate::error::{ApiError, ApiResult};
 use crate::etag::Stamp;
 use crate::extract::{
     ById, ByKey, Cursor, Force, IfMatchHeader, Json, Key, Paged, Pages, Picked, Query, ShowDeleted, Version,
-    VersionBody, present,
+    VersionBody, present, unversioned,
 };
 use crate::headers::{listed, no_content, public};
 use crate::openapi::NotModified;
@@ -181,6 +181,7 @@ pub(crate) async fn ancestors(reply: Reply, key: Key, Query(()): Query<()>) -> A
     )
 )]
 pub(crate) async fn create(reply: Reply, Query(()): Query<()>, Json(input): Json<CategoryInput>) -> ApiResult {
+    unversioned(input.version)?;
     reply.created(&reply.shop().categories().create(&input).await?, &())
 }
 

@@ -15,7 +15,7 @@ use crate::error::{ApiError, ApiResult};
 use crate::etag::Stamp;
 use crate::extract::{
     ById, ByKey, Cursor, Force, IfMatchHeader, Json, Key, Numbers, Pages, Query, Shape, ShowDeleted, Version,
-    VersionBody, prices, word,
+    VersionBody, prices, unversioned, word,
 };
 use crate::headers::{listed, no_content};
 use crate::openapi::NotModified;
@@ -191,6 +191,7 @@ pub(crate) async fn create(
     Query((numbers,)): Query<(Numbers,)>,
     Json(input): Json<ProductInput>,
 ) -> ApiResult {
+    unversioned(input.version)?;
     reply.created(&reply.shop().products().create(&input).await?, &numbers)
 }
 

@@ -16,6 +16,7 @@ use crate::error::{ApiError, ApiResult};
 use crate::etag::Stamp;
 use crate::extract::{
     ById, ByKey, Force, Id, IfMatchHeader, Json, Key, Numbers, Query, Shape, ShowDeleted, Version, VersionBody,
+    unversioned,
 };
 use crate::headers::{listed, no_content, public};
 use crate::openapi::NotModified;
@@ -188,6 +189,7 @@ pub(crate) async fn create(
     Query((numbers,)): Query<(Numbers,)>,
     Json(input): Json<SkuInput>,
 ) -> ApiResult {
+    unversioned(input.version)?;
     let made = reply.shop().skus().create(product, &input).await?;
     reply.created(&SkuOf::load(&reply, made).await?, &numbers)
 }

@@ -14,7 +14,8 @@ use crate::dto::{AddressView, CustomerView, Item, List};
 use crate::error::{ApiError, ApiResult};
 use crate::etag::Stamp;
 use crate::extract::{
-    ById, Cursor, Force, Id, IfMatchHeader, Json, Pages, Picked, Query, ShowDeleted, Version, VersionBody, word,
+    ById, Cursor, Force, Id, IfMatchHeader, Json, Pages, Picked, Query, ShowDeleted, Version, VersionBody, unversioned,
+    word,
 };
 use crate::headers::{no_content, private};
 use crate::openapi::NotModified;
@@ -106,6 +107,7 @@ pub(crate) async fn list(
     )
 )]
 pub(crate) async fn create(reply: Reply, Query(()): Query<()>, Json(input): Json<CustomerInput>) -> ApiResult {
+    unversioned(input.version)?;
     reply.created(&reply.shop().customers().create(&input).await?, &())
 }
 
@@ -262,6 +264,7 @@ pub(crate) async fn create_address(
     Query(()): Query<()>,
     Json(input): Json<AddressInput>,
 ) -> ApiResult {
+    unversioned(input.version)?;
     reply.created(&reply.shop().addresses().create(customer, &input).await?, &())
 }
 

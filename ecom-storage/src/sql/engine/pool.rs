@@ -4,7 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use deadpool::managed::{Manager, Metrics, Object, Pool, PoolError, QueueMode, RecycleError, RecycleResult, Timeouts};
+use deadpool::managed::{
+    Manager, Metrics, Object, Pool, PoolError, QueueMode, RecycleError, RecycleResult, TimeoutType, Timeouts,
+};
 use ecom_core::clock::SharedClock;
 use ecom_core::id::IdSource;
 use ecom_core::{Dependency, Error, FieldCode, Result};
@@ -334,10 +336,7 @@ impl SqlStorage {
 
     pub(super) async fn lend(&self, pool: &Pool<Opens>) -> Result<Lent> {
         // The pool's own limits apply to each step, so several dead connections in a row would add up.
-        let got = match tokio::time::timeout(self.wait, pool.get()).await {
-            Ok(got) => got,
-            Err(e) => return Err(Error::unavailable(Dependency::Database, e)),
-        };
+        let Ok(got) = tokio::time::timeout(self.wait, pool.get()).await else { return Err(self.waited(pool)) };
         match got {
             Ok(object) => {
                 let mut lent = Lent(Some(object));
@@ -361,8 +360,40 @@ impl SqlStorage {
             }
             // If no connection can be opened, the database is out of reach, and nothing was written.
             Err(PoolError::Backend(e)) => Err(Error::unavailable(Dependency::Database, e.source)),
+            Err(PoolError::Timeout(TimeoutType::Wait)) => Err(self.waited(pool)),
             Err(e) => Err(Error::unavailable(Dependency::Database, e)),
         }
+    }
+
+    /// Returns the error for a caller who waited in vain for a connection of the pool.
+    fn waited(&self, pool: &Pool<Opens>) -> Error {
+        let (wait, status) = (self.wait, pool.status());
+        // If not all connections are lent, opening one took too long.
+        let message = if status.size.saturating_sub(status.available) < status.max_size {
+            format!("no connection could be opened within {wait:?}")
+        } else if !self.shared.dialect.is_file {
+            format!(
+                "all {} connections of the pool were in use for {wait:?}: end transactions that are still open, or raise \
+                 `max_connections` (`ECOM_DATABASE_POOL`)",
+                status.max_size
+            )
+        } else if self.one_pool {
+            format!(
+                "the one connection of the database in memory was in use for {wait:?}: commit or drop the transaction \
+                 of this process that is still open, or raise `SqliteOptions::acquire_timeout`"
+            )
+        } else if status.max_size == 1 {
+            format!(
+                "another transaction of this process was open for {wait:?} and is the one writer of the SQLite \
+                 database: commit or drop it before the next write, or raise `SqliteOptions::acquire_timeout`"
+            )
+        } else {
+            format!(
+                "all {} connections for reads were in use for {wait:?}: raise `SqliteOptions::readers`",
+                status.max_size
+            )
+        };
+        Error::unavailable(Dependency::Database, message)
     }
 
     /// Returns a connection that may write, outside a transaction.

@@ -94,13 +94,13 @@ impl ProductPatch {
     /// Returns the first flat SKU field that is present.
     pub(crate) fn flat_field(&self) -> Option<&'static str> {
         [
-            ("price", self.price.is_said()),
-            ("stock", self.stock.is_said()),
-            ("sku", self.sku.is_said()),
-            ("weight", self.weight.is_said()),
-            ("dimensions", self.dimensions.is_said()),
-            ("barcode", self.barcode.is_said()),
-            ("low_stock_threshold", self.low_stock_threshold.is_said()),
+            ("price", self.price.is_present()),
+            ("stock", self.stock.is_present()),
+            ("sku", self.sku.is_present()),
+            ("weight", self.weight.is_present()),
+            ("dimensions", self.dimensions.is_present()),
+            ("barcode", self.barcode.is_present()),
+            ("low_stock_threshold", self.low_stock_threshold.is_present()),
         ]
         .into_iter()
         .find_map(|(name, present)| present.then_some(name))
@@ -124,7 +124,7 @@ impl ProductPatch {
             (Patch::Keep, Patch::Keep) => {}
             (c, Patch::Keep) => c.apply(&mut p.categories),
             (c, category) => {
-                if c.is_said() {
+                if c.is_present() {
                     e.push(
                         "category",
                         FieldCode::Inconsistent,

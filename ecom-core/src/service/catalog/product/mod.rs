@@ -112,8 +112,9 @@ impl<'a> ProductService<'a> {
     pub async fn create_in(&self, tx: &mut Tx<'_>, input: &ProductInput) -> Result<Product> {
         self.who.require(Permission::ProductsWrite)?;
         let values = input.check(self.cx.config.currency)?;
+        tx.started();
         let made = self.insert_in(tx, vec![values]).await?.pop();
-        made.ok_or(Error::Internal { context: "a created product is missing", source: None })
+        tx.ended(made.ok_or(Error::Internal { context: "a created product is missing", source: None }))
     }
 
     /// Creates products inside a transaction. The number of statements grows with batches, not with rows.
@@ -123,7 +124,9 @@ impl<'a> ProductService<'a> {
     pub async fn create_many_in(&self, tx: &mut Tx<'_>, inputs: &[ProductInput]) -> Result<Vec<Product>> {
         self.who.require(Permission::ProductsWrite)?;
         let values = inputs.iter().map(|input| input.check(self.cx.config.currency)).collect::<Result<_>>()?;
-        self.insert_in(tx, values).await
+        tx.started();
+        let written = self.insert_in(tx, values).await;
+        tx.ended(written)
     }
 
     /// Inserts products whose values were checked, with their SKUs, opening stock and events.
@@ -224,9 +227,11 @@ impl<'a> ProductService<'a> {
         self.who.require(Permission::ProductsWrite)?;
         let expected = expected.or_named(input.version)?;
         let values = input.check(self.cx.config.currency)?;
+        tx.started();
         let before = self.lock(tx, id, expected, IncludeDeleted::No).await?;
         input.check_flat_against(&before)?;
-        self.update_in(tx, &before, values, StockReason::Adjustment).await
+        let written = self.update_in(tx, &before, values, StockReason::Adjustment).await;
+        tx.ended(written)
     }
 
     /// Merges a patch into a product (RFC 7396, R1).
@@ -256,12 +261,14 @@ impl<'a> ProductService<'a> {
         self.who.require(Permission::ProductsWrite)?;
         let expected = expected.or_named(patch.version)?;
         let flat = patch.flat_field().is_some();
+        tx.started();
         let before = self.lock(tx, id, expected, IncludeDeleted::No).await?;
         let values = patch.onto(&before)?.check_with(self.cx.config.currency, false).map_err(|e| match e {
             Error::Validation(v) if flat => Error::Validation(flat_names(v)),
             e => e,
         })?;
-        self.update_in(tx, &before, values, StockReason::Adjustment).await
+        let written = self.update_in(tx, &before, values, StockReason::Adjustment).await;
+        tx.ended(written)
     }
 
     /// Locks a product for a write, while the tree is held, and checks that it is the one that the writer read (R1).
@@ -498,6 +505,7 @@ impl<'a> ProductService<'a> {
         mode: DeleteMode,
     ) -> Result<()> {
         self.who.require_delete(Permission::ProductsWrite, mode)?;
+        tx.started();
         let before = self.lock(tx, id, expected, mode.of()).await?;
         match mode {
             DeleteMode::Soft => {
@@ -518,7 +526,7 @@ impl<'a> ProductService<'a> {
                 tx.emit(EventKind::ProductPurged, id, before.revision + 1, self.who.actor(), shown_by(&before)).await?;
             }
         }
-        Ok(())
+        tx.ended(Ok(()))
     }
 
     /// Restores a soft-deleted product with the SKUs that were deleted with it (R2).
@@ -537,6 +545,7 @@ impl<'a> ProductService<'a> {
     /// As [`Self::restore`].
     pub async fn restore_in(&self, tx: &mut Tx<'_>, id: ProductId, expected: ExpectedVersion) -> Result<Product> {
         self.who.require(Permission::ProductsWrite)?;
+        tx.started();
         let before = self.lock(tx, id, expected, IncludeDeleted::Yes).await?;
         before.audit.check_deleted("product", id)?;
         if tx.products().taken_slugs(std::slice::from_ref(&before.slug)).await?.contains(before.slug.as_str()) {
@@ -564,7 +573,7 @@ impl<'a> ProductService<'a> {
         after.revision += 1;
         tx.products().update(&before, &after).await?;
         tx.emit(EventKind::ProductRestored, id, after.revision, self.who.actor(), shown_by(&after)).await?;
-        Ok(after)
+        tx.ended(Ok(after))
     }
 
     pub(crate) fn new_sku(

@@ -302,7 +302,7 @@ impl Runner<'_> {
             if self.chance(60) {
                 patch.price = Patch::Set(self.price());
             }
-            if self.chance(50) || !patch.price.is_said() {
+            if self.chance(50) || !patch.price.is_present() {
                 patch.stock = Patch::Set(self.rng.random_range(0..30));
             }
             if self.chance(25) {
