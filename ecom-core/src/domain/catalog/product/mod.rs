@@ -6,8 +6,8 @@ mod patch;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::input::ProductValues;
-pub(crate) use self::input::{InputFor, flat_names};
 pub use self::input::{ImageInput, ProductInput};
+pub(crate) use self::input::{InputFor, flat_names};
 pub use self::patch::ProductPatch;
 pub(crate) use self::patch::require;
 use crate::domain::catalog::category::CategorySummary;

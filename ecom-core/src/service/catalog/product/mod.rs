@@ -13,8 +13,8 @@ use super::resolver::Resolver;
 use crate::clock::Timestamp;
 use crate::domain::access::principal::{Permission, Principal};
 use crate::domain::catalog::product::{
-    InputFor, Product, ProductFilter, ProductInput, ProductPatch, ProductSort, ProductValues, RatingSource, RatingSummary,
-    flat_names,
+    InputFor, Product, ProductFilter, ProductInput, ProductPatch, ProductSort, ProductValues, RatingSource,
+    RatingSummary, flat_names,
 };
 use crate::domain::catalog::sku::{Sku, SkuValues, check_untracked};
 use crate::domain::common::{Audit, DeleteMode, ExpectedVersion, ExternalRef, IncludeDeleted};
@@ -122,7 +122,8 @@ impl<'a> ProductService<'a> {
     /// As [`Self::create_in`].
     pub async fn create_many_in(&self, tx: &mut Tx<'_>, inputs: &[ProductInput]) -> Result<Vec<Product>> {
         self.who.require(Permission::ProductsWrite)?;
-        let values = inputs.iter().map(|input| input.check(self.cx.config.currency, InputFor::Create)).collect::<Result<_>>()?;
+        let values =
+            inputs.iter().map(|input| input.check(self.cx.config.currency, InputFor::Create)).collect::<Result<_>>()?;
         self.insert_in(tx, values).await
     }
 
