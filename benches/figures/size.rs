@@ -139,8 +139,8 @@ async fn copy(database: Database, url: &str) {
         (
             "skus",
             "id product_id position code code_key option_values attributes price weight width height depth on_hand \
-             reserved low_stock_threshold barcode source external_id created_at updated_at created_by updated_by \
-             version deleted_at",
+             reserved track_stock low_stock_threshold barcode source external_id created_at updated_at created_by \
+             updated_by version deleted_at",
             vec![
                 ("id", id("id")),
                 ("product_id", id("product_id")),

@@ -288,6 +288,12 @@ pub enum StockConflict {
         /// The SKUs of which too little is available.
         shortages: Vec<Shortage>,
     },
+    /// The SKU does not track its stock, so nothing can move it.
+    #[error("SKU {sku_id} does not track its stock: set its `track_stock` to true before the stock is adjusted")]
+    NotTracked {
+        /// The id of the SKU.
+        sku_id: Uuid,
+    },
 }
 
 fn insufficient(shortages: &[Shortage]) -> String {
@@ -368,12 +374,14 @@ impl StockConflict {
     const fn code(&self) -> ErrorCode {
         match self {
             Self::Insufficient { .. } => ErrorCode::InsufficientStock,
+            Self::NotTracked { .. } => ErrorCode::StockNotTracked,
         }
     }
 
     fn details(&self) -> Vec<Value> {
         match self {
             Self::Insufficient { shortages } => shortages.iter().map(|s| json!(s)).collect(),
+            Self::NotTracked { sku_id } => vec![json!({"field": "track_stock", "sku_id": sku_id})],
         }
     }
 }
@@ -564,6 +572,8 @@ error_codes! {
     HasSales = "HAS_SALES", "An order refers to the resource: delete it without `force`.";
     InsufficientStock = "INSUFFICIENT_STOCK",
         "There is not enough stock; `details` names each such SKU and how many pieces are available.";
+    StockNotTracked = "STOCK_NOT_TRACKED",
+        "The SKU does not track its stock, so nothing moves it: set its `track_stock` to true first.";
     PriceMismatch = "PRICE_MISMATCH",
         "A price that the buyer was shown is not the current one; `details` has both prices of each such line.";
     OrderStatusConflict = "ORDER_STATUS_CONFLICT",
@@ -712,6 +722,7 @@ mod tests {
             CatalogConflict::CategoryNotEmpty { category: id, children: 1, products: 0 }.into(),
             SalesConflict::HasSales { entity, id }.into(),
             StockConflict::Insufficient { shortages: vec![shortage] }.into(),
+            StockConflict::NotTracked { sku_id: id }.into(),
             CatalogConflict::FlatWrite { product: id, skus: 2, field: "price" }.into(),
             Conflict::CurrencyMismatch { expected: "USD".to_owned(), found: "JPY".to_owned() },
             Conflict::State { message: "it is not deleted".to_owned() },

@@ -38,6 +38,7 @@ pub(crate) const fn status_of(code: ErrorCode) -> StatusCode {
         | ErrorCode::CategoryNotEmpty
         | ErrorCode::HasSales
         | ErrorCode::InsufficientStock
+        | ErrorCode::StockNotTracked
         | ErrorCode::FlatWriteRefused
         | ErrorCode::CurrencyMismatch
         | ErrorCode::StateConflict => StatusCode::CONFLICT,

@@ -27,8 +27,8 @@ port! {
         async fn lock(&mut self, ids: &[SkuId]) -> Result<Vec<StockLevel>>;
 
         /// Adds the movements to on hand and to the ledger, updates the availability of the products, and increases
-        /// their revisions once each. The caller has locked the SKUs and checked that no level becomes negative; the
-        /// database checks it as well. It needs a fixed number of statements per 100 movements.
+        /// their revisions once each. The caller has locked the SKUs and checked that their stock is tracked and that no
+        /// level becomes negative; the database checks the latter as well. It needs a fixed number of statements per 100 movements.
         ///
         /// # Errors
         /// `INSUFFICIENT_STOCK` if a level would become negative; the transaction must then be rolled back.

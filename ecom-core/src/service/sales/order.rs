@@ -781,7 +781,7 @@ impl<'a> BillService<'a> {
         patch: &BillPatch,
     ) -> Result<Bill> {
         self.who.require(Permission::BillsWrite)?;
-        if patch.discount.is_said() {
+        if patch.discount.is_present() {
             self.who.require(Permission::OrdersDiscount)?;
         }
         let expected = expected.or_named(patch.version)?;

@@ -72,6 +72,8 @@ pub async fn r17_bad_products_name_each_field_and_leave_nothing(f: &ShopFixture)
         (json!({ "price": "1e25" }), vec!["price"]),
         (json!({ "stock": -1 }), vec!["stock"]),
         (json!({ "stock": i64::MAX }), vec!["stock"]),
+        (json!({ "track_stock": false, "stock": 4 }), vec!["stock"]),
+        (json!({ "track_stock": false, "stock": -1 }), vec!["stock"]),
         (json!({ "low_stock_threshold": -1 }), vec!["low_stock_threshold"]),
         (json!({ "sku": "" }), vec!["sku"]),
         (json!({ "sku": long(101) }), vec!["sku"]),
@@ -116,6 +118,8 @@ pub async fn r17_bad_products_name_each_field_and_leave_nothing(f: &ShopFixture)
         (json!({ "status": null }), "status"),
         (json!({ "price": null }), "price"),
         (json!({ "stock": null }), "stock"),
+        (json!({ "track_stock": null }), "track_stock"),
+        (json!({ "track_stock": false, "stock": 4 }), "stock"),
         (json!({ "sku": null }), "sku"),
         (json!({ "skus": null }), "skus"),
         (json!({ "skus": [] }), "skus"),
@@ -151,6 +155,7 @@ pub async fn r17_bad_skus_name_each_field_and_leave_nothing(f: &ShopFixture) {
         (json!({ "weight": -1 }), "weight"),
         (json!({ "dimensions": { "width": 1, "height": -1, "depth": 1 } }), "dimensions.height"),
         (json!({ "stock": -1 }), "stock"),
+        (json!({ "track_stock": false, "stock": 4 }), "stock"),
         (json!({ "low_stock_threshold": -1 }), "low_stock_threshold"),
         (json!({ "barcode": long(101) }), "barcode"),
     ];
@@ -200,7 +205,7 @@ pub async fn r17_bad_skus_name_each_field_and_leave_nothing(f: &ShopFixture) {
     let named =
         fields(f.shop.acting_as(me()).products().replace(p.id, v(1), &foreign).await, "an id of another product");
     assert_eq!(named.get("skus[0].id"), Some(&FieldCode::ReferenceNotFound));
-    for field in ["code", "price", "stock", "low_stock_threshold"] {
+    for field in ["code", "price", "stock", "track_stock", "low_stock_threshold"] {
         let patch = from(&json!({ field: null }));
         let named = fields(f.shop.acting_as(me()).skus().patch(sku, v(1), patch).await, field);
         assert_eq!(named.get(field), Some(&FieldCode::Required));

@@ -42,8 +42,10 @@ pub async fn flat_writes_and_reads_mean_the_default_sku(f: &ShopFixture) {
     assert_eq!((sku.barcode.as_deref(), sku.low_stock_threshold), (Some("4012"), 3));
     assert_eq!(p.availability().as_str(), "limited");
     assert_eq!(f.fresh(p.id).await, p);
+    let p = f.patch(&p, json!({ "track_stock": false })).await.unwrap();
+    assert_eq!((p.skus[0].track_stock, p.availability().as_str()), (false, "in_stock"));
 
-    let p = f.patch(&p, json!({ "price": 13, "stock": 9, "weight": null })).await.unwrap();
+    let p = f.patch(&p, json!({ "price": 13, "track_stock": true, "stock": 9, "weight": null })).await.unwrap();
     let now = p.default_sku().unwrap();
     assert_eq!((now.id, now.price.minor(), now.on_hand, now.weight), (sku.id, 1_300, 9, None));
     assert_eq!(
@@ -61,7 +63,13 @@ pub async fn flat_writes_and_reads_mean_the_default_sku(f: &ShopFixture) {
     f.shop.acting_as(me()).skus().create(p.id, &from(&json!({ "price": 20, "code": "L-2" }))).await.unwrap();
     let p = f.fresh(p.id).await;
     let before = f.snapshot().await;
-    for (field, value) in [("price", json!(1)), ("stock", json!(1)), ("sku", json!("z")), ("weight", json!(1))] {
+    for (field, value) in [
+        ("price", json!(1)),
+        ("stock", json!(1)),
+        ("track_stock", json!(true)),
+        ("sku", json!("z")),
+        ("weight", json!(1)),
+    ] {
         match conflict(f.patch(&p, json!({ field: value })).await, field) {
             Conflict::Catalog(CatalogConflict::FlatWrite { product, skus: 2, field: named }) => {
                 assert_eq!((product, named), (p.id.0, field));

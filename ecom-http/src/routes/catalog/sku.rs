@@ -197,7 +197,7 @@ pub(crate) async fn create(
 /// Replace a SKU
 ///
 /// Fields that the request leaves out are cleared, except `code`, `stock`, `source` and `external_id`; the low-stock
-/// threshold becomes 5.
+/// threshold becomes 5, and `track_stock` becomes true.
 #[utoipa::path(
     put, path = "/skus/{id}", tag = "skus", params(ById, IfMatchHeader, Numbers), request_body = SkuInput,
     responses((status = 200, description = "The replaced SKU", body = Item<SkuView>))

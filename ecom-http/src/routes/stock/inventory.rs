@@ -34,7 +34,7 @@ pub(crate) async fn level(reply: Reply, Id(id): Id<SkuId>, Query(()): Query<()>)
 /// Adjust the stock of a SKU
 ///
 /// Changes the stock by a difference. The request does not need a version and does not change one. It is refused if
-/// less than 0 would be available.
+/// less than 0 would be available, or if the SKU does not track its stock.
 #[utoipa::path(
     post, path = "/skus/{id}/stock", tag = "inventory", params(ById), request_body = AdjustInput,
     responses(

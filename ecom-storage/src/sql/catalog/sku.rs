@@ -40,6 +40,7 @@ pub static SKUS: Table<Sku> = Table {
         // Movements change it.
         Column::fixed("on_hand", |s| s.on_hand.into()),
         Column::fixed("reserved", |s| s.reserved.into()),
+        Column::field("track_stock", |s| i32::from(s.track_stock).into()),
         Column::field("low_stock_threshold", |s| s.low_stock_threshold.into()),
         Column::field("barcode", |s| s.barcode.as_deref().into()),
         Column::External(|s| &s.external),
@@ -91,6 +92,7 @@ pub fn read(r: &Row, at: usize, currency: Currency) -> Result<Sku> {
         dimensions,
         on_hand: r.i64(at + const { SKUS.at("on_hand") })?,
         reserved: r.i64(at + const { SKUS.at("reserved") })?,
+        track_stock: r.i32(at + const { SKUS.at("track_stock") })? != 0,
         low_stock_threshold: r.i64(at + const { SKUS.at("low_stock_threshold") })?,
         barcode: r.opt_string(at + const { SKUS.at("barcode") })?,
         external: read_external(r, at + const { SKUS.at("source") })?,

@@ -45,6 +45,7 @@ static LEVELS: Table<StockLevel> = Table {
         Column::kept("product_id"),
         Column::kept("on_hand"),
         Column::kept("reserved"),
+        Column::kept("track_stock"),
         Column::kept("low_stock_threshold"),
         Column::kept("deleted_at"),
     ],
@@ -76,9 +77,9 @@ static IMBALANCES: Sql = Sql::new(
 /// The stock of a SQL database.
 pub type SqlInventory<'c> = SqlRepository<'c, dyn InventoryRepository>;
 
-/// The best availability over the live SKUs of a product.
-const AVAILABILITY: &str = "(SELECT coalesce(MAX(CASE WHEN s.on_hand - s.reserved <= 0 THEN 0 \
-     WHEN s.on_hand - s.reserved <= s.low_stock_threshold THEN 1 ELSE 2 END), 0) \
+/// The best availability over the live SKUs of a product. A SKU that does not track its stock is in stock.
+const AVAILABILITY: &str = "(SELECT coalesce(MAX(CASE WHEN s.track_stock = 0 THEN 2 \
+     WHEN s.on_hand - s.reserved <= 0 THEN 0 WHEN s.on_hand - s.reserved <= s.low_stock_threshold THEN 1 ELSE 2 END), 0) \
      FROM skus s WHERE s.product_id = products.id AND s.deleted_at IS NULL)";
 
 fn read_movement(r: &Row) -> Result<StockMovement> {
@@ -101,6 +102,7 @@ fn read_level(r: &Row) -> Result<StockLevel> {
         product_id: ProductId(r.uuid(const { LEVELS.at("product_id") })?),
         on_hand: r.i64(const { LEVELS.at("on_hand") })?,
         reserved: r.i64(const { LEVELS.at("reserved") })?,
+        tracked: r.i32(const { LEVELS.at("track_stock") })? != 0,
         low_stock_threshold: r.i64(const { LEVELS.at("low_stock_threshold") })?,
         live: sku_is_live && r.opt_time(PRODUCT_DELETED_AT)?.is_none(),
     })

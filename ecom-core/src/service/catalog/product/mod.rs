@@ -13,10 +13,10 @@ use super::resolver::Resolver;
 use crate::clock::Timestamp;
 use crate::domain::access::principal::{Permission, Principal};
 use crate::domain::catalog::product::{
-    Product, ProductFilter, ProductInput, ProductPatch, ProductSort, ProductValues, RatingSource, RatingSummary,
-    flat_names,
+    InputFor, Product, ProductFilter, ProductInput, ProductPatch, ProductSort, ProductValues, RatingSource,
+    RatingSummary, flat_names,
 };
-use crate::domain::catalog::sku::{Sku, SkuValues};
+use crate::domain::catalog::sku::{Sku, SkuValues, check_untracked};
 use crate::domain::common::{Audit, DeleteMode, ExpectedVersion, ExternalRef, IncludeDeleted};
 use crate::domain::platform::outbox::{EventDetails, EventKind, PriceChange, StockChange};
 use crate::domain::stock::inventory::{StockMovement, StockReason};
@@ -95,7 +95,7 @@ impl<'a> ProductService<'a> {
     /// `Validation`, `CURRENCY_MISMATCH`, `DUPLICATE`, `Unavailable`.
     pub async fn create(&self, input: &ProductInput) -> Result<Product> {
         self.who.require(Permission::ProductsWrite)?;
-        let values = &input.check(self.cx.config.currency)?;
+        let values = &input.check(self.cx.config.currency, InputFor::Create)?;
         self.cx
             .write(|mut tx| async move {
                 let made = self.insert_in(&mut tx, vec![values.clone()]).await?.pop();
@@ -111,7 +111,7 @@ impl<'a> ProductService<'a> {
     /// about to make.
     pub async fn create_in(&self, tx: &mut Tx<'_>, input: &ProductInput) -> Result<Product> {
         self.who.require(Permission::ProductsWrite)?;
-        let values = input.check(self.cx.config.currency)?;
+        let values = input.check(self.cx.config.currency, InputFor::Create)?;
         tx.started();
         let made = self.insert_in(tx, vec![values]).await?.pop();
         tx.ended(made.ok_or(Error::Internal { context: "a created product is missing", source: None }))
@@ -123,7 +123,8 @@ impl<'a> ProductService<'a> {
     /// As [`Self::create_in`].
     pub async fn create_many_in(&self, tx: &mut Tx<'_>, inputs: &[ProductInput]) -> Result<Vec<Product>> {
         self.who.require(Permission::ProductsWrite)?;
-        let values = inputs.iter().map(|input| input.check(self.cx.config.currency)).collect::<Result<_>>()?;
+        let values =
+            inputs.iter().map(|input| input.check(self.cx.config.currency, InputFor::Create)).collect::<Result<_>>()?;
         tx.started();
         let written = self.insert_in(tx, values).await;
         tx.ended(written)
@@ -202,7 +203,7 @@ impl<'a> ProductService<'a> {
     pub async fn replace(&self, id: ProductId, expected: ExpectedVersion, input: &ProductInput) -> Result<Product> {
         self.who.require(Permission::ProductsWrite)?;
         let expected = expected.or_named(input.version)?;
-        let values = &input.check(self.cx.config.currency)?;
+        let values = &input.check(self.cx.config.currency, InputFor::Replace)?;
         self.cx
             .write(|mut tx| async move {
                 let before = self.lock(&mut tx, id, expected, IncludeDeleted::No).await?;
@@ -226,7 +227,7 @@ impl<'a> ProductService<'a> {
     ) -> Result<Product> {
         self.who.require(Permission::ProductsWrite)?;
         let expected = expected.or_named(input.version)?;
-        let values = input.check(self.cx.config.currency)?;
+        let values = input.check(self.cx.config.currency, InputFor::Replace)?;
         tx.started();
         let before = self.lock(tx, id, expected, IncludeDeleted::No).await?;
         input.check_flat_against(&before)?;
@@ -263,10 +264,9 @@ impl<'a> ProductService<'a> {
         let flat = patch.flat_field().is_some();
         tx.started();
         let before = self.lock(tx, id, expected, IncludeDeleted::No).await?;
-        let values = patch.onto(&before)?.check_with(self.cx.config.currency, false).map_err(|e| match e {
-            Error::Validation(v) if flat => Error::Validation(flat_names(v)),
-            e => e,
-        })?;
+        let named = |e| if flat { flat_error(e) } else { e };
+        let mut values = patch.onto(&before)?.check(self.cx.config.currency, InputFor::Patch).map_err(named)?;
+        values.flat = flat;
         let written = self.update_in(tx, &before, values, StockReason::Adjustment).await;
         tx.ended(written)
     }
@@ -320,7 +320,10 @@ impl<'a> ProductService<'a> {
         let mut movements = Vec::new();
         let skus = match values.skus {
             None => before.skus.clone(),
-            Some(named) => self.reconcile(tx, before, &slug, named, &mut movements, reason, now).await?,
+            Some(named) => {
+                let skus = self.reconcile(tx, before, &slug, named, &mut movements, reason, now).await;
+                if values.flat { skus.map_err(flat_error)? } else { skus? }
+            }
         };
         let after = Product {
             id: before.id,
@@ -377,12 +380,16 @@ impl<'a> ProductService<'a> {
                         FieldCode::ReferenceNotFound,
                         format!("must be the id of a SKU of this product, not {id}"),
                     );
-                    None
+                    current.push(None);
+                    continue;
                 }
                 Some(id) => Some(*id),
                 None => by_code().or(if v.code.is_none() { only } else { None }),
             };
-            current.push(id.and_then(|id| left.remove(&id)));
+            let old = id.and_then(|id| left.remove(&id));
+            let on_hand = old.map_or(0, |s| s.on_hand);
+            check_untracked(&format!("skus[{i}].stock"), v.track_stock, v.stock, on_hand, &mut errors);
+            current.push(old);
         }
         errors.into_result()?;
 
@@ -596,6 +603,7 @@ impl<'a> ProductService<'a> {
             dimensions: v.dimensions,
             on_hand: v.stock.unwrap_or(0),
             reserved: 0,
+            track_stock: v.track_stock,
             low_stock_threshold: v.low_stock_threshold,
             barcode: v.barcode,
             external: v.external,
@@ -633,11 +641,20 @@ pub(crate) fn edited_sku(old: &Sku, position: usize, code: String, v: SkuValues,
         weight: v.weight,
         dimensions: v.dimensions,
         on_hand,
+        track_stock: v.track_stock,
         low_stock_threshold: v.low_stock_threshold,
         barcode: v.barcode,
         external: v.external.or_else(|| old.external.clone()),
         ..old.clone()
     })
+}
+
+/// Renames the fields of an error to the flat fields of the product.
+fn flat_error(e: Error) -> Error {
+    match e {
+        Error::Validation(v) => Error::Validation(flat_names(v)),
+        e => e,
+    }
 }
 
 /// Returns true if the library makes the code of one of the SKUs.

@@ -95,6 +95,7 @@ pub async fn every_field_but_stock_is_updated(storage: &Arc<dyn Storage>) {
     update(storage, before, &after).await.unwrap();
     assert_eq!(get(storage, before.id).await.as_ref(), Some(&after), "an update writes every field but the stock");
     let emptied = Sku {
+        track_stock: true,
         option_values: BTreeMap::new(),
         attributes: Attributes::default(),
         weight: None,

@@ -34,6 +34,7 @@ suite! {
         what_comes_in_and_goes_out_in_one_call_is_added_up,
         revisions_move_once_per_product_and_versions_do_not,
         availability_follows_stock,
+        a_sku_that_does_not_track_its_stock_is_in_stock,
         stock_never_goes_under_zero_and_nothing_is_kept,
         r11_rolled_back_movements_leave_no_trace,
         r11_concurrent_adjustments_conserve_stock,
@@ -74,7 +75,8 @@ pub async fn levels_are_read_by_id_in_order(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let mut p = env.product("P");
     for n in 0..130 {
-        let sku = Sku { low_stock_threshold: n, reserved: n / 2, ..env.sku(&p, &format!("c{n}"), 100, n) };
+        let sku = env.sku(&p, &format!("c{n}"), 100, n);
+        let sku = Sku { low_stock_threshold: n, reserved: n / 2, track_stock: n % 3 > 0, ..sku };
         p.skus.push(sku);
     }
     env.insert_products(storage, std::slice::from_ref(&p)).await.unwrap();
@@ -86,6 +88,7 @@ pub async fn levels_are_read_by_id_in_order(storage: &Arc<dyn Storage>) {
             product_id: p.id,
             on_hand: s.on_hand,
             reserved: s.reserved,
+            tracked: s.track_stock,
             low_stock_threshold: s.low_stock_threshold,
             live: true,
         })
@@ -379,6 +382,45 @@ pub async fn availability_follows_stock(storage: &Arc<dyn Storage>) {
         attempt!(storage, inventory.apply(&[env.movement(p.skus[sku].id, delta)])).unwrap();
         check(step, expected).await;
     }
+}
+
+/// A product with a SKU that does not track its stock is in stock, whatever the stock of its SKUs.
+pub async fn a_sku_that_does_not_track_its_stock_is_in_stock(storage: &Arc<dyn Storage>) {
+    let env = Env::default();
+    let mut p = env.priced("P", 100, 3);
+    let second = env.sku(&p, "second", 100, 0);
+    p.skus.push(Sku { track_stock: false, ..second });
+    env.insert_products(storage, std::slice::from_ref(&p)).await.unwrap();
+    let check = async |step: &str, expected: AvailabilityStatus| {
+        assert_eq!(product(storage, &p).await.availability(), expected, "{step}");
+        for status in AvailabilityStatus::ALL {
+            let filter = ProductFilter { availability: Some(status), ..ProductFilter::default() };
+            let listed = read!(storage, products.count(&filter, 9)).count;
+            assert_eq!(listed, u64::from(status == expected), "{step}: listed as {}", status.as_str());
+        }
+    };
+    check("a SKU without tracking that has no pieces", AvailabilityStatus::InStock).await;
+    attempt!(storage, inventory.apply(&[env.movement(p.skus[0].id, -3)])).unwrap();
+    check("the stock of the other SKU moves to zero", AvailabilityStatus::InStock).await;
+
+    let track = async |tracked: bool| {
+        let before = product(storage, &p).await;
+        let mut after = before.clone();
+        after.skus[1].track_stock = tracked;
+        after.skus[1].audit.edited(env.now(), &env.actor);
+        after.revision += 1;
+        after.audit.edited(env.now(), &env.actor);
+        let mut uow = storage.begin().await.unwrap();
+        uow.products().lock(&[p.id]).await.unwrap();
+        uow.skus().update(&before.skus[1], &after.skus[1]).await.unwrap();
+        uow.products().update(&before, &after).await.unwrap();
+        uow.commit().await.unwrap();
+        assert_eq!(level(storage, p.skus[1].id).await.tracked, tracked, "a level has what the SKU has");
+    };
+    track(true).await;
+    check("all SKUs are tracked and have no pieces", AvailabilityStatus::OutOfStock).await;
+    track(false).await;
+    check("the SKU is no longer tracked", AvailabilityStatus::InStock).await;
 }
 
 /// The database refuses a movement that the caller has not checked, and the transaction writes nothing.
