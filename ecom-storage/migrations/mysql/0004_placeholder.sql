@@ -1,0 +1,2 @@
+-- A placeholder: the migration of another branch takes its place.
+SELECT 1;
