@@ -19,6 +19,7 @@ use crate::service::catalog::category::CategoryService;
 use crate::service::catalog::import::ImportService;
 use crate::service::catalog::product::ProductService;
 use crate::service::catalog::sku::SkuService;
+use crate::service::platform::idempotency::IdempotencyService;
 use crate::service::platform::outbox::EventLog;
 use crate::service::run::context::Context;
 use crate::service::run::queue::StockQueue;
@@ -135,6 +136,11 @@ impl<'a> ActingShop<'a> {
         EventLog::new(self.cx, self.who)
     }
 
+    /// Returns the service of idempotent calls, whose keys belong to the principal.
+    pub const fn idempotency(&self) -> IdempotencyService<'a> {
+        IdempotencyService::new(self.cx, self.who)
+    }
+
     /// Returns the service of imports.
     pub const fn import(&self) -> ImportService<'a> {
         ImportService::new(self.cx, self.who)
@@ -244,6 +250,11 @@ impl Shop {
     /// Returns the event log, for consumers that store their position in it themselves.
     pub fn events(&self) -> EventLog<'_> {
         self.trusted().events()
+    }
+
+    /// Returns the service of idempotent calls, whose keys belong to the application itself.
+    pub fn idempotency(&self) -> IdempotencyService<'_> {
+        self.trusted().idempotency()
     }
 
     /// Returns the service of imports.

@@ -40,6 +40,7 @@ pub(crate) static DIALECT: Dialect = Dialect {
         // AUTOINCREMENT remembers the last number even if all rows are trimmed, and forgets it with a rollback.
         ("{outbox_head}", "coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'outbox_events'), 0)"),
         ("{outbox_if_new}", "ON CONFLICT DO NOTHING"),
+        ("{claim_if_new}", "ON CONFLICT DO NOTHING"),
     ],
     lock_tree: None,
     hold_tree: None,
@@ -52,6 +53,7 @@ pub(crate) static DIALECT: Dialect = Dialect {
     host_check: Some(&HOST_CHECK),
     has_tables: &HAS_TABLES,
     survives_errors: true,
+    counts_inserts: true,
     is_file: true,
 };
 
@@ -111,6 +113,7 @@ fn arguments(values: Vec<Value<'_>>) -> DbResult<SqliteArguments> {
             Value::I64(v) => args.add(v),
             Value::Text(v) => args.add(v),
             Value::Json(v) => args.add(v),
+            Value::Bytes(v) => args.add(v),
             Value::Uuid(v) => args.add(v),
             Value::Time(v) => args.add(v.map(|t| t.timestamp_micros())),
         }
