@@ -34,7 +34,13 @@ pub use engine::options::ServerOptions;
 pub use engine::pool::SqlStorage;
 
 /// Every migration, oldest first: its number and the name of its files.
-pub(crate) const MIGRATIONS: &[Migration] = &[migration!(1, "0001_catalog"), migration!(2, "0002_customers"), migration!(3, "0003_orders"), migration!(4, "0004_placeholder"), migration!(5, "0005_idempotency")];
+pub(crate) const MIGRATIONS: &[Migration] = &[
+    migration!(1, "0001_catalog"),
+    migration!(2, "0002_customers"),
+    migration!(3, "0003_orders"),
+    migration!(4, "0004_placeholder"),
+    migration!(5, "0005_idempotency"),
+];
 
 /// Every table that has unique indexes over live rows: if one refuses a row, the table says which `DUPLICATE` to
 /// return.

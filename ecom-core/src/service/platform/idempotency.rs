@@ -33,12 +33,13 @@ pub enum Once<T> {
 /// use ecom_core::sales::CustomerInput;
 ///
 /// let input = CustomerInput::new("Ada", "Lovelace", "ada@example.com");
-/// let key = shop.idempotency().key("newsletter.subscribe", "3f6c1a")?;
+/// let calls = shop.idempotency();
+/// let key = calls.key("newsletter.subscribe", "3f6c1a")?;
 /// let hash = RequestHash::of([input.email.as_bytes()]);
-/// let done = shop.idempotency().run(&key, hash, async |tx| {
-///     let customer = shop.customers().create_in(tx, &input).await?;
+/// let done = calls.run(&key, hash, |mut tx| async {
+///     let customer = shop.customers().create_in(&mut tx, &input).await?;
 ///     let answer = StoredAnswer::json(&customer.id)?;
-///     Ok((customer.id, answer))
+///     Ok((customer.id, answer, tx))
 /// });
 /// let id = match done.await? {
 ///     Once::Ran(id) => id,
@@ -67,9 +68,9 @@ impl<'a> IdempotencyService<'a> {
         IdempotencyKey::of(self.who, operation, key)
     }
 
-    /// Runs a call at most once for a key. `call` runs in a transaction, in which it uses the `…_in` forms of the
-    /// services, and returns its value and the answer to store. If another transaction is in the way, `call` runs again
-    /// in a new transaction. It must have no other effects.
+    /// Runs a call at most once for a key. `call` takes a transaction, in which it uses the `…_in` forms of the services,
+    /// and returns its value, the answer to store, and the transaction. If another transaction is in the way, `call` runs
+    /// again in a new transaction. It must have no effects outside of the transaction.
     ///
     /// If an earlier call with the key and the same hash has run, `call` does not run. A concurrent one is waited for.
     /// The permissions of the principal are not checked in that case, since the answer was made for it.
@@ -77,49 +78,60 @@ impl<'a> IdempotencyService<'a> {
     /// # Errors
     /// Those of `call`. `IDEMPOTENCY_KEY_REUSED` if the earlier call had another hash, `Validation` of an answer that is
     /// too long, `Unavailable`.
-    pub async fn run<T>(
+    pub async fn run<T, F>(
         &self,
         key: &IdempotencyKey,
         hash: RequestHash,
-        call: impl AsyncFn(&mut Tx<'static>) -> Result<(T, StoredAnswer)>,
-    ) -> Result<Once<T>> {
+        call: impl Fn(Tx<'static>) -> F,
+    ) -> Result<Once<T>>
+    where
+        F: Future<Output = Result<(T, StoredAnswer, Tx<'static>)>>,
+    {
         let call = &call;
         let ran = self.cx.write(|mut tx| async move {
             // A key that is reused is no error in here, so that the transaction ends and its connection stays usable.
-            let found = self.claim(&mut tx, key, hash).await?;
-            let done = match found {
+            match self.claim(&mut tx, key, hash).await? {
                 Claimed::New => {
-                    let done = call(&mut tx).await?;
-                    Some(Once::Ran(self.store(&mut tx, key, done).await?))
+                    let (value, answer, mut tx) = call(tx).await?;
+                    self.store_in(&mut tx, key, answer).await?;
+                    Ok((Some(Once::Ran(value)), tx))
                 }
-                Claimed::Answered(answer) => Some(Once::Replayed(answer)),
-                Claimed::Reused => None,
-            };
-            Ok((done, tx))
+                Claimed::Answered(answer) => Ok((Some(Once::Replayed(answer)), tx)),
+                Claimed::Reused => Ok((None, tx)),
+            }
         });
         ran.await?.ok_or_else(|| reused(key))
     }
 
-    /// [`Self::run`] inside a transaction, which the call should begin with: it claims the key before it takes any
-    /// other lock. `call` runs at most once.
+    /// The first half of [`Self::run`] inside a transaction: claims the key. The transaction should begin with it, so
+    /// that the key is claimed before any other lock is taken. Returns the stored answer if an earlier call with the key
+    /// has run. If there is none, the caller runs the call in the transaction and passes its answer to
+    /// [`Self::store_in`].
     ///
     /// # Errors
-    /// As [`Self::run`].
-    pub async fn run_in<'t, T>(
+    /// `IDEMPOTENCY_KEY_REUSED` if the earlier call had another hash, `Contention`, `Unavailable`.
+    pub async fn claim_in(
         &self,
-        tx: &mut Tx<'t>,
+        tx: &mut Tx<'_>,
         key: &IdempotencyKey,
         hash: RequestHash,
-        call: impl AsyncFnOnce(&mut Tx<'t>) -> Result<(T, StoredAnswer)>,
-    ) -> Result<Once<T>> {
+    ) -> Result<Option<StoredAnswer>> {
         match self.claim(tx, key, hash).await? {
-            Claimed::New => {
-                let done = call(tx).await?;
-                Ok(Once::Ran(self.store(tx, key, done).await?))
-            }
-            Claimed::Answered(answer) => Ok(Once::Replayed(answer)),
+            Claimed::New => Ok(None),
+            Claimed::Answered(answer) => Ok(Some(answer)),
             Claimed::Reused => Err(reused(key)),
         }
+    }
+
+    /// The second half of [`Self::run`] inside a transaction: stores the answer of a call whose key
+    /// [`Self::claim_in`] has claimed. A claim that is committed without an answer does not count, and the next call with
+    /// the key runs again.
+    ///
+    /// # Errors
+    /// `Validation` of an answer that is too long, `Internal` if the key is not claimed, `Unavailable`.
+    pub async fn store_in(&self, tx: &mut Tx<'_>, key: &IdempotencyKey, answer: StoredAnswer) -> Result<()> {
+        answer.check()?;
+        tx.idempotency().store(&[(key.clone(), answer)]).await
     }
 
     async fn claim(&self, tx: &mut Tx<'_>, key: &IdempotencyKey, hash: RequestHash) -> Result<Claimed> {
@@ -128,13 +140,6 @@ impl<'a> IdempotencyService<'a> {
         let claim = Claim { key: key.clone(), hash, created_at: now, expires_at };
         let found = tx.idempotency().claim(&[claim]).await?.pop();
         found.ok_or(Error::Internal { context: "a claim has no result", source: None })
-    }
-
-    async fn store<T>(&self, tx: &mut Tx<'_>, key: &IdempotencyKey, done: (T, StoredAnswer)) -> Result<T> {
-        let (value, answer) = done;
-        answer.check()?;
-        tx.idempotency().store(&[(key.clone(), answer)]).await?;
-        Ok(value)
     }
 }
 

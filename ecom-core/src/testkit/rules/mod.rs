@@ -8,6 +8,7 @@ mod cache;
 mod consumers;
 mod customers;
 mod errors;
+mod idempotency;
 mod index;
 mod input;
 mod outbox;
@@ -72,6 +73,7 @@ suite! {
         writes: __shop_writes,
         customers: __shop_customers,
         access: __shop_access,
+        idempotency: __shop_idempotency,
     }
 }
 

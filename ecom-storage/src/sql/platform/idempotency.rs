@@ -22,12 +22,10 @@ pub type SqlIdempotency<'c> = SqlRepository<'c, dyn IdempotencyRepository>;
 /// How many keys one statement names.
 const AT_ONCE: usize = 128;
 
-static CLAIM: Sql = Sql::new(
-    "INSERT INTO idempotency_keys (scope, idempotency_key, request_hash, created_at, expires_at) VALUES ",
-);
-static EXPIRED: Sql = Sql::new(
-    "SELECT scope, idempotency_key FROM idempotency_keys WHERE expires_at < $1 ORDER BY expires_at LIMIT $2",
-);
+static CLAIM: Sql =
+    Sql::new("INSERT INTO idempotency_keys (scope, idempotency_key, request_hash, created_at, expires_at) VALUES ");
+static EXPIRED: Sql =
+    Sql::new("SELECT scope, idempotency_key FROM idempotency_keys WHERE expires_at < $1 ORDER BY expires_at LIMIT $2");
 
 /// A key as a row has it.
 type Name<'k> = (&'k str, &'k str);
@@ -37,12 +35,7 @@ fn name(key: &IdempotencyKey) -> Name<'_> {
 }
 
 /// Adds a list in which the last item is repeated up to one of a few sizes, so that there are few different texts.
-fn padded<'q, T>(
-    b: &mut Builder<'q>,
-    between: &str,
-    items: &'q [T],
-    mut item: impl FnMut(&mut Builder<'q>, &'q T),
-) {
+fn padded<'q, T>(b: &mut Builder<'q>, between: &str, items: &'q [T], mut item: impl FnMut(&mut Builder<'q>, &'q T)) {
     for i in 0..case_size(items.len()) {
         if let Some(it) = items.get(i).or(items.last()) {
             if i > 0 {
@@ -134,9 +127,8 @@ impl IdempotencyRepository for SqlIdempotency<'_> {
         let mut found: HashMap<(String, String), Found> = HashMap::with_capacity(names.len());
         for chunk in names.chunks(AT_ONCE) {
             // A statement of its own, which sees the answers of the transactions that the INSERT has waited for.
-            let mut b = Builder::new(
-                "SELECT scope, idempotency_key, request_hash, answer FROM idempotency_keys WHERE ",
-            );
+            let mut b =
+                Builder::new("SELECT scope, idempotency_key, request_hash, answer FROM idempotency_keys WHERE ");
             one_of(&mut b, chunk);
             b.push(" ORDER BY scope, idempotency_key").push(for_update);
             let (text, args) = b.done();
@@ -164,7 +156,10 @@ impl IdempotencyRepository for SqlIdempotency<'_> {
             one_of(&mut b, &names);
             let (text, args) = b.done();
             if self.0.execute(text, args).await? != chunk.len() as u64 {
-                return Err(Error::Internal { context: "storing the answer of a key that is not claimed", source: None });
+                return Err(Error::Internal {
+                    context: "storing the answer of a key that is not claimed",
+                    source: None,
+                });
             }
         }
         Ok(())
