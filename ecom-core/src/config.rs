@@ -34,6 +34,9 @@ pub struct ShopConfig {
     /// How long the outbox keeps events. A local index that has not been synchronized for longer is rebuilt. At least
     /// one minute, default 7 days.
     pub outbox_retention: Duration,
+    /// How long an idempotency key is kept with its answer (R12). A request that is repeated later runs again. 1 min to
+    /// 30 days, default 24 hours.
+    pub idempotency_retention: Duration,
     /// The maximum number of stock adjustments that share one commit. 1–1,000, default 256.
     pub adjustment_batch: usize,
     /// The maximum number of orders that share one commit. 1–1,000, default 256.
@@ -55,6 +58,7 @@ impl Default for ShopConfig {
             lease_ttl: Duration::from_secs(5),
             index_batch: 500,
             outbox_retention: Duration::from_secs(7 * 24 * 3600),
+            idempotency_retention: Duration::from_secs(24 * 3600),
             adjustment_batch: 256,
             order_batch: 256,
             price_bounds: vec![0, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000],
@@ -83,6 +87,8 @@ impl ShopConfig {
         within("product_ttl", self.product_ttl <= Duration::from_secs(86_400), "at most one day");
         within("category_ttl", self.category_ttl <= Duration::from_secs(86_400), "at most one day");
         within("outbox_retention", self.outbox_retention >= Duration::from_secs(60), "at least one minute");
+        let kept = self.idempotency_retention.as_millis();
+        within("idempotency_retention", (60_000..=30 * 86_400_000).contains(&kept), "between 1 min and 30 days");
         let ascending = self.price_bounds.is_sorted_by(|a, b| a < b);
         within(
             "price_bounds",

@@ -214,6 +214,9 @@ pub enum Conflict {
     /// The write breaks a rule of sales.
     #[error(transparent)]
     Sales(#[from] SalesConflict),
+    /// The call contradicts an earlier one.
+    #[error(transparent)]
+    Platform(#[from] PlatformConflict),
     /// The amount is not in the currency of the shop.
     #[error("the shop sells in {expected}, not in {found}")]
     CurrencyMismatch {
@@ -346,6 +349,21 @@ pub enum SalesConflict {
     },
 }
 
+/// The reason why a call contradicts an earlier one.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlatformConflict {
+    /// An earlier call with the same idempotency key was another request (R12).
+    #[error(
+        "the idempotency key `{key}` was used for another request: repeat that request unchanged, or send this one with \
+         a new key"
+    )]
+    KeyReused {
+        /// The key, as the caller sent it.
+        key: String,
+    },
+}
+
 impl CatalogConflict {
     const fn code(&self) -> ErrorCode {
         match self {
@@ -414,6 +432,20 @@ impl SalesConflict {
     }
 }
 
+impl PlatformConflict {
+    const fn code(&self) -> ErrorCode {
+        match self {
+            Self::KeyReused { .. } => ErrorCode::IdempotencyKeyReused,
+        }
+    }
+
+    fn details(&self) -> Vec<Value> {
+        match self {
+            Self::KeyReused { key } => vec![json!({"field": "Idempotency-Key", "key": key})],
+        }
+    }
+}
+
 impl From<Conflict> for Error {
     fn from(c: Conflict) -> Self {
         Self::Conflict(Box::new(c))
@@ -435,6 +467,12 @@ impl From<StockConflict> for Error {
 impl From<SalesConflict> for Error {
     fn from(c: SalesConflict) -> Self {
         Conflict::Sales(c).into()
+    }
+}
+
+impl From<PlatformConflict> for Error {
+    fn from(c: PlatformConflict) -> Self {
+        Conflict::Platform(c).into()
     }
 }
 
@@ -472,6 +510,7 @@ impl Conflict {
             Self::Catalog(c) => c.code(),
             Self::Stock(c) => c.code(),
             Self::Sales(c) => c.code(),
+            Self::Platform(c) => c.code(),
             Self::CurrencyMismatch { .. } | Self::DatabaseCurrency { .. } => ErrorCode::CurrencyMismatch,
             Self::State { .. } => ErrorCode::StateConflict,
         }
@@ -492,6 +531,7 @@ impl Conflict {
             Self::Catalog(c) => c.details(),
             Self::Stock(c) => c.details(),
             Self::Sales(c) => c.details(),
+            Self::Platform(c) => c.details(),
             Self::DatabaseCurrency { database: expected, shop: found } | Self::CurrencyMismatch { expected, found } => {
                 vec![json!({"field": "currency", "expected": expected, "found": found})]
             }
@@ -582,6 +622,8 @@ error_codes! {
         "The bill no longer changes: cancel units, or add lines, which go on a further bill.";
     FlatWriteRefused = "FLAT_WRITE_REFUSED",
         "The product has several SKUs, so that a flat field is ambiguous: set it in `skus` or on a SKU.";
+    IdempotencyKeyReused = "IDEMPOTENCY_KEY_REUSED",
+        "An earlier request with this `Idempotency-Key` was another one: repeat that one, or send a new key.";
     CurrencyMismatch = "CURRENCY_MISMATCH",
         "The amount is not in the currency of the shop: send all amounts in that currency.";
     StateConflict = "STATE_CONFLICT",
@@ -724,6 +766,7 @@ mod tests {
             StockConflict::Insufficient { shortages: vec![shortage] }.into(),
             StockConflict::NotTracked { sku_id: id }.into(),
             CatalogConflict::FlatWrite { product: id, skus: 2, field: "price" }.into(),
+            PlatformConflict::KeyReused { key: "k-1".to_owned() }.into(),
             Conflict::CurrencyMismatch { expected: "USD".to_owned(), found: "JPY".to_owned() },
             Conflict::State { message: "it is not deleted".to_owned() },
         ] {

@@ -18,9 +18,10 @@ mod domain {
         pub(crate) mod sku;
     }
     pub(crate) mod common;
-    /// The log of events.
+    /// Idempotency keys, and the log of events.
     pub(crate) mod platform {
         pub(crate) mod audit;
+        pub(crate) mod idempotency;
         pub(crate) mod outbox;
     }
     /// Stock levels and the ledger.
@@ -55,9 +56,10 @@ mod service {
         pub(crate) mod resolver;
         pub(crate) mod sku;
     }
-    /// The reader of the event log.
+    /// Idempotent calls, and the reader of the event log.
     pub(crate) mod platform {
         pub(crate) mod audit;
+        pub(crate) mod idempotency;
         pub(crate) mod outbox;
     }
     pub(crate) mod run;
@@ -166,12 +168,15 @@ pub mod search {
     pub use crate::service::search::query::{FacetValue, SearchPage, SearchService};
 }
 
-/// The platform: the event log, its consumers, and the background work.
+/// The platform: the event log, its consumers, idempotent calls, and the background work.
 pub mod platform {
     pub use crate::domain::platform::audit::{AuditFinding, AuditReport, LedgerSum};
+    pub use crate::domain::platform::idempotency::{IdempotencyKey, RequestHash, StoredAnswer};
     pub use crate::domain::platform::outbox::{Event, EventBatch, EventKind, OutboxPosition};
+    pub use crate::error::PlatformConflict;
     pub use crate::service::background::Background;
     pub use crate::service::background::consumer::{Consumer, StartPosition};
     pub use crate::service::platform::audit::AuditService;
+    pub use crate::service::platform::idempotency::{IdempotencyService, Once};
     pub use crate::service::platform::outbox::EventLog;
 }

@@ -20,6 +20,7 @@ use crate::service::catalog::import::ImportService;
 use crate::service::catalog::product::ProductService;
 use crate::service::catalog::sku::SkuService;
 use crate::service::platform::audit::AuditService;
+use crate::service::platform::idempotency::IdempotencyService;
 use crate::service::platform::outbox::EventLog;
 use crate::service::run::context::Context;
 use crate::service::run::queue::Queue;
@@ -152,6 +153,11 @@ impl<'a> ActingShop<'a> {
         AuditService::new(self.cx, self.who)
     }
 
+    /// Returns the service of idempotent calls, whose keys belong to the principal.
+    pub const fn idempotency(&self) -> IdempotencyService<'a> {
+        IdempotencyService::new(self.cx, self.who)
+    }
+
     /// Returns the service of imports.
     pub const fn import(&self) -> ImportService<'a> {
         ImportService::new(self.cx, self.who)
@@ -277,6 +283,11 @@ impl Shop {
     /// Returns the service that audits the shop.
     pub fn audit(&self) -> AuditService<'_> {
         self.trusted().audit()
+    }
+
+    /// Returns the service of idempotent calls, whose keys belong to the application itself.
+    pub fn idempotency(&self) -> IdempotencyService<'_> {
+        self.trusted().idempotency()
     }
 
     /// Returns the service of imports.

@@ -40,6 +40,7 @@ pub(crate) const fn status_of(code: ErrorCode) -> StatusCode {
         | ErrorCode::InsufficientStock
         | ErrorCode::StockNotTracked
         | ErrorCode::FlatWriteRefused
+        | ErrorCode::IdempotencyKeyReused
         | ErrorCode::CurrencyMismatch
         | ErrorCode::StateConflict => StatusCode::CONFLICT,
         ErrorCode::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -125,6 +126,11 @@ impl ApiError {
             Error::NotFound { .. } => Self::field(field, FieldCode::ReferenceNotFound, error.to_string()),
             other => other.into(),
         }
+    }
+
+    /// Returns the error of the library that has caused this one, for callers that return those.
+    pub(crate) fn into_error(self) -> Error {
+        self.cause.unwrap_or(Error::Internal { context: "rendering a response", source: None })
     }
 
     /// Logs a server error with its causes, which responses do not contain.

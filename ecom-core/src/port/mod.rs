@@ -46,8 +46,9 @@ pub(crate) mod catalog {
     pub(crate) mod product;
     pub(crate) mod sku;
 }
-/// The repository of the outbox.
+/// The repositories of idempotency keys and of the outbox.
 pub(crate) mod platform {
+    pub(crate) mod idempotency;
     pub(crate) mod outbox;
 }
 /// The repositories of sales.
@@ -67,6 +68,7 @@ pub use self::cache::{Cache, CacheKey, CacheLoad, CacheStats, CacheValue, Codec,
 pub use self::catalog::category::{CategoryRepository, CategoryUsage, ForwardCategories};
 pub use self::catalog::product::{ForwardProducts, ProductRepository};
 pub use self::catalog::sku::{ForwardSkus, SkuRepository};
+pub use self::platform::idempotency::{Claim, Claimed, ForwardIdempotency, IdempotencyRepository};
 pub use self::platform::outbox::{ForwardOutbox, Lease, OutboxRepository};
 pub use self::sales::customer::{AddressRepository, CustomerRepository, ForwardAddresses, ForwardCustomers};
 pub use self::sales::offer::{ForwardOffers, OfferRepository};
@@ -127,6 +129,8 @@ macro_rules! repositories {
             bills: BillRepository,
             /// The log of events.
             outbox: OutboxRepository,
+            /// Idempotency keys and the answers that they stand for.
+            idempotency: IdempotencyRepository,
         }
     };
 }

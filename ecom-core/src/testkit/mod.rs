@@ -22,8 +22,8 @@
 //! [`storage_suite!`](crate::storage_suite) runs all suites of a storage. The suite of a single port is
 //! [`unit_of_work_suite!`](crate::unit_of_work_suite), [`category_suite!`](crate::category_suite),
 //! [`product_suite!`](crate::product_suite), [`sku_suite!`](crate::sku_suite),
-//! [`inventory_suite!`](crate::inventory_suite), [`customer_suite!`](crate::customer_suite) or
-//! [`outbox_suite!`](crate::outbox_suite). Caches run [`cache_suite!`](crate::cache_suite), and caches that processes
+//! [`inventory_suite!`](crate::inventory_suite), [`customer_suite!`](crate::customer_suite),
+//! [`outbox_suite!`](crate::outbox_suite) or [`idempotency_suite!`](crate::idempotency_suite). Caches run [`cache_suite!`](crate::cache_suite), and caches that processes
 //! share also run [`shared_cache_suite!`](crate::shared_cache_suite). Search engines run
 //! [`search_suite!`](crate::search_suite). [`shop_suite!`](crate::shop_suite) tests the services over a complete set of
 //! adapters. Each suite can be used once per module. The function is passed by its name or by a `crate::` path.
@@ -125,6 +125,7 @@ mod contract {
         pub mod sku;
     }
     pub mod platform {
+        pub mod idempotency;
         pub mod outbox;
         pub mod unit_of_work;
     }
@@ -152,6 +153,8 @@ pub use self::contract::catalog::category::listed as category;
 pub use self::contract::catalog::product::listed as product;
 /// The contract of [`SkuRepository`](crate::port::SkuRepository).
 pub use self::contract::catalog::sku::listed as sku;
+/// The contract of [`IdempotencyRepository`](crate::port::IdempotencyRepository).
+pub use self::contract::platform::idempotency::listed as idempotency;
 /// The contract of [`OutboxRepository`](crate::port::OutboxRepository).
 pub use self::contract::platform::outbox::listed as outbox;
 /// The contract of [`Storage`] and its units of work.
@@ -262,6 +265,7 @@ macro_rules! storage_suite {
         $crate::inventory_suite!($make);
         $crate::customer_suite!($make);
         $crate::outbox_suite!($make);
+        $crate::idempotency_suite!($make);
     };
 }
 

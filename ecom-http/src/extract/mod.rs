@@ -10,7 +10,7 @@ mod query;
 mod target;
 mod version;
 
-pub(crate) use body::{Json, VersionBody, unversioned};
+pub(crate) use body::{Json, Received, VersionBody, receive, unversioned};
 pub(crate) use filter::{present, prices, word};
 
 pub(crate) use paging::{Cursor, Paged, Pages, Style};

@@ -7,6 +7,7 @@ mod bad_input;
 mod category;
 mod customer;
 mod etag;
+mod idempotency;
 mod operations;
 mod product;
 mod search;

@@ -43,6 +43,7 @@ pub(crate) static DIALECT: Dialect = Dialect {
         ("{page_join}", "JOIN"),
         ("{outbox_head}", "(SELECT seq FROM outbox_head WHERE id = 1)"),
         ("{outbox_if_new}", "ON DUPLICATE KEY UPDATE consumer = consumer"),
+        ("{claim_if_new}", "ON DUPLICATE KEY UPDATE scope = scope"),
     ],
     lock_tree: Some(&LOCK_TREE),
     hold_tree: Some(&HOLD_TREE),
@@ -57,6 +58,7 @@ pub(crate) static DIALECT: Dialect = Dialect {
     numbers: Numbers::Inserts(&INSERTED_NUMBERS),
     for_share: " LOCK IN SHARE MODE",
     survives_errors: true,
+    counts_inserts: false,
     is_file: false,
 };
 
@@ -112,6 +114,7 @@ fn arguments(values: Vec<Value<'_>>) -> DbResult<MySqlArguments> {
                 Ok(v) => args.add(v.map(Json)),
                 Err(e) => Err(e.into()),
             },
+            Value::Bytes(v) => args.add(v.as_deref()),
             Value::Uuid(v) => args.add(v),
             Value::Time(v) => args.add(v),
         }

@@ -53,6 +53,7 @@ pub(crate) static DIALECT: Dialect = Dialect {
         ("{page_join}", "JOIN"),
         ("{outbox_head}", "(SELECT seq FROM outbox_head WHERE id = 1)"),
         ("{outbox_if_new}", "ON CONFLICT DO NOTHING"),
+        ("{claim_if_new}", "ON CONFLICT DO NOTHING"),
     ],
     lock_tree: Some(&LOCK_TREE),
     hold_tree: Some(&HOLD_TREE),
@@ -68,6 +69,7 @@ pub(crate) static DIALECT: Dialect = Dialect {
     numbers: Numbers::Sequences { orders: &ORDER_NUMBERS, bills: &BILL_NUMBERS },
     for_share: " FOR SHARE",
     survives_errors: false,
+    counts_inserts: true,
     is_file: false,
 };
 
@@ -121,6 +123,7 @@ fn arguments(values: Vec<Value<'_>>) -> DbResult<PgArguments> {
                 Ok(v) => args.add(v.map(Json)),
                 Err(e) => Err(e.into()),
             },
+            Value::Bytes(v) => args.add(v.as_deref()),
             Value::Uuid(v) => args.add(v),
             Value::Time(v) => args.add(v),
         }

@@ -7,8 +7,9 @@ mod catalog {
     pub(crate) mod sku;
 }
 pub(crate) mod engine;
-/// The repository of the outbox.
+/// The repositories of idempotency keys and of the outbox.
 mod platform {
+    pub(crate) mod idempotency;
     pub(crate) mod outbox;
 }
 /// The repositories of sales.
@@ -36,8 +37,12 @@ pub use engine::options::ServerOptions;
 pub use engine::pool::SqlStorage;
 
 /// Every migration, oldest first: its number and the name of its files.
-pub(crate) const MIGRATIONS: &[Migration] =
-    &[migration!(1, "0001_catalog"), migration!(2, "0002_customers"), migration!(3, "0003_orders")];
+pub(crate) const MIGRATIONS: &[Migration] = &[
+    migration!(1, "0001_catalog"),
+    migration!(2, "0002_customers"),
+    migration!(3, "0003_orders"),
+    migration!(5, "0005_idempotency"),
+];
 
 /// Every table that has unique indexes over live rows. If an index refuses a row, its table determines the `DUPLICATE`
 /// to return.

@@ -42,6 +42,7 @@ pub(crate) static DIALECT: Dialect = Dialect {
         // AUTOINCREMENT remembers the last number even if all rows are trimmed, and forgets it with a rollback.
         ("{outbox_head}", "coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'outbox_events'), 0)"),
         ("{outbox_if_new}", "ON CONFLICT DO NOTHING"),
+        ("{claim_if_new}", "ON CONFLICT DO NOTHING"),
     ],
     lock_tree: None,
     hold_tree: None,
@@ -56,6 +57,7 @@ pub(crate) static DIALECT: Dialect = Dialect {
     numbers: Numbers::Row(&NEXT_NUMBERS),
     for_share: "",
     survives_errors: true,
+    counts_inserts: true,
     is_file: true,
 };
 
@@ -115,6 +117,7 @@ fn arguments(values: Vec<Value<'_>>) -> DbResult<SqliteArguments> {
             Value::I64(v) => args.add(v),
             Value::Text(v) => args.add(v),
             Value::Json(v) => args.add(v),
+            Value::Bytes(v) => args.add(v),
             Value::Uuid(v) => args.add(v),
             Value::Time(v) => args.add(v.map(|t| t.timestamp_micros())),
         }

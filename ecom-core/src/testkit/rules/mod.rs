@@ -8,6 +8,7 @@ mod cache;
 mod consumers;
 mod customers;
 mod errors;
+mod idempotency;
 mod index;
 mod input;
 mod orders;
@@ -74,6 +75,7 @@ suite! {
         customers: __shop_customers,
         orders: __shop_orders,
         access: __shop_access,
+        idempotency: __shop_idempotency,
     }
 }
 

@@ -18,6 +18,7 @@ use crate::extract::{
     VersionBody, prices, unversioned, word,
 };
 use crate::headers::{listed, no_content};
+use crate::idempotency::Post;
 use crate::openapi::NotModified;
 use crate::resource::{Format, Reply, Resource, Shown, Write};
 
@@ -189,10 +190,13 @@ pub(crate) async fn list(
 pub(crate) async fn create(
     reply: Reply,
     Query((numbers,)): Query<(Numbers,)>,
-    Json(input): Json<ProductInput>,
+    Post { body: Json(input), keyed }: Post<Json<ProductInput>>,
 ) -> ApiResult {
     unversioned(input.version)?;
-    reply.created(&reply.shop().products().create(&input).await?, &numbers)
+    let products = reply.shop().products();
+    let within = |mut tx| async { Ok((products.create_in(&mut tx, &input).await?, tx)) };
+    let render = |made: &_| reply.created::<Product>(made, &numbers);
+    Ok(keyed.answer(&reply, products.create(&input), within, render).await?)
 }
 
 /// Replace a product
@@ -254,11 +258,13 @@ pub(crate) async fn delete(w: Write<ProductId>, Query((force, version)): Query<(
 pub(crate) async fn restore(
     w: Write<ProductId>,
     Query((version, numbers)): Query<(Version, Numbers)>,
-    body: VersionBody,
+    Post { body, keyed }: Post<VersionBody>,
 ) -> ApiResult {
     let read = w.read_either(body.version, version.version)?;
-    let done = w.shop().products().restore(w.id, read).await;
-    w.written(&w.done(done)?, &numbers)
+    let products = w.shop().products();
+    let within = |mut tx| async { Ok((products.restore_in(&mut tx, w.id, read).await?, tx)) };
+    let render = |restored: &_| w.written::<Product>(restored, &numbers);
+    w.done(keyed.answer(&w, products.restore(w.id, read), within, render).await)
 }
 
 /// Returns the id of the product with an id or slug. It does not check whether an id exists.

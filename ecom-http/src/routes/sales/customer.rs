@@ -18,6 +18,7 @@ use crate::extract::{
     word,
 };
 use crate::headers::{no_content, private};
+use crate::idempotency::Post;
 use crate::openapi::NotModified;
 use crate::resource::{Format, Reply, Resource, Shown, Write};
 
@@ -106,9 +107,16 @@ pub(crate) async fn list(
         (status = 201, description = "The created customer; `Location` has its path", body = Item<CustomerView>),
     )
 )]
-pub(crate) async fn create(reply: Reply, Query(()): Query<()>, Json(input): Json<CustomerInput>) -> ApiResult {
+pub(crate) async fn create(
+    reply: Reply,
+    Query(()): Query<()>,
+    Post { body: Json(input), keyed }: Post<Json<CustomerInput>>,
+) -> ApiResult {
     unversioned(input.version)?;
-    reply.created(&reply.shop().customers().create(&input).await?, &())
+    let customers = reply.shop().customers();
+    let within = |mut tx| async { Ok((customers.create_in(&mut tx, &input).await?, tx)) };
+    let render = |made: &_| reply.created::<Customer>(made, &());
+    Ok(keyed.answer(&reply, customers.create(&input), within, render).await?)
 }
 
 /// Read a customer
@@ -176,11 +184,13 @@ pub(crate) async fn delete(w: Write<CustomerId>, Query((force, version)): Query<
 pub(crate) async fn restore(
     w: Write<CustomerId>,
     Query((version,)): Query<(Version,)>,
-    body: VersionBody,
+    Post { body, keyed }: Post<VersionBody>,
 ) -> ApiResult {
     let read = w.read_either(body.version, version.version)?;
-    let done = w.shop().customers().restore(w.id, read).await;
-    w.written(&w.done(done)?, &())
+    let customers = w.shop().customers();
+    let within = |mut tx| async { Ok((customers.restore_in(&mut tx, w.id, read).await?, tx)) };
+    let render = |restored: &_| w.written::<Customer>(restored, &());
+    w.done(keyed.answer(&w, customers.restore(w.id, read), within, render).await)
 }
 
 /// Returns a page of addresses, oldest first. `failed` converts an error of the list into the response, because the
@@ -262,10 +272,13 @@ pub(crate) async fn create_address(
     reply: Reply,
     Id(customer): Id<CustomerId>,
     Query(()): Query<()>,
-    Json(input): Json<AddressInput>,
+    Post { body: Json(input), keyed }: Post<Json<AddressInput>>,
 ) -> ApiResult {
     unversioned(input.version)?;
-    reply.created(&reply.shop().addresses().create(customer, &input).await?, &())
+    let addresses = reply.shop().addresses();
+    let within = |mut tx| async { Ok((addresses.create_in(&mut tx, customer, &input).await?, tx)) };
+    let render = |made: &_| reply.created::<Address>(made, &());
+    Ok(keyed.answer(&reply, addresses.create(customer, &input), within, render).await?)
 }
 
 /// Read an address

@@ -70,6 +70,8 @@ pub struct Dialect {
     pub for_share: &'static str,
     /// Whether a transaction can still be used after one of its statements failed.
     pub survives_errors: bool,
+    /// Whether an INSERT that skips rows that exist already returns how many rows it has inserted.
+    pub counts_inserts: bool,
     /// Whether the database is a file that the settings name. If it cannot be opened before its schema was ever seen, the
     /// settings are wrong. A server may still come to have the database that it does not have yet.
     pub is_file: bool,

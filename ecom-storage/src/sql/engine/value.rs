@@ -34,6 +34,8 @@ pub enum Value<'q> {
     Text(Option<Cow<'q, str>>),
     /// An id.
     Uuid(Option<Uuid>),
+    /// Bytes.
+    Bytes(Option<Cow<'q, [u8]>>),
     /// A JSON text.
     Json(Option<String>),
     /// A time in microseconds.
@@ -75,6 +77,7 @@ from! {
     &'q str => Text, v => Cow::Borrowed(v);
     &'q String => Text, v => Cow::Borrowed(v.as_str());
     String => Text, v => Cow::Owned(v);
+    &'q [u8] => Bytes, v => Cow::Borrowed(v);
     Uuid => Uuid, v => v;
     AddressId => Uuid, v => v.0;
     BillId => Uuid, v => v.0;
@@ -144,6 +147,10 @@ impl Row {
         text -> &str;
         /// Reads a text, borrowed from the row, or NULL.
         opt_text -> Option<&str>;
+        /// Reads bytes, borrowed from the row.
+        bytes -> &[u8];
+        /// Reads bytes, borrowed from the row, or NULL.
+        opt_bytes -> Option<&[u8]>;
         /// Reads an id.
         uuid -> Uuid;
         /// Reads an id or NULL.
