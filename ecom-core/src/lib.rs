@@ -11,10 +11,11 @@ mod domain {
     pub(crate) mod access {
         pub(crate) mod principal;
     }
-    /// Products, SKUs and categories.
+    /// Products, SKUs, categories and reviews.
     pub(crate) mod catalog {
         pub(crate) mod category;
         pub(crate) mod product;
+        pub(crate) mod review;
         pub(crate) mod sku;
     }
     pub(crate) mod common;
@@ -48,6 +49,7 @@ mod service {
         pub(crate) mod import;
         pub(crate) mod product;
         pub(crate) mod resolver;
+        pub(crate) mod review;
         pub(crate) mod sku;
     }
     /// The reader of the event log.
@@ -97,7 +99,7 @@ pub mod common {
     pub use crate::service::run::read_through::{Cacheable, Cached, Lookup};
 }
 
-/// The catalog: products with their SKUs, the tree of categories, and imports of both.
+/// The catalog: products with their SKUs, the tree of categories, imports of both, and reviews.
 pub mod catalog {
     pub use crate::domain::catalog::category::{
         Category, CategoryFilter, CategoryInput, CategoryPatch, CategorySummary, path_depth,
@@ -105,6 +107,9 @@ pub mod catalog {
     pub use crate::domain::catalog::product::{
         Image, ImageInput, Product, ProductFilter, ProductFilters, ProductInput, ProductPatch, ProductSort,
         ProductStatus, RatingSource, RatingSummary,
+    };
+    pub use crate::domain::catalog::review::{
+        Review, ReviewFilter, ReviewInput, ReviewPatch, ReviewSort, ReviewTally,
     };
     pub use crate::domain::catalog::sku::{
         AvailabilityStatus, DEFAULT_LOW_STOCK_THRESHOLD, Dimensions, DimensionsInput, DimensionsPatch, MAX_STOCK, Sku,
@@ -118,6 +123,7 @@ pub mod catalog {
         ImportReport, ImportService, MetaRecord, ProductRecord, SkuRecord,
     };
     pub use crate::service::catalog::product::{ProductList, ProductListQuery, ProductService};
+    pub use crate::service::catalog::review::ReviewService;
     pub use crate::service::catalog::sku::{MAX_SKUS, SkuService};
 }
 

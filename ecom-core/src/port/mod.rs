@@ -38,6 +38,7 @@ pub(crate) mod cache;
 pub(crate) mod catalog {
     pub(crate) mod category;
     pub(crate) mod product;
+    pub(crate) mod review;
     pub(crate) mod sku;
 }
 /// The repository of the outbox.
@@ -58,6 +59,7 @@ pub(crate) mod storage;
 pub use self::cache::{Cache, CacheKey, CacheLoad, CacheStats, CacheValue, Codec, FillToken, ForwardCache, NoCache};
 pub use self::catalog::category::{CategoryRepository, CategoryUsage, ForwardCategories};
 pub use self::catalog::product::{ForwardProducts, ProductRepository};
+pub use self::catalog::review::{ForwardReviews, ReviewRepository, ReviewedProduct};
 pub use self::catalog::sku::{ForwardSkus, SkuRepository};
 pub use self::platform::outbox::{ForwardOutbox, Lease, OutboxRepository};
 pub use self::sales::customer::{AddressRepository, CustomerRepository, ForwardAddresses, ForwardCustomers};
@@ -103,6 +105,8 @@ macro_rules! repositories {
             categories: CategoryRepository,
             /// SKUs.
             skus: SkuRepository,
+            /// Reviews of products.
+            reviews: ReviewRepository,
             /// Stock and its ledger.
             inventory: InventoryRepository,
             /// Customers.

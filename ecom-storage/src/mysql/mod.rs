@@ -45,6 +45,8 @@ pub(crate) static DIALECT: Dialect = Dialect {
     lock_tree: Some(&LOCK_TREE),
     hold_tree: Some(&HOLD_TREE),
     for_update: " FOR UPDATE",
+    // MariaDB has no FOR SHARE.
+    for_share: " LOCK IN SHARE MODE",
     sequences_outbox: true,
     joins_in_order: false,
     row_values: false,

@@ -56,6 +56,7 @@ pub(crate) static DIALECT: Dialect = Dialect {
     hold_tree: Some(&HOLD_TREE),
     // Keys never change, so other transactions may insert rows that refer to these meanwhile.
     for_update: " FOR NO KEY UPDATE",
+    for_share: " FOR SHARE",
     sequences_outbox: true,
     joins_in_order: false,
     row_values: true,

@@ -4,6 +4,7 @@
 mod catalog {
     pub(crate) mod category;
     pub(crate) mod product;
+    pub(crate) mod review;
     pub(crate) mod sku;
 }
 pub(crate) mod engine;
@@ -33,9 +34,20 @@ pub use engine::options::ServerOptions;
 pub use engine::pool::SqlStorage;
 
 /// Every migration, oldest first: its number and the name of its files.
-pub(crate) const MIGRATIONS: &[Migration] = &[migration!(1, "0001_catalog"), migration!(2, "0002_customers"), migration!(3, "0003_orders")];
+pub(crate) const MIGRATIONS: &[Migration] = &[
+    migration!(1, "0001_catalog"),
+    migration!(2, "0002_customers"),
+    migration!(3, "0003_orders"),
+    migration!(4, "0004_reviews"),
+];
 
-/// Every table that has unique indexes over live rows: if one refuses a row, the table says which `DUPLICATE` to
+/// Every table with unique indexes that callers can run into: if one refuses a row, the table says which `DUPLICATE` to
 /// return.
 pub(crate) static TABLES: &[&dyn Described] =
-    &[&catalog::category::CATEGORIES, &catalog::product::PRODUCTS, &catalog::sku::SKUS, &sales::customer::CUSTOMERS];
+    &[
+    &catalog::category::CATEGORIES,
+    &catalog::product::PRODUCTS,
+    &catalog::review::REVIEWS,
+    &catalog::sku::SKUS,
+    &sales::customer::CUSTOMERS,
+];

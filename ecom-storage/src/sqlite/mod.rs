@@ -44,6 +44,7 @@ pub(crate) static DIALECT: Dialect = Dialect {
     lock_tree: None,
     hold_tree: None,
     for_update: "",
+    for_share: "",
     sequences_outbox: false,
     joins_in_order: true,
     row_values: true,

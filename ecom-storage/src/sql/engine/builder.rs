@@ -121,11 +121,27 @@ pub async fn lock_rows<'q, V: Into<Value<'q>> + Clone>(
     values: &[V],
 ) -> DbResult<()> {
     let for_update = x.dialect().for_update;
-    if for_update.is_empty() || values.is_empty() {
+    lock(x, table, column, values, for_update).await
+}
+
+/// As [`lock_rows`], for the rows of `table` with these ids, but several transactions may hold a row at once.
+pub async fn hold_rows<'q, V: Into<Value<'q>> + Clone>(x: &mut Executor<'_>, table: &str, ids: &[V]) -> DbResult<()> {
+    let for_share = x.dialect().for_share;
+    lock(x, table, "id", ids, for_share).await
+}
+
+async fn lock<'q, V: Into<Value<'q>> + Clone>(
+    x: &mut Executor<'_>,
+    table: &str,
+    column: &str,
+    values: &[V],
+    how: &str,
+) -> DbResult<()> {
+    if how.is_empty() || values.is_empty() {
         return Ok(());
     }
     let mut b = Builder::new("SELECT id FROM ");
-    b.push(table).push(" WHERE ").push(column).push(" IN ").list(values).push(" ORDER BY id").push(for_update);
+    b.push(table).push(" WHERE ").push(column).push(" IN ").list(values).push(" ORDER BY id").push(how);
     let (text, args) = b.done();
     x.fetch_all(text, args).await?;
     Ok(())

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use ecom_core::clock::Timestamp;
-use ecom_core::id::{CategoryId, EventId, ProductId, SkuId, StockMovementId};
+use ecom_core::id::{CategoryId, CustomerId, EventId, ProductId, ReviewId, SkuId, StockMovementId};
 use ecom_core::money::NumberError;
 use ecom_core::{Error, Result};
 use serde::Serialize;
@@ -68,6 +68,8 @@ from! {
     CategoryId => Uuid, v => v.0;
     ProductId => Uuid, v => v.0;
     SkuId => Uuid, v => v.0;
+    ReviewId => Uuid, v => v.0;
+    CustomerId => Uuid, v => v.0;
     StockMovementId => Uuid, v => v.0;
     EventId => Uuid, v => v.0;
     Timestamp => Time, v => v;
