@@ -108,9 +108,7 @@ pub mod catalog {
         Image, ImageInput, Product, ProductFilter, ProductFilters, ProductInput, ProductPatch, ProductSort,
         ProductStatus, RatingSource, RatingSummary,
     };
-    pub use crate::domain::catalog::review::{
-        Review, ReviewFilter, ReviewInput, ReviewPatch, ReviewSort, ReviewTally,
-    };
+    pub use crate::domain::catalog::review::{Review, ReviewFilter, ReviewInput, ReviewPatch, ReviewSort, ReviewTally};
     pub use crate::domain::catalog::sku::{
         AvailabilityStatus, DEFAULT_LOW_STOCK_THRESHOLD, Dimensions, DimensionsInput, DimensionsPatch, MAX_STOCK, Sku,
         SkuInput, SkuPatch,

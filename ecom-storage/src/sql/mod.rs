@@ -43,8 +43,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
 
 /// Every table with unique indexes that callers can run into: if one refuses a row, the table says which `DUPLICATE` to
 /// return.
-pub(crate) static TABLES: &[&dyn Described] =
-    &[
+pub(crate) static TABLES: &[&dyn Described] = &[
     &catalog::category::CATEGORIES,
     &catalog::product::PRODUCTS,
     &catalog::review::REVIEWS,

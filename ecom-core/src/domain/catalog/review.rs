@@ -301,7 +301,8 @@ mod tests {
 
     #[test]
     fn an_external_rating_stays() {
-        let external = RatingSummary { mean: Rating::from_hundredths(417).unwrap(), count: 90, source: RatingSource::External };
+        let external =
+            RatingSummary { mean: Rating::from_hundredths(417).unwrap(), count: 90, source: RatingSource::External };
         assert_eq!(tally(&[50]).rating_after(external), external);
         let own = tally(&[50]).rating_after(RatingSummary::default());
         assert_eq!((own.mean.hundredths(), own.count), (500, 1));
@@ -313,7 +314,10 @@ mod tests {
         let Err(crate::Error::Validation(e)) = input.check() else { panic!("must be refused") };
         assert_eq!(e.0.iter().map(|f| f.field.as_str()).collect::<Vec<_>>(), ["rating", "comment"]);
         let good = ReviewInput::new(5).comment(" Two\nlines \n").check().unwrap();
-        assert_eq!(good, ReviewValues { rating: Stars::from_tenths(50).unwrap(), comment: Some("Two\nlines".to_owned()) });
+        assert_eq!(
+            good,
+            ReviewValues { rating: Stars::from_tenths(50).unwrap(), comment: Some("Two\nlines".to_owned()) }
+        );
         assert_eq!(ReviewInput::new(0).comment(" \u{200b}").check().unwrap().comment, None);
     }
 }

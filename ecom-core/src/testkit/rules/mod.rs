@@ -13,6 +13,7 @@ mod input;
 mod outbox;
 mod products;
 mod removal;
+mod reviews;
 mod soft_delete;
 mod staleness;
 mod stock;
@@ -34,6 +35,7 @@ use crate::config::ShopConfig;
 use crate::domain::catalog::category::CategoryFilter;
 use crate::domain::catalog::category::{Category, CategoryPatch};
 use crate::domain::catalog::product::{Product, ProductFilter, ProductInput, ProductSort};
+use crate::domain::catalog::review::{Review, ReviewFilter, ReviewSort};
 use crate::domain::catalog::sku::Sku;
 use crate::domain::common::{DeleteMode, IncludeDeleted, Patch};
 use crate::domain::platform::outbox::{Event, OutboxPosition};
@@ -71,6 +73,7 @@ suite! {
         products: __shop_products,
         writes: __shop_writes,
         customers: __shop_customers,
+        reviews: __shop_reviews,
         access: __shop_access,
     }
 }
@@ -249,7 +252,9 @@ impl ShopFixture {
         let customers = read!(self.storage, customers.list(&all, CustomerSort::CreatedAsc, &page)).items;
         let all = AddressFilter { include_deleted: IncludeDeleted::Yes, ..AddressFilter::default() };
         let addresses = read!(self.storage, addresses.list(&all, &page)).items;
-        Snapshot { products, skus, movements, categories, customers, addresses, head: self.head().await }
+        let all = ReviewFilter { include_deleted: IncludeDeleted::Yes, ..ReviewFilter::default() };
+        let reviews = read!(self.storage, reviews.list(&all, ReviewSort::CreatedAsc, &page)).items;
+        Snapshot { products, skus, movements, categories, customers, addresses, reviews, head: self.head().await }
     }
 
     /// Returns the sorted titles of the products in a list.
@@ -282,5 +287,6 @@ struct Snapshot {
     categories: Vec<Category>,
     customers: Vec<Customer>,
     addresses: Vec<Address>,
+    reviews: Vec<Review>,
     head: OutboxPosition,
 }

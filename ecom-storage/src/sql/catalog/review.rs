@@ -48,8 +48,7 @@ static RATE: Sql = Sql::new(
     "UPDATE products SET rating = $2, rating_count = $3, review_sum = $4, review_count = $5, revision = $6 \
      WHERE id = $1",
 );
-static RATE_LISTINGS: Sql =
-    Sql::new("UPDATE product_listings SET rating = $2 WHERE product_id = $1 AND rating <> $2");
+static RATE_LISTINGS: Sql = Sql::new("UPDATE product_listings SET rating = $2 WHERE product_id = $1 AND rating <> $2");
 
 fn tenths(stars: Stars) -> i64 {
     i64::from(stars.tenths())
@@ -142,7 +141,8 @@ fn list_statement(
         // There is no cursor, or the whole range of the filter comes after it.
         _ => {}
     }
-    let order = if sort.is_by_rating() { format!("rating{direction}, id{direction}") } else { format!("id{direction}") };
+    let order =
+        if sort.is_by_rating() { format!("rating{direction}, id{direction}") } else { format!("id{direction}") };
     page(&mut b, &order, paging);
     Ok(b.done())
 }

@@ -255,7 +255,8 @@ pub async fn r05_purge_of_a_product_removes_its_reviews(storage: &Arc<dyn Storag
     let chair = env.priced("Chair", 1, 1);
     env.insert_products(storage, std::slice::from_ref(&chair)).await.unwrap();
     let kept = env.full_review(&chair, &ada, 10);
-    let rows = [env.review(&lamp, Some(&ada), 10), env.review(&desk, Some(&ada), 20), env.review(&desk, Some(&bob), 30)];
+    let rows =
+        [env.review(&lamp, Some(&ada), 10), env.review(&desk, Some(&ada), 20), env.review(&desk, Some(&bob), 30)];
     env.insert_reviews(storage, &rows).await.unwrap();
     env.insert_reviews(storage, std::slice::from_ref(&kept)).await.unwrap();
     let desk = env.soft_delete(storage, &desk).await.unwrap();
@@ -281,11 +282,8 @@ pub async fn r05_purge_of_a_customer_keeps_its_reviews_without_it(storage: &Arc<
     assert_eq!(read!(storage, customers.get(ada.id, IncludeDeleted::Yes)), None, "the customer is gone for good");
     for before in &of_ada {
         let found = read!(storage, reviews.get(before.id, IncludeDeleted::Yes)).expect("the review stays");
-        let audit = Audit {
-            version: before.audit.version + 1,
-            deleted_at: found.audit.deleted_at,
-            ..before.audit.clone()
-        };
+        let audit =
+            Audit { version: before.audit.version + 1, deleted_at: found.audit.deleted_at, ..before.audit.clone() };
         assert_eq!(found, Review { customer_id: None, audit, ..before.clone() }, "the review has no customer");
     }
     assert_eq!(all(storage, &with_deleted(&by(&ada))).await, [], "lists do not find it by its customer");
@@ -327,7 +325,8 @@ pub async fn a_rating_is_written_to_the_product_and_to_its_lists(storage: &Arc<d
             let locked = uow.reviews().lock_product(p.id).await.unwrap().unwrap();
             assert_eq!(locked, before);
             let tally = ReviewTally { sum: 19 + n as i64, count: 6 + n as i64 };
-            let after = ReviewedProduct { rating: rating(mean, tally.count), tally, revision: locked.revision + 1, ..locked };
+            let after =
+                ReviewedProduct { rating: rating(mean, tally.count), tally, revision: locked.revision + 1, ..locked };
             uow.reviews().rate(&after).await.unwrap();
             uow.commit().await.unwrap();
             assert_eq!(reviewed(storage, p.id).await, after, "a rating is read as it was written");
@@ -408,8 +407,7 @@ pub async fn a_customer_is_held_as_it_is(storage: &Arc<dyn Storage>) {
 pub async fn every_sort_pages_through_all_reviews_exactly_once(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let products: Vec<Product> = (0..3).map(|n| env.priced(&format!("P{n}"), 100, 1)).collect();
-    let customers: Vec<Customer> =
-        (0..40).map(|n| env.customer("A", "B", &format!("c{n}@example.com"))).collect();
+    let customers: Vec<Customer> = (0..40).map(|n| env.customer("A", "B", &format!("c{n}@example.com"))).collect();
     env.insert_products(storage, &products).await.unwrap();
     env.insert_customers(storage, &customers, &[]).await.unwrap();
     let mut rows = Vec::new();
@@ -466,7 +464,11 @@ pub async fn every_sort_pages_through_all_reviews_exactly_once(storage: &Arc<dyn
                     assert!(page.items.len() <= limit as usize, "a page has at most `limit` rows: {at}");
                     by_cursor.extend(page.items);
                     let Some(next) = page.next else { break };
-                    assert_eq!(Keyset::decode(&next.encode(), sort.as_str()).unwrap(), next, "a cursor crosses the wire");
+                    assert_eq!(
+                        Keyset::decode(&next.encode(), sort.as_str()).unwrap(),
+                        next,
+                        "a cursor crosses the wire"
+                    );
                     after = Some(next);
                 }
                 assert_eq!(by_cursor, expected, "by cursor: {at}");
@@ -514,8 +516,7 @@ pub async fn a_cursor_outside_of_the_filter_selects_no_other_rows(storage: &Arc<
     let ([lamp, _], _) = scene(&env, storage).await;
     let rows: Vec<Review> = [10, 20, 30, 40, 50].map(|tenths| env.review(&lamp, None, tenths)).to_vec();
     env.insert_reviews(storage, &rows).await.unwrap();
-    let filter =
-        ReviewFilter { min_rating: Some(stars(20)), max_rating: Some(stars(40)), ..ReviewFilter::default() };
+    let filter = ReviewFilter { min_rating: Some(stars(20)), max_rating: Some(stars(40)), ..ReviewFilter::default() };
     for (sort, at, expected) in [
         (ReviewSort::RatingAsc, 5, &[20, 30, 40][..]),
         (ReviewSort::RatingAsc, 20, &[30, 40]),
