@@ -9,6 +9,7 @@ mod customer;
 mod etag;
 mod operations;
 mod product;
+mod review;
 mod search;
 mod sku;
 mod support;

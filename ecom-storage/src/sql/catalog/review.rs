@@ -12,6 +12,7 @@ use ecom_core::{Entity, Result};
 use crate::sql::engine::builder::{Builder, bad_cursor, count, lock_rows, page};
 use crate::sql::engine::columns::{Column, Table, Unique, Versioned, read_audit};
 use crate::sql::engine::dialect::{Dialect, Sql};
+use crate::sql::engine::pool::SqlStorage;
 use crate::sql::engine::repository::SqlRepository;
 use crate::sql::engine::value::{Row, Value, bounded};
 
@@ -145,6 +146,20 @@ fn list_statement(
         if sort.is_by_rating() { format!("rating{direction}, id{direction}") } else { format!("id{direction}") };
     page(&mut b, &order, paging);
     Ok(b.done())
+}
+
+impl SqlStorage {
+    /// Returns the plan that the database makes for a list of reviews, for tests that check the use of indexes.
+    #[doc(hidden)]
+    pub async fn explain_reviews(
+        &self,
+        filter: &ReviewFilter,
+        sort: ReviewSort,
+        paging: &Paging,
+    ) -> Result<Vec<String>> {
+        let (text, args) = list_statement(self.dialect(), filter, sort, paging)?;
+        self.read_rows(format!("EXPLAIN QUERY PLAN {text}"), args).await?.iter().map(|r| r.string(3)).collect()
+    }
 }
 
 /// The reviews of a SQL database.
