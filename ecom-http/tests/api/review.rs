@@ -147,7 +147,10 @@ async fn r02_reviews_hide_and_return_with_their_product() {
     assert_eq!(hidden.header("cache-control"), "private, no-store");
     assert!(hidden.data()["deleted_at"].is_string(), "{hidden:?}");
     let listed = api.get(&format!("{own}?include_deleted=true")).await.ok(200);
-    assert_eq!((listed.data()[0]["id"].clone(), listed.header("cache-control")), (r["id"].clone(), "private, no-store"));
+    assert_eq!(
+        (listed.data()[0]["id"].clone(), listed.header("cache-control")),
+        (r["id"].clone(), "private, no-store")
+    );
     api.write("POST", &own, json!({"rating": 1})).await.refused(422, "VALIDATION_FAILED", "product_id");
     api.write("PATCH", &review, json!({"rating": 1, "version": 1})).await.refused(404, "NOT_FOUND", "");
     api.get(&format!("/reviews?product_id={}", id(&p))).await.refused(422, "VALIDATION_FAILED", "product_id");
@@ -289,7 +292,11 @@ async fn a_caller_without_permission_reads_reviews_and_writes_none() {
     let p = owner.product(lamp()).await;
     let r = owner.reviewed(&p, json!({"rating": 4})).await;
     let config = HttpConfig::default().anonymous(Principal::new("guest", []));
-    let guest = Api { router: ecom_http::router(owner.shop.clone(), config), shop: owner.shop.clone(), clock: owner.clock.clone() };
+    let guest = Api {
+        router: ecom_http::router(owner.shop.clone(), config),
+        shop: owner.shop.clone(),
+        clock: owner.clock.clone(),
+    };
     let (own, review) = (format!("/products/{}/reviews", id(&p)), format!("/reviews/{}", id(&r)));
     for path in [&own, &review, &"/reviews".to_owned()] {
         guest.get(path).await.ok(200);

@@ -1,8 +1,6 @@
 //! The indexes that lists use, and the number of statements that reads and writes take.
 
-use ecom_core::catalog::{
-    Product, ProductFilter, ProductSort, ProductStatus, Review, ReviewFilter, ReviewSort,
-};
+use ecom_core::catalog::{Product, ProductFilter, ProductSort, ProductStatus, Review, ReviewFilter, ReviewSort};
 use ecom_core::common::IncludeDeleted;
 use ecom_core::id::*;
 use ecom_core::money::Stars;
@@ -82,18 +80,18 @@ async fn every_list_of_reviews_walks_an_index_and_sorts_nothing() -> TestResult 
     tx.reviews().insert(&all).await?;
     tx.commit().await?;
     for sort in ReviewSort::ALL {
-        for (product, customer) in [(None, None), (Some(lamp.id), None), (None, Some(ada.id)), (Some(lamp.id), Some(ada.id))] {
+        for (product, customer) in
+            [(None, None), (Some(lamp.id), None), (None, Some(ada.id)), (Some(lamp.id), Some(ada.id))]
+        {
             for bounded in [false, true] {
                 let bound = |tenths| Stars::from_tenths(tenths).ok().filter(|_| bounded);
                 let (min_rating, max_rating) = (bound(10), bound(40));
                 let filter = ReviewFilter { product, customer, min_rating, max_rating, ..ReviewFilter::default() };
                 let key = if sort.is_by_rating() { SortKey::Int(20) } else { SortKey::Id };
                 let after = Some(Keyset { sort: sort.as_str().to_owned(), key, id: all[20].id.0 });
-                for paging in [
-                    Paging::first(20),
-                    Paging::Keyset { after, limit: 20 },
-                    Paging::Offset { offset: 20, limit: 20 },
-                ] {
+                for paging in
+                    [Paging::first(20), Paging::Keyset { after, limit: 20 }, Paging::Offset { offset: 20, limit: 20 }]
+                {
                     let plan = s.explain_reviews(&filter, sort, &paging).await?.join("\n");
                     let about = format!("{filter:?} {sort:?} {paging:?}\n{plan}");
                     let index = match (product.is_some(), customer.is_some(), sort.is_by_rating()) {
