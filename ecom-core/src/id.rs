@@ -65,6 +65,8 @@ entities! {
     Product = "product", ProductId;
     /// A SKU (variant) of a product.
     Sku = "sku", SkuId;
+    /// A review of a product.
+    Review = "review", ReviewId;
     /// A movement of the stock ledger.
     StockMovement = "stock movement", StockMovementId;
     /// A customer.
@@ -131,7 +133,7 @@ event_kinds! {
     ProductDeleted = "product.deleted" of Product;
     /// A product was restored.
     ProductRestored = "product.restored" of Product;
-    /// A product was permanently deleted.
+    /// A product was permanently deleted, together with its reviews.
     ProductPurged = "product.purged" of Product;
     /// The stock of a product's SKU changed.
     StockChanged = "stock.changed" of Product;
@@ -147,6 +149,13 @@ event_kinds! {
     CategoryRestored = "category.restored" of Category;
     /// A category was permanently deleted.
     CategoryPurged = "category.purged" of Category;
+    /// A review of a product was created.
+    ReviewCreated = "review.created" of Review;
+    /// A review was edited.
+    ReviewUpdated = "review.updated" of Review;
+    /// A review was permanently deleted. The reviews of a product that is permanently deleted have no events of their
+    /// own.
+    ReviewDeleted = "review.deleted" of Review;
     /// A customer was created.
     CustomerCreated = "customer.created" of Customer;
     /// A customer was edited.
@@ -155,7 +164,7 @@ event_kinds! {
     CustomerDeleted = "customer.deleted" of Customer;
     /// A customer was restored.
     CustomerRestored = "customer.restored" of Customer;
-    /// A customer was permanently deleted, together with its addresses.
+    /// A customer was permanently deleted, together with its addresses. Its reviews remain, without a customer.
     CustomerPurged = "customer.purged" of Customer;
     /// An address was added to a customer.
     AddressCreated = "address.created" of Address;

@@ -11,10 +11,11 @@ mod domain {
     pub(crate) mod access {
         pub(crate) mod principal;
     }
-    /// Products, SKUs and categories.
+    /// Products, SKUs, categories and reviews.
     pub(crate) mod catalog {
         pub(crate) mod category;
         pub(crate) mod product;
+        pub(crate) mod review;
         pub(crate) mod sku;
     }
     pub(crate) mod common;
@@ -54,6 +55,7 @@ mod service {
         pub(crate) mod import;
         pub(crate) mod product;
         pub(crate) mod resolver;
+        pub(crate) mod review;
         pub(crate) mod sku;
     }
     /// Idempotent calls, and the reader of the event log.
@@ -106,7 +108,7 @@ pub mod common {
     pub use crate::service::run::read_through::{Cacheable, Cached, Lookup};
 }
 
-/// The catalog: products with their SKUs, the tree of categories, and imports of both.
+/// The catalog: products with their SKUs, the tree of categories, imports of both, and reviews.
 pub mod catalog {
     pub use crate::domain::catalog::category::{
         Category, CategoryFilter, CategoryInput, CategoryPatch, CategorySummary, path_depth,
@@ -115,6 +117,7 @@ pub mod catalog {
         Image, ImageInput, Product, ProductFilter, ProductFilters, ProductInput, ProductPatch, ProductSort,
         ProductStatus, RatingSource, RatingSummary,
     };
+    pub use crate::domain::catalog::review::{Review, ReviewFilter, ReviewInput, ReviewPatch, ReviewSort, ReviewTally};
     pub use crate::domain::catalog::sku::{
         AvailabilityStatus, DEFAULT_LOW_STOCK_THRESHOLD, Dimensions, DimensionsInput, DimensionsPatch, MAX_STOCK, Sku,
         SkuInput, SkuPatch,
@@ -127,6 +130,7 @@ pub mod catalog {
         ImportReport, ImportService, MetaRecord, ProductRecord, SkuRecord,
     };
     pub use crate::service::catalog::product::{ProductList, ProductListQuery, ProductService};
+    pub use crate::service::catalog::review::ReviewService;
     pub use crate::service::catalog::sku::{MAX_SKUS, SkuService};
 }
 

@@ -18,6 +18,7 @@ use crate::service::background::Background;
 use crate::service::catalog::category::CategoryService;
 use crate::service::catalog::import::ImportService;
 use crate::service::catalog::product::ProductService;
+use crate::service::catalog::review::ReviewService;
 use crate::service::catalog::sku::SkuService;
 use crate::service::platform::audit::AuditService;
 use crate::service::platform::idempotency::IdempotencyService;
@@ -106,6 +107,11 @@ impl<'a> ActingShop<'a> {
     /// Returns the service of SKUs.
     pub const fn skus(&self) -> SkuService<'a> {
         SkuService::new(self.cx, self.who)
+    }
+
+    /// Returns the service of reviews.
+    pub const fn reviews(&self) -> ReviewService<'a> {
+        ReviewService::new(self.cx, self.who)
     }
 
     /// Returns the service of stock and its ledger.
@@ -238,6 +244,11 @@ impl Shop {
     /// Returns the service of SKUs.
     pub fn skus(&self) -> SkuService<'_> {
         self.trusted().skus()
+    }
+
+    /// Returns the service of reviews.
+    pub fn reviews(&self) -> ReviewService<'_> {
+        self.trusted().reviews()
     }
 
     /// Returns the service of stock and its ledger.

@@ -44,6 +44,7 @@ pub(crate) mod cache;
 pub(crate) mod catalog {
     pub(crate) mod category;
     pub(crate) mod product;
+    pub(crate) mod review;
     pub(crate) mod sku;
 }
 /// The repositories of idempotency keys and of the outbox.
@@ -67,6 +68,7 @@ pub(crate) mod storage;
 pub use self::cache::{Cache, CacheKey, CacheLoad, CacheStats, CacheValue, Codec, FillToken, ForwardCache, NoCache};
 pub use self::catalog::category::{CategoryRepository, CategoryUsage, ForwardCategories};
 pub use self::catalog::product::{ForwardProducts, ProductRepository};
+pub use self::catalog::review::{ForwardReviews, ReviewRepository, ReviewedProduct};
 pub use self::catalog::sku::{ForwardSkus, SkuRepository};
 pub use self::platform::idempotency::{Claim, Claimed, ForwardIdempotency, IdempotencyRepository};
 pub use self::platform::outbox::{ForwardOutbox, Lease, OutboxRepository};
@@ -115,6 +117,8 @@ macro_rules! repositories {
             categories: CategoryRepository,
             /// SKUs.
             skus: SkuRepository,
+            /// Reviews of products.
+            reviews: ReviewRepository,
             /// Stock and its ledger.
             inventory: InventoryRepository,
             /// Customers.

@@ -22,7 +22,7 @@
 //! [`storage_suite!`](crate::storage_suite) runs all suites of a storage. The suite of a single port is
 //! [`unit_of_work_suite!`](crate::unit_of_work_suite), [`category_suite!`](crate::category_suite),
 //! [`product_suite!`](crate::product_suite), [`sku_suite!`](crate::sku_suite),
-//! [`inventory_suite!`](crate::inventory_suite), [`customer_suite!`](crate::customer_suite),
+//! [`review_suite!`](crate::review_suite), [`inventory_suite!`](crate::inventory_suite), [`customer_suite!`](crate::customer_suite),
 //! [`outbox_suite!`](crate::outbox_suite) or [`idempotency_suite!`](crate::idempotency_suite). Caches run [`cache_suite!`](crate::cache_suite), and caches that processes
 //! share also run [`shared_cache_suite!`](crate::shared_cache_suite). Search engines run
 //! [`search_suite!`](crate::search_suite). [`shop_suite!`](crate::shop_suite) tests the services over a complete set of
@@ -122,6 +122,7 @@ mod contract {
     pub mod catalog {
         pub mod category;
         pub mod product;
+        pub mod review;
         pub mod sku;
     }
     pub mod platform {
@@ -151,6 +152,8 @@ pub use self::contract::cache::listed as cache;
 pub use self::contract::catalog::category::listed as category;
 /// The contract of [`ProductRepository`](crate::port::ProductRepository).
 pub use self::contract::catalog::product::listed as product;
+/// The contract of [`ReviewRepository`](crate::port::ReviewRepository).
+pub use self::contract::catalog::review::listed as review;
 /// The contract of [`SkuRepository`](crate::port::SkuRepository).
 pub use self::contract::catalog::sku::listed as sku;
 /// The contract of [`IdempotencyRepository`](crate::port::IdempotencyRepository).
@@ -262,6 +265,7 @@ macro_rules! storage_suite {
         $crate::category_suite!($make);
         $crate::product_suite!($make);
         $crate::sku_suite!($make);
+        $crate::review_suite!($make);
         $crate::inventory_suite!($make);
         $crate::customer_suite!($make);
         $crate::outbox_suite!($make);

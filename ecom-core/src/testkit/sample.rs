@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::clock::{Clock as _, ManualClock, Timestamp};
 use crate::domain::catalog::category::{Category, CategorySummary};
 use crate::domain::catalog::product::{Image, Product, ProductStatus, RatingSource, RatingSummary};
+use crate::domain::catalog::review::Review;
 use crate::domain::catalog::sku::{Dimensions, Sku};
 use crate::domain::common::{Actor, Attributes, Audit, ExternalRef};
 use crate::domain::platform::outbox::{Event, EventKind};
@@ -17,9 +18,10 @@ use crate::domain::sales::customer::{Address, Customer};
 use crate::domain::stock::inventory::{StockMovement, StockReason};
 use crate::error::Result;
 use crate::id::{
-    AddressId, CategoryId, CustomerId, EventId, IdSource as _, ProductId, SkuId, StockMovementId, UuidV7Source,
+    AddressId, CategoryId, CustomerId, EventId, IdSource as _, ProductId, ReviewId, SkuId, StockMovementId,
+    UuidV7Source,
 };
-use crate::money::{Currency, Measure, Money, Percentage, Rating};
+use crate::money::{Currency, Measure, Money, Percentage, Rating, Stars};
 use crate::port::storage::Storage;
 use crate::text::Slug;
 
@@ -292,6 +294,27 @@ impl Env {
         }
     }
 
+    /// Returns a review without a comment. The rating is in tenths of a star.
+    pub fn review(&self, product: &Product, customer: Option<&Customer>, tenths: i64) -> Review {
+        Review {
+            id: ReviewId(self.ids.next()),
+            product_id: product.id,
+            customer_id: customer.map(|c| c.id),
+            rating: Stars::from_tenths(tenths).unwrap(),
+            comment: None,
+            audit: self.audit(),
+        }
+    }
+
+    /// Returns a review with all fields.
+    pub fn full_review(&self, product: &Product, customer: &Customer, tenths: i64) -> Review {
+        Review {
+            comment: Some("Two lines\nwith a tab\t, \"quotes\", 100% \\ _ and 🧺 ünïcödé.".to_owned()),
+            audit: self.edited_audit(),
+            ..self.review(product, Some(customer), tenths)
+        }
+    }
+
     /// Returns an event about an aggregate at a revision.
     pub fn event(&self, kind: EventKind, aggregate_id: impl Into<Uuid>, revision: i64) -> Event {
         Event {
@@ -351,6 +374,19 @@ impl Env {
         uow.commit().await
     }
 
+    /// Inserts reviews in a new unit of work.
+    pub async fn insert_reviews(&self, storage: &Arc<dyn Storage>, reviews: &[Review]) -> Result<()> {
+        let mut uow = storage.begin().await?;
+        let mut products: Vec<ProductId> = reviews.iter().map(|r| r.product_id).collect();
+        products.sort_unstable();
+        products.dedup();
+        for id in products {
+            uow.reviews().lock_product(id).await?;
+        }
+        uow.reviews().insert(reviews).await?;
+        uow.commit().await
+    }
+
     /// Inserts products, their SKUs and the first movements of the SKUs in a new unit of work.
     pub async fn insert_products(&self, storage: &Arc<dyn Storage>, products: &[Product]) -> Result<()> {
         let mut uow = storage.begin().await?;
@@ -391,6 +427,14 @@ impl Env {
         let mut uow = storage.begin().await?;
         uow.customers().lock(before.customer_id).await?;
         uow.addresses().update(before, after).await?;
+        uow.commit().await
+    }
+
+    /// Updates `before` to `after` in a new unit of work.
+    pub async fn update_review(&self, storage: &Arc<dyn Storage>, before: &Review, after: &Review) -> Result<()> {
+        let mut uow = storage.begin().await?;
+        uow.reviews().lock_product(before.product_id).await?;
+        uow.reviews().update(before, after).await?;
         uow.commit().await
     }
 

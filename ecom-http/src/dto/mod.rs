@@ -3,6 +3,7 @@
 mod catalog {
     pub(crate) mod category;
     pub(crate) mod product;
+    pub(crate) mod review;
     pub(crate) mod sku;
 }
 mod envelope;
@@ -16,6 +17,7 @@ mod stock {
 
 pub(crate) use catalog::category::{CategoryNode, CategoryView, MoveInput, tree};
 pub(crate) use catalog::product::{FiltersView, ProductView};
+pub(crate) use catalog::review::ReviewView;
 pub(crate) use catalog::sku::{DimensionsView, SkuView};
 pub(crate) use envelope::{Fields, Item, JSON, List, ListFrame, RenderedList, json};
 pub(crate) use sales::customer::{AddressView, CustomerView};

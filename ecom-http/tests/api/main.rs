@@ -10,6 +10,7 @@ mod etag;
 mod idempotency;
 mod operations;
 mod product;
+mod review;
 mod search;
 mod sku;
 mod support;

@@ -48,6 +48,8 @@ pub(crate) static DIALECT: Dialect = Dialect {
     lock_tree: Some(&LOCK_TREE),
     hold_tree: Some(&HOLD_TREE),
     for_update: " FOR UPDATE",
+    // MariaDB has no FOR SHARE.
+    for_share: " LOCK IN SHARE MODE",
     sequences_outbox: true,
     joins_in_order: false,
     row_values: false,
@@ -56,7 +58,6 @@ pub(crate) static DIALECT: Dialect = Dialect {
     host_check: None,
     has_tables: &HAS_TABLES,
     numbers: Numbers::Inserts(&INSERTED_NUMBERS),
-    for_share: " LOCK IN SHARE MODE",
     survives_errors: true,
     counts_inserts: false,
     is_file: false,

@@ -59,6 +59,7 @@ pub(crate) static DIALECT: Dialect = Dialect {
     hold_tree: Some(&HOLD_TREE),
     // Keys never change, so other transactions may insert rows that refer to these meanwhile.
     for_update: " FOR NO KEY UPDATE",
+    for_share: " FOR SHARE",
     sequences_outbox: true,
     joins_in_order: false,
     row_values: true,
@@ -67,7 +68,6 @@ pub(crate) static DIALECT: Dialect = Dialect {
     host_check: Some(&HOST_CHECK),
     has_tables: &HAS_TABLES,
     numbers: Numbers::Sequences { orders: &ORDER_NUMBERS, bills: &BILL_NUMBERS },
-    for_share: " FOR SHARE",
     survives_errors: false,
     counts_inserts: true,
     is_file: false,

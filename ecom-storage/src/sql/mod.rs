@@ -4,6 +4,7 @@
 mod catalog {
     pub(crate) mod category;
     pub(crate) mod product;
+    pub(crate) mod review;
     pub(crate) mod sku;
 }
 pub(crate) mod engine;
@@ -41,6 +42,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     migration!(1, "0001_catalog"),
     migration!(2, "0002_customers"),
     migration!(3, "0003_orders"),
+    migration!(4, "0004_reviews"),
     migration!(5, "0005_idempotency"),
 ];
 
@@ -49,6 +51,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
 pub(crate) static TABLES: &[&dyn Described] = &[
     &catalog::category::CATEGORIES,
     &catalog::product::PRODUCTS,
+    &catalog::review::REVIEWS,
     &catalog::sku::SKUS,
     &sales::customer::CUSTOMERS,
     &sales::order::ORDERS,

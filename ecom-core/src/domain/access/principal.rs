@@ -35,6 +35,8 @@ permissions! {
     ProductsWrite = "products:write";
     /// Create, edit, move, delete and restore categories.
     CategoriesWrite = "categories:write";
+    /// Create, edit and delete reviews, of any customer.
+    ReviewsWrite = "reviews:write";
     /// Read the ledger of stock movements, and check it.
     StockRead = "stock:read";
     /// Adjust stock.

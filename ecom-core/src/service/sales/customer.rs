@@ -214,7 +214,8 @@ impl<'a> CustomerService<'a> {
         Ok(before)
     }
 
-    /// Deletes a customer: softly, which hides its addresses too (R2), or for good with its addresses (R5).
+    /// Deletes a customer: softly, which hides its addresses too (R2), or for good with its addresses (R5). Its reviews
+    /// remain, after a permanent deletion without a customer.
     ///
     /// # Errors
     /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `HAS_SALES` if an order refers to it, `Unavailable`.

@@ -7,7 +7,9 @@ use serde_json::json;
 use super::ShopFixture;
 use super::support::{category_input, flat, from, me, v};
 use crate::access::{Permission as P, Principal};
-use crate::catalog::{CategoryFilter, ImportOptions, ProductFilter, ProductListQuery};
+use crate::catalog::{
+    CategoryFilter, ImportOptions, ProductFilter, ProductListQuery, ReviewFilter, ReviewInput, ReviewSort,
+};
 use crate::common::{DeleteMode, IncludeDeleted};
 use crate::error::{Error, Result};
 use crate::paging::Paging;
@@ -34,6 +36,7 @@ pub async fn what_a_principal_may_not_do_is_refused_before_anything_happens(f: &
     let ada = people.customers().create(&CustomerInput::new("Ada", "Lovelace", "ada@example.com")).await.unwrap();
     let home = AddressInput::new("St James's Square", "London");
     let address = people.addresses().create(ada.id, &home).await.unwrap();
+    let review = people.reviews().create(p.id, &ReviewInput::new(4)).await.unwrap();
     let before = f.snapshot().await;
 
     let mut needed = HashSet::new();
@@ -100,6 +103,15 @@ pub async fn what_a_principal_may_not_do_is_refused_before_anything_happens(f: &
     refused("patch an address", w, addresses.patch(address.id, v(1), from(&json!({ "city": "Rye" }))).await.map(drop));
     refused("delete an address", w, addresses.delete(address.id, v(1)).await);
 
+    let who = without(P::ReviewsWrite);
+    let reviews = f.shop.acting_as(&who).reviews();
+    let w = P::ReviewsWrite;
+    let five = ReviewInput::new(5).customer_id(ada.id);
+    refused("create a review", w, reviews.create(p.id, &five).await.map(drop));
+    refused("replace a review", w, reviews.replace(review.id, v(1), &five).await.map(drop));
+    refused("patch a review", w, reviews.patch(review.id, v(1), from(&json!({ "rating": 1 }))).await.map(drop));
+    refused("delete a review", w, reviews.delete(review.id, v(1)).await);
+
     let who = without(P::CustomersRead);
     let shop = f.shop.acting_as(&who);
     let (customers, addresses) = (shop.customers(), shop.addresses());
@@ -157,6 +169,10 @@ pub async fn what_a_principal_may_not_do_is_refused_before_anything_happens(f: &
     refused("read a deleted address", d, shop.addresses().get(address.id, Yes).await.map(drop));
     let filter = AddressFilter { include_deleted: Yes, ..AddressFilter::default() };
     refused("read deleted addresses", d, shop.addresses().list(&filter, &page).await.map(drop));
+    refused("a review of a deleted product", d, shop.reviews().get(review.id, Yes).await.map(drop));
+    let filter = ReviewFilter { include_deleted: Yes, ..ReviewFilter::default() };
+    let list = shop.reviews().list(&filter, ReviewSort::default(), &page).await.map(drop);
+    refused("reviews of deleted products", d, list);
 
     let who = without(P::ForceDelete);
     let shop = f.shop.acting_as(&who);
@@ -178,6 +194,13 @@ pub async fn what_a_principal_may_not_do_is_refused_before_anything_happens(f: &
     refused("create a customer in", P::CustomersWrite, shop.customers().create_in(&mut tx, &eve).await.map(drop));
     let delete = shop.addresses().delete_in(&mut tx, address.id, v(1)).await;
     refused("delete an address in", P::CustomersWrite, delete);
+    let reviews = shop.reviews();
+    refused("create a review in", P::ReviewsWrite, reviews.create_in(&mut tx, p.id, &five).await.map(drop));
+    let put = reviews.replace_in(&mut tx, review.id, v(1), &five).await.map(drop);
+    refused("replace a review in", P::ReviewsWrite, put);
+    let patch = reviews.patch_in(&mut tx, review.id, v(1), from(&json!({ "rating": 1 }))).await.map(drop);
+    refused("patch a review in", P::ReviewsWrite, patch);
+    refused("delete a review in", P::ReviewsWrite, reviews.delete_in(&mut tx, review.id, v(1)).await);
     refused("adjust_in", P::StockAdjust, shop.inventory().adjust_in(&mut tx, adjustment_of(sku)).await.map(drop));
     drop(tx);
 
@@ -208,12 +231,16 @@ pub async fn what_a_principal_may_do_is_done_and_names_it(f: &ShopFixture) {
     assert_eq!(stock, [10, 1, -1], "the opening stock, the adjustment, and the stock of the replacement");
 }
 
-/// Reads of live products and categories succeed without any permission.
+/// Reads of live products, categories and reviews succeed without any permission.
 pub async fn the_live_catalog_needs_no_permission(f: &ShopFixture) {
     let top = f.category("Top", None).await;
     let p = f.plain_in("P", &[&top]).await;
+    let review = f.shop.reviews().create(p.id, &ReviewInput::new(4)).await.unwrap();
     let nobody = Principal::new("nobody", []);
     let shop = f.shop.acting_as(&nobody);
+    assert_eq!(shop.reviews().get(review.id, IncludeDeleted::No).await.unwrap(), review);
+    let list = shop.reviews().list(&ReviewFilter::default(), ReviewSort::default(), &Paging::default()).await.unwrap();
+    assert_eq!(list.0.items, [review]);
     assert_eq!(*shop.products().get(p.id).await.unwrap(), *f.shop.products().get(p.id).await.unwrap());
     assert_eq!(shop.products().list(&ProductListQuery::default()).await.unwrap().page.items.len(), 1);
     assert_eq!(shop.categories().tree().await.unwrap().len(), 1);

@@ -15,6 +15,7 @@ mod orders;
 mod outbox;
 mod products;
 mod removal;
+mod reviews;
 mod soft_delete;
 mod staleness;
 mod stock;
@@ -36,6 +37,7 @@ use crate::config::ShopConfig;
 use crate::domain::catalog::category::CategoryFilter;
 use crate::domain::catalog::category::{Category, CategoryPatch};
 use crate::domain::catalog::product::{Product, ProductFilter, ProductInput, ProductSort};
+use crate::domain::catalog::review::{Review, ReviewFilter, ReviewSort};
 use crate::domain::catalog::sku::Sku;
 use crate::domain::common::{DeleteMode, IncludeDeleted, Patch};
 use crate::domain::platform::outbox::{Event, OutboxPosition};
@@ -74,6 +76,7 @@ suite! {
         writes: __shop_writes,
         customers: __shop_customers,
         orders: __shop_orders,
+        reviews: __shop_reviews,
         access: __shop_access,
         idempotency: __shop_idempotency,
     }
@@ -253,7 +256,9 @@ impl ShopFixture {
         let customers = read!(self.storage, customers.list(&all, CustomerSort::CreatedAsc, &page)).items;
         let all = AddressFilter { include_deleted: IncludeDeleted::Yes, ..AddressFilter::default() };
         let addresses = read!(self.storage, addresses.list(&all, &page)).items;
-        Snapshot { products, skus, movements, categories, customers, addresses, head: self.head().await }
+        let all = ReviewFilter { include_deleted: IncludeDeleted::Yes, ..ReviewFilter::default() };
+        let reviews = read!(self.storage, reviews.list(&all, ReviewSort::CreatedAsc, &page)).items;
+        Snapshot { products, skus, movements, categories, customers, addresses, reviews, head: self.head().await }
     }
 
     /// Returns the sorted titles of the products in a list.
@@ -286,5 +291,6 @@ struct Snapshot {
     categories: Vec<Category>,
     customers: Vec<Customer>,
     addresses: Vec<Address>,
+    reviews: Vec<Review>,
     head: OutboxPosition,
 }

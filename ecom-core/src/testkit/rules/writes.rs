@@ -13,6 +13,7 @@ use crate::config::ShopConfig;
 use crate::domain::access::principal::Principal;
 use crate::domain::catalog::category::Category;
 use crate::domain::catalog::product::Product;
+use crate::domain::catalog::review::{Review, ReviewInput};
 use crate::domain::catalog::sku::Sku;
 use crate::domain::common::{DeleteMode, IncludeDeleted};
 use crate::domain::sales::customer::{Address, AddressInput, Customer, CustomerInput};
@@ -36,7 +37,7 @@ tests! {
 }
 
 /// The number of kinds of writes that [`Written::write`] makes.
-const WRITES: usize = 25;
+const WRITES: usize = 29;
 
 /// The rows that the writes change.
 struct Written {
@@ -50,6 +51,7 @@ struct Written {
     customer: Customer,
     gone_customer: Customer,
     address: Address,
+    review: Review,
     /// The number of the round, which is part of names.
     n: usize,
 }
@@ -68,6 +70,8 @@ impl Written {
         let address = f.shop.acting_as(me()).addresses().create(customer.id, &address_input()).await.unwrap();
         let gone_customer = customers.create(&customer_input(&format!("gone{n}@example.com"))).await.unwrap();
         customers.delete(gone_customer.id, v(1), DeleteMode::Soft).await.unwrap();
+        let input = ReviewInput::new(4).customer_id(customer.id);
+        let review = f.shop.acting_as(me()).reviews().create(product.id, &input).await.unwrap();
         let gone = f.plain(&format!("Gone {n}")).await;
         f.delete(&gone, DeleteMode::Soft).await.unwrap();
         Self {
@@ -80,6 +84,7 @@ impl Written {
             customer,
             gone_customer,
             address,
+            review,
             gone_category: f.fresh_category(gone_category.id).await,
             n,
         }
@@ -126,8 +131,24 @@ impl Written {
             21 => addresses.create(c, &address_input()).await.map(drop),
             22 => addresses.patch(a, v(1), from(&json!({ "city": "Paris" }))).await.map(drop),
             23 => addresses.replace(a, v(1), &from(&json!({ "street": "S", "city": "C" }))).await.map(drop),
-            _ => addresses.delete(a, v(1)).await,
+            24 => addresses.delete(a, v(1)).await,
+            _ => self.write_review(shop, way).await,
         }
+    }
+
+    async fn write_review(&self, shop: ActingShop<'_>, way: usize) -> Result<()> {
+        let (reviews, r) = (shop.reviews(), &self.review);
+        match way {
+            25 => reviews.create(r.product_id, &ReviewInput::new(1)).await.map(drop),
+            26 => reviews.patch(r.id, v(1), from(&json!({ "rating": "2.5" }))).await.map(drop),
+            27 => reviews.replace(r.id, v(1), &ReviewInput::new(3)).await.map(drop),
+            _ => reviews.delete(r.id, v(1)).await,
+        }
+    }
+
+    /// Returns the number of events of a write. A write of a review also changes the rating of its product.
+    const fn events(way: usize) -> usize {
+        if way >= 25 { 2 } else { 1 }
     }
 }
 
@@ -149,7 +170,7 @@ pub async fn a_write_that_another_was_in_the_way_of_is_run_again_and_written_onc
         on.write(&shop, way).await.unwrap_or_else(|e| panic!("write {way}: {e:?}"));
         assert_eq!(storage.commits(), 4, "write {way}");
         let events = f.events_after(head).await;
-        assert_eq!(events.len(), 1, "write {way}: {events:?}");
+        assert_eq!(events.len(), Written::events(way), "write {way}: {events:?}");
     }
     assert_eq!(f.shop.inventory().imbalances().await.unwrap(), []);
 }
@@ -165,7 +186,8 @@ pub async fn a_write_of_unknown_outcome_is_not_run_again(f: &ShopFixture) {
             let error = on.write(&shop, way).await.expect_err("a write whose commit has no response must fail");
             assert!(error.outcome_unknown() && !error.is_contention(), "write {way}: {error:?}");
             assert_eq!(storage.commits(), 1, "write {way}");
-            assert_eq!(f.events_after(head).await.len(), written, "write {way} after {fault:?}");
+            let events = f.events_after(head).await.len();
+            assert_eq!(events, written * Written::events(way), "write {way} after {fault:?}");
         }
     }
     assert_eq!(f.shop.inventory().imbalances().await.unwrap(), []);
@@ -176,7 +198,7 @@ pub async fn tries_of_a_write_end_and_leave_nothing(f: &ShopFixture) {
     let (shop, storage) = f.unsteady();
     let on = Written::make(f, 0).await;
     let before = f.snapshot().await;
-    for way in [0, 6, 10, 13, 15, 21] {
+    for way in [0, 6, 10, 13, 15, 21, 25] {
         storage.plan(&[Fault::Contention; 100]);
         let error =
             on.write(&shop, way).await.expect_err("a write must fail if another transaction conflicts every time");

@@ -236,7 +236,8 @@ pub(crate) async fn patch(
 
 /// Delete a product
 ///
-/// The product is soft-deleted with its SKUs and can be restored, unless `force` deletes it permanently.
+/// The product is soft-deleted with its SKUs and can be restored, unless `force` deletes it permanently. Its reviews are
+/// hidden or deleted with it.
 #[utoipa::path(
     delete, path = "/products/{id}", tag = "products", params(ById, IfMatchHeader, Force, Version),
     responses((status = 204, description = "The product is deleted"))

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use ecom_core::clock::Timestamp;
 use ecom_core::id::{
     AddressId, BillId, CartId, CategoryId, CustomerId, EventId, OrderAdjustmentId, OrderId, OrderLineId, ProductId,
-    SkuId, StockMovementId,
+    ReviewId, SkuId, StockMovementId,
 };
 use ecom_core::money::NumberError;
 use ecom_core::{Error, Result};
@@ -89,6 +89,8 @@ from! {
     OrderLineId => Uuid, v => v.0;
     ProductId => Uuid, v => v.0;
     SkuId => Uuid, v => v.0;
+    ReviewId => Uuid, v => v.0;
+    CustomerId => Uuid, v => v.0;
     StockMovementId => Uuid, v => v.0;
     EventId => Uuid, v => v.0;
     Timestamp => Time, v => v;

@@ -491,7 +491,7 @@ impl<'a> ProductService<'a> {
         Ok(after)
     }
 
-    /// Deletes a product: softly with its SKUs (R2), or for good (R5).
+    /// Deletes a product: softly with its SKUs (R2), or for good (R5). Its reviews are hidden or deleted with it.
     ///
     /// # Errors
     /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `HAS_SALES`, `Unavailable`.

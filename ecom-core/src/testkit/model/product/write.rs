@@ -448,6 +448,7 @@ impl Runner<'_> {
         if force {
             self.world.products.rows.remove(&id);
             self.world.products.seen.remove(&id.0);
+            self.world.reviews.retain(|_, r| r.product_id != id);
             let skus: Vec<SkuId> = self.world.skus_of(id).iter().map(|s| s.id).collect();
             for sku in skus {
                 self.world.skus.remove(&sku);

@@ -130,6 +130,8 @@ static MANY: Sql = Sql::over(
 );
 static DELETE_LINKS: Sql = Sql::new("DELETE FROM product_categories WHERE product_id = $1");
 static DELETE_TAGS: Sql = Sql::new("DELETE FROM product_tags WHERE product_id = $1");
+static HIDE_REVIEWS: Sql = Sql::new("UPDATE reviews SET deleted_at = $2 WHERE product_id = $1");
+static DELETE_REVIEWS: Sql = Sql::new("DELETE FROM reviews WHERE product_id = $1");
 static DELETE_MOVEMENTS: Sql =
     Sql::new("DELETE FROM stock_movements WHERE sku_id IN (SELECT id FROM skus WHERE product_id = $1)");
 static DELETE_SKUS: Sql = Sql::new("DELETE FROM skus WHERE product_id = $1");
@@ -425,6 +427,9 @@ impl ProductRepository for SqlProducts<'_> {
             self.0.execute(&DELETE_TAGS, vec![after.id.into()]).await?;
             self.insert_tags(&[after]).await?;
         }
+        if before.audit.deleted_at != after.audit.deleted_at {
+            self.0.execute(&HIDE_REVIEWS, vec![after.id.into(), after.audit.deleted_at.into()]).await?;
+        }
         if before.categories.is_empty() && after.categories.is_empty() {
             return Ok(());
         }
@@ -470,7 +475,7 @@ impl ProductRepository for SqlProducts<'_> {
         let mut gone = Listed::of(product);
         gone.direct.clear();
         self.sync_listings(&[gone], false).await?;
-        for sql in [&DELETE_LINKS, &DELETE_TAGS] {
+        for sql in [&DELETE_LINKS, &DELETE_TAGS, &DELETE_REVIEWS] {
             self.0.execute(sql, vec![product.id.into()]).await?;
         }
         for sql in [&DELETE_MOVEMENTS, &DELETE_SKUS, &DELETE] {
