@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::domain::access::principal::Permission;
 pub use crate::id::Entity;
+use crate::money::Money;
 
 /// The result of every fallible call of the library.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -301,6 +302,45 @@ pub enum SalesConflict {
         /// The id of the row.
         id: Uuid,
     },
+    /// The prices that the caller has seen are not the current ones (R8); the error names each of them.
+    #[error("{} of the prices have changed", prices.len())]
+    PriceMismatch {
+        /// The prices that differ.
+        prices: Vec<PriceMismatch>,
+    },
+    /// The cart has expired, so that it can no longer be used.
+    #[error("cart {cart} has expired: create another one")]
+    CartExpired {
+        /// The cart.
+        cart: Uuid,
+    },
+    /// An order was placed from the cart, which does not change any more (R20).
+    #[error("an order was placed from cart {cart}, so that it cannot change: create another one")]
+    CartOrdered {
+        /// The cart.
+        cart: Uuid,
+    },
+    /// The cart was merged into another one (R20).
+    #[error("cart {cart} was merged into cart {into}: use that one")]
+    CartMerged {
+        /// The cart.
+        cart: Uuid,
+        /// The cart that has its lines now.
+        into: Uuid,
+    },
+}
+
+/// A price that the caller has seen and that is not the current one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PriceMismatch {
+    /// The field of the input, such as `lines[0].unit_price`.
+    pub field: String,
+    /// The SKU.
+    pub sku_id: Uuid,
+    /// The current price.
+    pub expected: Money,
+    /// The price that the caller has seen.
+    pub found: Money,
 }
 
 impl CatalogConflict {
@@ -345,12 +385,29 @@ impl SalesConflict {
     const fn code(&self) -> ErrorCode {
         match self {
             Self::HasSales { .. } => ErrorCode::HasSales,
+            Self::PriceMismatch { .. } => ErrorCode::PriceMismatch,
+            Self::CartExpired { .. } => ErrorCode::CartExpired,
+            Self::CartOrdered { .. } => ErrorCode::CartOrdered,
+            Self::CartMerged { .. } => ErrorCode::CartMerged,
         }
     }
 
     fn details(&self) -> Vec<Value> {
         match self {
             Self::HasSales { entity, id } => vec![json!({"field": "force", "entity": entity, "id": id})],
+            Self::PriceMismatch { prices } => prices
+                .iter()
+                .map(|p| {
+                    json!({
+                        "field": p.field, "sku_id": p.sku_id, "expected": p.expected.amount(),
+                        "found": p.found.amount(), "currency": p.expected.currency(),
+                    })
+                })
+                .collect(),
+            Self::CartExpired { cart } | Self::CartOrdered { cart } => vec![json!({"field": "id", "cart": cart})],
+            Self::CartMerged { cart, into } => {
+                vec![json!({"field": "id", "cart": cart, "merged_into": into})]
+            }
         }
     }
 }
@@ -500,6 +557,11 @@ error_codes! {
     HasSales = "HAS_SALES", "An order refers to the resource: delete it without `force`.";
     InsufficientStock = "INSUFFICIENT_STOCK",
         "There is not enough stock; `details` names each such SKU and how many pieces are available.";
+    PriceMismatch = "PRICE_MISMATCH",
+        "A price that the request names is not the current one; `details` names both: show the current price first.";
+    CartExpired = "CART_EXPIRED", "The cart has expired: create another one.";
+    CartOrdered = "CART_ORDERED", "An order was placed from the cart, which does not change any more.";
+    CartMerged = "CART_MERGED", "The cart was merged into another one, which `details` names: use that one.";
     FlatWriteRefused = "FLAT_WRITE_REFUSED",
         "The product has several SKUs, so that a flat field is ambiguous: set it in `skus` or on a SKU.";
     CurrencyMismatch = "CURRENCY_MISMATCH",
@@ -632,6 +694,9 @@ mod tests {
     fn r16_every_conflict_names_its_cause() {
         let (id, entity) = (Uuid::from_u128(7), Entity::Product);
         let shortage = Shortage { sku_id: id, requested: 2, available: 1 };
+        let price = Money::from_minor(100, crate::money::Currency::USD);
+        let field = "lines[0].unit_price".to_owned();
+        let mismatch = PriceMismatch { field, sku_id: id, expected: price, found: price };
         for conflict in [
             Conflict::Version { entity, id, expected: 1, actual: 2 },
             Conflict::VersionRequired { entity },
@@ -639,6 +704,10 @@ mod tests {
             CatalogConflict::CategoryCycle { category: id, parent: id }.into(),
             CatalogConflict::CategoryNotEmpty { category: id, children: 1, products: 0 }.into(),
             SalesConflict::HasSales { entity, id }.into(),
+            SalesConflict::PriceMismatch { prices: vec![mismatch] }.into(),
+            SalesConflict::CartExpired { cart: id }.into(),
+            SalesConflict::CartOrdered { cart: id }.into(),
+            SalesConflict::CartMerged { cart: id, into: id }.into(),
             StockConflict::Insufficient { shortages: vec![shortage] }.into(),
             CatalogConflict::FlatWrite { product: id, skus: 2, field: "price" }.into(),
             Conflict::CurrencyMismatch { expected: "USD".to_owned(), found: "JPY".to_owned() },

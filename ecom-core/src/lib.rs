@@ -28,6 +28,7 @@ mod domain {
     }
     /// Customers with their addresses, carts, orders and bills.
     pub(crate) mod sales {
+        pub(crate) mod cart;
         pub(crate) mod customer;
         pub(crate) mod offer;
     }
@@ -67,6 +68,7 @@ mod service {
     }
     /// The rules of sales.
     pub(crate) mod sales {
+        pub(crate) mod cart;
         pub(crate) mod customer;
     }
 }
@@ -132,15 +134,20 @@ pub mod stock {
     pub use crate::service::stock::inventory::InventoryService;
 }
 
-/// Sales: customers with their addresses.
+/// Sales: customers with their addresses, and carts.
 pub mod sales {
+    pub use crate::domain::sales::cart::{
+        Cart, CartAccess, CartFilter, CartInput, CartLine, CartLineInput, CartLinePatch, CartPatch, CartState, CartToken,
+        CreatedCart, MAX_AMOUNT, PricedCart, PricedLine, TokenHash,
+    };
     pub use crate::domain::sales::customer::{
         Address, AddressFilter, AddressInput, AddressPatch, Customer, CustomerFilter, CustomerInput, CustomerPatch,
         CustomerSort,
     };
     pub use crate::domain::sales::offer::Offer;
-    pub use crate::error::SalesConflict;
+    pub use crate::error::{PriceMismatch, SalesConflict};
     pub use crate::paging::{Page, Paging, Total};
+    pub use crate::service::sales::cart::CartService;
     pub use crate::service::sales::customer::{AddressService, CustomerService};
 }
 

@@ -24,6 +24,7 @@ use crate::service::run::context::Context;
 use crate::service::run::queue::StockQueue;
 use crate::service::run::read_through::ReadThrough;
 use crate::service::run::transaction::Tx;
+use crate::service::sales::cart::CartService;
 use crate::service::sales::customer::{AddressService, CustomerService};
 use crate::service::search::index::IndexSyncService;
 use crate::service::search::query::SearchService;
@@ -118,6 +119,11 @@ impl<'a> ActingShop<'a> {
     /// Returns the service of the addresses of customers.
     pub const fn addresses(&self) -> AddressService<'a> {
         AddressService::new(self.cx, self.who)
+    }
+
+    /// Returns the service of carts.
+    pub const fn carts(&self) -> CartService<'a> {
+        CartService::new(self.cx, self.who)
     }
 
     /// Returns the service of searches.
@@ -229,6 +235,11 @@ impl Shop {
     /// Returns the service of the addresses of customers.
     pub fn addresses(&self) -> AddressService<'_> {
         self.trusted().addresses()
+    }
+
+    /// Returns the service of carts.
+    pub fn carts(&self) -> CartService<'_> {
+        self.trusted().carts()
     }
 
     /// Returns the service of searches.

@@ -46,6 +46,7 @@ pub(crate) mod platform {
 }
 /// The repositories of sales.
 pub(crate) mod sales {
+    pub(crate) mod cart;
     pub(crate) mod customer;
     pub(crate) mod offer;
 }
@@ -61,6 +62,7 @@ pub use self::catalog::category::{CategoryRepository, CategoryUsage, ForwardCate
 pub use self::catalog::product::{ForwardProducts, ProductRepository};
 pub use self::catalog::sku::{ForwardSkus, SkuRepository};
 pub use self::platform::outbox::{ForwardOutbox, Lease, OutboxRepository};
+pub use self::sales::cart::{CartRepository, ForwardCarts};
 pub use self::sales::customer::{AddressRepository, CustomerRepository, ForwardAddresses, ForwardCustomers};
 pub use self::sales::offer::{ForwardOffers, OfferRepository};
 pub use self::search::{
@@ -111,6 +113,8 @@ macro_rules! repositories {
             customers: CustomerRepository,
             /// Addresses of customers.
             addresses: AddressRepository,
+            /// Carts.
+            carts: CartRepository,
             /// SKUs as they are sold.
             offers: OfferRepository,
             /// The log of events.

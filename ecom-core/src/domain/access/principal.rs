@@ -43,6 +43,10 @@ permissions! {
     CustomersRead = "customers:read";
     /// Create, edit, delete and restore customers and their addresses.
     CustomersWrite = "customers:write";
+    /// Read carts without their tokens.
+    CartsRead = "carts:read";
+    /// Create the carts of customers, and edit, merge and delete carts without their tokens.
+    CartsWrite = "carts:write";
     /// Synchronize, rebuild and verify the search index.
     IndexWrite = "index:write";
     /// Read the log of events.

@@ -18,6 +18,9 @@ port! {
         /// write of it or of its addresses comes after it.
         async fn lock(&mut self, id: CustomerId) -> Result<Option<Customer>>;
 
+        /// As [`Self::lock`], but several transactions may hold a customer at once, and none of them writes it.
+        async fn hold(&mut self, id: CustomerId) -> Result<Option<Customer>>;
+
         /// Returns a page of a list: one statement whatever the limit.
         async fn list(&mut self, filter: &CustomerFilter, sort: CustomerSort, paging: &Paging) -> Result<Page<Customer>>;
 
@@ -36,7 +39,7 @@ port! {
         /// `VERSION_CONFLICT` if the row is no longer at `before`'s version, else as [`Self::insert`].
         async fn update(&mut self, before: &Customer, after: &Customer) -> Result<()>;
 
-        /// Removes a customer and its addresses for good.
+        /// Removes a customer, its addresses and its carts for good.
         ///
         /// # Errors
         /// `HAS_SALES` if an order refers to it.
