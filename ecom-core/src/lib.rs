@@ -137,8 +137,8 @@ pub mod stock {
 /// Sales: customers with their addresses, and carts.
 pub mod sales {
     pub use crate::domain::sales::cart::{
-        Cart, CartAccess, CartFilter, CartInput, CartLine, CartLineInput, CartLinePatch, CartPatch, CartState, CartToken,
-        CreatedCart, MAX_AMOUNT, PricedCart, PricedLine, TokenHash,
+        Cart, CartAccess, CartFilter, CartInput, CartLine, CartLineInput, CartLinePatch, CartPatch, CartState,
+        CartToken, CreatedCart, MAX_AMOUNT, PricedCart, PricedLine, TokenHash,
     };
     pub use crate::domain::sales::customer::{
         Address, AddressFilter, AddressInput, AddressPatch, Customer, CustomerFilter, CustomerInput, CustomerPatch,

@@ -45,6 +45,7 @@ pub(crate) static DIALECT: Dialect = Dialect {
     lock_tree: Some(&LOCK_TREE),
     hold_tree: Some(&HOLD_TREE),
     for_update: " FOR UPDATE",
+    for_share: " LOCK IN SHARE MODE",
     sequences_outbox: true,
     joins_in_order: false,
     row_values: false,
@@ -108,6 +109,7 @@ fn arguments(values: Vec<Value<'_>>) -> DbResult<MySqlArguments> {
                 Ok(v) => args.add(v.map(Json)),
                 Err(e) => Err(e.into()),
             },
+            Value::Bytes(v) => args.add(v),
             Value::Uuid(v) => args.add(v),
             Value::Time(v) => args.add(v),
         }

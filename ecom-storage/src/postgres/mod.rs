@@ -56,6 +56,7 @@ pub(crate) static DIALECT: Dialect = Dialect {
     hold_tree: Some(&HOLD_TREE),
     // Keys never change, so other transactions may insert rows that refer to these meanwhile.
     for_update: " FOR NO KEY UPDATE",
+    for_share: " FOR SHARE",
     sequences_outbox: true,
     joins_in_order: false,
     row_values: true,
@@ -116,6 +117,7 @@ fn arguments(values: Vec<Value<'_>>) -> DbResult<PgArguments> {
                 Ok(v) => args.add(v.map(Json)),
                 Err(e) => Err(e.into()),
             },
+            Value::Bytes(v) => args.add(v),
             Value::Uuid(v) => args.add(v),
             Value::Time(v) => args.add(v),
         }

@@ -29,6 +29,10 @@ pub(crate) fn opt_text(r: &PgRow, i: usize) -> R<Option<&str>> {
     r.try_get(i)
 }
 
+pub(crate) fn opt_bytes(r: &PgRow, i: usize) -> R<Option<Vec<u8>>> {
+    r.try_get(i)
+}
+
 pub(crate) fn uuid(r: &PgRow, i: usize) -> R<Uuid> {
     r.try_get(i)
 }

@@ -13,6 +13,7 @@ mod platform {
 }
 /// The repositories of sales.
 mod sales {
+    pub(crate) mod cart;
     pub(crate) mod customer;
     pub(crate) mod offer;
 }
@@ -39,5 +40,10 @@ pub(crate) const MIGRATIONS: &[Migration] =
 
 /// Every table that has unique indexes over live rows: if one refuses a row, the table says which `DUPLICATE` to
 /// return.
-pub(crate) static TABLES: &[&dyn Described] =
-    &[&catalog::category::CATEGORIES, &catalog::product::PRODUCTS, &catalog::sku::SKUS, &sales::customer::CUSTOMERS];
+pub(crate) static TABLES: &[&dyn Described] = &[
+    &catalog::category::CATEGORIES,
+    &catalog::product::PRODUCTS,
+    &catalog::sku::SKUS,
+    &sales::customer::CUSTOMERS,
+    &sales::cart::CARTS,
+];

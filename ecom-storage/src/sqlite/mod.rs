@@ -44,6 +44,7 @@ pub(crate) static DIALECT: Dialect = Dialect {
     lock_tree: None,
     hold_tree: None,
     for_update: "",
+    for_share: "",
     sequences_outbox: false,
     joins_in_order: true,
     row_values: true,
@@ -111,6 +112,7 @@ fn arguments(values: Vec<Value<'_>>) -> DbResult<SqliteArguments> {
             Value::I64(v) => args.add(v),
             Value::Text(v) => args.add(v),
             Value::Json(v) => args.add(v),
+            Value::Bytes(v) => args.add(v),
             Value::Uuid(v) => args.add(v),
             Value::Time(v) => args.add(v.map(|t| t.timestamp_micros())),
         }

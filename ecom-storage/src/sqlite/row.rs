@@ -28,6 +28,10 @@ pub(crate) fn opt_text(r: &SqliteRow, i: usize) -> R<Option<&str>> {
     r.try_get_unchecked(i)
 }
 
+pub(crate) fn opt_bytes(r: &SqliteRow, i: usize) -> R<Option<Vec<u8>>> {
+    r.try_get_unchecked(i)
+}
+
 pub(crate) fn uuid(r: &SqliteRow, i: usize) -> R<Uuid> {
     r.try_get_unchecked(i)
 }

@@ -440,7 +440,9 @@ impl<'a> CartService<'a> {
     ) -> Result<PricedCart> {
         self.admit_merge(from, from_access, into, into_access)?;
         self.cx
-            .write(|mut tx| async move { Ok((self.merge_in(&mut tx, from, from_access, into, into_access).await?, tx)) })
+            .write(
+                |mut tx| async move { Ok((self.merge_in(&mut tx, from, from_access, into, into_access).await?, tx)) },
+            )
             .await
     }
 
@@ -632,8 +634,7 @@ impl<'a> CartService<'a> {
         let mut after = into.clone();
         after.take_lines(&from.lines, || CartLineId(self.cx.ids.next()));
         after.email = after.email.or_else(|| from.email.clone());
-        let mut merged =
-            Cart { state: CartState::Merged, merged_into: Some(into.id), ..from.clone() };
+        let mut merged = Cart { state: CartState::Merged, merged_into: Some(into.id), ..from.clone() };
         let result = self.save(tx, into, after, None).await?;
         merged.audit.edited(self.cx.now(), self.who.actor());
         tx.carts().update(&from, &merged).await?;
@@ -832,9 +833,7 @@ fn check_guest(cart: &Cart) -> Result<()> {
 /// another transaction has created.
 fn or_again(error: Error) -> Error {
     match &error {
-        Error::Conflict(c)
-            if matches!(**c, Conflict::Duplicate { entity: Entity::Cart, field: "customer_id", .. }) =>
-        {
+        Error::Conflict(c) if matches!(**c, Conflict::Duplicate { entity: Entity::Cart, field: "customer_id", .. }) => {
             Error::Contention { source: Some(Box::new(error)) }
         }
         _ => error,

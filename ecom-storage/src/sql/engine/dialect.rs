@@ -26,6 +26,8 @@ pub struct Dialect {
     /// The end of a SELECT that locks the rows it finds. Empty if a transaction that may write has the database to
     /// itself.
     pub for_update: &'static str,
+    /// As `for_update`, but several transactions may hold the rows at once.
+    pub for_share: &'static str,
     /// Whether events get their position in the outbox after their commit. False if there is one writer, so that the
     /// numbers of inserts are in the order of commits.
     pub sequences_outbox: bool,

@@ -136,7 +136,7 @@ mod tests {
     use super::*;
     use crate::sql::TABLES;
 
-    /// Returns the unique indexes over live rows in one migration's text, by name, each with its columns if it has no
+    /// Returns the unique indexes over live or open rows in one migration's text, by name, each with its columns if it has no
     /// expressions.
     fn live_indexes(text: &str) -> BTreeMap<String, Option<String>> {
         let code: Vec<&str> = text.lines().filter(|l| !l.trim_start().starts_with("--")).collect();
@@ -155,8 +155,8 @@ mod tests {
                 .map_or(rest.len(), |n| open + n);
             let columns = &rest[open + 1..close];
             let predicate = rest[close + 1..].split(';').next().unwrap_or_default();
-            let in_mysql = columns.strip_suffix(", live");
-            if in_mysql.is_some() || predicate.trim() == "WHERE deleted_at IS NULL" {
+            let in_mysql = columns.strip_suffix(", live").or_else(|| columns.strip_suffix(", is_open"));
+            if in_mysql.is_some() || ["WHERE deleted_at IS NULL", "WHERE state = 0"].contains(&predicate.trim()) {
                 let columns = in_mysql.unwrap_or(columns);
                 found.insert(name.to_owned(), Some(columns.to_owned()).filter(|c| !c.contains('(')));
             }

@@ -1,6 +1,7 @@
 //! How enums are stored: each variant as a number or a word.
 
 use ecom_core::catalog::{AvailabilityStatus, ProductStatus, RatingSource};
+use ecom_core::sales::CartState;
 use ecom_core::stock::StockReason;
 use ecom_core::{Error, Result};
 
@@ -71,5 +72,6 @@ macro_rules! stored {
 stored!(ProductStatus { Draft = 0, Active = 1, Archived = 2 });
 stored!(AvailabilityStatus { OutOfStock = 0, Limited = 1, InStock = 2 });
 stored!(RatingSource { Reviews = 0, External = 1 });
+stored!(CartState { Open = 0, Ordered = 1, Merged = 2 });
 stored!(StockReason by its words);
 // Events are stored by their words too, but readers skip unknown ones: see the outbox.

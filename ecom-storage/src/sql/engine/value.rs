@@ -29,6 +29,8 @@ pub enum Value<'q> {
     I64(Option<i64>),
     /// Text.
     Text(Option<Cow<'q, str>>),
+    /// Bytes.
+    Bytes(Option<Vec<u8>>),
     /// An id.
     Uuid(Option<Uuid>),
     /// A JSON text.
@@ -64,6 +66,7 @@ from! {
     &'q str => Text, v => Cow::Borrowed(v);
     &'q String => Text, v => Cow::Borrowed(v.as_str());
     String => Text, v => Cow::Owned(v);
+    Vec<u8> => Bytes, v => v;
     Uuid => Uuid, v => v;
     CategoryId => Uuid, v => v.0;
     ProductId => Uuid, v => v.0;
@@ -124,6 +127,8 @@ impl Row {
         text -> &str;
         /// Reads a text, borrowed from the row, or NULL.
         opt_text -> Option<&str>;
+        /// Reads bytes or NULL.
+        opt_bytes -> Option<Vec<u8>>;
         /// Reads an id.
         uuid -> Uuid;
         /// Reads an id or NULL.

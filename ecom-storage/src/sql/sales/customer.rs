@@ -9,7 +9,7 @@ use ecom_core::sales::{Address, AddressFilter, Customer, CustomerFilter, Custome
 use ecom_core::text::fold_key;
 use ecom_core::{Entity, Result};
 
-use crate::sql::engine::builder::{Builder, bad_cursor, count, lock_rows, page};
+use crate::sql::engine::builder::{Builder, bad_cursor, count, hold_rows, lock_rows, page};
 use crate::sql::engine::columns::{Column, Table, Unique, Versioned, read_audit, read_external};
 use crate::sql::engine::dialect::Sql;
 use crate::sql::engine::repository::SqlRepository;
@@ -54,6 +54,9 @@ static GET_CUSTOMER: Sql = Sql::of(&CUSTOMERS, "SELECT {*} FROM customers WHERE 
 static LIST_CUSTOMERS: Sql = Sql::of(&CUSTOMERS, "SELECT {*}");
 static HIDE_ADDRESSES: Sql = Sql::new("UPDATE addresses SET deleted_at = $2 WHERE customer_id = $1");
 static DELETE_ADDRESSES: Sql = Sql::new("DELETE FROM addresses WHERE customer_id = $1");
+static DELETE_CART_LINES: Sql =
+    Sql::new("DELETE FROM cart_lines WHERE cart_id IN (SELECT id FROM carts WHERE customer_id = $1)");
+static DELETE_CARTS: Sql = Sql::new("DELETE FROM carts WHERE customer_id = $1");
 static DELETE_CUSTOMER: Sql = Sql::new("DELETE FROM customers WHERE id = $1");
 
 fn sort_name_key(c: &Customer) -> String {
@@ -117,6 +120,11 @@ impl CustomerRepository for SqlCustomers<'_> {
         self.get(id, IncludeDeleted::Yes).await
     }
 
+    async fn hold(&mut self, id: CustomerId) -> Result<Option<Customer>> {
+        hold_rows(&mut self.0, "customers", "id", &[id.0]).await?;
+        self.get(id, IncludeDeleted::Yes).await
+    }
+
     async fn list(&mut self, filter: &CustomerFilter, sort: CustomerSort, paging: &Paging) -> Result<Page<Customer>> {
         let mut b = Builder::on(&LIST_CUSTOMERS, self.0.dialect());
         Self::filtered(&mut b, filter);
@@ -163,7 +171,9 @@ impl CustomerRepository for SqlCustomers<'_> {
     }
 
     async fn purge(&mut self, id: CustomerId) -> Result<()> {
-        self.0.execute(&DELETE_ADDRESSES, vec![id.0.into()]).await?;
+        for sql in [&DELETE_ADDRESSES, &DELETE_CART_LINES, &DELETE_CARTS] {
+            self.0.execute(sql, vec![id.0.into()]).await?;
+        }
         let deleted = self.0.execute(&DELETE_CUSTOMER, vec![id.0.into()]).await;
         deleted.map_err(|e| e.or_has_sales(Entity::Customer, id.0))?;
         Ok(())

@@ -132,6 +132,8 @@ static DELETE_LINKS: Sql = Sql::new("DELETE FROM product_categories WHERE produc
 static DELETE_TAGS: Sql = Sql::new("DELETE FROM product_tags WHERE product_id = $1");
 static DELETE_MOVEMENTS: Sql =
     Sql::new("DELETE FROM stock_movements WHERE sku_id IN (SELECT id FROM skus WHERE product_id = $1)");
+static DELETE_CART_LINES: Sql =
+    Sql::new("DELETE FROM cart_lines WHERE sku_id IN (SELECT id FROM skus WHERE product_id = $1)");
 static DELETE_SKUS: Sql = Sql::new("DELETE FROM skus WHERE product_id = $1");
 static DELETE: Sql = Sql::new("DELETE FROM products WHERE id = $1");
 static IDS_IN_CATEGORY: Sql = Sql::new(
@@ -473,7 +475,7 @@ impl ProductRepository for SqlProducts<'_> {
         for sql in [&DELETE_LINKS, &DELETE_TAGS] {
             self.0.execute(sql, vec![product.id.into()]).await?;
         }
-        for sql in [&DELETE_MOVEMENTS, &DELETE_SKUS, &DELETE] {
+        for sql in [&DELETE_MOVEMENTS, &DELETE_CART_LINES, &DELETE_SKUS, &DELETE] {
             self.0
                 .execute(sql, vec![product.id.into()])
                 .await
