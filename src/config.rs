@@ -31,6 +31,7 @@
 //! | `ECOM_LEASE_TTL` | `5` | 1–600 s | after how long another process takes over the shared work of a process that has died |
 //! | `ECOM_INDEX_BATCH` | `500` | 1–10,000 | the number of events that the index applies as one batch |
 //! | `ECOM_OUTBOX_RETENTION` | `604800` | at least 60 s | how long events are kept |
+//! | `ECOM_CART_TTL` | `2592000` | 3,600–31,536,000 s | how long a cart is kept after its last change |
 //! | `ECOM_ADJUSTMENT_BATCH` | `256` | 1–1,000 | the maximum number of stock adjustments that share a commit |
 //! | `ECOM_API_PREFIX` | `/api/v1` | `/`, or a path that starts with `/` and does not end with it | the path of the API |
 //! | `ECOM_PAGE_SIZE` | `20` | 1 to `ECOM_MAX_PAGE_SIZE` | the number of rows on a page by default |
@@ -215,6 +216,7 @@ impl ServerConfig {
             .lease_ttl(r.seconds("ECOM_LEASE_TTL", defaults.lease_ttl, 1..=600))
             .index_batch(r.size("ECOM_INDEX_BATCH", defaults.index_batch, 1..=10_000))
             .outbox_retention(r.seconds("ECOM_OUTBOX_RETENTION", defaults.outbox_retention, 60..=10 * 366 * 86_400))
+            .cart_ttl(r.seconds("ECOM_CART_TTL", defaults.cart_ttl, 3_600..=365 * 86_400))
             .adjustment_batch(r.size("ECOM_ADJUSTMENT_BATCH", defaults.adjustment_batch, 1..=1_000));
 
         let http = r.http();

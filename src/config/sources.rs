@@ -32,6 +32,7 @@ pub(super) const NAMES: [&str; 40] = [
     "ECOM_LEASE_TTL",
     "ECOM_INDEX_BATCH",
     "ECOM_OUTBOX_RETENTION",
+    "ECOM_CART_TTL",
     "ECOM_ADJUSTMENT_BATCH",
     "ECOM_API_PREFIX",
     "ECOM_PAGE_SIZE",

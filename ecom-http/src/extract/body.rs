@@ -164,7 +164,7 @@ fn array_for_object(object: &Value, prefix: &str) -> Option<String> {
     if object.get("dimensions").is_some_and(Value::is_array) {
         return Some(format!("{prefix}dimensions"));
     }
-    ["images", "skus"].into_iter().find_map(|list| {
+    ["images", "skus", "lines"].into_iter().find_map(|list| {
         object.get(list)?.as_array()?.iter().enumerate().find_map(|(i, item)| {
             let at = format!("{prefix}{list}[{i}]");
             if item.is_array() { Some(at) } else { array_for_object(item, &format!("{at}.")) }
@@ -185,10 +185,21 @@ impl FromRequest<Arc<App>> for VersionBody {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, ApiError> {
+        OptionalJson::from_request(request, app).await.map(|OptionalJson(body)| body)
+    }
+}
+
+/// A JSON body as [`Json`], or the default value if the body is empty.
+pub(crate) struct OptionalJson<T>(pub T);
+
+impl<T: DeserializeOwned + Default> FromRequest<Arc<App>> for OptionalJson<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, ApiError> {
         if request.body().is_end_stream() {
-            return Ok(Self::default());
+            return Ok(Self(T::default()));
         }
-        Json::from_request(request, app).await.map(|Json(body)| body)
+        Json::from_request(request, app).await.map(|Json(body)| Self(body))
     }
 }
 
