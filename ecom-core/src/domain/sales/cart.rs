@@ -24,11 +24,12 @@ use crate::text::check_text;
 pub const MAX_AMOUNT: i64 = 1_000_000_000_000_000;
 
 /// A shopping cart. It holds no stock, and the only prices that it stores are those that the shopper last confirmed.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Cart {
     /// The id of the cart.
     pub id: CartId,
     /// The hash of the token that opens a guest's cart; `None` for a customer's cart.
+    #[serde(skip)]
     pub token_hash: Option<TokenHash>,
     /// The customer whom the cart belongs to; `None` for a guest's cart.
     pub customer_id: Option<CustomerId>,
@@ -99,7 +100,7 @@ impl Cart {
 }
 
 /// A line of a cart.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CartLine {
     /// The id of the line.
     pub id: CartLineId,

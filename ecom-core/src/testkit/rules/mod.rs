@@ -5,6 +5,7 @@
 
 mod access;
 mod cache;
+mod carts;
 mod consumers;
 mod customers;
 mod errors;
@@ -37,6 +38,7 @@ use crate::domain::catalog::product::{Product, ProductFilter, ProductInput, Prod
 use crate::domain::catalog::sku::Sku;
 use crate::domain::common::{DeleteMode, IncludeDeleted, Patch};
 use crate::domain::platform::outbox::{Event, OutboxPosition};
+use crate::domain::sales::cart::{Cart, CartFilter};
 use crate::domain::sales::customer::{Address, AddressFilter, Customer, CustomerFilter, CustomerSort};
 use crate::error::Result;
 use crate::id::{CategoryId, ProductId, SkuId, UuidV7Source};
@@ -71,6 +73,7 @@ suite! {
         products: __shop_products,
         writes: __shop_writes,
         customers: __shop_customers,
+        carts: __shop_carts,
         access: __shop_access,
     }
 }
@@ -249,7 +252,8 @@ impl ShopFixture {
         let customers = read!(self.storage, customers.list(&all, CustomerSort::CreatedAsc, &page)).items;
         let all = AddressFilter { include_deleted: IncludeDeleted::Yes, ..AddressFilter::default() };
         let addresses = read!(self.storage, addresses.list(&all, &page)).items;
-        Snapshot { products, skus, movements, categories, customers, addresses, head: self.head().await }
+        let carts = read!(self.storage, carts.list(&CartFilter::default(), &page)).items;
+        Snapshot { products, skus, movements, categories, customers, addresses, carts, head: self.head().await }
     }
 
     /// Returns the sorted titles of the products in a list.
@@ -282,5 +286,6 @@ struct Snapshot {
     categories: Vec<Category>,
     customers: Vec<Customer>,
     addresses: Vec<Address>,
+    carts: Vec<Cart>,
     head: OutboxPosition,
 }

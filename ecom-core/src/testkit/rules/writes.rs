@@ -11,7 +11,8 @@ use crate::config::ShopConfig;
 use crate::domain::catalog::category::Category;
 use crate::domain::catalog::product::Product;
 use crate::domain::catalog::sku::Sku;
-use crate::domain::common::{DeleteMode, IncludeDeleted};
+use crate::domain::common::{DeleteMode, ExpectedVersion, IncludeDeleted};
+use crate::domain::sales::cart::{Cart, CartAccess, CartInput, CartLineInput, CartLinePatch};
 use crate::domain::sales::customer::{Address, AddressInput, Customer, CustomerInput};
 use crate::error::{ErrorCode, Result};
 use crate::shop::{ActingShop, Shop};
@@ -30,7 +31,7 @@ tests! {
 }
 
 /// The number of kinds of writes that [`Written::write`] makes.
-const WRITES: usize = 25;
+const WRITES: usize = 34;
 
 /// The rows that the writes change.
 struct Written {
@@ -44,6 +45,10 @@ struct Written {
     customer: Customer,
     gone_customer: Customer,
     address: Address,
+    /// A cart with a line, and two without lines.
+    cart: Cart,
+    empty: Cart,
+    other_cart: Cart,
     /// The number of the round, which is part of names.
     n: usize,
 }
@@ -62,6 +67,11 @@ impl Written {
         let address = f.shop.acting_as(me()).addresses().create(customer.id, &address_input()).await.unwrap();
         let gone_customer = customers.create(&customer_input(&format!("gone{n}@example.com"))).await.unwrap();
         customers.delete(gone_customer.id, v(1), DeleteMode::Soft).await.unwrap();
+        let carts = f.shop.acting_as(me()).carts();
+        let line = cart_line(&product.skus[1]);
+        let cart = carts.create(&CartInput::default().line(line)).await.unwrap().cart.cart;
+        let empty = carts.create(&CartInput::default()).await.unwrap().cart.cart;
+        let other_cart = carts.create(&CartInput::default()).await.unwrap().cart.cart;
         let gone = f.plain(&format!("Gone {n}")).await;
         f.delete(&gone, DeleteMode::Soft).await.unwrap();
         Self {
@@ -74,6 +84,9 @@ impl Written {
             customer,
             gone_customer,
             address,
+            cart,
+            empty,
+            other_cart,
             gone_category: f.fresh_category(gone_category.id).await,
             n,
         }
@@ -102,7 +115,8 @@ impl Written {
             }
             13 => shop.inventory().adjust(adjustment(p.skus[0].id, -2)).await.map(drop),
             14 => products.delete(self.gone.id, v(self.gone.audit.version), DeleteMode::Force).await,
-            _ => self.write_customer(shop, way).await,
+            15..25 => self.write_customer(shop, way).await,
+            _ => self.write_cart(shop, way).await,
         }
     }
 
@@ -123,6 +137,27 @@ impl Written {
             _ => addresses.delete(a, v(1)).await,
         }
     }
+
+    async fn write_cart(&self, shop: ActingShop<'_>, way: usize) -> Result<()> {
+        let (carts, staff, any) = (shop.carts(), &CartAccess::Permission, ExpectedVersion::Unspecified);
+        let (cart, empty, other) = (self.cart.id, self.empty.id, self.other_cart.id);
+        let line = self.cart.lines[0].id;
+        match way {
+            25 => carts.create(&CartInput::default()).await.map(drop),
+            26 => carts.patch(cart, staff, v(1), from(&json!({ "email": "a@example.com" }))).await.map(drop),
+            27 => carts.delete(cart, staff, v(1)).await,
+            28 => carts.add_line(empty, staff, any, &cart_line(&self.sku)).await.map(drop),
+            29 => carts.change_line(cart, staff, any, line, &CartLinePatch::quantity(7)).await.map(drop),
+            30 => carts.remove_line(cart, staff, any, line).await.map(drop),
+            31 => carts.clear(cart, staff, any).await.map(drop),
+            32 => carts.merge(empty, staff, other, staff).await.map(drop),
+            _ => carts.assign(empty, staff, self.customer.id).await.map(drop),
+        }
+    }
+}
+
+fn cart_line(sku: &Sku) -> CartLineInput {
+    CartLineInput::new(sku.id, 1, sku.price)
 }
 
 fn customer_input(email: &str) -> CustomerInput {
@@ -170,7 +205,7 @@ pub async fn tries_of_a_write_end_and_leave_nothing(f: &ShopFixture) {
     let (shop, storage) = f.unsteady();
     let on = Written::make(f, 0).await;
     let before = f.snapshot().await;
-    for way in [0, 6, 10, 13, 15, 21] {
+    for way in [0, 6, 10, 13, 15, 21, 25, 28, 33] {
         storage.plan(&[Fault::Contention; 100]);
         let error = on.write(&shop, way).await.expect_err("another transaction always conflicts");
         assert!(error.is_contention() && error.is_retryable() && !error.outcome_unknown(), "write {way}: {error:?}");
