@@ -36,6 +36,7 @@
 //! | `ECOM_INDEX_BATCH` | `500` | 1–10,000 | the number of events that the index applies as one batch |
 //! | `ECOM_OUTBOX_RETENTION` | `604800` | 60–316,224,000 s | how long events are kept |
 //! | `ECOM_IDEMPOTENCY_RETENTION` | `86400` | 60–2,592,000 s | how long an idempotency key is kept with its response |
+//! | `ECOM_CART_TTL` | `2592000` | 3,600–31,536,000 s | how long a cart is kept after its last change |
 //! | `ECOM_ADJUSTMENT_BATCH` | `256` | 1–1,000 | the maximum number of stock adjustments that share a commit |
 //! | `ECOM_API_PREFIX` | `/api/v1` | `/`, or a path that starts with `/` and does not end with it | the path of the API |
 //! | `ECOM_PAGE_SIZE` | `20` | 1 to `ECOM_MAX_PAGE_SIZE` | the number of rows on a page by default |
@@ -228,6 +229,7 @@ impl ServerConfig {
             .lease_ttl(r.seconds("ECOM_LEASE_TTL", defaults.lease_ttl, 1..=600))
             .index_batch(r.size("ECOM_INDEX_BATCH", defaults.index_batch, 1..=10_000))
             .outbox_retention(r.seconds("ECOM_OUTBOX_RETENTION", defaults.outbox_retention, 60..=10 * 366 * 86_400))
+            .cart_ttl(r.seconds("ECOM_CART_TTL", defaults.cart_ttl, 3_600..=365 * 86_400))
             .idempotency_retention(r.seconds(
                 "ECOM_IDEMPOTENCY_RETENTION",
                 defaults.idempotency_retention,

@@ -347,6 +347,26 @@ pub enum SalesConflict {
         /// The number of the bill.
         number: String,
     },
+    /// The cart has expired, so that it can no longer be used.
+    #[error("cart {cart} has expired: create another one")]
+    CartExpired {
+        /// The cart.
+        cart: Uuid,
+    },
+    /// An order was placed from the cart, which does not change any more (R20).
+    #[error("an order was placed from cart {cart}, so that it cannot change: create another one")]
+    CartOrdered {
+        /// The cart.
+        cart: Uuid,
+    },
+    /// The cart was merged into another one (R20).
+    #[error("cart {cart} was merged into cart {into}: use that one")]
+    CartMerged {
+        /// The cart.
+        cart: Uuid,
+        /// The cart that has its lines now.
+        into: Uuid,
+    },
 }
 
 /// The reason why a call contradicts an earlier one.
@@ -411,6 +431,9 @@ impl SalesConflict {
             Self::PriceMismatch { .. } => ErrorCode::PriceMismatch,
             Self::OrderStatus { .. } => ErrorCode::OrderStatusConflict,
             Self::BillFrozen { .. } => ErrorCode::BillFrozen,
+            Self::CartExpired { .. } => ErrorCode::CartExpired,
+            Self::CartOrdered { .. } => ErrorCode::CartOrdered,
+            Self::CartMerged { .. } => ErrorCode::CartMerged,
         }
     }
 
@@ -428,6 +451,10 @@ impl SalesConflict {
                 vec![json!({"field": "status", "order": order, "status": status, "required": required})]
             }
             Self::BillFrozen { bill, number } => vec![json!({"field": "bill", "bill": bill, "number": number})],
+            Self::CartExpired { cart } | Self::CartOrdered { cart } => vec![json!({"field": "id", "cart": cart})],
+            Self::CartMerged { cart, into } => {
+                vec![json!({"field": "id", "cart": cart, "merged_into": into})]
+            }
         }
     }
 }
@@ -620,6 +647,9 @@ error_codes! {
         "The status of the order does not allow this step; `details` has the status and those that do.";
     BillFrozen = "BILL_FROZEN",
         "The bill no longer changes: cancel units, or add lines, which go on a further bill.";
+    CartExpired = "CART_EXPIRED", "The cart has expired: create another one.";
+    CartOrdered = "CART_ORDERED", "An order was placed from the cart, which does not change any more.";
+    CartMerged = "CART_MERGED", "The cart was merged into another one, which `details` names: use that one.";
     FlatWriteRefused = "FLAT_WRITE_REFUSED",
         "The product has several SKUs, so that a flat field is ambiguous: set it in `skus` or on a SKU.";
     IdempotencyKeyReused = "IDEMPOTENCY_KEY_REUSED",
@@ -756,6 +786,9 @@ mod tests {
     fn r16_every_conflict_names_its_cause() {
         let (id, entity) = (Uuid::from_u128(7), Entity::Product);
         let shortage = Shortage { sku_id: id, requested: 2, available: 1 };
+        let price = Money::from_minor(100, crate::money::Currency::USD);
+        let field = "lines[0].unit_price".to_owned();
+        let mismatch = PriceMismatch { field, sku_id: id, expected: price, found: price };
         for conflict in [
             Conflict::Version { entity, id, expected: 1, actual: 2 },
             Conflict::VersionRequired { entity },
@@ -763,6 +796,10 @@ mod tests {
             CatalogConflict::CategoryCycle { category: id, parent: id }.into(),
             CatalogConflict::CategoryNotEmpty { category: id, children: 1, products: 0 }.into(),
             SalesConflict::HasSales { entity, id }.into(),
+            SalesConflict::PriceMismatch { prices: vec![mismatch] }.into(),
+            SalesConflict::CartExpired { cart: id }.into(),
+            SalesConflict::CartOrdered { cart: id }.into(),
+            SalesConflict::CartMerged { cart: id, into: id }.into(),
             StockConflict::Insufficient { shortages: vec![shortage] }.into(),
             StockConflict::NotTracked { sku_id: id }.into(),
             CatalogConflict::FlatWrite { product: id, skus: 2, field: "price" }.into(),

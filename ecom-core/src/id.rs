@@ -5,7 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use parking_lot::Mutex;
-use rand::{Rng, SeedableRng, rngs::StdRng};
+use rand::{Rng, RngExt as _, SeedableRng, rngs::StdRng};
 use uuid::{Builder, Uuid};
 
 use crate::clock::SharedClock;
@@ -205,6 +205,11 @@ event_kinds! {
 pub trait IdSource: Send + Sync + fmt::Debug {
     /// Returns a new UUIDv7, which is greater than every id that this source has returned before.
     fn next(&self) -> Uuid;
+
+    /// Returns 32 random bytes that nobody can guess, for a secret. By default they come from the operating system.
+    fn secret(&self) -> [u8; 32] {
+        rand::make_rng::<StdRng>().random()
+    }
 }
 
 /// The default [`IdSource`]. It makes UUIDv7 (RFC 9562, 5.7) from the time of a clock, a monotonic counter within the
@@ -244,6 +249,10 @@ impl fmt::Debug for UuidV7Source {
 }
 
 impl IdSource for UuidV7Source {
+    fn secret(&self) -> [u8; 32] {
+        self.state.lock().rng.random()
+    }
+
     fn next(&self) -> Uuid {
         let now = u64::try_from(self.clock.now().timestamp_millis()).unwrap_or(0);
         let mut s = self.state.lock();

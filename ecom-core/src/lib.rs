@@ -32,6 +32,7 @@ mod domain {
     /// Customers with their addresses, carts, orders and bills.
     pub(crate) mod sales {
         pub(crate) mod bill;
+        pub(crate) mod cart;
         pub(crate) mod customer;
         pub(crate) mod offer;
         pub(crate) mod order;
@@ -76,6 +77,7 @@ mod service {
     }
     /// The rules of sales.
     pub(crate) mod sales {
+        pub(crate) mod cart;
         pub(crate) mod customer;
         pub(crate) mod order;
     }
@@ -144,9 +146,13 @@ pub mod stock {
     pub use crate::service::stock::inventory::InventoryService;
 }
 
-/// Sales: customers with their addresses.
+/// Sales: customers with their addresses, and carts.
 pub mod sales {
     pub use crate::domain::sales::bill::{Bill, BillFilter, BillKind, BillPatch, BillSort, BillStatus, PaymentType};
+    pub use crate::domain::sales::cart::{
+        Cart, CartAccess, CartFilter, CartInput, CartLine, CartLineInput, CartLinePatch, CartPatch, CartState,
+        CartToken, CreatedCart, MAX_AMOUNT, PricedCart, PricedLine, TokenHash,
+    };
     pub use crate::domain::sales::customer::{
         Address, AddressFilter, AddressInput, AddressPatch, Customer, CustomerFilter, CustomerInput, CustomerPatch,
         CustomerSort,
@@ -161,6 +167,7 @@ pub mod sales {
     };
     pub use crate::error::{PriceMismatch, SalesConflict};
     pub use crate::paging::{Page, Paging, Total};
+    pub use crate::service::sales::cart::CartService;
     pub use crate::service::sales::customer::{AddressService, CustomerService};
     pub use crate::service::sales::order::{BillService, OrderService};
 }

@@ -27,6 +27,7 @@ use crate::service::run::context::Context;
 use crate::service::run::queue::Queue;
 use crate::service::run::read_through::ReadThrough;
 use crate::service::run::transaction::Tx;
+use crate::service::sales::cart::CartService;
 use crate::service::sales::customer::{AddressService, CustomerService};
 use crate::service::sales::order::{BillService, OrderService};
 use crate::service::search::index::IndexSyncService;
@@ -137,6 +138,11 @@ impl<'a> ActingShop<'a> {
     /// Returns the service of bills and credit notes.
     pub const fn bills(&self) -> BillService<'a> {
         BillService::new(self.cx, self.who)
+    }
+
+    /// Returns the service of carts.
+    pub const fn carts(&self) -> CartService<'a> {
+        CartService::new(self.cx, self.who)
     }
 
     /// Returns the service of searches.
@@ -274,6 +280,11 @@ impl Shop {
     /// Returns the service of bills and credit notes.
     pub fn bills(&self) -> BillService<'_> {
         self.trusted().bills()
+    }
+
+    /// Returns the service of carts.
+    pub fn carts(&self) -> CartService<'_> {
+        self.trusted().carts()
     }
 
     /// Returns the service of searches.

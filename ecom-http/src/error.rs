@@ -42,6 +42,10 @@ pub(crate) const fn status_of(code: ErrorCode) -> StatusCode {
         | ErrorCode::FlatWriteRefused
         | ErrorCode::IdempotencyKeyReused
         | ErrorCode::CurrencyMismatch
+        | ErrorCode::PriceMismatch
+        | ErrorCode::CartExpired
+        | ErrorCode::CartOrdered
+        | ErrorCode::CartMerged
         | ErrorCode::StateConflict => StatusCode::CONFLICT,
         ErrorCode::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
         ErrorCode::UriTooLong => StatusCode::URI_TOO_LONG,

@@ -54,6 +54,7 @@ pub(crate) mod platform {
 }
 /// The repositories of sales.
 pub(crate) mod sales {
+    pub(crate) mod cart;
     pub(crate) mod customer;
     pub(crate) mod offer;
     pub(crate) mod order;
@@ -72,6 +73,7 @@ pub use self::catalog::review::{ForwardReviews, ReviewRepository, ReviewedProduc
 pub use self::catalog::sku::{ForwardSkus, SkuRepository};
 pub use self::platform::idempotency::{Claim, Claimed, ForwardIdempotency, IdempotencyRepository};
 pub use self::platform::outbox::{ForwardOutbox, Lease, OutboxRepository};
+pub use self::sales::cart::{CartRepository, ForwardCarts};
 pub use self::sales::customer::{AddressRepository, CustomerRepository, ForwardAddresses, ForwardCustomers};
 pub use self::sales::offer::{ForwardOffers, OfferRepository};
 pub use self::sales::order::{BillRepository, ForwardBills, ForwardOrders, NumberedDocument, OrderRepository};
@@ -125,6 +127,8 @@ macro_rules! repositories {
             customers: CustomerRepository,
             /// Addresses of customers.
             addresses: AddressRepository,
+            /// Carts.
+            carts: CartRepository,
             /// SKUs as they are sold.
             offers: OfferRepository,
             /// Orders.

@@ -22,7 +22,7 @@
 //! [`storage_suite!`](crate::storage_suite) runs all suites of a storage. The suite of a single port is
 //! [`unit_of_work_suite!`](crate::unit_of_work_suite), [`category_suite!`](crate::category_suite),
 //! [`product_suite!`](crate::product_suite), [`sku_suite!`](crate::sku_suite),
-//! [`review_suite!`](crate::review_suite), [`inventory_suite!`](crate::inventory_suite), [`customer_suite!`](crate::customer_suite),
+//! [`cart_suite!`](crate::cart_suite), [`review_suite!`](crate::review_suite), [`inventory_suite!`](crate::inventory_suite), [`customer_suite!`](crate::customer_suite),
 //! [`outbox_suite!`](crate::outbox_suite) or [`idempotency_suite!`](crate::idempotency_suite). Caches run [`cache_suite!`](crate::cache_suite), and caches that processes
 //! share also run [`shared_cache_suite!`](crate::shared_cache_suite). Search engines run
 //! [`search_suite!`](crate::search_suite). [`shop_suite!`](crate::shop_suite) tests the services over a complete set of
@@ -131,6 +131,7 @@ mod contract {
         pub mod unit_of_work;
     }
     pub mod sales {
+        pub mod cart;
         pub mod customer;
     }
     pub mod search;
@@ -162,6 +163,8 @@ pub use self::contract::platform::idempotency::listed as idempotency;
 pub use self::contract::platform::outbox::listed as outbox;
 /// The contract of [`Storage`] and its units of work.
 pub use self::contract::platform::unit_of_work::listed as unit_of_work;
+/// The contract of [`CartRepository`](crate::port::CartRepository).
+pub use self::contract::sales::cart::listed as cart;
 /// The contract of [`CustomerRepository`](crate::port::CustomerRepository) and
 /// [`AddressRepository`](crate::port::AddressRepository).
 pub use self::contract::sales::customer::listed as customer;
@@ -268,6 +271,7 @@ macro_rules! storage_suite {
         $crate::review_suite!($make);
         $crate::inventory_suite!($make);
         $crate::customer_suite!($make);
+        $crate::cart_suite!($make);
         $crate::outbox_suite!($make);
         $crate::idempotency_suite!($make);
     };

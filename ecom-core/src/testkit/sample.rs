@@ -14,12 +14,13 @@ use crate::domain::catalog::review::Review;
 use crate::domain::catalog::sku::{Dimensions, Sku};
 use crate::domain::common::{Actor, Attributes, Audit, ExternalRef};
 use crate::domain::platform::outbox::{Event, EventKind};
+use crate::domain::sales::cart::{Cart, CartLine, CartState};
 use crate::domain::sales::customer::{Address, Customer};
 use crate::domain::stock::inventory::{StockMovement, StockReason};
 use crate::error::Result;
 use crate::id::{
-    AddressId, CategoryId, CustomerId, EventId, IdSource as _, ProductId, ReviewId, SkuId, StockMovementId,
-    UuidV7Source,
+    AddressId, CartId, CartLineId, CategoryId, CustomerId, EventId, IdSource as _, ProductId, ReviewId, SkuId,
+    StockMovementId, UuidV7Source,
 };
 use crate::money::{Currency, Measure, Money, Percentage, Rating, Stars};
 use crate::port::storage::Storage;
@@ -312,6 +313,49 @@ impl Env {
             comment: Some("Two lines\nwith a tab\t, \"quotes\", 100% \\ _ and 🧺 ünïcödé.".to_owned()),
             audit: self.edited_audit(),
             ..self.review(product, Some(customer), tenths)
+        }
+    }
+
+    /// Returns an open guest's cart without optional fields and without lines. No token opens it.
+    pub fn cart(&self) -> Cart {
+        let audit = self.audit();
+        Cart {
+            id: CartId(self.ids.next()),
+            token_hash: None,
+            customer_id: None,
+            email: None,
+            currency: Currency::USD,
+            state: CartState::Open,
+            merged_into: None,
+            expires_at: audit.created_at + Duration::from_secs(86_400),
+            attributes: Attributes::default(),
+            external: None,
+            audit,
+            lines: Vec::new(),
+        }
+    }
+
+    /// Returns a cart with all fields, of a customer or of a guest.
+    pub fn full_cart(&self, customer: Option<&Customer>, email: &str, lines: Vec<CartLine>) -> Cart {
+        Cart {
+            customer_id: customer.map(|c| c.id),
+            email: Some(email.to_owned()),
+            attributes: attributes(),
+            external: Some(ExternalRef::new("Legacy shop", format!("b/{email}/ä"))),
+            audit: self.edited_audit(),
+            lines,
+            ..self.cart()
+        }
+    }
+
+    /// Returns a line of a cart without attributes. The price is in minor units.
+    pub fn cart_line(&self, sku_id: SkuId, quantity: i64, seen_price: i64) -> CartLine {
+        CartLine {
+            id: CartLineId(self.ids.next()),
+            sku_id,
+            attributes: Attributes::default(),
+            quantity,
+            seen_price: usd(seen_price),
         }
     }
 

@@ -8,6 +8,7 @@ mod catalog {
 }
 mod envelope;
 mod sales {
+    pub(crate) mod cart;
     pub(crate) mod customer;
 }
 mod search;
@@ -20,6 +21,7 @@ pub(crate) use catalog::product::{FiltersView, ProductView};
 pub(crate) use catalog::review::ReviewView;
 pub(crate) use catalog::sku::{DimensionsView, SkuView};
 pub(crate) use envelope::{Fields, Item, JSON, List, ListFrame, RenderedList, json};
+pub(crate) use sales::cart::{AssignInput, CartView, MergeInput};
 pub(crate) use sales::customer::{AddressView, CustomerView};
 pub(crate) use search::{FacetView, Facets, SearchMeta};
 pub(crate) use stock::inventory::{AdjustInput, AdjustedView, MovementView, StockView};

@@ -197,7 +197,7 @@ fn array_for_object(object: &Value, prefix: &str) -> Option<String> {
     if object.get("dimensions").is_some_and(Value::is_array) {
         return Some(format!("{prefix}dimensions"));
     }
-    ["images", "skus"].into_iter().find_map(|list| {
+    ["images", "skus", "lines"].into_iter().find_map(|list| {
         object.get(list)?.as_array()?.iter().enumerate().find_map(|(i, item)| {
             let at = format!("{prefix}{list}[{i}]");
             if item.is_array() { Some(at) } else { array_for_object(item, &format!("{at}.")) }
@@ -231,6 +231,27 @@ impl Received for VersionBody {
 
     fn parse(bytes: &[u8]) -> ApiResult<Self> {
         Json::parse(bytes).map(|Json(body)| body)
+    }
+}
+
+/// A JSON body as [`Json`], or the default value if the body is empty.
+pub(crate) struct OptionalJson<T>(pub T);
+
+impl<T: DeserializeOwned + Default> Received for OptionalJson<T> {
+    fn absent() -> Option<Self> {
+        Some(Self(T::default()))
+    }
+
+    fn parse(bytes: &[u8]) -> ApiResult<Self> {
+        Json::parse(bytes).map(|Json(body)| Self(body))
+    }
+}
+
+impl<T: DeserializeOwned + Default> FromRequest<Arc<App>> for OptionalJson<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, ApiError> {
+        receive(request, app).await.map(|(_, value)| value)
     }
 }
 

@@ -132,6 +132,26 @@ pub(crate) struct ById {
     id: uuid::Uuid,
 }
 
+/// The id of a line in a path, for the documentation.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "read by the derive")]
+pub(crate) struct ByLine {
+    /// The id of the line, a UUID.
+    line_id: uuid::Uuid,
+}
+
+/// The header with the token of a cart, for the documentation.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "read by the derive")]
+pub(crate) struct CartTokenHeader {
+    /// The token of a guest's cart, which the response that created the cart has returned. Without it, the caller needs
+    /// the permission `carts:read` or `carts:write`.
+    #[param(rename = "X-Cart-Token")]
+    x_cart_token: Option<String>,
+}
+
 /// The id or slug in a path, for the documentation.
 #[derive(utoipa::IntoParams)]
 #[into_params(parameter_in = Path)]

@@ -18,6 +18,19 @@ pub(crate) enum Key {
     Slug(String),
 }
 
+impl Key {
+    /// Returns the id, or an error of the parameter if it is a slug.
+    fn uuid(self, parameter: &str) -> Result<Uuid, ApiError> {
+        match self {
+            Self::Id(id) => Ok(id),
+            Self::Slug(text) => {
+                let message = format!("must be a UUID, not `{}`", shorten(&text));
+                Err(ApiError::field(parameter, FieldCode::Malformed, message))
+            }
+        }
+    }
+}
+
 impl<'de> Deserialize<'de> for Key {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         struct Text;
@@ -38,9 +51,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Key {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let Path(key) = Path::<Self>::from_request_parts(parts, state)
-            .await
-            .map_err(|_| ApiError::field("id", FieldCode::Malformed, "must be percent-encoded UTF-8"))?;
+        let Path(key) = Path::<Self>::from_request_parts(parts, state).await.map_err(|_| not_text("id"))?;
         Ok(key)
     }
 }
@@ -52,11 +63,31 @@ impl<S: Send + Sync, T: From<Uuid>> FromRequestParts<S> for Id<T> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        match Key::from_request_parts(parts, state).await? {
-            Key::Id(id) => Ok(Self(id.into())),
-            Key::Slug(text) => {
-                Err(ApiError::field("id", FieldCode::Malformed, format!("must be a UUID, not `{}`", shorten(&text))))
-            }
+        #[derive(serde::Deserialize)]
+        struct Named {
+            id: Key,
         }
+        let Path(Named { id }) = Path::from_request_parts(parts, state).await.map_err(|_| not_text("id"))?;
+        id.uuid("id").map(|id| Self(id.into()))
     }
+}
+
+/// The id of a line in a path that has the id of its owner before it.
+pub(crate) struct LineId<T>(pub T);
+
+impl<S: Send + Sync, T: From<Uuid>> FromRequestParts<S> for LineId<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        #[derive(serde::Deserialize)]
+        struct Named {
+            line_id: Key,
+        }
+        let Path(Named { line_id }) = Path::from_request_parts(parts, state).await.map_err(|_| not_text("line_id"))?;
+        line_id.uuid("line_id").map(|id| Self(id.into()))
+    }
+}
+
+fn not_text(parameter: &str) -> ApiError {
+    ApiError::field(parameter, FieldCode::Malformed, "must be percent-encoded UTF-8")
 }

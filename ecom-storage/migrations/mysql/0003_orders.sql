@@ -36,6 +36,7 @@ CREATE TABLE IF NOT EXISTS carts (
     token_hash  BINARY(32),
     customer_id BINARY(16),
     email       VARCHAR(254)    CHECK (CHAR_LENGTH(email) >= 1),
+    email_key   VARBINARY(512),
     currency    VARCHAR(3)      NOT NULL,
     -- 0 open, 1 ordered, 2 merged.
     state       INT             NOT NULL CHECK (state >= 0),
@@ -59,6 +60,8 @@ CREATE TABLE IF NOT EXISTS carts (
     UNIQUE INDEX carts_external_live (source, external_id, live),
     INDEX carts_external (source, external_id),
     INDEX carts_customer (customer_id, id),
+    INDEX carts_email (email_key, id),
+    INDEX carts_state (state, id),
     INDEX carts_expires (state, expires_at, id),
     CONSTRAINT carts_customer_fk FOREIGN KEY (customer_id) REFERENCES customers (id) ON DELETE RESTRICT
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin ROW_FORMAT = DYNAMIC;

@@ -16,6 +16,7 @@ mod platform {
 /// The repositories of sales.
 mod sales {
     pub(crate) mod bill;
+    pub(crate) mod cart;
     pub(crate) mod customer;
     pub(crate) mod offer;
     pub(crate) mod order;
@@ -54,6 +55,7 @@ pub(crate) static TABLES: &[&dyn Described] = &[
     &catalog::review::REVIEWS,
     &catalog::sku::SKUS,
     &sales::customer::CUSTOMERS,
+    &sales::cart::CARTS,
     &sales::order::ORDERS,
     &sales::bill::BILLS,
 ];

@@ -55,6 +55,10 @@ permissions! {
     BillsRead = "bills:read";
     /// Edit bills, record that they were paid, and choose their numbers.
     BillsWrite = "bills:write";
+    /// Read carts without their tokens.
+    CartsRead = "carts:read";
+    /// Create the carts of customers, and edit, merge and delete carts without their tokens.
+    CartsWrite = "carts:write";
     /// Synchronize, rebuild and verify the search index.
     IndexWrite = "index:write";
     /// Audit the shop.

@@ -19,11 +19,12 @@ use crate::port::platform::outbox::Lease;
 use crate::port::storage::Repositories as _;
 use crate::service::background::consumer::{Consumer, Follow, Invalidate};
 use crate::service::run::context::Context;
+use crate::service::sales::cart::CartService;
 use crate::service::search::index::IndexSyncService;
 
 /// The longest pause between two tries of a job whose backend is down.
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
-/// How often old events are trimmed.
+/// How often old events are trimmed and expired carts are removed.
 const TRIM_EVERY: Duration = Duration::from_secs(600);
 /// How often expired idempotency keys are removed.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
@@ -31,7 +32,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(60);
 const SWEPT_AT_ONCE: u32 = 1_000;
 
 /// The names of the library's own leases.
-pub(crate) const RESERVED: [&str; 5] = [Invalidate::NAME, Index::NAME, Trim::NAME, Sweep::NAME, IMPORT];
+pub(crate) const RESERVED: [&str; 6] = [Invalidate::NAME, Index::NAME, Trim::NAME, Sweep::NAME, Carts::NAME, IMPORT];
 /// The lease under which one import of categories at a time plans over the current tree.
 pub(crate) const IMPORT: &str = "import-categories";
 
@@ -107,6 +108,22 @@ impl Work for Sweep {
     }
 }
 
+/// Removes expired carts.
+struct Carts(Arc<Context>);
+
+impl Carts {
+    const NAME: &str = "carts";
+}
+
+#[async_trait]
+impl Work for Carts {
+    async fn step(&mut self, _: Option<&mut Lease>) -> Result<bool, BoxError> {
+        let (gone, more) = CartService::new(&self.0, Principal::system()).remove_some_expired().await?;
+        tracing::debug!(gone, "expired carts removed");
+        Ok(more)
+    }
+}
+
 type Running = futures::future::BoxFuture<'static, ()>;
 
 /// Starts the jobs that every process runs for a shop.
@@ -120,6 +137,8 @@ pub(crate) fn jobs(cx: &Arc<Context>, stopped: &watch::Receiver<bool>) -> Vec<Ru
     jobs.push(Box::pin(run(cx.clone(), trim, Trim(cx.clone()), stopped.clone())));
     let sweep = Job { name: Sweep::NAME.to_owned(), leased: true, every: SWEEP_EVERY, woken: false };
     jobs.push(Box::pin(run(cx.clone(), sweep, Sweep(cx.clone()), stopped.clone())));
+    let carts = Job { name: Carts::NAME.to_owned(), leased: true, every: TRIM_EVERY, woken: false };
+    jobs.push(Box::pin(run(cx.clone(), carts, Carts(cx.clone()), stopped.clone())));
     // The process that writes invalidates the cache itself; these jobs are for the writes of others.
     let mut tell = |shared: bool| {
         let job = Job { name: Invalidate::NAME.to_owned(), leased: shared, every: pace(cx, shared), woken: false };

@@ -73,7 +73,7 @@ const BAD_COUNTRIES: [&str; 5] = ["", "G", "GBR", "XX", "ÉÉ"];
 /// The customers of the model.
 #[derive(Debug, Default)]
 pub(super) struct Customers {
-    rows: BTreeMap<CustomerId, Customer>,
+    pub(super) rows: BTreeMap<CustomerId, Customer>,
     /// Each address as if its customer was live.
     addresses: BTreeMap<AddressId, Address>,
 }

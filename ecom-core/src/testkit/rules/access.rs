@@ -10,11 +10,14 @@ use crate::access::{Permission as P, Principal};
 use crate::catalog::{
     CategoryFilter, ImportOptions, ProductFilter, ProductListQuery, ReviewFilter, ReviewInput, ReviewSort,
 };
-use crate::common::{DeleteMode, IncludeDeleted};
+use crate::common::{DeleteMode, ExpectedVersion, IncludeDeleted};
 use crate::error::{Error, Result};
 use crate::paging::Paging;
 use crate::platform::OutboxPosition;
-use crate::sales::{AddressFilter, AddressInput, CustomerFilter, CustomerInput, CustomerSort};
+use crate::sales::{
+    AddressFilter, AddressInput, CartAccess, CartFilter, CartInput, CartLineInput, CartLinePatch, CartPatch,
+    CustomerFilter, CustomerInput, CustomerSort,
+};
 use crate::stock::{StockAdjustment, StockReason};
 
 tests! {
@@ -37,6 +40,11 @@ pub async fn what_a_principal_may_not_do_is_refused_before_anything_happens(f: &
     let home = AddressInput::new("St James's Square", "London");
     let address = people.addresses().create(ada.id, &home).await.unwrap();
     let review = people.reviews().create(p.id, &ReviewInput::new(4)).await.unwrap();
+    let new = CartInput::default().line(CartLineInput::new(sku, 1, p.skus[0].price));
+    let made = people.carts().create(&new).await.unwrap();
+    let (cart, token) = (made.cart.cart, CartAccess::from(made.token.unwrap()));
+    let cart_line = cart.lines[0].id;
+    let other_cart = people.carts().create(&CartInput::default()).await.unwrap().cart.cart;
     let before = f.snapshot().await;
 
     let mut needed = HashSet::new();
@@ -122,6 +130,31 @@ pub async fn what_a_principal_may_not_do_is_refused_before_anything_happens(f: &
     refused("read an address", r, addresses.get(address.id, IncludeDeleted::No).await.map(drop));
     refused("list addresses", r, addresses.list(&AddressFilter::default(), &page).await.map(drop));
 
+    let (staff, any) = (&CartAccess::Permission, ExpectedVersion::Unspecified);
+    let who = without(P::CartsWrite);
+    let carts = f.shop.acting_as(&who).carts();
+    let w = P::CartsWrite;
+    let line = CartLineInput::new(sku, 1, p.skus[0].price);
+    let own = CartInput { customer_id: Some(ada.id), ..CartInput::default() };
+    refused("create the cart of a customer", w, carts.create(&own).await.map(drop));
+    let foreign = CartInput::default().source("shop").external_id("1");
+    refused("create an imported cart", w, carts.create(&foreign).await.map(drop));
+    refused("patch a cart", w, carts.patch(cart.id, staff, v(1), CartPatch::default()).await.map(drop));
+    refused("delete a cart", w, carts.delete(cart.id, staff, v(1)).await);
+    refused("add a line", w, carts.add_line(cart.id, staff, any, &line).await.map(drop));
+    let seven = CartLinePatch::quantity(7);
+    refused("change a line", w, carts.change_line(cart.id, staff, any, cart_line, &seven).await.map(drop));
+    refused("remove a line", w, carts.remove_line(cart.id, staff, any, cart_line).await.map(drop));
+    refused("clear a cart", w, carts.clear(cart.id, staff, any).await.map(drop));
+    refused("merge a cart", w, carts.merge(cart.id, &token, other_cart.id, staff).await.map(drop));
+    refused("merge a cart", w, carts.merge(other_cart.id, staff, cart.id, &token).await.map(drop));
+    refused("assign a cart", w, carts.assign(cart.id, &token, ada.id).await.map(drop));
+    refused("remove expired carts", w, carts.remove_expired().await.map(drop));
+    let who = without(P::CartsRead);
+    let carts = f.shop.acting_as(&who).carts();
+    refused("read a cart", P::CartsRead, carts.get(cart.id, staff).await.map(drop));
+    refused("list carts", P::CartsRead, carts.list(&CartFilter::default(), &page).await.map(drop));
+
     let who = without(P::StockAdjust);
     let adjustment = StockAdjustment::new(sku, 1, StockReason::Received);
     refused("adjust stock", P::StockAdjust, f.shop.acting_as(&who).inventory().adjust(adjustment).await.map(drop));
@@ -201,6 +234,17 @@ pub async fn what_a_principal_may_not_do_is_refused_before_anything_happens(f: &
     let patch = reviews.patch_in(&mut tx, review.id, v(1), from(&json!({ "rating": 1 }))).await.map(drop);
     refused("patch a review in", P::ReviewsWrite, patch);
     refused("delete a review in", P::ReviewsWrite, reviews.delete_in(&mut tx, review.id, v(1)).await);
+    refused(
+        "add a line in",
+        P::CartsWrite,
+        shop.carts().add_line_in(&mut tx, cart.id, staff, any, &line).await.map(drop),
+    );
+    refused(
+        "assign a cart in",
+        P::CartsWrite,
+        shop.carts().assign_in(&mut tx, cart.id, &token, ada.id).await.map(drop),
+    );
+    refused("read a cart in", P::CartsRead, shop.carts().get_in(&mut tx, cart.id, staff).await.map(drop));
     refused("adjust_in", P::StockAdjust, shop.inventory().adjust_in(&mut tx, adjustment_of(sku)).await.map(drop));
     drop(tx);
 

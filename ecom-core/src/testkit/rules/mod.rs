@@ -5,6 +5,7 @@
 
 mod access;
 mod cache;
+mod carts;
 mod consumers;
 mod customers;
 mod errors;
@@ -41,6 +42,7 @@ use crate::domain::catalog::review::{Review, ReviewFilter, ReviewSort};
 use crate::domain::catalog::sku::Sku;
 use crate::domain::common::{DeleteMode, IncludeDeleted, Patch};
 use crate::domain::platform::outbox::{Event, OutboxPosition};
+use crate::domain::sales::cart::{Cart, CartFilter};
 use crate::domain::sales::customer::{Address, AddressFilter, Customer, CustomerFilter, CustomerSort};
 use crate::error::Result;
 use crate::id::{CategoryId, ProductId, SkuId, UuidV7Source};
@@ -77,6 +79,7 @@ suite! {
         customers: __shop_customers,
         orders: __shop_orders,
         reviews: __shop_reviews,
+        carts: __shop_carts,
         access: __shop_access,
         idempotency: __shop_idempotency,
     }
@@ -258,7 +261,9 @@ impl ShopFixture {
         let addresses = read!(self.storage, addresses.list(&all, &page)).items;
         let all = ReviewFilter { include_deleted: IncludeDeleted::Yes, ..ReviewFilter::default() };
         let reviews = read!(self.storage, reviews.list(&all, ReviewSort::CreatedAsc, &page)).items;
-        Snapshot { products, skus, movements, categories, customers, addresses, reviews, head: self.head().await }
+        let carts = read!(self.storage, carts.list(&CartFilter::default(), &page)).items;
+        let head = self.head().await;
+        Snapshot { products, skus, movements, categories, customers, addresses, reviews, carts, head }
     }
 
     /// Returns the sorted titles of the products in a list.
@@ -292,5 +297,6 @@ struct Snapshot {
     customers: Vec<Customer>,
     addresses: Vec<Address>,
     reviews: Vec<Review>,
+    carts: Vec<Cart>,
     head: OutboxPosition,
 }

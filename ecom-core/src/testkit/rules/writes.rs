@@ -15,7 +15,8 @@ use crate::domain::catalog::category::Category;
 use crate::domain::catalog::product::Product;
 use crate::domain::catalog::review::{Review, ReviewInput};
 use crate::domain::catalog::sku::Sku;
-use crate::domain::common::{DeleteMode, IncludeDeleted};
+use crate::domain::common::{DeleteMode, ExpectedVersion, IncludeDeleted};
+use crate::domain::sales::cart::{Cart, CartAccess, CartInput, CartLineInput, CartLinePatch};
 use crate::domain::sales::customer::{Address, AddressInput, Customer, CustomerInput};
 use crate::error::{ErrorCode, Result};
 use crate::id::{AddressId, CategoryId, CustomerId, ProductId, SkuId};
@@ -37,7 +38,7 @@ tests! {
 }
 
 /// The number of kinds of writes that [`Written::write`] makes.
-const WRITES: usize = 29;
+const WRITES: usize = 38;
 
 /// The rows that the writes change.
 struct Written {
@@ -52,6 +53,10 @@ struct Written {
     gone_customer: Customer,
     address: Address,
     review: Review,
+    /// A cart with a line, and two without lines.
+    cart: Cart,
+    empty: Cart,
+    other_cart: Cart,
     /// The number of the round, which is part of names.
     n: usize,
 }
@@ -72,6 +77,11 @@ impl Written {
         customers.delete(gone_customer.id, v(1), DeleteMode::Soft).await.unwrap();
         let input = ReviewInput::new(4).customer_id(customer.id);
         let review = f.shop.acting_as(me()).reviews().create(product.id, &input).await.unwrap();
+        let carts = f.shop.acting_as(me()).carts();
+        let line = cart_line(&product.skus[1]);
+        let cart = carts.create(&CartInput::default().line(line)).await.unwrap().cart.cart;
+        let empty = carts.create(&CartInput::default()).await.unwrap().cart.cart;
+        let other_cart = carts.create(&CartInput::default()).await.unwrap().cart.cart;
         let gone = f.plain(&format!("Gone {n}")).await;
         f.delete(&gone, DeleteMode::Soft).await.unwrap();
         Self {
@@ -85,6 +95,9 @@ impl Written {
             gone_customer,
             address,
             review,
+            cart,
+            empty,
+            other_cart,
             gone_category: f.fresh_category(gone_category.id).await,
             n,
         }
@@ -113,7 +126,8 @@ impl Written {
             }
             13 => shop.inventory().adjust(adjustment(p.skus[0].id, -2)).await.map(drop),
             14 => products.delete(self.gone.id, v(self.gone.audit.version), DeleteMode::Force).await,
-            _ => self.write_customer(shop, way).await,
+            15..25 => self.write_customer(shop, way).await,
+            _ => self.write_cart(shop, way).await,
         }
     }
 
@@ -148,8 +162,29 @@ impl Written {
 
     /// Returns the number of events of a write. A write of a review also changes the rating of its product.
     const fn events(way: usize) -> usize {
-        if way >= 25 { 2 } else { 1 }
+        if way >= 25 && way < 29 { 2 } else { 1 }
     }
+
+    async fn write_cart(&self, shop: ActingShop<'_>, way: usize) -> Result<()> {
+        let (carts, staff, any) = (shop.carts(), &CartAccess::Permission, ExpectedVersion::Unspecified);
+        let (cart, empty, other) = (self.cart.id, self.empty.id, self.other_cart.id);
+        let line = self.cart.lines[0].id;
+        match way {
+            29 => carts.create(&CartInput::default()).await.map(drop),
+            30 => carts.patch(cart, staff, v(1), from(&json!({ "email": "a@example.com" }))).await.map(drop),
+            31 => carts.delete(cart, staff, v(1)).await,
+            32 => carts.add_line(empty, staff, any, &cart_line(&self.sku)).await.map(drop),
+            33 => carts.change_line(cart, staff, any, line, &CartLinePatch::quantity(7)).await.map(drop),
+            34 => carts.remove_line(cart, staff, any, line).await.map(drop),
+            35 => carts.clear(cart, staff, any).await.map(drop),
+            36 => carts.merge(empty, staff, other, staff).await.map(drop),
+            _ => carts.assign(empty, staff, self.customer.id).await.map(drop),
+        }
+    }
+}
+
+fn cart_line(sku: &Sku) -> CartLineInput {
+    CartLineInput::new(sku.id, 1, sku.price)
 }
 
 fn customer_input(email: &str) -> CustomerInput {
@@ -198,7 +233,7 @@ pub async fn tries_of_a_write_end_and_leave_nothing(f: &ShopFixture) {
     let (shop, storage) = f.unsteady();
     let on = Written::make(f, 0).await;
     let before = f.snapshot().await;
-    for way in [0, 6, 10, 13, 15, 21, 25] {
+    for way in [0, 6, 10, 13, 15, 21, 25, 29, 32, 37] {
         storage.plan(&[Fault::Contention; 100]);
         let error =
             on.write(&shop, way).await.expect_err("a write must fail if another transaction conflicts every time");

@@ -1,5 +1,6 @@
 //! Routes of sales.
 
+mod cart;
 mod customer;
 
 use utoipa_axum::routes;
@@ -10,8 +11,8 @@ use crate::app::Routes;
 /// Sales, as an area of the API.
 pub(super) const AREA: Area = Area {
     routes,
-    tags: &[("customers", "Customers and their addresses")],
-    links: &[("customers", "/customers"), ("addresses", "/addresses")],
+    tags: &[("customers", "Customers and their addresses"), ("carts", "Carts and their lines")],
+    links: &[("customers", "/customers"), ("addresses", "/addresses"), ("carts", "/carts")],
 };
 
 /// Returns the routes of sales.
@@ -23,5 +24,11 @@ fn routes() -> Routes {
         routes!(customer::addresses_of, customer::create_address),
         routes!(customer::list_addresses),
         routes!(customer::read_address, customer::replace_address, customer::patch_address, customer::delete_address),
+        routes!(cart::list, cart::create),
+        routes!(cart::read, cart::patch, cart::delete),
+        routes!(cart::add_line, cart::clear),
+        routes!(cart::change_line, cart::remove_line),
+        routes!(cart::merge),
+        routes!(cart::assign),
     ]
 }

@@ -67,6 +67,7 @@ static OF_PRODUCT: Sql = Sql::of(&SKUS, "SELECT {*} FROM skus WHERE product_id =
 static LIVE_OF_PRODUCT: Sql =
     Sql::of(&SKUS, "SELECT {*} FROM skus WHERE product_id = $1 AND deleted_at IS NULL ORDER BY position, id");
 static DELETE_MOVEMENTS: Sql = Sql::new("DELETE FROM stock_movements WHERE sku_id = $1");
+static DELETE_CART_LINES: Sql = Sql::new("DELETE FROM cart_lines WHERE sku_id = $1");
 static DELETE: Sql = Sql::new("DELETE FROM skus WHERE id = $1");
 
 /// Reads a SKU whose columns start at `at`.
@@ -158,7 +159,9 @@ impl SkuRepository for SqlSkus<'_> {
     }
 
     async fn purge(&mut self, id: SkuId) -> Result<()> {
-        self.0.execute(&DELETE_MOVEMENTS, vec![id.into()]).await?;
+        for sql in [&DELETE_MOVEMENTS, &DELETE_CART_LINES] {
+            self.0.execute(sql, vec![id.into()]).await?;
+        }
         self.0.execute(&DELETE, vec![id.into()]).await.map_err(|e| e.or_has_sales(Entity::Sku, id.0))?;
         Ok(())
     }

@@ -121,11 +121,32 @@ pub async fn lock_rows<'q, V: Into<Value<'q>> + Clone>(
     values: &[V],
 ) -> DbResult<()> {
     let for_update = x.dialect().for_update;
-    if for_update.is_empty() || values.is_empty() {
+    lock_with(x, for_update, table, column, values).await
+}
+
+/// As [`lock_rows`], but several transactions may hold the rows at once.
+pub async fn hold_rows<'q, V: Into<Value<'q>> + Clone>(
+    x: &mut Executor<'_>,
+    table: &str,
+    column: &str,
+    values: &[V],
+) -> DbResult<()> {
+    let for_share = x.dialect().for_share;
+    lock_with(x, for_share, table, column, values).await
+}
+
+async fn lock_with<'q, V: Into<Value<'q>> + Clone>(
+    x: &mut Executor<'_>,
+    lock: &str,
+    table: &str,
+    column: &str,
+    values: &[V],
+) -> DbResult<()> {
+    if lock.is_empty() || values.is_empty() {
         return Ok(());
     }
     let mut b = Builder::new("SELECT id FROM ");
-    b.push(table).push(" WHERE ").push(column).push(" IN ").list(values).push(" ORDER BY id").push(for_update);
+    b.push(table).push(" WHERE ").push(column).push(" IN ").list(values).push(" ORDER BY id").push(lock);
     let (text, args) = b.done();
     x.fetch_all(text, args).await?;
     Ok(())

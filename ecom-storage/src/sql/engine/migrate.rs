@@ -141,7 +141,7 @@ mod tests {
     struct Found {
         /// The columns, if none of them is an expression.
         columns: Option<String>,
-        /// Whether the index covers live rows only.
+        /// Whether the index covers live or open rows only.
         live: bool,
     }
 
@@ -163,8 +163,9 @@ mod tests {
                 .map_or(rest.len(), |n| open + n);
             let columns = &rest[open + 1..close];
             let predicate = rest[close + 1..].split(';').next().unwrap_or_default();
-            let in_mysql = columns.strip_suffix(", live");
-            let live = in_mysql.is_some() || predicate.trim() == "WHERE deleted_at IS NULL";
+            let in_mysql = columns.strip_suffix(", live").or_else(|| columns.strip_suffix(", is_open"));
+            let live =
+                in_mysql.is_some() || ["WHERE deleted_at IS NULL", "WHERE state = 0"].contains(&predicate.trim());
             let columns = Some(in_mysql.unwrap_or(columns).to_owned()).filter(|c| !c.contains('('));
             found.insert(name.to_owned(), Found { columns, live });
         }

@@ -32,6 +32,8 @@ pub enum Value<'q> {
     I64(Option<i64>),
     /// A text.
     Text(Option<Cow<'q, str>>),
+    /// Bytes.
+    Bytes(Option<Vec<u8>>),
     /// An id.
     Uuid(Option<Uuid>),
     /// Bytes.

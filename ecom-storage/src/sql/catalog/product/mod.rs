@@ -134,6 +134,8 @@ static HIDE_REVIEWS: Sql = Sql::new("UPDATE reviews SET deleted_at = $2 WHERE pr
 static DELETE_REVIEWS: Sql = Sql::new("DELETE FROM reviews WHERE product_id = $1");
 static DELETE_MOVEMENTS: Sql =
     Sql::new("DELETE FROM stock_movements WHERE sku_id IN (SELECT id FROM skus WHERE product_id = $1)");
+static DELETE_CART_LINES: Sql =
+    Sql::new("DELETE FROM cart_lines WHERE sku_id IN (SELECT id FROM skus WHERE product_id = $1)");
 static DELETE_SKUS: Sql = Sql::new("DELETE FROM skus WHERE product_id = $1");
 static DELETE: Sql = Sql::new("DELETE FROM products WHERE id = $1");
 static IDS_IN_CATEGORY: Sql = Sql::new(
@@ -478,7 +480,7 @@ impl ProductRepository for SqlProducts<'_> {
         for sql in [&DELETE_LINKS, &DELETE_TAGS, &DELETE_REVIEWS] {
             self.0.execute(sql, vec![product.id.into()]).await?;
         }
-        for sql in [&DELETE_MOVEMENTS, &DELETE_SKUS, &DELETE] {
+        for sql in [&DELETE_MOVEMENTS, &DELETE_CART_LINES, &DELETE_SKUS, &DELETE] {
             self.0
                 .execute(sql, vec![product.id.into()])
                 .await
