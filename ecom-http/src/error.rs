@@ -39,6 +39,9 @@ pub(crate) const fn status_of(code: ErrorCode) -> StatusCode {
         | ErrorCode::CategoryNotEmpty
         | ErrorCode::HasSales
         | ErrorCode::InsufficientStock
+        | ErrorCode::PriceMismatch
+        | ErrorCode::OrderStatusConflict
+        | ErrorCode::BillFrozen
         | ErrorCode::FlatWriteRefused
         | ErrorCode::CurrencyMismatch
         | ErrorCode::StateConflict => StatusCode::CONFLICT,

@@ -220,6 +220,22 @@ impl Reply {
         self.private(resource, format)
     }
 
+    /// Returns the response of a read of a part of a resource, such as a line of an order. Its path is that of the
+    /// request, and it has the entity tag of the resource, because the part has no version of its own.
+    pub(crate) fn part_of<R: Resource, S: Shown>(&self, whole: &R, part: &S, format: &Format) -> ApiResult {
+        let tag = whole.stamp().tag(&format.variant());
+        if is_known(self.if_none_match.as_ref(), &tag) {
+            return Ok(private(StatusCode::NOT_MODIFIED.into_response(), Some(tag)));
+        }
+        let (view, this) = (part.view(format), self.target.path().to_owned());
+        let response = if format.fields.all() {
+            json(StatusCode::OK, &Item::new(view, this))
+        } else {
+            json(StatusCode::OK, &Item::new(format.fields.pick(&view)?, this))
+        };
+        Ok(private(response?, Some(tag)))
+    }
+
     /// Returns the response of a write, with the resource after the write.
     pub(crate) fn written<R: Resource>(&self, resource: &R, wish: &impl Wish) -> ApiResult {
         self.private(resource, &self.only_format::<R>(wish)?)

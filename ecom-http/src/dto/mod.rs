@@ -7,7 +7,9 @@ mod catalog {
 }
 mod envelope;
 mod sales {
+    pub(crate) mod bill;
     pub(crate) mod customer;
+    pub(crate) mod order;
 }
 mod search;
 mod stock {
@@ -18,7 +20,11 @@ pub(crate) use catalog::category::{CategoryNode, CategoryView, MoveInput, tree};
 pub(crate) use catalog::product::{FiltersView, ProductView};
 pub(crate) use catalog::sku::{DimensionsView, SkuView};
 pub(crate) use envelope::{Fields, Item, JSON, List, ListFrame, RenderedList, json};
+pub(crate) use sales::bill::BillView;
 pub(crate) use sales::customer::{AddressView, CustomerView};
+pub(crate) use sales::order::{
+    AddLineInput, CancelInput, ChangeLineInput, OrderChangeView, OrderLineView, OrderView, shown_lines,
+};
 pub(crate) use search::{FacetView, Facets, SearchMeta};
 pub(crate) use stock::inventory::{AdjustInput, AdjustedView, MovementView, StockView};
 

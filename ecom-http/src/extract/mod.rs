@@ -10,12 +10,14 @@ mod query;
 mod target;
 mod version;
 
-pub(crate) use body::{Json, VersionBody};
-pub(crate) use filter::{present, prices, word};
+pub(crate) use body::{Json, Optional, VersionBody};
+pub(crate) use filter::{moment, present, prices, word};
 
 pub(crate) use paging::{Cursor, Paged, Pages, Style};
-pub(crate) use params::{ById, ByKey, Force, IfMatchHeader, Numbers, Picked, Shape, ShowDeleted, Version, Wish};
-pub(crate) use path::{Id, Key};
+pub(crate) use params::{
+    ById, ByKey, ByLine, ByNumber, Force, IfMatchHeader, Numbers, Picked, Shape, ShowDeleted, Version, Wish,
+};
+pub(crate) use path::{Id, Key, LineId};
 pub(crate) use query::{Params, Query};
 pub(crate) use target::RequestTarget;
 pub(crate) use version::IfMatch;

@@ -141,6 +141,26 @@ pub(crate) struct ByKey {
     id: String,
 }
 
+/// The id or number in a path, for the documentation.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "read by the derive")]
+pub(crate) struct ByNumber {
+    /// The id or the number of the resource. A value that is not a UUID is a number.
+    id: String,
+}
+
+/// The ids of an order and of its line in a path, for the documentation.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "read by the derive")]
+pub(crate) struct ByLine {
+    /// The id of the order, a UUID.
+    id: uuid::Uuid,
+    /// The id of the line, a UUID.
+    line_id: uuid::Uuid,
+}
+
 /// The If-Match header, for the documentation.
 #[derive(utoipa::IntoParams)]
 #[into_params(parameter_in = Header)]

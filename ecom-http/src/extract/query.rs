@@ -52,6 +52,7 @@ params!(A B);
 params!(A B C);
 params!(A B C D);
 params!(A B C D E);
+params!(A B C D E F);
 
 /// Returns the name of a parameter.
 fn key(pair: &str) -> Option<std::borrow::Cow<'_, str>> {

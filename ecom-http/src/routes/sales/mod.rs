@@ -1,6 +1,8 @@
 //! Routes of sales.
 
+mod bill;
 mod customer;
+mod order;
 
 use utoipa_axum::routes;
 
@@ -10,8 +12,12 @@ use crate::app::Routes;
 /// Sales, as an area of the API.
 pub(super) const AREA: Area = Area {
     routes,
-    tags: &[("customers", "Customers and their addresses")],
-    links: &[("customers", "/customers"), ("addresses", "/addresses")],
+    tags: &[
+        ("customers", "Customers and their addresses"),
+        ("orders", "Orders and their lines"),
+        ("bills", "Bills and credit notes"),
+    ],
+    links: &[("customers", "/customers"), ("addresses", "/addresses"), ("orders", "/orders"), ("bills", "/bills")],
 };
 
 /// Returns the routes of sales.
@@ -23,5 +29,20 @@ fn routes() -> Routes {
         routes!(customer::addresses_of, customer::create_address),
         routes!(customer::list_addresses),
         routes!(customer::read_address, customer::replace_address, customer::patch_address, customer::delete_address),
+        routes!(order::list, order::place),
+        routes!(order::read, order::patch, order::delete),
+        routes!(order::restore),
+        routes!(order::edit),
+        routes!(order::lines, order::add_line),
+        routes!(order::read_line, order::change_line, order::remove_line),
+        routes!(order::cancel),
+        routes!(order::start),
+        routes!(order::deliver),
+        routes!(order::history),
+        routes!(order::of_customer),
+        routes!(bill::list),
+        routes!(bill::read, bill::patch),
+        routes!(bill::of_order),
+        routes!(bill::newest_of_order),
     ]
 }
