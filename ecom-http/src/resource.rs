@@ -78,6 +78,16 @@ impl Format {
         variant
     }
 
+    /// Returns the response with one value. `this` is its path.
+    fn item<S: Shown>(&self, status: StatusCode, value: &S, this: String) -> ApiResult {
+        let view = value.view(self);
+        if self.fields.all() {
+            json(status, &Item::new(view, this))
+        } else {
+            json(status, &Item::new(self.fields.pick(&view)?, this))
+        }
+    }
+
     /// Renders the rows of a list.
     pub(crate) fn rows<'r, S: Shown + 'r>(
         &self,
@@ -155,12 +165,7 @@ impl Reply {
     }
 
     fn document<R: Resource>(&self, status: StatusCode, resource: &R, format: &Format) -> ApiResult {
-        let (view, this) = (resource.view(format), self.path_of(resource));
-        if format.fields.all() {
-            json(status, &Item::new(view, this))
-        } else {
-            json(status, &Item::new(format.fields.pick(&view)?, this))
-        }
+        format.item(status, resource, self.path_of(resource))
     }
 
     /// Returns the response of a read that shared caches must not store, such as that of a soft-deleted row.
@@ -227,13 +232,7 @@ impl Reply {
         if is_known(self.if_none_match.as_ref(), &tag) {
             return Ok(private(StatusCode::NOT_MODIFIED.into_response(), Some(tag)));
         }
-        let (view, this) = (part.view(format), self.target.path().to_owned());
-        let response = if format.fields.all() {
-            json(StatusCode::OK, &Item::new(view, this))
-        } else {
-            json(StatusCode::OK, &Item::new(format.fields.pick(&view)?, this))
-        };
-        Ok(private(response?, Some(tag)))
+        Ok(private(format.item(StatusCode::OK, part, self.target.path().to_owned())?, Some(tag)))
     }
 
     /// Returns the response of a write, with the resource after the write.

@@ -74,7 +74,6 @@ async fn id_of<S: Send + Sync>(parts: &mut Parts, state: &S, name: &str) -> Resu
         .await
         .map_err(|_| ApiError::field(name, FieldCode::Malformed, "must be percent-encoded UTF-8"))?;
     let text = all.iter().find(|(key, _)| *key == name).map_or("", |(_, text)| text);
-    Uuid::try_parse(text).map_err(|_| {
-        ApiError::field(name, FieldCode::Malformed, format!("must be a UUID, not `{}`", shorten(text)))
-    })
+    Uuid::try_parse(text)
+        .map_err(|_| ApiError::field(name, FieldCode::Malformed, format!("must be a UUID, not `{}`", shorten(text))))
 }

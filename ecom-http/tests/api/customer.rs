@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{API, Answer, Api, golden, id};
+use crate::support::{API, Answer, Api, column, golden, id, kept_private};
 
 const NOBODY: &str = "019ab000-0000-7000-8000-000000000000";
 
@@ -14,35 +14,13 @@ fn lane() -> Value {
     json!({"street": "Ockham Lane", "number": "12a", "city": "London", "postal_code": "SW1Y 4LB", "country": "gb"})
 }
 
-/// Shared caches keep nothing of the answer.
-#[track_caller]
-fn kept_private(a: Answer) -> Answer {
-    let expected = if a.status.is_success() || a.status.as_u16() == 304 { "private, no-store" } else { "no-store" };
-    assert_eq!(a.header("cache-control"), expected, "{a:?}");
-    assert_eq!(a.header("x-cache"), "");
-    a
-}
-
 impl Api {
-    async fn customer(&self, first_name: &str, last_name: &str, email: &str) -> Value {
-        let body = json!({"first_name": first_name, "last_name": last_name, "email": email});
-        self.write("POST", "/customers", body).await.ok(201).data()
-    }
-
-    async fn address(&self, customer: &Value, body: Value) -> Value {
-        self.write("POST", &format!("/customers/{}/addresses", id(customer)), body).await.ok(201).data()
-    }
-
     /// All customers and addresses, deleted ones too.
     async fn people(&self) -> (Value, Value) {
         let all =
             async |path: &str| self.get(&format!("{path}?include_deleted=true&per_page=100")).await.ok(200).json();
         (all("/customers").await, all("/addresses").await)
     }
-}
-
-fn column(list: &Answer, field: &str) -> Vec<String> {
-    list.data().as_array().unwrap().iter().map(|row| row[field].as_str().unwrap().to_owned()).collect()
 }
 
 #[tokio::test]

@@ -9,9 +9,7 @@ use uuid::Uuid;
 use crate::dto::{BillView, Item, List};
 use crate::error::ApiResult;
 use crate::etag::Stamp;
-use crate::extract::{
-    ById, ByNumber, Cursor, Id, IfMatchHeader, Json, Key, Pages, Query, Shape, moment, word,
-};
+use crate::extract::{ById, ByNumber, Cursor, Id, IfMatchHeader, Json, Key, Pages, Query, Shape, moment, word};
 use crate::headers::private;
 use crate::openapi::NotModified;
 use crate::resource::{Format, Reply, Resource, Shown, Write};

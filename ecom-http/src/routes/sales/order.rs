@@ -189,11 +189,7 @@ pub(crate) async fn place(reply: Reply, Query(()): Query<()>, Json(input): Json<
     get, path = "/orders/{id}", tag = "orders", params(ByNumber, Shape, ShowDeleted),
     responses((status = 200, description = "The order", body = Item<OrderView>), NotModified)
 )]
-pub(crate) async fn read(
-    reply: Reply,
-    key: Key,
-    Query((shape, deleted)): Query<(Shape, ShowDeleted)>,
-) -> ApiResult {
+pub(crate) async fn read(reply: Reply, key: Key, Query((shape, deleted)): Query<(Shape, ShowDeleted)>) -> ApiResult {
     let format = reply.only_format::<Order>(&shape)?;
     let shop = reply.shop();
     let order = match key {
@@ -458,11 +454,7 @@ pub(crate) async fn deliver(w: Write<OrderId>, Query((version,)): Query<(Version
     get, path = "/orders/{id}/history", tag = "orders", params(ById, Picked),
     responses((status = 200, description = "The history of the order", body = List<OrderChangeView>))
 )]
-pub(crate) async fn history(
-    reply: Reply,
-    Id(id): Id<OrderId>,
-    Query((picked,)): Query<(Picked,)>,
-) -> ApiResult {
+pub(crate) async fn history(reply: Reply, Id(id): Id<OrderId>, Query((picked,)): Query<(Picked,)>) -> ApiResult {
     let format = reply.only_format::<OrderChange>(&picked)?;
     let history = reply.shop().orders().history(id).await?;
     Ok(private(reply.all(history.iter(), &format)?, None))
