@@ -39,10 +39,12 @@ pub(crate) const fn status_of(code: ErrorCode) -> StatusCode {
         | ErrorCode::HasSales
         | ErrorCode::InsufficientStock
         | ErrorCode::StockNotTracked
+        | ErrorCode::PriceMismatch
+        | ErrorCode::OrderStatusConflict
+        | ErrorCode::BillFrozen
         | ErrorCode::FlatWriteRefused
         | ErrorCode::IdempotencyKeyReused
         | ErrorCode::CurrencyMismatch
-        | ErrorCode::PriceMismatch
         | ErrorCode::CartExpired
         | ErrorCode::CartOrdered
         | ErrorCode::CartMerged

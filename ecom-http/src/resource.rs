@@ -78,6 +78,16 @@ impl Format {
         variant
     }
 
+    /// Returns the response with one value. `this` is its path.
+    fn item<S: Shown>(&self, status: StatusCode, value: &S, this: String) -> ApiResult {
+        let view = value.view(self);
+        if self.fields.all() {
+            json(status, &Item::new(view, this))
+        } else {
+            json(status, &Item::new(self.fields.pick(&view)?, this))
+        }
+    }
+
     /// Renders the rows of a list.
     pub(crate) fn rows<'r, S: Shown + 'r>(
         &self,
@@ -160,12 +170,7 @@ impl Reply {
     }
 
     fn document<R: Resource>(&self, status: StatusCode, resource: &R, format: &Format) -> ApiResult {
-        let (view, this) = (resource.view(format), self.path_of(resource));
-        if format.fields.all() {
-            json(status, &Item::new(view, this))
-        } else {
-            json(status, &Item::new(format.fields.pick(&view)?, this))
-        }
+        format.item(status, resource, self.path_of(resource))
     }
 
     /// Returns the response of a read that shared caches must not store, such as that of a soft-deleted row.
@@ -223,6 +228,16 @@ impl Reply {
             return Ok(private(StatusCode::NOT_MODIFIED.into_response(), Some(tag)));
         }
         self.private(resource, format)
+    }
+
+    /// Returns the response of a read of a part of a resource, such as a line of an order. Its path is that of the
+    /// request, and it has the entity tag of the resource, because the part has no version of its own.
+    pub(crate) fn part_of<R: Resource, S: Shown>(&self, whole: &R, part: &S, format: &Format) -> ApiResult {
+        let tag = whole.stamp().tag(&format.variant());
+        if is_known(self.if_none_match.as_ref(), &tag) {
+            return Ok(private(StatusCode::NOT_MODIFIED.into_response(), Some(tag)));
+        }
+        Ok(private(format.item(StatusCode::OK, part, self.target.path().to_owned())?, Some(tag)))
     }
 
     /// Returns the response of a write, with the resource after the write.

@@ -257,8 +257,11 @@ impl Attributes {
         }
     }
 
-    /// Deserializes the attributes of an input. It refuses integers that would become floats.
-    pub(crate) fn from_input<'de, D: Deserializer<'de>>(d: D) -> std::result::Result<Self, D::Error> {
+    /// Deserializes the attributes of an input, which must be JSON. It refuses integers that would become floats.
+    ///
+    /// # Errors
+    /// The error of the deserializer if the value is not such an object.
+    pub fn from_input<'de, D: Deserializer<'de>>(d: D) -> std::result::Result<Self, D::Error> {
         Box::<RawValue>::deserialize(d).and_then(|json| exact_attributes(&json))
     }
 

@@ -8,8 +8,10 @@ mod catalog {
 }
 mod envelope;
 mod sales {
+    pub(crate) mod bill;
     pub(crate) mod cart;
     pub(crate) mod customer;
+    pub(crate) mod order;
 }
 mod search;
 mod stock {
@@ -21,8 +23,12 @@ pub(crate) use catalog::product::{FiltersView, ProductView};
 pub(crate) use catalog::review::ReviewView;
 pub(crate) use catalog::sku::{DimensionsView, SkuView};
 pub(crate) use envelope::{Fields, Item, JSON, List, ListFrame, RenderedList, json};
+pub(crate) use sales::bill::BillView;
 pub(crate) use sales::cart::{AssignInput, CartView, MergeInput};
 pub(crate) use sales::customer::{AddressView, CustomerView};
+pub(crate) use sales::order::{
+    AddLineInput, CancelInput, ChangeLineInput, OrderChangeView, OrderLineView, OrderView, shown_lines,
+};
 pub(crate) use search::{FacetView, Facets, SearchMeta};
 pub(crate) use stock::inventory::{AdjustInput, AdjustedView, MovementView, StockView};
 

@@ -194,10 +194,11 @@ impl<'de> Deserialize<'de> for Strict {
 /// Returns the field of an input that has an array where the input has a nested object.
 fn array_for_object(object: &Value, prefix: &str) -> Option<String> {
     let object = object.as_object()?;
-    if object.get("dimensions").is_some_and(Value::is_array) {
-        return Some(format!("{prefix}dimensions"));
+    let objects = ["dimensions", "customer", "shipping_address", "billing_address"];
+    if let Some(name) = objects.into_iter().find(|name| object.get(*name).is_some_and(Value::is_array)) {
+        return Some(format!("{prefix}{name}"));
     }
-    ["images", "skus", "lines"].into_iter().find_map(|list| {
+    ["images", "skus", "lines", "extra_lines", "add", "add_extra", "change"].into_iter().find_map(|list| {
         object.get(list)?.as_array()?.iter().enumerate().find_map(|(i, item)| {
             let at = format!("{prefix}{list}[{i}]");
             if item.is_array() { Some(at) } else { array_for_object(item, &format!("{at}.")) }
@@ -322,6 +323,8 @@ mod tests {
         let at = |json: &str| array_for_object(&serde_json::from_str(json).unwrap(), "");
         assert_eq!(at(r#"{"images": [["/a"]]}"#).as_deref(), Some("images[0]"));
         assert_eq!(at(r#"{"skus": [{"dimensions": [1, 2, 3]}]}"#).as_deref(), Some("skus[0].dimensions"));
+        assert_eq!(at(r#"{"shipping_address": ["Lane", "London"]}"#).as_deref(), Some("shipping_address"));
+        assert_eq!(at(r#"{"lines": [{"quantity": 1}, ["x"]]}"#).as_deref(), Some("lines[1]"));
         assert_eq!(at(r#"{"dimensions": {"width": 1}, "tags": ["a"], "skus": [{}]}"#), None);
     }
 

@@ -1,5 +1,6 @@
 //! Values of query parameters.
 
+use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use ecom_core::money::{Currency, Money, check_price_order, price_of};
 use ecom_core::{FieldCode, Result, ValidationErrors};
 use serde::{Deserialize, Deserializer};
@@ -48,4 +49,42 @@ pub(crate) fn prices(
     let max = price("max_price", max, currency, errors);
     check_price_order("", min, max, errors);
     (min, max)
+}
+
+/// Returns the time of a parameter: a time in RFC 3339, or a date, whose time is its start in UTC. Pushes an error and
+/// returns `None` if the value is neither.
+pub(crate) fn moment(field: &str, sent: Option<&str>, errors: &mut ValidationErrors) -> Option<DateTime<Utc>> {
+    let sent = sent?;
+    let date = || {
+        // chrono would also accept signs and single digits.
+        let whole = sent.len() == 10 && sent.bytes().all(|b| b.is_ascii_digit() || b == b'-');
+        let date = NaiveDate::parse_from_str(sent, "%Y-%m-%d").ok().filter(|_| whole)?;
+        Some(date.and_time(NaiveTime::MIN).and_utc())
+    };
+    let at = DateTime::parse_from_rfc3339(sent).map(|at| at.to_utc()).ok().or_else(date);
+    if at.is_none() {
+        let message = "must be a date such as 2026-01-31, or a time such as 2026-01-31T12:00:00Z (RFC 3339), whose `+` \
+                       is encoded as `%2B`";
+        errors.push(field, FieldCode::Malformed, message);
+    }
+    at
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r17_a_moment_is_a_date_or_a_time() {
+        let read = |text: &str| {
+            let mut errors = ValidationErrors::default();
+            moment("from", Some(text), &mut errors).map(|at| at.to_rfc3339()).ok_or_else(|| errors.0[0].field.clone())
+        };
+        assert_eq!(read("2026-01-31").as_deref(), Ok("2026-01-31T00:00:00+00:00"));
+        assert_eq!(read("2026-01-31T01:00:00+02:00").as_deref(), Ok("2026-01-30T23:00:00+00:00"));
+        assert_eq!(read("2026-01-31T12:00:00.5Z").as_deref(), Ok("2026-01-31T12:00:00.500+00:00"));
+        for bad in ["", "2026", "2026-1-31", "2026-02-30", "+2026-01-3", "31.01.2026", "2026-01-31T12:00:00 02:00"] {
+            assert_eq!(read(bad), Err("from".to_owned()), "{bad}");
+        }
+    }
 }

@@ -13,11 +13,12 @@ mod version;
 
 pub(crate) use body::{Json, OptionalJson, Received, VersionBody, receive, unversioned};
 pub(crate) use cart::CartKey;
-pub(crate) use filter::{present, prices, word};
+pub(crate) use filter::{moment, present, prices, word};
 
 pub(crate) use paging::{Cursor, Paged, Pages, Style};
 pub(crate) use params::{
-    ById, ByKey, ByLine, CartTokenHeader, Force, IfMatchHeader, Numbers, Picked, Shape, ShowDeleted, Version, Wish,
+    ById, ByKey, ByLine, ByNumber, CartTokenHeader, Force, IfMatchHeader, Numbers, Picked, Shape, ShowDeleted, Version,
+    Wish,
 };
 pub(crate) use path::{Id, Key, LineId};
 pub(crate) use query::{Params, Query};

@@ -161,6 +161,15 @@ pub(crate) struct ByKey {
     id: String,
 }
 
+/// The id or number in a path, for the documentation.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "read by the derive")]
+pub(crate) struct ByNumber {
+    /// The id or the number of the resource. A value that is not a UUID is a number.
+    id: String,
+}
+
 /// The If-Match header, for the documentation.
 #[derive(utoipa::IntoParams)]
 #[into_params(parameter_in = Header)]

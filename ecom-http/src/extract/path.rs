@@ -1,4 +1,4 @@
-//! Ids and slugs in paths.
+//! Ids, slugs and numbers in paths.
 
 use std::fmt;
 
@@ -10,11 +10,11 @@ use uuid::Uuid;
 
 use crate::error::{ApiError, shorten};
 
-/// The id or slug in a path. A segment that is not a UUID is a slug.
+/// The id, or the name, in a path. A segment that is not a UUID is a name.
 pub(crate) enum Key {
     /// An id.
     Id(Uuid),
-    /// A slug.
+    /// A slug, or the number of an order or a bill.
     Slug(String),
 }
 
@@ -56,7 +56,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Key {
     }
 }
 
-/// The id in a path that does not accept slugs.
+/// The id in a path that does not accept names.
 pub(crate) struct Id<T>(pub T);
 
 impl<S: Send + Sync, T: From<Uuid>> FromRequestParts<S> for Id<T> {

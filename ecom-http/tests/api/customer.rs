@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{API, Answer, Api, golden, id};
+use crate::support::{API, Answer, Api, column, golden, id, kept_private};
 
 const NOBODY: &str = "019ab000-0000-7000-8000-000000000000";
 
@@ -24,25 +24,12 @@ fn kept_private(a: Answer) -> Answer {
 }
 
 impl Api {
-    async fn customer(&self, first_name: &str, last_name: &str, email: &str) -> Value {
-        let body = json!({"first_name": first_name, "last_name": last_name, "email": email});
-        self.write("POST", "/customers", body).await.ok(201).data()
-    }
-
-    async fn address(&self, customer: &Value, body: Value) -> Value {
-        self.write("POST", &format!("/customers/{}/addresses", id(customer)), body).await.ok(201).data()
-    }
-
     /// Returns all customers and addresses, including soft-deleted ones.
     async fn people(&self) -> (Value, Value) {
         let all =
             async |path: &str| self.get(&format!("{path}?include_deleted=true&per_page=100")).await.ok(200).json();
         (all("/customers").await, all("/addresses").await)
     }
-}
-
-fn column(list: &Answer, field: &str) -> Vec<String> {
-    list.data().as_array().unwrap().iter().map(|row| row[field].as_str().unwrap().to_owned()).collect()
 }
 
 #[tokio::test]

@@ -4,11 +4,13 @@
 #![expect(clippy::many_single_char_names, clippy::similar_names, reason = "answers of a test are a, b, c")]
 
 mod bad_input;
+mod bill;
 mod category;
 mod customer;
 mod etag;
 mod idempotency;
 mod operations;
+mod order;
 mod product;
 mod review;
 mod search;

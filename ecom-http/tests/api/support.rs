@@ -122,10 +122,25 @@ impl Api {
         self.write("POST", "/categories", body).await.ok(201).data()
     }
 
+    pub async fn customer(&self, first_name: &str, last_name: &str, email: &str) -> Value {
+        let body = json!({"first_name": first_name, "last_name": last_name, "email": email});
+        self.write("POST", "/customers", body).await.ok(201).data()
+    }
+
+    pub async fn address(&self, customer: &Value, body: Value) -> Value {
+        self.write("POST", &format!("/customers/{}/addresses", id(customer)), body).await.ok(201).data()
+    }
+
     /// Returns all rows that a write could have changed, as text.
     pub async fn everything(&self) -> String {
         let mut all = String::new();
-        for path in ["/products?status=any&include_deleted=true&per_page=100", "/categories?include_deleted=true"] {
+        for path in [
+            "/products?status=any&include_deleted=true&per_page=100",
+            "/categories?include_deleted=true",
+            "/customers?include_deleted=true",
+            "/orders?include_deleted=true&per_page=100",
+            "/bills?per_page=100",
+        ] {
             all.push_str(&String::from_utf8(self.get(path).await.ok(200).bytes).unwrap());
         }
         for p in self.get("/products?status=any&per_page=100").await.data().as_array().unwrap() {
@@ -140,6 +155,20 @@ impl Api {
 
 pub fn id(v: &Value) -> &str {
     v["id"].as_str().unwrap()
+}
+
+/// Shared caches keep nothing of the answer.
+#[track_caller]
+pub fn kept_private(a: Answer) -> Answer {
+    let expected = if a.status.is_success() || a.status.as_u16() == 304 { "private, no-store" } else { "no-store" };
+    assert_eq!(a.header("cache-control"), expected, "{a:?}");
+    assert_eq!(a.header("x-cache"), "");
+    a
+}
+
+/// One field of every row of a list.
+pub fn column(list: &Answer, field: &str) -> Vec<String> {
+    list.data().as_array().unwrap().iter().map(|row| row[field].as_str().unwrap().to_owned()).collect()
 }
 
 pub fn lamp() -> Value {

@@ -1,7 +1,9 @@
 //! Routes of sales.
 
+mod bill;
 mod cart;
 mod customer;
+mod order;
 
 use utoipa_axum::routes;
 
@@ -11,8 +13,19 @@ use crate::app::Routes;
 /// Sales, as an area of the API.
 pub(super) const AREA: Area = Area {
     routes,
-    tags: &[("customers", "Customers and their addresses"), ("carts", "Carts and their lines")],
-    links: &[("customers", "/customers"), ("addresses", "/addresses"), ("carts", "/carts")],
+    tags: &[
+        ("customers", "Customers and their addresses"),
+        ("carts", "Carts and their lines"),
+        ("orders", "Orders and their lines"),
+        ("bills", "Bills and credit notes"),
+    ],
+    links: &[
+        ("customers", "/customers"),
+        ("addresses", "/addresses"),
+        ("carts", "/carts"),
+        ("orders", "/orders"),
+        ("bills", "/bills"),
+    ],
 };
 
 /// Returns the routes of sales.
@@ -30,5 +43,20 @@ fn routes() -> Routes {
         routes!(cart::change_line, cart::remove_line),
         routes!(cart::merge),
         routes!(cart::assign),
+        routes!(order::list, order::place),
+        routes!(order::read, order::patch, order::delete),
+        routes!(order::restore),
+        routes!(order::edit),
+        routes!(order::lines, order::add_line),
+        routes!(order::read_line, order::change_line, order::remove_line),
+        routes!(order::cancel),
+        routes!(order::start),
+        routes!(order::deliver),
+        routes!(order::history),
+        routes!(order::of_customer),
+        routes!(bill::list),
+        routes!(bill::read, bill::patch),
+        routes!(bill::of_order),
+        routes!(bill::newest_of_order),
     ]
 }

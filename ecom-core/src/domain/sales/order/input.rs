@@ -90,7 +90,8 @@ pub struct GuestInput {
     /// The email address, at most 254 characters.
     #[cfg_attr(feature = "openapi", schema(max_length = 254, format = "email", example = "ada@example.com"))]
     pub email: String,
-    /// The telephone number; see [`CustomerInput::telephone`].
+    /// The telephone number: 7–20 digits that do not start with 0, after an optional `+`. Spaces, dots, dashes and
+    /// parentheses are removed.
     #[serde(default)]
     pub telephone: Option<String>,
 }

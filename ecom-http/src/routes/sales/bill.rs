@@ -1,0 +1,140 @@
+//! Routes of bills and credit notes. Shared caches must not store their responses.
+
+use ecom_core::id::{BillId, OrderId};
+use ecom_core::sales::{Bill, BillFilter, BillKind, BillPatch, BillSort, BillStatus};
+use ecom_core::{Entity, Error, ValidationErrors};
+use serde::Deserialize;
+use uuid::Uuid;
+
+use crate::dto::{BillView, Item, List};
+use crate::error::ApiResult;
+use crate::etag::Stamp;
+use crate::extract::{ById, ByNumber, Cursor, Id, IfMatchHeader, Json, Key, Pages, Query, Shape, moment, word};
+use crate::headers::private;
+use crate::openapi::NotModified;
+use crate::resource::{Format, Reply, Resource, Shown, Write};
+
+impl Shown for Bill {
+    const FIELDS: &'static [&'static str] = BillView::FIELDS;
+    type View<'a> = BillView<'a>;
+
+    fn view(&self, format: &Format) -> BillView<'_> {
+        BillView::of(self, format.numbers)
+    }
+}
+
+impl Resource for Bill {
+    const COLLECTION: &'static str = "/bills";
+
+    fn stamp(&self) -> Stamp {
+        Stamp { id: self.id.0, version: self.audit.version, revision: self.audit.version }
+    }
+}
+
+/// The filters of a list of bills.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct BillParams {
+    /// The sort order: `date_desc` (default) or `date_asc`.
+    #[serde(default)]
+    sort: Option<String>,
+    /// Lists only bills of the order with this id.
+    #[serde(default)]
+    order_id: Option<Uuid>,
+    /// Lists only bills (`bill`) or only credit notes (`credit_note`).
+    #[serde(default)]
+    kind: Option<String>,
+    /// Lists only bills with this status: `open`, `paid` or `void`.
+    #[serde(default)]
+    status: Option<String>,
+    /// Lists only bills of this date or a later one: a time (RFC 3339), or a date, which starts at 00:00 UTC.
+    #[param(example = "2026-01-01")]
+    #[serde(default)]
+    from: Option<String>,
+    /// Lists only bills before this date: a time (RFC 3339), or a date, which starts at 00:00 UTC.
+    #[param(example = "2026-02-01T00:00:00Z")]
+    #[serde(default)]
+    until: Option<String>,
+}
+
+/// List bills and credit notes
+#[utoipa::path(
+    get, path = "/bills", tag = "bills", params(Pages, Cursor, Shape, BillParams),
+    responses((status = 200, description = "A page of bills and credit notes", body = List<BillView>))
+)]
+pub(crate) async fn list(
+    reply: Reply,
+    Query((pages, cursor, shape, p)): Query<(Pages, Cursor, Shape, BillParams)>,
+) -> ApiResult {
+    let mut errors = ValidationErrors::default();
+    let sort = word("sort", p.sort.as_deref(), BillSort::ALL, BillSort::as_str, &mut errors).unwrap_or_default();
+    let part = pages.check_with(&cursor, sort.as_str(), &reply.app.config, &mut errors);
+    let format = reply.format::<Bill>(&shape, &mut errors);
+    let filter = BillFilter {
+        order: p.order_id.map(OrderId),
+        kind: word("kind", p.kind.as_deref(), BillKind::ALL, BillKind::as_str, &mut errors),
+        status: word("status", p.status.as_deref(), BillStatus::ALL, BillStatus::as_str, &mut errors),
+        from: moment("from", p.from.as_deref(), &mut errors),
+        until: moment("until", p.until.as_deref(), &mut errors),
+    };
+    errors.into_result()?;
+    let (page, total) = reply.shop().bills().list(&filter, sort, &part.paging).await?;
+    let list = format.rows(reply.frame(&page, total, &part), page.items.iter())?;
+    Ok(private(list.respond(), None))
+}
+
+/// Read a bill or a credit note
+#[utoipa::path(
+    get, path = "/bills/{id}", tag = "bills", params(ByNumber, Shape),
+    responses((status = 200, description = "The bill", body = Item<BillView>), NotModified)
+)]
+pub(crate) async fn read(reply: Reply, key: Key, Query((shape,)): Query<(Shape,)>) -> ApiResult {
+    let format = reply.only_format::<Bill>(&shape)?;
+    let shop = reply.shop();
+    let bill = match key {
+        Key::Id(id) => shop.bills().get(id.into()).await?,
+        Key::Slug(number) => shop.bills().get_by_number(&number).await?,
+    };
+    reply.personal(&bill, &format)
+}
+
+/// Change a bill
+///
+/// The body is a merge patch (RFC 7396). The payment type can change while the bill is open, and the discount also only
+/// while none of its lines has canceled units. A paid bill stays paid.
+#[utoipa::path(
+    patch, path = "/bills/{id}", tag = "bills", params(ById, IfMatchHeader), request_body = BillPatch,
+    responses((status = 200, description = "The changed bill", body = Item<BillView>))
+)]
+pub(crate) async fn patch(w: Write<BillId>, Query(()): Query<()>, Json(patch): Json<BillPatch>) -> ApiResult {
+    let read = w.read(patch.version)?;
+    let done = w.shop().bills().patch(w.id, read, patch).await;
+    w.written(&w.done(done)?, &())
+}
+
+/// List the bills of an order
+///
+/// Its bills come first, and then its credit notes, each oldest first.
+#[utoipa::path(
+    get, path = "/orders/{id}/bills", tag = "bills", params(ById, Shape),
+    responses((status = 200, description = "The bills and credit notes of the order", body = List<BillView>))
+)]
+pub(crate) async fn of_order(reply: Reply, Id(id): Id<OrderId>, Query((shape,)): Query<(Shape,)>) -> ApiResult {
+    let format = reply.only_format::<Bill>(&shape)?;
+    let bills = reply.shop().bills().of_order(id).await?;
+    Ok(private(reply.all(bills.iter(), &format)?, None))
+}
+
+/// Read the bill of an order
+///
+/// An order whose bill was paid before lines were added has several bills; the newest one is returned.
+#[utoipa::path(
+    get, path = "/orders/{id}/bill", tag = "bills", params(ById, Shape),
+    responses((status = 200, description = "The newest bill of the order", body = Item<BillView>), NotModified)
+)]
+pub(crate) async fn newest_of_order(reply: Reply, Id(id): Id<OrderId>, Query((shape,)): Query<(Shape,)>) -> ApiResult {
+    let format = reply.only_format::<Bill>(&shape)?;
+    let bills = reply.shop().bills().of_order(id).await?;
+    let newest = bills.iter().filter(|b| b.kind == BillKind::Bill).max_by_key(|b| b.seq);
+    reply.personal(newest.ok_or_else(|| Error::not_found(Entity::Order, id))?, &format)
+}

@@ -1,0 +1,512 @@
+//! Routes of orders and of their lines. All responses contain personal data, so shared caches must not store them.
+
+use axum::http::header::ETAG;
+use ecom_core::common::{ExpectedVersion, IncludeDeleted};
+use ecom_core::id::{CustomerId, OrderId, OrderLineId, SkuId};
+use ecom_core::sales::{
+    DeliveryMethod, Order, OrderChange, OrderEdit, OrderFilter, OrderInput, OrderLine, OrderPatch, OrderSort,
+    OrderStatus, SalesConflict,
+};
+use ecom_core::{Conflict, Entity, Error, FieldCode, ValidationErrors};
+use serde::Deserialize;
+use uuid::Uuid;
+
+use crate::dto::{
+    AddLineInput, CancelInput, ChangeLineInput, Item, List, OrderChangeView, OrderLineView, OrderView, shown_lines,
+};
+use crate::error::{ApiError, ApiResult};
+use crate::etag::Stamp;
+use crate::extract::{
+    ById, ByLine, ByNumber, Cursor, Id, IfMatchHeader, Json, Key, LineId, OptionalJson, Pages, Picked, Query, Shape,
+    ShowDeleted, Version, VersionBody, moment, word,
+};
+use crate::headers::{located, no_content, private};
+use crate::idempotency::Post;
+use crate::openapi::NotModified;
+use crate::resource::{Format, Reply, Resource, Shown, Write};
+
+impl Shown for Order {
+    const FIELDS: &'static [&'static str] = OrderView::FIELDS;
+    type View<'a> = OrderView<'a>;
+
+    fn view(&self, format: &Format) -> OrderView<'_> {
+        OrderView::of(self, format.numbers)
+    }
+}
+
+impl Resource for Order {
+    const COLLECTION: &'static str = "/orders";
+
+    fn stamp(&self) -> Stamp {
+        Stamp { id: self.id.0, version: self.audit.version, revision: self.audit.version }
+    }
+}
+
+impl Shown for OrderLine {
+    const FIELDS: &'static [&'static str] = OrderLineView::FIELDS;
+    type View<'a> = OrderLineView<'a>;
+
+    fn view(&self, format: &Format) -> OrderLineView<'_> {
+        OrderLineView::of(self, format.numbers)
+    }
+}
+
+impl Shown for OrderChange {
+    const FIELDS: &'static [&'static str] = OrderChangeView::FIELDS;
+    type View<'a> = OrderChangeView<'a>;
+
+    fn view(&self, _: &Format) -> OrderChangeView<'_> {
+        self.into()
+    }
+}
+
+/// The filters of a list of orders.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct OrderParams {
+    /// The sort order: `placed_desc` (default) or `placed_asc`.
+    #[serde(default)]
+    sort: Option<String>,
+    /// Lists only orders whose buyer has this email address, ignoring case.
+    #[param(format = "email")]
+    #[serde(default)]
+    email: Option<String>,
+    /// Lists only orders with this status: `pending`, `in_progress`, `delivered` or `canceled`.
+    #[serde(default)]
+    status: Option<String>,
+    /// Lists only orders with this delivery method: `drive_thru`, `on_hand` or `home_delivery`.
+    #[serde(default)]
+    delivery_method: Option<String>,
+    /// Lists only orders that sell the SKU with this id.
+    #[serde(default)]
+    sku_id: Option<Uuid>,
+    /// Lists only orders that were placed at this time or later: a time (RFC 3339), or a date, which starts at 00:00
+    /// UTC.
+    #[param(example = "2026-01-01")]
+    #[serde(default)]
+    from: Option<String>,
+    /// Lists only orders that were placed before this time: a time (RFC 3339), or a date, which starts at 00:00 UTC.
+    #[param(example = "2026-02-01T00:00:00Z")]
+    #[serde(default)]
+    until: Option<String>,
+}
+
+/// The filter by customer of the list of all orders.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct CustomerParam {
+    /// Lists only orders of the customer with this id.
+    #[serde(default)]
+    customer_id: Option<Uuid>,
+}
+
+/// Returns a page of orders.
+async fn page_of_orders(
+    reply: &Reply,
+    (pages, cursor, shape, deleted): (Pages, Cursor, Shape, ShowDeleted),
+    customer: Option<CustomerId>,
+    p: OrderParams,
+) -> ApiResult {
+    let mut errors = ValidationErrors::default();
+    let sort = word("sort", p.sort.as_deref(), OrderSort::ALL, OrderSort::as_str, &mut errors).unwrap_or_default();
+    let part = pages.check_with(&cursor, sort.as_str(), &reply.app.config, &mut errors);
+    let format = reply.format::<Order>(&shape, &mut errors);
+    let method = p.delivery_method.as_deref();
+    let filter = OrderFilter {
+        customer,
+        email: p.email,
+        status: word("status", p.status.as_deref(), OrderStatus::ALL, OrderStatus::as_str, &mut errors),
+        delivery_method: word("delivery_method", method, DeliveryMethod::ALL, DeliveryMethod::as_str, &mut errors),
+        sku: p.sku_id.map(SkuId),
+        from: moment("from", p.from.as_deref(), &mut errors),
+        until: moment("until", p.until.as_deref(), &mut errors),
+        include_deleted: deleted.choice(),
+    };
+    match filter.check() {
+        Err(Error::Validation(bad)) => errors.0.extend(bad.0),
+        other => other?,
+    }
+    errors.into_result()?;
+    let (page, total) = reply.shop().orders().list(&filter, sort, &part.paging).await?;
+    let list = format.rows(reply.frame(&page, total, &part), page.items.iter())?;
+    Ok(private(list.respond(), None))
+}
+
+/// List orders
+///
+/// Orders are returned with their lines.
+#[utoipa::path(
+    get, path = "/orders", tag = "orders",
+    params(Pages, Cursor, Shape, ShowDeleted, CustomerParam, OrderParams),
+    responses((status = 200, description = "A page of orders", body = List<OrderView>))
+)]
+pub(crate) async fn list(
+    reply: Reply,
+    Query((pages, cursor, shape, deleted, of, p)): Query<(
+        Pages,
+        Cursor,
+        Shape,
+        ShowDeleted,
+        CustomerParam,
+        OrderParams,
+    )>,
+) -> ApiResult {
+    page_of_orders(&reply, (pages, cursor, shape, deleted), of.customer_id.map(CustomerId), p).await
+}
+
+/// List the orders of a customer
+///
+/// Orders are returned with their lines.
+#[utoipa::path(
+    get, path = "/customers/{id}/orders", tag = "orders",
+    params(ById, Pages, Cursor, Shape, ShowDeleted, OrderParams),
+    responses((status = 200, description = "A page of the customer's orders", body = List<OrderView>))
+)]
+pub(crate) async fn of_customer(
+    reply: Reply,
+    Id(id): Id<CustomerId>,
+    Query((pages, cursor, shape, deleted, p)): Query<(Pages, Cursor, Shape, ShowDeleted, OrderParams)>,
+) -> ApiResult {
+    reply.shop().customers().get(id, deleted.choice()).await?;
+    page_of_orders(&reply, (pages, cursor, shape, deleted), Some(id), p).await
+}
+
+/// Place an order
+///
+/// Takes the stock of all lines, or fails with the SKUs of which too little is available. The prices in the request must
+/// be the current ones (R8). Makes a bill with the order.
+#[utoipa::path(
+    post, path = "/orders", tag = "orders", request_body = OrderInput,
+    responses(
+        (status = 201, description = "The placed order; `Location` has its path", body = Item<OrderView>),
+    )
+)]
+pub(crate) async fn place(
+    reply: Reply,
+    Query(()): Query<()>,
+    Post { body: Json(input), keyed }: Post<Json<OrderInput>>,
+) -> ApiResult {
+    let orders = reply.shop().orders();
+    let within = |mut tx| async { Ok((orders.place_in(&mut tx, &input).await?, tx)) };
+    let render = |placed: &_| reply.created::<Order>(placed, &());
+    Ok(keyed.answer(&reply, orders.place(&input), within, render).await?)
+}
+
+/// Read an order
+#[utoipa::path(
+    get, path = "/orders/{id}", tag = "orders", params(ByNumber, Shape, ShowDeleted),
+    responses((status = 200, description = "The order", body = Item<OrderView>), NotModified)
+)]
+pub(crate) async fn read(reply: Reply, key: Key, Query((shape, deleted)): Query<(Shape, ShowDeleted)>) -> ApiResult {
+    let format = reply.only_format::<Order>(&shape)?;
+    let shop = reply.shop();
+    let order = match key {
+        Key::Id(id) => shop.orders().get(id.into(), deleted.choice()).await?,
+        Key::Slug(number) => shop.orders().get_by_number(&number, deleted.choice()).await?,
+    };
+    reply.personal(&order, &format)
+}
+
+/// Change the delivery of an order
+///
+/// The body is a merge patch (RFC 7396). The order must be pending or in progress.
+#[utoipa::path(
+    patch, path = "/orders/{id}", tag = "orders", params(ById, IfMatchHeader), request_body = OrderPatch,
+    responses((status = 200, description = "The changed order", body = Item<OrderView>))
+)]
+pub(crate) async fn patch(w: Write<OrderId>, Query(()): Query<()>, Json(patch): Json<OrderPatch>) -> ApiResult {
+    let read = w.read(patch.version)?;
+    let done = w.shop().orders().patch(w.id, read, patch).await;
+    w.written(&w.done(done)?, &())
+}
+
+/// Cancel and delete an order
+///
+/// The order is canceled, unless it already is, and soft-deleted. A delivered order is refused.
+#[utoipa::path(
+    delete, path = "/orders/{id}", tag = "orders", params(ById, IfMatchHeader, Version),
+    responses((status = 204, description = "The order is canceled and deleted"))
+)]
+pub(crate) async fn delete(w: Write<OrderId>, Query((version,)): Query<(Version,)>) -> ApiResult {
+    let read = w.read(version.version)?;
+    w.done(w.shop().orders().delete(w.id, read).await)?;
+    Ok(no_content())
+}
+
+/// Restore a soft-deleted order
+///
+/// The order stays canceled.
+#[utoipa::path(
+    post, path = "/orders/{id}/restore", tag = "orders", params(ById, IfMatchHeader, Version),
+    request_body(content = VersionBody, description = "The version that the client read. The body can be empty."),
+    responses((status = 200, description = "The restored order", body = Item<OrderView>))
+)]
+pub(crate) async fn restore(
+    w: Write<OrderId>,
+    Query((version,)): Query<(Version,)>,
+    Post { body, keyed }: Post<VersionBody>,
+) -> ApiResult {
+    let read = w.read_either(body.version, version.version)?;
+    let orders = w.shop().orders();
+    let within = |mut tx| async { Ok((orders.restore_in(&mut tx, w.id, read).await?, tx)) };
+    let render = |order: &_| w.written::<Order>(order, &());
+    w.done(keyed.answer(&w, orders.restore(w.id, read), within, render).await)
+}
+
+/// Edit the lines of an order
+///
+/// All changes happen together, or none of them. The order must be pending, and stock and amounts follow (R9). Lines
+/// keep the price at which they were sold, unless `reprice` is true, and new lines have the current price. Lines on a
+/// bill that is paid, or of which units were canceled, do not change (R39).
+#[utoipa::path(
+    post, path = "/orders/{id}/edit", tag = "orders", params(ById, IfMatchHeader), request_body = OrderEdit,
+    responses((status = 200, description = "The edited order", body = Item<OrderView>))
+)]
+pub(crate) async fn edit(
+    w: Write<OrderId>,
+    Query(()): Query<()>,
+    Post { body: Json(edit), keyed }: Post<Json<OrderEdit>>,
+) -> ApiResult {
+    let read = w.read(edit.version)?;
+    let orders = w.shop().orders();
+    let within = |mut tx| async { Ok((orders.edit_in(&mut tx, w.id, read, &edit).await?, tx)) };
+    let render = |order: &_| w.written::<Order>(order, &());
+    w.done(keyed.answer(&w, orders.edit(w.id, read, &edit), within, render).await)
+}
+
+/// List the lines of an order
+///
+/// Lines are sorted by position. Lines that were removed are not included.
+#[utoipa::path(
+    get, path = "/orders/{id}/lines", tag = "orders", params(ById, Shape, ShowDeleted),
+    responses((status = 200, description = "The lines of the order", body = List<OrderLineView>))
+)]
+pub(crate) async fn lines(
+    reply: Reply,
+    Id(id): Id<OrderId>,
+    Query((shape, deleted)): Query<(Shape, ShowDeleted)>,
+) -> ApiResult {
+    let format = reply.only_format::<OrderLine>(&shape)?;
+    let order = reply.shop().orders().get(id, deleted.choice()).await?;
+    Ok(private(reply.all(shown_lines(&order), &format)?, None))
+}
+
+/// Returns the error of an edit of one line, whose fields are those of the line and not those of an edit. A line that
+/// the path names, and that the order does not have, is not found.
+fn of_line(error: Error, edit: &str, line: Option<OrderLineId>) -> Error {
+    let own = |field: &str| field.strip_prefix(edit).unwrap_or(field).to_owned();
+    match error {
+        Error::Validation(mut errors) => {
+            for e in &mut errors.0 {
+                e.field = own(&e.field);
+            }
+            let unknown = |code| matches!(code, FieldCode::ReferenceNotFound | FieldCode::Inconsistent);
+            match line.filter(|_| errors.0.iter().any(|e| e.field == "line_id" && unknown(e.code))) {
+                Some(line) => Error::not_found(Entity::OrderLine, line),
+                None => Error::Validation(errors),
+            }
+        }
+        Error::Conflict(conflict) => Error::Conflict(Box::new(match *conflict {
+            Conflict::Sales(SalesConflict::PriceMismatch { mut prices, shortages }) => {
+                for p in &mut prices {
+                    p.field = own(&p.field);
+                }
+                SalesConflict::PriceMismatch { prices, shortages }.into()
+            }
+            other => other,
+        })),
+        other => other,
+    }
+}
+
+/// Add a line to an order
+///
+/// The order must be pending, and the line is sold at the current price. The response is the order with the new line;
+/// `Location` has the path of the line.
+#[utoipa::path(
+    post, path = "/orders/{id}/lines", tag = "orders", params(ById, IfMatchHeader), request_body = AddLineInput,
+    responses(
+        (status = 201, description = "The order with the new line; `Location` has its path", body = Item<OrderView>),
+    )
+)]
+pub(crate) async fn add_line(
+    w: Write<OrderId>,
+    Query(()): Query<()>,
+    Post { body: Json(input), keyed }: Post<Json<AddLineInput>>,
+) -> ApiResult {
+    let read = w.read(input.version)?;
+    let (orders, edit) = (w.shop().orders(), input.into());
+    let within = |mut tx| async { Ok((orders.edit_in(&mut tx, w.id, read, &edit).await?, tx)) };
+    let render = |order: &Order| {
+        let response = w.created(order, &())?;
+        // Positions only increase, so the new line is the last one.
+        Ok(match order.lines.iter().max_by_key(|l| l.position) {
+            Some(line) => located(response, &format!("{}/{}", w.target.path(), line.id)),
+            None => response,
+        })
+    };
+    let done = keyed.answer(&w, orders.edit(w.id, read, &edit), within, render).await;
+    w.done(done.map_err(|e| of_line(e, "add[0].", None)))
+}
+
+/// Read a line of an order
+///
+/// The entity tag contains the version of the order.
+#[utoipa::path(
+    get, path = "/orders/{id}/lines/{line_id}", tag = "orders", params(ById, ByLine, Shape),
+    responses((status = 200, description = "The line", body = Item<OrderLineView>), NotModified)
+)]
+pub(crate) async fn read_line(
+    reply: Reply,
+    Id(id): Id<OrderId>,
+    LineId(line): LineId<OrderLineId>,
+    Query((shape,)): Query<(Shape,)>,
+) -> ApiResult {
+    let format = reply.only_format::<OrderLine>(&shape)?;
+    let order = reply.shop().orders().get(id, IncludeDeleted::No).await?;
+    let found = shown_lines(&order).find(|l| l.id == line);
+    reply.part_of(&order, found.ok_or_else(|| Error::not_found(Entity::OrderLine, line))?, &format)
+}
+
+/// Change a line of an order
+///
+/// The order must be pending. `DELETE` removes the line.
+#[utoipa::path(
+    patch, path = "/orders/{id}/lines/{line_id}", tag = "orders", params(ById, ByLine, IfMatchHeader),
+    request_body = ChangeLineInput,
+    responses((status = 200, description = "The order with the changed line", body = Item<OrderView>))
+)]
+pub(crate) async fn change_line(
+    w: Write<OrderId>,
+    LineId(line): LineId<OrderLineId>,
+    Query(()): Query<()>,
+    Json(input): Json<ChangeLineInput>,
+) -> ApiResult {
+    let read = w.read(input.version)?;
+    if input.quantity.is_none() && !input.reprice {
+        let message = "is required, unless `reprice` is true";
+        return Err(ApiError::field("quantity", FieldCode::Required, message));
+    }
+    if input.quantity == Some(0) {
+        let message = "must be at least 1; DELETE removes the line";
+        return Err(ApiError::field("quantity", FieldCode::OutOfBounds, message));
+    }
+    let done = w.shop().orders().edit(w.id, read, &input.of(line)).await;
+    let order = w.done(done.map_err(|e| of_line(e, "change[0].", Some(line))))?;
+    w.written(&order, &())
+}
+
+/// Remove a line from an order
+///
+/// The order must be pending. Its stock is given back, and the entity tag of the response is that of the order after
+/// the change.
+#[utoipa::path(
+    delete, path = "/orders/{id}/lines/{line_id}", tag = "orders", params(ById, ByLine, IfMatchHeader, Version),
+    responses((status = 204, description = "The line is removed; `ETag` is that of the order"))
+)]
+pub(crate) async fn remove_line(
+    w: Write<OrderId>,
+    LineId(line): LineId<OrderLineId>,
+    Query((version,)): Query<(Version,)>,
+) -> ApiResult {
+    let read = w.read(version.version)?;
+    let removed = ChangeLineInput { quantity: Some(0), reprice: false, version: None };
+    let done = w.shop().orders().edit(w.id, read, &removed.of(line)).await;
+    let order = w.done(done.map_err(|e| of_line(e, "change[0].", Some(line))))?;
+    let mut response = no_content();
+    response.headers_mut().insert(ETAG, order.stamp().tag(""));
+    Ok(response)
+}
+
+/// Cancel an order, or some of its units
+///
+/// Without `lines`, the whole order is canceled, its stock is given back exactly once, its open bills become void, and
+/// paid bills get credit notes. This needs no version and is safe to repeat. With `lines`, these units are canceled:
+/// their stock is given back, and each bill concerned gets a credit note. If no unit is left, the order is canceled. The
+/// order must be pending or in progress.
+#[utoipa::path(
+    post, path = "/orders/{id}/cancel", tag = "orders", params(ById, IfMatchHeader),
+    request_body(content = CancelInput, description = "The units to cancel. The body can be empty."),
+    responses((status = 200, description = "The order after the cancellation", body = Item<OrderView>))
+)]
+pub(crate) async fn cancel(
+    w: Write<OrderId>,
+    Query(()): Query<()>,
+    Post { body: OptionalJson(input), keyed }: Post<OptionalJson<CancelInput>>,
+) -> ApiResult {
+    let read = w.read(input.version)?;
+    if input.lines.is_none() && read != ExpectedVersion::Unspecified {
+        let message = "must not be sent without `lines`: canceling the whole order needs no version";
+        return Err(ApiError::field("version", FieldCode::Inconsistent, message));
+    }
+    let (orders, units) = (w.shop().orders(), input.lines.as_deref());
+    let plain = async {
+        match units {
+            Some(units) => orders.cancel_units(w.id, read, units).await,
+            None => orders.cancel(w.id).await,
+        }
+    };
+    let within = |mut tx| async {
+        let order = match units {
+            Some(units) => orders.cancel_units_in(&mut tx, w.id, read, units).await?,
+            None => orders.cancel_in(&mut tx, w.id).await?,
+        };
+        Ok((order, tx))
+    };
+    let render = |order: &_| w.written::<Order>(order, &());
+    w.done(keyed.answer(&w, plain, within, render).await)
+}
+
+/// Start the work on an order
+///
+/// The order must be pending and have units to deliver. Its lines can no longer be edited. A version is optional,
+/// because an order can be started only once.
+#[utoipa::path(
+    post, path = "/orders/{id}/start", tag = "orders", params(ById, IfMatchHeader, Version),
+    request_body(content = VersionBody, description = "The version that the client read. The body can be empty."),
+    responses((status = 200, description = "The order in progress", body = Item<OrderView>))
+)]
+pub(crate) async fn start(
+    w: Write<OrderId>,
+    Query((version,)): Query<(Version,)>,
+    Post { body, keyed }: Post<VersionBody>,
+) -> ApiResult {
+    let read = w.read_either(body.version, version.version)?;
+    let orders = w.shop().orders();
+    let within = |mut tx| async { Ok((orders.start_in(&mut tx, w.id, read).await?, tx)) };
+    let render = |order: &_| w.written::<Order>(order, &());
+    w.done(keyed.answer(&w, orders.start(w.id, read), within, render).await)
+}
+
+/// Record that an order was delivered
+///
+/// The order must be in progress. A version is optional, because an order can be delivered only once.
+#[utoipa::path(
+    post, path = "/orders/{id}/deliver", tag = "orders", params(ById, IfMatchHeader, Version),
+    request_body(content = VersionBody, description = "The version that the client read. The body can be empty."),
+    responses((status = 200, description = "The delivered order", body = Item<OrderView>))
+)]
+pub(crate) async fn deliver(
+    w: Write<OrderId>,
+    Query((version,)): Query<(Version,)>,
+    Post { body, keyed }: Post<VersionBody>,
+) -> ApiResult {
+    let read = w.read_either(body.version, version.version)?;
+    let orders = w.shop().orders();
+    let within = |mut tx| async { Ok((orders.deliver_in(&mut tx, w.id, read).await?, tx)) };
+    let render = |order: &_| w.written::<Order>(order, &());
+    w.done(keyed.answer(&w, orders.deliver(w.id, read), within, render).await)
+}
+
+/// Read the history of an order
+///
+/// Entries are sorted oldest first. Every version of the order has one.
+#[utoipa::path(
+    get, path = "/orders/{id}/history", tag = "orders", params(ById, Picked),
+    responses((status = 200, description = "The history of the order", body = List<OrderChangeView>))
+)]
+pub(crate) async fn history(reply: Reply, Id(id): Id<OrderId>, Query((picked,)): Query<(Picked,)>) -> ApiResult {
+    let format = reply.only_format::<OrderChange>(&picked)?;
+    let history = reply.shop().orders().history(id).await?;
+    Ok(private(reply.all(history.iter(), &format)?, None))
+}
