@@ -30,6 +30,6 @@ audit:
         echo "advisories were not checked: their database cannot be reached"; \
     fi
 
-# The figures of the README, as ratios in one run
+# The figures of docs/figures.md, as ratios in one run
 bench *arguments:
     cargo bench --bench figures -- {{ arguments }}

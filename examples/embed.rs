@@ -37,7 +37,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut background = shop.start();
     background.consume(Arc::new(StockRoom))?;
 
-    // Every row and event names its author. `shop.products()` alone would act as `system`.
+    // Every row and event records its author. `shop.products()` would act as `system`.
     let clerk = Principal::trusted("user:1");
     let desk = shop.acting_as(&clerk);
 

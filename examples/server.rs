@@ -3,7 +3,7 @@
 //! It keeps SQLite, Tantivy and an in-process cache under `./ecom-data`, loads the sample catalog into an empty shop
 //! and listens on 127.0.0.1:8000. `-- --import FILE` loads a file of products or categories instead of the sample.
 //! `ecom::config` describes the settings. At SIGTERM, SIGHUP or Ctrl-C the server answers the open requests and then
-//! stops; a second signal ends it at once.
+//! stops. A second signal ends it at once, unless it comes within a second of the first.
 
 use std::error::Error;
 use std::fs::{self, File};
@@ -75,6 +75,9 @@ async fn main() -> ExitCode {
 async fn run(arguments: Arguments) -> Result<()> {
     let config = ServerConfig::load()?;
     start_log(&config)?;
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
     let mut stopped = stop_signal()?;
     // Before the import, so that a port that is in use is reported at once.
     let listener = if arguments.exit { None } else { Some(listen(&config).await?) };
@@ -145,7 +148,11 @@ impl Signals {
     }
 }
 
-/// Becomes true at the first signal; the second one ends the process.
+/// A second signal that comes this soon after the first is part of it: a supervisor may signal the process and its
+/// group, and a terminal and a script may both do.
+const ONE_STOP: Duration = Duration::from_secs(1);
+
+/// Becomes true at the first signal. A second one ends the process, unless it comes within [`ONE_STOP`].
 fn stop_signal() -> Result<watch::Receiver<bool>> {
     let (stop, stopped) = watch::channel(false);
     let mut signals = Signals::listen()?;
@@ -153,7 +160,13 @@ fn stop_signal() -> Result<watch::Receiver<bool>> {
         signals.next().await;
         // Kept until the process ends, so that its receivers wait for a signal and nothing else wakes them.
         let _ = stop.send(true);
-        signals.next().await;
+        let first = Instant::now();
+        loop {
+            signals.next().await;
+            if first.elapsed() >= ONE_STOP {
+                break;
+            }
+        }
         let _ = writeln!(std::io::stderr(), "error: stopped by a second signal; open requests were not answered");
         std::process::exit(1);
     });
@@ -287,7 +300,7 @@ async fn serve(
     ] {
         say!("  http://{address}{path}  ({what})");
     }
-    say!("Ctrl-C stops it; a second Ctrl-C ends it at once.");
+    say!("Ctrl-C stops it; another Ctrl-C, after a second or more, ends it at once.");
 
     let (mut drain, mut deadline) = (stopped.clone(), stopped);
     let server = axum::serve(listener, app).with_graceful_shutdown(async move {

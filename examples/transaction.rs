@@ -17,7 +17,7 @@ async fn main() -> Result<(), Failure> {
     let url = std::env::args().nth(1).ok_or("give the URL of a database")?;
     let shop = ShopBuilder::new().database(&url).search("tantivy::memory:").build().await?;
 
-    // An application has only one of these.
+    // An application needs only the branch of its own database.
     match url.split_once(':').map_or("", |(scheme, _)| scheme) {
         "sqlite" => harvest::<sqlx::SqliteConnection>(&shop, &url, adapters::begin_on_sqlite).await,
         #[cfg(feature = "postgres")]
@@ -43,13 +43,13 @@ where
     let mut tx = begin(shop, &mut host).await?;
     write(shop, &mut tx).await?;
     tx.connection::<C>().ok_or("a connection of the host's")?.execute(NOTE).await?;
-    // After the commit, the `AfterCommit` updates caches and the index. If it is not run, they learn of the write from
-    // the outbox.
+    // After the commit, `AfterCommit` invalidates caches and wakes the background work. If it is not run, the background
+    // work finds the write in the outbox a little later.
     tx.commit().await?.run().await;
     Ok(())
 }
 
-/// Writes a product. If another transaction was in the way, it fails with `Error::Contention`, and the host runs its
+/// Writes a product. If another transaction conflicts, this fails with `Error::Contention`, and the host runs its
 /// transaction again.
 async fn write(shop: &Shop, tx: &mut Tx<'_>) -> Result<(), Failure> {
     let input = ProductInput::new("Gyokuro").price("18.00 USD".parse()?).stock(12);

@@ -45,10 +45,11 @@ impl<T: ?Sized + fmt::Debug> fmt::Debug for Choice<T> {
 pub struct DatabaseSettings {
     /// The maximum number of connections of this process, at least 1. Default 50.
     pub max_connections: usize,
-    /// How long a caller waits for a connection, at least 100 ms. Default 10 s.
+    /// The time for which a caller waits for a connection, at least 100 ms. Default 10 s.
     pub acquire_timeout: Duration,
-    /// How long a statement may take before its connection is closed, at least 100 ms. The wait for a lock is a little
-    /// shorter. Default 5 s.
+    /// The time after which a statement is given up and its connection is closed, at least 100 ms. Default 5 s. The
+    /// server ends the wait for a lock after 80 % of this time (MySQL and MariaDB after whole seconds, at least 1 s),
+    /// and a statement after 90 %.
     pub statement_timeout: Duration,
     /// The age at which a connection is replaced, at least 100 ms. Default one hour.
     pub max_lifetime: Duration,
@@ -176,16 +177,25 @@ impl ShopBuilder {
 
     /// Sets the URL of the cache.
     ///
-    /// - `memory://` or `memory://?capacity=50000` (entries) is a cache in this process.
-    /// - `redis://user:password@host:port/database`, or `rediss://…` with TLS, is a cache that several processes share.
-    /// - `tiered+redis://…`, or `tiered+rediss://…` with TLS, has a tier in this process in front of Redis.
-    /// - `none` is a shop without a cache.
+    /// | URL | Cache | Feature |
+    /// |---|---|---|
+    /// | `memory://` | in this process | `memory` |
+    /// | `redis://user:password@host:port/database` | on Redis, shared by several processes | `redis` |
+    /// | `rediss://…` | the same, with TLS | `redis` |
+    /// | `tiered+redis://…`, `tiered+rediss://…` | a tier in this process in front of Redis | `memory` and `redis` |
+    /// | `none` | no cache | |
     ///
-    /// URLs of Redis have the parameters `prefix=ecom:` (of all keys), `timeout_ms=100` (the time limit of a call) and
-    /// `load_wait_ms=150` (how long a reader waits for another process that is loading the same value). With one tier
-    /// there is also `decoded_mib=16`, the size of the values that this process keeps decoded for as long as Redis
-    /// returns the same bytes; with two tiers `capacity=100000`, the entries in this process. If Redis cannot be
-    /// reached, the shop works without the cache until it can be reached again.
+    /// The URLs can have parameters, such as `memory://?capacity=50000`:
+    ///
+    /// | Parameter | URLs | Default | Meaning |
+    /// |---|---|---|---|
+    /// | `capacity` | `memory`, `tiered+…` | `100000` | the maximum number of entries in this process |
+    /// | `prefix` | all of Redis | `ecom:` | the prefix of all keys |
+    /// | `timeout_ms` | all of Redis | `100` | the time limit of a call |
+    /// | `load_wait_ms` | all of Redis | `150` | the time for which a reader waits for another process that is loading the value |
+    /// | `decoded_mib` | `redis`, `rediss` | `16` | the size of the values that this process keeps decoded while Redis returns the same bytes |
+    ///
+    /// While Redis cannot be reached, the shop works without the cache.
     pub fn cache(mut self, url: impl Into<String>) -> Self {
         self.cache.choose(Choice::Url(url.into()));
         self

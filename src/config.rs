@@ -4,7 +4,11 @@
 //! A setting has the value from the first of these places that sets it: the environment, `.env` in the working
 //! directory, the TOML file that `ECOM_CONFIG` names, the default. In the TOML file, the key of a setting is its name
 //! in lower case without `ECOM_` (`listen`, `database_url`), and the value can be a string, a whole number, a boolean,
-//! or a list of strings or numbers. An empty value counts as absent.
+//! or a list of strings or numbers. An empty value counts as absent. A key of the TOML file that is not a setting is
+//! refused. A variable whose name begins with `ECOM_` and is not a setting has no effect, and is reported as a warning
+//! ([`ServerConfig::warnings`]): Kubernetes sets such variables for a service that is called `ecom`.
+//!
+//! `true` and `false` can also be written as `1`, `on` or `yes`, and as `0`, `off` or `no`, in any case.
 //!
 //! | Name | Default | Bounds | Meaning |
 //! |---|---|---|---|
@@ -21,16 +25,18 @@
 //! | `ECOM_DATABASE_ACQUIRE_TIMEOUT` | `10` | 1–60 s | how long a caller waits for a connection |
 //! | `ECOM_DATABASE_STATEMENT_TIMEOUT` | `5` | 1–600 s | how long a statement may take; the wait for a lock is a little shorter |
 //! | `ECOM_DATABASE_LIFETIME` | `3600` | 60–86,400 s | the age at which a connection is replaced |
-//! | `ECOM_CURRENCY` | `USD` | ISO 4217 | the currency of the shop |
+//! | `ECOM_CURRENCY` | `USD` | an ISO 4217 code whose currency has a minor unit, so not `XXX` or `XAU` | the currency of the shop |
 //! | `ECOM_PRICE_BUCKETS` | `0,25,50,100,250,500,1000` | 1 to 50 prices in ascending order | the lower bounds of the price ranges that searches count, in the major unit of the currency, separated by commas |
-//! | `ECOM_LAST_WRITE_WINS` | `false` | `true`, `false` | whether a write that does not name a version succeeds (R1) |
+//! | `ECOM_LAST_WRITE_WINS` | `false` | `true`, `false` | whether a write that does not name a version succeeds (R1); a write that names one is compared in both cases |
 //! | `ECOM_TOTAL_BOUND` | `10000` | 1–1,000,000 | how many rows a list counts at most for its total |
 //! | `ECOM_PRODUCT_TTL` | `300` | 0–86,400 s | how long a cached product or list is served |
 //! | `ECOM_CATEGORY_TTL` | `3600` | 0–86,400 s | how long a cached category is served |
 //! | `ECOM_POLL_INTERVAL` | `500` | 10–60,000 ms | how often a process checks for events of other processes |
 //! | `ECOM_LEASE_TTL` | `5` | 1–600 s | after how long another process takes over the shared work of a process that has died |
 //! | `ECOM_INDEX_BATCH` | `500` | 1–10,000 | the number of events that the index applies as one batch |
-//! | `ECOM_OUTBOX_RETENTION` | `604800` | at least 60 s | how long events are kept |
+//! | `ECOM_OUTBOX_RETENTION` | `604800` | 60–316,224,000 s | how long events are kept |
+//! | `ECOM_IDEMPOTENCY_RETENTION` | `86400` | 60–2,592,000 s | how long an idempotency key is kept with its response |
+//! | `ECOM_CART_TTL` | `2592000` | 3,600–31,536,000 s | how long a cart is kept after its last change |
 //! | `ECOM_ADJUSTMENT_BATCH` | `256` | 1–1,000 | the maximum number of stock adjustments that share a commit |
 //! | `ECOM_API_PREFIX` | `/api/v1` | `/`, or a path that starts with `/` and does not end with it | the path of the API |
 //! | `ECOM_PAGE_SIZE` | `20` | 1 to `ECOM_MAX_PAGE_SIZE` | the number of rows on a page by default |
@@ -60,7 +66,7 @@ use ecom_core::{Error, FieldCode, Result, ValidationErrors};
 use ecom_http::HttpConfig;
 
 use self::reader::{Reader, host_and_port};
-use self::sources::{NAMES, dot_env, merge, present, toml_values, unreadable};
+use self::sources::{NAMES, dot_env, merge, present, toml_values, unknown, unreadable};
 use crate::builder::{CACHE, DATABASE, DEFAULT_CACHE, SEARCH};
 use crate::{DatabaseSettings, ShopBuilder};
 
@@ -137,6 +143,9 @@ pub struct ServerConfig {
     pub log: String,
     /// The format of log lines.
     pub log_format: LogFormat,
+    /// Variables of the environment and of `.env` that look like settings but have no effect, each in one sentence. A
+    /// server logs them at start.
+    pub warnings: Vec<String>,
 }
 
 impl ServerConfig {
@@ -156,7 +165,8 @@ impl ServerConfig {
                 Err(std::env::VarError::NotUnicode(_)) => errors.push(name, FieldCode::Malformed, "must be UTF-8"),
             }
         }
-        merge(&mut values, dot_env(&mut errors));
+        let mut names: Vec<String> = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect();
+        merge(&mut values, dot_env(&mut names, &mut errors));
         if let Some(path) = present(&values, "ECOM_CONFIG") {
             match std::fs::read_to_string(path) {
                 Ok(text) => {
@@ -166,7 +176,11 @@ impl ServerConfig {
                 Err(e) => errors.push("ECOM_CONFIG", FieldCode::ReferenceNotFound, unreadable(&e)),
             }
         }
-        Self::from_values(&values, errors)
+        let mut config = Self::from_values(&values, errors)?;
+        names.sort_unstable();
+        names.dedup();
+        config.warnings = names.iter().filter_map(|name| unknown(name)).collect();
+        Ok(config)
     }
 
     /// Returns the settings with these values, by name.
@@ -194,7 +208,7 @@ impl ServerConfig {
 
         let currency = r.text("ECOM_CURRENCY", "USD");
         let currency = Currency::from_code(&currency).unwrap_or_else(|_| {
-            r.bad("ECOM_CURRENCY", "must be an ISO 4217 code, such as USD");
+            r.bad("ECOM_CURRENCY", "must be the ISO 4217 code of a currency with a minor unit, such as USD");
             Currency::USD
         });
         let pool = DatabaseSettings::default();
@@ -215,12 +229,18 @@ impl ServerConfig {
             .lease_ttl(r.seconds("ECOM_LEASE_TTL", defaults.lease_ttl, 1..=600))
             .index_batch(r.size("ECOM_INDEX_BATCH", defaults.index_batch, 1..=10_000))
             .outbox_retention(r.seconds("ECOM_OUTBOX_RETENTION", defaults.outbox_retention, 60..=10 * 366 * 86_400))
+            .cart_ttl(r.seconds("ECOM_CART_TTL", defaults.cart_ttl, 3_600..=365 * 86_400))
+            .idempotency_retention(r.seconds(
+                "ECOM_IDEMPOTENCY_RETENTION",
+                defaults.idempotency_retention,
+                60..=30 * 86_400,
+            ))
             .adjustment_batch(r.size("ECOM_ADJUSTMENT_BATCH", defaults.adjustment_batch, 1..=1_000))
             .order_batch(r.size("ECOM_ORDER_BATCH", defaults.order_batch, 1..=1_000));
 
         let http = r.http();
         let shutdown_timeout = r.seconds("ECOM_SHUTDOWN_TIMEOUT", Duration::from_secs(30), 1..=600);
-        let log = r.text("ECOM_LOG", "info");
+        let log = r.log("ECOM_LOG", "info");
         let log_format = match r.text("ECOM_LOG_FORMAT", "pretty").as_str() {
             "pretty" => LogFormat::Pretty,
             "json" => LogFormat::Json,
@@ -243,6 +263,7 @@ impl ServerConfig {
             shutdown_timeout,
             log,
             log_format,
+            warnings: Vec::new(),
         };
         if let Err(Error::Validation(e)) = config.shop_builder().check() {
             // Each setting has at most one error here, although an invalid one is checked again with its default.
@@ -404,6 +425,7 @@ mod tests {
             ("ECOM_PAGE_SIZE", "101"),
             ("ECOM_PRICE_BUCKETS", "9,1"),
             ("ECOM_CORS_ORIGINS", "shop.example"),
+            ("ECOM_LOG", "loud"),
             ("ECOM_LOG_FORMAT", "xml"),
         ])
         .unwrap_err();
@@ -423,9 +445,48 @@ mod tests {
                 "ECOM_MAX_PAGE_SIZE",
                 "ECOM_PAGE_SIZE",
                 "ECOM_CORS_ORIGINS",
+                "ECOM_LOG",
                 "ECOM_LOG_FORMAT",
             ]
         );
+    }
+
+    #[test]
+    fn r17_log_levels_are_checked() {
+        for good in ["warn", "DEBUG", "info,ecom_core=debug", "off, ecom_http=info", "3", "ecom[span{id=1,n=2}]=trace"]
+        {
+            assert_eq!(read(&[("ECOM_LOG", good)]).unwrap().log, good);
+        }
+        for bad in ["loud", "info,loud", "ecom_core", "ecom_core=loud", "info ecom_core=debug", "info,,warn", "=info"] {
+            let error = read(&[("ECOM_LOG", bad)]).unwrap_err();
+            assert!(error.to_string().contains("such as `info,ecom_core=debug`"), "{bad}: {error}");
+            assert_eq!(bad_fields(error), ["ECOM_LOG"], "{bad}");
+        }
+    }
+
+    #[test]
+    fn r17_currencies_without_a_minor_unit_are_refused() {
+        for bad in ["XXX", "XAU", "ABC", "US"] {
+            assert_eq!(bad_fields(read(&[("ECOM_CURRENCY", bad)]).unwrap_err()), ["ECOM_CURRENCY"], "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_misspelled_setting_is_reported_with_the_nearest_name() {
+        let asks = |name: &str, nearest: &str| {
+            let text = unknown(name).unwrap();
+            assert!(text.starts_with(&format!("{name} is not a setting")) && text.contains(nearest), "{text}");
+        };
+        asks("ECOM_LISTEM", "`ECOM_LISTEN`");
+        asks("ECOM_PAGESIZE", "`ECOM_PAGE_SIZE`");
+        asks("ECOM_DATABASE_URL", "`DATABASE_URL`");
+        asks("ECOM_PORT", "`PORT`");
+        asks("Ecom_Listen", "`ECOM_LISTEN`");
+        assert_eq!(unknown("ECOM_SERVICE_HOST").unwrap(), "ECOM_SERVICE_HOST is not a setting, and has no effect");
+        assert_eq!((unknown("ECOM_LISTEN"), unknown("PATH"), unknown("DATABASE_URL")), (None, None, None));
+        let mut errors = ValidationErrors::default();
+        toml_values("page_sise = 1", &mut errors);
+        assert!(errors.to_string().contains("did you mean `page_size`?"), "{errors}");
     }
 
     #[test]

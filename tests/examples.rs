@@ -139,10 +139,23 @@ mod server {
             request.write_all(HEAD.as_bytes()).unwrap();
             std::thread::sleep(Duration::from_millis(200));
             signal(&child, first);
-            assert_eq!(ended(&mut child, Duration::from_millis(300)), None, "{first}: a request is open");
+            // A supervisor may send several at once.
+            signal(&child, second);
+            assert_eq!(ended(&mut child, Duration::from_millis(1500)), None, "{first}: a request is open");
             signal(&child, second);
             assert_eq!(ended(&mut child, Duration::from_secs(5)).and_then(|s| s.code()), Some(1), "{first}, {second}");
         }
+    }
+
+    #[test]
+    fn a_misspelled_setting_is_a_warning() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut server = program("server");
+        let server = server.args(["--no-sample", "--exit"]).env("ECOM_DATA", dir.path()).env("ECOM_LISTEM", "x");
+        let output = server.output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{text}");
+        assert!(text.contains("WARN") && text.contains("did you mean `ECOM_LISTEN`?"), "{text}");
     }
 
     #[test]
@@ -161,6 +174,8 @@ mod server {
         let text = run("DATABASE_URL", &noise);
         assert_eq!(text.matches("is not an SQLite database").count(), 1, "{text}");
         assert!(text.contains("DATABASE_URL: names a file") && !text.contains("caused by"), "{text}");
+        let text = run("ECOM_LOG", "loud");
+        assert!(text.contains("ECOM_LOG: must be `off`, `error`,"), "{text}");
         let text = run("ECOM_REQUEST_TIMEOUT", "30s");
         assert!(text.contains("ECOM_REQUEST_TIMEOUT: must be a whole number of seconds without a unit"), "{text}");
     }

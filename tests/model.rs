@@ -160,6 +160,7 @@ fn r01_to_r17_the_same_seed_leaves_the_same_state_on_every_database() {
                 "CATEGORY_CYCLE",
                 "CATEGORY_NOT_EMPTY",
                 "INSUFFICIENT_STOCK",
+                "STOCK_NOT_TRACKED",
                 "STATE_CONFLICT",
                 "FLAT_WRITE_REFUSED",
                 "CURRENCY_MISMATCH",

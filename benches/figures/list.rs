@@ -43,7 +43,7 @@ fn filter(b: &Bench) -> ProductFilter {
     }
 }
 
-/// Returns the cursor of the last full page, and how many products match.
+/// Returns the cursor of the last full page, and the number of matching products.
 async fn last_page(b: &Bench) -> (Option<Keyset>, usize) {
     let (mut after, mut count) = (None, 0);
     let mut full = None;

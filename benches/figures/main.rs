@@ -1,10 +1,9 @@
-//! The figures of the README, each the ratio of two things that are timed alternately in one run.
+//! Measures the figures of `docs/figures.md`. Each is the ratio of two rates or times that one run measures in turn.
 //!
 //! `cargo bench --bench figures` runs `read`, `list`, `stock`, `search` and `http`;
 //! `cargo bench --bench figures -- read list` runs only those two. With `--features postgres,mysql,redis` it also runs
 //! `postgres`, `redis` and `size`, on servers that it starts itself and that flush to disk as in production. `size`
-//! creates a million products on each database, which takes a while.
-//! each database, which takes its time.
+//! creates a million products on each database, which takes some time.
 
 #![expect(clippy::cast_precision_loss, reason = "rates are for people")]
 
@@ -21,7 +20,7 @@ mod size;
 mod stock;
 mod support;
 
-// The allocator of the reference server, for both sides.
+// Both sides of a comparison use the allocator of the reference server.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -47,7 +47,7 @@ pub async fn run() {
     let by_id = b.storage.product_text();
     let page = b.storage.list_text(&filter(&b), ProductSort::PriceAsc, &first_page()).expect("a list");
     let ids: Vec<Uuid> = (0..CLIENTS).map(|i| b.products[i * 131 % b.products.len()].0).collect();
-    // A variable of pgbench is a parameter of the prepared statement.
+    // pgbench turns a variable into a parameter of the prepared statement.
     let by_id_script = by_id.replace("$1", ":id");
     let page_script = page.replace("$1", ":category").replace("$2", ":low").replace("$3", ":high");
     assert!(!page_script.contains('$'), "{page_script}");
@@ -92,8 +92,7 @@ pub async fn run() {
     let config = ecom_http::HttpConfig::default().access_log(false);
     let ours = serve(ecom_http::router(b.shop.clone(), config)).await;
     let bare = serve(bare(&server, by_id, page, b.category.0)).await;
-    // Each connection requests another product, because the shop answers simultaneous requests for one product with one
-    // statement.
+    // Each connection requests another product, because the shop loads a product once for simultaneous requests.
     let paths: Vec<String> = ids.iter().map(|id| format!("/api/v1/products/{id}")).collect();
     let list = |low: usize| {
         format!("/api/v1/products?category={}&min_price={low}&max_price=900&sort=price_asc&cursor=", b.category)

@@ -63,7 +63,7 @@ pub async fn run() {
     .await;
 }
 
-/// A plain program: the path is the key, and the value is the body of the answer.
+/// Returns a plain program, in which the path is the key, and the value is the body of the response.
 async fn bare_redis(server: &Server, paths: &[String], bodies: &[Bytes]) -> Router {
     let client = redis::Client::open(server.url()).expect("a URL");
     let mut connection = client.get_multiplexed_async_connection().await.expect("a connection");

@@ -91,7 +91,7 @@ async fn settle(database: Database, url: &str) {
     execute(url, &statements).await;
 }
 
-/// Makes 99 copies of everything.
+/// Creates 99 copies of every row.
 async fn copy(database: Database, url: &str) {
     // The first digits of a UUIDv7 are its time and the same in all rows; the copies differ in these digits.
     let series = match database {
@@ -139,8 +139,8 @@ async fn copy(database: Database, url: &str) {
         (
             "skus",
             "id product_id position code code_key option_values attributes price weight width height depth on_hand \
-             reserved low_stock_threshold barcode source external_id created_at updated_at created_by updated_by \
-             version deleted_at",
+             reserved track_stock low_stock_threshold barcode source external_id created_at updated_at created_by \
+             updated_by version deleted_at",
             vec![
                 ("id", id("id")),
                 ("product_id", id("product_id")),
@@ -155,7 +155,7 @@ async fn copy(database: Database, url: &str) {
             .iter()
             .map(|c| changed.iter().find(|(n, _)| n == c).map_or_else(|| format!("t.{c}"), |(_, v)| v.clone()))
             .collect();
-        // Inserted in the order of the copies, so that each chunk is a transaction.
+        // The rows are inserted in the order of the copies, so that each chunk is one transaction.
         statements.push(format!(
             "INSERT INTO {table} ({}) SELECT {} FROM {series} CROSS JOIN {table} t",
             columns.join(", "),

@@ -62,7 +62,7 @@ async fn shared(shop: ecom::Shop, sku_id: SkuId) {
     shop.inventory().adjust(adjustment).await.expect("adjusted");
 }
 
-/// Does the same work in one transaction per adjustment.
+/// Makes the adjustment in a transaction of its own.
 async fn alone(shop: ecom::Shop, sku_id: SkuId) {
     let storage: &Arc<dyn Storage> = shop.storage();
     let mut tx = storage.begin().await.expect("a transaction");

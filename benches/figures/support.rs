@@ -1,4 +1,4 @@
-//! A shop to measure, and timings of pairs.
+//! A shop to measure, and the comparison of two rates.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -61,7 +61,7 @@ async fn category(shop: &Shop, name: &str, parent: Option<CategoryId>) -> Catego
 }
 
 fn input(i: usize, category: CategoryId) -> ProductInput {
-    // Spread without a random source, so that every run measures the same.
+    // The values are spread without a random source, so that every run measures the same.
     let spread = i.wrapping_mul(2_654_435_761) % 100_000;
     let sku = |size: &str| SkuInput {
         code: Some(format!("B-{i}-{size}")),
@@ -84,7 +84,7 @@ fn input(i: usize, category: CategoryId) -> ProductInput {
     }
 }
 
-/// Times `a` and `b` alternately, `rounds` times. Prints the median of each, and of the ratios of their rates.
+/// Measures `a` and `b` in turn, `rounds` times. Prints the median rate of each, and the median of the ratios.
 pub async fn pair(
     what: &str,
     wanted: &str,

@@ -34,10 +34,15 @@ pub struct ShopConfig {
     /// How long the outbox keeps events. A local index that has not been synchronized for longer is rebuilt. At least
     /// one minute, default 7 days.
     pub outbox_retention: Duration,
+    /// How long an idempotency key is kept with its answer (R12). A request that is repeated later runs again. 1 min to
+    /// 30 days, default 24 hours.
+    pub idempotency_retention: Duration,
     /// The maximum number of stock adjustments that share one commit. 1–1,000, default 256.
     pub adjustment_batch: usize,
     /// The maximum number of orders that share one commit. 1–1,000, default 256.
     pub order_batch: usize,
+    /// How long a cart is kept after its last change. 1 hour to 365 days, default 30 days.
+    pub cart_ttl: Duration,
     /// The lower bounds of the price ranges that searches count, in minor units of the currency: at most 50, in
     /// ascending order. Default 0, 2,500, 5,000, 10,000, 25,000, 50,000 and 100,000.
     pub price_bounds: Vec<i64>,
@@ -55,8 +60,10 @@ impl Default for ShopConfig {
             lease_ttl: Duration::from_secs(5),
             index_batch: 500,
             outbox_retention: Duration::from_secs(7 * 24 * 3600),
+            idempotency_retention: Duration::from_secs(24 * 3600),
             adjustment_batch: 256,
             order_batch: 256,
+            cart_ttl: Duration::from_secs(30 * 86_400),
             price_bounds: vec![0, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000],
         }
     }
@@ -83,6 +90,10 @@ impl ShopConfig {
         within("product_ttl", self.product_ttl <= Duration::from_secs(86_400), "at most one day");
         within("category_ttl", self.category_ttl <= Duration::from_secs(86_400), "at most one day");
         within("outbox_retention", self.outbox_retention >= Duration::from_secs(60), "at least one minute");
+        let kept = self.idempotency_retention.as_millis();
+        within("idempotency_retention", (60_000..=30 * 86_400_000).contains(&kept), "between 1 min and 30 days");
+        let cart_ttl = Duration::from_secs(3_600)..=Duration::from_secs(365 * 86_400);
+        within("cart_ttl", cart_ttl.contains(&self.cart_ttl), "between 1 hour and 365 days");
         let ascending = self.price_bounds.is_sorted_by(|a, b| a < b);
         within(
             "price_bounds",

@@ -214,6 +214,9 @@ pub enum Conflict {
     /// The write breaks a rule of sales.
     #[error(transparent)]
     Sales(#[from] SalesConflict),
+    /// The call contradicts an earlier one.
+    #[error(transparent)]
+    Platform(#[from] PlatformConflict),
     /// The amount is not in the currency of the shop.
     #[error("the shop sells in {expected}, not in {found}")]
     CurrencyMismatch {
@@ -283,11 +286,26 @@ pub enum CatalogConflict {
 #[non_exhaustive]
 pub enum StockConflict {
     /// There is not enough stock; the error names every SKU of which too little is available.
-    #[error("there is not enough stock for {} of the requested SKUs", shortages.len())]
+    #[error("{}", insufficient(shortages))]
     Insufficient {
         /// The SKUs of which too little is available.
         shortages: Vec<Shortage>,
     },
+    /// The SKU does not track its stock, so nothing can move it.
+    #[error("SKU {sku_id} does not track its stock: set its `track_stock` to true before the stock is adjusted")]
+    NotTracked {
+        /// The id of the SKU.
+        sku_id: Uuid,
+    },
+}
+
+fn insufficient(shortages: &[Shortage]) -> String {
+    match shortages {
+        [Shortage { sku_id, requested, available }] => {
+            format!("there is not enough stock of SKU {sku_id}: {requested} requested, {available} available")
+        }
+        many => format!("there is not enough stock for {} of the requested SKUs", many.len()),
+    }
 }
 
 /// The reason why the sales of the shop do not allow a write.
@@ -329,6 +347,41 @@ pub enum SalesConflict {
         /// The number of the bill.
         number: String,
     },
+    /// The cart has expired, so that it can no longer be used.
+    #[error("cart {cart} has expired: create another one")]
+    CartExpired {
+        /// The cart.
+        cart: Uuid,
+    },
+    /// An order was placed from the cart, which does not change any more (R20).
+    #[error("an order was placed from cart {cart}, so that it cannot change: create another one")]
+    CartOrdered {
+        /// The cart.
+        cart: Uuid,
+    },
+    /// The cart was merged into another one (R20).
+    #[error("cart {cart} was merged into cart {into}: use that one")]
+    CartMerged {
+        /// The cart.
+        cart: Uuid,
+        /// The cart that has its lines now.
+        into: Uuid,
+    },
+}
+
+/// The reason why a call contradicts an earlier one.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlatformConflict {
+    /// An earlier call with the same idempotency key was another request (R12).
+    #[error(
+        "the idempotency key `{key}` was used for another request: repeat that request unchanged, or send this one with \
+         a new key"
+    )]
+    KeyReused {
+        /// The key, as the caller sent it.
+        key: String,
+    },
 }
 
 impl CatalogConflict {
@@ -359,12 +412,14 @@ impl StockConflict {
     const fn code(&self) -> ErrorCode {
         match self {
             Self::Insufficient { .. } => ErrorCode::InsufficientStock,
+            Self::NotTracked { .. } => ErrorCode::StockNotTracked,
         }
     }
 
     fn details(&self) -> Vec<Value> {
         match self {
             Self::Insufficient { shortages } => shortages.iter().map(|s| json!(s)).collect(),
+            Self::NotTracked { sku_id } => vec![json!({"field": "track_stock", "sku_id": sku_id})],
         }
     }
 }
@@ -376,6 +431,9 @@ impl SalesConflict {
             Self::PriceMismatch { .. } => ErrorCode::PriceMismatch,
             Self::OrderStatus { .. } => ErrorCode::OrderStatusConflict,
             Self::BillFrozen { .. } => ErrorCode::BillFrozen,
+            Self::CartExpired { .. } => ErrorCode::CartExpired,
+            Self::CartOrdered { .. } => ErrorCode::CartOrdered,
+            Self::CartMerged { .. } => ErrorCode::CartMerged,
         }
     }
 
@@ -393,6 +451,24 @@ impl SalesConflict {
                 vec![json!({"field": "status", "order": order, "status": status, "required": required})]
             }
             Self::BillFrozen { bill, number } => vec![json!({"field": "bill", "bill": bill, "number": number})],
+            Self::CartExpired { cart } | Self::CartOrdered { cart } => vec![json!({"field": "id", "cart": cart})],
+            Self::CartMerged { cart, into } => {
+                vec![json!({"field": "id", "cart": cart, "merged_into": into})]
+            }
+        }
+    }
+}
+
+impl PlatformConflict {
+    const fn code(&self) -> ErrorCode {
+        match self {
+            Self::KeyReused { .. } => ErrorCode::IdempotencyKeyReused,
+        }
+    }
+
+    fn details(&self) -> Vec<Value> {
+        match self {
+            Self::KeyReused { key } => vec![json!({"field": "Idempotency-Key", "key": key})],
         }
     }
 }
@@ -418,6 +494,12 @@ impl From<StockConflict> for Error {
 impl From<SalesConflict> for Error {
     fn from(c: SalesConflict) -> Self {
         Conflict::Sales(c).into()
+    }
+}
+
+impl From<PlatformConflict> for Error {
+    fn from(c: PlatformConflict) -> Self {
+        Conflict::Platform(c).into()
     }
 }
 
@@ -455,6 +537,7 @@ impl Conflict {
             Self::Catalog(c) => c.code(),
             Self::Stock(c) => c.code(),
             Self::Sales(c) => c.code(),
+            Self::Platform(c) => c.code(),
             Self::CurrencyMismatch { .. } | Self::DatabaseCurrency { .. } => ErrorCode::CurrencyMismatch,
             Self::State { .. } => ErrorCode::StateConflict,
         }
@@ -475,6 +558,7 @@ impl Conflict {
             Self::Catalog(c) => c.details(),
             Self::Stock(c) => c.details(),
             Self::Sales(c) => c.details(),
+            Self::Platform(c) => c.details(),
             Self::DatabaseCurrency { database: expected, shop: found } | Self::CurrencyMismatch { expected, found } => {
                 vec![json!({"field": "currency", "expected": expected, "found": found})]
             }
@@ -535,7 +619,8 @@ macro_rules! error_codes {
 
 error_codes! {
     BadRequest = "BAD_REQUEST",
-        "The request cannot be parsed: it has malformed JSON, a malformed id, or an unknown field or parameter.";
+        "The request cannot be parsed: it has malformed JSON, a malformed value, or an unknown field, parameter or \
+         word.";
     Validation = "VALIDATION_FAILED", "At least one value is invalid; `details` has an entry for each such field.";
     Unauthenticated = "UNAUTHENTICATED", "The request requires authentication: log in first.";
     Forbidden = "FORBIDDEN", "The caller does not have the permission that the message names.";
@@ -543,7 +628,6 @@ error_codes! {
         "The resource does not exist, or it is soft-deleted; `include_deleted=true` shows soft-deleted ones.";
     MethodNotAllowed = "METHOD_NOT_ALLOWED",
         "The resource does not support this method; the header `Allow` lists those that it supports.";
-    NotAcceptable = "NOT_ACCEPTABLE", "The server does not offer the requested representation.";
     VersionConflict = "VERSION_CONFLICT",
         "The resource has changed since you read it: read it again, and repeat the change if it still applies.";
     VersionRequired = "VERSION_REQUIRED",
@@ -555,14 +639,21 @@ error_codes! {
     HasSales = "HAS_SALES", "An order refers to the resource: delete it without `force`.";
     InsufficientStock = "INSUFFICIENT_STOCK",
         "There is not enough stock; `details` names each such SKU and how many pieces are available.";
+    StockNotTracked = "STOCK_NOT_TRACKED",
+        "The SKU does not track its stock, so nothing moves it: set its `track_stock` to true first.";
     PriceMismatch = "PRICE_MISMATCH",
         "A price that the buyer was shown is not the current one; `details` has both prices of each such line.";
     OrderStatusConflict = "ORDER_STATUS_CONFLICT",
         "The status of the order does not allow this step; `details` has the status and those that do.";
     BillFrozen = "BILL_FROZEN",
         "The bill no longer changes: cancel units, or add lines, which go on a further bill.";
+    CartExpired = "CART_EXPIRED", "The cart has expired: create another one.";
+    CartOrdered = "CART_ORDERED", "An order was placed from the cart, which does not change any more.";
+    CartMerged = "CART_MERGED", "The cart was merged into another one, which `details` names: use that one.";
     FlatWriteRefused = "FLAT_WRITE_REFUSED",
         "The product has several SKUs, so that a flat field is ambiguous: set it in `skus` or on a SKU.";
+    IdempotencyKeyReused = "IDEMPOTENCY_KEY_REUSED",
+        "An earlier request with this `Idempotency-Key` was another one: repeat that one, or send a new key.";
     CurrencyMismatch = "CURRENCY_MISMATCH",
         "The amount is not in the currency of the shop: send all amounts in that currency.";
     StateConflict = "STATE_CONFLICT",
@@ -695,6 +786,9 @@ mod tests {
     fn r16_every_conflict_names_its_cause() {
         let (id, entity) = (Uuid::from_u128(7), Entity::Product);
         let shortage = Shortage { sku_id: id, requested: 2, available: 1 };
+        let price = Money::from_minor(100, crate::money::Currency::USD);
+        let field = "lines[0].unit_price".to_owned();
+        let mismatch = PriceMismatch { field, sku_id: id, expected: price, found: price };
         for conflict in [
             Conflict::Version { entity, id, expected: 1, actual: 2 },
             Conflict::VersionRequired { entity },
@@ -702,8 +796,14 @@ mod tests {
             CatalogConflict::CategoryCycle { category: id, parent: id }.into(),
             CatalogConflict::CategoryNotEmpty { category: id, children: 1, products: 0 }.into(),
             SalesConflict::HasSales { entity, id }.into(),
+            SalesConflict::PriceMismatch { prices: vec![mismatch] }.into(),
+            SalesConflict::CartExpired { cart: id }.into(),
+            SalesConflict::CartOrdered { cart: id }.into(),
+            SalesConflict::CartMerged { cart: id, into: id }.into(),
             StockConflict::Insufficient { shortages: vec![shortage] }.into(),
+            StockConflict::NotTracked { sku_id: id }.into(),
             CatalogConflict::FlatWrite { product: id, skus: 2, field: "price" }.into(),
+            PlatformConflict::KeyReused { key: "k-1".to_owned() }.into(),
             Conflict::CurrencyMismatch { expected: "USD".to_owned(), found: "JPY".to_owned() },
             Conflict::State { message: "it is not deleted".to_owned() },
         ] {

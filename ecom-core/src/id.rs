@@ -5,7 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use parking_lot::Mutex;
-use rand::{Rng, SeedableRng, rngs::StdRng};
+use rand::{Rng, RngExt as _, SeedableRng, rngs::StdRng};
 use uuid::{Builder, Uuid};
 
 use crate::clock::SharedClock;
@@ -65,6 +65,8 @@ entities! {
     Product = "product", ProductId;
     /// A SKU (variant) of a product.
     Sku = "sku", SkuId;
+    /// A review of a product.
+    Review = "review", ReviewId;
     /// A movement of the stock ledger.
     StockMovement = "stock movement", StockMovementId;
     /// A customer.
@@ -131,7 +133,7 @@ event_kinds! {
     ProductDeleted = "product.deleted" of Product;
     /// A product was restored.
     ProductRestored = "product.restored" of Product;
-    /// A product was permanently deleted.
+    /// A product was permanently deleted, together with its reviews.
     ProductPurged = "product.purged" of Product;
     /// The stock of a product's SKU changed.
     StockChanged = "stock.changed" of Product;
@@ -147,6 +149,13 @@ event_kinds! {
     CategoryRestored = "category.restored" of Category;
     /// A category was permanently deleted.
     CategoryPurged = "category.purged" of Category;
+    /// A review of a product was created.
+    ReviewCreated = "review.created" of Review;
+    /// A review was edited.
+    ReviewUpdated = "review.updated" of Review;
+    /// A review was permanently deleted. The reviews of a product that is permanently deleted have no events of their
+    /// own.
+    ReviewDeleted = "review.deleted" of Review;
     /// A customer was created.
     CustomerCreated = "customer.created" of Customer;
     /// A customer was edited.
@@ -155,7 +164,7 @@ event_kinds! {
     CustomerDeleted = "customer.deleted" of Customer;
     /// A customer was restored.
     CustomerRestored = "customer.restored" of Customer;
-    /// A customer was permanently deleted, together with its addresses.
+    /// A customer was permanently deleted, together with its addresses. Its reviews remain, without a customer.
     CustomerPurged = "customer.purged" of Customer;
     /// An address was added to a customer.
     AddressCreated = "address.created" of Address;
@@ -196,6 +205,11 @@ event_kinds! {
 pub trait IdSource: Send + Sync + fmt::Debug {
     /// Returns a new UUIDv7, which is greater than every id that this source has returned before.
     fn next(&self) -> Uuid;
+
+    /// Returns 32 random bytes that nobody can guess, for a secret. By default they come from the operating system.
+    fn secret(&self) -> [u8; 32] {
+        rand::make_rng::<StdRng>().random()
+    }
 }
 
 /// The default [`IdSource`]. It makes UUIDv7 (RFC 9562, 5.7) from the time of a clock, a monotonic counter within the
@@ -235,6 +249,10 @@ impl fmt::Debug for UuidV7Source {
 }
 
 impl IdSource for UuidV7Source {
+    fn secret(&self) -> [u8; 32] {
+        self.state.lock().rng.random()
+    }
+
     fn next(&self) -> Uuid {
         let now = u64::try_from(self.clock.now().timestamp_millis()).unwrap_or(0);
         let mut s = self.state.lock();

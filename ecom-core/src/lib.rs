@@ -11,15 +11,18 @@ mod domain {
     pub(crate) mod access {
         pub(crate) mod principal;
     }
-    /// Products, SKUs and categories.
+    /// Products, SKUs, categories and reviews.
     pub(crate) mod catalog {
         pub(crate) mod category;
         pub(crate) mod product;
+        pub(crate) mod review;
         pub(crate) mod sku;
     }
     pub(crate) mod common;
-    /// The log of events.
+    /// Idempotency keys, and the log of events.
     pub(crate) mod platform {
+        pub(crate) mod audit;
+        pub(crate) mod idempotency;
         pub(crate) mod outbox;
     }
     /// Stock levels and the ledger.
@@ -29,6 +32,7 @@ mod domain {
     /// Customers with their addresses, carts, orders and bills.
     pub(crate) mod sales {
         pub(crate) mod bill;
+        pub(crate) mod cart;
         pub(crate) mod customer;
         pub(crate) mod offer;
         pub(crate) mod order;
@@ -52,10 +56,13 @@ mod service {
         pub(crate) mod import;
         pub(crate) mod product;
         pub(crate) mod resolver;
+        pub(crate) mod review;
         pub(crate) mod sku;
     }
-    /// The reader of the event log.
+    /// Idempotent calls, and the reader of the event log.
     pub(crate) mod platform {
+        pub(crate) mod audit;
+        pub(crate) mod idempotency;
         pub(crate) mod outbox;
     }
     pub(crate) mod run;
@@ -70,6 +77,7 @@ mod service {
     }
     /// The rules of sales.
     pub(crate) mod sales {
+        pub(crate) mod cart;
         pub(crate) mod customer;
         pub(crate) mod order;
     }
@@ -102,7 +110,7 @@ pub mod common {
     pub use crate::service::run::read_through::{Cacheable, Cached, Lookup};
 }
 
-/// The catalog: products with their SKUs, the tree of categories, and imports of both.
+/// The catalog: products with their SKUs, the tree of categories, imports of both, and reviews.
 pub mod catalog {
     pub use crate::domain::catalog::category::{
         Category, CategoryFilter, CategoryInput, CategoryPatch, CategorySummary, path_depth,
@@ -111,6 +119,7 @@ pub mod catalog {
         Image, ImageInput, Product, ProductFilter, ProductFilters, ProductInput, ProductPatch, ProductSort,
         ProductStatus, RatingSource, RatingSummary,
     };
+    pub use crate::domain::catalog::review::{Review, ReviewFilter, ReviewInput, ReviewPatch, ReviewSort, ReviewTally};
     pub use crate::domain::catalog::sku::{
         AvailabilityStatus, DEFAULT_LOW_STOCK_THRESHOLD, Dimensions, DimensionsInput, DimensionsPatch, MAX_STOCK, Sku,
         SkuInput, SkuPatch,
@@ -123,6 +132,7 @@ pub mod catalog {
         ImportReport, ImportService, MetaRecord, ProductRecord, SkuRecord,
     };
     pub use crate::service::catalog::product::{ProductList, ProductListQuery, ProductService};
+    pub use crate::service::catalog::review::ReviewService;
     pub use crate::service::catalog::sku::{MAX_SKUS, SkuService};
 }
 
@@ -136,9 +146,13 @@ pub mod stock {
     pub use crate::service::stock::inventory::InventoryService;
 }
 
-/// Sales: customers with their addresses.
+/// Sales: customers with their addresses, and carts.
 pub mod sales {
     pub use crate::domain::sales::bill::{Bill, BillFilter, BillKind, BillPatch, BillSort, BillStatus, PaymentType};
+    pub use crate::domain::sales::cart::{
+        Cart, CartAccess, CartFilter, CartInput, CartLine, CartLineInput, CartLinePatch, CartPatch, CartState,
+        CartToken, CreatedCart, MAX_AMOUNT, PricedCart, PricedLine, TokenHash,
+    };
     pub use crate::domain::sales::customer::{
         Address, AddressFilter, AddressInput, AddressPatch, Customer, CustomerFilter, CustomerInput, CustomerPatch,
         CustomerSort,
@@ -153,6 +167,7 @@ pub mod sales {
     };
     pub use crate::error::{PriceMismatch, SalesConflict};
     pub use crate::paging::{Page, Paging, Total};
+    pub use crate::service::sales::cart::CartService;
     pub use crate::service::sales::customer::{AddressService, CustomerService};
     pub use crate::service::sales::order::{BillService, OrderService};
 }
@@ -164,10 +179,15 @@ pub mod search {
     pub use crate::service::search::query::{FacetValue, SearchPage, SearchService};
 }
 
-/// The platform: the event log, its consumers, and the background work.
+/// The platform: the event log, its consumers, idempotent calls, and the background work.
 pub mod platform {
+    pub use crate::domain::platform::audit::{AuditFinding, AuditReport, LedgerSum};
+    pub use crate::domain::platform::idempotency::{IdempotencyKey, RequestHash, StoredAnswer};
     pub use crate::domain::platform::outbox::{Event, EventBatch, EventKind, OutboxPosition};
+    pub use crate::error::PlatformConflict;
     pub use crate::service::background::Background;
     pub use crate::service::background::consumer::{Consumer, StartPosition};
+    pub use crate::service::platform::audit::AuditService;
+    pub use crate::service::platform::idempotency::{IdempotencyService, Once};
     pub use crate::service::platform::outbox::EventLog;
 }

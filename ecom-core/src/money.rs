@@ -22,9 +22,9 @@ pub enum NumberError {
     /// The text is longer than 40 characters.
     #[error("must have at most 40 characters")]
     TooManyDigits,
-    /// The number has more than two decimal places.
-    #[error("must have at most 2 decimal places")]
-    TooPrecise,
+    /// The number has more decimal places than are stored.
+    #[error("must have at most {_0} decimal place{}", if *_0 == 1 { "" } else { "s" })]
+    TooPrecise(u32),
     /// The amount has more decimal places than the minor unit of its currency.
     #[error("must have at most {} decimal places, as the minor unit of {_0} has", _0.exponent())]
     FinerThanMinorUnit(Currency),
@@ -232,6 +232,7 @@ fn same_currency(found: impl IntoIterator<Item = Currency>, shop: Currency) -> R
 
 /// Pushes an error if the minimum of a price filter is above its maximum. `prefix` precedes the names of the fields
 /// (`filter.` or empty).
+#[doc(hidden)]
 pub fn check_price_order(prefix: &str, min: Option<Money>, max: Option<Money>, errors: &mut ValidationErrors) {
     if min.zip(max).is_some_and(|(min, max)| min.minor() > max.minor()) {
         let message = format!("must not be above `{prefix}max_price`");
@@ -333,26 +334,31 @@ impl Serialize for ExactDecimal {
     }
 }
 
-macro_rules! hundredths {
-    ($(#[$doc:meta])* $name:ident($repr:ty), $max:expr) => {
+/// Makes a type for numbers from 0 to a maximum, which databases store as integers. `$exponent` is the number of decimal
+/// places, and `$units` the name of the stored unit.
+macro_rules! fixed_point {
+    (
+        $(#[$doc:meta])* $name:ident($repr:ty), $exponent:literal, $units:literal,
+        $MAX:ident = $max:expr, $from:ident, $get:ident
+    ) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
         #[serde(transparent)]
         pub struct $name($repr);
 
         impl $name {
-            /// The largest valid value, in hundredths.
-            pub const MAX_HUNDREDTHS: $repr = $max;
+            #[doc = concat!("The largest valid value, in ", $units, ".")]
+            pub const $MAX: $repr = $max;
 
-            const BOUNDS: NumberError = NumberError::OutOfBounds { min: 0, max: (Self::MAX_HUNDREDTHS / 100) as i64 };
+            const BOUNDS: NumberError =
+                NumberError::OutOfBounds { min: 0, max: (Self::$MAX / (10 as $repr).pow($exponent)) as i64 };
 
-            /// Returns the value for a number of hundredths, as databases store it.
+            #[doc = concat!("Returns the value for a number of ", $units, ", as databases store it.")]
             ///
             /// # Errors
             /// [`NumberError::OutOfBounds`].
-            pub fn from_hundredths(n: i64) -> Result<Self, NumberError> {
-                <$repr>::try_from(n).ok().filter(|n| (0..=Self::MAX_HUNDREDTHS).contains(n)).map(Self)
-                    .ok_or(Self::BOUNDS)
+            pub fn $from(n: i64) -> Result<Self, NumberError> {
+                <$repr>::try_from(n).ok().filter(|n| (0..=Self::$MAX).contains(n)).map(Self).ok_or(Self::BOUNDS)
             }
 
             /// Returns the value for an exact decimal.
@@ -361,21 +367,21 @@ macro_rules! hundredths {
             /// [`NumberError::OutOfBounds`], [`NumberError::TooPrecise`].
             pub fn exact(d: Decimal) -> Result<Self, NumberError> {
                 let mut d = d.normalize();
-                if d.scale() > 2 {
-                    return Err(NumberError::TooPrecise);
+                if d.scale() > $exponent {
+                    return Err(NumberError::TooPrecise($exponent));
                 }
                 if d.abs() > Decimal::from(i64::MAX / 1_000) {
                     return Err(Self::BOUNDS);
                 }
-                d.rescale(2);
-                Self::from_hundredths(i64::try_from(d.mantissa()).unwrap_or(-1))
+                d.rescale($exponent);
+                Self::$from(i64::try_from(d.mantissa()).unwrap_or(-1))
             }
 
-            /// Returns the value in hundredths, as databases store it.
-            pub const fn hundredths(self) -> $repr { self.0 }
+            #[doc = concat!("Returns the value in ", $units, ", as databases store it.")]
+            pub const fn $get(self) -> $repr { self.0 }
 
-            /// Returns the value as a decimal with two decimal places.
-            pub fn decimal(self) -> Decimal { Decimal::new(i64::from(self.0), 2) }
+            /// Returns the value as a decimal with all its decimal places.
+            pub fn decimal(self) -> Decimal { Decimal::new(i64::from(self.0), $exponent) }
         }
 
         impl fmt::Display for $name {
@@ -388,21 +394,26 @@ macro_rules! hundredths {
     };
 }
 
-hundredths! {
+fixed_point! {
     /// A discount in percent: 0–100, with two decimal places.
-    Percentage(i32), 10_000
+    Percentage(i32), 2, "hundredths", MAX_HUNDREDTHS = 10_000, from_hundredths, hundredths
 }
-hundredths! {
+fixed_point! {
     /// A mean rating in stars: 0–5, with two decimal places.
-    Rating(i32), 500
+    Rating(i32), 2, "hundredths", MAX_HUNDREDTHS = 500, from_hundredths, hundredths
 }
-hundredths! {
+fixed_point! {
+    /// The rating of one review in stars: 0–5, with one decimal place.
+    Stars(i32), 1, "tenths", MAX_TENTHS = 50, from_tenths, tenths
+}
+fixed_point! {
     /// A weight or a length in the shop's unit: 0–1,000,000,000, with two decimal places.
-    Measure(i64), 100_000_000_000
+    Measure(i64), 2, "hundredths", MAX_HUNDREDTHS = 100_000_000_000, from_hundredths, hundredths
 }
 
 /// Returns the price of an input, which must be exact in the shop's currency and 0 or more. If it is not, the function
 /// pushes an error under `field` and returns `None`.
+#[doc(hidden)]
 pub fn price_of(d: ExactDecimal, currency: Currency, field: &str, errors: &mut ValidationErrors) -> Option<Money> {
     match Money::exact(d.0, currency) {
         Ok(m) if m.minor() < 0 => {
@@ -449,6 +460,20 @@ mod tests {
         assert_eq!("5 USD".parse::<Money>().unwrap().minor(), 500);
         for no in ["9.99", "USD 9.99", "9.99 XXX", "9.999 USD", "9.99  USD", "", "1.5 JPY"] {
             assert!(no.parse::<Money>().is_err(), "{no}");
+        }
+    }
+
+    #[test]
+    fn stars_are_read_exactly_and_refuse_a_second_decimal_place() {
+        for (text, tenths) in [("0", 0), ("4.5", 45), ("\"5.0\"", 50), ("3.20", 32)] {
+            assert_eq!(Stars::exact(dec(text).0).unwrap().tenths(), tenths, "{text}");
+        }
+        assert_eq!(Stars::exact(dec("4.55").0), Err(NumberError::TooPrecise(1)));
+        assert_eq!(NumberError::TooPrecise(1).to_string(), "must have at most 1 decimal place");
+        assert_eq!(NumberError::TooPrecise(2).to_string(), "must have at most 2 decimal places");
+        for no in ["-0.1", "5.1", "1e20"] {
+            let refused = Stars::exact(dec(no).0).unwrap_err();
+            assert_eq!(refused.to_string(), "must be between 0 and 5", "{no}");
         }
     }
 

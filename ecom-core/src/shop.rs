@@ -18,12 +18,16 @@ use crate::service::background::Background;
 use crate::service::catalog::category::CategoryService;
 use crate::service::catalog::import::ImportService;
 use crate::service::catalog::product::ProductService;
+use crate::service::catalog::review::ReviewService;
 use crate::service::catalog::sku::SkuService;
+use crate::service::platform::audit::AuditService;
+use crate::service::platform::idempotency::IdempotencyService;
 use crate::service::platform::outbox::EventLog;
 use crate::service::run::context::Context;
 use crate::service::run::queue::Queue;
 use crate::service::run::read_through::ReadThrough;
 use crate::service::run::transaction::Tx;
+use crate::service::sales::cart::CartService;
 use crate::service::sales::customer::{AddressService, CustomerService};
 use crate::service::sales::order::{BillService, OrderService};
 use crate::service::search::index::IndexSyncService;
@@ -106,6 +110,11 @@ impl<'a> ActingShop<'a> {
         SkuService::new(self.cx, self.who)
     }
 
+    /// Returns the service of reviews.
+    pub const fn reviews(&self) -> ReviewService<'a> {
+        ReviewService::new(self.cx, self.who)
+    }
+
     /// Returns the service of stock and its ledger.
     pub const fn inventory(&self) -> InventoryService<'a> {
         InventoryService::new(self.cx, self.who)
@@ -131,6 +140,11 @@ impl<'a> ActingShop<'a> {
         BillService::new(self.cx, self.who)
     }
 
+    /// Returns the service of carts.
+    pub const fn carts(&self) -> CartService<'a> {
+        CartService::new(self.cx, self.who)
+    }
+
     /// Returns the service of searches.
     pub const fn search(&self) -> SearchService<'a> {
         SearchService::new(self.cx, self.who)
@@ -144,6 +158,16 @@ impl<'a> ActingShop<'a> {
     /// Returns the event log, for consumers that store their position in it themselves.
     pub const fn events(&self) -> EventLog<'a> {
         EventLog::new(self.cx, self.who)
+    }
+
+    /// Returns the service that audits the shop.
+    pub const fn audit(&self) -> AuditService<'a> {
+        AuditService::new(self.cx, self.who)
+    }
+
+    /// Returns the service of idempotent calls, whose keys belong to the principal.
+    pub const fn idempotency(&self) -> IdempotencyService<'a> {
+        IdempotencyService::new(self.cx, self.who)
     }
 
     /// Returns the service of imports.
@@ -228,6 +252,11 @@ impl Shop {
         self.trusted().skus()
     }
 
+    /// Returns the service of reviews.
+    pub fn reviews(&self) -> ReviewService<'_> {
+        self.trusted().reviews()
+    }
+
     /// Returns the service of stock and its ledger.
     pub fn inventory(&self) -> InventoryService<'_> {
         self.trusted().inventory()
@@ -253,6 +282,11 @@ impl Shop {
         self.trusted().bills()
     }
 
+    /// Returns the service of carts.
+    pub fn carts(&self) -> CartService<'_> {
+        self.trusted().carts()
+    }
+
     /// Returns the service of searches.
     pub fn search(&self) -> SearchService<'_> {
         self.trusted().search()
@@ -266,6 +300,16 @@ impl Shop {
     /// Returns the event log, for consumers that store their position in it themselves.
     pub fn events(&self) -> EventLog<'_> {
         self.trusted().events()
+    }
+
+    /// Returns the service that audits the shop.
+    pub fn audit(&self) -> AuditService<'_> {
+        self.trusted().audit()
+    }
+
+    /// Returns the service of idempotent calls, whose keys belong to the application itself.
+    pub fn idempotency(&self) -> IdempotencyService<'_> {
+        self.trusted().idempotency()
     }
 
     /// Returns the service of imports.

@@ -43,6 +43,7 @@ pub const MAX_KEY: usize = 512;
 
 /// Pushes an error if `text` has fewer than `min` or more than `max` characters after trimming, if `min` is above 0 and
 /// all characters are invisible, or if it contains control characters, such as NUL, which some databases cannot store.
+#[doc(hidden)]
 pub fn check_text(field: &str, text: &str, min: usize, max: usize, errors: &mut ValidationErrors) {
     // Bytes first: a text of 10 MB is refused without being walked.
     let length = if text.len() > max * 4 { usize::MAX } else { text.trim().chars().count() };

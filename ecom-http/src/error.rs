@@ -32,18 +32,22 @@ pub(crate) const fn status_of(code: ErrorCode) -> StatusCode {
         ErrorCode::Forbidden => StatusCode::FORBIDDEN,
         ErrorCode::NotFound => StatusCode::NOT_FOUND,
         ErrorCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-        ErrorCode::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
         ErrorCode::VersionConflict
         | ErrorCode::Duplicate
         | ErrorCode::CategoryCycle
         | ErrorCode::CategoryNotEmpty
         | ErrorCode::HasSales
         | ErrorCode::InsufficientStock
-        | ErrorCode::PriceMismatch
         | ErrorCode::OrderStatusConflict
         | ErrorCode::BillFrozen
+        | ErrorCode::StockNotTracked
         | ErrorCode::FlatWriteRefused
+        | ErrorCode::IdempotencyKeyReused
         | ErrorCode::CurrencyMismatch
+        | ErrorCode::PriceMismatch
+        | ErrorCode::CartExpired
+        | ErrorCode::CartOrdered
+        | ErrorCode::CartMerged
         | ErrorCode::StateConflict => StatusCode::CONFLICT,
         ErrorCode::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
         ErrorCode::UriTooLong => StatusCode::URI_TOO_LONG,
@@ -95,9 +99,6 @@ impl ApiError {
                 ErrorCode::MethodNotAllowed,
                 "the resource does not support this method; `Allow` lists those that it supports",
             ),
-            StatusCode::NOT_ACCEPTABLE => {
-                (ErrorCode::NotAcceptable, "the server does not offer the requested representation")
-            }
             StatusCode::REQUEST_TIMEOUT => {
                 (ErrorCode::RequestTimeout, "the request did not arrive in time; send it again")
             }
@@ -131,6 +132,11 @@ impl ApiError {
             Error::NotFound { .. } => Self::field(field, FieldCode::ReferenceNotFound, error.to_string()),
             other => other.into(),
         }
+    }
+
+    /// Returns the error of the library that has caused this one, for callers that return those.
+    pub(crate) fn into_error(self) -> Error {
+        self.cause.unwrap_or(Error::Internal { context: "rendering a response", source: None })
     }
 
     /// Logs a server error with its causes, which responses do not contain.

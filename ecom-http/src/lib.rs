@@ -17,6 +17,7 @@ mod error;
 mod etag;
 mod extract;
 mod headers;
+mod idempotency;
 mod middleware;
 mod openapi;
 mod resource;

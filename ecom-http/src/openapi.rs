@@ -6,10 +6,13 @@ use std::fmt::Write as _;
 use ecom_core::ErrorCode;
 use serde::Serialize;
 use utoipa::OpenApi;
-use utoipa::openapi::path::Operation;
+use utoipa::openapi::header::HeaderBuilder;
+use utoipa::openapi::path::{Operation, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::{AnyOfBuilder, ArrayItems, ObjectBuilder, OneOfBuilder, Type};
 use utoipa::openapi::tag::TagBuilder;
-use utoipa::openapi::{ContentBuilder, OpenApi as Document, Ref, RefOr, Response, ResponseBuilder, Schema, Server};
+use utoipa::openapi::{
+    ContentBuilder, OpenApi as Document, Ref, RefOr, Required, Response, ResponseBuilder, Schema, Server,
+};
 
 use crate::app::HttpConfig;
 use crate::error::status_of;
@@ -118,6 +121,9 @@ fn complete(document: &mut Document, config: &HttpConfig) {
                 add(operation, &with_body);
             }
         }
+        if let Some(operation) = &mut item.post {
+            takes_a_key(operation);
+        }
         for operation in [&mut item.post, &mut item.put, &mut item.patch, &mut item.delete].into_iter().flatten() {
             add(operation, &[C::StateConflict]);
             let versioned = operation.parameters.iter().flatten().any(|p| match p {
@@ -133,6 +139,37 @@ fn complete(document: &mut Document, config: &HttpConfig) {
             }
         }
     }
+}
+
+/// Adds the header `Idempotency-Key` to an operation, and the header of a response that was stored before.
+fn takes_a_key(operation: &mut Operation) {
+    let text = ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).max_length(Some(255)).build();
+    let parameter = ParameterBuilder::new()
+        .name("Idempotency-Key")
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some(
+            "A key that the client chooses for this request, such as a UUID: 1 to 255 visible ASCII characters. If the \
+             client repeats the request with the same key, the request does not run again, and the response is the stored \
+             one. A request that was refused leaves the key free.",
+        ))
+        .schema(Some(text))
+        .build();
+    operation.parameters.get_or_insert_default().push(parameter.into());
+    for (status, answer) in &mut operation.responses.responses {
+        if let RefOr::T(answer) = answer
+            && status.starts_with('2')
+        {
+            let header = HeaderBuilder::new()
+                .schema(Some(ObjectBuilder::new().schema_type(Type::String).enum_values(Some(["true"])).build()))
+                .description(Some("Present if an earlier request with the same `Idempotency-Key` made this response."))
+                .build();
+            answer.headers.insert("Idempotency-Replayed".to_owned(), header.into());
+        }
+    }
+    let codes = [ErrorCode::StateConflict, ErrorCode::IdempotencyKeyReused];
+    let conflicts = codes.map(|code| format!("{}: {}", code.as_str(), code.meaning())).join(" ");
+    operation.responses.responses.entry("409".to_owned()).or_insert_with(|| response(&conflicts));
 }
 
 /// The finished document, except for the path of the server.

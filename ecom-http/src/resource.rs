@@ -109,14 +109,19 @@ pub(crate) struct Reply {
     pub app: Arc<App>,
     /// The path and query of the request.
     pub target: RequestTarget,
-    /// The caller: the principal that the host has added to the request, or the configured one.
+    /// The caller.
     principal: Principal,
     if_none_match: Option<HeaderValue>,
 }
 
+/// Returns the caller of a request: the principal that the host has added to it, or the configured one.
+pub(crate) fn principal<'a>(parts: &'a Parts, app: &'a App) -> &'a Principal {
+    parts.extensions.get().unwrap_or(&app.config.anonymous)
+}
+
 impl Reply {
     fn of(parts: &Parts, app: &Arc<App>) -> Self {
-        let principal = parts.extensions.get().unwrap_or(&app.config.anonymous).clone();
+        let principal = principal(parts, app).clone();
         let if_none_match = parts.headers.get(IF_NONE_MATCH).cloned();
         Self { app: app.clone(), target: RequestTarget::of(parts), principal, if_none_match }
     }

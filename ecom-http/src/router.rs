@@ -15,6 +15,7 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
 use crate::app::{App, HttpConfig};
 use crate::error::ApiError;
+use crate::idempotency::IDEMPOTENCY_REPLAYED;
 use crate::middleware::FrontLayer;
 use crate::{openapi, routes};
 
@@ -151,6 +152,7 @@ fn cors(origins: &[String]) -> CorsLayer {
             header::LINK,
             header::LOCATION,
             header::RETRY_AFTER,
+            IDEMPOTENCY_REPLAYED,
             header::HeaderName::from_static("x-cache"),
             header::HeaderName::from_static("x-request-id"),
         ])

@@ -2,10 +2,10 @@
 //!
 //! | Feature | Adapter | URL |
 //! |---|---|---|
-//! | `tantivy` (default) | [`TantivySearch`]: embedded, on disk or in memory | `tantivy://<directory>`, `tantivy://memory` |
+//! | `tantivy` (default) | [`TantivySearch`]: embedded, disk or memory | `tantivy://<directory>`, `tantivy://memory` |
 //!
-//! Every adapter runs the suite `ecom_core::search_suite!` (feature `testkit`). An adapter of your own runs it with one
-//! line:
+//! `TantivySearch::open` opens an index, which the application passes to the shop. Every adapter runs the suite
+//! `ecom_core::search_suite!` (feature `testkit`). An adapter of your own runs it with one line in a test crate:
 //!
 //! ```ignore
 //! mod my_engine {

@@ -377,7 +377,7 @@ async fn r16_a_place_that_cannot_be_written_to_is_a_clear_error() {
         (file.join("index"), "must not be a file, nor lie below one"),
         (file.clone(), "must not be a file"),
         (broken("writer.lock"), "cannot be written to"),
-        (broken("CURRENT"), "remove the directory, and the index is built again"),
+        (broken("CURRENT"), "remove the directory, so that the index is rebuilt"),
     ];
     for (i, (path, advice)) in cases.into_iter().enumerate() {
         if i == 3 {

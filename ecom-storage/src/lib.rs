@@ -1,20 +1,24 @@
 //! Storage adapters of `ecom`: one SQL implementation for three databases, and caches.
 //!
-//! | Feature | Database | State |
-//! |---|---|---|
-//! | `sqlite` (default) | SQLite, a file or memory | works in full |
-//! | `postgres` | PostgreSQL 13 and later | works in full; tested on 15 |
-//! | `mysql` | MySQL 8, MariaDB 10.6 and later | works in full; tested on MariaDB 10.11 |
+//! | Feature | Database | URL | Tested on |
+//! |---|---|---|---|
+//! | `sqlite` (default) | SQLite, file or memory | `sqlite://<path>`, `sqlite::memory:` | the bundled version |
+//! | `postgres` | PostgreSQL 13 and later | `postgres://…` | PostgreSQL 15 |
+//! | `mysql` | MySQL 8, MariaDB 10.6 and later | `mysql://…` | MariaDB 10.11 |
 //!
-//! Features add up. Without a database feature the crate contains caches only.
+//! Every database supports all methods of the ports. The features can be combined, and without any of them the crate
+//! contains only the caches (see [`cache`]).
+//!
+//! `SqlStorage` is the adapter. To run statements of a host application in the same transaction as writes of the
+//! shop, use `begin_on_sqlite`, `begin_on_postgres` or `begin_on_mysql`.
 //!
 //! # One repository for three databases
 //! Repositories in `sql/` are plain, non-generic code over a thin executor: an enum of the three connections, typed
-//! values and typed rows. What differs between databases is in one folder per database: opening a connection, binding
-//! values, reading rows, classifying errors, and fragments of SQL. We rejected two alternatives. Code that is generic
-//! over `sqlx::Database` repeats its bounds on every function. The same source compiled once per driver is as fast, but
-//! tools see only one of the three copies. The executor costs a match per statement and per column. It resembles sqlx's
-//! `Any`, but knows ids, JSON and times.
+//! values and typed rows. One folder per database contains what differs: opening a connection, binding values, reading
+//! rows, classifying errors, and fragments of SQL. We rejected two alternatives. Code that is generic over
+//! `sqlx::Database` repeats its bounds on every function. The same source compiled once per driver is as fast, but tools
+//! see only one of the three copies. The executor costs a match per statement and per column. It resembles sqlx's
+//! `Any`, but also supports ids, JSON and times.
 
 pub mod cache;
 #[cfg(feature = "mysql")]

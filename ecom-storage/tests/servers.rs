@@ -179,7 +179,7 @@ async fn a_host_writes_inside_its_own_transaction(database: TestDatabase) -> Tes
                     let mut host_tx = host.begin().await?;
                     let mut tx = $on(&shop, &mut host_tx).await?;
                     shop.acting_as(&actor).categories().create_in(&mut tx, &input).await?;
-                    let after = tx.finish();
+                    let after = tx.finish()?;
                     host_tx.execute(insert).await?;
                     if keep {
                         host_tx.commit().await?

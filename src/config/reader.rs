@@ -95,6 +95,31 @@ impl Reader<'_> {
         }
     }
 
+    /// Reads the levels of the log: a level, or directives of `tracing-subscriber`'s `EnvFilter`. A name without a level is
+    /// refused, because a misspelled level would count as a name.
+    pub fn log(&mut self, name: &str, default: &str) -> String {
+        let text = self.text(name, default);
+        let is_level = |word: &str| {
+            let levels = ["off", "error", "warn", "info", "debug", "trace", "0", "1", "2", "3", "4", "5"];
+            levels.contains(&word.to_ascii_lowercase().as_str())
+        };
+        let is_directive = |directive: &str| match directive.trim().rsplit_once('=') {
+            None => is_level(directive.trim()),
+            Some((target, level)) => {
+                !target.is_empty() && !target.contains(char::is_whitespace) && is_level(level.trim())
+            }
+        };
+        // Directives with spans have a grammar of their own, in which commas separate fields too.
+        if !text.contains('[') && !text.split(',').all(is_directive) {
+            self.bad(
+                name,
+                "must be `off`, `error`, `warn`, `info`, `debug` or `trace`, or directives such as \
+                 `info,ecom_core=debug`",
+            );
+        }
+        text
+    }
+
     /// Reads prices in the major unit, in ascending order, and returns them in minor units.
     pub fn prices(&mut self, name: &str, currency: Currency, default: &[i64]) -> Vec<i64> {
         let Some(text) = present(self.values, name) else { return default.to_vec() };

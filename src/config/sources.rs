@@ -6,7 +6,7 @@ use ecom_core::{FieldCode, ValidationErrors};
 
 /// The names of all settings. A TOML file can contain all but `ECOM_CONFIG`; its keys are the names in lower case
 /// without `ECOM_`.
-pub(super) const NAMES: [&str; 40] = [
+pub(super) const NAMES: [&str; 41] = [
     "ECOM_LISTEN",
     "PORT",
     "ECOM_DATA",
@@ -32,6 +32,8 @@ pub(super) const NAMES: [&str; 40] = [
     "ECOM_LEASE_TTL",
     "ECOM_INDEX_BATCH",
     "ECOM_OUTBOX_RETENTION",
+    "ECOM_IDEMPOTENCY_RETENTION",
+    "ECOM_CART_TTL",
     "ECOM_ADJUSTMENT_BATCH",
     "ECOM_API_PREFIX",
     "ECOM_PAGE_SIZE",
@@ -76,8 +78,45 @@ fn known(name: &str) -> Option<&'static str> {
     NAMES.into_iter().find(|n| *n == name)
 }
 
-/// Returns the settings of `.env` in the working directory, or none if there is no such file.
-pub(super) fn dot_env(errors: &mut ValidationErrors) -> BTreeMap<&'static str, String> {
+/// Returns a warning about a variable whose name begins like that of a setting but is not one.
+pub(super) fn unknown(name: &str) -> Option<String> {
+    let upper = name.to_ascii_uppercase();
+    if !upper.starts_with("ECOM_") || known(name).is_some() {
+        return None;
+    }
+    Some(match nearest(&upper) {
+        Some(near) => format!("{name} is not a setting, and has no effect; did you mean `{near}`?"),
+        None => format!("{name} is not a setting, and has no effect"),
+    })
+}
+
+/// Returns the setting whose name differs the least from this one, if it differs by at most two characters, or by the
+/// prefix `ECOM_`.
+fn nearest(name: &str) -> Option<&'static str> {
+    if let Some(same) = known(name).or_else(|| known(name.strip_prefix("ECOM_")?)) {
+        return Some(same);
+    }
+    let (distance, near) = NAMES.into_iter().map(|known| (edits(name, known), known)).min()?;
+    (distance <= 2).then_some(near)
+}
+
+/// Returns the number of characters to insert, delete or replace that make one name of the other.
+fn edits(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut before = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.bytes().enumerate() {
+            let replaced = before + usize::from(x != y);
+            before = row[j + 1];
+            row[j + 1] = replaced.min(before + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+/// Returns the settings of `.env` in the working directory, or none if there is no such file. Adds the names of all its
+/// variables to `names`.
+pub(super) fn dot_env(names: &mut Vec<String>, errors: &mut ValidationErrors) -> BTreeMap<&'static str, String> {
     let mut values = BTreeMap::new();
     let lines = match dotenvy::from_path_iter(".env") {
         Ok(lines) => lines,
@@ -93,6 +132,7 @@ pub(super) fn dot_env(errors: &mut ValidationErrors) -> BTreeMap<&'static str, S
                 if let Some(name) = known(&name) {
                     values.entry(name).or_insert(value);
                 }
+                names.push(name);
             }
             // The error of the parser shows the line, which may contain a secret.
             Err(_) => {
@@ -125,11 +165,13 @@ pub(super) fn toml_values(text: &str, errors: &mut ValidationErrors) -> BTreeMap
         let upper = key.to_ascii_uppercase();
         let name = known(&format!("ECOM_{upper}")).or_else(|| known(&upper));
         let Some(name) = name.filter(|n| *n != "ECOM_CONFIG" && key == key.to_ascii_lowercase()) else {
-            errors.push(
-                format!("ECOM_CONFIG: {key}"),
-                FieldCode::Unknown,
-                "is not a known setting; check its spelling",
+            let near = nearest(&format!("ECOM_{upper}")).or_else(|| nearest(&upper)).filter(|n| *n != "ECOM_CONFIG");
+            let advice = near.map_or_else(
+                || "check its spelling".to_owned(),
+                |near| format!("did you mean `{}`?", near.trim_start_matches("ECOM_").to_ascii_lowercase()),
             );
+            let message = format!("is not a known setting; {advice}");
+            errors.push(format!("ECOM_CONFIG: {key}"), FieldCode::Unknown, message);
             continue;
         };
         let text = match value {

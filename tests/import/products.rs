@@ -36,6 +36,39 @@ async fn r11_changed_rows_are_written_once_and_the_ledger_follows() {
 }
 
 #[tokio::test]
+async fn r11_records_set_whether_stock_is_tracked() {
+    let shop = shop().await;
+    let with = |fields: serde_json::Value| {
+        let mut r = record(1);
+        for (k, v) in fields.as_object().unwrap() {
+            r[k] = v.clone();
+        }
+        lines(&[r])
+    };
+    let (report, letters) = import(&shop, with(json!({"track_stock": false, "stock": 5}))).await;
+    assert_eq!((report.rejected, fields(&letters[0])), (1, vec!["stock".to_owned()]), "{letters:?}");
+    let (report, letters) = import(&shop, with(json!({"track_stock": false, "stock": 0}))).await;
+    assert_eq!(counts(&report), [1, 1, 0, 0, 0], "{letters:?}");
+    // A record without the field leaves it as it is, and cannot set the stock.
+    let (report, letters) = import(&shop, with(json!({"stock": null}))).await;
+    assert_eq!(counts(&report), [1, 0, 0, 1, 0], "{letters:?}");
+    let (report, letters) = import(&shop, with(json!({"stock": 5}))).await;
+    assert_eq!((report.rejected, fields(&letters[0])), (1, vec!["stock".to_owned()]), "{letters:?}");
+    assert!(letters[0]["fields"][0]["message"].as_str().unwrap().contains("`track_stock`"), "{letters:?}");
+    let sku = all_products(&shop).await[0].skus[0].clone();
+    assert_eq!((sku.track_stock, sku.on_hand, sku.audit.version), (false, 0, 1));
+    let (report, letters) = import(&shop, with(json!({"trackStock": true, "stock": 5}))).await;
+    assert_eq!(counts(&report), [1, 0, 1, 0, 0], "{letters:?}");
+    let sku = all_products(&shop).await[0].skus[0].clone();
+    assert_eq!((sku.track_stock, sku.on_hand, sku.audit.version), (true, 5, 2));
+    let listed = json!({"id": 2, "title": "Two", "skus": [
+        {"code": "a", "price": 1, "stock": 1}, {"code": "b", "price": 1, "stock": 1, "track_stock": false}]});
+    let (report, letters) = import(&shop, lines(&[listed])).await;
+    assert_eq!((report.rejected, fields(&letters[0])), (1, vec!["skus[1].stock".to_owned()]), "{letters:?}");
+    assert_balanced(&shop).await;
+}
+
+#[tokio::test]
 async fn sku_codes_are_found_again_and_never_taken_over() {
     let shop = shop().await;
     // A product without an external id, as a person creates it.

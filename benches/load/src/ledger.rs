@@ -6,11 +6,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// The outcome of a write, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It was sent, and no answer reports whether it was done.
+    /// The write was sent, and no answer has reported its outcome.
     Unknown,
-    /// The server acknowledged it.
+    /// The server acknowledged the write.
     Acknowledged,
-    /// The server refused it.
+    /// The server refused the write.
     Refused,
 }
 
@@ -25,7 +25,7 @@ pub struct Stock {
     pub sent: BTreeMap<u64, (i64, Outcome)>,
 }
 
-/// A product: its version at the start and how many edits were sent since.
+/// A product: its version at the start, and the number of edits that were sent since.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Edits {
     /// The version at the start.
@@ -36,15 +36,15 @@ pub struct Edits {
     pub unknown: i64,
 }
 
-/// A movement in the shop's ledger: its number, if it is of this run, and its difference.
+/// A movement in the ledger of the shop: its number, if it belongs to this run, and its difference.
 pub type Movement = (Option<u64>, i64);
 
 /// The result of the comparison.
 #[derive(Clone, Debug, Default)]
 pub struct Findings {
-    /// SKUs that were compared.
+    /// The number of SKUs that were compared.
     pub skus: u64,
-    /// Products that were compared.
+    /// The number of products that were compared.
     pub products: u64,
     /// Adjustments that the server acknowledged.
     pub adjustments: u64,
@@ -56,7 +56,7 @@ pub struct Findings {
     pub unknown_not_done: u64,
     /// Edits of unknown outcome.
     pub unknown_edits: u64,
-    /// Movements since the start that are not of this run.
+    /// Movements since the start that do not belong to this run.
     pub foreign: u64,
     /// Every difference that was found. It should be empty.
     pub problems: Vec<String>,
@@ -133,8 +133,8 @@ impl Ledger {
         lock(&self.edits).insert(product.to_owned(), Edits { start, ..Edits::default() });
     }
 
-    /// Records an adjustment. It is recorded as unknown before it is sent, so that it stays so if the user is stopped
-    /// half-way.
+    /// Records an adjustment as unknown before it is sent, so that it remains unknown if the user is stopped before the
+    /// answer arrives.
     pub fn adjustment(&self, sku: &str, number: u64, delta: i64, outcome: Outcome) {
         if let Some(stock) = lock(&self.stocks).get_mut(sku) {
             stock.sent.insert(number, (delta, outcome));

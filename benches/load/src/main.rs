@@ -35,13 +35,13 @@ struct Arguments {
     /// 400 users: 50 new ones a second, 5 minutes. 800: 100 a second, 10 minutes. 1000: 10 a second, 30 minutes
     #[arg(long, default_value = "400", value_parser = ["400", "800", "1000"])]
     profile: String,
-    /// The number of users, in place of the profile's
+    /// The number of users, which replaces that of the profile
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     users: Option<u64>,
-    /// New users a second, in place of the profile's
+    /// The number of new users a second, which replaces that of the profile
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     rate: Option<u64>,
-    /// Seconds with all users, in place of the profile's
+    /// The number of seconds with all users, which replaces that of the profile
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     seconds: Option<u64>,
     /// Users do not pause between requests (otherwise 1 to 3 s, which makes 200 requests a second with 400 users)
@@ -95,8 +95,8 @@ async fn run(said: Arguments) -> Result<bool> {
         numbers: AtomicU64::new(0),
     });
 
-    // Goose starts users, runs them and stops them. We measure ourselves, because its times end at the headers and it
-    // counts a refusal as a failure.
+    // Goose starts, runs and stops the users. This program measures by itself, because the times of Goose end at the
+    // headers and Goose counts a refusal as a failure.
     let configuration = GooseConfiguration::parse_args_default(&[
         &format!("--host={}", said.host),
         &format!("--users={users}"),

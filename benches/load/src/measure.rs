@@ -1,4 +1,4 @@
-//! Records the requests: what they were for, how long they took and how they were answered.
+//! Records the purpose, the time and the answer of each request.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -22,10 +22,10 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Every kind.
+    /// All kinds.
     pub const ALL: [Self; 5] = [Self::Browse, Self::Read, Self::Search, Self::Adjust, Self::Edit];
 
-    /// Returns its name in the report.
+    /// Returns the name of the kind in the report.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Browse => "browse",
@@ -36,7 +36,7 @@ impl Kind {
         }
     }
 
-    /// Returns its share of the requests in percent.
+    /// Returns the share of the kind among the requests, in percent.
     pub const fn share(self) -> u32 {
         match self {
             Self::Browse => 40,
@@ -54,7 +54,7 @@ pub enum Verdict {
     Right,
     /// A refusal that is correct, because another user was faster (409, 412).
     Refused,
-    /// Any other answer, with what is wrong.
+    /// Any other answer, with a description of what is wrong.
     Wrong(String),
 }
 
@@ -63,7 +63,7 @@ pub enum Verdict {
 pub struct Sample {
     /// The purpose of the request.
     pub kind: Kind,
-    /// When it was sent.
+    /// The time at which it was sent.
     pub sent: Instant,
     /// The time until the last byte of the answer.
     pub took: Duration,
@@ -77,7 +77,7 @@ pub struct Sample {
 
 /// The longest time that is distinguished from longer ones, in microseconds.
 const LONGEST: u64 = 120_000_000;
-/// How many different wrong answers the report shows.
+/// The maximum number of different wrong answers in the report.
 const EXAMPLES: usize = 10;
 
 /// A distribution of times in microseconds.
@@ -95,12 +95,12 @@ impl Times {
         self.0.saturating_record(u64::try_from(took.as_micros()).unwrap_or(LONGEST).clamp(1, LONGEST));
     }
 
-    /// Returns how many times were recorded.
+    /// Returns the number of recorded times.
     pub fn count(&self) -> u64 {
         self.0.len()
     }
 
-    /// Returns the time that this part of all requests did not exceed, in milliseconds; 0 if there are none.
+    /// Returns the time in milliseconds that this share of the requests did not exceed, or 0 if there are none.
     pub fn quantile(&self, part: f64) -> f64 {
         if self.0.is_empty() { 0.0 } else { self.0.value_at_quantile(part) as f64 / 1000.0 }
     }
@@ -111,7 +111,7 @@ impl Times {
     }
 }
 
-/// The results of one kind, or of all.
+/// The results of one kind of requests, or of all kinds.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
     /// The times of all requests, however they were answered.
@@ -125,9 +125,9 @@ pub struct Tally {
 /// The totals of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Sums {
-    /// Over all kinds.
+    /// The results of all kinds together.
     pub all: Tally,
-    /// By kind, in the order of [`Kind::ALL`].
+    /// The results of each kind, in the order of [`Kind::ALL`].
     pub kinds: [Tally; 5],
     /// The times of reads that the cache answered.
     pub from_cache: Times,
@@ -139,7 +139,7 @@ pub struct Sums {
     pub examples: BTreeMap<String, u64>,
     /// Requests that were sent before all users had started. They are judged, but in no other figure.
     pub before: u64,
-    /// How many of them were answered wrongly.
+    /// The number of these requests with a wrong answer.
     pub wrong_before: u64,
     last: Option<Instant>,
 }
@@ -153,7 +153,7 @@ pub struct Measure {
 }
 
 impl Measure {
-    /// Creates one for a run whose users have all started after `ramp`.
+    /// Creates a collector for a run whose users have all started after `ramp`.
     pub fn new(ramp: Duration) -> Self {
         Self { ramp, first: OnceLock::new(), sums: Mutex::default() }
     }
@@ -191,7 +191,7 @@ impl Measure {
         }
     }
 
-    /// Returns the totals so far, and how many seconds they were measured over.
+    /// Returns the totals so far, and the number of seconds over which they were measured.
     pub fn sums(&self) -> (Sums, f64) {
         let sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let seconds = match (self.first.get(), sums.last) {

@@ -34,7 +34,7 @@ pub struct Load {
 /// The state of one user.
 #[derive(Clone)]
 struct Memory {
-    /// The next page of the list that the user saw last.
+    /// The next page of the list that the user has read last.
     next: Option<String>,
 }
 
@@ -80,7 +80,7 @@ fn refused_or_wrong(answer: &Answer, refusals: &[u16]) -> Verdict {
     Verdict::Wrong(format!("{status} {}", text(&answer.body, "/error/code").unwrap_or_default()))
 }
 
-/// Returns the outcome of a write, by its answer.
+/// Returns the outcome of a write, according to its answer.
 fn outcome(answer: Option<&Answer>) -> Outcome {
     match answer.map(|a| a.status) {
         Some(200..=299) => Outcome::Acknowledged,
@@ -201,7 +201,7 @@ impl Load {
 
     async fn search(&self, user: &mut GooseUser) -> TransactionResult {
         let mut path = format!("{API}/products/search?q={}", popular(&self.catalog.words));
-        // A filter may leave no product.
+        // A filter may match no product.
         let narrowed = chance(30);
         if narrowed {
             path.extend(["&max_price=", *any::<&str>(&PRICES)]);
@@ -271,7 +271,7 @@ impl Load {
         Ok(())
     }
 
-    /// Does one thing that a user does, chosen by the shares.
+    /// Makes one request of a user, whose kind is chosen by the shares.
     async fn act(&self, user: &mut GooseUser) -> TransactionResult {
         // An edit reads the product first, and that read counts as one of the reads.
         let weight = |kind: Kind| if kind == Kind::Read { kind.share() - Kind::Edit.share() } else { kind.share() };
@@ -292,7 +292,7 @@ impl Load {
     }
 }
 
-/// Returns the scenario for goose. Users pause for `think` between two things that they do.
+/// Returns the scenario for goose. Users pause for `think` between two requests.
 ///
 /// # Errors
 /// The error of goose if it refuses the pause.
@@ -301,8 +301,8 @@ pub fn scenario(load: &Arc<Load>, think: Option<(Duration, Duration)>) -> Result
     if let Some((least, most)) = think {
         scenario = scenario.set_wait_time(least, most)?;
     }
-    // A single transaction: goose would run several ones in the same order for every user, and a short run would see
-    // only the first ones.
+    // There is only one transaction, because goose would run several in the same order for every user, and a short run
+    // would reach only the first ones.
     let load = load.clone();
     let function: TransactionFunction = Arc::new(move |user| {
         let load = load.clone();

@@ -14,15 +14,15 @@ pub struct Run {
     pub users: usize,
     /// New users a second.
     pub per_second: usize,
-    /// How long all users were active, in seconds.
+    /// The time for which all users were active, in seconds.
     pub seconds: u64,
     /// The least and most seconds that a user pauses; `None` without pauses.
     pub think: Option<(u64, u64)>,
     /// The name of the system under load.
     pub about: String,
-    /// Products in the shop.
+    /// The number of products in the shop.
     pub products: usize,
-    /// SKUs that were adjusted.
+    /// The number of SKUs that were adjusted.
     pub skus: usize,
 }
 

@@ -7,20 +7,20 @@ use serde_json::Value;
 
 use crate::ledger::{Findings, Ledger, Movement};
 
-/// The result of calls that can fail for any reason.
+/// The result of a call that can fail for any reason.
 pub type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
 
 /// The path of the API.
 pub const API: &str = "/api/v1";
-/// How many SKUs are adjusted; their ledgers are read at the end.
+/// The number of SKUs that are adjusted. Their ledgers are read at the end.
 const SKUS: usize = 200;
 
 /// A product as users know it.
 #[derive(Clone, Debug)]
 pub struct Product {
-    /// Its id.
+    /// The id of the product.
     pub id: String,
-    /// Its slug.
+    /// The slug of the product.
     pub slug: String,
 }
 
@@ -31,7 +31,7 @@ pub struct Catalog {
     pub products: Vec<Product>,
     /// Slugs of categories that have products.
     pub categories: Vec<String>,
-    /// Words each of which is in the title of some product.
+    /// Words, each of which occurs in the title of a product.
     pub words: Vec<String>,
     /// Ids of SKUs to adjust.
     pub skus: Vec<String>,
@@ -69,8 +69,8 @@ impl Shop {
         Ok(Self { client, host: host.trim_end_matches('/').to_owned() })
     }
 
-    /// Reads a path of the server. Failures that may pass are retried for a minute: the check should give a result even
-    /// after a load that broke something.
+    /// Reads a path of the server. Temporary failures are retried for a minute, so that the comparison has a result
+    /// even after a load under which something failed.
     async fn get(&self, path: &str) -> Result<Value> {
         let mut tries = 0;
         loop {
@@ -111,7 +111,7 @@ impl Shop {
             for category in product.pointer("/categories").and_then(Value::as_array).into_iter().flatten() {
                 catalog.categories.push(text(category, "/slug")?.to_owned());
             }
-            // Words that are no stop words and that splitting into words does not change.
+            // Only words that are not stop words, and that the search does not split.
             let long = |w: &&str| w.len() >= 5 && w.bytes().all(|b| b.is_ascii_alphabetic());
             catalog.words.extend(text(&product, "/title")?.split(' ').filter(long).map(str::to_lowercase));
             if let Ok(sku) = text(&product, "/skus/0/id") {
@@ -123,7 +123,7 @@ impl Shop {
             list.sort_unstable();
             list.dedup();
         }
-        // Spread over the catalog, and the same in every run.
+        // The SKUs are spread over the catalog, and are the same in every run.
         let step = catalog.skus.len().div_ceil(SKUS).max(1);
         catalog.skus = catalog.skus.into_iter().step_by(step).collect();
         for (what, there) in [

@@ -1,5 +1,6 @@
 //! Types that all aggregates share.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use rust_decimal::Decimal;
@@ -13,7 +14,8 @@ use crate::error::{Conflict, Entity, Error, FieldCode, Result, ValidationErrors}
 use crate::text::check_text;
 
 /// The author of a change: a text of at most 100 characters, such as `user:<uuid>`, `system`, or a name that the
-/// application chooses. The library does not interpret it.
+/// application chooses. The library does not interpret it. An empty text is accepted, and then rows and events have no
+/// author: an application that audits writes should refuse it where it authenticates.
 #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Actor(String);
@@ -156,7 +158,7 @@ impl ExpectedVersion {
         match (self, version) {
             (Self::Exact(expected), Some(named)) if expected != named => {
                 let message =
-                    format!("is {named}, but the call expects version {expected}: send only the version that you read");
+                    format!("must be {expected}, the version that `If-Match` or the call names, or be left out");
                 Err(Error::invalid("version", FieldCode::Inconsistent, message))
             }
             (Self::Unspecified, named) => Ok(named.into()),
@@ -302,8 +304,9 @@ fn exact_attributes<E: serde::de::Error>(json: &RawValue) -> std::result::Result
     }
     if let Some(integer) = inexact_integer(text) {
         let shown: String = integer.chars().take(40).collect();
+        let path: String = path_of_inexact(json).chars().take(100).collect();
         return Err(E::custom(format_args!(
-            "contains the integer {shown}, which needs more than 64 bits: send it as a string"
+            "contains at `{path}` the integer {shown}, which needs more than 64 bits: send it as a string"
         )));
     }
     serde_json::from_str(text).map_err(|e| match e.to_string() {
@@ -340,6 +343,27 @@ fn inexact_integer(json: &str) -> Option<&str> {
             rest = after;
         }
     }
+}
+
+/// Returns the path of the first integer that does not fit into 64 bits, such as `sizes[2].width`.
+fn path_of_inexact(json: &RawValue) -> String {
+    let text = json.get();
+    let join = |name: &str, below: &str| {
+        let dot = if below.is_empty() || below.starts_with('[') { "" } else { "." };
+        format!("{name}{dot}{below}")
+    };
+    let is_wrong = |value: &RawValue| inexact_integer(value.get()).is_some();
+    if let Ok(fields) = serde_json::from_str::<BTreeMap<String, &RawValue>>(text)
+        && let Some((name, value)) = fields.into_iter().find(|(_, value)| is_wrong(value))
+    {
+        return join(&name, &path_of_inexact(value));
+    }
+    if let Ok(items) = serde_json::from_str::<Vec<&RawValue>>(text)
+        && let Some((i, value)) = items.into_iter().enumerate().find(|(_, value)| is_wrong(value))
+    {
+        return join(&format!("[{i}]"), &path_of_inexact(value));
+    }
+    String::new()
 }
 
 /// Returns the depth of an object or array with these values.
@@ -413,7 +437,7 @@ impl<T> Patch<T> {
     }
 
     /// Returns true if the field is present, with a value or with null.
-    pub const fn is_said(&self) -> bool {
+    pub const fn is_present(&self) -> bool {
         !matches!(self, Self::Keep)
     }
 }

@@ -157,7 +157,8 @@ pub struct CacheStats {
     pub hits: u64,
     /// Reads that found none.
     pub misses: u64,
-    /// Values that were dropped to make room or for age. One that is replaced or invalidated is no eviction.
+    /// Values that were dropped for lack of space or for their age. A value that is replaced or invalidated is not
+    /// counted.
     pub evictions: u64,
     /// About how many values this process holds; 0 if the adapter holds none in process, so that [`Cache::local`]
     /// always returns `None`. Values that were invalidated may count until their memory is freed.
@@ -165,7 +166,8 @@ pub struct CacheStats {
 }
 
 port! {
-    /// A cache of values with a time to live.
+    /// A cache of values with a time to live. An implementation runs `ecom_core::cache_suite!` (feature `testkit`);
+    /// `tests/newcomer/adapter/src/cache.rs` in the repository is an example.
     ///
     /// An adapter that fails returns misses and accepts fills, and reports its error in `ping`, since a missing cache
     /// costs speed only. [`Cache::invalidate`] and [`Cache::clear`] alone report an error, because a shared cache that

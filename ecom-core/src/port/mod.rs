@@ -1,5 +1,11 @@
-//! Ports: what the library needs from the outside, as object-safe traits that adapters implement.
+//! Ports: the object-safe traits that adapters implement.
 //!
+//! `tests/newcomer/adapter` in the repository is a complete example: a cache and a search engine outside of this library,
+//! which run their suites of `ecom_core::testkit`. The smallest adapters are [`NoCache`] and [`NoSearch`]. A storage
+//! implements [`Storage`], [`Connection`], [`UnitOfWork`] and the repositories, whose accessors
+//! [`repositories!`](crate::repositories) writes.
+//!
+//! # Wrappers
 //! Each port has a twin, `Forward…`, for wrappers: objects that pass most calls to another adapter and change a few, as
 //! tests need them. A wrapper implements the twin (`inner`, and the methods that it changes), which makes it a port:
 //!
@@ -38,14 +44,17 @@ pub(crate) mod cache;
 pub(crate) mod catalog {
     pub(crate) mod category;
     pub(crate) mod product;
+    pub(crate) mod review;
     pub(crate) mod sku;
 }
-/// The repository of the outbox.
+/// The repositories of idempotency keys and of the outbox.
 pub(crate) mod platform {
+    pub(crate) mod idempotency;
     pub(crate) mod outbox;
 }
 /// The repositories of sales.
 pub(crate) mod sales {
+    pub(crate) mod cart;
     pub(crate) mod customer;
     pub(crate) mod offer;
     pub(crate) mod order;
@@ -60,8 +69,11 @@ pub(crate) mod storage;
 pub use self::cache::{Cache, CacheKey, CacheLoad, CacheStats, CacheValue, Codec, FillToken, ForwardCache, NoCache};
 pub use self::catalog::category::{CategoryRepository, CategoryUsage, ForwardCategories};
 pub use self::catalog::product::{ForwardProducts, ProductRepository};
+pub use self::catalog::review::{ForwardReviews, ReviewRepository, ReviewedProduct};
 pub use self::catalog::sku::{ForwardSkus, SkuRepository};
+pub use self::platform::idempotency::{Claim, Claimed, ForwardIdempotency, IdempotencyRepository};
 pub use self::platform::outbox::{ForwardOutbox, Lease, OutboxRepository};
+pub use self::sales::cart::{CartRepository, ForwardCarts};
 pub use self::sales::customer::{AddressRepository, CustomerRepository, ForwardAddresses, ForwardCustomers};
 pub use self::sales::offer::{ForwardOffers, OfferRepository};
 pub use self::sales::order::{BillRepository, ForwardBills, ForwardOrders, NumberedDocument, OrderRepository};
@@ -107,12 +119,16 @@ macro_rules! repositories {
             categories: CategoryRepository,
             /// SKUs.
             skus: SkuRepository,
+            /// Reviews of products.
+            reviews: ReviewRepository,
             /// Stock and its ledger.
             inventory: InventoryRepository,
             /// Customers.
             customers: CustomerRepository,
             /// Addresses of customers.
             addresses: AddressRepository,
+            /// Carts.
+            carts: CartRepository,
             /// SKUs as they are sold.
             offers: OfferRepository,
             /// Orders.
@@ -121,6 +137,8 @@ macro_rules! repositories {
             bills: BillRepository,
             /// The log of events.
             outbox: OutboxRepository,
+            /// Idempotency keys and the answers that they stand for.
+            idempotency: IdempotencyRepository,
         }
     };
 }

@@ -10,7 +10,8 @@ use crate::money::Currency;
 pub use crate::port::{ForwardRepositories, Repositories};
 
 port! {
-    /// A database.
+    /// A database. An implementation runs `ecom_core::storage_suite!` (feature `testkit`);
+    /// `ecom_core::testkit` has an example.
     ///
     /// A read takes a connection ([`Storage::connect`]) for about one statement. A write takes a unit of work
     /// ([`Storage::begin`]). Never ask for a second connection while a unit of work is open: with a pool of one
@@ -71,18 +72,18 @@ port! {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, derive_setters::Setters)]
 #[non_exhaustive]
 pub struct PoolStatus {
-    /// The most connections.
+    /// The maximum number of connections.
     pub max: usize,
-    /// How many connections are open.
+    /// The number of open connections.
     pub size: usize,
-    /// How many of them are idle.
+    /// The number of idle connections among them.
     pub idle: usize,
-    /// How many callers wait for one.
+    /// The number of callers that wait for a connection.
     pub waiting: usize,
 }
 
-/// A pooled connection outside a transaction. When it is dropped, it returns to the pool; if a call was cancelled in
-/// flight, it is closed instead.
+/// A pooled connection outside a transaction. When it is dropped, it returns to the pool, or is closed if a call on it
+/// was cancelled in flight.
 pub trait Connection: Repositories {}
 
 /// A transaction. If it is dropped without [`UnitOfWork::commit`], nothing of it is written.

@@ -22,13 +22,14 @@
 //! [`storage_suite!`](crate::storage_suite) runs all suites of a storage. The suite of a single port is
 //! [`unit_of_work_suite!`](crate::unit_of_work_suite), [`category_suite!`](crate::category_suite),
 //! [`product_suite!`](crate::product_suite), [`sku_suite!`](crate::sku_suite),
-//! [`inventory_suite!`](crate::inventory_suite), [`customer_suite!`](crate::customer_suite) or
-//! [`outbox_suite!`](crate::outbox_suite). Caches run [`cache_suite!`](crate::cache_suite), and caches that processes
+//! [`cart_suite!`](crate::cart_suite), [`review_suite!`](crate::review_suite), [`inventory_suite!`](crate::inventory_suite), [`customer_suite!`](crate::customer_suite),
+//! [`outbox_suite!`](crate::outbox_suite) or [`idempotency_suite!`](crate::idempotency_suite). Caches run [`cache_suite!`](crate::cache_suite), and caches that processes
 //! share also run [`shared_cache_suite!`](crate::shared_cache_suite). Search engines run
 //! [`search_suite!`](crate::search_suite). [`shop_suite!`](crate::shop_suite) tests the services over a complete set of
 //! adapters. Each suite can be used once per module. The function is passed by its name or by a `crate::` path.
 //!
 //! A function that cannot make its fixture must panic, so that a missing server makes the run fail.
+//! `tests/newcomer/adapter` in the repository is a complete crate with a cache, a search engine and their suites.
 //!
 //! If the capabilities of a search engine include `own_checkpoint`, the suite also reopens it, and the fixture needs a
 //! function for this:
@@ -121,13 +122,16 @@ mod contract {
     pub mod catalog {
         pub mod category;
         pub mod product;
+        pub mod review;
         pub mod sku;
     }
     pub mod platform {
+        pub mod idempotency;
         pub mod outbox;
         pub mod unit_of_work;
     }
     pub mod sales {
+        pub mod cart;
         pub mod customer;
     }
     pub mod search;
@@ -149,12 +153,18 @@ pub use self::contract::cache::listed as cache;
 pub use self::contract::catalog::category::listed as category;
 /// The contract of [`ProductRepository`](crate::port::ProductRepository).
 pub use self::contract::catalog::product::listed as product;
+/// The contract of [`ReviewRepository`](crate::port::ReviewRepository).
+pub use self::contract::catalog::review::listed as review;
 /// The contract of [`SkuRepository`](crate::port::SkuRepository).
 pub use self::contract::catalog::sku::listed as sku;
+/// The contract of [`IdempotencyRepository`](crate::port::IdempotencyRepository).
+pub use self::contract::platform::idempotency::listed as idempotency;
 /// The contract of [`OutboxRepository`](crate::port::OutboxRepository).
 pub use self::contract::platform::outbox::listed as outbox;
 /// The contract of [`Storage`] and its units of work.
 pub use self::contract::platform::unit_of_work::listed as unit_of_work;
+/// The contract of [`CartRepository`](crate::port::CartRepository).
+pub use self::contract::sales::cart::listed as cart;
 /// The contract of [`CustomerRepository`](crate::port::CustomerRepository) and
 /// [`AddressRepository`](crate::port::AddressRepository).
 pub use self::contract::sales::customer::listed as customer;
@@ -244,7 +254,13 @@ impl fmt::Debug for CacheFixture {
     }
 }
 
-/// Runs every suite of a storage. Takes the path of an `async fn() -> StorageFixture`; see [`testkit`](crate::testkit).
+/// Runs every suite of a storage. Takes the path of an `async fn() -> StorageFixture`:
+///
+/// ```ignore
+/// ecom_core::storage_suite!(make);
+/// ```
+///
+/// The docs of [`testkit`](crate::testkit) have the function `make`.
 #[macro_export]
 macro_rules! storage_suite {
     ($make:path) => {
@@ -252,9 +268,12 @@ macro_rules! storage_suite {
         $crate::category_suite!($make);
         $crate::product_suite!($make);
         $crate::sku_suite!($make);
+        $crate::review_suite!($make);
         $crate::inventory_suite!($make);
         $crate::customer_suite!($make);
+        $crate::cart_suite!($make);
         $crate::outbox_suite!($make);
+        $crate::idempotency_suite!($make);
     };
 }
 
@@ -271,7 +290,7 @@ pub(crate) fn fresh_seed() -> u64 {
 /// Returns the code of an error. Panics with `what` if the call has succeeded.
 pub(crate) fn code_of<T>(result: Result<T>, what: &str) -> ErrorCode {
     match result {
-        Ok(_) => panic!("{what}: this must fail"),
+        Ok(_) => panic!("{what}: the call must fail, but succeeds"),
         Err(e) => e.code(),
     }
 }
@@ -279,7 +298,7 @@ pub(crate) fn code_of<T>(result: Result<T>, what: &str) -> ErrorCode {
 /// Panics unless the call has failed with `DUPLICATE` on this field.
 #[track_caller]
 pub(crate) fn is_taken<T>(field: &str, result: Result<T>, what: &str) {
-    assert_eq!(duplicate_field(result, what), field, "{what}: `DUPLICATE` names the field that is taken");
+    assert_eq!(duplicate_field(result, what), field, "{what}: `DUPLICATE` must name the field whose value is taken");
 }
 
 /// Returns the field of a `DUPLICATE`.
@@ -287,9 +306,9 @@ pub(crate) fn duplicate_field<T>(result: Result<T>, what: &str) -> &'static str 
     match result {
         Err(Error::Conflict(c)) => match *c {
             Conflict::Duplicate { field, .. } => field,
-            other => panic!("{what}: must be DUPLICATE, is {other}"),
+            other => panic!("{what}: the call must fail with `DUPLICATE`, but fails with {other}"),
         },
-        Err(other) => panic!("{what}: must be DUPLICATE, is {other:?}"),
-        Ok(_) => panic!("{what}: must be DUPLICATE, but succeeds"),
+        Err(other) => panic!("{what}: the call must fail with `DUPLICATE`, but fails with {other:?}"),
+        Ok(_) => panic!("{what}: the call must fail with `DUPLICATE`, but succeeds"),
     }
 }

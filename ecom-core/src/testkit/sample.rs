@@ -10,16 +10,19 @@ use uuid::Uuid;
 use crate::clock::{Clock as _, ManualClock, Timestamp};
 use crate::domain::catalog::category::{Category, CategorySummary};
 use crate::domain::catalog::product::{Image, Product, ProductStatus, RatingSource, RatingSummary};
+use crate::domain::catalog::review::Review;
 use crate::domain::catalog::sku::{Dimensions, Sku};
 use crate::domain::common::{Actor, Attributes, Audit, ExternalRef};
 use crate::domain::platform::outbox::{Event, EventKind};
+use crate::domain::sales::cart::{Cart, CartLine, CartState};
 use crate::domain::sales::customer::{Address, Customer};
 use crate::domain::stock::inventory::{StockMovement, StockReason};
 use crate::error::Result;
 use crate::id::{
-    AddressId, CategoryId, CustomerId, EventId, IdSource as _, ProductId, SkuId, StockMovementId, UuidV7Source,
+    AddressId, CartId, CartLineId, CategoryId, CustomerId, EventId, IdSource as _, ProductId, ReviewId, SkuId,
+    StockMovementId, UuidV7Source,
 };
-use crate::money::{Currency, Measure, Money, Percentage, Rating};
+use crate::money::{Currency, Measure, Money, Percentage, Rating, Stars};
 use crate::port::storage::Storage;
 use crate::text::Slug;
 
@@ -182,6 +185,7 @@ impl Env {
             dimensions: None,
             on_hand,
             reserved: 0,
+            track_stock: true,
             low_stock_threshold: 5,
             barcode: None,
             external: None,
@@ -200,6 +204,7 @@ impl Env {
             weight: Some(measure(1_234)),
             dimensions: Some(Dimensions { width: measure(1), height: measure(0), depth: measure(100_000_000_000) }),
             reserved: on_hand.min(2),
+            track_stock: false,
             low_stock_threshold: 4,
             barcode: Some(format!("40{code}")),
             external: Some(ExternalRef::new("dummyjson", format!("s/{code}"))),
@@ -290,6 +295,70 @@ impl Env {
         }
     }
 
+    /// Returns a review without a comment. The rating is in tenths of a star.
+    pub fn review(&self, product: &Product, customer: Option<&Customer>, tenths: i64) -> Review {
+        Review {
+            id: ReviewId(self.ids.next()),
+            product_id: product.id,
+            customer_id: customer.map(|c| c.id),
+            rating: Stars::from_tenths(tenths).unwrap(),
+            comment: None,
+            audit: self.audit(),
+        }
+    }
+
+    /// Returns a review with all fields.
+    pub fn full_review(&self, product: &Product, customer: &Customer, tenths: i64) -> Review {
+        Review {
+            comment: Some("Two lines\nwith a tab\t, \"quotes\", 100% \\ _ and 🧺 ünïcödé.".to_owned()),
+            audit: self.edited_audit(),
+            ..self.review(product, Some(customer), tenths)
+        }
+    }
+
+    /// Returns an open guest's cart without optional fields and without lines. No token opens it.
+    pub fn cart(&self) -> Cart {
+        let audit = self.audit();
+        Cart {
+            id: CartId(self.ids.next()),
+            token_hash: None,
+            customer_id: None,
+            email: None,
+            currency: Currency::USD,
+            state: CartState::Open,
+            merged_into: None,
+            expires_at: audit.created_at + Duration::from_secs(86_400),
+            attributes: Attributes::default(),
+            external: None,
+            audit,
+            lines: Vec::new(),
+        }
+    }
+
+    /// Returns a cart with all fields, of a customer or of a guest.
+    pub fn full_cart(&self, customer: Option<&Customer>, email: &str, lines: Vec<CartLine>) -> Cart {
+        Cart {
+            customer_id: customer.map(|c| c.id),
+            email: Some(email.to_owned()),
+            attributes: attributes(),
+            external: Some(ExternalRef::new("Legacy shop", format!("b/{email}/ä"))),
+            audit: self.edited_audit(),
+            lines,
+            ..self.cart()
+        }
+    }
+
+    /// Returns a line of a cart without attributes. The price is in minor units.
+    pub fn cart_line(&self, sku_id: SkuId, quantity: i64, seen_price: i64) -> CartLine {
+        CartLine {
+            id: CartLineId(self.ids.next()),
+            sku_id,
+            attributes: Attributes::default(),
+            quantity,
+            seen_price: usd(seen_price),
+        }
+    }
+
     /// Returns an event about an aggregate at a revision.
     pub fn event(&self, kind: EventKind, aggregate_id: impl Into<Uuid>, revision: i64) -> Event {
         Event {
@@ -349,6 +418,19 @@ impl Env {
         uow.commit().await
     }
 
+    /// Inserts reviews in a new unit of work.
+    pub async fn insert_reviews(&self, storage: &Arc<dyn Storage>, reviews: &[Review]) -> Result<()> {
+        let mut uow = storage.begin().await?;
+        let mut products: Vec<ProductId> = reviews.iter().map(|r| r.product_id).collect();
+        products.sort_unstable();
+        products.dedup();
+        for id in products {
+            uow.reviews().lock_product(id).await?;
+        }
+        uow.reviews().insert(reviews).await?;
+        uow.commit().await
+    }
+
     /// Inserts products, their SKUs and the first movements of the SKUs in a new unit of work.
     pub async fn insert_products(&self, storage: &Arc<dyn Storage>, products: &[Product]) -> Result<()> {
         let mut uow = storage.begin().await?;
@@ -389,6 +471,14 @@ impl Env {
         let mut uow = storage.begin().await?;
         uow.customers().lock(before.customer_id).await?;
         uow.addresses().update(before, after).await?;
+        uow.commit().await
+    }
+
+    /// Updates `before` to `after` in a new unit of work.
+    pub async fn update_review(&self, storage: &Arc<dyn Storage>, before: &Review, after: &Review) -> Result<()> {
+        let mut uow = storage.begin().await?;
+        uow.reviews().lock_product(before.product_id).await?;
+        uow.reviews().update(before, after).await?;
         uow.commit().await
     }
 

@@ -56,6 +56,8 @@ crate::runner::mutants! {
         LocalCountsMisses: "`local` counts a miss",
         InvalidationsAreEvictions: "`stats().evictions` counts what was invalidated",
         ReplacedAreEvictions: "`stats().evictions` counts what was replaced",
+        CloseDropsNothing: "a closed cache still holds its values",
+        CloseLeavesLists: "a closed cache still holds lists",
         NoName: "the cache has no name",
     }
 }
@@ -291,7 +293,11 @@ impl Cache for Reference {
     }
 
     async fn close(&self) {
-        self.state.lock().drop_all();
+        match self.mutant {
+            Some(M::CloseDropsNothing) => {}
+            Some(M::CloseLeavesLists) => self.state.lock().entries.retain(|key, _| key.group().is_some()),
+            _ => self.state.lock().drop_all(),
+        }
     }
 
     fn stats(&self) -> CacheStats {

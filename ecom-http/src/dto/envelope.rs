@@ -152,19 +152,14 @@ impl ListFrame {
             links.next = next_cursor.as_ref().map(|c| with_parameter(here, "cursor", c));
         } else {
             links.first = Some(at(0));
-            links.prev = (paged.offset > 0).then(|| at(paged.offset.saturating_sub(per_page)));
+            let last = total.filter(|t| t.exact).map(|t| {
+                if paged.style == Style::Skip { last_skip(t.count, paged) } else { last_page(t.count, per_page) }
+            });
+            // Before a page beyond the end comes the last page.
+            let before = paged.offset.saturating_sub(per_page);
+            links.prev = (paged.offset > 0).then(|| at(last.map_or(before, |last| before.min(last))));
             links.next = more.then(|| at(paged.offset + per_page));
-            links.last =
-                total
-                    .filter(|t| t.exact)
-                    .map(|t| {
-                        if paged.style == Style::Skip {
-                            last_skip(t.count, paged)
-                        } else {
-                            last_page(t.count, per_page)
-                        }
-                    })
-                    .map(at);
+            links.last = last.map(at);
         }
         frame.meta.pagination = Some(Pagination {
             total: total.map(|t| t.count),
@@ -283,7 +278,11 @@ impl Fields {
                 errors.push("fields", FieldCode::Required, message);
             }
             for n in names.iter().filter(|n| !known.contains(&n.as_str())) {
-                errors.push("fields", FieldCode::Unknown, format!("contains the unknown field `{}`", shorten(n)));
+                errors.push(
+                    "fields",
+                    FieldCode::Unknown,
+                    format!("must not contain the unknown field `{}`", shorten(n)),
+                );
             }
             names
         }))

@@ -3,11 +3,13 @@
 mod catalog {
     pub(crate) mod category;
     pub(crate) mod product;
+    pub(crate) mod review;
     pub(crate) mod sku;
 }
 mod envelope;
 mod sales {
     pub(crate) mod bill;
+    pub(crate) mod cart;
     pub(crate) mod customer;
     pub(crate) mod order;
 }
@@ -18,9 +20,11 @@ mod stock {
 
 pub(crate) use catalog::category::{CategoryNode, CategoryView, MoveInput, tree};
 pub(crate) use catalog::product::{FiltersView, ProductView};
+pub(crate) use catalog::review::ReviewView;
 pub(crate) use catalog::sku::{DimensionsView, SkuView};
 pub(crate) use envelope::{Fields, Item, JSON, List, ListFrame, RenderedList, json};
 pub(crate) use sales::bill::BillView;
+pub(crate) use sales::cart::{AssignInput, CartView, MergeInput};
 pub(crate) use sales::customer::{AddressView, CustomerView};
 pub(crate) use sales::order::{
     AddLineInput, CancelInput, ChangeLineInput, OrderChangeView, OrderLineView, OrderView, shown_lines,

@@ -15,53 +15,86 @@ use serde_json::Value;
 
 use super::explain::explain;
 use crate::app::App;
-use crate::error::ApiError;
+use crate::error::{ApiError, ApiResult};
 
 /// A JSON body of at most [`crate::HttpConfig::body_limit`] bytes.
 pub(crate) struct Json<T>(pub T);
+
+/// A type that is read from the body of a request.
+pub(crate) trait Received: Sized {
+    /// Returns the value for a request without a body, or `None` if a body is required.
+    fn absent() -> Option<Self>;
+
+    /// Reads a body.
+    fn parse(bytes: &[u8]) -> ApiResult<Self>;
+}
+
+/// Returns the body of a request, as it was sent and as a value.
+pub(crate) async fn receive<T: Received>(request: Request, app: &App) -> ApiResult<(Bytes, T)> {
+    if request.body().is_end_stream()
+        && let Some(value) = T::absent()
+    {
+        return Ok((Bytes::new(), value));
+    }
+    let limit = app.config.body_limit;
+    let too_large = || {
+        ApiError::new(ErrorCode::PayloadTooLarge, format!("the body exceeds the limit of {limit} bytes"))
+            .at("body", FieldCode::OutOfBounds)
+    };
+    let headers = request.headers();
+    let content_type = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    if !is_json(content_type) {
+        return Err(ApiError::new(
+            ErrorCode::UnsupportedMediaType,
+            "the body must be JSON, with `Content-Type: application/json`",
+        ));
+    }
+    if !is_utf8(content_type) {
+        return Err(ApiError::new(
+            ErrorCode::UnsupportedMediaType,
+            "the body must be JSON in UTF-8: send it in UTF-8, with `Content-Type: application/json`",
+        ));
+    }
+    let announced = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
+    // A client that expects `100 Continue`, or announces more than is drained, gets the error at once.
+    if announced.is_some_and(|n| n > limit && (n > DRAINED || headers.contains_key(EXPECT))) {
+        return Err(too_large());
+    }
+    // This limit is shorter than that of the whole request, so that a client that stalls is not reported as a slow
+    // database.
+    let bytes = tokio::time::timeout(app.config.request_timeout / 2, read(request.into_body(), limit, announced))
+        .await
+        .map_err(|_| {
+            ApiError::new(ErrorCode::RequestTimeout, "the body did not arrive in time; send the request again")
+                .at("body", FieldCode::Malformed)
+        })?
+        .map_err(|_| {
+            ApiError::field("body", FieldCode::Malformed, "ended before it was complete; send the request again")
+        })?
+        .ok_or_else(too_large)?;
+    let value = T::parse(&bytes)?;
+    Ok((bytes, value))
+}
 
 impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, ApiError> {
-        let limit = app.config.body_limit;
-        let too_large = || {
-            ApiError::new(ErrorCode::PayloadTooLarge, format!("the body exceeds the limit of {limit} bytes"))
-                .at("body", FieldCode::OutOfBounds)
-        };
-        let headers = request.headers();
-        let content_type = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
-        if !is_json(content_type) {
-            return Err(ApiError::new(
-                ErrorCode::UnsupportedMediaType,
-                "the body must be JSON, with `Content-Type: application/json`",
-            ));
-        }
-        if !is_utf8(content_type) {
-            return Err(ApiError::new(
-                ErrorCode::UnsupportedMediaType,
-                "the body must be JSON in UTF-8: send it in UTF-8, with `Content-Type: application/json`",
-            ));
-        }
-        let announced = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
-        // A client that expects `100 Continue`, or announces more than is drained, gets the error at once.
-        if announced.is_some_and(|n| n > limit && (n > DRAINED || headers.contains_key(EXPECT))) {
-            return Err(too_large());
-        }
-        // This limit is shorter than that of the whole request, so that a client that stalls is not reported as a slow
-        // database.
-        let bytes = tokio::time::timeout(app.config.request_timeout / 2, read(request.into_body(), limit, announced))
-            .await
-            .map_err(|_| {
-                ApiError::new(ErrorCode::RequestTimeout, "the body did not arrive in time; send the request again")
-                    .at("body", FieldCode::Malformed)
-            })?
-            .map_err(|_| {
-                ApiError::field("body", FieldCode::Malformed, "ended before it was complete; send the request again")
-            })?
-            .ok_or_else(too_large)?;
+        receive(request, app).await.map(|(_, value)| value)
+    }
+}
+
+impl<T: DeserializeOwned> Received for Json<T> {
+    fn absent() -> Option<Self> {
+        None
+    }
+
+    fn parse(bytes: &[u8]) -> ApiResult<Self> {
         if bytes.is_empty() {
             return Err(ApiError::field("body", FieldCode::Required, "is required"));
+        }
+        if std::str::from_utf8(&bytes).is_err() {
+            return Err(ApiError::field("body", FieldCode::Malformed, "must be UTF-8, but contains other bytes"));
         }
         // Derived code would also accept an array for a struct, in the order of its fields.
         if bytes
@@ -71,7 +104,7 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
         {
             return Err(ApiError::field("body", FieldCode::Malformed, "must be a JSON object"));
         }
-        let mut json = serde_json::Deserializer::from_slice(&bytes);
+        let mut json = serde_json::Deserializer::from_slice(bytes);
         let value: T = serde_path_to_error::deserialize(&mut json).map_err(|e| {
             let path = e.path().to_string();
             let inner = e.into_inner();
@@ -80,7 +113,7 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
                 return explain(&path, &words, "body");
             }
             // The parser reports some invalid values as syntax errors, such as null for an enum, or a huge number.
-            let well_formed = serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).is_ok();
+            let well_formed = serde_json::from_slice::<serde::de::IgnoredAny>(bytes).is_ok();
             if well_formed && inner.is_syntax() {
                 ApiError::field(
                     path,
@@ -98,7 +131,7 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
             }
         })?;
         json.end().map_err(|_| ApiError::field("body", FieldCode::Malformed, "must end after the JSON value"))?;
-        let Strict(whole) = serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_slice(&bytes))
+        let Strict(whole) = serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_slice(bytes))
             .map_err(|e| explain(&e.path().to_string(), &e.inner().to_string(), "body"))?;
         match array_for_object(&whole, "") {
             Some(field) => Err(ApiError::field(field, FieldCode::Malformed, "must be a JSON object")),
@@ -173,6 +206,16 @@ fn array_for_object(object: &Value, prefix: &str) -> Option<String> {
     })
 }
 
+/// Refuses a `version` in a request that creates a resource, which has no version yet.
+pub(crate) fn unversioned(version: Option<i64>) -> Result<(), ApiError> {
+    match version {
+        None => Ok(()),
+        Some(_) => {
+            Err(ApiError::field("version", FieldCode::Unknown, "is not a field of a new resource; leave it out"))
+        }
+    }
+}
+
 /// The version that the client read, in an optional body: `{"version": 3}`.
 #[derive(Debug, Default, serde::Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -182,25 +225,34 @@ pub(crate) struct VersionBody {
     pub version: Option<i64>,
 }
 
-impl FromRequest<Arc<App>> for VersionBody {
-    type Rejection = ApiError;
+impl Received for VersionBody {
+    fn absent() -> Option<Self> {
+        Some(Self::default())
+    }
 
-    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, ApiError> {
-        Optional::from_request(request, app).await.map(|Optional(body)| body)
+    fn parse(bytes: &[u8]) -> ApiResult<Self> {
+        Json::parse(bytes).map(|Json(body)| body)
     }
 }
 
-/// A JSON body that can be empty.
-pub(crate) struct Optional<T>(pub T);
+/// A JSON body as [`Json`], or the default value if the body is empty.
+pub(crate) struct OptionalJson<T>(pub T);
 
-impl<T: DeserializeOwned + Default> FromRequest<Arc<App>> for Optional<T> {
+impl<T: DeserializeOwned + Default> Received for OptionalJson<T> {
+    fn absent() -> Option<Self> {
+        Some(Self(T::default()))
+    }
+
+    fn parse(bytes: &[u8]) -> ApiResult<Self> {
+        Json::parse(bytes).map(|Json(body)| Self(body))
+    }
+}
+
+impl<T: DeserializeOwned + Default> FromRequest<Arc<App>> for OptionalJson<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, ApiError> {
-        if request.body().is_end_stream() {
-            return Ok(Self(T::default()));
-        }
-        Json::from_request(request, app).await.map(|Json(body)| Self(body))
+        receive(request, app).await.map(|(_, value)| value)
     }
 }
 

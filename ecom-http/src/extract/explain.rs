@@ -51,11 +51,32 @@ fn sentence(message: &str) -> String {
         "number too small to fit in target type" => "must be a larger number".to_owned(),
         "provided string was not `true` or `false`" => "must be `true` or `false`".to_owned(),
         _ => match (message.split_once(": "), message.split_once(", expected ")) {
-            (Some(("invalid type", found)), _) => format!("has the wrong type: {found}"),
-            (Some(("invalid value", found)), _) => format!("has an invalid value: {found}"),
+            (Some(("invalid type" | "invalid value", _)), Some((_, expected))) => wrong(message, expected),
             (_, Some((unknown, expected))) if unknown.starts_with("unknown variant ") => format!("must be {expected}"),
             _ => message.to_owned(),
         },
+    }
+}
+
+/// Returns the text for a value of another type, or out of the bounds of its type. `expected` is the word of serde.
+fn wrong(message: &str, expected: &str) -> String {
+    let is_integer = message.contains(": integer `") || message.contains(": floating point `");
+    match expected {
+        "u8" | "u16" | "u32" | "u64" | "usize" if message.contains(" `-") => {
+            "must be a whole number, 0 or more".to_owned()
+        }
+        "i8" | "i16" | "i32" | "i64" | "u8" | "u16" | "u32" | "u64" | "usize" if is_integer => {
+            format!("must be a whole number of at most {} bits", expected.trim_start_matches(['i', 'u']))
+                .replace("size bits", "64 bits")
+        }
+        "i8" | "i16" | "i32" | "i64" | "u8" | "u16" | "u32" | "u64" | "usize" => "must be a whole number".to_owned(),
+        "a boolean" => "must be `true` or `false`".to_owned(),
+        // The deserializer of query strings names the words that it accepts.
+        _ if expected.starts_with("\"true\"") => "must be `true` or `false`".to_owned(),
+        "a sequence" => "must be an array".to_owned(),
+        _ if expected == "a map" || expected.starts_with("struct ") => "must be a JSON object".to_owned(),
+        _ if expected.contains("identifier") => "must be a name".to_owned(),
+        _ => format!("must be {expected}"),
     }
 }
 
@@ -74,7 +95,12 @@ mod tests {
     #[test]
     fn r17_messages_of_parsers_complete_a_sentence() {
         for (message, expected) in [
-            ("invalid type: string \"a\", expected i64", "has the wrong type: string \"a\", expected i64"),
+            ("invalid type: string \"a\", expected i64", "must be a whole number"),
+            ("invalid type: floating point `1e21`, expected i64", "must be a whole number of at most 64 bits"),
+            ("invalid value: integer `-1`, expected u32", "must be a whole number, 0 or more"),
+            ("invalid type: sequence, expected a string", "must be a string"),
+            ("invalid type: string \"yes\", expected a boolean", "must be `true` or `false`"),
+            ("invalid type: null, expected struct Sku", "must be a JSON object"),
             ("unknown variant `a`, expected one of `b`, `c`", "must be one of `b`, `c`"),
             ("invalid digit found in string", "must be a whole number"),
             ("must be 0 or more", "must be 0 or more"),

@@ -22,7 +22,7 @@ pub(crate) fn word<T: Copy>(
     let found = all.iter().copied().find(|v| name(*v) == sent);
     if found.is_none() {
         let names: Vec<&str> = all.iter().map(|v| name(*v)).collect();
-        errors.out_of_bounds(field, format!("must be one of {}", names.join(", ")));
+        errors.push(field, FieldCode::Malformed, format!("must be one of {}", names.join(", ")));
     }
     found
 }

@@ -1,6 +1,7 @@
 //! Extractors of the handlers. Their errors name the field that cannot be read (R17).
 
 mod body;
+mod cart;
 mod explain;
 mod filter;
 mod paging;
@@ -10,12 +11,14 @@ mod query;
 mod target;
 mod version;
 
-pub(crate) use body::{Json, Optional, VersionBody};
+pub(crate) use body::{Json, OptionalJson, Received, VersionBody, receive, unversioned};
+pub(crate) use cart::CartKey;
 pub(crate) use filter::{moment, present, prices, word};
 
 pub(crate) use paging::{Cursor, Paged, Pages, Style};
 pub(crate) use params::{
-    ById, ByKey, ByLine, ByNumber, Force, IfMatchHeader, Numbers, Picked, Shape, ShowDeleted, Version, Wish,
+    ById, ByKey, ByLine, ByNumber, CartTokenHeader, Force, IfMatchHeader, Numbers, Picked, Shape, ShowDeleted, Version,
+    Wish,
 };
 pub(crate) use path::{Id, Key, LineId};
 pub(crate) use query::{Params, Query};

@@ -81,8 +81,8 @@ impl Wish for Numbers {
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct ShowDeleted {
-    /// Whether soft-deleted resources are included; false if absent. A single soft-deleted resource can only be read by
-    /// its id.
+    /// Whether soft-deleted resources are included; false if absent. A single soft-deleted resource cannot be read by
+    /// its slug.
     #[serde(default)]
     include_deleted: Option<bool>,
 }
@@ -132,6 +132,26 @@ pub(crate) struct ById {
     id: uuid::Uuid,
 }
 
+/// The id of a line in a path, for the documentation.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "read by the derive")]
+pub(crate) struct ByLine {
+    /// The id of the line, a UUID.
+    line_id: uuid::Uuid,
+}
+
+/// The header with the token of a cart, for the documentation.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "read by the derive")]
+pub(crate) struct CartTokenHeader {
+    /// The token of a guest's cart, which the response that created the cart has returned. Without it, the caller needs
+    /// the permission `carts:read` or `carts:write`.
+    #[param(rename = "X-Cart-Token")]
+    x_cart_token: Option<String>,
+}
+
 /// The id or slug in a path, for the documentation.
 #[derive(utoipa::IntoParams)]
 #[into_params(parameter_in = Path)]
@@ -148,17 +168,6 @@ pub(crate) struct ByKey {
 pub(crate) struct ByNumber {
     /// The id or the number of the resource. A value that is not a UUID is a number.
     id: String,
-}
-
-/// The ids of an order and of its line in a path, for the documentation.
-#[derive(utoipa::IntoParams)]
-#[into_params(parameter_in = Path)]
-#[expect(dead_code, reason = "read by the derive")]
-pub(crate) struct ByLine {
-    /// The id of the order, a UUID.
-    id: uuid::Uuid,
-    /// The id of the line, a UUID.
-    line_id: uuid::Uuid,
 }
 
 /// The If-Match header, for the documentation.

@@ -2,10 +2,9 @@
 
 use std::fmt;
 
-use axum::extract::{FromRequestParts, Path, RawPathParams};
+use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
 use ecom_core::FieldCode;
-use ecom_core::id::OrderLineId;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use uuid::Uuid;
 
@@ -17,6 +16,19 @@ pub(crate) enum Key {
     Id(Uuid),
     /// A slug, or the number of an order or a bill.
     Slug(String),
+}
+
+impl Key {
+    /// Returns the id, or an error of the parameter if it is a slug.
+    fn uuid(self, parameter: &str) -> Result<Uuid, ApiError> {
+        match self {
+            Self::Id(id) => Ok(id),
+            Self::Slug(text) => {
+                let message = format!("must be a UUID, not `{}`", shorten(&text));
+                Err(ApiError::field(parameter, FieldCode::Malformed, message))
+            }
+        }
+    }
 }
 
 impl<'de> Deserialize<'de> for Key {
@@ -39,9 +51,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Key {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let Path(key) = Path::<Self>::from_request_parts(parts, state)
-            .await
-            .map_err(|_| ApiError::field("id", FieldCode::Malformed, "must be percent-encoded UTF-8"))?;
+        let Path(key) = Path::<Self>::from_request_parts(parts, state).await.map_err(|_| not_text("id"))?;
         Ok(key)
     }
 }
@@ -53,27 +63,31 @@ impl<S: Send + Sync, T: From<Uuid>> FromRequestParts<S> for Id<T> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        id_of(parts, state, "id").await.map(|id| Self(id.into()))
+        #[derive(serde::Deserialize)]
+        struct Named {
+            id: Key,
+        }
+        let Path(Named { id }) = Path::from_request_parts(parts, state).await.map_err(|_| not_text("id"))?;
+        id.uuid("id").map(|id| Self(id.into()))
     }
 }
 
-/// The id of a line in the path of an order.
-pub(crate) struct LineId(pub OrderLineId);
+/// The id of a line in a path that has the id of its owner before it.
+pub(crate) struct LineId<T>(pub T);
 
-impl<S: Send + Sync> FromRequestParts<S> for LineId {
+impl<S: Send + Sync, T: From<Uuid>> FromRequestParts<S> for LineId<T> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        id_of(parts, state, "line_id").await.map(|id| Self(id.into()))
+        #[derive(serde::Deserialize)]
+        struct Named {
+            line_id: Key,
+        }
+        let Path(Named { line_id }) = Path::from_request_parts(parts, state).await.map_err(|_| not_text("line_id"))?;
+        line_id.uuid("line_id").map(|id| Self(id.into()))
     }
 }
 
-/// Returns the id that the path has under a name.
-async fn id_of<S: Send + Sync>(parts: &mut Parts, state: &S, name: &str) -> Result<Uuid, ApiError> {
-    let all = RawPathParams::from_request_parts(parts, state)
-        .await
-        .map_err(|_| ApiError::field(name, FieldCode::Malformed, "must be percent-encoded UTF-8"))?;
-    let text = all.iter().find(|(key, _)| *key == name).map_or("", |(_, text)| text);
-    Uuid::try_parse(text)
-        .map_err(|_| ApiError::field(name, FieldCode::Malformed, format!("must be a UUID, not `{}`", shorten(text))))
+fn not_text(parameter: &str) -> ApiError {
+    ApiError::field(parameter, FieldCode::Malformed, "must be percent-encoded UTF-8")
 }

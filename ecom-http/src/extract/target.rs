@@ -46,6 +46,11 @@ impl RequestTarget {
         &self.original.path()[..self.base]
     }
 
+    /// Returns the path below the one at which the host has nested this router, without a trailing slash.
+    pub(crate) fn own_path(&self) -> &str {
+        self.path().get(self.base..).unwrap_or_default()
+    }
+
     /// Returns the path before its last segment, including the slash.
     pub(crate) fn collection(&self) -> &str {
         let p = self.path();

@@ -47,26 +47,20 @@ impl IfMatch {
     ///
     /// The tag of another document is a failed precondition (412), whether or not the document in the path exists.
     pub(crate) fn read(&self, id: Uuid, sent: Option<i64>) -> ApiResult<ExpectedVersion> {
-        match (self, sent) {
-            (Self::Malformed, _) => Err(ApiError::field(
+        match self {
+            Self::Malformed => Err(ApiError::field(
                 "If-Match",
                 FieldCode::Malformed,
                 "must be a single entity tag from `ETag`, or the version in quotes, such as \"3\"",
             )),
-            (Self::Tag(seen), _) if seen.id.is_some_and(|of| of != id) => {
+            Self::Tag(seen) if seen.id.is_some_and(|of| of != id) => {
                 let message = "If-Match belongs to another resource: read this one, and send its entity tag";
                 Err(ApiError::new(ErrorCode::VersionConflict, message)
                     .at("If-Match", FieldCode::Inconsistent)
                     .precondition())
             }
-            (Self::Tag(seen), Some(b)) if seen.version != b => Err(ApiError::field(
-                "version",
-                FieldCode::Inconsistent,
-                "must be the version in `If-Match`, or be left out",
-            )),
-            (Self::Tag(seen), _) => Ok(ExpectedVersion::Exact(seen.version)),
-            (Self::Absent | Self::Any, Some(v)) => Ok(ExpectedVersion::Exact(v)),
-            (Self::Absent | Self::Any, None) => Ok(ExpectedVersion::Unspecified),
+            Self::Tag(seen) => Ok(ExpectedVersion::Exact(seen.version).or_named(sent)?),
+            Self::Absent | Self::Any => Ok(ExpectedVersion::Unspecified.or_named(sent)?),
         }
     }
 

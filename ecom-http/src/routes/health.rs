@@ -45,7 +45,7 @@ pub(super) struct DependencyView {
     /// The name of the adapter.
     #[schema(example = "sqlite")]
     adapter: &'static str,
-    /// How long the dependency took to respond, in milliseconds.
+    /// How long the dependency took to respond, in milliseconds, rounded to 0.01.
     latency_ms: f64,
 }
 
@@ -99,7 +99,7 @@ impl HealthView {
                 let view = DependencyView {
                     status: if d.up { "up" } else { "down" },
                     adapter: d.name,
-                    latency_ms: d.latency.as_secs_f64() * 1_000.0,
+                    latency_ms: (d.latency.as_secs_f64() * 100_000.0).round() / 100.0,
                 };
                 (name.to_owned(), view)
             })

@@ -24,7 +24,7 @@ async fn r03_categories_and_their_tree() {
     assert_eq!(t.data()[0]["children"][0]["children"][0]["name"], "Headphones");
     assert_eq!(api.get("/categories/tree").await.header("x-cache"), "HIT");
 
-    // A rename takes the subtree along.
+    // A rename changes the paths of the whole subtree.
     let tag = api.get("/categories/audio").await.header("etag").to_owned();
     let path = format!("{API}/categories/{}", id(&a));
     let patched =

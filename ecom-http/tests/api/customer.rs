@@ -15,7 +15,7 @@ fn lane() -> Value {
 }
 
 impl Api {
-    /// All customers and addresses, deleted ones too.
+    /// Returns all customers and addresses, including soft-deleted ones.
     async fn people(&self) -> (Value, Value) {
         let all =
             async |path: &str| self.get(&format!("{path}?include_deleted=true&per_page=100")).await.ok(200).json();
@@ -43,7 +43,7 @@ async fn a_customer_and_an_address_read_as_their_golden_documents() {
     let address = kept_private(api.get(&format!("/addresses/{}", id(&a))).await.ok(200));
     golden("customer", &json!({"customer": customer.json(), "address": address.json()}));
     assert_eq!((customer.data(), address.data()), (c, a));
-    // The root links both.
+    // The root document links both collections.
     let root = api.call("GET", "/", &[], None).await.ok(200).json();
     for name in ["customers", "addresses"] {
         let link = root["links"][name].as_str().unwrap();
@@ -71,7 +71,7 @@ async fn every_field_can_be_picked_and_each_choice_has_a_tag() {
             api.get(&bad).await.refused(400, "BAD_REQUEST", "fields");
         }
 
-        // If-None-Match, also with the weak tag of a compressed document.
+        // `If-None-Match` also accepts the weak tag of a compressed document.
         let url = format!("{API}{path}");
         for query in ["", "?fields=id"] {
             let url = format!("{url}{query}");
@@ -102,7 +102,7 @@ async fn r01_writes_name_the_version_that_they_read() {
         assert_eq!(changed.data()["version"], 2);
         assert!(changed.header("etag").starts_with("\"2.2-"), "{changed:?}");
         api.call("GET", &url, &[("if-none-match", &first)], None).await.ok(200);
-        // Stale by header and by body, of another document, missing.
+        // The version is outdated (in the header and in the body), belongs to another document, or is missing.
         patch(&first).await.refused(412, "VERSION_CONFLICT", "version");
         patch(&format!("\"2.2-{}\"", NOBODY.replace('-', ""))).await.refused(412, "VERSION_CONFLICT", "If-Match");
         patch("2").await.refused(400, "BAD_REQUEST", "If-Match");
@@ -118,7 +118,7 @@ async fn r01_writes_name_the_version_that_they_read() {
         api.call("DELETE", &url, &[], None).await.refused(428, "VERSION_REQUIRED", "version");
         api.call("DELETE", &format!("{url}?version=1"), &[], None).await.refused(409, "VERSION_CONFLICT", "version");
         api.call("DELETE", &url, &[("if-match", &first)], None).await.refused(412, "VERSION_CONFLICT", "version");
-        // What changes nothing keeps its version.
+        // A patch that changes nothing does not increase the version.
         assert_eq!(api.write("PATCH", &path, with(&json!({}), 2)).await.ok(200).data()["version"], 2);
         let replaced = kept_private(api.write("PUT", &path, with(&put, 2)).await.ok(200));
         assert_eq!(replaced.data()["version"], 3);
@@ -135,7 +135,7 @@ async fn r01_writes_name_the_version_that_they_read() {
             api.write("POST", &restore, json!({"version": 5})).await.refused(409, "STATE_CONFLICT", "id");
         }
     }
-    // The address is gone for good: not even operators see it.
+    // The address was removed permanently, so a read that includes soft-deleted rows does not find it either.
     api.get(&format!("/addresses/{}?include_deleted=true", id(&a))).await.refused(404, "NOT_FOUND", "");
 }
 
@@ -153,7 +153,7 @@ async fn a_patch_merges_and_a_put_clears() {
     assert_eq!(c["attributes"], json!({"b": 2, "c": 3}));
     assert_eq!((&c["telephone"], &c["email"]), (&json!(null), &json!("Ada@Example.com")));
     api.write("PATCH", &path, json!({"email": null, "version": 2})).await.refused(422, "VALIDATION_FAILED", "email");
-    // Another case of its own email is an edit, not a duplicate.
+    // A customer can change the case of its own email: this is an edit and not a duplicate.
     let put = json!({"first_name": "A", "last_name": "L", "email": "ada@example.com", "version": 2});
     let c = api.write("PUT", &path, put).await.ok(200).data();
     assert_eq!((&c["attributes"], &c["email"]), (&json!({}), &json!("ada@example.com")));
@@ -180,7 +180,7 @@ async fn r02_addresses_hide_and_return_with_their_customer() {
     let operators = format!("{address}?include_deleted=true");
     let live = tags(&operators).await;
     api.call("DELETE", &format!("{API}{customer}?version=1"), &[], None).await.ok(204);
-    // The address shows that it is hidden, so its tag is another one, although its version is not.
+    // The document of the address shows the deletion, so its entity tag changes, although its version does not.
     let hidden = tags(&operators).await;
     assert_ne!(hidden, live);
     for path in [&customer, &address, &own] {
@@ -192,12 +192,12 @@ async fn r02_addresses_hide_and_return_with_their_customer() {
     let listed = api.get("/addresses?include_deleted=true").await.ok(200).data();
     assert_eq!(listed[0]["id"], a["id"]);
     assert!(listed[0]["deleted_at"].is_string(), "{listed}");
-    // Nothing is added to a customer who is gone, and its addresses cannot be edited.
+    // A soft-deleted customer cannot get new addresses, and its addresses cannot be edited.
     api.write("POST", &own, lane()).await.refused(404, "NOT_FOUND", "");
     api.write("PATCH", &address, json!({"city": "Paris", "version": 1})).await.refused(404, "NOT_FOUND", "");
     api.get(&format!("/addresses?customer_id={}", id(&c))).await.refused(422, "VALIDATION_FAILED", "customer_id");
 
-    // Its email is free in the meantime, and the customer cannot come back while another one has it.
+    // Another customer can use the email in the meantime, and the restore is refused while it does.
     let other = api.customer("Other", "Ada", "ADA@example.com").await;
     let restore = format!("{customer}/restore?version=2");
     api.write("POST", &restore, json!({})).await.refused(409, "DUPLICATE", "email");
@@ -210,7 +210,7 @@ async fn r02_addresses_hide_and_return_with_their_customer() {
     api.call("GET", &url, &[("if-none-match", &live)], None).await.ok(304);
     assert_eq!(api.get(&own).await.ok(200).data(), json!([shown]));
 
-    // Deleted for good, it takes its addresses along.
+    // A force delete also removes the addresses of the customer.
     api.call("DELETE", &format!("{API}{customer}?version=3&force=true"), &[], None).await.ok(204);
     for path in [customer, address, own] {
         api.get(&format!("{path}?include_deleted=true")).await.refused(404, "NOT_FOUND", "");
@@ -252,7 +252,7 @@ async fn customers_are_listed_by_name_email_page_and_cursor() {
     let page = api.get("/customers?per_page=3").await.ok(200);
     assert_eq!(page.json()["meta"]["pagination"]["total"], 4);
     assert!(page.header("link").contains("rel=\"next\""), "{page:?}");
-    // Every sort walks by cursor through all rows, once each.
+    // In every sort, the pages by cursor contain each row once.
     for sort in ["created_desc", "created_asc", "name_asc"] {
         let whole = column(&api.get(&format!("/customers?sort={sort}")).await.ok(200), "email");
         let (mut walked, mut next) = (Vec::new(), Some(format!("{API}/customers?sort={sort}&per_page=1&cursor=")));
@@ -356,7 +356,7 @@ async fn r17_bad_input_names_its_fields_and_leaves_nothing_behind() {
     ] {
         let mut body = json!({"first_name": "Eve", "last_name": "Adams", "email": "eve@example.com"});
         body[field] = value.clone();
-        // An external id needs a source.
+        // An external id without a source is refused with an error for `source`.
         let named = if field == "external_id" { "source" } else { field };
         refused("POST", "/customers", body.clone(), status, named).await;
         body["version"] = json!(1);
@@ -387,13 +387,13 @@ async fn r17_bad_input_names_its_fields_and_leaves_nothing_behind() {
         refused("PUT", &address, body, status, field).await;
         refused("PATCH", &address, json!({field: value, "version": 1}), status, field).await;
     }
-    // All bad fields at once, and those that are missing.
+    // The error names all bad fields at once, and missing fields too.
     let many = api.write("POST", "/customers", json!({"first_name": "", "last_name": "", "email": "x"})).await;
     assert_eq!(many.refused(422, "VALIDATION_FAILED", "email").json()["error"]["details"].as_array().unwrap().len(), 3);
     refused("POST", "/customers", json!({"first_name": "Eve", "last_name": "Adams"}), 422, "email").await;
     refused("POST", &own, json!({"street": "Lane"}), 422, "city").await;
 
-    // An email in another case, on create and on edit; the answer names the field and the value that was sent.
+    // An email that differs only in case is a duplicate. The error names the field.
     let eve = json!({"first_name": "Eve", "last_name": "Adams", "email": "ADA@example.COM"});
     let duplicate = kept_private(api.write("POST", "/customers", eve).await.refused(409, "DUPLICATE", "email"));
     shows_no_sql(&duplicate);
@@ -401,7 +401,7 @@ async fn r17_bad_input_names_its_fields_and_leaves_nothing_behind() {
     imported["source"] = json!("crm");
     refused("POST", "/customers", imported, 422, "external_id").await;
 
-    // Whoever is not there, and what is no id.
+    // Ids that do not exist, and keys that are not ids.
     for (method, path) in [
         ("GET", format!("/customers/{NOBODY}")),
         ("GET", format!("/customers/{NOBODY}/addresses")),
@@ -422,7 +422,7 @@ async fn r17_bad_input_names_its_fields_and_leaves_nothing_behind() {
     }
     refused("POST", "/customers/ada/addresses", lane(), 400, "id").await;
     for (path, status, field) in [
-        ("/customers?sort=email", 422, "sort"),
+        ("/customers?sort=email", 400, "sort"),
         ("/customers?name=", 422, "name"),
         ("/customers?email=", 422, "email"),
         ("/customers?name=%00", 422, "name"),
@@ -444,11 +444,11 @@ async fn r17_bad_input_names_its_fields_and_leaves_nothing_behind() {
         shows_no_sql(&kept_private(api.get(path).await.refused(status, code, field)));
     }
     api.get(&format!("/addresses?customer_id={NOBODY}")).await.refused(422, "VALIDATION_FAILED", "customer_id");
-    // An address is always removed for good: there is no `force`.
+    // A delete of an address is always permanent, so there is no parameter `force`.
     let force = format!("{API}{address}?version=1&force=true");
     api.call("DELETE", &force, &[], None).await.refused(400, "BAD_REQUEST", "force");
 
-    assert_eq!(before, api.people().await, "bad input left something behind");
+    assert_eq!(before, api.people().await, "bad input must not change any row");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Entity tags: of which document, in which variant, strong or weak.
+//! Entity tags identify the document and its variant, and are strong or weak.
 
 use std::collections::HashSet;
 
@@ -23,7 +23,7 @@ async fn a_document_that_takes_over_a_slug_has_a_tag_of_its_own() {
         assert_eq!((&new["version"], &new["revision"]), (&old["version"], &old["revision"]), "{slug}");
         let read = api.call("GET", &path, &known, None).await.ok(200);
         assert_eq!(read.data()["id"], new["id"]);
-        // By its id too, and with only a part of its fields.
+        // The old tag does not match the new document by its id, or with some of its fields, either.
         api.call("GET", &format!("{collection}/{}", id(&new)), &known, None).await.ok(200);
         api.call("GET", &format!("{path}?fields=slug"), &known, None).await.ok(200);
     }
@@ -48,10 +48,10 @@ async fn variants_of_a_document_share_no_tag() {
             api.call("GET", &url, &[("if-none-match", &tag)], None).await.ok(304);
             assert!(tags.insert(tag), "{url}");
         }
-        // What is the same document has the same tag.
+        // The order of the names in `fields` does not matter: the document and its tag are the same.
         let a = api.get(&format!("{path}?fields=version,id")).await;
         assert_eq!(a.header("etag"), api.get(&format!("{path}?fields=id,version")).await.header("etag"));
-        // A client that wrote has the tag of what it got back.
+        // The response of a write has the tag of the variant that it contains.
         if path == &product {
             let body = json!({"title": "Lamp", "version": 1});
             let a = api.write("PATCH", &format!("{path}?numbers=true"), body).await.ok(200);
@@ -80,7 +80,7 @@ async fn a_compressed_document_has_a_weak_tag() {
         assert_eq!(zipped.header("content-encoding"), "gzip");
         let weak = zipped.header("etag").to_owned();
         assert_eq!(weak, format!("W/{strong}"));
-        // 304 has the tag that 200 would have, whatever form the client sent.
+        // A 304 has the tag that a 200 would have, whether the client sent the strong or the weak one.
         for tag in [&strong, &weak] {
             let known = ("if-none-match", tag.as_str());
             assert_eq!(api.call("GET", &path, &[known], None).await.ok(304).header("etag"), strong);
@@ -106,7 +106,7 @@ async fn r01_a_tag_is_a_precondition_of_its_own_document() {
         api.call("PATCH", &path, &[("if-match", tag)], Some(&body)).await
     };
     let hex = id(&p).replace('-', "");
-    // Strong, weak, of a variant, of another revision, the version alone.
+    // The tag is strong, weak, of a variant, of another revision, or only a version.
     for (version, tag) in [
         format!("\"1.1-{hex}\""),
         format!("W/\"2.1-{hex}\""),
@@ -123,7 +123,7 @@ async fn r01_a_tag_is_a_precondition_of_its_own_document() {
     patch(&format!("\"5.1-{hex}\"")).await.refused(412, "VERSION_CONFLICT", "version");
     patch("\"6.1-xyz\"").await.refused(400, "BAD_REQUEST", "If-Match");
     patch("\"6.1\", \"7.1\"").await.refused(400, "BAD_REQUEST", "If-Match");
-    // The version would do, but the tag is of another document.
+    // The version is current, but the tag belongs to another document.
     let of_other = format!("\"6.1-{}\"", id(&other).replace('-', ""));
     patch(&of_other).await.refused(412, "VERSION_CONFLICT", "If-Match");
     let tag = [("if-match", of_other.as_str())];

@@ -62,7 +62,8 @@ async fn gzip_for_those_who_ask() {
     let plain = api.call("GET", &path, &[], None).await.ok(200);
     assert_eq!(plain.header("content-encoding"), "");
     let zipped = api.call("GET", &path, &[("accept-encoding", "br, gzip")], None).await.ok(200);
-    // Nothing that there is suits these clients. A write has happened by then, so the response is plain.
+    // These clients accept no encoding that the server supports. The response is plain all the same, because a write
+    // has already happened when it is encoded.
     for accepted in ["br, *;q=0", "identity;q=0"] {
         let plain = api.call("GET", &path, &[("accept-encoding", accepted)], None).await.ok(200);
         assert_eq!(plain.header("content-encoding"), "", "{accepted}");
@@ -86,7 +87,7 @@ async fn the_router_can_be_nested_and_moved() {
     assert_eq!(api.call("GET", &format!("{at}/"), &[], None).await.ok(200).json(), read);
     let root = api.call("GET", "/outer", &[], None).await.ok(200).json();
     assert_eq!(root["links"]["products"], "/outer/shop/products");
-    // Another router over the same shop has links of its own.
+    // Another router over the same shop has links with its own prefix.
     let other = Api { router: router(api.shop.clone(), HttpConfig::default()), ..api };
     let path = format!("{API}/products/{}", at.rsplit('/').next().unwrap());
     assert_eq!(other.call("GET", &path, &[], None).await.ok(200).json()["links"]["self"], path);
@@ -230,7 +231,7 @@ async fn the_document_has_every_route_and_nothing_else() {
     assert_eq!(ids.len(), ids.iter().collect::<std::collections::HashSet<_>>().len(), "{ids:?}");
     for (path, item) in paths {
         let concrete = path.replace("{id}", "019ab000-0000-7000-8000-000000000000");
-        // `Allow` of a method that no route has lists those that the route has.
+        // The response to a method that no route supports lists the supported methods in `Allow`.
         let allow = api.call("TRACE", &concrete, &[], None).await.ok(405).header("allow").to_ascii_lowercase();
         let mounted: Vec<&str> = all.into_iter().filter(|m| allow.split(',').any(|a| a == *m)).collect();
         let documented: Vec<&str> = all.into_iter().filter(|m| item.get(*m).is_some()).collect();
@@ -242,14 +243,14 @@ async fn the_document_has_every_route_and_nothing_else() {
             assert!(own || responses.contains_key("422"), "{m} {path} has no errors");
         }
     }
-    // No reference leads nowhere.
+    // Every reference names a schema that exists.
     let text = doc.to_string();
     let schemas = doc["components"]["schemas"].as_object().unwrap();
     for part in text.split("#/components/schemas/").skip(1) {
         let name = part.split('"').next().unwrap();
         assert!(schemas.contains_key(name), "{name} is not described");
     }
-    // An answer with `fields` may lack every field of its data.
+    // In a response to a request with `fields`, every field of the data is optional.
     for (path, whole) in [("/products/{id}", "Item_ProductView"), ("/products", "List_ProductView")] {
         let schema =
             &doc["paths"][format!("{API}{path}")]["get"]["responses"]["200"]["content"]["application/json"]["schema"];
@@ -264,7 +265,7 @@ async fn the_document_has_every_route_and_nothing_else() {
         assert!(full["required"].as_array().unwrap().len() > 10 && picked.get("required").is_none(), "{path}");
         assert_eq!(full["properties"], picked["properties"], "{path}");
     }
-    // Only what a path names can be missing, and only a body can come too slowly.
+    // Only operations whose path has an id can return 404, and only those with a body can return 408.
     for (path, item) in paths.iter().filter(|(path, _)| path.starts_with(API)) {
         for (method, operation) in item.as_object().unwrap() {
             let has = |status: &str| operation["responses"].get(status).is_some();
@@ -274,13 +275,13 @@ async fn the_document_has_every_route_and_nothing_else() {
         }
     }
     for (schema, field) in [("CustomerInput", "email"), ("CustomerPatch", "email"), ("CustomerView", "email")] {
-        // The view stands in its envelope.
+        // The schema of the view is inside that of its envelope.
         let object = schemas.get(schema).unwrap_or(&schemas["Item_CustomerView"]["properties"]["data"]);
         assert_eq!(object["properties"][field]["format"], "email", "{schema}");
     }
-    // Links of the source lead nowhere in the document.
+    // The texts contain no links of rustdoc.
     assert!(!text.contains("[`"), "{:?}", text.split("[`").nth(1).map(|t| t.chars().take(80).collect::<String>()));
-    // A patched field is the value or null, optional, and no type of its own.
+    // A field of a patch is optional, is a value or null, and has no schema of its own.
     assert!(schemas.keys().all(|name| !name.starts_with("Patch")), "{:?}", schemas.keys());
     let patch = &schemas["ProductPatch"];
     assert!(patch.get("required").is_none());

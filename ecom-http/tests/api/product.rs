@@ -44,7 +44,7 @@ async fn numbers_and_fields_are_the_clients_choice() {
     assert_eq!(l, json!([{"slug": "desk-lamp"}]));
     api.get(&format!("{path}?fields=title,nope")).await.refused(400, "BAD_REQUEST", "fields");
     api.get("/products?fields=nope").await.refused(400, "BAD_REQUEST", "fields");
-    // Every field that can be picked is there, and the other way round.
+    // Every field of a document can be picked.
     for (path, data) in [(path.as_str(), p.clone()), ("/products?", api.get("/products").await.data()[0].clone())] {
         let names: Vec<&String> = data.as_object().unwrap().keys().collect();
         let join = names.iter().map(|s| s.as_str()).collect::<Vec<_>>().join(",");
@@ -120,7 +120,7 @@ async fn r01_a_stale_write_changes_nothing() {
     api.call("DELETE", &format!("{path}?version=1"), &[], None).await.refused(409, "VERSION_CONFLICT", "version");
     api.call("DELETE", &path, &[], None).await.refused(428, "VERSION_REQUIRED", "version");
     assert_eq!(before, api.everything().await);
-    // The revision of the tag does not count: a sale does not make an editor fail.
+    // The revision in the tag is not compared, so that a sale does not make the write of an editor fail.
     patch("PUT", Some("\"2.99\""), lamp()).await.ok(200);
     patch("PATCH", None, json!({"title": "Lamp 3", "version": 3})).await.ok(200);
 }
@@ -139,7 +139,7 @@ async fn r02_deleted_products_are_hidden_and_come_back() {
     assert!(shown.data()["deleted_at"].is_string());
     assert!(shown.header("cache-control").contains("no-store"));
     assert_eq!(api.get("/products?include_deleted=true").await.data().as_array().unwrap().len(), 1);
-    // The name is free meanwhile.
+    // Another product can use the slug and the code in the meantime.
     let version = shown.data()["version"].as_i64().unwrap();
     let other = api.product(lamp()).await;
     assert_eq!((other["slug"].as_str(), other["sku"].as_str()), (Some("desk-lamp"), Some("LAMP-1")));
@@ -182,7 +182,7 @@ async fn lists_page_by_number_and_by_cursor() {
     assert_eq!(s["links"]["next"], "/api/v1/products?sort=price_asc&limit=3&skip=6");
     assert_eq!(s["links"]["prev"], "/api/v1/products?sort=price_asc&limit=3&skip=0");
 
-    // By cursor, as the links lead.
+    // The links of pages by cursor lead through the whole list.
     let mut path = "/api/v1/products?sort=price_asc&per_page=3&cursor=".to_owned();
     let mut seen = Vec::new();
     loop {
@@ -202,11 +202,11 @@ async fn lists_page_by_number_and_by_cursor() {
         }
     }
     assert_eq!(seen, (0..7).map(|i| format!("Thing {i}")).collect::<Vec<_>>());
-    // A cursor belongs to its sort.
+    // A cursor of another sort is refused.
     let first = api.get("/products?sort=price_asc&per_page=3&cursor=").await.json();
     let cursor = first["meta"]["pagination"]["next_cursor"].as_str().unwrap().to_owned();
     api.get(&format!("/products?sort=title_asc&cursor={cursor}")).await.refused(400, "BAD_REQUEST", "cursor");
-    // An empty list has a first page.
+    // The last page of an empty list is its first page.
     let none = api.get("/products?brand=nobody").await.ok(200).json();
     assert_eq!(none["meta"]["pagination"]["total"], 0);
     assert_eq!(none["links"]["last"], "/api/v1/products?brand=nobody&page=1");
@@ -294,7 +294,7 @@ async fn a_list_sorted_by_price_shows_the_price_that_it_is_sorted_by() {
         let data = api.get(path).await.ok(200).data();
         let lowest: Vec<&str> = data.as_array().unwrap().iter().map(|p| p["lowest_price"].as_str().unwrap()).collect();
         assert_eq!(lowest, ["4.50", "6.30", "9.00"], "{path}");
-        assert_eq!(data[0]["final_price"], "27.00", "that of the default SKU");
+        assert_eq!(data[0]["final_price"], "27.00", "the flat price is that of the default SKU");
     }
     let picked = api.get("/products?fields=lowest_price&numbers=true&sort=price_desc").await.ok(200).data();
     assert_eq!(picked[0], json!({"lowest_price": 9.0}));

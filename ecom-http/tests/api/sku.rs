@@ -34,7 +34,7 @@ async fn skus_and_their_ledger() {
     let a =
         api.write("POST", &format!("{sku}/stock"), json!({"delta": 5, "reason": "received", "reference": "D-1"})).await;
     assert_eq!(a.ok(201).data()["stock"]["on_hand"], 6);
-    // Stock moves the tag and not the version.
+    // A movement of stock changes the entity tag and not the version.
     api.call("GET", &format!("{API}{sku}"), &[("if-none-match", &tag)], None).await.ok(200);
     assert_eq!(api.get(&format!("{sku}/stock")).await.ok(200).data()["available"], 6);
     let m = api.get(&format!("{sku}/stock/movements")).await.ok(200).data();
@@ -61,4 +61,34 @@ async fn skus_and_their_ledger() {
     let gone = api.get(&format!("{sku}?include_deleted=true")).await.ok(200).data();
     let back = format!("{sku}/restore?version={}", gone["version"]);
     api.write("POST", &back, json!({})).await.ok(200);
+}
+
+#[tokio::test]
+async fn a_sku_that_does_not_track_its_stock() {
+    let api = Api::new().await;
+    let p = api.product(json!({"title": "Gift card", "price": 5, "track_stock": false})).await;
+    assert_eq!((&p["track_stock"], &p["stock"]), (&json!(false), &json!(0)));
+    assert_eq!((&p["availability_status"], &p["skus"][0]["track_stock"]), (&json!("in_stock"), &json!(false)));
+    let sku = format!("/skus/{}", id(&p["skus"][0]));
+    let level = api.get(&format!("{sku}/stock")).await.ok(200).data();
+    assert_eq!((&level["tracked"], &level["availability_status"]), (&json!(false), &json!("in_stock")));
+    let refused = api.write("POST", &format!("{sku}/stock"), json!({"delta": 1})).await;
+    let refused = refused.refused(409, "STOCK_NOT_TRACKED", "track_stock").json();
+    assert_eq!(refused["error"]["details"][0]["sku_id"], p["skus"][0]["id"]);
+    assert!(refused["error"]["message"].as_str().unwrap().contains("set its `track_stock` to true"), "{refused}");
+    api.write("PATCH", &sku, json!({"stock": 3, "version": 1})).await.refused(422, "VALIDATION_FAILED", "stock");
+    let new = json!({"title": "Voucher", "price": 5, "track_stock": false, "stock": 3});
+    api.write("POST", "/products", new).await.refused(422, "VALIDATION_FAILED", "stock");
+    assert_eq!(api.get(&format!("{sku}/stock/movements")).await.ok(200).data(), json!([]));
+
+    let on = api.write("PATCH", &sku, json!({"track_stock": true, "stock": 3, "version": 1})).await.ok(200).data();
+    assert_eq!((&on["track_stock"], &on["stock"], &on["version"]), (&json!(true), &json!(3), &json!(2)));
+    assert_eq!(on["availability_status"], "limited");
+    let list = async |a: &str| api.get(&format!("/products?availability={a}")).await.ok(200).data();
+    assert_eq!((list("in_stock").await, list("limited").await[0]["id"].clone()), (json!([]), p["id"].clone()));
+    let off = api.write("PUT", &sku, json!({"price": 5, "track_stock": false, "stock": 3, "version": 2})).await.ok(200);
+    assert_eq!((&off.data()["track_stock"], &off.data()["stock"]), (&json!(false), &json!(3)));
+    assert_eq!(list("in_stock").await[0]["id"], p["id"]);
+    let put = api.write("PUT", &sku, json!({"price": 5, "version": 3})).await.ok(200).data();
+    assert_eq!(put["track_stock"], true, "a replacement without the field tracks the stock");
 }

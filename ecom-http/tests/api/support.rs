@@ -44,7 +44,7 @@ impl Answer {
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |v| v.to_str().unwrap())
     }
-    /// Every line of a header.
+    /// Returns all values of a header.
     pub fn all(&self, name: &str) -> Vec<&str> {
         self.headers.get_all(name).iter().map(|v| v.to_str().unwrap()).collect()
     }
@@ -53,7 +53,8 @@ impl Answer {
         assert_eq!(self.status.as_u16(), status, "{}", String::from_utf8_lossy(&self.bytes));
         self
     }
-    /// An error in the envelope, of this status and code, whose details name the field.
+    /// Panics unless the response is an error with this status and code whose details name `field`. If `field` is
+    /// empty, the details are not checked.
     #[track_caller]
     pub fn refused(self, status: u16, code: &str, field: &str) -> Self {
         let text = String::from_utf8_lossy(&self.bytes).into_owned();
@@ -65,7 +66,7 @@ impl Answer {
         assert_eq!(e["request_id"].as_str().unwrap(), self.header("x-request-id"), "{text}");
         let named = e["details"].as_array().unwrap().iter().any(|d| d["field"] == field);
         assert!(field.is_empty() || named, "{field}: {text}");
-        assert!(self.bytes.len() < 4_000, "an error is short: {}", self.bytes.len());
+        assert!(self.bytes.len() < 4_000, "an error must have less than 4,000 bytes, but has {}", self.bytes.len());
         self
     }
 }
@@ -130,7 +131,7 @@ impl Api {
         self.write("POST", &format!("/customers/{}/addresses", id(customer)), body).await.ok(201).data()
     }
 
-    /// Everything that bad input could have changed.
+    /// Returns all rows that a write could have changed, as text.
     pub async fn everything(&self) -> String {
         let mut all = String::new();
         for path in [
@@ -156,7 +157,7 @@ pub fn id(v: &Value) -> &str {
     v["id"].as_str().unwrap()
 }
 
-/// Shared caches keep nothing of the answer.
+/// Checks that no shared cache may store the response.
 #[track_caller]
 pub fn kept_private(a: Answer) -> Answer {
     let expected = if a.status.is_success() || a.status.as_u16() == 304 { "private, no-store" } else { "no-store" };
@@ -165,7 +166,7 @@ pub fn kept_private(a: Answer) -> Answer {
     a
 }
 
-/// One field of every row of a list.
+/// Returns one field of each row of a list.
 pub fn column(list: &Answer, field: &str) -> Vec<String> {
     list.data().as_array().unwrap().iter().map(|row| row[field].as_str().unwrap().to_owned()).collect()
 }
@@ -182,7 +183,7 @@ pub fn golden(name: &str, found: &Value) {
         std::fs::write(&path, &text).unwrap();
     }
     let kept = std::fs::read_to_string(&path).unwrap_or_default();
-    // As values: the order of keys is nobody's business.
+    // The documents are compared as values, because the order of their keys does not matter.
     let kept: Value = serde_json::from_str(&kept).unwrap_or_default();
-    assert_eq!(*found, kept, "{path} differs; UPDATE_GOLDEN=1 writes it anew");
+    assert_eq!(*found, kept, "{path} differs; run the tests with UPDATE_GOLDEN=1 to update it");
 }

@@ -9,9 +9,9 @@ use ecom_core::{Error, FieldCode, Result, ValidationErrors};
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Location {
-    /// In this directory, which is created if it does not exist.
+    /// The index is stored in this directory, which is created if it does not exist.
     Directory(PathBuf),
-    /// In memory; it ends with the process.
+    /// The index is stored in memory, and is lost when it is closed.
     Memory,
 }
 
@@ -22,21 +22,22 @@ pub enum Location {
 pub struct TantivyOptions {
     /// Where the index is stored.
     pub location: Location,
-    /// The memory of the writer, in bytes: 15 MB to 1 GB, default 50 MB. During a rebuild there is a second writer.
+    /// The memory of the writer, in bytes: 15 MB to 1 GB, default 50 MB. During a rebuild there are two writers.
     pub writer_memory: usize,
-    /// How many searches run at the same time, 1–1,024; others wait. Default: the number of cores, but at least 2.
+    /// The maximum number of concurrent searches, 1–1,024. Further ones wait. Default: the number of cores, but at
+    /// least 2.
     pub concurrent_searches: usize,
 }
 
 const MB: usize = 1_000_000;
 
 impl TantivyOptions {
-    /// An index in a directory, with the default settings.
+    /// Returns the default settings for an index in a directory.
     pub fn directory(path: impl Into<PathBuf>) -> Self {
         Self::at(Location::Directory(path.into()))
     }
 
-    /// An index in memory, with the default settings.
+    /// Returns the default settings for an index in memory.
     pub fn memory() -> Self {
         Self::at(Location::Memory)
     }

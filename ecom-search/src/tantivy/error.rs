@@ -1,4 +1,4 @@
-//! Turns Tantivy's errors into the library's.
+//! Converts Tantivy's errors into those of the library.
 
 use std::io;
 
@@ -6,18 +6,18 @@ use ecom_core::{BoxError, Dependency, Error, FieldCode};
 use tantivy::TantivyError;
 use tantivy::directory::error::{OpenDirectoryError, OpenReadError};
 
-/// Why a call failed before it reached the index.
+/// The reason why a call failed before it reached the index.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Refusal {
     #[error("another process holds the right to write to the index")]
     NotTheWriter,
-    #[error("the index build has failed before")]
+    #[error("an earlier call has failed, so the new index cannot be completed")]
     BuildIsGone,
     #[error("the index is shutting down")]
     Closed,
 }
 
-/// Returns the library's error. Problems with the disk or a lock may pass; any other failure is a defect.
+/// Returns the library's error. Problems with the disk or a lock may be temporary; any other failure is a defect.
 pub(super) fn failed(context: &'static str) -> impl FnOnce(TantivyError) -> Error {
     move |e| match e {
         TantivyError::InvalidArgument(_)
@@ -33,8 +33,8 @@ pub(super) fn unavailable(source: impl Into<BoxError>) -> Error {
     Error::unavailable(Dependency::Search, source)
 }
 
-/// Turns trouble with the files of an index into an error of its settings if the place itself is to blame, which
-/// `message` describes, and into an error of an index that is not available otherwise.
+/// Converts an error of the files of an index. If the directory itself is the cause, returns `Validation` on field
+/// `search` with `message`, and otherwise `Unavailable`.
 pub(super) fn at_start(message: &'static str) -> impl FnOnce(io::Error) -> Error {
     use io::ErrorKind as K;
     move |e| match e.kind() {

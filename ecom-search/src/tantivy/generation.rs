@@ -24,16 +24,16 @@ use uuid::Uuid;
 use super::error::{at_start, failed, is_unusable, unavailable};
 use super::schema::{FORMAT, Fields, column, tokenizers};
 
-/// Replaced documents stay in a segment until they are this share of it.
+/// The share of replaced documents in a segment above which the segment is merged.
 const DEAD_BEFORE_MERGE: f32 = 0.3;
 
-/// One index: the documents up to some checkpoint.
+/// One index: the documents up to a checkpoint.
 pub(super) struct Generation {
     index: Index,
     reader: IndexReader,
-    /// Makes reloads run one after the other, so that the last one to end is also the last one that read the directory.
+    /// Serializes reloads, so that the last reload to end is also the last one that has read the directory.
     reloading: Mutex<()>,
-    /// Number and directory; `None` in memory.
+    /// The number and the directory, or `None` for an index in memory.
     place: Option<(u64, PathBuf)>,
 }
 
@@ -41,7 +41,7 @@ impl Generation {
     /// Creates an empty generation in memory.
     pub(super) fn in_memory() -> Result<Self> {
         let (schema, _) = Fields::new();
-        Self::of(Index::create_in_ram(schema), None).map_err(failed("making an index in memory"))
+        Self::of(Index::create_in_ram(schema), None).map_err(failed("creating an index in memory"))
     }
 
     fn of(mut index: Index, place: Option<(u64, PathBuf)>) -> tantivy::Result<Self> {
@@ -55,7 +55,7 @@ impl Generation {
     fn open(number: u64, path: &Path, thorough: bool) -> tantivy::Result<Self> {
         let index = Index::open(MmapDirectory::open(path)?)?;
         if index.schema() != Fields::new().0 {
-            return Err(TantivyError::SchemaError("the index has other fields".to_owned()));
+            return Err(TantivyError::SchemaError("the index has fields of another release".to_owned()));
         }
         if thorough && !index.validate_checksum()?.is_empty() {
             return Err(TantivyError::InternalError("files of the index are damaged".to_owned()));
@@ -87,7 +87,7 @@ impl Generation {
         self.reader.reload()
     }
 
-    /// Makes the commit survive a power failure: Tantivy syncs the file, but not its new name.
+    /// Syncs the directory, so that the commit survives a power failure: Tantivy syncs the file, but not its new name.
     pub(super) fn sync(&self) -> io::Result<()> {
         self.place.as_ref().map_or(Ok(()), |(_, path)| sync_directory(path))
     }
@@ -167,7 +167,7 @@ fn first_of_segment(
     Ok(())
 }
 
-/// Looks up the revision that the index has of a product, or had of a deleted one.
+/// Looks up the revision of a product in the index, including that of a deleted product.
 pub(super) struct RevisionLookup {
     searcher: Searcher,
     revisions: Vec<Column<i64>>,
@@ -231,18 +231,18 @@ impl Layout {
     /// Creates the directory if it does not exist, and checks that it is writable.
     pub(super) fn open(directory: PathBuf) -> Result<Self> {
         fs::create_dir_all(&directory).map_err(at_start(
-            "names a directory that cannot be made: it must not be a file, nor lie below one, and this process must be \
-             allowed to make it",
+            "names a directory that cannot be created: it must not be a file, nor lie below one, and this process must \
+             be allowed to create it",
         ))?;
         let layout = Self { directory };
         layout.open_lock_file().map_err(at_start(
-            "names a directory that cannot be written to: allow this process to write, or name another directory",
+            "names a directory that cannot be written to: allow this process to write to it, or name another directory",
         ))?;
         // A `CURRENT` that is a directory cannot be replaced by a rename.
         match fs::read(layout.current_file()) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(at_start(
                 "names a directory whose index cannot be read: allow this process to read it, or remove the directory, \
-                 and the index is built again",
+                 so that the index is rebuilt",
             )(e)),
             _ => Ok(layout),
         }
@@ -307,7 +307,7 @@ impl Layout {
             .and_then(|index| Generation::of(index, Some((number, path.clone()))));
         made.map_err(|e| {
             remove_directory(&path);
-            failed("making a new search index")(e)
+            failed("creating a new search index")(e)
         })
     }
 
@@ -315,7 +315,7 @@ impl Layout {
     pub(super) fn publish(&self, generation: &Generation) -> Result<()> {
         let Some((number, _)) = generation.place else { return Ok(()) };
         let text = serde_json::to_vec(&Current { format: FORMAT, generation: number })
-            .map_err(|e| Error::internal("naming the new search index", e))?;
+            .map_err(|e| Error::internal("encoding the name of the new search index", e))?;
         let new = self.directory.join("CURRENT.new");
         let write = || {
             generation.sync()?;
@@ -328,9 +328,9 @@ impl Layout {
         };
         write().map_err(unavailable)?;
         if let Err(error) = sync_directory(&self.directory) {
-            // The generation is in use already. After a power failure, `CURRENT` could name the old one, which has been
-            // removed; opening the index notices that, and a rebuild follows.
-            tracing::warn!(%error, "the directory of the search index cannot be synced");
+            // The generation is already in use. After a power failure, `CURRENT` could name the old one, which has been
+            // removed. The next `open` detects this, and the index is rebuilt.
+            tracing::warn!(%error, "the directory of the search index could not be synced to disk");
         }
         Ok(())
     }
@@ -344,7 +344,7 @@ impl Layout {
         }
     }
 
-    /// Removes what other processes left behind when they died.
+    /// Removes the generations that other processes left behind when they died.
     pub(super) fn remove_others(&self, keep: &Generation) {
         let keep = keep.place.as_ref().map(|(_, path)| path);
         for (_, path) in self.entries().unwrap_or_default() {
@@ -372,7 +372,7 @@ impl Layout {
 fn remove_directory(path: &Path) {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            tracing::warn!(%error, "an old search index cannot be removed now; the next writer tries again");
+            tracing::warn!(%error, "an old search index could not be removed; the next writer will try again");
         }
         _ => {}
     }

@@ -3,7 +3,7 @@
 //! # On disk
 //! ```text
 //! <directory>/writer.lock   locked by the one process that writes; the system frees it when that process ends
-//! <directory>/CURRENT       which generation serves; replaced by rename
+//! <directory>/CURRENT       names the generation in use; replaced by rename
 //! <directory>/gen-<n>/      a generation: a Tantivy index
 //! ```
 //! Documents and checkpoint are one commit of one generation, so they agree whenever a process is killed. A rebuild
@@ -39,10 +39,11 @@ use self::error::{Refusal, failed, is_unusable, unavailable};
 use self::generation::{Generation, Layout, Stamp};
 use self::schema::{Fields, Text};
 
-/// How far a reader may lag behind.
+/// The time by which a reader may lag behind the writer.
 const FRESHNESS: Duration = Duration::from_millis(200);
 
-/// A Tantivy index as [`SearchProvider`]. Cheap to clone; the last clone gives up the right to write.
+/// A Tantivy index as [`SearchProvider`]. It is cheap to clone. When the last clone is dropped, the right to write is
+/// released.
 #[derive(Clone)]
 pub struct TantivySearch {
     inner: Arc<Inner>,
@@ -76,7 +77,7 @@ struct Writing {
 }
 
 impl Drop for Writing {
-    /// Frees the lock once nothing in this process can write any more.
+    /// Releases the lock once nothing in this process can write any more.
     fn drop(&mut self) {
         if let Some((writer, _)) = self.writer.take() {
             retire(writer);
@@ -87,7 +88,7 @@ impl Drop for Writing {
 /// Ends a writer. If a merge outlived it, the merge could replace `meta.json` over the commit of a successor.
 fn retire(writer: IndexWriter) {
     if let Err(error) = writer.wait_merging_threads() {
-        tracing::warn!(%error, "the writer of the search index did not end well");
+        tracing::warn!(%error, "the writer of the search index ended with an error");
     }
 }
 
@@ -95,8 +96,8 @@ impl TantivySearch {
     /// Opens the index, and creates its directory if it does not exist. Another process may have the index open too.
     ///
     /// # Errors
-    /// `Validation` for settings out of bounds, and on the field `search` if the directory cannot be made, written to or
-    /// read; `Unavailable` for other trouble with it.
+    /// `Validation` for settings out of bounds, and on the field `search` if the directory cannot be created, written
+    /// to or read. `Unavailable` for other errors of the directory.
     pub async fn open(options: TantivyOptions) -> Result<Self> {
         options.check()?;
         let inner = blocking(move || Inner::open(options)).await?;
@@ -144,7 +145,7 @@ impl SearchProvider for TantivySearch {
         let turn = self.inner.searches.clone().acquire_owned().await.map_err(|_| unavailable(Refusal::Closed))?;
         let query = query.clone();
         self.run(move |inner| {
-            // Held until the work ends: a cancelled caller does not let another one start while the work runs.
+            // Held until the work ends, so that no other search starts in its place after the caller is cancelled.
             let _turn = turn;
             inner.refresh(false)?;
             query::run(&inner.current().searcher(), &inner.fields, &query)
@@ -187,7 +188,7 @@ impl SearchProvider for TantivySearch {
         // The writer ends before the lock is freed for another process.
         let ended = tokio::task::spawn_blocking(move || drop(std::mem::take(&mut *inner.writing.lock())));
         if let Err(error) = ended.await {
-            tracing::warn!(%error, "the search index did not close well");
+            tracing::warn!(%error, "closing the search index failed");
         }
     }
 }
@@ -225,7 +226,7 @@ impl Inner {
         })
     }
 
-    /// Follows the changes that other processes, and merges of our own, made to the directory.
+    /// Loads the changes that other processes, and merges of this process, have made to the directory.
     fn refresh(&self, now: bool) -> Result<()> {
         let Some(layout) = &self.layout else { return Ok(()) };
         let mut seen = if now {
@@ -257,7 +258,7 @@ impl Inner {
 
     /// Switches to the generation that `CURRENT` names.
     fn follow(&self, layout: &Layout, seen: &mut Seen) -> Result<()> {
-        // The writer may replace it once more meanwhile.
+        // The writer may replace the generation again meanwhile.
         for _ in 0..5 {
             let stamp = layout.current_stamp();
             if stamp.is_none() || stamp == seen.current {
@@ -271,7 +272,9 @@ impl Inner {
                     return Ok(());
                 }
                 None if layout.current_stamp() == stamp => {
-                    tracing::warn!("the search index cannot be read; serving what is there until it is rebuilt");
+                    tracing::warn!(
+                        "the search index cannot be read; searches use the previous generation until it is rebuilt"
+                    );
                     seen.current = stamp;
                     return Ok(());
                 }
@@ -288,7 +291,7 @@ impl Inner {
         *self.current.write() = generation.clone();
     }
 
-    /// Takes the right to write, and opens the generation to write to, unless this process has them.
+    /// Acquires the right to write and opens the generation to write to, unless this process already has.
     fn ensure_writer(&self, writing: &mut Writing) -> Result<bool> {
         if writing.writer.is_some() {
             return Ok(true);
@@ -308,7 +311,7 @@ impl Inner {
             Err(TryLockError::WouldBlock) => return Ok(false),
             Err(TryLockError::Error(e)) => return Err(unavailable(e)),
         }
-        // If this fails, the lock is freed, so that another process can try.
+        // If this fails, the lock is released, so that another process can try.
         let writer = self.open_writer(layout)?;
         layout.remove_others(&writer.1);
         writing.lock = Some(lock);
@@ -339,7 +342,7 @@ impl Inner {
         if !self.ensure_writer(&mut writing)? {
             return Err(unavailable(Refusal::NotTheWriter));
         }
-        // Taken out, so that after any failure, even a panic, the next call starts from the last commit.
+        // The writer is taken out, so that the next call starts from the last commit after any failure, even a panic.
         let Some((mut writer, generation)) = writing.writer.take() else {
             return Err(unavailable(Refusal::NotTheWriter));
         };
@@ -404,7 +407,7 @@ impl Inner {
             Some(layout) => layout.create()?,
             None => Generation::in_memory()?,
         };
-        // From here on a failure removes it.
+        // From here on, a failure removes the new generation.
         let mut filling = Filling {
             writer: None,
             generation: Arc::new(generation),
@@ -417,14 +420,14 @@ impl Inner {
     }
 }
 
-/// Commits documents and checkpoint together. They are durable and searchable when it returns.
+/// Commits documents and checkpoint together. They are durable and searchable when this function returns.
 fn commit(writer: &mut IndexWriter, generation: &Generation, checkpoint: Checkpoint) -> Result<()> {
     let payload =
         serde_json::to_string(&checkpoint).map_err(|e| Error::internal("writing the checkpoint of the index", e))?;
     let mut prepared = writer.prepare_commit().map_err(failed("writing to the search index"))?;
     prepared.set_payload(&payload);
     prepared.commit().map_err(failed("writing to the search index"))?;
-    // The commit has happened: if a later step fails, it may still become visible.
+    // The commit has happened. Even if a later step fails, it may become visible.
     let unknown = |source| Error::Unavailable {
         dependency: ecom_core::Dependency::Search,
         outcome_unknown: true,
@@ -499,7 +502,7 @@ impl IndexBuild for TantivyBuild {
         let filling = self.filling.clone();
         blocking(move || {
             let mut slot = filling.lock();
-            // Taken out: a batch that was written only in part must never be published.
+            // The build is taken out, because a batch that was only partly written must never be published.
             let mut filling = slot.take().ok_or_else(|| unavailable(Refusal::BuildIsGone))?;
             filling.add(&documents)?;
             *slot = Some(filling);

@@ -36,6 +36,7 @@ CREATE TABLE IF NOT EXISTS carts (
     token_hash  BINARY(32),
     customer_id BINARY(16),
     email       VARCHAR(254)    CHECK (CHAR_LENGTH(email) >= 1),
+    email_key   VARBINARY(512),
     currency    VARCHAR(3)      NOT NULL,
     -- 0 open, 1 ordered, 2 merged.
     state       INT             NOT NULL CHECK (state >= 0),
@@ -59,6 +60,8 @@ CREATE TABLE IF NOT EXISTS carts (
     UNIQUE INDEX carts_external_live (source, external_id, live),
     INDEX carts_external (source, external_id),
     INDEX carts_customer (customer_id, id),
+    INDEX carts_email (email_key, id),
+    INDEX carts_state (state, id),
     INDEX carts_expires (state, expires_at, id),
     CONSTRAINT carts_customer_fk FOREIGN KEY (customer_id) REFERENCES customers (id) ON DELETE RESTRICT
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin ROW_FORMAT = DYNAMIC;
@@ -202,7 +205,7 @@ CREATE TABLE IF NOT EXISTS order_adjustments (
 
 CREATE TABLE IF NOT EXISTS order_changes (
     order_id    BINARY(16)   NOT NULL,
-    seq         INT          NOT NULL CHECK (seq >= 1),
+    seq         BIGINT       NOT NULL CHECK (seq >= 1),
     kind        VARCHAR(50)  NOT NULL,
     from_status INT,
     to_status   INT          NOT NULL,
@@ -211,4 +214,42 @@ CREATE TABLE IF NOT EXISTS order_changes (
     at          DATETIME(6)  NOT NULL,
     PRIMARY KEY (order_id, seq),
     CONSTRAINT order_changes_order_fk FOREIGN KEY (order_id) REFERENCES orders (id) ON DELETE RESTRICT
+) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin ROW_FORMAT = DYNAMIC;
+
+CREATE TABLE IF NOT EXISTS bills (
+    id           BINARY(16)    NOT NULL PRIMARY KEY,
+    order_id     BINARY(16)    NOT NULL,
+    -- 0 bill, 1 credit note.
+    kind         INT           NOT NULL CHECK (kind >= 0),
+    seq          INT           NOT NULL CHECK (seq >= 1),
+    -- The bill that a credit note corrects.
+    corrects     BINARY(16),
+    number       VARBINARY(50) NOT NULL,
+    subtotal     BIGINT        NOT NULL CHECK (subtotal BETWEEN 0 AND 1000000000000000),
+    discount     BIGINT        NOT NULL CHECK (discount >= 0),
+    shipping     BIGINT        NOT NULL CHECK (shipping BETWEEN 0 AND 1000000000000000),
+    tax_added    BIGINT        NOT NULL CHECK (tax_added >= 0),
+    tax_included BIGINT        NOT NULL CHECK (tax_included >= 0),
+    total        BIGINT        NOT NULL CHECK (total >= 0),
+    -- 0 cash, 1 card.
+    payment_type INT           NOT NULL CHECK (payment_type >= 0),
+    -- 0 open, 1 paid, 2 void.
+    status       INT           NOT NULL CHECK (status >= 0),
+    date         DATETIME(6)   NOT NULL,
+    created_at   DATETIME(6)   NOT NULL,
+    updated_at   DATETIME(6)   NOT NULL,
+    created_by   VARCHAR(100)  NOT NULL,
+    updated_by   VARCHAR(100)  NOT NULL,
+    version      BIGINT        NOT NULL CHECK (version >= 1),
+    deleted_at   DATETIME(6),
+    CHECK ((kind = 1) = (corrects IS NOT NULL)),
+    CHECK (discount <= subtotal),
+    CHECK (total = subtotal + shipping - discount + tax_added),
+    UNIQUE INDEX bills_number (number),
+    UNIQUE INDEX bills_order (order_id, kind, seq),
+    INDEX bills_list (date, id),
+    INDEX bills_status (status, date, id),
+    INDEX bills_corrects (corrects),
+    CONSTRAINT bills_order_fk FOREIGN KEY (order_id) REFERENCES orders (id) ON DELETE RESTRICT,
+    CONSTRAINT bills_corrects_fk FOREIGN KEY (corrects) REFERENCES bills (id) ON DELETE RESTRICT
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin ROW_FORMAT = DYNAMIC;

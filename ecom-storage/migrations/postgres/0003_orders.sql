@@ -19,6 +19,7 @@ CREATE TABLE carts (
     token_hash  BYTEA            CHECK (octet_length(token_hash) = 32),
     customer_id UUID             REFERENCES customers (id) ON DELETE RESTRICT,
     email       TEXT             CHECK (length(email) BETWEEN 1 AND 254),
+    email_key   TEXT COLLATE "C",
     currency    TEXT             NOT NULL CHECK (length(currency) = 3),
     -- 0 open, 1 ordered, 2 merged.
     state       INTEGER          NOT NULL CHECK (state >= 0),
@@ -42,6 +43,8 @@ CREATE UNIQUE INDEX carts_customer_open ON carts (customer_id) WHERE state = 0;
 CREATE UNIQUE INDEX carts_external_live ON carts (source, external_id) WHERE deleted_at IS NULL;
 CREATE INDEX carts_external ON carts (source, external_id) WHERE source IS NOT NULL;
 CREATE INDEX carts_customer ON carts (customer_id, id);
+CREATE INDEX carts_email ON carts (email_key, id) WHERE email_key IS NOT NULL;
+CREATE INDEX carts_state ON carts (state, id);
 CREATE INDEX carts_expires ON carts (state, expires_at, id);
 
 -- A SKU that is deleted permanently leaves the carts.
@@ -179,7 +182,7 @@ CREATE INDEX order_adjustments_line ON order_adjustments (order_line_id) WHERE o
 
 CREATE TABLE order_changes (
     order_id    UUID        NOT NULL REFERENCES orders (id) ON DELETE RESTRICT,
-    seq         INTEGER     NOT NULL CHECK (seq >= 1),
+    seq         BIGINT      NOT NULL CHECK (seq >= 1),
     kind        TEXT        NOT NULL,
     from_status INTEGER,
     to_status   INTEGER     NOT NULL,

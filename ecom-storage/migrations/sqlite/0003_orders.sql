@@ -23,6 +23,7 @@ CREATE TABLE carts (
     token_hash  BLOB    CHECK (length(token_hash) = 32),
     customer_id BLOB    REFERENCES customers (id) ON DELETE RESTRICT,
     email       TEXT    CHECK (length(email) BETWEEN 1 AND 254),
+    email_key   TEXT,
     currency    TEXT    NOT NULL CHECK (length(currency) = 3),
     -- 0 open, 1 ordered, 2 merged.
     state       INTEGER NOT NULL CHECK (state >= 0),
@@ -46,6 +47,8 @@ CREATE UNIQUE INDEX carts_customer_open ON carts (customer_id) WHERE state = 0;
 CREATE UNIQUE INDEX carts_external_live ON carts (source, external_id) WHERE deleted_at IS NULL;
 CREATE INDEX carts_external ON carts (source, external_id) WHERE source IS NOT NULL;
 CREATE INDEX carts_customer ON carts (customer_id, id);
+CREATE INDEX carts_email ON carts (email_key, id) WHERE email_key IS NOT NULL;
+CREATE INDEX carts_state ON carts (state, id);
 CREATE INDEX carts_expires ON carts (state, expires_at, id);
 
 -- A SKU that is deleted permanently leaves the carts.

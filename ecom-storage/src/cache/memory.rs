@@ -7,8 +7,8 @@
 //! started before the invalidation and is refused. Check and insert happen under the lock of the stripe, as do mark and
 //! remove, so that neither can come between the two steps of the other.
 //!
-//! Dropping a group, or everything, takes O(1): an entry keeps the token that it was filled with, and a read ignores
-//! entries below the floor. Those are overwritten or evicted later, and count as entries until then.
+//! To drop a group, or everything, takes O(1): an entry keeps the token of its fill, and a read ignores entries below
+//! the floor. These are overwritten or evicted later, and the statistics count them until then.
 //!
 //! Keys that share one of the 1,024 stripes sometimes refuse each other's fills, which costs one more load.
 
@@ -40,11 +40,12 @@ pub type Weigher = fn(&CacheKey, &CacheValue) -> u32;
 #[setters(strip_option)]
 #[non_exhaustive]
 pub struct MemoryCacheOptions {
-    /// The most entries or, with a `weigher`, the most weight. Past it, the least useful entries are evicted.
+    /// The maximum number of entries or, with a `weigher`, the maximum weight. Beyond it, the least used entries are
+    /// evicted.
     pub capacity: u64,
-    /// The weight of an entry. Without it, each entry weighs 1.
+    /// Returns the weight of an entry. Without it, each entry has the weight 1.
     pub weigher: Option<Weigher>,
-    /// The clock by which entries expire, for tests. Without it, they expire by the machine's monotonic clock.
+    /// The clock by which entries expire, for tests. Without it, entries expire by the monotonic clock of the machine.
     pub clock: Option<SharedClock>,
 }
 
@@ -104,9 +105,9 @@ struct Entry {
 /// How an entry expires.
 #[derive(Clone, Copy)]
 enum Life {
-    /// After this time, by moka, on the machine's monotonic clock.
+    /// moka drops the entry after this time on the monotonic clock of the machine.
     For(Duration),
-    /// At this time of the injected clock.
+    /// The entry expires at this time of the injected clock.
     Until(Timestamp),
 }
 

@@ -4,7 +4,7 @@
 //! Every invalidation is published after its keys were deleted from Redis, and each process listens on a second
 //! connection. A reader takes the token of the tier in process before it reads Redis or the database. So if a message
 //! arrives before the value is stored, the tier refuses the value (see the in-process cache). The process that writes
-//! drops its own keys before and after the invalidation in Redis, and so sees its own write at once.
+//! drops its own keys before and after the invalidation in Redis, so that it sees its own write at once.
 //!
 //! A message is lost only with the connection that would have delivered it. From the moment at which its end is noticed
 //! until a new connection listens, the tier in process is empty and stores nothing. A connection that died silently is
@@ -35,7 +35,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(1);
 /// Settings of a [`TieredCache`].
 #[derive(Clone, Debug)]
 pub struct TieredOptions {
-    /// The tier that processes share. It keeps no values decoded, because the tier in process does.
+    /// The tier that processes share. It keeps no decoded values, because the tier in process keeps them.
     pub redis: RedisOptions,
     /// The tier in process. An injected clock applies to this tier only.
     pub memory: MemoryCacheOptions,
@@ -86,7 +86,7 @@ impl fmt::Debug for Tier {
 }
 
 impl Tier {
-    /// Returns the tier in process, if it may be used.
+    /// Returns the tier in process, or `None` while this process does not receive the invalidations of the others.
     fn get(&self) -> Option<&MemoryCache> {
         self.hears.load(Ordering::Acquire).then_some(&self.memory)
     }
@@ -126,7 +126,10 @@ async fn listen(tier: Arc<Tier>, redis: RedisCache) {
     loop {
         let result = listen_once(&tier, &redis, &mut pause).await;
         if tier.hears.load(Ordering::Acquire) {
-            tracing::warn!(error = result.err().map(tracing::field::display), "cache lost: nothing is held in process");
+            tracing::warn!(
+                error = result.err().map(tracing::field::display),
+                "receives no invalidations: this process holds no cached values until it does"
+            );
         }
         tier.hears(false);
         tokio::time::sleep(pause).await;

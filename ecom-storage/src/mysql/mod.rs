@@ -1,4 +1,4 @@
-//! Everything that is particular to MySQL and MariaDB.
+//! The parts of the storage that are specific to MySQL and MariaDB.
 
 pub(crate) mod row;
 
@@ -18,7 +18,7 @@ use crate::sql::engine::value::{Row, Value};
 static LOCK_TREE: Sql = Sql::new("SELECT value FROM ecom_meta WHERE name = 'identity' FOR UPDATE");
 
 static HOLD_TREE: Sql = Sql::new("SELECT value FROM ecom_meta WHERE name = 'identity' LOCK IN SHARE MODE");
-// A lock of the session, because statements that change the schema commit by themselves.
+// A lock of the session and not of a transaction, because statements that change the schema commit implicitly.
 static MIGRATION_LOCK: Sql = Sql::new("SELECT CAST(GET_LOCK(CONCAT('ecom.migrations.', DATABASE()), 60) AS SIGNED)");
 
 static HAS_TABLES: Sql =
@@ -43,10 +43,13 @@ pub(crate) static DIALECT: Dialect = Dialect {
         ("{page_join}", "JOIN"),
         ("{outbox_head}", "(SELECT seq FROM outbox_head WHERE id = 1)"),
         ("{outbox_if_new}", "ON DUPLICATE KEY UPDATE consumer = consumer"),
+        ("{claim_if_new}", "ON DUPLICATE KEY UPDATE scope = scope"),
     ],
     lock_tree: Some(&LOCK_TREE),
     hold_tree: Some(&HOLD_TREE),
     for_update: " FOR UPDATE",
+    // MariaDB has no FOR SHARE.
+    for_share: " LOCK IN SHARE MODE",
     sequences_outbox: true,
     joins_in_order: false,
     row_values: false,
@@ -55,8 +58,8 @@ pub(crate) static DIALECT: Dialect = Dialect {
     host_check: None,
     has_tables: &HAS_TABLES,
     numbers: Numbers::Inserts(&INSERTED_NUMBERS),
-    for_share: " LOCK IN SHARE MODE",
     survives_errors: true,
+    counts_inserts: false,
     is_file: false,
 };
 
@@ -66,22 +69,22 @@ pub(crate) const PARAMETERS: [&str; 2] = ["sslca", "socket"];
 /// Reads a URL.
 pub(crate) fn options(url: &str) -> sqlx::Result<MySqlConnectOptions> {
     let options = MySqlConnectOptions::from_str(url)?;
-    // The library sets these itself: see `session`.
+    // `session` sets these.
     let options = options.pipes_as_concat(false).no_engine_substitution(false);
     Ok(if url.contains("statement-cache-capacity=") { options } else { options.statement_cache_capacity(256) })
 }
 
-/// Returns the settings of every session: the server refuses bad values instead of adjusting them, and a statement sees
-/// what has committed. With a limit, the server gives up locks first and then statements, both before this process
-/// stops waiting.
+/// Returns the settings of every session: the server refuses invalid values instead of adjusting them, and a statement
+/// sees what has committed. With a `limit`, the waits for locks end after 80 % of it, and statements after 90 %, so
+/// that the server reports them before this process stops waiting.
 fn session(limit: Option<Duration>) -> String {
     let mut text = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
                     SET SESSION sql_mode = 'STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'"
         .to_owned();
     if let Some(limit) = limit {
         let (lock, statement) = (limit * 8 / 10, limit * 9 / 10);
-        // MariaDB takes seconds. MySQL takes milliseconds and applies them to reads only. Each stands in a comment that
-        // the other server skips.
+        // MariaDB takes seconds. MySQL takes milliseconds and applies them to reads only. Each setting is in a comment
+        // that the other server skips.
         let _ = write!(
             text,
             ", innodb_lock_wait_timeout = {} /*M!100100 , max_statement_time = {} */ /*!80000 , max_execution_time = {} */",
@@ -112,6 +115,7 @@ fn arguments(values: Vec<Value<'_>>) -> DbResult<MySqlArguments> {
                 Ok(v) => args.add(v.map(Json)),
                 Err(e) => Err(e.into()),
             },
+            Value::Bytes(v) => args.add(v.as_deref()),
             Value::Uuid(v) => args.add(v),
             Value::Time(v) => args.add(v),
         }
@@ -156,9 +160,11 @@ pub(crate) fn classify(source: sqlx::Error) -> DbError {
             _ => match e.try_downcast_ref::<MySqlDatabaseError>().map(MySqlDatabaseError::number) {
                 // The record has changed since the snapshot, lock wait timeout, deadlock.
                 Some(1020 | 1205 | 1213) => Kind::Contention,
-                Some(1045 | 1698) => Kind::Setup("the server refuses the user or the password"),
-                Some(1044 | 1142 | 1227) => Kind::Setup("the user may not do this in the database: grant it"),
-                Some(1049) => Kind::Setup("the server has no such database: create it first"),
+                Some(1045 | 1698) => Kind::Setup("is refused by the server: check the user and the password"),
+                Some(1044 | 1142 | 1227) => {
+                    Kind::Setup("names a user who lacks a right that the shop needs in the database: grant it")
+                }
+                Some(1049) => Kind::Setup("names a database that the server does not have: create it first"),
                 // The server ends the connection, possibly in the middle of a commit.
                 Some(1053 | 1927) => Kind::Lost,
                 // Too many connections, disk or table full, read-only, interrupted, over the time limit.
@@ -179,7 +185,7 @@ fn check(message: &str) -> String {
 
 /// Returns the name between quotes after `before`, without the table in front of it.
 fn quoted(message: &str, before: &str) -> String {
-    // The last match, because the value in front of it is text of the caller.
+    // The last match is used, because the value before it is text of the caller.
     let name = message.rsplit_once(before).and_then(|(_, rest)| rest.split_once('\'')).map_or("", |(name, _)| name);
     name.rsplit_once('.').map_or(name, |(_, n)| n).to_owned()
 }

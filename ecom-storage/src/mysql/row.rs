@@ -34,6 +34,14 @@ pub(crate) fn opt_text(r: &MySqlRow, i: usize) -> R<Option<&str>> {
     r.try_get_unchecked(i)
 }
 
+pub(crate) fn bytes(r: &MySqlRow, i: usize) -> R<&[u8]> {
+    r.try_get(i)
+}
+
+pub(crate) fn opt_bytes(r: &MySqlRow, i: usize) -> R<Option<&[u8]>> {
+    r.try_get(i)
+}
+
 pub(crate) fn uuid(r: &MySqlRow, i: usize) -> R<Uuid> {
     r.try_get(i)
 }

@@ -1,4 +1,4 @@
-//! Everything that is particular to PostgreSQL.
+//! The parts of the storage that are specific to PostgreSQL.
 
 pub(crate) mod row;
 
@@ -22,14 +22,14 @@ static MIGRATION_LOCK: Sql =
 
 static HAS_TABLES: Sql = Sql::new("SELECT 1 WHERE to_regclass('ecom_meta') IS NOT NULL");
 
-/// Returns what is wrong with a database before it is used, or no row.
-static SETUP: Sql = Sql::new(
-    "SELECT 'must lead to a database whose encoding is UTF8' WHERE current_setting('server_encoding') <> 'UTF8'",
-);
+/// Returns a row that describes what is wrong with the database, or no row.
+static SETUP: Sql =
+    Sql::new("SELECT 'must name a database with the encoding UTF8' WHERE current_setting('server_encoding') <> 'UTF8'");
 
 /// Checks the transaction of a host.
 static HOST_CHECK: Sql = Sql::new(
-    "SELECT 'is in a transaction at ' || current_setting('transaction_isolation') || ': begin it at READ COMMITTED' \
+    "SELECT 'is in a transaction at the isolation level ' || \
+     current_setting('transaction_isolation') || ': begin it at READ COMMITTED' \
      WHERE current_setting('transaction_isolation') <> 'read committed'",
 );
 static ORDER_NUMBERS: Sql = Sql::new("SELECT nextval('order_numbers') FROM generate_series(1, $1)");
@@ -53,11 +53,13 @@ pub(crate) static DIALECT: Dialect = Dialect {
         ("{page_join}", "JOIN"),
         ("{outbox_head}", "(SELECT seq FROM outbox_head WHERE id = 1)"),
         ("{outbox_if_new}", "ON CONFLICT DO NOTHING"),
+        ("{claim_if_new}", "ON CONFLICT DO NOTHING"),
     ],
     lock_tree: Some(&LOCK_TREE),
     hold_tree: Some(&HOLD_TREE),
     // Keys never change, so other transactions may insert rows that refer to these meanwhile.
     for_update: " FOR NO KEY UPDATE",
+    for_share: " FOR SHARE",
     sequences_outbox: true,
     joins_in_order: false,
     row_values: true,
@@ -66,8 +68,8 @@ pub(crate) static DIALECT: Dialect = Dialect {
     host_check: Some(&HOST_CHECK),
     has_tables: &HAS_TABLES,
     numbers: Numbers::Sequences { orders: &ORDER_NUMBERS, bills: &BILL_NUMBERS },
-    for_share: " FOR SHARE",
     survives_errors: false,
+    counts_inserts: true,
     is_file: false,
 };
 
@@ -92,8 +94,9 @@ pub(crate) fn options(url: &str) -> sqlx::Result<PgConnectOptions> {
     Ok(if url.contains("statement-cache-capacity=") { options } else { options.statement_cache_capacity(256) })
 }
 
-/// Sets limits on the server: for locks, which end first, and for statements, both shorter than this process waits; and
-/// for transactions that a hanging process keeps open.
+/// Sets limits on the server. The waits for locks end after 80 % of `limit`, and statements after 90 %, so that the
+/// server reports them before this process stops waiting. A transaction that is idle for six times `limit` is ended, so
+/// that a hanging process does not keep it open.
 pub(crate) fn with_limits(options: PgConnectOptions, limit: Duration) -> PgConnectOptions {
     let ms = |percent: u32| (limit * percent / 100).as_millis().max(1).to_string();
     options.options([
@@ -120,6 +123,7 @@ fn arguments(values: Vec<Value<'_>>) -> DbResult<PgArguments> {
                 Ok(v) => args.add(v.map(Json)),
                 Err(e) => Err(e.into()),
             },
+            Value::Bytes(v) => args.add(v.as_deref()),
             Value::Uuid(v) => args.add(v),
             Value::Time(v) => args.add(v),
         }
@@ -168,10 +172,13 @@ pub(crate) fn classify(source: sqlx::Error) -> DbError {
                 _ => match e.code().as_deref() {
                     // Serialization failure, deadlock, lock timeout.
                     Some("40001" | "40P01" | "55P03") => Kind::Contention,
-                    Some("28P01" | "28000") => Kind::Setup("the server refuses the user or the password"),
-                    Some("3D000") => Kind::Setup("the server has no such database: create it first"),
-                    Some("42501") => Kind::Setup("the user may not do this in the database: grant it"),
-                    // A pooler has lost its server connection or gets none, possibly in the middle of a commit.
+                    Some("28P01" | "28000") => Kind::Setup("is refused by the server: check the user and the password"),
+                    Some("3D000") => Kind::Setup("names a database that the server does not have: create it first"),
+                    Some("42501") => {
+                        Kind::Setup("names a user who lacks a right that the shop needs in the database: grant it")
+                    }
+                    // A pooler has lost its connection to the server or cannot get one, possibly in the middle of a
+                    // commit.
                     Some(c) if c.starts_with("08") => Kind::Lost,
                     // The server ends the connection, possibly in the middle of a commit.
                     Some("57P01" | "57P02" | "57P05") => Kind::Lost,

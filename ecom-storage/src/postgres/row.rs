@@ -33,6 +33,14 @@ pub(crate) fn opt_text(r: &PgRow, i: usize) -> R<Option<&str>> {
     r.try_get(i)
 }
 
+pub(crate) fn bytes(r: &PgRow, i: usize) -> R<&[u8]> {
+    r.try_get(i)
+}
+
+pub(crate) fn opt_bytes(r: &PgRow, i: usize) -> R<Option<&[u8]>> {
+    r.try_get(i)
+}
+
 pub(crate) fn uuid(r: &PgRow, i: usize) -> R<Uuid> {
     r.try_get(i)
 }

@@ -4,16 +4,19 @@
 mod catalog {
     pub(crate) mod category;
     pub(crate) mod product;
+    pub(crate) mod review;
     pub(crate) mod sku;
 }
 pub(crate) mod engine;
-/// The repository of the outbox.
+/// The repositories of idempotency keys and of the outbox.
 mod platform {
+    pub(crate) mod idempotency;
     pub(crate) mod outbox;
 }
 /// The repositories of sales.
 mod sales {
     pub(crate) mod bill;
+    pub(crate) mod cart;
     pub(crate) mod customer;
     pub(crate) mod offer;
     pub(crate) mod order;
@@ -36,16 +39,23 @@ pub use engine::options::ServerOptions;
 pub use engine::pool::SqlStorage;
 
 /// Every migration, oldest first: its number and the name of its files.
-pub(crate) const MIGRATIONS: &[Migration] =
-    &[migration!(1, "0001_catalog"), migration!(2, "0002_customers"), migration!(3, "0003_orders")];
+pub(crate) const MIGRATIONS: &[Migration] = &[
+    migration!(1, "0001_catalog"),
+    migration!(2, "0002_customers"),
+    migration!(3, "0003_orders"),
+    migration!(4, "0004_reviews"),
+    migration!(5, "0005_idempotency"),
+];
 
-/// Every table that has unique indexes over live rows: if one refuses a row, the table says which `DUPLICATE` to
-/// return.
+/// Every table that has unique indexes over live rows. If an index refuses a row, its table determines the `DUPLICATE`
+/// to return.
 pub(crate) static TABLES: &[&dyn Described] = &[
     &catalog::category::CATEGORIES,
     &catalog::product::PRODUCTS,
+    &catalog::review::REVIEWS,
     &catalog::sku::SKUS,
     &sales::customer::CUSTOMERS,
+    &sales::cart::CARTS,
     &sales::order::ORDERS,
     &sales::bill::BILLS,
 ];

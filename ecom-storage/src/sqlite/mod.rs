@@ -1,4 +1,4 @@
-//! Everything that is particular to SQLite.
+//! The parts of the storage that are specific to SQLite.
 
 mod options;
 pub(crate) mod row;
@@ -17,9 +17,10 @@ use crate::sql::engine::value::{Row, Value};
 
 static HAS_TABLES: Sql = Sql::new("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'ecom_meta'");
 
-/// Checks the transaction of a host, and makes it the writer.
+/// Checks the transaction of a host, and makes it the one writer.
 static HOST_CHECK: Sql = Sql::new(
-    "SELECT 'has foreign keys off: PRAGMA foreign_keys = ON before it begins' FROM pragma_foreign_keys WHERE foreign_keys = 0",
+    "SELECT 'has foreign keys turned off: run PRAGMA foreign_keys = ON before the transaction begins' \
+     FROM pragma_foreign_keys WHERE foreign_keys = 0",
 );
 static NEXT_NUMBERS: Sql = Sql::new("UPDATE document_numbers SET value = value + $2 WHERE kind = $1 RETURNING value");
 
@@ -41,10 +42,12 @@ pub(crate) static DIALECT: Dialect = Dialect {
         // AUTOINCREMENT remembers the last number even if all rows are trimmed, and forgets it with a rollback.
         ("{outbox_head}", "coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'outbox_events'), 0)"),
         ("{outbox_if_new}", "ON CONFLICT DO NOTHING"),
+        ("{claim_if_new}", "ON CONFLICT DO NOTHING"),
     ],
     lock_tree: None,
     hold_tree: None,
     for_update: "",
+    for_share: "",
     sequences_outbox: false,
     joins_in_order: true,
     row_values: true,
@@ -53,21 +56,21 @@ pub(crate) static DIALECT: Dialect = Dialect {
     host_check: Some(&HOST_CHECK),
     has_tables: &HAS_TABLES,
     numbers: Numbers::Row(&NEXT_NUMBERS),
-    for_share: "",
     survives_errors: true,
+    counts_inserts: true,
     is_file: true,
 };
 
 /// The role of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
-    /// It only reads.
+    /// The connection only reads.
     Reader,
-    /// It reads and writes.
+    /// The connection reads and writes.
     Writer,
 }
 
-/// Opens a connection. If another process holds the file, it waits for that process.
+/// Opens a connection. If another process has locked the file, waits for at most `busy_timeout`.
 pub(crate) async fn open(options: &SqliteOptions, role: Role) -> DbResult<SqliteConnection> {
     let mut o = SqliteConnectOptions::new()
         .foreign_keys(true)
@@ -114,6 +117,7 @@ fn arguments(values: Vec<Value<'_>>) -> DbResult<SqliteArguments> {
             Value::I64(v) => args.add(v),
             Value::Text(v) => args.add(v),
             Value::Json(v) => args.add(v),
+            Value::Bytes(v) => args.add(v),
             Value::Uuid(v) => args.add(v),
             Value::Time(v) => args.add(v.map(|t| t.timestamp_micros())),
         }
@@ -147,16 +151,19 @@ pub(crate) async fn script(c: &mut SqliteConnection, text: &'static str) -> DbRe
     Ok(())
 }
 
-/// Says what is to be done about a file that SQLite cannot use at all.
+/// Turns the error for a file that SQLite cannot use into one that says what to do about the file. Returns other errors
+/// as they are.
 pub(crate) fn explained(error: DbError) -> DbError {
     let message = match primary_code(&error.source) {
         Some(26) => "names a file that is not an SQLite database: name another file, or move this one away",
         Some(11) => "names a database that is damaged: restore it from a backup",
         Some(14) => {
             "names a file that cannot be opened: it must not be a directory, and this process must be allowed to read \
-             and write it and to make files beside it"
+             and write it and to create files in its directory"
         }
-        Some(3 | 8 | 23) => "names a file that this process may not write to: allow it, or name another file",
+        Some(3 | 8 | 23) => {
+            "names a file that this process cannot write to: grant the permission, or name another file"
+        }
         _ => return error,
     };
     DbError { kind: Kind::Setup(message), ..error }
@@ -179,9 +186,11 @@ pub(crate) fn classify(source: sqlx::Error) -> DbError {
         sqlx::Error::Database(e) => match e.kind() {
             ErrorKind::UniqueViolation => Kind::Unique(constraint(e.message())),
             ErrorKind::ForeignKeyViolation => Kind::ForeignKey,
+            // SQLITE_CONSTRAINT_TRIGGER: `ON DELETE RESTRICT` refuses a statement as a trigger would.
+            _ if e.code().as_deref() == Some("1811") => Kind::ForeignKey,
             ErrorKind::CheckViolation => Kind::Check(constraint(e.message())),
-            // BUSY, LOCKED, INTERRUPT, FULL, CANTOPEN, PROTOCOL: nothing was written. The same holds for IOERR, as far
-            // as is known.
+            // BUSY, LOCKED, INTERRUPT, FULL, CANTOPEN and PROTOCOL: nothing was written. After IOERR, the outcome is
+            // not known.
             _ => match primary_code(&source) {
                 Some(5 | 6 | 9 | 13 | 14 | 15) => Kind::Unavailable,
                 Some(10) => Kind::Lost,

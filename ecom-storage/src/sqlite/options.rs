@@ -1,4 +1,4 @@
-//! How a SQLite database is opened.
+//! The options with which a SQLite database is opened.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,22 +8,22 @@ use ecom_core::clock::{SharedClock, SystemClock};
 use ecom_core::id::{IdSource, UuidV7Source};
 use ecom_core::{Error, FieldCode, Result};
 
-/// How a SQLite database is opened.
+/// The options with which a SQLite database is opened.
 ///
 /// Several connections read a file and one connection writes it; writers take turns in the order in which they asked. A
 /// database in memory has one connection, and all callers take turns on it.
 #[derive(Debug, Clone)]
 pub struct SqliteOptions {
     path: Option<PathBuf>,
-    /// How many connections read. Default 4.
+    /// The number of connections that read. Default 4.
     pub readers: usize,
-    /// How long a writer waits for another process that is writing. Default 5 s.
+    /// The time for which a writer waits for another process that is writing. Default 5 s.
     pub busy_timeout: Duration,
-    /// How long a caller waits, within this process, for a connection or for its turn to write. Default 10 s.
+    /// The time for which a caller waits, within this process, for a connection or for its turn to write. Default 10 s.
     pub acquire_timeout: Duration,
     /// The clock.
     pub clock: SharedClock,
-    /// The source of the database's identity.
+    /// The source of the id that identifies the database.
     pub ids: Arc<dyn IdSource>,
 }
 
@@ -40,12 +40,12 @@ impl SqliteOptions {
         }
     }
 
-    /// A database in a file, which is created if it does not exist. Its directory must exist.
+    /// Returns the options for a database in a file, which is created if it does not exist. Its directory must exist.
     pub fn file(path: impl Into<PathBuf>) -> Self {
         Self::with_path(Some(path.into()))
     }
 
-    /// A database in memory, which ends with the storage.
+    /// Returns the options for a database in memory, which is lost when the storage is closed.
     pub fn memory() -> Self {
         Self::with_path(None)
     }

@@ -32,6 +32,14 @@ pub(crate) fn opt_text(r: &SqliteRow, i: usize) -> R<Option<&str>> {
     r.try_get_unchecked(i)
 }
 
+pub(crate) fn bytes(r: &SqliteRow, i: usize) -> R<&[u8]> {
+    r.try_get_unchecked(i)
+}
+
+pub(crate) fn opt_bytes(r: &SqliteRow, i: usize) -> R<Option<&[u8]>> {
+    r.try_get_unchecked(i)
+}
+
 pub(crate) fn uuid(r: &SqliteRow, i: usize) -> R<Uuid> {
     r.try_get_unchecked(i)
 }

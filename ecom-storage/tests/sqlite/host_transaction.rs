@@ -38,7 +38,7 @@ async fn a_host_writes_inside_its_own_transaction() -> TestResult {
         let mut host = c.begin().await?;
         let mut tx = on_sqlite(&shop, &mut host).await?;
         shop.acting_as(&actor).products().create_in(&mut tx, &pen()).await?;
-        let after = tx.finish();
+        let after = tx.finish()?;
         host.execute("INSERT INTO host_table VALUES (1)").await?;
         if keep {
             host.commit().await?;

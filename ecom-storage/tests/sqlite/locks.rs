@@ -54,6 +54,30 @@ async fn who_waits_too_long_for_another_process_is_told_to_try_again() -> TestRe
     Ok(())
 }
 
+#[tokio::test]
+async fn who_waits_too_long_for_a_transaction_of_this_process_learns_of_it() -> TestResult {
+    let dir = tempfile::tempdir()?;
+    for (mut options, words) in [
+        (
+            SqliteOptions::file(dir.path().join("shop.db")),
+            "is the one writer of the SQLite database: commit or drop it",
+        ),
+        (SqliteOptions::memory(), "the one connection of the database in memory"),
+    ] {
+        options.acquire_timeout = Duration::from_millis(100);
+        let s = SqlStorage::sqlite(options)?;
+        s.migrate(Currency::USD).await?;
+        let held = s.begin().await?;
+        let Err(e) = s.begin().await else { return Err("there is one writer".into()) };
+        assert!(e.is_retryable() && !e.outcome_unknown());
+        let why = std::error::Error::source(&e).map(ToString::to_string).unwrap_or_default();
+        assert!(why.contains(words) && why.contains("acquire_timeout"), "{why}");
+        drop(held);
+        s.begin().await?.commit().await?;
+    }
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_database_in_memory_serves_sixteen_tasks() -> TestResult {
     let s = memory().await;

@@ -1,12 +1,13 @@
 //! The indexes that lists use, and the number of statements that reads and writes take.
 
-use ecom_core::catalog::{Product, ProductFilter, ProductSort, ProductStatus};
+use ecom_core::catalog::{Product, ProductFilter, ProductSort, ProductStatus, Review, ReviewFilter, ReviewSort};
 use ecom_core::common::IncludeDeleted;
 use ecom_core::id::*;
-use ecom_core::paging::Paging;
+use ecom_core::money::Stars;
+use ecom_core::paging::{Keyset, Paging, SortKey};
 use ecom_core::port::*;
 use ecom_core::stock::StockMovement;
-use ecom_core::testkit::sample::usd;
+use ecom_core::testkit::sample::{Env, usd};
 
 use crate::support::{TestResult, category, file, movement, product, write_categories, write_products};
 
@@ -58,6 +59,61 @@ async fn every_list_walks_an_index_and_sorts_nothing() -> TestResult {
                             !prices || index != "price" || plan.matches("price_key").count() == 2,
                             "and so does the filter\n{plan}"
                         );
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_list_of_reviews_walks_an_index_and_sorts_nothing() -> TestResult {
+    let (_dir, s) = file().await;
+    let env = Env::default();
+    let (lamp, ada) = (env.priced("Lamp", 100, 1), env.customer("Ada", "L", "ada@example.com"));
+    write_products(&s, std::slice::from_ref(&lamp)).await?;
+    let mut tx = s.begin().await?;
+    tx.customers().insert(std::slice::from_ref(&ada)).await?;
+    let mut all: Vec<Review> = (0..60).map(|n| env.review(&lamp, None, n % 51)).collect();
+    all.push(env.review(&lamp, Some(&ada), 20));
+    tx.reviews().insert(&all).await?;
+    tx.commit().await?;
+    for sort in ReviewSort::ALL {
+        for (product, customer) in
+            [(None, None), (Some(lamp.id), None), (None, Some(ada.id)), (Some(lamp.id), Some(ada.id))]
+        {
+            for bounded in [false, true] {
+                let bound = |tenths| Stars::from_tenths(tenths).ok().filter(|_| bounded);
+                let (min_rating, max_rating) = (bound(10), bound(40));
+                let filter = ReviewFilter { product, customer, min_rating, max_rating, ..ReviewFilter::default() };
+                let key = if sort.is_by_rating() { SortKey::Int(20) } else { SortKey::Id };
+                let after = Some(Keyset { sort: sort.as_str().to_owned(), key, id: all[20].id.0 });
+                for paging in
+                    [Paging::first(20), Paging::Keyset { after, limit: 20 }, Paging::Offset { offset: 20, limit: 20 }]
+                {
+                    let plan = s.explain_reviews(&filter, sort, &paging).await?.join("\n");
+                    let about = format!("{filter:?} {sort:?} {paging:?}\n{plan}");
+                    let index = match (product.is_some(), customer.is_some(), sort.is_by_rating()) {
+                        (true, true, _) => "reviews_customer_product ",
+                        (true, false, false) => "reviews_product ",
+                        (true, false, true) => "reviews_product_rating ",
+                        (false, true, false) => "reviews_customer ",
+                        (false, true, true) => "reviews_customer_rating ",
+                        (false, false, false) => "sqlite_autoindex_reviews_1",
+                        (false, false, true) => "reviews_rating",
+                    };
+                    assert!(plan.contains(index), "{about}");
+                    assert!(!plan.contains("TEMP B-TREE"), "{about}");
+                    let beyond = matches!(paging, Paging::Keyset { after: Some(_), .. });
+                    if !bounded && !beyond && product.is_none() && customer.is_none() {
+                        // The whole index, of which the page reads the beginning.
+                        assert!(plan.starts_with("SCAN reviews USING INDEX"), "{about}");
+                    } else if sort.is_by_rating() || beyond || product.is_some() || customer.is_some() {
+                        assert!(plan.starts_with("SEARCH reviews USING INDEX"), "{about}");
+                    }
+                    if beyond && sort.is_by_rating() && !(product.is_some() && customer.is_some()) {
+                        assert!(plan.contains("(rating,id)"), "the cursor bounds the walk\n{about}");
                     }
                 }
             }

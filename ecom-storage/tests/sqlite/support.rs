@@ -55,6 +55,7 @@ pub fn sku(product: ProductId, position: i32, code: &str, cents: i64, stock: i64
         dimensions: None,
         on_hand: stock,
         reserved: 0,
+        track_stock: true,
         low_stock_threshold: 5,
         barcode: None,
         external: None,

@@ -35,6 +35,8 @@ permissions! {
     ProductsWrite = "products:write";
     /// Create, edit, move, delete and restore categories.
     CategoriesWrite = "categories:write";
+    /// Create, edit and delete reviews, of any customer.
+    ReviewsWrite = "reviews:write";
     /// Read the ledger of stock movements, and check it.
     StockRead = "stock:read";
     /// Adjust stock.
@@ -53,8 +55,14 @@ permissions! {
     BillsRead = "bills:read";
     /// Edit bills, record that they were paid, and choose their numbers.
     BillsWrite = "bills:write";
+    /// Read carts without their tokens.
+    CartsRead = "carts:read";
+    /// Create the carts of customers, and edit, merge and delete carts without their tokens.
+    CartsWrite = "carts:write";
     /// Synchronize, rebuild and verify the search index.
     IndexWrite = "index:write";
+    /// Audit the shop.
+    AuditRun = "audit:run";
     /// Read the log of events.
     EventsRead = "events:read";
     /// Run imports.
@@ -117,7 +125,8 @@ enum Grants {
 }
 
 impl Principal {
-    /// Returns a principal with these permissions. Every row and event that the principal writes records the actor.
+    /// Returns a principal with these permissions. Every row and event that the principal writes records the actor, which
+    /// should not be empty (see [`Actor`]).
     pub fn new(actor: impl Into<Actor>, permissions: impl IntoIterator<Item = Permission>) -> Self {
         Self::with(actor.into(), Grants::Only(permissions.into_iter().collect()))
     }

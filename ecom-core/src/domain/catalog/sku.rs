@@ -23,7 +23,8 @@ pub struct Dimensions {
     pub depth: Measure,
 }
 
-/// The availability that shoppers see. It is derived from the stock and the low-stock threshold of a SKU.
+/// The availability that shoppers see. It is derived from the stock and the low-stock threshold of a SKU. A SKU whose
+/// stock is not tracked is always in stock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -32,7 +33,7 @@ pub enum AvailabilityStatus {
     OutOfStock,
     /// At least one piece is available, but not more than the low-stock threshold.
     Limited,
-    /// More pieces are available than the low-stock threshold.
+    /// More pieces are available than the low-stock threshold, or the stock is not tracked.
     InStock,
 }
 
@@ -40,7 +41,8 @@ impl AvailabilityStatus {
     /// Every availability, worst first.
     pub const ALL: [Self; 3] = [Self::OutOfStock, Self::Limited, Self::InStock];
 
-    /// Returns the availability of a SKU with this many available pieces and this low-stock threshold.
+    /// Returns the availability of a SKU that tracks its stock, with this many available pieces and this low-stock
+    /// threshold.
     pub const fn of(available: i64, threshold: i64) -> Self {
         if available <= 0 {
             Self::OutOfStock
@@ -91,6 +93,9 @@ pub struct Sku {
     pub on_hand: i64,
     /// The number of pieces in stock that are reserved, 0 or more.
     pub reserved: i64,
+    /// Whether the stock is tracked. If it is not, the SKU is always in stock, nothing moves its stock, and on hand
+    /// stays as it was.
+    pub track_stock: bool,
     /// If this many or fewer pieces are available, the availability is limited.
     pub low_stock_threshold: i64,
     /// EAN, UPC or another code that scanners read, at most 100 characters.
@@ -102,14 +107,18 @@ pub struct Sku {
 }
 
 impl Sku {
-    /// Returns the number of pieces that can be sold: on hand − reserved.
+    /// Returns the number of pieces that can be sold: on hand − reserved. It is no limit if the stock is not tracked.
     pub const fn available(&self) -> i64 {
         self.on_hand - self.reserved
     }
 
     /// Returns the availability that shoppers see.
     pub const fn availability(&self) -> AvailabilityStatus {
-        AvailabilityStatus::of(self.available(), self.low_stock_threshold)
+        if self.track_stock {
+            AvailabilityStatus::of(self.available(), self.low_stock_threshold)
+        } else {
+            AvailabilityStatus::InStock
+        }
     }
 
     /// Returns `price × (1 − discount / 100)`, rounded to the currency's minor unit, half away from zero.
@@ -216,9 +225,13 @@ pub struct SkuInput {
     #[serde(default)]
     pub dimensions: Option<DimensionsInput>,
     /// The number of pieces on hand, 0 to 10¹². The ledger records the difference. If it is absent, a new SKU has 0,
-    /// and a replaced SKU keeps its stock.
+    /// and a replaced SKU keeps its stock. If `track_stock` is false, no other number is accepted.
     #[serde(default)]
     pub stock: Option<i64>,
+    /// Whether the stock is tracked; true if absent. If it is false, the SKU is always in stock and its stock does not
+    /// move.
+    #[serde(default)]
+    pub track_stock: Option<bool>,
     /// The low-stock threshold, 0 to 10¹²; 5 if absent. If this many or fewer pieces are available, the availability is
     /// `limited`.
     #[serde(default)]
@@ -268,9 +281,14 @@ pub struct SkuPatch {
     /// Changes of the dimensions, merged into the existing ones; null removes them.
     #[serde(default)]
     pub dimensions: Patch<DimensionsPatch>,
-    /// The number of pieces on hand, 0 to 10¹²; the ledger records the difference. Null is refused.
+    /// The number of pieces on hand, 0 to 10¹²; the ledger records the difference. Null is refused, and so is another
+    /// number than the current one if `track_stock` is false.
     #[serde(default)]
     pub stock: Patch<i64>,
+    /// Whether the stock is tracked; null is refused. If it is false, the SKU is always in stock and its stock does not
+    /// move.
+    #[serde(default)]
+    pub track_stock: Patch<bool>,
     /// The low-stock threshold, 0 to 10¹²; null is refused. If this many or fewer pieces are available, the
     /// availability is `limited`.
     #[serde(default)]
@@ -300,6 +318,8 @@ pub(crate) struct SkuValues {
     pub dimensions: Option<Dimensions>,
     /// The number of pieces on hand; `None` keeps the stock of an existing SKU and means 0 for a new one.
     pub stock: Option<i64>,
+    /// See [`Sku::track_stock`].
+    pub track_stock: bool,
     /// See [`Sku::low_stock_threshold`].
     pub low_stock_threshold: i64,
     /// See [`Sku::barcode`].
@@ -352,8 +372,15 @@ impl SkuInput {
     }
 
     /// Checks a SKU against the bounds of `docs/rules.md`, "SKU". Returns its values, or pushes errors and returns
-    /// `None`. `prefix` (`skus[0].` or empty) precedes the fields of errors.
-    pub(crate) fn check(&self, prefix: &str, currency: Currency, errors: &mut ValidationErrors) -> Option<SkuValues> {
+    /// `None`. `prefix` (`skus[0].` or empty) precedes the fields of errors. If the caller does not know yet whether the
+    /// SKU is `new`, it calls [`check_untracked`] later.
+    pub(crate) fn check(
+        &self,
+        prefix: &str,
+        currency: Currency,
+        new: bool,
+        errors: &mut ValidationErrors,
+    ) -> Option<SkuValues> {
         let before = errors.0.len();
         let at = |f: &str| format!("{prefix}{f}");
         if let Some(c) = &self.code {
@@ -372,6 +399,10 @@ impl SkuInput {
         let dimensions = check_dimensions(&at("dimensions"), self.dimensions, errors);
         if let Some(s) = self.stock {
             check_count(&at("stock"), s, errors);
+        }
+        let track_stock = self.track_stock.unwrap_or(true);
+        if new && (0..=MAX_STOCK).contains(&self.stock.unwrap_or(0)) {
+            check_untracked(&at("stock"), track_stock, self.stock, 0, errors);
         }
         let threshold = self.low_stock_threshold.unwrap_or(DEFAULT_LOW_STOCK_THRESHOLD);
         check_count(&at("low_stock_threshold"), threshold, errors);
@@ -395,10 +426,27 @@ impl SkuInput {
             weight,
             dimensions,
             stock: self.stock,
+            track_stock,
             low_stock_threshold: threshold,
             barcode: self.barcode.as_deref().map(|b| b.trim().to_owned()),
             external: ExternalRef::of(self.source.as_deref(), self.external_id.as_deref()),
         })
+    }
+}
+
+/// Refuses a write that changes the stock of a SKU that does not track it. `on_hand` is the stock before the write, 0 for
+/// a new SKU, and `field` is the name of the stock in errors.
+pub(crate) fn check_untracked(
+    field: &str,
+    tracked: bool,
+    stock: Option<i64>,
+    on_hand: i64,
+    errors: &mut ValidationErrors,
+) {
+    if !tracked && stock.is_some_and(|s| s != on_hand) {
+        let message =
+            format!("must be {on_hand} or absent, because `track_stock` is false: set it to true to change the stock");
+        errors.push(field, FieldCode::Inconsistent, message);
     }
 }
 

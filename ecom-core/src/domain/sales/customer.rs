@@ -277,7 +277,7 @@ pub struct AddressPatch {
 }
 
 /// The maximum length of an email address, which follows from the limit of a path in RFC 5321.
-const MAX_EMAIL: usize = 254;
+pub(crate) const MAX_EMAIL: usize = 254;
 
 impl CustomerInput {
     /// Returns a customer.
@@ -419,7 +419,8 @@ impl AddressPatch {
     }
 }
 
-fn check_email(email: &str, errors: &mut ValidationErrors) {
+/// Pushes an error if a text is not an email address.
+pub(crate) fn check_email(email: &str, errors: &mut ValidationErrors) {
     let options = email_address::Options::default().with_required_tld().without_display_text().without_domain_literal();
     let before = errors.0.len();
     check_text("email", email, 1, MAX_EMAIL, errors);

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
+use crate::domain::catalog::sku::AvailabilityStatus;
 use crate::domain::common::Actor;
 use crate::id::{OrderLineId, ProductId, SkuId, StockMovementId};
 
@@ -104,6 +105,8 @@ pub struct StockLevel {
     pub on_hand: i64,
     /// The number of pieces in stock that are reserved.
     pub reserved: i64,
+    /// Whether the stock is tracked. If it is not, the SKU is always in stock, and nothing moves its stock.
+    pub tracked: bool,
     /// If this many or fewer pieces are available, the availability is limited.
     pub low_stock_threshold: i64,
     /// False if the SKU or its product is soft-deleted.
@@ -111,9 +114,18 @@ pub struct StockLevel {
 }
 
 impl StockLevel {
-    /// Returns the number of pieces that can be sold: on hand − reserved.
+    /// Returns the number of pieces that can be sold: on hand − reserved. It is no limit if the stock is not tracked.
     pub const fn available(&self) -> i64 {
         self.on_hand - self.reserved
+    }
+
+    /// Returns the availability that shoppers see.
+    pub const fn availability(&self) -> AvailabilityStatus {
+        if self.tracked {
+            AvailabilityStatus::of(self.available(), self.low_stock_threshold)
+        } else {
+            AvailabilityStatus::InStock
+        }
     }
 }
 
@@ -128,7 +140,8 @@ pub struct StockImbalance {
     pub ledger: i64,
 }
 
-/// A change of stock on hand by a difference. It does not need a version and does not change one (R1).
+/// A change of stock on hand by a difference. It does not need a version and does not change one (R1). It is refused if
+/// the stock of the SKU is not tracked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StockAdjustment {
     /// The SKU.

@@ -63,7 +63,8 @@ port! {
         async fn insert(&mut self, products: &[Product]) -> Result<()>;
 
         /// Writes `after` over `before`, which this transaction has locked, with its links and everything that lists
-        /// derive from it. `after.revision` and `after.audit.version` are the new ones.
+        /// derive from it. `after.revision` and `after.audit.version` are the new ones. The reviews of a product hide
+        /// and return with it.
         ///
         /// # Errors
         /// `VERSION_CONFLICT` if the row is no longer at `before`'s version, else as [`Self::insert`].
@@ -73,7 +74,7 @@ port! {
         /// moved, and increases their revisions.
         async fn refresh_categories(&mut self, ids: &[ProductId]) -> Result<()>;
 
-        /// Removes a product and its SKUs for good.
+        /// Removes a product, its SKUs and its reviews for good.
         ///
         /// # Errors
         /// `HAS_SALES` if an order line refers to it.

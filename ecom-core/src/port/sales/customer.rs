@@ -40,7 +40,8 @@ port! {
         /// `VERSION_CONFLICT` if the row is no longer at `before`'s version, else as [`Self::insert`].
         async fn update(&mut self, before: &Customer, after: &Customer) -> Result<()>;
 
-        /// Removes a customer and its addresses for good.
+        /// Removes a customer, its addresses and its carts for good. Its reviews lose their customer, and their versions
+        /// increase.
         ///
         /// # Errors
         /// `HAS_SALES` if an order refers to it.

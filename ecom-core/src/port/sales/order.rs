@@ -4,7 +4,7 @@ use crate::domain::common::IncludeDeleted;
 use crate::domain::sales::bill::{Bill, BillFilter, BillSort};
 use crate::domain::sales::order::{Order, OrderChange, OrderFilter, OrderRecord, OrderSort};
 use crate::error::Result;
-use crate::id::{BillId, CartId, OrderId};
+use crate::id::{BillId, CartId, OrderId, OrderLineId};
 use crate::paging::{Page, Paging, Total};
 
 /// A kind of document that has numbers of its own (R43).
@@ -14,6 +14,23 @@ pub enum NumberedDocument {
     Order,
     /// A bill or a credit note.
     Bill,
+}
+
+impl NumberedDocument {
+    /// Returns the number of a document: its prefix, the year of its date in UTC, and a counter that never restarts.
+    ///
+    /// ```
+    /// use ecom_core::port::NumberedDocument;
+    ///
+    /// assert_eq!(NumberedDocument::Order.number(2026, 123), "ORD-2026-000123");
+    /// ```
+    pub fn number(self, year: i32, counter: i64) -> String {
+        let prefix = match self {
+            Self::Order => "ORD",
+            Self::Bill => "BILL",
+        };
+        format!("{prefix}-{year}-{counter:06}")
+    }
 }
 
 port! {
@@ -60,10 +77,20 @@ port! {
         /// Returns the history of an order, oldest first.
         async fn history(&mut self, id: OrderId) -> Result<Vec<OrderChange>>;
 
-        /// Takes `count` numbers of a kind of document. Each is greater than those that were taken before on this
-        /// connection, and no number is taken twice, even if the transaction is rolled back on one of the databases
-        /// (R43).
-        async fn next_numbers(&mut self, kind: NumberedDocument, count: usize) -> Result<Vec<i64>>;
+        /// Returns the ids of at most `limit` orders after one, by id, soft-deleted ones included.
+        async fn ids_after(&mut self, after: Option<OrderId>, limit: u32) -> Result<Vec<OrderId>>;
+
+        /// Returns the version and the number of entries of the history of each of these orders.
+        async fn versions(&mut self, ids: &[OrderId]) -> Result<Vec<(OrderId, i64, i64)>>;
+
+        /// Returns the sum of the stock movements of each line of these orders that has movements.
+        async fn moved(&mut self, ids: &[OrderId]) -> Result<Vec<(OrderLineId, i64)>>;
+
+        /// Takes `count` numbers of a kind of document, for documents of a year (R43). Each is greater than those that
+        /// this process took before, and no other transaction takes it. A number that an import or a caller has already
+        /// used may be among them only if the database does not take back numbers with a transaction that is rolled
+        /// back, so that the next try takes others.
+        async fn next_numbers(&mut self, kind: NumberedDocument, year: i32, count: usize) -> Result<Vec<String>>;
     }
 }
 

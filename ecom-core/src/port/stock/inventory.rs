@@ -1,5 +1,6 @@
 //! Stock and its ledger.
 
+use crate::domain::platform::audit::LedgerSum;
 use crate::domain::stock::inventory::{StockImbalance, StockLevel, StockMovement};
 use crate::error::Result;
 use crate::id::{ProductId, SkuId};
@@ -26,8 +27,8 @@ port! {
         async fn lock(&mut self, ids: &[SkuId]) -> Result<Vec<StockLevel>>;
 
         /// Adds the movements to on hand and to the ledger, updates the availability of the products, and increases
-        /// their revisions once each. The caller has locked the SKUs and checked that no level becomes negative; the
-        /// database checks it as well. It needs a fixed number of statements per 100 movements.
+        /// their revisions once each. The caller has locked the SKUs and checked that their stock is tracked and that no
+        /// level becomes negative; the database checks the latter as well. It needs a fixed number of statements per 100 movements.
         ///
         /// # Errors
         /// `INSUFFICIENT_STOCK` if a level would become negative; the transaction must then be rolled back.
@@ -38,6 +39,10 @@ port! {
 
         /// Returns how many movements a SKU has.
         async fn count_movements(&mut self, sku: SkuId) -> Result<u64>;
+
+        /// Returns the ledger sums of at most `limit` SKUs after one, by id, soft-deleted ones included. One statement,
+        /// so that each sum belongs to its on hand.
+        async fn ledgers(&mut self, after: Option<SkuId>, limit: u32) -> Result<Vec<LedgerSum>>;
 
         /// Returns the SKUs whose on hand is not the sum of their movements, in one query (R11). Empty unless there is
         /// a defect.

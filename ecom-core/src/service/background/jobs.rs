@@ -19,15 +19,20 @@ use crate::port::platform::outbox::Lease;
 use crate::port::storage::Repositories as _;
 use crate::service::background::consumer::{Consumer, Follow, Invalidate};
 use crate::service::run::context::Context;
+use crate::service::sales::cart::CartService;
 use crate::service::search::index::IndexSyncService;
 
 /// The longest pause between two tries of a job whose backend is down.
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
-/// How often old events are trimmed.
+/// How often old events are trimmed and expired carts are removed.
 const TRIM_EVERY: Duration = Duration::from_secs(600);
+/// How often expired idempotency keys are removed.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
+/// The most idempotency keys that one transaction removes.
+const SWEPT_AT_ONCE: u32 = 1_000;
 
 /// The names of the library's own leases.
-pub(crate) const RESERVED: [&str; 4] = [Invalidate::NAME, Index::NAME, Trim::NAME, IMPORT];
+pub(crate) const RESERVED: [&str; 6] = [Invalidate::NAME, Index::NAME, Trim::NAME, Sweep::NAME, Carts::NAME, IMPORT];
 /// The lease under which one import of categories at a time plans over the current tree.
 pub(crate) const IMPORT: &str = "import-categories";
 
@@ -82,6 +87,43 @@ impl Work for Trim {
     }
 }
 
+/// Removes expired idempotency keys.
+struct Sweep(Arc<Context>);
+
+impl Sweep {
+    const NAME: &str = "idempotency";
+}
+
+#[async_trait]
+impl Work for Sweep {
+    async fn step(&mut self, _: Option<&mut Lease>) -> Result<bool, BoxError> {
+        let cx = &self.0;
+        let gone = cx.write(|mut tx| async move {
+            let done = tx.idempotency().sweep(cx.now(), SWEPT_AT_ONCE).await?;
+            Ok((done, tx))
+        });
+        let gone = gone.await?;
+        tracing::debug!(gone, "expired idempotency keys removed");
+        Ok(gone >= u64::from(SWEPT_AT_ONCE))
+    }
+}
+
+/// Removes expired carts.
+struct Carts(Arc<Context>);
+
+impl Carts {
+    const NAME: &str = "carts";
+}
+
+#[async_trait]
+impl Work for Carts {
+    async fn step(&mut self, _: Option<&mut Lease>) -> Result<bool, BoxError> {
+        let (gone, more) = CartService::new(&self.0, Principal::system()).remove_some_expired().await?;
+        tracing::debug!(gone, "expired carts removed");
+        Ok(more)
+    }
+}
+
 type Running = futures::future::BoxFuture<'static, ()>;
 
 /// Starts the jobs that every process runs for a shop.
@@ -93,6 +135,10 @@ pub(crate) fn jobs(cx: &Arc<Context>, stopped: &watch::Receiver<bool>) -> Vec<Ru
     jobs.push(Box::pin(run(cx.clone(), index, Index(cx.clone()), stopped.clone())));
     let trim = Job { name: Trim::NAME.to_owned(), leased: true, every: TRIM_EVERY, woken: false };
     jobs.push(Box::pin(run(cx.clone(), trim, Trim(cx.clone()), stopped.clone())));
+    let sweep = Job { name: Sweep::NAME.to_owned(), leased: true, every: SWEEP_EVERY, woken: false };
+    jobs.push(Box::pin(run(cx.clone(), sweep, Sweep(cx.clone()), stopped.clone())));
+    let carts = Job { name: Carts::NAME.to_owned(), leased: true, every: TRIM_EVERY, woken: false };
+    jobs.push(Box::pin(run(cx.clone(), carts, Carts(cx.clone()), stopped.clone())));
     // The process that writes invalidates the cache itself; these jobs are for the writes of others.
     let mut tell = |shared: bool| {
         let job = Job { name: Invalidate::NAME.to_owned(), leased: shared, every: pace(cx, shared), woken: false };
@@ -130,12 +176,18 @@ async fn run(cx: Arc<Context>, job: Job, mut work: impl Work, mut stopped: watch
                 (if more { Duration::ZERO } else { job.every }, job.woken && here)
             }
             Err(error) => {
-                tracing::warn!(work = job.name, error = %WithCauses(&*error), "background work failed; it waits");
+                backoff = (backoff * 2).min(MAX_BACKOFF.max(job.every));
+                let pause = cx.jitter(backoff);
+                let name = &job.name;
+                tracing::warn!(
+                    work = name,
+                    error = %WithCauses(&*error),
+                    "background work `{name}` failed; it runs again in {pause:.1?}"
+                );
                 // Another process may succeed.
                 turn.end().await;
-                backoff = (backoff * 2).min(MAX_BACKOFF.max(job.every));
                 // A backend that is down is not tried again at every write.
-                (cx.jitter(backoff), false)
+                (pause, false)
             }
         };
         tokio::select! {

@@ -223,6 +223,7 @@ impl<'a> CategoryService<'a> {
     pub async fn create_in(&self, tx: &mut Tx<'_>, input: &CategoryInput) -> Result<Category> {
         self.who.require(Permission::CategoriesWrite)?;
         checked(input)?;
+        tx.started();
         tx.categories().lock_tree().await?;
         let parent = parent_of(tx, input.parent_id.as_deref()).await?;
         let slug = match &input.slug {
@@ -246,7 +247,7 @@ impl<'a> CategoryService<'a> {
             audit: Audit::created(self.cx.now(), self.who.actor()),
         };
         self.insert_in(tx, std::slice::from_ref(&category)).await?;
-        Ok(category)
+        tx.ended(Ok(category))
     }
 
     /// Inserts categories with their events. Their values must be checked, parents must come before children, and the
@@ -288,8 +289,11 @@ impl<'a> CategoryService<'a> {
     ) -> Result<Category> {
         self.who.require(Permission::CategoriesWrite)?;
         let expected = expected.or_named(input.version)?;
+        checked(input)?;
+        tx.started();
         let before = self.lock(tx, id, expected, IncludeDeleted::No).await?;
-        self.update_in(tx, before, input.clone()).await
+        let written = self.update_in(tx, before, input.clone()).await;
+        tx.ended(written)
     }
 
     /// Merges a patch into a category (RFC 7396, R1). A slug that was made from the name follows a new name (R3); a
@@ -319,9 +323,11 @@ impl<'a> CategoryService<'a> {
     ) -> Result<Category> {
         self.who.require(Permission::CategoriesWrite)?;
         let expected = expected.or_named(patch.version)?;
+        tx.started();
         let before = self.lock(tx, id, expected, IncludeDeleted::No).await?;
         let input = merge(&before, patch)?;
-        self.update_in(tx, before, input).await
+        let written = self.update_in(tx, before, input).await;
+        tx.ended(written)
     }
 
     /// Moves a category with everything below it under another parent, or to the root (R3).
@@ -436,6 +442,7 @@ impl<'a> CategoryService<'a> {
         mode: DeleteMode,
     ) -> Result<()> {
         self.who.require_delete(Permission::CategoriesWrite, mode)?;
+        tx.started();
         let before = self.lock(tx, id, expected, mode.of()).await?;
         let usage = tx.categories().usage(id).await?;
         let (children, products) = match mode {
@@ -459,7 +466,7 @@ impl<'a> CategoryService<'a> {
                 tx.emit(EventKind::CategoryPurged, id, before.revision + 1, self.who.actor(), shown_by).await?;
             }
         }
-        Ok(())
+        tx.ended(Ok(()))
     }
 
     /// Restores a soft-deleted category under its parent, which must be live (R2).
@@ -478,6 +485,7 @@ impl<'a> CategoryService<'a> {
     /// As [`Self::restore`].
     pub async fn restore_in(&self, tx: &mut Tx<'_>, id: CategoryId, expected: ExpectedVersion) -> Result<Category> {
         self.who.require(Permission::CategoriesWrite)?;
+        tx.started();
         let before = self.lock(tx, id, expected, IncludeDeleted::Yes).await?;
         before.audit.check_deleted("category", id)?;
         let parent = match before.parent_id {
@@ -497,7 +505,8 @@ impl<'a> CategoryService<'a> {
         tx.categories().update(&before, &after).await?;
         refresh_products(tx, id).await?;
         tx.emit_seen_everywhere(EventKind::CategoryRestored, id, after.revision, self.who.actor()).await?;
-        Ok(tx.categories().get(id, IncludeDeleted::Yes).await?.unwrap_or(after))
+        let written = tx.categories().get(id, IncludeDeleted::Yes).await?.unwrap_or(after);
+        tx.ended(Ok(written))
     }
 }
 
@@ -524,7 +533,7 @@ fn merge(before: &Category, patch: CategoryPatch) -> Result<CategoryInput> {
         ..CategoryInput::default()
     };
     let derived = is_numbered(&before.slug, &Slug::from_title(&before.name, "category"));
-    if patch.name.is_said() && !patch.slug.is_said() && derived {
+    if patch.name.is_present() && !patch.slug.is_present() && derived {
         input.slug = None;
     }
     patch.name.apply_required(&mut input.name, "name", &mut e);

@@ -6,7 +6,7 @@ use super::product::names::CodeBook;
 use super::product::{ProductService, edited_sku, shown_by};
 use crate::domain::access::principal::{Permission, Principal};
 use crate::domain::catalog::product::Product;
-use crate::domain::catalog::sku::{DimensionsPatch, Sku, SkuInput, SkuPatch, SkuValues};
+use crate::domain::catalog::sku::{DimensionsPatch, Sku, SkuInput, SkuPatch, SkuValues, check_untracked};
 use crate::domain::common::{DeleteMode, ExpectedVersion, IncludeDeleted, Patch};
 use crate::domain::platform::outbox::EventKind;
 use crate::domain::stock::inventory::{StockMovement, StockReason};
@@ -98,7 +98,7 @@ impl<'a> SkuService<'a> {
     /// `NotFound`, `Validation`, `CURRENCY_MISMATCH`, `DUPLICATE`, `Unavailable`.
     pub async fn create(&self, product: ProductId, input: &SkuInput) -> Result<Sku> {
         self.who.require(Permission::ProductsWrite)?;
-        self.check(input)?;
+        self.check(input, true)?;
         self.cx.write(|mut tx| async move { Ok((self.create_in(&mut tx, product, input).await?, tx)) }).await
     }
 
@@ -109,8 +109,9 @@ impl<'a> SkuService<'a> {
     /// make.
     pub async fn create_in(&self, tx: &mut Tx<'_>, product: ProductId, input: &SkuInput) -> Result<Sku> {
         self.who.require(Permission::ProductsWrite)?;
-        let values = self.check(input)?;
+        let values = self.check(input, true)?;
         let made = values.code.is_none();
+        tx.started();
         let before = lock_product(tx, product).await?;
         check_room(&before)?;
         let mut codes = CodeBook::of(tx, &before.slug, values.code.clone()).await?;
@@ -123,7 +124,8 @@ impl<'a> SkuService<'a> {
         let mut after = before.clone();
         after.skus.push(sku);
         let saved = self.save(tx, &before, after, Vec::new(), id).await;
-        tx.or_next_name(saved, |field| made && field == "code")
+        let written = tx.or_next_name(saved, |field| made && field == "code");
+        tx.ended(written)
     }
 
     /// Replaces a SKU (PUT, R1). If the input has no stock, the stock stays.
@@ -134,7 +136,7 @@ impl<'a> SkuService<'a> {
     pub async fn replace(&self, id: SkuId, expected: ExpectedVersion, input: &SkuInput) -> Result<Sku> {
         self.who.require(Permission::ProductsWrite)?;
         let expected = expected.or_named(input.version)?;
-        self.check(input)?;
+        self.check(input, false)?;
         self.cx.write(|mut tx| async move { Ok((self.replace_in(&mut tx, id, expected, input).await?, tx)) }).await
     }
 
@@ -151,8 +153,10 @@ impl<'a> SkuService<'a> {
     ) -> Result<Sku> {
         self.who.require(Permission::ProductsWrite)?;
         let expected = expected.or_named(input.version)?;
-        let values = self.check(input)?;
-        self.write_in(tx, id, expected, |_| Ok(values)).await
+        let values = self.check(input, false)?;
+        tx.started();
+        let written = self.write_in(tx, id, expected, |_| Ok(values)).await;
+        tx.ended(written)
     }
 
     /// Merges a patch into a SKU (RFC 7396, R1).
@@ -181,7 +185,9 @@ impl<'a> SkuService<'a> {
     ) -> Result<Sku> {
         self.who.require(Permission::ProductsWrite)?;
         let expected = expected.or_named(patch.version)?;
-        self.write_in(tx, id, expected, |sku| self.check(&merge(sku, patch)?)).await
+        tx.started();
+        let written = self.write_in(tx, id, expected, |sku| self.check(&merge(sku, patch)?, false)).await;
+        tx.ended(written)
     }
 
     async fn write_in(
@@ -195,6 +201,9 @@ impl<'a> SkuService<'a> {
         let old = &before.skus[at];
         expected.check(Entity::Sku, id, old.audit.version, self.cx.config.last_write_wins)?;
         let values = change(old)?;
+        let mut errors = ValidationErrors::default();
+        check_untracked("stock", values.track_stock, values.stock, old.on_hand, &mut errors);
+        errors.into_result()?;
         let mut codes = CodeBook::of(tx, &before.slug, values.code.clone()).await?;
         let wanted = values.code.clone().or_else(|| Some(old.code.clone()));
         let code = codes.claim(wanted, &before.slug, Some(id))?;
@@ -247,6 +256,7 @@ impl<'a> SkuService<'a> {
     ) -> Result<()> {
         self.who.require_delete(Permission::ProductsWrite, mode)?;
         let gone = || Error::not_found(Entity::Sku, id);
+        tx.started();
         let found = tx.skus().get(id, IncludeDeleted::Yes).await?.ok_or_else(gone)?;
         let before = match mode {
             DeleteMode::Soft => lock_product(tx, found.product_id).await?,
@@ -284,7 +294,7 @@ impl<'a> SkuService<'a> {
         if mode == DeleteMode::Force {
             tx.skus().purge(id).await?;
         }
-        Ok(())
+        tx.ended(Ok(()))
     }
 
     /// Restores a soft-deleted SKU of a live product (R2).
@@ -304,6 +314,7 @@ impl<'a> SkuService<'a> {
     pub async fn restore_in(&self, tx: &mut Tx<'_>, id: SkuId, expected: ExpectedVersion) -> Result<Sku> {
         self.who.require(Permission::ProductsWrite)?;
         let gone = || Error::not_found(Entity::Sku, id);
+        tx.started();
         let found = tx.skus().get(id, IncludeDeleted::Yes).await?.ok_or_else(gone)?;
         let before = lock_product(tx, found.product_id).await.map_err(|e| match e {
             Error::NotFound { .. } => {
@@ -328,13 +339,13 @@ impl<'a> SkuService<'a> {
         edited.audit.edited(self.cx.now(), self.who.actor());
         tx.products().update(&before, &edited).await?;
         tx.emit(EventKind::ProductUpdated, edited.id, edited.revision, self.who.actor(), shown_by(&edited)).await?;
-        Ok(live)
+        tx.ended(Ok(live))
     }
 
-    fn check(&self, input: &SkuInput) -> Result<SkuValues> {
+    fn check(&self, input: &SkuInput, new: bool) -> Result<SkuValues> {
         check_currency(input.currency.as_deref(), self.cx.config.currency)?;
         let mut errors = ValidationErrors::default();
-        let values = input.check("", self.cx.config.currency, &mut errors);
+        let values = input.check("", self.cx.config.currency, new, &mut errors);
         errors.into_result()?;
         values.ok_or_else(|| Error::Internal { context: "an invalid SKU names no field", source: None })
     }
@@ -390,6 +401,7 @@ fn merge(sku: &Sku, patch: SkuPatch) -> Result<SkuInput> {
     patch.weight.apply(&mut s.weight);
     DimensionsPatch::merge(patch.dimensions, &mut s.dimensions, &mut e);
     require(patch.stock, &mut s.stock, "stock", &mut e);
+    require(patch.track_stock, &mut s.track_stock, "track_stock", &mut e);
     require(patch.low_stock_threshold, &mut s.low_stock_threshold, "low_stock_threshold", &mut e);
     patch.barcode.apply(&mut s.barcode);
     e.into_result()?;

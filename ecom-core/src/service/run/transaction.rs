@@ -26,8 +26,13 @@ use crate::port::storage::{ForwardRepositories, Repositories, UnitOfWork};
 /// began the transaction itself, with [`Tx::finish`]. A `Tx` that is dropped writes nothing, unless the host began the
 /// transaction and commits it: then all of it is written, and every cache learns of it from the outbox.
 ///
-/// If an `…_in` call returns an error, the host must not commit. After [`Error::Contention`] it may run its whole
-/// transaction again, from the beginning.
+/// A transaction is written as a whole or not at all. If an `…_in` call fails after it has used the database, or if its
+/// future is dropped before it ends, the transaction may contain half of a write, and [`Tx::commit`] and [`Tx::finish`]
+/// refuse it with `STATE_CONFLICT`. The host then drops it and may run all of it again, from the beginning; after
+/// [`Error::Contention`] it should. Three kinds of errors leave a transaction as it was, so that it can go on:
+/// [`Error::Forbidden`], `Validation` of the input of a create or replace that is invalid without a look at the
+/// database, and the refusal of [`adjust_in`](crate::stock::InventoryService::adjust_in). A host that wants to go on
+/// after any other refusal reads first: a `Tx` gives access to the [`Repositories`].
 #[must_use = "commit the transaction, or call `finish` if the host began it"]
 pub struct Tx<'t> {
     cx: Arc<Context>,
@@ -36,6 +41,8 @@ pub struct Tx<'t> {
     stale: Forget,
     wrote_events: bool,
     lost_name: Arc<AtomicBool>,
+    /// The number of `…_in` calls that have begun to use the database and have not succeeded.
+    unfinished: u32,
 }
 
 impl fmt::Debug for Tx<'_> {
@@ -60,15 +67,17 @@ pub(crate) struct Change {
 
 impl<'t> Tx<'t> {
     pub(crate) fn new(cx: Arc<Context>, unit: Box<dyn UnitOfWork + 't>) -> Self {
-        Self { cx, unit, stale: Forget::default(), wrote_events: false, lost_name: Arc::default() }
+        Self { cx, unit, stale: Forget::default(), wrote_events: false, lost_name: Arc::default(), unfinished: 0 }
     }
 
     /// Writes everything, durably, and returns what remains to be done after the commit.
     ///
     /// # Errors
-    /// `Unsupported` if the host began the transaction: then the host commits it, after [`Tx::finish`].
-    /// `Unavailable` with `outcome_unknown` if the answer was lost; after any other error nothing was written.
+    /// `STATE_CONFLICT` if an `…_in` call of the transaction has failed, as the docs of [`Tx`] describe. `Unsupported` if
+    /// the host began the transaction: then the host commits it, after [`Tx::finish`]. `Unavailable` with
+    /// `outcome_unknown` if the answer was lost. After any other error nothing was written.
     pub async fn commit(self) -> Result<AfterCommit> {
+        self.check_complete()?;
         let Self { cx, unit, stale, wrote_events, .. } = self;
         unit.commit().await?;
         Ok(AfterCommit::new(cx, stale, wrote_events))
@@ -76,8 +85,36 @@ impl<'t> Tx<'t> {
 
     /// Ends the shop's part of a transaction that the host began and will commit. The host runs the returned
     /// [`AfterCommit`] after its commit.
-    pub fn finish(self) -> AfterCommit {
-        AfterCommit::new(self.cx, self.stale, self.wrote_events)
+    ///
+    /// # Errors
+    /// `STATE_CONFLICT` if an `…_in` call of the transaction has failed, as the docs of [`Tx`] describe: the host must
+    /// then roll back.
+    pub fn finish(self) -> Result<AfterCommit> {
+        self.check_complete()?;
+        Ok(AfterCommit::new(self.cx, self.stale, self.wrote_events))
+    }
+
+    fn check_complete(&self) -> Result<()> {
+        if self.unfinished == 0 {
+            return Ok(());
+        }
+        let message = "a write of this transaction has failed, so that the transaction cannot be committed: roll it \
+                       back, and run all of it again";
+        Err(Conflict::State { message: message.to_owned() }.into())
+    }
+
+    /// Notes that an `…_in` call begins to use the database. The call ends with [`Tx::ended`]; if it returns an error
+    /// before, or is dropped, the transaction cannot be committed.
+    pub(crate) const fn started(&mut self) {
+        self.unfinished += 1;
+    }
+
+    /// Notes the end of an `…_in` call if it has succeeded, and returns its result.
+    pub(crate) fn ended<T>(&mut self, result: Result<T>) -> Result<T> {
+        if result.is_ok() {
+            self.unfinished -= 1;
+        }
+        result
     }
 
     /// Returns the host's connection that this transaction runs on, for statements of the host; `None` if it runs on a

@@ -109,9 +109,10 @@ impl<'a> CustomerService<'a> {
             attributes: values.attributes,
             audit: Audit::created(self.cx.now(), self.who.actor()),
         };
+        tx.started();
         tx.customers().insert(std::slice::from_ref(&customer)).await?;
         tx.emit(EventKind::CustomerCreated, customer.id, customer.audit.version, self.who.actor(), []).await?;
-        Ok(customer)
+        tx.ended(Ok(customer))
     }
 
     /// Replaces a customer (PUT, R1).
@@ -139,8 +140,10 @@ impl<'a> CustomerService<'a> {
         self.who.require(Permission::CustomersWrite)?;
         let expected = expected.or_named(input.version)?;
         let values = input.check()?;
+        tx.started();
         let before = self.lock(tx, id, expected, IncludeDeleted::No).await?;
-        self.update_in(tx, before, values).await
+        let written = self.update_in(tx, before, values).await;
+        tx.ended(written)
     }
 
     /// Merges a patch into a customer (RFC 7396, R1).
@@ -169,9 +172,11 @@ impl<'a> CustomerService<'a> {
     ) -> Result<Customer> {
         self.who.require(Permission::CustomersWrite)?;
         let expected = expected.or_named(patch.version)?;
+        tx.started();
         let before = self.lock(tx, id, expected, IncludeDeleted::No).await?;
         let values = patch.onto(&before)?.check()?;
-        self.update_in(tx, before, values).await
+        let written = self.update_in(tx, before, values).await;
+        tx.ended(written)
     }
 
     /// Writes checked values over a customer that the transaction has locked, if they differ.
@@ -209,7 +214,8 @@ impl<'a> CustomerService<'a> {
         Ok(before)
     }
 
-    /// Deletes a customer: softly, which hides its addresses too (R2), or for good with its addresses (R5).
+    /// Deletes a customer: softly, which hides its addresses too (R2), or for good with its addresses (R5). Its reviews
+    /// remain, after a permanent deletion without a customer.
     ///
     /// # Errors
     /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `HAS_SALES` if an order refers to it, `Unavailable`.
@@ -230,6 +236,7 @@ impl<'a> CustomerService<'a> {
         mode: DeleteMode,
     ) -> Result<()> {
         self.who.require_delete(Permission::CustomersWrite, mode)?;
+        tx.started();
         let before = self.lock(tx, id, expected, mode.of()).await?;
         match mode {
             DeleteMode::Soft => {
@@ -243,7 +250,7 @@ impl<'a> CustomerService<'a> {
                 tx.emit(EventKind::CustomerPurged, id, before.audit.version + 1, self.who.actor(), []).await?;
             }
         }
-        Ok(())
+        tx.ended(Ok(()))
     }
 
     /// Restores a soft-deleted customer; its addresses are shown again (R2).
@@ -262,13 +269,14 @@ impl<'a> CustomerService<'a> {
     /// As [`Self::restore`].
     pub async fn restore_in(&self, tx: &mut Tx<'_>, id: CustomerId, expected: ExpectedVersion) -> Result<Customer> {
         self.who.require(Permission::CustomersWrite)?;
+        tx.started();
         let before = self.lock(tx, id, expected, IncludeDeleted::Yes).await?;
         before.audit.check_deleted("customer", id)?;
         let mut after = before.clone();
         after.audit.restored(self.cx.now(), self.who.actor());
         tx.customers().update(&before, &after).await?;
         tx.emit(EventKind::CustomerRestored, id, after.audit.version, self.who.actor(), []).await?;
-        Ok(after)
+        tx.ended(Ok(after))
     }
 }
 
@@ -359,6 +367,7 @@ impl<'a> AddressService<'a> {
     pub async fn create_in(&self, tx: &mut Tx<'_>, customer: CustomerId, input: &AddressInput) -> Result<Address> {
         self.who.require(Permission::CustomersWrite)?;
         let values = input.check()?;
+        tx.started();
         lock(tx, customer, IncludeDeleted::No).await?;
         let most = Customer::MAX_ADDRESSES as u64;
         let own = AddressFilter { customer: Some(customer), ..AddressFilter::default() };
@@ -370,7 +379,7 @@ impl<'a> AddressService<'a> {
         let address = with_values(AddressId(self.cx.ids.next()), customer, values, audit);
         tx.addresses().insert(std::slice::from_ref(&address)).await?;
         tx.emit(EventKind::AddressCreated, address.id, address.audit.version, self.who.actor(), []).await?;
-        Ok(address)
+        tx.ended(Ok(address))
     }
 
     /// Replaces an address (PUT, R1).
@@ -398,8 +407,10 @@ impl<'a> AddressService<'a> {
         self.who.require(Permission::CustomersWrite)?;
         let expected = expected.or_named(input.version)?;
         let values = input.check()?;
+        tx.started();
         let before = self.lock(tx, id, expected).await?;
-        self.update_in(tx, before, values).await
+        let written = self.update_in(tx, before, values).await;
+        tx.ended(written)
     }
 
     /// Merges a patch into an address (RFC 7396, R1).
@@ -428,9 +439,11 @@ impl<'a> AddressService<'a> {
     ) -> Result<Address> {
         self.who.require(Permission::CustomersWrite)?;
         let expected = expected.or_named(patch.version)?;
+        tx.started();
         let before = self.lock(tx, id, expected).await?;
         let values = patch.onto(&before)?.check()?;
-        self.update_in(tx, before, values).await
+        let written = self.update_in(tx, before, values).await;
+        tx.ended(written)
     }
 
     /// Writes checked values over an address whose customer is locked, if they differ.
@@ -460,10 +473,11 @@ impl<'a> AddressService<'a> {
     /// As [`Self::delete`].
     pub async fn delete_in(&self, tx: &mut Tx<'_>, id: AddressId, expected: ExpectedVersion) -> Result<()> {
         self.who.require(Permission::CustomersWrite)?;
+        tx.started();
         let before = self.lock(tx, id, expected).await?;
         tx.addresses().purge(id).await?;
         tx.emit(EventKind::AddressPurged, id, before.audit.version + 1, self.who.actor(), []).await?;
-        Ok(())
+        tx.ended(Ok(()))
     }
 
     /// Locks the customer of a live address and checks that the address is the one that the writer read (R1).

@@ -204,7 +204,10 @@ impl<'a> OrderService<'a> {
     /// As [`Self::place`].
     pub async fn place_in(&self, tx: &mut Tx<'_>, input: &OrderInput) -> Result<Order> {
         let placing = self.placing(input)?;
-        let placed = place_all_in(self.cx, tx, &[placing]).await?.pop();
+        tx.started();
+        // A refusal has written nothing.
+        let placed = place_all_in(self.cx, tx, &[placing]).await;
+        let placed = tx.ended(placed)?.pop();
         Ok(placed.ok_or(Error::Internal { context: "an order is missing", source: None })??.order)
     }
 
@@ -246,12 +249,14 @@ impl<'a> OrderService<'a> {
         }
         let expected = expected.or_named(edit.version)?;
         let edit = edit.check(self.cx.config.currency)?;
+        tx.started();
         let before = self.lock(tx, id, Some(expected)).await?;
         let changed: BTreeSet<_> = edit.change.iter().map(|c| c.line_id).collect();
         let of_lines = before.order.lines.iter().filter(|l| changed.contains(&l.id)).filter_map(|l| l.sku_id);
         let offers = lock_offers(tx, of_lines.collect(), edit.add.iter()).await?;
         let step = before.edit(&edit, &offers, &self.stamp())?;
-        self.save(tx, before, step).await
+        let saved = self.save(tx, before, step).await;
+        tx.ended(saved)
     }
 
     /// Patches the delivery, the tracking reference or the attributes of an order that is pending or in progress (RFC
@@ -279,11 +284,7 @@ impl<'a> OrderService<'a> {
     ) -> Result<Order> {
         self.who.require(Permission::OrdersWrite)?;
         let expected = expected.or_named(patch.version)?;
-        let before = self.lock(tx, id, Some(expected)).await?;
-        match before.patch(patch, &self.stamp())? {
-            Some(step) => self.save(tx, before, step).await,
-            None => Ok(before.order),
-        }
+        self.change(tx, id, Some(expected), |order, stamp| order.patch(patch, stamp)).await
     }
 
     /// Starts the work on a pending order. A version is optional, since the status guards the step.
@@ -301,9 +302,7 @@ impl<'a> OrderService<'a> {
     /// As [`Self::start`].
     pub async fn start_in(&self, tx: &mut Tx<'_>, id: OrderId, expected: ExpectedVersion) -> Result<Order> {
         self.who.require(Permission::OrdersWrite)?;
-        let before = self.lock(tx, id, guarded(expected)).await?;
-        let step = before.start(&self.stamp())?;
-        self.save(tx, before, step).await
+        self.change(tx, id, guarded(expected), |order, stamp| order.start(stamp).map(Some)).await
     }
 
     /// Records that an order in progress was delivered. A version is optional, since the status guards the step.
@@ -320,9 +319,7 @@ impl<'a> OrderService<'a> {
     /// As [`Self::deliver`].
     pub async fn deliver_in(&self, tx: &mut Tx<'_>, id: OrderId, expected: ExpectedVersion) -> Result<Order> {
         self.who.require(Permission::OrdersWrite)?;
-        let before = self.lock(tx, id, guarded(expected)).await?;
-        let step = before.deliver(&self.stamp())?;
-        self.save(tx, before, step).await
+        self.change(tx, id, guarded(expected), |order, stamp| order.deliver(stamp).map(Some)).await
     }
 
     /// Cancels a whole order and restores its stock exactly once (R10, R36). It needs no version and is safe to repeat:
@@ -340,12 +337,11 @@ impl<'a> OrderService<'a> {
     /// As [`Self::cancel`].
     pub async fn cancel_in(&self, tx: &mut Tx<'_>, id: OrderId) -> Result<Order> {
         self.who.require(Permission::OrdersWrite)?;
-        let before = self.lock(tx, id, None).await?;
-        if before.order.status == OrderStatus::Canceled {
-            return Ok(before.order);
-        }
-        let step = before.cancel(&self.stamp())?;
-        self.save(tx, before, step).await
+        self.change(tx, id, None, |record, stamp| match record.order.status {
+            OrderStatus::Canceled => Ok(None),
+            _ => record.cancel(stamp).map(Some),
+        })
+        .await
     }
 
     /// Cancels some units of an order that is pending or in progress, restores their stock, and adds a credit note for
@@ -369,9 +365,7 @@ impl<'a> OrderService<'a> {
         units: &[CancelUnits],
     ) -> Result<Order> {
         self.who.require(Permission::OrdersWrite)?;
-        let before = self.lock(tx, id, Some(expected)).await?;
-        let step = before.cancel_units(units, &self.stamp())?;
-        self.save(tx, before, step).await
+        self.change(tx, id, Some(expected), |order, stamp| order.cancel_units(units, stamp).map(Some)).await
     }
 
     /// Cancels an order, if it is not canceled, and soft-deletes it.
@@ -389,6 +383,7 @@ impl<'a> OrderService<'a> {
     /// As [`Self::delete`].
     pub async fn delete_in(&self, tx: &mut Tx<'_>, id: OrderId, expected: ExpectedVersion) -> Result<()> {
         self.who.require(Permission::OrdersWrite)?;
+        tx.started();
         let mut before = self.lock(tx, id, Some(expected)).await?;
         if before.order.status != OrderStatus::Canceled {
             let step = before.cancel(&self.stamp())?;
@@ -397,8 +392,8 @@ impl<'a> OrderService<'a> {
             before = canceled;
         }
         let step = before.delete(&self.stamp());
-        self.save(tx, before, step).await?;
-        Ok(())
+        let saved = self.save(tx, before, step).await.map(drop);
+        tx.ended(saved)
     }
 
     /// Restores a soft-deleted order. It stays canceled.
@@ -416,12 +411,31 @@ impl<'a> OrderService<'a> {
     /// As [`Self::restore`].
     pub async fn restore_in(&self, tx: &mut Tx<'_>, id: OrderId, expected: ExpectedVersion) -> Result<Order> {
         self.who.require(Permission::OrdersWrite)?;
+        tx.started();
         let found = tx.orders().lock(&[id]).await?.pop();
         let before = found.ok_or_else(|| Error::not_found(Entity::Order, id))?;
         before.order.audit.check_deleted("order", id)?;
         expected.check(Entity::Order, id, before.order.audit.version, self.cx.config.last_write_wins)?;
         let step = before.restore(&self.stamp());
-        self.save(tx, before, step).await
+        let saved = self.save(tx, before, step).await;
+        tx.ended(saved)
+    }
+
+    /// Locks a live order, decides what `step` makes of it, and writes the result, if anything changes.
+    async fn change(
+        &self,
+        tx: &mut Tx<'_>,
+        id: OrderId,
+        expected: Option<ExpectedVersion>,
+        step: impl FnOnce(&OrderRecord, &Stamp<'_>) -> Result<Option<Step>> + Send,
+    ) -> Result<Order> {
+        tx.started();
+        let before = self.lock(tx, id, expected).await?;
+        let changed = match step(&before, &self.stamp())? {
+            Some(step) => self.save(tx, before, step).await,
+            None => Ok(before.order),
+        };
+        tx.ended(changed)
     }
 
     fn stamp(&self) -> Stamp<'_> {
@@ -444,9 +458,10 @@ impl<'a> OrderService<'a> {
         let skus: Vec<SkuId> = stock.iter().map(|s| s.sku_id).collect();
         let levels = if skus.is_empty() { Vec::new() } else { tx.inventory().lock(&skus).await? };
         let unnumbered = record.bills.iter().filter(|b| b.number.is_empty()).count();
-        let mut numbers = tx.orders().next_numbers(NumberedDocument::Bill, unnumbered).await?.into_iter();
+        let year = record.order.audit.updated_at.year();
+        let mut numbers = tx.orders().next_numbers(NumberedDocument::Bill, year, unnumbered).await?.into_iter();
         for bill in record.bills.iter_mut().filter(|b| b.number.is_empty()) {
-            bill.number = number("BILL", bill.date, numbers.next())?;
+            bill.number = taken(numbers.next())?;
         }
         let written = tx.orders().update(&before, &record, &change).await;
         tx.or_next_name(written, |field| field == "bill_number")?;
@@ -516,11 +531,8 @@ fn movement(cx: &Context, stock: &StockChange, reason: StockReason, order: &Orde
     }
 }
 
-/// Returns the number of a document: its prefix, the year of its date in UTC, and the number of the counter, which
-/// never restarts (R43).
-fn number(prefix: &str, date: crate::clock::Timestamp, counter: Option<i64>) -> Result<String> {
-    let counter = counter.ok_or(Error::Internal { context: "a number of a document is missing", source: None })?;
-    Ok(format!("{prefix}-{}-{counter:06}", date.year()))
+fn taken(number: Option<String>) -> Result<String> {
+    number.ok_or(Error::Internal { context: "a number of a document is missing", source: None })
 }
 
 fn sku_ids(lines: &[CheckedLine]) -> impl Iterator<Item = SkuId> + '_ {
@@ -639,8 +651,9 @@ async fn place_all_in(cx: &Arc<Context>, tx: &mut Tx<'_>, calls: &[Placing]) -> 
         return Ok(steps.into_iter().map(|s| s.map(|s| s.record)).collect());
     }
     let unnumbered = steps.iter().flatten().flat_map(|s| &s.record.bills).filter(|b| b.number.is_empty()).count();
-    let mut numbers = tx.orders().next_numbers(NumberedDocument::Order, placed).await?.into_iter();
-    let mut bill_numbers = tx.orders().next_numbers(NumberedDocument::Bill, unnumbered).await?.into_iter();
+    let year = now.year();
+    let mut numbers = tx.orders().next_numbers(NumberedDocument::Order, year, placed).await?.into_iter();
+    let mut bill_numbers = tx.orders().next_numbers(NumberedDocument::Bill, year, unnumbered).await?.into_iter();
     let (mut records, mut history) = (Vec::with_capacity(placed), Vec::with_capacity(placed));
     let (mut movements, mut events) = (Vec::new(), Vec::with_capacity(placed));
     let mut results: Vec<Result<usize>> = Vec::with_capacity(calls.len());
@@ -652,9 +665,9 @@ async fn place_all_in(cx: &Arc<Context>, tx: &mut Tx<'_>, calls: &[Placing]) -> 
                 continue;
             }
         };
-        record.order.number = number("ORD", record.order.placed_at, numbers.next())?;
+        record.order.number = taken(numbers.next())?;
         for bill in record.bills.iter_mut().filter(|b| b.number.is_empty()) {
-            bill.number = number("BILL", bill.date, bill_numbers.next())?;
+            bill.number = taken(bill_numbers.next())?;
         }
         movements.extend(stock.iter().map(|s| movement(cx, s, StockReason::Order, &record.order, &call.actor)));
         events.push(changed(&record.order, EventKind::OrderPlaced, &call.actor));
@@ -671,10 +684,10 @@ async fn place_all_in(cx: &Arc<Context>, tx: &mut Tx<'_>, calls: &[Placing]) -> 
     changes.append(&mut events);
     tx.emit_all(changes).await?;
     let mut records: Vec<Option<OrderRecord>> = records.into_iter().map(Some).collect();
-    let taken = |at: usize, records: &mut Vec<Option<OrderRecord>>| {
+    let record = |at: usize, records: &mut Vec<Option<OrderRecord>>| {
         records[at].take().ok_or(Error::Internal { context: "an order is missing", source: None })
     };
-    Ok(results.into_iter().map(|r| r.and_then(|at| taken(at, &mut records))).collect())
+    Ok(results.into_iter().map(|r| r.and_then(|at| record(at, &mut records))).collect())
 }
 
 /// The service of the bills and credit notes of a shop. Orders make them.
@@ -782,23 +795,20 @@ impl<'a> BillService<'a> {
         patch: &BillPatch,
     ) -> Result<Bill> {
         self.who.require(Permission::BillsWrite)?;
-        if patch.discount.is_said() {
+        if patch.discount.is_present() {
             self.who.require(Permission::OrdersDiscount)?;
         }
         let expected = expected.or_named(patch.version)?;
         let gone = || Error::not_found(Entity::Bill, id);
+        tx.started();
         let order = tx.bills().get(id).await?.ok_or_else(gone)?.order_id;
         let before = tx.orders().lock(&[order]).await?.pop().ok_or_else(gone)?;
         let bill = before.bills.iter().find(|b| b.id == id).ok_or_else(gone)?.clone();
         expected.check(Entity::Bill, id, bill.audit.version, self.cx.config.last_write_wins)?;
         let orders = OrderService::new(self.cx, self.who);
-        match before.patch_bill(id, patch, &orders.stamp())? {
-            None => Ok(bill),
-            Some(step) => {
-                let patched = step.record.bills.iter().find(|b| b.id == id).cloned();
-                orders.save(tx, before, step).await?;
-                patched.ok_or_else(gone)
-            }
-        }
+        let Some(step) = before.patch_bill(id, patch, &orders.stamp())? else { return tx.ended(Ok(bill)) };
+        let patched = step.record.bills.iter().find(|b| b.id == id).cloned();
+        orders.save(tx, before, step).await?;
+        tx.ended(patched.ok_or_else(gone))
     }
 }

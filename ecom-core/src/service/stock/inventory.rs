@@ -85,7 +85,8 @@ impl<'a> InventoryService<'a> {
     /// its own adjustment is on disk, and fails alone. Dropping the call does not undo the adjustment.
     ///
     /// # Errors
-    /// `Validation`, `NotFound`, `INSUFFICIENT_STOCK` if less than 0 pieces would be available, `Unavailable`.
+    /// `Validation`, `NotFound`, `STOCK_NOT_TRACKED` if the SKU does not track its stock, `INSUFFICIENT_STOCK` if less
+    /// than 0 pieces would be available, `Unavailable`.
     pub async fn adjust(&self, adjustment: StockAdjustment) -> Result<Adjusted> {
         self.who.require(Permission::StockAdjust)?;
         check(&adjustment)?;
@@ -101,7 +102,10 @@ impl<'a> InventoryService<'a> {
         self.who.require(Permission::StockAdjust)?;
         check(&adjustment)?;
         let posting = Posting { adjustment, actor: self.who.actor().clone() };
+        tx.started();
         let adjusted = adjust_all_in(self.cx, tx, &[posting]).await?.pop();
+        // A refused adjustment has written nothing.
+        tx.ended(Ok(()))?;
         adjusted.ok_or(Error::Internal { context: "an adjustment is missing", source: None })?
     }
 
@@ -163,6 +167,9 @@ async fn adjust_all_in(cx: &Context, tx: &mut Tx<'_>, postings: &[Posting]) -> R
         .map(|Posting { adjustment: a, actor }| {
             let level =
                 levels.get_mut(&a.sku_id).filter(|l| l.live).ok_or_else(|| Error::not_found(Entity::Sku, a.sku_id))?;
+            if !level.tracked {
+                return Err(StockConflict::NotTracked { sku_id: a.sku_id.0 }.into());
+            }
             if level.available() + a.delta < 0 && a.delta < 0 {
                 let shortage =
                     Shortage { sku_id: a.sku_id.0, requested: -a.delta, available: level.available().max(0) };

@@ -116,7 +116,11 @@ async fn fill_for(f: &CacheFixture, key: &CacheKey, version: u64, ttl: Duration)
     let token = token_for(f, key).await;
     step(format_args!("`fill` of {key}"));
     let held = f.cache.fill(key, value(version), &CODEC, ttl, token).await;
-    holds(held, "A fill that nothing overtook is held.", format_args!("{key}, version {version}"));
+    holds(
+        held,
+        "A fill is accepted unless its key was invalidated after its token was taken.",
+        format_args!("{key}, version {version}"),
+    );
 }
 
 async fn fill(f: &CacheFixture, key: &CacheKey, version: u64) {
@@ -163,10 +167,9 @@ pub async fn a_new_cache_holds_nothing(f: &CacheFixture) {
 pub async fn what_is_filled_is_found(f: &CacheFixture) {
     fill(f, &key(1), 3).await;
     for n in 1..=3 {
-        reads(f, &key(1), Some(3), "What is filled is found until its TTL ends.", format_args!("for the {n}. time"))
-            .await;
+        reads(f, &key(1), Some(3), "A filled value is found until its TTL ends.", format_args!("read {n} of 3")).await;
     }
-    reads(f, &key(2), None, "Only what is filled is found.", "another key was filled").await;
+    reads(f, &key(2), None, "A key that was not filled is a miss.", "another key was filled").await;
 }
 
 /// Keys of different kinds with the same number are different keys.
@@ -200,7 +203,7 @@ pub async fn r15_a_value_is_gone_after_its_ttl(f: &CacheFixture) {
 
 /// The TTL begins with the last fill, whatever the TTL of the previous value was.
 pub async fn r15_a_refill_starts_a_new_ttl(f: &CacheFixture) {
-    let contract = "A fill starts a new TTL: that of the value before no longer counts.";
+    let contract = "A fill starts a new TTL, whatever the TTL of the previous value was.";
     fill_for(f, &key(1), 1, Duration::from_secs(2)).await;
     (f.clock_advance)(Duration::from_secs(1));
     fill_for(f, &key(1), 2, Duration::from_secs(3)).await;
@@ -234,7 +237,7 @@ pub async fn r15_an_invalidated_key_can_be_filled_again(f: &CacheFixture) {
             invalidate(f, &by).await;
             reads(f, &k, None, INVALIDATED, format_args!("invalidated by {by:?}")).await;
             fill(f, &k, 2).await;
-            let contract = "A key that was invalidated can be filled again.";
+            let contract = "An invalidated key can be filled again.";
             reads(f, &k, Some(2), contract, format_args!("invalidated by {by:?}")).await;
         }
     }
@@ -251,7 +254,7 @@ pub async fn clear_drops_everything(f: &CacheFixture) {
     }
     for k in all_kinds() {
         fill(f, &k, 2).await;
-        reads(f, &k, Some(2), "A cache that was cleared can be filled again.", "").await;
+        reads(f, &k, Some(2), "A cleared cache can be filled again.", "").await;
     }
 }
 
@@ -261,15 +264,21 @@ pub async fn r15_a_fill_that_an_invalidation_overtook_is_dropped(f: &CacheFixtur
         let token = token_for(f, &k).await;
         invalidate(f, &[k]).await;
         same(fill_with(f, &k, 1, token).await, false, OVERTAKEN, format_args!("`fill` of {k}"));
-        reads(f, &k, None, OVERTAKEN, "its fill was overtaken").await;
+        reads(f, &k, None, OVERTAKEN, "it was invalidated during its load").await;
     }
     // The fill does not overwrite a newer value either.
     let token = token_for(f, &key(1)).await;
     invalidate(f, &[key(1)]).await;
     fill(f, &key(1), 2).await;
     same(fill_with(f, &key(1), 1, token).await, false, OVERTAKEN, "`fill` over a newer value");
-    reads(f, &key(1), Some(2), OVERTAKEN, "its fill with version 1 was overtaken, and version 2 was filled since")
-        .await;
+    reads(
+        f,
+        &key(1),
+        Some(2),
+        OVERTAKEN,
+        "it was invalidated during the load of version 1, and version 2 was filled since",
+    )
+    .await;
 }
 
 /// A clear happens between the token and the fill.
@@ -278,7 +287,7 @@ pub async fn r15_a_fill_that_a_clear_overtook_is_dropped(f: &CacheFixture) {
         let token = token_for(f, &k).await;
         clear(f).await;
         same(fill_with(f, &k, 1, token).await, false, OVERTAKEN, format_args!("`fill` of {k} after a `clear`"));
-        reads(f, &k, None, OVERTAKEN, "its fill was overtaken by a `clear`").await;
+        reads(f, &k, None, OVERTAKEN, "the cache was cleared during its load").await;
     }
 }
 
@@ -293,10 +302,17 @@ pub async fn an_invalidation_leaves_fills_of_other_keys_alone(f: &CacheFixture) 
     for (k, token) in tokens {
         if fill_with(f, &k, 1, token).await {
             held += 1;
-            reads(f, &k, Some(1), "A fill that returns true is held.", "another key was invalidated meanwhile").await;
+            reads(
+                f,
+                &k,
+                Some(1),
+                "A value whose fill returned true is found.",
+                "another key was invalidated meanwhile",
+            )
+            .await;
         }
     }
-    let contract = "An invalidation of one key refuses hardly any fills of others (8 of 64 are accepted).";
+    let contract = "After an invalidation of one key, at most 8 of 64 fills of other keys are refused.";
     holds(held >= 56, contract, format_args!("{} of 64 fills are refused", 64 - held));
 }
 
@@ -350,8 +366,8 @@ pub async fn r15_a_fill_that_the_invalidation_of_its_group_overtook_is_dropped(f
 /// Drops by key, by group and all at once. Shared values stay in the shared cache; a cache that is not shared drops
 /// them.
 pub async fn r15_what_is_dropped_locally_is_gone_from_the_process(f: &CacheFixture) {
-    let contract = "`invalidate_local` and `clear_local` drop what this process holds: all of it if nothing is shared, \
-                    and else what is shared stays.";
+    let contract = "`invalidate_local` and `clear_local` drop the values that this process holds. A shared cache keeps \
+                    its shared values.";
     let shared = f.cache.is_shared().then_some(1);
     for k in all_kinds() {
         for by in invalidators(k).map(Some).chain([None]) {
@@ -375,7 +391,7 @@ pub async fn r15_what_is_dropped_locally_is_gone_from_the_process(f: &CacheFixtu
             let token = token_for(f, &k).await;
             drop_locally().await;
             fill_with(f, &k, 1, token).await;
-            let about = format!("after {about} and a fill that was begun before");
+            let about = format!("after {about} and a fill whose token was taken before");
             holds(f.cache.local(&k).is_none(), contract, format_args!("`local` of {k} {about}"));
             reads(f, &k, shared, contract, about).await;
         }
@@ -464,7 +480,8 @@ async fn race(f: &CacheFixture, keys: &[CacheKey], invalidates: fn(CacheKey) -> 
     }
     for (i, k) in keys.iter().enumerate() {
         if let Some(version) = read(f, k).await {
-            let contract = "A fill that an invalidation overtook is dropped, so that no old value stays.";
+            let contract =
+                "A fill whose key was invalidated since its token was taken is dropped, so that no old value remains.";
             same(version, database[i].load(Ordering::SeqCst), contract, format_args!("seed {seed}: {k}"));
         }
     }
@@ -497,7 +514,7 @@ pub async fn values_survive_the_codec(f: &CacheFixture) {
         let about = format!("a value of {} bytes", sent.text.len());
         step(&about);
         let held = f.cache.fill(&k, Arc::new(sent.clone()), &CODEC, TTL, token).await;
-        holds(held, "A fill that nothing overtook is held.", &about);
+        holds(held, "A fill is accepted unless its key was invalidated after its token was taken.", &about);
         let found = f.cache.get(&k, &CODEC).await;
         let found = found.as_ref().and_then(|v| v.downcast_ref::<Versioned>());
         holds(found == Some(&sent), "A read returns the value that was filled, of the same type.", &about);
@@ -529,16 +546,16 @@ pub async fn several_are_read_and_filled_at_once(f: &CacheFixture) {
             if invalidators(*k).any(|i| i == by) {
                 same(found, None, OVERTAKEN, &about);
             } else {
-                let contract = "`fill_many` holds each value under its own key.";
+                let contract = "`fill_many` stores each value under its own key.";
                 holds(found.is_none_or(|v| v == n), contract, format_args!("{about}: {found:?}, not {n}"));
                 refused += usize::from(found.is_none());
             }
         }
         // See `an_invalidation_leaves_fills_of_other_keys_alone`.
-        let contract = "An invalidation of one key refuses hardly any fills of others, one of a group none.";
+        let contract = "An invalidation of a key refuses at most one of these other fills, and one of a group none.";
         holds(refused <= usize::from(!by.is_group()), contract, format_args!("{by} refused {refused} fills of others"));
     }
-    let contract = "A batch without keys is answered with nothing.";
+    let contract = "A batch without keys returns nothing.";
     same(f.cache.get_many(&[], &CODEC).await.len(), 0, contract, "`get_many`");
     same(f.cache.begin_fill_many(&[]).await.len(), 0, contract, "`begin_fill_many`");
     f.cache.fill_many(Vec::new(), &CODEC, TTL).await;
@@ -549,9 +566,9 @@ pub async fn r15_an_abandoned_load_leaves_nothing_behind(f: &CacheFixture) {
     for k in all_kinds() {
         let token = begin_load(f, &k).await;
         f.cache.abandon(&[(k, token)]).await;
-        reads(f, &k, None, "A load that was abandoned fills nothing.", "").await;
+        reads(f, &k, None, "An abandoned load stores no value.", "").await;
         let token = begin_load(f, &k).await;
-        let contract = "A load that begins after another was abandoned is held.";
+        let contract = "After a load was abandoned, the next load begins at once and its value is accepted.";
         same(fill_with(f, &k, 1, token).await, true, contract, k);
         reads(f, &k, Some(1), contract, "").await;
     }
@@ -561,26 +578,33 @@ async fn begin_load(f: &CacheFixture, key: &CacheKey) -> FillToken {
     step(format_args!("`begin_load` of {key}"));
     match f.cache.begin_load(key, &CODEC).await {
         CacheLoad::Begun(token) => token,
-        CacheLoad::Found(_) => panic!("`begin_load` finds only what is held.\n     case: nobody has filled {key}"),
+        CacheLoad::Found(_) => {
+            panic!("`begin_load` finds only values that the cache holds.\n     case: nobody has filled {key}")
+        }
     }
 }
 
 /// The cache has a name, responds to a ping, and counts hits and misses.
 pub async fn it_answers_and_counts(f: &CacheFixture) {
-    holds(!f.cache.name().is_empty(), "A cache has a name for people.", "`name` is empty");
+    holds(!f.cache.name().is_empty(), "`name` returns a name that is not empty.", "`name` is empty");
     succeeds(f.cache.ping().await, "`ping`");
     let before = f.cache.stats();
     fill(f, &key(1), 1).await;
     let found = f.cache.get(&key(1), &CODEC).await.is_some() && f.cache.get(&key(1), &CODEC).await.is_some();
-    holds(found, "What is filled is found until its TTL ends.", key(1));
-    holds(f.cache.get(&key(2), &CODEC).await.is_none(), "Only what is filled is found.", key(2));
+    holds(found, "A filled value is found until its TTL ends.", key(1));
+    holds(f.cache.get(&key(2), &CODEC).await.is_none(), "A key that was not filled is a miss.", key(2));
     // A lookup in the process only is not a miss, because the caller then calls `get`.
-    holds(f.cache.local(&key(2)).is_none(), "Only what is filled is found.", key(2));
+    holds(f.cache.local(&key(2)).is_none(), "A key that was not filled is a miss.", key(2));
     let after = f.cache.stats();
     same(after.hits - before.hits, 2, "`stats().hits` counts the reads that found a value.", "two of three reads");
     let contract = "`stats().misses` counts the reads that found nothing; `local` counts no miss.";
     same(after.misses - before.misses, 1, contract, "one `get` of three, and one `local`");
-    same(after.evictions, before.evictions, "`stats().evictions` counts what was dropped for room or age.", "nothing");
+    same(
+        after.evictions,
+        before.evictions,
+        "`stats().evictions` counts only values that were dropped for lack of space or for their age.",
+        "no value was",
+    );
 }
 
 /// The number is approximate: an adapter may count values that are already gone.
@@ -604,7 +628,7 @@ pub async fn what_is_replaced_or_invalidated_is_no_eviction(f: &CacheFixture) {
         fill(f, &k, 3).await;
     }
     clear(f).await;
-    let contract = "A value that is replaced, invalidated or cleared is no eviction.";
+    let contract = "A value that is replaced, invalidated or cleared does not count as an eviction.";
     same(f.cache.stats().evictions, before, contract, "`stats().evictions`");
 }
 
@@ -616,7 +640,7 @@ pub async fn a_closed_cache_holds_nothing(f: &CacheFixture) {
     step("`close`");
     f.cache.close().await;
     for k in all_kinds() {
-        let contract = "A cache that is closed drops everything that this process holds.";
+        let contract = "`close` drops every value that this process holds.";
         holds(f.cache.local(&k).is_none(), contract, "`local` after `close`");
     }
 }

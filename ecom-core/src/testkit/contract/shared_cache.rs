@@ -50,7 +50,7 @@ async fn read(cache: &Arc<dyn Cache>, key: &CacheKey) -> Option<u64> {
 async fn fill(cache: &Arc<dyn Cache>, key: &CacheKey, version: u64) {
     step(format_args!("a fill of {key}"));
     let token = cache.begin_fill(key).await;
-    fill_with(cache, key, version, &CODEC, token, "a fill that nothing overtook").await;
+    fill_with(cache, key, version, &CODEC, token, "its key was not invalidated during the load").await;
 }
 
 /// Fills with an earlier token. The cache must accept the value.
@@ -65,7 +65,7 @@ async fn fill_with(
     let held = cache.fill(key, value(version), codec, TTL, token).await;
     holds(
         held,
-        "A fill whose key was not invalidated since its token was taken is held.",
+        "A fill is accepted unless its key was invalidated after its token was taken.",
         format_args!("{key}: {about}"),
     );
 }
@@ -81,7 +81,7 @@ async fn begin_load(cache: &Arc<dyn Cache>, key: &CacheKey, codec: &'static Code
     match cache.begin_load(key, codec).await {
         CacheLoad::Begun(token) => token,
         CacheLoad::Found(_) => {
-            panic!("`begin_load` finds only what is held for this release.\n     case: {key}, {about}")
+            panic!("`begin_load` finds only values of the same version of the codec.\n     case: {key}, {about}")
         }
     }
 }
@@ -96,15 +96,17 @@ async fn clear(cache: &Arc<dyn Cache>) {
     succeeds(cache.clear().await, "`clear`");
 }
 
-const SHARED: &str = "What one process fills, the other finds.";
-const OWN: &str = "A process never reads from before its own invalidation.";
-const OVERTAKEN: &str = "A fill that an invalidation by any process overtook is dropped, and returns false.";
-const LOCAL: &str = "`invalidate_local` and `clear_local` drop what this process holds, and nothing that is shared.";
+const SHARED: &str = "A value that one process fills is found by the other.";
+const OWN: &str = "A process never reads a value that it has invalidated before.";
+const OVERTAKEN: &str =
+    "A fill whose key any process invalidated since its token was taken is dropped, and returns false.";
+const LOCAL: &str =
+    "`invalidate_local` and `clear_local` drop the values that this process holds, and no shared values.";
 
 async fn until_gone(cache: &Arc<dyn Cache>, key: &CacheKey) {
     let start = Instant::now();
     while let Some(version) = read(cache, key).await {
-        let contract = "What one process invalidates is gone for the other at once.";
+        let contract = "A value that one process invalidates is dropped by the other process too.";
         holds(
             start.elapsed() < SOON,
             contract,
@@ -117,7 +119,7 @@ async fn until_gone(cache: &Arc<dyn Cache>, key: &CacheKey) {
 /// The caches of both processes report that they are shared.
 pub async fn it_says_that_it_is_shared(f: &SharedCacheFixture) {
     for cache in [&f.one.cache, &f.other] {
-        holds(cache.is_shared(), "A cache that processes share says so.", "`is_shared` is false");
+        holds(cache.is_shared(), "`is_shared` returns true for a cache that processes share.", "`is_shared` is false");
         succeeds(cache.ping().await, "`ping`");
     }
 }
@@ -194,8 +196,10 @@ pub async fn r15_a_reader_held_in_another_process_does_not_put_an_old_value_back
                 Some(by) => invalidate(&f.other, &[by]).await,
                 None => clear(&f.other).await,
             }
-            let about =
-                by.map_or_else(|| "cleared meanwhile".to_owned(), |by| format!("{by} was invalidated meanwhile"));
+            let about = by.map_or_else(
+                || "the cache was cleared during its load".to_owned(),
+                |by| format!("{by} was invalidated during its load"),
+            );
             let held = f.one.cache.fill(&k, value(1), &CODEC, TTL, token).await;
             same(held, false, OVERTAKEN, format_args!("`fill` of {k}: {about}"));
             reads(&f.one.cache, &k, None, OVERTAKEN, &about).await;
@@ -277,7 +281,11 @@ pub async fn r15_racing_processes_never_read_from_before_their_own_writes(f: &Sh
             let start = Instant::now();
             while let Some(version) = read(cache, k).await.filter(|v| *v != now) {
                 let about = format_args!("seed {seed}: {k} has {version} and the database {now}, after {SOON:?}");
-                holds(start.elapsed() < SOON, "When all is quiet, every process reads what the database has.", about);
+                holds(
+                    start.elapsed() < SOON,
+                    "After all writes have ended, every process reads the value of the database, or nothing.",
+                    about,
+                );
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         }
@@ -288,10 +296,9 @@ pub async fn r15_racing_processes_never_read_from_before_their_own_writes(f: &Sh
 pub async fn r15_a_value_in_several_places_is_gone_after_its_ttl(f: &SharedCacheFixture) {
     let token = f.one.cache.begin_fill(&key(1)).await;
     let held = f.one.cache.fill(&key(1), value(1), &CODEC, Duration::from_secs(3), token).await;
-    holds(held, "A fill that nothing overtook is held.", key(1));
+    holds(held, "A fill is accepted unless its key was invalidated after its token was taken.", key(1));
     (f.one.clock_advance)(Duration::from_secs(2));
-    let contract =
-        "A value is held until its TTL has passed since its fill, and no longer, wherever a process took it from.";
+    let contract = "A value is held until its TTL has passed since its fill, also by a process that did not fill it.";
     reads(&f.other, &key(1), Some(1), contract, "a TTL of 3 s, after 2 s").await;
     same(many(&f.other, key(1)).await, Some(1), contract, "`get_many` with a TTL of 3 s, after 2 s");
     (f.one.clock_advance)(Duration::from_millis(1_200));
@@ -306,8 +313,8 @@ pub async fn r15_concurrent_misses_of_two_processes_load_once(f: &SharedCacheFix
         let other = f.other.clone();
         let waiter = tokio::spawn(async move { other.begin_load(&k, &CODEC).await });
         tokio::time::sleep(Duration::from_millis(30)).await;
-        let contract = "`begin_load` waits a while for the load of another process, and finds what that one fills.";
-        holds(!waiter.is_finished(), contract, format_args!("{k}: it does not wait"));
+        let contract = "`begin_load` waits a limited time for the load of another process, and returns its value.";
+        holds(!waiter.is_finished(), contract, format_args!("{k}: the second process does not wait"));
         fill_with(&f.one.cache, &k, 1, &CODEC, token, "a load for which another process waits").await;
         step(format_args!("`begin_load` of {k} in the other process"));
         match succeeds(waiter.await, "a task that loads") {
@@ -323,7 +330,7 @@ pub async fn r15_nobody_waits_for_a_load_that_was_given_up(f: &SharedCacheFixtur
     f.one.cache.abandon(&[(key(1), token)]).await;
     let start = Instant::now();
     let token = begin_load(&f.other, &key(1), &CODEC, "the load of the other process was abandoned").await;
-    let contract = "Nobody waits for a load that was abandoned.";
+    let contract = "`begin_load` does not wait for an abandoned load.";
     holds(start.elapsed() < Duration::from_millis(900), contract, format_args!("it waited {:?}", start.elapsed()));
     fill_with(&f.other, &key(1), 1, &CODEC, token, "a load after one that was abandoned").await;
 }
@@ -331,7 +338,7 @@ pub async fn r15_nobody_waits_for_a_load_that_was_given_up(f: &SharedCacheFixtur
 /// After a short time, the second process loads the value itself, and the value is held.
 pub async fn r15_a_process_that_died_in_a_load_holds_others_up_for_a_moment_only(f: &SharedCacheFixture) {
     begin_load(&f.one.cache, &key(1), &CODEC, "nobody has filled it").await;
-    let contract = "`begin_load` waits for another process a moment only, and then begins a load of its own.";
+    let contract = "`begin_load` waits a limited time for another process, and then begins a load of its own.";
     step("`begin_load` while another process loads");
     let load = tokio::time::timeout(Duration::from_secs(10), f.other.begin_load(&key(1), &CODEC)).await;
     let Ok(CacheLoad::Begun(token)) = load else {
@@ -366,7 +373,7 @@ pub async fn two_releases_do_not_read_each_other_and_hear_each_other(f: &SharedC
 async fn until_unread(cache: &Arc<dyn Cache>, key: &CacheKey) {
     let start = Instant::now();
     while cache.get(key, &NEWER).await.is_some() {
-        let contract = "An invalidation holds for the values of every release.";
+        let contract = "An invalidation drops the values of every version of the codec.";
         holds(start.elapsed() < SOON, contract, format_args!("{key} is still read after {SOON:?}"));
         tokio::time::sleep(Duration::from_millis(1)).await;
     }

@@ -362,7 +362,7 @@ impl Runner<'_> {
     fn patched(&self, id: CategoryId, patch: &CategoryPatch) -> CategoryInput {
         let Some(before) = self.world.categories.rows.get(&id) else { return CategoryInput::default() };
         let derived = is_made_from(&before.slug, &Slug::from_title(&before.name, "category"));
-        let follows = patch.name.is_said() && !patch.slug.is_said() && derived;
+        let follows = patch.name.is_present() && !patch.slug.is_present() && derived;
         let mut input = CategoryInput {
             name: before.name.clone(),
             slug: if follows { None } else { Some(before.slug.to_string()) },

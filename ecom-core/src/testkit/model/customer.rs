@@ -73,13 +73,13 @@ const BAD_COUNTRIES: [&str; 5] = ["", "G", "GBR", "XX", "ÉÉ"];
 /// The customers of the model.
 #[derive(Debug, Default)]
 pub(super) struct Customers {
-    rows: BTreeMap<CustomerId, Customer>,
+    pub(super) rows: BTreeMap<CustomerId, Customer>,
     /// Each address as if its customer was live.
     addresses: BTreeMap<AddressId, Address>,
 }
 
 impl World {
-    fn live_customer(&self, id: CustomerId) -> Option<&Customer> {
+    pub(super) fn live_customer(&self, id: CustomerId) -> Option<&Customer> {
         self.customers.rows.get(&id).filter(|c| c.audit.is_live())
     }
 
@@ -175,21 +175,21 @@ fn names(c: &Customer) -> [String; 2] {
 }
 
 /// Reads a list from its beginning: the first page by number and some more by cursor.
-struct Walk<T> {
+pub(super) struct Walk<T> {
     want: Vec<T>,
     got: Vec<T>,
     limit: u32,
     /// The next page to read.
-    next: Option<Paging>,
+    pub(super) next: Option<Paging>,
 }
 
 impl<T: Clone + PartialEq + Debug> Walk<T> {
-    fn new(want: Vec<T>, limit: u32) -> Self {
+    pub(super) fn new(want: Vec<T>, limit: u32) -> Self {
         Self { want, got: Vec::new(), limit, next: Some(Paging::Offset { offset: 0, limit }) }
     }
 
     /// Compares a page with the list that must be read.
-    fn reads(&mut self, answer: Result<(Page<T>, Option<Total>)>) -> Checked<()> {
+    pub(super) fn reads(&mut self, answer: Result<(Page<T>, Option<Total>)>) -> Checked<()> {
         let (page, total) = read("the page", answer)?;
         let exact = Total { count: self.want.len() as u64, exact: true };
         same("the total", &total, &self.got.is_empty().then_some(exact))?;
@@ -204,7 +204,7 @@ impl<T: Clone + PartialEq + Debug> Walk<T> {
 }
 
 impl Runner<'_> {
-    fn some_customer(&mut self) -> CustomerId {
+    pub(super) fn some_customer(&mut self) -> CustomerId {
         let live: Vec<CustomerId> = self.world.live_customers().map(|c| c.id).collect();
         let all: Vec<CustomerId> = self.world.customers.rows.keys().copied().collect();
         self.some_id(&live, &all)
@@ -514,6 +514,10 @@ impl Runner<'_> {
         if force {
             self.world.customers.rows.remove(&id);
             self.world.customers.addresses.retain(|_, a| a.customer_id != id);
+            for review in self.world.reviews.values_mut().filter(|r| r.customer_id == Some(id)) {
+                review.customer_id = None;
+                review.audit.version += 1;
+            }
         } else {
             self.world.customers.rows.get_mut(&id).unwrap().audit.deleted(now, who.actor());
         }

@@ -82,6 +82,7 @@ impl Runner<'_> {
         let refusals = match &live {
             _ if !bad.is_empty() => vec![Refusal::Fields(bad)],
             None => vec![Refusal::Code(ErrorCode::NotFound)],
+            Some(s) if !s.track_stock => vec![Refusal::Code(ErrorCode::StockNotTracked)],
             Some(s) if s.on_hand + delta < 0 => vec![Refusal::Code(ErrorCode::InsufficientStock)],
             Some(s) if s.on_hand + delta > MAX_STOCK => vec![Refusal::field("delta")],
             Some(_) => Vec::new(),
@@ -97,6 +98,7 @@ impl Runner<'_> {
                 product_id: s.product_id,
                 on_hand: s.on_hand,
                 reserved: 0,
+                tracked: true,
                 low_stock_threshold: s.low_stock_threshold,
                 live: true,
             };
@@ -129,7 +131,8 @@ impl Runner<'_> {
         }
         let level = read("the level", self.shop.inventory().level(id).await)?;
         let s = &self.world.skus[&id];
-        same("on hand", &(level.on_hand, level.live), &(s.on_hand, s.audit.is_live()))?;
+        let want = (s.on_hand, s.track_stock, s.availability(), s.audit.is_live());
+        same("the level", &(level.on_hand, level.tracked, level.availability(), level.live), &want)?;
         self.compare_ledger(id).await.map(drop)
     }
 

@@ -1,7 +1,7 @@
 //! A random history of a shop, checked step by step against a model that is written for this test.
 //!
 //! [`run`] drives a [`Shop`] over any storage with a mix of calls that all come from one seed. It writes, moves,
-//! deletes and restores products, SKUs, categories, stock, customers and addresses; it sends stale versions, names that
+//! deletes and restores products, SKUs, categories, stock, customers, addresses, reviews and carts; it sends stale versions, names that
 //! are taken in another case or width, bad inputs and references to rows that are gone; it filters, sorts and pages
 //! lists. The model predicts the answer of each call, value by value, or the reasons for which the call may be refused.
 //! At intervals, all that is stored is compared with the model. The clock and the ids come from the seed too, so the
@@ -21,6 +21,7 @@
 //! compares all of its rows with the shop, and three lines: the module, an entry of `PARTS` and a field of
 //! `World`, all in this file.
 
+mod cart;
 mod category;
 mod comparison;
 mod customer;
@@ -28,6 +29,7 @@ mod generator;
 mod inventory;
 mod process;
 mod product;
+mod review;
 mod shared;
 mod sku;
 
@@ -46,6 +48,7 @@ use rand::seq::IndexedRandom as _;
 use serde::Serialize;
 use uuid::Uuid;
 
+use self::cart::Carts;
 use self::category::Categories;
 use self::comparison::{Checked, hash_of};
 use self::customer::Customers;
@@ -53,8 +56,9 @@ use self::inventory::Moved;
 use self::product::Products;
 use super::shop::MakeCache;
 use crate::clock::{Clock as _, ManualClock, Timestamp};
+use crate::domain::catalog::review::Review;
 use crate::domain::catalog::sku::Sku;
-use crate::id::{SkuId, UuidV7Source};
+use crate::id::{ReviewId, SkuId, UuidV7Source};
 use crate::port::storage::Storage;
 use crate::shop::Shop;
 
@@ -62,7 +66,16 @@ use crate::shop::Shop;
 const START_MICROS: i64 = 1_767_323_045_678_901;
 
 /// Each part of the history, in the order in which they are compared.
-const PARTS: &[Part] = &[category::PART, product::PART, sku::PART, inventory::PART, customer::PART, process::PART];
+const PARTS: &[Part] = &[
+    category::PART,
+    product::PART,
+    sku::PART,
+    inventory::PART,
+    customer::PART,
+    review::PART,
+    cart::PART,
+    process::PART,
+];
 
 /// The rows of every aggregate, deleted ones too. Values that follow from other rows are not kept: the SKUs and the
 /// category summaries of a product, the path and the counts of a category.
@@ -72,6 +85,9 @@ struct World {
     products: Products,
     skus: BTreeMap<SkuId, Sku>,
     customers: Customers,
+    /// Each review as if its product was live.
+    reviews: BTreeMap<ReviewId, Review>,
+    carts: Carts,
     ledger: BTreeMap<SkuId, Vec<Moved>>,
     /// All ids that the shop has given to rows.
     ids: HashSet<Uuid>,

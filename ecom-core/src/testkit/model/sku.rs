@@ -51,6 +51,7 @@ pub(super) fn written(s: &mut Sku, input: &SkuInput) {
         height: measure(d.height),
         depth: measure(d.depth),
     });
+    s.track_stock = input.track_stock.unwrap_or(true);
     s.low_stock_threshold = input.low_stock_threshold.unwrap_or(5);
     s.barcode = input.barcode.as_ref().map(|b| b.trim().to_owned());
     if let Some(x) = external(input.source.as_ref(), input.external_id.as_ref()) {
@@ -72,6 +73,7 @@ pub(super) fn blank_sku(id: SkuId, product_id: ProductId, position: usize, audit
         dimensions: None,
         on_hand: 0,
         reserved: 0,
+        track_stock: true,
         low_stock_threshold: 5,
         barcode: None,
         external: None,
@@ -87,10 +89,16 @@ pub(super) fn flat_sku(input: &ProductInput) -> SkuInput {
         weight: input.weight,
         dimensions: input.dimensions,
         stock: input.stock,
+        track_stock: input.track_stock,
         low_stock_threshold: input.low_stock_threshold,
         barcode: input.barcode.clone(),
         ..SkuInput::default()
     }
+}
+
+/// Returns true if an input changes the stock of a SKU that does not track it. `after` has the values of the input.
+pub(super) fn moves_untracked(after: &Sku, input: &SkuInput, on_hand: i64) -> bool {
+    !after.track_stock && input.stock.is_some_and(|s| s != on_hand)
 }
 
 impl World {
@@ -142,10 +150,14 @@ impl Runner<'_> {
     pub(super) fn sku_input(&mut self) -> SkuInput {
         let dimensions = DimensionsInput { width: decimal(1_050), height: decimal(0), depth: decimal(123_456_789) };
         let options = [("size", "M"), ("Größe", "ß"), ("色", "赤")];
+        let track_stock = self.any(&[None, None, None, None, None, None, Some(true), Some(false)]);
+        let stock = if self.chance(70) { Some(self.rng.random_range(0..30)) } else { None };
         SkuInput {
             code: if self.chance(55) { Some(self.code()) } else { None },
             price: Some(self.price()),
-            stock: if self.chance(70) { Some(self.rng.random_range(0..30)) } else { None },
+            // A new SKU that does not track its stock has none.
+            stock: if track_stock == Some(false) { self.any(&[None, None, Some(0)]) } else { stock },
+            track_stock,
             low_stock_threshold: if self.chance(40) { Some(self.rng.random_range(0..15)) } else { None },
             barcode: if self.chance(25) { Some(self.any(&["400", "400 ", "é-1", "🍵"]).to_owned()) } else { None },
             weight: if self.chance(30) { Some(decimal(self.rng.random_range(0..10_000))) } else { None },
@@ -204,6 +216,10 @@ impl Runner<'_> {
         let mut input = self.sku_input();
         (input.source, input.external_id) = self.external_pair(5);
         let mut refusals = self.spoil_sku(&mut input);
+        if refusals.is_empty() && self.chance(3) {
+            (input.track_stock, input.stock) = (Some(false), Some(3));
+            refusals.push(Refusal::field("stock"));
+        }
         let who = self.principal();
         self.begins((product, &input));
         let mut want = None;
@@ -262,6 +278,9 @@ impl Runner<'_> {
                     let mut after = before.clone();
                     written(&mut after, &input);
                     refusals = self.world.sku_conflicts(std::slice::from_ref(&after));
+                    if moves_untracked(&after, &input, before.on_hand) {
+                        refusals.push(Refusal::field("stock"));
+                    }
                     if after != before {
                         after.audit.edited(now, who.actor());
                     }
@@ -321,6 +340,9 @@ impl Runner<'_> {
         if self.chance(40) {
             patch.stock = Patch::Set(self.rng.random_range(0..40));
         }
+        if self.chance(20) {
+            patch.track_stock = Patch::Set(self.chance(50));
+        }
         if self.chance(25) {
             patch.low_stock_threshold = Patch::Set(self.rng.random_range(0..15));
         }
@@ -360,6 +382,7 @@ impl Runner<'_> {
             }
             patch.price.clone().apply(&mut input.price);
             patch.stock.clone().apply(&mut input.stock);
+            patch.track_stock.clone().apply(&mut input.track_stock);
             patch.low_stock_threshold.clone().apply(&mut input.low_stock_threshold);
             patch.barcode.clone().apply(&mut input.barcode);
             patch.weight.clone().apply(&mut input.weight);

@@ -7,12 +7,17 @@ use serde_json::json;
 use super::ShopFixture;
 use super::support::{category_input, flat, from, me, v};
 use crate::access::{Permission as P, Principal};
-use crate::catalog::{CategoryFilter, ImportOptions, ProductFilter, ProductListQuery};
-use crate::common::{DeleteMode, IncludeDeleted};
+use crate::catalog::{
+    CategoryFilter, ImportOptions, ProductFilter, ProductListQuery, ReviewFilter, ReviewInput, ReviewSort,
+};
+use crate::common::{DeleteMode, ExpectedVersion, IncludeDeleted};
 use crate::error::{Error, Result};
 use crate::paging::Paging;
 use crate::platform::OutboxPosition;
-use crate::sales::{AddressFilter, AddressInput, CustomerFilter, CustomerInput, CustomerSort};
+use crate::sales::{
+    AddressFilter, AddressInput, CartAccess, CartFilter, CartInput, CartLineInput, CartLinePatch, CartPatch,
+    CustomerFilter, CustomerInput, CustomerSort,
+};
 use crate::stock::{StockAdjustment, StockReason};
 
 tests! {
@@ -34,13 +39,23 @@ pub async fn what_a_principal_may_not_do_is_refused_before_anything_happens(f: &
     let ada = people.customers().create(&CustomerInput::new("Ada", "Lovelace", "ada@example.com")).await.unwrap();
     let home = AddressInput::new("St James's Square", "London");
     let address = people.addresses().create(ada.id, &home).await.unwrap();
+    let review = people.reviews().create(p.id, &ReviewInput::new(4)).await.unwrap();
+    let new = CartInput::default().line(CartLineInput::new(sku, 1, p.skus[0].price));
+    let made = people.carts().create(&new).await.unwrap();
+    let (cart, token) = (made.cart.cart, CartAccess::from(made.token.unwrap()));
+    let cart_line = cart.lines[0].id;
+    let other_cart = people.carts().create(&CartInput::default()).await.unwrap().cart.cart;
     let before = f.snapshot().await;
 
     let mut needed = HashSet::new();
     let mut refused = |what: &str, permission: P, outcome: Result<()>| {
         match outcome {
-            Err(Error::Forbidden { permission: named }) => assert_eq!(named, permission, "{what}"),
-            other => panic!("{what}: a principal without `{permission}` must be refused, is {other:?}"),
+            Err(Error::Forbidden { permission: named }) => {
+                assert_eq!(named, permission, "{what}: the error must name the missing permission")
+            }
+            other => {
+                panic!("{what}: a principal without `{permission}` must be refused, but the call returns {other:?}")
+            }
         }
         needed.insert(permission);
     };
@@ -96,6 +111,15 @@ pub async fn what_a_principal_may_not_do_is_refused_before_anything_happens(f: &
     refused("patch an address", w, addresses.patch(address.id, v(1), from(&json!({ "city": "Rye" }))).await.map(drop));
     refused("delete an address", w, addresses.delete(address.id, v(1)).await);
 
+    let who = without(P::ReviewsWrite);
+    let reviews = f.shop.acting_as(&who).reviews();
+    let w = P::ReviewsWrite;
+    let five = ReviewInput::new(5).customer_id(ada.id);
+    refused("create a review", w, reviews.create(p.id, &five).await.map(drop));
+    refused("replace a review", w, reviews.replace(review.id, v(1), &five).await.map(drop));
+    refused("patch a review", w, reviews.patch(review.id, v(1), from(&json!({ "rating": 1 }))).await.map(drop));
+    refused("delete a review", w, reviews.delete(review.id, v(1)).await);
+
     let who = without(P::CustomersRead);
     let shop = f.shop.acting_as(&who);
     let (customers, addresses) = (shop.customers(), shop.addresses());
@@ -105,6 +129,31 @@ pub async fn what_a_principal_may_not_do_is_refused_before_anything_happens(f: &
     refused("list customers", r, list);
     refused("read an address", r, addresses.get(address.id, IncludeDeleted::No).await.map(drop));
     refused("list addresses", r, addresses.list(&AddressFilter::default(), &page).await.map(drop));
+
+    let (staff, any) = (&CartAccess::Permission, ExpectedVersion::Unspecified);
+    let who = without(P::CartsWrite);
+    let carts = f.shop.acting_as(&who).carts();
+    let w = P::CartsWrite;
+    let line = CartLineInput::new(sku, 1, p.skus[0].price);
+    let own = CartInput { customer_id: Some(ada.id), ..CartInput::default() };
+    refused("create the cart of a customer", w, carts.create(&own).await.map(drop));
+    let foreign = CartInput::default().source("shop").external_id("1");
+    refused("create an imported cart", w, carts.create(&foreign).await.map(drop));
+    refused("patch a cart", w, carts.patch(cart.id, staff, v(1), CartPatch::default()).await.map(drop));
+    refused("delete a cart", w, carts.delete(cart.id, staff, v(1)).await);
+    refused("add a line", w, carts.add_line(cart.id, staff, any, &line).await.map(drop));
+    let seven = CartLinePatch::quantity(7);
+    refused("change a line", w, carts.change_line(cart.id, staff, any, cart_line, &seven).await.map(drop));
+    refused("remove a line", w, carts.remove_line(cart.id, staff, any, cart_line).await.map(drop));
+    refused("clear a cart", w, carts.clear(cart.id, staff, any).await.map(drop));
+    refused("merge a cart", w, carts.merge(cart.id, &token, other_cart.id, staff).await.map(drop));
+    refused("merge a cart", w, carts.merge(other_cart.id, staff, cart.id, &token).await.map(drop));
+    refused("assign a cart", w, carts.assign(cart.id, &token, ada.id).await.map(drop));
+    refused("remove expired carts", w, carts.remove_expired().await.map(drop));
+    let who = without(P::CartsRead);
+    let carts = f.shop.acting_as(&who).carts();
+    refused("read a cart", P::CartsRead, carts.get(cart.id, staff).await.map(drop));
+    refused("list carts", P::CartsRead, carts.list(&CartFilter::default(), &page).await.map(drop));
 
     let who = without(P::StockAdjust);
     let adjustment = StockAdjustment::new(sku, 1, StockReason::Received);
@@ -133,22 +182,30 @@ pub async fn what_a_principal_may_not_do_is_refused_before_anything_happens(f: &
     let who = without(P::DeletedRead);
     let shop = f.shop.acting_as(&who);
     let d = P::DeletedRead;
-    refused("a deleted product", d, shop.products().get_fresh(p.id, Yes).await.map(drop));
+    refused("read a deleted product", d, shop.products().get_fresh(p.id, Yes).await.map(drop));
     let filter = ProductFilter { include_deleted: Yes, ..ProductFilter::default() };
-    refused("filters of deleted products", d, shop.products().filters(&filter).await.map(drop));
+    refused("read filters of deleted products", d, shop.products().filters(&filter).await.map(drop));
     let query = ProductListQuery { filter, ..ProductListQuery::default() };
-    refused("deleted products", d, shop.products().list(&query).await.map(drop));
-    refused("a deleted SKU", d, shop.skus().get(sku, Yes).await.map(drop));
-    refused("deleted SKUs", d, shop.skus().of_product(p.id, Yes).await.map(drop));
-    refused("a deleted category", d, shop.categories().get_fresh(top.id, Yes).await.map(drop));
+    refused("read deleted products", d, shop.products().list(&query).await.map(drop));
+    refused("read a deleted SKU", d, shop.skus().get(sku, Yes).await.map(drop));
+    refused("read deleted SKUs", d, shop.skus().of_product(p.id, Yes).await.map(drop));
+    refused("read a deleted category", d, shop.categories().get_fresh(top.id, Yes).await.map(drop));
     let filter = CategoryFilter { include_deleted: Yes, ..CategoryFilter::default() };
-    refused("deleted categories", d, shop.categories().list(&filter, &page).await.map(drop));
-    refused("a deleted customer", d, shop.customers().get(ada.id, Yes).await.map(drop));
+    refused("read deleted categories", d, shop.categories().list(&filter, &page).await.map(drop));
+    refused("read a deleted customer", d, shop.customers().get(ada.id, Yes).await.map(drop));
     let filter = CustomerFilter { include_deleted: Yes, ..CustomerFilter::default() };
-    refused("deleted customers", d, shop.customers().list(&filter, CustomerSort::default(), &page).await.map(drop));
-    refused("a deleted address", d, shop.addresses().get(address.id, Yes).await.map(drop));
+    refused(
+        "read deleted customers",
+        d,
+        shop.customers().list(&filter, CustomerSort::default(), &page).await.map(drop),
+    );
+    refused("read a deleted address", d, shop.addresses().get(address.id, Yes).await.map(drop));
     let filter = AddressFilter { include_deleted: Yes, ..AddressFilter::default() };
-    refused("deleted addresses", d, shop.addresses().list(&filter, &page).await.map(drop));
+    refused("read deleted addresses", d, shop.addresses().list(&filter, &page).await.map(drop));
+    refused("a review of a deleted product", d, shop.reviews().get(review.id, Yes).await.map(drop));
+    let filter = ReviewFilter { include_deleted: Yes, ..ReviewFilter::default() };
+    let list = shop.reviews().list(&filter, ReviewSort::default(), &page).await.map(drop);
+    refused("reviews of deleted products", d, list);
 
     let who = without(P::ForceDelete);
     let shop = f.shop.acting_as(&who);
@@ -166,16 +223,34 @@ pub async fn what_a_principal_may_not_do_is_refused_before_anything_happens(f: &
     refused("create_in", w, shop.products().create_in(&mut tx, &pen).await.map(drop));
     refused("replace_in", w, shop.products().replace_in(&mut tx, p.id, v(1), &pen).await.map(drop));
     refused("create a SKU in", w, shop.skus().create_in(&mut tx, p.id, &input).await.map(drop));
-    refused("a category in", P::CategoriesWrite, shop.categories().create_in(&mut tx, &other).await.map(drop));
-    refused("a customer in", P::CustomersWrite, shop.customers().create_in(&mut tx, &eve).await.map(drop));
+    refused("create a category in", P::CategoriesWrite, shop.categories().create_in(&mut tx, &other).await.map(drop));
+    refused("create a customer in", P::CustomersWrite, shop.customers().create_in(&mut tx, &eve).await.map(drop));
     let delete = shop.addresses().delete_in(&mut tx, address.id, v(1)).await;
     refused("delete an address in", P::CustomersWrite, delete);
+    let reviews = shop.reviews();
+    refused("create a review in", P::ReviewsWrite, reviews.create_in(&mut tx, p.id, &five).await.map(drop));
+    let put = reviews.replace_in(&mut tx, review.id, v(1), &five).await.map(drop);
+    refused("replace a review in", P::ReviewsWrite, put);
+    let patch = reviews.patch_in(&mut tx, review.id, v(1), from(&json!({ "rating": 1 }))).await.map(drop);
+    refused("patch a review in", P::ReviewsWrite, patch);
+    refused("delete a review in", P::ReviewsWrite, reviews.delete_in(&mut tx, review.id, v(1)).await);
+    refused(
+        "add a line in",
+        P::CartsWrite,
+        shop.carts().add_line_in(&mut tx, cart.id, staff, any, &line).await.map(drop),
+    );
+    refused(
+        "assign a cart in",
+        P::CartsWrite,
+        shop.carts().assign_in(&mut tx, cart.id, &token, ada.id).await.map(drop),
+    );
+    refused("read a cart in", P::CartsRead, shop.carts().get_in(&mut tx, cart.id, staff).await.map(drop));
     refused("adjust_in", P::StockAdjust, shop.inventory().adjust_in(&mut tx, adjustment_of(sku)).await.map(drop));
     drop(tx);
 
-    assert_eq!(f.snapshot().await, before, "a refused call writes nothing");
+    assert_eq!(f.snapshot().await, before, "a refused call must write nothing");
     let unproven: Vec<&P> = P::ALL.iter().filter(|p| !needed.contains(p)).collect();
-    assert!(unproven.is_empty(), "no call of this test needs {unproven:?}");
+    assert!(unproven.is_empty(), "the test itself is at fault: it makes no call that needs {unproven:?}");
 }
 
 fn adjustment_of(sku: crate::id::SkuId) -> StockAdjustment {
@@ -200,12 +275,16 @@ pub async fn what_a_principal_may_do_is_done_and_names_it(f: &ShopFixture) {
     assert_eq!(stock, [10, 1, -1], "the opening stock, the adjustment, and the stock of the replacement");
 }
 
-/// Reads of live products and categories succeed without any permission.
+/// Reads of live products, categories and reviews succeed without any permission.
 pub async fn the_live_catalog_needs_no_permission(f: &ShopFixture) {
     let top = f.category("Top", None).await;
     let p = f.plain_in("P", &[&top]).await;
+    let review = f.shop.reviews().create(p.id, &ReviewInput::new(4)).await.unwrap();
     let nobody = Principal::new("nobody", []);
     let shop = f.shop.acting_as(&nobody);
+    assert_eq!(shop.reviews().get(review.id, IncludeDeleted::No).await.unwrap(), review);
+    let list = shop.reviews().list(&ReviewFilter::default(), ReviewSort::default(), &Paging::default()).await.unwrap();
+    assert_eq!(list.0.items, [review]);
     assert_eq!(*shop.products().get(p.id).await.unwrap(), *f.shop.products().get(p.id).await.unwrap());
     assert_eq!(shop.products().list(&ProductListQuery::default()).await.unwrap().page.items.len(), 1);
     assert_eq!(shop.categories().tree().await.unwrap().len(), 1);

@@ -61,7 +61,11 @@ async fn reads_agree(f: &ShopFixture, what: &str) {
                 let fresh = read!(f.storage, products.list(&query.filter, query.sort, &query.paging));
                 assert_eq!(list.value.page, fresh, "{what}: {query:?}");
                 if let Some(total) = list.value.total {
-                    assert_eq!(total.count, fresh.items.len() as u64, "{what}");
+                    assert_eq!(
+                        total.count,
+                        fresh.items.len() as u64,
+                        "after {what}: the total must be that of the database"
+                    );
                 }
             }
         }
@@ -118,26 +122,30 @@ pub async fn r15_reads_see_every_kind_of_write(f: &ShopFixture) {
     assert_eq!(code_of(products.get_by_slug("p").await, "the old slug"), ErrorCode::NotFound);
     reads_agree(f, "a patch").await;
     let q = f.patch(&q, json!({ "slug": "p" })).await.unwrap();
-    assert_eq!(products.get_by_slug("p").await.unwrap().value.id, q.id, "the old slug, which another product has");
+    assert_eq!(
+        products.get_by_slug("p").await.unwrap().value.id,
+        q.id,
+        "the old slug must find the product that has taken it over"
+    );
     let p = f.patch(&p, json!({ "category": "root" })).await.unwrap();
-    reads_agree(f, "other categories").await;
+    reads_agree(f, "a change of categories").await;
     let p = f.patch(&p, json!({ "status": "draft" })).await.unwrap();
-    reads_agree(f, "a draft").await;
+    reads_agree(f, "a change to a draft").await;
     let p = products.replace(p.id, v(p.audit.version), &flat_in("P three", &[&low])).await.unwrap();
     reads_agree(f, "a PUT").await;
     f.adjust(p.skus[0].id, -10).await.unwrap();
     reads_agree(f, "stock").await;
     f.patch(&p, json!({ "stock": 7 })).await.unwrap();
-    reads_agree(f, "flat stock").await;
+    reads_agree(f, "a patch of the flat stock").await;
     let sku = skus.create(p.id, &from(&json!({ "price": "0.50" }))).await.unwrap();
     reads_agree(f, "a SKU").await;
     skus.patch(sku.id, v(1), from(&json!({ "price": "0.40", "stock": 2 }))).await.unwrap();
-    reads_agree(f, "a SKU's patch").await;
+    reads_agree(f, "a patch of a SKU").await;
     f.clock.advance(Duration::from_secs(1));
     skus.delete(sku.id, v(2), DeleteMode::Soft).await.unwrap();
-    reads_agree(f, "a SKU's delete").await;
+    reads_agree(f, "a delete of a SKU").await;
     skus.restore(sku.id, v(3)).await.unwrap();
-    reads_agree(f, "a SKU's restore").await;
+    reads_agree(f, "a restore of a SKU").await;
     f.delete(&f.fresh(p.id).await, DeleteMode::Soft).await.unwrap();
     reads_agree(f, "a delete").await;
     products.restore(p.id, v(f.fresh(p.id).await.audit.version)).await.unwrap();
@@ -152,14 +160,14 @@ pub async fn r15_reads_see_every_kind_of_write(f: &ShopFixture) {
     reads_agree(f, "a move").await;
     let empty = f.category("Empty", Some(&mid)).await;
     f.delete_category(empty.id, DeleteMode::Soft).await.unwrap();
-    reads_agree(f, "a category's delete").await;
+    reads_agree(f, "a delete of a category").await;
     categories.restore(empty.id, v(2)).await.unwrap();
-    reads_agree(f, "a category's restore").await;
+    reads_agree(f, "a restore of a category").await;
     f.delete_category(empty.id, DeleteMode::Force).await.unwrap();
     reads_agree(f, "the force delete of a category").await;
     f.delete(&f.fresh(q.id).await, DeleteMode::Force).await.unwrap();
     assert_eq!(code_of(products.get_by_slug("p").await, "a deleted product"), ErrorCode::NotFound);
-    reads_agree(f, "the end").await;
+    reads_agree(f, "all writes").await;
     let mut tx = f.shop.begin().await.unwrap();
     products.create_many_in(&mut tx, &[flat_in("Host", &[&low])]).await.unwrap();
     tx.commit().await.unwrap().run().await;
@@ -178,15 +186,30 @@ pub async fn r15_lists_of_categories_are_cached_and_never_older_than_a_write(f: 
             let what = format!("{what}: {filter:?} {paging:?}");
             let fresh = read!(f.storage, categories.list(filter, paging));
             for _ in 0..2 {
-                assert_eq!(f.shop.categories().list(filter, paging).await.unwrap().value.page, fresh, "{what}");
+                assert_eq!(
+                    f.shop.categories().list(filter, paging).await.unwrap().value.page,
+                    fresh,
+                    "after {what}: a list must equal that of the database"
+                );
             }
             let again = f.shop.categories().list(filter, paging).await.unwrap();
-            assert_eq!(again.value.page, fresh, "{what}");
-            assert_eq!(again.hit, cached && filter.include_deleted == IncludeDeleted::No, "{what}");
-            assert_eq!(again.value.total.is_some(), matches!(paging, Paging::Offset { .. }), "{what}");
+            assert_eq!(
+                again.value.page, fresh,
+                "after {what}: the second read of a list must equal that of the database"
+            );
+            assert_eq!(
+                again.hit,
+                cached && filter.include_deleted == IncludeDeleted::No,
+                "after {what}: the second read must come from the cache, unless soft-deleted categories are included"
+            );
+            assert_eq!(
+                again.value.total.is_some(),
+                matches!(paging, Paging::Offset { .. }),
+                "after {what}: a page by number must have a total, and a page by cursor must not"
+            );
             now.push(fresh);
         }
-        assert_ne!(now, last, "{what} changes what a list shows, or this test shows nothing");
+        assert_ne!(now, last, "the test itself is at fault: {what} must change a list");
         last = now;
     };
     let shop = f.shop.acting_as(me());
@@ -194,11 +217,11 @@ pub async fn r15_lists_of_categories_are_cached_and_never_older_than_a_write(f: 
     let top = f.category("Top", None).await;
     check("a category").await;
     let below = f.category("Below", Some(&top)).await;
-    check("one below").await;
+    check("a category below it").await;
     categories.patch(below.id, v(1), from(&json!({ "description": "d" }))).await.unwrap();
-    check("a description").await;
+    check("a new description").await;
     let named = f.rename_category(top.id, "Roof").await.unwrap();
-    check("a name").await;
+    check("a new name").await;
     categories.replace(top.id, v(named.audit.version), &category_input("Top", None)).await.unwrap();
     check("a PUT").await;
     f.move_category(below.id, None).await.unwrap();
@@ -208,23 +231,23 @@ pub async fn r15_lists_of_categories_are_cached_and_never_older_than_a_write(f: 
     let p = f.plain_in("P", &[&below]).await;
     check("a product").await;
     let p = f.patch(&p, json!({ "status": "draft" })).await.unwrap();
-    check("a draft").await;
+    check("a change to a draft").await;
     let p = f.patch(&p, json!({ "status": "active" })).await.unwrap();
-    check("a product for sale").await;
+    check("a change to an active product").await;
     let p = f.patch(&p, json!({ "category": "top" })).await.unwrap();
-    check("a product in another category").await;
+    check("a change of the category of a product").await;
     f.delete(&p, DeleteMode::Soft).await.unwrap();
-    check("a product's delete").await;
+    check("a delete of a product").await;
     products.restore(p.id, v(f.fresh(p.id).await.audit.version)).await.unwrap();
-    check("a product's restore").await;
+    check("a restore of a product").await;
     f.delete(&f.fresh(p.id).await, DeleteMode::Force).await.unwrap();
-    check("a product's end").await;
+    check("a force delete of a product").await;
     f.delete_category(below.id, DeleteMode::Soft).await.unwrap();
-    check("a delete").await;
+    check("a delete of a category").await;
     categories.restore(below.id, v(f.fresh_category(below.id).await.audit.version)).await.unwrap();
-    check("a restore").await;
+    check("a restore of a category").await;
     f.delete_category(below.id, DeleteMode::Force).await.unwrap();
-    check("an end").await;
+    check("a force delete of a category").await;
 
     let file = |rows: Value| std::io::Cursor::new(rows.to_string().into_bytes());
     let rows = |description: &str| {
@@ -351,7 +374,7 @@ pub async fn r15_concurrent_misses_load_once(f: &ShopFixture) {
     tokio::time::sleep(Duration::from_millis(50)).await;
     gated.load.open();
     assert!(tasks.join_all().await.iter().all(|t| t == "Lamp"));
-    assert_eq!(f.storage.statements() - before, one, "all readers share one load");
+    assert_eq!(f.storage.statements() - before, one, "concurrent readers of one key must share one load");
 
     // If the reader that loads is cancelled, another one loads.
     gated.inner.clear().await.unwrap();
@@ -494,17 +517,30 @@ pub async fn r15_another_processes_write_is_seen_after_the_poll(f: &ShopFixture)
         let title = format!("New {n}");
         let patch = from(&json!({ "title": title }));
         f.shop.acting_as(me()).products().patch(p.id, v(read.value.audit.version.max(n + 1)), patch).await.unwrap();
-        until("a product", async || other.products().get(p.id).await.unwrap().value.title == title).await;
-        until("a list", async || other.products().list(&query).await.unwrap().value.page.items[0].title == title).await;
+        until("the other process shows the product", async || {
+            other.products().get(p.id).await.unwrap().value.title == title
+        })
+        .await;
+        until("the other process shows the product in a list", async || {
+            other.products().list(&query).await.unwrap().value.page.items[0].title == title
+        })
+        .await;
         assert!(!tree.value.is_empty());
         f.rename_category(c.id, &title).await.unwrap();
-        until("the tree", async || other.categories().tree().await.unwrap().value[0].name == title).await;
-        until("a list of categories", async || listed().await.name == title).await;
+        until("the other process shows the tree", async || {
+            other.categories().tree().await.unwrap().value[0].name == title
+        })
+        .await;
+        until("the other process shows a list of categories", async || listed().await.name == title).await;
         let counted = listed().await.product_count;
         f.plain_in("Zebra", &[&c]).await;
-        until("the product count in the list", async || listed().await.product_count == counted + 1).await;
-        until("a category", async || other.categories().get(c.id).await.unwrap().value.name == title).await;
-        until("the name of the category on a product", async || {
+        until("the other process shows the new product count", async || listed().await.product_count == counted + 1)
+            .await;
+        until("the other process shows the category", async || {
+            other.categories().get(c.id).await.unwrap().value.name == title
+        })
+        .await;
+        until("the other process shows the name of the category in the product", async || {
             other.products().get(p.id).await.unwrap().value.categories[0].name == title
         })
         .await;
@@ -536,7 +572,7 @@ pub async fn r15_a_shared_cache_is_told_by_one_process_and_each_tells_itself(f: 
     assert_eq!(
         caches.iter().filter(|c| c.was(Word::Shared(key))).count(),
         1,
-        "one process invalidates the shared cache"
+        "exactly one process must invalidate the shared cache"
     );
     for background in running {
         background.shutdown().await;

@@ -52,7 +52,7 @@ pub async fn r13_one_process_at_a_time_runs_a_shared_consumer(f: &ShopFixture) {
     let [a, b] = &recorders;
     let (busy, idle) = if a.calls() > 0 { (a, b) } else { (b, a) };
     assert_eq!(busy.done(), log);
-    assert_eq!(idle.calls(), 0, "one process at a time runs the consumer");
+    assert_eq!(idle.calls(), 0, "only one process at a time must run the consumer");
     for background in running {
         background.shutdown().await;
     }
@@ -73,7 +73,7 @@ pub async fn r13_a_released_lease_is_taken_over_at_once(f: &ShopFixture) {
     first.shutdown().await;
     f.plain("C").await;
     until("the second holder continues", async || b.done().len() == 1).await;
-    assert_eq!([a.done(), b.done()].concat(), f.log().await, "each event is handled once");
+    assert_eq!([a.done(), b.done()].concat(), f.log().await, "each event must be handled once");
     second.shutdown().await;
 }
 
@@ -94,12 +94,12 @@ pub async fn r13_the_next_takes_over_from_a_holder_that_died(f: &ShopFixture) {
     drop(first);
     until("the first holder is dead", async || a.dropped.load(Ordering::SeqCst) == 1).await;
     let other = attempt!(f.storage, outbox.acquire("mail", "other", f.clock.now(), LONG)).unwrap();
-    assert_eq!(other, None, "the lease of the dead holder has not expired");
+    assert_eq!(other, None, "the lease of the dead holder must not be free before it expires");
     assert_eq!(b.calls(), 0);
     f.clock.advance(LONG * 2);
     let log = f.log().await;
     until("the second holder continues", async || b.done().len() >= log.len() - 1).await;
-    assert_eq!(b.done(), log[1..], "the second holder continues after the position of the first, in order");
+    assert_eq!(b.done(), log[1..], "the second holder must continue after the position of the first, in order");
     second.shutdown().await;
 }
 
@@ -126,9 +126,9 @@ pub async fn r13_a_late_holder_moves_nothing(f: &ShopFixture) {
     let log = f.log().await;
     until("the second holder continues", async || b.done().len() >= log.len()).await;
     second.shutdown().await;
-    assert_eq!(b.done(), log, "no event is repeated or skipped");
-    assert_eq!(a.done(), log[..1], "the first holder handles no more events");
-    assert_eq!(f.cursor("mail").await, f.head().await, "the late position of the first holder was refused");
+    assert_eq!(b.done(), log, "the second holder must handle every event once, in order");
+    assert_eq!(a.done(), log[..1], "the first holder must not handle further events after its lease was lost");
+    assert_eq!(f.cursor("mail").await, f.head().await, "the late position of the first holder must be refused");
 }
 
 /// A handler that hangs does not continue while the next holder works.
@@ -171,7 +171,7 @@ pub async fn r13_a_lease_is_renewed_while_a_handler_works(f: &ShopFixture) {
         tokio::time::sleep(Duration::from_millis(100)).await;
         f.clock.advance(Duration::from_millis(50));
     }
-    assert_eq!(b.calls(), 0, "the first holder still has the lease");
+    assert_eq!(b.calls(), 0, "a holder that renews its lease must keep it");
     a.permits.add_permits(1);
     until("the first holder has ended", async || a.done().len() == 1).await;
     assert_eq!((a.calls(), a.dropped.load(Ordering::SeqCst)), (1, 0));
@@ -198,7 +198,7 @@ pub async fn r13_a_failing_handler_gets_its_batch_again_and_holds_up_nobody(f: &
     until("the failing consumer has recovered", async || broken.done().len() == log.len()).await;
     assert_eq!(broken.done(), log);
     let given = broken.given.lock().clone();
-    assert_eq!(given[..4], vec![log[..7].to_vec(); 4], "the same batch is delivered until it is handled");
+    assert_eq!(given[..4], vec![log[..7].to_vec(); 4], "the same batch must be delivered again until it is handled");
     assert_eq!(mail.done(), log);
     background.shutdown().await;
 }
@@ -220,7 +220,10 @@ pub async fn r13_a_consumer_learns_that_it_missed_events(f: &ShopFixture) {
     })
     .await;
     let before = f.log().await[0].id;
-    assert!(first.done().iter().all(|e| e.id != before), "no earlier event is delivered");
+    assert!(
+        first.done().iter().all(|e| e.id != before),
+        "a consumer that begins at the end of the log must not receive earlier events"
+    );
     background.shutdown().await;
 
     f.clock.advance(Duration::from_secs(10));
@@ -233,7 +236,7 @@ pub async fn r13_a_consumer_learns_that_it_missed_events(f: &ShopFixture) {
     let second = Recorder::from_head("mail");
     let background = run(&second).await;
     until("the consumer continues", async || second.done().len() == 1).await;
-    assert_eq!(second.missed.load(Ordering::SeqCst), 1, "the consumer was notified of the missed events");
+    assert_eq!(second.missed.load(Ordering::SeqCst), 1, "the consumer must be notified of the missed events once");
     background.shutdown().await;
     let third = Recorder::from_head("mail");
     let background = run(&third).await;
@@ -268,7 +271,7 @@ pub async fn r13_a_handler_that_hangs_does_not_hold_up_a_shutdown(f: &ShopFixtur
     first.consume(a.clone()).unwrap();
     f.plain("A").await;
     until("the holder has the batch", async || a.calls() == 1).await;
-    tokio::time::timeout(Duration::from_secs(20), first.shutdown()).await.expect("it ends");
+    tokio::time::timeout(Duration::from_secs(20), first.shutdown()).await.expect("the shutdown must end within 20 s");
     assert_eq!((a.done(), a.dropped.load(Ordering::SeqCst)), (Vec::new(), 1));
     let mut second = f.process(LONG).start();
     second.consume(b.clone()).unwrap();
@@ -282,7 +285,11 @@ pub async fn r13_a_consumer_has_a_name_of_its_own(f: &ShopFixture) {
     background.consume(Recorder::new("mail")).unwrap();
     for name in ["mail", "cache", "index", "trim", "", "two\nlines"] {
         let refused = fields(background.consume(Recorder::new(name)), name);
-        assert_eq!(refused.keys().collect::<Vec<_>>(), ["name"], "{name}");
+        assert_eq!(
+            refused.keys().collect::<Vec<_>>(),
+            ["name"],
+            "an invalid, reserved or repeated name of a consumer must be refused: {name}"
+        );
     }
     background.consume(Recorder::new("webhooks")).unwrap();
     background.shutdown().await;

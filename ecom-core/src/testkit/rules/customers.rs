@@ -171,9 +171,9 @@ pub async fn r01_a_patch_of_a_customer_merges_and_a_put_replaces(f: &ShopFixture
     assert_eq!(
         (c.first_name.as_str(), c.email.as_str()),
         ("Ada", "Ada@Example.com"),
-        "spaces around the texts are removed"
+        "spaces around texts must be removed"
     );
-    assert_eq!(c.telephone.as_deref(), Some("+442079460018"), "punctuation is removed");
+    assert_eq!(c.telephone.as_deref(), Some("+442079460018"), "punctuation must be removed from a telephone number");
     assert_eq!((c.audit.version, &c.audit.created_by), (1, me().actor()));
     let customers = f.shop.acting_as(me()).customers();
     let patch = json!({ "last_name": "King", "attributes": { "tier": null, "size": { "hat": 8 }, "new": [1] } });
@@ -196,7 +196,7 @@ pub async fn r01_a_patch_of_a_customer_merges_and_a_put_replaces(f: &ShopFixture
         ..cleared
     };
     assert_eq!(put, Customer { audit: put.audit.clone(), ..want });
-    assert_eq!(put.external, c.external, "the external reference stays");
+    assert_eq!(put.external, c.external, "a PUT must keep the external reference");
     assert_eq!(customers.get(c.id, IncludeDeleted::No).await.unwrap(), put);
 
     let a = f.address(&c, &home()).await;
@@ -222,7 +222,7 @@ pub async fn r01_a_patch_of_a_customer_merges_and_a_put_replaces(f: &ShopFixture
     assert_eq!(
         customers.get(c.id, IncludeDeleted::No).await.unwrap().audit.version,
         5,
-        "its customer moves no version"
+        "an edit of an address must not increase the version of its customer"
     );
 }
 
@@ -261,7 +261,7 @@ pub async fn r01_of_many_writers_of_one_customer_one_wins(f: &ShopFixture) {
     for (results, stored) in [(names, customer.first_name), (cities, address.city)] {
         let (won, lost): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);
         assert_eq!(won.into_iter().map(Result::unwrap).collect::<Vec<_>>(), [stored]);
-        assert!(lost.into_iter().all(|l| code_of(l, "a loser") == ErrorCode::VersionConflict));
+        assert!(lost.into_iter().all(|l| code_of(l, "an edit that came too late") == ErrorCode::VersionConflict));
     }
     assert_eq!((customer.audit.version, address.audit.version), (2, 2));
 }
@@ -314,7 +314,7 @@ pub async fn r02_a_deleted_customer_hides_with_its_addresses_and_returns(f: &Sho
     assert_eq!((back.audit.version, back.audit.deleted_at), (3, None));
     assert_eq!(customers.get(c.id, IncludeDeleted::No).await.unwrap(), back);
     assert_eq!(f.addresses_of(&c, IncludeDeleted::No).await.unwrap(), [a]);
-    assert_eq!(code_of(customers.restore(c.id, v(3)).await, "a live one"), ErrorCode::StateConflict);
+    assert_eq!(code_of(customers.restore(c.id, v(3)).await, "a restore of a live customer"), ErrorCode::StateConflict);
 }
 
 /// Another customer can use the email of a deleted customer, and a restore does not take it back.
@@ -412,10 +412,14 @@ pub async fn r13_each_write_of_a_customer_has_its_event_without_personal_data(f:
             _ if n < 9 => a.id.0,
             _ => e.aggregate_id,
         };
-        assert_eq!((e.aggregate_id, &e.actor), (about, me().actor()), "{e:?}");
+        assert_eq!(
+            (e.aggregate_id, &e.actor),
+            (about, me().actor()),
+            "an event must name its row and the principal: {e:?}"
+        );
         let text = serde_json::to_string(e).unwrap().to_lowercase();
         for word in ["example.com", "ada", "lovelace", "7946", "ockham", "london"] {
-            assert!(!text.contains(word), "an event contains `{word}`: {text}");
+            assert!(!text.contains(word), "an event must not contain personal data, but contains `{word}`: {text}");
         }
     }
 }
@@ -482,11 +486,14 @@ pub async fn r16_errors_of_customers_have_their_codes_and_show_no_sql(f: &ShopFi
     for (result, code) in cases {
         let error = result.expect_err(code.as_str());
         assert_eq!(error.code(), code, "{error:?}");
-        assert!(!error.is_retryable() && !error.outcome_unknown(), "{error:?}");
+        assert!(
+            !error.is_retryable() && !error.outcome_unknown(),
+            "an error of the caller must not be retryable: {error:?}"
+        );
         let message = error.to_string();
         assert!(!message.is_empty());
         for word in ["SELECT", "INSERT", "UPDATE", "sqlite", "SQL", "constraint", "UNIQUE", "customers", "email_key"] {
-            assert!(!message.contains(word), "{message}");
+            assert!(!message.contains(word), "a message must not contain SQL or names of the schema: {message}");
         }
     }
     match conflict(customers.create(&named("ADA@example.com")).await, "a duplicate") {
@@ -546,7 +553,11 @@ pub async fn r17_bad_customers_name_each_field_and_leave_nothing(f: &ShopFixture
             customers.patch(c.id, v(1), from(&bad)).await,
         ] {
             let named = fields(result, &shown);
-            assert_eq!(named.keys().map(String::as_str).collect::<Vec<_>>(), expected, "{shown}");
+            assert_eq!(
+                named.keys().map(String::as_str).collect::<Vec<_>>(),
+                expected,
+                "the error must name exactly the invalid fields: {shown}"
+            );
         }
     }
     for (bad, field) in [
@@ -560,7 +571,7 @@ pub async fn r17_bad_customers_name_each_field_and_leave_nothing(f: &ShopFixture
             input[k] = value.clone();
         }
         let named = fields(customers.create(&from(&input)).await, field);
-        assert_eq!(named.keys().collect::<Vec<_>>(), [field], "{bad}");
+        assert_eq!(named.keys().collect::<Vec<_>>(), [field], "the error must name exactly the invalid field: {bad}");
     }
     for field in ["first_name", "last_name", "email"] {
         let named = fields(customers.patch(c.id, v(1), from(&json!({ field: null }))).await, field);
@@ -608,7 +619,11 @@ pub async fn r17_bad_addresses_name_each_field_and_leave_nothing(f: &ShopFixture
             addresses.patch(a.id, v(1), from(&bad)).await,
         ] {
             let named = fields(result, &bad.to_string());
-            assert_eq!(named.keys().map(String::as_str).collect::<Vec<_>>(), expected, "{bad}");
+            assert_eq!(
+                named.keys().map(String::as_str).collect::<Vec<_>>(),
+                expected,
+                "the error must name exactly the invalid fields: {bad}"
+            );
         }
     }
     for field in ["street", "city"] {
@@ -690,8 +705,8 @@ pub async fn of_customers_with_one_email_made_at_once_one_is_made(f: &ShopFixtur
         tasks.spawn(async move { shop.acting_as(me()).customers().create(&named(email)).await });
     }
     let (made, refused): (Vec<_>, Vec<_>) = tasks.join_all().await.into_iter().partition(Result::is_ok);
-    assert_eq!(made.len(), 1, "{made:?}");
-    assert!(refused.into_iter().all(|r| duplicate_field(r, "a loser") == "email"));
+    assert_eq!(made.len(), 1, "exactly one customer with the email must be created: {made:?}");
+    assert!(refused.into_iter().all(|r| duplicate_field(r, "the second customer with the email") == "email"));
     let left = f.snapshot().await;
     assert_eq!(left.customers, [made.into_iter().next().unwrap().unwrap()]);
     assert_eq!(f.log().await.len(), 1);
@@ -722,9 +737,12 @@ pub async fn no_address_is_added_to_a_customer_who_is_gone(f: &ShopFixture) {
         }
         let mut made: BTreeSet<AddressId> = tasks.join_all().await.into_iter().flatten().collect();
         made.insert(first.id);
-        assert!(made.len() < 49, "the customer was deleted among the writes");
+        assert!(made.len() < 49, "the test itself is at fault: the customer must be deleted while addresses are added");
         let stored: Vec<Address> = f.snapshot().await.addresses.into_iter().filter(|a| a.customer_id == c.id).collect();
-        assert!(stored.iter().all(|a| !a.audit.is_live()), "a deleted customer has a live address: {stored:?}");
+        assert!(
+            stored.iter().all(|a| !a.audit.is_live()),
+            "a deleted customer must not have a live address: {stored:?}"
+        );
         let left: BTreeSet<AddressId> = stored.iter().map(|a| a.id).collect();
         assert_eq!(left, if mode == DeleteMode::Soft { made } else { BTreeSet::new() });
     }

@@ -25,6 +25,7 @@ pub async fn r16_every_error_has_its_code_and_shows_no_sql(f: &ShopFixture) {
     let p = f.plain_in("P", &[&b]).await;
     let two =
         f.product(json!({ "title": "Two", "skus": [{ "code": "x", "price": 1 }, { "code": "y", "price": 1 }] })).await;
+    let untracked = f.product(json!({ "title": "Gift card", "price": 1, "track_stock": false })).await;
     let nobody = ProductId(Uuid::from_u128(9));
     let create = async |input: Value| f.shop.acting_as(me()).products().create(&from(&input)).await.map(drop);
     let external = json!({ "title": "E", "price": 1, "source": "s", "external_id": "1" });
@@ -59,17 +60,24 @@ pub async fn r16_every_error_has_its_code_and_shows_no_sql(f: &ShopFixture) {
         (f.delete_category(a.id, DeleteMode::Soft).await, ErrorCode::CategoryNotEmpty),
         (f.shop.acting_as(me()).categories().create(&category_input("a", None)).await.map(drop), ErrorCode::Duplicate),
         (f.adjust(p.skus[0].id, -99).await.map(drop), ErrorCode::InsufficientStock),
+        (f.adjust(untracked.skus[0].id, 1).await.map(drop), ErrorCode::StockNotTracked),
         (f.shop.acting_as(me()).products().restore(p.id, v(1)).await.map(drop), ErrorCode::StateConflict),
     ];
     for (result, code) in cases {
         let error = result.expect_err(code.as_str());
         assert_eq!(error.code(), code, "{error:?}");
-        assert!(!error.is_retryable() && !error.outcome_unknown(), "{error:?}");
+        assert!(
+            !error.is_retryable() && !error.outcome_unknown(),
+            "an error of the caller must not be retryable: {error:?}"
+        );
         let message = error.to_string();
         assert!(!message.is_empty());
         let quoted = message.contains("DROP TABLE");
         for word in ["SELECT", "INSERT", "UPDATE", "sqlite", "SQL", "constraint", "UNIQUE", "products.", "/tmp"] {
-            assert!(quoted || !message.contains(word), "{message}");
+            assert!(
+                quoted || !message.contains(word),
+                "a message must not contain SQL or names of the schema: {message}"
+            );
         }
     }
     let missing: ProductInput = from(&json!({ "title": "P", "price": 1, "categories": ["a", "none"] }));

@@ -13,11 +13,12 @@ use super::support::{adjustment, in_category, me, until, v};
 use crate::clock::SharedClock;
 use crate::config::ShopConfig;
 use crate::domain::catalog::product::Product;
+use crate::domain::catalog::sku::AvailabilityStatus;
 use crate::domain::common::DeleteMode;
 use crate::domain::platform::outbox::OutboxPosition;
 use crate::error::ErrorCode;
 use crate::id::{CategoryId, ProductId, UuidV7Source};
-use crate::port::search::{IndexOp, SearchDocument, SearchFilter, SearchQuery};
+use crate::port::search::{Facet, IndexOp, SearchDocument, SearchFilter, SearchQuery};
 use crate::shop::{Shop, ShopParts};
 use crate::testkit::faults::SharedIndex;
 use crate::testkit::fresh_seed;
@@ -25,6 +26,7 @@ use crate::testkit::fresh_seed;
 tests! {
     __shop_index: [
         r14_the_index_follows_random_histories,
+        r14_the_index_follows_whether_stock_is_tracked,
         r14_a_shared_index_is_written_by_one_process_at_a_time,
         r14_verify_finds_and_repairs_drift,
         r14_an_index_ahead_of_its_database_is_brought_back,
@@ -37,6 +39,32 @@ tests! {
 pub async fn r14_the_index_follows_random_histories(f: &ShopFixture) {
     for seed in [1, fresh_seed()] {
         index_history(f, seed).await;
+    }
+}
+
+/// Searches and facets use the availability of a SKU that does not track its stock.
+pub async fn r14_the_index_follows_whether_stock_is_tracked(f: &ShopFixture) {
+    let card = f.product(json!({ "title": "Gift card", "price": 5, "track_stock": false })).await;
+    f.product(json!({ "title": "Pen", "price": 1 })).await;
+    let mut p = card;
+    for (tracked, in_stock) in [(false, vec!["Gift card"]), (true, vec![]), (false, vec!["Gift card"])] {
+        if p.skus[0].track_stock != tracked {
+            p = f.patch(&p, json!({ "track_stock": tracked })).await.unwrap();
+        }
+        f.index_is_in_step("a change of `track_stock`").await;
+        let filter = SearchFilter { availability: vec![AvailabilityStatus::InStock], ..SearchFilter::default() };
+        assert_eq!(f.searched("", filter).await, in_stock, "tracked: {tracked}");
+        if !f.search.capabilities().facets {
+            continue;
+        }
+        let query = SearchQuery { facets: vec![Facet::Availability], ..SearchQuery::default() };
+        let found = f.shop.search().search(&query).await.unwrap();
+        let count = |status: AvailabilityStatus| {
+            let values = found.facets.iter().flat_map(|(_, values)| values);
+            values.filter(|v| v.value == status.as_str()).map(|v| v.count).sum::<u64>()
+        };
+        let counts = (count(AvailabilityStatus::InStock), count(AvailabilityStatus::OutOfStock));
+        assert_eq!(counts, if tracked { (0, 2) } else { (1, 1) }, "tracked: {tracked}");
     }
 }
 
@@ -136,7 +164,10 @@ pub async fn r14_a_shared_index_is_written_by_one_process_at_a_time(f: &ShopFixt
     f.plain("Lamp").await;
     until("one process updates the index", async || found("lamp").await == 1).await;
     let [a, b] = asked();
-    assert!((a == 0) != (b == 0), "exactly one process writes: {a}, {b}");
+    assert!(
+        (a == 0) != (b == 0),
+        "exactly one process must write to the index, but they have written {a} and {b} times"
+    );
     let busy = usize::from(a == 0);
     running.remove(busy).shutdown().await;
     f.plain("Torch").await;
@@ -168,13 +199,17 @@ pub async fn r14_verify_finds_and_repairs_drift(f: &ShopFixture) {
     let small = f.another(ShopConfig::default().index_batch(3), f.cache());
     for shop in [&f.shop, &small] {
         let found = shop.index().verify(false).await.unwrap();
-        assert_eq!((found.missing, found.stale, found.extra, found.repaired), (1, 1, 1, false), "{found:?}");
+        assert_eq!(
+            (found.missing, found.stale, found.extra, found.repaired),
+            (1, 1, 1, false),
+            "`verify` must find one missing, one old and one superfluous document: {found:?}"
+        );
         assert!(!found.is_clean());
     }
     let repaired = small.index().verify(true).await.unwrap();
-    assert!(repaired.repaired && !repaired.is_clean(), "{repaired:?}");
+    assert!(repaired.repaired && !repaired.is_clean(), "`verify` with repair must report the repair: {repaired:?}");
     let clean = f.shop.index().verify(true).await.unwrap();
-    assert!(clean.is_clean() && !clean.repaired, "{clean:?}");
+    assert!(clean.is_clean() && !clean.repaired, "`verify` must find no difference after the repair: {clean:?}");
     assert_eq!(clean.compared, 19);
     f.index_is_in_step("after").await;
 }
@@ -191,12 +226,12 @@ pub async fn r14_an_index_ahead_of_its_database_is_brought_back(f: &ShopFixture)
     f.search.apply(ops(), now).await.unwrap();
     let found = f.shop.index().verify(true).await.unwrap();
     assert_eq!((found.stale, found.missing, found.repaired), (1, 1, true));
-    f.index_is_in_step("revisions from the future").await;
+    f.index_is_in_step("revisions in the index above those in the database").await;
 
     let position = OutboxPosition { seq: now.position.seq + 1_000 };
     f.search.apply(ops(), crate::port::search::Checkpoint { position, ..now }).await.unwrap();
     f.plain("Lamp three").await;
-    f.index_is_in_step("a place from the future").await;
+    f.index_is_in_step("a checkpoint after the end of the log").await;
     assert_eq!(f.searched("lamp", SearchFilter::default()).await.len(), 3);
 }
 

@@ -72,6 +72,8 @@ pub async fn r17_bad_products_name_each_field_and_leave_nothing(f: &ShopFixture)
         (json!({ "price": "1e25" }), vec!["price"]),
         (json!({ "stock": -1 }), vec!["stock"]),
         (json!({ "stock": i64::MAX }), vec!["stock"]),
+        (json!({ "track_stock": false, "stock": 4 }), vec!["stock"]),
+        (json!({ "track_stock": false, "stock": -1 }), vec!["stock"]),
         (json!({ "low_stock_threshold": -1 }), vec!["low_stock_threshold"]),
         (json!({ "sku": "" }), vec!["sku"]),
         (json!({ "sku": long(101) }), vec!["sku"]),
@@ -100,18 +102,24 @@ pub async fn r17_bad_products_name_each_field_and_leave_nothing(f: &ShopFixture)
         let shown: String = bad.to_string().chars().take(200).collect();
         let input: ProductInput = from(&input);
         let named = fields(f.shop.acting_as(me()).products().create(&input).await, &shown);
-        assert_eq!(named.keys().map(String::as_str).collect::<Vec<_>>(), expected, "{shown}");
+        assert_eq!(
+            named.keys().map(String::as_str).collect::<Vec<_>>(),
+            expected,
+            "the error must name exactly the invalid fields: {shown}"
+        );
         let named = fields(f.shop.acting_as(me()).products().replace(p.id, v(1), &input).await, &shown);
         assert_eq!(named.keys().map(String::as_str).collect::<Vec<_>>(), expected, "PUT {shown}");
     }
     let no_price: ProductInput = from(&json!({ "title": "Good" }));
     let named = fields(f.shop.acting_as(me()).products().create(&no_price).await, "no price");
-    assert_eq!(named.get("price"), Some(&FieldCode::Required), "{named:?}");
+    assert_eq!(named.get("price"), Some(&FieldCode::Required), "a create without a price must be refused: {named:?}");
     for (patch, expected) in [
         (json!({ "title": null }), "title"),
         (json!({ "status": null }), "status"),
         (json!({ "price": null }), "price"),
         (json!({ "stock": null }), "stock"),
+        (json!({ "track_stock": null }), "track_stock"),
+        (json!({ "track_stock": false, "stock": 4 }), "stock"),
         (json!({ "sku": null }), "sku"),
         (json!({ "skus": null }), "skus"),
         (json!({ "skus": [] }), "skus"),
@@ -147,6 +155,7 @@ pub async fn r17_bad_skus_name_each_field_and_leave_nothing(f: &ShopFixture) {
         (json!({ "weight": -1 }), "weight"),
         (json!({ "dimensions": { "width": 1, "height": -1, "depth": 1 } }), "dimensions.height"),
         (json!({ "stock": -1 }), "stock"),
+        (json!({ "track_stock": false, "stock": 4 }), "stock"),
         (json!({ "low_stock_threshold": -1 }), "low_stock_threshold"),
         (json!({ "barcode": long(101) }), "barcode"),
     ];
@@ -164,7 +173,11 @@ pub async fn r17_bad_skus_name_each_field_and_leave_nothing(f: &ShopFixture) {
             skus.patch(sku, v(1), from(&bad)).await,
         ] {
             let named = fields(result, &what);
-            assert_eq!(named.keys().collect::<Vec<_>>(), [field], "{what}");
+            assert_eq!(
+                named.keys().collect::<Vec<_>>(),
+                [field],
+                "the error must name exactly the invalid field: {what}"
+            );
         }
         let both: ProductInput = from(&json!({ "title": "Two", "skus": [{ "price": 1 }, input] }));
         for result in [
@@ -192,7 +205,7 @@ pub async fn r17_bad_skus_name_each_field_and_leave_nothing(f: &ShopFixture) {
     let named =
         fields(f.shop.acting_as(me()).products().replace(p.id, v(1), &foreign).await, "an id of another product");
     assert_eq!(named.get("skus[0].id"), Some(&FieldCode::ReferenceNotFound));
-    for field in ["code", "price", "stock", "low_stock_threshold"] {
+    for field in ["code", "price", "stock", "track_stock", "low_stock_threshold"] {
         let patch = from(&json!({ field: null }));
         let named = fields(f.shop.acting_as(me()).skus().patch(sku, v(1), patch).await, field);
         assert_eq!(named.get(field), Some(&FieldCode::Required));
@@ -263,7 +276,11 @@ pub async fn r17_what_nothing_can_be_called_is_not_looked_up(f: &ShopFixture) {
                 assert_eq!(code_of(refused, &shown), ErrorCode::Validation);
                 assert_eq!(code_of(f.shop.products().filters(&filter).await, &shown), ErrorCode::Validation);
             }
-            assert_eq!(f.storage.statements(), statements, "{shown}: refused before it touches the database");
+            assert_eq!(
+                f.storage.statements(),
+                statements,
+                "{shown}: the name must be refused before any statement is sent to the database"
+            );
         }
     }
 }
@@ -275,7 +292,10 @@ pub async fn r17_bad_adjustments_leave_nothing(f: &ShopFixture) {
     let before = f.snapshot().await;
     let adjust = async |a: StockAdjustment| f.shop.acting_as(me()).inventory().adjust(a).await;
     for delta in [0, i64::MIN, i64::MAX, 1_000_000_000_001, 1_000_000_000_000] {
-        assert!(fields(adjust(adjustment(sku, delta)).await, "delta").contains_key("delta"), "{delta}");
+        assert!(
+            fields(adjust(adjustment(sku, delta)).await, "delta").contains_key("delta"),
+            "an adjustment by {delta} must be refused in the field `delta`"
+        );
     }
     let initial = StockAdjustment { reason: StockReason::Initial, ..adjustment(sku, 1) };
     assert!(fields(adjust(initial).await, "reason").contains_key("reason"));

@@ -5,14 +5,18 @@
 
 mod access;
 mod cache;
+mod carts;
 mod consumers;
 mod customers;
 mod errors;
+mod idempotency;
 mod index;
 mod input;
+mod orders;
 mod outbox;
 mod products;
 mod removal;
+mod reviews;
 mod soft_delete;
 mod staleness;
 mod stock;
@@ -34,9 +38,11 @@ use crate::config::ShopConfig;
 use crate::domain::catalog::category::CategoryFilter;
 use crate::domain::catalog::category::{Category, CategoryPatch};
 use crate::domain::catalog::product::{Product, ProductFilter, ProductInput, ProductSort};
+use crate::domain::catalog::review::{Review, ReviewFilter, ReviewSort};
 use crate::domain::catalog::sku::Sku;
 use crate::domain::common::{DeleteMode, IncludeDeleted, Patch};
 use crate::domain::platform::outbox::{Event, OutboxPosition};
+use crate::domain::sales::cart::{Cart, CartFilter};
 use crate::domain::sales::customer::{Address, AddressFilter, Customer, CustomerFilter, CustomerSort};
 use crate::error::Result;
 use crate::id::{CategoryId, ProductId, SkuId, UuidV7Source};
@@ -71,7 +77,11 @@ suite! {
         products: __shop_products,
         writes: __shop_writes,
         customers: __shop_customers,
+        orders: __shop_orders,
+        reviews: __shop_reviews,
+        carts: __shop_carts,
         access: __shop_access,
+        idempotency: __shop_idempotency,
     }
 }
 
@@ -249,7 +259,11 @@ impl ShopFixture {
         let customers = read!(self.storage, customers.list(&all, CustomerSort::CreatedAsc, &page)).items;
         let all = AddressFilter { include_deleted: IncludeDeleted::Yes, ..AddressFilter::default() };
         let addresses = read!(self.storage, addresses.list(&all, &page)).items;
-        Snapshot { products, skus, movements, categories, customers, addresses, head: self.head().await }
+        let all = ReviewFilter { include_deleted: IncludeDeleted::Yes, ..ReviewFilter::default() };
+        let reviews = read!(self.storage, reviews.list(&all, ReviewSort::CreatedAsc, &page)).items;
+        let carts = read!(self.storage, carts.list(&CartFilter::default(), &page)).items;
+        let head = self.head().await;
+        Snapshot { products, skus, movements, categories, customers, addresses, reviews, carts, head }
     }
 
     /// Returns the sorted titles of the products in a list.
@@ -282,5 +296,7 @@ struct Snapshot {
     categories: Vec<Category>,
     customers: Vec<Customer>,
     addresses: Vec<Address>,
+    reviews: Vec<Review>,
+    carts: Vec<Cart>,
     head: OutboxPosition,
 }

@@ -29,8 +29,8 @@ pub async fn r13_each_write_has_its_event(f: &ShopFixture) {
         at = f.head().await;
         assert_eq!(events.len(), 1, "{what}: {events:?}");
         let e = &events[0];
-        assert_eq!((e.kind, e.aggregate_id), (kind, id), "{what}");
-        assert_eq!(&e.actor, me().actor(), "{what}");
+        assert_eq!((e.kind, e.aggregate_id), (kind, id), "{what}: the event must have the right kind and aggregate");
+        assert_eq!(&e.actor, me().actor(), "{what}: the event must record the principal");
         let stored = match kind.entity() {
             Entity::Product => {
                 let found = read!(f.storage, products.get(ProductId(id), IncludeDeleted::Yes));
@@ -39,8 +39,8 @@ pub async fn r13_each_write_has_its_event(f: &ShopFixture) {
             _ => read!(f.storage, categories.get(CategoryId(id), IncludeDeleted::Yes)).map(|c| c.revision),
         };
         match stored {
-            Some(revision) => assert_eq!(e.revision, revision, "{what}"),
-            None => assert!(e.revision > 1, "{what}: later than all before"),
+            Some(revision) => assert_eq!(e.revision, revision, "{what}: the event must have the stored revision"),
+            None => assert!(e.revision > 1, "{what}: the revision must be higher than that of the first event"),
         }
     };
     let shop = f.shop.acting_as(me());
@@ -64,25 +64,25 @@ pub async fn r13_each_write_has_its_event(f: &ShopFixture) {
     f.adjust(p.skus[0].id, 1).await.unwrap();
     expect("stock", K::StockChanged, p.id.0).await;
     f.patch(&p, json!({ "stock": 3 })).await.unwrap();
-    expect("stock by patch", K::ProductUpdated, p.id.0).await;
+    expect("a patch of the stock", K::ProductUpdated, p.id.0).await;
     let sku = skus.create(p.id, &from(&json!({ "price": 1, "stock": 2 }))).await.unwrap();
-    expect("a SKU", K::ProductUpdated, p.id.0).await;
+    expect("a new SKU", K::ProductUpdated, p.id.0).await;
     skus.patch(sku.id, v(1), from(&json!({ "stock": 4, "price": 2 }))).await.unwrap();
-    expect("a SKU's patch", K::ProductUpdated, p.id.0).await;
+    expect("a patch of a SKU", K::ProductUpdated, p.id.0).await;
     skus.delete(sku.id, v(2), DeleteMode::Soft).await.unwrap();
-    expect("a SKU's delete", K::ProductUpdated, p.id.0).await;
+    expect("a delete of a SKU", K::ProductUpdated, p.id.0).await;
     skus.restore(sku.id, v(3)).await.unwrap();
-    expect("a SKU's restore", K::ProductUpdated, p.id.0).await;
+    expect("a restore of a SKU", K::ProductUpdated, p.id.0).await;
     skus.delete(sku.id, v(4), DeleteMode::Force).await.unwrap();
     expect("the force delete of a SKU", K::ProductUpdated, p.id.0).await;
     let sku = skus.create(p.id, &from(&json!({ "price": 1 }))).await.unwrap();
-    expect("a SKU", K::ProductUpdated, p.id.0).await;
+    expect("a new SKU", K::ProductUpdated, p.id.0).await;
     skus.delete(sku.id, v(1), DeleteMode::Soft).await.unwrap();
-    expect("a SKU's delete", K::ProductUpdated, p.id.0).await;
+    expect("a delete of a SKU", K::ProductUpdated, p.id.0).await;
     skus.delete(sku.id, v(2), DeleteMode::Force).await.unwrap();
     expect("the force delete of a deleted SKU", K::ProductUpdated, p.id.0).await;
     let sku = skus.create(p.id, &from(&json!({ "price": 1 }))).await.unwrap();
-    expect("a SKU", K::ProductUpdated, p.id.0).await;
+    expect("a new SKU", K::ProductUpdated, p.id.0).await;
     f.delete(&f.fresh(p.id).await, DeleteMode::Soft).await.unwrap();
     expect("delete", K::ProductDeleted, p.id.0).await;
     skus.delete(sku.id, v(2), DeleteMode::Force).await.unwrap();
@@ -140,7 +140,14 @@ pub async fn r13_events_of_an_aggregate_are_in_order(f: &ShopFixture) {
     assert_eq!(ids.len(), events.len());
     for p in products {
         let revisions: Vec<i64> = events.iter().filter(|e| e.aggregate_id == p.id.0).map(|e| e.revision).collect();
-        assert!(revisions.is_sorted_by(|a, b| a < b), "{revisions:?}");
-        assert_eq!(*revisions.last().unwrap(), f.fresh(p.id).await.revision, "the last event has the last revision");
+        assert!(
+            revisions.is_sorted_by(|a, b| a < b),
+            "the revisions of the events of a product must increase: {revisions:?}"
+        );
+        assert_eq!(
+            *revisions.last().unwrap(),
+            f.fresh(p.id).await.revision,
+            "the last event must have the last revision"
+        );
     }
 }

@@ -42,22 +42,34 @@ pub async fn flat_writes_and_reads_mean_the_default_sku(f: &ShopFixture) {
     assert_eq!((sku.barcode.as_deref(), sku.low_stock_threshold), (Some("4012"), 3));
     assert_eq!(p.availability().as_str(), "limited");
     assert_eq!(f.fresh(p.id).await, p);
+    let p = f.patch(&p, json!({ "track_stock": false })).await.unwrap();
+    assert_eq!((p.skus[0].track_stock, p.availability().as_str()), (false, "in_stock"));
 
-    let p = f.patch(&p, json!({ "price": 13, "stock": 9, "weight": null })).await.unwrap();
+    let p = f.patch(&p, json!({ "price": 13, "track_stock": true, "stock": 9, "weight": null })).await.unwrap();
     let now = p.default_sku().unwrap();
     assert_eq!((now.id, now.price.minor(), now.on_hand, now.weight), (sku.id, 1_300, 9, None));
-    assert_eq!((now.code.as_str(), now.barcode.as_deref()), ("L-1", Some("4012")), "other fields stay");
+    assert_eq!(
+        (now.code.as_str(), now.barcode.as_deref()),
+        ("L-1", Some("4012")),
+        "a patch must not change other fields"
+    );
     assert_eq!(f.fresh(p.id).await, p);
     let put: ProductInput = from(&json!({ "title": "Lamp", "price": 14 }));
     let p = f.shop.acting_as(me()).products().replace(p.id, v(p.audit.version), &put).await.unwrap();
     let now = p.default_sku().unwrap();
-    assert_eq!((now.id, now.price.minor(), now.on_hand), (sku.id, 1_400, 9), "the same SKU with unchanged stock");
+    assert_eq!((now.id, now.price.minor(), now.on_hand), (sku.id, 1_400, 9), "a patch must keep the SKU and its stock");
     assert!(p.categories.is_empty() && now.barcode.is_none(), "PUT replaces");
 
     f.shop.acting_as(me()).skus().create(p.id, &from(&json!({ "price": 20, "code": "L-2" }))).await.unwrap();
     let p = f.fresh(p.id).await;
     let before = f.snapshot().await;
-    for (field, value) in [("price", json!(1)), ("stock", json!(1)), ("sku", json!("z")), ("weight", json!(1))] {
+    for (field, value) in [
+        ("price", json!(1)),
+        ("stock", json!(1)),
+        ("track_stock", json!(true)),
+        ("sku", json!("z")),
+        ("weight", json!(1)),
+    ] {
         match conflict(f.patch(&p, json!({ field: value })).await, field) {
             Conflict::Catalog(CatalogConflict::FlatWrite { product, skus: 2, field: named }) => {
                 assert_eq!((product, named), (p.id.0, field));
@@ -71,7 +83,7 @@ pub async fn flat_writes_and_reads_mean_the_default_sku(f: &ShopFixture) {
     assert_eq!(
         f.patch(&p, json!({ "title": "Lamps" })).await.unwrap().skus.len(),
         2,
-        "a patch without SKUs keeps them"
+        "a patch without SKUs must keep them"
     );
 }
 
@@ -90,13 +102,13 @@ pub async fn put_reconciles_skus_by_id_and_by_code(f: &ShopFixture) {
         after.skus.iter().map(|s| (s.code.as_str(), s.price.minor(), s.on_hand)).collect();
     assert_eq!(seen, [("new", 900, 2), ("C", 300, 5), ("a-renamed", 100, 8), ("p", 400, 0)]);
     assert_eq!((after.skus[1].id, after.skus[2].id), (p.skus[2].id, p.skus[0].id));
-    assert_eq!(f.fresh(p.id).await, after, "the call returns the stored product");
+    assert_eq!(f.fresh(p.id).await, after, "the call must return the stored product");
     let gone = f.shop.skus().get(p.skus[1].id, IncludeDeleted::Yes).await.unwrap();
-    assert!(!gone.audit.is_live(), "a SKU that is not listed is deleted");
+    assert!(!gone.audit.is_live(), "a PUT must delete SKUs that it does not list");
     assert_eq!(f.shop.inventory().imbalances().await.unwrap(), []);
     let named = json!({ "title": "P", "skus": [{ "id": after.skus[1].id, "price": 3 }] });
     let one = f.shop.acting_as(me()).products().replace(p.id, v(2), &from(&named)).await.unwrap();
-    assert_eq!((one.skus.len(), one.skus[0].code.as_str()), (1, "C"), "without a code in the request, the code stays");
+    assert_eq!((one.skus.len(), one.skus[0].code.as_str()), (1, "C"), "a PUT without a code must keep the code");
     f.index_is_in_step("after").await;
 }
 
@@ -141,7 +153,7 @@ pub async fn a_patch_merges(f: &ShopFixture) {
     assert_eq!((p.description.as_deref(), p.brand.as_deref()), (None, Some("b")));
     assert_eq!(p.tags, ["z"]);
     assert_eq!(p.images.len(), 1);
-    assert!(p.images[0].primary, "if no image is primary, the first one is");
+    assert!(p.images[0].primary, "if no image is primary, the first one must become primary");
     assert_eq!(Value::Object(p.attributes.0.clone()), json!({ "keep": 1, "deep": { "a": 1, "c": 3 }, "list": [3] }));
     assert_eq!((p.discount.hundredths(), p.categories.len()), (1_000, 1));
     assert_eq!((p.title.as_str(), p.slug.as_str()), ("Lamp", "lamp"));
@@ -161,7 +173,11 @@ pub async fn a_patch_merges(f: &ShopFixture) {
         "dimensions": { "width": 1, "height": 2, "depth": 3 }, "barcode": null });
     let sku = f.shop.acting_as(me()).skus().patch(sku.id, v(1), from(&patch)).await.unwrap();
     assert_eq!(Value::Object(sku.attributes.0.clone()), json!({ "b": 2 }));
-    assert_eq!(sku.option_values.keys().collect::<Vec<_>>(), ["color", "size"], "objects merge (RFC 7396)");
+    assert_eq!(
+        sku.option_values.keys().collect::<Vec<_>>(),
+        ["color", "size"],
+        "a patch must merge objects (RFC 7396)"
+    );
     assert_eq!(sku.barcode, None);
     let patch = json!({ "option_values": { "size": null }, "dimensions": { "depth": 4 } });
     let sku = f.shop.acting_as(me()).skus().patch(sku.id, v(2), from(&patch)).await.unwrap();
@@ -210,20 +226,24 @@ pub async fn slugs_are_made_numbered_and_refused(f: &ShopFixture) {
     }
     for (title, expected) in [("Search", "search-product"), ("!!!", "product"), ("Ёлка", "iolka"), ("A/B & C", "a-b-c")]
     {
-        assert_eq!(f.plain(title).await.slug.as_str(), expected, "{title}");
+        assert_eq!(f.plain(title).await.slug.as_str(), expected, "the slug must be derived from the title: {title}");
     }
     let id = "0193b5a6-0000-7000-8000-000000000000";
     assert_eq!(f.plain(id).await.slug.as_str(), format!("{id}-product"));
     let long = f.plain(&"long ".repeat(50)).await;
     assert!(long.slug.as_str().len() <= 100);
     let also = f.plain(&"long ".repeat(50)).await;
-    assert!(also.slug.as_str().len() <= 100 && also.slug.as_str().ends_with("-2"), "{}", also.slug);
+    assert!(
+        also.slug.as_str().len() <= 100 && also.slug.as_str().ends_with("-2"),
+        "a numbered slug must have at most 100 characters: {}",
+        also.slug
+    );
 
     let p = f.plain("Lamp").await;
     let p = f.patch(&p, json!({ "title": "Light" })).await.unwrap();
-    assert_eq!(p.slug.as_str(), "lamp", "a patch of the title keeps the slug");
+    assert_eq!(p.slug.as_str(), "lamp", "a patch of the title must keep the slug");
     let p = f.patch(&p, json!({ "slug": null })).await.unwrap();
-    assert_eq!(p.slug.as_str(), "light", "null derives the slug from the title again");
+    assert_eq!(p.slug.as_str(), "light", "null must derive the slug from the title again");
     let p = f.patch(&p, json!({ "slug": "own" })).await.unwrap();
     let put = f.shop.acting_as(me()).products().replace(p.id, v(p.audit.version), &flat("Light")).await.unwrap();
     assert_eq!(put.slug.as_str(), "light");
@@ -232,7 +252,7 @@ pub async fn slugs_are_made_numbered_and_refused(f: &ShopFixture) {
     assert_eq!(
         f.category("Tree", Some(&a)).await.slug.as_str(),
         "tree-category-2",
-        "slugs are unique in the whole tree"
+        "slugs must be unique in the whole tree"
     );
 }
 
@@ -260,7 +280,7 @@ pub async fn prices_round_half_away_from_zero_per_sku(f: &ShopFixture) {
             max_price: Some(usd(expected)),
             ..ProductFilter::default()
         };
-        assert!(f.listed(found).await.contains(&"P".to_owned()), "lists filter by the same price");
+        assert!(f.listed(found).await.contains(&"P".to_owned()), "lists must filter by the price that products show");
         f.delete(&p, DeleteMode::Force).await.unwrap();
     }
 }

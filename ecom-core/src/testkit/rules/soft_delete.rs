@@ -84,9 +84,9 @@ pub async fn r02_a_restore_brings_back_what_went_with_the_product(f: &ShopFixtur
 
     let back = f.shop.acting_as(me()).products().restore(p.id, v(gone.audit.version)).await.unwrap();
     assert_eq!(back.skus.iter().map(|s| s.code.as_str()).collect::<Vec<_>>(), ["a", "c"]);
-    assert_eq!(back, f.fresh(p.id).await, "the call returns the stored product");
+    assert_eq!(back, f.fresh(p.id).await, "the call must return the stored product");
     assert_eq!(**f.shop.products().get(p.id).await.unwrap().value, back);
-    assert_eq!(back.skus[0].on_hand, 1, "the stock stays");
+    assert_eq!(back.skus[0].on_hand, 1, "a restore must keep the stock");
     assert!(back.revision > gone.revision && back.audit.version > gone.audit.version);
     assert_eq!(f.fresh_category(c.id).await.product_count, 1);
     let again = f.shop.acting_as(me()).products().restore(p.id, v(back.audit.version)).await;
@@ -111,7 +111,7 @@ pub async fn r02_skus_and_categories_are_restored(f: &ShopFixture) {
     assert_eq!(
         now.skus.iter().map(|s| s.code.as_str()).collect::<Vec<_>>(),
         ["a", "b"],
-        "the SKU has its old position"
+        "a restored SKU must have its old position"
     );
     assert_eq!(**f.shop.products().get(p.id).await.unwrap().value, now);
     assert_eq!(code_of(skus.restore(back.id, v(3)).await, "a live SKU"), ErrorCode::StateConflict);

@@ -10,20 +10,92 @@ use rand::{RngExt as _, SeedableRng as _};
 use serde_json::{Value, json};
 
 use super::ShopFixture;
-use super::support::{adjustment, from, me, v};
-use crate::domain::catalog::sku::SkuPatch;
+use super::support::{adjustment, conflict, fields, from, me, v};
+use crate::domain::catalog::product::ProductFilter;
+use crate::domain::catalog::sku::{AvailabilityStatus, SkuPatch};
 use crate::domain::common::{DeleteMode, IncludeDeleted};
 use crate::domain::stock::inventory::StockAdjustment;
-use crate::error::ErrorCode;
+use crate::error::{Conflict, ErrorCode, StockConflict};
 use crate::id::SkuId;
 use crate::paging::Paging;
 use crate::testkit::fresh_seed;
 
 tests! {
     __shop_stock: [
+        r07_a_sku_that_does_not_track_its_stock_is_never_short,
+        r11_stock_that_is_not_tracked_does_not_move,
         r11_a_random_concurrent_history_conserves_stock,
         r11_the_oracle_finds_a_defect,
     ]
+}
+
+/// It is in stock without any pieces, and so is its product. Adjustments are refused, also in a batch with others.
+pub async fn r07_a_sku_that_does_not_track_its_stock_is_never_short(f: &ShopFixture) {
+    let card = f.product(json!({ "title": "Gift card", "price": 5, "track_stock": false, "stock": 0 })).await;
+    let sku = &card.skus[0];
+    assert_eq!((sku.track_stock, sku.on_hand, sku.availability()), (false, 0, AvailabilityStatus::InStock));
+    assert_eq!(card.availability(), AvailabilityStatus::InStock);
+    let pen = f.product(json!({ "title": "Pen", "skus": [{ "code": "pen", "price": 1 }] })).await;
+    assert_eq!(pen.availability(), AvailabilityStatus::OutOfStock);
+    let in_stock = ProductFilter { availability: Some(AvailabilityStatus::InStock), ..ProductFilter::default() };
+    assert_eq!(f.listed(in_stock).await, ["Gift card"]);
+    let level = f.shop.inventory().level(sku.id).await.unwrap();
+    assert_eq!((level.tracked, level.on_hand, level.availability()), (false, 0, AvailabilityStatus::InStock));
+
+    let before = f.fresh(card.id).await;
+    for delta in [1, -1] {
+        match conflict(f.adjust(sku.id, delta).await, "an adjustment") {
+            Conflict::Stock(StockConflict::NotTracked { sku_id }) => assert_eq!(sku_id, sku.id.0),
+            other => panic!("{other}"),
+        }
+    }
+    let mixed = [adjustment(sku.id, 1), adjustment(pen.skus[0].id, 2), adjustment(sku.id, -1)];
+    let adjust = async |a: StockAdjustment| f.shop.acting_as(me()).inventory().adjust(a).await;
+    let worked: Vec<bool> = futures::future::join_all(mixed.map(adjust)).await.iter().map(Result::is_ok).collect();
+    assert_eq!(worked, [false, true, false]);
+    assert_eq!(f.fresh(card.id).await, before);
+    assert_eq!(f.shop.inventory().movements(sku.id, &Paging::first(9)).await.unwrap().0.items, []);
+}
+
+/// The pieces stay as they are until the stock is tracked again. Both changes are edits of the SKU.
+pub async fn r11_stock_that_is_not_tracked_does_not_move(f: &ShopFixture) {
+    let skus = || f.shop.acting_as(me()).skus();
+    let p = f.plain("Lamp").await;
+    let id = p.skus[0].id;
+    f.adjust(id, -7).await.unwrap();
+    let ledger = async || f.shop.inventory().movements(id, &Paging::first(9)).await.unwrap().0.items;
+    let rows = ledger().await;
+    assert_eq!((f.fresh(p.id).await.availability(), rows.len()), (AvailabilityStatus::Limited, 2));
+
+    let off = skus().patch(id, v(1), from(&json!({ "track_stock": false }))).await.unwrap();
+    assert_eq!((off.track_stock, off.on_hand, off.audit.version), (false, 3, 2), "an edit of the SKU");
+    let product = f.fresh(p.id).await;
+    assert_eq!((product.availability(), product.audit.version), (AvailabilityStatus::InStock, 2));
+    assert_eq!(product.skus, std::slice::from_ref(&off));
+
+    let before = f.snapshot().await;
+    for result in [
+        skus().patch(id, v(2), from(&json!({ "stock": 4 }))).await.map(drop),
+        skus().replace(id, v(2), &from(&json!({ "price": 10, "track_stock": false, "stock": 0 }))).await.map(drop),
+        f.patch(&product, json!({ "stock": 4 })).await.map(drop),
+    ] {
+        assert_eq!(fields(result, "stock").into_keys().collect::<Vec<_>>(), ["stock"]);
+    }
+    let listed = f.patch(&product, json!({ "skus": [{ "id": id, "price": 10, "track_stock": false, "stock": 4 }] }));
+    assert_eq!(fields(listed.await, "stock").into_keys().collect::<Vec<_>>(), ["skus[0].stock"]);
+    assert_eq!(skus().patch(id, v(2), from(&json!({ "stock": 3 }))).await.unwrap(), off, "the number that it has");
+    assert_eq!(f.snapshot().await, before);
+
+    let on = skus().patch(id, v(2), from(&json!({ "track_stock": true }))).await.unwrap();
+    assert_eq!((on.track_stock, on.on_hand, on.audit.version), (true, 3, 3));
+    assert_eq!(f.fresh(p.id).await.availability(), AvailabilityStatus::Limited);
+    assert_eq!(ledger().await, rows, "the ledger has no row of it");
+    assert_eq!(f.adjust(id, 1).await.unwrap().level.on_hand, 4, "it continues from there");
+    skus().patch(id, v(3), from(&json!({ "track_stock": false }))).await.unwrap();
+    let put = skus().replace(id, v(4), &from(&json!({ "price": 10, "stock": 9 }))).await.unwrap();
+    assert_eq!((put.track_stock, put.on_hand), (true, 9), "a replacement tracks the stock unless it says otherwise");
+    assert_eq!((ledger().await.len(), ledger().await[0].delta), (4, 5));
+    assert_eq!(f.shop.inventory().imbalances().await.unwrap(), []);
 }
 
 /// 64 tasks create SKUs, patch and adjust their stock, and delete them, all at the same time.
@@ -54,7 +126,11 @@ pub async fn stock_storm(f: &ShopFixture, seed: u64) {
         let (shop, done) = (f.shop.clone(), done.clone());
         async move {
             while !done.load(Ordering::SeqCst) {
-                assert_eq!(shop.inventory().imbalances().await.unwrap(), [], "the ledger must agree at any moment");
+                assert_eq!(
+                    shop.inventory().imbalances().await.unwrap(),
+                    [],
+                    "the stock must be the sum of the movements at any time"
+                );
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         }
@@ -125,12 +201,12 @@ pub async fn stock_storm(f: &ShopFixture, seed: u64) {
         for sku in f.shop.skus().of_product(p.id, IncludeDeleted::Yes).await.unwrap() {
             let page = Paging::first(10_000);
             let rows = f.shop.inventory().movements(sku.id, &page).await.unwrap().0.items;
-            assert!(sku.on_hand >= 0, "seed {seed}");
+            assert!(sku.on_hand >= 0, "seed {seed}: the stock must never be below 0");
             assert_eq!(rows.iter().map(|m| m.delta).sum::<i64>(), sku.on_hand, "seed {seed}: {}", sku.code);
             let mut on_hand = 0;
             for m in rows.iter().rev() {
                 on_hand += m.delta;
-                assert!(on_hand >= 0, "seed {seed}: the stock of {} was below 0", sku.code);
+                assert!(on_hand >= 0, "seed {seed}: the stock of {} must never be below 0", sku.code);
             }
             let named: Vec<(String, i64)> = rows.into_iter().filter_map(|m| Some((m.reference?, m.delta))).collect();
             let count = named.len();
@@ -153,15 +229,23 @@ pub async fn stock_storm(f: &ShopFixture, seed: u64) {
         for (sku, reference) in &t.refused {
             assert!(
                 ledgers.get(sku).is_none_or(|l| !l.contains_key(reference)),
-                "seed {seed}: what was refused is not"
+                "seed {seed}: a refused adjustment must not be in the ledger"
             );
         }
         for sku in &t.made {
             f.shop.skus().get(*sku, IncludeDeleted::No).await.unwrap();
         }
     }
-    assert_eq!(ledgers.values().map(HashMap::len).sum::<usize>(), accepted, "seed {seed}");
-    assert_eq!(f.shop.inventory().imbalances().await.unwrap(), [], "seed {seed}");
+    assert_eq!(
+        ledgers.values().map(HashMap::len).sum::<usize>(),
+        accepted,
+        "seed {seed}: the ledger must contain exactly the accepted adjustments"
+    );
+    assert_eq!(
+        f.shop.inventory().imbalances().await.unwrap(),
+        [],
+        "seed {seed}: the stock of every SKU must be the sum of its movements"
+    );
     f.index_is_in_step(&format!("seed {seed}")).await;
 }
 

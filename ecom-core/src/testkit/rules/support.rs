@@ -62,7 +62,7 @@ pub(super) fn in_category(id: CategoryId) -> ProductFilter {
 pub(super) fn conflict<T: fmt::Debug>(result: Result<T>, what: &str) -> Conflict {
     match result {
         Err(Error::Conflict(c)) => *c,
-        other => panic!("{what}: must be a conflict, is {other:?}"),
+        other => panic!("{what}: the call must fail with a conflict, but returns {other:?}"),
     }
 }
 
@@ -70,18 +70,18 @@ pub(super) fn conflict<T: fmt::Debug>(result: Result<T>, what: &str) -> Conflict
 pub(super) fn fields<T: fmt::Debug>(result: Result<T>, what: &str) -> BTreeMap<String, FieldCode> {
     match result {
         Err(Error::Validation(e)) => {
-            assert!(!e.0.is_empty(), "{what}: names no field");
+            assert!(!e.0.is_empty(), "{what}: the error must name at least one field");
             assert!(e.0.iter().all(|f| !f.message.is_empty()), "{what}: {e:?}");
             e.0.into_iter().map(|f| (f.field, f.code)).collect()
         }
-        other => panic!("{what}: must be refused field by field, is {other:?}"),
+        other => panic!("{what}: the call must fail with a validation error, but returns {other:?}"),
     }
 }
 
 pub(super) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let start = Instant::now();
     while !holds().await {
-        assert!(start.elapsed() < Duration::from_secs(10), "not within ten seconds: {what}");
+        assert!(start.elapsed() < Duration::from_secs(10), "this must happen within ten seconds: {what}");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }

@@ -66,7 +66,7 @@ pub async fn r03_a_rename_rewrites_the_whole_subtree(f: &ShopFixture) {
         f.shop.acting_as(me()).categories().patch(b.id, v(1), from(&json!({ "slug": "sound" }))).await.unwrap();
     assert_eq!((chosen.name.as_str(), chosen.path.as_str()), ("Audio", "gadgets-devices/sound"));
     let renamed = f.rename_category(b.id, "Hi-fi").await.unwrap();
-    assert_eq!(renamed.slug.as_str(), "sound", "a chosen slug stays");
+    assert_eq!(renamed.slug.as_str(), "sound", "a rename must keep a slug that was chosen");
 
     // The children of a deleted category do not follow a live category that has taken over the path.
     let (old, child) = (f.category("Twin", None).await, f.category("Twin child", None).await);
@@ -98,7 +98,7 @@ pub async fn r03_products_follow_a_moved_category(f: &ShopFixture) {
     assert_eq!(
         (now.audit.version, now.revision > p.revision),
         (1, true),
-        "the revision increases, and the version does not"
+        "a move must increase the revision and not the version"
     );
     assert_eq!(**f.shop.products().get(p.id).await.unwrap().value, now);
     assert_eq!(f.listed(in_category(a.id)).await, ["Q"]);
@@ -111,7 +111,11 @@ pub async fn r03_products_follow_a_moved_category(f: &ShopFixture) {
     assert_eq!(f.searched("", within(b.id)).await, ["P"]);
     f.rename_category(low.id, "Deepest").await.unwrap();
     f.index_is_in_step("after the rename").await;
-    assert_eq!(f.searched("deepest", SearchFilter::default()).await, ["P"], "the name of the category is searched");
+    assert_eq!(
+        f.searched("deepest", SearchFilter::default()).await,
+        ["P"],
+        "a search must find a product by the new name of its category"
+    );
     assert_eq!(f.fresh(gone.id).await.categories[0].path, "b/mid/deepest");
     f.move_category(mid.id, None).await.unwrap();
     assert_eq!(f.fresh(p.id).await.categories[0].path, "mid/deepest");
@@ -221,19 +225,19 @@ pub async fn tree_history(f: &ShopFixture, seed: u64) {
                 let cycle = other.is_some_and(|o| model_contains(&tree, id, o));
                 match f.move_category(id, other).await {
                     Ok(_) if !cycle => tree.get_mut(&id).unwrap().parent = other,
-                    Ok(c) => panic!("{at}: a cycle: {c:?}"),
+                    Ok(c) => panic!("{at}: a move that makes a cycle must be refused, but returns {c:?}"),
                     Err(e) if cycle => assert_eq!(e.code(), ErrorCode::CategoryCycle, "{at}: {e}"),
                     Err(e) => assert_eq!(e.code(), ErrorCode::Duplicate, "{at}: {e}"),
                 }
             }
             (7, Some(id)) => match f.delete_category(id, DeleteMode::Soft).await {
                 Ok(()) if !used(id, &tree, false) => tree.get_mut(&id).unwrap().live = false,
-                Ok(()) => panic!("{at}: deleted while in use"),
+                Ok(()) => panic!("{at}: a soft delete of a category in use must be refused"),
                 Err(e) => assert!(used(id, &tree, false) && e.code() == ErrorCode::CategoryNotEmpty, "{at}: {e}"),
             },
             (8, Some(id)) if rng.random_bool(0.5) => match f.delete_category(id, DeleteMode::Force).await {
                 Ok(()) if !used(id, &tree, true) => drop(tree.remove(&id)),
-                Ok(()) => panic!("{at}: removed while in use"),
+                Ok(()) => panic!("{at}: a force delete of a category in use must be refused"),
                 Err(e) => assert!(used(id, &tree, true) && e.code() == ErrorCode::CategoryNotEmpty, "{at}: {e}"),
             },
             _ => {
@@ -243,7 +247,7 @@ pub async fn tree_history(f: &ShopFixture, seed: u64) {
                     let under_deleted = tree[&id].parent.is_some_and(|p| !tree[&p].live);
                     match f.shop.acting_as(me()).categories().restore(id, v(version)).await {
                         Ok(_) if !under_deleted => tree.get_mut(&id).unwrap().live = true,
-                        Ok(c) => panic!("{at}: live under a deleted parent: {c:?}"),
+                        Ok(c) => panic!("{at}: a restore under a deleted parent must be refused, but returns {c:?}"),
                         Err(e) if under_deleted => assert_eq!(e.code(), ErrorCode::StateConflict, "{at}: {e}"),
                         Err(e) => assert_eq!(e.code(), ErrorCode::Duplicate, "{at}: {e}"),
                     }
@@ -316,7 +320,7 @@ pub async fn tree_storm(f: &ShopFixture, seed: u64) {
         });
     }
     let done: i32 = tasks.join_all().await.into_iter().sum();
-    assert!(done > 50, "seed {seed}: only {done} of 200 writes have succeeded");
+    assert!(done > 50, "seed {seed}: the test itself is at fault: only {done} of 200 writes have succeeded");
 
     let stored = f.snapshot().await;
     let tree: BTreeMap<CategoryId, Node> = stored
@@ -326,26 +330,30 @@ pub async fn tree_storm(f: &ShopFixture, seed: u64) {
         .collect();
     let at = format!("seed {seed}");
     for c in &stored.categories {
-        assert_eq!(c.path, model_path(&tree, c.id), "{at}");
+        assert_eq!(c.path, model_path(&tree, c.id), "{at}: a category must have the path of its ancestors");
         let live = stored.products.iter().filter(|p| p.audit.is_live());
         let own = live.clone().filter(|p| p.categories.iter().any(|of| of.id == c.id)).count();
         let below: BTreeSet<ProductId> =
             live.filter(|p| p.categories.iter().any(|of| model_contains(&tree, c.id, of.id))).map(|p| p.id).collect();
         if c.audit.is_live() {
-            assert!(c.parent_id.is_none_or(|p| tree[&p].live), "{at}: {} is under a deleted one", c.path);
-            assert_eq!(c.product_count, own as i64, "{at}: count of {}", c.path);
-            assert_eq!(c.subtree_product_count, below.len() as i64, "{at}: subtree count of {}", c.path);
+            assert!(
+                c.parent_id.is_none_or(|p| tree[&p].live),
+                "{at}: {} must not be live under a deleted category",
+                c.path
+            );
+            assert_eq!(c.product_count, own as i64, "{at}: the product count of {}", c.path);
+            assert_eq!(c.subtree_product_count, below.len() as i64, "{at}: the subtree count of {}", c.path);
             let filter = in_category(c.id);
             let query = ProductListQuery { filter, sort: ProductSort::CreatedAsc, paging: Paging::first(1_000) };
             let list = f.shop.products().list(&query).await.unwrap();
             let listed: BTreeSet<ProductId> = list.value.page.items.iter().map(|p| p.id).collect();
-            assert_eq!(listed, below, "{at}: list of {}", c.path);
+            assert_eq!(listed, below, "{at}: the list of {}", c.path);
         } else {
-            assert_eq!(own, 0, "{at}: live products in a deleted category");
+            assert_eq!(own, 0, "{at}: a deleted category must have no live products");
         }
     }
     for of in stored.products.iter().flat_map(|p| &p.categories) {
-        assert_eq!(of.path, model_path(&tree, of.id), "{at}");
+        assert_eq!(of.path, model_path(&tree, of.id), "{at}: the category of a product must have its current path");
     }
     f.index_is_in_step(&at).await;
 }
@@ -409,17 +417,21 @@ async fn matches_the_model(
     at: &str,
 ) {
     let stored = f.snapshot().await;
-    assert_eq!(stored.categories.len(), tree.len(), "{at}");
+    assert_eq!(stored.categories.len(), tree.len(), "{at}: the stored categories must be those of the model");
     for c in &stored.categories {
         let node = &tree[&c.id];
-        assert_eq!((c.parent_id, c.audit.is_live()), (node.parent, node.live), "{at}");
-        assert_eq!(c.path, model_path(tree, c.id), "{at}: live {}", node.live);
+        assert_eq!(
+            (c.parent_id, c.audit.is_live()),
+            (node.parent, node.live),
+            "{at}: a category must have the parent and the state of the model"
+        );
+        assert_eq!(c.path, model_path(tree, c.id), "{at}: the path of a category whose `live` is {}", node.live);
         let own = products.values().filter(|of| **of == c.id).count();
         let below: BTreeSet<ProductId> =
             products.iter().filter(|(_, of)| model_contains(tree, c.id, **of)).map(|(p, _)| *p).collect();
         if node.live {
-            assert_eq!(c.product_count, own as i64, "{at}: count of {}", c.path);
-            assert_eq!(c.subtree_product_count, below.len() as i64, "{at}: subtree count of {}", c.path);
+            assert_eq!(c.product_count, own as i64, "{at}: the product count of {}", c.path);
+            assert_eq!(c.subtree_product_count, below.len() as i64, "{at}: the subtree count of {}", c.path);
             let query = ProductListQuery {
                 filter: in_category(c.id),
                 sort: ProductSort::CreatedAsc,
@@ -427,18 +439,29 @@ async fn matches_the_model(
             };
             let list = f.shop.products().list(&query).await.unwrap();
             let listed: BTreeSet<ProductId> = list.value.page.items.iter().map(|p| p.id).collect();
-            assert_eq!(listed, below, "{at}: list of {}", c.path);
+            assert_eq!(listed, below, "{at}: the list of {}", c.path);
         }
     }
     for p in &stored.products {
-        assert_eq!(p.categories[0].path, model_path(tree, products[&p.id]), "{at}");
+        assert_eq!(
+            p.categories[0].path,
+            model_path(tree, products[&p.id]),
+            "{at}: the category of a product must have its current path"
+        );
     }
     let shown = f.shop.categories().tree().await.unwrap();
     let live: BTreeSet<CategoryId> = tree.iter().filter(|(_, n)| n.live).map(|(id, _)| *id).collect();
-    assert_eq!(shown.value.iter().map(|c| c.id).collect::<BTreeSet<_>>(), live, "{at}");
+    assert_eq!(
+        shown.value.iter().map(|c| c.id).collect::<BTreeSet<_>>(),
+        live,
+        "{at}: the tree must contain exactly the live categories"
+    );
     let mut seen = HashSet::new();
     for c in shown.value.iter() {
-        assert!(c.parent_id.is_none_or(|p| seen.contains(&p)), "{at}: parents come first");
+        assert!(
+            c.parent_id.is_none_or(|p| seen.contains(&p)),
+            "{at}: the tree must have parents before their children"
+        );
         seen.insert(c.id);
     }
 }

@@ -155,11 +155,7 @@ pub async fn r01_a_sale_in_between_does_not_fail_an_editors_patch(f: &ShopFixtur
     f.adjust(p.skus[0].id, -3).await.unwrap();
     let replaced: ProductInput = from(&json!({ "title": "Lamp", "price": "9.99" }));
     let replaced = f.shop.acting_as(me()).products().replace(p.id, v(2), &replaced).await.unwrap();
-    assert_eq!(
-        (replaced.audit.version, replaced.skus[0].on_hand),
-        (3, 4),
-        "without stock in the request, the stock stays"
-    );
+    assert_eq!((replaced.audit.version, replaced.skus[0].on_hand), (3, 4), "a write without stock must keep the stock");
     let (sku, read) = (p.skus[0].id, v(replaced.skus[0].audit.version));
     let sku = f.shop.acting_as(me()).skus().patch(sku, read, from(&json!({ "price": 5 }))).await.unwrap();
     assert_eq!(sku.on_hand, 4);
@@ -179,7 +175,7 @@ pub async fn r01_of_many_writers_of_one_version_one_wins(f: &ShopFixture) {
     }
     let (won, lost): (Vec<_>, Vec<_>) = tasks.join_all().await.into_iter().partition(Result::is_ok);
     assert_eq!(won.len(), 1);
-    assert!(lost.into_iter().all(|l| code_of(l, "a loser") == ErrorCode::VersionConflict));
+    assert!(lost.into_iter().all(|l| code_of(l, "an edit that came too late") == ErrorCode::VersionConflict));
     let after = f.fresh(p.id).await;
     assert_eq!(after.audit.version, 2);
     assert_eq!(Some(&after.brand), won[0].as_ref().ok());

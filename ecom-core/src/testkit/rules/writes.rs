@@ -3,17 +3,23 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::ShopFixture;
 use super::support::{adjustment, category_input, flat, from, me, v};
 use crate::config::ShopConfig;
+use crate::domain::access::principal::Principal;
 use crate::domain::catalog::category::Category;
 use crate::domain::catalog::product::Product;
+use crate::domain::catalog::review::{Review, ReviewInput};
 use crate::domain::catalog::sku::Sku;
-use crate::domain::common::{DeleteMode, IncludeDeleted};
+use crate::domain::common::{DeleteMode, ExpectedVersion, IncludeDeleted};
+use crate::domain::sales::cart::{Cart, CartAccess, CartInput, CartLineInput, CartLinePatch};
 use crate::domain::sales::customer::{Address, AddressInput, Customer, CustomerInput};
 use crate::error::{ErrorCode, Result};
+use crate::id::{AddressId, CategoryId, CustomerId, ProductId, SkuId};
 use crate::shop::{ActingShop, Shop};
 use crate::testkit::duplicate_field;
 use crate::testkit::faults::Fault;
@@ -23,6 +29,8 @@ tests! {
         a_write_that_another_was_in_the_way_of_is_run_again_and_written_once,
         a_write_of_unknown_outcome_is_not_run_again,
         tries_of_a_write_end_and_leave_nothing,
+        a_transaction_with_a_failed_call_is_not_committed,
+        a_call_refused_before_it_reads_leaves_its_transaction_usable,
         a_deadlock_with_a_host_leaves_an_answer_to_both,
         a_made_name_that_is_lost_to_another_is_made_again,
         products_of_one_title_made_at_once_all_get_a_name,
@@ -30,7 +38,7 @@ tests! {
 }
 
 /// The number of kinds of writes that [`Written::write`] makes.
-const WRITES: usize = 25;
+const WRITES: usize = 38;
 
 /// The rows that the writes change.
 struct Written {
@@ -44,6 +52,11 @@ struct Written {
     customer: Customer,
     gone_customer: Customer,
     address: Address,
+    review: Review,
+    /// A cart with a line, and two without lines.
+    cart: Cart,
+    empty: Cart,
+    other_cart: Cart,
     /// The number of the round, which is part of names.
     n: usize,
 }
@@ -62,6 +75,13 @@ impl Written {
         let address = f.shop.acting_as(me()).addresses().create(customer.id, &address_input()).await.unwrap();
         let gone_customer = customers.create(&customer_input(&format!("gone{n}@example.com"))).await.unwrap();
         customers.delete(gone_customer.id, v(1), DeleteMode::Soft).await.unwrap();
+        let input = ReviewInput::new(4).customer_id(customer.id);
+        let review = f.shop.acting_as(me()).reviews().create(product.id, &input).await.unwrap();
+        let carts = f.shop.acting_as(me()).carts();
+        let line = cart_line(&product.skus[1]);
+        let cart = carts.create(&CartInput::default().line(line)).await.unwrap().cart.cart;
+        let empty = carts.create(&CartInput::default()).await.unwrap().cart.cart;
+        let other_cart = carts.create(&CartInput::default()).await.unwrap().cart.cart;
         let gone = f.plain(&format!("Gone {n}")).await;
         f.delete(&gone, DeleteMode::Soft).await.unwrap();
         Self {
@@ -74,6 +94,10 @@ impl Written {
             customer,
             gone_customer,
             address,
+            review,
+            cart,
+            empty,
+            other_cart,
             gone_category: f.fresh_category(gone_category.id).await,
             n,
         }
@@ -102,7 +126,8 @@ impl Written {
             }
             13 => shop.inventory().adjust(adjustment(p.skus[0].id, -2)).await.map(drop),
             14 => products.delete(self.gone.id, v(self.gone.audit.version), DeleteMode::Force).await,
-            _ => self.write_customer(shop, way).await,
+            15..25 => self.write_customer(shop, way).await,
+            _ => self.write_cart(shop, way).await,
         }
     }
 
@@ -120,9 +145,46 @@ impl Written {
             21 => addresses.create(c, &address_input()).await.map(drop),
             22 => addresses.patch(a, v(1), from(&json!({ "city": "Paris" }))).await.map(drop),
             23 => addresses.replace(a, v(1), &from(&json!({ "street": "S", "city": "C" }))).await.map(drop),
-            _ => addresses.delete(a, v(1)).await,
+            24 => addresses.delete(a, v(1)).await,
+            _ => self.write_review(shop, way).await,
         }
     }
+
+    async fn write_review(&self, shop: ActingShop<'_>, way: usize) -> Result<()> {
+        let (reviews, r) = (shop.reviews(), &self.review);
+        match way {
+            25 => reviews.create(r.product_id, &ReviewInput::new(1)).await.map(drop),
+            26 => reviews.patch(r.id, v(1), from(&json!({ "rating": "2.5" }))).await.map(drop),
+            27 => reviews.replace(r.id, v(1), &ReviewInput::new(3)).await.map(drop),
+            _ => reviews.delete(r.id, v(1)).await,
+        }
+    }
+
+    /// Returns the number of events of a write. A write of a review also changes the rating of its product.
+    const fn events(way: usize) -> usize {
+        if way >= 25 && way < 29 { 2 } else { 1 }
+    }
+
+    async fn write_cart(&self, shop: ActingShop<'_>, way: usize) -> Result<()> {
+        let (carts, staff, any) = (shop.carts(), &CartAccess::Permission, ExpectedVersion::Unspecified);
+        let (cart, empty, other) = (self.cart.id, self.empty.id, self.other_cart.id);
+        let line = self.cart.lines[0].id;
+        match way {
+            29 => carts.create(&CartInput::default()).await.map(drop),
+            30 => carts.patch(cart, staff, v(1), from(&json!({ "email": "a@example.com" }))).await.map(drop),
+            31 => carts.delete(cart, staff, v(1)).await,
+            32 => carts.add_line(empty, staff, any, &cart_line(&self.sku)).await.map(drop),
+            33 => carts.change_line(cart, staff, any, line, &CartLinePatch::quantity(7)).await.map(drop),
+            34 => carts.remove_line(cart, staff, any, line).await.map(drop),
+            35 => carts.clear(cart, staff, any).await.map(drop),
+            36 => carts.merge(empty, staff, other, staff).await.map(drop),
+            _ => carts.assign(empty, staff, self.customer.id).await.map(drop),
+        }
+    }
+}
+
+fn cart_line(sku: &Sku) -> CartLineInput {
+    CartLineInput::new(sku.id, 1, sku.price)
 }
 
 fn customer_input(email: &str) -> CustomerInput {
@@ -143,7 +205,7 @@ pub async fn a_write_that_another_was_in_the_way_of_is_run_again_and_written_onc
         on.write(&shop, way).await.unwrap_or_else(|e| panic!("write {way}: {e:?}"));
         assert_eq!(storage.commits(), 4, "write {way}");
         let events = f.events_after(head).await;
-        assert_eq!(events.len(), 1, "write {way}: {events:?}");
+        assert_eq!(events.len(), Written::events(way), "write {way}: {events:?}");
     }
     assert_eq!(f.shop.inventory().imbalances().await.unwrap(), []);
 }
@@ -156,10 +218,11 @@ pub async fn a_write_of_unknown_outcome_is_not_run_again(f: &ShopFixture) {
             let on = Written::make(f, way * 2 + n).await;
             let head = f.head().await;
             storage.plan(&[fault]);
-            let error = on.write(&shop, way).await.expect_err("the response of the commit was lost");
+            let error = on.write(&shop, way).await.expect_err("a write whose commit has no response must fail");
             assert!(error.outcome_unknown() && !error.is_contention(), "write {way}: {error:?}");
             assert_eq!(storage.commits(), 1, "write {way}");
-            assert_eq!(f.events_after(head).await.len(), written, "write {way} after {fault:?}");
+            let events = f.events_after(head).await.len();
+            assert_eq!(events, written * Written::events(way), "write {way} after {fault:?}");
         }
     }
     assert_eq!(f.shop.inventory().imbalances().await.unwrap(), []);
@@ -170,12 +233,17 @@ pub async fn tries_of_a_write_end_and_leave_nothing(f: &ShopFixture) {
     let (shop, storage) = f.unsteady();
     let on = Written::make(f, 0).await;
     let before = f.snapshot().await;
-    for way in [0, 6, 10, 13, 15, 21] {
+    for way in [0, 6, 10, 13, 15, 21, 25, 29, 32, 37] {
         storage.plan(&[Fault::Contention; 100]);
-        let error = on.write(&shop, way).await.expect_err("another transaction always conflicts");
+        let error =
+            on.write(&shop, way).await.expect_err("a write must fail if another transaction conflicts every time");
         assert!(error.is_contention() && error.is_retryable() && !error.outcome_unknown(), "write {way}: {error:?}");
         assert_eq!(error.code(), ErrorCode::Unavailable);
-        assert!((2..=8).contains(&storage.commits()), "write {way}: {} tries", storage.commits());
+        assert!(
+            (2..=8).contains(&storage.commits()),
+            "write {way}: a write must be tried 2 to 8 times, but was tried {} times",
+            storage.commits()
+        );
     }
     assert_eq!(f.snapshot().await, before);
     // The transaction of a host runs once, because only the host can run it again.
@@ -185,6 +253,99 @@ pub async fn tries_of_a_write_end_and_leave_nothing(f: &ShopFixture) {
     assert!(tx.commit().await.unwrap_err().is_contention());
     assert_eq!(storage.commits(), 1);
     assert_eq!(f.snapshot().await, before);
+}
+
+/// Every `…_in` call that fails makes its transaction one that cannot be committed, also if the host ignores the error.
+pub async fn a_transaction_with_a_failed_call_is_not_committed(f: &ShopFixture) {
+    let shop = f.shop.acting_as(me());
+    let (products, skus, categories) = (shop.products(), shop.skus(), shop.categories());
+    let (customers, addresses) = (shop.customers(), shop.addresses());
+    let soft = DeleteMode::Soft;
+    // A subtree that is one level too deep for its new place: the category is written before its children are checked.
+    let mut deep = f.category("Deep 1", None).await;
+    for n in 2..Category::MAX_DEPTH {
+        deep = f.category(&format!("Deep {n}"), Some(&deep)).await;
+    }
+    let moved = f.category("Moved", None).await;
+    f.category("Child", Some(&moved)).await;
+    let taken = f.product(json!({ "title": "Taken", "slug": "taken", "price": 1 })).await;
+    let ada = customer_input("ada@example.com");
+    let known = customers.create(&ada).await.unwrap();
+    let before = f.snapshot().await;
+
+    let mut commits = [true, false].into_iter().cycle();
+    macro_rules! fails {
+        ($service:ident.$call:ident($($argument:expr),*)) => {
+            let mut tx = f.shop.begin().await.unwrap();
+            products.create_in(&mut tx, &flat("Before")).await.unwrap();
+            let call = concat!(stringify!($service), ".", stringify!($call));
+            $service.$call(&mut tx, $($argument),*).await.map(drop).expect_err(call);
+            // A later call that succeeds does not make up for it.
+            let _ = products.create_in(&mut tx, &flat("After")).await;
+            let ended = if commits.next() == Some(true) { tx.commit().await } else { tx.finish() };
+            let error = ended.map(drop).expect_err(call);
+            assert_eq!(error.code(), ErrorCode::StateConflict, "{call}: {error:?}");
+            assert!(error.to_string().contains("roll it back"), "{call}: {error}");
+        };
+    }
+    let sku = from(&json!({ "price": 1 }));
+    fails!(categories.move_to_in(moved.id, v(1), Some(deep.id.to_string())));
+    fails!(products.create_in(&from(&json!({ "title": "Other", "slug": "taken", "price": 1 }))));
+    fails!(products.create_many_in(&[flat("Good"), from(&json!({ "title": "Bad", "slug": "taken", "price": 1 }))]));
+    fails!(products.replace_in(taken.id, v(9), &flat("Put")));
+    fails!(products.patch_in(taken.id, v(1), from(&json!({ "title": "" }))));
+    fails!(products.delete_in(taken.id, v(9), soft));
+    fails!(products.restore_in(taken.id, v(1)));
+    fails!(skus.create_in(ProductId(Uuid::nil()), &sku));
+    fails!(skus.replace_in(taken.skus[0].id, v(9), &sku));
+    fails!(skus.patch_in(taken.skus[0].id, v(9), from(&json!({ "price": 2 }))));
+    fails!(skus.delete_in(taken.skus[0].id, v(1), soft));
+    fails!(skus.restore_in(taken.skus[0].id, v(1)));
+    fails!(categories.create_in(&category_input("Child", Some(CategoryId(Uuid::nil())))));
+    fails!(categories.replace_in(moved.id, v(9), &category_input("Put", None)));
+    fails!(categories.patch_in(moved.id, v(9), from(&json!({ "name": "Patch" }))));
+    fails!(categories.delete_in(moved.id, v(1), soft));
+    fails!(categories.restore_in(moved.id, v(1)));
+    let nobody = CustomerId(Uuid::nil());
+    let double = customer_input("ada@EXAMPLE.com");
+    fails!(customers.create_in(&double));
+    fails!(customers.replace_in(nobody, v(1), &ada));
+    fails!(customers.patch_in(known.id, v(1), from(&json!({ "email": "" }))));
+    fails!(customers.delete_in(nobody, v(1), soft));
+    fails!(customers.restore_in(known.id, v(1)));
+    let nowhere = AddressId(Uuid::nil());
+    fails!(addresses.create_in(nobody, &address_input()));
+    fails!(addresses.replace_in(nowhere, v(1), &address_input()));
+    fails!(addresses.patch_in(nowhere, v(1), from(&json!({ "city": "Paris" }))));
+    fails!(addresses.delete_in(nowhere, v(1)));
+
+    // A call whose future is dropped has not succeeded either.
+    let mut tx = f.shop.begin().await.unwrap();
+    // A database in memory may answer at once, so that the call ends.
+    match products.create_in(&mut tx, &flat("Dropped")).now_or_never() {
+        None => assert_eq!(tx.commit().await.unwrap_err().code(), ErrorCode::StateConflict),
+        Some(created) => drop((created.unwrap(), tx)),
+    }
+    assert!(f.snapshot().await == before, "a transaction with a failed call has written something");
+}
+
+/// The host can commit a transaction in which such a call was refused.
+pub async fn a_call_refused_before_it_reads_leaves_its_transaction_usable(f: &ShopFixture) {
+    let stocked = f.plain("Stocked").await;
+    let nobody = Principal::new("nobody", []);
+    let shop = f.shop.acting_as(me());
+    let (products, inventory) = (shop.products(), shop.inventory());
+    let mut tx = f.shop.begin().await.unwrap();
+    f.shop.acting_as(&nobody).products().create_in(&mut tx, &flat("Pen")).await.unwrap_err();
+    products.create_in(&mut tx, &flat("")).await.unwrap_err();
+    shop.categories().create_in(&mut tx, &category_input("", None)).await.unwrap_err();
+    inventory.adjust_in(&mut tx, adjustment(stocked.skus[0].id, -1_000)).await.unwrap_err();
+    inventory.adjust_in(&mut tx, adjustment(SkuId(Uuid::nil()), 1)).await.unwrap_err();
+    inventory.adjust_in(&mut tx, adjustment(stocked.skus[0].id, -1)).await.unwrap();
+    let pen = products.create_in(&mut tx, &flat("Pen")).await.unwrap();
+    tx.commit().await.unwrap().run().await;
+    assert_eq!(f.fresh(pen.id).await.title, "Pen");
+    assert_eq!(f.fresh(stocked.id).await.skus[0].on_hand, 9);
 }
 
 /// A host locks SKUs in another order than the service, which locks those of a batch by id. The database decides which
@@ -261,7 +422,7 @@ pub async fn a_made_name_that_is_lost_to_another_is_made_again(f: &ShopFixture) 
     storage.blind(true, false);
     let mut tx = shop.begin().await.unwrap();
     let error = shop.acting_as(me()).products().create_in(&mut tx, &flat("Lamp")).await.unwrap_err();
-    assert!(error.is_contention(), "{error:?}");
+    assert!(error.is_contention(), "the transaction of a host must fail with an error that allows a retry: {error:?}");
 }
 
 /// Two processes create products with one title.
@@ -278,6 +439,6 @@ pub async fn products_of_one_title_made_at_once_all_get_a_name(f: &ShopFixture) 
     assert_eq!((slugs.len(), codes.len()), (32, 32));
     for n in 1..=32 {
         let slug = if n == 1 { "creme-brulee".to_owned() } else { format!("creme-brulee-{n}") };
-        assert!(slugs.contains(&*slug), "{slug} is left out: {slugs:?}");
+        assert!(slugs.contains(&*slug), "the slugs must be numbered without gaps, but {slug} is missing: {slugs:?}");
     }
 }

@@ -100,7 +100,10 @@ pub(crate) struct ProductView<'a> {
     pub sku: Option<&'a str>,
     /// The number of pieces of the default SKU in stock.
     pub stock: Option<i64>,
-    /// The number of pieces of the default SKU that can be sold.
+    /// Whether the stock of the default SKU is tracked. If it is not, the SKU is always in stock and its stock does not
+    /// move.
+    pub track_stock: Option<bool>,
+    /// The number of pieces of the default SKU that can be sold. It is no limit if the stock is not tracked.
     pub available: Option<i64>,
     /// The availability of the default SKU.
     pub availability_status: AvailabilityStatus,
@@ -169,6 +172,7 @@ impl<'a> ProductView<'a> {
         "price_range",
         "sku",
         "stock",
+        "track_stock",
         "available",
         "availability_status",
         "low_stock_threshold",
@@ -215,6 +219,7 @@ impl<'a> ProductView<'a> {
             price_range: range.map(|(min, max)| PriceRange { min: money(min), max: money(max) }),
             sku: sku.map(|s| s.code.as_str()),
             stock: sku.map(|s| s.on_hand),
+            track_stock: sku.map(|s| s.track_stock),
             available: sku.map(Sku::available),
             availability_status: sku.map_or(AvailabilityStatus::OutOfStock, Sku::availability),
             low_stock_threshold: sku.map(|s| s.low_stock_threshold),

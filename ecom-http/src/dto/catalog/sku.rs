@@ -55,9 +55,11 @@ pub(crate) struct SkuView<'a> {
     pub final_price: Amount,
     /// The number of pieces in stock.
     pub stock: i64,
+    /// Whether the stock is tracked. If it is not, the SKU is always in stock and its stock does not move.
+    pub track_stock: bool,
     /// The number of pieces in stock that are reserved.
     pub reserved: i64,
-    /// The number of pieces that can be sold: stock − reserved.
+    /// The number of pieces that can be sold: stock − reserved. It is no limit if the stock is not tracked.
     pub available: i64,
     /// The availability that shoppers see.
     pub availability_status: AvailabilityStatus,
@@ -99,6 +101,7 @@ impl<'a> SkuView<'a> {
         "currency",
         "final_price",
         "stock",
+        "track_stock",
         "reserved",
         "available",
         "availability_status",
@@ -127,6 +130,7 @@ impl<'a> SkuView<'a> {
             currency: s.price.currency().code(),
             final_price: money(s.final_price(discount)),
             stock: s.on_hand,
+            track_stock: s.track_stock,
             reserved: s.reserved,
             available: s.available(),
             availability_status: s.availability(),

@@ -17,7 +17,9 @@ pub(crate) struct StockView {
     pub on_hand: i64,
     /// The number of pieces in stock that are reserved.
     pub reserved: i64,
-    /// The number of pieces that can be sold: on hand − reserved.
+    /// Whether the stock is tracked. If it is not, the SKU is always in stock and adjustments are refused.
+    pub tracked: bool,
+    /// The number of pieces that can be sold: on hand − reserved. It is no limit if the stock is not tracked.
     pub available: i64,
     /// If this many or fewer pieces are available, the availability is `limited`.
     pub low_stock_threshold: i64,
@@ -32,9 +34,10 @@ impl From<&StockLevel> for StockView {
             product_id: l.product_id.0,
             on_hand: l.on_hand,
             reserved: l.reserved,
+            tracked: l.tracked,
             available: l.available(),
             low_stock_threshold: l.low_stock_threshold,
-            availability_status: AvailabilityStatus::of(l.available(), l.low_stock_threshold),
+            availability_status: l.availability(),
         }
     }
 }

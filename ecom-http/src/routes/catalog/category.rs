@@ -12,9 +12,10 @@ use crate::error::{ApiError, ApiResult};
 use crate::etag::Stamp;
 use crate::extract::{
     ById, ByKey, Cursor, Force, IfMatchHeader, Json, Key, Paged, Pages, Picked, Query, ShowDeleted, Version,
-    VersionBody, present,
+    VersionBody, present, unversioned,
 };
 use crate::headers::{listed, no_content, public};
+use crate::idempotency::Post;
 use crate::openapi::NotModified;
 use crate::resource::{Format, Reply, Resource, Shown, Write};
 
@@ -180,8 +181,16 @@ pub(crate) async fn ancestors(reply: Reply, key: Key, Query(()): Query<()>) -> A
         (status = 201, description = "The created category; `Location` has its path", body = Item<CategoryView>),
     )
 )]
-pub(crate) async fn create(reply: Reply, Query(()): Query<()>, Json(input): Json<CategoryInput>) -> ApiResult {
-    reply.created(&reply.shop().categories().create(&input).await?, &())
+pub(crate) async fn create(
+    reply: Reply,
+    Query(()): Query<()>,
+    Post { body: Json(input), keyed }: Post<Json<CategoryInput>>,
+) -> ApiResult {
+    unversioned(input.version)?;
+    let categories = reply.shop().categories();
+    let within = |mut tx| async { Ok((categories.create_in(&mut tx, &input).await?, tx)) };
+    let render = |made: &_| reply.created::<Category>(made, &());
+    Ok(keyed.answer(&reply, categories.create(&input), within, render).await?)
 }
 
 /// Replace a category
@@ -218,10 +227,20 @@ pub(crate) async fn patch(w: Write<CategoryId>, Query(()): Query<()>, Json(patch
     post, path = "/categories/{id}/move", tag = "categories", params(ById, IfMatchHeader), request_body = MoveInput,
     responses((status = 200, description = "The moved category", body = Item<CategoryView>))
 )]
-pub(crate) async fn move_to(w: Write<CategoryId>, Query(()): Query<()>, Json(input): Json<MoveInput>) -> ApiResult {
+pub(crate) async fn move_to(
+    w: Write<CategoryId>,
+    Query(()): Query<()>,
+    Post { body: Json(input), keyed }: Post<Json<MoveInput>>,
+) -> ApiResult {
     let read = w.read(input.version)?;
-    let done = w.shop().categories().move_to(w.id, read, input.parent_id).await;
-    w.written(&w.done(done)?, &())
+    let categories = w.shop().categories();
+    let plain = categories.move_to(w.id, read, input.parent_id.clone());
+    let within = |mut tx| async {
+        let moved = categories.move_to_in(&mut tx, w.id, read, input.parent_id.clone()).await?;
+        Ok((moved, tx))
+    };
+    let render = |moved: &_| w.written::<Category>(moved, &());
+    w.done(keyed.answer(&w, plain, within, render).await)
 }
 
 /// Delete a category
@@ -249,9 +268,11 @@ pub(crate) async fn delete(w: Write<CategoryId>, Query((force, version)): Query<
 pub(crate) async fn restore(
     w: Write<CategoryId>,
     Query((version,)): Query<(Version,)>,
-    body: VersionBody,
+    Post { body, keyed }: Post<VersionBody>,
 ) -> ApiResult {
     let read = w.read_either(body.version, version.version)?;
-    let done = w.shop().categories().restore(w.id, read).await;
-    w.written(&w.done(done)?, &())
+    let categories = w.shop().categories();
+    let within = |mut tx| async { Ok((categories.restore_in(&mut tx, w.id, read).await?, tx)) };
+    let render = |restored: &_| w.written::<Category>(restored, &());
+    w.done(keyed.answer(&w, categories.restore(w.id, read), within, render).await)
 }

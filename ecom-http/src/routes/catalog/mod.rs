@@ -2,6 +2,7 @@
 
 mod category;
 mod product;
+mod review;
 mod sku;
 
 use utoipa_axum::routes;
@@ -16,8 +17,14 @@ pub(super) const AREA: Area = Area {
         ("products", "Products with their SKUs"),
         ("skus", "SKUs, the variants of products, which have prices and stock"),
         ("categories", "The tree of categories"),
+        ("reviews", "Reviews of products, from which their ratings follow"),
     ],
-    links: &[("products", "/products"), ("categories", "/categories"), ("category_tree", "/categories/tree")],
+    links: &[
+        ("products", "/products"),
+        ("categories", "/categories"),
+        ("category_tree", "/categories/tree"),
+        ("reviews", "/reviews"),
+    ],
 };
 
 /// Returns the routes of the catalog.
@@ -30,6 +37,9 @@ fn routes() -> Routes {
         routes!(sku::find),
         routes!(sku::read, sku::replace, sku::patch, sku::delete),
         routes!(sku::restore),
+        routes!(review::of_product, review::create),
+        routes!(review::list),
+        routes!(review::read, review::replace, review::patch, review::delete),
         routes!(category::list, category::create),
         routes!(category::tree),
         routes!(category::read, category::replace, category::patch, category::delete),

@@ -15,9 +15,10 @@ use crate::error::{ApiError, ApiResult};
 use crate::etag::Stamp;
 use crate::extract::{
     ById, ByKey, Cursor, Force, IfMatchHeader, Json, Key, Numbers, Pages, Query, Shape, ShowDeleted, Version,
-    VersionBody, prices, word,
+    VersionBody, prices, unversioned, word,
 };
 use crate::headers::{listed, no_content};
+use crate::idempotency::Post;
 use crate::openapi::NotModified;
 use crate::resource::{Format, Reply, Resource, Shown, Write};
 
@@ -189,9 +190,13 @@ pub(crate) async fn list(
 pub(crate) async fn create(
     reply: Reply,
     Query((numbers,)): Query<(Numbers,)>,
-    Json(input): Json<ProductInput>,
+    Post { body: Json(input), keyed }: Post<Json<ProductInput>>,
 ) -> ApiResult {
-    reply.created(&reply.shop().products().create(&input).await?, &numbers)
+    unversioned(input.version)?;
+    let products = reply.shop().products();
+    let within = |mut tx| async { Ok((products.create_in(&mut tx, &input).await?, tx)) };
+    let render = |made: &_| reply.created::<Product>(made, &numbers);
+    Ok(keyed.answer(&reply, products.create(&input), within, render).await?)
 }
 
 /// Replace a product
@@ -231,7 +236,8 @@ pub(crate) async fn patch(
 
 /// Delete a product
 ///
-/// The product is soft-deleted with its SKUs and can be restored, unless `force` deletes it permanently.
+/// The product is soft-deleted with its SKUs and can be restored, unless `force` deletes it permanently. Its reviews are
+/// hidden or deleted with it.
 #[utoipa::path(
     delete, path = "/products/{id}", tag = "products", params(ById, IfMatchHeader, Force, Version),
     responses((status = 204, description = "The product is deleted"))
@@ -253,11 +259,13 @@ pub(crate) async fn delete(w: Write<ProductId>, Query((force, version)): Query<(
 pub(crate) async fn restore(
     w: Write<ProductId>,
     Query((version, numbers)): Query<(Version, Numbers)>,
-    body: VersionBody,
+    Post { body, keyed }: Post<VersionBody>,
 ) -> ApiResult {
     let read = w.read_either(body.version, version.version)?;
-    let done = w.shop().products().restore(w.id, read).await;
-    w.written(&w.done(done)?, &numbers)
+    let products = w.shop().products();
+    let within = |mut tx| async { Ok((products.restore_in(&mut tx, w.id, read).await?, tx)) };
+    let render = |restored: &_| w.written::<Product>(restored, &numbers);
+    w.done(keyed.answer(&w, products.restore(w.id, read), within, render).await)
 }
 
 /// Returns the id of the product with an id or slug. It does not check whether an id exists.

@@ -7,7 +7,7 @@ use ecom_core::common::IncludeDeleted;
 use ecom_core::id::{ProductId, SkuId};
 use ecom_core::money::Percentage;
 use ecom_core::text::check_text;
-use ecom_core::{Error, FieldCode, ValidationErrors};
+use ecom_core::{Error, FieldCode, Tx, ValidationErrors};
 use serde::Deserialize;
 
 use super::product::id_of;
@@ -16,8 +16,10 @@ use crate::error::{ApiError, ApiResult};
 use crate::etag::Stamp;
 use crate::extract::{
     ById, ByKey, Force, Id, IfMatchHeader, Json, Key, Numbers, Query, Shape, ShowDeleted, Version, VersionBody,
+    unversioned,
 };
 use crate::headers::{listed, no_content, public};
+use crate::idempotency::Post;
 use crate::openapi::NotModified;
 use crate::resource::{Format, Reply, Resource, Shown, Write};
 
@@ -57,6 +59,12 @@ struct SkuOf {
 impl SkuOf {
     async fn load(reply: &Reply, sku: Sku) -> Result<Self, Error> {
         Ok(Self { owner: Owner::load(reply, sku.product_id).await?, sku })
+    }
+
+    /// As [`Self::load`], with the product as the transaction that has written the SKU sees it.
+    async fn load_in(reply: &Reply, mut tx: Tx<'static>, sku: Sku) -> Result<(Self, Tx<'static>), Error> {
+        let product = reply.shop().products().get_in(&mut tx, sku.product_id, IncludeDeleted::No).await?;
+        Ok((Self { owner: Owner::from(&product), sku }, tx))
     }
 
     /// Loads the products of several SKUs. All live products are loaded at once.
@@ -186,16 +194,23 @@ pub(crate) async fn create(
     reply: Reply,
     Id(product): Id<ProductId>,
     Query((numbers,)): Query<(Numbers,)>,
-    Json(input): Json<SkuInput>,
+    Post { body: Json(input), keyed }: Post<Json<SkuInput>>,
 ) -> ApiResult {
-    let made = reply.shop().skus().create(product, &input).await?;
-    reply.created(&SkuOf::load(&reply, made).await?, &numbers)
+    unversioned(input.version)?;
+    let skus = reply.shop().skus();
+    let plain = async { SkuOf::load(&reply, skus.create(product, &input).await?).await };
+    let within = |mut tx| async {
+        let made = skus.create_in(&mut tx, product, &input).await?;
+        SkuOf::load_in(&reply, tx, made).await
+    };
+    let render = |made: &_| reply.created::<SkuOf>(made, &numbers);
+    Ok(keyed.answer(&reply, plain, within, render).await?)
 }
 
 /// Replace a SKU
 ///
 /// Fields that the request leaves out are cleared, except `code`, `stock`, `source` and `external_id`; the low-stock
-/// threshold becomes 5.
+/// threshold becomes 5, and `track_stock` becomes true.
 #[utoipa::path(
     put, path = "/skus/{id}", tag = "skus", params(ById, IfMatchHeader, Numbers), request_body = SkuInput,
     responses((status = 200, description = "The replaced SKU", body = Item<SkuView>))
@@ -255,9 +270,15 @@ pub(crate) async fn delete(w: Write<SkuId>, Query((force, version)): Query<(Forc
 pub(crate) async fn restore(
     w: Write<SkuId>,
     Query((version, numbers)): Query<(Version, Numbers)>,
-    body: VersionBody,
+    Post { body, keyed }: Post<VersionBody>,
 ) -> ApiResult {
     let read = w.read_either(body.version, version.version)?;
-    let done = w.shop().skus().restore(w.id, read).await;
-    w.written(&SkuOf::load(&w, w.done(done)?).await?, &numbers)
+    let skus = w.shop().skus();
+    let plain = async { SkuOf::load(&w, skus.restore(w.id, read).await?).await };
+    let within = |mut tx| async {
+        let restored = skus.restore_in(&mut tx, w.id, read).await?;
+        SkuOf::load_in(&w, tx, restored).await
+    };
+    let render = |restored: &_| w.written::<SkuOf>(restored, &numbers);
+    w.done(keyed.answer(&w, plain, within, render).await)
 }

@@ -14,9 +14,11 @@ use crate::dto::{AddressView, CustomerView, Item, List};
 use crate::error::{ApiError, ApiResult};
 use crate::etag::Stamp;
 use crate::extract::{
-    ById, Cursor, Force, Id, IfMatchHeader, Json, Pages, Picked, Query, ShowDeleted, Version, VersionBody, word,
+    ById, Cursor, Force, Id, IfMatchHeader, Json, Pages, Picked, Query, ShowDeleted, Version, VersionBody, unversioned,
+    word,
 };
 use crate::headers::{no_content, private};
+use crate::idempotency::Post;
 use crate::openapi::NotModified;
 use crate::resource::{Format, Reply, Resource, Shown, Write};
 
@@ -105,8 +107,16 @@ pub(crate) async fn list(
         (status = 201, description = "The created customer; `Location` has its path", body = Item<CustomerView>),
     )
 )]
-pub(crate) async fn create(reply: Reply, Query(()): Query<()>, Json(input): Json<CustomerInput>) -> ApiResult {
-    reply.created(&reply.shop().customers().create(&input).await?, &())
+pub(crate) async fn create(
+    reply: Reply,
+    Query(()): Query<()>,
+    Post { body: Json(input), keyed }: Post<Json<CustomerInput>>,
+) -> ApiResult {
+    unversioned(input.version)?;
+    let customers = reply.shop().customers();
+    let within = |mut tx| async { Ok((customers.create_in(&mut tx, &input).await?, tx)) };
+    let render = |made: &_| reply.created::<Customer>(made, &());
+    Ok(keyed.answer(&reply, customers.create(&input), within, render).await?)
 }
 
 /// Read a customer
@@ -152,7 +162,7 @@ pub(crate) async fn patch(w: Write<CustomerId>, Query(()): Query<()>, Json(patch
 /// Delete a customer
 ///
 /// The customer is soft-deleted: it can be restored, and its addresses are hidden until then. `force` deletes the
-/// customer and its addresses permanently.
+/// customer and its addresses permanently; its reviews remain, without a customer.
 #[utoipa::path(
     delete, path = "/customers/{id}", tag = "customers", params(ById, IfMatchHeader, Force, Version),
     responses((status = 204, description = "The customer is deleted"))
@@ -174,11 +184,13 @@ pub(crate) async fn delete(w: Write<CustomerId>, Query((force, version)): Query<
 pub(crate) async fn restore(
     w: Write<CustomerId>,
     Query((version,)): Query<(Version,)>,
-    body: VersionBody,
+    Post { body, keyed }: Post<VersionBody>,
 ) -> ApiResult {
     let read = w.read_either(body.version, version.version)?;
-    let done = w.shop().customers().restore(w.id, read).await;
-    w.written(&w.done(done)?, &())
+    let customers = w.shop().customers();
+    let within = |mut tx| async { Ok((customers.restore_in(&mut tx, w.id, read).await?, tx)) };
+    let render = |restored: &_| w.written::<Customer>(restored, &());
+    w.done(keyed.answer(&w, customers.restore(w.id, read), within, render).await)
 }
 
 /// Returns a page of addresses, oldest first. `failed` converts an error of the list into the response, because the
@@ -260,9 +272,13 @@ pub(crate) async fn create_address(
     reply: Reply,
     Id(customer): Id<CustomerId>,
     Query(()): Query<()>,
-    Json(input): Json<AddressInput>,
+    Post { body: Json(input), keyed }: Post<Json<AddressInput>>,
 ) -> ApiResult {
-    reply.created(&reply.shop().addresses().create(customer, &input).await?, &())
+    unversioned(input.version)?;
+    let addresses = reply.shop().addresses();
+    let within = |mut tx| async { Ok((addresses.create_in(&mut tx, customer, &input).await?, tx)) };
+    let render = |made: &_| reply.created::<Address>(made, &());
+    Ok(keyed.answer(&reply, addresses.create(customer, &input), within, render).await?)
 }
 
 /// Read an address

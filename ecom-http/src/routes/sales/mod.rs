@@ -1,6 +1,7 @@
 //! Routes of sales.
 
 mod bill;
+mod cart;
 mod customer;
 mod order;
 
@@ -14,10 +15,17 @@ pub(super) const AREA: Area = Area {
     routes,
     tags: &[
         ("customers", "Customers and their addresses"),
+        ("carts", "Carts and their lines"),
         ("orders", "Orders and their lines"),
         ("bills", "Bills and credit notes"),
     ],
-    links: &[("customers", "/customers"), ("addresses", "/addresses"), ("orders", "/orders"), ("bills", "/bills")],
+    links: &[
+        ("customers", "/customers"),
+        ("addresses", "/addresses"),
+        ("carts", "/carts"),
+        ("orders", "/orders"),
+        ("bills", "/bills"),
+    ],
 };
 
 /// Returns the routes of sales.
@@ -29,6 +37,12 @@ fn routes() -> Routes {
         routes!(customer::addresses_of, customer::create_address),
         routes!(customer::list_addresses),
         routes!(customer::read_address, customer::replace_address, customer::patch_address, customer::delete_address),
+        routes!(cart::list, cart::create),
+        routes!(cart::read, cart::patch, cart::delete),
+        routes!(cart::add_line, cart::clear),
+        routes!(cart::change_line, cart::remove_line),
+        routes!(cart::merge),
+        routes!(cart::assign),
         routes!(order::list, order::place),
         routes!(order::read, order::patch, order::delete),
         routes!(order::restore),

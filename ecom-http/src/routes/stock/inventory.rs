@@ -3,12 +3,13 @@
 use axum::http::StatusCode;
 use ecom_core::ValidationErrors;
 use ecom_core::id::SkuId;
-use ecom_core::stock::{StockAdjustment, StockMovement, StockReason};
+use ecom_core::stock::{Adjusted, StockAdjustment, StockMovement, StockReason};
 
 use crate::dto::{AdjustInput, AdjustedView, Item, List, MovementView, StockView, json};
 use crate::error::ApiResult;
 use crate::extract::{ById, Cursor, Id, Json, Pages, Picked, Query};
 use crate::headers::{located, private};
+use crate::idempotency::Post;
 use crate::resource::{Format, Reply, Shown};
 
 impl Shown for StockMovement {
@@ -34,7 +35,7 @@ pub(crate) async fn level(reply: Reply, Id(id): Id<SkuId>, Query(()): Query<()>)
 /// Adjust the stock of a SKU
 ///
 /// Changes the stock by a difference. The request does not need a version and does not change one. It is refused if
-/// less than 0 would be available.
+/// less than 0 would be available, or if the SKU does not track its stock.
 #[utoipa::path(
     post, path = "/skus/{id}/stock", tag = "inventory", params(ById), request_body = AdjustInput,
     responses(
@@ -45,7 +46,7 @@ pub(crate) async fn adjust(
     reply: Reply,
     Id(id): Id<SkuId>,
     Query(()): Query<()>,
-    Json(input): Json<AdjustInput>,
+    Post { body: Json(input), keyed }: Post<Json<AdjustInput>>,
 ) -> ApiResult {
     let adjustment = StockAdjustment {
         sku_id: id,
@@ -53,11 +54,15 @@ pub(crate) async fn adjust(
         reason: input.reason.unwrap_or(StockReason::Adjustment),
         reference: input.reference,
     };
-    let done = reply.shop().inventory().adjust(adjustment).await?;
-    let view = AdjustedView { stock: (&done.level).into(), movement: (&done.movement).into() };
-    let path = reply.target.path();
-    let response = json(StatusCode::CREATED, &Item::new(view, path.to_owned()))?;
-    Ok(located(private(response, None), &format!("{path}/movements")))
+    let inventory = reply.shop().inventory();
+    let within = |mut tx| async { Ok((inventory.adjust_in(&mut tx, adjustment.clone()).await?, tx)) };
+    let render = |done: &Adjusted| {
+        let view = AdjustedView { stock: (&done.level).into(), movement: (&done.movement).into() };
+        let path = reply.target.path();
+        let response = json(StatusCode::CREATED, &Item::new(view, path.to_owned()))?;
+        Ok(located(private(response, None), &format!("{path}/movements")))
+    };
+    Ok(keyed.answer(&reply, inventory.adjust(adjustment.clone()), within, render).await?)
 }
 
 /// List the stock movements of a SKU

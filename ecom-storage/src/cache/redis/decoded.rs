@@ -1,8 +1,8 @@
 //! Keeps decoded values in this process, beside the bytes that they were decoded from.
 //!
-//! Every read still asks Redis. If Redis returns the bytes that were decoded before, the read returns the value of that
-//! time, with the values that are attached to it. So this module never returns a value that is older than the one in
-//! Redis; it only saves decoding and rendering a value again.
+//! Every read still queries Redis. If Redis returns bytes that were decoded before, the read returns the decoded value,
+//! with the values that are attached to it. So this module never returns a value that is older than the one in Redis;
+//! it only avoids that a value is decoded and rendered again.
 
 use std::sync::Arc;
 

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use ecom_core::port::CacheKey;
 
-/// The most keys that are kept. With more, everything is invalidated.
+/// The maximum number of keys that are kept. If there are more, everything is invalidated.
 const MOST_KEPT: usize = 10_000;
 
 /// Keys, or everything, that Redis and the other processes must drop.

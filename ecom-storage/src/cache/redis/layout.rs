@@ -3,25 +3,25 @@
 //! All keys start with `prefix{namespace:1}:`, where 1 is the version of this protocol, and the braces put them into
 //! one slot of a cluster.
 //!
-//! | Key | Holds |
+//! | Key | Content |
 //! |---|---|
-//! | `…epoch` | a random word; values of another epoch are gone (`clear`) |
+//! | `…epoch` | a random word; values of another epoch are ignored (`clear`) |
 //! | `…e:<group>` | the same for the keys of a group |
 //! | `…v:<key>` | version of the encoding, epochs, encoded value; expires with the TTL |
 //! | `…l:<key>` | the lease: token and epochs of the loads that may fill the key; expires after seconds |
 //! | channel `…forget:<db>` | the keys of each invalidation, one a line; `*` is everything |
 //!
 //! A read is one `MGET` of the epoch, of the epochs of the groups that its keys belong to, and of the values. A load
-//! takes the lease, or joins the lease that is there. An invalidation deletes value and lease. A fill is stored only if
-//! its lease is still there and the epochs are those at its start. So no process stores a value that it read before an
-//! invalidation. Between loads that share a lease there was no invalidation: each of them may fill, and the first one
-//! does.
+//! takes the lease, or joins an existing one. An invalidation deletes value and lease. A fill is stored only if its
+//! lease still exists and the epochs are those at its start, so that no process stores a value that it read before an
+//! invalidation. No invalidation has happened between loads that share a lease, so each of them may fill, and the first
+//! fill is stored.
 //!
-//! A reader that finds no epoch makes one, and deleting it invalidates its values, which works even on a server that is
-//! out of memory. Epochs are random, so that an epoch that was evicted or flushed never comes back with old values.
+//! A reader that finds no epoch creates one. To delete an epoch invalidates its values, even on a server that is out of
+//! memory. Epochs are random, so that an epoch that was evicted or flushed never comes back with old values.
 //!
-//! The version of the encoding is in the value and not in the key. So during a rolling deployment the two releases
-//! overwrite each other's values, and the invalidations of each reach the other.
+//! The version of the encoding is part of the value and not of the key. During a rolling deployment, the two releases
+//! therefore overwrite each other's values, and the invalidations of each are effective for the other.
 
 use std::fmt::Write as _;
 use std::hash::{BuildHasher as _, RandomState};
@@ -36,11 +36,11 @@ use redis::{RedisResult, Script, Value};
 use super::RedisOptions;
 use super::forget::Forget;
 
-/// Longer than any load that is worth waiting for. A fill that comes later is refused.
+/// The time after which a lease expires, longer than any load that is worth waiting for. A later fill is refused.
 const LEASE: Duration = Duration::from_secs(10);
 /// The longest TTL. Redis counts milliseconds in 64 bits and adds the time of day.
 const MAX_TTL: Duration = Duration::from_hours(10 * 366 * 24);
-/// The most keys in one command.
+/// The maximum number of keys in one command.
 const CHUNK: usize = 1_000;
 
 /// Takes or joins leases. Keys: the epoch, the epochs of the groups, then the lease of each key. Arguments: token, new
@@ -98,7 +98,7 @@ redis.call('SET', KEYS[1], ARGV[1] .. epochs, 'PX', ARGV[3])
 return {'ours', ARGV[1]}
 ";
 
-/// Stores the values whose leases are still there. Keys: the epoch, the epochs of the groups, then lease and value of
+/// Stores the values whose leases still exist. Keys: the epoch, the epochs of the groups, then lease and value of
 /// each key. Arguments: milliseconds, version, a digit per value as in [`BEGIN`], then token and value of each. Returns
 /// 1 for each value that it stored.
 const FILL: &str = r"
@@ -176,7 +176,7 @@ const _: () = assert!(CacheKey::GROUPS.len() < 10);
 
 impl Groups {
     fn of<'k>(keys: impl Iterator<Item = &'k CacheKey>) -> Self {
-        // Most keys have no group, and for them nothing is allocated.
+        // Most keys have no group, and this allocates nothing for them.
         let mut groups = Vec::new();
         for group in keys.filter_map(CacheKey::group) {
             if !groups.contains(&group) {
@@ -211,7 +211,7 @@ fn millis(time: Duration) -> u64 {
 }
 
 fn unexpected() -> redis::RedisError {
-    (redis::ErrorKind::UnexpectedReturnType, "a script answered something else").into()
+    (redis::ErrorKind::UnexpectedReturnType, "a script returned an unexpected value").into()
 }
 
 impl Layout {
@@ -255,7 +255,7 @@ impl Layout {
         format!("{}e:{group}", self.root)
     }
 
-    /// Returns a number that no other process has, and never 0, which stands for no token.
+    /// Returns a number that is unique among all processes, and never 0, which stands for no token.
     fn fresh(&self) -> u64 {
         self.words.hash_one(self.next.fetch_add(1, Ordering::Relaxed)).max(1)
     }
@@ -267,8 +267,8 @@ impl Layout {
         Ok(())
     }
 
-    /// Fails if the user has no access to these keys and this channel. The message that it publishes is empty, and
-    /// listeners ignore it.
+    /// Fails if the user has no access to the keys and the channel. This publishes an empty message, which listeners
+    /// ignore.
     pub(super) async fn check(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
         let mut pipe = redis::pipe();
         pipe.cmd("MGET").arg(&self.epoch).ignore();
@@ -294,7 +294,8 @@ impl Layout {
         get.arg(&names);
         let (left, found): (Vec<i64>, Vec<Option<Vec<u8>>>) = if aging {
             let mut pipe = redis::pipe();
-            // The TTLs are read before the values: a value that replaces another in between only lives longer.
+            // The TTLs are read before the values. If a value is replaced in between, the new one lives longer than its
+            // TTL here.
             for name in &names {
                 pipe.cmd("PTTL").arg(name);
             }
@@ -429,7 +430,7 @@ impl Layout {
                 let _ = writeln!(message, "{key}");
             }
             pipe.add_command(unlink);
-            // Published after the deletion: a process that receives the message reads the state after it.
+            // The message is published after the deletion, so that a process that receives it reads the new state.
             pipe.cmd("PUBLISH").arg(&self.channel).arg(message);
         }
         let _: Vec<i64> = pipe.query_async(connection).await?;

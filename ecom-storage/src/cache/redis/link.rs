@@ -1,19 +1,19 @@
 //! The connection to Redis, and the circuit breaker around it.
 //!
-//! Commands share one multiplexed connection. While there is none, readers go on at once without Redis. A call that
-//! fails or takes too long discards the connection for all callers, and a background task makes a new one, with pauses
-//! that grow to a second. So a dead or slow Redis costs each call that was under way its time limit once. (The crate's
-//! own `ConnectionManager` reconnects too, but makes every caller wait for that.)
+//! Commands share one multiplexed connection. While there is none, readers continue at once without Redis. A call that
+//! fails or takes too long discards the connection for all callers, and a background task opens a new one, with pauses
+//! that grow to a second. A dead or slow Redis therefore delays only the calls under way, each by its time limit. (The
+//! crate's own `ConnectionManager` reconnects too, but every caller waits for it.)
 //!
 //! # Pending invalidations
 //! If an invalidation fails, it is kept, and the connection is discarded in the same step. Invalidations that arrive
 //! while there is no connection are kept as well. A new connection serves no reader before all of them have been
-//! carried out, so that this process never reads a value from before its own writes. Their number is bounded: past the
-//! bound, everything is invalidated.
+//! carried out, so that this process never reads a value from before its own writes. Their number is limited. If there
+//! are more, everything is invalidated.
 //!
 //! # A server that came back with an older state
-//! A server that loads a snapshot, or a replica that takes over, may hold values that were invalidated before. Each run
-//! of a server has an id. If the id has changed, everything is dropped before readers use the server again.
+//! A server that loads a snapshot, or a replica that takes over, may contain values that were invalidated before. Each
+//! run of a server has an id. If the id has changed, everything is invalidated before readers use the server again.
 
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -28,7 +28,7 @@ use tokio::task::JoinHandle;
 use super::forget::Forget;
 use super::layout::Layout;
 
-/// How long connecting may take, whatever the time limit of a call is.
+/// The time limit for opening a connection, whatever the time limit of a call is.
 const CONNECT: Duration = Duration::from_secs(1);
 /// The pause after the first failed try; it doubles with each further one.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -36,7 +36,8 @@ const MAX_PAUSE: Duration = Duration::from_secs(1);
 /// If a connection lasted this long, the first try after its loss comes at once.
 const STEADY: Duration = Duration::from_secs(10);
 
-/// The most keys that are kept after invalidating them has failed again. With more, everything is invalidated.
+/// The maximum number of keys that are kept after their invalidation has failed again. If there are more, everything is
+/// invalidated.
 const MOST_AGAIN: usize = 1_000;
 
 /// A connection with its number, so that a late failure of an old connection does not discard a newer one.
@@ -58,9 +59,9 @@ struct State {
     /// Failed tries since the last steady connection.
     tries: u32,
     since: Instant,
-    /// Why there is no connection.
+    /// The error because of which there is no connection.
     error: Option<Arc<RedisError>>,
-    /// The link was closed: it makes no connection any more.
+    /// Whether the link was closed, so that it opens no further connection.
     closed: bool,
 }
 
@@ -71,7 +72,7 @@ struct Inner {
     state: RwLock<State>,
 }
 
-/// A handle to the connection; see the module.
+/// A handle to the connection, as the module docs describe.
 #[derive(Clone)]
 pub(super) struct Link {
     inner: Arc<Inner>,
@@ -109,7 +110,7 @@ fn is_refusal(error: &RedisError) -> bool {
             && error.detail().is_some_and(|d| d.contains("DB index"))
 }
 
-/// Returns `Unavailable` with this source.
+/// Returns the error `Unavailable` with `error` as its source.
 fn unavailable(error: Option<Arc<RedisError>>) -> Error {
     Error::Unavailable {
         dependency: Dependency::Cache,
@@ -119,7 +120,7 @@ fn unavailable(error: Option<Arc<RedisError>>) -> Error {
 }
 
 impl Link {
-    /// Connects. If Redis cannot be reached, it keeps trying in the background.
+    /// Connects. If Redis cannot be reached, returns a link that continues to connect in the background.
     pub(super) async fn open(client: Client, timeout: Duration, layout: Arc<Layout>) -> Result<Self, RedisError> {
         let state = State {
             wire: None,
@@ -159,7 +160,7 @@ impl Link {
         self.inner.client.get_multiplexed_async_connection_with_config(&config).await
     }
 
-    /// Returns the connection, or why there is none.
+    /// Returns the connection, or the error because of which there is none.
     fn wire(&self) -> Result<Wire, Option<Arc<RedisError>>> {
         let state = self.inner.state.read();
         if let Some(wire) = &state.wire {
@@ -168,13 +169,14 @@ impl Link {
         let error = state.error.clone();
         if state.recovery.as_ref().is_none_or(JoinHandle::is_finished) {
             drop(state);
-            // No recovery is running: its runtime has ended, or there was no runtime when the connection was lost.
+            // No recovery is running, because its runtime has ended, or because there was no runtime when the
+            // connection was lost.
             self.inner.recover(&mut self.inner.state.write());
         }
         Err(error)
     }
 
-    /// Runs a call whose failure only costs speed. Returns `None` if it failed or there is no connection.
+    /// Runs a call whose failure only makes a read slower. Returns `None` if the call fails or there is no connection.
     pub(super) async fn call<T>(
         &self,
         call: impl AsyncFnOnce(&mut MultiplexedConnection) -> RedisResult<T>,
@@ -193,7 +195,7 @@ impl Link {
         }
     }
 
-    /// Invalidates in Redis and notifies the other processes. If that fails, it is repeated before any later read.
+    /// Invalidates in Redis and notifies the other processes. If this fails, it is repeated before any later read.
     pub(super) async fn forget(&self, what: Forget) -> Result<(), Error> {
         let mut wire = {
             let state = self.inner.state.upgradable_read();
@@ -211,7 +213,7 @@ impl Link {
         let Err(error) = self.inner.layout.tell(&mut wire.connection, &what).await else { return Ok(()) };
         let mut state = self.inner.state.write();
         state.untold.add(what);
-        // Also if there is a newer connection by now, since that one has not carried out this invalidation.
+        // A newer connection is discarded too, because it has not carried out this invalidation.
         self.inner.lost(&mut state, error);
         Err(unavailable(state.error.clone()))
     }
@@ -252,7 +254,7 @@ impl Inner {
             if info.kind == PushKind::Disconnection
                 && let Some(inner) = Weak::upgrade(&weak)
             {
-                // The loss is noticed here, before a reader runs into it.
+                // The loss is detected here, before a reader uses the connection.
                 inner.lose(number, RedisError::from(std::io::Error::from(std::io::ErrorKind::ConnectionReset)));
             }
             Ok::<(), redis::aio::SendError>(())
@@ -266,7 +268,7 @@ impl Inner {
         redis::cmd("PING").query_async::<()>(&mut connection).await?;
         self.layout.load_scripts(&mut connection).await?;
         self.layout.check(&mut connection).await?;
-        // The user may lack the right to ask. An unknown id counts as a new run.
+        // The user may lack the right to run INFO. An unknown id counts as a new run.
         let info: Option<String> = redis::cmd("INFO").arg("server").query_async(&mut connection).await.ok();
         let run = info.and_then(|i| i.lines().find_map(|l| l.strip_prefix("run_id:").map(|id| id.trim().to_owned())));
         Ok((Wire { connection, number }, run))
@@ -283,12 +285,12 @@ impl Inner {
     /// Records that there is no connection, and starts the recovery.
     fn lost(self: &Arc<Self>, state: &mut RwLockWriteGuard<'_, State>, error: RedisError) {
         if state.wire.take().is_some() {
-            tracing::warn!(%error, "cache lost: reads go to the database until it is back");
+            tracing::warn!(%error, "lost the connection to the cache: reads go to the database until it is restored");
             if state.since.elapsed() > STEADY {
                 state.tries = 0;
             }
         } else if state.error.is_none() {
-            tracing::warn!(%error, "cache not reached: reads go to the database until it is there");
+            tracing::warn!(%error, "cannot connect to the cache: reads go to the database until a connection is open");
         }
         state.error = Some(Arc::new(error));
         self.recover(state);
@@ -306,7 +308,7 @@ impl Inner {
         }
     }
 
-    /// Tries once: connects, carries out the pending invalidations, and then lets readers use the connection.
+    /// Tries once to connect, to carry out the pending invalidations, and then to let readers use the connection.
     async fn try_again(self: &Arc<Self>) -> RedisResult<()> {
         let (mut wire, run) = self.connect().await?;
         let mut checked = false;
@@ -329,7 +331,8 @@ impl Inner {
                     state.recovery = None;
                     return Ok(());
                 }
-                // Taken out, so that keys that are invalidated again meanwhile are pending again.
+                // The invalidations are taken out, so that keys that are invalidated again meanwhile become pending
+                // again.
                 Untold { inner: self, what: std::mem::take(&mut state.untold) }
             };
             self.layout.tell(&mut wire.connection, &untold.what).await?;
@@ -347,7 +350,8 @@ struct Untold<'a> {
 impl Drop for Untold<'_> {
     fn drop(&mut self) {
         if !self.what.is_empty() {
-            // So many keys may be the reason why it took too long, so everything is invalidated with one command.
+            // The number of keys may be the reason why the call took too long, so everything is invalidated with one
+            // command.
             let what = if self.what.keys.len() > MOST_AGAIN { Forget::all() } else { std::mem::take(&mut self.what) };
             self.inner.state.write().untold.add(what);
         }
@@ -369,7 +373,7 @@ async fn recovery(link: Weak<Inner>) {
         let Some(inner) = link.upgrade() else { return };
         match inner.try_again().await {
             Ok(()) => {
-                tracing::info!("cache back");
+                tracing::info!("connected to the cache again");
                 return;
             }
             Err(error) => inner.state.write().error = Some(Arc::new(error)),

@@ -1,6 +1,6 @@
 //! The cache on Redis, which processes share.
 //!
-//! [`layout`] defines the keys and messages; [`link`] handles the loss of Redis.
+//! [`layout`] defines the keys and messages, and [`link`] handles the loss of the connection.
 
 mod decoded;
 mod forget;
@@ -34,11 +34,12 @@ const MAX_POLL: Duration = Duration::from_millis(32);
 
 /// The cache on a Redis server (7 or later): `CACHE_URL=redis://…`.
 ///
-/// Processes that use the same server, database, prefix and namespace share their values. If Redis is lost, reads miss
-/// at once and the rest of the shop works on; the cache reconnects by itself. Values live until their TTL or until
-/// Redis evicts them: a `maxmemory` with an `allkeys-…` policy is supported and recommended.
+/// Processes that use the same server, database, prefix and namespace share their values. While Redis cannot be
+/// reached, reads miss at once, the shop continues to work, and the cache reconnects in the background. Values live
+/// until their TTL ends or until Redis evicts them. A `maxmemory` with an `allkeys-…` policy is supported and
+/// recommended.
 ///
-/// Its statistics count no evictions and no entries, since only the server knows them. Clones share one connection.
+/// The statistics count no evictions and no entries, because only the server knows them. Clones share one connection.
 #[derive(Clone, Debug)]
 pub struct RedisCache {
     link: Link,
@@ -81,23 +82,23 @@ impl Shared {
 }
 
 impl RedisCache {
-    /// Connects. If Redis cannot be reached, the cache opens nevertheless and keeps trying in the background. Must be
-    /// called on a tokio runtime.
+    /// Connects to Redis. If Redis cannot be reached, returns a cache that continues to connect in the background. Must
+    /// be called on a tokio runtime.
     ///
     /// # Errors
     /// `Validation` on field `cache` if the server refuses the user, the password, the database or the commands.
     pub async fn open(options: RedisOptions) -> Result<Self> {
         if options.tls() && rustls::crypto::CryptoProvider::get_default().is_none() {
-            // rustls panics if a program has several providers and chose none. An error means that another thread was
-            // faster.
+            // rustls panics if a program contains several providers and has not chosen one. An error means that another
+            // thread has just installed one.
             let _ = rustls::crypto::ring::default_provider().install_default();
         }
         let refused = |_| {
             Error::invalid(
                 "cache",
                 FieldCode::OutOfBounds,
-                "Redis refuses it: check the user, the password and the number of the database, and that the user may \
-                 run scripts, read, write and publish",
+                "is refused by Redis: check the user, the password and the number of the database, and that the user \
+                 may run scripts, read, write and publish",
             )
         };
         let layout = Arc::new(Layout::new(&options));
@@ -113,7 +114,7 @@ impl RedisCache {
         Ok(Self { link, shared: Arc::new(shared) })
     }
 
-    /// Reads the value of each key, with the time at which it expires if `aging`.
+    /// Reads the value of each key, and if `aging` is set, the time at which it expires.
     pub(super) async fn read(&self, keys: &[CacheKey], codec: &'static Codec, aging: bool) -> Vec<Option<Aging>> {
         let asked = Instant::now();
         let layout = &self.shared.layout;
@@ -132,7 +133,7 @@ impl RedisCache {
         found
     }
 
-    /// Returns the tokens of loads; 0 means that the value cannot be stored now.
+    /// Returns the tokens of loads. The token 0 means that the value cannot be stored now.
     pub(super) async fn begin(&self, keys: &[CacheKey]) -> Vec<u64> {
         let layout = &self.shared.layout;
         let tokens = if keys.is_empty() { None } else { self.link.call(async |c| layout.begin(c, keys).await).await };
@@ -173,7 +174,7 @@ impl RedisCache {
         ttl: Duration,
     ) -> Vec<bool> {
         let mut stored = vec![false; values.len()];
-        // Redis knows no TTL below a millisecond.
+        // Redis has no TTL below a millisecond.
         if ttl < Duration::from_millis(1) {
             return stored;
         }
@@ -200,10 +201,10 @@ impl RedisCache {
 
     async fn forget(&self, what: Forget) -> Result<()> {
         let link = self.link.clone();
-        // A task of its own: the write has happened, so the invalidation must happen too, even if the caller is
-        // cancelled.
+        // The invalidation runs in a task of its own, so that it happens even if the caller is cancelled: the write has
+        // already been committed.
         let told = tokio::spawn(async move { link.forget(what).await });
-        told.await.unwrap_or_else(|e| Err(Error::internal("telling the cache of a write", e)))
+        told.await.unwrap_or_else(|e| Err(Error::internal("invalidating the cache after a write", e)))
     }
 
     /// Opens a second connection, which receives the invalidations of all processes; see [`heard`].

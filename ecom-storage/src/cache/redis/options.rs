@@ -11,9 +11,9 @@ use url::Url;
 pub const DEFAULT_PREFIX: &str = "ecom:";
 /// The default time limit of a call to Redis.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_millis(100);
-/// By default, how long a reader waits for the load of another process.
+/// The default time for which a reader waits for the load of another process.
 pub const DEFAULT_LOAD_WAIT: Duration = Duration::from_millis(150);
-/// By default, how many bytes of values a process keeps decoded: 16 MiB.
+/// The default number of encoded bytes whose values a process keeps decoded: 16 MiB.
 pub const DEFAULT_DECODED_BYTES: u64 = 16 << 20;
 
 const FIELD: &str = "cache";
@@ -26,12 +26,12 @@ pub struct RedisOptions {
     pub prefix: String,
     /// Separates shops that share a server and a prefix, for example the identity of the cached database.
     pub namespace: String,
-    /// The time limit of a call. After a call that takes longer, Redis counts as lost until it answers again.
+    /// The time limit of a call. After a call that takes longer, reads bypass Redis until it answers again.
     pub timeout: Duration,
-    /// How long a reader waits, after a miss, for another process that is loading the same value.
+    /// The time for which a reader that misses waits for another process that is loading the same value.
     pub load_wait: Duration,
-    /// How many bytes of encoded values this process keeps beside the values that it decoded from them; 0 for none.
-    /// Every read still asks Redis; if Redis returns the same bytes again, they are not decoded again.
+    /// The number of encoded bytes that this process keeps together with the values that it decoded from them; 0 for
+    /// none. Every read still queries Redis. If Redis returns the same bytes again, they are not decoded again.
     pub decoded_bytes: u64,
 }
 
@@ -57,7 +57,7 @@ fn number(name: &str, text: &str, least: u64, most: u64) -> Result<u64> {
     text.parse().ok().filter(|n| (least..=most).contains(n)).ok_or_else(|| {
         refused(
             FieldCode::OutOfBounds,
-            format!("must have a whole number from {least} to {most} as the parameter `{name}`"),
+            format!("must have a whole number from {least} to {most} as the value of the parameter `{name}`"),
         )
     })
 }
@@ -79,7 +79,7 @@ impl RedisOptions {
         Ok(options)
     }
 
-    /// Returns the options, and the parameters of the URL that are not theirs.
+    /// Returns the options, and the parameters of the URL that this function does not know.
     pub(in crate::cache) fn split(url: &str) -> Result<(Self, Vec<(String, String)>)> {
         let malformed = || {
             refused(
@@ -114,7 +114,7 @@ impl RedisOptions {
                     options.prefix = value;
                 }
                 "prefix" => {
-                    let message = "must have 1 to 100 visible ASCII characters as the parameter `prefix`";
+                    let message = "must have 1 to 100 visible ASCII characters as the value of the parameter `prefix`";
                     return Err(refused(FieldCode::OutOfBounds, message));
                 }
                 "timeout_ms" => options.timeout = Duration::from_millis(number(&name, &value, 1, 60_000)?),
@@ -135,7 +135,7 @@ impl RedisOptions {
 pub(in crate::cache) fn unknown(name: &str) -> Error {
     let what = crate::parameter_shown(name);
     let known =
-        "`prefix`, `timeout_ms` and `load_wait_ms`, with one tier also `decoded_mib`, with two tiers `capacity`";
+        "`prefix`, `timeout_ms`, `load_wait_ms`, `decoded_mib` (only without tiers) and `capacity` (only with tiers)";
     refused(FieldCode::Unknown, format!("has the unknown parameter `{what}`; the known ones are {known}"))
 }
 

@@ -40,6 +40,7 @@ pub static SKUS: Table<Sku> = Table {
         // Movements change it.
         Column::fixed("on_hand", |s| s.on_hand.into()),
         Column::fixed("reserved", |s| s.reserved.into()),
+        Column::field("track_stock", |s| i32::from(s.track_stock).into()),
         Column::field("low_stock_threshold", |s| s.low_stock_threshold.into()),
         Column::field("barcode", |s| s.barcode.as_deref().into()),
         Column::External(|s| &s.external),
@@ -66,6 +67,7 @@ static OF_PRODUCT: Sql = Sql::of(&SKUS, "SELECT {*} FROM skus WHERE product_id =
 static LIVE_OF_PRODUCT: Sql =
     Sql::of(&SKUS, "SELECT {*} FROM skus WHERE product_id = $1 AND deleted_at IS NULL ORDER BY position, id");
 static DELETE_MOVEMENTS: Sql = Sql::new("DELETE FROM stock_movements WHERE sku_id = $1");
+static DELETE_CART_LINES: Sql = Sql::new("DELETE FROM cart_lines WHERE sku_id = $1");
 static DELETE: Sql = Sql::new("DELETE FROM skus WHERE id = $1");
 
 /// Reads a SKU whose columns start at `at`.
@@ -91,6 +93,7 @@ pub fn read(r: &Row, at: usize, currency: Currency) -> Result<Sku> {
         dimensions,
         on_hand: r.i64(at + const { SKUS.at("on_hand") })?,
         reserved: r.i64(at + const { SKUS.at("reserved") })?,
+        track_stock: r.i32(at + const { SKUS.at("track_stock") })? != 0,
         low_stock_threshold: r.i64(at + const { SKUS.at("low_stock_threshold") })?,
         barcode: r.opt_string(at + const { SKUS.at("barcode") })?,
         external: read_external(r, at + const { SKUS.at("source") })?,
@@ -156,7 +159,9 @@ impl SkuRepository for SqlSkus<'_> {
     }
 
     async fn purge(&mut self, id: SkuId) -> Result<()> {
-        self.0.execute(&DELETE_MOVEMENTS, vec![id.into()]).await?;
+        for sql in [&DELETE_MOVEMENTS, &DELETE_CART_LINES] {
+            self.0.execute(sql, vec![id.into()]).await?;
+        }
         self.0.execute(&DELETE, vec![id.into()]).await.map_err(|e| e.or_has_sales(Entity::Sku, id.0))?;
         Ok(())
     }

@@ -14,9 +14,9 @@ use crate::sql::engine::value::Value;
 
 /// The sizes that lists in `IN (…)` are padded to.
 const LIST_SIZES: [usize; 8] = [1, 8, 32, 128, 512, 2_048, 8_192, 30_000];
-/// The most values of one `IN (…)`, below every database's limit of parameters.
+/// The maximum number of values of one `IN (…)`, below every database's limit of parameters.
 pub const MAX_LIST: usize = 30_000;
-/// The most rows of one INSERT, a power of two.
+/// The maximum number of rows of one INSERT, a power of two.
 const MAX_ROWS: usize = 128;
 
 /// A statement's text and its parameters.
@@ -27,12 +27,12 @@ pub struct Builder<'q> {
 }
 
 impl<'q> Builder<'q> {
-    /// Starts with `text`.
+    /// Creates a statement that starts with `text`.
     pub fn new(text: impl Into<String>) -> Self {
         Self { text: text.into(), args: Vec::new() }
     }
 
-    /// Starts with a fixed text without parameters.
+    /// Creates a statement that starts with a fixed text without parameters.
     pub fn on(sql: &'static Sql, dialect: &Dialect) -> Self {
         Self::new(sql.prepared(dialect).text.as_str())
     }
@@ -121,11 +121,32 @@ pub async fn lock_rows<'q, V: Into<Value<'q>> + Clone>(
     values: &[V],
 ) -> DbResult<()> {
     let for_update = x.dialect().for_update;
-    if for_update.is_empty() || values.is_empty() {
+    lock_with(x, for_update, table, column, values).await
+}
+
+/// As [`lock_rows`], but several transactions may hold the rows at once.
+pub async fn hold_rows<'q, V: Into<Value<'q>> + Clone>(
+    x: &mut Executor<'_>,
+    table: &str,
+    column: &str,
+    values: &[V],
+) -> DbResult<()> {
+    let for_share = x.dialect().for_share;
+    lock_with(x, for_share, table, column, values).await
+}
+
+async fn lock_with<'q, V: Into<Value<'q>> + Clone>(
+    x: &mut Executor<'_>,
+    lock: &str,
+    table: &str,
+    column: &str,
+    values: &[V],
+) -> DbResult<()> {
+    if lock.is_empty() || values.is_empty() {
         return Ok(());
     }
     let mut b = Builder::new("SELECT id FROM ");
-    b.push(table).push(" WHERE ").push(column).push(" IN ").list(values).push(" ORDER BY id").push(for_update);
+    b.push(table).push(" WHERE ").push(column).push(" IN ").list(values).push(" ORDER BY id").push(lock);
     let (text, args) = b.done();
     x.fetch_all(text, args).await?;
     Ok(())

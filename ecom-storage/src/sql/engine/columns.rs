@@ -1,5 +1,5 @@
-//! One table of columns by name per aggregate. From it come the select list, INSERT and UPDATE with their parameters,
-//! the positions that reads use, and the `DUPLICATE` conflict of each unique index.
+//! One table of columns by name per aggregate. It makes the select list, INSERT and UPDATE with their parameters, the
+//! positions that reads use, and the `DUPLICATE` conflict of each unique index.
 //!
 //! ```text
 //! pub static SUPPLIERS: Table<Supplier> = Table {
@@ -39,13 +39,13 @@ use crate::sql::engine::value::{Row, Value};
 
 /// One column, or a group of columns that several tables share.
 pub enum Column<T: 'static> {
-    /// One column.
+    /// A single column.
     One(One<T>),
-    /// Source and external id.
+    /// The source and the external id.
     External(fn(&T) -> &Option<ExternalRef>),
     /// The amounts of an order or a bill.
     Totals(fn(&T) -> &Totals),
-    /// Times, actors and the version.
+    /// The columns of [`Audit`]: times, actors and the version.
     Audit(fn(&T) -> &Audit),
 }
 
@@ -57,9 +57,9 @@ pub struct One<T: 'static> {
     updated: bool,
 }
 
-/// What statements write into a column.
+/// The value that statements write into a column.
 enum Written<T: 'static> {
-    /// Nothing: the database maintains the column.
+    /// Statements write no value, because the database maintains the column.
     No,
     Value(for<'a> fn(&'a T) -> Value<'a>),
     Json(for<'a> fn(&'a T) -> Result<Value<'a>>),
@@ -176,9 +176,9 @@ pub fn read_external(r: &Row, at: usize) -> Result<Option<ExternalRef>> {
 
 /// A unique index over the live rows of a table. It has the same name on every database.
 pub struct Unique<T: 'static> {
-    /// Its name.
+    /// The name of the index.
     pub index: &'static str,
-    /// Its columns, which SQLite's errors name in place of the index.
+    /// The columns of the index, which SQLite's errors name in place of the index.
     pub columns: &'static [&'static str],
     /// The field that `DUPLICATE` names.
     pub field: &'static str,
@@ -188,13 +188,13 @@ pub struct Unique<T: 'static> {
 
 /// A table: its columns, its unique indexes, and what its foreign key refers to.
 pub struct Table<T: 'static> {
-    /// Its name.
+    /// The name of the table.
     pub name: &'static str,
-    /// The kind of its rows, for errors.
+    /// The kind of the rows, for errors.
     pub entity: Entity,
-    /// Its columns.
+    /// The columns of the table.
     pub columns: &'static [Column<T>],
-    /// Its unique indexes.
+    /// The unique indexes of the table.
     pub unique: &'static [Unique<T>],
     /// The field whose foreign key can refuse a row, and the id that it holds.
     pub parent: Option<Parent<T>>,
@@ -358,11 +358,11 @@ pub fn duplicate(entity: Entity, field: &'static str, value: Option<String>) -> 
 /// A unique index without the type of its rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Index {
-    /// Its name.
+    /// The name of the index.
     pub name: &'static str,
-    /// Its columns.
+    /// The columns of the index.
     pub columns: &'static [&'static str],
-    /// What its rows are.
+    /// The kind of the rows.
     pub entity: Entity,
     /// The field that `DUPLICATE` names.
     pub field: &'static str,
@@ -370,14 +370,14 @@ pub struct Index {
 
 /// A table without the type of its rows, as templates and lists of all tables use it.
 pub trait Described: Sync {
-    /// Returns its name.
+    /// Returns the name of the table.
     fn name(&self) -> &'static str;
 
     /// Calls `with` for each column, with its name, whether it is inserted, whether it is selected, and what an update
     /// does with it.
     fn each(&self, with: &mut dyn FnMut(&'static str, bool, bool, Change));
 
-    /// Returns its unique indexes.
+    /// Returns the unique indexes of the table.
     fn indexes(&self) -> Vec<Index>;
 
     /// Returns the select list. If `alias` is not empty, each column has it and a dot in front.

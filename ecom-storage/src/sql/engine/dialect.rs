@@ -44,6 +44,8 @@ pub struct Dialect {
     /// The end of a SELECT that locks the rows it finds. Empty if a transaction that may write has the database to
     /// itself.
     pub for_update: &'static str,
+    /// As `for_update`, but several transactions may lock a row so at once, and none of them writes it.
+    pub for_share: &'static str,
     /// Whether events get their position in the outbox after their commit. False if there is one writer, so that the
     /// numbers of inserts are in the order of commits.
     pub sequences_outbox: bool,
@@ -65,11 +67,10 @@ pub struct Dialect {
     pub has_tables: &'static Sql,
     /// How the numbers of documents are made.
     pub numbers: Numbers,
-    /// The end of a SELECT that holds the rows it finds against changes, together with other transactions that hold
-    /// them. Empty if a transaction that may write has the database to itself.
-    pub for_share: &'static str,
     /// Whether a transaction can still be used after one of its statements failed.
     pub survives_errors: bool,
+    /// Whether an INSERT that skips rows that exist already returns how many rows it has inserted.
+    pub counts_inserts: bool,
     /// Whether the database is a file that the settings name. If it cannot be opened before its schema was ever seen, the
     /// settings are wrong. A server may still come to have the database that it does not have yet.
     pub is_file: bool,

@@ -1,4 +1,4 @@
-//! Why statements fail, and the errors of the library that result.
+//! The errors of statements, and their conversion into the errors of the library.
 
 use ecom_core::sales::SalesConflict;
 use ecom_core::{Dependency, Entity, Error, FieldCode};
@@ -7,22 +7,22 @@ use uuid::Uuid;
 use crate::sql::TABLES;
 use crate::sql::engine::columns::{Index, duplicate};
 
-/// Why a statement failed.
+/// The reason why a statement failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
-    /// A unique index refused it. Holds the name of the index.
+    /// A unique index refused a row. Contains the name of the index.
     Unique(String),
-    /// A foreign key refused it.
+    /// A foreign key refused the statement.
     ForeignKey,
-    /// A check refused it. Holds the name of the check, if the database reports one.
+    /// A check refused a row. Contains the name of the check, if the database reports one.
     Check(String),
-    /// Another transaction was in the way, and this one is certainly aborted: a retry at once may help.
+    /// Another transaction conflicts, and this one is certainly aborted. An immediate retry may succeed.
     Contention,
-    /// The server is out of reach or has no room. Nothing was written, and a retry may help.
+    /// The server cannot be reached or has no space. Nothing was written, and a retry may succeed.
     Unavailable,
     /// As `Unavailable`, but if the statement was a commit, it may have taken effect.
     Lost,
-    /// The server refuses the connection or lacks the database. Holds what to do about it.
+    /// The server refuses the connection or does not have the database. Contains a message that says what to do.
     Setup(&'static str),
     /// Any other failure, which is a defect.
     Other,
@@ -32,7 +32,7 @@ pub enum Kind {
 #[derive(Debug, thiserror::Error)]
 #[error("a statement failed")]
 pub struct DbError {
-    /// Why.
+    /// The reason.
     pub kind: Kind,
     /// The error of the driver.
     #[source]

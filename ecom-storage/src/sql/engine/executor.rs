@@ -16,13 +16,13 @@ use crate::sql::engine::value::{Row, Value};
 /// A borrowed connection.
 #[derive(Debug)]
 pub enum ConnRef<'c> {
-    /// To SQLite.
+    /// A connection to SQLite.
     #[cfg(feature = "sqlite")]
     Sqlite(&'c mut sqlx::SqliteConnection),
-    /// To PostgreSQL.
+    /// A connection to PostgreSQL.
     #[cfg(feature = "postgres")]
     Postgres(&'c mut sqlx::PgConnection),
-    /// To MySQL or MariaDB.
+    /// A connection to MySQL or MariaDB.
     #[cfg(feature = "mysql")]
     MySql(&'c mut sqlx::MySqlConnection),
 }
@@ -34,9 +34,9 @@ pub struct Shared {
     pub dialect: &'static Dialect,
     /// The currency of the shop; set once the currency of the database is known to be the same.
     pub currency: OnceLock<Currency>,
-    /// How many statements were sent.
+    /// The number of statements that were sent.
     pub statements: AtomicU64,
-    /// How long a statement may take.
+    /// The time limit of a statement.
     #[cfg(any(feature = "postgres", feature = "mysql"))]
     limit: Option<Duration>,
     /// The origin of the times below.
@@ -46,7 +46,8 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// Without a time limit. Without a currency, prices cannot be read until [`Self::currency`] is set.
+    /// Creates the state without a time limit. Without a currency, prices cannot be read until [`Self::currency`] is
+    /// set.
     pub fn new(dialect: &'static Dialect, currency: impl Into<Option<Currency>>) -> Self {
         let (statements, lost) = (AtomicU64::new(0), AtomicU64::new(0));
         let currency = currency.into().map_or_else(OnceLock::new, OnceLock::from);
@@ -76,7 +77,7 @@ impl Shared {
         }
     }
 
-    /// Waits for an answer until the time limit of statements. A call that is given up has an unknown outcome.
+    /// Waits for an answer until the time limit of statements. After the limit, the outcome of the call is unknown.
     #[cfg(any(feature = "postgres", feature = "mysql"))]
     async fn within<T>(&self, call: impl Future<Output = DbResult<T>>) -> DbResult<T> {
         let answer = match self.limit {

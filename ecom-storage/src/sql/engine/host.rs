@@ -1,6 +1,6 @@
 //! Transactions on a connection of the host application, for writes of the shop and of the host together.
 //!
-//! `begin_on_…` begins the transaction with the settings that the shop needs. `on_…` takes one that the host began.
+//! `begin_on_…` begins the transaction with the settings that the shop needs. `on_…` uses one that the host began.
 //! Both check that the connection leads to the shop's database, and both return the [`Tx`] that the `…_in` calls of the
 //! services take.
 
@@ -15,12 +15,12 @@ use super::unit_of_work::{Held, HostConn, HostTransaction};
 
 static IDENTITY: Sql = Sql::new("SELECT value FROM ecom_meta WHERE name = 'identity'");
 
-/// Begins a transaction on a connection of the host to the shop's SQLite database. It uses `BEGIN IMMEDIATE`, so that
-/// the transaction is the one writer from its beginning. Foreign keys must be on, which is sqlx's default.
+/// Begins a transaction on a connection of the host to the shop's SQLite database. The transaction begins with
+/// `BEGIN IMMEDIATE`, so it is the one writer from its beginning. Foreign keys must be on, which is sqlx's default.
 ///
 /// # Errors
-/// `Unavailable` if another writer does not end in time. `Validation` on `connection` if it leads to another database
-/// or has foreign keys off.
+/// `Unavailable` if another writer does not end in time. `Validation` on field `connection` if the connection leads to
+/// another database or has foreign keys turned off.
 #[cfg(feature = "sqlite")]
 pub async fn begin_on_sqlite<'c>(shop: &Shop, conn: &'c mut sqlx::SqliteConnection) -> Result<Tx<'c>> {
     let dialect = &crate::sqlite::DIALECT;
@@ -28,25 +28,26 @@ pub async fn begin_on_sqlite<'c>(shop: &Shop, conn: &'c mut sqlx::SqliteConnecti
     open(shop, dialect, HostConn::Sqlite(Held::Begun(tx))).await
 }
 
-/// Takes a transaction that the host began on the shop's SQLite database, and makes it the one writer at once. If the
-/// host has already read in the transaction, it should have begun it with `BEGIN IMMEDIATE`: otherwise this call fails
-/// if another transaction has written since.
+/// Uses a transaction that the host began on the shop's SQLite database, and makes it the one writer. A host that reads
+/// in the transaction before this call should begin it with `BEGIN IMMEDIATE`. Otherwise this call fails if another
+/// transaction has written since that read.
 ///
 /// # Errors
 /// As [`begin_on_sqlite`].
 #[cfg(feature = "sqlite")]
 pub async fn on_sqlite<'c>(shop: &Shop, tx: &'c mut sqlx::Transaction<'_, sqlx::Sqlite>) -> Result<Tx<'c>> {
-    // It changes nothing, but makes a deferred transaction the writer.
+    // The statement changes no row, but it makes a deferred transaction the writer.
     let take_turn = "UPDATE ecom_meta SET value = value WHERE name = ''";
     sqlx::Executor::execute(&mut **tx, take_turn).await.map_err(crate::sqlite::classify)?;
     open(shop, &crate::sqlite::DIALECT, HostConn::Sqlite(Held::Lent(&mut **tx))).await
 }
 
-/// Begins a transaction on a connection of the host to the shop's PostgreSQL database, at `READ COMMITTED` whatever the
-/// database defaults to.
+/// Begins a transaction at `READ COMMITTED` on a connection of the host to the shop's PostgreSQL database, whatever the
+/// default level of the database is.
 ///
 /// # Errors
-/// `Unavailable`, `Validation` on `connection` for another database.
+/// `Unavailable` if the server does not answer. `Validation` on field `connection` if the connection leads to another
+/// database.
 #[cfg(feature = "postgres")]
 pub async fn begin_on_postgres<'c>(shop: &Shop, conn: &'c mut sqlx::PgConnection) -> Result<Tx<'c>> {
     let dialect = &crate::postgres::DIALECT;
@@ -54,35 +55,36 @@ pub async fn begin_on_postgres<'c>(shop: &Shop, conn: &'c mut sqlx::PgConnection
     open(shop, dialect, HostConn::Postgres(Held::Begun(tx))).await
 }
 
-/// Takes a transaction that the host began on the shop's PostgreSQL database. It must be at `READ COMMITTED`, which
-/// this function checks: at a higher level a statement does not see the change that it waited for.
+/// Uses a transaction that the host began on the shop's PostgreSQL database. This function checks that the transaction
+/// is at `READ COMMITTED`, because at a higher level a statement does not see the change that it waited for.
 ///
 /// # Errors
-/// As [`begin_on_postgres`], and `Validation` on `connection` for another isolation level.
+/// As [`begin_on_postgres`], and `Validation` on field `connection` for another isolation level.
 #[cfg(feature = "postgres")]
 pub async fn on_postgres<'c>(shop: &Shop, tx: &'c mut sqlx::Transaction<'_, sqlx::Postgres>) -> Result<Tx<'c>> {
     open(shop, &crate::postgres::DIALECT, HostConn::Postgres(Held::Lent(&mut **tx))).await
 }
 
-/// Begins a transaction on a connection of the host to the shop's MySQL or MariaDB database, at `READ COMMITTED`
-/// whatever the session defaults to.
+/// Begins a transaction at `READ COMMITTED` on a connection of the host to the shop's MySQL or MariaDB database,
+/// whatever the default level of the session is.
 ///
 /// # Errors
-/// `Unavailable`, `Validation` on `connection` for another database.
+/// `Unavailable` if the server does not answer. `Validation` on field `connection` if the connection leads to another
+/// database.
 #[cfg(feature = "mysql")]
 pub async fn begin_on_mysql<'c>(shop: &Shop, conn: &'c mut sqlx::MySqlConnection) -> Result<Tx<'c>> {
     let dialect = &crate::mysql::DIALECT;
-    // It applies to the next transaction only.
+    // The level applies to the next transaction only.
     let isolation = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED";
     sqlx::Executor::execute(&mut *conn, isolation).await.map_err(crate::mysql::classify)?;
     let tx = conn.begin_with(dialect.begin).await.map_err(crate::mysql::classify)?;
     open(shop, dialect, HostConn::MySql(Held::Begun(tx))).await
 }
 
-/// Takes a transaction that the host began on the shop's MySQL or MariaDB database. It must be at `READ COMMITTED`
-/// (`SET TRANSACTION ISOLATION LEVEL READ COMMITTED` before it begins). The server does not report the level of a
-/// transaction, so this function cannot check it: at `REPEATABLE READ`, the server's default, a write may not see the
-/// change that it waited for. [`begin_on_mysql`] sets the level.
+/// Uses a transaction that the host began on the shop's MySQL or MariaDB database. The transaction must be at
+/// `READ COMMITTED`, which the host sets with `SET TRANSACTION ISOLATION LEVEL READ COMMITTED` before it begins. The
+/// server does not report the level of a transaction, so this function cannot check it. At `REPEATABLE READ`, the
+/// server's default, a write may not see the change that it waited for. [`begin_on_mysql`] sets the level.
 ///
 /// # Errors
 /// As [`begin_on_mysql`].

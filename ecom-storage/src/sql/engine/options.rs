@@ -23,20 +23,21 @@ pub struct ServerOptions {
     pub(super) direct: Option<Opener>,
     /// The maximum number of connections of this process. Default 50.
     pub max_connections: usize,
-    /// How long a caller waits for a connection of the pool. Default 10 s.
+    /// The time for which a caller waits for a connection of the pool. Default 10 s.
     pub acquire_timeout: Duration,
-    /// How long a statement may take before its connection is closed. Default 5 s. The wait for a lock is a little
-    /// shorter, so that the server reports it first. Migrations have no such limit.
+    /// The time after which this process gives up a statement and closes its connection. Default 5 s. The server ends
+    /// the wait for a lock after 80 % of this time (MySQL and MariaDB count whole seconds), and a statement after 90 %,
+    /// so that it reports them first and the connection survives. Migrations have no such limit.
     pub statement_timeout: Duration,
     /// The age at which a connection is replaced. Default one hour.
     pub max_lifetime: Duration,
     /// Whether the database is behind a pooler that assigns a server connection to each transaction. Such a pooler does
-    /// not preserve the settings of a session, so the shop does not make any, and the role or the pooler must make
-    /// them. See docs/production.md.
+    /// not preserve the settings of a session, so the shop does not set any, and the role or the pooler must set them
+    /// as docs/production.md describes.
     pub transaction_pooler: bool,
     /// The clock.
     pub clock: SharedClock,
-    /// The source of the database's identity.
+    /// The source of the id that identifies the database.
     pub ids: Arc<dyn IdSource>,
 }
 
@@ -49,7 +50,7 @@ impl fmt::Debug for ServerOptions {
     }
 }
 
-/// Reads a URL of a server: which database it names, and how connections to it are opened.
+/// Reads the URL of a server. Returns the dialect of its database and the way to open connections.
 fn read_url(field: &'static str, url: &str) -> Result<(&'static Dialect, Opener)> {
     // The error must not show the URL. The driver's message may, so it is left out.
     let bad = |_: sqlx::Error| {
@@ -82,7 +83,7 @@ fn read_url(field: &'static str, url: &str) -> Result<(&'static Dialect, Opener)
     }
 }
 
-/// The URL parameters of all servers.
+/// The URL parameters that every server has.
 const PARAMETERS: [&str; 8] =
     ["sslmode", "ssl-mode", "ssl-ca", "sslcert", "ssl-cert", "sslkey", "ssl-key", "statement-cache-capacity"];
 

@@ -4,7 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use deadpool::managed::{Manager, Metrics, Object, Pool, PoolError, QueueMode, RecycleError, RecycleResult, Timeouts};
+use deadpool::managed::{
+    Manager, Metrics, Object, Pool, PoolError, QueueMode, RecycleError, RecycleResult, TimeoutType, Timeouts,
+};
 use ecom_core::clock::SharedClock;
 use ecom_core::id::IdSource;
 use ecom_core::{Dependency, Error, FieldCode, Result};
@@ -30,7 +32,7 @@ enum Open {
     MySql(sqlx::MySqlConnection),
 }
 
-/// A connection and what is known of its state.
+/// A connection and its state, as far as it is known.
 pub struct Conn {
     open: Open,
     /// The state that the last statement left.
@@ -79,10 +81,10 @@ impl Conn {
     }
 }
 
-/// How connections are opened.
+/// The way to open connections.
 #[derive(Clone)]
 pub enum Opener {
-    /// SQLite.
+    /// Opens connections to SQLite.
     #[cfg(feature = "sqlite")]
     Sqlite {
         /// The options of the database.
@@ -90,10 +92,10 @@ pub enum Opener {
         /// The role of the connections.
         role: crate::sqlite::Role,
     },
-    /// PostgreSQL.
+    /// Opens connections to PostgreSQL.
     #[cfg(feature = "postgres")]
     Postgres(Box<sqlx::postgres::PgConnectOptions>),
-    /// MySQL or MariaDB.
+    /// Opens connections to MySQL or MariaDB.
     #[cfg(feature = "mysql")]
     MySql {
         /// The options of the driver.
@@ -216,9 +218,9 @@ pub struct SqlStorage {
     pub(super) shared: Arc<Shared>,
     /// Whether readers and writer are the same pool.
     pub(super) one_pool: bool,
-    /// How long a caller waits for a connection, including the time to open one.
+    /// The time for which a caller waits for a connection, including the time to open one.
     pub(super) wait: Duration,
-    /// How migrations open their connection, if they do not use a pooled one.
+    /// The way in which migrations open their connection, if they do not use a pooled one.
     pub(super) migrations: Option<Opener>,
     pub(super) clock: SharedClock,
     pub(super) ids: Arc<dyn IdSource>,
@@ -233,7 +235,7 @@ impl fmt::Debug for SqlStorage {
     }
 }
 
-/// How long opening a connection, or pinging an idle one, may take.
+/// The time limit for opening a connection and for pinging an idle one.
 pub(super) const OPEN_LIMIT: Duration = Duration::from_secs(5);
 const PING_LIMIT: Duration = Duration::from_secs(1);
 
@@ -245,7 +247,7 @@ fn pool(opens: Opens, size: usize, wait: Duration) -> Result<Pool<Opens>> {
         .queue_mode(QueueMode::Lifo)
         .runtime(deadpool::Runtime::Tokio1)
         .build()
-        .map_err(|e| Error::internal("making a connection pool", e))
+        .map_err(|e| Error::internal("creating a connection pool", e))
 }
 
 /// Returns the error for a URL of a database that is not compiled in.
@@ -334,10 +336,7 @@ impl SqlStorage {
 
     pub(super) async fn lend(&self, pool: &Pool<Opens>) -> Result<Lent> {
         // The pool's own limits apply to each step, so several dead connections in a row would add up.
-        let got = match tokio::time::timeout(self.wait, pool.get()).await {
-            Ok(got) => got,
-            Err(e) => return Err(Error::unavailable(Dependency::Database, e)),
-        };
+        let Ok(got) = tokio::time::timeout(self.wait, pool.get()).await else { return Err(self.waited(pool)) };
         match got {
             Ok(object) => {
                 let mut lent = Lent(Some(object));
@@ -361,8 +360,40 @@ impl SqlStorage {
             }
             // If no connection can be opened, the database is out of reach, and nothing was written.
             Err(PoolError::Backend(e)) => Err(Error::unavailable(Dependency::Database, e.source)),
+            Err(PoolError::Timeout(TimeoutType::Wait)) => Err(self.waited(pool)),
             Err(e) => Err(Error::unavailable(Dependency::Database, e)),
         }
+    }
+
+    /// Returns the error for a caller who waited in vain for a connection of the pool.
+    fn waited(&self, pool: &Pool<Opens>) -> Error {
+        let (wait, status) = (self.wait, pool.status());
+        // If not all connections are lent, opening one took too long.
+        let message = if status.size.saturating_sub(status.available) < status.max_size {
+            format!("no connection could be opened within {wait:?}")
+        } else if !self.shared.dialect.is_file {
+            format!(
+                "all {} connections of the pool were in use for {wait:?}: end transactions that are still open, or raise \
+                 `max_connections` (`ECOM_DATABASE_POOL`)",
+                status.max_size
+            )
+        } else if self.one_pool {
+            format!(
+                "the one connection of the database in memory was in use for {wait:?}: commit or drop the transaction \
+                 of this process that is still open, or raise `SqliteOptions::acquire_timeout`"
+            )
+        } else if status.max_size == 1 {
+            format!(
+                "another transaction of this process was open for {wait:?} and is the one writer of the SQLite \
+                 database: commit or drop it before the next write, or raise `SqliteOptions::acquire_timeout`"
+            )
+        } else {
+            format!(
+                "all {} connections for reads were in use for {wait:?}: raise `SqliteOptions::readers`",
+                status.max_size
+            )
+        };
+        Error::unavailable(Dependency::Database, message)
     }
 
     /// Returns a connection that may write, outside a transaction.
@@ -381,7 +412,8 @@ impl SqlStorage {
         Ok(lent.conn().executor(&self.shared).fetch_all(text, args).await?)
     }
 
-    /// Returns the number of a SQLite pragma on a connection for reads or, if `write`, for writes; for tests.
+    /// Returns the number of a SQLite pragma, on a connection for writes if `write` is set, and for reads otherwise.
+    /// For tests.
     #[doc(hidden)]
     pub async fn pragma(&self, name: &'static str, write: bool) -> Result<String> {
         let mut lent = self.lend(if write { &self.writer } else { &self.readers }).await?;

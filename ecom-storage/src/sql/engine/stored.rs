@@ -2,7 +2,7 @@
 
 use ecom_core::catalog::{AvailabilityStatus, ProductStatus, RatingSource};
 use ecom_core::sales::{
-    AdjustmentKind, BillKind, BillStatus, ChangeKind, DeliveryMethod, LineKind, OrderStatus, PaymentType,
+    AdjustmentKind, BillKind, BillStatus, CartState, ChangeKind, DeliveryMethod, LineKind, OrderStatus, PaymentType,
 };
 use ecom_core::stock::StockReason;
 use ecom_core::{Error, Result};
@@ -14,19 +14,19 @@ pub trait Stored: Copy {
     /// The type on disk.
     type Disk;
 
-    /// Returns its number or word.
+    /// Returns the number or word of the variant.
     fn disk(self) -> Self::Disk;
 
-    /// Reads it from a column.
+    /// Reads the variant from a column.
     ///
     /// # Errors
     /// `Internal` if the column holds a number or word that this release does not know.
     fn read(row: &Row, at: usize) -> Result<Self>;
 }
 
-/// A stored number or word that no variant has.
+/// The error for a stored number or word that no variant has.
 #[derive(Debug, thiserror::Error)]
-#[error("{of} has no variant that is kept as `{found}`")]
+#[error("{of} has no variant that is stored as `{found}`")]
 struct Unknown {
     of: &'static str,
     found: String,
@@ -74,6 +74,7 @@ macro_rules! stored {
 stored!(ProductStatus { Draft = 0, Active = 1, Archived = 2 });
 stored!(AvailabilityStatus { OutOfStock = 0, Limited = 1, InStock = 2 });
 stored!(RatingSource { Reviews = 0, External = 1 });
+stored!(CartState { Open = 0, Ordered = 1, Merged = 2 });
 stored!(StockReason by its words);
 stored!(OrderStatus { Pending = 0, InProgress = 1, Delivered = 2, Canceled = 3 });
 stored!(DeliveryMethod { DriveThru = 0, OnHand = 1, HomeDelivery = 2 });

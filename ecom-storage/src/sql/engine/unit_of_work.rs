@@ -42,7 +42,7 @@ impl Transaction {
     /// Begins the transaction.
     pub async fn begin(mut lent: Lent, shared: Arc<Shared>) -> DbResult<Self> {
         let conn: &mut Conn = lent.conn();
-        // Set before the answer arrives: a call that is cancelled in between leaves a transaction open.
+        // Set before the answer arrives, because a call that is cancelled in between leaves a transaction open.
         conn.in_transaction = true;
         if let Err(e) = conn.executor(&shared).script(shared.dialect.begin).await {
             conn.in_transaction = false;
@@ -97,24 +97,24 @@ pub struct HostTransaction<'c> {
     shared: Arc<Shared>,
 }
 
-/// The host's connection, by database.
+/// The connection of the host, by database.
 pub enum HostConn<'c> {
-    /// To SQLite.
+    /// A connection to SQLite.
     #[cfg(feature = "sqlite")]
     Sqlite(Held<'c, sqlx::Sqlite>),
-    /// To PostgreSQL.
+    /// A connection to PostgreSQL.
     #[cfg(feature = "postgres")]
     Postgres(Held<'c, sqlx::Postgres>),
-    /// To MySQL or MariaDB.
+    /// A connection to MySQL or MariaDB.
     #[cfg(feature = "mysql")]
     MySql(Held<'c, sqlx::MySql>),
 }
 
-/// Who began the transaction on the host's connection.
+/// A connection of the host, by who began its transaction.
 pub enum Held<'c, D: sqlx::Database> {
-    /// The library began it. If it is dropped, it is rolled back before the connection is used again.
+    /// The library began the transaction. If it is dropped, it is rolled back before the connection is used again.
     Begun(sqlx::Transaction<'c, D>),
-    /// The host began it and ends it.
+    /// The host began the transaction and ends it.
     Lent(&'c mut D::Connection),
 }
 
@@ -129,14 +129,16 @@ impl<D: sqlx::Database> Held<'_, D> {
     async fn commit(self, classify: fn(sqlx::Error) -> DbError) -> Result<()> {
         match self {
             Self::Begun(tx) => tx.commit().await.map_err(|e| classify(e).or_unknown()),
-            Self::Lent(_) => Err(host_ends_it("committing a transaction that the host began: the host commits it")),
+            Self::Lent(_) => Err(host_ends_it("committing a transaction that the host began; the host commits it")),
         }
     }
 
     async fn rollback(self, classify: fn(sqlx::Error) -> DbError) -> Result<()> {
         match self {
             Self::Begun(tx) => tx.rollback().await.map_err(|e| classify(e).into()),
-            Self::Lent(_) => Err(host_ends_it("rolling back a transaction that the host began: the host does it")),
+            Self::Lent(_) => {
+                Err(host_ends_it("rolling back a transaction that the host began; the host rolls it back"))
+            }
         }
     }
 }
@@ -146,7 +148,7 @@ fn host_ends_it(capability: &'static str) -> Error {
 }
 
 impl<'c> HostTransaction<'c> {
-    /// Creates it on a connection of the host that is in a transaction.
+    /// Creates the unit of work on a connection of the host that is in a transaction.
     pub fn new(conn: HostConn<'c>, shared: Shared) -> Self {
         Self { conn, state: State::Idle, shared: Arc::new(shared) }
     }

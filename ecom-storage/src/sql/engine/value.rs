@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use ecom_core::clock::Timestamp;
 use ecom_core::id::{
     AddressId, BillId, CartId, CategoryId, CustomerId, EventId, OrderAdjustmentId, OrderId, OrderLineId, ProductId,
-    SkuId, StockMovementId,
+    ReviewId, SkuId, StockMovementId,
 };
 use ecom_core::money::NumberError;
 use ecom_core::{Error, Result};
@@ -26,14 +26,18 @@ pub fn bounded<T>(v: std::result::Result<T, NumberError>) -> Result<T> {
 /// A parameter of a statement; `None` is a NULL of that type.
 #[derive(Debug, Clone)]
 pub enum Value<'q> {
-    /// 32-bit number.
+    /// A 32-bit number.
     I32(Option<i32>),
-    /// 64-bit number.
+    /// A 64-bit number.
     I64(Option<i64>),
-    /// Text.
+    /// A text.
     Text(Option<Cow<'q, str>>),
+    /// Bytes.
+    Bytes(Option<Vec<u8>>),
     /// An id.
     Uuid(Option<Uuid>),
+    /// Bytes.
+    Bytes(Option<Cow<'q, [u8]>>),
     /// A JSON text.
     Json(Option<String>),
     /// A time in microseconds.
@@ -75,6 +79,7 @@ from! {
     &'q str => Text, v => Cow::Borrowed(v);
     &'q String => Text, v => Cow::Borrowed(v.as_str());
     String => Text, v => Cow::Owned(v);
+    &'q [u8] => Bytes, v => Cow::Borrowed(v);
     Uuid => Uuid, v => v;
     AddressId => Uuid, v => v.0;
     BillId => Uuid, v => v.0;
@@ -86,6 +91,8 @@ from! {
     OrderLineId => Uuid, v => v.0;
     ProductId => Uuid, v => v.0;
     SkuId => Uuid, v => v.0;
+    ReviewId => Uuid, v => v.0;
+    CustomerId => Uuid, v => v.0;
     StockMovementId => Uuid, v => v.0;
     EventId => Uuid, v => v.0;
     Timestamp => Time, v => v;
@@ -93,13 +100,13 @@ from! {
 
 /// A row of a result. Columns are read by their position in the select list.
 pub enum Row {
-    /// Of SQLite.
+    /// A row of SQLite.
     #[cfg(feature = "sqlite")]
     Sqlite(sqlx::sqlite::SqliteRow),
-    /// Of PostgreSQL.
+    /// A row of PostgreSQL.
     #[cfg(feature = "postgres")]
     Postgres(sqlx::postgres::PgRow),
-    /// Of MySQL or MariaDB.
+    /// A row of MySQL or MariaDB.
     #[cfg(feature = "mysql")]
     MySql(sqlx::mysql::MySqlRow),
 }
@@ -144,6 +151,10 @@ impl Row {
         text -> &str;
         /// Reads a text, borrowed from the row, or NULL.
         opt_text -> Option<&str>;
+        /// Reads bytes, borrowed from the row.
+        bytes -> &[u8];
+        /// Reads bytes, borrowed from the row, or NULL.
+        opt_bytes -> Option<&[u8]>;
         /// Reads an id.
         uuid -> Uuid;
         /// Reads an id or NULL.

@@ -59,7 +59,7 @@ static LOCK_HEAD: Sql = Sql::new("SELECT seq FROM outbox_head WHERE id = 1 FOR U
 static UNPLACED: Sql = Sql::new("SELECT n FROM outbox_events WHERE seq IS NULL ORDER BY n LIMIT $1");
 static MOVE_HEAD: Sql = Sql::new("UPDATE outbox_head SET seq = $1 WHERE id = 1");
 static CURSOR: Sql = Sql::of(&CURSORS, "SELECT {*} FROM outbox_cursors WHERE consumer = $1{for_update}");
-// It belongs to no holder, so that the process that inserts it takes it like every other process.
+// The new cursor belongs to no holder, so that the process that inserts it acquires it like every other process.
 static NEW_CURSOR: Sql = Sql::new(
     "INSERT INTO outbox_cursors (consumer, holder, fence, expires_at, seq) VALUES ($1, '', 0, $2, 0) {outbox_if_new}",
 );
@@ -77,13 +77,14 @@ static TRIM: Sql = Sql::new(
 /// The outbox of a SQL database.
 pub type SqlOutbox<'c> = SqlRepository<'c, dyn OutboxRepository>;
 
-/// How many events one statement assigns positions to.
+/// The maximum number of events to which one statement assigns positions.
 const SEQUENCED_AT_ONCE: usize = 128;
 
 impl SqlOutbox<'_> {
     async fn position(&mut self, sql: &'static Sql) -> Result<OutboxPosition> {
         let row = self.0.fetch_optional(sql, Vec::new()).await?;
-        let row = row.ok_or(Error::Internal { context: "the outbox has lost its head", source: None })?;
+        let row = row
+            .ok_or(Error::Internal { context: "reading the head of the outbox, whose row is missing", source: None })?;
         Ok(OutboxPosition { seq: row.i64(0)? })
     }
 }

@@ -55,6 +55,11 @@ static CUSTOMERS_BY_IDS: Sql = Sql::of(&CUSTOMERS, "SELECT {*} FROM customers WH
 static LIST_CUSTOMERS: Sql = Sql::of(&CUSTOMERS, "SELECT {*}");
 static HIDE_ADDRESSES: Sql = Sql::new("UPDATE addresses SET deleted_at = $2 WHERE customer_id = $1");
 static DELETE_ADDRESSES: Sql = Sql::new("DELETE FROM addresses WHERE customer_id = $1");
+static RELEASE_REVIEWS: Sql =
+    Sql::new("UPDATE reviews SET customer_id = NULL, version = version + 1 WHERE customer_id = $1");
+static DELETE_CART_LINES: Sql =
+    Sql::new("DELETE FROM cart_lines WHERE cart_id IN (SELECT id FROM carts WHERE customer_id = $1)");
+static DELETE_CARTS: Sql = Sql::new("DELETE FROM carts WHERE customer_id = $1");
 static DELETE_CUSTOMER: Sql = Sql::new("DELETE FROM customers WHERE id = $1");
 
 fn sort_name_key(c: &Customer) -> String {
@@ -177,7 +182,9 @@ impl CustomerRepository for SqlCustomers<'_> {
     }
 
     async fn purge(&mut self, id: CustomerId) -> Result<()> {
-        self.0.execute(&DELETE_ADDRESSES, vec![id.0.into()]).await?;
+        for sql in [&DELETE_ADDRESSES, &RELEASE_REVIEWS, &DELETE_CART_LINES, &DELETE_CARTS] {
+            self.0.execute(sql, vec![id.0.into()]).await?;
+        }
         let deleted = self.0.execute(&DELETE_CUSTOMER, vec![id.0.into()]).await;
         deleted.map_err(|e| e.or_has_sales(Entity::Customer, id.0))?;
         Ok(())

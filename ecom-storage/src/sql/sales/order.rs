@@ -1,6 +1,6 @@
 //! Orders, with their lines, discounts and history.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
 use ecom_core::clock::Timestamp;
@@ -165,6 +165,17 @@ static ADJUSTMENTS_OF: Sql = Sql::of(&ADJUSTMENTS, "SELECT {*} FROM order_adjust
 static BILLS_OF: Sql = Sql::of(&BILLS, "SELECT {*} FROM bills WHERE order_id IN ");
 static DELETE_ADJUSTMENTS: Sql = Sql::new("DELETE FROM order_adjustments WHERE order_id = $1");
 static HISTORY: Sql = Sql::of(&CHANGES, "SELECT {*} FROM order_changes WHERE order_id = $1 ORDER BY seq");
+
+static IDS_AFTER: Sql = Sql::new("SELECT id FROM orders WHERE id > $1 ORDER BY id LIMIT $2");
+static VERSIONS: Sql = Sql::new(
+    "SELECT o.id, o.version, (SELECT COUNT(*) FROM order_changes c WHERE c.order_id = o.id) FROM orders o \
+     WHERE o.id IN ",
+);
+static MOVED: Sql = Sql::new(
+    "SELECT l.id, (SELECT CAST(SUM(m.delta) AS {bigint}) FROM stock_movements m WHERE m.order_line_id = l.id) \
+     FROM order_lines l WHERE EXISTS (SELECT 1 FROM stock_movements m WHERE m.order_line_id = l.id) \
+     AND l.order_id IN ",
+);
 
 fn exponent(currency: Currency) -> i32 {
     i32::try_from(currency.exponent()).unwrap_or(0)
@@ -467,47 +478,67 @@ impl OrderRepository for SqlOrders<'_> {
         self.0.fetch_all(&HISTORY, vec![id.into()]).await?.iter().map(read_change).collect()
     }
 
-    async fn next_numbers(&mut self, kind: NumberedDocument, count: usize) -> Result<Vec<i64>> {
-        if count == 0 {
-            return Ok(Vec::new());
+    async fn ids_after(&mut self, after: Option<OrderId>, limit: u32) -> Result<Vec<OrderId>> {
+        let after = after.unwrap_or(OrderId(uuid::Uuid::nil()));
+        let rows = self.0.fetch_all(&IDS_AFTER, vec![after.into(), i64::from(limit).into()]).await?;
+        rows.iter().map(|r| Ok(OrderId(r.uuid(0)?))).collect()
+    }
+
+    async fn versions(&mut self, ids: &[OrderId]) -> Result<Vec<(OrderId, i64, i64)>> {
+        self.rows(&VERSIONS, ids, "o.id", |r| Ok((OrderId(r.uuid(0)?), r.i64(1)?, r.i64(2)?))).await
+    }
+
+    async fn moved(&mut self, ids: &[OrderId]) -> Result<Vec<(OrderLineId, i64)>> {
+        self.rows(&MOVED, ids, "l.id", |r| Ok((OrderLineId(r.uuid(0)?), r.i64(1)?))).await
+    }
+
+    async fn next_numbers(&mut self, kind: NumberedDocument, year: i32, count: usize) -> Result<Vec<String>> {
+        let (word, table, documents) = match kind {
+            NumberedDocument::Order => ("order", "order_numbers", "orders"),
+            NumberedDocument::Bill => ("bill", "bill_numbers", "bills"),
+        };
+        let n = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        let mut numbers: Vec<String> = Vec::with_capacity(count);
+        while numbers.len() < count {
+            let missing = n(count - numbers.len());
+            match &self.0.dialect().numbers {
+                Numbers::Row(sql) => {
+                    let row = self.0.fetch_optional(*sql, vec![word.into(), missing.into()]).await?;
+                    let last = row.map_or(Ok(0), |r| r.i64(0))?;
+                    let made: Vec<String> = (last - missing + 1..=last).map(|i| kind.number(year, i)).collect();
+                    // The row is rolled back with the transaction, so that the next try would take the same numbers.
+                    let mut b = Builder::new("SELECT number FROM ");
+                    b.push(documents).push(" WHERE number IN ").list(&made);
+                    let (text, args) = b.done();
+                    let used = self.0.fetch_all(text, args).await?;
+                    let used = used.iter().map(|r| r.string(0)).collect::<Result<HashSet<_>>>()?;
+                    numbers.extend(made.iter().filter(|number| !used.contains(*number)).cloned());
+                }
+                Numbers::Sequences { orders, bills } => {
+                    let sql = match kind {
+                        NumberedDocument::Order => *orders,
+                        NumberedDocument::Bill => *bills,
+                    };
+                    for row in self.0.fetch_all(sql, vec![missing.into()]).await? {
+                        numbers.push(kind.number(year, row.i64(0)?));
+                    }
+                }
+                Numbers::Inserts(sql) => {
+                    let rows = vec!["(NULL)"; count].join(",");
+                    self.0.execute(format!("INSERT INTO {table} (n) VALUES {rows}"), Vec::new()).await?;
+                    let Some(row) = self.0.fetch_optional(*sql, Vec::new()).await? else {
+                        return Err(Error::Internal { context: "taking numbers of documents", source: None });
+                    };
+                    let (first, step) = (row.i64(0)?, row.i64(1)?);
+                    numbers.extend((0..missing).map(|i| kind.number(year, first + i * step)));
+                    // The counter goes on without the rows.
+                    let mut b = Builder::new(format!("DELETE FROM {table} WHERE n BETWEEN "));
+                    b.bind(first).push(" AND ").bind(first + (missing - 1) * step);
+                    let (text, args) = b.done();
+                    self.0.execute(text, args).await?;
+                }
+            }
         }
-        let n = i64::try_from(count).unwrap_or(i64::MAX);
-        match &self.0.dialect().numbers {
-            Numbers::Row(sql) => {
-                let word = match kind {
-                    NumberedDocument::Order => "order",
-                    NumberedDocument::Bill => "bill",
-                };
-                let row = self.0.fetch_optional(*sql, vec![word.into(), n.into()]).await?;
-                let last = row.map_or(Ok(0), |r| r.i64(0))?;
-                Ok((last - n + 1..=last).collect())
-            }
-            Numbers::Sequences { orders, bills } => {
-                let sql = match kind {
-                    NumberedDocument::Order => *orders,
-                    NumberedDocument::Bill => *bills,
-                };
-                self.0.fetch_all(sql, vec![n.into()]).await?.iter().map(|r| r.i64(0)).collect()
-            }
-            Numbers::Inserts(sql) => {
-                let table = match kind {
-                    NumberedDocument::Order => "order_numbers",
-                    NumberedDocument::Bill => "bill_numbers",
-                };
-                let rows = vec!["(NULL)"; count].join(",");
-                self.0.execute(format!("INSERT INTO {table} (n) VALUES {rows}"), Vec::new()).await?;
-                let Some(row) = self.0.fetch_optional(*sql, Vec::new()).await? else {
-                    return Err(Error::Internal { context: "taking numbers of documents", source: None });
-                };
-                let (first, step) = (row.i64(0)?, row.i64(1)?);
-                let numbers: Vec<i64> = (0..n).map(|i| first + i * step).collect();
-                // The counter goes on without the rows.
-                let mut b = Builder::new(format!("DELETE FROM {table} WHERE n BETWEEN "));
-                b.bind(first).push(" AND ").bind(first + (n - 1) * step);
-                let (text, args) = b.done();
-                self.0.execute(text, args).await?;
-                Ok(numbers)
-            }
-        }
+        Ok(numbers)
     }
 }

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use ecom_core::common::Actor;
 use ecom_core::id::{OrderLineId, ProductId, SkuId, StockMovementId};
 use ecom_core::paging::{Keyset, Page, Paging, SortKey};
+use ecom_core::platform::LedgerSum;
 use ecom_core::port::{InventoryRepository, TouchedProduct};
 use ecom_core::stock::{Shortage, StockConflict};
 use ecom_core::stock::{StockImbalance, StockLevel, StockMovement};
@@ -44,6 +45,7 @@ static LEVELS: Table<StockLevel> = Table {
         Column::kept("product_id"),
         Column::kept("on_hand"),
         Column::kept("reserved"),
+        Column::kept("track_stock"),
         Column::kept("low_stock_threshold"),
         Column::kept("deleted_at"),
     ],
@@ -59,6 +61,13 @@ static LEVELS_OF: Sql = Sql::over(
 const PRODUCT_DELETED_AT: usize = LEVELS.width();
 static MOVEMENTS_OF: Sql = Sql::of(&MOVEMENTS, "SELECT {*} FROM stock_movements WHERE sku_id = ");
 static COUNT: Sql = Sql::new("SELECT COUNT(*) FROM stock_movements WHERE sku_id = $1");
+static LEDGERS: Sql = Sql::new(
+    "SELECT s.id, s.on_hand, \
+     (SELECT CAST(coalesce(SUM(m.delta), 0) AS {bigint}) FROM stock_movements m WHERE m.sku_id = s.id), \
+     (SELECT COUNT(*) FROM stock_movements m WHERE m.sku_id = s.id AND m.order_line_id IS NOT NULL \
+      AND NOT EXISTS (SELECT 1 FROM order_lines l WHERE l.id = m.order_line_id AND l.sku_id = s.id)) \
+     FROM skus s WHERE s.id > $1 ORDER BY s.id LIMIT $2",
+);
 static IMBALANCES: Sql = Sql::new(
     "SELECT s.id, s.on_hand, CAST(coalesce(SUM(m.delta), 0) AS {bigint}) FROM skus s \
      LEFT JOIN stock_movements m ON m.sku_id = s.id GROUP BY s.id, s.on_hand \
@@ -68,9 +77,9 @@ static IMBALANCES: Sql = Sql::new(
 /// The stock of a SQL database.
 pub type SqlInventory<'c> = SqlRepository<'c, dyn InventoryRepository>;
 
-/// The best availability over the live SKUs of a product.
-const AVAILABILITY: &str = "(SELECT coalesce(MAX(CASE WHEN s.on_hand - s.reserved <= 0 THEN 0 \
-     WHEN s.on_hand - s.reserved <= s.low_stock_threshold THEN 1 ELSE 2 END), 0) \
+/// The best availability over the live SKUs of a product. A SKU that does not track its stock is in stock.
+const AVAILABILITY: &str = "(SELECT coalesce(MAX(CASE WHEN s.track_stock = 0 THEN 2 \
+     WHEN s.on_hand - s.reserved <= 0 THEN 0 WHEN s.on_hand - s.reserved <= s.low_stock_threshold THEN 1 ELSE 2 END), 0) \
      FROM skus s WHERE s.product_id = products.id AND s.deleted_at IS NULL)";
 
 fn read_movement(r: &Row) -> Result<StockMovement> {
@@ -93,6 +102,7 @@ fn read_level(r: &Row) -> Result<StockLevel> {
         product_id: ProductId(r.uuid(const { LEVELS.at("product_id") })?),
         on_hand: r.i64(const { LEVELS.at("on_hand") })?,
         reserved: r.i64(const { LEVELS.at("reserved") })?,
+        tracked: r.i32(const { LEVELS.at("track_stock") })? != 0,
         low_stock_threshold: r.i64(const { LEVELS.at("low_stock_threshold") })?,
         live: sku_is_live && r.opt_time(PRODUCT_DELETED_AT)?.is_none(),
     })
@@ -226,6 +236,15 @@ impl InventoryRepository for SqlInventory<'_> {
     async fn count_movements(&mut self, sku: SkuId) -> Result<u64> {
         let row = self.0.fetch_optional(&COUNT, vec![Value::from(sku)]).await?;
         row.map_or(Ok(0), |r| r.count(0))
+    }
+
+    async fn ledgers(&mut self, after: Option<SkuId>, limit: u32) -> Result<Vec<LedgerSum>> {
+        let after = after.unwrap_or(SkuId(uuid::Uuid::nil()));
+        let rows = self.0.fetch_all(&LEDGERS, vec![after.into(), i64::from(limit).into()]).await?;
+        let sum = |r: &Row| {
+            Ok(LedgerSum { sku_id: SkuId(r.uuid(0)?), on_hand: r.i64(1)?, ledger: r.i64(2)?, orphans: r.count(3)? })
+        };
+        rows.iter().map(sum).collect()
     }
 
     async fn imbalances(&mut self) -> Result<Vec<StockImbalance>> {

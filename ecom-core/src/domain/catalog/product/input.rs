@@ -32,8 +32,8 @@ pub struct ImageInput {
 }
 
 /// A product to create or to replace (PUT). Its SKUs are either listed in `skus`, or there is one SKU, the default SKU,
-/// whose values are the flat fields of the product: `price`, `stock`, `sku`, `weight`, `dimensions`, `barcode` and
-/// `low_stock_threshold`.
+/// whose values are the flat fields of the product: `price`, `stock`, `track_stock`, `sku`, `weight`, `dimensions`,
+/// `barcode` and `low_stock_threshold`.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Setters)]
 #[serde(deny_unknown_fields)]
 #[setters(strip_option, into)]
@@ -109,9 +109,13 @@ pub struct ProductInput {
     #[setters(skip)]
     pub currency: Option<String>,
     /// Flat field: the pieces on hand of the default SKU, 0 to 10¹². If it is absent, a new SKU has 0, and an existing
-    /// one keeps its stock.
+    /// one keeps its stock. If `track_stock` is false, no other number is accepted.
     #[serde(default)]
     pub stock: Option<i64>,
+    /// Flat field: whether the stock of the default SKU is tracked; true if absent. If it is false, the SKU is always in
+    /// stock and its stock does not move.
+    #[serde(default)]
+    pub track_stock: Option<bool>,
     /// Flat field: the code of the default SKU, 1–100 characters, unique among live SKUs. If it is absent, a new SKU
     /// gets a code that is derived from the slug of the product, and an existing one keeps its code.
     #[serde(default)]
@@ -167,6 +171,19 @@ pub(crate) struct ProductValues {
     pub rating: Option<RatingSummary>,
     /// The SKUs; `None` keeps the current ones, if a patch does not list any.
     pub skus: Option<Vec<(Option<SkuId>, SkuValues)>>,
+    /// Whether the values of the only SKU were flat fields, which errors then name.
+    pub flat: bool,
+}
+
+/// The write that an input is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum InputFor {
+    /// A create: all SKUs are new.
+    Create,
+    /// A replacement.
+    Replace,
+    /// A patch, or a write that leaves the SKUs unchanged: without SKUs and flat fields, it keeps the current SKUs.
+    Patch,
 }
 
 impl ImageInput {
@@ -243,8 +260,8 @@ impl ProductInput {
         self
     }
 
-    /// Appends a SKU. A product that lists its SKUs must not have a flat price, stock, code, weight, dimensions,
-    /// barcode or threshold.
+    /// Appends a SKU. A product that lists its SKUs must not have a flat price, stock, `track_stock`, code, weight,
+    /// dimensions, barcode or threshold.
     #[must_use]
     pub fn with_sku(mut self, sku: SkuInput) -> Self {
         self.skus.get_or_insert_default().push(sku);
@@ -264,6 +281,7 @@ impl ProductInput {
         [
             ("price", self.price.is_some()),
             ("stock", self.stock.is_some()),
+            ("track_stock", self.track_stock.is_some()),
             ("sku", self.sku.is_some()),
             ("weight", self.weight.is_some()),
             ("dimensions", self.dimensions.is_some()),
@@ -287,21 +305,11 @@ impl ProductInput {
         }
     }
 
-    /// Checks a complete product (create, PUT) against the bounds of `docs/rules.md`, "Product", and returns its
-    /// values.
+    /// Checks a product against the bounds of `docs/rules.md`, "Product", and returns its values.
     ///
     /// # Errors
     /// `Validation` with each invalid field; `CURRENCY_MISMATCH`.
-    pub(crate) fn check(&self, currency: Currency) -> Result<ProductValues> {
-        self.check_with(currency, true)
-    }
-
-    /// As [`Self::check`], but if `skus_required` is false, an input without SKUs and flat fields keeps the current
-    /// SKUs.
-    ///
-    /// # Errors
-    /// As [`Self::check`].
-    pub(crate) fn check_with(&self, currency: Currency, skus_required: bool) -> Result<ProductValues> {
+    pub(crate) fn check(&self, currency: Currency, write: InputFor) -> Result<ProductValues> {
         let mut errors = ValidationErrors::default();
         let e = &mut errors;
         check_text("title", &self.title, 1, 255, e);
@@ -338,7 +346,7 @@ impl ProductInput {
         if categories.len() > 50 {
             e.out_of_bounds("categories", "must have at most 50 entries");
         }
-        let skus = self.check_skus(currency, skus_required, e);
+        let skus = self.check_skus(currency, write, e);
         let mismatch = std::iter::once(self.currency.as_deref())
             .chain(self.skus.iter().flatten().map(|s| s.currency.as_deref()))
             .find_map(|c| crate::money::check_currency(c, currency).err());
@@ -365,16 +373,18 @@ impl ProductInput {
             external: ExternalRef::of(self.source.as_deref(), self.external_id.as_deref()),
             rating: None,
             skus,
+            flat: self.skus.is_none(),
         })
     }
 
     fn check_skus(
         &self,
         currency: Currency,
-        required: bool,
+        write: InputFor,
         e: &mut ValidationErrors,
     ) -> Option<Vec<(Option<SkuId>, SkuValues)>> {
         let flat = self.flat_field();
+        let new = write == InputFor::Create;
         if let Some(skus) = &self.skus {
             if let Some(field) = flat {
                 e.push(field, FieldCode::Inconsistent, "cannot be combined with `skus`: set it on an entry of `skus`");
@@ -396,11 +406,11 @@ impl ProductInput {
                         "is used by another SKU of this product: choose a different code",
                     );
                 }
-                values.extend(s.check(&format!("skus[{i}]."), currency, e).map(|v| (s.id, v)));
+                values.extend(s.check(&format!("skus[{i}]."), currency, new, e).map(|v| (s.id, v)));
             }
             return Some(values);
         }
-        if flat.is_none() && !required {
+        if flat.is_none() && write == InputFor::Patch {
             return None;
         }
         let sku = SkuInput {
@@ -409,12 +419,13 @@ impl ProductInput {
             weight: self.weight,
             dimensions: self.dimensions,
             stock: self.stock,
+            track_stock: self.track_stock,
             low_stock_threshold: self.low_stock_threshold,
             barcode: self.barcode.clone(),
             ..SkuInput::default()
         };
         let mut inner = ValidationErrors::default();
-        let values = sku.check("", currency, &mut inner);
+        let values = sku.check("", currency, new, &mut inner);
         e.0.extend(flat_names(inner).0);
         Some(values.map(|v| (None, v)).into_iter().collect())
     }
@@ -483,6 +494,7 @@ impl From<&Sku> for SkuInput {
                 height: ExactDecimal(d.height.decimal()),
                 depth: ExactDecimal(d.depth.decimal()),
             }),
+            track_stock: Some(s.track_stock),
             low_stock_threshold: Some(s.low_stock_threshold),
             barcode: s.barcode.clone(),
             source: s.external.as_ref().map(|x| x.source.clone()),

@@ -6,8 +6,8 @@ mod patch;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::input::ProductValues;
-pub(crate) use self::input::flat_names;
 pub use self::input::{ImageInput, ProductInput};
+pub(crate) use self::input::{InputFor, flat_names};
 pub use self::patch::ProductPatch;
 pub(crate) use self::patch::require;
 use crate::domain::catalog::category::CategorySummary;
@@ -163,7 +163,7 @@ impl Product {
         self.skus.iter().map(Sku::availability).max().unwrap_or(AvailabilityStatus::OutOfStock)
     }
 
-    /// Returns how many pieces of all live SKUs can be sold.
+    /// Returns how many pieces of all live SKUs can be sold. It is no limit if a SKU does not track its stock.
     pub fn available(&self) -> i64 {
         self.skus.iter().map(Sku::available).sum()
     }

@@ -66,9 +66,14 @@ pub struct ProductPatch {
     /// it is absent.
     #[serde(default)]
     pub currency: Option<String>,
-    /// Flat field: the pieces on hand of the only SKU, 0 to 10¹²; the ledger records the difference. Null is refused.
+    /// Flat field: the pieces on hand of the only SKU, 0 to 10¹²; the ledger records the difference. Null is refused,
+    /// and so is another number than the current one if `track_stock` is false.
     #[serde(default)]
     pub stock: Patch<i64>,
+    /// Flat field: whether the stock of the only SKU is tracked; null is refused. If it is false, the SKU is always in
+    /// stock and its stock does not move.
+    #[serde(default)]
+    pub track_stock: Patch<bool>,
     /// Flat field: the code of the only SKU, 1–100 characters, unique among live SKUs; null is refused.
     #[serde(default)]
     pub sku: Patch<String>,
@@ -94,13 +99,14 @@ impl ProductPatch {
     /// Returns the first flat SKU field that is present.
     pub(crate) fn flat_field(&self) -> Option<&'static str> {
         [
-            ("price", self.price.is_said()),
-            ("stock", self.stock.is_said()),
-            ("sku", self.sku.is_said()),
-            ("weight", self.weight.is_said()),
-            ("dimensions", self.dimensions.is_said()),
-            ("barcode", self.barcode.is_said()),
-            ("low_stock_threshold", self.low_stock_threshold.is_said()),
+            ("price", self.price.is_present()),
+            ("stock", self.stock.is_present()),
+            ("track_stock", self.track_stock.is_present()),
+            ("sku", self.sku.is_present()),
+            ("weight", self.weight.is_present()),
+            ("dimensions", self.dimensions.is_present()),
+            ("barcode", self.barcode.is_present()),
+            ("low_stock_threshold", self.low_stock_threshold.is_present()),
         ]
         .into_iter()
         .find_map(|(name, present)| present.then_some(name))
@@ -124,7 +130,7 @@ impl ProductPatch {
             (Patch::Keep, Patch::Keep) => {}
             (c, Patch::Keep) => c.apply(&mut p.categories),
             (c, category) => {
-                if c.is_said() {
+                if c.is_present() {
                     e.push(
                         "category",
                         FieldCode::Inconsistent,
@@ -154,6 +160,7 @@ impl ProductPatch {
                 let mut s = current.default_sku().map(SkuInput::from).unwrap_or_default();
                 require(self.price, &mut s.price, "price", &mut e);
                 require(self.stock, &mut s.stock, "stock", &mut e);
+                require(self.track_stock, &mut s.track_stock, "track_stock", &mut e);
                 require(self.sku, &mut s.code, "sku", &mut e);
                 self.weight.apply(&mut s.weight);
                 DimensionsPatch::merge(self.dimensions, &mut s.dimensions, &mut e);

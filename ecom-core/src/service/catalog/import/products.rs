@@ -6,10 +6,10 @@ use std::io::Read;
 use crate::domain::access::principal::{Permission, Principal};
 use crate::domain::catalog::category::Category;
 use crate::domain::catalog::product::{Product, ProductValues};
-use crate::domain::catalog::sku::{Sku, SkuValues};
+use crate::domain::catalog::sku::{Sku, SkuValues, check_untracked};
 use crate::domain::common::{Attributes, Audit, IncludeDeleted};
 use crate::domain::stock::inventory::StockReason;
-use crate::error::{CatalogConflict, Conflict, Entity, Error, FieldCode, Result};
+use crate::error::{CatalogConflict, Conflict, Entity, Error, FieldCode, Result, ValidationErrors};
 use crate::id::{CategoryId, ProductId};
 use crate::port::storage::Repositories;
 use crate::service::catalog::category::CategoryService;
@@ -115,7 +115,7 @@ impl ImportService<'_> {
 
 impl ImportOptions {
     pub(super) fn check(&self) -> Result<()> {
-        let mut errors = crate::error::ValidationErrors::default();
+        let mut errors = ValidationErrors::default();
         if !(1..=1_000).contains(&self.batch) {
             errors.out_of_bounds("batch", "must be between 1 and 1000");
         }
@@ -317,7 +317,10 @@ impl Writer<'_> {
                 Target::Rejected(Rejection::from(&duplicate(Entity::Sku, "code", code.as_str())))
             } else {
                 match own.map(|id| (*id, known.get(id))) {
-                    None | Some((_, None)) => Target::Insert,
+                    None | Some((_, None)) => match c.check_stock(None) {
+                        Err(e) => Target::Rejected(Rejection::from(&e)),
+                        Ok(()) => Target::Insert,
+                    },
                     Some((id, Some(before))) => match refused(c, before) {
                         Some(e) => Target::Rejected(Rejection::from(&e)),
                         None if !taken.insert(id) => Target::Rejected(Rejection::from(&duplicate(
@@ -403,8 +406,11 @@ fn refused(c: &Candidate, before: &Product) -> Option<Error> {
         let message = format!("product {} is deleted: restore it or delete it permanently first", before.id);
         return Some(Conflict::State { message }.into());
     }
-    (c.flat && before.skus.len() > 1)
-        .then(|| CatalogConflict::FlatWrite { product: before.id.0, skus: before.skus.len(), field: "price" }.into())
+    if c.values.flat && before.skus.len() > 1 {
+        let conflict = CatalogConflict::FlatWrite { product: before.id.0, skus: before.skus.len(), field: "price" };
+        return Some(conflict.into());
+    }
+    c.check_stock(Some(before)).err()
 }
 
 impl Candidate {
@@ -420,17 +426,38 @@ impl Candidate {
         if !self.categories_said {
             v.categories = before.categories.iter().map(|c| c.id.to_string()).collect();
         }
-        let only = before.skus.len() == 1 && v.skus.as_ref().is_some_and(|s| s.len() == 1);
-        for ((_, sku), said) in v.skus.iter_mut().flatten().zip(&self.thresholds_said) {
-            let old = match sku.code.as_deref().map(fold_key) {
-                Some(key) => before.skus.iter().find(|s| fold_key(&s.code) == key),
-                None => before.skus.first().filter(|_| only),
-            };
-            if let (false, Some(old)) = (*said, old) {
+        for ((_, sku), said) in v.skus.iter_mut().flatten().zip(&self.skus_said) {
+            let Some(old) = self.replaced(sku, before) else { continue };
+            if !said.low_stock_threshold {
                 sku.low_stock_threshold = old.low_stock_threshold;
+            }
+            if !said.track_stock {
+                sku.track_stock = old.track_stock;
             }
         }
         v
+    }
+
+    /// Returns the SKU of a product that a SKU of the record replaces.
+    fn replaced<'p>(&self, sku: &SkuValues, before: &'p Product) -> Option<&'p Sku> {
+        let only = before.skus.len() == 1 && self.values.skus.as_ref().is_some_and(|s| s.len() == 1);
+        match sku.code.as_deref().map(fold_key) {
+            Some(key) => before.skus.iter().find(|s| fold_key(&s.code) == key),
+            None => before.skus.first().filter(|_| only),
+        }
+    }
+
+    /// Refuses a record that changes the stock of a SKU that does not track it. `before` is the product that the record
+    /// replaces.
+    fn check_stock(&self, before: Option<&Product>) -> Result<()> {
+        let mut errors = ValidationErrors::default();
+        for (i, ((_, sku), said)) in self.values.skus.iter().flatten().zip(&self.skus_said).enumerate() {
+            let old = before.and_then(|p| self.replaced(sku, p));
+            let tracked = old.filter(|_| !said.track_stock).map_or(sku.track_stock, |s| s.track_stock);
+            let field = if self.values.flat { "stock".to_owned() } else { format!("skus[{i}].stock") };
+            check_untracked(&field, tracked, sku.stock, old.map_or(0, |s| s.on_hand), &mut errors);
+        }
+        errors.into_result()
     }
 }
 
@@ -465,6 +492,7 @@ fn is_same_sku(v: &SkuValues, s: &Sku, position: usize, single: bool) -> bool {
         && v.weight == s.weight
         && v.dimensions == s.dimensions
         && v.stock.is_none_or(|n| n == s.on_hand)
+        && v.track_stock == s.track_stock
         && v.low_stock_threshold == s.low_stock_threshold
         && v.barcode == s.barcode
         && (v.external.is_none() || v.external == s.external)

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::de::{IgnoredAny, MapAccess, Visitor, value::MapAccessDeserializer};
 use serde::{Deserialize, Deserializer};
 
-use crate::domain::catalog::product::{ImageInput, ProductInput, ProductStatus, ProductValues};
+use crate::domain::catalog::product::{ImageInput, InputFor, ProductInput, ProductStatus, ProductValues};
 use crate::domain::catalog::sku::{DimensionsInput, SkuInput};
 use crate::domain::common::Attributes;
 use crate::error::{FieldCode, ValidationErrors};
@@ -72,8 +72,12 @@ pub struct ProductRecord {
     pub price: Option<ExactDecimal>,
     /// ISO 4217; must be the shop's.
     pub currency: Option<String>,
-    /// Flat: pieces on hand.
+    /// Flat: pieces on hand. If the stock is not tracked, no other number is accepted.
     pub stock: Option<i64>,
+    /// Flat: whether the stock of the SKU is tracked. If absent, a new SKU tracks its stock, and an existing one stays as
+    /// it is.
+    #[serde(alias = "trackStock")]
+    pub track_stock: Option<bool>,
     /// Flat: the SKU's code.
     pub sku: Option<String>,
     /// Flat: the weight of the SKU.
@@ -118,8 +122,11 @@ pub struct SkuRecord {
     pub weight: Option<ExactDecimal>,
     /// Scale 2.
     pub dimensions: Option<DimensionsRecord>,
-    /// Pieces on hand; if absent, they stay as they are.
+    /// Pieces on hand; if absent, they stay as they are. If the stock is not tracked, no other number is accepted.
     pub stock: Option<i64>,
+    /// Whether the stock is tracked. If absent, a new SKU tracks its stock, and an existing one stays as it is.
+    #[serde(alias = "trackStock")]
+    pub track_stock: Option<bool>,
     /// The low-stock threshold; if absent, it stays as it is.
     #[serde(alias = "lowStockThreshold")]
     pub low_stock_threshold: Option<i64>,
@@ -213,13 +220,18 @@ pub(super) struct Candidate {
     pub values: ProductValues,
     /// The folded codes of its SKUs that have one.
     pub codes: Vec<String>,
-    /// Whether it has flat fields. It cannot be written over a product with several SKUs.
-    pub flat: bool,
     pub status_said: bool,
     pub categories_said: bool,
     pub slug_said: bool,
-    /// For each SKU, whether the record has its low-stock threshold.
-    pub thresholds_said: Vec<bool>,
+    /// For each SKU, the fields that the record has.
+    pub skus_said: Vec<SkuSaid>,
+}
+
+/// The fields that a record has of those that an existing SKU keeps otherwise.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SkuSaid {
+    pub low_stock_threshold: bool,
+    pub track_stock: bool,
 }
 
 impl ProductRecord {
@@ -281,9 +293,13 @@ impl ProductRecord {
                 Some(all.map(|c| reference(&c)).collect::<Vec<_>>())
             }
         };
-        let thresholds_said = self.skus.as_ref().map_or_else(
-            || vec![self.low_stock_threshold.is_some()],
-            |skus| skus.iter().map(|s| s.low_stock_threshold.is_some()).collect(),
+        let said = |threshold: Option<i64>, tracked: Option<bool>| SkuSaid {
+            low_stock_threshold: threshold.is_some(),
+            track_stock: tracked.is_some(),
+        };
+        let skus_said = self.skus.as_ref().map_or_else(
+            || vec![said(self.low_stock_threshold, self.track_stock)],
+            |skus| skus.iter().map(|s| said(s.low_stock_threshold, s.track_stock)).collect(),
         );
         let skus = self.skus.map(|skus| skus.into_iter().map(SkuInput::from).collect());
         let several = skus.is_some();
@@ -306,6 +322,7 @@ impl ProductRecord {
             price: self.price,
             currency: self.currency,
             stock: self.stock,
+            track_stock: self.track_stock,
             sku: self.sku,
             weight: self.weight,
             dimensions: self.dimensions.map(Into::into),
@@ -313,7 +330,7 @@ impl ProductRecord {
             low_stock_threshold: self.low_stock_threshold,
             ..ProductInput::default()
         };
-        let checked = match input.check(currency) {
+        let checked = match input.check(currency, InputFor::Replace) {
             Ok(values) => Some(values),
             Err(crate::Error::Validation(v)) => {
                 // Both checks notice a missing title; the error from here is the better one.
@@ -331,8 +348,7 @@ impl ProductRecord {
                     status_said: self.status.is_some(),
                     categories_said: input.categories.is_some(),
                     slug_said: input.slug.is_some(),
-                    thresholds_said,
-                    flat: !several,
+                    skus_said,
                     values,
                 })
             }
@@ -352,6 +368,7 @@ impl From<SkuRecord> for SkuInput {
             weight: s.weight,
             dimensions: s.dimensions.map(Into::into),
             stock: s.stock,
+            track_stock: s.track_stock,
             low_stock_threshold: s.low_stock_threshold,
             barcode: s.barcode,
             ..Self::default()

@@ -13,10 +13,10 @@ use super::resolver::Resolver;
 use crate::clock::Timestamp;
 use crate::domain::access::principal::{Permission, Principal};
 use crate::domain::catalog::product::{
-    Product, ProductFilter, ProductInput, ProductPatch, ProductSort, ProductValues, RatingSource, RatingSummary,
-    flat_names,
+    InputFor, Product, ProductFilter, ProductInput, ProductPatch, ProductSort, ProductValues, RatingSource,
+    RatingSummary, flat_names,
 };
-use crate::domain::catalog::sku::{Sku, SkuValues};
+use crate::domain::catalog::sku::{Sku, SkuValues, check_untracked};
 use crate::domain::common::{Audit, DeleteMode, ExpectedVersion, ExternalRef, IncludeDeleted};
 use crate::domain::platform::outbox::{EventDetails, EventKind, PriceChange, StockChange};
 use crate::domain::stock::inventory::{StockMovement, StockReason};
@@ -95,7 +95,7 @@ impl<'a> ProductService<'a> {
     /// `Validation`, `CURRENCY_MISMATCH`, `DUPLICATE`, `Unavailable`.
     pub async fn create(&self, input: &ProductInput) -> Result<Product> {
         self.who.require(Permission::ProductsWrite)?;
-        let values = &input.check(self.cx.config.currency)?;
+        let values = &input.check(self.cx.config.currency, InputFor::Create)?;
         self.cx
             .write(|mut tx| async move {
                 let made = self.insert_in(&mut tx, vec![values.clone()]).await?.pop();
@@ -111,9 +111,10 @@ impl<'a> ProductService<'a> {
     /// about to make.
     pub async fn create_in(&self, tx: &mut Tx<'_>, input: &ProductInput) -> Result<Product> {
         self.who.require(Permission::ProductsWrite)?;
-        let values = input.check(self.cx.config.currency)?;
+        let values = input.check(self.cx.config.currency, InputFor::Create)?;
+        tx.started();
         let made = self.insert_in(tx, vec![values]).await?.pop();
-        made.ok_or(Error::Internal { context: "a created product is missing", source: None })
+        tx.ended(made.ok_or(Error::Internal { context: "a created product is missing", source: None }))
     }
 
     /// Creates products inside a transaction. The number of statements grows with batches, not with rows.
@@ -122,8 +123,11 @@ impl<'a> ProductService<'a> {
     /// As [`Self::create_in`].
     pub async fn create_many_in(&self, tx: &mut Tx<'_>, inputs: &[ProductInput]) -> Result<Vec<Product>> {
         self.who.require(Permission::ProductsWrite)?;
-        let values = inputs.iter().map(|input| input.check(self.cx.config.currency)).collect::<Result<_>>()?;
-        self.insert_in(tx, values).await
+        let values =
+            inputs.iter().map(|input| input.check(self.cx.config.currency, InputFor::Create)).collect::<Result<_>>()?;
+        tx.started();
+        let written = self.insert_in(tx, values).await;
+        tx.ended(written)
     }
 
     /// Inserts products whose values were checked, with their SKUs, opening stock and events.
@@ -199,7 +203,7 @@ impl<'a> ProductService<'a> {
     pub async fn replace(&self, id: ProductId, expected: ExpectedVersion, input: &ProductInput) -> Result<Product> {
         self.who.require(Permission::ProductsWrite)?;
         let expected = expected.or_named(input.version)?;
-        let values = &input.check(self.cx.config.currency)?;
+        let values = &input.check(self.cx.config.currency, InputFor::Replace)?;
         self.cx
             .write(|mut tx| async move {
                 let before = self.lock(&mut tx, id, expected, IncludeDeleted::No).await?;
@@ -223,10 +227,12 @@ impl<'a> ProductService<'a> {
     ) -> Result<Product> {
         self.who.require(Permission::ProductsWrite)?;
         let expected = expected.or_named(input.version)?;
-        let values = input.check(self.cx.config.currency)?;
+        let values = input.check(self.cx.config.currency, InputFor::Replace)?;
+        tx.started();
         let before = self.lock(tx, id, expected, IncludeDeleted::No).await?;
         input.check_flat_against(&before)?;
-        self.update_in(tx, &before, values, StockReason::Adjustment).await
+        let written = self.update_in(tx, &before, values, StockReason::Adjustment).await;
+        tx.ended(written)
     }
 
     /// Merges a patch into a product (RFC 7396, R1).
@@ -256,12 +262,13 @@ impl<'a> ProductService<'a> {
         self.who.require(Permission::ProductsWrite)?;
         let expected = expected.or_named(patch.version)?;
         let flat = patch.flat_field().is_some();
+        tx.started();
         let before = self.lock(tx, id, expected, IncludeDeleted::No).await?;
-        let values = patch.onto(&before)?.check_with(self.cx.config.currency, false).map_err(|e| match e {
-            Error::Validation(v) if flat => Error::Validation(flat_names(v)),
-            e => e,
-        })?;
-        self.update_in(tx, &before, values, StockReason::Adjustment).await
+        let named = |e| if flat { flat_error(e) } else { e };
+        let mut values = patch.onto(&before)?.check(self.cx.config.currency, InputFor::Patch).map_err(named)?;
+        values.flat = flat;
+        let written = self.update_in(tx, &before, values, StockReason::Adjustment).await;
+        tx.ended(written)
     }
 
     /// Locks a product for a write, while the tree is held, and checks that it is the one that the writer read (R1).
@@ -313,7 +320,10 @@ impl<'a> ProductService<'a> {
         let mut movements = Vec::new();
         let skus = match values.skus {
             None => before.skus.clone(),
-            Some(named) => self.reconcile(tx, before, &slug, named, &mut movements, reason, now).await?,
+            Some(named) => {
+                let skus = self.reconcile(tx, before, &slug, named, &mut movements, reason, now).await;
+                if values.flat { skus.map_err(flat_error)? } else { skus? }
+            }
         };
         let after = Product {
             id: before.id,
@@ -370,12 +380,16 @@ impl<'a> ProductService<'a> {
                         FieldCode::ReferenceNotFound,
                         format!("must be the id of a SKU of this product, not {id}"),
                     );
-                    None
+                    current.push(None);
+                    continue;
                 }
                 Some(id) => Some(*id),
                 None => by_code().or(if v.code.is_none() { only } else { None }),
             };
-            current.push(id.and_then(|id| left.remove(&id)));
+            let old = id.and_then(|id| left.remove(&id));
+            let on_hand = old.map_or(0, |s| s.on_hand);
+            check_untracked(&format!("skus[{i}].stock"), v.track_stock, v.stock, on_hand, &mut errors);
+            current.push(old);
         }
         errors.into_result()?;
 
@@ -477,7 +491,7 @@ impl<'a> ProductService<'a> {
         Ok(after)
     }
 
-    /// Deletes a product: softly with its SKUs (R2), or for good (R5).
+    /// Deletes a product: softly with its SKUs (R2), or for good (R5). Its reviews are hidden or deleted with it.
     ///
     /// # Errors
     /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `HAS_SALES`, `Unavailable`.
@@ -498,6 +512,7 @@ impl<'a> ProductService<'a> {
         mode: DeleteMode,
     ) -> Result<()> {
         self.who.require_delete(Permission::ProductsWrite, mode)?;
+        tx.started();
         let before = self.lock(tx, id, expected, mode.of()).await?;
         match mode {
             DeleteMode::Soft => {
@@ -518,7 +533,7 @@ impl<'a> ProductService<'a> {
                 tx.emit(EventKind::ProductPurged, id, before.revision + 1, self.who.actor(), shown_by(&before)).await?;
             }
         }
-        Ok(())
+        tx.ended(Ok(()))
     }
 
     /// Restores a soft-deleted product with the SKUs that were deleted with it (R2).
@@ -537,6 +552,7 @@ impl<'a> ProductService<'a> {
     /// As [`Self::restore`].
     pub async fn restore_in(&self, tx: &mut Tx<'_>, id: ProductId, expected: ExpectedVersion) -> Result<Product> {
         self.who.require(Permission::ProductsWrite)?;
+        tx.started();
         let before = self.lock(tx, id, expected, IncludeDeleted::Yes).await?;
         before.audit.check_deleted("product", id)?;
         if tx.products().taken_slugs(std::slice::from_ref(&before.slug)).await?.contains(before.slug.as_str()) {
@@ -564,7 +580,7 @@ impl<'a> ProductService<'a> {
         after.revision += 1;
         tx.products().update(&before, &after).await?;
         tx.emit(EventKind::ProductRestored, id, after.revision, self.who.actor(), shown_by(&after)).await?;
-        Ok(after)
+        tx.ended(Ok(after))
     }
 
     pub(crate) fn new_sku(
@@ -587,6 +603,7 @@ impl<'a> ProductService<'a> {
             dimensions: v.dimensions,
             on_hand: v.stock.unwrap_or(0),
             reserved: 0,
+            track_stock: v.track_stock,
             low_stock_threshold: v.low_stock_threshold,
             barcode: v.barcode,
             external: v.external,
@@ -624,11 +641,20 @@ pub(crate) fn edited_sku(old: &Sku, position: usize, code: String, v: SkuValues,
         weight: v.weight,
         dimensions: v.dimensions,
         on_hand,
+        track_stock: v.track_stock,
         low_stock_threshold: v.low_stock_threshold,
         barcode: v.barcode,
         external: v.external.or_else(|| old.external.clone()),
         ..old.clone()
     })
+}
+
+/// Renames the fields of an error to the flat fields of the product.
+fn flat_error(e: Error) -> Error {
+    match e {
+        Error::Validation(v) => Error::Validation(flat_names(v)),
+        e => e,
+    }
 }
 
 /// Returns true if the library makes the code of one of the SKUs.

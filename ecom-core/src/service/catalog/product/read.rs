@@ -10,7 +10,9 @@ use crate::error::{Entity, Error, Result};
 use crate::id::ProductId;
 use crate::paging::Paging;
 use crate::port::cache::CacheKey;
+use crate::port::storage::Repositories as _;
 use crate::service::run::read_through::{Cached, Lookup, text_hash};
+use crate::service::run::transaction::Tx;
 use crate::text::{Slug, shown};
 
 impl ProductService<'_> {
@@ -50,6 +52,16 @@ impl ProductService<'_> {
             .get(id, deleted)
             .await?
             .ok_or_else(|| Error::not_found(Entity::Product, id))
+    }
+
+    /// Returns a product as a transaction sees it, with the writes of the transaction; soft-deleted ones only if
+    /// `deleted` asks for them (R2).
+    ///
+    /// # Errors
+    /// `NotFound`, `Unavailable`.
+    pub async fn get_in(&self, tx: &mut Tx<'_>, id: ProductId, deleted: IncludeDeleted) -> Result<Product> {
+        self.who.require_shown(deleted)?;
+        tx.products().get(id, deleted).await?.ok_or_else(|| Error::not_found(Entity::Product, id))
     }
 
     /// Returns a live product by its slug, from the cache or the database (R15).

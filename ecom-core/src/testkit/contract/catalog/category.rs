@@ -61,7 +61,7 @@ async fn get(storage: &Arc<dyn Storage>, id: CategoryId) -> Option<Category> {
 }
 
 async fn counts(storage: &Arc<dyn Storage>, category: &Category) -> (i64, i64) {
-    let c = get(storage, category.id).await.expect("the category is there");
+    let c = get(storage, category.id).await.expect("`get` must find a category that was inserted");
     (c.product_count, c.subtree_product_count)
 }
 
@@ -75,7 +75,7 @@ pub async fn every_field_survives_a_round_trip(storage: &Arc<dyn Storage>) {
     env.insert_categories(storage, &[&root, &full, &deleted]).await.unwrap();
     for expected in [&root, &full, &deleted] {
         let found = read!(storage, categories.get(expected.id, IncludeDeleted::Yes));
-        assert_eq!(found.as_ref(), Some(expected), "every way to read returns every field as it was inserted");
+        assert_eq!(found.as_ref(), Some(expected), "`get` must return every field as it was inserted");
     }
     assert_eq!(get(storage, CategoryId(env.ids.next())).await, None, "`get` of an unknown id finds nothing");
 }
@@ -111,7 +111,7 @@ pub async fn every_field_is_updated(storage: &Arc<dyn Storage>) {
     };
     env.update_category(storage, &after, &emptied).await.unwrap();
     assert_eq!(get(storage, a.id).await.as_ref(), Some(&emptied), "an update empties every field that can be empty");
-    assert_eq!(get(storage, b.id).await.as_ref(), Some(&b), "other rows stay as they are");
+    assert_eq!(get(storage, b.id).await.as_ref(), Some(&b), "an update must not change other rows");
 }
 
 /// The result has the existing categories, each once, ordered by id.
@@ -125,14 +125,14 @@ pub async fn many_are_read_by_id_in_order(storage: &Arc<dyn Storage>) {
     assert_eq!(
         read!(storage, categories.get_many(&ids, IncludeDeleted::No)),
         all,
-        "`get_many` returns those that exist, once each, by id"
+        "`get_many` must return each existing category once, ordered by id"
     );
     assert_eq!(read!(storage, categories.get_many(&[], IncludeDeleted::Yes)), [], "`get_many` of no ids finds nothing");
     let slugs: Vec<String> = vec!["c-7".into(), "c-3".into(), "nowhere".into()];
     assert_eq!(
         read!(storage, categories.get_by_slugs(&slugs)),
         [all[3].clone(), all[7].clone()],
-        "`get_by_slugs` returns those that exist, once each, by id"
+        "`get_by_slugs` must return each existing category once, ordered by id"
     );
     assert_eq!(read!(storage, categories.get_by_slugs(&[])), [], "`get_by_slugs` of no slugs finds nothing");
 }
@@ -182,15 +182,19 @@ pub async fn r02_soft_deleted_categories_are_hidden_unless_asked_for(storage: &A
     assert_eq!(
         read!(storage, categories.count(&hide, 9)),
         Total { count: 1, exact: true },
-        "deleted ones do not count"
+        "`count` must leave soft-deleted categories out"
     );
     assert_eq!(
         read!(storage, categories.count(&include, 9)),
         Total { count: 2, exact: true },
-        "deleted ones count if asked for"
+        "`count` must include soft-deleted categories if they are asked for"
     );
     assert_eq!(read!(storage, categories.tree()), [live.clone()], "the tree has live categories only");
-    assert_eq!(read!(storage, categories.subtree("gone")), [gone.clone()], "a subtree shows deleted ones too");
+    assert_eq!(
+        read!(storage, categories.subtree("gone")),
+        [gone.clone()],
+        "`subtree` must include soft-deleted categories"
+    );
 }
 
 /// A restore is an update that clears `deleted_at`.
@@ -212,11 +216,13 @@ pub async fn r02_name_and_slug_are_free_again_after_soft_delete(storage: &Arc<dy
     env.insert_categories(storage, &[&old]).await.unwrap();
     env.soft_delete_category(storage, &old).await.unwrap();
     let new = env.category("Audio", None);
-    env.insert_categories(storage, &[&new]).await.expect("name and slug are free again");
+    env.insert_categories(storage, &[&new])
+        .await
+        .expect("the name and the slug of a soft-deleted category must be free");
     assert_eq!(
         read!(storage, categories.get_by_slugs(&["audio".into()])),
         [new],
-        "the slug of a soft-deleted category leads to the one that took it"
+        "a slug that a live category has taken over from a soft-deleted one must find the live category"
     );
 }
 
@@ -231,7 +237,7 @@ pub async fn r02_a_restore_into_a_taken_name_is_refused(storage: &Arc<dyn Storag
     let mut back = env.edited_category(&gone);
     back.audit.deleted_at = None;
     is_taken("name", env.update_category(storage, &gone, &back).await, "restore");
-    assert_eq!(get(storage, old.id).await, None, "a restore that is refused changes nothing");
+    assert_eq!(get(storage, old.id).await, None, "a restore that is refused must change nothing");
 }
 
 /// Returns a category with a unique slug, so that only its name can conflict.
@@ -250,7 +256,7 @@ pub async fn sibling_names_are_unique_whatever_their_case_and_width(storage: &Ar
     {
         let twin = named(&env, name, &format!("twin-{n}"), Some(&root));
         is_taken("name", env.insert_categories(storage, &[&twin]).await, name);
-        assert_eq!(get(storage, twin.id).await, None, "an insert that is refused leaves nothing behind");
+        assert_eq!(get(storage, twin.id).await, None, "an insert that is refused must store nothing");
     }
 }
 
@@ -259,7 +265,7 @@ pub async fn root_names_are_unique(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     env.insert_categories(storage, &[&named(&env, "Audio", "one", None)]).await.unwrap();
     let twin = named(&env, "AUDIO", "two", None);
-    is_taken("name", env.insert_categories(storage, &[&twin]).await, "a root's twin");
+    is_taken("name", env.insert_categories(storage, &[&twin]).await, "a second root with the same name");
 }
 
 /// `Cafe` and `Café` are different names, but both encodings of `é` are the same.
@@ -267,9 +273,11 @@ pub async fn accents_make_another_name(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let plain = named(&env, "Cafe", "one", None);
     let accent = named(&env, "Café", "two", None);
-    env.insert_categories(storage, &[&plain, &accent]).await.expect("accents are kept");
+    env.insert_categories(storage, &[&plain, &accent])
+        .await
+        .expect("names that differ only in an accent must not conflict");
     let twin = named(&env, "CAFE\u{301}", "three", None);
-    is_taken("name", env.insert_categories(storage, &[&twin]).await, "a composed accent");
+    is_taken("name", env.insert_categories(storage, &[&twin]).await, "a name whose accent is a combining character");
 }
 
 /// Only siblings must have different names.
@@ -293,8 +301,8 @@ pub async fn slugs_are_unique_over_the_whole_tree(storage: &Arc<dyn Storage>) {
     is_taken("slug", env.insert_categories(storage, &[&twin]).await, "slug");
     // Slugs within one call are compared too.
     let pair = [&named(&env, "X", "x", None), &named(&env, "Y", "x", None)];
-    is_taken("slug", env.insert_categories(storage, &pair).await, "slug within a call");
-    assert_eq!(get(storage, pair[0].id).await, None, "all or nothing");
+    is_taken("slug", env.insert_categories(storage, &pair).await, "two equal slugs in one call");
+    assert_eq!(get(storage, pair[0].id).await, None, "a call that is refused must store none of its rows");
 }
 
 /// No two live categories have the same source and external id. The same id from another source is different.
@@ -321,7 +329,7 @@ pub async fn an_update_into_a_taken_name_or_slug_is_refused(storage: &Arc<dyn St
     is_taken("name", env.update_category(storage, &b, &renamed).await, "name");
     let moved = Category { slug: a.slug.clone(), path: a.path.clone(), ..env.edited_category(&b) };
     is_taken("slug", env.update_category(storage, &b, &moved).await, "slug");
-    assert_eq!(get(storage, b.id).await, Some(b), "an update that is refused changes nothing");
+    assert_eq!(get(storage, b.id).await, Some(b), "an update that is refused must change nothing");
 }
 
 /// Source and id are compared bytewise. Soft-deleted categories are found too.
@@ -338,10 +346,18 @@ pub async fn categories_are_found_by_external_reference(storage: &Arc<dyn Storag
     assert_eq!(
         read!(storage, categories.find_by_external("erp", &ids)),
         [a, b],
-        "external ids are found bytewise, within their source"
+        "`find_by_external` must compare ids bytewise, and only within the given source"
     );
-    assert_eq!(read!(storage, categories.find_by_external("ERP", &ids)), [], "sources are compared bytewise");
-    assert_eq!(read!(storage, categories.find_by_external("erp", &[])), [], "no external ids find nothing");
+    assert_eq!(
+        read!(storage, categories.find_by_external("ERP", &ids)),
+        [],
+        "`find_by_external` must compare sources bytewise"
+    );
+    assert_eq!(
+        read!(storage, categories.find_by_external("erp", &[])),
+        [],
+        "`find_by_external` without ids must return nothing"
+    );
 }
 
 /// The slugs of `a` are `a`, `a-2` and `a-10`, but not `ab`, `a-2b` and `a-b`.
@@ -356,8 +372,12 @@ pub async fn taken_slugs_are_the_bases_and_their_numbers_and_nothing_else(storag
     let bases = ["a", "c", "e", "nowhere"].map(|s| Slug::trusted(s.to_owned()));
     let mut taken: Vec<String> = read!(storage, categories.taken_slugs(&bases)).into_iter().collect();
     taken.sort();
-    assert_eq!(taken, ["a", "a-10", "a-2", "c-3"], "`e` is deleted, `d` was not asked for");
-    assert!(read!(storage, categories.taken_slugs(&[])).is_empty(), "no bases have no taken slugs");
+    assert_eq!(
+        taken,
+        ["a", "a-10", "a-2", "c-3"],
+        "`taken_slugs` must leave out `e`, which is soft-deleted, and `d`, which is not a given base"
+    );
+    assert!(read!(storage, categories.taken_slugs(&[])).is_empty(), "`taken_slugs` without bases must return nothing");
 }
 
 /// [`Slug::numbered`] shortens a slug of the maximum length.
@@ -385,10 +405,14 @@ pub async fn lists_filter_by_parent(storage: &Arc<dyn Storage>) {
     ] {
         let filter = CategoryFilter { parent, include_deleted: IncludeDeleted::No };
         let page = read!(storage, categories.list(&filter, &Paging::first(50)));
-        assert_eq!(page.items.iter().collect::<Vec<_>>(), expected, "{parent:?}");
-        assert_eq!(page.next, None, "a page that holds all rows is the last");
+        assert_eq!(
+            page.items.iter().collect::<Vec<_>>(),
+            expected,
+            "a list must have the categories with the parent {parent:?}, sorted by name"
+        );
+        assert_eq!(page.next, None, "a page with all rows must have no `next`");
         let total = read!(storage, categories.count(&filter, 50));
-        assert_eq!(total, Total { count: expected.len() as u64, exact: true }, "a count agrees with the list");
+        assert_eq!(total, Total { count: expected.len() as u64, exact: true }, "`count` must agree with the list");
     }
 }
 
@@ -421,10 +445,14 @@ pub async fn lists_are_sorted_by_folded_name_and_page_exactly_once(storage: &Arc
             assert!(page.items.len() <= limit as usize, "a page has at most `limit` rows");
             by_cursor.extend(page.items);
             let Some(next) = page.next else { break };
-            assert_eq!(Keyset::decode(&next.encode(), &next.sort).unwrap(), next, "a cursor crosses the wire");
+            assert_eq!(
+                Keyset::decode(&next.encode(), &next.sort).unwrap(),
+                next,
+                "a decoded cursor must equal the one that was encoded"
+            );
             after = Some(next);
         }
-        assert_eq!(by_cursor, expected, "by cursor, pages of {limit}");
+        assert_eq!(by_cursor, expected, "the pages by cursor, of {limit} rows, must together be the sorted list");
         let mut by_offset = Vec::new();
         let mut pages = Pages::over(expected.len());
         while let page =
@@ -433,10 +461,10 @@ pub async fn lists_are_sorted_by_folded_name_and_page_exactly_once(storage: &Arc
         {
             pages.turn();
             let more = by_offset.len() + page.items.len() < expected.len();
-            assert_eq!(page.next.is_some(), more, "`next` says whether there is more");
+            assert_eq!(page.next.is_some(), more, "`next` must be set if and only if more rows follow");
             by_offset.extend(page.items);
         }
-        assert_eq!(by_offset, expected, "by offset, pages of {limit}");
+        assert_eq!(by_offset, expected, "the pages by offset, of {limit} rows, must together be the sorted list");
     }
 }
 
@@ -459,7 +487,7 @@ pub async fn counts_stop_at_their_bound(storage: &Arc<dyn Storage>) {
     assert_eq!(
         read!(storage, categories.count(&filter, 11)),
         Total { count: 11, exact: false },
-        "a count stops at its bound"
+        "a count must stop at its bound, and be exact only if it does not exceed the bound"
     );
 }
 
@@ -479,10 +507,14 @@ pub async fn the_subtree_of_a_path_is_itself_and_what_is_below(storage: &Arc<dyn
     let place: HashMap<CategoryId, usize> = found.iter().enumerate().map(|(i, c)| (c.id, i)).collect();
     let mut ids: Vec<CategoryId> = found.iter().map(|c| c.id).collect();
     ids.sort();
-    assert_eq!(ids, [a.id, ab.id, abc.id, ab_like.id], "soft-deleted ones too, neighbours not");
+    assert_eq!(
+        ids,
+        [a.id, ab.id, abc.id, ab_like.id],
+        "`subtree` must include soft-deleted categories, and leave out those whose path only begins alike"
+    );
     for c in &found {
         if let Some(parent) = c.parent_id {
-            assert!(place[&parent] < place[&c.id], "parents come first");
+            assert!(place[&parent] < place[&c.id], "`subtree` must return parents before their children");
         }
     }
     assert_eq!(
@@ -519,12 +551,16 @@ pub async fn the_tree_has_parents_first_and_siblings_by_name(storage: &Arc<dyn S
     let mut seen = std::collections::HashSet::new();
     for c in &tree {
         if let Some(parent) = c.parent_id {
-            assert!(seen.contains(&parent), "{} comes before its parent", c.path);
+            assert!(
+                seen.contains(&parent),
+                "`tree` must return parents before their children, but {} comes before its parent",
+                c.path
+            );
         }
         seen.insert(c.id);
         let key = fold_key(&c.name);
         if let Some(before) = last.insert(c.parent_id, key.clone()) {
-            assert!(before < key, "siblings by name: {before} comes before {key}");
+            assert!(before < key, "`tree` must sort siblings by name, but {before} comes before {key}");
         }
     }
 }
@@ -541,8 +577,12 @@ pub async fn r03_rewriting_paths_moves_revisions_not_versions(storage: &Arc<dyn 
     for (before, path) in [(&a, "a"), (&b, "z/b"), (&c, "z/b/c")] {
         let after = get(storage, before.id).await.unwrap();
         assert_eq!(after.path, path, "a new path is written to all that is below");
-        assert_eq!(after.audit.version, before.audit.version, "nobody edited {path}");
-        assert_eq!(after.revision > before.revision, before.id != a.id, "the revision moves with the path: {path}");
+        assert_eq!(after.audit.version, before.audit.version, "`rewrite_paths` must not change the version of {path}");
+        assert_eq!(
+            after.revision > before.revision,
+            before.id != a.id,
+            "the revision must increase if and only if the path changes: {path}"
+        );
     }
     attempt!(storage, categories.rewrite_paths(&[])).unwrap();
 }
@@ -557,8 +597,8 @@ pub async fn r03_a_move_takes_products_and_counts_along(storage: &Arc<dyn Storag
     let p = Product { categories: vec![(&b).into()], ..env.priced("P", 100, 1) };
     let q = Product { categories: vec![(&a).into(), (&y).into()], ..env.priced("Q", 100, 1) };
     env.insert_products(storage, &[p.clone(), q.clone()]).await.unwrap();
-    assert_eq!(counts(storage, &x).await, (0, 2), "before a move, the old parent counts what is below");
-    assert_eq!(counts(storage, &y).await, (1, 1), "before a move, the new parent counts its own");
+    assert_eq!(counts(storage, &x).await, (0, 2), "before the move, the old parent must count the products below it");
+    assert_eq!(counts(storage, &y).await, (1, 1), "before the move, the new parent must count its own product");
 
     let before = get(storage, a.id).await.unwrap();
     let mut uow = storage.begin().await.unwrap();
@@ -571,13 +611,24 @@ pub async fn r03_a_move_takes_products_and_counts_along(storage: &Arc<dyn Storag
     uow.products().refresh_categories(&ids).await.unwrap();
     uow.commit().await.unwrap();
 
-    assert_eq!(counts(storage, &x).await, (0, 0), "after a move, the old parent counts what it has left");
-    assert_eq!(counts(storage, &y).await, (1, 2), "Q is below Y twice and counts once");
-    assert_eq!(counts(storage, &a).await, (1, 2), "after a move, the category counts what it had");
+    assert_eq!(
+        counts(storage, &x).await,
+        (0, 0),
+        "after the move, the old parent must count only the products that remain below it"
+    );
+    assert_eq!(
+        counts(storage, &y).await,
+        (1, 2),
+        "Y must count the product Q once, although Q is below Y in two categories"
+    );
+    assert_eq!(counts(storage, &a).await, (1, 2), "a move must not change the counts of the moved category");
     let moved = read!(storage, products.get(p.id, IncludeDeleted::No)).unwrap();
     assert_eq!(moved.categories[0].path, "y/a/b", "after a move, a product shows the new path of its category");
-    assert!(moved.revision > p.revision, "its document shows the path");
-    assert_eq!(moved.audit.version, p.audit.version, "nobody edited it");
+    assert!(
+        moved.revision > p.revision,
+        "a move must increase the revision of the products below, because their documents show the path"
+    );
+    assert_eq!(moved.audit.version, p.audit.version, "the version must not change without an edit");
     let in_category = |category: &Category| crate::domain::catalog::product::ProductFilter {
         category: Some(category.id),
         ..Default::default()
@@ -610,12 +661,12 @@ pub async fn r03_the_tree_lock_makes_writers_wait_for_each_other(storage: &Arc<d
         }));
     }
     for t in tasks {
-        t.await.expect("each saw what those before it wrote, so that no two took one name");
+        t.await.expect("a writer that holds the lock of the tree must see the writes of the holders before it");
     }
     assert_eq!(
         read!(storage, categories.count(&CategoryFilter::default(), 100)).count,
         8,
-        "writers that wait for the tree all get their turn"
+        "every writer that waits for the lock of the tree must get it"
     );
 }
 
@@ -633,16 +684,16 @@ pub async fn r01_an_update_from_an_old_version_changes_nothing(storage: &Arc<dyn
     let loser = Category { description: Some("second".into()), ..env.edited_category(&b) };
     let answer = uow.categories().update(&b, &loser).await;
     assert_eq!(
-        code_of(answer, "an update from an old version"),
+        code_of(answer, "an update from an outdated version"),
         ErrorCode::VersionConflict,
-        "an old version is refused"
+        "an update from an outdated version must fail with `VERSION_CONFLICT`"
     );
     drop(uow);
-    assert_eq!(get(storage, a.id).await, Some(a), "a unit of work that is dropped changes nothing");
+    assert_eq!(get(storage, a.id).await, Some(a), "a unit of work that is dropped must change nothing");
     assert_eq!(
         get(storage, b.id).await,
         Some(winner),
-        "an update from an old version does not overwrite the newer one"
+        "an update from an outdated version must not overwrite the newer one"
     );
 }
 
@@ -686,7 +737,9 @@ pub async fn r04_purge_removes_for_good_and_frees_its_keys(storage: &Arc<dyn Sto
         None,
         "a purged category is gone for reads of deleted ones too"
     );
-    env.insert_categories(storage, &[&env.full_category("A", None)]).await.expect("its keys are free");
+    env.insert_categories(storage, &[&env.full_category("A", None)])
+        .await
+        .expect("the keys of a purged row must be free for new rows");
 }
 
 /// Children and products refer to the category, live or deleted.
@@ -703,7 +756,12 @@ pub async fn r04_a_category_that_is_referred_to_is_not_purged(storage: &Arc<dyn 
     env.soft_delete(storage, &dead).await.unwrap();
     for top in &tops {
         let answer = attempt!(storage, categories.purge(top.id));
-        assert_eq!(code_of(answer, &top.name), ErrorCode::CategoryNotEmpty, "{}", top.name);
+        assert_eq!(
+            code_of(answer, &top.name),
+            ErrorCode::CategoryNotEmpty,
+            "`purge` must refuse a category that is referred to: {}",
+            top.name
+        );
         assert!(get(storage, top.id).await.is_some(), "a category that is referred to is not purged");
     }
 }
@@ -716,20 +774,20 @@ pub async fn product_counts_follow_every_change_of_a_product(storage: &Arc<dyn S
     env.insert_categories(storage, &[&root, &a, &b]).await.unwrap();
     let all = async |step: &str, of_root, of_a, of_b| {
         let found = (counts(storage, &root).await, counts(storage, &a).await, counts(storage, &b).await);
-        assert_eq!(found, (of_root, of_a, of_b), "after {step}: (own, subtree) of Root, A and B");
+        assert_eq!(found, (of_root, of_a, of_b), "after {step}: the own and the subtree count of Root, A and B");
     };
     let p = Product { categories: vec![(&a).into()], ..env.priced("P", 100, 1) };
     let draft = Product { status: ProductStatus::Draft, categories: vec![(&a).into()], ..env.priced("Draft", 100, 1) };
     env.insert_products(storage, &[p.clone(), draft.clone()]).await.unwrap();
-    all("an insert of an active one and a draft", (0, 1), (1, 1), (0, 0)).await;
+    all("an insert of an active product and a draft", (0, 1), (1, 1), (0, 0)).await;
 
     let published = Product { status: ProductStatus::Active, ..env.edited(&draft) };
     env.update_product(storage, &draft, &published).await.unwrap();
-    all("the draft goes on sale", (0, 2), (2, 2), (0, 0)).await;
+    all("a draft becomes active", (0, 2), (2, 2), (0, 0)).await;
 
     let archived = Product { status: ProductStatus::Archived, ..env.edited(&published) };
     env.update_product(storage, &published, &archived).await.unwrap();
-    all("it is archived", (0, 1), (1, 1), (0, 0)).await;
+    all("an active product is archived", (0, 1), (1, 1), (0, 0)).await;
 
     let gone = env.soft_delete(storage, &p).await.unwrap();
     all("a soft delete", (0, 0), (0, 0), (0, 0)).await;
@@ -760,10 +818,10 @@ pub async fn a_product_in_two_branches_counts_once_above_them(storage: &Arc<dyn 
     };
     env.insert_products(storage, std::slice::from_ref(&p)).await.unwrap();
     for c in [&root, &a, &b, &deep] {
-        assert_eq!(counts(storage, c).await, (1, 1), "{}", c.name);
+        assert_eq!(counts(storage, c).await, (1, 1), "a category must count a product below it once: {}", c.name);
     }
     let ids: Vec<ProductId> = read!(storage, products.ids_in_category(root.id, None, 10));
-    assert_eq!(ids, [p.id], "listed once, too");
+    assert_eq!(ids, [p.id], "`ids_in_category` must list a product of several categories once");
 }
 
 /// An update does not write the product counts of its input.

@@ -95,6 +95,7 @@ pub async fn every_field_but_stock_is_updated(storage: &Arc<dyn Storage>) {
     update(storage, before, &after).await.unwrap();
     assert_eq!(get(storage, before.id).await.as_ref(), Some(&after), "an update writes every field but the stock");
     let emptied = Sku {
+        track_stock: true,
         option_values: BTreeMap::new(),
         attributes: Attributes::default(),
         weight: None,
@@ -109,7 +110,7 @@ pub async fn every_field_but_stock_is_updated(storage: &Arc<dyn Storage>) {
         Some(&emptied),
         "an update empties every field that can be empty"
     );
-    assert_eq!(get(storage, p.skus[1].id).await.as_ref(), Some(&p.skus[1]), "other rows stay as they are");
+    assert_eq!(get(storage, p.skus[1].id).await.as_ref(), Some(&p.skus[1]), "an update must not change other rows");
 }
 
 /// SKUs are ordered by position, in whichever order they were inserted.
@@ -126,10 +127,10 @@ pub async fn skus_of_a_product_come_by_position(storage: &Arc<dyn Storage>) {
     assert_eq!(
         read!(storage, skus.of_product(p.id, IncludeDeleted::No)),
         p.skus,
-        "`of_product` returns the SKUs by position"
+        "`of_product` must return the SKUs in the order of their positions"
     );
     let product = read!(storage, products.get(p.id, IncludeDeleted::No)).unwrap();
-    assert_eq!(product.skus, p.skus, "the product shows them in the same order");
+    assert_eq!(product.skus, p.skus, "a product must have its SKUs in the order of their positions");
 }
 
 /// Case and width of a code are ignored, and accents are not.
@@ -137,10 +138,18 @@ pub async fn a_sku_is_found_by_its_code_in_any_case(storage: &Arc<dyn Storage>) 
     let env = Env::default();
     let p = product_with(&env, storage, "P", &["Größe-42"]).await;
     for code in ["Größe-42", "GRÖSSE-42", "größe-４２"] {
-        assert_eq!(read!(storage, skus.get_by_code(code)).as_ref(), Some(&p.skus[0]), "{code}");
+        assert_eq!(
+            read!(storage, skus.get_by_code(code)).as_ref(),
+            Some(&p.skus[0]),
+            "`get_by_code` must ignore case and width: {code}"
+        );
     }
     for code in ["Grosse-42", "Größe-4", "Größe-421", "%", ""] {
-        assert_eq!(read!(storage, skus.get_by_code(code)), None, "{code}");
+        assert_eq!(
+            read!(storage, skus.get_by_code(code)),
+            None,
+            "`get_by_code` must not find a SKU by another code: {code}"
+        );
     }
 }
 
@@ -193,7 +202,11 @@ pub async fn codes_are_unique_whatever_their_case_and_width(storage: &Arc<dyn St
         let mut q = env.product(&format!("Q {n}"));
         env.add_sku(&mut q, code, 100, 1);
         is_taken("code", env.insert_products(storage, std::slice::from_ref(&q)).await, code);
-        assert_eq!(read!(storage, products.get(q.id, IncludeDeleted::Yes)), None, "its product is not kept either");
+        assert_eq!(
+            read!(storage, products.get(q.id, IncludeDeleted::Yes)),
+            None,
+            "an insert whose SKU is refused must not store the product either"
+        );
     }
     product_with(&env, storage, "Accents", &["Café"]).await;
     let r = product_with(&env, storage, "R", &["r-1"]).await;
@@ -202,7 +215,7 @@ pub async fn codes_are_unique_whatever_their_case_and_width(storage: &Arc<dyn St
     assert_eq!(
         get(storage, r.skus[0].id).await.as_ref(),
         Some(&r.skus[0]),
-        "an update that is refused changes nothing"
+        "an update that is refused must change nothing"
     );
 }
 
@@ -233,9 +246,9 @@ pub async fn taken_codes_are_the_bases_and_their_numbers_and_nothing_else(storag
     assert_eq!(
         taken,
         ["a", "a-10", "a-2", "c-3"],
-        "taken codes are the bases and their numbers, without those of soft-deleted SKUs"
+        "`taken_codes` must return the given bases and their numbered forms that live SKUs use"
     );
-    assert!(read!(storage, skus.taken_codes(&[])).is_empty(), "no bases have no taken codes");
+    assert!(read!(storage, skus.taken_codes(&[])).is_empty(), "`taken_codes` without bases must return nothing");
 }
 
 /// An update from an old version changes neither the row nor anything else of the transaction.
@@ -250,15 +263,15 @@ pub async fn r01_an_update_from_an_old_version_changes_nothing(storage: &Arc<dyn
     uow.skus().update(&p.skus[0], &Sku { price: usd(2), ..edited(&env, &p.skus[0]) }).await.unwrap();
     let answer = uow.skus().update(&p.skus[1], &Sku { price: usd(3), ..edited(&env, &p.skus[1]) }).await;
     assert_eq!(
-        code_of(answer, "an update from an old version"),
+        code_of(answer, "an update from an outdated version"),
         ErrorCode::VersionConflict,
-        "an update from an old version is refused as `VERSION_CONFLICT`"
+        "an update from an outdated version must fail with `VERSION_CONFLICT`"
     );
     drop(uow);
     assert_eq!(
         read!(storage, skus.of_product(p.id, IncludeDeleted::No)),
         [p.skus[0].clone(), winner],
-        "a unit of work that is dropped changes nothing, and the newer version stays"
+        "a unit of work that is dropped must change nothing, and the newer version must remain"
     );
 }
 
@@ -288,7 +301,7 @@ pub async fn r02_soft_deleted_skus_are_hidden_unless_asked_for(storage: &Arc<dyn
     assert_eq!(
         read!(storage, products.get(p.id, IncludeDeleted::No)).unwrap().skus,
         [live],
-        "a product shows its live SKUs only"
+        "a product must contain only its live SKUs"
     );
 }
 
@@ -301,7 +314,7 @@ pub async fn r02_a_code_is_free_again_after_soft_delete(storage: &Arc<dyn Storag
     assert_eq!(
         read!(storage, skus.get_by_code("code")).as_ref(),
         Some(&q.skus[0]),
-        "the code of a soft-deleted SKU leads to the one that took it"
+        "a code that a live SKU has taken over from a soft-deleted one must find the live SKU"
     );
 }
 
@@ -314,7 +327,7 @@ pub async fn r02_a_restore_into_a_taken_code_is_refused(storage: &Arc<dyn Storag
     let mut back = edited(&env, &gone);
     back.audit.deleted_at = None;
     is_taken("code", update(storage, &gone, &back).await, "restore");
-    assert_eq!(get(storage, gone.id).await, None, "a restore that is refused changes nothing");
+    assert_eq!(get(storage, gone.id).await, None, "a restore that is refused must change nothing");
 }
 
 /// No data of the SKU remains, and other SKUs keep their ledgers.
@@ -326,11 +339,11 @@ pub async fn r05_purge_removes_the_sku_and_its_ledger(storage: &Arc<dyn Storage>
     assert_eq!(
         read!(storage, skus.get(gone.id, IncludeDeleted::Yes)),
         None,
-        "a purged SKU is gone for reads of deleted ones too"
+        "a purged SKU must not be found, even by a read that includes soft-deleted SKUs"
     );
     assert_eq!(read!(storage, inventory.count_movements(gone.id)), 0, "the movements of a purged SKU are gone");
     assert_eq!(read!(storage, inventory.count_movements(stays.id)), 1, "a purge leaves the movements of other SKUs");
-    assert_eq!(read!(storage, inventory.imbalances()), [], "the stock of every SKU is the sum of its movements");
+    assert_eq!(read!(storage, inventory.imbalances()), [], "the stock of every SKU must be the sum of its movements");
     product_with(&env, storage, "Q", &["a"]).await;
 }
 
@@ -341,14 +354,16 @@ pub async fn r11_an_update_never_writes_stock(storage: &Arc<dyn Storage>) {
     let before = &p.skus[0];
     attempt!(storage, inventory.apply(&[env.movement(before.id, -4)])).unwrap();
     let after = Sku { on_hand: 999, reserved: 99, price: usd(5), ..edited(&env, before) };
-    update(storage, before, &after).await.expect("a movement moves no version");
+    update(storage, before, &after)
+        .await
+        .expect("a movement must not increase the version of its SKU, so the update must succeed");
     let found = get(storage, before.id).await.unwrap();
     assert_eq!(
         (found.on_hand, found.reserved, found.price),
         (6, 0, usd(5)),
-        "an update writes the price and leaves the stock as the movements have made it"
+        "an update must write the price and must not write the stock"
     );
-    assert_eq!(read!(storage, inventory.imbalances()), [], "the stock of every SKU is the sum of its movements");
+    assert_eq!(read!(storage, inventory.imbalances()), [], "the stock of every SKU must be the sum of its movements");
 }
 
 /// The check also detects a SKU whose stock is not the sum of its movements.
@@ -360,10 +375,10 @@ pub async fn r11_opening_rows_explain_the_first_stock(storage: &Arc<dyn Storage>
         assert_eq!(
             ledger.iter().map(|m| m.delta).sum::<i64>(),
             sku.on_hand,
-            "the movements of a new SKU add up to its first stock"
+            "the movements of a new SKU must add up to its opening stock"
         );
     }
-    assert_eq!(read!(storage, inventory.imbalances()), [], "the stock of every SKU is the sum of its movements");
+    assert_eq!(read!(storage, inventory.imbalances()), [], "the stock of every SKU must be the sum of its movements");
 
     // As a control, one SKU has no movement, and another one has a wrong one.
     let (unexplained, wrong) = (env.sku(&p, "x", 1, 5), env.sku(&p, "y", 1, 5));
@@ -378,7 +393,7 @@ pub async fn r11_opening_rows_explain_the_first_stock(storage: &Arc<dyn Storage>
             StockImbalance { sku_id: unexplained.id, on_hand: 5, ledger: 0 },
             StockImbalance { sku_id: wrong.id, on_hand: 5, ledger: 3 },
         ],
-        "an oracle that cannot fail proves nothing"
+        "`imbalances` must find each SKU whose stock is not the sum of its movements"
     );
 }
 
@@ -393,7 +408,7 @@ pub async fn many_skus_are_inserted_at_once(storage: &Arc<dyn Storage>) {
     assert_eq!(
         read!(storage, skus.of_product(p.id, IncludeDeleted::No)).len(),
         1_200,
-        "all SKUs of a large insert are there"
+        "an insert of many SKUs must store all of them"
     );
     let codes: Vec<String> = p.skus.iter().map(|s| s.code.to_uppercase()).collect();
     let found = read!(storage, skus.find_by_codes(&codes));
@@ -402,5 +417,5 @@ pub async fn many_skus_are_inserted_at_once(storage: &Arc<dyn Storage>) {
         found.iter().all(|(code, _, product)| *code == fold_key(code) && *product == p.id),
         "`find_by_codes` returns folded codes with their product"
     );
-    assert_eq!(read!(storage, inventory.imbalances()), [], "the stock of every SKU is the sum of its movements");
+    assert_eq!(read!(storage, inventory.imbalances()), [], "the stock of every SKU must be the sum of its movements");
 }

@@ -55,8 +55,16 @@ async fn append(storage: &Arc<dyn Storage>, events: &[Event]) {
 
 async fn read(storage: &Arc<dyn Storage>, after: OutboxPosition, limit: u32) -> Vec<(OutboxPosition, Event)> {
     let batch = shop_over(storage).events().read(after, limit).await.unwrap();
-    assert_eq!(batch.end, batch.events.last().map_or(after, |(position, _)| *position), "the position to read on from");
-    assert_eq!(batch.full, batch.events.len() >= limit as usize, "whether the limit was reached");
+    assert_eq!(
+        batch.end,
+        batch.events.last().map_or(after, |(position, _)| *position),
+        "`end` must be the position of the last event, or the given position if there is none"
+    );
+    assert_eq!(
+        batch.full,
+        batch.events.len() >= limit as usize,
+        "`full` must be set if and only if the batch has `limit` events"
+    );
     batch.events
 }
 
@@ -83,10 +91,10 @@ fn events(env: &Env, n: i64) -> Vec<Event> {
 
 /// Reads return nothing, and no event was missed.
 pub async fn an_empty_log_has_nothing_to_read(storage: &Arc<dyn Storage>) {
-    assert_eq!(read(storage, START, 10).await, [], "an empty log has nothing to read");
+    assert_eq!(read(storage, START, 10).await, [], "a read of an empty log must return nothing");
     let end = head(storage).await;
-    assert_eq!(read(storage, end, 10).await, [], "an empty log has nothing to read at its end");
-    assert!(horizon(storage).await <= START, "a consumer that starts now has missed nothing");
+    assert_eq!(read(storage, end, 10).await, [], "a read from the head of an empty log must return nothing");
+    assert!(horizon(storage).await <= START, "the horizon of an empty log must be its start");
 }
 
 /// The log contains an event of every kind.
@@ -118,7 +126,7 @@ pub async fn events_are_read_in_order_from_any_place(storage: &Arc<dyn Storage>)
         sent,
         "events are read in the order in which they were appended"
     );
-    assert!(all.is_sorted_by(|a, b| a.0 < b.0), "positions rise");
+    assert!(all.is_sorted_by(|a, b| a.0 < b.0), "positions must increase");
     let (mut at, mut found) = (START, Vec::new());
     let mut pages = Pages::over(all.len());
     loop {
@@ -129,11 +137,11 @@ pub async fn events_are_read_in_order_from_any_place(storage: &Arc<dyn Storage>)
         at = last.0;
         found.extend(page);
     }
-    assert_eq!(found, all, "pages that go on at the last position read every event once");
+    assert_eq!(found, all, "batches that each begin after the last position must contain every event once");
     assert_eq!(
         read(storage, all[100].0, 3).await,
         all[101..104],
-        "a read goes on after its position, and returns at most `limit` events"
+        "a read must begin after its position, and return at most `limit` events"
     );
 }
 
@@ -143,13 +151,17 @@ pub async fn the_head_is_where_what_is_to_come_begins(storage: &Arc<dyn Storage>
     let empty = head(storage).await;
     let old = events(&env, 3);
     append(storage, &old).await;
-    assert_eq!(read(storage, empty, 10).await.len(), 3, "what came after the head of the empty log");
+    assert_eq!(
+        read(storage, empty, 10).await.len(),
+        3,
+        "a read from the head of the empty log must return the events that were appended since"
+    );
     let end = head(storage).await;
-    assert_eq!(read(storage, end, 10).await, [], "nothing comes after the head of the log");
+    assert_eq!(read(storage, end, 10).await, [], "a read from the head of the log must return nothing");
     let new = events(&env, 2);
     append(storage, &new).await;
     let found: Vec<Event> = read(storage, end, 10).await.into_iter().map(|(_, e)| e).collect();
-    assert_eq!(found, new, "what is appended after the head was read comes after it");
+    assert_eq!(found, new, "a read from an earlier head must return the events that were appended since");
 }
 
 /// Events are removed by their time. A consumer whose position is before the horizon can detect this.
@@ -165,16 +177,27 @@ pub async fn trim_removes_what_is_old_and_moves_the_horizon(storage: &Arc<dyn St
     assert_eq!(
         attempt!(storage, outbox.trim(long_ago)).unwrap(),
         0,
-        "`trim` keeps what is not older than it is asked for"
+        "`trim` must keep events that are not older than the given time"
     );
-    assert!(horizon(storage).await <= START, "nothing was removed");
+    assert!(horizon(storage).await <= START, "the horizon must not move if no event was removed");
 
     assert_eq!(attempt!(storage, outbox.trim(between)).unwrap(), 5, "`trim` returns how many events it removed");
     let from = horizon(storage).await;
-    assert!(from > START, "a consumer at the start has missed events");
-    assert!(from >= all[4].0 && from < all[5].0, "it is before the oldest event that is kept");
-    assert_eq!(read(storage, from, 100).await, all[5..], "positions of what is kept stay");
-    assert_eq!(attempt!(storage, outbox.trim(between)).unwrap(), 0, "a second time removes nothing");
+    assert!(from > START, "the horizon must move past the start after events were removed");
+    assert!(
+        from >= all[4].0 && from < all[5].0,
+        "the horizon must be at the last removed event and before the oldest one that remains"
+    );
+    assert_eq!(
+        read(storage, from, 100).await,
+        all[5..],
+        "`trim` must not change the remaining events or their positions"
+    );
+    assert_eq!(
+        attempt!(storage, outbox.trim(between)).unwrap(),
+        0,
+        "a second `trim` with the same time must remove nothing"
+    );
 }
 
 /// Sequence numbers are not reused, even if all events were removed.
@@ -183,17 +206,17 @@ pub async fn a_trimmed_log_goes_on(storage: &Arc<dyn Storage>) {
     append(storage, &events(&env, 5)).await;
     let end = head(storage).await;
     assert_eq!(attempt!(storage, outbox.trim(env.now())).unwrap(), 5, "`trim` returns how many events it removed");
-    assert_eq!(read(storage, START, 10).await, [], "a log that was trimmed has nothing to read");
-    assert!(head(storage).await >= end, "the end of the log does not move back");
-    assert!(horizon(storage).await > START, "the events that are gone were there");
-    assert!(horizon(storage).await <= end, "a consumer at the head has missed nothing");
+    assert_eq!(read(storage, START, 10).await, [], "a read must not return events that were removed");
+    assert!(head(storage).await >= end, "`trim` must not move the head of the log back");
+    assert!(horizon(storage).await > START, "the horizon must move past the start after all events were removed");
+    assert!(horizon(storage).await <= end, "the horizon must not be behind the head of the log");
     let new = events(&env, 2);
     append(storage, &new).await;
     let found = read(storage, end, 10).await;
     assert_eq!(
         found.iter().map(|(_, e)| e.clone()).collect::<Vec<_>>(),
         new,
-        "a log that was trimmed goes on with new events"
+        "a read after `trim` must return new events"
     );
     assert!(found[0].0 > end, "the positions of new events are above those that were trimmed");
 }
@@ -212,14 +235,18 @@ pub async fn r13_event_is_written_with_its_change_or_not_at_all(storage: &Arc<dy
             "rollback" => uow.rollback().await.unwrap(),
             "failure" => {
                 let again = uow.categories().insert(std::slice::from_ref(&c)).await;
-                assert!(again.is_err(), "the same category twice");
+                assert!(again.is_err(), "an insert of a category that already exists must fail");
                 drop(uow);
             }
             _ => uow.commit().await.unwrap(),
         }
         let written = read!(storage, categories.get(c.id, IncludeDeleted::Yes)).is_some();
         let told = read(storage, START, 100).await.iter().any(|(_, e)| e.id == event.id);
-        assert_eq!((written, told), (end == "commit", end == "commit"), "(change, event) after {end}");
+        assert_eq!(
+            (written, told),
+            (end == "commit", end == "commit"),
+            "the change and its event must both be stored, or neither: (change, event) after {end}"
+        );
     }
 }
 
@@ -295,14 +322,18 @@ async fn follow(storage: &Arc<dyn Storage>, readers: usize) {
     for reader in readers {
         let found = reader.await.unwrap();
         let ids: HashSet<_> = found.iter().map(|(_, e)| e.id).collect();
-        assert_eq!(found.len(), ids.len(), "seed {seed}: an event was read twice");
-        assert_eq!(ids, sent, "seed {seed}: an event was skipped, or one that was never committed was read");
+        assert_eq!(found.len(), ids.len(), "seed {seed}: a reader must not receive an event twice");
+        assert_eq!(ids, sent, "seed {seed}: a reader must receive exactly the committed events");
         let mut last = HashMap::new();
         for (_, e) in &found {
             let before = last.insert(e.aggregate_id, e.revision).unwrap_or(0);
-            assert!(before < e.revision, "seed {seed}: events of one aggregate come in order");
+            assert!(before < e.revision, "seed {seed}: a reader must receive the events of one aggregate in order");
         }
-        assert_eq!(first.get_or_insert_with(|| found.clone()), &found, "seed {seed}: the log is the same for all");
+        assert_eq!(
+            first.get_or_insert_with(|| found.clone()),
+            &found,
+            "seed {seed}: all readers must receive the same events at the same positions"
+        );
     }
 }
 
@@ -332,14 +363,18 @@ pub async fn r13_an_event_that_commits_late_is_not_skipped(storage: &Arc<dyn Sto
     }
     .unwrap();
     if was_overtaken {
-        assert_eq!(found.iter().map(|(_, e)| e.clone()).collect::<Vec<_>>(), quick, "what had committed");
+        assert_eq!(
+            found.iter().map(|(_, e)| e.clone()).collect::<Vec<_>>(),
+            quick,
+            "a read must return the events that have committed, without waiting for others"
+        );
     }
     let at = found.last().unwrap().0;
     found.extend(read(storage, at, 100).await);
     let ids = |events: &[Event]| events.iter().map(|e| e.id).collect::<Vec<_>>();
     let found: Vec<Event> = found.into_iter().map(|(_, e)| e).collect();
     let expected = if was_overtaken { [quick, vec![late]] } else { [vec![late], quick] }.concat();
-    assert_eq!(ids(&found), ids(&expected), "each once, to a reader that has moved on");
+    assert_eq!(ids(&found), ids(&expected), "a reader must receive an event that commits late, and every event once");
 }
 
 /// A reader does not wait for an event that was rolled back, nor for an unfinished transaction.
@@ -351,7 +386,7 @@ pub async fn r13_what_is_rolled_back_holds_nobody_up(storage: &Arc<dyn Storage>)
     let kept = events(&env, 2);
     append(storage, &kept).await;
     let found: Vec<Event> = read(storage, START, 10).await.into_iter().map(|(_, e)| e).collect();
-    assert_eq!(found, kept, "events of a transaction that is rolled back are never read, and hold up no others");
+    assert_eq!(found, kept, "events of a transaction that was rolled back must neither be read nor delay others");
 }
 
 /// Any number of events receive positions, and each call respects its limit.
@@ -360,19 +395,30 @@ pub async fn every_committed_event_gets_its_place(storage: &Arc<dyn Storage>) {
     let sent = events(&env, 700);
     attempt!(storage, outbox.append(&sent)).unwrap();
     let placed = attempt!(storage, outbox.sequence(300)).unwrap();
-    assert!(placed == 300 || placed == 0, "as many as were asked for, or all had their place: {placed}");
-    assert_eq!(read!(storage, outbox.pending()), placed > 0, "more are waiting");
+    assert!(
+        placed == 300 || placed == 0,
+        "`sequence` must assign `limit` positions, or none if all events have one, but assigns {placed}"
+    );
+    assert_eq!(
+        read!(storage, outbox.pending()),
+        placed > 0,
+        "`pending` must be true if and only if an event has no position"
+    );
     let found: Vec<Event> = read(storage, START, 1_000).await.into_iter().map(|(_, e)| e).collect();
-    assert_eq!(found, sent, "every committed event is read once, by every reader");
-    assert!(!read!(storage, outbox.pending()), "when every event has its place, none is pending");
-    assert_eq!(attempt!(storage, outbox.sequence(300)).unwrap(), 0, "each once");
+    assert_eq!(found, sent, "a read must return every committed event once");
+    assert!(!read!(storage, outbox.pending()), "`pending` must be false when every event has a position");
+    assert_eq!(
+        attempt!(storage, outbox.sequence(300)).unwrap(),
+        0,
+        "`sequence` must assign a position to each event once"
+    );
 }
 
 /// A new consumer has position 0.
 pub async fn a_new_consumer_starts_at_the_beginning(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     append(storage, &events(&env, 3)).await;
-    let lease = acquire(storage, &env, "mail", "process a").await.expect("nobody holds it");
+    let lease = acquire(storage, &env, "mail", "process a").await.expect("a lease that nobody holds must be free");
     assert_eq!(
         (lease.consumer.as_str(), lease.holder.as_str()),
         ("mail", "process a"),
@@ -387,11 +433,19 @@ pub async fn a_lease_keeps_others_out_until_it_expires(storage: &Arc<dyn Storage
     let a = acquire(storage, &env, "mail", "a").await.unwrap();
     assert_eq!(acquire(storage, &env, "mail", "b").await, None, "a lease that has not expired keeps others out");
     env.clock.advance(TTL / 2);
-    assert_eq!(acquire(storage, &env, "mail", "b").await, None, "a lease that was extended keeps others out");
+    assert_eq!(
+        acquire(storage, &env, "mail", "b").await,
+        None,
+        "a refused `acquire` must not free the lease of the holder"
+    );
     env.clock.advance(TTL);
-    let b = acquire(storage, &env, "mail", "b").await.expect("it has expired");
-    assert!(b.fence > a.fence, "the fence grows with every change of holder");
-    assert_eq!(acquire(storage, &env, "mail", "a").await, None, "now b holds it");
+    let b = acquire(storage, &env, "mail", "b").await.expect("an expired lease must be free for another holder");
+    assert!(b.fence > a.fence, "the fence must increase with every change of the holder");
+    assert_eq!(
+        acquire(storage, &env, "mail", "a").await,
+        None,
+        "the former holder must not acquire the lease while another one holds it"
+    );
 }
 
 /// A renewal keeps the fence and extends the time.
@@ -400,11 +454,15 @@ pub async fn the_holder_renews_its_lease(storage: &Arc<dyn Storage>) {
     let first = acquire(storage, &env, "mail", "a").await.unwrap();
     for _ in 0..3 {
         env.clock.advance(TTL * 2 / 3);
-        let renewed = acquire(storage, &env, "mail", "a").await.expect("its own lease");
-        assert_eq!(renewed.fence, first.fence, "the holder has not changed");
+        let renewed = acquire(storage, &env, "mail", "a").await.expect("the holder must be able to renew its lease");
+        assert_eq!(renewed.fence, first.fence, "a renewal must not change the fence");
     }
     env.clock.advance(TTL / 2);
-    assert_eq!(acquire(storage, &env, "mail", "b").await, None, "it was renewed");
+    assert_eq!(
+        acquire(storage, &env, "mail", "b").await,
+        None,
+        "a renewed lease must keep others out until the new expiry"
+    );
 }
 
 /// Each consumer has its own lease and position.
@@ -413,18 +471,20 @@ pub async fn consumers_have_cursors_of_their_own(storage: &Arc<dyn Storage>) {
     append(storage, &events(&env, 3)).await;
     let all = read(storage, START, 10).await;
     let mail = acquire(storage, &env, "mail", "a").await.unwrap();
-    let hooks = acquire(storage, &env, "webhooks", "b").await.expect("another consumer's cursor is free");
-    assert!(advance(storage, &mail, all[2].0).await, "the holder of a lease moves its cursor");
-    assert!(advance(storage, &hooks, all[0].0).await, "the holder of another lease moves its own cursor");
+    let hooks = acquire(storage, &env, "webhooks", "b")
+        .await
+        .expect("the lease of one consumer must not keep another consumer out");
+    assert!(advance(storage, &mail, all[2].0).await, "the holder of a lease must be able to store its position");
+    assert!(advance(storage, &hooks, all[0].0).await, "the holder of another lease must be able to store its position");
     assert_eq!(
         acquire(storage, &env, "mail", "a").await.unwrap().position,
         all[2].0,
-        "a cursor is where its consumer has moved it"
+        "`acquire` must return the position that the consumer has stored"
     );
     assert_eq!(
         acquire(storage, &env, "webhooks", "b").await.unwrap().position,
         all[0].0,
-        "a cursor of one consumer is not moved by another"
+        "`advance` of one consumer must not change the position of another"
     );
 }
 
@@ -434,12 +494,19 @@ pub async fn a_cursor_outlives_its_holder(storage: &Arc<dyn Storage>) {
     append(storage, &events(&env, 3)).await;
     let all = read(storage, START, 10).await;
     let a = acquire(storage, &env, "mail", "a").await.unwrap();
-    assert!(advance(storage, &a, all[0].0).await, "the holder of a lease moves its cursor");
-    assert!(advance(storage, &a, all[1].0).await, "a lease moves its cursor as often as it likes");
+    assert!(advance(storage, &a, all[0].0).await, "the holder of a lease must be able to store its position");
+    assert!(
+        advance(storage, &a, all[1].0).await,
+        "the holder of a lease must be able to store its position repeatedly"
+    );
     env.clock.advance(TTL * 2);
     let b = acquire(storage, &env, "mail", "b").await.unwrap();
-    assert_eq!(b.position, all[1].0, "the next holder goes on where the last one has stopped");
-    assert_eq!(read(storage, b.position, 10).await, all[2..], "a read goes on after the cursor");
+    assert_eq!(b.position, all[1].0, "the next holder must continue at the stored position");
+    assert_eq!(
+        read(storage, b.position, 10).await,
+        all[2..],
+        "a read from the stored position must return the events after it"
+    );
 }
 
 /// A former holder is refused because of its old fence, even if it holds the lease again.
@@ -450,17 +517,23 @@ pub async fn a_lost_lease_moves_nothing(storage: &Arc<dyn Storage>) {
     let a = acquire(storage, &env, "mail", "a").await.unwrap();
     env.clock.advance(TTL * 2);
     let b = acquire(storage, &env, "mail", "b").await.unwrap();
-    assert!(!advance(storage, &a, all[2].0).await, "b holds it");
-    assert!(advance(storage, &b, all[0].0).await, "the holder of a lease moves its cursor");
+    assert!(!advance(storage, &a, all[2].0).await, "`advance` must refuse a lease that another holder has taken over");
+    assert!(advance(storage, &b, all[0].0).await, "the holder of a lease must be able to store its position");
     env.clock.advance(TTL * 2);
     let again = acquire(storage, &env, "mail", "a").await.unwrap();
-    assert_eq!(again.position, all[0].0, "the next holder goes on where the last one has stopped");
-    assert!(again.fence > b.fence, "the fence rises with each holder");
-    assert!(!advance(storage, &a, all[2].0).await, "the same holder with the fence of its lost lease");
-    assert!(!advance(storage, &b, all[2].0).await, "a lease that was lost moves no cursor");
-    assert!(advance(storage, &again, all[1].0).await, "the holder of the lease moves the cursor");
+    assert_eq!(again.position, all[0].0, "the next holder must continue at the stored position");
+    assert!(again.fence > b.fence, "the fence must increase with every change of the holder");
+    assert!(
+        !advance(storage, &a, all[2].0).await,
+        "`advance` must refuse the fence of a lost lease, even if the same holder holds the lease again"
+    );
+    assert!(!advance(storage, &b, all[2].0).await, "`advance` must refuse a lost lease");
+    assert!(advance(storage, &again, all[1].0).await, "the holder of the lease must be able to store its position");
     let nobody = Lease { consumer: "nobody".into(), ..again };
-    assert!(!advance(storage, &nobody, all[1].0).await, "a cursor that was never taken");
+    assert!(
+        !advance(storage, &nobody, all[1].0).await,
+        "`advance` must refuse a consumer whose lease was never acquired"
+    );
 }
 
 /// The holder can release the lease, and a former holder cannot.
@@ -468,12 +541,15 @@ pub async fn a_released_lease_is_free_at_once(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let a = acquire(storage, &env, "mail", "a").await.unwrap();
     attempt!(storage, outbox.release(&a)).unwrap();
-    let b = acquire(storage, &env, "mail", "b").await.expect("a has let it go");
-    assert!(b.fence > a.fence, "the fence rises with each holder");
+    let b = acquire(storage, &env, "mail", "b").await.expect("a released lease must be free at once");
+    assert!(b.fence > a.fence, "the fence must increase with every change of the holder");
     attempt!(storage, outbox.release(&a)).unwrap();
-    assert_eq!(acquire(storage, &env, "mail", "c").await, None, "it is b's, whatever a says");
+    assert_eq!(acquire(storage, &env, "mail", "c").await, None, "`release` by a former holder must not free the lease");
     attempt!(storage, outbox.release(&b)).unwrap();
-    assert!(acquire(storage, &env, "mail", "a").await.unwrap().fence > b.fence, "the fence rises with each holder");
+    assert!(
+        acquire(storage, &env, "mail", "a").await.unwrap().fence > b.fence,
+        "the fence must increase with every change of the holder"
+    );
 }
 
 /// The consumer does not exist yet when the processes try to acquire its lease.
@@ -490,5 +566,5 @@ pub async fn of_many_that_ask_at_once_one_gets_the_lease(storage: &Arc<dyn Stora
     for t in tasks {
         leases.extend(t.await.unwrap());
     }
-    assert_eq!(leases.len(), 1, "{leases:?}");
+    assert_eq!(leases.len(), 1, "exactly one of many processes must acquire the lease: {leases:?}");
 }

@@ -45,19 +45,26 @@ async fn get(storage: &Arc<dyn Storage>, c: &Category) -> Option<Category> {
 
 /// The storage has a name for people, and responds to probes.
 pub async fn it_has_a_name_and_answers(storage: &Arc<dyn Storage>) {
-    assert!(!storage.name().is_empty(), "a storage has a name for people");
+    assert!(!storage.name().is_empty(), "`name` must not be empty");
     storage.ping().await.unwrap();
     drop(storage.connect().await.unwrap());
     let pool = storage.pool_status();
-    assert!(pool.max >= 1 && pool.size <= pool.max && pool.idle <= pool.size, "{pool:?}");
+    assert!(
+        pool.max >= 1 && pool.size <= pool.max && pool.idle <= pool.size,
+        "`pool_status` must have `idle` <= `size` <= `max`, and `max` >= 1: {pool:?}"
+    );
 }
 
 /// Every call returns the same identity.
 pub async fn identity_is_made_once(storage: &Arc<dyn Storage>) {
     let first = storage.identity().await.unwrap();
-    assert!(!first.is_nil(), "a storage has an identity");
+    assert!(!first.is_nil(), "`identity` must not be the nil UUID");
     storage.migrate(storage.currency().unwrap()).await.unwrap();
-    assert_eq!(storage.identity().await.unwrap(), first, "the identity of a storage never changes");
+    assert_eq!(
+        storage.identity().await.unwrap(),
+        first,
+        "`identity` must return the same value on every call, also after a migration"
+    );
 }
 
 /// Migrations run one after the other, and at the same time.
@@ -86,7 +93,7 @@ pub async fn dropped_without_commit_writes_nothing(storage: &Arc<dyn Storage>) {
     uow.categories().insert(std::slice::from_ref(&c)).await.unwrap();
     drop(uow);
     assert_eq!(get(storage, &c).await, None, "a unit of work that is dropped writes nothing");
-    env.insert_categories(storage, &[&c]).await.expect("what it locked is free again");
+    env.insert_categories(storage, &[&c]).await.expect("a unit of work that is dropped must release its locks");
 }
 
 /// The connection can still be used after the rollback.
@@ -115,7 +122,7 @@ pub async fn commit_is_visible_to_other_connections(storage: &Arc<dyn Storage>) 
             })
             .collect();
         for r in readers {
-            assert!(r.await.unwrap(), "a read that starts after the commit sees it");
+            assert!(r.await.unwrap(), "a read that begins after a commit must see it");
         }
     }
 }
@@ -136,11 +143,11 @@ pub async fn uncommitted_writes_are_invisible_to_others(storage: &Arc<dyn Storag
     });
     let early = tokio::time::timeout(Duration::from_millis(1_500), &mut reader).await;
     if let Ok(seen) = early {
-        assert_eq!(seen.unwrap(), (None, Some(old.clone())), "nothing is committed yet");
+        assert_eq!(seen.unwrap(), (None, Some(old.clone())), "a read must not see the writes of an open transaction");
     }
     uow.commit().await.unwrap();
-    assert_eq!(get(storage, &new).await, Some(new), "what is committed is visible to others");
-    assert_eq!(get(storage, &old).await, Some(edited), "an edit that is committed is visible to others");
+    assert_eq!(get(storage, &new).await, Some(new), "other connections must see a committed insert");
+    assert_eq!(get(storage, &old).await, Some(edited), "other connections must see a committed update");
 }
 
 /// Reads of every repository return the writes of the unit of work.
@@ -173,7 +180,7 @@ pub async fn reads_inside_see_their_own_writes(storage: &Arc<dyn Storage>) {
     assert_eq!(
         (counted.product_count, counted.subtree_product_count),
         (1, 1),
-        "a unit of work reads the counts that it has moved"
+        "a unit of work must read the product counts that its own writes have changed"
     );
     assert_eq!(
         uow.skus().get_by_code("P").await.unwrap().as_ref(),
@@ -183,12 +190,12 @@ pub async fn reads_inside_see_their_own_writes(storage: &Arc<dyn Storage>) {
     assert_eq!(
         uow.inventory().levels(&[p.skus[0].id]).await.unwrap()[0].on_hand,
         5,
-        "a unit of work reads stock that it has moved"
+        "a unit of work must read the stock that its own writes have changed"
     );
     assert_eq!(
         uow.inventory().imbalances().await.unwrap(),
         [],
-        "the stock of every SKU is the sum of its movements, also inside a unit of work"
+        "the stock of every SKU must be the sum of its movements, also inside a unit of work"
     );
     uow.rollback().await.unwrap();
     assert_eq!(
@@ -215,15 +222,19 @@ pub async fn r17_a_failed_write_leaves_nothing_of_its_transaction(storage: &Arc<
     uow.categories().insert(std::slice::from_ref(&c)).await.unwrap();
     uow.products().insert(std::slice::from_ref(&fresh)).await.unwrap();
     let answer = uow.products().insert(&[twin]).await;
-    assert_eq!(code_of(answer, "a taken slug"), ErrorCode::Duplicate, "a slug that is taken is refused as `DUPLICATE`");
+    assert_eq!(
+        code_of(answer, "an insert with a taken slug"),
+        ErrorCode::Duplicate,
+        "a taken slug must be refused with `DUPLICATE`"
+    );
     drop(uow);
-    assert_eq!(get(storage, &c).await, None, "a failed write leaves nothing of its transaction");
+    assert_eq!(get(storage, &c).await, None, "a transaction with a failed write must store nothing");
     assert_eq!(
         read!(storage, products.get(fresh.id, IncludeDeleted::Yes)),
         None,
-        "a failed write leaves nothing of what its transaction wrote before"
+        "a transaction with a failed write must not store its earlier writes"
     );
-    assert_eq!(read!(storage, inventory.imbalances()), [], "the stock of every SKU is the sum of its movements");
+    assert_eq!(read!(storage, inventory.imbalances()), [], "the stock of every SKU must be the sum of its movements");
 }
 
 /// Connections return to the pool in whichever way their transactions end.
@@ -232,7 +243,8 @@ pub async fn many_dropped_units_leave_the_pool_usable(storage: &Arc<dyn Storage>
     let rounds = storage.pool_status().max.clamp(10, 100) * 2;
     for n in 0..rounds {
         let c = env.category(&format!("C {n}"), None);
-        let mut uow = storage.begin().await.expect("a dropped unit of work gives its connection back");
+        let mut uow =
+            storage.begin().await.expect("a unit of work that is dropped must return its connection to the pool");
         uow.categories().insert(&[c]).await.unwrap();
         drop(uow);
     }
@@ -282,7 +294,7 @@ pub async fn calls_that_are_canceled_at_any_await_leave_all_or_nothing(storage: 
         .await;
         // The next write begins after the cancelled one has ended.
         let next = env.category(&format!("next {polls}"), None);
-        env.insert_categories(storage, &[&next]).await.expect("the storage serves on");
+        env.insert_categories(storage, &[&next]).await.expect("a write after a cancelled one must succeed");
         let product = read!(storage, products.get(p.id, IncludeDeleted::Yes));
         let category = read!(storage, categories.get(c.id, IncludeDeleted::Yes));
         let events = shop_over(storage).events().read(OutboxPosition::default(), 1_000).await.unwrap().events;
@@ -292,21 +304,24 @@ pub async fn calls_that_are_canceled_at_any_await_leave_all_or_nothing(storage: 
             product.is_some_and(|p| p.skus.len() == 1),
             events.iter().any(|(_, e)| e.id == event.id),
         ];
-        assert!(there == [true; 4] || there == [false; 4], "canceled after {polls} polls, half is there: {there:?}");
+        assert!(
+            there == [true; 4] || there == [false; 4],
+            "a cancelled write must be stored completely or not at all; after {polls} polls: {there:?}"
+        );
         if let Some(outcome) = outcome {
             outcome.unwrap();
-            assert_eq!(there, [true; 4], "it was acknowledged");
+            assert_eq!(there, [true; 4], "a write whose commit has returned must be stored completely");
             completed += 1;
             if completed == 3 {
                 break;
             }
         }
     }
-    assert!(completed > 0, "it completes when it is polled often enough");
+    assert!(completed > 0, "a write must complete within 200 polls");
     assert_eq!(
         read!(storage, inventory.imbalances()),
         [],
-        "the stock of every SKU is the sum of its movements, wherever a call was cancelled"
+        "the stock of every SKU must be the sum of its movements, wherever a call was cancelled"
     );
 }
 
@@ -328,7 +343,7 @@ pub async fn many_writers_at_once_all_get_their_turn(storage: &Arc<dyn Storage>)
     assert_eq!(
         read!(storage, categories.count(&CategoryFilter::default(), 1_000)).count,
         192,
-        "every writer of many gets its turn"
+        "every one of many concurrent writers must succeed"
     );
 }
 
@@ -357,7 +372,10 @@ pub async fn readers_go_on_while_writers_write(storage: &Arc<dyn Storage>) {
                         &all
                     )
                 );
-                assert!(page.items.iter().all(|p| p.skus.len() == 1), "half a transaction was read");
+                assert!(
+                    page.items.iter().all(|p| p.skus.len() == 1),
+                    "a read must not see a part of a transaction: each product must have its SKU"
+                );
             }
         }));
     }
@@ -374,15 +392,15 @@ pub async fn statements_are_counted(storage: &Arc<dyn Storage>) {
     for _ in 0..5 {
         connection.categories().get(c.id, IncludeDeleted::No).await.unwrap();
     }
-    assert_eq!(storage.statements() - before, 5, "a single read is one round trip");
+    assert_eq!(storage.statements() - before, 5, "a single read must take one statement");
 }
 
 /// Calls fail with a retryable error and do not hang.
 pub async fn closed_it_refuses_new_connections(storage: &Arc<dyn Storage>) {
     storage.close().await;
-    let connect = storage.connect().await.err().expect("it is closed");
-    assert_eq!(connect.code(), ErrorCode::Unavailable, "a storage that is closed refuses connections as `UNAVAILABLE`");
-    let begin = storage.begin().await.err().expect("it is closed");
-    assert_eq!(begin.code(), ErrorCode::Unavailable, "a storage that is closed refuses units of work as `UNAVAILABLE`");
+    let connect = storage.connect().await.err().expect("`connect` must fail after `close`");
+    assert_eq!(connect.code(), ErrorCode::Unavailable, "`connect` must fail with `UNAVAILABLE` after `close`");
+    let begin = storage.begin().await.err().expect("`begin` must fail after `close`");
+    assert_eq!(begin.code(), ErrorCode::Unavailable, "`begin` must fail with `UNAVAILABLE` after `close`");
     storage.close().await;
 }

@@ -66,7 +66,11 @@ async fn list(
 async fn list_addresses(storage: &Arc<dyn Storage>, filter: &AddressFilter) -> Vec<Address> {
     let total = read!(storage, addresses.count(filter, 1_000));
     let page = read!(storage, addresses.list(filter, &Paging::first(1_000)));
-    assert_eq!((total, page.next), (Total { count: page.items.len() as u64, exact: true }, None), "{filter:?}");
+    assert_eq!(
+        (total, page.next),
+        (Total { count: page.items.len() as u64, exact: true }, None),
+        "a list that fits on one page must have no `next`, and `count` must agree with it: {filter:?}"
+    );
     page.items
 }
 
@@ -124,7 +128,7 @@ pub async fn every_field_is_updated(storage: &Arc<dyn Storage>) {
     let full = env.full_customer("Ada", "Lovelace", "ada@example.com");
     let after = Customer { id: a.id, audit: edited(&env, &a.audit), ..full };
     env.update_customer(storage, &a, &after).await.unwrap();
-    assert_eq!(get(storage, a.id).await.as_ref(), Some(&after), "every field is updated");
+    assert_eq!(get(storage, a.id).await.as_ref(), Some(&after), "an update must write every field");
     let emptied = Customer {
         telephone: None,
         attributes: Attributes::default(),
@@ -133,14 +137,20 @@ pub async fn every_field_is_updated(storage: &Arc<dyn Storage>) {
         ..after.clone()
     };
     env.update_customer(storage, &after, &emptied).await.unwrap();
-    assert_eq!(get(storage, a.id).await.as_ref(), Some(&emptied), "every field is emptied");
-    assert_eq!(get(storage, b.id).await.as_ref(), Some(&b), "other rows stay as they are");
+    assert_eq!(get(storage, a.id).await.as_ref(), Some(&emptied), "an update must empty every field that can be empty");
+    assert_eq!(get(storage, b.id).await.as_ref(), Some(&b), "an update must not change other rows");
     // Lists find the customer by the new name and email, and not by the old ones.
     for (name, found) in [("lovelace", vec![emptied.clone()]), ("a a", vec![])] {
         let filter = CustomerFilter { name: Some(name.to_owned()), ..CustomerFilter::default() };
-        assert_eq!(list(storage, &filter, CustomerSort::NameAsc, &Paging::first(9)).await.items, found, "{name}");
+        assert_eq!(
+            list(storage, &filter, CustomerSort::NameAsc, &Paging::first(9)).await.items,
+            found,
+            "after an update, a list must find the customer by the new name only: {name}"
+        );
     }
-    env.insert_customers(storage, &[env.customer("New", "A", "A@example.com")], &[]).await.expect("the email is free");
+    env.insert_customers(storage, &[env.customer("New", "A", "A@example.com")], &[])
+        .await
+        .expect("an email that no customer has any longer must be free");
 }
 
 /// The names have the maximum length, with characters of four bytes, and with characters whose key is longer than the
@@ -166,22 +176,34 @@ pub async fn the_longest_texts_survive_a_round_trip(storage: &Arc<dyn Storage>) 
     }
     env.insert_customers(storage, &customers, &addresses).await.unwrap();
     for customer in &customers {
-        assert_eq!(get(storage, customer.id).await.as_ref(), Some(customer), "the longest texts are kept");
+        assert_eq!(
+            get(storage, customer.id).await.as_ref(),
+            Some(customer),
+            "texts of the maximum length must be read as they were inserted"
+        );
         let twin = env.customer("T", "T", &customer.email.replace("example.com", "Example.COM"));
         let taken = env.insert_customers(storage, &[twin], &[]).await;
         is_taken("email", taken, &customer.email);
         let filter = CustomerFilter { email: Some(customer.email.clone()), ..CustomerFilter::default() };
         let found = list(storage, &filter, CustomerSort::CreatedAsc, &Paging::first(9)).await;
-        assert_eq!(found.items, [customer.clone()], "the longest texts are found");
+        assert_eq!(found.items, [customer.clone()], "texts of the maximum length must be found by a filter");
     }
     for address in &addresses {
-        assert_eq!(get_address(storage, address.id).await.as_ref(), Some(address), "the longest texts are kept");
+        assert_eq!(
+            get_address(storage, address.id).await.as_ref(),
+            Some(address),
+            "texts of the maximum length must be read as they were inserted"
+        );
         let whole = AddressFilter {
             city: Some(address.city.clone()),
             street: Some(address.street.clone()),
             ..AddressFilter::default()
         };
-        assert_eq!(list_addresses(storage, &whole).await, [address.clone()], "the longest texts are found");
+        assert_eq!(
+            list_addresses(storage, &whole).await,
+            [address.clone()],
+            "texts of the maximum length must be found by a filter"
+        );
     }
 }
 
@@ -198,7 +220,7 @@ pub async fn emails_are_unique_whatever_their_case_and_width(storage: &Arc<dyn S
     ] {
         let twin = env.customer("Twin", "L", email);
         is_taken("email", env.insert_customers(storage, &[twin.clone()], &[]).await, email);
-        assert_eq!(get(storage, twin.id).await, None, "an insert that is refused leaves nothing behind");
+        assert_eq!(get(storage, twin.id).await, None, "an insert that is refused must store nothing");
     }
     // Accents are compared, and both encodings of an accent are the same.
     let accent = env.customer("Zoë", "L", "zoë@example.com");
@@ -207,8 +229,8 @@ pub async fn emails_are_unique_whatever_their_case_and_width(storage: &Arc<dyn S
     is_taken("email", env.insert_customers(storage, &[twin], &[]).await, "an accent");
     // Emails within one call are compared too.
     let pair = [env.customer("X", "X", "x@example.com"), env.customer("Y", "Y", "X@example.com")];
-    is_taken("email", env.insert_customers(storage, &pair, &[]).await, "within a call");
-    assert_eq!(get(storage, pair[0].id).await, None, "all or nothing");
+    is_taken("email", env.insert_customers(storage, &pair, &[]).await, "two equal emails in one call");
+    assert_eq!(get(storage, pair[0].id).await, None, "a call that is refused must store none of its rows");
 }
 
 /// No two live customers have the same source and external id, which are compared bytewise.
@@ -233,9 +255,9 @@ pub async fn an_update_into_a_taken_email_or_reference_is_refused(storage: &Arc<
     is_taken("email", env.update_customer(storage, &b, &email).await, "email");
     let external = Customer { external: a.external.clone(), audit: edited(&env, &b.audit), ..b.clone() };
     is_taken("external_id", env.update_customer(storage, &b, &external).await, "external");
-    assert_eq!(get(storage, b.id).await, Some(b), "a refused update changes nothing");
+    assert_eq!(get(storage, b.id).await, Some(b), "an update that is refused must change nothing");
     let own = Customer { email: "A@EXAMPLE.COM".to_owned(), audit: edited(&env, &a.audit), ..a.clone() };
-    env.update_customer(storage, &a, &own).await.expect("the email is its own");
+    env.update_customer(storage, &a, &own).await.expect("a customer must be able to change the case of its own email");
 }
 
 /// An update from an old version changes neither the row nor anything else of the transaction.
@@ -254,14 +276,18 @@ pub async fn r01_an_update_from_an_old_version_changes_nothing(storage: &Arc<dyn
     uow.customers().update(&a, &Customer { audit: env.deleted(&a.audit), ..a.clone() }).await.unwrap();
     let answer = uow.customers().update(&b, &renamed(&b, "Second")).await;
     assert_eq!(
-        code_of(answer, "an update from an old version"),
+        code_of(answer, "an update from an outdated version"),
         ErrorCode::VersionConflict,
-        "an old version is refused"
+        "an update from an outdated version must fail with `VERSION_CONFLICT`"
     );
     drop(uow);
-    assert_eq!(get(storage, a.id).await, Some(a), "a unit of work that is dropped changes nothing");
-    assert_eq!(get(storage, b.id).await, Some(winner), "the newer version stays");
-    assert_eq!(get_address(storage, home.id).await, Some(home), "a dropped unit of work writes nothing");
+    assert_eq!(get(storage, a.id).await, Some(a), "a unit of work that is dropped must change nothing");
+    assert_eq!(get(storage, b.id).await, Some(winner), "the newer version must remain");
+    assert_eq!(
+        get_address(storage, home.id).await,
+        Some(home),
+        "a unit of work that is dropped must not change the addresses"
+    );
 }
 
 /// Every read hides soft-deleted rows, and reads that can include them return them.
@@ -274,7 +300,7 @@ pub async fn r02_soft_deleted_customers_are_hidden_unless_asked_for(storage: &Ar
     assert_eq!(
         read!(storage, customers.get(gone.id, IncludeDeleted::Yes)).as_ref(),
         Some(&gone),
-        "it is shown if asked for"
+        "`get` must return a soft-deleted customer if it is asked for"
     );
     for sort in CustomerSort::ALL {
         for (deleted, count) in [(IncludeDeleted::No, 1), (IncludeDeleted::Yes, 2)] {
@@ -287,16 +313,28 @@ pub async fn r02_soft_deleted_customers_are_hidden_unless_asked_for(storage: &Ar
             };
             for (filter, count) in [(by_name, count), (by_email, count - 1)] {
                 let page = list(storage, &filter, sort, &Paging::first(9)).await;
-                assert_eq!(page.items.len(), count, "{filter:?}");
-                assert_eq!(page.items.contains(&gone), deleted == IncludeDeleted::Yes, "{filter:?}");
+                assert_eq!(
+                    page.items.len(),
+                    count,
+                    "a list must include soft-deleted customers only if they are asked for: {filter:?}"
+                );
+                assert_eq!(
+                    page.items.contains(&gone),
+                    deleted == IncludeDeleted::Yes,
+                    "a list must include soft-deleted customers only if they are asked for: {filter:?}"
+                );
                 let total = read!(storage, customers.count(&filter, 9));
-                assert_eq!(total, Total { count: count as u64, exact: true }, "a count agrees with the list");
+                assert_eq!(total, Total { count: count as u64, exact: true }, "`count` must agree with the list");
             }
         }
     }
     let mut uow = storage.begin().await.unwrap();
-    assert_eq!(uow.customers().lock(gone.id).await.unwrap(), Some(gone), "a lock shows it");
-    assert_eq!(uow.customers().lock(CustomerId(env.ids.next())).await.unwrap(), None, "nobody is locked");
+    assert_eq!(uow.customers().lock(gone.id).await.unwrap(), Some(gone), "`lock` must return a soft-deleted customer");
+    assert_eq!(
+        uow.customers().lock(CustomerId(env.ids.next())).await.unwrap(),
+        None,
+        "`lock` of an unknown customer must return nothing"
+    );
 }
 
 /// Other customers can use the email and the reference of a deleted customer.
@@ -306,7 +344,9 @@ pub async fn r02_email_and_reference_are_free_again_after_soft_delete(storage: &
     env.insert_customers(storage, std::slice::from_ref(&old), &[]).await.unwrap();
     env.soft_delete_customer(storage, &old).await.unwrap();
     let new = Customer { email: "ADA@example.com".to_owned(), ..env.full_customer("Ada", "L", "ada@example.com") };
-    env.insert_customers(storage, &[new.clone()], &[]).await.expect("email and external id are free again");
+    env.insert_customers(storage, &[new.clone()], &[])
+        .await
+        .expect("the email and the external id of a soft-deleted customer must be free");
     // Any number of deleted customers can have the same ones.
     env.soft_delete_customer(storage, &new).await.unwrap();
     env.insert_customers(storage, &[env.full_customer("Ada", "L", "ada@example.com")], &[]).await.unwrap();
@@ -322,8 +362,12 @@ pub async fn r02_a_restore_into_a_taken_email_is_refused(storage: &Arc<dyn Stora
     env.insert_customers(storage, &[env.customer("Ada", "M", "ADA@EXAMPLE.COM")], &[]).await.unwrap();
     let answer = env.update_customer(storage, &gone, &restored(&env, &gone)).await;
     is_taken("email", answer, "restore");
-    assert_eq!(get(storage, old.id).await, None, "a restore that is refused changes nothing");
-    assert_eq!(get_address(storage, home.id).await, None, "a refused restore shows no address");
+    assert_eq!(get(storage, old.id).await, None, "a restore that is refused must change nothing");
+    assert_eq!(
+        get_address(storage, home.id).await,
+        None,
+        "a restore that is refused must not show the addresses of the customer"
+    );
 }
 
 /// Addresses have the time of the deletion of their customer, and their versions stay.
@@ -341,22 +385,34 @@ pub async fn r02_addresses_hide_and_return_with_their_customer(storage: &Arc<dyn
     let hidden =
         of_a.clone().map(|x| Address { audit: Audit { deleted_at: gone.audit.deleted_at, ..x.audit.clone() }, ..x });
     assert_eq!(list_addresses(storage, &of(&a)).await, [], "the addresses of a soft-deleted customer are hidden");
-    assert_eq!(list_addresses(storage, &with_deleted(&of(&a))).await, hidden, "they are listed if asked for");
-    assert_eq!(list_addresses(storage, &town).await, [of_b.clone()], "they are hidden by city too");
-    assert_eq!(list_addresses(storage, &with_deleted(&town)).await.len(), 3, "all are listed if asked for");
+    assert_eq!(
+        list_addresses(storage, &with_deleted(&of(&a))).await,
+        hidden,
+        "a list must include soft-deleted addresses if they are asked for"
+    );
+    assert_eq!(
+        list_addresses(storage, &town).await,
+        [of_b.clone()],
+        "a list by city must leave soft-deleted addresses out"
+    );
+    assert_eq!(
+        list_addresses(storage, &with_deleted(&town)).await.len(),
+        3,
+        "a list by city must include soft-deleted addresses if they are asked for"
+    );
     for x in &hidden {
         assert_eq!(get_address(storage, x.id).await, None, "`get` hides the address of a deleted customer");
         assert_eq!(
             read!(storage, addresses.get(x.id, IncludeDeleted::Yes)).as_ref(),
             Some(x),
-            "it is shown if asked for"
+            "`get` must return the address of a soft-deleted customer if it is asked for"
         );
     }
     let back = restored(&env, &gone);
     env.update_customer(storage, &gone, &back).await.unwrap();
-    assert_eq!(list_addresses(storage, &of(&a)).await, of_a, "addresses come back with their customer");
-    assert_eq!(list_addresses(storage, &town).await, all, "addresses come back by city too");
-    assert_eq!(get(storage, a.id).await, Some(back), "a restored customer has all its fields");
+    assert_eq!(list_addresses(storage, &of(&a)).await, of_a, "a restore of a customer must restore its addresses");
+    assert_eq!(list_addresses(storage, &town).await, all, "a list by city must include restored addresses");
+    assert_eq!(get(storage, a.id).await, Some(back), "a restored customer must have all its fields");
 }
 
 /// The addresses of a live and of a soft-deleted customer are removed, and other customers keep their addresses.
@@ -369,15 +425,23 @@ pub async fn r05_purge_removes_a_customer_with_its_addresses(storage: &Arc<dyn S
     env.soft_delete_customer(storage, &b).await.unwrap();
     for gone in [&a, &b] {
         attempt!(storage, customers.purge(gone.id)).unwrap();
-        assert_eq!(read!(storage, customers.get(gone.id, IncludeDeleted::Yes)), None, "it is gone for good");
+        assert_eq!(
+            read!(storage, customers.get(gone.id, IncludeDeleted::Yes)),
+            None,
+            "a purged row must not be found, even by a read that includes soft-deleted rows"
+        );
     }
     let every = AddressFilter { include_deleted: IncludeDeleted::Yes, ..AddressFilter::default() };
-    assert_eq!(list_addresses(storage, &every).await, [addresses[2].clone()], "its addresses are gone, others stay");
+    assert_eq!(
+        list_addresses(storage, &every).await,
+        [addresses[2].clone()],
+        "a purge must remove the addresses of the customer and no others"
+    );
     assert_eq!(get(storage, c.id).await, Some(c), "a purge leaves other customers as they are");
     env.insert_customers(storage, &[env.full_customer("A", "A", "a@example.com")], &[])
         .await
-        .expect("its keys are free");
-    attempt!(storage, customers.purge(a.id)).expect("there is nothing to remove");
+        .expect("the keys of a purged row must be free for new rows");
+    attempt!(storage, customers.purge(a.id)).expect("a purge of a row that does not exist must succeed");
 }
 
 /// A transaction that holds the lock reads all writes of the holders before it.
@@ -396,7 +460,7 @@ pub async fn the_lock_of_a_customer_makes_writers_wait_for_each_other(storage: &
             assert_eq!(
                 locked.first_name,
                 if n == 0 { "Ada".to_owned() } else { format!("Ada {n}") },
-                "a lock reads what the holder before has written"
+                "`lock` must return the row as the holder before has written it"
             );
             tokio::task::yield_now().await;
             uow.addresses().insert(&[env.address(&customer, &format!("Street {n}"), "Town")]).await.unwrap();
@@ -413,7 +477,7 @@ pub async fn the_lock_of_a_customer_makes_writers_wait_for_each_other(storage: &
     assert_eq!(
         streets,
         (0..8).map(|n| format!("Street {n}")).collect::<Vec<_>>(),
-        "writers that wait for a customer all get their turn"
+        "every writer that waits for the lock of a customer must get it"
     );
 }
 
@@ -460,10 +524,22 @@ pub async fn customers_are_found_by_the_beginning_of_their_name(storage: &Arc<dy
         let filter = CustomerFilter { name: Some(name.to_owned()), ..CustomerFilter::default() };
         let found = list(storage, &filter, CustomerSort::NameAsc, &Paging::first(50)).await;
         let expected: Vec<&Customer> = expected.into_iter().map(|n: usize| &all[n]).collect();
-        assert_eq!(found.items.iter().collect::<Vec<_>>(), expected, "{name}");
-        assert_eq!(read!(storage, customers.count(&filter, 50)).count, expected.len() as u64, "{name}");
+        assert_eq!(
+            found.items.iter().collect::<Vec<_>>(),
+            expected,
+            "a list must have the customers whose name begins with {name}, sorted by name"
+        );
+        assert_eq!(
+            read!(storage, customers.count(&filter, 50)).count,
+            expected.len() as u64,
+            "`count` must agree with the list: {name}"
+        );
         let paged = list(storage, &filter, CustomerSort::NameAsc, &Paging::first(1)).await;
-        assert_eq!(paged.next.is_some(), expected.len() > 1, "{name}");
+        assert_eq!(
+            paged.next.is_some(),
+            expected.len() > 1,
+            "`next` must be set if and only if more rows follow: {name}"
+        );
     }
 }
 
@@ -483,10 +559,14 @@ pub async fn customers_are_found_by_email(storage: &Arc<dyn Storage>) {
     ] {
         let filter = CustomerFilter { email: Some(email.to_owned()), ..CustomerFilter::default() };
         let page = list(storage, &filter, CustomerSort::CreatedDesc, &Paging::first(9)).await;
-        assert_eq!(page.items, if found { vec![ada.clone()] } else { vec![] }, "{email}");
+        assert_eq!(
+            page.items,
+            if found { vec![ada.clone()] } else { vec![] },
+            "a filter by email must compare the whole folded email: {email}"
+        );
         let other = CustomerFilter { name: Some("m".to_owned()), ..filter };
         let both = list(storage, &other, CustomerSort::CreatedDesc, &Paging::first(9)).await;
-        assert_eq!(both.items, [], "{email}: all conditions hold");
+        assert_eq!(both.items, [], "{email}: a customer must match all conditions of a filter");
     }
 }
 
@@ -525,7 +605,7 @@ pub async fn every_sort_pages_through_all_customers_exactly_once(storage: &Arc<d
                     && name.is_none_or(|n| name_key(c).starts_with(n) || first_last.starts_with(n))
             };
             let expected: Vec<Customer> = sorted.iter().filter(matches).cloned().collect();
-            assert!(expected.len() > 10, "the sample is large enough for several pages");
+            assert!(expected.len() > 10, "the test itself is at fault: its sample must fill several pages");
             for limit in [7, 30, 1_000] {
                 let at = format!("{} of {filter:?}, pages of {limit}", sort.as_str());
                 let (mut by_cursor, mut after) = (Vec::new(), None::<Keyset>);
@@ -539,11 +619,11 @@ pub async fn every_sort_pages_through_all_customers_exactly_once(storage: &Arc<d
                     assert_eq!(
                         Keyset::decode(&next.encode(), sort.as_str()).unwrap(),
                         next,
-                        "a cursor crosses the wire"
+                        "a decoded cursor must equal the one that was encoded"
                     );
                     after = Some(next);
                 }
-                assert_eq!(by_cursor, expected, "by cursor: {at}");
+                assert_eq!(by_cursor, expected, "the pages by cursor must together be the sorted list: {at}");
                 let mut by_offset = Vec::new();
                 let mut pages = Pages::over(expected.len());
                 loop {
@@ -552,18 +632,18 @@ pub async fn every_sort_pages_through_all_customers_exactly_once(storage: &Arc<d
                     let page = list(storage, &filter, sort, &Paging::Offset { offset, limit }).await;
                     by_offset.extend(page.items);
                     let more = by_offset.len() < expected.len();
-                    assert_eq!(page.next.is_some(), more, "`next` says whether there is more: {at}");
+                    assert_eq!(page.next.is_some(), more, "`next` must be set if and only if more rows follow: {at}");
                     if page.next.is_none() {
                         break;
                     }
                 }
-                assert_eq!(by_offset, expected, "by offset: {at}");
+                assert_eq!(by_offset, expected, "the pages by offset must together be the sorted list: {at}");
             }
         }
     }
     let beyond = Paging::Offset { offset: 10_000, limit: 10 };
     let page = list(storage, &CustomerFilter::default(), CustomerSort::NameAsc, &beyond).await;
-    assert_eq!((page.items, page.next), (vec![], None), "a page past the end is empty and is the last");
+    assert_eq!((page.items, page.next), (vec![], None), "a page past the end must be empty and have no `next`");
 }
 
 /// A cursor whose key does not match the sort order is an error of the caller.
@@ -581,13 +661,21 @@ pub async fn a_cursor_of_another_sort_is_refused(storage: &Arc<dyn Storage>) {
         let paging = Paging::Keyset { after, limit: 5 };
         let mut connection = storage.connect().await.unwrap();
         let answer = connection.customers().list(&CustomerFilter::default(), sort, &paging).await;
-        assert_eq!(code_of(answer, sort.as_str()), ErrorCode::Validation, "it is refused as invalid");
+        assert_eq!(
+            code_of(answer, sort.as_str()),
+            ErrorCode::Validation,
+            "a cursor of another sort must be refused with `VALIDATION_FAILED`"
+        );
     }
     let after = Some(Keyset { sort: "created_asc".to_owned(), key: text, id: env.ids.next() });
     let paging = Paging::Keyset { after, limit: 5 };
     let mut connection = storage.connect().await.unwrap();
     let answer = connection.addresses().list(&AddressFilter::default(), &paging).await;
-    assert_eq!(code_of(answer, "addresses"), ErrorCode::Validation, "it is refused as invalid");
+    assert_eq!(
+        code_of(answer, "addresses"),
+        ErrorCode::Validation,
+        "a cursor of another sort must be refused with `VALIDATION_FAILED`"
+    );
 }
 
 /// A count is exact up to the bound, and a lower bound above it.
@@ -601,12 +689,12 @@ pub async fn counts_stop_at_their_bound(storage: &Arc<dyn Storage>) {
         assert_eq!(
             read!(storage, customers.count(&CustomerFilter::default(), bound)),
             total,
-            "a count stops at its bound"
+            "a count must stop at its bound, and be exact only if it does not exceed the bound"
         );
         assert_eq!(
             read!(storage, addresses.count(&AddressFilter::default(), bound)),
             total,
-            "a count stops at its bound"
+            "a count must stop at its bound, and be exact only if it does not exceed the bound"
         );
     }
 }
@@ -618,21 +706,30 @@ pub async fn an_address_of_nobody_is_refused(storage: &Arc<dyn Storage>) {
     let addresses = [env.address(&known, "One", "Town"), env.address(&nobody, "Two", "Town")];
     match env.insert_customers(storage, &[known], &addresses).await {
         Err(Error::Validation(e)) => {
-            assert_eq!(e.0.len(), 1, "{e:?}");
+            assert_eq!(e.0.len(), 1, "the error must name one field: {e:?}");
             assert_eq!(
                 (e.0[0].field.as_str(), e.0[0].code),
                 ("customer_id", FieldCode::ReferenceNotFound),
                 "an address of an unknown customer is refused as a bad reference in `customer_id`"
             );
-            assert!(e.0[0].message.contains(&nobody.id.to_string()), "{e:?}");
+            assert!(
+                e.0[0].message.contains(&nobody.id.to_string()),
+                "the message must contain the id of the unknown customer: {e:?}"
+            );
         }
-        other => panic!("must be a reference error, is {other:?}"),
+        other => panic!(
+            "an address of an unknown customer must be refused as a bad reference, but the call returns {other:?}"
+        ),
     }
-    assert_eq!(list_addresses(storage, &AddressFilter::default()).await, [], "all or nothing");
+    assert_eq!(
+        list_addresses(storage, &AddressFilter::default()).await,
+        [],
+        "a call that is refused must store none of its rows"
+    );
     assert_eq!(
         read!(storage, customers.count(&CustomerFilter::default(), 9)).count,
         0,
-        "an insert that is refused leaves nothing behind"
+        "an insert that is refused must store nothing"
     );
 }
 
@@ -644,7 +741,7 @@ pub async fn addresses_are_updated_by_version(storage: &Arc<dyn Storage>) {
     env.insert_customers(storage, &[customer.clone()], &[a.clone(), b.clone()]).await.unwrap();
     let full = Address { id: a.id, audit: edited(&env, &a.audit), ..env.full_address(&customer, "Ä", "City") };
     env.update_address(storage, &a, &full).await.unwrap();
-    assert_eq!(get_address(storage, a.id).await.as_ref(), Some(&full), "every field is updated");
+    assert_eq!(get_address(storage, a.id).await.as_ref(), Some(&full), "an update must write every field");
     let emptied = Address {
         number: None,
         region: None,
@@ -657,14 +754,22 @@ pub async fn addresses_are_updated_by_version(storage: &Arc<dyn Storage>) {
     let stale = Address { street: "Mine".to_owned(), audit: edited(&env, &full.audit), ..full.clone() };
     let answer = env.update_address(storage, &full, &stale).await;
     assert_eq!(
-        code_of(answer, "an update from an old version"),
+        code_of(answer, "an update from an outdated version"),
         ErrorCode::VersionConflict,
-        "an old version is refused"
+        "an update from an outdated version must fail with `VERSION_CONFLICT`"
     );
-    assert_eq!(list_addresses(storage, &of(&customer)).await, [emptied.clone(), b], "other addresses stay");
+    assert_eq!(
+        list_addresses(storage, &of(&customer)).await,
+        [emptied.clone(), b],
+        "a write of one address must not change the others"
+    );
     let by = |city: &str| AddressFilter { city: Some(city.to_owned()), ..AddressFilter::default() };
-    assert_eq!(list_addresses(storage, &by("city")).await, [emptied], "lists look for the new city");
-    assert_eq!(get(storage, customer.id).await, Some(customer), "its customer stays as it is");
+    assert_eq!(
+        list_addresses(storage, &by("city")).await,
+        [emptied],
+        "a list by city must find the new city of an address"
+    );
+    assert_eq!(get(storage, customer.id).await, Some(customer), "an update of an address must not change its customer");
 }
 
 /// The customer and its other addresses stay.
@@ -674,10 +779,14 @@ pub async fn an_address_is_purged_alone(storage: &Arc<dyn Storage>) {
     let (a, b) = (env.address(&customer, "A", "Town"), env.address(&customer, "B", "Town"));
     env.insert_customers(storage, &[customer.clone()], &[a.clone(), b.clone()]).await.unwrap();
     attempt!(storage, addresses.purge(a.id)).unwrap();
-    assert_eq!(read!(storage, addresses.get(a.id, IncludeDeleted::Yes)), None, "it is gone for good");
-    assert_eq!(list_addresses(storage, &of(&customer)).await, [b], "other addresses stay");
-    assert_eq!(get(storage, customer.id).await, Some(customer), "its customer stays");
-    attempt!(storage, addresses.purge(a.id)).expect("there is nothing to remove");
+    assert_eq!(
+        read!(storage, addresses.get(a.id, IncludeDeleted::Yes)),
+        None,
+        "a purged row must not be found, even by a read that includes soft-deleted rows"
+    );
+    assert_eq!(list_addresses(storage, &of(&customer)).await, [b], "a write of one address must not change the others");
+    assert_eq!(get(storage, customer.id).await, Some(customer), "a purge of an address must not change its customer");
+    attempt!(storage, addresses.purge(a.id)).expect("a purge of a row that does not exist must succeed");
 }
 
 /// The city and the beginning of the street are compared folded. Addresses must match all filters.
@@ -716,7 +825,11 @@ pub async fn addresses_are_listed_by_customer_city_and_street(storage: &Arc<dyn 
             include_deleted: IncludeDeleted::No,
         };
         let expected: Vec<Address> = expected.into_iter().map(|n: usize| all[n].clone()).collect();
-        assert_eq!(list_addresses(storage, &filter).await, expected, "{filter:?}");
+        assert_eq!(
+            list_addresses(storage, &filter).await,
+            expected,
+            "a list must have exactly the addresses that match {filter:?}, the oldest first"
+        );
     }
 }
 
@@ -741,10 +854,14 @@ pub async fn address_lists_page_exactly_once(storage: &Arc<dyn Storage>) {
                 let page = read!(storage, addresses.list(&filter, &Paging::Keyset { after, limit }));
                 by_cursor.extend(page.items);
                 let Some(next) = page.next else { break };
-                assert_eq!(Keyset::decode(&next.encode(), &next.sort).unwrap(), next, "a cursor crosses the wire");
+                assert_eq!(
+                    Keyset::decode(&next.encode(), &next.sort).unwrap(),
+                    next,
+                    "a decoded cursor must equal the one that was encoded"
+                );
                 after = Some(next);
             }
-            assert_eq!(by_cursor, expected, "by cursor, pages of {limit}");
+            assert_eq!(by_cursor, expected, "the pages by cursor, of {limit} rows, must together be the sorted list");
             let mut by_offset = Vec::new();
             let mut pages = Pages::over(expected.len());
             while let page =
@@ -753,10 +870,10 @@ pub async fn address_lists_page_exactly_once(storage: &Arc<dyn Storage>) {
             {
                 pages.turn();
                 let more = by_offset.len() + page.items.len() < expected.len();
-                assert_eq!(page.next.is_some(), more, "`next` says whether there is more");
+                assert_eq!(page.next.is_some(), more, "`next` must be set if and only if more rows follow");
                 by_offset.extend(page.items);
             }
-            assert_eq!(by_offset, expected, "by offset, pages of {limit}");
+            assert_eq!(by_offset, expected, "the pages by offset, of {limit} rows, must together be the sorted list");
         }
     }
 }
@@ -771,7 +888,7 @@ pub async fn a_page_costs_one_statement_whatever_its_size(storage: &Arc<dyn Stor
     let mut connection = storage.connect().await.unwrap();
     let mut before = storage.statements();
     let mut costs_one = |what: &str| {
-        assert_eq!(storage.statements() - before, 1, "{what}");
+        assert_eq!(storage.statements() - before, 1, "{what} must take one statement");
         before = storage.statements();
     };
     let customers_filter = CustomerFilter { name: Some("b".to_owned()), ..CustomerFilter::default() };
@@ -779,12 +896,12 @@ pub async fn a_page_costs_one_statement_whatever_its_size(storage: &Arc<dyn Stor
     for limit in [5, 100] {
         for sort in CustomerSort::ALL {
             let page = connection.customers().list(&customers_filter, sort, &Paging::first(limit)).await.unwrap();
-            assert_eq!(page.items.len(), limit as usize, "a page of customers has as many rows as were asked for");
-            costs_one("customers");
+            assert_eq!(page.items.len(), limit as usize, "a page of customers must have `limit` rows if so many match");
+            costs_one("a page of customers");
         }
         let page = connection.addresses().list(&addresses_filter, &Paging::first(limit)).await.unwrap();
-        assert_eq!(page.items.len(), limit as usize, "a page of addresses has as many rows as were asked for");
-        costs_one("addresses");
+        assert_eq!(page.items.len(), limit as usize, "a page of addresses must have `limit` rows if so many match");
+        costs_one("a page of addresses");
     }
     connection.customers().count(&customers_filter, 1_000).await.unwrap();
     costs_one("a count of customers");

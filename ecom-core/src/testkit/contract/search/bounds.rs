@@ -24,7 +24,7 @@ pub async fn r17_a_page_holds_as_many_hits_as_the_port_allows(f: SearchFixture) 
     let provider = &*f.provider;
     let n = u128::from(SearchQuery::MAX_LIMIT) + 5;
     load(provider, (1..=n).map(|i| titled(i, "Lamp")).collect()).await;
-    let contract = "A page has `limit` hits, up to 1,000, if so many follow the `offset`.";
+    let contract = "A page has `limit` hits, up to 1,000, if so many matches follow the `offset`.";
     for sort in [SearchSort::Relevance, SearchSort::PriceAsc] {
         for (offset, limit, expected) in [(0, 1_000, 1_000), (0, 101, 101), (3, 750, 750), (900, 1_000, 105)] {
             let query = SearchQuery { sort, offset, limit, ..text("") };
@@ -59,7 +59,8 @@ pub async fn r17_the_longest_lists_of_a_filter_are_answered(f: SearchFixture) {
     let categories = (2..).map(category).take(max).collect();
     let availability = [AvailabilityStatus::OutOfStock, AvailabilityStatus::InStock].repeat(max / 2);
     let long = "x".repeat(SearchQuery::MAX_FILTER_TEXT);
-    let contract = "A filter with as many and as long values as the port allows is answered like a shorter one.";
+    let contract =
+        "A filter with the maximum number and length of values that the port allows works like a shorter one.";
     for (filter, found) in [
         (SearchFilter { categories, ..none() }, true),
         (SearchFilter { brands: many("strasse"), ..none() }, true),
@@ -105,7 +106,7 @@ pub async fn r17_the_longest_text_is_searched(f: SearchFixture) {
     }
     let word = "x".repeat(20);
     load(provider, vec![titled(1, "Lamp"), titled(2, &word)]).await;
-    let contract = "A text of at most 512 characters and 32 words is searched, not refused.";
+    let contract = "A text of at most 512 characters and 32 words is searched and not refused.";
     finds(provider, &"lamp ".repeat(SearchQuery::MAX_WORDS), [1], contract).await;
     finds(provider, &format!("{word} ").repeat(24), [2], contract).await;
     finds(provider, &"y".repeat(SearchQuery::MAX_TEXT), [], contract).await;

@@ -49,17 +49,17 @@ pub async fn r14_late_older_revision_never_wins(f: SearchFixture) {
 pub async fn r14_a_deleted_product_stays_deleted_for_late_documents(f: SearchFixture) {
     let provider = &*f.provider;
     load(provider, vec![revised(1, 5), revised(2, 5)]).await;
-    let about = "a delete of a product, and of one that the index has never had";
+    let about = "a delete of a product, and a delete of a product that the index has never contained";
     applies(provider, vec![delete(1, 6), delete(9, 3)], at(2), 2, about).await;
     state_is(provider, &[(2, 5)], about).await;
-    let contract = "What is deleted is not found.";
+    let contract = "A search does not find deleted documents.";
     for sort in SearchSort::ALL {
         hits_are(provider, &SearchQuery { sort, ..text("") }, [2], contract).await;
     }
     if provider.capabilities().facets {
         let query = SearchQuery { facets: Facet::ALL.to_vec(), price_bounds: vec![0], ..text("") };
         let found = search(provider, &query).await;
-        let contract = "What is deleted counts in no facet.";
+        let contract = "Facets do not count deleted documents.";
         same(facet(&found, Facet::Rating), [("0", 1)], contract, about);
         same(facet(&found, Facet::Availability), [("in_stock", 1)], contract, about);
     }
@@ -70,7 +70,7 @@ pub async fn r14_a_deleted_product_stays_deleted_for_late_documents(f: SearchFix
     let about = "documents that are newer than the delete of their product";
     applies(provider, vec![upsert(revised(1, 7)), upsert(revised(9, 4))], at(4), 2, about).await;
     state_is(provider, &[(1, 7), (2, 5), (9, 4)], about).await;
-    hits_are(provider, &text(""), [1, 2, 9], "A newer document brings a deleted product back.").await;
+    hits_are(provider, &text(""), [1, 2, 9], "A newer document adds a deleted product again.").await;
 }
 
 /// R14: the rule also applies within a batch.
@@ -89,7 +89,7 @@ pub async fn r14_order_within_a_batch_counts(f: SearchFixture) {
         upsert(revised(4, 1)),
         delete(4, 2),
     ];
-    let about = "several ops of one product in a batch, as if each were a batch of its own";
+    let about = "several ops of one product in one batch";
     applies(provider, batch, at(2), 8, about).await;
     state_is(provider, &[(1, 3), (3, 3)], about).await;
     let contract = "The ops of a batch are applied as if each were a batch of its own.";
@@ -110,13 +110,13 @@ pub async fn r14_checkpoint_and_documents_move_together(f: SearchFixture) {
         state_is(provider, &[(1, seq)], "after a batch").await;
     }
     applies(provider, Vec::new(), at(i64::MAX), 0, "no ops").await;
-    checkpoint_is(provider, Some(at(i64::MAX)), "it moves without documents too").await;
+    checkpoint_is(provider, Some(at(i64::MAX)), "a batch without ops stores its checkpoint").await;
     applies(provider, Vec::new(), at(i64::MAX), 0, "no ops, and the same checkpoint").await;
     applies(provider, vec![upsert(revised(1, 1))], at(5), 0, "an old document, and a lower checkpoint").await;
-    checkpoint_is(provider, Some(at(5)), "it moves back too, and if no op is newer").await;
+    checkpoint_is(provider, Some(at(5)), "a batch stores its checkpoint even if it is lower and no op is newer").await;
     let other = Checkpoint { database: Uuid::from_u128(0xDC), position: OutboxPosition { seq: 1 } };
     applies(provider, Vec::new(), other, 0, "the checkpoint of another database").await;
-    checkpoint_is(provider, Some(other), "it names the database").await;
+    checkpoint_is(provider, Some(other), "the checkpoint includes the id of the database").await;
 }
 
 /// R14: after any batches of any revisions in any order, the index has the highest revision of each product.
@@ -193,18 +193,23 @@ pub async fn a_batch_is_seen_whole_or_not_at_all(f: SearchFixture) {
     let done = AtomicBool::new(false);
     let write = async {
         for revision in 2..12 {
-            applies(provider, batch(revision), at(revision + 1), 20, "a newer revision of all").await;
+            applies(provider, batch(revision), at(revision + 1), 20, "a newer revision of all documents").await;
             let found = priced(provider, revision).await.len();
-            same(found, 20, "What `apply` has returned for is searchable.", format_args!("revision {revision}"));
+            same(
+                found,
+                20,
+                "A search after `apply` has returned finds its changes.",
+                format_args!("revision {revision}"),
+            );
         }
         done.store(true, Ordering::SeqCst);
     };
     let read = async {
         let mut searches = 0;
         while !done.load(Ordering::SeqCst) {
-            let contract = "A batch is seen whole or not at all.";
+            let contract = "A search finds all changes of a batch or none.";
             let found = search(provider, &filtered(SearchFilter::default())).await;
-            same(found.total, exactly(20), contract, "a search for all while batches replace them");
+            same(found.total, exactly(20), contract, "a search for all documents while batches replace them");
             let price = 1 + searches % 12;
             let n = priced(provider, price).await.len();
             holds(n == 0 || n == 20, contract, format_args!("{n} of 20 documents have revision {price}"));

@@ -19,7 +19,8 @@ tests! {
     ]
 }
 
-const APPLIED: &str = "What `apply` has returned for is durable: it is there after the provider was opened again.";
+const APPLIED: &str =
+    "Changes are durable once `apply` has returned: the index has them after the provider was opened again.";
 
 /// Returns whether the provider has the capability `own_checkpoint`. If it does not, the test is reported as skipped.
 fn keeps_its_checkpoint(f: &SearchFixture) -> bool {
@@ -50,15 +51,14 @@ pub async fn r14_what_was_applied_is_there_after_reopening(f: SearchFixture) {
     for round in 0..2 {
         let provider = &*f.provider;
         // The checkpoint can be read before a process has acquired the right to write.
-        checkpoint_is(provider, Some(at(2 + round)), "opened again: the checkpoint is as durable as its documents")
-            .await;
+        checkpoint_is(provider, Some(at(2 + round)), "opened again").await;
         let mut expected = vec![(1, 5), (2, 6)];
         expected.extend((0..round).map(|n| (10 + u128::from(n.unsigned_abs()), 1)));
         state_is(provider, &expected, format_args!("opened again. {APPLIED}")).await;
         acquire(provider).await;
         checkpoint_is(provider, Some(at(2 + round)), "opened again, with the right to write").await;
         let new = vec![upsert(revised(10 + u128::from(round.unsigned_abs()), 1)), upsert(revised(1, 5))];
-        applies(provider, new, at(3 + round), 1, "opened again, a new document and one that is there").await;
+        applies(provider, new, at(3 + round), 1, "opened again, with a new document and one that the index has").await;
         let Some(again) = reopened(f).await else { return };
         f = again;
     }
@@ -93,7 +93,7 @@ pub async fn r14_deleted_revisions_are_there_after_reopening(f: SearchFixture) {
     let provider = &*f.provider;
     acquire(provider).await;
     let late = vec![upsert(revised(1, 5)), upsert(revised(1, 6)), upsert(revised(9, 3)), upsert(revised(2, 4))];
-    let about = "opened again: documents that are not newer than what was deleted or is there";
+    let about = "opened again, with documents that are not newer than the document or the delete in the index";
     applies(provider, late, at(3), 0, about).await;
     state_is(provider, &[(2, 5)], about).await;
     applies(provider, vec![upsert(revised(1, 7))], at(4), 1, "a newer document of a deleted product").await;
@@ -112,8 +112,8 @@ pub async fn r14_a_published_rebuild_is_there_after_reopening(f: SearchFixture) 
     add(&mut *build, vec![revised(8, 1)]).await;
     drop(build);
     let Some(f) = reopened(f).await else { return };
-    let about = "opened again: the rebuild that was published, without the one that was dropped";
+    let about = "opened again after one rebuild was published and another one dropped";
     checkpoint_is(&*f.provider, Some(at(70)), about).await;
     state_is(&*f.provider, &[(2, 4), (7, 1)], about).await;
-    hits_are(&*f.provider, &text(""), [2, 7], "What `publish` has returned for is durable.").await;
+    hits_are(&*f.provider, &text(""), [2, 7], "A rebuild is durable once `publish` has returned.").await;
 }

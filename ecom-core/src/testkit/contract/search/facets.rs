@@ -56,9 +56,15 @@ pub async fn facets_count_all_matches(f: SearchFixture) {
     load(provider, catalog()).await;
     let query = SearchQuery { limit: 1, offset: 1, ..counting(SearchFilter::default()) };
     let found = search(provider, &query).await;
-    same((found.hits.len(), found.total), (1, exactly(6)), "A page has `limit` hits, and the total counts all.", "");
+    same(
+        (found.hits.len(), found.total),
+        (1, exactly(6)),
+        "A page has `limit` hits, and the total counts all matches.",
+        "",
+    );
     let ids = [1, 2, 3].map(|n| category(n).to_string());
-    let contract = "A facet counts all matches, not those of the page; most first, and only values that a match has.";
+    let contract =
+        "A facet counts all matches and not only the page. It has the values of matches, the largest count first.";
     facet_is(&found, Facet::Categories, [(ids[0].as_str(), 5), (&ids[1], 2), (&ids[2], 2)], contract);
     facet_is(&found, Facet::Availability, [("in_stock", 3), ("out_of_stock", 2), ("limited", 1)], contract);
     let brands = facet(&found, Facet::Brands);
@@ -66,7 +72,7 @@ pub async fn facets_count_all_matches(f: SearchFixture) {
     let written: BTreeSet<&str> = brands.iter().map(|b| b.0).collect();
     holds(
         written.is_subset(&["Straße", "STRASSE", "Borea", "Café"].into()),
-        "A brand or tag is returned in a spelling that a document has.",
+        "A facet returns a brand or tag in the spelling of a document.",
         format_args!("{brands:?}"),
     );
     let tags: Vec<(String, u64)> = facet(&found, Facet::Tags).into_iter().map(|(v, n)| (v.to_lowercase(), n)).collect();
@@ -75,15 +81,14 @@ pub async fn facets_count_all_matches(f: SearchFixture) {
     let expected = [("new", 3), ("red", 3), ("blue", 1), ("sale", 1)].map(|(v, n)| (v.to_owned(), n));
     same(sorted, expected, contract, "Tags");
     holds(tags.is_sorted_by_key(|t| std::cmp::Reverse(t.1)), contract, format_args!("{tags:?}"));
-    let contract =
-        "A price counts in the range of the highest bound that is not above it; one below all bounds in none.";
+    let contract = "A price counts in the range of the highest bound that is not above it, if there is one.";
     facet_is(&found, Facet::Prices, [("1000", 2), ("2000", 2)], contract);
-    let contract = "A rating counts under its whole stars, rounded down, and the facet is in order of stars.";
+    let contract = "A rating counts under its whole stars, rounded down, and the facet is sorted by stars.";
     facet_is(&found, Facet::Rating, [("0", 2), ("3", 1), ("4", 2), ("5", 1)], contract);
     let none =
         search(provider, &counting(SearchFilter { brands: strings(["nobody"]), ..SearchFilter::default() })).await;
     if provider.capabilities().disjunctive_facets {
-        let contract = "If nothing matches, no facet has values but the one whose own filter is left out.";
+        let contract = "If nothing matches, only the facet whose own filter is left out may have values.";
         holds(none.facets.iter().all(|(f, n)| *f == Facet::Brands || n.is_empty()), contract, format_args!("{none:?}"));
     }
 }
@@ -179,8 +184,8 @@ pub async fn facets_take_every_filter_but_their_own(f: SearchFixture) {
                 .into_iter()
                 .map(|(v, n)| (if folds { fold_key(v) } else { v.to_owned() }, n))
                 .collect();
-            let contract = "A facet counts what passes every filter (also status and attributes), except the one on its \
-                            own field if the provider has `disjunctive_facets`.";
+            let contract = "A facet counts the documents that match every filter, also status and attributes. With \
+                            `disjunctive_facets`, the filter on the facet's own field is left out.";
             same(counted, expected, contract, format_args!("{of:?} of {:?}", query.filter));
         }
     }
@@ -216,7 +221,8 @@ pub async fn facets_narrow_with_the_text(f: SearchFixture) {
     }
     let of = |n, title: &str, brand: &str| SearchDocument { brand: Some(brand.to_owned()), ..titled(n, title) };
     load(provider, vec![of(1, "Lamp", "Borea"), of(2, "Lamp", "Halo"), of(3, "Kettle", "Borea")]).await;
-    let contract = "A facet counts what the text finds, and a filter on its own field does not widen the text.";
+    let contract =
+        "A facet counts only documents that match the text, even if the filter on its own field is left out.";
     let query = |text: &str| SearchQuery { text: text.to_owned(), ..counting(SearchFilter::default()) };
     let found = search(provider, &query("kettle")).await;
     facet_is(&found, Facet::Brands, [("Borea", 1)], contract);
@@ -245,7 +251,8 @@ pub async fn facets_count_a_repeated_value_once(f: SearchFixture) {
     let single = SearchDocument { tags: strings(["red"]), categories: vec![home], ..titled(2, "Lamp") };
     load(provider, vec![repeated, single]).await;
     let found = search(provider, &counting(SearchFilter::default())).await;
-    let contract = "A document that has a value several times, also in several spellings, counts once for it.";
+    let contract =
+        "A document that has a value several times, even in several spellings, is counted once for that value.";
     let ids = [home, light].map(|c| c.to_string());
     facet_is(&found, Facet::Categories, [(ids[0].as_str(), 2), (&ids[1], 1)], contract);
     let tags: Vec<(String, u64)> = facet(&found, Facet::Tags).into_iter().map(|(v, n)| (fold_key(v), n)).collect();
@@ -269,7 +276,7 @@ pub async fn facets_join_spellings_and_have_at_most_100_values(f: SearchFixture)
     let found = search(provider, &query).await;
     let brands = facet(&found, Facet::Brands);
     let counts: Vec<u64> = brands.iter().map(|b| b.1).collect();
-    let contract = "A facet has at most 100 values, the most frequent ones, and counts all spellings of one together.";
+    let contract = "A facet has the 100 most frequent values at most, and counts all spellings of a value together.";
     same(counts, [[2; 10].as_slice(), &[1; 90]].concat(), contract, "150 brands, ten of them in two spellings");
     let keys: BTreeSet<String> = brands.iter().map(|b| fold_key(b.0)).collect();
     same(keys.len(), 100, contract, format_args!("different values among {brands:?}"));

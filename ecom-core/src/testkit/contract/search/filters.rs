@@ -43,7 +43,7 @@ pub async fn r06_category_filter_takes_the_subtree(f: SearchFixture) {
         (vec![], vec![1, 2, 3, 4, 5]),
     ] {
         let query = filtered(SearchFilter { categories: categories.clone(), ..SearchFilter::default() });
-        let contract = "A filter by categories finds the products that have one of them among theirs, at any level.";
+        let contract = "A filter by categories finds the documents that contain at least one of them.";
         same(hits(provider, &query).await, expected, contract, format_args!("{categories:?}"));
     }
 }
@@ -96,12 +96,12 @@ pub async fn filters_hold_all_together(f: SearchFixture) {
         ),
     ] {
         let query = filtered(filter);
-        let contract = "All filters hold together: bounds are inclusive, texts are compared whole and without case, one \
-                        of the brands, all of the tags.";
+        let contract = "A hit matches all filters: one of the brands, all of the tags, and inclusive bounds. Texts are \
+                        compared as a whole and without case.";
         same(hits(provider, &query).await, &*expected, contract, format_args!("{query:?}"));
         if provider.capabilities().facets {
             let counting = SearchQuery { facets: Facet::ALL.to_vec(), price_bounds: vec![0], ..query };
-            let contract = "Facets do not change what is found.";
+            let contract = "A request for facets does not change the hits.";
             same(hits(provider, &counting).await, &*expected, contract, format_args!("{counting:?}"));
         }
     }
@@ -118,7 +118,7 @@ pub async fn filters_narrow_a_text(f: SearchFixture) {
     load(provider, documents).await;
     let filter = SearchFilter { brands: strings(["borea"]), ..SearchFilter::default() };
     let of = |text: &str| SearchQuery { text: text.into(), ..filtered(filter.clone()) };
-    let contract = "Text and filters hold together.";
+    let contract = "A hit matches both the text and the filters.";
     hits_are(provider, &of("lamp"), [3, 4], contract).await;
     hits_are(provider, &of("kettle"), [7], contract).await;
     hits_are(provider, &of("kettle lamp"), [], contract).await;
@@ -148,11 +148,11 @@ pub async fn attributes_filter_by_their_json_text(f: SearchFixture) {
         ],
     )
     .await;
-    let contract = "An attribute matches if a top-level attribute of that name has that value, without case.";
+    let contract = "An attribute filter matches a top-level attribute with that name and that value, ignoring case.";
     hits_are(provider, &by("color", "RED"), [1], contract).await;
     hits_are(provider, &by("color", "dark RED"), [2], contract).await;
-    hits_are(provider, &by("color", "dark"), [], "An attribute matches by its whole value.").await;
-    let contract = "An attribute that is no string matches by its JSON text.";
+    hits_are(provider, &by("color", "dark"), [], "An attribute filter does not match a part of a value.").await;
+    let contract = "An attribute that is not a string is compared by its JSON text.";
     hits_are(provider, &by("size", "42"), [1, 3], contract).await;
     hits_are(provider, &by("size", "4.5"), [2], contract).await;
     hits_are(provider, &by("organic", "true"), [1], contract).await;
@@ -160,5 +160,5 @@ pub async fn attributes_filter_by_their_json_text(f: SearchFixture) {
         attributes: vec![("color".into(), "red".into()), ("organic".into(), "false".into())],
         ..SearchFilter::default()
     };
-    hits_are(provider, &filtered(both), [], "All attributes of a filter must match.").await;
+    hits_are(provider, &filtered(both), [], "A hit matches all attributes of the filter.").await;
 }

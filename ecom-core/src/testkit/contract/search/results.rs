@@ -23,7 +23,7 @@ tests! {
 pub async fn a_new_index_is_empty_and_answers(f: SearchFixture) {
     let provider = &*f.provider;
     succeeds(provider.ping().await, "`ping` of a new index");
-    holds(!provider.name().is_empty(), "A provider has a name for people.", "`name` is empty");
+    holds(!provider.name().is_empty(), "`name` returns a name that is not empty.", "`name` is empty");
     checkpoint_is(provider, None, "nobody has written yet").await;
     // The holder of the right to write keeps it.
     acquire(provider).await;
@@ -55,7 +55,7 @@ pub async fn sorts_order_and_put_the_priceless_last(f: SearchFixture) {
         ],
     )
     .await;
-    let contract = "Hits are in the order of `sort`, ties by id, and products without a price after all others.";
+    let contract = "Hits are sorted by `sort` and then by id, and products without a price come last.";
     for (sort, expected) in [
         (SearchSort::PriceAsc, [3, 2, 5, 1, 4]),
         (SearchSort::PriceDesc, [2, 5, 3, 1, 4]),
@@ -89,13 +89,17 @@ pub async fn paging_is_stable_and_the_total_exact(f: SearchFixture) {
                 same(found.total, exactly(57), "The total is the same on every page.", format_args!("{query:?}"));
                 seen.extend(found.hits.iter().map(|h| number(h.id)));
             }
-            let contract =
-                "Pages follow each other without a gap or an overlap, and hits that tie are in order of ids.";
+            let contract = "Pages neither overlap nor leave a match out, and equal hits are ordered by id.";
             same(&seen, &all, contract, format_args!("pages of 9 by {sort:?} of the text {typed:?}"));
         }
     }
     let found = search(provider, &SearchQuery { offset: 57, ..text("") }).await;
-    same((found.hits.len(), found.total), (0, exactly(57)), "The page after the last is empty.", "57 matches");
+    same(
+        (found.hits.len(), found.total),
+        (0, exactly(57)),
+        "A page after the last match is empty, and its total still counts all matches.",
+        "57 matches",
+    );
 }
 
 /// Exactly the queries that need a missing capability fail with `UNSUPPORTED`.
@@ -111,9 +115,9 @@ pub async fn what_a_provider_cannot_do_it_refuses(f: SearchFixture) {
         ("attribute_filters", can.attribute_filters, filtered(attribute)),
     ] {
         step(format_args!("`search` of {query:?}"));
-        let contract = "What the capabilities exclude fails with `UNSUPPORTED`, and nothing else does.";
+        let contract = "Exactly the queries that need a missing capability fail with `UNSUPPORTED`.";
         let (answered, about) = match provider.search(&query).await {
-            Ok(_) => (true, format!("`{what}` is {able}, and the search is answered")),
+            Ok(_) => (true, format!("`{what}` is {able}, and the search succeeds")),
             Err(Error::Unsupported { .. }) => (false, format!("`{what}` is {able}, and the search is refused")),
             Err(e) => panic!("{contract}\n     case: {query:?} fails with {e:?}"),
         };

@@ -100,7 +100,11 @@ pub(super) fn exactly(count: u64) -> Total {
 pub(super) async fn acquire(provider: &dyn SearchProvider) {
     step("`acquire_writer`");
     let acquired = succeeds(provider.acquire_writer().await, "`acquire_writer`");
-    holds(acquired, "The only provider of an index has the right to write, and keeps it.", "`acquire_writer` is false");
+    holds(
+        acquired,
+        "`acquire_writer` returns true if no other provider writes to the index, however often it is called.",
+        "`acquire_writer` returns false",
+    );
 }
 
 /// Applies changes, and returns how many the provider reports as applied.
@@ -119,7 +123,12 @@ pub(super) async fn applies(
     about: &str,
 ) {
     let applied = apply(provider, ops, checkpoint).await;
-    same(applied, expected, "`apply` returns how many ops it applied: those above the revision of the index.", about);
+    same(
+        applied,
+        expected,
+        "`apply` returns how many ops it has applied: those with a higher revision than the index.",
+        about,
+    );
 }
 
 /// Fills a new index.
@@ -135,7 +144,7 @@ pub(super) async fn checkpoint_is(provider: &dyn SearchProvider, expected: Optio
     same(
         found,
         expected,
-        "`checkpoint` returns what was last applied or published, and `None` for a new index.",
+        "`checkpoint` returns the checkpoint that was applied or published last, and `None` for a new index.",
         about,
     );
 }
@@ -149,12 +158,12 @@ pub(super) async fn page(provider: &dyn SearchProvider, after: Option<ProductId>
     let numbers: Vec<u128> = page.iter().map(|(id, _)| number(*id)).collect();
     holds(
         numbers.is_sorted_by(|a, b| a < b),
-        "A page of `revisions` is in ascending order of ids, each id once.",
+        "A page of `revisions` is sorted by id in ascending order, each id once.",
         format_args!("{call} returns {numbers:?}"),
     );
     holds(
         page.first().is_none_or(|(id, _)| Some(*id) > after),
-        "A page of `revisions` begins above `after`; one that repeats it makes `verify` run forever.",
+        "A page of `revisions` begins above `after`. Otherwise `verify` would never end.",
         format_args!("{call} returns {numbers:?}"),
     );
     page
@@ -165,7 +174,7 @@ pub(super) async fn state(provider: &dyn SearchProvider) -> Vec<(u128, i64)> {
 }
 
 pub(super) async fn state_is(provider: &dyn SearchProvider, expected: &[(u128, i64)], about: impl Display) {
-    let contract = "The index has the live documents, each in its highest revision; `revisions` lists them.";
+    let contract = "`revisions` lists the live documents, each in its highest revision.";
     same(state(provider).await, expected, contract, about);
 }
 
@@ -187,18 +196,26 @@ pub(super) async fn publish(build: Box<dyn IndexBuild>, checkpoint: Checkpoint) 
 
 /// Searches, and checks the properties of all results.
 pub(super) async fn search(provider: &dyn SearchProvider, query: &SearchQuery) -> SearchResults {
-    debug_assert!(query.check().is_ok(), "the suite asks within the bounds of the port: {query:?}");
+    debug_assert!(
+        query.check().is_ok(),
+        "the suite itself is at fault: its query is out of the bounds of the port: {query:?}"
+    );
     step(format_args!("`search` of {query:?}"));
     let found = succeeds(provider.search(query).await, format_args!("`search` of {query:?}"));
     let hits: Vec<u128> = found.hits.iter().map(|h| number(h.id)).collect();
     let n = hits.len() as u64;
     holds(n <= u64::from(query.limit), "A page has at most `limit` hits.", format_args!("{query:?} returns {n}"));
-    same(hits.iter().collect::<BTreeSet<_>>().len(), hits.len(), "A product is found once.", format_args!("{hits:?}"));
+    same(
+        hits.iter().collect::<BTreeSet<_>>().len(),
+        hits.len(),
+        "A page contains each product at most once.",
+        format_args!("{hits:?}"),
+    );
     if query.offset == 0 && n < u64::from(query.limit) {
         same(
             found.total,
             exactly(n),
-            "The total counts all matches; a page that is not full has them all.",
+            "The total counts all matches, so it is the number of hits if the first page is not full.",
             format_args!("{query:?}"),
         );
     }
@@ -214,12 +231,7 @@ pub(super) async fn search(provider: &dyn SearchProvider, query: &SearchQuery) -
             asked.push(*facet);
         }
     }
-    same(
-        facets,
-        asked,
-        "The facets come in the order in which the query lists them, each once.",
-        format_args!("{query:?}"),
-    );
+    same(facets, asked, "The facets are returned in the order of the query, each once.", format_args!("{query:?}"));
     found
 }
 
@@ -263,9 +275,9 @@ pub(super) fn facet(results: &SearchResults, facet: Facet) -> Vec<(&str, u64)> {
 
 pub(super) async fn refused(provider: &dyn SearchProvider, query: &SearchQuery, lacks: &str) {
     step(format_args!("`search` of {query:?}"));
-    let contract = "What the capabilities exclude is refused with `UNSUPPORTED`.";
+    let contract = "A query that needs a missing capability fails with `UNSUPPORTED`.";
     match provider.search(query).await {
-        Ok(_) => panic!("{contract}\n     case: {query:?} is answered, although the provider lacks {lacks}"),
+        Ok(_) => panic!("{contract}\n     case: {query:?} succeeds, although the provider lacks {lacks}"),
         Err(e) => same(e.code(), ErrorCode::Unsupported, contract, format_args!("{query:?} without {lacks}: {e:?}")),
     }
 }

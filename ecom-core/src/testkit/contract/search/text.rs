@@ -56,7 +56,7 @@ pub async fn all_words_must_match_in_any_field(f: SearchFixture) {
     if !has_text(provider, "text").await {
         return;
     }
-    let contract = "Every word of the text must match, each in whatever field.";
+    let contract = "A hit matches every word of the text, each in any field.";
     load(
         provider,
         vec![
@@ -81,7 +81,7 @@ pub async fn fields_weigh_in_the_order_of_the_document(f: SearchFixture) {
     if !has_text(provider, "text").await {
         return;
     }
-    let contract = "A match in the title ranks over one in the brand, then tags, category names, codes and \
+    let contract = "A match in the title ranks above one in the brand, then tags, category names, codes and \
                     description.";
     // The ids have the reverse order, and the texts of weak matches are short and those of strong ones long.
     let long = "of a rather long text that goes on and on about other things";
@@ -120,12 +120,22 @@ pub async fn exact_matches_rank_above_typos_and_prefixes(f: SearchFixture) {
     let found = hits(provider, &text("camera")).await;
     let about = format!("the hits of the text \"camera\": {found:?}");
     let (titles, rest) = found.split_at(found.len().min(2));
-    same(titles, [4, 5], "A word as typed in a title ranks first, in a shorter title before a longer one.", &about);
+    same(
+        titles,
+        [4, 5],
+        "Exact matches in a title rank first, those in a shorter title above those in a longer one.",
+        &about,
+    );
     let (description, similar) = rest.split_at(rest.len().min(1));
-    let contract = "A word as typed in a description ranks over a title with a typo or a longer word.";
+    let contract = "An exact match in a description ranks above a match by typo or prefix in a title.";
     same(description, [2], contract, &about);
     let similar: BTreeSet<u128> = similar.iter().copied().collect();
-    same(similar, set([1, 3]), "A word with a typo, and the last word as a prefix, are found too.", &about);
+    same(
+        similar,
+        set([1, 3]),
+        "A search also finds words with a typo, and words that begin with the last word of the text.",
+        &about,
+    );
 }
 
 /// Inflected forms of an English word match each other.
@@ -150,8 +160,8 @@ pub async fn typos_one_edit_from_four_letters_two_from_eight(f: SearchFixture) {
     if !has_text(provider, "text").await {
         return;
     }
-    let contract = "A word may differ by no edit below 4 letters, by one from 4, by two from 8; a swap of \
-                    neighbours is one.";
+    let contract = "A word of less than 4 letters matches without edits, one of 4 or more with one edit, and one \
+                    of 8 or more with two. Swapped neighbours are one edit.";
     load(provider, vec![titled(1, "cup"), titled(2, "lamp"), titled(3, "blanket"), titled(4, "keyboard")]).await;
     for (typed, n) in [
         ("cup", 1),
@@ -178,7 +188,7 @@ pub async fn prefix_matches_the_last_word_only(f: SearchFixture) {
     if !has_text(provider, "text").await {
         return;
     }
-    let contract = "The last word of the text may be unfinished, no other.";
+    let contract = "Only the last word of the text may be incomplete.";
     load(provider, vec![titled(1, "Wireless headphones"), titled(2, "Wired headset")]).await;
     finds(provider, "wireless headp", [1], contract).await;
     finds(provider, "head", [1, 2], contract).await;
@@ -193,7 +203,7 @@ pub async fn accents_and_case_do_not_matter(f: SearchFixture) {
     if !has_text(provider, "text").await {
         return;
     }
-    let contract = "Accents, composed or not, and case are folded on both sides.";
+    let contract = "Accents, composed or not, and case are ignored in documents and in queries.";
     load(
         provider,
         vec![
@@ -214,7 +224,7 @@ pub async fn codes_match_whole_and_exactly(f: SearchFixture) {
     if !has_text(provider, "text").await {
         return;
     }
-    let contract = "A code is found whole and in any case, never by a part of it or with a typo.";
+    let contract = "A code matches as a whole and in any case, and never by a part of it or with a typo.";
     load(
         provider,
         vec![
@@ -246,7 +256,7 @@ pub async fn user_text_is_never_a_query_language(f: SearchFixture) {
     if !has_text(provider, "text").await {
         return;
     }
-    let contract = "Operators, quotes and wildcards of a query language are text.";
+    let contract = "Operators, quotes and wildcards of query languages are ordinary text.";
     load(provider, vec![titled(1, "Lamp"), titled(2, "Kettle"), titled(3, "Title")]).await;
     for typed in
         ["\"lamp\"", "lamp*", "-lamp", "+lamp", "(lamp", "lamp)", "lamp^", "lamp & *", "[lamp}", "lamp\\", "lamp!"]

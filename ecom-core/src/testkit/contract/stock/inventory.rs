@@ -34,6 +34,7 @@ suite! {
         what_comes_in_and_goes_out_in_one_call_is_added_up,
         revisions_move_once_per_product_and_versions_do_not,
         availability_follows_stock,
+        a_sku_that_does_not_track_its_stock_is_in_stock,
         stock_never_goes_under_zero_and_nothing_is_kept,
         r11_rolled_back_movements_leave_no_trace,
         r11_concurrent_adjustments_conserve_stock,
@@ -43,11 +44,11 @@ suite! {
 }
 
 async fn level(storage: &Arc<dyn Storage>, id: SkuId) -> StockLevel {
-    read!(storage, inventory.levels(&[id])).pop().expect("the SKU is there")
+    read!(storage, inventory.levels(&[id])).pop().expect("`levels` must return a SKU that was inserted")
 }
 
 async fn product(storage: &Arc<dyn Storage>, p: &Product) -> Product {
-    read!(storage, products.get(p.id, IncludeDeleted::Yes)).expect("the product is there")
+    read!(storage, products.get(p.id, IncludeDeleted::Yes)).expect("`get` must find a product that was inserted")
 }
 
 /// Locks, checks and applies movements as a service does. Returns false if there is too little stock.
@@ -74,7 +75,8 @@ pub async fn levels_are_read_by_id_in_order(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let mut p = env.product("P");
     for n in 0..130 {
-        let sku = Sku { low_stock_threshold: n, reserved: n / 2, ..env.sku(&p, &format!("c{n}"), 100, n) };
+        let sku = env.sku(&p, &format!("c{n}"), 100, n);
+        let sku = Sku { low_stock_threshold: n, reserved: n / 2, track_stock: n % 3 > 0, ..sku };
         p.skus.push(sku);
     }
     env.insert_products(storage, std::slice::from_ref(&p)).await.unwrap();
@@ -86,6 +88,7 @@ pub async fn levels_are_read_by_id_in_order(storage: &Arc<dyn Storage>) {
             product_id: p.id,
             on_hand: s.on_hand,
             reserved: s.reserved,
+            tracked: s.track_stock,
             low_stock_threshold: s.low_stock_threshold,
             live: true,
         })
@@ -93,7 +96,11 @@ pub async fn levels_are_read_by_id_in_order(storage: &Arc<dyn Storage>) {
     let mut ids: Vec<SkuId> = p.skus.iter().rev().map(|s| s.id).collect();
     ids.push(p.skus[5].id);
     ids.push(SkuId(env.ids.next()));
-    assert_eq!(read!(storage, inventory.levels(&ids)), expected, "`levels` returns those that exist, once each, by id");
+    assert_eq!(
+        read!(storage, inventory.levels(&ids)),
+        expected,
+        "`levels` must return each existing SKU once, ordered by id"
+    );
     assert_eq!(read!(storage, inventory.levels(&[])), [], "`levels` of no ids finds nothing");
 }
 
@@ -112,7 +119,11 @@ pub async fn levels_say_what_is_no_longer_live(storage: &Arc<dyn Storage>) {
     env.soft_delete(storage, &q).await.unwrap();
     for (id, on_hand, live) in [(before.id, 3, false), (p.skus[1].id, 4, true), (q.skus[0].id, 5, false)] {
         let found = level(storage, id).await;
-        assert_eq!((found.on_hand, found.live), (on_hand, live), "a level says whether its SKU and product are live");
+        assert_eq!(
+            (found.on_hand, found.live),
+            (on_hand, live),
+            "`live` must be set if and only if the SKU and its product are live"
+        );
     }
 }
 
@@ -125,7 +136,7 @@ pub async fn a_lock_reads_what_levels_reads(storage: &Arc<dyn Storage>) {
     ids.push(ids[0]);
     ids.push(SkuId(env.ids.next()));
     let levels = read!(storage, inventory.levels(&ids));
-    assert_eq!(levels.len(), 20, "`levels` returns those that exist");
+    assert_eq!(levels.len(), 20, "`levels` must return every existing SKU");
     let mut uow = storage.begin().await.unwrap();
     assert_eq!(uow.inventory().lock(&ids).await.unwrap(), levels, "`lock` returns what `levels` returns");
     assert_eq!(uow.inventory().lock(&[]).await.unwrap(), [], "`lock` of no ids returns nothing");
@@ -188,11 +199,11 @@ pub async fn the_ledger_is_paged_newest_first(storage: &Arc<dyn Storage>) {
                 break;
             }
         }
-        assert_eq!(found, all, "by cursor, pages of {limit}");
+        assert_eq!(found, all, "the pages by cursor, of {limit} rows, must together be the sorted list");
         for offset in [0, 5, 46, 48] {
             let page = read!(storage, inventory.movements(sku, &Paging::Offset { offset, limit }));
             let end = (offset as usize + limit as usize).min(all.len());
-            assert_eq!(page.items, all[offset as usize..end], "{limit} from {offset}");
+            assert_eq!(page.items, all[offset as usize..end], "a page of {limit} movements from the offset {offset}");
         }
     }
     let unknown = SkuId(env.ids.next());
@@ -214,13 +225,13 @@ pub async fn r11_ledger_sums_to_on_hand(storage: &Arc<dyn Storage>) {
     for delta in [5, -3, -12, 100, -100, 1] {
         attempt!(storage, inventory.apply(&[env.movement(sku, delta)])).unwrap();
         expected += delta;
-        assert_eq!(level(storage, sku).await.on_hand, expected, "the stock is what the movements have made it");
+        assert_eq!(level(storage, sku).await.on_hand, expected, "the stock must be the sum of the movements");
         let sku_row = read!(storage, skus.get(sku, IncludeDeleted::No)).unwrap();
-        assert_eq!(sku_row.on_hand, expected, "SKU and level agree");
+        assert_eq!(sku_row.on_hand, expected, "a SKU and its level must have the same stock");
     }
     let ledger = read!(storage, inventory.movements(sku, &Paging::first(50))).items;
     assert_eq!(ledger.iter().map(|m| m.delta).sum::<i64>(), expected, "the movements of a SKU add up to its stock");
-    assert_eq!(read!(storage, inventory.imbalances()), [], "the stock of every SKU is the sum of its movements");
+    assert_eq!(read!(storage, inventory.imbalances()), [], "the stock of every SKU must be the sum of its movements");
 }
 
 /// A call can have several movements of one SKU.
@@ -234,12 +245,12 @@ pub async fn r11_many_movements_over_few_skus_in_one_call(storage: &Arc<dyn Stor
     let movements: Vec<StockMovement> =
         (0..950_i64).map(|n| env.movement(ids[n as usize % 3], if n % 5 == 0 { -1 } else { 2 })).collect();
     let touched = attempt!(storage, inventory.apply(&movements)).unwrap();
-    assert_eq!(touched.len(), 2, "each product once: {touched:?}");
+    assert_eq!(touched.len(), 2, "`apply` must return each product once, but returns {touched:?}");
     for id in ids {
         let sum: i64 = movements.iter().filter(|m| m.sku_id == id).map(|m| m.delta).sum();
         assert_eq!(level(storage, id).await.on_hand, 50 + sum, "movements of one call over few SKUs are all applied");
     }
-    assert_eq!(read!(storage, inventory.imbalances()), [], "the stock of every SKU is the sum of its movements");
+    assert_eq!(read!(storage, inventory.imbalances()), [], "the stock of every SKU must be the sum of its movements");
     assert_eq!(attempt!(storage, inventory.apply(&[])).unwrap(), [], "`apply` of no movements touches nothing");
 }
 
@@ -260,10 +271,13 @@ pub async fn a_call_costs_a_fixed_number_of_statements(storage: &Arc<dyn Storage
     let of_one = cost((0..100).map(|_| env.movement(products[0].skus[0].id, 1)).collect()).await;
     let of_many = cost(products.iter().map(|p| env.movement(p.skus[0].id, 1)).collect()).await;
     let double = cost(products.iter().chain(&products).map(|p| env.movement(p.skus[0].id, 1)).collect()).await;
-    assert!(few > 0, "statements are counted");
-    assert!(few <= of_one, "5 movements ({few}) cost no more than 100 ({of_one})");
-    assert_eq!(of_one, of_many, "100 movements of one product and of 100 products cost the same");
-    assert!(double <= 2 * of_many, "200 movements ({double}) cost at most twice what 100 cost ({of_many})");
+    assert!(few > 0, "`statements` must count the statements of `apply`");
+    assert!(few <= of_one, "5 movements must take no more statements than 100, but take {few} and {of_one}");
+    assert_eq!(of_one, of_many, "100 movements must take as many statements for 100 products as for one");
+    assert!(
+        double <= 2 * of_many,
+        "200 movements must take at most twice the statements of 100, but take {double} and {of_many}"
+    );
 }
 
 /// A call increases the revision of a product once, however many statements it needs.
@@ -276,14 +290,14 @@ pub async fn a_product_of_very_many_skus_is_touched_once(storage: &Arc<dyn Stora
     env.insert_products(storage, std::slice::from_ref(&p)).await.unwrap();
     let movements: Vec<StockMovement> = p.skus.iter().map(|s| env.movement(s.id, 1)).collect();
     let touched = attempt!(storage, inventory.apply(&movements)).unwrap();
-    assert_eq!(touched.len(), 1, "{touched:?}");
+    assert_eq!(touched.len(), 1, "`apply` must return each product once, but returns {touched:?}");
     let after = product(storage, &p).await;
     assert_eq!(
         (after.revision, touched[0].revision),
         (p.revision + 1, p.revision + 1),
-        "`apply` moves the revision of a product once, whatever it moves, and returns the new one"
+        "`apply` must increase the revision of a product once, and return the new revision"
     );
-    assert_eq!(after.available(), 2_600, "a product counts what all its SKUs have");
+    assert_eq!(after.available(), 2_600, "the available pieces of a product must be the sum over its SKUs");
 }
 
 /// Only the sum of the movements of a call is compared with the stock, and not their order.
@@ -293,9 +307,10 @@ pub async fn what_comes_in_and_goes_out_in_one_call_is_added_up(storage: &Arc<dy
     env.insert_products(storage, std::slice::from_ref(&p)).await.unwrap();
     let sku = p.skus[0].id;
     let small = [env.movement(sku, 5), env.movement(sku, -3), env.movement(sku, -2), env.movement(sku, 4)];
-    attempt!(storage, inventory.apply(&small)).expect("it never goes under 0");
-    assert_eq!(level(storage, sku).await.on_hand, 4, "what comes in and goes out in one call is added up");
-    assert_eq!(read!(storage, inventory.imbalances()), [], "the stock of every SKU is the sum of its movements");
+    attempt!(storage, inventory.apply(&small))
+        .expect("movements whose sum leaves the stock at 0 or above must succeed");
+    assert_eq!(level(storage, sku).await.on_hand, 4, "the movements of one call must be added up");
+    assert_eq!(read!(storage, inventory.imbalances()), [], "the stock of every SKU must be the sum of its movements");
 }
 
 /// A sale never makes an editor's PATCH fail (R1).
@@ -320,9 +335,13 @@ pub async fn revisions_move_once_per_product_and_versions_do_not(storage: &Arc<d
     );
     for (before, touched) in [&p, &q].into_iter().zip(&touched) {
         let after = product(storage, before).await;
-        assert_eq!(after.revision, before.revision + 1, "once per call, however many movements");
-        assert_eq!(touched.revision, after.revision, "`apply` returns the revision that the product has now");
-        assert_eq!(after.audit, before.audit, "nobody edited it");
+        assert_eq!(
+            after.revision,
+            before.revision + 1,
+            "`apply` must increase the revision of a product once per call"
+        );
+        assert_eq!(touched.revision, after.revision, "`apply` must return the new revision of the product");
+        assert_eq!(after.audit, before.audit, "the version must not change without an edit");
     }
     assert_eq!(
         product(storage, &untouched).await,
@@ -330,7 +349,7 @@ pub async fn revisions_move_once_per_product_and_versions_do_not(storage: &Arc<d
         "`apply` leaves products that it does not touch as they are"
     );
     let sku = read!(storage, skus.get(p.skus[0].id, IncludeDeleted::No)).unwrap();
-    assert_eq!(sku.audit, p.skus[0].audit, "nobody edited the SKU");
+    assert_eq!(sku.audit, p.skus[0].audit, "a movement must not change the audit fields of its SKU");
 }
 
 /// The representation of a product and the filters of lists use the best availability of its SKUs.
@@ -341,6 +360,38 @@ pub async fn availability_follows_stock(storage: &Arc<dyn Storage>) {
     p.skus.push(Sku { reserved: 2, low_stock_threshold: 3, ..second });
     env.insert_products(storage, std::slice::from_ref(&p)).await.unwrap();
     let check = async |step: &str, expected: AvailabilityStatus| {
+        assert_eq!(
+            product(storage, &p).await.availability(),
+            expected,
+            "the availability of the product must follow its stock: {step}"
+        );
+        for status in AvailabilityStatus::ALL {
+            let filter = ProductFilter { availability: Some(status), ..ProductFilter::default() };
+            let listed = read!(storage, products.count(&filter, 9)).count;
+            assert_eq!(listed, u64::from(status == expected), "{step}: listed as {}", status.as_str());
+        }
+    };
+    check("no piece, and two that are reserved", AvailabilityStatus::OutOfStock).await;
+    for (sku, delta, step, expected) in [
+        (1, 3, "three available, threshold three", AvailabilityStatus::Limited),
+        (1, 1, "four available, threshold three", AvailabilityStatus::InStock),
+        (1, -4, "no piece left", AvailabilityStatus::OutOfStock),
+        (0, 5, "five available, threshold five", AvailabilityStatus::Limited),
+        (0, 1, "six available, threshold five", AvailabilityStatus::InStock),
+    ] {
+        attempt!(storage, inventory.apply(&[env.movement(p.skus[sku].id, delta)])).unwrap();
+        check(step, expected).await;
+    }
+}
+
+/// A product with a SKU that does not track its stock is in stock, whatever the stock of its SKUs.
+pub async fn a_sku_that_does_not_track_its_stock_is_in_stock(storage: &Arc<dyn Storage>) {
+    let env = Env::default();
+    let mut p = env.priced("P", 100, 3);
+    let second = env.sku(&p, "second", 100, 0);
+    p.skus.push(Sku { track_stock: false, ..second });
+    env.insert_products(storage, std::slice::from_ref(&p)).await.unwrap();
+    let check = async |step: &str, expected: AvailabilityStatus| {
         assert_eq!(product(storage, &p).await.availability(), expected, "{step}");
         for status in AvailabilityStatus::ALL {
             let filter = ProductFilter { availability: Some(status), ..ProductFilter::default() };
@@ -348,17 +399,28 @@ pub async fn availability_follows_stock(storage: &Arc<dyn Storage>) {
             assert_eq!(listed, u64::from(status == expected), "{step}: listed as {}", status.as_str());
         }
     };
-    check("none, and two that are reserved", AvailabilityStatus::OutOfStock).await;
-    for (sku, delta, step, expected) in [
-        (1, 3, "three available, threshold three", AvailabilityStatus::Limited),
-        (1, 1, "four available, threshold three", AvailabilityStatus::InStock),
-        (1, -4, "none again", AvailabilityStatus::OutOfStock),
-        (0, 5, "five available, threshold five", AvailabilityStatus::Limited),
-        (0, 1, "six available, threshold five", AvailabilityStatus::InStock),
-    ] {
-        attempt!(storage, inventory.apply(&[env.movement(p.skus[sku].id, delta)])).unwrap();
-        check(step, expected).await;
-    }
+    check("a SKU without tracking that has no pieces", AvailabilityStatus::InStock).await;
+    attempt!(storage, inventory.apply(&[env.movement(p.skus[0].id, -3)])).unwrap();
+    check("the stock of the other SKU moves to zero", AvailabilityStatus::InStock).await;
+
+    let track = async |tracked: bool| {
+        let before = product(storage, &p).await;
+        let mut after = before.clone();
+        after.skus[1].track_stock = tracked;
+        after.skus[1].audit.edited(env.now(), &env.actor);
+        after.revision += 1;
+        after.audit.edited(env.now(), &env.actor);
+        let mut uow = storage.begin().await.unwrap();
+        uow.products().lock(&[p.id]).await.unwrap();
+        uow.skus().update(&before.skus[1], &after.skus[1]).await.unwrap();
+        uow.products().update(&before, &after).await.unwrap();
+        uow.commit().await.unwrap();
+        assert_eq!(level(storage, p.skus[1].id).await.tracked, tracked, "a level has what the SKU has");
+    };
+    track(true).await;
+    check("all SKUs are tracked and have no pieces", AvailabilityStatus::OutOfStock).await;
+    track(false).await;
+    check("the SKU is no longer tracked", AvailabilityStatus::InStock).await;
 }
 
 /// The database refuses a movement that the caller has not checked, and the transaction writes nothing.
@@ -373,23 +435,30 @@ pub async fn stock_never_goes_under_zero_and_nothing_is_kept(storage: &Arc<dyn S
             Err(Error::Conflict(c)) => match *c {
                 Conflict::Stock(StockConflict::Insufficient { shortages }) => {
                     let ids: Vec<_> = shortages.iter().map(|s: &Shortage| s.sku_id).collect();
-                    assert_eq!(ids, [q.skus[0].id.0], "the short SKU is named, and no other");
+                    assert_eq!(
+                        ids,
+                        [q.skus[0].id.0],
+                        "`INSUFFICIENT_STOCK` must name the SKUs whose stock is too low, and no others"
+                    );
                 }
-                other => panic!("{short:?}: must be INSUFFICIENT_STOCK, is {other}"),
+                other => panic!("{short:?}: `apply` must fail with `INSUFFICIENT_STOCK`, but fails with {other}"),
             },
-            other => panic!("{short:?}: must be {}, is {other:?}", ErrorCode::InsufficientStock),
+            other => {
+                panic!("{short:?}: `apply` must fail with `{}`, but returns {other:?}", ErrorCode::InsufficientStock)
+            }
         }
         for before in [&p, &q] {
-            assert_eq!(&product(storage, before).await, before, "nothing is kept");
+            assert_eq!(&product(storage, before).await, before, "an `apply` that fails must change no product");
             assert_eq!(
                 read!(storage, inventory.count_movements(before.skus[0].id)),
                 1,
-                "a call that would take stock below zero keeps no movement"
+                "an `apply` that fails must store no movement"
             );
         }
     }
-    attempt!(storage, inventory.apply(&[env.movement(q.skus[0].id, -5)])).expect("down to zero is fine");
-    assert_eq!(read!(storage, inventory.imbalances()), [], "the stock of every SKU is the sum of its movements");
+    attempt!(storage, inventory.apply(&[env.movement(q.skus[0].id, -5)]))
+        .expect("a movement that leaves the stock at zero must succeed");
+    assert_eq!(read!(storage, inventory.imbalances()), [], "the stock of every SKU must be the sum of its movements");
 }
 
 /// Neither the level, nor the ledger, nor the revision changes.
@@ -399,7 +468,11 @@ pub async fn r11_rolled_back_movements_leave_no_trace(storage: &Arc<dyn Storage>
     env.insert_products(storage, std::slice::from_ref(&p)).await.unwrap();
     let mut uow = storage.begin().await.unwrap();
     uow.inventory().apply(&[env.movement(p.skus[0].id, -5)]).await.unwrap();
-    assert_eq!(uow.inventory().levels(&[p.skus[0].id]).await.unwrap()[0].on_hand, 0, "it sees its own write");
+    assert_eq!(
+        uow.inventory().levels(&[p.skus[0].id]).await.unwrap()[0].on_hand,
+        0,
+        "a unit of work must read its own movements"
+    );
     uow.rollback().await.unwrap();
     assert_eq!(product(storage, &p).await, p, "a unit of work that is rolled back leaves the product as it is");
     assert_eq!(
@@ -407,7 +480,7 @@ pub async fn r11_rolled_back_movements_leave_no_trace(storage: &Arc<dyn Storage>
         1,
         "a unit of work that is rolled back leaves no movement"
     );
-    assert_eq!(read!(storage, inventory.imbalances()), [], "the stock of every SKU is the sum of its movements");
+    assert_eq!(read!(storage, inventory.imbalances()), [], "the stock of every SKU must be the sum of its movements");
 }
 
 /// Many transactions adjust the same SKUs in different orders. No adjustment is lost, and no transaction is deadlocked.
@@ -432,7 +505,10 @@ pub async fn r11_concurrent_adjustments_conserve_stock(storage: &Arc<dyn Storage
                         env.movement(ids[rng.random_range(0..ids.len())], delta)
                     })
                     .collect();
-                assert!(adjust(&storage, &movements).await.unwrap(), "there is enough for all");
+                assert!(
+                    adjust(&storage, &movements).await.unwrap(),
+                    "an adjustment for which there is enough stock must succeed"
+                );
                 for m in &movements {
                     *sums.entry(m.sku_id).or_default() += m.delta;
                 }
@@ -447,9 +523,17 @@ pub async fn r11_concurrent_adjustments_conserve_stock(storage: &Arc<dyn Storage
         }
     }
     for (id, on_hand) in expected {
-        assert_eq!(level(storage, id).await.on_hand, on_hand, "seed {seed}: an adjustment was lost or counted twice");
+        assert_eq!(
+            level(storage, id).await.on_hand,
+            on_hand,
+            "seed {seed}: each adjustment must change the stock exactly once"
+        );
     }
-    assert_eq!(read!(storage, inventory.imbalances()), [], "seed {seed}");
+    assert_eq!(
+        read!(storage, inventory.imbalances()),
+        [],
+        "seed {seed}: the stock of every SKU must be the sum of its movements"
+    );
 }
 
 /// 48 buyers compete for 20 pieces, and exactly 20 of them receive one.
@@ -470,9 +554,9 @@ pub async fn concurrent_sales_never_oversell(storage: &Arc<dyn Storage>) {
     for t in tasks {
         sold += i64::from(t.await.unwrap());
     }
-    assert_eq!(sold, 20, "as many sales succeed as there was stock");
-    assert_eq!(level(storage, sku).await.on_hand, 0, "when all is sold, the stock is zero");
-    assert_eq!(read!(storage, inventory.imbalances()), [], "the stock of every SKU is the sum of its movements");
+    assert_eq!(sold, 20, "exactly as many sales as there are pieces must succeed");
+    assert_eq!(level(storage, sku).await.on_hand, 0, "the stock must be zero after all pieces were sold");
+    assert_eq!(read!(storage, inventory.imbalances()), [], "the stock of every SKU must be the sum of its movements");
 }
 
 /// Runs three fixed histories and a new random one; see [`stock_history`].
@@ -519,16 +603,26 @@ pub async fn stock_history(storage: &Arc<dyn Storage>, seed: u64) {
         let answer = uow.inventory().apply(&movements).await;
         match answer {
             Err(e) => {
-                assert!(short, "{at}: refused what is possible: {e}");
-                assert_eq!(e.code(), ErrorCode::InsufficientStock, "{at}");
+                assert!(short, "{at}: `apply` must accept movements for which there is enough stock, but fails: {e}");
+                assert_eq!(
+                    e.code(),
+                    ErrorCode::InsufficientStock,
+                    "{at}: movements for which there is too little stock must fail with `INSUFFICIENT_STOCK`"
+                );
                 uow.rollback().await.unwrap();
             }
             Ok(_) if rng.random_bool(0.2) => {
-                assert!(!short, "{at}: took what is not there");
+                assert!(
+                    !short,
+                    "{at}: `apply` must refuse movements for which there is too little stock, but succeeds"
+                );
                 uow.rollback().await.unwrap();
             }
             Ok(touched) => {
-                assert!(!short, "{at}: took what is not there");
+                assert!(
+                    !short,
+                    "{at}: `apply` must refuse movements for which there is too little stock, but succeeds"
+                );
                 uow.commit().await.unwrap();
                 on_hand = after;
                 for m in &movements {
@@ -537,19 +631,35 @@ pub async fn stock_history(storage: &Arc<dyn Storage>, seed: u64) {
                 for t in &touched {
                     let revision = revisions.get_mut(&t.product_id).unwrap();
                     *revision += 1;
-                    assert_eq!(t.revision, *revision, "{at}");
+                    assert_eq!(
+                        t.revision, *revision,
+                        "{at}: `apply` must increase the revision once per product, and return it"
+                    );
                 }
             }
         }
     }
     for s in &skus {
-        assert_eq!(level(storage, s.id).await.on_hand, on_hand[&s.id], "seed {seed}: on hand of {}", s.code);
-        assert_eq!(read!(storage, inventory.count_movements(s.id)), rows[&s.id], "seed {seed}: ledger of {}", s.code);
+        assert_eq!(level(storage, s.id).await.on_hand, on_hand[&s.id], "seed {seed}: the stock of {}", s.code);
+        assert_eq!(
+            read!(storage, inventory.count_movements(s.id)),
+            rows[&s.id],
+            "seed {seed}: the number of movements of {}",
+            s.code
+        );
     }
     for p in &products {
         let found = product(storage, p).await;
-        assert_eq!(found.revision, revisions[&p.id], "seed {seed}: revision of {}", p.title);
-        assert_eq!(found.available(), p.skus.iter().map(|s| on_hand[&s.id]).sum::<i64>(), "seed {seed}");
+        assert_eq!(found.revision, revisions[&p.id], "seed {seed}: the revision of {}", p.title);
+        assert_eq!(
+            found.available(),
+            p.skus.iter().map(|s| on_hand[&s.id]).sum::<i64>(),
+            "seed {seed}: a product must have the stock of its SKUs"
+        );
     }
-    assert_eq!(read!(storage, inventory.imbalances()), [], "seed {seed}");
+    assert_eq!(
+        read!(storage, inventory.imbalances()),
+        [],
+        "seed {seed}: the stock of every SKU must be the sum of its movements"
+    );
 }

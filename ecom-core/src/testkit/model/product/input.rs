@@ -116,7 +116,7 @@ impl Runner<'_> {
         if flat {
             let s = self.sku_input();
             input.price = s.price;
-            input.stock = s.stock;
+            (input.stock, input.track_stock) = (s.stock, s.track_stock);
             input.sku = s.code;
             input.weight = s.weight;
             input.dimensions = s.dimensions;

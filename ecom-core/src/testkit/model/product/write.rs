@@ -9,7 +9,7 @@ use super::super::Runner;
 use super::super::comparison::{Checked, Refusal, read_ok, same};
 use super::super::generator::{ATTRIBUTES, BAD_SLUGS, SLUGS, attributes, decimal};
 use super::super::shared::is_made_from;
-use super::super::sku::{blank_sku, flat_sku, written};
+use super::super::sku::{blank_sku, flat_sku, moves_untracked, written};
 use super::input::{blank, written_product};
 use crate::clock::Timestamp;
 use crate::domain::access::principal::Principal;
@@ -32,6 +32,18 @@ impl Runner<'_> {
             for s in skus {
                 (s.source, s.external_id) = self.external_pair(4);
             }
+        }
+        if refusals.is_empty() && self.chance(3) {
+            refusals.push(match &mut input.skus {
+                Some(skus) => {
+                    (skus[0].track_stock, skus[0].stock) = (Some(false), Some(3));
+                    Refusal::field("skus[0].stock")
+                }
+                None => {
+                    (input.track_stock, input.stock) = (Some(false), Some(3));
+                    Refusal::field("stock")
+                }
+            });
         }
         let who = self.principal();
         self.begins(&input);
@@ -85,12 +97,13 @@ impl Runner<'_> {
     }
 
     /// Does a write over an existing product. `input` is the whole product that the write asks for, and `named` lists
-    /// the SKUs if the write names them.
+    /// the SKUs if the write names them, by flat fields if `flat`.
     async fn write_product(
         &mut self,
         id: ProductId,
         input: ProductInput,
         named: Option<Vec<SkuInput>>,
+        flat: bool,
         bad: Vec<Refusal>,
         call: impl AsyncFnOnce(&Shop, ExpectedVersion, &Principal) -> Result<Product>,
     ) -> Checked<()> {
@@ -122,7 +135,7 @@ impl Runner<'_> {
             }
             refusals.extend(self.world.product_conflicts(&after));
             if let Some(named) = &named {
-                plan = self.plan_skus(id, &after.slug, named, now, who.actor());
+                plan = self.plan_skus(id, &after.slug, named, flat, now, who.actor());
                 refusals.append(&mut plan.refusals);
             }
         }
@@ -168,18 +181,28 @@ impl Runner<'_> {
 
     /// Returns the SKUs that a product has after a write that names them. An input means the SKU with its id, or else
     /// with its code; without both it means the only SKU of the product.
-    fn plan_skus(&self, id: ProductId, slug: &Slug, named: &[SkuInput], now: Timestamp, actor: &Actor) -> Plan {
+    fn plan_skus(
+        &self,
+        id: ProductId,
+        slug: &Slug,
+        named: &[SkuInput],
+        flat: bool,
+        now: Timestamp,
+        actor: &Actor,
+    ) -> Plan {
         let mut plan = Plan::default();
         let before: Vec<Sku> = self.world.skus_of(id).into_iter().filter(|s| s.audit.is_live()).collect();
         let mut left: BTreeMap<SkuId, &Sku> = before.iter().map(|s| (s.id, s)).collect();
-        let mut foreign = BTreeSet::new();
+        let mut bad = BTreeSet::new();
         let mut current: Vec<Option<Sku>> = Vec::new();
         for (i, s) in named.iter().enumerate() {
             let by_code = |code: &String| before.iter().find(|b| fold_key(&b.code) == fold_key(code)).map(|b| b.id);
             let found = match (s.id, &s.code) {
                 (Some(id), _) => {
                     if !left.contains_key(&id) {
-                        foreign.insert(format!("skus[{i}].id"));
+                        bad.insert(format!("skus[{i}].id"));
+                        current.push(None);
+                        continue;
                     }
                     Some(id)
                 }
@@ -187,10 +210,17 @@ impl Runner<'_> {
                 (None, None) if before.len() == 1 && named.len() == 1 => Some(before[0].id),
                 (None, None) => None,
             };
-            current.push(found.and_then(|id| left.remove(&id)).cloned());
+            let found = found.and_then(|id| left.remove(&id)).cloned();
+            let on_hand = found.as_ref().map_or(0, |f| f.on_hand);
+            let mut after = blank_sku(SkuId(Uuid::nil()), id, i, Audit::created(now, actor));
+            written(&mut after, s);
+            if moves_untracked(&after, s, on_hand) {
+                bad.insert(if flat { "stock".to_owned() } else { format!("skus[{i}].stock") });
+            }
+            current.push(found);
         }
-        if !foreign.is_empty() {
-            plan.refusals.push(Refusal::Fields(foreign));
+        if !bad.is_empty() {
+            plan.refusals.push(Refusal::Fields(bad));
             return plan;
         }
         plan.gone = left.into_keys().collect();
@@ -248,7 +278,7 @@ impl Runner<'_> {
         }
         let named = Some(input.skus.clone().unwrap_or_else(|| vec![flat_sku(&input)]));
         let sent = input.clone();
-        self.write_product(id, input, named, bad, async move |shop, read, who| {
+        self.write_product(id, input, named, flat, bad, async move |shop, read, who| {
             shop.acting_as(who).products().replace(id, read, &sent).await
         })
         .await
@@ -302,8 +332,11 @@ impl Runner<'_> {
             if self.chance(60) {
                 patch.price = Patch::Set(self.price());
             }
-            if self.chance(50) || !patch.price.is_said() {
+            if self.chance(50) || !patch.price.is_present() {
                 patch.stock = Patch::Set(self.rng.random_range(0..30));
+            }
+            if self.chance(15) {
+                patch.track_stock = Patch::Set(self.chance(50));
             }
             if self.chance(25) {
                 patch.sku = Patch::Set(self.code());
@@ -318,6 +351,7 @@ impl Runner<'_> {
                 s.id = Some(only.id);
                 patch.price.clone().apply(&mut s.price);
                 patch.stock.clone().apply(&mut s.stock);
+                patch.track_stock.clone().apply(&mut s.track_stock);
                 patch.sku.clone().apply(&mut s.code);
                 patch.barcode.clone().apply(&mut s.barcode);
                 named = Some(vec![s]);
@@ -346,6 +380,7 @@ impl Runner<'_> {
                     patch.skus = Patch::Clear;
                     (patch.price, patch.stock, patch.sku, patch.barcode) =
                         (Patch::Keep, Patch::Keep, Patch::Keep, Patch::Keep);
+                    patch.track_stock = Patch::Keep;
                     Refusal::field("skus")
                 }
             });
@@ -386,7 +421,7 @@ impl Runner<'_> {
             // A product that does not exist is refused only for bad fields of the patch itself.
             bad.retain(|r| matches!(r, Refusal::Fields(_)));
         }
-        self.write_product(id, input, named, bad, async move |shop, read, who| {
+        self.write_product(id, input, named, flat, bad, async move |shop, read, who| {
             shop.acting_as(who).products().patch(id, read, patch).await
         })
         .await
@@ -413,6 +448,7 @@ impl Runner<'_> {
         if force {
             self.world.products.rows.remove(&id);
             self.world.products.seen.remove(&id.0);
+            self.world.reviews.retain(|_, r| r.product_id != id);
             let skus: Vec<SkuId> = self.world.skus_of(id).iter().map(|s| s.id).collect();
             for sku in skus {
                 self.world.skus.remove(&sku);

@@ -130,8 +130,12 @@ static MANY: Sql = Sql::over(
 );
 static DELETE_LINKS: Sql = Sql::new("DELETE FROM product_categories WHERE product_id = $1");
 static DELETE_TAGS: Sql = Sql::new("DELETE FROM product_tags WHERE product_id = $1");
+static HIDE_REVIEWS: Sql = Sql::new("UPDATE reviews SET deleted_at = $2 WHERE product_id = $1");
+static DELETE_REVIEWS: Sql = Sql::new("DELETE FROM reviews WHERE product_id = $1");
 static DELETE_MOVEMENTS: Sql =
     Sql::new("DELETE FROM stock_movements WHERE sku_id IN (SELECT id FROM skus WHERE product_id = $1)");
+static DELETE_CART_LINES: Sql =
+    Sql::new("DELETE FROM cart_lines WHERE sku_id IN (SELECT id FROM skus WHERE product_id = $1)");
 static DELETE_SKUS: Sql = Sql::new("DELETE FROM skus WHERE product_id = $1");
 static DELETE: Sql = Sql::new("DELETE FROM products WHERE id = $1");
 static IDS_IN_CATEGORY: Sql = Sql::new(
@@ -425,6 +429,9 @@ impl ProductRepository for SqlProducts<'_> {
             self.0.execute(&DELETE_TAGS, vec![after.id.into()]).await?;
             self.insert_tags(&[after]).await?;
         }
+        if before.audit.deleted_at != after.audit.deleted_at {
+            self.0.execute(&HIDE_REVIEWS, vec![after.id.into(), after.audit.deleted_at.into()]).await?;
+        }
         if before.categories.is_empty() && after.categories.is_empty() {
             return Ok(());
         }
@@ -470,10 +477,10 @@ impl ProductRepository for SqlProducts<'_> {
         let mut gone = Listed::of(product);
         gone.direct.clear();
         self.sync_listings(&[gone], false).await?;
-        for sql in [&DELETE_LINKS, &DELETE_TAGS] {
+        for sql in [&DELETE_LINKS, &DELETE_TAGS, &DELETE_REVIEWS] {
             self.0.execute(sql, vec![product.id.into()]).await?;
         }
-        for sql in [&DELETE_MOVEMENTS, &DELETE_SKUS, &DELETE] {
+        for sql in [&DELETE_MOVEMENTS, &DELETE_CART_LINES, &DELETE_SKUS, &DELETE] {
             self.0
                 .execute(sql, vec![product.id.into()])
                 .await

@@ -117,7 +117,7 @@ impl<'f> Walk<'f> {
         (f.min_price.map(Money::minor), any.then(|| f.max_price.map_or(NO_PRICE - 1, Money::minor).min(NO_PRICE - 1)))
     }
 
-    /// Adds everything that matches, without order.
+    /// Adds the parts that select all matches, without order.
     pub(super) fn matching(&self, b: &mut Builder<'_>) {
         b.push(" WHERE ");
         self.states_in(b);

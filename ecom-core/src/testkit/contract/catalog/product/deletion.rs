@@ -52,7 +52,11 @@ pub async fn r02_soft_deleted_products_are_hidden_unless_asked_for(storage: &Arc
         assert_eq!(matching(storage, &hide).await, [live.id], "a list leaves soft-deleted products out");
         assert_eq!(matching(storage, &include).await, ids, "a list has soft-deleted products if they are asked for");
     }
-    assert_eq!(read!(storage, products.ids_in_category(a.id, None, 9)), ids, "what a move must refresh");
+    assert_eq!(
+        read!(storage, products.ids_in_category(a.id, None, 9)),
+        ids,
+        "`ids_in_category` must include soft-deleted products, because a move refreshes them too"
+    );
     assert_eq!(read!(storage, products.revisions(None, 9)).len(), 2, "`revisions` lists soft-deleted products too");
 }
 
@@ -84,11 +88,13 @@ pub async fn r02_slug_is_free_again_after_soft_delete(storage: &Arc<dyn Storage>
     env.insert_products(storage, std::slice::from_ref(&old)).await.unwrap();
     env.soft_delete(storage, &old).await.unwrap();
     let new = coded(&env, "Chair", "two");
-    env.insert_products(storage, std::slice::from_ref(&new)).await.expect("the slug is free again");
+    env.insert_products(storage, std::slice::from_ref(&new))
+        .await
+        .expect("the slug of a soft-deleted product must be free");
     assert_eq!(
         read!(storage, products.get_by_slug("chair")),
         Some(new),
-        "the slug of a soft-deleted product leads to the one that took it"
+        "a slug that a live product has taken over from a soft-deleted one must find the live product"
     );
 }
 
@@ -105,7 +111,7 @@ pub async fn r02_a_restore_into_a_taken_slug_is_refused(storage: &Arc<dyn Storag
     assert_eq!(
         read!(storage, products.get(old.id, IncludeDeleted::Yes)),
         Some(gone),
-        "a restore that is refused changes nothing"
+        "a restore that is refused must change nothing"
     );
 }
 
@@ -122,7 +128,7 @@ pub async fn r05_purge_removes_product_skus_and_ledger(storage: &Arc<dyn Storage
     assert_eq!(
         read!(storage, products.get(p.id, IncludeDeleted::Yes)),
         None,
-        "a purged product is gone for reads of deleted ones too"
+        "a purged product must not be found, even by a read that includes soft-deleted products"
     );
     assert_eq!(read!(storage, skus.of_product(p.id, IncludeDeleted::Yes)), [], "the SKUs of a purged product are gone");
     assert_eq!(
@@ -134,6 +140,12 @@ pub async fn r05_purge_removes_product_skus_and_ledger(storage: &Arc<dyn Storage
         ProductFilter { category: Some(a.id), include_deleted: IncludeDeleted::Yes, ..ProductFilter::default() };
     assert_eq!(matching(storage, &include).await, [other.id], "a purged product is in no list");
     assert_eq!(get(storage, other.id).await, Some(other), "a purge leaves other products as they are");
-    assert_eq!(read!(storage, inventory.imbalances()), [], "a purge leaves no stock without its movements");
-    env.insert_products(storage, &[env.full_product("P", &[&a])]).await.expect("its keys are free");
+    assert_eq!(
+        read!(storage, inventory.imbalances()),
+        [],
+        "after a purge, the stock of every remaining SKU must be the sum of its movements"
+    );
+    env.insert_products(storage, &[env.full_product("P", &[&a])])
+        .await
+        .expect("the keys of a purged row must be free for new rows");
 }

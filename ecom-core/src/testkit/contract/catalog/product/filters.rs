@@ -59,10 +59,15 @@ pub async fn r06_category_filter_takes_the_subtree(storage: &Arc<dyn Storage>) {
         (&like, vec![twice.id, beside.id]),
     ] {
         let filter = ProductFilter { category: Some(category.id), ..ProductFilter::default() };
-        assert_eq!(matching(storage, &filter).await, expected, "{}", category.path);
+        assert_eq!(
+            matching(storage, &filter).await,
+            expected,
+            "a filter by the category {} must find the products in its subtree, each once",
+            category.path
+        );
     }
     let unknown = ProductFilter { category: Some(env.category("unknown", None).id), ..ProductFilter::default() };
-    assert_eq!(matching(storage, &unknown).await, [], "an unknown category finds no products");
+    assert_eq!(matching(storage, &unknown).await, [], "a filter by an unknown category must find no products");
 }
 
 /// The price is after the discount and rounded. The bounds are part of the range.
@@ -109,10 +114,18 @@ pub async fn list_prices_follow_discounts_and_skus(storage: &Arc<dyn Storage>) {
                 max_price: Some(usd(price)),
                 ..ProductFilter::default()
             };
-            assert_eq!(matching(storage, &exactly).await, [p.id], "{step}");
+            assert_eq!(
+                matching(storage, &exactly).await,
+                [p.id],
+                "after {step}: a filter by the lowest final price must find the product"
+            );
             let filter = ProductFilter { category, ..ProductFilter::default() };
             let first = list(storage, &filter, ProductSort::PriceAsc, &Paging::first(1)).await.items;
-            assert_eq!(first[0].id, if price < 1_500 { p.id } else { q.id }, "{step}");
+            assert_eq!(
+                first[0].id,
+                if price < 1_500 { p.id } else { q.id },
+                "after {step}: the cheapest product must come first"
+            );
         }
     };
     check("an insert", 1_000).await;
@@ -131,7 +144,7 @@ pub async fn list_prices_follow_discounts_and_skus(storage: &Arc<dyn Storage>) {
     uow.skus().update(before, &sku).await.unwrap();
     uow.products().update(&discounted, &repriced).await.unwrap();
     uow.commit().await.unwrap();
-    check("a new price: now the other SKU is the cheapest", 1_800).await;
+    check("a new price, which makes the other SKU the cheapest", 1_800).await;
     assert_eq!(get(storage, p.id).await, Some(repriced), "a product is read as it was updated with its SKU");
 }
 
@@ -152,7 +165,12 @@ pub async fn availability_filters_use_the_best_sku(storage: &Arc<dyn Storage>) {
         (AvailabilityStatus::OutOfStock, none.id),
     ] {
         let filter = ProductFilter { availability: Some(status), ..ProductFilter::default() };
-        assert_eq!(matching(storage, &filter).await, [id], "{}", status.as_str());
+        assert_eq!(
+            matching(storage, &filter).await,
+            [id],
+            "the filter must find the products whose best SKU is {}",
+            status.as_str()
+        );
     }
 }
 
@@ -173,9 +191,9 @@ pub async fn brands_and_tags_are_compared_by_their_folded_key(storage: &Arc<dyn 
         ("", vec![]),
     ] {
         let brand = ProductFilter { brand: Some(text.into()), ..ProductFilter::default() };
-        assert_eq!(matching(storage, &brand).await, expected, "brand {text}");
+        assert_eq!(matching(storage, &brand).await, expected, "a filter by brand must compare folded keys: {text}");
         let tag = ProductFilter { tag: Some(text.into()), ..ProductFilter::default() };
-        assert_eq!(matching(storage, &tag).await, expected, "tag {text}");
+        assert_eq!(matching(storage, &tag).await, expected, "a filter by tag must compare folded keys: {text}");
     }
 }
 
@@ -185,10 +203,14 @@ pub async fn each_filter_agrees_with_the_model(storage: &Arc<dyn Storage>) {
     let mut told_apart = HashSet::new();
     for filter in catalog.choices().iter().flatten() {
         let expected = catalog.matching(filter);
-        assert_eq!(matching(storage, filter).await, expected, "{filter:?}");
+        assert_eq!(
+            matching(storage, filter).await,
+            expected,
+            "a list must have exactly the products that match {filter:?}"
+        );
         told_apart.insert(expected);
     }
-    assert!(told_apart.len() > 15, "the catalog tells the filters apart");
+    assert!(told_apart.len() > 15, "the test itself is at fault: too many of its filters find the same products");
 }
 
 /// Lists with random combinations of filters. Products must match all of them.
@@ -256,29 +278,41 @@ pub async fn filters_say_what_a_list_could_be_narrowed_by(storage: &Arc<dyn Stor
     env.insert_products(storage, &products).await.unwrap();
 
     let all = read!(storage, products.filters(&ProductFilter::default()));
-    assert_eq!(all.categories, [((&a).into(), 3), ((&b).into(), 2)], "directly in, most first");
+    assert_eq!(
+        all.categories,
+        [((&a).into(), 3), ((&b).into(), 2)],
+        "`filters` must count the products directly in each category, the largest count first"
+    );
     assert_eq!(
         all.brands,
         [("Acme".to_owned(), 3), ("Bolt".to_owned(), 2)],
-        "brands are counted over what matches, most first"
+        "`filters` must count the brands of the matching products, the largest count first"
     );
-    assert_eq!(all.price, Some((usd(100), usd(600))), "final prices");
+    assert_eq!(all.price, Some((usd(100), usd(600))), "the price range must consist of final prices");
 
     let below = ProductFilter { category: Some(top.id), ..ProductFilter::default() };
     let below = read!(storage, products.filters(&below));
     assert_eq!(
         below.categories,
         [((&a).into(), 3), ((&b).into(), 1)],
-        "under a category, the categories directly of what matches are counted, most first"
+        "with a category filter, `filters` must count the categories of the matching products, the largest count first"
     );
-    assert_eq!(below.brands, [("Acme".to_owned(), 3)], "under a category, the brands of what matches are counted");
-    assert_eq!(below.price, Some((usd(100), usd(300))), "under a category, the price range is the one of what matches");
+    assert_eq!(
+        below.brands,
+        [("Acme".to_owned(), 3)],
+        "with a category filter, `filters` must count the brands of the matching products"
+    );
+    assert_eq!(
+        below.price,
+        Some((usd(100), usd(300))),
+        "with a category filter, the price range must be that of the matching products"
+    );
 
     let nothing = ProductFilter { brand: Some("nobody".into()), ..ProductFilter::default() };
     let nothing = read!(storage, products.filters(&nothing));
     assert!(
         nothing.categories.is_empty() && nothing.brands.is_empty() && nothing.price.is_none(),
-        "if nothing matches, there is nothing to narrow by"
+        "if no product matches, `filters` must be empty"
     );
 }
 
@@ -301,6 +335,11 @@ pub async fn ids_in_category_walks_the_subtree(storage: &Arc<dyn Storage>) {
             after = Some(*last);
             found.extend(page);
         }
-        assert_eq!(found, catalog.matching(&filter), "{}", category.path);
+        assert_eq!(
+            found,
+            catalog.matching(&filter),
+            "the pages of `ids_in_category` must list the products in the subtree of {} once, by id",
+            category.path
+        );
     }
 }

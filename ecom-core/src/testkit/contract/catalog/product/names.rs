@@ -27,15 +27,15 @@ pub async fn slugs_are_unique(storage: &Arc<dyn Storage>) {
     let twin = coded(&env, "Chair", "two");
     is_taken("slug", env.insert_products(storage, &[twin]).await, "insert");
     let pair = [coded(&env, "Table", "three"), coded(&env, "Table", "four")];
-    is_taken("slug", env.insert_products(storage, &pair).await, "within a call");
+    is_taken("slug", env.insert_products(storage, &pair).await, "two equal slugs in one call");
     let numbered = Product { slug: Slug::trusted("chair-2".into()), ..coded(&env, "Chair", "five") };
-    env.insert_products(storage, std::slice::from_ref(&numbered)).await.expect("titles may be alike");
+    env.insert_products(storage, std::slice::from_ref(&numbered)).await.expect("two products may have the same title");
     let clash = Product { slug: first.slug.clone(), ..env.edited(&numbered) };
     is_taken("slug", env.update_product(storage, &numbered, &clash).await, "update");
     assert_eq!(
         matching(storage, &ProductFilter::default()).await,
         [first.id, numbered.id],
-        "what is refused leaves nothing behind"
+        "a write that is refused must store nothing"
     );
 }
 
@@ -58,9 +58,13 @@ pub async fn external_references_are_unique_and_found(storage: &Arc<dyn Storage>
     assert_eq!(
         found,
         [("1".to_owned(), a.id), ("x".to_owned(), b.id)],
-        "external ids are found bytewise, within their source, those of soft-deleted products too"
+        "`find_by_external` must compare ids bytewise, only within the given source, and include soft-deleted products"
     );
-    assert_eq!(read!(storage, products.find_by_external("erp", &[])), [], "no external ids find nothing");
+    assert_eq!(
+        read!(storage, products.find_by_external("erp", &[])),
+        [],
+        "`find_by_external` without ids must return nothing"
+    );
 }
 
 /// The slugs of `a` are `a`, `a-2` and `a-10`, but not `ab`, `a-2b` and `a-b`.
@@ -73,8 +77,12 @@ pub async fn taken_slugs_are_the_bases_and_their_numbers_and_nothing_else(storag
     let bases = ["a", "c", "e", "nowhere"].map(|s| Slug::trusted(s.to_owned()));
     let mut taken: Vec<String> = read!(storage, products.taken_slugs(&bases)).into_iter().collect();
     taken.sort();
-    assert_eq!(taken, ["a", "a-10", "a-2", "c-3"], "`e` is deleted, `d` was not asked for");
-    assert!(read!(storage, products.taken_slugs(&[])).is_empty(), "no bases have no taken slugs");
+    assert_eq!(
+        taken,
+        ["a", "a-10", "a-2", "c-3"],
+        "`taken_slugs` must leave out `e`, which is soft-deleted, and `d`, which is not a given base"
+    );
+    assert!(read!(storage, products.taken_slugs(&[])).is_empty(), "`taken_slugs` without bases must return nothing");
 }
 
 /// [`Slug::numbered`] shortens a slug of the maximum length.

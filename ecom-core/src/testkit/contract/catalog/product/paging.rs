@@ -46,7 +46,11 @@ async fn walk(storage: &Arc<dyn Storage>, filter: &ProductFilter, sort: ProductS
         assert!(page.items.len() <= limit as usize, "a page has at most `limit` rows");
         found.extend(page.items);
         let Some(next) = page.next else { return found };
-        assert_eq!(Keyset::decode(&next.encode(), &next.sort).unwrap(), next, "a cursor crosses the wire");
+        assert_eq!(
+            Keyset::decode(&next.encode(), &next.sort).unwrap(),
+            next,
+            "a decoded cursor must equal the one that was encoded"
+        );
         after = Some(next);
     }
 }
@@ -63,23 +67,23 @@ async fn check_walk(
     let order: Vec<ProductId> = reference.iter().map(|p| p.id).collect();
     let mut sorted = order.clone();
     sorted.sort();
-    assert_eq!(sorted, expected, "{at}: everything exactly once");
+    assert_eq!(sorted, expected, "{at}: the list must have every matching product exactly once");
     let mut ties = HashSet::new();
     for pair in reference.windows(2) {
         let (a, b) = (sort_value(&pair[0], sort), sort_value(&pair[1], sort));
         if a == b {
             ties.insert(pair[0].id < pair[1].id);
         } else {
-            assert_eq!(a > b, sort.is_descending(), "{at}: {a:?} comes before {b:?}");
+            assert_eq!(a > b, sort.is_descending(), "{at}: the list must be sorted, but {a:?} comes before {b:?}");
         }
     }
-    assert!(ties.len() < 2, "{at}: ids decide ties in one direction");
+    assert!(ties.len() < 2, "{at}: products with equal sort values must be ordered by id, all in the same direction");
     for limit in [1, 10, 34] {
         if limit == 1 && expected.len() > 40 {
             continue;
         }
         let by_cursor: Vec<ProductId> = walk(storage, filter, sort, limit).await.iter().map(|p| p.id).collect();
-        assert_eq!(by_cursor, order, "{at}: by cursor, pages of {limit}");
+        assert_eq!(by_cursor, order, "{at}: the pages by cursor, of {limit} rows, must together be the list");
         let mut by_offset: Vec<ProductId> = Vec::new();
         let mut pages = Pages::over(order.len());
         loop {
@@ -87,12 +91,16 @@ async fn check_walk(
             let offset = by_offset.len() as u64;
             let page = list(storage, filter, sort, &Paging::Offset { offset, limit }).await;
             by_offset.extend(page.items.iter().map(|p| p.id));
-            assert_eq!(page.next.is_some(), by_offset.len() < order.len(), "{at}: `next` says whether there is more");
+            assert_eq!(
+                page.next.is_some(),
+                by_offset.len() < order.len(),
+                "{at}: `next` must be set if and only if more rows follow"
+            );
             if page.next.is_none() {
                 break;
             }
         }
-        assert_eq!(by_offset, order, "{at}: by offset, pages of {limit}");
+        assert_eq!(by_offset, order, "{at}: the pages by offset, of {limit} rows, must together be the list");
     }
     order
 }
@@ -110,14 +118,17 @@ pub async fn every_sort_pages_through_everything_exactly_once(storage: &Arc<dyn 
             let next = Paging::Keyset { after: page.next.clone(), limit: 10 };
             let by_cursor = list(storage, &filter, sort, &next).await;
             let by_offset = list(storage, &filter, sort, &Paging::Offset { offset: 30, limit: 10 }).await;
-            assert_eq!(by_cursor.items, by_offset.items, "the first page by cursor is the first page by offset");
+            assert_eq!(
+                by_cursor.items, by_offset.items,
+                "the page after a cursor must be the page at the offset behind it"
+            );
             sorts.insert(page.next.unwrap().sort);
         }
     }
-    assert_eq!(sorts.len(), ProductSort::ALL.len(), "a cursor says which sort it belongs to");
+    assert_eq!(sorts.len(), ProductSort::ALL.len(), "every sort must name itself in its cursors");
     let beyond = Paging::Offset { offset: 10_000, limit: 10 };
     let page = list(storage, &ProductFilter::default(), ProductSort::PriceAsc, &beyond).await;
-    assert_eq!((page.items, page.next), (vec![], None), "a page past the end is empty and is the last");
+    assert_eq!((page.items, page.next), (vec![], None), "a page past the end must be empty and have no `next`");
 }
 
 /// Filtered lists are paged as unfiltered ones are.
@@ -138,7 +149,7 @@ pub async fn filtered_lists_page_exactly_once(storage: &Arc<dyn Storage>) {
         ProductFilter { status: Some(ProductStatus::Archived), ..ProductFilter::default() },
     ] {
         let expected = catalog.matching(&filter);
-        assert!(expected.len() > 5, "{filter:?}");
+        assert!(expected.len() > 5, "the test itself is at fault: too few products match {filter:?}");
         for sort in ProductSort::ALL {
             check_walk(storage, &filter, sort, &expected).await;
         }
@@ -161,7 +172,7 @@ pub async fn rows_that_come_and_go_move_no_cursor(storage: &Arc<dyn Storage>) {
     assert_eq!(
         seen,
         all.iter().map(|p| p.id).collect::<Vec<_>>(),
-        "a walk by cursor shows every row that was there all along once, whatever comes and goes"
+        "pages by cursor must contain each row that existed during the whole walk exactly once"
     );
 }
 
@@ -174,19 +185,33 @@ pub async fn a_product_without_skus_has_no_price_and_is_listed(storage: &Arc<dyn
     assert_eq!(get(storage, bare.id).await.as_ref(), Some(&bare), "a product without SKUs is read as it was inserted");
     for sort in ProductSort::ALL {
         let walked = walk(storage, &ProductFilter::default(), sort, 1).await;
-        assert_eq!(walked.iter().map(|p| p.id).collect::<HashSet<_>>().len(), 2, "{}", sort.as_str());
-        assert_eq!(walked.len(), 2, "{}", sort.as_str());
+        assert_eq!(
+            walked.iter().map(|p| p.id).collect::<HashSet<_>>().len(),
+            2,
+            "in the order {}, the list must have each product once, with or without a price",
+            sort.as_str()
+        );
+        assert_eq!(
+            walked.len(),
+            2,
+            "in the order {}, the list must have each product once, with or without a price",
+            sort.as_str()
+        );
     }
     for (min, max) in [(Some(0), None), (None, Some(i64::MAX)), (Some(0), Some(i64::MAX))] {
         let filter = ProductFilter { min_price: min.map(usd), max_price: max.map(usd), ..ProductFilter::default() };
-        assert_eq!(matching(storage, &filter).await, [priced.id], "no price is in no range: {min:?}..={max:?}");
+        assert_eq!(
+            matching(storage, &filter).await,
+            [priced.id],
+            "a product without a price must match no price filter: {min:?}..={max:?}"
+        );
     }
     let out = ProductFilter { availability: Some(AvailabilityStatus::OutOfStock), ..ProductFilter::default() };
     assert_eq!(matching(storage, &out).await, [bare.id], "a product without SKUs is out of stock, and is listed");
     assert_eq!(
         read!(storage, products.filters(&ProductFilter::default())).price,
         Some((usd(500), usd(500))),
-        "a product without SKUs has no part in the price range"
+        "the price range must ignore products without SKUs"
     );
 }
 
@@ -205,7 +230,11 @@ pub async fn counts_stop_at_their_bound(storage: &Arc<dyn Storage>) {
             (n - 1, Total { count: n - 1, exact: false }),
             (1, Total { count: 1, exact: false }),
         ] {
-            assert_eq!(read!(storage, products.count(&filter, bound)), expected, "up to {bound}: {filter:?}");
+            assert_eq!(
+                read!(storage, products.count(&filter, bound)),
+                expected,
+                "`count` with the bound {bound}: {filter:?}"
+            );
         }
     }
 }

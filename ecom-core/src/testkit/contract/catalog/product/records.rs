@@ -62,7 +62,7 @@ pub async fn every_field_survives_a_round_trip(storage: &Arc<dyn Storage>) {
         "`get_many` returns every field as it was inserted"
     );
     let page = list(storage, &ProductFilter::default(), ProductSort::CreatedAsc, &Paging::first(9)).await;
-    assert_eq!(page.items, both, "a list shows whole products");
+    assert_eq!(page.items, both, "a list must return every field as it was inserted");
     assert_eq!(get(storage, ProductId(env.ids.next())).await, None, "`get` of an unknown id finds nothing");
     assert_eq!(read!(storage, products.get_by_slug("nowhere")), None, "`get_by_slug` of an unknown slug finds nothing");
 }
@@ -78,7 +78,7 @@ pub async fn many_are_read_by_id_in_order(storage: &Arc<dyn Storage>) {
     assert_eq!(
         read!(storage, products.get_many(&ids, IncludeDeleted::No)),
         all,
-        "`get_many` returns those that exist, once each, by id"
+        "`get_many` must return each existing product once, ordered by id"
     );
     assert_eq!(read!(storage, products.get_many(&[], IncludeDeleted::Yes)), [], "`get_many` of no ids finds nothing");
 }
@@ -128,7 +128,7 @@ pub async fn locked_edits_are_never_lost(storage: &Arc<dyn Storage>) {
     assert_eq!(
         (found.tags.len(), found.audit.version, found.revision),
         (16, 17, 17),
-        "of 16 editors who lock, read and write, none loses the work of another"
+        "16 writers each lock, read and update the product, and no update may be lost"
     );
 }
 
@@ -145,13 +145,13 @@ pub async fn a_single_read_is_one_statement(storage: &Arc<dyn Storage>) {
         connection.products().get(p.id, IncludeDeleted::No).await.unwrap().is_some(),
         "`get` finds a product that was inserted"
     );
-    assert_eq!(storage.statements() - before, 1, "by id");
+    assert_eq!(storage.statements() - before, 1, "`get` must take one statement");
     let before = storage.statements();
     assert!(
         connection.products().get_by_slug("p").await.unwrap().is_some(),
         "`get_by_slug` finds a product that was inserted"
     );
-    assert_eq!(storage.statements() - before, 1, "by slug");
+    assert_eq!(storage.statements() - before, 1, "`get_by_slug` must take one statement");
 }
 
 /// The number of statements does not depend on the number of rows.
@@ -166,17 +166,17 @@ pub async fn a_page_costs_the_same_statements_for_5_and_100_rows(storage: &Arc<d
     for rows in [5_u32, 100] {
         let start = storage.statements();
         let page = connection.products().list(&filter, ProductSort::PriceAsc, &Paging::first(rows)).await.unwrap();
-        assert_eq!(page.items.len(), rows as usize, "a page has as many rows as were asked for");
+        assert_eq!(page.items.len(), rows as usize, "a page must have `limit` rows if so many match");
         let listed = storage.statements();
         connection.products().list(&narrow, ProductSort::TitleAsc, &Paging::first(rows)).await.unwrap();
         let narrowed = storage.statements();
         let many = connection.products().get_many(&ids[..rows as usize], IncludeDeleted::Yes).await.unwrap();
-        assert_eq!(many.len(), rows as usize, "`get_many` returns all that exist");
+        assert_eq!(many.len(), rows as usize, "`get_many` must return every existing product");
         let end = storage.statements();
-        assert_eq!((listed - start, narrowed - listed), (1, 1), "a page is one statement");
+        assert_eq!((listed - start, narrowed - listed), (1, 1), "a page must take one statement");
         cost.push(end - narrowed);
     }
-    assert_eq!(cost[0], cost[1], "100 products by id cost what 5 cost");
+    assert_eq!(cost[0], cost[1], "`get_many` of 100 products must take as many statements as `get_many` of 5");
 }
 
 /// Inserts and updates fail and write nothing.
@@ -186,14 +186,14 @@ pub async fn r16_a_category_that_is_gone_is_a_bad_reference(storage: &Arc<dyn St
     let p = Product { categories: vec![(&nowhere).into()], ..env.priced("P", 100, 1) };
     let answer = env.insert_products(storage, std::slice::from_ref(&p)).await;
     assert_eq!(
-        code_of(answer, "a category that is not there"),
+        code_of(answer, "a category that does not exist"),
         ErrorCode::Validation,
         "an insert with an unknown category is refused as `VALIDATION_FAILED`"
     );
     assert_eq!(
         read!(storage, products.get(p.id, IncludeDeleted::Yes)),
         None,
-        "an insert that is refused leaves nothing behind"
+        "an insert that is refused must store nothing"
     );
 
     let p = env.priced("Q", 100, 1);
@@ -201,11 +201,11 @@ pub async fn r16_a_category_that_is_gone_is_a_bad_reference(storage: &Arc<dyn St
     let after = Product { categories: vec![(&nowhere).into()], ..env.edited(&p) };
     let answer = env.update_product(storage, &p, &after).await;
     assert_eq!(
-        code_of(answer, "a category that is not there"),
+        code_of(answer, "a category that does not exist"),
         ErrorCode::Validation,
         "an update to an unknown category is refused as `VALIDATION_FAILED`"
     );
-    assert_eq!(get(storage, p.id).await, Some(p), "an update that is refused changes nothing");
+    assert_eq!(get(storage, p.id).await, Some(p), "an update that is refused must change nothing");
 }
 
 /// An update sets and clears every field.
@@ -220,7 +220,11 @@ pub async fn every_field_is_updated(storage: &Arc<dyn Storage>) {
     let after = Product { id: p.id, skus: p.skus.clone(), audit: edited.audit, revision: 12, ..full };
     env.update_product(storage, &p, &after).await.unwrap();
     assert_eq!(get(storage, p.id).await.as_ref(), Some(&after), "an update writes every field");
-    assert_eq!(read!(storage, products.get_by_slug("p")), None, "the old slug no longer leads to the product");
+    assert_eq!(
+        read!(storage, products.get_by_slug("p")),
+        None,
+        "the old slug must not find the product after its change"
+    );
 
     let emptied = Product {
         description: None,
@@ -239,7 +243,7 @@ pub async fn every_field_is_updated(storage: &Arc<dyn Storage>) {
     };
     env.update_product(storage, &after, &emptied).await.unwrap();
     assert_eq!(get(storage, p.id).await.as_ref(), Some(&emptied), "an update empties every field that can be empty");
-    assert_eq!(get(storage, other.id).await.as_ref(), Some(&other), "other rows stay as they are");
+    assert_eq!(get(storage, other.id).await.as_ref(), Some(&other), "an update must not change other rows");
 }
 
 /// Entries are added, removed and reordered, and lists follow.
@@ -271,11 +275,19 @@ pub async fn tags_images_and_categories_are_replaced_in_order(storage: &Arc<dyn 
         );
         for tag in ["a", "b", "c", "z", "zebra"] {
             let filter = ProductFilter { tag: Some(tag.into()), ..ProductFilter::default() };
-            assert_eq!(matching(storage, &filter).await.len(), usize::from(tags.contains(&tag)), "tag {tag}");
+            assert_eq!(
+                matching(storage, &filter).await.len(),
+                usize::from(tags.contains(&tag)),
+                "a filter by the tag {tag} must find the product if and only if it has the tag"
+            );
         }
         for (n, c) in cats.iter().enumerate() {
             let filter = ProductFilter { category: Some(c.id), ..ProductFilter::default() };
-            assert_eq!(matching(storage, &filter).await.len(), usize::from(categories.contains(&n)), "category {n}");
+            assert_eq!(
+                matching(storage, &filter).await.len(),
+                usize::from(categories.contains(&n)),
+                "a filter by category {n} must find the product if and only if it is in the category"
+            );
         }
         before = after;
     }
@@ -295,19 +307,19 @@ pub async fn r01_an_update_from_an_old_version_changes_nothing(storage: &Arc<dyn
     let loser = Product { title: "second".into(), tags: vec!["lost".into()], ..env.edited(&q) };
     let answer = uow.products().update(&q, &loser).await;
     assert_eq!(
-        code_of(answer, "an update from an old version"),
+        code_of(answer, "an update from an outdated version"),
         ErrorCode::VersionConflict,
-        "an update from an old version is refused as `VERSION_CONFLICT`"
+        "an update from an outdated version must fail with `VERSION_CONFLICT`"
     );
     drop(uow);
-    assert_eq!(get(storage, p.id).await, Some(p), "a unit of work that is dropped changes nothing");
+    assert_eq!(get(storage, p.id).await, Some(p), "a unit of work that is dropped must change nothing");
     assert_eq!(
         get(storage, q.id).await,
         Some(winner),
-        "an update from an old version does not overwrite the newer one"
+        "an update from an outdated version must not overwrite the newer one"
     );
     let lost = ProductFilter { tag: Some("lost".into()), ..ProductFilter::default() };
-    assert_eq!(matching(storage, &lost).await, [], "what was refused is in no list");
+    assert_eq!(matching(storage, &lost).await, [], "an update that is refused must not appear in any list");
 }
 
 /// The pages contain soft-deleted products too, and are ordered by id.
@@ -350,7 +362,7 @@ pub async fn r03_refreshing_categories_moves_revisions_once(storage: &Arc<dyn St
     assert_eq!(
         get(storage, expected.id).await,
         Some(expected),
-        "`refresh_categories` moves the revision of a product once and not its version, and shows the new name"
+        "`refresh_categories` must increase the revision once, keep the version, and show the new name"
     );
     assert_eq!(
         get(storage, without.id).await,

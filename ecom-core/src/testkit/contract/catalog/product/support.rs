@@ -32,10 +32,10 @@ pub(super) async fn list(
 /// Returns the ids of all matching products, in ascending order.
 pub(super) async fn matching(storage: &Arc<dyn Storage>, filter: &ProductFilter) -> Vec<ProductId> {
     let page = list(storage, filter, ProductSort::CreatedAsc, &Paging::first(1_000)).await;
-    assert_eq!(page.next, None, "a page that holds all rows is the last");
+    assert_eq!(page.next, None, "a page with all rows must have no `next`");
     let mut ids: Vec<ProductId> = page.items.iter().map(|p| p.id).collect();
     let total = read!(storage, products.count(filter, 1_000));
-    assert_eq!(total, Total { count: ids.len() as u64, exact: true }, "count and list agree: {filter:?}");
+    assert_eq!(total, Total { count: ids.len() as u64, exact: true }, "`count` must agree with the list: {filter:?}");
     ids.sort();
     ids
 }

@@ -1,0 +1,48 @@
+//! The result of an audit.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::error::Entity;
+
+/// The result of an audit of the shop (R41).
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct AuditReport {
+    /// How many SKUs were checked.
+    pub skus: u64,
+    /// How many orders were checked.
+    pub orders: u64,
+    /// What is wrong. Empty unless there is a defect or somebody has changed rows without the library.
+    pub findings: Vec<AuditFinding>,
+}
+
+impl AuditReport {
+    /// Returns true if nothing is wrong.
+    pub const fn is_clean(&self) -> bool {
+        self.findings.is_empty()
+    }
+}
+
+/// A row, or several rows that belong together, that contradict a rule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AuditFinding {
+    /// The kind of the row.
+    pub entity: Entity,
+    /// The id of the row.
+    pub id: Uuid,
+    /// What is wrong, with the number of the rule.
+    pub message: String,
+}
+
+/// The stock of a SKU and the sum of its ledger, read at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerSum {
+    /// The SKU.
+    pub sku_id: crate::id::SkuId,
+    /// The stock on hand of the SKU.
+    pub on_hand: i64,
+    /// The sum of its movements.
+    pub ledger: i64,
+    /// How many of its movements name an order line that does not exist or sells another SKU.
+    pub orphans: u64,
+}

@@ -1,0 +1,147 @@
+//! The audit: recomputes from rows what the shop stores for speed.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::domain::access::principal::{Permission, Principal};
+use crate::domain::platform::audit::{AuditFinding, AuditReport};
+use crate::domain::sales::order::OrderRecord;
+use crate::error::{Entity, Result};
+use crate::id::{OrderId, OrderLineId, SkuId};
+use crate::port::storage::Connection;
+use crate::service::run::context::Context;
+
+/// How many SKUs or orders one batch checks.
+const BATCH: u32 = 200;
+/// How many times an order is read again that changes while it is read.
+const TRIES: usize = 10;
+
+/// The service that audits a shop.
+///
+/// A method for which the principal of the service lacks a permission fails with
+/// [`Error::Forbidden`](crate::Error::Forbidden), in addition to the errors that it lists.
+///
+/// ```
+/// # async fn app(shop: ecom_core::Shop) -> ecom_core::Result<()> {
+/// let report = shop.audit().run().await?;
+/// for finding in &report.findings {
+///     println!("{} {}: {}", finding.entity, finding.id, finding.message);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct AuditService<'a> {
+    cx: &'a Arc<Context>,
+    who: &'a Principal,
+}
+
+impl<'a> AuditService<'a> {
+    pub(crate) const fn new(cx: &'a Arc<Context>, who: &'a Principal) -> Self {
+        Self { cx, who }
+    }
+
+    /// Recomputes the stock of every SKU from its ledger, and every sum, discount, credit note and status of every order
+    /// from its rows (R11, R18, R23, R27, R35, R36, R39). It reads in many short batches, blocks no writer, and can run
+    /// while the shop sells.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn run(&self) -> Result<AuditReport> {
+        self.who.require(Permission::AuditRun)?;
+        let mut report = AuditReport::default();
+        self.audit_stock(&mut report).await?;
+        self.audit_orders(&mut report).await?;
+        Ok(report)
+    }
+
+    async fn audit_stock(&self, report: &mut AuditReport) -> Result<()> {
+        let mut after: Option<SkuId> = None;
+        loop {
+            // A connection for each batch, so that the audit does not hold one for long.
+            let sums = self.cx.storage.connect().await?.inventory().ledgers(after, BATCH).await?;
+            for sum in &sums {
+                let mut find = |message: String| {
+                    report.findings.push(AuditFinding { entity: Entity::Sku, id: sum.sku_id.0, message });
+                };
+                if sum.on_hand != sum.ledger {
+                    find(format!("on hand is {}, but the ledger adds up to {} (R11)", sum.on_hand, sum.ledger));
+                }
+                if sum.on_hand < 0 {
+                    find(format!("on hand is {} (R7)", sum.on_hand));
+                }
+                if sum.orphans > 0 {
+                    find(format!("{} movements name an order line that does not sell this SKU (R23)", sum.orphans));
+                }
+            }
+            report.skus += sums.len() as u64;
+            match sums.last() {
+                Some(last) if sums.len() == BATCH as usize => after = Some(last.sku_id),
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    async fn audit_orders(&self, report: &mut AuditReport) -> Result<()> {
+        let mut after: Option<OrderId> = None;
+        loop {
+            let mut db = self.cx.storage.connect().await?;
+            let ids = db.orders().ids_after(after, BATCH).await?;
+            let mut left = ids.clone();
+            for _ in 0..TRIES {
+                if left.is_empty() {
+                    break;
+                }
+                left = check(&mut *db, &left, report).await?;
+            }
+            for id in left {
+                let message =
+                    "changes so often that it could not be read at one moment: run the audit again".to_owned();
+                report.findings.push(AuditFinding { entity: Entity::Order, id: id.0, message });
+            }
+            report.orders += ids.len() as u64;
+            match ids.last() {
+                Some(last) if ids.len() == BATCH as usize => after = Some(*last),
+                _ => return Ok(()),
+            }
+        }
+    }
+}
+
+/// Checks orders, and returns those that changed meanwhile. Every change of an order, its lines, its bills or its stock
+/// increases the version of the order, so what is read between two reads of one version belongs together.
+async fn check(db: &mut dyn Connection, ids: &[OrderId], report: &mut AuditReport) -> Result<Vec<OrderId>> {
+    let records = db.orders().records(ids).await?;
+    let moved: HashMap<OrderLineId, i64> = db.orders().moved(ids).await?.into_iter().collect();
+    let histories: HashMap<OrderId, (i64, i64)> =
+        db.orders().versions(ids).await?.into_iter().map(|(id, version, entries)| (id, (version, entries))).collect();
+    let mut changed = Vec::new();
+    for record in records {
+        let id = record.order.id;
+        let Some((version, entries)) = histories.get(&id) else { continue };
+        if *version != record.order.audit.version {
+            changed.push(id);
+            continue;
+        }
+        let mut find = |message: String| {
+            report.findings.push(AuditFinding { entity: Entity::Order, id: id.0, message });
+        };
+        record.findings().into_iter().for_each(&mut find);
+        stock_findings(&record, &moved).into_iter().for_each(&mut find);
+        if entries != version {
+            find(format!("the history has {entries} entries, but the order has version {version} (R19)"));
+        }
+    }
+    Ok(changed)
+}
+
+/// Returns the lines whose movements are not those of the units that were sold and not canceled (R23).
+fn stock_findings(record: &OrderRecord, moved: &HashMap<OrderLineId, i64>) -> Vec<String> {
+    let lines = record.order.lines.iter().filter_map(|line| {
+        let taken = -moved.get(&line.id).copied().unwrap_or(0);
+        let expected = if line.takes_stock { line.remaining() } else { 0 };
+        (taken != expected)
+            .then(|| format!("line {}: the ledger took {taken} pieces, but {expected} units are sold (R23)", line.id))
+    });
+    lines.collect()
+}

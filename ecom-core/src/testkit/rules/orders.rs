@@ -1,0 +1,657 @@
+//! Orders and bills: nothing oversold, nothing lost (R5, R7–R13, R16–R19, R23, R36, R39, R41, R43 and R44).
+
+use std::collections::{BTreeSet, HashSet};
+
+use futures::future::join_all;
+use serde_json::{Value, json};
+
+use super::ShopFixture;
+use super::support::{conflict, fields, from, me, v};
+use crate::config::ShopConfig;
+use crate::domain::catalog::product::Product;
+use crate::domain::common::{DeleteMode, ExpectedVersion, IncludeDeleted};
+use crate::domain::platform::outbox::EventKind;
+use crate::domain::sales::bill::{BillFilter, BillKind, BillPatch, BillSort, BillStatus};
+use crate::domain::sales::customer::Customer;
+use crate::domain::sales::order::input::{CancelUnits, LineChange, OrderEdit, OrderInput, OrderLineInput, OrderPatch};
+use crate::domain::sales::order::{ChangeKind, DeliveryMethod, Order, OrderFilter, OrderSort, OrderStatus};
+use crate::domain::stock::inventory::StockReason;
+use crate::error::{Conflict, ErrorCode, FieldCode, Result, SalesConflict, StockConflict};
+use crate::id::OrderId;
+use crate::paging::Paging;
+
+tests! {
+    __shop_orders: [
+        r07_an_order_takes_stock_and_writes_ledger_bill_and_history,
+        r07_the_demand_of_all_lines_is_summed_and_every_shortage_is_named,
+        r07_orders_placed_at_once_sell_each_piece_once,
+        r07_orders_of_several_processes_sell_each_piece_once,
+        r07_a_refused_order_leaves_nothing,
+        r08_a_wrong_price_is_refused_with_both_prices,
+        r08_the_price_is_the_current_one_less_the_discount,
+        r09_lines_of_a_pending_order_are_edited_and_stock_follows,
+        r09_an_order_that_has_started_is_not_edited,
+        r10_an_order_canceled_many_times_at_once_restores_stock_once,
+        r10_a_deleted_sku_does_not_stop_a_cancel,
+        r05_what_was_sold_is_not_removed_for_good,
+        r01_edits_of_an_order_name_the_version,
+        r13_each_change_of_an_order_has_its_event_without_personal_data,
+        r17_references_to_what_is_not_there_name_the_field,
+        r19_an_order_keeps_what_was_sold,
+        r36_units_are_canceled_with_a_credit_note,
+        r39_a_paid_bill_is_frozen,
+        r41_the_audit_is_clean_and_finds_what_somebody_broke,
+        r43_numbers_are_unique_and_carry_the_year,
+        r43_a_number_that_a_caller_took_is_skipped,
+        r44_a_draft_is_filled_later,
+        lists_of_orders_and_bills_filter_and_page,
+        a_status_moves_only_as_the_rules_allow,
+        a_deleted_order_is_canceled_and_hidden,
+        an_order_by_code_finds_its_sku,
+    ]
+}
+
+/// A product with one SKU, `stock` pieces at 10.00.
+async fn stocked(f: &ShopFixture, title: &str, stock: i64) -> Product {
+    f.product(json!({ "title": title, "price": "10.00", "stock": stock })).await
+}
+
+async fn buyer(f: &ShopFixture) -> Customer {
+    let input = json!({ "first_name": "Ada", "last_name": "Lovelace", "email": "ada@example.com" });
+    f.shop.acting_as(me()).customers().create(&from(&input)).await.unwrap()
+}
+
+fn guest(lines: Value) -> OrderInput {
+    from(&json!({
+        "customer": { "first_name": "Grace", "last_name": "Hopper", "email": "grace@example.com" },
+        "delivery_method": "on_hand",
+        "lines": lines,
+    }))
+}
+
+fn line(p: &Product, quantity: i64) -> Value {
+    let price = p.skus[0].final_price(p.discount);
+    json!({ "sku_id": p.skus[0].id, "quantity": quantity, "unit_price": price.amount() })
+}
+
+/// Returns the code of a refusal; `None` if the call succeeded.
+fn code<T>(result: &Result<T>) -> Option<ErrorCode> {
+    result.as_ref().err().map(crate::error::Error::code)
+}
+
+impl ShopFixture {
+    async fn order(&self, lines: Value) -> Result<Order> {
+        self.shop.acting_as(me()).orders().place(&guest(lines)).await
+    }
+
+    async fn on_hand(&self, p: &Product) -> i64 {
+        self.shop.inventory().level(p.skus[0].id).await.unwrap().on_hand
+    }
+
+    async fn again(&self, id: OrderId) -> Order {
+        self.shop.orders().get(id, IncludeDeleted::Yes).await.unwrap()
+    }
+
+    async fn audited(&self) {
+        let report = self.shop.audit().run().await.unwrap();
+        assert!(report.is_clean(), "the audit must be clean: {report:#?}");
+    }
+}
+
+/// Placing an order takes the stock and writes the ledger, the bill and the history, and the order reads as it was placed.
+pub async fn r07_an_order_takes_stock_and_writes_ledger_bill_and_history(f: &ShopFixture) {
+    let (pen, ink) = (stocked(f, "Pen", 10).await, stocked(f, "Ink", 5).await);
+    let ada = buyer(f).await;
+    let input: OrderInput = from(&json!({
+        "customer_id": ada.id,
+        "delivery_method": "home_delivery",
+        "shipping_address": { "street": "Ockham Lane", "city": "London", "country": "gb" },
+        "payment_type": "card",
+        "discount": "3.00",
+        "attributes": { "gift": true },
+        "lines": [line(&pen, 2), line(&ink, 1)],
+    }));
+    let order = f.shop.acting_as(me()).orders().place(&input).await.unwrap();
+    assert_eq!(order.status, OrderStatus::Pending);
+    assert_eq!(order.buyer.email.as_deref(), Some("ada@example.com"));
+    assert_eq!(order.totals.total.to_string(), "27.00 USD");
+    assert_eq!(order.shipping_address.as_ref().and_then(|a| a.country.as_deref()), Some("GB"));
+    assert_eq!((f.on_hand(&pen).await, f.on_hand(&ink).await), (8, 4));
+    assert_eq!(f.again(order.id).await, order, "the order must read as it was placed");
+    let bills = f.shop.bills().of_order(order.id).await.unwrap();
+    assert_eq!((bills.len(), bills[0].totals, bills[0].status), (1, order.totals, BillStatus::Open));
+    let (page, _) = f.shop.inventory().movements(pen.skus[0].id, &Paging::first(10)).await.unwrap();
+    let taken = &page.items[0];
+    assert_eq!((taken.delta, taken.reason, taken.order_line_id), (-2, StockReason::Order, Some(order.lines[0].id)));
+    assert_eq!(taken.reference.as_deref(), Some(order.number.as_str()));
+    let history = f.shop.orders().history(order.id).await.unwrap();
+    assert_eq!((history.len(), history[0].kind, history[0].to), (1, ChangeKind::Placed, OrderStatus::Pending));
+    f.audited().await;
+}
+
+/// The demand of several lines of one SKU is summed before it is compared with the stock.
+pub async fn r07_the_demand_of_all_lines_is_summed_and_every_shortage_is_named(f: &ShopFixture) {
+    let (pen, ink, cap) = (stocked(f, "Pen", 3).await, stocked(f, "Ink", 1).await, stocked(f, "Cap", 9).await);
+    let lines = json!([line(&pen, 2), line(&ink, 2), line(&pen, 2), line(&cap, 1)]);
+    match conflict(f.order(lines).await, "two lines of one SKU that together ask for more than there is") {
+        Conflict::Stock(StockConflict::Insufficient { shortages }) => {
+            let short: BTreeSet<_> = shortages.iter().map(|s| (s.sku_id, s.requested, s.available)).collect();
+            assert_eq!(short, BTreeSet::from([(pen.skus[0].id.0, 4, 3), (ink.skus[0].id.0, 2, 1)]));
+        }
+        other => panic!("the error must be INSUFFICIENT_STOCK, but is {other}"),
+    }
+    f.order(json!([line(&pen, 2), line(&pen, 1)])).await.unwrap();
+    assert_eq!(f.on_hand(&pen).await, 0);
+}
+
+/// Of orders that are placed at once, as many succeed as there are pieces.
+pub async fn r07_orders_placed_at_once_sell_each_piece_once(f: &ShopFixture) {
+    let (pen, ink) = (stocked(f, "Pen", 20).await, stocked(f, "Ink", 1_000).await);
+    let orders = (0..60).map(|_| f.order(json!([line(&pen, 1), line(&ink, 2)])));
+    let placed = join_all(orders).await;
+    let sold = placed.iter().filter(|o| o.is_ok()).count();
+    assert_eq!((sold, f.on_hand(&pen).await, f.on_hand(&ink).await), (20, 0, 960));
+    for refusal in placed.into_iter().filter(Result::is_err) {
+        assert_eq!(code(&refusal), Some(ErrorCode::InsufficientStock));
+    }
+    f.audited().await;
+}
+
+/// Several processes that sell the same SKUs neither oversell nor block each other.
+pub async fn r07_orders_of_several_processes_sell_each_piece_once(f: &ShopFixture) {
+    let (pen, ink) = (stocked(f, "Pen", 30).await, stocked(f, "Ink", 30).await);
+    let shops: Vec<_> = (0..3).map(|_| f.another(ShopConfig::default(), f.cache())).collect();
+    let orders = (0..90).map(|i| {
+        let shop = &shops[i % 3];
+        // In both orders, so that locks would wait in a circle if they were taken in the order of the lines.
+        let lines = if i % 2 == 0 { [line(&pen, 1), line(&ink, 1)] } else { [line(&ink, 1), line(&pen, 1)] };
+        let input = guest(json!(lines));
+        async move { shop.orders().place(&input).await }
+    });
+    let placed = join_all(orders).await;
+    let sold = placed.iter().filter(|o| o.is_ok()).count();
+    assert_eq!((sold, f.on_hand(&pen).await, f.on_hand(&ink).await), (30, 0, 0));
+    for refusal in placed.into_iter().filter(Result::is_err) {
+        assert_eq!(code(&refusal), Some(ErrorCode::InsufficientStock), "contention must not reach the caller");
+    }
+    f.audited().await;
+}
+
+/// An order that is refused leaves no row and no event.
+pub async fn r07_a_refused_order_leaves_nothing(f: &ShopFixture) {
+    let pen = stocked(f, "Pen", 3).await;
+    let before = f.snapshot().await;
+    assert!(f.order(json!([line(&pen, 4)])).await.is_err());
+    let discount = OrderInput { discount: Some(31.into()), ..guest(json!([line(&pen, 3)])) };
+    assert!(f.shop.orders().place(&discount).await.is_err());
+    assert_eq!(f.snapshot().await, before, "a refused order must write nothing");
+    let all = OrderFilter { include_deleted: IncludeDeleted::Yes, ..OrderFilter::default() };
+    let (page, _) = f.shop.orders().list(&all, OrderSort::default(), &Paging::first(10)).await.unwrap();
+    assert!(page.items.is_empty(), "a refused order must not be stored");
+}
+
+/// A price that is not the current one is refused with both prices.
+pub async fn r08_a_wrong_price_is_refused_with_both_prices(f: &ShopFixture) {
+    let pen = stocked(f, "Pen", 3).await;
+    let lines = json!([line(&pen, 1), { "sku_id": pen.skus[0].id, "quantity": 1, "unit_price": "9.99" }]);
+    match conflict(f.order(lines).await, "a price that is not the current one") {
+        Conflict::Sales(SalesConflict::PriceMismatch { prices, .. }) => {
+            assert_eq!(prices.len(), 1);
+            assert_eq!(prices[0].field, "lines[1].unit_price");
+            assert_eq!(
+                (prices[0].expected.to_string(), prices[0].found.to_string()),
+                ("10.00 USD".to_owned(), "9.99 USD".to_owned())
+            );
+        }
+        other => panic!("the error must be PRICE_MISMATCH, but is {other}"),
+    }
+    assert_eq!(f.on_hand(&pen).await, 3);
+}
+
+/// The current price is the list price less the discount of the product.
+pub async fn r08_the_price_is_the_current_one_less_the_discount(f: &ShopFixture) {
+    let pen = stocked(f, "Pen", 3).await;
+    let pen = f.patch(&pen, json!({ "discount_percentage": "33.33" })).await.unwrap();
+    let old = json!([{ "sku_id": pen.skus[0].id, "quantity": 1, "unit_price": "10.00" }]);
+    assert_eq!(code(&f.order(old).await), Some(ErrorCode::PriceMismatch));
+    let order = f.order(json!([line(&pen, 1)])).await.unwrap();
+    let sold = &order.lines[0];
+    assert_eq!(
+        (sold.list_price.to_string(), sold.unit_price.to_string()),
+        ("10.00 USD".to_owned(), "6.67 USD".to_owned())
+    );
+}
+
+/// Stock, totals and the bill follow an edit of the lines in the same transaction.
+pub async fn r09_lines_of_a_pending_order_are_edited_and_stock_follows(f: &ShopFixture) {
+    let (pen, ink) = (stocked(f, "Pen", 10).await, stocked(f, "Ink", 10).await);
+    let order = f.order(json!([line(&pen, 2)])).await.unwrap();
+    let orders = f.shop.acting_as(me()).orders();
+    let edit = OrderEdit::default()
+        .with(LineChange::quantity(order.lines[0].id, 5))
+        .line(from::<OrderLineInput>(&line(&ink, 3)));
+    let order = orders.edit(order.id, v(1), &edit).await.unwrap();
+    assert_eq!((order.totals.total.to_string(), order.audit.version), ("80.00 USD".to_owned(), 2));
+    assert_eq!((f.on_hand(&pen).await, f.on_hand(&ink).await), (5, 7));
+    let remove = OrderEdit::default().with(LineChange::quantity(order.lines[0].id, 0));
+    let order = orders.edit(order.id, v(2), &remove).await.unwrap();
+    assert_eq!((order.lines[0].quantity, f.on_hand(&pen).await), (0, 10));
+    let back = OrderEdit::default().with(LineChange::quantity(order.lines[0].id, 1));
+    let refused = fields(orders.edit(order.id, v(3), &back).await, "a line that was removed");
+    assert_eq!(refused["change[0].line_id"], FieldCode::Inconsistent);
+    let much = OrderEdit::default().with(LineChange::quantity(order.lines[1].id, 11));
+    assert_eq!(code(&orders.edit(order.id, v(3), &much).await), Some(ErrorCode::InsufficientStock));
+    let bills = f.shop.bills().of_order(order.id).await.unwrap();
+    assert_eq!(bills[0].totals, order.totals, "the bill must follow the lines");
+    f.audited().await;
+}
+
+/// An order that is in progress is not edited.
+pub async fn r09_an_order_that_has_started_is_not_edited(f: &ShopFixture) {
+    let pen = stocked(f, "Pen", 10).await;
+    let order = f.order(json!([line(&pen, 2)])).await.unwrap();
+    let orders = f.shop.acting_as(me()).orders();
+    let order = orders.start(order.id, ExpectedVersion::Unspecified).await.unwrap();
+    let edit = OrderEdit::default().with(LineChange::quantity(order.lines[0].id, 1));
+    let refused = orders.edit(order.id, v(order.audit.version), &edit).await;
+    assert_eq!(code(&refused), Some(ErrorCode::OrderStatusConflict));
+    assert_eq!(f.on_hand(&pen).await, 8);
+}
+
+/// However often and from wherever an order is canceled, its stock is restored once.
+pub async fn r10_an_order_canceled_many_times_at_once_restores_stock_once(f: &ShopFixture) {
+    let (pen, ink) = (stocked(f, "Pen", 10).await, stocked(f, "Ink", 10).await);
+    let order = f.order(json!([line(&pen, 2), line(&ink, 3)])).await.unwrap();
+    let other = f.another(ShopConfig::default(), f.cache());
+    let cancels = (0..40).map(|i| {
+        let shop = if i % 2 == 0 { &f.shop } else { &other };
+        async move { shop.orders().cancel(order.id).await }
+    });
+    for canceled in join_all(cancels).await {
+        assert_eq!(canceled.unwrap().status, OrderStatus::Canceled);
+    }
+    assert_eq!((f.on_hand(&pen).await, f.on_hand(&ink).await), (10, 10));
+    let history = f.shop.orders().history(order.id).await.unwrap();
+    assert_eq!(history.iter().filter(|c| c.kind == ChangeKind::Canceled).count(), 1);
+    f.audited().await;
+}
+
+/// An order is canceled although its product was deleted.
+pub async fn r10_a_deleted_sku_does_not_stop_a_cancel(f: &ShopFixture) {
+    let pen = stocked(f, "Pen", 10).await;
+    let order = f.order(json!([line(&pen, 2)])).await.unwrap();
+    f.delete(&f.fresh(pen.id).await, DeleteMode::Soft).await.unwrap();
+    let order = f.shop.orders().cancel(order.id).await.unwrap();
+    assert_eq!((order.status, f.on_hand(&pen).await), (OrderStatus::Canceled, 10));
+    f.audited().await;
+}
+
+/// A product or customer that an order refers to is only soft-deleted.
+pub async fn r05_what_was_sold_is_not_removed_for_good(f: &ShopFixture) {
+    let pen = stocked(f, "Pen", 10).await;
+    let ada = buyer(f).await;
+    let input = OrderInput::new(ada.id, DeliveryMethod::OnHand).line(from(&line(&pen, 1)));
+    let order = f.shop.orders().place(&input).await.unwrap();
+    f.shop.orders().cancel(order.id).await.unwrap();
+    let fresh = f.fresh(pen.id).await;
+    assert_eq!(code(&f.delete(&fresh, DeleteMode::Force).await), Some(ErrorCode::HasSales));
+    let removed = f.shop.customers().delete(ada.id, v(1), DeleteMode::Force).await;
+    assert_eq!(code(&removed), Some(ErrorCode::HasSales));
+    f.delete(&fresh, DeleteMode::Soft).await.unwrap();
+    f.shop.customers().delete(ada.id, v(1), DeleteMode::Soft).await.unwrap();
+    assert_eq!(f.again(order.id).await.buyer.first_name.as_deref(), Some("Ada"));
+    f.audited().await;
+}
+
+/// An edit names the version of the order; of several writers of one version, one wins.
+pub async fn r01_edits_of_an_order_name_the_version(f: &ShopFixture) {
+    let pen = stocked(f, "Pen", 10).await;
+    let order = f.order(json!([line(&pen, 2)])).await.unwrap();
+    let orders = f.shop.acting_as(me()).orders();
+    let edit = OrderEdit::default().with(LineChange::quantity(order.lines[0].id, 1));
+    let without = orders.edit(order.id, ExpectedVersion::Unspecified, &edit).await;
+    assert_eq!(code(&without), Some(ErrorCode::VersionRequired));
+    assert_eq!(code(&orders.edit(order.id, v(2), &edit).await), Some(ErrorCode::VersionConflict));
+    let units = [CancelUnits { line_id: order.lines[0].id, quantity: 1 }];
+    let edits = (0..10).map(|_| orders.cancel_units(order.id, v(1), &units));
+    let done = join_all(edits).await.into_iter().filter(Result::is_ok).count();
+    assert_eq!((done, f.on_hand(&pen).await), (1, 9), "of ten writers of one version, one must win");
+    let tracked: OrderPatch = from(&json!({ "tracking": " TRACK-1 " }));
+    assert_eq!(code(&orders.patch(order.id, v(1), tracked.clone()).await), Some(ErrorCode::VersionConflict));
+    let patched = orders.patch(order.id, v(2), tracked.clone()).await.unwrap();
+    assert_eq!((patched.tracking.as_deref(), patched.audit.version), (Some("TRACK-1"), 3));
+    let same = orders.patch(order.id, v(3), tracked).await.unwrap();
+    assert_eq!(same.audit.version, 3, "a patch that changes nothing must not increase the version");
+}
+
+/// Each change of an order has its event, and no event holds personal data.
+pub async fn r13_each_change_of_an_order_has_its_event_without_personal_data(f: &ShopFixture) {
+    let pen = stocked(f, "Pen", 10).await;
+    let head = f.head().await;
+    let order = f.order(json!([line(&pen, 3)])).await.unwrap();
+    let orders = f.shop.acting_as(me()).orders();
+    let edit = OrderEdit::default().with(LineChange::quantity(order.lines[0].id, 2));
+    orders.edit(order.id, v(1), &edit).await.unwrap();
+    orders.start(order.id, v(2)).await.unwrap();
+    orders.cancel_units(order.id, v(3), &[CancelUnits { line_id: order.lines[0].id, quantity: 1 }]).await.unwrap();
+    orders.cancel(order.id).await.unwrap();
+    let events = f.events_after(head).await;
+    let kinds: Vec<EventKind> = events.iter().filter(|e| e.aggregate_id == order.id.0).map(|e| e.kind).collect();
+    assert_eq!(
+        kinds,
+        [
+            EventKind::OrderPlaced,
+            EventKind::OrderUpdated,
+            EventKind::OrderStarted,
+            EventKind::OrderUnitsCanceled,
+            EventKind::OrderCanceled
+        ]
+    );
+    let stock: Vec<i64> =
+        events.iter().filter(|e| e.aggregate_id == pen.id.0).map(|e| e.stock_changes()[0].delta).collect();
+    assert_eq!(stock, [-3, 1, 1, 1]);
+    for event in &events {
+        let text = event.data.to_string();
+        assert!(
+            !text.contains("Grace") && !text.contains("example.com"),
+            "an event must not hold personal data: {text}"
+        );
+    }
+}
+
+/// A reference to what does not exist, or cannot be sold, names its field.
+pub async fn r17_references_to_what_is_not_there_name_the_field(f: &ShopFixture) {
+    let pen = stocked(f, "Pen", 10).await;
+    let draft = f.product(json!({ "title": "Draft", "price": "1", "stock": 1, "status": "draft" })).await;
+    let gone = stocked(f, "Gone", 1).await;
+    f.delete(&gone, DeleteMode::Soft).await.unwrap();
+    let lines = json!([
+        line(&pen, 1),
+        { "sku_id": uuid::Uuid::nil(), "quantity": 1, "unit_price": "1" },
+        line(&gone, 1),
+        line(&draft, 1),
+        { "sku": "no such code", "quantity": 1, "unit_price": "1" },
+    ]);
+    let refused = fields(f.order(lines).await, "an order of what cannot be sold");
+    assert_eq!(refused.len(), 4);
+    assert_eq!(refused["lines[1].sku_id"], FieldCode::ReferenceNotFound);
+    assert_eq!(refused["lines[2].sku_id"], FieldCode::ReferenceNotFound);
+    assert_eq!(refused["lines[3].sku_id"], FieldCode::NotForSale);
+    assert_eq!(refused["lines[4].sku"], FieldCode::ReferenceNotFound);
+    let (ada, bob) = (buyer(f).await, json!({ "first_name": "Bob", "last_name": "B", "email": "b@example.com" }));
+    let bob = f.shop.customers().create(&from(&bob)).await.unwrap();
+    let home = f.shop.addresses().create(bob.id, &from(&json!({ "street": "S", "city": "C" }))).await.unwrap();
+    let order: OrderInput = from(&json!({
+        "customer_id": ada.id, "delivery_method": "home_delivery", "address_id": home.id, "lines": [line(&pen, 1)],
+    }));
+    let refused = fields(f.shop.orders().place(&order).await, "the address of another customer");
+    assert_eq!(refused["address_id"], FieldCode::ReferenceNotFound);
+    let order = OrderInput::new(uuid::Uuid::nil().into(), DeliveryMethod::OnHand).line(from(&line(&pen, 1)));
+    let refused = fields(f.shop.orders().place(&order).await, "a customer who does not exist");
+    assert_eq!(refused["customer_id"], FieldCode::ReferenceNotFound);
+    assert_eq!(f.on_hand(&pen).await, 10);
+}
+
+/// A later change of the product or the customer does not change an order.
+pub async fn r19_an_order_keeps_what_was_sold(f: &ShopFixture) {
+    let pen = stocked(f, "Pen", 10).await;
+    let ada = buyer(f).await;
+    let input = OrderInput::new(ada.id, DeliveryMethod::OnHand).line(from(&line(&pen, 2)));
+    let order = f.shop.orders().place(&input).await.unwrap();
+    f.patch(&f.fresh(pen.id).await, json!({ "title": "Quill", "price": "99.00" })).await.unwrap();
+    f.shop.customers().patch(ada.id, v(1), from(&json!({ "first_name": "Augusta" }))).await.unwrap();
+    assert_eq!(f.again(order.id).await, order, "nothing outside of an order must change what it says");
+}
+
+/// Canceling units restores their stock and credits them; the last unit cancels the order.
+pub async fn r36_units_are_canceled_with_a_credit_note(f: &ShopFixture) {
+    let pen = stocked(f, "Pen", 10).await;
+    let input = OrderInput { discount: Some(2.into()), ..guest(json!([line(&pen, 3)])) };
+    let orders = f.shop.acting_as(me()).orders();
+    let order = orders.place(&input).await.unwrap();
+    let units = [CancelUnits { line_id: order.lines[0].id, quantity: 1 }];
+    let order = orders.cancel_units(order.id, v(1), &units).await.unwrap();
+    assert_eq!((order.lines[0].canceled, f.on_hand(&pen).await), (1, 8));
+    let bills = f.shop.bills().of_order(order.id).await.unwrap();
+    assert_eq!((bills.len(), bills[1].kind, bills[1].corrects), (2, BillKind::CreditNote, Some(bills[0].id)));
+    assert_eq!(
+        (bills[1].totals.total.to_string(), bills[1].totals.discount.to_string()),
+        ("9.33 USD".to_owned(), "0.67 USD".to_owned())
+    );
+    assert!(bills[1].number.starts_with("BILL-2026-"), "{}", bills[1].number);
+    let much = [CancelUnits { line_id: order.lines[0].id, quantity: 3 }];
+    let refused = fields(orders.cancel_units(order.id, v(2), &much).await, "more units than are left");
+    assert_eq!(refused["lines[0].quantity"], FieldCode::OutOfBounds);
+    let rest = [CancelUnits { line_id: order.lines[0].id, quantity: 2 }];
+    let order = orders.cancel_units(order.id, v(2), &rest).await.unwrap();
+    assert_eq!((order.status, f.on_hand(&pen).await), (OrderStatus::Canceled, 10));
+    let record = f.shop.orders().record(order.id).await.unwrap();
+    assert!(record.bills.iter().all(|b| b.status == BillStatus::Void), "{record:?}");
+    assert_eq!(record.due().minor(), 0);
+    f.audited().await;
+}
+
+/// The lines of a paid bill no longer change, and new lines go on a further bill.
+pub async fn r39_a_paid_bill_is_frozen(f: &ShopFixture) {
+    let (pen, ink) = (stocked(f, "Pen", 10).await, stocked(f, "Ink", 10).await);
+    let order = f.order(json!([line(&pen, 2)])).await.unwrap();
+    let (orders, bills) = (f.shop.acting_as(me()).orders(), f.shop.acting_as(me()).bills());
+    let bill = bills.of_order(order.id).await.unwrap().remove(0);
+    let pay = BillPatch { paid: Some(true), ..BillPatch::default() };
+    let stale = bills.patch(bill.id, v(7), pay.clone()).await;
+    assert_eq!(code(&stale), Some(ErrorCode::VersionConflict));
+    let head = f.head().await;
+    let paid = bills.patch(bill.id, v(1), pay.clone()).await.unwrap();
+    assert_eq!((paid.status, paid.audit.version), (BillStatus::Paid, 2));
+    assert_eq!(bills.patch(bill.id, v(2), pay).await.unwrap().audit.version, 2, "paying twice must change nothing");
+    assert_eq!(f.events_after(head).await.into_iter().map(|e| e.kind).collect::<Vec<_>>(), [EventKind::OrderPaid]);
+    let order = f.again(order.id).await;
+    let less = OrderEdit::default().with(LineChange::quantity(order.lines[0].id, 1));
+    assert_eq!(code(&orders.edit(order.id, v(2), &less).await), Some(ErrorCode::BillFrozen));
+    let discount: BillPatch = from(&json!({ "discount": "1.00" }));
+    assert_eq!(code(&bills.patch(bill.id, v(2), discount).await), Some(ErrorCode::BillFrozen));
+    let more = OrderEdit::default().line(from::<OrderLineInput>(&line(&ink, 1)));
+    let order = orders.edit(order.id, v(2), &more).await.unwrap();
+    let all = bills.of_order(order.id).await.unwrap();
+    assert_eq!((all.len(), all[1].seq, all[1].totals.total.to_string()), (2, 2, "10.00 USD".to_owned()));
+    assert_eq!(order.totals.total.to_string(), "30.00 USD");
+    f.audited().await;
+}
+
+/// The audit of a sound shop is clean, and the audit of a broken one names the rows.
+pub async fn r41_the_audit_is_clean_and_finds_what_somebody_broke(f: &ShopFixture) {
+    let pen = stocked(f, "Pen", 10).await;
+    let order = f.order(json!([line(&pen, 3)])).await.unwrap();
+    let report = f.shop.audit().run().await.unwrap();
+    assert_eq!((report.skus, report.orders, report.is_clean()), (1, 1, true), "{report:?}");
+    // What a program without the rules would do: it writes the rows of an order and forgets the stock.
+    let mut record = read!(f.storage, orders.records(&[order.id])).remove(0);
+    record.order.audit.version = 2;
+    record.order.lines[0].canceled = 1;
+    let before = read!(f.storage, orders.records(&[order.id])).remove(0);
+    let mut change = f.shop.orders().history(order.id).await.unwrap().remove(0);
+    change.seq = 2;
+    attempt!(f.storage, orders.update(&before, &record, &change)).unwrap();
+    let report = f.shop.audit().run().await.unwrap();
+    let found: Vec<&str> = report.findings.iter().map(|x| x.message.as_str()).collect();
+    assert!(found.iter().any(|m| m.contains("R23")), "the audit must find units without stock: {found:?}");
+    assert!(found.iter().any(|m| m.contains("R35")), "the audit must find units without a credit note: {found:?}");
+}
+
+/// Numbers are unique across processes, carry the year of the order, and do not restart.
+pub async fn r43_numbers_are_unique_and_carry_the_year(f: &ShopFixture) {
+    let pen = stocked(f, "Pen", 100).await;
+    let other = f.another(ShopConfig::default(), f.cache());
+    let orders = (0..40).map(|i| {
+        let shop = if i % 2 == 0 { &f.shop } else { &other };
+        let input = guest(json!([line(&pen, 1)]));
+        async move { shop.orders().place(&input).await.unwrap().number }
+    });
+    let numbers: HashSet<String> = join_all(orders).await.into_iter().collect();
+    assert_eq!(numbers.len(), 40);
+    assert!(numbers.iter().all(|n| n.starts_with("ORD-2026-") && n.len() == 15), "{numbers:?}");
+    let before = f.order(json!([line(&pen, 1)])).await.unwrap();
+    f.clock.advance(std::time::Duration::from_secs(366 * 24 * 3600));
+    let after = f.order(json!([line(&pen, 1)])).await.unwrap();
+    assert!(after.number.starts_with("ORD-2027-"), "{}", after.number);
+    let counter = |o: &Order| o.number.rsplit('-').next().unwrap().parse::<i64>().unwrap();
+    assert!(counter(&after) > counter(&before), "the counter must not restart with the year");
+    assert_eq!(f.shop.orders().get_by_number(&after.number, IncludeDeleted::No).await.unwrap(), after);
+}
+
+/// A number that a caller chose is used once, and the library skips it.
+pub async fn r43_a_number_that_a_caller_took_is_skipped(f: &ShopFixture) {
+    let pen = stocked(f, "Pen", 100).await;
+    let first = f.order(json!([line(&pen, 1)])).await.unwrap();
+    let bill = f.shop.bills().of_order(first.id).await.unwrap().remove(0);
+    let counter: i64 = bill.number.rsplit('-').next().unwrap().parse().unwrap();
+    // A server may skip numbers, so all of the next ones are taken.
+    for next in counter + 1..counter + 4 {
+        let number = format!("BILL-2026-{next:06}");
+        let input = OrderInput { bill_number: Some(number.clone()), ..guest(json!([line(&pen, 1)])) };
+        let order = f.shop.orders().place(&input).await.unwrap();
+        assert_eq!(f.shop.bills().of_order(order.id).await.unwrap()[0].number, number);
+        let again = f.shop.orders().place(&input).await;
+        assert_eq!(code(&again), Some(ErrorCode::Duplicate), "a number must be used once");
+    }
+    let order = f.order(json!([line(&pen, 1)])).await.unwrap();
+    let made = f.shop.bills().of_order(order.id).await.unwrap().remove(0).number;
+    assert!(made > format!("BILL-2026-{:06}", counter + 3), "{made} must come after the numbers that were taken");
+    f.audited().await;
+}
+
+/// An order without lines is filled while it is pending.
+pub async fn r44_a_draft_is_filled_later(f: &ShopFixture) {
+    let pen = stocked(f, "Pen", 10).await;
+    let orders = f.shop.acting_as(me()).orders();
+    let draft = orders.place(&guest(json!([]))).await.unwrap();
+    assert_eq!(draft.totals.total.minor(), 0);
+    assert_eq!(code(&orders.start(draft.id, v(1)).await), Some(ErrorCode::StateConflict));
+    let discount = OrderInput { discount: Some(1.into()), ..guest(json!([])) };
+    assert_eq!(fields(orders.place(&discount).await, "a discount on nothing")["discount"], FieldCode::OutOfBounds);
+    let edit = OrderEdit::default().line(from::<OrderLineInput>(&line(&pen, 2)));
+    let order = orders.edit(draft.id, v(1), &edit).await.unwrap();
+    assert_eq!((order.totals.total.to_string(), f.on_hand(&pen).await), ("20.00 USD".to_owned(), 8));
+    f.audited().await;
+}
+
+/// Lists of orders and bills apply every filter, and a page costs two statements.
+pub async fn lists_of_orders_and_bills_filter_and_page(f: &ShopFixture) {
+    let (pen, ink) = (stocked(f, "Pen", 100).await, stocked(f, "Ink", 100).await);
+    let ada = buyer(f).await;
+    let orders = f.shop.acting_as(me()).orders();
+    let mut placed = Vec::new();
+    for i in 0..7 {
+        f.clock.advance(std::time::Duration::from_secs(60));
+        let item = if i % 2 == 0 { &pen } else { &ink };
+        let method = if i < 3 { DeliveryMethod::DriveThru } else { DeliveryMethod::OnHand };
+        let input = if i % 3 == 0 {
+            OrderInput::new(ada.id, method).line(from(&line(item, 1)))
+        } else {
+            OrderInput { delivery_method: Some(method), ..guest(json!([line(item, 1)])) }
+        };
+        placed.push(orders.place(&input).await.unwrap());
+    }
+    orders.cancel(placed[1].id).await.unwrap();
+    orders.delete(placed[2].id, v(1)).await.unwrap();
+    let listed = async |filter: OrderFilter| {
+        let (page, total) =
+            orders.list(&filter, OrderSort::PlacedAsc, &Paging::Offset { offset: 0, limit: 10 }).await.unwrap();
+        assert_eq!(total.unwrap().count, page.items.len() as u64);
+        page.items.iter().map(|o| placed.iter().position(|p| p.id == o.id).unwrap()).collect::<Vec<_>>()
+    };
+    let any = OrderFilter::default;
+    assert_eq!(listed(any()).await, [0, 1, 3, 4, 5, 6]);
+    assert_eq!(listed(OrderFilter { include_deleted: IncludeDeleted::Yes, ..any() }).await, [0, 1, 2, 3, 4, 5, 6]);
+    assert_eq!(listed(OrderFilter { customer: Some(ada.id), ..any() }).await, [0, 3, 6]);
+    assert_eq!(listed(OrderFilter { email: Some("GRACE@example.com".to_owned()), ..any() }).await, [1, 4, 5]);
+    assert_eq!(listed(OrderFilter { status: Some(OrderStatus::Canceled), ..any() }).await, [1]);
+    assert_eq!(listed(OrderFilter { delivery_method: Some(DeliveryMethod::DriveThru), ..any() }).await, [0, 1]);
+    assert_eq!(listed(OrderFilter { sku: Some(ink.skus[0].id), ..any() }).await, [1, 3, 5]);
+    let (from, until) = (Some(placed[3].placed_at), Some(placed[5].placed_at));
+    assert_eq!(listed(OrderFilter { from, until, ..any() }).await, [3, 4]);
+    for sort in [OrderSort::PlacedDesc, OrderSort::PlacedAsc] {
+        let mut seen = Vec::new();
+        let mut paging = Paging::Keyset { after: None, limit: 2 };
+        loop {
+            let before = f.storage.statements();
+            let (page, _) = orders.list(&any(), sort, &paging).await.unwrap();
+            assert_eq!(f.storage.statements() - before, 2, "a page must cost two statements");
+            seen.extend(page.items.iter().map(|o| (o.id, o.lines.len())));
+            match page.next {
+                Some(next) => paging = Paging::Keyset { after: Some(next), limit: 2 },
+                None => break,
+            }
+        }
+        let mut expected: Vec<_> = placed.iter().filter(|o| o.id != placed[2].id).map(|o| (o.id, 1)).collect();
+        if sort == OrderSort::PlacedDesc {
+            expected.reverse();
+        }
+        assert_eq!(seen, expected);
+    }
+    let bills = f.shop.bills();
+    let (page, total) =
+        bills.list(&BillFilter::default(), BillSort::DateDesc, &Paging::Offset { offset: 0, limit: 3 }).await.unwrap();
+    assert_eq!((page.items.len(), total.unwrap().count), (3, 7));
+    let void = BillFilter { status: Some(BillStatus::Void), ..BillFilter::default() };
+    let (page, _) = bills.list(&void, BillSort::DateAsc, &Paging::first(10)).await.unwrap();
+    assert_eq!(page.items.iter().map(|b| b.order_id).collect::<Vec<_>>(), [placed[1].id, placed[2].id]);
+}
+
+/// The status moves from pending to in progress to delivered, or to canceled.
+pub async fn a_status_moves_only_as_the_rules_allow(f: &ShopFixture) {
+    let pen = stocked(f, "Pen", 100).await;
+    let orders = f.shop.acting_as(me()).orders();
+    let any = ExpectedVersion::Unspecified;
+    let order = f.order(json!([line(&pen, 1)])).await.unwrap();
+    assert_eq!(code(&orders.deliver(order.id, any).await), Some(ErrorCode::OrderStatusConflict));
+    orders.start(order.id, any).await.unwrap();
+    assert_eq!(code(&orders.start(order.id, any).await), Some(ErrorCode::OrderStatusConflict));
+    assert_eq!(code(&orders.start(order.id, v(1)).await), Some(ErrorCode::VersionConflict));
+    let done = orders.deliver(order.id, any).await.unwrap();
+    assert_eq!(done.status, OrderStatus::Delivered);
+    assert_eq!(code(&orders.cancel(order.id).await), Some(ErrorCode::OrderStatusConflict));
+    assert_eq!(code(&orders.delete(order.id, v(3)).await), Some(ErrorCode::OrderStatusConflict));
+    let patch: OrderPatch = from(&json!({ "tracking": "T" }));
+    assert_eq!(code(&orders.patch(order.id, v(3), patch).await), Some(ErrorCode::OrderStatusConflict));
+    assert_eq!(f.on_hand(&pen).await, 99);
+    let statuses: Vec<_> = orders.history(order.id).await.unwrap().iter().map(|c| (c.from, c.to)).collect();
+    assert_eq!(
+        statuses,
+        [
+            (None, OrderStatus::Pending),
+            (Some(OrderStatus::Pending), OrderStatus::InProgress),
+            (Some(OrderStatus::InProgress), OrderStatus::Delivered)
+        ]
+    );
+    let order = f.order(json!([line(&pen, 1)])).await.unwrap();
+    orders.start(order.id, any).await.unwrap();
+    assert_eq!(orders.cancel(order.id).await.unwrap().status, OrderStatus::Canceled, "from in progress");
+    f.audited().await;
+}
+
+/// Deleting an order cancels it first; a restored one stays canceled.
+pub async fn a_deleted_order_is_canceled_and_hidden(f: &ShopFixture) {
+    let pen = stocked(f, "Pen", 10).await;
+    let orders = f.shop.acting_as(me()).orders();
+    let order = f.order(json!([line(&pen, 4)])).await.unwrap();
+    orders.delete(order.id, v(1)).await.unwrap();
+    assert_eq!(f.on_hand(&pen).await, 10);
+    assert_eq!(code(&orders.get(order.id, IncludeDeleted::No).await), Some(ErrorCode::NotFound));
+    assert_eq!(code(&orders.cancel(order.id).await), Some(ErrorCode::NotFound));
+    let hidden = f.again(order.id).await;
+    let back = orders.restore(order.id, v(hidden.audit.version)).await.unwrap();
+    assert_eq!((back.status, back.audit.is_live()), (OrderStatus::Canceled, true));
+    assert_eq!(code(&orders.restore(order.id, v(back.audit.version)).await), Some(ErrorCode::StateConflict));
+    assert_eq!(f.on_hand(&pen).await, 10);
+    f.audited().await;
+}
+
+/// A line may name its SKU by the code, ignoring case.
+pub async fn an_order_by_code_finds_its_sku(f: &ShopFixture) {
+    let pen = f.product(json!({ "title": "Pen", "price": "1.00", "stock": 5, "sku": "Pen-Blue" })).await;
+    let order = f.order(json!([{ "sku": "PEN-blue", "quantity": 2, "unit_price": "1" }])).await.unwrap();
+    let line = &order.lines[0];
+    assert_eq!((line.sku_id, line.code.as_deref()), (Some(pen.skus[0].id), Some("Pen-Blue")));
+    assert_eq!(f.on_hand(&pen).await, 3);
+}

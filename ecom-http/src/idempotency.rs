@@ -1,0 +1,200 @@
+//! The frame of POSTs: with the header `Idempotency-Key`, a request has its effect at most once, and a repetition gets
+//! the stored response (R12).
+//!
+//! A handler extracts its body with [`Post`] and returns the response of [`Keyed::answer`].
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{FromRequest, MatchedPath, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::response::Response;
+use bytes::Bytes;
+use ecom_core::platform::{IdempotencyKey, Once, RequestHash, StoredAnswer};
+use ecom_core::{Error, Tx};
+use http_body_util::BodyExt as _;
+use serde::{Deserialize, Serialize};
+
+use crate::app::App;
+use crate::error::{ApiError, ApiResult};
+use crate::extract::{Received, RequestTarget, receive};
+use crate::resource::{Reply, principal};
+
+/// The header with the key.
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// The header of a response that was stored before.
+pub(crate) const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
+/// The body of a POST, and the key of the request.
+pub(crate) struct Post<B> {
+    pub body: B,
+    pub keyed: Keyed,
+}
+
+/// The idempotency key of a request, with the hash of the request, if the client has sent a key.
+pub(crate) struct Keyed(Option<(IdempotencyKey, RequestHash)>);
+
+impl<B: Received> FromRequest<Arc<App>> for Post<B> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, ApiError> {
+        let (parts, body) = request.into_parts();
+        let key = key(&parts, app)?;
+        let identified = key.map(|key| (key, parts.method.clone(), RequestTarget::of(&parts)));
+        let (bytes, body) = receive::<B>(Request::from_parts(parts, body), app).await?;
+        let keyed = identified.map(|(key, method, target)| {
+            let query = target.query().unwrap_or_default();
+            let parts = [method.as_str().as_bytes(), target.own_path().as_bytes(), query.as_bytes(), &bytes];
+            (key, RequestHash::of(parts))
+        });
+        Ok(Self { body, keyed: Keyed(keyed) })
+    }
+}
+
+/// Returns the key of a request, which belongs to the caller and to the route.
+fn key(parts: &Parts, app: &App) -> ApiResult<Option<IdempotencyKey>> {
+    let mut sent = parts.headers.get_all(IDEMPOTENCY_KEY).iter();
+    let Some(first) = sent.next() else { return Ok(None) };
+    // A list of keys, or bytes that are no text, are refused as an invalid key.
+    let text = if sent.next().is_some() { "" } else { first.to_str().unwrap_or_default() };
+    let route = parts.extensions.get::<MatchedPath>().map_or(parts.uri.path(), MatchedPath::as_str);
+    let operation = operation(parts.method.as_str(), route, &app.config.api_prefix);
+    Ok(Some(IdempotencyKey::of(principal(parts, app), &operation, text)?))
+}
+
+/// Returns the method and the route without the prefix of the API, or their hash if they are too long.
+fn operation(method: &str, route: &str, prefix: &str) -> String {
+    let own = route.split_once(prefix).map_or(route, |(_, own)| own);
+    let text = format!("{method} {own}");
+    let fits = text.chars().count() <= IdempotencyKey::MAX_OPERATION && !text.contains('|');
+    if fits { text } else { format!("{:?}", RequestHash::of([text.as_bytes()])) }
+}
+
+impl Keyed {
+    /// Runs the write of a request and returns its response.
+    ///
+    /// Without a key, the write is `plain`. With a key, it is `within`, which takes a transaction and uses the `…_in`
+    /// form of the same call; the response is rendered in the transaction and stored with the key. If an earlier request
+    /// with the key has succeeded, its response is returned, and nothing runs.
+    pub(crate) async fn answer<T, F>(
+        self,
+        reply: &Reply,
+        plain: impl Future<Output = Result<T, Error>>,
+        within: impl Fn(Tx<'static>) -> F,
+        render: impl Fn(&T) -> ApiResult,
+    ) -> Result<Response, Error>
+    where
+        F: Future<Output = Result<(T, Tx<'static>), Error>>,
+    {
+        let Some((key, hash)) = self.0 else {
+            return render(&plain.await?).map_err(ApiError::into_error);
+        };
+        let (within, render) = (&within, &render);
+        let calls = reply.shop().idempotency();
+        let done = calls.run(&key, hash, |tx| async move {
+            let (value, tx) = within(tx).await?;
+            let answer = Answer::of(render(&value).map_err(ApiError::into_error)?).await?;
+            let stored = answer.stored()?;
+            Ok((answer, stored, tx))
+        });
+        match done.await? {
+            Once::Ran(answer) => Ok(answer.response()),
+            Once::Replayed(stored) => {
+                let mut response = Answer::read(&stored)?.response();
+                response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
+                Ok(response)
+            }
+        }
+    }
+}
+
+/// A response, as it is stored with a key: a line of JSON with the status and the headers, and then the body.
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+/// The first line of a stored response.
+#[derive(Serialize, Deserialize)]
+struct Head {
+    status: u16,
+    headers: Vec<(String, String)>,
+}
+
+const STORING: &str = "storing a response";
+const READING: &str = "reading a stored response";
+
+impl Answer {
+    async fn of(response: Response) -> Result<Self, Error> {
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.map_err(|e| Error::internal(STORING, e))?.to_bytes();
+        Ok(Self { status: parts.status, headers: parts.headers, body })
+    }
+
+    fn stored(&self) -> Result<StoredAnswer, Error> {
+        let mut headers = Vec::with_capacity(self.headers.len());
+        for (name, value) in &self.headers {
+            let value = value.to_str().map_err(|e| Error::internal(STORING, e))?;
+            headers.push((name.as_str().to_owned(), value.to_owned()));
+        }
+        let head = Head { status: self.status.as_u16(), headers };
+        let mut bytes = serde_json::to_vec(&head).map_err(|e| Error::internal(STORING, e))?;
+        bytes.reserve(1 + self.body.len());
+        bytes.push(b'\n');
+        bytes.extend_from_slice(&self.body);
+        Ok(StoredAnswer::new(bytes))
+    }
+
+    fn read(stored: &StoredAnswer) -> Result<Self, Error> {
+        let bytes = stored.as_bytes();
+        let end = bytes.iter().position(|b| *b == b'\n');
+        let (head, body) = end.map_or((bytes, [].as_slice()), |end| (&bytes[..end], &bytes[end + 1..]));
+        let head: Head = serde_json::from_slice(head).map_err(|e| Error::internal(READING, e))?;
+        let mut headers = HeaderMap::with_capacity(head.headers.len() + 1);
+        for (name, value) in head.headers {
+            let name = HeaderName::try_from(name).map_err(|e| Error::internal(READING, e))?;
+            headers.append(name, HeaderValue::try_from(value).map_err(|e| Error::internal(READING, e))?);
+        }
+        let status = StatusCode::from_u16(head.status).map_err(|e| Error::internal(READING, e))?;
+        Ok(Self { status, headers, body: Bytes::copy_from_slice(body) })
+    }
+
+    fn response(self) -> Response {
+        let mut response = Response::new(Body::from(self.body));
+        *response.status_mut() = self.status;
+        *response.headers_mut() = self.headers;
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::response::IntoResponse as _;
+
+    use super::*;
+
+    #[test]
+    fn r42_an_operation_is_the_method_and_the_route() {
+        let nested = operation("POST", "/shop/api/v1/customers/{id}/addresses", "/api/v1");
+        assert_eq!(nested, "POST /customers/{id}/addresses");
+        assert_eq!(operation("POST", "/customers", ""), "POST /customers");
+        assert_eq!(operation("POST", "/elsewhere", "/api/v1"), "POST /elsewhere");
+        let long = [format!("/{}", "a".repeat(200)), format!("/{}", "b".repeat(200)), "/a|b".to_owned()];
+        let [a, b, c] = long.map(|route| operation("POST", &route, ""));
+        assert!(a != b && b != c && [a, b, c].iter().all(|o| o.len() <= IdempotencyKey::MAX_OPERATION));
+    }
+
+    #[tokio::test]
+    async fn r12_a_response_is_stored_byte_by_byte() {
+        let headers = [("location", "/a"), ("etag", "\"1.1-x\"")];
+        let body = vec![b'\n', 0, 255, b'\n'];
+        let answer = Answer::of((StatusCode::CREATED, headers, body.clone()).into_response()).await.unwrap();
+        let read = Answer::read(&answer.stored().unwrap()).unwrap();
+        assert_eq!((read.status, &read.headers, &read.body[..]), (StatusCode::CREATED, &answer.headers, &body[..]));
+        for bad in ["", "x\n", "{\"status\":201}\n", "{\"status\":1,\"headers\":[]}\n"] {
+            assert!(Answer::read(&StoredAnswer::new(bad)).is_err(), "{bad}");
+        }
+    }
+}

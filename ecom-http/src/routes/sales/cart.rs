@@ -1,0 +1,283 @@
+//! Routes of carts. Each request shows the token of a guest's cart in the header `X-Cart-Token`, or its caller has the
+//! permission. No response may be stored by a cache.
+
+use ecom_core::id::{CartId, CartLineId, CustomerId};
+use ecom_core::sales::{
+    CartFilter, CartInput, CartLineInput, CartLinePatch, CartPatch, CartState, CreatedCart, PricedCart,
+};
+use ecom_core::{Error, ValidationErrors};
+use serde::Deserialize;
+use uuid::Uuid;
+
+use crate::dto::{AssignInput, CartView, Item, List, MergeInput};
+use crate::error::ApiResult;
+use crate::etag::Stamp;
+use crate::extract::{
+    ById, ByLine, CartKey, CartTokenHeader, Cursor, Id, IfMatchHeader, Json, LineId, Numbers, OptionalJson, Pages,
+    Query, Shape, Version, word,
+};
+use crate::headers::{no_content, private};
+use crate::resource::{Format, Reply, Resource, Shown, Write};
+
+impl Shown for PricedCart {
+    const FIELDS: &'static [&'static str] = CartView::FIELDS;
+    type View<'a> = CartView<'a>;
+
+    fn view(&self, format: &Format) -> CartView<'_> {
+        CartView::new(self, None, format.numbers)
+    }
+}
+
+impl Resource for PricedCart {
+    const COLLECTION: &'static str = "/carts";
+
+    fn stamp(&self) -> Stamp {
+        Stamp { id: self.cart.id.0, version: self.cart.audit.version, revision: self.cart.audit.version }
+    }
+}
+
+impl Shown for CreatedCart {
+    const FIELDS: &'static [&'static str] = CartView::FIELDS;
+    type View<'a> = CartView<'a>;
+
+    fn view(&self, format: &Format) -> CartView<'_> {
+        CartView::new(&self.cart, self.token.as_ref(), format.numbers)
+    }
+}
+
+impl Resource for CreatedCart {
+    const COLLECTION: &'static str = PricedCart::COLLECTION;
+
+    fn stamp(&self) -> Stamp {
+        self.cart.stamp()
+    }
+}
+
+/// The filters of a list of carts.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct CartParams {
+    /// Lists only carts of the customer with this id.
+    #[serde(default)]
+    customer_id: Option<Uuid>,
+    /// Lists only carts in this state: `open`, `ordered` or `merged`. Carts that have expired are open until they are
+    /// removed.
+    #[serde(default)]
+    state: Option<String>,
+    /// Lists only carts with this email address, ignoring case.
+    #[param(format = "email")]
+    #[serde(default)]
+    email: Option<String>,
+}
+
+/// List carts
+///
+/// Carts are sorted by time of creation, newest first, and have the current prices and stock.
+#[utoipa::path(
+    get, path = "/carts", tag = "carts", params(Pages, Cursor, Shape, CartParams),
+    responses((status = 200, description = "A page of carts", body = List<CartView>))
+)]
+pub(crate) async fn list(
+    reply: Reply,
+    Query((pages, cursor, shape, p)): Query<(Pages, Cursor, Shape, CartParams)>,
+) -> ApiResult {
+    let mut errors = ValidationErrors::default();
+    let state = word("state", p.state.as_deref(), &CartState::ALL, CartState::as_str, &mut errors);
+    let part = pages.check_with(&cursor, "created_desc", &reply.app.config, &mut errors);
+    let format = reply.format::<PricedCart>(&shape, &mut errors);
+    let filter = CartFilter { customer: p.customer_id.map(CustomerId), state, email: p.email };
+    match filter.check() {
+        Err(Error::Validation(bad)) => errors.0.extend(bad.0),
+        other => other?,
+    }
+    errors.into_result()?;
+    let (page, total) = reply.shop().carts().list(&filter, &part.paging).await?;
+    let list = format.rows(reply.frame(&page, total, &part), page.items.iter())?;
+    Ok(private(list.respond(), None))
+}
+
+/// Create a cart
+///
+/// Without `customer_id`, the cart is a guest's, and the response has its `token`, which cannot be read again. A customer
+/// has at most one open cart: if there is one, it takes over the lines and is returned with status 200.
+#[utoipa::path(
+    post, path = "/carts", tag = "carts", params(Numbers),
+    request_body(content = CartInput, description = "The body can be empty."),
+    responses(
+        (status = 201, description = "The created cart; `Location` has its path", body = Item<CartView>),
+        (status = 200, description = "The open cart of the customer", body = Item<CartView>),
+    )
+)]
+pub(crate) async fn create(
+    reply: Reply,
+    Query((numbers,)): Query<(Numbers,)>,
+    OptionalJson(input): OptionalJson<CartInput>,
+) -> ApiResult {
+    let done = reply.shop().carts().create(&input).await?;
+    if done.created { reply.created(&done, &numbers) } else { reply.written(&done, &numbers) }
+}
+
+/// Read a cart
+///
+/// The cart has the current prices and stock, and says what has changed since the shopper last saw it.
+#[utoipa::path(
+    get, path = "/carts/{id}", tag = "carts", params(ById, CartTokenHeader, Shape),
+    responses((status = 200, description = "The cart", body = Item<CartView>))
+)]
+pub(crate) async fn read(
+    reply: Reply,
+    Id(id): Id<CartId>,
+    CartKey(access): CartKey,
+    Query((shape,)): Query<(Shape,)>,
+) -> ApiResult {
+    let format = reply.only_format::<PricedCart>(&shape)?;
+    reply.private(&reply.shop().carts().get(id, &access).await?, &format)
+}
+
+/// Change a cart
+///
+/// The body is a merge patch (RFC 7396).
+#[utoipa::path(
+    patch, path = "/carts/{id}", tag = "carts", params(ById, CartTokenHeader, IfMatchHeader, Numbers),
+    request_body = CartPatch, responses((status = 200, description = "The changed cart", body = Item<CartView>))
+)]
+pub(crate) async fn patch(
+    w: Write<CartId>,
+    CartKey(access): CartKey,
+    Query((numbers,)): Query<(Numbers,)>,
+    Json(patch): Json<CartPatch>,
+) -> ApiResult {
+    let read = w.read(patch.version)?;
+    let done = w.shop().carts().patch(w.id, &access, read, patch).await;
+    w.written(&w.done(done)?, &numbers)
+}
+
+/// Delete a cart
+///
+/// The cart and its lines are deleted permanently. A cart from which an order was placed is not deleted.
+#[utoipa::path(
+    delete, path = "/carts/{id}", tag = "carts", params(ById, CartTokenHeader, IfMatchHeader, Version),
+    responses((status = 204, description = "The cart is deleted"))
+)]
+pub(crate) async fn delete(
+    w: Write<CartId>,
+    CartKey(access): CartKey,
+    Query((version,)): Query<(Version,)>,
+) -> ApiResult {
+    let read = w.read(version.version)?;
+    w.done(w.shop().carts().delete(w.id, &access, read).await)?;
+    Ok(no_content())
+}
+
+/// Add a line to a cart
+///
+/// If the cart has a line with the same SKU and attributes, the quantities are added. More pieces than are available can
+/// be added; the response reports it. The request needs no version; one that is given is checked.
+#[utoipa::path(
+    post, path = "/carts/{id}/lines", tag = "carts", params(ById, CartTokenHeader, IfMatchHeader, Numbers),
+    request_body = CartLineInput, responses((status = 200, description = "The cart", body = Item<CartView>))
+)]
+pub(crate) async fn add_line(
+    w: Write<CartId>,
+    CartKey(access): CartKey,
+    Query((numbers,)): Query<(Numbers,)>,
+    Json(line): Json<CartLineInput>,
+) -> ApiResult {
+    let done = w.shop().carts().add_line(w.id, &access, w.read(None)?, &line).await;
+    w.written(&w.done(done)?, &numbers)
+}
+
+/// Remove all lines of a cart
+///
+/// The request needs no version; one that is given is checked.
+#[utoipa::path(
+    delete, path = "/carts/{id}/lines", tag = "carts", params(ById, CartTokenHeader, IfMatchHeader, Version, Numbers),
+    responses((status = 200, description = "The empty cart", body = Item<CartView>))
+)]
+pub(crate) async fn clear(
+    w: Write<CartId>,
+    CartKey(access): CartKey,
+    Query((version, numbers)): Query<(Version, Numbers)>,
+) -> ApiResult {
+    let read = w.read(version.version)?;
+    let done = w.shop().carts().clear(w.id, &access, read).await;
+    w.written(&w.done(done)?, &numbers)
+}
+
+/// Change a line of a cart
+///
+/// Sets the quantity, confirms the current price, or both. The request needs no version; one that is given is checked.
+#[utoipa::path(
+    patch, path = "/carts/{id}/lines/{line_id}", tag = "carts",
+    params(ById, ByLine, CartTokenHeader, IfMatchHeader, Numbers), request_body = CartLinePatch,
+    responses((status = 200, description = "The cart", body = Item<CartView>))
+)]
+pub(crate) async fn change_line(
+    w: Write<CartId>,
+    LineId(line): LineId<CartLineId>,
+    CartKey(access): CartKey,
+    Query((numbers,)): Query<(Numbers,)>,
+    Json(patch): Json<CartLinePatch>,
+) -> ApiResult {
+    let read = w.read(patch.version)?;
+    let done = w.shop().carts().change_line(w.id, &access, read, line, &patch).await;
+    w.written(&w.done(done)?, &numbers)
+}
+
+/// Remove a line of a cart
+///
+/// The request needs no version; one that is given is checked.
+#[utoipa::path(
+    delete, path = "/carts/{id}/lines/{line_id}", tag = "carts",
+    params(ById, ByLine, CartTokenHeader, IfMatchHeader, Version, Numbers),
+    responses((status = 200, description = "The cart without the line", body = Item<CartView>))
+)]
+pub(crate) async fn remove_line(
+    w: Write<CartId>,
+    LineId(line): LineId<CartLineId>,
+    CartKey(access): CartKey,
+    Query((version, numbers)): Query<(Version, Numbers)>,
+) -> ApiResult {
+    let read = w.read(version.version)?;
+    let done = w.shop().carts().remove_line(w.id, &access, read, line).await;
+    w.written(&w.done(done)?, &numbers)
+}
+
+/// Merge a guest's cart into another cart
+///
+/// The other cart takes over the lines and is returned; of equal lines, the greater quantity stays. A repeated request
+/// changes nothing (R20).
+#[utoipa::path(
+    post, path = "/carts/{id}/merge", tag = "carts", params(ById, CartTokenHeader, Numbers), request_body = MergeInput,
+    responses((status = 200, description = "The cart that has the lines now", body = Item<CartView>))
+)]
+pub(crate) async fn merge(
+    reply: Reply,
+    Id(id): Id<CartId>,
+    CartKey(access): CartKey,
+    Query((numbers,)): Query<(Numbers,)>,
+    Json(input): Json<MergeInput>,
+) -> ApiResult {
+    let into = CartId(input.into);
+    let done = reply.shop().carts().merge(id, &access, into, &input.access()).await?;
+    reply.written(&done, &numbers)
+}
+
+/// Assign a guest's cart to a customer
+///
+/// The cart becomes the customer's, and its token opens it no longer. If the customer has an open cart, the cart is
+/// merged into that one, which is returned (R20).
+#[utoipa::path(
+    post, path = "/carts/{id}/assign", tag = "carts", params(ById, CartTokenHeader, Numbers), request_body = AssignInput,
+    responses((status = 200, description = "The cart of the customer", body = Item<CartView>))
+)]
+pub(crate) async fn assign(
+    reply: Reply,
+    Id(id): Id<CartId>,
+    CartKey(access): CartKey,
+    Query((numbers,)): Query<(Numbers,)>,
+    Json(input): Json<AssignInput>,
+) -> ApiResult {
+    let done = reply.shop().carts().assign(id, &access, CustomerId(input.customer_id)).await?;
+    reply.written(&done, &numbers)
+}
