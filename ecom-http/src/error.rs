@@ -38,13 +38,13 @@ pub(crate) const fn status_of(code: ErrorCode) -> StatusCode {
         | ErrorCode::CategoryNotEmpty
         | ErrorCode::HasSales
         | ErrorCode::InsufficientStock
+        | ErrorCode::StockNotTracked
+        | ErrorCode::PriceMismatch
         | ErrorCode::OrderStatusConflict
         | ErrorCode::BillFrozen
-        | ErrorCode::StockNotTracked
         | ErrorCode::FlatWriteRefused
         | ErrorCode::IdempotencyKeyReused
         | ErrorCode::CurrencyMismatch
-        | ErrorCode::PriceMismatch
         | ErrorCode::CartExpired
         | ErrorCode::CartOrdered
         | ErrorCode::CartMerged

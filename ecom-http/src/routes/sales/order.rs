@@ -435,23 +435,26 @@ pub(crate) async fn cancel(
     Post { body: OptionalJson(input), keyed }: Post<OptionalJson<CancelInput>>,
 ) -> ApiResult {
     let read = w.read(input.version)?;
-    let orders = w.shop().orders();
-    let render = |canceled: &_| w.written::<Order>(canceled, &numbers);
-    let done = match (input.lines, read) {
-        (Some(units), _) => {
-            let within = |mut tx| async { Ok((orders.cancel_units_in(&mut tx, w.id, read, &units).await?, tx)) };
-            keyed.answer(&w, orders.cancel_units(w.id, read, &units), within, render).await
-        }
-        (None, ExpectedVersion::Unspecified) => {
-            let within = |mut tx| async { Ok((orders.cancel_in(&mut tx, w.id).await?, tx)) };
-            keyed.answer(&w, orders.cancel(w.id), within, render).await
-        }
-        (None, ExpectedVersion::Exact(_)) => {
-            let message = "must not be sent without `lines`: canceling the whole order needs no version";
-            return Err(ApiError::field("version", FieldCode::Inconsistent, message));
+    if input.lines.is_none() && read != ExpectedVersion::Unspecified {
+        let message = "must not be sent without `lines`: canceling the whole order needs no version";
+        return Err(ApiError::field("version", FieldCode::Inconsistent, message));
+    }
+    let (orders, units) = (w.shop().orders(), input.lines.as_deref());
+    let plain = async {
+        match units {
+            Some(units) => orders.cancel_units(w.id, read, units).await,
+            None => orders.cancel(w.id).await,
         }
     };
-    w.done(done)
+    let within = |mut tx| async {
+        let order = match units {
+            Some(units) => orders.cancel_units_in(&mut tx, w.id, read, units).await?,
+            None => orders.cancel_in(&mut tx, w.id).await?,
+        };
+        Ok((order, tx))
+    };
+    let render = |order: &_| w.written::<Order>(order, &numbers);
+    w.done(keyed.answer(&w, plain, within, render).await)
 }
 
 /// Start the work on an order
