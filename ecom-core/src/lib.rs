@@ -159,7 +159,8 @@ pub mod sales {
     };
     pub use crate::domain::sales::offer::Offer;
     pub use crate::domain::sales::order::input::{
-        CancelUnits, ExtraLineInput, GuestInput, LineChange, OrderEdit, OrderInput, OrderLineInput, OrderPatch,
+        CancelUnits, CheckoutInput, ExtraLineInput, GuestInput, LineChange, OrderEdit, OrderInput, OrderLineInput,
+        OrderPatch,
     };
     pub use crate::domain::sales::order::{
         AdjustmentKind, Buyer, ChangeKind, DeliveryMethod, LineKind, Order, OrderAdjustment, OrderChange, OrderFilter,

@@ -8,13 +8,15 @@ use std::sync::Arc;
 
 use chrono::Datelike as _;
 
+use crate::clock::Timestamp;
 use crate::domain::access::principal::{Permission, Principal};
 use crate::domain::common::{Actor, ExpectedVersion, IncludeDeleted};
 use crate::domain::platform::outbox::{EventDetails, EventKind};
 use crate::domain::sales::bill::{Bill, BillFilter, BillKind, BillPatch, BillSort};
+use crate::domain::sales::cart::{Cart, CartAccess, CartState};
 use crate::domain::sales::order::change::{self, Offers, Stamp, Step, StockChange};
 use crate::domain::sales::order::input::{
-    CancelUnits, CheckedLine, CheckedOrder, OrderEdit, OrderInput, OrderPatch, SkuRef,
+    BuyerFrom, CancelUnits, CheckedLine, CheckedOrder, CheckoutInput, OrderEdit, OrderInput, OrderPatch, SkuRef,
 };
 use crate::domain::sales::order::{
     Buyer, ChangeKind, Order, OrderChange, OrderFilter, OrderRecord, OrderSort, OrderStatus, PostalAddress, check_range,
@@ -36,7 +38,8 @@ pub(crate) struct Placing {
     /// Made once per call, so that the order is found after an unknown outcome.
     pub id: OrderId,
     pub input: CheckedOrder,
-    pub cart: Option<CartId>,
+    /// The cart that the order is made from, and what lets the caller into it.
+    pub cart: Option<(CartId, CartAccess)>,
     pub actor: Actor,
 }
 
@@ -59,12 +62,18 @@ impl Batched for Placing {
 
     async fn recover(cx: &Arc<Context>, calls: &[Self]) -> Result<Option<Vec<Result<OrderRecord>>>> {
         let skus: Vec<SkuId> = calls.iter().flat_map(|c| sku_ids(&c.input.lines)).collect();
-        if skus.is_empty() {
+        let carts: Vec<CartId> = calls.iter().filter_map(|c| c.cart.as_ref().map(|(id, _)| *id)).collect();
+        if skus.is_empty() && carts.is_empty() {
             return Err(Error::Internal { context: "the lost transaction held no lock to wait for", source: None });
         }
         let mut tx = Tx::new(cx.clone(), cx.storage.begin().await?);
         // Waits until the lost transaction has ended.
-        tx.offers().lock(&skus).await?;
+        if !carts.is_empty() {
+            tx.carts().lock(&carts).await?;
+        }
+        if !skus.is_empty() {
+            tx.offers().lock(&skus).await?;
+        }
         let ids: Vec<OrderId> = calls.iter().map(|c| c.id).collect();
         let mut found: HashMap<OrderId, OrderRecord> =
             tx.orders().records(&ids).await?.into_iter().map(|r| (r.order.id, r)).collect();
@@ -204,6 +213,10 @@ impl<'a> OrderService<'a> {
     /// As [`Self::place`].
     pub async fn place_in(&self, tx: &mut Tx<'_>, input: &OrderInput) -> Result<Order> {
         let placing = self.placing(input)?;
+        self.placed_in(tx, placing).await
+    }
+
+    async fn placed_in(&self, tx: &mut Tx<'_>, placing: Placing) -> Result<Order> {
         tx.started();
         // A refusal has written nothing.
         let placed = place_all_in(self.cx, tx, &[placing]).await;
@@ -211,15 +224,57 @@ impl<'a> OrderService<'a> {
         Ok(placed.ok_or(Error::Internal { context: "an order is missing", source: None })??.order)
     }
 
-    fn placing(&self, input: &OrderInput) -> Result<Placing> {
-        self.who.require(Permission::OrdersWrite)?;
+    /// Makes a cart an order, as [`Self::place`] does (R20). The lines are sold at the prices that the shopper last
+    /// confirmed, which must be the current ones (R8). A cart makes one order: a second checkout returns the same order.
+    /// With the token of a guest's cart, no permission is needed, except for the privileged fields.
+    ///
+    /// # Errors
+    /// `NotFound` of the cart, `CART_EXPIRED`, `CART_MERGED`, and those of [`Self::place`].
+    pub async fn checkout(&self, cart: CartId, access: &CartAccess, input: &CheckoutInput) -> Result<Order> {
+        let placing = self.checking_out(cart, access, input)?;
+        Ok(submit(self.cx, placing).await?.order)
+    }
+
+    /// [`Self::checkout`] inside a transaction.
+    ///
+    /// # Errors
+    /// As [`Self::checkout`].
+    pub async fn checkout_in(
+        &self,
+        tx: &mut Tx<'_>,
+        cart: CartId,
+        access: &CartAccess,
+        input: &CheckoutInput,
+    ) -> Result<Order> {
+        let placing = self.checking_out(cart, access, input)?;
+        self.placed_in(tx, placing).await
+    }
+
+    fn checking_out(&self, cart: CartId, access: &CartAccess, input: &CheckoutInput) -> Result<Placing> {
+        if *access == CartAccess::Permission {
+            self.who.require(Permission::OrdersWrite)?;
+        }
+        let order = input.to_order();
+        self.require_privileges(&order)?;
+        let input = order.check(self.cx.config.currency, BuyerFrom::Cart)?;
+        let (id, actor) = (OrderId(self.cx.ids.next()), self.who.actor().clone());
+        Ok(Placing { id, input, cart: Some((cart, access.clone())), actor })
+    }
+
+    fn require_privileges(&self, input: &OrderInput) -> Result<()> {
         if input.sets_prices() {
             self.who.require(Permission::OrdersDiscount)?;
         }
         if input.sets_bill() {
             self.who.require(Permission::BillsWrite)?;
         }
-        let input = input.check(self.cx.config.currency)?;
+        Ok(())
+    }
+
+    fn placing(&self, input: &OrderInput) -> Result<Placing> {
+        self.who.require(Permission::OrdersWrite)?;
+        self.require_privileges(input)?;
+        let input = input.check(self.cx.config.currency, BuyerFrom::Input)?;
         Ok(Placing { id: OrderId(self.cx.ids.next()), input, cart: None, actor: self.who.actor().clone() })
     }
 
@@ -546,7 +601,7 @@ fn sku_ids(lines: &[CheckedLine]) -> impl Iterator<Item = SkuId> + '_ {
 async fn lock_offers<'l>(
     tx: &mut Tx<'_>,
     more: BTreeSet<SkuId>,
-    lines: impl Iterator<Item = &'l CheckedLine>,
+    lines: impl IntoIterator<Item = &'l CheckedLine> + Send,
 ) -> Result<Offers> {
     let (mut ids, mut codes) = (more, Vec::new());
     for line in lines {
@@ -570,8 +625,9 @@ struct Buyers {
 }
 
 impl Buyers {
-    async fn hold(tx: &mut Tx<'_>, calls: &[Placing]) -> Result<Self> {
-        let ids: BTreeSet<CustomerId> = calls.iter().filter_map(|c| c.input.customer_id).collect();
+    async fn hold(tx: &mut Tx<'_>, calls: &[Placing], of_carts: Vec<CustomerId>) -> Result<Self> {
+        let named = calls.iter().filter_map(|c| c.input.customer_id);
+        let ids: BTreeSet<CustomerId> = named.chain(of_carts).collect();
         let ids: Vec<CustomerId> = ids.into_iter().collect();
         let held = if ids.is_empty() { Vec::new() } else { tx.customers().hold(&ids).await? };
         let customers = held.into_iter().filter(|c| c.audit.is_live()).map(|c| {
@@ -626,52 +682,185 @@ impl Buyers {
     }
 }
 
+/// The carts that a batch makes orders from, locked, and the orders that were already made from them.
+struct Carts {
+    carts: HashMap<CartId, Cart>,
+    orders: HashMap<CartId, OrderRecord>,
+}
+
+impl Carts {
+    /// Returns the customers of the carts, which are held before the carts are locked (R24).
+    async fn customers(tx: &mut Tx<'_>, calls: &[Placing]) -> Result<Vec<CustomerId>> {
+        let mut customers = Vec::new();
+        for (id, _) in calls.iter().filter_map(|c| c.cart.as_ref()) {
+            customers.extend(tx.carts().get(*id).await?.and_then(|cart| cart.customer_id));
+        }
+        Ok(customers)
+    }
+
+    async fn lock(tx: &mut Tx<'_>, calls: &[Placing]) -> Result<Self> {
+        let ids: Vec<CartId> = calls.iter().filter_map(|c| c.cart.as_ref().map(|(id, _)| *id)).collect();
+        if ids.is_empty() {
+            return Ok(Self { carts: HashMap::new(), orders: HashMap::new() });
+        }
+        let carts: HashMap<CartId, Cart> = tx.carts().lock(&ids).await?.into_iter().map(|c| (c.id, c)).collect();
+        let ordered: Vec<CartId> = carts.values().filter(|c| c.state == CartState::Ordered).map(|c| c.id).collect();
+        let mut orders = HashMap::new();
+        if !ordered.is_empty() {
+            let made = tx.orders().of_carts(&ordered).await?;
+            let ids: Vec<OrderId> = made.iter().map(|(_, order)| *order).collect();
+            let records = tx.orders().records(&ids).await?;
+            orders.extend(records.into_iter().filter_map(|r| Some((r.order.cart_id?, r))));
+        }
+        Ok(Self { carts, orders })
+    }
+
+    /// Returns what a call asks for: the order that its cart has already become, or the input with the lines and the
+    /// customer of the cart.
+    ///
+    /// # Errors
+    /// `NotFound`, `CART_EXPIRED`, `CART_MERGED`, and `Validation` of an empty cart and of a buyer who is missing or
+    /// named twice.
+    fn wanted(&self, call: &Placing, now: Timestamp) -> Result<Wanted> {
+        let Some((id, access)) = &call.cart else { return Ok(Wanted::Order(Box::new(call.input.clone()))) };
+        let cart = access.check(*id, self.carts.get(id).cloned())?;
+        if let Some(order) = self.orders.get(id) {
+            return Ok(Wanted::Placed(Box::new(order.clone())));
+        }
+        cart.check_open(now)?;
+        let mut input = call.input.clone();
+        let mut errors = ValidationErrors::default();
+        if cart.lines.is_empty() {
+            errors.push("lines", FieldCode::Required, "is required: the cart has no lines");
+        }
+        match (cart.customer_id, &input.guest) {
+            (Some(_), Some(_)) => {
+                errors.push("customer", FieldCode::Inconsistent, "must not be sent: the cart belongs to a customer");
+            }
+            (None, None) => {
+                errors.push("customer", FieldCode::Required, "is required: the cart belongs to a guest");
+            }
+            _ => {}
+        }
+        if input.address_id.is_some() && cart.customer_id.is_none() {
+            let message = "requires a customer's cart: a guest sends `shipping_address`";
+            errors.push("address_id", FieldCode::Inconsistent, message);
+        }
+        errors.into_result()?;
+        input.customer_id = cart.customer_id;
+        let lines = cart.lines.into_iter().enumerate().map(|(i, line)| CheckedLine {
+            field: format!("lines[{i}]"),
+            sku: SkuRef::Id(line.sku_id),
+            quantity: line.quantity,
+            shown: Some(line.seen_price),
+            fixed: None,
+            attributes: line.attributes,
+        });
+        input.lines = lines.collect();
+        Ok(Wanted::Order(Box::new(input)))
+    }
+}
+
+/// What a call of a batch asks for.
+enum Wanted {
+    /// An order to place.
+    Order(Box<CheckedOrder>),
+    /// An order that was placed before.
+    Placed(Box<OrderRecord>),
+}
+
+/// What becomes of a call of a batch.
+enum Outcome {
+    /// The order at this place of those that are inserted.
+    Inserted(usize),
+    /// An order that was placed before.
+    Placed(Box<OrderRecord>),
+}
+
 /// Places all orders that are possible, in their order, with a fixed number of statements. Returns for each the order,
 /// or why it was refused.
 async fn place_all_in(cx: &Arc<Context>, tx: &mut Tx<'_>, calls: &[Placing]) -> Result<Vec<Result<OrderRecord>>> {
-    let buyers = Buyers::hold(tx, calls).await?;
-    let mut offers = lock_offers(tx, BTreeSet::new(), calls.iter().flat_map(|c| &c.input.lines)).await?;
+    let of_carts = Carts::customers(tx, calls).await?;
+    let buyers = Buyers::hold(tx, calls, of_carts).await?;
+    let carts = Carts::lock(tx, calls).await?;
+    let wanted: Vec<Result<Wanted>> = calls.iter().map(|call| carts.wanted(call, cx.now())).collect();
+    let mut lines: Vec<&CheckedLine> = Vec::new();
+    for wanted in &wanted {
+        if let Ok(Wanted::Order(input)) = wanted {
+            lines.extend(&input.lines);
+        }
+    }
+    let mut offers = lock_offers(tx, BTreeSet::new(), lines).await?;
     // Read after the locks were granted, so that the times of orders on one SKU are in their order.
     let now = cx.now();
-    let mut steps: Vec<Result<Step>> = Vec::with_capacity(calls.len());
-    for call in calls {
-        let stamp = Stamp { now, actor: &call.actor, ids: &*cx.ids };
-        let step = buyers.of(&call.input).and_then(|(buyer, shipping_address)| {
-            let (id, cart, currency) = (call.id, call.cart, cx.config.currency);
-            let place = change::Context { id, cart, buyer, shipping_address, currency, stamp: &stamp };
-            change::place(&call.input, place, &offers)
-        });
-        if let Ok(step) = &step {
-            offers.apply(&step.stock);
-        }
-        steps.push(step);
-    }
-    let placed = steps.iter().filter(|s| s.is_ok()).count();
-    if placed == 0 {
-        return Ok(steps.into_iter().map(|s| s.map(|s| s.record)).collect());
-    }
-    let unnumbered = steps.iter().flatten().flat_map(|s| &s.record.bills).filter(|b| b.number.is_empty()).count();
-    let year = now.year();
-    let mut numbers = tx.orders().next_numbers(NumberedDocument::Order, year, placed).await?.into_iter();
-    let mut bill_numbers = tx.orders().next_numbers(NumberedDocument::Bill, year, unnumbered).await?.into_iter();
-    let (mut records, mut history) = (Vec::with_capacity(placed), Vec::with_capacity(placed));
-    let (mut movements, mut events) = (Vec::new(), Vec::with_capacity(placed));
-    let mut results: Vec<Result<usize>> = Vec::with_capacity(calls.len());
-    for (step, call) in steps.into_iter().zip(calls) {
-        let Step { mut record, stock, change } = match step {
-            Ok(step) => step,
+    let mut steps: Vec<Step> = Vec::with_capacity(calls.len());
+    let mut actors: Vec<&Actor> = Vec::with_capacity(calls.len());
+    let mut made_from: HashMap<CartId, usize> = HashMap::new();
+    let mut outcomes: Vec<Result<Outcome>> = Vec::with_capacity(calls.len());
+    for (call, wanted) in calls.iter().zip(wanted) {
+        let input = match wanted {
+            Ok(Wanted::Order(input)) => input,
+            Ok(Wanted::Placed(record)) => {
+                outcomes.push(Ok(Outcome::Placed(record)));
+                continue;
+            }
             Err(refusal) => {
-                results.push(Err(refusal));
+                outcomes.push(Err(refusal));
                 continue;
             }
         };
+        let cart = call.cart.as_ref().map(|(id, _)| *id);
+        // A twin of an earlier call of this batch gets the same order.
+        if let Some(at) = cart.and_then(|id| made_from.get(&id)) {
+            outcomes.push(Ok(Outcome::Inserted(*at)));
+            continue;
+        }
+        let stamp = Stamp { now, actor: &call.actor, ids: &*cx.ids };
+        let step = buyers.of(&input).and_then(|(buyer, shipping_address)| {
+            let (id, currency) = (call.id, cx.config.currency);
+            let place = change::Context { id, cart, buyer, shipping_address, currency, stamp: &stamp };
+            change::place(&input, place, &offers)
+        });
+        outcomes.push(step.map(|step| {
+            offers.apply(&step.stock);
+            made_from.extend(cart.map(|id| (id, steps.len())));
+            steps.push(step);
+            actors.push(&call.actor);
+            Outcome::Inserted(steps.len() - 1)
+        }));
+    }
+    let records = insert_orders(cx, tx, steps, &actors, &offers, calls).await?;
+    let record = |at: usize| records.get(at).cloned();
+    let results = outcomes.into_iter().map(|outcome| match outcome? {
+        Outcome::Placed(record) => Ok(*record),
+        Outcome::Inserted(at) => record(at).ok_or(Error::Internal { context: "an order is missing", source: None }),
+    });
+    Ok(results.collect())
+}
+
+/// Writes new orders, with their numbers, movements of stock, carts and events.
+async fn insert_orders(
+    cx: &Arc<Context>,
+    tx: &mut Tx<'_>,
+    steps: Vec<Step>,
+    actors: &[&Actor],
+    offers: &Offers,
+    calls: &[Placing],
+) -> Result<Vec<OrderRecord>> {
+    let Some(first) = steps.first() else { return Ok(Vec::new()) };
+    let (now, year) = (first.record.order.placed_at, first.record.order.placed_at.year());
+    let unnumbered = steps.iter().flat_map(|s| &s.record.bills).filter(|b| b.number.is_empty()).count();
+    let mut numbers = tx.orders().next_numbers(NumberedDocument::Order, year, steps.len()).await?.into_iter();
+    let mut bill_numbers = tx.orders().next_numbers(NumberedDocument::Bill, year, unnumbered).await?.into_iter();
+    let (mut records, mut history) = (Vec::with_capacity(steps.len()), Vec::with_capacity(steps.len()));
+    let (mut movements, mut events) = (Vec::new(), Vec::with_capacity(steps.len()));
+    for (Step { mut record, stock, change }, actor) in steps.into_iter().zip(actors) {
         record.order.number = taken(numbers.next())?;
         for bill in record.bills.iter_mut().filter(|b| b.number.is_empty()) {
             bill.number = taken(bill_numbers.next())?;
         }
-        movements.extend(stock.iter().map(|s| movement(cx, s, StockReason::Order, &record.order, &call.actor)));
-        events.push(changed(&record.order, EventKind::OrderPlaced, &call.actor));
-        results.push(Ok(records.len()));
+        movements.extend(stock.iter().map(|s| movement(cx, s, StockReason::Order, &record.order, actor)));
+        events.push(changed(&record.order, EventKind::OrderPlaced, actor));
         records.push(record);
         history.push(change);
     }
@@ -682,12 +871,12 @@ async fn place_all_in(cx: &Arc<Context>, tx: &mut Tx<'_>, calls: &[Placing]) -> 
     let product_of = offers.by_id.values().map(|o| (o.sku_id, o.product_id)).collect();
     let mut changes = post(tx, &movements, &product_of).await?;
     changes.append(&mut events);
+    let ordered: Vec<CartId> = records.iter().filter_map(|r| r.order.cart_id).collect();
+    if !ordered.is_empty() {
+        tx.carts().set_ordered(&ordered, now, actors.first().copied().unwrap_or(&Actor::system())).await?;
+    }
     tx.emit_all(changes).await?;
-    let mut records: Vec<Option<OrderRecord>> = records.into_iter().map(Some).collect();
-    let record = |at: usize, records: &mut Vec<Option<OrderRecord>>| {
-        records[at].take().ok_or(Error::Internal { context: "an order is missing", source: None })
-    };
-    Ok(results.into_iter().map(|r| r.and_then(|at| record(at, &mut records))).collect())
+    Ok(records)
 }
 
 /// The service of the bills and credit notes of a shop. Orders make them.

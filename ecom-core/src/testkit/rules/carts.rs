@@ -219,7 +219,7 @@ pub async fn r08_a_price_that_is_not_the_current_one_is_refused_with_both(f: &Sh
     let line = f.put(id, sku_of(&pen), 1, usd(999)).await.cart.lines[0].id;
     let before = f.snapshot().await;
     let mismatches = |c: Conflict| match c {
-        Conflict::Sales(SalesConflict::PriceMismatch { prices }) => {
+        Conflict::Sales(SalesConflict::PriceMismatch { prices, .. }) => {
             prices.into_iter().map(|p| (p.field, p.sku_id, p.expected, p.found)).collect::<Vec<_>>()
         }
         other => panic!("{other}"),

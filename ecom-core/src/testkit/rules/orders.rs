@@ -12,8 +12,11 @@ use crate::domain::catalog::product::Product;
 use crate::domain::common::{DeleteMode, ExpectedVersion, IncludeDeleted};
 use crate::domain::platform::outbox::EventKind;
 use crate::domain::sales::bill::{BillFilter, BillKind, BillPatch, BillSort, BillStatus};
+use crate::domain::sales::cart::{CartAccess, CartInput, CartLineInput, CartToken};
 use crate::domain::sales::customer::Customer;
-use crate::domain::sales::order::input::{CancelUnits, LineChange, OrderEdit, OrderInput, OrderLineInput, OrderPatch};
+use crate::domain::sales::order::input::{
+    CancelUnits, CheckoutInput, LineChange, OrderEdit, OrderInput, OrderLineInput, OrderPatch,
+};
 use crate::domain::sales::order::{ChangeKind, DeliveryMethod, Order, OrderFilter, OrderSort, OrderStatus};
 use crate::domain::stock::inventory::StockReason;
 use crate::error::{Conflict, ErrorCode, FieldCode, Result, SalesConflict, StockConflict};
@@ -48,6 +51,8 @@ tests! {
         a_status_moves_only_as_the_rules_allow,
         a_deleted_order_is_canceled_and_hidden,
         an_order_by_code_finds_its_sku,
+        r20_a_cart_checked_out_many_times_at_once_makes_one_order,
+        r20_a_checkout_sells_the_lines_of_the_cart_at_the_prices_seen,
     ]
 }
 
@@ -80,7 +85,7 @@ fn code<T>(result: &Result<T>) -> Option<ErrorCode> {
 }
 
 impl ShopFixture {
-    async fn order(&self, lines: Value) -> Result<Order> {
+    async fn placed(&self, lines: Value) -> Result<Order> {
         self.shop.acting_as(me()).orders().place(&guest(lines)).await
     }
 
@@ -133,21 +138,21 @@ pub async fn r07_an_order_takes_stock_and_writes_ledger_bill_and_history(f: &Sho
 pub async fn r07_the_demand_of_all_lines_is_summed_and_every_shortage_is_named(f: &ShopFixture) {
     let (pen, ink, cap) = (stocked(f, "Pen", 3).await, stocked(f, "Ink", 1).await, stocked(f, "Cap", 9).await);
     let lines = json!([line(&pen, 2), line(&ink, 2), line(&pen, 2), line(&cap, 1)]);
-    match conflict(f.order(lines).await, "two lines of one SKU that together ask for more than there is") {
+    match conflict(f.placed(lines).await, "two lines of one SKU that together ask for more than there is") {
         Conflict::Stock(StockConflict::Insufficient { shortages }) => {
             let short: BTreeSet<_> = shortages.iter().map(|s| (s.sku_id, s.requested, s.available)).collect();
             assert_eq!(short, BTreeSet::from([(pen.skus[0].id.0, 4, 3), (ink.skus[0].id.0, 2, 1)]));
         }
         other => panic!("the error must be INSUFFICIENT_STOCK, but is {other}"),
     }
-    f.order(json!([line(&pen, 2), line(&pen, 1)])).await.unwrap();
+    f.placed(json!([line(&pen, 2), line(&pen, 1)])).await.unwrap();
     assert_eq!(f.on_hand(&pen).await, 0);
 }
 
 /// Of orders that are placed at once, as many succeed as there are pieces.
 pub async fn r07_orders_placed_at_once_sell_each_piece_once(f: &ShopFixture) {
     let (pen, ink) = (stocked(f, "Pen", 20).await, stocked(f, "Ink", 1_000).await);
-    let orders = (0..60).map(|_| f.order(json!([line(&pen, 1), line(&ink, 2)])));
+    let orders = (0..60).map(|_| f.placed(json!([line(&pen, 1), line(&ink, 2)])));
     let placed = join_all(orders).await;
     let sold = placed.iter().filter(|o| o.is_ok()).count();
     assert_eq!((sold, f.on_hand(&pen).await, f.on_hand(&ink).await), (20, 0, 960));
@@ -181,7 +186,7 @@ pub async fn r07_orders_of_several_processes_sell_each_piece_once(f: &ShopFixtur
 pub async fn r07_a_refused_order_leaves_nothing(f: &ShopFixture) {
     let pen = stocked(f, "Pen", 3).await;
     let before = f.snapshot().await;
-    assert!(f.order(json!([line(&pen, 4)])).await.is_err());
+    assert!(f.placed(json!([line(&pen, 4)])).await.is_err());
     let discount = OrderInput { discount: Some(31.into()), ..guest(json!([line(&pen, 3)])) };
     assert!(f.shop.orders().place(&discount).await.is_err());
     assert_eq!(f.snapshot().await, before, "a refused order must write nothing");
@@ -194,7 +199,7 @@ pub async fn r07_a_refused_order_leaves_nothing(f: &ShopFixture) {
 pub async fn r08_a_wrong_price_is_refused_with_both_prices(f: &ShopFixture) {
     let pen = stocked(f, "Pen", 3).await;
     let lines = json!([line(&pen, 1), { "sku_id": pen.skus[0].id, "quantity": 1, "unit_price": "9.99" }]);
-    match conflict(f.order(lines).await, "a price that is not the current one") {
+    match conflict(f.placed(lines).await, "a price that is not the current one") {
         Conflict::Sales(SalesConflict::PriceMismatch { prices, .. }) => {
             assert_eq!(prices.len(), 1);
             assert_eq!(prices[0].field, "lines[1].unit_price");
@@ -213,8 +218,8 @@ pub async fn r08_the_price_is_the_current_one_less_the_discount(f: &ShopFixture)
     let pen = stocked(f, "Pen", 3).await;
     let pen = f.patch(&pen, json!({ "discount_percentage": "33.33" })).await.unwrap();
     let old = json!([{ "sku_id": pen.skus[0].id, "quantity": 1, "unit_price": "10.00" }]);
-    assert_eq!(code(&f.order(old).await), Some(ErrorCode::PriceMismatch));
-    let order = f.order(json!([line(&pen, 1)])).await.unwrap();
+    assert_eq!(code(&f.placed(old).await), Some(ErrorCode::PriceMismatch));
+    let order = f.placed(json!([line(&pen, 1)])).await.unwrap();
     let sold = &order.lines[0];
     assert_eq!(
         (sold.list_price.to_string(), sold.unit_price.to_string()),
@@ -225,7 +230,7 @@ pub async fn r08_the_price_is_the_current_one_less_the_discount(f: &ShopFixture)
 /// Stock, totals and the bill follow an edit of the lines in the same transaction.
 pub async fn r09_lines_of_a_pending_order_are_edited_and_stock_follows(f: &ShopFixture) {
     let (pen, ink) = (stocked(f, "Pen", 10).await, stocked(f, "Ink", 10).await);
-    let order = f.order(json!([line(&pen, 2)])).await.unwrap();
+    let order = f.placed(json!([line(&pen, 2)])).await.unwrap();
     let orders = f.shop.acting_as(me()).orders();
     let edit = OrderEdit::default()
         .with(LineChange::quantity(order.lines[0].id, 5))
@@ -249,7 +254,7 @@ pub async fn r09_lines_of_a_pending_order_are_edited_and_stock_follows(f: &ShopF
 /// An order that is in progress is not edited.
 pub async fn r09_an_order_that_has_started_is_not_edited(f: &ShopFixture) {
     let pen = stocked(f, "Pen", 10).await;
-    let order = f.order(json!([line(&pen, 2)])).await.unwrap();
+    let order = f.placed(json!([line(&pen, 2)])).await.unwrap();
     let orders = f.shop.acting_as(me()).orders();
     let order = orders.start(order.id, ExpectedVersion::Unspecified).await.unwrap();
     let edit = OrderEdit::default().with(LineChange::quantity(order.lines[0].id, 1));
@@ -261,7 +266,7 @@ pub async fn r09_an_order_that_has_started_is_not_edited(f: &ShopFixture) {
 /// However often and from wherever an order is canceled, its stock is restored once.
 pub async fn r10_an_order_canceled_many_times_at_once_restores_stock_once(f: &ShopFixture) {
     let (pen, ink) = (stocked(f, "Pen", 10).await, stocked(f, "Ink", 10).await);
-    let order = f.order(json!([line(&pen, 2), line(&ink, 3)])).await.unwrap();
+    let order = f.placed(json!([line(&pen, 2), line(&ink, 3)])).await.unwrap();
     let other = f.another(ShopConfig::default(), f.cache());
     let cancels = (0..40).map(|i| {
         let shop = if i % 2 == 0 { &f.shop } else { &other };
@@ -279,7 +284,7 @@ pub async fn r10_an_order_canceled_many_times_at_once_restores_stock_once(f: &Sh
 /// An order is canceled although its product was deleted.
 pub async fn r10_a_deleted_sku_does_not_stop_a_cancel(f: &ShopFixture) {
     let pen = stocked(f, "Pen", 10).await;
-    let order = f.order(json!([line(&pen, 2)])).await.unwrap();
+    let order = f.placed(json!([line(&pen, 2)])).await.unwrap();
     f.delete(&f.fresh(pen.id).await, DeleteMode::Soft).await.unwrap();
     let order = f.shop.orders().cancel(order.id).await.unwrap();
     assert_eq!((order.status, f.on_hand(&pen).await), (OrderStatus::Canceled, 10));
@@ -306,7 +311,7 @@ pub async fn r05_what_was_sold_is_not_removed_for_good(f: &ShopFixture) {
 /// An edit names the version of the order; of several writers of one version, one wins.
 pub async fn r01_edits_of_an_order_name_the_version(f: &ShopFixture) {
     let pen = stocked(f, "Pen", 10).await;
-    let order = f.order(json!([line(&pen, 2)])).await.unwrap();
+    let order = f.placed(json!([line(&pen, 2)])).await.unwrap();
     let orders = f.shop.acting_as(me()).orders();
     let edit = OrderEdit::default().with(LineChange::quantity(order.lines[0].id, 1));
     let without = orders.edit(order.id, ExpectedVersion::Unspecified, &edit).await;
@@ -328,7 +333,7 @@ pub async fn r01_edits_of_an_order_name_the_version(f: &ShopFixture) {
 pub async fn r13_each_change_of_an_order_has_its_event_without_personal_data(f: &ShopFixture) {
     let pen = stocked(f, "Pen", 10).await;
     let head = f.head().await;
-    let order = f.order(json!([line(&pen, 3)])).await.unwrap();
+    let order = f.placed(json!([line(&pen, 3)])).await.unwrap();
     let orders = f.shop.acting_as(me()).orders();
     let edit = OrderEdit::default().with(LineChange::quantity(order.lines[0].id, 2));
     orders.edit(order.id, v(1), &edit).await.unwrap();
@@ -372,7 +377,7 @@ pub async fn r17_references_to_what_is_not_there_name_the_field(f: &ShopFixture)
         line(&draft, 1),
         { "sku": "no such code", "quantity": 1, "unit_price": "1" },
     ]);
-    let refused = fields(f.order(lines).await, "an order of what cannot be sold");
+    let refused = fields(f.placed(lines).await, "an order of what cannot be sold");
     assert_eq!(refused.len(), 4);
     assert_eq!(refused["lines[1].sku_id"], FieldCode::ReferenceNotFound);
     assert_eq!(refused["lines[2].sku_id"], FieldCode::ReferenceNotFound);
@@ -434,7 +439,7 @@ pub async fn r36_units_are_canceled_with_a_credit_note(f: &ShopFixture) {
 /// The lines of a paid bill no longer change, and new lines go on a further bill.
 pub async fn r39_a_paid_bill_is_frozen(f: &ShopFixture) {
     let (pen, ink) = (stocked(f, "Pen", 10).await, stocked(f, "Ink", 10).await);
-    let order = f.order(json!([line(&pen, 2)])).await.unwrap();
+    let order = f.placed(json!([line(&pen, 2)])).await.unwrap();
     let (orders, bills) = (f.shop.acting_as(me()).orders(), f.shop.acting_as(me()).bills());
     let bill = bills.of_order(order.id).await.unwrap().remove(0);
     let pay = BillPatch { paid: Some(true), ..BillPatch::default() };
@@ -461,7 +466,7 @@ pub async fn r39_a_paid_bill_is_frozen(f: &ShopFixture) {
 /// The audit of a sound shop is clean, and the audit of a broken one names the rows.
 pub async fn r41_the_audit_is_clean_and_finds_what_somebody_broke(f: &ShopFixture) {
     let pen = stocked(f, "Pen", 10).await;
-    let order = f.order(json!([line(&pen, 3)])).await.unwrap();
+    let order = f.placed(json!([line(&pen, 3)])).await.unwrap();
     let report = f.shop.audit().run().await.unwrap();
     assert_eq!((report.skus, report.orders, report.is_clean()), (1, 1, true), "{report:?}");
     // What a program without the rules would do: it writes the rows of an order and forgets the stock.
@@ -490,9 +495,9 @@ pub async fn r43_numbers_are_unique_and_carry_the_year(f: &ShopFixture) {
     let numbers: HashSet<String> = join_all(orders).await.into_iter().collect();
     assert_eq!(numbers.len(), 40);
     assert!(numbers.iter().all(|n| n.starts_with("ORD-2026-") && n.len() == 15), "{numbers:?}");
-    let before = f.order(json!([line(&pen, 1)])).await.unwrap();
+    let before = f.placed(json!([line(&pen, 1)])).await.unwrap();
     f.clock.advance(std::time::Duration::from_secs(366 * 24 * 3600));
-    let after = f.order(json!([line(&pen, 1)])).await.unwrap();
+    let after = f.placed(json!([line(&pen, 1)])).await.unwrap();
     assert!(after.number.starts_with("ORD-2027-"), "{}", after.number);
     let counter = |o: &Order| o.number.rsplit('-').next().unwrap().parse::<i64>().unwrap();
     assert!(counter(&after) > counter(&before), "the counter must not restart with the year");
@@ -502,7 +507,7 @@ pub async fn r43_numbers_are_unique_and_carry_the_year(f: &ShopFixture) {
 /// A number that a caller chose is used once, and the library skips it.
 pub async fn r43_a_number_that_a_caller_took_is_skipped(f: &ShopFixture) {
     let pen = stocked(f, "Pen", 100).await;
-    let first = f.order(json!([line(&pen, 1)])).await.unwrap();
+    let first = f.placed(json!([line(&pen, 1)])).await.unwrap();
     let bill = f.shop.bills().of_order(first.id).await.unwrap().remove(0);
     let counter: i64 = bill.number.rsplit('-').next().unwrap().parse().unwrap();
     // A server may skip numbers, so all of the next ones are taken.
@@ -514,7 +519,7 @@ pub async fn r43_a_number_that_a_caller_took_is_skipped(f: &ShopFixture) {
         let again = f.shop.orders().place(&input).await;
         assert_eq!(code(&again), Some(ErrorCode::Duplicate), "a number must be used once");
     }
-    let order = f.order(json!([line(&pen, 1)])).await.unwrap();
+    let order = f.placed(json!([line(&pen, 1)])).await.unwrap();
     let made = f.shop.bills().of_order(order.id).await.unwrap().remove(0).number;
     assert!(made > format!("BILL-2026-{:06}", counter + 3), "{made} must come after the numbers that were taken");
     f.audited().await;
@@ -603,7 +608,7 @@ pub async fn a_status_moves_only_as_the_rules_allow(f: &ShopFixture) {
     let pen = stocked(f, "Pen", 100).await;
     let orders = f.shop.acting_as(me()).orders();
     let any = ExpectedVersion::Unspecified;
-    let order = f.order(json!([line(&pen, 1)])).await.unwrap();
+    let order = f.placed(json!([line(&pen, 1)])).await.unwrap();
     assert_eq!(code(&orders.deliver(order.id, any).await), Some(ErrorCode::OrderStatusConflict));
     orders.start(order.id, any).await.unwrap();
     assert_eq!(code(&orders.start(order.id, any).await), Some(ErrorCode::OrderStatusConflict));
@@ -624,7 +629,7 @@ pub async fn a_status_moves_only_as_the_rules_allow(f: &ShopFixture) {
             (Some(OrderStatus::InProgress), OrderStatus::Delivered)
         ]
     );
-    let order = f.order(json!([line(&pen, 1)])).await.unwrap();
+    let order = f.placed(json!([line(&pen, 1)])).await.unwrap();
     orders.start(order.id, any).await.unwrap();
     assert_eq!(orders.cancel(order.id).await.unwrap().status, OrderStatus::Canceled, "from in progress");
     f.audited().await;
@@ -634,7 +639,7 @@ pub async fn a_status_moves_only_as_the_rules_allow(f: &ShopFixture) {
 pub async fn a_deleted_order_is_canceled_and_hidden(f: &ShopFixture) {
     let pen = stocked(f, "Pen", 10).await;
     let orders = f.shop.acting_as(me()).orders();
-    let order = f.order(json!([line(&pen, 4)])).await.unwrap();
+    let order = f.placed(json!([line(&pen, 4)])).await.unwrap();
     orders.delete(order.id, v(1)).await.unwrap();
     assert_eq!(f.on_hand(&pen).await, 10);
     assert_eq!(code(&orders.get(order.id, IncludeDeleted::No).await), Some(ErrorCode::NotFound));
@@ -650,8 +655,82 @@ pub async fn a_deleted_order_is_canceled_and_hidden(f: &ShopFixture) {
 /// A line may name its SKU by the code, ignoring case.
 pub async fn an_order_by_code_finds_its_sku(f: &ShopFixture) {
     let pen = f.product(json!({ "title": "Pen", "price": "1.00", "stock": 5, "sku": "Pen-Blue" })).await;
-    let order = f.order(json!([{ "sku": "PEN-blue", "quantity": 2, "unit_price": "1" }])).await.unwrap();
+    let order = f.placed(json!([{ "sku": "PEN-blue", "quantity": 2, "unit_price": "1" }])).await.unwrap();
     let line = &order.lines[0];
     assert_eq!((line.sku_id, line.code.as_deref()), (Some(pen.skus[0].id), Some("Pen-Blue")));
     assert_eq!(f.on_hand(&pen).await, 3);
+}
+
+/// However often and from wherever a cart is checked out at once, it makes one order, which every caller gets.
+pub async fn r20_a_cart_checked_out_many_times_at_once_makes_one_order(f: &ShopFixture) {
+    let pen = stocked(f, "Pen", 200).await;
+    let line: CartLineInput = from(&line(&pen, 2));
+    let made = f.shop.carts().create(&CartInput::default().line(line)).await.unwrap();
+    let (cart, access) = (made.cart.cart.id, CartAccess::from(made.token.unwrap()));
+    let other = f.another(ShopConfig::default(), f.cache());
+    let (access, input) = (&access, &checkout());
+    let checkouts = (0..100).map(|i| {
+        let shop = if i % 2 == 0 { &f.shop } else { &other };
+        async move { shop.orders().checkout(cart, access, input).await }
+    });
+    let orders: Vec<Order> = join_all(checkouts).await.into_iter().map(Result::unwrap).collect();
+    assert!(orders.iter().all(|o| *o == orders[0]), "every checkout must return the same order");
+    assert_eq!((orders[0].cart_id, f.on_hand(&pen).await), (Some(cart), 198));
+    let again = f.shop.orders().checkout(cart, access, input).await.unwrap();
+    assert_eq!(again.id, orders[0].id, "a later checkout must return the same order");
+    let more = f
+        .shop
+        .carts()
+        .add_line(cart, access, ExpectedVersion::Unspecified, &CartLineInput::new(pen.skus[0].id, 1, pen.skus[0].price))
+        .await;
+    assert_eq!(code(&more), Some(ErrorCode::CartOrdered));
+    f.audited().await;
+}
+
+/// A checkout sells the lines of the cart at the prices that the shopper has confirmed, or refuses them.
+pub async fn r20_a_checkout_sells_the_lines_of_the_cart_at_the_prices_seen(f: &ShopFixture) {
+    let (pen, ink) = (stocked(f, "Pen", 5).await, stocked(f, "Ink", 5).await);
+    let lines = CartInput::default().line(from(&line(&pen, 2))).line(from(&line(&ink, 6)));
+    let made = f.shop.carts().create(&lines).await.unwrap();
+    let (cart, access) = (made.cart.cart, CartAccess::from(made.token.unwrap()));
+    let checked_out = async || f.shop.orders().checkout(cart.id, &access, &checkout()).await;
+    assert_eq!(code(&checked_out().await), Some(ErrorCode::InsufficientStock));
+    let ink_line = cart.lines.iter().find(|l| l.sku_id == ink.skus[0].id).unwrap().id;
+    let any = ExpectedVersion::Unspecified;
+    f.shop.carts().change_line(cart.id, &access, any, ink_line, &from(&json!({ "quantity": 5 }))).await.unwrap();
+    let pen = f.patch(&pen, json!({ "price": "11.00" })).await.unwrap();
+    match conflict(checked_out().await, "a price that has changed since the shopper saw it") {
+        Conflict::Sales(SalesConflict::PriceMismatch { prices, .. }) => {
+            assert_eq!((prices.len(), prices[0].expected, prices[0].sku_id), (1, pen.skus[0].price, pen.skus[0].id.0));
+        }
+        other => panic!("the error must be PRICE_MISMATCH, but is {other}"),
+    }
+    let pen_line = cart.lines.iter().find(|l| l.sku_id == pen.skus[0].id).unwrap().id;
+    f.shop
+        .carts()
+        .change_line(cart.id, &access, any, pen_line, &from(&json!({ "unit_price": "11.00" })))
+        .await
+        .unwrap();
+    let stranger = CartAccess::from(CartToken::new("another token"));
+    let refused = f.shop.orders().checkout(cart.id, &stranger, &checkout()).await;
+    assert_eq!(
+        code(&refused),
+        Some(ErrorCode::NotFound),
+        "a token that does not open the cart must not tell that it exists"
+    );
+    let order = checked_out().await.unwrap();
+    assert_eq!((order.totals.total.to_string(), order.lines.len()), ("72.00 USD".to_owned(), 2));
+    assert_eq!((f.on_hand(&pen).await, f.on_hand(&ink).await), (3, 0));
+    let empty = f.shop.carts().create(&CartInput::default()).await.unwrap();
+    let access = CartAccess::from(empty.token.unwrap());
+    let refused = f.shop.orders().checkout(empty.cart.cart.id, &access, &checkout()).await;
+    assert_eq!(fields(refused, "an empty cart")["lines"], FieldCode::Required);
+    f.audited().await;
+}
+
+fn checkout() -> CheckoutInput {
+    from(&json!({
+        "customer": { "first_name": "Grace", "last_name": "Hopper", "email": "grace@example.com" },
+        "delivery_method": "on_hand",
+    }))
 }

@@ -3,13 +3,14 @@
 
 use ecom_core::id::{CartId, CartLineId, CustomerId};
 use ecom_core::sales::{
-    CartFilter, CartInput, CartLineInput, CartLinePatch, CartPatch, CartState, CreatedCart, PricedCart,
+    CartFilter, CartInput, CartLineInput, CartLinePatch, CartPatch, CartState, CheckoutInput, CreatedCart, Order,
+    PricedCart,
 };
 use ecom_core::{Error, ValidationErrors};
 use serde::Deserialize;
 use uuid::Uuid;
 
-use crate::dto::{AssignInput, CartView, Item, List, MergeInput};
+use crate::dto::{AssignInput, CartView, Item, List, MergeInput, OrderView};
 use crate::error::ApiResult;
 use crate::etag::Stamp;
 use crate::extract::{
@@ -17,6 +18,7 @@ use crate::extract::{
     Query, Shape, Version, word,
 };
 use crate::headers::{no_content, private};
+use crate::idempotency::Post;
 use crate::resource::{Format, Reply, Resource, Shown, Write};
 
 impl Shown for PricedCart {
@@ -280,4 +282,28 @@ pub(crate) async fn assign(
 ) -> ApiResult {
     let done = reply.shop().carts().assign(id, &access, CustomerId(input.customer_id)).await?;
     reply.written(&done, &numbers)
+}
+
+/// Check out a cart
+///
+/// Makes the cart an order: takes the stock of all lines, or fails with the SKUs of which too little is available. The
+/// prices that the shopper last confirmed must be the current ones (R8). A cart makes one order, and a second checkout
+/// returns the same order (R20).
+#[utoipa::path(
+    post, path = "/carts/{id}/checkout", tag = "carts", params(ById, CartTokenHeader), request_body = CheckoutInput,
+    responses(
+        (status = 201, description = "The order of the cart; `Location` has its path", body = Item<OrderView>),
+    )
+)]
+pub(crate) async fn checkout(
+    reply: Reply,
+    Id(id): Id<CartId>,
+    CartKey(access): CartKey,
+    Query(()): Query<()>,
+    Post { body: Json(input), keyed }: Post<Json<CheckoutInput>>,
+) -> ApiResult {
+    let orders = reply.shop().orders();
+    let within = |mut tx| async { Ok((orders.checkout_in(&mut tx, id, &access, &input).await?, tx)) };
+    let render = |order: &_| reply.created::<Order>(order, &());
+    Ok(keyed.answer(&reply, orders.checkout(id, &access, &input), within, render).await?)
 }

@@ -43,6 +43,7 @@ fn routes() -> Routes {
         routes!(cart::change_line, cart::remove_line),
         routes!(cart::merge),
         routes!(cart::assign),
+        routes!(cart::checkout),
         routes!(order::list, order::place),
         routes!(order::read, order::patch, order::delete),
         routes!(order::restore),

@@ -76,6 +76,90 @@ pub struct OrderInput {
     pub paid: bool,
 }
 
+/// What a shopper adds to a cart to make it an order. The lines are those of the cart, and the buyer is the customer of
+/// the cart or, for a guest's cart, `customer`.
+///
+/// The privileged fields are those of [`OrderInput`].
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Setters)]
+#[serde(deny_unknown_fields)]
+#[setters(strip_option, into)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct CheckoutInput {
+    /// The name, email and telephone number of the guest. A customer's cart does not take it.
+    #[serde(default)]
+    pub customer: Option<GuestInput>,
+    /// How the buyer receives the goods.
+    pub delivery_method: Option<DeliveryMethod>,
+    /// An address of the customer to deliver to. `home_delivery` requires this or `shipping_address`.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<uuid::Uuid>))]
+    pub address_id: Option<AddressId>,
+    /// The address to deliver to.
+    #[serde(default)]
+    pub shipping_address: Option<AddressInput>,
+    /// The address on the bill, if it is another one.
+    #[serde(default)]
+    pub billing_address: Option<AddressInput>,
+    /// How the bill is paid; `cash` if absent.
+    #[serde(default)]
+    pub payment_type: PaymentType,
+    /// Free attributes of the order: a JSON object of at most 16 KiB, nested at most 30 levels deep; empty if absent.
+    #[serde(default, deserialize_with = "Attributes::from_input")]
+    #[setters(skip)]
+    pub attributes: Attributes,
+    /// Privileged: a discount on the whole order, in the major unit of the currency.
+    #[serde(default)]
+    pub discount: Option<ExactDecimal>,
+    /// Privileged: lines that the catalog does not have, and fees.
+    #[serde(default)]
+    pub extra_lines: Vec<ExtraLineInput>,
+    /// Privileged: the number of the bill.
+    #[serde(default)]
+    pub bill_number: Option<String>,
+    /// Privileged: true if the bill has already been paid.
+    #[serde(default)]
+    pub paid: bool,
+}
+
+impl CheckoutInput {
+    /// Returns the checkout of a customer's cart.
+    pub fn new(delivery: DeliveryMethod) -> Self {
+        Self { delivery_method: Some(delivery), ..Self::default() }
+    }
+
+    /// Returns the checkout of a guest's cart.
+    pub fn for_guest(guest: GuestInput, delivery: DeliveryMethod) -> Self {
+        Self { customer: Some(guest), ..Self::new(delivery) }
+    }
+
+    /// Returns the order without the lines and the customer of the cart.
+    pub(crate) fn to_order(&self) -> OrderInput {
+        OrderInput {
+            customer: self.customer.clone(),
+            delivery_method: self.delivery_method,
+            address_id: self.address_id,
+            shipping_address: self.shipping_address.clone(),
+            billing_address: self.billing_address.clone(),
+            payment_type: self.payment_type,
+            attributes: self.attributes.clone(),
+            discount: self.discount,
+            extra_lines: self.extra_lines.clone(),
+            bill_number: self.bill_number.clone(),
+            paid: self.paid,
+            ..OrderInput::default()
+        }
+    }
+}
+
+/// Whom an order is placed for, as far as its input says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BuyerFrom {
+    /// The input names the buyer.
+    Input,
+    /// The buyer may be the customer of a cart, which is not yet known.
+    Cart,
+}
+
 /// The buyer of an order who is not a customer.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -481,7 +565,7 @@ impl OrderInput {
     ///
     /// # Errors
     /// `Validation` with every field that is out of bounds.
-    pub(crate) fn check(&self, currency: Currency) -> Result<CheckedOrder> {
+    pub(crate) fn check(&self, currency: Currency, from: BuyerFrom) -> Result<CheckedOrder> {
         let mut e = ValidationErrors::default();
         let guest = match (&self.customer, self.customer_id) {
             (Some(guest), None) => nested("customer", guest.to_customer().check(), &mut e)?,
@@ -490,6 +574,7 @@ impl OrderInput {
                 e.push("customer", FieldCode::Inconsistent, "must not be sent together with `customer_id`");
                 None
             }
+            (None, None) if from == BuyerFrom::Cart => None,
             (None, None) => {
                 let message = "is required, unless `customer` has the name and email of a guest";
                 e.push("customer_id", FieldCode::Required, message);
@@ -510,7 +595,7 @@ impl OrderInput {
         if self.address_id.is_some() && self.shipping_address.is_some() {
             e.push("address_id", FieldCode::Inconsistent, "must not be sent together with `shipping_address`");
         }
-        if self.address_id.is_some() && self.customer_id.is_none() {
+        if self.address_id.is_some() && self.customer_id.is_none() && from == BuyerFrom::Input {
             let message = "requires `customer_id`: a guest sends `shipping_address`";
             e.push("address_id", FieldCode::Inconsistent, message);
         }

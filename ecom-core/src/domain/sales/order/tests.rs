@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use proptest::prelude::*;
 
 use super::change::{Context, Offers, Stamp, Step, place};
-use super::input::{CancelUnits, ExtraLineInput, GuestInput, LineChange, OrderEdit, OrderInput, OrderLineInput};
+use super::input::{
+    BuyerFrom, CancelUnits, ExtraLineInput, GuestInput, LineChange, OrderEdit, OrderInput, OrderLineInput,
+};
 use super::{Buyer, DeliveryMethod, Order, OrderRecord, OrderStatus};
 use crate::clock::{ManualClock, SharedClock};
 use crate::domain::catalog::product::ProductStatus;
@@ -82,7 +84,7 @@ impl Desk {
     }
 
     fn place(&mut self, input: &OrderInput) -> Result<OrderRecord> {
-        let checked = input.check(self.currency)?;
+        let checked = input.check(self.currency, BuyerFrom::Input)?;
         let stamp = self.stamp();
         let cx = Context {
             id: OrderId(self.ids.next()),
@@ -316,13 +318,13 @@ fn r17_a_bad_order_names_every_field() {
     input.lines[1].unit_price = None;
     input.delivery_method = Some(DeliveryMethod::HomeDelivery);
     input.extra_lines.push(ExtraLineInput::fee(" ", 1));
-    let (_, fields) = refused(input.check(Currency::USD));
+    let (_, fields) = refused(input.check(Currency::USD, BuyerFrom::Input));
     assert_eq!(
         fields,
         ["lines[0].quantity", "lines[1].quantity", "lines[1].unit_price", "extra_lines[0].title", "shipping_address"]
     );
     let many = OrderInput { lines: vec![desk.line(0, 1); Order::MAX_LINES + 1], ..desk.order(&[], 0) };
-    assert_eq!(refused(many.check(Currency::USD)).1, ["lines"]);
+    assert_eq!(refused(many.check(Currency::USD, BuyerFrom::Input)).1, ["lines"]);
 }
 
 #[derive(Debug, Clone)]
