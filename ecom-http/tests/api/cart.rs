@@ -271,7 +271,7 @@ async fn r17_bad_carts_name_each_field() {
     }
     for (body, status, code, field) in [
         (json!({"lines": [good, with("quantity", json!(-1))]}), 422, "VALIDATION_FAILED", "lines[1].quantity"),
-        (json!({"lines": [[NOBODY, 1]]}), 400, "BAD_REQUEST", "lines[0]"),
+        (json!({"lines": [[NOBODY, null, 1, 1, {}]]}), 400, "BAD_REQUEST", "lines[0]"),
         (json!({"email": "nobody"}), 422, "VALIDATION_FAILED", "email"),
         (json!({"token": "mine"}), 400, "BAD_REQUEST", "token"),
         (json!({"customer_id": NOBODY}), 422, "VALIDATION_FAILED", "customer_id"),
