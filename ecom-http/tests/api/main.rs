@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod bill;
+mod cart;
 mod category;
 mod customer;
 mod etag;
