@@ -282,7 +282,11 @@ async fn r17_bad_carts_name_each_field() {
     let itself = json!({"into": guest.path[7..], "into_token": guest.token});
     api.as_guest(&guest, "POST", "/merge", Some(itself)).await.refused(422, "VALIDATION_FAILED", "into");
     api.as_guest(&guest, "POST", "/merge", Some(json!({"into": NOBODY}))).await.refused(404, "NOT_FOUND", "");
-    api.as_guest(&guest, "PATCH", "/lines/7", Some(json!({"quantity": 1}))).await.refused(400, "BAD_REQUEST", "line_id");
+    api.as_guest(&guest, "PATCH", "/lines/7", Some(json!({"quantity": 1}))).await.refused(
+        400,
+        "BAD_REQUEST",
+        "line_id",
+    );
     api.get("/carts/seven").await.refused(400, "BAD_REQUEST", "id");
     assert_eq!(api.as_guest(&guest, "GET", "", None).await.ok(200).data()["version"], 1);
 }
