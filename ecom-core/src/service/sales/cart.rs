@@ -703,10 +703,8 @@ impl<'a> CartService<'a> {
             return Ok(Vec::new());
         }
         let codes: Vec<String> = inputs.iter().filter_map(|l| l.sku.clone()).collect();
-        let by_code: HashMap<String, SkuId> = match codes.is_empty() {
-            true => HashMap::new(),
-            false => tx.offers().by_codes(&codes).await?.into_iter().collect(),
-        };
+        let by_code: HashMap<String, SkuId> =
+            if codes.is_empty() { HashMap::new() } else { tx.offers().by_codes(&codes).await?.into_iter().collect() };
         let sku_of = |line: &CartLineInput| {
             line.sku_id.or_else(|| line.sku.as_deref().and_then(|code| by_code.get(&fold_key(code)).copied()))
         };
