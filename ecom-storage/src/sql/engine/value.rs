@@ -32,8 +32,6 @@ pub enum Value<'q> {
     I64(Option<i64>),
     /// A text.
     Text(Option<Cow<'q, str>>),
-    /// Bytes.
-    Bytes(Option<Vec<u8>>),
     /// An id.
     Uuid(Option<Uuid>),
     /// Bytes.
@@ -80,6 +78,7 @@ from! {
     &'q String => Text, v => Cow::Borrowed(v.as_str());
     String => Text, v => Cow::Owned(v);
     &'q [u8] => Bytes, v => Cow::Borrowed(v);
+    Vec<u8> => Bytes, v => Cow::Owned(v);
     Uuid => Uuid, v => v;
     AddressId => Uuid, v => v.0;
     BillId => Uuid, v => v.0;
@@ -92,7 +91,6 @@ from! {
     ProductId => Uuid, v => v.0;
     SkuId => Uuid, v => v.0;
     ReviewId => Uuid, v => v.0;
-    CustomerId => Uuid, v => v.0;
     StockMovementId => Uuid, v => v.0;
     EventId => Uuid, v => v.0;
     Timestamp => Time, v => v;
