@@ -6,6 +6,7 @@
 mod audit;
 mod bad_input;
 mod bill;
+mod cart;
 mod category;
 mod customer;
 mod etag;

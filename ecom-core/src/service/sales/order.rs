@@ -322,8 +322,10 @@ impl<'a> OrderService<'a> {
         let changed: BTreeSet<_> = edit.change.iter().map(|c| c.line_id).collect();
         let of_lines = before.order.lines.iter().filter(|l| changed.contains(&l.id)).filter_map(|l| l.sku_id);
         let offers = lock_offers(tx, of_lines.collect(), edit.add.iter()).await?;
-        let step = before.edit(&edit, &offers, &self.stamp())?;
-        let saved = self.save(tx, before, step).await;
+        let saved = match before.edit(&edit, &offers, &self.stamp())? {
+            Some(step) => self.save(tx, before, step).await.map(|saved| saved.order),
+            None => Ok(before.order),
+        };
         tx.ended(saved)
     }
 
@@ -455,9 +457,7 @@ impl<'a> OrderService<'a> {
         let mut before = self.lock(tx, id, Some(expected)).await?;
         if before.order.status != OrderStatus::Canceled {
             let step = before.cancel(&self.stamp())?;
-            let canceled = step.record.clone();
-            self.save(tx, before, step).await?;
-            before = canceled;
+            before = self.save(tx, before, step).await?;
         }
         let step = before.delete(&self.stamp());
         let saved = self.save(tx, before, step).await.map(drop);
@@ -485,7 +485,7 @@ impl<'a> OrderService<'a> {
         before.order.audit.check_deleted("order", id)?;
         expected.check(Entity::Order, id, before.order.audit.version, self.cx.config.last_write_wins)?;
         let step = before.restore(&self.stamp());
-        let saved = self.save(tx, before, step).await;
+        let saved = self.save(tx, before, step).await.map(|saved| saved.order);
         tx.ended(saved)
     }
 
@@ -500,7 +500,7 @@ impl<'a> OrderService<'a> {
         tx.started();
         let before = self.lock(tx, id, expected).await?;
         let changed = match step(&before, &self.stamp())? {
-            Some(step) => self.save(tx, before, step).await,
+            Some(step) => self.save(tx, before, step).await.map(|saved| saved.order),
             None => Ok(before.order),
         };
         tx.ended(changed)
@@ -521,7 +521,7 @@ impl<'a> OrderService<'a> {
     }
 
     /// Writes a change of an order that the transaction has locked, with its movements of stock and its event.
-    async fn save(&self, tx: &mut Tx<'_>, before: OrderRecord, step: Step) -> Result<Order> {
+    async fn save(&self, tx: &mut Tx<'_>, before: OrderRecord, step: Step) -> Result<OrderRecord> {
         let Step { mut record, stock, change } = step;
         let skus: Vec<SkuId> = stock.iter().map(|s| s.sku_id).collect();
         let levels = if skus.is_empty() { Vec::new() } else { tx.inventory().lock(&skus).await? };
@@ -550,7 +550,7 @@ impl<'a> OrderService<'a> {
         };
         changes.push(changed(&record.order, kind, self.who.actor()));
         tx.emit_all(changes).await?;
-        Ok(record.order)
+        Ok(record)
     }
 }
 

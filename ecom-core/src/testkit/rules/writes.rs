@@ -127,6 +127,7 @@ impl Written {
             13 => shop.inventory().adjust(adjustment(p.skus[0].id, -2)).await.map(drop),
             14 => products.delete(self.gone.id, v(self.gone.audit.version), DeleteMode::Force).await,
             15..25 => self.write_customer(shop, way).await,
+            25..29 => self.write_review(shop, way).await,
             _ => self.write_cart(shop, way).await,
         }
     }
@@ -145,8 +146,7 @@ impl Written {
             21 => addresses.create(c, &address_input()).await.map(drop),
             22 => addresses.patch(a, v(1), from(&json!({ "city": "Paris" }))).await.map(drop),
             23 => addresses.replace(a, v(1), &from(&json!({ "street": "S", "city": "C" }))).await.map(drop),
-            24 => addresses.delete(a, v(1)).await,
-            _ => self.write_review(shop, way).await,
+            _ => addresses.delete(a, v(1)).await,
         }
     }
 
@@ -162,7 +162,7 @@ impl Written {
 
     /// Returns the number of events of a write. A write of a review also changes the rating of its product.
     const fn events(way: usize) -> usize {
-        if way >= 25 && way < 29 { 2 } else { 1 }
+        if matches!(way, 25..29) { 2 } else { 1 }
     }
 
     async fn write_cart(&self, shop: ActingShop<'_>, way: usize) -> Result<()> {

@@ -84,7 +84,6 @@ from! {
     BillId => Uuid, v => v.0;
     CartId => Uuid, v => v.0;
     CategoryId => Uuid, v => v.0;
-    CustomerId => Uuid, v => v.0;
     OrderAdjustmentId => Uuid, v => v.0;
     OrderId => Uuid, v => v.0;
     OrderLineId => Uuid, v => v.0;

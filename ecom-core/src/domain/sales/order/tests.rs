@@ -127,7 +127,7 @@ impl Desk {
 
     fn edit(&mut self, order: &OrderRecord, edit: OrderEdit) -> Result<OrderRecord> {
         let step = order.edit(&edit.check(self.currency)?, &self.offers, &self.stamp())?;
-        Ok(self.take(step))
+        Ok(step.map_or_else(|| order.clone(), |step| self.take(step)))
     }
 
     fn set(&mut self, order: &OrderRecord, line: usize, quantity: i64) -> Result<OrderRecord> {
