@@ -90,6 +90,7 @@ from! {
     ProductId => Uuid, v => v.0;
     SkuId => Uuid, v => v.0;
     ReviewId => Uuid, v => v.0;
+    CustomerId => Uuid, v => v.0;
     StockMovementId => Uuid, v => v.0;
     EventId => Uuid, v => v.0;
     Timestamp => Time, v => v;
