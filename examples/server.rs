@@ -2,7 +2,8 @@
 //!
 //! It keeps SQLite, Tantivy and an in-process cache under `./ecom-data`, loads the sample catalog into an empty shop
 //! and listens on 127.0.0.1:8000. `-- --import FILE` loads a file of products or categories instead of the sample.
-//! `ecom::config` describes the settings. At SIGTERM, SIGHUP or Ctrl-C the server answers the open requests and then
+//! `-- audit` checks stock and amounts, and ends with status 1 if something is wrong. `ecom::config` describes the
+//! settings. At SIGTERM, SIGHUP or Ctrl-C the server answers the open requests and then
 //! stops. A second signal ends it at once, unless it comes within a second of the first.
 
 use std::error::Error;
@@ -13,12 +14,13 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use axum::serve::ListenerExt as _;
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use ecom::catalog::{DeadLetters, ImportKind, ImportOptions, ImportReport, ProductListQuery};
 use ecom::catalog::{ProductFilter, ProductSort};
 use ecom::common::IncludeDeleted;
 use ecom::config::{LogFormat, ServerConfig};
 use ecom::paging::Paging;
+use ecom::platform::AuditFinding;
 use ecom::{Shop, WithCauses};
 use tokio::net::TcpListener;
 #[cfg(unix)]
@@ -39,6 +41,7 @@ type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
 #[derive(Parser)]
 #[command(
     version,
+    args_conflicts_with_subcommands = true,
     after_help = "Settings come from the environment, .env and a TOML file: see the docs of ecom::config."
 )]
 struct Arguments {
@@ -54,6 +57,16 @@ struct Arguments {
     /// Do not load the sample into an empty shop.
     #[arg(long)]
     no_sample: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Recompute stock and amounts from the rows, print what is wrong, and end with status 1 if anything is.
+    ///
+    /// Changes nothing, and can run beside servers on the same database.
+    Audit,
 }
 
 /// Prints to standard output, which may be closed.
@@ -64,7 +77,7 @@ macro_rules! say {
 #[tokio::main]
 async fn main() -> ExitCode {
     match run(Arguments::parse()).await {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "error: {}", WithCauses(&*error));
             ExitCode::FAILURE
@@ -72,11 +85,14 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(arguments: Arguments) -> Result<()> {
+async fn run(arguments: Arguments) -> Result<ExitCode> {
     let config = ServerConfig::load()?;
     start_log(&config)?;
     for warning in &config.warnings {
         tracing::warn!("{warning}");
+    }
+    if let Some(Command::Audit) = arguments.command {
+        return audit(&config).await;
     }
     let mut stopped = stop_signal()?;
     // Before the import, so that a port that is in use is reported at once.
@@ -90,7 +106,20 @@ async fn run(arguments: Arguments) -> Result<()> {
         serve(&shop, &config, listener, stopped).await?;
     }
     shop.storage().close().await;
-    outcome
+    outcome.map(|()| ExitCode::SUCCESS)
+}
+
+/// Audits the shop (R41).
+async fn audit(config: &ServerConfig) -> Result<ExitCode> {
+    let shop = config.shop_builder().build().await?;
+    let report = shop.audit().run().await;
+    shop.storage().close().await;
+    let report = report?;
+    for AuditFinding { entity, id, message } in &report.findings {
+        say!("{entity} {id}: {message}");
+    }
+    say!("{} SKUs and {} orders checked, {} findings", report.skus, report.orders, report.findings.len());
+    Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 async fn listen(config: &ServerConfig) -> Result<TcpListener> {

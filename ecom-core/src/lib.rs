@@ -146,7 +146,7 @@ pub mod stock {
     pub use crate::service::stock::inventory::InventoryService;
 }
 
-/// Sales: customers with their addresses, and carts.
+/// Sales: customers with their addresses, carts, orders and bills.
 pub mod sales {
     pub use crate::domain::sales::bill::{Bill, BillFilter, BillKind, BillPatch, BillSort, BillStatus, PaymentType};
     pub use crate::domain::sales::cart::{
@@ -158,6 +158,9 @@ pub mod sales {
         CustomerSort,
     };
     pub use crate::domain::sales::offer::Offer;
+    pub use crate::domain::sales::order::explain::{
+        AmountName, AmountOf, AmountPart, ExplainedAmount, ExplainedKind, OrderExplanation,
+    };
     pub use crate::domain::sales::order::input::{
         CancelUnits, CheckoutInput, ExtraLineInput, GuestInput, LineChange, OrderEdit, OrderInput, OrderLineInput,
         OrderPatch,

@@ -15,6 +15,7 @@ use crate::domain::platform::outbox::{EventDetails, EventKind};
 use crate::domain::sales::bill::{Bill, BillFilter, BillKind, BillPatch, BillSort};
 use crate::domain::sales::cart::{Cart, CartAccess, CartState};
 use crate::domain::sales::order::change::{self, Offers, Stamp, Step, StockChange};
+use crate::domain::sales::order::explain::OrderExplanation;
 use crate::domain::sales::order::input::{
     BuyerFrom, CancelUnits, CheckedLine, CheckedOrder, CheckoutInput, OrderEdit, OrderInput, OrderPatch, SkuRef,
 };
@@ -156,6 +157,18 @@ impl<'a> OrderService<'a> {
         self.who.require(Permission::BillsRead)?;
         let found = self.cx.storage.connect().await?.orders().records(&[id]).await?.pop();
         found.filter(|r| r.order.audit.is_live()).ok_or_else(|| Error::not_found(Entity::Order, id))
+    }
+
+    /// Explains where each amount of a live order comes from: of its lines, its bills and credit notes, and of the order
+    /// itself (R18, R27, R35). It requires `orders:read` and `bills:read`.
+    ///
+    /// # Errors
+    /// `NotFound`, `Unavailable`.
+    pub async fn explain(&self, id: OrderId) -> Result<OrderExplanation> {
+        let record = self.record(id).await?;
+        // Read afterwards, so that it has an entry for each version up to that of the record.
+        let history = self.cx.storage.connect().await?.orders().history(id).await?;
+        Ok(record.explain(&history))
     }
 
     /// Returns a page of orders with their lines and, with [`Paging::Offset`], how many match, counted up to

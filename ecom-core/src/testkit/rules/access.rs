@@ -94,6 +94,7 @@ pub async fn what_a_principal_may_not_do_is_refused_before_anything_happens(f: &
     refused("read an order", r, orders.get(placed.id, IncludeDeleted::No).await.map(drop));
     refused("read an order by number", r, orders.get_by_number(&placed.number, IncludeDeleted::No).await.map(drop));
     refused("read the record of an order", r, orders.record(placed.id).await.map(drop));
+    refused("explain an order", r, orders.explain(placed.id).await.map(drop));
     refused("read the history of an order", r, orders.history(placed.id).await.map(drop));
     let all = OrderFilter::default();
     refused("list orders", r, orders.list(&all, OrderSort::default(), &Paging::first(1)).await.map(drop));

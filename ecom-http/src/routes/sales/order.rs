@@ -3,15 +3,16 @@
 use ecom_core::common::{ExpectedVersion, IncludeDeleted};
 use ecom_core::id::{CustomerId, OrderId, OrderLineId, SkuId};
 use ecom_core::sales::{
-    DeliveryMethod, Order, OrderChange, OrderEdit, OrderFilter, OrderInput, OrderLine, OrderPatch, OrderSort,
-    OrderStatus, SalesConflict,
+    DeliveryMethod, Order, OrderChange, OrderEdit, OrderExplanation, OrderFilter, OrderInput, OrderLine, OrderPatch,
+    OrderSort, OrderStatus, SalesConflict,
 };
 use ecom_core::{Conflict, Entity, Error, FieldCode, ValidationErrors};
 use serde::Deserialize;
 use uuid::Uuid;
 
 use crate::dto::{
-    AddLineInput, CancelInput, ChangeLineInput, Item, List, OrderChangeView, OrderLineView, OrderView, shown_lines,
+    AddLineInput, CancelInput, ChangeLineInput, Item, List, OrderChangeView, OrderExplanationView, OrderLineView,
+    OrderView, shown_lines,
 };
 use crate::error::{ApiError, ApiResult};
 use crate::etag::Stamp;
@@ -47,6 +48,23 @@ impl Shown for OrderLine {
 
     fn view(&self, format: &Format) -> OrderLineView<'_> {
         OrderLineView::of(self, format.numbers)
+    }
+}
+
+impl Shown for OrderExplanation {
+    const FIELDS: &'static [&'static str] = OrderExplanationView::FIELDS;
+    type View<'a> = OrderExplanationView<'a>;
+
+    fn view(&self, format: &Format) -> OrderExplanationView<'_> {
+        OrderExplanationView::of(self, format.currency, format.numbers)
+    }
+}
+
+impl Resource for OrderExplanation {
+    const COLLECTION: &'static str = Order::COLLECTION;
+
+    fn stamp(&self) -> Stamp {
+        Stamp { id: self.order_id.0, version: self.version, revision: self.version }
     }
 }
 
@@ -509,4 +527,22 @@ pub(crate) async fn history(reply: Reply, Id(id): Id<OrderId>, Query((picked,)):
     let format = reply.only_format::<OrderChange>(&picked)?;
     let history = reply.shop().orders().history(id).await?;
     Ok(private(reply.all(history.iter(), &format)?, None))
+}
+
+/// Explain the amounts of an order
+///
+/// For each amount of the lines, the bills, the credit notes and the order, and for what is due, the response has the
+/// formula in words and the parts that add up to the amount. Requires the permissions `orders:read` and `bills:read`. The
+/// entity tag is that of the order.
+#[utoipa::path(
+    get, path = "/orders/{id}/explain", tag = "orders", params(ById, Shape),
+    responses(
+        (status = 200, description = "The explained amounts", body = Item<OrderExplanationView>),
+        NotModified
+    )
+)]
+pub(crate) async fn explain(reply: Reply, Id(id): Id<OrderId>, Query((shape,)): Query<(Shape,)>) -> ApiResult {
+    let format = reply.only_format::<OrderExplanation>(&shape)?;
+    let explained = reply.shop().orders().explain(id).await?;
+    reply.part_of(&explained, &explained, &format)
 }

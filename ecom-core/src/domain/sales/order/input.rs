@@ -396,6 +396,12 @@ fn nested<T>(path: &str, checked: Result<T>, errors: &mut ValidationErrors) -> R
 }
 
 impl GuestInput {
+    /// Returns a guest without a telephone number.
+    pub fn new(first_name: impl Into<String>, last_name: impl Into<String>, email: impl Into<String>) -> Self {
+        let (first_name, last_name, email) = (first_name.into(), last_name.into(), email.into());
+        Self { first_name, last_name, email, telephone: None }
+    }
+
     fn to_customer(&self) -> CustomerInput {
         CustomerInput {
             telephone: self.telephone.clone(),
