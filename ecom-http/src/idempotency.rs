@@ -13,6 +13,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use ecom_core::platform::{IdempotencyKey, Once, RequestHash, StoredAnswer};
 use ecom_core::{Error, Tx};
+use futures::future::BoxFuture;
 use http_body_util::BodyExt as _;
 use serde::{Deserialize, Serialize};
 
@@ -77,7 +78,23 @@ impl Keyed {
     /// Without a key, the write is `plain`. With a key, it is `within`, which takes a transaction and uses the `…_in`
     /// form of the same call; the response is rendered in the transaction and stored with the key. If an earlier request
     /// with the key has succeeded, its response is returned, and nothing runs.
-    pub(crate) async fn answer<T, F>(
+    ///
+    /// The future is boxed, because it holds both forms of the write.
+    pub(crate) fn answer<'a, T, F>(
+        self,
+        reply: &'a Reply,
+        plain: impl Future<Output = Result<T, Error>> + Send + 'a,
+        within: impl Fn(Tx<'static>) -> F + Send + Sync + 'a,
+        render: impl Fn(&T) -> ApiResult + Send + Sync + 'a,
+    ) -> BoxFuture<'a, Result<Response, Error>>
+    where
+        T: Send + Sync + 'a,
+        F: Future<Output = Result<(T, Tx<'static>), Error>> + Send + 'a,
+    {
+        Box::pin(self.run(reply, plain, within, render))
+    }
+
+    async fn run<T, F>(
         self,
         reply: &Reply,
         plain: impl Future<Output = Result<T, Error>>,

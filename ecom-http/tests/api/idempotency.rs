@@ -88,6 +88,35 @@ async fn r12_every_kind_of_post_is_answered_once() {
     deleted(&api, &format!("/customers/{}", id(&customer)), 1).await;
     twice(&api, &format!("/customers/{}/restore?version=2", id(&customer)), 200, Value::Null).await;
 
+    kind("/orders");
+    let pen = api.product(json!({"title": "Pen", "price": 2, "stock": 20, "sku": "PEN"})).await;
+    let pens = |quantity: i64| json!({"sku": "PEN", "quantity": quantity, "unit_price": 2});
+    let body = json!({"customer_id": id(&customer), "delivery_method": "on_hand", "lines": [pens(3)]});
+    let order = twice(&api, "/orders", 201, body).await;
+    let path = format!("/orders/{}", id(&order));
+    kind("/orders/{id}/lines");
+    let mut line = pens(2);
+    line["version"] = json!(1);
+    let added = twice(&api, &format!("{path}/lines"), 201, line).await;
+    kind("/orders/{id}/edit");
+    let line = id(&added["lines"][1]).to_owned();
+    let edit = json!({"change": [{"line_id": line, "quantity": 4}], "version": 2});
+    twice(&api, &format!("{path}/edit"), 200, edit).await;
+    kind("/orders/{id}/cancel");
+    let units = json!({"lines": [{"line_id": line, "quantity": 1}], "version": 3});
+    twice(&api, &format!("{path}/cancel"), 200, units).await;
+    let stock = format!("/skus/{}/stock", id(&pen["skus"][0]));
+    assert_eq!(api.get(&stock).await.ok(200).data()["on_hand"], 14, "units are canceled once");
+    kind("/orders/{id}/start");
+    twice(&api, &format!("{path}/start"), 200, Value::Null).await;
+    kind("/orders/{id}/deliver");
+    assert_eq!(twice(&api, &format!("{path}/deliver"), 200, Value::Null).await["version"], 6);
+    kind("/orders/{id}/restore");
+    let body = json!({"customer_id": id(&customer), "delivery_method": "on_hand"});
+    let empty = api.write("POST", "/orders", body).await.ok(201).data();
+    deleted(&api, &format!("/orders/{}", id(&empty)), 1).await;
+    twice(&api, &format!("/orders/{}/restore?version=3", id(&empty)), 200, Value::Null).await;
+
     // No POST is missing above, and each documents the header.
     let document = api.call("GET", "/openapi.json", &[], None).await.ok(200).json();
     let mut posts: Vec<String> = Vec::new();

@@ -234,11 +234,12 @@ async fn r09_lines_of_a_pending_order_are_edited() {
     let repriced = api.write("PATCH", &book, json!({"reprice": true, "version": 4})).await.ok(200).data();
     assert_eq!((&repriced["lines"][1]["unit_price"], &repriced["total"]), (&json!("5.00"), &json!("21.00")));
 
-    // Removed, it is gone, and the tag is that of the order.
+    // Removed, it is gone.
     api.call("DELETE", &url, &[], None).await.refused(428, "VERSION_REQUIRED", "version");
     api.call("DELETE", &format!("{url}?version=4"), &[], None).await.refused(409, "VERSION_CONFLICT", "version");
-    let removed = kept_private(api.call("DELETE", &format!("{url}?version=5"), &[], None).await.ok(204));
+    let removed = kept_private(api.call("DELETE", &format!("{url}?version=5"), &[], None).await.ok(200));
     let order = shop.reread(&order).await;
+    assert_eq!(removed.data(), order);
     assert!(removed.header("etag").starts_with("\"6.6-"));
     assert_eq!((order["lines"].as_array().unwrap().len(), shop.stock().await), (1, (97, 5)));
     api.get(&book).await.refused(404, "NOT_FOUND", "");
@@ -533,9 +534,9 @@ async fn orders_are_listed_by_every_filter_and_by_page_and_cursor() {
     }
     api.get(&format!("/customers/{NOBODY}/orders")).await.refused(404, "NOT_FOUND", "");
     for (query, status, field) in [
-        ("sort=total", 422, "sort"),
-        ("status=lost", 422, "status"),
-        ("delivery_method=drone", 422, "delivery_method"),
+        ("sort=total", 400, "sort"),
+        ("status=lost", 400, "status"),
+        ("delivery_method=drone", 400, "delivery_method"),
         ("customer_id=ada", 400, "customer_id"),
         ("sku_id=PEN", 400, "sku_id"),
         ("email=", 422, "email"),

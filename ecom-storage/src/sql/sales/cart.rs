@@ -13,7 +13,7 @@ use ecom_core::sales::{Cart, CartFilter, CartLine, CartState, TokenHash};
 use ecom_core::text::fold_key;
 use ecom_core::{Entity, Error, Result};
 
-use crate::sql::engine::builder::{Builder, MAX_LIST, bad_cursor, case_size, count, lock_rows, page};
+use crate::sql::engine::builder::{Builder, MAX_LIST, SetColumn, bad_cursor, count, lock_rows, page, update_rows};
 use crate::sql::engine::columns::{Column, Table, Unique, Versioned, read_audit, read_external};
 use crate::sql::engine::dialect::Sql;
 use crate::sql::engine::executor::Text;
@@ -77,6 +77,10 @@ static LINES: Table<Line> = Table {
     unique: &[],
     parent: Some(("sku_id", |l| Some(l.line.sku_id.0))),
 };
+
+/// What a change of a cart changes in its lines.
+static LINE_CHANGES: [SetColumn<CartLine>; 2] =
+    [("quantity", |l| l.quantity.into()), ("seen_price", |l| l.seen_price.minor().into())];
 
 static CART_WRITES: Versioned<Cart> = Versioned::new(&CARTS);
 /// Carts with their lines.
@@ -183,23 +187,10 @@ impl SqlCarts<'_> {
 
     /// Sets the quantities and the prices of lines.
     async fn update_lines(&mut self, lines: &[&CartLine]) -> Result<()> {
-        for chunk in lines.chunks(128) {
-            let mut b = Builder::new("UPDATE cart_lines SET");
-            for (comma, column) in [(" ", "quantity"), (", ", "seen_price")] {
-                b.push(comma).push(column).push(" = CASE id");
-                for i in 0..case_size(chunk.len()) {
-                    let line = chunk[i.min(chunk.len() - 1)];
-                    let value = if column == "quantity" { line.quantity } else { line.seen_price.minor() };
-                    b.push(" WHEN ").bind(line.id.0).push(" THEN ").bind(value);
-                }
-                b.push(" ELSE ").push(column).push(" END");
-            }
-            b.push(" WHERE id IN ").list(&chunk.iter().map(|l| l.id.0).collect::<Vec<_>>());
-            let (text, args) = b.done();
-            if self.0.execute(text, args).await? < chunk.len() as u64 {
-                // A SKU was removed, together with its lines, after the transaction had read them.
-                return Err(Error::Contention { source: None });
-            }
+        let found = update_rows(&mut self.0, "cart_lines", &LINE_CHANGES, lines, |l| l.id.0).await?;
+        if found < lines.len() as u64 {
+            // A SKU was removed, together with its lines, after the transaction had read them.
+            return Err(Error::Contention { source: None });
         }
         Ok(())
     }

@@ -79,7 +79,7 @@ pub struct OrderInput {
 /// What a shopper adds to a cart to make it an order. The lines are those of the cart, and the buyer is the customer of
 /// the cart or, for a guest's cart, `customer`.
 ///
-/// The privileged fields are those of [`OrderInput`].
+/// The privileged fields require the same permissions as those of an order that is placed directly.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Setters)]
 #[serde(deny_unknown_fields)]
 #[setters(strip_option, into)]
