@@ -1,9 +1,10 @@
 //! The reference server: `cargo run --release --example server`.
 //!
 //! It keeps SQLite, Tantivy and an in-process cache under `./ecom-data`, loads the sample catalog into an empty shop
-//! and listens on 127.0.0.1:8000. `-- --import FILE` loads a file of products or categories instead of the sample.
-//! `-- audit` checks stock and amounts, and ends with status 1 if something is wrong. `ecom::config` describes the
-//! settings. At SIGTERM, SIGHUP or Ctrl-C the server answers the open requests and then
+//! and listens on 127.0.0.1:8000. `-- --import FILE` loads a file of products, categories, customers or carts instead of
+//! the sample. `-- --demo` adds customers and some weeks of orders to a shop without orders. `-- audit` checks stock and
+//! amounts, and ends with status 1 if something is wrong. `ecom::config` describes the settings. At SIGTERM, SIGHUP or
+//! Ctrl-C the server answers the open requests and then
 //! stops. A second signal ends it at once, unless it comes within a second of the first.
 
 use std::error::Error;
@@ -28,8 +29,14 @@ use tokio::signal::unix;
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
+#[path = "server/demo.rs"]
+mod demo;
+
 const SAMPLE_CATEGORIES: &str = include_str!("../sample/categories.json");
 const SAMPLE_PRODUCTS: &str = include_str!("../sample/products.ndjson");
+const SAMPLE_CUSTOMERS: &str = include_str!("../sample/customers.ndjson");
+/// The system that the ids of the sample belong to.
+const SAMPLE: &str = "sample";
 
 // Answers are often allocated on one thread and freed on another, which mimalloc handles well.
 #[global_allocator]
@@ -45,7 +52,7 @@ type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
     after_help = "Settings come from the environment, .env and a TOML file: see the docs of ecom::config."
 )]
 struct Arguments {
-    /// Load this file of products or categories instead of the sample; may be given several times.
+    /// Load this file of products, categories, customers or carts instead of the sample; may be given several times.
     #[arg(long, value_name = "FILE")]
     import: Vec<PathBuf>,
     /// The system that the ids in an imported file belong to.
@@ -57,6 +64,9 @@ struct Arguments {
     /// Do not load the sample into an empty shop.
     #[arg(long)]
     no_sample: bool,
+    /// Add customers and six weeks of orders, which end yesterday, to a shop without orders.
+    #[arg(long)]
+    demo: bool,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -202,15 +212,17 @@ fn stop_signal() -> Result<watch::Receiver<bool>> {
     Ok(stopped)
 }
 
-/// Loads the files of `--import`, or the sample if the shop is empty.
+/// Loads the files of `--import`, or the sample if the shop is empty, and then the demo data.
 async fn load(shop: &Shop, arguments: &Arguments, data: &Path) -> Result<()> {
+    let past = if arguments.demo { demo::Past::of(shop).await? } else { None };
+    let mut loaded = true;
     if !arguments.import.is_empty() {
         let mut files = Vec::new();
         for path in &arguments.import {
             files.push((kind_of(path)?, path));
         }
-        // Categories first, because products name them.
-        files.sort_by_key(|(kind, _)| *kind == ImportKind::Products);
+        // A file comes after those that it refers to.
+        files.sort_by_key(|(kind, _)| ImportKind::ALL.iter().position(|k| k == kind));
         for (kind, path) in files {
             let name = path.file_name().map_or_else(|| "import".into(), |n| n.to_string_lossy().into_owned());
             let letters = data.join("dead-letters").join(format!("{name}.ndjson"));
@@ -228,10 +240,23 @@ async fn load(shop: &Shop, arguments: &Arguments, data: &Path) -> Result<()> {
             (ImportKind::Categories, "sample/categories.json", SAMPLE_CATEGORIES),
             (ImportKind::Products, "sample/products.ndjson", SAMPLE_PRODUCTS),
         ] {
-            let options = ImportOptions::default().source("sample");
+            let options = ImportOptions::default().source(SAMPLE);
+            // The stock came before the orders of the demo.
+            let shop = past.as_ref().map_or(shop, |past| &past.shop);
             import(shop, kind, name, text.as_bytes(), options, None).await?;
         }
     } else {
+        loaded = false;
+    }
+    if let Some(past) = past {
+        let options = ImportOptions::default().source(SAMPLE);
+        let customers = SAMPLE_CUSTOMERS.as_bytes();
+        import(&past.shop, ImportKind::Customers, "sample/customers.ndjson", customers, options, None).await?;
+        let orders = past.orders(SAMPLE).await?;
+        say!("demo: {orders} orders of the last six weeks");
+    } else if arguments.demo {
+        say!("demo: the shop has orders, so that none are added");
+    } else if !loaded {
         return Ok(());
     }
     // Searches find the imported products at once; later changes reach the index in the background.
@@ -252,8 +277,9 @@ fn kind_of(path: &Path) -> Result<ImportKind> {
     let shown = path.display();
     let mut head = Vec::new();
     File::open(path).map_err(|e| format!("{shown}: {e}"))?.take(64 * 1024).read_to_end(&mut head)?;
-    ImportKind::detect(&head)
-        .ok_or_else(|| format!("{shown}: holds neither products nor categories that ecom knows").into())
+    ImportKind::detect(&head).ok_or_else(|| {
+        format!("{shown}: holds neither products, categories, customers nor carts that ecom knows").into()
+    })
 }
 
 async fn import(
@@ -277,6 +303,8 @@ async fn import(
     let report = match kind {
         ImportKind::Categories => shop.import().categories(source, options, progress).await?,
         ImportKind::Products => shop.import().products(source, options, progress).await?,
+        ImportKind::Customers => shop.import().customers(source, options, progress).await?,
+        ImportKind::Carts => shop.import().carts(source, options, progress).await?,
         other => return Err(format!("{name}: this server does not import {other:?}").into()),
     };
     if on_a_terminal {

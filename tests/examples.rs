@@ -154,6 +154,54 @@ mod server {
         }
     }
 
+    /// What the demo leaves in a shop: customers, and number, total and status of the orders, oldest first.
+    async fn demo(data: &std::path::Path) -> (usize, Vec<(String, String, ecom::sales::OrderStatus)>) {
+        use ecom::paging::Paging;
+        use ecom::sales::{CustomerFilter, CustomerSort, OrderFilter, OrderSort};
+
+        let database = format!("sqlite://{}", data.join("ecom.db").display());
+        let shop = ecom::ShopBuilder::new().database(database).search("none").build().await.unwrap();
+        let all = Paging::first(1_000);
+        let (customers, _) =
+            shop.customers().list(&CustomerFilter::default(), CustomerSort::default(), &all).await.unwrap();
+        let (mut orders, _) = shop.orders().list(&OrderFilter::default(), OrderSort::default(), &all).await.unwrap();
+        assert!(shop.inventory().imbalances().await.unwrap().is_empty(), "R11");
+        orders.items.sort_by_key(|order| order.placed_at);
+        let (first, last) = (orders.items[0].placed_at, orders.items.last().unwrap().placed_at);
+        assert!((40..=42).contains(&(last - first).num_days()), "the orders are spread over six weeks");
+        let rows = orders.items.iter().map(|o| (o.number.clone(), o.totals.total.to_string(), o.status));
+        let found = (customers.items.len(), rows.collect());
+        shop.storage().close().await;
+        found
+    }
+
+    #[tokio::test]
+    async fn the_demo_is_the_same_in_every_shop_and_is_added_once() {
+        let run = |data: std::path::PathBuf| async move {
+            let output = tokio::task::spawn_blocking(move || {
+                let mut server = program("server");
+                server.args(["--demo", "--exit"]).env("ECOM_DATA", &data).env("ECOM_LISTEN", "127.0.0.1:0").output()
+            });
+            let output = output.await.unwrap().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            String::from_utf8(output.stdout).unwrap()
+        };
+        let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let mut found = Vec::new();
+        for dir in &dirs {
+            let text = run(dir.path().to_owned()).await;
+            assert!(text.contains("orders of the last six weeks"), "{text}");
+            found.push(demo(dir.path()).await);
+        }
+        assert_eq!(found[0], found[1]);
+        assert!(found[0].0 >= 40 && found[0].1.len() >= 150, "{found:?}");
+        for status in ecom::sales::OrderStatus::ALL {
+            assert!(found[0].1.iter().any(|(_, _, s)| *s == status), "some orders are {status:?}");
+        }
+        run(dirs[0].path().to_owned()).await;
+        assert_eq!(demo(dirs[0].path()).await, found[0], "a second run adds nothing");
+    }
+
     #[test]
     fn r41_the_audit_ends_with_status_1_if_something_is_wrong() {
         ecom_core::testkit::run(async {

@@ -110,7 +110,7 @@ pub mod common {
     pub use crate::service::run::read_through::{Cacheable, Cached, Lookup};
 }
 
-/// The catalog: products with their SKUs, the tree of categories, imports of both, and reviews.
+/// The catalog: products with their SKUs, the tree of categories, reviews, and imports, also of customers and carts.
 pub mod catalog {
     pub use crate::domain::catalog::category::{
         Category, CategoryFilter, CategoryInput, CategoryPatch, CategorySummary, path_depth,
@@ -128,8 +128,9 @@ pub mod catalog {
     pub use crate::paging::{Page, Paging, Total};
     pub use crate::service::catalog::category::{CategoryList, CategoryService};
     pub use crate::service::catalog::import::{
-        DeadLetters, DimensionsRecord, EndedEarly, ForeignId, ImageRecord, ImportFormat, ImportKind, ImportOptions,
-        ImportReport, ImportService, MetaRecord, ProductRecord, SkuRecord,
+        AddressRecord, CartLineRecord, CartRecord, CustomerRecord, DeadLetters, DimensionsRecord, EndedEarly,
+        ForeignId, ImageRecord, ImportFormat, ImportKind, ImportOptions, ImportReport, ImportService, MetaRecord,
+        ProductRecord, SkuRecord,
     };
     pub use crate::service::catalog::product::{ProductList, ProductListQuery, ProductService};
     pub use crate::service::catalog::review::ReviewService;

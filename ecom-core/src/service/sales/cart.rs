@@ -536,7 +536,7 @@ impl<'a> CartService<'a> {
         customer: CustomerId,
     ) -> Result<PricedCart> {
         self.hold(tx, customer).await?;
-        let open = tx.carts().find_open(customer).await?;
+        let open = tx.carts().find_open(&[customer]).await?.pop();
         let ids: Vec<CartId> = [Some(id), open].into_iter().flatten().collect();
         let mut found = lock_by_id(tx, &ids).await?;
         let before = access.check(id, found.remove(&id))?;
@@ -658,7 +658,7 @@ impl<'a> CartService<'a> {
 
     /// Locks the open cart of a customer who is held. One that has expired is removed.
     async fn open_cart_of(&self, tx: &mut Tx<'_>, customer: CustomerId) -> Result<Option<Cart>> {
-        let Some(id) = tx.carts().find_open(customer).await? else { return Ok(None) };
+        let Some(id) = tx.carts().find_open(&[customer]).await?.pop() else { return Ok(None) };
         // It was open before its lock, so that it may have been ordered since.
         let own = tx.carts().lock(&[id]).await?.pop().filter(|own| own.state == CartState::Open);
         match own {
@@ -712,7 +712,7 @@ impl<'a> CartService<'a> {
     }
 
     /// Removes locked carts for good.
-    async fn purge(&self, tx: &mut Tx<'_>, carts: &[Cart]) -> Result<()> {
+    pub(crate) async fn purge(&self, tx: &mut Tx<'_>, carts: &[Cart]) -> Result<()> {
         if carts.is_empty() {
             return Ok(());
         }
@@ -814,7 +814,7 @@ fn for_sale<'o>(field: &str, key: &str, offer: Option<&'o Offer>, confirmed: &mu
 }
 
 /// Adds lines to those of a cart. The quantities of equal lines are added, and the price of the new one was seen last.
-fn add(lines: &mut Vec<CartLine>, new: Vec<CartLine>, field: impl Fn(usize) -> String) -> Result<()> {
+pub(crate) fn add(lines: &mut Vec<CartLine>, new: Vec<CartLine>, field: impl Fn(usize) -> String) -> Result<()> {
     let mut errors = ValidationErrors::default();
     let mut places: HashMap<(SkuId, String), usize> = lines.iter().enumerate().map(|(i, l)| (l.item(), i)).collect();
     for (i, line) in new.into_iter().enumerate() {
@@ -836,7 +836,7 @@ fn add(lines: &mut Vec<CartLine>, new: Vec<CartLine>, field: impl Fn(usize) -> S
     check_count(lines)
 }
 
-fn check_count(lines: &[CartLine]) -> Result<()> {
+pub(crate) fn check_count(lines: &[CartLine]) -> Result<()> {
     if lines.len() <= Cart::MAX_LINES {
         return Ok(());
     }
@@ -845,7 +845,7 @@ fn check_count(lines: &[CartLine]) -> Result<()> {
 }
 
 /// Refuses a cart in which an amount is too large.
-fn check_amounts(cart: &PricedCart, field: &str) -> Result<()> {
+pub(crate) fn check_amounts(cart: &PricedCart, field: &str) -> Result<()> {
     if cart.subtotal.is_some() && cart.lines.iter().all(|l| l.line_total.is_some()) {
         return Ok(());
     }
@@ -870,7 +870,7 @@ fn check_guest(cart: &Cart) -> Result<()> {
 
 /// Turns the refusal of a second open cart of a customer into [`Error::Contention`]: the next try finds the cart that
 /// another transaction has created.
-fn or_again(error: Error) -> Error {
+pub(crate) fn or_again(error: Error) -> Error {
     match &error {
         Error::Conflict(c) if matches!(**c, Conflict::Duplicate { entity: Entity::Cart, field: "customer_id", .. }) => {
             Error::Contention { source: Some(Box::new(error)) }
@@ -884,7 +884,7 @@ async fn lock_by_id(tx: &mut Tx<'_>, ids: &[CartId]) -> Result<HashMap<CartId, C
 }
 
 /// Reads the offers of SKUs.
-async fn offers<R>(db: &mut R, skus: impl IntoIterator<Item = SkuId>) -> Result<HashMap<SkuId, Offer>>
+pub(crate) async fn offers<R>(db: &mut R, skus: impl IntoIterator<Item = SkuId>) -> Result<HashMap<SkuId, Offer>>
 where
     R: Repositories + ?Sized,
 {

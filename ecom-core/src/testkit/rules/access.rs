@@ -169,6 +169,8 @@ pub async fn what_a_principal_may_not_do_is_refused_before_anything_happens(f: &
     refused("delete a customer", w, customers.delete(ada.id, v(1), DeleteMode::Soft).await);
     refused("restore a customer", w, customers.restore(ada.id, v(1)).await.map(drop));
     refused("create an address", w, addresses.create(ada.id, &home).await.map(drop));
+    let import = shop.import().customers(std::io::empty(), ImportOptions::default(), |_| {}).await.map(drop);
+    refused("import customers", w, import);
     refused("replace an address", w, addresses.replace(address.id, v(1), &home).await.map(drop));
     refused("patch an address", w, addresses.patch(address.id, v(1), from(&json!({ "city": "Rye" }))).await.map(drop));
     refused("delete an address", w, addresses.delete(address.id, v(1)).await);
@@ -201,6 +203,9 @@ pub async fn what_a_principal_may_not_do_is_refused_before_anything_happens(f: &
     refused("create the cart of a customer", w, carts.create(&own).await.map(drop));
     let foreign = CartInput::default().source("shop").external_id("1");
     refused("create an imported cart", w, carts.create(&foreign).await.map(drop));
+    let import = f.shop.acting_as(&who).import();
+    let import = import.carts(std::io::empty(), ImportOptions::default(), |_| {}).await.map(drop);
+    refused("import carts", w, import);
     refused("patch a cart", w, carts.patch(cart.id, staff, v(1), CartPatch::default()).await.map(drop));
     refused("delete a cart", w, carts.delete(cart.id, staff, v(1)).await);
     refused("add a line", w, carts.add_line(cart.id, staff, any, &line).await.map(drop));
@@ -230,6 +235,8 @@ pub async fn what_a_principal_may_not_do_is_refused_before_anything_happens(f: &
     let (i, options) = (P::ImportRun, ImportOptions::default);
     refused("import products", i, import.products(std::io::empty(), options(), |_| {}).await.map(drop));
     refused("import categories", i, import.categories(std::io::empty(), options(), |_| {}).await.map(drop));
+    refused("import customers", i, import.customers(std::io::empty(), options(), |_| {}).await.map(drop));
+    refused("import carts", i, import.carts(std::io::empty(), options(), |_| {}).await.map(drop));
     let who = without(P::IndexWrite);
     let index = f.shop.acting_as(&who).index();
     refused("follow the log", P::IndexWrite, index.catch_up().await.map(drop));

@@ -94,7 +94,6 @@ static GET: Sql = Sql::over(
 );
 static LIST: Sql = Sql::of(&CARTS, "SELECT {*}");
 static LINES_OF: Sql = Sql::of(&LINES, "SELECT {*} FROM cart_lines WHERE cart_id IN ");
-static FIND_OPEN: Sql = Sql::new("SELECT id FROM carts WHERE customer_id = $1 AND state = $2");
 static EXPIRED: Sql =
     Sql::new("SELECT id FROM carts WHERE state = $1 AND expires_at <= $2 ORDER BY expires_at, id LIMIT $3");
 /// The position of a line's columns in [`READ`].
@@ -165,7 +164,7 @@ impl SqlCarts<'_> {
         Ok(carts)
     }
 
-    async fn ids(&mut self, sql: &'static Sql, args: Vec<Value<'_>>) -> Result<Vec<CartId>> {
+    async fn ids(&mut self, sql: impl Into<Text> + Send, args: Vec<Value<'_>>) -> Result<Vec<CartId>> {
         self.0.fetch_all(sql, args).await?.iter().map(|r| Ok(CartId(r.uuid(0)?))).collect()
     }
 
@@ -219,8 +218,27 @@ impl CartRepository for SqlCarts<'_> {
         Ok(carts)
     }
 
-    async fn find_open(&mut self, customer: CustomerId) -> Result<Option<CartId>> {
-        Ok(self.ids(&FIND_OPEN, vec![customer.0.into(), CartState::Open.into()]).await?.pop())
+    async fn find_open(&mut self, customers: &[CustomerId]) -> Result<Vec<CartId>> {
+        let customers: Vec<uuid::Uuid> = customers.iter().map(|id| id.0).collect();
+        let mut out = Vec::with_capacity(customers.len());
+        for chunk in customers.chunks(MAX_LIST) {
+            let mut b = Builder::new("SELECT id FROM carts WHERE state = ");
+            b.bind(CartState::Open).push(" AND customer_id IN ").list(chunk);
+            let (text, args) = b.done();
+            out.extend(self.ids(text, args).await?);
+        }
+        Ok(out)
+    }
+
+    async fn find_by_external(&mut self, source: &str, external_ids: &[String]) -> Result<Vec<CartId>> {
+        let mut out = Vec::with_capacity(external_ids.len());
+        for chunk in external_ids.chunks(MAX_LIST) {
+            let mut b = Builder::new("SELECT id FROM carts WHERE source = ");
+            b.bind(source).push(" AND external_id IN ").list(&chunk.iter().collect::<Vec<_>>());
+            let (text, args) = b.done();
+            out.extend(self.ids(text, args).await?);
+        }
+        Ok(out)
     }
 
     async fn list(&mut self, filter: &CartFilter, paging: &Paging) -> Result<Page<Cart>> {
