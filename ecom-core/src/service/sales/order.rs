@@ -311,7 +311,7 @@ impl<'a> OrderService<'a> {
         let offers = lock_offers(tx, of_lines.collect(), edit.add.iter()).await?;
         let step = before.edit(&edit, &offers, &self.stamp())?;
         let saved = self.save(tx, before, step).await;
-        tx.ended(saved)
+        Ok(tx.ended(saved)?.order)
     }
 
     /// Patches the delivery, the tracking reference or the attributes of an order that is pending or in progress (RFC
@@ -442,9 +442,7 @@ impl<'a> OrderService<'a> {
         let mut before = self.lock(tx, id, Some(expected)).await?;
         if before.order.status != OrderStatus::Canceled {
             let step = before.cancel(&self.stamp())?;
-            let canceled = step.record.clone();
-            self.save(tx, before, step).await?;
-            before = canceled;
+            before = self.save(tx, before, step).await?;
         }
         let step = before.delete(&self.stamp());
         let saved = self.save(tx, before, step).await.map(drop);
@@ -473,7 +471,7 @@ impl<'a> OrderService<'a> {
         expected.check(Entity::Order, id, before.order.audit.version, self.cx.config.last_write_wins)?;
         let step = before.restore(&self.stamp());
         let saved = self.save(tx, before, step).await;
-        tx.ended(saved)
+        Ok(tx.ended(saved)?.order)
     }
 
     /// Locks a live order, decides what `step` makes of it, and writes the result, if anything changes.
@@ -488,9 +486,9 @@ impl<'a> OrderService<'a> {
         let before = self.lock(tx, id, expected).await?;
         let changed = match step(&before, &self.stamp())? {
             Some(step) => self.save(tx, before, step).await,
-            None => Ok(before.order),
+            None => Ok(before),
         };
-        tx.ended(changed)
+        Ok(tx.ended(changed)?.order)
     }
 
     fn stamp(&self) -> Stamp<'_> {
@@ -507,8 +505,9 @@ impl<'a> OrderService<'a> {
         Ok(record)
     }
 
-    /// Writes a change of an order that the transaction has locked, with its movements of stock and its event.
-    async fn save(&self, tx: &mut Tx<'_>, before: OrderRecord, step: Step) -> Result<Order> {
+    /// Writes a change of an order that the transaction has locked, with its movements of stock and its event. Returns
+    /// the order with the numbers of its new bills.
+    async fn save(&self, tx: &mut Tx<'_>, before: OrderRecord, step: Step) -> Result<OrderRecord> {
         let Step { mut record, stock, change } = step;
         let skus: Vec<SkuId> = stock.iter().map(|s| s.sku_id).collect();
         let levels = if skus.is_empty() { Vec::new() } else { tx.inventory().lock(&skus).await? };
@@ -537,7 +536,7 @@ impl<'a> OrderService<'a> {
         };
         changes.push(changed(&record.order, kind, self.who.actor()));
         tx.emit_all(changes).await?;
-        Ok(record.order)
+        Ok(record)
     }
 }
 
@@ -871,9 +870,15 @@ async fn insert_orders(
     let product_of = offers.by_id.values().map(|o| (o.sku_id, o.product_id)).collect();
     let mut changes = post(tx, &movements, &product_of).await?;
     changes.append(&mut events);
-    let ordered: Vec<CartId> = records.iter().filter_map(|r| r.order.cart_id).collect();
-    if !ordered.is_empty() {
-        tx.carts().set_ordered(&ordered, now, actors.first().copied().unwrap_or(&Actor::system())).await?;
+    // Each cart records who ordered it.
+    let mut ordered: HashMap<&Actor, Vec<CartId>> = HashMap::new();
+    for (record, actor) in records.iter().zip(actors) {
+        if let Some(cart) = record.order.cart_id {
+            ordered.entry(actor).or_default().push(cart);
+        }
+    }
+    for (actor, carts) in ordered {
+        tx.carts().set_ordered(&carts, now, actor).await?;
     }
     tx.emit_all(changes).await?;
     Ok(records)

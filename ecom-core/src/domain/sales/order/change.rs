@@ -310,9 +310,9 @@ impl OrderRecord {
                 totals: Totals::of(amount, 0, currency),
             });
         }
-        for (i, line) in extra.iter().enumerate() {
+        for line in extra {
             position += 1;
-            let amount = subtotal(line.quantity, line.unit_price.minor(), &format!("extra_lines[{i}].quantity"))?;
+            let amount = subtotal(line.quantity, line.unit_price.minor(), &format!("{}.quantity", line.field))?;
             self.order.lines.push(OrderLine {
                 id: OrderLineId(stamp.ids.next()),
                 order_id: self.order.id,
@@ -368,6 +368,8 @@ impl OrderRecord {
                 }),
             }
         }
+        let places: HashMap<OrderLineId, i32> = self.order.lines.iter().map(|l| (l.id, l.position)).collect();
+        self.adjustments.sort_by_key(|a| (places.get(&a.line_id).copied(), a.step));
         Ok(())
     }
 
