@@ -22,11 +22,13 @@
 //! [`storage_suite!`](crate::storage_suite) runs all suites of a storage. The suite of a single port is
 //! [`unit_of_work_suite!`](crate::unit_of_work_suite), [`category_suite!`](crate::category_suite),
 //! [`product_suite!`](crate::product_suite), [`sku_suite!`](crate::sku_suite),
-//! [`cart_suite!`](crate::cart_suite), [`review_suite!`](crate::review_suite), [`inventory_suite!`](crate::inventory_suite), [`customer_suite!`](crate::customer_suite),
-//! [`outbox_suite!`](crate::outbox_suite) or [`idempotency_suite!`](crate::idempotency_suite). Caches run [`cache_suite!`](crate::cache_suite), and caches that processes
-//! share also run [`shared_cache_suite!`](crate::shared_cache_suite). Search engines run
-//! [`search_suite!`](crate::search_suite). [`shop_suite!`](crate::shop_suite) tests the services over a complete set of
-//! adapters. Each suite can be used once per module. The function is passed by its name or by a `crate::` path.
+//! [`review_suite!`](crate::review_suite), [`inventory_suite!`](crate::inventory_suite),
+//! [`customer_suite!`](crate::customer_suite), [`cart_suite!`](crate::cart_suite),
+//! [`offer_suite!`](crate::offer_suite), [`order_suite!`](crate::order_suite),
+//! [`outbox_suite!`](crate::outbox_suite) or [`idempotency_suite!`](crate::idempotency_suite). Caches run
+//! [`cache_suite!`](crate::cache_suite), and caches that processes share also run
+//! [`shared_cache_suite!`](crate::shared_cache_suite). Search engines run [`search_suite!`](crate::search_suite).
+//! [`shop_suite!`](crate::shop_suite) tests the services over a complete set of adapters. Each suite can be used once per module. The function is passed by its name or by a `crate::` path.
 //!
 //! A function that cannot make its fixture must panic, so that a missing server makes the run fail.
 //! `tests/newcomer/adapter` in the repository is a complete crate with a cache, a search engine and their suites.
@@ -133,6 +135,8 @@ mod contract {
     pub mod sales {
         pub mod cart;
         pub mod customer;
+        pub mod offer;
+        pub mod order;
     }
     pub mod search;
     pub mod shared_cache;
@@ -168,6 +172,11 @@ pub use self::contract::sales::cart::listed as cart;
 /// The contract of [`CustomerRepository`](crate::port::CustomerRepository) and
 /// [`AddressRepository`](crate::port::AddressRepository).
 pub use self::contract::sales::customer::listed as customer;
+/// The contract of [`OfferRepository`](crate::port::OfferRepository).
+pub use self::contract::sales::offer::listed as offer;
+/// The contract of [`OrderRepository`](crate::port::OrderRepository) and
+/// [`BillRepository`](crate::port::BillRepository).
+pub use self::contract::sales::order::listed as order;
 pub use self::contract::search::SearchFixture;
 /// The contract of a [`Cache`] that processes share, in addition to [`cache`].
 pub use self::contract::shared_cache::listed as shared_cache;
@@ -272,6 +281,8 @@ macro_rules! storage_suite {
         $crate::inventory_suite!($make);
         $crate::customer_suite!($make);
         $crate::cart_suite!($make);
+        $crate::offer_suite!($make);
+        $crate::order_suite!($make);
         $crate::outbox_suite!($make);
         $crate::idempotency_suite!($make);
     };

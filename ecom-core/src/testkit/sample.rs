@@ -14,13 +14,18 @@ use crate::domain::catalog::review::Review;
 use crate::domain::catalog::sku::{Dimensions, Sku};
 use crate::domain::common::{Actor, Attributes, Audit, ExternalRef};
 use crate::domain::platform::outbox::{Event, EventKind};
+use crate::domain::sales::bill::{Bill, BillKind, BillStatus, PaymentType};
 use crate::domain::sales::cart::{Cart, CartLine, CartState};
 use crate::domain::sales::customer::{Address, Customer};
+use crate::domain::sales::order::{
+    AdjustmentKind, Buyer, ChangeKind, DeliveryMethod, LineKind, Order, OrderAdjustment, OrderChange, OrderLine,
+    OrderRecord, OrderStatus, PostalAddress, Totals,
+};
 use crate::domain::stock::inventory::{StockMovement, StockReason};
 use crate::error::Result;
 use crate::id::{
-    AddressId, CartId, CartLineId, CategoryId, CustomerId, EventId, IdSource as _, ProductId, ReviewId, SkuId,
-    StockMovementId, UuidV7Source,
+    AddressId, BillId, CartId, CartLineId, CategoryId, CustomerId, EventId, IdSource as _, OrderAdjustmentId, OrderId,
+    OrderLineId, ProductId, ReviewId, SkuId, StockMovementId, UuidV7Source,
 };
 use crate::money::{Currency, Measure, Money, Percentage, Rating, Stars};
 use crate::port::storage::Storage;
@@ -357,6 +362,235 @@ impl Env {
             quantity,
             seen_price: usd(seen_price),
         }
+    }
+
+    /// Returns a guest's pending order without optional fields and without lines, with its bill. Its numbers are unique.
+    pub fn order(&self) -> OrderRecord {
+        let audit = self.audit();
+        let order = Order {
+            id: OrderId(self.ids.next()),
+            number: format!("N-{}", self.ids.next()),
+            cart_id: None,
+            customer_id: None,
+            buyer: Buyer {
+                first_name: Some("Grace".to_owned()),
+                last_name: None,
+                email: Some("grace@example.com".to_owned()),
+                telephone: None,
+            },
+            status: OrderStatus::Pending,
+            delivery_method: DeliveryMethod::OnHand,
+            shipping_address: None,
+            billing_address: None,
+            tracking: None,
+            prices_include_tax: false,
+            totals: Totals::of(0, 0, Currency::USD),
+            engine: 1,
+            placed_at: audit.created_at,
+            canceled_at: None,
+            erased_at: None,
+            attributes: Attributes::default(),
+            external: None,
+            lines: Vec::new(),
+            audit,
+        };
+        let bill = self.bill(&order, BillKind::Bill, 1);
+        OrderRecord { order, adjustments: Vec::new(), bills: vec![bill] }
+    }
+
+    /// Returns a bill or a credit note without amounts. The number is unique.
+    pub fn bill(&self, order: &Order, kind: BillKind, seq: i32) -> Bill {
+        let audit = self.audit();
+        Bill {
+            id: BillId(self.ids.next()),
+            order_id: order.id,
+            kind,
+            seq,
+            corrects: None,
+            number: format!("B-{}", self.ids.next()),
+            totals: Totals::of(0, 0, Currency::USD),
+            payment_type: PaymentType::Cash,
+            status: BillStatus::Open,
+            date: audit.created_at,
+            audit,
+        }
+    }
+
+    /// Returns a line of the order's first bill, after its other lines, that sells the first SKU of a product without
+    /// discount.
+    pub fn order_line(&self, order: &Order, product: &Product, quantity: i64) -> OrderLine {
+        let sku = &product.skus[0];
+        OrderLine {
+            id: OrderLineId(self.ids.next()),
+            order_id: order.id,
+            position: order.lines.len() as i32 + 1,
+            bill_seq: 1,
+            kind: LineKind::Sku,
+            sku_id: Some(sku.id),
+            product_id: Some(product.id),
+            code: Some(sku.code.clone()),
+            title: product.title.clone(),
+            options: sku.option_values.clone(),
+            attributes: Attributes::default(),
+            takes_stock: sku.track_stock,
+            list_price: sku.price,
+            unit_price: sku.price,
+            quantity,
+            canceled: 0,
+            totals: Totals::of(quantity * sku.price.minor(), 0, Currency::USD),
+        }
+    }
+
+    /// Returns a discount on a line.
+    pub fn adjustment(&self, line: &OrderLine, amount: i64) -> OrderAdjustment {
+        OrderAdjustment {
+            id: OrderAdjustmentId(self.ids.next()),
+            order_id: line.order_id,
+            line_id: line.id,
+            kind: AdjustmentKind::Manual,
+            label: "Discount".to_owned(),
+            step: 1,
+            amount: usd(amount),
+        }
+    }
+
+    /// Returns a guest's order of one line, whose amounts add up.
+    pub fn order_of(&self, product: &Product, quantity: i64) -> OrderRecord {
+        let mut record = self.order();
+        let line = self.order_line(&record.order, product, quantity);
+        (record.order.totals, record.bills[0].totals) = (line.totals, line.totals);
+        record.order.lines.push(line);
+        record
+    }
+
+    /// Returns an order with all fields, from a cart, with lines of every kind, discounts, two bills and two credit
+    /// notes. Its amounts only keep the checks of the database.
+    pub fn full_order(&self, customer: &Customer, product: &Product) -> OrderRecord {
+        let mut record = self.order();
+        let order = &mut record.order;
+        let sums = |subtotal: i64, discount: i64, shipping: i64| Totals {
+            shipping: usd(shipping),
+            tax_added: usd(123),
+            tax_included: usd(45),
+            total: usd(subtotal - discount + shipping + 123),
+            ..Totals::of(subtotal, discount, Currency::USD)
+        };
+        let address = |street: &str| PostalAddress {
+            street: street.to_owned(),
+            number: Some("12½ b".to_owned()),
+            city: "Saint-Étienne".to_owned(),
+            region: Some("Île-de-France".to_owned()),
+            postal_code: Some("〒150-0001".to_owned()),
+            country: Some("FR".to_owned()),
+        };
+        *order = Order {
+            cart_id: Some(CartId(self.ids.next())),
+            customer_id: Some(customer.id),
+            buyer: Buyer {
+                first_name: Some("Zoë".to_owned()),
+                last_name: Some("O'Brien-Ærø 茶".to_owned()),
+                email: Some(customer.email.clone()),
+                telephone: Some("+12345678901234567890".to_owned()),
+            },
+            status: OrderStatus::Canceled,
+            delivery_method: DeliveryMethod::HomeDelivery,
+            shipping_address: Some(address("Rue de l'Église \"7\"")),
+            billing_address: Some(PostalAddress {
+                street: "渋谷".to_owned(),
+                city: "東京都".to_owned(),
+                ..PostalAddress::default()
+            }),
+            tracking: Some("1Z 999 🧺 \"%_\\".to_owned()),
+            prices_include_tax: true,
+            totals: sums(999_999_999_999_999, 250, 499),
+            engine: 7,
+            canceled_at: Some(self.now()),
+            erased_at: Some(self.now()),
+            attributes: attributes(),
+            external: Some(ExternalRef::new("Legacy shop", format!("o/{}/ä", order.id))),
+            audit: self.edited_audit(),
+            ..order.clone()
+        };
+        let sold = OrderLine {
+            options: BTreeMap::from([("Größe".to_owned(), "weit \"XL\"".to_owned())]),
+            attributes: attributes(),
+            takes_stock: true,
+            list_price: usd(1_000_000_000_000_000),
+            unit_price: usd(333_333_333_333_333),
+            canceled: 1,
+            totals: Totals {
+                shipping: usd(0),
+                total: usd(999_999_999_999_999 - 250 + 123),
+                ..sums(999_999_999_999_999, 250, 0)
+            },
+            ..self.order_line(order, product, 3)
+        };
+        order.lines.push(sold);
+        for kind in [LineKind::Custom, LineKind::Fee] {
+            let line = OrderLine {
+                kind,
+                bill_seq: 2,
+                sku_id: None,
+                product_id: None,
+                code: None,
+                title: "Gift wrap 🎁 in \"gold\"".to_owned(),
+                takes_stock: false,
+                list_price: usd(0),
+                unit_price: usd(700),
+                totals: Totals { total: usd(700 - 7 + 123), ..sums(700, 7, 0) },
+                ..self.order_line(order, product, 1)
+            };
+            order.lines.push(line);
+        }
+        let [first, second, third] = &order.lines[..] else { return record };
+        record.adjustments = vec![
+            self.adjustment(first, 100),
+            OrderAdjustment {
+                kind: AdjustmentKind::Promotion,
+                label: "Été: 10 % \"off\"".to_owned(),
+                step: 2,
+                ..self.adjustment(first, 150)
+            },
+            self.adjustment(second, 7),
+            self.adjustment(third, 7),
+        ];
+        let bill =
+            |kind: BillKind, seq: i32, corrects: Option<BillId>, status: BillStatus, payment_type: PaymentType| Bill {
+                corrects,
+                status,
+                payment_type,
+                totals: sums(4_000, 7, 499),
+                audit: self.edited_audit(),
+                ..self.bill(order, kind, seq)
+            };
+        let one = bill(BillKind::Bill, 1, None, BillStatus::Paid, PaymentType::Card);
+        let two = bill(BillKind::Bill, 2, None, BillStatus::Void, PaymentType::Cash);
+        let note = bill(BillKind::CreditNote, 1, Some(one.id), BillStatus::Open, PaymentType::Card);
+        let other = bill(BillKind::CreditNote, 2, Some(two.id), BillStatus::Void, PaymentType::Cash);
+        record.bills = vec![one, two, note, other];
+        record
+    }
+
+    /// Returns the entry of the history that brought an order to its state.
+    pub fn order_change(&self, record: &OrderRecord, kind: ChangeKind) -> OrderChange {
+        OrderChange {
+            order_id: record.order.id,
+            seq: record.order.audit.version,
+            kind,
+            from: (kind != ChangeKind::Placed).then_some(OrderStatus::Pending),
+            to: record.order.status,
+            data: json!({ "why": "a test, ünïcödé", "n": 9_007_199_254_740_993_i64, "list": [1, null, true] }),
+            actor: self.actor.clone(),
+            at: record.order.audit.updated_at,
+        }
+    }
+
+    /// Inserts orders, each with the first entry of its history, in a new unit of work.
+    pub async fn insert_orders(&self, storage: &Arc<dyn Storage>, records: &[OrderRecord]) -> Result<()> {
+        let changes: Vec<OrderChange> = records.iter().map(|r| self.order_change(r, ChangeKind::Placed)).collect();
+        let mut uow = storage.begin().await?;
+        uow.orders().insert(records, &changes).await?;
+        uow.commit().await
     }
 
     /// Returns an event about an aggregate at a revision.

@@ -6,6 +6,10 @@ use ecom_core::id::*;
 use ecom_core::money::Stars;
 use ecom_core::paging::{Keyset, Paging, SortKey};
 use ecom_core::port::*;
+use ecom_core::sales::{
+    BillFilter, BillKind, BillSort, BillStatus, ChangeKind, DeliveryMethod, OrderChange, OrderFilter, OrderRecord,
+    OrderSort, OrderStatus,
+};
 use ecom_core::stock::StockMovement;
 use ecom_core::testkit::sample::{Env, usd};
 
@@ -159,5 +163,116 @@ async fn a_page_is_one_statement_whatever_its_size_and_a_batch_grows_with_chunks
     assert_eq!(tx.inventory().apply(&moves).await?.len(), 50);
     assert!(s.statements() - before <= 10);
     tx.commit().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_list_of_orders_walks_an_index_and_sorts_nothing() -> TestResult {
+    let (_dir, s) = file().await;
+    let env = Env::default();
+    let (lamp, ada) = (env.priced("Lamp", 100, 1), env.customer("Ada", "L", "ada@example.com"));
+    write_products(&s, std::slice::from_ref(&lamp)).await?;
+    let mut tx = s.begin().await?;
+    tx.customers().insert(std::slice::from_ref(&ada)).await?;
+    let records: Vec<OrderRecord> = (0..200)
+        .map(|n| {
+            let mut record = env.order_of(&lamp, 1);
+            record.order.customer_id = (n % 10 == 0).then_some(ada.id);
+            record
+        })
+        .collect();
+    let changes: Vec<OrderChange> = records.iter().map(|r| env.order_change(r, ChangeKind::Placed)).collect();
+    tx.orders().insert(&records, &changes).await?;
+    tx.commit().await?;
+    let time = records[100].order.placed_at;
+    let plain = OrderFilter::default;
+    for sort in OrderSort::ALL {
+        for (indexes, filter) in [
+            (&["orders_placed", "orders_list"][..], plain()),
+            (&["orders_customer"], OrderFilter { customer: Some(ada.id), ..plain() }),
+            (&["orders_email"], OrderFilter { email: Some("ada@example.com".to_owned()), ..plain() }),
+            (&["orders_list"], OrderFilter { status: Some(OrderStatus::Pending), ..plain() }),
+            (&["orders_delivery"], OrderFilter { delivery_method: Some(DeliveryMethod::OnHand), ..plain() }),
+            (&["orders_placed"], OrderFilter { sku: Some(lamp.skus[0].id), ..plain() }),
+        ] {
+            for include_deleted in [IncludeDeleted::No, IncludeDeleted::Yes] {
+                for (from, until) in [(None, None), (Some(time), None), (Some(time), Some(time))] {
+                    let filter = OrderFilter { include_deleted, from, until, ..filter.clone() };
+                    let key = SortKey::Int(time.timestamp_micros());
+                    let after = Some(Keyset { sort: sort.as_str().to_owned(), key, id: records[20].order.id.0 });
+                    for paging in [
+                        Paging::first(20),
+                        Paging::Keyset { after, limit: 20 },
+                        Paging::Offset { offset: 20, limit: 20 },
+                    ] {
+                        let plan = s.explain_orders(&filter, *sort, &paging).await?.join("\n");
+                        let about = format!("{filter:?} {sort:?} {paging:?}\n{plan}");
+                        let is_walked = |index: &&str| plan.contains(&format!("USING INDEX {index} "));
+                        println!("{about}");
+                        let by_status_and_deleted = filter.status.is_some() && include_deleted == IncludeDeleted::Yes;
+                        assert!(
+                            by_status_and_deleted || indexes.iter().any(is_walked) || plan.ends_with(indexes[0]),
+                            "{about}"
+                        );
+                        assert!(!plan.contains("TEMP B-TREE FOR ORDER BY"), "{about}");
+                        assert!(!plan.contains("SCAN orders") || plan.contains("SCAN orders USING INDEX"), "{about}");
+                        let beyond = matches!(paging, Paging::Keyset { after: Some(_), .. });
+                        if beyond || from.is_some() {
+                            assert!(
+                                plan.contains("placed_at>") || plan.contains("placed_at<"),
+                                "the walk begins at the cursor or the time\n{about}"
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_list_of_bills_walks_an_index_and_sorts_nothing() -> TestResult {
+    let (_dir, s) = file().await;
+    let env = Env::default();
+    let records: Vec<OrderRecord> = (0..200).map(|_| env.order()).collect();
+    let changes: Vec<OrderChange> = records.iter().map(|r| env.order_change(r, ChangeKind::Placed)).collect();
+    let mut tx = s.begin().await?;
+    tx.orders().insert(&records, &changes).await?;
+    tx.commit().await?;
+    let date = records[100].bills[0].date;
+    for sort in BillSort::ALL {
+        for kind in [None, Some(BillKind::Bill)] {
+            for status in [None, Some(BillStatus::Open)] {
+                for order in [None, Some(records[3].order.id)] {
+                    for (from, until) in [(None, None), (Some(date), None), (Some(date), Some(date))] {
+                        let filter = BillFilter { order, kind, status, from, until };
+                        let key = SortKey::Int(date.timestamp_micros());
+                        let after = Some(Keyset { sort: sort.as_str().to_owned(), key, id: records[20].bills[0].id.0 });
+                        for paging in [
+                            Paging::first(20),
+                            Paging::Keyset { after, limit: 20 },
+                            Paging::Offset { offset: 20, limit: 20 },
+                        ] {
+                            let plan = s.explain_bills(&filter, *sort, &paging).await?.join("\n");
+                            let about = format!("{filter:?} {sort:?} {paging:?}\n{plan}");
+                            println!("{about}");
+                            if order.is_some() {
+                                // An order has few bills, which may be sorted.
+                                assert!(plan.contains("SEARCH bills USING INDEX bills_order"), "{about}");
+                                continue;
+                            }
+                            let index = if status.is_some() { "bills_status" } else { "bills_list" };
+                            assert!(plan.contains(&format!("USING INDEX {index}")), "{about}");
+                            assert!(!plan.contains("TEMP B-TREE"), "{about}");
+                            if matches!(paging, Paging::Keyset { after: Some(_), .. }) || from.is_some() {
+                                assert!(plan.contains("date>") || plan.contains("date<"), "{about}");
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
     Ok(())
 }

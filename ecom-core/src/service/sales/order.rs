@@ -520,7 +520,8 @@ impl<'a> OrderService<'a> {
         Ok(record)
     }
 
-    /// Writes a change of an order that the transaction has locked, with its movements of stock and its event.
+    /// Writes a change of an order that the transaction has locked, with its movements of stock and its event. Returns
+    /// the order with the numbers of its new bills.
     async fn save(&self, tx: &mut Tx<'_>, before: OrderRecord, step: Step) -> Result<OrderRecord> {
         let Step { mut record, stock, change } = step;
         let skus: Vec<SkuId> = stock.iter().map(|s| s.sku_id).collect();
@@ -884,9 +885,15 @@ async fn insert_orders(
     let product_of = offers.by_id.values().map(|o| (o.sku_id, o.product_id)).collect();
     let mut changes = post(tx, &movements, &product_of).await?;
     changes.append(&mut events);
-    let ordered: Vec<CartId> = records.iter().filter_map(|r| r.order.cart_id).collect();
-    if !ordered.is_empty() {
-        tx.carts().set_ordered(&ordered, now, actors.first().copied().unwrap_or(&Actor::system())).await?;
+    // Each cart records who ordered it.
+    let mut ordered: HashMap<&Actor, Vec<CartId>> = HashMap::new();
+    for (record, actor) in records.iter().zip(actors) {
+        if let Some(cart) = record.order.cart_id {
+            ordered.entry(actor).or_default().push(cart);
+        }
+    }
+    for (actor, carts) in ordered {
+        tx.carts().set_ordered(&carts, now, actor).await?;
     }
     tx.emit_all(changes).await?;
     Ok(records)

@@ -72,7 +72,7 @@ impl World {
     }
 
     /// Returns the current price of a SKU, and whether it is for sale.
-    fn offered(&self, id: SkuId) -> Option<(Money, bool)> {
+    pub(super) fn offered(&self, id: SkuId) -> Option<(Money, bool)> {
         let sku = self.skus.get(&id)?;
         let (product, _) = &self.products.rows[&sku.product_id];
         let live = sku.audit.is_live() && product.audit.is_live();
@@ -96,10 +96,10 @@ impl World {
                     option_values: sku.option_values.clone(),
                     unit_price,
                     line_total: amount(i128::from(line.quantity) * i128::from(unit_price.minor())),
-                    available: Some(sku.on_hand),
+                    available: sku.track_stock.then_some(sku.on_hand),
                     price_changed: unit_price != line.seen_price,
                     unavailable: !is_for_sale,
-                    insufficient_stock: wanted > sku.on_hand,
+                    insufficient_stock: sku.track_stock && wanted > sku.on_hand,
                 }
             })
             .collect();
@@ -118,10 +118,11 @@ impl World {
     }
 
     /// Returns why a cart cannot be changed.
-    fn closed(&self, id: CartId, now: Timestamp) -> Option<Refusal> {
+    pub(super) fn closed(&self, id: CartId, now: Timestamp) -> Option<Refusal> {
         let code = match self.carts.rows.get(&id) {
             None => ErrorCode::NotFound,
             Some(c) if c.state == CartState::Merged => ErrorCode::CartMerged,
+            Some(c) if c.state == CartState::Ordered => ErrorCode::CartOrdered,
             Some(c) if c.expires_at <= now => ErrorCode::CartExpired,
             Some(_) => return None,
         };
@@ -153,7 +154,37 @@ fn take(lines: &mut Vec<CartLine>, from: &[CartLine]) {
     }
 }
 
+impl Carts {
+    pub(super) fn get(&self, id: CartId) -> Option<&Cart> {
+        self.rows.get(&id)
+    }
+
+    pub(super) fn set(&mut self, cart: Cart) {
+        self.rows.insert(cart.id, cart);
+    }
+}
+
 impl Runner<'_> {
+    /// Returns mostly a cart that can be ordered, and sometimes one that was ordered.
+    pub(super) fn some_cart_to_order(&mut self) -> CartId {
+        self.world.settle_carts();
+        let now = self.now();
+        let can_be_ordered = |c: &&Cart| {
+            let priced = self.world.priced(c);
+            let is_good = |l: &PricedLine| !l.price_changed && !l.unavailable && !l.insufficient_stock;
+            self.world.closed(c.id, now).is_none() && !priced.lines.is_empty() && priced.lines.iter().all(is_good)
+        };
+        let rows = &self.world.carts.rows;
+        let good: Vec<CartId> = rows.values().filter(can_be_ordered).map(|c| c.id).collect();
+        let ordered: Vec<CartId> = rows.values().filter(|c| c.state == CartState::Ordered).map(|c| c.id).collect();
+        let found = match self.below(20) {
+            0..14 => self.one_of(&good),
+            14..17 => self.one_of(&ordered),
+            _ => None,
+        };
+        found.unwrap_or_else(|| self.some_cart())
+    }
+
     fn some_cart(&mut self) -> CartId {
         self.world.settle_carts();
         let now = self.now();
@@ -164,7 +195,7 @@ impl Runner<'_> {
     }
 
     /// Returns what opens the cart: mostly the permission, sometimes its token, and sometimes a wrong token.
-    fn access(&mut self, id: CartId) -> (CartAccess, bool) {
+    pub(super) fn access(&mut self, id: CartId) -> (CartAccess, bool) {
         let own = self.world.carts.rows.get(&id).filter(|c| c.token_hash.is_some()).map(|c| c.id);
         let token = own.and_then(|id| self.world.carts.tokens.get(&id).cloned());
         match (self.below(20), token) {
@@ -561,6 +592,9 @@ impl Runner<'_> {
         self.begins((id, opens, read));
         let refusals = match found {
             None => vec![Refusal::Code(ErrorCode::NotFound)],
+            Some(_) if self.world.carts.rows[&id].state == CartState::Ordered => {
+                vec![Refusal::Code(ErrorCode::CartOrdered)]
+            }
             Some(_) => stale.into_iter().collect(),
         };
         let answer = self.shop.acting_as(&who).carts().delete(id, &access, read).await;
@@ -665,7 +699,11 @@ impl Runner<'_> {
         let id = self.some_cart();
         let (access, opens) = self.access(id);
         self.begins((id, opens));
-        let (cart, refusals) = self.opened(id, opens);
+        let (mut cart, mut refusals) = self.opened(id, opens);
+        let ordered = self.world.carts.get(id).filter(|c| opens && c.state == CartState::Ordered);
+        if let Some(ordered) = ordered {
+            (cart, refusals) = (Some(ordered.clone()), Vec::new());
+        }
         let answer = self.shop.carts().get(id, &access).await;
         if let Some(got) = self.judge(answer, &refusals)? {
             same("the cart", &got, &self.world.priced(&cart.unwrap()))?;
@@ -707,7 +745,7 @@ impl Runner<'_> {
         self.clock.advance(Duration::from_secs(20 * 86_400));
         let now = self.now();
         let count = self.world.carts.rows.len();
-        self.world.carts.rows.retain(|_, c| c.expires_at > now);
+        self.world.carts.rows.retain(|_, c| c.expires_at > now || c.state == CartState::Ordered);
         let removed = (count - self.world.carts.rows.len()) as u64;
         same("how many", &read("the removal", self.shop.carts().remove_expired().await)?, &removed)
     }

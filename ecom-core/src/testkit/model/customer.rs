@@ -96,7 +96,7 @@ impl World {
         })
     }
 
-    fn live_address(&self, id: AddressId) -> Option<Address> {
+    pub(super) fn live_address(&self, id: AddressId) -> Option<Address> {
         self.addresses().find(|a| a.id == id && a.audit.is_live())
     }
 
@@ -217,6 +217,16 @@ impl Runner<'_> {
         if self.chance(5) { self.some_customer() } else { self.one_of(&gone).unwrap_or_else(Self::missing) }
     }
 
+    /// Returns mostly an address of this customer.
+    pub(super) fn some_address_of(&mut self, customer: Option<CustomerId>) -> AddressId {
+        let own: Vec<AddressId> =
+            self.world.addresses().filter(|a| Some(a.customer_id) == customer).map(|a| a.id).collect();
+        match self.one_of(&own) {
+            Some(id) if self.chance(90) => id,
+            _ => self.some_address(),
+        }
+    }
+
     fn some_address(&mut self) -> AddressId {
         let live: Vec<AddressId> = self.world.addresses().filter(|a| a.audit.is_live()).map(|a| a.id).collect();
         let all: Vec<AddressId> = self.world.customers.addresses.keys().copied().collect();
@@ -280,7 +290,7 @@ impl Runner<'_> {
     }
 
     /// Returns an input and the names of its bad fields.
-    fn address_input(&mut self) -> (AddressInput, BTreeSet<String>) {
+    pub(super) fn address_input(&mut self) -> (AddressInput, BTreeSet<String>) {
         let mut input = AddressInput {
             street: self.any(&STREETS).to_owned(),
             number: self.optional(50, &["12", "12½ b", " ", "一"]),
@@ -503,7 +513,11 @@ impl Runner<'_> {
             None => (ExpectedVersion::Exact(1), vec![Refusal::Code(ErrorCode::NotFound)]),
             Some(version) => {
                 let (read, stale) = self.version(version);
-                (read, stale.into_iter().collect())
+                let mut refusals: Vec<Refusal> = stale.into_iter().collect();
+                if force && self.world.is_buyer(id) {
+                    refusals.push(Refusal::Code(ErrorCode::HasSales));
+                }
+                (read, refusals)
             }
         };
         self.begins((id, read));

@@ -11,7 +11,7 @@ use crate::domain::common::Actor;
 use crate::domain::stock::inventory::StockAdjustment;
 use crate::domain::stock::inventory::{StockLevel, StockMovement, StockReason};
 use crate::error::ErrorCode;
-use crate::id::SkuId;
+use crate::id::{OrderLineId, SkuId};
 use crate::paging::{Paging, Total};
 
 pub(super) const PART: Part = Part { operations: OPERATIONS, compare: |r| Box::pin(r.compare_stock()) };
@@ -24,11 +24,11 @@ const OPERATIONS: &[Operation] = &[
 /// The largest stock that the library accepts.
 pub(super) const MAX_STOCK: i64 = 1_000_000_000_000;
 
-/// A movement: delta, reason, reference, time and actor.
-pub(super) type Moved = (i64, StockReason, Option<String>, Timestamp, Actor);
+/// A movement: delta, reason, reference, line of an order, time and actor.
+pub(super) type Moved = (i64, StockReason, Option<String>, Option<OrderLineId>, Timestamp, Actor);
 
 impl Runner<'_> {
-    /// Writes a change of stock to the ledger of the model.
+    /// Writes a change of stock that belongs to no order to the ledger of the model.
     pub(super) fn moved(
         &mut self,
         sku: SkuId,
@@ -37,8 +37,21 @@ impl Runner<'_> {
         reference: Option<String>,
         actor: &Actor,
     ) {
+        self.moved_for(None, sku, delta, reason, reference, actor);
+    }
+
+    /// Writes a change of stock to the ledger of the model.
+    pub(super) fn moved_for(
+        &mut self,
+        line: Option<OrderLineId>,
+        sku: SkuId,
+        delta: i64,
+        reason: StockReason,
+        reference: Option<String>,
+        actor: &Actor,
+    ) {
         if delta != 0 {
-            let row = (delta, reason, reference, self.now(), actor.clone());
+            let row = (delta, reason, reference, line, self.now(), actor.clone());
             self.world.ledger.entry(sku).or_default().push(row);
         }
     }
@@ -152,7 +165,7 @@ impl Runner<'_> {
         }
         let got = rows
             .iter()
-            .map(|m| (m.delta, m.reason, m.reference.clone(), m.created_at, m.created_by.clone()))
+            .map(|m| (m.delta, m.reason, m.reference.clone(), m.order_line_id, m.created_at, m.created_by.clone()))
             .collect::<Vec<_>>();
         same("the ledger", &got, &want)?;
         same("the sum of the ledger", &got.iter().map(|r| r.0).sum(), &self.world.skus[&id].on_hand)?;
@@ -165,7 +178,14 @@ impl Runner<'_> {
         if self.at_end {
             let skus: Vec<SkuId> = self.world.skus.keys().copied().collect();
             for id in skus {
-                let rows = self.compare_ledger(id).await?;
+                let mut rows = self.compare_ledger(id).await?;
+                // The number of an order depends on the database.
+                for row in &mut rows {
+                    let order = row.reference.as_ref().and_then(|number| self.world.numbered_order(number));
+                    if let Some(order) = order {
+                        row.reference = Some(order.to_string());
+                    }
+                }
                 self.digest_at_end(&rows);
             }
         }

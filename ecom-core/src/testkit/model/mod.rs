@@ -1,8 +1,8 @@
 //! A random history of a shop, checked step by step against a model that is written for this test.
 //!
 //! [`run`] drives a [`Shop`] over any storage with a mix of calls that all come from one seed. It writes, moves,
-//! deletes and restores products, SKUs, categories, stock, customers, addresses, reviews and carts; it sends stale versions, names that
-//! are taken in another case or width, bad inputs and references to rows that are gone; it filters, sorts and pages
+//! deletes and restores products, SKUs, categories, stock, customers, addresses, reviews and carts; it places, edits,
+//! bills, cancels and deletes orders; it sends stale versions, names that are taken in another case or width, bad inputs and references to rows that are gone; it filters, sorts and pages
 //! lists. The model predicts the answer of each call, value by value, or the reasons for which the call may be refused.
 //! At intervals, all that is stored is compared with the model. The clock and the ids come from the seed too, so the
 //! same seed leaves the same state on every database; [`Report::digest`] is a digest of that state.
@@ -27,6 +27,7 @@ mod comparison;
 mod customer;
 mod generator;
 mod inventory;
+mod order;
 mod process;
 mod product;
 mod review;
@@ -53,6 +54,7 @@ use self::category::Categories;
 use self::comparison::{Checked, hash_of};
 use self::customer::Customers;
 use self::inventory::Moved;
+use self::order::Orders;
 use self::product::Products;
 use super::shop::MakeCache;
 use crate::clock::{Clock as _, ManualClock, Timestamp};
@@ -74,6 +76,7 @@ const PARTS: &[Part] = &[
     customer::PART,
     review::PART,
     cart::PART,
+    order::PART,
     process::PART,
 ];
 
@@ -88,6 +91,7 @@ struct World {
     /// Each review as if its product was live.
     reviews: BTreeMap<ReviewId, Review>,
     carts: Carts,
+    orders: Orders,
     ledger: BTreeMap<SkuId, Vec<Moved>>,
     /// All ids that the shop has given to rows.
     ids: HashSet<Uuid>,

@@ -410,6 +410,9 @@ impl Runner<'_> {
                 if !others.any(|o| o.audit.deleted_at == shown) {
                     refusals.push(Refusal::Code(ErrorCode::StateConflict));
                 }
+                if force && self.world.is_sold_sku(id) {
+                    refusals.push(Refusal::Code(ErrorCode::HasSales));
+                }
                 (read, refusals)
             }
             _ => (ExpectedVersion::Exact(1), vec![Refusal::Code(ErrorCode::NotFound)]),

@@ -10,8 +10,9 @@ use ecom_core::{Entity, Result};
 
 use crate::sql::engine::builder::{Builder, count, page};
 use crate::sql::engine::columns::{Column, Table, Unique, Versioned, read_audit, read_totals};
-use crate::sql::engine::dialect::Sql;
+use crate::sql::engine::dialect::{Dialect, Sql};
 use crate::sql::engine::executor::Text;
+use crate::sql::engine::pool::SqlStorage;
 use crate::sql::engine::repository::SqlRepository;
 use crate::sql::engine::value::{Row, Value};
 use crate::sql::sales::order::after_time;
@@ -94,6 +95,29 @@ impl SqlBills<'_> {
     }
 }
 
+fn list_statement<'q>(
+    dialect: &Dialect,
+    filter: &BillFilter,
+    sort: BillSort,
+    paging: &Paging,
+) -> Result<(String, Vec<Value<'q>>)> {
+    let mut b = Builder::on(&LIST, dialect);
+    SqlBills::filtered(&mut b, filter);
+    let newest_first = sort == BillSort::DateDesc;
+    after_time(&mut b, "date", newest_first, paging)?;
+    page(&mut b, if newest_first { "date DESC, id DESC" } else { "date, id" }, paging);
+    Ok(b.done())
+}
+
+impl SqlStorage {
+    /// Returns the plan that the database makes for a list of bills, for tests that check the use of indexes.
+    #[doc(hidden)]
+    pub async fn explain_bills(&self, filter: &BillFilter, sort: BillSort, paging: &Paging) -> Result<Vec<String>> {
+        let (text, args) = list_statement(self.dialect(), filter, sort, paging)?;
+        self.read_rows(format!("EXPLAIN QUERY PLAN {text}"), args).await?.iter().map(|r| r.string(3)).collect()
+    }
+}
+
 #[async_trait]
 impl BillRepository for SqlBills<'_> {
     async fn get(&mut self, id: BillId) -> Result<Option<Bill>> {
@@ -109,12 +133,7 @@ impl BillRepository for SqlBills<'_> {
     }
 
     async fn list(&mut self, filter: &BillFilter, sort: BillSort, paging: &Paging) -> Result<Page<Bill>> {
-        let mut b = Builder::on(&LIST, self.0.dialect());
-        Self::filtered(&mut b, filter);
-        let newest_first = sort == BillSort::DateDesc;
-        after_time(&mut b, "date", newest_first, paging)?;
-        page(&mut b, if newest_first { "date DESC, id DESC" } else { "date, id" }, paging);
-        let (text, args) = b.done();
+        let (text, args) = list_statement(self.0.dialect(), filter, sort, paging)?;
         let items = self.many(text, args).await?;
         Ok(Page::from_overfetch(items, paging.limit(), |b| Keyset {
             sort: sort.as_str().to_owned(),

@@ -20,7 +20,8 @@ use crate::sql::engine::builder::{Builder, MAX_LIST, SetColumn, bad_cursor, coun
 use crate::sql::engine::columns::{
     Column, Described, Table, Unique, Versioned, read_audit, read_external, read_totals,
 };
-use crate::sql::engine::dialect::{Numbers, Sql};
+use crate::sql::engine::dialect::{Dialect, Numbers, Sql};
+use crate::sql::engine::pool::SqlStorage;
 use crate::sql::engine::repository::SqlRepository;
 use crate::sql::engine::stored::Stored;
 use crate::sql::engine::value::{Row, Value};
@@ -351,6 +352,30 @@ impl SqlOrders<'_> {
     }
 }
 
+/// Returns the statement of a list, without the lines.
+fn list_statement<'q>(
+    dialect: &Dialect,
+    filter: &OrderFilter,
+    sort: OrderSort,
+    paging: &Paging,
+) -> Result<(String, Vec<Value<'q>>)> {
+    let mut b = Builder::on(&LIST, dialect);
+    SqlOrders::filtered(&mut b, filter);
+    let newest_first = sort == OrderSort::PlacedDesc;
+    after_time(&mut b, "placed_at", newest_first, paging)?;
+    page(&mut b, if newest_first { "placed_at DESC, id DESC" } else { "placed_at, id" }, paging);
+    Ok(b.done())
+}
+
+impl SqlStorage {
+    /// Returns the plan that the database makes for a list of orders, for tests that check the use of indexes.
+    #[doc(hidden)]
+    pub async fn explain_orders(&self, filter: &OrderFilter, sort: OrderSort, paging: &Paging) -> Result<Vec<String>> {
+        let (text, args) = list_statement(self.dialect(), filter, sort, paging)?;
+        self.read_rows(format!("EXPLAIN QUERY PLAN {text}"), args).await?.iter().map(|r| r.string(3)).collect()
+    }
+}
+
 /// Groups rows by their order.
 fn group<T>(rows: Vec<T>, order: impl Fn(&T) -> OrderId) -> HashMap<OrderId, Vec<T>> {
     let mut groups: HashMap<OrderId, Vec<T>> = HashMap::new();
@@ -392,12 +417,7 @@ impl OrderRepository for SqlOrders<'_> {
 
     async fn list(&mut self, filter: &OrderFilter, sort: OrderSort, paging: &Paging) -> Result<Page<Order>> {
         let currency = self.0.currency()?;
-        let mut b = Builder::on(&LIST, self.0.dialect());
-        Self::filtered(&mut b, filter);
-        let newest_first = sort == OrderSort::PlacedDesc;
-        after_time(&mut b, "placed_at", newest_first, paging)?;
-        page(&mut b, if newest_first { "placed_at DESC, id DESC" } else { "placed_at, id" }, paging);
-        let (text, args) = b.done();
+        let (text, args) = list_statement(self.0.dialect(), filter, sort, paging)?;
         let rows = self.0.fetch_all(text, args).await?;
         let orders = rows.iter().map(|r| read_order(r, currency)).collect::<Result<Vec<_>>>()?;
         let page = Page::from_overfetch(orders, paging.limit(), |o| Keyset {
@@ -424,10 +444,13 @@ impl OrderRepository for SqlOrders<'_> {
         let mut adjustments = group(adjustments, |a| a.order_id);
         let bills = self.rows(&BILLS_OF, ids, "order_id, kind, seq", |r| bill::read(r, currency)).await?;
         let mut bills = group(bills, |b| b.order_id);
-        let record = |order: Order| OrderRecord {
-            adjustments: adjustments.remove(&order.id).unwrap_or_default(),
-            bills: bills.remove(&order.id).unwrap_or_default(),
-            order,
+        let record = |order: Order| {
+            let mut adjustments = adjustments.remove(&order.id).unwrap_or_default();
+            if adjustments.len() > 1 {
+                let places: HashMap<OrderLineId, i32> = order.lines.iter().map(|l| (l.id, l.position)).collect();
+                adjustments.sort_by_key(|a| places.get(&a.line_id).copied());
+            }
+            OrderRecord { adjustments, bills: bills.remove(&order.id).unwrap_or_default(), order }
         };
         Ok(orders.into_iter().map(record).collect())
     }

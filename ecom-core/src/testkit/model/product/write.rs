@@ -436,7 +436,11 @@ impl Runner<'_> {
             None => (ExpectedVersion::Exact(1), vec![Refusal::Code(ErrorCode::NotFound)]),
             Some(version) => {
                 let (read, stale) = self.version(version);
-                (read, stale.into_iter().collect())
+                let mut refusals: Vec<Refusal> = stale.into_iter().collect();
+                if force && self.world.is_sold_product(id) {
+                    refusals.push(Refusal::Code(ErrorCode::HasSales));
+                }
+                (read, refusals)
             }
         };
         self.begins((id, read));
