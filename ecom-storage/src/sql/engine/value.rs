@@ -32,8 +32,6 @@ pub enum Value<'q> {
     I64(Option<i64>),
     /// A text.
     Text(Option<Cow<'q, str>>),
-    /// Bytes.
-    Bytes(Option<Vec<u8>>),
     /// An id.
     Uuid(Option<Uuid>),
     /// Bytes.
@@ -80,12 +78,12 @@ from! {
     &'q String => Text, v => Cow::Borrowed(v.as_str());
     String => Text, v => Cow::Owned(v);
     &'q [u8] => Bytes, v => Cow::Borrowed(v);
+    Vec<u8> => Bytes, v => Cow::Owned(v);
     Uuid => Uuid, v => v;
     AddressId => Uuid, v => v.0;
     BillId => Uuid, v => v.0;
     CartId => Uuid, v => v.0;
     CategoryId => Uuid, v => v.0;
-    CustomerId => Uuid, v => v.0;
     OrderAdjustmentId => Uuid, v => v.0;
     OrderId => Uuid, v => v.0;
     OrderLineId => Uuid, v => v.0;

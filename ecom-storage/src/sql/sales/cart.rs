@@ -102,7 +102,7 @@ fn read_cart(r: &Row) -> Result<Cart> {
     let unreadable = |e| Error::internal("reading a row", e);
     Ok(Cart {
         id: CartId(r.uuid(const { CARTS.at("id") })?),
-        token_hash: hash.map(|h| h.as_slice().try_into().map(TokenHash)).transpose().map_err(unreadable)?,
+        token_hash: hash.map(|h| h.try_into().map(TokenHash)).transpose().map_err(unreadable)?,
         customer_id: r.opt_uuid(const { CARTS.at("customer_id") })?.map(CustomerId),
         email: r.opt_string(const { CARTS.at("email") })?,
         currency: Currency::from_code(r.text(const { CARTS.at("currency") })?)?,
