@@ -130,6 +130,8 @@ struct Shoppers {
     name: String,
     skus: Vec<SkuId>,
     cancels: bool,
+    /// The visits of killed processes, which are not begun again.
+    begun: BTreeSet<usize>,
     next: AtomicUsize,
     turns: Semaphore,
 }
@@ -138,7 +140,10 @@ impl Shoppers {
     /// Sends the next shopper, unless everybody has come and nobody comes twice.
     async fn next(&self, twice: bool) -> bool {
         let _turn = self.turns.acquire().await.unwrap();
-        let visit = self.next.fetch_add(1, Ordering::SeqCst);
+        let mut visit = self.next.fetch_add(1, Ordering::SeqCst);
+        while self.begun.contains(&visit) {
+            visit = self.next.fetch_add(1, Ordering::SeqCst);
+        }
         if visit >= SHOPPERS && !twice {
             return false;
         }
@@ -251,9 +256,9 @@ async fn sell(at: &Place, shop: Shop, name: &str, cancels: bool, mut commands: U
     // The visits of the processes of this name that were killed, each with whether it was done.
     let before = std::fs::read_to_string(at.dir.join(format!("{name}.visits"))).unwrap();
     let before: Vec<(usize, bool)> = before.lines().map(|l| l.split_once(' ').unwrap()).map(read_visit).collect();
-    let next = AtomicUsize::new(before.iter().map(|(visit, _)| visit + 1).max().unwrap_or(0));
+    let (begun, next) = (before.iter().map(|(visit, _)| *visit).collect(), AtomicUsize::new(0));
     let turns = Semaphore::new(AT_ONCE);
-    let shoppers = Arc::new(Shoppers { shop, name: name.to_owned(), skus, cancels, next, turns });
+    let shoppers = Arc::new(Shoppers { shop, name: name.to_owned(), skus, cancels, begun, next, turns });
     let mut tasks = JoinSet::new();
     for (visit, done) in before {
         // Repeats each visit whose answer was lost, and some of the others.
