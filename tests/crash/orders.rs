@@ -16,8 +16,8 @@ use ecom_core::paging::Paging;
 use ecom_core::platform::{Once, RequestHash, StoredAnswer};
 use ecom_core::port::{NoCache, NoSearch, Storage as _};
 use ecom_core::sales::{
-    CancelUnits, CartAccess, CartInput, CartLineInput, CartToken, CheckoutInput, DeliveryMethod, GuestInput, LineChange,
-    Order, OrderEdit, OrderFilter, OrderInput, OrderLineInput, OrderSort, OrderStatus,
+    CancelUnits, CartAccess, CartInput, CartLineInput, CartToken, CheckoutInput, DeliveryMethod, GuestInput,
+    LineChange, Order, OrderEdit, OrderFilter, OrderInput, OrderLineInput, OrderSort, OrderStatus,
 };
 use ecom_core::{ErrorCode, Result, Shop, ShopParts};
 use sqlx::{AssertSqlSafe, Connection as _};
