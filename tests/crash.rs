@@ -5,11 +5,14 @@
 #![cfg(all(target_os = "linux", feature = "sqlite", feature = "memory", feature = "tantivy"))]
 #![expect(clippy::unwrap_used, reason = "these are tests: a broken expectation panics")]
 
+#[path = "crash/orders.rs"]
+mod orders;
+
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -88,6 +91,7 @@ fn say(line: &str) {
 /// A child, which is killed at the end of the test, however the test ends.
 struct Process {
     child: Child,
+    commands: Option<ChildStdin>,
     lines: Receiver<String>,
     /// The lines that were read so far.
     read: RefCell<Vec<String>>,
@@ -101,10 +105,12 @@ impl Process {
             .envs(at.database.iter().map(|url| (DATABASE, url)))
             .env(ROLE, role)
             .env(NAME, name)
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
             .spawn()
             .unwrap();
+        let commands = child.stdin.take();
         let out = BufReader::new(child.stdout.take().unwrap());
         let (to, lines) = channel();
         std::thread::spawn(move || {
@@ -114,14 +120,24 @@ impl Process {
                 }
             }
         });
-        Self { child, lines, read: RefCell::default() }
+        Self { child, commands, lines, read: RefCell::default() }
+    }
+
+    /// Writes a command to the input of the child.
+    fn tell(&mut self, command: &str) {
+        writeln!(self.commands.as_mut().unwrap(), "{command}").unwrap();
+    }
+
+    /// Closes the input of the child, which ends after its last command.
+    fn close(&mut self) {
+        self.commands = None;
     }
 
     /// Returns the rest of the next line that starts with `word`.
     fn line(&self, word: &str) -> String {
         let start = Instant::now();
         loop {
-            let left = Duration::from_secs(20).saturating_sub(start.elapsed());
+            let left = Duration::from_secs(120).saturating_sub(start.elapsed());
             let line = self.lines.recv_timeout(left).unwrap_or_else(|_| panic!("the child does not print `{word}`"));
             let rest = line.strip_prefix(word).map(|rest| rest.trim().to_owned());
             self.read.borrow_mut().push(line);
@@ -140,7 +156,7 @@ impl Process {
 
     /// Waits for the end of the child, and returns every line that it printed.
     fn end(mut self) -> Vec<String> {
-        let lines: Vec<String> = self.lines.iter().collect();
+        let lines: Vec<String> = self.read.take().into_iter().chain(self.lines.iter()).collect();
         assert!(self.child.wait().unwrap().success(), "the child failed");
         lines
     }
@@ -161,9 +177,12 @@ fn child() {
     let (Some(dir), Some(role), Some(name)) = (said(DIR), said(ROLE), said(NAME)) else { return };
     let at = Place { dir: dir.into(), database: said(DATABASE) };
     ecom_core::testkit::run(async move {
-        let shop = open(&at).await;
         // The test harness has printed on the same line before.
         say("");
+        if role.starts_with("orders ") {
+            return orders::child(&at, &role, &name).await;
+        }
+        let shop = open(&at).await;
         match role.as_str() {
             "write until killed" => write_until_killed(shop, name).await,
             "search" => search(shop).await,
@@ -465,34 +484,35 @@ async fn r11_two_processes_write_one_database_and_no_lock_reaches_a_caller(at: &
 macro_rules! on {
     ($module:ident, $at:expr) => {
         mod $module {
-            #[test]
-            fn r11_r14_kill_9_leaves_index_and_database_in_step() {
-                super::on(
-                    async || $at.await,
-                    async |at| super::r11_r14_kill_9_leaves_index_and_database_in_step(at).await,
-                );
-            }
-
-            #[test]
-            fn r14_of_two_processes_one_writes_the_index_and_the_other_takes_over() {
-                super::on(
-                    async || $at.await,
-                    async |at| {
-                        super::r14_of_two_processes_one_writes_the_index_and_the_other_takes_over(at).await;
-                    },
-                );
-            }
-
-            #[test]
-            fn r11_two_processes_write_one_database_and_no_lock_reaches_a_caller() {
-                super::on(
-                    async || $at.await,
-                    async |at| {
-                        super::r11_two_processes_write_one_database_and_no_lock_reaches_a_caller(at).await;
-                    },
-                );
-            }
+            on!(@ $at, [
+                r11_r14_kill_9_leaves_index_and_database_in_step,
+                r14_of_two_processes_one_writes_the_index_and_the_other_takes_over,
+                r11_two_processes_write_one_database_and_no_lock_reaches_a_caller,
+                r07_r12_killed_processes_sell_each_piece_once,
+                r07_r09_r10_r12_killed_processes_edit_and_cancel_and_lose_nothing,
+                r12_one_key_of_many_callers_in_killed_processes_makes_one_order,
+                r10_two_hundred_cancels_of_one_order_restore_its_stock_once,
+                r20_a_hundred_checkouts_of_one_cart_make_one_order,
+                r20_merges_of_several_processes_lose_no_line,
+                r41_a_naive_shop_is_caught,
+            ]);
         }
+    };
+    (@ $at:expr, [$($test:ident,)*]) => {$(
+        #[test]
+        fn $test() {
+            super::on(async || $at.await, async |at| super::tests::$test(at).await);
+        }
+    )*};
+}
+
+/// The tests, each of which runs on each database.
+mod tests {
+    pub(crate) use super::orders::*;
+    pub(crate) use super::{
+        r11_r14_kill_9_leaves_index_and_database_in_step,
+        r11_two_processes_write_one_database_and_no_lock_reaches_a_caller,
+        r14_of_two_processes_one_writes_the_index_and_the_other_takes_over,
     };
 }
 

@@ -16,11 +16,12 @@ use ecom_core::catalog::ProductListQuery;
 use ecom_core::catalog::{ProductFilter, ProductInput, ProductPatch, ProductSort};
 use ecom_core::common::{ExpectedVersion, IncludeDeleted};
 use ecom_core::config::ShopConfig;
-use ecom_core::id::{ProductId, SkuId};
+use ecom_core::id::{OrderId, ProductId, SkuId};
 use ecom_core::money::Currency;
 use ecom_core::paging::Paging;
 use ecom_core::platform::Background;
 use ecom_core::port::Storage as _;
+use ecom_core::sales::{DeliveryMethod, GuestInput, OrderFilter, OrderInput, OrderLineInput, OrderSort};
 use ecom_core::stock::StockAdjustment;
 use ecom_core::stock::StockReason;
 use ecom_core::{ErrorCode, Result, Shop, ShopParts};
@@ -71,6 +72,11 @@ struct Told {
     refused: Vec<(SkuId, String)>,
     /// Writes that may have happened.
     unknown: Vec<(SkuId, String)>,
+    orders: Vec<(OrderId, String)>,
+    /// Orders that were certainly not placed.
+    refused_orders: Vec<String>,
+    /// Orders that may have been placed.
+    unknown_orders: Vec<String>,
     errors: u64,
     slowest: Duration,
 }
@@ -94,7 +100,7 @@ impl Load {
     }
 }
 
-/// Creates, adjusts, patches and reads until it is stopped. Every error must be one of an unavailable database.
+/// Creates, adjusts, patches, places orders and reads until it is stopped. Every error must be one of an unavailable database.
 async fn work(shop: Shop, name: String, load: Arc<Load>, task: usize) -> Told {
     let mut told = Told::default();
     let mut last: Option<(ProductId, SkuId)> = None;
@@ -123,6 +129,27 @@ async fn work(shop: Shop, name: String, load: Arc<Load>, task: usize) -> Told {
                 }
             },
             (2, Some((id, _))) => shop.products().get(id).await.map(drop),
+            (3, Some((_, sku_id))) => {
+                let price: ecom_core::money::ExactDecimal = "7.50".parse().unwrap();
+                let email = format!("{key}@example.com");
+                let guest =
+                    GuestInput { first_name: "Ada".into(), last_name: "Lovelace".into(), email, telephone: None };
+                let order = OrderInput::for_guest(guest, DeliveryMethod::OnHand)
+                    .attribute("key", key.as_str())
+                    .line(OrderLineInput::new(sku_id, 1, price));
+                match shop.orders().place(&order).await {
+                    Ok(order) => {
+                        told.orders.push((order.id, key.clone()));
+                        Ok(())
+                    }
+                    Err(e) => {
+                        let orders =
+                            if e.outcome_unknown() { &mut told.unknown_orders } else { &mut told.refused_orders };
+                        orders.push(key.clone());
+                        Err(e)
+                    }
+                }
+            }
             (_, Some((_, sku_id))) => {
                 let reference = Some(key.clone());
                 let adjustment = StockAdjustment { sku_id, delta: 2, reason: StockReason::Received, reference };
@@ -141,7 +168,9 @@ async fn work(shop: Shop, name: String, load: Arc<Load>, task: usize) -> Told {
         };
         let took = start.elapsed();
         told.slowest = told.slowest.max(took);
-        assert!(took < LIMIT, "{key}: answered after {took:?}: {done:?}");
+        // An order also waits for the batch before it, and each batch asks what became of a commit without an answer.
+        let limit = if n % 5 == 3 { LIMIT * 3 } else { LIMIT };
+        assert!(took < limit, "{key}: answered after {took:?}: {done:?}");
         match done {
             Ok(()) => drop(load.succeeded[task].fetch_add(1, Ordering::SeqCst)),
             Err(e) => {
@@ -233,10 +262,14 @@ async fn breaks_under_load(kind: Kind, fault: Fault) {
     let unknown: usize = told.iter().map(|t| t.unknown.len()).sum();
     let writes: usize = told.iter().map(|t| t.products.len() + t.adjusted.len()).sum();
     println!("{kind:?} {fault:?}: {writes} writes, {errors} errors, {unknown} unknown, slowest answer {slowest:?}");
+    let orders: usize = told.iter().map(|t| t.orders.len()).sum();
+    let unknown: usize = told.iter().map(|t| t.unknown_orders.len()).sum();
+    println!("{kind:?} {fault:?}: {orders} orders, {unknown} unknown");
     if !matches!(fault, Fault::Restart) {
         assert!(errors > 0, "no call failed during the fault");
     }
     nothing_is_lost(&shops[0], &told).await;
+    no_order_is_lost_or_doubled(&shops[0], &told).await;
     for shop in &shops {
         all_agree(shop).await;
     }
@@ -305,6 +338,40 @@ async fn nothing_is_lost(shop: &Shop, told: &[Told]) {
     }
     // R11: the ledger adds up.
     assert_eq!(shop.inventory().imbalances().await.unwrap(), []);
+}
+
+/// Checks that every acknowledged order is there exactly once, and that none is there that was certainly refused.
+async fn no_order_is_lost_or_doubled(shop: &Shop, told: &[Told]) {
+    let mut found: BTreeMap<String, Vec<OrderId>> = BTreeMap::new();
+    let mut after = None;
+    loop {
+        let paging = Paging::Keyset { after, limit: 200 };
+        let (page, _) = shop.orders().list(&OrderFilter::default(), OrderSort::default(), &paging).await.unwrap();
+        for order in page.items {
+            let key = order.attributes.0["key"].as_str().unwrap();
+            found.entry(key.to_owned()).or_default().push(order.id);
+        }
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    let of = |key: &String| found.get(key).map_or(&[][..], Vec::as_slice);
+    for t in told {
+        for (id, key) in &t.orders {
+            assert_eq!(of(key), [*id], "acknowledged: {key}");
+        }
+        for key in &t.refused_orders {
+            assert!(of(key).is_empty(), "certainly refused: {key}: {:?}", of(key));
+        }
+        for key in &t.unknown_orders {
+            assert!(of(key).len() <= 1, "of unknown outcome: {key}: {:?}", of(key));
+        }
+    }
+    let asked: usize = told.iter().map(|t| t.orders.len() + t.refused_orders.len() + t.unknown_orders.len()).sum();
+    assert!(found.len() <= asked, "orders that nobody asked for");
+    let report = shop.audit().run().await.unwrap();
+    assert!(report.is_clean(), "{report:#?}");
 }
 
 /// R14, R15: index and cache of a process agree with the database, without calling for it.

@@ -33,15 +33,15 @@ pub(crate) trait Batched: Sized + Send + Sync + 'static {
         calls: &'a [Self],
     ) -> impl Future<Output = Result<Vec<Result<Self::Answer>>>> + Send + 'a;
 
-    /// Finds out what became of a batch after the answer to its commit was lost. Returns the results of the calls if
-    /// they were written, and `None` if they certainly were not.
+    /// Finds out what became of a batch after the answer to its commit was lost. Returns for each call its answer if
+    /// the call was written, and `None` if it certainly was not.
     ///
     /// # Errors
     /// The unknown outcome remains if this fails.
     fn recover<'a>(
         cx: &'a Arc<Context>,
         calls: &'a [Self],
-    ) -> impl Future<Output = Result<Option<Vec<Result<Self::Answer>>>>> + Send + 'a;
+    ) -> impl Future<Output = Result<Vec<Option<Self::Answer>>>> + Send + 'a;
 }
 
 /// A call with the caller that waits for its result.
@@ -154,18 +154,36 @@ async fn work<B: Batched>(cx: Arc<Context>) {
     }
 }
 
-/// Writes a batch. If the answer to its commit is lost, it finds out what became of the batch, and writes it again if
-/// it was not written.
+/// Writes a batch. If the answer to its commit is lost, it finds out what became of the batch, and writes what was not
+/// written again.
 async fn write<B: Batched>(cx: &Arc<Context>, calls: &[B]) -> Result<Vec<Result<B::Answer>>> {
-    let run = || cx.write(|mut tx| async move { Ok((B::run(cx, &mut tx, calls).await?, tx)) });
-    match run().await {
-        Err(error) if error.outcome_unknown() => match B::recover(cx, calls).await {
-            Ok(Some(results)) => Ok(results),
-            Ok(None) => run().await,
-            Err(_) => Err(error),
-        },
-        done => done,
+    let error = match try_to_write(cx, calls).await {
+        Err(error) if error.outcome_unknown() => error,
+        done => return done,
+    };
+    let Ok(found) = B::recover(cx, calls).await else { return Err(error) };
+    if found.iter().all(Option::is_none) {
+        return try_to_write(cx, calls).await;
     }
+    // The batch was written. Each of the other calls was refused, or has the effect of an earlier call. It is decided
+    // anew, since the decision was lost with the answer.
+    let mut results = Vec::with_capacity(calls.len());
+    for (call, found) in calls.iter().zip(found) {
+        results.push(match found {
+            Some(answer) => Ok(answer),
+            None => match try_to_write(cx, std::slice::from_ref(call)).await {
+                Ok(mut alone) => {
+                    alone.pop().unwrap_or(Err(Error::Internal { context: "a call has no result", source: None }))
+                }
+                Err(error) => Err(error),
+            },
+        });
+    }
+    Ok(results)
+}
+
+async fn try_to_write<B: Batched>(cx: &Arc<Context>, calls: &[B]) -> Result<Vec<Result<B::Answer>>> {
+    cx.write(|mut tx| async move { Ok((B::run(cx, &mut tx, calls).await?, tx)) }).await
 }
 
 /// Returns the error of a batch for one of its calls.

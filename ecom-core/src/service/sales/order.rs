@@ -61,10 +61,13 @@ impl Batched for Placing {
         place_all_in(cx, tx, calls).await
     }
 
-    async fn recover(cx: &Arc<Context>, calls: &[Self]) -> Result<Option<Vec<Result<OrderRecord>>>> {
-        let skus: Vec<SkuId> = calls.iter().flat_map(|c| sku_ids(&c.input.lines)).collect();
+    async fn recover(cx: &Arc<Context>, calls: &[Self]) -> Result<Vec<Option<OrderRecord>>> {
         let carts: Vec<CartId> = calls.iter().filter_map(|c| c.cart.as_ref().map(|(id, _)| *id)).collect();
-        if skus.is_empty() && carts.is_empty() {
+        let mut lines: Vec<&CheckedLine> = Vec::new();
+        for call in calls {
+            lines.extend(&call.input.lines);
+        }
+        if lines.is_empty() && carts.is_empty() {
             return Err(Error::Internal { context: "the lost transaction held no lock to wait for", source: None });
         }
         let mut tx = Tx::new(cx.clone(), cx.storage.begin().await?);
@@ -72,24 +75,11 @@ impl Batched for Placing {
         if !carts.is_empty() {
             tx.carts().lock(&carts).await?;
         }
-        if !skus.is_empty() {
-            tx.offers().lock(&skus).await?;
-        }
+        lock_offers(&mut tx, BTreeSet::new(), lines).await?;
         let ids: Vec<OrderId> = calls.iter().map(|c| c.id).collect();
         let mut found: HashMap<OrderId, OrderRecord> =
             tx.orders().records(&ids).await?.into_iter().map(|r| (r.order.id, r)).collect();
-        if found.is_empty() {
-            return Ok(None);
-        }
-        // The batch was written. What it refused would be refused again, so each such order is decided anew.
-        let mut results = Vec::with_capacity(calls.len());
-        for call in calls {
-            results.push(match found.remove(&call.id) {
-                Some(record) => Ok(record),
-                None => Err(Error::Contention { source: None }),
-            });
-        }
-        Ok(Some(results))
+        Ok(calls.iter().map(|call| found.remove(&call.id)).collect())
     }
 }
 
@@ -602,13 +592,6 @@ fn movement(cx: &Context, stock: &StockChange, reason: StockReason, order: &Orde
 
 fn taken(number: Option<String>) -> Result<String> {
     number.ok_or(Error::Internal { context: "a number of a document is missing", source: None })
-}
-
-fn sku_ids(lines: &[CheckedLine]) -> impl Iterator<Item = SkuId> + '_ {
-    lines.iter().filter_map(|l| match l.sku {
-        SkuRef::Id(id) => Some(id),
-        SkuRef::Code(_) => None,
-    })
 }
 
 /// Locks the SKUs that lines name, and `more`, and returns them as they are sold.

@@ -41,7 +41,7 @@ impl Batched for Posting {
         adjust_all_in(cx, tx, calls).await
     }
 
-    async fn recover(_: &Arc<Context>, _: &[Self]) -> Result<Option<Vec<Result<Adjusted>>>> {
+    async fn recover(_: &Arc<Context>, _: &[Self]) -> Result<Vec<Option<Adjusted>>> {
         Err(Error::Internal { context: "an adjustment has no id by which it could be found", source: None })
     }
 }

@@ -24,6 +24,7 @@ use crate::domain::stock::inventory::StockReason;
 use crate::error::{Conflict, Error, ErrorCode, FieldCode, Result, SalesConflict, StockConflict};
 use crate::id::OrderId;
 use crate::paging::Paging;
+use crate::testkit::faults::Fault;
 
 tests! {
     __shop_orders: [
@@ -33,6 +34,9 @@ tests! {
         r07_orders_placed_at_once_sell_each_piece_once,
         r07_orders_of_several_processes_sell_each_piece_once,
         r07_a_refused_order_leaves_nothing,
+        r07_an_order_whose_commit_was_not_answered_is_found_or_placed_once,
+        r07_each_order_of_a_commit_that_was_not_answered_has_its_own_outcome,
+        r20_checkouts_whose_commit_was_not_answered_return_the_order_of_the_cart,
         r08_a_wrong_price_is_refused_with_both_prices,
         r08_the_price_is_the_current_one_less_the_discount,
         r09_lines_of_a_pending_order_are_edited_and_stock_follows,
@@ -230,6 +234,69 @@ pub async fn r07_a_refused_order_leaves_nothing(f: &ShopFixture) {
     let all = OrderFilter { include_deleted: IncludeDeleted::Yes, ..OrderFilter::default() };
     let (page, _) = f.shop.orders().list(&all, OrderSort::default(), &Paging::first(10)).await.unwrap();
     assert!(page.items.is_empty(), "a refused order must not be stored");
+}
+
+/// The answer of the commit is lost, after the commit or before it. The call returns the order that was written, or
+/// writes it, also if the lines name their SKUs by code.
+pub async fn r07_an_order_whose_commit_was_not_answered_is_found_or_placed_once(f: &ShopFixture) {
+    let pen = f.product(json!({ "title": "Pen", "price": "10.00", "stock": 10, "sku": "pen" })).await;
+    let (shop, storage) = f.unsteady();
+    let by_code = json!({ "sku": "pen", "quantity": 1, "unit_price": "10" });
+    let mut left = 10;
+    for line in [line(&pen, 1), by_code] {
+        for (fault, commits) in [(Fault::AnswerLost, 1), (Fault::CommitLost, 2)] {
+            storage.plan(&[fault]);
+            let order = shop.orders().place(&guest(json!([line]))).await.unwrap();
+            left -= 1;
+            assert_eq!((storage.commits(), f.on_hand(&pen).await), (commits, left), "{fault:?}");
+            assert_eq!(f.again(order.id).await, order, "{fault:?}");
+        }
+    }
+    let (page, _) =
+        f.shop.orders().list(&OrderFilter::default(), OrderSort::default(), &Paging::first(10)).await.unwrap();
+    assert_eq!(page.items.len(), 4);
+    // The second answer is lost as well: the caller learns that the outcome is unknown.
+    storage.plan(&[Fault::CommitLost, Fault::AnswerLost]);
+    let lost = shop.orders().place(&guest(json!([line(&pen, 1)]))).await.unwrap_err();
+    assert!(lost.outcome_unknown(), "{lost:?}");
+    assert_eq!(f.on_hand(&pen).await, left - 1);
+    f.audited().await;
+}
+
+/// Of orders that shared a commit whose answer was lost, as many are returned as there are pieces, and each of the others
+/// is refused for its own reason.
+pub async fn r07_each_order_of_a_commit_that_was_not_answered_has_its_own_outcome(f: &ShopFixture) {
+    let (shop, storage) = f.unsteady();
+    for fault in [Fault::AnswerLost, Fault::CommitLost] {
+        let pen = stocked(f, "Pen", 5).await;
+        storage.plan(&[fault]);
+        let inputs: Vec<OrderInput> = (0..12).map(|_| guest(json!([line(&pen, 1)]))).collect();
+        let orders = shop.orders();
+        let (placed, refused): (Vec<_>, Vec<_>) =
+            join_all(inputs.iter().map(|i| orders.place(i))).await.into_iter().partition(Result::is_ok);
+        assert_eq!((placed.len(), refused.len(), f.on_hand(&pen).await), (5, 7, 0), "{fault:?}: {refused:?}");
+        for refusal in refused {
+            assert_eq!(code(&refusal), Some(ErrorCode::InsufficientStock), "{fault:?}: {refusal:?}");
+        }
+    }
+    f.audited().await;
+}
+
+/// Every checkout of a cart returns its order, also the one that shared the lost commit.
+pub async fn r20_checkouts_whose_commit_was_not_answered_return_the_order_of_the_cart(f: &ShopFixture) {
+    let (shop, storage) = f.unsteady();
+    let pen = stocked(f, "Pen", 10).await;
+    for (n, fault) in [Fault::AnswerLost, Fault::CommitLost].into_iter().enumerate() {
+        let made = shop.carts().create(&CartInput::default().line(from(&line(&pen, 2)))).await.unwrap();
+        let (cart, access) = (made.cart.cart.id, CartAccess::from(made.token.unwrap()));
+        storage.plan(&[fault]);
+        let (orders, input) = (shop.orders(), checkout());
+        let made = join_all((0..4).map(|_| orders.checkout(cart, &access, &input))).await;
+        let orders: Vec<Order> = made.into_iter().map(Result::unwrap).collect();
+        assert!(orders.iter().all(|o| *o == orders[0] && o.cart_id == Some(cart)), "{fault:?}: {orders:#?}");
+        assert_eq!(f.on_hand(&pen).await, 10 - 2 * (i64::try_from(n).unwrap() + 1), "{fault:?}");
+    }
+    f.audited().await;
 }
 
 /// A price that is not the current one is refused with both prices.
