@@ -62,6 +62,7 @@ pub(crate) fn shares(amount: i64, weights: &[i64]) -> Option<Vec<Share>> {
 /// Returns the value of the first `units` of `quantity` equal units that are worth `amount` together:
 /// `amount × units / quantity`, rounded half away from zero (R35). The differences between consecutive results are the
 /// values of single units, which therefore add up to `amount`. Returns 0 if `quantity` is 0.
+#[expect(clippy::cast_possible_truncation, reason = "the result is at most the amount")]
 pub(crate) const fn first_units(amount: i64, units: i64, quantity: i64) -> i64 {
     if quantity <= 0 {
         return 0;

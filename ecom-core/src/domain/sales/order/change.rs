@@ -583,12 +583,12 @@ impl OrderRecord {
                 errors.out_of_bounds(format!("lines[{i}].quantity"), message);
                 continue;
             }
-            let net = line.totals.subtotal.minor() - line.totals.discount.minor();
-            let value = first_units(net, line.canceled + quantity, line.quantity)
-                - first_units(net, line.canceled, line.quantity);
+            let paid = line.totals.subtotal.minor() - line.totals.discount.minor();
+            let value = first_units(paid, line.canceled + quantity, line.quantity)
+                - first_units(paid, line.canceled, line.quantity);
             let gross = quantity * line.unit_price.minor();
             match credits.iter_mut().find(|(seq, ..)| *seq == line.bill_seq) {
-                Some((_, sum, net)) => (*sum, *net) = (*sum + gross, *net + value),
+                Some((_, subtotal, credit)) => (*subtotal, *credit) = (*subtotal + gross, *credit + value),
                 None => credits.push((line.bill_seq, gross, value)),
             }
             line.canceled += quantity;
