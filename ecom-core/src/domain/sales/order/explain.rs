@@ -224,6 +224,9 @@ struct Explainer<'a> {
     amounts: Vec<ExplainedAmount>,
 }
 
+/// An amount of totals, and its name.
+type NamedAmount = (AmountName, fn(&Totals) -> Money);
+
 /// What amounts belong to.
 type Of = (ExplainedKind, Uuid, String);
 
@@ -246,6 +249,11 @@ impl Explainer<'_> {
     ) {
         let of = AmountOf { kind: *kind, id: *id, label: label.clone(), name };
         self.amounts.push(ExplainedAmount { of, amount, formula: formula.into(), parts });
+    }
+
+    /// Returns a part for each group of units that a credit note takes back.
+    fn units<'c>(&self, credited: &[Credited<'c>], value: impl Fn(&Credited<'c>) -> i64) -> Vec<AmountPart> {
+        credited.iter().map(|c| self.part(c.label(), value(c))).collect()
     }
 
     /// Explains a total by its terms. Terms that are always 0 in this release are left out.
@@ -363,11 +371,8 @@ impl Explainer<'_> {
         let (gross, net): (i64, i64) =
             (credited.iter().map(Credited::gross).sum(), credited.iter().map(Credited::net).sum());
         if !credited.is_empty() && (gross, net) == (subtotal.minor(), total.minor()) {
-            let parts = |e: &Self, value: fn(&Credited<'_>) -> i64| -> Vec<AmountPart> {
-                credited.iter().map(|c| e.part(c.label(), value(c))).collect()
-            };
-            let (subtotals, nets) = (parts(self, |c| c.gross()), parts(self, |c| c.net()));
-            let discounts = parts(self, |c| c.gross() - c.net());
+            let (subtotals, nets) = (self.units(credited, Credited::gross), self.units(credited, Credited::net));
+            let discounts = self.units(credited, |c| c.gross() - c.net());
             let formula = "canceled units × unit price (R35)";
             self.push(&of, AmountName::Subtotal, subtotal, formula, subtotals);
             let formula = "the subtotal of the canceled units less their value (R35)";
@@ -390,7 +395,7 @@ impl Explainer<'_> {
             self.push(&of, AmountName::Discount, discount, "the discount on the canceled units (R35)", parts);
             return self.total(&of, &note.totals);
         };
-        let amounts: [(AmountName, fn(&Totals) -> Money); 3] = [
+        let amounts: [NamedAmount; 3] = [
             (AmountName::Subtotal, |t| t.subtotal),
             (AmountName::Discount, |t| t.discount),
             (AmountName::Total, |t| t.total),
@@ -407,7 +412,7 @@ impl Explainer<'_> {
         let record = self.record;
         let order = &record.order;
         let of = (ExplainedKind::Order, order.id.0, format!("order {}", order.number));
-        let amounts: [(AmountName, fn(&Totals) -> Money); 5] = [
+        let amounts: [NamedAmount; 5] = [
             (AmountName::Subtotal, |t| t.subtotal),
             (AmountName::Shipping, |t| t.shipping),
             (AmountName::Discount, |t| t.discount),
