@@ -196,7 +196,7 @@ mod server {
         assert_eq!(found[0], found[1]);
         assert!(found[0].0 >= 40 && found[0].1.len() >= 150, "{found:?}");
         for status in ecom::sales::OrderStatus::ALL {
-            assert!(found[0].1.iter().any(|(_, _, s)| *s == status), "some orders are {status:?}");
+            assert!(found[0].1.iter().any(|(_, _, s)| s == status), "some orders are {status:?}");
         }
         run(dirs[0].path().to_owned()).await;
         assert_eq!(demo(dirs[0].path()).await, found[0], "a second run adds nothing");

@@ -240,7 +240,9 @@ impl Shop {
     /// Returns the movements of a SKU that came after `newest`.
     async fn movements(&self, sku: &str, newest: Option<&str>) -> Result<Vec<Movement>> {
         let rows = self.newer(&format!("/skus/{sku}/stock/movements"), newest).await?;
-        let movement = |row: &Value| Ok((text(row, "/reference").ok().map(str::to_owned), number(row, "/delta")?));
+        let movement = |row: &Value| -> Result<Movement> {
+            Ok((text(row, "/reference").ok().map(str::to_owned), number(row, "/delta")?))
+        };
         rows.iter().map(movement).collect()
     }
 

@@ -78,6 +78,7 @@ async fn assert_imported(shop: &Shop) {
 
 /// A second import writes nothing.
 pub async fn r20_customers_and_carts_are_imported_once(f: &ShopFixture) {
+    import_products(&f.shop).await;
     let [customers, carts] = import(&f.shop).await;
     assert_eq!(
         (customers.inserted, carts.inserted),
