@@ -79,7 +79,7 @@ pub struct OrderInput {
 /// What a shopper adds to a cart to make it an order. The lines are those of the cart, and the buyer is the customer of
 /// the cart or, for a guest's cart, `customer`.
 ///
-/// The privileged fields are those of [`OrderInput`].
+/// The privileged fields require the same permissions as those of an order that is placed directly.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Setters)]
 #[serde(deny_unknown_fields)]
 #[setters(strip_option, into)]
@@ -348,8 +348,6 @@ pub(crate) enum SkuRef {
 /// A checked line without a SKU.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct CheckedExtra {
-    /// The path of the line in the input, such as `extra_lines[0]`.
-    pub field: String,
     pub kind: LineKind,
     pub title: String,
     pub quantity: i64,
@@ -398,6 +396,12 @@ fn nested<T>(path: &str, checked: Result<T>, errors: &mut ValidationErrors) -> R
 }
 
 impl GuestInput {
+    /// Returns a guest without a telephone number.
+    pub fn new(first_name: impl Into<String>, last_name: impl Into<String>, email: impl Into<String>) -> Self {
+        let (first_name, last_name, email) = (first_name.into(), last_name.into(), email.into());
+        Self { first_name, last_name, email, telephone: None }
+    }
+
     fn to_customer(&self) -> CustomerInput {
         CustomerInput {
             telephone: self.telephone.clone(),
@@ -494,7 +498,6 @@ impl ExtraLineInput {
         self.attributes.check(&format!("{field}.attributes"), e);
         let unit_price = price_of(self.unit_price, currency, &format!("{field}.unit_price"), e)?;
         Some(CheckedExtra {
-            field: field.to_owned(),
             kind: self.kind,
             title: self.title.trim().to_owned(),
             quantity: self.quantity,
