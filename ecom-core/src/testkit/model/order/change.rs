@@ -88,6 +88,9 @@ impl Runner<'_> {
                 taken.push((sku, line.position, -more));
                 *demand.entry(sku).or_default() += more;
             }
+            if change.reprice && i128::from(line.list_price.minor()) > MAX_AMOUNT {
+                refusals.push(Refusal::field(&format!("change[{i}].reprice")));
+            }
             line.quantity = quantity;
             if i128::from(quantity) * i128::from(line.unit_price.minor()) > MAX_AMOUNT {
                 refusals.push(Refusal::field(&format!("change[{i}].quantity")));
