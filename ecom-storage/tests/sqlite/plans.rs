@@ -193,7 +193,7 @@ async fn every_list_of_orders_walks_an_index_and_sorts_nothing() -> TestResult {
             (&["orders_email"], OrderFilter { email: Some("ada@example.com".to_owned()), ..plain() }),
             (&["orders_list"], OrderFilter { status: Some(OrderStatus::Pending), ..plain() }),
             (&["orders_delivery"], OrderFilter { delivery_method: Some(DeliveryMethod::OnHand), ..plain() }),
-            (&["orders_placed"], OrderFilter { sku: Some(lamp.skus[0].id), ..plain() }),
+            (&[], OrderFilter { sku: Some(lamp.skus[0].id), ..plain() }),
         ] {
             for include_deleted in [IncludeDeleted::No, IncludeDeleted::Yes] {
                 for (from, until) in [(None, None), (Some(time), None), (Some(time), Some(time))] {
@@ -207,15 +207,16 @@ async fn every_list_of_orders_walks_an_index_and_sorts_nothing() -> TestResult {
                     ] {
                         let plan = s.explain_orders(&filter, *sort, &paging).await?.join("\n");
                         let about = format!("{filter:?} {sort:?} {paging:?}\n{plan}");
-                        let is_walked = |index: &&str| plan.contains(&format!("USING INDEX {index} "));
-                        println!("{about}");
-                        let by_status_and_deleted = filter.status.is_some() && include_deleted == IncludeDeleted::Yes;
-                        assert!(
-                            by_status_and_deleted || indexes.iter().any(is_walked) || plan.ends_with(indexes[0]),
-                            "{about}"
-                        );
-                        assert!(!plan.contains("TEMP B-TREE FOR ORDER BY"), "{about}");
-                        assert!(!plan.contains("SCAN orders") || plan.contains("SCAN orders USING INDEX"), "{about}");
+                        if filter.sku.is_some() {
+                            // The lines do not have the time of their order, so the orders of the SKU are sorted.
+                            assert!(plan.contains("INDEX order_lines_sku (sku_id=?)"), "{about}");
+                            continue;
+                        }
+                        let is_walked = |index: &&str| plan.contains(&format!("orders USING INDEX {index}"));
+                        // An order is seldom listed by status together with the soft-deleted ones.
+                        let is_rare = filter.status.is_some() && include_deleted == IncludeDeleted::Yes;
+                        assert!(is_rare || indexes.iter().any(is_walked), "{about}");
+                        assert!(!plan.contains("TEMP B-TREE"), "{about}");
                         let beyond = matches!(paging, Paging::Keyset { after: Some(_), .. });
                         if beyond || from.is_some() {
                             assert!(
@@ -256,7 +257,6 @@ async fn every_list_of_bills_walks_an_index_and_sorts_nothing() -> TestResult {
                         ] {
                             let plan = s.explain_bills(&filter, *sort, &paging).await?.join("\n");
                             let about = format!("{filter:?} {sort:?} {paging:?}\n{plan}");
-                            println!("{about}");
                             if order.is_some() {
                                 // An order has few bills, which may be sorted.
                                 assert!(plan.contains("SEARCH bills USING INDEX bills_order"), "{about}");

@@ -84,7 +84,8 @@ impl SqlBills<'_> {
             b.push(" AND kind = ").bind(kind);
         }
         if let Some(status) = filter.status {
-            b.push(" AND status = ").bind(status);
+            // An order has few bills: a planner must not walk all bills of the status.
+            b.push(if filter.order.is_some() { " AND +status = " } else { " AND status = " }).bind(status);
         }
         if let Some(from) = filter.from {
             b.push(" AND date >= ").bind(from);

@@ -286,6 +286,7 @@ impl OrderRecord {
         for Sale { line, offer, price } in sales {
             position += 1;
             let id = OrderLineId(stamp.ids.next());
+            bounded(offer.list_price.minor().into(), &format!("{}.unit_price", line.field))?;
             let amount = subtotal(line.quantity, price.minor(), &format!("{}.quantity", line.field))?;
             if offer.tracked {
                 stock.push(StockChange { sku_id: offer.sku_id, line_id: id, delta: -line.quantity });
@@ -462,6 +463,7 @@ impl OrderRecord {
                     continue;
                 }
                 if let Some(offer) = offer.filter(|_| change.reprice) {
+                    bounded(offer.list_price.minor().into(), &format!("{field}.reprice"))?;
                     (line.list_price, line.unit_price) = (offer.list_price, offer.unit_price());
                 }
                 if line.takes_stock && more != 0 {

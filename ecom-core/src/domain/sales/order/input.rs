@@ -348,8 +348,6 @@ pub(crate) enum SkuRef {
 /// A checked line without a SKU.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct CheckedExtra {
-    /// The path of the line in the input, such as `extra_lines[0]`.
-    pub field: String,
     pub kind: LineKind,
     pub title: String,
     pub quantity: i64,
@@ -500,7 +498,6 @@ impl ExtraLineInput {
         self.attributes.check(&format!("{field}.attributes"), e);
         let unit_price = price_of(self.unit_price, currency, &format!("{field}.unit_price"), e)?;
         Some(CheckedExtra {
-            field: field.to_owned(),
             kind: self.kind,
             title: self.title.trim().to_owned(),
             quantity: self.quantity,

@@ -55,10 +55,16 @@ struct Frame {
     discount: i64,
 }
 
-/// Returns the refusal for the first line whose amount is too large.
-fn too_large(lines: &[(String, i64, i64)]) -> Option<Refusal> {
-    let large = |(_, quantity, price): &&(String, i64, i64)| i128::from(*quantity) * i128::from(*price) > MAX_AMOUNT;
-    lines.iter().find(large).map(|(field, ..)| Refusal::field(&format!("{field}.quantity")))
+/// Returns the refusal for the first line whose list price or amount is too large. A line is its field, quantity, unit
+/// price and list price.
+fn too_large(lines: &[(String, i64, i64, i64)]) -> Option<Refusal> {
+    lines.iter().find_map(|(field, quantity, price, list_price)| {
+        if i128::from(*list_price) > MAX_AMOUNT {
+            return Some(Refusal::field(&format!("{field}.unit_price")));
+        }
+        let is_large = i128::from(*quantity) * i128::from(*price) > MAX_AMOUNT;
+        is_large.then(|| Refusal::field(&format!("{field}.quantity")))
+    })
 }
 
 pub(super) fn postal(input: &AddressInput) -> PostalAddress {
@@ -117,7 +123,7 @@ impl World {
             let sku = &self.skus[&line.sku];
             let (product, _) = &self.products.rows[&sku.product_id];
             let price = line.fixed.unwrap_or_else(|| sku.final_price(product.discount).minor());
-            checked.push((line.field.clone(), line.quantity, price));
+            checked.push((line.field.clone(), line.quantity, price, sku.price.minor()));
             lines.push(OrderLine {
                 id: Runner::missing(),
                 order_id: Runner::missing(),
@@ -139,7 +145,7 @@ impl World {
             });
         }
         for (i, line) in extra.iter().enumerate() {
-            checked.push((format!("{extra_field}[{i}]"), line.quantity, line.price));
+            checked.push((format!("{extra_field}[{i}]"), line.quantity, line.price, 0));
             lines.push(OrderLine {
                 id: Runner::missing(),
                 order_id: Runner::missing(),
