@@ -147,9 +147,13 @@ impl Shoppers {
         if visit >= SHOPPERS && !twice {
             return false;
         }
+        self.begin(visit).await;
+        true
+    }
+
+    async fn begin(&self, visit: usize) {
         say(&format!("begin {} {visit}", self.name));
         self.shops(visit).await;
-        true
     }
 
     /// A third of the orders of a shop that cancels has no key, so that its process commits them in batches.
@@ -269,7 +273,7 @@ async fn sell(at: &Place, shop: Shop, name: &str, cancels: bool, mut commands: U
                 if done {
                     shoppers.place(visit).await;
                 } else {
-                    shoppers.shops(visit).await;
+                    shoppers.begin(visit).await;
                 }
                 true
             });
@@ -378,13 +382,16 @@ struct Crew<'a> {
     processes: Vec<Process>,
     /// What each has printed, those before it that were killed included.
     said: Vec<Vec<String>>,
+    /// How many visits the kills have interrupted.
+    interrupted: usize,
     random: u64,
 }
 
 impl<'a> Crew<'a> {
     fn start(at: &'a Place, role: &'static str) -> Self {
         let random = std::collections::hash_map::RandomState::new().hash_one_of(role);
-        let mut crew = Self { at, role, processes: Vec::new(), said: vec![Vec::new(); PROCESSES], random };
+        let mut crew =
+            Self { at, role, processes: Vec::new(), said: vec![Vec::new(); PROCESSES], interrupted: 0, random };
         for n in 0..PROCESSES {
             let process = crew.process(n);
             crew.processes.push(process);
@@ -428,7 +435,14 @@ impl<'a> Crew<'a> {
         tokio::time::sleep(wait).await;
         let n = usize::try_from(self.below(PROCESSES as u64)).unwrap();
         let killed = self.processes.remove(n);
-        self.said[n].extend(killed.kill());
+        let said = killed.kill();
+        let (mut begun, mut done) = (0, 0);
+        for line in &said {
+            begun += usize::from(line.starts_with("begin "));
+            done += usize::from(line.starts_with("done "));
+        }
+        self.interrupted += begun - done.min(begun);
+        self.said[n].extend(said);
         let next = self.process(n);
         next.line("ready");
         self.processes.insert(n, next);
@@ -558,8 +572,8 @@ async fn sells(at: &Place, cancels: bool) {
         crew.kill_one(60).await;
     }
     crew.tell("rush");
-    let said = crew.end();
-    println!("{kills} kills on {}", shop.storage().name());
+    let (interrupted, said) = (crew.interrupted, crew.end());
+    println!("{kills} kills on {}, {interrupted} visits interrupted", shop.storage().name());
     assert_eq!(wrong(&shop).await, Vec::<String>::new());
     let orders = all_orders(&shop).await;
     acknowledged(&said, &orders, cancels);
