@@ -1,13 +1,15 @@
 //! The library in an application without HTTP. Run it with `cargo run --example embed` or, on a database server, with
 //! `cargo run --example embed --features postgres,mysql -- postgres://localhost/shop`. SQLite, PostgreSQL, MySQL and
-//! MariaDB differ in the URL only. The example removes what it creates.
+//! MariaDB differ in the URL only. At the end, the example deletes the product and the category. It can only soft-delete
+//! them, because the product was sold.
 
 use std::sync::Arc;
 
 use ecom::access::Principal;
 use ecom::catalog::{CategoryInput, ProductInput, SkuInput};
-use ecom::common::DeleteMode;
+use ecom::common::{DeleteMode, ExpectedVersion};
 use ecom::platform::{Consumer, Event, OutboxPosition};
+use ecom::sales::{CartAccess, CartInput, CartLineInput, CheckoutInput, DeliveryMethod, GuestInput};
 use ecom::search::SearchQuery;
 use ecom::stock::{StockAdjustment, StockReason};
 use ecom::{BoxError, ShopBuilder};
@@ -61,8 +63,31 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("{}: {} to {}", product.title, from, to);
     }
 
-    desk.products().delete(sencha.id, sencha.audit.version.into(), DeleteMode::Force).await?;
-    desk.categories().delete(tea.id, tea.audit.version.into(), DeleteMode::Force).await?;
+    // A shopper without an account needs no permission: the token opens the cart.
+    let shopper = Principal::new("guest", []);
+    let browser = shop.acting_as(&shopper);
+    let guest = browser.carts().create(&CartInput::default()).await?;
+    let access = CartAccess::from(guest.token.ok_or("a guest's cart has a token")?);
+    let (cart, sku) = (guest.cart.cart.id, &sencha.skus[0]);
+    // The price that the shopper sees. If it is not the current one, the call fails.
+    let two = CartLineInput::new(sku.id, 2, sku.final_price(sencha.discount));
+    let filled = browser.carts().add_line(cart, &access, ExpectedVersion::Unspecified, &two).await?;
+    println!("in the cart: {}", filled.subtotal.ok_or("a sum that is too large")?);
+
+    let checkout =
+        CheckoutInput::for_guest(GuestInput::new("Ada", "Lovelace", "ada@example.com"), DeliveryMethod::OnHand);
+    let order = browser.orders().checkout(cart, &access, &checkout).await?;
+    let left = desk.inventory().level(sku.id).await?.available();
+    println!("{} order over {}, {left} left", order.status.as_str(), order.totals.total);
+
+    let order = desk.orders().cancel(order.id).await?;
+    let left = desk.inventory().level(sku.id).await?.available();
+    println!("{} order, {left} left", order.status.as_str());
+    let due = desk.orders().explain(order.id).await?.amounts.pop().ok_or("no amount")?;
+    println!("due: {} ({})", due.amount, due.formula);
+
+    desk.products().delete(sencha.id, sencha.audit.version.into(), DeleteMode::Soft).await?;
+    desk.categories().delete(tea.id, tea.audit.version.into(), DeleteMode::Soft).await?;
     shop.close().await;
     Ok(())
 }

@@ -1,8 +1,10 @@
 //! The reference server: `cargo run --release --example server`.
 //!
 //! It keeps SQLite, Tantivy and an in-process cache under `./ecom-data`, loads the sample catalog into an empty shop
-//! and listens on 127.0.0.1:8000. `-- --import FILE` loads a file of products or categories instead of the sample.
-//! `ecom::config` describes the settings. At SIGTERM, SIGHUP or Ctrl-C the server answers the open requests and then
+//! and listens on 127.0.0.1:8000. `-- --import FILE` loads a file of products, categories, customers or carts instead of
+//! the sample. `-- --demo` adds customers and some weeks of orders to a shop without orders. `-- audit` checks stock and
+//! amounts, and ends with status 1 if something is wrong. `ecom::config` describes the settings. At SIGTERM, SIGHUP or
+//! Ctrl-C the server answers the open requests and then
 //! stops. A second signal ends it at once, unless it comes within a second of the first.
 
 use std::error::Error;
@@ -13,12 +15,13 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use axum::serve::ListenerExt as _;
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use ecom::catalog::{DeadLetters, ImportKind, ImportOptions, ImportReport, ProductListQuery};
 use ecom::catalog::{ProductFilter, ProductSort};
 use ecom::common::IncludeDeleted;
 use ecom::config::{LogFormat, ServerConfig};
 use ecom::paging::Paging;
+use ecom::platform::AuditFinding;
 use ecom::{Shop, WithCauses};
 use tokio::net::TcpListener;
 #[cfg(unix)]
@@ -26,8 +29,14 @@ use tokio::signal::unix;
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
+#[path = "server/demo.rs"]
+mod demo;
+
 const SAMPLE_CATEGORIES: &str = include_str!("../sample/categories.json");
 const SAMPLE_PRODUCTS: &str = include_str!("../sample/products.ndjson");
+const SAMPLE_CUSTOMERS: &str = include_str!("../sample/customers.ndjson");
+/// The system that the ids of the sample belong to.
+const SAMPLE: &str = "sample";
 
 // Answers are often allocated on one thread and freed on another, which mimalloc handles well.
 #[global_allocator]
@@ -39,10 +48,11 @@ type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
 #[derive(Parser)]
 #[command(
     version,
+    args_conflicts_with_subcommands = true,
     after_help = "Settings come from the environment, .env and a TOML file: see the docs of ecom::config."
 )]
 struct Arguments {
-    /// Load this file of products or categories instead of the sample; may be given several times.
+    /// Load this file of products, categories, customers or carts instead of the sample; may be given several times.
     #[arg(long, value_name = "FILE")]
     import: Vec<PathBuf>,
     /// The system that the ids in an imported file belong to.
@@ -54,6 +64,19 @@ struct Arguments {
     /// Do not load the sample into an empty shop.
     #[arg(long)]
     no_sample: bool,
+    /// Add customers and six weeks of orders, which end yesterday, to a shop without orders.
+    #[arg(long)]
+    demo: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Recompute stock and amounts from the rows, print what is wrong, and end with status 1 if anything is.
+    ///
+    /// Changes nothing, and can run beside servers on the same database.
+    Audit,
 }
 
 /// Prints to standard output, which may be closed.
@@ -64,7 +87,7 @@ macro_rules! say {
 #[tokio::main]
 async fn main() -> ExitCode {
     match run(Arguments::parse()).await {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "error: {}", WithCauses(&*error));
             ExitCode::FAILURE
@@ -72,11 +95,14 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(arguments: Arguments) -> Result<()> {
+async fn run(arguments: Arguments) -> Result<ExitCode> {
     let config = ServerConfig::load()?;
     start_log(&config)?;
     for warning in &config.warnings {
         tracing::warn!("{warning}");
+    }
+    if let Some(Command::Audit) = arguments.command {
+        return audit(&config).await;
     }
     let mut stopped = stop_signal()?;
     // Before the import, so that a port that is in use is reported at once.
@@ -90,7 +116,20 @@ async fn run(arguments: Arguments) -> Result<()> {
         serve(&shop, &config, listener, stopped).await?;
     }
     shop.storage().close().await;
-    outcome
+    outcome.map(|()| ExitCode::SUCCESS)
+}
+
+/// Audits the shop (R41).
+async fn audit(config: &ServerConfig) -> Result<ExitCode> {
+    let shop = config.shop_builder().build().await?;
+    let report = shop.audit().run().await;
+    shop.storage().close().await;
+    let report = report?;
+    for AuditFinding { entity, id, message } in &report.findings {
+        say!("{entity} {id}: {message}");
+    }
+    say!("{} SKUs and {} orders checked, {} findings", report.skus, report.orders, report.findings.len());
+    Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 async fn listen(config: &ServerConfig) -> Result<TcpListener> {
@@ -173,15 +212,17 @@ fn stop_signal() -> Result<watch::Receiver<bool>> {
     Ok(stopped)
 }
 
-/// Loads the files of `--import`, or the sample if the shop is empty.
+/// Loads the files of `--import`, or the sample if the shop is empty, and then the demo data.
 async fn load(shop: &Shop, arguments: &Arguments, data: &Path) -> Result<()> {
+    let past = if arguments.demo { demo::Past::of(shop).await? } else { None };
+    let mut loaded = true;
     if !arguments.import.is_empty() {
         let mut files = Vec::new();
         for path in &arguments.import {
             files.push((kind_of(path)?, path));
         }
-        // Categories first, because products name them.
-        files.sort_by_key(|(kind, _)| *kind == ImportKind::Products);
+        // A file comes after those that it refers to.
+        files.sort_by_key(|(kind, _)| ImportKind::ALL.iter().position(|k| k == kind));
         for (kind, path) in files {
             let name = path.file_name().map_or_else(|| "import".into(), |n| n.to_string_lossy().into_owned());
             let letters = data.join("dead-letters").join(format!("{name}.ndjson"));
@@ -199,10 +240,23 @@ async fn load(shop: &Shop, arguments: &Arguments, data: &Path) -> Result<()> {
             (ImportKind::Categories, "sample/categories.json", SAMPLE_CATEGORIES),
             (ImportKind::Products, "sample/products.ndjson", SAMPLE_PRODUCTS),
         ] {
-            let options = ImportOptions::default().source("sample");
+            let options = ImportOptions::default().source(SAMPLE);
+            // The stock came before the orders of the demo.
+            let shop = past.as_ref().map_or(shop, |past| &past.shop);
             import(shop, kind, name, text.as_bytes(), options, None).await?;
         }
     } else {
+        loaded = false;
+    }
+    if let Some(past) = past {
+        let options = ImportOptions::default().source(SAMPLE);
+        let customers = SAMPLE_CUSTOMERS.as_bytes();
+        import(&past.shop, ImportKind::Customers, "sample/customers.ndjson", customers, options, None).await?;
+        let orders = past.orders(SAMPLE).await?;
+        say!("demo: {orders} orders of the last six weeks");
+    } else if arguments.demo {
+        say!("demo: the shop has orders, so that none are added");
+    } else if !loaded {
         return Ok(());
     }
     // Searches find the imported products at once; later changes reach the index in the background.
@@ -223,8 +277,9 @@ fn kind_of(path: &Path) -> Result<ImportKind> {
     let shown = path.display();
     let mut head = Vec::new();
     File::open(path).map_err(|e| format!("{shown}: {e}"))?.take(64 * 1024).read_to_end(&mut head)?;
-    ImportKind::detect(&head)
-        .ok_or_else(|| format!("{shown}: holds neither products nor categories that ecom knows").into())
+    ImportKind::detect(&head).ok_or_else(|| {
+        format!("{shown}: holds neither products, categories, customers nor carts that ecom knows").into()
+    })
 }
 
 async fn import(
@@ -248,6 +303,8 @@ async fn import(
     let report = match kind {
         ImportKind::Categories => shop.import().categories(source, options, progress).await?,
         ImportKind::Products => shop.import().products(source, options, progress).await?,
+        ImportKind::Customers => shop.import().customers(source, options, progress).await?,
+        ImportKind::Carts => shop.import().carts(source, options, progress).await?,
         other => return Err(format!("{name}: this server does not import {other:?}").into()),
     };
     if on_a_terminal {

@@ -59,13 +59,20 @@ async fn says_everywhere<const N: usize>(example: &'static str, expected: [&'sta
 
 #[test]
 fn one_app_runs_on_every_database() {
-    let expected = ["37 left of TEA-50", "Sencha Yabukita: 6.21 USD to 11.25 USD"];
+    let expected = [
+        "37 left of TEA-50",
+        "Sencha Yabukita: 6.21 USD to 11.25 USD",
+        "in the cart: 12.42 USD",
+        "pending order over 12.42 USD, 35 left",
+        "canceled order, 37 left",
+        "due: 0.00 USD (the bills less the credit notes, without those that are void (R36))",
+    ];
     ecom_core::testkit::run(says_everywhere("embed", expected));
 }
 
 #[test]
 fn a_host_has_the_shop_in_its_own_transaction_on_every_database() {
-    ecom_core::testkit::run(says_everywhere("transaction", ["Gyokuro of 1 is in"]));
+    ecom_core::testkit::run(says_everywhere("transaction", ["an order over 36.00 USD and its parcel are in, 10 left"]));
 }
 
 #[cfg(all(unix, feature = "config"))]
@@ -145,6 +152,84 @@ mod server {
             signal(&child, second);
             assert_eq!(ended(&mut child, Duration::from_secs(5)).and_then(|s| s.code()), Some(1), "{first}, {second}");
         }
+    }
+
+    /// What the demo leaves in a shop: customers, and number, total and status of the orders, oldest first.
+    async fn demo(data: &std::path::Path) -> (usize, Vec<(String, String, ecom::sales::OrderStatus)>) {
+        use ecom::paging::Paging;
+        use ecom::sales::{CustomerFilter, CustomerSort, OrderFilter, OrderSort};
+
+        let database = format!("sqlite://{}", data.join("ecom.db").display());
+        let shop = ecom::ShopBuilder::new().database(database).search("none").build().await.unwrap();
+        let all = Paging::first(1_000);
+        let (customers, _) =
+            shop.customers().list(&CustomerFilter::default(), CustomerSort::default(), &all).await.unwrap();
+        let (mut orders, _) = shop.orders().list(&OrderFilter::default(), OrderSort::default(), &all).await.unwrap();
+        assert!(shop.inventory().imbalances().await.unwrap().is_empty(), "R11");
+        orders.items.sort_by_key(|order| order.placed_at);
+        let (first, last) = (orders.items[0].placed_at, orders.items.last().unwrap().placed_at);
+        assert!((40..=42).contains(&(last - first).num_days()), "the orders are spread over six weeks");
+        let rows = orders.items.iter().map(|o| (o.number.clone(), o.totals.total.to_string(), o.status));
+        let found = (customers.items.len(), rows.collect());
+        shop.storage().close().await;
+        found
+    }
+
+    #[tokio::test]
+    async fn the_demo_is_the_same_in_every_shop_and_is_added_once() {
+        let run = |data: std::path::PathBuf| async move {
+            let output = tokio::task::spawn_blocking(move || {
+                let mut server = program("server");
+                server.args(["--demo", "--exit"]).env("ECOM_DATA", &data).env("ECOM_LISTEN", "127.0.0.1:0").output()
+            });
+            let output = output.await.unwrap().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            String::from_utf8(output.stdout).unwrap()
+        };
+        let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let mut found = Vec::new();
+        for dir in &dirs {
+            let text = run(dir.path().to_owned()).await;
+            assert!(text.contains("orders of the last six weeks"), "{text}");
+            found.push(demo(dir.path()).await);
+        }
+        assert_eq!(found[0], found[1]);
+        assert!(found[0].0 >= 40 && found[0].1.len() >= 150, "{found:?}");
+        for status in ecom::sales::OrderStatus::ALL {
+            assert!(found[0].1.iter().any(|(_, _, s)| *s == status), "some orders are {status:?}");
+        }
+        run(dirs[0].path().to_owned()).await;
+        assert_eq!(demo(dirs[0].path()).await, found[0], "a second run adds nothing");
+    }
+
+    #[test]
+    fn r41_the_audit_ends_with_status_1_if_something_is_wrong() {
+        ecom_core::testkit::run(async {
+            let dir = tempfile::tempdir().unwrap();
+            let url = format!("sqlite://{}", dir.path().join("shop.db").display());
+            let audit = || {
+                let mut server = program("server");
+                let server = server.arg("audit").env("ECOM_DATA", dir.path()).env("DATABASE_URL", &url);
+                let output = server.output().unwrap();
+                (output.status.code(), String::from_utf8(output.stdout).unwrap())
+            };
+            assert_eq!(audit(), (Some(0), "0 SKUs and 0 orders checked, 0 findings\n".to_owned()));
+            let shop = ecom::ShopBuilder::new().database(&url).search("none").build().await.unwrap();
+            let pen = ecom::catalog::ProductInput::new("Pen").price("2 USD".parse().unwrap()).stock(3);
+            let pen = shop.products().create(&pen).await.unwrap();
+            shop.close().await;
+            assert_eq!(audit(), (Some(0), "1 SKUs and 0 orders checked, 0 findings\n".to_owned()));
+            let mut database = <sqlx::SqliteConnection as sqlx::Connection>::connect(&url).await.unwrap();
+            sqlx::query("UPDATE skus SET on_hand = 4").execute(&mut database).await.unwrap();
+            let expected = format!(
+                "sku {}: on hand is 4, but the ledger adds up to 3 (R11)\n1 SKUs and 0 orders checked, 1 findings\n",
+                pen.skus[0].id
+            );
+            assert_eq!(audit(), (Some(1), expected));
+        });
+        let mut both = program("server");
+        let output = both.args(["--no-sample", "audit"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "the subcommand takes no options of the server");
     }
 
     #[test]

@@ -110,7 +110,7 @@ async fn r13_consumers_and_the_index_pass_over_events_of_unknown_kinds() {
         shop.categories().create(&input).await.unwrap();
     }
     let mut raw = sqlx::SqliteConnection::connect(&format!("sqlite://{}", path.display())).await.unwrap();
-    sqlx::query("UPDATE outbox_events SET kind = 'order.placed' WHERE seq = 2").execute(&mut raw).await.unwrap();
+    sqlx::query("UPDATE outbox_events SET kind = 'shipment.sent' WHERE seq = 2").execute(&mut raw).await.unwrap();
     let head = shop.events().head().await.unwrap();
     assert_eq!(head.seq, 2);
 

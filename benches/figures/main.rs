@@ -1,6 +1,6 @@
 //! Measures the figures of `docs/figures.md`. Each is the ratio of two rates or times that one run measures in turn.
 //!
-//! `cargo bench --bench figures` runs `read`, `list`, `stock`, `search` and `http`;
+//! `cargo bench --bench figures` runs `read`, `list`, `stock`, `orders`, `search` and `http`;
 //! `cargo bench --bench figures -- read list` runs only those two. With `--features postgres,mysql,redis` it also runs
 //! `postgres`, `redis` and `size`, on servers that it starts itself and that flush to disk as in production. `size`
 //! creates a million products on each database, which takes some time.
@@ -9,6 +9,7 @@
 
 mod http;
 mod list;
+mod orders;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod read;
@@ -33,6 +34,9 @@ fn main() {
     }
     if is("stock") {
         runtime.block_on(stock::run());
+    }
+    if is("orders") {
+        runtime.block_on(orders::run());
     }
     if is("list") {
         runtime.block_on(list::run());

@@ -796,7 +796,7 @@ mod tests {
             CatalogConflict::CategoryCycle { category: id, parent: id }.into(),
             CatalogConflict::CategoryNotEmpty { category: id, children: 1, products: 0 }.into(),
             SalesConflict::HasSales { entity, id }.into(),
-            SalesConflict::PriceMismatch { prices: vec![mismatch] }.into(),
+            SalesConflict::PriceMismatch { prices: vec![mismatch], shortages: Vec::new() }.into(),
             SalesConflict::CartExpired { cart: id }.into(),
             SalesConflict::CartOrdered { cart: id }.into(),
             SalesConflict::CartMerged { cart: id, into: id }.into(),

@@ -110,7 +110,7 @@ pub mod common {
     pub use crate::service::run::read_through::{Cacheable, Cached, Lookup};
 }
 
-/// The catalog: products with their SKUs, the tree of categories, imports of both, and reviews.
+/// The catalog: products with their SKUs, the tree of categories, reviews, and imports, also of customers and carts.
 pub mod catalog {
     pub use crate::domain::catalog::category::{
         Category, CategoryFilter, CategoryInput, CategoryPatch, CategorySummary, path_depth,
@@ -128,8 +128,9 @@ pub mod catalog {
     pub use crate::paging::{Page, Paging, Total};
     pub use crate::service::catalog::category::{CategoryList, CategoryService};
     pub use crate::service::catalog::import::{
-        DeadLetters, DimensionsRecord, EndedEarly, ForeignId, ImageRecord, ImportFormat, ImportKind, ImportOptions,
-        ImportReport, ImportService, MetaRecord, ProductRecord, SkuRecord,
+        AddressRecord, CartLineRecord, CartRecord, CustomerRecord, DeadLetters, DimensionsRecord, EndedEarly,
+        ForeignId, ImageRecord, ImportFormat, ImportKind, ImportOptions, ImportReport, ImportService, MetaRecord,
+        ProductRecord, SkuRecord,
     };
     pub use crate::service::catalog::product::{ProductList, ProductListQuery, ProductService};
     pub use crate::service::catalog::review::ReviewService;
@@ -146,7 +147,7 @@ pub mod stock {
     pub use crate::service::stock::inventory::InventoryService;
 }
 
-/// Sales: customers with their addresses, and carts.
+/// Sales: customers with their addresses, carts, orders and bills.
 pub mod sales {
     pub use crate::domain::sales::bill::{Bill, BillFilter, BillKind, BillPatch, BillSort, BillStatus, PaymentType};
     pub use crate::domain::sales::cart::{
@@ -158,6 +159,9 @@ pub mod sales {
         CustomerSort,
     };
     pub use crate::domain::sales::offer::Offer;
+    pub use crate::domain::sales::order::explain::{
+        AmountName, AmountOf, AmountPart, ExplainedAmount, ExplainedKind, OrderExplanation,
+    };
     pub use crate::domain::sales::order::input::{
         CancelUnits, CheckoutInput, ExtraLineInput, GuestInput, LineChange, OrderEdit, OrderInput, OrderLineInput,
         OrderPatch,

@@ -12,13 +12,14 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
 use ecom_core::platform::{IdempotencyKey, Once, RequestHash, StoredAnswer};
-use ecom_core::{Error, Tx};
+use ecom_core::{Error, ErrorCode, FieldCode, Tx};
+use futures::future::BoxFuture;
 use http_body_util::BodyExt as _;
 use serde::{Deserialize, Serialize};
 
 use crate::app::App;
 use crate::error::{ApiError, ApiResult};
-use crate::extract::{Received, RequestTarget, receive};
+use crate::extract::{Received, RequestTarget, X_CART_TOKEN, receive};
 use crate::resource::{Reply, principal};
 
 /// The header with the key.
@@ -52,14 +53,18 @@ impl<B: Received> FromRequest<Arc<App>> for Post<B> {
     }
 }
 
-/// Returns the key of a request, which belongs to the caller and to the route.
+/// Returns the key of a request, which belongs to the caller and to the route. A caller with the token of a cart is
+/// known by the token, so that nobody else gets the stored responses.
 fn key(parts: &Parts, app: &App) -> ApiResult<Option<IdempotencyKey>> {
     let mut sent = parts.headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(first) = sent.next() else { return Ok(None) };
     // A list of keys, or bytes that are no text, are refused as an invalid key.
     let text = if sent.next().is_some() { "" } else { first.to_str().unwrap_or_default() };
     let route = parts.extensions.get::<MatchedPath>().map_or(parts.uri.path(), MatchedPath::as_str);
-    let operation = operation(parts.method.as_str(), route, &app.config.api_prefix);
+    let mut operation = operation(parts.method.as_str(), route, &app.config.api_prefix);
+    if let Some(token) = parts.headers.get(X_CART_TOKEN) {
+        operation = format!("{:?}", RequestHash::of([operation.as_bytes(), token.as_bytes()]));
+    }
     Ok(Some(IdempotencyKey::of(principal(parts, app), &operation, text)?))
 }
 
@@ -72,12 +77,37 @@ fn operation(method: &str, route: &str, prefix: &str) -> String {
 }
 
 impl Keyed {
+    /// Refuses a key, if there is one. Responses that contain a secret are not stored, because stored ones are in clear.
+    pub(crate) fn refuse(&self, why: &str) -> ApiResult<()> {
+        if self.0.is_none() {
+            return Ok(());
+        }
+        let message = format!("the header Idempotency-Key is not allowed here: {why}");
+        Err(ApiError::new(ErrorCode::BadRequest, message).at("Idempotency-Key", FieldCode::Inconsistent))
+    }
+
     /// Runs the write of a request and returns its response.
     ///
     /// Without a key, the write is `plain`. With a key, it is `within`, which takes a transaction and uses the `…_in`
     /// form of the same call; the response is rendered in the transaction and stored with the key. If an earlier request
     /// with the key has succeeded, its response is returned, and nothing runs.
-    pub(crate) async fn answer<T, F>(
+    ///
+    /// The future is boxed, because it holds both forms of the write.
+    pub(crate) fn answer<'a, T, F>(
+        self,
+        reply: &'a Reply,
+        plain: impl Future<Output = Result<T, Error>> + Send + 'a,
+        within: impl Fn(Tx<'static>) -> F + Send + Sync + 'a,
+        render: impl Fn(&T) -> ApiResult + Send + Sync + 'a,
+    ) -> BoxFuture<'a, Result<Response, Error>>
+    where
+        T: Send + Sync + 'a,
+        F: Future<Output = Result<(T, Tx<'static>), Error>> + Send + 'a,
+    {
+        Box::pin(self.run(reply, plain, within, render))
+    }
+
+    async fn run<T, F>(
         self,
         reply: &Reply,
         plain: impl Future<Output = Result<T, Error>>,

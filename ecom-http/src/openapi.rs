@@ -121,7 +121,9 @@ fn complete(document: &mut Document, config: &HttpConfig) {
                 add(operation, &with_body);
             }
         }
-        if let Some(operation) = &mut item.post {
+        // An audit changes nothing.
+        let changes = !path.ends_with("/admin/audit");
+        if let Some(operation) = item.post.as_mut().filter(|_| changes) {
             takes_a_key(operation);
         }
         for operation in [&mut item.post, &mut item.put, &mut item.patch, &mut item.delete].into_iter().flatten() {

@@ -6,7 +6,7 @@ use ecom_core::{FieldCode, ValidationErrors};
 
 /// The names of all settings. A TOML file can contain all but `ECOM_CONFIG`; its keys are the names in lower case
 /// without `ECOM_`.
-pub(super) const NAMES: [&str; 42] = [
+pub(super) const NAMES: [&str; 43] = [
     "ECOM_LISTEN",
     "PORT",
     "ECOM_DATA",
@@ -35,6 +35,7 @@ pub(super) const NAMES: [&str; 42] = [
     "ECOM_IDEMPOTENCY_RETENTION",
     "ECOM_CART_TTL",
     "ECOM_ADJUSTMENT_BATCH",
+    "ECOM_ORDER_BATCH",
     "ECOM_API_PREFIX",
     "ECOM_PAGE_SIZE",
     "ECOM_MAX_PAGE_SIZE",

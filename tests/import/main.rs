@@ -8,5 +8,6 @@ mod concurrency;
 mod outages;
 mod products;
 mod rejections;
+mod sales;
 mod sources;
 mod support;

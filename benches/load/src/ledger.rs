@@ -4,25 +4,39 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The outcome of a write, as far as it is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// The write was sent, and no answer has reported its outcome.
     Unknown,
-    /// The server acknowledged the write.
-    Acknowledged,
+    /// The server acknowledged the write, and returned the id of the new row.
+    Acknowledged(String),
     /// The server refused the write.
     Refused,
 }
 
-/// A SKU: its stock at the start and the adjustments that were sent since, by number.
+/// The lines of an order: SKUs, each with a number of pieces.
+pub type Lines = BTreeMap<String, i64>;
+
+/// An order in the shop.
+#[derive(Clone, Debug)]
+pub struct Placed {
+    /// The number of the write, if it belongs to this run.
+    pub ours: Option<u64>,
+    /// The id of the order.
+    pub id: String,
+    /// The number of the order, which its movements of stock refer to.
+    pub number: String,
+    /// The lines of the order.
+    pub lines: Lines,
+}
+
+/// A SKU at the start.
 #[derive(Clone, Debug, Default)]
 pub struct Stock {
-    /// The stock on hand at the start.
+    /// The stock on hand.
     pub start: i64,
-    /// The newest movement at the start.
+    /// The newest movement.
     pub newest: Option<String>,
-    /// The difference of each adjustment and its outcome.
-    pub sent: BTreeMap<u64, (i64, Outcome)>,
 }
 
 /// A product: its version at the start, and the number of edits that were sent since.
@@ -36,8 +50,30 @@ pub struct Edits {
     pub unknown: i64,
 }
 
-/// A movement in the ledger of the shop: its number, if it belongs to this run, and its difference.
-pub type Movement = (Option<u64>, i64);
+/// A movement in the ledger of the shop: its reference and its difference.
+pub type Movement = (Option<String>, i64);
+
+/// Writes of one kind that make a row each.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Rows {
+    /// Rows of writes that the server acknowledged, which are in the shop once each.
+    pub acknowledged: u64,
+    /// Writes of unknown outcome that were done.
+    pub unknown_done: u64,
+    /// Writes of unknown outcome that were not done.
+    pub unknown_not_done: u64,
+}
+
+/// The result of the audit that the server ran, if it has one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Audit {
+    /// The server does not have an audit.
+    Absent,
+    /// Nothing is wrong.
+    Clean,
+    /// What is wrong.
+    Findings(Vec<String>),
+}
 
 /// The result of the comparison.
 #[derive(Clone, Debug, Default)]
@@ -46,47 +82,84 @@ pub struct Findings {
     pub skus: u64,
     /// The number of products that were compared.
     pub products: u64,
-    /// Adjustments that the server acknowledged.
-    pub adjustments: u64,
+    /// Orders of this run.
+    pub orders: Rows,
+    /// Reviews of this run.
+    pub reviews: Rows,
     /// Edits that the server acknowledged.
     pub edits: u64,
-    /// Adjustments of unknown outcome that were done.
-    pub unknown_done: u64,
-    /// Adjustments of unknown outcome that were not done.
-    pub unknown_not_done: u64,
     /// Edits of unknown outcome.
     pub unknown_edits: u64,
-    /// Movements since the start that do not belong to this run.
+    /// Movements since the start that do not belong to orders of this run.
     pub foreign: u64,
+    /// The audit of the server; `None` if it was not asked.
+    pub audit: Option<Audit>,
     /// Every difference that was found. It should be empty.
     pub problems: Vec<String>,
 }
 
 impl Findings {
-    /// Compares a SKU with the movements since the start and the stock on hand now.
-    pub fn stock(&mut self, sku: &str, told: &Stock, movements: &[Movement], on_hand: i64) {
-        self.skus += 1;
-        let mut found: BTreeMap<u64, Vec<i64>> = BTreeMap::new();
-        for (number, delta) in movements {
-            match number {
-                Some(n) => found.entry(*n).or_default().push(*delta),
-                None => self.foreign += 1,
+    /// Compares the orders that were sent with those that were placed since the start.
+    pub fn orders(&mut self, sent: &BTreeMap<u64, (Lines, Outcome)>, placed: &[Placed]) {
+        let found = placed.iter().filter_map(|p| Some((p.ours?, p.id.clone())));
+        let outcomes = sent.iter().map(|(n, (_, outcome))| (*n, outcome.clone())).collect();
+        self.orders = self.rows("order", &outcomes, found);
+        for order in placed {
+            let told = order.ours.and_then(|n| sent.get(&n));
+            if let Some((lines, _)) = told.filter(|(lines, _)| *lines != order.lines) {
+                self.problems
+                    .push(format!("order {}: {:?} was ordered, but it has {:?}", order.number, lines, order.lines));
             }
         }
-        for (n, (delta, outcome)) in &told.sent {
-            let rows = found.remove(n).unwrap_or_default();
-            match (outcome, rows.as_slice()) {
-                (Outcome::Acknowledged, [one]) if one == delta => self.adjustments += 1,
-                (Outcome::Unknown, [one]) if one == delta => self.unknown_done += 1,
-                (Outcome::Unknown, []) => self.unknown_not_done += 1,
+    }
+
+    /// Compares the reviews that were sent with those that were written since the start.
+    pub fn reviews(&mut self, sent: &BTreeMap<u64, Outcome>, written: &[(u64, String)]) {
+        self.reviews = self.rows("review", sent, written.iter().cloned());
+    }
+
+    fn rows(&mut self, what: &str, sent: &BTreeMap<u64, Outcome>, there: impl Iterator<Item = (u64, String)>) -> Rows {
+        let mut found: BTreeMap<u64, Vec<String>> = BTreeMap::new();
+        for (n, id) in there {
+            found.entry(n).or_default().push(id);
+        }
+        let mut rows = Rows::default();
+        for (n, outcome) in sent {
+            let ids = found.remove(n).unwrap_or_default();
+            match (outcome, ids.as_slice()) {
+                (Outcome::Acknowledged(id), [one]) if one == id => rows.acknowledged += 1,
+                (Outcome::Unknown, [_]) => rows.unknown_done += 1,
+                (Outcome::Unknown, []) => rows.unknown_not_done += 1,
                 (Outcome::Refused, []) => {}
-                (outcome, rows) => {
-                    self.problems.push(format!("SKU {sku}: {delta:+} ({outcome:?}) is in the ledger as {rows:?}"));
+                (outcome, ids) => self.problems.push(format!("{what} {n} ({outcome:?}) is in the shop as {ids:?}")),
+            }
+        }
+        for (n, ids) in found {
+            self.problems.push(format!("the shop has {what} {n}, which was not sent: {ids:?}"));
+        }
+        rows
+    }
+
+    /// Compares a SKU with the movements since the start and the stock on hand now. `sold` has the pieces that each
+    /// order of this run sells, by the number of the order.
+    pub fn stock(&mut self, sku: &str, told: &Stock, sold: &BTreeMap<&str, i64>, movements: &[Movement], on_hand: i64) {
+        self.skus += 1;
+        let mut open = sold.clone();
+        for (reference, delta) in movements {
+            let order = reference.as_deref().filter(|number| sold.contains_key(number));
+            let Some(number) = order else {
+                self.foreign += 1;
+                continue;
+            };
+            match open.remove(number) {
+                Some(quantity) if -quantity == *delta => {}
+                wanted => {
+                    self.problems.push(format!("SKU {sku}: {delta:+} for order {number}, which sells {wanted:?}"))
                 }
             }
         }
-        for (n, rows) in found {
-            self.problems.push(format!("SKU {sku}: the ledger has {rows:?} of number {n}, which was not sent"));
+        for (number, quantity) in open {
+            self.problems.push(format!("SKU {sku}: order {number} sells {quantity}, without a movement"));
         }
         let sum: i64 = movements.iter().map(|(_, delta)| delta).sum();
         if told.start + sum != on_hand {
@@ -109,12 +182,32 @@ impl Findings {
             ));
         }
     }
+
+    /// Adds the result of the audit.
+    pub fn audit(&mut self, audit: Audit) {
+        if let Audit::Findings(found) = &audit {
+            self.problems.extend(found.iter().map(|what| format!("audit: {what}")));
+        }
+        self.audit = Some(audit);
+    }
+}
+
+/// The newest rows of the shop at the start.
+#[derive(Clone, Debug, Default)]
+pub struct Newest {
+    /// The newest order.
+    pub order: Option<String>,
+    /// The newest review.
+    pub review: Option<String>,
 }
 
 /// Records the writes that were sent and acknowledged, while the load runs.
 #[derive(Debug, Default)]
 pub struct Ledger {
+    newest: Mutex<Newest>,
     stocks: Mutex<BTreeMap<String, Stock>>,
+    orders: Mutex<BTreeMap<u64, (Lines, Outcome)>>,
+    reviews: Mutex<BTreeMap<u64, Outcome>>,
     edits: Mutex<BTreeMap<String, Edits>>,
 }
 
@@ -123,9 +216,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Ledger {
+    /// Records the newest rows at the start.
+    pub fn begin(&self, newest: Newest) {
+        *lock(&self.newest) = newest;
+    }
+
     /// Records the state of a SKU at the start.
     pub fn begin_stock(&self, sku: &str, start: i64, newest: Option<String>) {
-        lock(&self.stocks).insert(sku.to_owned(), Stock { start, newest, ..Stock::default() });
+        lock(&self.stocks).insert(sku.to_owned(), Stock { start, newest });
     }
 
     /// Records the state of a product at the start.
@@ -133,12 +231,22 @@ impl Ledger {
         lock(&self.edits).insert(product.to_owned(), Edits { start, ..Edits::default() });
     }
 
-    /// Records an adjustment as unknown before it is sent, so that it remains unknown if the user is stopped before the
+    /// Records an order as unknown before it is sent, so that it remains unknown if the user is stopped before the
     /// answer arrives.
-    pub fn adjustment(&self, sku: &str, number: u64, delta: i64, outcome: Outcome) {
-        if let Some(stock) = lock(&self.stocks).get_mut(sku) {
-            stock.sent.insert(number, (delta, outcome));
+    pub fn order_sent(&self, number: u64, lines: Lines) {
+        lock(&self.orders).insert(number, (lines, Outcome::Unknown));
+    }
+
+    /// Records the outcome of an order.
+    pub fn order_ended(&self, number: u64, outcome: Outcome) {
+        if let Some(sent) = lock(&self.orders).get_mut(&number) {
+            sent.1 = outcome;
         }
+    }
+
+    /// Records a review: as unknown before it is sent, and its outcome.
+    pub fn review(&self, number: u64, outcome: Outcome) {
+        lock(&self.reviews).insert(number, outcome);
     }
 
     /// Records an edit before it is sent.
@@ -149,11 +257,11 @@ impl Ledger {
     }
 
     /// Records the outcome of an edit.
-    pub fn edit_ended(&self, product: &str, outcome: Outcome) {
+    pub fn edit_ended(&self, product: &str, outcome: &Outcome) {
         if let Some(e) = lock(&self.edits).get_mut(product) {
             match outcome {
                 Outcome::Unknown => {}
-                Outcome::Acknowledged => {
+                Outcome::Acknowledged(_) => {
                     e.unknown -= 1;
                     e.acknowledged += 1;
                 }
@@ -162,10 +270,24 @@ impl Ledger {
         }
     }
 
-    /// Returns the SKUs that were adjusted.
+    /// Returns the newest rows at the start.
+    pub fn newest(&self) -> Newest {
+        lock(&self.newest).clone()
+    }
+
+    /// Returns the SKUs that are sold.
     pub fn stocks(&self) -> Vec<(String, Stock)> {
-        let all = lock(&self.stocks);
-        all.iter().filter(|(_, s)| !s.sent.is_empty()).map(|(id, s)| (id.clone(), s.clone())).collect()
+        lock(&self.stocks).iter().map(|(id, s)| (id.clone(), s.clone())).collect()
+    }
+
+    /// Returns the orders that were sent.
+    pub fn orders(&self) -> BTreeMap<u64, (Lines, Outcome)> {
+        lock(&self.orders).clone()
+    }
+
+    /// Returns the reviews that were sent.
+    pub fn reviews(&self) -> BTreeMap<u64, Outcome> {
+        lock(&self.reviews).clone()
     }
 
     /// Returns the products that were edited.
@@ -179,37 +301,73 @@ impl Ledger {
 mod tests {
     use super::*;
 
-    fn told() -> Stock {
-        let sent = [(1, (-1, Outcome::Acknowledged)), (2, (1, Outcome::Refused)), (3, (-1, Outcome::Unknown))];
-        Stock { start: 5, newest: None, sent: sent.into() }
+    fn lines(quantity: i64) -> Lines {
+        Lines::from([("sku".to_owned(), quantity)])
     }
 
-    fn findings(movements: &[Movement], on_hand: i64) -> Findings {
+    fn placed(ours: u64, id: &str, quantity: i64) -> Placed {
+        Placed { ours: Some(ours), id: id.to_owned(), number: format!("ORD-{id}"), lines: lines(quantity) }
+    }
+
+    fn orders(found: &[Placed]) -> Findings {
+        let sent = [
+            (1, (lines(2), Outcome::Acknowledged("a".to_owned()))),
+            (2, (lines(1), Outcome::Refused)),
+            (3, (lines(1), Outcome::Unknown)),
+        ];
         let mut f = Findings::default();
-        f.stock("a", &told(), movements, on_hand);
+        f.orders(&sent.into(), found);
         f
     }
 
     #[test]
     fn what_was_acknowledged_is_there_and_what_is_unknown_may_be() {
-        let f = findings(&[(Some(1), -1)], 4);
-        assert_eq!((f.adjustments, f.unknown_done, f.unknown_not_done, f.problems.len()), (1, 0, 1, 0));
-        let f = findings(&[(Some(1), -1), (Some(3), -1), (None, 7)], 10);
-        assert_eq!((f.unknown_done, f.foreign, f.problems.len()), (1, 1, 0));
+        let f = orders(&[placed(1, "a", 2)]);
+        assert_eq!((f.orders.acknowledged, f.orders.unknown_not_done, f.problems.len()), (1, 1, 0));
+        let foreign = Placed { ours: None, ..placed(0, "x", 9) };
+        let f = orders(&[placed(1, "a", 2), placed(3, "c", 1), foreign]);
+        assert_eq!((f.orders.unknown_done, f.problems.len()), (1, 0));
     }
 
     #[test]
     fn a_shop_that_is_wrong_is_caught() {
-        for (movements, on_hand) in [
-            (vec![], 5),                             // lost
-            (vec![(Some(1), -1), (Some(1), -1)], 3), // done twice
-            (vec![(Some(1), 1)], 6),                 // another difference
-            (vec![(Some(1), -1), (Some(2), 1)], 5),  // refused and done
-            (vec![(Some(1), -1), (Some(9), 1)], 5),  // never sent
-            (vec![(Some(1), -1)], 5),                // the ledger has it, the stock does not
+        for found in [
+            vec![],                                     // lost
+            vec![placed(1, "a", 2), placed(1, "b", 2)], // placed twice
+            vec![placed(1, "b", 2)],                    // another order
+            vec![placed(1, "a", 1)],                    // another quantity
+            vec![placed(1, "a", 2), placed(2, "b", 1)], // refused and placed
+            vec![placed(1, "a", 2), placed(9, "b", 1)], // never sent
         ] {
-            assert_eq!(findings(&movements, on_hand).problems.len(), 1, "{movements:?} {on_hand}");
+            assert_eq!(orders(&found).problems.len(), 1, "{found:?}");
         }
+    }
+
+    #[test]
+    fn stock_follows_the_orders() {
+        let sold = BTreeMap::from([("ORD-1", 2)]);
+        let order = |n: i64| (Some("ORD-1".to_owned()), n);
+        for (movements, on_hand, problems) in [
+            (vec![order(-2)], 3, 0),
+            (vec![order(-2), (None, 4)], 7, 0),
+            (vec![], 5, 1),                     // an order without a movement
+            (vec![order(-2), order(-2)], 1, 1), // taken twice
+            (vec![order(-1)], 4, 1),            // another quantity
+            (vec![order(-2)], 5, 1),            // the ledger has it, the stock does not
+        ] {
+            let mut f = Findings::default();
+            f.stock("a", &Stock { start: 5, newest: None }, &sold, &movements, on_hand);
+            assert_eq!(f.problems.len(), problems, "{movements:?} {on_hand} {:?}", f.problems);
+        }
+    }
+
+    #[test]
+    fn a_finding_of_the_audit_is_a_problem() {
+        let mut f = Findings::default();
+        f.audit(Audit::Clean);
+        assert!(f.problems.is_empty());
+        f.audit(Audit::Findings(vec!["a sum is wrong".to_owned()]));
+        assert_eq!(f.problems, ["audit: a sum is wrong"]);
     }
 
     #[test]
@@ -226,13 +384,14 @@ mod tests {
     fn a_write_that_is_never_answered_stays_unknown() {
         let ledger = Ledger::default();
         ledger.begin_product("p", 1);
-        ledger.begin_stock("s", 1, None);
-        assert!(ledger.products().is_empty() && ledger.stocks().is_empty());
+        assert!(ledger.products().is_empty());
         ledger.edit_sent("p");
-        ledger.adjustment("s", 1, 1, Outcome::Unknown);
+        ledger.order_sent(1, lines(1));
         assert_eq!(ledger.products()[0].1.unknown, 1);
-        assert_eq!(ledger.stocks()[0].1.sent[&1], (1, Outcome::Unknown));
-        ledger.edit_ended("p", Outcome::Acknowledged);
+        assert_eq!(ledger.orders()[&1].1, Outcome::Unknown);
+        ledger.edit_ended("p", &Outcome::Acknowledged("p".to_owned()));
         assert_eq!((ledger.products()[0].1.unknown, ledger.products()[0].1.acknowledged), (0, 1));
+        ledger.order_ended(1, Outcome::Refused);
+        assert_eq!(ledger.orders()[&1].1, Outcome::Refused);
     }
 }

@@ -19,7 +19,7 @@ use goose::GooseAttack;
 use goose::config::GooseConfiguration;
 
 use ledger::Ledger;
-use measure::Measure;
+use measure::{Measure, Mix};
 use mix::Load;
 use report::Run;
 use shop::{Result, Shop};
@@ -35,6 +35,9 @@ struct Arguments {
     /// 400 users: 50 new ones a second, 5 minutes. 800: 100 a second, 10 minutes. 1000: 10 a second, 30 minutes
     #[arg(long, default_value = "400", value_parser = ["400", "800", "1000"])]
     profile: String,
+    /// The shares of the kinds of requests
+    #[arg(long, value_enum, default_value_t = Mix::Shop)]
+    mix: Mix,
     /// The number of users, which replaces that of the profile
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     users: Option<u64>,
@@ -83,13 +86,14 @@ async fn run(said: Arguments) -> Result<bool> {
 
     let shop = Shop::new(&said.host)?;
     let ledger = Arc::new(Ledger::default());
-    let catalog = shop.begin(&ledger).await?;
-    let (products, skus) = (catalog.products.len(), catalog.skus.len());
     let prefix = format!("load-{:x}-", rand::random::<u64>());
+    let catalog = shop.begin(&ledger, &prefix).await?;
+    let (products, skus, customers) = (catalog.products.len(), catalog.skus.len(), catalog.customers.len());
     let ramp = Duration::from_secs_f64(users as f64 / rate as f64);
     let load = Arc::new(Load {
         catalog,
         ledger: ledger.clone(),
+        mix: said.mix,
         measure: Measure::new(ramp),
         run: prefix.clone(),
         numbers: AtomicU64::new(0),
@@ -125,6 +129,8 @@ async fn run(said: Arguments) -> Result<bool> {
         about: said.about,
         products,
         skus,
+        customers,
+        mix: said.mix,
     };
     let (text, good) = report::write(&run, &sums, measured, &check);
     println!("{text}");

@@ -6,7 +6,27 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
-/// The purpose of a request, with its share of the requests.
+/// The shares of the kinds of requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Mix {
+    /// Browse 40 %, read one 25, search 15, place an order 10, write a review 5, edit 5.
+    Shop,
+    /// The mix that an older system stated: browse 40 %, read one 25, categories 15, customers 10, writes 10, which are
+    /// orders 4, reviews 3 and edits 3.
+    Stated,
+}
+
+impl Mix {
+    /// Returns the name of the mix in the report.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Shop => "shop",
+            Self::Stated => "stated",
+        }
+    }
+}
+
+/// The purpose of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// A page of a list.
@@ -15,15 +35,30 @@ pub enum Kind {
     Read,
     /// A search.
     Search,
-    /// An adjustment of one SKU by one piece. Stands for an order.
-    Adjust,
-    /// A change of a product, with the version that was read. Also stands for a review.
+    /// Categories: the tree, a list, or one.
+    Categories,
+    /// Customers: a list, one, or the orders of one.
+    Customers,
+    /// An order of one to three lines.
+    Order,
+    /// A review of a product.
+    Review,
+    /// A change of a product, with the version that was read.
     Edit,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 5] = [Self::Browse, Self::Read, Self::Search, Self::Adjust, Self::Edit];
+    pub const ALL: [Self; 8] = [
+        Self::Browse,
+        Self::Read,
+        Self::Search,
+        Self::Categories,
+        Self::Customers,
+        Self::Order,
+        Self::Review,
+        Self::Edit,
+    ];
 
     /// Returns the name of the kind in the report.
     pub const fn name(self) -> &'static str {
@@ -31,18 +66,25 @@ impl Kind {
             Self::Browse => "browse",
             Self::Read => "read one",
             Self::Search => "search",
-            Self::Adjust => "adjust stock",
+            Self::Categories => "categories",
+            Self::Customers => "customers",
+            Self::Order => "place an order",
+            Self::Review => "write a review",
             Self::Edit => "edit",
         }
     }
 
     /// Returns the share of the kind among the requests, in percent.
-    pub const fn share(self) -> u32 {
-        match self {
-            Self::Browse => 40,
-            Self::Read => 25,
-            Self::Search => 15,
-            Self::Adjust | Self::Edit => 10,
+    pub const fn share(self, mix: Mix) -> u32 {
+        match (self, mix) {
+            (Self::Browse, _) => 40,
+            (Self::Read, _) => 25,
+            (Self::Search, Mix::Shop) | (Self::Categories, Mix::Stated) => 15,
+            (Self::Order, Mix::Shop) | (Self::Customers, Mix::Stated) => 10,
+            (Self::Review | Self::Edit, Mix::Shop) => 5,
+            (Self::Order, Mix::Stated) => 4,
+            (Self::Review | Self::Edit, Mix::Stated) => 3,
+            (Self::Search, Mix::Stated) | (Self::Categories | Self::Customers, Mix::Shop) => 0,
         }
     }
 }
@@ -128,7 +170,7 @@ pub struct Sums {
     /// The results of all kinds together.
     pub all: Tally,
     /// The results of each kind, in the order of [`Kind::ALL`].
-    pub kinds: [Tally; 5],
+    pub kinds: [Tally; 8],
     /// The times of reads that the cache answered.
     pub from_cache: Times,
     /// Reads with an `X-Cache` header that the cache did not answer.
@@ -199,5 +241,17 @@ impl Measure {
             _ => 0.0,
         };
         (sums, seconds)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shares_of_a_mix_make_a_hundred() {
+        for mix in [Mix::Shop, Mix::Stated] {
+            assert_eq!(Kind::ALL.iter().map(|kind| kind.share(mix)).sum::<u32>(), 100, "{mix:?}");
+        }
     }
 }

@@ -8,9 +8,9 @@ use goose::prelude::*;
 use rand::RngExt as _;
 use serde_json::{Value, json};
 
-use crate::ledger::{Ledger, Outcome};
-use crate::measure::{Kind, Measure, Sample, Verdict};
-use crate::shop::{API, Catalog, Product, number, rows, text};
+use crate::ledger::{Ledger, Lines, Outcome};
+use crate::measure::{Kind, Measure, Mix, Sample, Verdict};
+use crate::shop::{API, Catalog, Product, Sku, minor, number, rows, text};
 
 const SORTS: [&str; 7] =
     ["created_desc", "created_asc", "price_asc", "price_desc", "title_asc", "title_desc", "rating_desc"];
@@ -23,6 +23,8 @@ pub struct Load {
     pub catalog: Catalog,
     /// The writes that were sent and acknowledged.
     pub ledger: Arc<Ledger>,
+    /// The shares of the kinds of requests.
+    pub mix: Mix,
     /// Collects the samples.
     pub measure: Measure,
     /// The prefix of the references of this run.
@@ -82,9 +84,9 @@ fn refused_or_wrong(answer: &Answer, refusals: &[u16]) -> Verdict {
 
 /// Returns the outcome of a write, according to its answer.
 fn outcome(answer: Option<&Answer>) -> Outcome {
-    match answer.map(|a| a.status) {
-        Some(200..=299) => Outcome::Acknowledged,
-        Some(400..=499) => Outcome::Refused,
+    match answer.map(|a| (a.status, text(&a.body, "/data/id"))) {
+        Some((200..=299, Ok(id))) => Outcome::Acknowledged(id.to_owned()),
+        Some((400..=499, _)) => Outcome::Refused,
         _ => Outcome::Unknown,
     }
 }
@@ -220,29 +222,129 @@ impl Load {
         Ok(())
     }
 
-    async fn adjust(&self, user: &mut GooseUser) -> TransactionResult {
-        let sku = popular(&self.catalog.skus);
+    async fn categories(&self, user: &mut GooseUser) -> TransactionResult {
+        let one = popular(&self.catalog.categories);
+        let (path, is_list) = match rand::rng().random_range(0..3) {
+            0 => (format!("{API}/categories/tree"), true),
+            1 => (format!("{API}/categories?per_page=20"), true),
+            _ => (format!("{API}/categories/{one}"), false),
+        };
+        let judge = |a: &Answer| {
+            if a.status != 200 {
+                return Ok((refused_or_wrong(a, &[]), ()));
+            }
+            if is_list {
+                let first = rows(&a.body)?.first().ok_or("no categories")?;
+                text(first, "/slug")?;
+            } else if text(&a.body, "/data/slug")? != one {
+                return Err("another category".into());
+            }
+            Ok((Verdict::Right, ()))
+        };
+        self.ask(user, Kind::Categories, (GooseMethod::Get, &path), None, judge).await?;
+        Ok(())
+    }
+
+    async fn customers(&self, user: &mut GooseUser) -> TransactionResult {
+        let one = any(&self.catalog.customers);
+        let choice = rand::rng().random_range(0..3);
+        let path = match choice {
+            0 => format!("{API}/customers?per_page=20"),
+            1 => format!("{API}/customers/{one}"),
+            _ => format!("{API}/customers/{one}/orders?per_page=20"),
+        };
+        let judge = |a: &Answer| {
+            if a.status != 200 {
+                return Ok((refused_or_wrong(a, &[]), ()));
+            }
+            match choice {
+                0 if rows(&a.body)?.is_empty() => return Err("no customers".into()),
+                1 if text(&a.body, "/data/id")? != one => return Err("another customer".into()),
+                2 => {
+                    for order in rows(&a.body)? {
+                        if text(order, "/customer_id")? != one {
+                            return Err("the order of another customer".into());
+                        }
+                    }
+                }
+                _ => {}
+            }
+            Ok((Verdict::Right, ()))
+        };
+        self.ask(user, Kind::Customers, (GooseMethod::Get, &path), None, judge).await?;
+        Ok(())
+    }
+
+    async fn order(&self, user: &mut GooseUser) -> TransactionResult {
         let n = self.numbers.fetch_add(1, Ordering::Relaxed);
-        let delta = if chance(50) { -1 } else { 1 };
+        let customer = any(&self.catalog.customers);
+        let mut chosen: Vec<(&Sku, i64)> = Vec::new();
+        for _ in 0..rand::rng().random_range(1..=3) {
+            let sku = popular(&self.catalog.skus);
+            if chosen.iter().all(|(other, _)| other.id != sku.id) {
+                chosen.push((sku, rand::rng().random_range(1..=2)));
+            }
+        }
+        let lines: Lines = chosen.iter().map(|(sku, quantity)| (sku.id.clone(), *quantity)).collect();
+        let line =
+            |(sku, quantity): &(&Sku, i64)| json!({"sku_id": sku.id, "quantity": quantity, "unit_price": sku.price});
         let reference = format!("{}{n}", self.run);
-        let reason = if delta < 0 { "adjustment" } else { "returned" };
-        let body = json!({"delta": delta, "reason": reason, "reference": reference});
+        let body = json!({
+            "customer_id": customer,
+            "delivery_method": "on_hand",
+            "payment_type": "card",
+            "tracking": reference,
+            "lines": chosen.iter().map(line).collect::<Vec<_>>(),
+        });
         let judge = |a: &Answer| {
             if a.status != 201 {
                 return Ok((refused_or_wrong(a, &[409]), ()));
             }
-            if number(&a.body, "/data/movement/delta")? != delta
-                || text(&a.body, "/data/movement/reference")? != reference
-                || text(&a.body, "/data/stock/sku_id")? != sku
+            let mut total = 0;
+            for (sku, quantity) in &chosen {
+                total += minor(&sku.price)? * quantity;
+            }
+            let found = a.body.pointer("/data/lines").and_then(Value::as_array).ok_or("an order without lines")?;
+            if text(&a.body, "/data/customer_id")? != customer
+                || text(&a.body, "/data/tracking")? != reference
+                || found.len() != chosen.len()
+                || minor(text(&a.body, "/data/total")?)? != total
             {
-                return Err("another movement".into());
+                return Err("another order".into());
+            }
+            text(&a.body, "/data/number")?;
+            Ok((Verdict::Right, ()))
+        };
+        self.ledger.order_sent(n, lines);
+        let path = format!("{API}/orders");
+        let (answer, ()) = self.ask(user, Kind::Order, (GooseMethod::Post, &path), Some((&body, None)), judge).await?;
+        self.ledger.order_ended(n, outcome(answer.as_ref()));
+        Ok(())
+    }
+
+    async fn review(&self, user: &mut GooseUser) -> TransactionResult {
+        let n = self.numbers.fetch_add(1, Ordering::Relaxed);
+        let (product, customer) = (popular(&self.catalog.products), any(&self.catalog.customers));
+        let rating = format!("{}.{}", n % 5, n % 10);
+        let comment = format!("A review by a load test: {}{n}", self.run);
+        let body = json!({"customer_id": customer, "rating": rating, "comment": comment});
+        let judge = |a: &Answer| {
+            // A customer has one review of a product.
+            if a.status != 201 {
+                return Ok((refused_or_wrong(a, &[409]), ()));
+            }
+            if text(&a.body, "/data/product_id")? != product.id
+                || text(&a.body, "/data/customer_id")? != customer
+                || text(&a.body, "/data/comment")? != comment
+            {
+                return Err("another review".into());
             }
             Ok((Verdict::Right, ()))
         };
-        self.ledger.adjustment(sku, n, delta, Outcome::Unknown);
-        let path = format!("{API}/skus/{sku}/stock");
-        let (answer, ()) = self.ask(user, Kind::Adjust, (GooseMethod::Post, &path), Some((&body, None)), judge).await?;
-        self.ledger.adjustment(sku, n, delta, outcome(answer.as_ref()));
+        self.ledger.review(n, Outcome::Unknown);
+        let path = format!("{API}/products/{}/reviews", product.id);
+        let (answer, ()) = self.ask(user, Kind::Review, (GooseMethod::Post, &path), Some((&body, None)), judge).await?;
+        self.ledger.review(n, outcome(answer.as_ref()));
         Ok(())
     }
 
@@ -267,14 +369,15 @@ impl Load {
         let path = format!("{API}/products/{}", p.id);
         let (answer, ()) =
             self.ask(user, Kind::Edit, (GooseMethod::Patch, &path), Some((&body, Some(&tag))), judge).await?;
-        self.ledger.edit_ended(&p.id, outcome(answer.as_ref()));
+        self.ledger.edit_ended(&p.id, &outcome(answer.as_ref()));
         Ok(())
     }
 
     /// Makes one request of a user, whose kind is chosen by the shares.
     async fn act(&self, user: &mut GooseUser) -> TransactionResult {
         // An edit reads the product first, and that read counts as one of the reads.
-        let weight = |kind: Kind| if kind == Kind::Read { kind.share() - Kind::Edit.share() } else { kind.share() };
+        let share = |kind: Kind| kind.share(self.mix);
+        let weight = |kind: Kind| if kind == Kind::Read { share(kind) - share(Kind::Edit) } else { share(kind) };
         let mut left = rand::rng().random_range(0..Kind::ALL.into_iter().map(weight).sum());
         for kind in Kind::ALL {
             if left < weight(kind) {
@@ -282,7 +385,10 @@ impl Load {
                     Kind::Browse => self.browse(user).await,
                     Kind::Read => self.read(user, popular(&self.catalog.products)).await.map(|_| ()),
                     Kind::Search => self.search(user).await,
-                    Kind::Adjust => self.adjust(user).await,
+                    Kind::Categories => self.categories(user).await,
+                    Kind::Customers => self.customers(user).await,
+                    Kind::Order => self.order(user).await,
+                    Kind::Review => self.review(user).await,
                     Kind::Edit => self.edit(user).await,
                 };
             }

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use crate::ledger::Findings;
-use crate::measure::{Kind, Sums, Tally};
+use crate::ledger::{Audit, Findings, Rows};
+use crate::measure::{Kind, Mix, Sums, Tally};
 
 /// The settings of a run.
 #[derive(Clone, Debug)]
@@ -22,8 +22,12 @@ pub struct Run {
     pub about: String,
     /// The number of products in the shop.
     pub products: usize,
-    /// The number of SKUs that were adjusted.
+    /// The number of SKUs that were sold.
     pub skus: usize,
+    /// The number of customers who ordered.
+    pub customers: usize,
+    /// The shares of the kinds of requests.
+    pub mix: Mix,
 }
 
 /// A target of the load test, with the measured value.
@@ -101,13 +105,13 @@ fn row(out: &mut String, name: &str, tally: &Tally, whole: u64, seconds: f64) {
 
 /// Returns the report, and whether everything that could be judged met its target.
 pub fn write(run: &Run, sums: &Sums, seconds: f64, check: &Result<Findings, String>) -> (String, bool) {
-    let mut out = format!("# Load test, profile {}\n\n", run.profile);
+    let mut out = format!("# Load test, profile {}, mix {}\n\n", run.profile, run.mix.name());
     let think = run.think.map_or("without a pause".to_owned(), |(a, b)| format!("{a} to {b} s of thought in between"));
     let _ = writeln!(
         out,
-        "{}. {} users, {} new ones a second, {} s with all of them, {think}. {} products, {} SKUs for adjustments; the \
-         first of a list are chosen more often (a tenth of them gets a third of the requests).\n",
-        run.about, run.users, run.per_second, run.seconds, run.products, run.skus,
+        "{}. {} users, {} new ones a second, {} s with all of them, {think}. {} products, {} SKUs that are sold, {} \
+         customers; the first of a list are chosen more often (a tenth of them gets a third of the requests).\n",
+        run.about, run.users, run.per_second, run.seconds, run.products, run.skus, run.customers,
     );
 
     let mut good = true;
@@ -131,16 +135,18 @@ pub fn write(run: &Run, sums: &Sums, seconds: f64, check: &Result<Findings, Stri
          |---|---|---|---|---|---|---|---|---|---|",
         sums.before,
     );
-    for (kind, tally) in Kind::ALL.iter().zip(&sums.kinds) {
+    for (kind, tally) in Kind::ALL.iter().zip(&sums.kinds).filter(|(kind, _)| kind.share(run.mix) > 0) {
         row(&mut out, kind.name(), tally, whole, seconds);
     }
     row(&mut out, "all", &sums.all, whole, seconds);
     let from_cache = Tally { times: sums.from_cache.clone(), ..Tally::default() };
     row(&mut out, "of them from cache", &from_cache, whole, seconds);
-    out.push_str(
-        "\nThe catalog has no orders and no reviews yet: a stock adjustment of one piece, out or in, stands for an order, \
-         and a change of a product for a review. Before an edit the product is read; that read is one of the 25 %.\n\
-         A stock that was refused because it was out, or an edit because another was faster, is answered right.\n",
+    let (read, edit) = (Kind::Read.share(run.mix), Kind::Edit.share(run.mix));
+    let _ = writeln!(
+        out,
+        "\nBefore an edit the product is read; these reads are {edit} of the {read} %. An order that was refused because a \
+         SKU was sold out, a second review of a product by a customer, and an edit after another one was faster, are \
+         answered right."
     );
 
     out.push_str("\n## Answers\n\n| Kind | Status | Requests |\n|---|---|---|\n");
@@ -166,17 +172,27 @@ pub fn write(run: &Run, sums: &Sums, seconds: f64, check: &Result<Findings, Stri
         Ok(f) => {
             let word = if f.problems.is_empty() { "pass" } else { "FAIL" };
             good &= f.problems.is_empty();
+            let rows = |what: &str, rows: &Rows| {
+                format!(
+                    "{} acknowledged {what} are in the shop once each (without an answer: {} were written, {} were not)",
+                    rows.acknowledged, rows.unknown_done, rows.unknown_not_done
+                )
+            };
+            let audit = match &f.audit {
+                Some(Audit::Clean) => "the audit of the server is clean",
+                Some(Audit::Findings(_)) => "the audit of the server found what follows",
+                Some(Audit::Absent) | None => "the server has no audit",
+            };
             let _ = writeln!(
                 out,
-                "{word}: {} SKUs and {} products were read again. {} acknowledged adjustments are in the ledger once each, \
-                 and stock is the start plus the ledger; {} acknowledged edits are in the versions. Without an answer: {} \
-                 adjustments that were done, {} that were not, {} edits. Movements of others: {}.",
+                "{word}: {}; {}. The stock of {} SKUs is that of the start and the ledger, which has every line of every \
+                 order once. {} acknowledged edits are in the versions of {} products (without an answer: {}). Movements \
+                 of others: {}. And {audit}.",
+                rows("orders", &f.orders),
+                rows("reviews", &f.reviews),
                 f.skus,
-                f.products,
-                f.adjustments,
                 f.edits,
-                f.unknown_done,
-                f.unknown_not_done,
+                f.products,
                 f.unknown_edits,
                 f.foreign,
             );

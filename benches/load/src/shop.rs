@@ -1,19 +1,26 @@
 //! Reads the shop over its API, apart from the load: its state before and after.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::ledger::{Findings, Ledger, Movement};
+use crate::ledger::{Audit, Findings, Ledger, Lines, Movement, Newest, Placed};
 
 /// The result of a call that can fail for any reason.
 pub type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
 
+/// The time limit of the audit.
+const AUDIT: Duration = Duration::from_secs(600);
 /// The path of the API.
 pub const API: &str = "/api/v1";
-/// The number of SKUs that are adjusted. Their ledgers are read at the end.
+/// The number of SKUs that are sold. Their ledgers are read at the end.
 const SKUS: usize = 200;
+/// The pieces that most of these SKUs get at the start, so that they are not sold out.
+const RECEIVED: i64 = 100_000;
+/// The number of customers who order and write reviews.
+const CUSTOMERS: usize = 200;
 
 /// A product as users know it.
 #[derive(Clone, Debug)]
@@ -22,6 +29,15 @@ pub struct Product {
     pub id: String,
     /// The slug of the product.
     pub slug: String,
+}
+
+/// A SKU that is sold.
+#[derive(Clone, Debug)]
+pub struct Sku {
+    /// The id of the SKU.
+    pub id: String,
+    /// The price of a piece, as the shop writes it.
+    pub price: String,
 }
 
 /// The data that users choose from.
@@ -33,8 +49,10 @@ pub struct Catalog {
     pub categories: Vec<String>,
     /// Words, each of which occurs in the title of a product.
     pub words: Vec<String>,
-    /// Ids of SKUs to adjust.
-    pub skus: Vec<String>,
+    /// SKUs to order.
+    pub skus: Vec<Sku>,
+    /// Ids of the customers of this run.
+    pub customers: Vec<String>,
 }
 
 /// A client of the API.
@@ -52,6 +70,11 @@ pub fn text<'v>(value: &'v Value, pointer: &str) -> Result<&'v str> {
 /// Returns a whole number in a JSON value.
 pub fn number(value: &Value, pointer: &str) -> Result<i64> {
     value.pointer(pointer).and_then(Value::as_i64).ok_or_else(|| format!("an answer has no number at {pointer}").into())
+}
+
+/// Returns an amount in the minor unit of its currency. The shop writes all digits of it.
+pub fn minor(amount: &str) -> Result<i64> {
+    Ok(amount.replace('.', "").parse()?)
 }
 
 /// Returns the rows of a list.
@@ -88,6 +111,36 @@ impl Shop {
         }
     }
 
+    /// Posts JSON.
+    async fn post(&self, path: &str, body: &Value) -> Result<Value> {
+        let answer = self.client.post(format!("{}{path}", self.host)).json(body).send().await?;
+        let status = answer.status();
+        if status != 201 {
+            return Err(format!("POST {path} answers {status}: {}", answer.text().await.unwrap_or_default()).into());
+        }
+        Ok(answer.json().await?)
+    }
+
+    /// Runs the audit of the server, if it has one.
+    async fn audit(&self) -> Result<Audit> {
+        let answer = self.client.post(format!("{}{API}/admin/audit", self.host)).timeout(AUDIT).send().await?;
+        match answer.status().as_u16() {
+            200 => {}
+            404 => return Ok(Audit::Absent),
+            status => return Err(format!("the audit answers {status}").into()),
+        }
+        let body: Value = answer.json().await?;
+        if body
+            .pointer("/data/clean")
+            .and_then(Value::as_bool)
+            .ok_or("the audit does not report whether all is well")?
+        {
+            return Ok(Audit::Clean);
+        }
+        let findings = body.pointer("/data/findings").and_then(Value::as_array);
+        Ok(Audit::Findings(findings.into_iter().flatten().map(Value::to_string).collect()))
+    }
+
     /// Reads every row of a list, page by page.
     async fn all(&self, first: String) -> Result<Vec<Value>> {
         let (mut found, mut next) = (Vec::new(), Some(first));
@@ -99,11 +152,33 @@ impl Shop {
         Ok(found)
     }
 
-    /// Reads the catalog, and records the stock of the SKUs to adjust.
+    /// Reads every row that is newer than `last` from a list whose newest rows come first.
+    async fn newer(&self, list: &str, last: Option<&str>) -> Result<Vec<Value>> {
+        let (mut found, mut next) = (Vec::new(), Some(format!("{API}{list}?per_page=100&cursor=")));
+        while let Some(path) = next {
+            let page = self.get(&path).await?;
+            for row in rows(&page)? {
+                if Some(text(row, "/id")?) == last {
+                    return Ok(found);
+                }
+                found.push(row.clone());
+            }
+            next = text(&page, "/links/next").ok().map(str::to_owned);
+        }
+        Ok(found)
+    }
+
+    async fn newest(&self, list: &str) -> Result<Option<String>> {
+        let page = self.get(&format!("{API}{list}?per_page=1")).await?;
+        Ok(text(&page, "/data/0/id").ok().map(str::to_owned))
+    }
+
+    /// Reads the catalog, creates the customers of the run, receives stock, and records the state of the shop. `run` is
+    /// the prefix of the references of this run.
     ///
     /// # Errors
     /// If the server does not answer, or the shop is empty.
-    pub async fn begin(&self, ledger: &Ledger) -> Result<Catalog> {
+    pub async fn begin(&self, ledger: &Ledger, run: &str) -> Result<Catalog> {
         let mut catalog = Catalog::default();
         for product in self.all(format!("{API}/products?per_page=100&cursor=")).await? {
             let (id, slug) = (text(&product, "/id")?.to_owned(), text(&product, "/slug")?.to_owned());
@@ -114,8 +189,9 @@ impl Shop {
             // Only words that are not stop words, and that the search does not split.
             let long = |w: &&str| w.len() >= 5 && w.bytes().all(|b| b.is_ascii_alphabetic());
             catalog.words.extend(text(&product, "/title")?.split(' ').filter(long).map(str::to_lowercase));
-            if let Ok(sku) = text(&product, "/skus/0/id") {
-                catalog.skus.push(sku.to_owned());
+            if let (Ok(sku), "active") = (text(&product, "/skus/0/id"), text(&product, "/status")?) {
+                let price = text(&product, "/skus/0/final_price")?.to_owned();
+                catalog.skus.push(Sku { id: sku.to_owned(), price });
             }
             catalog.products.push(Product { id, slug });
         }
@@ -129,18 +205,31 @@ impl Shop {
         for (what, there) in [
             ("products", catalog.products.len()),
             ("products in categories", catalog.categories.len()),
-            ("products with SKUs", catalog.skus.len()),
+            ("active products with SKUs", catalog.skus.len()),
             ("titles with words", catalog.words.len()),
         ] {
             if there == 0 {
                 return Err(format!("the shop has no {what}: start the server with its sample").into());
             }
         }
-        for sku in &catalog.skus {
-            let newest = self.get(&format!("{API}/skus/{sku}/stock/movements?per_page=1")).await?;
+        for (i, sku) in catalog.skus.iter().enumerate() {
+            let path = format!("{API}/skus/{}/stock", sku.id);
+            // Every tenth keeps its stock, so that some orders are refused.
+            if i % 10 != 9 {
+                let body = json!({"delta": RECEIVED, "reason": "received", "reference": format!("{run}stock")});
+                self.post(&path, &body).await?;
+            }
+            let newest = self.get(&format!("{path}/movements?per_page=1")).await?;
             let newest = text(&newest, "/data/0/id").ok().map(str::to_owned);
-            ledger.begin_stock(sku, self.on_hand(sku).await?, newest);
+            ledger.begin_stock(&sku.id, self.on_hand(&sku.id).await?, newest);
         }
+        for n in 0..CUSTOMERS {
+            let email = format!("{run}{n}@example.com");
+            let body = json!({"first_name": "Load", "last_name": format!("Tester {n}"), "email": email});
+            let created = self.post(&format!("{API}/customers"), &body).await?;
+            catalog.customers.push(text(&created, "/data/id")?.to_owned());
+        }
+        ledger.begin(Newest { order: self.newest("/orders").await?, review: self.newest("/reviews").await? });
         Ok(catalog)
     }
 
@@ -149,21 +238,10 @@ impl Shop {
     }
 
     /// Returns the movements of a SKU that came after `newest`.
-    async fn movements(&self, sku: &str, newest: Option<&str>, run: &str) -> Result<Vec<Movement>> {
-        let mut found = Vec::new();
-        let mut next = Some(format!("{API}/skus/{sku}/stock/movements?per_page=100&cursor="));
-        while let Some(path) = next {
-            let page = self.get(&path).await?;
-            for row in rows(&page)? {
-                if Some(text(row, "/id")?) == newest {
-                    return Ok(found);
-                }
-                let ours = text(row, "/reference").ok().and_then(|r| r.strip_prefix(run)?.parse().ok());
-                found.push((ours, number(row, "/delta")?));
-            }
-            next = text(&page, "/links/next").ok().map(str::to_owned);
-        }
-        Ok(found)
+    async fn movements(&self, sku: &str, newest: Option<&str>) -> Result<Vec<Movement>> {
+        let rows = self.newer(&format!("/skus/{sku}/stock/movements"), newest).await?;
+        let movement = |row: &Value| Ok((text(row, "/reference").ok().map(str::to_owned), number(row, "/delta")?));
+        rows.iter().map(movement).collect()
     }
 
     /// Compares what the server acknowledged with its state now. `run` is the prefix of the references of this run.
@@ -172,14 +250,47 @@ impl Shop {
     /// If the server does not answer.
     pub async fn check(&self, ledger: &Ledger, run: &str) -> Result<Findings> {
         let mut findings = Findings::default();
+        let newest = ledger.newest();
+        let ours = |reference: &str| reference.strip_prefix(run)?.parse::<u64>().ok();
+
+        let mut placed = Vec::new();
+        for row in self.newer("/orders", newest.order.as_deref()).await? {
+            let mut lines = Lines::new();
+            for line in row.pointer("/lines").and_then(Value::as_array).ok_or("an order has no lines")? {
+                *lines.entry(text(line, "/sku_id")?.to_owned()).or_default() += number(line, "/quantity")?;
+            }
+            let ours = text(&row, "/tracking").ok().and_then(ours);
+            let (id, number) = (text(&row, "/id")?.to_owned(), text(&row, "/number")?.to_owned());
+            placed.push(Placed { ours, id, number, lines });
+        }
+        findings.orders(&ledger.orders(), &placed);
+        let mut written = Vec::new();
+        for row in self.newer("/reviews", newest.review.as_deref()).await? {
+            let number = text(&row, "/comment").ok().and_then(|c| ours(c.rsplit(' ').next()?));
+            written.extend(
+                number
+                    .map(|n| Ok::<_, Box<dyn Error + Send + Sync>>((n, text(&row, "/id")?.to_owned())))
+                    .transpose()?,
+            );
+        }
+        findings.reviews(&ledger.reviews(), &written);
+
+        let mut sold: BTreeMap<&str, BTreeMap<&str, i64>> = BTreeMap::new();
+        for order in placed.iter().filter(|o| o.ours.is_some()) {
+            for (sku, quantity) in &order.lines {
+                sold.entry(sku).or_default().insert(&order.number, *quantity);
+            }
+        }
         for (sku, told) in ledger.stocks() {
-            let movements = self.movements(&sku, told.newest.as_deref(), run).await?;
-            findings.stock(&sku, &told, &movements, self.on_hand(&sku).await?);
+            let movements = self.movements(&sku, told.newest.as_deref()).await?;
+            let sold = sold.remove(sku.as_str()).unwrap_or_default();
+            findings.stock(&sku, &told, &sold, &movements, self.on_hand(&sku).await?);
         }
         for (id, told) in ledger.products() {
             let product = self.get(&format!("{API}/products/{id}")).await?;
             findings.edits(&id, &told, number(&product, "/data/version")?);
         }
+        findings.audit(self.audit().await?);
         Ok(findings)
     }
 }

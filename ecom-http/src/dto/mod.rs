@@ -13,6 +13,9 @@ mod sales {
     pub(crate) mod customer;
     pub(crate) mod order;
 }
+mod platform {
+    pub(crate) mod audit;
+}
 mod search;
 mod stock {
     pub(crate) mod inventory;
@@ -23,11 +26,13 @@ pub(crate) use catalog::product::{FiltersView, ProductView};
 pub(crate) use catalog::review::ReviewView;
 pub(crate) use catalog::sku::{DimensionsView, SkuView};
 pub(crate) use envelope::{Fields, Item, JSON, List, ListFrame, RenderedList, json};
+pub(crate) use platform::audit::AuditView;
 pub(crate) use sales::bill::BillView;
 pub(crate) use sales::cart::{AssignInput, CartView, MergeInput};
 pub(crate) use sales::customer::{AddressView, CustomerView};
 pub(crate) use sales::order::{
-    AddLineInput, CancelInput, ChangeLineInput, OrderChangeView, OrderLineView, OrderView, shown_lines,
+    AddLineInput, CancelInput, ChangeLineInput, OrderChangeView, OrderExplanationView, OrderLineView, OrderView,
+    shown_lines,
 };
 pub(crate) use search::{FacetView, Facets, SearchMeta};
 pub(crate) use stock::inventory::{AdjustInput, AdjustedView, MovementView, StockView};

@@ -93,7 +93,7 @@ impl<T: DeserializeOwned> Received for Json<T> {
         if bytes.is_empty() {
             return Err(ApiError::field("body", FieldCode::Required, "is required"));
         }
-        if std::str::from_utf8(&bytes).is_err() {
+        if std::str::from_utf8(bytes).is_err() {
             return Err(ApiError::field("body", FieldCode::Malformed, "must be UTF-8, but contains other bytes"));
         }
         // Derived code would also accept an array for a struct, in the order of its fields.

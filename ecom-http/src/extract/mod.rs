@@ -12,7 +12,7 @@ mod target;
 mod version;
 
 pub(crate) use body::{Json, OptionalJson, Received, VersionBody, receive, unversioned};
-pub(crate) use cart::CartKey;
+pub(crate) use cart::{CartKey, X_CART_TOKEN};
 pub(crate) use filter::{moment, present, prices, word};
 
 pub(crate) use paging::{Cursor, Paged, Pages, Style};

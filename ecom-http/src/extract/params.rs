@@ -81,8 +81,8 @@ impl Wish for Numbers {
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct ShowDeleted {
-    /// Whether soft-deleted resources are included; false if absent. A single soft-deleted resource can only be read by
-    /// its id.
+    /// Whether soft-deleted resources are included; false if absent. A single soft-deleted resource cannot be read by
+    /// its slug.
     #[serde(default)]
     include_deleted: Option<bool>,
 }

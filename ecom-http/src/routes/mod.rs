@@ -3,6 +3,7 @@
 mod catalog;
 pub(crate) mod docs;
 mod health;
+mod platform;
 mod sales;
 mod search;
 mod stock;
@@ -27,7 +28,7 @@ pub(crate) struct Area {
 }
 
 /// All areas, in the order of the documentation.
-const AREAS: [&Area; 4] = [&catalog::AREA, &stock::AREA, &sales::AREA, &search::AREA];
+const AREAS: [&Area; 5] = [&catalog::AREA, &stock::AREA, &sales::AREA, &search::AREA, &platform::AREA];
 
 /// Returns all routes under the API prefix.
 pub(crate) fn api() -> Routes {

@@ -151,9 +151,9 @@ async fn bills_are_listed_by_every_filter_and_by_page_and_cursor() {
         assert_eq!(walked, whole, "{sort}");
     }
     for (path, status, field) in [
-        ("/bills?sort=total", 422, "sort"),
-        ("/bills?kind=invoice", 422, "kind"),
-        ("/bills?status=lost", 422, "status"),
+        ("/bills?sort=total", 400, "sort"),
+        ("/bills?kind=invoice", 400, "kind"),
+        ("/bills?status=lost", 400, "status"),
         ("/bills?order_id=1", 400, "order_id"),
         ("/bills?from=now", 400, "from"),
         ("/bills?from=2025-06-18&until=2025-06-17", 422, "from"),

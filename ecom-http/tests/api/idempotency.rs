@@ -88,11 +88,62 @@ async fn r12_every_kind_of_post_is_answered_once() {
     deleted(&api, &format!("/customers/{}", id(&customer)), 1).await;
     twice(&api, &format!("/customers/{}/restore?version=2", id(&customer)), 200, Value::Null).await;
 
-    // No POST is missing above, and each documents the header.
+    kind("/products/{id}/reviews");
+    let path = format!("/products/{}/reviews", id(&product));
+    twice(&api, &path, 201, json!({"rating": 4, "customer_id": id(&customer)})).await;
+
+    let lines = json!([{"sku_id": id(&sku), "quantity": 1, "unit_price": "30.00"}]);
+    kind("/carts");
+    let cart = twice(&api, "/carts", 201, json!({"customer_id": id(&customer), "lines": lines})).await;
+    kind("/carts/{id}/lines");
+    let path = format!("/carts/{}/lines", id(&cart));
+    let filled = twice(&api, &path, 200, json!({"sku_id": id(&sku), "quantity": 1, "unit_price": "30.00"})).await;
+    assert_eq!(filled["lines"][0]["quantity"], 2, "the line is added once");
+    kind("/carts/{id}/merge");
+    let guest = api.write("POST", "/carts", json!({"lines": lines})).await.ok(201).data();
+    let merged = twice(&api, &format!("/carts/{}/merge", id(&guest)), 200, json!({"into": id(&cart)})).await;
+    assert_eq!(id(&merged), id(&cart));
+    kind("/carts/{id}/assign");
+    let guest = api.write("POST", "/carts", json!({})).await.ok(201).data();
+    let path = format!("/carts/{}/assign", id(&guest));
+    assert_eq!(id(&twice(&api, &path, 200, json!({"customer_id": id(&customer)})).await), id(&cart));
+    kind("/carts/{id}/checkout");
+    let path = format!("/carts/{}/checkout", id(&cart));
+    twice(&api, &path, 201, json!({"delivery_method": "on_hand"})).await;
+    kind("/orders");
+    let pen = api.product(json!({"title": "Pen", "price": 2, "stock": 20, "sku": "PEN"})).await;
+    let pens = |quantity: i64| json!({"sku": "PEN", "quantity": quantity, "unit_price": 2});
+    let body = json!({"customer_id": id(&customer), "delivery_method": "on_hand", "lines": [pens(3)]});
+    let order = twice(&api, "/orders", 201, body).await;
+    let path = format!("/orders/{}", id(&order));
+    kind("/orders/{id}/lines");
+    let mut line = pens(2);
+    line["version"] = json!(1);
+    let added = twice(&api, &format!("{path}/lines"), 201, line).await;
+    kind("/orders/{id}/edit");
+    let line = id(&added["lines"][1]).to_owned();
+    let edit = json!({"change": [{"line_id": line, "quantity": 4}], "version": 2});
+    twice(&api, &format!("{path}/edit"), 200, edit).await;
+    kind("/orders/{id}/cancel");
+    let units = json!({"lines": [{"line_id": line, "quantity": 1}], "version": 3});
+    twice(&api, &format!("{path}/cancel"), 200, units).await;
+    let stock = format!("/skus/{}/stock", id(&pen["skus"][0]));
+    assert_eq!(api.get(&stock).await.ok(200).data()["on_hand"], 14, "units are canceled once");
+    kind("/orders/{id}/start");
+    twice(&api, &format!("{path}/start"), 200, Value::Null).await;
+    kind("/orders/{id}/deliver");
+    assert_eq!(twice(&api, &format!("{path}/deliver"), 200, Value::Null).await["version"], 6);
+    kind("/orders/{id}/restore");
+    let body = json!({"customer_id": id(&customer), "delivery_method": "on_hand"});
+    let empty = api.write("POST", "/orders", body).await.ok(201).data();
+    deleted(&api, &format!("/orders/{}", id(&empty)), 1).await;
+    twice(&api, &format!("/orders/{}/restore?version=3", id(&empty)), 200, Value::Null).await;
+
+    // No POST is missing above, and each documents the header. An audit changes nothing.
     let document = api.call("GET", "/openapi.json", &[], None).await.ok(200).json();
     let mut posts: Vec<String> = Vec::new();
     for (path, item) in document["paths"].as_object().unwrap() {
-        let Some(post) = item.get("post") else { continue };
+        let Some(post) = item.get("post").filter(|_| !path.ends_with("/admin/audit")) else { continue };
         posts.push(path.clone());
         let named = |p: &&Value| p["name"] == "Idempotency-Key";
         let parameter = post["parameters"].as_array().unwrap().iter().find(named).unwrap_or_else(|| panic!("{path}"));
@@ -180,6 +231,41 @@ async fn r42_a_bad_key_is_refused_before_anything_happens() {
         let patched = api.call("PATCH", &url, &[("idempotency-key", "k k")], Some(&body.to_string())).await.ok(200);
         assert_eq!(patched.data()["brand"], body["brand"]);
     }
+}
+
+#[tokio::test]
+async fn r42_a_guests_cart_is_not_created_with_a_key_because_its_token_is_not_stored() {
+    let api = Api::new().await;
+    let refused = post(&api, "/carts", "k", &json!({})).await.refused(400, "BAD_REQUEST", "Idempotency-Key");
+    let message = refused.json()["error"]["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("token of the cart"), "{message}");
+    post(&api, "/carts", "k", &Value::Null).await.refused(400, "BAD_REQUEST", "Idempotency-Key");
+    assert_eq!(api.get("/carts").await.ok(200).data(), json!([]));
+    let ada = api.customer("Ada", "Lovelace", "ada@example.com").await;
+    let cart = post(&api, "/carts", "k", &json!({"customer_id": id(&ada)})).await.ok(201).data();
+    assert_eq!(cart.get("token"), None);
+}
+
+#[tokio::test]
+async fn r42_a_key_of_a_guest_belongs_to_the_token_of_the_cart() {
+    let api = Api::with(HttpConfig::default().anonymous(Principal::new("guest", []))).await;
+    let lamp = api.shop.products().create(&serde_json::from_value(lamp()).unwrap()).await.unwrap();
+    let line = json!({"sku_id": lamp.skus[0].id, "quantity": 1, "unit_price": "19.99"}).to_string();
+    let create = async || api.write("POST", "/carts", json!({})).await.ok(201).data();
+    let (a, b) = (create().await, create().await);
+    let add = async |cart: &Value, token: Option<&Value>| {
+        let token = token.map(|t| ("x-cart-token", t.as_str().unwrap()));
+        let headers: Vec<_> = [("idempotency-key", "k")].into_iter().chain(token).collect();
+        api.call("POST", &format!("{API}/carts/{}/lines", id(cart)), &headers, Some(&line)).await
+    };
+    add(&a, Some(&a["token"])).await.ok(200);
+    let again = add(&a, Some(&a["token"])).await.ok(200);
+    assert_eq!((again.header("idempotency-replayed"), &again.data()["lines"][0]["quantity"]), ("true", &json!(1)));
+    // Another guest has keys of their own, and nobody gets a stored response without the token.
+    let other = add(&b, Some(&b["token"])).await.ok(200);
+    assert_eq!(other.header("idempotency-replayed"), "");
+    add(&a, Some(&json!("another"))).await.refused(404, "NOT_FOUND", "");
+    add(&a, None).await.refused(403, "FORBIDDEN", "");
 }
 
 #[tokio::test]

@@ -3,8 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot set up fails")]
 #![expect(clippy::many_single_char_names, clippy::similar_names, reason = "answers of a test are a, b, c")]
 
+mod audit;
 mod bad_input;
 mod bill;
+mod cart;
 mod category;
 mod customer;
 mod etag;

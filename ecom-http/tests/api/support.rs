@@ -157,7 +157,7 @@ pub fn id(v: &Value) -> &str {
     v["id"].as_str().unwrap()
 }
 
-/// Shared caches keep nothing of the answer.
+/// Checks that no shared cache may store the response.
 #[track_caller]
 pub fn kept_private(a: Answer) -> Answer {
     let expected = if a.status.is_success() || a.status.as_u16() == 304 { "private, no-store" } else { "no-store" };
@@ -166,7 +166,7 @@ pub fn kept_private(a: Answer) -> Answer {
     a
 }
 
-/// One field of every row of a list.
+/// Returns one field of each row of a list.
 pub fn column(list: &Answer, field: &str) -> Vec<String> {
     list.data().as_array().unwrap().iter().map(|row| row[field].as_str().unwrap().to_owned()).collect()
 }

@@ -74,7 +74,7 @@ pub(crate) enum Role {
 pub(crate) async fn open(options: &SqliteOptions, role: Role) -> DbResult<SqliteConnection> {
     let mut o = SqliteConnectOptions::new()
         .foreign_keys(true)
-        .synchronous(SqliteSynchronous::Full)
+        .synchronous(if options.durable { SqliteSynchronous::Full } else { SqliteSynchronous::Off })
         .busy_timeout(options.busy_timeout)
         .statement_cache_capacity(256)
         .pragma("temp_store", "MEMORY")

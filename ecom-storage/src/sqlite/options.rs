@@ -21,6 +21,9 @@ pub struct SqliteOptions {
     pub busy_timeout: Duration,
     /// The time for which a caller waits, within this process, for a connection or for its turn to write. Default 10 s.
     pub acquire_timeout: Duration,
+    /// Whether a commit waits until it is on disk. If it does not, the last commits are lost if the machine fails, though
+    /// not if the process does. Default true.
+    pub durable: bool,
     /// The clock.
     pub clock: SharedClock,
     /// The source of the id that identifies the database.
@@ -35,6 +38,7 @@ impl SqliteOptions {
             readers: 4,
             busy_timeout: Duration::from_secs(5),
             acquire_timeout: Duration::from_secs(10),
+            durable: true,
             ids: Arc::new(UuidV7Source::new(clock.clone())),
             clock,
         }

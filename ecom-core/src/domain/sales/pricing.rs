@@ -9,6 +9,17 @@ pub(crate) const MAX_AMOUNT: i64 = 1_000_000_000_000_000;
 /// was placed.
 pub(crate) const ENGINE: i32 = 1;
 
+/// The share of a line in an amount that is spread over lines (R27).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Share {
+    /// `amount × weight / Σ weights`, rounded down.
+    pub floor: i64,
+    /// The remainder of that division.
+    pub remainder: i128,
+    /// Whether the line gets one of the minor units that are left.
+    pub extra: bool,
+}
+
 /// Spreads `amount` over lines in proportion to `weights` by largest remainder (R27). Each line gets the floor of
 /// `amount × weight / Σ weights`; the minor units that are left go to the greatest remainders, one each, and to the
 /// earlier line if remainders are equal. The shares add up to `amount`, and no share exceeds its weight.
@@ -17,6 +28,11 @@ pub(crate) const ENGINE: i32 = 1;
 ///
 /// Source: the largest remainder method of Hamilton; the examples are those of Vendure's `prorate`.
 pub(crate) fn allocate(amount: i64, weights: &[i64]) -> Option<Vec<i64>> {
+    Some(shares(amount, weights)?.into_iter().map(|s| s.floor + i64::from(s.extra)).collect())
+}
+
+/// As [`allocate`], with the steps of the computation.
+pub(crate) fn shares(amount: i64, weights: &[i64]) -> Option<Vec<Share>> {
     if weights.iter().any(|w| *w < 0) {
         return None;
     }
@@ -25,21 +41,20 @@ pub(crate) fn allocate(amount: i64, weights: &[i64]) -> Option<Vec<i64>> {
         return None;
     }
     if amount == 0 {
-        return Some(vec![0; weights.len()]);
+        return Some(vec![Share { floor: 0, remainder: 0, extra: false }; weights.len()]);
     }
     let mut left = amount;
-    let mut remainders: Vec<(i128, usize)> = Vec::with_capacity(weights.len());
     let mut shares = Vec::with_capacity(weights.len());
-    for (i, weight) in weights.iter().enumerate() {
+    for weight in weights {
         let scaled = i128::from(amount) * i128::from(*weight);
         let floor = i64::try_from(scaled / sum).ok()?;
         left -= floor;
-        shares.push(floor);
-        remainders.push((scaled % sum, i));
+        shares.push(Share { floor, remainder: scaled % sum, extra: false });
     }
-    remainders.sort_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
-    for (_, i) in remainders.into_iter().take(usize::try_from(left).ok()?) {
-        shares[i] += 1;
+    let mut order: Vec<usize> = (0..shares.len()).collect();
+    order.sort_by_key(|i| (std::cmp::Reverse(shares[*i].remainder), *i));
+    for i in order.into_iter().take(usize::try_from(left).ok()?) {
+        shares[i].extra = true;
     }
     Some(shares)
 }

@@ -20,8 +20,11 @@ port! {
         /// then.
         async fn lock(&mut self, ids: &[CartId]) -> Result<Vec<Cart>>;
 
-        /// Returns the open cart of a customer, which may have expired.
-        async fn find_open(&mut self, customer: CustomerId) -> Result<Option<CartId>>;
+        /// Returns the open carts of these customers, which may have expired. A customer has at most one.
+        async fn find_open(&mut self, customers: &[CustomerId]) -> Result<Vec<CartId>>;
+
+        /// Returns the carts in any state with one of these external ids of a source.
+        async fn find_by_external(&mut self, source: &str, external_ids: &[String]) -> Result<Vec<CartId>>;
 
         /// Returns a page of a list, newest first: two statements whatever the limit.
         async fn list(&mut self, filter: &CartFilter, paging: &Paging) -> Result<Page<Cart>>;

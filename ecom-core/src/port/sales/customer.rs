@@ -22,6 +22,12 @@ port! {
         /// changes until the end of the transaction. Several transactions may hold a customer.
         async fn hold(&mut self, ids: &[CustomerId]) -> Result<Vec<Customer>>;
 
+        /// Returns the customers with one of these external ids of a source, soft-deleted ones too, by id.
+        async fn find_by_external(&mut self, source: &str, external_ids: &[String]) -> Result<Vec<Customer>>;
+
+        /// Returns the live customers with one of these emails, ignoring case, by id.
+        async fn find_by_emails(&mut self, emails: &[String]) -> Result<Vec<Customer>>;
+
         /// Returns a page of a list: one statement whatever the limit.
         async fn list(&mut self, filter: &CustomerFilter, sort: CustomerSort, paging: &Paging) -> Result<Page<Customer>>;
 
@@ -59,6 +65,9 @@ port! {
 
         /// Returns those of these addresses that exist and whose customer is live, by id.
         async fn get_many(&mut self, ids: &[AddressId]) -> Result<Vec<Address>>;
+
+        /// Returns all live addresses of these customers, by id.
+        async fn of_customers(&mut self, customers: &[CustomerId]) -> Result<Vec<Address>>;
 
         /// Returns a page of a list, oldest first: one statement whatever the limit.
         async fn list(&mut self, filter: &AddressFilter, paging: &Paging) -> Result<Page<Address>>;

@@ -142,6 +142,12 @@ impl<'a> CartService<'a> {
     pub async fn create_in(&self, tx: &mut Tx<'_>, input: &CartInput) -> Result<CreatedCart> {
         self.admit_creation(input)?;
         let email = input.check()?;
+        tx.started();
+        let created = self.create_checked(tx, input, email).await;
+        tx.ended(created)
+    }
+
+    async fn create_checked(&self, tx: &mut Tx<'_>, input: &CartInput, email: Option<String>) -> Result<CreatedCart> {
         let external = ExternalRef::of(input.source.as_deref(), input.external_id.as_deref());
         if let Some(customer) = input.customer_id {
             self.hold(tx, customer).await?;
@@ -220,11 +226,13 @@ impl<'a> CartService<'a> {
     ) -> Result<PricedCart> {
         self.admit(access, Permission::CartsWrite)?;
         let expected = expected.or_named(patch.version)?;
+        tx.started();
         let before = self.lock_open(tx, id, access).await?;
         expected.check(Entity::Cart, id, before.audit.version, self.cx.config.last_write_wins)?;
         let mut after = before.clone();
         patch.apply(&mut after)?;
-        self.save(tx, before, after, None).await
+        let saved = self.save(tx, before, after, None).await;
+        tx.ended(saved)
     }
 
     /// Removes a cart and its lines for good, also one that has expired or was merged.
@@ -248,13 +256,15 @@ impl<'a> CartService<'a> {
         expected: ExpectedVersion,
     ) -> Result<()> {
         self.admit(access, Permission::CartsWrite)?;
+        tx.started();
         let found = tx.carts().lock(&[id]).await?.pop();
         let before = access.check(id, found)?;
         if before.state == CartState::Ordered {
             return Err(SalesConflict::CartOrdered { cart: id.0 }.into());
         }
         expected.check(Entity::Cart, id, before.audit.version, self.cx.config.last_write_wins)?;
-        self.purge(tx, &[before]).await
+        let purged = self.purge(tx, &[before]).await;
+        tx.ended(purged)
     }
 
     /// Adds a line to a cart. If the cart has a line with the same SKU and attributes, the quantities are added, and
@@ -293,11 +303,13 @@ impl<'a> CartService<'a> {
     ) -> Result<PricedCart> {
         self.admit(access, Permission::CartsWrite)?;
         check_line(line)?;
+        tx.started();
         let before = self.lock_version(tx, id, access, expected).await?;
         let mut after = before.clone();
         let new = self.lines(tx, std::slice::from_ref(line), |_| String::new()).await?;
         add(&mut after.lines, new, |_| "quantity".to_owned())?;
-        self.save(tx, before, after, Some("quantity")).await
+        let saved = self.save(tx, before, after, Some("quantity")).await;
+        tx.ended(saved)
     }
 
     /// Sets the quantity of a line, confirms its price, or both. The change needs no version; one that is given is
@@ -339,6 +351,7 @@ impl<'a> CartService<'a> {
         self.admit(access, Permission::CartsWrite)?;
         let expected = expected.or_named(patch.version)?;
         patch.check()?;
+        tx.started();
         let before = self.lock_version(tx, id, access, expected).await?;
         let mut after = before.clone();
         let changed = after.lines.iter_mut().find(|l| l.id == line);
@@ -355,7 +368,8 @@ impl<'a> CartService<'a> {
             }
             confirmed.into_result()?;
         }
-        self.save(tx, before, after, raised).await
+        let saved = self.save(tx, before, after, raised).await;
+        tx.ended(saved)
     }
 
     /// Removes a line. The change needs no version; one that is given is checked.
@@ -389,13 +403,15 @@ impl<'a> CartService<'a> {
         line: CartLineId,
     ) -> Result<PricedCart> {
         self.admit(access, Permission::CartsWrite)?;
+        tx.started();
         let before = self.lock_version(tx, id, access, expected).await?;
         let mut after = before.clone();
         after.lines.retain(|l| l.id != line);
         if after.lines.len() == before.lines.len() {
             return Err(Error::not_found(Entity::CartLine, line));
         }
-        self.save(tx, before, after, None).await
+        let saved = self.save(tx, before, after, None).await;
+        tx.ended(saved)
     }
 
     /// Removes all lines. The change needs no version; one that is given is checked.
@@ -419,9 +435,11 @@ impl<'a> CartService<'a> {
         expected: ExpectedVersion,
     ) -> Result<PricedCart> {
         self.admit(access, Permission::CartsWrite)?;
+        tx.started();
         let before = self.lock_version(tx, id, access, expected).await?;
         let after = Cart { lines: Vec::new(), ..before.clone() };
-        self.save(tx, before, after, None).await
+        let saved = self.save(tx, before, after, None).await;
+        tx.ended(saved)
     }
 
     /// Merges a guest's cart into another cart, and returns that one (R20). Of equal lines the greater quantity stays. A
@@ -459,6 +477,17 @@ impl<'a> CartService<'a> {
         into_access: &CartAccess,
     ) -> Result<PricedCart> {
         self.admit_merge(from, from_access, into, into_access)?;
+        tx.started();
+        let merged = self.merge_admitted(tx, (from, from_access), (into, into_access)).await;
+        tx.ended(merged)
+    }
+
+    async fn merge_admitted(
+        &self,
+        tx: &mut Tx<'_>,
+        (from, from_access): (CartId, &CartAccess),
+        (into, into_access): (CartId, &CartAccess),
+    ) -> Result<PricedCart> {
         let mut found = lock_by_id(tx, &[from, into]).await?;
         let from = from_access.check(from, found.remove(&from))?;
         let into = into_access.check(into, found.remove(&into))?;
@@ -494,8 +523,20 @@ impl<'a> CartService<'a> {
         customer: CustomerId,
     ) -> Result<PricedCart> {
         self.who.require(Permission::CartsWrite)?;
+        tx.started();
+        let assigned = self.assign_admitted(tx, id, access, customer).await;
+        tx.ended(assigned)
+    }
+
+    async fn assign_admitted(
+        &self,
+        tx: &mut Tx<'_>,
+        id: CartId,
+        access: &CartAccess,
+        customer: CustomerId,
+    ) -> Result<PricedCart> {
         self.hold(tx, customer).await?;
-        let open = tx.carts().find_open(customer).await?;
+        let open = tx.carts().find_open(&[customer]).await?.pop();
         let ids: Vec<CartId> = [Some(id), open].into_iter().flatten().collect();
         let mut found = lock_by_id(tx, &ids).await?;
         let before = access.check(id, found.remove(&id))?;
@@ -617,7 +658,7 @@ impl<'a> CartService<'a> {
 
     /// Locks the open cart of a customer who is held. One that has expired is removed.
     async fn open_cart_of(&self, tx: &mut Tx<'_>, customer: CustomerId) -> Result<Option<Cart>> {
-        let Some(id) = tx.carts().find_open(customer).await? else { return Ok(None) };
+        let Some(id) = tx.carts().find_open(&[customer]).await?.pop() else { return Ok(None) };
         // It was open before its lock, so that it may have been ordered since.
         let own = tx.carts().lock(&[id]).await?.pop().filter(|own| own.state == CartState::Open);
         match own {
@@ -671,7 +712,7 @@ impl<'a> CartService<'a> {
     }
 
     /// Removes locked carts for good.
-    async fn purge(&self, tx: &mut Tx<'_>, carts: &[Cart]) -> Result<()> {
+    pub(crate) async fn purge(&self, tx: &mut Tx<'_>, carts: &[Cart]) -> Result<()> {
         if carts.is_empty() {
             return Ok(());
         }
@@ -703,10 +744,8 @@ impl<'a> CartService<'a> {
             return Ok(Vec::new());
         }
         let codes: Vec<String> = inputs.iter().filter_map(|l| l.sku.clone()).collect();
-        let by_code: HashMap<String, SkuId> = match codes.is_empty() {
-            true => HashMap::new(),
-            false => tx.offers().by_codes(&codes).await?.into_iter().collect(),
-        };
+        let by_code: HashMap<String, SkuId> =
+            if codes.is_empty() { HashMap::new() } else { tx.offers().by_codes(&codes).await?.into_iter().collect() };
         let sku_of = |line: &CartLineInput| {
             line.sku_id.or_else(|| line.sku.as_deref().and_then(|code| by_code.get(&fold_key(code)).copied()))
         };
@@ -775,7 +814,7 @@ fn for_sale<'o>(field: &str, key: &str, offer: Option<&'o Offer>, confirmed: &mu
 }
 
 /// Adds lines to those of a cart. The quantities of equal lines are added, and the price of the new one was seen last.
-fn add(lines: &mut Vec<CartLine>, new: Vec<CartLine>, field: impl Fn(usize) -> String) -> Result<()> {
+pub(crate) fn add(lines: &mut Vec<CartLine>, new: Vec<CartLine>, field: impl Fn(usize) -> String) -> Result<()> {
     let mut errors = ValidationErrors::default();
     let mut places: HashMap<(SkuId, String), usize> = lines.iter().enumerate().map(|(i, l)| (l.item(), i)).collect();
     for (i, line) in new.into_iter().enumerate() {
@@ -797,7 +836,7 @@ fn add(lines: &mut Vec<CartLine>, new: Vec<CartLine>, field: impl Fn(usize) -> S
     check_count(lines)
 }
 
-fn check_count(lines: &[CartLine]) -> Result<()> {
+pub(crate) fn check_count(lines: &[CartLine]) -> Result<()> {
     if lines.len() <= Cart::MAX_LINES {
         return Ok(());
     }
@@ -806,7 +845,7 @@ fn check_count(lines: &[CartLine]) -> Result<()> {
 }
 
 /// Refuses a cart in which an amount is too large.
-fn check_amounts(cart: &PricedCart, field: &str) -> Result<()> {
+pub(crate) fn check_amounts(cart: &PricedCart, field: &str) -> Result<()> {
     if cart.subtotal.is_some() && cart.lines.iter().all(|l| l.line_total.is_some()) {
         return Ok(());
     }
@@ -831,7 +870,7 @@ fn check_guest(cart: &Cart) -> Result<()> {
 
 /// Turns the refusal of a second open cart of a customer into [`Error::Contention`]: the next try finds the cart that
 /// another transaction has created.
-fn or_again(error: Error) -> Error {
+pub(crate) fn or_again(error: Error) -> Error {
     match &error {
         Error::Conflict(c) if matches!(**c, Conflict::Duplicate { entity: Entity::Cart, field: "customer_id", .. }) => {
             Error::Contention { source: Some(Box::new(error)) }
@@ -845,7 +884,7 @@ async fn lock_by_id(tx: &mut Tx<'_>, ids: &[CartId]) -> Result<HashMap<CartId, C
 }
 
 /// Reads the offers of SKUs.
-async fn offers<R>(db: &mut R, skus: impl IntoIterator<Item = SkuId>) -> Result<HashMap<SkuId, Offer>>
+pub(crate) async fn offers<R>(db: &mut R, skus: impl IntoIterator<Item = SkuId>) -> Result<HashMap<SkuId, Offer>>
 where
     R: Repositories + ?Sized,
 {

@@ -98,8 +98,16 @@ impl<'a> CustomerService<'a> {
     /// As [`Self::create`].
     pub async fn create_in(&self, tx: &mut Tx<'_>, input: &CustomerInput) -> Result<Customer> {
         self.who.require(Permission::CustomersWrite)?;
-        let values = input.check()?;
-        let customer = Customer {
+        let customer = self.made(input.check()?);
+        tx.started();
+        tx.customers().insert(std::slice::from_ref(&customer)).await?;
+        tx.emit(EventKind::CustomerCreated, customer.id, customer.audit.version, self.who.actor(), []).await?;
+        tx.ended(Ok(customer))
+    }
+
+    /// Returns a new customer with checked values.
+    pub(crate) fn made(&self, values: CustomerInput) -> Customer {
+        Customer {
             id: CustomerId(self.cx.ids.next()),
             external: ExternalRef::of(values.source.as_deref(), values.external_id.as_deref()),
             first_name: values.first_name,
@@ -108,11 +116,7 @@ impl<'a> CustomerService<'a> {
             telephone: values.telephone,
             attributes: values.attributes,
             audit: Audit::created(self.cx.now(), self.who.actor()),
-        };
-        tx.started();
-        tx.customers().insert(std::slice::from_ref(&customer)).await?;
-        tx.emit(EventKind::CustomerCreated, customer.id, customer.audit.version, self.who.actor(), []).await?;
-        tx.ended(Ok(customer))
+        }
     }
 
     /// Replaces a customer (PUT, R1).
@@ -180,18 +184,8 @@ impl<'a> CustomerService<'a> {
     }
 
     /// Writes checked values over a customer that the transaction has locked, if they differ.
-    async fn update_in(&self, tx: &mut Tx<'_>, before: Customer, values: CustomerInput) -> Result<Customer> {
-        let external = ExternalRef::of(values.source.as_deref(), values.external_id.as_deref());
-        let mut after = Customer {
-            id: before.id,
-            first_name: values.first_name,
-            last_name: values.last_name,
-            email: values.email,
-            telephone: values.telephone,
-            attributes: values.attributes,
-            external: external.or_else(|| before.external.clone()),
-            audit: before.audit.clone(),
-        };
+    pub(crate) async fn update_in(&self, tx: &mut Tx<'_>, before: Customer, values: CustomerInput) -> Result<Customer> {
+        let mut after = with_customer_values(&before, values);
         if after == before {
             return Ok(before);
         }
@@ -277,6 +271,21 @@ impl<'a> CustomerService<'a> {
         tx.customers().update(&before, &after).await?;
         tx.emit(EventKind::CustomerRestored, id, after.audit.version, self.who.actor(), []).await?;
         tx.ended(Ok(after))
+    }
+}
+
+/// Returns a customer with other values, which were checked. It keeps its external id if they have none.
+pub(crate) fn with_customer_values(before: &Customer, values: CustomerInput) -> Customer {
+    let external = ExternalRef::of(values.source.as_deref(), values.external_id.as_deref());
+    Customer {
+        id: before.id,
+        first_name: values.first_name,
+        last_name: values.last_name,
+        email: values.email,
+        telephone: values.telephone,
+        attributes: values.attributes,
+        external: external.or_else(|| before.external.clone()),
+        audit: before.audit.clone(),
     }
 }
 
@@ -376,7 +385,7 @@ impl<'a> AddressService<'a> {
             return Err(Error::invalid("customer_id", FieldCode::OutOfBounds, message));
         }
         let audit = Audit::created(self.cx.now(), self.who.actor());
-        let address = with_values(AddressId(self.cx.ids.next()), customer, values, audit);
+        let address = with_address_values(AddressId(self.cx.ids.next()), customer, values, audit);
         tx.addresses().insert(std::slice::from_ref(&address)).await?;
         tx.emit(EventKind::AddressCreated, address.id, address.audit.version, self.who.actor(), []).await?;
         tx.ended(Ok(address))
@@ -448,7 +457,7 @@ impl<'a> AddressService<'a> {
 
     /// Writes checked values over an address whose customer is locked, if they differ.
     async fn update_in(&self, tx: &mut Tx<'_>, before: Address, values: AddressInput) -> Result<Address> {
-        let mut after = with_values(before.id, before.customer_id, values, before.audit.clone());
+        let mut after = with_address_values(before.id, before.customer_id, values, before.audit.clone());
         if after == before {
             return Ok(before);
         }
@@ -492,7 +501,12 @@ impl<'a> AddressService<'a> {
     }
 }
 
-fn with_values(id: AddressId, customer_id: CustomerId, values: AddressInput, audit: Audit) -> Address {
+pub(crate) fn with_address_values(
+    id: AddressId,
+    customer_id: CustomerId,
+    values: AddressInput,
+    audit: Audit,
+) -> Address {
     let AddressInput { street, number, city, region, postal_code, country, version: _ } = values;
     Address { id, customer_id, street, number, city, region, postal_code, country, audit }
 }

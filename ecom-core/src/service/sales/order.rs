@@ -15,6 +15,7 @@ use crate::domain::platform::outbox::{EventDetails, EventKind};
 use crate::domain::sales::bill::{Bill, BillFilter, BillKind, BillPatch, BillSort};
 use crate::domain::sales::cart::{Cart, CartAccess, CartState};
 use crate::domain::sales::order::change::{self, Offers, Stamp, Step, StockChange};
+use crate::domain::sales::order::explain::OrderExplanation;
 use crate::domain::sales::order::input::{
     BuyerFrom, CancelUnits, CheckedLine, CheckedOrder, CheckoutInput, OrderEdit, OrderInput, OrderPatch, SkuRef,
 };
@@ -146,6 +147,18 @@ impl<'a> OrderService<'a> {
         self.who.require(Permission::BillsRead)?;
         let found = self.cx.storage.connect().await?.orders().records(&[id]).await?.pop();
         found.filter(|r| r.order.audit.is_live()).ok_or_else(|| Error::not_found(Entity::Order, id))
+    }
+
+    /// Explains where each amount of a live order comes from: of its lines, its bills and credit notes, and of the order
+    /// itself (R18, R27, R35). It requires `orders:read` and `bills:read`.
+    ///
+    /// # Errors
+    /// `NotFound`, `Unavailable`.
+    pub async fn explain(&self, id: OrderId) -> Result<OrderExplanation> {
+        let record = self.record(id).await?;
+        // Read afterwards, so that it has an entry for each version up to that of the record.
+        let history = self.cx.storage.connect().await?.orders().history(id).await?;
+        Ok(record.explain(&history))
     }
 
     /// Returns a page of orders with their lines and, with [`Paging::Offset`], how many match, counted up to
@@ -299,8 +312,10 @@ impl<'a> OrderService<'a> {
         let changed: BTreeSet<_> = edit.change.iter().map(|c| c.line_id).collect();
         let of_lines = before.order.lines.iter().filter(|l| changed.contains(&l.id)).filter_map(|l| l.sku_id);
         let offers = lock_offers(tx, of_lines.collect(), edit.add.iter()).await?;
-        let step = before.edit(&edit, &offers, &self.stamp())?;
-        let saved = self.save(tx, before, step).await;
+        let saved = match before.edit(&edit, &offers, &self.stamp())? {
+            Some(step) => self.save(tx, before, step).await.map(|saved| saved.order),
+            None => Ok(before.order),
+        };
         tx.ended(saved)
     }
 
@@ -432,9 +447,7 @@ impl<'a> OrderService<'a> {
         let mut before = self.lock(tx, id, Some(expected)).await?;
         if before.order.status != OrderStatus::Canceled {
             let step = before.cancel(&self.stamp())?;
-            let canceled = step.record.clone();
-            self.save(tx, before, step).await?;
-            before = canceled;
+            before = self.save(tx, before, step).await?;
         }
         let step = before.delete(&self.stamp());
         let saved = self.save(tx, before, step).await.map(drop);
@@ -462,7 +475,7 @@ impl<'a> OrderService<'a> {
         before.order.audit.check_deleted("order", id)?;
         expected.check(Entity::Order, id, before.order.audit.version, self.cx.config.last_write_wins)?;
         let step = before.restore(&self.stamp());
-        let saved = self.save(tx, before, step).await;
+        let saved = self.save(tx, before, step).await.map(|saved| saved.order);
         tx.ended(saved)
     }
 
@@ -477,7 +490,7 @@ impl<'a> OrderService<'a> {
         tx.started();
         let before = self.lock(tx, id, expected).await?;
         let changed = match step(&before, &self.stamp())? {
-            Some(step) => self.save(tx, before, step).await,
+            Some(step) => self.save(tx, before, step).await.map(|saved| saved.order),
             None => Ok(before.order),
         };
         tx.ended(changed)
@@ -498,7 +511,7 @@ impl<'a> OrderService<'a> {
     }
 
     /// Writes a change of an order that the transaction has locked, with its movements of stock and its event.
-    async fn save(&self, tx: &mut Tx<'_>, before: OrderRecord, step: Step) -> Result<Order> {
+    async fn save(&self, tx: &mut Tx<'_>, before: OrderRecord, step: Step) -> Result<OrderRecord> {
         let Step { mut record, stock, change } = step;
         let skus: Vec<SkuId> = stock.iter().map(|s| s.sku_id).collect();
         let levels = if skus.is_empty() { Vec::new() } else { tx.inventory().lock(&skus).await? };
@@ -527,7 +540,7 @@ impl<'a> OrderService<'a> {
         };
         changes.push(changed(&record.order, kind, self.who.actor()));
         tx.emit_all(changes).await?;
-        Ok(record.order)
+        Ok(record)
     }
 }
 

@@ -15,8 +15,9 @@ use crate::error::{Error, Result};
 use crate::paging::Paging;
 use crate::platform::OutboxPosition;
 use crate::sales::{
-    AddressFilter, AddressInput, CartAccess, CartFilter, CartInput, CartLineInput, CartLinePatch, CartPatch,
-    CustomerFilter, CustomerInput, CustomerSort,
+    AddressFilter, AddressInput, BillFilter, BillPatch, BillSort, CancelUnits, CartAccess, CartFilter, CartInput,
+    CartLineInput, CartLinePatch, CartPatch, CheckoutInput, CustomerFilter, CustomerInput, CustomerSort,
+    DeliveryMethod, LineChange, OrderEdit, OrderFilter, OrderInput, OrderLineInput, OrderPatch, OrderSort,
 };
 use crate::stock::{StockAdjustment, StockReason};
 
@@ -45,6 +46,10 @@ pub async fn what_a_principal_may_not_do_is_refused_before_anything_happens(f: &
     let (cart, token) = (made.cart.cart, CartAccess::from(made.token.unwrap()));
     let cart_line = cart.lines[0].id;
     let other_cart = people.carts().create(&CartInput::default()).await.unwrap().cart.cart;
+    let line = OrderLineInput::new(sku, 1, p.skus[0].price.amount());
+    let order = OrderInput::new(ada.id, DeliveryMethod::OnHand).line(line);
+    let placed = people.orders().place(&order).await.unwrap();
+    let bill = people.bills().of_order(placed.id).await.unwrap().remove(0);
     let before = f.snapshot().await;
 
     let mut needed = HashSet::new();
@@ -80,6 +85,63 @@ pub async fn what_a_principal_may_not_do_is_refused_before_anything_happens(f: &
     let import = shop.import().products(std::io::empty(), ImportOptions::default(), |_| {}).await.map(drop);
     refused("import products", w, import);
 
+    let edit = OrderEdit::default().with(LineChange::quantity(placed.lines[0].id, 0));
+    let paid = BillPatch { paid: Some(true), ..BillPatch::default() };
+    let units = [CancelUnits { line_id: placed.lines[0].id, quantity: 1 }];
+    let who = without(P::OrdersRead);
+    let orders = f.shop.acting_as(&who).orders();
+    let r = P::OrdersRead;
+    refused("read an order", r, orders.get(placed.id, IncludeDeleted::No).await.map(drop));
+    refused("read an order by number", r, orders.get_by_number(&placed.number, IncludeDeleted::No).await.map(drop));
+    refused("read the record of an order", r, orders.record(placed.id).await.map(drop));
+    refused("explain an order", r, orders.explain(placed.id).await.map(drop));
+    refused("read the history of an order", r, orders.history(placed.id).await.map(drop));
+    let all = OrderFilter::default();
+    refused("list orders", r, orders.list(&all, OrderSort::default(), &Paging::first(1)).await.map(drop));
+    let who = without(P::OrdersWrite);
+    let orders = f.shop.acting_as(&who).orders();
+    let w = P::OrdersWrite;
+    refused("place an order", w, orders.place(&order).await.map(drop));
+    let checkout = CheckoutInput::new(DeliveryMethod::OnHand);
+    let staff = &CartAccess::Permission;
+    refused("check out a cart", w, orders.checkout(cart.id, staff, &checkout).await.map(drop));
+    refused("edit an order", w, orders.edit(placed.id, v(1), &edit).await.map(drop));
+    refused("patch an order", w, orders.patch(placed.id, v(1), OrderPatch::default()).await.map(drop));
+    refused("start an order", w, orders.start(placed.id, v(1)).await.map(drop));
+    refused("deliver an order", w, orders.deliver(placed.id, v(1)).await.map(drop));
+    refused("cancel an order", w, orders.cancel(placed.id).await.map(drop));
+    refused("cancel units", w, orders.cancel_units(placed.id, v(1), &units).await.map(drop));
+    refused("delete an order", w, orders.delete(placed.id, v(1)).await);
+    refused("restore an order", w, orders.restore(placed.id, v(1)).await.map(drop));
+    let who = without(P::OrdersDiscount);
+    let shop = f.shop.acting_as(&who);
+    let w = P::OrdersDiscount;
+    refused("give a discount", w, shop.orders().place(&order.clone().discount(1)).await.map(drop));
+    refused(
+        "give a discount on an order",
+        w,
+        shop.orders().edit(placed.id, v(1), &edit.clone().discount(1)).await.map(drop),
+    );
+    let discount = BillPatch { discount: crate::common::Patch::Set(1.into()), ..BillPatch::default() };
+    refused("give a discount on a bill", w, shop.bills().patch(bill.id, v(1), discount).await.map(drop));
+    let who = without(P::BillsRead);
+    let shop = f.shop.acting_as(&who);
+    let r = P::BillsRead;
+    refused("read a bill", r, shop.bills().get(bill.id).await.map(drop));
+    refused("read a bill by number", r, shop.bills().get_by_number(&bill.number).await.map(drop));
+    refused("read the bills of an order", r, shop.bills().of_order(placed.id).await.map(drop));
+    let list = shop.bills().list(&BillFilter::default(), BillSort::default(), &Paging::first(1)).await.map(drop);
+    refused("list bills", r, list);
+    refused("read the bills of a record", r, shop.orders().record(placed.id).await.map(drop));
+    let who = without(P::BillsWrite);
+    let shop = f.shop.acting_as(&who);
+    let w = P::BillsWrite;
+    refused("pay a bill", w, shop.bills().patch(bill.id, v(1), paid.clone()).await.map(drop));
+    refused("place a paid order", w, shop.orders().place(&order.clone().paid(true)).await.map(drop));
+    refused("choose the number of a bill", w, shop.orders().place(&order.clone().bill_number("B-1")).await.map(drop));
+    let who = without(P::AuditRun);
+    refused("audit the shop", P::AuditRun, f.shop.acting_as(&who).audit().run().await.map(drop));
+
     let who = without(P::CategoriesWrite);
     let shop = f.shop.acting_as(&who);
     let categories = shop.categories();
@@ -107,6 +169,8 @@ pub async fn what_a_principal_may_not_do_is_refused_before_anything_happens(f: &
     refused("delete a customer", w, customers.delete(ada.id, v(1), DeleteMode::Soft).await);
     refused("restore a customer", w, customers.restore(ada.id, v(1)).await.map(drop));
     refused("create an address", w, addresses.create(ada.id, &home).await.map(drop));
+    let import = shop.import().customers(std::io::empty(), ImportOptions::default(), |_| {}).await.map(drop);
+    refused("import customers", w, import);
     refused("replace an address", w, addresses.replace(address.id, v(1), &home).await.map(drop));
     refused("patch an address", w, addresses.patch(address.id, v(1), from(&json!({ "city": "Rye" }))).await.map(drop));
     refused("delete an address", w, addresses.delete(address.id, v(1)).await);
@@ -139,6 +203,9 @@ pub async fn what_a_principal_may_not_do_is_refused_before_anything_happens(f: &
     refused("create the cart of a customer", w, carts.create(&own).await.map(drop));
     let foreign = CartInput::default().source("shop").external_id("1");
     refused("create an imported cart", w, carts.create(&foreign).await.map(drop));
+    let import = f.shop.acting_as(&who).import();
+    let import = import.carts(std::io::empty(), ImportOptions::default(), |_| {}).await.map(drop);
+    refused("import carts", w, import);
     refused("patch a cart", w, carts.patch(cart.id, staff, v(1), CartPatch::default()).await.map(drop));
     refused("delete a cart", w, carts.delete(cart.id, staff, v(1)).await);
     refused("add a line", w, carts.add_line(cart.id, staff, any, &line).await.map(drop));
@@ -168,6 +235,8 @@ pub async fn what_a_principal_may_not_do_is_refused_before_anything_happens(f: &
     let (i, options) = (P::ImportRun, ImportOptions::default);
     refused("import products", i, import.products(std::io::empty(), options(), |_| {}).await.map(drop));
     refused("import categories", i, import.categories(std::io::empty(), options(), |_| {}).await.map(drop));
+    refused("import customers", i, import.customers(std::io::empty(), options(), |_| {}).await.map(drop));
+    refused("import carts", i, import.carts(std::io::empty(), options(), |_| {}).await.map(drop));
     let who = without(P::IndexWrite);
     let index = f.shop.acting_as(&who).index();
     refused("follow the log", P::IndexWrite, index.catch_up().await.map(drop));
@@ -245,6 +314,11 @@ pub async fn what_a_principal_may_not_do_is_refused_before_anything_happens(f: &
         shop.carts().assign_in(&mut tx, cart.id, &token, ada.id).await.map(drop),
     );
     refused("read a cart in", P::CartsRead, shop.carts().get_in(&mut tx, cart.id, staff).await.map(drop));
+    refused("place an order in", P::OrdersWrite, shop.orders().place_in(&mut tx, &order).await.map(drop));
+    refused("cancel an order in", P::OrdersWrite, shop.orders().cancel_in(&mut tx, placed.id).await.map(drop));
+    refused("edit an order in", P::OrdersWrite, shop.orders().edit_in(&mut tx, placed.id, v(1), &edit).await.map(drop));
+    let pay = shop.bills().patch_in(&mut tx, bill.id, v(1), &paid).await.map(drop);
+    refused("pay a bill in", P::BillsWrite, pay);
     refused("adjust_in", P::StockAdjust, shop.inventory().adjust_in(&mut tx, adjustment_of(sku)).await.map(drop));
     drop(tx);
 

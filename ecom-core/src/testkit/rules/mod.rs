@@ -10,6 +10,7 @@ mod consumers;
 mod customers;
 mod errors;
 mod idempotency;
+mod imports;
 mod index;
 mod input;
 mod orders;
@@ -80,6 +81,7 @@ suite! {
         orders: __shop_orders,
         reviews: __shop_reviews,
         carts: __shop_carts,
+        imports: __shop_imports,
         access: __shop_access,
         idempotency: __shop_idempotency,
     }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::ShopFixture;
 use super::support::{conflict, fields, from, me, v};
+use crate::access::{Permission, Principal};
 use crate::config::ShopConfig;
 use crate::domain::catalog::product::Product;
 use crate::domain::common::{DeleteMode, ExpectedVersion, IncludeDeleted};
@@ -14,12 +15,13 @@ use crate::domain::platform::outbox::EventKind;
 use crate::domain::sales::bill::{BillFilter, BillKind, BillPatch, BillSort, BillStatus};
 use crate::domain::sales::cart::{CartAccess, CartInput, CartLineInput, CartToken};
 use crate::domain::sales::customer::Customer;
+use crate::domain::sales::order::explain::{AmountName, ExplainedKind};
 use crate::domain::sales::order::input::{
     CancelUnits, CheckoutInput, LineChange, OrderEdit, OrderInput, OrderLineInput, OrderPatch,
 };
 use crate::domain::sales::order::{ChangeKind, DeliveryMethod, Order, OrderFilter, OrderSort, OrderStatus};
 use crate::domain::stock::inventory::StockReason;
-use crate::error::{Conflict, ErrorCode, FieldCode, Result, SalesConflict, StockConflict};
+use crate::error::{Conflict, Error, ErrorCode, FieldCode, Result, SalesConflict, StockConflict};
 use crate::id::OrderId;
 use crate::paging::Paging;
 use crate::testkit::faults::Fault;
@@ -27,6 +29,7 @@ use crate::testkit::faults::Fault;
 tests! {
     __shop_orders: [
         r07_an_order_takes_stock_and_writes_ledger_bill_and_history,
+        r18_every_amount_of_an_order_is_explained,
         r07_the_demand_of_all_lines_is_summed_and_every_shortage_is_named,
         r07_orders_placed_at_once_sell_each_piece_once,
         r07_orders_of_several_processes_sell_each_piece_once,
@@ -105,6 +108,40 @@ impl ShopFixture {
         let report = self.shop.audit().run().await.unwrap();
         assert!(report.is_clean(), "the audit must be clean: {report:#?}");
     }
+}
+
+/// Every amount of an order is explained by parts that add up to it, which needs the permissions to read orders and bills.
+pub async fn r18_every_amount_of_an_order_is_explained(f: &ShopFixture) {
+    let (pen, ink) = (stocked(f, "Pen", 10).await, stocked(f, "Ink", 5).await);
+    let mut input = guest(json!([line(&pen, 3), line(&ink, 1)]));
+    (input.discount, input.paid) = (Some("0.99".parse().unwrap()), true);
+    let orders = f.shop.orders();
+    let order = orders.place(&input).await.unwrap();
+    let units = |quantity| [CancelUnits { line_id: order.lines[0].id, quantity }];
+    orders.cancel_units(order.id, v(1), &units(1)).await.unwrap();
+    orders.cancel_units(order.id, v(2), &units(2)).await.unwrap();
+    orders.cancel(order.id).await.unwrap();
+    let explained = orders.explain(order.id).await.unwrap();
+    assert_eq!((explained.order_id, &explained.number, explained.version), (order.id, &order.number, 4));
+    for amount in &explained.amounts {
+        assert!(amount.adds_up() && !amount.formula.is_empty() && !amount.of.label.is_empty(), "{amount:#?}");
+    }
+    let of = |kind: ExplainedKind| explained.amounts.iter().filter(|a| a.of.kind == kind).collect::<Vec<_>>();
+    assert_eq!((of(ExplainedKind::Line).len(), of(ExplainedKind::Bill).len()), (8, 3));
+    let notes = of(ExplainedKind::CreditNote);
+    let first: Vec<&str> = notes.iter().map(|a| a.parts[0].label.as_str()).step_by(3).collect();
+    assert_eq!(first[..2], ["unit 1 of 3 of line 1 (Pen)", "units 2–3 of 3 of line 1 (Pen)"]);
+    assert!(notes.len() == 9 && first[2].starts_with("bill BILL-"), "{first:?}");
+    let due = explained.amounts.last().unwrap();
+    assert_eq!((due.of.name, due.amount.minor(), due.parts.len()), (AmountName::Due, 0, 4));
+
+    for missing in [Permission::OrdersRead, Permission::BillsRead] {
+        let who = Principal::new("user:clerk", Permission::ALL.iter().copied().filter(|p| *p != missing));
+        let refused = f.shop.acting_as(&who).orders().explain(order.id).await;
+        assert!(matches!(refused, Err(Error::Forbidden { permission }) if permission == missing), "{refused:?}");
+    }
+    let gone = orders.explain(OrderId(uuid::Uuid::nil())).await;
+    assert_eq!(code(&gone), Some(ErrorCode::NotFound));
 }
 
 /// Placing an order takes the stock and writes the ledger, the bill and the history, and the order reads as it was placed.

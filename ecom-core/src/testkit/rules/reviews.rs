@@ -494,6 +494,7 @@ pub async fn the_rating_follows_every_write(f: &ShopFixture) {
 
 /// Reviews are counted meanwhile, so that the rating is right once it comes from reviews again.
 pub async fn an_external_rating_stays(f: &ShopFixture) {
+    use EventKind as K;
     let p = f.plain("Lamp").await;
     let first = f.review(&p, &json!({ "rating": 5 })).await;
     let external =
@@ -506,8 +507,7 @@ pub async fn an_external_rating_stays(f: &ShopFixture) {
     reviews.delete(first.id, v(1)).await.unwrap();
     f.review(&p, &json!({ "rating": 2 })).await;
     assert_eq!(f.fresh(p.id).await, imported, "the product stays as it is, with its revision");
-    let kinds: Vec<EventKind> = f.events_after(start).await.iter().map(|e| e.kind).collect();
-    use EventKind as K;
+    let kinds: Vec<K> = f.events_after(start).await.iter().map(|e| e.kind).collect();
     assert_eq!(kinds, [K::ReviewCreated, K::ReviewUpdated, K::ReviewDeleted, K::ReviewCreated]);
     f.ratings_are_exact("the tally follows").await;
     // The rating comes from reviews again.

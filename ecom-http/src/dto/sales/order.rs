@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use ecom_core::common::Attributes;
 use ecom_core::id::OrderLineId;
-use ecom_core::money::{ExactDecimal, Money};
+use ecom_core::money::{Currency, ExactDecimal, Money};
 use ecom_core::sales::{
-    Buyer, CancelUnits, ChangeKind, DeliveryMethod, LineChange, LineKind, Order, OrderChange, OrderEdit, OrderLine,
-    OrderLineInput, OrderStatus, PostalAddress,
+    AmountName, Buyer, CancelUnits, ChangeKind, DeliveryMethod, ExplainedKind, LineChange, LineKind, Order,
+    OrderChange, OrderEdit, OrderExplanation, OrderLine, OrderLineInput, OrderStatus, PostalAddress,
 };
 use serde::{Deserialize, Deserializer, Serialize};
 use uuid::Uuid;
@@ -365,6 +365,82 @@ impl OrderChangeView<'_> {
 impl<'a> From<&'a OrderChange> for OrderChangeView<'a> {
     fn from(c: &'a OrderChange) -> Self {
         Self { seq: c.seq, kind: c.kind, from: c.from, to: c.to, data: &c.data, actor: c.actor.as_str(), at: c.at }
+    }
+}
+
+/// Where the amounts of an order come from.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct OrderExplanationView<'a> {
+    /// The id of the order.
+    pub order_id: Uuid,
+    /// The number of the order.
+    #[schema(example = "ORD-2026-000123")]
+    pub number: &'a str,
+    /// The version of the order that is explained.
+    pub version: i64,
+    /// The currency of all amounts, as its ISO 4217 code.
+    #[schema(example = "USD")]
+    pub currency: &'static str,
+    /// The amounts of the lines by position, of the bills, of the credit notes, and of the order.
+    pub amounts: Vec<ExplainedAmountView<'a>>,
+}
+
+/// An amount of an order, and where it comes from.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct ExplainedAmountView<'a> {
+    /// Which amount it is.
+    pub of: AmountOfView<'a>,
+    /// The amount.
+    pub amount: Amount,
+    /// How the amount is computed, with the number of the rule.
+    #[schema(example = "quantity × unit price, canceled units included (R18)")]
+    pub formula: &'a str,
+    /// The parts, which add up to the amount.
+    pub parts: Vec<AmountPartView<'a>>,
+}
+
+/// The name of an amount of an order.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct AmountOfView<'a> {
+    /// What the amount belongs to.
+    pub kind: ExplainedKind,
+    /// The id of the line, the bill, the credit note or the order.
+    pub id: Uuid,
+    /// The line, bill, credit note or order, for people.
+    #[schema(example = "line 1 (Field Notebook)")]
+    pub label: &'a str,
+    /// Which of its amounts it is.
+    pub name: AmountName,
+}
+
+/// A part of an amount of an order.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct AmountPartView<'a> {
+    /// What the part is.
+    #[schema(example = "3 × 4.50 USD")]
+    pub label: &'a str,
+    /// The part, which is negative if it is subtracted.
+    pub amount: Amount,
+}
+
+impl<'a> OrderExplanationView<'a> {
+    pub(crate) const FIELDS: &'static [&'static str] = &["order_id", "number", "version", "currency", "amounts"];
+
+    pub(crate) fn of(explanation: &'a OrderExplanation, currency: Currency, numbers: bool) -> Self {
+        let money = |m: Money| Amount::new(m.amount(), numbers);
+        let amounts = explanation.amounts.iter().map(|a| ExplainedAmountView {
+            of: AmountOfView { kind: a.of.kind, id: a.of.id, label: &a.of.label, name: a.of.name },
+            amount: money(a.amount),
+            formula: &a.formula,
+            parts: a.parts.iter().map(|p| AmountPartView { label: &p.label, amount: money(p.amount) }).collect(),
+        });
+        Self {
+            order_id: explanation.order_id.0,
+            number: &explanation.number,
+            version: explanation.version,
+            currency: currency.code(),
+            amounts: amounts.collect(),
+        }
     }
 }
 

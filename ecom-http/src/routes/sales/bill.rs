@@ -9,7 +9,9 @@ use uuid::Uuid;
 use crate::dto::{BillView, Item, List};
 use crate::error::ApiResult;
 use crate::etag::Stamp;
-use crate::extract::{ById, ByNumber, Cursor, Id, IfMatchHeader, Json, Key, Pages, Query, Shape, moment, word};
+use crate::extract::{
+    ById, ByNumber, Cursor, Id, IfMatchHeader, Json, Key, Numbers, Pages, Query, Shape, moment, word,
+};
 use crate::headers::private;
 use crate::openapi::NotModified;
 use crate::resource::{Format, Reply, Resource, Shown, Write};
@@ -103,13 +105,17 @@ pub(crate) async fn read(reply: Reply, key: Key, Query((shape,)): Query<(Shape,)
 /// The body is a merge patch (RFC 7396). The payment type can change while the bill is open, and the discount also only
 /// while none of its lines has canceled units. A paid bill stays paid.
 #[utoipa::path(
-    patch, path = "/bills/{id}", tag = "bills", params(ById, IfMatchHeader), request_body = BillPatch,
+    patch, path = "/bills/{id}", tag = "bills", params(ById, IfMatchHeader, Numbers), request_body = BillPatch,
     responses((status = 200, description = "The changed bill", body = Item<BillView>))
 )]
-pub(crate) async fn patch(w: Write<BillId>, Query(()): Query<()>, Json(patch): Json<BillPatch>) -> ApiResult {
+pub(crate) async fn patch(
+    w: Write<BillId>,
+    Query((numbers,)): Query<(Numbers,)>,
+    Json(patch): Json<BillPatch>,
+) -> ApiResult {
     let read = w.read(patch.version)?;
     let done = w.shop().bills().patch(w.id, read, patch).await;
-    w.written(&w.done(done)?, &())
+    w.written(&w.done(done)?, &numbers)
 }
 
 /// List the bills of an order

@@ -101,7 +101,8 @@ pub(crate) async fn list(
 /// Create a cart
 ///
 /// Without `customer_id`, the cart is a guest's, and the response has its `token`, which cannot be read again. A customer
-/// has at most one open cart: if there is one, it takes over the lines and is returned with status 200.
+/// has at most one open cart: if there is one, it takes over the lines and is returned with status 200. `Idempotency-Key`
+/// is refused for a guest's cart, because the response has a secret, and responses are stored in clear.
 #[utoipa::path(
     post, path = "/carts", tag = "carts", params(Numbers),
     request_body(content = CartInput, description = "The body can be empty."),
@@ -113,10 +114,17 @@ pub(crate) async fn list(
 pub(crate) async fn create(
     reply: Reply,
     Query((numbers,)): Query<(Numbers,)>,
-    OptionalJson(input): OptionalJson<CartInput>,
+    Post { body: OptionalJson(input), keyed }: Post<OptionalJson<CartInput>>,
 ) -> ApiResult {
-    let done = reply.shop().carts().create(&input).await?;
-    if done.created { reply.created(&done, &numbers) } else { reply.written(&done, &numbers) }
+    if input.customer_id.is_none() {
+        keyed.refuse("the response has the token of the cart, which is not stored: send the request without a key")?;
+    }
+    let carts = reply.shop().carts();
+    let within = |mut tx| async { Ok((carts.create_in(&mut tx, &input).await?, tx)) };
+    let render = |done: &CreatedCart| {
+        if done.created { reply.created(done, &numbers) } else { reply.written(done, &numbers) }
+    };
+    Ok(keyed.answer(&reply, carts.create(&input), within, render).await?)
 }
 
 /// Read a cart
@@ -183,10 +191,13 @@ pub(crate) async fn add_line(
     w: Write<CartId>,
     CartKey(access): CartKey,
     Query((numbers,)): Query<(Numbers,)>,
-    Json(line): Json<CartLineInput>,
+    Post { body: Json(line), keyed }: Post<Json<CartLineInput>>,
 ) -> ApiResult {
-    let done = w.shop().carts().add_line(w.id, &access, w.read(None)?, &line).await;
-    w.written(&w.done(done)?, &numbers)
+    let read = w.read(None)?;
+    let carts = w.shop().carts();
+    let within = |mut tx| async { Ok((carts.add_line_in(&mut tx, w.id, &access, read, &line).await?, tx)) };
+    let render = |cart: &PricedCart| w.written(cart, &numbers);
+    w.done(keyed.answer(&w, carts.add_line(w.id, &access, read, &line), within, render).await)
 }
 
 /// Remove all lines of a cart
@@ -258,11 +269,16 @@ pub(crate) async fn merge(
     Id(id): Id<CartId>,
     CartKey(access): CartKey,
     Query((numbers,)): Query<(Numbers,)>,
-    Json(input): Json<MergeInput>,
+    Post { body: Json(input), keyed }: Post<Json<MergeInput>>,
 ) -> ApiResult {
-    let into = CartId(input.into);
-    let done = reply.shop().carts().merge(id, &access, into, &input.access()).await?;
-    reply.written(&done, &numbers)
+    let (into, into_access) = (CartId(input.into), input.access());
+    let carts = reply.shop().carts();
+    let within = |mut tx| async {
+        let merged = carts.merge_in(&mut tx, id, &access, into, &into_access).await?;
+        Ok((merged, tx))
+    };
+    let render = |cart: &PricedCart| reply.written(cart, &numbers);
+    Ok(keyed.answer(&reply, carts.merge(id, &access, into, &into_access), within, render).await?)
 }
 
 /// Assign a guest's cart to a customer
@@ -278,10 +294,12 @@ pub(crate) async fn assign(
     Id(id): Id<CartId>,
     CartKey(access): CartKey,
     Query((numbers,)): Query<(Numbers,)>,
-    Json(input): Json<AssignInput>,
+    Post { body: Json(input), keyed }: Post<Json<AssignInput>>,
 ) -> ApiResult {
-    let done = reply.shop().carts().assign(id, &access, CustomerId(input.customer_id)).await?;
-    reply.written(&done, &numbers)
+    let (carts, customer) = (reply.shop().carts(), CustomerId(input.customer_id));
+    let within = |mut tx| async { Ok((carts.assign_in(&mut tx, id, &access, customer).await?, tx)) };
+    let render = |cart: &PricedCart| reply.written(cart, &numbers);
+    Ok(keyed.answer(&reply, carts.assign(id, &access, customer), within, render).await?)
 }
 
 /// Check out a cart

@@ -54,6 +54,7 @@ fn routes() -> Routes {
         routes!(order::start),
         routes!(order::deliver),
         routes!(order::history),
+        routes!(order::explain),
         routes!(order::of_customer),
         routes!(bill::list),
         routes!(bill::read, bill::patch),

@@ -1,24 +1,24 @@
 //! Routes of orders and of their lines. All responses contain personal data, so shared caches must not store them.
 
-use axum::http::header::ETAG;
 use ecom_core::common::{ExpectedVersion, IncludeDeleted};
 use ecom_core::id::{CustomerId, OrderId, OrderLineId, SkuId};
 use ecom_core::sales::{
-    DeliveryMethod, Order, OrderChange, OrderEdit, OrderFilter, OrderInput, OrderLine, OrderPatch, OrderSort,
-    OrderStatus, SalesConflict,
+    DeliveryMethod, Order, OrderChange, OrderEdit, OrderExplanation, OrderFilter, OrderInput, OrderLine, OrderPatch,
+    OrderSort, OrderStatus, SalesConflict,
 };
 use ecom_core::{Conflict, Entity, Error, FieldCode, ValidationErrors};
 use serde::Deserialize;
 use uuid::Uuid;
 
 use crate::dto::{
-    AddLineInput, CancelInput, ChangeLineInput, Item, List, OrderChangeView, OrderLineView, OrderView, shown_lines,
+    AddLineInput, CancelInput, ChangeLineInput, Item, List, OrderChangeView, OrderExplanationView, OrderLineView,
+    OrderView, shown_lines,
 };
 use crate::error::{ApiError, ApiResult};
 use crate::etag::Stamp;
 use crate::extract::{
-    ById, ByLine, ByNumber, Cursor, Id, IfMatchHeader, Json, Key, LineId, OptionalJson, Pages, Picked, Query, Shape,
-    ShowDeleted, Version, VersionBody, moment, word,
+    ById, ByLine, ByNumber, Cursor, Id, IfMatchHeader, Json, Key, LineId, Numbers, OptionalJson, Pages, Picked, Query,
+    Shape, ShowDeleted, Version, VersionBody, moment, word,
 };
 use crate::headers::{located, no_content, private};
 use crate::idempotency::Post;
@@ -48,6 +48,23 @@ impl Shown for OrderLine {
 
     fn view(&self, format: &Format) -> OrderLineView<'_> {
         OrderLineView::of(self, format.numbers)
+    }
+}
+
+impl Shown for OrderExplanation {
+    const FIELDS: &'static [&'static str] = OrderExplanationView::FIELDS;
+    type View<'a> = OrderExplanationView<'a>;
+
+    fn view(&self, format: &Format) -> OrderExplanationView<'_> {
+        OrderExplanationView::of(self, format.currency, format.numbers)
+    }
+}
+
+impl Resource for OrderExplanation {
+    const COLLECTION: &'static str = Order::COLLECTION;
+
+    fn stamp(&self) -> Stamp {
+        Stamp { id: self.order_id.0, version: self.version, revision: self.version }
     }
 }
 
@@ -176,19 +193,19 @@ pub(crate) async fn of_customer(
 /// Takes the stock of all lines, or fails with the SKUs of which too little is available. The prices in the request must
 /// be the current ones (R8). Makes a bill with the order.
 #[utoipa::path(
-    post, path = "/orders", tag = "orders", request_body = OrderInput,
+    post, path = "/orders", tag = "orders", params(Numbers), request_body = OrderInput,
     responses(
         (status = 201, description = "The placed order; `Location` has its path", body = Item<OrderView>),
     )
 )]
 pub(crate) async fn place(
     reply: Reply,
-    Query(()): Query<()>,
+    Query((numbers,)): Query<(Numbers,)>,
     Post { body: Json(input), keyed }: Post<Json<OrderInput>>,
 ) -> ApiResult {
     let orders = reply.shop().orders();
     let within = |mut tx| async { Ok((orders.place_in(&mut tx, &input).await?, tx)) };
-    let render = |placed: &_| reply.created::<Order>(placed, &());
+    let render = |placed: &_| reply.created::<Order>(placed, &numbers);
     Ok(keyed.answer(&reply, orders.place(&input), within, render).await?)
 }
 
@@ -211,13 +228,17 @@ pub(crate) async fn read(reply: Reply, key: Key, Query((shape, deleted)): Query<
 ///
 /// The body is a merge patch (RFC 7396). The order must be pending or in progress.
 #[utoipa::path(
-    patch, path = "/orders/{id}", tag = "orders", params(ById, IfMatchHeader), request_body = OrderPatch,
+    patch, path = "/orders/{id}", tag = "orders", params(ById, IfMatchHeader, Numbers), request_body = OrderPatch,
     responses((status = 200, description = "The changed order", body = Item<OrderView>))
 )]
-pub(crate) async fn patch(w: Write<OrderId>, Query(()): Query<()>, Json(patch): Json<OrderPatch>) -> ApiResult {
+pub(crate) async fn patch(
+    w: Write<OrderId>,
+    Query((numbers,)): Query<(Numbers,)>,
+    Json(patch): Json<OrderPatch>,
+) -> ApiResult {
     let read = w.read(patch.version)?;
     let done = w.shop().orders().patch(w.id, read, patch).await;
-    w.written(&w.done(done)?, &())
+    w.written(&w.done(done)?, &numbers)
 }
 
 /// Cancel and delete an order
@@ -237,19 +258,19 @@ pub(crate) async fn delete(w: Write<OrderId>, Query((version,)): Query<(Version,
 ///
 /// The order stays canceled.
 #[utoipa::path(
-    post, path = "/orders/{id}/restore", tag = "orders", params(ById, IfMatchHeader, Version),
+    post, path = "/orders/{id}/restore", tag = "orders", params(ById, IfMatchHeader, Version, Numbers),
     request_body(content = VersionBody, description = "The version that the client read. The body can be empty."),
     responses((status = 200, description = "The restored order", body = Item<OrderView>))
 )]
 pub(crate) async fn restore(
     w: Write<OrderId>,
-    Query((version,)): Query<(Version,)>,
+    Query((version, numbers)): Query<(Version, Numbers)>,
     Post { body, keyed }: Post<VersionBody>,
 ) -> ApiResult {
     let read = w.read_either(body.version, version.version)?;
     let orders = w.shop().orders();
     let within = |mut tx| async { Ok((orders.restore_in(&mut tx, w.id, read).await?, tx)) };
-    let render = |order: &_| w.written::<Order>(order, &());
+    let render = |restored: &_| w.written::<Order>(restored, &numbers);
     w.done(keyed.answer(&w, orders.restore(w.id, read), within, render).await)
 }
 
@@ -259,18 +280,18 @@ pub(crate) async fn restore(
 /// keep the price at which they were sold, unless `reprice` is true, and new lines have the current price. Lines on a
 /// bill that is paid, or of which units were canceled, do not change (R39).
 #[utoipa::path(
-    post, path = "/orders/{id}/edit", tag = "orders", params(ById, IfMatchHeader), request_body = OrderEdit,
+    post, path = "/orders/{id}/edit", tag = "orders", params(ById, IfMatchHeader, Numbers), request_body = OrderEdit,
     responses((status = 200, description = "The edited order", body = Item<OrderView>))
 )]
 pub(crate) async fn edit(
     w: Write<OrderId>,
-    Query(()): Query<()>,
+    Query((numbers,)): Query<(Numbers,)>,
     Post { body: Json(edit), keyed }: Post<Json<OrderEdit>>,
 ) -> ApiResult {
     let read = w.read(edit.version)?;
     let orders = w.shop().orders();
     let within = |mut tx| async { Ok((orders.edit_in(&mut tx, w.id, read, &edit).await?, tx)) };
-    let render = |order: &_| w.written::<Order>(order, &());
+    let render = |edited: &_| w.written::<Order>(edited, &numbers);
     w.done(keyed.answer(&w, orders.edit(w.id, read, &edit), within, render).await)
 }
 
@@ -324,21 +345,21 @@ fn of_line(error: Error, edit: &str, line: Option<OrderLineId>) -> Error {
 /// The order must be pending, and the line is sold at the current price. The response is the order with the new line;
 /// `Location` has the path of the line.
 #[utoipa::path(
-    post, path = "/orders/{id}/lines", tag = "orders", params(ById, IfMatchHeader), request_body = AddLineInput,
+    post, path = "/orders/{id}/lines", tag = "orders", params(ById, IfMatchHeader, Numbers), request_body = AddLineInput,
     responses(
         (status = 201, description = "The order with the new line; `Location` has its path", body = Item<OrderView>),
     )
 )]
 pub(crate) async fn add_line(
     w: Write<OrderId>,
-    Query(()): Query<()>,
+    Query((numbers,)): Query<(Numbers,)>,
     Post { body: Json(input), keyed }: Post<Json<AddLineInput>>,
 ) -> ApiResult {
     let read = w.read(input.version)?;
-    let (orders, edit) = (w.shop().orders(), input.into());
+    let (orders, edit) = (w.shop().orders(), OrderEdit::from(input));
     let within = |mut tx| async { Ok((orders.edit_in(&mut tx, w.id, read, &edit).await?, tx)) };
     let render = |order: &Order| {
-        let response = w.created(order, &())?;
+        let response = w.created(order, &numbers)?;
         // Positions only increase, so the new line is the last one.
         Ok(match order.lines.iter().max_by_key(|l| l.position) {
             Some(line) => located(response, &format!("{}/{}", w.target.path(), line.id)),
@@ -372,14 +393,14 @@ pub(crate) async fn read_line(
 ///
 /// The order must be pending. `DELETE` removes the line.
 #[utoipa::path(
-    patch, path = "/orders/{id}/lines/{line_id}", tag = "orders", params(ById, ByLine, IfMatchHeader),
+    patch, path = "/orders/{id}/lines/{line_id}", tag = "orders", params(ById, ByLine, IfMatchHeader, Numbers),
     request_body = ChangeLineInput,
     responses((status = 200, description = "The order with the changed line", body = Item<OrderView>))
 )]
 pub(crate) async fn change_line(
     w: Write<OrderId>,
     LineId(line): LineId<OrderLineId>,
-    Query(()): Query<()>,
+    Query((numbers,)): Query<(Numbers,)>,
     Json(input): Json<ChangeLineInput>,
 ) -> ApiResult {
     let read = w.read(input.version)?;
@@ -393,29 +414,26 @@ pub(crate) async fn change_line(
     }
     let done = w.shop().orders().edit(w.id, read, &input.of(line)).await;
     let order = w.done(done.map_err(|e| of_line(e, "change[0].", Some(line))))?;
-    w.written(&order, &())
+    w.written(&order, &numbers)
 }
 
 /// Remove a line from an order
 ///
-/// The order must be pending. Its stock is given back, and the entity tag of the response is that of the order after
-/// the change.
+/// The order must be pending. The stock of the line is given back.
 #[utoipa::path(
-    delete, path = "/orders/{id}/lines/{line_id}", tag = "orders", params(ById, ByLine, IfMatchHeader, Version),
-    responses((status = 204, description = "The line is removed; `ETag` is that of the order"))
+    delete, path = "/orders/{id}/lines/{line_id}", tag = "orders", params(ById, ByLine, IfMatchHeader, Version, Numbers),
+    responses((status = 200, description = "The order without the line", body = Item<OrderView>))
 )]
 pub(crate) async fn remove_line(
     w: Write<OrderId>,
     LineId(line): LineId<OrderLineId>,
-    Query((version,)): Query<(Version,)>,
+    Query((version, numbers)): Query<(Version, Numbers)>,
 ) -> ApiResult {
     let read = w.read(version.version)?;
     let removed = ChangeLineInput { quantity: Some(0), reprice: false, version: None };
     let done = w.shop().orders().edit(w.id, read, &removed.of(line)).await;
     let order = w.done(done.map_err(|e| of_line(e, "change[0].", Some(line))))?;
-    let mut response = no_content();
-    response.headers_mut().insert(ETAG, order.stamp().tag(""));
-    Ok(response)
+    w.written(&order, &numbers)
 }
 
 /// Cancel an order, or some of its units
@@ -425,13 +443,13 @@ pub(crate) async fn remove_line(
 /// their stock is given back, and each bill concerned gets a credit note. If no unit is left, the order is canceled. The
 /// order must be pending or in progress.
 #[utoipa::path(
-    post, path = "/orders/{id}/cancel", tag = "orders", params(ById, IfMatchHeader),
+    post, path = "/orders/{id}/cancel", tag = "orders", params(ById, IfMatchHeader, Numbers),
     request_body(content = CancelInput, description = "The units to cancel. The body can be empty."),
     responses((status = 200, description = "The order after the cancellation", body = Item<OrderView>))
 )]
 pub(crate) async fn cancel(
     w: Write<OrderId>,
-    Query(()): Query<()>,
+    Query((numbers,)): Query<(Numbers,)>,
     Post { body: OptionalJson(input), keyed }: Post<OptionalJson<CancelInput>>,
 ) -> ApiResult {
     let read = w.read(input.version)?;
@@ -453,7 +471,7 @@ pub(crate) async fn cancel(
         };
         Ok((order, tx))
     };
-    let render = |order: &_| w.written::<Order>(order, &());
+    let render = |order: &_| w.written::<Order>(order, &numbers);
     w.done(keyed.answer(&w, plain, within, render).await)
 }
 
@@ -462,19 +480,19 @@ pub(crate) async fn cancel(
 /// The order must be pending and have units to deliver. Its lines can no longer be edited. A version is optional,
 /// because an order can be started only once.
 #[utoipa::path(
-    post, path = "/orders/{id}/start", tag = "orders", params(ById, IfMatchHeader, Version),
+    post, path = "/orders/{id}/start", tag = "orders", params(ById, IfMatchHeader, Version, Numbers),
     request_body(content = VersionBody, description = "The version that the client read. The body can be empty."),
     responses((status = 200, description = "The order in progress", body = Item<OrderView>))
 )]
 pub(crate) async fn start(
     w: Write<OrderId>,
-    Query((version,)): Query<(Version,)>,
+    Query((version, numbers)): Query<(Version, Numbers)>,
     Post { body, keyed }: Post<VersionBody>,
 ) -> ApiResult {
     let read = w.read_either(body.version, version.version)?;
     let orders = w.shop().orders();
     let within = |mut tx| async { Ok((orders.start_in(&mut tx, w.id, read).await?, tx)) };
-    let render = |order: &_| w.written::<Order>(order, &());
+    let render = |started: &_| w.written::<Order>(started, &numbers);
     w.done(keyed.answer(&w, orders.start(w.id, read), within, render).await)
 }
 
@@ -482,19 +500,19 @@ pub(crate) async fn start(
 ///
 /// The order must be in progress. A version is optional, because an order can be delivered only once.
 #[utoipa::path(
-    post, path = "/orders/{id}/deliver", tag = "orders", params(ById, IfMatchHeader, Version),
+    post, path = "/orders/{id}/deliver", tag = "orders", params(ById, IfMatchHeader, Version, Numbers),
     request_body(content = VersionBody, description = "The version that the client read. The body can be empty."),
     responses((status = 200, description = "The delivered order", body = Item<OrderView>))
 )]
 pub(crate) async fn deliver(
     w: Write<OrderId>,
-    Query((version,)): Query<(Version,)>,
+    Query((version, numbers)): Query<(Version, Numbers)>,
     Post { body, keyed }: Post<VersionBody>,
 ) -> ApiResult {
     let read = w.read_either(body.version, version.version)?;
     let orders = w.shop().orders();
     let within = |mut tx| async { Ok((orders.deliver_in(&mut tx, w.id, read).await?, tx)) };
-    let render = |order: &_| w.written::<Order>(order, &());
+    let render = |delivered: &_| w.written::<Order>(delivered, &numbers);
     w.done(keyed.answer(&w, orders.deliver(w.id, read), within, render).await)
 }
 
@@ -509,4 +527,22 @@ pub(crate) async fn history(reply: Reply, Id(id): Id<OrderId>, Query((picked,)):
     let format = reply.only_format::<OrderChange>(&picked)?;
     let history = reply.shop().orders().history(id).await?;
     Ok(private(reply.all(history.iter(), &format)?, None))
+}
+
+/// Explain the amounts of an order
+///
+/// For each amount of the lines, the bills, the credit notes and the order, and for what is due, the response has the
+/// formula in words and the parts that add up to the amount. Requires the permissions `orders:read` and `bills:read`. The
+/// entity tag is that of the order.
+#[utoipa::path(
+    get, path = "/orders/{id}/explain", tag = "orders", params(ById, Shape),
+    responses(
+        (status = 200, description = "The explained amounts", body = Item<OrderExplanationView>),
+        NotModified
+    )
+)]
+pub(crate) async fn explain(reply: Reply, Id(id): Id<OrderId>, Query((shape,)): Query<(Shape,)>) -> ApiResult {
+    let format = reply.only_format::<OrderExplanation>(&shape)?;
+    let explained = reply.shop().orders().explain(id).await?;
+    reply.part_of(&explained, &explained, &format)
 }

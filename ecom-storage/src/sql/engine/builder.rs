@@ -121,32 +121,11 @@ pub async fn lock_rows<'q, V: Into<Value<'q>> + Clone>(
     values: &[V],
 ) -> DbResult<()> {
     let for_update = x.dialect().for_update;
-    lock_with(x, for_update, table, column, values).await
-}
-
-/// As [`lock_rows`], but several transactions may hold the rows at once.
-pub async fn hold_rows<'q, V: Into<Value<'q>> + Clone>(
-    x: &mut Executor<'_>,
-    table: &str,
-    column: &str,
-    values: &[V],
-) -> DbResult<()> {
-    let for_share = x.dialect().for_share;
-    lock_with(x, for_share, table, column, values).await
-}
-
-async fn lock_with<'q, V: Into<Value<'q>> + Clone>(
-    x: &mut Executor<'_>,
-    lock: &str,
-    table: &str,
-    column: &str,
-    values: &[V],
-) -> DbResult<()> {
-    if lock.is_empty() || values.is_empty() {
+    if for_update.is_empty() || values.is_empty() {
         return Ok(());
     }
     let mut b = Builder::new("SELECT id FROM ");
-    b.push(table).push(" WHERE ").push(column).push(" IN ").list(values).push(" ORDER BY id").push(lock);
+    b.push(table).push(" WHERE ").push(column).push(" IN ").list(values).push(" ORDER BY id").push(for_update);
     let (text, args) = b.done();
     x.fetch_all(text, args).await?;
     Ok(())
@@ -161,13 +140,15 @@ pub fn case_size(n: usize) -> usize {
 pub type SetColumn<T> = (&'static str, for<'a> fn(&'a T) -> Value<'a>);
 
 /// Sets `columns` of rows that differ from each other, in statements of at most 32 rows. `id` returns the id of a row.
+/// Returns how many rows were found.
 pub async fn update_rows<T: Sync>(
     x: &mut Executor<'_>,
     table: &str,
     columns: &[SetColumn<T>],
     rows: &[&T],
     id: impl Fn(&T) -> uuid::Uuid + Send,
-) -> DbResult<()> {
+) -> DbResult<u64> {
+    let mut found = 0;
     for chunk in rows.chunks(32) {
         let n = case_size(chunk.len());
         let mut b = Builder::new("UPDATE ");
@@ -184,9 +165,9 @@ pub async fn update_rows<T: Sync>(
         let ids: Vec<uuid::Uuid> = chunk.iter().map(|row| id(row)).collect();
         b.push(" WHERE id IN ").list(&ids);
         let (text, args) = b.done();
-        x.execute(text, args).await?;
+        found += x.execute(text, args).await?;
     }
-    Ok(())
+    Ok(found)
 }
 
 /// Inserts rows: `head` is `INSERT INTO t (…)`, and `row` pushes exactly `columns` values of one row. Each statement

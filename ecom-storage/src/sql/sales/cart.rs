@@ -13,7 +13,7 @@ use ecom_core::sales::{Cart, CartFilter, CartLine, CartState, TokenHash};
 use ecom_core::text::fold_key;
 use ecom_core::{Entity, Error, Result};
 
-use crate::sql::engine::builder::{Builder, MAX_LIST, bad_cursor, case_size, count, lock_rows, page};
+use crate::sql::engine::builder::{Builder, MAX_LIST, SetColumn, bad_cursor, count, lock_rows, page, update_rows};
 use crate::sql::engine::columns::{Column, Table, Unique, Versioned, read_audit, read_external};
 use crate::sql::engine::dialect::Sql;
 use crate::sql::engine::executor::Text;
@@ -78,6 +78,10 @@ static LINES: Table<Line> = Table {
     parent: Some(("sku_id", |l| Some(l.line.sku_id.0))),
 };
 
+/// What a change of a cart changes in its lines.
+static LINE_CHANGES: [SetColumn<CartLine>; 2] =
+    [("quantity", |l| l.quantity.into()), ("seen_price", |l| l.seen_price.minor().into())];
+
 static CART_WRITES: Versioned<Cart> = Versioned::new(&CARTS);
 /// Carts with their lines.
 static READ: Sql = Sql::over(
@@ -90,7 +94,6 @@ static GET: Sql = Sql::over(
 );
 static LIST: Sql = Sql::of(&CARTS, "SELECT {*}");
 static LINES_OF: Sql = Sql::of(&LINES, "SELECT {*} FROM cart_lines WHERE cart_id IN ");
-static FIND_OPEN: Sql = Sql::new("SELECT id FROM carts WHERE customer_id = $1 AND state = $2");
 static EXPIRED: Sql =
     Sql::new("SELECT id FROM carts WHERE state = $1 AND expires_at <= $2 ORDER BY expires_at, id LIMIT $3");
 /// The position of a line's columns in [`READ`].
@@ -161,7 +164,7 @@ impl SqlCarts<'_> {
         Ok(carts)
     }
 
-    async fn ids(&mut self, sql: &'static Sql, args: Vec<Value<'_>>) -> Result<Vec<CartId>> {
+    async fn ids(&mut self, sql: impl Into<Text> + Send, args: Vec<Value<'_>>) -> Result<Vec<CartId>> {
         self.0.fetch_all(sql, args).await?.iter().map(|r| Ok(CartId(r.uuid(0)?))).collect()
     }
 
@@ -184,23 +187,10 @@ impl SqlCarts<'_> {
 
     /// Sets the quantities and the prices of lines.
     async fn update_lines(&mut self, lines: &[&CartLine]) -> Result<()> {
-        for chunk in lines.chunks(128) {
-            let mut b = Builder::new("UPDATE cart_lines SET");
-            for (comma, column) in [(" ", "quantity"), (", ", "seen_price")] {
-                b.push(comma).push(column).push(" = CASE id");
-                for i in 0..case_size(chunk.len()) {
-                    let line = chunk[i.min(chunk.len() - 1)];
-                    let value = if column == "quantity" { line.quantity } else { line.seen_price.minor() };
-                    b.push(" WHEN ").bind(line.id.0).push(" THEN ").bind(value);
-                }
-                b.push(" ELSE ").push(column).push(" END");
-            }
-            b.push(" WHERE id IN ").list(&chunk.iter().map(|l| l.id.0).collect::<Vec<_>>());
-            let (text, args) = b.done();
-            if self.0.execute(text, args).await? < chunk.len() as u64 {
-                // A SKU was removed, together with its lines, after the transaction had read them.
-                return Err(Error::Contention { source: None });
-            }
+        let found = update_rows(&mut self.0, "cart_lines", &LINE_CHANGES, lines, |l| l.id.0).await?;
+        if found < lines.len() as u64 {
+            // A SKU was removed, together with its lines, after the transaction had read them.
+            return Err(Error::Contention { source: None });
         }
         Ok(())
     }
@@ -228,8 +218,27 @@ impl CartRepository for SqlCarts<'_> {
         Ok(carts)
     }
 
-    async fn find_open(&mut self, customer: CustomerId) -> Result<Option<CartId>> {
-        Ok(self.ids(&FIND_OPEN, vec![customer.0.into(), CartState::Open.into()]).await?.pop())
+    async fn find_open(&mut self, customers: &[CustomerId]) -> Result<Vec<CartId>> {
+        let customers: Vec<uuid::Uuid> = customers.iter().map(|id| id.0).collect();
+        let mut out = Vec::with_capacity(customers.len());
+        for chunk in customers.chunks(MAX_LIST) {
+            let mut b = Builder::new("SELECT id FROM carts WHERE state = ");
+            b.bind(CartState::Open).push(" AND customer_id IN ").list(chunk);
+            let (text, args) = b.done();
+            out.extend(self.ids(text, args).await?);
+        }
+        Ok(out)
+    }
+
+    async fn find_by_external(&mut self, source: &str, external_ids: &[String]) -> Result<Vec<CartId>> {
+        let mut out = Vec::with_capacity(external_ids.len());
+        for chunk in external_ids.chunks(MAX_LIST) {
+            let mut b = Builder::new("SELECT id FROM carts WHERE source = ");
+            b.bind(source).push(" AND external_id IN ").list(&chunk.iter().collect::<Vec<_>>());
+            let (text, args) = b.done();
+            out.extend(self.ids(text, args).await?);
+        }
+        Ok(out)
     }
 
     async fn list(&mut self, filter: &CartFilter, paging: &Paging) -> Result<Page<Cart>> {

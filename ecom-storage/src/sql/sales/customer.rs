@@ -136,6 +136,35 @@ impl CustomerRepository for SqlCustomers<'_> {
         Ok(out)
     }
 
+    async fn find_by_external(&mut self, source: &str, external_ids: &[String]) -> Result<Vec<Customer>> {
+        let mut out = Vec::with_capacity(external_ids.len());
+        for chunk in external_ids.chunks(MAX_LIST) {
+            let mut b = Builder::on(&LIST_CUSTOMERS, self.0.dialect());
+            b.push(" FROM customers WHERE source = ").bind(source);
+            b.push(" AND external_id IN ").list(&chunk.iter().collect::<Vec<_>>()).push(" ORDER BY id");
+            let (text, args) = b.done();
+            for row in self.0.fetch_all(text, args).await? {
+                out.push(read_customer(&row)?);
+            }
+        }
+        Ok(out)
+    }
+
+    async fn find_by_emails(&mut self, emails: &[String]) -> Result<Vec<Customer>> {
+        let keys: Vec<String> = emails.iter().map(|email| fold_key(email)).collect();
+        let mut out = Vec::with_capacity(keys.len());
+        for chunk in keys.chunks(MAX_LIST) {
+            let mut b = Builder::on(&LIST_CUSTOMERS, self.0.dialect());
+            b.push(" FROM customers WHERE deleted_at IS NULL AND email_key IN ");
+            b.list(&chunk.iter().collect::<Vec<_>>()).push(" ORDER BY id");
+            let (text, args) = b.done();
+            for row in self.0.fetch_all(text, args).await? {
+                out.push(read_customer(&row)?);
+            }
+        }
+        Ok(out)
+    }
+
     async fn list(&mut self, filter: &CustomerFilter, sort: CustomerSort, paging: &Paging) -> Result<Page<Customer>> {
         let mut b = Builder::on(&LIST_CUSTOMERS, self.0.dialect());
         Self::filtered(&mut b, filter);
@@ -267,6 +296,20 @@ impl AddressRepository for SqlAddresses<'_> {
         for chunk in ids.chunks(MAX_LIST) {
             let mut b = Builder::on(&ADDRESSES_BY_IDS, self.0.dialect());
             b.list(chunk).push(" AND deleted_at IS NULL ORDER BY id");
+            let (text, args) = b.done();
+            for row in self.0.fetch_all(text, args).await? {
+                out.push(read_address(&row)?);
+            }
+        }
+        Ok(out)
+    }
+
+    async fn of_customers(&mut self, customers: &[CustomerId]) -> Result<Vec<Address>> {
+        let customers: Vec<uuid::Uuid> = customers.iter().map(|id| id.0).collect();
+        let mut out = Vec::new();
+        for chunk in customers.chunks(MAX_LIST) {
+            let mut b = Builder::on(&LIST_ADDRESSES, self.0.dialect());
+            b.push(" FROM addresses WHERE deleted_at IS NULL AND customer_id IN ").list(chunk).push(" ORDER BY id");
             let (text, args) = b.done();
             for row in self.0.fetch_all(text, args).await? {
                 out.push(read_address(&row)?);

@@ -199,7 +199,7 @@ pub(crate) fn place(input: &CheckedOrder, cx: Context<'_>, offers: &Offers) -> R
         }
     }
     let sales = offers.sell(&input.lines, HashMap::new())?;
-    record.add_lines(&sales, &input.extra_lines, 1, stamp, &mut stock)?;
+    record.add_lines(&sales, ("extra_lines", &input.extra_lines), 1, stamp, &mut stock)?;
     record.spread(1, input.discount.minor(), "discount", stamp)?;
     record.settle()?;
     let change = record.history(ChangeKind::Placed, None, Value::Null, stamp);
@@ -272,7 +272,7 @@ impl OrderRecord {
     fn add_lines(
         &mut self,
         sales: &[Sale<'_, '_>],
-        extra: &[CheckedExtra],
+        (extra_field, extra): (&str, &[CheckedExtra]),
         bill_seq: i32,
         stamp: &Stamp<'_>,
         stock: &mut Vec<StockChange>,
@@ -312,7 +312,7 @@ impl OrderRecord {
         }
         for (i, line) in extra.iter().enumerate() {
             position += 1;
-            let amount = subtotal(line.quantity, line.unit_price.minor(), &format!("extra_lines[{i}].quantity"))?;
+            let amount = subtotal(line.quantity, line.unit_price.minor(), &format!("{extra_field}[{i}].quantity"))?;
             self.order.lines.push(OrderLine {
                 id: OrderLineId(stamp.ids.next()),
                 order_id: self.order.id,
@@ -419,12 +419,12 @@ impl OrderRecord {
         Step { record: self, stock, change }
     }
 
-    /// Edits the lines and the discount of a pending order (R9, R39).
+    /// Edits the lines and the discount of a pending order (R9, R39). Returns `None` if nothing changes.
     ///
     /// # Errors
     /// `ORDER_STATUS_CONFLICT` unless the order is pending, `BILL_FROZEN` for a line whose bill no longer changes,
     /// `Validation`, and those of [`Offers::sell`].
-    pub(crate) fn edit(&self, edit: &CheckedEdit, offers: &Offers, stamp: &Stamp<'_>) -> Result<Step> {
+    pub(crate) fn edit(&self, edit: &CheckedEdit, offers: &Offers, stamp: &Stamp<'_>) -> Result<Option<Step>> {
         if self.order.status != OrderStatus::Pending {
             return Err(self.refused("pending"));
         }
@@ -483,7 +483,7 @@ impl OrderRecord {
                 newest_seq += 1;
             }
             let first = next.order.lines.len();
-            next.add_lines(&sales, &edit.add_extra, newest_seq, stamp, &mut stock)?;
+            next.add_lines(&sales, ("add_extra", &edit.add_extra), newest_seq, stamp, &mut stock)?;
             let added = next.order.lines.iter().skip(first);
             log.extend(added.map(|l| json!({"line_id": l.id, "from": 0, "to": l.quantity})));
             touched.push(newest_seq);
@@ -504,7 +504,10 @@ impl OrderRecord {
             next.spread(seq, discounts.get(&seq).copied().unwrap_or(0), "discount", stamp)?;
         }
         next.settle()?;
-        Ok(next.step(self, ChangeKind::Edited, json!({"lines": log}), stock, stamp))
+        if next == *self {
+            return Ok(None);
+        }
+        Ok(Some(next.step(self, ChangeKind::Edited, json!({"lines": log}), stock, stamp)))
     }
 
     /// Patches the delivery, the tracking reference or the attributes. Returns `None` if nothing changes.

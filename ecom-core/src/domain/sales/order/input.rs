@@ -79,7 +79,7 @@ pub struct OrderInput {
 /// What a shopper adds to a cart to make it an order. The lines are those of the cart, and the buyer is the customer of
 /// the cart or, for a guest's cart, `customer`.
 ///
-/// The privileged fields are those of [`OrderInput`].
+/// The privileged fields require the same permissions as those of an order that is placed directly.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Setters)]
 #[serde(deny_unknown_fields)]
 #[setters(strip_option, into)]
@@ -396,6 +396,12 @@ fn nested<T>(path: &str, checked: Result<T>, errors: &mut ValidationErrors) -> R
 }
 
 impl GuestInput {
+    /// Returns a guest without a telephone number.
+    pub fn new(first_name: impl Into<String>, last_name: impl Into<String>, email: impl Into<String>) -> Self {
+        let (first_name, last_name, email) = (first_name.into(), last_name.into(), email.into());
+        Self { first_name, last_name, email, telephone: None }
+    }
+
     fn to_customer(&self) -> CustomerInput {
         CustomerInput {
             telephone: self.telephone.clone(),

@@ -2,6 +2,7 @@
 //! changes what it says (R18, R19).
 
 pub(crate) mod change;
+pub(crate) mod explain;
 pub(crate) mod input;
 #[cfg(test)]
 mod tests;

@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use proptest::prelude::*;
 
 use super::change::{Context, Offers, Stamp, Step, place};
+use super::explain::{AmountName, ExplainedKind};
 use super::input::{
     BuyerFrom, CancelUnits, ExtraLineInput, GuestInput, LineChange, OrderEdit, OrderInput, OrderLineInput,
 };
-use super::{Buyer, DeliveryMethod, Order, OrderRecord, OrderStatus};
+use super::{Buyer, DeliveryMethod, Order, OrderChange, OrderRecord, OrderStatus};
 use crate::clock::{ManualClock, SharedClock};
 use crate::domain::catalog::product::ProductStatus;
 use crate::domain::common::{Actor, Patch};
@@ -27,6 +28,7 @@ struct Desk {
     offers: Offers,
     skus: Vec<SkuId>,
     initial: HashMap<SkuId, i64>,
+    histories: HashMap<OrderId, Vec<OrderChange>>,
 }
 
 impl Desk {
@@ -56,7 +58,7 @@ impl Desk {
             offers.by_id.insert(sku, offer);
         }
         let initial = skus.iter().map(|s| (*s, 100)).collect();
-        Self { clock, ids, actor: Actor::system(), currency, offers, skus, initial }
+        Self { clock, ids, actor: Actor::system(), currency, offers, skus, initial, histories: HashMap::new() }
     }
 
     fn stamp(&self) -> Stamp<'_> {
@@ -102,12 +104,30 @@ impl Desk {
         self.offers.apply(&step.stock);
         assert_eq!(step.record.findings(), [""; 0], "{:#?}", step.record);
         assert_eq!(step.change.seq, step.record.order.audit.version);
+        let history = self.histories.entry(step.record.order.id).or_default();
+        history.push(step.change);
+        for amount in step.record.explain(history).amounts {
+            assert!(amount.adds_up(), "{amount:#?} of {:#?}", step.record);
+        }
         step.record
+    }
+
+    /// Returns the formula and the parts of an amount of an order.
+    fn explained(
+        &self,
+        order: &OrderRecord,
+        kind: ExplainedKind,
+        at: usize,
+        name: AmountName,
+    ) -> (String, Vec<(String, i64)>) {
+        let amounts = order.explain(&self.histories[&order.order.id]).amounts;
+        let found = amounts.into_iter().filter(|a| a.of.kind == kind && a.of.name == name).nth(at).unwrap();
+        (found.formula, found.parts.into_iter().map(|p| (p.label, p.amount.minor())).collect())
     }
 
     fn edit(&mut self, order: &OrderRecord, edit: OrderEdit) -> Result<OrderRecord> {
         let step = order.edit(&edit.check(self.currency)?, &self.offers, &self.stamp())?;
-        Ok(self.take(step))
+        Ok(step.map_or_else(|| order.clone(), |step| self.take(step)))
     }
 
     fn set(&mut self, order: &OrderRecord, line: usize, quantity: i64) -> Result<OrderRecord> {
@@ -325,6 +345,61 @@ fn r17_a_bad_order_names_every_field() {
     );
     let many = OrderInput { lines: vec![desk.line(0, 1); Order::MAX_LINES + 1], ..desk.order(&[], 0) };
     assert_eq!(refused(many.check(Currency::USD, BuyerFrom::Input)).1, ["lines"]);
+}
+
+fn labeled<const N: usize>(parts: [(&str, i64); N]) -> Vec<(String, i64)> {
+    parts.map(|(label, minor)| (label.to_owned(), minor)).to_vec()
+}
+
+#[test]
+fn r27_a_discount_is_explained_by_weight_and_remainder() {
+    let mut desk = Desk::selling(Currency::USD, &[4300, 1400, 2300]);
+    let order = desk.place(&desk.order(&[(0, 1), (1, 1), (2, 1)], 299)).unwrap();
+    let (formula, parts) = desk.explained(&order, ExplainedKind::Line, 0, AmountName::Discount);
+    assert!(formula.contains("2.99 USD on bill ") && formula.contains("43.00 USD of 80.00 USD (R27)"), "{formula}");
+    let step = "a minor unit, since the remainder 5700 / 8000 is among the 2 greatest";
+    assert_eq!(parts, labeled([("2.99 USD × 43.00 USD / 80.00 USD, rounded down", 160), (step, 1)]));
+    let (_, parts) = desk.explained(&order, ExplainedKind::Line, 1, AmountName::Discount);
+    assert_eq!(parts, labeled([("2.99 USD × 14.00 USD / 80.00 USD, rounded down", 52)]));
+    let (_, parts) = desk.explained(&order, ExplainedKind::Bill, 0, AmountName::Discount);
+    assert_eq!(parts, labeled([("line 1 (Product 0)", 161), ("line 2 (Product 1)", 52), ("line 3 (Product 2)", 86)]));
+}
+
+#[test]
+fn r21_a_unit_price_is_explained_by_list_price_and_discount() {
+    let mut desk = Desk::selling(Currency::USD, &[1000]);
+    if let Some(offer) = desk.offers.by_id.get_mut(&desk.skus[0]) {
+        offer.discount = Percentage::exact(10.into()).unwrap();
+    }
+    let mut input = desk.order(&[(0, 3)], 0);
+    input.extra_lines.push(ExtraLineInput::fee("Gift wrap", 2));
+    input.lines.push(OrderLineInput { price_override: Some(desk.amount(1200)), ..desk.line(0, 1) });
+    let order = desk.place(&input).unwrap();
+    let price = |at| desk.explained(&order, ExplainedKind::Line, at, AmountName::UnitPrice).1;
+    assert_eq!(price(0), labeled([("list price", 1000), ("discount of the product, or of the staff", -100)]));
+    assert_eq!(price(1), labeled([("list price", 1000), ("set by the staff", 200)]));
+    assert_eq!(price(2), labeled([("price that the staff set", 200)]));
+    let (_, parts) = desk.explained(&order, ExplainedKind::Line, 0, AmountName::Subtotal);
+    assert_eq!(parts, labeled([("3 × 9.00 USD", 2700)]));
+}
+
+#[test]
+fn r35_a_credit_note_is_explained_by_the_units_that_it_takes_back() {
+    let mut desk = Desk::selling(Currency::USD, &[334, 500]);
+    let order = desk.place(&desk.order(&[(0, 3), (1, 1)], 2).paid(true)).unwrap();
+    let order = desk.cancel_units(&order, 0, 1).unwrap();
+    let order = desk.cancel_units(&order, 0, 2).unwrap();
+    let note = |order: &_, desk: &Desk, at, name| desk.explained(order, ExplainedKind::CreditNote, at, name).1;
+    assert_eq!(note(&order, &desk, 0, AmountName::Total), labeled([("unit 1 of 3 of line 1 (Product 0)", 334)]));
+    assert_eq!(note(&order, &desk, 1, AmountName::Subtotal), labeled([("units 2–3 of 3 of line 1 (Product 0)", 668)]));
+    let order = desk.cancel(&order).unwrap();
+    let (formula, parts) = desk.explained(&order, ExplainedKind::CreditNote, 2, AmountName::Total);
+    assert!(formula.contains("(R36)"), "{formula}");
+    assert_eq!(parts.iter().map(|(_, minor)| *minor).collect::<Vec<_>>(), [1500, -334, -667]);
+    let (_, due) = desk.explained(&order, ExplainedKind::Order, 0, AmountName::Due);
+    assert_eq!(due.iter().map(|(_, minor)| *minor).sum::<i64>(), 0);
+    // Without its history, every amount still adds up.
+    assert!(order.explain(&[]).amounts.iter().all(super::explain::ExplainedAmount::adds_up));
 }
 
 #[derive(Debug, Clone)]

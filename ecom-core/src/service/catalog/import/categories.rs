@@ -17,6 +17,7 @@ use crate::port::storage::Repositories;
 use crate::service::background::{jobs, lease};
 use crate::service::catalog::category::CategoryService;
 use crate::service::catalog::import::dead_letter::{DeadLetterWriter, Refused};
+use crate::service::catalog::import::frame::CATALOG;
 use crate::service::catalog::import::{
     EndedEarly, ForeignId, ImportOptions, ImportReport, ImportService, Item, Message, Patience, Rejection, Run,
     is_of_a_record, lost_reader, patiently, stream,
@@ -355,7 +356,7 @@ impl ImportService<'_> {
         self.who.require(Permission::ImportRun)?;
         self.who.require(Permission::CategoriesWrite)?;
         options.check()?;
-        let mut from = stream(source, &options, |record: CategoryRecord| {
+        let mut from = stream(source, CATALOG, &options, |record: CategoryRecord| {
             if record.id.0.is_empty() {
                 return Err(Rejection::field("id", FieldCode::Required, "is required"));
             }

@@ -11,7 +11,8 @@ use crate::service::catalog::import::EndedEarly;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ImportFormat {
-    /// A JSON array of records, an object with the array in `products` or `categories`, or one object.
+    /// A JSON array of records, an object with the array in a member named after them (`products`, `categories`,
+    /// `customers` or `users`, `carts`), or one object.
     Json,
     /// A record per line.
     NdJson,
@@ -57,8 +58,17 @@ enum Broken {
 /// The deepest nesting that is followed; serde_json allows 128 levels.
 const MAX_NESTING: usize = 512;
 
+/// The names of the arrays that wrap records of products and categories.
+pub(super) const CATALOG: &[&str] = &["products", "categories"];
+/// The names of the arrays that wrap records of customers.
+pub(super) const CUSTOMERS: &[&str] = &["users", "customers"];
+/// The names of the arrays that wrap records of carts.
+pub(super) const CARTS: &[&str] = &["carts"];
+
 pub(super) struct Framer<R> {
     source: BufReader<R>,
+    /// The names of members that wrap the records, if the source is an object.
+    wrappers: &'static [&'static str],
     mode: Mode,
     limit: usize,
     index: u64,
@@ -67,8 +77,16 @@ pub(super) struct Framer<R> {
 }
 
 impl<R: Read> Framer<R> {
-    pub fn new(source: R, format: Option<ImportFormat>, limit: usize) -> Self {
-        Self { source: BufReader::new(source), mode: Mode::Start(format), limit, index: 0, line: 1, offset: 0 }
+    pub fn new(source: R, wrappers: &'static [&'static str], format: Option<ImportFormat>, limit: usize) -> Self {
+        Self {
+            source: BufReader::new(source),
+            wrappers,
+            mode: Mode::Start(format),
+            limit,
+            index: 0,
+            line: 1,
+            offset: 0,
+        }
     }
 
     /// Returns the current position, with the reason to stop there.
@@ -365,8 +383,9 @@ impl<R: Read> Framer<R> {
             first = false;
             let start = frame.raw.len();
             self.string(frame)?;
-            let products = frame.raw.get(start..) == Some(b"\"products\"");
-            let wraps = products || frame.raw.get(start..) == Some(b"\"categories\"");
+            let name = frame.raw.get(start + 1..frame.raw.len().saturating_sub(1)).unwrap_or_default();
+            let wraps = self.wrappers.iter().any(|w| w.as_bytes() == name);
+            let categories = name == b"categories";
             if self.space_into(frame)? != b':' {
                 return Err(Broken::Malformed("a colon is expected"));
             }
@@ -377,7 +396,7 @@ impl<R: Read> Framer<R> {
                 self.keep(b'[', frame);
                 let next = self.space_into(frame)?;
                 // The `categories` of a product contain texts, those of a wrapper contain objects.
-                if next == b'{' || (products && next == b']') {
+                if next == b'{' || (!categories && next == b']') {
                     self.mode = Mode::Array { first: true, bare: false };
                     return Ok(true);
                 }
@@ -410,7 +429,7 @@ mod tests {
     use super::*;
 
     fn frames(text: &[u8], limit: usize) -> (Vec<Vec<u8>>, Option<EndedEarly>) {
-        let mut framer = Framer::new(text, None, limit);
+        let mut framer = Framer::new(text, CATALOG, None, limit);
         let mut found = Vec::new();
         loop {
             match framer.next() {

@@ -1,4 +1,4 @@
-//! Imports: files of products and categories, streamed in bounded batches.
+//! Imports: files of products, categories, customers and carts, streamed in bounded batches.
 //!
 //! A separate thread cuts the source into records and checks each against the bounds of its kind. A bounded channel
 //! leads to the writer, so that the source is never read far ahead of the database. Refused records go to the dead
@@ -6,7 +6,11 @@
 //! rows by external id or SKU code, so that a second run of the same file changes nothing, or completes an unfinished
 //! first run.
 
+mod batch;
+mod carts;
 mod categories;
+mod country;
+mod customers;
 mod dead_letter;
 mod frame;
 mod products;
@@ -22,15 +26,20 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
+pub use self::carts::{CartLineRecord, CartRecord};
+pub use self::customers::{AddressRecord, CustomerRecord};
 pub use self::dead_letter::DeadLetters;
 pub use self::frame::ImportFormat;
 pub use self::record::{DimensionsRecord, ForeignId, ImageRecord, MetaRecord, ProductRecord, SkuRecord};
 
 use self::dead_letter::{DeadLetterWriter, MAX_SHOWN, Refused};
-use self::frame::{Frame, Framer};
+use self::frame::{CARTS, CATALOG, CUSTOMERS, Frame, Framer};
 use crate::domain::access::principal::Principal;
-use crate::error::{CatalogConflict, Conflict, Error, ErrorCode, FieldCode, FieldError, Result, WithCauses};
+use crate::error::{
+    CatalogConflict, Conflict, Error, ErrorCode, FieldCode, FieldError, Result, ValidationErrors, WithCauses,
+};
 use crate::service::run::context::Context;
+use crate::text::check_text;
 
 /// How many records may wait between the reader and the writer.
 const CHANNEL: usize = 32;
@@ -44,7 +53,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 #[non_exhaustive]
 pub struct ImportOptions {
     /// The system that the external ids belong to. By default the one that a record names, else `dummyjson` for
-    /// DummyJSON's documents, `import` for our own format, and `categories` for categories.
+    /// DummyJSON's documents, `import` for our own format, and `categories` for categories. The customer and the
+    /// products of a cart are those of the same system.
     #[setters(into)]
     pub source: Option<String>,
     /// The name of the source in the dead letters.
@@ -52,7 +62,7 @@ pub struct ImportOptions {
     pub file: Option<String>,
     /// The format of the source; `None` detects it from the beginning of the source.
     pub format: Option<ImportFormat>,
-    /// Products per unit of work, 1 to 1,000. Default 100.
+    /// Records per unit of work, 1 to 1,000. Default 100. Categories have a fixed number.
     pub batch: usize,
     /// Whether to create categories that products name and that do not exist; if not, such products are refused.
     /// Default true.
@@ -141,11 +151,19 @@ pub enum ImportKind {
     Products,
     /// Categories, for [`ImportService::categories`].
     Categories,
+    /// Customers, for [`ImportService::customers`].
+    Customers,
+    /// Carts, for [`ImportService::carts`].
+    Carts,
 }
 
 impl ImportKind {
+    /// Every kind, in the order in which the files of a shop are imported: products name categories, and carts name
+    /// customers and products.
+    pub const ALL: [Self; 4] = [Self::Categories, Self::Products, Self::Customers, Self::Carts];
+
     /// Returns the kind of the records in a file, by its beginning (64 KiB are enough): by the first record or, if the
-    /// record is longer than that, by the names in it. Returns `None` if it looks like neither kind.
+    /// record is longer than that, by the names in it. Returns `None` if it looks like no kind.
     pub fn detect(head: &[u8]) -> Option<Self> {
         #[derive(Default, Deserialize)]
         #[serde(default)]
@@ -155,10 +173,23 @@ impl ImportKind {
             skus: Option<IgnoredAny>,
             name: Option<IgnoredAny>,
             path: Option<IgnoredAny>,
+            #[serde(alias = "firstName")]
+            first_name: Option<IgnoredAny>,
+            #[serde(alias = "userId")]
+            customer_external_id: Option<IgnoredAny>,
         }
-        let first = Framer::new(head, None, head.len()).next().ok().flatten();
-        let names: Option<Names> = first.and_then(|f| serde_json::from_slice(&f.raw).ok());
-        let (product, category) = match names {
+        let names = |wrappers| -> Option<Names> {
+            let first = Framer::new(head, wrappers, None, head.len()).next().ok().flatten();
+            first.and_then(|f| serde_json::from_slice(&f.raw).ok())
+        };
+        if names(CUSTOMERS).is_some_and(|n| n.first_name.is_some()) {
+            return Some(Self::Customers);
+        }
+        // Before products, because a cart of DummyJSON has an array of that name.
+        if names(CARTS).is_some_and(|n| n.customer_external_id.is_some()) {
+            return Some(Self::Carts);
+        }
+        let (product, category) = match names(CATALOG) {
             Some(n) => {
                 (n.title.is_some() || n.price.is_some() || n.skus.is_some(), n.path.is_some() || n.name.is_some())
             }
@@ -200,6 +231,19 @@ pub struct ImportService<'a> {
 impl<'a> ImportService<'a> {
     pub(crate) const fn new(cx: &'a Arc<Context>, who: &'a Principal) -> Self {
         Self { cx, who }
+    }
+}
+
+impl ImportOptions {
+    fn check(&self) -> Result<()> {
+        let mut errors = ValidationErrors::default();
+        if !(1..=1_000).contains(&self.batch) {
+            errors.out_of_bounds("batch", "must be between 1 and 1000");
+        }
+        if let Some(s) = &self.source {
+            check_text("source", s, 1, 100, &mut errors);
+        }
+        errors.into_result()
     }
 }
 
@@ -306,6 +350,7 @@ enum Message<T> {
 /// Reads, parses and checks records in a separate thread, which runs ahead by no more than the length of the channel.
 fn stream<R, D, T>(
     source: R,
+    wrappers: &'static [&'static str],
     options: &ImportOptions,
     check: impl Fn(D) -> Result<T, Rejection> + Send + 'static,
 ) -> mpsc::Receiver<Message<T>>
@@ -315,7 +360,7 @@ where
     T: Send + 'static,
 {
     let (to, from) = mpsc::channel(CHANNEL);
-    let mut framer = Framer::new(source, options.format, options.max_record.max(MAX_SHOWN));
+    let mut framer = Framer::new(source, wrappers, options.format, options.max_record.max(MAX_SHOWN));
     tokio::task::spawn_blocking(move || {
         loop {
             let message = match framer.next() {

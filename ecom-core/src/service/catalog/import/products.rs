@@ -2,6 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io::Read;
+use std::sync::Arc;
+
+use async_trait::async_trait;
 
 use crate::domain::access::principal::{Permission, Principal};
 use crate::domain::catalog::category::Category;
@@ -9,34 +12,21 @@ use crate::domain::catalog::product::{Product, ProductValues};
 use crate::domain::catalog::sku::{Sku, SkuValues, check_untracked};
 use crate::domain::common::{Attributes, Audit, IncludeDeleted};
 use crate::domain::stock::inventory::StockReason;
-use crate::error::{CatalogConflict, Conflict, Entity, Error, FieldCode, Result, ValidationErrors};
+use crate::error::{CatalogConflict, Conflict, Entity, Error, Result, ValidationErrors};
 use crate::id::{CategoryId, ProductId};
 use crate::port::storage::Repositories;
 use crate::service::catalog::category::CategoryService;
+use crate::service::catalog::import::batch::{BatchWriter, Outcome, Written, in_batches};
+use crate::service::catalog::import::frame::CATALOG;
 use crate::service::catalog::import::record::Candidate;
 use crate::service::catalog::import::{
-    DeadLetterWriter, ImportOptions, ImportReport, ImportService, Item, Message, ProductRecord, Rejection, Run,
-    is_of_a_record, lost_reader, patiently, stream,
+    DeadLetterWriter, ImportOptions, ImportReport, ImportService, ProductRecord, Rejection, Run, stream,
 };
 use crate::service::catalog::product::{ProductService, duplicate};
 use crate::service::catalog::resolver::Resolver;
-use crate::service::run::read_through::text_hash;
+use crate::service::run::context::Context;
 use crate::service::run::transaction::Tx;
 use crate::text::{Slug, fold_key};
-
-/// The outcome of a record.
-enum Outcome {
-    Inserted,
-    Updated,
-    Unchanged,
-    Rejected(Rejection),
-}
-
-/// The outcome of a batch.
-struct Written {
-    outcomes: Vec<Outcome>,
-    categories_created: u64,
-}
 
 /// The product that a record is written to.
 enum Target {
@@ -75,127 +65,34 @@ impl ImportService<'_> {
         let currency = self.cx.config.currency;
         let named = options.source.clone();
         let check = move |record: ProductRecord| record.check(named.as_deref(), currency);
-        let mut from = stream(source, &options, check);
+        let mut from = stream(source, CATALOG, &options, check);
         let ImportOptions { file, batch: size, create_categories, dead_letters, .. } = options;
         let writer = Writer { cx: self.cx, who: self.who, create_categories };
         let mut run = Run::new(DeadLetterWriter::new(dead_letters, file), on_progress);
-        let mut seen = HashSet::new();
-        let mut batch: Vec<(Item<()>, Candidate)> = Vec::with_capacity(size);
-        let mut since = 0;
-        loop {
-            match from.recv().await {
-                Some(Message::Item(item)) => {
-                    run.report.read += 1;
-                    since += 1;
-                    let Item { index, line, raw, external_id, value } = *item;
-                    let item = Item { index, line, raw, external_id, value: Ok(()) };
-                    match value.and_then(|c| first_of_its_kind(&mut seen, &c).map(|()| c)) {
-                        Ok(candidate) => batch.push((item, candidate)),
-                        Err(why) => run.refuse(item.refused(why)),
-                    }
-                }
-                Some(Message::End(ended)) => {
-                    run.report.ended_early = ended;
-                    break;
-                }
-                None => {
-                    run.report.ended_early = Some(lost_reader(run.report.read));
-                    break;
-                }
-            }
-            if since >= size {
-                since = 0;
-                writer.write(&mut batch, &mut run).await?;
-            }
-        }
-        writer.write(&mut batch, &mut run).await?;
+        in_batches(&writer, &mut from, size, &mut run).await?;
         Ok(run.report)
     }
 }
 
-impl ImportOptions {
-    pub(super) fn check(&self) -> Result<()> {
-        let mut errors = ValidationErrors::default();
-        if !(1..=1_000).contains(&self.batch) {
-            errors.out_of_bounds("batch", "must be between 1 and 1000");
-        }
-        if let Some(s) = &self.source {
-            crate::text::check_text("source", s, 1, 100, &mut errors);
-        }
-        errors.into_result()
-    }
-}
-
-/// Refuses a record that the source contains for the second time: the two would undo each other at every run.
-fn first_of_its_kind(seen: &mut HashSet<u128>, c: &Candidate) -> Result<(), Rejection> {
-    let (field, key) = match &c.values.external {
-        Some(x) => ("external_id", format!("x\0{}\0{}", x.source, x.external_id)),
-        None => ("sku", format!("c\0{}", c.codes.first().map_or("", String::as_str))),
-    };
-    if seen.insert(text_hash(&key)) {
-        return Ok(());
-    }
-    Err(Rejection::field(
-        field,
-        FieldCode::Inconsistent,
-        "must occur only once in the source, but an earlier record has the same one",
-    ))
-}
-
 struct Writer<'a> {
-    cx: &'a std::sync::Arc<crate::service::run::context::Context>,
+    cx: &'a Arc<Context>,
     who: &'a Principal,
     create_categories: bool,
 }
 
-impl Writer<'_> {
-    async fn write<P: FnMut(&ImportReport) + Send>(
-        &self,
-        batch: &mut Vec<(Item<()>, Candidate)>,
-        run: &mut Run<P>,
-    ) -> Result<()> {
-        let (items, candidates): (Vec<_>, Vec<_>) = batch.drain(..).unzip();
-        let written = match self.commit(&candidates).await {
-            Err(e) if is_of_a_record(&e) && candidates.len() > 1 => self.one_by_one(&candidates).await?,
-            Err(e) if is_of_a_record(&e) => {
-                Written { outcomes: vec![Outcome::Rejected(Rejection::from(&e))], categories_created: 0 }
-            }
-            other => other?,
-        };
-        run.report.categories_created += written.categories_created;
-        for (item, outcome) in items.into_iter().zip(written.outcomes) {
-            match outcome {
-                Outcome::Inserted => run.report.inserted += 1,
-                Outcome::Updated => run.report.updated += 1,
-                Outcome::Unchanged => run.report.unchanged += 1,
-                Outcome::Rejected(why) => run.refuse(item.refused(why)),
-            }
-        }
-        run.batch_done()
+#[async_trait]
+impl BatchWriter for Writer<'_> {
+    type Candidate = Candidate;
+
+    fn context(&self) -> &Arc<Context> {
+        self.cx
     }
 
-    async fn one_by_one(&self, candidates: &[Candidate]) -> Result<Written> {
-        let mut all = Written { outcomes: Vec::with_capacity(candidates.len()), categories_created: 0 };
-        for c in candidates {
-            match self.commit(std::slice::from_ref(c)).await {
-                Ok(one) => {
-                    all.outcomes.extend(one.outcomes);
-                    all.categories_created += one.categories_created;
-                }
-                Err(e) if is_of_a_record(&e) => all.outcomes.push(Outcome::Rejected(Rejection::from(&e))),
-                Err(e) => return Err(e),
-            }
+    fn key(c: &Candidate) -> (&'static str, String) {
+        match &c.values.external {
+            Some(x) => ("external_id", format!("x\0{}\0{}", x.source, x.external_id)),
+            None => ("sku", format!("c\0{}", c.codes.first().map_or("", String::as_str))),
         }
-        Ok(all)
-    }
-
-    /// Writes records in one unit of work, all or nothing.
-    async fn commit(&self, candidates: &[Candidate]) -> Result<Written> {
-        if candidates.is_empty() {
-            return Ok(Written { outcomes: Vec::new(), categories_created: 0 });
-        }
-        let try_once = || self.cx.write(|mut tx| async move { Ok((self.write_in(&mut tx, candidates).await?, tx)) });
-        patiently(try_once).await
     }
 
     async fn write_in(&self, tx: &mut Tx<'_>, candidates: &[Candidate]) -> Result<Written> {
@@ -269,7 +166,9 @@ impl Writer<'_> {
         }
         Ok(Written { outcomes, categories_created })
     }
+}
 
+impl Writer<'_> {
     /// Returns the product of each record: by external id, else by SKU code.
     async fn targets(&self, tx: &mut dyn Repositories, candidates: &[Candidate]) -> Result<Vec<Target>> {
         let mut by_source: HashMap<&str, Vec<String>> = HashMap::new();

@@ -97,7 +97,7 @@ pub async fn every_field_survives_a_round_trip(storage: &Arc<dyn Storage>) {
         attributes: serde_json::from_str(r#"{"engraving": "É", "n": [1, 1.5, null], "o": {"b": 1, "a": -2}}"#).unwrap(),
         ..env.cart_line(skus[0], 1, 0)
     };
-    twice.lines = vec![env.cart_line(skus[0], 1, 0), engraved];
+    twice.lines = vec![engraved, env.cart_line(skus[0], 1, 0)];
     let all = [full, guest, merged, twice];
     insert(storage, &all).await.unwrap();
     for cart in &all {
@@ -196,14 +196,16 @@ pub async fn r20_a_customer_has_at_most_one_open_cart(storage: &Arc<dyn Storage>
     let of = |customer: &Customer| Cart { customer_id: Some(customer.id), ..env.cart() };
     let (first, guest) = (of(&ada), env.cart());
     insert(storage, &[first.clone(), guest.clone(), of(&bob), env.cart()]).await.unwrap();
-    assert_eq!(read!(storage, carts.find_open(ada.id)), Some(first.id), "the open cart of a customer is found");
-    assert_eq!(read!(storage, carts.find_open(CustomerId(env.ids.next()))), None, "nobody has no open cart");
+    let nobody = CustomerId(env.ids.next());
+    assert_eq!(read!(storage, carts.find_open(&[nobody, ada.id])), [first.id], "the open cart of a customer is found");
+    assert_eq!(read!(storage, carts.find_open(&[ada.id, bob.id])).len(), 2, "the carts of several customers are found");
+    assert_eq!(read!(storage, carts.find_open(&[nobody])), [], "nobody has no open cart");
     is_taken("customer_id", insert(storage, &[of(&ada)]).await, "a second open cart is refused");
     let assigned = Cart { customer_id: Some(ada.id), ..edited(&env, &guest) };
     is_taken("customer_id", update(storage, &guest, &assigned).await, "a second open cart is refused");
     let ordered = Cart { state: CartState::Ordered, ..edited(&env, &first) };
     update(storage, &first, &ordered).await.unwrap();
-    assert_eq!(read!(storage, carts.find_open(ada.id)), None, "an ordered cart is not open");
+    assert_eq!(read!(storage, carts.find_open(&[ada.id])), [], "an ordered cart is not open");
     update(storage, &guest, &assigned).await.expect("the customer has no open cart");
     let merged = Cart { state: CartState::Merged, merged_into: Some(first.id), ..edited(&env, &assigned) };
     update(storage, &assigned, &merged).await.unwrap();
@@ -216,6 +218,10 @@ pub async fn external_references_are_unique(storage: &Arc<dyn Storage>) {
     let with = |source: &str, id: &str| Cart { external: Some(ExternalRef::new(source, id)), ..env.cart() };
     let all = [with("shop", "1"), with("shop", "2"), with("SHOP", "1")];
     insert(storage, &all).await.unwrap();
+    let ids = ["2", "1", "3"].map(str::to_owned);
+    let mut found = read!(storage, carts.find_by_external("shop", &ids));
+    found.sort_unstable();
+    assert_eq!(found, [all[0].id, all[1].id], "carts are found by source and external id");
     is_taken("external_id", insert(storage, &[with("shop", "1")]).await, "an insert");
     let after = Cart { external: all[0].external.clone(), ..edited(&env, &all[1]) };
     is_taken("external_id", update(storage, &all[1], &after).await, "an update");

@@ -242,6 +242,9 @@ pub async fn external_references_are_unique(storage: &Arc<dyn Storage>) {
     };
     let all = [with("a", "crm", "1"), with("b", "crm", "2"), with("c", "shop", "1"), with("d", "CRM", "1")];
     env.insert_customers(storage, &all, &[]).await.unwrap();
+    let ids = ["2", "1", "3"].map(str::to_owned);
+    let found = read!(storage, customers.find_by_external("crm", &ids));
+    assert_eq!(found, all[..2], "customers are found by source and external id");
     let taken = env.insert_customers(storage, &[with("e", "crm", "1")], &[]).await;
     is_taken("external_id", taken, "external");
 }
@@ -347,6 +350,11 @@ pub async fn r02_email_and_reference_are_free_again_after_soft_delete(storage: &
     env.insert_customers(storage, &[new.clone()], &[])
         .await
         .expect("the email and the external id of a soft-deleted customer must be free");
+    let emails = ["Ada@Example.com", "nobody@example.com"].map(str::to_owned);
+    assert_eq!(read!(storage, customers.find_by_emails(&emails)), [new.clone()], "a live one is found by email");
+    let reference = old.external.clone().unwrap();
+    let same = read!(storage, customers.find_by_external(&reference.source, &[reference.external_id]));
+    assert_eq!(same.iter().map(|c| c.id).collect::<Vec<_>>(), [old.id, new.id], "both are found by external id");
     // Any number of deleted customers can have the same ones.
     env.soft_delete_customer(storage, &new).await.unwrap();
     env.insert_customers(storage, &[env.full_customer("Ada", "L", "ada@example.com")], &[]).await.unwrap();
@@ -378,7 +386,12 @@ pub async fn r02_addresses_hide_and_return_with_their_customer(storage: &Arc<dyn
     let of_b = env.address(&b, "Three", "Town");
     let all = [of_a[0].clone(), of_a[1].clone(), of_b.clone()];
     env.insert_customers(storage, &[a.clone(), b.clone()], &all).await.unwrap();
+    let mut both = read!(storage, addresses.of_customers(&[b.id, a.id]));
+    both.sort_unstable_by_key(|address| all.iter().position(|x| x.id == address.id));
+    assert_eq!(both, all, "the addresses of several customers are read together");
     let gone = env.soft_delete_customer(storage, &a).await.unwrap();
+    let visible = read!(storage, addresses.of_customers(&[a.id, b.id]));
+    assert_eq!(visible, [of_b.clone()], "the addresses of a soft-deleted customer are left out");
     let town = AddressFilter { city: Some("town".to_owned()), ..AddressFilter::default() };
     let with_deleted =
         |filter: &AddressFilter| AddressFilter { include_deleted: IncludeDeleted::Yes, ..filter.clone() };

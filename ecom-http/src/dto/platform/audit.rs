@@ -1,0 +1,47 @@
+//! The representation of the result of an audit.
+
+use ecom_core::platform::AuditReport;
+use serde::Serialize;
+use uuid::Uuid;
+
+/// The result of an audit.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct AuditView<'a> {
+    /// Whether nothing is wrong.
+    pub clean: bool,
+    /// How many SKUs were checked.
+    pub skus: u64,
+    /// How many orders were checked.
+    pub orders: u64,
+    /// What is wrong. Empty unless there is a defect or somebody has changed rows without the library.
+    pub findings: Vec<FindingView<'a>>,
+}
+
+/// A row, or several rows that belong together, that contradict a rule.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct FindingView<'a> {
+    /// The kind of the row.
+    #[schema(example = "sku")]
+    pub entity: &'static str,
+    /// The id of the row.
+    pub id: Uuid,
+    /// What is wrong, with the number of the rule.
+    #[schema(example = "on hand is 3, but the ledger adds up to 2 (R11)")]
+    pub message: &'a str,
+}
+
+impl<'a> From<&'a AuditReport> for AuditView<'a> {
+    fn from(report: &'a AuditReport) -> Self {
+        let finding = |f: &'a ecom_core::platform::AuditFinding| FindingView {
+            entity: f.entity.as_str(),
+            id: f.id,
+            message: &f.message,
+        };
+        Self {
+            clean: report.is_clean(),
+            skus: report.skus,
+            orders: report.orders,
+            findings: report.findings.iter().map(finding).collect(),
+        }
+    }
+}
