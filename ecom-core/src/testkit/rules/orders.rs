@@ -88,7 +88,7 @@ fn line(p: &Product, quantity: i64) -> Value {
 
 /// Returns the code of a refusal; `None` if the call succeeded.
 fn code<T>(result: &Result<T>) -> Option<ErrorCode> {
-    result.as_ref().err().map(crate::error::Error::code)
+    result.as_ref().err().map(Error::code)
 }
 
 impl ShopFixture {
