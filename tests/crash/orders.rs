@@ -124,6 +124,11 @@ async fn place_once(shop: &Shop, key: &str, input: &OrderInput) -> Result<(Order
     }
 }
 
+/// A third of the orders has no key, so that their process commits them in batches.
+const fn has_key(visit: usize) -> bool {
+    visit % 3 != 2
+}
+
 /// The shoppers of one process.
 struct Shoppers {
     shop: Shop,
@@ -147,14 +152,13 @@ impl Shoppers {
         if visit >= SHOPPERS && !twice {
             return false;
         }
-        say(&format!("begin {} {visit}", self.name));
-        self.shops(visit).await;
+        self.begin(visit).await;
         true
     }
 
-    /// A third of the orders of a shop that cancels has no key, so that its process commits them in batches.
-    fn has_key(&self, visit: usize) -> bool {
-        visit % 3 != 2
+    async fn begin(&self, visit: usize) {
+        say(&format!("begin {} {visit}", self.name));
+        self.shops(visit).await;
     }
 
     fn input(&self, visit: usize) -> (String, OrderInput) {
@@ -173,7 +177,7 @@ impl Shoppers {
 
     async fn place(&self, visit: usize) -> Option<OrderId> {
         let (key, input) = self.input(visit);
-        let placed = if self.has_key(visit) {
+        let placed = if has_key(visit) {
             insist!(any outcome, place_once(&self.shop, &key, &input)).map(|(id, ..)| id)
         } else {
             insist!(known outcome, self.shop.orders().place(&input)).map(|order| order.id)
@@ -197,14 +201,14 @@ impl Shoppers {
         if let Some(id) = self.place(visit).await
             && self.cancels
         {
-            if visit % 2 == 0 {
+            if visit.is_multiple_of(2) {
                 self.edit(&key, id).await;
             }
-            if visit % 6 == 0 {
+            if visit.is_multiple_of(6) {
                 self.cancel_a_unit(&key, id).await;
             }
             // Some keep what they have bought, but not so many that the last piece is sold early.
-            if visit % 40 != 0 {
+            if !visit.is_multiple_of(40) {
                 let canceled = insist!(any outcome, self.shop.orders().cancel(id)).unwrap();
                 assert_eq!(canceled.status, OrderStatus::Canceled);
                 say(&format!("canceled {key} {id} {}", canceled.audit.version));
@@ -224,7 +228,7 @@ impl Shoppers {
         let edit = OrderEdit::default().with(LineChange::quantity(hot, 2)).line(line(self.skus[3], 1));
         // It names the version as the order was placed, so that a repetition does not edit twice.
         let edited = insist!(any outcome, self.shop.orders().edit(id, ExpectedVersion::Exact(1), &edit));
-        self.changed("edited", key, id, edited);
+        changed("edited", key, id, edited);
     }
 
     async fn cancel_a_unit(&self, key: &str, id: OrderId) {
@@ -235,16 +239,16 @@ impl Shoppers {
         let line_id = order.lines.iter().find(|l| l.sku_id == Some(self.skus[0])).unwrap().id;
         let (version, units) = (ExpectedVersion::Exact(order.audit.version), [CancelUnits { line_id, quantity: 1 }]);
         let canceled = insist!(any outcome, self.shop.orders().cancel_units(id, version, &units));
-        self.changed("returned", key, id, canceled);
+        changed("returned", key, id, canceled);
     }
+}
 
-    fn changed(&self, verb: &str, key: &str, id: OrderId, changed: Result<Order>) {
-        match changed {
-            Ok(order) => say(&format!("{verb} {key} {id} {}", order.audit.version)),
-            // The first one has happened, and its answer was lost.
-            Err(e) if e.code() == ErrorCode::VersionConflict => {}
-            Err(e) => assert_eq!(e.code(), ErrorCode::InsufficientStock, "{key}: {e:?}"),
-        }
+fn changed(verb: &str, key: &str, id: OrderId, changed: Result<Order>) {
+    match changed {
+        Ok(order) => say(&format!("{verb} {key} {id} {}", order.audit.version)),
+        // The first one has happened, and its answer was lost.
+        Err(e) if e.code() == ErrorCode::VersionConflict => {}
+        Err(e) => assert_eq!(e.code(), ErrorCode::InsufficientStock, "{key}: {e:?}"),
     }
 }
 
@@ -262,14 +266,14 @@ async fn sell(at: &Place, shop: Shop, name: &str, cancels: bool, mut commands: U
     let mut tasks = JoinSet::new();
     for (visit, done) in before {
         // Repeats each visit whose answer was lost, and some of the others.
-        if shoppers.has_key(visit) && (!done || visit % 8 == 0) {
+        if has_key(visit) && (!done || visit.is_multiple_of(8)) {
             let shoppers = shoppers.clone();
             tasks.spawn(async move {
                 let _turn = shoppers.turns.acquire().await.unwrap();
                 if done {
                     shoppers.place(visit).await;
                 } else {
-                    shoppers.shops(visit).await;
+                    shoppers.begin(visit).await;
                 }
                 true
             });
@@ -378,13 +382,16 @@ struct Crew<'a> {
     processes: Vec<Process>,
     /// What each has printed, those before it that were killed included.
     said: Vec<Vec<String>>,
+    /// How many visits the kills have interrupted.
+    interrupted: usize,
     random: u64,
 }
 
 impl<'a> Crew<'a> {
     fn start(at: &'a Place, role: &'static str) -> Self {
         let random = std::collections::hash_map::RandomState::new().hash_one_of(role);
-        let mut crew = Self { at, role, processes: Vec::new(), said: vec![Vec::new(); PROCESSES], random };
+        let mut crew =
+            Self { at, role, processes: Vec::new(), said: vec![Vec::new(); PROCESSES], interrupted: 0, random };
         for n in 0..PROCESSES {
             let process = crew.process(n);
             crew.processes.push(process);
@@ -428,7 +435,14 @@ impl<'a> Crew<'a> {
         tokio::time::sleep(wait).await;
         let n = usize::try_from(self.below(PROCESSES as u64)).unwrap();
         let killed = self.processes.remove(n);
-        self.said[n].extend(killed.kill());
+        let said = killed.kill();
+        let (mut begun, mut done) = (0, 0);
+        for line in &said {
+            begun += usize::from(line.starts_with("begin "));
+            done += usize::from(line.starts_with("done "));
+        }
+        self.interrupted += begun - done.min(begun);
+        self.said[n].extend(said);
         let next = self.process(n);
         next.line("ready");
         self.processes.insert(n, next);
@@ -537,10 +551,10 @@ fn acknowledged(said: &[String], orders: &[Order], cancels: bool) {
         if placed.contains_key(key.as_str()) {
             continue;
         }
-        assert!(visit % 3 == 2, "{key} was placed, and not acknowledged in the end");
+        assert!(!has_key(visit), "{key} was placed, and not acknowledged in the end");
         lost += 1;
     }
-    let open = begun.difference(&done).filter(|key| key.rsplit('-').next().unwrap().parse::<usize>().unwrap() % 3 != 2);
+    let open = begun.difference(&done).filter(|key| has_key(key.rsplit('-').next().unwrap().parse().unwrap()));
     assert_eq!(open.collect::<Vec<_>>(), Vec::<&String>::new(), "a shopper with a key was never answered");
     assert!(begun.len() >= PROCESSES * SHOPPERS, "only {} of all shoppers came", begun.len());
     println!("{} visits, {} orders, {lost} of them acknowledged to nobody", begun.len(), orders.len());
@@ -558,8 +572,8 @@ async fn sells(at: &Place, cancels: bool) {
         crew.kill_one(60).await;
     }
     crew.tell("rush");
-    let said = crew.end();
-    println!("{kills} kills on {}", shop.storage().name());
+    let (interrupted, said) = (crew.interrupted, crew.end());
+    println!("{kills} kills on {}, {interrupted} visits interrupted", shop.storage().name());
     assert_eq!(wrong(&shop).await, Vec::<String>::new());
     let orders = all_orders(&shop).await;
     acknowledged(&said, &orders, cancels);
@@ -615,9 +629,9 @@ pub async fn r12_one_key_of_many_callers_in_killed_processes_makes_one_order(at:
 }
 
 /// Returns the answers of four processes to a command for each.
-fn all_at_once(at: &Place, commands: [String; PROCESSES]) -> Vec<String> {
+fn all_at_once(at: &Place, commands: &[String; PROCESSES]) -> Vec<String> {
     let mut crew = Crew::start(at, "orders together");
-    for (process, command) in crew.processes.iter_mut().zip(&commands) {
+    for (process, command) in crew.processes.iter_mut().zip(commands) {
         process.tell(command);
     }
     let said = crew.end();
@@ -632,7 +646,7 @@ pub async fn r10_two_hundred_cancels_of_one_order_restore_its_stock_once(at: &Pl
         order = order.line(line(sku(&shop, code).await, 7));
     }
     let order = shop.orders().place(&order).await.unwrap();
-    let answers = all_at_once(at, [(); PROCESSES].map(|()| format!("cancel {} 50", order.id)));
+    let answers = all_at_once(at, &[(); PROCESSES].map(|()| format!("cancel {} 50", order.id)));
     assert_eq!((answers.len(), answers.iter().collect::<BTreeSet<_>>().len()), (200, 1), "{:?}", answers.first());
     assert_eq!(answers[0], "Canceled 2");
     assert_eq!(wrong(&shop).await, Vec::<String>::new());
@@ -655,7 +669,7 @@ pub async fn r20_a_hundred_checkouts_of_one_cart_make_one_order(at: &Place) {
     }
     let made = shop.carts().create(&cart).await.unwrap();
     let (cart, token) = (made.cart.cart.id, made.token.unwrap());
-    let answers = all_at_once(at, [(); PROCESSES].map(|()| format!("checkout {cart} {} 25", token.reveal())));
+    let answers = all_at_once(at, &[(); PROCESSES].map(|()| format!("checkout {cart} {} 25", token.reveal())));
     assert_eq!((answers.len(), answers.iter().collect::<BTreeSet<_>>().len()), (100, 1), "{:?}", answers.first());
     assert_eq!(wrong(&shop).await, Vec::<String>::new());
     let orders = all_orders(&shop).await;
@@ -682,7 +696,7 @@ pub async fn r20_merges_of_several_processes_lose_no_line(at: &Place) {
     let mut name = 0;
     all_at_once(
         at,
-        [(); PROCESSES].map(|()| {
+        &[(); PROCESSES].map(|()| {
             name += 1;
             carts.rotate_left(5);
             format!("merge p{name} {into} {}", carts.join(" "))
