@@ -96,6 +96,7 @@ pub(crate) fn bounded(amount: i128, field: &str) -> Result<i64> {
 
 /// Returns how many random cases a test tries: `ECOM_ORDER_CASES`, or a number that fits into CI.
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test is made longer by a variable")]
 pub(crate) fn cases(in_ci: u32) -> u32 {
     std::env::var("ECOM_ORDER_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(in_ci)
 }

@@ -56,7 +56,7 @@ pub async fn what_a_principal_may_not_do_is_refused_before_anything_happens(f: &
     let mut refused = |what: &str, permission: P, outcome: Result<()>| {
         match outcome {
             Err(Error::Forbidden { permission: named }) => {
-                assert_eq!(named, permission, "{what}: the error must name the missing permission")
+                assert_eq!(named, permission, "{what}: the error must name the missing permission");
             }
             other => {
                 panic!("{what}: a principal without `{permission}` must be refused, but the call returns {other:?}")

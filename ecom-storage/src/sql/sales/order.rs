@@ -45,7 +45,7 @@ pub static ORDERS: Table<Order> = Table {
         Column::fixed("exponent", |o| exponent(o.currency()).into()),
         Column::fixed("prices_include_tax", |o| i32::from(o.prices_include_tax).into()),
         Column::field("status", |o| o.status.into()),
-        Column::derived("listing_state", |o| listing_state(o)),
+        Column::derived("listing_state", listing_state),
         Column::field("delivery_method", |o| o.delivery_method.into()),
         Column::json("shipping_address", |o| Value::opt_json(o.shipping_address.as_ref())),
         Column::json("billing_address", |o| Value::opt_json(o.billing_address.as_ref())),

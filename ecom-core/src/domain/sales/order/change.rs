@@ -199,7 +199,7 @@ pub(crate) fn place(input: &CheckedOrder, cx: Context<'_>, offers: &Offers) -> R
         }
     }
     let sales = offers.sell(&input.lines, HashMap::new())?;
-    record.add_lines(&sales, &input.extra_lines, 1, stamp, &mut stock)?;
+    record.add_lines(&sales, ("extra_lines", &input.extra_lines), 1, stamp, &mut stock)?;
     record.spread(1, input.discount.minor(), "discount", stamp)?;
     record.settle()?;
     let change = record.history(ChangeKind::Placed, None, Value::Null, stamp);
@@ -272,7 +272,7 @@ impl OrderRecord {
     fn add_lines(
         &mut self,
         sales: &[Sale<'_, '_>],
-        extra: &[CheckedExtra],
+        (extra_field, extra): (&str, &[CheckedExtra]),
         bill_seq: i32,
         stamp: &Stamp<'_>,
         stock: &mut Vec<StockChange>,
@@ -311,9 +311,9 @@ impl OrderRecord {
                 totals: Totals::of(amount, 0, currency),
             });
         }
-        for line in extra {
+        for (i, line) in extra.iter().enumerate() {
             position += 1;
-            let amount = subtotal(line.quantity, line.unit_price.minor(), &format!("{}.quantity", line.field))?;
+            let amount = subtotal(line.quantity, line.unit_price.minor(), &format!("{extra_field}[{i}].quantity"))?;
             self.order.lines.push(OrderLine {
                 id: OrderLineId(stamp.ids.next()),
                 order_id: self.order.id,
@@ -487,7 +487,7 @@ impl OrderRecord {
                 newest_seq += 1;
             }
             let first = next.order.lines.len();
-            next.add_lines(&sales, &edit.add_extra, newest_seq, stamp, &mut stock)?;
+            next.add_lines(&sales, ("add_extra", &edit.add_extra), newest_seq, stamp, &mut stock)?;
             let added = next.order.lines.iter().skip(first);
             log.extend(added.map(|l| json!({"line_id": l.id, "from": 0, "to": l.quantity})));
             touched.push(newest_seq);
