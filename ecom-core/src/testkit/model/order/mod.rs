@@ -238,10 +238,10 @@ impl Runner<'_> {
             same("the answer", answer, &want.order)?;
         }
         same("what is due", &got.due().minor(), &amounts::due(&want))?;
-        if want.order.status != OrderStatus::Canceled {
-            same("what is due for the units that are left", &amounts::due(&want), &amounts::due_of_lines(&want))?;
-        } else {
+        if want.order.status == OrderStatus::Canceled {
             same("what is due after the cancellation", &amounts::due(&want), &0)?;
+        } else {
+            same("what is due for the units that are left", &amounts::due(&want), &amounts::due_of_lines(&want))?;
         }
         let now = self.now();
         let before = self.world.orders.rows.get(&id).map(|r| r.order.status);

@@ -253,7 +253,7 @@ pub async fn r02_soft_deleted_orders_are_hidden_unless_asked_for(storage: &Arc<d
         [(IncludeDeleted::No, vec![live.order.clone()]), (IncludeDeleted::Yes, vec![hidden.order.clone(), live.order])]
     {
         for status in [None, Some(gone.order.status)] {
-            let filter = OrderFilter { include_deleted, status, ..OrderFilter::default() };
+            let filter = OrderFilter { status, include_deleted, ..OrderFilter::default() };
             let listed = read!(storage, orders.list(&filter, OrderSort::PlacedDesc, &Paging::first(9))).items;
             assert_eq!(listed, expected, "{filter:?}");
             assert_eq!(read!(storage, orders.count(&filter, 9)).count, expected.len() as u64, "{filter:?}");
