@@ -77,10 +77,12 @@ static IMBALANCES: Sql = Sql::new(
 /// The stock of a SQL database.
 pub type SqlInventory<'c> = SqlRepository<'c, dyn InventoryRepository>;
 
-/// The best availability over the live SKUs of a product. A SKU that does not track its stock is in stock.
+/// The best availability over the SKUs that a product shows: the live ones or, if it is soft-deleted, those that were
+/// deleted with it, whose stock a canceled order restores. A SKU that does not track its stock is in stock.
 const AVAILABILITY: &str = "(SELECT coalesce(MAX(CASE WHEN s.track_stock = 0 THEN 2 \
      WHEN s.on_hand - s.reserved <= 0 THEN 0 WHEN s.on_hand - s.reserved <= s.low_stock_threshold THEN 1 ELSE 2 END), 0) \
-     FROM skus s WHERE s.product_id = products.id AND s.deleted_at IS NULL)";
+     FROM skus s WHERE s.product_id = products.id \
+     AND (s.deleted_at = products.deleted_at OR (s.deleted_at IS NULL AND products.deleted_at IS NULL)))";
 
 fn read_movement(r: &Row) -> Result<StockMovement> {
     Ok(StockMovement {

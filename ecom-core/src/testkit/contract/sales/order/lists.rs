@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::support::{customer, deleted, products};
 use crate::clock::Timestamp;
 use crate::domain::common::IncludeDeleted;
+use crate::domain::sales::bill::BillFilter;
 use crate::domain::sales::order::{
     DeliveryMethod, Order, OrderFilter, OrderRecord, OrderSort, OrderStatus, PostalAddress,
 };
@@ -237,9 +238,6 @@ pub async fn counts_stop_at_their_bound(storage: &Arc<dyn Storage>) {
     env.insert_orders(storage, &[env.order(), env.order(), env.order()]).await.unwrap();
     for (bound, count, exact) in [(2, 2, false), (3, 3, true), (10, 3, true)] {
         assert_eq!(read!(storage, orders.count(&OrderFilter::default(), bound)), Total { count, exact });
-        assert_eq!(
-            read!(storage, bills.count(&crate::domain::sales::bill::BillFilter::default(), bound)),
-            Total { count, exact }
-        );
+        assert_eq!(read!(storage, bills.count(&BillFilter::default(), bound)), Total { count, exact });
     }
 }

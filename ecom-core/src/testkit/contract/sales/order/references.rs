@@ -60,7 +60,8 @@ pub async fn r43_numbers_are_unique_for_ever(storage: &Arc<dyn Storage>) {
     let lower = with(&env, |r| r.order.number = gone.order.number.to_lowercase());
     let other = with(&env, |r| r.order.number.clone_from(&gone.bills[0].number));
     env.insert_orders(storage, &[lower, other]).await.unwrap();
-    let twins = [(), ()].map(|()| with(&env, |r| "X".clone_into(&mut r.order.number)));
+    let twins =
+        [with(&env, |r| "X".clone_into(&mut r.order.number)), with(&env, |r| "X".clone_into(&mut r.order.number))];
     is_taken("number", env.insert_orders(storage, &twins).await, "two equal numbers in one call");
     assert_eq!(get(storage, twins[0].order.id).await, None, "a call that is refused stores none of its rows");
 }
