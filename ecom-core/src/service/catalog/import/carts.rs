@@ -530,11 +530,8 @@ impl Skus {
                 }
             }
         }
-        let by_code = if codes.is_empty() {
-            HashMap::new()
-        } else {
-            tx.offers().by_codes(&codes).await?.into_iter().collect()
-        };
+        let by_code =
+            if codes.is_empty() { HashMap::new() } else { tx.offers().by_codes(&codes).await?.into_iter().collect() };
         let mut ids: HashMap<ProductId, (String, String)> = HashMap::new();
         for (source, mut external_ids) in by_source {
             external_ids.sort_unstable();
