@@ -55,7 +55,7 @@ pub async fn run() {
 pub async fn prices(b: &Bench) -> Prices {
     let mut prices = Vec::new();
     for chunk in b.products.chunks(500) {
-        for product in b.shop.products().get_many(chunk).await.expect("products").into_iter().flatten() {
+        for product in b.shop.products().get_many(chunk).await.expect("products") {
             let discount = product.discount;
             prices.extend(product.skus.iter().map(|s| (s.id, s.final_price(discount).amount())));
         }

@@ -288,7 +288,7 @@ fn plain(r: &tokio_postgres::Row) -> Plain<'_> {
 
 /// Measures orders against pgbench on the server of this run.
 async fn orders(server: &Server, b: &Arc<Bench>, maintenance: &tokio_postgres::Client) {
-    let prices = crate::orders::prices(b).await;
+    let prices = orders::prices(b).await;
     maintenance.batch_execute(ORDER_TABLES).await.expect("the tables of the comparison");
     let (function, textbook, hot) = (ORDER_CALL, TEXTBOOK, TEXTBOOK_HOT);
     for (what, wanted, choose, script) in [

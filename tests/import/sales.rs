@@ -85,8 +85,10 @@ async fn dummyjson_users_and_carts_import_whole_and_those_in_stock_are_checked_o
     assert_eq!((people.len(), homes.len()), (208, 208));
     let told: Vec<Value> = serde_json::from_slice(&users).unwrap();
     for user in &told {
-        let customer =
-            people.iter().find(|c| c.external.as_ref().unwrap().external_id == user["id"].to_string()).unwrap();
+        let customer = {
+            let id = user["id"].to_string();
+            people.iter().find(|c| c.external.as_ref().unwrap().external_id == id).unwrap()
+        };
         assert_eq!(customer.email, user["email"].as_str().unwrap());
         let digits: String = user["phone"].as_str().unwrap().chars().filter(|c| !" .-()".contains(*c)).collect();
         assert_eq!(customer.telephone.as_deref(), Some(digits.as_str()));
@@ -163,7 +165,9 @@ async fn dummyjson_users_and_carts_import_whole_and_those_in_stock_are_checked_o
         match shop.orders().checkout(cart.cart.id, STAFF, &checkout).await {
             Ok(_) => {
                 placed += 1;
-                wanted.iter().for_each(|(id, n)| *left.get_mut(id).unwrap() -= n);
+                for (id, n) in &wanted {
+                    *left.get_mut(id).unwrap() -= n;
+                }
             }
             Err(refusal) => {
                 for (id, requested, available) in shortages(&refusal) {

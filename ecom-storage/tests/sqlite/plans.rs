@@ -205,22 +205,22 @@ async fn every_list_of_orders_walks_an_index_and_sorts_nothing() -> TestResult {
                         Paging::Keyset { after, limit: 20 },
                         Paging::Offset { offset: 20, limit: 20 },
                     ] {
-                        let plan = s.explain_orders(&filter, *sort, &paging).await?.join("\n");
-                        let about = format!("{filter:?} {sort:?} {paging:?}\n{plan}");
+                        let steps = s.explain_orders(&filter, *sort, &paging).await?.join("\n");
+                        let about = format!("{filter:?} {sort:?} {paging:?}\n{steps}");
                         if filter.sku.is_some() {
                             // The lines do not have the time of their order, so the orders of the SKU are sorted.
-                            assert!(plan.contains("INDEX order_lines_sku (sku_id=?)"), "{about}");
+                            assert!(steps.contains("INDEX order_lines_sku (sku_id=?)"), "{about}");
                             continue;
                         }
-                        let is_walked = |index: &&str| plan.contains(&format!("orders USING INDEX {index}"));
+                        let is_walked = |index: &&str| steps.contains(&format!("orders USING INDEX {index}"));
                         // An order is seldom listed by status together with the soft-deleted ones.
                         let is_rare = filter.status.is_some() && include_deleted == IncludeDeleted::Yes;
                         assert!(is_rare || indexes.iter().any(is_walked), "{about}");
-                        assert!(!plan.contains("TEMP B-TREE"), "{about}");
+                        assert!(!steps.contains("TEMP B-TREE"), "{about}");
                         let beyond = matches!(paging, Paging::Keyset { after: Some(_), .. });
                         if beyond || from.is_some() {
                             assert!(
-                                plan.contains("placed_at>") || plan.contains("placed_at<"),
+                                steps.contains("placed_at>") || steps.contains("placed_at<"),
                                 "the walk begins at the cursor or the time\n{about}"
                             );
                         }
