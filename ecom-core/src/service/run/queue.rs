@@ -129,7 +129,8 @@ async fn work<B: Batched>(cx: Arc<Context>) {
         while let Some(part) = parts.pop() {
             match write(&cx, part).await {
                 Ok(results) => {
-                    for (answer, result) in answers.by_ref().zip(results) {
+                    // In this order, `zip` takes no answer of the next part after the last result.
+                    for (result, answer) in results.into_iter().zip(answers.by_ref()) {
                         let _ = answer.send(result);
                     }
                 }

@@ -53,6 +53,7 @@ tests! {
         r41_the_audit_is_clean_and_finds_what_somebody_broke,
         r43_numbers_are_unique_and_carry_the_year,
         r43_a_number_that_a_caller_took_is_skipped,
+        r43_of_orders_placed_at_once_only_those_with_a_number_that_is_taken_fail,
         r44_a_draft_is_filled_later,
         lists_of_orders_and_bills_filter_and_page,
         a_status_moves_only_as_the_rules_allow,
@@ -627,6 +628,36 @@ pub async fn r43_a_number_that_a_caller_took_is_skipped(f: &ShopFixture) {
     let order = f.placed(json!([line(&pen, 1)])).await.unwrap();
     let made = f.shop.bills().of_order(order.id).await.unwrap().remove(0).number;
     assert!(made > format!("BILL-2026-{:06}", counter + 3), "{made} must come after the numbers that were taken");
+    f.audited().await;
+}
+
+/// An order that the database refuses fails alone, and each caller of its batch gets the answer of its own order.
+pub async fn r43_of_orders_placed_at_once_only_those_with_a_number_that_is_taken_fail(f: &ShopFixture) {
+    let pen = stocked(f, "Pen", 1_000).await;
+    let inputs: Vec<OrderInput> = (0..40)
+        .map(|n| {
+            let order = guest(json!([line(&pen, n + 1)]));
+            let number = format!("B-{}", n % 5);
+            if n % 2 == 0 { OrderInput { bill_number: Some(number), ..order } } else { order }
+        })
+        .collect();
+    let placed = join_all(inputs.iter().map(|input| f.shop.orders().place(input))).await;
+    let mut taken = HashSet::new();
+    for (n, result) in placed.into_iter().enumerate() {
+        match (result, &inputs[n].bill_number) {
+            (Ok(order), number) => {
+                assert_eq!(order.lines[0].quantity, i64::try_from(n).unwrap() + 1, "caller {n} must get the answer of its own order");
+                if let Some(number) = number {
+                    assert!(taken.insert(number.clone()), "{number} must be used once");
+                }
+            }
+            (refused, number) => {
+                assert_eq!(code(&refused), Some(ErrorCode::Duplicate), "caller {n}");
+                assert!(number.is_some(), "caller {n} has chosen no number");
+            }
+        }
+    }
+    assert_eq!(taken.len(), 5, "one order of each number must be placed");
     f.audited().await;
 }
 
