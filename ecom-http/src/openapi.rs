@@ -56,8 +56,8 @@ pub(crate) struct NotModified;
 #[openapi(
     info(
         title = "ecom",
-        description = "The catalog, stock, customers, orders and search of a shop.\n\nEvery response is an envelope with \
-                       `data`, `meta` and `links`, or with `error`. A write names the version that the client has \
+        description = "The catalog, reviews, stock, customers, carts, orders, bills and search of a shop.\n\nEvery response \
+                       is an envelope with `data`, `meta` and `links`, or with `error`. A write names the version that the client has \
                        read, in `If-Match` or in `version` (R1). Prices and measures are exact: they are strings, or numbers \
                        if the request has `numbers=true`.",
         license(name = "MIT OR Apache-2.0")

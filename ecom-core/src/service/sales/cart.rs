@@ -864,7 +864,7 @@ fn check_guest(cart: &Cart) -> Result<()> {
     if cart.customer_id.is_none() {
         return Ok(());
     }
-    let message = format!("cart {} belongs to a customer, so that it cannot be merged into another one", cart.id);
+    let message = format!("cart {} belongs to a customer, so it cannot be merged into another one", cart.id);
     Err(Conflict::State { message }.into())
 }
 
