@@ -270,7 +270,7 @@ pub enum CatalogConflict {
         products: u64,
     },
     /// A write sets a flat field (price, stock, sku …) of a product with several SKUs.
-    #[error("product {product} has {skus} SKUs, so that `{field}` is ambiguous: set it in `skus` or on a SKU")]
+    #[error("product {product} has {skus} SKUs, so `{field}` is ambiguous: set it in `skus` or on a SKU")]
     FlatWrite {
         /// The product.
         product: Uuid,
@@ -354,7 +354,7 @@ pub enum SalesConflict {
         cart: Uuid,
     },
     /// An order was placed from the cart, which does not change any more (R20).
-    #[error("an order was placed from cart {cart}, so that it cannot change: create another one")]
+    #[error("an order was placed from cart {cart}, so it cannot change: create another one")]
     CartOrdered {
         /// The cart.
         cart: Uuid,
@@ -651,7 +651,7 @@ error_codes! {
     CartOrdered = "CART_ORDERED", "An order was placed from the cart, which does not change any more.";
     CartMerged = "CART_MERGED", "The cart was merged into another one, which `details` names: use that one.";
     FlatWriteRefused = "FLAT_WRITE_REFUSED",
-        "The product has several SKUs, so that a flat field is ambiguous: set it in `skus` or on a SKU.";
+        "The product has several SKUs, so a flat field is ambiguous: set it in `skus` or on a SKU.";
     IdempotencyKeyReused = "IDEMPOTENCY_KEY_REUSED",
         "An earlier request with this `Idempotency-Key` was another one: repeat that one, or send a new key.";
     CurrencyMismatch = "CURRENCY_MISMATCH",

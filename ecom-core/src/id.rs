@@ -164,7 +164,8 @@ event_kinds! {
     CustomerDeleted = "customer.deleted" of Customer;
     /// A customer was restored.
     CustomerRestored = "customer.restored" of Customer;
-    /// A customer was permanently deleted, together with its addresses. Its reviews remain, without a customer.
+    /// A customer was permanently deleted, together with its addresses and carts. Its reviews remain, without a
+    /// customer.
     CustomerPurged = "customer.purged" of Customer;
     /// An address was added to a customer.
     AddressCreated = "address.created" of Address;

@@ -19,7 +19,7 @@ mod domain {
         pub(crate) mod sku;
     }
     pub(crate) mod common;
-    /// Idempotency keys, and the log of events.
+    /// Idempotency keys, the report of the audit, and the log of events.
     pub(crate) mod platform {
         pub(crate) mod audit;
         pub(crate) mod idempotency;

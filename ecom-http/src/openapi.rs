@@ -56,10 +56,10 @@ pub(crate) struct NotModified;
 #[openapi(
     info(
         title = "ecom",
-        description = "The catalog, stock, customers, orders and search of a shop.\n\nEvery response is an envelope with \
-                       `data`, `meta` and `links`, or with `error`. A write names the version that the client has \
-                       read, in `If-Match` or in `version` (R1). Prices and measures are exact: they are strings, or numbers \
-                       if the request has `numbers=true`.",
+        description = "The catalog, reviews, stock, customers, carts, orders, bills and search of a shop.\n\nEvery \
+                       response is an envelope with `data`, `meta` and `links`, or with `error`. A write names the \
+                       version that the client has read, in `If-Match` or in `version` (R1). Prices and measures are \
+                       exact: they are strings, or numbers if the request has `numbers=true`.",
         license(name = "MIT OR Apache-2.0")
     ),
     components(schemas(ErrorEnvelope, ErrorBody)),
@@ -152,8 +152,8 @@ fn takes_a_key(operation: &mut Operation) {
         .required(Required::False)
         .description(Some(
             "A key that the client chooses for this request, such as a UUID: 1 to 255 visible ASCII characters. If the \
-             client repeats the request with the same key, the request does not run again, and the response is the stored \
-             one. A request that was refused leaves the key free.",
+             client repeats the request with the same key, the request does not run again, and the response is the \
+             stored one. A request that was refused leaves the key free.",
         ))
         .schema(Some(text))
         .build();

@@ -42,9 +42,9 @@ pub struct ReviewFilter {
     pub product: Option<ProductId>,
     /// The reviews of this customer.
     pub customer: Option<CustomerId>,
-    /// The rating is at least this one.
+    /// The reviews with at least this rating.
     pub min_rating: Option<Stars>,
-    /// The rating is at most this one.
+    /// The reviews with at most this rating.
     pub max_rating: Option<Stars>,
     /// Whether the reviews of soft-deleted products are listed (R2).
     pub include_deleted: IncludeDeleted,
@@ -92,7 +92,7 @@ impl ReviewSort {
         }
     }
 
-    /// Returns true if greater keys come first.
+    /// Returns true if the list begins with the newest review or the highest rating.
     pub const fn is_descending(self) -> bool {
         matches!(self, Self::CreatedDesc | Self::RatingDesc)
     }

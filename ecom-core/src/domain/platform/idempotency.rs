@@ -81,7 +81,7 @@ impl IdempotencyKey {
     }
 }
 
-/// The SHA-256 hash of a request, by which a repetition is told from another request with the same key.
+/// The SHA-256 hash of a request, by which a repetition is distinguished from another request with the same key.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RequestHash([u8; Self::LENGTH]);
 
@@ -163,7 +163,7 @@ impl StoredAnswer {
     /// Refuses an answer that is too long to be stored on every database.
     ///
     /// # Errors
-    /// `Validation`.
+    /// `Validation` on field `answer`.
     pub(crate) fn check(&self) -> Result<()> {
         if self.0.len() <= Self::MAX {
             return Ok(());

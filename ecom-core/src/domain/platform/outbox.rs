@@ -1,4 +1,5 @@
-//! Events: what other processes and consumers must learn of, written in the transaction of the change (R13).
+//! Events: the changes of which other processes and consumers are notified, written in the transaction of the change
+//! (R13).
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -58,11 +59,11 @@ impl Event {
 pub struct StockChange {
     /// The SKU.
     pub sku_id: SkuId,
-    /// Pieces in (positive) or out (negative).
+    /// The number of pieces that came in (positive) or went out (negative).
     pub delta: i64,
     /// The reason of the movement.
     pub reason: StockReason,
-    /// The document that it refers to.
+    /// The document that the movement refers to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<String>,
 }

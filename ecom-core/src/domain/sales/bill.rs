@@ -36,7 +36,7 @@ macro_rules! words {
 pub(crate) use words;
 
 words! {
-    /// What a bill asks for.
+    /// The kind of a bill.
     BillKind {
         /// A bill, which the buyer pays.
         Bill = "bill",
@@ -58,7 +58,7 @@ words! {
 }
 
 words! {
-    /// How a bill is paid.
+    /// The way in which a bill is paid.
     #[derive(Default)]
     PaymentType {
         /// In cash.

@@ -1,4 +1,4 @@
-//! Shopping carts and their lines, and what they cost at the moment.
+//! Shopping carts and their lines, and carts with the current prices.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -83,7 +83,8 @@ impl Cart {
     }
 
     /// Takes over the lines of another cart (R20). Of equal lines, which have the same SKU and the same attributes, the
-    /// greater quantity stays, so that a repeated merge changes nothing. `next_id` makes the id of a line that is added.
+    /// greater quantity stays, so that a repeated merge changes nothing. `next_id` makes the id of a line that is
+    /// added.
     pub(crate) fn take_lines(&mut self, from: &[CartLine], mut next_id: impl FnMut() -> CartLineId) {
         let mut places: HashMap<(SkuId, String), usize> =
             self.lines.iter().enumerate().map(|(i, l)| (l.item(), i)).collect();
@@ -123,7 +124,7 @@ impl CartLine {
         attributes_key(&self.attributes)
     }
 
-    /// Returns what makes two lines equal.
+    /// Returns the SKU and the hash of the attributes. Two lines are equal if these are.
     pub(crate) fn item(&self) -> (SkuId, String) {
         (self.sku_id, self.attributes_key())
     }
@@ -208,7 +209,8 @@ impl CartToken {
         Self(URL_SAFE_NO_PAD.encode(bytes))
     }
 
-    /// Returns the token that a caller has sent. Every text is accepted: one that is not the token of a cart opens none.
+    /// Returns the token that a caller has sent. Every text is accepted: one that is not the token of a cart opens
+    /// none.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
@@ -247,11 +249,12 @@ impl fmt::Debug for TokenHash {
     }
 }
 
-/// What lets a caller into a cart.
+/// The right by which a caller uses a cart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CartAccess {
-    /// The token of a guest's cart. It needs no permission. A cart that it does not open is reported as not existing.
+    /// The token of a guest's cart. It needs no permission. If it does not open the cart, the call fails with
+    /// `NotFound`.
     Token(CartToken),
     /// The permission of the principal: `carts:read` for reads and `carts:write` for changes.
     Permission,
@@ -459,7 +462,7 @@ pub struct CartLinePatch {
     /// The unit price that the shopper sees and confirms, in the shop's currency. It must be the current one.
     #[serde(default)]
     pub unit_price: Option<ExactDecimal>,
-    /// The version of the cart that the client read (R1), if the change shall fail once the cart has changed.
+    /// The version of the cart that the client read (R1). If it is absent, the version is not checked.
     #[serde(default)]
     pub version: Option<i64>,
 }

@@ -65,10 +65,10 @@ pub struct Address {
 /// The filter of a list of customers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CustomerFilter {
-    /// The full name begins with this text, ignoring case. The full name is the last name and the first name, or the
-    /// first name and the last name.
+    /// The customers whose full name begins with this text, ignoring case. The full name is the last name and the first
+    /// name, or the first name and the last name.
     pub name: Option<String>,
-    /// The customer has this email, ignoring case.
+    /// The customers with this email, ignoring case.
     pub email: Option<String>,
     /// Whether soft-deleted customers are listed (R2).
     pub include_deleted: IncludeDeleted,
@@ -117,9 +117,9 @@ impl CustomerSort {
 pub struct AddressFilter {
     /// The addresses of this customer; `None` selects the addresses of all customers.
     pub customer: Option<CustomerId>,
-    /// The city is this one, ignoring case.
+    /// The addresses in this city, ignoring case.
     pub city: Option<String>,
-    /// The street begins with this text, ignoring case.
+    /// The addresses whose street begins with this text, ignoring case.
     pub street: Option<String>,
     /// Whether the addresses of soft-deleted customers are listed (R2).
     pub include_deleted: IncludeDeleted,

@@ -1,4 +1,4 @@
-//! SKUs as the shop sells them at a moment.
+//! Offers: SKUs with the price and the stock at which the shop sells them.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,8 @@ use crate::domain::catalog::product::ProductStatus;
 use crate::id::{ProductId, SkuId};
 use crate::money::{Money, Percentage};
 
-/// A SKU as the shop sells it at a moment: its price and stock, with the parts of its product that a sale depends on.
+/// A SKU as the shop sells it when it is read: its price and stock, and the parts of its product that a sale depends
+/// on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Offer {
     /// The SKU.

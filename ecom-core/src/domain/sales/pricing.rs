@@ -31,7 +31,7 @@ pub(crate) fn allocate(amount: i64, weights: &[i64]) -> Option<Vec<i64>> {
     Some(shares(amount, weights)?.into_iter().map(|s| s.floor + i64::from(s.extra)).collect())
 }
 
-/// As [`allocate`], with the steps of the computation.
+/// Spreads `amount` as [`allocate`] does, and returns the steps of the computation for each line.
 pub(crate) fn shares(amount: i64, weights: &[i64]) -> Option<Vec<Share>> {
     if weights.iter().any(|w| *w < 0) {
         return None;
@@ -73,19 +73,19 @@ pub(crate) const fn first_units(amount: i64, units: i64, quantity: i64) -> i64 {
     ((2 * scaled + quantity) / (2 * quantity)) as i64
 }
 
-/// Returns `quantity × unit_price`, computed in 128 bits.
+/// Returns `quantity × unit_price` in minor units. The computation uses 128 bits, so it cannot overflow.
 ///
 /// # Errors
-/// `Validation` on `field` if the product exceeds [`MAX_AMOUNT`].
+/// `Validation` on `field` if the result exceeds [`MAX_AMOUNT`].
 pub(crate) fn subtotal(quantity: i64, unit_price: i64, field: &str) -> Result<i64> {
     let product = i128::from(quantity) * i128::from(unit_price);
     bounded(product, field)
 }
 
-/// Returns a sum of amounts, which must not exceed [`MAX_AMOUNT`].
+/// Returns a sum of amounts as an amount.
 ///
 /// # Errors
-/// `Validation` on `field`.
+/// `Validation` on `field` if the sum exceeds [`MAX_AMOUNT`].
 pub(crate) fn bounded(amount: i128, field: &str) -> Result<i64> {
     if amount > i128::from(MAX_AMOUNT) {
         let message = format!("leads to an amount above {MAX_AMOUNT} minor units, the largest that an order can have");

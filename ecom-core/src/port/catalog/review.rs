@@ -32,8 +32,8 @@ port! {
 
         /// Locks a product until the end of the transaction, soft-deleted or not, and returns its rating and tally as
         /// they are then. It holds the tree of categories, as
-        /// [`CategoryRepository::hold_tree`](crate::port::CategoryRepository::hold_tree) does. Every write of a review
-        /// of the product comes after it.
+        /// [`CategoryRepository::hold_tree`](crate::port::CategoryRepository::hold_tree) does. A transaction takes
+        /// this lock before it writes a review of the product.
         async fn lock_product(&mut self, id: ProductId) -> Result<Option<ReviewedProduct>>;
 
         /// Writes rating, tally and revision of a product that this transaction has locked, and the rating in

@@ -1,4 +1,4 @@
-//! Idempotency keys and the answers that they stand for (R12).
+//! Idempotency keys and the stored answers of their requests (R12).
 
 use crate::clock::Timestamp;
 use crate::domain::platform::idempotency::{IdempotencyKey, RequestHash, StoredAnswer};
@@ -17,7 +17,7 @@ pub struct Claim {
     pub expires_at: Timestamp,
 }
 
-/// What a claim has found.
+/// The result of a claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Claimed {
     /// The key belongs to this transaction, which now does what the request asks for.

@@ -9,11 +9,11 @@ use crate::error::Result;
 /// The right of one holder to move a shared cursor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
-    /// The consumer whose cursor it is.
+    /// The name of the consumer that the cursor belongs to.
     pub consumer: String,
-    /// The process that holds it.
+    /// The process that holds the lease.
     pub holder: String,
-    /// Increases with every change of holder, so that a holder that has lost the lease is refused.
+    /// A number that increases with every change of holder, so that a holder that has lost the lease is refused.
     pub fence: i64,
     /// The position of the consumer.
     pub position: OutboxPosition,

@@ -14,8 +14,8 @@ port! {
         /// Returns one customer.
         async fn get(&mut self, id: CustomerId, deleted: IncludeDeleted) -> Result<Option<Customer>>;
 
-        /// Locks a customer until the end of the transaction and returns it as it is then, soft-deleted or not. Every
-        /// write of it or of its addresses comes after it.
+        /// Locks a customer until the end of the transaction and returns it as it is then, soft-deleted or not. A
+        /// transaction takes this lock before it writes the customer or its addresses.
         async fn lock(&mut self, id: CustomerId) -> Result<Option<Customer>>;
 
         /// Returns those of these customers that exist, soft-deleted ones included, by id, and holds them against
@@ -46,8 +46,8 @@ port! {
         /// `VERSION_CONFLICT` if the row is no longer at `before`'s version, else as [`Self::insert`].
         async fn update(&mut self, before: &Customer, after: &Customer) -> Result<()>;
 
-        /// Removes a customer, its addresses and its carts for good. Its reviews lose their customer, and their versions
-        /// increase.
+        /// Removes a customer, its addresses and its carts for good. Its reviews lose their customer, and their
+        /// versions increase.
         ///
         /// # Errors
         /// `HAS_SALES` if an order refers to it.

@@ -87,15 +87,15 @@ port! {
         async fn moved(&mut self, ids: &[OrderId]) -> Result<Vec<(OrderLineId, i64)>>;
 
         /// Takes `count` numbers of a kind of document, for documents of a year (R43). Each is greater than those that
-        /// this process took before, and no other transaction takes it. A number that an import or a caller has already
-        /// used may be among them only if the database does not take back numbers with a transaction that is rolled
-        /// back, so that the next try takes others.
+        /// this process took before, and no other transaction takes it. An import or a caller may already have used one
+        /// of them. An adapter may return such a number only if its database does not reset the counter when a
+        /// transaction is rolled back, so that the next try takes other numbers.
         async fn next_numbers(&mut self, kind: NumberedDocument, year: i32, count: usize) -> Result<Vec<String>>;
     }
 }
 
 port! {
-    /// The bills and credit notes of a shop. Orders write them.
+    /// The bills and credit notes of a shop. This trait only reads them; [`OrderRepository`] writes them.
     ///
     /// Every method fails with `Unavailable` if the database cannot be reached.
     pub trait BillRepository / ForwardBills(&mut self): Send {

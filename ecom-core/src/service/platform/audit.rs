@@ -1,4 +1,4 @@
-//! The audit: recomputes from rows what the shop stores for speed.
+//! The audit, which recomputes stock and amounts from their rows and compares them with the stored sums (R41).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::service::run::context::Context;
 
 /// How many SKUs or orders one batch checks.
 const BATCH: u32 = 200;
-/// How many times an order is read again that changes while it is read.
+/// How many times an order that changes while it is read is read again.
 const TRIES: usize = 10;
 
 /// The service that audits a shop.
@@ -41,9 +41,9 @@ impl<'a> AuditService<'a> {
         Self { cx, who }
     }
 
-    /// Recomputes the stock of every SKU from its ledger, and every sum, discount, credit note and status of every order
-    /// from its rows (R11, R18, R23, R27, R35, R36, R39). It reads in many short batches, blocks no writer, and can run
-    /// while the shop sells.
+    /// Recomputes the stock of every SKU from its ledger, and every sum, discount, credit note and status of every
+    /// order from its rows (R11, R18, R23, R27, R35, R36, R39). It reads in many short batches, blocks no writer, and
+    /// can run while the shop sells.
     ///
     /// # Errors
     /// `Unavailable`.

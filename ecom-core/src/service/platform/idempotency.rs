@@ -10,7 +10,7 @@ use crate::port::storage::Repositories as _;
 use crate::service::run::context::Context;
 use crate::service::run::transaction::Tx;
 
-/// What a call with an idempotency key has done.
+/// The result of a call with an idempotency key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Once<T> {
     /// It ran, and this is its value.
@@ -21,11 +21,11 @@ pub enum Once<T> {
 
 /// The service of calls that have their effect at most once, however often a caller repeats them (R12).
 ///
-/// The key, the effect and the answer are written in one transaction, so that they hold across processes and crashes. If
-/// the outcome of a call is unknown ([`Error::outcome_unknown`]), the caller repeats it with the same key. A call that
-/// fails leaves its key free: the caller may repeat it, also with another request. A key counts for as long as it is
-/// stored, which is [`ShopConfig::idempotency_retention`](crate::config::ShopConfig::idempotency_retention) or a little
-/// longer.
+/// The key, the effect and the answer are written in one transaction, so the guarantee holds across processes and
+/// crashes. If the outcome of a call is unknown ([`Error::outcome_unknown`]), the caller repeats it with the same key.
+/// A call that fails leaves its key free: the caller may repeat it, also with another request. A key counts for as long
+/// as it is stored, which is [`ShopConfig::idempotency_retention`](crate::config::ShopConfig::idempotency_retention) or
+/// a little longer.
 ///
 /// ```
 /// # async fn app(shop: ecom_core::Shop) -> ecom_core::Result<()> {
@@ -68,16 +68,17 @@ impl<'a> IdempotencyService<'a> {
         IdempotencyKey::of(self.who, operation, key)
     }
 
-    /// Runs a call at most once for a key. `call` takes a transaction, in which it uses the `…_in` forms of the services,
-    /// and returns its value, the answer to store, and the transaction. If another transaction is in the way, `call` runs
-    /// again in a new transaction. It must have no effects outside of the transaction.
+    /// Runs a call at most once for a key. `call` takes a transaction, in which it uses the `…_in` forms of the
+    /// services, and returns its value, the answer to store, and the transaction. If another transaction is in the way,
+    /// `call` runs again in a new transaction. It must have no effects outside of the transaction.
     ///
-    /// If an earlier call with the key and the same hash has run, `call` does not run. A concurrent one is waited for.
-    /// The permissions of the principal are not checked in that case, since the answer was made for it.
+    /// If an earlier call with the key is running, this call waits until it ends. If an earlier call with the key and
+    /// the same hash has run, `call` does not run, and the permissions of the principal are not checked, since the
+    /// answer was made for the same principal.
     ///
     /// # Errors
-    /// Those of `call`. `IDEMPOTENCY_KEY_REUSED` if the earlier call had another hash, `Validation` of an answer that is
-    /// too long, `Unavailable`.
+    /// Those of `call`. `IDEMPOTENCY_KEY_REUSED` if the earlier call had another hash, `Validation` of an answer that
+    /// is too long, `Unavailable`.
     pub async fn run<T, F>(
         &self,
         key: &IdempotencyKey,
@@ -104,8 +105,8 @@ impl<'a> IdempotencyService<'a> {
     }
 
     /// The first half of [`Self::run`] inside a transaction: claims the key. The transaction should begin with it, so
-    /// that the key is claimed before any other lock is taken. Returns the stored answer if an earlier call with the key
-    /// has run. If there is none, the caller runs the call in the transaction and passes its answer to
+    /// that the key is claimed before any other lock is taken. Returns the stored answer if an earlier call with the
+    /// key has run. If there is none, the caller runs the call in the transaction and passes its answer to
     /// [`Self::store_in`].
     ///
     /// # Errors
@@ -123,9 +124,9 @@ impl<'a> IdempotencyService<'a> {
         }
     }
 
-    /// The second half of [`Self::run`] inside a transaction: stores the answer of a call whose key
-    /// [`Self::claim_in`] has claimed. A claim that is committed without an answer does not count, and the next call with
-    /// the key runs again.
+    /// The second half of [`Self::run`] inside a transaction: stores the answer of a call whose key [`Self::claim_in`]
+    /// has claimed. A claim that is committed without an answer does not count, and the next call with the key runs
+    /// again.
     ///
     /// # Errors
     /// `Validation` of an answer that is too long, `Internal` if the key is not claimed, `Unavailable`.

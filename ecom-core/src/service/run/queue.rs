@@ -16,7 +16,7 @@ pub(crate) trait Batched: Sized + Send + Sync + 'static {
     /// The result of a call.
     type Answer: Send + 'static;
 
-    /// What the calls do, for the errors of the operator.
+    /// What the calls do, such as `placing orders`, for errors in the log of the operator.
     const DOING: &'static str;
 
     /// Returns the queue of such calls.
@@ -25,7 +25,7 @@ pub(crate) trait Batched: Sized + Send + Sync + 'static {
     /// Returns how many such calls share a commit at most.
     fn most(cx: &Context) -> usize;
 
-    /// Makes all calls that are possible, in their order, and returns for each what it did or why it was refused. A
+    /// Runs the calls in their order, and returns for each its answer or the reason why it was refused. A
     /// refused call writes nothing. An error of the function itself rolls the whole batch back.
     fn run<'a>(
         cx: &'a Arc<Context>,
@@ -150,7 +150,7 @@ async fn work<B: Batched>(cx: Arc<Context>) {
                 }
             }
         }
-        // Callers that were just answered and call again should join the next commit, not the one after.
+        // Callers that have just got their answers and call again should join the next commit, not the one after.
         tokio::task::yield_now().await;
     }
 }

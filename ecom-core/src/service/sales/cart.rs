@@ -1,6 +1,6 @@
 //! Carts. A write locks the customer of a cart that is created or assigned (shared), then carts in id order (R24). It
-//! reads prices and stock from the offers of the SKUs without locking them, because a cart neither takes stock nor fixes
-//! a price: placing the order does.
+//! reads prices and stock from the offers of the SKUs without locking them, because a cart neither takes stock nor
+//! fixes a price: placing the order does.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -268,8 +268,8 @@ impl<'a> CartService<'a> {
     }
 
     /// Adds a line to a cart. If the cart has a line with the same SKU and attributes, the quantities are added, and
-    /// the shopper has seen the price of the new one. More pieces than are available can be added; the answer reports
-    /// it. The change needs no version; one that is given is checked.
+    /// the line gets the price of the new one. More pieces than are available can be added; the returned cart reports
+    /// it. The change needs no version; if `expected` names one, it is checked.
     ///
     /// # Errors
     /// `NotFound`, `VERSION_CONFLICT`, `CART_EXPIRED`, `CART_MERGED`, `CART_ORDERED`; `Validation`, also of a SKU that
@@ -312,8 +312,8 @@ impl<'a> CartService<'a> {
         tx.ended(saved)
     }
 
-    /// Sets the quantity of a line, confirms its price, or both. The change needs no version; one that is given is
-    /// checked.
+    /// Sets the quantity of a line, confirms its price, or both. The change needs no version; if `expected` names one,
+    /// it is checked.
     ///
     /// # Errors
     /// `NotFound` for the cart or the line, else as [`Self::add_line`].
@@ -372,7 +372,7 @@ impl<'a> CartService<'a> {
         tx.ended(saved)
     }
 
-    /// Removes a line. The change needs no version; one that is given is checked.
+    /// Removes a line. The change needs no version; if `expected` names one, it is checked.
     ///
     /// # Errors
     /// `NotFound` for the cart or the line, `VERSION_CONFLICT`, `CART_EXPIRED`, `CART_MERGED`, `CART_ORDERED`,
@@ -414,7 +414,7 @@ impl<'a> CartService<'a> {
         tx.ended(saved)
     }
 
-    /// Removes all lines. The change needs no version; one that is given is checked.
+    /// Removes all lines. The change needs no version; if `expected` names one, it is checked.
     ///
     /// # Errors
     /// `NotFound`, `VERSION_CONFLICT`, `CART_EXPIRED`, `CART_MERGED`, `CART_ORDERED`, `Unavailable`.
@@ -442,13 +442,13 @@ impl<'a> CartService<'a> {
         tx.ended(saved)
     }
 
-    /// Merges a guest's cart into another cart, and returns that one (R20). Of equal lines the greater quantity stays. A
-    /// repeated merge changes nothing.
+    /// Merges a guest's cart into another cart, and returns that one (R20). Of equal lines the greater quantity stays.
+    /// A repeated merge changes nothing.
     ///
     /// # Errors
-    /// `NotFound` for either cart, `CART_EXPIRED`, `CART_ORDERED`, `CART_MERGED` if one of them was merged into a third,
-    /// `STATE_CONFLICT` if `from` belongs to a customer; `Validation` if both are the same cart, or if the lines are too
-    /// many for one; `Unavailable`.
+    /// `NotFound` for either cart, `CART_EXPIRED`, `CART_ORDERED`, `CART_MERGED` if one of them was merged into a
+    /// third, `STATE_CONFLICT` if `from` belongs to a customer; `Validation` if both are the same cart, or if the lines
+    /// are too many for one; `Unavailable`.
     pub async fn merge(
         &self,
         from: CartId,
@@ -541,7 +541,7 @@ impl<'a> CartService<'a> {
         let mut found = lock_by_id(tx, &ids).await?;
         let before = access.check(id, found.remove(&id))?;
         let now = self.cx.now();
-        // It was open before its lock, so that it may have been ordered or merged since.
+        // The cart was open before it was locked, and may have been ordered or merged since.
         let own = open.and_then(|open| found.remove(&open)).filter(|own| own.state == CartState::Open);
         if let Some(own) = &own
             && before.merged_into == Some(own.id)
@@ -564,7 +564,7 @@ impl<'a> CartService<'a> {
     }
 
     /// Removes the carts that have expired, other than those from which an order was placed, and returns how many. The
-    /// background work of a shop does it every ten minutes. It requires `carts:write`.
+    /// background work of a shop removes them every ten minutes. It requires `carts:write`.
     ///
     /// # Errors
     /// `Unavailable`.
@@ -656,10 +656,10 @@ impl<'a> CartService<'a> {
         Ok(cart)
     }
 
-    /// Locks the open cart of a customer who is held. One that has expired is removed.
+    /// Locks the open cart of a customer whom the transaction holds. If the cart has expired, it is removed.
     async fn open_cart_of(&self, tx: &mut Tx<'_>, customer: CustomerId) -> Result<Option<Cart>> {
         let Some(id) = tx.carts().find_open(&[customer]).await?.pop() else { return Ok(None) };
-        // It was open before its lock, so that it may have been ordered since.
+        // The cart was open before it was locked, and may have been ordered since.
         let own = tx.carts().lock(&[id]).await?.pop().filter(|own| own.state == CartState::Open);
         match own {
             Some(own) if own.is_expired(self.cx.now()) => {
@@ -783,7 +783,7 @@ impl<'a> CartService<'a> {
     }
 }
 
-/// What is wrong with the SKUs and the prices of an input.
+/// The errors of the SKUs and the prices of an input.
 #[derive(Default)]
 struct Confirmed {
     errors: ValidationErrors,
@@ -813,7 +813,7 @@ fn for_sale<'o>(field: &str, key: &str, offer: Option<&'o Offer>, confirmed: &mu
     None
 }
 
-/// Adds lines to those of a cart. The quantities of equal lines are added, and the price of the new one was seen last.
+/// Adds lines to those of a cart. The quantities of equal lines are added, and the line gets the price of the new one.
 pub(crate) fn add(lines: &mut Vec<CartLine>, new: Vec<CartLine>, field: impl Fn(usize) -> String) -> Result<()> {
     let mut errors = ValidationErrors::default();
     let mut places: HashMap<(SkuId, String), usize> = lines.iter().enumerate().map(|(i, l)| (l.item(), i)).collect();
@@ -864,7 +864,7 @@ fn check_guest(cart: &Cart) -> Result<()> {
     if cart.customer_id.is_none() {
         return Ok(());
     }
-    let message = format!("cart {} belongs to a customer, so that it cannot be merged into another one", cart.id);
+    let message = format!("cart {} belongs to a customer, so it cannot be merged into another one", cart.id);
     Err(Conflict::State { message }.into())
 }
 

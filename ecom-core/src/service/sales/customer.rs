@@ -208,11 +208,12 @@ impl<'a> CustomerService<'a> {
         Ok(before)
     }
 
-    /// Deletes a customer: softly, which hides its addresses too (R2), or for good with its addresses (R5). Its reviews
-    /// remain, after a permanent deletion without a customer.
+    /// Deletes a customer: softly, which hides its addresses too (R2), or for good with its addresses and carts (R5).
+    /// Its reviews remain, after a permanent deletion without a customer.
     ///
     /// # Errors
-    /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `HAS_SALES` if an order refers to it, `Unavailable`.
+    /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `HAS_SALES` if an order refers to it and it would be deleted
+    /// for good, `Unavailable`.
     pub async fn delete(&self, id: CustomerId, expected: ExpectedVersion, mode: DeleteMode) -> Result<()> {
         self.who.require_delete(Permission::CustomersWrite, mode)?;
         self.cx.write(|mut tx| async move { Ok((self.delete_in(&mut tx, id, expected, mode).await?, tx)) }).await

@@ -36,7 +36,7 @@ use crate::service::stock::inventory::post;
 
 /// An order that waits to be placed.
 pub(crate) struct Placing {
-    /// Made once per call, so that the order is found after an unknown outcome.
+    /// The id of the order. It is made once per call, so that the order is found after an unknown outcome.
     pub id: OrderId,
     pub input: CheckedOrder,
     /// The cart that the order is made from, and what lets the caller into it.
@@ -149,14 +149,14 @@ impl<'a> OrderService<'a> {
         found.filter(|r| r.order.audit.is_live()).ok_or_else(|| Error::not_found(Entity::Order, id))
     }
 
-    /// Explains where each amount of a live order comes from: of its lines, its bills and credit notes, and of the order
-    /// itself (R18, R27, R35). It requires `orders:read` and `bills:read`.
+    /// Explains where each amount of a live order comes from: of its lines, its bills and credit notes, and of the
+    /// order itself (R18, R27, R35). It requires `orders:read` and `bills:read`.
     ///
     /// # Errors
     /// `NotFound`, `Unavailable`.
     pub async fn explain(&self, id: OrderId) -> Result<OrderExplanation> {
         let record = self.record(id).await?;
-        // Read afterwards, so that it has an entry for each version up to that of the record.
+        // The history is read after the record, so that it has an entry for each version up to that of the record.
         let history = self.cx.storage.connect().await?.orders().history(id).await?;
         Ok(record.explain(&history))
     }
@@ -203,8 +203,8 @@ impl<'a> OrderService<'a> {
     /// returns once its own order is on disk, and fails alone. Dropping the call does not undo the order.
     ///
     /// # Errors
-    /// `Validation`; `PRICE_MISMATCH` with every price that is not the current one (R8); `INSUFFICIENT_STOCK` with every
-    /// SKU of which too little is available; `DUPLICATE` on `bill_number` or `external_id`; `Unavailable`.
+    /// `Validation`; `PRICE_MISMATCH` with every price that is not the current one (R8); `INSUFFICIENT_STOCK` with
+    /// every SKU of which too little is available; `DUPLICATE` on `bill_number` or `external_id`; `Unavailable`.
     pub async fn place(&self, input: &OrderInput) -> Result<Order> {
         let placing = self.placing(input)?;
         Ok(submit(self.cx, placing).await?.order)
@@ -228,8 +228,8 @@ impl<'a> OrderService<'a> {
     }
 
     /// Makes a cart an order, as [`Self::place`] does (R20). The lines are sold at the prices that the shopper last
-    /// confirmed, which must be the current ones (R8). A cart makes one order: a second checkout returns the same order.
-    /// With the token of a guest's cart, no permission is needed, except for the privileged fields.
+    /// confirmed, which must be the current ones (R8). A cart makes one order: a second checkout returns the same
+    /// order. With the token of a guest's cart, no permission is needed, except for the privileged fields.
     ///
     /// # Errors
     /// `NotFound` of the cart, `CART_EXPIRED`, `CART_MERGED`, and those of [`Self::place`].
@@ -758,7 +758,7 @@ impl Carts {
     }
 }
 
-/// What a call of a batch asks for.
+/// The order that a call of a batch asks for.
 enum Wanted {
     /// An order to place.
     Order(Box<CheckedOrder>),
@@ -766,9 +766,9 @@ enum Wanted {
     Placed(Box<OrderRecord>),
 }
 
-/// What becomes of a call of a batch.
+/// The outcome of a call of a batch.
 enum Outcome {
-    /// The order at this place of those that are inserted.
+    /// The order is the one at this index of those that are inserted.
     Inserted(usize),
     /// An order that was placed before.
     Placed(Box<OrderRecord>),
@@ -788,7 +788,7 @@ async fn place_all_in(cx: &Arc<Context>, tx: &mut Tx<'_>, calls: &[Placing]) -> 
         }
     }
     let mut offers = lock_offers(tx, BTreeSet::new(), lines).await?;
-    // Read after the locks were granted, so that the times of orders on one SKU are in their order.
+    // The time is read after the locks were granted, so that the times of orders on one SKU are in their order.
     let now = cx.now();
     let mut steps: Vec<Step> = Vec::with_capacity(calls.len());
     let mut actors: Vec<&Actor> = Vec::with_capacity(calls.len());
@@ -807,7 +807,7 @@ async fn place_all_in(cx: &Arc<Context>, tx: &mut Tx<'_>, calls: &[Placing]) -> 
             }
         };
         let cart = call.cart.as_ref().map(|(id, _)| *id);
-        // A twin of an earlier call of this batch gets the same order.
+        // If an earlier call of this batch checks out the same cart, both get the same order.
         if let Some(at) = cart.and_then(|id| made_from.get(&id)) {
             outcomes.push(Ok(Outcome::Inserted(*at)));
             continue;
@@ -882,7 +882,7 @@ async fn insert_orders(
     Ok(records)
 }
 
-/// The service of the bills and credit notes of a shop. Orders make them.
+/// The service of the bills and credit notes of a shop. They are created by the calls of [`OrderService`].
 ///
 /// A method for which the principal of the service lacks a permission fails with
 /// [`Error::Forbidden`](crate::Error::Forbidden), in addition to the errors that it lists.

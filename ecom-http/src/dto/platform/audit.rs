@@ -13,7 +13,7 @@ pub(crate) struct AuditView<'a> {
     pub skus: u64,
     /// How many orders were checked.
     pub orders: u64,
-    /// What is wrong. Empty unless there is a defect or somebody has changed rows without the library.
+    /// The findings. The list is empty unless there is a defect or somebody has changed rows without the library.
     pub findings: Vec<FindingView<'a>>,
 }
 

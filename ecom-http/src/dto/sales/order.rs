@@ -116,7 +116,7 @@ pub(crate) struct OrderLineView<'a> {
     pub canceled: i64,
     /// The quantity × the unit price.
     pub subtotal: Amount,
-    /// The part of the order's discount that the line has.
+    /// The line's share of the discount on its bill.
     pub discount: Amount,
     /// The tax that is added to the price.
     pub tax_added: Amount,
@@ -342,7 +342,7 @@ impl<'a> OrderView<'a> {
 pub(crate) struct OrderChangeView<'a> {
     /// The version of the order after the change. Every version has one entry.
     pub seq: i64,
-    /// What happened.
+    /// The kind of the change.
     pub kind: ChangeKind,
     /// The status before the change; null when the order was placed.
     pub from: Option<OrderStatus>,

@@ -156,8 +156,8 @@ pub(crate) async fn list(
 
 /// Review a product
 ///
-/// The rating and the number of reviews of the product change with it, unless the product has an external rating. A
-/// product that does not exist is an error of `product_id`.
+/// A new review changes the rating and the number of reviews of the product, unless the product has an external rating.
+/// A product that does not exist is an error of `product_id`.
 #[utoipa::path(
     post, path = "/products/{id}/reviews", tag = "reviews", params(ById, Numbers), request_body = ReviewInput,
     responses(

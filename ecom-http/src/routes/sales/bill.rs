@@ -133,7 +133,8 @@ pub(crate) async fn of_order(reply: Reply, Id(id): Id<OrderId>, Query((shape,)):
 
 /// Read the bill of an order
 ///
-/// An order whose bill was paid before lines were added has several bills; the newest one is returned.
+/// If lines were added after the bill of the order was frozen (R39), the order has several bills. The newest one is
+/// returned.
 #[utoipa::path(
     get, path = "/orders/{id}/bill", tag = "bills", params(ById, Shape),
     responses((status = 200, description = "The newest bill of the order", body = Item<BillView>), NotModified)

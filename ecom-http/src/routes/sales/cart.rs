@@ -100,9 +100,10 @@ pub(crate) async fn list(
 
 /// Create a cart
 ///
-/// Without `customer_id`, the cart is a guest's, and the response has its `token`, which cannot be read again. A customer
-/// has at most one open cart: if there is one, it takes over the lines and is returned with status 200. `Idempotency-Key`
-/// is refused for a guest's cart, because the response has a secret, and responses are stored in clear.
+/// Without `customer_id`, the cart is a guest's, and the response has its `token`, which cannot be read again. A
+/// customer has at most one open cart: if there is one, it takes over the lines and is returned with status 200.
+/// `Idempotency-Key` is refused for a guest's cart, because the response has a secret, and responses are stored in
+/// clear.
 #[utoipa::path(
     post, path = "/carts", tag = "carts", params(Numbers),
     request_body(content = CartInput, description = "The body can be empty."),
@@ -129,7 +130,7 @@ pub(crate) async fn create(
 
 /// Read a cart
 ///
-/// The cart has the current prices and stock, and says what has changed since the shopper last saw it.
+/// The cart has the current prices and stock, and reports what has changed since the shopper last confirmed the prices.
 #[utoipa::path(
     get, path = "/carts/{id}", tag = "carts", params(ById, CartTokenHeader, Shape),
     responses((status = 200, description = "The cart", body = Item<CartView>))
@@ -181,8 +182,8 @@ pub(crate) async fn delete(
 
 /// Add a line to a cart
 ///
-/// If the cart has a line with the same SKU and attributes, the quantities are added. More pieces than are available can
-/// be added; the response reports it. The request needs no version; one that is given is checked.
+/// If the cart has a line with the same SKU and attributes, the quantities are added. More pieces than are available
+/// can be added; the response reports it. The request needs no version; if it names one, it is checked.
 #[utoipa::path(
     post, path = "/carts/{id}/lines", tag = "carts", params(ById, CartTokenHeader, IfMatchHeader, Numbers),
     request_body = CartLineInput, responses((status = 200, description = "The cart", body = Item<CartView>))
@@ -202,7 +203,7 @@ pub(crate) async fn add_line(
 
 /// Remove all lines of a cart
 ///
-/// The request needs no version; one that is given is checked.
+/// The request needs no version; if it names one, it is checked.
 #[utoipa::path(
     delete, path = "/carts/{id}/lines", tag = "carts", params(ById, CartTokenHeader, IfMatchHeader, Version, Numbers),
     responses((status = 200, description = "The empty cart", body = Item<CartView>))
@@ -219,7 +220,8 @@ pub(crate) async fn clear(
 
 /// Change a line of a cart
 ///
-/// Sets the quantity, confirms the current price, or both. The request needs no version; one that is given is checked.
+/// Sets the quantity, confirms the current price, or both. The request needs no version; if it names one, it is
+/// checked.
 #[utoipa::path(
     patch, path = "/carts/{id}/lines/{line_id}", tag = "carts",
     params(ById, ByLine, CartTokenHeader, IfMatchHeader, Numbers), request_body = CartLinePatch,
@@ -239,7 +241,7 @@ pub(crate) async fn change_line(
 
 /// Remove a line of a cart
 ///
-/// The request needs no version; one that is given is checked.
+/// The request needs no version; if it names one, it is checked.
 #[utoipa::path(
     delete, path = "/carts/{id}/lines/{line_id}", tag = "carts",
     params(ById, ByLine, CartTokenHeader, IfMatchHeader, Version, Numbers),

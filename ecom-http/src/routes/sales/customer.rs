@@ -162,7 +162,8 @@ pub(crate) async fn patch(w: Write<CustomerId>, Query(()): Query<()>, Json(patch
 /// Delete a customer
 ///
 /// The customer is soft-deleted: it can be restored, and its addresses are hidden until then. `force` deletes the
-/// customer and its addresses permanently; its reviews remain, without a customer.
+/// customer, its addresses and its carts permanently; its reviews remain, without a customer. A customer with orders
+/// can only be soft-deleted.
 #[utoipa::path(
     delete, path = "/customers/{id}", tag = "customers", params(ById, IfMatchHeader, Force, Version),
     responses((status = 204, description = "The customer is deleted"))

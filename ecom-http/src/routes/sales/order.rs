@@ -190,8 +190,8 @@ pub(crate) async fn of_customer(
 
 /// Place an order
 ///
-/// Takes the stock of all lines, or fails with the SKUs of which too little is available. The prices in the request must
-/// be the current ones (R8). Makes a bill with the order.
+/// Takes the stock of all lines, or fails with the SKUs of which too little is available. The prices in the request
+/// must be the current ones (R8). The order gets a bill.
 #[utoipa::path(
     post, path = "/orders", tag = "orders", params(Numbers), request_body = OrderInput,
     responses(
@@ -276,9 +276,9 @@ pub(crate) async fn restore(
 
 /// Edit the lines of an order
 ///
-/// All changes happen together, or none of them. The order must be pending, and stock and amounts follow (R9). Lines
-/// keep the price at which they were sold, unless `reprice` is true, and new lines have the current price. Lines on a
-/// bill that is paid, or of which units were canceled, do not change (R39).
+/// All changes happen together, or none of them happens. The order must be pending, and stock and amounts follow (R9).
+/// Lines keep the price at which they were sold, unless `reprice` is true, and new lines have the current price. Lines
+/// on a bill that is paid, or of which units were canceled, do not change (R39).
 #[utoipa::path(
     post, path = "/orders/{id}/edit", tag = "orders", params(ById, IfMatchHeader, Numbers), request_body = OrderEdit,
     responses((status = 200, description = "The edited order", body = Item<OrderView>))
@@ -440,8 +440,8 @@ pub(crate) async fn remove_line(
 ///
 /// Without `lines`, the whole order is canceled, its stock is given back exactly once, its open bills become void, and
 /// paid bills get credit notes. This needs no version and is safe to repeat. With `lines`, these units are canceled:
-/// their stock is given back, and each bill concerned gets a credit note. If no unit is left, the order is canceled. The
-/// order must be pending or in progress.
+/// their stock is given back, and each bill concerned gets a credit note. If no unit is left, the order is canceled.
+/// The order must be pending or in progress.
 #[utoipa::path(
     post, path = "/orders/{id}/cancel", tag = "orders", params(ById, IfMatchHeader, Numbers),
     request_body(content = CancelInput, description = "The units to cancel. The body can be empty."),
@@ -532,8 +532,8 @@ pub(crate) async fn history(reply: Reply, Id(id): Id<OrderId>, Query((picked,)):
 /// Explain the amounts of an order
 ///
 /// For each amount of the lines, the bills, the credit notes and the order, and for what is due, the response has the
-/// formula in words and the parts that add up to the amount. Requires the permissions `orders:read` and `bills:read`. The
-/// entity tag is that of the order.
+/// formula in words and the parts that add up to the amount. Requires the permissions `orders:read` and `bills:read`.
+/// The entity tag is that of the order.
 #[utoipa::path(
     get, path = "/orders/{id}/explain", tag = "orders", params(ById, Shape),
     responses(

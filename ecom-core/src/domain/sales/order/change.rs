@@ -1,6 +1,6 @@
-//! The changes of an order, as pure functions from one state to the next. Each returns what it does to stock and the
-//! entry of the history; the service locks, reads and writes. `docs/rules.md` has the rules (R7–R10, R18, R19, R27,
-//! R35, R36, R39 and R44).
+//! The changes of an order, as pure functions from one state to the next. Each returns the next state, the changes of
+//! stock and the entry of the history; the service locks, reads and writes. `docs/rules.md` has the rules (R7–R10, R18,
+//! R19, R27, R35, R36, R39 and R44).
 
 use std::collections::HashMap;
 
@@ -26,7 +26,7 @@ use crate::text::fold_key;
 /// The label of a discount that the staff gave.
 const MANUAL: &str = "Discount";
 
-/// Who makes a change, and when.
+/// The actor and the time of a change, and the source of new ids.
 pub(crate) struct Stamp<'a> {
     pub now: Timestamp,
     pub actor: &'a Actor,
@@ -41,7 +41,7 @@ pub(crate) struct StockChange {
     pub delta: i64,
 }
 
-/// The next state of an order, and what leads to it.
+/// The next state of an order, the changes of stock that belong to it, and the entry of the history.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Step {
     pub record: OrderRecord,
@@ -68,7 +68,7 @@ impl Offers {
         }
     }
 
-    /// Takes changes of stock into account, so that the next order of a batch sees what this one left.
+    /// Applies changes of stock, so that the next order of a batch sees the stock that this one left.
     pub fn apply(&mut self, stock: &[StockChange]) {
         for change in stock {
             if let Some(offer) = self.by_id.get_mut(&change.sku_id) {
@@ -81,8 +81,8 @@ impl Offers {
     /// there is enough stock for the sum of all lines and of `demand` (R7).
     ///
     /// # Errors
-    /// `Validation` with each SKU that cannot be sold. Then `PRICE_MISMATCH` with every wrong price and
-    /// every shortage, and `INSUFFICIENT_STOCK` with every shortage.
+    /// `Validation` with each SKU that cannot be sold. If all can be sold, `PRICE_MISMATCH` with every wrong price and
+    /// every shortage, or, if all prices are current, `INSUFFICIENT_STOCK` with every shortage.
     fn sell<'o, 'l>(&'o self, lines: &'l [CheckedLine], mut demand: HashMap<SkuId, i64>) -> Result<Vec<Sale<'l, 'o>>> {
         let mut errors = ValidationErrors::default();
         let mut sales = Vec::with_capacity(lines.len());
@@ -96,7 +96,7 @@ impl Offers {
                     sales.push(Sale { line, offer, price: line.fixed.unwrap_or_else(|| offer.unit_price()) });
                 }
                 Some(offer) if offer.live => {
-                    let message = format!("names SKU `{named}`, whose product is not on sale");
+                    let message = format!("names SKU `{named}`, whose product is not for sale");
                     errors.push(field, FieldCode::NotForSale, message);
                 }
                 _ => errors.push(
@@ -150,7 +150,7 @@ struct Sale<'l, 'o> {
     price: Money,
 }
 
-/// What placing an order needs besides its input.
+/// The values that placing an order needs besides its input.
 pub(crate) struct Context<'a> {
     pub id: OrderId,
     pub cart: Option<CartId>,
@@ -220,7 +220,7 @@ impl OrderRecord {
         self.bills.iter().filter(|b| b.kind == BillKind::Bill)
     }
 
-    /// Returns the credit notes of a bill that count.
+    /// Returns the credit notes of a bill, without those that are void.
     fn notes(&self, bill: BillId) -> impl Iterator<Item = &Bill> {
         self.bills.iter().filter(move |n| n.corrects == Some(bill) && n.status != BillStatus::Void)
     }
@@ -458,7 +458,7 @@ impl OrderRecord {
             if let Some(sku) = line.sku_id {
                 let offer = offers.by_id.get(&sku);
                 if (more > 0 || change.reprice) && !offer.is_some_and(Offer::is_for_sale) {
-                    let message = format!("names a line of SKU `{sku}`, which is no longer on sale");
+                    let message = format!("names a line of SKU `{sku}`, which is no longer for sale");
                     errors.push(format!("{field}.line_id"), FieldCode::NotForSale, message);
                     continue;
                 }
@@ -619,7 +619,7 @@ impl OrderRecord {
     }
 
     /// Cancels the whole order (R10, R36): it restores the units that are left, voids open bills with their credit
-    /// notes, and credits each paid bill what its credit notes left.
+    /// notes, and adds to each paid bill a credit note over the amount that its earlier ones left.
     ///
     /// # Errors
     /// `ORDER_STATUS_CONFLICT` if the order is delivered or canceled.
@@ -721,8 +721,8 @@ impl OrderRecord {
         Ok(Some(next.step(self, ChangeKind::Billed, json!({"bill_id": id, "paid": pays}), Vec::new(), stamp)))
     }
 
-    /// Returns what is wrong with the record (R18, R27, R35, R39): one text for each finding. The result is empty unless
-    /// there is a defect or somebody has changed the rows.
+    /// Returns what is wrong with the record (R18, R27, R35, R39): one text for each finding. The result is empty
+    /// unless there is a defect or somebody has changed the rows.
     pub(crate) fn findings(&self) -> Vec<String> {
         let mut found = Vec::new();
         let order = &self.order;
@@ -735,26 +735,38 @@ impl OrderRecord {
         for line in &order.lines {
             let name = format!("line {}", line.id);
             let product = i128::from(line.quantity) * i128::from(line.unit_price.minor());
-            check(i128::from(line.totals.subtotal.minor()) == product, format!("{name}: subtotal (R18)"));
-            check(line.totals.add_up(), format!("{name}: total (R18)"));
-            check((0..=line.quantity).contains(&line.canceled), format!("{name}: canceled units (R36)"));
+            check(
+                i128::from(line.totals.subtotal.minor()) == product,
+                format!("{name}: the subtotal is not quantity × unit price (R18)"),
+            );
+            check(line.totals.add_up(), format!("{name}: the total is not the sum of its terms (R18)"));
+            check(
+                (0..=line.quantity).contains(&line.canceled),
+                format!("{name}: the canceled units are not within its quantity (R36)"),
+            );
             let adjusted: i64 =
                 self.adjustments.iter().filter(|a| a.line_id == line.id).map(|a| a.amount.minor()).sum();
-            check(adjusted == line.totals.discount.minor(), format!("{name}: discount and adjustments (R18)"));
-            check(self.bill(line.bill_seq).is_some(), format!("{name}: bill (R39)"));
+            check(
+                adjusted == line.totals.discount.minor(),
+                format!("{name}: the adjustments do not add up to the discount (R18)"),
+            );
+            check(self.bill(line.bill_seq).is_some(), format!("{name}: its bill does not exist (R39)"));
         }
         for adjustment in &self.adjustments {
             let known = order.lines.iter().any(|l| l.id == adjustment.line_id);
-            check(known, format!("adjustment {}: line", adjustment.id));
+            check(known, format!("adjustment {}: its line does not exist (R18)", adjustment.id));
         }
         for bill in self.real_bills() {
             let name = format!("bill {}", bill.id);
             let lines: Vec<&OrderLine> = order.lines.iter().filter(|l| l.bill_seq == bill.seq).collect();
-            check(bill.totals == Totals::sum(lines.iter().map(|l| &l.totals), currency), format!("{name}: sums (R39)"));
+            check(
+                bill.totals == Totals::sum(lines.iter().map(|l| &l.totals), currency),
+                format!("{name}: its lines do not add up to its amounts (R39)"),
+            );
             let weights: Vec<i64> = lines.iter().map(|l| l.totals.subtotal.minor()).collect();
             let shares: Vec<i64> = lines.iter().map(|l| l.totals.discount.minor()).collect();
             let spread = allocate(bill.totals.discount.minor(), &weights);
-            check(spread == Some(shares), format!("{name}: spread of the discount (R27)"));
+            check(spread == Some(shares), format!("{name}: the discount is not spread over the lines by R27"));
             let credited: i64 = self.notes(bill.id).map(|n| n.totals.total.minor()).sum();
             let expected: i64 = match (order.status, bill.status) {
                 (OrderStatus::Canceled, BillStatus::Paid) => bill.totals.total.minor(),
@@ -764,9 +776,15 @@ impl OrderRecord {
                     .map(|l| first_units(l.totals.subtotal.minor() - l.totals.discount.minor(), l.canceled, l.quantity))
                     .sum(),
             };
-            check(credited == expected, format!("{name}: credit notes (R35, R36)"));
+            check(
+                credited == expected,
+                format!("{name}: the credit notes are not worth the canceled units (R35, R36)"),
+            );
             let void = bill.status == BillStatus::Void;
-            check(!void || order.status == OrderStatus::Canceled, format!("{name}: void, but the order lives (R36)"));
+            check(
+                !void || order.status == OrderStatus::Canceled,
+                format!("{name}: void, but the order is not canceled (R36)"),
+            );
             let open = bill.status == BillStatus::Open;
             check(
                 !open || order.status != OrderStatus::Canceled,
@@ -774,17 +792,23 @@ impl OrderRecord {
             );
         }
         for note in self.bills.iter().filter(|b| b.kind == BillKind::CreditNote) {
-            check(note.totals.add_up(), format!("credit note {}: total (R18)", note.id));
+            check(
+                note.totals.add_up(),
+                format!("credit note {}: the total is not the sum of its terms (R18)", note.id),
+            );
             let corrects = note.corrects.is_some_and(|id| self.real_bills().any(|b| b.id == id));
-            check(corrects, format!("credit note {}: the bill that it corrects", note.id));
+            check(corrects, format!("credit note {}: the bill that it corrects does not exist (R39)", note.id));
         }
         let sums = Totals::sum(self.real_bills().map(|b| &b.totals), currency);
-        check(order.totals == sums, format!("order {}: sums (R18)", order.id));
+        check(order.totals == sums, format!("order {}: the bills do not add up to its amounts (R18)", order.id));
         let canceled = order.status == OrderStatus::Canceled;
-        check(canceled == order.canceled_at.is_some(), format!("order {}: time of the cancellation", order.id));
+        check(
+            canceled == order.canceled_at.is_some(),
+            format!("order {}: the status and the time of the cancellation disagree (R36)", order.id),
+        );
         check(
             !canceled || order.lines.iter().all(|l| l.remaining() == 0),
-            format!("order {}: units left (R36)", order.id),
+            format!("order {}: canceled, but it has units that are not (R36)", order.id),
         );
         found
     }

@@ -59,8 +59,8 @@ pub struct OrderExplanation {
     pub number: String,
     /// The version of the order that is explained.
     pub version: i64,
-    /// The amounts: those of the lines by position, of the bills, of the credit notes, and of the order. Lines that were
-    /// removed are left out.
+    /// The amounts: those of the lines by position, of the bills, of the credit notes, and of the order. Lines that
+    /// were removed are left out.
     pub amounts: Vec<ExplainedAmount>,
 }
 
@@ -108,9 +108,9 @@ pub struct AmountPart {
 }
 
 impl OrderRecord {
-    /// Explains every amount of the order. `history` is the history of the order; entries that are newer than the record
-    /// are ignored. Credit notes are explained by the units that their entries name, and without these entries (R45) by
-    /// their own amounts only.
+    /// Explains every amount of the order. `history` is the history of the order; entries that are newer than the
+    /// record are ignored. Credit notes are explained by the units that their entries name, and without these entries
+    /// (R45) by their own amounts only.
     pub fn explain(&self, history: &[OrderChange]) -> OrderExplanation {
         let Order { id, number, audit, .. } = &self.order;
         let mut e = Explainer { record: self, amounts: Vec::new() };
@@ -224,10 +224,10 @@ struct Explainer<'a> {
     amounts: Vec<ExplainedAmount>,
 }
 
-/// An amount of totals, and its name.
+/// The name of an amount, and the function that reads it from totals.
 type NamedAmount = (AmountName, fn(&Totals) -> Money);
 
-/// What amounts belong to.
+/// The kind, the id and the label of the line, bill, credit note or order that amounts belong to.
 type Of = (ExplainedKind, Uuid, String);
 
 impl Explainer<'_> {

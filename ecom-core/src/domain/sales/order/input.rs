@@ -1,4 +1,4 @@
-//! What callers send to place and to change orders.
+//! The inputs of the calls that place and change orders, and their checks.
 
 use derive_setters::Setters;
 use serde::Deserialize;
@@ -76,8 +76,8 @@ pub struct OrderInput {
     pub paid: bool,
 }
 
-/// What a shopper adds to a cart to make it an order. The lines are those of the cart, and the buyer is the customer of
-/// the cart or, for a guest's cart, `customer`.
+/// The input of a checkout, which makes a cart an order. The lines are those of the cart, and the buyer is the customer
+/// of the cart or, for a guest's cart, `customer`.
 ///
 /// The privileged fields require the same permissions as those of an order that is placed directly.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Setters)]
@@ -85,7 +85,8 @@ pub struct OrderInput {
 #[setters(strip_option, into)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CheckoutInput {
-    /// The name, email and telephone number of the guest. A customer's cart does not take it.
+    /// The name, email and telephone number of the guest. It is required for a guest's cart, and refused for that of a
+    /// customer.
     #[serde(default)]
     pub customer: Option<GuestInput>,
     /// How the buyer receives the goods.
@@ -151,7 +152,7 @@ impl CheckoutInput {
     }
 }
 
-/// Whom an order is placed for, as far as its input says so.
+/// The source of the buyer of an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BuyerFrom {
     /// The input names the buyer.
@@ -186,7 +187,7 @@ pub struct GuestInput {
 #[setters(strip_option, into)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct OrderLineInput {
-    /// The SKU. Either this or `sku` is required.
+    /// The id of the SKU. Either this or `sku` is required.
     #[serde(default)]
     #[setters(skip)]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<uuid::Uuid>))]
@@ -218,7 +219,7 @@ pub struct OrderLineInput {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ExtraLineInput {
-    /// `custom` or `fee`.
+    /// The kind of the line: `custom` or `fee`.
     pub kind: LineKind,
     /// The text on the order, 1–255 characters.
     pub title: String,
@@ -265,7 +266,7 @@ pub struct OrderEdit {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct LineChange {
-    /// The line.
+    /// The id of the line.
     #[cfg_attr(feature = "openapi", schema(value_type = uuid::Uuid))]
     pub line_id: OrderLineId,
     /// The new number of units, at most 1,000,000; 0 removes the line. The quantity stays if it is absent.
@@ -293,7 +294,7 @@ impl LineChange {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CancelUnits {
-    /// The line.
+    /// The id of the line.
     #[cfg_attr(feature = "openapi", schema(value_type = uuid::Uuid))]
     pub line_id: OrderLineId,
     /// The number of units, at least 1 and at most those that were not canceled.

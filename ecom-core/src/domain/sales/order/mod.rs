@@ -1,5 +1,5 @@
-//! Orders: what was sold, to whom, at which amounts. Everything on an order is a snapshot: nothing outside of the order
-//! changes what it says (R18, R19).
+//! Orders, with their lines, discounts and history. An order is a snapshot: it keeps the titles, prices, buyer and
+//! addresses of its sale, and nothing outside of the order changes them (R18, R19).
 
 pub(crate) mod change;
 pub(crate) mod explain;
@@ -70,8 +70,8 @@ words! {
     }
 }
 
-/// The sums of a line, an order or a bill. `total = subtotal + shipping − discount + tax_added`; included tax is in no
-/// sum. Every amount is in the currency of the order.
+/// The sums of a line, an order or a bill. `total = subtotal + shipping − discount + tax_added`; `tax_included` is not
+/// added to the total. Every amount is in the currency of the order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
     /// The sum of quantity × unit price.
@@ -298,7 +298,7 @@ pub struct OrderAdjustment {
     pub kind: AdjustmentKind,
     /// The text for people.
     pub label: String,
-    /// The place of the adjustment in the calculation.
+    /// The position of the adjustment in the calculation of the line's total.
     pub step: i32,
     /// The amount, above 0.
     pub amount: Money,
@@ -334,7 +334,7 @@ pub struct OrderChange {
     pub order_id: OrderId,
     /// The version of the order after the change.
     pub seq: i64,
-    /// What happened.
+    /// The kind of the change.
     pub kind: ChangeKind,
     /// The status before; `None` when the order was placed.
     pub from: Option<OrderStatus>,
@@ -342,14 +342,14 @@ pub struct OrderChange {
     pub to: OrderStatus,
     /// What changed, as a JSON object.
     pub data: Value,
-    /// The actor.
+    /// The actor who made the change.
     pub actor: Actor,
-    /// When it happened.
+    /// The time of the change.
     pub at: Timestamp,
 }
 
 words! {
-    /// What happened to an order.
+    /// The kind of a change of an order.
     #[non_exhaustive]
     ChangeKind {
         /// The order was placed.
