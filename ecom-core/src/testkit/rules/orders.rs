@@ -641,12 +641,17 @@ pub async fn r43_of_orders_placed_at_once_only_those_with_a_number_that_is_taken
             if n % 2 == 0 { OrderInput { bill_number: Some(number), ..order } } else { order }
         })
         .collect();
-    let placed = join_all(inputs.iter().map(|input| f.shop.orders().place(input))).await;
+    let orders = f.shop.orders();
+    let placed = join_all(inputs.iter().map(|input| orders.place(input))).await;
     let mut taken = HashSet::new();
     for (n, result) in placed.into_iter().enumerate() {
         match (result, &inputs[n].bill_number) {
             (Ok(order), number) => {
-                assert_eq!(order.lines[0].quantity, i64::try_from(n).unwrap() + 1, "caller {n} must get the answer of its own order");
+                assert_eq!(
+                    order.lines[0].quantity,
+                    i64::try_from(n).unwrap() + 1,
+                    "caller {n} must get the answer of its own order"
+                );
                 if let Some(number) = number {
                     assert!(taken.insert(number.clone()), "{number} must be used once");
                 }

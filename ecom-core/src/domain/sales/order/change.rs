@@ -580,8 +580,10 @@ impl OrderRecord {
                 continue;
             };
             if *quantity < 1 || *quantity > line.remaining() {
-                let left = line.remaining();
-                let message = format!("must be between 1 and {left}, the units that were not canceled");
+                let message = match line.remaining() {
+                    0 => "must be left out: the line has no units that can be canceled".to_owned(),
+                    left => format!("must be between 1 and {left}, the units that were not canceled"),
+                };
                 errors.out_of_bounds(format!("lines[{i}].quantity"), message);
                 continue;
             }
