@@ -10,8 +10,10 @@ use crate::sql::engine::columns::Described;
 pub enum Numbers {
     /// A row has the last number. The statement adds `$2` to the row of the kind `$1` and returns the result. Only for a
     /// database with one writer: otherwise, all orders would wait for the row.
+    #[cfg(feature = "sqlite")]
     Row(&'static Sql),
     /// A sequence of each kind. The statement of a kind returns `$1` numbers.
+    #[cfg(feature = "postgres")]
     Sequences {
         /// The numbers of orders.
         orders: &'static Sql,
@@ -20,6 +22,7 @@ pub enum Numbers {
     },
     /// A table of each kind, `order_numbers` and `bill_numbers`, whose counter makes the number of each row that is
     /// inserted. The statement returns the first number of the last INSERT, and the difference between two numbers.
+    #[cfg(feature = "mysql")]
     Inserts(&'static Sql),
 }
 

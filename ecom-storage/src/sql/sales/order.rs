@@ -1,6 +1,6 @@
 //! Orders, with their lines, discounts and history.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use async_trait::async_trait;
 use ecom_core::clock::Timestamp;
@@ -516,16 +516,17 @@ impl OrderRepository for SqlOrders<'_> {
     }
 
     async fn next_numbers(&mut self, kind: NumberedDocument, year: i32, count: usize) -> Result<Vec<String>> {
-        let (word, table, documents) = match kind {
-            NumberedDocument::Order => ("order", "order_numbers", "orders"),
-            NumberedDocument::Bill => ("bill", "bill_numbers", "bills"),
-        };
         let n = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         let mut numbers: Vec<String> = Vec::with_capacity(count);
         while numbers.len() < count {
             let missing = n(count - numbers.len());
             match &self.0.dialect().numbers {
+                #[cfg(feature = "sqlite")]
                 Numbers::Row(sql) => {
+                    let (word, documents) = match kind {
+                        NumberedDocument::Order => ("order", "orders"),
+                        NumberedDocument::Bill => ("bill", "bills"),
+                    };
                     let row = self.0.fetch_optional(*sql, vec![word.into(), missing.into()]).await?;
                     let last = row.map_or(Ok(0), |r| r.i64(0))?;
                     let made: Vec<String> = (last - missing + 1..=last).map(|i| kind.number(year, i)).collect();
@@ -534,9 +535,10 @@ impl OrderRepository for SqlOrders<'_> {
                     b.push(documents).push(" WHERE number IN ").list(&made);
                     let (text, args) = b.done();
                     let used = self.0.fetch_all(text, args).await?;
-                    let used = used.iter().map(|r| r.string(0)).collect::<Result<HashSet<_>>>()?;
+                    let used = used.iter().map(|r| r.string(0)).collect::<Result<std::collections::HashSet<_>>>()?;
                     numbers.extend(made.iter().filter(|number| !used.contains(*number)).cloned());
                 }
+                #[cfg(feature = "postgres")]
                 Numbers::Sequences { orders, bills } => {
                     let sql = match kind {
                         NumberedDocument::Order => *orders,
@@ -546,7 +548,12 @@ impl OrderRepository for SqlOrders<'_> {
                         numbers.push(kind.number(year, row.i64(0)?));
                     }
                 }
+                #[cfg(feature = "mysql")]
                 Numbers::Inserts(sql) => {
+                    let table = match kind {
+                        NumberedDocument::Order => "order_numbers",
+                        NumberedDocument::Bill => "bill_numbers",
+                    };
                     let rows = vec!["(NULL)"; count].join(",");
                     self.0.execute(format!("INSERT INTO {table} (n) VALUES {rows}"), Vec::new()).await?;
                     let Some(row) = self.0.fetch_optional(*sql, Vec::new()).await? else {
