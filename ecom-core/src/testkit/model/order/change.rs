@@ -160,7 +160,7 @@ impl Runner<'_> {
             let quantity = match self.below(12) {
                 0 => Some(0),
                 1 => Some(1),
-                2..6 => Some(line.quantity + 1 + self.below(2) as i64),
+                2..6 => Some((line.quantity + 1 + self.below(2) as i64).min(OrderLine::MAX_QUANTITY)),
                 6..9 => Some((line.quantity - 1).max(0)),
                 9 => Some(line.quantity),
                 10 if self.chance(30) => Some(OrderLine::MAX_QUANTITY),
