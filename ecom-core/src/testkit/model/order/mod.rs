@@ -215,7 +215,8 @@ impl Runner<'_> {
         let now = self.now();
         want.order.audit.edited(now, who.actor());
         for bill in &mut want.bills {
-            if before.bills.iter().any(|b| b.id == bill.id && b != bill) {
+            // New bills do not have their ids yet.
+            if before.bills.iter().any(|b| (b.kind, b.seq) == (bill.kind, bill.seq) && b != bill) {
                 bill.audit.edited(now, who.actor());
             }
         }
