@@ -245,7 +245,11 @@ async fn no_such_database_is_said_at_start(database: TestDatabase) -> TestResult
     let mut url = url::Url::parse(&database.url)?;
     url.set_path("ecom_test_nowhere");
     let s = storage(url.as_str());
-    assert_said_at_start(&s.migrate(Currency::USD).await.unwrap_err(), "no such database", "nowhere");
+    assert_said_at_start(
+        &s.migrate(Currency::USD).await.unwrap_err(),
+        "database that the server does not have",
+        "nowhere",
+    );
     // The server may come back while the shop runs.
     let e = s.identity().await.unwrap_err();
     assert!(e.is_retryable() && !e.outcome_unknown(), "{e:?}");
@@ -257,7 +261,7 @@ async fn no_such_user_is_said_at_start(database: TestDatabase) -> TestResult {
     url.set_username("nobody_of_that_name").unwrap();
     url.set_password(Some("hunter2")).unwrap();
     let s = storage(url.as_str());
-    assert_said_at_start(&s.migrate(Currency::USD).await.unwrap_err(), "user or the password", "hunter2");
+    assert_said_at_start(&s.migrate(Currency::USD).await.unwrap_err(), "the user and the password", "hunter2");
     Ok(())
 }
 
@@ -277,7 +281,7 @@ async fn a_wrong_password_is_said_at_start() -> TestResult {
     url.set_password(Some("hunter2")).unwrap();
     assert_said_at_start(
         &storage(url.as_str()).migrate(Currency::USD).await.unwrap_err(),
-        "user or the password",
+        "the user and the password",
         "hunter2",
     );
 
@@ -285,7 +289,7 @@ async fn a_wrong_password_is_said_at_start() -> TestResult {
     if url.contains("hunter2") {
         assert_said_at_start(
             &storage(&url).migrate(Currency::USD).await.unwrap_err(),
-            "user or the password",
+            "the user and the password",
             "hunter2",
         );
     }

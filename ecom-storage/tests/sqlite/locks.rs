@@ -42,7 +42,7 @@ async fn sixty_four_writers_never_see_a_lock() -> TestResult {
 async fn who_waits_too_long_for_another_process_is_told_to_try_again() -> TestResult {
     let dir = tempfile::tempdir()?;
     let mut options = SqliteOptions::file(dir.path().join("shop.db"));
-    options.busy_timeout = Duration::from_millis(100);
+    options.busy_timeout = Duration::from_secs(1);
     let (a, b) = (SqlStorage::sqlite(options.clone())?, SqlStorage::sqlite(options)?);
     a.migrate(Currency::USD).await?;
     let held = a.begin().await?;

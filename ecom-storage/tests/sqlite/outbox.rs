@@ -65,7 +65,7 @@ async fn r13_events_of_kinds_that_a_newer_release_writes_are_passed_over() -> Te
     tx.outbox().append(&sent).await?;
     tx.commit().await?;
     // An unknown event alone, at the end of a batch, as a whole batch, and at the end of the log.
-    raw(&dir, "UPDATE outbox_events SET kind = 'order.placed' WHERE seq IN (2, 3, 4, 6)").await?;
+    raw(&dir, "UPDATE outbox_events SET kind = 'shipment.sent' WHERE seq IN (2, 3, 4, 6)").await?;
     let mut db = s.connect().await?;
     let (mut at, mut found, mut batches) = (OutboxPosition::default(), Vec::new(), Vec::new());
     loop {
