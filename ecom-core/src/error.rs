@@ -737,6 +737,27 @@ impl ValidationErrors {
         self.push(field, FieldCode::OutOfBounds, message);
     }
 
+    /// Returns a part of an input that was checked by itself, or adds its errors, with `prefix` before each field, and
+    /// returns `None`. A field that already has an error keeps that one alone.
+    ///
+    /// # Errors
+    /// The other errors of `checked`.
+    pub(crate) fn nested<T>(&mut self, prefix: &str, checked: Result<T>) -> Result<Option<T>> {
+        let part = match checked {
+            Ok(value) => return Ok(Some(value)),
+            Err(Error::Validation(part)) => part,
+            Err(other) => return Err(other),
+        };
+        let known = self.0.len();
+        for e in part.0 {
+            let field = format!("{prefix}{}", e.field);
+            if self.0.iter().take(known).all(|own| own.field != field) {
+                self.push(field, e.code, e.message);
+            }
+        }
+        Ok(None)
+    }
+
     /// Returns `Ok` if no field was refused.
     ///
     /// # Errors

@@ -38,6 +38,7 @@ mod domain {
         pub(crate) mod order;
         pub(crate) mod pricing;
     }
+    pub(crate) mod words;
 }
 mod error;
 mod health;
@@ -152,7 +153,7 @@ pub mod sales {
     pub use crate::domain::sales::bill::{Bill, BillFilter, BillKind, BillPatch, BillSort, BillStatus, PaymentType};
     pub use crate::domain::sales::cart::{
         Cart, CartAccess, CartFilter, CartInput, CartLine, CartLineInput, CartLinePatch, CartPatch, CartState,
-        CartToken, CreatedCart, MAX_AMOUNT, PricedCart, PricedLine, TokenHash,
+        CartToken, CreatedCart, PricedCart, PricedLine, TokenHash,
     };
     pub use crate::domain::sales::customer::{
         Address, AddressFilter, AddressInput, AddressPatch, Customer, CustomerFilter, CustomerInput, CustomerPatch,
@@ -170,6 +171,7 @@ pub mod sales {
         AdjustmentKind, Buyer, ChangeKind, DeliveryMethod, LineKind, Order, OrderAdjustment, OrderChange, OrderFilter,
         OrderLine, OrderRecord, OrderSort, OrderStatus, PostalAddress, Totals,
     };
+    pub use crate::domain::sales::pricing::MAX_AMOUNT;
     pub use crate::error::{PriceMismatch, SalesConflict};
     pub use crate::paging::{Page, Paging, Total};
     pub use crate::service::sales::cart::CartService;

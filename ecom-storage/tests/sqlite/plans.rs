@@ -83,7 +83,7 @@ async fn every_list_of_reviews_walks_an_index_and_sorts_nothing() -> TestResult 
     all.push(env.review(&lamp, Some(&ada), 20));
     tx.reviews().insert(&all).await?;
     tx.commit().await?;
-    for sort in ReviewSort::ALL {
+    for &sort in ReviewSort::ALL {
         for (product, customer) in
             [(None, None), (Some(lamp.id), None), (None, Some(ada.id)), (Some(lamp.id), Some(ada.id))]
         {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::catalog::product::{RatingSource, RatingSummary};
 use crate::domain::common::{Audit, IncludeDeleted, Patch};
+use crate::domain::words::words;
 use crate::error::{FieldCode, Result, ValidationErrors};
 use crate::id::{CustomerId, ProductId, ReviewId};
 use crate::money::{ExactDecimal, Rating, Stars};
@@ -64,34 +65,23 @@ impl ReviewFilter {
     }
 }
 
-/// The order of a list of reviews. Reviews with the same rating are ordered by id, in the same direction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum ReviewSort {
-    /// By time of creation, newest first.
-    #[default]
-    CreatedDesc,
-    /// By time of creation, oldest first.
-    CreatedAsc,
-    /// By rating, highest first; of equal ratings, the newest review first.
-    RatingDesc,
-    /// By rating, lowest first; of equal ratings, the oldest review first.
-    RatingAsc,
+words! {
+    /// The order of a list of reviews. Reviews with the same rating are ordered by id, in the same direction.
+    #[derive(Default)]
+    ReviewSort {
+        /// By time of creation, newest first.
+        #[default]
+        CreatedDesc = "created_desc",
+        /// By time of creation, oldest first.
+        CreatedAsc = "created_asc",
+        /// By rating, highest first; of equal ratings, the newest review first.
+        RatingDesc = "rating_desc",
+        /// By rating, lowest first; of equal ratings, the oldest review first.
+        RatingAsc = "rating_asc",
+    }
 }
 
 impl ReviewSort {
-    /// Every order.
-    pub const ALL: [Self; 4] = [Self::CreatedDesc, Self::CreatedAsc, Self::RatingDesc, Self::RatingAsc];
-
-    /// Returns the word in requests.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::CreatedDesc => "created_desc",
-            Self::CreatedAsc => "created_asc",
-            Self::RatingDesc => "rating_desc",
-            Self::RatingAsc => "rating_asc",
-        }
-    }
-
     /// Returns true if the list begins with the newest review or the highest rating.
     pub const fn is_descending(self) -> bool {
         matches!(self, Self::CreatedDesc | Self::RatingDesc)

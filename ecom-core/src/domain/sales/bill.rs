@@ -4,36 +4,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::domain::common::{Audit, Patch};
-use crate::domain::sales::order::Totals;
+use crate::domain::sales::order::{Totals, check_range};
+use crate::domain::words::words;
+use crate::error::{Result, ValidationErrors};
 use crate::id::{BillId, OrderId};
 use crate::money::ExactDecimal;
-
-macro_rules! words {
-    ($(#[$doc:meta])* $Enum:ident { $($(#[$of:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-        #[serde(rename_all = "snake_case")]
-        #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-        pub enum $Enum { $($(#[$of])* $variant,)+ }
-
-        impl $Enum {
-            /// Every value.
-            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
-
-            /// Returns the word in requests and responses.
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $word),+ }
-            }
-
-            /// Returns the value for a word, or `None` if the word is unknown.
-            pub fn parse(s: &str) -> Option<Self> {
-                Self::ALL.iter().copied().find(|v| v.as_str() == s)
-            }
-        }
-    };
-}
-
-pub(crate) use words;
 
 words! {
     /// The kind of a bill.
@@ -110,6 +85,18 @@ pub struct BillFilter {
     pub from: Option<Timestamp>,
     /// The bills before this date.
     pub until: Option<Timestamp>,
+}
+
+impl BillFilter {
+    /// Refuses a range of dates that ends before it begins.
+    ///
+    /// # Errors
+    /// `Validation` on field `from`.
+    pub fn check(&self) -> Result<()> {
+        let mut errors = ValidationErrors::default();
+        check_range(self.from, self.until, &mut errors);
+        errors.into_result()
+    }
 }
 
 words! {

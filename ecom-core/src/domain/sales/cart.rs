@@ -15,13 +15,12 @@ use crate::domain::catalog::category::check_external;
 use crate::domain::common::{Attributes, Audit, ExternalRef, Patch};
 use crate::domain::sales::customer::{MAX_EMAIL, check_email};
 use crate::domain::sales::offer::Offer;
+use crate::domain::sales::pricing::within_limit;
+use crate::domain::words::words;
 use crate::error::{Entity, Error, FieldCode, Result, SalesConflict, ValidationErrors};
 use crate::id::{CartId, CartLineId, CustomerId, ProductId, SkuId};
 use crate::money::{Currency, ExactDecimal, Money};
 use crate::text::check_text;
-
-/// The largest amount of a line, a cart, an order or a bill, in minor units.
-pub const MAX_AMOUNT: i64 = 1_000_000_000_000_000;
 
 /// A shopping cart. It holds no stock, and the only prices that it stores are those that the shopper last confirmed.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -171,30 +170,15 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// Whether a cart can still be changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub enum CartState {
-    /// The cart can be changed, ordered and merged.
-    Open,
-    /// An order was placed from the cart, and the cart does not change any more.
-    Ordered,
-    /// The lines of the cart went into another cart.
-    Merged,
-}
-
-impl CartState {
-    /// Every state.
-    pub const ALL: [Self; 3] = [Self::Open, Self::Ordered, Self::Merged];
-
-    /// Returns the word in requests and responses.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Open => "open",
-            Self::Ordered => "ordered",
-            Self::Merged => "merged",
-        }
+words! {
+    /// Whether a cart can still be changed.
+    CartState {
+        /// The cart can be changed, ordered and merged.
+        Open = "open",
+        /// An order was placed from the cart, and the cart does not change any more.
+        Ordered = "ordered",
+        /// The lines of the cart went into another cart.
+        Merged = "merged",
     }
 }
 
@@ -530,7 +514,7 @@ pub struct PricedCart {
     pub cart: Cart,
     /// The lines of the cart, in its order.
     pub lines: Vec<PricedLine>,
-    /// The sum of the lines that can be sold; `None` if it is above [`MAX_AMOUNT`].
+    /// The sum of the lines that can be sold; `None` if it is above [`MAX_AMOUNT`](crate::sales::MAX_AMOUNT).
     pub subtotal: Option<Money>,
 }
 
@@ -549,7 +533,7 @@ pub struct PricedLine {
     pub option_values: BTreeMap<String, String>,
     /// The current unit price (R21).
     pub unit_price: Money,
-    /// The quantity times the current unit price; `None` if it is above [`MAX_AMOUNT`].
+    /// The quantity times the current unit price; `None` if it is above [`MAX_AMOUNT`](crate::sales::MAX_AMOUNT).
     pub line_total: Option<Money>,
     /// How many pieces of the SKU can be sold; `None` if its stock is not tracked.
     pub available: Option<i64>,
@@ -561,15 +545,14 @@ pub struct PricedLine {
     pub insufficient_stock: bool,
 }
 
-/// Returns `quantity × unit_price`, or `None` if it is above [`MAX_AMOUNT`].
+/// Returns `quantity × unit_price`, or `None` if it is above [`MAX_AMOUNT`](crate::sales::MAX_AMOUNT).
 pub(crate) fn line_total(quantity: i64, unit_price: Money) -> Option<Money> {
     amount(i128::from(quantity) * i128::from(unit_price.minor()), unit_price.currency())
 }
 
-/// Returns an amount, or `None` if it is above [`MAX_AMOUNT`].
+/// Returns an amount, or `None` if it is above [`MAX_AMOUNT`](crate::sales::MAX_AMOUNT).
 fn amount(minor: i128, currency: Currency) -> Option<Money> {
-    let minor = i64::try_from(minor).ok().filter(|minor| *minor <= MAX_AMOUNT)?;
-    Some(Money::from_minor(minor, currency))
+    within_limit(minor).map(|minor| Money::from_minor(minor, currency))
 }
 
 impl PricedCart {
@@ -630,6 +613,7 @@ mod tests {
 
     use super::*;
     use crate::domain::common::Actor;
+    use crate::domain::sales::pricing::MAX_AMOUNT;
 
     fn line(sku: u128, quantity: i64, attributes: Value) -> CartLine {
         CartLine {

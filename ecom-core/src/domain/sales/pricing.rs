@@ -2,8 +2,8 @@
 
 use crate::error::{Error, FieldCode, Result};
 
-/// The largest amount of a line, an order or a bill, in minor units.
-pub(crate) const MAX_AMOUNT: i64 = 1_000_000_000_000_000;
+/// The largest amount of a line, a cart, an order or a bill, in minor units.
+pub const MAX_AMOUNT: i64 = 1_000_000_000_000_000;
 
 /// The version of this arithmetic. Each order records it, so that an audit computes an order as it was computed when it
 /// was placed.
@@ -73,6 +73,11 @@ pub(crate) const fn first_units(amount: i64, units: i64, quantity: i64) -> i64 {
     ((2 * scaled + quantity) / (2 * quantity)) as i64
 }
 
+/// Returns an amount that was computed in 128 bits, or `None` if it is above [`MAX_AMOUNT`].
+pub(crate) fn within_limit(amount: i128) -> Option<i64> {
+    i64::try_from(amount).ok().filter(|amount| *amount <= MAX_AMOUNT)
+}
+
 /// Returns `quantity × unit_price` in minor units. The computation uses 128 bits, so it cannot overflow.
 ///
 /// # Errors
@@ -87,11 +92,10 @@ pub(crate) fn subtotal(quantity: i64, unit_price: i64, field: &str) -> Result<i6
 /// # Errors
 /// `Validation` on `field` if the sum exceeds [`MAX_AMOUNT`].
 pub(crate) fn bounded(amount: i128, field: &str) -> Result<i64> {
-    if amount > i128::from(MAX_AMOUNT) {
+    within_limit(amount).ok_or_else(|| {
         let message = format!("leads to an amount above {MAX_AMOUNT} minor units, the largest that an order can have");
-        return Err(Error::invalid(field, FieldCode::OutOfBounds, message));
-    }
-    Ok(i64::try_from(amount).unwrap_or(MAX_AMOUNT))
+        Error::invalid(field, FieldCode::OutOfBounds, message)
+    })
 }
 
 /// Returns how many random cases a test tries: `ECOM_ORDER_CASES`, or a number that fits into CI.

@@ -16,6 +16,9 @@ port! {
         /// Returns one cart: one statement.
         async fn get(&mut self, id: CartId) -> Result<Option<Cart>>;
 
+        /// Returns those of these carts that exist, by id.
+        async fn get_many(&mut self, ids: &[CartId]) -> Result<Vec<Cart>>;
+
         /// Locks carts in id order until the end of the transaction, and returns those that exist, by id, as they are
         /// then.
         async fn lock(&mut self, ids: &[CartId]) -> Result<Vec<Cart>>;

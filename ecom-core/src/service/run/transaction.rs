@@ -65,6 +65,14 @@ pub(crate) struct Change {
     pub details: EventDetails,
 }
 
+impl Change {
+    /// Returns a change that no cached document shows besides those of its kind, and whose event has no further data.
+    pub fn new(kind: EventKind, id: impl Into<uuid::Uuid>, revision: i64, actor: &Actor) -> Self {
+        let (stale, details) = (Forget::default(), EventDetails::default());
+        Self { kind, id: id.into(), revision, actor: actor.clone(), stale, details }
+    }
+}
+
 impl<'t> Tx<'t> {
     pub(crate) fn new(cx: Arc<Context>, unit: Box<dyn UnitOfWork + 't>) -> Self {
         Self { cx, unit, stale: Forget::default(), wrote_events: false, lost_name: Arc::default(), unfinished: 0 }
@@ -133,8 +141,7 @@ impl<'t> Tx<'t> {
         shown_by: impl IntoIterator<Item = CacheKey>,
     ) -> Result<()> {
         let stale = Forget::Keys(shown_by.into_iter().collect());
-        let details = EventDetails::default();
-        self.emit_all(vec![Change { kind, id: id.into(), revision, actor: actor.clone(), stale, details }]).await
+        self.emit_all(vec![Change { stale, ..Change::new(kind, id, revision, actor) }]).await
     }
 
     /// Records a change that so many documents show that all of them are stale.
@@ -145,8 +152,8 @@ impl<'t> Tx<'t> {
         revision: i64,
         actor: &Actor,
     ) -> Result<()> {
-        let (stale, details) = (Forget::Everything, EventDetails::default());
-        self.emit_all(vec![Change { kind, id: id.into(), revision, actor: actor.clone(), stale, details }]).await
+        let stale = Forget::Everything;
+        self.emit_all(vec![Change { stale, ..Change::new(kind, id, revision, actor) }]).await
     }
 
     /// Records changes. Their events are written at once, in one statement for a batch. The cached documents that show

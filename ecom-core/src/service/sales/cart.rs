@@ -9,18 +9,18 @@ use crate::clock::Timestamp;
 use crate::domain::access::principal::{Permission, Principal};
 use crate::domain::catalog::product::ProductStatus;
 use crate::domain::common::{Audit, ExpectedVersion, ExternalRef};
-use crate::domain::platform::outbox::{EventDetails, EventKind};
+use crate::domain::platform::outbox::EventKind;
 use crate::domain::sales::cart::{
     Cart, CartAccess, CartFilter, CartInput, CartLine, CartLineInput, CartLinePatch, CartPatch, CartState, CartToken,
     CreatedCart, PricedCart,
 };
 use crate::domain::sales::offer::Offer;
+use crate::domain::sales::pricing::MAX_AMOUNT;
 use crate::error::{Conflict, Entity, Error, FieldCode, PriceMismatch, Result, SalesConflict, ValidationErrors};
 use crate::id::{CartId, CartLineId, CustomerId, SkuId};
-use crate::money::{ExactDecimal, price_of};
+use crate::money::{ExactDecimal, Money, price_of};
 use crate::paging::{Page, Paging, Total};
 use crate::port::storage::Repositories;
-use crate::service::run::after_commit::Forget;
 use crate::service::run::context::Context;
 use crate::service::run::transaction::{Change, Tx};
 use crate::text::{fold_key, shown};
@@ -717,14 +717,9 @@ impl<'a> CartService<'a> {
             return Ok(());
         }
         tx.carts().purge(&carts.iter().map(|c| c.id).collect::<Vec<_>>()).await?;
-        let changes = carts.iter().map(|cart| Change {
-            kind: EventKind::CartPurged,
-            id: cart.id.0,
-            revision: cart.audit.version + 1,
-            actor: self.who.actor().clone(),
-            stale: Forget::default(),
-            details: EventDetails::default(),
-        });
+        let purged =
+            |cart: &Cart| Change::new(EventKind::CartPurged, cart.id, cart.audit.version + 1, self.who.actor());
+        let changes = carts.iter().map(purged);
         tx.emit_all(changes.collect()).await
     }
 
@@ -744,8 +739,7 @@ impl<'a> CartService<'a> {
             return Ok(Vec::new());
         }
         let codes: Vec<String> = inputs.iter().filter_map(|l| l.sku.clone()).collect();
-        let by_code: HashMap<String, SkuId> =
-            if codes.is_empty() { HashMap::new() } else { tx.offers().by_codes(&codes).await?.into_iter().collect() };
+        let by_code: HashMap<String, SkuId> = tx.offers().by_codes(&codes).await?.into_iter().collect();
         let sku_of = |line: &CartLineInput| {
             line.sku_id.or_else(|| line.sku.as_deref().and_then(|code| by_code.get(&fold_key(code)).copied()))
         };
@@ -849,7 +843,7 @@ pub(crate) fn check_amounts(cart: &PricedCart, field: &str) -> Result<()> {
     if cart.subtotal.is_some() && cart.lines.iter().all(|l| l.line_total.is_some()) {
         return Ok(());
     }
-    let most = crate::money::Money::from_minor(crate::domain::sales::cart::MAX_AMOUNT, cart.cart.currency);
+    let most = Money::from_minor(MAX_AMOUNT, cart.cart.currency);
     Err(Error::invalid(field, FieldCode::OutOfBounds, format!("must be lower: no amount may be above {most}")))
 }
 

@@ -11,8 +11,8 @@ use chrono::Datelike as _;
 use crate::clock::Timestamp;
 use crate::domain::access::principal::{Permission, Principal};
 use crate::domain::common::{Actor, ExpectedVersion, IncludeDeleted};
-use crate::domain::platform::outbox::{EventDetails, EventKind};
-use crate::domain::sales::bill::{Bill, BillFilter, BillKind, BillPatch, BillSort};
+use crate::domain::platform::outbox::EventKind;
+use crate::domain::sales::bill::{Bill, BillFilter, BillKind, BillPatch, BillSort, BillStatus};
 use crate::domain::sales::cart::{Cart, CartAccess, CartState};
 use crate::domain::sales::order::change::{self, Offers, Stamp, Step, StockChange};
 use crate::domain::sales::order::explain::OrderExplanation;
@@ -20,7 +20,7 @@ use crate::domain::sales::order::input::{
     BuyerFrom, CancelUnits, CheckedLine, CheckedOrder, CheckoutInput, OrderEdit, OrderInput, OrderPatch, SkuRef,
 };
 use crate::domain::sales::order::{
-    Buyer, ChangeKind, Order, OrderChange, OrderFilter, OrderRecord, OrderSort, OrderStatus, PostalAddress, check_range,
+    Buyer, ChangeKind, Order, OrderChange, OrderFilter, OrderRecord, OrderSort, OrderStatus, PostalAddress,
 };
 use crate::domain::stock::inventory::{StockMovement, StockReason};
 use crate::error::{Entity, Error, FieldCode, Result, ValidationErrors};
@@ -28,7 +28,6 @@ use crate::id::{AddressId, BillId, CartId, CustomerId, OrderId, SkuId, StockMove
 use crate::paging::{Page, Paging, Total};
 use crate::port::sales::order::NumberedDocument;
 use crate::port::storage::Repositories as _;
-use crate::service::run::after_commit::Forget;
 use crate::service::run::context::Context;
 use crate::service::run::queue::{Batched, Queue, submit};
 use crate::service::run::transaction::{Change, Tx};
@@ -62,7 +61,7 @@ impl Batched for Placing {
     }
 
     async fn recover(cx: &Arc<Context>, calls: &[Self]) -> Result<Vec<Option<OrderRecord>>> {
-        let carts: Vec<CartId> = calls.iter().filter_map(|c| c.cart.as_ref().map(|(id, _)| *id)).collect();
+        let carts = Carts::ids(calls);
         let mut lines: Vec<&CheckedLine> = Vec::new();
         for call in calls {
             lines.extend(&call.input.lines);
@@ -72,9 +71,7 @@ impl Batched for Placing {
         }
         let mut tx = Tx::new(cx.clone(), cx.storage.begin().await?);
         // Waits until the lost transaction has ended.
-        if !carts.is_empty() {
-            tx.carts().lock(&carts).await?;
-        }
+        tx.carts().lock(&carts).await?;
         lock_offers(&mut tx, BTreeSet::new(), lines).await?;
         let ids: Vec<OrderId> = calls.iter().map(|c| c.id).collect();
         let mut found: HashMap<OrderId, OrderRecord> =
@@ -515,7 +512,7 @@ impl<'a> OrderService<'a> {
     async fn save(&self, tx: &mut Tx<'_>, before: OrderRecord, step: Step) -> Result<OrderRecord> {
         let Step { mut record, stock, change } = step;
         let skus: Vec<SkuId> = stock.iter().map(|s| s.sku_id).collect();
-        let levels = if skus.is_empty() { Vec::new() } else { tx.inventory().lock(&skus).await? };
+        let levels = tx.inventory().lock(&skus).await?;
         let unnumbered = record.bills.iter().filter(|b| b.number.is_empty()).count();
         let year = record.order.audit.updated_at.year();
         let mut numbers = tx.orders().next_numbers(NumberedDocument::Bill, year, unnumbered).await?.into_iter();
@@ -529,17 +526,13 @@ impl<'a> OrderService<'a> {
             stock.iter().map(|s| movement(self.cx, s, reason, &record.order, self.who.actor())).collect();
         let product_of = levels.into_iter().map(|l| (l.sku_id, l.product_id)).collect();
         let mut changes = post(tx, &movements, &product_of).await?;
-        let paid = |b: &Bill| b.status == crate::domain::sales::bill::BillStatus::Paid && b.kind == BillKind::Bill;
+        let was_open = |id: BillId| before.bills.iter().any(|b| b.id == id && b.status != BillStatus::Paid);
+        let pays = |b: &Bill| b.kind == BillKind::Bill && b.status == BillStatus::Paid && was_open(b.id);
         let kind = match change.kind {
-            ChangeKind::Billed
-                if record.bills.iter().filter(|b| paid(b)).count()
-                    > before.bills.iter().filter(|b| paid(b)).count() =>
-            {
-                EventKind::OrderPaid
-            }
+            ChangeKind::Billed if record.bills.iter().any(pays) => EventKind::OrderPaid,
             kind => event_of(kind),
         };
-        changes.push(changed(&record.order, kind, self.who.actor()));
+        changes.push(Change::new(kind, record.order.id, record.order.audit.version, self.who.actor()));
         tx.emit_all(changes).await?;
         Ok(record)
     }
@@ -563,17 +556,6 @@ const fn event_of(kind: ChangeKind) -> EventKind {
         ChangeKind::Canceled => EventKind::OrderCanceled,
         ChangeKind::Deleted => EventKind::OrderDeleted,
         ChangeKind::Restored => EventKind::OrderRestored,
-    }
-}
-
-fn changed(order: &Order, kind: EventKind, actor: &Actor) -> Change {
-    Change {
-        kind,
-        id: order.id.0,
-        revision: order.audit.version,
-        actor: actor.clone(),
-        stale: Forget::default(),
-        details: EventDetails::default(),
     }
 }
 
@@ -607,11 +589,10 @@ async fn lock_offers<'l>(
             SkuRef::Code(code) => codes.push(code.clone()),
         }
     }
-    let by_code: HashMap<String, SkuId> =
-        if codes.is_empty() { HashMap::new() } else { tx.offers().by_codes(&codes).await?.into_iter().collect() };
+    let by_code: HashMap<String, SkuId> = tx.offers().by_codes(&codes).await?.into_iter().collect();
     ids.extend(by_code.values());
     let ids: Vec<SkuId> = ids.into_iter().collect();
-    let offers = if ids.is_empty() { Vec::new() } else { tx.offers().lock(&ids).await? };
+    let offers = tx.offers().lock(&ids).await?;
     Ok(Offers { by_id: offers.into_iter().map(|o| (o.sku_id, o)).collect(), by_code })
 }
 
@@ -626,7 +607,7 @@ impl Buyers {
         let named = calls.iter().filter_map(|c| c.input.customer_id);
         let ids: BTreeSet<CustomerId> = named.chain(of_carts).collect();
         let ids: Vec<CustomerId> = ids.into_iter().collect();
-        let held = if ids.is_empty() { Vec::new() } else { tx.customers().hold(&ids).await? };
+        let held = tx.customers().hold(&ids).await?;
         let customers = held.into_iter().filter(|c| c.audit.is_live()).map(|c| {
             let buyer = Buyer {
                 first_name: Some(c.first_name),
@@ -638,7 +619,7 @@ impl Buyers {
         });
         let customers = customers.collect();
         let ids: Vec<AddressId> = calls.iter().filter_map(|c| c.input.address_id).collect();
-        let found = if ids.is_empty() { Vec::new() } else { tx.addresses().get_many(&ids).await? };
+        let found = tx.addresses().get_many(&ids).await?;
         let addresses = found.into_iter().map(|a| (a.id, (a.customer_id, PostalAddress::from(a)))).collect();
         Ok(Self { customers, addresses })
     }
@@ -686,21 +667,19 @@ struct Carts {
 }
 
 impl Carts {
+    fn ids(calls: &[Placing]) -> Vec<CartId> {
+        calls.iter().filter_map(|c| c.cart.as_ref().map(|(id, _)| *id)).collect()
+    }
+
     /// Returns the customers of the carts, which are held before the carts are locked (R24).
     async fn customers(tx: &mut Tx<'_>, calls: &[Placing]) -> Result<Vec<CustomerId>> {
-        let mut customers = Vec::new();
-        for (id, _) in calls.iter().filter_map(|c| c.cart.as_ref()) {
-            customers.extend(tx.carts().get(*id).await?.and_then(|cart| cart.customer_id));
-        }
-        Ok(customers)
+        let carts = tx.carts().get_many(&Self::ids(calls)).await?;
+        Ok(carts.into_iter().filter_map(|cart| cart.customer_id).collect())
     }
 
     async fn lock(tx: &mut Tx<'_>, calls: &[Placing]) -> Result<Self> {
-        let ids: Vec<CartId> = calls.iter().filter_map(|c| c.cart.as_ref().map(|(id, _)| *id)).collect();
-        if ids.is_empty() {
-            return Ok(Self { carts: HashMap::new(), orders: HashMap::new() });
-        }
-        let carts: HashMap<CartId, Cart> = tx.carts().lock(&ids).await?.into_iter().map(|c| (c.id, c)).collect();
+        let locked = tx.carts().lock(&Self::ids(calls)).await?;
+        let carts: HashMap<CartId, Cart> = locked.into_iter().map(|c| (c.id, c)).collect();
         let ordered: Vec<CartId> = carts.values().filter(|c| c.state == CartState::Ordered).map(|c| c.id).collect();
         let mut orders = HashMap::new();
         if !ordered.is_empty() {
@@ -857,7 +836,7 @@ async fn insert_orders(
             bill.number = taken(bill_numbers.next())?;
         }
         movements.extend(stock.iter().map(|s| movement(cx, s, StockReason::Order, &record.order, actor)));
-        events.push(changed(&record.order, EventKind::OrderPlaced, actor));
+        events.push(Change::new(EventKind::OrderPlaced, record.order.id, record.order.audit.version, actor));
         records.push(record);
         history.push(change);
     }
@@ -953,9 +932,7 @@ impl<'a> BillService<'a> {
     ) -> Result<(Page<Bill>, Option<Total>)> {
         self.who.require(Permission::BillsRead)?;
         paging.check()?;
-        let mut errors = ValidationErrors::default();
-        check_range(filter.from, filter.until, &mut errors);
-        errors.into_result()?;
+        filter.check()?;
         let mut db = self.cx.storage.connect().await?;
         let page = db.bills().list(filter, sort, paging).await?;
         let total = match paging {

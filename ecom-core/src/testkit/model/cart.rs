@@ -14,8 +14,9 @@ use crate::domain::catalog::product::ProductStatus;
 use crate::domain::common::{Attributes, Audit, ExpectedVersion, Patch};
 use crate::domain::sales::cart::{
     Cart, CartAccess, CartFilter, CartInput, CartLine, CartLineInput, CartLinePatch, CartPatch, CartState, CartToken,
-    MAX_AMOUNT, PricedCart, PricedLine,
+    PricedCart, PricedLine,
 };
+use crate::domain::sales::pricing::MAX_AMOUNT;
 use crate::error::ErrorCode;
 use crate::id::{CartId, CustomerId, SkuId};
 use crate::money::{Currency, Money};
@@ -718,7 +719,7 @@ impl Runner<'_> {
             filter.customer = Some(self.some_customer());
         }
         if self.chance(50) {
-            filter.state = Some(self.any(&CartState::ALL));
+            filter.state = self.one_of(CartState::ALL);
         }
         if self.chance(30) {
             filter.email = Some(self.any(&["Ada@EXAMPLE.com", "zoë@example.com", "%"]).to_owned());

@@ -291,7 +291,7 @@ impl Runner<'_> {
 
     async fn list_reviews(&mut self) -> Checked<()> {
         let deleted = if self.chance(30) { IncludeDeleted::Yes } else { IncludeDeleted::No };
-        let sort = self.any(&ReviewSort::ALL);
+        let sort = self.one_of(ReviewSort::ALL).unwrap();
         let mut filter = ReviewFilter { include_deleted: deleted, ..ReviewFilter::default() };
         if self.chance(40) {
             filter.product = Some(self.some_product());

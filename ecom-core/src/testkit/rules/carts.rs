@@ -16,8 +16,9 @@ use crate::domain::common::{DeleteMode, ExpectedVersion};
 use crate::domain::platform::outbox::EventKind;
 use crate::domain::sales::cart::{
     Cart, CartAccess, CartFilter, CartInput, CartLineInput, CartLinePatch, CartPatch, CartState, CartToken,
-    CreatedCart, MAX_AMOUNT, PricedCart,
+    CreatedCart, PricedCart,
 };
+use crate::domain::sales::pricing::MAX_AMOUNT;
 use crate::error::{Conflict, Entity, ErrorCode, FieldCode, Result, SalesConflict};
 use crate::id::{CartId, CartLineId, CustomerId, SkuId};
 use crate::money::Money;

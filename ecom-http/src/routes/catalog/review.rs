@@ -82,7 +82,7 @@ async fn page_of_reviews(
 ) -> ApiResult {
     let mut errors = ValidationErrors::default();
     let e = &mut errors;
-    let sort = word("sort", p.sort.as_deref(), &ReviewSort::ALL, ReviewSort::as_str, e).unwrap_or_default();
+    let sort = word("sort", p.sort.as_deref(), ReviewSort::ALL, ReviewSort::as_str, e).unwrap_or_default();
     let part = pages.check_with(&cursor, sort.as_str(), &reply.app.config, e);
     let min_rating = stars("min_rating", p.min_rating.as_deref(), e);
     let max_rating = stars("max_rating", p.max_rating.as_deref(), e);

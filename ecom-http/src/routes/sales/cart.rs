@@ -84,7 +84,7 @@ pub(crate) async fn list(
     Query((pages, cursor, shape, p)): Query<(Pages, Cursor, Shape, CartParams)>,
 ) -> ApiResult {
     let mut errors = ValidationErrors::default();
-    let state = word("state", p.state.as_deref(), &CartState::ALL, CartState::as_str, &mut errors);
+    let state = word("state", p.state.as_deref(), CartState::ALL, CartState::as_str, &mut errors);
     let part = pages.check_with(&cursor, "created_desc", &reply.app.config, &mut errors);
     let format = reply.format::<PricedCart>(&shape, &mut errors);
     let filter = CartFilter { customer: p.customer_id.map(CustomerId), state, email: p.email };

@@ -3,7 +3,8 @@
 
 use std::fmt::Write as _;
 
-use ecom_core::paging::{Paging, Total};
+use ecom_core::clock::Timestamp;
+use ecom_core::paging::{Paging, SortKey, Total};
 
 use ecom_core::{Error, FieldCode};
 
@@ -110,6 +111,20 @@ pub fn page(b: &mut Builder<'_>, order: &str, paging: &Paging) {
 /// Returns the error for a cursor whose key has another kind than the list's.
 pub fn bad_cursor() -> Error {
     Error::invalid("cursor", FieldCode::Malformed, "is not a cursor of this list: start again from the first page")
+}
+
+/// Adds the condition that a row comes after the position of a cursor in a list that is sorted by a time and the id.
+///
+/// # Errors
+/// `Validation` for a cursor of another list.
+pub fn after_time(b: &mut Builder<'_>, column: &str, newest_first: bool, paging: &Paging) -> ecom_core::Result<()> {
+    let Paging::Keyset { after: Some(k), .. } = paging else { return Ok(()) };
+    let SortKey::Int(micros) = k.key else { return Err(bad_cursor()) };
+    let time = Timestamp::from_timestamp_micros(micros).ok_or_else(bad_cursor)?;
+    let (strictly, or_equal) = if newest_first { (" < ", " <= ") } else { (" > ", " >= ") };
+    b.push(" AND ").push(column).push(or_equal).bind(time);
+    b.push(" AND (").push(column).push(strictly).bind(time).push(" OR id").push(strictly).bind(k.id).push(")");
+    Ok(())
 }
 
 /// Locks the rows of `table` that have one of `values` in `column`, in id order. Does nothing on a database without row

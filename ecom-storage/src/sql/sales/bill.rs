@@ -8,14 +8,13 @@ use ecom_core::port::BillRepository;
 use ecom_core::sales::{Bill, BillFilter, BillSort};
 use ecom_core::{Entity, Result};
 
-use crate::sql::engine::builder::{Builder, count, page};
+use crate::sql::engine::builder::{Builder, after_time, count, page};
 use crate::sql::engine::columns::{Column, Table, Unique, Versioned, read_audit, read_totals};
 use crate::sql::engine::dialect::{Dialect, Sql};
 use crate::sql::engine::executor::Text;
 use crate::sql::engine::pool::SqlStorage;
 use crate::sql::engine::repository::SqlRepository;
 use crate::sql::engine::value::{Row, Value};
-use crate::sql::sales::order::after_time;
 
 /// The columns of bills.
 pub static BILLS: Table<Bill> = Table {

@@ -196,26 +196,38 @@ impl SqlCarts<'_> {
     }
 }
 
+/// Returns each id once, in ascending order.
+fn sorted(ids: &[CartId]) -> Vec<uuid::Uuid> {
+    let mut ids: Vec<uuid::Uuid> = ids.iter().map(|id| id.0).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}
+
 #[async_trait]
 impl CartRepository for SqlCarts<'_> {
     async fn get(&mut self, id: CartId) -> Result<Option<Cart>> {
         Ok(self.joined(&GET, vec![id.0.into()]).await?.pop())
     }
 
-    async fn lock(&mut self, ids: &[CartId]) -> Result<Vec<Cart>> {
-        let mut sorted: Vec<uuid::Uuid> = ids.iter().map(|id| id.0).collect();
-        sorted.sort_unstable();
-        sorted.dedup();
-        let mut carts = Vec::with_capacity(sorted.len());
-        for chunk in sorted.chunks(MAX_LIST) {
-            // A statement of its own, since the read must see the change that the lock waited for.
-            lock_rows(&mut self.0, "carts", "id", chunk).await?;
+    async fn get_many(&mut self, ids: &[CartId]) -> Result<Vec<Cart>> {
+        let ids = sorted(ids);
+        let mut carts = Vec::with_capacity(ids.len());
+        for chunk in ids.chunks(MAX_LIST) {
             let mut b = Builder::on(&READ, self.0.dialect());
             b.list(chunk).push(" ORDER BY c.id, l.id");
             let (text, args) = b.done();
             carts.extend(self.joined(text, args).await?);
         }
         Ok(carts)
+    }
+
+    async fn lock(&mut self, ids: &[CartId]) -> Result<Vec<Cart>> {
+        for chunk in sorted(ids).chunks(MAX_LIST) {
+            // A statement of its own, since the read must see the change that the lock waited for.
+            lock_rows(&mut self.0, "carts", "id", chunk).await?;
+        }
+        self.get_many(ids).await
     }
 
     async fn find_open(&mut self, customers: &[CustomerId]) -> Result<Vec<CartId>> {

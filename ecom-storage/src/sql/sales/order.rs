@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 use async_trait::async_trait;
-use ecom_core::clock::Timestamp;
 use ecom_core::common::{Actor, IncludeDeleted};
 use ecom_core::id::{CartId, CustomerId, OrderAdjustmentId, OrderId, OrderLineId, ProductId, SkuId};
 use ecom_core::money::{Currency, Money};
@@ -16,7 +15,7 @@ use ecom_core::sales::{
 use ecom_core::text::fold_key;
 use ecom_core::{Entity, Error, Result};
 
-use crate::sql::engine::builder::{Builder, MAX_LIST, SetColumn, bad_cursor, count, lock_rows, page, update_rows};
+use crate::sql::engine::builder::{Builder, MAX_LIST, SetColumn, after_time, count, lock_rows, page, update_rows};
 use crate::sql::engine::columns::{
     Column, Described, Table, Unique, Versioned, read_audit, read_external, read_totals,
 };
@@ -271,20 +270,6 @@ fn read_change(r: &Row) -> Result<OrderChange> {
         actor: Actor::new(r.text(const { CHANGES.at("actor") })?),
         at: r.time(const { CHANGES.at("at") })?,
     })
-}
-
-/// Adds the condition that a row comes after the position of a cursor in a list that is sorted by a time and the id.
-///
-/// # Errors
-/// `Validation` for a cursor of another list.
-pub fn after_time(b: &mut Builder<'_>, column: &str, newest_first: bool, paging: &Paging) -> Result<()> {
-    let Paging::Keyset { after: Some(k), .. } = paging else { return Ok(()) };
-    let SortKey::Int(micros) = k.key else { return Err(bad_cursor()) };
-    let time = Timestamp::from_timestamp_micros(micros).ok_or_else(bad_cursor)?;
-    let (strictly, or_equal) = if newest_first { (" < ", " <= ") } else { (" > ", " >= ") };
-    b.push(" AND ").push(column).push(or_equal).bind(time);
-    b.push(" AND (").push(column).push(strictly).bind(time).push(" OR id").push(strictly).bind(k.id).push(")");
-    Ok(())
 }
 
 /// The orders of a SQL database.

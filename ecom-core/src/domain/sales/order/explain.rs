@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{ChangeKind, LineKind, Order, OrderChange, OrderLine, OrderRecord, OrderStatus, Totals};
-use crate::domain::sales::bill::{Bill, BillKind, BillStatus, words};
+use crate::domain::sales::bill::{Bill, BillKind, BillStatus};
 use crate::domain::sales::pricing::{Share, first_units, shares};
+use crate::domain::words::words;
 use crate::id::{OrderId, OrderLineId};
 use crate::money::Money;
 

@@ -382,20 +382,6 @@ fn check_quantity(field: &str, quantity: i64, min: i64, e: &mut ValidationErrors
     }
 }
 
-/// Adds the errors of a part of an input, with the path of the part.
-fn nested<T>(path: &str, checked: Result<T>, errors: &mut ValidationErrors) -> Result<Option<T>> {
-    match checked {
-        Ok(value) => Ok(Some(value)),
-        Err(Error::Validation(part)) => {
-            for e in part.0 {
-                errors.push(format!("{path}.{}", e.field), e.code, e.message);
-            }
-            Ok(None)
-        }
-        Err(other) => Err(other),
-    }
-}
-
 impl GuestInput {
     /// Returns a guest without a telephone number.
     pub fn new(first_name: impl Into<String>, last_name: impl Into<String>, email: impl Into<String>) -> Self {
@@ -575,7 +561,7 @@ impl OrderInput {
     pub(crate) fn check(&self, currency: Currency, from: BuyerFrom) -> Result<CheckedOrder> {
         let mut e = ValidationErrors::default();
         let guest = match (&self.customer, self.customer_id) {
-            (Some(guest), None) => nested("customer", guest.to_customer().check(), &mut e)?,
+            (Some(guest), None) => e.nested("customer.", guest.to_customer().check())?,
             (None, Some(_)) => None,
             (Some(_), Some(_)) => {
                 e.push("customer", FieldCode::Inconsistent, "must not be sent together with `customer_id`");
@@ -594,7 +580,7 @@ impl OrderInput {
             e.push("delivery_method", FieldCode::Required, "is required");
         }
         let address = |field: &str, a: &Option<AddressInput>, e: &mut ValidationErrors| -> Result<_> {
-            let checked = a.as_ref().map(|a| nested(field, a.check(), e)).transpose()?;
+            let checked = a.as_ref().map(|a| e.nested(&format!("{field}."), a.check())).transpose()?;
             Ok(checked.flatten().map(PostalAddress::from))
         };
         let shipping_address = address("shipping_address", &self.shipping_address, &mut e)?;
@@ -714,14 +700,15 @@ impl OrderPatch {
     /// `Validation` with every field that is out of bounds.
     pub(crate) fn onto(self, order: &mut Order) -> Result<()> {
         let mut e = ValidationErrors::default();
-        let address = |field: &str, patch: Patch<AddressInput>, to: &mut Option<PostalAddress>, e: &mut _| {
-            match patch {
-                Patch::Keep => {}
-                Patch::Clear => *to = None,
-                Patch::Set(a) => *to = nested(field, a.check(), e)?.map(PostalAddress::from),
-            }
-            Ok::<_, Error>(())
-        };
+        let address =
+            |field: &str, patch: Patch<AddressInput>, to: &mut Option<PostalAddress>, e: &mut ValidationErrors| {
+                match patch {
+                    Patch::Keep => {}
+                    Patch::Clear => *to = None,
+                    Patch::Set(a) => *to = e.nested(&format!("{field}."), a.check())?.map(PostalAddress::from),
+                }
+                Ok::<_, Error>(())
+            };
         self.delivery_method.apply_required(&mut order.delivery_method, "delivery_method", &mut e);
         address("shipping_address", self.shipping_address, &mut order.shipping_address, &mut e)?;
         address("billing_address", self.billing_address, &mut order.billing_address, &mut e)?;

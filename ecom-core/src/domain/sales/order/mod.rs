@@ -14,8 +14,9 @@ use serde_json::Value;
 
 use crate::clock::Timestamp;
 use crate::domain::common::{Actor, Attributes, Audit, ExternalRef, IncludeDeleted};
-use crate::domain::sales::bill::{Bill, BillKind, BillStatus, words};
+use crate::domain::sales::bill::{Bill, BillKind, BillStatus};
 use crate::domain::sales::customer::{Address, AddressInput};
+use crate::domain::words::words;
 use crate::error::{FieldCode, Result, ValidationErrors};
 use crate::id::{CartId, CustomerId, OrderAdjustmentId, OrderId, OrderLineId, ProductId, SkuId};
 use crate::money::{Currency, Money};

@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use crate::domain::access::principal::{Permission, Principal};
 use crate::domain::common::{Attributes, Audit, ExternalRef, IncludeDeleted};
-use crate::domain::platform::outbox::{EventDetails, EventKind};
+use crate::domain::platform::outbox::EventKind;
 use crate::domain::sales::cart::{Cart, CartLine, CartState, PricedCart};
 use crate::domain::sales::customer::Customer;
 use crate::domain::sales::offer::Offer;
@@ -20,9 +20,8 @@ use crate::port::storage::Repositories as _;
 use crate::service::catalog::import::batch::{BatchWriter, Outcome, Written, in_batches};
 use crate::service::catalog::import::frame::CARTS;
 use crate::service::catalog::import::{
-    DeadLetterWriter, ForeignId, ImportOptions, ImportReport, ImportService, Rejection, Run, stream,
+    DeadLetterWriter, ForeignId, ImportOptions, ImportReport, ImportService, Rejection, Run, origin, stream,
 };
-use crate::service::run::after_commit::Forget;
 use crate::service::run::context::Context;
 use crate::service::run::transaction::{Change, Tx};
 use crate::service::sales::cart::{CartService, add, check_amounts, check_count, offers, or_again};
@@ -101,9 +100,7 @@ impl CartRecord {
     /// Checks the record against the bounds of a cart.
     fn check(self, source: Option<&str>, currency: Currency) -> Result<Candidate, Rejection> {
         let mut errors = ValidationErrors::default();
-        let default_source = if self.external_id.is_some() { "import" } else { "dummyjson" };
-        let external_id = self.external_id.or(self.id).map(|i| i.0).filter(|i| !i.is_empty());
-        let source = source.map(str::to_owned).or(self.source).unwrap_or_else(|| default_source.to_owned());
+        let (source, external_id) = origin(source, self.source, self.external_id, self.id);
         let external = ExternalRef::new(source, external_id.unwrap_or_default());
         if external.external_id.is_empty() {
             errors.push("external_id", FieldCode::Required, "is required, so that a later import recognizes the cart");
@@ -318,10 +315,8 @@ impl Writer<'_> {
             ids.extend(tx.carts().find_by_external(source, &external_ids).await?);
         }
         let owners: Vec<CustomerId> = customers.values().copied().collect();
-        if !owners.is_empty() {
-            ids.extend(tx.carts().find_open(&owners).await?);
-        }
-        let found = if ids.is_empty() { Vec::new() } else { tx.carts().lock(&ids).await? };
+        ids.extend(tx.carts().find_open(&owners).await?);
+        let found = tx.carts().lock(&ids).await?;
         let now = self.cx.now();
         let (expired, found): (Vec<Cart>, Vec<Cart>) = found.into_iter().partition(|cart| cart.is_expired(now));
         CartService::new(self.cx, self.who).purge(tx, &expired).await?;
@@ -455,14 +450,7 @@ impl Writer<'_> {
                 }
                 Some(_) => continue,
             };
-            changes.push(Change {
-                kind,
-                id: after.id.0,
-                revision: after.audit.version,
-                actor: self.who.actor().clone(),
-                stale: Forget::default(),
-                details: EventDetails::default(),
-            });
+            changes.push(Change::new(kind, after.id, after.audit.version, self.who.actor()));
             if before.is_none() {
                 new.push(after);
             }
@@ -530,8 +518,7 @@ impl Skus {
                 }
             }
         }
-        let by_code =
-            if codes.is_empty() { HashMap::new() } else { tx.offers().by_codes(&codes).await?.into_iter().collect() };
+        let by_code: HashMap<String, SkuId> = tx.offers().by_codes(&codes).await?.into_iter().collect();
         let mut ids: HashMap<ProductId, (String, String)> = HashMap::new();
         for (source, mut external_ids) in by_source {
             external_ids.sort_unstable();

@@ -18,7 +18,7 @@ use crate::service::catalog::import::batch::{BatchWriter, Outcome, Written, in_b
 use crate::service::catalog::import::country::country_code;
 use crate::service::catalog::import::frame::CUSTOMERS;
 use crate::service::catalog::import::{
-    DeadLetterWriter, ForeignId, ImportOptions, ImportReport, ImportService, Rejection, Run, stream,
+    DeadLetterWriter, ForeignId, ImportOptions, ImportReport, ImportService, Rejection, Run, origin, stream,
 };
 use crate::service::catalog::product::duplicate;
 use crate::service::run::after_commit::Forget;
@@ -93,9 +93,7 @@ impl CustomerRecord {
     /// Checks the record against the bounds of a customer.
     fn check(self, source: Option<&str>) -> Result<Candidate, Rejection> {
         let mut errors = ValidationErrors::default();
-        let default_source = if self.external_id.is_some() { "import" } else { "dummyjson" };
-        let external_id = self.external_id.or(self.id).map(|i| i.0).filter(|i| !i.is_empty());
-        let source = source.map(str::to_owned).or(self.source).unwrap_or_else(|| default_source.to_owned());
+        let (source, external_id) = origin(source, self.source, self.external_id, self.id);
         for (field, value) in [("first_name", &self.first_name), ("last_name", &self.last_name), ("email", &self.email)]
         {
             if value.is_none() {
@@ -113,11 +111,11 @@ impl CustomerRecord {
             external_id,
             version: None,
         };
-        let values = take(input.check(), "", &mut errors)?;
+        let values = errors.nested("", input.check()).map_err(|e| Rejection::from(&e))?;
         let mut addresses: Vec<AddressInput> = Vec::new();
         for (i, record) in self.addresses.into_iter().flatten().chain(self.address).enumerate() {
             let prefix = format!("addresses[{i}].");
-            if let Some(address) = take(record.check(), &prefix, &mut errors)?
+            if let Some(address) = errors.nested(&prefix, record.check()).map_err(|e| Rejection::from(&e))?
                 && !addresses.contains(&address)
             {
                 addresses.push(address);
@@ -130,24 +128,6 @@ impl CustomerRecord {
             Some(values) if errors.0.is_empty() => Ok(Candidate { values, has_attributes, addresses }),
             _ => Err(Rejection::from(&Error::Validation(errors))),
         }
-    }
-}
-
-/// Returns checked values, or adds their errors. A field that was found missing keeps that error alone.
-fn take<T>(checked: Result<T>, prefix: &str, errors: &mut ValidationErrors) -> Result<Option<T>, Rejection> {
-    match checked {
-        Ok(values) => Ok(Some(values)),
-        Err(Error::Validation(found)) => {
-            let known: Vec<String> = errors.0.iter().map(|e| e.field.clone()).collect();
-            for e in found.0 {
-                let field = format!("{prefix}{}", e.field);
-                if !known.contains(&field) {
-                    errors.push(field, e.code, e.message);
-                }
-            }
-            Ok(None)
-        }
-        Err(other) => Err(Rejection::from(&other)),
     }
 }
 

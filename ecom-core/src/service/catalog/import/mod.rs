@@ -476,3 +476,16 @@ impl<P: FnMut(&ImportReport) + Send> Run<P> {
 fn lost_reader(read: u64) -> EndedEarly {
     EndedEarly { reason: "the reader of the source failed".to_owned(), index: read, line: 0, byte: 0 }
 }
+
+/// Returns the system that a record belongs to, and its id there. `chosen` is the system of the options, and `source`
+/// that of the record; without either, an `external_id` is of no named system and an `id` is one of DummyJSON.
+fn origin(
+    chosen: Option<&str>,
+    source: Option<String>,
+    external_id: Option<ForeignId>,
+    id: Option<ForeignId>,
+) -> (String, Option<String>) {
+    let default_source = if external_id.is_some() { "import" } else { "dummyjson" };
+    let id = external_id.or(id).map(|i| i.0).filter(|i| !i.is_empty());
+    (chosen.map(str::to_owned).or(source).unwrap_or_else(|| default_source.to_owned()), id)
+}

@@ -12,6 +12,7 @@ use crate::domain::common::Attributes;
 use crate::error::{FieldCode, ValidationErrors};
 use crate::money::{Currency, ExactDecimal, Rating};
 use crate::service::catalog::import::Rejection;
+use crate::service::catalog::import::origin;
 use crate::service::catalog::product::external_rating;
 use crate::text::{Slug, fold_key};
 
@@ -238,9 +239,7 @@ impl ProductRecord {
     /// Checks the record against the bounds of a product.
     pub(super) fn check(self, source: Option<&str>, currency: Currency) -> Result<Candidate, Rejection> {
         let mut errors = ValidationErrors::default();
-        let default_source = if self.external_id.is_some() { "import" } else { "dummyjson" };
-        let external = self.external_id.or(self.id).map(|i| i.0).filter(|i| !i.is_empty());
-        let source = source.map(str::to_owned).or(self.source).unwrap_or_else(|| default_source.to_owned());
+        let (source, external) = origin(source, self.source, self.external_id, self.id);
         let codes: Vec<String> = self
             .skus
             .iter()

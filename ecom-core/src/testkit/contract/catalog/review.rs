@@ -437,7 +437,7 @@ pub async fn every_sort_pages_through_all_reviews_exactly_once(storage: &Arc<dyn
         ReviewFilter { customer: Some(customers[3].id), ..with_deleted(&at_least(10)) },
         ReviewFilter { customer: Some(customers[3].id), ..of(&products[1]) },
     ];
-    for sort in ReviewSort::ALL {
+    for &sort in ReviewSort::ALL {
         let mut sorted = rows.clone();
         match sort {
             ReviewSort::CreatedAsc => sorted.sort_by_key(|r| r.id),
@@ -561,7 +561,7 @@ pub async fn a_page_costs_one_statement_whatever_its_size(storage: &Arc<dyn Stor
         before = storage.statements();
     };
     for limit in [5, 100] {
-        for sort in ReviewSort::ALL {
+        for &sort in ReviewSort::ALL {
             let page = connection.reviews().list(&of(&lamp), sort, &Paging::first(limit)).await.unwrap();
             assert_eq!(page.items.len(), limit as usize, "a page has as many rows as were asked for");
             costs_one("a page");

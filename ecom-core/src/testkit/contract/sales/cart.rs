@@ -27,6 +27,7 @@ suite! {
         external_references_are_unique,
         references_to_nobody_are_refused,
         the_lock_of_carts_makes_writers_wait_for_each_other,
+        several_carts_are_read_by_id,
         carts_are_set_to_ordered_together,
         carts_are_found_by_customer_state_and_email,
         lists_page_through_all_carts_exactly_once,
@@ -281,6 +282,22 @@ pub async fn the_lock_of_carts_makes_writers_wait_for_each_other(storage: &Arc<d
     }
 }
 
+/// `get_many` returns the carts that exist, each once and with its lines, by id, in one statement.
+pub async fn several_carts_are_read_by_id(storage: &Arc<dyn Storage>) {
+    let env = Env::default();
+    let lamp = env.priced("Lamp", 100, 5);
+    env.insert_products(storage, std::slice::from_ref(&lamp)).await.unwrap();
+    let lines = vec![env.cart_line(lamp.skus[0].id, 2, 100)];
+    let carts = [env.cart(), Cart { lines, ..env.cart() }, env.cart()];
+    insert(storage, &carts).await.unwrap();
+    let ids = [carts[1].id, CartId(env.ids.next()), carts[0].id, carts[1].id];
+    let before = storage.statements();
+    let found = read!(storage, carts.get_many(&ids));
+    assert_eq!(storage.statements() - before, 1, "several carts are read in one statement");
+    assert_eq!(found, carts[..2], "carts that do not exist are left out, and each other is returned once, by id");
+    assert_eq!(read!(storage, carts.get_many(&[])), [], "no ids find no carts");
+}
+
 /// One call orders several carts.
 pub async fn carts_are_set_to_ordered_together(storage: &Arc<dyn Storage>) {
     let env = Env::default();
@@ -325,7 +342,7 @@ pub async fn carts_are_found_by_customer_state_and_email(storage: &Arc<dyn Stora
     }
     insert(storage, &all).await.unwrap();
     for customer in [None, Some(ada.id), Some(bob.id), Some(CustomerId(env.ids.next()))] {
-        for state in [None].into_iter().chain(CartState::ALL.map(Some)) {
+        for state in [None].into_iter().chain(CartState::ALL.iter().copied().map(Some)) {
             for email in [None, Some("straSSe@EXAMPLE.com"), Some("zoe@example.com"), Some("%")] {
                 let filter = CartFilter { customer, state, email: email.map(str::to_owned) };
                 let matches = |c: &&Cart| {
