@@ -78,6 +78,7 @@ mod service {
     }
     /// The rules of sales.
     pub(crate) mod sales {
+        pub(crate) mod bill;
         pub(crate) mod cart;
         pub(crate) mod customer;
         pub(crate) mod order;
@@ -174,9 +175,10 @@ pub mod sales {
     pub use crate::domain::sales::pricing::MAX_AMOUNT;
     pub use crate::error::{PriceMismatch, SalesConflict};
     pub use crate::paging::{Page, Paging, Total};
+    pub use crate::service::sales::bill::BillService;
     pub use crate::service::sales::cart::CartService;
     pub use crate::service::sales::customer::{AddressService, CustomerService};
-    pub use crate::service::sales::order::{BillService, OrderService};
+    pub use crate::service::sales::order::OrderService;
 }
 
 /// Search: queries, results, and the index that follows the database.
@@ -195,6 +197,6 @@ pub mod platform {
     pub use crate::service::background::Background;
     pub use crate::service::background::consumer::{Consumer, StartPosition};
     pub use crate::service::platform::audit::AuditService;
-    pub use crate::service::platform::idempotency::{IdempotencyService, Once};
+    pub use crate::service::platform::idempotency::{IdempotencyService, KeyedCall, Once};
     pub use crate::service::platform::outbox::EventLog;
 }

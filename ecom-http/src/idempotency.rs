@@ -11,9 +11,9 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
-use ecom_core::platform::{IdempotencyKey, Once, RequestHash, StoredAnswer};
+use ecom_core::platform::{IdempotencyKey, KeyedCall, Once, RequestHash, StoredAnswer};
 use ecom_core::{Error, ErrorCode, FieldCode, Tx};
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, FutureExt as _};
 use http_body_util::BodyExt as _;
 use serde::{Deserialize, Serialize};
 
@@ -107,6 +107,28 @@ impl Keyed {
         Box::pin(self.run(reply, plain, within, render))
     }
 
+    /// Runs a write that shares its commit with others, and returns its response, as [`Self::answer`] does. With a key,
+    /// the write is `once`.
+    pub(crate) async fn answer_once<T, F>(
+        self,
+        plain: impl Future<Output = Result<T, Error>>,
+        once: impl FnOnce(KeyedCall<T>) -> F,
+        render: impl Fn(&T) -> ApiResult + Clone + Send + Sync + 'static,
+    ) -> Result<Response, Error>
+    where
+        F: Future<Output = Result<Once<T>, Error>>,
+    {
+        let Some((key, hash)) = self.0 else {
+            return render(&plain.await?).map_err(ApiError::into_error);
+        };
+        let rendered = render.clone();
+        let stored = move |value: &T| Answer::of(rendered(value).map_err(ApiError::into_error)?)?.stored();
+        match once(KeyedCall::new(key, hash, stored)).await? {
+            Once::Ran(value) => render(&value).map_err(ApiError::into_error),
+            Once::Replayed(stored) => replayed(&stored),
+        }
+    }
+
     async fn run<T, F>(
         self,
         reply: &Reply,
@@ -124,19 +146,22 @@ impl Keyed {
         let calls = reply.shop().idempotency();
         let done = calls.run(&key, hash, |tx| async move {
             let (value, tx) = within(tx).await?;
-            let answer = Answer::of(render(&value).map_err(ApiError::into_error)?).await?;
+            let answer = Answer::of(render(&value).map_err(ApiError::into_error)?)?;
             let stored = answer.stored()?;
             Ok((answer, stored, tx))
         });
         match done.await? {
             Once::Ran(answer) => Ok(answer.response()),
-            Once::Replayed(stored) => {
-                let mut response = Answer::read(&stored)?.response();
-                response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
-                Ok(response)
-            }
+            Once::Replayed(stored) => replayed(&stored),
         }
     }
+}
+
+/// Returns the response that an earlier request has stored.
+fn replayed(stored: &StoredAnswer) -> Result<Response, Error> {
+    let mut response = Answer::read(stored)?.response();
+    response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
+    Ok(response)
 }
 
 /// A response, as it is stored with a key: a line of JSON with the status and the headers, and then the body.
@@ -157,9 +182,11 @@ const STORING: &str = "storing a response";
 const READING: &str = "reading a stored response";
 
 impl Answer {
-    async fn of(response: Response) -> Result<Self, Error> {
+    /// Returns a response whose body is complete, as those of the handlers are.
+    fn of(response: Response) -> Result<Self, Error> {
         let (parts, body) = response.into_parts();
-        let body = body.collect().await.map_err(|e| Error::internal(STORING, e))?.to_bytes();
+        let body = body.collect().now_or_never().ok_or(Error::Internal { context: STORING, source: None })?;
+        let body = body.map_err(|e| Error::internal(STORING, e))?.to_bytes();
         Ok(Self { status: parts.status, headers: parts.headers, body })
     }
 
@@ -216,11 +243,11 @@ mod tests {
         assert!(a != b && b != c && [a, b, c].iter().all(|o| o.len() <= IdempotencyKey::MAX_OPERATION));
     }
 
-    #[tokio::test]
-    async fn r12_a_response_is_stored_byte_by_byte() {
+    #[test]
+    fn r12_a_response_is_stored_byte_by_byte() {
         let headers = [("location", "/a"), ("etag", "\"1.1-x\"")];
         let body = vec![b'\n', 0, 255, b'\n'];
-        let answer = Answer::of((StatusCode::CREATED, headers, body.clone()).into_response()).await.unwrap();
+        let answer = Answer::of((StatusCode::CREATED, headers, body.clone()).into_response()).unwrap();
         let read = Answer::read(&answer.stored().unwrap()).unwrap();
         assert_eq!((read.status, &read.headers, &read.body[..]), (StatusCode::CREATED, &answer.headers, &body[..]));
         for bad in ["", "x\n", "{\"status\":201}\n", "{\"status\":1,\"headers\":[]}\n"] {

@@ -104,6 +104,7 @@ impl Format {
 }
 
 /// The parts of a request on which the response depends. Every request of the hot path makes one, so it copies little.
+#[derive(Clone)]
 pub(crate) struct Reply {
     /// The state that all handlers share.
     pub app: Arc<App>,

@@ -13,7 +13,7 @@ use ecom_core::config::ShopConfig;
 use ecom_core::id::{BillId, CartId, OrderId, OrderLineId, SkuId};
 use ecom_core::money::Currency;
 use ecom_core::paging::Paging;
-use ecom_core::platform::{Once, RequestHash, StoredAnswer};
+use ecom_core::platform::{KeyedCall, Once, RequestHash, StoredAnswer};
 use ecom_core::port::{NoCache, NoSearch, Storage as _};
 use ecom_core::sales::{
     CancelUnits, CartAccess, CartInput, CartLineInput, CartToken, CheckoutInput, DeliveryMethod, GuestInput,
@@ -112,19 +112,17 @@ fn guest(email: String) -> GuestInput {
 
 /// Places an order at most once for a key, and returns the stored answer.
 async fn place_once(shop: &Shop, key: &str, input: &OrderInput) -> Result<(OrderId, String, String)> {
-    let calls = shop.idempotency();
-    let (named, hash) = (calls.key("orders.place", key)?, RequestHash::of([key.as_bytes()]));
-    let done = calls.run(&named, hash, |mut tx| async {
-        let order = shop.orders().place_in(&mut tx, input).await?;
-        let answer = StoredAnswer::json(&(order.id, order.number, order.totals.total.to_string()))?;
-        Ok((answer.clone(), answer, tx))
-    });
-    match done.await? {
-        Once::Ran(answer) | Once::Replayed(answer) => answer.read(),
+    let named = shop.idempotency().key("orders.place", key)?;
+    let summary = |order: &Order| (order.id, order.number.clone(), order.totals.total.to_string());
+    let answer = move |order: &Order| StoredAnswer::json(&summary(order));
+    let call = KeyedCall::new(named, RequestHash::of([key.as_bytes()]), answer);
+    match shop.orders().place_once(input, call).await? {
+        Once::Ran(order) => Ok(summary(&order)),
+        Once::Replayed(answer) => answer.read(),
     }
 }
 
-/// A third of the orders has no key, so that their process commits them in batches.
+/// A third of the orders has no key.
 const fn has_key(visit: usize) -> bool {
     visit % 3 != 2
 }

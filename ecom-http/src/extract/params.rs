@@ -62,7 +62,7 @@ impl Wish for Picked {
 }
 
 /// The parameter for the format of decimals, for resources that are always returned with all fields.
-#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[derive(Debug, Default, Clone, Copy, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Numbers {
     /// Whether prices and measures are JSON numbers instead of strings. If it is absent, the server's configuration

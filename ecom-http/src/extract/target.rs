@@ -7,6 +7,7 @@ use axum::http::Uri;
 use axum::http::request::Parts;
 
 /// The path and query of a request as its client sees them. Links begin with this path, even if the router is nested.
+#[derive(Clone)]
 pub(crate) struct RequestTarget {
     original: Uri,
     /// The length of the original path before the part that this router sees, in bytes.

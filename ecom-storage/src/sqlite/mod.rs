@@ -28,7 +28,9 @@ static NEXT_NUMBERS: Sql = Sql::new("UPDATE document_numbers SET value = value +
 pub(crate) static DIALECT: Dialect = Dialect {
     name: "sqlite",
     slot: 0,
-    numbered: true,
+    // The driver looks up the name of each parameter of a statement that has names, which takes a time that grows with
+    // the square of their number.
+    numbered: false,
     // Takes the write lock at once: a transaction that starts as a reader and writes later can fail half-way.
     begin: "BEGIN IMMEDIATE",
     fragments: &[

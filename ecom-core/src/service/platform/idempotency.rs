@@ -1,5 +1,6 @@
 //! Calls that run at most once for an idempotency key (R12, R42).
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::domain::access::principal::Principal;
@@ -9,6 +10,48 @@ use crate::port::platform::idempotency::{Claim, Claimed};
 use crate::port::storage::Repositories as _;
 use crate::service::run::context::Context;
 use crate::service::run::transaction::Tx;
+
+/// What makes a call run at most once: its key, the hash of its request, and the answer to store for repetitions.
+///
+/// It is for calls that share a commit with others, such as
+/// [`OrderService::place_once`](crate::sales::OrderService::place_once). All other calls use
+/// [`IdempotencyService::run`].
+pub struct KeyedCall<T> {
+    pub(crate) key: IdempotencyKey,
+    pub(crate) hash: RequestHash,
+    answer: Box<dyn Fn(&T) -> Result<StoredAnswer> + Send + Sync>,
+}
+
+impl<T> KeyedCall<T> {
+    /// Makes a call run at most once for a key. `answer` returns the answer to store for the value of the call. It runs
+    /// inside the transaction, and may run again if the transaction does. If it fails, the call fails with its error
+    /// and has no effect.
+    pub fn new(
+        key: IdempotencyKey,
+        hash: RequestHash,
+        answer: impl Fn(&T) -> Result<StoredAnswer> + Send + Sync + 'static,
+    ) -> Self {
+        Self { key, hash, answer: Box::new(answer) }
+    }
+
+    /// Returns the answer to store for a value.
+    pub(crate) fn answer(&self, value: &T) -> Result<StoredAnswer> {
+        let answer = (self.answer)(value)?;
+        answer.check()?;
+        Ok(answer)
+    }
+
+    /// Returns the claim of the key.
+    pub(crate) fn claim(&self, cx: &Context) -> Claim {
+        claim(cx, &self.key, self.hash)
+    }
+}
+
+impl<T> fmt::Debug for KeyedCall<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyedCall").field("key", &self.key).field("hash", &self.hash).finish_non_exhaustive()
+    }
+}
 
 /// The result of a call with an idempotency key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -136,12 +179,14 @@ impl<'a> IdempotencyService<'a> {
     }
 
     async fn claim(&self, tx: &mut Tx<'_>, key: &IdempotencyKey, hash: RequestHash) -> Result<Claimed> {
-        let now = self.cx.now();
-        let expires_at = now + self.cx.config.idempotency_retention;
-        let claim = Claim { key: key.clone(), hash, created_at: now, expires_at };
-        let found = tx.idempotency().claim(&[claim]).await?.pop();
+        let found = tx.idempotency().claim(&[claim(self.cx, key, hash)]).await?.pop();
         found.ok_or(Error::Internal { context: "a claim has no result", source: None })
     }
+}
+
+fn claim(cx: &Context, key: &IdempotencyKey, hash: RequestHash) -> Claim {
+    let now = cx.now();
+    Claim { key: key.clone(), hash, created_at: now, expires_at: now + cx.config.idempotency_retention }
 }
 
 /// Returns the error for a key that another request has used.

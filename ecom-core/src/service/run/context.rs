@@ -12,7 +12,7 @@ use crate::config::ShopConfig;
 use crate::id::IdSource;
 use crate::port::search::SearchProvider;
 use crate::port::storage::Storage;
-use crate::service::sales::order::Placing;
+use crate::service::sales::order::place::Placing;
 use crate::service::stock::inventory::Posting;
 
 /// The state that all services of a shop share.

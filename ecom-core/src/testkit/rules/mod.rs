@@ -13,6 +13,7 @@ mod idempotency;
 mod imports;
 mod index;
 mod input;
+mod keyed_orders;
 mod orders;
 mod outbox;
 mod products;
@@ -78,6 +79,7 @@ suite! {
         products: __shop_products,
         writes: __shop_writes,
         customers: __shop_customers,
+        keyed_orders: __shop_keyed_orders,
         orders: __shop_orders,
         reviews: __shop_reviews,
         carts: __shop_carts,

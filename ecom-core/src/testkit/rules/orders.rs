@@ -65,7 +65,7 @@ tests! {
 }
 
 /// A product with one SKU, `stock` pieces at 10.00.
-async fn stocked(f: &ShopFixture, title: &str, stock: i64) -> Product {
+pub(super) async fn stocked(f: &ShopFixture, title: &str, stock: i64) -> Product {
     f.product(json!({ "title": title, "price": "10.00", "stock": stock })).await
 }
 
@@ -74,7 +74,7 @@ async fn buyer(f: &ShopFixture) -> Customer {
     f.shop.acting_as(me()).customers().create(&from(&input)).await.unwrap()
 }
 
-fn guest(lines: Value) -> OrderInput {
+pub(super) fn guest(lines: Value) -> OrderInput {
     let mut order = json!({
         "customer": { "first_name": "Grace", "last_name": "Hopper", "email": "grace@example.com" },
         "delivery_method": "on_hand",
@@ -83,7 +83,7 @@ fn guest(lines: Value) -> OrderInput {
     from(&order)
 }
 
-fn line(p: &Product, quantity: i64) -> Value {
+pub(super) fn line(p: &Product, quantity: i64) -> Value {
     let price = p.skus[0].final_price(p.discount);
     json!({ "sku_id": p.skus[0].id, "quantity": quantity, "unit_price": price.amount() })
 }
@@ -98,7 +98,7 @@ impl ShopFixture {
         self.shop.acting_as(me()).orders().place(&guest(lines)).await
     }
 
-    async fn on_hand(&self, p: &Product) -> i64 {
+    pub(super) async fn on_hand(&self, p: &Product) -> i64 {
         self.shop.inventory().level(p.skus[0].id).await.unwrap().on_hand
     }
 
@@ -106,7 +106,7 @@ impl ShopFixture {
         self.shop.orders().get(id, IncludeDeleted::Yes).await.unwrap()
     }
 
-    async fn audited(&self) {
+    pub(super) async fn audited(&self) {
         let report = self.shop.audit().run().await.unwrap();
         assert!(report.is_clean(), "the audit must be clean: {report:#?}");
     }
@@ -869,7 +869,7 @@ pub async fn r20_a_checkout_sells_the_lines_of_the_cart_at_the_prices_seen(f: &S
     f.audited().await;
 }
 
-fn checkout() -> CheckoutInput {
+pub(super) fn checkout() -> CheckoutInput {
     from(&json!({
         "customer": { "first_name": "Grace", "last_name": "Hopper", "email": "grace@example.com" },
         "delivery_method": "on_hand",

@@ -323,7 +323,8 @@ pub(crate) async fn checkout(
     Post { body: Json(input), keyed }: Post<Json<CheckoutInput>>,
 ) -> ApiResult {
     let orders = reply.shop().orders();
-    let within = |mut tx| async { Ok((orders.checkout_in(&mut tx, id, &access, &input).await?, tx)) };
-    let render = |order: &_| reply.created::<Order>(order, &());
-    Ok(keyed.answer(&reply, orders.checkout(id, &access, &input), within, render).await?)
+    let frame = reply.clone();
+    let render = move |order: &_| frame.created::<Order>(order, &());
+    let once = |call| orders.checkout_once(id, &access, &input, call);
+    Ok(keyed.answer_once(orders.checkout(id, &access, &input), once, render).await?)
 }

@@ -204,9 +204,9 @@ pub(crate) async fn place(
     Post { body: Json(input), keyed }: Post<Json<OrderInput>>,
 ) -> ApiResult {
     let orders = reply.shop().orders();
-    let within = |mut tx| async { Ok((orders.place_in(&mut tx, &input).await?, tx)) };
-    let render = |placed: &_| reply.created::<Order>(placed, &numbers);
-    Ok(keyed.answer(&reply, orders.place(&input), within, render).await?)
+    let frame = reply.clone();
+    let render = move |placed: &_| frame.created::<Order>(placed, &numbers);
+    Ok(keyed.answer_once(orders.place(&input), |call| orders.place_once(&input, call), render).await?)
 }
 
 /// Read an order

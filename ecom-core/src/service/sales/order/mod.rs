@@ -1,84 +1,36 @@
-//! Orders and their bills. Orders that arrive together share a commit; every other change of an order is a write of its
-//! own. `domain/sales/order/change.rs` decides what a change does; this file locks, reads and writes.
+//! Orders. Those that arrive together share a commit ([`place`]); every other change of an order is a write of its own.
+//! `domain/sales/order/change.rs` decides what a change does; this folder locks, reads and writes.
 //!
 //! Locks are taken in one order (R24): customers, orders, SKUs, products.
 
-use std::collections::{BTreeSet, HashMap};
+pub(crate) mod place;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use chrono::Datelike as _;
 
-use crate::clock::Timestamp;
+use self::place::{Placing, lock_offers, place_all_in};
 use crate::domain::access::principal::{Permission, Principal};
 use crate::domain::common::{Actor, ExpectedVersion, IncludeDeleted};
 use crate::domain::platform::outbox::EventKind;
-use crate::domain::sales::bill::{Bill, BillFilter, BillKind, BillPatch, BillSort, BillStatus};
-use crate::domain::sales::cart::{Cart, CartAccess, CartState};
-use crate::domain::sales::order::change::{self, Offers, Stamp, Step, StockChange};
+use crate::domain::sales::bill::{Bill, BillKind, BillStatus};
+use crate::domain::sales::cart::CartAccess;
+use crate::domain::sales::order::change::{Stamp, Step, StockChange};
 use crate::domain::sales::order::explain::OrderExplanation;
-use crate::domain::sales::order::input::{
-    BuyerFrom, CancelUnits, CheckedLine, CheckedOrder, CheckoutInput, OrderEdit, OrderInput, OrderPatch, SkuRef,
-};
-use crate::domain::sales::order::{
-    Buyer, ChangeKind, Order, OrderChange, OrderFilter, OrderRecord, OrderSort, OrderStatus, PostalAddress,
-};
+use crate::domain::sales::order::input::{BuyerFrom, CancelUnits, CheckoutInput, OrderEdit, OrderInput, OrderPatch};
+use crate::domain::sales::order::{ChangeKind, Order, OrderChange, OrderFilter, OrderRecord, OrderSort, OrderStatus};
 use crate::domain::stock::inventory::{StockMovement, StockReason};
-use crate::error::{Entity, Error, FieldCode, Result, ValidationErrors};
-use crate::id::{AddressId, BillId, CartId, CustomerId, OrderId, SkuId, StockMovementId};
+use crate::error::{Entity, Error, Result};
+use crate::id::{BillId, CartId, OrderId, SkuId, StockMovementId};
 use crate::paging::{Page, Paging, Total};
 use crate::port::sales::order::NumberedDocument;
 use crate::port::storage::Repositories as _;
+use crate::service::platform::idempotency::{KeyedCall, Once};
 use crate::service::run::context::Context;
-use crate::service::run::queue::{Batched, Queue, submit};
+use crate::service::run::queue::submit;
 use crate::service::run::transaction::{Change, Tx};
 use crate::service::stock::inventory::post;
-
-/// An order that waits to be placed.
-pub(crate) struct Placing {
-    /// The id of the order. It is made once per call, so that the order is found after an unknown outcome.
-    pub id: OrderId,
-    pub input: CheckedOrder,
-    /// The cart that the order is made from, and what lets the caller into it.
-    pub cart: Option<(CartId, CartAccess)>,
-    pub actor: Actor,
-}
-
-impl Batched for Placing {
-    type Answer = OrderRecord;
-
-    const DOING: &'static str = "placing orders";
-
-    fn queue(cx: &Context) -> &Queue<Self> {
-        &cx.orders
-    }
-
-    fn most(cx: &Context) -> usize {
-        cx.config.order_batch
-    }
-
-    async fn run(cx: &Arc<Context>, tx: &mut Tx<'_>, calls: &[Self]) -> Result<Vec<Result<OrderRecord>>> {
-        place_all_in(cx, tx, calls).await
-    }
-
-    async fn recover(cx: &Arc<Context>, calls: &[Self]) -> Result<Vec<Option<OrderRecord>>> {
-        let carts = Carts::ids(calls);
-        let mut lines: Vec<&CheckedLine> = Vec::new();
-        for call in calls {
-            lines.extend(&call.input.lines);
-        }
-        if lines.is_empty() && carts.is_empty() {
-            return Err(Error::Internal { context: "the lost transaction held no lock to wait for", source: None });
-        }
-        let mut tx = Tx::new(cx.clone(), cx.storage.begin().await?);
-        // Waits until the lost transaction has ended.
-        tx.carts().lock(&carts).await?;
-        lock_offers(&mut tx, BTreeSet::new(), lines).await?;
-        let ids: Vec<OrderId> = calls.iter().map(|c| c.id).collect();
-        let mut found: HashMap<OrderId, OrderRecord> =
-            tx.orders().records(&ids).await?.into_iter().map(|r| (r.order.id, r)).collect();
-        Ok(calls.iter().map(|call| found.remove(&call.id)).collect())
-    }
-}
 
 /// The service of the orders of a shop.
 ///
@@ -204,7 +156,32 @@ impl<'a> OrderService<'a> {
     /// every SKU of which too little is available; `DUPLICATE` on `bill_number` or `external_id`; `Unavailable`.
     pub async fn place(&self, input: &OrderInput) -> Result<Order> {
         let placing = self.placing(input)?;
-        Ok(submit(self.cx, placing).await?.order)
+        self.submitted(placing).await
+    }
+
+    /// [`Self::place`] at most once for a key (R12). The order shares its commit with others, as without a key; its key
+    /// and its answer are written in the same commit. If an earlier call with the key and the same hash has placed its
+    /// order, the answer of that call is returned, and the permissions are not checked beyond those that the input
+    /// needs. A refused call leaves its key free.
+    ///
+    /// # Errors
+    /// Those of [`Self::place`]; `IDEMPOTENCY_KEY_REUSED` if the earlier call had another hash; `Contention` if a call
+    /// with the key and another hash was being refused at the same time; the error of the function of `call`.
+    pub async fn place_once(&self, input: &OrderInput, call: KeyedCall<Order>) -> Result<Once<Order>> {
+        let placing = self.placing(input)?;
+        self.submitted_once(placing, call).await
+    }
+
+    async fn submitted(&self, placing: Placing) -> Result<Order> {
+        placed(submit(self.cx, placing).await?)
+    }
+
+    async fn submitted_once(&self, placing: Placing, call: KeyedCall<Order>) -> Result<Once<Order>> {
+        let done = submit(self.cx, Placing { keyed: Some(call), ..placing }).await?;
+        Ok(match done {
+            Once::Ran(record) => Once::Ran(record.order),
+            Once::Replayed(answer) => Once::Replayed(answer),
+        })
     }
 
     /// [`Self::place`] inside a transaction.
@@ -219,9 +196,8 @@ impl<'a> OrderService<'a> {
     async fn placed_in(&self, tx: &mut Tx<'_>, placing: Placing) -> Result<Order> {
         tx.started();
         // A refusal has written nothing.
-        let placed = place_all_in(self.cx, tx, &[placing]).await;
-        let placed = tx.ended(placed)?.pop();
-        Ok(placed.ok_or(Error::Internal { context: "an order is missing", source: None })??.order)
+        let done = place_all_in(self.cx, tx, &[placing]).await;
+        placed(tx.ended(done)?.pop().ok_or(MISSING)??)
     }
 
     /// Makes a cart an order, as [`Self::place`] does (R20). The lines are sold at the prices that the shopper last
@@ -232,7 +208,22 @@ impl<'a> OrderService<'a> {
     /// `NotFound` of the cart, `CART_EXPIRED`, `CART_MERGED`, and those of [`Self::place`].
     pub async fn checkout(&self, cart: CartId, access: &CartAccess, input: &CheckoutInput) -> Result<Order> {
         let placing = self.checking_out(cart, access, input)?;
-        Ok(submit(self.cx, placing).await?.order)
+        self.submitted(placing).await
+    }
+
+    /// [`Self::checkout`] at most once for a key, as [`Self::place_once`] does.
+    ///
+    /// # Errors
+    /// Those of [`Self::checkout`] and of [`Self::place_once`].
+    pub async fn checkout_once(
+        &self,
+        cart: CartId,
+        access: &CartAccess,
+        input: &CheckoutInput,
+        call: KeyedCall<Order>,
+    ) -> Result<Once<Order>> {
+        let placing = self.checking_out(cart, access, input)?;
+        self.submitted_once(placing, call).await
     }
 
     /// [`Self::checkout`] inside a transaction.
@@ -258,7 +249,7 @@ impl<'a> OrderService<'a> {
         self.require_privileges(&order)?;
         let input = order.check(self.cx.config.currency, BuyerFrom::Cart)?;
         let (id, actor) = (OrderId(self.cx.ids.next()), self.who.actor().clone());
-        Ok(Placing { id, input, cart: Some((cart, access.clone())), actor })
+        Ok(Placing { id, input, cart: Some((cart, access.clone())), keyed: None, actor })
     }
 
     fn require_privileges(&self, input: &OrderInput) -> Result<()> {
@@ -275,7 +266,8 @@ impl<'a> OrderService<'a> {
         self.who.require(Permission::OrdersWrite)?;
         self.require_privileges(input)?;
         let input = input.check(self.cx.config.currency, BuyerFrom::Input)?;
-        Ok(Placing { id: OrderId(self.cx.ids.next()), input, cart: None, actor: self.who.actor().clone() })
+        let (id, actor) = (OrderId(self.cx.ids.next()), self.who.actor().clone());
+        Ok(Placing { id, input, cart: None, keyed: None, actor })
     }
 
     /// Edits the lines and the discount of a pending order. Stock and totals follow in the same transaction (R9, R39).
@@ -493,7 +485,7 @@ impl<'a> OrderService<'a> {
         tx.ended(changed)
     }
 
-    fn stamp(&self) -> Stamp<'_> {
+    pub(super) fn stamp(&self) -> Stamp<'_> {
         Stamp { now: self.cx.now(), actor: self.who.actor(), ids: &*self.cx.ids }
     }
 
@@ -509,7 +501,7 @@ impl<'a> OrderService<'a> {
 
     /// Writes a change of an order that the transaction has locked, with its movements of stock and its event. Returns
     /// the order with the numbers of its new bills.
-    async fn save(&self, tx: &mut Tx<'_>, before: OrderRecord, step: Step) -> Result<OrderRecord> {
+    pub(super) async fn save(&self, tx: &mut Tx<'_>, before: OrderRecord, step: Step) -> Result<OrderRecord> {
         let Step { mut record, stock, change } = step;
         let skus: Vec<SkuId> = stock.iter().map(|s| s.sku_id).collect();
         let levels = tx.inventory().lock(&skus).await?;
@@ -535,6 +527,16 @@ impl<'a> OrderService<'a> {
         changes.push(Change::new(kind, record.order.id, record.order.audit.version, self.who.actor()));
         tx.emit_all(changes).await?;
         Ok(record)
+    }
+}
+
+const MISSING: Error = Error::Internal { context: "an order is missing", source: None };
+
+/// Returns the order of a call without a key.
+fn placed(done: Once<OrderRecord>) -> Result<Order> {
+    match done {
+        Once::Ran(record) => Ok(record.order),
+        Once::Replayed(_) => Err(MISSING),
     }
 }
 
@@ -574,410 +576,4 @@ fn movement(cx: &Context, stock: &StockChange, reason: StockReason, order: &Orde
 
 fn taken(number: Option<String>) -> Result<String> {
     number.ok_or(Error::Internal { context: "a number of a document is missing", source: None })
-}
-
-/// Locks the SKUs that lines name, and `more`, and returns them as they are sold.
-async fn lock_offers<'l>(
-    tx: &mut Tx<'_>,
-    more: BTreeSet<SkuId>,
-    lines: impl IntoIterator<Item = &'l CheckedLine> + Send,
-) -> Result<Offers> {
-    let (mut ids, mut codes) = (more, Vec::new());
-    for line in lines {
-        match &line.sku {
-            SkuRef::Id(id) => drop(ids.insert(*id)),
-            SkuRef::Code(code) => codes.push(code.clone()),
-        }
-    }
-    let by_code: HashMap<String, SkuId> = tx.offers().by_codes(&codes).await?.into_iter().collect();
-    ids.extend(by_code.values());
-    let ids: Vec<SkuId> = ids.into_iter().collect();
-    let offers = tx.offers().lock(&ids).await?;
-    Ok(Offers { by_id: offers.into_iter().map(|o| (o.sku_id, o)).collect(), by_code })
-}
-
-/// The customers and addresses that a batch of orders refers to, held against changes.
-struct Buyers {
-    customers: HashMap<CustomerId, Buyer>,
-    addresses: HashMap<AddressId, (CustomerId, PostalAddress)>,
-}
-
-impl Buyers {
-    async fn hold(tx: &mut Tx<'_>, calls: &[Placing], of_carts: Vec<CustomerId>) -> Result<Self> {
-        let named = calls.iter().filter_map(|c| c.input.customer_id);
-        let ids: BTreeSet<CustomerId> = named.chain(of_carts).collect();
-        let ids: Vec<CustomerId> = ids.into_iter().collect();
-        let held = tx.customers().hold(&ids).await?;
-        let customers = held.into_iter().filter(|c| c.audit.is_live()).map(|c| {
-            let buyer = Buyer {
-                first_name: Some(c.first_name),
-                last_name: Some(c.last_name),
-                email: Some(c.email),
-                telephone: c.telephone,
-            };
-            (c.id, buyer)
-        });
-        let customers = customers.collect();
-        let ids: Vec<AddressId> = calls.iter().filter_map(|c| c.input.address_id).collect();
-        let found = tx.addresses().get_many(&ids).await?;
-        let addresses = found.into_iter().map(|a| (a.id, (a.customer_id, PostalAddress::from(a)))).collect();
-        Ok(Self { customers, addresses })
-    }
-
-    /// Returns the buyer and the address of an order.
-    ///
-    /// # Errors
-    /// `Validation` on `customer_id` and `address_id`. An address of another customer does not exist for this one.
-    fn of(&self, input: &CheckedOrder) -> Result<(Buyer, Option<PostalAddress>)> {
-        let mut errors = ValidationErrors::default();
-        let buyer = match (&input.guest, input.customer_id) {
-            (Some(guest), _) => Buyer {
-                first_name: Some(guest.first_name.clone()),
-                last_name: Some(guest.last_name.clone()),
-                email: Some(guest.email.clone()),
-                telephone: guest.telephone.clone(),
-            },
-            (None, Some(id)) => self.customers.get(&id).cloned().unwrap_or_else(|| {
-                let message = format!("names customer `{id}`, which does not exist");
-                errors.push("customer_id", FieldCode::ReferenceNotFound, message);
-                Buyer::default()
-            }),
-            (None, None) => Buyer::default(),
-        };
-        let address = match input.address_id {
-            Some(id) => match self.addresses.get(&id).filter(|(owner, _)| Some(*owner) == input.customer_id) {
-                Some((_, address)) => Some(address.clone()),
-                None => {
-                    let message = format!("names address `{id}`, which this customer does not have");
-                    errors.push("address_id", FieldCode::ReferenceNotFound, message);
-                    None
-                }
-            },
-            None => input.shipping_address.clone(),
-        };
-        errors.into_result()?;
-        Ok((buyer, address))
-    }
-}
-
-/// The carts that a batch makes orders from, locked, and the orders that were already made from them.
-struct Carts {
-    carts: HashMap<CartId, Cart>,
-    orders: HashMap<CartId, OrderRecord>,
-}
-
-impl Carts {
-    fn ids(calls: &[Placing]) -> Vec<CartId> {
-        calls.iter().filter_map(|c| c.cart.as_ref().map(|(id, _)| *id)).collect()
-    }
-
-    /// Returns the customers of the carts, which are held before the carts are locked (R24).
-    async fn customers(tx: &mut Tx<'_>, calls: &[Placing]) -> Result<Vec<CustomerId>> {
-        let carts = tx.carts().get_many(&Self::ids(calls)).await?;
-        Ok(carts.into_iter().filter_map(|cart| cart.customer_id).collect())
-    }
-
-    async fn lock(tx: &mut Tx<'_>, calls: &[Placing]) -> Result<Self> {
-        let locked = tx.carts().lock(&Self::ids(calls)).await?;
-        let carts: HashMap<CartId, Cart> = locked.into_iter().map(|c| (c.id, c)).collect();
-        let ordered: Vec<CartId> = carts.values().filter(|c| c.state == CartState::Ordered).map(|c| c.id).collect();
-        let mut orders = HashMap::new();
-        if !ordered.is_empty() {
-            let made = tx.orders().of_carts(&ordered).await?;
-            let ids: Vec<OrderId> = made.iter().map(|(_, order)| *order).collect();
-            let records = tx.orders().records(&ids).await?;
-            orders.extend(records.into_iter().filter_map(|r| Some((r.order.cart_id?, r))));
-        }
-        Ok(Self { carts, orders })
-    }
-
-    /// Returns what a call asks for: the order that its cart has already become, or the input with the lines and the
-    /// customer of the cart.
-    ///
-    /// # Errors
-    /// `NotFound`, `CART_EXPIRED`, `CART_MERGED`, and `Validation` of an empty cart and of a buyer who is missing or
-    /// named twice.
-    fn wanted(&self, call: &Placing, now: Timestamp) -> Result<Wanted> {
-        let Some((id, access)) = &call.cart else { return Ok(Wanted::Order(Box::new(call.input.clone()))) };
-        let cart = access.check(*id, self.carts.get(id).cloned())?;
-        if let Some(order) = self.orders.get(id) {
-            return Ok(Wanted::Placed(Box::new(order.clone())));
-        }
-        cart.check_open(now)?;
-        let mut input = call.input.clone();
-        let mut errors = ValidationErrors::default();
-        if cart.lines.is_empty() {
-            errors.push("lines", FieldCode::Required, "is required: the cart has no lines");
-        }
-        match (cart.customer_id, &input.guest) {
-            (Some(_), Some(_)) => {
-                errors.push("customer", FieldCode::Inconsistent, "must not be sent: the cart belongs to a customer");
-            }
-            (None, None) => {
-                errors.push("customer", FieldCode::Required, "is required: the cart belongs to a guest");
-            }
-            _ => {}
-        }
-        if input.address_id.is_some() && cart.customer_id.is_none() {
-            let message = "requires a customer's cart: a guest sends `shipping_address`";
-            errors.push("address_id", FieldCode::Inconsistent, message);
-        }
-        errors.into_result()?;
-        input.customer_id = cart.customer_id;
-        let lines = cart.lines.into_iter().enumerate().map(|(i, line)| CheckedLine {
-            field: format!("lines[{i}]"),
-            sku: SkuRef::Id(line.sku_id),
-            quantity: line.quantity,
-            shown: Some(line.seen_price),
-            fixed: None,
-            attributes: line.attributes,
-        });
-        input.lines = lines.collect();
-        Ok(Wanted::Order(Box::new(input)))
-    }
-}
-
-/// The order that a call of a batch asks for.
-enum Wanted {
-    /// An order to place.
-    Order(Box<CheckedOrder>),
-    /// An order that was placed before.
-    Placed(Box<OrderRecord>),
-}
-
-/// The outcome of a call of a batch.
-enum Outcome {
-    /// The order is the one at this index of those that are inserted.
-    Inserted(usize),
-    /// An order that was placed before.
-    Placed(Box<OrderRecord>),
-}
-
-/// Places all orders that are possible, in their order, with a fixed number of statements. Returns for each the order,
-/// or why it was refused.
-async fn place_all_in(cx: &Arc<Context>, tx: &mut Tx<'_>, calls: &[Placing]) -> Result<Vec<Result<OrderRecord>>> {
-    let of_carts = Carts::customers(tx, calls).await?;
-    let buyers = Buyers::hold(tx, calls, of_carts).await?;
-    let carts = Carts::lock(tx, calls).await?;
-    let wanted: Vec<Result<Wanted>> = calls.iter().map(|call| carts.wanted(call, cx.now())).collect();
-    let mut lines: Vec<&CheckedLine> = Vec::new();
-    for wanted in &wanted {
-        if let Ok(Wanted::Order(input)) = wanted {
-            lines.extend(&input.lines);
-        }
-    }
-    let mut offers = lock_offers(tx, BTreeSet::new(), lines).await?;
-    // The time is read after the locks were granted, so that the times of orders on one SKU are in their order.
-    let now = cx.now();
-    let mut steps: Vec<Step> = Vec::with_capacity(calls.len());
-    let mut actors: Vec<&Actor> = Vec::with_capacity(calls.len());
-    let mut made_from: HashMap<CartId, usize> = HashMap::new();
-    let mut outcomes: Vec<Result<Outcome>> = Vec::with_capacity(calls.len());
-    for (call, wanted) in calls.iter().zip(wanted) {
-        let input = match wanted {
-            Ok(Wanted::Order(input)) => input,
-            Ok(Wanted::Placed(record)) => {
-                outcomes.push(Ok(Outcome::Placed(record)));
-                continue;
-            }
-            Err(refusal) => {
-                outcomes.push(Err(refusal));
-                continue;
-            }
-        };
-        let cart = call.cart.as_ref().map(|(id, _)| *id);
-        // If an earlier call of this batch checks out the same cart, both get the same order.
-        if let Some(at) = cart.and_then(|id| made_from.get(&id)) {
-            outcomes.push(Ok(Outcome::Inserted(*at)));
-            continue;
-        }
-        let stamp = Stamp { now, actor: &call.actor, ids: &*cx.ids };
-        let step = buyers.of(&input).and_then(|(buyer, shipping_address)| {
-            let (id, currency) = (call.id, cx.config.currency);
-            let place = change::Context { id, cart, buyer, shipping_address, currency, stamp: &stamp };
-            change::place(&input, place, &offers)
-        });
-        outcomes.push(step.map(|step| {
-            offers.apply(&step.stock);
-            made_from.extend(cart.map(|id| (id, steps.len())));
-            steps.push(step);
-            actors.push(&call.actor);
-            Outcome::Inserted(steps.len() - 1)
-        }));
-    }
-    let records = insert_orders(cx, tx, steps, &actors, &offers, calls).await?;
-    let record = |at: usize| records.get(at).cloned();
-    let results = outcomes.into_iter().map(|outcome| match outcome? {
-        Outcome::Placed(record) => Ok(*record),
-        Outcome::Inserted(at) => record(at).ok_or(Error::Internal { context: "an order is missing", source: None }),
-    });
-    Ok(results.collect())
-}
-
-/// Writes new orders, with their numbers, movements of stock, carts and events.
-async fn insert_orders(
-    cx: &Arc<Context>,
-    tx: &mut Tx<'_>,
-    steps: Vec<Step>,
-    actors: &[&Actor],
-    offers: &Offers,
-    calls: &[Placing],
-) -> Result<Vec<OrderRecord>> {
-    let Some(first) = steps.first() else { return Ok(Vec::new()) };
-    let (now, year) = (first.record.order.placed_at, first.record.order.placed_at.year());
-    let unnumbered = steps.iter().flat_map(|s| &s.record.bills).filter(|b| b.number.is_empty()).count();
-    let mut numbers = tx.orders().next_numbers(NumberedDocument::Order, year, steps.len()).await?.into_iter();
-    let mut bill_numbers = tx.orders().next_numbers(NumberedDocument::Bill, year, unnumbered).await?.into_iter();
-    let (mut records, mut history) = (Vec::with_capacity(steps.len()), Vec::with_capacity(steps.len()));
-    let (mut movements, mut events) = (Vec::new(), Vec::with_capacity(steps.len()));
-    for (Step { mut record, stock, change }, actor) in steps.into_iter().zip(actors) {
-        record.order.number = taken(numbers.next())?;
-        for bill in record.bills.iter_mut().filter(|b| b.number.is_empty()) {
-            bill.number = taken(bill_numbers.next())?;
-        }
-        movements.extend(stock.iter().map(|s| movement(cx, s, StockReason::Order, &record.order, actor)));
-        events.push(Change::new(EventKind::OrderPlaced, record.order.id, record.order.audit.version, actor));
-        records.push(record);
-        history.push(change);
-    }
-    let written = tx.orders().insert(&records, &history).await;
-    // A number that an import or a caller took is skipped (R43), unless this batch chose one itself.
-    let chosen = calls.iter().any(|c| c.input.bill_number.is_some());
-    tx.or_next_name(written, |field| field == "number" || (field == "bill_number" && !chosen))?;
-    let product_of = offers.by_id.values().map(|o| (o.sku_id, o.product_id)).collect();
-    let mut changes = post(tx, &movements, &product_of).await?;
-    changes.append(&mut events);
-    // Each cart records who ordered it.
-    let mut ordered: HashMap<&Actor, Vec<CartId>> = HashMap::new();
-    for (record, actor) in records.iter().zip(actors) {
-        if let Some(cart) = record.order.cart_id {
-            ordered.entry(actor).or_default().push(cart);
-        }
-    }
-    for (actor, carts) in ordered {
-        tx.carts().set_ordered(&carts, now, actor).await?;
-    }
-    tx.emit_all(changes).await?;
-    Ok(records)
-}
-
-/// The service of the bills and credit notes of a shop. They are created by the calls of [`OrderService`].
-///
-/// A method for which the principal of the service lacks a permission fails with
-/// [`Error::Forbidden`](crate::Error::Forbidden), in addition to the errors that it lists.
-///
-/// ```
-/// # async fn app(shop: ecom_core::Shop, order: ecom_core::id::OrderId) -> ecom_core::Result<()> {
-/// use ecom_core::sales::BillPatch;
-///
-/// let bill = shop.bills().of_order(order).await?.remove(0);
-/// let paid = BillPatch { paid: Some(true), ..BillPatch::default() };
-/// let bill = shop.bills().patch(bill.id, bill.audit.version.into(), paid).await?;
-/// println!("{} over {} is paid", bill.number, bill.totals.total);
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Debug, Clone, Copy)]
-pub struct BillService<'a> {
-    cx: &'a Arc<Context>,
-    who: &'a Principal,
-}
-
-impl<'a> BillService<'a> {
-    pub(crate) const fn new(cx: &'a Arc<Context>, who: &'a Principal) -> Self {
-        Self { cx, who }
-    }
-
-    /// Returns a bill.
-    ///
-    /// # Errors
-    /// `NotFound`, `Unavailable`.
-    pub async fn get(&self, id: BillId) -> Result<Bill> {
-        self.who.require(Permission::BillsRead)?;
-        let found = self.cx.storage.connect().await?.bills().get(id).await?;
-        found.ok_or_else(|| Error::not_found(Entity::Bill, id))
-    }
-
-    /// Returns the bill with a number, such as `BILL-2026-000123`.
-    ///
-    /// # Errors
-    /// `NotFound`, `Unavailable`.
-    pub async fn get_by_number(&self, number: &str) -> Result<Bill> {
-        self.who.require(Permission::BillsRead)?;
-        let found = self.cx.storage.connect().await?.bills().get_by_number(number).await?;
-        found.ok_or_else(|| Error::not_found(Entity::Bill, number))
-    }
-
-    /// Returns the bills of an order, and then its credit notes, oldest first.
-    ///
-    /// # Errors
-    /// `NotFound` if there is no such order, `Unavailable`.
-    pub async fn of_order(&self, order: OrderId) -> Result<Vec<Bill>> {
-        self.who.require(Permission::BillsRead)?;
-        let bills = self.cx.storage.connect().await?.bills().of_order(order).await?;
-        // Every order has a bill.
-        if bills.is_empty() { Err(Error::not_found(Entity::Order, order)) } else { Ok(bills) }
-    }
-
-    /// Returns a page of bills and, with [`Paging::Offset`], how many match, counted up to
-    /// [`crate::config::ShopConfig::total_bound`].
-    ///
-    /// # Errors
-    /// `Validation` of a range of dates that ends before it begins, `Unavailable`.
-    pub async fn list(
-        &self,
-        filter: &BillFilter,
-        sort: BillSort,
-        paging: &Paging,
-    ) -> Result<(Page<Bill>, Option<Total>)> {
-        self.who.require(Permission::BillsRead)?;
-        paging.check()?;
-        filter.check()?;
-        let mut db = self.cx.storage.connect().await?;
-        let page = db.bills().list(filter, sort, paging).await?;
-        let total = match paging {
-            Paging::Offset { .. } => Some(db.bills().count(filter, self.cx.config.total_bound).await?),
-            Paging::Keyset { .. } => None,
-        };
-        Ok((page, total))
-    }
-
-    /// Patches the payment type or the discount of a bill, or records that it was paid (R39).
-    ///
-    /// # Errors
-    /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `BILL_FROZEN`, `ORDER_STATUS_CONFLICT`, `Validation`,
-    /// `Unavailable`.
-    pub async fn patch(&self, id: BillId, expected: ExpectedVersion, patch: BillPatch) -> Result<Bill> {
-        let patch = &patch;
-        self.cx.write(|mut tx| async move { Ok((self.patch_in(&mut tx, id, expected, patch).await?, tx)) }).await
-    }
-
-    /// [`Self::patch`] inside a transaction.
-    ///
-    /// # Errors
-    /// As [`Self::patch`].
-    pub async fn patch_in(
-        &self,
-        tx: &mut Tx<'_>,
-        id: BillId,
-        expected: ExpectedVersion,
-        patch: &BillPatch,
-    ) -> Result<Bill> {
-        self.who.require(Permission::BillsWrite)?;
-        if patch.discount.is_present() {
-            self.who.require(Permission::OrdersDiscount)?;
-        }
-        let expected = expected.or_named(patch.version)?;
-        let gone = || Error::not_found(Entity::Bill, id);
-        tx.started();
-        let order = tx.bills().get(id).await?.ok_or_else(gone)?.order_id;
-        let before = tx.orders().lock(&[order]).await?.pop().ok_or_else(gone)?;
-        let bill = before.bills.iter().find(|b| b.id == id).ok_or_else(gone)?.clone();
-        expected.check(Entity::Bill, id, bill.audit.version, self.cx.config.last_write_wins)?;
-        let orders = OrderService::new(self.cx, self.who);
-        let Some(step) = before.patch_bill(id, patch, &orders.stamp())? else { return tx.ended(Ok(bill)) };
-        let patched = step.record.bills.iter().find(|b| b.id == id).cloned();
-        orders.save(tx, before, step).await?;
-        tx.ended(patched.ok_or_else(gone))
-    }
 }
