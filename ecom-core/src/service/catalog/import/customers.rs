@@ -378,8 +378,12 @@ async fn targets(tx: &mut Tx<'_>, candidates: &[Candidate]) -> Result<Vec<Target
         let owner = by_email.get(&key);
         let reference = c.values.source.as_deref().zip(c.values.external_id.clone());
         let own = reference.as_ref().and_then(|r| external.get(r)).or_else(|| {
-            // A record does not take over the customer of another record.
-            owner.filter(|o| reference.is_none() || o.external.is_none())
+            // A record does not take over the customer of another record. The customer may be its own: another import
+            // may have inserted it after `external` was read.
+            owner.filter(|o| match (&o.external, &reference) {
+                (Some(theirs), Some((source, id))) => theirs.source == *source && theirs.external_id == *id,
+                _ => true,
+            })
         });
         let is_taken = claimed.contains(&key) || owner.is_some_and(|o| own.is_none_or(|own| own.id != o.id));
         targets.push(match own {

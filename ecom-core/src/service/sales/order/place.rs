@@ -371,31 +371,38 @@ impl Carts {
 
 /// The idempotency keys of a batch, claimed.
 struct Keys<'c> {
-    /// What the first call with each key has found.
-    found: HashMap<&'c IdempotencyKey, (RequestHash, Claimed)>,
+    /// What each request has found.
+    found: HashMap<(&'c IdempotencyKey, RequestHash), Claimed>,
+    /// The keys that this batch has claimed, with the hash in their row.
+    new: HashMap<&'c IdempotencyKey, RequestHash>,
     /// The first call with each key that has an order.
     done: HashMap<&'c IdempotencyKey, (RequestHash, usize)>,
 }
 
 impl<'c> Keys<'c> {
     async fn claim(cx: &Arc<Context>, tx: &mut Tx<'_>, calls: &'c [Placing]) -> Result<Self> {
-        let mut keyed: Vec<&KeyedCall<Order>> = Vec::new();
         let mut seen = HashSet::new();
-        keyed.extend(calls.iter().filter_map(|c| c.keyed.as_ref()).filter(|k| seen.insert(&k.key)));
+        let keyed = calls.iter().filter_map(|c| c.keyed.as_ref()).filter(|k| seen.insert((&k.key, k.hash)));
+        let keyed: Vec<&KeyedCall<Order>> = keyed.collect();
         let claims: Vec<Claim> = keyed.iter().map(|k| k.claim(cx)).collect();
-        let found = tx.idempotency().claim(&claims).await?;
-        let found = keyed.into_iter().zip(found).map(|(k, found)| (&k.key, (k.hash, found))).collect();
-        Ok(Self { found, done: HashMap::new() })
+        let claimed = tx.idempotency().claim(&claims).await?;
+        let (mut found, mut new) = (HashMap::new(), HashMap::new());
+        for (k, claimed) in keyed.into_iter().zip(claimed) {
+            if claimed == Claimed::New {
+                new.insert(&k.key, k.hash);
+            }
+            found.insert((&k.key, k.hash), claimed);
+        }
+        Ok(Self { found, new, done: HashMap::new() })
     }
 
     /// Returns the stored answer of an earlier call, or `None` if there was no such call before this batch.
     fn stored(&self, call: &Placing) -> Result<Option<StoredAnswer>> {
         let Some(keyed) = &call.keyed else { return Ok(None) };
-        match self.found.get(&keyed.key) {
-            Some((_, Claimed::Reused)) => Err(reused(&keyed.key)),
-            Some((hash, Claimed::Answered(_))) if *hash != keyed.hash => Err(reused(&keyed.key)),
-            Some((_, Claimed::Answered(answer))) => Ok(Some(answer.clone())),
-            Some((_, Claimed::New)) | None => Ok(None),
+        match self.found.get(&(&keyed.key, keyed.hash)) {
+            Some(Claimed::Answered(answer)) => Ok(Some(answer.clone())),
+            Some(Claimed::Reused) if !self.new.contains_key(&keyed.key) => Err(reused(&keyed.key)),
+            _ => Ok(None),
         }
     }
 
@@ -406,11 +413,11 @@ impl<'c> Keys<'c> {
         if matches!(wanted, Wanted::Done(Outcome::Answered(_))) {
             return Ok(wanted);
         }
-        match (self.done.get(&keyed.key), self.found.get(&keyed.key)) {
+        match (self.done.get(&keyed.key), self.new.get(&keyed.key)) {
             (Some((hash, first)), _) if *hash == keyed.hash => Ok(Wanted::Done(Outcome::Twin(*first))),
             (Some(_), _) => Err(reused(&keyed.key)),
             // The row has the hash of an earlier call, which was refused. The key is free after this commit.
-            (None, Some((hash, _))) if *hash != keyed.hash => Err(Error::Contention { source: None }),
+            (None, Some(hash)) if *hash != keyed.hash => Err(Error::Contention { source: None }),
             (None, _) => Ok(wanted),
         }
     }
@@ -449,10 +456,8 @@ impl<'c> Keys<'c> {
             }
             results.push(Ok(Once::Ran(record)));
         }
-        let refused = |(key, (_, found)): &(&&IdempotencyKey, &(_, Claimed))| {
-            *found == Claimed::New && !self.done.contains_key(**key)
-        };
-        let refused: Vec<IdempotencyKey> = self.found.iter().filter(refused).map(|(key, _)| (*key).clone()).collect();
+        let refused = self.new.keys().filter(|key| !self.done.contains_key(**key));
+        let refused: Vec<IdempotencyKey> = refused.map(|key| (*key).clone()).collect();
         tx.idempotency().store(&answers.into_values().collect::<Vec<_>>()).await?;
         tx.idempotency().release(&refused).await?;
         Ok(results)
