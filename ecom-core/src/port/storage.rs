@@ -57,6 +57,9 @@ port! {
         /// `Unavailable`.
         async fn ping(&self) -> Result<()>;
 
+        /// Returns true if one transaction writes at a time, and the others wait until it ends.
+        fn has_one_writer(&self) -> bool;
+
         /// Returns the state of the connection pool.
         fn pool_status(&self) -> PoolStatus;
 

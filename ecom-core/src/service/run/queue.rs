@@ -1,6 +1,11 @@
 //! Calls that share commits. Calls of one kind that arrive while a batch is being written form the next batch. Each is
 //! answered after its own commit, and a call that is refused fails alone.
+//!
+//! On a database with several writers, two workers write batches at the same time. A call that needs a row which a
+//! running batch has locked waits for the end of that batch, and so do the later calls that need the row. So calls on
+//! one row keep their order, and all that wait for a row form one batch.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -25,6 +30,12 @@ pub(crate) trait Batched: Sized + Send + Sync + 'static {
     /// Returns how many such calls share a commit at most.
     fn most(cx: &Context) -> usize;
 
+    /// Returns how many rows the call writes, roughly. A batch ends before it exceeds [`MOST_ROWS`].
+    fn rows(&self) -> usize;
+
+    /// Calls `each` with what the call locks, as a number for each row, or for each name of a row.
+    fn locks(&self, each: &mut dyn FnMut(u128));
+
     /// Runs the calls in their order, and returns for each its answer or the reason why it was refused. A
     /// refused call writes nothing. An error of the function itself rolls the whole batch back.
     fn run<'a>(
@@ -44,6 +55,12 @@ pub(crate) trait Batched: Sized + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Vec<Option<Self::Answer>>>> + Send + 'a;
 }
 
+/// The rows that a batch of several calls writes at most, in the unit of [`Batched::rows`].
+const MOST_ROWS: usize = 1_000;
+
+/// The batches that are written at the same time, if the database has several writers.
+const WORKERS: usize = 2;
+
 /// A call with the caller that waits for its result.
 struct Waiting<B: Batched> {
     call: B,
@@ -55,14 +72,54 @@ pub(crate) struct Queue<B: Batched>(Mutex<State<B>>);
 
 struct State<B: Batched> {
     waiting: Vec<Waiting<B>>,
-    /// Whether a worker is committing batches.
-    running: bool,
+    /// How many workers are committing batches.
+    workers: usize,
+    /// What the running batches lock.
+    locked: HashSet<u128>,
 }
 
 impl<B: Batched> Default for Queue<B> {
     fn default() -> Self {
-        Self(Mutex::new(State { waiting: Vec::new(), running: false }))
+        Self(Mutex::new(State { waiting: Vec::new(), workers: 0, locked: HashSet::new() }))
     }
+}
+
+impl<B: Batched> State<B> {
+    /// Takes the calls of the next batch, in the order of their arrival, without those that need a row of a running
+    /// batch or of an earlier call that waits for one.
+    fn take(&mut self, most: usize) -> Batch<B> {
+        let mut batch = Batch { calls: Vec::new(), locks: Vec::new() };
+        let (mut rest, mut blocked, mut rows) = (Vec::new(), HashSet::new(), 0);
+        for waiting in self.waiting.drain(..) {
+            let mut locks = Vec::new();
+            waiting.call.locks(&mut |lock| locks.push(lock));
+            let is_free = !locks.iter().any(|lock| self.locked.contains(lock) || blocked.contains(lock));
+            let fits = batch.calls.is_empty() || (batch.calls.len() < most && rows + waiting.call.rows() <= MOST_ROWS);
+            if is_free && fits {
+                rows += waiting.call.rows();
+                batch.locks.append(&mut locks);
+                batch.calls.push(waiting);
+            } else {
+                blocked.extend(locks);
+                rest.push(waiting);
+            }
+        }
+        self.waiting = rest;
+        self.locked.extend(&batch.locks);
+        batch
+    }
+
+    fn is_free(&self, call: &B) -> bool {
+        let mut is_free = true;
+        call.locks(&mut |lock| is_free &= !self.locked.contains(&lock));
+        is_free
+    }
+}
+
+/// Calls that share a commit.
+struct Batch<B: Batched> {
+    calls: Vec<Waiting<B>>,
+    locks: Vec<u128>,
 }
 
 impl<B: Batched> fmt::Debug for Queue<B> {
@@ -71,19 +128,45 @@ impl<B: Batched> fmt::Debug for Queue<B> {
     }
 }
 
-/// Frees the queue if a worker panics, and releases the callers that wait.
+/// A worker at a batch. If it panics, its locks are free again, and the callers that no other worker serves are released.
 struct Turn<B: Batched> {
     cx: Arc<Context>,
+    locks: Vec<u128>,
     working: bool,
     kind: std::marker::PhantomData<fn(B)>,
+}
+
+impl<B: Batched> Turn<B> {
+    /// Ends the batch before, and takes the next one. Returns `None` if there is none that could run now.
+    fn next(&mut self) -> Option<Vec<Waiting<B>>> {
+        let mut state = B::queue(&self.cx).0.lock();
+        for lock in self.locks.drain(..) {
+            state.locked.remove(&lock);
+        }
+        let Batch { calls, locks } = state.take(B::most(&self.cx));
+        if calls.is_empty() {
+            // Set under the lock, so that the next caller starts a worker. Calls that wait here need a row of another
+            // worker, which takes them after its batch.
+            state.workers -= 1;
+            self.working = false;
+            return None;
+        }
+        self.locks = locks;
+        Some(calls)
+    }
 }
 
 impl<B: Batched> Drop for Turn<B> {
     fn drop(&mut self) {
         if self.working {
             let mut state = B::queue(&self.cx).0.lock();
-            state.running = false;
-            state.waiting.clear();
+            state.workers -= 1;
+            for lock in self.locks.drain(..) {
+                state.locked.remove(&lock);
+            }
+            if state.workers == 0 {
+                state.waiting.clear();
+            }
         }
     }
 }
@@ -91,12 +174,15 @@ impl<B: Batched> Drop for Turn<B> {
 /// Makes a call in the next batch, and returns once its commit is on disk. Dropping the future does not undo the call.
 pub(crate) async fn submit<B: Batched>(cx: &Arc<Context>, call: B) -> Result<B::Answer> {
     let (answer, answered) = oneshot::channel();
-    let lead = {
+    let most = if cx.storage.has_one_writer() { 1 } else { WORKERS };
+    let needs_worker = {
         let mut state = B::queue(cx).0.lock();
+        let needs_worker = state.workers == 0 || (state.workers < most && state.is_free(&call));
+        state.workers += usize::from(needs_worker);
         state.waiting.push(Waiting { call, answer });
-        !std::mem::replace(&mut state.running, true)
+        needs_worker
     };
-    if lead {
+    if needs_worker {
         tokio::spawn(work::<B>(cx.clone()));
     }
     // The worker ended without an answer, so it is not known whether its commit happened.
@@ -109,19 +195,8 @@ pub(crate) async fn submit<B: Batched>(cx: &Arc<Context>, call: B) -> Result<B::
 
 /// Commits batches until no caller waits.
 async fn work<B: Batched>(cx: Arc<Context>) {
-    let mut turn = Turn::<B> { cx: cx.clone(), working: true, kind: std::marker::PhantomData };
-    loop {
-        let batch: Vec<Waiting<B>> = {
-            let mut state = B::queue(&cx).0.lock();
-            if state.waiting.is_empty() {
-                // Set under the lock, so that the next caller becomes the worker.
-                state.running = false;
-                turn.working = false;
-                break;
-            }
-            let n = state.waiting.len().min(B::most(&cx));
-            state.waiting.drain(..n).collect()
-        };
+    let mut turn = Turn::<B> { cx: cx.clone(), locks: Vec::new(), working: true, kind: std::marker::PhantomData };
+    while let Some(batch) = turn.next() {
         let (calls, answers): (Vec<B>, Vec<_>) = batch.into_iter().map(|w| (w.call, w.answer)).unzip();
         let mut answers = answers.into_iter();
         // Halves that are still to be written, the next one last.

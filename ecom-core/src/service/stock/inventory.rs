@@ -37,6 +37,14 @@ impl Batched for Posting {
         cx.config.adjustment_batch
     }
 
+    fn rows(&self) -> usize {
+        1
+    }
+
+    fn locks(&self, each: &mut dyn FnMut(u128)) {
+        each(self.adjustment.sku_id.0.as_u128());
+    }
+
     async fn run(cx: &Arc<Context>, tx: &mut Tx<'_>, calls: &[Self]) -> Result<Vec<Result<Adjusted>>> {
         adjust_all_in(cx, tx, calls).await
     }

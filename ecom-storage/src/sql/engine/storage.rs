@@ -94,6 +94,11 @@ impl Storage for SqlStorage {
         r.max(r.max + w.max).size(r.size + w.size).idle(r.idle + w.idle).waiting(r.waiting + w.waiting)
     }
 
+    fn has_one_writer(&self) -> bool {
+        // Only such a database needs no lock of the tree.
+        self.shared.dialect.lock_tree.is_none()
+    }
+
     fn statements(&self) -> u64 {
         self.shared.statements.load(Ordering::Relaxed)
     }

@@ -24,6 +24,7 @@ use crate::port::storage::Repositories as _;
 use crate::service::platform::idempotency::{KeyedCall, Once, reused};
 use crate::service::run::context::Context;
 use crate::service::run::queue::{Batched, Queue};
+use crate::service::run::read_through::text_hash;
 use crate::service::run::transaction::{Change, Tx};
 use crate::service::sales::order::{MISSING, movement, taken};
 use crate::service::stock::inventory::post;
@@ -51,6 +52,25 @@ impl Batched for Placing {
 
     fn most(cx: &Context) -> usize {
         cx.config.order_batch
+    }
+
+    fn rows(&self) -> usize {
+        self.input.lines.len().max(1)
+    }
+
+    fn locks(&self, each: &mut dyn FnMut(u128)) {
+        for line in &self.input.lines {
+            each(match &line.sku {
+                SkuRef::Id(id) => id.0.as_u128(),
+                SkuRef::Code(code) => text_hash(code),
+            });
+        }
+        if let Some((cart, _)) = &self.cart {
+            each(cart.0.as_u128());
+        }
+        if let Some(keyed) = &self.keyed {
+            each(text_hash(&format!("{}\0{}", keyed.key.scope(), keyed.key.key())));
+        }
     }
 
     async fn run(cx: &Arc<Context>, tx: &mut Tx<'_>, calls: &[Self]) -> Result<Vec<Result<Once<OrderRecord>>>> {
