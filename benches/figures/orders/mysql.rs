@@ -39,7 +39,7 @@ pub async fn run() {
         async || textbook(&mut plain).await,
     )
     .await;
-    audit(&b).await;
+    audit(&b.shop).await;
 }
 
 /// Runs the textbook transaction for some seconds on each connection.

@@ -83,7 +83,7 @@ pub async fn run() {
             async || place(&small).await,
         )
         .await;
-        audit(&small.b).await;
+        audit(&small.b.shop).await;
     }
 }
 
@@ -266,7 +266,7 @@ fn fill(database: Database, orders: usize) -> Vec<String> {
         ));
         statements.push(format!(
             "INSERT INTO order_changes (order_id, seq, kind, to_status, data, actor, at) \
-             SELECT {}, 1, 'placed', 0, 'null', 'system', {at} FROM bench_new o ORDER BY o.k",
+             SELECT {}, 1, 'placed', 0, '{{}}', 'system', {at} FROM bench_new o ORDER BY o.k",
             id("o", "0"),
         ));
         statements.push(format!(

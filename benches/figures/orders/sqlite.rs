@@ -35,5 +35,5 @@ pub async fn run() {
         async || place(&durable, &skus, spread).await,
     )
     .await;
-    audit(&durable).await;
+    audit(&durable.shop).await;
 }
