@@ -2,14 +2,19 @@
 //!
 //! `cargo bench --bench figures` runs `read`, `list`, `stock`, `orders`, `search` and `http`;
 //! `cargo bench --bench figures -- read list` runs only those two. With `--features postgres,mysql,redis` it also runs
-//! `postgres`, `redis` and `size`, on servers that it starts itself and that flush to disk as in production. `size`
-//! creates a million products on each database, which takes some time.
+//! `postgres`, `orders-postgres`, `orders-mysql`, `redis`, `size` and `orders-size`, on servers that it starts itself
+//! and that flush to disk as in production. `size` creates a million products on each database, and `orders-size` a
+//! million orders, which takes some minutes.
+//!
+//! With `--once`, each pair is measured once instead of several times, to see whether a figure can be measured at all.
 
 #![expect(clippy::cast_precision_loss, reason = "rates are for people")]
 
 mod http;
 mod list;
 mod orders;
+#[cfg(feature = "postgres")]
+mod pgbench;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod read;
@@ -27,6 +32,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
+    if std::env::args().any(|a| a == "--once") {
+        support::measure_once();
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     let is = |name: &str| wanted.is_empty() || wanted.iter().any(|w| w == name);
     if is("read") {
@@ -36,7 +44,7 @@ fn main() {
         runtime.block_on(stock::run());
     }
     if is("orders") {
-        runtime.block_on(orders::run());
+        runtime.block_on(orders::sqlite::run());
     }
     if is("list") {
         runtime.block_on(list::run());
@@ -51,6 +59,14 @@ fn main() {
     if is("postgres") {
         runtime.block_on(postgres::run());
     }
+    #[cfg(feature = "postgres")]
+    if is("orders-postgres") {
+        runtime.block_on(orders::postgres::run());
+    }
+    #[cfg(feature = "mysql")]
+    if is("orders-mysql") {
+        runtime.block_on(orders::mysql::run());
+    }
     #[cfg(feature = "redis")]
     if is("redis") {
         runtime.block_on(redis::run());
@@ -58,5 +74,9 @@ fn main() {
     #[cfg(all(feature = "postgres", feature = "mysql"))]
     if is("size") {
         runtime.block_on(size::run());
+    }
+    #[cfg(all(feature = "postgres", feature = "mysql"))]
+    if is("orders-size") {
+        runtime.block_on(orders::size::run());
     }
 }

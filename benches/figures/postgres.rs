@@ -2,7 +2,6 @@
 //! plain program with the same statement. This run starts its own server, which flushes to disk.
 
 use std::hint::black_box;
-use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,7 +21,7 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use crate::http::{load_each, once, serve};
-use crate::orders;
+use crate::pgbench;
 use crate::support::{Bench, pair, shop_on, usd};
 
 /// The number of tasks, of connections and of pgbench's clients.
@@ -39,10 +38,7 @@ pub async fn run() {
     let storage = SqlStorage::server(options).expect("a pool");
     let dir = tempfile::tempdir().expect("a folder");
     let b = Arc::new(shop_on(storage, Arc::new(NoCache), 10_000, dir).await);
-    let (maintenance, connection) =
-        tokio_postgres::connect(&server.url(), tokio_postgres::NoTls).await.expect("a connection");
-    tokio::spawn(connection);
-    maintenance.batch_execute("VACUUM ANALYZE").await.expect("statistics");
+    connect(&server).await.batch_execute("VACUUM ANALYZE").await.expect("statistics");
 
     let by_id = b.storage.product_text();
     let page = b.storage.list_text(&filter(&b), ProductSort::PriceAsc, &first_page()).expect("a list");
@@ -89,8 +85,6 @@ pub async fn run() {
     )
     .await;
 
-    orders(&server, &b, &maintenance).await;
-
     let config = ecom_http::HttpConfig::default().access_log(false);
     let ours = serve(ecom_http::router(b.shop.clone(), config)).await;
     let bare = serve(bare(&server, by_id, page, b.category.0)).await;
@@ -111,6 +105,14 @@ pub async fn run() {
         )
         .await;
     }
+}
+
+/// Connects to the server without the library.
+pub async fn connect(server: &Server) -> tokio_postgres::Client {
+    let (client, connection) =
+        tokio_postgres::connect(&server.url(), tokio_postgres::NoTls).await.expect("a connection");
+    tokio::spawn(connection);
+    client
 }
 
 fn filter(b: &Bench) -> ProductFilter {
@@ -153,46 +155,13 @@ where
 async fn pgbench(server: &Server, b: &Bench, text: &str) -> (u64, Duration) {
     // A single line, because pgbench takes a line that starts with a backslash for a command.
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    pgbench_script(server, b, &format!("{line};\n")).await
-}
-
-/// Returns pgbench's rate with a script, whose statements it prepares.
-async fn pgbench_script(server: &Server, b: &Bench, script: &str) -> (u64, Duration) {
-    let program = std::fs::read_dir("/usr/lib/postgresql")
-        .expect("PostgreSQL of Debian")
-        .map(|d| d.expect("a folder").path().join("bin/pgbench"))
-        .filter(|p| p.exists())
-        .max()
-        .expect("pgbench");
-    let mut command = Command::new(program);
-    let url = url::Url::parse(&server.url()).expect("a URL");
-    command
-        .args(["-n", "-M", "prepared", "-j", "2"])
-        .args(["-c", &CLIENTS.to_string(), "-T", &SECONDS.to_string()])
-        .args(["-h", "127.0.0.1", "-p", &server.port().to_string(), "-U", url.username()]);
-    for (name, value) in [
+    let variables = [
         ("id", b.products[0].to_string()),
         ("category", b.category.to_string()),
         ("low", PRICES.0.to_string()),
         ("high", PRICES.1.to_string()),
-    ] {
-        command.arg("-D").arg(format!("{name}={value}"));
-    }
-    let file = b.dir.path().join("script.sql");
-    std::fs::write(&file, script).expect("a script");
-    command.arg("-f").arg(file);
-    command.arg(url.path().trim_start_matches('/'));
-    let output = tokio::task::spawn_blocking(move || command.output()).await.expect("joined").expect("pgbench runs");
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
-    let tps: f64 = text
-        .lines()
-        .find_map(|l| l.strip_prefix("tps = "))
-        .and_then(|l| l.split_whitespace().next())
-        .and_then(|n| n.parse().ok())
-        .expect("a rate");
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a positive rate")]
-    (((tps * SECONDS as f64) as u64), Duration::from_secs(SECONDS))
+    ];
+    pgbench::run(server, b.dir.path(), &format!("{line};\n"), &variables, CLIENTS, SECONDS).await
 }
 
 #[derive(Clone)]
@@ -285,116 +254,3 @@ fn plain(r: &tokio_postgres::Row) -> Plain<'_> {
         sku: ids.get(1).copied().flatten(),
     }
 }
-
-/// Measures orders against pgbench on the server of this run.
-async fn orders(server: &Server, b: &Arc<Bench>, maintenance: &tokio_postgres::Client) {
-    let prices = orders::prices(b).await;
-    maintenance.batch_execute(ORDER_TABLES).await.expect("the tables of the comparison");
-    let (function, textbook, hot) = (ORDER_CALL, TEXTBOOK, TEXTBOOK_HOT);
-    for (what, wanted, choose, script) in [
-        (
-            "orders, against a function of the server with one order per commit",
-            "2.5",
-            orders::spread as orders::Choice,
-            function,
-        ),
-        ("orders, against a textbook transaction", "0.8", orders::spread, textbook),
-        ("orders on one SKU, against a textbook transaction on one row", "4", orders::hot, hot),
-    ] {
-        pair(
-            what,
-            wanted,
-            ROUNDS,
-            async || orders::place(b, &prices, choose).await,
-            async || pgbench_script(server, b, script).await,
-        )
-        .await;
-    }
-    pair(
-        "orders on one SKU, against random SKUs",
-        "0.8",
-        ROUNDS,
-        async || orders::place(b, &prices, orders::hot).await,
-        async || orders::place(b, &prices, orders::spread).await,
-    )
-    .await;
-    orders::audit(b).await;
-}
-
-/// The tables of the textbook transaction, the SKUs by number, and a function that places an order of two lines: it
-/// locks SKUs and products and writes the rows that the library writes.
-const ORDER_TABLES: &str = "
-CREATE TABLE bench_skus AS SELECT row_number() OVER (ORDER BY id)::int AS n, id FROM skus;
-ALTER TABLE bench_skus ADD PRIMARY KEY (n);
-CREATE TABLE bench_items (id int PRIMARY KEY, stock bigint NOT NULL CHECK (stock >= 0), price bigint NOT NULL);
-INSERT INTO bench_items SELECT n, 1000000000, 999 FROM bench_skus;
-CREATE TABLE bench_orders (id bigserial PRIMARY KEY, email text NOT NULL, total bigint NOT NULL, at timestamptz NOT NULL);
-CREATE TABLE bench_lines (id bigserial PRIMARY KEY, order_id bigint NOT NULL REFERENCES bench_orders, item int NOT NULL REFERENCES bench_items, quantity int NOT NULL, price bigint NOT NULL);
-CREATE INDEX ON bench_lines (order_id);
-CREATE TABLE bench_bills (id bigserial PRIMARY KEY, order_id bigint NOT NULL REFERENCES bench_orders, total bigint NOT NULL);
-CREATE FUNCTION bench_place(a int, b int) RETURNS void LANGUAGE plpgsql AS $f$
-DECLARE
-    o uuid := gen_random_uuid(); l1 uuid := gen_random_uuid(); l2 uuid := gen_random_uuid();
-    t timestamptz := clock_timestamp(); s1 record; s2 record; ids uuid[]; total bigint; num bigint; bnum bigint; price1 bigint; price2 bigint; p record;
-BEGIN
-    SELECT array_agg(id ORDER BY id) INTO ids FROM bench_skus WHERE n IN (a, b);
-    PERFORM id FROM skus WHERE id = ANY(ids) ORDER BY id FOR NO KEY UPDATE;
-    SELECT * INTO s1 FROM skus WHERE id = ids[1];
-    SELECT * INTO s2 FROM skus WHERE id = ids[array_length(ids, 1)];
-    PERFORM id FROM products WHERE id IN (s1.product_id, s2.product_id) ORDER BY id FOR NO KEY UPDATE;
-    SELECT round(s1.price * (10000 - discount) / 10000.0) INTO price1 FROM products WHERE id = s1.product_id;
-    SELECT round(s2.price * (10000 - discount) / 10000.0) INTO price2 FROM products WHERE id = s2.product_id;
-    IF s1.on_hand < 1 OR s2.on_hand < 1 THEN RAISE EXCEPTION 'short'; END IF;
-    total := price1 + price2;
-    num := nextval('order_numbers'); bnum := nextval('bill_numbers');
-    INSERT INTO orders (id, number, first_name, last_name, email, email_key, currency, exponent, prices_include_tax, status, listing_state, delivery_method, subtotal, shipping, discount, tax_added, tax_included, total, engine, placed_at, attributes, created_at, updated_at, created_by, updated_by, version)
-        VALUES (o, 'ORD-2026-' || lpad(num::text, 6, '0'), 'Grace', 'Hopper', 'grace@example.com', 'grace@example.com', 'USD', 2, 0, 0, 0, 1, total, 0, 0, 0, 0, total, 1, t, '{}', t, t, 'system', 'system', 1);
-    INSERT INTO order_lines (id, order_id, position, bill_seq, kind, sku_id, product_id, code, title, options, attributes, stock_mode, list_price, unit_price, quantity, canceled, subtotal, discount, tax_added, tax_included, total)
-        VALUES (l1, o, 1, 1, 0, s1.id, s1.product_id, s1.code, 'Measured product', s1.option_values, '{}', 1, s1.price, price1, 1, 0, price1, 0, 0, 0, price1),
-               (l2, o, 2, 1, 0, s2.id, s2.product_id, s2.code, 'Measured product', s2.option_values, '{}', 1, s2.price, price2, 1, 0, price2, 0, 0, 0, price2);
-    INSERT INTO bills (id, order_id, kind, seq, number, subtotal, discount, shipping, tax_added, tax_included, total, payment_type, status, date, created_at, updated_at, created_by, updated_by, version)
-        VALUES (gen_random_uuid(), o, 0, 1, 'BILL-2026-' || lpad(bnum::text, 6, '0'), total, 0, 0, 0, 0, total, 0, 0, t, t, t, 'system', 'system', 1);
-    INSERT INTO order_changes (order_id, seq, kind, to_status, data, actor, at) VALUES (o, 1, 'placed', 0, '{}', 'system', t);
-    UPDATE skus SET on_hand = on_hand - 1 WHERE id = s1.id;
-    UPDATE skus SET on_hand = on_hand - 1 WHERE id = s2.id;
-    INSERT INTO stock_movements (id, sku_id, delta, reason, reference, order_line_id, created_at, created_by)
-        VALUES (gen_random_uuid(), s1.id, -1, 'order', 'ORD', l1, t, 'system'), (gen_random_uuid(), s2.id, -1, 'order', 'ORD', l2, t, 'system');
-    UPDATE products SET revision = revision + 1 WHERE id IN (s1.product_id, s2.product_id);
-    FOR p IN SELECT id, revision FROM products WHERE id IN (s1.product_id, s2.product_id) LOOP
-        INSERT INTO outbox_events (id, kind, aggregate_id, revision, data, occurred_at, actor)
-            VALUES (gen_random_uuid(), 'stock.changed', p.id, p.revision, '{\"stock\": []}', t, 'system');
-    END LOOP;
-    INSERT INTO outbox_events (id, kind, aggregate_id, revision, data, occurred_at, actor)
-        VALUES (gen_random_uuid(), 'order.placed', o, 1, '{}', t, 'system');
-END $f$;";
-
-const ORDER_CALL: &str = "\\set a random(1, 20000)
-\\set b random(1, 20000)
-SELECT bench_place(:a, :b);
-";
-
-const TEXTBOOK: &str = "\\set x random(1, 20000)
-\\set y random(1, 20000)
-\\set a least(:x, :y)
-\\set b greatest(:x, :y)
-BEGIN;
-SELECT id, stock, price FROM bench_items WHERE id IN (:a, :b) ORDER BY id FOR UPDATE;
-UPDATE bench_items SET stock = stock - 1 WHERE id = :a;
-UPDATE bench_items SET stock = stock - 1 WHERE id = :b;
-INSERT INTO bench_orders (email, total, at) VALUES ('grace@example.com', 1998, now());
-INSERT INTO bench_lines (order_id, item, quantity, price) VALUES (currval('bench_orders_id_seq'), :a, 1, 999);
-INSERT INTO bench_lines (order_id, item, quantity, price) VALUES (currval('bench_orders_id_seq'), :b, 1, 999);
-INSERT INTO bench_bills (order_id, total) VALUES (currval('bench_orders_id_seq'), 1998);
-COMMIT;
-";
-
-const TEXTBOOK_HOT: &str = "BEGIN;
-SELECT id, stock, price FROM bench_items WHERE id = 1 FOR UPDATE;
-UPDATE bench_items SET stock = stock - 1 WHERE id = 1;
-UPDATE bench_items SET stock = stock - 1 WHERE id = 1;
-INSERT INTO bench_orders (email, total, at) VALUES ('grace@example.com', 1998, now());
-INSERT INTO bench_lines (order_id, item, quantity, price) VALUES (currval('bench_orders_id_seq'), 1, 1, 999);
-INSERT INTO bench_lines (order_id, item, quantity, price) VALUES (currval('bench_orders_id_seq'), 1, 1, 999);
-INSERT INTO bench_bills (order_id, total) VALUES (currval('bench_orders_id_seq'), 1998);
-COMMIT;
-";

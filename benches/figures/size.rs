@@ -17,9 +17,11 @@ use crate::support::{Bench, median, shop_on, usd};
 
 const SMALL: usize = 10_000;
 const TIMES: u32 = 100;
+const TABLES: [&str; 5] = ["products", "skus", "product_categories", "product_listings", "product_tags"];
 
+/// A kind of database. The server of `MySql` is MariaDB.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Database {
+pub enum Database {
     Sqlite,
     Postgres,
     MySql,
@@ -46,11 +48,11 @@ pub async fn run() {
         };
         let folder = tempfile::tempdir().expect("a folder");
         let b = shop_on(storage.expect("a database"), std::sync::Arc::new(NoCache), SMALL, folder).await;
-        settle(database, &url).await;
+        settle(database, &url, &TABLES).await;
         let small = measure(&b).await;
         let start = Instant::now();
         copy(database, &url).await;
-        settle(database, &url).await;
+        settle(database, &url, &TABLES).await;
         println!("  (a million on {name} made in {:.0?})", start.elapsed());
         let large = measure(&b).await;
         println!(
@@ -64,7 +66,8 @@ pub async fn run() {
     }
 }
 
-async fn execute(url: &str, statements: &[String]) {
+/// Executes statements, each on a connection of its own.
+pub async fn execute(url: &str, statements: &[String]) {
     for sql in statements {
         let sql = AssertSqlSafe(sql.clone());
         if url.starts_with("sqlite") {
@@ -81,12 +84,11 @@ async fn execute(url: &str, statements: &[String]) {
 }
 
 /// Updates the statistics and, on PostgreSQL, the visibility map, as an hour of autovacuum would have done.
-async fn settle(database: Database, url: &str) {
-    let tables = ["products", "skus", "product_categories", "product_listings", "product_tags"];
+pub async fn settle(database: Database, url: &str, tables: &[&str]) {
     let statements: Vec<String> = match database {
         Database::Sqlite => vec!["ANALYZE".into(), "PRAGMA wal_checkpoint(TRUNCATE)".into()],
         Database::Postgres => vec!["VACUUM ANALYZE".into(), "CHECKPOINT".into()],
-        Database::MySql => tables.map(|t| format!("ANALYZE TABLE {t}")).into(),
+        Database::MySql => tables.iter().map(|t| format!("ANALYZE TABLE {t}")).collect(),
     };
     execute(url, &statements).await;
 }

@@ -1,6 +1,7 @@
 //! A shop to measure, and the comparison of two rates.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ecom::adapters::{MemoryCache, MemoryCacheOptions, SqlStorage, SqliteOptions, TantivyOptions, TantivySearch};
@@ -84,6 +85,18 @@ fn input(i: usize, category: CategoryId) -> ProductInput {
     }
 }
 
+static ONCE: AtomicBool = AtomicBool::new(false);
+
+/// Measures each pair once from now on, whatever its number of rounds is.
+pub fn measure_once() {
+    ONCE.store(true, Ordering::Relaxed);
+}
+
+/// Returns how often a pair is measured that asks for `rounds`.
+pub fn rounds(rounds: usize) -> usize {
+    if ONCE.load(Ordering::Relaxed) { 1 } else { rounds }
+}
+
 /// Measures `a` and `b` in turn, `rounds` times. Prints the median rate of each, and the median of the ratios.
 pub async fn pair(
     what: &str,
@@ -96,7 +109,7 @@ pub async fn pair(
     a().await;
     b().await;
     let (mut ra, mut rb, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..rounds {
+    for _ in 0..self::rounds(rounds) {
         let (x, y) = (rate(a().await), rate(b().await));
         ra.push(x);
         rb.push(y);
