@@ -273,3 +273,78 @@ fn share(error: &Arc<Error>, doing: &'static str) -> Error {
         _ => Error::Internal { context: doing, source },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A call with the rows that it locks, and how many it writes.
+    struct Call(Vec<u128>, usize);
+
+    impl Batched for Call {
+        type Answer = ();
+
+        const DOING: &'static str = "testing";
+
+        fn queue(_: &Context) -> &Queue<Self> {
+            unreachable!("the tests have no shop")
+        }
+
+        fn most(_: &Context) -> usize {
+            unreachable!("the tests have no shop")
+        }
+
+        fn rows(&self) -> usize {
+            self.1
+        }
+
+        fn locks(&self, each: &mut dyn FnMut(u128)) {
+            self.0.iter().copied().for_each(each);
+        }
+
+        async fn run(_: &Arc<Context>, _: &mut Tx<'_>, _: &[Self]) -> Result<Vec<Result<()>>> {
+            unreachable!("the tests have no shop")
+        }
+
+        async fn recover(_: &Arc<Context>, _: &[Self]) -> Result<Vec<Option<()>>> {
+            unreachable!("the tests have no shop")
+        }
+    }
+
+    fn waiting(calls: &[(&[u128], usize)]) -> State<Call> {
+        let waiting = |(locks, rows): &(&[u128], usize)| {
+            let (answer, _) = oneshot::channel();
+            Waiting { call: Call(locks.to_vec(), *rows), answer }
+        };
+        let waiting = calls.iter().map(waiting).collect();
+        State { waiting, workers: 0, locked: HashSet::new() }
+    }
+
+    fn locks(batch: &Batch<Call>) -> Vec<&[u128]> {
+        batch.calls.iter().map(|w| &*w.call.0).collect()
+    }
+
+    #[test]
+    fn r24_a_call_waits_for_the_batch_that_has_its_rows_and_for_earlier_calls() {
+        let mut state = waiting(&[(&[1], 1), (&[1, 2], 1), (&[3], 1), (&[2], 1), (&[], 1)]);
+        state.locked.insert(1);
+        let batch = state.take(256);
+        assert_eq!(locks(&batch), [[3].as_slice(), &[]], "the fourth call comes after the second");
+        assert_eq!(state.locked, HashSet::from([1, 3]));
+        assert!(state.take(256).calls.is_empty());
+        assert!(!state.is_free(&Call(vec![4, 3], 1)) && state.is_free(&Call(vec![4], 1)));
+        state.locked.clear();
+        assert_eq!(locks(&state.take(256)), [[1].as_slice(), &[1, 2], &[2]], "calls on one row form one batch");
+        assert!(state.waiting.is_empty());
+    }
+
+    #[test]
+    fn r24_a_batch_has_bounds_and_calls_keep_their_order() {
+        let mut state = waiting(&[(&[1], 600), (&[2], 400), (&[3], 1), (&[4], 5_000), (&[5], 1)]);
+        assert_eq!(locks(&state.take(256)), [[1], [2]]);
+        assert_eq!(locks(&state.take(256)), [[3], [5]], "a large call waits for a batch of its own");
+        assert_eq!(locks(&state.take(256)), [[4]]);
+        let mut state = waiting(&[(&[1], 1), (&[1], 1), (&[1], 1)]);
+        assert_eq!(locks(&state.take(2)), [[1], [1]]);
+    }
+}
