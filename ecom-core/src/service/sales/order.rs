@@ -564,9 +564,9 @@ fn movement(cx: &Context, stock: &StockChange, reason: StockReason, order: &Orde
         id: StockMovementId(cx.ids.next()),
         sku_id: stock.sku_id,
         delta: stock.delta,
-        reason,
+        reason: if stock.line_id.is_some() { reason } else { StockReason::Adjustment },
         reference: Some(order.number.clone()),
-        order_line_id: Some(stock.line_id),
+        order_line_id: stock.line_id,
         created_at: order.audit.updated_at,
         created_by: actor.clone(),
     }

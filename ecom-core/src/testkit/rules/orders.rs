@@ -13,7 +13,7 @@ use crate::domain::catalog::product::Product;
 use crate::domain::common::{DeleteMode, ExpectedVersion, IncludeDeleted};
 use crate::domain::platform::outbox::EventKind;
 use crate::domain::sales::bill::{BillFilter, BillKind, BillPatch, BillSort, BillStatus};
-use crate::domain::sales::cart::{CartAccess, CartInput, CartLineInput, CartToken};
+use crate::domain::sales::cart::{CartAccess, CartInput, CartLineInput, CartLinePatch, CartToken};
 use crate::domain::sales::customer::Customer;
 use crate::domain::sales::order::explain::{AmountName, ExplainedKind};
 use crate::domain::sales::order::input::{
@@ -41,12 +41,14 @@ tests! {
         r08_the_price_is_the_current_one_less_the_discount,
         r09_lines_of_a_pending_order_are_edited_and_stock_follows,
         r09_an_order_that_has_started_is_not_edited,
+        r23_a_line_is_raised_although_its_sku_is_no_longer_tracked,
         r10_an_order_canceled_many_times_at_once_restores_stock_once,
         r10_a_deleted_sku_does_not_stop_a_cancel,
         r05_what_was_sold_is_not_removed_for_good,
         r01_edits_of_an_order_name_the_version,
         r13_each_change_of_an_order_has_its_event_without_personal_data,
         r17_references_to_what_is_not_there_name_the_field,
+        r17_carts_and_orders_refuse_a_sku_alike,
         r19_an_order_keeps_what_was_sold,
         r36_units_are_canceled_with_a_credit_note,
         r39_a_paid_bill_is_frozen,
@@ -369,6 +371,42 @@ pub async fn r09_an_order_that_has_started_is_not_edited(f: &ShopFixture) {
     assert_eq!(f.on_hand(&pen).await, 8);
 }
 
+/// A SKU that is not tracked is never short. A line that took its stock before accounts for every unit nevertheless, so
+/// the pieces that are missing are booked in first.
+pub async fn r23_a_line_is_raised_although_its_sku_is_no_longer_tracked(f: &ShopFixture) {
+    let pen = stocked(f, "Pen", 5).await;
+    let sku = &pen.skus[0];
+    let order = f.placed(json!([line(&pen, 4)])).await.unwrap();
+    let (orders, skus) = (f.shop.acting_as(me()).orders(), f.shop.acting_as(me()).skus());
+    skus.patch(sku.id, v(sku.audit.version), from(&json!({ "track_stock": false }))).await.unwrap();
+    let taken = async || {
+        let moved = read!(f.storage, orders.moved(&[order.id]));
+        moved.iter().find(|(line, _)| *line == order.lines[0].id).map_or(0, |(_, sum)| -sum)
+    };
+    let mut version = 1;
+    for (quantity, on_hand) in [(5, 0), (8, 0), (7, 1), (9, 0)] {
+        let edit = OrderEdit::default().with(LineChange::quantity(order.lines[0].id, quantity));
+        let edited = orders.edit(order.id, v(version), &edit).await.unwrap();
+        version = edited.audit.version;
+        assert_eq!((edited.lines[0].quantity, f.on_hand(&pen).await), (quantity, on_hand));
+        assert_eq!(taken().await, quantity, "a line accounts for its units");
+        f.audited().await;
+    }
+    let (page, _) = f.shop.inventory().movements(sku.id, &Paging::first(20)).await.unwrap();
+    let booked = page.items.iter().filter(|m| m.reason == StockReason::Adjustment);
+    let booked: Vec<_> = booked.map(|m| (m.delta, m.order_line_id, m.reference.as_deref())).collect();
+    assert_eq!(booked, [(1, None, Some(order.number.as_str())), (3, None, Some(order.number.as_str()))]);
+
+    // A new line of the SKU takes no stock, and a cancellation gives all pieces back that lines have taken.
+    let more = OrderEdit::default().line(from::<OrderLineInput>(&line(&pen, 100)));
+    orders.edit(order.id, v(version), &more).await.unwrap();
+    assert_eq!(f.on_hand(&pen).await, 0);
+    orders.cancel(order.id).await.unwrap();
+    assert_eq!((f.on_hand(&pen).await, taken().await), (9, 0));
+    f.audited().await;
+    assert_eq!(f.shop.inventory().imbalances().await.unwrap(), []);
+}
+
 /// However often and from wherever an order is canceled, its stock is restored once.
 pub async fn r10_an_order_canceled_many_times_at_once_restores_stock_once(f: &ShopFixture) {
     let (pen, ink) = (stocked(f, "Pen", 10).await, stocked(f, "Ink", 10).await);
@@ -501,6 +539,44 @@ pub async fn r17_references_to_what_is_not_there_name_the_field(f: &ShopFixture)
     let refused = fields(f.shop.orders().place(&order).await, "a customer who does not exist");
     assert_eq!(refused["customer_id"], FieldCode::ReferenceNotFound);
     assert_eq!(f.on_hand(&pen).await, 10);
+}
+
+/// A SKU that cannot be sold is refused with the same code and the same message by a cart and by an order.
+pub async fn r17_carts_and_orders_refuse_a_sku_alike(f: &ShopFixture) {
+    let draft = f.product(json!({ "title": "Draft", "price": "10", "sku": "D-1", "status": "draft" })).await;
+    let gone = stocked(f, "Gone", 1).await;
+    f.delete(&gone, DeleteMode::Soft).await.unwrap();
+    let lines = json!([
+        line(&draft, 1),
+        { "sku": "d-1", "quantity": 1, "unit_price": "10" },
+        line(&gone, 1),
+        { "sku_id": uuid::Uuid::nil(), "quantity": 1, "unit_price": "1" },
+        { "sku": "no such code", "quantity": 1, "unit_price": "1" },
+    ]);
+    let refused = |error: Error| match error {
+        Error::Validation(errors) => errors.0,
+        other => panic!("the error must be a validation error, but is {other:?}"),
+    };
+    let order = refused(f.placed(lines.clone()).await.unwrap_err());
+    let cart = refused(f.shop.carts().create(&from(&json!({ "lines": lines }))).await.unwrap_err());
+    assert_eq!(cart, order);
+    let codes: Vec<FieldCode> = order.iter().map(|e| e.code).collect();
+    let gone = FieldCode::ReferenceNotFound;
+    assert_eq!(codes, [FieldCode::NotForSale, FieldCode::NotForSale, gone, gone, gone]);
+
+    // The same codes for the price of a line that was in the cart before.
+    let pen = stocked(f, "Pen", 1).await;
+    let made = f.shop.carts().create(&CartInput::default().line(from(&line(&pen, 1)))).await.unwrap();
+    let (id, line, access) = (made.cart.cart.id, made.cart.cart.lines[0].id, CartAccess::Permission);
+    let confirm = CartLinePatch::confirm(pen.skus[0].price);
+    let confirmed = async || {
+        let any = ExpectedVersion::Unspecified;
+        fields(f.shop.carts().change_line(id, &access, any, line, &confirm).await, "confirm")["unit_price"]
+    };
+    let pen = f.patch(&pen, json!({ "status": "archived" })).await.unwrap();
+    assert_eq!(confirmed().await, FieldCode::NotForSale);
+    f.delete(&pen, DeleteMode::Soft).await.unwrap();
+    assert_eq!(confirmed().await, FieldCode::ReferenceNotFound);
 }
 
 /// A later change of the product or the customer does not change an order.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::amounts::{MAX_AMOUNT, settle, spread, sum, totals, worth};
-use super::{BillId, Checked, OrderId, OrderLineId, Refusal, Runner, Taken, is_frozen, newest};
+use super::{BillId, Checked, NO_LINE, OrderId, OrderLineId, Refusal, Runner, Taken, is_frozen, newest};
 use crate::domain::common::{Attributes, Audit, ExpectedVersion, Patch};
 use crate::domain::sales::bill::{Bill, BillKind, BillPatch, BillStatus, PaymentType};
 use crate::domain::sales::order::input::{CancelUnits, LineChange, OrderEdit, OrderPatch};
@@ -137,14 +137,16 @@ impl Runner<'_> {
         if !settle(&mut want) {
             return Err(vec![Refusal::field("lines")]);
         }
-        // A line that took stock takes it although the SKU is no longer tracked.
-        for (sku, row) in &self.world.skus {
+        // A line that took stock takes it although the SKU is no longer tracked. Missing pieces are booked in first.
+        let mut booked: Vec<Taken> = Vec::new();
+        for (sku, row) in self.world.skus.iter().filter(|(_, row)| !row.track_stock) {
             let moved: i64 = taken.iter().filter(|(id, ..)| id == sku).map(|(.., delta)| delta).sum();
-            if moved < 0 && row.on_hand + moved < 0 {
-                return Err(vec![Refusal::Code(ErrorCode::InsufficientStock)]);
+            if row.on_hand + moved < 0 {
+                booked.push((*sku, NO_LINE, -row.on_hand - moved));
             }
         }
-        Ok((want, taken))
+        booked.append(&mut taken);
+        Ok((want, booked))
     }
 
     pub(super) async fn edit_order(&mut self) -> Checked<()> {

@@ -59,6 +59,9 @@ pub(super) struct Orders {
 /// A change of stock: the SKU, the position of the line, and the pieces.
 type Taken = (SkuId, i32, i64);
 
+/// The position in [`Taken`] of pieces that no line has moved.
+const NO_LINE: i32 = 0;
+
 impl World {
     pub(super) fn is_sold_sku(&self, id: SkuId) -> bool {
         self.orders.rows.values().any(|r| r.order.lines.iter().any(|l| l.sku_id == Some(id)))
@@ -265,6 +268,7 @@ impl Runner<'_> {
             let row = self.world.skus.get_mut(sku).unwrap();
             row.on_hand += delta;
             products.insert(row.product_id);
+            let reason = if *position == NO_LINE { StockReason::Adjustment } else { reason };
             self.moved_for(line, *sku, *delta, reason, Some(want.order.number.clone()), who.actor());
         }
         self.world.orders.rows.insert(id, want);
