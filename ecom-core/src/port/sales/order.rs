@@ -95,18 +95,19 @@ port! {
 }
 
 port! {
-    /// The bills and credit notes of a shop. This trait only reads them; [`OrderRepository`] writes them.
+    /// The bills and credit notes of a shop. This trait only reads them; [`OrderRepository`] writes them. A bill is hidden
+    /// if its [`Audit::deleted_at`](crate::common::Audit::deleted_at) is set, which is that of its order.
     ///
     /// Every method fails with `Unavailable` if the database cannot be reached.
     pub trait BillRepository / ForwardBills(&mut self): Send {
         /// Returns a bill.
-        async fn get(&mut self, id: BillId) -> Result<Option<Bill>>;
+        async fn get(&mut self, id: BillId, deleted: IncludeDeleted) -> Result<Option<Bill>>;
 
         /// Returns the bill with this number.
-        async fn get_by_number(&mut self, number: &str) -> Result<Option<Bill>>;
+        async fn get_by_number(&mut self, number: &str, deleted: IncludeDeleted) -> Result<Option<Bill>>;
 
         /// Returns the bills of an order, and then its credit notes, each by seq.
-        async fn of_order(&mut self, order: OrderId) -> Result<Vec<Bill>>;
+        async fn of_order(&mut self, order: OrderId, deleted: IncludeDeleted) -> Result<Vec<Bill>>;
 
         /// Returns a page of bills.
         async fn list(&mut self, filter: &BillFilter, sort: BillSort, paging: &Paging) -> Result<Page<Bill>>;

@@ -12,7 +12,7 @@ use crate::config::ShopConfig;
 use crate::domain::catalog::product::Product;
 use crate::domain::common::{DeleteMode, ExpectedVersion, IncludeDeleted};
 use crate::domain::platform::outbox::EventKind;
-use crate::domain::sales::bill::{BillFilter, BillKind, BillPatch, BillSort, BillStatus};
+use crate::domain::sales::bill::{BillFilter, BillKind, BillPatch, BillSort, BillStatus, PaymentType};
 use crate::domain::sales::cart::{CartAccess, CartInput, CartLineInput, CartLinePatch, CartToken};
 use crate::domain::sales::customer::Customer;
 use crate::domain::sales::order::explain::{AmountName, ExplainedKind};
@@ -46,6 +46,7 @@ tests! {
         r10_a_deleted_sku_does_not_stop_a_cancel,
         r05_what_was_sold_is_not_removed_for_good,
         r01_edits_of_an_order_name_the_version,
+        r02_the_bills_of_a_deleted_order_are_hidden_as_the_order_is,
         r13_each_change_of_an_order_has_its_event_without_personal_data,
         r17_references_to_what_is_not_there_name_the_field,
         r17_carts_and_orders_refuse_a_sku_alike,
@@ -168,7 +169,7 @@ pub async fn r07_an_order_takes_stock_and_writes_ledger_bill_and_history(f: &Sho
     assert_eq!(order.shipping_address.as_ref().and_then(|a| a.country.as_deref()), Some("GB"));
     assert_eq!((f.on_hand(&pen).await, f.on_hand(&ink).await), (8, 4));
     assert_eq!(f.again(order.id).await, order, "the order must read as it was placed");
-    let bills = f.shop.bills().of_order(order.id).await.unwrap();
+    let bills = f.shop.bills().of_order(order.id, IncludeDeleted::No).await.unwrap();
     assert_eq!((bills.len(), bills[0].totals, bills[0].status), (1, order.totals, BillStatus::Open));
     let (page, _) = f.shop.inventory().movements(pen.skus[0].id, &Paging::first(10)).await.unwrap();
     let taken = &page.items[0];
@@ -354,7 +355,7 @@ pub async fn r09_lines_of_a_pending_order_are_edited_and_stock_follows(f: &ShopF
     assert_eq!(refused["change[0].line_id"], FieldCode::Inconsistent);
     let much = OrderEdit::default().with(LineChange::quantity(order.lines[1].id, 11));
     assert_eq!(code(&orders.edit(order.id, v(3), &much).await), Some(ErrorCode::InsufficientStock));
-    let bills = f.shop.bills().of_order(order.id).await.unwrap();
+    let bills = f.shop.bills().of_order(order.id, IncludeDeleted::No).await.unwrap();
     assert_eq!(bills[0].totals, order.totals, "the bill must follow the lines");
     f.audited().await;
 }
@@ -599,7 +600,7 @@ pub async fn r36_units_are_canceled_with_a_credit_note(f: &ShopFixture) {
     let units = [CancelUnits { line_id: order.lines[0].id, quantity: 1 }];
     let order = orders.cancel_units(order.id, v(1), &units).await.unwrap();
     assert_eq!((order.lines[0].canceled, f.on_hand(&pen).await), (1, 8));
-    let bills = f.shop.bills().of_order(order.id).await.unwrap();
+    let bills = f.shop.bills().of_order(order.id, IncludeDeleted::No).await.unwrap();
     assert_eq!((bills.len(), bills[1].kind, bills[1].corrects), (2, BillKind::CreditNote, Some(bills[0].id)));
     assert_eq!(
         (bills[1].totals.total.to_string(), bills[1].totals.discount.to_string()),
@@ -623,7 +624,7 @@ pub async fn r39_a_paid_bill_is_frozen(f: &ShopFixture) {
     let (pen, ink) = (stocked(f, "Pen", 10).await, stocked(f, "Ink", 10).await);
     let order = f.placed(json!([line(&pen, 2)])).await.unwrap();
     let (orders, bills) = (f.shop.acting_as(me()).orders(), f.shop.acting_as(me()).bills());
-    let bill = bills.of_order(order.id).await.unwrap().remove(0);
+    let bill = bills.of_order(order.id, IncludeDeleted::No).await.unwrap().remove(0);
     let pay = BillPatch { paid: Some(true), ..BillPatch::default() };
     let stale = bills.patch(bill.id, v(7), pay.clone()).await;
     assert_eq!(code(&stale), Some(ErrorCode::VersionConflict));
@@ -639,7 +640,7 @@ pub async fn r39_a_paid_bill_is_frozen(f: &ShopFixture) {
     assert_eq!(code(&bills.patch(bill.id, v(2), discount).await), Some(ErrorCode::BillFrozen));
     let more = OrderEdit::default().line(from::<OrderLineInput>(&line(&ink, 1)));
     let order = orders.edit(order.id, v(2), &more).await.unwrap();
-    let all = bills.of_order(order.id).await.unwrap();
+    let all = bills.of_order(order.id, IncludeDeleted::No).await.unwrap();
     assert_eq!((all.len(), all[1].seq, all[1].totals.total.to_string()), (2, 2, "10.00 USD".to_owned()));
     assert_eq!(order.totals.total.to_string(), "30.00 USD");
     f.audited().await;
@@ -690,19 +691,19 @@ pub async fn r43_numbers_are_unique_and_carry_the_year(f: &ShopFixture) {
 pub async fn r43_a_number_that_a_caller_took_is_skipped(f: &ShopFixture) {
     let pen = stocked(f, "Pen", 100).await;
     let first = f.placed(json!([line(&pen, 1)])).await.unwrap();
-    let bill = f.shop.bills().of_order(first.id).await.unwrap().remove(0);
+    let bill = f.shop.bills().of_order(first.id, IncludeDeleted::No).await.unwrap().remove(0);
     let counter: i64 = bill.number.rsplit('-').next().unwrap().parse().unwrap();
     // A server may skip numbers, so all of the next ones are taken.
     for next in counter + 1..counter + 4 {
         let number = format!("BILL-2026-{next:06}");
         let input = OrderInput { bill_number: Some(number.clone()), ..guest(json!([line(&pen, 1)])) };
         let order = f.shop.orders().place(&input).await.unwrap();
-        assert_eq!(f.shop.bills().of_order(order.id).await.unwrap()[0].number, number);
+        assert_eq!(f.shop.bills().of_order(order.id, IncludeDeleted::No).await.unwrap()[0].number, number);
         let again = f.shop.orders().place(&input).await;
         assert_eq!(code(&again), Some(ErrorCode::Duplicate), "a number must be used once");
     }
     let order = f.placed(json!([line(&pen, 1)])).await.unwrap();
-    let made = f.shop.bills().of_order(order.id).await.unwrap().remove(0).number;
+    let made = f.shop.bills().of_order(order.id, IncludeDeleted::No).await.unwrap().remove(0).number;
     assert!(made > format!("BILL-2026-{:06}", counter + 3), "{made} must come after the numbers that were taken");
     f.audited().await;
 }
@@ -814,10 +815,10 @@ pub async fn lists_of_orders_and_bills_filter_and_page(f: &ShopFixture) {
     let bills = f.shop.bills();
     let (page, total) =
         bills.list(&BillFilter::default(), BillSort::DateDesc, &Paging::Offset { offset: 0, limit: 3 }).await.unwrap();
-    assert_eq!((page.items.len(), total.unwrap().count), (3, 7));
+    assert_eq!((page.items.len(), total.unwrap().count), (3, 6));
     let void = BillFilter { status: Some(BillStatus::Void), ..BillFilter::default() };
     let (page, _) = bills.list(&void, BillSort::DateAsc, &Paging::first(10)).await.unwrap();
-    assert_eq!(page.items.iter().map(|b| b.order_id).collect::<Vec<_>>(), [placed[1].id, placed[2].id]);
+    assert_eq!(page.items.iter().map(|b| b.order_id).collect::<Vec<_>>(), [placed[1].id]);
 }
 
 /// The status moves from pending to in progress to delivered, or to canceled.
@@ -876,6 +877,54 @@ pub async fn an_order_by_code_finds_its_sku(f: &ShopFixture) {
     let line = &order.lines[0];
     assert_eq!((line.sku_id, line.code.as_deref()), (Some(pen.skus[0].id), Some("Pen-Blue")));
     assert_eq!(f.on_hand(&pen).await, 3);
+}
+
+/// Neither a read nor a list shows the bills of a soft-deleted order, unless it asks for them, and no patch finds them.
+pub async fn r02_the_bills_of_a_deleted_order_are_hidden_as_the_order_is(f: &ShopFixture) {
+    use IncludeDeleted::{No, Yes};
+
+    let pen = stocked(f, "Pen", 10).await;
+    let (orders, bills) = (f.shop.acting_as(me()).orders(), f.shop.acting_as(me()).bills());
+    let order = f.placed(json!([line(&pen, 2)])).await.unwrap();
+    let kept = f.placed(json!([line(&pen, 1)])).await.unwrap();
+    let bill = bills.of_order(order.id, No).await.unwrap().remove(0);
+    orders.delete(order.id, v(1)).await.unwrap();
+    let gone = f.again(order.id).await;
+    let hidden = bills.get(bill.id, Yes).await.unwrap();
+    assert_eq!((hidden.status, hidden.audit.deleted_at), (BillStatus::Void, gone.audit.deleted_at));
+    assert!(hidden.audit.version > bill.audit.version, "{hidden:?}");
+    assert_eq!(bills.get_by_number(&bill.number, Yes).await.unwrap(), hidden);
+    assert_eq!(bills.of_order(order.id, Yes).await.unwrap(), std::slice::from_ref(&hidden));
+    let listed = async |include_deleted| {
+        let filter = BillFilter { include_deleted, ..BillFilter::default() };
+        let paging = Paging::Offset { offset: 0, limit: 10 };
+        let (page, total) = bills.list(&filter, BillSort::DateAsc, &paging).await.unwrap();
+        assert_eq!(total.unwrap().count, page.items.len() as u64);
+        page.items.into_iter().map(|b| b.order_id).collect::<BTreeSet<_>>()
+    };
+    assert_eq!(listed(Yes).await, BTreeSet::from([order.id, kept.id]));
+    assert_eq!(listed(No).await, BTreeSet::from([kept.id]));
+
+    let before = f.log().await;
+    let patch = BillPatch { payment_type: crate::common::Patch::Set(PaymentType::Card), ..BillPatch::default() };
+    let refused = [
+        bills.get(bill.id, No).await.map(drop),
+        bills.get_by_number(&bill.number, No).await.map(drop),
+        bills.of_order(order.id, No).await.map(drop),
+        bills.patch(bill.id, v(hidden.audit.version), patch).await.map(drop),
+    ];
+    for result in refused {
+        assert_eq!(code(&result), Some(ErrorCode::NotFound), "{result:?}");
+    }
+    assert_eq!(f.log().await, before, "a refused patch writes nothing");
+    assert_eq!(bills.get(bill.id, Yes).await.unwrap(), hidden);
+    f.audited().await;
+
+    orders.restore(order.id, v(gone.audit.version)).await.unwrap();
+    let shown = bills.get(bill.id, No).await.unwrap();
+    assert_eq!((shown.status, shown.audit.deleted_at), (BillStatus::Void, None));
+    assert_eq!(listed(No).await, BTreeSet::from([order.id, kept.id]));
+    f.audited().await;
 }
 
 /// However often and from wherever a cart is checked out at once, it makes one order, which every caller gets.

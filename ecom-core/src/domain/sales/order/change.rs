@@ -664,17 +664,25 @@ impl OrderRecord {
         Ok(next.step(self, ChangeKind::Canceled, Value::Null, stock, stamp))
     }
 
-    /// Hides the order (R2).
+    /// Hides or shows the order with its bills.
+    fn set_deleted(&mut self, at: Option<Timestamp>) {
+        self.order.audit.deleted_at = at;
+        for bill in &mut self.bills {
+            bill.audit.deleted_at = at;
+        }
+    }
+
+    /// Hides the order with its bills (R2).
     pub(crate) fn delete(&self, stamp: &Stamp<'_>) -> Step {
         let mut next = self.clone();
-        next.order.audit.deleted_at = Some(stamp.now);
+        next.set_deleted(Some(stamp.now));
         next.step(self, ChangeKind::Deleted, Value::Null, Vec::new(), stamp)
     }
 
-    /// Shows a hidden order again (R2).
+    /// Shows a hidden order and its bills again (R2).
     pub(crate) fn restore(&self, stamp: &Stamp<'_>) -> Step {
         let mut next = self.clone();
-        next.order.audit.deleted_at = None;
+        next.set_deleted(None);
         next.step(self, ChangeKind::Restored, Value::Null, Vec::new(), stamp)
     }
 
@@ -797,6 +805,12 @@ impl OrderRecord {
             check(
                 !open || order.status != OrderStatus::Canceled,
                 format!("{name}: open, but the order is canceled (R36)"),
+            );
+        }
+        for bill in &self.bills {
+            check(
+                bill.audit.deleted_at == order.audit.deleted_at,
+                format!("bill {}: not hidden together with its order (R2)", bill.id),
             );
         }
         for note in self.bills.iter().filter(|b| b.kind == BillKind::CreditNote) {

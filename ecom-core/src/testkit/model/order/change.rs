@@ -520,6 +520,7 @@ impl Runner<'_> {
                 kinds.insert(0, ChangeKind::Canceled);
             }
             let mut want = before.clone();
+            want.bills.iter_mut().for_each(|b| b.audit.deleted_at = Some(self.now()));
             self.order_edited(&before, &mut want, &who);
             want.order.audit.deleted_at = Some(self.now());
             self.order_written(None, id, want, &kinds, &restored, &who).await?;
@@ -553,6 +554,7 @@ impl Runner<'_> {
             let before = before.unwrap();
             let mut want = before.clone();
             want.order.audit.deleted_at = None;
+            want.bills.iter_mut().for_each(|b| b.audit.deleted_at = None);
             self.order_edited(&before, &mut want, &who);
             self.order_written(Some(&got), id, want, &[ChangeKind::Restored], &[], &who).await?;
         }
@@ -567,7 +569,8 @@ impl Runner<'_> {
             if self.chance(85) && !own.is_empty() { own } else { self.world.bills().map(|b| b.id).collect() };
         let id = self.some_id(&all, &all);
         let who = self.principal();
-        let before = self.world.orders.rows.values().find(|r| r.bills.iter().any(|b| b.id == id)).cloned();
+        let mut live = self.world.orders.rows.values().filter(|r| r.order.audit.is_live());
+        let before = live.find(|r| r.bills.iter().any(|b| b.id == id)).cloned();
         let bill = before.as_ref().and_then(|r| r.bills.iter().find(|b| b.id == id)).cloned();
         let (read, stale) = self.version(bill.as_ref().map_or(1, |b| b.audit.version));
         let mut patch = BillPatch::default();

@@ -300,16 +300,22 @@ impl Runner<'_> {
         same("a deleted order", &orders.get(id, IncludeDeleted::Yes).await.ok().as_ref(), &deleted.map(|r| &r.order))?;
         same("the record", &orders.record(id).await.ok().as_ref(), &want)?;
         let Some(record) = deleted else {
-            let answer = self.shop.bills().of_order(id).await;
+            let answer = self.shop.bills().of_order(id, IncludeDeleted::Yes).await;
             return self.judge(answer, &[Refusal::Code(ErrorCode::NotFound)]).map(drop);
         };
         let by_number = orders.get_by_number(&record.order.number, IncludeDeleted::No).await;
         same("the order by number", &by_number.ok().as_ref(), &want.map(|r| &r.order))?;
-        same("the bills", &read("the bills", self.shop.bills().of_order(id).await)?, &record.bills)?;
-        for bill in &record.bills {
-            same("the bill", &read("the bill", self.shop.bills().get(bill.id).await)?, bill)?;
-            let by_number = read("the bill", self.shop.bills().get_by_number(&bill.number).await)?;
-            same("the bill by number", &by_number, bill)?;
+        let bills = self.shop.bills();
+        for deleted in [IncludeDeleted::No, IncludeDeleted::Yes] {
+            let is_shown = deleted == IncludeDeleted::Yes || want.is_some();
+            let of_order = bills.of_order(id, deleted).await.ok();
+            same("the bills", &of_order.as_ref(), &is_shown.then_some(&record.bills))?;
+            for bill in &record.bills {
+                let shown = is_shown.then_some(bill);
+                same("the bill", &bills.get(bill.id, deleted).await.ok().as_ref(), &shown)?;
+                let by_number = bills.get_by_number(&bill.number, deleted).await.ok();
+                same("the bill by number", &by_number.as_ref(), &shown)?;
+            }
         }
         Ok(())
     }
@@ -375,7 +381,8 @@ impl Runner<'_> {
     async fn list_bills(&mut self) -> Checked<()> {
         let times: Vec<Timestamp> = self.world.bills().map(|b| b.date).collect();
         let (from, until) = self.some_range(&times);
-        let mut filter = BillFilter { from, until, ..BillFilter::default() };
+        let deleted = if self.chance(30) { IncludeDeleted::Yes } else { IncludeDeleted::No };
+        let mut filter = BillFilter { from, until, include_deleted: deleted, ..BillFilter::default() };
         if self.chance(20) {
             filter.order = Some(self.some_order());
         }
@@ -392,7 +399,8 @@ impl Runner<'_> {
             return self.judge(answer, &[Refusal::field("from")]).map(drop);
         }
         let matches = |b: &&Bill| {
-            filter.order.is_none_or(|o| b.order_id == o)
+            (deleted == IncludeDeleted::Yes || b.audit.is_live())
+                && filter.order.is_none_or(|o| b.order_id == o)
                 && filter.kind.is_none_or(|k| b.kind == k)
                 && filter.status.is_none_or(|s| b.status == s)
                 && from.is_none_or(|t| b.date >= t)

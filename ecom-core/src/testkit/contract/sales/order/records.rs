@@ -430,7 +430,7 @@ pub async fn the_number_of_statements_does_not_depend_on_the_number_of_lines(sto
         uow.orders().versions(&ids).await.unwrap();
         uow.orders().moved(&ids).await.unwrap();
         uow.orders().history(ids[0]).await.unwrap();
-        uow.bills().of_order(ids[0]).await.unwrap();
+        uow.bills().of_order(ids[0], IncludeDeleted::No).await.unwrap();
         uow.bills().list(&BillFilter::default(), BillSort::default(), &all).await.unwrap();
         counts.push(storage.statements());
         let mut after = edited(&env, &records[0]);
