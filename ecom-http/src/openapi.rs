@@ -170,7 +170,7 @@ fn takes_a_key(operation: &mut Operation) {
             answer.headers.insert("Idempotency-Replayed".to_owned(), header.into());
         }
     }
-    let codes = [ErrorCode::StateConflict, ErrorCode::IdempotencyKeyReused];
+    let codes = [ErrorCode::StateConflict, ErrorCode::IdempotencyKeyReused, ErrorCode::IdempotencyAnswerErased];
     let conflicts = codes.map(|code| format!("{}: {}", code.as_str(), code.meaning())).join(" ");
     operation.responses.responses.entry("409".to_owned()).or_insert_with(|| response(&conflicts));
 }

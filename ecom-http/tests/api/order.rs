@@ -479,7 +479,11 @@ async fn r02_a_deleted_order_is_canceled_and_hidden() {
     assert_eq!(shop.stock().await.0, 100);
     let bills = api.get(&format!("{path}/bills?include_deleted=true")).await.ok(200).data();
     let notes: Vec<&Value> = bills.as_array().unwrap().iter().filter(|b| b["kind"] == "credit_note").collect();
-    assert_eq!((notes.len(), &notes[0]["total"], &notes[0]["version"]), (1, &json!("4.00"), &json!(2)), "it was made, and hidden");
+    assert_eq!(
+        (notes.len(), &notes[0]["total"], &notes[0]["version"]),
+        (1, &json!("4.00"), &json!(2)),
+        "it was made, and hidden"
+    );
     assert_eq!(notes[0]["number"], "BILL-2025-000002");
     for hidden in [
         path.clone(),

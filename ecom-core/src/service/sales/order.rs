@@ -320,7 +320,8 @@ impl<'a> OrderService<'a> {
     /// 7396, R1).
     ///
     /// # Errors
-    /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `ORDER_STATUS_CONFLICT`, `Validation`, `Unavailable`.
+    /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `ORDER_STATUS_CONFLICT`, `STATE_CONFLICT` if the personal data
+    /// of the order was erased, `Validation`, `Unavailable`.
     pub async fn patch(&self, id: OrderId, expected: ExpectedVersion, patch: OrderPatch) -> Result<Order> {
         let patch = &patch;
         self.cx
@@ -556,6 +557,7 @@ const fn event_of(kind: ChangeKind) -> EventKind {
         ChangeKind::Canceled => EventKind::OrderCanceled,
         ChangeKind::Deleted => EventKind::OrderDeleted,
         ChangeKind::Restored => EventKind::OrderRestored,
+        ChangeKind::Erased => EventKind::OrderErased,
     }
 }
 

@@ -177,6 +177,10 @@ pub async fn what_a_principal_may_not_do_is_refused_before_anything_happens(f: &
     refused("patch an address", w, addresses.patch(address.id, v(1), from(&json!({ "city": "Rye" }))).await.map(drop));
     refused("delete an address", w, addresses.delete(address.id, v(1)).await);
 
+    let who = without(P::CustomersErase);
+    let customers = f.shop.acting_as(&who).customers();
+    refused("erase a customer", P::CustomersErase, customers.erase(ada.id).await.map(drop));
+
     let who = without(P::ReviewsWrite);
     let reviews = f.shop.acting_as(&who).reviews();
     let w = P::ReviewsWrite;
@@ -303,6 +307,8 @@ pub async fn what_a_principal_may_not_do_is_refused_before_anything_happens(f: &
     refused("create a SKU in", w, shop.skus().create_in(&mut tx, p.id, &input).await.map(drop));
     refused("create a category in", P::CategoriesWrite, shop.categories().create_in(&mut tx, &other).await.map(drop));
     refused("create a customer in", P::CustomersWrite, shop.customers().create_in(&mut tx, &eve).await.map(drop));
+    let erase = shop.customers().erase_in(&mut tx, ada.id).await.map(drop);
+    refused("erase a customer in", P::CustomersErase, erase);
     let delete = shop.addresses().delete_in(&mut tx, address.id, v(1)).await;
     refused("delete an address in", P::CustomersWrite, delete);
     let reviews = shop.reviews();

@@ -523,9 +523,17 @@ impl OrderRecord {
     /// Patches the delivery, the tracking reference or the attributes. Returns `None` if nothing changes.
     ///
     /// # Errors
-    /// `ORDER_STATUS_CONFLICT` if the order is delivered or canceled, `Validation`.
+    /// `ORDER_STATUS_CONFLICT` if the order is delivered or canceled, `STATE_CONFLICT` if its personal data was erased,
+    /// `Validation`.
     pub(crate) fn patch(&self, patch: OrderPatch, stamp: &Stamp<'_>) -> Result<Option<Step>> {
         self.require_open()?;
+        if self.order.erased_at.is_some() {
+            let message = format!(
+                "the personal data of order {} was erased, so its delivery and its attributes do not change any more",
+                self.order.number
+            );
+            return Err(crate::error::Conflict::State { message }.into());
+        }
         let mut next = self.clone();
         patch.onto(&mut next.order)?;
         if next.order == self.order {
@@ -737,7 +745,7 @@ impl OrderRecord {
         Ok(Some(next.step(self, ChangeKind::Billed, json!({"bill_id": id, "paid": pays}), Vec::new(), stamp)))
     }
 
-    /// Returns what is wrong with the record (R18, R27, R35, R39): one text for each finding. The result is empty
+    /// Returns what is wrong with the record (R2, R18, R27, R35, R36, R39, R45): one text for each finding. The result is empty
     /// unless there is a defect or somebody has changed the rows.
     pub(crate) fn findings(&self) -> Vec<String> {
         let mut found = Vec::new();
@@ -823,6 +831,10 @@ impl OrderRecord {
         }
         let sums = Totals::sum(self.real_bills().map(|b| &b.totals), currency);
         check(order.totals == sums, format!("order {}: the bills do not add up to its amounts (R18)", order.id));
+        check(
+            order.erased_at.is_none() || order.is_anonymous(),
+            format!("order {}: erased, but it has personal data (R45)", order.id),
+        );
         let canceled = order.status == OrderStatus::Canceled;
         check(
             canceled == order.canceled_at.is_some(),

@@ -305,6 +305,8 @@ impl Runner<'_> {
                 order.delivery_method == DeliveryMethod::HomeDelivery && order.shipping_address.is_none();
             if !is_open(order.status) {
                 refusals.push(STATUS);
+            } else if order.erased_at.is_some() {
+                refusals.push(Refusal::Code(ErrorCode::StateConflict));
             } else if !bad.is_empty() {
                 refusals.push(Refusal::Fields(bad));
             } else if has_no_address {

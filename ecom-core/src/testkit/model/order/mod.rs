@@ -13,10 +13,10 @@ use super::customer::Walk;
 use super::{Operation, Part, Runner, World};
 use crate::clock::Timestamp;
 use crate::domain::access::principal::Principal;
-use crate::domain::common::{Actor, IncludeDeleted};
+use crate::domain::common::{Actor, Attributes, IncludeDeleted};
 use crate::domain::sales::bill::{Bill, BillFilter, BillKind, BillSort, BillStatus};
 use crate::domain::sales::order::{
-    AdjustmentKind, ChangeKind, DeliveryMethod, Order, OrderAdjustment, OrderFilter, OrderRecord, OrderSort,
+    AdjustmentKind, Buyer, ChangeKind, DeliveryMethod, Order, OrderAdjustment, OrderFilter, OrderRecord, OrderSort,
     OrderStatus,
 };
 use crate::domain::stock::inventory::StockReason;
@@ -287,6 +287,31 @@ impl Runner<'_> {
         let got: Vec<Entry> = rows.iter().map(|c| (c.seq, c.kind, c.from, c.to, c.actor.clone(), c.at)).collect();
         same("the history", &got, &self.world.orders.history[&id])?;
         self.digest_at_end(&rows);
+        Ok(())
+    }
+
+    /// Compares the orders of a customer whose personal data was erased.
+    pub(super) async fn orders_erased(&mut self, customer: CustomerId, who: &Principal) -> Checked<()> {
+        let now = self.now();
+        let of = |r: &&mut OrderRecord| r.order.customer_id == Some(customer) && r.order.erased_at.is_none();
+        let mut ids = Vec::new();
+        for record in self.world.orders.rows.values_mut().filter(of) {
+            let order = &mut record.order;
+            order.buyer = Buyer::default();
+            (order.shipping_address, order.billing_address, order.tracking) = (None, None, None);
+            (order.attributes, order.external) = (Attributes::default(), None);
+            order.lines.iter_mut().for_each(|l| l.attributes = Attributes::default());
+            order.erased_at = Some(now);
+            order.audit.edited(now, who.actor());
+            let status = order.status;
+            let entry = (order.audit.version, ChangeKind::Erased, Some(status), status, who.actor().clone(), now);
+            self.world.orders.history.entry(order.id).or_default().push(entry);
+            ids.push(order.id);
+        }
+        for id in ids {
+            same("the order", &self.stored_order(id).await?, &self.world.orders.rows[&id])?;
+            self.compare_history(id).await?;
+        }
         Ok(())
     }
 
