@@ -382,6 +382,15 @@ pub enum PlatformConflict {
         /// The key, as the caller sent it.
         key: String,
     },
+    /// The same call has run before, and its answer was erased together with the personal data of a customer (R45).
+    #[error(
+        "the request with the idempotency key `{key}` has run before, and its response was erased together with the \
+         personal data of a customer"
+    )]
+    AnswerErased {
+        /// The key, as the caller sent it.
+        key: String,
+    },
 }
 
 impl CatalogConflict {
@@ -463,12 +472,15 @@ impl PlatformConflict {
     const fn code(&self) -> ErrorCode {
         match self {
             Self::KeyReused { .. } => ErrorCode::IdempotencyKeyReused,
+            Self::AnswerErased { .. } => ErrorCode::IdempotencyAnswerErased,
         }
     }
 
     fn details(&self) -> Vec<Value> {
         match self {
-            Self::KeyReused { key } => vec![json!({"field": "Idempotency-Key", "key": key})],
+            Self::KeyReused { key } | Self::AnswerErased { key } => {
+                vec![json!({"field": "Idempotency-Key", "key": key})]
+            }
         }
     }
 }
@@ -654,6 +666,8 @@ error_codes! {
         "The product has several SKUs, so a flat field is ambiguous: set it in `skus` or on a SKU.";
     IdempotencyKeyReused = "IDEMPOTENCY_KEY_REUSED",
         "An earlier request with this `Idempotency-Key` was another one: repeat that one, or send a new key.";
+    IdempotencyAnswerErased = "IDEMPOTENCY_ANSWER_ERASED",
+        "The request with this `Idempotency-Key` has run, and its response was erased with the data of a customer.";
     CurrencyMismatch = "CURRENCY_MISMATCH",
         "The amount is not in the currency of the shop: send all amounts in that currency.";
     StateConflict = "STATE_CONFLICT",
@@ -825,6 +839,7 @@ mod tests {
             StockConflict::NotTracked { sku_id: id }.into(),
             CatalogConflict::FlatWrite { product: id, skus: 2, field: "price" }.into(),
             PlatformConflict::KeyReused { key: "k-1".to_owned() }.into(),
+            PlatformConflict::AnswerErased { key: "k-1".to_owned() }.into(),
             Conflict::CurrencyMismatch { expected: "USD".to_owned(), found: "JPY".to_owned() },
             Conflict::State { message: "it is not deleted".to_owned() },
         ] {

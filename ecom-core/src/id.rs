@@ -167,6 +167,8 @@ event_kinds! {
     /// A customer was permanently deleted, together with its addresses and carts. Its reviews remain, without a
     /// customer.
     CustomerPurged = "customer.purged" of Customer;
+    /// The personal data of a customer was erased. Its addresses and carts were permanently deleted.
+    CustomerErased = "customer.erased" of Customer;
     /// An address was added to a customer.
     AddressCreated = "address.created" of Address;
     /// An address was edited.
@@ -197,6 +199,8 @@ event_kinds! {
     OrderDeleted = "order.deleted" of Order;
     /// A soft-deleted order was restored.
     OrderRestored = "order.restored" of Order;
+    /// The personal data of an order was erased, together with that of its customer.
+    OrderErased = "order.erased" of Order;
     /// A bill of an order was paid.
     OrderPaid = "order.paid" of Order;
 }

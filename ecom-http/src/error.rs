@@ -44,6 +44,7 @@ pub(crate) const fn status_of(code: ErrorCode) -> StatusCode {
         | ErrorCode::BillFrozen
         | ErrorCode::FlatWriteRefused
         | ErrorCode::IdempotencyKeyReused
+        | ErrorCode::IdempotencyAnswerErased
         | ErrorCode::CurrencyMismatch
         | ErrorCode::CartExpired
         | ErrorCode::CartOrdered

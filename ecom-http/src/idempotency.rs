@@ -11,6 +11,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
+use ecom_core::id::CustomerId;
 use ecom_core::platform::{IdempotencyKey, KeyedCall, Once, RequestHash, StoredAnswer};
 use ecom_core::{Error, ErrorCode, FieldCode, Tx};
 use futures::future::{BoxFuture, FutureExt as _};
@@ -20,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::app::App;
 use crate::error::{ApiError, ApiResult};
 use crate::extract::{Received, RequestTarget, X_CART_TOKEN, receive};
-use crate::resource::{Reply, principal};
+use crate::resource::{About, Reply, principal};
 
 /// The header with the key.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -169,6 +170,7 @@ struct Answer {
     status: StatusCode,
     headers: HeaderMap,
     body: Bytes,
+    about: Option<CustomerId>,
 }
 
 /// The first line of a stored response.
@@ -187,7 +189,8 @@ impl Answer {
         let (parts, body) = response.into_parts();
         let body = body.collect().now_or_never().ok_or(Error::Internal { context: STORING, source: None })?;
         let body = body.map_err(|e| Error::internal(STORING, e))?.to_bytes();
-        Ok(Self { status: parts.status, headers: parts.headers, body })
+        let about = parts.extensions.get().map(|About(customer)| *customer);
+        Ok(Self { status: parts.status, headers: parts.headers, body, about })
     }
 
     fn stored(&self) -> Result<StoredAnswer, Error> {
@@ -201,7 +204,7 @@ impl Answer {
         bytes.reserve(1 + self.body.len());
         bytes.push(b'\n');
         bytes.extend_from_slice(&self.body);
-        Ok(StoredAnswer::new(bytes))
+        Ok(StoredAnswer::new(bytes).about(self.about))
     }
 
     fn read(stored: &StoredAnswer) -> Result<Self, Error> {
@@ -215,7 +218,7 @@ impl Answer {
             headers.append(name, HeaderValue::try_from(value).map_err(|e| Error::internal(READING, e))?);
         }
         let status = StatusCode::from_u16(head.status).map_err(|e| Error::internal(READING, e))?;
-        Ok(Self { status, headers, body: Bytes::copy_from_slice(body) })
+        Ok(Self { status, headers, body: Bytes::copy_from_slice(body), about: stored.customer() })
     }
 
     fn response(self) -> Response {

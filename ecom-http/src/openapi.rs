@@ -1,6 +1,6 @@
 //! The OpenAPI document: the documentation of the handlers, and the parts that all operations share.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 
 use ecom_core::ErrorCode;
@@ -11,7 +11,7 @@ use utoipa::openapi::path::{Operation, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::{AnyOfBuilder, ArrayItems, ObjectBuilder, OneOfBuilder, Type};
 use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{
-    ContentBuilder, OpenApi as Document, Ref, RefOr, Required, Response, ResponseBuilder, Schema, Server,
+    Content, ContentBuilder, OpenApi as Document, Ref, RefOr, Required, Response, ResponseBuilder, Schema, Server,
 };
 
 use crate::app::HttpConfig;
@@ -92,6 +92,7 @@ fn complete(document: &mut Document, config: &HttpConfig) {
     use ErrorCode as C;
     inline_patches(document);
     allow_picks(document);
+    describe_creations(document);
     let all = [C::BadRequest, C::UriTooLong, C::Validation, C::HeadersTooLarge, C::Internal, C::Unavailable];
     let with_body = [C::RequestTimeout, C::PayloadTooLarge, C::UnsupportedMediaType];
     for (path, item) in &mut document.paths.paths {
@@ -169,7 +170,7 @@ fn takes_a_key(operation: &mut Operation) {
             answer.headers.insert("Idempotency-Replayed".to_owned(), header.into());
         }
     }
-    let codes = [ErrorCode::StateConflict, ErrorCode::IdempotencyKeyReused];
+    let codes = [ErrorCode::StateConflict, ErrorCode::IdempotencyKeyReused, ErrorCode::IdempotencyAnswerErased];
     let conflicts = codes.map(|code| format!("{}: {}", code.as_str(), code.meaning())).join(" ");
     operation.responses.responses.entry("409".to_owned()).or_insert_with(|| response(&conflicts));
 }
@@ -276,6 +277,42 @@ fn allow_picks(document: &mut Document) {
             content.schema = Some(Schema::AnyOf(either.build()).into());
             components.schemas.insert(picked, partial.into());
         }
+    }
+}
+
+/// Returns the reference to the schema of the body of an operation.
+fn body_of(operation: &mut Option<Operation>) -> Option<&mut Ref> {
+    let RefOr::T(body) = operation.as_mut()?.request_body.as_mut()? else { return None };
+    match body.content.values_mut().next()? {
+        RefOr::T(Content { schema: Some(RefOr::Ref(schema)), .. }) => Some(schema),
+        _ => None,
+    }
+}
+
+/// Describes the bodies of requests that create a resource without the field `version`, which such requests refuse. Their
+/// type is that of the replacement (PUT) of the resource, in which the field names the version that the client read.
+fn describe_creations(document: &mut Document) {
+    const OF_CREATIONS: &str = " Ignored on create.";
+    let Some(components) = &mut document.components else { return };
+    let items = &mut document.paths.paths;
+    let replaced = items.values_mut().filter_map(|item| body_of(&mut item.put).map(|body| body.ref_location.clone()));
+    let replaced: HashSet<String> = replaced.collect();
+    for body in items.values_mut().filter_map(|item| body_of(&mut item.post)) {
+        if !replaced.contains(&body.ref_location) {
+            continue;
+        }
+        let name = body.ref_location.rsplit('/').next().unwrap_or_default().to_owned();
+        let Some(RefOr::T(Schema::Object(replacement))) = components.schemas.get_mut(&name) else { continue };
+        let mut creation = replacement.clone();
+        creation.properties.shift_remove("version");
+        if let Some(RefOr::T(Schema::Object(version))) = replacement.properties.get_mut("version")
+            && let Some(text) = &mut version.description
+        {
+            *text = text.replace(OF_CREATIONS, "");
+        }
+        let name = format!("New_{name}");
+        *body = Ref::from_schema_name(&name);
+        components.schemas.insert(name, Schema::Object(creation).into());
     }
 }
 

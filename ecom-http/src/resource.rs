@@ -19,6 +19,7 @@ use bytes::Bytes;
 use ecom_core::access::Principal;
 use ecom_core::common::{Cached, ExpectedVersion, Lookup};
 use ecom_core::config::ShopConfig;
+use ecom_core::id::CustomerId;
 use ecom_core::money::Currency;
 use ecom_core::paging::{Page, Total};
 use ecom_core::{ActingShop, Error, FieldCode, ValidationErrors};
@@ -52,7 +53,16 @@ pub(crate) trait Resource: Shown {
 
     /// Returns the id, the version and the revision of the resource.
     fn stamp(&self) -> Stamp;
+
+    /// Returns the customer whose personal data the representation contains.
+    fn customer(&self) -> Option<CustomerId> {
+        None
+    }
 }
+
+/// The customer whose personal data a response contains, as an extension of the response.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct About(pub CustomerId);
 
 /// The format of a representation.
 #[derive(Debug)]
@@ -177,7 +187,11 @@ impl Reply {
     /// Returns the response of a read that shared caches must not store, such as that of a soft-deleted row.
     pub(crate) fn private<R: Resource>(&self, resource: &R, format: &Format) -> ApiResult {
         let response = self.document(StatusCode::OK, resource, format)?;
-        Ok(private(response, Some(resource.stamp().tag(&format.variant()))))
+        let mut response = private(response, Some(resource.stamp().tag(&format.variant())));
+        if let Some(customer) = resource.customer() {
+            response.extensions_mut().insert(About(customer));
+        }
+        Ok(response)
     }
 
     /// Returns the response of a read, which is 304 if the client already has the document. `hit` is whether the value

@@ -258,6 +258,7 @@ impl Env {
             telephone: None,
             attributes: Attributes::default(),
             external: None,
+            erased_at: None,
             audit: self.audit(),
         }
     }

@@ -235,6 +235,23 @@ impl Received for VersionBody {
     }
 }
 
+/// An empty body, or an empty JSON object.
+pub(crate) struct NoBody;
+
+impl Received for NoBody {
+    fn absent() -> Option<Self> {
+        Some(Self)
+    }
+
+    fn parse(bytes: &[u8]) -> ApiResult<Self> {
+        #[derive(serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Empty {}
+
+        Json::parse(bytes).map(|Json(Empty {})| Self)
+    }
+}
+
 /// A JSON body as [`Json`], or the default value if the body is empty.
 pub(crate) struct OptionalJson<T>(pub T);
 

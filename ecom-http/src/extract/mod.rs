@@ -11,7 +11,7 @@ mod query;
 mod target;
 mod version;
 
-pub(crate) use body::{Json, OptionalJson, Received, VersionBody, receive, unversioned};
+pub(crate) use body::{Json, NoBody, OptionalJson, Received, VersionBody, receive, unversioned};
 pub(crate) use cart::{CartKey, X_CART_TOKEN};
 pub(crate) use filter::{moment, present, prices, word};
 

@@ -98,6 +98,30 @@ async fn r39_a_bill_is_edited_until_it_is_paid() {
 }
 
 #[tokio::test]
+async fn r02_the_bills_of_a_deleted_order_are_shown_on_demand() {
+    let shop = Shop::new().await;
+    let api = &shop.api;
+    let order = shop.place(pens(&shop, 2)).await;
+    let bill = shop.bills(&order).await.remove(0);
+    assert_eq!(bill["deleted_at"], Value::Null);
+    let path = format!("/bills/{}", id(&bill));
+    api.call("DELETE", &format!("{API}/orders/{}?version=1", id(&order)), &[], None).await.ok(204);
+    let number = format!("/bills/{}", bill["number"].as_str().unwrap());
+    let of_order = ["bill", "bills"].map(|part| format!("/orders/{}/{part}", id(&order)));
+    for path in [&path, &number, &of_order[0], &of_order[1]] {
+        kept_private(api.get(path).await.refused(404, "NOT_FOUND", ""));
+        let shown = kept_private(api.get(&format!("{path}?include_deleted=true")).await.ok(200)).data();
+        let shown = if shown.is_array() { shown[0].clone() } else { shown };
+        assert_eq!((&shown["id"], &shown["status"]), (&bill["id"], &json!("void")), "{path}");
+        assert!(shown["deleted_at"].is_string(), "{path}: {shown}");
+    }
+    let body = json!({"payment_type": "card", "version": 3});
+    api.write("PATCH", &path, body).await.refused(404, "NOT_FOUND", "");
+    assert_eq!(column(&api.get("/bills").await.ok(200), "id"), [""; 0]);
+    assert_eq!(column(&api.get("/bills?include_deleted=true").await.ok(200), "id"), [id(&bill)]);
+}
+
+#[tokio::test]
 async fn bills_are_listed_by_every_filter_and_by_page_and_cursor() {
     let shop = Shop::new().await;
     let api = &shop.api;

@@ -53,6 +53,55 @@ async fn a_customer_and_an_address_read_as_their_golden_documents() {
 }
 
 #[tokio::test]
+async fn r45_a_customer_is_erased_with_its_orders() {
+    use ecom_core::access::{Permission, Principal};
+
+    let api = Api::new().await;
+    let mut body = ada();
+    body["source"] = json!("crm");
+    body["external_id"] = json!("7");
+    let c = api.write("POST", "/customers", body).await.ok(201).data();
+    api.address(&c, lane()).await;
+    let path = format!("/customers/{}", id(&c));
+    let order = json!({"customer_id": id(&c), "delivery_method": "home_delivery", "shipping_address": lane()});
+    let order = api.write("POST", "/orders", order).await.ok(201).data();
+    let url = format!("{API}{path}/erase");
+    let erase = async || kept_private(api.call("POST", &url, &[], None).await.ok(200));
+    api.write("POST", &format!("{path}/erase"), json!({"version": 1})).await.refused(400, "BAD_REQUEST", "version");
+    let unknown = format!("{API}/customers/{NOBODY}/erase");
+    api.call("POST", &unknown, &[], None).await.refused(404, "NOT_FOUND", "");
+
+    let erased = erase().await;
+    assert_eq!(erased.header("etag"), format!("\"2.2-{}\"", id(&c).replace('-', "")));
+    let data = erased.data();
+    let fields = ["first_name", "last_name", "email", "telephone", "source", "external_id", "version"];
+    let email = format!("{}@erased.invalid", id(&c));
+    let expected = [json!("erased"), json!("erased"), json!(email), Value::Null, Value::Null, Value::Null, json!(2)];
+    assert_eq!(fields.map(|name| data[name].clone()), expected);
+    assert!(data["erased_at"].is_string() && data["deleted_at"] == data["erased_at"], "{data}");
+    assert_eq!(erase().await.json(), erased.json(), "a repetition changes nothing");
+    api.get(&path).await.refused(404, "NOT_FOUND", "");
+    assert_eq!(api.get(&format!("{path}?include_deleted=true")).await.ok(200).json(), erased.json());
+    api.write("POST", &format!("{path}/restore"), json!({"version": 2})).await.refused(409, "STATE_CONFLICT", "id");
+    assert_eq!(api.people().await.1["data"], json!([]));
+
+    let shown = api.get(&format!("/orders/{}", id(&order))).await.ok(200).data();
+    let nobody = json!({"first_name": null, "last_name": null, "email": null, "telephone": null});
+    assert_eq!((&shown["customer"], &shown["shipping_address"]), (&nobody, &Value::Null));
+    assert_eq!((&shown["number"], &shown["total"], &shown["version"]), (&order["number"], &order["total"], &json!(2)));
+    assert_eq!(shown["erased_at"], data["erased_at"]);
+    let patch = json!({"tracking": "1Z", "version": 2});
+    api.write("PATCH", &format!("/orders/{}", id(&order)), patch).await.refused(409, "STATE_CONFLICT", "id");
+
+    let clerk = Principal::new("clerk", Permission::ALL.iter().copied().filter(|p| *p != Permission::CustomersErase));
+    let api = Api::with(ecom_http::HttpConfig::default().anonymous(clerk)).await;
+    let c = api.customer("Ada", "Lovelace", "ada@example.com").await;
+    let url = format!("{API}/customers/{}/erase", id(&c));
+    let refused = api.call("POST", &url, &[], None).await.refused(403, "FORBIDDEN", "");
+    assert!(String::from_utf8_lossy(&refused.bytes).contains("customers:erase"));
+}
+
+#[tokio::test]
 async fn every_field_can_be_picked_and_each_choice_has_a_tag() {
     let api = Api::new().await;
     let c = api.customer("Ada", "Lovelace", "ada@example.com").await;

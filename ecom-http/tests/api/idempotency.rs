@@ -139,6 +139,11 @@ async fn r12_every_kind_of_post_is_answered_once() {
     deleted(&api, &format!("/orders/{}", id(&empty)), 1).await;
     twice(&api, &format!("/orders/{}/restore?version=3", id(&empty)), 200, Value::Null).await;
 
+    kind("/customers/{id}/erase");
+    assert!(
+        twice(&api, &format!("/customers/{}/erase", id(&customer)), 200, Value::Null).await["erased_at"].is_string()
+    );
+
     // No POST is missing above, and each documents the header. An audit changes nothing.
     let document = api.call("GET", "/openapi.json", &[], None).await.ok(200).json();
     let mut posts: Vec<String> = Vec::new();
@@ -155,6 +160,59 @@ async fn r12_every_kind_of_post_is_answered_once() {
     posts.sort();
     kinds.sort();
     assert_eq!(posts, kinds);
+}
+
+#[tokio::test]
+async fn r45_stored_responses_about_an_erased_customer_are_gone() {
+    let api = Api::new().await;
+    let pen = api.product(json!({"title": "Pen", "price": 2, "stock": 20})).await;
+    let line = json!({"sku_id": id(&pen["skus"][0]), "quantity": 1, "unit_price": 2});
+    let ada = json!({"first_name": "Ada", "last_name": "Lovelace", "email": "ada@example.com"});
+    let customer = post(&api, "/customers", "k", &ada).await.ok(201).data();
+    let of_ada = format!("/customers/{}", id(&customer));
+    let order = json!({"customer_id": id(&customer), "delivery_method": "on_hand", "lines": [line]});
+    let placed = post(&api, "/orders", "k", &order).await.ok(201).data();
+    let guest = json!({"customer": ada, "delivery_method": "on_hand", "lines": [line]});
+    let cart = json!({"customer_id": id(&customer), "email": "ada@example.com", "lines": [line]});
+    let made = post(&api, "/carts", "k", &cart).await.ok(201).data();
+    let keyed = [
+        ("/customers".to_owned(), ada.clone()),
+        ("/orders".to_owned(), order),
+        (format!("/orders/{}/start", id(&placed)), Value::Null),
+        (format!("{of_ada}/addresses"), json!({"street": "Ockham Lane", "city": "London"})),
+        ("/carts".to_owned(), cart),
+        (format!("/carts/{}/lines", id(&made)), line.clone()),
+        (format!("/carts/{}/checkout", id(&made)), json!({"delivery_method": "on_hand"})),
+    ];
+    for (path, body) in &keyed {
+        post(&api, path, "k", body).await.ok(if path.ends_with("start") || path.ends_with("lines") {
+            200
+        } else {
+            201
+        });
+    }
+    let others = [("/products", lamp(), "p"), ("/orders", guest, "g")];
+    for (path, body, key) in &others {
+        post(&api, path, key, body).await.ok(201);
+    }
+    let erased = post(&api, &format!("{of_ada}/erase"), "k", &Value::Null).await.ok(200);
+    let before = api.everything().await;
+    for (path, body) in &keyed {
+        let refused = post(&api, path, "k", body).await.refused(409, "IDEMPOTENCY_ANSWER_ERASED", "Idempotency-Key");
+        assert!(!String::from_utf8_lossy(&refused.bytes).contains("Lovelace"), "{path}");
+    }
+    for (path, body, key) in &others {
+        let again = post(&api, path, key, body).await.ok(201);
+        assert_eq!(again.header("idempotency-replayed"), "true", "{path}: the responses of others stay");
+    }
+    let again = post(&api, &format!("{of_ada}/erase"), "k", &Value::Null).await.ok(200);
+    assert_eq!((again.header("idempotency-replayed"), again.json()), ("true", erased.json()));
+    // Later responses about the order have nothing personal, and are stored as others.
+    let deliver = format!("/orders/{}/deliver", id(&placed));
+    post(&api, &deliver, "k", &Value::Null).await.ok(200);
+    api.call("POST", &format!("{API}{of_ada}/erase"), &[], None).await.ok(200);
+    assert_eq!(post(&api, &deliver, "k", &Value::Null).await.ok(200).header("idempotency-replayed"), "true");
+    assert_ne!(api.everything().await, before);
 }
 
 #[tokio::test]

@@ -139,7 +139,7 @@ impl Api {
             "/categories?include_deleted=true",
             "/customers?include_deleted=true",
             "/orders?include_deleted=true&per_page=100",
-            "/bills?per_page=100",
+            "/bills?include_deleted=true&per_page=100",
         ] {
             all.push_str(&String::from_utf8(self.get(path).await.ok(200).bytes).unwrap());
         }

@@ -45,6 +45,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     migration!(3, "0003_orders"),
     migration!(4, "0004_reviews"),
     migration!(5, "0005_idempotency"),
+    migration!(6, "0006_sales"),
 ];
 
 /// Every table that has unique indexes over live rows. If an index refuses a row, its table determines the `DUPLICATE`

@@ -247,7 +247,7 @@ async fn every_list_of_bills_walks_an_index_and_sorts_nothing() -> TestResult {
             for status in [None, Some(BillStatus::Open)] {
                 for order in [None, Some(records[3].order.id)] {
                     for (from, until) in [(None, None), (Some(date), None), (Some(date), Some(date))] {
-                        let filter = BillFilter { order, kind, status, from, until };
+                        let filter = BillFilter { order, kind, status, from, until, ..BillFilter::default() };
                         let key = SortKey::Int(date.timestamp_micros());
                         let after = Some(Keyset { sort: sort.as_str().to_owned(), key, id: records[20].bills[0].id.0 });
                         for paging in [

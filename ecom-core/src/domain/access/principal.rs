@@ -45,6 +45,8 @@ permissions! {
     CustomersRead = "customers:read";
     /// Create, edit, delete and restore customers and their addresses.
     CustomersWrite = "customers:write";
+    /// Erase the personal data of customers and of their orders.
+    CustomersErase = "customers:erase";
     /// Read orders and their histories.
     OrdersRead = "orders:read";
     /// Place, edit, start, deliver, cancel, delete and restore orders.

@@ -8,6 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::domain::access::principal::Principal;
 use crate::error::{Error, FieldCode, Result, ValidationErrors};
+use crate::id::CustomerId;
 
 /// The field that errors of a key name: the header of the HTTP API.
 const FIELD: &str = "Idempotency-Key";
@@ -131,9 +132,13 @@ impl fmt::Debug for RequestHash {
 
 /// The answer of a call, as it is stored with its key: bytes that the library does not interpret.
 ///
-/// The database stores them in clear. An answer that contains a secret must not be stored.
+/// The database stores them in clear. An answer that contains a secret must not be stored. If an answer contains personal
+/// data of a customer, [`StoredAnswer::about`] names the customer, so that an erasure (R45) finds it.
 #[derive(Clone, PartialEq, Eq)]
-pub struct StoredAnswer(Vec<u8>);
+pub struct StoredAnswer {
+    bytes: Vec<u8>,
+    about: Option<CustomerId>,
+}
 
 impl StoredAnswer {
     /// The maximum length in bytes.
@@ -141,7 +146,20 @@ impl StoredAnswer {
 
     /// Returns an answer with these bytes.
     pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
-        Self(bytes.into())
+        Self { bytes: bytes.into(), about: None }
+    }
+
+    /// Names the customer whose personal data the answer contains. The erasure of the customer removes the answer, and a
+    /// repetition of the call then fails with `IDEMPOTENCY_ANSWER_ERASED`.
+    #[must_use]
+    pub fn about(mut self, customer: Option<CustomerId>) -> Self {
+        self.about = customer;
+        self
+    }
+
+    /// Returns the customer whose personal data the answer contains.
+    pub const fn customer(&self) -> Option<CustomerId> {
+        self.about
     }
 
     /// Returns a value as an answer, in the form of its JSON.
@@ -149,7 +167,7 @@ impl StoredAnswer {
     /// # Errors
     /// `Internal` if it cannot be serialized.
     pub fn json<T: Serialize + ?Sized>(value: &T) -> Result<Self> {
-        serde_json::to_vec(value).map(Self).map_err(|e| Error::internal("storing an answer", e))
+        serde_json::to_vec(value).map(Self::new).map_err(|e| Error::internal("storing an answer", e))
     }
 
     /// Reads the value of [`StoredAnswer::json`].
@@ -157,7 +175,7 @@ impl StoredAnswer {
     /// # Errors
     /// `Internal` if the answer is not the JSON of such a value.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T> {
-        serde_json::from_slice(&self.0).map_err(|e| Error::internal("reading a stored answer", e))
+        serde_json::from_slice(&self.bytes).map_err(|e| Error::internal("reading a stored answer", e))
     }
 
     /// Refuses an answer that is too long to be stored on every database.
@@ -165,7 +183,7 @@ impl StoredAnswer {
     /// # Errors
     /// `Validation` on field `answer`.
     pub(crate) fn check(&self) -> Result<()> {
-        if self.0.len() <= Self::MAX {
+        if self.bytes.len() <= Self::MAX {
             return Ok(());
         }
         let message = format!("must have at most {} bytes to be stored with an idempotency key", Self::MAX);
@@ -174,19 +192,19 @@ impl StoredAnswer {
 
     /// Returns the bytes.
     pub fn as_bytes(&self) -> &[u8] {
-        &self.0
+        &self.bytes
     }
 
     /// Returns the bytes, owned.
     pub fn into_bytes(self) -> Vec<u8> {
-        self.0
+        self.bytes
     }
 }
 
 impl fmt::Debug for StoredAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Answers can contain personal data, which logs must not show.
-        write!(f, "StoredAnswer({} bytes)", self.0.len())
+        write!(f, "StoredAnswer({} bytes)", self.bytes.len())
     }
 }
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
-use crate::domain::common::{Audit, Patch};
+use crate::domain::common::{Audit, IncludeDeleted, Patch};
 use crate::domain::sales::order::{Totals, check_range};
 use crate::domain::words::words;
 use crate::error::{Result, ValidationErrors};
@@ -45,7 +45,7 @@ words! {
 }
 
 /// A bill or a credit note of an order. It is made with the order and follows its lines until it is paid or one of its
-/// lines has canceled units (R39). It is never removed.
+/// lines has canceled units (R39). It is never removed, and it is hidden while its order is soft-deleted (R2).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bill {
     /// The id of the bill.
@@ -68,7 +68,7 @@ pub struct Bill {
     pub status: BillStatus,
     /// The date of the bill.
     pub date: Timestamp,
-    /// When and by whom the bill was created and edited, and its version.
+    /// When and by whom the bill was created and edited, and its version. It counts as soft-deleted while its order is.
     pub audit: Audit,
 }
 
@@ -85,6 +85,8 @@ pub struct BillFilter {
     pub from: Option<Timestamp>,
     /// The bills before this date.
     pub until: Option<Timestamp>,
+    /// Whether the bills of soft-deleted orders are listed (R2).
+    pub include_deleted: IncludeDeleted,
 }
 
 impl BillFilter {

@@ -5,8 +5,9 @@ use email_address::EmailAddress;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::clock::Timestamp;
 use crate::domain::catalog::category::check_external;
-use crate::domain::common::{Attributes, Audit, ExternalRef, IncludeDeleted, Patch};
+use crate::domain::common::{Actor, Attributes, Audit, ExternalRef, IncludeDeleted, Patch};
 use crate::error::{FieldCode, Result, ValidationErrors};
 use crate::id::{AddressId, CustomerId};
 use crate::text::{check_text, fold_key, is_invisible, trimmed};
@@ -28,6 +29,8 @@ pub struct Customer {
     pub attributes: Attributes,
     /// The record that the customer was imported from.
     pub external: Option<ExternalRef>,
+    /// When the personal data of the customer was erased (R45). Such a customer is soft-deleted for ever.
+    pub erased_at: Option<Timestamp>,
     /// When and by whom the customer was created and edited, and its version.
     pub audit: Audit,
 }
@@ -35,6 +38,28 @@ pub struct Customer {
 impl Customer {
     /// The maximum number of addresses of a customer.
     pub const MAX_ADDRESSES: usize = 100;
+
+    /// The first and the last name of a customer whose personal data was erased.
+    pub const ERASED_NAME: &'static str = "erased";
+
+    /// Returns the customer without personal data (R45): soft-deleted, with [`Customer::ERASED_NAME`] as its names and an
+    /// email that nobody can have, because no domain ends in `.invalid` (RFC 2606).
+    pub(crate) fn erased(&self, now: Timestamp, by: &Actor) -> Self {
+        let mut audit = self.audit.clone();
+        audit.edited(now, by);
+        audit.deleted_at = audit.deleted_at.or(Some(now));
+        Self {
+            id: self.id,
+            first_name: Self::ERASED_NAME.to_owned(),
+            last_name: Self::ERASED_NAME.to_owned(),
+            email: format!("{}@erased.invalid", self.id),
+            telephone: None,
+            attributes: Attributes::default(),
+            external: None,
+            erased_at: Some(now),
+            audit,
+        }
+    }
 }
 
 /// An address of a customer. It is hidden while the customer is soft-deleted, and it is removed permanently together

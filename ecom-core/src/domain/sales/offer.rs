@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::domain::catalog::product::ProductStatus;
+use crate::error::{FieldCode, ValidationErrors};
 use crate::id::{ProductId, SkuId};
 use crate::money::{Money, Percentage};
 
@@ -47,6 +48,28 @@ impl Offer {
     /// active.
     pub fn is_for_sale(&self) -> bool {
         self.live && self.status == ProductStatus::Active
+    }
+
+    /// Returns an offer that was looked up if it can be sold. Otherwise, it adds the error of `field`, which names the SKU
+    /// by `named`. Carts and orders refuse a SKU with the same codes and messages.
+    pub(crate) fn for_sale<'o>(
+        found: Option<&'o Self>,
+        field: String,
+        named: &str,
+        errors: &mut ValidationErrors,
+    ) -> Option<&'o Self> {
+        match found {
+            Some(offer) if offer.is_for_sale() => return Some(offer),
+            Some(offer) if offer.live => {
+                let message = format!("refers to SKU `{named}`, whose product is not for sale");
+                errors.push(field, FieldCode::NotForSale, message);
+            }
+            _ => {
+                let message = format!("refers to SKU `{named}`, which does not exist");
+                errors.push(field, FieldCode::ReferenceNotFound, message);
+            }
+        }
+        None
     }
 
     /// Returns how many pieces can be sold; `None` if the stock is not tracked.

@@ -3,6 +3,7 @@
 use crate::clock::Timestamp;
 use crate::domain::platform::idempotency::{IdempotencyKey, RequestHash, StoredAnswer};
 use crate::error::Result;
+use crate::id::CustomerId;
 
 /// A key that a transaction claims for a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub enum Claimed {
     Answered(StoredAnswer),
     /// Another request has used the key.
     Reused,
+    /// The same request was answered before, and its answer was erased.
+    Erased,
 }
 
 port! {
@@ -54,6 +57,10 @@ port! {
         /// Removes keys that this transaction has claimed and whose requests were refused, so that they are free again
         /// (R42).
         async fn release(&mut self, keys: &[IdempotencyKey]) -> Result<()>;
+
+        /// Removes the stored answers about a customer (R45), and returns how many. Their keys stay: a claim by the same
+        /// request finds [`Claimed::Erased`].
+        async fn erase(&mut self, customer: CustomerId, at: Timestamp) -> Result<u64>;
 
         /// Removes at most `limit` keys that expired before `before`, oldest first. Returns how many.
         async fn sweep(&mut self, before: Timestamp, limit: u32) -> Result<u64>;

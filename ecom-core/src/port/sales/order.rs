@@ -1,10 +1,11 @@
 //! Orders, with their lines, discounts, bills and history.
 
-use crate::domain::common::IncludeDeleted;
+use crate::clock::Timestamp;
+use crate::domain::common::{Actor, IncludeDeleted};
 use crate::domain::sales::bill::{Bill, BillFilter, BillSort};
 use crate::domain::sales::order::{Order, OrderChange, OrderFilter, OrderRecord, OrderSort};
 use crate::error::Result;
-use crate::id::{BillId, CartId, OrderId, OrderLineId};
+use crate::id::{BillId, CartId, CustomerId, OrderId, OrderLineId};
 use crate::paging::{Page, Paging, Total};
 
 /// A kind of document that has numbers of its own (R43).
@@ -74,6 +75,22 @@ port! {
         /// `VERSION_CONFLICT` if the order has another version than `before`, `DUPLICATE` on `bill_number`.
         async fn update(&mut self, before: &OrderRecord, after: &OrderRecord, change: &OrderChange) -> Result<()>;
 
+        /// Erases the personal data of at most `limit` orders of a customer whose data was not erased, in the order of
+        /// their ids, soft-deleted ones included (R45): the buyer, the addresses, the tracking reference, the attributes of
+        /// the order and its lines, the external reference, and the data of the history. Each order is locked (R24), gets
+        /// the time of the erasure, the next version, and an entry of its history of the kind
+        /// [`ChangeKind::Erased`](crate::sales::ChangeKind::Erased). Amounts, numbers, lines and bills stay.
+        ///
+        /// Returns the orders with their new versions: fewer than `limit` if no other one is left. It needs a fixed
+        /// number of statements for 128 orders.
+        async fn erase(
+            &mut self,
+            customer: CustomerId,
+            limit: u32,
+            at: Timestamp,
+            by: &Actor,
+        ) -> Result<Vec<(OrderId, i64)>>;
+
         /// Returns the history of an order, oldest first.
         async fn history(&mut self, id: OrderId) -> Result<Vec<OrderChange>>;
 
@@ -95,18 +112,19 @@ port! {
 }
 
 port! {
-    /// The bills and credit notes of a shop. This trait only reads them; [`OrderRepository`] writes them.
+    /// The bills and credit notes of a shop. This trait only reads them; [`OrderRepository`] writes them. A bill is hidden
+    /// if its [`Audit::deleted_at`](crate::common::Audit::deleted_at) is set, which is that of its order.
     ///
     /// Every method fails with `Unavailable` if the database cannot be reached.
     pub trait BillRepository / ForwardBills(&mut self): Send {
         /// Returns a bill.
-        async fn get(&mut self, id: BillId) -> Result<Option<Bill>>;
+        async fn get(&mut self, id: BillId, deleted: IncludeDeleted) -> Result<Option<Bill>>;
 
         /// Returns the bill with this number.
-        async fn get_by_number(&mut self, number: &str) -> Result<Option<Bill>>;
+        async fn get_by_number(&mut self, number: &str, deleted: IncludeDeleted) -> Result<Option<Bill>>;
 
         /// Returns the bills of an order, and then its credit notes, each by seq.
-        async fn of_order(&mut self, order: OrderId) -> Result<Vec<Bill>>;
+        async fn of_order(&mut self, order: OrderId, deleted: IncludeDeleted) -> Result<Vec<Bill>>;
 
         /// Returns a page of bills.
         async fn list(&mut self, filter: &BillFilter, sort: BillSort, paging: &Paging) -> Result<Page<Bill>>;

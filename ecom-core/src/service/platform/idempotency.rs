@@ -120,8 +120,8 @@ impl<'a> IdempotencyService<'a> {
     /// answer was made for the same principal.
     ///
     /// # Errors
-    /// Those of `call`. `IDEMPOTENCY_KEY_REUSED` if the earlier call had another hash, `Validation` of an answer that
-    /// is too long, `Unavailable`.
+    /// Those of `call`. `IDEMPOTENCY_KEY_REUSED` if the earlier call had another hash, `IDEMPOTENCY_ANSWER_ERASED` if its
+    /// answer was erased (R45), `Validation` of an answer that is too long, `Unavailable`.
     pub async fn run<T, F>(
         &self,
         key: &IdempotencyKey,
@@ -133,18 +133,20 @@ impl<'a> IdempotencyService<'a> {
     {
         let call = &call;
         let ran = self.cx.write(|mut tx| async move {
-            // A key that is reused is no error in here, so that the transaction ends and its connection stays usable.
+            // A key that is reused, or whose answer was erased, is no error in here, so that the transaction ends and
+            // its connection stays usable.
             match self.claim(&mut tx, key, hash).await? {
                 Claimed::New => {
                     let (value, answer, mut tx) = call(tx).await?;
                     self.store_in(&mut tx, key, answer).await?;
-                    Ok((Some(Once::Ran(value)), tx))
+                    Ok((Ok(Once::Ran(value)), tx))
                 }
-                Claimed::Answered(answer) => Ok((Some(Once::Replayed(answer)), tx)),
-                Claimed::Reused => Ok((None, tx)),
+                Claimed::Answered(answer) => Ok((Ok(Once::Replayed(answer)), tx)),
+                Claimed::Reused => Ok((Err(reused(key)), tx)),
+                Claimed::Erased => Ok((Err(erased(key)), tx)),
             }
         });
-        ran.await?.ok_or_else(|| reused(key))
+        ran.await?
     }
 
     /// The first half of [`Self::run`] inside a transaction: claims the key. The transaction should begin with it, so
@@ -153,7 +155,8 @@ impl<'a> IdempotencyService<'a> {
     /// [`Self::store_in`].
     ///
     /// # Errors
-    /// `IDEMPOTENCY_KEY_REUSED` if the earlier call had another hash, `Contention`, `Unavailable`.
+    /// `IDEMPOTENCY_KEY_REUSED` if the earlier call had another hash, `IDEMPOTENCY_ANSWER_ERASED` if its answer was erased
+    /// (R45), `Contention`, `Unavailable`.
     pub async fn claim_in(
         &self,
         tx: &mut Tx<'_>,
@@ -164,6 +167,7 @@ impl<'a> IdempotencyService<'a> {
             Claimed::New => Ok(None),
             Claimed::Answered(answer) => Ok(Some(answer)),
             Claimed::Reused => Err(reused(key)),
+            Claimed::Erased => Err(erased(key)),
         }
     }
 
@@ -192,4 +196,9 @@ fn claim(cx: &Context, key: &IdempotencyKey, hash: RequestHash) -> Claim {
 /// Returns the error for a key that another request has used.
 pub(crate) fn reused(key: &IdempotencyKey) -> Error {
     PlatformConflict::KeyReused { key: key.key().to_owned() }.into()
+}
+
+/// Returns the error for a key whose answer was erased.
+pub(crate) fn erased(key: &IdempotencyKey) -> Error {
+    PlatformConflict::AnswerErased { key: key.key().to_owned() }.into()
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::domain::access::principal::{Permission, Principal};
-use crate::domain::common::ExpectedVersion;
+use crate::domain::common::{ExpectedVersion, IncludeDeleted};
 use crate::domain::sales::bill::{Bill, BillFilter, BillPatch, BillSort};
 use crate::error::{Entity, Error, Result};
 use crate::id::{BillId, OrderId};
@@ -20,9 +20,10 @@ use crate::service::sales::order::OrderService;
 ///
 /// ```
 /// # async fn app(shop: ecom_core::Shop, order: ecom_core::id::OrderId) -> ecom_core::Result<()> {
+/// use ecom_core::common::IncludeDeleted;
 /// use ecom_core::sales::BillPatch;
 ///
-/// let bill = shop.bills().of_order(order).await?.remove(0);
+/// let bill = shop.bills().of_order(order, IncludeDeleted::No).await?.remove(0);
 /// let paid = BillPatch { paid: Some(true), ..BillPatch::default() };
 /// let bill = shop.bills().patch(bill.id, bill.audit.version.into(), paid).await?;
 /// println!("{} over {} is paid", bill.number, bill.totals.total);
@@ -40,33 +41,38 @@ impl<'a> BillService<'a> {
         Self { cx, who }
     }
 
-    /// Returns a bill.
+    /// Returns a bill; one of a soft-deleted order only if `deleted` asks for it (R2).
     ///
     /// # Errors
     /// `NotFound`, `Unavailable`.
-    pub async fn get(&self, id: BillId) -> Result<Bill> {
+    pub async fn get(&self, id: BillId, deleted: IncludeDeleted) -> Result<Bill> {
         self.who.require(Permission::BillsRead)?;
-        let found = self.cx.storage.connect().await?.bills().get(id).await?;
+        self.who.require_shown(deleted)?;
+        let found = self.cx.storage.connect().await?.bills().get(id, deleted).await?;
         found.ok_or_else(|| Error::not_found(Entity::Bill, id))
     }
 
-    /// Returns the bill with a number, such as `BILL-2026-000123`.
+    /// Returns the bill with a number, such as `BILL-2026-000123`; one of a soft-deleted order only if `deleted` asks
+    /// for it (R2).
     ///
     /// # Errors
     /// `NotFound`, `Unavailable`.
-    pub async fn get_by_number(&self, number: &str) -> Result<Bill> {
+    pub async fn get_by_number(&self, number: &str, deleted: IncludeDeleted) -> Result<Bill> {
         self.who.require(Permission::BillsRead)?;
-        let found = self.cx.storage.connect().await?.bills().get_by_number(number).await?;
+        self.who.require_shown(deleted)?;
+        let found = self.cx.storage.connect().await?.bills().get_by_number(number, deleted).await?;
         found.ok_or_else(|| Error::not_found(Entity::Bill, number))
     }
 
-    /// Returns the bills of an order, and then its credit notes, oldest first.
+    /// Returns the bills of an order, and then its credit notes, oldest first; those of a soft-deleted order only if
+    /// `deleted` asks for them (R2).
     ///
     /// # Errors
     /// `NotFound` if there is no such order, `Unavailable`.
-    pub async fn of_order(&self, order: OrderId) -> Result<Vec<Bill>> {
+    pub async fn of_order(&self, order: OrderId, deleted: IncludeDeleted) -> Result<Vec<Bill>> {
         self.who.require(Permission::BillsRead)?;
-        let bills = self.cx.storage.connect().await?.bills().of_order(order).await?;
+        self.who.require_shown(deleted)?;
+        let bills = self.cx.storage.connect().await?.bills().of_order(order, deleted).await?;
         // Every order has a bill.
         if bills.is_empty() { Err(Error::not_found(Entity::Order, order)) } else { Ok(bills) }
     }
@@ -83,6 +89,7 @@ impl<'a> BillService<'a> {
         paging: &Paging,
     ) -> Result<(Page<Bill>, Option<Total>)> {
         self.who.require(Permission::BillsRead)?;
+        self.who.require_shown(filter.include_deleted)?;
         paging.check()?;
         filter.check()?;
         let mut db = self.cx.storage.connect().await?;
@@ -97,8 +104,8 @@ impl<'a> BillService<'a> {
     /// Patches the payment type or the discount of a bill, or records that it was paid (R39).
     ///
     /// # Errors
-    /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `BILL_FROZEN`, `ORDER_STATUS_CONFLICT`, `Validation`,
-    /// `Unavailable`.
+    /// `NotFound`, also if its order is soft-deleted, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `BILL_FROZEN`,
+    /// `ORDER_STATUS_CONFLICT`, `Validation`, `Unavailable`.
     pub async fn patch(&self, id: BillId, expected: ExpectedVersion, patch: BillPatch) -> Result<Bill> {
         let patch = &patch;
         self.cx.write(|mut tx| async move { Ok((self.patch_in(&mut tx, id, expected, patch).await?, tx)) }).await
@@ -122,8 +129,10 @@ impl<'a> BillService<'a> {
         let expected = expected.or_named(patch.version)?;
         let gone = || Error::not_found(Entity::Bill, id);
         tx.started();
-        let order = tx.bills().get(id).await?.ok_or_else(gone)?.order_id;
-        let before = tx.orders().lock(&[order]).await?.pop().ok_or_else(gone)?;
+        let order = tx.bills().get(id, IncludeDeleted::No).await?.ok_or_else(gone)?.order_id;
+        let locked = tx.orders().lock(&[order]).await?.pop();
+        // The order was live before it was locked, and may have been deleted since.
+        let before = locked.filter(|r| r.order.audit.is_live()).ok_or_else(gone)?;
         let bill = before.bills.iter().find(|b| b.id == id).ok_or_else(gone)?.clone();
         expected.check(Entity::Bill, id, bill.audit.version, self.cx.config.last_write_wins)?;
         let orders = OrderService::new(self.cx, self.who);

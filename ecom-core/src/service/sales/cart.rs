@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use crate::clock::Timestamp;
 use crate::domain::access::principal::{Permission, Principal};
-use crate::domain::catalog::product::ProductStatus;
 use crate::domain::common::{Audit, ExpectedVersion, ExternalRef};
 use crate::domain::platform::outbox::EventKind;
 use crate::domain::sales::cart::{
@@ -361,8 +360,9 @@ impl<'a> CartService<'a> {
         let raised = (changed.quantity > old).then_some("quantity");
         if let Some(price) = patch.unit_price {
             let (offers, mut confirmed) = (offers(tx, [changed.sku_id]).await?, Confirmed::default());
-            let sku = for_sale("unit_price", &changed.sku_id.to_string(), offers.get(&changed.sku_id), &mut confirmed);
-            if let Some(offer) = sku {
+            let (offer, key) = (offers.get(&changed.sku_id), changed.sku_id.to_string());
+            let offer = Offer::for_sale(offer, "unit_price".to_owned(), &key, &mut confirmed.errors);
+            if let Some(offer) = offer {
                 self.confirm(offer, price, "unit_price", &mut confirmed);
                 changed.seen_price = offer.unit_price();
             }
@@ -752,7 +752,9 @@ impl<'a> CartService<'a> {
                 (None, code) => ("sku", shown(code.as_deref().unwrap_or_default())),
             };
             let offer = sku_of(input).and_then(|id| offers.get(&id));
-            let Some(offer) = for_sale(&format!("{prefix}{field}"), &key, offer, &mut confirmed) else { continue };
+            let Some(offer) = Offer::for_sale(offer, format!("{prefix}{field}"), &key, &mut confirmed.errors) else {
+                continue;
+            };
             self.confirm(offer, input.unit_price, &format!("{prefix}unit_price"), &mut confirmed);
             lines.push(CartLine {
                 id: CartLineId(self.cx.ids.next()),
@@ -792,19 +794,6 @@ impl Confirmed {
         }
         Err(SalesConflict::PriceMismatch { prices: self.mismatches, shortages: Vec::new() }.into())
     }
-}
-
-/// Returns an offer if it is for sale. Otherwise it adds an error of the field, which names the SKU by `key`.
-fn for_sale<'o>(field: &str, key: &str, offer: Option<&'o Offer>, confirmed: &mut Confirmed) -> Option<&'o Offer> {
-    let message = match offer {
-        Some(offer) if offer.is_for_sale() => return Some(offer),
-        Some(offer) if offer.live && offer.status != ProductStatus::Active => {
-            format!("`{key}` is not for sale, because its product is not active")
-        }
-        _ => format!("`{key}` does not exist"),
-    };
-    confirmed.errors.push(field, FieldCode::ReferenceNotFound, message);
-    None
 }
 
 /// Adds lines to those of a cart. The quantities of equal lines are added, and the line gets the price of the new one.

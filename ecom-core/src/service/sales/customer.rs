@@ -10,12 +10,12 @@ use crate::domain::sales::customer::{
     Address, AddressFilter, AddressInput, AddressPatch, Customer, CustomerFilter, CustomerInput, CustomerPatch,
     CustomerSort,
 };
-use crate::error::{Entity, Error, FieldCode, Result};
+use crate::error::{Conflict, Entity, Error, FieldCode, Result};
 use crate::id::{AddressId, CustomerId};
 use crate::paging::{Page, Paging, Total};
 use crate::port::storage::Repositories as _;
 use crate::service::run::context::Context;
-use crate::service::run::transaction::Tx;
+use crate::service::run::transaction::{Change, Tx};
 
 /// The service of the customers of a shop.
 ///
@@ -115,6 +115,7 @@ impl<'a> CustomerService<'a> {
             email: values.email,
             telephone: values.telephone,
             attributes: values.attributes,
+            erased_at: None,
             audit: Audit::created(self.cx.now(), self.who.actor()),
         }
     }
@@ -251,8 +252,8 @@ impl<'a> CustomerService<'a> {
     /// Restores a soft-deleted customer; its addresses are shown again (R2).
     ///
     /// # Errors
-    /// `NotFound`, `STATE_CONFLICT` if it is not deleted, `DUPLICATE` if its email was taken in between,
-    /// `VERSION_CONFLICT`, `VERSION_REQUIRED`.
+    /// `NotFound`, `STATE_CONFLICT` if it is not deleted, or if its personal data was erased, `DUPLICATE` if its email was
+    /// taken in between, `VERSION_CONFLICT`, `VERSION_REQUIRED`.
     pub async fn restore(&self, id: CustomerId, expected: ExpectedVersion) -> Result<Customer> {
         self.who.require(Permission::CustomersWrite)?;
         self.cx.write(|mut tx| async move { Ok((self.restore_in(&mut tx, id, expected).await?, tx)) }).await
@@ -267,11 +268,94 @@ impl<'a> CustomerService<'a> {
         tx.started();
         let before = self.lock(tx, id, expected, IncludeDeleted::Yes).await?;
         before.audit.check_deleted("customer", id)?;
+        if before.erased_at.is_some() {
+            let message = format!("the personal data of customer {id} was erased, so it cannot be restored");
+            return Err(Conflict::State { message }.into());
+        }
         let mut after = before.clone();
         after.audit.restored(self.cx.now(), self.who.actor());
         tx.customers().update(&before, &after).await?;
         tx.emit(EventKind::CustomerRestored, id, after.audit.version, self.who.actor(), []).await?;
         tx.ended(Ok(after))
+    }
+}
+
+/// How many orders one transaction erases, unless it is that of a host.
+const ERASED_AT_ONCE: u32 = 500;
+
+/// Whether a transaction erases all orders of a customer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Orders {
+    All,
+    Some,
+}
+
+impl CustomerService<'_> {
+    /// Erases the personal data of a customer, live or soft-deleted, and returns the customer as it is then (R45).
+    ///
+    /// The customer is soft-deleted for ever, with [`Customer::ERASED_NAME`] as its names, without attributes and
+    /// external reference, and with an email that nobody can have. Its addresses and carts are removed for good. Its
+    /// orders, soft-deleted ones too, lose the buyer, the addresses, the tracking reference, the attributes, those of
+    /// their lines too, the external reference and the data of their histories, and keep their numbers, lines and
+    /// amounts. They can still be started, delivered, edited and canceled. The answers about the customer that are stored
+    /// with idempotency keys are removed. Its reviews keep their comments and the id of the customer. The actors of rows
+    /// and events stay as they are, and so do orders and carts of guests.
+    ///
+    /// The call needs no version, and a repetition changes nothing. The customer and its first 500 orders are erased in
+    /// one transaction, and further orders in transactions of 500. If the call fails, some of the orders may not be
+    /// erased: repeat it. It requires `customers:erase`.
+    ///
+    /// # Errors
+    /// `NotFound`, `Unavailable`.
+    pub async fn erase(&self, id: CustomerId) -> Result<Customer> {
+        self.who.require(Permission::CustomersErase)?;
+        loop {
+            let some =
+                self.cx.write(|mut tx| async move { Ok((self.erase_some(&mut tx, id, Orders::Some).await?, tx)) });
+            let (customer, left) = some.await?;
+            if !left {
+                return Ok(customer);
+            }
+        }
+    }
+
+    /// [`Self::erase`] inside a transaction, which erases all orders.
+    ///
+    /// # Errors
+    /// As [`Self::erase`], and [`Error::Contention`] if a request about the customer is repeated at the same time.
+    pub async fn erase_in(&self, tx: &mut Tx<'_>, id: CustomerId) -> Result<Customer> {
+        self.who.require(Permission::CustomersErase)?;
+        tx.started();
+        let erased = self.erase_some(tx, id, Orders::All).await.map(|(customer, _)| customer);
+        tx.ended(erased)
+    }
+
+    /// Erases a customer, and orders of it. Returns the customer, and whether orders may be left.
+    async fn erase_some(&self, tx: &mut Tx<'_>, id: CustomerId, orders: Orders) -> Result<(Customer, bool)> {
+        // Keys are locked first (R24).
+        tx.idempotency().erase(id, self.cx.now()).await?;
+        let before = lock(tx, id, IncludeDeleted::Yes).await?;
+        let now = self.cx.now();
+        let customer = if before.erased_at.is_some() {
+            before
+        } else {
+            let after = before.erased(now, self.who.actor());
+            tx.customers().erase(&before, &after).await?;
+            tx.emit(EventKind::CustomerErased, id, after.audit.version, self.who.actor(), []).await?;
+            after
+        };
+        let left = loop {
+            let erased = tx.orders().erase(id, ERASED_AT_ONCE, now, self.who.actor()).await?;
+            let change = |(id, version)| Change::new(EventKind::OrderErased, id, version, self.who.actor());
+            let is_full = erased.len() >= ERASED_AT_ONCE as usize;
+            tx.emit_all(erased.into_iter().map(change).collect()).await?;
+            if !is_full || orders == Orders::Some {
+                break is_full;
+            }
+        };
+        // The answers of transactions that have ended while this one waited for their locks.
+        tx.idempotency().erase(id, now).await?;
+        Ok((customer, left))
     }
 }
 
@@ -286,6 +370,7 @@ pub(crate) fn with_customer_values(before: &Customer, values: CustomerInput) -> 
         telephone: values.telephone,
         attributes: values.attributes,
         external: external.or_else(|| before.external.clone()),
+        erased_at: before.erased_at,
         audit: before.audit.clone(),
     }
 }

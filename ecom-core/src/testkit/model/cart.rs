@@ -72,6 +72,23 @@ impl World {
         }
     }
 
+    /// Removes the carts of a customer, and those that were merged into them.
+    pub(super) fn erase_carts(&mut self, customer: CustomerId) {
+        let rows = &mut self.carts.rows;
+        let mut gone: BTreeSet<CartId> =
+            rows.values().filter(|c| c.customer_id == Some(customer)).map(|c| c.id).collect();
+        loop {
+            let count = gone.len();
+            let merged = rows.values().filter(|c| c.merged_into.is_some_and(|into| gone.contains(&into)));
+            let merged: Vec<CartId> = merged.map(|c| c.id).collect();
+            gone.extend(merged);
+            if gone.len() == count {
+                break;
+            }
+        }
+        rows.retain(|id, _| !gone.contains(id));
+    }
+
     /// Returns the current price of a SKU, and whether it is for sale.
     pub(super) fn offered(&self, id: SkuId) -> Option<(Money, bool)> {
         let sku = self.skus.get(&id)?;

@@ -32,6 +32,7 @@ const OPERATIONS: &[Operation] = &[
     Operation { name: "delete customer", weight: |_| 8, run: |r| Box::pin(r.delete_customer(DeleteMode::Soft)) },
     Operation { name: "force-delete customer", weight: |_| 5, run: |r| Box::pin(r.delete_customer(DeleteMode::Force)) },
     Operation { name: "restore customer", weight: |_| 8, run: |r| Box::pin(r.restore_customer()) },
+    Operation { name: "erase customer", weight: |_| 3, run: |r| Box::pin(r.erase_customer()) },
     Operation { name: "read customer", weight: |_| 5, run: |r| Box::pin(r.read_customer()) },
     Operation { name: "list customers", weight: |_| 12, run: |r| Box::pin(r.list_customers()) },
     Operation { name: "create address", weight: |_| 25, run: |r| Box::pin(r.create_address()) },
@@ -365,6 +366,7 @@ impl Runner<'_> {
                 telephone: None,
                 attributes: Attributes::default(),
                 external: None,
+                erased_at: None,
                 audit: Audit::created(self.now(), who.actor()),
             };
             written(&mut c, &input);
@@ -547,7 +549,7 @@ impl Runner<'_> {
             Some(c) => {
                 let (read, stale) = self.version(c.audit.version);
                 let mut refusals: Vec<Refusal> = stale.into_iter().collect();
-                if c.audit.is_live() {
+                if c.audit.is_live() || c.erased_at.is_some() {
                     refusals.push(Refusal::Code(ErrorCode::StateConflict));
                 } else if refusals.is_empty() {
                     refusals = self.world.customer_conflicts(&c);
@@ -563,6 +565,39 @@ impl Runner<'_> {
             self.customer_and_addresses(id).await?;
         }
         Ok(())
+    }
+
+    async fn erase_customer(&mut self) -> Checked<()> {
+        let id = if self.chance(40) { self.deleted_customer() } else { self.some_customer() };
+        let who = self.principal();
+        let now = self.now();
+        self.begins(id);
+        let is_known = self.world.customers.rows.contains_key(&id);
+        let refusals = if is_known { Vec::new() } else { vec![Refusal::Code(ErrorCode::NotFound)] };
+        let answer = self.shop.acting_as(&who).customers().erase(id).await;
+        let Some(got) = self.judge(answer, &refusals)? else { return Ok(()) };
+        let c = self.world.customers.rows.get_mut(&id).unwrap();
+        if c.erased_at.is_none() {
+            let mut audit = c.audit.clone();
+            audit.edited(now, who.actor());
+            audit.deleted_at = Some(audit.deleted_at.unwrap_or(now));
+            *c = Customer {
+                id,
+                first_name: "erased".to_owned(),
+                last_name: "erased".to_owned(),
+                email: format!("{id}@erased.invalid"),
+                telephone: None,
+                attributes: Attributes::default(),
+                external: None,
+                erased_at: Some(now),
+                audit,
+            };
+        }
+        self.world.customers.addresses.retain(|_, a| a.customer_id != id);
+        self.world.erase_carts(id);
+        self.orders_erased(id, &who).await?;
+        same("the answer", &got, &self.world.customers.rows[&id])?;
+        self.customer_and_addresses(id).await
     }
 
     async fn read_customer(&mut self) -> Checked<()> {

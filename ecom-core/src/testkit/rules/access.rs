@@ -49,7 +49,7 @@ pub async fn what_a_principal_may_not_do_is_refused_before_anything_happens(f: &
     let line = OrderLineInput::new(sku, 1, p.skus[0].price.amount());
     let order = OrderInput::new(ada.id, DeliveryMethod::OnHand).line(line);
     let placed = people.orders().place(&order).await.unwrap();
-    let bill = people.bills().of_order(placed.id).await.unwrap().remove(0);
+    let bill = people.bills().of_order(placed.id, IncludeDeleted::No).await.unwrap().remove(0);
     let before = f.snapshot().await;
 
     let mut needed = HashSet::new();
@@ -127,9 +127,11 @@ pub async fn what_a_principal_may_not_do_is_refused_before_anything_happens(f: &
     let who = without(P::BillsRead);
     let shop = f.shop.acting_as(&who);
     let r = P::BillsRead;
-    refused("read a bill", r, shop.bills().get(bill.id).await.map(drop));
-    refused("read a bill by number", r, shop.bills().get_by_number(&bill.number).await.map(drop));
-    refused("read the bills of an order", r, shop.bills().of_order(placed.id).await.map(drop));
+    refused("read a bill", r, shop.bills().get(bill.id, IncludeDeleted::No).await.map(drop));
+    let by_number = shop.bills().get_by_number(&bill.number, IncludeDeleted::No).await.map(drop);
+    refused("read a bill by number", r, by_number);
+    let of_order = shop.bills().of_order(placed.id, IncludeDeleted::No).await.map(drop);
+    refused("read the bills of an order", r, of_order);
     let list = shop.bills().list(&BillFilter::default(), BillSort::default(), &Paging::first(1)).await.map(drop);
     refused("list bills", r, list);
     refused("read the bills of a record", r, shop.orders().record(placed.id).await.map(drop));
@@ -174,6 +176,10 @@ pub async fn what_a_principal_may_not_do_is_refused_before_anything_happens(f: &
     refused("replace an address", w, addresses.replace(address.id, v(1), &home).await.map(drop));
     refused("patch an address", w, addresses.patch(address.id, v(1), from(&json!({ "city": "Rye" }))).await.map(drop));
     refused("delete an address", w, addresses.delete(address.id, v(1)).await);
+
+    let who = without(P::CustomersErase);
+    let customers = f.shop.acting_as(&who).customers();
+    refused("erase a customer", P::CustomersErase, customers.erase(ada.id).await.map(drop));
 
     let who = without(P::ReviewsWrite);
     let reviews = f.shop.acting_as(&who).reviews();
@@ -271,6 +277,13 @@ pub async fn what_a_principal_may_not_do_is_refused_before_anything_happens(f: &
     refused("read a deleted address", d, shop.addresses().get(address.id, Yes).await.map(drop));
     let filter = AddressFilter { include_deleted: Yes, ..AddressFilter::default() };
     refused("read deleted addresses", d, shop.addresses().list(&filter, &page).await.map(drop));
+    refused("read a bill of a deleted order", d, shop.bills().get(bill.id, Yes).await.map(drop));
+    let by_number = shop.bills().get_by_number(&bill.number, Yes).await.map(drop);
+    refused("read a bill of a deleted order by number", d, by_number);
+    refused("read the bills of a deleted order", d, shop.bills().of_order(placed.id, Yes).await.map(drop));
+    let filter = BillFilter { include_deleted: Yes, ..BillFilter::default() };
+    let list = shop.bills().list(&filter, BillSort::default(), &page).await.map(drop);
+    refused("list the bills of deleted orders", d, list);
     refused("a review of a deleted product", d, shop.reviews().get(review.id, Yes).await.map(drop));
     let filter = ReviewFilter { include_deleted: Yes, ..ReviewFilter::default() };
     let list = shop.reviews().list(&filter, ReviewSort::default(), &page).await.map(drop);
@@ -294,6 +307,8 @@ pub async fn what_a_principal_may_not_do_is_refused_before_anything_happens(f: &
     refused("create a SKU in", w, shop.skus().create_in(&mut tx, p.id, &input).await.map(drop));
     refused("create a category in", P::CategoriesWrite, shop.categories().create_in(&mut tx, &other).await.map(drop));
     refused("create a customer in", P::CustomersWrite, shop.customers().create_in(&mut tx, &eve).await.map(drop));
+    let erase = shop.customers().erase_in(&mut tx, ada.id).await.map(drop);
+    refused("erase a customer in", P::CustomersErase, erase);
     let delete = shop.addresses().delete_in(&mut tx, address.id, v(1)).await;
     refused("delete an address in", P::CustomersWrite, delete);
     let reviews = shop.reviews();

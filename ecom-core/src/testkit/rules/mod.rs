@@ -8,6 +8,7 @@ mod cache;
 mod carts;
 mod consumers;
 mod customers;
+mod erasure;
 mod errors;
 mod idempotency;
 mod imports;
@@ -46,6 +47,7 @@ use crate::domain::common::{DeleteMode, IncludeDeleted, Patch};
 use crate::domain::platform::outbox::{Event, OutboxPosition};
 use crate::domain::sales::cart::{Cart, CartFilter};
 use crate::domain::sales::customer::{Address, AddressFilter, Customer, CustomerFilter, CustomerSort};
+use crate::domain::sales::order::OrderRecord;
 use crate::error::Result;
 use crate::id::{CategoryId, ProductId, SkuId, UuidV7Source};
 use crate::paging::Paging;
@@ -79,6 +81,7 @@ suite! {
         products: __shop_products,
         writes: __shop_writes,
         customers: __shop_customers,
+        erasure: __shop_erasure,
         keyed_orders: __shop_keyed_orders,
         orders: __shop_orders,
         reviews: __shop_reviews,
@@ -266,8 +269,10 @@ impl ShopFixture {
         let all = ReviewFilter { include_deleted: IncludeDeleted::Yes, ..ReviewFilter::default() };
         let reviews = read!(self.storage, reviews.list(&all, ReviewSort::CreatedAsc, &page)).items;
         let carts = read!(self.storage, carts.list(&CartFilter::default(), &page)).items;
+        let ids = read!(self.storage, orders.ids_after(None, 10_000));
+        let orders = read!(self.storage, orders.records(&ids));
         let head = self.head().await;
-        Snapshot { products, skus, movements, categories, customers, addresses, reviews, carts, head }
+        Snapshot { products, skus, movements, categories, customers, addresses, reviews, carts, orders, head }
     }
 
     /// Returns the sorted titles of the products in a list.
@@ -302,5 +307,6 @@ struct Snapshot {
     addresses: Vec<Address>,
     reviews: Vec<Review>,
     carts: Vec<Cart>,
+    orders: Vec<OrderRecord>,
     head: OutboxPosition,
 }

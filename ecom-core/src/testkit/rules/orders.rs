@@ -12,8 +12,8 @@ use crate::config::ShopConfig;
 use crate::domain::catalog::product::Product;
 use crate::domain::common::{DeleteMode, ExpectedVersion, IncludeDeleted};
 use crate::domain::platform::outbox::EventKind;
-use crate::domain::sales::bill::{BillFilter, BillKind, BillPatch, BillSort, BillStatus};
-use crate::domain::sales::cart::{CartAccess, CartInput, CartLineInput, CartToken};
+use crate::domain::sales::bill::{BillFilter, BillKind, BillPatch, BillSort, BillStatus, PaymentType};
+use crate::domain::sales::cart::{CartAccess, CartInput, CartLineInput, CartLinePatch, CartToken};
 use crate::domain::sales::customer::Customer;
 use crate::domain::sales::order::explain::{AmountName, ExplainedKind};
 use crate::domain::sales::order::input::{
@@ -41,12 +41,15 @@ tests! {
         r08_the_price_is_the_current_one_less_the_discount,
         r09_lines_of_a_pending_order_are_edited_and_stock_follows,
         r09_an_order_that_has_started_is_not_edited,
+        r23_a_line_is_raised_although_its_sku_is_no_longer_tracked,
         r10_an_order_canceled_many_times_at_once_restores_stock_once,
         r10_a_deleted_sku_does_not_stop_a_cancel,
         r05_what_was_sold_is_not_removed_for_good,
         r01_edits_of_an_order_name_the_version,
+        r02_the_bills_of_a_deleted_order_are_hidden_as_the_order_is,
         r13_each_change_of_an_order_has_its_event_without_personal_data,
         r17_references_to_what_is_not_there_name_the_field,
+        r17_carts_and_orders_refuse_a_sku_alike,
         r19_an_order_keeps_what_was_sold,
         r36_units_are_canceled_with_a_credit_note,
         r39_a_paid_bill_is_frozen,
@@ -166,7 +169,7 @@ pub async fn r07_an_order_takes_stock_and_writes_ledger_bill_and_history(f: &Sho
     assert_eq!(order.shipping_address.as_ref().and_then(|a| a.country.as_deref()), Some("GB"));
     assert_eq!((f.on_hand(&pen).await, f.on_hand(&ink).await), (8, 4));
     assert_eq!(f.again(order.id).await, order, "the order must read as it was placed");
-    let bills = f.shop.bills().of_order(order.id).await.unwrap();
+    let bills = f.shop.bills().of_order(order.id, IncludeDeleted::No).await.unwrap();
     assert_eq!((bills.len(), bills[0].totals, bills[0].status), (1, order.totals, BillStatus::Open));
     let (page, _) = f.shop.inventory().movements(pen.skus[0].id, &Paging::first(10)).await.unwrap();
     let taken = &page.items[0];
@@ -352,7 +355,7 @@ pub async fn r09_lines_of_a_pending_order_are_edited_and_stock_follows(f: &ShopF
     assert_eq!(refused["change[0].line_id"], FieldCode::Inconsistent);
     let much = OrderEdit::default().with(LineChange::quantity(order.lines[1].id, 11));
     assert_eq!(code(&orders.edit(order.id, v(3), &much).await), Some(ErrorCode::InsufficientStock));
-    let bills = f.shop.bills().of_order(order.id).await.unwrap();
+    let bills = f.shop.bills().of_order(order.id, IncludeDeleted::No).await.unwrap();
     assert_eq!(bills[0].totals, order.totals, "the bill must follow the lines");
     f.audited().await;
 }
@@ -367,6 +370,42 @@ pub async fn r09_an_order_that_has_started_is_not_edited(f: &ShopFixture) {
     let refused = orders.edit(order.id, v(order.audit.version), &edit).await;
     assert_eq!(code(&refused), Some(ErrorCode::OrderStatusConflict));
     assert_eq!(f.on_hand(&pen).await, 8);
+}
+
+/// A SKU that is not tracked is never short. A line that took its stock before accounts for every unit nevertheless, so
+/// the pieces that are missing are booked in first.
+pub async fn r23_a_line_is_raised_although_its_sku_is_no_longer_tracked(f: &ShopFixture) {
+    let pen = stocked(f, "Pen", 5).await;
+    let sku = &pen.skus[0];
+    let order = f.placed(json!([line(&pen, 4)])).await.unwrap();
+    let (orders, skus) = (f.shop.acting_as(me()).orders(), f.shop.acting_as(me()).skus());
+    skus.patch(sku.id, v(sku.audit.version), from(&json!({ "track_stock": false }))).await.unwrap();
+    let taken = async || {
+        let moved = read!(f.storage, orders.moved(&[order.id]));
+        moved.iter().find(|(line, _)| *line == order.lines[0].id).map_or(0, |(_, sum)| -sum)
+    };
+    let mut version = 1;
+    for (quantity, on_hand) in [(5, 0), (8, 0), (7, 1), (9, 0)] {
+        let edit = OrderEdit::default().with(LineChange::quantity(order.lines[0].id, quantity));
+        let edited = orders.edit(order.id, v(version), &edit).await.unwrap();
+        version = edited.audit.version;
+        assert_eq!((edited.lines[0].quantity, f.on_hand(&pen).await), (quantity, on_hand));
+        assert_eq!(taken().await, quantity, "a line accounts for its units");
+        f.audited().await;
+    }
+    let (page, _) = f.shop.inventory().movements(sku.id, &Paging::first(20)).await.unwrap();
+    let booked = page.items.iter().filter(|m| m.reason == StockReason::Adjustment);
+    let booked: Vec<_> = booked.map(|m| (m.delta, m.order_line_id, m.reference.as_deref())).collect();
+    assert_eq!(booked, [(1, None, Some(order.number.as_str())), (3, None, Some(order.number.as_str()))]);
+
+    // A new line of the SKU takes no stock, and a cancellation gives all pieces back that lines have taken.
+    let more = OrderEdit::default().line(from::<OrderLineInput>(&line(&pen, 100)));
+    orders.edit(order.id, v(version), &more).await.unwrap();
+    assert_eq!(f.on_hand(&pen).await, 0);
+    orders.cancel(order.id).await.unwrap();
+    assert_eq!((f.on_hand(&pen).await, taken().await), (9, 0));
+    f.audited().await;
+    assert_eq!(f.shop.inventory().imbalances().await.unwrap(), []);
 }
 
 /// However often and from wherever an order is canceled, its stock is restored once.
@@ -503,6 +542,44 @@ pub async fn r17_references_to_what_is_not_there_name_the_field(f: &ShopFixture)
     assert_eq!(f.on_hand(&pen).await, 10);
 }
 
+/// A SKU that cannot be sold is refused with the same code and the same message by a cart and by an order.
+pub async fn r17_carts_and_orders_refuse_a_sku_alike(f: &ShopFixture) {
+    let draft = f.product(json!({ "title": "Draft", "price": "10", "sku": "D-1", "status": "draft" })).await;
+    let gone = stocked(f, "Gone", 1).await;
+    f.delete(&gone, DeleteMode::Soft).await.unwrap();
+    let lines = json!([
+        line(&draft, 1),
+        { "sku": "d-1", "quantity": 1, "unit_price": "10" },
+        line(&gone, 1),
+        { "sku_id": uuid::Uuid::nil(), "quantity": 1, "unit_price": "1" },
+        { "sku": "no such code", "quantity": 1, "unit_price": "1" },
+    ]);
+    let refused = |error: Error| match error {
+        Error::Validation(errors) => errors.0,
+        other => panic!("the error must be a validation error, but is {other:?}"),
+    };
+    let order = refused(f.placed(lines.clone()).await.unwrap_err());
+    let cart = refused(f.shop.carts().create(&from(&json!({ "lines": lines }))).await.unwrap_err());
+    assert_eq!(cart, order);
+    let codes: Vec<FieldCode> = order.iter().map(|e| e.code).collect();
+    let gone = FieldCode::ReferenceNotFound;
+    assert_eq!(codes, [FieldCode::NotForSale, FieldCode::NotForSale, gone, gone, gone]);
+
+    // The same codes for the price of a line that was in the cart before.
+    let pen = stocked(f, "Pen", 1).await;
+    let made = f.shop.carts().create(&CartInput::default().line(from(&line(&pen, 1)))).await.unwrap();
+    let (id, line, access) = (made.cart.cart.id, made.cart.cart.lines[0].id, CartAccess::Permission);
+    let confirm = CartLinePatch::confirm(pen.skus[0].price);
+    let confirmed = async || {
+        let any = ExpectedVersion::Unspecified;
+        fields(f.shop.carts().change_line(id, &access, any, line, &confirm).await, "confirm")["unit_price"]
+    };
+    let pen = f.patch(&pen, json!({ "status": "archived" })).await.unwrap();
+    assert_eq!(confirmed().await, FieldCode::NotForSale);
+    f.delete(&pen, DeleteMode::Soft).await.unwrap();
+    assert_eq!(confirmed().await, FieldCode::ReferenceNotFound);
+}
+
 /// A later change of the product or the customer does not change an order.
 pub async fn r19_an_order_keeps_what_was_sold(f: &ShopFixture) {
     let pen = stocked(f, "Pen", 10).await;
@@ -523,7 +600,7 @@ pub async fn r36_units_are_canceled_with_a_credit_note(f: &ShopFixture) {
     let units = [CancelUnits { line_id: order.lines[0].id, quantity: 1 }];
     let order = orders.cancel_units(order.id, v(1), &units).await.unwrap();
     assert_eq!((order.lines[0].canceled, f.on_hand(&pen).await), (1, 8));
-    let bills = f.shop.bills().of_order(order.id).await.unwrap();
+    let bills = f.shop.bills().of_order(order.id, IncludeDeleted::No).await.unwrap();
     assert_eq!((bills.len(), bills[1].kind, bills[1].corrects), (2, BillKind::CreditNote, Some(bills[0].id)));
     assert_eq!(
         (bills[1].totals.total.to_string(), bills[1].totals.discount.to_string()),
@@ -547,7 +624,7 @@ pub async fn r39_a_paid_bill_is_frozen(f: &ShopFixture) {
     let (pen, ink) = (stocked(f, "Pen", 10).await, stocked(f, "Ink", 10).await);
     let order = f.placed(json!([line(&pen, 2)])).await.unwrap();
     let (orders, bills) = (f.shop.acting_as(me()).orders(), f.shop.acting_as(me()).bills());
-    let bill = bills.of_order(order.id).await.unwrap().remove(0);
+    let bill = bills.of_order(order.id, IncludeDeleted::No).await.unwrap().remove(0);
     let pay = BillPatch { paid: Some(true), ..BillPatch::default() };
     let stale = bills.patch(bill.id, v(7), pay.clone()).await;
     assert_eq!(code(&stale), Some(ErrorCode::VersionConflict));
@@ -563,7 +640,7 @@ pub async fn r39_a_paid_bill_is_frozen(f: &ShopFixture) {
     assert_eq!(code(&bills.patch(bill.id, v(2), discount).await), Some(ErrorCode::BillFrozen));
     let more = OrderEdit::default().line(from::<OrderLineInput>(&line(&ink, 1)));
     let order = orders.edit(order.id, v(2), &more).await.unwrap();
-    let all = bills.of_order(order.id).await.unwrap();
+    let all = bills.of_order(order.id, IncludeDeleted::No).await.unwrap();
     assert_eq!((all.len(), all[1].seq, all[1].totals.total.to_string()), (2, 2, "10.00 USD".to_owned()));
     assert_eq!(order.totals.total.to_string(), "30.00 USD");
     f.audited().await;
@@ -614,19 +691,19 @@ pub async fn r43_numbers_are_unique_and_carry_the_year(f: &ShopFixture) {
 pub async fn r43_a_number_that_a_caller_took_is_skipped(f: &ShopFixture) {
     let pen = stocked(f, "Pen", 100).await;
     let first = f.placed(json!([line(&pen, 1)])).await.unwrap();
-    let bill = f.shop.bills().of_order(first.id).await.unwrap().remove(0);
+    let bill = f.shop.bills().of_order(first.id, IncludeDeleted::No).await.unwrap().remove(0);
     let counter: i64 = bill.number.rsplit('-').next().unwrap().parse().unwrap();
     // A server may skip numbers, so all of the next ones are taken.
     for next in counter + 1..counter + 4 {
         let number = format!("BILL-2026-{next:06}");
         let input = OrderInput { bill_number: Some(number.clone()), ..guest(json!([line(&pen, 1)])) };
         let order = f.shop.orders().place(&input).await.unwrap();
-        assert_eq!(f.shop.bills().of_order(order.id).await.unwrap()[0].number, number);
+        assert_eq!(f.shop.bills().of_order(order.id, IncludeDeleted::No).await.unwrap()[0].number, number);
         let again = f.shop.orders().place(&input).await;
         assert_eq!(code(&again), Some(ErrorCode::Duplicate), "a number must be used once");
     }
     let order = f.placed(json!([line(&pen, 1)])).await.unwrap();
-    let made = f.shop.bills().of_order(order.id).await.unwrap().remove(0).number;
+    let made = f.shop.bills().of_order(order.id, IncludeDeleted::No).await.unwrap().remove(0).number;
     assert!(made > format!("BILL-2026-{:06}", counter + 3), "{made} must come after the numbers that were taken");
     f.audited().await;
 }
@@ -738,10 +815,10 @@ pub async fn lists_of_orders_and_bills_filter_and_page(f: &ShopFixture) {
     let bills = f.shop.bills();
     let (page, total) =
         bills.list(&BillFilter::default(), BillSort::DateDesc, &Paging::Offset { offset: 0, limit: 3 }).await.unwrap();
-    assert_eq!((page.items.len(), total.unwrap().count), (3, 7));
+    assert_eq!((page.items.len(), total.unwrap().count), (3, 6));
     let void = BillFilter { status: Some(BillStatus::Void), ..BillFilter::default() };
     let (page, _) = bills.list(&void, BillSort::DateAsc, &Paging::first(10)).await.unwrap();
-    assert_eq!(page.items.iter().map(|b| b.order_id).collect::<Vec<_>>(), [placed[1].id, placed[2].id]);
+    assert_eq!(page.items.iter().map(|b| b.order_id).collect::<Vec<_>>(), [placed[1].id]);
 }
 
 /// The status moves from pending to in progress to delivered, or to canceled.
@@ -800,6 +877,54 @@ pub async fn an_order_by_code_finds_its_sku(f: &ShopFixture) {
     let line = &order.lines[0];
     assert_eq!((line.sku_id, line.code.as_deref()), (Some(pen.skus[0].id), Some("Pen-Blue")));
     assert_eq!(f.on_hand(&pen).await, 3);
+}
+
+/// Neither a read nor a list shows the bills of a soft-deleted order, unless it asks for them, and no patch finds them.
+pub async fn r02_the_bills_of_a_deleted_order_are_hidden_as_the_order_is(f: &ShopFixture) {
+    use IncludeDeleted::{No, Yes};
+
+    let pen = stocked(f, "Pen", 10).await;
+    let (orders, bills) = (f.shop.acting_as(me()).orders(), f.shop.acting_as(me()).bills());
+    let order = f.placed(json!([line(&pen, 2)])).await.unwrap();
+    let kept = f.placed(json!([line(&pen, 1)])).await.unwrap();
+    let bill = bills.of_order(order.id, No).await.unwrap().remove(0);
+    orders.delete(order.id, v(1)).await.unwrap();
+    let gone = f.again(order.id).await;
+    let hidden = bills.get(bill.id, Yes).await.unwrap();
+    assert_eq!((hidden.status, hidden.audit.deleted_at), (BillStatus::Void, gone.audit.deleted_at));
+    assert!(hidden.audit.version > bill.audit.version, "{hidden:?}");
+    assert_eq!(bills.get_by_number(&bill.number, Yes).await.unwrap(), hidden);
+    assert_eq!(bills.of_order(order.id, Yes).await.unwrap(), std::slice::from_ref(&hidden));
+    let listed = async |include_deleted| {
+        let filter = BillFilter { include_deleted, ..BillFilter::default() };
+        let paging = Paging::Offset { offset: 0, limit: 10 };
+        let (page, total) = bills.list(&filter, BillSort::DateAsc, &paging).await.unwrap();
+        assert_eq!(total.unwrap().count, page.items.len() as u64);
+        page.items.into_iter().map(|b| b.order_id).collect::<BTreeSet<_>>()
+    };
+    assert_eq!(listed(Yes).await, BTreeSet::from([order.id, kept.id]));
+    assert_eq!(listed(No).await, BTreeSet::from([kept.id]));
+
+    let before = f.log().await;
+    let patch = BillPatch { payment_type: crate::common::Patch::Set(PaymentType::Card), ..BillPatch::default() };
+    let refused = [
+        bills.get(bill.id, No).await.map(drop),
+        bills.get_by_number(&bill.number, No).await.map(drop),
+        bills.of_order(order.id, No).await.map(drop),
+        bills.patch(bill.id, v(hidden.audit.version), patch).await.map(drop),
+    ];
+    for result in refused {
+        assert_eq!(code(&result), Some(ErrorCode::NotFound), "{result:?}");
+    }
+    assert_eq!(f.log().await, before, "a refused patch writes nothing");
+    assert_eq!(bills.get(bill.id, Yes).await.unwrap(), hidden);
+    f.audited().await;
+
+    orders.restore(order.id, v(gone.audit.version)).await.unwrap();
+    let shown = bills.get(bill.id, No).await.unwrap();
+    assert_eq!((shown.status, shown.audit.deleted_at), (BillStatus::Void, None));
+    assert_eq!(listed(No).await, BTreeSet::from([order.id, kept.id]));
+    f.audited().await;
 }
 
 /// However often and from wherever a cart is checked out at once, it makes one order, which every caller gets.

@@ -38,7 +38,7 @@ tests! {
 }
 
 /// The number of kinds of writes that [`Written::write`] makes.
-const WRITES: usize = 38;
+const WRITES: usize = 39;
 
 /// The rows that the writes change.
 struct Written {
@@ -128,6 +128,7 @@ impl Written {
             14 => products.delete(self.gone.id, v(self.gone.audit.version), DeleteMode::Force).await,
             15..25 => self.write_customer(shop, way).await,
             25..29 => self.write_review(shop, way).await,
+            38 => shop.customers().erase(self.customer.id).await.map(drop),
             _ => self.write_cart(shop, way).await,
         }
     }
@@ -314,6 +315,7 @@ pub async fn a_transaction_with_a_failed_call_is_not_committed(f: &ShopFixture) 
     fails!(customers.replace_in(nobody, v(1), &ada));
     fails!(customers.patch_in(known.id, v(1), from(&json!({ "email": "" }))));
     fails!(customers.delete_in(nobody, v(1), soft));
+    fails!(customers.erase_in(nobody));
     fails!(customers.restore_in(known.id, v(1)));
     let nowhere = AddressId(Uuid::nil());
     fails!(addresses.create_in(nobody, &address_input()));

@@ -59,6 +59,9 @@ pub(crate) struct BillView<'a> {
     pub created_by: &'a str,
     /// The actor who last changed the bill.
     pub updated_by: &'a str,
+    /// When the order of the bill was soft-deleted (RFC 3339, UTC); null while the order is live.
+    #[serde(serialize_with = "crate::dto::maybe_time")]
+    pub deleted_at: Option<DateTime<Utc>>,
 }
 
 impl<'a> BillView<'a> {
@@ -84,6 +87,7 @@ impl<'a> BillView<'a> {
         "updated_at",
         "created_by",
         "updated_by",
+        "deleted_at",
     ];
 
     pub(crate) fn of(b: &'a Bill, numbers: bool) -> Self {
@@ -110,6 +114,7 @@ impl<'a> BillView<'a> {
             updated_at: b.audit.updated_at,
             created_by: b.audit.created_by.as_str(),
             updated_by: b.audit.updated_by.as_str(),
+            deleted_at: b.audit.deleted_at,
         }
     }
 }

@@ -44,6 +44,10 @@ pub(crate) struct CustomerView<'a> {
     /// When the customer was soft-deleted (RFC 3339, UTC); null for a live one.
     #[serde(serialize_with = "crate::dto::maybe_time")]
     pub deleted_at: Option<DateTime<Utc>>,
+    /// When the personal data of the customer was erased (RFC 3339, UTC); null if it was not. Such a customer cannot be
+    /// restored.
+    #[serde(serialize_with = "crate::dto::maybe_time")]
+    pub erased_at: Option<DateTime<Utc>>,
 }
 
 impl CustomerView<'_> {
@@ -62,6 +66,7 @@ impl CustomerView<'_> {
         "created_by",
         "updated_by",
         "deleted_at",
+        "erased_at",
     ];
 }
 
@@ -82,6 +87,7 @@ impl<'a> From<&'a Customer> for CustomerView<'a> {
             created_by: c.audit.created_by.as_str(),
             updated_by: c.audit.updated_by.as_str(),
             deleted_at: c.audit.deleted_at,
+            erased_at: c.erased_at,
         }
     }
 }

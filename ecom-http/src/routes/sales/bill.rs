@@ -10,7 +10,7 @@ use crate::dto::{BillView, Item, List};
 use crate::error::ApiResult;
 use crate::etag::Stamp;
 use crate::extract::{
-    ById, ByNumber, Cursor, Id, IfMatchHeader, Json, Key, Numbers, Pages, Query, Shape, moment, word,
+    ById, ByNumber, Cursor, Id, IfMatchHeader, Json, Key, Numbers, Pages, Query, Shape, ShowDeleted, moment, word,
 };
 use crate::headers::private;
 use crate::openapi::NotModified;
@@ -61,12 +61,12 @@ pub(crate) struct BillParams {
 
 /// List bills and credit notes
 #[utoipa::path(
-    get, path = "/bills", tag = "bills", params(Pages, Cursor, Shape, BillParams),
+    get, path = "/bills", tag = "bills", params(Pages, Cursor, Shape, ShowDeleted, BillParams),
     responses((status = 200, description = "A page of bills and credit notes", body = List<BillView>))
 )]
 pub(crate) async fn list(
     reply: Reply,
-    Query((pages, cursor, shape, p)): Query<(Pages, Cursor, Shape, BillParams)>,
+    Query((pages, cursor, shape, deleted, p)): Query<(Pages, Cursor, Shape, ShowDeleted, BillParams)>,
 ) -> ApiResult {
     let mut errors = ValidationErrors::default();
     let sort = word("sort", p.sort.as_deref(), BillSort::ALL, BillSort::as_str, &mut errors).unwrap_or_default();
@@ -78,6 +78,7 @@ pub(crate) async fn list(
         status: word("status", p.status.as_deref(), BillStatus::ALL, BillStatus::as_str, &mut errors),
         from: moment("from", p.from.as_deref(), &mut errors),
         until: moment("until", p.until.as_deref(), &mut errors),
+        include_deleted: deleted.choice(),
     };
     errors.into_result()?;
     let (page, total) = reply.shop().bills().list(&filter, sort, &part.paging).await?;
@@ -87,15 +88,15 @@ pub(crate) async fn list(
 
 /// Read a bill or a credit note
 #[utoipa::path(
-    get, path = "/bills/{id}", tag = "bills", params(ByNumber, Shape),
+    get, path = "/bills/{id}", tag = "bills", params(ByNumber, Shape, ShowDeleted),
     responses((status = 200, description = "The bill", body = Item<BillView>), NotModified)
 )]
-pub(crate) async fn read(reply: Reply, key: Key, Query((shape,)): Query<(Shape,)>) -> ApiResult {
+pub(crate) async fn read(reply: Reply, key: Key, Query((shape, deleted)): Query<(Shape, ShowDeleted)>) -> ApiResult {
     let format = reply.only_format::<Bill>(&shape)?;
     let shop = reply.shop();
     let bill = match key {
-        Key::Id(id) => shop.bills().get(id.into()).await?,
-        Key::Slug(number) => shop.bills().get_by_number(&number).await?,
+        Key::Id(id) => shop.bills().get(id.into(), deleted.choice()).await?,
+        Key::Slug(number) => shop.bills().get_by_number(&number, deleted.choice()).await?,
     };
     reply.personal(&bill, &format)
 }
@@ -122,12 +123,16 @@ pub(crate) async fn patch(
 ///
 /// Its bills come first, and then its credit notes, each oldest first.
 #[utoipa::path(
-    get, path = "/orders/{id}/bills", tag = "bills", params(ById, Shape),
+    get, path = "/orders/{id}/bills", tag = "bills", params(ById, Shape, ShowDeleted),
     responses((status = 200, description = "The bills and credit notes of the order", body = List<BillView>))
 )]
-pub(crate) async fn of_order(reply: Reply, Id(id): Id<OrderId>, Query((shape,)): Query<(Shape,)>) -> ApiResult {
+pub(crate) async fn of_order(
+    reply: Reply,
+    Id(id): Id<OrderId>,
+    Query((shape, deleted)): Query<(Shape, ShowDeleted)>,
+) -> ApiResult {
     let format = reply.only_format::<Bill>(&shape)?;
-    let bills = reply.shop().bills().of_order(id).await?;
+    let bills = reply.shop().bills().of_order(id, deleted.choice()).await?;
     Ok(private(reply.all(bills.iter(), &format)?, None))
 }
 
@@ -136,12 +141,16 @@ pub(crate) async fn of_order(reply: Reply, Id(id): Id<OrderId>, Query((shape,)):
 /// If lines were added after the bill of the order was frozen (R39), the order has several bills. The newest one is
 /// returned.
 #[utoipa::path(
-    get, path = "/orders/{id}/bill", tag = "bills", params(ById, Shape),
+    get, path = "/orders/{id}/bill", tag = "bills", params(ById, Shape, ShowDeleted),
     responses((status = 200, description = "The newest bill of the order", body = Item<BillView>), NotModified)
 )]
-pub(crate) async fn newest_of_order(reply: Reply, Id(id): Id<OrderId>, Query((shape,)): Query<(Shape,)>) -> ApiResult {
+pub(crate) async fn newest_of_order(
+    reply: Reply,
+    Id(id): Id<OrderId>,
+    Query((shape, deleted)): Query<(Shape, ShowDeleted)>,
+) -> ApiResult {
     let format = reply.only_format::<Bill>(&shape)?;
-    let bills = reply.shop().bills().of_order(id).await?;
+    let bills = reply.shop().bills().of_order(id, deleted.choice()).await?;
     let newest = bills.iter().filter(|b| b.kind == BillKind::Bill).max_by_key(|b| b.seq);
     reply.personal(newest.ok_or_else(|| Error::not_found(Entity::Order, id))?, &format)
 }

@@ -36,6 +36,10 @@ impl Resource for PricedCart {
     fn stamp(&self) -> Stamp {
         Stamp { id: self.cart.id.0, version: self.cart.audit.version, revision: self.cart.audit.version }
     }
+
+    fn customer(&self) -> Option<CustomerId> {
+        self.cart.customer_id
+    }
 }
 
 impl Shown for CreatedCart {
@@ -52,6 +56,10 @@ impl Resource for CreatedCart {
 
     fn stamp(&self) -> Stamp {
         self.cart.stamp()
+    }
+
+    fn customer(&self) -> Option<CustomerId> {
+        self.cart.customer()
     }
 }
 

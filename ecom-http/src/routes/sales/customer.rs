@@ -14,8 +14,8 @@ use crate::dto::{AddressView, CustomerView, Item, List};
 use crate::error::{ApiError, ApiResult};
 use crate::etag::Stamp;
 use crate::extract::{
-    ById, Cursor, Force, Id, IfMatchHeader, Json, Pages, Picked, Query, ShowDeleted, Version, VersionBody, unversioned,
-    word,
+    ById, Cursor, Force, Id, IfMatchHeader, Json, NoBody, Pages, Picked, Query, ShowDeleted, Version, VersionBody,
+    unversioned, word,
 };
 use crate::headers::{no_content, private};
 use crate::idempotency::Post;
@@ -37,6 +37,10 @@ impl Resource for Customer {
     fn stamp(&self) -> Stamp {
         Stamp { id: self.id.0, version: self.audit.version, revision: self.audit.version }
     }
+
+    fn customer(&self) -> Option<CustomerId> {
+        self.erased_at.is_none().then_some(self.id)
+    }
 }
 
 impl Shown for Address {
@@ -55,6 +59,10 @@ impl Resource for Address {
         // A deletion and a restore of the customer change the representation, but not the version.
         let revision = self.audit.deleted_at.map_or(self.audit.version, |at| at.timestamp_micros());
         Stamp { id: self.id.0, version: self.audit.version, revision }
+    }
+
+    fn customer(&self) -> Option<CustomerId> {
+        Some(self.customer_id)
     }
 }
 
@@ -192,6 +200,29 @@ pub(crate) async fn restore(
     let within = |mut tx| async { Ok((customers.restore_in(&mut tx, w.id, read).await?, tx)) };
     let render = |restored: &_| w.written::<Customer>(restored, &());
     w.done(keyed.answer(&w, customers.restore(w.id, read), within, render).await)
+}
+
+/// Erase the personal data of a customer
+///
+/// The customer is soft-deleted and cannot be restored. Its names and its email are replaced, and its addresses and carts
+/// are deleted permanently. Its orders lose the buyer, the addresses, the tracking reference, the attributes and the
+/// external reference, and keep their lines and amounts (R45). Its reviews remain. Stored responses about the customer are
+/// removed: a repetition of such a request with its `Idempotency-Key` gets the error `IDEMPOTENCY_ANSWER_ERASED`. This
+/// needs no version and is safe to repeat, and it requires the permission `customers:erase`.
+#[utoipa::path(
+    post, path = "/customers/{id}/erase", tag = "customers", params(ById),
+    responses((status = 200, description = "The customer without personal data", body = Item<CustomerView>))
+)]
+pub(crate) async fn erase(
+    reply: Reply,
+    Id(id): Id<CustomerId>,
+    Query(()): Query<()>,
+    Post { body: NoBody, keyed }: Post<NoBody>,
+) -> ApiResult {
+    let customers = reply.shop().customers();
+    let within = |mut tx| async { Ok((customers.erase_in(&mut tx, id).await?, tx)) };
+    let render = |erased: &_| reply.written::<Customer>(erased, &());
+    Ok(keyed.answer(&reply, customers.erase(id), within, render).await?)
 }
 
 /// Returns a page of addresses, oldest first. `failed` converts an error of the list into the response, because the

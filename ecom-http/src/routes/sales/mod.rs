@@ -34,6 +34,7 @@ fn routes() -> Routes {
         routes!(customer::list, customer::create),
         routes!(customer::read, customer::replace, customer::patch, customer::delete),
         routes!(customer::restore),
+        routes!(customer::erase),
         routes!(customer::addresses_of, customer::create_address),
         routes!(customer::list_addresses),
         routes!(customer::read_address, customer::replace_address, customer::patch_address, customer::delete_address),

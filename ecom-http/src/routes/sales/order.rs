@@ -40,6 +40,10 @@ impl Resource for Order {
     fn stamp(&self) -> Stamp {
         Stamp { id: self.id.0, version: self.audit.version, revision: self.audit.version }
     }
+
+    fn customer(&self) -> Option<CustomerId> {
+        self.customer_id.filter(|_| self.erased_at.is_none())
+    }
 }
 
 impl Shown for OrderLine {

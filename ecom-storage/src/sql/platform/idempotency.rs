@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use async_trait::async_trait;
 use ecom_core::clock::Timestamp;
+use ecom_core::id::CustomerId;
 use ecom_core::platform::{IdempotencyKey, RequestHash, StoredAnswer};
 use ecom_core::port::{Claim, Claimed, IdempotencyRepository};
 use ecom_core::{Error, Result};
@@ -22,8 +23,13 @@ pub type SqlIdempotency<'c> = SqlRepository<'c, dyn IdempotencyRepository>;
 /// How many keys one statement names.
 const AT_ONCE: usize = 128;
 
+static FOUND: Sql = Sql::new(
+    "SELECT scope, idempotency_key, request_hash, answer, customer_id, erased_at FROM idempotency_keys WHERE ",
+);
 static CLAIM: Sql =
     Sql::new("INSERT INTO idempotency_keys (scope, idempotency_key, request_hash, created_at, expires_at) VALUES ");
+static ERASE: Sql =
+    Sql::new("UPDATE idempotency_keys SET answer = NULL, customer_id = NULL, erased_at = $2 WHERE customer_id = $1");
 static EXPIRED: Sql =
     Sql::new("SELECT scope, idempotency_key FROM idempotency_keys WHERE expires_at < $1 ORDER BY expires_at LIMIT $2");
 
@@ -59,19 +65,23 @@ fn one_of<'q>(b: &mut Builder<'q>, keys: &'q [Name<'q>]) {
 struct Found {
     hash: RequestHash,
     answer: Option<StoredAnswer>,
+    erased: bool,
 }
 
 impl Found {
     fn read(r: &Row) -> Result<Self> {
         let hash: [u8; RequestHash::LENGTH] =
             r.bytes(2)?.try_into().map_err(|e| Error::internal("reading the hash of a request", e))?;
-        Ok(Self { hash: hash.into(), answer: r.opt_bytes(3)?.map(StoredAnswer::new) })
+        let about = r.opt_uuid(4)?.map(CustomerId);
+        let answer = r.opt_bytes(3)?.map(|bytes| StoredAnswer::new(bytes).about(about));
+        Ok(Self { hash: hash.into(), answer, erased: r.opt_time(5)?.is_some() })
     }
 
     fn claimed(&self, claim: &Claim) -> Claimed {
         match &self.answer {
             _ if self.hash != claim.hash => Claimed::Reused,
             Some(answer) => Claimed::Answered(answer.clone()),
+            None if self.erased => Claimed::Erased,
             None => Claimed::New,
         }
     }
@@ -122,13 +132,13 @@ impl IdempotencyRepository for SqlIdempotency<'_> {
         if self.insert(&sorted).await? && !repeats {
             return Ok(vec![Claimed::New; claims.len()]);
         }
-        let for_update = self.0.dialect().for_update;
+        let dialect = self.0.dialect();
+        let for_update = dialect.for_update;
         let names: Vec<Name<'_>> = sorted.iter().map(|c| name(&c.key)).collect();
         let mut found: HashMap<(String, String), Found> = HashMap::with_capacity(names.len());
         for chunk in names.chunks(AT_ONCE) {
             // A statement of its own, which sees the answers of the transactions that the INSERT has waited for.
-            let mut b =
-                Builder::new("SELECT scope, idempotency_key, request_hash, answer FROM idempotency_keys WHERE ");
+            let mut b = Builder::on(&FOUND, dialect);
             one_of(&mut b, chunk);
             b.push(" ORDER BY scope, idempotency_key").push(for_update);
             let (text, args) = b.done();
@@ -152,7 +162,16 @@ impl IdempotencyRepository for SqlIdempotency<'_> {
                 b.push(" WHEN scope = ").bind(key.scope()).push(" AND idempotency_key = ").bind(key.key());
                 b.push(" THEN ").bind(answer.as_bytes());
             });
-            b.push(" ELSE answer END WHERE ");
+            b.push(" ELSE answer END");
+            if chunk.iter().any(|(_, answer)| answer.customer().is_some()) {
+                b.push(", customer_id = CASE");
+                padded(&mut b, "", chunk, |b, (key, answer)| {
+                    b.push(" WHEN scope = ").bind(key.scope()).push(" AND idempotency_key = ").bind(key.key());
+                    b.push(" THEN ").bind(answer.customer());
+                });
+                b.push(" ELSE customer_id END");
+            }
+            b.push(" WHERE ");
             one_of(&mut b, &names);
             let (text, args) = b.done();
             if self.0.execute(text, args).await? != chunk.len() as u64 {
@@ -170,6 +189,10 @@ impl IdempotencyRepository for SqlIdempotency<'_> {
         names.sort_unstable();
         self.delete(&names, None).await?;
         Ok(())
+    }
+
+    async fn erase(&mut self, customer: CustomerId, at: Timestamp) -> Result<u64> {
+        Ok(self.0.execute(&ERASE, vec![customer.into(), at.into()]).await?)
     }
 
     async fn sweep(&mut self, before: Timestamp, limit: u32) -> Result<u64> {

@@ -1,6 +1,7 @@
 //! Bills and credit notes.
 
 use async_trait::async_trait;
+use ecom_core::common::IncludeDeleted;
 use ecom_core::id::{BillId, OrderId};
 use ecom_core::money::Currency;
 use ecom_core::paging::{Keyset, Page, Paging, SortKey, Total};
@@ -74,6 +75,13 @@ impl SqlBills<'_> {
         self.0.fetch_all(text, args).await?.iter().map(|r| read(r, currency)).collect()
     }
 
+    /// As [`Self::many`], without those that are hidden.
+    async fn shown(&mut self, sql: &'static Sql, arg: Value<'_>, deleted: IncludeDeleted) -> Result<Vec<Bill>> {
+        let mut bills = self.many(sql, vec![arg]).await?;
+        bills.retain(|b| deleted == IncludeDeleted::Yes || b.audit.is_live());
+        Ok(bills)
+    }
+
     fn filtered(b: &mut Builder<'_>, filter: &BillFilter) {
         b.push(" FROM bills WHERE 1 = 1");
         if let Some(order) = filter.order {
@@ -91,6 +99,9 @@ impl SqlBills<'_> {
         }
         if let Some(until) = filter.until {
             b.push(" AND date < ").bind(until);
+        }
+        if filter.include_deleted == IncludeDeleted::No {
+            b.push(" AND deleted_at IS NULL");
         }
     }
 }
@@ -120,16 +131,16 @@ impl SqlStorage {
 
 #[async_trait]
 impl BillRepository for SqlBills<'_> {
-    async fn get(&mut self, id: BillId) -> Result<Option<Bill>> {
-        Ok(self.many(&GET, vec![id.into()]).await?.pop())
+    async fn get(&mut self, id: BillId, deleted: IncludeDeleted) -> Result<Option<Bill>> {
+        Ok(self.shown(&GET, id.into(), deleted).await?.pop())
     }
 
-    async fn get_by_number(&mut self, number: &str) -> Result<Option<Bill>> {
-        Ok(self.many(&GET_BY_NUMBER, vec![number.into()]).await?.pop())
+    async fn get_by_number(&mut self, number: &str, deleted: IncludeDeleted) -> Result<Option<Bill>> {
+        Ok(self.shown(&GET_BY_NUMBER, number.into(), deleted).await?.pop())
     }
 
-    async fn of_order(&mut self, order: OrderId) -> Result<Vec<Bill>> {
-        self.many(&OF_ORDER, vec![order.into()]).await
+    async fn of_order(&mut self, order: OrderId, deleted: IncludeDeleted) -> Result<Vec<Bill>> {
+        self.shown(&OF_ORDER, order.into(), deleted).await
     }
 
     async fn list(&mut self, filter: &BillFilter, sort: BillSort, paging: &Paging) -> Result<Page<Bill>> {

@@ -30,6 +30,7 @@ pub static CUSTOMERS: Table<Customer> = Table {
         Column::field("telephone", |c| c.telephone.as_deref().into()),
         Column::json("attributes", |c| Value::json(&c.attributes)),
         Column::External(|c| &c.external),
+        Column::field("erased_at", |c| c.erased_at.into()),
         Column::Audit(|c| &c.audit),
     ],
     unique: &[
@@ -60,6 +61,11 @@ static RELEASE_REVIEWS: Sql =
 static DELETE_CART_LINES: Sql =
     Sql::new("DELETE FROM cart_lines WHERE cart_id IN (SELECT id FROM carts WHERE customer_id = $1)");
 static DELETE_CARTS: Sql = Sql::new("DELETE FROM carts WHERE customer_id = $1");
+/// The carts of a customer, and those that were merged into them.
+static CARTS_OF: Sql = Sql::new(
+    "WITH RECURSIVE own (id) AS (SELECT id FROM carts WHERE customer_id = $1 \
+     UNION SELECT c.id FROM own o JOIN carts c ON c.merged_into = o.id) SELECT id FROM own ORDER BY id",
+);
 static DELETE_CUSTOMER: Sql = Sql::new("DELETE FROM customers WHERE id = $1");
 
 fn sort_name_key(c: &Customer) -> String {
@@ -75,6 +81,7 @@ fn read_customer(r: &Row) -> Result<Customer> {
         telephone: r.opt_string(const { CUSTOMERS.at("telephone") })?,
         attributes: r.json(const { CUSTOMERS.at("attributes") })?,
         external: read_external(r, const { CUSTOMERS.at("source") })?,
+        erased_at: r.opt_time(const { CUSTOMERS.at("erased_at") })?,
         audit: read_audit(r, const { CUSTOMERS.at("created_at") })?,
     })
 }
@@ -106,6 +113,32 @@ impl SqlCustomers<'_> {
         if filter.include_deleted == IncludeDeleted::No {
             b.push(" AND deleted_at IS NULL");
         }
+    }
+
+    /// Removes the carts of a customer whom the transaction has locked, and those that were merged into them, for good.
+    async fn purge_carts(&mut self, id: CustomerId) -> Result<()> {
+        let mut locked: Vec<uuid::Uuid> = Vec::new();
+        loop {
+            let rows = self.0.fetch_all(&CARTS_OF, vec![id.0.into()]).await?;
+            let found = rows.iter().map(|r| r.uuid(0)).collect::<Result<Vec<_>>>()?;
+            // Another cart may have been merged into one of them before that one was locked.
+            if found == locked {
+                break;
+            }
+            for chunk in found.chunks(MAX_LIST) {
+                lock_rows(&mut self.0, "carts", "id", chunk).await?;
+            }
+            locked = found;
+        }
+        for chunk in locked.chunks(MAX_LIST) {
+            for of_carts in ["DELETE FROM cart_lines WHERE cart_id IN ", "DELETE FROM carts WHERE id IN "] {
+                let mut b = Builder::new(of_carts);
+                b.list(chunk);
+                let (text, args) = b.done();
+                self.0.execute(text, args).await?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -208,6 +241,12 @@ impl CustomerRepository for SqlCustomers<'_> {
             self.0.execute(&HIDE_ADDRESSES, vec![after.id.0.into(), after.audit.deleted_at.into()]).await?;
         }
         Ok(())
+    }
+
+    async fn erase(&mut self, before: &Customer, after: &Customer) -> Result<()> {
+        CUSTOMER_WRITES.update(&mut self.0, before, after).await?;
+        self.0.execute(&DELETE_ADDRESSES, vec![after.id.0.into()]).await?;
+        self.purge_carts(after.id).await
     }
 
     async fn purge(&mut self, id: CustomerId) -> Result<()> {

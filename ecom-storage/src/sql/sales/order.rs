@@ -3,14 +3,15 @@
 use std::collections::HashMap;
 
 use async_trait::async_trait;
-use ecom_core::common::{Actor, IncludeDeleted};
+use ecom_core::clock::Timestamp;
+use ecom_core::common::{Actor, Attributes, IncludeDeleted};
 use ecom_core::id::{CartId, CustomerId, OrderAdjustmentId, OrderId, OrderLineId, ProductId, SkuId};
 use ecom_core::money::{Currency, Money};
 use ecom_core::paging::{Keyset, Page, Paging, SortKey, Total};
 use ecom_core::port::{NumberedDocument, OrderRepository};
 use ecom_core::sales::{
-    Bill, Buyer, Order, OrderAdjustment, OrderChange, OrderFilter, OrderLine, OrderRecord, OrderSort, PostalAddress,
-    Totals,
+    Bill, Buyer, ChangeKind, Order, OrderAdjustment, OrderChange, OrderFilter, OrderLine, OrderRecord, OrderSort,
+    PostalAddress, Totals,
 };
 use ecom_core::text::fold_key;
 use ecom_core::{Entity, Error, Result};
@@ -166,6 +167,14 @@ static BILLS_OF: Sql = Sql::of(&BILLS, "SELECT {*} FROM bills WHERE order_id IN 
 static DELETE_ADJUSTMENTS: Sql = Sql::new("DELETE FROM order_adjustments WHERE order_id = $1");
 static HISTORY: Sql = Sql::of(&CHANGES, "SELECT {*} FROM order_changes WHERE order_id = $1 ORDER BY seq");
 
+static NOT_ERASED: Sql =
+    Sql::new("SELECT id FROM orders WHERE customer_id = $1 AND erased_at IS NULL ORDER BY id LIMIT $2");
+static STATES: Sql = Sql::new("SELECT id, version, status FROM orders WHERE erased_at IS NULL AND id IN ");
+static ERASE: Sql = Sql::new(
+    "UPDATE orders SET first_name = NULL, last_name = NULL, email = NULL, email_key = NULL, telephone = NULL, \
+     shipping_address = NULL, billing_address = NULL, tracking = NULL, source = NULL, external_id = NULL, \
+     version = version + 1, attributes = ",
+);
 static IDS_AFTER: Sql = Sql::new("SELECT id FROM orders WHERE id > $1 ORDER BY id LIMIT $2");
 static VERSIONS: Sql = Sql::new(
     "SELECT o.id, o.version, (SELECT COUNT(*) FROM order_changes c WHERE c.order_id = o.id) FROM orders o \
@@ -480,6 +489,54 @@ impl OrderRepository for SqlOrders<'_> {
             }
         }
         CHANGES.insert(&mut self.0, std::slice::from_ref(change)).await
+    }
+
+    async fn erase(
+        &mut self,
+        customer: CustomerId,
+        limit: u32,
+        at: Timestamp,
+        by: &Actor,
+    ) -> Result<Vec<(OrderId, i64)>> {
+        let rows = self.0.fetch_all(&NOT_ERASED, vec![customer.into(), i64::from(limit).into()]).await?;
+        let found = rows.iter().map(|r| Ok(OrderId(r.uuid(0)?))).collect::<Result<Vec<_>>>()?;
+        let mut erased = Vec::with_capacity(found.len());
+        for ids in found.chunks(MAX_LIST) {
+            lock_rows(&mut self.0, "orders", "id", ids).await?;
+            let entry = |r: &Row| {
+                let (version, status) = (r.i64(1)? + 1, r.stored(2)?);
+                Ok(OrderChange {
+                    order_id: OrderId(r.uuid(0)?),
+                    seq: version,
+                    kind: ChangeKind::Erased,
+                    from: Some(status),
+                    to: status,
+                    data: serde_json::json!({}),
+                    actor: by.clone(),
+                    at,
+                })
+            };
+            let entries = self.rows(&STATES, ids, "id", entry).await?;
+            let ids: Vec<OrderId> = entries.iter().map(|e| e.order_id).collect();
+            if ids.is_empty() {
+                continue;
+            }
+            let empty = Attributes::default();
+            let mut b = Builder::on(&ERASE, self.0.dialect());
+            b.bind(Value::json(&empty)?).push(", erased_at = ").bind(at).push(", updated_at = ").bind(at);
+            b.push(", updated_by = ").bind(by.as_str()).push(" WHERE id IN ").list(&ids);
+            let (text, args) = b.done();
+            self.0.execute(text, args).await?;
+            for of_orders in ["UPDATE order_lines SET attributes = ", "UPDATE order_changes SET data = "] {
+                let mut b = Builder::new(of_orders);
+                b.bind(Value::json(&empty)?).push(" WHERE order_id IN ").list(&ids);
+                let (text, args) = b.done();
+                self.0.execute(text, args).await?;
+            }
+            CHANGES.insert(&mut self.0, &entries).await?;
+            erased.extend(entries.iter().map(|e| (e.order_id, e.seq)));
+        }
+        Ok(erased)
     }
 
     async fn history(&mut self, id: OrderId) -> Result<Vec<OrderChange>> {

@@ -2,7 +2,7 @@
 //! stock and the entry of the history; the service locks, reads and writes. `docs/rules.md` has the rules (R7–R10, R18,
 //! R19, R27, R35, R36, R39 and R44).
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Value, json};
 
@@ -33,15 +33,16 @@ pub(crate) struct Stamp<'a> {
     pub ids: &'a dyn IdSource,
 }
 
-/// A change of stock that belongs to a line of an order.
+/// A change of stock by an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct StockChange {
     pub sku_id: SkuId,
-    pub line_id: OrderLineId,
+    /// The line that moves the stock; `None` for pieces that are booked in ([`Offers::booked_in`]).
+    pub line_id: Option<OrderLineId>,
     pub delta: i64,
 }
 
-/// The next state of an order, the changes of stock that belong to it, and the entry of the history.
+/// The next state of an order, its changes of stock, and the entry of the history.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Step {
     pub record: OrderRecord,
@@ -77,6 +78,21 @@ impl Offers {
         }
     }
 
+    /// Returns changes of stock, and before them the pieces that are missing of SKUs that no longer track their stock.
+    /// Such a SKU is never short, and a line that took stock accounts for all of its units (R23), so the pieces that it
+    /// takes in addition are booked in first.
+    fn booked_in(&self, stock: Vec<StockChange>) -> Vec<StockChange> {
+        let mut moved: BTreeMap<SkuId, i64> = BTreeMap::new();
+        for change in &stock {
+            *moved.entry(change.sku_id).or_default() += change.delta;
+        }
+        let missing = moved.into_iter().filter_map(|(sku_id, moved)| {
+            let left = self.by_id.get(&sku_id).filter(|o| !o.tracked)?.on_hand + moved;
+            (left < 0).then_some(StockChange { sku_id, line_id: None, delta: -left })
+        });
+        missing.chain(stock).collect()
+    }
+
     /// Checks that each line sells something that is for sale, at the price that the buyer was shown (R8), and that
     /// there is enough stock for the sum of all lines and of `demand` (R7).
     ///
@@ -91,19 +107,8 @@ impl Offers {
                 SkuRef::Id(id) => (format!("{}.sku_id", line.field), id.to_string()),
                 SkuRef::Code(code) => (format!("{}.sku", line.field), code.clone()),
             };
-            match self.find(&line.sku) {
-                Some(offer) if offer.is_for_sale() => {
-                    sales.push(Sale { line, offer, price: line.fixed.unwrap_or_else(|| offer.unit_price()) });
-                }
-                Some(offer) if offer.live => {
-                    let message = format!("names SKU `{named}`, whose product is not for sale");
-                    errors.push(field, FieldCode::NotForSale, message);
-                }
-                _ => errors.push(
-                    field,
-                    FieldCode::ReferenceNotFound,
-                    format!("names SKU `{named}`, which does not exist"),
-                ),
+            if let Some(offer) = Offer::for_sale(self.find(&line.sku), field, &named, &mut errors) {
+                sales.push(Sale { line, offer, price: line.fixed.unwrap_or_else(|| offer.unit_price()) });
             }
         }
         errors.into_result()?;
@@ -289,7 +294,7 @@ impl OrderRecord {
             bounded(offer.list_price.minor().into(), &format!("{}.unit_price", line.field))?;
             let amount = subtotal(line.quantity, price.minor(), &format!("{}.quantity", line.field))?;
             if offer.tracked {
-                stock.push(StockChange { sku_id: offer.sku_id, line_id: id, delta: -line.quantity });
+                stock.push(StockChange { sku_id: offer.sku_id, line_id: Some(id), delta: -line.quantity });
             }
             self.order.lines.push(OrderLine {
                 id,
@@ -324,7 +329,7 @@ impl OrderRecord {
                 product_id: None,
                 code: None,
                 title: line.title.clone(),
-                options: std::collections::BTreeMap::new(),
+                options: BTreeMap::new(),
                 attributes: line.attributes.clone(),
                 takes_stock: false,
                 list_price: line.unit_price,
@@ -467,7 +472,7 @@ impl OrderRecord {
                     (line.list_price, line.unit_price) = (offer.list_price, offer.unit_price());
                 }
                 if line.takes_stock && more != 0 {
-                    stock.push(StockChange { sku_id: sku, line_id: line.id, delta: -more });
+                    stock.push(StockChange { sku_id: sku, line_id: Some(line.id), delta: -more });
                     *demand.entry(sku).or_default() += more;
                 }
             }
@@ -511,15 +516,24 @@ impl OrderRecord {
         if next == *self {
             return Ok(None);
         }
+        let stock = offers.booked_in(stock);
         Ok(Some(next.step(self, ChangeKind::Edited, json!({"lines": log}), stock, stamp)))
     }
 
     /// Patches the delivery, the tracking reference or the attributes. Returns `None` if nothing changes.
     ///
     /// # Errors
-    /// `ORDER_STATUS_CONFLICT` if the order is delivered or canceled, `Validation`.
+    /// `ORDER_STATUS_CONFLICT` if the order is delivered or canceled, `STATE_CONFLICT` if its personal data was erased,
+    /// `Validation`.
     pub(crate) fn patch(&self, patch: OrderPatch, stamp: &Stamp<'_>) -> Result<Option<Step>> {
         self.require_open()?;
+        if self.order.erased_at.is_some() {
+            let message = format!(
+                "the personal data of order {} was erased, so its delivery and its attributes do not change any more",
+                self.order.number
+            );
+            return Err(crate::error::Conflict::State { message }.into());
+        }
         let mut next = self.clone();
         patch.onto(&mut next.order)?;
         if next.order == self.order {
@@ -598,7 +612,7 @@ impl OrderRecord {
             line.canceled += quantity;
             log.push(json!({"line_id": line.id, "quantity": quantity}));
             if let (true, Some(sku_id)) = (line.takes_stock, line.sku_id) {
-                stock.push(StockChange { sku_id, line_id: line.id, delta: *quantity });
+                stock.push(StockChange { sku_id, line_id: Some(line.id), delta: *quantity });
             }
         }
         errors.into_result()?;
@@ -632,7 +646,7 @@ impl OrderRecord {
         for line in &mut next.order.lines {
             let left = line.remaining();
             if let (true, Some(sku_id), true) = (line.takes_stock, line.sku_id, left > 0) {
-                stock.push(StockChange { sku_id, line_id: line.id, delta: left });
+                stock.push(StockChange { sku_id, line_id: Some(line.id), delta: left });
             }
             line.canceled = line.quantity;
         }
@@ -658,17 +672,25 @@ impl OrderRecord {
         Ok(next.step(self, ChangeKind::Canceled, Value::Null, stock, stamp))
     }
 
-    /// Hides the order (R2).
+    /// Hides or shows the order with its bills.
+    fn set_deleted(&mut self, at: Option<Timestamp>) {
+        self.order.audit.deleted_at = at;
+        for bill in &mut self.bills {
+            bill.audit.deleted_at = at;
+        }
+    }
+
+    /// Hides the order with its bills (R2).
     pub(crate) fn delete(&self, stamp: &Stamp<'_>) -> Step {
         let mut next = self.clone();
-        next.order.audit.deleted_at = Some(stamp.now);
+        next.set_deleted(Some(stamp.now));
         next.step(self, ChangeKind::Deleted, Value::Null, Vec::new(), stamp)
     }
 
-    /// Shows a hidden order again (R2).
+    /// Shows a hidden order and its bills again (R2).
     pub(crate) fn restore(&self, stamp: &Stamp<'_>) -> Step {
         let mut next = self.clone();
-        next.order.audit.deleted_at = None;
+        next.set_deleted(None);
         next.step(self, ChangeKind::Restored, Value::Null, Vec::new(), stamp)
     }
 
@@ -723,7 +745,7 @@ impl OrderRecord {
         Ok(Some(next.step(self, ChangeKind::Billed, json!({"bill_id": id, "paid": pays}), Vec::new(), stamp)))
     }
 
-    /// Returns what is wrong with the record (R18, R27, R35, R39): one text for each finding. The result is empty
+    /// Returns what is wrong with the record (R2, R18, R27, R35, R36, R39, R45): one text for each finding. The result is empty
     /// unless there is a defect or somebody has changed the rows.
     pub(crate) fn findings(&self) -> Vec<String> {
         let mut found = Vec::new();
@@ -793,6 +815,12 @@ impl OrderRecord {
                 format!("{name}: open, but the order is canceled (R36)"),
             );
         }
+        for bill in &self.bills {
+            check(
+                bill.audit.deleted_at == order.audit.deleted_at,
+                format!("bill {}: not hidden together with its order (R2)", bill.id),
+            );
+        }
         for note in self.bills.iter().filter(|b| b.kind == BillKind::CreditNote) {
             check(
                 note.totals.add_up(),
@@ -803,6 +831,10 @@ impl OrderRecord {
         }
         let sums = Totals::sum(self.real_bills().map(|b| &b.totals), currency);
         check(order.totals == sums, format!("order {}: the bills do not add up to its amounts (R18)", order.id));
+        check(
+            order.erased_at.is_none() || order.is_anonymous(),
+            format!("order {}: erased, but it has personal data (R45)", order.id),
+        );
         let canceled = order.status == OrderStatus::Canceled;
         check(
             canceled == order.canceled_at.is_some(),

@@ -214,7 +214,8 @@ pub struct Order {
     pub placed_at: Timestamp,
     /// When the order was canceled.
     pub canceled_at: Option<Timestamp>,
-    /// When the personal data of the order was erased (R45).
+    /// When the personal data of the order was erased (R45): the buyer, the addresses, the tracking reference, the
+    /// attributes of the order and its lines, and the external reference. Nothing brings such data back.
     pub erased_at: Option<Timestamp>,
     /// Free attributes.
     pub attributes: Attributes,
@@ -234,6 +235,16 @@ impl Order {
     /// Returns the currency of all amounts of the order.
     pub const fn currency(&self) -> Currency {
         self.totals.total.currency()
+    }
+
+    /// Returns true if the order contains none of the data that an erasure clears.
+    pub(crate) fn is_anonymous(&self) -> bool {
+        self.buyer == Buyer::default()
+            && self.shipping_address.is_none()
+            && self.billing_address.is_none()
+            && self.tracking.is_none()
+            && self.attributes.0.is_empty()
+            && self.external.is_none()
     }
 }
 
@@ -373,6 +384,8 @@ words! {
         Deleted = "deleted",
         /// It was restored.
         Restored = "restored",
+        /// Its personal data was erased.
+        Erased = "erased",
     }
 }
 

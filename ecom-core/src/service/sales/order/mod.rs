@@ -312,7 +312,8 @@ impl<'a> OrderService<'a> {
     /// 7396, R1).
     ///
     /// # Errors
-    /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `ORDER_STATUS_CONFLICT`, `Validation`, `Unavailable`.
+    /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `ORDER_STATUS_CONFLICT`, `STATE_CONFLICT` if the personal data
+    /// of the order was erased, `Validation`, `Unavailable`.
     pub async fn patch(&self, id: OrderId, expected: ExpectedVersion, patch: OrderPatch) -> Result<Order> {
         let patch = &patch;
         self.cx
@@ -558,6 +559,7 @@ const fn event_of(kind: ChangeKind) -> EventKind {
         ChangeKind::Canceled => EventKind::OrderCanceled,
         ChangeKind::Deleted => EventKind::OrderDeleted,
         ChangeKind::Restored => EventKind::OrderRestored,
+        ChangeKind::Erased => EventKind::OrderErased,
     }
 }
 
@@ -566,9 +568,9 @@ fn movement(cx: &Context, stock: &StockChange, reason: StockReason, order: &Orde
         id: StockMovementId(cx.ids.next()),
         sku_id: stock.sku_id,
         delta: stock.delta,
-        reason,
+        reason: if stock.line_id.is_some() { reason } else { StockReason::Adjustment },
         reference: Some(order.number.clone()),
-        order_line_id: Some(stock.line_id),
+        order_line_id: stock.line_id,
         created_at: order.audit.updated_at,
         created_by: actor.clone(),
     }

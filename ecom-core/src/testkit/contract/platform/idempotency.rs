@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::domain::platform::idempotency::{IdempotencyKey, RequestHash, StoredAnswer};
 use crate::error::ErrorCode;
+use crate::id::{CustomerId, IdSource as _};
 use crate::port::platform::idempotency::{Claim, Claimed};
 use crate::port::storage::Storage;
 use crate::testkit::code_of;
@@ -25,6 +26,7 @@ suite! {
         r42_batches_in_any_order_do_not_block_each_other,
         r42_a_key_counts_until_it_is_swept,
         r42_a_sweep_removes_the_oldest_expired_keys,
+        r45_answers_about_a_customer_are_erased_and_their_keys_stay,
         an_answer_survives_byte_by_byte,
         an_answer_needs_a_claim,
     ]
@@ -311,4 +313,30 @@ pub async fn an_answer_needs_a_claim(storage: &Arc<dyn Storage>) {
     let stored = attempt!(storage, idempotency.store(&[(k.clone(), answer("made"))]));
     assert_eq!(code_of(stored, "an answer without a claim"), ErrorCode::Internal);
     assert_eq!(found(storage, &[claim(&env, &k, "a")]).await, [Claimed::New]);
+}
+
+/// The answers about other customers, and about none, stay. An answer is erased once.
+pub async fn r45_answers_about_a_customer_are_erased_and_their_keys_stay(storage: &Arc<dyn Storage>) {
+    let env = Env::default();
+    let [ada, bob] = [CustomerId(env.ids.next()), CustomerId(env.ids.next())];
+    let about = [Some(ada), None, Some(bob), Some(ada)];
+    let claims: Vec<Claim> = (0..4).map(|n| claim(&env, &key("s", &n.to_string()), "a")).collect();
+    let answers: Vec<_> =
+        claims.iter().zip(about).map(|(c, about)| (c.key.clone(), answer("made").about(about))).collect();
+    claim_all(storage, &claims, &answers).await;
+    let stored = found(storage, &claims).await;
+    let expected: Vec<Claimed> = answers.iter().map(|(_, a)| Claimed::Answered(a.clone())).collect();
+    assert_eq!(stored, expected, "an answer has the customer that it is about");
+    assert_eq!(attempt!(storage, idempotency.erase(CustomerId(env.ids.next()), env.now())).unwrap(), 0);
+
+    assert_eq!(attempt!(storage, idempotency.erase(ada, env.now())).unwrap(), 2);
+    let left = [Claimed::Erased, expected[1].clone(), expected[2].clone(), Claimed::Erased];
+    for _ in 0..2 {
+        assert_eq!(found(storage, &claims).await, left, "an erased key is not new");
+        assert_eq!(attempt!(storage, idempotency.erase(ada, env.now())).unwrap(), 0, "an answer is erased once");
+    }
+    let other = claim(&env, &claims[0].key, "b");
+    assert_eq!(found(storage, &[other]).await, [Claimed::Reused], "another request reuses the key");
+    let after = claims[0].expires_at + Duration::from_secs(1);
+    assert_eq!(attempt!(storage, idempotency.sweep(after, 10)).unwrap(), 4, "erased keys are swept as others");
 }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use crate::domain::common::{Attributes, Audit, ExternalRef, IncludeDeleted};
+use crate::domain::sales::cart::{Cart, CartFilter, CartState};
 use crate::domain::sales::customer::{Address, AddressFilter, Customer, CustomerFilter, CustomerSort};
 use crate::error::{Error, ErrorCode, FieldCode};
 use crate::id::{AddressId, CustomerId, IdSource as _};
@@ -31,6 +32,8 @@ suite! {
         r02_a_restore_into_a_taken_email_is_refused,
         r02_addresses_hide_and_return_with_their_customer,
         r05_purge_removes_a_customer_with_its_addresses,
+        r45_an_erasure_leaves_a_row_without_addresses_and_carts,
+        r45_a_cart_that_is_merged_meanwhile_is_removed_too,
         the_lock_of_a_customer_makes_writers_wait_for_each_other,
         customers_are_found_by_the_beginning_of_their_name,
         customers_are_found_by_email,
@@ -97,7 +100,11 @@ pub async fn every_field_survives_a_round_trip(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let full = env.full_customer("Zoë", "O'Brien-Ærø", "Zoë.O+tag@Example.com");
     let minimal = env.customer("茶", "庵", "grüße@例え.jp");
-    let gone = Customer { audit: env.deleted(&full.audit), ..env.full_customer("Gone", "Away", "gone@example.com") };
+    let gone = Customer {
+        audit: env.deleted(&full.audit),
+        erased_at: Some(env.now()),
+        ..env.full_customer("Gone", "Away", "gone@example.com")
+    };
     let addresses = [
         env.full_address(&full, "Rue de l'Église \"7\"", "Saint-Étienne"),
         env.address(&full, "渋谷", "東京都"),
@@ -455,6 +462,97 @@ pub async fn r05_purge_removes_a_customer_with_its_addresses(storage: &Arc<dyn S
         .await
         .expect("the keys of a purged row must be free for new rows");
     attempt!(storage, customers.purge(a.id)).expect("a purge of a row that does not exist must succeed");
+}
+
+/// Live and soft-deleted customers are erased. Their carts in every state are removed, and those of guests that were
+/// merged into them, directly or by way of others.
+pub async fn r45_an_erasure_leaves_a_row_without_addresses_and_carts(storage: &Arc<dyn Storage>) {
+    let env = Env::default();
+    let lamp = env.priced("Lamp", 100, 1);
+    env.insert_products(storage, std::slice::from_ref(&lamp)).await.unwrap();
+    let (a, b) = (env.full_customer("A", "A", "a@example.com"), env.full_customer("B", "B", "b@example.com"));
+    let c = env.full_customer("C", "C", "c@example.com");
+    let addresses = [env.full_address(&a, "A", "A"), env.address(&b, "B", "B"), env.address(&c, "C", "C")];
+    env.insert_customers(storage, &[a.clone(), b.clone(), c.clone()], &addresses).await.unwrap();
+    let line = || vec![env.cart_line(lamp.skus[0].id, 1, 100)];
+    let of = |customer: &Customer, n: usize| env.full_cart(Some(customer), &format!("{n}@example.com"), line());
+    let open = of(&a, 1);
+    let ordered = Cart { state: CartState::Ordered, ..of(&a, 2) };
+    let own = Cart { state: CartState::Merged, merged_into: Some(open.id), ..of(&a, 3) };
+    let near = Cart { state: CartState::Merged, merged_into: Some(ordered.id), ..env.full_cart(None, "4", line()) };
+    let far = Cart { state: CartState::Merged, merged_into: Some(near.id), ..env.full_cart(None, "5", line()) };
+    let (kept, guest) = (of(&c, 6), env.full_cart(None, "a@example.com", line()));
+    let other = Cart { state: CartState::Merged, merged_into: Some(kept.id), ..env.full_cart(None, "7", line()) };
+    let stays = [kept.clone(), guest.clone(), other.clone()];
+    attempt!(storage, carts.insert(&[open, ordered, own, near, far, kept, guest, other])).unwrap();
+
+    let mut moved = a.erased(env.now(), &env.actor);
+    let mut stale = a.clone();
+    stale.audit.version += 1;
+    let refused = attempt!(storage, customers.erase(&stale, &moved));
+    assert_eq!(code_of(refused, "an erasure from an old version"), ErrorCode::VersionConflict);
+    assert_eq!(get(storage, a.id).await.as_ref(), Some(&a), "an erasure that is refused must change nothing");
+    attempt!(storage, customers.erase(&a, &moved)).unwrap();
+    assert_eq!(read!(storage, customers.get(a.id, IncludeDeleted::Yes)).as_ref(), Some(&moved));
+    assert_eq!(get(storage, a.id).await, None, "an erased customer is soft-deleted");
+    let mut left = read!(storage, carts.list(&CartFilter::default(), &Paging::first(20))).items;
+    left.sort_unstable_by_key(|cart| stays.iter().position(|s| s.id == cart.id));
+    assert_eq!(left, stays, "the carts of others stay");
+
+    let gone = env.soft_delete_customer(storage, &b).await.unwrap();
+    attempt!(storage, customers.erase(&gone, &gone.erased(env.now(), &env.actor))).unwrap();
+    let every = AddressFilter { include_deleted: IncludeDeleted::Yes, ..AddressFilter::default() };
+    assert_eq!(list_addresses(storage, &every).await, [addresses[2].clone()], "the addresses of others stay");
+    assert_eq!(get(storage, c.id).await, Some(c), "other customers stay");
+    let reference = a.external.clone().unwrap();
+    assert_eq!(read!(storage, customers.find_by_external(&reference.source, &[reference.external_id])), []);
+    assert_eq!(read!(storage, customers.find_by_emails(&[a.email.clone(), moved.email.clone()])), []);
+    let by_email = CustomerFilter {
+        email: Some(a.email.clone()),
+        include_deleted: IncludeDeleted::Yes,
+        ..CustomerFilter::default()
+    };
+    assert_eq!(read!(storage, customers.count(&by_email, 9)).count, 0, "no list finds the email");
+    env.insert_customers(storage, &[env.full_customer("A", "A", "a@example.com")], &[])
+        .await
+        .expect("the email and the external id of an erased customer must be free");
+
+    // The database itself refuses to show an erased customer again.
+    let erased = moved.clone();
+    moved.audit.restored(env.now(), &env.actor);
+    assert!(env.update_customer(storage, &erased, &moved).await.is_err(), "an erased customer stays soft-deleted");
+}
+
+/// The cart of a guest is merged into that of the customer by a transaction that holds both while the erasure begins.
+pub async fn r45_a_cart_that_is_merged_meanwhile_is_removed_too(storage: &Arc<dyn Storage>) {
+    let env = Env::default();
+    let ada = env.customer("Ada", "L", "ada@example.com");
+    env.insert_customers(storage, std::slice::from_ref(&ada), &[]).await.unwrap();
+    let (own, guest) = (env.full_cart(Some(&ada), "a", Vec::new()), env.full_cart(None, "b", Vec::new()));
+    attempt!(storage, carts.insert(&[own.clone(), guest.clone()])).unwrap();
+    let mut merging = storage.begin().await.unwrap();
+    merging.carts().lock(&[own.id, guest.id]).await.unwrap();
+    let erasure = {
+        let (storage, ada) = (storage.clone(), ada.clone());
+        tokio::spawn(async move {
+            let env = Env::new(7);
+            let mut erasing = storage.begin().await.unwrap();
+            erasing.customers().lock(ada.id).await.unwrap();
+            erasing.customers().erase(&ada, &ada.erased(env.now(), &env.actor)).await.unwrap();
+            erasing.commit().await.unwrap();
+        })
+    };
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    let merged = Cart {
+        state: CartState::Merged,
+        merged_into: Some(own.id),
+        audit: edited(&env, &guest.audit),
+        ..guest.clone()
+    };
+    merging.carts().update(&guest, &merged).await.unwrap();
+    merging.commit().await.unwrap();
+    erasure.await.unwrap();
+    assert_eq!(read!(storage, carts.list(&CartFilter::default(), &Paging::first(9))).items, []);
 }
 
 /// A transaction that holds the lock reads all writes of the holders before it.

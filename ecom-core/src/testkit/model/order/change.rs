@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::amounts::{MAX_AMOUNT, settle, spread, sum, totals, worth};
-use super::{BillId, Checked, OrderId, OrderLineId, Refusal, Runner, Taken, is_frozen, newest};
+use super::{BillId, Checked, NO_LINE, OrderId, OrderLineId, Refusal, Runner, Taken, is_frozen, newest};
 use crate::domain::common::{Attributes, Audit, ExpectedVersion, Patch};
 use crate::domain::sales::bill::{Bill, BillKind, BillPatch, BillStatus, PaymentType};
 use crate::domain::sales::order::input::{CancelUnits, LineChange, OrderEdit, OrderPatch};
@@ -137,14 +137,16 @@ impl Runner<'_> {
         if !settle(&mut want) {
             return Err(vec![Refusal::field("lines")]);
         }
-        // A line that took stock takes it although the SKU is no longer tracked.
-        for (sku, row) in &self.world.skus {
+        // A line that took stock takes it although the SKU is no longer tracked. Missing pieces are booked in first.
+        let mut booked: Vec<Taken> = Vec::new();
+        for (sku, row) in self.world.skus.iter().filter(|(_, row)| !row.track_stock) {
             let moved: i64 = taken.iter().filter(|(id, ..)| id == sku).map(|(.., delta)| delta).sum();
-            if moved < 0 && row.on_hand + moved < 0 {
-                return Err(vec![Refusal::Code(ErrorCode::InsufficientStock)]);
+            if row.on_hand + moved < 0 {
+                booked.push((*sku, NO_LINE, -row.on_hand - moved));
             }
         }
-        Ok((want, taken))
+        booked.append(&mut taken);
+        Ok((want, booked))
     }
 
     pub(super) async fn edit_order(&mut self) -> Checked<()> {
@@ -303,6 +305,8 @@ impl Runner<'_> {
                 order.delivery_method == DeliveryMethod::HomeDelivery && order.shipping_address.is_none();
             if !is_open(order.status) {
                 refusals.push(STATUS);
+            } else if order.erased_at.is_some() {
+                refusals.push(Refusal::Code(ErrorCode::StateConflict));
             } else if !bad.is_empty() {
                 refusals.push(Refusal::Fields(bad));
             } else if has_no_address {
@@ -518,6 +522,7 @@ impl Runner<'_> {
                 kinds.insert(0, ChangeKind::Canceled);
             }
             let mut want = before.clone();
+            want.bills.iter_mut().for_each(|b| b.audit.deleted_at = Some(self.now()));
             self.order_edited(&before, &mut want, &who);
             want.order.audit.deleted_at = Some(self.now());
             self.order_written(None, id, want, &kinds, &restored, &who).await?;
@@ -551,6 +556,7 @@ impl Runner<'_> {
             let before = before.unwrap();
             let mut want = before.clone();
             want.order.audit.deleted_at = None;
+            want.bills.iter_mut().for_each(|b| b.audit.deleted_at = None);
             self.order_edited(&before, &mut want, &who);
             self.order_written(Some(&got), id, want, &[ChangeKind::Restored], &[], &who).await?;
         }
@@ -565,7 +571,8 @@ impl Runner<'_> {
             if self.chance(85) && !own.is_empty() { own } else { self.world.bills().map(|b| b.id).collect() };
         let id = self.some_id(&all, &all);
         let who = self.principal();
-        let before = self.world.orders.rows.values().find(|r| r.bills.iter().any(|b| b.id == id)).cloned();
+        let mut live = self.world.orders.rows.values().filter(|r| r.order.audit.is_live());
+        let before = live.find(|r| r.bills.iter().any(|b| b.id == id)).cloned();
         let bill = before.as_ref().and_then(|r| r.bills.iter().find(|b| b.id == id)).cloned();
         let (read, stale) = self.version(bill.as_ref().map_or(1, |b| b.audit.version));
         let mut patch = BillPatch::default();

@@ -13,10 +13,10 @@ use super::customer::Walk;
 use super::{Operation, Part, Runner, World};
 use crate::clock::Timestamp;
 use crate::domain::access::principal::Principal;
-use crate::domain::common::{Actor, IncludeDeleted};
+use crate::domain::common::{Actor, Attributes, IncludeDeleted};
 use crate::domain::sales::bill::{Bill, BillFilter, BillKind, BillSort, BillStatus};
 use crate::domain::sales::order::{
-    AdjustmentKind, ChangeKind, DeliveryMethod, Order, OrderAdjustment, OrderFilter, OrderRecord, OrderSort,
+    AdjustmentKind, Buyer, ChangeKind, DeliveryMethod, Order, OrderAdjustment, OrderFilter, OrderRecord, OrderSort,
     OrderStatus,
 };
 use crate::domain::stock::inventory::StockReason;
@@ -58,6 +58,9 @@ pub(super) struct Orders {
 
 /// A change of stock: the SKU, the position of the line, and the pieces.
 type Taken = (SkuId, i32, i64);
+
+/// The position in [`Taken`] of pieces that no line has moved.
+const NO_LINE: i32 = 0;
 
 impl World {
     pub(super) fn is_sold_sku(&self, id: SkuId) -> bool {
@@ -265,6 +268,7 @@ impl Runner<'_> {
             let row = self.world.skus.get_mut(sku).unwrap();
             row.on_hand += delta;
             products.insert(row.product_id);
+            let reason = if *position == NO_LINE { StockReason::Adjustment } else { reason };
             self.moved_for(line, *sku, *delta, reason, Some(want.order.number.clone()), who.actor());
         }
         self.world.orders.rows.insert(id, want);
@@ -286,6 +290,31 @@ impl Runner<'_> {
         Ok(())
     }
 
+    /// Compares the orders of a customer whose personal data was erased.
+    pub(super) async fn orders_erased(&mut self, customer: CustomerId, who: &Principal) -> Checked<()> {
+        let now = self.now();
+        let of = |r: &&mut OrderRecord| r.order.customer_id == Some(customer) && r.order.erased_at.is_none();
+        let mut ids = Vec::new();
+        for record in self.world.orders.rows.values_mut().filter(of) {
+            let order = &mut record.order;
+            order.buyer = Buyer::default();
+            (order.shipping_address, order.billing_address, order.tracking) = (None, None, None);
+            (order.attributes, order.external) = (Attributes::default(), None);
+            order.lines.iter_mut().for_each(|l| l.attributes = Attributes::default());
+            order.erased_at = Some(now);
+            order.audit.edited(now, who.actor());
+            let status = order.status;
+            let entry = (order.audit.version, ChangeKind::Erased, Some(status), status, who.actor().clone(), now);
+            self.world.orders.history.entry(order.id).or_default().push(entry);
+            ids.push(order.id);
+        }
+        for id in ids {
+            same("the order", &self.stored_order(id).await?, &self.world.orders.rows[&id])?;
+            self.compare_history(id).await?;
+        }
+        Ok(())
+    }
+
     async fn read_order(&mut self) -> Checked<()> {
         let id = self.some_order();
         self.begins(id);
@@ -296,16 +325,22 @@ impl Runner<'_> {
         same("a deleted order", &orders.get(id, IncludeDeleted::Yes).await.ok().as_ref(), &deleted.map(|r| &r.order))?;
         same("the record", &orders.record(id).await.ok().as_ref(), &want)?;
         let Some(record) = deleted else {
-            let answer = self.shop.bills().of_order(id).await;
+            let answer = self.shop.bills().of_order(id, IncludeDeleted::Yes).await;
             return self.judge(answer, &[Refusal::Code(ErrorCode::NotFound)]).map(drop);
         };
         let by_number = orders.get_by_number(&record.order.number, IncludeDeleted::No).await;
         same("the order by number", &by_number.ok().as_ref(), &want.map(|r| &r.order))?;
-        same("the bills", &read("the bills", self.shop.bills().of_order(id).await)?, &record.bills)?;
-        for bill in &record.bills {
-            same("the bill", &read("the bill", self.shop.bills().get(bill.id).await)?, bill)?;
-            let by_number = read("the bill", self.shop.bills().get_by_number(&bill.number).await)?;
-            same("the bill by number", &by_number, bill)?;
+        let bills = self.shop.bills();
+        for deleted in [IncludeDeleted::No, IncludeDeleted::Yes] {
+            let is_shown = deleted == IncludeDeleted::Yes || want.is_some();
+            let of_order = bills.of_order(id, deleted).await.ok();
+            same("the bills", &of_order.as_ref(), &is_shown.then_some(&record.bills))?;
+            for bill in &record.bills {
+                let shown = is_shown.then_some(bill);
+                same("the bill", &bills.get(bill.id, deleted).await.ok().as_ref(), &shown)?;
+                let by_number = bills.get_by_number(&bill.number, deleted).await.ok();
+                same("the bill by number", &by_number.as_ref(), &shown)?;
+            }
         }
         Ok(())
     }
@@ -371,7 +406,8 @@ impl Runner<'_> {
     async fn list_bills(&mut self) -> Checked<()> {
         let times: Vec<Timestamp> = self.world.bills().map(|b| b.date).collect();
         let (from, until) = self.some_range(&times);
-        let mut filter = BillFilter { from, until, ..BillFilter::default() };
+        let deleted = if self.chance(30) { IncludeDeleted::Yes } else { IncludeDeleted::No };
+        let mut filter = BillFilter { from, until, include_deleted: deleted, ..BillFilter::default() };
         if self.chance(20) {
             filter.order = Some(self.some_order());
         }
@@ -388,7 +424,8 @@ impl Runner<'_> {
             return self.judge(answer, &[Refusal::field("from")]).map(drop);
         }
         let matches = |b: &&Bill| {
-            filter.order.is_none_or(|o| b.order_id == o)
+            (deleted == IncludeDeleted::Yes || b.audit.is_live())
+                && filter.order.is_none_or(|o| b.order_id == o)
                 && filter.kind.is_none_or(|k| b.kind == k)
                 && filter.status.is_none_or(|s| b.status == s)
                 && from.is_none_or(|t| b.date >= t)

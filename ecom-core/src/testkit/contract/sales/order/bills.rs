@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::support::{customer, deleted, edited, products, update};
 use crate::clock::Timestamp;
+use crate::domain::common::IncludeDeleted;
 use crate::domain::sales::bill::{Bill, BillFilter, BillKind, BillSort, BillStatus};
 use crate::domain::sales::order::OrderRecord;
 use crate::error::ErrorCode;
@@ -20,18 +21,19 @@ tests! {
     __order_bills: [
         every_field_of_a_bill_survives_a_round_trip,
         a_bill_that_is_paid_keeps_its_number,
+        r02_the_bills_of_a_deleted_order_hide_and_return_with_it,
         bills_are_found_by_every_filter,
         every_sort_pages_through_all_bills_exactly_once,
         a_cursor_of_another_list_of_bills_is_refused,
     ]
 }
 
-/// Bills of soft-deleted orders are read too, since bills are never removed.
+/// A bill is read by its id and by its number, and with the others of its order.
 pub async fn every_field_of_a_bill_survives_a_round_trip(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let lamp = products(&env, storage, 1).await.remove(0);
     let ada = customer(&env, storage, "ada@example.com").await;
-    let (full, plain) = (env.full_order(&ada, &lamp), deleted(&env, &env.order()));
+    let (full, plain) = (env.full_order(&ada, &lamp), env.order());
     // The rows are not written in the order in which they are read.
     let mut shuffled = full.clone();
     shuffled.bills.reverse();
@@ -39,17 +41,22 @@ pub async fn every_field_of_a_bill_survives_a_round_trip(storage: &Arc<dyn Stora
     env.insert_orders(storage, &[shuffled, plain.clone()]).await.unwrap();
     for record in [&full, &plain] {
         for bill in &record.bills {
-            assert_eq!(read!(storage, bills.get(bill.id)).as_ref(), Some(bill), "a bill is read as it was inserted");
-            let by_number = read!(storage, bills.get_by_number(&bill.number));
+            assert_eq!(
+                read!(storage, bills.get(bill.id, IncludeDeleted::No)).as_ref(),
+                Some(bill),
+                "a bill is read as it was inserted"
+            );
+            let by_number = read!(storage, bills.get_by_number(&bill.number, IncludeDeleted::No));
             assert_eq!(by_number.as_ref(), Some(bill), "a bill is found by its number");
         }
-        let of_order = read!(storage, bills.of_order(record.order.id));
+        let of_order = read!(storage, bills.of_order(record.order.id, IncludeDeleted::No));
         assert_eq!(of_order, record.bills, "the bills come first, and then the credit notes, each by seq");
     }
-    assert_eq!(read!(storage, bills.get(BillId(env.ids.next()))), None, "an unknown bill is not found");
+    let all = IncludeDeleted::Yes;
+    assert_eq!(read!(storage, bills.get(BillId(env.ids.next()), all)), None, "an unknown bill is not found");
     let lower = full.bills[0].number.to_lowercase();
-    assert_eq!(read!(storage, bills.get_by_number(&lower)), None, "numbers are compared bytewise");
-    assert_eq!(read!(storage, bills.of_order(OrderId(env.ids.next()))), [], "an unknown order has no bills");
+    assert_eq!(read!(storage, bills.get_by_number(&lower, all)), None, "numbers are compared bytewise");
+    assert_eq!(read!(storage, bills.of_order(OrderId(env.ids.next()), all)), [], "an unknown order has no bills");
 }
 
 /// An update changes the amounts, the payment type and the status of a bill.
@@ -62,7 +69,40 @@ pub async fn a_bill_that_is_paid_keeps_its_number(storage: &Arc<dyn Storage>) {
     bill.status = BillStatus::Paid;
     bill.audit.edited(env.now(), &env.actor);
     update(&env, storage, &order, &after).await.unwrap();
-    assert_eq!(read!(storage, bills.get_by_number(&order.bills[0].number)), after.bills.pop());
+    let number = &order.bills[0].number;
+    assert_eq!(read!(storage, bills.get_by_number(number, IncludeDeleted::No)), after.bills.pop());
+}
+
+/// A bill is hidden while it has the time at which its order was deleted.
+pub async fn r02_the_bills_of_a_deleted_order_hide_and_return_with_it(storage: &Arc<dyn Storage>) {
+    let env = Env::default();
+    let before = env.order();
+    env.insert_orders(storage, std::slice::from_ref(&before)).await.unwrap();
+    let gone = deleted(&env, &before);
+    update(&env, storage, &before, &gone).await.unwrap();
+    let mut back = edited(&env, &gone);
+    back.order.audit.deleted_at = None;
+    back.bills[0].audit.edited(env.now(), &env.actor);
+    back.bills[0].audit.deleted_at = None;
+    for (record, hidden) in [(&gone, true), (&back, false)] {
+        let (bill, order) = (&record.bills[0], record.order.id);
+        for deleted in [IncludeDeleted::No, IncludeDeleted::Yes] {
+            let shown = (!hidden || deleted == IncludeDeleted::Yes).then(|| bill.clone());
+            assert_eq!(read!(storage, bills.get(bill.id, deleted)), shown, "{deleted:?}");
+            assert_eq!(read!(storage, bills.get_by_number(&bill.number, deleted)), shown, "{deleted:?}");
+            let shown: Vec<Bill> = shown.into_iter().collect();
+            assert_eq!(read!(storage, bills.of_order(order, deleted)), shown, "{deleted:?}");
+            let filter = BillFilter { include_deleted: deleted, ..BillFilter::default() };
+            let page = read!(storage, bills.list(&filter, BillSort::default(), &Paging::first(5)));
+            assert_eq!(page.items, shown, "{deleted:?}");
+            let count = Total { count: shown.len() as u64, exact: true };
+            assert_eq!(read!(storage, bills.count(&filter, 10)), count, "{deleted:?}");
+        }
+        if hidden {
+            assert_eq!(super::support::record(storage, order).await.as_ref(), Some(&gone), "a record has all bills");
+            update(&env, storage, &gone, &back).await.unwrap();
+        }
+    }
 }
 
 /// Orders with bills and credit notes of every status, at few different dates.
@@ -106,7 +146,7 @@ pub async fn bills_are_found_by_every_filter(storage: &Arc<dyn Storage>) {
         for kind in [None, Some(BillKind::Bill), Some(BillKind::CreditNote)] {
             for status in [None].into_iter().chain(BillStatus::ALL.iter().map(|s| Some(*s))) {
                 for (from, until) in ranges {
-                    let filter = BillFilter { order, kind, status, from, until };
+                    let filter = BillFilter { order, kind, status, from, until, ..BillFilter::default() };
                     let matches = |b: &Bill| {
                         order.is_none_or(|o| b.order_id == o)
                             && kind.is_none_or(|k| b.kind == k)

@@ -2,10 +2,15 @@
 
 use std::sync::Arc;
 
+use serde_json::json;
+
 use super::support::{customer, deleted, edited, get, products, record, update};
-use crate::domain::common::{Attributes, IncludeDeleted};
+use crate::domain::common::{Actor, Attributes, IncludeDeleted};
 use crate::domain::sales::bill::{BillFilter, BillKind, BillSort, BillStatus, PaymentType};
-use crate::domain::sales::order::{ChangeKind, Order, OrderFilter, OrderLine, OrderRecord, OrderSort, Totals};
+use crate::domain::sales::customer::Customer;
+use crate::domain::sales::order::{
+    Buyer, ChangeKind, Order, OrderChange, OrderFilter, OrderLine, OrderRecord, OrderSort, Totals,
+};
 use crate::error::ErrorCode;
 use crate::id::{CartId, IdSource as _, OrderId};
 use crate::money::Currency;
@@ -26,6 +31,7 @@ tests! {
         every_version_has_an_entry_in_the_history,
         orders_are_found_by_the_carts_that_they_were_made_from,
         ids_are_read_in_chunks,
+        r45_orders_of_a_customer_are_erased_in_parts,
         movements_are_summed_by_line,
         the_lock_of_orders_makes_writers_wait_for_each_other,
         the_number_of_statements_does_not_depend_on_the_number_of_lines,
@@ -111,7 +117,7 @@ pub async fn every_field_is_updated(storage: &Arc<dyn Storage>) {
     assert_eq!(listed.items, [after.order.clone()], "a list finds the order by its new email");
     let mut emptied = edited(&env, &after);
     emptied.order = Order { erased_at: after.order.erased_at, audit: emptied.order.audit, ..before.order.clone() };
-    emptied.order.buyer = crate::domain::sales::order::Buyer::default();
+    emptied.order.buyer = Buyer::default();
     update(&env, storage, &after, &emptied).await.unwrap();
     assert_eq!(get(storage, before.order.id).await.as_ref(), Some(&emptied.order), "every field is emptied");
     assert_eq!(emptied.order.attributes, Attributes::default());
@@ -307,6 +313,80 @@ pub async fn orders_are_found_by_the_carts_that_they_were_made_from(storage: &Ar
     assert_eq!(read!(storage, orders.of_carts(&[])), []);
 }
 
+/// Erased orders keep their numbers, lines, amounts, discounts and bills, and have an entry in their histories.
+pub async fn r45_orders_of_a_customer_are_erased_in_parts(storage: &Arc<dyn Storage>) {
+    let env = Env::default();
+    let lamp = products(&env, storage, 1).await.remove(0);
+    let (ada, bob) =
+        (customer(&env, storage, "ada@example.com").await, customer(&env, storage, "bob@example.com").await);
+    let full = |of: &Customer| {
+        let mut record = env.full_order(of, &lamp);
+        record.order.erased_at = None;
+        record
+    };
+    let mut plain = env.order_of(&lamp, 1);
+    plain.order.customer_id = Some(ada.id);
+    let done = env.full_order(&ada, &lamp);
+    let all = [full(&ada), deleted(&env, &full(&ada)), plain, done, full(&bob), env.order()];
+    env.insert_orders(storage, &all).await.unwrap();
+    let actor = Actor::new("user:eraser");
+    let at = env.now();
+    let mut parts = Vec::new();
+    let mut statements = Vec::new();
+    loop {
+        let before = storage.statements();
+        let part = attempt!(storage, orders.erase(ada.id, 2, at, &actor)).unwrap();
+        statements.push(storage.statements() - before);
+        parts.push(part.len());
+        for (id, version) in &part {
+            let before = all.iter().find(|r| r.order.id == *id).unwrap();
+            assert_eq!(*version, before.order.audit.version + 1);
+        }
+        if part.len() < 2 {
+            break;
+        }
+    }
+    assert_eq!(parts, [2, 1], "an order is erased once, and those of others are not");
+    assert_eq!(statements[0], statements[1], "the number of statements does not depend on the number of orders");
+    for before in &all {
+        let id = before.order.id;
+        let found = record(storage, id).await.unwrap();
+        let history = read!(storage, orders.history(id));
+        if before.order.customer_id != Some(ada.id) || before.order.erased_at.is_some() {
+            assert_eq!((&found, history.len()), (before, 1), "this order must not change");
+            continue;
+        }
+        let mut expected = before.clone();
+        let order = &mut expected.order;
+        order.buyer = Buyer::default();
+        (order.shipping_address, order.billing_address, order.tracking) = (None, None, None);
+        (order.attributes, order.external) = (Attributes::default(), None);
+        order.lines.iter_mut().for_each(|l| l.attributes = Attributes::default());
+        order.erased_at = Some(at);
+        order.audit.edited(at, &actor);
+        assert_eq!(found, expected);
+        let mut placed = env.order_change(before, ChangeKind::Placed);
+        placed.data = json!({});
+        let erased = OrderChange {
+            seq: placed.seq + 1,
+            kind: ChangeKind::Erased,
+            from: Some(before.order.status),
+            actor: actor.clone(),
+            at,
+            ..placed.clone()
+        };
+        assert_eq!(history, [placed, erased]);
+    }
+    let by_email = OrderFilter { include_deleted: IncludeDeleted::Yes, ..OrderFilter::default() };
+    for email in [&ada.email, &all[2].order.buyer.email.clone().unwrap()] {
+        let filter = OrderFilter { email: Some(email.clone()), ..by_email.clone() };
+        let found = read!(storage, orders.list(&filter, OrderSort::PlacedDesc, &Paging::first(9))).items;
+        assert!(found.iter().all(|o| o.erased_at != Some(at)), "no list finds an erased order by its email");
+    }
+    let of_ada = OrderFilter { customer: Some(ada.id), ..by_email };
+    assert_eq!(read!(storage, orders.count(&of_ada, 9)).count, 4, "erased orders stay those of the customer");
+}
+
 /// Soft-deleted orders are among them.
 pub async fn ids_are_read_in_chunks(storage: &Arc<dyn Storage>) {
     let env = Env::default();
@@ -430,7 +510,7 @@ pub async fn the_number_of_statements_does_not_depend_on_the_number_of_lines(sto
         uow.orders().versions(&ids).await.unwrap();
         uow.orders().moved(&ids).await.unwrap();
         uow.orders().history(ids[0]).await.unwrap();
-        uow.bills().of_order(ids[0]).await.unwrap();
+        uow.bills().of_order(ids[0], IncludeDeleted::No).await.unwrap();
         uow.bills().list(&BillFilter::default(), BillSort::default(), &all).await.unwrap();
         counts.push(storage.statements());
         let mut after = edited(&env, &records[0]);

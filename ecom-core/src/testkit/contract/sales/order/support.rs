@@ -40,10 +40,14 @@ pub(super) fn edited(env: &Env, record: &OrderRecord) -> OrderRecord {
     after
 }
 
-/// Returns the order, soft-deleted now.
+/// Returns the order and its bills, soft-deleted now.
 pub(super) fn deleted(env: &Env, record: &OrderRecord) -> OrderRecord {
     let mut after = record.clone();
     after.order.audit = env.deleted(&record.order.audit);
+    for bill in &mut after.bills {
+        bill.audit = env.deleted(&bill.audit);
+        bill.audit.deleted_at = after.order.audit.deleted_at;
+    }
     after
 }
 

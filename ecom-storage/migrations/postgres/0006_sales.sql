@@ -1,0 +1,13 @@
+-- The bills of a soft-deleted order are hidden with it.
+UPDATE bills SET deleted_at = (SELECT o.deleted_at FROM orders o WHERE o.id = bills.order_id)
+WHERE order_id IN (SELECT o.id FROM orders o WHERE o.deleted_at IS NOT NULL);
+
+-- When the personal data of the customer was erased. Such a customer stays soft-deleted.
+ALTER TABLE customers ADD COLUMN erased_at TIMESTAMPTZ CHECK (erased_at IS NULL OR deleted_at IS NOT NULL);
+
+CREATE INDEX carts_merged_into ON carts (merged_into) WHERE merged_into IS NOT NULL;
+
+-- The customer whose personal data the answer contains, and when the answer was erased.
+ALTER TABLE idempotency_keys ADD COLUMN customer_id UUID;
+ALTER TABLE idempotency_keys ADD COLUMN erased_at TIMESTAMPTZ;
+CREATE INDEX idempotency_keys_customer ON idempotency_keys (customer_id) WHERE customer_id IS NOT NULL;
