@@ -194,22 +194,25 @@ impl InventoryRepository for SqlInventory<'_> {
         all.dedup();
         let mut touched = Vec::new();
         for chunk in all.chunks(MAX_LIST) {
-            let of_skus = "id IN (SELECT k.product_id FROM skus k WHERE k.id IN ";
             // Locked in id order.
-            let mut b = Builder::new("SELECT id, revision + 1 FROM products WHERE ");
-            b.push(of_skus).list(chunk).push(") ORDER BY id").push(self.0.dialect().for_update);
+            let mut b = Builder::new("SELECT id, revision + 1 FROM products WHERE id IN ");
+            b.push("(SELECT k.product_id FROM skus k WHERE k.id IN ").list(chunk);
+            b.push(") ORDER BY id").push(self.0.dialect().for_update);
             let (text, args) = b.done();
+            let mut products: Vec<ProductId> = Vec::with_capacity(chunk.len());
             for r in self.0.fetch_all(text, args).await? {
-                touched.push(TouchedProduct { product_id: ProductId(r.uuid(0)?), revision: r.i64(1)? });
+                let product_id = ProductId(r.uuid(0)?);
+                products.push(product_id);
+                touched.push(TouchedProduct { product_id, revision: r.i64(1)? });
             }
-            let mut b = Builder::new("UPDATE products SET revision = revision + 1 WHERE ");
-            b.push(of_skus).list(chunk).push(")");
+            // By their ids: MariaDB would walk all products for an update by a subselect.
+            let mut b = Builder::new("UPDATE products SET revision = revision + 1 WHERE id IN ");
+            b.list(&products);
             let (text, args) = b.done();
             self.0.execute(text, args).await?;
             // Updated apart from the revision, since a sale seldom changes it and an index of lists contains it.
             let mut b = Builder::new("UPDATE products SET availability = ");
-            b.push(AVAILABILITY).push(" WHERE ").push(of_skus).list(chunk).push(") AND availability <> ");
-            b.push(AVAILABILITY);
+            b.push(AVAILABILITY).push(" WHERE id IN ").list(&products).push(" AND availability <> ").push(AVAILABILITY);
             let (text, args) = b.done();
             self.0.execute(text, args).await?;
         }
