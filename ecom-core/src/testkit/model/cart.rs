@@ -1,7 +1,6 @@
 //! Carts and their lines: their rows in the model, the operations on them, and their comparison.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use super::comparison::{Checked, Refusal, read, same};
 use super::customer::Walk;
@@ -30,14 +29,14 @@ const OPERATIONS: &[Operation] = &[
     Operation { name: "add cart line", weight: |_| 60, run: |r| Box::pin(r.add_cart_line()) },
     Operation { name: "change cart line", weight: |_| 25, run: |r| Box::pin(r.change_cart_line()) },
     Operation { name: "remove cart line", weight: |_| 10, run: |r| Box::pin(r.remove_cart_line()) },
-    Operation { name: "clear cart", weight: |_| 3, run: |r| Box::pin(r.clear_cart()) },
+    Operation { name: "clear cart", weight: |_| 6, run: |r| Box::pin(r.clear_cart()) },
     Operation { name: "patch cart", weight: |_| 8, run: |r| Box::pin(r.patch_cart()) },
-    Operation { name: "delete cart", weight: |_| 4, run: |r| Box::pin(r.delete_cart()) },
-    Operation { name: "merge carts", weight: |_| 12, run: |r| Box::pin(r.merge_carts()) },
-    Operation { name: "assign cart", weight: |_| 12, run: |r| Box::pin(r.assign_cart()) },
+    Operation { name: "delete cart", weight: |_| 8, run: |r| Box::pin(r.delete_cart()) },
+    Operation { name: "merge carts", weight: |_| 28, run: |r| Box::pin(r.merge_carts()) },
+    Operation { name: "assign cart", weight: |_| 16, run: |r| Box::pin(r.assign_cart()) },
     Operation { name: "read cart", weight: |_| 15, run: |r| Box::pin(r.read_cart()) },
     Operation { name: "list carts", weight: |_| 8, run: |r| Box::pin(r.list_carts()) },
-    Operation { name: "remove expired carts", weight: |_| 1, run: |r| Box::pin(r.remove_expired_carts()) },
+    Operation { name: "remove expired carts", weight: |_| 3, run: |r| Box::pin(r.remove_expired_carts()) },
 ];
 
 const LINE_ATTRIBUTES: [&str; 4] = ["{}", "{}", "{\"engraving\": \"A\"}", "{\"b\": [1, 2.5], \"a\": null}"];
@@ -209,7 +208,10 @@ impl Runner<'_> {
         let is_open = |c: &&Cart| c.state == CartState::Open && c.expires_at > now;
         let live: Vec<CartId> = self.world.carts.rows.values().filter(is_open).map(|c| c.id).collect();
         let all: Vec<CartId> = self.world.carts.rows.keys().copied().collect();
-        self.some_id(&live, &all)
+        // Those that were ordered are the most.
+        let is_closed = |c: &&Cart| c.state == CartState::Merged || (c.state == CartState::Open && c.expires_at <= now);
+        let closed: Vec<CartId> = self.world.carts.rows.values().filter(is_closed).map(|c| c.id).collect();
+        if self.chance(8) { self.one_of(&closed).unwrap_or_else(Self::missing) } else { self.some_id(&live, &all) }
     }
 
     /// Returns what opens the cart: mostly the permission, sometimes its token, and sometimes a wrong token.
@@ -636,7 +638,12 @@ impl Runner<'_> {
     }
 
     async fn merge_carts(&mut self) -> Checked<()> {
-        let (from, into) = (self.some_cart(), self.some_cart());
+        let (mut from, into) = (self.some_cart(), self.some_cart());
+        if self.chance(50) {
+            let is_guest = |c: &&Cart| c.customer_id.is_none() && c.state == CartState::Open;
+            let guests: Vec<CartId> = self.world.carts.rows.values().filter(is_guest).map(|c| c.id).collect();
+            from = self.one_of(&guests).unwrap_or(from);
+        }
         let ((from_access, opens_from), (into_access, opens_into)) = (self.access(from), self.access(into));
         let who = self.principal();
         let now = self.now();
@@ -756,11 +763,9 @@ impl Runner<'_> {
         Ok(())
     }
 
-    /// Lets weeks pass first.
     async fn remove_expired_carts(&mut self) -> Checked<()> {
         self.world.settle_carts();
         self.begins(());
-        self.clock.advance(Duration::from_secs(20 * 86_400));
         let now = self.now();
         let count = self.world.carts.rows.len();
         self.world.carts.rows.retain(|_, c| c.expires_at > now || c.state == CartState::Ordered);

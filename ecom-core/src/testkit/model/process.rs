@@ -16,7 +16,7 @@ pub(super) const PART: Part = Part { operations: OPERATIONS, compare: |_| Box::p
 const OPERATIONS: &[Operation] = &[
     Operation {
         name: "let time pass",
-        weight: |_| 1,
+        weight: |_| 8,
         run: |r| {
             Box::pin(async move {
                 r.let_time_pass();
@@ -26,7 +26,7 @@ const OPERATIONS: &[Operation] = &[
     },
     Operation {
         name: "reopen shop",
-        weight: |_| 2,
+        weight: |_| 4,
         run: |r| {
             Box::pin(async move {
                 r.reopen_shop();
@@ -56,10 +56,11 @@ pub(super) fn open(
 }
 
 impl Runner<'_> {
-    /// Lets every entry of the cache expire.
+    /// Lets every entry of the cache expire, and sometimes all open carts too.
     fn let_time_pass(&mut self) {
-        self.begins(());
-        self.clock.advance(Duration::from_secs(4_000));
+        let time = Duration::from_secs(if self.chance(15) { 31 * 86_400 } else { 4_000 });
+        self.begins(time);
+        self.clock.advance(time);
     }
 
     fn reopen_shop(&mut self) {

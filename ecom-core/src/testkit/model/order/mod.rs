@@ -35,7 +35,7 @@ const OPERATIONS: &[Operation] = &[
     Operation { name: "cancel units", weight: |_| 30, run: |r| Box::pin(r.cancel_units()) },
     Operation { name: "cancel order", weight: |_| 10, run: |r| Box::pin(r.cancel_order()) },
     Operation { name: "start order", weight: |_| 14, run: |r| Box::pin(r.move_order(OrderStatus::InProgress)) },
-    Operation { name: "deliver order", weight: |_| 10, run: |r| Box::pin(r.move_order(OrderStatus::Delivered)) },
+    Operation { name: "deliver order", weight: |_| 20, run: |r| Box::pin(r.move_order(OrderStatus::Delivered)) },
     Operation { name: "patch bill", weight: |_| 40, run: |r| Box::pin(r.patch_bill()) },
     Operation { name: "delete order", weight: |_| 8, run: |r| Box::pin(r.delete_order()) },
     Operation { name: "restore order", weight: |_| 8, run: |r| Box::pin(r.restore_order()) },

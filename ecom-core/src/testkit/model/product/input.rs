@@ -129,7 +129,7 @@ impl Runner<'_> {
             skus.retain(|s| s.code.as_ref().is_none_or(|c| seen.insert(fold_key(c))));
             input.skus = Some(skus);
         }
-        let refusals = if self.chance(6) { vec![self.spoil(&mut input)] } else { Vec::new() };
+        let refusals = if self.chance(8) { vec![self.spoil(&mut input)] } else { Vec::new() };
         (input, refusals)
     }
 
@@ -142,7 +142,7 @@ impl Runner<'_> {
     fn spoil(&mut self, input: &mut ProductInput) -> Refusal {
         let sku_field = |field: &str, flat: bool| if flat { field.to_owned() } else { format!("skus[0].{field}") };
         let flat = input.skus.is_none();
-        let field = match self.below(14) {
+        let field = match self.below(18) {
             0 => {
                 input.title = bad_text(&mut self.rng, 255);
                 "title".to_owned()
