@@ -28,6 +28,7 @@
 //! | `ECOM_CURRENCY` | `USD` | an ISO 4217 code whose currency has a minor unit, so not `XXX` or `XAU` | the currency of the shop |
 //! | `ECOM_PRICE_BUCKETS` | `0,25,50,100,250,500,1000` | 1 to 50 prices in ascending order | the lower bounds of the price ranges that searches count, in the major unit of the currency, separated by commas |
 //! | `ECOM_LAST_WRITE_WINS` | `false` | `true`, `false` | whether a write that does not name a version succeeds (R1); a write that names one is compared in both cases |
+//! | `ECOM_KEEP_SOLD` | `false` | `true`, `false` | whether a product or a SKU that an order refers to cannot be deleted, not even softly (R5) |
 //! | `ECOM_TOTAL_BOUND` | `10000` | 1–1,000,000 | how many rows a list counts at most for its total |
 //! | `ECOM_PRODUCT_TTL` | `300` | 0–86,400 s | how long a cached product or list is served |
 //! | `ECOM_CATEGORY_TTL` | `3600` | 0–86,400 s | how long a cached category is served |
@@ -223,6 +224,7 @@ impl ServerConfig {
             .currency(currency)
             .price_bounds(r.prices("ECOM_PRICE_BUCKETS", currency, &defaults.price_bounds))
             .last_write_wins(r.flag("ECOM_LAST_WRITE_WINS", defaults.last_write_wins))
+            .keep_sold(r.flag("ECOM_KEEP_SOLD", defaults.keep_sold))
             .total_bound(r.number("ECOM_TOTAL_BOUND", defaults.total_bound, 1..=1_000_000))
             .product_ttl(r.seconds("ECOM_PRODUCT_TTL", defaults.product_ttl, 0..=86_400))
             .category_ttl(r.seconds("ECOM_CATEGORY_TTL", defaults.category_ttl, 0..=86_400))
@@ -420,6 +422,7 @@ mod tests {
             ("SEARCH_URL_FILE", "/nowhere/hunter2"),
             ("ECOM_CURRENCY", "XXX1"),
             ("ECOM_LAST_WRITE_WINS", "perhaps"),
+            ("ECOM_KEEP_SOLD", "sometimes"),
             ("ECOM_POLL_INTERVAL", "1"),
             ("ECOM_API_PREFIX", "api/"),
             ("ECOM_MAX_PAGE_SIZE", "1001"),
@@ -441,6 +444,7 @@ mod tests {
                 "ECOM_CURRENCY",
                 "ECOM_PRICE_BUCKETS",
                 "ECOM_LAST_WRITE_WINS",
+                "ECOM_KEEP_SOLD",
                 "ECOM_POLL_INTERVAL",
                 "ECOM_API_PREFIX",
                 "ECOM_MAX_PAGE_SIZE",

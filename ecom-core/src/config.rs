@@ -17,6 +17,8 @@ pub struct ShopConfig {
     /// Whether a write that does not name a version succeeds and overwrites changes that its caller has not seen (R1).
     /// Default false.
     pub last_write_wins: bool,
+    /// Whether a product or a SKU that an order refers to cannot be deleted, not even softly (R5). Default false.
+    pub keep_sold: bool,
     /// How many rows a list counts at most for its total. If there are more, the total is a lower bound. 1–1,000,000,
     /// default 10,000.
     pub total_bound: u64,
@@ -53,6 +55,7 @@ impl Default for ShopConfig {
         Self {
             currency: Currency::USD,
             last_write_wins: false,
+            keep_sold: false,
             total_bound: 10_000,
             product_ttl: Duration::from_secs(5 * 60),
             category_ttl: Duration::from_secs(60 * 60),

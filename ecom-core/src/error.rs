@@ -320,6 +320,15 @@ pub enum SalesConflict {
         /// The id of the row.
         id: Uuid,
     },
+    /// An order refers to the row, and the shop keeps what was sold
+    /// ([`ShopConfig::keep_sold`](crate::config::ShopConfig::keep_sold)), so it cannot be deleted (R5).
+    #[error("an order refers to {entity} {id}, and this shop keeps what was sold: archive the product instead")]
+    Kept {
+        /// The kind of the row.
+        entity: Entity,
+        /// The id of the row.
+        id: Uuid,
+    },
     /// The price that the buyer was shown is not the current one (R8). The error names every wrong price, and also
     /// every SKU of which too little is available.
     #[error("the price has changed for {} of the lines; show the buyer the current prices and try again", prices.len())]
@@ -436,7 +445,7 @@ impl StockConflict {
 impl SalesConflict {
     const fn code(&self) -> ErrorCode {
         match self {
-            Self::HasSales { .. } => ErrorCode::HasSales,
+            Self::HasSales { .. } | Self::Kept { .. } => ErrorCode::HasSales,
             Self::PriceMismatch { .. } => ErrorCode::PriceMismatch,
             Self::OrderStatus { .. } => ErrorCode::OrderStatusConflict,
             Self::BillFrozen { .. } => ErrorCode::BillFrozen,
@@ -449,6 +458,7 @@ impl SalesConflict {
     fn details(&self) -> Vec<Value> {
         match self {
             Self::HasSales { entity, id } => vec![json!({"field": "force", "entity": entity, "id": id})],
+            Self::Kept { entity, id } => vec![json!({"field": "id", "entity": entity, "id": id})],
             Self::PriceMismatch { prices, shortages } => {
                 let prices = prices.iter().map(|p| {
                     let (expected, found) = (p.expected.amount(), p.found.amount());
@@ -648,7 +658,8 @@ error_codes! {
     CategoryCycle = "CATEGORY_CYCLE", "A category cannot move under itself or one of its descendants.";
     CategoryNotEmpty = "CATEGORY_NOT_EMPTY",
         "The category is in use: move or delete its child categories and products first.";
-    HasSales = "HAS_SALES", "An order refers to the resource: delete it without `force`.";
+    HasSales = "HAS_SALES",
+        "An order refers to the resource: delete it without `force`, or archive it if the shop keeps what was sold.";
     InsufficientStock = "INSUFFICIENT_STOCK",
         "There is not enough stock; `details` names each such SKU and how many pieces are available.";
     StockNotTracked = "STOCK_NOT_TRACKED",
@@ -831,6 +842,7 @@ mod tests {
             CatalogConflict::CategoryCycle { category: id, parent: id }.into(),
             CatalogConflict::CategoryNotEmpty { category: id, children: 1, products: 0 }.into(),
             SalesConflict::HasSales { entity, id }.into(),
+            SalesConflict::Kept { entity, id }.into(),
             SalesConflict::PriceMismatch { prices: vec![mismatch], shortages: Vec::new() }.into(),
             SalesConflict::CartExpired { cart: id }.into(),
             SalesConflict::CartOrdered { cart: id }.into(),

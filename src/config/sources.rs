@@ -6,7 +6,7 @@ use ecom_core::{FieldCode, ValidationErrors};
 
 /// The names of all settings. A TOML file can contain all but `ECOM_CONFIG`; its keys are the names in lower case
 /// without `ECOM_`.
-pub(super) const NAMES: [&str; 43] = [
+pub(super) const NAMES: [&str; 44] = [
     "ECOM_LISTEN",
     "PORT",
     "ECOM_DATA",
@@ -25,6 +25,7 @@ pub(super) const NAMES: [&str; 43] = [
     "ECOM_CURRENCY",
     "ECOM_PRICE_BUCKETS",
     "ECOM_LAST_WRITE_WINS",
+    "ECOM_KEEP_SOLD",
     "ECOM_TOTAL_BOUND",
     "ECOM_PRODUCT_TTL",
     "ECOM_CATEGORY_TTL",

@@ -5,7 +5,7 @@ use crate::domain::common::{Actor, IncludeDeleted};
 use crate::domain::sales::bill::{Bill, BillFilter, BillSort};
 use crate::domain::sales::order::{Order, OrderChange, OrderFilter, OrderRecord, OrderSort};
 use crate::error::Result;
-use crate::id::{BillId, CartId, CustomerId, OrderId, OrderLineId};
+use crate::id::{BillId, CartId, CustomerId, OrderId, OrderLineId, ProductId, SkuId};
 use crate::paging::{Page, Paging, Total};
 
 /// A kind of document that has numbers of its own (R43).
@@ -93,6 +93,13 @@ port! {
 
         /// Returns the history of an order, oldest first.
         async fn history(&mut self, id: OrderId) -> Result<Vec<OrderChange>>;
+
+        /// Returns those of these SKUs that a line of an order refers to. Canceled and soft-deleted orders count too. If
+        /// the transaction has locked the SKUs, no line is added to them until it ends.
+        async fn sold_skus(&mut self, ids: &[SkuId]) -> Result<Vec<SkuId>>;
+
+        /// As [`Self::sold_skus`], of products: those that a line sells a SKU of.
+        async fn sold_products(&mut self, ids: &[ProductId]) -> Result<Vec<ProductId>>;
 
         /// Returns the ids of at most `limit` orders after one, by id, soft-deleted ones included.
         async fn ids_after(&mut self, after: Option<OrderId>, limit: u32) -> Result<Vec<OrderId>>;

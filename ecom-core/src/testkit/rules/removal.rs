@@ -6,9 +6,12 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::ShopFixture;
-use super::support::{conflict, me, v};
+use super::support::{conflict, from, me, v};
+use crate::config::ShopConfig;
 use crate::domain::common::{DeleteMode, IncludeDeleted};
-use crate::error::{CatalogConflict, Conflict, ErrorCode, Result};
+use crate::domain::sales::order::input::OrderInput;
+use crate::error::{CatalogConflict, Conflict, Entity, ErrorCode, Result, SalesConflict};
+use crate::id::SkuId;
 use crate::port::search::SearchFilter;
 use crate::testkit::code_of;
 
@@ -19,6 +22,8 @@ tests! {
         r05_force_removes_a_product_for_good,
         r05_force_removes_a_sku_for_good,
         r05_force_removes_a_sku_of_a_deleted_product,
+        r05_a_shop_can_keep_what_was_sold,
+        r05_a_delete_and_an_order_at_once_leave_no_order_of_what_is_gone,
     ]
 }
 
@@ -130,4 +135,101 @@ pub async fn r05_force_removes_a_sku_of_a_deleted_product(f: &ShopFixture) {
     let back = f.shop.acting_as(me()).products().restore(p.id, v(version)).await.unwrap();
     assert_eq!(back.skus.iter().map(|s| s.code.as_str()).collect::<Vec<_>>(), ["c"]);
     assert_eq!(f.shop.inventory().imbalances().await.unwrap(), []);
+}
+
+/// An order of one piece of a SKU at 10.00.
+fn order_of(sku: SkuId) -> OrderInput {
+    from(&json!({
+        "customer": { "first_name": "Grace", "last_name": "Hopper", "email": "grace@example.com" },
+        "delivery_method": "on_hand",
+        "lines": [{ "sku_id": sku, "quantity": 1, "unit_price": "10.00" }],
+    }))
+}
+
+fn kept<T: fmt::Debug>(result: Result<T>, what: &str) -> (Entity, uuid::Uuid) {
+    match conflict(result, what) {
+        Conflict::Sales(SalesConflict::Kept { entity, id }) => (entity, id),
+        other => panic!("{what}: {other}"),
+    }
+}
+
+/// Neither a soft delete, nor a write that leaves a SKU out, removes what an order refers to, also if the order is
+/// canceled or deleted. What was not sold is removed, and a shop with the default settings removes both.
+pub async fn r05_a_shop_can_keep_what_was_sold(f: &ShopFixture) {
+    let two = json!({
+        "title": "Two",
+        "skus": [{ "code": "sold", "price": 10, "stock": 5 }, { "code": "not sold", "price": 10, "stock": 5 }],
+    });
+    let (two, other) = (f.product(two).await, f.plain("Other").await);
+    let [sold, unsold] = [two.skus[0].id, two.skus[1].id];
+    let order = f.shop.orders().place(&order_of(sold)).await.unwrap();
+    f.shop.orders().delete(order.id, v(1)).await.unwrap();
+    let two = f.fresh(two.id).await;
+    let shop = f.another(ShopConfig::default().keep_sold(true), f.cache());
+    let (products, skus) = (shop.products(), shop.skus());
+    let (of_product, of_sku) = ((Entity::Product, two.id.0), (Entity::Sku, sold.0));
+    let before = f.snapshot().await;
+    let version = v(two.audit.version);
+    assert_eq!(kept(products.delete(two.id, version, DeleteMode::Soft).await, "a soft delete"), of_product);
+    assert_eq!(kept(skus.delete(sold, v(1), DeleteMode::Soft).await, "a soft delete of a SKU"), of_sku);
+    let without = json!({ "title": "Two", "skus": [{ "code": "not sold", "price": 10 }] });
+    assert_eq!(kept(products.replace(two.id, version, &from(&without)).await, "a replacement"), of_sku);
+    let patch = json!({ "skus": [{ "code": "new", "price": 1 }] });
+    assert_eq!(kept(products.patch(two.id, version, from(&patch)).await, "a patch"), of_sku);
+    let forced = products.delete(two.id, version, DeleteMode::Force).await;
+    assert_eq!(code_of(forced, "a force delete"), ErrorCode::HasSales);
+    let forced = skus.delete(sold, v(1), DeleteMode::Force).await;
+    assert_eq!(code_of(forced, "a force delete of a SKU"), ErrorCode::HasSales);
+    assert_eq!(f.snapshot().await, before, "a refused delete writes nothing");
+
+    skus.delete(unsold, v(1), DeleteMode::Soft).await.unwrap();
+    products.delete(other.id, v(1), DeleteMode::Soft).await.unwrap();
+    let left = f.fresh(two.id).await;
+    assert_eq!(left.skus.iter().map(|s| s.id).collect::<Vec<_>>(), [sold]);
+    let archived = products.patch(two.id, v(left.audit.version), from(&json!({ "status": "archived" }))).await.unwrap();
+    f.delete(&archived, DeleteMode::Soft).await.unwrap();
+}
+
+/// Two processes: one sells what the other deletes. Whichever comes first, no live order sells what was deleted.
+pub async fn r05_a_delete_and_an_order_at_once_leave_no_order_of_what_is_gone(f: &ShopFixture) {
+    let keeping = f.another(ShopConfig::default().keep_sold(true), f.cache());
+    let (mut deleted, mut placed) = (0, 0);
+    for n in 0..24 {
+        let p = f
+            .product(json!({ "title": format!("P {n}"), "skus": [{ "price": 10, "stock": 5 }, { "price": 1 }] }))
+            .await;
+        let sku = p.skus[0].id;
+        let delete = async {
+            if n % 4 == 0 {
+                tokio::time::sleep(Duration::from_millis(3)).await;
+            }
+            match n % 3 {
+                0 => keeping.products().delete(p.id, v(1), DeleteMode::Soft).await,
+                1 => keeping.skus().delete(sku, v(1), DeleteMode::Soft).await,
+                _ => {
+                    let put = json!({ "title": "Put", "skus": [{ "price": 1 }] });
+                    keeping.products().replace(p.id, v(1), &from(&put)).await.map(drop)
+                }
+            }
+        };
+        let (orders, input) = (f.shop.orders(), order_of(sku));
+        let (delete, order) = tokio::join!(delete, orders.place(&input));
+        let is_live = f.shop.skus().get(sku, IncludeDeleted::No).await.is_ok();
+        match (delete, order) {
+            (Ok(()), Err(e)) => {
+                assert_eq!(e.code(), ErrorCode::Validation, "round {n}: {e:?}");
+                assert!(!is_live, "round {n}");
+                deleted += 1;
+            }
+            (Err(e), Ok(_)) => {
+                assert_eq!(e.code(), ErrorCode::HasSales, "round {n}: {e:?}");
+                assert!(is_live, "round {n}");
+                placed += 1;
+            }
+            both => panic!("round {n}: {both:?}"),
+        }
+    }
+    assert_eq!(deleted + placed, 24);
+    let report = f.shop.audit().run().await.unwrap();
+    assert!(report.is_clean(), "{report:#?}");
 }

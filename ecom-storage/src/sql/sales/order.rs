@@ -175,6 +175,14 @@ static ERASE: Sql = Sql::new(
      shipping_address = NULL, billing_address = NULL, tracking = NULL, source = NULL, external_id = NULL, \
      version = version + 1, attributes = ",
 );
+// A subselect that ends at the first line: what sells well has very many.
+static SOLD_SKUS: Sql = Sql::new(
+    "SELECT s.id FROM skus s WHERE (SELECT 1 FROM order_lines l WHERE l.sku_id = s.id LIMIT 1) IS NOT NULL AND s.id IN ",
+);
+static SOLD_PRODUCTS: Sql = Sql::new(
+    "SELECT p.id FROM products p \
+     WHERE (SELECT 1 FROM order_lines l WHERE l.product_id = p.id LIMIT 1) IS NOT NULL AND p.id IN ",
+);
 static IDS_AFTER: Sql = Sql::new("SELECT id FROM orders WHERE id > $1 ORDER BY id LIMIT $2");
 static VERSIONS: Sql = Sql::new(
     "SELECT o.id, o.version, (SELECT COUNT(*) FROM order_changes c WHERE c.order_id = o.id) FROM orders o \
@@ -313,11 +321,11 @@ impl SqlOrders<'_> {
         }
     }
 
-    /// Reads the rows of some orders, in chunks.
-    async fn rows<T: Send>(
+    /// Reads the rows of some orders, or of other rows with these ids, in chunks.
+    async fn rows<T: Send, I: Into<Value<'static>> + Copy + Sync>(
         &mut self,
         sql: &'static Sql,
-        ids: &[OrderId],
+        ids: &[I],
         order: &str,
         read: impl Fn(&Row) -> Result<T> + Send,
     ) -> Result<Vec<T>> {
@@ -541,6 +549,14 @@ impl OrderRepository for SqlOrders<'_> {
 
     async fn history(&mut self, id: OrderId) -> Result<Vec<OrderChange>> {
         self.0.fetch_all(&HISTORY, vec![id.into()]).await?.iter().map(read_change).collect()
+    }
+
+    async fn sold_skus(&mut self, ids: &[SkuId]) -> Result<Vec<SkuId>> {
+        self.rows(&SOLD_SKUS, ids, "s.id", |r| Ok(SkuId(r.uuid(0)?))).await
+    }
+
+    async fn sold_products(&mut self, ids: &[ProductId]) -> Result<Vec<ProductId>> {
+        self.rows(&SOLD_PRODUCTS, ids, "p.id", |r| Ok(ProductId(r.uuid(0)?))).await
     }
 
     async fn ids_after(&mut self, after: Option<OrderId>, limit: u32) -> Result<Vec<OrderId>> {

@@ -20,7 +20,9 @@ use crate::domain::catalog::sku::{Sku, SkuValues, check_untracked};
 use crate::domain::common::{Audit, DeleteMode, ExpectedVersion, ExternalRef, IncludeDeleted};
 use crate::domain::platform::outbox::{EventDetails, EventKind, PriceChange, StockChange};
 use crate::domain::stock::inventory::{StockMovement, StockReason};
-use crate::error::{Conflict, Entity, Error, FieldCode, Result, Shortage, StockConflict, ValidationErrors};
+use crate::error::{
+    Conflict, Entity, Error, FieldCode, Result, SalesConflict, Shortage, StockConflict, ValidationErrors,
+};
 use crate::id::{CategoryId, ProductId, SkuId, StockMovementId};
 use crate::money::Rating;
 use crate::paging::{Page, Paging, Total};
@@ -421,7 +423,7 @@ impl<'a> ProductService<'a> {
     /// stock ledger and the event. It sets versions and revisions.
     ///
     /// # Errors
-    /// `DUPLICATE`, `VERSION_CONFLICT`, `Unavailable`.
+    /// `DUPLICATE`, `VERSION_CONFLICT`, `HAS_SALES` of a SKU that is removed, `Unavailable`.
     pub(crate) async fn save_in(
         &self,
         tx: &mut Tx<'_>,
@@ -437,6 +439,8 @@ impl<'a> ProductService<'a> {
         let old: HashMap<SkuId, &Sku> = before.skus.iter().map(|s| (s.id, s)).collect();
         let kept: HashSet<SkuId> = after.skus.iter().map(|s| s.id).collect();
 
+        let removed: Vec<SkuId> = before.skus.iter().map(|s| s.id).filter(|id| !kept.contains(id)).collect();
+        self.check_unsold(tx, &removed).await?;
         // SKUs that are removed give up their codes before others take them.
         for gone in before.skus.iter().filter(|s| !kept.contains(&s.id)) {
             let mut deleted = gone.clone();
@@ -491,10 +495,24 @@ impl<'a> ProductService<'a> {
         Ok(after)
     }
 
+    /// Refuses to delete SKUs, which the transaction has locked, if the shop keeps what was sold and an order refers to
+    /// one of them (R5).
+    async fn check_unsold(&self, tx: &mut Tx<'_>, skus: &[SkuId]) -> Result<()> {
+        if !self.cx.config.keep_sold || skus.is_empty() {
+            return Ok(());
+        }
+        match tx.orders().sold_skus(skus).await?.first() {
+            Some(sold) => Err(SalesConflict::Kept { entity: Entity::Sku, id: sold.0 }.into()),
+            None => Ok(()),
+        }
+    }
+
     /// Deletes a product: softly with its SKUs (R2), or for good (R5). Its reviews are hidden or deleted with it.
     ///
     /// # Errors
-    /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `HAS_SALES`, `Unavailable`.
+    /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `Unavailable`; `HAS_SALES` if an order refers to it and it
+    /// would be deleted for good, or the shop keeps what was sold
+    /// ([`ShopConfig::keep_sold`](crate::config::ShopConfig::keep_sold)).
     pub async fn delete(&self, id: ProductId, expected: ExpectedVersion, mode: DeleteMode) -> Result<()> {
         self.who.require_delete(Permission::ProductsWrite, mode)?;
         self.cx.write(|mut tx| async move { Ok((self.delete_in(&mut tx, id, expected, mode).await?, tx)) }).await
@@ -516,6 +534,9 @@ impl<'a> ProductService<'a> {
         let before = self.lock(tx, id, expected, mode.of()).await?;
         match mode {
             DeleteMode::Soft => {
+                if self.cx.config.keep_sold && !tx.orders().sold_products(&[id]).await?.is_empty() {
+                    return Err(SalesConflict::Kept { entity: Entity::Product, id: id.0 }.into());
+                }
                 let now = self.cx.now();
                 for sku in &before.skus {
                     let mut gone = sku.clone();

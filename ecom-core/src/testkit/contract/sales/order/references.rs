@@ -1,13 +1,15 @@
 //! What is unique, and what orders refer to.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::support::{customer, deleted, edited, get, products, record, update};
 use crate::domain::common::{ExternalRef, IncludeDeleted};
 use crate::domain::sales::bill::BillKind;
-use crate::domain::sales::order::OrderRecord;
+use crate::domain::sales::order::{OrderRecord, Totals};
 use crate::error::{Conflict, Error, FieldCode, Result, SalesConflict};
 use crate::id::{CartId, CustomerId, IdSource as _, ProductId, SkuId};
+use crate::money::Currency;
 use crate::port::storage::Storage;
 use crate::testkit::is_taken;
 use crate::testkit::sample::Env;
@@ -21,6 +23,7 @@ tests! {
         an_order_needs_no_cart_and_no_product,
         r05_what_was_sold_is_not_purged,
         r05_a_purge_removes_what_was_never_sold,
+        r05_what_was_sold_is_found,
     ]
 }
 
@@ -181,4 +184,27 @@ pub async fn r05_a_purge_removes_what_was_never_sold(storage: &Arc<dyn Storage>)
     attempt!(storage, products.purge(&products[2])).unwrap();
     attempt!(storage, customers.purge(bob.id)).unwrap();
     assert_eq!(record(storage, order.order.id).await, Some(order));
+}
+
+/// Lines without units and lines of soft-deleted orders count too.
+pub async fn r05_what_was_sold_is_found(storage: &Arc<dyn Storage>) {
+    let env = Env::default();
+    let products = products(&env, storage, 4).await;
+    let twice = [env.order_of(&products[0], 1), env.order_of(&products[0], 2)];
+    let mut removed = env.order_of(&products[1], 1);
+    removed.order.lines[0].quantity = 0;
+    removed.order.lines[0].totals = Totals::of(0, 0, Currency::USD);
+    let gone = deleted(&env, &env.order_of(&products[3], 1));
+    env.insert_orders(storage, &[twice[0].clone(), twice[1].clone(), removed, gone]).await.unwrap();
+    let skus: Vec<SkuId> = products.iter().map(|p| p.skus[0].id).collect();
+    let asked = [skus[3], skus[0], SkuId(env.ids.next()), skus[2], skus[1]];
+    let found = read!(storage, orders.sold_skus(&asked));
+    assert_eq!(BTreeSet::from_iter(found.iter().copied()), BTreeSet::from([skus[0], skus[1], skus[3]]));
+    assert_eq!(found.len(), 3, "each is returned once");
+    let ids: Vec<ProductId> = products.iter().map(|p| p.id).chain([ProductId(env.ids.next())]).collect();
+    let found = read!(storage, orders.sold_products(&ids));
+    assert_eq!(BTreeSet::from_iter(found.iter().copied()), BTreeSet::from([ids[0], ids[1], ids[3]]));
+    assert_eq!(found.len(), 3, "each is returned once");
+    assert_eq!(read!(storage, orders.sold_skus(&[])), []);
+    assert_eq!(read!(storage, orders.sold_products(&[])), []);
 }
