@@ -91,7 +91,7 @@ fn backends() -> Vec<(&'static str, Make)> {
         #[cfg(feature = "mysql")]
         ("mysql", || Box::pin(async { server(test_servers::mysql().await).await })),
     ];
-    let wanted = std::env::var("ECOM_MODEL_DATABASE").unwrap_or_default();
+    let wanted = std::env::var_os("ECOM_MODEL_DATABASE").and_then(|name| name.into_string().ok()).unwrap_or_default();
     let some: Vec<_> = all.into_iter().filter(|(name, _)| name.contains(&wanted)).collect();
     assert!(!some.is_empty(), "no database of this build is named ECOM_MODEL_DATABASE={wanted}");
     some

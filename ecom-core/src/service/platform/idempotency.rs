@@ -11,6 +11,9 @@ use crate::port::storage::Repositories as _;
 use crate::service::run::context::Context;
 use crate::service::run::transaction::Tx;
 
+/// Returns the answer to store for the value of a call.
+type Render<T> = dyn Fn(&T) -> Result<StoredAnswer> + Send + Sync;
+
 /// What makes a call run at most once: its key, the hash of its request, and the answer to store for repetitions.
 ///
 /// It is for calls that share a commit with others, such as
@@ -19,7 +22,7 @@ use crate::service::run::transaction::Tx;
 pub struct KeyedCall<T> {
     pub(crate) key: IdempotencyKey,
     pub(crate) hash: RequestHash,
-    answer: Box<dyn Fn(&T) -> Result<StoredAnswer> + Send + Sync>,
+    answer: Box<Render<T>>,
 }
 
 impl<T> KeyedCall<T> {

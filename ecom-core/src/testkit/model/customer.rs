@@ -30,7 +30,11 @@ const OPERATIONS: &[Operation] = &[
     Operation { name: "patch customer", weight: |_| 22, run: |r| Box::pin(r.patch_customer()) },
     Operation { name: "replace customer", weight: |_| 8, run: |r| Box::pin(r.replace_customer()) },
     Operation { name: "delete customer", weight: |_| 8, run: |r| Box::pin(r.delete_customer(DeleteMode::Soft)) },
-    Operation { name: "force-delete customer", weight: |_| 14, run: |r| Box::pin(r.delete_customer(DeleteMode::Force)) },
+    Operation {
+        name: "force-delete customer",
+        weight: |_| 14,
+        run: |r| Box::pin(r.delete_customer(DeleteMode::Force)),
+    },
     Operation { name: "restore customer", weight: |_| 8, run: |r| Box::pin(r.restore_customer()) },
     Operation { name: "erase customer", weight: |_| 3, run: |r| Box::pin(r.erase_customer()) },
     Operation { name: "read customer", weight: |_| 5, run: |r| Box::pin(r.read_customer()) },

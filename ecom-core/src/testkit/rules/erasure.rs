@@ -17,6 +17,7 @@ use crate::domain::platform::outbox::EventKind;
 use crate::domain::sales::bill::BillPatch;
 use crate::domain::sales::cart::{CartAccess, CartInput};
 use crate::domain::sales::customer::{Customer, CustomerFilter, CustomerSort};
+use crate::domain::sales::order::explain::ExplainedAmount;
 use crate::domain::sales::order::input::{CancelUnits, LineChange, OrderEdit, OrderInput, OrderPatch};
 use crate::domain::sales::order::{ChangeKind, DeliveryMethod, Order, OrderFilter, OrderSort, OrderStatus};
 use crate::error::{ErrorCode, Result};
@@ -150,7 +151,9 @@ pub async fn r45_an_erasure_clears_what_is_personal_and_keeps_amounts(f: &ShopFi
         assert_eq!((&new.order.number, new.order.status), (&old.order.number, old.order.status));
         assert_eq!(new.order.customer_id, Some(ada.id));
         let mut lines = old.order.lines.clone();
-        lines.iter_mut().for_each(|l| l.attributes = Attributes::default());
+        for line in &mut lines {
+            line.attributes = Attributes::default();
+        }
         assert_eq!(new.order.lines, lines);
         let history = read!(f.storage, orders.history(id));
         assert!(history.iter().all(|c| c.data == json!({})), "{history:#?}");
@@ -165,7 +168,7 @@ pub async fn r45_an_erasure_clears_what_is_personal_and_keeps_amounts(f: &ShopFi
     assert_eq!(kinds, BTreeSet::from(expected));
     f.is_clean().await;
     let explained = orders.explain(open.id).await.unwrap();
-    assert!(explained.amounts.iter().all(|a| a.adds_up()), "{explained:#?}");
+    assert!(explained.amounts.iter().all(ExplainedAmount::adds_up), "{explained:#?}");
 
     let listed =
         async |filter: OrderFilter| orders.list(&filter, OrderSort::PlacedAsc, &Paging::first(9)).await.unwrap();
@@ -274,7 +277,7 @@ pub async fn r45_an_erased_order_goes_on(f: &ShopFixture) {
     f.is_clean().await;
     for order in &placed {
         let explained = orders.explain(order.id).await.unwrap();
-        assert!(explained.amounts.iter().all(|a| a.adds_up()), "{explained:#?}");
+        assert!(explained.amounts.iter().all(ExplainedAmount::adds_up), "{explained:#?}");
     }
     let on_hand = f.shop.inventory().level(pen.skus[0].id).await.unwrap().on_hand;
     assert_eq!(on_hand, 1_000 - 3, "the canceled orders gave their pieces back");

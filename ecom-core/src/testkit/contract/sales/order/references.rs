@@ -199,11 +199,11 @@ pub async fn r05_what_was_sold_is_found(storage: &Arc<dyn Storage>) {
     let skus: Vec<SkuId> = products.iter().map(|p| p.skus[0].id).collect();
     let asked = [skus[3], skus[0], SkuId(env.ids.next()), skus[2], skus[1]];
     let found = read!(storage, orders.sold_skus(&asked));
-    assert_eq!(BTreeSet::from_iter(found.iter().copied()), BTreeSet::from([skus[0], skus[1], skus[3]]));
+    assert_eq!(found.iter().copied().collect::<BTreeSet<_>>(), BTreeSet::from([skus[0], skus[1], skus[3]]));
     assert_eq!(found.len(), 3, "each is returned once");
     let ids: Vec<ProductId> = products.iter().map(|p| p.id).chain([ProductId(env.ids.next())]).collect();
     let found = read!(storage, orders.sold_products(&ids));
-    assert_eq!(BTreeSet::from_iter(found.iter().copied()), BTreeSet::from([ids[0], ids[1], ids[3]]));
+    assert_eq!(found.iter().copied().collect::<BTreeSet<_>>(), BTreeSet::from([ids[0], ids[1], ids[3]]));
     assert_eq!(found.len(), 3, "each is returned once");
     assert_eq!(read!(storage, orders.sold_skus(&[])), []);
     assert_eq!(read!(storage, orders.sold_products(&[])), []);
