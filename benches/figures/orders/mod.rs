@@ -12,6 +12,10 @@ pub mod postgres;
 pub mod size;
 pub mod sqlite;
 
-pub use placing::{
-    CALLERS, Choice, Prices, ROUNDS, SECONDS, audit, hot, line, number, order, place, place_each, prices, spread,
-};
+pub use placing::{CALLERS, ROUNDS, audit, hot, place, prices, spread};
+#[cfg(feature = "postgres")]
+pub use placing::{Choice, Prices, order};
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub use placing::{SECONDS, number};
+#[cfg(all(feature = "postgres", feature = "mysql"))]
+pub use placing::{line, place_each};
