@@ -1,6 +1,7 @@
 //! A product by id from cache over HTTP, against a bare axum handler that returns the same bytes. This process serves
 //! both in the same way; the load comes from a separate thread over keep-alive connections.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -71,31 +72,51 @@ pub async fn load(at: std::net::SocketAddr, path: &str) -> (u64, Duration) {
 /// As [`load`], but each connection requests one of `paths`, in turn.
 pub async fn load_each(at: std::net::SocketAddr, paths: &[String]) -> (u64, Duration) {
     let requests: Vec<String> = paths.iter().map(|path| format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n")).collect();
+    on_connections(at, CONNECTIONS, move |i, mut io, start| {
+        let request = requests[i % requests.len()].clone();
+        async move {
+            let mut buffer = vec![0; 64 * 1024];
+            let length = warm(&mut io, request.as_bytes(), &mut buffer).await;
+            let mut n = 0u64;
+            while start.elapsed() < Duration::from_secs(2) {
+                io.write_all(request.as_bytes()).await.expect("sent");
+                let mut read = 0;
+                while read < length {
+                    let got = io.read(&mut buffer).await.expect("answered");
+                    assert!(got > 0, "closed");
+                    read += got;
+                }
+                n += 1;
+            }
+            n
+        }
+    })
+    .await
+}
+
+/// Runs `one` on each of some connections at once, from a separate thread. It gets the number of its connection, the
+/// connection, and the start of the run, and returns how many requests it has made. Returns their sum, and the time.
+pub async fn on_connections<F>(
+    at: std::net::SocketAddr,
+    connections: usize,
+    one: impl Fn(usize, TcpStream, Instant) -> F + Send + Sync + 'static,
+) -> (u64, Duration)
+where
+    F: Future<Output = u64> + Send,
+{
+    let one = Arc::new(one);
     let (done, answered) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let tally = runtime.block_on(async move {
             let start = Instant::now();
             let mut set = tokio::task::JoinSet::new();
-            for i in 0..CONNECTIONS {
-                let request = requests[i % requests.len()].clone();
+            for i in 0..connections {
+                let one = one.clone();
                 set.spawn(async move {
-                    let mut io = TcpStream::connect(at).await.expect("a connection");
+                    let io = TcpStream::connect(at).await.expect("a connection");
                     io.set_nodelay(true).expect("no delay");
-                    let mut buffer = vec![0; 64 * 1024];
-                    let length = warm(&mut io, request.as_bytes(), &mut buffer).await;
-                    let mut n = 0u64;
-                    while start.elapsed() < Duration::from_secs(2) {
-                        io.write_all(request.as_bytes()).await.expect("sent");
-                        let mut read = 0;
-                        while read < length {
-                            let got = io.read(&mut buffer).await.expect("answered");
-                            assert!(got > 0, "closed");
-                            read += got;
-                        }
-                        n += 1;
-                    }
-                    n
+                    one(i, io, start).await
                 });
             }
             let n: u64 = set.join_all().await.into_iter().sum();

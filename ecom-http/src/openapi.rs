@@ -292,7 +292,6 @@ fn body_of(operation: &mut Option<Operation>) -> Option<&mut Ref> {
 /// Describes the bodies of requests that create a resource without the field `version`, which such requests refuse. Their
 /// type is that of the replacement (PUT) of the resource, in which the field names the version that the client read.
 fn describe_creations(document: &mut Document) {
-    const OF_CREATIONS: &str = " Ignored on create.";
     let Some(components) = &mut document.components else { return };
     let items = &mut document.paths.paths;
     let replaced = items.values_mut().filter_map(|item| body_of(&mut item.put).map(|body| body.ref_location.clone()));
@@ -302,14 +301,9 @@ fn describe_creations(document: &mut Document) {
             continue;
         }
         let name = body.ref_location.rsplit('/').next().unwrap_or_default().to_owned();
-        let Some(RefOr::T(Schema::Object(replacement))) = components.schemas.get_mut(&name) else { continue };
+        let Some(RefOr::T(Schema::Object(replacement))) = components.schemas.get(&name) else { continue };
         let mut creation = replacement.clone();
         creation.properties.shift_remove("version");
-        if let Some(RefOr::T(Schema::Object(version))) = replacement.properties.get_mut("version")
-            && let Some(text) = &mut version.description
-        {
-            *text = text.replace(OF_CREATIONS, "");
-        }
         let name = format!("New_{name}");
         *body = Ref::from_schema_name(&name);
         components.schemas.insert(name, Schema::Object(creation).into());

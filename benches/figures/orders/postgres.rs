@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ecom::adapters::{ServerOptions, SqlStorage};
 use ecom::port::NoCache;
@@ -15,7 +15,7 @@ use tokio_postgres::Client;
 use uuid::Uuid;
 
 use super::{CALLERS, Choice, Prices, ROUNDS, SECONDS, audit, hot, number, order, place, prices, spread};
-use crate::http::serve;
+use crate::http::{on_connections, serve};
 use crate::pgbench;
 use crate::postgres::connect;
 use crate::support::{Bench, pair, shop_on};
@@ -87,35 +87,22 @@ pub async fn run() {
 /// order once the one before it has been answered.
 async fn post(at: SocketAddr, prices: &Prices, choose: Choice) -> (u64, Duration) {
     let prices = prices.clone();
-    let (done, answered) = tokio::sync::oneshot::channel();
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let tally = runtime.block_on(async move {
-            let start = Instant::now();
-            let mut set = tokio::task::JoinSet::new();
-            for caller in 0..CALLERS {
-                let prices = prices.clone();
-                set.spawn(async move {
-                    let mut io = TcpStream::connect(at).await.expect("a connection");
-                    io.set_nodelay(true).expect("no delay");
-                    let mut response = Vec::with_capacity(16 * 1024);
-                    let mut n = 0;
-                    while start.elapsed() < Duration::from_secs(SECONDS) {
-                        let (first, second) = choose(number(caller, n), prices.len());
-                        io.write_all(request(&prices, first, second).as_bytes()).await.expect("sent");
-                        receive(&mut io, &mut response).await;
-                        assert!(response.starts_with(b"HTTP/1.1 201"), "{}", String::from_utf8_lossy(&response));
-                        n += 1;
-                    }
-                    n as u64
-                });
+    on_connections(at, CALLERS, move |caller, mut io, start| {
+        let prices = prices.clone();
+        async move {
+            let mut response = Vec::with_capacity(16 * 1024);
+            let mut n = 0;
+            while start.elapsed() < Duration::from_secs(SECONDS) {
+                let (first, second) = choose(number(caller, n), prices.len());
+                io.write_all(request(&prices, first, second).as_bytes()).await.expect("sent");
+                receive(&mut io, &mut response).await;
+                assert!(response.starts_with(b"HTTP/1.1 201"), "{}", String::from_utf8_lossy(&response));
+                n += 1;
             }
-            let n: u64 = set.join_all().await.into_iter().sum();
-            (n, start.elapsed())
-        });
-        let _ = done.send(tally);
-    });
-    answered.await.expect("the load ends")
+            n as u64
+        }
+    })
+    .await
 }
 
 /// Returns the request of the order that [`order`] makes for the library.

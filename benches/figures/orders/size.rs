@@ -23,7 +23,7 @@ const LARGE: usize = 1_000_000;
 const SMALL: usize = 10_000;
 /// The number of orders that one statement makes.
 const CHUNK: usize = 10_000;
-/// One customer has every hundredth order. A half of the orders belongs to customers.
+/// The number of customers. Half of the orders belong to them, and every hundredth order belongs to the first one.
 const CUSTOMERS: usize = 1_000;
 /// The number of email addresses of guests.
 const GUESTS: usize = 100_000;
@@ -44,7 +44,7 @@ pub async fn run() {
         [(Database::Sqlite, "SQLite"), (Database::Postgres, "PostgreSQL"), (Database::MySql, "MariaDB")]
     {
         let dir = tempfile::tempdir().expect("a folder");
-        // Both shops are on one server, whose memory suits the larger one.
+        // Both shops run on one server, and its memory is sized for the larger one.
         let server = match database {
             Database::Sqlite => None,
             Database::Postgres => Some(Server::with(Kind::Postgres, &["shared_buffers=1GB"]).await),

@@ -1,6 +1,6 @@
 //! Orders through `stateset-embedded` 1.40, as its documentation places them.
 //!
-//! Its order writes one row in `orders`, one per line in `order_items` and in `inventory_reservations`, and updates a row
+//! An order writes one row in `orders`, one per line in `order_items` and in `inventory_reservations`, and updates a row
 //! of `inventory_balances` per line, in one transaction. It reserves the stock, and fails if there is not enough. It
 //! writes no bill, no history, no ledger of stock and no events. It checks no price: the caller states it. The SKUs have
 //! stock but no products, as in the example of its README, which spares it a part of a check. Its optional events and

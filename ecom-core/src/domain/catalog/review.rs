@@ -152,7 +152,7 @@ pub struct ReviewInput {
     /// review keeps its own; another customer is refused.
     #[serde(default)]
     pub customer_id: Option<CustomerId>,
-    /// The version of the review that the client read (R1), for a replacement without `If-Match`. Ignored on create.
+    /// The version of the review that the client read (R1). Only a replacement without `If-Match` uses it.
     #[serde(default)]
     pub version: Option<i64>,
 }

@@ -247,7 +247,7 @@ pub struct SkuInput {
     /// and `external_id`.
     #[serde(default)]
     pub external_id: Option<String>,
-    /// The version of the SKU that the client read (R1), for a replacement without `If-Match`. Ignored on create.
+    /// The version of the SKU that the client read (R1). Only a replacement without `If-Match` uses it.
     #[serde(default)]
     pub version: Option<i64>,
 }

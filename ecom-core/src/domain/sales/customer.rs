@@ -209,7 +209,7 @@ pub struct CustomerInput {
     /// `source` and `external_id`.
     #[serde(default)]
     pub external_id: Option<String>,
-    /// The version of the customer that the client read (R1), for a replacement without `If-Match`. Ignored on create.
+    /// The version of the customer that the client read (R1). Only a replacement without `If-Match` uses it.
     #[serde(default)]
     pub version: Option<i64>,
 }
@@ -268,7 +268,7 @@ pub struct AddressInput {
     #[cfg_attr(feature = "openapi", schema(min_length = 2, max_length = 2, example = "GB"))]
     #[serde(default)]
     pub country: Option<String>,
-    /// The version of the address that the client read (R1), for a replacement without `If-Match`. Ignored on create.
+    /// The version of the address that the client read (R1). Only a replacement without `If-Match` uses it.
     #[serde(default)]
     pub version: Option<i64>,
 }

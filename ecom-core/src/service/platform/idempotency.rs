@@ -14,7 +14,7 @@ use crate::service::run::transaction::Tx;
 /// Returns the answer to store for the value of a call.
 type Render<T> = dyn Fn(&T) -> Result<StoredAnswer> + Send + Sync;
 
-/// What makes a call run at most once: its key, the hash of its request, and the answer to store for repetitions.
+/// The key of a call that runs at most once, the hash of its request, and a function for the answer to store.
 ///
 /// It is for calls that share a commit with others, such as
 /// [`OrderService::place_once`](crate::sales::OrderService::place_once). All other calls use

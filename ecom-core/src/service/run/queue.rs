@@ -74,7 +74,7 @@ struct State<B: Batched> {
     waiting: Vec<Waiting<B>>,
     /// How many workers are committing batches.
     workers: usize,
-    /// What the running batches lock.
+    /// The rows and names that the running batches lock.
     locked: HashSet<u128>,
 }
 
@@ -109,6 +109,13 @@ impl<B: Batched> State<B> {
         batch
     }
 
+    /// Frees what a batch has locked.
+    fn unlock(&mut self, locks: &mut Vec<u128>) {
+        for lock in locks.drain(..) {
+            self.locked.remove(&lock);
+        }
+    }
+
     fn is_free(&self, call: &B) -> bool {
         let mut is_free = true;
         call.locks(&mut |lock| is_free &= !self.locked.contains(&lock));
@@ -140,9 +147,7 @@ impl<B: Batched> Turn<B> {
     /// Ends the batch before, and takes the next one. Returns `None` if there is none that could run now.
     fn next(&mut self) -> Option<Vec<Waiting<B>>> {
         let mut state = B::queue(&self.cx).0.lock();
-        for lock in self.locks.drain(..) {
-            state.locked.remove(&lock);
-        }
+        state.unlock(&mut self.locks);
         let Batch { calls, locks } = state.take(B::most(&self.cx));
         if calls.is_empty() {
             // Set under the lock, so that the next caller starts a worker. Calls that wait here need a row of another
@@ -161,9 +166,7 @@ impl<B: Batched> Drop for Turn<B> {
         if self.working {
             let mut state = B::queue(&self.cx).0.lock();
             state.workers -= 1;
-            for lock in self.locks.drain(..) {
-                state.locked.remove(&lock);
-            }
+            state.unlock(&mut self.locks);
             if state.workers == 0 {
                 state.waiting.clear();
             }

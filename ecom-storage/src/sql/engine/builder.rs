@@ -146,6 +146,17 @@ pub async fn lock_rows<'q, V: Into<Value<'q>> + Clone>(
     Ok(())
 }
 
+/// Deletes the rows of `table` that have one of `ids` in `column`.
+pub async fn delete_rows(x: &mut Executor<'_>, table: &str, column: &str, ids: &[uuid::Uuid]) -> DbResult<()> {
+    for chunk in ids.chunks(MAX_LIST) {
+        let mut b = Builder::new("DELETE FROM ");
+        b.push(table).push(" WHERE ").push(column).push(" IN ").list(chunk);
+        let (text, args) = b.done();
+        x.execute(text, args).await?;
+    }
+    Ok(())
+}
+
 /// Returns the size that a `CASE` with `n` keys is padded to.
 pub fn case_size(n: usize) -> usize {
     [1, 8, 32, 128].into_iter().find(|s| *s >= n).unwrap_or(n)

@@ -33,7 +33,7 @@ pub struct Dialect {
     pub name: &'static str,
     /// The index of this database's text in a [`Sql`].
     pub slot: usize,
-    /// Whether the database reads parameters as `$1`. If not, they become `?`.
+    /// Whether parameters are sent as `$1`. If not, they become `?`.
     pub numbered: bool,
     /// The statement that starts a transaction that may write.
     pub begin: &'static str,

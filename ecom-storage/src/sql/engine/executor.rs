@@ -192,6 +192,8 @@ impl<'c> Executor<'c> {
         let dialect = self.shared.dialect;
         let reorder = |order: Option<&Vec<usize>>, args: Vec<Value<'q>>| match order {
             None => args,
+            // The usual case, in which nothing has to be copied.
+            Some(order) if order.iter().copied().eq(0..args.len()) => args,
             Some(order) => order.iter().filter_map(|i| args.get(*i).cloned()).collect(),
         };
         match text {

@@ -13,10 +13,13 @@ use ecom_core::sales::{Cart, CartFilter, CartLine, CartState, TokenHash};
 use ecom_core::text::fold_key;
 use ecom_core::{Entity, Error, Result};
 
-use crate::sql::engine::builder::{Builder, MAX_LIST, SetColumn, bad_cursor, count, lock_rows, page, update_rows};
+use crate::sql::engine::builder::{
+    Builder, MAX_LIST, SetColumn, bad_cursor, count, delete_rows, lock_rows, page, update_rows,
+};
 use crate::sql::engine::columns::{Column, Table, Unique, Versioned, read_audit, read_external};
 use crate::sql::engine::dialect::Sql;
-use crate::sql::engine::executor::Text;
+use crate::sql::engine::error::DbResult;
+use crate::sql::engine::executor::{Executor, Text};
 use crate::sql::engine::repository::SqlRepository;
 use crate::sql::engine::value::{Row, Value};
 
@@ -174,17 +177,6 @@ impl SqlCarts<'_> {
         LINES.insert(&mut self.0, &lines).await
     }
 
-    async fn delete_where(&mut self, table: &str, column: &str, ids: &[uuid::Uuid]) -> Result<u64> {
-        let mut deleted = 0;
-        for chunk in ids.chunks(MAX_LIST) {
-            let mut b = Builder::new("DELETE FROM ");
-            b.push(table).push(" WHERE ").push(column).push(" IN ").list(chunk);
-            let (text, args) = b.done();
-            deleted += self.0.execute(text, args).await?;
-        }
-        Ok(deleted)
-    }
-
     /// Sets the quantities and the prices of lines.
     async fn update_lines(&mut self, lines: &[&CartLine]) -> Result<()> {
         let found = update_rows(&mut self.0, "cart_lines", &LINE_CHANGES, lines, |l| l.id.0).await?;
@@ -194,6 +186,12 @@ impl SqlCarts<'_> {
         }
         Ok(())
     }
+}
+
+/// Removes carts with their lines, for good.
+pub(super) async fn delete_carts(x: &mut Executor<'_>, ids: &[uuid::Uuid]) -> DbResult<()> {
+    delete_rows(x, "cart_lines", "cart_id", ids).await?;
+    delete_rows(x, "carts", "id", ids).await
 }
 
 /// Returns each id once, in ascending order.
@@ -308,7 +306,7 @@ impl CartRepository for SqlCarts<'_> {
             after.lines.iter().filter(|l| old.get(&l.id).is_some_and(|old| old != l)).collect();
         let added = after.lines.iter().filter(|l| !old.contains_key(&l.id));
         let added = added.map(|line| Line { cart: after.id, line: line.clone() }).collect();
-        self.delete_where("cart_lines", "id", &gone).await?;
+        delete_rows(&mut self.0, "cart_lines", "id", &gone).await?;
         self.update_lines(&changed).await?;
         self.insert_lines(added).await
     }
@@ -331,8 +329,6 @@ impl CartRepository for SqlCarts<'_> {
 
     async fn purge(&mut self, ids: &[CartId]) -> Result<()> {
         let ids: Vec<uuid::Uuid> = ids.iter().map(|id| id.0).collect();
-        self.delete_where("cart_lines", "cart_id", &ids).await?;
-        self.delete_where("carts", "id", &ids).await?;
-        Ok(())
+        Ok(delete_carts(&mut self.0, &ids).await?)
     }
 }

@@ -14,6 +14,7 @@ use crate::sql::engine::columns::{Column, Table, Unique, Versioned, read_audit, 
 use crate::sql::engine::dialect::Sql;
 use crate::sql::engine::repository::SqlRepository;
 use crate::sql::engine::value::{Row, Value};
+use crate::sql::sales::cart::delete_carts;
 
 /// The columns of customers.
 pub static CUSTOMERS: Table<Customer> = Table {
@@ -130,15 +131,7 @@ impl SqlCustomers<'_> {
             }
             locked = found;
         }
-        for chunk in locked.chunks(MAX_LIST) {
-            for of_carts in ["DELETE FROM cart_lines WHERE cart_id IN ", "DELETE FROM carts WHERE id IN "] {
-                let mut b = Builder::new(of_carts);
-                b.list(chunk);
-                let (text, args) = b.done();
-                self.0.execute(text, args).await?;
-            }
-        }
-        Ok(())
+        Ok(delete_carts(&mut self.0, &locked).await?)
     }
 }
 

@@ -133,7 +133,7 @@ pub struct ProductInput {
     /// available, the availability is `limited`.
     #[serde(default)]
     pub low_stock_threshold: Option<i64>,
-    /// The version of the product that the client read (R1), for a replacement without `If-Match`. Ignored on create.
+    /// The version of the product that the client read (R1). Only a replacement without `If-Match` uses it.
     #[serde(default)]
     pub version: Option<i64>,
 }

@@ -745,8 +745,8 @@ impl OrderRecord {
         Ok(Some(next.step(self, ChangeKind::Billed, json!({"bill_id": id, "paid": pays}), Vec::new(), stamp)))
     }
 
-    /// Returns what is wrong with the record (R2, R18, R27, R35, R36, R39, R45): one text for each finding. The result is empty
-    /// unless there is a defect or somebody has changed the rows.
+    /// Returns what is wrong with the record (R2, R18, R27, R35, R36, R39, R45): one text for each finding. The
+    /// result is empty unless there is a defect or somebody has changed the rows.
     pub(crate) fn findings(&self) -> Vec<String> {
         let mut found = Vec::new();
         let order = &self.order;

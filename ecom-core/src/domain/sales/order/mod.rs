@@ -384,7 +384,7 @@ words! {
         Deleted = "deleted",
         /// It was restored.
         Restored = "restored",
-        /// Its personal data was erased.
+        /// The personal data of the order was erased.
         Erased = "erased",
     }
 }

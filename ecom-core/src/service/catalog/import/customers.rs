@@ -164,16 +164,9 @@ impl AddressRecord {
             country: code.map(str::to_owned),
             version: None,
         };
-        match input.check() {
-            Err(Error::Validation(found)) => {
-                let known: Vec<String> = errors.0.iter().map(|e| e.field.clone()).collect();
-                errors.0.extend(found.0.into_iter().filter(|e| !known.contains(&e.field)));
-                Err(Error::Validation(errors))
-            }
-            other => {
-                errors.into_result()?;
-                other
-            }
+        match errors.nested("", input.check())? {
+            Some(address) if errors.0.is_empty() => Ok(address),
+            _ => Err(Error::Validation(errors)),
         }
     }
 }
