@@ -61,11 +61,12 @@ static LEVELS_OF: Sql = Sql::over(
 const PRODUCT_DELETED_AT: usize = LEVELS.width();
 static MOVEMENTS_OF: Sql = Sql::of(&MOVEMENTS, "SELECT {*} FROM stock_movements WHERE sku_id = ");
 static COUNT: Sql = Sql::new("SELECT COUNT(*) FROM stock_movements WHERE sku_id = $1");
+// A subselect that finds the line by its id. With EXISTS, PostgreSQL may read all lines of a SKU for each movement.
 static LEDGERS: Sql = Sql::new(
     "SELECT s.id, s.on_hand, \
      (SELECT CAST(coalesce(SUM(m.delta), 0) AS {bigint}) FROM stock_movements m WHERE m.sku_id = s.id), \
      (SELECT COUNT(*) FROM stock_movements m WHERE m.sku_id = s.id AND m.order_line_id IS NOT NULL \
-      AND NOT EXISTS (SELECT 1 FROM order_lines l WHERE l.id = m.order_line_id AND l.sku_id = s.id)) \
+      AND NOT coalesce((SELECT l.sku_id FROM order_lines l WHERE l.id = m.order_line_id) = s.id, FALSE)) \
      FROM skus s WHERE s.id > $1 ORDER BY s.id LIMIT $2",
 );
 static IMBALANCES: Sql = Sql::new(
