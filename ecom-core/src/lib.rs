@@ -170,7 +170,7 @@ pub mod sales {
     };
     pub use crate::domain::sales::order::{
         AdjustmentKind, Buyer, ChangeKind, DeliveryMethod, LineKind, Order, OrderAdjustment, OrderChange, OrderFilter,
-        OrderLine, OrderRecord, OrderSort, OrderStatus, PostalAddress, Totals,
+        OrderLine, OrderLineFilter, OrderRecord, OrderSort, OrderStatus, PostalAddress, Totals,
     };
     pub use crate::domain::sales::pricing::MAX_AMOUNT;
     pub use crate::error::{PriceMismatch, SalesConflict};

@@ -289,8 +289,9 @@ fn body_of(operation: &mut Option<Operation>) -> Option<&mut Ref> {
     }
 }
 
-/// Describes the bodies of requests that create a resource without the field `version`, which such requests refuse. Their
-/// type is that of the replacement (PUT) of the resource, in which the field names the version that the client read.
+/// Describes the bodies of requests that create a resource without the field `version`, which such requests refuse.
+/// Their type is that of the replacement (PUT) of the resource, in which the field names the version that the client
+/// read.
 fn describe_creations(document: &mut Document) {
     let Some(components) = &mut document.components else { return };
     let items = &mut document.paths.paths;

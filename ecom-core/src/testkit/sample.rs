@@ -424,6 +424,7 @@ impl Env {
         OrderLine {
             id: OrderLineId(self.ids.next()),
             order_id: order.id,
+            placed_at: order.placed_at,
             position: order.lines.len() as i32 + 1,
             bill_seq: 1,
             kind: LineKind::Sku,

@@ -464,6 +464,89 @@ async fn an_order_moves_on_and_its_delivery_changes() {
 }
 
 #[tokio::test]
+async fn order_lines_are_listed_by_every_filter_and_by_page_and_cursor() {
+    let shop = Shop::new().await;
+    let api = &shop.api;
+    // Lines 1 to 6, as pens of a quantity and books: two orders of Ada, and one of a guest a day later.
+    let first = shop.place(json!([shop.pens(1), shop.books(2)])).await;
+    shop.place(json!([shop.pens(3)])).await;
+    api.clock.advance(Duration::from_secs(86_400));
+    let guest = json!({"first_name": "Grace", "last_name": "Hopper", "email": "grace@example.com"});
+    let body = json!({
+        "customer": guest, "delivery_method": "on_hand", "lines": [shop.pens(4), shop.books(1), shop.pens(6)],
+    });
+    let third = api.write("POST", "/orders", body).await.ok(201).data();
+    shop.bare(&first, "start").await.ok(200);
+    golden("order_lines", &kept_private(api.get("/order-lines?per_page=2").await.ok(200)).json());
+
+    let book = first["lines"][1]["product_id"].as_str().unwrap().to_owned();
+    let (of_first, of_ada) = (format!("order_id={}", id(&first)), format!("customer_id={}", id(&shop.ada)));
+    let (pens, books) = (format!("sku_id={}", shop.pen), format!("product_id={book}"));
+    let nobody = format!("customer_id={NOBODY}");
+    let both = format!("{pens}&{of_ada}&sort=placed_asc");
+    let of_both = |query: &str| format!("{of_first}&{query}");
+    for (query, expected) in [
+        ("", &[6, 1, 4, 3, 2, 1][..]),
+        ("sort=placed_asc", &[1, 2, 3, 4, 1, 6]),
+        (&of_first, &[2, 1]),
+        (&pens, &[6, 4, 3, 1]),
+        (&books, &[1, 2]),
+        (&of_ada, &[3, 2, 1]),
+        (&both, &[1, 3]),
+        (&nobody, &[]),
+        ("status=in_progress", &[2, 1]),
+        (&of_both("status=pending"), &[]),
+        ("from=2025-06-16", &[6, 1, 4]),
+        ("until=2025-06-16", &[3, 2, 1]),
+        ("from=2025-06-15&until=2025-06-15", &[]),
+        ("per_page=4&page=2", &[2, 1]),
+        ("skip=1&limit=2", &[1, 4]),
+    ] {
+        let list = kept_private(api.get(&format!("/order-lines?{query}")).await.ok(200));
+        let found: Vec<i64> = list.data().as_array().unwrap().iter().map(|l| l["quantity"].as_i64().unwrap()).collect();
+        assert_eq!(found, expected, "{query}");
+    }
+    assert_eq!(api.get("/order-lines?per_page=4").await.ok(200).json()["meta"]["pagination"]["total"], 6);
+    for sort in ["placed_desc", "placed_asc"] {
+        let whole = column(&api.get(&format!("/order-lines?sort={sort}")).await.ok(200), "id");
+        let (mut walked, mut next) = (Vec::new(), Some(format!("{API}/order-lines?sort={sort}&per_page=2&cursor=")));
+        while let Some(url) = next {
+            let list = kept_private(api.call("GET", &url, &[], None).await.ok(200));
+            walked.extend(column(&list, "id"));
+            next = list.json()["links"]["next"].as_str().map(str::to_owned);
+        }
+        assert_eq!(walked, whole, "{sort}");
+    }
+    // Removed lines are not shown, and those of deleted orders on demand.
+    let line = id(&third["lines"][0]);
+    let url = format!("{API}/orders/{}/lines/{line}?version=1", id(&third));
+    api.call("DELETE", &url, &[], None).await.ok(200);
+    assert_eq!(column(&api.get("/order-lines").await.ok(200), "id").len(), 5);
+    api.call("DELETE", &format!("{API}/orders/{}?version=2", id(&third)), &[], None).await.ok(204);
+    assert_eq!(column(&api.get("/order-lines").await.ok(200), "id").len(), 3);
+    assert_eq!(column(&api.get("/order-lines?include_deleted=true").await.ok(200), "id").len(), 5);
+    let picked = api.get("/order-lines?fields=title,total&numbers=true&limit=1").await.ok(200).data();
+    assert_eq!(picked, json!([{"title": "Pen", "total": 6.0}]));
+    for (query, status, field) in [
+        ("sort=total", 400, "sort"),
+        ("status=lost", 400, "status"),
+        ("order_id=1", 400, "order_id"),
+        ("sku_id=1", 400, "sku_id"),
+        ("product_id=pen", 400, "product_id"),
+        ("from=now", 400, "from"),
+        ("from=2025-06-18&until=2025-06-17", 422, "from"),
+        ("cursor=e30", 400, "cursor"),
+        ("email=a@example.com", 400, "email"),
+        ("fields=lines", 400, "fields"),
+    ] {
+        let code = if status == 400 { "BAD_REQUEST" } else { "VALIDATION_FAILED" };
+        kept_private(api.get(&format!("/order-lines?{query}")).await.refused(status, code, field));
+    }
+    let root = api.call("GET", "/", &[], None).await.ok(200).json();
+    assert_eq!(root["links"]["order_lines"], format!("{API}/order-lines"));
+}
+
+#[tokio::test]
 async fn r02_a_deleted_order_is_canceled_and_hidden() {
     let shop = Shop::new().await;
     let api = &shop.api;

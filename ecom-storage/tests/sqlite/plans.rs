@@ -7,8 +7,8 @@ use ecom_core::money::Stars;
 use ecom_core::paging::{Keyset, Paging, SortKey};
 use ecom_core::port::*;
 use ecom_core::sales::{
-    BillFilter, BillKind, BillSort, BillStatus, ChangeKind, DeliveryMethod, OrderChange, OrderFilter, OrderRecord,
-    OrderSort, OrderStatus,
+    BillFilter, BillKind, BillSort, BillStatus, ChangeKind, DeliveryMethod, OrderChange, OrderFilter, OrderLineFilter,
+    OrderRecord, OrderSort, OrderStatus,
 };
 use ecom_core::stock::StockMovement;
 use ecom_core::testkit::sample::{Env, usd};
@@ -221,6 +221,72 @@ async fn every_list_of_orders_walks_an_index_and_sorts_nothing() -> TestResult {
                         if beyond || from.is_some() {
                             assert!(
                                 steps.contains("placed_at>") || steps.contains("placed_at<"),
+                                "the walk begins at the cursor or the time\n{about}"
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_list_of_order_lines_walks_an_index_and_sorts_nothing() -> TestResult {
+    let (_dir, s) = file().await;
+    let env = Env::default();
+    let (lamp, ada) = (env.priced("Lamp", 100, 1), env.customer("Ada", "L", "ada@example.com"));
+    write_products(&s, std::slice::from_ref(&lamp)).await?;
+    let mut tx = s.begin().await?;
+    tx.customers().insert(std::slice::from_ref(&ada)).await?;
+    let records: Vec<OrderRecord> = (0..200)
+        .map(|n| {
+            let mut record = env.order_of(&lamp, 1);
+            record.order.customer_id = (n % 10 == 0).then_some(ada.id);
+            record
+        })
+        .collect();
+    let changes: Vec<OrderChange> = records.iter().map(|r| env.order_change(r, ChangeKind::Placed)).collect();
+    tx.orders().insert(&records, &changes).await?;
+    tx.commit().await?;
+    let line = &records[100].order.lines[0];
+    let plain = OrderLineFilter::default;
+    let sku = OrderLineFilter { sku: line.sku_id, ..plain() };
+    for sort in OrderSort::ALL {
+        for (index, filter) in [
+            ("order_lines_placed", plain()),
+            ("order_lines_placed", OrderLineFilter { status: Some(OrderStatus::Pending), ..plain() }),
+            ("order_lines_sku (sku_id=?", sku.clone()),
+            ("order_lines_sku (sku_id=?", OrderLineFilter { status: Some(OrderStatus::Pending), ..sku.clone() }),
+            ("order_lines_product (product_id=?", OrderLineFilter { product: line.product_id, ..plain() }),
+            // An order, and all orders of a customer, have few lines, which may be sorted.
+            ("order_lines_position (order_id=?", OrderLineFilter { order: Some(line.order_id), ..plain() }),
+            ("order_lines_position (order_id=?", OrderLineFilter { customer: Some(ada.id), ..plain() }),
+        ] {
+            for include_deleted in [IncludeDeleted::No, IncludeDeleted::Yes] {
+                for (from, until) in
+                    [(None, None), (Some(line.placed_at), None), (Some(line.placed_at), Some(line.placed_at))]
+                {
+                    let filter = OrderLineFilter { include_deleted, from, until, ..filter.clone() };
+                    let key = SortKey::Int(line.placed_at.timestamp_micros());
+                    let after = Some(Keyset { sort: sort.as_str().to_owned(), key, id: line.id.0 });
+                    for paging in [
+                        Paging::first(20),
+                        Paging::Keyset { after, limit: 20 },
+                        Paging::Offset { offset: 20, limit: 20 },
+                    ] {
+                        let plan = s.explain_order_lines(&filter, *sort, &paging).await?.join("\n");
+                        let about = format!("{filter:?} {sort:?} {paging:?}\n{plan}");
+                        assert!(plan.contains(&format!("order_lines USING INDEX {index}")), "{about}");
+                        if filter.order.is_some() || filter.customer.is_some() {
+                            continue;
+                        }
+                        assert!(!plan.contains("TEMP B-TREE"), "{about}");
+                        let beyond = matches!(paging, Paging::Keyset { after: Some(_), .. });
+                        if beyond || from.is_some() {
+                            assert!(
+                                plan.contains("placed_at>") || plan.contains("placed_at<"),
                                 "the walk begins at the cursor or the time\n{about}"
                             );
                         }

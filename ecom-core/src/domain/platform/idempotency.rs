@@ -132,8 +132,8 @@ impl fmt::Debug for RequestHash {
 
 /// The answer of a call, as it is stored with its key: bytes that the library does not interpret.
 ///
-/// The database stores them in clear. An answer that contains a secret must not be stored. If an answer contains personal
-/// data of a customer, [`StoredAnswer::about`] names the customer, so that an erasure (R45) finds it.
+/// The database stores them in clear. An answer that contains a secret must not be stored. If an answer contains
+/// personal data of a customer, [`StoredAnswer::about`] names the customer, so that an erasure (R45) finds it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoredAnswer {
     bytes: Vec<u8>,
@@ -149,8 +149,8 @@ impl StoredAnswer {
         Self { bytes: bytes.into(), about: None }
     }
 
-    /// Names the customer whose personal data the answer contains. The erasure of the customer removes the answer, and a
-    /// repetition of the call then fails with `IDEMPOTENCY_ANSWER_ERASED`.
+    /// Names the customer whose personal data the answer contains. The erasure of the customer removes the answer, and
+    /// a repetition of the call then fails with `IDEMPOTENCY_ANSWER_ERASED`.
     #[must_use]
     pub fn about(mut self, customer: Option<CustomerId>) -> Self {
         self.about = customer;

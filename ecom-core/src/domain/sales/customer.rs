@@ -42,8 +42,8 @@ impl Customer {
     /// The first and the last name of a customer whose personal data was erased.
     pub const ERASED_NAME: &'static str = "erased";
 
-    /// Returns the customer without personal data (R45): soft-deleted, with [`Customer::ERASED_NAME`] as its names and an
-    /// email that nobody can have, because no domain ends in `.invalid` (RFC 2606).
+    /// Returns the customer without personal data (R45): soft-deleted, with [`Customer::ERASED_NAME`] as its names and
+    /// an email that nobody can have, because no domain ends in `.invalid` (RFC 2606).
     pub(crate) fn erased(&self, now: Timestamp, by: &Actor) -> Self {
         let mut audit = self.audit.clone();
         audit.edited(now, by);

@@ -50,8 +50,8 @@ impl Offer {
         self.live && self.status == ProductStatus::Active
     }
 
-    /// Returns an offer that was looked up if it can be sold. Otherwise, it adds the error of `field`, which names the SKU
-    /// by `named`. Carts and orders refuse a SKU with the same codes and messages.
+    /// Returns an offer that was looked up if it can be sold. Otherwise, it adds the error of `field`, which names the
+    /// SKU by `named`. Carts and orders refuse a SKU with the same codes and messages.
     pub(crate) fn for_sale<'o>(
         found: Option<&'o Self>,
         field: String,

@@ -46,8 +46,8 @@ port! {
         /// `VERSION_CONFLICT` if the row is no longer at `before`'s version, else as [`Self::insert`].
         async fn update(&mut self, before: &Customer, after: &Customer) -> Result<()>;
 
-        /// Writes `after`, which has no personal data (R45), over `before`, which this transaction has locked. Removes the
-        /// addresses of the customer, its carts in any state, and the carts that were merged into them, for good.
+        /// Writes `after`, which has no personal data (R45), over `before`, which this transaction has locked. Removes
+        /// the addresses of the customer, its carts in any state, and the carts that were merged into them, for good.
         ///
         /// # Errors
         /// `VERSION_CONFLICT` if the row is no longer at `before`'s version.

@@ -3,7 +3,9 @@
 use crate::clock::Timestamp;
 use crate::domain::common::{Actor, IncludeDeleted};
 use crate::domain::sales::bill::{Bill, BillFilter, BillSort};
-use crate::domain::sales::order::{Order, OrderChange, OrderFilter, OrderRecord, OrderSort};
+use crate::domain::sales::order::{
+    Order, OrderChange, OrderFilter, OrderLine, OrderLineFilter, OrderRecord, OrderSort,
+};
 use crate::error::Result;
 use crate::id::{BillId, CartId, CustomerId, OrderId, OrderLineId, ProductId, SkuId};
 use crate::paging::{Page, Paging, Total};
@@ -54,6 +56,17 @@ port! {
         /// Counts the orders that match, up to `bound`.
         async fn count(&mut self, filter: &OrderFilter, bound: u64) -> Result<Total>;
 
+        /// Returns a page of the lines of all orders: one statement. Lines with the quantity 0 are not among them.
+        async fn lines(
+            &mut self,
+            filter: &OrderLineFilter,
+            sort: OrderSort,
+            paging: &Paging,
+        ) -> Result<Page<OrderLine>>;
+
+        /// Counts the lines that match, up to `bound`.
+        async fn count_lines(&mut self, filter: &OrderLineFilter, bound: u64) -> Result<Total>;
+
         /// Returns those of these orders that exist, soft-deleted ones included, with all that belongs to them, by id.
         /// It needs a fixed number of statements.
         async fn records(&mut self, ids: &[OrderId]) -> Result<Vec<OrderRecord>>;
@@ -76,9 +89,9 @@ port! {
         async fn update(&mut self, before: &OrderRecord, after: &OrderRecord, change: &OrderChange) -> Result<()>;
 
         /// Erases the personal data of at most `limit` orders of a customer whose data was not erased, in the order of
-        /// their ids, soft-deleted ones included (R45): the buyer, the addresses, the tracking reference, the attributes of
-        /// the order and its lines, the external reference, and the data of the history. Each order is locked (R24), gets
-        /// the time of the erasure, the next version, and an entry of its history of the kind
+        /// their ids, soft-deleted ones included (R45): the buyer, the addresses, the tracking reference, the
+        /// attributes of the order and its lines, the external reference, and the data of the history. Each order is
+        /// locked (R24), gets the time of the erasure, the next version, and an entry of its history of the kind
         /// [`ChangeKind::Erased`](crate::sales::ChangeKind::Erased). Amounts, numbers, lines and bills stay.
         ///
         /// Returns the orders with their new versions: fewer than `limit` if no other one is left. It needs a fixed
@@ -94,8 +107,8 @@ port! {
         /// Returns the history of an order, oldest first.
         async fn history(&mut self, id: OrderId) -> Result<Vec<OrderChange>>;
 
-        /// Returns those of these SKUs that a line of an order refers to. Canceled and soft-deleted orders count too. If
-        /// the transaction has locked the SKUs, no line is added to them until it ends.
+        /// Returns those of these SKUs that a line of an order refers to. Canceled and soft-deleted orders count too.
+        /// If the transaction has locked the SKUs, no line is added to them until it ends.
         async fn sold_skus(&mut self, ids: &[SkuId]) -> Result<Vec<SkuId>>;
 
         /// As [`Self::sold_skus`], of products: those that a line sells a SKU of.
@@ -119,8 +132,8 @@ port! {
 }
 
 port! {
-    /// The bills and credit notes of a shop. This trait only reads them; [`OrderRepository`] writes them. A bill is hidden
-    /// if its [`Audit::deleted_at`](crate::common::Audit::deleted_at) is set, which is that of its order.
+    /// The bills and credit notes of a shop. This trait only reads them; [`OrderRepository`] writes them. A bill is
+    /// hidden if its [`Audit::deleted_at`](crate::common::Audit::deleted_at) is set, which is that of its order.
     ///
     /// Every method fails with `Unavailable` if the database cannot be reached.
     pub trait BillRepository / ForwardBills(&mut self): Send {

@@ -236,9 +236,9 @@ impl<'a> SkuService<'a> {
     /// least one SKU, and a soft-deleted product keeps at least one of those that its restore brings back.
     ///
     /// # Errors
-    /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `STATE_CONFLICT` for the last SKU of a product, `Unavailable`;
-    /// `HAS_SALES` if an order refers to it and it would be deleted for good, or the shop keeps what was sold
-    /// ([`ShopConfig::keep_sold`](crate::config::ShopConfig::keep_sold)).
+    /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `STATE_CONFLICT` for the last SKU of a product,
+    /// `Unavailable`; `HAS_SALES` if an order refers to it and it would be deleted for good, or the shop keeps what was
+    /// sold ([`ShopConfig::keep_sold`](crate::config::ShopConfig::keep_sold)).
     pub async fn delete(&self, id: SkuId, expected: ExpectedVersion, mode: DeleteMode) -> Result<()> {
         self.who.require_delete(Permission::ProductsWrite, mode)?;
         self.cx.write(|mut tx| async move { Ok((self.delete_in(&mut tx, id, expected, mode).await?, tx)) }).await

@@ -123,8 +123,8 @@ impl<'a> IdempotencyService<'a> {
     /// answer was made for the same principal.
     ///
     /// # Errors
-    /// Those of `call`. `IDEMPOTENCY_KEY_REUSED` if the earlier call had another hash, `IDEMPOTENCY_ANSWER_ERASED` if its
-    /// answer was erased (R45), `Validation` of an answer that is too long, `Unavailable`.
+    /// Those of `call`. `IDEMPOTENCY_KEY_REUSED` if the earlier call had another hash, `IDEMPOTENCY_ANSWER_ERASED` if
+    /// its answer was erased (R45), `Validation` of an answer that is too long, `Unavailable`.
     pub async fn run<T, F>(
         &self,
         key: &IdempotencyKey,
@@ -158,8 +158,8 @@ impl<'a> IdempotencyService<'a> {
     /// [`Self::store_in`].
     ///
     /// # Errors
-    /// `IDEMPOTENCY_KEY_REUSED` if the earlier call had another hash, `IDEMPOTENCY_ANSWER_ERASED` if its answer was erased
-    /// (R45), `Contention`, `Unavailable`.
+    /// `IDEMPOTENCY_KEY_REUSED` if the earlier call had another hash, `IDEMPOTENCY_ANSWER_ERASED` if its answer was
+    /// erased (R45), `Contention`, `Unavailable`.
     pub async fn claim_in(
         &self,
         tx: &mut Tx<'_>,

@@ -252,8 +252,8 @@ impl<'a> CustomerService<'a> {
     /// Restores a soft-deleted customer; its addresses are shown again (R2).
     ///
     /// # Errors
-    /// `NotFound`, `STATE_CONFLICT` if it is not deleted, or if its personal data was erased, `DUPLICATE` if its email was
-    /// taken in between, `VERSION_CONFLICT`, `VERSION_REQUIRED`.
+    /// `NotFound`, `STATE_CONFLICT` if it is not deleted, or if its personal data was erased, `DUPLICATE` if its email
+    /// was taken in between, `VERSION_CONFLICT`, `VERSION_REQUIRED`.
     pub async fn restore(&self, id: CustomerId, expected: ExpectedVersion) -> Result<Customer> {
         self.who.require(Permission::CustomersWrite)?;
         self.cx.write(|mut tx| async move { Ok((self.restore_in(&mut tx, id, expected).await?, tx)) }).await
@@ -297,9 +297,9 @@ impl CustomerService<'_> {
     /// external reference, and with an email that nobody can have. Its addresses and carts are removed for good. Its
     /// orders, soft-deleted ones too, lose the buyer, the addresses, the tracking reference, the attributes, those of
     /// their lines too, the external reference and the data of their histories, and keep their numbers, lines and
-    /// amounts. They can still be started, delivered, edited and canceled. The answers about the customer that are stored
-    /// with idempotency keys are removed. Its reviews keep their comments and the id of the customer. The actors of rows
-    /// and events stay as they are, and so do orders and carts of guests.
+    /// amounts. They can still be started, delivered, edited and canceled. The answers about the customer that are
+    /// stored with idempotency keys are removed. Its reviews keep their comments and the id of the customer. The actors
+    /// of rows and events stay as they are, and so do orders and carts of guests.
     ///
     /// The call needs no version, and a repetition changes nothing. The customer and its first 500 orders are erased in
     /// one transaction, and further orders in transactions of 500. If the call fails, some of the orders may not be

@@ -17,7 +17,8 @@ use crate::platform::OutboxPosition;
 use crate::sales::{
     AddressFilter, AddressInput, BillFilter, BillPatch, BillSort, CancelUnits, CartAccess, CartFilter, CartInput,
     CartLineInput, CartLinePatch, CartPatch, CheckoutInput, CustomerFilter, CustomerInput, CustomerSort,
-    DeliveryMethod, LineChange, OrderEdit, OrderFilter, OrderInput, OrderLineInput, OrderPatch, OrderSort,
+    DeliveryMethod, LineChange, OrderEdit, OrderFilter, OrderInput, OrderLineFilter, OrderLineInput, OrderPatch,
+    OrderSort,
 };
 use crate::stock::{StockAdjustment, StockReason};
 
@@ -98,6 +99,8 @@ pub async fn what_a_principal_may_not_do_is_refused_before_anything_happens(f: &
     refused("read the history of an order", r, orders.history(placed.id).await.map(drop));
     let all = OrderFilter::default();
     refused("list orders", r, orders.list(&all, OrderSort::default(), &Paging::first(1)).await.map(drop));
+    let lines = orders.lines(&OrderLineFilter::default(), OrderSort::default(), &Paging::first(1)).await.map(drop);
+    refused("list order lines", r, lines);
     let who = without(P::OrdersWrite);
     let orders = f.shop.acting_as(&who).orders();
     let w = P::OrdersWrite;
@@ -277,6 +280,9 @@ pub async fn what_a_principal_may_not_do_is_refused_before_anything_happens(f: &
     refused("read a deleted address", d, shop.addresses().get(address.id, Yes).await.map(drop));
     let filter = AddressFilter { include_deleted: Yes, ..AddressFilter::default() };
     refused("read deleted addresses", d, shop.addresses().list(&filter, &page).await.map(drop));
+    let filter = OrderLineFilter { include_deleted: Yes, ..OrderLineFilter::default() };
+    let list = shop.orders().lines(&filter, OrderSort::default(), &page).await.map(drop);
+    refused("list the lines of deleted orders", d, list);
     refused("read a bill of a deleted order", d, shop.bills().get(bill.id, Yes).await.map(drop));
     let by_number = shop.bills().get_by_number(&bill.number, Yes).await.map(drop);
     refused("read a bill of a deleted order by number", d, by_number);

@@ -19,7 +19,9 @@ use crate::domain::sales::order::explain::{AmountName, ExplainedKind};
 use crate::domain::sales::order::input::{
     CancelUnits, CheckoutInput, LineChange, OrderEdit, OrderInput, OrderLineInput, OrderPatch,
 };
-use crate::domain::sales::order::{ChangeKind, DeliveryMethod, Order, OrderFilter, OrderSort, OrderStatus};
+use crate::domain::sales::order::{
+    ChangeKind, DeliveryMethod, Order, OrderFilter, OrderLineFilter, OrderSort, OrderStatus,
+};
 use crate::domain::stock::inventory::StockReason;
 use crate::error::{Conflict, Error, ErrorCode, FieldCode, Result, SalesConflict, StockConflict};
 use crate::id::OrderId;
@@ -59,6 +61,7 @@ tests! {
         r43_of_orders_placed_at_once_only_those_with_a_number_that_is_taken_fail,
         r44_a_draft_is_filled_later,
         lists_of_orders_and_bills_filter_and_page,
+        lists_of_order_lines_show_what_was_sold,
         a_status_moves_only_as_the_rules_allow,
         a_deleted_order_is_canceled_and_hidden,
         an_order_by_code_finds_its_sku,
@@ -819,6 +822,55 @@ pub async fn lists_of_orders_and_bills_filter_and_page(f: &ShopFixture) {
     let void = BillFilter { status: Some(BillStatus::Void), ..BillFilter::default() };
     let (page, _) = bills.list(&void, BillSort::DateAsc, &Paging::first(10)).await.unwrap();
     assert_eq!(page.items.iter().map(|b| b.order_id).collect::<Vec<_>>(), [placed[1].id]);
+}
+
+/// Lines of all orders are listed, also those that an edit has added, and not those that an edit has removed.
+pub async fn lists_of_order_lines_show_what_was_sold(f: &ShopFixture) {
+    let (pen, ink) = (stocked(f, "Pen", 100).await, stocked(f, "Ink", 100).await);
+    let ada = buyer(f).await;
+    let orders = f.shop.acting_as(me()).orders();
+    let mut placed = Vec::new();
+    for n in 0..4 {
+        f.clock.advance(std::time::Duration::from_secs(60));
+        let mut input = guest(json!([line(&pen, n + 1), line(&ink, 1)]));
+        if n == 2 {
+            (input.customer, input.customer_id) = (None, Some(ada.id));
+        }
+        placed.push(orders.place(&input).await.unwrap());
+    }
+    f.clock.advance(std::time::Duration::from_secs(60));
+    let edit = OrderEdit::default().with(LineChange::quantity(placed[1].lines[1].id, 0));
+    let edited = orders.edit(placed[1].id, v(1), &edit.line(from(&line(&pen, 7)))).await.unwrap();
+    orders.start(placed[2].id, v(1)).await.unwrap();
+    orders.delete(placed[3].id, v(1)).await.unwrap();
+    let listed = async |filter: OrderLineFilter| {
+        let paging = Paging::Offset { offset: 0, limit: 20 };
+        let (page, total) = orders.lines(&filter, OrderSort::PlacedAsc, &paging).await.unwrap();
+        assert_eq!(total.unwrap().count, page.items.len() as u64);
+        for line in &page.items {
+            let order = placed.iter().find(|o| o.id == line.order_id).unwrap();
+            assert_eq!(line.placed_at, order.placed_at, "an added line has the time of its order");
+        }
+        page.items.iter().map(|l| (l.sku_id == Some(pen.skus[0].id), l.quantity)).collect::<Vec<_>>()
+    };
+    let any = OrderLineFilter::default;
+    let (p, i) = (|quantity| (true, quantity), (false, 1));
+    assert_eq!(listed(any()).await, [p(1), i, p(2), p(7), p(3), i]);
+    let all = OrderLineFilter { include_deleted: IncludeDeleted::Yes, ..any() };
+    assert_eq!(listed(all).await, [p(1), i, p(2), p(7), p(3), i, p(4), i]);
+    assert_eq!(listed(OrderLineFilter { product: Some(pen.id), ..any() }).await, [p(1), p(2), p(7), p(3)]);
+    assert_eq!(listed(OrderLineFilter { sku: Some(ink.skus[0].id), ..any() }).await, [i, i]);
+    assert_eq!(listed(OrderLineFilter { order: Some(edited.id), ..any() }).await, [p(2), p(7)]);
+    assert_eq!(listed(OrderLineFilter { customer: Some(ada.id), ..any() }).await, [p(3), i]);
+    assert_eq!(listed(OrderLineFilter { status: Some(OrderStatus::InProgress), ..any() }).await, [p(3), i]);
+    let (from, until) = (Some(placed[1].placed_at), Some(placed[2].placed_at));
+    assert_eq!(listed(OrderLineFilter { from, until, ..any() }).await, [p(2), p(7)]);
+    let (page, total) = orders.lines(&any(), OrderSort::PlacedDesc, &Paging::first(3)).await.unwrap();
+    assert_eq!((page.items.len(), total, page.next.is_some()), (3, None, true));
+    let turned = OrderLineFilter { from: until, until: from, ..any() };
+    let refused = orders.lines(&turned, OrderSort::PlacedDesc, &Paging::first(3)).await;
+    assert_eq!(fields(refused, "a range that ends before it begins")["from"], FieldCode::Inconsistent);
+    f.audited().await;
 }
 
 /// The status moves from pending to in progress to delivered, or to canceled.

@@ -85,6 +85,9 @@ pub(crate) struct OrderLineView<'a> {
     pub id: Uuid,
     /// The id of the order.
     pub order_id: Uuid,
+    /// When the order was placed (RFC 3339, UTC).
+    #[serde(serialize_with = "crate::dto::time")]
+    pub placed_at: DateTime<Utc>,
     /// The position in the order. Positions of lines that were removed are not used again.
     pub position: i32,
     /// What the line sells.
@@ -132,6 +135,7 @@ impl<'a> OrderLineView<'a> {
     pub(crate) const FIELDS: &'static [&'static str] = &[
         "id",
         "order_id",
+        "placed_at",
         "position",
         "kind",
         "sku_id",
@@ -158,6 +162,7 @@ impl<'a> OrderLineView<'a> {
         Self {
             id: l.id.0,
             order_id: l.order_id.0,
+            placed_at: l.placed_at,
             position: l.position,
             kind: l.kind,
             sku_id: l.sku_id.map(Into::into),

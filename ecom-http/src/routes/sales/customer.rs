@@ -204,11 +204,12 @@ pub(crate) async fn restore(
 
 /// Erase the personal data of a customer
 ///
-/// The customer is soft-deleted and cannot be restored. Its names and its email are replaced, and its addresses and carts
-/// are deleted permanently. Its orders lose the buyer, the addresses, the tracking reference, the attributes and the
-/// external reference, and keep their lines and amounts (R45). Its reviews remain. Stored responses about the customer are
-/// removed: a repetition of such a request with its `Idempotency-Key` gets the error `IDEMPOTENCY_ANSWER_ERASED`. This
-/// needs no version and is safe to repeat, and it requires the permission `customers:erase`.
+/// The customer is soft-deleted and cannot be restored. Its names and its email are replaced, and its addresses and
+/// carts are deleted permanently. Its orders lose the buyer, the addresses, the tracking reference, the attributes and
+/// the external reference, and keep their lines and amounts (R45). Its reviews remain. Stored responses about the
+/// customer are removed: a repetition of such a request with its `Idempotency-Key` gets the error
+/// `IDEMPOTENCY_ANSWER_ERASED`. This needs no version and is safe to repeat, and it requires the permission
+/// `customers:erase`.
 #[utoipa::path(
     post, path = "/customers/{id}/erase", tag = "customers", params(ById),
     responses((status = 200, description = "The customer without personal data", body = Item<CustomerView>))

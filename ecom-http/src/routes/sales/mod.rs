@@ -24,6 +24,7 @@ pub(super) const AREA: Area = Area {
         ("addresses", "/addresses"),
         ("carts", "/carts"),
         ("orders", "/orders"),
+        ("order_lines", "/order-lines"),
         ("bills", "/bills"),
     ],
 };
@@ -50,6 +51,7 @@ fn routes() -> Routes {
         routes!(order::restore),
         routes!(order::edit),
         routes!(order::lines, order::add_line),
+        routes!(order::list_lines),
         routes!(order::read_line, order::change_line, order::remove_line),
         routes!(order::cancel),
         routes!(order::start),

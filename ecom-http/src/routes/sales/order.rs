@@ -1,10 +1,10 @@
 //! Routes of orders and of their lines. All responses contain personal data, so shared caches must not store them.
 
 use ecom_core::common::{ExpectedVersion, IncludeDeleted};
-use ecom_core::id::{CustomerId, OrderId, OrderLineId, SkuId};
+use ecom_core::id::{CustomerId, OrderId, OrderLineId, ProductId, SkuId};
 use ecom_core::sales::{
-    DeliveryMethod, Order, OrderChange, OrderEdit, OrderExplanation, OrderFilter, OrderInput, OrderLine, OrderPatch,
-    OrderSort, OrderStatus, SalesConflict,
+    DeliveryMethod, Order, OrderChange, OrderEdit, OrderExplanation, OrderFilter, OrderInput, OrderLine,
+    OrderLineFilter, OrderPatch, OrderSort, OrderStatus, SalesConflict,
 };
 use ecom_core::{Conflict, Entity, Error, FieldCode, ValidationErrors};
 use serde::Deserialize;
@@ -190,6 +190,71 @@ pub(crate) async fn of_customer(
 ) -> ApiResult {
     reply.shop().customers().get(id, deleted.choice()).await?;
     page_of_orders(&reply, (pages, cursor, shape, deleted), Some(id), p).await
+}
+
+/// The filters of a list of order lines.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct OrderLineParams {
+    /// The sort order: `placed_desc` (default) or `placed_asc`, by the time at which the order was placed.
+    #[serde(default)]
+    sort: Option<String>,
+    /// Lists only lines of the order with this id.
+    #[serde(default)]
+    order_id: Option<Uuid>,
+    /// Lists only lines that sell the SKU with this id.
+    #[serde(default)]
+    sku_id: Option<Uuid>,
+    /// Lists only lines that sell a SKU of the product with this id.
+    #[serde(default)]
+    product_id: Option<Uuid>,
+    /// Lists only lines of orders of the customer with this id.
+    #[serde(default)]
+    customer_id: Option<Uuid>,
+    /// Lists only lines of orders with this status: `pending`, `in_progress`, `delivered` or `canceled`.
+    #[serde(default)]
+    status: Option<String>,
+    /// Lists only lines of orders that were placed at this time or later: a time (RFC 3339), or a date, which starts at
+    /// 00:00 UTC.
+    #[param(example = "2026-01-01")]
+    #[serde(default)]
+    from: Option<String>,
+    /// Lists only lines of orders that were placed before this time: a time (RFC 3339), or a date, which starts at
+    /// 00:00 UTC.
+    #[param(example = "2026-02-01T00:00:00Z")]
+    #[serde(default)]
+    until: Option<String>,
+}
+
+/// List order lines
+///
+/// Lists the lines of all orders. Lines that were removed from their order are not included.
+#[utoipa::path(
+    get, path = "/order-lines", tag = "orders", params(Pages, Cursor, Shape, ShowDeleted, OrderLineParams),
+    responses((status = 200, description = "A page of order lines", body = List<OrderLineView>))
+)]
+pub(crate) async fn list_lines(
+    reply: Reply,
+    Query((pages, cursor, shape, deleted, p)): Query<(Pages, Cursor, Shape, ShowDeleted, OrderLineParams)>,
+) -> ApiResult {
+    let mut errors = ValidationErrors::default();
+    let sort = word("sort", p.sort.as_deref(), OrderSort::ALL, OrderSort::as_str, &mut errors).unwrap_or_default();
+    let part = pages.check_with(&cursor, sort.as_str(), &reply.app.config, &mut errors);
+    let format = reply.format::<OrderLine>(&shape, &mut errors);
+    let filter = OrderLineFilter {
+        order: p.order_id.map(OrderId),
+        sku: p.sku_id.map(SkuId),
+        product: p.product_id.map(ProductId),
+        customer: p.customer_id.map(CustomerId),
+        status: word("status", p.status.as_deref(), OrderStatus::ALL, OrderStatus::as_str, &mut errors),
+        from: moment("from", p.from.as_deref(), &mut errors),
+        until: moment("until", p.until.as_deref(), &mut errors),
+        include_deleted: deleted.choice(),
+    };
+    errors.into_result()?;
+    let (page, total) = reply.shop().orders().lines(&filter, sort, &part.paging).await?;
+    let list = format.rows(reply.frame(&page, total, &part), page.items.iter())?;
+    Ok(private(list.respond(), None))
 }
 
 /// Place an order

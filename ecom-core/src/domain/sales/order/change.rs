@@ -299,6 +299,7 @@ impl OrderRecord {
             self.order.lines.push(OrderLine {
                 id,
                 order_id: self.order.id,
+                placed_at: self.order.placed_at,
                 position,
                 bill_seq,
                 kind: LineKind::Sku,
@@ -322,6 +323,7 @@ impl OrderRecord {
             self.order.lines.push(OrderLine {
                 id: OrderLineId(stamp.ids.next()),
                 order_id: self.order.id,
+                placed_at: self.order.placed_at,
                 position,
                 bill_seq,
                 kind: line.kind,
@@ -759,6 +761,10 @@ impl OrderRecord {
         for line in &order.lines {
             let name = format!("line {}", line.id);
             let product = i128::from(line.quantity) * i128::from(line.unit_price.minor());
+            check(
+                line.placed_at == order.placed_at,
+                format!("{name}: it does not have the time at which its order was placed"),
+            );
             check(
                 i128::from(line.totals.subtotal.minor()) == product,
                 format!("{name}: the subtotal is not quantity × unit price (R18)"),

@@ -255,6 +255,8 @@ pub struct OrderLine {
     pub id: OrderLineId,
     /// The order.
     pub order_id: OrderId,
+    /// When the order was placed. Lists of lines sort by it.
+    pub placed_at: Timestamp,
     /// The position in the order; it starts at 1.
     pub position: i32,
     /// The [`seq`](Bill::seq) of the bill that the line belongs to.
@@ -425,6 +427,39 @@ impl OrderFilter {
     }
 }
 
+/// The filter of a list of order lines. Lines that were removed from their order are not listed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OrderLineFilter {
+    /// The lines of this order.
+    pub order: Option<OrderId>,
+    /// The lines that sell this SKU.
+    pub sku: Option<SkuId>,
+    /// The lines that sell a SKU of this product.
+    pub product: Option<ProductId>,
+    /// The lines of the orders of this customer.
+    pub customer: Option<CustomerId>,
+    /// The lines of orders with this status.
+    pub status: Option<OrderStatus>,
+    /// The lines of orders placed at this time or later.
+    pub from: Option<Timestamp>,
+    /// The lines of orders placed before this time.
+    pub until: Option<Timestamp>,
+    /// Whether the lines of soft-deleted orders are listed (R2).
+    pub include_deleted: IncludeDeleted,
+}
+
+impl OrderLineFilter {
+    /// Refuses a range of times that ends before it begins.
+    ///
+    /// # Errors
+    /// `Validation` on field `from`.
+    pub fn check(&self) -> Result<()> {
+        let mut errors = ValidationErrors::default();
+        check_range(self.from, self.until, &mut errors);
+        errors.into_result()
+    }
+}
+
 pub(crate) fn check_range(from: Option<Timestamp>, until: Option<Timestamp>, errors: &mut ValidationErrors) {
     if from.zip(until).is_some_and(|(from, until)| from > until) {
         errors.push("from", FieldCode::Inconsistent, "must not be after `until`");
@@ -432,7 +467,7 @@ pub(crate) fn check_range(from: Option<Timestamp>, until: Option<Timestamp>, err
 }
 
 words! {
-    /// The order of a list of orders. Equal orders are sorted by id.
+    /// The order of a list of orders, or of their lines. Equal ones are sorted by id.
     #[derive(Default)]
     OrderSort {
         /// By the time when they were placed, newest first.

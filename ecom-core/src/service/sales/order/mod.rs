@@ -19,7 +19,9 @@ use crate::domain::sales::cart::CartAccess;
 use crate::domain::sales::order::change::{Stamp, Step, StockChange};
 use crate::domain::sales::order::explain::OrderExplanation;
 use crate::domain::sales::order::input::{BuyerFrom, CancelUnits, CheckoutInput, OrderEdit, OrderInput, OrderPatch};
-use crate::domain::sales::order::{ChangeKind, Order, OrderChange, OrderFilter, OrderRecord, OrderSort, OrderStatus};
+use crate::domain::sales::order::{
+    ChangeKind, Order, OrderChange, OrderFilter, OrderLine, OrderLineFilter, OrderRecord, OrderSort, OrderStatus,
+};
 use crate::domain::stock::inventory::{StockMovement, StockReason};
 use crate::error::{Entity, Error, Result};
 use crate::id::{BillId, CartId, OrderId, SkuId, StockMovementId};
@@ -129,6 +131,44 @@ impl<'a> OrderService<'a> {
         let page = db.orders().list(filter, sort, paging).await?;
         let total = match paging {
             Paging::Offset { .. } => Some(db.orders().count(filter, self.cx.config.total_bound).await?),
+            Paging::Keyset { .. } => None,
+        };
+        Ok((page, total))
+    }
+
+    /// Returns a page of the lines of all orders and, with [`Paging::Offset`], how many match, counted up to
+    /// [`crate::config::ShopConfig::total_bound`]. Lines that were removed from their order are not listed.
+    ///
+    /// ```
+    /// # async fn app(shop: ecom_core::Shop, lamp: ecom_core::id::ProductId) -> ecom_core::Result<()> {
+    /// use ecom_core::paging::Paging;
+    /// use ecom_core::sales::{OrderLineFilter, OrderSort};
+    ///
+    /// let sales = OrderLineFilter { product: Some(lamp), ..OrderLineFilter::default() };
+    /// let (page, _) = shop.orders().lines(&sales, OrderSort::PlacedDesc, &Paging::default()).await?;
+    /// for line in page.items {
+    ///     println!("{} × {} on {}", line.quantity, line.title, line.placed_at);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// `Validation` of a range of times that ends before it begins, `Unavailable`.
+    pub async fn lines(
+        &self,
+        filter: &OrderLineFilter,
+        sort: OrderSort,
+        paging: &Paging,
+    ) -> Result<(Page<OrderLine>, Option<Total>)> {
+        self.who.require(Permission::OrdersRead)?;
+        self.who.require_shown(filter.include_deleted)?;
+        paging.check()?;
+        filter.check()?;
+        let mut db = self.cx.storage.connect().await?;
+        let page = db.orders().lines(filter, sort, paging).await?;
+        let total = match paging {
+            Paging::Offset { .. } => Some(db.orders().count_lines(filter, self.cx.config.total_bound).await?),
             Paging::Keyset { .. } => None,
         };
         Ok((page, total))

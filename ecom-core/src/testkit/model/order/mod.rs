@@ -16,8 +16,8 @@ use crate::domain::access::principal::Principal;
 use crate::domain::common::{Actor, Attributes, IncludeDeleted};
 use crate::domain::sales::bill::{Bill, BillFilter, BillKind, BillSort, BillStatus};
 use crate::domain::sales::order::{
-    AdjustmentKind, Buyer, ChangeKind, DeliveryMethod, Order, OrderAdjustment, OrderFilter, OrderRecord, OrderSort,
-    OrderStatus,
+    AdjustmentKind, Buyer, ChangeKind, DeliveryMethod, Order, OrderAdjustment, OrderFilter, OrderLine, OrderLineFilter,
+    OrderRecord, OrderSort, OrderStatus,
 };
 use crate::domain::stock::inventory::StockReason;
 use crate::error::ErrorCode;
@@ -41,6 +41,7 @@ const OPERATIONS: &[Operation] = &[
     Operation { name: "restore order", weight: |_| 8, run: |r| Box::pin(r.restore_order()) },
     Operation { name: "read order", weight: |_| 12, run: |r| Box::pin(r.read_order()) },
     Operation { name: "list orders", weight: |_| 14, run: |r| Box::pin(r.list_orders()) },
+    Operation { name: "list order lines", weight: |_| 8, run: |r| Box::pin(r.list_order_lines()) },
     Operation { name: "list bills", weight: |_| 8, run: |r| Box::pin(r.list_bills()) },
 ];
 
@@ -399,6 +400,58 @@ impl Runner<'_> {
         let mut walk = Walk::new(want, limit);
         while let Some(paging) = walk.next.take() {
             walk.reads(self.shop.orders().list(&filter, sort, &paging).await)?;
+        }
+        Ok(())
+    }
+
+    async fn list_order_lines(&mut self) -> Checked<()> {
+        let deleted = if self.chance(30) { IncludeDeleted::Yes } else { IncludeDeleted::No };
+        let times: Vec<Timestamp> = self.world.orders.rows.values().map(|r| r.order.placed_at).collect();
+        let (from, until) = self.some_range(&times);
+        let mut filter = OrderLineFilter { from, until, include_deleted: deleted, ..OrderLineFilter::default() };
+        if self.chance(20) {
+            filter.customer = Some(self.some_customer());
+        }
+        if self.chance(30) {
+            filter.status = self.one_of(OrderStatus::ALL);
+        }
+        match self.below(6) {
+            0 => filter.order = Some(self.some_order()),
+            1 | 2 => filter.sku = Some(self.some_sku()),
+            3 => {
+                let sku = self.some_sku();
+                filter.product = self.world.skus.get(&sku).map(|s| s.product_id);
+            }
+            _ => {}
+        }
+        let (sort, limit) = (self.one_of(OrderSort::ALL).unwrap(), 1 + self.below(8) as u32);
+        self.begins((&filter, sort, limit));
+        if from.zip(until).is_some_and(|(from, until)| from > until) {
+            let answer = self.shop.orders().lines(&filter, sort, &Paging::first(limit)).await;
+            return self.judge(answer, &[Refusal::field("from")]).map(drop);
+        }
+        let of_order = |o: &&Order| {
+            (deleted == IncludeDeleted::Yes || o.audit.is_live())
+                && filter.order.is_none_or(|id| o.id == id)
+                && filter.customer.is_none_or(|c| o.customer_id == Some(c))
+                && filter.status.is_none_or(|s| o.status == s)
+                && from.is_none_or(|t| o.placed_at >= t)
+                && until.is_none_or(|t| o.placed_at < t)
+        };
+        let matches = |l: &&OrderLine| {
+            l.quantity > 0
+                && filter.sku.is_none_or(|s| l.sku_id == Some(s))
+                && filter.product.is_none_or(|p| l.product_id == Some(p))
+        };
+        let orders = self.world.orders.rows.values().map(|r| &r.order).filter(of_order);
+        let mut want: Vec<OrderLine> = orders.flat_map(|o| &o.lines).filter(matches).cloned().collect();
+        match sort {
+            OrderSort::PlacedAsc => want.sort_by_key(|l| (l.placed_at, l.id)),
+            OrderSort::PlacedDesc => want.sort_by_key(|l| Reverse((l.placed_at, l.id))),
+        }
+        let mut walk = Walk::new(want, limit);
+        while let Some(paging) = walk.next.take() {
+            walk.reads(self.shop.orders().lines(&filter, sort, &paging).await)?;
         }
         Ok(())
     }

@@ -127,6 +127,7 @@ impl World {
             lines.push(OrderLine {
                 id: Runner::missing(),
                 order_id: Runner::missing(),
+                placed_at: record.order.placed_at,
                 position: 0,
                 bill_seq,
                 kind: LineKind::Sku,
@@ -149,6 +150,7 @@ impl World {
             lines.push(OrderLine {
                 id: Runner::missing(),
                 order_id: Runner::missing(),
+                placed_at: record.order.placed_at,
                 position: 0,
                 bill_seq,
                 kind: line.kind,

@@ -6,13 +6,17 @@ use std::time::Duration;
 
 use super::support::{customer, deleted, products};
 use crate::clock::Timestamp;
+use crate::domain::catalog::product::Product;
 use crate::domain::common::IncludeDeleted;
 use crate::domain::sales::bill::BillFilter;
+use crate::domain::sales::customer::Customer;
 use crate::domain::sales::order::{
-    DeliveryMethod, Order, OrderFilter, OrderRecord, OrderSort, OrderStatus, PostalAddress,
+    DeliveryMethod, LineKind, Order, OrderFilter, OrderLine, OrderLineFilter, OrderRecord, OrderSort, OrderStatus,
+    PostalAddress, Totals,
 };
 use crate::error::ErrorCode;
-use crate::id::{CustomerId, IdSource as _, SkuId};
+use crate::id::{CustomerId, IdSource as _, OrderId, ProductId, SkuId};
+use crate::money::Currency;
 use crate::paging::{Keyset, Paging, SortKey, Total};
 use crate::port::storage::Storage;
 use crate::testkit::check::Pages;
@@ -27,6 +31,8 @@ tests! {
         orders_that_come_and_go_move_no_cursor,
         a_cursor_of_another_list_is_refused,
         counts_stop_at_their_bound,
+        lines_are_found_by_every_filter,
+        every_sort_pages_through_all_lines_exactly_once,
     ]
 }
 
@@ -229,15 +235,181 @@ pub async fn a_cursor_of_another_list_is_refused(storage: &Arc<dyn Storage>) {
         let mut connection = storage.connect().await.unwrap();
         let refused = connection.orders().list(&OrderFilter::default(), OrderSort::PlacedDesc, &paging).await;
         assert_eq!(code_of(refused, "a cursor of another list"), ErrorCode::Validation, "{key:?}");
+        let refused = connection.orders().lines(&OrderLineFilter::default(), OrderSort::PlacedDesc, &paging).await;
+        assert_eq!(code_of(refused, "a cursor of another list of lines"), ErrorCode::Validation, "{key:?}");
     }
 }
 
 /// A count above the bound is the bound, and not exact.
 pub async fn counts_stop_at_their_bound(storage: &Arc<dyn Storage>) {
     let env = Env::default();
-    env.insert_orders(storage, &[env.order(), env.order(), env.order()]).await.unwrap();
+    let lamp = products(&env, storage, 1).await.remove(0);
+    let order = || env.order_of(&lamp, 1);
+    env.insert_orders(storage, &[order(), order(), order()]).await.unwrap();
     for (bound, count, exact) in [(2, 2, false), (3, 3, true), (10, 3, true)] {
         assert_eq!(read!(storage, orders.count(&OrderFilter::default(), bound)), Total { count, exact });
         assert_eq!(read!(storage, bills.count(&BillFilter::default(), bound)), Total { count, exact });
+        let lines = read!(storage, orders.count_lines(&OrderLineFilter::default(), bound));
+        assert_eq!(lines, Total { count, exact });
+    }
+}
+
+/// Returns orders of 0 to 2 lines of these products, placed at few different times, and with them lines that were
+/// removed and lines that sell no SKU.
+fn with_lines(env: &Env, products: &[Product], customers: &[Customer], count: usize) -> Vec<OrderRecord> {
+    let start = env.now();
+    let orders = (0..count).map(|n| {
+        let mut record = placed(env.order(), start + Duration::from_secs((n as u64 * 7) % 5 * 3_600));
+        record.order.customer_id = customers.get(n % 3).map(|c| c.id);
+        record.order.status = OrderStatus::ALL[n % 4];
+        record.order.canceled_at = (record.order.status == OrderStatus::Canceled).then_some(start);
+        for product in &products[..n % 3] {
+            // A SKU may be on several lines of one order.
+            for _ in 0..=n % 2 {
+                let line = env.order_line(&record.order, product, 1);
+                record.order.lines.push(line);
+            }
+        }
+        if n % 6 == 1 {
+            let line = &mut record.order.lines[0];
+            (line.quantity, line.totals) = (0, Totals::of(0, 0, Currency::USD));
+        }
+        if n % 7 == 3 {
+            let fee = env.order_line(&record.order, &products[0], 1);
+            let fee = OrderLine { kind: LineKind::Fee, sku_id: None, product_id: None, code: None, ..fee };
+            record.order.lines.push(fee);
+        }
+        if n % 5 == 4 { deleted(env, &record) } else { record }
+    });
+    orders.collect()
+}
+
+fn sorted_lines(mut lines: Vec<OrderLine>, sort: OrderSort) -> Vec<OrderLine> {
+    match sort {
+        OrderSort::PlacedAsc => lines.sort_by_key(|l| (l.placed_at, l.id)),
+        OrderSort::PlacedDesc => lines.sort_by_key(|l| Reverse((l.placed_at, l.id))),
+    }
+    lines
+}
+
+/// The filters can be combined. Lines that were removed are left out, and lines of soft-deleted orders unless they are
+/// asked for.
+pub async fn lines_are_found_by_every_filter(storage: &Arc<dyn Storage>) {
+    let env = Env::default();
+    let products = products(&env, storage, 3).await;
+    let customers =
+        [customer(&env, storage, "ada@example.com").await, customer(&env, storage, "bob@example.com").await];
+    let all = with_lines(&env, &products, &customers, 60);
+    env.insert_orders(storage, &all).await.unwrap();
+    let mut times: Vec<Timestamp> = all.iter().map(|r| r.order.placed_at).collect();
+    times.sort_unstable();
+    times.dedup();
+    let none = OrderLineFilter::default;
+    let mut filters = vec![none()];
+    for order in [all[11].order.id, all[14].order.id, OrderId(env.ids.next())] {
+        filters.push(OrderLineFilter { order: Some(order), ..none() });
+    }
+    for sku in [products[0].skus[0].id, products[1].skus[0].id, products[2].skus[0].id, SkuId(env.ids.next())] {
+        filters.push(OrderLineFilter { sku: Some(sku), ..none() });
+    }
+    for product in [products[1].id, ProductId(env.ids.next())] {
+        filters.push(OrderLineFilter { product: Some(product), ..none() });
+    }
+    for customer in [customers[0].id, CustomerId(env.ids.next())] {
+        filters.push(OrderLineFilter { customer: Some(customer), ..none() });
+    }
+    filters.extend(OrderStatus::ALL.iter().map(|s| OrderLineFilter { status: Some(*s), ..none() }));
+    for (from, until) in [(Some(1), None), (None, Some(3)), (Some(1), Some(3)), (Some(2), Some(2))] {
+        let (from, until) = (from.map(|n: usize| times[n]), until.map(|n: usize| times[n]));
+        filters.push(OrderLineFilter { from, until, ..none() });
+    }
+    let mut connection = storage.connect().await.unwrap();
+    for a in &filters {
+        for b in &filters {
+            for include_deleted in [IncludeDeleted::No, IncludeDeleted::Yes] {
+                let filter = OrderLineFilter {
+                    order: a.order.or(b.order),
+                    sku: a.sku.or(b.sku),
+                    product: a.product.or(b.product),
+                    customer: a.customer.or(b.customer),
+                    status: a.status.or(b.status),
+                    from: a.from.or(b.from),
+                    until: a.until.or(b.until),
+                    include_deleted,
+                };
+                let of_order = |o: &Order| {
+                    (include_deleted == IncludeDeleted::Yes || o.audit.is_live())
+                        && filter.order.is_none_or(|id| o.id == id)
+                        && filter.customer.is_none_or(|c| o.customer_id == Some(c))
+                        && filter.status.is_none_or(|s| o.status == s)
+                        && filter.from.is_none_or(|from| o.placed_at >= from)
+                        && filter.until.is_none_or(|until| o.placed_at < until)
+                };
+                let matches = |l: &&OrderLine| {
+                    l.quantity > 0
+                        && filter.sku.is_none_or(|s| l.sku_id == Some(s))
+                        && filter.product.is_none_or(|p| l.product_id == Some(p))
+                };
+                let orders = all.iter().map(|r| &r.order).filter(|o| of_order(o));
+                let expected: Vec<OrderLine> = orders.flat_map(|o| &o.lines).filter(matches).cloned().collect();
+                let count = connection.orders().count_lines(&filter, 1_000).await.unwrap();
+                assert_eq!(count, Total { count: expected.len() as u64, exact: true }, "{filter:?}");
+                let paging = Paging::first(1_000);
+                let page = connection.orders().lines(&filter, OrderSort::PlacedDesc, &paging).await.unwrap();
+                assert_eq!(page.next, None, "{filter:?}");
+                assert_eq!(page.items, sorted_lines(expected, OrderSort::PlacedDesc), "{filter:?}");
+            }
+        }
+    }
+}
+
+/// Pages by cursor and by offset, of several sizes, together contain every line once, and each is one statement. Many
+/// orders were placed at the same time, and have several lines.
+pub async fn every_sort_pages_through_all_lines_exactly_once(storage: &Arc<dyn Storage>) {
+    let env = Env::default();
+    let products = products(&env, storage, 2).await;
+    let ada = customer(&env, storage, "ada@example.com").await;
+    let all = with_lines(&env, &products, std::slice::from_ref(&ada), 60);
+    env.insert_orders(storage, &all).await.unwrap();
+    let orders = all.iter().map(|r| &r.order).filter(|o| o.audit.is_live());
+    let lines: Vec<OrderLine> = orders.flat_map(|o| o.lines.clone()).filter(|l| l.quantity > 0).collect();
+    let sku = products[1].skus[0].id;
+    let of_sku: Vec<OrderLine> = lines.iter().filter(|l| l.sku_id == Some(sku)).cloned().collect();
+    let own: Vec<OrderId> = all.iter().filter(|r| r.order.customer_id.is_some()).map(|r| r.order.id).collect();
+    let of_ada: Vec<OrderLine> = lines.iter().filter(|l| own.contains(&l.order_id)).cloned().collect();
+    for sort in OrderSort::ALL {
+        for (filter, lines) in [
+            (OrderLineFilter::default(), &lines),
+            (OrderLineFilter { sku: Some(sku), ..OrderLineFilter::default() }, &of_sku),
+            (OrderLineFilter { product: Some(products[1].id), ..OrderLineFilter::default() }, &of_sku),
+            (OrderLineFilter { customer: Some(ada.id), ..OrderLineFilter::default() }, &of_ada),
+        ] {
+            let expected = sorted_lines(lines.clone(), *sort);
+            for limit in [1, 7, 25, 1_000] {
+                let (mut by_cursor, mut after) = (Vec::new(), None::<Keyset>);
+                let mut pages = Pages::over(expected.len());
+                loop {
+                    pages.turn();
+                    let before = storage.statements();
+                    let page = read!(storage, orders.lines(&filter, *sort, &Paging::Keyset { after, limit }));
+                    assert_eq!(storage.statements() - before, 1, "a page is one statement");
+                    by_cursor.extend(page.items);
+                    after = page.next;
+                    if after.is_none() {
+                        break;
+                    }
+                }
+                assert_eq!(by_cursor, expected, "{filter:?}: pages of {limit} by cursor");
+                let mut by_offset = Vec::new();
+                while by_offset.len() < expected.len() {
+                    let paging = Paging::Offset { offset: by_offset.len() as u64, limit };
+                    let page = read!(storage, orders.lines(&filter, *sort, &paging));
+                    assert!(!page.items.is_empty(), "a page before the end is not empty");
+                    by_offset.extend(page.items);
+                    assert_eq!(page.next.is_some(), by_offset.len() < expected.len(), "whether there is a next page");
+                }
+                assert_eq!(by_offset, expected, "{filter:?}: pages of {limit} by offset");
+            }
+        }
     }
 }
