@@ -260,12 +260,12 @@ BEGIN
         placed_at, attributes, created_at, updated_at, created_by, updated_by, version)
         VALUES (o, num, 'Grace', 'Hopper', 'grace@example.com', 'grace@example.com', 'USD', 2, 0,
         0, 0, 1, total, 0, 0, 0, 0, total, 1, t, '{}', t, t, 'system', 'system', 1);
-    INSERT INTO order_lines (id, order_id, position, bill_seq, kind, sku_id, product_id, code, title, options,
+    INSERT INTO order_lines (id, order_id, placed_at, position, bill_seq, kind, sku_id, product_id, code, title, options,
         attributes, stock_mode, list_price, unit_price, quantity, canceled, subtotal, discount, tax_added,
         tax_included, total)
-        VALUES (l1, o, 1, 1, 0, s1.id, s1.product_id, s1.code, p1.title, s1.option_values,
+        VALUES (l1, o, t, 1, 1, 0, s1.id, s1.product_id, s1.code, p1.title, s1.option_values,
         '{}', 1, s1.price, price1, 1, 0, price1, 0, 0, 0, price1),
-        (l2, o, 2, 1, 0, s2.id, s2.product_id, s2.code, p2.title, s2.option_values,
+        (l2, o, t, 2, 1, 0, s2.id, s2.product_id, s2.code, p2.title, s2.option_values,
         '{}', 1, s2.price, price2, 1, 0, price2, 0, 0, 0, price2);
     INSERT INTO bills (id, order_id, kind, seq, number, subtotal, discount, shipping, tax_added, tax_included, total,
         payment_type, status, date, created_at, updated_at, created_by, updated_by, version)

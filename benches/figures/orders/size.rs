@@ -248,9 +248,9 @@ fn fill(database: Database, orders: usize) -> Vec<String> {
         let of_lines = "FROM bench_new o CROSS JOIN (SELECT 1 AS n UNION ALL SELECT 2) p \
                         JOIN bench_skus s ON s.n = CASE p.n WHEN 1 THEN o.first ELSE o.second END ORDER BY o.k, p.n";
         statements.push(format!(
-            "INSERT INTO order_lines (id, order_id, position, bill_seq, kind, sku_id, product_id, code, title, options, \
-             attributes, stock_mode, list_price, unit_price, quantity, canceled, subtotal, discount, tax_added, \
-             tax_included, total) SELECT {}, {}, p.n, 1, 0, s.id, s.product_id, s.code, s.title, s.option_values, '{{}}', \
+            "INSERT INTO order_lines (id, order_id, placed_at, position, bill_seq, kind, sku_id, product_id, code, title, \
+             options, attributes, stock_mode, list_price, unit_price, quantity, canceled, subtotal, discount, tax_added, \
+             tax_included, total) SELECT {}, {}, {at}, p.n, 1, 0, s.id, s.product_id, s.code, s.title, s.option_values, '{{}}', \
              1, s.price, s.final, 1, 0, s.final, 0, 0, 0, s.final {of_lines}",
             id("o", "p.n"),
             id("o", "0"),

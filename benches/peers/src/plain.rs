@@ -120,9 +120,9 @@ const ORDER: &str = "INSERT INTO orders (id, number, first_name, last_name, emai
      total, engine, placed_at, attributes, created_at, updated_at, created_by, updated_by, version) \
      VALUES (?1, ?2, 'Grace', 'Hopper', 'grace@example.com', 'grace@example.com', 'USD', 2, 0, 0, 0, 1, ?3, 0, 0, 0, 0, \
      ?3, 1, ?4, '{}', ?4, ?4, 'system', 'system', 1)";
-const LINE: &str = "INSERT INTO order_lines (id, order_id, position, bill_seq, kind, sku_id, product_id, code, title, \
-     options, attributes, stock_mode, list_price, unit_price, quantity, canceled, subtotal, discount, tax_added, \
-     tax_included, total) VALUES (?1, ?2, ?3, 1, 0, ?4, ?5, ?6, ?7, ?8, '{}', 1, ?9, ?10, 1, 0, ?10, 0, 0, 0, ?10)";
+const LINE: &str = "INSERT INTO order_lines (id, order_id, placed_at, position, bill_seq, kind, sku_id, product_id, code, \
+     title, options, attributes, stock_mode, list_price, unit_price, quantity, canceled, subtotal, discount, tax_added, \
+     tax_included, total) VALUES (?1, ?2, ?11, ?3, 1, 0, ?4, ?5, ?6, ?7, ?8, '{}', 1, ?9, ?10, 1, 0, ?10, 0, 0, 0, ?10)";
 const BILL: &str = "INSERT INTO bills (id, order_id, kind, seq, number, subtotal, discount, shipping, tax_added, \
      tax_included, total, payment_type, status, date, created_at, updated_at, created_by, updated_by, version) \
      VALUES (?1, ?2, 0, 1, ?3, ?4, 0, 0, 0, 0, ?4, 0, 0, ?5, ?5, ?5, 'system', 'system', 1)";
@@ -183,6 +183,7 @@ fn place(tx: &Transaction<'_>, lines: &[Line; 2]) -> rusqlite::Result<Uuid> {
             o.options,
             o.list_price,
             o.unit_price,
+            at,
         ])?;
         taken.push(line);
         let change = format!(r#"{{"delta":-1,"reason":"order","reference":"{number}","sku_id":"{}"}}"#, o.sku);
