@@ -73,8 +73,12 @@ async fn main() {
     audit(&b.shop).await;
     // The shop finds nothing wrong with the orders of the plain program either.
     plain.close();
-    let shop =
-        ecom::ShopBuilder::new().database(format!("sqlite://{}", theirs.display())).build().await.expect("a shop");
+    let shop = ecom::ShopBuilder::new()
+        .database(format!("sqlite://{}", theirs.display()))
+        .search("none")
+        .build()
+        .await
+        .expect("a shop");
     audit(&shop).await;
 }
 

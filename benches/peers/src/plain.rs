@@ -41,6 +41,7 @@ impl Plain {
             ("foreign_keys", "ON"),
             ("temp_store", "MEMORY"),
             ("cache_size", "-16384"),
+            ("wal_autocheckpoint", "4000"),
             ("journal_size_limit", "67108864"),
         ] {
             db.pragma_update(None, pragma, value).expect(pragma);

@@ -2,9 +2,8 @@
 //!
 //! An order writes one row in `orders`, one per line in `order_items` and in `inventory_reservations`, and updates a row
 //! of `inventory_balances` per line, in one transaction. It reserves the stock, and fails if there is not enough. It
-//! writes no bill, no history, no ledger of stock and no events. It checks no price: the caller states it. The SKUs have
-//! stock but no products, as in the example of its README, which spares it a part of a check. Its optional events and
-//! webhooks are not compiled in.
+//! writes no bill, no history, no ledger of stock and no events. It checks that the product of a SKU is active, but no
+//! price: the caller states it. Its optional events and webhooks are not compiled in.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,7 +13,8 @@ use std::time::{Duration, Instant};
 use ecom::money::Decimal;
 use stateset_db::{DatabaseConfig, SqliteDatabase, SqliteDurability};
 use stateset_embedded::{
-    Commerce, CreateCustomer, CreateInventoryItem, CreateOrder, CreateOrderItem, CustomerId, OrderFilter, StockPolicy,
+    Commerce, CreateCustomer, CreateInventoryItem, CreateOrder, CreateOrderItem, CreateProduct, CreateProductVariant,
+    CustomerId, OrderFilter, ProductVariant, StockPolicy,
 };
 
 use crate::placing::{CALLERS, Choice, Prices, SECONDS, number};
@@ -22,14 +22,11 @@ use crate::placing::{CALLERS, Choice, Prices, SECONDS, number};
 /// The number of its connections, which is its default. Only one of them can write at a time.
 const CONNECTIONS: u32 = 5;
 
-/// A SKU with its price.
-type Sku = (String, Decimal);
-
 /// A shop of `stateset-embedded`.
 pub struct Peer {
     commerce: Arc<Commerce>,
     customer: CustomerId,
-    skus: Arc<Vec<Sku>>,
+    skus: Arc<Vec<ProductVariant>>,
     placed: AtomicU64,
 }
 
@@ -49,17 +46,31 @@ impl Peer {
         };
         let customer = commerce.customers().create(customer).expect("a customer").id;
         let mut skus = Vec::with_capacity(prices.len());
-        for (i, (_, price)) in prices.iter().enumerate() {
-            let sku = format!("B-{i}");
-            let item = CreateInventoryItem {
-                sku: sku.clone(),
-                name: format!("Measured product {i}"),
-                initial_quantity: Some(Decimal::from(1_000_000)),
-                ..CreateInventoryItem::default()
+        for (i, pair) in prices.chunks(2).enumerate() {
+            let variant = |(size, (_, price)): (&str, &(_, Decimal))| CreateProductVariant {
+                sku: format!("B-{i}-{size}"),
+                price: *price,
+                ..CreateProductVariant::default()
             };
-            commerce.inventory().create_item(item).expect("an item");
-            skus.push((sku, *price));
+            let product = CreateProduct {
+                name: format!("Measured product {i}"),
+                variants: Some(["M", "L"].into_iter().zip(pair).map(variant).collect()),
+                ..CreateProduct::default()
+            };
+            let product = commerce.products().create(product).expect("a product").id;
+            commerce.products().activate(product).expect("an active product");
+            for variant in commerce.products().get_variants(product).expect("variants") {
+                let item = CreateInventoryItem {
+                    sku: variant.sku.clone(),
+                    name: format!("Measured product {i}"),
+                    initial_quantity: Some(Decimal::from(1_000_000)),
+                    ..CreateInventoryItem::default()
+                };
+                commerce.inventory().create_item(item).expect("an item");
+                skus.push(variant);
+            }
         }
+        assert_eq!(skus.len(), prices.len());
         Self { commerce: Arc::new(commerce), customer, skus: Arc::new(skus), placed: AtomicU64::new(0) }
     }
 
@@ -73,11 +84,13 @@ impl Peer {
                 let mut n = 0;
                 while start.elapsed() < Duration::from_secs(SECONDS) {
                     let (first, second) = choose(number(caller, n), skus.len());
-                    let item = |(sku, price): &Sku| CreateOrderItem {
-                        sku: sku.clone(),
+                    let item = |variant: &ProductVariant| CreateOrderItem {
+                        product_id: variant.product_id,
+                        variant_id: Some(variant.id),
+                        sku: variant.sku.clone(),
                         name: "Measured product".to_owned(),
                         quantity: 1,
-                        unit_price: *price,
+                        unit_price: variant.price,
                         ..CreateOrderItem::default()
                     };
                     let order = CreateOrder {
