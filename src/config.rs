@@ -47,6 +47,7 @@
 //! | `ECOM_QUERY_LIMIT` | `8192` | 256–65,536 bytes | the maximum size of a path, and of a query string |
 //! | `ECOM_HEADER_LIMIT` | `32768` | 1,024–262,144 bytes | the maximum size of the names and values of all headers of a request |
 //! | `ECOM_NUMBERS` | `false` | `true`, `false` | whether prices and measures are JSON numbers instead of strings by default |
+//! | `ECOM_TRUST_REQUESTS` | `false` | `true`, `false` | whether every request may also do what only staff may: give discounts, set prices, choose the numbers of bills and record payments (`orders:discount`, `bills:write`) |
 //! | `ECOM_REQUEST_TIMEOUT` | `30` | 1–600 s | the time limit of a request |
 //! | `ECOM_SHUTDOWN_TIMEOUT` | `30` | 1–600 s | how long a shutdown waits for open requests |
 //! | `ECOM_CORS_ORIGINS` | none | `*`, or origins separated by commas | the origins whose pages may call the API from a browser |
@@ -424,6 +425,7 @@ mod tests {
             ("ECOM_LAST_WRITE_WINS", "perhaps"),
             ("ECOM_KEEP_SOLD", "sometimes"),
             ("ECOM_POLL_INTERVAL", "1"),
+            ("ECOM_TRUST_REQUESTS", "all"),
             ("ECOM_API_PREFIX", "api/"),
             ("ECOM_MAX_PAGE_SIZE", "1001"),
             ("ECOM_PAGE_SIZE", "101"),
@@ -449,6 +451,7 @@ mod tests {
                 "ECOM_API_PREFIX",
                 "ECOM_MAX_PAGE_SIZE",
                 "ECOM_PAGE_SIZE",
+                "ECOM_TRUST_REQUESTS",
                 "ECOM_CORS_ORIGINS",
                 "ECOM_LOG",
                 "ECOM_LOG_FORMAT",

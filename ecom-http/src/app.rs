@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use derive_setters::Setters;
 use ecom_core::Shop;
-use ecom_core::access::Principal;
+use ecom_core::access::{Permission, Principal};
 use utoipa_axum::router::UtoipaMethodRouter;
 
 /// Settings of [`router`](crate::router).
@@ -40,8 +40,9 @@ pub struct HttpConfig {
     /// `/redoc`. Set it to false to merge the router into one that already has some of these paths or a fallback.
     /// Default true.
     pub root_routes: bool,
-    /// The principal of requests whose extensions do not contain a [`Principal`]. Default: a trusted principal with the
-    /// actor `anonymous`.
+    /// The principal of requests whose extensions do not contain a [`Principal`]. Default: a principal with the actor
+    /// `anonymous` that may do everything except what only staff may, which is what `orders:discount` and `bills:write`
+    /// permit.
     pub anonymous: Principal,
 }
 
@@ -59,9 +60,14 @@ impl Default for HttpConfig {
             request_timeout: Duration::from_secs(30),
             numbers: false,
             root_routes: true,
-            anonymous: Principal::trusted("anonymous"),
+            anonymous: Principal::new("anonymous", Permission::ALL.iter().copied().filter(|p| !of_staff(*p))),
         }
     }
+}
+
+/// Returns true if only staff has the permission.
+const fn of_staff(permission: Permission) -> bool {
+    matches!(permission, Permission::OrdersDiscount | Permission::BillsWrite)
 }
 
 impl HttpConfig {

@@ -5,7 +5,6 @@ use std::fmt::Write as _;
 
 use ecom_core::ErrorCode;
 use serde::Serialize;
-use utoipa::OpenApi;
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::{Operation, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::{AnyOfBuilder, ArrayItems, ObjectBuilder, OneOfBuilder, Type};
@@ -13,10 +12,12 @@ use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{
     Content, ContentBuilder, OpenApi as Document, Ref, RefOr, Required, Response, ResponseBuilder, Schema, Server,
 };
+use utoipa::{IntoParams as _, OpenApi};
 
 use crate::app::HttpConfig;
 use crate::error::status_of;
-use crate::routes;
+use crate::extract::IfMatchHeader;
+use crate::routes::{self, Tag};
 
 /// The envelope of an error response.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -70,7 +71,7 @@ struct Frame;
 /// Returns the document without paths, with the table of all error codes (R16).
 pub(crate) fn frame() -> Document {
     let mut document = Frame::openapi();
-    let areas = routes::tags().map(|(name, text)| TagBuilder::new().name(name).description(Some(text)).build());
+    let areas = routes::tags().map(|tag| TagBuilder::new().name(tag.name).description(Some(tag.text)).build());
     let operations = document.tags.take().unwrap_or_default();
     document.tags = Some(areas.chain(operations).collect());
     let mut text = document.info.description.take().unwrap_or_default();
@@ -93,8 +94,13 @@ fn complete(document: &mut Document, config: &HttpConfig) {
     inline_patches(document);
     allow_picks(document);
     describe_creations(document);
-    let all = [C::BadRequest, C::UriTooLong, C::Validation, C::HeadersTooLarge, C::Internal, C::Unavailable];
+    let all =
+        [C::BadRequest, C::Forbidden, C::UriTooLong, C::Validation, C::HeadersTooLarge, C::Internal, C::Unavailable];
     let with_body = [C::RequestTimeout, C::PayloadTooLarge, C::UnsupportedMediaType];
+    let versioned = IfMatchHeader::into_params(|| None);
+    let versioned = |operation: &Operation| {
+        operation.parameters.iter().flatten().any(|p| matches!(p, RefOr::T(p) if versioned.contains(p)))
+    };
     for (path, item) in &mut document.paths.paths {
         // The handlers of different resources have the same names, but generated clients need unique ones.
         for operation in
@@ -128,13 +134,21 @@ fn complete(document: &mut Document, config: &HttpConfig) {
             takes_a_key(operation);
         }
         for operation in [&mut item.post, &mut item.put, &mut item.patch, &mut item.delete].into_iter().flatten() {
+            let is_of = |tag: &&Tag| operation.tags.iter().flatten().any(|name| name == tag.name);
+            let of_resource = routes::tags().find(is_of).map_or(&[][..], |tag| tag.conflicts);
+            add(operation, of_resource);
             add(operation, &[C::StateConflict]);
-            let versioned = operation.parameters.iter().flatten().any(|p| match p {
-                RefOr::T(p) => p.name == "If-Match",
-                RefOr::Ref(_) => false,
-            });
-            if versioned {
+            let takes =
+                |name: &str| operation.parameters.iter().flatten().any(|p| matches!(p, RefOr::T(p) if p.name == name));
+            let (takes_a_key, takes_a_version) = (takes("Idempotency-Key"), takes("If-Match"));
+            if takes_a_key {
+                add(operation, &[C::IdempotencyKeyReused, C::IdempotencyAnswerErased]);
+            }
+            if versioned(operation) {
                 add(operation, &[C::VersionRequired]);
+            }
+            if takes_a_version {
+                add(operation, &[C::VersionConflict]);
                 let failed = response(
                     "VERSION_CONFLICT: `If-Match` is stale or belongs to another resource: read the resource again.",
                 );
@@ -170,9 +184,6 @@ fn takes_a_key(operation: &mut Operation) {
             answer.headers.insert("Idempotency-Replayed".to_owned(), header.into());
         }
     }
-    let codes = [ErrorCode::StateConflict, ErrorCode::IdempotencyKeyReused, ErrorCode::IdempotencyAnswerErased];
-    let conflicts = codes.map(|code| format!("{}: {}", code.as_str(), code.meaning())).join(" ");
-    operation.responses.responses.entry("409".to_owned()).or_insert_with(|| response(&conflicts));
 }
 
 /// The finished document, except for the path of the server.
@@ -339,14 +350,17 @@ fn described(mut schema: Schema, text: String) -> Schema {
     schema
 }
 
+/// Adds errors to the responses of an operation. Those with the same status share a response.
 fn add(operation: &mut Operation, codes: &[ErrorCode]) {
     for code in codes {
         let status = status_of(*code).as_u16().to_string();
-        operation
-            .responses
-            .responses
-            .entry(status)
-            .or_insert_with(|| response(&format!("{}: {}", code.as_str(), code.meaning())));
+        let text = format!("{}: {}", code.as_str(), code.meaning());
+        let responses = &mut operation.responses.responses;
+        match responses.get_mut(&status) {
+            Some(RefOr::T(others)) => others.description = format!("{}\n\n{text}", others.description),
+            Some(RefOr::Ref(_)) => {}
+            None => drop(responses.insert(status, response(&text))),
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
+use ecom_core::access::Principal;
 use ecom_core::money::{Currency, price_of};
 use ecom_core::{FieldCode, ValidationErrors};
 use ecom_http::HttpConfig;
@@ -164,6 +165,8 @@ impl Reader<'_> {
         let query_limit = self.bytes("ECOM_QUERY_LIMIT", defaults.query_limit, 256..=64 * 1024);
         let header_limit = self.bytes("ECOM_HEADER_LIMIT", defaults.header_limit, 1024..=256 * 1024);
         let numbers = self.flag("ECOM_NUMBERS", defaults.numbers);
+        let trusted = self.flag("ECOM_TRUST_REQUESTS", false);
+        let anonymous = if trusted { Principal::trusted("anonymous") } else { defaults.anonymous.clone() };
         let timeout = self.seconds("ECOM_REQUEST_TIMEOUT", defaults.request_timeout, 1..=600);
         let cors_origins: Vec<String> = self
             .text("ECOM_CORS_ORIGINS", "")
@@ -195,6 +198,7 @@ impl Reader<'_> {
             .cors_origins(cors_origins)
             .request_timeout(timeout)
             .numbers(numbers)
+            .anonymous(anonymous)
     }
 
     pub fn url(&mut self, name: &str, file: &str, default: &str) -> SecretUrl {

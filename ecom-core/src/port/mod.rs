@@ -76,7 +76,9 @@ pub use self::platform::outbox::{ForwardOutbox, Lease, OutboxRepository};
 pub use self::sales::cart::{CartRepository, ForwardCarts};
 pub use self::sales::customer::{AddressRepository, CustomerRepository, ForwardAddresses, ForwardCustomers};
 pub use self::sales::offer::{ForwardOffers, OfferRepository};
-pub use self::sales::order::{BillRepository, ForwardBills, ForwardOrders, NumberedDocument, OrderRepository};
+pub use self::sales::order::{
+    BillRepository, ForwardBills, ForwardOrders, NumberedDocument, OrderRepository, OrderTrace,
+};
 pub use self::search::{
     Checkpoint, FacetCount, ForwardSearch, IndexBuild, IndexOp, NoSearch, SearchCapabilities, SearchDocument,
     SearchHit, SearchProvider, SearchResults,

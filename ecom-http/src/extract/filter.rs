@@ -1,6 +1,6 @@
 //! Values of query parameters.
 
-use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
+use chrono::{DateTime, Datelike as _, NaiveDate, NaiveTime, Utc};
 use ecom_core::money::{Currency, Money, check_price_order, price_of};
 use ecom_core::{FieldCode, Result, ValidationErrors};
 use serde::{Deserialize, Deserializer};
@@ -62,6 +62,8 @@ pub(crate) fn moment(field: &str, sent: Option<&str>, errors: &mut ValidationErr
         Some(date.and_time(NaiveTime::MIN).and_utc())
     };
     let at = DateTime::parse_from_rfc3339(sent).map(|at| at.to_utc()).ok().or_else(date);
+    // Other years are not known to every database.
+    let at = at.filter(|at| (1..=9999).contains(&at.year()));
     if at.is_none() {
         let message = "must be a date such as 2026-01-31, or a time such as 2026-01-31T12:00:00Z (RFC 3339), whose `+` \
                        is encoded as `%2B`";
@@ -83,6 +85,9 @@ mod tests {
         assert_eq!(read("2026-01-31").as_deref(), Ok("2026-01-31T00:00:00+00:00"));
         assert_eq!(read("2026-01-31T01:00:00+02:00").as_deref(), Ok("2026-01-30T23:00:00+00:00"));
         assert_eq!(read("2026-01-31T12:00:00.5Z").as_deref(), Ok("2026-01-31T12:00:00.500+00:00"));
+        for bad in ["0000-12-31", "0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00"] {
+            assert_eq!(read(bad), Err("from".to_owned()), "{bad}");
+        }
         for bad in ["", "2026", "2026-1-31", "2026-02-30", "+2026-01-3", "31.01.2026", "2026-01-31T12:00:00 02:00"] {
             assert_eq!(read(bad), Err("from".to_owned()), "{bad}");
         }

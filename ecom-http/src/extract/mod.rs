@@ -17,8 +17,8 @@ pub(crate) use filter::{moment, present, prices, word};
 
 pub(crate) use paging::{Cursor, Paged, Pages, Style};
 pub(crate) use params::{
-    ById, ByKey, ByLine, ByNumber, CartTokenHeader, Force, IfMatchHeader, Numbers, Picked, Shape, ShowDeleted, Version,
-    Wish,
+    ById, ByKey, ByLine, ByNumber, CartTokenHeader, Force, IfMatchHeader, Numbers, OptionalIfMatchHeader, Picked,
+    Shape, ShowDeleted, Version, Wish,
 };
 pub(crate) use path::{Id, Key, LineId};
 pub(crate) use query::{Params, Query};

@@ -179,3 +179,14 @@ pub(crate) struct IfMatchHeader {
     #[param(rename = "If-Match")]
     if_match: Option<String>,
 }
+
+/// The If-Match header of a write that needs no version, for the documentation.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "read by the derive")]
+pub(crate) struct OptionalIfMatchHeader {
+    /// The entity tag that the client read, weak or strong (R1). The write needs none; if it names one, the version in
+    /// it is checked.
+    #[param(rename = "If-Match")]
+    if_match: Option<String>,
+}

@@ -8,6 +8,7 @@ mod sales;
 mod search;
 mod stock;
 
+use ecom_core::ErrorCode;
 use utoipa_axum::routes;
 
 use crate::app::Routes;
@@ -21,10 +22,20 @@ pub(crate) fn operational() -> Routes {
 pub(crate) struct Area {
     /// Returns the routes of the area.
     routes: fn() -> Routes,
-    /// The tags of its operations, each with a description.
-    tags: &'static [(&'static str, &'static str)],
+    /// The tags of its operations.
+    tags: &'static [Tag],
     /// The names and paths of the links at the root.
     links: &'static [(&'static str, &'static str)],
+}
+
+/// A tag of the documentation, which the operations on one resource have.
+pub(crate) struct Tag {
+    /// The name.
+    pub name: &'static str,
+    /// A description for people.
+    pub text: &'static str,
+    /// The conflicts (409) that writes of the resource can have, beside those that all writes can have.
+    pub conflicts: &'static [ErrorCode],
 }
 
 /// All areas, in the order of the documentation.
@@ -35,9 +46,9 @@ pub(crate) fn api() -> Routes {
     AREAS.iter().flat_map(|area| (area.routes)()).collect()
 }
 
-/// Returns the tags of all operations under the API prefix, each with a description.
-pub(crate) fn tags() -> impl Iterator<Item = (&'static str, &'static str)> {
-    AREAS.iter().flat_map(|area| area.tags).copied()
+/// Returns the tags of all operations under the API prefix.
+pub(crate) fn tags() -> impl Iterator<Item = &'static Tag> {
+    AREAS.iter().flat_map(|area| area.tags)
 }
 
 /// Returns the names and paths of the links from the root to routes under the API prefix.

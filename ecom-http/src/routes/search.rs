@@ -10,7 +10,7 @@ use ecom_core::{Error, FieldCode, ValidationErrors};
 use serde::Deserialize;
 use utoipa_axum::routes;
 
-use super::Area;
+use super::{Area, Tag};
 use crate::app::Routes;
 use crate::dto::{FacetView, Facets, List, ListFrame, ProductView, SearchMeta};
 use crate::error::{ApiError, ApiResult};
@@ -21,7 +21,7 @@ use crate::resource::Reply;
 /// Search, as an area of the API.
 pub(super) const AREA: Area = Area {
     routes,
-    tags: &[("search", "Full-text search of products, with filters and facets")],
+    tags: &[Tag { name: "search", text: "Full-text search of products, with filters and facets", conflicts: &[] }],
     links: &[("search", "/products/search")],
 };
 

@@ -6,6 +6,7 @@ use axum::Router;
 use axum::extract::Request;
 use axum::middleware::{Next, from_fn};
 use ecom_core::access::{Permission, Principal};
+use ecom_http::{HttpConfig, router};
 use serde_json::{Value, json};
 
 use crate::support::{API, Answer, Api, column, golden, id, kept_private};
@@ -943,6 +944,17 @@ async fn only_those_who_may_give_discounts_and_choose_numbers() {
         nobody.get(&path).await.refused(403, "FORBIDDEN", "");
     }
     nobody.write("POST", "/orders", body.clone()).await.refused(403, "FORBIDDEN", "");
+    // By default, a request without a principal is not that of staff.
+    let plain = router(api.shop.clone(), HttpConfig::default());
+    let plain = Api { router: plain, shop: api.shop.clone(), clock: api.clock.clone() };
+    for (field, value) in [("discount", json!(1)), ("bill_number", json!("A-1")), ("paid", json!(true))] {
+        let mut body = body.clone();
+        body[field] = value;
+        plain.write("POST", "/orders", body).await.refused(403, "FORBIDDEN", "");
+    }
+    let bill = api.get("/bills").await.ok(200).data()[0].clone();
+    let paid = json!({"paid": true, "version": 1});
+    plain.write("PATCH", &format!("/bills/{}", id(&bill)), paid).await.refused(403, "FORBIDDEN", "");
     // A trusted caller may.
     body["lines"] = json!([{"sku": "PEN", "quantity": 1, "price_override": "1.25"}]);
     body["bill_number"] = json!("A-1");

@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
+use ecom_core::access::Principal;
 use ecom_core::clock::{ManualClock, SharedClock};
 use ecom_core::id::UuidV7Source;
 use ecom_core::money::Currency;
@@ -73,7 +74,7 @@ impl Answer {
 
 impl Api {
     pub async fn new() -> Self {
-        Self::with(HttpConfig::default()).await
+        Self::with(HttpConfig::default().anonymous(Principal::trusted("anonymous"))).await
     }
 
     pub async fn with(config: HttpConfig) -> Self {

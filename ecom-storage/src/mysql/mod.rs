@@ -155,7 +155,7 @@ pub(crate) fn classify(source: sqlx::Error) -> DbError {
     let kind = match &source {
         sqlx::Error::Database(e) => match e.kind() {
             ErrorKind::UniqueViolation => Kind::Unique(quoted(e.message(), "for key '")),
-            ErrorKind::ForeignKeyViolation => Kind::ForeignKey,
+            ErrorKind::ForeignKeyViolation => Kind::ForeignKey(foreign_key(e.message())),
             ErrorKind::CheckViolation => Kind::Check(check(e.message())),
             _ => match e.try_downcast_ref::<MySqlDatabaseError>().map(MySqlDatabaseError::number) {
                 // The record has changed since the snapshot, lock wait timeout, deadlock.
@@ -188,6 +188,12 @@ fn quoted(message: &str, before: &str) -> String {
     // The last match is used, because the value before it is text of the caller.
     let name = message.rsplit_once(before).and_then(|(_, rest)| rest.split_once('\'')).map_or("", |(name, _)| name);
     name.rsplit_once('.').map_or(name, |(_, n)| n).to_owned()
+}
+
+/// Returns the name of the foreign key in the message of an error.
+fn foreign_key(message: &str) -> String {
+    let rest = message.split_once("CONSTRAINT `").and_then(|(_, rest)| rest.split_once('`'));
+    rest.map_or("", |(name, _)| name).to_owned()
 }
 
 #[cfg(test)]

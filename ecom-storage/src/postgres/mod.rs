@@ -167,7 +167,7 @@ pub(crate) fn classify(source: sqlx::Error) -> DbError {
             let constraint = || e.constraint().unwrap_or_default().to_owned();
             match e.kind() {
                 ErrorKind::UniqueViolation => Kind::Unique(constraint()),
-                ErrorKind::ForeignKeyViolation => Kind::ForeignKey,
+                ErrorKind::ForeignKeyViolation => Kind::ForeignKey(constraint()),
                 ErrorKind::CheckViolation => Kind::Check(constraint()),
                 _ => match e.code().as_deref() {
                     // Serialization failure, deadlock, lock timeout.

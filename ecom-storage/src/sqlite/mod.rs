@@ -189,9 +189,9 @@ pub(crate) fn classify(source: sqlx::Error) -> DbError {
     let kind = match &source {
         sqlx::Error::Database(e) => match e.kind() {
             ErrorKind::UniqueViolation => Kind::Unique(constraint(e.message())),
-            ErrorKind::ForeignKeyViolation => Kind::ForeignKey,
+            ErrorKind::ForeignKeyViolation => Kind::ForeignKey(String::new()),
             // SQLITE_CONSTRAINT_TRIGGER: `ON DELETE RESTRICT` refuses a statement as a trigger would.
-            _ if e.code().as_deref() == Some("1811") => Kind::ForeignKey,
+            _ if e.code().as_deref() == Some("1811") => Kind::ForeignKey(String::new()),
             ErrorKind::CheckViolation => Kind::Check(constraint(e.message())),
             // BUSY, LOCKED, INTERRUPT, FULL, CANTOPEN and PROTOCOL: nothing was written. After IOERR, the outcome is
             // not known.

@@ -3,8 +3,9 @@
 use crate::clock::Timestamp;
 use crate::domain::common::{Actor, IncludeDeleted};
 use crate::domain::sales::bill::{Bill, BillFilter, BillSort};
+use crate::domain::sales::cart::CartState;
 use crate::domain::sales::order::{
-    Order, OrderChange, OrderFilter, OrderLine, OrderLineFilter, OrderRecord, OrderSort,
+    Order, OrderChange, OrderFilter, OrderLine, OrderLineFilter, OrderRecord, OrderSort, OrderStatus,
 };
 use crate::error::Result;
 use crate::id::{BillId, CartId, CustomerId, OrderId, OrderLineId, ProductId, SkuId};
@@ -34,6 +35,21 @@ impl NumberedDocument {
         };
         format!("{prefix}-{year}-{counter:06}")
     }
+}
+
+/// What other rows say about an order, for an audit. All of it was read at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OrderTrace {
+    /// The order.
+    pub id: OrderId,
+    /// The version of the order.
+    pub version: i64,
+    /// The number of entries of its history.
+    pub entries: i64,
+    /// The status after the change that led to this version; `None` if the history does not have it.
+    pub status: Option<OrderStatus>,
+    /// The state of the cart that the order was made from; `None` if there is no such cart, or no longer.
+    pub cart: Option<CartState>,
 }
 
 port! {
@@ -117,16 +133,15 @@ port! {
         /// Returns the ids of at most `limit` orders after one, by id, soft-deleted ones included.
         async fn ids_after(&mut self, after: Option<OrderId>, limit: u32) -> Result<Vec<OrderId>>;
 
-        /// Returns the version and the number of entries of the history of each of these orders.
-        async fn versions(&mut self, ids: &[OrderId]) -> Result<Vec<(OrderId, i64, i64)>>;
+        /// Returns what other rows say about each of these orders.
+        async fn traces(&mut self, ids: &[OrderId]) -> Result<Vec<OrderTrace>>;
 
         /// Returns the sum of the stock movements of each line of these orders that has movements.
         async fn moved(&mut self, ids: &[OrderId]) -> Result<Vec<(OrderLineId, i64)>>;
 
         /// Takes `count` numbers of a kind of document, for documents of a year (R43). Each is greater than those that
-        /// this process took before, and no other transaction takes it. An import or a caller may already have used one
-        /// of them. An adapter may return such a number only if its database does not reset the counter when a
-        /// transaction is rolled back, so that the next try takes other numbers.
+        /// this process took before, and no other transaction takes it. Numbers that an import or a caller has used are
+        /// skipped. If a transaction that runs at the same time uses one, the insert fails with `DUPLICATE`.
         async fn next_numbers(&mut self, kind: NumberedDocument, year: i32, count: usize) -> Result<Vec<String>>;
     }
 }

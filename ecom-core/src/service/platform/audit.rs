@@ -4,17 +4,18 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::domain::access::principal::{Permission, Principal};
-use crate::domain::platform::audit::{AuditFinding, AuditReport};
+use crate::domain::platform::audit::{AuditFinding, AuditReport, LedgerSum};
+use crate::domain::sales::cart::CartState;
 use crate::domain::sales::order::OrderRecord;
-use crate::error::{Entity, Result};
+use crate::error::{Entity, Result, WithCauses};
 use crate::id::{OrderId, OrderLineId, SkuId};
+use crate::port::sales::order::OrderTrace;
 use crate::port::storage::Connection;
 use crate::service::run::context::Context;
+use crate::service::sales::order::TRIES;
 
 /// How many SKUs or orders one batch checks.
 const BATCH: u32 = 200;
-/// How many times an order that changes while it is read is read again.
-const TRIES: usize = 10;
 
 /// The service that audits a shop.
 ///
@@ -59,7 +60,7 @@ impl<'a> AuditService<'a> {
         let mut after: Option<SkuId> = None;
         loop {
             // A connection for each batch, so that the audit does not hold one for long.
-            let sums = self.cx.storage.connect().await?.inventory().ledgers(after, BATCH).await?;
+            let sums = self.ledgers(after).await?;
             for sum in &sums {
                 let mut find = |message: String| {
                     report.findings.push(AuditFinding { entity: Entity::Sku, id: sum.sku_id.0, message });
@@ -76,8 +77,23 @@ impl<'a> AuditService<'a> {
             }
             report.skus += sums.len() as u64;
             match sums.last() {
-                Some(last) if sums.len() == BATCH as usize => after = Some(last.sku_id),
-                _ => return Ok(()),
+                Some(last) => after = Some(last.sku_id),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Returns the sums of the next SKUs. Some SKUs have so many movements that the database needs too long for a whole
+    /// batch of them, so that a smaller one is tried then.
+    async fn ledgers(&self, after: Option<SkuId>) -> Result<Vec<LedgerSum>> {
+        let mut batch = BATCH;
+        loop {
+            match self.cx.storage.connect().await?.inventory().ledgers(after, batch).await {
+                Err(error) if error.is_retryable() && batch > 1 => {
+                    tracing::debug!(error = %WithCauses(&error), batch, "the ledgers of fewer SKUs are read at a time");
+                    batch = (batch / 10).max(1);
+                }
+                read => return read,
             }
         }
     }
@@ -113,13 +129,13 @@ impl<'a> AuditService<'a> {
 async fn check(db: &mut dyn Connection, ids: &[OrderId], report: &mut AuditReport) -> Result<Vec<OrderId>> {
     let records = db.orders().records(ids).await?;
     let moved: HashMap<OrderLineId, i64> = db.orders().moved(ids).await?.into_iter().collect();
-    let histories: HashMap<OrderId, (i64, i64)> =
-        db.orders().versions(ids).await?.into_iter().map(|(id, version, entries)| (id, (version, entries))).collect();
+    let traces: HashMap<OrderId, OrderTrace> = db.orders().traces(ids).await?.into_iter().map(|t| (t.id, t)).collect();
     let mut changed = Vec::new();
     for record in records {
         let id = record.order.id;
-        let Some((version, entries)) = histories.get(&id) else { continue };
-        if *version != record.order.audit.version {
+        let Some(trace) = traces.get(&id) else { continue };
+        let (version, entries) = (trace.version, trace.entries);
+        if version != record.order.audit.version {
             changed.push(id);
             continue;
         }
@@ -130,6 +146,13 @@ async fn check(db: &mut dyn Connection, ids: &[OrderId], report: &mut AuditRepor
         stock_findings(&record, &moved).into_iter().for_each(&mut find);
         if entries != version {
             find(format!("the history has {entries} entries, but the order has version {version} (R19)"));
+        }
+        let status = record.order.status.as_str();
+        if let Some(last) = trace.status.filter(|last| *last != record.order.status) {
+            find(format!("the status is {status}, but the history ends with {} (R19)", last.as_str()));
+        }
+        if trace.cart.is_some_and(|state| state != CartState::Ordered) {
+            find("the cart that it was made from is not ordered (R20)".to_owned());
         }
     }
     Ok(changed)

@@ -37,7 +37,8 @@ pub(crate) trait Batched: Sized + Send + Sync + 'static {
     fn locks(&self, each: &mut dyn FnMut(u128));
 
     /// Runs the calls in their order, and returns for each its answer or the reason why it was refused. A
-    /// refused call writes nothing. An error of the function itself rolls the whole batch back.
+    /// refused call writes nothing. An error of the function itself rolls the whole batch back, and the halves of the
+    /// batch run again, unless the database is unavailable.
     fn run<'a>(
         cx: &'a Arc<Context>,
         tx: &'a mut Tx<'_>,
@@ -56,7 +57,7 @@ pub(crate) trait Batched: Sized + Send + Sync + 'static {
 }
 
 /// The rows that a batch of several calls writes at most, in the unit of [`Batched::rows`].
-const MOST_ROWS: usize = 1_000;
+pub(crate) const MOST_ROWS: usize = 1_000;
 
 /// The batches that are written at the same time, if the database has several writers.
 const WORKERS: usize = 2;
@@ -212,9 +213,9 @@ async fn work<B: Batched>(cx: Arc<Context>) {
                         let _ = answer.send(result);
                     }
                 }
-                // The database refused something that the calls themselves allowed. The call that it refused is found
-                // by halves, so that it fails alone.
-                Err(error) if part.len() > 1 && !error.is_retryable() => {
+                // The database refused something that the calls themselves allowed, or a row stays locked. The call
+                // that is concerned is found by halves, so that it fails alone.
+                Err(error) if part.len() > 1 && (error.is_contention() || !error.is_retryable()) => {
                     let (first, second) = part.split_at(part.len() / 2);
                     parts.push(second);
                     parts.push(first);

@@ -5,19 +5,41 @@ mod product;
 mod review;
 mod sku;
 
+use ecom_core::ErrorCode;
 use utoipa_axum::routes;
 
-use super::Area;
+use super::{Area, Tag};
 use crate::app::Routes;
 
 /// The catalog, as an area of the API.
 pub(super) const AREA: Area = Area {
     routes,
     tags: &[
-        ("products", "Products with their SKUs"),
-        ("skus", "SKUs, the variants of products, which have prices and stock"),
-        ("categories", "The tree of categories"),
-        ("reviews", "Reviews of products, from which their ratings follow"),
+        Tag {
+            name: "products",
+            text: "Products with their SKUs",
+            conflicts: &[
+                ErrorCode::Duplicate,
+                ErrorCode::HasSales,
+                ErrorCode::FlatWriteRefused,
+                ErrorCode::CurrencyMismatch,
+            ],
+        },
+        Tag {
+            name: "skus",
+            text: "SKUs, the variants of products, which have prices and stock",
+            conflicts: &[ErrorCode::Duplicate, ErrorCode::HasSales, ErrorCode::CurrencyMismatch],
+        },
+        Tag {
+            name: "categories",
+            text: "The tree of categories",
+            conflicts: &[ErrorCode::Duplicate, ErrorCode::CategoryCycle, ErrorCode::CategoryNotEmpty],
+        },
+        Tag {
+            name: "reviews",
+            text: "Reviews of products, from which their ratings follow",
+            conflicts: &[ErrorCode::Duplicate],
+        },
     ],
     links: &[
         ("products", "/products"),

@@ -4,11 +4,12 @@ mod audit;
 
 use utoipa_axum::routes;
 
-use super::Area;
+use super::{Area, Tag};
 use crate::app::Routes;
 
 /// The platform, as an area of the API.
-pub(super) const AREA: Area = Area { routes, tags: &[("admin", "The operation of the shop")], links: &[] };
+pub(super) const AREA: Area =
+    Area { routes, tags: &[Tag { name: "admin", text: "The operation of the shop", conflicts: &[] }], links: &[] };
 
 /// Returns the routes of the platform.
 fn routes() -> Routes {

@@ -14,11 +14,12 @@ use crate::dto::{AssignInput, CartView, Item, List, MergeInput, OrderView};
 use crate::error::ApiResult;
 use crate::etag::Stamp;
 use crate::extract::{
-    ById, ByLine, CartKey, CartTokenHeader, Cursor, Id, IfMatchHeader, Json, LineId, Numbers, OptionalJson, Pages,
-    Query, Shape, Version, word,
+    ById, ByLine, CartKey, CartTokenHeader, Cursor, Id, IfMatchHeader, Json, LineId, Numbers, OptionalIfMatchHeader,
+    OptionalJson, Pages, Query, Shape, Version, word,
 };
 use crate::headers::{no_content, private};
 use crate::idempotency::Post;
+use crate::openapi::ErrorEnvelope;
 use crate::resource::{Format, Reply, Resource, Shown, Write};
 
 impl Shown for PricedCart {
@@ -141,7 +142,13 @@ pub(crate) async fn create(
 /// The cart has the current prices and stock, and reports what has changed since the shopper last confirmed the prices.
 #[utoipa::path(
     get, path = "/carts/{id}", tag = "carts", params(ById, CartTokenHeader, Shape),
-    responses((status = 200, description = "The cart", body = Item<CartView>))
+    responses(
+        (status = 200, description = "The cart", body = Item<CartView>),
+        (
+            status = 409, body = ErrorEnvelope,
+            description = "CART_EXPIRED, or CART_MERGED with the cart that has its lines now in `details`",
+        ),
+    )
 )]
 pub(crate) async fn read(
     reply: Reply,
@@ -193,7 +200,7 @@ pub(crate) async fn delete(
 /// If the cart has a line with the same SKU and attributes, the quantities are added. More pieces than are available
 /// can be added; the response reports it. The request needs no version; if it names one, it is checked.
 #[utoipa::path(
-    post, path = "/carts/{id}/lines", tag = "carts", params(ById, CartTokenHeader, IfMatchHeader, Numbers),
+    post, path = "/carts/{id}/lines", tag = "carts", params(ById, CartTokenHeader, OptionalIfMatchHeader, Numbers),
     request_body = CartLineInput, responses((status = 200, description = "The cart", body = Item<CartView>))
 )]
 pub(crate) async fn add_line(
@@ -213,7 +220,7 @@ pub(crate) async fn add_line(
 ///
 /// The request needs no version; if it names one, it is checked.
 #[utoipa::path(
-    delete, path = "/carts/{id}/lines", tag = "carts", params(ById, CartTokenHeader, IfMatchHeader, Version, Numbers),
+    delete, path = "/carts/{id}/lines", tag = "carts", params(ById, CartTokenHeader, OptionalIfMatchHeader, Version, Numbers),
     responses((status = 200, description = "The empty cart", body = Item<CartView>))
 )]
 pub(crate) async fn clear(
@@ -232,7 +239,7 @@ pub(crate) async fn clear(
 /// checked.
 #[utoipa::path(
     patch, path = "/carts/{id}/lines/{line_id}", tag = "carts",
-    params(ById, ByLine, CartTokenHeader, IfMatchHeader, Numbers), request_body = CartLinePatch,
+    params(ById, ByLine, CartTokenHeader, OptionalIfMatchHeader, Numbers), request_body = CartLinePatch,
     responses((status = 200, description = "The cart", body = Item<CartView>))
 )]
 pub(crate) async fn change_line(
@@ -252,7 +259,7 @@ pub(crate) async fn change_line(
 /// The request needs no version; if it names one, it is checked.
 #[utoipa::path(
     delete, path = "/carts/{id}/lines/{line_id}", tag = "carts",
-    params(ById, ByLine, CartTokenHeader, IfMatchHeader, Version, Numbers),
+    params(ById, ByLine, CartTokenHeader, OptionalIfMatchHeader, Version, Numbers),
     responses((status = 200, description = "The cart without the line", body = Item<CartView>))
 )]
 pub(crate) async fn remove_line(

@@ -5,19 +5,50 @@ mod cart;
 mod customer;
 mod order;
 
+use ecom_core::ErrorCode;
 use utoipa_axum::routes;
 
-use super::Area;
+use super::{Area, Tag};
 use crate::app::Routes;
 
 /// Sales, as an area of the API.
 pub(super) const AREA: Area = Area {
     routes,
     tags: &[
-        ("customers", "Customers and their addresses"),
-        ("carts", "Carts and their lines"),
-        ("orders", "Orders and their lines"),
-        ("bills", "Bills and credit notes"),
+        Tag {
+            name: "customers",
+            text: "Customers and their addresses",
+            conflicts: &[ErrorCode::Duplicate, ErrorCode::HasSales],
+        },
+        Tag {
+            name: "carts",
+            text: "Carts and their lines",
+            conflicts: &[
+                ErrorCode::CartExpired,
+                ErrorCode::CartOrdered,
+                ErrorCode::CartMerged,
+                ErrorCode::PriceMismatch,
+                ErrorCode::InsufficientStock,
+                ErrorCode::Duplicate,
+            ],
+        },
+        Tag {
+            name: "orders",
+            text: "Orders and their lines",
+            conflicts: &[
+                ErrorCode::PriceMismatch,
+                ErrorCode::InsufficientStock,
+                ErrorCode::OrderStatusConflict,
+                ErrorCode::BillFrozen,
+                ErrorCode::CurrencyMismatch,
+                ErrorCode::Duplicate,
+            ],
+        },
+        Tag {
+            name: "bills",
+            text: "Bills and credit notes",
+            conflicts: &[ErrorCode::BillFrozen, ErrorCode::OrderStatusConflict, ErrorCode::CurrencyMismatch],
+        },
     ],
     links: &[
         ("customers", "/customers"),

@@ -17,8 +17,8 @@ use crate::dto::{
 use crate::error::{ApiError, ApiResult};
 use crate::etag::Stamp;
 use crate::extract::{
-    ById, ByLine, ByNumber, Cursor, Id, IfMatchHeader, Json, Key, LineId, Numbers, OptionalJson, Pages, Picked, Query,
-    Shape, ShowDeleted, Version, VersionBody, moment, word,
+    ById, ByLine, ByNumber, Cursor, Id, IfMatchHeader, Json, Key, LineId, Numbers, OptionalIfMatchHeader, OptionalJson,
+    Pages, Picked, Query, Shape, ShowDeleted, Version, VersionBody, moment, word,
 };
 use crate::headers::{located, no_content, private};
 use crate::idempotency::Post;
@@ -512,7 +512,7 @@ pub(crate) async fn remove_line(
 /// their stock is given back, and each bill concerned gets a credit note. If no unit is left, the order is canceled.
 /// The order must be pending or in progress.
 #[utoipa::path(
-    post, path = "/orders/{id}/cancel", tag = "orders", params(ById, IfMatchHeader, Numbers),
+    post, path = "/orders/{id}/cancel", tag = "orders", params(ById, OptionalIfMatchHeader, Numbers),
     request_body(content = CancelInput, description = "The units to cancel. The body can be empty."),
     responses((status = 200, description = "The order after the cancellation", body = Item<OrderView>))
 )]
@@ -549,7 +549,7 @@ pub(crate) async fn cancel(
 /// The order must be pending and have units to deliver. Its lines can no longer be edited. A version is optional,
 /// because an order can be started only once.
 #[utoipa::path(
-    post, path = "/orders/{id}/start", tag = "orders", params(ById, IfMatchHeader, Version, Numbers),
+    post, path = "/orders/{id}/start", tag = "orders", params(ById, OptionalIfMatchHeader, Version, Numbers),
     request_body(content = VersionBody, description = "The version that the client read. The body can be empty."),
     responses((status = 200, description = "The order in progress", body = Item<OrderView>))
 )]
@@ -569,7 +569,7 @@ pub(crate) async fn start(
 ///
 /// The order must be in progress. A version is optional, because an order can be delivered only once.
 #[utoipa::path(
-    post, path = "/orders/{id}/deliver", tag = "orders", params(ById, IfMatchHeader, Version, Numbers),
+    post, path = "/orders/{id}/deliver", tag = "orders", params(ById, OptionalIfMatchHeader, Version, Numbers),
     request_body(content = VersionBody, description = "The version that the client read. The body can be empty."),
     responses((status = 200, description = "The delivered order", body = Item<OrderView>))
 )]

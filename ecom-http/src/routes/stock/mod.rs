@@ -2,13 +2,22 @@
 
 mod inventory;
 
+use ecom_core::ErrorCode;
 use utoipa_axum::routes;
 
-use super::Area;
+use super::{Area, Tag};
 use crate::app::Routes;
 
 /// Stock, as an area of the API.
-pub(super) const AREA: Area = Area { routes, tags: &[("inventory", "The stock of SKUs and its ledger")], links: &[] };
+pub(super) const AREA: Area = Area {
+    routes,
+    tags: &[Tag {
+        name: "inventory",
+        text: "The stock of SKUs and its ledger",
+        conflicts: &[ErrorCode::InsufficientStock, ErrorCode::StockNotTracked],
+    }],
+    links: &[],
+};
 
 /// Returns the routes of stock.
 fn routes() -> Routes {

@@ -283,7 +283,7 @@ impl CategoryRepository for SqlCategories<'_> {
         }
         match self.0.execute(&DELETE, vec![id.into()]).await {
             // A row that refers to the category was written since.
-            Err(e) if e.kind == Kind::ForeignKey => Err(refused()),
+            Err(e) if matches!(e.kind, Kind::ForeignKey(_)) => Err(refused()),
             Err(e) => Err(e.into()),
             Ok(_) => Ok(()),
         }

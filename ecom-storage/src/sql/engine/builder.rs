@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 
+use chrono::Datelike as _;
 use ecom_core::clock::Timestamp;
 use ecom_core::paging::{Paging, SortKey, Total};
 
@@ -120,7 +121,8 @@ pub fn bad_cursor() -> Error {
 pub fn after_time(b: &mut Builder<'_>, column: &str, newest_first: bool, paging: &Paging) -> ecom_core::Result<()> {
     let Paging::Keyset { after: Some(k), .. } = paging else { return Ok(()) };
     let SortKey::Int(micros) = k.key else { return Err(bad_cursor()) };
-    let time = Timestamp::from_timestamp_micros(micros).ok_or_else(bad_cursor)?;
+    let time = Timestamp::from_timestamp_micros(micros).filter(|t| (1..=9999).contains(&t.year()));
+    let time = time.ok_or_else(bad_cursor)?;
     let (strictly, or_equal) = if newest_first { (" < ", " <= ") } else { (" > ", " >= ") };
     b.push(" AND ").push(column).push(or_equal).bind(time);
     b.push(" AND (").push(column).push(strictly).bind(time).push(" OR id").push(strictly).bind(k.id).push(")");

@@ -331,7 +331,7 @@ impl<T> Table<T> {
                 let value = colliding(rows, |r| (unique.value)(r.borrow()));
                 duplicate(self.entity, unique.field, value)
             }
-            (Kind::ForeignKey, Some((field, id))) => {
+            (Kind::ForeignKey(_), Some((field, id))) => {
                 let ids = rows.iter().filter_map(|r| id(r.borrow())).take(5);
                 gone(field, &ids.map(|i| i.to_string()).collect::<Vec<_>>().join("`, `"))
             }

@@ -12,8 +12,8 @@ use crate::sql::engine::columns::{Index, duplicate};
 pub enum Kind {
     /// A unique index refused a row. Contains the name of the index.
     Unique(String),
-    /// A foreign key refused the statement.
-    ForeignKey,
+    /// A foreign key refused the statement. Contains its name, if the database reports one.
+    ForeignKey(String),
     /// A check refused a row. Contains the name of the check, if the database reports one.
     Check(String),
     /// Another transaction conflicts, and this one is certainly aborted. An immediate retry may succeed.
@@ -66,7 +66,7 @@ impl DbError {
 
     /// Returns whether the transaction can go on, because a constraint refused the statement and nothing else happened.
     pub fn is_refusal(&self) -> bool {
-        matches!(self.kind, Kind::Unique(_) | Kind::ForeignKey | Kind::Check(_))
+        matches!(self.kind, Kind::Unique(_) | Kind::ForeignKey(_) | Kind::Check(_))
     }
 
     /// Returns the library's error for a failed commit. If the answer was lost, the commit may have happened.
@@ -77,10 +77,16 @@ impl DbError {
         Error::Unavailable { dependency: Dependency::Database, outcome_unknown: true, source: Some(self.source.into()) }
     }
 
-    /// Returns the library's error for a failed delete. If a foreign key refused it, an order line refers to the row
-    /// (R5).
+    /// Returns the library's error for a failed delete. If a foreign key refused it, an order or a line of one refers to
+    /// the row (R5), or a cart does since its lines were deleted: then the delete is tried again.
     pub fn or_has_sales(self, entity: Entity, id: Uuid) -> Error {
-        if self.kind == Kind::ForeignKey { SalesConflict::HasSales { entity, id }.into() } else { self.into() }
+        match &self.kind {
+            Kind::ForeignKey(name) if name.starts_with("cart") => {
+                Error::Contention { source: Some(self.source.into()) }
+            }
+            Kind::ForeignKey(_) => SalesConflict::HasSales { entity, id }.into(),
+            _ => self.into(),
+        }
     }
 }
 
@@ -100,7 +106,7 @@ impl From<DbError> for Error {
             Kind::Contention => Self::Contention { source: Some(e.source.into()) },
             // The outcome is known, because writes take effect with their commit, for which `or_unknown` is used.
             Kind::Unavailable | Kind::Lost | Kind::Setup(_) => Self::unavailable(Dependency::Database, e.source),
-            Kind::Unique(_) | Kind::ForeignKey | Kind::Check(_) | Kind::Other => {
+            Kind::Unique(_) | Kind::ForeignKey(_) | Kind::Check(_) | Kind::Other => {
                 Self::internal("running a statement", e.source)
             }
         }

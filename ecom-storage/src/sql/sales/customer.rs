@@ -243,9 +243,10 @@ impl CustomerRepository for SqlCustomers<'_> {
     }
 
     async fn purge(&mut self, id: CustomerId) -> Result<()> {
-        for sql in [&DELETE_ADDRESSES, &RELEASE_REVIEWS, &DELETE_CART_LINES, &DELETE_CARTS] {
+        for sql in [&DELETE_ADDRESSES, &RELEASE_REVIEWS] {
             self.0.execute(sql, vec![id.0.into()]).await?;
         }
+        self.purge_carts(id).await?;
         let deleted = self.0.execute(&DELETE_CUSTOMER, vec![id.0.into()]).await;
         deleted.map_err(|e| e.or_has_sales(Entity::Customer, id.0))?;
         Ok(())

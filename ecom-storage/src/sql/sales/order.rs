@@ -1,6 +1,6 @@
 //! Orders, with their lines, discounts and history.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
 use ecom_core::clock::Timestamp;
@@ -8,7 +8,7 @@ use ecom_core::common::{Actor, Attributes, IncludeDeleted};
 use ecom_core::id::{CartId, CustomerId, OrderAdjustmentId, OrderId, OrderLineId, ProductId, SkuId};
 use ecom_core::money::{Currency, Money};
 use ecom_core::paging::{Keyset, Page, Paging, SortKey, Total};
-use ecom_core::port::{NumberedDocument, OrderRepository};
+use ecom_core::port::{NumberedDocument, OrderRepository, OrderTrace};
 use ecom_core::sales::{
     Bill, Buyer, ChangeKind, Order, OrderAdjustment, OrderChange, OrderFilter, OrderLine, OrderLineFilter, OrderRecord,
     OrderSort, PostalAddress, Totals,
@@ -163,7 +163,12 @@ static ID_OF_NUMBER: Sql = Sql::new("SELECT id FROM orders WHERE number = $1");
 static LIST: Sql = Sql::of(&ORDERS, "SELECT {*}");
 static BY_IDS: Sql = Sql::of(&ORDERS, "SELECT {*} FROM orders WHERE id IN ");
 static LIST_LINES: Sql = Sql::of(&LINES, "SELECT {*}");
-static LINES_OF: Sql = Sql::of(&LINES, "SELECT {*} FROM order_lines WHERE order_id IN ");
+// The version tells whether the row of the order was read at the same moment.
+static LINES_OF: Sql = Sql::of(
+    &LINES,
+    "SELECT {*}, (SELECT o.version FROM orders o WHERE o.id = order_lines.order_id) FROM order_lines \
+     WHERE order_id IN ",
+);
 static ADJUSTMENTS_OF: Sql = Sql::of(&ADJUSTMENTS, "SELECT {*} FROM order_adjustments WHERE order_id IN ");
 static BILLS_OF: Sql = Sql::of(&BILLS, "SELECT {*} FROM bills WHERE order_id IN ");
 static DELETE_ADJUSTMENTS: Sql = Sql::new("DELETE FROM order_adjustments WHERE order_id = $1");
@@ -187,9 +192,10 @@ static SOLD_PRODUCTS: Sql = Sql::new(
      WHERE (SELECT 1 FROM order_lines l WHERE l.product_id = p.id LIMIT 1) IS NOT NULL AND p.id IN ",
 );
 static IDS_AFTER: Sql = Sql::new("SELECT id FROM orders WHERE id > $1 ORDER BY id LIMIT $2");
-static VERSIONS: Sql = Sql::new(
-    "SELECT o.id, o.version, (SELECT COUNT(*) FROM order_changes c WHERE c.order_id = o.id) FROM orders o \
-     WHERE o.id IN ",
+static TRACES: Sql = Sql::new(
+    "SELECT o.id, o.version, (SELECT COUNT(*) FROM order_changes c WHERE c.order_id = o.id), \
+     (SELECT c.to_status FROM order_changes c WHERE c.order_id = o.id AND c.seq = o.version), \
+     (SELECT c.state FROM carts c WHERE c.id = o.cart_id) FROM orders o WHERE o.id IN ",
 );
 static MOVED: Sql = Sql::new(
     "SELECT l.id, (SELECT CAST(SUM(m.delta) AS {bigint}) FROM stock_movements m WHERE m.order_line_id = l.id) \
@@ -315,7 +321,8 @@ impl SqlOrders<'_> {
             b.push(" AND delivery_method = ").bind(method);
         }
         if let Some(sku) = filter.sku {
-            b.push(" AND id IN (SELECT l.order_id FROM order_lines l WHERE l.sku_id = ").bind(sku).push(")");
+            b.push(" AND id IN (SELECT l.order_id FROM order_lines l WHERE l.quantity > 0 AND l.sku_id = ");
+            b.bind(sku).push(")");
         }
         if let Some(from) = filter.from {
             b.push(" AND placed_at >= ").bind(from);
@@ -376,16 +383,78 @@ impl SqlOrders<'_> {
         Ok(out)
     }
 
+    /// Takes the next `count` values of the counter of a kind of document.
+    async fn count_on(&mut self, kind: NumberedDocument, count: usize) -> Result<Vec<i64>> {
+        let many = i64::try_from(count).unwrap_or(i64::MAX);
+        match &self.0.dialect().numbers {
+            #[cfg(feature = "sqlite")]
+            Numbers::Row(sql) => {
+                let word = match kind {
+                    NumberedDocument::Order => "order",
+                    NumberedDocument::Bill => "bill",
+                };
+                let row = self.0.fetch_optional(*sql, vec![word.into(), many.into()]).await?;
+                let last = row.map_or(Ok(0), |r| r.i64(0))?;
+                Ok((last - many + 1..=last).collect())
+            }
+            #[cfg(feature = "postgres")]
+            Numbers::Sequences { orders, bills } => {
+                let sql = match kind {
+                    NumberedDocument::Order => *orders,
+                    NumberedDocument::Bill => *bills,
+                };
+                self.0.fetch_all(sql, vec![many.into()]).await?.iter().map(|r| r.i64(0)).collect()
+            }
+            #[cfg(feature = "mysql")]
+            Numbers::Inserts(sql) => {
+                let table = match kind {
+                    NumberedDocument::Order => "order_numbers",
+                    NumberedDocument::Bill => "bill_numbers",
+                };
+                let rows = vec!["(NULL)"; count].join(",");
+                self.0.execute(format!("INSERT INTO {table} (n) VALUES {rows}"), Vec::new()).await?;
+                let Some(row) = self.0.fetch_optional(*sql, Vec::new()).await? else {
+                    return Err(Error::Internal { context: "taking numbers of documents", source: None });
+                };
+                let (first, step) = (row.i64(0)?, row.i64(1)?);
+                // The counter goes on without the rows.
+                let mut b = Builder::new(format!("DELETE FROM {table} WHERE n BETWEEN "));
+                b.bind(first).push(" AND ").bind(first + (many - 1) * step);
+                let (text, args) = b.done();
+                self.0.execute(text, args).await?;
+                Ok((0..many).map(|i| first + i * step).collect())
+            }
+        }
+    }
+
     /// Reads the lines of orders into them.
     async fn with_lines(&mut self, mut orders: Vec<Order>) -> Result<Vec<Order>> {
-        let ids: Vec<OrderId> = orders.iter().map(|o| o.id).collect();
+        const TRIES: usize = 10;
         let currency = self.0.currency()?;
-        let mut lines =
-            group(self.rows(&LINES_OF, &ids, "order_id, position", |r| read_line(r, currency)).await?, |l| l.order_id);
-        for order in &mut orders {
-            order.lines = lines.remove(&order.id).unwrap_or_default();
+        let mut stale: Vec<OrderId> = orders.iter().map(|o| o.id).collect();
+        for _ in 0..TRIES {
+            let read = |r: &Row| Ok((read_line(r, currency)?, r.i64(LINES.columns.len())?));
+            let mut lines = group(self.rows(&LINES_OF, &stale, "order_id, position", read).await?, |(l, _)| l.order_id);
+            stale.clear();
+            for order in &mut orders {
+                let Some(read) = lines.remove(&order.id) else { continue };
+                if read.iter().any(|(_, version)| *version != order.audit.version) {
+                    stale.push(order.id);
+                }
+                order.lines = read.into_iter().map(|(line, _)| line).collect();
+            }
+            if stale.is_empty() {
+                return Ok(orders);
+            }
+            let again = self.rows(&BY_IDS, &stale, "id", |r| read_order(r, currency)).await?;
+            let mut again: HashMap<OrderId, Order> = again.into_iter().map(|o| (o.id, o)).collect();
+            for order in &mut orders {
+                if let Some(now) = again.remove(&order.id) {
+                    *order = now;
+                }
+            }
         }
-        Ok(orders)
+        Err(Error::Contention { source: None })
     }
 }
 
@@ -456,7 +525,10 @@ impl OrderRepository for SqlOrders<'_> {
         let row = self.0.fetch_optional(&GET, vec![id.into()]).await?;
         let order = row.as_ref().map(|r| read_order(r, currency)).transpose()?;
         match order.filter(|o| deleted == IncludeDeleted::Yes || o.audit.is_live()) {
-            Some(order) => Ok(self.with_lines(vec![order]).await?.pop()),
+            Some(order) => {
+                let order = self.with_lines(vec![order]).await?.pop();
+                Ok(order.filter(|o| deleted == IncludeDeleted::Yes || o.audit.is_live()))
+            }
             None => Ok(None),
         }
     }
@@ -643,8 +715,17 @@ impl OrderRepository for SqlOrders<'_> {
         rows.iter().map(|r| Ok(OrderId(r.uuid(0)?))).collect()
     }
 
-    async fn versions(&mut self, ids: &[OrderId]) -> Result<Vec<(OrderId, i64, i64)>> {
-        self.rows(&VERSIONS, ids, "o.id", |r| Ok((OrderId(r.uuid(0)?), r.i64(1)?, r.i64(2)?))).await
+    async fn traces(&mut self, ids: &[OrderId]) -> Result<Vec<OrderTrace>> {
+        let read = |r: &Row| {
+            Ok(OrderTrace {
+                id: OrderId(r.uuid(0)?),
+                version: r.i64(1)?,
+                entries: r.i64(2)?,
+                status: if r.is_null(3)? { None } else { Some(r.stored(3)?) },
+                cart: if r.is_null(4)? { None } else { Some(r.stored(4)?) },
+            })
+        };
+        self.rows(&TRACES, ids, "o.id", read).await
     }
 
     async fn moved(&mut self, ids: &[OrderId]) -> Result<Vec<(OrderLineId, i64)>> {
@@ -652,58 +733,20 @@ impl OrderRepository for SqlOrders<'_> {
     }
 
     async fn next_numbers(&mut self, kind: NumberedDocument, year: i32, count: usize) -> Result<Vec<String>> {
-        let n = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        let documents = match kind {
+            NumberedDocument::Order => "orders",
+            NumberedDocument::Bill => "bills",
+        };
         let mut numbers: Vec<String> = Vec::with_capacity(count);
         while numbers.len() < count {
-            let missing = n(count - numbers.len());
-            match &self.0.dialect().numbers {
-                #[cfg(feature = "sqlite")]
-                Numbers::Row(sql) => {
-                    let (word, documents) = match kind {
-                        NumberedDocument::Order => ("order", "orders"),
-                        NumberedDocument::Bill => ("bill", "bills"),
-                    };
-                    let row = self.0.fetch_optional(*sql, vec![word.into(), missing.into()]).await?;
-                    let last = row.map_or(Ok(0), |r| r.i64(0))?;
-                    let made: Vec<String> = (last - missing + 1..=last).map(|i| kind.number(year, i)).collect();
-                    // The row is rolled back with the transaction, so that the next try would take the same numbers.
-                    let mut b = Builder::new("SELECT number FROM ");
-                    b.push(documents).push(" WHERE number IN ").list(&made);
-                    let (text, args) = b.done();
-                    let used = self.0.fetch_all(text, args).await?;
-                    let used = used.iter().map(|r| r.string(0)).collect::<Result<std::collections::HashSet<_>>>()?;
-                    numbers.extend(made.iter().filter(|number| !used.contains(*number)).cloned());
-                }
-                #[cfg(feature = "postgres")]
-                Numbers::Sequences { orders, bills } => {
-                    let sql = match kind {
-                        NumberedDocument::Order => *orders,
-                        NumberedDocument::Bill => *bills,
-                    };
-                    for row in self.0.fetch_all(sql, vec![missing.into()]).await? {
-                        numbers.push(kind.number(year, row.i64(0)?));
-                    }
-                }
-                #[cfg(feature = "mysql")]
-                Numbers::Inserts(sql) => {
-                    let table = match kind {
-                        NumberedDocument::Order => "order_numbers",
-                        NumberedDocument::Bill => "bill_numbers",
-                    };
-                    let rows = vec!["(NULL)"; count].join(",");
-                    self.0.execute(format!("INSERT INTO {table} (n) VALUES {rows}"), Vec::new()).await?;
-                    let Some(row) = self.0.fetch_optional(*sql, Vec::new()).await? else {
-                        return Err(Error::Internal { context: "taking numbers of documents", source: None });
-                    };
-                    let (first, step) = (row.i64(0)?, row.i64(1)?);
-                    numbers.extend((0..missing).map(|i| kind.number(year, first + i * step)));
-                    // The counter goes on without the rows.
-                    let mut b = Builder::new(format!("DELETE FROM {table} WHERE n BETWEEN "));
-                    b.bind(first).push(" AND ").bind(first + (missing - 1) * step);
-                    let (text, args) = b.done();
-                    self.0.execute(text, args).await?;
-                }
-            }
+            let made = self.count_on(kind, count - numbers.len()).await?;
+            let made: Vec<String> = made.into_iter().map(|n| kind.number(year, n)).collect();
+            let mut b = Builder::new("SELECT number FROM ");
+            b.push(documents).push(" WHERE number IN ").list(&made);
+            let (text, args) = b.done();
+            let used = self.0.fetch_all(text, args).await?;
+            let used = used.iter().map(|r| r.string(0)).collect::<Result<HashSet<_>>>()?;
+            numbers.extend(made.into_iter().filter(|number| !used.contains(number)));
         }
         Ok(numbers)
     }

@@ -162,13 +162,14 @@ impl InventoryRepository for SqlInventory<'_> {
     }
 
     async fn apply(&mut self, movements: &[StockMovement]) -> Result<Vec<TouchedProduct>> {
-        let mut all: Vec<SkuId> = Vec::with_capacity(movements.len());
-        for chunk in movements.chunks(100) {
-            let mut deltas: BTreeMap<SkuId, i64> = BTreeMap::new();
-            for m in chunk {
-                *deltas.entry(m.sku_id).or_default() += m.delta;
-            }
-            let deltas: Vec<(SkuId, i64)> = deltas.into_iter().collect();
+        // The sum of all movements of a SKU, so that stock which is given back can be taken in the same call.
+        let mut deltas: BTreeMap<SkuId, i64> = BTreeMap::new();
+        for m in movements {
+            *deltas.entry(m.sku_id).or_default() += m.delta;
+        }
+        let deltas: Vec<(SkuId, i64)> = deltas.into_iter().collect();
+        let all: Vec<SkuId> = deltas.iter().map(|(id, _)| *id).collect();
+        for deltas in deltas.chunks(100) {
             let ids: Vec<SkuId> = deltas.iter().map(|(id, _)| *id).collect();
             let mut b = Builder::new("UPDATE skus SET on_hand = on_hand + CASE id");
             for i in 0..case_size(deltas.len()) {
@@ -179,7 +180,7 @@ impl InventoryRepository for SqlInventory<'_> {
             b.push(" ELSE 0 END WHERE id IN ").list(&ids);
             let (text, args) = b.done();
             match self.0.execute(text, args).await {
-                Err(e) if e.is_check("skus_on_hand_not_negative") => return Err(self.shortages(&deltas).await?),
+                Err(e) if e.is_check("skus_on_hand_not_negative") => return Err(self.shortages(deltas).await?),
                 Err(e) => return Err(e.into()),
                 Ok(n) if n < ids.len() as u64 => {
                     let known = self.read_levels(&ids, false).await?;
@@ -188,11 +189,8 @@ impl InventoryRepository for SqlInventory<'_> {
                 }
                 Ok(_) => {}
             }
-            MOVEMENTS.insert(&mut self.0, chunk).await?;
-            all.extend(ids);
         }
-        all.sort_unstable();
-        all.dedup();
+        MOVEMENTS.insert(&mut self.0, movements).await?;
         let mut touched = Vec::new();
         for chunk in all.chunks(MAX_LIST) {
             // Locked in id order.

@@ -810,6 +810,16 @@ impl OrderRecord {
                 credited == expected,
                 format!("{name}: the credit notes are not worth the canceled units (R35, R36)"),
             );
+            let credited: i64 = self.notes(bill.id).map(|n| n.totals.subtotal.minor()).sum();
+            let expected: i64 = match (order.status, bill.status) {
+                (OrderStatus::Canceled, BillStatus::Paid) => bill.totals.subtotal.minor(),
+                (OrderStatus::Canceled, _) => 0,
+                _ => lines.iter().map(|l| l.unit_price.minor() * l.canceled).sum(),
+            };
+            check(
+                credited == expected,
+                format!("{name}: the subtotals of the credit notes are not those of the canceled units (R35)"),
+            );
             let void = bill.status == BillStatus::Void;
             check(
                 !void || order.status == OrderStatus::Canceled,

@@ -60,6 +60,9 @@ pub struct OrderService<'a> {
     who: &'a Principal,
 }
 
+/// How many times an order that changes while it is read is read again.
+pub(crate) const TRIES: usize = 10;
+
 impl<'a> OrderService<'a> {
     pub(crate) const fn new(cx: &'a Arc<Context>, who: &'a Principal) -> Self {
         Self { cx, who }
@@ -96,8 +99,19 @@ impl<'a> OrderService<'a> {
     pub async fn record(&self, id: OrderId) -> Result<OrderRecord> {
         self.who.require(Permission::OrdersRead)?;
         self.who.require(Permission::BillsRead)?;
-        let found = self.cx.storage.connect().await?.orders().records(&[id]).await?.pop();
-        found.filter(|r| r.order.audit.is_live()).ok_or_else(|| Error::not_found(Entity::Order, id))
+        let mut db = self.cx.storage.connect().await?;
+        for _ in 0..TRIES {
+            let found = db.orders().records(&[id]).await?.pop();
+            let record = found.filter(|r| r.order.audit.is_live());
+            let record = record.ok_or_else(|| Error::not_found(Entity::Order, id))?;
+            // Every change of the order or its bills increases the version, so what is read between two reads of one
+            // version belongs together.
+            let trace = db.orders().traces(&[id]).await?.pop();
+            if trace.is_none_or(|t| t.version == record.order.audit.version) {
+                return Ok(record);
+            }
+        }
+        Err(Error::Contention { source: None })
     }
 
     /// Explains where each amount of a live order comes from: of its lines, its bills and credit notes, and of the
@@ -108,7 +122,8 @@ impl<'a> OrderService<'a> {
     pub async fn explain(&self, id: OrderId) -> Result<OrderExplanation> {
         let record = self.record(id).await?;
         // The history is read after the record, so that it has an entry for each version up to that of the record.
-        let history = self.cx.storage.connect().await?.orders().history(id).await?;
+        let mut history = self.cx.storage.connect().await?.orders().history(id).await?;
+        history.retain(|change| change.seq <= record.order.audit.version);
         Ok(record.explain(&history))
     }
 

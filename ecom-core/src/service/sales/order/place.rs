@@ -16,14 +16,14 @@ use crate::domain::sales::order::change::{self, Offers, Stamp, Step};
 use crate::domain::sales::order::input::{CheckedLine, CheckedOrder, SkuRef};
 use crate::domain::sales::order::{Buyer, Order, OrderRecord, PostalAddress};
 use crate::domain::stock::inventory::StockReason;
-use crate::error::{Error, FieldCode, Result, ValidationErrors};
+use crate::error::{Entity, Error, FieldCode, Result, ValidationErrors};
 use crate::id::{AddressId, CartId, CustomerId, OrderId, SkuId};
 use crate::port::platform::idempotency::{Claim, Claimed};
 use crate::port::sales::order::NumberedDocument;
 use crate::port::storage::Repositories as _;
 use crate::service::platform::idempotency::{KeyedCall, Once, erased, reused};
 use crate::service::run::context::Context;
-use crate::service::run::queue::{Batched, Queue};
+use crate::service::run::queue::{Batched, MOST_ROWS, Queue};
 use crate::service::run::read_through::text_hash;
 use crate::service::run::transaction::{Change, Tx};
 use crate::service::sales::order::{MISSING, movement, taken};
@@ -119,6 +119,10 @@ pub(super) async fn place_all_in(
         if let Ok(Wanted::Order(input)) = wanted {
             lines.extend(&input.lines);
         }
+    }
+    if calls.len() > 1 && lines.len() > MOST_ROWS {
+        // The lines of carts are only known here. The halves of the batch run again.
+        return Err(Error::Internal { context: "the carts of a batch have too many lines", source: None });
     }
     let mut offers = lock_offers(tx, BTreeSet::new(), lines).await?;
     // The time is read after the locks were granted, so that the times of orders on one SKU are in their order.
@@ -347,13 +351,15 @@ impl Carts {
     /// customer of the cart.
     ///
     /// # Errors
-    /// `NotFound`, `CART_EXPIRED`, `CART_MERGED`, and `Validation` of an empty cart and of a buyer who is missing or
-    /// named twice.
+    /// `NotFound`, also if the order of the cart is soft-deleted, `CART_EXPIRED`, `CART_MERGED`, and `Validation` of an
+    /// empty cart and of a buyer who is missing or named twice.
     fn wanted(&self, call: &Placing, now: Timestamp) -> Result<Wanted> {
         let Some((id, access)) = &call.cart else { return Ok(Wanted::Order(Box::new(call.input.clone()))) };
         let cart = access.check(*id, self.carts.get(id).cloned())?;
-        if let Some(order) = self.orders.get(id) {
-            return Ok(Wanted::Done(Outcome::Placed(Box::new(order.clone()))));
+        if let Some(made) = self.orders.get(id) {
+            let gone = || Error::not_found(Entity::Order, made.order.id);
+            let live = made.order.audit.is_live().then(|| made.clone()).ok_or_else(gone)?;
+            return Ok(Wanted::Done(Outcome::Placed(Box::new(live))));
         }
         cart.check_open(now)?;
         let mut input = call.input.clone();

@@ -387,7 +387,7 @@ impl Runner<'_> {
                     .is_none_or(|e| o.buyer.email.as_ref().is_some_and(|own| fold_key(own) == fold_key(e)))
                 && filter.status.is_none_or(|s| o.status == s)
                 && filter.delivery_method.is_none_or(|m| o.delivery_method == m)
-                && filter.sku.is_none_or(|s| o.lines.iter().any(|l| l.sku_id == Some(s)))
+                && filter.sku.is_none_or(|s| o.lines.iter().any(|l| l.quantity > 0 && l.sku_id == Some(s)))
                 && from.is_none_or(|t| o.placed_at >= t)
                 && until.is_none_or(|t| o.placed_at < t)
         };

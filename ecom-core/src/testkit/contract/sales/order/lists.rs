@@ -143,7 +143,7 @@ pub async fn orders_are_found_by_every_filter(storage: &Arc<dyn Storage>) {
                     && filter.email.as_ref().is_none_or(|e| fold_key(o.buyer.email.as_ref().unwrap()) == fold_key(e))
                     && filter.status.is_none_or(|s| o.status == s)
                     && filter.delivery_method.is_none_or(|m| o.delivery_method == m)
-                    && filter.sku.is_none_or(|s| o.lines.iter().any(|l| l.sku_id == Some(s)))
+                    && filter.sku.is_none_or(|s| o.lines.iter().any(|l| l.quantity > 0 && l.sku_id == Some(s)))
                     && filter.from.is_none_or(|from| o.placed_at >= from)
                     && filter.until.is_none_or(|until| o.placed_at < until)
             };

@@ -9,12 +9,13 @@ use crate::domain::common::{Actor, Attributes, IncludeDeleted};
 use crate::domain::sales::bill::{BillFilter, BillKind, BillSort, BillStatus, PaymentType};
 use crate::domain::sales::customer::Customer;
 use crate::domain::sales::order::{
-    Buyer, ChangeKind, Order, OrderChange, OrderFilter, OrderLine, OrderRecord, OrderSort, Totals,
+    Buyer, ChangeKind, Order, OrderChange, OrderFilter, OrderLine, OrderRecord, OrderSort, OrderStatus, Totals,
 };
 use crate::error::ErrorCode;
 use crate::id::{CartId, IdSource as _, OrderId};
 use crate::money::Currency;
 use crate::paging::Paging;
+use crate::port::sales::order::OrderTrace;
 use crate::port::storage::Storage;
 use crate::testkit::code_of;
 use crate::testkit::sample::{Env, usd};
@@ -286,12 +287,14 @@ pub async fn every_version_has_an_entry_in_the_history(storage: &Arc<dyn Storage
     }
     assert_eq!(read!(storage, orders.history(order.order.id)), expected);
     let entries = expected.len() as i64;
-    let mut versions = read!(storage, orders.versions(&[order.order.id, OrderId(env.ids.next()), other.order.id]));
-    versions.sort_unstable();
-    let mut wanted = vec![(order.order.id, entries, entries), (other.order.id, 1, 1)];
-    wanted.sort_unstable();
-    assert_eq!(versions, wanted, "`versions` returns the version and the number of entries");
-    assert_eq!(read!(storage, orders.versions(&[])), []);
+    let mut traces = read!(storage, orders.traces(&[order.order.id, OrderId(env.ids.next()), other.order.id]));
+    traces.sort_unstable_by_key(|t| t.id);
+    let last = expected.last().map(|change| change.to);
+    let trace = |id, entries, status| OrderTrace { id, version: entries, entries, status, cart: None };
+    let mut wanted = vec![trace(order.order.id, entries, last), trace(other.order.id, 1, Some(OrderStatus::Pending))];
+    wanted.sort_unstable_by_key(|t| t.id);
+    assert_eq!(traces, wanted, "`traces` returns the version, the number of entries and the last status");
+    assert_eq!(read!(storage, orders.traces(&[])), []);
 }
 
 /// Soft-deleted orders are found too, since a cart makes one order for ever.
@@ -507,7 +510,7 @@ pub async fn the_number_of_statements_does_not_depend_on_the_number_of_lines(sto
         counts.push(storage.statements());
         uow.orders().lock(&ids).await.unwrap();
         counts.push(storage.statements());
-        uow.orders().versions(&ids).await.unwrap();
+        uow.orders().traces(&ids).await.unwrap();
         uow.orders().moved(&ids).await.unwrap();
         uow.orders().history(ids[0]).await.unwrap();
         uow.bills().of_order(ids[0], IncludeDeleted::No).await.unwrap();
