@@ -384,7 +384,11 @@ pub(crate) async fn lines(
 /// Returns the error of an edit of one line, whose fields are those of the line and not those of an edit. A line that
 /// the path names, and that the order does not have, is not found.
 fn of_line(error: Error, edit: &str, line: Option<OrderLineId>) -> Error {
-    let own = |field: &str| field.strip_prefix(edit).unwrap_or(field).to_owned();
+    let own = |field: &str| match field {
+        // The order has too many lines.
+        "add" => "lines".to_owned(),
+        _ => field.strip_prefix(edit).unwrap_or(field).to_owned(),
+    };
     match error {
         Error::Validation(mut errors) => {
             for e in &mut errors.0 {
@@ -402,6 +406,9 @@ fn of_line(error: Error, edit: &str, line: Option<OrderLineId>) -> Error {
                     p.field = own(&p.field);
                 }
                 SalesConflict::PriceMismatch { prices, shortages }.into()
+            }
+            Conflict::Sales(SalesConflict::BillFrozen { field, bill, number }) => {
+                SalesConflict::BillFrozen { field: own(&field), bill, number }.into()
             }
             other => other,
         })),

@@ -681,7 +681,7 @@ impl OrderEdit {
         }
         let discount = self.discount.and_then(|d| price_of(d, currency, "discount", &mut e));
         if self.add.is_empty() && self.add_extra.is_empty() && self.change.is_empty() && self.discount.is_none() {
-            e.push("change", FieldCode::Required, "is required, unless `add` or `discount` is sent");
+            e.push("change", FieldCode::Required, "is required, unless `add`, `add_extra` or `discount` is sent");
         }
         e.into_result()?;
         Ok(CheckedEdit { add, add_extra, change: self.change.clone(), discount })

@@ -376,7 +376,8 @@ fn r21_a_unit_price_is_explained_by_list_price_and_discount() {
     input.lines.push(OrderLineInput { price_override: Some(desk.amount(1200)), ..desk.line(0, 1) });
     let order = desk.place(&input).unwrap();
     let price = |at| desk.explained(&order, ExplainedKind::Line, at, AmountName::UnitPrice).1;
-    assert_eq!(price(0), labeled([("list price", 1000), ("discount of the product, or of the staff", -100)]));
+    let reduction = "discount of the product, or manual price reduction";
+    assert_eq!(price(0), labeled([("list price", 1000), (reduction, -100)]));
     assert_eq!(price(1), labeled([("list price", 1000), ("set by the staff", 200)]));
     assert_eq!(price(2), labeled([("price that the staff set", 200)]));
     let (_, parts) = desk.explained(&order, ExplainedKind::Line, 0, AmountName::Subtotal);
