@@ -31,8 +31,9 @@ const EXPIRED_AT_ONCE: u32 = 200;
 ///
 /// Every method that is about one cart takes a [`CartAccess`]. With the token of a guest's cart it needs no permission,
 /// and a cart that the token does not open is reported as `NotFound`. Otherwise the principal of the service needs
-/// `carts:read` for reads and `carts:write` for changes. A method for which the principal lacks a permission fails with
-/// [`Error::Forbidden`](crate::Error::Forbidden), in addition to the errors that it lists.
+/// `carts:read` for reads and `carts:write` for changes. [`Self::assign`] requires `carts:write` in any case. A method
+/// for which the principal lacks a permission fails with [`Error::Forbidden`](crate::Error::Forbidden), in addition to
+/// the errors that it lists.
 ///
 /// A cart that has expired is refused with `CART_EXPIRED`, and one that was merged into another with `CART_MERGED`. One
 /// from which an order was placed can be read, and refuses changes with `CART_ORDERED`. Every change moves the time at

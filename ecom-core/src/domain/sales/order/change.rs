@@ -652,7 +652,7 @@ impl OrderRecord {
     }
 
     /// Cancels the whole order (R10, R36): it restores the units that are left, voids open bills with their credit
-    /// notes, and adds to each paid bill a credit note over the amount that its earlier ones left.
+    /// notes, and adds to each paid bill a credit note for the amount that its earlier ones have left.
     ///
     /// # Errors
     /// `ORDER_STATUS_CONFLICT` if the order is delivered or canceled.
@@ -765,7 +765,7 @@ impl OrderRecord {
         Ok(Some(next.step(self, ChangeKind::Billed, json!({"bill_id": id, "paid": pays}), Vec::new(), stamp)))
     }
 
-    /// Returns what is wrong with the record (R2, R18, R27, R35, R36, R39, R45): one text for each finding. The
+    /// Returns what is wrong with the record (R2, R18, R19, R27, R35, R36, R39, R45): one text for each finding. The
     /// result is empty unless there is a defect or somebody has changed the rows.
     pub(crate) fn findings(&self) -> Vec<String> {
         let mut found = Vec::new();
@@ -779,10 +779,7 @@ impl OrderRecord {
         for line in &order.lines {
             let name = format!("line {}", line.id);
             let product = i128::from(line.quantity) * i128::from(line.unit_price.minor());
-            check(
-                line.placed_at == order.placed_at,
-                format!("{name}: it does not have the time at which its order was placed"),
-            );
+            check(line.placed_at == order.placed_at, format!("{name}: its `placed_at` is not that of its order (R19)"));
             check(
                 i128::from(line.totals.subtotal.minor()) == product,
                 format!("{name}: the subtotal is not quantity × unit price (R18)"),

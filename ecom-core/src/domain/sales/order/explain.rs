@@ -46,7 +46,8 @@ words! {
         TaxIncluded = "tax_included",
         /// The total.
         Total = "total",
-        /// What the buyer has to pay, less what was taken back.
+        /// The net amount billed: the bills less the credit notes, void ones excluded. Payments are not subtracted, so
+        /// a paid bill counts in full.
         Due = "due",
     }
 }
