@@ -65,7 +65,7 @@ fn one_app_runs_on_every_database() {
         "in the cart: 12.42 USD",
         "pending order over 12.42 USD, 35 left",
         "canceled order, 37 left",
-        "due: 0.00 USD (the bills less the credit notes, without those that are void (R36))",
+        "due: 0.00 USD (the bills less the credit notes, void ones excluded; payments are not subtracted (R36))",
     ];
     ecom_core::testkit::run(says_everywhere("embed", expected));
 }

@@ -322,7 +322,10 @@ pub enum SalesConflict {
     },
     /// An order refers to the row, and the shop keeps what was sold
     /// ([`ShopConfig::keep_sold`](crate::config::ShopConfig::keep_sold)), so it cannot be deleted (R5).
-    #[error("an order refers to {entity} {id}, and this shop keeps what was sold: archive the product instead")]
+    #[error(
+        "an order refers to {entity} {id}, so this shop does not delete it: keep a SKU in `skus`, and set the product \
+         to `archived` to stop its sale"
+    )]
     Kept {
         /// The kind of the row.
         entity: Entity,
@@ -348,9 +351,14 @@ pub enum SalesConflict {
         /// The statuses in which the step is possible.
         required: &'static str,
     },
-    /// The bill no longer changes, because it is paid or void, or because units of its lines were canceled (R39).
-    #[error("bill {number} no longer changes, because it is paid or void, or units of its lines were canceled")]
+    /// The bill can no longer be changed: it is a credit note, paid or void, or units of its lines were canceled (R39).
+    #[error(
+        "bill {number} can no longer be changed: it is a credit note, paid or void, or units of its lines were \
+         canceled; to take units away, cancel them, and to sell more, add lines"
+    )]
     BillFrozen {
+        /// The field of the input that would change the bill, such as `change[0].line_id` or `discount`.
+        field: String,
         /// The bill.
         bill: Uuid,
         /// The number of the bill.
@@ -362,8 +370,8 @@ pub enum SalesConflict {
         /// The cart.
         cart: Uuid,
     },
-    /// An order was placed from the cart, which does not change any more (R20).
-    #[error("an order was placed from cart {cart}, so it cannot change: create another one")]
+    /// An order was placed from the cart, so it cannot be changed or deleted (R20).
+    #[error("cart {cart} was already ordered, so it cannot be changed or deleted: create a new cart")]
     CartOrdered {
         /// The cart.
         cart: Uuid,
@@ -394,7 +402,7 @@ pub enum PlatformConflict {
     /// The same call has run before, and its answer was erased together with the personal data of a customer (R45).
     #[error(
         "the request with the idempotency key `{key}` has run before, and its response was erased together with the \
-         personal data of a customer"
+         personal data of a customer; it does not run again: read the resource to see the result"
     )]
     AnswerErased {
         /// The key, as the caller sent it.
@@ -469,7 +477,9 @@ impl SalesConflict {
             Self::OrderStatus { order, status, required } => {
                 vec![json!({"field": "status", "order": order, "status": status, "required": required})]
             }
-            Self::BillFrozen { bill, number } => vec![json!({"field": "bill", "bill": bill, "number": number})],
+            Self::BillFrozen { field, bill, number } => {
+                vec![json!({"field": field, "bill": bill, "number": number})]
+            }
             Self::CartExpired { cart } | Self::CartOrdered { cart } => vec![json!({"field": "id", "cart": cart})],
             Self::CartMerged { cart, into } => {
                 vec![json!({"field": "id", "cart": cart, "merged_into": into})]
@@ -545,7 +555,7 @@ pub struct PriceMismatch {
     pub sku_id: Uuid,
     /// The current price of a unit.
     pub expected: Money,
-    /// The price that the buyer was shown.
+    /// The price that the buyer was shown, as the request or the cart has it.
     pub found: Money,
 }
 
@@ -566,7 +576,8 @@ impl Conflict {
     }
 
     /// Returns the details of the error for programs, as one object for each cause. In it, `field` is the field of the
-    /// input that the caller changes to resolve the conflict.
+    /// input that the caller changes to resolve the conflict. If no field of the input does that, it is the field of
+    /// the row that stands in the way, such as `status`, or `id` for the row as a whole.
     pub fn details(&self) -> Vec<Value> {
         // Without a catch-all arm, a new conflict does not compile until it has details.
         match self {
@@ -659,26 +670,32 @@ error_codes! {
     CategoryNotEmpty = "CATEGORY_NOT_EMPTY",
         "The category is in use: move or delete its child categories and products first.";
     HasSales = "HAS_SALES",
-        "An order refers to the resource: delete it without `force`, or archive it if the shop keeps what was sold.";
+        "An order refers to the resource: delete it without `force`. If the shop keeps what was sold, keep a SKU in \
+         `skus`, and set the product to `archived` to stop its sale.";
     InsufficientStock = "INSUFFICIENT_STOCK",
         "There is not enough stock; `details` names each such SKU and how many pieces are available.";
     StockNotTracked = "STOCK_NOT_TRACKED",
         "The SKU does not track its stock, so nothing moves it: set its `track_stock` to true first.";
     PriceMismatch = "PRICE_MISMATCH",
-        "A price that the buyer was shown is not the current one; `details` has both prices of each such line.";
+        "A price that the buyer was shown is not the current one; `details` has, for each such line, `expected` (the \
+         current price) and `found` (the price in the request, or in the cart).";
     OrderStatusConflict = "ORDER_STATUS_CONFLICT",
-        "The status of the order does not allow this step; `details` has the status and those that do.";
+        "The status of the order does not allow this step; `details` has the current status and the statuses in which \
+         the step is possible.";
     BillFrozen = "BILL_FROZEN",
-        "The bill no longer changes: cancel units, or add lines, which go on a further bill.";
+        "The bill can no longer be changed: it is a credit note, paid or void, or units of its lines were canceled. To \
+         take units away, cancel them; to sell more, add lines.";
     CartExpired = "CART_EXPIRED", "The cart has expired: create another one.";
-    CartOrdered = "CART_ORDERED", "An order was placed from the cart, which does not change any more.";
+    CartOrdered = "CART_ORDERED",
+        "The cart was already ordered, so it cannot be changed or deleted: create a new cart.";
     CartMerged = "CART_MERGED", "The cart was merged into another one, which `details` names: use that one.";
     FlatWriteRefused = "FLAT_WRITE_REFUSED",
         "The product has several SKUs, so a flat field is ambiguous: set it in `skus` or on a SKU.";
     IdempotencyKeyReused = "IDEMPOTENCY_KEY_REUSED",
         "An earlier request with this `Idempotency-Key` was another one: repeat that one, or send a new key.";
     IdempotencyAnswerErased = "IDEMPOTENCY_ANSWER_ERASED",
-        "The request with this `Idempotency-Key` has run, and its response was erased with the data of a customer.";
+        "The request with this `Idempotency-Key` has run, and its response was erased with the data of a customer; it \
+         does not run again: read the resource to see the result.";
     CurrencyMismatch = "CURRENCY_MISMATCH",
         "The amount is not in the currency of the shop: send all amounts in that currency.";
     StateConflict = "STATE_CONFLICT",
@@ -844,6 +861,7 @@ mod tests {
             SalesConflict::HasSales { entity, id }.into(),
             SalesConflict::Kept { entity, id }.into(),
             SalesConflict::PriceMismatch { prices: vec![mismatch], shortages: Vec::new() }.into(),
+            SalesConflict::BillFrozen { field: "discount".to_owned(), bill: id, number: "B-1".to_owned() }.into(),
             SalesConflict::CartExpired { cart: id }.into(),
             SalesConflict::CartOrdered { cart: id }.into(),
             SalesConflict::CartMerged { cart: id, into: id }.into(),

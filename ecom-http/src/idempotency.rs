@@ -78,7 +78,8 @@ fn operation(method: &str, route: &str, prefix: &str) -> String {
 }
 
 impl Keyed {
-    /// Refuses a key, if there is one. Responses that contain a secret are not stored, because stored ones are in clear.
+    /// Refuses a key, if there is one. Responses that contain a secret are not stored, because stored ones are in
+    /// clear.
     pub(crate) fn refuse(&self, why: &str) -> ApiResult<()> {
         if self.0.is_none() {
             return Ok(());
@@ -90,8 +91,8 @@ impl Keyed {
     /// Runs the write of a request and returns its response.
     ///
     /// Without a key, the write is `plain`. With a key, it is `within`, which takes a transaction and uses the `…_in`
-    /// form of the same call; the response is rendered in the transaction and stored with the key. If an earlier request
-    /// with the key has succeeded, its response is returned, and nothing runs.
+    /// form of the same call; the response is rendered in the transaction and stored with the key. If an earlier
+    /// request with the key has succeeded, its response is returned, and nothing runs.
     ///
     /// The future is boxed, because it holds both forms of the write.
     pub(crate) fn answer<'a, T, F>(

@@ -168,7 +168,7 @@ fn takes_a_key(operation: &mut Operation) {
         .description(Some(
             "A key that the client chooses for this request, such as a UUID: 1 to 255 visible ASCII characters. If the \
              client repeats the request with the same key, the request does not run again, and the response is the \
-             stored one. A request that was refused leaves the key free.",
+             stored one. A request that was refused leaves the key free. A key is kept for 24 hours by default.",
         ))
         .schema(Some(text))
         .build();

@@ -147,7 +147,7 @@ pub(crate) struct ByLine {
 #[expect(dead_code, reason = "read by the derive")]
 pub(crate) struct CartTokenHeader {
     /// The token of a guest's cart, which the response that created the cart has returned. Without it, the caller needs
-    /// the permission `carts:read` or `carts:write`.
+    /// the permission of the operation.
     #[param(rename = "X-Cart-Token")]
     x_cart_token: Option<String>,
 }

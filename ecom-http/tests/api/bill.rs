@@ -76,8 +76,11 @@ async fn r39_a_bill_is_edited_until_it_is_paid() {
     assert_eq!((&paid["status"], &paid["version"]), (&json!("paid"), &json!(3)));
     assert_eq!(patch(json!({"paid": true, "version": 3})).await.ok(200).data()["version"], 3);
     patch(json!({"paid": false, "version": 3})).await.refused(422, "VALIDATION_FAILED", "paid");
-    for body in [json!({"discount": null, "version": 3}), json!({"payment_type": "cash", "version": 3})] {
-        let frozen = patch(body).await.refused(409, "BILL_FROZEN", "bill");
+    for (field, body) in [
+        ("discount", json!({"discount": null, "version": 3})),
+        ("payment_type", json!({"payment_type": "cash", "version": 3})),
+    ] {
+        let frozen = patch(body).await.refused(409, "BILL_FROZEN", field);
         assert_eq!(frozen.json()["error"]["details"][0]["bill"], bill["id"]);
     }
     // Further lines go on a bill of their own, which is the newest one.
@@ -93,7 +96,7 @@ async fn r39_a_bill_is_edited_until_it_is_paid() {
     assert_eq!((of("total"), &bills[2]["corrects"]), (vec!["5.40", "2.00", "5.40"], &bill["id"]));
     let void = format!("/bills/{}", id(&bills[1]));
     let body = json!({"paid": true, "version": bills[1]["version"]});
-    api.write("PATCH", &void, body).await.refused(409, "BILL_FROZEN", "bill");
+    api.write("PATCH", &void, body).await.refused(409, "BILL_FROZEN", "paid");
     api.call("DELETE", &url, &[], None).await.refused(405, "METHOD_NOT_ALLOWED", "");
 }
 

@@ -413,8 +413,10 @@ async fn r36_units_are_canceled_with_a_credit_note() {
     assert_eq!(api.get(&format!("{path}/bill")).await.ok(200).data(), bills[0]);
     // The bill no longer changes (R39).
     let edit = json!({"change": [{"line_id": line, "quantity": 1}], "version": 2});
-    let frozen = shop.post(&order, "edit", edit).await.refused(409, "BILL_FROZEN", "bill");
+    let frozen = shop.post(&order, "edit", edit).await.refused(409, "BILL_FROZEN", "change[0].line_id");
     assert_eq!(frozen.json()["error"]["details"][0]["number"], bills[0]["number"]);
+    let (url, body) = (format!("{path}/lines/{line}"), json!({"quantity": 1, "version": 2}));
+    api.write("PATCH", &url, body).await.refused(409, "BILL_FROZEN", "line_id");
     // The rest cancels the order.
     let rest = shop.post(&order, "cancel", json!({"lines": units(2), "version": 2})).await.ok(200).data();
     assert_eq!((&rest["status"], shop.stock().await.0), (&json!("canceled"), 100));

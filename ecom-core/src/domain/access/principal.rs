@@ -59,7 +59,7 @@ permissions! {
     BillsWrite = "bills:write";
     /// Read carts without their tokens.
     CartsRead = "carts:read";
-    /// Create the carts of customers, and edit, merge and delete carts without their tokens.
+    /// Create the carts of customers, assign carts to customers, and edit, merge and delete carts without their tokens.
     CartsWrite = "carts:write";
     /// Synchronize, rebuild and verify the search index.
     IndexWrite = "index:write";

@@ -12,25 +12,26 @@ pub struct AuditReport {
     pub skus: u64,
     /// How many orders were checked.
     pub orders: u64,
-    /// The findings. The list is empty unless there is a defect or somebody has changed rows without the library.
+    /// The findings. A finding is a defect, a change of rows without the library, or an order that changed so often
+    /// that it could not be checked; in the last case, run the audit again.
     pub findings: Vec<AuditFinding>,
 }
 
 impl AuditReport {
-    /// Returns true if nothing is wrong.
+    /// Returns true if there are no findings.
     pub const fn is_clean(&self) -> bool {
         self.findings.is_empty()
     }
 }
 
-/// A row, or several rows that belong together, that contradict a rule.
+/// A row, or several rows that belong together, that contradict a rule, or an order that could not be checked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct AuditFinding {
     /// The kind of the row.
     pub entity: Entity,
     /// The id of the row.
     pub id: Uuid,
-    /// What is wrong, with the number of the rule.
+    /// What is wrong, with the number of the rule, or why the order could not be checked.
     pub message: String,
 }
 

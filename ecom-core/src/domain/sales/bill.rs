@@ -21,11 +21,12 @@ words! {
 }
 
 words! {
-    /// The status of a bill or a credit note.
+    /// The status of a bill or a credit note. Of a credit note, `open` means that the amount has not been refunded yet,
+    /// and `paid` records the refund.
     BillStatus {
-        /// The bill has not been paid.
+        /// The bill has not been paid, or the amount of the credit note has not been refunded yet.
         Open = "open",
-        /// The bill has been paid, and its lines no longer change.
+        /// The bill has been paid, and its lines no longer change, or the amount of the credit note has been refunded.
         Paid = "paid",
         /// The bill does not count: its order was canceled before it was paid.
         Void = "void",
@@ -66,7 +67,7 @@ pub struct Bill {
     pub payment_type: PaymentType,
     /// The status.
     pub status: BillStatus,
-    /// The date of the bill.
+    /// The time of issue.
     pub date: Timestamp,
     /// When and by whom the bill was created and edited, and its version. It counts as soft-deleted while its order is.
     pub audit: Audit,
@@ -121,12 +122,12 @@ pub struct BillPatch {
     /// How the bill is paid. It can be changed while the bill is open; null is refused.
     #[serde(default)]
     pub payment_type: Patch<PaymentType>,
-    /// The discount on the whole bill, in the major unit of the currency. It can be changed while the bill is open and
-    /// none of its lines has canceled units, and is spread over its lines (R27). Null removes it. Requires
-    /// `orders:discount`.
+    /// Requires `orders:discount`: the discount on the whole bill, in the major unit of the currency, which is spread
+    /// over its lines (R27). It can be changed while the bill is open, none of its lines has canceled units, and the
+    /// order is pending or in progress. A credit note refuses it. Null removes it.
     #[serde(default)]
     pub discount: Patch<ExactDecimal>,
-    /// True if the bill has been paid. A paid bill stays paid.
+    /// True if the bill has been paid, or if the amount of the credit note has been refunded. A paid bill stays paid.
     #[serde(default)]
     pub paid: Option<bool>,
     /// The version of the bill that the client read (R1), unless `If-Match` names it.

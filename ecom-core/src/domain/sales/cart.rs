@@ -304,7 +304,8 @@ pub struct CartInput {
     #[cfg_attr(feature = "openapi", schema(max_length = 254, format = "email", example = "ada@example.com"))]
     #[serde(default)]
     pub email: Option<String>,
-    /// The lines, at most 500. The quantities of equal lines are added.
+    /// The lines, at most 500. The quantities of equal lines in this input are added. If the customer already has an
+    /// open cart, the lines are merged into it, and the greater quantity of equal lines stays (R20).
     #[cfg_attr(feature = "openapi", schema(max_items = 500))]
     #[serde(default)]
     #[setters(skip)]
@@ -376,7 +377,8 @@ pub struct CartLineInput {
     /// The code of the SKU, ignoring case, if `sku_id` is absent.
     #[serde(default)]
     pub sku: Option<String>,
-    /// The number of pieces, 1–1,000,000. They are added to those of a line with the same SKU and attributes.
+    /// The number of pieces, 1–1,000,000. When a line is added to a cart, they are added to an equal line, which has
+    /// the same SKU and attributes.
     #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 1_000_000, example = 2))]
     #[setters(skip)]
     pub quantity: i64,

@@ -1,6 +1,7 @@
 //! The arithmetic of orders, as pure functions over minor units (`docs/rules.md`, R18, R27 and R35).
 
 use crate::error::{Error, FieldCode, Result};
+use crate::money::{Currency, Money};
 
 /// The largest amount of a line, a cart, an order or a bill, in minor units.
 pub const MAX_AMOUNT: i64 = 1_000_000_000_000_000;
@@ -82,20 +83,25 @@ pub(crate) fn within_limit(amount: i128) -> Option<i64> {
 ///
 /// # Errors
 /// `Validation` on `field` if the result exceeds [`MAX_AMOUNT`].
-pub(crate) fn subtotal(quantity: i64, unit_price: i64, field: &str) -> Result<i64> {
-    let product = i128::from(quantity) * i128::from(unit_price);
-    bounded(product, field)
+pub(crate) fn subtotal(quantity: i64, unit_price: Money, field: &str) -> Result<i64> {
+    let product = i128::from(quantity) * i128::from(unit_price.minor());
+    bounded(product, unit_price.currency(), field)
 }
 
-/// Returns a sum of amounts as an amount.
+/// Returns a sum of amounts, in minor units of `currency`, as an amount.
 ///
 /// # Errors
 /// `Validation` on `field` if the sum exceeds [`MAX_AMOUNT`].
-pub(crate) fn bounded(amount: i128, field: &str) -> Result<i64> {
-    within_limit(amount).ok_or_else(|| {
-        let message = format!("leads to an amount above {MAX_AMOUNT} minor units, the largest that an order can have");
-        Error::invalid(field, FieldCode::OutOfBounds, message)
-    })
+pub(crate) fn bounded(amount: i128, currency: Currency, field: &str) -> Result<i64> {
+    within_limit(amount).ok_or_else(|| too_large(currency, field))
+}
+
+/// Returns the error for a field that leads to an amount above [`MAX_AMOUNT`].
+pub(crate) fn too_large(currency: Currency, field: &str) -> Error {
+    let most = Money::from_minor(MAX_AMOUNT, currency);
+    let message =
+        format!("would lead to an amount above {most}, the largest that is allowed: lower the quantity or the price");
+    Error::invalid(field, FieldCode::OutOfBounds, message)
 }
 
 /// Returns how many random cases a test tries: `ECOM_ORDER_CASES`, or a number that fits into CI.

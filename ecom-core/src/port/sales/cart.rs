@@ -46,15 +46,15 @@ port! {
         /// ids, and only those that differ are written.
         ///
         /// # Errors
-        /// `VERSION_CONFLICT` if the cart is no longer at `before`'s version, `Contention` if a line was removed together
-        /// with its SKU since the transaction read it, else as [`Self::insert`].
+        /// `VERSION_CONFLICT` if the cart is no longer at `before`'s version, `Contention` if a line was removed
+        /// together with its SKU since the transaction read it, else as [`Self::insert`].
         async fn update(&mut self, before: &Cart, after: &Cart) -> Result<()>;
 
-        /// Sets open carts that this transaction has locked to [`CartState::Ordered`], and increases their versions: one
-        /// statement.
+        /// Sets open carts that this transaction has locked to [`CartState::Ordered`], and increases their versions:
+        /// one statement.
         async fn set_ordered(&mut self, ids: &[CartId], at: Timestamp, by: &Actor) -> Result<()>;
 
-        /// Returns at most `limit` carts in a state that expired at or before a time, the oldest first.
+        /// Returns at most `limit` carts in this state whose `expires_at` is at or before a time, the oldest first.
         async fn expired(&mut self, state: CartState, at: Timestamp, limit: u32) -> Result<Vec<CartId>>;
 
         /// Removes carts and their lines for good.

@@ -18,8 +18,8 @@ port! {
         /// transaction takes this lock before it writes the customer or its addresses.
         async fn lock(&mut self, id: CustomerId) -> Result<Option<Customer>>;
 
-        /// Returns those of these customers that exist, soft-deleted ones included, by id, and holds them against
-        /// changes until the end of the transaction. Several transactions may hold a customer.
+        /// Returns those of these customers that exist, soft-deleted ones included, by id, and takes a shared lock on
+        /// them (several transactions can have it at once) until the end of the transaction.
         async fn hold(&mut self, ids: &[CustomerId]) -> Result<Vec<Customer>>;
 
         /// Returns the customers with one of these external ids of a source, soft-deleted ones too, by id.

@@ -104,7 +104,7 @@ port! {
         /// `VERSION_CONFLICT` if the order has another version than `before`, `DUPLICATE` on `bill_number`.
         async fn update(&mut self, before: &OrderRecord, after: &OrderRecord, change: &OrderChange) -> Result<()>;
 
-        /// Erases the personal data of at most `limit` orders of a customer whose data was not erased, in the order of
+        /// Erases the personal data of at most `limit` orders of a customer that were not erased yet, in the order of
         /// their ids, soft-deleted ones included (R45): the buyer, the addresses, the tracking reference, the
         /// attributes of the order and its lines, the external reference, and the data of the history. Each order is
         /// locked (R24), gets the time of the erasure, the next version, and an entry of its history of the kind
@@ -127,7 +127,7 @@ port! {
         /// If the transaction has locked the SKUs, no line is added to them until it ends.
         async fn sold_skus(&mut self, ids: &[SkuId]) -> Result<Vec<SkuId>>;
 
-        /// As [`Self::sold_skus`], of products: those that a line sells a SKU of.
+        /// As [`Self::sold_skus`], of products: those of which a line sells a SKU.
         async fn sold_products(&mut self, ids: &[ProductId]) -> Result<Vec<ProductId>>;
 
         /// Returns the ids of at most `limit` orders after one, by id, soft-deleted ones included.

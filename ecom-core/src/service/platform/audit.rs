@@ -43,8 +43,8 @@ impl<'a> AuditService<'a> {
     }
 
     /// Recomputes the stock of every SKU from its ledger, and every sum, discount, credit note and status of every
-    /// order from its rows (R11, R18, R23, R27, R35, R36, R39). It reads in many short batches, blocks no writer, and
-    /// can run while the shop sells.
+    /// order from its rows (R2, R7, R11, R18, R19, R23, R27, R35, R36, R39, R45). It reads in many short batches,
+    /// blocks no writer, and can run while the shop sells.
     ///
     /// # Errors
     /// `Unavailable`.
@@ -111,8 +111,7 @@ impl<'a> AuditService<'a> {
                 left = check(&mut *db, &left, report).await?;
             }
             for id in left {
-                let message =
-                    "changes so often that it could not be read at one moment: run the audit again".to_owned();
+                let message = "changed so often that it could not be checked: run the audit again".to_owned();
                 report.findings.push(AuditFinding { entity: Entity::Order, id: id.0, message });
             }
             report.orders += ids.len() as u64;

@@ -26,7 +26,7 @@ use crate::service::sales::order::OrderService;
 /// let bill = shop.bills().of_order(order, IncludeDeleted::No).await?.remove(0);
 /// let paid = BillPatch { paid: Some(true), ..BillPatch::default() };
 /// let bill = shop.bills().patch(bill.id, bill.audit.version.into(), paid).await?;
-/// println!("{} over {} is paid", bill.number, bill.totals.total);
+/// println!("{} for {} is paid", bill.number, bill.totals.total);
 /// # Ok(())
 /// # }
 /// ```

@@ -14,10 +14,10 @@ use crate::domain::sales::cart::{
     CreatedCart, PricedCart,
 };
 use crate::domain::sales::offer::Offer;
-use crate::domain::sales::pricing::MAX_AMOUNT;
+use crate::domain::sales::pricing::too_large;
 use crate::error::{Conflict, Entity, Error, FieldCode, PriceMismatch, Result, SalesConflict, ValidationErrors};
 use crate::id::{CartId, CartLineId, CustomerId, SkuId};
-use crate::money::{ExactDecimal, Money, price_of};
+use crate::money::{ExactDecimal, price_of};
 use crate::paging::{Page, Paging, Total};
 use crate::port::storage::Repositories;
 use crate::service::run::context::Context;
@@ -31,8 +31,9 @@ const EXPIRED_AT_ONCE: u32 = 200;
 ///
 /// Every method that is about one cart takes a [`CartAccess`]. With the token of a guest's cart it needs no permission,
 /// and a cart that the token does not open is reported as `NotFound`. Otherwise the principal of the service needs
-/// `carts:read` for reads and `carts:write` for changes. A method for which the principal lacks a permission fails with
-/// [`Error::Forbidden`](crate::Error::Forbidden), in addition to the errors that it lists.
+/// `carts:read` for reads and `carts:write` for changes. [`Self::assign`] requires `carts:write` in any case. A method
+/// for which the principal lacks a permission fails with [`Error::Forbidden`](crate::Error::Forbidden), in addition to
+/// the errors that it lists.
 ///
 /// A cart that has expired is refused with `CART_EXPIRED`, and one that was merged into another with `CART_MERGED`. One
 /// from which an order was placed can be read, and refuses changes with `CART_ORDERED`. Every change moves the time at
@@ -496,7 +497,7 @@ impl<'a> CartService<'a> {
             return priced(tx, into).await;
         }
         from.check_open(self.cx.now())?;
-        check_guest(&from)?;
+        check_guest(&from, "belongs to a customer, so it cannot be merged into another one")?;
         self.merge_locked(tx, from, into).await
     }
 
@@ -553,7 +554,8 @@ impl<'a> CartService<'a> {
         if before.customer_id == Some(customer) {
             return priced(tx, before).await;
         }
-        check_guest(&before)?;
+        let refusal = "already belongs to another customer, so it cannot be assigned: only a guest's cart can";
+        check_guest(&before, refusal)?;
         match own {
             Some(own) if own.is_expired(now) => self.purge(tx, &[own]).await?,
             Some(own) => return self.merge_locked(tx, before, own).await,
@@ -832,8 +834,7 @@ pub(crate) fn check_amounts(cart: &PricedCart, field: &str) -> Result<()> {
     if cart.subtotal.is_some() && cart.lines.iter().all(|l| l.line_total.is_some()) {
         return Ok(());
     }
-    let most = Money::from_minor(MAX_AMOUNT, cart.cart.currency);
-    Err(Error::invalid(field, FieldCode::OutOfBounds, format!("must be lower: no amount may be above {most}")))
+    Err(too_large(cart.cart.currency, field))
 }
 
 fn check_line(line: &CartLineInput) -> Result<()> {
@@ -842,13 +843,12 @@ fn check_line(line: &CartLineInput) -> Result<()> {
     errors.into_result()
 }
 
-/// Refuses to move the lines of a customer's cart.
-fn check_guest(cart: &Cart) -> Result<()> {
+/// Refuses to move a customer's cart or its lines. `refusal` is the text of the error after the name of the cart.
+fn check_guest(cart: &Cart, refusal: &str) -> Result<()> {
     if cart.customer_id.is_none() {
         return Ok(());
     }
-    let message = format!("cart {} belongs to a customer, so it cannot be merged into another one", cart.id);
-    Err(Conflict::State { message }.into())
+    Err(Conflict::State { message: format!("cart {} {refusal}", cart.id) }.into())
 }
 
 /// Turns the refusal of a second open cart of a customer into [`Error::Contention`]: the next try finds the cart that

@@ -7,17 +7,18 @@ use uuid::Uuid;
 /// The result of an audit.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(crate) struct AuditView<'a> {
-    /// Whether nothing is wrong.
+    /// Whether there are no findings.
     pub clean: bool,
     /// How many SKUs were checked.
     pub skus: u64,
     /// How many orders were checked.
     pub orders: u64,
-    /// The findings. The list is empty unless there is a defect or somebody has changed rows without the library.
+    /// The findings. A finding is a defect, a change of rows without the library, or an order that changed so often
+    /// that it could not be checked; in the last case, run the audit again.
     pub findings: Vec<FindingView<'a>>,
 }
 
-/// A row, or several rows that belong together, that contradict a rule.
+/// A row, or several rows that belong together, that contradict a rule, or an order that could not be checked.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(crate) struct FindingView<'a> {
     /// The kind of the row.
@@ -25,7 +26,7 @@ pub(crate) struct FindingView<'a> {
     pub entity: &'static str,
     /// The id of the row.
     pub id: Uuid,
-    /// What is wrong, with the number of the rule.
+    /// What is wrong, with the number of the rule, or why the order could not be checked.
     #[schema(example = "on hand is 3, but the ledger adds up to 2 (R11)")]
     pub message: &'a str,
 }

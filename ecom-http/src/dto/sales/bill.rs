@@ -24,21 +24,23 @@ pub(crate) struct BillView<'a> {
     pub seq: i32,
     /// The id of the bill that a credit note corrects; null for a bill.
     pub corrects: Option<Uuid>,
-    /// The status.
+    /// The status. Of a credit note, `open` means that the amount has not been refunded yet, and `paid` records the
+    /// refund.
     pub status: BillStatus,
     /// How the bill is paid.
     pub payment_type: PaymentType,
-    /// The date (RFC 3339, UTC).
+    /// The time of issue (RFC 3339, UTC).
     #[serde(serialize_with = "crate::dto::time")]
     pub date: DateTime<Utc>,
     /// The currency of all amounts, as its ISO 4217 code.
     #[schema(example = "USD")]
     pub currency: &'static str,
-    /// The sum of the lines' subtotals.
+    /// Bill: the sum of the subtotals of its lines. Credit note: canceled units × unit price.
     pub subtotal: Amount,
     /// The cost of shipping, less its discounts.
     pub shipping: Amount,
-    /// The sum of the lines' discounts.
+    /// Bill: the sum of the discounts of its lines. Credit note: the part of the discount that falls on the canceled
+    /// units.
     pub discount: Amount,
     /// The tax that is added to the prices.
     pub tax_added: Amount,

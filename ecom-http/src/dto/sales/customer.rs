@@ -17,7 +17,7 @@ pub(crate) struct CustomerView<'a> {
     /// The last name.
     #[schema(example = "Lovelace")]
     pub last_name: &'a str,
-    /// The email address as the customer was written with it, unique among live customers, ignoring case.
+    /// The email address in the spelling in which it was last written, unique among live customers, ignoring case.
     #[schema(format = "email", example = "ada@example.com")]
     pub email: &'a str,
     /// The telephone number: digits, with a plus before an international number; null if there is none.

@@ -157,7 +157,7 @@ pub(crate) async fn list(
 /// Review a product
 ///
 /// A new review changes the rating and the number of reviews of the product, unless the product has an external rating.
-/// A product that does not exist is an error of `product_id`.
+/// If the product does not exist, the request fails with `VALIDATION_FAILED` on `product_id`, not with `NOT_FOUND`.
 #[utoipa::path(
     post, path = "/products/{id}/reviews", tag = "reviews", params(ById, Numbers), request_body = ReviewInput,
     responses(

@@ -10,9 +10,9 @@ use crate::resource::Reply;
 
 /// Audit the shop
 ///
-/// Recomputes the stock of every SKU from its ledger, and every sum, discount, credit note and status of every order from
-/// its rows, and returns what is wrong (R41). It changes nothing, blocks no writer, and takes the longer the more orders
-/// the shop has. Requires the permission `audit:run`.
+/// Recomputes the stock of every SKU from its ledger, and every sum, discount, credit note and status of every order
+/// from its rows, and returns what is wrong (R41). It changes nothing, blocks no writer, and takes longer the more
+/// orders the shop has. Requires the permission `audit:run`.
 #[utoipa::path(
     post, path = "/admin/audit", tag = "admin",
     responses((status = 200, description = "The result of the audit", body = Item<AuditView>))

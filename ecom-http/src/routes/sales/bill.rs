@@ -60,6 +60,8 @@ pub(crate) struct BillParams {
 }
 
 /// List bills and credit notes
+///
+/// Requires the permission `bills:read`.
 #[utoipa::path(
     get, path = "/bills", tag = "bills", params(Pages, Cursor, Shape, ShowDeleted, BillParams),
     responses((status = 200, description = "A page of bills and credit notes", body = List<BillView>))
@@ -87,6 +89,8 @@ pub(crate) async fn list(
 }
 
 /// Read a bill or a credit note
+///
+/// Requires the permission `bills:read`.
 #[utoipa::path(
     get, path = "/bills/{id}", tag = "bills", params(ByNumber, Shape, ShowDeleted),
     responses((status = 200, description = "The bill", body = Item<BillView>), NotModified)
@@ -103,8 +107,10 @@ pub(crate) async fn read(reply: Reply, key: Key, Query((shape, deleted)): Query<
 
 /// Change a bill
 ///
-/// The body is a merge patch (RFC 7396). The payment type can change while the bill is open, and the discount also only
-/// while none of its lines has canceled units. A paid bill stays paid.
+/// The body is a merge patch (RFC 7396). The payment type can be changed while the bill is open. The discount can be
+/// changed while the bill is open, none of its lines has canceled units, and the order is pending or in progress. A
+/// credit note refuses a discount. `paid` records the payment of a bill, or the refund of a credit note. A paid bill
+/// stays paid. Requires the permission `bills:write`, and with a `discount` also `orders:discount`.
 #[utoipa::path(
     patch, path = "/bills/{id}", tag = "bills", params(ById, IfMatchHeader, Numbers), request_body = BillPatch,
     responses((status = 200, description = "The changed bill", body = Item<BillView>))
@@ -121,7 +127,7 @@ pub(crate) async fn patch(
 
 /// List the bills of an order
 ///
-/// Its bills come first, and then its credit notes, each oldest first.
+/// Its bills come first, and then its credit notes, each oldest first. Requires the permission `bills:read`.
 #[utoipa::path(
     get, path = "/orders/{id}/bills", tag = "bills", params(ById, Shape, ShowDeleted),
     responses((status = 200, description = "The bills and credit notes of the order", body = List<BillView>))
@@ -139,7 +145,7 @@ pub(crate) async fn of_order(
 /// Read the bill of an order
 ///
 /// If lines were added after the bill of the order was frozen (R39), the order has several bills. The newest one is
-/// returned.
+/// returned. Requires the permission `bills:read`.
 #[utoipa::path(
     get, path = "/orders/{id}/bill", tag = "bills", params(ById, Shape, ShowDeleted),
     responses((status = 200, description = "The newest bill of the order", body = Item<BillView>), NotModified)

@@ -83,7 +83,8 @@ pub(crate) struct CartParams {
 
 /// List carts
 ///
-/// Carts are sorted by time of creation, newest first, and have the current prices and stock.
+/// Carts are sorted by time of creation, newest first, and have the current prices and stock. Requires the permission
+/// `carts:read`.
 #[utoipa::path(
     get, path = "/carts", tag = "carts", params(Pages, Cursor, Shape, CartParams),
     responses((status = 200, description = "A page of carts", body = List<CartView>))
@@ -112,7 +113,7 @@ pub(crate) async fn list(
 /// Without `customer_id`, the cart is a guest's, and the response has its `token`, which cannot be read again. A
 /// customer has at most one open cart: if there is one, it takes over the lines and is returned with status 200.
 /// `Idempotency-Key` is refused for a guest's cart, because the response has a secret, and responses are stored in
-/// clear.
+/// clear. `customer_id`, `source` and `external_id` require the permission `carts:write`.
 #[utoipa::path(
     post, path = "/carts", tag = "carts", params(Numbers),
     request_body(content = CartInput, description = "The body can be empty."),
@@ -140,6 +141,7 @@ pub(crate) async fn create(
 /// Read a cart
 ///
 /// The cart has the current prices and stock, and reports what has changed since the shopper last confirmed the prices.
+/// Without the token of the cart, the request requires `carts:read`.
 #[utoipa::path(
     get, path = "/carts/{id}", tag = "carts", params(ById, CartTokenHeader, Shape),
     responses(
@@ -162,7 +164,7 @@ pub(crate) async fn read(
 
 /// Change a cart
 ///
-/// The body is a merge patch (RFC 7396).
+/// The body is a merge patch (RFC 7396). Without the token of the cart, the request requires `carts:write`.
 #[utoipa::path(
     patch, path = "/carts/{id}", tag = "carts", params(ById, CartTokenHeader, IfMatchHeader, Numbers),
     request_body = CartPatch, responses((status = 200, description = "The changed cart", body = Item<CartView>))
@@ -180,7 +182,8 @@ pub(crate) async fn patch(
 
 /// Delete a cart
 ///
-/// The cart and its lines are deleted permanently. A cart from which an order was placed is not deleted.
+/// The cart and its lines are deleted permanently. A cart from which an order was placed is not deleted. Without the
+/// token of the cart, the request requires `carts:write`.
 #[utoipa::path(
     delete, path = "/carts/{id}", tag = "carts", params(ById, CartTokenHeader, IfMatchHeader, Version),
     responses((status = 204, description = "The cart is deleted"))
@@ -198,7 +201,8 @@ pub(crate) async fn delete(
 /// Add a line to a cart
 ///
 /// If the cart has a line with the same SKU and attributes, the quantities are added. More pieces than are available
-/// can be added; the response reports it. The request needs no version; if it names one, it is checked.
+/// can be added; the response reports it. The request needs no version; if it names one, it is checked. Without the
+/// token of the cart, the request requires `carts:write`.
 #[utoipa::path(
     post, path = "/carts/{id}/lines", tag = "carts", params(ById, CartTokenHeader, OptionalIfMatchHeader, Numbers),
     request_body = CartLineInput, responses((status = 200, description = "The cart", body = Item<CartView>))
@@ -218,7 +222,8 @@ pub(crate) async fn add_line(
 
 /// Remove all lines of a cart
 ///
-/// The request needs no version; if it names one, it is checked.
+/// The request needs no version; if it names one, it is checked. Without the token of the cart, the request requires
+/// `carts:write`.
 #[utoipa::path(
     delete, path = "/carts/{id}/lines", tag = "carts", params(ById, CartTokenHeader, OptionalIfMatchHeader, Version, Numbers),
     responses((status = 200, description = "The empty cart", body = Item<CartView>))
@@ -236,7 +241,7 @@ pub(crate) async fn clear(
 /// Change a line of a cart
 ///
 /// Sets the quantity, confirms the current price, or both. The request needs no version; if it names one, it is
-/// checked.
+/// checked. Without the token of the cart, the request requires `carts:write`.
 #[utoipa::path(
     patch, path = "/carts/{id}/lines/{line_id}", tag = "carts",
     params(ById, ByLine, CartTokenHeader, OptionalIfMatchHeader, Numbers), request_body = CartLinePatch,
@@ -256,7 +261,8 @@ pub(crate) async fn change_line(
 
 /// Remove a line of a cart
 ///
-/// The request needs no version; if it names one, it is checked.
+/// The request needs no version; if it names one, it is checked. Without the token of the cart, the request requires
+/// `carts:write`.
 #[utoipa::path(
     delete, path = "/carts/{id}/lines/{line_id}", tag = "carts",
     params(ById, ByLine, CartTokenHeader, OptionalIfMatchHeader, Version, Numbers),
@@ -276,7 +282,7 @@ pub(crate) async fn remove_line(
 /// Merge a guest's cart into another cart
 ///
 /// The other cart takes over the lines and is returned; of equal lines, the greater quantity stays. A repeated request
-/// changes nothing (R20).
+/// changes nothing (R20). Unless the request has the tokens of both carts, it requires `carts:write`.
 #[utoipa::path(
     post, path = "/carts/{id}/merge", tag = "carts", params(ById, CartTokenHeader, Numbers), request_body = MergeInput,
     responses((status = 200, description = "The cart that has the lines now", body = Item<CartView>))
@@ -301,7 +307,8 @@ pub(crate) async fn merge(
 /// Assign a guest's cart to a customer
 ///
 /// The cart becomes the customer's, and its token opens it no longer. If the customer has an open cart, the cart is
-/// merged into that one, which is returned (R20).
+/// merged into that one, which is returned (R20). Requires the permission `carts:write`, also if the request has the
+/// token of the cart.
 #[utoipa::path(
     post, path = "/carts/{id}/assign", tag = "carts", params(ById, CartTokenHeader, Numbers), request_body = AssignInput,
     responses((status = 200, description = "The cart of the customer", body = Item<CartView>))
@@ -321,9 +328,10 @@ pub(crate) async fn assign(
 
 /// Check out a cart
 ///
-/// Makes the cart an order: takes the stock of all lines, or fails with the SKUs of which too little is available. The
-/// prices that the shopper last confirmed must be the current ones (R8). A cart makes one order, and a second checkout
-/// returns the same order (R20).
+/// Turns the cart into an order: takes the stock of all lines, or fails with the SKUs of which too little is available.
+/// The prices that the shopper last confirmed must be the current ones (R8). A second checkout, even with another body,
+/// returns the existing order with status 201 (R20). Without the token of the cart, the request requires
+/// `orders:write`. Some fields require further permissions in any case.
 #[utoipa::path(
     post, path = "/carts/{id}/checkout", tag = "carts", params(ById, CartTokenHeader), request_body = CheckoutInput,
     responses(

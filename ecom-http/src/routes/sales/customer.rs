@@ -84,6 +84,8 @@ pub(crate) struct CustomerParams {
 }
 
 /// List customers
+///
+/// Requires the permission `customers:read`.
 #[utoipa::path(
     get, path = "/customers", tag = "customers", params(Pages, Cursor, Picked, ShowDeleted, CustomerParams),
     responses((status = 200, description = "A page of customers", body = List<CustomerView>))
@@ -109,6 +111,8 @@ pub(crate) async fn list(
 }
 
 /// Create a customer
+///
+/// Requires the permission `customers:write`.
 #[utoipa::path(
     post, path = "/customers", tag = "customers", request_body = CustomerInput,
     responses(
@@ -128,6 +132,8 @@ pub(crate) async fn create(
 }
 
 /// Read a customer
+///
+/// Requires the permission `customers:read`.
 #[utoipa::path(
     get, path = "/customers/{id}", tag = "customers", params(ById, Picked, ShowDeleted),
     responses((status = 200, description = "The customer", body = Item<CustomerView>), NotModified)
@@ -143,7 +149,8 @@ pub(crate) async fn read(
 
 /// Replace a customer
 ///
-/// Fields that the request leaves out are cleared, except `source` and `external_id`.
+/// Fields that the request leaves out are cleared, except `source` and `external_id`. Requires the permission
+/// `customers:write`.
 #[utoipa::path(
     put, path = "/customers/{id}", tag = "customers", params(ById, IfMatchHeader), request_body = CustomerInput,
     responses((status = 200, description = "The replaced customer", body = Item<CustomerView>))
@@ -156,7 +163,7 @@ pub(crate) async fn replace(w: Write<CustomerId>, Query(()): Query<()>, Json(inp
 
 /// Change a customer
 ///
-/// The body is a merge patch (RFC 7396).
+/// The body is a merge patch (RFC 7396). Requires the permission `customers:write`.
 #[utoipa::path(
     patch, path = "/customers/{id}", tag = "customers", params(ById, IfMatchHeader), request_body = CustomerPatch,
     responses((status = 200, description = "The changed customer", body = Item<CustomerView>))
@@ -171,7 +178,7 @@ pub(crate) async fn patch(w: Write<CustomerId>, Query(()): Query<()>, Json(patch
 ///
 /// The customer is soft-deleted: it can be restored, and its addresses are hidden until then. `force` deletes the
 /// customer, its addresses and its carts permanently; its reviews remain, without a customer. A customer with orders
-/// can only be soft-deleted.
+/// can only be soft-deleted. Requires the permission `customers:write`, and with `force` also `force:delete`.
 #[utoipa::path(
     delete, path = "/customers/{id}", tag = "customers", params(ById, IfMatchHeader, Force, Version),
     responses((status = 204, description = "The customer is deleted"))
@@ -184,7 +191,7 @@ pub(crate) async fn delete(w: Write<CustomerId>, Query((force, version)): Query<
 
 /// Restore a soft-deleted customer
 ///
-/// Its addresses are no longer hidden.
+/// Its addresses are no longer hidden. Requires the permission `customers:write`.
 #[utoipa::path(
     post, path = "/customers/{id}/restore", tag = "customers", params(ById, IfMatchHeader, Version),
     request_body(content = VersionBody, description = "The version that the client read. The body can be empty."),
@@ -249,7 +256,7 @@ async fn page_of_addresses(
 
 /// List the addresses of a customer
 ///
-/// Addresses are sorted by time of creation, oldest first.
+/// Addresses are sorted by time of creation, oldest first. Requires the permission `customers:read`.
 #[utoipa::path(
     get, path = "/customers/{id}/addresses", tag = "customers", params(ById, Pages, Cursor, Picked, ShowDeleted),
     responses((status = 200, description = "A page of the customer's addresses", body = List<AddressView>))
@@ -280,7 +287,8 @@ pub(crate) struct AddressParams {
 
 /// List addresses
 ///
-/// Lists the addresses of all customers, sorted by time of creation, oldest first.
+/// Lists the addresses of all customers, sorted by time of creation, oldest first. Requires the permission
+/// `customers:read`.
 #[utoipa::path(
     get, path = "/addresses", tag = "customers", params(Pages, Cursor, Picked, ShowDeleted, AddressParams),
     responses((status = 200, description = "A page of addresses", body = List<AddressView>))
@@ -295,6 +303,8 @@ pub(crate) async fn list_addresses(
 }
 
 /// Add an address to a customer
+///
+/// Requires the permission `customers:write`.
 #[utoipa::path(
     post, path = "/customers/{id}/addresses", tag = "customers", params(ById), request_body = AddressInput,
     responses(
@@ -315,6 +325,8 @@ pub(crate) async fn create_address(
 }
 
 /// Read an address
+///
+/// Requires the permission `customers:read`.
 #[utoipa::path(
     get, path = "/addresses/{id}", tag = "customers", params(ById, Picked, ShowDeleted),
     responses((status = 200, description = "The address", body = Item<AddressView>), NotModified)
@@ -330,7 +342,8 @@ pub(crate) async fn read_address(
 
 /// Replace an address
 ///
-/// Fields that the request leaves out are cleared; the address stays with its customer.
+/// Fields that the request leaves out are cleared; the address stays with its customer. Requires the permission
+/// `customers:write`.
 #[utoipa::path(
     put, path = "/addresses/{id}", tag = "customers", params(ById, IfMatchHeader), request_body = AddressInput,
     responses((status = 200, description = "The replaced address", body = Item<AddressView>))
@@ -347,7 +360,7 @@ pub(crate) async fn replace_address(
 
 /// Change an address
 ///
-/// The body is a merge patch (RFC 7396).
+/// The body is a merge patch (RFC 7396). Requires the permission `customers:write`.
 #[utoipa::path(
     patch, path = "/addresses/{id}", tag = "customers", params(ById, IfMatchHeader), request_body = AddressPatch,
     responses((status = 200, description = "The changed address", body = Item<AddressView>))
@@ -364,7 +377,8 @@ pub(crate) async fn patch_address(
 
 /// Delete an address
 ///
-/// The deletion is permanent, because addresses cannot be soft-deleted individually.
+/// The deletion is permanent, because addresses cannot be soft-deleted individually. Requires the permission
+/// `customers:write`.
 #[utoipa::path(
     delete, path = "/addresses/{id}", tag = "customers", params(ById, IfMatchHeader, Version),
     responses((status = 204, description = "The address is deleted"))

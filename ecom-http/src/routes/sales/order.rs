@@ -95,7 +95,9 @@ pub(crate) struct OrderParams {
     /// Lists only orders with this status: `pending`, `in_progress`, `delivered` or `canceled`.
     #[serde(default)]
     status: Option<String>,
-    /// Lists only orders with this delivery method: `drive_thru`, `on_hand` or `home_delivery`.
+    /// Lists only orders with this delivery method. `drive_thru`: the buyer collects the goods at the drive-through.
+    /// `on_hand`: the buyer receives the goods in the shop (not related to stock on hand). `home_delivery`: the goods
+    /// are delivered to the shipping address.
     #[serde(default)]
     delivery_method: Option<String>,
     /// Lists only orders that sell the SKU with this id.
@@ -155,7 +157,7 @@ async fn page_of_orders(
 
 /// List orders
 ///
-/// Orders are returned with their lines.
+/// Orders are returned with their lines. Requires the permission `orders:read`.
 #[utoipa::path(
     get, path = "/orders", tag = "orders",
     params(Pages, Cursor, Shape, ShowDeleted, CustomerParam, OrderParams),
@@ -177,7 +179,7 @@ pub(crate) async fn list(
 
 /// List the orders of a customer
 ///
-/// Orders are returned with their lines.
+/// Orders are returned with their lines. Requires the permissions `customers:read` and `orders:read`.
 #[utoipa::path(
     get, path = "/customers/{id}/orders", tag = "orders",
     params(ById, Pages, Cursor, Shape, ShowDeleted, OrderParams),
@@ -228,7 +230,8 @@ pub(crate) struct OrderLineParams {
 
 /// List order lines
 ///
-/// Lists the lines of all orders. Lines that were removed from their order are not included.
+/// Lists the lines of all orders. Lines that were removed from their order are not included. Requires the permission
+/// `orders:read`.
 #[utoipa::path(
     get, path = "/order-lines", tag = "orders", params(Pages, Cursor, Shape, ShowDeleted, OrderLineParams),
     responses((status = 200, description = "A page of order lines", body = List<OrderLineView>))
@@ -260,7 +263,8 @@ pub(crate) async fn list_lines(
 /// Place an order
 ///
 /// Takes the stock of all lines, or fails with the SKUs of which too little is available. The prices in the request
-/// must be the current ones (R8). The order gets a bill.
+/// must be the current ones (R8). The order gets a bill. Requires the permission `orders:write`; some fields require
+/// further permissions.
 #[utoipa::path(
     post, path = "/orders", tag = "orders", params(Numbers), request_body = OrderInput,
     responses(
@@ -279,6 +283,8 @@ pub(crate) async fn place(
 }
 
 /// Read an order
+///
+/// Requires the permission `orders:read`.
 #[utoipa::path(
     get, path = "/orders/{id}", tag = "orders", params(ByNumber, Shape, ShowDeleted),
     responses((status = 200, description = "The order", body = Item<OrderView>), NotModified)
@@ -295,7 +301,9 @@ pub(crate) async fn read(reply: Reply, key: Key, Query((shape, deleted)): Query<
 
 /// Change the delivery of an order
 ///
-/// The body is a merge patch (RFC 7396). The order must be pending or in progress.
+/// The body is a merge patch (RFC 7396). The order must be pending or in progress. If the personal data of the order
+/// was erased, the request fails with `STATE_CONFLICT`, so that no new personal data is added (R45). Requires the
+/// permission `orders:write`.
 #[utoipa::path(
     patch, path = "/orders/{id}", tag = "orders", params(ById, IfMatchHeader, Numbers), request_body = OrderPatch,
     responses((status = 200, description = "The changed order", body = Item<OrderView>))
@@ -312,7 +320,8 @@ pub(crate) async fn patch(
 
 /// Cancel and delete an order
 ///
-/// The order is canceled, unless it already is, and soft-deleted. A delivered order is refused.
+/// The order is canceled, unless it already is, and soft-deleted. A delivered order is refused. Requires the permission
+/// `orders:write`.
 #[utoipa::path(
     delete, path = "/orders/{id}", tag = "orders", params(ById, IfMatchHeader, Version),
     responses((status = 204, description = "The order is canceled and deleted"))
@@ -325,7 +334,7 @@ pub(crate) async fn delete(w: Write<OrderId>, Query((version,)): Query<(Version,
 
 /// Restore a soft-deleted order
 ///
-/// The order stays canceled.
+/// The order stays canceled. Requires the permission `orders:write`.
 #[utoipa::path(
     post, path = "/orders/{id}/restore", tag = "orders", params(ById, IfMatchHeader, Version, Numbers),
     request_body(content = VersionBody, description = "The version that the client read. The body can be empty."),
@@ -346,8 +355,9 @@ pub(crate) async fn restore(
 /// Edit the lines of an order
 ///
 /// All changes happen together, or none of them happens. The order must be pending, and stock and amounts follow (R9).
-/// Lines keep the price at which they were sold, unless `reprice` is true, and new lines have the current price. Lines
-/// on a bill that is paid, or of which units were canceled, do not change (R39).
+/// Lines keep the price at which they were sold, unless `reprice` is true, and new lines have the current price. If a
+/// line's bill is paid, or if units of any line on that bill were canceled, a change of the line fails with
+/// `BILL_FROZEN` (R39). Requires the permission `orders:write`; some fields require further permissions.
 #[utoipa::path(
     post, path = "/orders/{id}/edit", tag = "orders", params(ById, IfMatchHeader, Numbers), request_body = OrderEdit,
     responses((status = 200, description = "The edited order", body = Item<OrderView>))
@@ -366,7 +376,7 @@ pub(crate) async fn edit(
 
 /// List the lines of an order
 ///
-/// Lines are sorted by position. Lines that were removed are not included.
+/// Lines are sorted by position. Lines that were removed are not included. Requires the permission `orders:read`.
 #[utoipa::path(
     get, path = "/orders/{id}/lines", tag = "orders", params(ById, Shape, ShowDeleted),
     responses((status = 200, description = "The lines of the order", body = List<OrderLineView>))
@@ -384,7 +394,11 @@ pub(crate) async fn lines(
 /// Returns the error of an edit of one line, whose fields are those of the line and not those of an edit. A line that
 /// the path names, and that the order does not have, is not found.
 fn of_line(error: Error, edit: &str, line: Option<OrderLineId>) -> Error {
-    let own = |field: &str| field.strip_prefix(edit).unwrap_or(field).to_owned();
+    let own = |field: &str| match field {
+        // The order has too many lines.
+        "add" => "lines".to_owned(),
+        _ => field.strip_prefix(edit).unwrap_or(field).to_owned(),
+    };
     match error {
         Error::Validation(mut errors) => {
             for e in &mut errors.0 {
@@ -403,6 +417,9 @@ fn of_line(error: Error, edit: &str, line: Option<OrderLineId>) -> Error {
                 }
                 SalesConflict::PriceMismatch { prices, shortages }.into()
             }
+            Conflict::Sales(SalesConflict::BillFrozen { field, bill, number }) => {
+                SalesConflict::BillFrozen { field: own(&field), bill, number }.into()
+            }
             other => other,
         })),
         other => other,
@@ -412,7 +429,8 @@ fn of_line(error: Error, edit: &str, line: Option<OrderLineId>) -> Error {
 /// Add a line to an order
 ///
 /// The order must be pending, and the line is sold at the current price. The response is the order with the new line;
-/// `Location` has the path of the line.
+/// `Location` has the path of the line. Requires the permission `orders:write`, and with a `price_override` also
+/// `orders:discount`.
 #[utoipa::path(
     post, path = "/orders/{id}/lines", tag = "orders", params(ById, IfMatchHeader, Numbers), request_body = AddLineInput,
     responses(
@@ -441,7 +459,7 @@ pub(crate) async fn add_line(
 
 /// Read a line of an order
 ///
-/// The entity tag contains the version of the order.
+/// The entity tag contains the version of the order. Requires the permission `orders:read`.
 #[utoipa::path(
     get, path = "/orders/{id}/lines/{line_id}", tag = "orders", params(ById, ByLine, Shape),
     responses((status = 200, description = "The line", body = Item<OrderLineView>), NotModified)
@@ -460,7 +478,7 @@ pub(crate) async fn read_line(
 
 /// Change a line of an order
 ///
-/// The order must be pending. `DELETE` removes the line.
+/// The order must be pending. `DELETE` removes the line. Requires the permission `orders:write`.
 #[utoipa::path(
     patch, path = "/orders/{id}/lines/{line_id}", tag = "orders", params(ById, ByLine, IfMatchHeader, Numbers),
     request_body = ChangeLineInput,
@@ -488,7 +506,9 @@ pub(crate) async fn change_line(
 
 /// Remove a line from an order
 ///
-/// The order must be pending. The stock of the line is given back.
+/// The order must be pending. The stock of the line is given back. The request is refused if the discount on the bill
+/// would exceed the subtotal of the remaining lines: `edit` can lower the discount and remove the line at once.
+/// Requires the permission `orders:write`.
 #[utoipa::path(
     delete, path = "/orders/{id}/lines/{line_id}", tag = "orders", params(ById, ByLine, IfMatchHeader, Version, Numbers),
     responses((status = 200, description = "The order without the line", body = Item<OrderView>))
@@ -508,9 +528,10 @@ pub(crate) async fn remove_line(
 /// Cancel an order, or some of its units
 ///
 /// Without `lines`, the whole order is canceled, its stock is given back exactly once, its open bills become void, and
-/// paid bills get credit notes. This needs no version and is safe to repeat. With `lines`, these units are canceled:
-/// their stock is given back, and each bill concerned gets a credit note. If no unit is left, the order is canceled.
-/// The order must be pending or in progress.
+/// paid bills get credit notes. This takes no version: `version` and `If-Match` are refused. It is safe to repeat. With
+/// `lines`, the version is required, and these units are canceled: their stock is given back, and each bill concerned
+/// gets a credit note. If no unit is left, the order is canceled. The order must be pending or in progress. Requires
+/// the permission `orders:write`.
 #[utoipa::path(
     post, path = "/orders/{id}/cancel", tag = "orders", params(ById, OptionalIfMatchHeader, Numbers),
     request_body(content = CancelInput, description = "The units to cancel. The body can be empty."),
@@ -547,7 +568,8 @@ pub(crate) async fn cancel(
 /// Start the work on an order
 ///
 /// The order must be pending and have units to deliver. Its lines can no longer be edited. A version is optional,
-/// because an order can be started only once.
+/// because an order can be started only once; if the request names one, it is checked. Requires the permission
+/// `orders:write`.
 #[utoipa::path(
     post, path = "/orders/{id}/start", tag = "orders", params(ById, OptionalIfMatchHeader, Version, Numbers),
     request_body(content = VersionBody, description = "The version that the client read. The body can be empty."),
@@ -567,7 +589,8 @@ pub(crate) async fn start(
 
 /// Record that an order was delivered
 ///
-/// The order must be in progress. A version is optional, because an order can be delivered only once.
+/// The order must be in progress. A version is optional, because an order can be delivered only once; if the request
+/// names one, it is checked. Requires the permission `orders:write`.
 #[utoipa::path(
     post, path = "/orders/{id}/deliver", tag = "orders", params(ById, OptionalIfMatchHeader, Version, Numbers),
     request_body(content = VersionBody, description = "The version that the client read. The body can be empty."),
@@ -587,7 +610,8 @@ pub(crate) async fn deliver(
 
 /// Read the history of an order
 ///
-/// Entries are sorted oldest first. Every version of the order has one.
+/// Entries are sorted oldest first. Every version of the order has one. `data` of an entry depends on its `kind`.
+/// Requires the permission `orders:read`.
 #[utoipa::path(
     get, path = "/orders/{id}/history", tag = "orders", params(ById, Picked),
     responses((status = 200, description = "The history of the order", body = List<OrderChangeView>))
@@ -600,9 +624,10 @@ pub(crate) async fn history(reply: Reply, Id(id): Id<OrderId>, Query((picked,)):
 
 /// Explain the amounts of an order
 ///
-/// For each amount of the lines, the bills, the credit notes and the order, and for what is due, the response has the
-/// formula in words and the parts that add up to the amount. Requires the permissions `orders:read` and `bills:read`.
-/// The entity tag is that of the order.
+/// For each amount of the lines, the bills, the credit notes and the order, the response has the formula in words and
+/// the parts that add up to the amount. `due` is the net amount billed: the bills less the credit notes, void ones
+/// excluded. Payments are not subtracted, so a paid bill counts in full. Requires the permissions `orders:read` and
+/// `bills:read`. The entity tag is that of the order.
 #[utoipa::path(
     get, path = "/orders/{id}/explain", tag = "orders", params(ById, Shape),
     responses(

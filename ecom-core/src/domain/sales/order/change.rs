@@ -204,7 +204,7 @@ pub(crate) fn place(input: &CheckedOrder, cx: Context<'_>, offers: &Offers) -> R
         }
     }
     let sales = offers.sell(&input.lines, HashMap::new())?;
-    record.add_lines(&sales, ("extra_lines", &input.extra_lines), 1, stamp, &mut stock)?;
+    record.add_lines(("lines", &sales), ("extra_lines", &input.extra_lines), 1, stamp, &mut stock)?;
     record.spread(1, input.discount.minor(), "discount", stamp)?;
     record.settle()?;
     let change = record.history(ChangeKind::Placed, None, Value::Null, stamp);
@@ -273,10 +273,13 @@ impl OrderRecord {
         self.bills.sort_by_key(|b| (b.kind == BillKind::CreditNote, b.seq));
     }
 
-    /// Adds lines to a bill and their demand to `stock`.
+    /// Adds lines to a bill and their demand to `stock`. Lines and extra lines have the names of their fields.
+    ///
+    /// # Errors
+    /// `Validation` if the order would have too many lines or an amount is too large.
     fn add_lines(
         &mut self,
-        sales: &[Sale<'_, '_>],
+        (field, sales): (&str, &[Sale<'_, '_>]),
         (extra_field, extra): (&str, &[CheckedExtra]),
         bill_seq: i32,
         stamp: &Stamp<'_>,
@@ -285,14 +288,18 @@ impl OrderRecord {
         let currency = self.currency();
         let mut position = self.order.lines.iter().map(|l| l.position).max().unwrap_or(0);
         if self.order.lines.len() + sales.len() + extra.len() > Order::MAX_LINES {
-            let message = format!("leads to more than {} lines; lines that were removed count too", Order::MAX_LINES);
-            return Err(Error::invalid("lines", FieldCode::OutOfBounds, message));
+            let message = format!(
+                "would lead to more than {} lines, and removed lines count: place another order for the rest",
+                Order::MAX_LINES
+            );
+            let field = if sales.is_empty() { extra_field } else { field };
+            return Err(Error::invalid(field, FieldCode::OutOfBounds, message));
         }
         for Sale { line, offer, price } in sales {
             position += 1;
             let id = OrderLineId(stamp.ids.next());
-            bounded(offer.list_price.minor().into(), &format!("{}.unit_price", line.field))?;
-            let amount = subtotal(line.quantity, price.minor(), &format!("{}.quantity", line.field))?;
+            bounded(offer.list_price.minor().into(), currency, &format!("{}.unit_price", line.field))?;
+            let amount = subtotal(line.quantity, *price, &format!("{}.quantity", line.field))?;
             if offer.tracked {
                 stock.push(StockChange { sku_id: offer.sku_id, line_id: Some(id), delta: -line.quantity });
             }
@@ -319,7 +326,7 @@ impl OrderRecord {
         }
         for (i, line) in extra.iter().enumerate() {
             position += 1;
-            let amount = subtotal(line.quantity, line.unit_price.minor(), &format!("{extra_field}[{i}].quantity"))?;
+            let amount = subtotal(line.quantity, line.unit_price, &format!("{extra_field}[{i}].quantity"))?;
             self.order.lines.push(OrderLine {
                 id: OrderLineId(stamp.ids.next()),
                 order_id: self.order.id,
@@ -355,7 +362,10 @@ impl OrderRecord {
         let shares = allocate(discount, &weights).ok_or_else(|| {
             let sum = Money::from_minor(weights.iter().sum(), currency);
             let discount = Money::from_minor(discount, currency);
-            let message = format!("is {discount}, which is above the subtotal of the lines, {sum}");
+            let message = format!(
+                "is {discount}, but the lines of the bill add up to {sum}: lower the discount in the same request, or \
+                 keep more on the bill"
+            );
             Error::invalid(field, FieldCode::OutOfBounds, message)
         })?;
         for (line, share) in of_bill.iter_mut().zip(shares) {
@@ -388,7 +398,7 @@ impl OrderRecord {
     fn settle(&mut self) -> Result<()> {
         let currency = self.currency();
         let sum: i128 = self.order.lines.iter().map(|l| i128::from(l.totals.subtotal.minor())).sum();
-        bounded(sum, "lines")?;
+        bounded(sum, currency, "lines")?;
         for bill in self.bills.iter_mut().filter(|b| b.kind == BillKind::Bill) {
             let lines = self.order.lines.iter().filter(|l| l.bill_seq == bill.seq).map(|l| &l.totals);
             bill.totals = Totals::sum(lines, currency);
@@ -453,7 +463,8 @@ impl OrderRecord {
                 continue;
             };
             if let Some(bill) = self.bill(line.bill_seq).filter(|b| self.is_frozen(b)) {
-                return Err(SalesConflict::BillFrozen { bill: bill.id.0, number: bill.number.clone() }.into());
+                let (field, number) = (format!("{field}.line_id"), bill.number.clone());
+                return Err(SalesConflict::BillFrozen { field, bill: bill.id.0, number }.into());
             }
             if line.quantity == 0 {
                 let message = "names a line that was removed: add a new line";
@@ -470,7 +481,7 @@ impl OrderRecord {
                     continue;
                 }
                 if let Some(offer) = offer.filter(|_| change.reprice) {
-                    bounded(offer.list_price.minor().into(), &format!("{field}.reprice"))?;
+                    bounded(offer.list_price.minor().into(), currency, &format!("{field}.reprice"))?;
                     (line.list_price, line.unit_price) = (offer.list_price, offer.unit_price());
                 }
                 if line.takes_stock && more != 0 {
@@ -480,7 +491,7 @@ impl OrderRecord {
             }
             log.push(json!({"line_id": line.id, "from": line.quantity, "to": quantity}));
             line.quantity = quantity;
-            let amount = subtotal(quantity, line.unit_price.minor(), &format!("{field}.quantity"))?;
+            let amount = subtotal(quantity, line.unit_price, &format!("{field}.quantity"))?;
             line.totals = Totals::of(amount, 0, currency);
             touched.push(line.bill_seq);
         }
@@ -494,7 +505,7 @@ impl OrderRecord {
                 newest_seq += 1;
             }
             let first = next.order.lines.len();
-            next.add_lines(&sales, ("add_extra", &edit.add_extra), newest_seq, stamp, &mut stock)?;
+            next.add_lines(("add", &sales), ("add_extra", &edit.add_extra), newest_seq, stamp, &mut stock)?;
             let added = next.order.lines.iter().skip(first);
             log.extend(added.map(|l| json!({"line_id": l.id, "from": 0, "to": l.quantity})));
             touched.push(newest_seq);
@@ -504,7 +515,7 @@ impl OrderRecord {
             let Some(bill) = next.bill(newest_seq).filter(|b| !next.is_frozen(b)) else {
                 let bill = self.real_bills().next_back();
                 let (bill, number) = bill.map_or_else(Default::default, |b| (b.id.0, b.number.clone()));
-                return Err(SalesConflict::BillFrozen { bill, number }.into());
+                return Err(SalesConflict::BillFrozen { field: "discount".to_owned(), bill, number }.into());
             };
             discounts.insert(bill.seq, discount.minor());
             touched.push(newest_seq);
@@ -531,7 +542,8 @@ impl OrderRecord {
         self.require_open()?;
         if self.order.erased_at.is_some() {
             let message = format!(
-                "the personal data of order {} was erased, so its delivery and its attributes do not change any more",
+                "the personal data of order {} was erased, so it cannot be patched; it can still be started, \
+                 delivered, edited and canceled",
                 self.order.number
             );
             return Err(crate::error::Conflict::State { message }.into());
@@ -595,11 +607,14 @@ impl OrderRecord {
                 errors.push(format!("lines[{i}].line_id"), FieldCode::ReferenceNotFound, message);
                 continue;
             };
-            if *quantity < 1 || *quantity > line.remaining() {
-                let message = match line.remaining() {
-                    0 => "must be left out: the line has no units that can be canceled".to_owned(),
-                    left => format!("must be between 1 and {left}, the units that were not canceled"),
-                };
+            let left = line.remaining();
+            if left == 0 {
+                let message = "names a line without units that can be canceled: leave the line out";
+                errors.push(format!("lines[{i}].line_id"), FieldCode::Inconsistent, message);
+                continue;
+            }
+            if *quantity < 1 || *quantity > left {
+                let message = format!("must be between 1 and {left}, the units that were not canceled");
                 errors.out_of_bounds(format!("lines[{i}].quantity"), message);
                 continue;
             }
@@ -637,7 +652,7 @@ impl OrderRecord {
     }
 
     /// Cancels the whole order (R10, R36): it restores the units that are left, voids open bills with their credit
-    /// notes, and adds to each paid bill a credit note over the amount that its earlier ones left.
+    /// notes, and adds to each paid bill a credit note for the amount that its earlier ones have left.
     ///
     /// # Errors
     /// `ORDER_STATUS_CONFLICT` if the order is delivered or canceled.
@@ -707,7 +722,10 @@ impl OrderRecord {
         let Some(bill) = self.bills.iter().find(|b| b.id == id) else {
             return Err(Error::not_found(Entity::Bill, id));
         };
-        let frozen = || Error::from(SalesConflict::BillFrozen { bill: bill.id.0, number: bill.number.clone() });
+        let frozen = |field: &str| {
+            let (field, number) = (field.to_owned(), bill.number.clone());
+            Error::from(SalesConflict::BillFrozen { field, bill: bill.id.0, number })
+        };
         let mut errors = ValidationErrors::default();
         let mut payment_type = bill.payment_type;
         patch.payment_type.clone().apply_required(&mut payment_type, "payment_type", &mut errors);
@@ -721,19 +739,19 @@ impl OrderRecord {
         }
         errors.into_result()?;
         if payment_type != bill.payment_type && bill.status != BillStatus::Open {
-            return Err(frozen());
+            return Err(frozen("payment_type"));
         }
         if let Some(discount) = discount.filter(|d| *d != bill.totals.discount) {
             self.require_open()?;
             if bill.kind == BillKind::CreditNote || self.is_frozen(bill) {
-                return Err(frozen());
+                return Err(frozen("discount"));
             }
             next.spread(bill.seq, discount.minor(), "discount", stamp)?;
             next.settle()?;
         }
         let pays = patch.paid == Some(true) && bill.status != BillStatus::Paid;
         if pays && bill.status == BillStatus::Void {
-            return Err(frozen());
+            return Err(frozen("paid"));
         }
         if let Some(b) = next.bills.iter_mut().find(|b| b.id == id) {
             b.payment_type = payment_type;
@@ -747,7 +765,7 @@ impl OrderRecord {
         Ok(Some(next.step(self, ChangeKind::Billed, json!({"bill_id": id, "paid": pays}), Vec::new(), stamp)))
     }
 
-    /// Returns what is wrong with the record (R2, R18, R27, R35, R36, R39, R45): one text for each finding. The
+    /// Returns what is wrong with the record (R2, R18, R19, R27, R35, R36, R39, R45): one text for each finding. The
     /// result is empty unless there is a defect or somebody has changed the rows.
     pub(crate) fn findings(&self) -> Vec<String> {
         let mut found = Vec::new();
@@ -761,10 +779,7 @@ impl OrderRecord {
         for line in &order.lines {
             let name = format!("line {}", line.id);
             let product = i128::from(line.quantity) * i128::from(line.unit_price.minor());
-            check(
-                line.placed_at == order.placed_at,
-                format!("{name}: it does not have the time at which its order was placed"),
-            );
+            check(line.placed_at == order.placed_at, format!("{name}: its `placed_at` is not that of its order (R19)"));
             check(
                 i128::from(line.totals.subtotal.minor()) == product,
                 format!("{name}: the subtotal is not quantity × unit price (R18)"),

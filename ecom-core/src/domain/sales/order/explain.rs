@@ -46,7 +46,8 @@ words! {
         TaxIncluded = "tax_included",
         /// The total.
         Total = "total",
-        /// What the buyer has to pay, less what was taken back.
+        /// The net amount billed: the bills less the credit notes, void ones excluded. Payments are not subtracted, so
+        /// a paid bill counts in full.
         Due = "due",
     }
 }
@@ -288,7 +289,7 @@ impl Explainer<'_> {
             (LineKind::Sku, ..0) => (
                 "the list price of the SKU less the discount of the product, or a lower price that the staff set (R21)",
                 "list price",
-                "discount of the product, or of the staff",
+                "discount of the product, or manual price reduction",
             ),
             (LineKind::Sku, _) => {
                 ("a price that the staff set, above the list price of the SKU (R21)", "list price", "set by the staff")
@@ -404,7 +405,7 @@ impl Explainer<'_> {
         for (name, amount) in amounts {
             let mut parts = vec![self.part(bill_label(bill), amount(&bill.totals).minor())];
             parts.extend(earlier().map(|n| self.part(bill_label(n), -amount(&n.totals).minor())));
-            let formula = "what the bill has left, less its earlier credit notes, since the order was canceled (R36)";
+            let formula = "the amount of the bill less its earlier credit notes, because the order was canceled (R36)";
             self.push(&of, name, amount(&note.totals), formula, parts);
         }
     }
@@ -436,7 +437,7 @@ impl Explainer<'_> {
             self.part(bill_label(b), sign * b.totals.total.minor())
         });
         let parts = counted.collect();
-        let formula = "the bills less the credit notes, without those that are void (R36)";
+        let formula = "the bills less the credit notes, void ones excluded; payments are not subtracted (R36)";
         self.push(&of, AmountName::Due, record.due(), formula, parts);
     }
 }

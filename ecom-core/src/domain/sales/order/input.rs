@@ -61,23 +61,24 @@ pub struct OrderInput {
     /// The id of the order in that system, 1–255 characters; requires `source`.
     #[serde(default)]
     pub external_id: Option<String>,
-    /// Privileged: a discount on the whole order, in the major unit of the currency. It is spread over the lines (R27)
-    /// and must not exceed the subtotal.
+    /// Requires `orders:discount`: a discount on the whole order, in the major unit of the currency. It is spread over
+    /// the lines (R27) and must not exceed the subtotal.
     #[serde(default)]
     pub discount: Option<ExactDecimal>,
-    /// Privileged: lines that the catalog does not have, and fees.
+    /// Requires `orders:discount`: lines that the catalog does not have, and fees.
     #[serde(default)]
     pub extra_lines: Vec<ExtraLineInput>,
-    /// Privileged: the number of the bill, 1–50 characters of `A–Z`, `0–9`, `-`, `/` and `.`, unique for ever.
+    /// Requires `bills:write`: the number of the bill, 1–50 characters of `A–Z`, `0–9`, `-`, `/` and `.`, unique for
+    /// ever.
     #[serde(default)]
     pub bill_number: Option<String>,
-    /// Privileged: true if the bill has already been paid.
+    /// Requires `bills:write`: true if the bill has already been paid.
     #[serde(default)]
     pub paid: bool,
 }
 
-/// The input of a checkout, which makes a cart an order. The lines are those of the cart, and the buyer is the customer
-/// of the cart or, for a guest's cart, `customer`.
+/// The input of a checkout, which turns a cart into an order. The lines are those of the cart, and the buyer is the
+/// customer of the cart or, for a guest's cart, `customer`.
 ///
 /// The privileged fields require the same permissions as those of an order that is placed directly.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Setters)]
@@ -108,16 +109,16 @@ pub struct CheckoutInput {
     #[serde(default, deserialize_with = "Attributes::from_input")]
     #[setters(skip)]
     pub attributes: Attributes,
-    /// Privileged: a discount on the whole order, in the major unit of the currency.
+    /// Requires `orders:discount`: a discount on the whole order, in the major unit of the currency.
     #[serde(default)]
     pub discount: Option<ExactDecimal>,
-    /// Privileged: lines that the catalog does not have, and fees.
+    /// Requires `orders:discount`: lines that the catalog does not have, and fees.
     #[serde(default)]
     pub extra_lines: Vec<ExtraLineInput>,
-    /// Privileged: the number of the bill.
+    /// Requires `bills:write`: the number of the bill.
     #[serde(default)]
     pub bill_number: Option<String>,
-    /// Privileged: true if the bill has already been paid.
+    /// Requires `bills:write`: true if the bill has already been paid.
     #[serde(default)]
     pub paid: bool,
 }
@@ -209,7 +210,7 @@ pub struct OrderLineInput {
     #[serde(default, deserialize_with = "Attributes::from_input")]
     #[setters(skip)]
     pub attributes: Attributes,
-    /// Privileged: the price of a unit, in place of the current one.
+    /// Requires `orders:discount`: the price of a unit, in place of the current one.
     #[serde(default)]
     pub price_override: Option<ExactDecimal>,
 }
@@ -249,10 +250,10 @@ pub struct OrderEdit {
     /// Lines to change or to remove.
     #[serde(default)]
     pub change: Vec<LineChange>,
-    /// Privileged: lines to add that the catalog does not have, and fees.
+    /// Requires `orders:discount`: lines to add that the catalog does not have, and fees.
     #[serde(default)]
     pub add_extra: Vec<ExtraLineInput>,
-    /// Privileged: the discount on the newest bill, in the major unit of the currency.
+    /// Requires `orders:discount`: the discount on the newest bill, in the major unit of the currency.
     #[serde(default)]
     pub discount: Option<ExactDecimal>,
     /// The version of the order that the client read (R1), unless `If-Match` names it.
@@ -681,7 +682,7 @@ impl OrderEdit {
         }
         let discount = self.discount.and_then(|d| price_of(d, currency, "discount", &mut e));
         if self.add.is_empty() && self.add_extra.is_empty() && self.change.is_empty() && self.discount.is_none() {
-            e.push("change", FieldCode::Required, "is required, unless `add` or `discount` is sent");
+            e.push("change", FieldCode::Required, "is required, unless `add`, `add_extra` or `discount` is sent");
         }
         e.into_result()?;
         Ok(CheckedEdit { add, add_extra, change: self.change.clone(), discount })

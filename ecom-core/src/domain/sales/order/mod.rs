@@ -38,13 +38,15 @@ words! {
 }
 
 words! {
-    /// How the buyer receives the goods.
+    /// How the buyer receives the goods. `drive_thru`: the buyer collects the goods at the drive-through. `on_hand`:
+    /// the buyer receives the goods in the shop (not related to stock on hand). `home_delivery`: the goods are
+    /// delivered to the shipping address.
     DeliveryMethod {
-        /// At the drive-through.
+        /// The buyer collects the goods at the drive-through.
         DriveThru = "drive_thru",
-        /// In the shop.
+        /// The buyer receives the goods in the shop. The name is not related to stock on hand.
         OnHand = "on_hand",
-        /// At an address.
+        /// The goods are delivered to the shipping address.
         HomeDelivery = "home_delivery",
     }
 }
@@ -330,8 +332,8 @@ pub struct OrderRecord {
 }
 
 impl OrderRecord {
-    /// Returns what the buyer has to pay, less what was taken back: the bills less the credit notes, without those that
-    /// are void.
+    /// Returns the net amount billed: the bills less the credit notes, void ones excluded. Payments are not subtracted,
+    /// so a paid bill counts in full.
     pub fn due(&self) -> Money {
         let minor = self.bills.iter().filter(|b| b.status != BillStatus::Void).map(|b| match b.kind {
             BillKind::Bill => b.totals.total.minor(),
@@ -354,7 +356,10 @@ pub struct OrderChange {
     pub from: Option<OrderStatus>,
     /// The status afterwards.
     pub to: OrderStatus,
-    /// What changed, as a JSON object.
+    /// What changed, as a JSON object. `edited`: `lines` with `line_id` and the quantities `from` and `to`, empty if
+    /// only the discount changed. `units_canceled`: `lines` with `line_id` and `quantity`. `billed`: `bill_id`, and
+    /// `paid`, which is true if the change set the status of the bill to paid. Empty for all other kinds, and for all
+    /// changes before an erasure of the personal data (R45).
     pub data: Value,
     /// The actor who made the change.
     pub actor: Actor,

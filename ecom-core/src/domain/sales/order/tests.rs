@@ -210,6 +210,7 @@ fn r36_other_lines_keep_their_discounts_when_one_is_canceled() {
     let order = desk.cancel_units(&order, 1, 1).unwrap();
     assert_eq!((notes(&order), order.due().minor()), (vec![(4500, 500)], 4500));
     assert_eq!(discounts(&order), [500, 500]);
+    assert_eq!(refused(desk.cancel_units(&order, 1, 1)).1, ["lines[0].line_id"], "the line has no units left");
 }
 
 #[test]
@@ -347,6 +348,17 @@ fn r17_a_bad_order_names_every_field() {
     assert_eq!(refused(many.check(Currency::USD, BuyerFrom::Input)).1, ["lines"]);
 }
 
+#[test]
+fn r17_an_edit_that_leads_to_too_many_lines_names_those_that_it_adds() {
+    let mut desk = Desk::selling(Currency::USD, &[100]);
+    let fees = |n| vec![ExtraLineInput::fee("Gift wrap", 2); n];
+    let input = OrderInput { extra_lines: fees(Order::MAX_LINES), ..desk.order(&[], 0) };
+    let order = desk.place(&input).unwrap();
+    assert_eq!(refused(desk.edit(&order, &OrderEdit::default().line(desk.line(0, 1)))).1, ["add"]);
+    let fee = OrderEdit { add_extra: fees(1), ..OrderEdit::default() };
+    assert_eq!(refused(desk.edit(&order, &fee)).1, ["add_extra"]);
+}
+
 fn labeled<const N: usize>(parts: [(&str, i64); N]) -> Vec<(String, i64)> {
     parts.map(|(label, minor)| (label.to_owned(), minor)).to_vec()
 }
@@ -376,7 +388,8 @@ fn r21_a_unit_price_is_explained_by_list_price_and_discount() {
     input.lines.push(OrderLineInput { price_override: Some(desk.amount(1200)), ..desk.line(0, 1) });
     let order = desk.place(&input).unwrap();
     let price = |at| desk.explained(&order, ExplainedKind::Line, at, AmountName::UnitPrice).1;
-    assert_eq!(price(0), labeled([("list price", 1000), ("discount of the product, or of the staff", -100)]));
+    let reduction = "discount of the product, or manual price reduction";
+    assert_eq!(price(0), labeled([("list price", 1000), (reduction, -100)]));
     assert_eq!(price(1), labeled([("list price", 1000), ("set by the staff", 200)]));
     assert_eq!(price(2), labeled([("price that the staff set", 200)]));
     let (_, parts) = desk.explained(&order, ExplainedKind::Line, 0, AmountName::Subtotal);

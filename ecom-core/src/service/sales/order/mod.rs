@@ -216,12 +216,14 @@ impl<'a> OrderService<'a> {
 
     /// [`Self::place`] at most once for a key (R12). The order shares its commit with others, as without a key; its key
     /// and its answer are written in the same commit. If an earlier call with the key and the same hash has placed its
-    /// order, the answer of that call is returned, and the permissions are not checked beyond those that the input
-    /// needs. A refused call leaves its key free.
+    /// order, the answer of that call is returned. The permissions that the input needs are checked even if the stored
+    /// answer is returned. A refused call leaves its key free.
     ///
     /// # Errors
-    /// Those of [`Self::place`]; `IDEMPOTENCY_KEY_REUSED` if the earlier call had another hash; `Contention` if a call
-    /// with the key and another hash was being refused at the same time; the error of the function of `call`.
+    /// Those of [`Self::place`]; `IDEMPOTENCY_KEY_REUSED` if the earlier call had another hash;
+    /// `IDEMPOTENCY_ANSWER_ERASED` if its answer was erased (R45); `Validation` of an answer that is too long;
+    /// `Contention` if a call with the key and another hash was being refused at the same time; the error of the
+    /// function of `call`.
     pub async fn place_once(&self, input: &OrderInput, call: KeyedCall<Order>) -> Result<Once<Order>> {
         let placing = self.placing(input)?;
         self.submitted_once(placing, call).await
@@ -255,9 +257,10 @@ impl<'a> OrderService<'a> {
         placed(tx.ended(done)?.pop().ok_or(MISSING)??)
     }
 
-    /// Makes a cart an order, as [`Self::place`] does (R20). The lines are sold at the prices that the shopper last
-    /// confirmed, which must be the current ones (R8). A cart makes one order: a second checkout returns the same
-    /// order. With the token of a guest's cart, no permission is needed, except for the privileged fields.
+    /// Turns a cart into an order. The order is placed as by [`Self::place`] (R20). The lines are sold at the prices
+    /// that the shopper last confirmed, which must be the current ones (R8). A second checkout, even with another
+    /// input, returns the existing order. With the token of a guest's cart, no permission is needed, except for the
+    /// privileged fields.
     ///
     /// # Errors
     /// `NotFound` of the cart, `CART_EXPIRED`, `CART_MERGED`, and those of [`Self::place`].
@@ -367,8 +370,8 @@ impl<'a> OrderService<'a> {
     /// 7396, R1).
     ///
     /// # Errors
-    /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `ORDER_STATUS_CONFLICT`, `STATE_CONFLICT` if the personal data
-    /// of the order was erased, `Validation`, `Unavailable`.
+    /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `ORDER_STATUS_CONFLICT`, `STATE_CONFLICT` if the personal
+    /// data of the order was erased, `Validation`, `Unavailable`.
     pub async fn patch(&self, id: OrderId, expected: ExpectedVersion, patch: OrderPatch) -> Result<Order> {
         let patch = &patch;
         self.cx

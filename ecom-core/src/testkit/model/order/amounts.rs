@@ -86,7 +86,7 @@ pub(super) fn settle(record: &mut OrderRecord) -> bool {
     i128::from(record.order.totals.subtotal.minor()) <= MAX_AMOUNT
 }
 
-/// Returns what is due: the bills less the credit notes, without those that are void.
+/// Returns the net amount billed: the bills less the credit notes, void ones excluded.
 pub(super) fn due(record: &OrderRecord) -> i64 {
     let counts = record.bills.iter().filter(|b| b.status != BillStatus::Void);
     counts.map(|b| if b.kind == BillKind::Bill { b.totals.total.minor() } else { -b.totals.total.minor() }).sum()

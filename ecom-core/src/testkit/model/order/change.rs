@@ -394,6 +394,10 @@ impl Runner<'_> {
                     bad.insert(format!("lines[{i}].line_id"));
                     continue;
                 };
+                if line.canceled == line.quantity {
+                    bad.insert(format!("lines[{i}].line_id"));
+                    continue;
+                }
                 if *quantity < 1 || line.canceled + quantity > line.quantity {
                     bad.insert(format!("lines[{i}].quantity"));
                     continue;
