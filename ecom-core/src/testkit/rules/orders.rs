@@ -667,6 +667,17 @@ pub async fn r41_the_audit_is_clean_and_finds_what_somebody_broke(f: &ShopFixtur
     let found: Vec<&str> = report.findings.iter().map(|x| x.message.as_str()).collect();
     assert!(found.iter().any(|m| m.contains("R23")), "the audit must find units without stock: {found:?}");
     assert!(found.iter().any(|m| m.contains("R35")), "the audit must find units without a credit note: {found:?}");
+    // Another such program moves the order on without an entry that says so.
+    let before = read!(f.storage, orders.records(&[order.id])).remove(0);
+    let mut record = before.clone();
+    record.order.audit.version = 3;
+    record.order.status = OrderStatus::Delivered;
+    change.seq = 3;
+    attempt!(f.storage, orders.update(&before, &record, &change)).unwrap();
+    let report = f.shop.audit().run().await.unwrap();
+    let found: Vec<&str> = report.findings.iter().map(|x| x.message.as_str()).collect();
+    let wrong = "the status is delivered, but the history ends with pending (R19)";
+    assert!(found.contains(&wrong), "the audit must find a status that the history does not have: {found:?}");
 }
 
 /// Numbers are unique across processes, carry the year of the order, and do not restart.
@@ -697,7 +708,7 @@ pub async fn r43_a_number_that_a_caller_took_is_skipped(f: &ShopFixture) {
     let bill = f.shop.bills().of_order(first.id, IncludeDeleted::No).await.unwrap().remove(0);
     let counter: i64 = bill.number.rsplit('-').next().unwrap().parse().unwrap();
     // A server may skip numbers, so all of the next ones are taken.
-    for next in counter + 1..counter + 4 {
+    for next in counter + 1..counter + 30 {
         let number = format!("BILL-2026-{next:06}");
         let input = OrderInput { bill_number: Some(number.clone()), ..guest(json!([line(&pen, 1)])) };
         let order = f.shop.orders().place(&input).await.unwrap();

@@ -59,9 +59,6 @@ static HIDE_ADDRESSES: Sql = Sql::new("UPDATE addresses SET deleted_at = $2 WHER
 static DELETE_ADDRESSES: Sql = Sql::new("DELETE FROM addresses WHERE customer_id = $1");
 static RELEASE_REVIEWS: Sql =
     Sql::new("UPDATE reviews SET customer_id = NULL, version = version + 1 WHERE customer_id = $1");
-static DELETE_CART_LINES: Sql =
-    Sql::new("DELETE FROM cart_lines WHERE cart_id IN (SELECT id FROM carts WHERE customer_id = $1)");
-static DELETE_CARTS: Sql = Sql::new("DELETE FROM carts WHERE customer_id = $1");
 /// The carts of a customer, and those that were merged into them.
 static CARTS_OF: Sql = Sql::new(
     "WITH RECURSIVE own (id) AS (SELECT id FROM carts WHERE customer_id = $1 \
