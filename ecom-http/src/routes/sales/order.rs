@@ -396,7 +396,7 @@ pub(crate) async fn lines(
 fn of_line(error: Error, edit: &str, line: Option<OrderLineId>) -> Error {
     let own = |field: &str| match field {
         // The order has too many lines.
-        "add" => "lines".to_owned(),
+        "add" | "add_extra" => "lines".to_owned(),
         _ => field.strip_prefix(edit).unwrap_or(field).to_owned(),
     };
     match error {
