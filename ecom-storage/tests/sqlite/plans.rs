@@ -251,18 +251,18 @@ async fn every_list_of_order_lines_walks_an_index_and_sorts_nothing() -> TestRes
     tx.orders().insert(&records, &changes).await?;
     tx.commit().await?;
     let line = &records[100].order.lines[0];
-    let plain = OrderLineFilter::default;
-    let sku = OrderLineFilter { sku: line.sku_id, ..plain() };
+    let any = OrderLineFilter::default;
+    let sku = OrderLineFilter { sku: line.sku_id, ..any() };
     for sort in OrderSort::ALL {
         for (index, filter) in [
-            ("order_lines_placed", plain()),
-            ("order_lines_placed", OrderLineFilter { status: Some(OrderStatus::Pending), ..plain() }),
+            ("order_lines_placed", any()),
+            ("order_lines_placed", OrderLineFilter { status: Some(OrderStatus::Pending), ..any() }),
             ("order_lines_sku (sku_id=?", sku.clone()),
             ("order_lines_sku (sku_id=?", OrderLineFilter { status: Some(OrderStatus::Pending), ..sku.clone() }),
-            ("order_lines_product (product_id=?", OrderLineFilter { product: line.product_id, ..plain() }),
+            ("order_lines_product (product_id=?", OrderLineFilter { product: line.product_id, ..any() }),
             // An order, and all orders of a customer, have few lines, which may be sorted.
-            ("order_lines_position (order_id=?", OrderLineFilter { order: Some(line.order_id), ..plain() }),
-            ("order_lines_position (order_id=?", OrderLineFilter { customer: Some(ada.id), ..plain() }),
+            ("order_lines_position (order_id=?", OrderLineFilter { order: Some(line.order_id), ..any() }),
+            ("order_lines_position (order_id=?", OrderLineFilter { customer: Some(ada.id), ..any() }),
         ] {
             for include_deleted in [IncludeDeleted::No, IncludeDeleted::Yes] {
                 for (from, until) in
