@@ -64,8 +64,11 @@ fn is_equal(a: &CartLine, b: &CartLine) -> bool {
 impl World {
     /// Removes what permanent deletions of SKUs and customers have removed.
     fn settle_carts(&mut self) {
-        let (skus, customers) = (&self.skus, &self.customers.rows);
-        self.carts.rows.retain(|_, cart| cart.customer_id.is_none_or(|id| customers.contains_key(&id)));
+        let owners: BTreeSet<CustomerId> = self.carts.rows.values().filter_map(|cart| cart.customer_id).collect();
+        for gone in owners.into_iter().filter(|id| !self.customers.rows.contains_key(id)).collect::<Vec<_>>() {
+            self.erase_carts(gone);
+        }
+        let skus = &self.skus;
         for cart in self.carts.rows.values_mut() {
             cart.lines.retain(|l| skus.contains_key(&l.sku_id));
         }

@@ -1013,6 +1013,9 @@ pub async fn r20_a_cart_checked_out_many_times_at_once_makes_one_order(f: &ShopF
         .add_line(cart, access, ExpectedVersion::Unspecified, &CartLineInput::new(pen.skus[0].id, 1, pen.skus[0].price))
         .await;
     assert_eq!(code(&more), Some(ErrorCode::CartOrdered));
+    f.shop.orders().delete(again.id, v(1)).await.unwrap();
+    let hidden = f.shop.orders().checkout(cart, access, input).await;
+    assert_eq!(code(&hidden), Some(ErrorCode::CartOrdered), "a soft-deleted order must not be shown");
     f.audited().await;
 }
 

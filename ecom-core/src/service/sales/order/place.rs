@@ -16,7 +16,7 @@ use crate::domain::sales::order::change::{self, Offers, Stamp, Step};
 use crate::domain::sales::order::input::{CheckedLine, CheckedOrder, SkuRef};
 use crate::domain::sales::order::{Buyer, Order, OrderRecord, PostalAddress};
 use crate::domain::stock::inventory::StockReason;
-use crate::error::{Entity, Error, FieldCode, Result, ValidationErrors};
+use crate::error::{Error, FieldCode, Result, SalesConflict, ValidationErrors};
 use crate::id::{AddressId, CartId, CustomerId, OrderId, SkuId};
 use crate::port::platform::idempotency::{Claim, Claimed};
 use crate::port::sales::order::NumberedDocument;
@@ -351,14 +351,15 @@ impl Carts {
     /// customer of the cart.
     ///
     /// # Errors
-    /// `NotFound`, also if the order of the cart is soft-deleted, `CART_EXPIRED`, `CART_MERGED`, and `Validation` of an
-    /// empty cart and of a buyer who is missing or named twice.
+    /// `NotFound`, `CART_ORDERED` if the order of the cart is soft-deleted, `CART_EXPIRED`, `CART_MERGED`, and
+    /// `Validation` of an empty cart and of a buyer who is missing or named twice.
     fn wanted(&self, call: &Placing, now: Timestamp) -> Result<Wanted> {
         let Some((id, access)) = &call.cart else { return Ok(Wanted::Order(Box::new(call.input.clone()))) };
         let cart = access.check(*id, self.carts.get(id).cloned())?;
         if let Some(made) = self.orders.get(id) {
-            let gone = || Error::not_found(Entity::Order, made.order.id);
-            let live = made.order.audit.is_live().then(|| made.clone()).ok_or_else(gone)?;
+            // A soft-deleted order is not shown, but the cart is ordered all the same.
+            let hidden = SalesConflict::CartOrdered { cart: id.0 };
+            let live = made.order.audit.is_live().then(|| made.clone()).ok_or(hidden)?;
             return Ok(Wanted::Done(Outcome::Placed(Box::new(live))));
         }
         cart.check_open(now)?;

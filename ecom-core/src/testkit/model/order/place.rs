@@ -555,7 +555,9 @@ impl Runner<'_> {
             Some(cart) => {
                 before = self.world.order_of_cart(id).cloned();
                 match self.world.closed(id, now) {
-                    _ if before.is_some() => Err(Vec::new()),
+                    _ if before.as_ref().is_some_and(|r| r.order.audit.is_live()) => Err(Vec::new()),
+                    // A soft-deleted order is not shown.
+                    _ if before.is_some() => Err(vec![Refusal::Code(ErrorCode::CartOrdered)]),
                     Some(refusal) => Err(vec![refusal]),
                     None => {
                         let mut bad = BTreeSet::new();
