@@ -863,7 +863,7 @@ async fn r17_an_order_that_is_refused_names_its_fields_and_changes_nothing() {
             json!({"add_extra": vec![json!({"kind": "fee", "title": "Wrap", "unit_price": 1}); 500]}),
             422,
             "VALIDATION_FAILED",
-            "lines",
+            "add_extra",
         ),
         ("POST", &edit, json!({"discount": "2.01"}), 422, "VALIDATION_FAILED", "discount"),
         ("POST", &edit, json!({}), 422, "VALIDATION_FAILED", "change"),
