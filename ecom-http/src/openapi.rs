@@ -138,16 +138,13 @@ fn complete(document: &mut Document, config: &HttpConfig) {
             let of_resource = routes::tags().find(is_of).map_or(&[][..], |tag| tag.conflicts);
             add(operation, of_resource);
             add(operation, &[C::StateConflict]);
-            let takes =
-                |name: &str| operation.parameters.iter().flatten().any(|p| matches!(p, RefOr::T(p) if p.name == name));
-            let (takes_a_key, takes_a_version) = (takes("Idempotency-Key"), takes("If-Match"));
-            if takes_a_key {
+            if takes(operation, "Idempotency-Key") {
                 add(operation, &[C::IdempotencyKeyReused, C::IdempotencyAnswerErased]);
             }
             if versioned(operation) {
                 add(operation, &[C::VersionRequired]);
             }
-            if takes_a_version {
+            if takes(operation, "If-Match") {
                 add(operation, &[C::VersionConflict]);
                 let failed = response(
                     "VERSION_CONFLICT: `If-Match` is stale or belongs to another resource: read the resource again.",
@@ -156,6 +153,11 @@ fn complete(document: &mut Document, config: &HttpConfig) {
             }
         }
     }
+}
+
+/// Returns true if an operation has a parameter of this name.
+fn takes(operation: &Operation, name: &str) -> bool {
+    operation.parameters.iter().flatten().any(|p| matches!(p, RefOr::T(p) if p.name == name))
 }
 
 /// Adds the header `Idempotency-Key` to an operation, and the header of a response that was stored before.
@@ -267,7 +269,7 @@ fn allow_picks(document: &mut Document) {
     let Some(components) = &mut document.components else { return };
     for item in document.paths.paths.values_mut() {
         let Some(operation) = &mut item.get else { continue };
-        let picks = operation.parameters.iter().flatten().any(|p| matches!(p, RefOr::T(p) if p.name == "fields"));
+        let picks = takes(operation, "fields");
         let Some(RefOr::T(response)) = operation.responses.responses.get_mut("200").filter(|_| picks) else { continue };
         for content in response.content.values_mut() {
             let RefOr::T(content) = content else { continue };

@@ -114,6 +114,16 @@ pub fn bad_cursor() -> Error {
     Error::invalid("cursor", FieldCode::Malformed, "is not a cursor of this list: start again from the first page")
 }
 
+/// Adds the conditions that a time is at or after `from` and before `until`, if they are set.
+pub fn between(b: &mut Builder<'_>, column: &str, from: Option<Timestamp>, until: Option<Timestamp>) {
+    if let Some(from) = from {
+        b.push(" AND ").push(column).push(" >= ").bind(from);
+    }
+    if let Some(until) = until {
+        b.push(" AND ").push(column).push(" < ").bind(until);
+    }
+}
+
 /// Adds the condition that a row comes after the position of a cursor in a list that is sorted by a time and the id.
 ///
 /// # Errors

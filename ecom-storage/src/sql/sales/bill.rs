@@ -9,7 +9,7 @@ use ecom_core::port::BillRepository;
 use ecom_core::sales::{Bill, BillFilter, BillSort};
 use ecom_core::{Entity, Result};
 
-use crate::sql::engine::builder::{Builder, after_time, count, page};
+use crate::sql::engine::builder::{Builder, after_time, between, count, page};
 use crate::sql::engine::columns::{Column, Table, Unique, Versioned, read_audit, read_totals};
 use crate::sql::engine::dialect::{Dialect, Sql};
 use crate::sql::engine::executor::Text;
@@ -94,12 +94,7 @@ impl SqlBills<'_> {
             // An order has few bills: a planner must not walk all bills of the status.
             b.push(if filter.order.is_some() { " AND +status = " } else { " AND status = " }).bind(status);
         }
-        if let Some(from) = filter.from {
-            b.push(" AND date >= ").bind(from);
-        }
-        if let Some(until) = filter.until {
-            b.push(" AND date < ").bind(until);
-        }
+        between(b, "date", filter.from, filter.until);
         if filter.include_deleted == IncludeDeleted::No {
             b.push(" AND deleted_at IS NULL");
         }

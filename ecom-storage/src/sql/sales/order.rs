@@ -16,7 +16,9 @@ use ecom_core::sales::{
 use ecom_core::text::fold_key;
 use ecom_core::{Entity, Error, Result};
 
-use crate::sql::engine::builder::{Builder, MAX_LIST, SetColumn, after_time, count, lock_rows, page, update_rows};
+use crate::sql::engine::builder::{
+    Builder, MAX_LIST, SetColumn, after_time, between, count, lock_rows, page, update_rows,
+};
 use crate::sql::engine::columns::{
     Column, Described, Table, Unique, Versioned, read_audit, read_external, read_totals,
 };
@@ -324,12 +326,7 @@ impl SqlOrders<'_> {
             b.push(" AND id IN (SELECT l.order_id FROM order_lines l WHERE l.quantity > 0 AND l.sku_id = ");
             b.bind(sku).push(")");
         }
-        if let Some(from) = filter.from {
-            b.push(" AND placed_at >= ").bind(from);
-        }
-        if let Some(until) = filter.until {
-            b.push(" AND placed_at < ").bind(until);
-        }
+        between(b, "placed_at", filter.from, filter.until);
     }
 
     fn filtered_lines(b: &mut Builder<'_>, filter: &OrderLineFilter) {
@@ -355,12 +352,7 @@ impl SqlOrders<'_> {
             (None, IncludeDeleted::No) => drop(b.push(&of_order("listing_state")).push(" >= 0")),
             (None, IncludeDeleted::Yes) => {}
         }
-        if let Some(from) = filter.from {
-            b.push(" AND placed_at >= ").bind(from);
-        }
-        if let Some(until) = filter.until {
-            b.push(" AND placed_at < ").bind(until);
-        }
+        between(b, "placed_at", filter.from, filter.until);
     }
 
     /// Reads the rows of some orders, or of other rows with these ids, in chunks.
@@ -458,6 +450,19 @@ impl SqlOrders<'_> {
     }
 }
 
+/// Sorts a list of orders or of their lines, and adds its page.
+fn by_time(b: &mut Builder<'_>, sort: OrderSort, paging: &Paging) -> Result<()> {
+    let newest_first = sort == OrderSort::PlacedDesc;
+    after_time(b, "placed_at", newest_first, paging)?;
+    page(b, if newest_first { "placed_at DESC, id DESC" } else { "placed_at, id" }, paging);
+    Ok(())
+}
+
+/// Returns the position of a row in such a list.
+fn position(sort: OrderSort, placed_at: Timestamp, id: uuid::Uuid) -> Keyset {
+    Keyset { sort: sort.as_str().to_owned(), key: SortKey::Int(placed_at.timestamp_micros()), id }
+}
+
 /// Returns the statement of a list, without the lines.
 fn list_statement<'q>(
     dialect: &Dialect,
@@ -467,9 +472,7 @@ fn list_statement<'q>(
 ) -> Result<(String, Vec<Value<'q>>)> {
     let mut b = Builder::on(&LIST, dialect);
     SqlOrders::filtered(&mut b, filter);
-    let newest_first = sort == OrderSort::PlacedDesc;
-    after_time(&mut b, "placed_at", newest_first, paging)?;
-    page(&mut b, if newest_first { "placed_at DESC, id DESC" } else { "placed_at, id" }, paging);
+    by_time(&mut b, sort, paging)?;
     Ok(b.done())
 }
 
@@ -482,9 +485,7 @@ fn list_lines_statement<'q>(
 ) -> Result<(String, Vec<Value<'q>>)> {
     let mut b = Builder::on(&LIST_LINES, dialect);
     SqlOrders::filtered_lines(&mut b, filter);
-    let newest_first = sort == OrderSort::PlacedDesc;
-    after_time(&mut b, "placed_at", newest_first, paging)?;
-    page(&mut b, if newest_first { "placed_at DESC, id DESC" } else { "placed_at, id" }, paging);
+    by_time(&mut b, sort, paging)?;
     Ok(b.done())
 }
 
@@ -556,11 +557,7 @@ impl OrderRepository for SqlOrders<'_> {
         let (text, args) = list_statement(self.0.dialect(), filter, sort, paging)?;
         let rows = self.0.fetch_all(text, args).await?;
         let orders = rows.iter().map(|r| read_order(r, currency)).collect::<Result<Vec<_>>>()?;
-        let page = Page::from_overfetch(orders, paging.limit(), |o| Keyset {
-            sort: sort.as_str().to_owned(),
-            key: SortKey::Int(o.placed_at.timestamp_micros()),
-            id: o.id.0,
-        });
+        let page = Page::from_overfetch(orders, paging.limit(), |o| position(sort, o.placed_at, o.id.0));
         if page.items.is_empty() {
             return Ok(page);
         }
@@ -576,11 +573,7 @@ impl OrderRepository for SqlOrders<'_> {
         let (text, args) = list_lines_statement(self.0.dialect(), filter, sort, paging)?;
         let rows = self.0.fetch_all(text, args).await?;
         let lines = rows.iter().map(|r| read_line(r, currency)).collect::<Result<Vec<_>>>()?;
-        Ok(Page::from_overfetch(lines, paging.limit(), |l| Keyset {
-            sort: sort.as_str().to_owned(),
-            key: SortKey::Int(l.placed_at.timestamp_micros()),
-            id: l.id.0,
-        }))
+        Ok(Page::from_overfetch(lines, paging.limit(), |l| position(sort, l.placed_at, l.id.0)))
     }
 
     async fn count_lines(&mut self, filter: &OrderLineFilter, bound: u64) -> Result<Total> {
