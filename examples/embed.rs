@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use ecom::access::Principal;
 use ecom::catalog::{CategoryInput, ProductInput, SkuInput};
-use ecom::common::{DeleteMode, ExpectedVersion};
+use ecom::common::{DeleteMode, ExpectedVersion, IncludeDeleted};
 use ecom::platform::{Consumer, Event, OutboxPosition};
 use ecom::sales::{CartAccess, CartInput, CartLineInput, CheckoutInput, DeliveryMethod, GuestInput};
 use ecom::search::SearchQuery;
@@ -83,7 +83,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let order = desk.orders().cancel(order.id).await?;
     let left = desk.inventory().level(sku.id).await?.available();
     println!("{} order, {left} left", order.status.as_str());
-    let due = desk.orders().explain(order.id).await?.amounts.pop().ok_or("no amount")?;
+    let due = desk.orders().explain(order.id, IncludeDeleted::No).await?.amounts.pop().ok_or("no amount")?;
     println!("due: {} ({})", due.amount, due.formula);
 
     desk.products().delete(sencha.id, sencha.audit.version.into(), DeleteMode::Soft).await?;

@@ -654,7 +654,7 @@ pub async fn r10_two_hundred_cancels_of_one_order_restore_its_stock_once(at: &Pl
         let (page, _) = shop.inventory().movements(sku, &Paging::first(10)).await.unwrap();
         assert_eq!(page.items.iter().map(|m| m.delta).collect::<Vec<_>>(), [7, -7, STOCK], "newest first");
     }
-    assert_eq!(shop.orders().history(order.id).await.unwrap().len(), 2);
+    assert_eq!(shop.orders().history(order.id, IncludeDeleted::No).await.unwrap().len(), 2);
     shop.storage().close().await;
 }
 
@@ -743,8 +743,8 @@ async fn naive(at: &Place, shop: Shop, name: &str, mut commands: UnboundedReceiv
 
 /// Writes an order as the library does, and nothing else.
 async fn naive_order(shop: &Shop, template: OrderId, number: &str) -> Result<(OrderId, OrderLineId)> {
-    let mut record = shop.orders().record(template).await?;
-    let mut history = shop.orders().history(template).await?;
+    let mut record = shop.orders().record(template, IncludeDeleted::No).await?;
+    let mut history = shop.orders().history(template, IncludeDeleted::No).await?;
     let (id, line, bill) = (OrderId(shop.ids().next()), OrderLineId(shop.ids().next()), BillId(shop.ids().next()));
     (record.order.id, record.order.number, history[0].order_id) = (id, number.to_owned(), id);
     (record.order.lines[0].id, record.order.lines[0].order_id) = (line, id);

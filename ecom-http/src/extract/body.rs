@@ -182,6 +182,10 @@ impl<'de> Deserialize<'de> for Strict {
                     if object.contains_key(&name) {
                         return Err(A::Error::custom(format_args!("duplicate field `{name}`")));
                     }
+                    // The parser gives such a name a meaning of its own: it would read the text as JSON.
+                    if name.starts_with("$serde_json::private::") {
+                        return Err(A::Error::custom(format_args!("unknown field `{name}`, expected another name")));
+                    }
                     object.insert(name, value);
                 }
                 Ok(object.into())
@@ -333,6 +337,8 @@ mod tests {
         for json in [r#"{"a": 1, "a": 1}"#, r#"{"a": [{"b": 1, "\u0062": 2}]}"#] {
             assert!(read(json).unwrap_err().to_string().starts_with("duplicate field"), "{json}");
         }
+        let hidden = r#"{"a": {"$serde_json::private::RawValue": "{\"b\": 1, \"b\": 2}"}}"#;
+        assert!(read(hidden).unwrap_err().to_string().starts_with("unknown field"));
     }
 
     #[test]

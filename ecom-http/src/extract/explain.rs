@@ -53,6 +53,12 @@ fn sentence(message: &str) -> String {
         _ => match (message.split_once(": "), message.split_once(", expected ")) {
             (Some(("invalid type" | "invalid value", _)), Some((_, expected))) => wrong(message, expected),
             (_, Some((unknown, expected))) if unknown.starts_with("unknown variant ") => format!("must be {expected}"),
+            // An array that is too short for the struct that derived code reads from it.
+            (_, Some((length, expected)))
+                if length.starts_with("invalid length ") && expected.starts_with("struct ") =>
+            {
+                "must be a JSON object".to_owned()
+            }
             _ => message.to_owned(),
         },
     }
@@ -101,6 +107,7 @@ mod tests {
             ("invalid type: sequence, expected a string", "must be a string"),
             ("invalid type: string \"yes\", expected a boolean", "must be `true` or `false`"),
             ("invalid type: null, expected struct Sku", "must be a JSON object"),
+            ("invalid length 0, expected struct Guest with 5 elements", "must be a JSON object"),
             ("unknown variant `a`, expected one of `b`, `c`", "must be one of `b`, `c`"),
             ("invalid digit found in string", "must be a whole number"),
             ("must be 0 or more", "must be 0 or more"),

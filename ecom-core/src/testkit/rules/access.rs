@@ -94,9 +94,9 @@ pub async fn what_a_principal_may_not_do_is_refused_before_anything_happens(f: &
     let r = P::OrdersRead;
     refused("read an order", r, orders.get(placed.id, IncludeDeleted::No).await.map(drop));
     refused("read an order by number", r, orders.get_by_number(&placed.number, IncludeDeleted::No).await.map(drop));
-    refused("read the record of an order", r, orders.record(placed.id).await.map(drop));
-    refused("explain an order", r, orders.explain(placed.id).await.map(drop));
-    refused("read the history of an order", r, orders.history(placed.id).await.map(drop));
+    refused("read the record of an order", r, orders.record(placed.id, IncludeDeleted::No).await.map(drop));
+    refused("explain an order", r, orders.explain(placed.id, IncludeDeleted::No).await.map(drop));
+    refused("read the history of an order", r, orders.history(placed.id, IncludeDeleted::No).await.map(drop));
     let all = OrderFilter::default();
     refused("list orders", r, orders.list(&all, OrderSort::default(), &Paging::first(1)).await.map(drop));
     let lines = orders.lines(&OrderLineFilter::default(), OrderSort::default(), &Paging::first(1)).await.map(drop);
@@ -137,7 +137,7 @@ pub async fn what_a_principal_may_not_do_is_refused_before_anything_happens(f: &
     refused("read the bills of an order", r, of_order);
     let list = shop.bills().list(&BillFilter::default(), BillSort::default(), &Paging::first(1)).await.map(drop);
     refused("list bills", r, list);
-    refused("read the bills of a record", r, shop.orders().record(placed.id).await.map(drop));
+    refused("read the bills of a record", r, shop.orders().record(placed.id, IncludeDeleted::No).await.map(drop));
     let who = without(P::BillsWrite);
     let shop = f.shop.acting_as(&who);
     let w = P::BillsWrite;

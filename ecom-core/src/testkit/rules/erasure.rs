@@ -167,7 +167,7 @@ pub async fn r45_an_erasure_clears_what_is_personal_and_keeps_amounts(f: &ShopFi
     let expected = [("customer.erased", ada.id.0, 2), order(open.id, 2), order(gone.id, 4), order(bought.id, 2)];
     assert_eq!(kinds, BTreeSet::from(expected));
     f.is_clean().await;
-    let explained = orders.explain(open.id).await.unwrap();
+    let explained = orders.explain(open.id, IncludeDeleted::No).await.unwrap();
     assert!(explained.amounts.iter().all(ExplainedAmount::adds_up), "{explained:#?}");
 
     let listed =
@@ -276,7 +276,7 @@ pub async fn r45_an_erased_order_goes_on(f: &ShopFixture) {
     orders.restore(third.id, hidden.audit.version.into()).await.unwrap();
     f.is_clean().await;
     for order in &placed {
-        let explained = orders.explain(order.id).await.unwrap();
+        let explained = orders.explain(order.id, IncludeDeleted::No).await.unwrap();
         assert!(explained.amounts.iter().all(ExplainedAmount::adds_up), "{explained:#?}");
     }
     let on_hand = f.shop.inventory().level(pen.skus[0].id).await.unwrap().on_hand;

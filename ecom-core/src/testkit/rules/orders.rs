@@ -129,7 +129,7 @@ pub async fn r18_every_amount_of_an_order_is_explained(f: &ShopFixture) {
     orders.cancel_units(order.id, v(1), &units(1)).await.unwrap();
     orders.cancel_units(order.id, v(2), &units(2)).await.unwrap();
     orders.cancel(order.id).await.unwrap();
-    let explained = orders.explain(order.id).await.unwrap();
+    let explained = orders.explain(order.id, IncludeDeleted::No).await.unwrap();
     assert_eq!((explained.order_id, &explained.number, explained.version), (order.id, &order.number, 4));
     for amount in &explained.amounts {
         assert!(amount.adds_up() && !amount.formula.is_empty() && !amount.of.label.is_empty(), "{amount:#?}");
@@ -145,10 +145,10 @@ pub async fn r18_every_amount_of_an_order_is_explained(f: &ShopFixture) {
 
     for missing in [Permission::OrdersRead, Permission::BillsRead] {
         let who = Principal::new("user:clerk", Permission::ALL.iter().copied().filter(|p| *p != missing));
-        let refused = f.shop.acting_as(&who).orders().explain(order.id).await;
+        let refused = f.shop.acting_as(&who).orders().explain(order.id, IncludeDeleted::No).await;
         assert!(matches!(refused, Err(Error::Forbidden { permission }) if permission == missing), "{refused:?}");
     }
-    let gone = orders.explain(OrderId(uuid::Uuid::nil())).await;
+    let gone = orders.explain(OrderId(uuid::Uuid::nil()), IncludeDeleted::Yes).await;
     assert_eq!(code(&gone), Some(ErrorCode::NotFound));
 }
 
@@ -178,7 +178,7 @@ pub async fn r07_an_order_takes_stock_and_writes_ledger_bill_and_history(f: &Sho
     let taken = &page.items[0];
     assert_eq!((taken.delta, taken.reason, taken.order_line_id), (-2, StockReason::Order, Some(order.lines[0].id)));
     assert_eq!(taken.reference.as_deref(), Some(order.number.as_str()));
-    let history = f.shop.orders().history(order.id).await.unwrap();
+    let history = f.shop.orders().history(order.id, IncludeDeleted::No).await.unwrap();
     assert_eq!((history.len(), history[0].kind, history[0].to), (1, ChangeKind::Placed, OrderStatus::Pending));
     f.audited().await;
 }
@@ -424,7 +424,7 @@ pub async fn r10_an_order_canceled_many_times_at_once_restores_stock_once(f: &Sh
         assert_eq!(canceled.unwrap().status, OrderStatus::Canceled);
     }
     assert_eq!((f.on_hand(&pen).await, f.on_hand(&ink).await), (10, 10));
-    let history = f.shop.orders().history(order.id).await.unwrap();
+    let history = f.shop.orders().history(order.id, IncludeDeleted::No).await.unwrap();
     assert_eq!(history.iter().filter(|c| c.kind == ChangeKind::Canceled).count(), 1);
     f.audited().await;
 }
@@ -616,7 +616,7 @@ pub async fn r36_units_are_canceled_with_a_credit_note(f: &ShopFixture) {
     let rest = [CancelUnits { line_id: order.lines[0].id, quantity: 2 }];
     let order = orders.cancel_units(order.id, v(2), &rest).await.unwrap();
     assert_eq!((order.status, f.on_hand(&pen).await), (OrderStatus::Canceled, 10));
-    let record = f.shop.orders().record(order.id).await.unwrap();
+    let record = f.shop.orders().record(order.id, IncludeDeleted::No).await.unwrap();
     assert!(record.bills.iter().all(|b| b.status == BillStatus::Void), "{record:?}");
     assert_eq!(record.due().minor(), 0);
     f.audited().await;
@@ -660,7 +660,7 @@ pub async fn r41_the_audit_is_clean_and_finds_what_somebody_broke(f: &ShopFixtur
     record.order.audit.version = 2;
     record.order.lines[0].canceled = 1;
     let before = read!(f.storage, orders.records(&[order.id])).remove(0);
-    let mut change = f.shop.orders().history(order.id).await.unwrap().remove(0);
+    let mut change = f.shop.orders().history(order.id, IncludeDeleted::No).await.unwrap().remove(0);
     change.seq = 2;
     attempt!(f.storage, orders.update(&before, &record, &change)).unwrap();
     let report = f.shop.audit().run().await.unwrap();
@@ -901,7 +901,8 @@ pub async fn a_status_moves_only_as_the_rules_allow(f: &ShopFixture) {
     let patch: OrderPatch = from(&json!({ "tracking": "T" }));
     assert_eq!(code(&orders.patch(order.id, v(3), patch).await), Some(ErrorCode::OrderStatusConflict));
     assert_eq!(f.on_hand(&pen).await, 99);
-    let statuses: Vec<_> = orders.history(order.id).await.unwrap().iter().map(|c| (c.from, c.to)).collect();
+    let statuses: Vec<_> =
+        orders.history(order.id, IncludeDeleted::No).await.unwrap().iter().map(|c| (c.from, c.to)).collect();
     assert_eq!(
         statuses,
         [
@@ -923,9 +924,14 @@ pub async fn a_deleted_order_is_canceled_and_hidden(f: &ShopFixture) {
     let order = f.placed(json!([line(&pen, 4)])).await.unwrap();
     orders.delete(order.id, v(1)).await.unwrap();
     assert_eq!(f.on_hand(&pen).await, 10);
-    assert_eq!(code(&orders.get(order.id, IncludeDeleted::No).await), Some(ErrorCode::NotFound));
     assert_eq!(code(&orders.cancel(order.id).await), Some(ErrorCode::NotFound));
     let hidden = f.again(order.id).await;
+    for (deleted, found) in [(IncludeDeleted::No, Some(ErrorCode::NotFound)), (IncludeDeleted::Yes, None)] {
+        assert_eq!(code(&orders.get(order.id, deleted).await), found);
+        assert_eq!(code(&orders.record(order.id, deleted).await), found);
+        assert_eq!(code(&orders.explain(order.id, deleted).await), found);
+        assert_eq!(code(&orders.history(order.id, deleted).await), found);
+    }
     let back = orders.restore(order.id, v(hidden.audit.version)).await.unwrap();
     assert_eq!((back.status, back.audit.is_live()), (OrderStatus::Canceled, true));
     assert_eq!(code(&orders.restore(order.id, v(back.audit.version)).await), Some(ErrorCode::StateConflict));

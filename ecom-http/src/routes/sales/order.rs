@@ -1,6 +1,6 @@
 //! Routes of orders and of their lines. All responses contain personal data, so shared caches must not store them.
 
-use ecom_core::common::{ExpectedVersion, IncludeDeleted};
+use ecom_core::common::ExpectedVersion;
 use ecom_core::id::{CustomerId, OrderId, OrderLineId, ProductId, SkuId};
 use ecom_core::sales::{
     DeliveryMethod, Order, OrderChange, OrderEdit, OrderExplanation, OrderFilter, OrderInput, OrderLine,
@@ -461,17 +461,17 @@ pub(crate) async fn add_line(
 ///
 /// The entity tag contains the version of the order. Requires the permission `orders:read`.
 #[utoipa::path(
-    get, path = "/orders/{id}/lines/{line_id}", tag = "orders", params(ById, ByLine, Shape),
+    get, path = "/orders/{id}/lines/{line_id}", tag = "orders", params(ById, ByLine, Shape, ShowDeleted),
     responses((status = 200, description = "The line", body = Item<OrderLineView>), NotModified)
 )]
 pub(crate) async fn read_line(
     reply: Reply,
     Id(id): Id<OrderId>,
     LineId(line): LineId<OrderLineId>,
-    Query((shape,)): Query<(Shape,)>,
+    Query((shape, deleted)): Query<(Shape, ShowDeleted)>,
 ) -> ApiResult {
     let format = reply.only_format::<OrderLine>(&shape)?;
-    let order = reply.shop().orders().get(id, IncludeDeleted::No).await?;
+    let order = reply.shop().orders().get(id, deleted.choice()).await?;
     let found = shown_lines(&order).find(|l| l.id == line);
     reply.part_of(&order, found.ok_or_else(|| Error::not_found(Entity::OrderLine, line))?, &format)
 }
@@ -613,12 +613,16 @@ pub(crate) async fn deliver(
 /// Entries are sorted oldest first. Every version of the order has one. `data` of an entry depends on its `kind`.
 /// Requires the permission `orders:read`.
 #[utoipa::path(
-    get, path = "/orders/{id}/history", tag = "orders", params(ById, Picked),
+    get, path = "/orders/{id}/history", tag = "orders", params(ById, Picked, ShowDeleted),
     responses((status = 200, description = "The history of the order", body = List<OrderChangeView>))
 )]
-pub(crate) async fn history(reply: Reply, Id(id): Id<OrderId>, Query((picked,)): Query<(Picked,)>) -> ApiResult {
+pub(crate) async fn history(
+    reply: Reply,
+    Id(id): Id<OrderId>,
+    Query((picked, deleted)): Query<(Picked, ShowDeleted)>,
+) -> ApiResult {
     let format = reply.only_format::<OrderChange>(&picked)?;
-    let history = reply.shop().orders().history(id).await?;
+    let history = reply.shop().orders().history(id, deleted.choice()).await?;
     Ok(private(reply.all(history.iter(), &format)?, None))
 }
 
@@ -629,14 +633,18 @@ pub(crate) async fn history(reply: Reply, Id(id): Id<OrderId>, Query((picked,)):
 /// excluded. Payments are not subtracted, so a paid bill counts in full. Requires the permissions `orders:read` and
 /// `bills:read`. The entity tag is that of the order.
 #[utoipa::path(
-    get, path = "/orders/{id}/explain", tag = "orders", params(ById, Shape),
+    get, path = "/orders/{id}/explain", tag = "orders", params(ById, Shape, ShowDeleted),
     responses(
         (status = 200, description = "The explained amounts", body = Item<OrderExplanationView>),
         NotModified
     )
 )]
-pub(crate) async fn explain(reply: Reply, Id(id): Id<OrderId>, Query((shape,)): Query<(Shape,)>) -> ApiResult {
+pub(crate) async fn explain(
+    reply: Reply,
+    Id(id): Id<OrderId>,
+    Query((shape, deleted)): Query<(Shape, ShowDeleted)>,
+) -> ApiResult {
     let format = reply.only_format::<OrderExplanation>(&shape)?;
-    let explained = reply.shop().orders().explain(id).await?;
+    let explained = reply.shop().orders().explain(id, deleted.choice()).await?;
     reply.part_of(&explained, &explained, &format)
 }

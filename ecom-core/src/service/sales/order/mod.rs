@@ -92,17 +92,19 @@ impl<'a> OrderService<'a> {
         db.orders().get(id, deleted).await?.ok_or_else(gone)
     }
 
-    /// Returns a live order with its discounts, bills and credit notes.
+    /// Returns an order with its discounts, bills and credit notes; a soft-deleted one only if `deleted` asks for it
+    /// (R2).
     ///
     /// # Errors
     /// `NotFound`, `Unavailable`.
-    pub async fn record(&self, id: OrderId) -> Result<OrderRecord> {
+    pub async fn record(&self, id: OrderId, deleted: IncludeDeleted) -> Result<OrderRecord> {
         self.who.require(Permission::OrdersRead)?;
         self.who.require(Permission::BillsRead)?;
+        self.who.require_shown(deleted)?;
         let mut db = self.cx.storage.connect().await?;
         for _ in 0..TRIES {
             let found = db.orders().records(&[id]).await?.pop();
-            let record = found.filter(|r| r.order.audit.is_live());
+            let record = found.filter(|r| deleted == IncludeDeleted::Yes || r.order.audit.is_live());
             let record = record.ok_or_else(|| Error::not_found(Entity::Order, id))?;
             // Every change of the order or its bills increases the version, so what is read between two reads of one
             // version belongs together.
@@ -114,13 +116,14 @@ impl<'a> OrderService<'a> {
         Err(Error::Contention { source: None })
     }
 
-    /// Explains where each amount of a live order comes from: of its lines, its bills and credit notes, and of the
-    /// order itself (R18, R27, R35). It requires `orders:read` and `bills:read`.
+    /// Explains where each amount of an order comes from: of its lines, its bills and credit notes, and of the order
+    /// itself (R18, R27, R35); of a soft-deleted order only if `deleted` asks for it (R2). It requires `orders:read`
+    /// and `bills:read`.
     ///
     /// # Errors
     /// `NotFound`, `Unavailable`.
-    pub async fn explain(&self, id: OrderId) -> Result<OrderExplanation> {
-        let record = self.record(id).await?;
+    pub async fn explain(&self, id: OrderId, deleted: IncludeDeleted) -> Result<OrderExplanation> {
+        let record = self.record(id, deleted).await?;
         // The history is read after the record, so that it has an entry for each version up to that of the record.
         let mut history = self.cx.storage.connect().await?.orders().history(id).await?;
         history.retain(|change| change.seq <= record.order.audit.version);
@@ -189,14 +192,16 @@ impl<'a> OrderService<'a> {
         Ok((page, total))
     }
 
-    /// Returns the history of an order, oldest first: one entry for each version of the order.
+    /// Returns the history of an order, oldest first: one entry for each version of the order; that of a soft-deleted
+    /// order only if `deleted` asks for it (R2).
     ///
     /// # Errors
     /// `NotFound`, `Unavailable`.
-    pub async fn history(&self, id: OrderId) -> Result<Vec<OrderChange>> {
+    pub async fn history(&self, id: OrderId, deleted: IncludeDeleted) -> Result<Vec<OrderChange>> {
         self.who.require(Permission::OrdersRead)?;
+        self.who.require_shown(deleted)?;
         let mut db = self.cx.storage.connect().await?;
-        if db.orders().get(id, IncludeDeleted::No).await?.is_none() {
+        if db.orders().get(id, deleted).await?.is_none() {
             return Err(Error::not_found(Entity::Order, id));
         }
         db.orders().history(id).await

@@ -324,7 +324,8 @@ impl Runner<'_> {
         let deleted = self.world.orders.rows.get(&id);
         same("the order", &orders.get(id, IncludeDeleted::No).await.ok().as_ref(), &want.map(|r| &r.order))?;
         same("a deleted order", &orders.get(id, IncludeDeleted::Yes).await.ok().as_ref(), &deleted.map(|r| &r.order))?;
-        same("the record", &orders.record(id).await.ok().as_ref(), &want)?;
+        same("the record", &orders.record(id, IncludeDeleted::No).await.ok().as_ref(), &want)?;
+        same("a deleted record", &orders.record(id, IncludeDeleted::Yes).await.ok().as_ref(), &deleted)?;
         let Some(record) = deleted else {
             let answer = self.shop.bills().of_order(id, IncludeDeleted::Yes).await;
             return self.judge(answer, &[Refusal::Code(ErrorCode::NotFound)]).map(drop);
