@@ -102,9 +102,10 @@ mod server {
         (child, address, dir)
     }
 
-    fn signal(child: &Child, name: &str) {
-        let sent = std::process::Command::new("kill").args(["-s", name, &child.id().to_string()]).status().unwrap();
-        assert!(sent.success(), "{name}");
+    fn signal(child: &Child, names: &[&str]) {
+        let send: Vec<String> = names.iter().map(|name| format!("kill -s {name} {}", child.id())).collect();
+        let sent = std::process::Command::new("sh").args(["-c", &send.join(" && ")]).status().unwrap();
+        assert!(sent.success(), "{names:?}");
     }
 
     fn ended(child: &mut Child, within: Duration) -> Option<ExitStatus> {
@@ -119,22 +120,34 @@ mod server {
     }
 
     const HEAD: &str = "POST /api/v1/categories HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
-                        content-length: 15\r\nconnection: close\r\n\r\n";
+                        content-length: 15\r\nexpect: 100-continue\r\nconnection: close\r\n\r\n";
+
+    /// How long a test waits for what must happen. It is not a measure: the machine may be slow.
+    const LIMIT: Duration = Duration::from_secs(120);
+
+    /// Begins a request, and returns it once the server waits for its body.
+    fn begin(address: String) -> TcpStream {
+        let mut request = TcpStream::connect(address).unwrap();
+        request.set_read_timeout(Some(LIMIT)).unwrap();
+        request.write_all(HEAD.as_bytes()).unwrap();
+        let mut told = [0; 25];
+        request.read_exact(&mut told).unwrap();
+        assert_eq!(&told, b"HTTP/1.1 100 Continue\r\n\r\n");
+        request
+    }
 
     #[test]
     fn a_signal_lets_open_requests_end() {
         for name in ["TERM", "HUP", "INT"] {
             let (mut child, address, _dir) = start();
-            let mut request = TcpStream::connect(address).unwrap();
-            request.write_all(HEAD.as_bytes()).unwrap();
-            std::thread::sleep(Duration::from_millis(200));
-            signal(&child, name);
+            let mut request = begin(address);
+            signal(&child, &[name]);
             assert_eq!(ended(&mut child, Duration::from_millis(300)), None, "{name}: a request is open");
             request.write_all(b"{\"name\": \"Tea\"}").unwrap();
             let mut answer = String::new();
             request.read_to_string(&mut answer).unwrap();
             assert!(answer.starts_with("HTTP/1.1 201"), "{name}: {answer}");
-            assert!(ended(&mut child, Duration::from_secs(20)).is_some_and(|s| s.success()), "{name}");
+            assert!(ended(&mut child, LIMIT).is_some_and(|s| s.success()), "{name}");
         }
     }
 
@@ -142,15 +155,12 @@ mod server {
     fn a_second_signal_ends_the_server_at_once() {
         for (first, second) in [("INT", "INT"), ("TERM", "TERM"), ("HUP", "TERM")] {
             let (mut child, address, _dir) = start();
-            let mut request = TcpStream::connect(address).unwrap();
-            request.write_all(HEAD.as_bytes()).unwrap();
-            std::thread::sleep(Duration::from_millis(200));
-            signal(&child, first);
+            let _request = begin(address);
             // A supervisor may send several at once.
-            signal(&child, second);
+            signal(&child, &[first, second]);
             assert_eq!(ended(&mut child, Duration::from_millis(1500)), None, "{first}: a request is open");
-            signal(&child, second);
-            assert_eq!(ended(&mut child, Duration::from_secs(5)).and_then(|s| s.code()), Some(1), "{first}, {second}");
+            signal(&child, &[second]);
+            assert_eq!(ended(&mut child, LIMIT).and_then(|s| s.code()), Some(1), "{first}, {second}");
         }
     }
 

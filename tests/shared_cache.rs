@@ -155,7 +155,7 @@ async fn a_shop_opens_and_works_without_its_redis_and_not_with_a_wrong_password(
     server.start().await;
     let start = std::time::Instant::now();
     while !shop.health(Duration::from_secs(5)).await.is_whole() {
-        assert!(start.elapsed() < Duration::from_secs(20), "the shop does not use Redis again");
+        assert!(start.elapsed() < Duration::from_secs(120), "the shop does not use Redis again");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert_eq!(shop.products().get(id).await.unwrap().value.title, "Lamp");

@@ -21,7 +21,7 @@ fn options(url: &str, prefix: &str) -> TieredOptions {
     let mut options = TieredOptions::from_url(&format!("tiered+{url}")).unwrap();
     prefix.clone_into(&mut options.redis.prefix);
     options.redis.timeout = Duration::from_secs(5);
-    options.redis.load_wait = Duration::from_secs(2);
+    options.redis.load_wait = Duration::from_secs(5);
     options
 }
 
@@ -53,7 +53,7 @@ async fn until_it_holds(cache: &TieredCache) {
 }
 
 async fn brisk(server: &Server) -> TieredCache {
-    open(TieredOptions::from_url(&format!("tiered+{}?timeout_ms=300&capacity=1000", server.url())).unwrap()).await
+    open(TieredOptions::from_url(&format!("tiered+{}?timeout_ms=1000&capacity=1000", server.url())).unwrap()).await
 }
 
 fn local(cache: &TieredCache, key: CacheKey) -> Option<u64> {

@@ -37,7 +37,7 @@ static NEWER: Codec = Codec { version: 2, encode, decode };
 
 /// How long a test waits for the message with which other processes receive an invalidation. It is not a measure of the
 /// delay.
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(30);
 
 async fn read(cache: &Arc<dyn Cache>, key: &CacheKey) -> Option<u64> {
     step(format_args!("a read of {key}"));
@@ -326,13 +326,25 @@ pub async fn r15_concurrent_misses_of_two_processes_load_once(f: &SharedCacheFix
 
 /// The second process continues when the first one abandons its load.
 pub async fn r15_nobody_waits_for_a_load_that_was_given_up(f: &SharedCacheFixture) {
-    let token = begin_load(&f.one.cache, &key(1), &CODEC, "nobody has filled it").await;
-    f.one.cache.abandon(&[(key(1), token)]).await;
+    begin_load(&f.one.cache, &key(1), &CODEC, "nobody has filled it").await;
     let start = Instant::now();
-    let token = begin_load(&f.other, &key(1), &CODEC, "the load of the other process was abandoned").await;
+    begin_load(&f.other, &key(1), &CODEC, "another process loads").await;
+    let in_vain = start.elapsed();
+    let mut waited = Vec::new();
+    for n in 2..12 {
+        let token = begin_load(&f.one.cache, &key(n), &CODEC, "nobody has filled it").await;
+        f.one.cache.abandon(&[(key(n), token)]).await;
+        let start = Instant::now();
+        let token = begin_load(&f.other, &key(n), &CODEC, "the load of the other process was abandoned").await;
+        waited.push(start.elapsed());
+        fill_with(&f.other, &key(n), 1, &CODEC, token, "a load after one that was abandoned").await;
+        // A busy machine may hold one of them up, but not all.
+        if start.elapsed() < in_vain / 2 {
+            return;
+        }
+    }
     let contract = "`begin_load` does not wait for an abandoned load.";
-    holds(start.elapsed() < Duration::from_millis(900), contract, format_args!("it waited {:?}", start.elapsed()));
-    fill_with(&f.other, &key(1), 1, &CODEC, token, "a load after one that was abandoned").await;
+    holds(false, contract, format_args!("it waited {waited:?}, and {in_vain:?} for a load that goes on"));
 }
 
 /// After a short time, the second process loads the value itself, and the value is held.
@@ -340,7 +352,7 @@ pub async fn r15_a_process_that_died_in_a_load_holds_others_up_for_a_moment_only
     begin_load(&f.one.cache, &key(1), &CODEC, "nobody has filled it").await;
     let contract = "`begin_load` waits a limited time for another process, and then begins a load of its own.";
     step("`begin_load` while another process loads");
-    let load = tokio::time::timeout(Duration::from_secs(10), f.other.begin_load(&key(1), &CODEC)).await;
+    let load = tokio::time::timeout(Duration::from_secs(60), f.other.begin_load(&key(1), &CODEC)).await;
     let Ok(CacheLoad::Begun(token)) = load else {
         panic!("{contract}\n     case: nobody fills, and it returns {load:?}")
     };

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::ShopFixture;
-use super::support::{LONG, adjustment, fields, me, until};
+use super::support::{LONG, PATIENCE, adjustment, fields, me, until};
 use crate::clock::Clock as _;
 use crate::testkit::faults::{Failure, Recorder};
 
@@ -271,7 +271,7 @@ pub async fn r13_a_handler_that_hangs_does_not_hold_up_a_shutdown(f: &ShopFixtur
     first.consume(a.clone()).unwrap();
     f.plain("A").await;
     until("the holder has the batch", async || a.calls() == 1).await;
-    tokio::time::timeout(Duration::from_secs(20), first.shutdown()).await.expect("the shutdown must end within 20 s");
+    tokio::time::timeout(PATIENCE, first.shutdown()).await.expect("the shutdown must end");
     assert_eq!((a.done(), a.dropped.load(Ordering::SeqCst)), (Vec::new(), 1));
     let mut second = f.process(LONG).start();
     second.consume(b.clone()).unwrap();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::ShopFixture;
-use super::support::{from, in_category, me, until, v};
+use super::support::{PATIENCE, from, in_category, me, until, v};
 use crate::config::ShopConfig;
 use crate::domain::catalog::category::{Category, CategoryFilter};
 use crate::domain::catalog::product::{Product, ProductFilter, ProductPatch, ProductSort};
@@ -190,7 +190,7 @@ pub async fn r15_no_document_stays_old_after_any_write_of_another_process(f: &Sh
             );
             let mut stale = Vec::new();
             let start = std::time::Instant::now();
-            while start.elapsed() < Duration::from_secs(10) {
+            while start.elapsed() < PATIENCE {
                 let (shown, stored) = (scene.documents(&other).await, scene.documents(&truth).await);
                 stale = stored.into_iter().filter(|(way, text)| shown[way] != *text).map(|(way, _)| way).collect();
                 if stale.is_empty() {
