@@ -341,6 +341,7 @@ async fn index_agrees(shop: &Shop, what: &str) {
     loop {
         let report = shop.index().verify(false).await.unwrap();
         if report.is_clean() && report.compared > 0 {
+            println!("{what}: the index agrees after {:?}", start.elapsed());
             return;
         }
         assert!(start.elapsed() < LIMIT, "{what}: the index does not follow: {report:?}");
