@@ -185,6 +185,38 @@ async fn of_two_instances_one_writes_and_both_read() {
     assert_eq!(found(&reader, "lamp").await, 13);
 }
 
+/// A writer that is killed in a commit leaves files that Tantivy knows and that no commit names. It numbers the lists of
+/// deleted documents by operations, so that the next writer needs the same names.
+#[tokio::test]
+async fn r14_the_files_of_a_commit_that_did_not_end_are_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let search = open(dir.path()).await;
+    search.apply((0..10).map(|n| upsert(n, 1)).collect(), at(1)).await.unwrap();
+    drop(search);
+
+    let generation = dir.path().join(entries(dir.path()).iter().find(|n| n.starts_with("gen-")).unwrap());
+    let json = |name: &str| -> serde_json::Value {
+        serde_json::from_slice(&fs::read(generation.join(name)).unwrap()).unwrap()
+    };
+    let (meta, mut managed) = (json("meta.json"), json(".managed.json"));
+    let segment = meta["segments"][0]["segment_id"].as_str().unwrap().replace('-', "");
+    let last = meta["opstamp"].as_u64().unwrap();
+    for operation in last..last + 50 {
+        let name = format!("{segment}.{operation}.del");
+        fs::write(generation.join(&name), "half a li").unwrap();
+        managed.as_array_mut().unwrap().push(name.into());
+    }
+    fs::write(generation.join(".managed.json"), managed.to_string()).unwrap();
+
+    let search = open(dir.path()).await;
+    assert!(search.acquire_writer().await.unwrap());
+    assert_eq!(search.apply((0..5).map(|n| upsert(n, 2)).collect(), at(2)).await.unwrap(), 5);
+    assert_eq!(state(&search).await, (0..10).map(|n| (n, if n < 5 { 2 } else { 1 })).collect::<Vec<_>>());
+    let left =
+        fs::read_dir(&generation).unwrap().filter(|e| e.as_ref().unwrap().path().extension() == Some("del".as_ref()));
+    assert!(left.count() <= 1, "the files are removed");
+}
+
 #[tokio::test]
 async fn a_dropped_rebuild_leaves_nothing_on_disk() {
     let dir = tempfile::tempdir().unwrap();
