@@ -25,6 +25,11 @@ mod domain {
         pub(crate) mod idempotency;
         pub(crate) mod outbox;
     }
+    /// How texts and queries become words.
+    pub(crate) mod search {
+        pub(crate) mod query_text;
+        pub(crate) mod text;
+    }
     /// Stock levels and the ledger.
     pub(crate) mod stock {
         pub(crate) mod inventory;
@@ -183,6 +188,8 @@ pub mod sales {
 
 /// Search: queries, results, and the index that follows the database.
 pub mod search {
+    pub use crate::domain::search::query_text::{QueryText, Slot, Way, Word};
+    pub use crate::domain::search::text::{Chunk, FieldWords, chunks, code_forms};
     pub use crate::port::search::{Facet, SearchFilter, SearchQuery, SearchSort};
     pub use crate::service::search::index::{IndexSyncService, SyncReport, VerifyReport};
     pub use crate::service::search::query::{FacetValue, SearchPage, SearchService};

@@ -17,6 +17,18 @@ use crate::error::{FieldCode, ValidationErrors};
 /// A key has at most [`MAX_KEY`] bytes, which every database can index. A longer key is cut off and ends in a hash of
 /// the whole, so that long texts with the same beginning have different keys.
 pub fn fold_key(text: &str) -> String {
+    let mut out = fold(text);
+    if out.len() > MAX_KEY {
+        // SHA-1 of the whole, as in a UUIDv5: 32 digits.
+        let hash = uuid::Uuid::new_v5(&uuid::Uuid::nil(), out.as_bytes()).simple().to_string();
+        out.truncate(out.floor_char_boundary(MAX_KEY - hash.len()));
+        out.push_str(&hash);
+    }
+    out
+}
+
+/// Returns a text of any length as [`fold_key`] folds it: normalized, case-folded, and with single spaces.
+pub fn fold(text: &str) -> String {
     let nfkc = ComposingNormalizerBorrowed::new_nfkc();
     let first = nfkc.normalize(text);
     let folded = CaseMapper::new().fold_string(&first);
@@ -28,12 +40,6 @@ pub fn fold_key(text: &str) -> String {
             out.push(' ');
         }
         out.push_str(word);
-    }
-    if out.len() > MAX_KEY {
-        // SHA-1 of the whole, as in a UUIDv5: 32 digits.
-        let hash = uuid::Uuid::new_v5(&uuid::Uuid::nil(), out.as_bytes()).simple().to_string();
-        out.truncate(out.floor_char_boundary(MAX_KEY - hash.len()));
-        out.push_str(&hash);
     }
     out
 }

@@ -388,8 +388,12 @@ pub struct FacetCount {
 pub struct SearchResults {
     /// The hits of the page, in order.
     pub hits: Vec<SearchHit>,
-    /// The exact number of all matches.
+    /// The exact number of all matches: of documents that have every word of the text.
     pub total: Total,
+    /// The number of further documents that have most of the words but not all, if the page goes beyond the matches.
+    /// They follow after the last match: those with more words first, otherwise in the order of the query. Facets do not
+    /// count them.
+    pub partial: u64,
     /// The counts of the facets, in the order in which the query lists them, each once. A facet has at most 100 values,
     /// sorted by count, or by value for price ranges and ratings. Values without a match are left out.
     pub facets: Vec<(Facet, Vec<FacetCount>)>,

@@ -37,7 +37,7 @@ use tokio::sync::Semaphore;
 pub use self::config::{Location, TantivyOptions};
 use self::error::{Refusal, failed, is_unusable, unavailable};
 use self::generation::{Generation, Layout, Stamp};
-use self::schema::{Fields, Text};
+use self::schema::Fields;
 
 /// The time by which a reader may lag behind the writer.
 const FRESHNESS: Duration = Duration::from_millis(200);
@@ -385,11 +385,10 @@ impl Inner {
         if applied == 0 && generation.checkpoint()? == Some(checkpoint) {
             return Ok(0);
         }
-        let mut text = Text::new();
         for (id, op) in last {
             writer.delete_term(Term::from_field_bytes(self.fields.id, id.0.as_bytes()));
             let document = match op {
-                IndexOp::Upsert(d) => self.fields.document(&d, &mut text),
+                IndexOp::Upsert(d) => self.fields.document(&d),
                 IndexOp::Delete { id, revision } => self.fields.tombstone(id, revision),
             };
             writer.add_document(document).map_err(failed("writing to the search index"))?;
@@ -412,7 +411,6 @@ impl Inner {
             writer: None,
             generation: Arc::new(generation),
             inner: self.clone(),
-            text: Text::new(),
             published: false,
         };
         filling.writer = Some(filling.generation.writer(self.writer_memory)?);
@@ -442,7 +440,6 @@ struct Filling {
     writer: Option<IndexWriter>,
     generation: Arc<Generation>,
     inner: Arc<Inner>,
-    text: Text,
     published: bool,
 }
 
@@ -450,7 +447,7 @@ impl Filling {
     fn add(&mut self, documents: &[SearchDocument]) -> Result<()> {
         let Some(writer) = &self.writer else { return Err(unavailable(Refusal::BuildIsGone)) };
         for document in documents {
-            let document: TantivyDocument = self.inner.fields.document(document, &mut self.text);
+            let document: TantivyDocument = self.inner.fields.document(document);
             writer.add_document(document).map_err(failed("writing to the new search index"))?;
         }
         Ok(())

@@ -14,13 +14,13 @@ use ecom_core::id::{CategoryId, ProductId};
 use ecom_core::money::Money;
 use ecom_core::paging::Total;
 use ecom_core::port::{FacetCount, SearchHit, SearchResults};
-use ecom_core::search::{Facet, SearchFilter, SearchQuery, SearchSort};
+use ecom_core::search::{Facet, QueryText, SearchFilter, SearchQuery, SearchSort, Slot, Way, Word};
 use ecom_core::text::fold_key;
 use tantivy::collector::{Collector, SegmentCollector};
 use tantivy::columnar::{BytesColumn, Column, ColumnValues};
 use tantivy::query::{
-    BooleanQuery, BoostQuery, ConstScoreQuery, DisjunctionMaxQuery, EmptyQuery, FuzzyTermQuery, Query, RangeQuery,
-    TermQuery,
+    BooleanQuery, BoostQuery, ConstScoreQuery, DisjunctionMaxQuery, EmptyQuery, FuzzyTermQuery, Occur, Query,
+    RangeQuery, TermQuery,
 };
 use tantivy::schema::{Field, IndexRecordOption};
 use tantivy::{DocId, Score, Searcher, SegmentOrdinal, SegmentReader, TantivyError, Term};
@@ -44,20 +44,51 @@ const AS_WRITTEN: Score = 5.0;
 /// Keeps the sum of all BM25 scores of a word below [`AS_WRITTEN`], up to an idf of about 20.
 const FREQUENCY: Score = 0.03 / 60.0;
 
+/// Added to the score of each word in a search for most of the words, so that more words beat any better match of fewer.
+const PER_WORD: Score = 10_000.0;
+
+/// Divides the scores of what follows the matches: more than the score of 32 words, so that it is less than that of any
+/// match.
+const BELOW_MATCHES: Score = 1_000_000.0;
+
 /// Runs a search that is within the bounds of [`SearchQuery::check`].
 pub(super) fn run(searcher: &Searcher, fields: &Fields, query: &SearchQuery) -> Result<SearchResults> {
-    let by_score = query.sort == SearchSort::Relevance && !query.text.trim().is_empty();
-    let builder = Builder { fields, by_score, text: Text::new() };
-    let collector = Drill::new(query, by_score);
-    let tantivy_query = builder.build(query, &collector);
-    let fruit = searcher.search(&tantivy_query, &collector).map_err(failed("searching"))?;
-    Ok(collector.results(fruit))
+    let has_text = !query.text.trim().is_empty();
+    let by_score = query.sort == SearchSort::Relevance && has_text;
+    let text = QueryText::of(&query.text);
+    let mut builder = Builder { fields, by_score, text: Text::new(), per_word: 0.0 };
+    let search = |query: &SearchQuery, drill: &Drill, clause: Option<Clause>, builder: &Builder| {
+        let tantivy_query = builder.filtered(query, drill, clause);
+        searcher.search(&tantivy_query, drill).map_err(failed("searching"))
+    };
+    let drill = Drill::new(query, by_score);
+    let all_words = has_text.then(|| builder.all_words(&text));
+    let mut results = drill.results(search(query, &drill, all_words, &builder)?);
+    let (found, end) = (results.total.count, query.offset + u64::from(query.limit));
+    let Some(fewer) = text.fewer_words().filter(|_| found < end) else { return Ok(results) };
+    let rest = SearchQuery {
+        offset: query.offset.saturating_sub(found),
+        limit: query.limit - u32::try_from(results.hits.len()).unwrap_or(query.limit),
+        facets: Vec::new(),
+        ..query.clone()
+    };
+    // The filters whose facet was counted are clauses now.
+    let drill = Drill::new(&rest, by_score);
+    builder.per_word = if by_score { PER_WORD } else { 0.0 };
+    let clause = builder.most_words(&text, fewer);
+    let more = drill.results(search(&rest, &drill, Some(clause), &builder)?);
+    results.partial = more.total.count;
+    // Scores fall from the matches to the rest.
+    results.hits.extend(more.hits.into_iter().map(|hit| SearchHit { score: hit.score / BELOW_MATCHES, ..hit }));
+    Ok(results)
 }
 
 struct Builder<'a> {
     fields: &'a Fields,
     by_score: bool,
     text: Text,
+    /// Added to the score of each word.
+    per_word: Score,
 }
 
 type Clause = Box<dyn Query>;
@@ -93,11 +124,9 @@ fn range(field: Field, low: Option<i64>, high: Option<i64>) -> Clause {
 }
 
 impl Builder<'_> {
-    fn build(mut self, query: &SearchQuery, drill: &Drill) -> Clause {
-        let mut clauses = Vec::new();
-        if !query.text.trim().is_empty() {
-            clauses.push(self.full_text(&query.text));
-        }
+    /// Returns the query of a text with the filters.
+    fn filtered(&self, query: &SearchQuery, drill: &Drill, text: Option<Clause>) -> Clause {
+        let mut clauses: Vec<Clause> = text.into_iter().collect();
         self.filters(&query.filter, drill, &mut clauses);
         if clauses.is_empty() {
             // Every other clause excludes tombstones, which have no text and no filterable fields.
@@ -140,62 +169,86 @@ impl Builder<'_> {
         }
     }
 
-    /// Matches if all words match, or if the whole text is a code.
-    fn full_text(&mut self, text: &str) -> Clause {
-        let chunks: Vec<(String, Vec<String>)> =
-            fold_key(text).split(' ').map(|chunk| (chunk.to_owned(), self.text.words(chunk))).collect();
-        let folded = chunks.iter().map(|(chunk, _)| chunk.as_str()).collect::<Vec<_>>().join(" ");
-        let whole = self.code(&folded, chunks.iter().map(|(_, words)| words.len()).sum());
-        // Punctuation between spaces is not a word.
-        let Some(last) = chunks.iter().rposition(|(_, words)| !words.is_empty()) else {
-            return whole;
-        };
-        let mut required = Vec::new();
-        for (i, (chunk, words)) in chunks.iter().enumerate() {
-            if words.is_empty() {
-                continue;
+    /// Matches if all words match that are required.
+    fn all_words(&mut self, text: &QueryText) -> Clause {
+        let mut clauses: Vec<(Occur, Clause)> = Vec::with_capacity(text.slots.len());
+        for slot in &text.slots {
+            if !slot.is_optional {
+                clauses.push((Occur::Must, self.slot(slot)));
+            } else if self.by_score {
+                clauses.push((Occur::Should, self.slot(slot)));
             }
-            let matched =
-                words.iter().enumerate().map(|(n, word)| self.word(word, i == last && n + 1 == words.len())).collect();
-            let mut ways = vec![all(matched), self.code(chunk, words.len())];
-            let bare = chunk.trim_matches(|c: char| !c.is_alphanumeric());
-            if bare != chunk {
-                ways.push(self.code(bare, words.len()));
-            }
-            required.push(best(ways));
         }
-        if chunks.len() == 1 { all(required) } else { best(vec![all(required), whole]) }
+        match clauses.len() {
+            // Punctuation alone matches nothing.
+            0 => Box::new(EmptyQuery),
+            1 => clauses.remove(0).1,
+            _ => Box::new(BooleanQuery::new(clauses)),
+        }
     }
 
-    /// Matches a code, and scores it as this number of words.
-    fn code(&self, code: &str, words: usize) -> Clause {
-        let exact: Score = std::iter::repeat_n(EXACT, words.max(1)).sum();
-        worth(term(Term::from_field_text(self.fields.codes, code)), exact + Fields::CODES_WEIGHT)
+    /// Matches if at least this number of the required words match, but not all of them.
+    fn most_words(&mut self, text: &QueryText, at_least: usize) -> Clause {
+        let required: Vec<&Slot> = text.slots.iter().filter(|slot| !slot.is_optional).collect();
+        let all = required.iter().map(|slot| self.slot(slot)).collect();
+        let some = required.iter().map(|slot| self.slot(slot)).collect();
+        let some = BooleanQuery::union_with_minimum_required_clauses(some, at_least);
+        let mut clauses: Vec<(Occur, Clause)> =
+            vec![(Occur::Must, Box::new(some)), (Occur::MustNot, Box::new(BooleanQuery::intersection(all)))];
+        if self.by_score {
+            self.per_word = 0.0;
+            let optional = text.slots.iter().filter(|slot| slot.is_optional);
+            clauses.extend(optional.map(|slot| (Occur::Should, self.slot(slot))));
+        }
+        Box::new(BooleanQuery::new(clauses))
     }
 
-    fn word(&mut self, word: &str, last: bool) -> Clause {
-        let stem = self.text.stem(word);
-        let edits = edits_allowed(word);
+    /// Matches a word of the query in the best of its ways.
+    fn slot(&mut self, slot: &Slot) -> Clause {
+        let ways = slot.ways.iter().map(|way| match way {
+            Way::Word(word) => self.word(word, true),
+            Way::Joined(word) => self.word(word, false),
+            Way::All(words) => {
+                // Worth as much as one word.
+                let share = 1.0 / Score::from(u16::try_from(words.len()).unwrap_or(u16::MAX));
+                let each = words.iter().map(|word| self.word(word, false)).collect();
+                Box::new(BoostQuery::new(all(each), share))
+            }
+            Way::Code { form, .. } => {
+                let code = term(Term::from_field_text(self.fields.codes, form));
+                worth(code, self.per_word + EXACT + Fields::CODES_WEIGHT)
+            }
+        });
+        best(ways.collect())
+    }
+
+    /// Matches a word, and also two neighbours of a document that are the word together if `split`.
+    fn word(&mut self, word: &Word, split: bool) -> Clause {
+        let (stem, per_word) = (self.text.stem(&word.text), self.per_word);
         let mut ways: Vec<Clause> = Vec::new();
         let mut frequency: Vec<Clause> = Vec::new();
         for source in self.fields.sources() {
             let stemmed = Term::from_field_text(source.stems, &stem);
-            let written = Term::from_field_text(source.words, word);
-            ways.push(worth(term(stemmed.clone()), EXACT + source.weight));
+            let written = Term::from_field_text(source.words, &word.text);
+            ways.push(worth(term(stemmed.clone()), per_word + EXACT + source.weight));
+            if let Some(pairs) = source.pairs.filter(|_| split) {
+                let pair = term(Term::from_field_text(pairs, &stem));
+                ways.push(worth(pair, per_word + EXACT + source.weight));
+            }
             if self.by_score {
-                ways.push(worth(term(written.clone()), EXACT + source.weight + AS_WRITTEN));
+                ways.push(worth(term(written.clone()), per_word + EXACT + source.weight + AS_WRITTEN));
                 frequency.push(Box::new(BoostQuery::new(
                     Box::new(TermQuery::new(stemmed, IndexRecordOption::WithFreqs)),
                     FREQUENCY * source.weight,
                 )));
             }
-            if last {
+            if word.is_prefix {
                 let prefix = FuzzyTermQuery::new_prefix(written.clone(), 0, false);
-                ways.push(worth(Box::new(prefix), PREFIX + source.weight));
+                ways.push(worth(Box::new(prefix), per_word + PREFIX + source.weight));
             }
-            if edits > 0 {
-                let typo = FuzzyTermQuery::new(written, edits, true);
-                ways.push(worth(Box::new(typo), TYPO + source.weight));
+            if word.edits > 0 {
+                let typo = FuzzyTermQuery::new(written, word.edits, true);
+                ways.push(worth(Box::new(typo), per_word + TYPO + source.weight));
             }
         }
         if !self.by_score {
@@ -203,18 +256,6 @@ impl Builder<'_> {
         }
         frequency.push(best(ways));
         any(frequency)
-    }
-}
-
-/// One edit from 4 letters on, two from 8 on; none in a number, in which every digit counts.
-fn edits_allowed(word: &str) -> u8 {
-    if !word.chars().any(char::is_alphabetic) {
-        return 0;
-    }
-    match word.chars().count() {
-        0..4 => 0,
-        4..8 => 1,
-        _ => 2,
     }
 }
 
@@ -299,7 +340,7 @@ impl<'a> Drill<'a> {
             .map(|((_, id), score)| SearchHit { id: ProductId(Uuid::from_u128(id)), score })
             .collect();
         let facets = self.facets.iter().zip(fruit.counts).map(|(f, c)| (*f, c.into_facet())).collect();
-        SearchResults { hits, total: Total { count: fruit.total, exact: true }, facets }
+        SearchResults { hits, total: Total { count: fruit.total, exact: true }, partial: 0, facets }
     }
 
     /// Returns the check for the filter on the field of a requested facet.
@@ -701,11 +742,6 @@ impl SegmentCollector for SegmentDrill {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn edits_grow_with_letters() {
-        assert_eq!(["abc", "abcd", "abcdefg", "abcdefgh", "20242024", "a2024"].map(edits_allowed), [0, 1, 1, 2, 0, 1]);
-    }
 
     #[test]
     fn top_keeps_the_first_by_key_then_id() {

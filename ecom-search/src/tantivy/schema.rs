@@ -1,23 +1,22 @@
 //! The fields of the index, and how text becomes words.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use ecom_core::catalog::{AvailabilityStatus, ProductStatus};
 use ecom_core::id::ProductId;
 use ecom_core::port::SearchDocument;
+use ecom_core::search::{FieldWords, code_forms};
 use ecom_core::text::fold_key;
 use serde_json::Value;
 use tantivy::TantivyDocument;
 use tantivy::schema::{
     BytesOptions, Field, IndexRecordOption, NumericOptions, STRING, Schema, TextFieldIndexing, TextOptions,
 };
-use tantivy::tokenizer::{
-    AsciiFoldingFilter, Language, RawTokenizer, Stemmer, TextAnalyzer, TokenizerManager, WhitespaceTokenizer,
-};
+use tantivy::tokenizer::{Language, RawTokenizer, Stemmer, TextAnalyzer, TokenizerManager, WhitespaceTokenizer};
 
 /// The format of the index. Increase it with every change of fields or of how text becomes words: an index of another
 /// format is rebuilt.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
 
 const WORDS: &str = "ecom_words";
 const STEMS: &str = "ecom_stems";
@@ -47,6 +46,8 @@ pub(super) struct TextSource {
     pub(super) stems: Field,
     /// Words as written (folded), for typos and prefixes.
     pub(super) words: Field,
+    /// Two neighbouring words as one, stemmed: `headphones` for "head phones".
+    pub(super) pairs: Option<Field>,
     /// The weights are steps of 10, so that frequency and exactness (below 10) never add up to a step.
     pub(super) weight: f32,
 }
@@ -88,7 +89,7 @@ impl Fields {
         let fast = NumericOptions::default().set_fast();
         let both = NumericOptions::default().set_fast().set_indexed();
         let facet = TextOptions::default().set_fast("raw");
-        let mut source = |name: &str, weight| {
+        let mut source = |name: &str, weight, has_pairs| {
             let stems = TextFieldIndexing::default()
                 .set_tokenizer(STEMS)
                 .set_index_option(IndexRecordOption::WithFreqs)
@@ -97,17 +98,23 @@ impl Fields {
                 .set_tokenizer(WORDS)
                 .set_index_option(IndexRecordOption::Basic)
                 .set_fieldnorms(false);
+            let pairs = TextFieldIndexing::default()
+                .set_tokenizer(STEMS)
+                .set_index_option(IndexRecordOption::Basic)
+                .set_fieldnorms(false);
+            let pairs = TextOptions::default().set_indexing_options(pairs);
             TextSource {
+                pairs: has_pairs.then(|| b.add_text_field(&format!("{name}_pairs"), pairs)),
                 stems: b.add_text_field(&format!("{name}_stems"), TextOptions::default().set_indexing_options(stems)),
                 words: b.add_text_field(&format!("{name}_words"), TextOptions::default().set_indexing_options(words)),
                 weight,
             }
         };
-        let title = source("title", 60.0);
-        let brand = source("brand", 50.0);
-        let tags = source("tags", 40.0);
-        let category_names = source("category_names", 30.0);
-        let description = source("description", 10.0);
+        let title = source("title", 60.0, true);
+        let brand = source("brand", 50.0, true);
+        let tags = source("tags", 40.0, true);
+        let category_names = source("category_names", 30.0, true);
+        let description = source("description", 10.0, false);
         let fields = Self {
             id: b.add_bytes_field("id", BytesOptions::default().set_indexed()),
             id_high: b.add_u64_field(column::ID_HIGH, fast.clone()),
@@ -141,12 +148,16 @@ impl Fields {
     }
 
     /// Returns the document of a live product.
-    pub(super) fn document(&self, d: &SearchDocument, text: &mut Text) -> TantivyDocument {
+    pub(super) fn document(&self, d: &SearchDocument) -> TantivyDocument {
         let mut doc = self.head(d.id, d.revision, true);
-        let mut add = |doc: &mut TantivyDocument, source: TextSource, written: &str| {
-            let words = text.words(written).join(" ");
+        let add = |doc: &mut TantivyDocument, source: TextSource, written: &str| {
+            let found = FieldWords::of(written);
+            let words = found.words.join(" ");
             doc.add_text(source.stems, &words);
             doc.add_text(source.words, &words);
+            if let Some(pairs) = source.pairs {
+                doc.add_text(pairs, found.pairs.join(" "));
+            }
         };
         add(&mut doc, self.title, &d.title);
         if let Some(brand) = &d.brand {
@@ -170,8 +181,9 @@ impl Fields {
         if let Some(description) = &d.description {
             add(&mut doc, self.description, description);
         }
-        for code in &d.codes {
-            doc.add_text(self.codes, fold_key(code));
+        let codes: BTreeSet<String> = d.codes.iter().flat_map(|code| code_forms(code)).collect();
+        for code in codes {
+            doc.add_text(self.codes, code);
         }
         let mut categories = d.categories.clone();
         categories.sort_unstable();
@@ -254,7 +266,7 @@ pub(super) const fn availability_number(availability: AvailabilityStatus) -> u64
     }
 }
 
-/// Returns the tokenizers that the schema names. Their input comes from [`Text::words`].
+/// Returns the tokenizers that the schema names. Their input comes from [`FieldWords`].
 pub(super) fn tokenizers() -> TokenizerManager {
     let tokenizers = TokenizerManager::default();
     tokenizers.register(WORDS, WhitespaceTokenizer::default());
@@ -265,61 +277,19 @@ pub(super) fn tokenizers() -> TokenizerManager {
     tokenizers
 }
 
-/// Splits text into words, in the same way for documents and queries.
-pub(super) struct Text {
-    ascii: TextAnalyzer,
-    stem: TextAnalyzer,
-}
+/// Stems the words of queries as those of documents are.
+pub(super) struct Text(TextAnalyzer);
 
 impl Text {
-    /// A longer word is cut, in documents and in queries.
-    const LONGEST_WORD: usize = 64;
-
     pub(super) fn new() -> Self {
-        Self {
-            ascii: TextAnalyzer::builder(RawTokenizer::default()).filter(AsciiFoldingFilter).build(),
-            stem: TextAnalyzer::builder(RawTokenizer::default()).filter(Stemmer::new(Language::English)).build(),
-        }
+        Self(TextAnalyzer::builder(RawTokenizer::default()).filter(Stemmer::new(Language::English)).build())
     }
 
-    /// Returns folded words: `Crème-Brûlée, the chef's` gives `creme brulee the chefs`.
-    pub(super) fn words(&mut self, text: &str) -> Vec<String> {
-        let folded = one_token(&mut self.ascii, &fold_key(text));
-        let mut words = Vec::new();
-        let mut word = String::new();
-        let mut length = 0;
-        for c in folded.chars() {
-            if c.is_alphanumeric() {
-                length += 1;
-                if length <= Self::LONGEST_WORD {
-                    word.push(c);
-                }
-            } else if !is_inside_words(c) && !word.is_empty() {
-                words.push(std::mem::take(&mut word));
-                length = 0;
-            }
-        }
-        if !word.is_empty() {
-            words.push(word);
-        }
-        words
-    }
-
-    /// Returns the English stem of a folded word.
+    /// Returns the English stem of a word.
     pub(super) fn stem(&mut self, word: &str) -> String {
-        one_token(&mut self.stem, word)
+        let mut stream = self.0.token_stream(word);
+        if stream.advance() { std::mem::take(&mut stream.token_mut().text) } else { String::new() }
     }
-}
-
-/// Returns whether a character is part of a word: apostrophes (`chef's` is one word), and accents without a composed
-/// form.
-const fn is_inside_words(c: char) -> bool {
-    matches!(c, '\'' | '\u{2019}' | '\u{300}'..='\u{36f}')
-}
-
-fn one_token(analyzer: &mut TextAnalyzer, text: &str) -> String {
-    let mut stream = analyzer.token_stream(text);
-    if stream.advance() { std::mem::take(&mut stream.token_mut().text) } else { String::new() }
 }
 
 #[cfg(test)]
@@ -327,13 +297,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_folded_and_split_alike_for_documents_and_queries() {
+    fn inflections_have_one_stem() {
         let mut text = Text::new();
-        assert_eq!(text.words("Crème-Brûlée, the chef’s №5"), ["creme", "brulee", "the", "chefs", "no5"]);
-        assert_eq!(text.words("Cre\u{300}me x\u{328}y ''"), ["creme", "xy"]);
-        assert_eq!(text.words("title:(a OR b)* AND \"c\""), ["title", "a", "or", "b", "and", "c"]);
-        assert!(text.words(" \"*:&&\" ").is_empty());
-        assert_eq!(text.words(&"x".repeat(500))[0].len(), Text::LONGEST_WORD);
         assert_eq!(text.stem("running"), "run");
         assert_eq!(text.stem("headphones"), text.stem("headphone"));
     }

@@ -33,8 +33,11 @@ pub struct SearchPage {
     /// The products in their current state, in the order of the hits. Products that were deleted after they were
     /// indexed are left out.
     pub products: Vec<Arc<Cached<Product>>>,
-    /// How many products match, according to the index.
+    /// How many products match every word of the text, according to the index.
     pub total: Total,
+    /// How many further products match most of the words, if the page goes beyond the matches. They follow after the
+    /// last match.
+    pub partial: u64,
     /// The facets that the query asked for, with their counts.
     pub facets: Vec<(Facet, Vec<FacetValue>)>,
 }
@@ -119,6 +122,6 @@ impl<'a> SearchService<'a> {
                 (facet, values)
             })
             .collect();
-        Ok(SearchPage { products, total: found.total, facets })
+        Ok(SearchPage { products, total: found.total, partial: found.partial, facets })
     }
 }

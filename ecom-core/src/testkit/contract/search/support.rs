@@ -213,9 +213,10 @@ pub(super) async fn search(provider: &dyn SearchProvider, query: &SearchQuery) -
     );
     if query.offset == 0 && n < u64::from(query.limit) {
         same(
-            found.total,
-            exactly(n),
-            "The total counts all matches, so it is the number of hits if the first page is not full.",
+            found.total.count + found.partial,
+            n,
+            "The total counts all matches, and `partial` those that follow, so that both together are the number of hits \
+             if the first page is not full.",
             format_args!("{query:?}"),
         );
     }
@@ -235,9 +236,18 @@ pub(super) async fn search(provider: &dyn SearchProvider, query: &SearchQuery) -
     found
 }
 
-/// Returns the numbers of the hits, in order.
+/// Returns the numbers of the hits that match every word, in order.
 pub(super) async fn hits(provider: &dyn SearchProvider, query: &SearchQuery) -> Vec<u128> {
-    search(provider, query).await.hits.iter().map(|h| number(h.id)).collect()
+    split_hits(provider, query).await.0
+}
+
+/// Returns the numbers of the hits that match every word, and of those that match most of them, each in order.
+pub(super) async fn split_hits(provider: &dyn SearchProvider, query: &SearchQuery) -> (Vec<u128>, Vec<u128>) {
+    let found = search(provider, query).await;
+    let matches = usize::try_from(found.total.count.saturating_sub(query.offset)).unwrap_or(usize::MAX);
+    let mut hits: Vec<u128> = found.hits.iter().map(|h| number(h.id)).collect();
+    let rest = hits.split_off(matches.min(hits.len()));
+    (hits, rest)
 }
 
 /// Panics unless the hits are these, in this order. `contract` is the violated part of the contract.

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::SearchFixture;
-use super::support::{finds, has_text, hits, hits_are, load, set, strings, text, titled};
-use crate::port::search::SearchDocument;
+use super::support::{finds, has_text, hits, hits_are, load, set, split_hits, strings, text, titled};
+use crate::port::search::{SearchDocument, SearchQuery};
 use crate::testkit::check::same;
 
 tests! {
@@ -17,7 +17,12 @@ tests! {
         typos_one_edit_from_four_letters_two_from_eight,
         prefix_matches_the_last_word_only,
         accents_and_case_do_not_matter,
-        codes_match_whole_and_exactly,
+        codes_match_with_and_without_punctuation,
+        words_match_split_joined_and_hyphenated,
+        numbers_match_with_and_without_their_units,
+        symbols_are_part_of_short_words,
+        long_texts_are_searched_to_their_end,
+        most_words_follow_where_all_words_match_too_little,
         user_text_is_never_a_query_language,
     ]
 }
@@ -218,18 +223,20 @@ pub async fn accents_and_case_do_not_matter(f: SearchFixture) {
     }
 }
 
-/// A code or barcode is a single word. It matches only as a whole, in any case, and without typing errors.
-pub async fn codes_match_whole_and_exactly(f: SearchFixture) {
+/// A code or barcode matches in any case, with and without its punctuation, and without typing errors. A number in a code
+/// matches by itself.
+pub async fn codes_match_with_and_without_punctuation(f: SearchFixture) {
     let provider = &*f.provider;
     if !has_text(provider, "text").await {
         return;
     }
-    let contract = "A code matches as a whole and in any case, and never by a part of it or with a typo.";
+    let contract = "A code matches as a whole, in any case, with and without punctuation, and by a number of at least \
+                    three digits in it, and never by another part of it or with a typo.";
     load(
         provider,
         vec![
             SearchDocument { codes: strings(["AB-1234/X", "4006381333931"]), ..titled(1, "Lamp") },
-            SearchDocument { codes: strings(["AB-1234/Y", "4006381333932"]), ..titled(2, "Lamp") },
+            SearchDocument { codes: strings(["AB-1235/Y", "4006381333932"]), ..titled(2, "Lamp") },
             SearchDocument { codes: strings(["Kit 7 Blue"]), ..titled(3, "Lamp") },
         ],
     )
@@ -237,17 +244,158 @@ pub async fn codes_match_whole_and_exactly(f: SearchFixture) {
     for (typed, n) in [
         ("AB-1234/X", 1),
         ("ab-1234/x", 1),
+        ("ab1234x", 1),
+        ("ab 1234 x", 1),
+        ("1234", 1),
         ("4006381333931", 1),
         ("4006381333932", 2),
-        ("lamp ab-1234/y", 2),
-        ("ab-1234/y lamp", 2),
+        ("lamp ab-1235/y", 2),
+        ("ab-1235/y lamp", 2),
+        ("lamp ab1235y", 2),
         ("kit 7 blue", 3),
+        ("kit7blue", 3),
     ] {
         finds(provider, typed, [n], contract).await;
     }
-    for typed in ["AB-1234", "1234", "AB-1234/Z", "400638133393", "4006381333930", "ab 1234 x"] {
+    for typed in ["AB-123", "123", "AB-1234/Z", "400638133393", "4006381333930"] {
         finds(provider, typed, [], contract).await;
     }
+}
+
+/// It does not matter whether a word is written as one, as two or with a hyphen, in the document or in the query.
+pub async fn words_match_split_joined_and_hyphenated(f: SearchFixture) {
+    let provider = &*f.provider;
+    if !has_text(provider, "text").await {
+        return;
+    }
+    let contract = "Words match however they are split, joined or hyphenated.";
+    load(
+        provider,
+        vec![
+            titled(1, "Wi-Fi router"),
+            titled(2, "Keyboard"),
+            titled(3, "T-Shirt"),
+            titled(4, "Head phones"),
+            titled(5, "E-reader"),
+            titled(6, "Privacy screen"),
+        ],
+    )
+    .await;
+    for (typed, n) in [
+        ("wifi", 1),
+        ("wi-fi", 1),
+        ("wi fi", 1),
+        ("wifi router", 1),
+        ("key board", 2),
+        ("key-board", 2),
+        ("tshirt", 3),
+        ("t shirt", 3),
+        ("t-shirts", 3),
+        ("headphones", 4),
+        ("headphone", 4),
+        ("head-phones", 4),
+        ("ereader", 5),
+        ("e reader", 5),
+    ] {
+        finds(provider, typed, [n], contract).await;
+    }
+}
+
+/// It does not matter whether there is a space between a number and its unit.
+pub async fn numbers_match_with_and_without_their_units(f: SearchFixture) {
+    let provider = &*f.provider;
+    if !has_text(provider, "text").await {
+        return;
+    }
+    let contract = "A number matches with and without a space before its unit, and only the same number.";
+    load(
+        provider,
+        vec![
+            titled(1, "Bottle 500ml"),
+            titled(2, "Bottle 750 ml"),
+            titled(3, "Hub USB3.1"),
+            titled(4, "Hub USB 2.0"),
+            titled(5, "TV 55\" 4K"),
+        ],
+    )
+    .await;
+    for (typed, n) in [
+        ("500ml", 1),
+        ("500 ml", 1),
+        ("750ml", 2),
+        ("750 ml bottle", 2),
+        ("usb 3.1", 3),
+        ("usb3.1", 3),
+        ("usb2.0", 4),
+        ("4k tv 55", 5),
+        ("55 inch tv", 5),
+        ("55\" tv", 5),
+    ] {
+        finds(provider, typed, [n], contract).await;
+    }
+}
+
+/// `c++` is not `c`.
+pub async fn symbols_are_part_of_short_words(f: SearchFixture) {
+    let provider = &*f.provider;
+    if !has_text(provider, "text").await {
+        return;
+    }
+    let contract = "The symbols + and # after one or two letters are part of the word.";
+    load(provider, vec![titled(1, "C++ in depth"), titled(2, "C# in depth"), titled(3, "Vitamin C drops")]).await;
+    finds(provider, "c++", [1], contract).await;
+    finds(provider, "C#", [2], contract).await;
+    finds(provider, "c drops", [3], contract).await;
+}
+
+/// Every word of a description is searched, wherever it is.
+pub async fn long_texts_are_searched_to_their_end(f: SearchFixture) {
+    let provider = &*f.provider;
+    if !has_text(provider, "text").await {
+        return;
+    }
+    let description = Some(format!("{}corduroy.", "A very long text. ".repeat(500)));
+    load(provider, vec![SearchDocument { description, ..titled(1, "Chair") }]).await;
+    finds(provider, "corduroy", [1], "A text is searched to its end.").await;
+}
+
+/// If less than a page matches all words, those follow that match most of them, and they are counted apart.
+pub async fn most_words_follow_where_all_words_match_too_little(f: SearchFixture) {
+    let provider = &*f.provider;
+    if !has_text(provider, "text").await {
+        return;
+    }
+    load(
+        provider,
+        vec![
+            titled(1, "Steel kettle"),
+            titled(2, "Sneakers"),
+            titled(3, "Kids sneakers red"),
+            titled(4, "Red kettle"),
+            titled(5, "Lamp"),
+        ],
+    )
+    .await;
+    let contract = "Documents that match at least a half of the words follow after those that match all of them, those \
+                    with more words first. Words such as \"for\" are not needed.";
+    for (typed, all, most) in [
+        ("cheap kettle", &[][..], &[1, 4][..]),
+        ("sneakers for kids", &[3], &[2]),
+        ("red steel kettle", &[], &[1, 4]),
+        ("red kids sneakers", &[3], &[]),
+        ("lamp", &[5], &[]),
+        ("purple curtain", &[], &[]),
+    ] {
+        let (matches, rest) = split_hits(provider, &text(typed)).await;
+        same(matches, all, contract, format_args!("the matches of {typed:?}"));
+        let rest: BTreeSet<u128> = rest.into_iter().collect();
+        same(rest, most.iter().copied().collect(), contract, format_args!("what follows the matches of {typed:?}"));
+    }
+    let contract = "A page may begin among the matches and end after them, or begin after them.";
+    let paged = |offset, limit| SearchQuery { offset, limit, ..text("sneakers for kids") };
+    same(split_hits(provider, &paged(0, 1)).await, (vec![3], vec![]), contract, "a page of one hit");
+    same(split_hits(provider, &paged(1, 1)).await, (vec![], vec![2]), contract, "the second page of one hit");
+    same(split_hits(provider, &paged(2, 1)).await, (vec![], vec![]), contract, "the third page of one hit");
 }
 
 /// Operators, quotes and wildcards are ordinary text.
