@@ -16,7 +16,7 @@ use ecom_core::port::{
     Checkpoint, FacetCount, IndexBuild, IndexOp, SearchCapabilities, SearchDocument, SearchHit, SearchProvider,
     SearchResults,
 };
-use ecom_core::search::{Facet, SearchFilter, SearchQuery, SearchSort};
+use ecom_core::search::{Facet, FieldWords, QueryText, SearchFilter, SearchQuery, SearchSort, Way, Word, code_forms};
 use ecom_core::testkit::SearchFixture;
 use ecom_core::text::fold_key;
 use ecom_core::{Error, FieldCode, Result};
@@ -89,11 +89,24 @@ impl Index {
     }
 }
 
-/// A document that a text finds, and how well.
+/// How well a document matches a text.
+struct Score {
+    /// Whether it matches all words, or only most of them.
+    is_whole: bool,
+    points: f32,
+}
+
+/// A document that a text finds.
 struct Match<'a> {
     document: &'a SearchDocument,
-    score: f32,
+    score: Score,
     age: u64,
+}
+
+/// A field of a document with full text.
+struct Source {
+    weight: f32,
+    of: FieldWords,
 }
 
 impl Reference {
@@ -130,107 +143,155 @@ impl Reference {
     }
 
     /// How well the text matches the document; `None` if it does not.
-    fn score(&self, d: &SearchDocument, text: &str) -> Option<f32> {
-        if text.trim().is_empty() {
-            return (!self.is(M::EmptyTextFindsNothing)).then_some(0.0);
+    fn score(&self, d: &SearchDocument, typed: &str, text: &QueryText) -> Option<Score> {
+        if typed.trim().is_empty() {
+            return (!self.is(M::EmptyTextFindsNothing)).then_some(Score { is_whole: true, points: 0.0 });
         }
-        if self.is(M::StarMatchesEverything) && text.contains('*') {
-            return Some(1.0);
+        if self.is(M::StarMatchesEverything) && typed.contains('*') {
+            return Some(Score { is_whole: true, points: 1.0 });
         }
-        let words = |text: &str| words(text, self.is(M::AccentsMatter));
-        let all = |texts: &[String]| texts.iter().flat_map(|t| words(t)).collect::<Vec<_>>();
+        let sources = self.sources(d);
+        let mut fields: BTreeSet<usize> = (0..sources.len()).collect();
+        let (mut required, mut matched, mut points) = (0, 0, 0.0);
+        for slot in &text.slots {
+            let ways = slot.ways.iter().filter_map(|way| self.way(d, &sources, way, &mut fields));
+            let best = ways.max_by(f32::total_cmp);
+            let is_required = !slot.is_optional || self.is(M::EveryWordIsNeeded);
+            required += usize::from(is_required);
+            matched += usize::from(is_required && best.is_some());
+            points += best.unwrap_or(0.0);
+        }
+        if self.is(M::MinusExcludes) && typed.trim_start().starts_with('-') {
+            return (matched == 0).then_some(Score { is_whole: true, points: 0.0 });
+        }
+        let all = match self.mutant {
+            Some(M::AnyWordMatches) => matched > 0,
+            Some(M::WordsOfOneField) => matched == required && !fields.is_empty(),
+            _ => matched == required && required > 0,
+        };
+        if all {
+            return Some(Score { is_whole: true, points });
+        }
+        let fewer = match self.mutant {
+            Some(M::MostWordsDoNotFollow) => None,
+            Some(M::OneWordFollows) => Some(1),
+            _ => text.fewer_words(),
+        };
+        // More words beat a better match of fewer.
+        let points = points + 10_000.0 * f32::from(u8::try_from(matched).unwrap_or(u8::MAX));
+        fewer.filter(|least| matched >= *least).map(|_| Score { is_whole: false, points: points / 1_000_000.0 })
+    }
+
+    /// The words of the fields of a document, and its pairs of neighbours.
+    fn sources(&self, d: &SearchDocument) -> Vec<Source> {
+        let found = |text: &str| {
+            if self.is(M::AccentsMatter) {
+                return FieldWords { words: words(text), ..FieldWords::default() };
+            }
+            let end = if self.is(M::LongTextsCutOff) { text.floor_char_boundary(512) } else { text.len() };
+            let mut found = FieldWords::of(&text[..end]);
+            if self.is(M::WordsOnlyAsWritten) {
+                found.pairs = Vec::new();
+            }
+            if self.is(M::SymbolsDropped) {
+                found.words.iter_mut().for_each(|word| *word = word.replace(['+', '#'], ""));
+            }
+            found
+        };
+        let all = |texts: &[String]| {
+            let mut joined = FieldWords::default();
+            for found in texts.iter().map(|text| found(text)) {
+                joined.words.extend(found.words);
+                joined.pairs.extend(found.pairs);
+            }
+            joined
+        };
         let mut sources = vec![
-            (60.0, words(&d.title)),
-            (50.0, d.brand.as_deref().map(words).unwrap_or_default()),
-            (40.0, all(&d.tags)),
+            Source { weight: 60.0, of: found(&d.title) },
+            Source { weight: 50.0, of: d.brand.as_deref().map(found).unwrap_or_default() },
+            Source { weight: 40.0, of: all(&d.tags) },
         ];
         if !self.is(M::CategoryNamesNotSearched) {
-            sources.push((30.0, all(&d.category_names)));
+            sources.push(Source { weight: 30.0, of: all(&d.category_names) });
         }
         if !self.is(M::DescriptionsNotSearched) {
-            sources.push((10.0, d.description.as_deref().map(words).unwrap_or_default()));
+            let words = d.description.as_deref().map(|text| found(text).words).unwrap_or_default();
+            sources.push(Source { weight: 10.0, of: FieldWords { words, pairs: Vec::new() } });
         }
         if self.is(M::FieldsWeighTheSame) {
-            for (weight, _) in &mut sources {
-                *weight = 30.0;
-            }
+            sources.iter_mut().for_each(|source| source.weight = 30.0);
         }
-        let folded = if self.is(M::CodesWithCase) { text.trim().to_owned() } else { fold_key(text) };
-        let chunks: Vec<(&str, Vec<String>)> = folded.split_whitespace().map(|chunk| (chunk, words(chunk))).collect();
-        let whole = self.code(d, &folded, chunks.iter().map(|(_, words)| words.len()).sum());
-        let Some(last) = chunks.iter().rposition(|(_, words)| !words.is_empty()) else {
-            return whole;
-        };
-        let excluded = |chunk: &str| self.is(M::MinusExcludes) && chunk.starts_with('-');
-        let mut scores = Vec::new();
-        let mut fields: BTreeSet<usize> = (0..sources.len()).collect();
-        for (i, (chunk, words)) in chunks.iter().enumerate().filter(|(_, (_, words))| !words.is_empty()) {
-            let mut total = Some(0.0);
-            for (n, word) in words.iter().enumerate() {
-                let is_last = self.is(M::PrefixOfEveryWord) || (i == last && n + 1 == words.len());
-                let found: Vec<Option<f32>> =
-                    sources.iter().map(|(weight, of)| self.word(word, is_last, *weight, of)).collect();
+        sources
+    }
+
+    /// What a way of a word of the query is worth; `None` if the document does not match it.
+    fn way(&self, d: &SearchDocument, sources: &[Source], way: &Way, fields: &mut BTreeSet<usize>) -> Option<f32> {
+        match way {
+            Way::Word(word) => {
+                let found: Vec<Option<f32>> = sources.iter().map(|source| self.word(word, source, true)).collect();
                 fields.retain(|f| found[*f].is_some());
-                let best = found.into_iter().flatten().max_by(f32::total_cmp);
-                total = total.zip(best).map(|(a, b)| a + b);
+                found.into_iter().flatten().max_by(f32::total_cmp)
             }
-            let bare = chunk.trim_matches(|c: char| !c.is_alphanumeric());
-            let code = self.code(d, chunk, words.len()).or_else(|| self.code(d, bare, words.len()));
-            let score = [total, code].into_iter().flatten().max_by(f32::total_cmp);
-            scores.push(if excluded(chunk) { score.is_none().then_some(0.0) } else { score });
+            Way::Joined(_) if self.is(M::SplitWordsNotJoined) => None,
+            Way::Joined(word) => self.best(word, sources),
+            Way::All(_) if self.is(M::ConnectedWordsWhole) => None,
+            Way::All(words) => {
+                let each: Option<Vec<f32>> = words.iter().map(|word| self.best(word, sources)).collect();
+                each.map(|each| each.iter().sum::<f32>() / each.iter().fold(0.0, |n, _| n + 1.0))
+            }
+            Way::Code { form, .. } => {
+                let forms = |own: &String| match self.mutant {
+                    Some(M::CodesWithPunctuation) => vec![fold_key(own)],
+                    Some(M::CodesOnlyWhole) => {
+                        vec![fold_key(own), code_forms(own)[1..].first().cloned().unwrap_or_default()]
+                    }
+                    Some(M::CodesWithCase) => vec![own.clone()],
+                    _ => code_forms(own),
+                };
+                let matches = |own: &String| match self.mutant {
+                    Some(M::CodesByPrefix) => code_forms(own).iter().any(|own| own.starts_with(form)),
+                    _ => forms(own).contains(form),
+                };
+                let weight = if self.is(M::FieldsWeighTheSame) { 30.0 } else { 20.0 };
+                d.codes.iter().any(matches).then_some(1_000.0 + weight)
+            }
         }
-        if self.is(M::WordsOfOneField) && fields.is_empty() {
-            return whole;
-        }
-        let matched = if self.is(M::AnyWordMatches) {
-            scores.iter().flatten().copied().max_by(f32::total_cmp)
-        } else {
-            scores.iter().copied().sum::<Option<f32>>()
-        };
-        [matched, whole].into_iter().flatten().max_by(f32::total_cmp)
     }
 
-    /// What a code is worth that stands for so many words.
-    fn code(&self, d: &SearchDocument, code: &str, words: usize) -> Option<f32> {
-        let matches = |own: &String| match self.mutant {
-            Some(M::CodesByPrefix) => fold_key(own).starts_with(code) && !code.is_empty(),
-            Some(M::CodesWithCase) => own == code,
-            _ => fold_key(own) == code,
-        };
-        let exact: f32 = std::iter::repeat_n(1_000.0, words.max(1)).sum();
-        let weight = if self.is(M::FieldsWeighTheSame) { 30.0 } else { 20.0 };
-        d.codes.iter().any(matches).then_some(exact + weight)
+    fn best(&self, word: &Word, sources: &[Source]) -> Option<f32> {
+        sources.iter().filter_map(|source| self.word(word, source, false)).max_by(f32::total_cmp)
     }
 
-    /// What a word is worth in the words of one field: as typed, by its stem, as a prefix or with a typo.
-    fn word(&self, word: &str, is_last: bool, weight: f32, of: &[String]) -> Option<f32> {
+    /// What a word is worth in one field: as typed, by its stem, as a prefix, with a typo, or, if `split`, as two
+    /// neighbours.
+    fn word(&self, word: &Word, source: &Source, split: bool) -> Option<f32> {
         let exact = 1_000.0;
-        let same_stem = |own: &&String| **own == word || (!self.is(M::NoStems) && stem(own) == stem(word));
+        let same_stem = |own: &&String| **own == word.text || (!self.is(M::NoStems) && stem(own) == stem(&word.text));
+        let of = &source.of.words;
         let frequency = of.iter().filter(same_stem).fold(0.0, |n, _| n + 1.0) / of.iter().fold(1.0, |n, _| n + 1.0);
-        let letters = word.chars().count();
-        let allowed = match letters {
-            _ if self.is(M::NoTypos) || !word.chars().any(char::is_alphabetic) => 0,
-            3 if self.is(M::TyposInShortWords) => 1,
-            0..4 => 0,
-            4..8 => 1,
-            _ if self.is(M::OneEditInLongWords) => 1,
-            _ => 2,
+        let allowed = match usize::from(word.edits) {
+            _ if self.is(M::NoTypos) => 0,
+            0 if self.is(M::TyposInShortWords) && word.text.chars().count() == 3 => 1,
+            2 if self.is(M::OneEditInLongWords) => 1,
+            edits => edits,
         };
         let swap = if self.is(M::SwapsAreTwoEdits) { 2 } else { 1 };
         let typo = if self.is(M::TyposRankAsExact) { exact + 5.0 } else { 100.0 };
+        let is_prefix = (word.is_prefix || self.is(M::PrefixOfEveryWord)) && !self.is(M::NoPrefixes);
         let worth = |own: &String| {
-            if own == word {
+            if *own == word.text {
                 Some(exact + 5.0)
             } else if same_stem(&own) {
                 Some(exact)
-            } else if is_last && own.starts_with(word) && !self.is(M::NoPrefixes) {
+            } else if is_prefix && own.starts_with(&word.text) {
                 Some(500.0)
             } else {
-                (allowed > 0 && edits(word, own, swap) <= allowed).then_some(typo)
+                (allowed > 0 && edits(&word.text, own, swap) <= allowed).then_some(typo)
             }
         };
-        let best = of.iter().filter_map(worth).max_by(f32::total_cmp)?;
-        Some(best + weight + frequency)
+        let pair = (split && source.of.pairs.iter().any(|own| same_stem(&own))).then_some(exact);
+        let best = of.iter().filter_map(worth).chain(pair).max_by(f32::total_cmp)?;
+        Some(best + source.weight + frequency)
     }
 
     /// Whether the document passes the filter; the filter on the field of `except` is left out.
@@ -352,7 +413,7 @@ impl Reference {
     fn order(&self, query: &SearchQuery, a: &Match<'_>, b: &Match<'_>) -> Ordering {
         // Without a price after all others, in both directions.
         let last = |m: &Match<'_>| m.document.price.is_none() != self.is(M::PricelessFirst);
-        let by_score = |a: &Match<'_>, b: &Match<'_>| b.score.total_cmp(&a.score);
+        let by_score = |a: &Match<'_>, b: &Match<'_>| b.score.points.total_cmp(&a.score.points);
         let newest = |m: &Match<'_>| Reverse(m.document.created_at);
         let has_text = !query.text.trim().is_empty();
         let order = match query.sort {
@@ -388,10 +449,11 @@ impl Reference {
     }
 
     fn results(&self, index: &Index, query: &SearchQuery) -> SearchResults {
-        let found: Vec<Match<'_>> = index
-            .live()
-            .filter_map(|(e, document)| Some(Match { document, score: self.score(document, &query.text)?, age: e.age }))
-            .collect();
+        let text = QueryText::of(&query.text);
+        let found = index.live().filter_map(|(e, document)| {
+            Some(Match { document, score: self.score(document, &query.text, &text)?, age: e.age })
+        });
+        let (found, most): (Vec<Match<'_>>, Vec<Match<'_>>) = found.partition(|m| m.score.is_whole);
         let counted = found.len();
         let mut hits: Vec<&Match<'_>> = found.iter().filter(|m| self.passes(m.document, &query.filter, None)).collect();
         if self.is(M::FacetsNarrowTheHits) && query.facets.contains(&Facet::Brands) {
@@ -399,6 +461,17 @@ impl Reference {
         }
         hits.sort_by(|a, b| self.order(query, a, b));
         let total = if self.is(M::TotalIgnoresFilters) { counted } else { hits.len() };
+        let mut rest: Vec<&Match<'_>> = most.iter().filter(|m| self.passes(m.document, &query.filter, None)).collect();
+        if hits.len() >= query.limit as usize && !self.is(M::MostWordsAlwaysFollow) {
+            rest.clear();
+        }
+        rest.sort_by(|a, b| self.order(query, a, b));
+        if self.is(M::MostWordsRankByAge) {
+            rest.sort_by_key(|m| m.age);
+        }
+        let partial = rest.len();
+        hits.extend(rest);
+        let (total, partial) = if self.is(M::TotalHasWhatFollows) { (total + partial, 0) } else { (total, partial) };
         let skipped = if self.is(M::OffsetIgnored) { 0 } else { usize::try_from(query.offset).unwrap_or(usize::MAX) };
         let limit = match self.mutant {
             Some(M::LimitClamped) => query.limit.min(100),
@@ -430,8 +503,9 @@ impl Reference {
             })
             .collect();
         SearchResults {
-            hits: page.into_iter().map(|m| SearchHit { id: m.document.id, score: m.score }).collect(),
+            hits: page.into_iter().map(|m| SearchHit { id: m.document.id, score: m.score.points }).collect(),
             total: Total { count: total as u64, exact: true },
+            partial: partial as u64,
             facets,
         }
     }

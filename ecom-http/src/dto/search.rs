@@ -8,8 +8,11 @@ use serde::Serialize;
 pub(crate) struct SearchMeta {
     /// The text that was searched for; empty if there was none.
     pub query: String,
-    /// The number of products that match.
+    /// The number of products that match all words of the text, and the filters.
     pub total_hits: u64,
+    /// The number of products that match most of the words, and the filters. They follow after the last match if the
+    /// matches do not fill a page; otherwise the number is 0.
+    pub partial_hits: u64,
     /// How long the search took, in milliseconds.
     pub took_ms: u64,
     /// The counts of all matches by facet. The counts of a facet leave out the filter on the same field, so that they

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use ecom_core::catalog::{AvailabilityStatus, Product, ProductStatus};
 use ecom_core::money::{Currency, ExactDecimal, Money, Rating};
+use ecom_core::paging::Total;
 use ecom_core::search::{Facet, FacetValue, SearchFilter, SearchQuery, SearchSort};
 use ecom_core::text::check_text;
 use ecom_core::{Error, FieldCode, ValidationErrors};
@@ -167,8 +168,10 @@ fn checked(p: &SearchParams, currency: Currency, e: &mut ValidationErrors) -> Se
 
 /// Search products
 ///
-/// Searches the active products by full text, which tolerates typing errors and completes the last word, with filters
-/// and facets. At most 10,000 hits can be skipped.
+/// Searches the active products by full text, with filters and facets. The text tolerates typing errors, its last word
+/// may be incomplete, and words match however they are split, joined or hyphenated. If the products that match all words
+/// do not fill a page, products that match most of them follow: `meta.search.total_hits` counts the former,
+/// `meta.search.partial_hits` the latter, and `meta.pagination` both. At most 10,000 hits can be skipped.
 #[utoipa::path(
     get, path = "/products/search", tag = "search", params(SearchParams, Pages, Shape),
     responses(
@@ -202,14 +205,17 @@ pub(super) async fn search(reply: Reply, Query((p, pages, shape)): Query<(Search
     let meta = SearchMeta {
         query: query.text,
         total_hits: found.total.count,
+        partial_hits: found.partial,
         took_ms,
         facets: Facets::of(found.facets.into_iter().map(|(facet, values)| {
             (facet, values.into_iter().map(|v| facet_view(facet, v, bounds, currency)).collect())
         })),
     };
     let end = part.offset + u64::from(part.per_page);
-    let more = found.total.count > end && end <= MAX_OFFSET;
-    let mut frame = ListFrame::page(None, more, Some(found.total), &part, &reply.target);
+    // The pages go on with what follows the matches.
+    let listed = Total { count: found.total.count + found.partial, ..found.total };
+    let more = listed.count > end && end <= MAX_OFFSET;
+    let mut frame = ListFrame::page(None, more, Some(listed), &part, &reply.target);
     frame.meta.search = Some(meta);
     let list = format.rows(frame, found.products.iter().map(|p| &***p))?;
     Ok(public(list.respond(), None, None))

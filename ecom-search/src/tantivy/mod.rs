@@ -407,12 +407,8 @@ impl Inner {
             None => Generation::in_memory()?,
         };
         // From here on, a failure removes the new generation.
-        let mut filling = Filling {
-            writer: None,
-            generation: Arc::new(generation),
-            inner: self.clone(),
-            published: false,
-        };
+        let mut filling =
+            Filling { writer: None, generation: Arc::new(generation), inner: self.clone(), published: false };
         filling.writer = Some(filling.generation.writer(self.writer_memory)?);
         Ok(TantivyBuild { filling: Arc::new(Mutex::new(Some(filling))) })
     }

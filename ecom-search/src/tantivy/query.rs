@@ -64,8 +64,8 @@ pub(super) fn run(searcher: &Searcher, fields: &Fields, query: &SearchQuery) -> 
     let drill = Drill::new(query, by_score);
     let all_words = has_text.then(|| builder.all_words(&text));
     let mut results = drill.results(search(query, &drill, all_words, &builder)?);
-    let (found, end) = (results.total.count, query.offset + u64::from(query.limit));
-    let Some(fewer) = text.fewer_words().filter(|_| found < end) else { return Ok(results) };
+    let found = results.total.count;
+    let Some(fewer) = text.fewer_words().filter(|_| found < u64::from(query.limit)) else { return Ok(results) };
     let rest = SearchQuery {
         offset: query.offset.saturating_sub(found),
         limit: query.limit - u32::try_from(results.hits.len()).unwrap_or(query.limit),

@@ -89,7 +89,7 @@ impl Fields {
         let fast = NumericOptions::default().set_fast();
         let both = NumericOptions::default().set_fast().set_indexed();
         let facet = TextOptions::default().set_fast("raw");
-        let mut source = |name: &str, weight, has_pairs| {
+        let mut source = |name: &str, weight, has_pairs: bool| {
             let stems = TextFieldIndexing::default()
                 .set_tokenizer(STEMS)
                 .set_index_option(IndexRecordOption::WithFreqs)

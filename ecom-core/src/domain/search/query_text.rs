@@ -4,8 +4,8 @@ use super::text::{Chunk, chunks};
 
 /// Words that a query needs only if it has no others.
 const STOP_WORDS: &[&str] = &[
-    "a", "an", "and", "are", "as", "at", "be", "by", "for", "from", "i", "in", "is", "it", "my", "of", "on", "or", "the",
-    "to", "with", "your",
+    "a", "an", "and", "are", "as", "at", "be", "by", "for", "from", "i", "in", "is", "it", "my", "of", "on", "or",
+    "the", "to", "with", "your",
 ];
 /// The most neighbours that are also read as one code, as `ab 1234 x` is.
 const CODE_CHUNKS: usize = 3;
@@ -146,9 +146,7 @@ mod tests {
 
     /// Describes the ways of each word: `*` marks a prefix, `~` each edit, `=` a code, `+` a joined word.
     fn ways(text: &str) -> Vec<String> {
-        let word = |w: &Word| {
-            format!("{}{}{}", w.text, "~".repeat(w.edits.into()), if w.is_prefix { "*" } else { "" })
-        };
+        let word = |w: &Word| format!("{}{}{}", w.text, "~".repeat(w.edits.into()), if w.is_prefix { "*" } else { "" });
         let way = |way: &Way| match way {
             Way::Word(w) => word(w),
             Way::All(all) => all.iter().map(word).collect::<Vec<_>>().join("&"),
@@ -173,19 +171,17 @@ mod tests {
 
     #[test]
     fn words_match_joined_and_split() {
-        assert_eq!(
-            ways("key board"),
-            ["key =key +keyboard* =keyboard", "board~* =board +keyboard* =keyboard"]
-        );
+        assert_eq!(ways("key board"), ["key =key +keyboard* =keyboard", "board~* =board +keyboard* =keyboard"]);
         assert_eq!(ways("wi-fi"), ["wifi~* wi&fi* =wifi"]);
         assert_eq!(ways("usb 3.1"), ["usb =usb +usb3.1* =usb3.1", "3.1* =3.1 +usb3.1* =usb3.1"]);
     }
 
     #[test]
     fn words_without_meaning_are_optional_unless_there_are_no_others() {
-        assert_eq!(QueryText::of("sneakers for kids").slots.iter().map(|s| s.is_optional).collect::<Vec<_>>(), [
-            false, true, false
-        ]);
+        assert_eq!(
+            QueryText::of("sneakers for kids").slots.iter().map(|s| s.is_optional).collect::<Vec<_>>(),
+            [false, true, false]
+        );
         assert_eq!(QueryText::of("the of").slots.iter().map(|s| s.is_optional).collect::<Vec<_>>(), [false, false]);
     }
 

@@ -233,7 +233,10 @@ mod tests {
             ("Cre\u{300}me x\u{328}y ''", &["creme", "xy"]),
             ("Wi-Fi T-Shirt e-reader", &["wi fi", "t shirt", "e reader"]),
             ("USB3.1 USB 3.1 usb-c", &["usb 3.1", "usb", "3.1", "usb c"]),
-            ("500ml 500 ml 4K 55\" 55″ 1,000 1,5 3.", &["500 ml", "500", "ml", "4 k", "55 inch", "55 inch", "1000", "1.5", "3"]),
+            (
+                "500ml 500 ml 4K 55\" 55″ 1,000 1,5 3.",
+                &["500 ml", "500", "ml", "4 k", "55 inch", "55 inch", "1000", "1.5", "3"],
+            ),
             ("LAN-1552 AB-1234/X", &["lan 1552", "ab 1234 x"]),
             ("C++ c# F# A+B rock+roll 18+", &["c++", "c#", "f#", "a+ b", "rock roll", "18"]),
             ("title:(a OR b)* AND \"c\"", &["title", "a", "or", "b", "and", "c"]),

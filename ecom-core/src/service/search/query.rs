@@ -35,8 +35,8 @@ pub struct SearchPage {
     pub products: Vec<Arc<Cached<Product>>>,
     /// How many products match every word of the text, according to the index.
     pub total: Total,
-    /// How many further products match most of the words, if the page goes beyond the matches. They follow after the
-    /// last match.
+    /// How many further products match most of the words, if the matches do not fill the first page; otherwise 0. They
+    /// follow after the last match.
     pub partial: u64,
     /// The facets that the query asked for, with their counts.
     pub facets: Vec<(Facet, Vec<FacetValue>)>,

@@ -83,7 +83,7 @@ impl SearchProvider for ListSearch {
         let skipped = usize::try_from(query.offset).unwrap_or(usize::MAX);
         let page = found.into_iter().skip(skipped).take(query.limit as usize);
         let hits = page.map(|d| SearchHit { id: d.id, score: 1.0 }).collect();
-        Ok(SearchResults { hits, total, facets: Vec::new() })
+        Ok(SearchResults { hits, total, partial: 0, facets: Vec::new() })
     }
 
     async fn acquire_writer(&self) -> Result<bool> {

@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::SearchFixture;
-use super::support::{finds, has_text, hits, hits_are, load, set, split_hits, strings, text, titled};
-use crate::port::search::{SearchDocument, SearchQuery};
+use super::support::{
+    applies, at, finds, has_text, hits, hits_are, load, search, set, split_hits, strings, text, titled, upsert,
+};
+use crate::port::search::{SearchDocument, SearchProvider, SearchQuery};
 use crate::testkit::check::same;
 
 tests! {
@@ -278,6 +280,7 @@ pub async fn words_match_split_joined_and_hyphenated(f: SearchFixture) {
             titled(4, "Head phones"),
             titled(5, "E-reader"),
             titled(6, "Privacy screen"),
+            titled(7, "Blue scarf, red"),
         ],
     )
     .await;
@@ -296,6 +299,7 @@ pub async fn words_match_split_joined_and_hyphenated(f: SearchFixture) {
         ("head-phones", 4),
         ("ereader", 5),
         ("e reader", 5),
+        ("red/blue", 7),
     ] {
         finds(provider, typed, [n], contract).await;
     }
@@ -391,11 +395,32 @@ pub async fn most_words_follow_where_all_words_match_too_little(f: SearchFixture
         let rest: BTreeSet<u128> = rest.into_iter().collect();
         same(rest, most.iter().copied().collect(), contract, format_args!("what follows the matches of {typed:?}"));
     }
-    let contract = "A page may begin among the matches and end after them, or begin after them.";
+    let contract =
+        "If the matches fill the first page, nothing follows them. Otherwise, the pages go on with what follows.";
     let paged = |offset, limit| SearchQuery { offset, limit, ..text("sneakers for kids") };
-    same(split_hits(provider, &paged(0, 1)).await, (vec![3], vec![]), contract, "a page of one hit");
-    same(split_hits(provider, &paged(1, 1)).await, (vec![], vec![2]), contract, "the second page of one hit");
-    same(split_hits(provider, &paged(2, 1)).await, (vec![], vec![]), contract, "the third page of one hit");
+    for (offset, limit, matches, rest) in
+        [(0, 1, &[3][..], &[][..]), (1, 1, &[], &[]), (0, 2, &[3], &[2]), (1, 2, &[], &[2]), (2, 2, &[], &[])]
+    {
+        let about = format!("the page of at most {limit} hits after {offset}");
+        let found = split_hits(provider, &paged(offset, limit)).await;
+        same(found, (matches.to_vec(), rest.to_vec()), contract, &about);
+        let found = search(provider, &paged(offset, limit)).await;
+        let counted = (found.total.count, found.partial);
+        same(counted, (1, u64::from(limit > 1)), "Every page has the same counts.", &about);
+    }
+    load_more(provider).await;
+    let contract = "Of what follows, documents with more words come first.";
+    let (_, rest) = split_hits(provider, &text("big blue cotton towel")).await;
+    same(rest.first().copied(), Some(6), contract, "a text of four words, of which one document has three");
+    same(rest.into_iter().collect::<BTreeSet<_>>(), set([6, 7, 8]), contract, "a text of four words");
+}
+
+/// Adds documents with three, two and two words of a text.
+async fn load_more(provider: &dyn SearchProvider) {
+    let documents =
+        vec![titled(7, "Blue curtain, big"), titled(8, "Cotton towel"), titled(6, "Big towel of blue wool")];
+    let n = documents.len() as u64;
+    applies(provider, documents.into_iter().map(upsert).collect(), at(2), n, "more documents").await;
 }
 
 /// Operators, quotes and wildcards are ordinary text.
