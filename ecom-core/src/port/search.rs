@@ -197,11 +197,13 @@ pub enum Facet {
     Categories,
     /// By brand.
     Brands,
-    /// By price range.
+    /// By price range. The value is the lower bound of the range, which ends one minor unit below the next bound: a
+    /// filter with this minimum and maximum finds what is counted.
     Prices,
     /// By tag.
     Tags,
-    /// By rating, in whole stars, rounded down.
+    /// By rating: 1 to 5 whole stars or more, as a filter by `min_rating` finds them. A product with 4.5 stars counts in
+    /// the values 1, 2, 3 and 4, and one without stars in none.
     Rating,
     /// By availability.
     Availability,
@@ -369,7 +371,7 @@ pub struct SearchHit {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FacetCount {
     /// The value: the id of a category, a brand or tag in its most frequent spelling, the lower bound of a price range
-    /// in minor units, a number of stars, or an availability.
+    /// in minor units, a least number of stars, or an availability.
     pub value: String,
     /// The number of matches with the value.
     pub count: u64,
@@ -637,9 +639,15 @@ mod tests {
 
     #[test]
     fn words_are_counted_as_searches_split_them() {
-        for (text, words) in
-            [("", 0), ("  lamp  ", 1), ("chef's knife", 2), ("AB-1234/X", 3), ("500ml", 2), ("lamp & *", 1), ("a\u{300}b", 1)]
-        {
+        for (text, words) in [
+            ("", 0),
+            ("  lamp  ", 1),
+            ("chef's knife", 2),
+            ("AB-1234/X", 3),
+            ("500ml", 2),
+            ("lamp & *", 1),
+            ("a\u{300}b", 1),
+        ] {
             assert_eq!(of(text).words(), words, "{text}");
         }
     }

@@ -370,8 +370,11 @@ impl Reference {
                 .map(|bound| plain(bound.to_string()))
                 .into_iter()
                 .collect(),
-            Facet::Rating if self.is(M::StarsAreRounded) => vec![plain(((d.rating + 50) / 100).to_string())],
-            Facet::Rating => vec![plain((d.rating / 100).to_string())],
+            Facet::Rating if self.is(M::StarsCountApart) => vec![plain((d.rating / 100).to_string())],
+            Facet::Rating => {
+                let half = if self.is(M::StarsAreRounded) { 50 } else { 0 };
+                (1..=(d.rating + half) / 100).map(|stars| plain(stars.to_string())).collect()
+            }
             Facet::Availability => vec![plain(d.availability.as_str().to_owned())],
         };
         let repeats = match of {

@@ -17,6 +17,7 @@ crate::runner::mutants! {
         FacetsByName: "the values of a facet are sorted by name in place of count",
         PricesBelowTheFirstBoundCount: "a price below all bounds counts in the first range",
         StarsAreRounded: "a rating counts under the nearest star in place of the whole stars below",
+        StarsCountApart: "a rating does not count under fewer stars than it has",
         FacetsNarrowTheHits: "a search that counts brands finds only products with a brand",
         UnaskedFacets: "facets are returned in an order of the provider's own",
         LimitClamped: "a page is cut to 100 hits" default,

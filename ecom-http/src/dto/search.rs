@@ -29,13 +29,14 @@ pub(crate) struct Facets {
     /// Counts by brand.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub brands: Option<Vec<FacetView>>,
-    /// Counts by price range. Values are the lower bounds of the ranges, in the major unit of the currency.
+    /// Counts by price range. Values are the lower bounds of the ranges, in the major unit of the currency. A range ends
+    /// below the next bound.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prices: Option<Vec<FacetView>>,
     /// Counts by tag.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tags: Option<Vec<FacetView>>,
-    /// Counts by rating, in whole stars.
+    /// Counts by rating: 1 to 5 stars or more. A product with 4.5 stars counts in the values 1, 2, 3 and 4.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rating: Option<Vec<FacetView>>,
     /// Counts by availability.
@@ -46,8 +47,11 @@ pub(crate) struct Facets {
 /// The count of one value of a facet.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(crate) struct FacetView {
-    /// The value, by which a search can filter.
+    /// The value.
     pub value: String,
+    /// The parameters of the filter that the value stands for, such as `min_price=25.00&max_price=49.99`. In place of
+    /// the parameters of this filter, they find the products that are counted.
+    pub filter: String,
     /// The text to display for the value.
     pub label: String,
     /// The number of matches with the value.

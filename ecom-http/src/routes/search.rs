@@ -243,15 +243,27 @@ fn by_parameter(error: Error) -> Error {
 /// Returns the representation of a facet value. Prices are in the major unit, as in the filters.
 fn facet_view(facet: Facet, v: FacetValue, bounds: &[i64], currency: Currency) -> FacetView {
     let major = |minor: i64| Money::from_minor(minor, currency).amount().to_string();
-    match (facet, v.value.parse::<i64>()) {
+    let (value, label) = (v.value, v.label);
+    let (value, label, filter) = match (facet, value.parse::<i64>()) {
         (Facet::Prices, Ok(low)) => {
-            let value = major(low);
-            let label = match bounds.iter().find(|b| **b > low) {
-                Some(high) => format!("{value}–{}", major(*high)),
-                None => format!("{value}–"),
-            };
-            FacetView { value, label, count: v.count }
+            let min = major(low);
+            let max = bounds.iter().find(|b| **b > low).map(|next| major(next.saturating_sub(1)));
+            let label = format!("{min}–{}", max.as_deref().unwrap_or_default());
+            let parameters = [Some(("min_price", min.clone())), max.map(|max| ("max_price", max))];
+            (min, label, parameters.into_iter().flatten().collect())
         }
-        _ => FacetView { value: v.value, label: v.label, count: v.count },
-    }
+        _ => {
+            let parameter = match facet {
+                Facet::Categories => "category",
+                Facet::Brands => "brand",
+                Facet::Tags => "tag",
+                Facet::Availability => "availability",
+                Facet::Rating => "min_rating",
+                Facet::Prices => "min_price",
+            };
+            (value.clone(), label, vec![(parameter, value)])
+        }
+    };
+    let filter = form_urlencoded::Serializer::new(String::new()).extend_pairs(filter).finish();
+    FacetView { value, label, filter, count: v.count }
 }

@@ -408,7 +408,7 @@ impl<'a> Drill<'a> {
                 bounds: self.query.price_bounds.clone(),
                 counts: vec![0; self.query.price_bounds.len()],
             },
-            Facet::Rating => Counter::Stars { column: fast.i64(column::RATING)?, counts: BTreeMap::new() },
+            Facet::Rating => Counter::Stars { column: fast.i64(column::RATING)?, counts: [0; 5] },
             Facet::Availability => Counter::Availability { column: fast.u64(column::AVAILABILITY)?, counts: [0; 3] },
         })
     }
@@ -482,10 +482,25 @@ enum ValueKind {
 /// Counts the values of a facet in one segment.
 enum Counter {
     Nothing,
-    Values { column: BytesColumn, counts: Vec<u32>, kind: ValueKind },
-    Prices { column: Column<i64>, bounds: Vec<i64>, counts: Vec<u64> },
-    Stars { column: Column<i64>, counts: BTreeMap<i64, u64> },
-    Availability { column: Column<u64>, counts: [u64; 3] },
+    Values {
+        column: BytesColumn,
+        counts: Vec<u32>,
+        kind: ValueKind,
+    },
+    Prices {
+        column: Column<i64>,
+        bounds: Vec<i64>,
+        counts: Vec<u64>,
+    },
+    /// How many ratings there are from 1, 2, 3, 4 and 5 stars up to the next star.
+    Stars {
+        column: Column<i64>,
+        counts: [u64; 5],
+    },
+    Availability {
+        column: Column<u64>,
+        counts: [u64; 3],
+    },
 }
 
 impl Counter {
@@ -507,8 +522,9 @@ impl Counter {
                 }
             }
             Self::Stars { column, counts } => {
-                if let Some(rating) = column.first(doc) {
-                    *counts.entry(rating.div_euclid(100)).or_default() += 1;
+                let stars = column.first(doc).and_then(|rating| usize::try_from(rating / 100).ok()).unwrap_or(0);
+                if let Some(last) = stars.min(counts.len()).checked_sub(1) {
+                    counts[last] += 1;
                 }
             }
             Self::Availability { column, counts } => {
@@ -533,7 +549,10 @@ impl Counter {
                 Counts::Values { values, kind }
             }
             Self::Prices { bounds, counts, .. } => Counts::Ordered(bounds.into_iter().zip(counts).collect()),
-            Self::Stars { counts, .. } => Counts::Ordered(counts),
+            Self::Stars { counts, .. } => {
+                let or_more = |stars: usize| counts[stars..].iter().sum();
+                Counts::Ordered((1..).zip((0..counts.len()).map(or_more)).collect())
+            }
             Self::Availability { counts, .. } => Counts::Availability(counts),
         })
     }

@@ -18,8 +18,8 @@ use crate::service::run::read_through::Cached;
 /// One value of a facet, with a label for people.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct FacetValue {
-    /// The value as a filter takes it: a category id, a brand, a tag, a price bound in minor units, whole stars, or an
-    /// availability.
+    /// The value as a filter takes it: a category id, a brand, a tag, the lower bound of a price range in minor units, a
+    /// least number of whole stars, or an availability. [`Facet`] says which filter it stands for.
     pub value: String,
     /// The label for people: the name of a category, otherwise the value.
     pub label: String,

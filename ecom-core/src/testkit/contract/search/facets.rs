@@ -20,6 +20,7 @@ tests! {
     __search_facets: [
         facets_count_all_matches,
         facets_take_every_filter_but_their_own,
+        facets_agree_with_the_filters_that_they_stand_for,
         facets_narrow_with_the_text,
         facets_count_a_repeated_value_once,
         facets_join_spellings_and_have_at_most_100_values,
@@ -83,8 +84,9 @@ pub async fn facets_count_all_matches(f: SearchFixture) {
     holds(tags.is_sorted_by_key(|t| std::cmp::Reverse(t.1)), contract, format_args!("{tags:?}"));
     let contract = "A price counts in the range of the highest bound that is not above it, if there is one.";
     facet_is(&found, Facet::Prices, [("1000", 2), ("2000", 2)], contract);
-    let contract = "A rating counts under its whole stars, rounded down, and the facet is sorted by stars.";
-    facet_is(&found, Facet::Rating, [("0", 2), ("3", 1), ("4", 2), ("5", 1)], contract);
+    let contract =
+        "A rating counts under each number of whole stars that it has or exceeds, and the facet is sorted by stars.";
+    facet_is(&found, Facet::Rating, [("1", 4), ("2", 4), ("3", 4), ("4", 3), ("5", 1)], contract);
     let none =
         search(provider, &counting(SearchFilter { brands: strings(["nobody"]), ..SearchFilter::default() })).await;
     if provider.capabilities().disjunctive_facets {
@@ -123,7 +125,7 @@ fn values(d: &SearchDocument, of: Facet) -> BTreeSet<String> {
             let bound = d.price.and_then(|p| BOUNDS.into_iter().rfind(|b| *b <= p));
             bound.iter().map(ToString::to_string).collect()
         }
-        Facet::Rating => [(d.rating / 100).to_string()].into(),
+        Facet::Rating => (1..=d.rating / 100).map(|stars| stars.to_string()).collect(),
         Facet::Availability => [d.availability.as_str().to_owned()].into(),
     }
 }
@@ -187,6 +189,53 @@ pub async fn facets_take_every_filter_but_their_own(f: SearchFixture) {
             let contract = "A facet counts the documents that match every filter, also status and attributes. With \
                             `disjunctive_facets`, the filter on the facet's own field is left out.";
             same(counted, expected, contract, format_args!("{of:?} of {:?}", query.filter));
+        }
+    }
+}
+
+/// A search with the filter that a value stands for, in place of the filter on the same field, finds as many documents as
+/// the facet has counted.
+pub async fn facets_agree_with_the_filters_that_they_stand_for(f: SearchFixture) {
+    let provider = &*f.provider;
+    if !has_facets(provider).await {
+        return;
+    }
+    let documents: Vec<SearchDocument> = catalog();
+    load(provider, documents).await;
+    for filter in [SearchFilter::default(), SearchFilter { min_rating: Some(400), ..SearchFilter::default() }] {
+        let found = search(provider, &counting(filter.clone())).await;
+        for of in Facet::ALL {
+            let replaces = provider.capabilities().disjunctive_facets;
+            for (value, count) in facet(&found, of) {
+                let mut narrowed = both(&filter, &standing_for(of, value));
+                if of == Facet::Rating && !replaces {
+                    narrowed.min_rating = narrowed.min_rating.max(filter.min_rating);
+                }
+                let total = search(provider, &filtered(narrowed.clone())).await.total;
+                let contract = "A value of a facet counts what a search with the filter of this value finds.";
+                same(total, exactly(count), contract, format_args!("the value {value:?} of {of:?}: {narrowed:?}"));
+            }
+        }
+    }
+}
+
+/// Returns the filter that a value of a facet stands for.
+fn standing_for(of: Facet, value: &str) -> SearchFilter {
+    let none = SearchFilter::default();
+    let number = || value.parse::<i64>().unwrap();
+    match of {
+        Facet::Categories => SearchFilter { categories: vec![value.parse().unwrap()], ..none },
+        Facet::Brands => SearchFilter { brands: vec![value.to_owned()], ..none },
+        Facet::Tags => SearchFilter { tags: vec![value.to_owned()], ..none },
+        Facet::Prices => SearchFilter {
+            min_price: Some(usd(number())),
+            max_price: BOUNDS.into_iter().find(|bound| *bound > number()).map(|next| usd(next - 1)),
+            ..none
+        },
+        Facet::Rating => SearchFilter { min_rating: Some(number() * 100), ..none },
+        Facet::Availability => {
+            let of = AvailabilityStatus::ALL.into_iter().find(|a| a.as_str() == value).unwrap();
+            SearchFilter { availability: vec![of], ..none }
         }
     }
 }
