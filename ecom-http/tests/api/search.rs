@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::Api;
+use crate::support::{Api, id};
 
 #[tokio::test]
 async fn search_finds_filters_and_counts() {
@@ -39,13 +39,20 @@ async fn search_finds_filters_and_counts() {
 async fn a_facet_links_to_the_filter_that_it_stands_for() {
     let api = Api::new().await;
     api.category(json!({"name": "Home & Garden"})).await;
-    for (title, price, stars) in [("Lamp", "24.99", 4.5), ("Rug", "25.00", 4.0), ("Vase", "50.00", 0.0)] {
-        let tags = json!(["Läufer & Co", title]);
-        let (brand, category) = (format!("Brand+{title}"), "home-garden");
-        api.product(json!({
-            "title": title, "price": price, "brand": brand, "tags": tags, "category": category, "rating": stars, "stock": 9
-        }))
-        .await;
+    let ada = api.customer("Ada", "Lovelace", "ada@example.com").await;
+    for (title, price, rating) in [("Lamp", "24.99", 4.5), ("Rug", "25.00", 4.0), ("Vase", "50.00", 1.5)] {
+        let product = api
+            .product(json!({
+                "title": title,
+                "price": price,
+                "brand": format!("Brand+{title}"),
+                "tags": ["Läufer & Co", title],
+                "category": "home-garden",
+                "stock": 9,
+            }))
+            .await;
+        let review = json!({"rating": rating, "customer_id": id(&ada)});
+        api.write("POST", &format!("/products/{}/reviews", id(&product)), review).await.ok(201);
     }
     api.shop.index().catch_up().await.unwrap();
     let found = api.get("/products/search").await.ok(200).json();
