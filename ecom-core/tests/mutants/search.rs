@@ -194,7 +194,9 @@ impl Reference {
                 found.pairs = Vec::new();
             }
             if self.is(M::SymbolsDropped) {
-                found.words.iter_mut().for_each(|word| *word = word.replace(['+', '#'], ""));
+                for word in &mut found.words {
+                    *word = word.replace(['+', '#'], "");
+                }
             }
             found
         };
@@ -219,7 +221,9 @@ impl Reference {
             sources.push(Source { weight: 10.0, of: FieldWords { words, pairs: Vec::new() } });
         }
         if self.is(M::FieldsWeighTheSame) {
-            sources.iter_mut().for_each(|source| source.weight = 30.0);
+            for source in &mut sources {
+                source.weight = 30.0;
+            }
         }
         sources
     }

@@ -88,7 +88,9 @@ impl QueryText {
         let mut slots: Vec<Slot> =
             chunks.iter().enumerate().map(|(i, chunk)| Slot::of(chunk, i + 1 == chunks.len())).collect();
         if slots.iter().all(|slot| slot.is_optional) {
-            slots.iter_mut().for_each(|slot| slot.is_optional = false);
+            for slot in &mut slots {
+                slot.is_optional = false;
+            }
         }
         for (at, pair) in chunks.windows(2).enumerate() {
             let joined = Word::exactly(pair.iter().map(Chunk::joined).collect(), at + 2 == chunks.len());
@@ -112,9 +114,7 @@ impl QueryText {
         }
         Self { slots }
     }
-}
 
-impl QueryText {
     /// Returns how many of the required words a document has at least that is listed after the matches: a half of them,
     /// rounded up. `None` if there are too few words.
     pub fn fewer_words(&self) -> Option<usize> {

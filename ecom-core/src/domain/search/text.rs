@@ -184,20 +184,10 @@ impl FieldWords {
             }
         }
         let parts: Vec<&String> = chunks.iter().flat_map(|chunk| &chunk.parts).collect();
-        let joined = parts.windows(2).map(|pair| pair.concat_strings());
+        let joined = parts.iter().zip(parts.iter().skip(1)).map(|(first, second)| format!("{first}{second}"));
         let known: BTreeSet<&String> = words.iter().collect();
         let pairs = joined.filter(|pair| !known.contains(pair)).collect();
         Self { words, pairs }
-    }
-}
-
-trait ConcatStrings {
-    fn concat_strings(&self) -> String;
-}
-
-impl ConcatStrings for [&String] {
-    fn concat_strings(&self) -> String {
-        self.iter().map(|s| s.as_str()).collect()
     }
 }
 
