@@ -189,7 +189,7 @@ pub mod sales {
 /// Search: queries, results, and the index that follows the database.
 pub mod search {
     pub use crate::domain::search::query_text::{QueryText, Slot, Way, Word};
-    pub use crate::domain::search::text::{Chunk, FieldWords, chunks, code_forms};
+    pub use crate::domain::search::text::{Chunk, FieldWords, Pairs, Part, chunks, code_forms};
     pub use crate::port::search::{Facet, SearchFilter, SearchQuery, SearchSort};
     pub use crate::service::search::index::{IndexSyncService, SyncReport, VerifyReport};
     pub use crate::service::search::query::{FacetValue, SearchPage, SearchService};

@@ -277,7 +277,7 @@ impl SearchQuery {
     ///
     /// | Field | Bounds |
     /// |---|---|
-    /// | `text` | at most 512 characters and 32 words |
+    /// | `text` | at most 512 characters and 32 words and numbers (`500ml` has two) |
     /// | `offset` | at most 10,000 |
     /// | `limit` | 1 to 1,000 |
     /// | `price_bounds` | at most 100, in ascending order |
@@ -371,7 +371,7 @@ pub struct SearchHit {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FacetCount {
     /// The value: the id of a category, a brand or tag in its most frequent spelling, the lower bound of a price range
-    /// in minor units, a least number of stars, or an availability.
+    /// in minor units, a minimum number of stars, or an availability.
     pub value: String,
     /// The number of matches with the value.
     pub count: u64,
@@ -382,9 +382,9 @@ pub struct FacetCount {
 pub struct SearchResults {
     /// The hits of the page, in order.
     pub hits: Vec<SearchHit>,
-    /// The exact number of all matches: of documents that have every word of the text.
+    /// The exact number of all matches: of documents that have every required word of the text.
     pub total: Total,
-    /// The number of further documents that have most of the words but not all
+    /// The number of further documents that have at least half of the required words but not all
     /// ([`QueryText::fewer_words`](crate::search::QueryText::fewer_words)), if the matches do not fill the first page;
     /// otherwise 0. They follow after the last match: by relevance those with more words first, otherwise in the order
     /// of the query. Facets do not count them.

@@ -16,7 +16,9 @@ use ecom_core::port::{
     Checkpoint, FacetCount, IndexBuild, IndexOp, SearchCapabilities, SearchDocument, SearchHit, SearchProvider,
     SearchResults,
 };
-use ecom_core::search::{Facet, FieldWords, QueryText, SearchFilter, SearchQuery, SearchSort, Way, Word, code_forms};
+use ecom_core::search::{
+    Facet, FieldWords, Pairs, QueryText, SearchFilter, SearchQuery, SearchSort, Way, Word, code_forms,
+};
 use ecom_core::testkit::SearchFixture;
 use ecom_core::text::fold_key;
 use ecom_core::{Error, FieldCode, Result};
@@ -159,7 +161,8 @@ impl Reference {
             let is_required = !slot.is_optional || self.is(M::EveryWordIsNeeded);
             required += usize::from(is_required);
             matched += usize::from(is_required && best.is_some());
-            points += best.unwrap_or(0.0);
+            points +=
+                best.unwrap_or(0.0) * if is_required || self.is(M::OptionalWordsWeighAsOthers) { 1.0 } else { 0.004 };
         }
         if self.is(M::MinusExcludes) && typed.trim_start().starts_with('-') {
             return (matched == 0).then_some(Score { is_whole: true, points: 0.0 });
@@ -184,12 +187,12 @@ impl Reference {
 
     /// The words of the fields of a document, and its pairs of neighbours.
     fn sources(&self, d: &SearchDocument) -> Vec<Source> {
-        let found = |text: &str| {
+        let read = |text: &str, pairs: Pairs| {
             if self.is(M::AccentsMatter) {
                 return FieldWords { words: words(text), ..FieldWords::default() };
             }
             let end = if self.is(M::LongTextsCutOff) { text.floor_char_boundary(512) } else { text.len() };
-            let mut found = FieldWords::of(&text[..end]);
+            let mut found = FieldWords::of(&text[..end], pairs);
             if self.is(M::WordsOnlyAsWritten) {
                 found.pairs = Vec::new();
             }
@@ -200,6 +203,7 @@ impl Reference {
             }
             found
         };
+        let found = |text: &str| read(text, Pairs::All);
         let all = |texts: &[String]| {
             let mut joined = FieldWords::default();
             for found in texts.iter().map(|text| found(text)) {
@@ -217,8 +221,11 @@ impl Reference {
             sources.push(Source { weight: 30.0, of: all(&d.category_names) });
         }
         if !self.is(M::DescriptionsNotSearched) {
-            let words = d.description.as_deref().map(|text| found(text).words).unwrap_or_default();
-            sources.push(Source { weight: 10.0, of: FieldWords { words, pairs: Vec::new() } });
+            let mut of = d.description.as_deref().map(|text| read(text, Pairs::Units)).unwrap_or_default();
+            if self.is(M::UnitsInLongTextsWhole) {
+                of.pairs = Vec::new();
+            }
+            sources.push(Source { weight: 10.0, of });
         }
         if self.is(M::FieldsWeighTheSame) {
             for source in &mut sources {
@@ -237,18 +244,16 @@ impl Reference {
                 found.into_iter().flatten().max_by(f32::total_cmp)
             }
             Way::Joined(_) if self.is(M::SplitWordsNotJoined) => None,
-            Way::Joined(word) => self.best(word, sources),
+            Way::Joined(word) => self.best(word, sources, false),
             Way::All(_) if self.is(M::ConnectedWordsWhole) => None,
             Way::All(words) => {
-                let each: Option<Vec<f32>> = words.iter().map(|word| self.best(word, sources)).collect();
+                let each: Option<Vec<f32>> = words.iter().map(|word| self.best(word, sources, true)).collect();
                 each.map(|each| each.iter().sum::<f32>() / each.iter().fold(0.0, |n, _| n + 1.0))
             }
-            Way::Code { form, .. } => {
+            Way::Code(form) => {
                 let forms = |own: &String| match self.mutant {
                     Some(M::CodesWithPunctuation) => vec![fold_key(own)],
-                    Some(M::CodesOnlyWhole) => {
-                        vec![fold_key(own), code_forms(own)[1..].first().cloned().unwrap_or_default()]
-                    }
+                    Some(M::CodesOnlyWhole) => code_forms(own)[..1].to_vec(),
                     Some(M::CodesWithCase) => vec![own.clone()],
                     _ => code_forms(own),
                 };
@@ -262,12 +267,12 @@ impl Reference {
         }
     }
 
-    fn best(&self, word: &Word, sources: &[Source]) -> Option<f32> {
-        sources.iter().filter_map(|source| self.word(word, source, false)).max_by(f32::total_cmp)
+    fn best(&self, word: &Word, sources: &[Source], split: bool) -> Option<f32> {
+        sources.iter().filter_map(|source| self.word(word, source, split)).max_by(f32::total_cmp)
     }
 
     /// What a word is worth in one field: as typed, by its stem, as a prefix, with a typo, or, if `split`, as two
-    /// neighbours.
+    /// neighbors.
     fn word(&self, word: &Word, source: &Source, split: bool) -> Option<f32> {
         let exact = 1_000.0;
         let same_stem = |own: &&String| **own == word.text || (!self.is(M::NoStems) && stem(own) == stem(&word.text));

@@ -10,8 +10,8 @@ pub(crate) struct SearchMeta {
     pub query: String,
     /// The number of products that match all words of the text, and the filters.
     pub total_hits: u64,
-    /// The number of products that match most of the words, and the filters. They follow after the last match if the
-    /// matches do not fill a page; otherwise the number is 0.
+    /// The number of further products that match at least half of the words, and the filters. They follow after the last
+    /// match if the matches do not fill a page; otherwise the number is 0.
     pub partial_hits: u64,
     /// How long the search took, in milliseconds.
     pub took_ms: u64,

@@ -34,7 +34,7 @@ fn routes() -> Routes {
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct SearchParams {
-    /// The text to search for, at most 500 characters and 32 words. An empty or absent text matches all products.
+    /// The text to search for, at most 500 characters and 32 words and numbers. An empty or absent text matches all products.
     #[serde(default)]
     q: Option<String>,
     /// Finds only products in one of these categories or their descendants. A category is given by its id, slug or
@@ -170,7 +170,7 @@ fn checked(p: &SearchParams, currency: Currency, e: &mut ValidationErrors) -> Se
 ///
 /// Searches the active products by full text, with filters and facets. The text tolerates typing errors, its last word
 /// may be incomplete, and words match however they are split, joined or hyphenated. If the products that match all words
-/// do not fill a page, products that match most of them follow: `meta.search.total_hits` counts the former,
+/// do not fill a page, products that match at least half of them follow: `meta.search.total_hits` counts the former,
 /// `meta.search.partial_hits` the latter, and `meta.pagination` both. At most 10,000 hits can be skipped.
 #[utoipa::path(
     get, path = "/products/search", tag = "search", params(SearchParams, Pages, Shape),

@@ -44,11 +44,14 @@ const AS_WRITTEN: Score = 5.0;
 /// Keeps the sum of all BM25 scores of a word below [`AS_WRITTEN`], up to an idf of about 20.
 const FREQUENCY: Score = 0.03 / 60.0;
 
+/// Multiplies the score of an optional word, so that it stays below [`AS_WRITTEN`].
+const OPTIONAL: Score = 0.004;
+
 /// Added to the score of each word in a search for most of the words, so that more words beat any better match of fewer.
 const PER_WORD: Score = 10_000.0;
 
-/// Divides the scores of what follows the matches: more than the score of 32 words, so that it is less than that of any
-/// match.
+/// Divides the scores of partial matches. It exceeds the highest score of 32 words, so that every partial match scores
+/// below every full match.
 const BELOW_MATCHES: Score = 1_000_000.0;
 
 /// Runs a search that is within the bounds of [`SearchQuery::check`].
@@ -176,7 +179,7 @@ impl Builder<'_> {
             if !slot.is_optional {
                 clauses.push((Occur::Must, self.slot(slot)));
             } else if self.by_score {
-                clauses.push((Occur::Should, self.slot(slot)));
+                clauses.push((Occur::Should, self.optional(slot)));
             }
         }
         match clauses.len() {
@@ -198,9 +201,14 @@ impl Builder<'_> {
         if self.by_score {
             self.per_word = 0.0;
             let optional = text.slots.iter().filter(|slot| slot.is_optional);
-            clauses.extend(optional.map(|slot| (Occur::Should, self.slot(slot))));
+            clauses.extend(optional.map(|slot| (Occur::Should, self.optional(slot))));
         }
         Box::new(BooleanQuery::new(clauses))
+    }
+
+    /// Matches an optional word. It adds less than the step between two fields.
+    fn optional(&mut self, slot: &Slot) -> Clause {
+        Box::new(BoostQuery::new(self.slot(slot), OPTIONAL))
     }
 
     /// Matches a word of the query in the best of its ways.
@@ -211,10 +219,10 @@ impl Builder<'_> {
             Way::All(words) => {
                 // Worth as much as one word.
                 let share = 1.0 / Score::from(u16::try_from(words.len()).unwrap_or(u16::MAX));
-                let each = words.iter().map(|word| self.word(word, false)).collect();
+                let each = words.iter().map(|word| self.word(word, true)).collect();
                 Box::new(BoostQuery::new(all(each), share))
             }
-            Way::Code { form, .. } => {
+            Way::Code(form) => {
                 let code = term(Term::from_field_text(self.fields.codes, form));
                 worth(code, self.per_word + EXACT + Fields::CODES_WEIGHT)
             }
@@ -231,8 +239,8 @@ impl Builder<'_> {
             let stemmed = Term::from_field_text(source.stems, &stem);
             let written = Term::from_field_text(source.words, &word.text);
             ways.push(worth(term(stemmed.clone()), per_word + EXACT + source.weight));
-            if let Some(pairs) = source.pairs.filter(|_| split) {
-                let pair = term(Term::from_field_text(pairs, &stem));
+            if split {
+                let pair = term(Term::from_field_text(source.pairs, &stem));
                 ways.push(worth(pair, per_word + EXACT + source.weight));
             }
             if self.by_score {

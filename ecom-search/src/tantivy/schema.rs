@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 use ecom_core::catalog::{AvailabilityStatus, ProductStatus};
 use ecom_core::id::ProductId;
 use ecom_core::port::SearchDocument;
-use ecom_core::search::{FieldWords, code_forms};
+use ecom_core::search::{FieldWords, Pairs, code_forms};
 use ecom_core::text::fold_key;
 use serde_json::Value;
 use tantivy::TantivyDocument;
@@ -46,8 +46,10 @@ pub(super) struct TextSource {
     pub(super) stems: Field,
     /// Words as written (folded), for typos and prefixes.
     pub(super) words: Field,
-    /// Two neighbouring words as one, stemmed: `headphones` for "head phones".
-    pub(super) pairs: Option<Field>,
+    /// Two neighboring words as one, stemmed: `headphones` for "head phones".
+    pub(super) pairs: Field,
+    /// Which neighbors the index has.
+    pairs_of: Pairs,
     /// The weights are steps of 10, so that frequency and exactness (below 10) never add up to a step.
     pub(super) weight: f32,
 }
@@ -89,7 +91,7 @@ impl Fields {
         let fast = NumericOptions::default().set_fast();
         let both = NumericOptions::default().set_fast().set_indexed();
         let facet = TextOptions::default().set_fast("raw");
-        let mut source = |name: &str, weight, has_pairs: bool| {
+        let mut source = |name: &str, weight, pairs_of| {
             let stems = TextFieldIndexing::default()
                 .set_tokenizer(STEMS)
                 .set_index_option(IndexRecordOption::WithFreqs)
@@ -104,17 +106,18 @@ impl Fields {
                 .set_fieldnorms(false);
             let pairs = TextOptions::default().set_indexing_options(pairs);
             TextSource {
-                pairs: has_pairs.then(|| b.add_text_field(&format!("{name}_pairs"), pairs)),
+                pairs: b.add_text_field(&format!("{name}_pairs"), pairs),
+                pairs_of,
                 stems: b.add_text_field(&format!("{name}_stems"), TextOptions::default().set_indexing_options(stems)),
                 words: b.add_text_field(&format!("{name}_words"), TextOptions::default().set_indexing_options(words)),
                 weight,
             }
         };
-        let title = source("title", 60.0, true);
-        let brand = source("brand", 50.0, true);
-        let tags = source("tags", 40.0, true);
-        let category_names = source("category_names", 30.0, true);
-        let description = source("description", 10.0, false);
+        let title = source("title", 60.0, Pairs::All);
+        let brand = source("brand", 50.0, Pairs::All);
+        let tags = source("tags", 40.0, Pairs::All);
+        let category_names = source("category_names", 30.0, Pairs::All);
+        let description = source("description", 10.0, Pairs::Units);
         let fields = Self {
             id: b.add_bytes_field("id", BytesOptions::default().set_indexed()),
             id_high: b.add_u64_field(column::ID_HIGH, fast.clone()),
@@ -151,13 +154,11 @@ impl Fields {
     pub(super) fn document(&self, d: &SearchDocument) -> TantivyDocument {
         let mut doc = self.head(d.id, d.revision, true);
         let add = |doc: &mut TantivyDocument, source: TextSource, written: &str| {
-            let found = FieldWords::of(written);
+            let found = FieldWords::of(written, source.pairs_of);
             let words = found.words.join(" ");
             doc.add_text(source.stems, &words);
             doc.add_text(source.words, &words);
-            if let Some(pairs) = source.pairs {
-                doc.add_text(pairs, found.pairs.join(" "));
-            }
+            doc.add_text(source.pairs, found.pairs.join(" "));
         };
         add(&mut doc, self.title, &d.title);
         if let Some(brand) = &d.brand {

@@ -1,14 +1,16 @@
 //! What a shopper types, as the ways in which a document can match it. Every search engine gets the same ways.
 
-use super::text::{Chunk, chunks};
+use super::text::{Chunk, chunks, code_form, texts};
 
-/// Words that a query needs only if it has no others.
+/// Words that are optional unless the query has no others.
 const STOP_WORDS: &[&str] = &[
     "a", "an", "and", "are", "as", "at", "be", "by", "for", "from", "i", "in", "is", "it", "my", "of", "on", "or",
     "the", "to", "with", "your",
 ];
-/// The most neighbours that are also read as one code, as `ab 1234 x` is.
+/// The most neighbors that are also read as one code, as `ab 1234 x` is.
 const CODE_CHUNKS: usize = 3;
+/// The shortest last part of a word such as `head-pho` that may be the beginning of a longer one.
+const SHORTEST_PREFIX: usize = 3;
 
 /// The text of a query, as words that a document must have.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -33,17 +35,14 @@ pub struct Slot {
 pub enum Way {
     /// A field has the word.
     Word(Word),
-    /// The document has all of these words, which the shopper wrote together: `usb` and `3.1` for `usb3.1`.
+    /// The document has all of these words, which the shopper connected: `red` and `blue` for `red/blue`.
     All(Vec<Word>),
-    /// A field has the word that this one and a neighbour are together: `keyboard` for "key board". It is a way of both.
+    /// A field has the word that this one and a neighbor are together: `keyboard` for "key board". Both slots have this
+    /// way.
     Joined(Word),
-    /// A code of the document has this form ([`super::text::code_forms`]). It is a way of this number of words.
-    Code {
-        /// The form.
-        form: String,
-        /// How many words of the query it stands for.
-        words: usize,
-    },
+    /// A code of the document has this form ([`code_forms`](super::text::code_forms)). If the form is that of several
+    /// words, each of their slots has this way.
+    Code(String),
 }
 
 /// A word with what may differ.
@@ -51,7 +50,7 @@ pub enum Way {
 pub struct Word {
     /// The word, folded and without accents.
     pub text: String,
-    /// How many letters may be missing, added, replaced or swapped with a neighbour.
+    /// How many letters may be missing, added, replaced or swapped with a neighbor.
     pub edits: u8,
     /// Whether the word may be the beginning of a longer one.
     pub is_prefix: bool,
@@ -85,29 +84,31 @@ impl QueryText {
     /// Reads the text of a query. The last word may be the beginning of a longer one.
     pub fn of(text: &str) -> Self {
         let chunks = chunks(text);
-        let mut slots: Vec<Slot> =
-            chunks.iter().enumerate().map(|(i, chunk)| Slot::of(chunk, i + 1 == chunks.len())).collect();
+        let last = chunks.len().saturating_sub(1);
+        let mut slots: Vec<Slot> = chunks.iter().enumerate().map(|(i, chunk)| Slot::of(chunk, i == last)).collect();
         if slots.iter().all(|slot| slot.is_optional) {
             for slot in &mut slots {
                 slot.is_optional = false;
             }
         }
         for (at, pair) in chunks.windows(2).enumerate() {
-            let joined = Word::exactly(pair.iter().map(Chunk::joined).collect(), at + 2 == chunks.len());
+            let parts = pair.iter().flat_map(|chunk| chunk.parts.iter().cloned()).collect();
+            let Some(joined) = (Chunk { parts }).joined() else { continue };
+            let joined = Word::exactly(joined, at + 1 == last);
             for slot in &mut slots[at..at + 2] {
                 slot.ways.push(Way::Joined(joined.clone()));
             }
         }
-        for length in 2..=CODE_CHUNKS.max(chunks.len()) {
+        for length in 1..=CODE_CHUNKS.max(chunks.len()) {
             // Long texts are read as one code only as a whole.
             if length > CODE_CHUNKS && length != chunks.len() {
                 continue;
             }
             for (at, run) in chunks.windows(length).enumerate() {
-                let form: String = run.iter().map(Chunk::joined).collect();
-                if form.chars().any(char::is_numeric) || length == chunks.len() {
+                let form = code_form(run.iter().flat_map(|chunk| texts(&chunk.parts)));
+                if length == 1 || length == chunks.len() || form.chars().any(char::is_numeric) {
                     for slot in &mut slots[at..at + length] {
-                        slot.ways.push(Way::Code { form: form.clone(), words: length });
+                        slot.ways.push(Way::Code(form.clone()));
                     }
                 }
             }
@@ -115,8 +116,8 @@ impl QueryText {
         Self { slots }
     }
 
-    /// Returns how many of the required words a document has at least that is listed after the matches: a half of them,
-    /// rounded up. `None` if there are too few words.
+    /// Returns how many required words a document must have to be listed after the matches: half of them, rounded up.
+    /// Returns `None` if fewer than two words are required.
     pub fn fewer_words(&self) -> Option<usize> {
         let required = self.slots.iter().filter(|slot| !slot.is_optional).count();
         (required > 1).then_some(required.div_ceil(2))
@@ -125,17 +126,23 @@ impl QueryText {
 
 impl Slot {
     fn of(chunk: &Chunk, is_last: bool) -> Self {
-        let joined = chunk.joined();
-        let is_optional = STOP_WORDS.contains(&joined.as_str());
-        let mut ways = vec![Way::Word(Word::of(joined.clone(), is_last))];
-        if let [first @ .., last] = &*chunk.parts
-            && !first.is_empty()
-        {
-            let mut words: Vec<Word> = first.iter().map(|part| Word::of(part.clone(), false)).collect();
-            words.push(Word::of(last.clone(), is_last));
+        let mut ways = Vec::new();
+        if let Some(joined) = chunk.joined() {
+            ways.push(Way::Word(Word::of(joined, is_last)));
+        }
+        // Documents have no word of three parts unless they are written together, but each two neighbors as a word.
+        let mut words: Vec<Word> = chunk
+            .groups()
+            .flat_map(|group| group.windows(group.len().min(2)))
+            .map(|parts| Word::of(texts(parts).collect(), false))
+            .collect();
+        if words.len() > 1 {
+            if let Some(word) = words.last_mut() {
+                word.is_prefix = is_last && word.text.chars().count() >= SHORTEST_PREFIX;
+            }
             ways.push(Way::All(words));
         }
-        ways.push(Way::Code { form: joined, words: 1 });
+        let is_optional = matches!(&*chunk.parts, [part] if STOP_WORDS.contains(&part.text.as_str()));
         Self { ways, is_optional }
     }
 }
@@ -151,7 +158,7 @@ mod tests {
             Way::Word(w) => word(w),
             Way::All(all) => all.iter().map(word).collect::<Vec<_>>().join("&"),
             Way::Joined(w) => format!("+{}", word(w)),
-            Way::Code { form, .. } => format!("={form}"),
+            Way::Code(form) => format!("={form}"),
         };
         let slot = |slot: &Slot| {
             let ways: Vec<String> = slot.ways.iter().map(way).collect();
@@ -165,15 +172,24 @@ mod tests {
         assert_eq!(ways("lamp"), ["lamp~* =lamp"]);
         assert_eq!(ways("headphones"), ["headphones~~* =headphones"]);
         assert_eq!(ways("LAN-1552"), ["lan1552* lan&1552* =lan1552"]);
+        assert_eq!(ways("AB#12"), ["ab12* ab&12 =ab12"]);
         assert_eq!(ways(""), [""; 0]);
         assert_eq!(ways("* :"), [""; 0]);
     }
 
     #[test]
     fn words_match_joined_and_split() {
-        assert_eq!(ways("key board"), ["key =key +keyboard* =keyboard", "board~* =board +keyboard* =keyboard"]);
-        assert_eq!(ways("wi-fi"), ["wifi~* wi&fi* =wifi"]);
-        assert_eq!(ways("usb 3.1"), ["usb =usb +usb3.1* =usb3.1", "3.1* =3.1 +usb3.1* =usb3.1"]);
+        assert_eq!(ways("key board"), ["key +keyboard* =key =keyboard", "board~* +keyboard* =board =keyboard"]);
+        assert_eq!(ways("wi-fi"), ["wifi~* wi&fi =wifi"]);
+        assert_eq!(ways("usb 3.1"), ["usb +usb3.1* =usb =usb31", "3.1* +usb3.1* =31 =usb31"]);
+        assert_eq!(ways("usb3.1"), ["usb3.1* =usb31"]);
+        assert_eq!(ways("iphone13pro"), ["iphone13pro* iphone13&13pro* =iphone13pro"]);
+    }
+
+    #[test]
+    fn numbers_are_not_joined() {
+        assert_eq!(ways("1 2"), ["1 =1 =12", "2* =2 =12"]);
+        assert_eq!(ways("16:9"), ["16&9 =169"]);
     }
 
     #[test]

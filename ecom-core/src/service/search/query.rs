@@ -19,7 +19,7 @@ use crate::service::run::read_through::Cached;
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct FacetValue {
     /// The value as a filter takes it: a category id, a brand, a tag, the lower bound of a price range in minor units, a
-    /// least number of whole stars, or an availability. [`Facet`] says which filter it stands for.
+    /// minimum number of whole stars, or an availability. [`Facet`] says which filter it stands for.
     pub value: String,
     /// The label for people: the name of a category, otherwise the value.
     pub label: String,
@@ -33,9 +33,9 @@ pub struct SearchPage {
     /// The products in their current state, in the order of the hits. Products that were deleted after they were
     /// indexed are left out.
     pub products: Vec<Arc<Cached<Product>>>,
-    /// How many products match every word of the text, according to the index.
+    /// How many products match every required word of the text, according to the index.
     pub total: Total,
-    /// How many further products match most of the words, if the matches do not fill the first page; otherwise 0. They
+    /// How many further products match at least half of the required words, if the matches do not fill the first page; otherwise 0. They
     /// follow after the last match.
     pub partial: u64,
     /// The facets that the query asked for, with their counts.

@@ -24,7 +24,8 @@ tests! {
         numbers_match_with_and_without_their_units,
         symbols_are_part_of_short_words,
         long_texts_are_searched_to_their_end,
-        most_words_follow_where_all_words_match_too_little,
+        partial_matches_follow_if_full_matches_do_not_fill_a_page,
+        words_without_meaning_count_little,
         user_text_is_never_a_query_language,
     ]
 }
@@ -225,15 +226,16 @@ pub async fn accents_and_case_do_not_matter(f: SearchFixture) {
     }
 }
 
-/// A code or barcode matches in any case, with and without its punctuation, and without typing errors. A number in a code
-/// matches by itself.
+/// A code or barcode matches in any case, with and without its punctuation, and without typing errors. Its beginning up to
+/// a number matches, and so does a number in it.
 pub async fn codes_match_with_and_without_punctuation(f: SearchFixture) {
     let provider = &*f.provider;
     if !has_text(provider, "text").await {
         return;
     }
-    let contract = "A code matches as a whole, in any case, with and without punctuation, and by a number of at least \
-                    three digits in it, and never by another part of it or with a typo.";
+    let contract = "A code matches as a whole, in any case, with and without punctuation, by its beginning that ends with \
+                    or after a number, and by a part with a digit and at least three characters; never by another part \
+                    or with a typo.";
     load(
         provider,
         vec![
@@ -249,6 +251,8 @@ pub async fn codes_match_with_and_without_punctuation(f: SearchFixture) {
         ("ab1234x", 1),
         ("ab 1234 x", 1),
         ("1234", 1),
+        ("AB-1234", 1),
+        ("ab 1234", 1),
         ("4006381333931", 1),
         ("4006381333932", 2),
         ("lamp ab-1235/y", 2),
@@ -256,6 +260,7 @@ pub async fn codes_match_with_and_without_punctuation(f: SearchFixture) {
         ("lamp ab1235y", 2),
         ("kit 7 blue", 3),
         ("kit7blue", 3),
+        ("kit 7", 3),
     ] {
         finds(provider, typed, [n], contract).await;
     }
@@ -320,6 +325,10 @@ pub async fn numbers_match_with_and_without_their_units(f: SearchFixture) {
             titled(3, "Hub USB3.1"),
             titled(4, "Hub USB 2.0"),
             titled(5, "TV 55\" 4K"),
+            titled(6, "Pipe 1/2 inch"),
+            SearchDocument { description: Some("Holds 250 ml.".into()), ..titled(7, "Cup") },
+            titled(8, "A4 paper"),
+            titled(9, "Paper, 4 rolls of a kind"),
         ],
     )
     .await;
@@ -334,12 +343,16 @@ pub async fn numbers_match_with_and_without_their_units(f: SearchFixture) {
         ("4k tv 55", 5),
         ("55 inch tv", 5),
         ("55\" tv", 5),
+        ("55in tv", 5),
+        ("250ml", 7),
+        ("a4 paper", 8),
     ] {
         finds(provider, typed, [n], contract).await;
     }
+    finds(provider, "12 inch pipe", [], contract).await;
 }
 
-/// `c++` is not `c`.
+/// `c++` finds neither `c` nor `c#`.
 pub async fn symbols_are_part_of_short_words(f: SearchFixture) {
     let provider = &*f.provider;
     if !has_text(provider, "text").await {
@@ -363,8 +376,9 @@ pub async fn long_texts_are_searched_to_their_end(f: SearchFixture) {
     finds(provider, "corduroy", [1], "A text is searched to its end.").await;
 }
 
-/// If less than a page matches all words, those follow that match most of them, and they are counted apart.
-pub async fn most_words_follow_where_all_words_match_too_little(f: SearchFixture) {
+/// If fewer documents than a page match all words, those follow that match at least half of them, and they are counted
+/// separately.
+pub async fn partial_matches_follow_if_full_matches_do_not_fill_a_page(f: SearchFixture) {
     let provider = &*f.provider;
     if !has_text(provider, "text").await {
         return;
@@ -423,6 +437,17 @@ async fn load_more(provider: &dyn SearchProvider) {
     applies(provider, documents.into_iter().map(upsert).collect(), at(2), n, "more documents").await;
 }
 
+/// A word such as "the" does not make up for a worse match of another word.
+pub async fn words_without_meaning_count_little(f: SearchFixture) {
+    let provider = &*f.provider;
+    if !has_text(provider, "text").await {
+        return;
+    }
+    let contract = "An exact match ranks above one with a typo, whether or not words such as \"the\" match.";
+    load(provider, vec![titled(1, "The lump"), titled(2, "Lamp")]).await;
+    hits_are(provider, &text("the lamp"), [2, 1], contract).await;
+}
+
 /// Operators, quotes and wildcards are ordinary text.
 pub async fn user_text_is_never_a_query_language(f: SearchFixture) {
     let provider = &*f.provider;
@@ -430,7 +455,8 @@ pub async fn user_text_is_never_a_query_language(f: SearchFixture) {
         return;
     }
     let contract = "Operators, quotes and wildcards of query languages are ordinary text.";
-    load(provider, vec![titled(1, "Lamp"), titled(2, "Kettle"), titled(3, "Title")]).await;
+    load(provider, vec![titled(1, "Lamp"), titled(2, "Kettle"), titled(3, "Title"), titled(4, "Radio 13")]).await;
+    finds(provider, "\"radio 13\"", [4], contract).await;
     for typed in
         ["\"lamp\"", "lamp*", "-lamp", "+lamp", "(lamp", "lamp)", "lamp^", "lamp & *", "[lamp}", "lamp\\", "lamp!"]
     {
