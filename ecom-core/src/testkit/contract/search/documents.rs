@@ -60,7 +60,7 @@ pub async fn r14_a_deleted_product_stays_deleted_for_late_documents(f: SearchFix
         let query = SearchQuery { facets: Facet::ALL.to_vec(), price_bounds: vec![0], ..text("") };
         let found = search(provider, &query).await;
         let contract = "Facets do not count deleted documents.";
-        same(facet(&found, Facet::Rating), [("0", 1)], contract, about);
+        same(facet(&found, Facet::Prices), [("0", 1)], contract, about);
         same(facet(&found, Facet::Availability), [("in_stock", 1)], contract, about);
     }
     let about = "documents that are not newer than the delete of their product";
