@@ -147,6 +147,7 @@ mod contract {
 mod check;
 mod faults;
 pub mod model;
+pub mod relevance;
 mod rules;
 mod running;
 pub mod sample;

@@ -20,7 +20,7 @@ use tantivy::collector::{Collector, SegmentCollector};
 use tantivy::columnar::{BytesColumn, Column, ColumnValues};
 use tantivy::query::{
     BooleanQuery, BoostQuery, ConstScoreQuery, DisjunctionMaxQuery, EmptyQuery, FuzzyTermQuery, Occur, Query,
-    RangeQuery, TermQuery,
+    RangeQuery, TermQuery, TermSetQuery,
 };
 use tantivy::schema::{Field, IndexRecordOption};
 use tantivy::{DocId, Score, Searcher, SegmentOrdinal, SegmentReader, TantivyError, Term};
@@ -66,7 +66,10 @@ pub(super) fn run(searcher: &Searcher, fields: &Fields, query: &SearchQuery) -> 
     };
     let drill = Drill::new(query, by_score);
     let all_words = has_text.then(|| builder.all_words(&text));
-    let mut results = drill.results(search(query, &drill, all_words, &builder)?);
+    let fruit = search(query, &drill, all_words, &builder)?;
+    // If the matches do not fill the first page, these are all of them.
+    let matches: Vec<ProductId> = fruit.top.held.iter().map(|((_, id), _)| ProductId(Uuid::from_u128(*id))).collect();
+    let mut results = drill.results(fruit);
     let found = results.total.count;
     let Some(fewer) = text.fewer_words().filter(|_| found < u64::from(query.limit)) else { return Ok(results) };
     let rest = SearchQuery {
@@ -78,7 +81,7 @@ pub(super) fn run(searcher: &Searcher, fields: &Fields, query: &SearchQuery) -> 
     // The filters whose facet was counted are clauses now.
     let drill = Drill::new(&rest, by_score);
     builder.per_word = if by_score { PER_WORD } else { 0.0 };
-    let clause = builder.most_words(&text, fewer);
+    let clause = builder.most_words(&text, fewer, &matches);
     let more = drill.results(search(&rest, &drill, Some(clause), &builder)?);
     results.partial = more.total.count;
     // Scores fall from the matches to the rest.
@@ -190,14 +193,13 @@ impl Builder<'_> {
         }
     }
 
-    /// Matches if at least this number of the required words match, but not all of them.
-    fn most_words(&mut self, text: &QueryText, at_least: usize) -> Clause {
-        let required: Vec<&Slot> = text.slots.iter().filter(|slot| !slot.is_optional).collect();
-        let all = required.iter().map(|slot| self.slot(slot)).collect();
-        let some = required.iter().map(|slot| self.slot(slot)).collect();
+    /// Matches if at least this number of the required words match, except the products that match all of them.
+    fn most_words(&mut self, text: &QueryText, at_least: usize, matches: &[ProductId]) -> Clause {
+        let some = text.slots.iter().filter(|slot| !slot.is_optional).map(|slot| self.slot(slot)).collect();
         let some = BooleanQuery::union_with_minimum_required_clauses(some, at_least);
+        let matches = matches.iter().map(|id| Term::from_field_bytes(self.fields.id, id.0.as_bytes()));
         let mut clauses: Vec<(Occur, Clause)> =
-            vec![(Occur::Must, Box::new(some)), (Occur::MustNot, Box::new(BooleanQuery::intersection(all)))];
+            vec![(Occur::Must, Box::new(some)), (Occur::MustNot, Box::new(TermSetQuery::new(matches)))];
         if self.by_score {
             self.per_word = 0.0;
             let optional = text.slots.iter().filter(|slot| slot.is_optional);
