@@ -202,7 +202,7 @@ impl Load {
     }
 
     async fn search(&self, user: &mut GooseUser) -> TransactionResult {
-        let mut path = format!("{API}/products/search?q={}", popular(&self.catalog.words));
+        let mut path = format!("{API}/products/search?facets=all&q={}", popular(&self.catalog.words));
         // A filter may match no product.
         let narrowed = chance(30);
         if narrowed {

@@ -15,7 +15,7 @@ use super::{Area, Tag};
 use crate::app::Routes;
 use crate::dto::{FacetView, Facets, List, ListFrame, ProductView, SearchMeta};
 use crate::error::{ApiError, ApiResult};
-use crate::extract::{Pages, Query, Shape, present, prices, word};
+use crate::extract::{Pages, Query, Shape, prices, word};
 use crate::headers::public;
 use crate::resource::Reply;
 
@@ -67,9 +67,9 @@ pub(super) struct SearchParams {
     /// The sort order: `relevance` (default), `price_asc`, `price_desc`, `rating_desc` or `created_desc`.
     #[serde(default)]
     sort: Option<String>,
-    /// The facets to count, separated by commas: `categories`, `brands`, `prices`, `tags`, `rating`, `availability`.
-    /// All are counted if the parameter is absent, none if it is empty.
-    #[serde(default, deserialize_with = "present")]
+    /// The facets to count, separated by commas: `categories`, `brands`, `prices`, `tags`, `rating`, `availability`, or
+    /// `all`. None is counted if the parameter is absent.
+    #[serde(default)]
     facets: Option<String>,
 }
 
@@ -139,7 +139,8 @@ fn checked(p: &SearchParams, currency: Currency, e: &mut ValidationErrors) -> Se
         })
         .collect();
     let facets = match p.facets.as_deref() {
-        None => Facet::ALL.to_vec(),
+        None => Vec::new(),
+        Some("all") => Facet::ALL.to_vec(),
         Some(text) => text
             .split(',')
             .map(str::trim)
