@@ -9,16 +9,18 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use ecom_core::catalog::{AvailabilityStatus, ProductStatus};
+use ecom_core::catalog::{AvailabilityStatus, CategorySummary, ProductStatus};
 use ecom_core::clock::Timestamp;
 use ecom_core::common::Attributes;
 use ecom_core::id::{CategoryId, ProductId};
+use ecom_core::money::Percentage;
 use ecom_core::platform::OutboxPosition;
 use ecom_core::port::{Checkpoint, IndexOp, SearchDocument, SearchProvider as _};
 use ecom_core::search::{SearchFilter, SearchQuery};
 use ecom_core::testkit::SearchFixture;
 use ecom_core::testkit::relevance::relevance;
 use ecom_core::testkit::sample::usd;
+use ecom_core::text::Slug;
 use ecom_core::{Error, ErrorCode};
 use ecom_search::{TantivyOptions, TantivySearch};
 use uuid::Uuid;
@@ -59,6 +61,11 @@ fn at(seq: i64) -> Checkpoint {
     Checkpoint { database: Uuid::from_u128(0xDB), position: OutboxPosition { seq } }
 }
 
+fn category(n: u128, name: &str) -> CategorySummary {
+    let slug = Slug::from_title(name, "category");
+    CategorySummary { id: CategoryId(Uuid::from_u128(n)), name: name.to_owned(), path: slug.to_string(), slug }
+}
+
 fn document(n: u128, revision: i64) -> SearchDocument {
     SearchDocument {
         id: product(n),
@@ -66,15 +73,18 @@ fn document(n: u128, revision: i64) -> SearchDocument {
         title: format!("Lamp number {n}"),
         brand: Some(format!("Brand {}", n % 7)),
         tags: vec![format!("tag {}", n % 11), "light".to_owned()],
-        category_names: vec!["Lighting".to_owned()],
         codes: vec![format!("SKU-{n}")],
         description: None,
-        categories: vec![CategoryId(Uuid::from_u128(n % 13)), CategoryId(Uuid::from_u128(1 << 100))],
+        categories: vec![category(n % 13, "Lighting"), category(1 << 100, "Home")],
+        images: Vec::new(),
         price: Some(i64::try_from(n % 1_000).unwrap()),
+        list_price: Some(1_000),
+        discount: Percentage::default(),
         availability: AvailabilityStatus::ALL[usize::try_from(n % 3).unwrap()],
         rating: i64::try_from(n % 501).unwrap(),
         status: ProductStatus::Active,
         created_at: Timestamp::from_timestamp_micros(i64::try_from(n).unwrap()).unwrap(),
+        updated_at: Timestamp::from_timestamp_micros(i64::try_from(n).unwrap()).unwrap(),
         attributes: Attributes::default(),
     }
 }
@@ -462,7 +472,7 @@ fn documents(products: &[serde_json::Value]) -> Vec<SearchDocument> {
         SearchDocument {
             brand: text("brand"),
             tags: texts("tags"),
-            category_names: path.rsplit('/').map(str::to_owned).collect(),
+            categories: (1..).zip(path.rsplit('/')).map(|(n, name)| category(n, name)).collect(),
             description: text("description"),
             title: text("title").unwrap(),
             ..document(n, 1)

@@ -13,14 +13,15 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::clock::Timestamp;
-use crate::domain::catalog::product::{Product, ProductStatus};
+use crate::domain::catalog::category::CategorySummary;
+use crate::domain::catalog::product::{Image, Product, ProductStatus};
 use crate::domain::catalog::sku::AvailabilityStatus;
 use crate::domain::common::Attributes;
 use crate::domain::platform::outbox::OutboxPosition;
 use crate::domain::search::text::chunks;
 use crate::error::{Error, FieldCode, Result, ValidationErrors};
 use crate::id::{CategoryId, ProductId};
-use crate::money::{Money, check_price_order};
+use crate::money::{Money, Percentage, check_price_order};
 use crate::paging::Total;
 
 /// The document of a product in an index.
@@ -36,16 +37,21 @@ pub struct SearchDocument {
     pub brand: Option<String>,
     /// The tags. Full text, with the third highest weight, and filter by folded key.
     pub tags: Vec<String>,
-    /// The names of the categories and of their ancestors. Full text, with the fourth highest weight.
-    pub category_names: Vec<String>,
     /// The codes and barcodes of the live SKUs. Full text, with the fifth highest weight.
     pub codes: Vec<String>,
     /// The description. Full text, with the lowest weight.
     pub description: Option<String>,
-    /// The categories of the product and their ancestors, for filters (R6).
-    pub categories: Vec<CategoryId>,
+    /// The categories of the product and then their ancestors. Their names are full text, with the fourth highest weight,
+    /// and filters compare their ids (R6).
+    pub categories: Vec<CategorySummary>,
+    /// The images of the product.
+    pub images: Vec<Image>,
     /// The lowest final price of the live SKUs, in minor units of the shop's currency; `None` without SKUs.
     pub price: Option<i64>,
+    /// The lowest price of the live SKUs before the discount, in minor units of the shop's currency; `None` without SKUs.
+    pub list_price: Option<i64>,
+    /// The discount on the prices of all SKUs, in percent.
+    pub discount: Percentage,
     /// The best availability of the live SKUs.
     pub availability: AvailabilityStatus,
     /// The mean rating, in hundredths of a star.
@@ -54,33 +60,33 @@ pub struct SearchDocument {
     pub status: ProductStatus,
     /// The time of creation, for sorting.
     pub created_at: Timestamp,
+    /// The time of the last change of the product.
+    pub updated_at: Timestamp,
     /// The attributes. Filters compare top-level attributes by their JSON text.
     pub attributes: Attributes,
 }
 
 impl SearchDocument {
-    /// Returns the document of a product. `ancestors` are the ids and names of the ancestors of its categories.
-    pub fn of(product: &Product, ancestors: &[(CategoryId, String)]) -> Self {
+    /// Returns the document of a product. `ancestors` are the ancestors of its categories.
+    pub fn of(product: &Product, ancestors: &[CategorySummary]) -> Self {
         Self {
             id: product.id,
             revision: product.revision,
             title: product.title.clone(),
             brand: product.brand.clone(),
             tags: product.tags.clone(),
-            category_names: product
-                .categories
-                .iter()
-                .map(|c| c.name.clone())
-                .chain(ancestors.iter().map(|(_, n)| n.clone()))
-                .collect(),
             codes: product.skus.iter().flat_map(|s| std::iter::once(s.code.clone()).chain(s.barcode.clone())).collect(),
             description: product.description.clone(),
-            categories: product.categories.iter().map(|c| c.id).chain(ancestors.iter().map(|(i, _)| *i)).collect(),
+            categories: product.categories.iter().chain(ancestors).cloned().collect(),
+            images: product.images.clone(),
             price: product.price_range().map(|(lo, _)| lo.minor()),
+            list_price: product.skus.iter().map(|s| s.price.minor()).min(),
+            discount: product.discount,
             availability: product.availability(),
             rating: i64::from(product.rating.mean.hundredths()),
             status: product.status,
             created_at: product.audit.created_at,
+            updated_at: product.audit.updated_at,
             attributes: product.attributes.clone(),
         }
     }

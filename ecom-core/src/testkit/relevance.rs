@@ -44,7 +44,7 @@ impl KnownItem {
             }
             Self::FirstWords => Some(words[..words.len().div_ceil(2).max(2).min(words.len())].join(" ")),
             Self::BrandAndCategory => {
-                Some(format!("{} {}", d.brand.as_ref()?, d.category_names.first()?.replace('-', " ")))
+                Some(format!("{} {}", d.brand.as_ref()?, d.categories.first()?.name.replace('-', " ")))
             }
             Self::Plural => {
                 let last = words.last().filter(|word| is_word(word, 3) && !word.ends_with('s'))?;
@@ -57,7 +57,7 @@ impl KnownItem {
     /// Returns whether a product is what the query for `wanted` describes.
     fn describes(self, found: &SearchDocument, wanted: &SearchDocument, query: &str) -> bool {
         match self {
-            Self::BrandAndCategory => found.brand == wanted.brand && found.category_names == wanted.category_names,
+            Self::BrandAndCategory => found.brand == wanted.brand && found.categories == wanted.categories,
             Self::FirstWords => found.title.starts_with(query),
             _ => found.id == wanted.id,
         }

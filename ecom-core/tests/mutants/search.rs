@@ -218,7 +218,8 @@ impl Reference {
             Source { weight: 40.0, of: all(&d.tags) },
         ];
         if !self.is(M::CategoryNamesNotSearched) {
-            sources.push(Source { weight: 30.0, of: all(&d.category_names) });
+            let names: Vec<String> = d.categories.iter().map(|c| c.name.clone()).collect();
+            sources.push(Source { weight: 30.0, of: all(&names) });
         }
         if !self.is(M::DescriptionsNotSearched) {
             let mut of = d.description.as_deref().map(|text| read(text, Pairs::Units)).unwrap_or_default();
@@ -310,8 +311,8 @@ impl Reference {
                 || (except.is_some() && self.is(M::FacetsTakeTheirOwnFilter))
         };
         let category = |c: &CategoryId| match self.mutant {
-            Some(M::FirstCategoryOnly) => d.categories.first() == Some(c),
-            _ => d.categories.contains(c),
+            Some(M::FirstCategoryOnly) => d.categories.first().is_some_and(|own| own.id == *c),
+            _ => d.categories.iter().any(|own| own.id == *c),
         };
         let brand = |own: &String, wanted: &String| match self.mutant {
             Some(M::BrandsWithCase) => own == wanted,
@@ -367,7 +368,7 @@ impl Reference {
         };
         let plain = |text: String| (text.clone(), text);
         let mut values: Vec<(String, String)> = match of {
-            Facet::Categories => d.categories.iter().map(|c| plain(c.to_string())).collect(),
+            Facet::Categories => d.categories.iter().map(|c| plain(c.id.to_string())).collect(),
             Facet::Brands => d.brand.iter().map(key).collect(),
             Facet::Tags => d.tags.iter().map(key).collect(),
             Facet::Prices => d

@@ -176,8 +176,12 @@ impl Fields {
                 doc.add_text(self.tag_key, key);
             }
         }
-        for name in &d.category_names {
-            add(&mut doc, self.category_names, name);
+        let mut categories = BTreeSet::new();
+        for category in &d.categories {
+            if categories.insert(category.id) {
+                add(&mut doc, self.category_names, &category.name);
+                doc.add_bytes(self.category, category.id.0.as_bytes());
+            }
         }
         if let Some(description) = &d.description {
             add(&mut doc, self.description, description);
@@ -185,12 +189,6 @@ impl Fields {
         let codes: BTreeSet<String> = d.codes.iter().flat_map(|code| code_forms(code)).collect();
         for code in codes {
             doc.add_text(self.codes, code);
-        }
-        let mut categories = d.categories.clone();
-        categories.sort_unstable();
-        categories.dedup();
-        for category in categories {
-            doc.add_bytes(self.category, category.0.as_bytes());
         }
         for (name, value) in &d.attributes.0 {
             doc.add_text(self.attribute, attribute_key(name, &json_text(value)));

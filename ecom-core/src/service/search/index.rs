@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::domain::access::principal::{Permission, Principal};
-use crate::domain::catalog::category::{Category, ancestor_slugs};
+use crate::domain::catalog::category::{Category, CategorySummary, ancestor_slugs};
 use crate::domain::catalog::product::Product;
 use crate::domain::common::IncludeDeleted;
 use crate::domain::platform::outbox::{Event, EventKind, OutboxPosition};
@@ -205,16 +205,16 @@ impl<'a> IndexSyncService<'a> {
             .iter()
             .map(|p| {
                 let own: HashSet<CategoryId> = p.categories.iter().map(|c| c.id).collect();
-                let mut ancestors: Vec<(CategoryId, String)> = p
+                let mut ancestors: Vec<CategorySummary> = p
                     .categories
                     .iter()
                     .flat_map(|c| ancestor_slugs(&c.path))
                     .filter_map(|s| above.get(s))
                     .filter(|c| !own.contains(&c.id))
-                    .map(|c| (c.id, c.name.clone()))
+                    .map(CategorySummary::from)
                     .collect();
-                ancestors.sort_by_key(|(id, _)| *id);
-                ancestors.dedup_by_key(|(id, _)| *id);
+                ancestors.sort_by_key(|c| c.id);
+                ancestors.dedup_by_key(|c| c.id);
                 SearchDocument::of(p, &ancestors)
             })
             .collect())

@@ -35,7 +35,7 @@ impl ListSearch {
 
 fn passes(d: &SearchDocument, f: &SearchFilter) -> bool {
     let same = |a: &str, b: &str| fold_key(a) == fold_key(b);
-    (f.categories.is_empty() || f.categories.iter().any(|c| d.categories.contains(c)))
+    (f.categories.is_empty() || f.categories.iter().any(|c| d.categories.iter().any(|own| own.id == *c)))
         && (f.brands.is_empty() || d.brand.as_ref().is_some_and(|own| f.brands.iter().any(|b| same(own, b))))
         && f.tags.iter().all(|tag| d.tags.iter().any(|own| same(own, tag)))
         && f.min_price.is_none_or(|min| d.price.is_some_and(|p| p >= min.minor()))

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::SearchFixture;
 use super::support::{
     applies, apply, at, catalog, category, exactly, facet, filtered, load, refused, search, skip, strings, text,
-    titled, upsert,
+    titled, upsert, within,
 };
 use crate::domain::catalog::product::ProductStatus;
 use crate::domain::catalog::sku::AvailabilityStatus;
@@ -101,7 +101,9 @@ fn passes(d: &SearchDocument, f: &SearchFilter, except: Option<Facet>) -> bool {
     let key = |text: &String| fold_key(text);
     let tags: BTreeSet<String> = d.tags.iter().map(key).collect();
     let text_of = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    (!checked(Facet::Categories) || f.categories.is_empty() || f.categories.iter().any(|c| d.categories.contains(c)))
+    (!checked(Facet::Categories)
+        || f.categories.is_empty()
+        || f.categories.iter().any(|c| d.categories.iter().any(|own| own.id == *c)))
         && (!checked(Facet::Brands)
             || f.brands.is_empty()
             || d.brand.as_ref().is_some_and(|own| f.brands.iter().any(|b| key(b) == key(own))))
@@ -118,7 +120,7 @@ fn passes(d: &SearchDocument, f: &SearchFilter, except: Option<Facet>) -> bool {
 /// Returns the values under which a document is counted.
 fn values(d: &SearchDocument, of: Facet) -> BTreeSet<String> {
     match of {
-        Facet::Categories => d.categories.iter().map(ToString::to_string).collect(),
+        Facet::Categories => d.categories.iter().map(|c| c.id.to_string()).collect(),
         Facet::Brands => d.brand.iter().map(|b| fold_key(b)).collect(),
         Facet::Tags => d.tags.iter().map(|t| fold_key(t)).collect(),
         Facet::Prices => {
@@ -294,10 +296,10 @@ pub async fn facets_count_a_repeated_value_once(f: SearchFixture) {
     let (home, light) = (category(1), category(2));
     let repeated = SearchDocument {
         tags: strings(["Red", "red", "RED ", "red", "new"]),
-        categories: vec![home, light, home, light, home],
+        categories: within(&[home, light, home, light, home]),
         ..titled(1, "Lamp")
     };
-    let single = SearchDocument { tags: strings(["red"]), categories: vec![home], ..titled(2, "Lamp") };
+    let single = SearchDocument { tags: strings(["red"]), categories: within(&[home]), ..titled(2, "Lamp") };
     load(provider, vec![repeated, single]).await;
     let found = search(provider, &counting(SearchFilter::default())).await;
     let contract =

@@ -3,7 +3,9 @@
 use serde_json::json;
 
 use super::SearchFixture;
-use super::support::{catalog, category, filtered, has_text, hits, hits_are, load, refused, skip, strings, titled};
+use super::support::{
+    catalog, category, filtered, has_text, hits, hits_are, load, refused, skip, strings, titled, within,
+};
 use crate::domain::catalog::product::ProductStatus;
 use crate::domain::catalog::sku::AvailabilityStatus;
 use crate::port::search::{Facet, SearchDocument, SearchFilter, SearchQuery};
@@ -26,10 +28,10 @@ pub async fn r06_category_filter_takes_the_subtree(f: SearchFixture) {
     load(
         provider,
         vec![
-            SearchDocument { categories: vec![root], price: Some(1), ..titled(1, "a") },
-            SearchDocument { categories: vec![audio, root], price: Some(2), ..titled(2, "b") },
-            SearchDocument { categories: vec![phones, audio, root, root], price: Some(3), ..titled(3, "c") },
-            SearchDocument { categories: vec![garden], price: Some(4), ..titled(4, "d") },
+            SearchDocument { categories: within(&[root]), price: Some(1), ..titled(1, "a") },
+            SearchDocument { categories: within(&[audio, root]), price: Some(2), ..titled(2, "b") },
+            SearchDocument { categories: within(&[phones, audio, root, root]), price: Some(3), ..titled(3, "c") },
+            SearchDocument { categories: within(&[garden]), price: Some(4), ..titled(4, "d") },
             SearchDocument { price: Some(5), ..titled(5, "e") },
         ],
     )

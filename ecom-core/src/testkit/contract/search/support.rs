@@ -7,12 +7,14 @@ use std::fmt::Display;
 use uuid::Uuid;
 
 use crate::clock::Timestamp;
+use crate::domain::catalog::category::CategorySummary;
 use crate::domain::catalog::product::ProductStatus;
 use crate::domain::catalog::sku::AvailabilityStatus;
 use crate::domain::common::Attributes;
 use crate::domain::platform::outbox::OutboxPosition;
 use crate::error::ErrorCode;
 use crate::id::{CategoryId, ProductId};
+use crate::money::Percentage;
 use crate::paging::Total;
 use crate::port::search::{
     Checkpoint, Facet, FacetCount, IndexBuild, IndexOp, SearchDocument, SearchFilter, SearchProvider, SearchQuery,
@@ -21,6 +23,7 @@ use crate::port::search::{
 use crate::testkit::check::{holds, same, succeeds};
 use crate::testkit::running::{skipped, step};
 use crate::testkit::sample::usd;
+use crate::text::Slug;
 
 pub(super) fn product(n: u128) -> ProductId {
     ProductId(Uuid::from_u128(n))
@@ -32,6 +35,23 @@ pub(super) fn number(id: ProductId) -> u128 {
 
 pub(super) fn category(n: u128) -> CategoryId {
     CategoryId(Uuid::from_u128(n << 64 | n))
+}
+
+/// Returns categories with these ids and without names.
+pub(super) fn within(ids: &[CategoryId]) -> Vec<CategorySummary> {
+    let of = |id: &CategoryId| CategorySummary {
+        id: *id,
+        name: String::new(),
+        slug: Slug::from_title("x", "x"),
+        path: "x".to_owned(),
+    };
+    ids.iter().map(of).collect()
+}
+
+/// Returns categories with these names.
+pub(super) fn named<const N: usize>(names: [&str; N]) -> Vec<CategorySummary> {
+    let ids = within(&(1..=names.len() as u128).map(category).collect::<Vec<_>>());
+    ids.into_iter().zip(names).map(|(c, name)| CategorySummary { name: name.to_owned(), ..c }).collect()
 }
 
 pub(super) fn at(seq: i64) -> Checkpoint {
@@ -50,15 +70,18 @@ pub(super) fn titled(n: u128, title: &str) -> SearchDocument {
         title: title.to_owned(),
         brand: None,
         tags: Vec::new(),
-        category_names: Vec::new(),
         codes: Vec::new(),
         description: None,
         categories: Vec::new(),
+        images: Vec::new(),
         price: Some(1_000),
+        list_price: Some(1_000),
+        discount: Percentage::default(),
         availability: AvailabilityStatus::InStock,
         rating: 0,
         status: ProductStatus::Active,
         created_at: micros(0),
+        updated_at: micros(0),
         attributes: Attributes::default(),
     }
 }
@@ -312,11 +335,18 @@ pub(super) fn catalog() -> Vec<SearchDocument> {
     use AvailabilityStatus as A;
     use ProductStatus as S;
     let (home, light, desk) = (category(1), category(2), category(3));
-    let of = |n: u128, brand: &str, tags: Vec<String>, categories, price: i64, availability, rating, status| {
+    let of = |n: u128,
+              brand: &str,
+              tags: Vec<String>,
+              categories: Vec<CategoryId>,
+              price: i64,
+              availability,
+              rating,
+              status| {
         SearchDocument {
             brand: Some(brand.to_owned()),
             tags,
-            categories,
+            categories: within(&categories),
             price: Some(price),
             availability,
             rating,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::SearchFixture;
 use super::support::{
-    applies, at, finds, has_text, hits, hits_are, load, search, set, split_hits, strings, text, titled, upsert,
+    applies, at, finds, has_text, hits, hits_are, load, named, search, set, split_hits, strings, text, titled, upsert,
 };
 use crate::port::search::{SearchDocument, SearchProvider, SearchQuery};
 use crate::testkit::check::same;
@@ -44,7 +44,7 @@ pub async fn every_text_field_is_searched(f: SearchFixture) {
             titled(1, "Walnut desk"),
             SearchDocument { brand: Some("Nordholm".into()), ..titled(2, "Chair") },
             SearchDocument { tags: strings(["ergonomic", "office"]), ..titled(3, "Chair") },
-            SearchDocument { category_names: strings(["Armchairs", "Furniture"]), ..titled(4, "Chair") },
+            SearchDocument { categories: named(["Armchairs", "Furniture"]), ..titled(4, "Chair") },
             SearchDocument { codes: strings(["QX777"]), ..titled(5, "Chair") },
             SearchDocument { description: Some("Covered in corduroy.".into()), ..titled(6, "Chair") },
         ],
@@ -98,7 +98,7 @@ pub async fn fields_weigh_in_the_order_of_the_document(f: SearchFixture) {
         vec![
             SearchDocument { description: Some("Zephyr zephyr zephyr".into()), ..titled(1, "Thing") },
             SearchDocument { codes: strings(["ZEPHYR"]), ..titled(2, "Thing") },
-            SearchDocument { category_names: strings(["Zephyr"]), ..titled(3, "Thing") },
+            SearchDocument { categories: named(["Zephyr"]), ..titled(3, "Thing") },
             SearchDocument { tags: strings(["zephyr"]), ..titled(4, "Thing") },
             SearchDocument { brand: Some(format!("Zephyr {long}")), ..titled(5, "Thing") },
             titled(6, &format!("Zephyr {long}")),
