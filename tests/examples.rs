@@ -103,8 +103,8 @@ mod server {
     }
 
     fn signal(child: &Child, names: &[&str]) {
-        let send: Vec<String> = names.iter().map(|name| format!("kill -s {name} {}", child.id())).collect();
-        let sent = std::process::Command::new("sh").args(["-c", &send.join(" && ")]).status().unwrap();
+        let lines: Vec<String> = names.iter().map(|name| format!("kill -s {name} {}", child.id())).collect();
+        let sent = std::process::Command::new("sh").args(["-c", &lines.join(" && ")]).status().unwrap();
         assert!(sent.success(), "{names:?}");
     }
 
