@@ -27,7 +27,10 @@ mod domain {
     }
     /// How texts and queries become words.
     pub(crate) mod search {
+        pub(crate) mod highlight;
+        pub(crate) mod query;
         pub(crate) mod query_text;
+        pub(crate) mod synonyms;
         pub(crate) mod text;
     }
     /// Stock levels and the ledger.
@@ -188,9 +191,13 @@ pub mod sales {
 
 /// Search: queries, results, and the index that follows the database.
 pub mod search {
+    pub use crate::domain::search::highlight::{Highlighter, Piece};
+    pub use crate::domain::search::query::{
+        Boost, Facet, Matching, SearchFilter, SearchQuery, SearchRequest, SearchSort,
+    };
     pub use crate::domain::search::query_text::{QueryText, Slot, Way, Word};
-    pub use crate::domain::search::text::{Chunk, FieldWords, Pairs, Part, chunks, code_forms};
-    pub use crate::port::search::{Facet, SearchFilter, SearchQuery, SearchSort};
+    pub use crate::domain::search::synonyms::{Synonym, Synonyms};
+    pub use crate::domain::search::text::{Chunk, FieldWords, Pairs, Part, chunks, code_forms, stem};
     pub use crate::service::search::index::{IndexSyncService, SyncReport, VerifyReport};
     pub use crate::service::search::query::{FacetValue, SearchPage, SearchService};
 }

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use ecom_core::Error;
 use ecom_core::catalog::{AvailabilityStatus, CategorySummary, ProductStatus};
 use ecom_core::clock::Timestamp;
 use ecom_core::common::Attributes;
@@ -16,12 +17,10 @@ use ecom_core::id::{CategoryId, ProductId};
 use ecom_core::money::Percentage;
 use ecom_core::platform::OutboxPosition;
 use ecom_core::port::{Checkpoint, IndexOp, SearchDocument, SearchProvider as _};
-use ecom_core::search::{SearchFilter, SearchQuery};
+use ecom_core::search::{SearchQuery, SearchRequest, Synonyms};
 use ecom_core::testkit::SearchFixture;
 use ecom_core::testkit::relevance::relevance;
-use ecom_core::testkit::sample::usd;
 use ecom_core::text::Slug;
-use ecom_core::{Error, ErrorCode};
 use ecom_search::{TantivyOptions, TantivySearch};
 use uuid::Uuid;
 
@@ -99,7 +98,8 @@ async fn state(search: &TantivySearch) -> Vec<(u128, i64)> {
 
 async fn found(search: &TantivySearch, text: &str) -> u64 {
     let query = SearchQuery { text: text.to_owned(), limit: 10, ..SearchQuery::default() };
-    search.search(&query).await.unwrap().total.count
+    let request = SearchRequest::new(query, &Synonyms::default()).unwrap();
+    search.search(&request).await.unwrap().total.count
 }
 
 /// Returns the names of the files in the directory of an index.
@@ -141,26 +141,6 @@ async fn r14_reopening_keeps_everything() {
         let late = vec![upsert(1, 5), upsert(2, 6)];
         assert_eq!(search.apply(late, at(3 + round)).await.unwrap(), 0, "tombstones are kept too");
         assert_eq!(state(&search).await, [(1, 5)]);
-    }
-}
-
-/// Applications may call the provider without the service of the shop.
-#[tokio::test]
-async fn r17_what_the_port_excludes_is_refused_here_too() {
-    let search = TantivySearch::open(TantivyOptions::memory()).await.unwrap();
-    let within = SearchQuery { limit: 1, ..SearchQuery::default() };
-    assert!(search.search(&within).await.is_ok());
-    let crossed = SearchFilter { min_price: Some(usd(2)), max_price: Some(usd(1)), ..SearchFilter::default() };
-    for query in [
-        SearchQuery { text: "lamp ".repeat(33), ..within.clone() },
-        SearchQuery { offset: 10_001, ..within.clone() },
-        SearchQuery { limit: 0, ..within.clone() },
-        SearchQuery { limit: 1_001, ..within.clone() },
-        SearchQuery { price_bounds: vec![2, 1], ..within.clone() },
-        SearchQuery { filter: crossed, ..within.clone() },
-    ] {
-        let refused = search.search(&query).await.map(|_| ()).map_err(|e| Error::code(&e));
-        assert_eq!(refused, Err(ErrorCode::Validation), "{query:?}");
     }
 }
 

@@ -9,8 +9,10 @@ use std::fmt;
 use uuid::Uuid;
 
 use crate::domain::platform::outbox::OutboxPosition;
+use crate::domain::search::query::{SearchQuery, SearchRequest};
+use crate::domain::search::synonyms::Synonyms;
 use crate::error::Result;
-use crate::port::search::{Checkpoint, IndexOp, SearchDocument, SearchProvider, SearchQuery};
+use crate::port::search::{Checkpoint, IndexOp, SearchDocument, SearchProvider};
 
 /// A kind of query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,7 +111,7 @@ pub async fn relevance(provider: &dyn SearchProvider, documents: &[SearchDocumen
             let Some(text) = kind.query(wanted) else { continue };
             found.queries += 1;
             let query = SearchQuery { text: text.clone(), limit: 3, ..SearchQuery::default() };
-            let hits = provider.search(&query).await?.hits;
+            let hits = provider.search(&SearchRequest::new(query, &Synonyms::default())?).await?.hits;
             let is_found = hits.iter().any(|hit| {
                 let hit = documents.iter().find(|d| d.id == hit.id);
                 hit.is_some_and(|hit| kind.describes(hit, wanted, &text))

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use ecom_core::port::{ForwardSearch, SearchCapabilities, SearchProvider, SearchResults};
-use ecom_core::search::SearchQuery;
+use ecom_core::search::SearchRequest;
 use ecom_core::testkit::{SearchFixture, run_within};
 use ecom_core::{Error, Result};
 
@@ -30,9 +30,10 @@ impl ForwardSearch for Limited {
         self.able
     }
 
-    async fn search(&self, query: &SearchQuery) -> Result<SearchResults> {
+    async fn search(&self, request: &SearchRequest) -> Result<SearchResults> {
+        let query = request.query();
         let lacks = |capability| Err(Error::Unsupported { provider: "limited", capability });
-        if !self.able.full_text && !query.text.trim().is_empty() {
+        if !self.able.full_text && request.has_text() {
             return lacks("full_text");
         }
         if !self.able.facets && !query.facets.is_empty() {
@@ -41,7 +42,11 @@ impl ForwardSearch for Limited {
         if !self.able.attribute_filters && !query.filter.attributes.is_empty() {
             return lacks("attribute_filters");
         }
-        self.inner.search(query).await
+        let is_plain = request.pinned.is_empty() && request.hidden.is_empty() && request.boosts.is_empty();
+        if !self.able.merchandising && !is_plain {
+            return lacks("merchandising");
+        }
+        self.inner.search(request).await
     }
 }
 

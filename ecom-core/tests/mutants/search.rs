@@ -17,7 +17,8 @@ use ecom_core::port::{
     SearchResults,
 };
 use ecom_core::search::{
-    Facet, FieldWords, Pairs, QueryText, SearchFilter, SearchQuery, SearchSort, Way, Word, code_forms,
+    Facet, FieldWords, Matching, Pairs, SearchFilter, SearchQuery, SearchRequest, SearchSort, Way, Word, code_forms,
+    stem,
 };
 use ecom_core::testkit::SearchFixture;
 use ecom_core::text::fold_key;
@@ -27,7 +28,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::search_mutants::SearchMutant as M;
-use crate::words::{edits, stem, words};
+use crate::words::{edits, words};
 
 /// A fresh provider, with a bug or without.
 pub(crate) fn search_fixture(mutant: Option<M>) -> SearchFixture {
@@ -145,7 +146,29 @@ impl Reference {
     }
 
     /// How well the text matches the document; `None` if it does not.
-    fn score(&self, d: &SearchDocument, typed: &str, text: &QueryText) -> Option<Score> {
+    fn score(&self, d: &SearchDocument, request: &SearchRequest) -> Option<Score> {
+        if request.hidden.contains(&d.id) && !self.is(M::HiddenOnlyInHits) {
+            return None;
+        }
+        let place = request.pinned.iter().position(|id| *id == d.id);
+        let place = place.filter(|_| !self.is(M::PinnedNeedTheText) || self.typed(d, request).is_some());
+        if let Some(place) = place {
+            let rank = if self.is(M::PinnedByAge) { 0 } else { place };
+            let points = 1_000_000_000.0 - 1_000.0 * f32::from(u16::try_from(rank).unwrap_or(u16::MAX));
+            return Some(Score { is_whole: true, points });
+        }
+        let score = self.typed(d, request)?;
+        let boosts = || request.boosts.iter().filter(|boost| self.passes(d, &boost.filter, None));
+        let factor = match self.mutant {
+            Some(M::FirstBoostOnly) => boosts().next().map_or(1.0, |boost| boost.factor),
+            _ => SearchRequest::factor(boosts().map(|boost| boost.factor)),
+        };
+        Some(Score { points: score.points * factor, ..score })
+    }
+
+    /// How well the words match.
+    fn typed(&self, d: &SearchDocument, request: &SearchRequest) -> Option<Score> {
+        let (typed, text) = (request.query().text.as_str(), request.text());
         if typed.trim().is_empty() {
             return (!self.is(M::EmptyTextFindsNothing)).then_some(Score { is_whole: true, points: 0.0 });
         }
@@ -166,6 +189,11 @@ impl Reference {
         }
         if self.is(M::MinusExcludes) && typed.trim_start().starts_with('-') {
             return (matched == 0).then_some(Score { is_whole: true, points: 0.0 });
+        }
+        if request.matching == Matching::Any && !self.is(M::AnyMeansAll) {
+            let words = if self.is(M::AnyIgnoresTheNumber) { 0 } else { matched };
+            let points = points + 10_000.0 * f32::from(u8::try_from(words).unwrap_or(u8::MAX));
+            return (points > 0.0).then_some(Score { is_whole: true, points });
         }
         let all = match self.mutant {
             Some(M::AnyWordMatches) => matched > 0,
@@ -189,7 +217,8 @@ impl Reference {
     fn sources(&self, d: &SearchDocument) -> Vec<Source> {
         let read = |text: &str, pairs: Pairs| {
             if self.is(M::AccentsMatter) {
-                return FieldWords { words: words(text), ..FieldWords::default() };
+                let words = words(text);
+                return FieldWords { stems: words.iter().map(|word| stem(word)).collect(), words, pairs: Vec::new() };
             }
             let end = if self.is(M::LongTextsCutOff) { text.floor_char_boundary(512) } else { text.len() };
             let mut found = FieldWords::of(&text[..end], pairs);
@@ -200,6 +229,7 @@ impl Reference {
                 for word in &mut found.words {
                     *word = word.replace(['+', '#'], "");
                 }
+                found.stems = found.words.iter().map(|word| stem(word)).collect();
             }
             found
         };
@@ -208,6 +238,7 @@ impl Reference {
             let mut joined = FieldWords::default();
             for found in texts.iter().map(|text| found(text)) {
                 joined.words.extend(found.words);
+                joined.stems.extend(found.stems);
                 joined.pairs.extend(found.pairs);
             }
             joined
@@ -247,10 +278,13 @@ impl Reference {
             Way::Joined(_) if self.is(M::SplitWordsNotJoined) => None,
             Way::Joined(word) => self.best(word, sources, false),
             Way::All(_) if self.is(M::ConnectedWordsWhole) => None,
-            Way::All(words) => {
-                let each: Option<Vec<f32>> = words.iter().map(|word| self.best(word, sources, true)).collect();
-                each.map(|each| each.iter().sum::<f32>() / each.iter().fold(0.0, |n, _| n + 1.0))
+            Way::All(words) => self.mean(words, sources),
+            Way::Synonym(_) if self.is(M::NoSynonyms) => None,
+            Way::Synonym(words) if self.is(M::SynonymsByTheirFirstWord) => {
+                self.mean(&words[..1], sources).map(|p| p - 300.0)
             }
+            Way::Synonym(words) if self.is(M::SynonymsRankAsTheWord) => self.mean(words, sources),
+            Way::Synonym(words) => self.mean(words, sources).map(|points| points - 300.0),
             Way::Code(form) => {
                 let forms = |own: &String| match self.mutant {
                     Some(M::CodesWithPunctuation) => vec![fold_key(own)],
@@ -268,6 +302,12 @@ impl Reference {
         }
     }
 
+    /// All of these words are worth as much as one.
+    fn mean(&self, words: &[Word], sources: &[Source]) -> Option<f32> {
+        let each: Option<Vec<f32>> = words.iter().map(|word| self.best(word, sources, true)).collect();
+        each.map(|each| each.iter().sum::<f32>() / each.iter().fold(0.0, |n, _| n + 1.0))
+    }
+
     fn best(&self, word: &Word, sources: &[Source], split: bool) -> Option<f32> {
         sources.iter().filter_map(|source| self.word(word, source, split)).max_by(f32::total_cmp)
     }
@@ -276,9 +316,10 @@ impl Reference {
     /// neighbors.
     fn word(&self, word: &Word, source: &Source, split: bool) -> Option<f32> {
         let exact = 1_000.0;
-        let same_stem = |own: &&String| **own == word.text || (!self.is(M::NoStems) && stem(own) == stem(&word.text));
-        let of = &source.of.words;
-        let frequency = of.iter().filter(same_stem).fold(0.0, |n, _| n + 1.0) / of.iter().fold(1.0, |n, _| n + 1.0);
+        let same_stem = |own: &str, stem: &str| *own == word.text || (!self.is(M::NoStems) && *stem == word.stem);
+        let of = || source.of.words.iter().zip(&source.of.stems);
+        let same = of().filter(|(own, stem)| same_stem(own, stem));
+        let frequency = same.fold(0.0, |n, _| n + 1.0) / of().fold(1.0, |n, _| n + 1.0);
         let allowed = match usize::from(word.edits) {
             _ if self.is(M::NoTypos) => 0,
             0 if self.is(M::TyposInShortWords) && word.text.chars().count() == 3 => 1,
@@ -288,10 +329,10 @@ impl Reference {
         let swap = if self.is(M::SwapsAreTwoEdits) { 2 } else { 1 };
         let typo = if self.is(M::TyposRankAsExact) { exact + 5.0 } else { 100.0 };
         let is_prefix = (word.is_prefix || self.is(M::PrefixOfEveryWord)) && !self.is(M::NoPrefixes);
-        let worth = |own: &String| {
+        let worth = |(own, stem): (&String, &String)| {
             if *own == word.text {
                 Some(exact + 5.0)
-            } else if same_stem(&own) {
+            } else if same_stem(own, stem) {
                 Some(exact)
             } else if is_prefix && own.starts_with(&word.text) {
                 Some(500.0)
@@ -299,8 +340,8 @@ impl Reference {
                 (allowed > 0 && edits(&word.text, own, swap) <= allowed).then_some(typo)
             }
         };
-        let pair = (split && source.of.pairs.iter().any(|own| same_stem(&own))).then_some(exact);
-        let best = of.iter().filter_map(worth).chain(pair).max_by(f32::total_cmp)?;
+        let pair = (split && source.of.pairs.iter().any(|own| same_stem(own, own))).then_some(exact);
+        let best = of().filter_map(worth).chain(pair).max_by(f32::total_cmp)?;
         Some(best + source.weight + frequency)
     }
 
@@ -423,12 +464,20 @@ impl Reference {
         counts
     }
 
-    fn order(&self, query: &SearchQuery, a: &Match<'_>, b: &Match<'_>) -> Ordering {
+    fn order(&self, request: &SearchRequest, a: &Match<'_>, b: &Match<'_>) -> Ordering {
+        let query = request.query();
         // Without a price after all others, in both directions.
         let last = |m: &Match<'_>| m.document.price.is_none() != self.is(M::PricelessFirst);
         let by_score = |a: &Match<'_>, b: &Match<'_>| b.score.points.total_cmp(&a.score.points);
         let newest = |m: &Match<'_>| Reverse(m.document.created_at);
-        let has_text = !query.text.trim().is_empty();
+        let has_text = request.has_text();
+        let pinned = |m: &Match<'_>| request.pinned.iter().position(|id| *id == m.document.id).unwrap_or(usize::MAX);
+        if query.sort == SearchSort::Relevance && !has_text && !self.is(M::PinnedNeedTheText) {
+            let order = pinned(a).cmp(&pinned(b));
+            if order.is_ne() {
+                return order;
+            }
+        }
         let order = match query.sort {
             _ if has_text && self.is(M::SortIgnoredWithText) => by_score(a, b),
             SearchSort::Relevance if has_text => by_score(a, b),
@@ -461,24 +510,28 @@ impl Reference {
         Err(Error::invalid(field, FieldCode::OutOfBounds, "must be smaller"))
     }
 
-    fn results(&self, index: &Index, query: &SearchQuery) -> SearchResults {
-        let text = QueryText::of(&query.text);
-        let found = index.live().filter_map(|(e, document)| {
-            Some(Match { document, score: self.score(document, &query.text, &text)?, age: e.age })
-        });
+    fn results(&self, index: &Index, request: &SearchRequest) -> SearchResults {
+        let query = request.query();
+        let found = index
+            .live()
+            .filter_map(|(e, document)| Some(Match { document, score: self.score(document, request)?, age: e.age }));
         let (found, most): (Vec<Match<'_>>, Vec<Match<'_>>) = found.partition(|m| m.score.is_whole);
         let counted = found.len();
         let mut hits: Vec<&Match<'_>> = found.iter().filter(|m| self.passes(m.document, &query.filter, None)).collect();
         if self.is(M::FacetsNarrowTheHits) && query.facets.contains(&Facet::Brands) {
             hits.retain(|m| m.document.brand.is_some());
         }
-        hits.sort_by(|a, b| self.order(query, a, b));
+        hits.sort_by(|a, b| self.order(request, a, b));
         let total = if self.is(M::TotalIgnoresFilters) { counted } else { hits.len() };
         let mut rest: Vec<&Match<'_>> = most.iter().filter(|m| self.passes(m.document, &query.filter, None)).collect();
         if hits.len() >= query.limit as usize && !self.is(M::MostWordsAlwaysFollow) {
             rest.clear();
         }
-        rest.sort_by(|a, b| self.order(query, a, b));
+        rest.sort_by(|a, b| self.order(request, a, b));
+        if self.is(M::HiddenOnlyInHits) {
+            hits.retain(|m| !request.hidden.contains(&m.document.id));
+            rest.retain(|m| !request.hidden.contains(&m.document.id));
+        }
         if self.is(M::MostWordsRankByAge) {
             rest.sort_by_key(|m| m.age);
         }
@@ -536,17 +589,17 @@ impl SearchProvider for Reference {
         c.facets = !self.is(M::LacksFacetsAndAnswers);
         c.disjunctive_facets = true;
         c.attribute_filters = true;
+        c.merchandising = true;
         c.own_checkpoint = true;
         c
     }
 
-    async fn search(&self, query: &SearchQuery) -> Result<SearchResults> {
-        query.check()?;
-        self.refuse(query)?;
+    async fn search(&self, request: &SearchRequest) -> Result<SearchResults> {
+        self.refuse(request.query())?;
         if let Some(seen) = &*self.seen.read() {
-            return Ok(self.results(seen, query));
+            return Ok(self.results(seen, request));
         }
-        Ok(self.results(&self.index.read(), query))
+        Ok(self.results(&self.index.read(), request))
     }
 
     async fn acquire_writer(&self) -> Result<bool> {

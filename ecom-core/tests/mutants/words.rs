@@ -7,27 +7,6 @@ pub(crate) fn words(text: &str) -> Vec<String> {
     fold_key(text).split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).map(str::to_owned).collect()
 }
 
-/// A simple stem of an English word: without a plural, `-ing` or `-ed`.
-pub(crate) fn stem(word: &str) -> String {
-    let has_vowel = |stem: &str| stem.contains(['a', 'e', 'i', 'o', 'u', 'y']);
-    for ending in ["ing", "ed"] {
-        if let Some(stem) = word.strip_suffix(ending).filter(|stem| has_vowel(stem)) {
-            let mut end = stem.chars().rev();
-            return match (end.next(), end.next()) {
-                (Some(a), Some(b)) if a == b => stem[..stem.len() - a.len_utf8()].to_owned(),
-                _ => stem.to_owned(),
-            };
-        }
-    }
-    if let Some(stem) = word.strip_suffix("es").filter(|stem| stem.ends_with(['x', 's', 'z'])) {
-        return stem.to_owned();
-    }
-    match word.strip_suffix('s') {
-        Some(stem) if !stem.ends_with('s') && has_vowel(stem) => stem.to_owned(),
-        _ => word.to_owned(),
-    }
-}
-
 /// How many edits make one word of the other: a letter more, less or another, and a swap of neighbours, which costs
 /// `swap`.
 pub(crate) fn edits(a: &str, b: &str, swap: usize) -> usize {

@@ -28,7 +28,7 @@ use ecom_core::id::ProductId;
 use ecom_core::port::{
     Checkpoint, IndexBuild, IndexOp, SearchCapabilities, SearchDocument, SearchProvider, SearchResults,
 };
-use ecom_core::search::SearchQuery;
+use ecom_core::search::SearchRequest;
 use ecom_core::{Error, Result};
 use parking_lot::{Mutex, RwLock};
 use tantivy::{IndexWriter, TantivyDocument, Term};
@@ -136,19 +136,19 @@ impl SearchProvider for TantivySearch {
         c.facets = true;
         c.disjunctive_facets = true;
         c.attribute_filters = true;
+        c.merchandising = true;
         c.own_checkpoint = true;
         c
     }
 
-    async fn search(&self, query: &SearchQuery) -> Result<SearchResults> {
-        query.check()?;
+    async fn search(&self, request: &SearchRequest) -> Result<SearchResults> {
         let turn = self.inner.searches.clone().acquire_owned().await.map_err(|_| unavailable(Refusal::Closed))?;
-        let query = query.clone();
+        let request = request.clone();
         self.run(move |inner| {
             // Held until the work ends, so that no other search starts in its place after the caller is cancelled.
             let _turn = turn;
             inner.refresh(false)?;
-            query::run(&inner.current().searcher(), &inner.fields, &query)
+            query::run(&inner.current().searcher(), &inner.fields, &request)
         })
         .await
     }

@@ -14,13 +14,15 @@ use ecom_core::id::{CategoryId, ProductId};
 use ecom_core::money::Money;
 use ecom_core::paging::Total;
 use ecom_core::port::{FacetCount, SearchHit, SearchResults};
-use ecom_core::search::{Facet, QueryText, SearchFilter, SearchQuery, SearchSort, Slot, Way, Word};
+use ecom_core::search::{
+    Boost, Facet, Matching, QueryText, SearchFilter, SearchQuery, SearchRequest, SearchSort, Slot, Way, Word,
+};
 use ecom_core::text::fold_key;
 use tantivy::collector::{Collector, SegmentCollector};
 use tantivy::columnar::{BytesColumn, Column, ColumnValues};
 use tantivy::query::{
-    BooleanQuery, BoostQuery, ConstScoreQuery, DisjunctionMaxQuery, EmptyQuery, FuzzyTermQuery, Occur, Query,
-    RangeQuery, TermQuery, TermSetQuery,
+    BooleanQuery, BoostQuery, ConstScoreQuery, DisjunctionMaxQuery, EmptyQuery, EnableScoring, FuzzyTermQuery, Occur,
+    Query, RangeQuery, Scorer, TermQuery, TermSetQuery,
 };
 use tantivy::schema::{Field, IndexRecordOption};
 use tantivy::{DocId, Score, Searcher, SegmentOrdinal, SegmentReader, TantivyError, Term};
@@ -28,7 +30,7 @@ use uuid::Uuid;
 
 use super::error::failed;
 use super::schema::{
-    Fields, Text, attribute_key, availability_number, column, spelling_prefix, split_spelling, status_number,
+    Fields, attribute_key, availability_number, column, spelling_prefix, split_spelling, status_number,
 };
 
 /// The most values that a facet returns.
@@ -37,6 +39,7 @@ const MAX_FACET_VALUES: usize = 100;
 /// The score of a match of a word, by how it matches; the weight of the source is added. The steps are so large that a
 /// better kind of match beats any source, and a better source beats any frequency.
 const EXACT: Score = 1_000.0;
+const SYNONYM: Score = 700.0;
 const PREFIX: Score = 500.0;
 const TYPO: Score = 100.0;
 /// Puts the word itself above a word of the same stem. Less than the step between sources.
@@ -54,24 +57,34 @@ const PER_WORD: Score = 10_000.0;
 /// below every full match.
 const BELOW_MATCHES: Score = 1_000_000.0;
 
-/// Runs a search that is within the bounds of [`SearchQuery::check`].
-pub(super) fn run(searcher: &Searcher, fields: &Fields, query: &SearchQuery) -> Result<SearchResults> {
-    let has_text = !query.text.trim().is_empty();
-    let by_score = query.sort == SearchSort::Relevance && has_text;
-    let text = QueryText::of(&query.text);
-    let mut builder = Builder { fields, by_score, text: Text::new(), per_word: 0.0 };
-    let search = |query: &SearchQuery, drill: &Drill, clause: Option<Clause>, builder: &Builder| {
-        let tantivy_query = builder.filtered(query, drill, clause);
+/// The step between the scores of pinned products. It exceeds the highest score of a match with the highest boost, and
+/// its multiples are exact.
+const PINNED: Score = 10_000_000.0;
+
+/// Runs a search.
+pub(super) fn run(searcher: &Searcher, fields: &Fields, request: &SearchRequest) -> Result<SearchResults> {
+    let (query, text) = (request.query(), request.text());
+    let mut builder = Builder { fields, by_score: request.is_scored(), per_word: 0.0 };
+    let search = |drill: &Drill, clause: Option<Clause>, builder: &Builder| {
+        let tantivy_query = builder.filtered(drill, &request.hidden, clause);
         searcher.search(&tantivy_query, drill).map_err(failed("searching"))
     };
-    let drill = Drill::new(query, by_score);
-    let all_words = has_text.then(|| builder.all_words(&text));
-    let fruit = search(query, &drill, all_words, &builder)?;
+    let drill = Drill::new(query, request, fields);
+    let words = request.has_text().then(|| match request.matching {
+        Matching::All => builder.all_words(text),
+        Matching::Any => {
+            builder.per_word = PER_WORD;
+            builder.any_word(text)
+        }
+    });
+    let words = builder.with_pinned(words, request);
+    let fruit = search(&drill, words, &builder)?;
     // If the matches do not fill the first page, these are all of them.
     let matches: Vec<ProductId> = fruit.top.held.iter().map(|((_, id), _)| ProductId(Uuid::from_u128(*id))).collect();
     let mut results = drill.results(fruit);
     let found = results.total.count;
-    let Some(fewer) = text.fewer_words().filter(|_| found < u64::from(query.limit)) else { return Ok(results) };
+    let fewer = text.fewer_words().filter(|_| request.matching == Matching::All && found < u64::from(query.limit));
+    let Some(fewer) = fewer else { return Ok(results) };
     let rest = SearchQuery {
         offset: query.offset.saturating_sub(found),
         limit: query.limit - u32::try_from(results.hits.len()).unwrap_or(query.limit),
@@ -79,10 +92,10 @@ pub(super) fn run(searcher: &Searcher, fields: &Fields, query: &SearchQuery) -> 
         ..query.clone()
     };
     // The filters whose facet was counted are clauses now.
-    let drill = Drill::new(&rest, by_score);
-    builder.per_word = if by_score { PER_WORD } else { 0.0 };
-    let clause = builder.most_words(&text, fewer, &matches);
-    let more = drill.results(search(&rest, &drill, Some(clause), &builder)?);
+    let drill = Drill::new(&rest, request, fields);
+    builder.per_word = if builder.by_score { PER_WORD } else { 0.0 };
+    let clause = builder.most_words(text, fewer, &matches);
+    let more = drill.results(search(&drill, Some(clause), &builder)?);
     results.partial = more.total.count;
     // Scores fall from the matches to the rest.
     results.hits.extend(more.hits.into_iter().map(|hit| SearchHit { score: hit.score / BELOW_MATCHES, ..hit }));
@@ -92,7 +105,6 @@ pub(super) fn run(searcher: &Searcher, fields: &Fields, query: &SearchQuery) -> 
 struct Builder<'a> {
     fields: &'a Fields,
     by_score: bool,
-    text: Text,
     /// Added to the score of each word.
     per_word: Score,
 }
@@ -131,39 +143,68 @@ fn range(field: Field, low: Option<i64>, high: Option<i64>) -> Clause {
 
 impl Builder<'_> {
     /// Returns the query of a text with the filters.
-    fn filtered(&self, query: &SearchQuery, drill: &Drill, text: Option<Clause>) -> Clause {
+    fn filtered(&self, drill: &Drill, hidden: &[ProductId], text: Option<Clause>) -> Clause {
         let mut clauses: Vec<Clause> = text.into_iter().collect();
-        self.filters(&query.filter, drill, &mut clauses);
+        self.filters(&drill.query.filter, &drill.facets, &mut clauses);
         if clauses.is_empty() {
-            // Every other clause excludes tombstones, which have no text and no filterable fields.
-            clauses.push(worth(term(Term::from_field_u64(self.fields.live, 1)), 0.0));
+            clauses.push(self.live());
         }
-        all(clauses)
+        if hidden.is_empty() {
+            return all(clauses);
+        }
+        let mut occurs: Vec<(Occur, Clause)> = clauses.into_iter().map(|clause| (Occur::Must, clause)).collect();
+        occurs.push((Occur::MustNot, self.products(hidden)));
+        Box::new(BooleanQuery::new(occurs))
     }
 
-    fn filters(&self, f: &SearchFilter, drill: &Drill, clauses: &mut Vec<Clause>) {
+    /// Matches all products. Every other clause excludes tombstones, which have no text and no filterable fields, except
+    /// those of ids.
+    fn live(&self) -> Clause {
+        worth(term(Term::from_field_u64(self.fields.live, 1)), 0.0)
+    }
+
+    fn products(&self, ids: &[ProductId]) -> Clause {
+        Box::new(TermSetQuery::new(ids.iter().map(|id| Term::from_field_bytes(self.fields.id, id.0.as_bytes()))))
+    }
+
+    /// Matches the pinned products too, with scores above all others in their order.
+    fn with_pinned(&self, text: Option<Clause>, request: &SearchRequest) -> Option<Clause> {
+        if request.pinned.is_empty() {
+            return text;
+        }
+        let mut ways = vec![text.unwrap_or_else(|| self.live())];
+        let scores = std::iter::successors(Some(PINNED), |score| Some(score + PINNED));
+        for (id, score) in request.pinned.iter().rev().zip(scores) {
+            let pinned = term(Term::from_field_bytes(self.fields.id, id.0.as_bytes()));
+            ways.push(worth(all(vec![pinned, self.live()]), score));
+        }
+        Some(best(ways))
+    }
+
+    /// Adds the filters, except those on the fields of these facets.
+    fn filters(&self, f: &SearchFilter, except: &[Facet], clauses: &mut Vec<Clause>) {
         let mut filter = |clause| clauses.push(worth(clause, 0.0));
         let text = |field, value: &str| term(Term::from_field_text(field, value));
-        if !f.categories.is_empty() && !drill.counts(Facet::Categories) {
+        if !f.categories.is_empty() && !except.contains(&Facet::Categories) {
             filter(any(f
                 .categories
                 .iter()
                 .map(|c| term(Term::from_field_bytes(self.fields.category, c.0.as_bytes())))
                 .collect()));
         }
-        if !f.brands.is_empty() && !drill.counts(Facet::Brands) {
+        if !f.brands.is_empty() && !except.contains(&Facet::Brands) {
             filter(any(f.brands.iter().map(|b| text(self.fields.brand_key, &fold_key(b))).collect()));
         }
-        if !drill.counts(Facet::Tags) {
+        if !except.contains(&Facet::Tags) {
             f.tags.iter().for_each(|t| filter(text(self.fields.tag_key, &fold_key(t))));
         }
-        if (f.min_price.is_some() || f.max_price.is_some()) && !drill.counts(Facet::Prices) {
+        if (f.min_price.is_some() || f.max_price.is_some()) && !except.contains(&Facet::Prices) {
             filter(range(self.fields.price, f.min_price.map(Money::minor), f.max_price.map(Money::minor)));
         }
-        if f.min_rating.is_some() && !drill.counts(Facet::Rating) {
+        if f.min_rating.is_some() && !except.contains(&Facet::Rating) {
             filter(range(self.fields.rating, f.min_rating, None));
         }
-        if !f.availability.is_empty() && !drill.counts(Facet::Availability) {
+        if !f.availability.is_empty() && !except.contains(&Facet::Availability) {
             let number = |a| term(Term::from_field_u64(self.fields.availability, availability_number(a)));
             filter(any(f.availability.iter().map(|a| number(*a)).collect()));
         }
@@ -176,7 +217,7 @@ impl Builder<'_> {
     }
 
     /// Matches if all words match that are required.
-    fn all_words(&mut self, text: &QueryText) -> Clause {
+    fn all_words(&self, text: &QueryText) -> Clause {
         let mut clauses: Vec<(Occur, Clause)> = Vec::with_capacity(text.slots.len());
         for slot in &text.slots {
             if !slot.is_optional {
@@ -193,13 +234,22 @@ impl Builder<'_> {
         }
     }
 
+    /// Matches if one of the words matches.
+    fn any_word(&self, text: &QueryText) -> Clause {
+        let words: Vec<Clause> = text
+            .slots
+            .iter()
+            .map(|slot| if slot.is_optional { self.optional(slot) } else { self.slot(slot) })
+            .collect();
+        any(words)
+    }
+
     /// Matches if at least this number of the required words match, except the products that match all of them.
     fn most_words(&mut self, text: &QueryText, at_least: usize, matches: &[ProductId]) -> Clause {
         let some = text.slots.iter().filter(|slot| !slot.is_optional).map(|slot| self.slot(slot)).collect();
         let some = BooleanQuery::union_with_minimum_required_clauses(some, at_least);
-        let matches = matches.iter().map(|id| Term::from_field_bytes(self.fields.id, id.0.as_bytes()));
         let mut clauses: Vec<(Occur, Clause)> =
-            vec![(Occur::Must, Box::new(some)), (Occur::MustNot, Box::new(TermSetQuery::new(matches)))];
+            vec![(Occur::Must, Box::new(some)), (Occur::MustNot, self.products(matches))];
         if self.by_score {
             self.per_word = 0.0;
             let optional = text.slots.iter().filter(|slot| slot.is_optional);
@@ -209,21 +259,17 @@ impl Builder<'_> {
     }
 
     /// Matches an optional word. It adds less than the step between two fields.
-    fn optional(&mut self, slot: &Slot) -> Clause {
+    fn optional(&self, slot: &Slot) -> Clause {
         Box::new(BoostQuery::new(self.slot(slot), OPTIONAL))
     }
 
     /// Matches a word of the query in the best of its ways.
-    fn slot(&mut self, slot: &Slot) -> Clause {
+    fn slot(&self, slot: &Slot) -> Clause {
         let ways = slot.ways.iter().map(|way| match way {
-            Way::Word(word) => self.word(word, true),
-            Way::Joined(word) => self.word(word, false),
-            Way::All(words) => {
-                // Worth as much as one word.
-                let share = 1.0 / Score::from(u16::try_from(words.len()).unwrap_or(u16::MAX));
-                let each = words.iter().map(|word| self.word(word, true)).collect();
-                Box::new(BoostQuery::new(all(each), share))
-            }
+            Way::Word(word) => self.word(word, EXACT, true),
+            Way::Joined(word) => self.word(word, EXACT, false),
+            Way::All(words) => self.words(words, EXACT),
+            Way::Synonym(words) => self.words(words, SYNONYM),
             Way::Code(form) => {
                 let code = term(Term::from_field_text(self.fields.codes, form));
                 worth(code, self.per_word + EXACT + Fields::CODES_WEIGHT)
@@ -232,21 +278,29 @@ impl Builder<'_> {
         best(ways.collect())
     }
 
-    /// Matches a word, and also two neighbours of a document that are the word together if `split`.
-    fn word(&mut self, word: &Word, split: bool) -> Clause {
-        let (stem, per_word) = (self.text.stem(&word.text), self.per_word);
+    /// Matches if all these words match, and is worth as much as one of them.
+    fn words(&self, words: &[Word], exact: Score) -> Clause {
+        let share = 1.0 / Score::from(u16::try_from(words.len()).unwrap_or(u16::MAX));
+        let each = words.iter().map(|word| self.word(word, exact, true)).collect();
+        Box::new(BoostQuery::new(all(each), share))
+    }
+
+    /// Matches a word, and also two neighbours of a document that are the word together if `split`. `exact` is the score
+    /// of the word or its stem.
+    fn word(&self, word: &Word, exact: Score, split: bool) -> Clause {
+        let per_word = self.per_word;
         let mut ways: Vec<Clause> = Vec::new();
         let mut frequency: Vec<Clause> = Vec::new();
         for source in self.fields.sources() {
-            let stemmed = Term::from_field_text(source.stems, &stem);
+            let stemmed = Term::from_field_text(source.stems, &word.stem);
             let written = Term::from_field_text(source.words, &word.text);
-            ways.push(worth(term(stemmed.clone()), per_word + EXACT + source.weight));
+            ways.push(worth(term(stemmed.clone()), per_word + exact + source.weight));
             if split {
-                let pair = term(Term::from_field_text(source.pairs, &stem));
-                ways.push(worth(pair, per_word + EXACT + source.weight));
+                let pair = term(Term::from_field_text(source.pairs, &word.stem));
+                ways.push(worth(pair, per_word + exact + source.weight));
             }
             if self.by_score {
-                ways.push(worth(term(written.clone()), per_word + EXACT + source.weight + AS_WRITTEN));
+                ways.push(worth(term(written.clone()), per_word + exact + source.weight + AS_WRITTEN));
                 frequency.push(Box::new(BoostQuery::new(
                     Box::new(TermQuery::new(stemmed, IndexRecordOption::WithFreqs)),
                     FREQUENCY * source.weight,
@@ -317,23 +371,32 @@ const fn bit(facet: Facet) -> u8 {
 struct Drill<'a> {
     query: &'a SearchQuery,
     by_score: bool,
+    /// Whether products may be pinned that come before all others in another order than by score.
+    has_pinned: bool,
     /// The requested facets, without duplicates.
     facets: Vec<Facet>,
+    /// What scores are multiplied by, with the query of the products.
+    boosts: Vec<(Clause, f32)>,
 }
 
 impl<'a> Drill<'a> {
-    fn new(query: &'a SearchQuery, by_score: bool) -> Self {
+    fn new(query: &'a SearchQuery, request: &SearchRequest, fields: &Fields) -> Self {
         let mut facets = Vec::new();
         for facet in &query.facets {
             if !facets.contains(facet) {
                 facets.push(*facet);
             }
         }
-        Self { query, by_score, facets }
-    }
-
-    fn counts(&self, facet: Facet) -> bool {
-        self.facets.contains(&facet)
+        let by_score = request.is_scored();
+        let builder = Builder { fields, by_score: false, per_word: 0.0 };
+        let boosted = |boost: &Boost| {
+            let mut clauses = vec![builder.live()];
+            builder.filters(&boost.filter, &[], &mut clauses);
+            (all(clauses), boost.factor)
+        };
+        let boosts = request.boosts.iter().filter(|_| by_score).map(boosted).collect();
+        let has_pinned = !by_score && query.sort == SearchSort::Relevance && !request.pinned.is_empty();
+        Self { query, by_score, has_pinned, facets, boosts }
     }
 
     fn wanted(&self) -> usize {
@@ -647,6 +710,8 @@ impl Counts {
 /// The sort key of hits, as a number; the smaller comes first.
 enum Key {
     Score,
+    /// Pinned products by score, and then the others as [`Key::Descending`].
+    PinnedThenDescending(Column<i64>),
     Ascending(Column<i64>),
     Descending(Column<i64>),
 }
@@ -658,8 +723,11 @@ impl Key {
         match self {
             // Scores are never negative, and such floats sort as their bits do.
             Self::Score => u64::from(!score.to_bits()),
+            Self::PinnedThenDescending(_) if score >= PINNED => u64::from(!score.to_bits()),
             Self::Ascending(column) => column.first(doc).map_or(u64::MAX, ordered),
-            Self::Descending(column) => column.first(doc).map_or(u64::MAX, |v| !ordered(v)),
+            Self::PinnedThenDescending(column) | Self::Descending(column) => {
+                column.first(doc).map_or(u64::MAX, |v| !ordered(v))
+            }
         }
     }
 }
@@ -672,6 +740,7 @@ struct Fruit {
 
 struct SegmentDrill {
     key: Key,
+    boosts: Vec<(Box<dyn Scorer>, f32)>,
     id_high: Arc<dyn ColumnValues<u64>>,
     id_low: Arc<dyn ColumnValues<u64>>,
     top: Top,
@@ -694,9 +763,17 @@ impl Collector for Drill<'_> {
             }
             counters.push((bit(*facet), self.counter(*facet, segment)?));
         }
+        let schema = segment.schema();
+        let mut boosts = Vec::new();
+        for (products, factor) in &self.boosts {
+            let weight = products.weight(EnableScoring::disabled_from_schema(schema))?;
+            boosts.push((weight.scorer(segment, 1.0)?, *factor));
+        }
         Ok(SegmentDrill {
+            boosts,
             key: match self.query.sort {
                 SearchSort::Relevance if self.by_score => Key::Score,
+                SearchSort::Relevance if self.has_pinned => Key::PinnedThenDescending(fast.i64(column::CREATED)?),
                 SearchSort::Relevance | SearchSort::CreatedDesc => Key::Descending(fast.i64(column::CREATED)?),
                 SearchSort::PriceAsc => Key::Ascending(fast.i64(column::PRICE)?),
                 SearchSort::PriceDesc => Key::Descending(fast.i64(column::PRICE)?),
@@ -712,7 +789,7 @@ impl Collector for Drill<'_> {
     }
 
     fn requires_scoring(&self) -> bool {
-        self.by_score
+        self.by_score || self.has_pinned
     }
 
     fn merge_fruits(&self, segments: Vec<tantivy::Result<Fruit>>) -> tantivy::Result<Fruit> {
@@ -734,6 +811,17 @@ impl Collector for Drill<'_> {
     }
 }
 
+/// Returns what the score of a document is multiplied by. Documents come in ascending order.
+fn boost(boosts: &mut [(Box<dyn Scorer>, f32)], doc: DocId) -> f32 {
+    if boosts.is_empty() {
+        return 1.0;
+    }
+    SearchRequest::factor(boosts.iter_mut().filter_map(|(products, factor)| {
+        let at = if products.doc() < doc { products.seek(doc) } else { products.doc() };
+        (at == doc).then_some(*factor)
+    }))
+}
+
 impl SegmentCollector for SegmentDrill {
     type Fruit = tantivy::Result<Fruit>;
 
@@ -752,6 +840,7 @@ impl SegmentCollector for SegmentDrill {
             self.total += 1;
             let (high, low) = (&self.id_high, &self.id_low);
             let id = || u128::from(high.get_val(doc)) << 64 | u128::from(low.get_val(doc));
+            let score = if score < PINNED { score * boost(&mut self.boosts, doc) } else { score };
             self.top.push(self.key.of(doc, score), id, score);
         }
         for (bit, counter) in &mut self.counters {

@@ -12,14 +12,13 @@ use tantivy::TantivyDocument;
 use tantivy::schema::{
     BytesOptions, Field, IndexRecordOption, NumericOptions, STRING, Schema, TextFieldIndexing, TextOptions,
 };
-use tantivy::tokenizer::{Language, RawTokenizer, Stemmer, TextAnalyzer, TokenizerManager, WhitespaceTokenizer};
+use tantivy::tokenizer::{TokenizerManager, WhitespaceTokenizer};
 
 /// The format of the index. Increase it with every change of fields or of how text becomes words: an index of another
 /// format is rebuilt.
-pub(super) const FORMAT: u32 = 2;
+pub(super) const FORMAT: u32 = 3;
 
 const WORDS: &str = "ecom_words";
-const STEMS: &str = "ecom_stems";
 
 /// Separates the folded key of a brand or tag from its spelling, in the facet columns.
 const SPELLING: char = '\0';
@@ -93,7 +92,7 @@ impl Fields {
         let facet = TextOptions::default().set_fast("raw");
         let mut source = |name: &str, weight, pairs_of| {
             let stems = TextFieldIndexing::default()
-                .set_tokenizer(STEMS)
+                .set_tokenizer(WORDS)
                 .set_index_option(IndexRecordOption::WithFreqs)
                 .set_fieldnorms(true);
             let words = TextFieldIndexing::default()
@@ -101,7 +100,7 @@ impl Fields {
                 .set_index_option(IndexRecordOption::Basic)
                 .set_fieldnorms(false);
             let pairs = TextFieldIndexing::default()
-                .set_tokenizer(STEMS)
+                .set_tokenizer(WORDS)
                 .set_index_option(IndexRecordOption::Basic)
                 .set_fieldnorms(false);
             let pairs = TextOptions::default().set_indexing_options(pairs);
@@ -155,9 +154,8 @@ impl Fields {
         let mut doc = self.head(d.id, d.revision, true);
         let add = |doc: &mut TantivyDocument, source: TextSource, written: &str| {
             let found = FieldWords::of(written, source.pairs_of);
-            let words = found.words.join(" ");
-            doc.add_text(source.stems, &words);
-            doc.add_text(source.words, &words);
+            doc.add_text(source.stems, found.stems.join(" "));
+            doc.add_text(source.words, found.words.join(" "));
             doc.add_text(source.pairs, found.pairs.join(" "));
         };
         add(&mut doc, self.title, &d.title);
@@ -265,40 +263,9 @@ pub(super) const fn availability_number(availability: AvailabilityStatus) -> u64
     }
 }
 
-/// Returns the tokenizers that the schema names. Their input comes from [`FieldWords`].
+/// Returns the tokenizer that the schema names. Its input comes from [`FieldWords`].
 pub(super) fn tokenizers() -> TokenizerManager {
     let tokenizers = TokenizerManager::default();
     tokenizers.register(WORDS, WhitespaceTokenizer::default());
-    tokenizers.register(
-        STEMS,
-        TextAnalyzer::builder(WhitespaceTokenizer::default()).filter(Stemmer::new(Language::English)).build(),
-    );
     tokenizers
-}
-
-/// Stems the words of queries as those of documents are.
-pub(super) struct Text(TextAnalyzer);
-
-impl Text {
-    pub(super) fn new() -> Self {
-        Self(TextAnalyzer::builder(RawTokenizer::default()).filter(Stemmer::new(Language::English)).build())
-    }
-
-    /// Returns the English stem of a word.
-    pub(super) fn stem(&mut self, word: &str) -> String {
-        let mut stream = self.0.token_stream(word);
-        if stream.advance() { std::mem::take(&mut stream.token_mut().text) } else { String::new() }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn inflections_have_one_stem() {
-        let mut text = Text::new();
-        assert_eq!(text.stem("running"), "run");
-        assert_eq!(text.stem("headphones"), text.stem("headphone"));
-    }
 }

@@ -1,6 +1,7 @@
 //! What a shopper types, as the ways in which a document can match it. Every search engine gets the same ways.
 
-use super::text::{Chunk, chunks, code_form, texts};
+use super::synonyms::Synonyms;
+use super::text::{Chunk, chunks, code_form, stem, texts};
 
 /// Words that are optional unless the query has no others.
 const STOP_WORDS: &[&str] = &[
@@ -43,6 +44,9 @@ pub enum Way {
     /// A code of the document has this form ([`code_forms`](super::text::code_forms)). If the form is that of several
     /// words, each of their slots has this way.
     Code(String),
+    /// The document has all of these words, which mean what the shopper has typed: `mobile` and `phone` for "cell phone".
+    /// If several words of the query were replaced together, each of their slots has this way.
+    Synonym(Vec<Word>),
 }
 
 /// A word with what may differ.
@@ -50,6 +54,8 @@ pub enum Way {
 pub struct Word {
     /// The word, folded and without accents.
     pub text: String,
+    /// The stem of the word.
+    pub stem: String,
     /// How many letters may be missing, added, replaced or swapped with a neighbor.
     pub edits: u8,
     /// Whether the word may be the beginning of a longer one.
@@ -58,12 +64,12 @@ pub struct Word {
 
 impl Word {
     fn of(text: String, is_prefix: bool) -> Self {
-        let edits = edits_allowed(&text);
-        Self { text, edits, is_prefix }
+        Self { edits: edits_allowed(&text), ..Self::exactly(text, is_prefix) }
     }
 
-    fn exactly(text: String, is_prefix: bool) -> Self {
-        Self { text, edits: 0, is_prefix }
+    /// Returns a word that is not mistyped.
+    pub(super) fn exactly(text: String, is_prefix: bool) -> Self {
+        Self { stem: stem(&text), text, edits: 0, is_prefix }
     }
 }
 
@@ -83,6 +89,11 @@ fn edits_allowed(word: &str) -> u8 {
 impl QueryText {
     /// Reads the text of a query. The last word may be the beginning of a longer one.
     pub fn of(text: &str) -> Self {
+        Self::with_synonyms(text, &Synonyms::default())
+    }
+
+    /// [`Self::of`] for a shop that has synonyms.
+    pub fn with_synonyms(text: &str, synonyms: &Synonyms) -> Self {
         let chunks = chunks(text);
         let last = chunks.len().saturating_sub(1);
         let mut slots: Vec<Slot> = chunks.iter().enumerate().map(|(i, chunk)| Slot::of(chunk, i == last)).collect();
@@ -111,6 +122,11 @@ impl QueryText {
                         slot.ways.push(Way::Code(form.clone()));
                     }
                 }
+            }
+        }
+        for found in synonyms.find(&chunks) {
+            for slot in &mut slots[found.at] {
+                slot.ways.extend(found.ways.iter().cloned().map(Way::Synonym));
             }
         }
         Self { slots }
@@ -149,6 +165,7 @@ impl Slot {
 
 #[cfg(test)]
 mod tests {
+    use super::super::synonyms::Synonym;
     use super::*;
 
     /// Describes the ways of each word: `*` marks a prefix, `~` each edit, `=` a code, `+` a joined word.
@@ -159,12 +176,40 @@ mod tests {
             Way::All(all) => all.iter().map(word).collect::<Vec<_>>().join("&"),
             Way::Joined(w) => format!("+{}", word(w)),
             Way::Code(form) => format!("={form}"),
+            Way::Synonym(all) => format!("@{}", all.iter().map(word).collect::<Vec<_>>().join("&")),
         };
         let slot = |slot: &Slot| {
             let ways: Vec<String> = slot.ways.iter().map(way).collect();
             format!("{}{}", ways.join(" "), if slot.is_optional { "?" } else { "" })
         };
-        QueryText::of(text).slots.iter().map(slot).collect()
+        let synonym = |input: Option<&str>, synonyms: &[&str]| Synonym {
+            input: input.map(str::to_owned),
+            synonyms: synonyms.iter().map(|&s| s.to_owned()).collect(),
+        };
+        let synonyms = Synonyms::new(vec![
+            synonym(None, &["cell phone", "mobile-phone", "handy"]),
+            synonym(Some("tablet"), &["iPad"]),
+            synonym(None, &["t-shirt", "tee"]),
+        ]);
+        QueryText::with_synonyms(text, &synonyms.unwrap()).slots.iter().map(slot).collect()
+    }
+
+    #[test]
+    fn words_and_phrases_have_synonyms() {
+        assert_eq!(
+            ways("cellphones black"),
+            [
+                "cellphones~~ +cellphonesblack* =cellphones =cellphonesblack @mobilephone @handy",
+                "black~* +cellphonesblack* =black =cellphonesblack"
+            ]
+        );
+        assert_eq!(ways("handy"), ["handy~* =handy @cell&phone @cellphone @mobilephone"]);
+        assert_eq!(
+            ways("Tee-Shirt T Shirt")[1..],
+            ["t +teeshirtt +tshirt* =t =teeshirttshirt @tee", "shirt~* +tshirt* =shirt =teeshirttshirt @tee"]
+        );
+        assert_eq!(ways("tablets"), ["tablets~* =tablets @ipad"]);
+        assert_eq!(ways("ipad"), ["ipad~* =ipad"], "one-way");
     }
 
     #[test]

@@ -9,6 +9,7 @@
 
 use std::collections::BTreeSet;
 
+use frostem::{Algorithm, Stemmer};
 use icu_normalizer::DecomposingNormalizerBorrowed;
 
 use crate::text::fold;
@@ -244,12 +245,19 @@ const fn is_connector(c: char) -> bool {
     matches!(c, '-' | '\u{2010}' | '\u{2011}' | '\u{2044}' | '_' | '/' | '.' | '&' | '+' | '#' | ':')
 }
 
+/// Returns the English stem of a folded word, by the algorithm "english" (Porter 2) of the Snowball project.
+pub fn stem(word: &str) -> String {
+    Stemmer::new(Algorithm::English).stem(word).into_owned()
+}
+
 /// The words by which a field of a document is found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FieldWords {
     /// The parts, and the chunks of several parts, in the order of the text.
     pub words: Vec<String>,
-    /// Neighboring parts as one word, unless a chunk has this word.
+    /// The stems of `words`, in the same order.
+    pub stems: Vec<String>,
+    /// The stems of neighboring parts as one word, unless a chunk has this word.
     pub pairs: Vec<String>,
 }
 
@@ -288,8 +296,9 @@ impl FieldWords {
         });
         let joined = joined.map(|(first, second)| format!("{}{}", first.text, second.text));
         let known: BTreeSet<&String> = words.iter().collect();
-        let pairs = joined.filter(|pair| !known.contains(pair)).collect();
-        Self { words, pairs }
+        let pairs = joined.filter(|pair| !known.contains(pair)).map(|pair| stem(&pair)).collect();
+        let stems = words.iter().map(|word| stem(word)).collect();
+        Self { words, stems, pairs }
     }
 }
 
@@ -367,7 +376,8 @@ mod tests {
     fn a_field_is_found_by_its_parts_its_chunks_and_its_neighbors() {
         let found = FieldWords::of("Wi-Fi head phones", Pairs::All);
         assert_eq!(found.words, ["wi", "fi", "wifi", "head", "phones"]);
-        assert_eq!(found.pairs, ["fihead", "headphones"]);
+        assert_eq!(found.stems, ["wi", "fi", "wifi", "head", "phone"]);
+        assert_eq!(found.pairs, ["fihead", "headphon"]);
         let found = FieldWords::of("Head phones, 500 ml, c++, 3-6 usb3-type", Pairs::Units);
         assert_eq!(
             found.words,
@@ -377,6 +387,14 @@ mod tests {
         assert_eq!(FieldWords::of("", Pairs::All), FieldWords::default());
         let long = FieldWords::of(&"a-".repeat(500), Pairs::All);
         assert!(long.words.iter().chain(&long.pairs).all(|word| word.len() <= LONGEST_WORD));
+    }
+
+    #[test]
+    fn inflections_have_one_stem() {
+        assert_eq!(stem("running"), "run");
+        assert_eq!(stem("headphones"), stem("headphone"));
+        assert_eq!(stem("batteries"), stem("battery"));
+        assert_eq!(["", "x", "c++", "3.1", "ünder"].map(stem), ["", "x", "c++", "3.1", "ünder"]);
     }
 
     #[test]

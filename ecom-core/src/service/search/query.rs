@@ -6,11 +6,13 @@ use std::sync::Arc;
 use crate::domain::access::principal::Principal;
 use crate::domain::catalog::product::Product;
 use crate::domain::common::IncludeDeleted;
+use crate::domain::search::query::{Facet, SearchQuery, SearchRequest};
+use crate::domain::search::synonyms::Synonyms;
 use crate::error::Result;
 use crate::id::CategoryId;
 use crate::money::check_price_currency;
 use crate::paging::Total;
-use crate::port::search::{Facet, SearchCapabilities, SearchQuery};
+use crate::port::search::SearchCapabilities;
 use crate::service::catalog::product::ProductService;
 use crate::service::run::context::Context;
 use crate::service::run::read_through::Cached;
@@ -74,9 +76,11 @@ impl<'a> SearchService<'a> {
         self.cx.search.capabilities()
     }
 
-    fn check(&self, query: &SearchQuery) -> Result<()> {
-        query.check()?;
-        check_price_currency([query.filter.min_price, query.filter.max_price], self.cx.config.currency)
+    fn request(&self, query: SearchQuery) -> Result<SearchRequest> {
+        let request = SearchRequest::new(query, &Synonyms::default())?;
+        let filter = &request.query().filter;
+        check_price_currency([filter.min_price, filter.max_price], self.cx.config.currency)?;
+        Ok(request)
     }
 
     /// Searches. The index finds the products, and they are loaded from cache or database, so that prices and stock are
@@ -86,14 +90,12 @@ impl<'a> SearchService<'a> {
     /// `Validation` for a query out of the bounds of [`SearchQuery::check`], `CURRENCY_MISMATCH`, `Unsupported`,
     /// `Unavailable`.
     pub async fn search(&self, query: &SearchQuery) -> Result<SearchPage> {
-        let found = if query.price_bounds.is_empty() && query.facets.contains(&Facet::Prices) {
-            let query = SearchQuery { price_bounds: self.cx.config.price_bounds.clone(), ..query.clone() };
-            self.check(&query)?;
-            self.cx.search.search(&query).await?
-        } else {
-            self.check(query)?;
-            self.cx.search.search(query).await?
-        };
+        let mut query = query.clone();
+        if query.price_bounds.is_empty() && query.facets.contains(&Facet::Prices) {
+            query.price_bounds.clone_from(&self.cx.config.price_bounds);
+        }
+        let request = self.request(query)?;
+        let found = self.cx.search.search(&request).await?;
         let ids: Vec<_> = found.hits.iter().map(|h| h.id).collect();
         let products = ProductService::new(self.cx, self.who).get_many(&ids).await?;
         let mut names = HashMap::new();

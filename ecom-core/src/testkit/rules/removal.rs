@@ -10,9 +10,9 @@ use super::support::{conflict, from, me, v};
 use crate::config::ShopConfig;
 use crate::domain::common::{DeleteMode, IncludeDeleted};
 use crate::domain::sales::order::input::OrderInput;
+use crate::domain::search::query::SearchFilter;
 use crate::error::{CatalogConflict, Conflict, Entity, ErrorCode, Result, SalesConflict};
 use crate::id::SkuId;
-use crate::port::search::SearchFilter;
 use crate::testkit::code_of;
 
 tests! {

@@ -18,11 +18,11 @@ use crate::domain::catalog::review::{Review, ReviewFilter, ReviewInput, ReviewSo
 use crate::domain::common::{DeleteMode, ExpectedVersion, IncludeDeleted};
 use crate::domain::platform::outbox::EventKind;
 use crate::domain::sales::customer::{Customer, CustomerInput};
+use crate::domain::search::query::SearchFilter;
 use crate::error::{Conflict, Entity, ErrorCode, FieldCode, Result};
 use crate::id::{CustomerId, ProductId, ReviewId};
 use crate::money::Rating;
 use crate::paging::{Paging, Total};
-use crate::port::search::SearchFilter;
 use crate::service::catalog::product::ProductListQuery;
 use crate::testkit::{code_of, duplicate_field, fresh_seed};
 

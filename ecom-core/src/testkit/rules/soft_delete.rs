@@ -9,9 +9,9 @@ use super::support::{category_input, from, me, v};
 use crate::domain::catalog::category::CategoryFilter;
 use crate::domain::catalog::product::ProductFilter;
 use crate::domain::common::{DeleteMode, IncludeDeleted};
+use crate::domain::search::query::SearchFilter;
 use crate::error::ErrorCode;
 use crate::paging::{Paging, Total};
-use crate::port::search::SearchFilter;
 use crate::testkit::{code_of, duplicate_field};
 
 tests! {

@@ -11,10 +11,10 @@ use super::support::{category_input, conflict, fields, flat, from, in_category, 
 use crate::domain::catalog::category::{Category, CategoryPatch};
 use crate::domain::catalog::product::{ProductInput, ProductPatch, ProductSort};
 use crate::domain::common::{DeleteMode, IncludeDeleted, Patch};
+use crate::domain::search::query::SearchFilter;
 use crate::error::{CatalogConflict, Conflict, Error, ErrorCode, Result};
 use crate::id::{CategoryId, ProductId};
 use crate::paging::{Paging, Total};
-use crate::port::search::SearchFilter;
 use crate::service::catalog::product::ProductListQuery;
 use crate::shop::Shop;
 use crate::testkit::{code_of, fresh_seed};

@@ -5,7 +5,7 @@ use super::support::{
     catalog, category, exactly, facet, filtered, finds, has_text, hits, hits_are, load, search, skip, text, titled,
 };
 use crate::domain::catalog::sku::AvailabilityStatus;
-use crate::port::search::{Facet, SearchFilter, SearchQuery, SearchSort};
+use crate::domain::search::query::{Facet, SearchFilter, SearchQuery, SearchSort};
 use crate::testkit::check::same;
 use crate::testkit::sample::usd;
 

@@ -14,8 +14,9 @@ use super::support::{
     priced, product, revised, search, state_is, text, upsert,
 };
 use crate::domain::platform::outbox::OutboxPosition;
+use crate::domain::search::query::{Facet, SearchFilter, SearchQuery, SearchSort};
 use crate::id::ProductId;
-use crate::port::search::{Checkpoint, Facet, SearchFilter, SearchQuery, SearchSort};
+use crate::port::search::Checkpoint;
 use crate::testkit::check::{holds, same};
 
 tests! {

@@ -11,7 +11,8 @@ use super::support::{
 };
 use crate::domain::catalog::product::ProductStatus;
 use crate::domain::catalog::sku::AvailabilityStatus;
-use crate::port::search::{Facet, SearchDocument, SearchFilter, SearchProvider, SearchQuery, SearchResults};
+use crate::domain::search::query::{Facet, SearchFilter, SearchQuery};
+use crate::port::search::{SearchDocument, SearchProvider, SearchResults};
 use crate::testkit::check::{holds, same};
 use crate::testkit::sample::usd;
 use crate::text::fold_key;

@@ -8,7 +8,8 @@ use super::support::{
 };
 use crate::domain::catalog::product::ProductStatus;
 use crate::domain::catalog::sku::AvailabilityStatus;
-use crate::port::search::{Facet, SearchDocument, SearchFilter, SearchQuery};
+use crate::domain::search::query::{Facet, SearchFilter, SearchQuery};
+use crate::port::search::SearchDocument;
 use crate::testkit::check::same;
 use crate::testkit::sample::usd;
 

@@ -10,6 +10,7 @@ mod durability;
 mod facets;
 mod filters;
 mod fixture;
+mod merchandising;
 mod rebuild;
 mod results;
 mod support;
@@ -26,6 +27,7 @@ suite! {
         text: __search_text,
         filters: __search_filters,
         facets: __search_facets,
+        merchandising: __search_merchandising,
         documents: __search_documents,
         rebuild: __search_rebuild,
         durability: __search_durability,

@@ -2,11 +2,12 @@
 
 use super::SearchFixture;
 use super::support::{
-    acquire, apply, at, catalog, checkpoint_is, exactly, filtered, hits_are, load, micros, number, search, state_is,
-    text, titled, upsert,
+    acquire, apply, at, catalog, checkpoint_is, exactly, filtered, hits_are, load, micros, number, product, request,
+    search, state_is, text, titled, upsert,
 };
+use crate::domain::search::query::{Facet, SearchFilter, SearchQuery, SearchSort};
 use crate::error::Error;
-use crate::port::search::{Facet, SearchDocument, SearchFilter, SearchQuery, SearchSort};
+use crate::port::search::SearchDocument;
 use crate::testkit::check::{holds, same, succeeds};
 use crate::testkit::running::step;
 
@@ -109,10 +110,13 @@ pub async fn what_a_provider_cannot_do_it_refuses(f: SearchFixture) {
     let can = provider.capabilities();
     let facets = SearchQuery { facets: Facet::ALL.to_vec(), price_bounds: vec![0], ..text("") };
     let attribute = SearchFilter { attributes: vec![("a".into(), "b".into())], ..SearchFilter::default() };
+    let mut pinned = request(&text(""));
+    pinned.pinned.push(product(1));
     for (what, able, query) in [
-        ("full_text", can.full_text, text("lamp")),
-        ("facets", can.facets, facets),
-        ("attribute_filters", can.attribute_filters, filtered(attribute)),
+        ("full_text", can.full_text, request(&text("lamp"))),
+        ("facets", can.facets, request(&facets)),
+        ("attribute_filters", can.attribute_filters, request(&filtered(attribute))),
+        ("merchandising", can.merchandising, pinned),
     ] {
         step(format_args!("`search` of {query:?}"));
         let contract = "Exactly the queries that need a missing capability fail with `UNSUPPORTED`.";

@@ -12,14 +12,13 @@ use crate::domain::catalog::product::ProductStatus;
 use crate::domain::catalog::sku::AvailabilityStatus;
 use crate::domain::common::Attributes;
 use crate::domain::platform::outbox::OutboxPosition;
+use crate::domain::search::query::{Facet, SearchFilter, SearchQuery, SearchRequest, SearchSort};
+use crate::domain::search::synonyms::Synonyms;
 use crate::error::ErrorCode;
 use crate::id::{CategoryId, ProductId};
 use crate::money::Percentage;
 use crate::paging::Total;
-use crate::port::search::{
-    Checkpoint, Facet, FacetCount, IndexBuild, IndexOp, SearchDocument, SearchFilter, SearchProvider, SearchQuery,
-    SearchResults, SearchSort,
-};
+use crate::port::search::{Checkpoint, FacetCount, IndexBuild, IndexOp, SearchDocument, SearchProvider, SearchResults};
 use crate::testkit::check::{holds, same, succeeds};
 use crate::testkit::running::{skipped, step};
 use crate::testkit::sample::usd;
@@ -217,14 +216,22 @@ pub(super) async fn publish(build: Box<dyn IndexBuild>, checkpoint: Checkpoint) 
     succeeds(build.publish(checkpoint).await, "`publish` of a rebuild");
 }
 
+/// Returns the request of a query, without anything that a shop adds to it.
+pub(super) fn request(query: &SearchQuery) -> SearchRequest {
+    SearchRequest::new(query.clone(), &Synonyms::default())
+        .unwrap_or_else(|why| panic!("the suite itself is at fault: {query:?} is out of bounds: {why}"))
+}
+
 /// Searches, and checks the properties of all results.
 pub(super) async fn search(provider: &dyn SearchProvider, query: &SearchQuery) -> SearchResults {
-    debug_assert!(
-        query.check().is_ok(),
-        "the suite itself is at fault: its query is out of the bounds of the port: {query:?}"
-    );
-    step(format_args!("`search` of {query:?}"));
-    let found = succeeds(provider.search(query).await, format_args!("`search` of {query:?}"));
+    search_for(provider, &request(query)).await
+}
+
+/// [`search`] with what a shop adds to a query.
+pub(super) async fn search_for(provider: &dyn SearchProvider, request: &SearchRequest) -> SearchResults {
+    let query = request.query();
+    step(format_args!("`search` of {request:?}"));
+    let found = succeeds(provider.search(request).await, format_args!("`search` of {request:?}"));
     let hits: Vec<u128> = found.hits.iter().map(|h| number(h.id)).collect();
     let n = hits.len() as u64;
     holds(n <= u64::from(query.limit), "A page has at most `limit` hits.", format_args!("{query:?} returns {n}"));
@@ -309,7 +316,7 @@ pub(super) fn facet(results: &SearchResults, facet: Facet) -> Vec<(&str, u64)> {
 pub(super) async fn refused(provider: &dyn SearchProvider, query: &SearchQuery, lacks: &str) {
     step(format_args!("`search` of {query:?}"));
     let contract = "A query that needs a missing capability fails with `UNSUPPORTED`.";
-    match provider.search(query).await {
+    match provider.search(&request(query)).await {
         Ok(_) => panic!("{contract}\n     case: {query:?} succeeds, although the provider lacks {lacks}"),
         Err(e) => same(e.code(), ErrorCode::Unsupported, contract, format_args!("{query:?} without {lacks}: {e:?}")),
     }

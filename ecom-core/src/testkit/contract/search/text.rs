@@ -6,7 +6,8 @@ use super::SearchFixture;
 use super::support::{
     applies, at, finds, has_text, hits, hits_are, load, named, search, set, split_hits, strings, text, titled, upsert,
 };
-use crate::port::search::{SearchDocument, SearchProvider, SearchQuery};
+use crate::domain::search::query::SearchQuery;
+use crate::port::search::{SearchDocument, SearchProvider};
 use crate::testkit::check::same;
 
 tests! {
