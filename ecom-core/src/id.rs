@@ -85,6 +85,8 @@ entities! {
     OrderAdjustment = "order adjustment", OrderAdjustmentId;
     /// A bill or a credit note of an order.
     Bill = "bill", BillId;
+    /// A setting that a shop edits while it runs.
+    Setting = "setting", SettingId;
     /// An event of the outbox. Consumers recognize repeated events by the id (R13).
     Event = "event", EventId;
 }
@@ -203,6 +205,8 @@ event_kinds! {
     OrderErased = "order.erased" of Order;
     /// A bill of an order was paid.
     OrderPaid = "order.paid" of Order;
+    /// A setting was edited.
+    SettingChanged = "setting.changed" of Setting;
 }
 
 /// A source of ids. It is injected, so that a failed test can be repeated from its seed.

@@ -24,12 +24,14 @@ mod domain {
         pub(crate) mod audit;
         pub(crate) mod idempotency;
         pub(crate) mod outbox;
+        pub(crate) mod setting;
     }
     /// How texts and queries become words.
     pub(crate) mod search {
         pub(crate) mod highlight;
         pub(crate) mod query;
         pub(crate) mod query_text;
+        pub(crate) mod rule;
         pub(crate) mod synonyms;
         pub(crate) mod text;
     }
@@ -79,6 +81,7 @@ mod service {
     pub(crate) mod search {
         pub(crate) mod index;
         pub(crate) mod query;
+        pub(crate) mod settings;
     }
     /// The rules of stock.
     pub(crate) mod stock {
@@ -196,10 +199,12 @@ pub mod search {
         Boost, Facet, Matching, SearchFilter, SearchQuery, SearchRequest, SearchSort,
     };
     pub use crate::domain::search::query_text::{QueryText, Slot, Way, Word};
+    pub use crate::domain::search::rule::{RuleBoost, SearchRule, SearchRules, TextMatch};
     pub use crate::domain::search::synonyms::{Synonym, Synonyms};
     pub use crate::domain::search::text::{Chunk, FieldWords, Pairs, Part, chunks, code_forms, stem};
     pub use crate::service::search::index::{IndexSyncService, SyncReport, VerifyReport};
     pub use crate::service::search::query::{FacetValue, SearchPage, SearchService};
+    pub use crate::service::search::settings::SearchSettingsService;
 }
 
 /// The platform: the event log, its consumers, idempotent calls, and the background work.
@@ -207,6 +212,7 @@ pub mod platform {
     pub use crate::domain::platform::audit::{AuditFinding, AuditReport, LedgerSum};
     pub use crate::domain::platform::idempotency::{IdempotencyKey, RequestHash, StoredAnswer};
     pub use crate::domain::platform::outbox::{Event, EventBatch, EventKind, OutboxPosition};
+    pub use crate::domain::platform::setting::{Setting, SettingName};
     pub use crate::error::PlatformConflict;
     pub use crate::service::background::Background;
     pub use crate::service::background::consumer::{Consumer, StartPosition};

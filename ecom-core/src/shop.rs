@@ -33,6 +33,7 @@ use crate::service::sales::customer::{AddressService, CustomerService};
 use crate::service::sales::order::OrderService;
 use crate::service::search::index::IndexSyncService;
 use crate::service::search::query::SearchService;
+use crate::service::search::settings::SearchSettingsService;
 use crate::service::stock::inventory::InventoryService;
 
 /// The adapters and other values from which a shop is built.
@@ -109,6 +110,11 @@ impl<'a> ActingShop<'a> {
     /// Returns the service of SKUs.
     pub const fn skus(&self) -> SkuService<'a> {
         SkuService::new(self.cx, self.who)
+    }
+
+    /// Returns the service of the search settings: synonyms and rules.
+    pub const fn search_settings(&self) -> SearchSettingsService<'a> {
+        SearchSettingsService::new(self.cx, self.who)
     }
 
     /// Returns the service of reviews.
@@ -251,6 +257,11 @@ impl Shop {
     /// Returns the service of SKUs.
     pub fn skus(&self) -> SkuService<'_> {
         self.trusted().skus()
+    }
+
+    /// Returns the service of the search settings: synonyms and rules.
+    pub fn search_settings(&self) -> SearchSettingsService<'_> {
+        self.trusted().search_settings()
     }
 
     /// Returns the service of reviews.

@@ -54,6 +54,11 @@ pub(crate) trait Resource: Shown {
     /// Returns the id, the version and the revision of the resource.
     fn stamp(&self) -> Stamp;
 
+    /// Returns the last part of the path of the resource: its id, unless there is only one such resource.
+    fn name(&self) -> String {
+        self.stamp().id.to_string()
+    }
+
     /// Returns the customer whose personal data the representation contains.
     fn customer(&self) -> Option<CustomerId> {
         None
@@ -177,7 +182,7 @@ impl Reply {
 
     /// Returns the path of a resource, as links contain it.
     fn path_of<R: Resource>(&self, resource: &R) -> String {
-        format!("{}{}{}/{}", self.target.base(), self.app.config.api_prefix, R::COLLECTION, resource.stamp().id)
+        format!("{}{}{}/{}", self.target.base(), self.app.config.api_prefix, R::COLLECTION, resource.name())
     }
 
     fn document<R: Resource>(&self, status: StatusCode, resource: &R, format: &Format) -> ApiResult {
@@ -229,7 +234,7 @@ impl Reply {
         let (collection, numbers) = (self.target.collection(), self.app.config.numbers);
         let format = Format { fields: Fields::default(), numbers, currency: self.config().currency };
         let stamp = resource.stamp();
-        let item = Item::new(resource.view(&format), format!("{collection}{}", stamp.id));
+        let item = Item::new(resource.view(&format), format!("{collection}{}", resource.name()));
         // Serialization cannot fail, because the view consists of texts, numbers and maps with text keys.
         let body = serde_json::to_vec(&item).unwrap_or_default().into();
         Rendered { collection: collection.into(), numbers, body, etag: stamp.tag(&format.variant()) }
@@ -349,6 +354,13 @@ pub(crate) struct Write<T> {
     /// The id in the path.
     pub id: T,
     if_match: IfMatch,
+}
+
+impl<T> Write<T> {
+    /// Returns a write to the only resource of its kind, whose path has no id.
+    pub(crate) const fn to(id: T, reply: Reply, if_match: IfMatch) -> Self {
+        Self { reply, id, if_match }
+    }
 }
 
 impl<T: Copy + Into<Uuid>> Write<T> {

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use crate::error::Result;
-use crate::id::{CategoryId, ProductId};
+use crate::id::{CategoryId, ProductId, SettingId};
 
 /// The key of a cached document. Cheap to copy and to hash, since the hot path makes one per read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -31,11 +31,13 @@ pub enum CacheKey {
     ProductLists,
     /// A page of categories, by the hash of its query.
     CategoryList(u128),
+    /// A setting that a shop edits while it runs.
+    Setting(SettingId),
 }
 
 impl CacheKey {
     /// Every kind of key once, as a function of the number that distinguishes the keys of a kind.
-    const KINDS: [fn(u128) -> Self; 8] = [
+    const KINDS: [fn(u128) -> Self; 9] = [
         |number| Self::Product(ProductId(Uuid::from_u128(number))),
         Self::ProductSlug,
         |number| Self::Category(CategoryId(Uuid::from_u128(number))),
@@ -44,6 +46,7 @@ impl CacheKey {
         Self::ProductList,
         |_| Self::ProductLists,
         Self::CategoryList,
+        |number| Self::Setting(SettingId(Uuid::from_u128(number))),
     ];
 
     /// The keys that are groups: invalidating one of them invalidates each key whose [`Self::group`] it is.
@@ -52,7 +55,9 @@ impl CacheKey {
     /// Returns the group that the key belongs to, if any. A group belongs to itself.
     pub const fn group(&self) -> Option<Self> {
         match self {
-            Self::Product(_) | Self::ProductSlug(_) | Self::Category(_) | Self::CategorySlug(_) => None,
+            Self::Product(_) | Self::ProductSlug(_) | Self::Category(_) | Self::CategorySlug(_) | Self::Setting(_) => {
+                None
+            }
             Self::ProductList(_) | Self::ProductLists => Some(Self::ProductLists),
             // A change of a list of categories is also a change of the tree.
             Self::CategoryList(_) | Self::CategoryTree => Some(Self::CategoryTree),
@@ -87,6 +92,7 @@ impl CacheKey {
             Self::ProductList(hash) => ("product-list", Some(*hash)),
             Self::ProductLists => ("product-lists", None),
             Self::CategoryList(hash) => ("category-list", Some(*hash)),
+            Self::Setting(id) => ("setting", Some(id.0.as_u128())),
         }
     }
 

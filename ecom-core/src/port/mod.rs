@@ -47,10 +47,11 @@ pub(crate) mod catalog {
     pub(crate) mod review;
     pub(crate) mod sku;
 }
-/// The repositories of idempotency keys and of the outbox.
+/// The repositories of idempotency keys, of the outbox and of settings.
 pub(crate) mod platform {
     pub(crate) mod idempotency;
     pub(crate) mod outbox;
+    pub(crate) mod setting;
 }
 /// The repositories of sales.
 pub(crate) mod sales {
@@ -73,6 +74,7 @@ pub use self::catalog::review::{ForwardReviews, ReviewRepository, ReviewedProduc
 pub use self::catalog::sku::{ForwardSkus, SkuRepository};
 pub use self::platform::idempotency::{Claim, Claimed, ForwardIdempotency, IdempotencyRepository};
 pub use self::platform::outbox::{ForwardOutbox, Lease, OutboxRepository};
+pub use self::platform::setting::{ForwardSettings, SettingRepository};
 pub use self::sales::cart::{CartRepository, ForwardCarts};
 pub use self::sales::customer::{AddressRepository, CustomerRepository, ForwardAddresses, ForwardCustomers};
 pub use self::sales::offer::{ForwardOffers, OfferRepository};
@@ -141,6 +143,8 @@ macro_rules! repositories {
             outbox: OutboxRepository,
             /// Idempotency keys and the answers that they stand for.
             idempotency: IdempotencyRepository,
+            /// Settings that a shop edits while it runs.
+            settings: SettingRepository,
         }
     };
 }

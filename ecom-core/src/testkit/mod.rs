@@ -130,6 +130,7 @@ mod contract {
     pub mod platform {
         pub mod idempotency;
         pub mod outbox;
+        pub mod setting;
         pub mod unit_of_work;
     }
     pub mod sales {
@@ -166,6 +167,7 @@ pub use self::contract::catalog::sku::listed as sku;
 pub use self::contract::platform::idempotency::listed as idempotency;
 /// The contract of [`OutboxRepository`](crate::port::OutboxRepository).
 pub use self::contract::platform::outbox::listed as outbox;
+pub use self::contract::platform::setting::listed as setting;
 /// The contract of [`Storage`] and its units of work.
 pub use self::contract::platform::unit_of_work::listed as unit_of_work;
 /// The contract of [`CartRepository`](crate::port::CartRepository).
@@ -286,6 +288,7 @@ macro_rules! storage_suite {
         $crate::order_suite!($make);
         $crate::outbox_suite!($make);
         $crate::idempotency_suite!($make);
+        $crate::setting_suite!($make);
     };
 }
 

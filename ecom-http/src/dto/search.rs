@@ -1,7 +1,9 @@
-//! The representation of search results.
+//! The representations of search results and of the search settings.
 
-use ecom_core::search::Facet;
-use serde::Serialize;
+use chrono::{DateTime, Utc};
+use ecom_core::platform::Setting;
+use ecom_core::search::{Facet, SearchRule, Synonym};
+use serde::{Deserialize, Serialize};
 
 /// Information about a search.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -74,4 +76,82 @@ impl Facets {
         }
         out
     }
+}
+
+/// The synonyms of a shop.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct SynonymsView<'a> {
+    /// The entries: at most 5,000.
+    pub synonyms: &'a [Synonym],
+    /// The version, which increases with every edit. Writes name it (R1).
+    pub version: i64,
+    /// When the synonyms were last edited (RFC 3339, UTC).
+    #[serde(serialize_with = "crate::dto::time")]
+    pub updated_at: DateTime<Utc>,
+    /// The actor who last edited the synonyms.
+    pub updated_by: &'a str,
+}
+
+impl<'a> SynonymsView<'a> {
+    pub(crate) const FIELDS: &'static [&'static str] = &["synonyms", "version", "updated_at", "updated_by"];
+
+    pub(crate) fn of(setting: &'a Setting<Vec<Synonym>>) -> Self {
+        let audit = &setting.audit;
+        Self {
+            synonyms: &setting.value,
+            version: audit.version,
+            updated_at: audit.updated_at,
+            updated_by: audit.updated_by.as_str(),
+        }
+    }
+}
+
+/// The synonyms of a shop, as a client sends them.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SynonymsInput {
+    /// The entries: at most 5,000.
+    pub synonyms: Vec<Synonym>,
+    /// The version that the client has read (R1), unless `If-Match` names it.
+    #[serde(default)]
+    pub version: Option<i64>,
+}
+
+/// The search rules of a shop.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct RulesView<'a> {
+    /// The rules: at most 1,000, in the order in which their products are pinned.
+    pub rules: &'a [SearchRule],
+    /// The version, which increases with every edit. Writes name it (R1).
+    pub version: i64,
+    /// When the rules were last edited (RFC 3339, UTC).
+    #[serde(serialize_with = "crate::dto::time")]
+    pub updated_at: DateTime<Utc>,
+    /// The actor who last edited the rules.
+    pub updated_by: &'a str,
+}
+
+impl<'a> RulesView<'a> {
+    pub(crate) const FIELDS: &'static [&'static str] = &["rules", "version", "updated_at", "updated_by"];
+
+    pub(crate) fn of(setting: &'a Setting<Vec<SearchRule>>) -> Self {
+        let audit = &setting.audit;
+        Self {
+            rules: &setting.value,
+            version: audit.version,
+            updated_at: audit.updated_at,
+            updated_by: audit.updated_by.as_str(),
+        }
+    }
+}
+
+/// The search rules of a shop, as a client sends them.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RulesInput {
+    /// The rules: at most 1,000, in the order in which their products are pinned.
+    pub rules: Vec<SearchRule>,
+    /// The version that the client has read (R1), unless `If-Match` names it.
+    #[serde(default)]
+    pub version: Option<i64>,
 }

@@ -8,10 +8,11 @@ mod catalog {
     pub(crate) mod sku;
 }
 pub(crate) mod engine;
-/// The repositories of idempotency keys and of the outbox.
+/// The repositories of idempotency keys, of the outbox and of settings.
 mod platform {
     pub(crate) mod idempotency;
     pub(crate) mod outbox;
+    pub(crate) mod setting;
 }
 /// The repositories of sales.
 mod sales {
@@ -46,6 +47,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     migration!(4, "0004_reviews"),
     migration!(5, "0005_idempotency"),
     migration!(6, "0006_sales"),
+    migration!(7, "0007_settings"),
 ];
 
 /// Every table that has unique indexes over live rows. If an index refuses a row, its table determines the `DUPLICATE`

@@ -61,6 +61,10 @@ permissions! {
     CartsRead = "carts:read";
     /// Create the carts of customers, assign carts to customers, and edit, merge and delete carts without their tokens.
     CartsWrite = "carts:write";
+    /// Read the synonyms and the rules of searches.
+    SearchRead = "search:read";
+    /// Edit the synonyms and the rules of searches.
+    SearchWrite = "search:write";
     /// Synchronize, rebuild and verify the search index.
     IndexWrite = "index:write";
     /// Audit the shop.

@@ -201,7 +201,7 @@ impl Phrase {
 
 /// Returns the forms by which a phrase is recognized: the stems of its parts as one word, and the stem of its parts as
 /// one word. They are the same for `cellphones`, `cell phones` and `Cell-Phone`, of which each has one of them at least.
-fn keys(chunks: &[Chunk]) -> Vec<String> {
+pub(super) fn keys(chunks: &[Chunk]) -> Vec<String> {
     let parts = || chunks.iter().flat_map(|chunk| texts(&chunk.parts));
     let mut keys = vec![parts().map(stem).collect::<String>(), stem(&parts().collect::<String>())];
     keys.dedup();

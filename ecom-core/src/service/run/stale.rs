@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::after_commit::Forget;
 use crate::domain::platform::outbox::{Event, EventDetails, EventKind};
 use crate::error::Entity;
-use crate::id::{CategoryId, ProductId};
+use crate::id::{CategoryId, ProductId, SettingId};
 use crate::port::cache::CacheKey;
 
 /// The field of [`Event::data`] that holds the keys.
@@ -24,6 +24,7 @@ const EVERYTHING: &str = "*";
 pub(super) fn implied(kind: EventKind, id: Uuid) -> HashSet<CacheKey> {
     match kind.entity() {
         Entity::Product => HashSet::from([CacheKey::Product(ProductId(id)), CacheKey::ProductLists]),
+        Entity::Setting => HashSet::from([CacheKey::Setting(SettingId(id))]),
         Entity::Category => HashSet::from([CacheKey::Category(CategoryId(id)), CacheKey::CategoryTree]),
         _ => HashSet::new(),
     }

@@ -7,7 +7,6 @@ use crate::domain::access::principal::Principal;
 use crate::domain::catalog::product::Product;
 use crate::domain::common::IncludeDeleted;
 use crate::domain::search::query::{Facet, SearchQuery, SearchRequest};
-use crate::domain::search::synonyms::Synonyms;
 use crate::error::Result;
 use crate::id::CategoryId;
 use crate::money::check_price_currency;
@@ -16,6 +15,7 @@ use crate::port::search::SearchCapabilities;
 use crate::service::catalog::product::ProductService;
 use crate::service::run::context::Context;
 use crate::service::run::read_through::Cached;
+use crate::service::search::settings::InUse;
 
 /// One value of a facet, with a label for people.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -76,10 +76,13 @@ impl<'a> SearchService<'a> {
         self.cx.search.capabilities()
     }
 
-    fn request(&self, query: SearchQuery) -> Result<SearchRequest> {
-        let request = SearchRequest::new(query, &Synonyms::default())?;
-        let filter = &request.query().filter;
-        check_price_currency([filter.min_price, filter.max_price], self.cx.config.currency)?;
+    /// Returns the request of a query with the synonyms and the rules of the shop.
+    async fn request(&self, query: SearchQuery) -> Result<SearchRequest> {
+        query.check()?;
+        check_price_currency([query.filter.min_price, query.filter.max_price], self.cx.config.currency)?;
+        let settings = InUse::of(self.cx).await?;
+        let mut request = SearchRequest::new(query, settings.synonyms())?;
+        settings.rules().apply(&mut request, self.cx.now());
         Ok(request)
     }
 
@@ -94,7 +97,7 @@ impl<'a> SearchService<'a> {
         if query.price_bounds.is_empty() && query.facets.contains(&Facet::Prices) {
             query.price_bounds.clone_from(&self.cx.config.price_bounds);
         }
-        let request = self.request(query)?;
+        let request = self.request(query).await?;
         let found = self.cx.search.search(&request).await?;
         let ids: Vec<_> = found.hits.iter().map(|h| h.id).collect();
         let products = ProductService::new(self.cx, self.who).get_many(&ids).await?;

@@ -193,6 +193,15 @@ pub async fn what_a_principal_may_not_do_is_refused_before_anything_happens(f: &
     refused("patch a review", w, reviews.patch(review.id, v(1), from(&json!({ "rating": 1 }))).await.map(drop));
     refused("delete a review", w, reviews.delete(review.id, v(1)).await);
 
+    let who = without(P::SearchRead);
+    let settings = f.shop.acting_as(&who).search_settings();
+    refused("read the synonyms", P::SearchRead, settings.synonyms().await.map(drop));
+    refused("read the rules", P::SearchRead, settings.rules().await.map(drop));
+    let who = without(P::SearchWrite);
+    let settings = f.shop.acting_as(&who).search_settings();
+    refused("edit the synonyms", P::SearchWrite, settings.replace_synonyms(v(1), Vec::new()).await.map(drop));
+    refused("edit the rules", P::SearchWrite, settings.replace_rules(v(1), Vec::new()).await.map(drop));
+
     let who = without(P::CustomersRead);
     let shop = f.shop.acting_as(&who);
     let (customers, addresses) = (shop.customers(), shop.addresses());
@@ -317,6 +326,11 @@ pub async fn what_a_principal_may_not_do_is_refused_before_anything_happens(f: &
     refused("erase a customer in", P::CustomersErase, erase);
     let delete = shop.addresses().delete_in(&mut tx, address.id, v(1)).await;
     refused("delete an address in", P::CustomersWrite, delete);
+    let settings = shop.search_settings();
+    let synonyms = settings.replace_synonyms_in(&mut tx, v(1), Vec::new()).await.map(drop);
+    refused("edit the synonyms in", P::SearchWrite, synonyms);
+    let rules = settings.replace_rules_in(&mut tx, v(1), Vec::new()).await.map(drop);
+    refused("edit the rules in", P::SearchWrite, rules);
     let reviews = shop.reviews();
     refused("create a review in", P::ReviewsWrite, reviews.create_in(&mut tx, p.id, &five).await.map(drop));
     let put = reviews.replace_in(&mut tx, review.id, v(1), &five).await.map(drop);

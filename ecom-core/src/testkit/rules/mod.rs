@@ -20,6 +20,7 @@ mod outbox;
 mod products;
 mod removal;
 mod reviews;
+mod search_settings;
 mod soft_delete;
 mod staleness;
 mod stock;
@@ -45,6 +46,7 @@ use crate::domain::catalog::review::{Review, ReviewFilter, ReviewSort};
 use crate::domain::catalog::sku::Sku;
 use crate::domain::common::{DeleteMode, IncludeDeleted, Patch};
 use crate::domain::platform::outbox::{Event, OutboxPosition};
+use crate::domain::platform::setting::{Setting, SettingName};
 use crate::domain::sales::cart::{Cart, CartFilter};
 use crate::domain::sales::customer::{Address, AddressFilter, Customer, CustomerFilter, CustomerSort};
 use crate::domain::sales::order::OrderRecord;
@@ -75,6 +77,7 @@ suite! {
         outbox: __shop_outbox,
         consumers: __shop_consumers,
         index: __shop_index,
+        search_settings: __shop_search_settings,
         cache: __shop_cache,
         staleness: __shop_staleness,
         errors: __shop_errors,
@@ -273,7 +276,11 @@ impl ShopFixture {
         let ids = read!(self.storage, orders.ids_after(None, 10_000));
         let orders = read!(self.storage, orders.records(&ids));
         let head = self.head().await;
-        Snapshot { products, skus, movements, categories, customers, addresses, reviews, carts, orders, head }
+        let mut settings = Vec::new();
+        for name in SettingName::ALL {
+            settings.push(read!(self.storage, settings.get(*name)));
+        }
+        Snapshot { products, skus, movements, categories, customers, addresses, reviews, carts, orders, settings, head }
     }
 
     /// Returns the sorted titles of the products in a list.
@@ -309,5 +316,6 @@ struct Snapshot {
     reviews: Vec<Review>,
     carts: Vec<Cart>,
     orders: Vec<OrderRecord>,
+    settings: Vec<Setting>,
     head: OutboxPosition,
 }

@@ -18,6 +18,7 @@ use crate::domain::catalog::sku::Sku;
 use crate::domain::common::{DeleteMode, ExpectedVersion, IncludeDeleted};
 use crate::domain::sales::cart::{Cart, CartAccess, CartInput, CartLineInput, CartLinePatch};
 use crate::domain::sales::customer::{Address, AddressInput, Customer, CustomerInput};
+use crate::domain::search::synonyms::Synonym;
 use crate::error::{ErrorCode, Result};
 use crate::id::{AddressId, CartId, CartLineId, CategoryId, CustomerId, ProductId, SkuId};
 use crate::shop::{ActingShop, Shop};
@@ -38,7 +39,7 @@ tests! {
 }
 
 /// The number of kinds of writes that [`Written::write`] makes.
-const WRITES: usize = 39;
+const WRITES: usize = 40;
 
 /// The rows that the writes change.
 struct Written {
@@ -128,6 +129,12 @@ impl Written {
             14 => products.delete(self.gone.id, v(self.gone.audit.version), DeleteMode::Force).await,
             15..25 => self.write_customer(shop, way).await,
             25..29 => self.write_review(shop, way).await,
+            39 => {
+                let settings = shop.search_settings();
+                let read = v(settings.synonyms().await?.audit.version);
+                let synonym = Synonym { input: None, synonyms: vec![format!("a {}", self.n), "b".to_owned()] };
+                settings.replace_synonyms(read, vec![synonym]).await.map(drop)
+            }
             38 => shop.customers().erase(self.customer.id).await.map(drop),
             _ => self.write_cart(shop, way).await,
         }

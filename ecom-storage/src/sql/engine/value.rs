@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use ecom_core::clock::Timestamp;
 use ecom_core::id::{
     AddressId, BillId, CartId, CategoryId, CustomerId, EventId, OrderAdjustmentId, OrderId, OrderLineId, ProductId,
-    ReviewId, SkuId, StockMovementId,
+    ReviewId, SettingId, SkuId, StockMovementId,
 };
 use ecom_core::money::NumberError;
 use ecom_core::{Error, Result};
@@ -90,6 +90,7 @@ from! {
     ProductId => Uuid, v => v.0;
     SkuId => Uuid, v => v.0;
     ReviewId => Uuid, v => v.0;
+    SettingId => Uuid, v => v.0;
     CustomerId => Uuid, v => v.0;
     StockMovementId => Uuid, v => v.0;
     EventId => Uuid, v => v.0;

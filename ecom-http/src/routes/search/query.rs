@@ -1,4 +1,4 @@
-//! The route of searches.
+//! The search of products.
 
 use std::time::Instant;
 
@@ -9,26 +9,12 @@ use ecom_core::search::{Facet, FacetValue, SearchFilter, SearchQuery, SearchSort
 use ecom_core::text::check_text;
 use ecom_core::{Error, FieldCode, ValidationErrors};
 use serde::Deserialize;
-use utoipa_axum::routes;
 
-use super::{Area, Tag};
-use crate::app::Routes;
 use crate::dto::{FacetView, Facets, List, ListFrame, ProductView, SearchMeta};
 use crate::error::{ApiError, ApiResult};
 use crate::extract::{Pages, Query, Shape, prices, word};
 use crate::headers::public;
 use crate::resource::Reply;
-
-/// Search, as an area of the API.
-pub(super) const AREA: Area = Area {
-    routes,
-    tags: &[Tag { name: "search", text: "Full-text search of products, with filters and facets", conflicts: &[] }],
-    links: &[("search", "/products/search")],
-};
-
-fn routes() -> Routes {
-    vec![routes!(search)]
-}
 
 /// The parameters of a search. Some of them can be repeated.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]

@@ -1,0 +1,50 @@
+//! Settings: documents that a shop edits while it runs. Each is one row, which the migrations create.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::domain::common::Audit;
+use crate::domain::words::words;
+use crate::id::SettingId;
+
+words! {
+    /// The name of a setting.
+    SettingName {
+        /// The synonyms of searches.
+        Synonyms = "synonyms",
+        /// The rules that pin, hide and boost products in searches.
+        SearchRules = "search_rules",
+    }
+}
+
+impl SettingName {
+    /// Returns the id of the row, which is the same in every shop.
+    pub const fn id(self) -> SettingId {
+        match self {
+            Self::Synonyms => SettingId(Uuid::from_u128(1)),
+            Self::SearchRules => SettingId(Uuid::from_u128(2)),
+        }
+    }
+}
+
+/// A setting of a shop. As the database stores it, its value is JSON.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Setting<T = serde_json::Value> {
+    /// The id.
+    pub id: SettingId,
+    /// The name.
+    pub name: SettingName,
+    /// The value.
+    pub value: T,
+    /// When and by whom the setting was edited, and its version. A setting that nobody has edited has version 1 and the
+    /// time of the migration.
+    pub audit: Audit,
+}
+
+impl<T> Setting<T> {
+    /// Returns the setting with another value.
+    pub fn with<U>(self, value: U) -> Setting<U> {
+        let Self { id, name, value: _, audit } = self;
+        Setting { id, name, value, audit }
+    }
+}

@@ -1,0 +1,219 @@
+//! What a shop sets for its searches while it runs: synonyms and rules.
+
+use std::sync::Arc;
+
+use serde::Deserialize as _;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::domain::access::principal::{Permission, Principal};
+use crate::domain::common::ExpectedVersion;
+use crate::domain::platform::outbox::EventKind;
+use crate::domain::platform::setting::{Setting, SettingName};
+use crate::domain::search::rule::{SearchRule, SearchRules};
+use crate::domain::search::synonyms::{Synonym, Synonyms};
+use crate::error::{Entity, Error, Result};
+use crate::port::cache::CacheKey;
+use crate::port::storage::Repositories as _;
+use crate::service::run::context::Context;
+use crate::service::run::read_through::Cached;
+use crate::service::run::transaction::Tx;
+
+/// The service of the search settings of a shop. Each setting is read and replaced as a whole, and every process uses
+/// the new value at once, or within [`poll_interval`](crate::config::ShopConfig::poll_interval) if it was written by
+/// another process. The index does not change.
+///
+/// A method for which the principal of the service lacks a permission fails with
+/// [`Error::Forbidden`](crate::Error::Forbidden), in addition to the errors that it lists.
+///
+/// ```
+/// # async fn app(shop: ecom_core::Shop) -> Result<(), Box<dyn std::error::Error>> {
+/// use ecom_core::common::ExpectedVersion;
+/// use ecom_core::search::{Synonym, Synonyms};
+///
+/// let settings = shop.search_settings();
+/// let mut synonyms = settings.synonyms().await?;
+/// synonyms.value.extend(Synonyms::english());
+/// synonyms.value.push(Synonym { input: None, synonyms: vec!["lantern".to_owned(), "lamp".to_owned()] });
+/// let read = ExpectedVersion::Exact(synonyms.audit.version);
+/// settings.replace_synonyms(read, synonyms.value).await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct SearchSettingsService<'a> {
+    cx: &'a Arc<Context>,
+    who: &'a Principal,
+}
+
+impl<'a> SearchSettingsService<'a> {
+    pub(crate) const fn new(cx: &'a Arc<Context>, who: &'a Principal) -> Self {
+        Self { cx, who }
+    }
+
+    /// Returns the synonyms of the shop.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn synonyms(&self) -> Result<Setting<Vec<Synonym>>> {
+        self.read(SettingName::Synonyms).await
+    }
+
+    /// Returns the rules that pin, hide and boost products.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn rules(&self) -> Result<Setting<Vec<SearchRule>>> {
+        self.read(SettingName::SearchRules).await
+    }
+
+    async fn read<T: DeserializeOwned>(&self, name: SettingName) -> Result<Setting<T>> {
+        self.who.require(Permission::SearchRead)?;
+        let found = self.cx.storage.connect().await?.settings().get(name).await?;
+        let value = serde_json::from_value(found.value.clone());
+        Ok(found.with(value.map_err(|e| Error::internal("reading a setting", e))?))
+    }
+
+    /// Replaces all synonyms (R1).
+    ///
+    /// # Errors
+    /// `Validation` as [`Synonyms::new`], `VERSION_CONFLICT`, `VERSION_REQUIRED`, `Unavailable`.
+    pub async fn replace_synonyms(
+        &self,
+        expected: ExpectedVersion,
+        synonyms: Vec<Synonym>,
+    ) -> Result<Setting<Vec<Synonym>>> {
+        self.who.require(Permission::SearchWrite)?;
+        let checked = Synonyms::new(synonyms)?;
+        self.replace(SettingName::Synonyms, expected, checked.entries().to_vec()).await
+    }
+
+    /// [`Self::replace_synonyms`] inside a transaction.
+    ///
+    /// # Errors
+    /// As [`Self::replace_synonyms`].
+    pub async fn replace_synonyms_in(
+        &self,
+        tx: &mut Tx<'_>,
+        expected: ExpectedVersion,
+        synonyms: Vec<Synonym>,
+    ) -> Result<Setting<Vec<Synonym>>> {
+        self.who.require(Permission::SearchWrite)?;
+        let checked = Synonyms::new(synonyms)?;
+        self.replace_in(tx, SettingName::Synonyms, expected, &checked.entries().to_vec()).await
+    }
+
+    /// Replaces all rules (R1). Products and categories of rules need not exist, and those that do not are left out of
+    /// searches.
+    ///
+    /// # Errors
+    /// `Validation` as [`SearchRules::new`], `Unsupported` if the search engine cannot pin, hide and boost,
+    /// `VERSION_CONFLICT`, `VERSION_REQUIRED`, `Unavailable`.
+    pub async fn replace_rules(
+        &self,
+        expected: ExpectedVersion,
+        rules: Vec<SearchRule>,
+    ) -> Result<Setting<Vec<SearchRule>>> {
+        self.who.require(Permission::SearchWrite)?;
+        self.check_rules(&rules)?;
+        self.replace(SettingName::SearchRules, expected, rules).await
+    }
+
+    /// [`Self::replace_rules`] inside a transaction.
+    ///
+    /// # Errors
+    /// As [`Self::replace_rules`].
+    pub async fn replace_rules_in(
+        &self,
+        tx: &mut Tx<'_>,
+        expected: ExpectedVersion,
+        rules: Vec<SearchRule>,
+    ) -> Result<Setting<Vec<SearchRule>>> {
+        self.who.require(Permission::SearchWrite)?;
+        self.check_rules(&rules)?;
+        self.replace_in(tx, SettingName::SearchRules, expected, &rules).await
+    }
+
+    fn check_rules(&self, rules: &[SearchRule]) -> Result<()> {
+        let checked = SearchRules::new(rules.to_vec())?;
+        if !checked.is_empty() && !self.cx.search.capabilities().merchandising {
+            return Err(Error::Unsupported { provider: self.cx.search.name(), capability: "merchandising" });
+        }
+        Ok(())
+    }
+
+    async fn replace<T>(&self, name: SettingName, expected: ExpectedVersion, value: T) -> Result<Setting<T>>
+    where
+        T: Serialize + DeserializeOwned + Clone + PartialEq + Send + Sync,
+    {
+        let value = &value;
+        self.cx.write(|mut tx| async move { Ok((self.replace_in(&mut tx, name, expected, value).await?, tx)) }).await
+    }
+
+    async fn replace_in<T>(
+        &self,
+        tx: &mut Tx<'_>,
+        name: SettingName,
+        expected: ExpectedVersion,
+        value: &T,
+    ) -> Result<Setting<T>>
+    where
+        T: Serialize + DeserializeOwned + Clone + PartialEq + Send + Sync,
+    {
+        let stored = serde_json::to_value(value).map_err(|e| Error::internal("writing a setting", e))?;
+        tx.started();
+        let before = tx.settings().lock(name).await?;
+        expected.check(Entity::Setting, before.id, before.audit.version, self.cx.config.last_write_wins)?;
+        if T::deserialize(&before.value).ok().as_ref() == Some(value) {
+            return tx.ended(Ok(before.with(value.clone())));
+        }
+        let mut after = Setting { value: stored, ..before.clone() };
+        after.audit.edited(self.cx.now(), self.who.actor());
+        tx.settings().update(&before, &after).await?;
+        tx.emit(EventKind::SettingChanged, after.id, after.audit.version, self.who.actor(), []).await?;
+        tx.ended(Ok(after.with(value.clone())))
+    }
+}
+
+/// The settings that a search uses.
+pub(crate) struct InUse {
+    synonyms: Arc<Cached<Setting>>,
+    rules: Arc<Cached<Setting>>,
+}
+
+impl InUse {
+    /// Reads the settings through the cache.
+    pub(crate) async fn of(cx: &Arc<Context>) -> Result<Self> {
+        Ok(Self {
+            synonyms: Self::load(cx, SettingName::Synonyms).await?,
+            rules: Self::load(cx, SettingName::SearchRules).await?,
+        })
+    }
+
+    async fn load(cx: &Arc<Context>, name: SettingName) -> Result<Arc<Cached<Setting>>> {
+        let key = CacheKey::Setting(name.id());
+        let load = async { Ok(Some(cx.storage.connect().await?.settings().get(name).await?)) };
+        let found = cx.cache.get_or_load(key, cx.config.category_ttl, load).await?;
+        found.map(|found| found.value).ok_or_else(|| Error::not_found(Entity::Setting, name.id()))
+    }
+
+    pub(crate) fn synonyms(&self) -> &Synonyms {
+        self.synonyms.attached(|setting| usable(setting, Synonyms::new))
+    }
+
+    pub(crate) fn rules(&self) -> &SearchRules {
+        self.rules.attached(|setting| usable(setting, SearchRules::new))
+    }
+}
+
+/// Returns a stored setting, ready for use. Searches go on without a setting that this release cannot read, because a
+/// newer one has written it.
+fn usable<T: DeserializeOwned, U: Default>(setting: &Setting, make: impl Fn(Vec<T>) -> Result<U>) -> U {
+    let made =
+        Vec::<T>::deserialize(&setting.value).map_err(|e| Error::internal("reading a setting", e)).and_then(make);
+    made.unwrap_or_else(|error| {
+        let name = setting.name.as_str();
+        tracing::warn!(%error, "the setting `{name}` cannot be read; searches go on without it");
+        U::default()
+    })
+}

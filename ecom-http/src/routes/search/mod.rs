@@ -1,0 +1,35 @@
+//! The routes of searches.
+
+mod query;
+mod settings;
+
+use utoipa_axum::routes;
+
+use super::{Area, Tag};
+use crate::app::Routes;
+
+/// Search, as an area of the API.
+pub(super) const AREA: Area = Area {
+    routes,
+    tags: &[
+        Tag { name: "search", text: "Full-text search of products, with filters and facets", conflicts: &[] },
+        Tag {
+            name: "search settings",
+            text: "What a shop sets for its searches: synonyms, and rules that pin, hide and boost products",
+            conflicts: &[],
+        },
+    ],
+    links: &[
+        ("search", "/products/search"),
+        ("search_synonyms", "/search/synonyms"),
+        ("search_rules", "/search/rules"),
+    ],
+};
+
+fn routes() -> Routes {
+    vec![
+        routes!(query::search),
+        routes!(settings::synonyms, settings::replace_synonyms),
+        routes!(settings::rules, settings::replace_rules),
+    ]
+}
