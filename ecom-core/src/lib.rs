@@ -82,6 +82,7 @@ mod service {
         pub(crate) mod index;
         pub(crate) mod query;
         pub(crate) mod settings;
+        pub(crate) mod suggest;
     }
     /// The rules of stock.
     pub(crate) mod stock {
@@ -203,8 +204,9 @@ pub mod search {
     pub use crate::domain::search::synonyms::{Synonym, Synonyms};
     pub use crate::domain::search::text::{Chunk, FieldWords, Pairs, Part, chunks, code_forms, stem};
     pub use crate::service::search::index::{IndexSyncService, SyncReport, VerifyReport};
-    pub use crate::service::search::query::{FacetValue, SearchPage, SearchService};
+    pub use crate::service::search::query::{FacetValue, Highlights, SearchPage, SearchService};
     pub use crate::service::search::settings::SearchSettingsService;
+    pub use crate::service::search::suggest::Suggestions;
 }
 
 /// The platform: the event log, its consumers, idempotent calls, and the background work.

@@ -34,7 +34,9 @@ pub(crate) use sales::order::{
     AddLineInput, CancelInput, ChangeLineInput, OrderChangeView, OrderExplanationView, OrderLineView, OrderView,
     shown_lines,
 };
-pub(crate) use search::{FacetView, Facets, RulesInput, RulesView, SearchMeta, SynonymsInput, SynonymsView};
+pub(crate) use search::{
+    FacetView, Facets, HighlightsView, RulesInput, RulesView, SearchMeta, SuggestionsView, SynonymsInput, SynonymsView,
+};
 pub(crate) use stock::inventory::{AdjustInput, AdjustedView, MovementView, StockView};
 
 use std::fmt::{Display, Write as _};

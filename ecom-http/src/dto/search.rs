@@ -1,9 +1,15 @@
 //! The representations of search results and of the search settings.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
+use ecom_core::catalog::{Category, Product};
 use ecom_core::platform::Setting;
-use ecom_core::search::{Facet, SearchRule, Synonym};
+use ecom_core::search::{Facet, Highlights, Piece, SearchRule, Suggestions, Synonym};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::Amount;
 
 /// Information about a search.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -17,9 +23,111 @@ pub(crate) struct SearchMeta {
     pub partial_hits: u64,
     /// How long the search took, in milliseconds.
     pub took_ms: u64,
+    /// What the search has found in the texts of each product of the page, by its id, if `highlight` asks for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<std::collections::HashMap<String, HighlightsView>>)]
+    pub highlights: Option<BTreeMap<Uuid, HighlightsView>>,
     /// The counts of all matches by facet. The counts of a facet leave out the filter on the same field, so that they
     /// show how many products other values of the filter would find.
     pub facets: Facets,
+}
+
+/// What a search has found in the texts of a product. The texts are HTML: what was found is in `<em>`, and all other
+/// characters that have a meaning in HTML are escaped.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct HighlightsView {
+    /// The title; null if it has no word of the search.
+    #[schema(example = "Desk <em>Lamp</em>")]
+    pub title: Option<String>,
+    /// An excerpt of the description; null if it has no word of the search.
+    pub description: Option<String>,
+}
+
+impl HighlightsView {
+    pub(crate) fn of(highlights: &Highlights) -> Self {
+        let html = |pieces: &Vec<Piece>| {
+            let mut html = String::new();
+            for piece in pieces {
+                let (open, close) = if piece.is_match { ("<em>", "</em>") } else { ("", "") };
+                html.push_str(open);
+                for c in piece.text.chars() {
+                    match c {
+                        '&' => html.push_str("&amp;"),
+                        '<' => html.push_str("&lt;"),
+                        '>' => html.push_str("&gt;"),
+                        '"' => html.push_str("&quot;"),
+                        '\'' => html.push_str("&#39;"),
+                        _ => html.push(c),
+                    }
+                }
+                html.push_str(close);
+            }
+            html
+        };
+        Self { title: highlights.title.as_ref().map(html), description: highlights.description.as_ref().map(html) }
+    }
+}
+
+/// Suggestions for a text that a shopper is typing.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct SuggestionsView<'a> {
+    /// Texts to search for: the typed one with its last word completed.
+    pub queries: &'a [String],
+    /// Categories whose name has all typed words, those with the most products first.
+    pub categories: Vec<SuggestedCategory<'a>>,
+    /// Brands whose name has all typed words, those with the most products first.
+    pub brands: &'a [String],
+    /// The active products that the text finds, the best first.
+    pub products: Vec<SuggestedProduct<'a>>,
+}
+
+/// A category that is suggested.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct SuggestedCategory<'a> {
+    /// The id of the category.
+    pub id: Uuid,
+    /// The name of the category.
+    pub name: &'a str,
+    /// The slugs from the root to the category, separated by slashes.
+    pub path: &'a str,
+}
+
+/// A product that is suggested.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct SuggestedProduct<'a> {
+    /// The id of the product.
+    pub id: Uuid,
+    /// The title.
+    pub title: &'a str,
+    /// The name of the product in URLs.
+    pub slug: &'a str,
+    /// The brand; null if there is none.
+    pub brand: Option<&'a str>,
+    /// The address of the primary image; null if there is none.
+    pub image: Option<&'a str>,
+    /// The lowest final price of the SKUs; null without SKUs.
+    pub lowest_price: Option<Amount>,
+}
+
+impl<'a> SuggestionsView<'a> {
+    /// Returns the representation. `numbers` is whether prices are JSON numbers.
+    pub(crate) fn of(found: &'a Suggestions, numbers: bool) -> Self {
+        let category = |c: &'a Category| SuggestedCategory { id: c.id.0, name: &c.name, path: &c.path };
+        let product = |p: &'a Product| SuggestedProduct {
+            id: p.id.0,
+            title: &p.title,
+            slug: p.slug.as_str(),
+            brand: p.brand.as_deref(),
+            image: p.images.iter().find(|image| image.primary).map(|image| image.url.as_str()),
+            lowest_price: p.price_range().map(|(low, _)| Amount::new(low.amount(), numbers)),
+        };
+        Self {
+            queries: &found.queries,
+            categories: found.categories.iter().map(category).collect(),
+            brands: &found.brands,
+            products: found.products.iter().map(|p| product(p)).collect(),
+        }
+    }
 }
 
 /// The requested counts of matches, by facet. A facet that was not requested is absent.

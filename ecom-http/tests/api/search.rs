@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Api, id};
+use crate::support::{API, Api, id};
 
 #[tokio::test]
 async fn search_finds_filters_and_counts() {
@@ -90,4 +90,135 @@ async fn products_that_match_most_words_follow() {
     assert_eq!(j["links"]["next"], "/api/v1/products/search?q=cheap+kettle&per_page=1&page=2");
     let j = api.get("/products/search?q=kettle&per_page=1").await.ok(200).json();
     assert_eq!(counts(&j), [2, 0, 2]);
+}
+
+/// The words that were found are in `<em>`, and everything else is escaped.
+#[tokio::test]
+async fn highlights_show_what_was_found() {
+    let api = Api::new().await;
+    let lamp = api
+        .product(json!({
+            "title": "Lamp <i>& Co",
+            "price": 30,
+            "description": format!("{} A lamp for the desk.", "Some words. ".repeat(50)),
+        }))
+        .await;
+    let other = api.product(json!({"title": "Light", "tags": ["lamp"], "price": 30})).await;
+    api.shop.index().catch_up().await.unwrap();
+    let j = api.get("/products/search?q=desk+lamp").await.ok(200).json();
+    assert_eq!(j["meta"]["search"].get("highlights"), None);
+    let j = api.get("/products/search?q=lamps&highlight=true").await.ok(200).json();
+    let highlights = &j["meta"]["search"]["highlights"];
+    assert_eq!(highlights[id(&lamp)]["title"], "<em>Lamp</em> &lt;i&gt;&amp; Co");
+    let excerpt = highlights[id(&lamp)]["description"].as_str().unwrap();
+    assert!(excerpt.ends_with("A <em>lamp</em> for the desk") && excerpt.len() < 230, "{excerpt}");
+    assert_eq!(highlights[id(&other)], json!({"title": null, "description": null}));
+    api.get("/products/search?highlight=maybe").await.refused(400, "BAD_REQUEST", "highlight");
+}
+
+#[tokio::test]
+async fn suggestions_complete_what_is_typed() {
+    let api = Api::new().await;
+    api.category(json!({"name": "Headphones"})).await;
+    api.category(json!({"name": "Garden"})).await;
+    for (title, brand) in [("Wireless Headphones", "Tone"), ("Headset", "Headway"), ("Sun hat", "Garden Co")] {
+        api.product(json!({"title": title, "brand": brand, "price": "9.50", "category": "headphones"})).await;
+    }
+    api.product(json!({"title": "Headlamp", "price": 1, "status": "draft"})).await;
+    api.shop.index().catch_up().await.unwrap();
+    let j = api.get("/products/suggest?q=head").await.ok(200).json();
+    assert_eq!(j["data"]["queries"], json!(["headphones", "headset", "headway"]));
+    assert_eq!(j["data"]["brands"], json!(["Headway"]));
+    assert_eq!(j["data"]["categories"].as_array().unwrap().len(), 1);
+    assert_eq!(j["data"]["categories"][0]["path"], "headphones");
+    let titles: Vec<&str> =
+        j["data"]["products"].as_array().unwrap().iter().map(|p| p["title"].as_str().unwrap()).collect();
+    assert!(titles.len() == 3 && titles.contains(&"Headset") && !titles.contains(&"Headlamp"), "{titles:?}");
+    assert_eq!(j["data"]["products"][0]["lowest_price"], "9.50");
+    let j = api.get("/products/suggest?q=Wireless+hea&limit=1&numbers=true").await.ok(200).json();
+    assert_eq!(j["data"]["queries"], json!(["Wireless headphones"]));
+    assert_eq!(j["data"]["products"].as_array().unwrap().len(), 1);
+    assert_eq!(j["data"]["products"][0]["lowest_price"], json!(9.5));
+    for nothing in ["/products/suggest", "/products/suggest?q=", "/products/suggest?q=--"] {
+        let j = api.get(nothing).await.ok(200).json();
+        assert_eq!(j["data"], json!({"queries": [], "categories": [], "brands": [], "products": []}), "{nothing}");
+    }
+    api.get("/products/suggest?limit=0").await.refused(422, "VALIDATION_FAILED", "limit");
+    api.get(&format!("/products/suggest?q={}", "a+".repeat(33))).await.refused(422, "VALIDATION_FAILED", "q");
+}
+
+#[tokio::test]
+async fn related_products_are_alike() {
+    let api = Api::new().await;
+    api.category(json!({"name": "Lamps"})).await;
+    let desk =
+        api.product(json!({"title": "Brass desk lamp", "price": 1, "category": "lamps", "tags": ["brass"]})).await;
+    for (title, category) in
+        [("Floor lamp", "lamps"), ("Brass floor lamp", "lamps"), ("Brass bell", ""), ("Lantern", "lamps"), ("Rug", "")]
+    {
+        let categories = if category.is_empty() { json!([]) } else { json!([category]) };
+        api.product(json!({"title": title, "price": 1, "categories": categories})).await;
+    }
+    api.shop.index().catch_up().await.unwrap();
+    let of = format!("/products/{}/related", id(&desk));
+    let titles = async |path: &str| crate::support::column(&api.get(path).await.ok(200), "title");
+    assert_eq!(titles(&of).await, ["Brass floor lamp", "Floor lamp", "Lantern", "Brass bell"]);
+    assert_eq!(titles(&format!("{of}?limit=1&fields=title")).await, ["Brass floor lamp"]);
+    assert_eq!(titles("/products/brass-desk-lamp/related?limit=2").await.len(), 2);
+    api.get(&format!("{of}?limit=51")).await.refused(422, "VALIDATION_FAILED", "limit");
+    api.get("/products/nothing/related").await.refused(404, "NOT_FOUND", "");
+}
+
+#[tokio::test]
+async fn synonyms_and_rules_are_edited_and_used() {
+    let api = Api::new().await;
+    let chair = api.product(json!({"title": "Chair", "price": 1})).await;
+    api.product(json!({"title": "Sofa", "price": 1})).await;
+    api.shop.index().catch_up().await.unwrap();
+    let first = api.get("/search/synonyms").await.ok(200);
+    assert_eq!((&first.data()["synonyms"], &first.data()["version"]), (&json!([]), &json!(1)));
+    assert_eq!(first.json()["links"]["self"], "/api/v1/search/synonyms");
+    let tag = first.header("etag").to_owned();
+    let put = async |path: &str, headers: &[(&str, &str)], body: serde_json::Value| {
+        api.call(
+            "PUT",
+            &format!("{API}{path}"),
+            &[&[("content-type", "application/json")], headers].concat(),
+            Some(&body.to_string()),
+        )
+        .await
+    };
+    let synonyms = json!([{"synonyms": ["sofa", "couch"]}, {"input": "seat", "synonyms": ["sofa"]}]);
+    let written = put("/search/synonyms", &[("if-match", &tag)], json!({"synonyms": synonyms})).await.ok(200);
+    assert_eq!((&written.data()["synonyms"], &written.data()["version"]), (&synonyms, &json!(2)));
+    let found =
+        async |q: &str| crate::support::column(&api.get(&format!("/products/search?q={q}")).await.ok(200), "title");
+    assert_eq!(found("couch").await, ["Sofa"]);
+    assert_eq!(found("seats").await, ["Sofa"]);
+    put("/search/synonyms", &[("if-match", &tag)], json!({"synonyms": []})).await.refused(412, "VERSION_CONFLICT", "");
+    put("/search/synonyms", &[], json!({"synonyms": []})).await.refused(428, "VERSION_REQUIRED", "version");
+    let circle = json!([{"input": "a", "synonyms": ["b"]}, {"input": "b", "synonyms": ["a"]}]);
+    let refused = put("/search/synonyms", &[], json!({"synonyms": circle, "version": 2})).await;
+    refused.refused(422, "VALIDATION_FAILED", "synonyms[0]");
+    put("/search/synonyms", &[], json!({"words": []})).await.refused(422, "VALIDATION_FAILED", "words");
+
+    let rules = json!([{
+        "name": "Chairs before sofas",
+        "query": "couch",
+        "query_match": "contains",
+        "disabled": false,
+        "starts_at": "2020-01-01T00:00:00Z",
+        "pin": [id(&chair)],
+        "boost": [{"brand": "Acme", "factor": 2.0}],
+    }]);
+    let written = put("/search/rules", &[], json!({"rules": rules, "version": 1})).await.ok(200);
+    assert_eq!(written.data()["rules"], rules);
+    assert_eq!(api.get("/search/rules").await.ok(200).data()["rules"], rules);
+    assert_eq!(found("blue+couch").await, ["Chair", "Sofa"]);
+    assert_eq!(found("sofa").await, ["Sofa"]);
+    let bad = json!([{"name": "x", "hide": [id(&chair)], "boost": [{"factor": 50}]}]);
+    let refused = put("/search/rules", &[], json!({"rules": bad, "version": 2})).await;
+    refused.refused(422, "VALIDATION_FAILED", "rules[0].boost[0].factor");
+    let clerk = ecom_core::access::Principal::new("clerk", []);
+    assert!(api.shop.acting_as(&clerk).search_settings().rules().await.is_err());
 }

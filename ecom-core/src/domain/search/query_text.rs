@@ -1,7 +1,7 @@
 //! What a shopper types, as the ways in which a document can match it. Every search engine gets the same ways.
 
 use super::synonyms::Synonyms;
-use super::text::{Chunk, chunks, code_form, stem, texts};
+use super::text::{Chunk, FieldWords, chunks, code_form, stem, texts};
 
 /// Words that are optional unless the query has no others.
 const STOP_WORDS: &[&str] = &[
@@ -132,6 +132,12 @@ impl QueryText {
         Self { slots }
     }
 
+    /// Returns whether a name has all words that are required, each in one of its ways, without typing errors.
+    pub fn is_in(&self, name: &FieldWords) -> bool {
+        let required = self.slots.iter().filter(|slot| !slot.is_optional);
+        !self.slots.is_empty() && required.into_iter().all(|slot| slot.is_in(name))
+    }
+
     /// Returns how many required words a document must have to be listed after the matches: half of them, rounded up.
     /// Returns `None` if fewer than two words are required.
     pub fn fewer_words(&self) -> Option<usize> {
@@ -141,6 +147,25 @@ impl QueryText {
 }
 
 impl Slot {
+    fn is_in(&self, name: &FieldWords) -> bool {
+        let has = |word: &Word, split: bool| {
+            name.stems.contains(&word.stem)
+                || (split && name.pairs.contains(&word.stem))
+                || (word.is_prefix && name.words.iter().any(|own| own.starts_with(&word.text)))
+        };
+        self.ways.iter().any(|way| match way {
+            Way::Word(word) => has(word, true),
+            Way::Joined(word) => has(word, false),
+            Way::All(words) | Way::Synonym(words) => words.iter().all(|word| has(word, true)),
+            Way::Code(_) => false,
+        })
+    }
+
+    /// Returns whether a word begins with the word of the query, if that may be incomplete.
+    pub(crate) fn begins(&self, own: &str) -> bool {
+        self.ways.iter().any(|way| matches!(way, Way::Word(word) if word.is_prefix && own.starts_with(&word.text)))
+    }
+
     fn of(chunk: &Chunk, is_last: bool) -> Self {
         let mut ways = Vec::new();
         if let Some(joined) = chunk.joined() {

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use crate::domain::access::principal::Principal;
 use crate::domain::catalog::product::Product;
 use crate::domain::common::IncludeDeleted;
+use crate::domain::search::highlight::{Highlighter, Piece};
 use crate::domain::search::query::{Facet, SearchQuery, SearchRequest};
+use crate::domain::search::query_text::QueryText;
 use crate::error::Result;
 use crate::id::CategoryId;
 use crate::money::check_price_currency;
@@ -40,8 +42,36 @@ pub struct SearchPage {
     /// How many further products match at least half of the required words, if the matches do not fill the first page; otherwise 0. They
     /// follow after the last match.
     pub partial: u64,
+    /// The words of the text, with their synonyms.
+    pub text: QueryText,
     /// The facets that the query asked for, with their counts.
     pub facets: Vec<(Facet, Vec<FacetValue>)>,
+}
+
+/// What a search has found in the texts of a product.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Highlights {
+    /// The title, if it has words of the search.
+    pub title: Option<Vec<Piece>>,
+    /// An excerpt of the description of about 200 bytes, if it has words of the search.
+    pub description: Option<Vec<Piece>>,
+}
+
+impl SearchPage {
+    /// The length of an excerpt of a description, in bytes.
+    const EXCERPT: usize = 200;
+
+    /// Returns what the search has found in the texts of each product, in the order of [`Self::products`]. They are the
+    /// same for every search engine.
+    pub fn highlights(&self) -> Vec<Highlights> {
+        let highlighter = Highlighter::of(&self.text);
+        let marked = |text: &str, longest| highlighter.mark(text, longest);
+        let of = |product: &Product| Highlights {
+            title: marked(&product.title, usize::MAX),
+            description: product.description.as_deref().and_then(|text| marked(text, Self::EXCERPT)),
+        };
+        self.products.iter().map(|product| of(product)).collect()
+    }
 }
 
 /// The service that searches a shop.
@@ -62,8 +92,8 @@ pub struct SearchPage {
 /// ```
 #[derive(Debug, Clone, Copy)]
 pub struct SearchService<'a> {
-    cx: &'a Arc<Context>,
-    who: &'a Principal,
+    pub(super) cx: &'a Arc<Context>,
+    pub(super) who: &'a Principal,
 }
 
 impl<'a> SearchService<'a> {
@@ -77,7 +107,7 @@ impl<'a> SearchService<'a> {
     }
 
     /// Returns the request of a query with the synonyms and the rules of the shop.
-    async fn request(&self, query: SearchQuery) -> Result<SearchRequest> {
+    pub(super) async fn request(&self, query: SearchQuery) -> Result<SearchRequest> {
         query.check()?;
         check_price_currency([query.filter.min_price, query.filter.max_price], self.cx.config.currency)?;
         let settings = InUse::of(self.cx).await?;
@@ -127,6 +157,6 @@ impl<'a> SearchService<'a> {
                 (facet, values)
             })
             .collect();
-        Ok(SearchPage { products, total: found.total, partial: found.partial, facets })
+        Ok(SearchPage { products, total: found.total, partial: found.partial, text: request.text().clone(), facets })
     }
 }

@@ -8,6 +8,7 @@ mod sku;
 use ecom_core::ErrorCode;
 use utoipa_axum::routes;
 
+pub(super) use self::product::id_of;
 use super::{Area, Tag};
 use crate::app::Routes;
 

@@ -2,6 +2,7 @@
 
 mod query;
 mod settings;
+mod suggest;
 
 use utoipa_axum::routes;
 
@@ -21,6 +22,7 @@ pub(super) const AREA: Area = Area {
     ],
     links: &[
         ("search", "/products/search"),
+        ("suggest", "/products/suggest"),
         ("search_synonyms", "/search/synonyms"),
         ("search_rules", "/search/rules"),
     ],
@@ -29,6 +31,8 @@ pub(super) const AREA: Area = Area {
 fn routes() -> Routes {
     vec![
         routes!(query::search),
+        routes!(suggest::suggest),
+        routes!(suggest::related),
         routes!(settings::synonyms, settings::replace_synonyms),
         routes!(settings::rules, settings::replace_rules),
     ]

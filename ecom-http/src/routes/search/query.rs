@@ -1,16 +1,18 @@
 //! The search of products.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use ecom_core::catalog::{AvailabilityStatus, Product, ProductStatus};
 use ecom_core::money::{Currency, ExactDecimal, Money, Rating};
 use ecom_core::paging::Total;
-use ecom_core::search::{Facet, FacetValue, SearchFilter, SearchQuery, SearchSort};
+use ecom_core::search::{Facet, FacetValue, SearchFilter, SearchPage, SearchQuery, SearchSort};
 use ecom_core::text::check_text;
 use ecom_core::{Error, FieldCode, ValidationErrors};
 use serde::Deserialize;
+use uuid::Uuid;
 
-use crate::dto::{FacetView, Facets, List, ListFrame, ProductView, SearchMeta};
+use crate::dto::{FacetView, Facets, HighlightsView, List, ListFrame, ProductView, SearchMeta};
 use crate::error::{ApiError, ApiResult};
 use crate::extract::{Pages, Query, Shape, prices, word};
 use crate::headers::public;
@@ -57,6 +59,9 @@ pub(super) struct SearchParams {
     /// `all`. None is counted if the parameter is absent.
     #[serde(default)]
     facets: Option<String>,
+    /// Whether `meta.search.highlights` contains what the search has found in the texts of each product. Default false.
+    #[serde(default)]
+    highlight: Option<bool>,
 }
 
 /// The maximum number of hits to skip. Deeper pages would be slow.
@@ -188,12 +193,14 @@ pub(super) async fn search(reply: Reply, Query((p, pages, shape)): Query<(Search
     let start = Instant::now();
     let found = reply.shop().search().search(&query).await.map_err(by_parameter)?;
     let took_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let highlights = p.highlight.unwrap_or_default().then(|| highlights(&found));
     let bounds = &reply.config().price_bounds;
     let meta = SearchMeta {
         query: query.text,
         total_hits: found.total.count,
         partial_hits: found.partial,
         took_ms,
+        highlights,
         facets: Facets::of(found.facets.into_iter().map(|(facet, values)| {
             (facet, values.into_iter().map(|v| facet_view(facet, v, bounds, currency)).collect())
         })),
@@ -208,8 +215,14 @@ pub(super) async fn search(reply: Reply, Query((p, pages, shape)): Query<(Search
     Ok(public(list.respond(), None, None))
 }
 
+/// Returns what a search has found in the texts of its products, by their ids.
+fn highlights(found: &SearchPage) -> BTreeMap<Uuid, HighlightsView> {
+    let marked = found.products.iter().map(|product| product.id.0).zip(found.highlights());
+    marked.map(|(id, highlights)| (id, HighlightsView::of(&highlights))).collect()
+}
+
 /// Replaces the fields of a search query in an error by the names of their parameters.
-fn by_parameter(error: Error) -> Error {
+pub(super) fn by_parameter(error: Error) -> Error {
     let Error::Validation(mut errors) = error else { return error };
     for e in &mut errors.0 {
         let name = e.field.strip_prefix("filter.").unwrap_or(&e.field);

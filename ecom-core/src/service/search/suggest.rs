@@ -1,0 +1,169 @@
+//! What a shop proposes to a shopper: suggestions while typing, and products that are related to one.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use super::query::SearchService;
+use crate::domain::catalog::category::Category;
+use crate::domain::catalog::product::{Product, ProductStatus};
+use crate::domain::search::query::{Boost, Facet, Matching, SearchFilter, SearchQuery};
+use crate::domain::search::query_text::QueryText;
+use crate::domain::search::text::{FieldWords, Pairs};
+use crate::error::{FieldCode, Result, ValidationErrors};
+use crate::id::{CategoryId, ProductId};
+use crate::service::catalog::category::CategoryService;
+use crate::service::catalog::product::ProductService;
+use crate::service::run::read_through::Cached;
+
+/// What may complete a text that a shopper is typing.
+#[derive(Debug, Clone, Default)]
+pub struct Suggestions {
+    /// Texts to search for: the typed one with its last word completed to words of the products that it finds, the most
+    /// frequent first.
+    pub queries: Vec<String>,
+    /// The categories whose name has all typed words, those with the most products first.
+    pub categories: Vec<Category>,
+    /// The brands whose name has all typed words, those with the most products first.
+    pub brands: Vec<String>,
+    /// The active products that the text finds, the best first.
+    pub products: Vec<Arc<Cached<Product>>>,
+}
+
+/// The words of the names of the categories of a cached tree.
+struct CategoryWords(Vec<FieldWords>);
+
+/// How many products are read for the words that complete a text.
+const READ: u32 = 50;
+/// How much more the score of a related product is worth if it has the same brand.
+const SAME_BRAND: f32 = 1.2;
+
+impl SearchService<'_> {
+    /// The most suggestions of each kind, and the most related products.
+    pub const MAX_PROPOSED: u32 = 50;
+
+    fn check_limit(limit: u32) -> Result<()> {
+        let mut errors = ValidationErrors::default();
+        if !(1..=Self::MAX_PROPOSED).contains(&limit) {
+            errors.push("limit", FieldCode::OutOfBounds, format!("must be between 1 and {}", Self::MAX_PROPOSED));
+        }
+        errors.into_result()
+    }
+
+    /// Returns at most `limit` suggestions of each kind for a text whose last word may be incomplete. A text without
+    /// words has none.
+    ///
+    /// # Errors
+    /// `Validation` for a text out of the bounds of [`SearchQuery::check`] and for a limit that is not between 1 and
+    /// [`Self::MAX_PROPOSED`], `Unsupported`, `Unavailable`.
+    pub async fn suggest(&self, text: &str, limit: u32) -> Result<Suggestions> {
+        Self::check_limit(limit)?;
+        let facets = if self.capabilities().facets { vec![Facet::Brands] } else { Vec::new() };
+        let query = SearchQuery { text: text.to_owned(), limit: READ, facets, ..active() };
+        let request = self.request(query).await?;
+        let words = request.text().clone();
+        if words.slots.is_empty() {
+            return Ok(Suggestions::default());
+        }
+        let found = self.cx.search.search(&request).await?;
+        let limit = limit as usize;
+        let brands = found.facets.iter().flat_map(|(_, counts)| counts).map(|count| &count.value);
+        let brands = brands.filter(|brand| words.is_in(&FieldWords::of(brand, Pairs::All))).take(limit).cloned();
+        let brands = brands.collect();
+        let ids: Vec<ProductId> = found.hits.iter().map(|hit| hit.id).collect();
+        let mut products = ProductService::new(self.cx, self.who).get_many(&ids).await?;
+        let queries = completions(text, &words, &products, limit);
+        products.truncate(limit);
+        Ok(Suggestions { queries, categories: self.categories(&words, limit).await?, brands, products })
+    }
+
+    async fn categories(&self, words: &QueryText, limit: usize) -> Result<Vec<Category>> {
+        let tree = CategoryService::new(self.cx, self.who).tree().await?;
+        let names = tree
+            .value
+            .attached(|tree| CategoryWords(tree.iter().map(|c| FieldWords::of(&c.name, Pairs::All)).collect()));
+        let mut found: Vec<&Category> =
+            tree.value.iter().zip(&names.0).filter(|(_, name)| words.is_in(name)).map(|(c, _)| c).collect();
+        found.sort_by(|a, b| b.subtree_product_count.cmp(&a.subtree_product_count).then_with(|| a.path.cmp(&b.path)));
+        Ok(found.into_iter().take(limit).cloned().collect())
+    }
+
+    /// Returns at most `limit` active products that are like a product: those with words of its title, its tags and its
+    /// brand, the most alike first, and those of its categories before all others.
+    ///
+    /// # Errors
+    /// `NotFound` for a product that does not exist, `Validation` for a limit that is not between 1 and
+    /// [`Self::MAX_PROPOSED`], `Unsupported` if the engine does not search text, `Unavailable`.
+    pub async fn related(&self, id: ProductId, limit: u32) -> Result<Vec<Arc<Cached<Product>>>> {
+        Self::check_limit(limit)?;
+        let products = ProductService::new(self.cx, self.who);
+        let product = products.get(id).await?;
+        let text = alike(&product);
+        let categories: Vec<CategoryId> =
+            product.categories.iter().map(|c| c.id).take(SearchQuery::MAX_FILTER_VALUES).collect();
+        let mut ids: Vec<ProductId> = Vec::new();
+        let within = if categories.is_empty() { vec![Vec::new()] } else { vec![categories, Vec::new()] };
+        for categories in within {
+            if ids.len() >= limit as usize {
+                break;
+            }
+            // The product itself and those of its categories may be found too.
+            let more = limit + 1 + u32::try_from(ids.len()).unwrap_or(u32::MAX);
+            let filter = SearchFilter { categories, ..active().filter };
+            let query = SearchQuery { text: text.clone(), filter, limit: more, ..SearchQuery::default() };
+            let mut request = self.request(query).await?;
+            request.matching = Matching::Any;
+            request.pinned.clear();
+            request.boosts.clear();
+            if let Some(brand) = product.brand.clone().filter(|_| self.capabilities().merchandising) {
+                let filter = SearchFilter { brands: vec![brand], ..SearchFilter::default() };
+                request.boosts.push(Boost { filter, factor: SAME_BRAND });
+            }
+            let hits = self.cx.search.search(&request).await?.hits;
+            let known: HashSet<ProductId> = ids.iter().copied().chain([id]).collect();
+            ids.extend(hits.iter().map(|hit| hit.id).filter(|id| !known.contains(id)));
+        }
+        ids.truncate(limit as usize);
+        products.get_many(&ids).await
+    }
+}
+
+fn active() -> SearchQuery {
+    let filter = SearchFilter { status: Some(ProductStatus::Active), ..SearchFilter::default() };
+    SearchQuery { filter, ..SearchQuery::default() }
+}
+
+/// Returns the words by which related products are found, within the bounds of a query.
+fn alike(product: &Product) -> String {
+    let mut text = String::new();
+    let sources = [Some(product.title.as_str()), product.brand.as_deref()];
+    for word in
+        sources.into_iter().flatten().chain(product.tags.iter().map(String::as_str)).flat_map(str::split_whitespace)
+    {
+        let longer = format!("{text} {word}");
+        let query = SearchQuery { text: longer, ..SearchQuery::default() };
+        if query.check().is_err() {
+            break;
+        }
+        text = query.text;
+    }
+    text
+}
+
+/// Completes the last word of a text with the words of these products.
+fn completions(text: &str, words: &QueryText, products: &[Arc<Cached<Product>>], limit: usize) -> Vec<String> {
+    let typed = text.trim_end();
+    let begin =
+        typed.rfind(char::is_whitespace).map_or(0, |at| at + typed[at..].chars().next().map_or(1, char::len_utf8));
+    let Some(last) = words.slots.last() else { return Vec::new() };
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for product in products {
+        let texts = [Some(&product.title), product.brand.as_ref()].into_iter().flatten().chain(&product.tags);
+        let own: HashSet<String> = texts.flat_map(|text| FieldWords::of(text, Pairs::Units).words).collect();
+        for word in own.into_iter().filter(|word| last.begins(word)) {
+            *counts.entry(word).or_default() += 1;
+        }
+    }
+    let mut found: Vec<(String, usize)> = counts.into_iter().collect();
+    found.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    found.into_iter().take(limit).map(|(word, _)| format!("{}{word}", &typed[..begin].trim_start())).collect()
+}

@@ -1,0 +1,89 @@
+//! Suggestions while typing, and related products.
+
+use ecom_core::catalog::Product;
+use ecom_core::text::check_text;
+use ecom_core::{FieldCode, ValidationErrors};
+use serde::Deserialize;
+
+use crate::dto::{Item, List, ListFrame, ProductView, SuggestionsView, json};
+use crate::error::ApiResult;
+use crate::extract::{ByKey, Key, Numbers, Query, Shape, Wish as _};
+use crate::headers::public;
+use crate::resource::Reply;
+use crate::routes::catalog::id_of;
+
+/// How many suggestions of each kind, or related products, are returned by default.
+const PROPOSED: u32 = 10;
+/// The most that a client can ask for.
+const MAX_PROPOSED: u32 = 50;
+
+/// The parameters of suggestions.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct SuggestParams {
+    /// The text that the shopper has typed so far, at most 500 characters and 32 words and numbers. Its last word may be
+    /// incomplete. A text without words has no suggestions.
+    #[serde(default)]
+    q: Option<String>,
+}
+
+/// How many are returned.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct LimitParams {
+    /// The most that are returned, of each kind if there are several: 1 to 50, 10 by default.
+    #[serde(default)]
+    limit: Option<u32>,
+}
+
+impl LimitParams {
+    fn check(&self, errors: &mut ValidationErrors) -> u32 {
+        let limit = self.limit.unwrap_or(PROPOSED);
+        if !(1..=MAX_PROPOSED).contains(&limit) {
+            errors.push("limit", FieldCode::OutOfBounds, format!("must be between 1 and {MAX_PROPOSED}"));
+        }
+        limit
+    }
+}
+
+/// Suggest while typing
+///
+/// Proposes texts to search for, categories, brands and active products for a text whose last word may be incomplete.
+#[utoipa::path(
+    get, path = "/products/suggest", tag = "search", params(SuggestParams, LimitParams, Numbers),
+    responses((status = 200, description = "The suggestions", body = Item<SuggestionsView>))
+)]
+pub(super) async fn suggest(
+    reply: Reply,
+    Query((p, limit, numbers)): Query<(SuggestParams, LimitParams, Numbers)>,
+) -> ApiResult {
+    let mut errors = ValidationErrors::default();
+    let text = p.q.unwrap_or_default();
+    check_text("q", &text, 0, 500, &mut errors);
+    let limit = limit.check(&mut errors);
+    errors.into_result()?;
+    let found = reply.shop().search().suggest(&text, limit).await.map_err(super::query::by_parameter)?;
+    let numbers = numbers.numbers().unwrap_or(reply.app.config.numbers);
+    let view = SuggestionsView::of(&found, numbers);
+    let suggested = Item::new(view, reply.target.path_and_query());
+    Ok(public(json(axum::http::StatusCode::OK, &suggested)?, None, None))
+}
+
+/// List related products
+///
+/// Lists active products that are like a product: those with words of its title, its tags and its brand, the most alike
+/// first, and those of its categories before all others.
+#[utoipa::path(
+    get, path = "/products/{id}/related", tag = "search", params(ByKey, LimitParams, Shape),
+    responses((status = 200, description = "The related products", body = List<ProductView>))
+)]
+pub(super) async fn related(reply: Reply, key: Key, Query((limit, shape)): Query<(LimitParams, Shape)>) -> ApiResult {
+    let mut errors = ValidationErrors::default();
+    let limit = limit.check(&mut errors);
+    let format = reply.format::<Product>(&shape, &mut errors);
+    errors.into_result()?;
+    let id = id_of(&reply, key).await?;
+    let found = reply.shop().search().related(id, limit).await?;
+    let list = format.rows(ListFrame::whole(&reply.target), found.iter().map(|p| &***p))?;
+    Ok(public(list.respond(), None, None))
+}
