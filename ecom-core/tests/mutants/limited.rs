@@ -42,8 +42,7 @@ impl ForwardSearch for Limited {
         if !self.able.attribute_filters && !query.filter.attributes.is_empty() {
             return lacks("attribute_filters");
         }
-        let is_plain = request.pinned.is_empty() && request.hidden.is_empty() && request.boosts.is_empty();
-        if !self.able.merchandising && !is_plain {
+        if !self.able.merchandising && request.has_merchandising() {
             return lacks("merchandising");
         }
         self.inner.search(request).await

@@ -200,7 +200,7 @@ async fn synonyms_and_rules_are_edited_and_used() {
     let circle = json!([{"input": "a", "synonyms": ["b"]}, {"input": "b", "synonyms": ["a"]}]);
     let refused = put("/search/synonyms", &[], json!({"synonyms": circle, "version": 2})).await;
     refused.refused(422, "VALIDATION_FAILED", "synonyms[0]");
-    put("/search/synonyms", &[], json!({"words": []})).await.refused(422, "VALIDATION_FAILED", "words");
+    put("/search/synonyms", &[], json!({"words": []})).await.refused(400, "BAD_REQUEST", "words");
 
     let rules = json!([{
         "name": "Chairs before sofas",

@@ -323,6 +323,11 @@ impl SearchRequest {
         self.query.sort == SearchSort::Relevance && self.has_text()
     }
 
+    /// Returns whether a product is pinned, hidden or boosted.
+    pub fn has_merchandising(&self) -> bool {
+        !(self.pinned.is_empty() && self.hidden.is_empty() && self.boosts.is_empty())
+    }
+
     /// Returns the factor for a product whose boosts have these factors.
     pub fn factor(factors: impl IntoIterator<Item = f32>) -> f32 {
         factors.into_iter().product::<f32>().clamp(Boost::MIN_FACTOR, Boost::MAX_FACTOR)

@@ -20,7 +20,7 @@ pub struct Synonym {
     /// the others find.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input: Option<String>,
-    /// The words or phrases: 1 to [`Synonyms::MAX_SYNONYMS`], and at least 2 without `input`.
+    /// The words or phrases: at most 20, and at least 2 without `input`. A phrase has at most 8 words and 100 characters.
     pub synonyms: Vec<String>,
 }
 

@@ -9,7 +9,7 @@ use ecom::paging::Total;
 use ecom::port::{
     Checkpoint, IndexBuild, IndexOp, SearchCapabilities, SearchDocument, SearchHit, SearchProvider, SearchResults,
 };
-use ecom::search::{SearchFilter, SearchQuery, SearchSort};
+use ecom::search::{SearchFilter, SearchRequest, SearchSort};
 use ecom::text::fold_key;
 use ecom::{Dependency, Error, Result, async_trait};
 
@@ -56,9 +56,10 @@ impl SearchProvider for ListSearch {
         SearchCapabilities::default()
     }
 
-    async fn search(&self, query: &SearchQuery) -> Result<SearchResults> {
+    async fn search(&self, request: &SearchRequest) -> Result<SearchResults> {
+        let query = request.query();
         let lacks = |capability| Err(Error::Unsupported { provider: "list", capability });
-        if !query.text.trim().is_empty() {
+        if request.has_text() {
             return lacks("full_text");
         }
         if !query.facets.is_empty() {
@@ -66,6 +67,9 @@ impl SearchProvider for ListSearch {
         }
         if !query.filter.attributes.is_empty() {
             return lacks("attribute_filters");
+        }
+        if request.has_merchandising() {
+            return lacks("merchandising");
         }
         let list = self.list()?;
         let live = list.products.values().filter_map(|(_, document)| document.as_ref());
