@@ -13,7 +13,8 @@ use crate::error::{Result, WithCauses};
 const TRIES: u32 = 8;
 /// The pause after the first try; each that follows is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
-/// No try begins later than this after the first one began.
+/// No try begins later than this after the first one began, except after a lost name: that is the success of another
+/// write, so that such tries end however slow they are.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long writes that failed together wait.
@@ -46,12 +47,15 @@ where
     loop {
         left -= 1;
         let lost_name = Arc::new(AtomicBool::new(false));
-        let error = match write(lost_name.clone()).await {
-            Err(error) if error.is_contention() && left > 0 && start.elapsed() < PATIENCE + waited => error,
+        let done = write(lost_name.clone()).await;
+        let lost_name = lost_name.load(Ordering::Relaxed);
+        let goes_on = left > 0 && (lost_name || start.elapsed() < PATIENCE + waited);
+        let error = match done {
+            Err(error) if error.is_contention() && goes_on => error,
             done => return done,
         };
         tracing::debug!(error = %WithCauses(&error), left, "a write is tried again");
-        if turn.is_none() && lost_name.load(Ordering::Relaxed) {
+        if turn.is_none() && lost_name {
             let queued = Instant::now();
             turn = Some(cx.naming.lock().await);
             waited = queued.elapsed();
