@@ -213,6 +213,7 @@ impl Shop {
                 config: parts.config,
                 adjustments: Queue::default(),
                 orders: Queue::default(),
+                search_settings: crate::service::search::settings::Ready::default(),
                 events: watch::Sender::default(),
                 naming: tokio::sync::Mutex::default(),
                 indexing: tokio::sync::Mutex::default(),

@@ -220,6 +220,7 @@ fn page_sizes(operation: &mut Operation, config: &HttpConfig) {
         if let RefOr::T(p) = parameter
             && matches!(p.name.as_str(), "per_page" | "limit")
             && let Some(text) = &mut p.description
+            && !text.contains(" by default")
         {
             let _ = write!(text, " 1 to {}, and {} if absent.", config.max_page_size, config.page_size);
         }

@@ -204,6 +204,7 @@ impl Reference {
             return Some(Score { is_whole: true, points });
         }
         let fewer = match self.mutant {
+            _ if request.matching == Matching::All => None,
             Some(M::MostWordsDoNotFollow) => None,
             Some(M::OneWordFollows) => Some(1),
             _ => text.fewer_words(),
@@ -280,11 +281,15 @@ impl Reference {
             Way::All(_) if self.is(M::ConnectedWordsWhole) => None,
             Way::All(words) => self.mean(words, sources),
             Way::Synonym(_) if self.is(M::NoSynonyms) => None,
-            Way::Synonym(words) if self.is(M::SynonymsByTheirFirstWord) => {
-                self.mean(&words[..1], sources).map(|p| p - 300.0)
+            Way::Synonym(words) => {
+                let words = if self.is(M::SynonymsByTheirFirstWord) { &words[..1] } else { words };
+                if self.is(M::SynonymsOverFields) {
+                    return self.mean(words, sources).map(|points| points - 300.0);
+                }
+                let exact = if self.is(M::SynonymsRankAsTheWord) { 1_005.0 } else { 700.0 };
+                let has_all = |source: &&Source| words.iter().all(|word| self.word(word, source, true).is_some());
+                sources.iter().filter(has_all).map(|source| exact + source.weight).max_by(f32::total_cmp)
             }
-            Way::Synonym(words) if self.is(M::SynonymsRankAsTheWord) => self.mean(words, sources),
-            Way::Synonym(words) => self.mean(words, sources).map(|points| points - 300.0),
             Way::Code(form) => {
                 let forms = |own: &String| match self.mutant {
                     Some(M::CodesWithPunctuation) => vec![fold_key(own)],

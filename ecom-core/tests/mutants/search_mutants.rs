@@ -49,6 +49,7 @@ crate::runner::mutants! {
         AnyIgnoresTheNumber: "a search for any of the words does not rank by their number",
         NoSynonyms: "synonyms are not searched",
         SynonymsByTheirFirstWord: "a synonym of two words needs only the first",
+        SynonymsOverFields: "the words of a synonym can be in different fields",
         SynonymsRankAsTheWord: "a synonym ranks as the word itself",
         FirstAvailabilityOnly: "a filter by availability looks at the first of its values only",
         AttributesByPart: "an attribute matches by a part of its value",

@@ -76,6 +76,7 @@ fn wrong(message: &str, expected: &str) -> String {
                 .replace("size bits", "64 bits")
         }
         "i8" | "i16" | "i32" | "i64" | "u8" | "u16" | "u32" | "u64" | "usize" => "must be a whole number".to_owned(),
+        "f32" | "f64" => "must be a number".to_owned(),
         "a boolean" => "must be `true` or `false`".to_owned(),
         // The deserializer of query strings names the words that it accepts.
         _ if expected.starts_with("\"true\"") => "must be `true` or `false`".to_owned(),

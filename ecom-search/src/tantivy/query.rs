@@ -71,7 +71,7 @@ pub(super) fn run(searcher: &Searcher, fields: &Fields, request: &SearchRequest)
     };
     let drill = Drill::new(query, request, fields);
     let words = request.has_text().then(|| match request.matching {
-        Matching::All => builder.all_words(text),
+        Matching::All | Matching::AllThenMost => builder.all_words(text),
         Matching::Any => {
             builder.per_word = PER_WORD;
             builder.any_word(text)
@@ -83,7 +83,8 @@ pub(super) fn run(searcher: &Searcher, fields: &Fields, request: &SearchRequest)
     let matches: Vec<ProductId> = fruit.top.held.iter().map(|((_, id), _)| ProductId(Uuid::from_u128(*id))).collect();
     let mut results = drill.results(fruit);
     let found = results.total.count;
-    let fewer = text.fewer_words().filter(|_| request.matching == Matching::All && found < u64::from(query.limit));
+    let fewer =
+        text.fewer_words().filter(|_| request.matching == Matching::AllThenMost && found < u64::from(query.limit));
     let Some(fewer) = fewer else { return Ok(results) };
     let rest = SearchQuery {
         offset: query.offset.saturating_sub(found),
@@ -266,10 +267,10 @@ impl Builder<'_> {
     /// Matches a word of the query in the best of its ways.
     fn slot(&self, slot: &Slot) -> Clause {
         let ways = slot.ways.iter().map(|way| match way {
-            Way::Word(word) => self.word(word, EXACT, true),
-            Way::Joined(word) => self.word(word, EXACT, false),
-            Way::All(words) => self.words(words, EXACT),
-            Way::Synonym(words) => self.words(words, SYNONYM),
+            Way::Word(word) => self.word(word, true),
+            Way::Joined(word) => self.word(word, false),
+            Way::All(words) => self.words(words),
+            Way::Synonym(words) => self.synonym(words),
             Way::Code(form) => {
                 let code = term(Term::from_field_text(self.fields.codes, form));
                 worth(code, self.per_word + EXACT + Fields::CODES_WEIGHT)
@@ -279,28 +280,40 @@ impl Builder<'_> {
     }
 
     /// Matches if all these words match, and is worth as much as one of them.
-    fn words(&self, words: &[Word], exact: Score) -> Clause {
+    fn words(&self, words: &[Word]) -> Clause {
         let share = 1.0 / Score::from(u16::try_from(words.len()).unwrap_or(u16::MAX));
-        let each = words.iter().map(|word| self.word(word, exact, true)).collect();
+        let each = words.iter().map(|word| self.word(word, true)).collect();
         Box::new(BoostQuery::new(all(each), share))
     }
 
-    /// Matches a word, and also two neighbours of a document that are the word together if `split`. `exact` is the score
-    /// of the word or its stem.
-    fn word(&self, word: &Word, exact: Score, split: bool) -> Clause {
+    /// Matches if one field has all these words.
+    fn synonym(&self, words: &[Word]) -> Clause {
+        let sources = self.fields.sources();
+        let ways = sources.iter().map(|source| {
+            let has = |word: &Word| {
+                let stem = |field| term(Term::from_field_text(field, &word.stem));
+                any(vec![stem(source.stems), stem(source.pairs)])
+            };
+            worth(all(words.iter().map(has).collect()), self.per_word + SYNONYM + source.weight)
+        });
+        best(ways.collect())
+    }
+
+    /// Matches a word, and also two neighbours of a document that are the word together if `split`.
+    fn word(&self, word: &Word, split: bool) -> Clause {
         let per_word = self.per_word;
         let mut ways: Vec<Clause> = Vec::new();
         let mut frequency: Vec<Clause> = Vec::new();
         for source in self.fields.sources() {
             let stemmed = Term::from_field_text(source.stems, &word.stem);
             let written = Term::from_field_text(source.words, &word.text);
-            ways.push(worth(term(stemmed.clone()), per_word + exact + source.weight));
+            ways.push(worth(term(stemmed.clone()), per_word + EXACT + source.weight));
             if split {
                 let pair = term(Term::from_field_text(source.pairs, &word.stem));
-                ways.push(worth(pair, per_word + exact + source.weight));
+                ways.push(worth(pair, per_word + EXACT + source.weight));
             }
             if self.by_score {
-                ways.push(worth(term(written.clone()), per_word + exact + source.weight + AS_WRITTEN));
+                ways.push(worth(term(written.clone()), per_word + EXACT + source.weight + AS_WRITTEN));
                 frequency.push(Box::new(BoostQuery::new(
                     Box::new(TermQuery::new(stemmed, IndexRecordOption::WithFreqs)),
                     FREQUENCY * source.weight,

@@ -1,7 +1,7 @@
 //! Marks the words of a text that a search has found.
 
 use std::cmp::Reverse;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use super::query_text::{QueryText, Way, Word};
@@ -21,9 +21,12 @@ pub struct Piece {
 pub struct Highlighter {
     stems: HashSet<String>,
     codes: HashSet<String>,
-    /// Words that may be mistyped or incomplete.
-    words: Vec<Word>,
+    /// Words that may be mistyped or incomplete, with the [`letters`] of each.
+    words: Vec<(Word, u32)>,
 }
+
+/// Only the beginning of a longer text is marked.
+const LONGEST_TEXT: usize = 10_000;
 
 /// A word between white space: its place in the text without punctuation around it, and its chunks.
 struct Token {
@@ -47,8 +50,9 @@ impl Highlighter {
             };
             for word in words {
                 all.stems.insert(word.stem.clone());
-                if word.is_prefix || word.edits > 0 {
-                    all.words.push(word.clone());
+                let is_known = all.words.iter().any(|(known, _)| known == word);
+                if (word.is_prefix || word.edits > 0) && !is_known {
+                    all.words.push((word.clone(), letters(&word.text)));
                 }
             }
         }
@@ -56,13 +60,15 @@ impl Highlighter {
     }
 
     /// Cuts a text into pieces, of which those are marked that the search has found. `None` if there is none of these.
-    /// If the text has more than `longest` bytes, the result is an excerpt of about that length, with the most matches,
+    /// Only the first 10,000 bytes of a text are read. If it has more than `longest` bytes, the result is an excerpt of about that length, with the most matches,
     /// that begins and ends between two words.
     pub fn mark(&self, text: &str, longest: usize) -> Option<Vec<Piece>> {
+        let text = &text[..text.floor_char_boundary(LONGEST_TEXT)];
         let tokens = tokens(text);
+        let mut known: HashMap<&str, bool> = HashMap::new();
         let mut found = vec![false; tokens.len()];
         for (i, token) in tokens.iter().enumerate() {
-            found[i] |= self.matches(&token.chunks);
+            found[i] |= *known.entry(&text[token.place.clone()]).or_insert_with(|| self.matches(&token.chunks));
             // Two words that were typed as one.
             if let Some(next) = tokens.get(i + 1) {
                 let parts = token.chunks.iter().chain(&next.chunks).flat_map(|chunk| chunk.parts.iter().cloned());
@@ -109,19 +115,27 @@ impl Highlighter {
             let parts = chunk.parts.iter().map(|part| part.text.clone());
             let joined: String = texts(&chunk.parts).collect();
             self.codes.contains(&joined)
-                || parts
-                    .chain([joined])
-                    .any(|own| self.stems.contains(&stem(&own)) || self.words.iter().any(|word| is_variant(word, &own)))
+                || parts.chain([joined]).any(|own| {
+                    self.stems.contains(&stem(&own))
+                        || self.words.iter().any(|(word, has)| is_variant(word, *has, &own))
+                })
         })
     }
 }
 
 /// Whether a word of a text begins with the word of the query, or differs in no more letters than it may.
-fn is_variant(word: &Word, own: &str) -> bool {
+fn is_variant(word: &Word, has: u32, own: &str) -> bool {
     (word.is_prefix && own.starts_with(&word.text))
         || (word.edits > 0
+            // An edit changes two letters at most: this excludes most words, and costs little.
+            && (has ^ letters(own)).count_ones() <= 2 * u32::from(word.edits)
             && own.chars().count().abs_diff(word.text.chars().count()) <= usize::from(word.edits)
             && strsim::osa_distance(&word.text, own) <= usize::from(word.edits))
+}
+
+/// Returns a bit for each letter of a word; some letters share one.
+fn letters(word: &str) -> u32 {
+    word.chars().fold(0, |bits, c| bits | 1 << (u32::from(c) % 32))
 }
 
 fn tokens(text: &str) -> Vec<Token> {

@@ -243,6 +243,8 @@ pub enum Matching {
     /// All that are required. If the matches do not fill the first page, products with at least half of the words follow
     /// ([`QueryText::fewer_words`]).
     #[default]
+    AllThenMost,
+    /// All that are required, and no others follow.
     All,
     /// At least one of them, required or not. By relevance, products with more words come first.
     Any,
@@ -273,22 +275,24 @@ pub struct SearchRequest {
     text: QueryText,
     /// Which of the words a product must have.
     pub matching: Matching,
-    /// Products that match whatever the text is, if they pass the filters: at most [`Self::MAX_PRODUCTS`], each once. If
+    /// Products that match whatever the text is, if they pass the filters: at most [`Self::MAX_PINNED`], each once. If
     /// the hits are sorted by relevance, they come first, in this order.
     /// Needs [`SearchCapabilities::merchandising`](crate::port::SearchCapabilities::merchandising), as do `hidden` and
     /// `boosts`.
     pub pinned: Vec<ProductId>,
-    /// Products that never match: at most [`Self::MAX_PRODUCTS`]. Facets do not count them.
+    /// Products that never match: at most [`Self::MAX_HIDDEN`]. Facets do not count them.
     pub hidden: Vec<ProductId>,
     /// What the scores of matches are multiplied by: at most [`Self::MAX_BOOSTS`]. All boosts whose filter finds a
-    /// product apply. They change the order of hits by relevance if there is a text, but put no partial match before a
-    /// match. Their product must be within the bounds of [`Boost::factor`], or is limited to them.
+    /// product apply. They change the order of hits by relevance if there is a text. They put no partial match before a
+    /// match, but can put a product with fewer of the words before one with more. Their product must be within the bounds of [`Boost::factor`], or is limited to them.
     pub boosts: Vec<Boost>,
 }
 
 impl SearchRequest {
-    /// The maximum number of pinned products, and of hidden ones.
-    pub const MAX_PRODUCTS: usize = 200;
+    /// The maximum number of pinned products.
+    pub const MAX_PINNED: usize = 200;
+    /// The maximum number of hidden products.
+    pub const MAX_HIDDEN: usize = 5_000;
     /// The maximum number of boosts.
     pub const MAX_BOOSTS: usize = 50;
 
@@ -300,7 +304,16 @@ impl SearchRequest {
         query.check()?;
         let text = QueryText::with_synonyms(&query.text, synonyms);
         let (pinned, hidden, boosts) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Self { query, text, matching: Matching::All, pinned, hidden, boosts })
+        Ok(Self { query, text, matching: Matching::AllThenMost, pinned, hidden, boosts })
+    }
+
+    /// Returns the request for products with any of the words, as they are written or by their stems. Optional words are
+    /// left out.
+    #[must_use]
+    pub fn for_any_word(mut self) -> Self {
+        self.matching = Matching::Any;
+        self.text.exactly();
+        self
     }
 
     /// Returns the query, which is within its bounds.

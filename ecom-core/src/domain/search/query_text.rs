@@ -5,8 +5,8 @@ use super::text::{Chunk, FieldWords, chunks, code_form, stem, texts};
 
 /// Words that are optional unless the query has no others.
 const STOP_WORDS: &[&str] = &[
-    "a", "an", "and", "are", "as", "at", "be", "by", "for", "from", "i", "in", "is", "it", "my", "of", "on", "or",
-    "the", "to", "with", "your",
+    "a", "an", "and", "are", "as", "at", "be", "by", "for", "from", "her", "him", "his", "i", "in", "is", "it", "my",
+    "of", "on", "or", "our", "the", "to", "with", "your",
 ];
 /// The most neighbors that are also read as one code, as `ab 1234 x` is.
 const CODE_CHUNKS: usize = 3;
@@ -44,7 +44,7 @@ pub enum Way {
     /// A code of the document has this form ([`code_forms`](super::text::code_forms)). If the form is that of several
     /// words, each of their slots has this way.
     Code(String),
-    /// The document has all of these words, which mean what the shopper has typed: `mobile` and `phone` for "cell phone".
+    /// One field of the document has all of these words, which mean what the shopper has typed: `mobile` and `phone` for "cell phone".
     /// If several words of the query were replaced together, each of their slots has this way.
     Synonym(Vec<Word>),
 }
@@ -86,6 +86,14 @@ fn edits_allowed(word: &str) -> u8 {
     }
 }
 
+/// Returns whether a word is one of those that are optional unless a query has no others.
+pub(crate) fn is_stop_word(word: &str) -> bool {
+    STOP_WORDS.contains(&word)
+}
+
+/// The most words of synonyms in one query, so that its cost has a bound.
+const MOST_SYNONYMS: usize = 200;
+
 impl QueryText {
     /// Reads the text of a query. The last word may be the beginning of a longer one.
     pub fn of(text: &str) -> Self {
@@ -124,12 +132,35 @@ impl QueryText {
                 }
             }
         }
+        let mut left = MOST_SYNONYMS;
         for found in synonyms.find(&chunks) {
-            for slot in &mut slots[found.at] {
-                slot.ways.extend(found.ways.iter().cloned().map(Way::Synonym));
+            for words in &found.ways {
+                let needed = words.len() * found.at.len();
+                if needed > left {
+                    break;
+                }
+                left -= needed;
+                for slot in &mut slots[found.at.clone()] {
+                    slot.ways.push(Way::Synonym(words.clone()));
+                }
             }
         }
         Self { slots }
+    }
+
+    /// Leaves out typing errors, incomplete words and words that are optional.
+    pub(crate) fn exactly(&mut self) {
+        self.slots.retain(|slot| !slot.is_optional);
+        for way in self.slots.iter_mut().flat_map(|slot| &mut slot.ways) {
+            let words = match way {
+                Way::Word(word) | Way::Joined(word) => std::slice::from_mut(word),
+                Way::All(words) | Way::Synonym(words) => words,
+                Way::Code(_) => &mut [],
+            };
+            for word in words {
+                (word.edits, word.is_prefix) = (0, false);
+            }
+        }
     }
 
     /// Returns whether a name has all words that are required, each in one of its ways, without typing errors.
@@ -161,11 +192,6 @@ impl Slot {
         })
     }
 
-    /// Returns whether a word begins with the word of the query, if that may be incomplete.
-    pub(crate) fn begins(&self, own: &str) -> bool {
-        self.ways.iter().any(|way| matches!(way, Way::Word(word) if word.is_prefix && own.starts_with(&word.text)))
-    }
-
     fn of(chunk: &Chunk, is_last: bool) -> Self {
         let mut ways = Vec::new();
         if let Some(joined) = chunk.joined() {
@@ -183,7 +209,7 @@ impl Slot {
             }
             ways.push(Way::All(words));
         }
-        let is_optional = matches!(&*chunk.parts, [part] if STOP_WORDS.contains(&part.text.as_str()));
+        let is_optional = matches!(&*chunk.parts, [part] if is_stop_word(&part.text));
         Self { ways, is_optional }
     }
 }

@@ -12,7 +12,7 @@ use crate::domain::catalog::sku::AvailabilityStatus;
 use crate::domain::words::words;
 use crate::error::{Error, FieldCode, Result, ValidationErrors};
 use crate::id::{CategoryId, ProductId};
-use crate::text::check_text;
+use crate::text::{check_text, fold_key};
 
 words! {
     /// How the text of a rule is compared with the text of a search.
@@ -100,6 +100,8 @@ impl SearchRules {
     pub const MAX_RULES: usize = 1_000;
     /// The maximum number of products that a rule pins, and that it hides.
     pub const MAX_PRODUCTS: usize = 50;
+    /// The maximum number of products that all rules hide together.
+    pub const MAX_HIDDEN: usize = SearchRequest::MAX_HIDDEN;
     /// The maximum number of boosts of a rule.
     pub const MAX_BOOSTS: usize = 10;
 
@@ -113,22 +115,33 @@ impl SearchRules {
             errors.out_of_bounds("rules", format!("must have at most {} rules", Self::MAX_RULES));
             return Err(Error::Validation(errors));
         }
-        let (mut names, mut longest) = (HashSet::new(), 0);
+        let hidden: usize = rules.iter().map(|rule| rule.hide.len()).sum();
+        if hidden > Self::MAX_HIDDEN {
+            let most = Self::MAX_HIDDEN;
+            errors.out_of_bounds("rules", format!("must hide at most {most} products together"));
+        }
+        let mut names = HashSet::new();
         for (i, rule) in rules.iter().enumerate() {
             let field = format!("rules[{i}]");
             rule.check(&field, &mut errors);
-            if !names.insert(rule.name.trim()) {
+            if !names.insert(fold_key(&rule.name)) {
                 errors.push(format!("{field}.name"), FieldCode::Inconsistent, "must not be the name of another rule");
             }
         }
         errors.into_result()?;
+        Ok(Self::stored(rules))
+    }
+
+    /// Returns stored rules, which were checked when they were written.
+    pub(crate) fn stored(rules: Vec<SearchRule>) -> Self {
+        let mut longest = 0;
         let rules = rules.into_iter().map(|rule| {
             let cut = rule.query.as_deref().map(chunks);
             longest = longest.max(cut.iter().flatten().map(|chunk| chunk.parts.len()).sum());
             (rule, cut.map(|cut| keys(&cut)))
         });
         let rules = rules.collect();
-        Ok(Self { rules, longest })
+        Self { rules, longest }
     }
 
     /// Returns whether a rule pins, hides or boosts.
@@ -136,8 +149,8 @@ impl SearchRules {
         self.rules.iter().all(|(rule, _)| rule.pin.is_empty() && rule.hide.is_empty() && rule.boost.is_empty())
     }
 
-    /// Adds what the rules want to a search that is made at `now`, in the order of the rules, up to the bounds of a
-    /// request.
+    /// Adds what the rules want to a search that is made at `now`, in the order of the rules. If that is more than a
+    /// request may have, the first products are pinned and the first boosts apply.
     pub fn apply(&self, request: &mut SearchRequest, now: Timestamp) {
         if self.rules.is_empty() {
             return;
@@ -157,15 +170,13 @@ impl SearchRules {
             if rule.disabled || !has_text || !has_category || !is_now {
                 continue;
             }
-            let add = |to: &mut Vec<ProductId>, ids: &[ProductId]| {
-                for id in ids {
-                    if to.len() < SearchRequest::MAX_PRODUCTS && !to.contains(id) {
-                        to.push(*id);
-                    }
+            for id in &rule.pin {
+                if request.pinned.len() < SearchRequest::MAX_PINNED && !request.pinned.contains(id) {
+                    request.pinned.push(*id);
                 }
-            };
-            add(&mut request.pinned, &rule.pin);
-            add(&mut request.hidden, &rule.hide);
+            }
+            let left = SearchRequest::MAX_HIDDEN.saturating_sub(request.hidden.len());
+            request.hidden.extend(rule.hide.iter().take(left));
             let left = SearchRequest::MAX_BOOSTS.saturating_sub(request.boosts.len());
             request.boosts.extend(rule.boost.iter().take(left).map(RuleBoost::boost));
         }
@@ -177,9 +188,13 @@ impl SearchRule {
         check_text(&format!("{field}.name"), &self.name, 1, 100, errors);
         if let Some(query) = &self.query {
             let field = format!("{field}.query");
-            let parts: usize = chunks(query).iter().map(|chunk| chunk.parts.len()).sum();
-            if query.chars().nth(200).is_some() || !(1..=16).contains(&parts) {
-                errors.out_of_bounds(field, "must have 1 to 16 words and at most 200 characters");
+            let before = errors.0.len();
+            check_text(&field, query, 1, 200, errors);
+            if errors.0.len() == before {
+                let parts: usize = chunks(query).iter().map(|chunk| chunk.parts.len()).sum();
+                if !(1..=16).contains(&parts) {
+                    errors.out_of_bounds(field, "must have 1 to 16 words");
+                }
             }
         }
         if self.starts_at.zip(self.ends_at).is_some_and(|(start, end)| start >= end) {
@@ -293,6 +308,8 @@ mod tests {
         for (rule, field) in [
             (rule(" ", 1), "rules[0].name"),
             (SearchRule { query: Some("--".to_owned()), ..rule("a", 1) }, "rules[0].query"),
+            (SearchRule { query: Some("a\0b".to_owned()), ..rule("a", 1) }, "rules[0].query"),
+            (SearchRule { query: Some("+".repeat(2_000_000)), ..rule("a", 1) }, "rules[0].query"),
             (SearchRule { starts_at: Some(at(2)), ends_at: Some(at(2)), ..rule("a", 1) }, "rules[0].ends_at"),
             (SearchRule { pin: vec![product(1); 51], ..rule("a", 1) }, "rules[0].pin"),
             (SearchRule { hide: vec![product(1); 51], ..rule("a", 1) }, "rules[0].hide"),
@@ -303,6 +320,9 @@ mod tests {
         ] {
             assert_eq!(refused(rule), [field]);
         }
-        assert!(SearchRules::new(vec![rule("a", 1), rule("a", 2)]).is_err(), "a name twice");
+        assert!(SearchRules::new(vec![rule("a", 1), rule("A ", 2)]).is_err(), "a name twice");
+        let hides = |n: usize| SearchRule { hide: vec![product(1); 50], ..rule(&n.to_string(), 1) };
+        assert!(SearchRules::new((0..100).map(hides).collect()).is_ok());
+        assert!(SearchRules::new((0..101).map(hides).collect()).is_err(), "too many hidden products");
     }
 }

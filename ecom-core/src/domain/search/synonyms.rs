@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::query_text::Word;
 use super::text::{Chunk, chunks, stem, texts};
 use crate::error::{Error, FieldCode, Result, ValidationErrors};
+use crate::text::check_text;
 
 /// Words and phrases that mean the same, or a word that also finds what others find.
 ///
@@ -33,6 +34,9 @@ pub struct Synonyms {
     /// The largest number of chunks of a phrase, if a query writes each part apart.
     longest: usize,
 }
+
+/// The most fields that an error names.
+const MOST_ERRORS: usize = 100;
 
 /// A part of a query that has synonyms.
 pub(super) struct Found {
@@ -62,69 +66,63 @@ impl Synonyms {
     /// The maximum number of synonyms of one phrase over all entries. Further ones are not used.
     pub const MAX_WAYS: usize = 50;
 
+    /// The maximum number of words and phrases in all entries.
+    pub const MAX_PHRASES: usize = 20_000;
+
     /// Returns the synonyms that these entries make. They are not transitive: an entry with `a` and `b` and another one
     /// with `b` and `c` do not make `a` find `c`.
     ///
     /// # Errors
     /// `Validation` with each entry that is out of bounds, has no word, or repeats a phrase, and with the entries with
-    /// an `input` that lead in a circle.
+    /// an `input` that lead in a circle. It names at most 100 fields.
     pub fn new(entries: Vec<Synonym>) -> Result<Self> {
         let mut errors = ValidationErrors::default();
+        let phrases: usize = entries.iter().map(|entry| entry.synonyms.len()).sum();
         if entries.len() > Self::MAX_ENTRIES {
             errors.out_of_bounds("synonyms", format!("must have at most {} entries", Self::MAX_ENTRIES));
+        } else if phrases > Self::MAX_PHRASES {
+            let most = Self::MAX_PHRASES;
+            errors.out_of_bounds("synonyms", format!("must have at most {most} words and phrases in all entries"));
+        }
+        if !errors.0.is_empty() {
             return Err(Error::Validation(errors));
         }
         let mut all = Self::default();
-        // Key of an input → keys that it leads to, with its entry.
+        // Key of an input → keys that it leads to, with the entry.
         let mut leads: HashMap<String, Vec<(String, usize)>> = HashMap::new();
         for (i, entry) in entries.iter().enumerate() {
-            let field = format!("synonyms[{i}]");
-            let least = if entry.input.is_some() { 1 } else { 2 };
-            let most = Self::MAX_SYNONYMS;
-            if !(least..=most).contains(&entry.synonyms.len()) {
-                let field = format!("{field}.synonyms");
-                errors.out_of_bounds(field, format!("must have {least} to {most} words or phrases"));
-                continue;
+            if errors.0.len() >= MOST_ERRORS {
+                break;
             }
-            let input = entry.input.as_ref().and_then(|text| Phrase::of(text, &format!("{field}.input"), &mut errors));
-            let others: Vec<Option<Phrase>> = entry
-                .synonyms
-                .iter()
-                .enumerate()
-                .map(|(n, text)| Phrase::of(text, &format!("{field}.synonyms[{n}]"), &mut errors))
-                .collect();
-            let mut seen: BTreeSet<&String> = input.iter().flat_map(|phrase| &phrase.keys).collect();
-            for (n, phrase) in others.iter().enumerate() {
-                let Some(phrase) = phrase else { continue };
-                if phrase.keys.iter().any(|key| seen.contains(key)) {
-                    let field = format!("{field}.synonyms[{n}]");
-                    errors.push(field, FieldCode::Inconsistent, "must not repeat another word or phrase of its entry");
-                }
-                seen.extend(&phrase.keys);
+            let Some((input, others)) = entry.read(&format!("synonyms[{i}]"), &mut errors) else { continue };
+            for from in input.iter().flat_map(|input| &input.keys) {
+                let to = others.iter().flat_map(|other| &other.keys).filter(|key| *key != from);
+                leads.entry(from.clone()).or_default().extend(to.map(|key| (key.clone(), i)));
             }
-            let others: Vec<Phrase> = others.into_iter().flatten().collect();
-            match &input {
-                Some(input) => {
-                    for from in &input.keys {
-                        let to = others.iter().flat_map(|other| &other.keys).filter(|key| *key != from);
-                        leads.entry(from.clone()).or_default().extend(to.map(|key| (key.clone(), i)));
-                    }
-                    all.add(input, others.iter());
-                }
-                None => {
-                    for (n, phrase) in others.iter().enumerate() {
-                        all.add(phrase, others.iter().enumerate().filter(|(m, _)| *m != n).map(|(_, other)| other));
-                    }
-                }
-            }
+            all.add(input, others);
         }
-        for i in circles(&leads) {
+        for i in circles(&leads).into_iter().take(MOST_ERRORS) {
             let why = "must not lead back to its input: use one entry without `input` for words that mean the same";
             errors.push(format!("synonyms[{i}]"), FieldCode::Inconsistent, why);
         }
         errors.into_result()?;
         all.entries = entries;
         Ok(all)
+    }
+
+    /// Returns the synonyms of stored entries, which were checked when they were written. An entry that is not valid any
+    /// more is left out: another release may cut words differently.
+    pub(crate) fn stored(entries: Vec<Synonym>) -> Self {
+        let mut all = Self::default();
+        for entry in &entries {
+            let mut errors = ValidationErrors::default();
+            match entry.read("synonyms", &mut errors) {
+                Some((input, others)) if errors.0.is_empty() => all.add(input, others),
+                _ => tracing::warn!(?entry, "a synonym is left out of searches, because it is not valid any more"),
+            }
+        }
+        all.entries = entries;
+        all
     }
 
     /// Returns a starter set of English synonyms of a shop of any kind, such as `sofa` and `couch`.
@@ -137,7 +135,20 @@ impl Synonyms {
         &self.entries
     }
 
-    fn add<'p>(&mut self, phrase: &Phrase, others: impl Iterator<Item = &'p Phrase>) {
+    /// Adds an entry.
+    fn add(&mut self, input: Option<Phrase>, others: Vec<Phrase>) {
+        match input {
+            Some(input) => self.lead(&input, others.iter()),
+            None => {
+                for (n, phrase) in others.iter().enumerate() {
+                    self.lead(phrase, others.iter().enumerate().filter(|(m, _)| *m != n).map(|(_, other)| other));
+                }
+            }
+        }
+    }
+
+    /// Makes a phrase find what the others find.
+    fn lead<'p>(&mut self, phrase: &Phrase, others: impl Iterator<Item = &'p Phrase>) {
         let others: Vec<Vec<Word>> = others.flat_map(|other| other.ways.iter().cloned()).collect();
         self.longest = self.longest.max(phrase.parts);
         for key in &phrase.keys {
@@ -170,10 +181,36 @@ impl Synonyms {
     }
 }
 
+impl Synonym {
+    /// Returns the phrases of an entry, or pushes errors for those that cannot be used.
+    fn read(&self, field: &str, errors: &mut ValidationErrors) -> Option<(Option<Phrase>, Vec<Phrase>)> {
+        let (least, most) = (if self.input.is_some() { 1 } else { 2 }, Synonyms::MAX_SYNONYMS);
+        if !(least..=most).contains(&self.synonyms.len()) {
+            let field = format!("{field}.synonyms");
+            errors.out_of_bounds(field, format!("must have {least} to {most} words or phrases"));
+            return None;
+        }
+        let input = self.input.as_ref().and_then(|text| Phrase::of(text, &format!("{field}.input"), errors));
+        let mut seen: BTreeSet<String> = input.iter().flat_map(|phrase| phrase.keys.clone()).collect();
+        let mut others = Vec::with_capacity(self.synonyms.len());
+        for (n, text) in self.synonyms.iter().enumerate() {
+            let field = format!("{field}.synonyms[{n}]");
+            let Some(phrase) = Phrase::of(text, &field, errors) else { continue };
+            if phrase.keys.iter().any(|key| seen.contains(key)) {
+                errors.push(field, FieldCode::Inconsistent, "must not repeat another word or phrase of its entry");
+            }
+            seen.extend(phrase.keys.iter().cloned());
+            others.push(phrase);
+        }
+        Some((input, others))
+    }
+}
+
 impl Phrase {
     fn of(text: &str, field: &str, errors: &mut ValidationErrors) -> Option<Self> {
-        if text.chars().nth(Synonyms::MAX_PHRASE).is_some() {
-            errors.out_of_bounds(field, format!("must have at most {} characters", Synonyms::MAX_PHRASE));
+        let before = errors.0.len();
+        check_text(field, text, 1, Synonyms::MAX_PHRASE, errors);
+        if errors.0.len() > before {
             return None;
         }
         let cut = chunks(text);
@@ -201,30 +238,67 @@ impl Phrase {
 
 /// Returns the forms by which a phrase is recognized: the stems of its parts as one word, and the stem of its parts as
 /// one word. They are the same for `cellphones`, `cell phones` and `Cell-Phone`, of which each has one of them at least.
+/// Numbers are not joined with each other.
 pub(super) fn keys(chunks: &[Chunk]) -> Vec<String> {
-    let parts = || chunks.iter().flat_map(|chunk| texts(&chunk.parts));
-    let mut keys = vec![parts().map(stem).collect::<String>(), stem(&parts().collect::<String>())];
+    let (mut of_stems, mut whole) = (String::new(), String::new());
+    let mut after_number = false;
+    for part in chunks.iter().flat_map(|chunk| &chunk.parts) {
+        if after_number && part.is_number() {
+            of_stems.push(' ');
+            whole.push(' ');
+        }
+        of_stems.push_str(&stem(&part.text));
+        whole.push_str(&part.text);
+        after_number = part.is_number();
+    }
+    let mut keys = vec![of_stems, stem(&whole)];
     keys.dedup();
     keys
 }
 
-/// Returns the entries with an input that lead in a circle.
+/// Returns the entries that lead in a circle, or from one circle to another: what is left without the inputs that lead to
+/// nothing, and those to which nothing leads.
 fn circles(leads: &HashMap<String, Vec<(String, usize)>>) -> BTreeSet<usize> {
-    let mut found = BTreeSet::new();
-    for (start, first) in leads {
-        let mut seen: BTreeSet<&String> = BTreeSet::new();
-        let mut open: Vec<&String> = first.iter().map(|(key, _)| key).collect();
-        while let Some(key) = open.pop() {
-            if key == start {
-                found.extend(first.iter().map(|(_, entry)| *entry));
-                break;
-            }
-            if seen.insert(key) {
-                open.extend(leads.get(key).into_iter().flatten().map(|(next, _)| next));
+    let forth = |key: &str| leads.get(key).into_iter().flatten().map(|(to, _)| to.as_str());
+    let mut back: HashMap<&str, Vec<&str>> = HashMap::new();
+    for from in leads.keys() {
+        for to in forth(from) {
+            back.entry(to).or_default().push(from);
+        }
+    }
+    let all: BTreeSet<&str> = leads.keys().map(String::as_str).chain(back.keys().copied()).collect();
+    let within = peeled(&all, |key| forth(key).collect(), |key| back.get(key).cloned().unwrap_or_default());
+    let within = peeled(
+        &within,
+        |key| back.get(key).into_iter().flatten().copied().filter(|from| within.contains(from)).collect(),
+        |key| forth(key).filter(|to| within.contains(to)).collect(),
+    );
+    let edges = within.iter().flat_map(|from| leads.get(*from).into_iter().flatten());
+    edges.filter(|(to, _)| within.contains(to.as_str())).map(|(_, entry)| *entry).collect()
+}
+
+/// Removes each key whose `next` are all removed, again and again, and returns the others. `previous` are the keys whose
+/// `next` a key is.
+fn peeled<'k>(
+    all: &BTreeSet<&'k str>,
+    next: impl Fn(&'k str) -> Vec<&'k str>,
+    previous: impl Fn(&'k str) -> Vec<&'k str>,
+) -> BTreeSet<&'k str> {
+    let mut left = all.clone();
+    let mut open: HashMap<&str, usize> = all.iter().map(|key| (*key, next(key).len())).collect();
+    let mut ended: Vec<&str> = open.iter().filter(|(_, n)| **n == 0).map(|(key, _)| *key).collect();
+    while let Some(key) = ended.pop() {
+        left.remove(key);
+        for from in previous(key) {
+            if let Some(n) = open.get_mut(from) {
+                *n -= 1;
+                if *n == 0 {
+                    ended.push(from);
+                }
             }
         }
     }
-    found
+    left
 }
 
 #[cfg(test)]
@@ -254,13 +328,23 @@ mod tests {
         assert_eq!(refused(vec![entry(Some("Sofa"), &["couch", "sofa"])]), ["synonyms[0].synonyms[1]"]);
         assert_eq!(refused(vec![entry(None, &["sofa", &"x".repeat(101)])]), ["synonyms[0].synonyms[1]"]);
         assert_eq!(refused(vec![entry(None, &["sofa", "a b c d e f g h i"])]), ["synonyms[0].synonyms[1]"]);
+        assert_eq!(refused(vec![entry(None, &["sofa", "a\0b"])]), ["synonyms[0].synonyms[1]"]);
         assert_eq!(refused(vec![entry(None, &["a", "b"]); 5_001]), ["synonyms"]);
+        assert_eq!(refused(vec![entry(None, &["a", "b", "c", "d", "e"]); 4_001]), ["synonyms"]);
+        assert!(refused(vec![entry(None, &["-", "-", "-"]); 5_000]).len() <= 120);
     }
 
     #[test]
     fn one_way_entries_lead_in_no_circle() {
-        let circle = vec![entry(Some("a"), &["b"]), entry(Some("x"), &["a"]), entry(Some("b"), &["c", "A"])];
+        let circle = vec![
+            entry(Some("a"), &["b"]),
+            entry(Some("x"), &["a"]),
+            entry(Some("b"), &["c", "A"]),
+            entry(Some("a"), &["y"]),
+        ];
         assert_eq!(refused(circle), ["synonyms[0]", "synonyms[2]"]);
+        let chain = |n: usize| entry(Some(&format!("w{n}")), &[&format!("w{}", n + 1)]);
+        assert_eq!(refused((0..5_000).map(chain).collect()), [""; 0]);
         assert_eq!(refused(vec![entry(Some("a"), &["b"]), entry(Some("b"), &["c"])]), [""; 0]);
     }
 
@@ -271,6 +355,8 @@ mod tests {
             assert_eq!(all.find(&chunks(text)).len(), 1, "{text}");
         }
         assert_eq!(all.find(&chunks("cell, a phone")).len(), 0);
+        let all = Synonyms::new(vec![entry(None, &["36", "thirty six"])]).unwrap();
+        assert_eq!(all.find(&chunks("baby 3-6 months")).len(), 0, "numbers are not joined");
     }
 
     #[test]

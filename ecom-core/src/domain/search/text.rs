@@ -200,11 +200,13 @@ impl Cutter {
 
     /// Returns whether the symbol at the beginning belongs to the word before it.
     fn takes_symbol(&self, rest: &[char]) -> bool {
+        if self.run != Some(Run::Letters) || !self.chunk.parts.is_empty() {
+            return false;
+        }
         let letters = self.part.trim_end_matches(['+', '#']).chars().count();
-        let symbols = rest.iter().take_while(|c| matches!(c, '+' | '#')).count();
-        self.run == Some(Run::Letters)
-            && self.chunk.parts.is_empty()
-            && letters <= LETTERS_BEFORE_SYMBOLS
+        // A long run is not counted to its end for each of its symbols.
+        let symbols = rest.iter().take(MOST_SYMBOLS + 1).take_while(|c| matches!(c, '+' | '#')).count();
+        letters <= LETTERS_BEFORE_SYMBOLS
             && self.part.len() - self.part.trim_end_matches(['+', '#']).len() + symbols <= MOST_SYMBOLS
             && rest.get(symbols).is_none_or(|c| !c.is_alphanumeric())
     }
@@ -370,6 +372,7 @@ mod tests {
         }
         assert_eq!(cut(&"x".repeat(500))[0].len(), LONGEST_WORD);
         assert_eq!(cut(&format!("c{}", "+".repeat(500))), ["c"], "too many symbols");
+        assert_eq!(cut(&"#".repeat(1_000_000)), [""; 0], "in linear time");
     }
 
     #[test]

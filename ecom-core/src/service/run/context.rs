@@ -13,6 +13,7 @@ use crate::id::IdSource;
 use crate::port::search::SearchProvider;
 use crate::port::storage::Storage;
 use crate::service::sales::order::place::Placing;
+use crate::service::search::settings::Ready;
 use crate::service::stock::inventory::Posting;
 
 /// The state that all services of a shop share.
@@ -28,6 +29,8 @@ pub(crate) struct Context {
     pub adjustments: Queue<Posting>,
     /// Orders that wait for the next commit.
     pub orders: Queue<Placing>,
+    /// The settings that searches use.
+    pub search_settings: Ready,
     /// Wakes the followers of the log. Each follower keeps one wake-up while it works.
     pub events: watch::Sender<()>,
     /// Held by a write while it makes the next name, after another write took the one that it had made.

@@ -17,7 +17,7 @@ use crate::port::search::SearchCapabilities;
 use crate::service::catalog::product::ProductService;
 use crate::service::run::context::Context;
 use crate::service::run::read_through::Cached;
-use crate::service::search::settings::InUse;
+use crate::service::search::settings::Ready;
 
 /// One value of a facet, with a label for people.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -110,9 +110,9 @@ impl<'a> SearchService<'a> {
     pub(super) async fn request(&self, query: SearchQuery) -> Result<SearchRequest> {
         query.check()?;
         check_price_currency([query.filter.min_price, query.filter.max_price], self.cx.config.currency)?;
-        let settings = InUse::of(self.cx).await?;
-        let mut request = SearchRequest::new(query, settings.synonyms())?;
-        settings.rules().apply(&mut request, self.cx.now());
+        let (synonyms, rules) = (Ready::synonyms(self.cx).await?, Ready::rules(self.cx).await?);
+        let mut request = SearchRequest::new(query, &synonyms)?;
+        rules.apply(&mut request, self.cx.now());
         Ok(request)
     }
 

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use serde::Deserialize as _;
+use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::clock::Timestamp;
 use crate::domain::access::principal::{Permission, Principal};
 use crate::domain::common::ExpectedVersion;
 use crate::domain::platform::outbox::EventKind;
@@ -175,19 +176,36 @@ impl<'a> SearchSettingsService<'a> {
     }
 }
 
-/// The settings that a search uses.
-pub(crate) struct InUse {
-    synonyms: Arc<Cached<Setting>>,
-    rules: Arc<Cached<Setting>>,
+/// The settings that searches use, made ready once for each version.
+#[derive(Debug, Default)]
+pub(crate) struct Ready {
+    synonyms: Mutex<Option<Made<Synonyms>>>,
+    rules: Mutex<Option<Made<SearchRules>>>,
 }
 
-impl InUse {
-    /// Reads the settings through the cache.
-    pub(crate) async fn of(cx: &Arc<Context>) -> Result<Self> {
-        Ok(Self {
-            synonyms: Self::load(cx, SettingName::Synonyms).await?,
-            rules: Self::load(cx, SettingName::SearchRules).await?,
-        })
+/// A value that was made of a version of a setting.
+type Made<T> = (i64, Timestamp, Arc<T>);
+
+impl Ready {
+    /// Returns the synonyms of the shop.
+    pub(crate) async fn synonyms(cx: &Arc<Context>) -> Result<Arc<Synonyms>> {
+        let setting = Self::load(cx, SettingName::Synonyms).await?;
+        Ok(made(&cx.search_settings.synonyms, &setting, |setting| Synonyms::stored(readable(setting))))
+    }
+
+    /// Returns the rules of the shop. A search engine without the capability has none.
+    pub(crate) async fn rules(cx: &Arc<Context>) -> Result<Arc<SearchRules>> {
+        let setting = Self::load(cx, SettingName::SearchRules).await?;
+        let able = cx.search.capabilities().merchandising;
+        Ok(made(&cx.search_settings.rules, &setting, |setting| {
+            let rules: Vec<SearchRule> = readable(setting);
+            if !rules.is_empty() && !able {
+                let engine = cx.search.name();
+                tracing::warn!("the search engine `{engine}` cannot pin, hide and boost; searches go on without rules");
+                return SearchRules::default();
+            }
+            SearchRules::stored(rules)
+        }))
     }
 
     async fn load(cx: &Arc<Context>, name: SettingName) -> Result<Arc<Cached<Setting>>> {
@@ -196,24 +214,32 @@ impl InUse {
         let found = cx.cache.get_or_load(key, cx.config.category_ttl, load).await?;
         found.map(|found| found.value).ok_or_else(|| Error::not_found(Entity::Setting, name.id()))
     }
-
-    pub(crate) fn synonyms(&self) -> &Synonyms {
-        self.synonyms.attached(|setting| usable(setting, Synonyms::new))
-    }
-
-    pub(crate) fn rules(&self) -> &SearchRules {
-        self.rules.attached(|setting| usable(setting, SearchRules::new))
-    }
 }
 
-/// Returns a stored setting, ready for use. Searches go on without a setting that this release cannot read, because a
-/// newer one has written it.
-fn usable<T: DeserializeOwned, U: Default>(setting: &Setting, make: impl Fn(Vec<T>) -> Result<U>) -> U {
-    let made =
-        Vec::<T>::deserialize(&setting.value).map_err(|e| Error::internal("reading a setting", e)).and_then(make);
-    made.unwrap_or_else(|error| {
-        let name = setting.name.as_str();
-        tracing::warn!(%error, "the setting `{name}` cannot be read; searches go on without it");
-        U::default()
-    })
+/// Returns what was made of this version of a setting, or makes it.
+fn made<T>(place: &Mutex<Option<Made<T>>>, setting: &Setting, make: impl Fn(&Setting) -> T) -> Arc<T> {
+    let (version, at) = (setting.audit.version, setting.audit.updated_at);
+    if let Some((known, known_at, value)) = &*place.lock()
+        && (*known, *known_at) == (version, at)
+    {
+        return value.clone();
+    }
+    let value = Arc::new(make(setting));
+    *place.lock() = Some((version, at, value.clone()));
+    value
+}
+
+/// Returns the entries of a stored setting. An entry that this release cannot read, because a newer one has written it,
+/// is left out of searches.
+fn readable<T: DeserializeOwned>(setting: &Setting) -> Vec<T> {
+    let entries = setting.value.as_array().into_iter().flatten();
+    let read = entries.filter_map(|entry| {
+        T::deserialize(entry)
+            .inspect_err(|error| {
+                let name = setting.name.as_str();
+                tracing::warn!(%error, "an entry of the setting `{name}` cannot be read; searches go on without it");
+            })
+            .ok()
+    });
+    read.collect()
 }

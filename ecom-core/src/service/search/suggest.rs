@@ -6,9 +6,9 @@ use std::sync::Arc;
 use super::query::SearchService;
 use crate::domain::catalog::category::Category;
 use crate::domain::catalog::product::{Product, ProductStatus};
-use crate::domain::search::query::{Boost, Facet, Matching, SearchFilter, SearchQuery};
-use crate::domain::search::query_text::QueryText;
-use crate::domain::search::text::{FieldWords, Pairs};
+use crate::domain::search::query::{Boost, Facet, Matching, SearchFilter, SearchQuery, SearchSort};
+use crate::domain::search::query_text::{QueryText, is_stop_word};
+use crate::domain::search::text::{Chunk, FieldWords, Pairs, chunks, stem};
 use crate::error::{FieldCode, Result, ValidationErrors};
 use crate::id::{CategoryId, ProductId};
 use crate::service::catalog::category::CategoryService;
@@ -19,11 +19,12 @@ use crate::service::run::read_through::Cached;
 #[derive(Debug, Clone, Default)]
 pub struct Suggestions {
     /// Texts to search for: the typed one with its last word completed to words of the products that it finds, the most
-    /// frequent first.
+    /// frequent first. Of several words with one stem, the most frequent one.
     pub queries: Vec<String>,
-    /// The categories whose name has all typed words, those with the most products first.
+    /// The categories with products whose name has all typed words, those with the most products first.
     pub categories: Vec<Category>,
-    /// The brands whose name has all typed words, those with the most products first.
+    /// The brands whose name has all typed words, of the 100 with the most products that the text finds; those with the
+    /// most products first.
     pub brands: Vec<String>,
     /// The active products that the text finds, the best first.
     pub products: Vec<Arc<Cached<Product>>>,
@@ -59,7 +60,9 @@ impl SearchService<'_> {
         Self::check_limit(limit)?;
         let facets = if self.capabilities().facets { vec![Facet::Brands] } else { Vec::new() };
         let query = SearchQuery { text: text.to_owned(), limit: READ, facets, ..active() };
-        let request = self.request(query).await?;
+        let mut request = self.request(query).await?;
+        request.matching = Matching::All;
+        request.pinned.clear();
         let words = request.text().clone();
         if words.slots.is_empty() {
             return Ok(Suggestions::default());
@@ -71,7 +74,7 @@ impl SearchService<'_> {
         let brands = brands.collect();
         let ids: Vec<ProductId> = found.hits.iter().map(|hit| hit.id).collect();
         let mut products = ProductService::new(self.cx, self.who).get_many(&ids).await?;
-        let queries = completions(text, &words, &products, limit);
+        let queries = completions(text, &products, limit);
         products.truncate(limit);
         Ok(Suggestions { queries, categories: self.categories(&words, limit).await?, brands, products })
     }
@@ -81,14 +84,16 @@ impl SearchService<'_> {
         let names = tree
             .value
             .attached(|tree| CategoryWords(tree.iter().map(|c| FieldWords::of(&c.name, Pairs::All)).collect()));
-        let mut found: Vec<&Category> =
-            tree.value.iter().zip(&names.0).filter(|(_, name)| words.is_in(name)).map(|(c, _)| c).collect();
+        let named =
+            tree.value.iter().zip(&names.0).filter(|(c, name)| c.subtree_product_count > 0 && words.is_in(name));
+        let mut found: Vec<&Category> = named.map(|(c, _)| c).collect();
         found.sort_by(|a, b| b.subtree_product_count.cmp(&a.subtree_product_count).then_with(|| a.path.cmp(&b.path)));
         Ok(found.into_iter().take(limit).cloned().collect())
     }
 
-    /// Returns at most `limit` active products that are like a product: those with words of its title, its tags and its
-    /// brand, the most alike first, and those of its categories before all others.
+    /// Returns at most `limit` active products that are like a product: those of its categories with words of its title,
+    /// its tags and its brand, the most alike first, then the others of its categories, the best rated first, and then
+    /// those of other categories with such words.
     ///
     /// # Errors
     /// `NotFound` for a product that does not exist, `Validation` for a limit that is not between 1 and
@@ -98,20 +103,26 @@ impl SearchService<'_> {
         let products = ProductService::new(self.cx, self.who);
         let product = products.get(id).await?;
         let text = alike(&product);
+        if chunks(&text).is_empty() {
+            return Ok(Vec::new());
+        }
         let categories: Vec<CategoryId> =
             product.categories.iter().map(|c| c.id).take(SearchQuery::MAX_FILTER_VALUES).collect();
         let mut ids: Vec<ProductId> = Vec::new();
-        let within = if categories.is_empty() { vec![Vec::new()] } else { vec![categories, Vec::new()] };
-        for categories in within {
+        let mut passes = vec![(Vec::new(), text.clone())];
+        if !categories.is_empty() {
+            passes.splice(0..0, [(categories.clone(), text), (categories, String::new())]);
+        }
+        for (categories, text) in passes {
             if ids.len() >= limit as usize {
                 break;
             }
             // The product itself and those of its categories may be found too.
             let more = limit + 1 + u32::try_from(ids.len()).unwrap_or(u32::MAX);
             let filter = SearchFilter { categories, ..active().filter };
-            let query = SearchQuery { text: text.clone(), filter, limit: more, ..SearchQuery::default() };
-            let mut request = self.request(query).await?;
-            request.matching = Matching::Any;
+            let sort = if text.is_empty() { SearchSort::RatingDesc } else { SearchSort::Relevance };
+            let query = SearchQuery { text, filter, sort, limit: more, ..SearchQuery::default() };
+            let mut request = self.request(query).await?.for_any_word();
             request.pinned.clear();
             request.boosts.clear();
             if let Some(brand) = product.brand.clone().filter(|_| self.capabilities().merchandising) {
@@ -141,29 +152,41 @@ fn alike(product: &Product) -> String {
     {
         let longer = format!("{text} {word}");
         let query = SearchQuery { text: longer, ..SearchQuery::default() };
-        if query.check().is_err() {
-            break;
+        if query.check().is_ok() {
+            text = query.text;
         }
-        text = query.text;
     }
     text
 }
 
 /// Completes the last word of a text with the words of these products.
-fn completions(text: &str, words: &QueryText, products: &[Arc<Cached<Product>>], limit: usize) -> Vec<String> {
-    let typed = text.trim_end();
-    let begin =
-        typed.rfind(char::is_whitespace).map_or(0, |at| at + typed[at..].chars().next().map_or(1, char::len_utf8));
-    let Some(last) = words.slots.last() else { return Vec::new() };
-    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+fn completions(text: &str, products: &[Arc<Cached<Product>>], limit: usize) -> Vec<String> {
+    let is_in_word = |c: char| c.is_alphanumeric() || matches!(c, '\'' | '\u{2019}');
+    let (before, last) = match text.char_indices().rfind(|(_, c)| !is_in_word(*c)) {
+        Some((at, c)) => text.split_at(at + c.len_utf8()),
+        None => ("", text),
+    };
+    let Some(last) = chunks(last).iter().find_map(Chunk::joined) else { return Vec::new() };
+    // The words of each stem, with the number of products that have them.
+    let mut counts: BTreeMap<String, BTreeMap<String, usize>> = BTreeMap::new();
     for product in products {
         let texts = [Some(&product.title), product.brand.as_ref()].into_iter().flatten().chain(&product.tags);
-        let own: HashSet<String> = texts.flat_map(|text| FieldWords::of(text, Pairs::Units).words).collect();
-        for word in own.into_iter().filter(|word| last.begins(word)) {
-            *counts.entry(word).or_default() += 1;
+        let parts = texts.flat_map(|text| chunks(text)).flat_map(|chunk| chunk.parts).map(|part| part.text);
+        let own: HashSet<String> = parts.filter(|word| is_worth_typing(word) && word.starts_with(&last)).collect();
+        for word in own {
+            *counts.entry(stem(&word)).or_default().entry(word).or_default() += 1;
         }
     }
-    let mut found: Vec<(String, usize)> = counts.into_iter().collect();
+    let most = |words: BTreeMap<String, usize>| {
+        let all = words.values().sum::<usize>();
+        words.into_iter().max_by_key(|(_, n)| *n).map(|(word, _)| (word, all))
+    };
+    let mut found: Vec<(String, usize)> = counts.into_values().filter_map(most).collect();
     found.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-    found.into_iter().take(limit).map(|(word, _)| format!("{}{word}", &typed[..begin].trim_start())).collect()
+    found.into_iter().take(limit).map(|(word, _)| format!("{}{word}", before.trim_start())).collect()
+}
+
+/// Whether a word is worth suggesting.
+fn is_worth_typing(word: &str) -> bool {
+    word.chars().nth(1).is_some() && !is_stop_word(word)
 }

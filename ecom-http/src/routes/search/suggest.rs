@@ -71,8 +71,9 @@ pub(super) async fn suggest(
 
 /// List related products
 ///
-/// Lists active products that are like a product: those with words of its title, its tags and its brand, the most alike
-/// first, and those of its categories before all others.
+/// Lists active products that are like a product: those of its categories with words of its title, its tags and its
+/// brand, the most alike first, then the others of its categories, the best rated first, and then those of other
+/// categories with such words.
 #[utoipa::path(
     get, path = "/products/{id}/related", tag = "search", params(ByKey, LimitParams, Shape),
     responses((status = 200, description = "The related products", body = List<ProductView>))
