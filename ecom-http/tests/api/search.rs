@@ -139,7 +139,9 @@ async fn suggestions_complete_what_is_typed() {
     assert_eq!(j["data"]["queries"], json!(["Wireless headphones"]));
     assert_eq!(j["data"]["products"].as_array().unwrap().len(), 1);
     assert_eq!(j["data"]["products"][0]["lowest_price"], json!(9.5));
-    for (typed, completed) in [("sun,ha", "sun,hat"), ("Sun/Ha", "Sun/hat"), ("sun hat ", ""), ("sun &", "")] {
+    for (typed, completed) in
+        [("sun,ha", "sun,hat"), ("Wireless/headp", "Wireless/headphones"), ("sun hat ", ""), ("sun &", "")]
+    {
         let j = api.get(&format!("/products/suggest?q={}", typed.replace('&', "%26"))).await.ok(200).json();
         let expected = if completed.is_empty() { json!([]) } else { json!([completed]) };
         assert_eq!(j["data"]["queries"], expected, "{typed}");
