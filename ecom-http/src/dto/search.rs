@@ -16,14 +16,14 @@ use super::Amount;
 pub(crate) struct SearchMeta {
     /// The text that was searched for; empty if there was none.
     pub query: String,
-    /// The number of products that match all words of the text, and the filters.
+    /// The number of matches: products that have every required word of the text, and pinned products, within the filters.
     pub total_hits: u64,
     /// The number of further products that match at least half of the words, and the filters. They follow after the last
-    /// match if the matches do not fill a page; otherwise the number is 0.
+    /// match if the matches do not fill the first page; otherwise the number is 0.
     pub partial_hits: u64,
     /// How long the search took, in milliseconds.
     pub took_ms: u64,
-    /// What the search has found in the texts of each product of the page, by its id, if `highlight` asks for it.
+    /// The highlights of the products of the page, by their ids. Absent unless `highlight=true`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<std::collections::HashMap<String, HighlightsView>>)]
     pub highlights: Option<BTreeMap<Uuid, HighlightsView>>,
@@ -32,14 +32,14 @@ pub(crate) struct SearchMeta {
     pub facets: Facets,
 }
 
-/// What a search has found in the texts of a product. The texts are HTML: what was found is in `<em>`, and all other
-/// characters that have a meaning in HTML are escaped.
+/// The highlights of a product. The texts are HTML: matches are in `<em>`, and all other characters that have a meaning in
+/// HTML are escaped.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(crate) struct HighlightsView {
-    /// The title; null if it has no word of the search.
+    /// The title with its matches marked; null if nothing in it matches.
     #[schema(example = "Desk <em>Lamp</em>")]
     pub title: Option<String>,
-    /// An excerpt of the description; null if it has no word of the search.
+    /// An excerpt of the description with its matches marked; null if nothing in it matches.
     pub description: Option<String>,
 }
 
@@ -159,8 +159,8 @@ pub(crate) struct Facets {
 pub(crate) struct FacetView {
     /// The value.
     pub value: String,
-    /// The parameters of the filter that the value stands for, such as `min_price=25.00&max_price=49.99`. In place of
-    /// the parameters of this filter, they find the products that are counted.
+    /// The query parameters that select this value, such as `min_price=25.00&max_price=49.99`. A search with them in place
+    /// of its parameters for the same filter finds the products that are counted.
     pub filter: String,
     /// The text to display for the value.
     pub label: String,
@@ -189,7 +189,7 @@ impl Facets {
 /// The synonyms of a shop.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(crate) struct SynonymsView<'a> {
-    /// The entries: at most 5,000.
+    /// The entries: at most 5,000, with at most 20,000 words and phrases.
     pub synonyms: &'a [Synonym],
     /// The version, which increases with every edit. Writes name it (R1).
     pub version: i64,

@@ -1,4 +1,5 @@
-//! Settings: documents that a shop edits while it runs. Each is one row, which the migrations create.
+//! Stored settings: documents in the database that can be edited at run time, unlike the settings of the environment.
+//! Each is one row, which the migrations create.
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -27,7 +28,7 @@ impl SettingName {
     }
 }
 
-/// A setting of a shop. As the database stores it, its value is JSON.
+/// A setting of a shop. `T` is the type of its value; the database stores JSON.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Setting<T = serde_json::Value> {
     /// The id.

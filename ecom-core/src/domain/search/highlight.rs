@@ -12,7 +12,7 @@ use super::text::{Chunk, chunks, stem, texts};
 pub struct Piece {
     /// The text.
     pub text: String,
-    /// Whether the search has found it.
+    /// Whether the piece matches the query.
     pub is_match: bool,
 }
 
@@ -59,9 +59,9 @@ impl Highlighter {
         all
     }
 
-    /// Cuts a text into pieces, of which those are marked that the search has found. `None` if there is none of these.
-    /// Only the first 10,000 bytes of a text are read. If it has more than `longest` bytes, the result is an excerpt of about that length, with the most matches,
-    /// that begins and ends between two words.
+    /// Splits a text into pieces and marks those that match the query. Returns `None` if nothing matches. Only the first
+    /// 10,000 bytes are read. If the text has more than `longest` bytes, the pieces are the excerpt of about that length
+    /// with the most matches. It begins and ends between two words.
     pub fn mark(&self, text: &str, longest: usize) -> Option<Vec<Piece>> {
         let text = &text[..text.floor_char_boundary(LONGEST_TEXT)];
         let tokens = tokens(text);

@@ -237,7 +237,7 @@ impl SearchFilter {
     }
 }
 
-/// Which of the words of a text a product must have.
+/// How many of the words of a text a product must match.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Matching {
     /// All that are required. If the matches do not fill the first page, products with at least half of the words follow
@@ -250,12 +250,12 @@ pub enum Matching {
     Any,
 }
 
-/// A wish of the shop that some products rank higher or lower.
+/// A factor that ranks some products higher or lower.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Boost {
     /// The products: those that a search with this filter finds.
     pub filter: SearchFilter,
-    /// What their scores are multiplied by: [`Boost::MIN_FACTOR`] to [`Boost::MAX_FACTOR`].
+    /// The factor by which their scores are multiplied: [`Boost::MIN_FACTOR`] to [`Boost::MAX_FACTOR`].
     pub factor: f32,
 }
 
@@ -266,8 +266,8 @@ impl Boost {
     pub const MAX_FACTOR: f32 = 10.0;
 }
 
-/// A search as a provider gets it: a query within its bounds, the words of its text with their synonyms, and what the
-/// shop wants to be seen.
+/// A search as a provider gets it: a query within its bounds, the words of its text with their synonyms, and the products
+/// to pin, hide and boost.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct SearchRequest {
@@ -282,9 +282,10 @@ pub struct SearchRequest {
     pub pinned: Vec<ProductId>,
     /// Products that never match: at most [`Self::MAX_HIDDEN`]. Facets do not count them.
     pub hidden: Vec<ProductId>,
-    /// What the scores of matches are multiplied by: at most [`Self::MAX_BOOSTS`]. All boosts whose filter finds a
-    /// product apply. They change the order of hits by relevance if there is a text. They put no partial match before a
-    /// match, but can put a product with fewer of the words before one with more. Their product must be within the bounds of [`Boost::factor`], or is limited to them.
+    /// Factors for the scores of matches: at most [`Self::MAX_BOOSTS`]. If several boosts find a product, their factors
+    /// are multiplied and the result is limited, as [`Self::factor`] does it. Boosts have an effect only if the hits are
+    /// sorted by relevance to a text. They never move a partial match before a match, but can move a product with fewer of
+    /// the words before one with more.
     pub boosts: Vec<Boost>,
 }
 

@@ -1,4 +1,4 @@
-//! Merchandising: what a shop wants to be seen in its searches.
+//! Merchandising: rules that pin, hide and boost products in searches.
 
 use std::collections::HashSet;
 
@@ -26,7 +26,7 @@ words! {
     }
 }
 
-/// A rule that pins, hides or boosts products in some searches. It applies to a search that fulfils all of its
+/// A rule that pins, hides or boosts products in some searches. It applies to a search that meets all of its
 /// conditions; without conditions, to every search.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -37,10 +37,10 @@ pub struct SearchRule {
     /// Condition: the words of the search. They are compared by their stems, without case, accents, spaces and hyphens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub query: Option<String>,
-    /// How `query` is compared. By default, the search has no other words.
+    /// How `query` is compared; `is` by default.
     #[serde(default)]
     pub query_match: TextMatch,
-    /// Condition: the search has a filter by this category.
+    /// Condition: the search filters by exactly this category, not by one below it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub category_id: Option<CategoryId>,
     /// Condition: the search is made at this time or later.
@@ -54,8 +54,8 @@ pub struct SearchRule {
     /// Whether the rule is left out of all searches.
     #[serde(default)]
     pub disabled: bool,
-    /// The products that come first by relevance, in this order, whatever the text of the search is, if they pass its
-    /// filters: at most 50.
+    /// The products that match whatever the text of the search is, if they pass its filters: at most 50. With the sort
+    /// `relevance`, they come before all others, in this order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pin: Vec<ProductId>,
     /// The products that are left out: at most 50.
@@ -66,7 +66,7 @@ pub struct SearchRule {
     pub boost: Vec<RuleBoost>,
 }
 
-/// Products whose rank a rule changes: those that fulfil all conditions, of which there is at least one.
+/// Products whose rank a rule changes: those that meet all of its conditions. At least one is required.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
@@ -83,7 +83,9 @@ pub struct RuleBoost {
     /// Condition: the product has this availability.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub availability: Option<AvailabilityStatus>,
-    /// What the score is multiplied by, 0.1 to 10. Boosts of several rules are multiplied with each other.
+    /// The factor by which the score is multiplied, 0.1 to 10. If several boosts apply to a product, their factors are
+    /// multiplied, and the result is limited to 0.1 to 10. It has an effect only on a search that is sorted by relevance to
+    /// a text.
     pub factor: f32,
 }
 
@@ -98,7 +100,7 @@ pub struct SearchRules {
 impl SearchRules {
     /// The maximum number of rules.
     pub const MAX_RULES: usize = 1_000;
-    /// The maximum number of products that a rule pins, and that it hides.
+    /// The maximum number of products that a rule can pin, and that it can hide.
     pub const MAX_PRODUCTS: usize = 50;
     /// The maximum number of products that all rules hide together.
     pub const MAX_HIDDEN: usize = SearchRequest::MAX_HIDDEN;
@@ -108,7 +110,7 @@ impl SearchRules {
     /// Returns the rules, ready for use.
     ///
     /// # Errors
-    /// `Validation` with each field that is out of bounds.
+    /// `Validation` with each field that is not valid.
     pub fn new(rules: Vec<SearchRule>) -> Result<Self> {
         let mut errors = ValidationErrors::default();
         if rules.len() > Self::MAX_RULES {
@@ -118,14 +120,14 @@ impl SearchRules {
         let hidden: usize = rules.iter().map(|rule| rule.hide.len()).sum();
         if hidden > Self::MAX_HIDDEN {
             let most = Self::MAX_HIDDEN;
-            errors.out_of_bounds("rules", format!("must hide at most {most} products together"));
+            errors.out_of_bounds("rules", format!("must hide at most {most} products in total"));
         }
         let mut names = HashSet::new();
         for (i, rule) in rules.iter().enumerate() {
             let field = format!("rules[{i}]");
             rule.check(&field, &mut errors);
             if !names.insert(fold_key(&rule.name)) {
-                errors.push(format!("{field}.name"), FieldCode::Inconsistent, "must not be the name of another rule");
+                errors.push(format!("{field}.name"), FieldCode::Inconsistent, "must be unique among the rules");
             }
         }
         errors.into_result()?;
@@ -144,13 +146,13 @@ impl SearchRules {
         Self { rules, longest }
     }
 
-    /// Returns whether a rule pins, hides or boosts.
+    /// Returns true if no rule pins, hides or boosts a product.
     pub fn is_empty(&self) -> bool {
         self.rules.iter().all(|(rule, _)| rule.pin.is_empty() && rule.hide.is_empty() && rule.boost.is_empty())
     }
 
-    /// Adds what the rules want to a search that is made at `now`, in the order of the rules. If that is more than a
-    /// request may have, the first products are pinned and the first boosts apply.
+    /// Applies the rules, in their order, to a search that is made at `now`. Pins and boosts beyond the limits of a request
+    /// are left out.
     pub fn apply(&self, request: &mut SearchRequest, now: Timestamp) {
         if self.rules.is_empty() {
             return;

@@ -10,15 +10,15 @@ use super::text::{Chunk, chunks, stem, texts};
 use crate::error::{Error, FieldCode, Result, ValidationErrors};
 use crate::text::check_text;
 
-/// Words and phrases that mean the same, or a word that also finds what others find.
+/// A group of synonyms, two-way or one-way.
 ///
 /// They are compared by their stems, without case, accents, spaces and hyphens: `T-Shirts` is `t shirt`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Synonym {
-    /// If it is set, only this word or phrase finds more: what `synonyms` find. Otherwise each of `synonyms` finds what
-    /// the others find.
+    /// If it is set, the synonyms are one-way: a search for this word or phrase also finds the products of `synonyms`, but
+    /// not the reverse. Otherwise a search for any of `synonyms` also finds the products of the others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input: Option<String>,
     /// The words or phrases: at most 20, and at least 2 without `input`. A phrase has at most 8 words and 100 characters.
@@ -74,7 +74,7 @@ impl Synonyms {
     ///
     /// # Errors
     /// `Validation` with each entry that is out of bounds, has no word, or repeats a phrase, and with the entries with
-    /// an `input` that lead in a circle. It names at most 100 fields.
+    /// an `input` that form a cycle. It names at most 100 fields.
     pub fn new(entries: Vec<Synonym>) -> Result<Self> {
         let mut errors = ValidationErrors::default();
         let phrases: usize = entries.iter().map(|entry| entry.synonyms.len()).sum();
@@ -99,10 +99,10 @@ impl Synonyms {
                 let to = others.iter().flat_map(|other| &other.keys).filter(|key| *key != from);
                 leads.entry(from.clone()).or_default().extend(to.map(|key| (key.clone(), i)));
             }
-            all.add(input, others);
+            all.add(input.as_ref(), &others);
         }
         for i in circles(&leads).into_iter().take(MOST_ERRORS) {
-            let why = "must not lead back to its input: use one entry without `input` for words that mean the same";
+            let why = "must not be part of a cycle of entries with `input`: list words that mean the same in one entry without `input`";
             errors.push(format!("synonyms[{i}]"), FieldCode::Inconsistent, why);
         }
         errors.into_result()?;
@@ -117,8 +117,8 @@ impl Synonyms {
         for entry in &entries {
             let mut errors = ValidationErrors::default();
             match entry.read("synonyms", &mut errors) {
-                Some((input, others)) if errors.0.is_empty() => all.add(input, others),
-                _ => tracing::warn!(?entry, "a synonym is left out of searches, because it is not valid any more"),
+                Some((input, others)) if errors.0.is_empty() => all.add(input.as_ref(), &others),
+                _ => tracing::warn!(?entry, "a stored synonym is ignored, because it is no longer valid"),
             }
         }
         all.entries = entries;
@@ -136,9 +136,9 @@ impl Synonyms {
     }
 
     /// Adds an entry.
-    fn add(&mut self, input: Option<Phrase>, others: Vec<Phrase>) {
+    fn add(&mut self, input: Option<&Phrase>, others: &[Phrase]) {
         match input {
-            Some(input) => self.lead(&input, others.iter()),
+            Some(input) => self.lead(input, others.iter()),
             None => {
                 for (n, phrase) in others.iter().enumerate() {
                     self.lead(phrase, others.iter().enumerate().filter(|(m, _)| *m != n).map(|(_, other)| other));
@@ -197,7 +197,7 @@ impl Synonym {
             let field = format!("{field}.synonyms[{n}]");
             let Some(phrase) = Phrase::of(text, &field, errors) else { continue };
             if phrase.keys.iter().any(|key| seen.contains(key)) {
-                errors.push(field, FieldCode::Inconsistent, "must not repeat another word or phrase of its entry");
+                errors.push(field, FieldCode::Inconsistent, "must not repeat another word or phrase of the same entry");
             }
             seen.extend(phrase.keys.iter().cloned());
             others.push(phrase);

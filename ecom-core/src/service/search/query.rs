@@ -37,7 +37,8 @@ pub struct SearchPage {
     /// The products in their current state, in the order of the hits. Products that were deleted after they were
     /// indexed are left out.
     pub products: Vec<Arc<Cached<Product>>>,
-    /// How many products match every required word of the text, according to the index.
+    /// The number of matches, according to the index: products that have every required word of the text, and pinned
+    /// products.
     pub total: Total,
     /// How many further products match at least half of the required words, if the matches do not fill the first page; otherwise 0. They
     /// follow after the last match.

@@ -1,4 +1,4 @@
-//! What a shop sets for its searches while it runs: synonyms and rules.
+//! The search settings of a shop, which can be edited at run time: synonyms and rules.
 
 use std::sync::Arc;
 
@@ -20,9 +20,9 @@ use crate::service::run::context::Context;
 use crate::service::run::read_through::Cached;
 use crate::service::run::transaction::Tx;
 
-/// The service of the search settings of a shop. Each setting is read and replaced as a whole, and every process uses
-/// the new value at once, or within [`poll_interval`](crate::config::ShopConfig::poll_interval) if it was written by
-/// another process. The index does not change.
+/// The service of the search settings of a shop. Each setting is read and replaced as a whole. The process that writes
+/// uses the new value at once. Other processes use it at once if they share the cache, and otherwise within
+/// [`poll_interval`](crate::config::ShopConfig::poll_interval). Nothing is indexed again.
 ///
 /// A method for which the principal of the service lacks a permission fails with
 /// [`Error::Forbidden`](crate::Error::Forbidden), in addition to the errors that it lists.
@@ -104,8 +104,8 @@ impl<'a> SearchSettingsService<'a> {
         self.replace_in(tx, SettingName::Synonyms, expected, &checked.entries().to_vec()).await
     }
 
-    /// Replaces all rules (R1). Products and categories of rules need not exist, and those that do not are left out of
-    /// searches.
+    /// Replaces all rules (R1). A rule may name products and categories that do not exist: such products are ignored, and
+    /// a condition on such a category is never met.
     ///
     /// # Errors
     /// `Validation` as [`SearchRules::new`], `Unsupported` if the search engine cannot pin, hide and boost,
@@ -201,7 +201,7 @@ impl Ready {
             let rules: Vec<SearchRule> = readable(setting);
             if !rules.is_empty() && !able {
                 let engine = cx.search.name();
-                tracing::warn!("the search engine `{engine}` cannot pin, hide and boost; searches go on without rules");
+                tracing::warn!("the search engine `{engine}` does not support search rules; they are ignored");
                 return SearchRules::default();
             }
             SearchRules::stored(rules)

@@ -1,4 +1,4 @@
-//! What a shop proposes to a shopper: suggestions while typing, and products that are related to one.
+//! Suggestions while typing, and related products.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -39,7 +39,7 @@ const READ: u32 = 50;
 const SAME_BRAND: f32 = 1.2;
 
 impl SearchService<'_> {
-    /// The most suggestions of each kind, and the most related products.
+    /// The maximum `limit` of [`Self::suggest`] and [`Self::related`].
     pub const MAX_PROPOSED: u32 = 50;
 
     fn check_limit(limit: u32) -> Result<()> {
@@ -51,7 +51,7 @@ impl SearchService<'_> {
     }
 
     /// Returns at most `limit` suggestions of each kind for a text whose last word may be incomplete. A text without
-    /// words has none.
+    /// words has none. Rules that hide or boost apply; pins do not.
     ///
     /// # Errors
     /// `Validation` for a text out of the bounds of [`SearchQuery::check`] and for a limit that is not between 1 and
@@ -84,16 +84,17 @@ impl SearchService<'_> {
         let names = tree
             .value
             .attached(|tree| CategoryWords(tree.iter().map(|c| FieldWords::of(&c.name, Pairs::All)).collect()));
-        let named =
+        let matching =
             tree.value.iter().zip(&names.0).filter(|(c, name)| c.subtree_product_count > 0 && words.is_in(name));
-        let mut found: Vec<&Category> = named.map(|(c, _)| c).collect();
+        let mut found: Vec<&Category> = matching.map(|(c, _)| c).collect();
         found.sort_by(|a, b| b.subtree_product_count.cmp(&a.subtree_product_count).then_with(|| a.path.cmp(&b.path)));
         Ok(found.into_iter().take(limit).cloned().collect())
     }
 
-    /// Returns at most `limit` active products that are like a product: those of its categories with words of its title,
-    /// its tags and its brand, the most alike first, then the others of its categories, the best rated first, and then
-    /// those of other categories with such words.
+    /// Returns at most `limit` active products that are similar to a product, in three groups: products of its categories
+    /// that share words of its title, brand or tags, the most similar first; the other products of its categories, the best
+    /// rated first; and products of other categories that share such words, the most similar first. Hidden products are
+    /// left out; pins and boosts of rules do not apply.
     ///
     /// # Errors
     /// `NotFound` for a product that does not exist, `Validation` for a limit that is not between 1 and

@@ -16,7 +16,7 @@ pub(super) const AREA: Area = Area {
         Tag { name: "search", text: "Full-text search of products, with filters and facets", conflicts: &[] },
         Tag {
             name: "search settings",
-            text: "What a shop sets for its searches: synonyms, and rules that pin, hide and boost products",
+            text: "Search settings that can be changed at run time: synonyms, and rules that pin, hide and boost products",
             conflicts: &[],
         },
     ],

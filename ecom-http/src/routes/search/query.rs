@@ -59,7 +59,7 @@ pub(super) struct SearchParams {
     /// `all`. None is counted if the parameter is absent.
     #[serde(default)]
     facets: Option<String>,
-    /// Whether `meta.search.highlights` contains what the search has found in the texts of each product. Default false.
+    /// Whether to return `meta.search.highlights`. Default false.
     #[serde(default)]
     highlight: Option<bool>,
 }
@@ -92,7 +92,7 @@ fn checked(p: &SearchParams, currency: Currency, e: &mut ValidationErrors) -> Se
         ("attribute", &p.attribute),
     ] {
         if values.len() > MAX_VALUES {
-            e.out_of_bounds(field, format!("must not be repeated more than {MAX_VALUES} times"));
+            e.out_of_bounds(field, format!("must have at most {MAX_VALUES} values"));
         }
         for v in values.iter().take(MAX_VALUES) {
             check_text(field, v, 1, 4_000, e);
@@ -162,7 +162,7 @@ fn checked(p: &SearchParams, currency: Currency, e: &mut ValidationErrors) -> Se
 ///
 /// Searches the active products by full text, with filters and facets. The text tolerates typing errors, its last word
 /// may be incomplete, and words match however they are split, joined or hyphenated. If the products that match all words
-/// do not fill a page, products that match at least half of them follow: `meta.search.total_hits` counts the former,
+/// do not fill the first page, products that match at least half of them follow: `meta.search.total_hits` counts the former,
 /// `meta.search.partial_hits` the latter, and `meta.pagination` both. At most 10,000 hits can be skipped.
 #[utoipa::path(
     get, path = "/products/search", tag = "search", params(SearchParams, Pages, Shape),

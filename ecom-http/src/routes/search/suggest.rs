@@ -31,7 +31,7 @@ pub(super) struct SuggestParams {
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct LimitParams {
-    /// The most that are returned, of each kind if there are several: 1 to 50, 10 by default.
+    /// The maximum number of results; for suggestions, of each kind. 1 to 50, 10 by default.
     #[serde(default)]
     limit: Option<u32>,
 }
@@ -46,9 +46,9 @@ impl LimitParams {
     }
 }
 
-/// Suggest while typing
+/// Get suggestions
 ///
-/// Proposes texts to search for, categories, brands and active products for a text whose last word may be incomplete.
+/// Returns query completions, categories, brands and active products for a text whose last word may be incomplete.
 #[utoipa::path(
     get, path = "/products/suggest", tag = "search", params(SuggestParams, LimitParams, Numbers),
     responses((status = 200, description = "The suggestions", body = Item<SuggestionsView>))
@@ -71,9 +71,9 @@ pub(super) async fn suggest(
 
 /// List related products
 ///
-/// Lists active products that are like a product: those of its categories with words of its title, its tags and its
-/// brand, the most alike first, then the others of its categories, the best rated first, and then those of other
-/// categories with such words.
+/// Lists active products that are similar to a product, in three groups: products of its categories that share words of
+/// its title, brand or tags, the most similar first; the other products of its categories, the best rated first; and
+/// products of other categories that share such words, the most similar first.
 #[utoipa::path(
     get, path = "/products/{id}/related", tag = "search", params(ByKey, LimitParams, Shape),
     responses((status = 200, description = "The related products", body = List<ProductView>))
