@@ -157,7 +157,8 @@ impl SearchQuery {
     /// The maximum number of [`Self::price_bounds`].
     pub const MAX_PRICE_BOUNDS: usize = 100;
 
-    /// Refuses a query whose fields are out of bounds (R17). [`SearchProvider::search`] can rely on these bounds:
+    /// Refuses a query whose fields are out of bounds (R17). [`SearchProvider::search`](crate::port::SearchProvider::search) can rely on
+    /// these bounds:
     ///
     /// | Field | Bounds |
     /// |---|---|
