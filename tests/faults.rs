@@ -114,7 +114,8 @@ impl Load {
     }
 }
 
-/// Creates, adjusts, patches, places orders and reads until it is stopped. Every error must be one of an unavailable database.
+/// Creates, adjusts, patches, places orders and reads until it is stopped. Every error must be one of an unavailable
+/// database.
 async fn work(shop: Shop, name: String, load: Arc<Load>, task: usize) -> Told {
     let mut told = Told::default();
     let mut last: Option<(ProductId, SkuId)> = None;

@@ -216,11 +216,12 @@ impl Text {
 
 /// Adds the configured sizes of a page to the descriptions of parameters.
 fn page_sizes(operation: &mut Operation, config: &HttpConfig) {
-    for parameter in operation.parameters.iter_mut().flatten() {
+    let has_pages = operation.parameters.iter().flatten().any(|p| matches!(p, RefOr::T(p) if p.name == "per_page"));
+    // Elsewhere, `limit` is not the size of a page.
+    for parameter in operation.parameters.iter_mut().flatten().filter(|_| has_pages) {
         if let RefOr::T(p) = parameter
             && matches!(p.name.as_str(), "per_page" | "limit")
             && let Some(text) = &mut p.description
-            && !text.contains(" by default")
         {
             let _ = write!(text, " 1 to {}, and {} if absent.", config.max_page_size, config.page_size);
         }

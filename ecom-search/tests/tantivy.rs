@@ -176,8 +176,8 @@ async fn of_two_instances_one_writes_and_both_read() {
     assert_eq!(found(&reader, "lamp").await, 13);
 }
 
-/// A writer that is killed in a commit leaves files that Tantivy knows and that no commit names. It numbers the lists of
-/// deleted documents by operations, so that the next writer needs the same names.
+/// A writer that is killed in a commit leaves files that Tantivy knows and that no commit names. It numbers the lists
+/// of deleted documents by operations, so that the next writer needs the same names.
 #[tokio::test]
 async fn r14_the_files_of_a_commit_that_did_not_end_are_removed() {
     let dir = tempfile::tempdir().unwrap();
@@ -462,8 +462,8 @@ fn documents(products: &[serde_json::Value]) -> Vec<SearchDocument> {
 }
 
 /// Known items are among the first three hits, in our own sample catalog and in DummyJSON's products. The latter are in
-/// ../shared/data, which is not a part of this project; where they are missing, they are not measured. By default, every
-/// fifth product of the sample is searched for, and with `ECOM_RELEVANCE=all` each.
+/// ../shared/data, which is not a part of this project; where they are missing, they are not measured. By default,
+/// every fifth product of the sample is searched for, and with `ECOM_RELEVANCE=all` each.
 #[tokio::test]
 async fn known_items_are_found() {
     let step = if std::env::var_os("ECOM_RELEVANCE").is_some() { 1 } else { 5 };

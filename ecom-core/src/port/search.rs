@@ -40,14 +40,15 @@ pub struct SearchDocument {
     pub codes: Vec<String>,
     /// The description. Full text, with the lowest weight.
     pub description: Option<String>,
-    /// The categories of the product and then their ancestors. Their names are full text, with the fourth highest weight,
-    /// and filters compare their ids (R6).
+    /// The categories of the product and then their ancestors. Their names are full text, with the fourth highest
+    /// weight, and filters compare their ids (R6).
     pub categories: Vec<CategorySummary>,
     /// The images of the product.
     pub images: Vec<Image>,
     /// The lowest final price of the live SKUs, in minor units of the shop's currency; `None` without SKUs.
     pub price: Option<i64>,
-    /// The lowest price of the live SKUs before the discount, in minor units of the shop's currency; `None` without SKUs.
+    /// The lowest price of the live SKUs before the discount, in minor units of the shop's currency; `None` without
+    /// SKUs.
     pub list_price: Option<i64>,
     /// The discount on the prices of all SKUs, in percent.
     pub discount: Percentage,

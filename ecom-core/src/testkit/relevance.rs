@@ -98,7 +98,7 @@ impl fmt::Display for Found {
 /// Fills an empty index with documents, and searches for each `step`-th of them by each kind of query.
 ///
 /// # Errors
-/// Those of the provider.
+/// As [`SearchProvider::search`] and [`SearchProvider::apply`].
 pub async fn relevance(provider: &dyn SearchProvider, documents: &[SearchDocument], step: usize) -> Result<Vec<Found>> {
     provider.acquire_writer().await?;
     let checkpoint = Checkpoint { database: Uuid::from_u128(0xDB), position: OutboxPosition { seq: 1 } };

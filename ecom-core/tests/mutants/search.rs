@@ -268,7 +268,7 @@ impl Reference {
         sources
     }
 
-    /// What a way of a word of the query is worth; `None` if the document does not match it.
+    /// Returns the score of one way of a word of the query, or `None` if the document does not match in this way.
     fn way(&self, d: &SearchDocument, sources: &[Source], way: &Way, fields: &mut BTreeSet<usize>) -> Option<f32> {
         match way {
             Way::Word(word) => {
@@ -317,8 +317,8 @@ impl Reference {
         sources.iter().filter_map(|source| self.word(word, source, split)).max_by(f32::total_cmp)
     }
 
-    /// What a word is worth in one field: as typed, by its stem, as a prefix, with a typo, or, if `split`, as two
-    /// neighbors.
+    /// Returns the score of a word in one field: as typed, by its stem, as a prefix, with a typo, or, if `split`, as
+    /// two neighbors.
     fn word(&self, word: &Word, source: &Source, split: bool) -> Option<f32> {
         let exact = 1_000.0;
         let same_stem = |own: &str, stem: &str| *own == word.text || (!self.is(M::NoStems) && *stem == word.stem);

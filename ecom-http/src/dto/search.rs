@@ -16,10 +16,11 @@ use super::Amount;
 pub(crate) struct SearchMeta {
     /// The text that was searched for; empty if there was none.
     pub query: String,
-    /// The number of matches: products that have every required word of the text, and pinned products, within the filters.
+    /// The number of matches: products that have every required word of the text, and pinned products, within the
+    /// filters.
     pub total_hits: u64,
-    /// The number of further products that match at least half of the words, and the filters. They follow after the last
-    /// match if the matches do not fill the first page; otherwise the number is 0.
+    /// The number of further products that match at least half of the words, and the filters. They follow after the
+    /// last match if the matches do not fill the first page; otherwise the number is 0.
     pub partial_hits: u64,
     /// How long the search took, in milliseconds.
     pub took_ms: u64,
@@ -32,8 +33,8 @@ pub(crate) struct SearchMeta {
     pub facets: Facets,
 }
 
-/// The highlights of a product. The texts are HTML: matches are in `<em>`, and all other characters that have a meaning in
-/// HTML are escaped.
+/// The highlights of a product. The texts are HTML: matches are in `<em>`, and all other characters that have a meaning
+/// in HTML are escaped.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(crate) struct HighlightsView {
     /// The title with its matches marked; null if nothing in it matches.
@@ -139,8 +140,8 @@ pub(crate) struct Facets {
     /// Counts by brand.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub brands: Option<Vec<FacetView>>,
-    /// Counts by price range. Values are the lower bounds of the ranges, in the major unit of the currency. A range ends
-    /// below the next bound.
+    /// Counts by price range. Values are the lower bounds of the ranges, in the major unit of the currency. A range
+    /// ends below the next bound.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prices: Option<Vec<FacetView>>,
     /// Counts by tag.
@@ -159,8 +160,8 @@ pub(crate) struct Facets {
 pub(crate) struct FacetView {
     /// The value.
     pub value: String,
-    /// The query parameters that select this value, such as `min_price=25.00&max_price=49.99`. A search with them in place
-    /// of its parameters for the same filter finds the products that are counted.
+    /// The query parameters that select this value, such as `min_price=25.00&max_price=49.99`. A search with them in
+    /// place of its parameters for the same filter finds the products that are counted.
     pub filter: String,
     /// The text to display for the value.
     pub label: String,

@@ -67,8 +67,8 @@ impl Generation {
         self.reader.searcher()
     }
 
-    /// Creates a writer with one thread that indexes and one that merges, and removes the files of writers that ended in
-    /// the middle of a commit.
+    /// Creates a writer with one thread that indexes and one that merges, and removes the files of writers that ended
+    /// in the middle of a commit.
     pub(super) fn writer(&self, memory: usize) -> Result<IndexWriter> {
         let options = IndexWriterOptions::builder()
             .memory_budget_per_thread(memory)
@@ -79,8 +79,8 @@ impl Generation {
         let mut merges = LogMergePolicy::default();
         merges.set_del_docs_ratio_before_merge(DEAD_BEFORE_MERGE);
         writer.set_merge_policy(Box::new(merges));
-        // After a kill, the same commit comes again, and Tantivy names the list of deleted documents of a segment by the
-        // number of the operation: it would refuse to write the file that the killed writer has left, each time.
+        // After a kill, the same commit comes again, and Tantivy names the list of deleted documents of a segment by
+        // the number of the operation: it would refuse to write the file that the killed writer has left, each time.
         writer.garbage_collect_files().wait().map_err(failed("removing the files of a commit that did not end"))?;
         Ok(writer)
     }

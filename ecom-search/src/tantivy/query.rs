@@ -50,11 +50,12 @@ const FREQUENCY: Score = 0.03 / 60.0;
 /// Multiplies the score of an optional word, so that it stays below [`AS_WRITTEN`].
 const OPTIONAL: Score = 0.004;
 
-/// Added to the score of each word in a search for most of the words, so that more words beat any better match of fewer.
+/// Added to the score of each word in a search for most of the words, so that more words beat any better match of
+/// fewer.
 const PER_WORD: Score = 10_000.0;
 
-/// Divides the scores of partial matches. It exceeds the highest score of 32 words, so that every partial match scores
-/// below every full match.
+/// Divides the scores of partial matches, so that each is below the score of every match: 32 words with the highest
+/// boost score 3,600,000 at most, and a typing error with the lowest boost scores 11 at least.
 const BELOW_MATCHES: Score = 1_000_000.0;
 
 /// The step between the scores of pinned products. It exceeds the highest score of a match with the highest boost, and
@@ -158,8 +159,8 @@ impl Builder<'_> {
         Box::new(BooleanQuery::new(occurs))
     }
 
-    /// Matches all products. Every other clause excludes tombstones, which have no text and no filterable fields, except
-    /// those of ids.
+    /// Matches all products. Every other clause excludes tombstones, which have no text and no filterable fields,
+    /// except those of ids.
     fn live(&self) -> Clause {
         worth(term(Term::from_field_u64(self.fields.live, 1)), 0.0)
     }

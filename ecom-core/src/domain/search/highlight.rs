@@ -40,15 +40,10 @@ impl Highlighter {
         let mut all = Self { stems: HashSet::new(), codes: HashSet::new(), words: Vec::new() };
         let slots = text.slots.iter().filter(|slot| !slot.is_optional);
         for way in slots.flat_map(|slot| &slot.ways) {
-            let words = match way {
-                Way::Word(word) | Way::Joined(word) => std::slice::from_ref(word),
-                Way::All(words) | Way::Synonym(words) => words,
-                Way::Code(form) => {
-                    all.codes.insert(form.clone());
-                    &[]
-                }
-            };
-            for word in words {
+            if let Way::Code(form) = way {
+                all.codes.insert(form.clone());
+            }
+            for word in way.words() {
                 all.stems.insert(word.stem.clone());
                 let is_known = all.words.iter().any(|(known, _)| known == word);
                 if (word.is_prefix || word.edits > 0) && !is_known {
@@ -59,9 +54,9 @@ impl Highlighter {
         all
     }
 
-    /// Splits a text into pieces and marks those that match the query. Returns `None` if nothing matches. Only the first
-    /// 10,000 bytes are read. If the text has more than `longest` bytes, the pieces are the excerpt of about that length
-    /// with the most matches. It begins and ends between two words.
+    /// Splits a text into pieces and marks those that match the query. Returns `None` if nothing matches. Only the
+    /// first 10,000 bytes are read. If the text has more than `longest` bytes, the pieces are the excerpt of about that
+    /// length with the most matches. It begins and ends between two words.
     pub fn mark(&self, text: &str, longest: usize) -> Option<Vec<Piece>> {
         let text = &text[..text.floor_char_boundary(LONGEST_TEXT)];
         let tokens = tokens(text);
@@ -71,8 +66,7 @@ impl Highlighter {
             found[i] |= *known.entry(&text[token.place.clone()]).or_insert_with(|| self.matches(&token.chunks));
             // Two words that were typed as one.
             if let Some(next) = tokens.get(i + 1) {
-                let parts = token.chunks.iter().chain(&next.chunks).flat_map(|chunk| chunk.parts.iter().cloned());
-                let joined = Chunk { parts: parts.collect() }.joined();
+                let joined = Chunk::of(&[&*token.chunks, &next.chunks].concat()).joined();
                 if joined.is_some_and(|joined| self.stems.contains(&stem(&joined))) {
                     (found[i], found[i + 1]) = (true, true);
                 }
@@ -179,8 +173,7 @@ mod tests {
     use super::*;
 
     fn marked(typed: &str, text: &str, longest: usize) -> String {
-        let synonyms =
-            Synonyms::new(vec![Synonym { input: None, synonyms: vec!["sofa".to_owned(), "couch".to_owned()] }]);
+        let synonyms = Synonyms::new(&[Synonym::two_way(["sofa", "couch"])]);
         let query = QueryText::with_synonyms(typed, &synonyms.unwrap());
         let pieces = Highlighter::of(&query).mark(text, longest).unwrap_or_default();
         pieces.iter().map(|p| if p.is_match { format!("[{}]", p.text) } else { p.text.clone() }).collect()

@@ -1,10 +1,10 @@
-//! What a shopper searches for: a text, filters, an order and facets.
+//! A search: its text, filters, sort order and facets.
 
 use serde::{Deserialize, Serialize};
 
 use super::query_text::QueryText;
 use super::synonyms::Synonyms;
-use super::text::chunks;
+use super::text::{chunks, count};
 use crate::domain::catalog::product::ProductStatus;
 use crate::domain::catalog::sku::AvailabilityStatus;
 use crate::error::{FieldCode, Result, ValidationErrors};
@@ -86,8 +86,8 @@ pub enum Facet {
     Prices,
     /// By tag.
     Tags,
-    /// By rating: 1 to 5 whole stars or more, as a filter by `min_rating` finds them. A product with 4.5 stars counts in
-    /// the values 1, 2, 3 and 4, and one without stars in none.
+    /// By rating: 1 to 5 whole stars or more, as a filter by `min_rating` finds them. A product with 4.5 stars counts
+    /// in the values 1, 2, 3 and 4, and one without stars in none.
     Rating,
     /// By availability.
     Availability,
@@ -157,8 +157,8 @@ impl SearchQuery {
     /// The maximum number of [`Self::price_bounds`].
     pub const MAX_PRICE_BOUNDS: usize = 100;
 
-    /// Refuses a query whose fields are out of bounds (R17). [`SearchProvider::search`](crate::port::SearchProvider::search) can rely on
-    /// these bounds:
+    /// Refuses a query whose fields are out of bounds (R17).
+    /// [`SearchProvider::search`](crate::port::SearchProvider::search) can rely on these bounds:
     ///
     /// | Field | Bounds |
     /// |---|---|
@@ -198,7 +198,7 @@ impl SearchQuery {
 
     /// Returns the number of words and numbers in [`Self::text`], as [`chunks`] cuts it: `AB-1234/X` has three.
     pub fn words(&self) -> usize {
-        chunks(&self.text).iter().map(|chunk| chunk.parts.len()).sum()
+        count(&chunks(&self.text))
     }
 }
 
@@ -241,8 +241,8 @@ impl SearchFilter {
 /// How many of the words of a text a product must match.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Matching {
-    /// All that are required. If the matches do not fill the first page, products with at least half of the words follow
-    /// ([`QueryText::fewer_words`]).
+    /// All that are required. If the matches do not fill the first page, products with at least half of the words
+    /// follow ([`QueryText::fewer_words`]).
     #[default]
     AllThenMost,
     /// All that are required, and no others follow.
@@ -267,10 +267,9 @@ impl Boost {
     pub const MAX_FACTOR: f32 = 10.0;
 }
 
-/// A search as a provider gets it: a query within its bounds, the words of its text with their synonyms, and the products
-/// to pin, hide and boost.
+/// A search as a provider gets it: a query within its bounds, the words of its text with their synonyms, and the
+/// products to pin, hide and boost.
 #[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
 pub struct SearchRequest {
     query: SearchQuery,
     text: QueryText,
@@ -284,9 +283,9 @@ pub struct SearchRequest {
     /// Products that never match: at most [`Self::MAX_HIDDEN`]. Facets do not count them.
     pub hidden: Vec<ProductId>,
     /// Factors for the scores of matches: at most [`Self::MAX_BOOSTS`]. If several boosts find a product, their factors
-    /// are multiplied and the result is limited, as [`Self::factor`] does it. Boosts have an effect only if the hits are
-    /// sorted by relevance to a text. They never move a partial match before a match, but can move a product with fewer of
-    /// the words before one with more.
+    /// are multiplied and the result is limited, as [`Self::factor`] does it. Boosts have an effect only if the hits
+    /// are sorted by relevance to a text. They never move a partial match before a match, but can move a product with
+    /// fewer of the words before one with more.
     pub boosts: Vec<Boost>,
 }
 
@@ -304,13 +303,18 @@ impl SearchRequest {
     /// `Validation` as [`SearchQuery::check`].
     pub fn new(query: SearchQuery, synonyms: &Synonyms) -> Result<Self> {
         query.check()?;
-        let text = QueryText::with_synonyms(&query.text, synonyms);
-        let (pinned, hidden, boosts) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Self { query, text, matching: Matching::AllThenMost, pinned, hidden, boosts })
+        Ok(Self::checked(query, synonyms))
     }
 
-    /// Returns the request for products with any of the words, as they are written or by their stems. Optional words are
-    /// left out.
+    /// [`Self::new`] for a query that [`SearchQuery::check`] has passed.
+    pub(crate) fn checked(query: SearchQuery, synonyms: &Synonyms) -> Self {
+        let text = QueryText::with_synonyms(&query.text, synonyms);
+        let (pinned, hidden, boosts) = (Vec::new(), Vec::new(), Vec::new());
+        Self { query, text, matching: Matching::AllThenMost, pinned, hidden, boosts }
+    }
+
+    /// Returns the request for products with any of the words, as they are written or by their stems. Optional words
+    /// are left out.
     #[must_use]
     pub fn for_any_word(mut self) -> Self {
         self.matching = Matching::Any;

@@ -1,4 +1,5 @@
-//! What a shopper types, as the ways in which a document can match it. Every search engine gets the same ways.
+//! The text of a query, parsed into words with the ways in which a document can match each. Every search engine gets
+//! the same ways.
 
 use super::synonyms::Synonyms;
 use super::text::{Chunk, FieldWords, chunks, code_form, stem, texts};
@@ -44,9 +45,28 @@ pub enum Way {
     /// A code of the document has this form ([`code_forms`](super::text::code_forms)). If the form is that of several
     /// words, each of their slots has this way.
     Code(String),
-    /// One field of the document has all of these words, which mean what the shopper has typed: `mobile` and `phone` for "cell phone".
-    /// If several words of the query were replaced together, each of their slots has this way.
+    /// One field of the document has all of these words, which are a synonym: `mobile` and `phone` for "cell phone". If
+    /// the synonym stands for several words of the query, each of their slots has this way.
     Synonym(Vec<Word>),
+}
+
+impl Way {
+    /// Returns the words that a document must have; none for a code.
+    pub fn words(&self) -> &[Word] {
+        match self {
+            Self::Word(word) | Self::Joined(word) => std::slice::from_ref(word),
+            Self::All(words) | Self::Synonym(words) => words,
+            Self::Code(_) => &[],
+        }
+    }
+
+    fn words_mut(&mut self) -> &mut [Word] {
+        match self {
+            Self::Word(word) | Self::Joined(word) => std::slice::from_mut(word),
+            Self::All(words) | Self::Synonym(words) => words,
+            Self::Code(_) => &mut [],
+        }
+    }
 }
 
 /// A word with what may differ.
@@ -73,8 +93,8 @@ impl Word {
     }
 }
 
-/// Returns how many edits a word may have: one from 4 letters on, two from 8 on, and none if it has a digit or a symbol,
-/// which are never typed by mistake for another.
+/// Returns how many edits a word may have: one from 4 letters on, two from 8 on, and none if it has a digit or a
+/// symbol, which are never typed by mistake for another.
 fn edits_allowed(word: &str) -> u8 {
     if !word.chars().all(char::is_alphabetic) {
         return 0;
@@ -111,8 +131,7 @@ impl QueryText {
             }
         }
         for (at, pair) in chunks.windows(2).enumerate() {
-            let parts = pair.iter().flat_map(|chunk| chunk.parts.iter().cloned()).collect();
-            let Some(joined) = (Chunk { parts }).joined() else { continue };
+            let Some(joined) = Chunk::of(pair).joined() else { continue };
             let joined = Word::exactly(joined, at + 1 == last);
             for slot in &mut slots[at..at + 2] {
                 slot.ways.push(Way::Joined(joined.clone()));
@@ -151,22 +170,15 @@ impl QueryText {
     /// Leaves out typing errors, incomplete words and words that are optional.
     pub(crate) fn exactly(&mut self) {
         self.slots.retain(|slot| !slot.is_optional);
-        for way in self.slots.iter_mut().flat_map(|slot| &mut slot.ways) {
-            let words = match way {
-                Way::Word(word) | Way::Joined(word) => std::slice::from_mut(word),
-                Way::All(words) | Way::Synonym(words) => words,
-                Way::Code(_) => &mut [],
-            };
-            for word in words {
-                (word.edits, word.is_prefix) = (0, false);
-            }
+        for word in self.slots.iter_mut().flat_map(|slot| &mut slot.ways).flat_map(Way::words_mut) {
+            (word.edits, word.is_prefix) = (0, false);
         }
     }
 
     /// Returns whether a name has all words that are required, each in one of its ways, without typing errors.
     pub fn is_in(&self, name: &FieldWords) -> bool {
-        let required = self.slots.iter().filter(|slot| !slot.is_optional);
-        !self.slots.is_empty() && required.into_iter().all(|slot| slot.is_in(name))
+        let mut required = self.slots.iter().filter(|slot| !slot.is_optional);
+        !self.slots.is_empty() && required.all(|slot| slot.is_in(name))
     }
 
     /// Returns how many required words a document must have to be listed after the matches: half of them, rounded up.
@@ -233,14 +245,10 @@ mod tests {
             let ways: Vec<String> = slot.ways.iter().map(way).collect();
             format!("{}{}", ways.join(" "), if slot.is_optional { "?" } else { "" })
         };
-        let synonym = |input: Option<&str>, synonyms: &[&str]| Synonym {
-            input: input.map(str::to_owned),
-            synonyms: synonyms.iter().map(|&s| s.to_owned()).collect(),
-        };
-        let synonyms = Synonyms::new(vec![
-            synonym(None, &["cell phone", "mobile-phone", "handy"]),
-            synonym(Some("tablet"), &["iPad"]),
-            synonym(None, &["t-shirt", "tee"]),
+        let synonyms = Synonyms::new(&[
+            Synonym::two_way(["cell phone", "mobile-phone", "handy"]),
+            Synonym::one_way("tablet", ["iPad"]),
+            Synonym::two_way(["t-shirt", "tee"]),
         ]);
         QueryText::with_synonyms(text, &synonyms.unwrap()).slots.iter().map(slot).collect()
     }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::query::{Boost, SearchFilter, SearchRequest};
 use super::synonyms::keys;
-use super::text::{Chunk, chunks};
+use super::text::{Chunk, chunks, count};
 use crate::clock::Timestamp;
 use crate::domain::catalog::sku::AvailabilityStatus;
 use crate::domain::words::words;
@@ -84,8 +84,8 @@ pub struct RuleBoost {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub availability: Option<AvailabilityStatus>,
     /// The factor by which the score is multiplied, 0.1 to 10. If several boosts apply to a product, their factors are
-    /// multiplied, and the result is limited to 0.1 to 10. It has an effect only on a search that is sorted by relevance to
-    /// a text.
+    /// multiplied, and the result is limited to 0.1 to 10. It has an effect only on a search that is sorted by
+    /// relevance to a text.
     pub factor: f32,
 }
 
@@ -110,8 +110,17 @@ impl SearchRules {
     /// Returns the rules, ready for use.
     ///
     /// # Errors
-    /// `Validation` with each field that is not valid.
+    /// As [`Self::check`].
     pub fn new(rules: Vec<SearchRule>) -> Result<Self> {
+        Self::check(&rules)?;
+        Ok(Self::stored(rules))
+    }
+
+    /// Checks rules.
+    ///
+    /// # Errors
+    /// `Validation` with each field that is not valid.
+    pub fn check(rules: &[SearchRule]) -> Result<()> {
         let mut errors = ValidationErrors::default();
         if rules.len() > Self::MAX_RULES {
             errors.out_of_bounds("rules", format!("must have at most {} rules", Self::MAX_RULES));
@@ -130,8 +139,7 @@ impl SearchRules {
                 errors.push(format!("{field}.name"), FieldCode::Inconsistent, "must be unique among the rules");
             }
         }
-        errors.into_result()?;
-        Ok(Self::stored(rules))
+        errors.into_result()
     }
 
     /// Returns stored rules, which were checked when they were written.
@@ -139,20 +147,15 @@ impl SearchRules {
         let mut longest = 0;
         let rules = rules.into_iter().map(|rule| {
             let cut = rule.query.as_deref().map(chunks);
-            longest = longest.max(cut.iter().flatten().map(|chunk| chunk.parts.len()).sum());
+            longest = longest.max(cut.as_deref().map_or(0, count));
             (rule, cut.map(|cut| keys(&cut)))
         });
         let rules = rules.collect();
         Self { rules, longest }
     }
 
-    /// Returns true if no rule pins, hides or boosts a product.
-    pub fn is_empty(&self) -> bool {
-        self.rules.iter().all(|(rule, _)| rule.pin.is_empty() && rule.hide.is_empty() && rule.boost.is_empty())
-    }
-
-    /// Applies the rules, in their order, to a search that is made at `now`. Pins and boosts beyond the limits of a request
-    /// are left out.
+    /// Applies the rules, in their order, to a search that is made at `now`. Pins and boosts beyond the limits of a
+    /// request are left out.
     pub fn apply(&self, request: &mut SearchRequest, now: Timestamp) {
         if self.rules.is_empty() {
             return;
@@ -192,11 +195,8 @@ impl SearchRule {
             let field = format!("{field}.query");
             let before = errors.0.len();
             check_text(&field, query, 1, 200, errors);
-            if errors.0.len() == before {
-                let parts: usize = chunks(query).iter().map(|chunk| chunk.parts.len()).sum();
-                if !(1..=16).contains(&parts) {
-                    errors.out_of_bounds(field, "must have 1 to 16 words");
-                }
+            if errors.0.len() == before && !(1..=16).contains(&count(&chunks(query))) {
+                errors.out_of_bounds(field, "must have 1 to 16 words");
             }
         }
         if self.starts_at.zip(self.ends_at).is_some_and(|(start, end)| start >= end) {

@@ -6,7 +6,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use super::query_text::Word;
-use super::text::{Chunk, chunks, stem, texts};
+use super::text::{Chunk, chunks, count, stem, texts};
 use crate::error::{Error, FieldCode, Result, ValidationErrors};
 use crate::text::check_text;
 
@@ -17,19 +17,19 @@ use crate::text::check_text;
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Synonym {
-    /// If it is set, the synonyms are one-way: a search for this word or phrase also finds the products of `synonyms`, but
-    /// not the reverse. Otherwise a search for any of `synonyms` also finds the products of the others.
+    /// If it is set, the synonyms are one-way: a search for this word or phrase also finds the products of `synonyms`,
+    /// but not the reverse. Otherwise a search for any of `synonyms` also finds the products of the others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input: Option<String>,
-    /// The words or phrases: at most 20, and at least 2 without `input`. A phrase has at most 8 words and 100 characters.
+    /// The words or phrases: at most 20, and at least 2 without `input`. A phrase has at most 8 words and 100
+    /// characters.
     pub synonyms: Vec<String>,
 }
 
 /// All synonyms of a shop, ready for use.
 #[derive(Debug, Clone, Default)]
 pub struct Synonyms {
-    entries: Vec<Synonym>,
-    /// What each phrase finds, by its [`keys`].
+    /// The synonyms of each phrase, by its [`keys`].
     ways: HashMap<String, Vec<Vec<Word>>>,
     /// The largest number of chunks of a phrase, if a query writes each part apart.
     longest: usize,
@@ -49,7 +49,7 @@ pub(super) struct Found {
 /// The entry of a phrase: its keys, and its words.
 struct Phrase {
     keys: Vec<String>,
-    /// Its words, and if there are several, all of them as one word.
+    /// The words of the phrase; and if it has several, a second way with all of them joined to one word.
     ways: Vec<Vec<Word>>,
     parts: usize,
 }
@@ -65,7 +65,6 @@ impl Synonyms {
     pub const MAX_WORDS: usize = 8;
     /// The maximum number of synonyms of one phrase over all entries. Further ones are not used.
     pub const MAX_WAYS: usize = 50;
-
     /// The maximum number of words and phrases in all entries.
     pub const MAX_PHRASES: usize = 20_000;
 
@@ -75,7 +74,7 @@ impl Synonyms {
     /// # Errors
     /// `Validation` with each entry that is out of bounds, has no word, or repeats a phrase, and with the entries with
     /// an `input` that form a cycle. It names at most 100 fields.
-    pub fn new(entries: Vec<Synonym>) -> Result<Self> {
+    pub fn new(entries: &[Synonym]) -> Result<Self> {
         let mut errors = ValidationErrors::default();
         let phrases: usize = entries.iter().map(|entry| entry.synonyms.len()).sum();
         if entries.len() > Self::MAX_ENTRIES {
@@ -101,38 +100,32 @@ impl Synonyms {
             }
             all.add(input.as_ref(), &others);
         }
-        for i in circles(&leads).into_iter().take(MOST_ERRORS) {
-            let why = "must not be part of a cycle of entries with `input`: list words that mean the same in one entry without `input`";
+        for i in cycles(&leads).into_iter().take(MOST_ERRORS) {
+            let why = "must not be part of a cycle of entries with `input`: list words that mean the same in one entry \
+                       without `input`";
             errors.push(format!("synonyms[{i}]"), FieldCode::Inconsistent, why);
         }
         errors.into_result()?;
-        all.entries = entries;
         Ok(all)
     }
 
-    /// Returns the synonyms of stored entries, which were checked when they were written. An entry that is not valid any
-    /// more is left out: another release may cut words differently.
-    pub(crate) fn stored(entries: Vec<Synonym>) -> Self {
+    /// Returns the synonyms of stored entries, which were checked when they were written. An entry that is not valid
+    /// any more is left out: another release may cut words differently.
+    pub(crate) fn stored(entries: &[Synonym]) -> Self {
         let mut all = Self::default();
-        for entry in &entries {
+        for entry in entries {
             let mut errors = ValidationErrors::default();
             match entry.read("synonyms", &mut errors) {
                 Some((input, others)) if errors.0.is_empty() => all.add(input.as_ref(), &others),
                 _ => tracing::warn!(?entry, "a stored synonym is ignored, because it is no longer valid"),
             }
         }
-        all.entries = entries;
         all
     }
 
     /// Returns a starter set of English synonyms of a shop of any kind, such as `sofa` and `couch`.
     pub fn english() -> Vec<Synonym> {
         serde_json::from_str(include_str!("synonyms.en.json")).unwrap_or_default()
-    }
-
-    /// Returns the entries.
-    pub fn entries(&self) -> &[Synonym] {
-        &self.entries
     }
 
     /// Adds an entry.
@@ -182,6 +175,16 @@ impl Synonyms {
 }
 
 impl Synonym {
+    /// Returns a group of words and phrases that mean the same.
+    pub fn two_way<const N: usize>(synonyms: [&str; N]) -> Self {
+        Self { input: None, synonyms: synonyms.map(str::to_owned).to_vec() }
+    }
+
+    /// Returns a word or phrase that also finds the products of others.
+    pub fn one_way<const N: usize>(input: &str, synonyms: [&str; N]) -> Self {
+        Self { input: Some(input.to_owned()), ..Self::two_way(synonyms) }
+    }
+
     /// Returns the phrases of an entry, or pushes errors for those that cannot be used.
     fn read(&self, field: &str, errors: &mut ValidationErrors) -> Option<(Option<Phrase>, Vec<Phrase>)> {
         let (least, most) = (if self.input.is_some() { 1 } else { 2 }, Synonyms::MAX_SYNONYMS);
@@ -214,7 +217,7 @@ impl Phrase {
             return None;
         }
         let cut = chunks(text);
-        let parts: usize = cut.iter().map(|chunk| chunk.parts.len()).sum();
+        let parts = count(&cut);
         if !(1..=Synonyms::MAX_WORDS).contains(&parts) {
             errors.out_of_bounds(field, format!("must have 1 to {} words", Synonyms::MAX_WORDS));
             return None;
@@ -228,8 +231,7 @@ impl Phrase {
             .map(|word| Word::exactly(word, false))
             .collect();
         let mut ways = vec![words];
-        let all = Chunk { parts: cut.iter().flat_map(|chunk| chunk.parts.iter().cloned()).collect() };
-        if let Some(joined) = all.joined().filter(|_| cut.len() > 1) {
+        if let Some(joined) = Chunk::of(&cut).joined().filter(|_| cut.len() > 1) {
             ways.push(vec![Word::exactly(joined, false)]);
         }
         Some(Self { keys: keys(&cut), ways, parts })
@@ -237,8 +239,8 @@ impl Phrase {
 }
 
 /// Returns the forms by which a phrase is recognized: the stems of its parts as one word, and the stem of its parts as
-/// one word. They are the same for `cellphones`, `cell phones` and `Cell-Phone`, of which each has one of them at least.
-/// Numbers are not joined with each other.
+/// one word. They are the same for `cellphones`, `cell phones` and `Cell-Phone`, of which each has one of them at
+/// least. Numbers are not joined with each other.
 pub(super) fn keys(chunks: &[Chunk]) -> Vec<String> {
     let (mut of_stems, mut whole) = (String::new(), String::new());
     let mut after_number = false;
@@ -256,9 +258,9 @@ pub(super) fn keys(chunks: &[Chunk]) -> Vec<String> {
     keys
 }
 
-/// Returns the entries that lead in a circle, or from one circle to another: what is left without the inputs that lead to
-/// nothing, and those to which nothing leads.
-fn circles(leads: &HashMap<String, Vec<(String, usize)>>) -> BTreeSet<usize> {
+/// Returns the entries that are part of a cycle, or lead from one cycle to another: those that are left when inputs
+/// that lead to nothing, and inputs that nothing leads to, are removed again and again.
+fn cycles(leads: &HashMap<String, Vec<(String, usize)>>) -> BTreeSet<usize> {
     let forth = |key: &str| leads.get(key).into_iter().flatten().map(|(to, _)| to.as_str());
     let mut back: HashMap<&str, Vec<&str>> = HashMap::new();
     for from in leads.keys() {
@@ -277,8 +279,8 @@ fn circles(leads: &HashMap<String, Vec<(String, usize)>>) -> BTreeSet<usize> {
     edges.filter(|(to, _)| within.contains(to.as_str())).map(|(_, entry)| *entry).collect()
 }
 
-/// Removes each key whose `next` are all removed, again and again, and returns the others. `previous` are the keys whose
-/// `next` a key is.
+/// Removes each key whose `next` are all removed, again and again, and returns the others. `previous` are the keys
+/// whose `next` a key is.
 fn peeled<'k>(
     all: &BTreeSet<&'k str>,
     next: impl Fn(&'k str) -> Vec<&'k str>,
@@ -305,12 +307,8 @@ fn peeled<'k>(
 mod tests {
     use super::*;
 
-    fn entry(input: Option<&str>, synonyms: &[&str]) -> Synonym {
-        Synonym { input: input.map(str::to_owned), synonyms: synonyms.iter().map(|&text| text.to_owned()).collect() }
-    }
-
     /// Returns the fields that are refused.
-    fn refused(entries: Vec<Synonym>) -> Vec<String> {
+    fn refused(entries: &[Synonym]) -> Vec<String> {
         match Synonyms::new(entries) {
             Ok(_) => Vec::new(),
             Err(Error::Validation(errors)) => errors.0.into_iter().map(|e| e.field).collect(),
@@ -320,42 +318,42 @@ mod tests {
 
     #[test]
     fn entries_that_cannot_be_meant_are_refused() {
-        assert_eq!(refused(vec![entry(None, &["sofa", "couch"]), entry(Some("tv"), &["monitor"])]), [""; 0]);
-        assert_eq!(refused(vec![entry(None, &["sofa"])]), ["synonyms[0].synonyms"]);
-        assert_eq!(refused(vec![entry(Some("sofa"), &[])]), ["synonyms[0].synonyms"]);
-        assert_eq!(refused(vec![entry(None, &["sofa", "--"])]), ["synonyms[0].synonyms[1]"]);
-        assert_eq!(refused(vec![entry(None, &["sofa", "Sofas"])]), ["synonyms[0].synonyms[1]"]);
-        assert_eq!(refused(vec![entry(Some("Sofa"), &["couch", "sofa"])]), ["synonyms[0].synonyms[1]"]);
-        assert_eq!(refused(vec![entry(None, &["sofa", &"x".repeat(101)])]), ["synonyms[0].synonyms[1]"]);
-        assert_eq!(refused(vec![entry(None, &["sofa", "a b c d e f g h i"])]), ["synonyms[0].synonyms[1]"]);
-        assert_eq!(refused(vec![entry(None, &["sofa", "a\0b"])]), ["synonyms[0].synonyms[1]"]);
-        assert_eq!(refused(vec![entry(None, &["a", "b"]); 5_001]), ["synonyms"]);
-        assert_eq!(refused(vec![entry(None, &["a", "b", "c", "d", "e"]); 4_001]), ["synonyms"]);
-        assert!(refused(vec![entry(None, &["-", "-", "-"]); 5_000]).len() <= 120);
+        assert_eq!(refused(&[Synonym::two_way(["sofa", "couch"]), Synonym::one_way("tv", ["monitor"])]), [""; 0]);
+        assert_eq!(refused(&[Synonym::two_way(["sofa"])]), ["synonyms[0].synonyms"]);
+        assert_eq!(refused(&[Synonym::one_way("sofa", [])]), ["synonyms[0].synonyms"]);
+        assert_eq!(refused(&[Synonym::two_way(["sofa", "--"])]), ["synonyms[0].synonyms[1]"]);
+        assert_eq!(refused(&[Synonym::two_way(["sofa", "Sofas"])]), ["synonyms[0].synonyms[1]"]);
+        assert_eq!(refused(&[Synonym::one_way("Sofa", ["couch", "sofa"])]), ["synonyms[0].synonyms[1]"]);
+        assert_eq!(refused(&[Synonym::two_way(["sofa", &"x".repeat(101)])]), ["synonyms[0].synonyms[1]"]);
+        assert_eq!(refused(&[Synonym::two_way(["sofa", "a b c d e f g h i"])]), ["synonyms[0].synonyms[1]"]);
+        assert_eq!(refused(&[Synonym::two_way(["sofa", "a\0b"])]), ["synonyms[0].synonyms[1]"]);
+        assert_eq!(refused(&vec![Synonym::two_way(["a", "b"]); 5_001]), ["synonyms"]);
+        assert_eq!(refused(&vec![Synonym::two_way(["a", "b", "c", "d", "e"]); 4_001]), ["synonyms"]);
+        assert!(refused(&vec![Synonym::two_way(["-", "-", "-"]); 5_000]).len() <= 120);
     }
 
     #[test]
-    fn one_way_entries_lead_in_no_circle() {
-        let circle = vec![
-            entry(Some("a"), &["b"]),
-            entry(Some("x"), &["a"]),
-            entry(Some("b"), &["c", "A"]),
-            entry(Some("a"), &["y"]),
+    fn one_way_entries_form_no_cycle() {
+        let cycle = [
+            Synonym::one_way("a", ["b"]),
+            Synonym::one_way("x", ["a"]),
+            Synonym::one_way("b", ["c", "A"]),
+            Synonym::one_way("a", ["y"]),
         ];
-        assert_eq!(refused(circle), ["synonyms[0]", "synonyms[2]"]);
-        let chain = |n: usize| entry(Some(&format!("w{n}")), &[&format!("w{}", n + 1)]);
-        assert_eq!(refused((0..5_000).map(chain).collect()), [""; 0]);
-        assert_eq!(refused(vec![entry(Some("a"), &["b"]), entry(Some("b"), &["c"])]), [""; 0]);
+        assert_eq!(refused(&cycle), ["synonyms[0]", "synonyms[2]"]);
+        let chain = |n: usize| Synonym::one_way(&format!("w{n}"), [&format!("w{}", n + 1)]);
+        assert_eq!(refused(&(0..5_000).map(chain).collect::<Vec<_>>()), [""; 0]);
+        assert_eq!(refused(&[Synonym::one_way("a", ["b"]), Synonym::one_way("b", ["c"])]), [""; 0]);
     }
 
     #[test]
     fn phrases_are_known_however_they_are_written() {
-        let all = Synonyms::new(vec![entry(None, &["cell phone", "handy"])]).unwrap();
+        let all = Synonyms::new(&[Synonym::two_way(["cell phone", "handy"])]).unwrap();
         for text in ["cellphone", "Cell-Phones", "cell phones", "cellphones"] {
             assert_eq!(all.find(&chunks(text)).len(), 1, "{text}");
         }
         assert_eq!(all.find(&chunks("cell, a phone")).len(), 0);
-        let all = Synonyms::new(vec![entry(None, &["36", "thirty six"])]).unwrap();
+        let all = Synonyms::new(&[Synonym::two_way(["36", "thirty six"])]).unwrap();
         assert_eq!(all.find(&chunks("baby 3-6 months")).len(), 0, "numbers are not joined");
     }
 
@@ -363,6 +361,6 @@ mod tests {
     fn the_starter_set_is_valid() {
         let entries = Synonyms::english();
         assert!(entries.len() > 100);
-        Synonyms::new(entries).unwrap();
+        Synonyms::new(&entries).unwrap();
     }
 }

@@ -58,10 +58,20 @@ impl Chunk {
         (!joins_numbers && joined.chars().count() <= LONGEST_WORD).then_some(joined)
     }
 
+    /// Returns neighboring chunks as one.
+    pub(super) fn of(chunks: &[Self]) -> Self {
+        Self { parts: chunks.iter().flat_map(|chunk| chunk.parts.iter().cloned()).collect() }
+    }
+
     /// Returns the parts between separators, such as `usb` with `3`, and `type`, for `USB3-Type`.
     pub fn groups(&self) -> impl Iterator<Item = &[Part]> {
         self.parts.chunk_by(|_, second| second.is_glued)
     }
+}
+
+/// Returns the number of words and numbers.
+pub(super) fn count(chunks: &[Chunk]) -> usize {
+    chunks.iter().map(|chunk| chunk.parts.len()).sum()
 }
 
 /// Returns the texts of parts, in order.

@@ -22,8 +22,8 @@ use crate::service::search::settings::Ready;
 /// One value of a facet, with a label for people.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct FacetValue {
-    /// The value as a filter takes it: a category id, a brand, a tag, the lower bound of a price range in minor units, a
-    /// minimum number of whole stars, or an availability. [`Facet`] says which filter it stands for.
+    /// The value as a filter takes it: a category id, a brand, a tag, the lower bound of a price range in minor units,
+    /// a minimum number of whole stars, or an availability. [`Facet`] says which filter it stands for.
     pub value: String,
     /// The label for people: the name of a category, otherwise the value.
     pub label: String,
@@ -40,8 +40,8 @@ pub struct SearchPage {
     /// The number of matches, according to the index: products that have every required word of the text, and pinned
     /// products.
     pub total: Total,
-    /// How many further products match at least half of the required words, if the matches do not fill the first page; otherwise 0. They
-    /// follow after the last match.
+    /// How many further products match at least half of the required words, if the matches do not fill the first page;
+    /// otherwise 0. They follow after the last match.
     pub partial: u64,
     /// The words of the text, with their synonyms.
     pub text: QueryText,
@@ -49,12 +49,12 @@ pub struct SearchPage {
     pub facets: Vec<(Facet, Vec<FacetValue>)>,
 }
 
-/// What a search has found in the texts of a product.
+/// The highlights of a product.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Highlights {
-    /// The title, if it has words of the search.
+    /// The title with its matches marked, if something in it matches.
     pub title: Option<Vec<Piece>>,
-    /// An excerpt of the description of about 200 bytes, if it has words of the search.
+    /// An excerpt of the description of about 200 bytes with its matches marked, if something in it matches.
     pub description: Option<Vec<Piece>>,
 }
 
@@ -62,8 +62,8 @@ impl SearchPage {
     /// The length of an excerpt of a description, in bytes.
     const EXCERPT: usize = 200;
 
-    /// Returns what the search has found in the texts of each product, in the order of [`Self::products`]. They are the
-    /// same for every search engine.
+    /// Returns the highlights of each product, in the order of [`Self::products`]. They are the same for every search
+    /// engine.
     pub fn highlights(&self) -> Vec<Highlights> {
         let highlighter = Highlighter::of(&self.text);
         let marked = |text: &str, longest| highlighter.mark(text, longest);
@@ -112,7 +112,7 @@ impl<'a> SearchService<'a> {
         query.check()?;
         check_price_currency([query.filter.min_price, query.filter.max_price], self.cx.config.currency)?;
         let (synonyms, rules) = (Ready::synonyms(self.cx).await?, Ready::rules(self.cx).await?);
-        let mut request = SearchRequest::new(query, &synonyms)?;
+        let mut request = SearchRequest::checked(query, &synonyms);
         rules.apply(&mut request, self.cx.now());
         Ok(request)
     }

@@ -35,7 +35,7 @@ use crate::service::run::transaction::Tx;
 /// let settings = shop.search_settings();
 /// let mut synonyms = settings.synonyms().await?;
 /// synonyms.value.extend(Synonyms::english());
-/// synonyms.value.push(Synonym { input: None, synonyms: vec!["lantern".to_owned(), "lamp".to_owned()] });
+/// synonyms.value.push(Synonym::two_way(["lantern", "lamp"]));
 /// let read = ExpectedVersion::Exact(synonyms.audit.version);
 /// settings.replace_synonyms(read, synonyms.value).await?;
 /// # Ok(())
@@ -71,8 +71,8 @@ impl<'a> SearchSettingsService<'a> {
     async fn read<T: DeserializeOwned>(&self, name: SettingName) -> Result<Setting<T>> {
         self.who.require(Permission::SearchRead)?;
         let found = self.cx.storage.connect().await?.settings().get(name).await?;
-        let value = serde_json::from_value(found.value.clone());
-        Ok(found.with(value.map_err(|e| Error::internal("reading a setting", e))?))
+        let value = T::deserialize(&found.value).map_err(|e| Error::internal("reading a setting", e))?;
+        Ok(found.with(value))
     }
 
     /// Replaces all synonyms (R1).
@@ -85,8 +85,8 @@ impl<'a> SearchSettingsService<'a> {
         synonyms: Vec<Synonym>,
     ) -> Result<Setting<Vec<Synonym>>> {
         self.who.require(Permission::SearchWrite)?;
-        let checked = Synonyms::new(synonyms)?;
-        self.replace(SettingName::Synonyms, expected, checked.entries().to_vec()).await
+        Synonyms::new(&synonyms)?;
+        self.replace(SettingName::Synonyms, expected, synonyms).await
     }
 
     /// [`Self::replace_synonyms`] inside a transaction.
@@ -100,12 +100,12 @@ impl<'a> SearchSettingsService<'a> {
         synonyms: Vec<Synonym>,
     ) -> Result<Setting<Vec<Synonym>>> {
         self.who.require(Permission::SearchWrite)?;
-        let checked = Synonyms::new(synonyms)?;
-        self.replace_in(tx, SettingName::Synonyms, expected, &checked.entries().to_vec()).await
+        Synonyms::new(&synonyms)?;
+        self.replace_in(tx, SettingName::Synonyms, expected, &synonyms).await
     }
 
-    /// Replaces all rules (R1). A rule may name products and categories that do not exist: such products are ignored, and
-    /// a condition on such a category is never met.
+    /// Replaces all rules (R1). A rule may name products and categories that do not exist: such products are ignored,
+    /// and a condition on such a category is never met.
     ///
     /// # Errors
     /// `Validation` as [`SearchRules::new`], `Unsupported` if the search engine cannot pin, hide and boost,
@@ -136,8 +136,8 @@ impl<'a> SearchSettingsService<'a> {
     }
 
     fn check_rules(&self, rules: &[SearchRule]) -> Result<()> {
-        let checked = SearchRules::new(rules.to_vec())?;
-        if !checked.is_empty() && !self.cx.search.capabilities().merchandising {
+        SearchRules::check(rules)?;
+        if !rules.is_empty() && !self.cx.search.capabilities().merchandising {
             return Err(Error::Unsupported { provider: self.cx.search.name(), capability: "merchandising" });
         }
         Ok(())
@@ -190,7 +190,7 @@ impl Ready {
     /// Returns the synonyms of the shop.
     pub(crate) async fn synonyms(cx: &Arc<Context>) -> Result<Arc<Synonyms>> {
         let setting = Self::load(cx, SettingName::Synonyms).await?;
-        Ok(made(&cx.search_settings.synonyms, &setting, |setting| Synonyms::stored(readable(setting))))
+        Ok(made(&cx.search_settings.synonyms, &setting, |setting| Synonyms::stored(&readable(setting))))
     }
 
     /// Returns the rules of the shop. A search engine without the capability has none.

@@ -15,7 +15,7 @@ use crate::service::catalog::category::CategoryService;
 use crate::service::catalog::product::ProductService;
 use crate::service::run::read_through::Cached;
 
-/// What may complete a text that a shopper is typing.
+/// Suggestions for a text that a shopper is typing.
 #[derive(Debug, Clone, Default)]
 pub struct Suggestions {
     /// Texts to search for: the typed one with its last word completed to words of the products that it finds, the most
@@ -91,10 +91,10 @@ impl SearchService<'_> {
         Ok(found.into_iter().take(limit).cloned().collect())
     }
 
-    /// Returns at most `limit` active products that are similar to a product, in three groups: products of its categories
-    /// that share words of its title, brand or tags, the most similar first; the other products of its categories, the best
-    /// rated first; and products of other categories that share such words, the most similar first. Hidden products are
-    /// left out; pins and boosts of rules do not apply.
+    /// Returns at most `limit` active products that are similar to a product, in three groups: products of its
+    /// categories that share words of its title, brand or tags, the most similar first; the other products of its
+    /// categories, the best rated first; and products of other categories that share such words, the most similar
+    /// first. Hidden products are left out; pins and boosts of rules do not apply.
     ///
     /// # Errors
     /// `NotFound` for a product that does not exist, `Validation` for a limit that is not between 1 and

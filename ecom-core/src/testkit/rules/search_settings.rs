@@ -29,7 +29,7 @@ tests! {
 }
 
 fn sofas() -> Vec<Synonym> {
-    vec![Synonym { input: None, synonyms: vec!["sofa".to_owned(), "couch".to_owned()] }]
+    vec![Synonym::two_way(["sofa", "couch"])]
 }
 
 async fn found(shop: &Shop, text: &str) -> Vec<String> {
@@ -105,7 +105,7 @@ pub async fn r15_every_process_uses_new_synonyms_and_rules(f: &ShopFixture) {
 /// Each entry that is out of bounds is named, and nothing is written.
 pub async fn r17_synonyms_and_rules_are_checked(f: &ShopFixture) {
     let settings = f.shop.search_settings();
-    let one = Synonym { input: None, synonyms: vec!["sofa".to_owned()] };
+    let one = Synonym::two_way(["sofa"]);
     let refused = fields(settings.replace_synonyms(v(1), vec![one]).await, "an entry with one word");
     assert_eq!(refused.into_iter().collect::<Vec<_>>(), [("synonyms[0].synonyms".to_owned(), FieldCode::OutOfBounds)]);
     let rule = SearchRule { name: "nothing".to_owned(), ..SearchRule::default() };

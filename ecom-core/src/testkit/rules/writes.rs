@@ -132,7 +132,7 @@ impl Written {
             39 => {
                 let settings = shop.search_settings();
                 let read = v(settings.synonyms().await?.audit.version);
-                let synonym = Synonym { input: None, synonyms: vec![format!("a {}", self.n), "b".to_owned()] };
+                let synonym = Synonym::two_way([&format!("a {}", self.n), "b"]);
                 settings.replace_synonyms(read, vec![synonym]).await.map(drop)
             }
             38 => shop.customers().erase(self.customer.id).await.map(drop),

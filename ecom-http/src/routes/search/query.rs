@@ -22,7 +22,8 @@ use crate::resource::Reply;
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct SearchParams {
-    /// The text to search for, at most 500 characters and 32 words and numbers. An empty or absent text matches all products.
+    /// The text to search for, at most 500 characters and 32 words and numbers. An empty or absent text matches all
+    /// products.
     #[serde(default)]
     q: Option<String>,
     /// Finds only products in one of these categories or their descendants. A category is given by its id, slug or
@@ -64,8 +65,8 @@ pub(super) struct SearchParams {
     highlight: Option<bool>,
 }
 
-/// The maximum number of hits to skip. Deeper pages would be slow.
-const MAX_OFFSET: u64 = 10_000;
+/// The maximum number of hits to skip.
+const MAX_OFFSET: u64 = SearchQuery::MAX_OFFSET;
 /// How often a parameter can be repeated.
 const MAX_VALUES: usize = 50;
 
@@ -161,9 +162,9 @@ fn checked(p: &SearchParams, currency: Currency, e: &mut ValidationErrors) -> Se
 /// Search products
 ///
 /// Searches the active products by full text, with filters and facets. The text tolerates typing errors, its last word
-/// may be incomplete, and words match however they are split, joined or hyphenated. If the products that match all words
-/// do not fill the first page, products that match at least half of them follow: `meta.search.total_hits` counts the former,
-/// `meta.search.partial_hits` the latter, and `meta.pagination` both. At most 10,000 hits can be skipped.
+/// may be incomplete, and words match however they are split, joined or hyphenated. If the products that match all
+/// words do not fill the first page, products that match at least half of them follow: `meta.search.total_hits` counts
+/// the former, `meta.search.partial_hits` the latter, and `meta.pagination` both. At most 10,000 hits can be skipped.
 #[utoipa::path(
     get, path = "/products/search", tag = "search", params(SearchParams, Pages, Shape),
     responses(
@@ -215,7 +216,7 @@ pub(super) async fn search(reply: Reply, Query((p, pages, shape)): Query<(Search
     Ok(public(list.respond(), None, None))
 }
 
-/// Returns what a search has found in the texts of its products, by their ids.
+/// Returns the highlights of the products of a search, by their ids.
 fn highlights(found: &SearchPage) -> BTreeMap<Uuid, HighlightsView> {
     let marked = found.products.iter().map(|product| product.id.0).zip(found.highlights());
     marked.map(|(id, highlights)| (id, HighlightsView::of(&highlights))).collect()

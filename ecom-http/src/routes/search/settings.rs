@@ -68,9 +68,9 @@ pub(super) async fn synonyms(reply: Reply, Query((shape,)): Query<(Shape,)>) -> 
 
 /// Replace the synonyms
 ///
-/// Nothing is indexed again: searches of this process use the new synonyms at once, and those of other processes within
-/// `ECOM_POLL_INTERVAL`. An entry without `input` holds words and phrases that mean the same. With `input`, the synonyms
-/// are one-way: a search for it also finds the products of its synonyms.
+/// The index does not change. Searches of this process use the new synonyms at once, and other processes use them
+/// within `ECOM_POLL_INTERVAL`. An entry without `input` holds words and phrases that mean the same. With `input`, the
+/// synonyms are one-way: a search for it also finds the products of its synonyms.
 #[utoipa::path(
     put, path = "/search/synonyms", tag = "search settings", params(IfMatchHeader, Numbers),
     request_body = SynonymsInput,
@@ -101,8 +101,8 @@ pub(super) async fn rules(reply: Reply, Query((shape,)): Query<(Shape,)>) -> Api
 /// Replace the rules
 ///
 /// Searches of this process use the new rules at once, and those of other processes within `ECOM_POLL_INTERVAL`. A rule
-/// applies to the searches that meet all of its conditions: the words of the query, a filter by a category, and the time. It pins products to the top, hides products, or multiplies the scores
-/// of some.
+/// applies to the searches that meet all of its conditions: the words of the query, a filter by a category, and the
+/// time. It pins products to the top, hides products, or multiplies the scores of some.
 #[utoipa::path(
     put, path = "/search/rules", tag = "search settings", params(IfMatchHeader, Numbers), request_body = RulesInput,
     responses((status = 200, description = "The new rules", body = Item<RulesView>))

@@ -1,6 +1,7 @@
 //! Suggestions while typing, and related products.
 
 use ecom_core::catalog::Product;
+use ecom_core::search::SearchService;
 use ecom_core::text::check_text;
 use ecom_core::{FieldCode, ValidationErrors};
 use serde::Deserialize;
@@ -15,14 +16,14 @@ use crate::routes::catalog::id_of;
 /// How many suggestions of each kind, or related products, are returned by default.
 const PROPOSED: u32 = 10;
 /// The most that a client can ask for.
-const MAX_PROPOSED: u32 = 50;
+const MAX_PROPOSED: u32 = SearchService::MAX_PROPOSED;
 
 /// The parameters of suggestions.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct SuggestParams {
-    /// The text that the shopper has typed so far, at most 500 characters and 32 words and numbers. Its last word may be
-    /// incomplete. A text without words has no suggestions.
+    /// The text that the shopper has typed so far, at most 500 characters and 32 words and numbers. Its last word may
+    /// be incomplete. A text without words has no suggestions.
     #[serde(default)]
     q: Option<String>,
 }

@@ -196,8 +196,8 @@ pub async fn facets_take_every_filter_but_their_own(f: SearchFixture) {
     }
 }
 
-/// A search with the filter that a value stands for, in place of the filter on the same field, finds as many documents as
-/// the facet has counted.
+/// A search with the filter that a value stands for, in place of the filter on the same field, finds as many documents
+/// as the facet has counted.
 pub async fn facets_agree_with_the_filters_that_they_stand_for(f: SearchFixture) {
     let provider = &*f.provider;
     if !has_facets(provider).await {

@@ -1,8 +1,8 @@
-//! What a shop wants to be seen: products that are pinned, hidden or boosted. And searches for any of the words.
+//! Products that are pinned, hidden or boosted, searches for any of the words, and synonyms.
 
 use super::SearchFixture;
 use super::support::{
-    exactly, facet, has_text, load, number, product, request, search_for, skip, strings, text, titled,
+    exactly, facet, has_text, load, numbers, product, request, search_for, skip, split, strings, text, titled,
 };
 use crate::domain::catalog::product::ProductStatus;
 use crate::domain::search::query::{Boost, Facet, Matching, SearchFilter, SearchQuery, SearchRequest, SearchSort};
@@ -20,13 +20,14 @@ tests! {
     ]
 }
 
-/// Whether the provider can do it; otherwise the test is reported as skipped.
-fn has_merchandising(provider: &dyn SearchProvider) -> bool {
+/// Whether the provider can pin, hide and boost products of a search by text; otherwise the test is reported as
+/// skipped.
+async fn has_merchandising(provider: &dyn SearchProvider) -> bool {
     let able = provider.capabilities().merchandising;
     if !able {
         skip("merchandising", "merchandising");
     }
-    able
+    able && has_text(provider, "merchandising").await
 }
 
 /// The facet of brands, if the provider can count it.
@@ -35,13 +36,13 @@ fn brands(provider: &dyn SearchProvider) -> Vec<Facet> {
 }
 
 async fn found(provider: &dyn SearchProvider, request: &SearchRequest) -> Vec<u128> {
-    search_for(provider, request).await.hits.iter().map(|hit| number(hit.id)).collect()
+    numbers(&search_for(provider, request).await)
 }
 
 /// Pinned products match if they pass the filters, and are first by relevance, in their order.
 pub async fn pinned_products_come_first_whatever_the_text_is(f: SearchFixture) {
     let provider = &*f.provider;
-    if !has_merchandising(provider) || !has_text(provider, "merchandising").await {
+    if !has_merchandising(provider).await {
         return;
     }
     load(
@@ -89,7 +90,7 @@ pub async fn pinned_products_come_first_whatever_the_text_is(f: SearchFixture) {
 /// Hidden products are neither hits nor counted.
 pub async fn hidden_products_never_match(f: SearchFixture) {
     let provider = &*f.provider;
-    if !has_merchandising(provider) || !has_text(provider, "merchandising").await {
+    if !has_merchandising(provider).await {
         return;
     }
     let branded = |n| SearchDocument { brand: Some("Acme".into()), ..titled(n, "Red lamp") };
@@ -99,7 +100,7 @@ pub async fn hidden_products_never_match(f: SearchFixture) {
         let mut request = request(&SearchQuery { facets: brands(provider), ..text(typed) });
         request.hidden = vec![product(1), product(77)];
         let results = search_for(provider, &request).await;
-        let mut hits: Vec<u128> = results.hits.iter().map(|hit| number(hit.id)).collect();
+        let mut hits = numbers(&results);
         hits.sort_unstable();
         same(hits, expected, contract, format_args!("the hits of {request:?}"));
         if provider.capabilities().facets {
@@ -114,7 +115,7 @@ pub async fn hidden_products_never_match(f: SearchFixture) {
 /// Scores are multiplied by the factors of all boosts that apply.
 pub async fn boosts_change_the_order_by_relevance(f: SearchFixture) {
     let provider = &*f.provider;
-    if !has_merchandising(provider) || !has_text(provider, "merchandising").await {
+    if !has_merchandising(provider).await {
         return;
     }
     load(
@@ -182,8 +183,7 @@ pub async fn any_of_the_words_is_enough_if_asked_for(f: SearchFixture) {
         (any("red lamp", SearchSort::PriceAsc), &[1, 2, 3]),
     ] {
         let results = search_for(provider, &request).await;
-        let hits: Vec<u128> = results.hits.iter().map(|hit| number(hit.id)).collect();
-        same(hits, expected, contract, format_args!("the hits of {request:?}"));
+        same(numbers(&results), expected, contract, format_args!("the hits of {request:?}"));
         same(
             (results.total, results.partial),
             (exactly(expected.len() as u64), 0),
@@ -215,14 +215,10 @@ pub async fn synonyms_find_what_the_others_find(f: SearchFixture) {
         ],
     )
     .await;
-    let entry = |input: Option<&str>, synonyms: &[&str]| Synonym {
-        input: input.map(str::to_owned),
-        synonyms: synonyms.iter().map(|&s| s.to_owned()).collect(),
-    };
-    let synonyms = Synonyms::new(vec![
-        entry(None, &["sofa", "couch"]),
-        entry(None, &["cell phone", "mobile phone"]),
-        entry(Some("tablet"), &["ipad"]),
+    let synonyms = Synonyms::new(&[
+        Synonym::two_way(["sofa", "couch"]),
+        Synonym::two_way(["cell phone", "mobile phone"]),
+        Synonym::one_way("tablet", ["ipad"]),
     ])
     .unwrap();
     let contract = "A word or phrase finds what its synonyms find, as words of any field, after what it finds itself, and \
@@ -237,9 +233,7 @@ pub async fn synonyms_find_what_the_others_find(f: SearchFixture) {
         ("ipad", &[8]),
     ] {
         let request = SearchRequest::new(text(typed), &synonyms).unwrap();
-        let results = search_for(provider, &request).await;
-        let matches = usize::try_from(results.total.count).unwrap_or(usize::MAX);
-        let hits: Vec<u128> = results.hits.iter().take(matches).map(|hit| number(hit.id)).collect();
+        let (hits, _) = split(&request, &search_for(provider, &request).await);
         same(hits, expected, contract, format_args!("the matches of {typed:?}"));
     }
 }

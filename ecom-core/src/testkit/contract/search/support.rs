@@ -232,7 +232,7 @@ pub(super) async fn search_for(provider: &dyn SearchProvider, request: &SearchRe
     let query = request.query();
     step(format_args!("`search` of {request:?}"));
     let found = succeeds(provider.search(request).await, format_args!("`search` of {request:?}"));
-    let hits: Vec<u128> = found.hits.iter().map(|h| number(h.id)).collect();
+    let hits = numbers(&found);
     let n = hits.len() as u64;
     holds(n <= u64::from(query.limit), "A page has at most `limit` hits.", format_args!("{query:?} returns {n}"));
     same(
@@ -273,11 +273,21 @@ pub(super) async fn hits(provider: &dyn SearchProvider, query: &SearchQuery) -> 
 
 /// Returns the numbers of the hits that match every word, and of those that match most of them, each in order.
 pub(super) async fn split_hits(provider: &dyn SearchProvider, query: &SearchQuery) -> (Vec<u128>, Vec<u128>) {
-    let found = search(provider, query).await;
-    let matches = usize::try_from(found.total.count.saturating_sub(query.offset)).unwrap_or(usize::MAX);
-    let mut hits: Vec<u128> = found.hits.iter().map(|h| number(h.id)).collect();
+    let request = request(query);
+    split(&request, &search_for(provider, &request).await)
+}
+
+/// Returns the numbers of the hits that match every word, and of those that match most of them, each in order.
+pub(super) fn split(request: &SearchRequest, found: &SearchResults) -> (Vec<u128>, Vec<u128>) {
+    let matches = usize::try_from(found.total.count.saturating_sub(request.query().offset)).unwrap_or(usize::MAX);
+    let mut hits = numbers(found);
     let rest = hits.split_off(matches.min(hits.len()));
     (hits, rest)
+}
+
+/// Returns the numbers of the hits, in order.
+pub(super) fn numbers(found: &SearchResults) -> Vec<u128> {
+    found.hits.iter().map(|hit| number(hit.id)).collect()
 }
 
 /// Panics unless the hits are these, in this order. `contract` is the violated part of the contract.

@@ -227,8 +227,8 @@ pub async fn accents_and_case_do_not_matter(f: SearchFixture) {
     }
 }
 
-/// A code or barcode matches in any case, with and without its punctuation, and without typing errors. Its beginning up to
-/// a number matches, and so does a number in it.
+/// A code or barcode matches in any case, with and without its punctuation, and without typing errors. Its beginning up
+/// to a number matches, and so does a number in it.
 pub async fn codes_match_with_and_without_punctuation(f: SearchFixture) {
     let provider = &*f.provider;
     if !has_text(provider, "text").await {
