@@ -3,8 +3,9 @@
 //! | Feature | Adapter | URL |
 //! |---|---|---|
 //! | `tantivy` (default) | [`TantivySearch`]: embedded, disk or memory | `tantivy://<directory>`, `tantivy://memory` |
+//! | `elasticsearch` | [`ElasticsearchSearch`]: Elasticsearch 8 and 9, OpenSearch 2 and 3 | `elasticsearch+https://<host>`, `opensearch+https://<host>` |
 //!
-//! `TantivySearch::open` opens an index, which the application passes to the shop. Every adapter runs the suite
+//! `open` opens an index, which the application passes to the shop. Every adapter runs the suite
 //! `ecom_core::search_suite!` (feature `testkit`). An adapter of your own runs it with one line in a test crate:
 //!
 //! ```ignore
@@ -13,8 +14,16 @@
 //! }
 //! ```
 
+#[cfg(feature = "elasticsearch")]
+mod elasticsearch;
+#[cfg(any(feature = "elasticsearch", feature = "tantivy"))]
+mod ranking;
 #[cfg(feature = "tantivy")]
 mod tantivy;
+#[cfg(any(feature = "elasticsearch", feature = "tantivy"))]
+mod terms;
 
+#[cfg(feature = "elasticsearch")]
+pub use self::elasticsearch::{Authentication, ElasticsearchOptions, ElasticsearchSearch};
 #[cfg(feature = "tantivy")]
 pub use self::tantivy::{Location, TantivyOptions, TantivySearch};

@@ -29,38 +29,11 @@ use tantivy::{DocId, Score, Searcher, SegmentOrdinal, SegmentReader, TantivyErro
 use uuid::Uuid;
 
 use super::error::failed;
-use super::schema::{
-    Fields, attribute_key, availability_number, column, spelling_prefix, split_spelling, status_number,
+use super::schema::{Fields, availability_number, column, status_number};
+use crate::ranking::{
+    AS_WRITTEN, BELOW_MATCHES, EXACT, FREQUENCY, OPTIONAL, PER_WORD, PINNED, PREFIX, SYNONYM, TYPO, Weight,
 };
-
-/// The most values that a facet returns.
-const MAX_FACET_VALUES: usize = 100;
-
-/// The score of a match of a word, by how it matches; the weight of the source is added. The steps are so large that a
-/// better kind of match beats any source, and a better source beats any frequency.
-const EXACT: Score = 1_000.0;
-const SYNONYM: Score = 700.0;
-const PREFIX: Score = 500.0;
-const TYPO: Score = 100.0;
-/// Puts the word itself above a word of the same stem. Less than the step between sources.
-const AS_WRITTEN: Score = 5.0;
-/// Keeps the sum of all BM25 scores of a word below [`AS_WRITTEN`], up to an idf of about 20.
-const FREQUENCY: Score = 0.03 / 60.0;
-
-/// Multiplies the score of an optional word, so that it stays below [`AS_WRITTEN`].
-const OPTIONAL: Score = 0.004;
-
-/// Added to the score of each word in a search for most of the words, so that more words beat any better match of
-/// fewer.
-const PER_WORD: Score = 10_000.0;
-
-/// Divides the scores of partial matches, so that each is below the score of every match: 32 words with the highest
-/// boost score 3,600,000 at most, and a typing error with the lowest boost scores 11 at least.
-const BELOW_MATCHES: Score = 1_000_000.0;
-
-/// The step between the scores of pinned products. It exceeds the highest score of a match with the highest boost, and
-/// its multiples are exact.
-const PINNED: Score = 10_000_000.0;
+use crate::terms::{MAX_FACET_VALUES, attribute_key, spelling_prefix, split_spelling};
 
 /// Runs a search.
 pub(super) fn run(searcher: &Searcher, fields: &Fields, request: &SearchRequest) -> Result<SearchResults> {
@@ -274,7 +247,7 @@ impl Builder<'_> {
             Way::Synonym(words) => self.synonym(words),
             Way::Code(form) => {
                 let code = term(Term::from_field_text(self.fields.codes, form));
-                worth(code, self.per_word + EXACT + Fields::CODES_WEIGHT)
+                worth(code, self.per_word + EXACT + Weight::CODES)
             }
         });
         best(ways.collect())

@@ -7,21 +7,20 @@ use ecom_core::id::ProductId;
 use ecom_core::port::SearchDocument;
 use ecom_core::search::{FieldWords, Pairs, code_forms};
 use ecom_core::text::fold_key;
-use serde_json::Value;
 use tantivy::TantivyDocument;
 use tantivy::schema::{
     BytesOptions, Field, IndexRecordOption, NumericOptions, STRING, Schema, TextFieldIndexing, TextOptions,
 };
 use tantivy::tokenizer::{TokenizerManager, WhitespaceTokenizer};
 
+use crate::ranking::Weight;
+use crate::terms::{attribute_key, json_text, spelled};
+
 /// The format of the index. Increase it with every change of fields or of how text becomes words: an index of another
 /// format is rebuilt.
 pub(super) const FORMAT: u32 = 3;
 
 const WORDS: &str = "ecom_words";
-
-/// Separates the folded key of a brand or tag from its spelling, in the facet columns.
-const SPELLING: char = '\0';
 
 /// The names of the columns that are read by name.
 pub(super) mod column {
@@ -49,7 +48,7 @@ pub(super) struct TextSource {
     pub(super) pairs: Field,
     /// Which neighbors the index has.
     pairs_of: Pairs,
-    /// The weights are steps of 10, so that frequency and exactness (below 10) never add up to a step.
+    /// A constant of [`Weight`].
     pub(super) weight: f32,
 }
 
@@ -81,9 +80,6 @@ pub(super) struct Fields {
 }
 
 impl Fields {
-    /// Weight of [`Fields::codes`], between category names and description.
-    pub(super) const CODES_WEIGHT: f32 = 20.0;
-
     /// Returns the schema and its fields.
     pub(super) fn new() -> (Schema, Self) {
         let mut b = Schema::builder();
@@ -112,11 +108,11 @@ impl Fields {
                 weight,
             }
         };
-        let title = source("title", 60.0, Pairs::All);
-        let brand = source("brand", 50.0, Pairs::All);
-        let tags = source("tags", 40.0, Pairs::All);
-        let category_names = source("category_names", 30.0, Pairs::All);
-        let description = source("description", 10.0, Pairs::Units);
+        let title = source("title", Weight::TITLE, Pairs::All);
+        let brand = source("brand", Weight::BRAND, Pairs::All);
+        let tags = source("tags", Weight::TAGS, Pairs::All);
+        let category_names = source("category_names", Weight::CATEGORY_NAMES, Pairs::All);
+        let description = source("description", Weight::DESCRIPTION, Pairs::Units);
         let fields = Self {
             id: b.add_bytes_field("id", BytesOptions::default().set_indexed()),
             id_high: b.add_u64_field(column::ID_HIGH, fast.clone()),
@@ -216,33 +212,6 @@ impl Fields {
         doc.add_i64(self.revision, revision);
         doc.add_u64(self.live, u64::from(live));
         doc
-    }
-}
-
-/// Returns a value of a facet column, which sorts and groups by `key` and shows `written`.
-fn spelled(key: &str, written: &str) -> String {
-    format!("{key}{SPELLING}{}", written.trim())
-}
-
-/// Returns the prefix of every spelling of `key` in a facet column.
-pub(super) fn spelling_prefix(key: &str) -> String {
-    format!("{key}{SPELLING}")
-}
-
-/// Splits a value of a facet column into key and spelling.
-pub(super) fn split_spelling(value: &str) -> (&str, &str) {
-    value.split_once(SPELLING).unwrap_or((value, value))
-}
-
-/// Returns the term of an attribute with a value.
-pub(super) fn attribute_key(name: &str, value: &str) -> String {
-    format!("{name}{SPELLING}{}", fold_key(value))
-}
-
-fn json_text(value: &Value) -> String {
-    match value {
-        Value::String(s) => s.clone(),
-        other => other.to_string(),
     }
 }
 

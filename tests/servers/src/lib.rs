@@ -12,12 +12,14 @@
 #![expect(clippy::missing_panics_doc, reason = "for tests: whatever goes wrong panics")]
 
 mod database;
+mod search;
 mod server;
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 pub use database::{DatabaseGuard, TestDatabase, TestRedis, mysql, postgres, redis, sweep};
+pub use search::{TestIndex, elasticsearch, http, opensearch};
 pub use server::{Kind, Server, version};
 
 /// Returns the URL in `variable`. If it is not set, panics with a message that explains what to do.

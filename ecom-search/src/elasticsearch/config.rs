@@ -1,0 +1,301 @@
+//! The address and the limits of a search server.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use derive_setters::Setters;
+use ecom_core::{Error, FieldCode, Result, ValidationErrors};
+use url::Url;
+
+/// How calls are authenticated. Its `Debug` shows no secrets.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Authentication {
+    /// A user with a password.
+    Basic {
+        /// The name of the user.
+        user: String,
+        /// The password.
+        password: String,
+    },
+    /// An API key, as Elasticsearch encodes it: id and key in Base64.
+    ApiKey(String),
+    /// A bearer token.
+    Bearer(String),
+}
+
+impl fmt::Debug for Authentication {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Basic { .. } => "Basic(…)",
+            Self::ApiKey(_) => "ApiKey(…)",
+            Self::Bearer(_) => "Bearer(…)",
+        })
+    }
+}
+
+/// Settings of a [`super::ElasticsearchSearch`].
+#[derive(Clone, PartialEq, Eq, Setters)]
+#[setters(strip_option)]
+#[non_exhaustive]
+pub struct ElasticsearchOptions {
+    /// The address of the server, without user and password.
+    #[setters(skip)]
+    pub(super) server: Url,
+    /// Whether the server is an OpenSearch. Only the name of the provider depends on it.
+    #[setters(skip)]
+    pub(super) is_opensearch: bool,
+    /// How calls are authenticated; default: not at all.
+    pub authentication: Option<Authentication>,
+    /// A file with certificates in PEM of authorities that are trusted besides the public ones.
+    pub certificates: Option<PathBuf>,
+    /// The name by which dashboards and other services read the index, default `products`: an alias. It is also the
+    /// beginning of the names of the indices and of the alias of this adapter. Shops that share a server need different
+    /// names. 1–100 characters `a`–`z`, `0`–`9`, `-` and `_`, beginning with a letter.
+    #[setters(into)]
+    pub index: String,
+    /// The number of primary shards of a new index, 1–64, default 1.
+    pub shards: u16,
+    /// The number of replicas of a new index, 0–16. Default: the default of the server.
+    pub replicas: Option<u16>,
+    /// The time limit of a search, 10 ms to 60 s, default 5 s. Every call fails with `Unavailable` after its limit.
+    pub search_timeout: Duration,
+    /// The time limit of a write and of the administration of indices, 100 ms to 600 s, default 60 s.
+    pub write_timeout: Duration,
+    /// The maximum number of concurrent searches, 1–1,024, default 64. Further ones wait, at most until their time
+    /// limit.
+    pub concurrent_searches: usize,
+    /// The maximum number of documents in one call, 1–10,000, default 1,000.
+    pub bulk_documents: usize,
+    /// The size from which documents are sent in another call, in bytes, 10 kB to 90 MB, default 5 MB. A larger
+    /// document has a call of its own.
+    pub bulk_bytes: usize,
+}
+
+impl fmt::Debug for ElasticsearchOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ElasticsearchOptions")
+            .field("authentication", &self.authentication)
+            .field("index", &self.index)
+            .finish_non_exhaustive()
+    }
+}
+
+const FIELD: &str = "search";
+
+fn bad(code: FieldCode, message: impl Into<String>) -> Error {
+    Error::invalid(FIELD, code, message)
+}
+
+impl ElasticsearchOptions {
+    /// Returns the options for a URL `elasticsearch+http://host`, `elasticsearch+https://host`, or the same with
+    /// `opensearch`. It may contain a user and a password, a port (default 9200) and a path. Reserved characters are
+    /// percent-encoded. Parameters:
+    ///
+    /// | Parameter | Bounds | Default | Meaning |
+    /// |---|---|---|---|
+    /// | `index` | 1–100 characters `a-z0-9_-` | `products` | [`Self::index`] |
+    /// | `api_key` | | | an API key, in place of user and password |
+    /// | `bearer` | | | a bearer token, in place of user and password |
+    /// | `certificates` | a path | | [`Self::certificates`] |
+    /// | `shards` | 1–64 | 1 | primary shards of a new index |
+    /// | `replicas` | 0–16 | that of the server | replicas of a new index |
+    /// | `search_timeout_ms` | 10–60,000 | 5,000 | [`Self::search_timeout`] |
+    /// | `write_timeout_ms` | 100–600,000 | 60,000 | [`Self::write_timeout`] |
+    /// | `concurrent_searches` | 1–1,024 | 64 | [`Self::concurrent_searches`] |
+    ///
+    /// # Errors
+    /// `Validation` on field `search`, with a message that does not show the URL.
+    pub fn from_url(url: &str) -> Result<Self> {
+        let malformed = || {
+            bad(
+                FieldCode::Malformed,
+                "must be `elasticsearch+http://<host>`, `elasticsearch+https://<host>`, `opensearch+http://<host>` or \
+                 `opensearch+https://<host>`",
+            )
+        };
+        let (product, address) = url.split_once('+').ok_or_else(malformed)?;
+        let is_opensearch = match product {
+            "elasticsearch" => false,
+            "opensearch" => true,
+            _ => return Err(malformed()),
+        };
+        let mut server = Url::parse(address).map_err(|_| malformed())?;
+        if !matches!(server.scheme(), "http" | "https") || !server.has_host() || server.fragment().is_some() {
+            return Err(malformed());
+        }
+        if server.port().is_none() {
+            // A port that is the default of the scheme is not kept, so it must be read from the text.
+            let authority = address.split("://").nth(1).unwrap_or("").split(['/', '?']).next().unwrap_or("");
+            let is_default_port = authority.ends_with(":80") || authority.ends_with(":443");
+            if !is_default_port {
+                server.set_port(Some(9200)).map_err(|()| malformed())?;
+            }
+        }
+        let decoded = |text: &str| {
+            percent_encoding::percent_decode_str(text).decode_utf8().map(String::from).map_err(|_| malformed())
+        };
+        let mut authentication = None;
+        if !server.username().is_empty() || server.password().is_some() {
+            let password = decoded(server.password().unwrap_or(""))?;
+            authentication = Some(Authentication::Basic { user: decoded(server.username())?, password });
+            server.set_username("").and_then(|()| server.set_password(None)).map_err(|()| malformed())?;
+        }
+        let parameters: Vec<(String, String)> =
+            server.query_pairs().map(|(name, value)| (name.into_owned(), value.into_owned())).collect();
+        server.set_query(None);
+        let mut options = Self {
+            server,
+            is_opensearch,
+            authentication,
+            certificates: None,
+            index: "products".to_owned(),
+            shards: 1,
+            replicas: None,
+            search_timeout: Duration::from_secs(5),
+            write_timeout: Duration::from_secs(60),
+            concurrent_searches: 64,
+            bulk_documents: 1_000,
+            bulk_bytes: 5_000_000,
+        };
+        for (name, value) in parameters {
+            let number = || {
+                let message = format!("must have a whole number as parameter `{name}`");
+                value.parse::<u64>().map_err(|_| bad(FieldCode::Malformed, message))
+            };
+            let millis = || number().map(Duration::from_millis);
+            let small = || number().map(|n| u16::try_from(n).unwrap_or(u16::MAX));
+            match name.as_str() {
+                "index" => options.index = value,
+                "api_key" => options.authenticate(Authentication::ApiKey(value))?,
+                "bearer" => options.authenticate(Authentication::Bearer(value))?,
+                "certificates" => options.certificates = Some(value.into()),
+                "shards" => options.shards = small()?,
+                "replicas" => options.replicas = Some(small()?),
+                "search_timeout_ms" => options.search_timeout = millis()?,
+                "write_timeout_ms" => options.write_timeout = millis()?,
+                "concurrent_searches" => options.concurrent_searches = usize::try_from(number()?).unwrap_or(usize::MAX),
+                _ => {
+                    return Err(bad(
+                        FieldCode::Unknown,
+                        "has an unknown parameter; the known ones are `index`, `api_key`, `bearer`, `certificates`, \
+                         `shards`, `replicas`, `search_timeout_ms`, `write_timeout_ms` and `concurrent_searches`",
+                    ));
+                }
+            }
+        }
+        options.check()?;
+        Ok(options)
+    }
+
+    fn authenticate(&mut self, by: Authentication) -> Result<()> {
+        if self.authentication.is_some() {
+            let message = "must have only one of a user with a password, `api_key` and `bearer`";
+            return Err(bad(FieldCode::Inconsistent, message));
+        }
+        self.authentication = Some(by);
+        Ok(())
+    }
+
+    /// Checks that all settings are within their bounds.
+    pub(super) fn check(&self) -> Result<()> {
+        let mut errors = ValidationErrors::default();
+        let name = self.index.as_bytes();
+        let is_plain = |c: &u8| matches!(c, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_');
+        if !(1..=100).contains(&name.len()) || !name[0].is_ascii_lowercase() || !name.iter().all(is_plain) {
+            let message = "must have 1 to 100 characters `a`–`z`, `0`–`9`, `-` and `_`, beginning with a letter";
+            errors.out_of_bounds("index", message);
+        }
+        if !(1..=64).contains(&self.shards) {
+            errors.out_of_bounds("shards", "must be between 1 and 64");
+        }
+        if self.replicas.is_some_and(|n| n > 16) {
+            errors.out_of_bounds("replicas", "must be between 0 and 16");
+        }
+        if !(10..=60_000).contains(&self.search_timeout.as_millis()) {
+            errors.out_of_bounds("search_timeout_ms", "must be between 10 and 60000");
+        }
+        if !(100..=600_000).contains(&self.write_timeout.as_millis()) {
+            errors.out_of_bounds("write_timeout_ms", "must be between 100 and 600000");
+        }
+        if !(1..=1024).contains(&self.concurrent_searches) {
+            errors.out_of_bounds("concurrent_searches", "must be between 1 and 1024");
+        }
+        if !(1..=10_000).contains(&self.bulk_documents) {
+            errors.out_of_bounds("bulk_documents", "must be between 1 and 10000");
+        }
+        if !(10_000..=90_000_000).contains(&self.bulk_bytes) {
+            errors.out_of_bounds("bulk_bytes", "must be between 10000 and 90000000");
+        }
+        let secret = match &self.authentication {
+            Some(Authentication::ApiKey(secret) | Authentication::Bearer(secret)) => secret.as_str(),
+            _ => "x",
+        };
+        if secret.is_empty() || secret.chars().any(|c| !c.is_ascii_graphic()) {
+            errors.push(FIELD, FieldCode::Malformed, "must have an API key or token of visible ASCII characters");
+        }
+        errors.into_result()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_name_server_and_settings() {
+        let options = ElasticsearchOptions::from_url("elasticsearch+http://localhost").unwrap();
+        assert_eq!(options.server.as_str(), "http://localhost:9200/");
+        assert_eq!((options.index.as_str(), options.authentication), ("products", None));
+        let url = "opensearch+https://us%40er:p%2Fw@search.example:443/behind/proxy?index=shop_1&shards=3&replicas=0\
+                   &search_timeout_ms=100&write_timeout_ms=2000&concurrent_searches=3&certificates=/etc/ca.pem";
+        let options = ElasticsearchOptions::from_url(url).unwrap();
+        assert_eq!(options.server.as_str(), "https://search.example/behind/proxy");
+        let basic = Authentication::Basic { user: "us@er".to_owned(), password: "p/w".to_owned() };
+        assert_eq!(options.authentication, Some(basic));
+        assert_eq!((options.index.as_str(), options.shards, options.replicas), ("shop_1", 3, Some(0)));
+        assert_eq!((options.search_timeout.as_millis(), options.write_timeout.as_millis()), (100, 2_000));
+        assert_eq!(options.certificates, Some(PathBuf::from("/etc/ca.pem")));
+        assert!(options.is_opensearch);
+        let key = ElasticsearchOptions::from_url("elasticsearch+http://h:80?api_key=a%3D%3D").unwrap();
+        assert_eq!(key.authentication, Some(Authentication::ApiKey("a==".to_owned())));
+        assert_eq!(key.server.as_str(), "http://h/");
+    }
+
+    #[test]
+    fn r17_bad_urls_are_refused_without_showing_them() {
+        for bad in [
+            "elasticsearch://secret",
+            "elasticsearch+ftp://secret",
+            "elasticsearch+http://",
+            "solr+http://secret",
+            "elasticsearch+http://secret?x=1",
+            "elasticsearch+http://secret?index=Secret",
+            "elasticsearch+http://secret?index=",
+            "elasticsearch+http://secret?index=1secret",
+            "elasticsearch+http://secret?shards=0",
+            "elasticsearch+http://secret?shards=secret",
+            "elasticsearch+http://secret?replicas=17",
+            "elasticsearch+http://secret?search_timeout_ms=1",
+            "elasticsearch+http://secret?write_timeout_ms=1",
+            "elasticsearch+http://secret?concurrent_searches=0",
+            "elasticsearch+http://secret?api_key=",
+            "elasticsearch+http://u:secret@h?api_key=secret",
+            "elasticsearch+http://h?bearer=secret%0A",
+            "elasticsearch+http://secret#x",
+        ] {
+            let error = ElasticsearchOptions::from_url(bad).unwrap_err();
+            assert!(matches!(error, Error::Validation(_)), "{bad}: {error:?}");
+            assert!(!format!("{error} {error:?}").contains("secret"), "{bad}: {error:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_shows_a_secret() {
+        for url in ["elasticsearch+http://secret:secret@h", "elasticsearch+http://h?api_key=secret"] {
+            let options = ElasticsearchOptions::from_url(url).unwrap();
+            assert!(!format!("{options:?}").contains("secret"), "{options:?}");
+        }
+    }
+}

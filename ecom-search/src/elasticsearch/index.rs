@@ -1,0 +1,330 @@
+//! The indices on the server, and what is written to them.
+//!
+//! ```text
+//! <index>                       the alias for dashboards and other services
+//! <index>-f<format>             the alias that this adapter searches; a rebuild moves both at once
+//! <index>-f<format>-<n>         a generation: an index
+//! <index>-f<format>-<n>-write   the alias that it is written to, so that a write never makes an index that is gone
+//! ```
+//! The checkpoint is a document of the generation that it describes. It is written after the documents, so it is never
+//! ahead of them. Each document has the revision of its product as its external version, so a late older document
+//! never replaces a newer one, whichever process sends it.
+
+use std::time::{Duration, Instant};
+
+use ::elasticsearch::http::Method;
+use ecom_core::id::ProductId;
+use ecom_core::port::{Checkpoint, IndexOp, SearchDocument};
+use serde_json::{Value, json};
+
+use super::answer::Written;
+use super::client::{Call, Client};
+use super::config::ElasticsearchOptions;
+use super::error::Failure;
+use super::mapping::{CHECKPOINT, FORMAT, checkpoint_document, document, field, new_index, tombstone};
+
+/// The pause before items are sent again for which the server was too busy.
+const BUSY_PAUSE: Duration = Duration::from_millis(250);
+
+/// The indices of a shop on a server.
+#[derive(Debug)]
+pub(super) struct Indices {
+    pub(super) client: Client,
+    pub(super) options: ElasticsearchOptions,
+}
+
+/// A document or a tombstone, as a bulk call sends it.
+struct Item {
+    id: String,
+    lines: String,
+}
+
+impl Indices {
+    /// Returns the alias that is searched.
+    pub(super) fn alias(&self) -> String {
+        format!("{}-f{FORMAT}", self.options.index)
+    }
+
+    fn write_alias(generation: &str) -> String {
+        format!("{generation}-write")
+    }
+
+    fn administration<'a>(&self, method: Method, path: &'a str, body: Option<&Value>) -> Call<'a> {
+        let is_repeatable = matches!(method, Method::Get);
+        let limit = self.options.write_timeout;
+        Call { method, path, parameters: &[], body: body.map(Value::to_string), limit, is_repeatable }
+    }
+
+    /// Returns the generation in use; `None` if there is none yet.
+    pub(super) async fn current(&self) -> Result<Option<String>, Failure> {
+        let alias = self.alias();
+        let answer = match self.client.call(self.administration(Method::Get, &alias, None)).await {
+            Err(failure) if failure.is_missing_index() => return Ok(None),
+            answer => answer?,
+        };
+        let (name, about) = answer.as_object().and_then(|o| o.iter().next()).ok_or(Failure::Garbled("an index"))?;
+        let format = about.pointer("/mappings/_meta/format").and_then(Value::as_u64);
+        if *name == alias || format != Some(u64::from(FORMAT)) {
+            return Err(Failure::Foreign(name.clone()));
+        }
+        Ok(Some(name.clone()))
+    }
+
+    /// Returns the generation in use, and makes an empty one if there is none.
+    async fn current_or_new(&self) -> Result<String, Failure> {
+        if let Some(generation) = self.current().await? {
+            return Ok(generation);
+        }
+        let generation = self.create().await?;
+        match self.switch(&generation).await {
+            Ok(()) => Ok(generation),
+            Err(failure) => {
+                // If the answer was lost, the generation may be in use.
+                if failure.wrote_nothing() {
+                    self.remove(&generation).await;
+                }
+                Err(failure)
+            }
+        }
+    }
+
+    /// Returns the generations on the server, with their numbers.
+    async fn generations(&self) -> Result<Vec<(String, u64)>, Failure> {
+        let path = format!("{}-*/_alias", self.alias());
+        let answer = self.client.call(self.administration(Method::Get, &path, None)).await?;
+        let prefix = format!("{}-", self.alias());
+        let names = answer.as_object().ok_or(Failure::Garbled("the indices"))?.keys();
+        Ok(names.filter_map(|name| Some((name.clone(), name.strip_prefix(&prefix)?.parse().ok()?))).collect())
+    }
+
+    /// Makes a generation that is not in use yet.
+    pub(super) async fn create(&self) -> Result<String, Failure> {
+        let mut number = self.generations().await?.into_iter().map(|(_, number)| number).max().unwrap_or(0);
+        loop {
+            number += 1;
+            let generation = format!("{}-{number}", self.alias());
+            let body = new_index(&self.options, &Self::write_alias(&generation));
+            match self.client.call(self.administration(Method::Put, &generation, Some(&body))).await {
+                Ok(_) => return Ok(generation),
+                // Another process has made it at the same moment.
+                Err(Failure::Refused { kind, .. }) if kind == "resource_already_exists_exception" => {}
+                Err(failure) => return Err(failure),
+            }
+        }
+    }
+
+    /// Puts a generation in use, and removes all others of this format.
+    pub(super) async fn switch(&self, generation: &str) -> Result<(), Failure> {
+        let (alias, shown) = (self.alias(), &self.options.index);
+        let body = json!({"actions": [
+            {"remove": {"index": format!("{shown}-f*"), "aliases": [shown, alias], "must_exist": false}},
+            {"add": {"index": generation, "aliases": [shown, alias]}},
+        ]});
+        let switched = self.client.call(self.administration(Method::Post, "_aliases", Some(&body))).await;
+        if let Err(failure) = switched {
+            if failure.wrote_nothing() {
+                return Err(self.named(failure).await);
+            }
+            // The answer is lost. If the aliases have moved, all is well.
+            if !matches!(self.current().await, Ok(Some(current)) if current == generation) {
+                return Err(failure);
+            }
+        }
+        for (other, _) in self.generations().await.unwrap_or_default() {
+            if other != generation {
+                self.remove(&other).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Explains the failure if somebody else's index has the name of an alias.
+    async fn named(&self, failure: Failure) -> Failure {
+        for name in [self.alias(), self.options.index.clone()] {
+            let about = self.client.call(self.administration(Method::Get, &name, None)).await;
+            if about.is_ok_and(|about| about.get(&name).is_some()) {
+                return Failure::Foreign(name);
+            }
+        }
+        failure
+    }
+
+    /// Removes a generation. If that fails, the next rebuild removes it.
+    pub(super) async fn remove(&self, generation: &str) {
+        match self.client.call(self.administration(Method::Delete, generation, None)).await {
+            Ok(_) => {}
+            Err(failure) if failure.is_missing_index() => {}
+            Err(error) => tracing::warn!(%error, generation, "an index that is not in use was not removed"),
+        }
+    }
+
+    /// Makes everything that was written to the generation searchable.
+    pub(super) async fn refresh(&self, generation: &str) -> Result<(), Failure> {
+        let path = format!("{generation}/_refresh");
+        let call = Call { is_repeatable: true, ..self.administration(Method::Post, &path, None) };
+        self.client.call(call).await.map(drop)
+    }
+
+    /// Switches the periodic refresh of a generation off while it is filled, and on again.
+    pub(super) async fn refresh_by_itself(&self, generation: &str, on: bool) -> Result<(), Failure> {
+        let interval = if on { Value::Null } else { "-1".into() };
+        let path = format!("{generation}/_settings");
+        let body = json!({"index": {"refresh_interval": interval}});
+        let call = Call { is_repeatable: true, ..self.administration(Method::Put, &path, Some(&body)) };
+        self.client.call(call).await.map(drop)
+    }
+
+    /// Returns the checkpoint of a generation.
+    pub(super) async fn checkpoint(&self, generation: &str) -> Result<Option<Checkpoint>, Failure> {
+        let path = format!("{generation}/_doc/{CHECKPOINT}");
+        match self.client.call(self.administration(Method::Get, &path, None)).await {
+            Ok(answer) => {
+                let stored = answer.pointer("/_source/checkpoint").cloned().unwrap_or_default();
+                serde_json::from_value(stored).map(Some).map_err(|_| Failure::Garbled("a checkpoint"))
+            }
+            Err(Failure::Refused { status: 404, .. }) => Ok(None),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Writes the checkpoint of a generation, unless it has one with a higher position.
+    pub(super) async fn set_checkpoint(&self, generation: &str, checkpoint: Checkpoint) -> Result<(), Failure> {
+        let version = checkpoint.position.seq.max(0).to_string();
+        let path = format!("{}/_doc/{CHECKPOINT}", Self::write_alias(generation));
+        let parameters = [("version", version.as_str()), ("version_type", "external_gte"), ("require_alias", "true")];
+        let call = self.administration(Method::Put, &path, Some(&checkpoint_document(checkpoint)));
+        match self.client.call(Call { parameters: &parameters, is_repeatable: true, ..call }).await {
+            Ok(_) => Ok(()),
+            Err(Failure::Refused { status: 409, .. }) => Err(Failure::Overtaken),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Applies changes and then their checkpoint to the generation in use.
+    pub(super) async fn apply(&self, ops: &[IndexOp], checkpoint: Checkpoint) -> Result<u64, Failure> {
+        let generation = self.current_or_new().await?;
+        let mut items = Vec::with_capacity(ops.len());
+        for op in ops {
+            items.push(match op {
+                IndexOp::Upsert(d) => Item::upsert(d)?,
+                IndexOp::Delete { id, revision } => Item::of(*id, *revision, &tombstone()),
+            });
+        }
+        let applied = self.write(&generation, items).await?;
+        self.set_checkpoint(&generation, checkpoint).await?;
+        if applied > 0 {
+            self.refresh(&generation).await?;
+        }
+        Ok(applied)
+    }
+
+    pub(super) async fn add(&self, generation: &str, documents: &[SearchDocument]) -> Result<(), Failure> {
+        let items = documents.iter().map(Item::upsert).collect::<Result<Vec<_>, _>>()?;
+        self.write(generation, items).await.map(drop)
+    }
+
+    /// Writes items in calls of bounded size, and returns how many were newer than what the generation had.
+    async fn write(&self, generation: &str, items: Vec<Item>) -> Result<u64, Failure> {
+        let mut applied = 0;
+        let mut rest = items.as_slice();
+        while !rest.is_empty() {
+            let mut bytes = 0;
+            let fits = |item: &&Item| {
+                bytes += item.lines.len();
+                bytes <= self.options.bulk_bytes
+            };
+            let count = rest.iter().take(self.options.bulk_documents).take_while(fits).count().max(1);
+            let (now, later) = rest.split_at(count);
+            applied += self.write_at_once(generation, now.iter().collect()).await?;
+            rest = later;
+        }
+        Ok(applied)
+    }
+
+    /// Writes items in one call. Those for which the server was too busy are sent again.
+    async fn write_at_once(&self, generation: &str, mut items: Vec<&Item>) -> Result<u64, Failure> {
+        let since = Instant::now();
+        let path = format!("{}/_bulk", Self::write_alias(generation));
+        let mut applied = 0;
+        let mut waiting: Vec<Vec<&Item>> = Vec::new();
+        loop {
+            let body: String = items.iter().map(|item| item.lines.as_str()).collect();
+            let limit = self.options.write_timeout.saturating_sub(since.elapsed());
+            let parameters = [("require_alias", "true")];
+            let call = Call {
+                method: Method::Post,
+                path: &path,
+                parameters: &parameters,
+                body: Some(body),
+                limit,
+                is_repeatable: false,
+            };
+            let busy = match self.client.call(call).await {
+                Ok(answer) => {
+                    let written = Written::of(&answer, items.len())?;
+                    applied += written.applied;
+                    for (at, reason) in written.refused {
+                        Self::report(items[at], &reason);
+                    }
+                    written.busy.into_iter().map(|at| items[at]).collect()
+                }
+                Err(Failure::Refused { status: 413, reason, .. }) if items.len() == 1 => {
+                    Self::report(items[0], &reason);
+                    Vec::new()
+                }
+                Err(Failure::Refused { status: 413, .. }) => {
+                    waiting.push(items.split_off(items.len() / 2));
+                    continue;
+                }
+                Err(Failure::Refused { status: 429, .. }) => items,
+                Err(failure) => return Err(failure),
+            };
+            if busy.is_empty() {
+                match waiting.pop() {
+                    Some(next) => items = next,
+                    None => return Ok(applied),
+                }
+            } else {
+                if since.elapsed() + BUSY_PAUSE >= self.options.write_timeout {
+                    let (kind, reason) = ("es_rejected_execution_exception".to_owned(), "too busy".to_owned());
+                    return Err(Failure::Refused { status: 429, kind, reason });
+                }
+                items = busy;
+                tokio::time::sleep(BUSY_PAUSE).await;
+            }
+        }
+    }
+
+    /// A document that the server refuses must not keep all later ones from the index.
+    fn report(item: &Item, reason: &str) {
+        tracing::error!(product = %item.id, reason, "the search server refuses a document; the index lacks it");
+    }
+
+    /// Returns ids and revisions of live products, by ascending id.
+    pub(super) fn revisions(after: Option<ProductId>, limit: u32) -> Value {
+        let mut body = json!({
+            "query": {"term": {field::LIVE: true}},
+            "sort": [{field::ID: "asc"}],
+            "size": limit,
+            "_source": false,
+            "docvalue_fields": [field::REVISION],
+        });
+        if let Some(after) = after {
+            body["search_after"] = json!([after]);
+        }
+        body
+    }
+}
+
+impl Item {
+    fn upsert(d: &SearchDocument) -> Result<Self, Failure> {
+        let document = document(d).map_err(|_| Failure::Garbled("a document"))?;
+        Ok(Self::of(d.id, d.revision, &document))
+    }
+
+    fn of(id: ProductId, revision: i64, document: &Value) -> Self {
+        let id = id.to_string();
+        let action = json!({"index": {"_id": id, "version": revision, "version_type": "external"}});
+        Self { lines: format!("{action}\n{document}\n"), id }
+    }
+}

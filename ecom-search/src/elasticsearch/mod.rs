@@ -1,0 +1,236 @@
+//! Elasticsearch and OpenSearch as [`SearchProvider`]. [`index`] says which indices it makes, [`mapping`] what a
+//! document contains, and [`query`] how a search is translated.
+
+mod answer;
+mod client;
+mod config;
+mod error;
+mod index;
+mod mapping;
+mod query;
+
+use std::fmt;
+use std::sync::Arc;
+
+use ::elasticsearch::http::Method;
+use async_trait::async_trait;
+use ecom_core::id::ProductId;
+use ecom_core::paging::Total;
+use ecom_core::port::{
+    Checkpoint, IndexBuild, IndexOp, SearchCapabilities, SearchDocument, SearchHit, SearchProvider, SearchResults,
+};
+use ecom_core::search::{Facet, Matching, SearchRequest};
+use ecom_core::Result;
+use serde_json::{Value, json};
+
+use self::answer::Found;
+use self::client::{Call, Client};
+pub use self::config::{Authentication, ElasticsearchOptions};
+use self::error::Failure;
+use self::index::Indices;
+use self::query::Calls;
+use crate::ranking::BELOW_MATCHES;
+
+/// An index on an Elasticsearch or OpenSearch server as [`SearchProvider`]. It is cheap to clone.
+///
+/// Every call has a time limit. Reads are repeated if the server refuses them for the moment. After several failures in
+/// a row, calls fail at once for a while, so that a server that is down costs a request no time.
+#[derive(Clone)]
+pub struct ElasticsearchSearch {
+    indices: Arc<Indices>,
+}
+
+impl ElasticsearchSearch {
+    /// Makes the provider. It connects to the server with the first call.
+    ///
+    /// # Errors
+    /// `Validation` for settings out of bounds, and for a file of certificates that cannot be read.
+    pub fn open(options: ElasticsearchOptions) -> Result<Self> {
+        options.check()?;
+        Ok(Self { indices: Arc::new(Indices { client: Client::new(&options)?, options }) })
+    }
+
+    /// Searches the generation in use. Without one, nothing is found.
+    async fn ask(&self, body: Value) -> Result<Found, Failure> {
+        let path = format!("{}/_search", self.indices.alias());
+        let limit = self.indices.options.search_timeout;
+        let call = Call {
+            method: Method::Post,
+            path: &path,
+            parameters: &[("allow_partial_search_results", "false")],
+            body: Some(body.to_string()),
+            limit,
+            is_repeatable: true,
+        };
+        match self.indices.client.search(call).await {
+            Ok(answer) => Found::of(answer),
+            Err(failure) if failure.is_missing_index() => Ok(Found::default()),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    async fn find(&self, request: &SearchRequest) -> Result<SearchResults, Failure> {
+        let (query, calls) = (request.query(), Calls::new(request));
+        let found = self.ask(calls.page()).await?;
+        let unspelled = found.unspelled();
+        let spellings = match unspelled.is_empty() {
+            true => Found::default(),
+            false => self.ask(calls.spellings(&unspelled)).await?,
+        };
+        let counts = |facet: &Facet| (*facet, found.facet(*facet, &query.price_bounds, &unspelled, &spellings));
+        let facets = calls.facets.iter().map(counts).collect();
+        let total = found.total();
+        let mut results =
+            SearchResults { hits: found.hits()?, total: Total { count: total, exact: true }, partial: 0, facets };
+        let fewer = request.text().fewer_words();
+        let Some(fewer) = fewer.filter(|_| request.matching == Matching::AllThenMost && total < query.limit.into())
+        else {
+            return Ok(results);
+        };
+        // Fewer than a page match, so these are all of them.
+        let matches = if query.offset == 0 || total == 0 {
+            found.ids()?
+        } else {
+            self.ask(calls.all_matches(total)).await?.ids()?
+        };
+        let left = query.limit - u32::try_from(results.hits.len()).unwrap_or(query.limit);
+        let more = self.ask(calls.most(fewer, &matches, query.offset.saturating_sub(total), left)).await?;
+        results.partial = more.total();
+        // Scores fall from the matches to the rest.
+        let below = |hit: SearchHit| SearchHit { score: hit.score / BELOW_MATCHES, ..hit };
+        results.hits.extend(more.hits()?.into_iter().map(below));
+        Ok(results)
+    }
+}
+
+impl fmt::Debug for ElasticsearchSearch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ElasticsearchSearch").field("options", &self.indices.options).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl SearchProvider for ElasticsearchSearch {
+    fn name(&self) -> &'static str {
+        if self.indices.options.is_opensearch { "opensearch" } else { "elasticsearch" }
+    }
+
+    fn capabilities(&self) -> SearchCapabilities {
+        let mut c = SearchCapabilities::default();
+        c.full_text = true;
+        c.facets = true;
+        c.disjunctive_facets = true;
+        c.attribute_filters = true;
+        c.merchandising = true;
+        c
+    }
+
+    async fn search(&self, request: &SearchRequest) -> Result<SearchResults> {
+        self.find(request).await.map_err(Failure::reading)
+    }
+
+    /// Returns true: which process writes is decided by a lease in the database.
+    async fn acquire_writer(&self) -> Result<bool> {
+        Ok(true)
+    }
+
+    async fn checkpoint(&self) -> Result<Option<Checkpoint>> {
+        let read = async {
+            match self.indices.current().await? {
+                Some(generation) => self.indices.checkpoint(&generation).await,
+                None => Ok(None),
+            }
+        };
+        read.await.map_err(Failure::reading)
+    }
+
+    async fn apply(&self, ops: Vec<IndexOp>, checkpoint: Checkpoint) -> Result<u64> {
+        self.indices.apply(&ops, checkpoint).await.map_err(Failure::writing)
+    }
+
+    async fn begin_rebuild(&self) -> Result<Box<dyn IndexBuild>> {
+        let generation = self.indices.create().await.map_err(Failure::writing)?;
+        let build = Build { indices: self.indices.clone(), generation: Some(generation), has_failed: false };
+        if let Some(generation) = &build.generation {
+            self.indices.refresh_by_itself(generation, false).await.map_err(Failure::writing)?;
+        }
+        Ok(Box::new(build))
+    }
+
+    async fn revisions(&self, after: Option<ProductId>, limit: u32) -> Result<Vec<(ProductId, i64)>> {
+        let read = async {
+            if after.is_none()
+                && let Some(generation) = self.indices.current().await?
+            {
+                // A call that failed half-way may have left documents that are not searchable yet.
+                self.indices.refresh(&generation).await?;
+            }
+            self.ask(Indices::revisions(after, limit)).await?.numbers(mapping::field::REVISION)
+        };
+        read.await.map_err(Failure::reading)
+    }
+
+    async fn ping(&self) -> Result<()> {
+        let body = json!({"size": 0, "track_total_hits": false, "terminate_after": 1});
+        self.ask(body).await.map(drop).map_err(Failure::reading)
+    }
+
+    async fn close(&self) {
+        self.indices.client.close();
+    }
+}
+
+/// [`IndexBuild`] of an [`ElasticsearchSearch`].
+struct Build {
+    indices: Arc<Indices>,
+    /// The new generation; `None` once it is in use.
+    generation: Option<String>,
+    /// Whether a call has failed half-way. A batch that was only partly written must never be published.
+    has_failed: bool,
+}
+
+impl Build {
+    fn generation(&self) -> Result<String, Failure> {
+        self.generation.clone().filter(|_| !self.has_failed).ok_or(Failure::BuildIsGone)
+    }
+
+    async fn finish(&self, checkpoint: Checkpoint) -> Result<(), Failure> {
+        let generation = self.generation()?;
+        self.indices.refresh_by_itself(&generation, true).await?;
+        self.indices.set_checkpoint(&generation, checkpoint).await?;
+        self.indices.refresh(&generation).await?;
+        self.indices.switch(&generation).await
+    }
+}
+
+#[async_trait]
+impl IndexBuild for Build {
+    async fn add(&mut self, documents: Vec<SearchDocument>) -> Result<()> {
+        let generation = self.generation().map_err(Failure::writing)?;
+        // Set before the call, in case its future is dropped.
+        self.has_failed = true;
+        self.indices.add(&generation, &documents).await.map_err(Failure::writing)?;
+        self.has_failed = false;
+        Ok(())
+    }
+
+    async fn publish(mut self: Box<Self>, checkpoint: Checkpoint) -> Result<()> {
+        let finished = self.finish(checkpoint).await;
+        // If the answer was lost, the generation may be in use, and must not be removed.
+        if finished.as_ref().err().is_none_or(|failure| !failure.wrote_nothing()) {
+            self.generation = None;
+        }
+        finished.map_err(Failure::writing)
+    }
+}
+
+impl Drop for Build {
+    /// Removes the generation in the background. If that fails, the next rebuild removes it.
+    fn drop(&mut self) {
+        let Some(generation) = self.generation.take() else { return };
+        let indices = self.indices.clone();
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { indices.remove(&generation).await });
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Gives each test an index of its own on a shared search server.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use url::Url;
+
+use crate::{required, unique_name};
+
+/// An index of a search server that other tests use too. All that begins with its name is removed when it is dropped.
+#[derive(Debug)]
+pub struct TestIndex {
+    /// The URL of the server.
+    pub url: String,
+    /// The name of the index, and the beginning of the names of all that the test makes.
+    pub name: String,
+}
+
+/// Returns a new name on the server of `TEST_ELASTICSEARCH_URL`.
+pub fn elasticsearch() -> TestIndex {
+    TestIndex { url: required("TEST_ELASTICSEARCH_URL"), name: unique_name() }
+}
+
+/// Returns a new name on the server of `TEST_OPENSEARCH_URL`.
+pub fn opensearch() -> TestIndex {
+    TestIndex { url: required("TEST_OPENSEARCH_URL"), name: unique_name() }
+}
+
+impl TestIndex {
+    /// Returns the indices of the test.
+    pub fn indices(&self) -> Vec<String> {
+        let path = format!("/_cat/indices/{}*?h=index&expand_wildcards=all", self.name);
+        let (status, body) = http(&self.url, "GET", &path, "").expect("the search server answers");
+        assert_eq!(status, 200, "{body}");
+        body.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect()
+    }
+}
+
+impl Drop for TestIndex {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        for index in self.indices() {
+            // A provider that was just dropped may remove it too.
+            let _ = http(&self.url, "DELETE", &format!("/{index}"), "");
+        }
+    }
+}
+
+/// Sends a request directly, so that this crate needs no client, and returns status and body of the response.
+///
+/// # Errors
+/// Those of the connection, and a response that is not HTTP.
+pub fn http(url: &str, method: &str, path: &str, body: &str) -> io::Result<(u16, String)> {
+    let url = Url::parse(url).map_err(io::Error::other)?;
+    let host = url.host_str().unwrap_or("127.0.0.1");
+    let mut c = TcpStream::connect((host, url.port_or_known_default().unwrap_or(9200)))?;
+    c.set_read_timeout(Some(Duration::from_secs(60)))?;
+    let length = body.len();
+    write!(
+        c,
+        "{method} {path} HTTP/1.0\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+    )?;
+    let mut answer = Vec::new();
+    c.read_to_end(&mut answer)?;
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| io::Error::other("no HTTP"))?;
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    Ok((status.ok_or_else(|| io::Error::other("no status"))?, body.to_owned()))
+}
+
+/// Returns name and version of a search server.
+pub(crate) fn version(url: &str) -> io::Result<String> {
+    let (status, body) = http(url, "GET", "/", "")?;
+    if status != 200 {
+        return Err(io::Error::other(format!("status {status}")));
+    }
+    let field = |name: &str| {
+        let value = body.split_once(&format!("\"{name}\""))?.1.split('"').nth(1)?;
+        Some(value.to_owned())
+    };
+    let number = field("number").ok_or_else(|| io::Error::other("no version in its answer"))?;
+    let product = if field("distribution").is_some() { "OpenSearch" } else { "Elasticsearch" };
+    Ok(format!("{product} {number}"))
+}
