@@ -33,6 +33,14 @@ pub(super) struct Indices {
     pub(super) options: ElasticsearchOptions,
 }
 
+/// The checkpoint of a generation, and the state of the document that contains it.
+#[derive(Debug, Default)]
+pub(super) struct Stored {
+    pub(super) checkpoint: Option<Checkpoint>,
+    /// Sequence number and primary term, by which the server recognizes that another process has written it since.
+    state: Option<(u64, u64)>,
+}
+
 /// A document or a tombstone, as a bulk call sends it.
 struct Item {
     id: String,
@@ -175,25 +183,37 @@ impl Indices {
     }
 
     /// Returns the checkpoint of a generation.
-    pub(super) async fn checkpoint(&self, generation: &str) -> Result<Option<Checkpoint>, Failure> {
+    pub(super) async fn checkpoint(&self, generation: &str) -> Result<Stored, Failure> {
         let path = format!("{generation}/_doc/{CHECKPOINT}");
-        match self.client.call(self.administration(Method::Get, &path, None)).await {
-            Ok(answer) => {
-                let stored = answer.pointer("/_source/checkpoint").cloned().unwrap_or_default();
-                serde_json::from_value(stored).map(Some).map_err(|_| Failure::Garbled("a checkpoint"))
-            }
-            Err(Failure::Refused { status: 404, .. }) => Ok(None),
-            Err(failure) => Err(failure),
-        }
+        let answer = match self.client.call(self.administration(Method::Get, &path, None)).await {
+            Err(Failure::Refused { status: 404, kind, .. }) if kind.is_empty() => return Ok(Stored::default()),
+            answer => answer?,
+        };
+        let garbled = || Failure::Garbled("a checkpoint");
+        let checkpoint = answer.pointer("/_source/checkpoint").cloned().ok_or_else(garbled)?;
+        let number = |name: &str| answer.get(name).and_then(Value::as_u64).ok_or_else(garbled);
+        Ok(Stored {
+            checkpoint: Some(serde_json::from_value(checkpoint).map_err(|_| garbled())?),
+            state: Some((number("_seq_no")?, number("_primary_term")?)),
+        })
     }
 
-    /// Writes the checkpoint of a generation, unless it has one with a higher position.
-    pub(super) async fn set_checkpoint(&self, generation: &str, checkpoint: Checkpoint) -> Result<(), Failure> {
-        let version = checkpoint.position.seq.max(0).to_string();
+    /// Writes the checkpoint of a generation, if it still has the state that it was read in.
+    pub(super) async fn set_checkpoint(
+        &self,
+        generation: &str,
+        before: &Stored,
+        checkpoint: Checkpoint,
+    ) -> Result<(), Failure> {
         let path = format!("{}/_doc/{CHECKPOINT}", Self::write_alias(generation));
-        let parameters = [("version", version.as_str()), ("version_type", "external_gte"), ("require_alias", "true")];
+        let state = before.state.map(|(seq_no, term)| (seq_no.to_string(), term.to_string()));
+        let mut parameters = vec![("require_alias", "true")];
+        match &state {
+            Some((seq_no, term)) => parameters.extend([("if_seq_no", seq_no.as_str()), ("if_primary_term", term)]),
+            None => parameters.push(("op_type", "create")),
+        }
         let call = self.administration(Method::Put, &path, Some(&checkpoint_document(checkpoint)));
-        match self.client.call(Call { parameters: &parameters, is_repeatable: true, ..call }).await {
+        match self.client.call(Call { parameters: &parameters, ..call }).await {
             Ok(_) => Ok(()),
             Err(Failure::Refused { status: 409, .. }) => Err(Failure::Overtaken),
             Err(failure) => Err(failure),
@@ -203,6 +223,7 @@ impl Indices {
     /// Applies changes and then their checkpoint to the generation in use.
     pub(super) async fn apply(&self, ops: &[IndexOp], checkpoint: Checkpoint) -> Result<u64, Failure> {
         let generation = self.current_or_new().await?;
+        let before = self.checkpoint(&generation).await?;
         let mut items = Vec::with_capacity(ops.len());
         for op in ops {
             items.push(match op {
@@ -211,7 +232,7 @@ impl Indices {
             });
         }
         let applied = self.write(&generation, items).await?;
-        self.set_checkpoint(&generation, checkpoint).await?;
+        self.set_checkpoint(&generation, &before, checkpoint).await?;
         if applied > 0 {
             self.refresh(&generation).await?;
         }

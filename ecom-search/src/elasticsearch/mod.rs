@@ -27,7 +27,7 @@ use self::answer::Found;
 use self::client::{Call, Client};
 pub use self::config::{Authentication, ElasticsearchOptions};
 use self::error::Failure;
-use self::index::Indices;
+use self::index::{Indices, Stored};
 use self::query::Calls;
 use crate::ranking::BELOW_MATCHES;
 
@@ -137,7 +137,7 @@ impl SearchProvider for ElasticsearchSearch {
     async fn checkpoint(&self) -> Result<Option<Checkpoint>> {
         let read = async {
             match self.indices.current().await? {
-                Some(generation) => self.indices.checkpoint(&generation).await,
+                Some(generation) => Ok(self.indices.checkpoint(&generation).await?.checkpoint),
                 None => Ok(None),
             }
         };
@@ -197,7 +197,7 @@ impl Build {
     async fn finish(&self, checkpoint: Checkpoint) -> Result<(), Failure> {
         let generation = self.generation()?;
         self.indices.refresh_by_itself(&generation, true).await?;
-        self.indices.set_checkpoint(&generation, checkpoint).await?;
+        self.indices.set_checkpoint(&generation, &Stored::default(), checkpoint).await?;
         self.indices.refresh(&generation).await?;
         self.indices.switch(&generation).await
     }
