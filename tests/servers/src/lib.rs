@@ -1,7 +1,8 @@
 //! Servers for tests.
 //!
-//! **Shared servers**, for tests that leave them intact: [`postgres`], [`mysql`] and [`redis`] give each test a
-//! database or prefix of its own on the servers of `TEST_POSTGRES_URL`, `TEST_MYSQL_URL` and `TEST_REDIS_URL`.
+//! **Shared servers**, for tests that leave them intact: [`postgres`], [`mysql`], [`redis`], [`elasticsearch`] and
+//! [`opensearch`] give each test a database, prefix or index of its own on the servers of `TEST_POSTGRES_URL`,
+//! `TEST_MYSQL_URL`, `TEST_REDIS_URL`, `TEST_ELASTICSEARCH_URL` and `TEST_OPENSEARCH_URL`.
 //! `tests/run` sets these variables. To set them by hand, `cargo run -p test-servers` starts the servers and prints the
 //! lines to paste. A test whose variable is not set fails.
 //!
@@ -12,6 +13,7 @@
 #![expect(clippy::missing_panics_doc, reason = "for tests: whatever goes wrong panics")]
 
 mod database;
+mod package;
 mod search;
 mod server;
 
@@ -20,7 +22,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 pub use database::{DatabaseGuard, TestDatabase, TestRedis, mysql, postgres, redis, sweep};
 pub use search::{TestIndex, elasticsearch, http, opensearch};
-pub use server::{Kind, Server, version};
+pub use server::{ELASTIC_PASSWORD, Kind, Server, version};
 
 /// Returns the URL in `variable`. If it is not set, panics with a message that explains what to do.
 pub fn required(variable: &str) -> String {

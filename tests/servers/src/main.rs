@@ -1,5 +1,5 @@
-//! Starts the servers that `tests/run` and the test suites use, except those that `TEST_POSTGRES_URL`, `TEST_MYSQL_URL`
-//! or `TEST_REDIS_URL` already name. Prints lines for a shell to `eval`, then `# ready`, and stops the servers when its
+//! Starts the servers that `tests/run` and the test suites use, except those that a variable such as
+//! `TEST_POSTGRES_URL` already names. Prints lines for a shell to `eval`, then `# ready`, and stops the servers when its
 //! standard input closes (Ctrl-D).
 
 use std::io::Read as _;
@@ -9,18 +9,37 @@ use test_servers::{Kind, Server, given, sweep, version};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let mut servers = Vec::new();
-    for (kind, name) in [(Kind::Postgres, "POSTGRES"), (Kind::MariaDb, "MYSQL"), (Kind::Redis, "REDIS")] {
+    let kinds = [
+        (Kind::Postgres, "POSTGRES"),
+        (Kind::MariaDb, "MYSQL"),
+        (Kind::Redis, "REDIS"),
+        (Kind::Elasticsearch, "ELASTICSEARCH"),
+        (Kind::OpenSearch, "OPENSEARCH"),
+    ];
+    // All start at the same time.
+    let starting = kinds.map(|(kind, name)| {
         let variable = format!("TEST_{name}_URL");
-        let url = match given(&variable) {
-            Some(url) => url,
-            None => {
-                let server = Server::with(kind, &[]).await;
+        let url = given(&variable);
+        let is_given = url.is_some();
+        (
+            kind,
+            name,
+            variable,
+            url,
+            tokio::spawn(async move { if is_given { None } else { Some(Server::with(kind, &[]).await) } }),
+        )
+    });
+    let mut servers = Vec::new();
+    for (kind, name, variable, url, server) in starting {
+        let url = match (url, server.await) {
+            (Some(url), _) => url,
+            (None, Ok(Some(server))) => {
                 let url = server.url();
                 servers.push(server);
                 println!("export {variable}='{url}'");
                 url
             }
+            (None, _) => return ExitCode::FAILURE,
         };
         match version(&url).await {
             Ok(version) => println!("export TEST_{name}_VERSION='{version}'"),
@@ -29,7 +48,7 @@ async fn main() -> ExitCode {
                 return ExitCode::FAILURE;
             }
         }
-        if kind != Kind::Redis
+        if matches!(kind, Kind::Postgres | Kind::MariaDb)
             && let Err(why) = sweep(&url).await
         {
             eprintln!("{variable}: what earlier runs left cannot be dropped: {why}");

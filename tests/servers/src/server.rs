@@ -14,11 +14,13 @@ use sqlx::{Connection as _, MySqlConnection, PgConnection};
 use tempfile::TempDir;
 use url::Url;
 
-use crate::random;
+use crate::{package, random, search};
 
 /// Longer than any recovery in a test. A server that does not answer by then never will.
 const START_LIMIT: Duration = Duration::from_secs(120);
 const STOP_LIMIT: Duration = Duration::from_secs(60);
+/// The memory of a search server.
+const HEAP: [&str; 2] = ["-Xms512m", "-Xmx512m"];
 const POLL: Duration = Duration::from_millis(20);
 
 /// Kills the server and its children and removes the folder once the test's process has ended in whatever way, which
@@ -46,7 +48,15 @@ pub enum Kind {
     MariaDb,
     /// Redis.
     Redis,
+    /// Elasticsearch. With the setting `xpack.security.enabled=true`, its user `elastic` has the password
+    /// [`ELASTIC_PASSWORD`].
+    Elasticsearch,
+    /// OpenSearch.
+    OpenSearch,
 }
+
+/// The password of the superuser of an Elasticsearch with security.
+pub const ELASTIC_PASSWORD: &str = "hunter2-elastic";
 
 /// A server that belongs to one test: on a free loopback port, in a temporary folder, flushing to disk as in
 /// production. It is killed and removed when it is dropped, and when the test's process dies.
@@ -75,6 +85,16 @@ impl Server {
     /// Starts a Redis that keeps everything in memory.
     pub async fn redis() -> Self {
         Self::with(Kind::Redis, &[]).await
+    }
+
+    /// Starts an Elasticsearch without security.
+    pub async fn elasticsearch() -> Self {
+        Self::with(Kind::Elasticsearch, &[]).await
+    }
+
+    /// Starts an OpenSearch.
+    pub async fn opensearch() -> Self {
+        Self::with(Kind::OpenSearch, &[]).await
     }
 
     /// Starts a server with these settings, each `name=value` as in the server's configuration file. The URL of a Redis
@@ -118,6 +138,7 @@ impl Server {
                 Some(password) => format!("redis://:{password}@127.0.0.1:{port}"),
                 None => format!("redis://127.0.0.1:{port}"),
             },
+            Kind::Elasticsearch | Kind::OpenSearch => format!("http://127.0.0.1:{port}"),
         }
     }
 
@@ -252,7 +273,14 @@ impl Server {
                 c.arg("--innodb-flush-log-at-trx-commit=0").arg(assign("--datadir=", &data));
                 c
             }
-            Kind::Redis => return,
+            Kind::Elasticsearch => {
+                let home = package::elasticsearch();
+                let config = self.directory().join("config");
+                let mut c = self.command("cp".into());
+                c.arg("-r").arg(home.join("config")).arg(&config);
+                c
+            }
+            Kind::Redis | Kind::OpenSearch => return,
         };
         let status = wait(&mut command.spawn().expect("the program starts"), START_LIMIT).await;
         assert!(status.is_some_and(|s| s.success()), "the data folder cannot be made:\n{}", self.log());
@@ -282,6 +310,34 @@ impl Server {
                 c.arg(assign("--pid-file=", &directory.join("pid")));
                 c.arg(assign("--init-file=", &directory.join("users.sql")));
                 c.args(self.settings.iter().map(|s| format!("--{s}")));
+                c
+            }
+            Kind::Elasticsearch => {
+                let mut settings = vec![
+                    "discovery.type: single-node".to_owned(),
+                    format!("http.port: {port}"),
+                    format!("transport.port: {}", free_port()),
+                    "http.host: 127.0.0.1".to_owned(),
+                    "transport.host: 127.0.0.1".to_owned(),
+                    "cluster.routing.allocation.disk.threshold_enabled: false".to_owned(),
+                    format!("path.data: {}", data.display()),
+                    format!("path.logs: {}", directory.join("logs").display()),
+                ];
+                if !self.settings.iter().any(|s| s.starts_with("xpack.security.enabled")) {
+                    settings.push("xpack.security.enabled: false".to_owned());
+                }
+                settings.extend(self.settings.iter().map(|s| s.replacen('=', ": ", 1)));
+                let config = directory.join("config");
+                std::fs::write(config.join("elasticsearch.yml"), settings.join("\n")).expect("the folder is written");
+                let mut c = self.command(package::elasticsearch().join("bin/elasticsearch"));
+                c.env("ES_PATH_CONF", config).env("ES_JAVA_HOME", package::java()).env("ES_JAVA_OPTS", HEAP.join(" "));
+                c
+            }
+            Kind::OpenSearch => {
+                let (class_path, main) = package::opensearch();
+                let mut c = self.command(package::java().join("bin/java"));
+                c.args(HEAP).arg("-cp").arg(class_path).arg(main);
+                c.args([&port, &free_port().to_string()]).arg(&data);
                 c
             }
             Kind::Redis => {
@@ -343,6 +399,7 @@ fn unprivileged(kind: Kind) -> (u32, u32) {
         Kind::Postgres => "postgres",
         Kind::MariaDb => "mysql",
         Kind::Redis => "redis",
+        Kind::Elasticsearch | Kind::OpenSearch => "nobody",
     };
     [own, "nobody"]
         .iter()
@@ -369,6 +426,7 @@ fn program(kind: Kind, name: &str) -> PathBuf {
             Kind::Postgres => "postgresql",
             Kind::MariaDb => "mariadb-server",
             Kind::Redis => "redis-server",
+            Kind::Elasticsearch | Kind::OpenSearch => "maven",
         };
         panic!("there is no `{name}`: install it (on Debian, the package {package}), or run `tests/run`, which does")
     })
@@ -458,6 +516,11 @@ pub async fn version(url: &str) -> Result<String, String> {
                 c.close().await?;
                 let product = if version.contains("MariaDB") { "MariaDB" } else { "MySQL" };
                 Ok(format!("{product} {version}"))
+            }
+            Some("http" | "https") => {
+                let url = url.to_owned();
+                let asked = tokio::task::spawn_blocking(move || search::version(&url)).await;
+                asked.unwrap_or_else(|e| Err(io::Error::other(e))).map_err(sqlx::Error::Io)
             }
             _ => redis_version(url).map_err(sqlx::Error::Io),
         }
