@@ -163,7 +163,9 @@ impl ShopBuilder {
     }
 
     /// Sets the URL of the search index: `tantivy://directory`, which is created if it does not exist,
-    /// `tantivy::memory:`, or `none` for a shop without search, whose searches fail with `UNSUPPORTED`.
+    /// `tantivy::memory:`, a search server such as `elasticsearch+https://user:password@host` or
+    /// `opensearch+http://host` (`ElasticsearchOptions::from_url` lists the parameters), or `none` for a shop without
+    /// search, whose searches fail with `UNSUPPORTED`.
     pub fn search(mut self, url: impl Into<String>) -> Self {
         self.search.choose(Choice::Url(url.into()));
         self
@@ -476,12 +478,17 @@ fn check_search(url: &str) -> Result<()> {
         "tantivy" if !cfg!(feature = "tantivy") => Err(not_built_in(FIELD, "Tantivy", "tantivy")),
         #[cfg(feature = "tantivy")]
         "tantivy" => ecom_search::TantivyOptions::from_url(url).map(drop),
-        s if s.starts_with("elasticsearch") => Err(not_yet(FIELD, "Elasticsearch")),
+        s if is_search_server(s) && !cfg!(feature = "elasticsearch") => {
+            Err(not_built_in(FIELD, "the client of Elasticsearch and OpenSearch", "elasticsearch"))
+        }
+        #[cfg(feature = "elasticsearch")]
+        s if is_search_server(s) => ecom_search::ElasticsearchOptions::from_url(url).map(drop),
         s if s.starts_with("meilisearch") => Err(not_yet(FIELD, "Meilisearch")),
         _ => Err(Error::invalid(
             FIELD,
             FieldCode::OutOfBounds,
-            "must start with `tantivy://`, or be `tantivy::memory:` or `none`",
+            "must start with `tantivy://`, `elasticsearch+http://`, `elasticsearch+https://`, `opensearch+http://` or \
+             `opensearch+https://`, or be `tantivy::memory:` or `none`",
         )),
     }
 }
@@ -489,20 +496,27 @@ fn check_search(url: &str) -> Result<()> {
 /// The URL of a shop without search.
 const NO_SEARCH: &str = "none";
 
-#[cfg(feature = "tantivy")]
-async fn open_search(url: &str) -> Result<Arc<dyn SearchProvider>> {
-    if url == NO_SEARCH {
-        return Ok(Arc::new(NoSearch));
-    }
-    let options = ecom_search::TantivyOptions::from_url(url)?;
-    Ok(Arc::new(ecom_search::TantivySearch::open(options).await?))
+fn is_search_server(scheme: &str) -> bool {
+    matches!(scheme, "elasticsearch+http" | "elasticsearch+https" | "opensearch+http" | "opensearch+https")
 }
 
-#[cfg(not(feature = "tantivy"))]
-#[expect(clippy::unused_async, reason = "the same call in every build")]
+#[cfg_attr(not(feature = "tantivy"), expect(clippy::unused_async, reason = "the same call in every build"))]
 async fn open_search(url: &str) -> Result<Arc<dyn SearchProvider>> {
     check_search(url)?;
-    Ok(Arc::new(NoSearch))
+    match scheme(url) {
+        #[cfg(feature = "tantivy")]
+        "tantivy" => {
+            let options = ecom_search::TantivyOptions::from_url(url)?;
+            Ok(Arc::new(ecom_search::TantivySearch::open(options).await?))
+        }
+        #[cfg(feature = "elasticsearch")]
+        s if is_search_server(s) => {
+            let options = ecom_search::ElasticsearchOptions::from_url(url)?;
+            Ok(Arc::new(ecom_search::ElasticsearchSearch::open(options)?))
+        }
+        // `check_search` has refused every other URL.
+        _ => Ok(Arc::new(NoSearch)),
+    }
 }
 
 /// The cache that a URL selects.
@@ -668,9 +682,19 @@ mod tests {
                 (answer, _) => panic!("{url}: {answer:?}"),
             }
         }
-        for url in ["elasticsearch+http://localhost", "meilisearch+http://localhost"] {
-            assert!(check_search(url).unwrap_err().to_string().contains("later release"));
+        for (built_in, url, feature) in [
+            (cfg!(feature = "tantivy"), "tantivy::memory:", "tantivy"),
+            (cfg!(feature = "elasticsearch"), "elasticsearch+http://localhost", "elasticsearch"),
+            (cfg!(feature = "elasticsearch"), "opensearch+https://localhost", "elasticsearch"),
+        ] {
+            match check_search(url) {
+                Ok(()) => assert!(built_in, "{url}"),
+                Err(error) => {
+                    assert!(error.to_string().contains(&format!("turn on the feature `{feature}`")), "{error}")
+                }
+            }
         }
+        assert!(check_search("meilisearch+http://localhost").unwrap_err().to_string().contains("later release"));
     }
 
     #[cfg(all(feature = "sqlite", feature = "tantivy"))]

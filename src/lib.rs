@@ -122,6 +122,7 @@
 //! | `postgres` | no | PostgreSQL 13+, tested on 15 | `postgres://…`, through PgBouncer with `?pooler=transaction` |
 //! | `mysql` | no | MySQL 8, MariaDB 10.6+, tested on MariaDB 10.11 | `mysql://…` |
 //! | `redis` | no | a cache that processes share, on Redis 7+; with `memory` also in two tiers | `redis://…`, `rediss://…`, `tiered+redis://…` |
+//! | `elasticsearch` | no | Elasticsearch 8 and 9, tested on 9.4; OpenSearch 2 and 3, tested on 3.8 | `elasticsearch+https://…`, `opensearch+https://…` |
 //! | `testkit` | no | the behaviour suites that any adapter runs with one line | `ecom::testkit`, `ecom::storage_suite!` … |
 //! | `mocks` | no | mocks of the ports, for the unit tests of an application | `ecom::mocks` |
 //!
@@ -169,6 +170,8 @@ pub use uuid;
 
 /// The adapters, for applications that open them without the builder.
 pub mod adapters {
+    #[cfg(feature = "elasticsearch")]
+    pub use ecom_search::{Authentication, ElasticsearchOptions, ElasticsearchSearch};
     #[cfg(feature = "tantivy")]
     pub use ecom_search::{Location, TantivyOptions, TantivySearch};
     #[cfg(any(feature = "postgres", feature = "mysql"))]

@@ -107,9 +107,7 @@ impl Client {
             trial.ended(answer.as_ref().err().is_some_and(Failure::blames_server));
             match (answer, pauses.next()) {
                 (Err(failure), Some(pause))
-                    if call.is_repeatable
-                        && failure.is_temporary()
-                        && since.elapsed() + *pause < call.limit =>
+                    if call.is_repeatable && failure.is_temporary() && since.elapsed() + *pause < call.limit =>
                 {
                     tokio::time::sleep(*pause).await;
                 }

@@ -100,9 +100,7 @@ fn mapping() -> Value {
     let shown = || json!({"type": "keyword", "ignore_above": 1_000});
     let number = || json!({"type": "long"});
     let stored = || json!({"type": "object", "enabled": false});
-    let words = |options: &str, norms: bool| {
-        json!({"type": "text", "analyzer": "whitespace", "index_options": options, "norms": norms})
-    };
+    let words = |options: &str, norms: bool| json!({"type": "text", "analyzer": "whitespace", "index_options": options, "norms": norms});
     let source = |counted: bool| {
         let stems = if counted { words("freqs", true) } else { words("docs", false) };
         json!({"properties": {"stems": stems, "words": words("docs", false), "pairs": words("docs", false)}})

@@ -14,13 +14,13 @@ use std::sync::Arc;
 
 use ::elasticsearch::http::Method;
 use async_trait::async_trait;
+use ecom_core::Result;
 use ecom_core::id::ProductId;
 use ecom_core::paging::Total;
 use ecom_core::port::{
     Checkpoint, IndexBuild, IndexOp, SearchCapabilities, SearchDocument, SearchHit, SearchProvider, SearchResults,
 };
 use ecom_core::search::{Facet, Matching, SearchRequest};
-use ecom_core::Result;
 use serde_json::{Value, json};
 
 use self::answer::Found;

@@ -13,9 +13,7 @@ use ecom_core::text::fold_key;
 use serde_json::{Value, json};
 
 use super::mapping::{ANY, SOURCES, Source, field};
-use crate::ranking::{
-    AS_WRITTEN, EXACT, FREQUENCY, OPTIONAL, PER_WORD, PINNED, PREFIX, SYNONYM, TYPO, Weight,
-};
+use crate::ranking::{AS_WRITTEN, EXACT, FREQUENCY, OPTIONAL, PER_WORD, PINNED, PREFIX, SYNONYM, TYPO, Weight};
 use crate::terms::{MAX_FACET_VALUES, attribute_key};
 
 /// The most terms of a query. Lucene refuses 1,024 and more.
@@ -431,9 +429,8 @@ impl Builder {
         }
         let mut ways = Vec::with_capacity(sources.len());
         for source in sources {
-            let mut has = |word: &Word| {
-                any(vec![self.term(&source.stems(), &word.stem), self.term(&source.pairs(), &word.stem)])
-            };
+            let mut has =
+                |word: &Word| any(vec![self.term(&source.stems(), &word.stem), self.term(&source.pairs(), &word.stem)]);
             let each = words.iter().map(&mut has).collect();
             let weight = if self.plan.by_source { source.weight } else { 0.0 };
             ways.push(worth(all(each), self.per_word + SYNONYM + weight));
