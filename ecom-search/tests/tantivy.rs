@@ -19,7 +19,6 @@ use ecom_core::platform::OutboxPosition;
 use ecom_core::port::{Checkpoint, IndexOp, SearchDocument, SearchProvider as _};
 use ecom_core::search::{SearchQuery, SearchRequest, Synonyms};
 use ecom_core::testkit::SearchFixture;
-use ecom_core::testkit::relevance::relevance;
 use ecom_core::text::Slug;
 use ecom_search::{TantivyOptions, TantivySearch};
 use uuid::Uuid;
@@ -428,51 +427,4 @@ async fn many_small_commits_are_merged() {
     assert_eq!(state(&search).await, (0..20).map(|n| (n, 60)).collect::<Vec<_>>());
     let files = fs::read_dir(dir.path().join("gen-1")).unwrap().count();
     assert!(files < 300, "{files} files");
-}
-
-/// Reads products: a JSON array, or one object in each line.
-fn products(path: &str) -> Option<Vec<serde_json::Value>> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
-    let Ok(text) = fs::read_to_string(&path) else {
-        println!("SKIPPED: {} is not here", path.display());
-        return None;
-    };
-    let lines = || text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    Some(serde_json::from_str(&text).unwrap_or_else(|_| lines()))
-}
-
-/// Returns the documents of products of our own format or of DummyJSON's.
-fn documents(products: &[serde_json::Value]) -> Vec<SearchDocument> {
-    let of = |(n, p): (u128, &serde_json::Value)| {
-        let text = |name: &str| p[name].as_str().map(str::to_owned);
-        let texts = |name: &str| -> Vec<String> {
-            p[name].as_array().into_iter().flatten().filter_map(|v| Some(v.as_str()?.to_owned())).collect()
-        };
-        let path = text("category").or_else(|| texts("categories").into_iter().next()).unwrap_or_default();
-        SearchDocument {
-            brand: text("brand"),
-            tags: texts("tags"),
-            categories: (1..).zip(path.rsplit('/')).map(|(n, name)| category(n, name)).collect(),
-            description: text("description"),
-            title: text("title").unwrap(),
-            ..document(n, 1)
-        }
-    };
-    (1..).zip(products).map(of).collect()
-}
-
-/// Known items are among the first three hits, in our own sample catalog and in DummyJSON's products. The latter are in
-/// ../shared/data, which is not a part of this project; where they are missing, they are not measured. By default,
-/// every fifth product of the sample is searched for, and with `ECOM_RELEVANCE=all` each.
-#[tokio::test]
-async fn known_items_are_found() {
-    let step = if std::env::var_os("ECOM_RELEVANCE").is_some() { 1 } else { 5 };
-    for (path, step) in [("sample/products.ndjson", step), ("../shared/data/dummyjson-products.json", 1)] {
-        let Some(products) = products(path) else { continue };
-        let provider = TantivySearch::open(TantivyOptions::memory()).await.unwrap();
-        for found in relevance(&provider, &documents(&products), step).await.unwrap() {
-            println!("{path}: {found}");
-            assert!(found.queries > 20 && found.percent() >= 95.0, "{path}: {found}");
-        }
-    }
 }

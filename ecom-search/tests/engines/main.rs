@@ -1,0 +1,9 @@
+//! What every search engine must do alike, beyond the suite of the port: find known items, and agree with Tantivy.
+
+#![expect(clippy::unwrap_used, reason = "these are tests: a broken expectation panics")]
+
+mod corpus;
+
+#[cfg(feature = "tantivy")]
+mod agreement;
+mod relevance;
