@@ -15,14 +15,15 @@
 mod database;
 mod package;
 mod search;
+pub mod security;
 mod server;
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 pub use database::{DatabaseGuard, TestDatabase, TestRedis, mysql, postgres, redis, sweep};
-pub use search::{TestIndex, elasticsearch, http, opensearch};
-pub use server::{ELASTIC_PASSWORD, Kind, Server, version};
+pub use search::{TestIndex, elasticsearch, http, opensearch, parse};
+pub use server::{Kind, Server, version};
 
 /// Returns the URL in `variable`. If it is not set, panics with a message that explains what to do.
 pub fn required(variable: &str) -> String {

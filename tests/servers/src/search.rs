@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use url::Url;
 
+use crate::security::https;
 use crate::{required, unique_name};
 
 /// An index of a search server that other tests use too. All that begins with its name is removed when it is dropped.
@@ -65,18 +66,40 @@ pub fn http(url: &str, method: &str, path: &str, body: &str) -> io::Result<(u16,
     )?;
     let mut answer = Vec::new();
     c.read_to_end(&mut answer)?;
-    let answer = String::from_utf8_lossy(&answer).into_owned();
-    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| io::Error::other("no HTTP"))?;
+    parse(&String::from_utf8_lossy(&answer))
+}
+
+/// Returns status and body of a whole HTTP response.
+///
+/// # Errors
+/// If it is no HTTP response.
+pub fn parse(response: &str) -> io::Result<(u16, String)> {
+    let (head, mut rest) = response.split_once("\r\n\r\n").ok_or_else(|| io::Error::other("no HTTP"))?;
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
-    Ok((status.ok_or_else(|| io::Error::other("no status"))?, body.to_owned()))
+    let status = status.ok_or_else(|| io::Error::other("no status"))?;
+    if !head.to_lowercase().contains("transfer-encoding: chunked") {
+        return Ok((status, rest.to_owned()));
+    }
+    let mut body = String::new();
+    while let Some((size, more)) = rest.split_once("\r\n") {
+        let size = usize::from_str_radix(size.trim(), 16).map_err(io::Error::other)?;
+        body.push_str(more.get(..size).ok_or_else(|| io::Error::other("half a chunk"))?);
+        rest = more[size..].trim_start_matches("\r\n");
+    }
+    Ok((status, body))
 }
 
 /// Returns name and version of a search server.
-pub(crate) fn version(url: &str) -> io::Result<String> {
-    let (status, body) = http(url, "GET", "/", "")?;
-    if status != 200 {
-        return Err(io::Error::other(format!("status {status}")));
-    }
+pub(crate) fn version(url: &str, is_plain: bool) -> io::Result<String> {
+    let body = if is_plain {
+        let (status, body) = http(url, "GET", "/", "")?;
+        if status != 200 {
+            return Err(io::Error::other(format!("status {status}")));
+        }
+        body
+    } else {
+        https(url, "GET", "/", "")?
+    };
     let field = |name: &str| {
         let value = body.split_once(&format!("\"{name}\""))?.1.split('"').nth(1)?;
         Some(value.to_owned())

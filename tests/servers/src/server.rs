@@ -14,7 +14,7 @@ use sqlx::{Connection as _, MySqlConnection, PgConnection};
 use tempfile::TempDir;
 use url::Url;
 
-use crate::{package, random, search};
+use crate::{package, random, search, security};
 
 /// Longer than any recovery in a test. A server that does not answer by then never will.
 const START_LIMIT: Duration = Duration::from_secs(120);
@@ -48,15 +48,11 @@ pub enum Kind {
     MariaDb,
     /// Redis.
     Redis,
-    /// Elasticsearch. With the setting `xpack.security.enabled=true`, its user `elastic` has the password
-    /// [`ELASTIC_PASSWORD`].
+    /// Elasticsearch.
     Elasticsearch,
     /// OpenSearch.
     OpenSearch,
 }
-
-/// The password of the superuser of an Elasticsearch with security.
-pub const ELASTIC_PASSWORD: &str = "hunter2-elastic";
 
 /// A server that belongs to one test: on a free loopback port, in a temporary folder, flushing to disk as in
 /// production. It is killed and removed when it is dropped, and when the test's process dies.
@@ -90,6 +86,12 @@ impl Server {
     /// Starts an Elasticsearch without security.
     pub async fn elasticsearch() -> Self {
         Self::with(Kind::Elasticsearch, &[]).await
+    }
+
+    /// Starts an Elasticsearch with security: it has the user [`crate::security::USER`], and TLS by the authority in
+    /// `config/ca.pem` of its folder.
+    pub async fn secured_elasticsearch() -> Self {
+        Self::with(Kind::Elasticsearch, &security::SETTINGS).await
     }
 
     /// Starts an OpenSearch.
@@ -138,8 +140,13 @@ impl Server {
                 Some(password) => format!("redis://:{password}@127.0.0.1:{port}"),
                 None => format!("redis://127.0.0.1:{port}"),
             },
+            Kind::Elasticsearch if self.is_secured() => format!("https://127.0.0.1:{port}"),
             Kind::Elasticsearch | Kind::OpenSearch => format!("http://127.0.0.1:{port}"),
         }
+    }
+
+    fn is_secured(&self) -> bool {
+        self.settings.iter().any(|setting| setting.starts_with("xpack.security."))
     }
 
     /// Returns its loopback port.
@@ -323,7 +330,9 @@ impl Server {
                     format!("path.data: {}", data.display()),
                     format!("path.logs: {}", directory.join("logs").display()),
                 ];
-                if !self.settings.iter().any(|s| s.starts_with("xpack.security.enabled")) {
+                if self.is_secured() {
+                    security::prepare(&directory.join("config"));
+                } else {
                     settings.push("xpack.security.enabled: false".to_owned());
                 }
                 settings.extend(self.settings.iter().map(|s| s.replacen('=', ": ", 1)));
@@ -517,9 +526,9 @@ pub async fn version(url: &str) -> Result<String, String> {
                 let product = if version.contains("MariaDB") { "MariaDB" } else { "MySQL" };
                 Ok(format!("{product} {version}"))
             }
-            Some("http" | "https") => {
-                let url = url.to_owned();
-                let asked = tokio::task::spawn_blocking(move || search::version(&url)).await;
+            Some(scheme @ ("http" | "https")) => {
+                let (url, is_plain) = (url.to_owned(), scheme == "http");
+                let asked = tokio::task::spawn_blocking(move || search::version(&url, is_plain)).await;
                 asked.unwrap_or_else(|e| Err(io::Error::other(e))).map_err(sqlx::Error::Io)
             }
             _ => redis_version(url).map_err(sqlx::Error::Io),

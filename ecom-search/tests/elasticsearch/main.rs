@@ -2,6 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "these are tests: a broken expectation panics")]
 
+mod documents;
+mod faults;
+mod outages;
+mod proxy;
+
 use ecom_core::testkit::SearchFixture;
 use ecom_search::{ElasticsearchOptions, ElasticsearchSearch};
 use test_servers::TestIndex;
