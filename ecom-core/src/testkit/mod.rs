@@ -28,7 +28,9 @@
 //! [`outbox_suite!`](crate::outbox_suite) or [`idempotency_suite!`](crate::idempotency_suite). Caches run
 //! [`cache_suite!`](crate::cache_suite), and caches that processes share also run
 //! [`shared_cache_suite!`](crate::shared_cache_suite). Search engines run [`search_suite!`](crate::search_suite).
-//! [`shop_suite!`](crate::shop_suite) tests the services over a complete set of adapters. Each suite can be used once per module. The function is passed by its name or by a `crate::` path.
+//! [`shop_suite!`](crate::shop_suite) tests the services over a complete set of adapters, and
+//! [`shop_search_suite!`](crate::shop_search_suite) only what depends on the search engine. Each suite can be used once
+//! per module. The function is passed by its name or by a `crate::` path.
 //!
 //! A function that cannot make its fixture must panic, so that a missing server makes the run fail.
 //! `tests/newcomer/adapter` in the repository is a complete crate with a cache, a search engine and their suites.
@@ -195,6 +197,10 @@ pub mod search {
     pub use super::contract::search::listed::*;
 }
 
+/// The rules of a [`Shop`] that depend on the search engine.
+pub mod shop_search {
+    pub use super::rules::searching::listed::*;
+}
 /// The rules of a [`Shop`] over any set of adapters.
 pub mod shop {
     pub use super::rules::{MakeCache, ShopFixture, index_history, listed::*, stock_storm, tree_history, tree_storm};

@@ -21,6 +21,7 @@ mod products;
 mod removal;
 mod reviews;
 mod search_settings;
+pub(super) mod searching;
 mod soft_delete;
 mod staleness;
 mod stock;
