@@ -1,16 +1,20 @@
 //! Measures the figures of `docs/figures.md`. Each is the ratio of two rates or times that one run measures in turn.
 //!
 //! `cargo bench --bench figures` runs `read`, `list`, `stock`, `orders`, `search` and `http`;
-//! `cargo bench --bench figures -- read list` runs only those two. With `--features postgres,mysql,redis` it also runs
-//! `postgres`, `orders-postgres`, `orders-mysql`, `redis`, `size` and `orders-size`, on servers that it starts itself
-//! and that flush to disk as in production. `size` creates a million products on each database, and `orders-size` a
+//! `cargo bench --bench figures -- read list` runs only those two. With `--features postgres,mysql,redis,elasticsearch` it
+//! also runs `postgres`, `orders-postgres`, `orders-mysql`, `redis`, `engines`, `size` and `orders-size`, on servers
+//! that it starts itself and that flush to disk as in production. `size` creates a million products on each database, and `orders-size` a
 //! million orders, which takes some minutes.
 //!
 //! With `--once`, each pair is measured once instead of several times, to see whether a figure can be measured at all.
 
 #![expect(clippy::cast_precision_loss, reason = "rates are for people")]
 
+#[cfg(feature = "elasticsearch")]
+mod engines;
 mod http;
+#[cfg(feature = "elasticsearch")]
+mod keeper;
 mod list;
 mod orders;
 #[cfg(feature = "postgres")]
@@ -51,6 +55,10 @@ fn main() {
     }
     if is("search") {
         runtime.block_on(search::run());
+    }
+    #[cfg(feature = "elasticsearch")]
+    if is("engines") {
+        runtime.block_on(engines::run());
     }
     if is("http") {
         runtime.block_on(http::run());

@@ -224,6 +224,18 @@ impl Server {
         send(server, Signal::CONT);
     }
 
+    /// Returns the memory of its processes in bytes.
+    pub fn memory(&self) -> u64 {
+        let Some(process) = &self.process else { return 0 };
+        let server = pid(process);
+        let resident = |of: Pid| {
+            let status = std::fs::read_to_string(format!("/proc/{}/status", of.as_raw_nonzero())).unwrap_or_default();
+            let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+            line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) * 1_024
+        };
+        resident(server) + children(server).into_iter().map(resident).sum::<u64>()
+    }
+
     /// Returns the last lines of its log.
     pub fn log(&self) -> String {
         let bytes = std::fs::read(self.directory().join("log")).unwrap_or_default();

@@ -1,0 +1,260 @@
+//! Search engines over the same 100,000 products: the time to build the index, the rate of searches, and how much the
+//! adapter adds to a bare HTTP client that sends the same JSON.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{Method, Uri};
+use ecom::adapters::{ElasticsearchOptions, ElasticsearchSearch, TantivyOptions, TantivySearch};
+use ecom::port::SearchProvider;
+use ecom::search::{Facet, SearchQuery, SearchRequest, SearchSort, Synonyms};
+use ecom::{Shop, ShopParts};
+use test_servers::{Kind, Server};
+
+use crate::support::{Bench, median, pair, rounds, shop};
+
+const PRODUCTS: usize = 100_000;
+
+pub async fn run() {
+    println!("engines: {PRODUCTS} products");
+    let b = shop(PRODUCTS).await;
+    let index = b.dir.path().join("index");
+    let tantivy = TantivySearch::open(TantivyOptions::directory(index)).await.expect("an index");
+    measure(&b, Arc::new(tantivy), "the process").await;
+    for kind in [Kind::Elasticsearch, Kind::OpenSearch] {
+        let server = Server::with(kind, &[]).await;
+        let recorder = Recorder::before(server.url()).await;
+        let provider = |url: &str| {
+            let product = if kind == Kind::OpenSearch { "opensearch" } else { "elasticsearch" };
+            let options = ElasticsearchOptions::from_url(&format!("{product}+{url}?replicas=0")).expect("a URL");
+            Arc::new(ElasticsearchSearch::open(options).expect("a provider"))
+        };
+        // What the adapter sends is recorded, and a bare client sends it again.
+        let recorded = provider(&recorder.url);
+        rebuild(&b, recorded.clone()).await;
+        let bulks = recorder.take("_bulk");
+        let direct = provider(&server.url());
+        overhead_of_indexing(&b, direct.clone(), &server.url(), &recorder.taken(Method::PUT), &bulks).await;
+        for (what, query) in queries() {
+            let request = SearchRequest::new(query, &Synonyms::default()).expect("a request");
+            recorded.search(&request).await.expect("results");
+            let search = recorder.take("_search").pop().expect("the JSON of the search");
+            overhead_of_searching(what, &*direct, &request, &server.url(), &search).await;
+        }
+        measure(&b, direct, &format!("the server, {} MB", server.memory() / 1_000_000)).await;
+    }
+}
+
+fn queries() -> Vec<(&'static str, SearchQuery)> {
+    let of = |text: &str, facets: &[Facet]| SearchQuery {
+        text: text.to_owned(),
+        facets: facets.to_vec(),
+        ..SearchQuery::default()
+    };
+    vec![
+        ("two words", of("product 4711", &[])),
+        ("a typing error", of("mesaured 4711", &[])),
+        ("two words, three facets", of("shelf measured", &[Facet::Brands, Facet::Categories, Facet::Tags])),
+        ("by price", SearchQuery { sort: SearchSort::PriceAsc, ..of("measured", &[]) }),
+    ]
+}
+
+fn shop_with(b: &Bench, search: Arc<dyn SearchProvider>) -> Shop {
+    Shop::new(ShopParts::new(b.storage.clone(), search)).expect("a shop")
+}
+
+async fn rebuild(b: &Bench, search: Arc<dyn SearchProvider>) -> Duration {
+    let start = Instant::now();
+    let report = shop_with(b, search).index().rebuild().await.expect("an index");
+    assert_eq!(report.written, PRODUCTS as u64);
+    start.elapsed()
+}
+
+/// Prints a line of the table.
+async fn measure(b: &Bench, search: Arc<dyn SearchProvider>, memory: &str) {
+    let name = search.name();
+    let built = rebuild(b, search.clone()).await;
+    for (what, query) in queries() {
+        let request = Arc::new(SearchRequest::new(query, &Synonyms::default()).expect("a request"));
+        let next = Arc::new(AtomicUsize::new(0));
+        let total = rounds(20) * 100;
+        let start = Instant::now();
+        let callers: Vec<_> = (0..16)
+            .map(|_| {
+                let (search, request, next) = (search.clone(), request.clone(), next.clone());
+                tokio::spawn(async move {
+                    let mut times = Vec::new();
+                    while next.fetch_add(1, Ordering::Relaxed) < total {
+                        let start = Instant::now();
+                        search.search(&request).await.expect("results");
+                        times.push(start.elapsed().as_secs_f64() * 1e3);
+                    }
+                    times
+                })
+            })
+            .collect();
+        let mut times = Vec::new();
+        for caller in callers {
+            times.extend(caller.await.expect("a caller"));
+        }
+        let rate = times.len() as f64 / start.elapsed().as_secs_f64();
+        let p50 = median(&mut times);
+        let p99 = times[times.len() * 99 / 100];
+        println!("  {name}, {what}: {rate:.0} searches/s with 16 callers, p50 {p50:.1} ms, p99 {p99:.1} ms");
+    }
+    println!("  {name}: index built in {built:.1?} (memory: {memory})");
+}
+
+async fn overhead_of_searching(
+    what: &str,
+    provider: &dyn SearchProvider,
+    request: &SearchRequest,
+    server: &str,
+    call: &Recorded,
+) {
+    let client = reqwest::Client::new();
+    let (mut ours, mut bare, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..rounds(7) {
+        let (mut a, mut b) = (Vec::new(), Vec::new());
+        for _ in 0..200 {
+            let start = Instant::now();
+            provider.search(request).await.expect("results");
+            a.push(start.elapsed().as_secs_f64() * 1e3);
+            let start = Instant::now();
+            send(&client, server, call).await;
+            b.push(start.elapsed().as_secs_f64() * 1e3);
+        }
+        let (a, b) = (median(&mut a), median(&mut b));
+        ours.push(a);
+        bare.push(b);
+        ratios.push(a / b);
+    }
+    println!(
+        "  {}, {what}: p50 {:.2} ms against {:.2} ms of a bare client, ratio {:.2}; wanted at most 1.2",
+        provider.name(),
+        median(&mut ours),
+        median(&mut bare),
+        median(&mut ratios)
+    );
+}
+
+/// Compares the rebuild of the shop, without the time in which it reads the products, with a bare client that sends the
+/// same calls.
+async fn overhead_of_indexing(
+    b: &Bench,
+    provider: Arc<ElasticsearchSearch>,
+    server: &str,
+    created: &[Recorded],
+    bulks: &[Recorded],
+) {
+    let client = reqwest::Client::new();
+    let documents = documents(b).await;
+    let name = provider.name();
+    let create =
+        created.iter().find(|call| call.body.starts_with(b"{\"aliases\"")).expect("the call that makes the index");
+    pair(
+        &format!("  {name}: documents indexed through the provider against a bare client"),
+        "0.8",
+        3,
+        async || {
+            let mut build = provider.begin_rebuild().await.expect("a build");
+            let batches: Vec<_> = documents.chunks(500).map(<[_]>::to_vec).collect();
+            let start = Instant::now();
+            for batch in batches {
+                build.add(batch).await.expect("documents");
+            }
+            let took = start.elapsed();
+            drop(build);
+            (PRODUCTS as u64, took)
+        },
+        async || {
+            let path = create.path.split('?').next().unwrap_or_default().to_owned();
+            let _ = client.delete(format!("{server}{path}")).send().await;
+            send(&client, server, create).await;
+            let settings = format!("{server}{path}/_settings");
+            let body = r#"{"index": {"refresh_interval": "-1"}}"#;
+            let set = client.put(settings).header("content-type", "application/json").body(body).send().await;
+            assert!(set.expect("an answer").status().is_success());
+            let start = Instant::now();
+            for call in bulks {
+                send(&client, server, call).await;
+            }
+            let took = start.elapsed();
+            let _ = client.delete(format!("{server}{path}")).send().await;
+            (PRODUCTS as u64, took)
+        },
+    )
+    .await;
+}
+
+/// Returns the documents of all products, which a provider that keeps them gets from a rebuild.
+async fn documents(b: &Bench) -> Vec<ecom::port::SearchDocument> {
+    let keeper = Arc::new(crate::keeper::Keeper::default());
+    rebuild(b, keeper.clone()).await;
+    keeper.take()
+}
+
+async fn send(client: &reqwest::Client, server: &str, call: &Recorded) {
+    let request = client.request(call.method.clone(), format!("{server}{}", call.path));
+    let answer = request.header("content-type", "application/json").body(call.body.clone()).send().await;
+    let answer = answer.expect("an answer");
+    assert!(answer.status().is_success(), "{}", answer.status());
+    answer.bytes().await.expect("a body");
+}
+
+/// A call as the adapter made it.
+#[derive(Clone)]
+struct Recorded {
+    method: Method,
+    path: String,
+    body: Bytes,
+}
+
+/// A proxy that records calls.
+struct Recorder {
+    url: String,
+    calls: Arc<Mutex<Vec<Recorded>>>,
+}
+
+type Proxy = (reqwest::Client, String, Arc<Mutex<Vec<Recorded>>>);
+
+impl Recorder {
+    async fn before(server: String) -> Self {
+        let calls = Arc::new(Mutex::new(Vec::new()));
+        let app = axum::Router::new().fallback(forward).with_state((reqwest::Client::new(), server, calls.clone()));
+        let app = app.layer(axum::extract::DefaultBodyLimit::disable());
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        Self { url, calls }
+    }
+
+    /// Takes the recorded calls whose path contains a text.
+    fn take(&self, path: &str) -> Vec<Recorded> {
+        let mut calls = self.calls.lock().expect("no panic");
+        let (taken, rest) = calls.drain(..).partition(|call| call.path.contains(path));
+        *calls = rest;
+        taken
+    }
+
+    /// Returns the recorded calls of a method.
+    fn taken(&self, method: Method) -> Vec<Recorded> {
+        self.calls.lock().expect("no panic").iter().filter(|call| call.method == method).cloned().collect()
+    }
+}
+
+async fn forward(
+    State((client, server, calls)): State<Proxy>,
+    method: Method,
+    uri: Uri,
+    body: Bytes,
+) -> (axum::http::StatusCode, Bytes) {
+    let path = uri.to_string();
+    calls.lock().expect("no panic").push(Recorded { method: method.clone(), path: path.clone(), body: body.clone() });
+    let request = client.request(method, format!("{server}{path}")).header("content-type", "application/json");
+    let answer = request.body(body).send().await.expect("the server answers");
+    (answer.status(), answer.bytes().await.expect("a body"))
+}
