@@ -6,8 +6,8 @@
 //! <index>-f<format>-<n>         a generation: an index
 //! <index>-f<format>-<n>-write   the alias that it is written to, so that a write never makes an index that is gone
 //! ```
-//! The checkpoint is a document of the generation that it describes. It is written after the documents, so it is never
-//! ahead of them. Each document has the revision of its product as its external version, so a late older document
+//! The checkpoint is a document of the generation that it describes. It is written once the documents are searchable, so
+//! it is never ahead of them. Each document has the revision of its product as its external version, so a late older document
 //! never replaces a newer one, whichever process sends it.
 
 use std::time::{Duration, Instant};
@@ -231,11 +231,14 @@ impl Indices {
                 IndexOp::Delete { id, revision } => Item::of(*id, *revision, &tombstone()),
             });
         }
+        let has_changes = !items.is_empty();
         let applied = self.write(&generation, items).await?;
-        self.set_checkpoint(&generation, &before, checkpoint).await?;
-        if applied > 0 {
+        // Searches find the changes before the checkpoint says so. A call that failed half-way may have written them
+        // already.
+        if has_changes {
             self.refresh(&generation).await?;
         }
+        self.set_checkpoint(&generation, &before, checkpoint).await?;
         Ok(applied)
     }
 

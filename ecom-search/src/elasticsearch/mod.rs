@@ -197,8 +197,8 @@ impl Build {
     async fn finish(&self, checkpoint: Checkpoint) -> Result<(), Failure> {
         let generation = self.generation()?;
         self.indices.refresh_by_itself(&generation, true).await?;
-        self.indices.set_checkpoint(&generation, &Stored::default(), checkpoint).await?;
         self.indices.refresh(&generation).await?;
+        self.indices.set_checkpoint(&generation, &Stored::default(), checkpoint).await?;
         self.indices.switch(&generation).await
     }
 }
