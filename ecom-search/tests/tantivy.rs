@@ -57,7 +57,11 @@ fn product(n: u128) -> ProductId {
 }
 
 fn at(seq: i64) -> Checkpoint {
-    Checkpoint { database: Uuid::from_u128(0xDB), position: OutboxPosition { seq } }
+    Checkpoint {
+        database: Uuid::from_u128(0xDB),
+        position: OutboxPosition { seq },
+        version: Uuid::from_u128(u128::from(seq.unsigned_abs())),
+    }
 }
 
 fn category(n: u128, name: &str) -> CategorySummary {

@@ -751,7 +751,11 @@ impl Drop for Build {
     fn drop(&mut self) {
         self.rebuilding.store(false, Atomic::SeqCst);
         if self.mutant == Some(M::DroppedRebuildPublishes) && !self.documents.is_empty() {
-            self.install(Checkpoint { database: Uuid::nil(), position: OutboxPosition { seq: 0 } });
+            self.install(Checkpoint {
+                database: Uuid::nil(),
+                position: OutboxPosition { seq: 0 },
+                version: Uuid::nil(),
+            });
         }
     }
 }
