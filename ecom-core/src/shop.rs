@@ -216,6 +216,7 @@ impl Shop {
                 orders: Queue::default(),
                 search_settings: crate::service::search::settings::Ready::default(),
                 index: IndexState::default(),
+                forgotten: parking_lot::Mutex::default(),
                 events: watch::Sender::default(),
                 naming: tokio::sync::Mutex::default(),
                 indexing: tokio::sync::Mutex::default(),

@@ -11,6 +11,7 @@ use super::queue::Queue;
 use super::read_through::ReadThrough;
 use crate::clock::{SharedClock, Timestamp};
 use crate::config::ShopConfig;
+use crate::domain::platform::outbox::OutboxPosition;
 use crate::error::Result;
 use crate::id::{EventId, IdSource};
 use crate::port::search::SearchProvider;
@@ -45,6 +46,9 @@ pub(crate) struct Shared {
     pub search_settings: Ready,
     /// What this process knows of the state of the index.
     pub index: IndexState,
+    /// The position in the log up to which this process has dropped stale documents from its own cache; `None` before
+    /// its background work has begun to.
+    pub forgotten: Mutex<Option<OutboxPosition>>,
     /// Wakes the followers of the log. Each follower keeps one wake-up while it works.
     pub events: watch::Sender<()>,
     /// Held by a write while it makes the next name, after another write took the one that it had made.

@@ -17,6 +17,7 @@ use crate::money::check_price_currency;
 use crate::paging::Total;
 use crate::port::cache::CacheKey;
 use crate::port::search::{SearchCapabilities, SearchResults};
+use crate::service::background::consumer::Invalidate;
 use crate::service::catalog::product::ProductService;
 use crate::service::platform::outbox::EventLog;
 use crate::service::run::context::Context;
@@ -190,7 +191,7 @@ impl<'a> SearchService<'a> {
     }
 
     /// Waits until the index has applied an event, so that the searches of this process that begin afterwards find the
-    /// write of the event and all writes before it. [`Shop::last_event`](crate::Shop::last_event) and
+    /// write of the event and all writes before it, and return the products as they are after these writes. [`Shop::last_event`](crate::Shop::last_event) and
     /// [`AfterCommit::last_event`](crate::AfterCommit::last_event) return the event of a write.
     ///
     /// The background work of this process ([`Shop::start`](crate::Shop::start)) begins to sync the index at once. If
@@ -218,7 +219,8 @@ impl<'a> SearchService<'a> {
         loop {
             moved.mark_unchanged();
             if self.has_applied(position).await? {
-                return Ok(());
+                // The products of the hits are loaded through the cache.
+                return Invalidate::until(cx, position).await;
             }
             // Wakes the background work that syncs the index.
             cx.events.send_replace(());
