@@ -20,8 +20,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::app::App;
 use crate::error::{ApiError, ApiResult};
-use crate::headers::with_event;
 use crate::extract::{Received, RequestTarget, X_CART_TOKEN, receive};
+use crate::headers::with_event;
 use crate::resource::{About, Reply, principal};
 
 /// The header with the key.

@@ -3,17 +3,18 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use crate::domain::platform::outbox::{Event, OutboxPosition};
+use crate::domain::search::query::SearchRequest;
 use crate::error::{BoxError, Dependency, Error, Result};
 use crate::port::cache::{Cache, CacheKey, ForwardCache, NoCache};
 use crate::port::catalog::product::{ForwardProducts, ProductRepository};
 use crate::port::catalog::sku::{ForwardSkus, SkuRepository};
-use crate::domain::search::query::SearchRequest;
 use crate::port::search::{Checkpoint, ForwardSearch, IndexOp, SearchCapabilities, SearchProvider, SearchResults};
 use crate::port::storage::{ForwardRepositories, ForwardStorage, ForwardUnitOfWork, Repositories, Storage, UnitOfWork};
 use crate::service::background::consumer::{Consumer, StartPosition};
@@ -336,7 +337,7 @@ pub struct Watched {
     pub refuses_changes: AtomicBool,
     /// Whether reads of the checkpoint fail.
     pub refuses_checkpoints: AtomicBool,
-    /// Whether reads of the checkpoint never end.
+    /// Whether reads of the checkpoint do not end.
     pub hangs: AtomicBool,
 }
 
@@ -378,8 +379,8 @@ impl ForwardSearch for Watched {
     }
     async fn checkpoint(&self) -> Result<Option<Checkpoint>> {
         self.checkpoints.fetch_add(1, Ordering::SeqCst);
-        if self.hangs.load(Ordering::SeqCst) {
-            std::future::pending::<()>().await;
+        while self.hangs.load(Ordering::SeqCst) {
+            tokio::time::sleep(Duration::from_millis(2)).await;
         }
         if self.refuses_checkpoints.load(Ordering::SeqCst) {
             return Err(Self::down());

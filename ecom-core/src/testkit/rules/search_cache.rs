@@ -58,7 +58,7 @@ async fn look(shop: &Shop, query: &SearchQuery) -> (Vec<String>, bool) {
 
 impl ShopFixture {
     /// Returns whether the shop has a cache.
-    fn caches(&self) -> bool {
+    pub(super) fn caches(&self) -> bool {
         self.cache().name() != "none"
     }
 

@@ -172,7 +172,11 @@ pub async fn an_event_is_found_by_its_id(storage: &Arc<dyn Storage>) {
     }
     attempt!(storage, outbox.trim(between)).unwrap();
     assert_eq!(read!(storage, outbox.find(old[2].id)), None, "an event that was removed is not found");
-    assert_eq!(read!(storage, outbox.find(kept[0].id)), Some(all[3].0), "`trim` does not move the events that are kept");
+    assert_eq!(
+        read!(storage, outbox.find(kept[0].id)),
+        Some(all[3].0),
+        "`trim` does not move the events that are kept"
+    );
     let oldest = read!(storage, outbox.oldest());
     assert_eq!(oldest, Some(all[3].1.occurred_at), "after `trim`, the oldest event is the first one that is kept");
     assert!(oldest > Some(all[2].1.occurred_at), "removed events occurred before the oldest one that is kept");
