@@ -196,8 +196,8 @@ pub(super) async fn search(
         query.filter.categories.push(found.value.id);
     }
 
-    let start = Instant::now();
     at_least.applied(&reply).await?;
+    let start = Instant::now();
     let found = reply.shop().search().search(&query).await.map_err(by_parameter)?;
     let took_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
     let hit = found.hit;
