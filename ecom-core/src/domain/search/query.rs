@@ -368,7 +368,9 @@ impl SearchRequest {
         feed.0.update(version);
         for ids in [&self.pinned, &self.hidden] {
             feed.0.update((ids.len() as u64).to_be_bytes());
-            ids.iter().for_each(|id| feed.0.update(id.0));
+            for id in ids {
+                feed.0.update(id.0);
+            }
         }
         let Self { query, text, matching, pinned: _, hidden: _, boosts } = self;
         // `Feed` accepts every text, and the texts in the values are escaped.
