@@ -30,7 +30,7 @@
 //! | `ECOM_LAST_WRITE_WINS` | `false` | `true`, `false` | whether a write that does not name a version succeeds (R1); a write that names one is compared in both cases |
 //! | `ECOM_KEEP_SOLD` | `false` | `true`, `false` | whether a product or a SKU that an order refers to cannot be deleted, not even softly (R5) |
 //! | `ECOM_TOTAL_BOUND` | `10000` | 1–1,000,000 | how many rows a list counts at most for its total |
-//! | `ECOM_PRODUCT_TTL` | `300` | 0–86,400 s | how long a cached product or list is served |
+//! | `ECOM_PRODUCT_TTL` | `300` | 0–86,400 s | how long a cached product, list or search result is served |
 //! | `ECOM_CATEGORY_TTL` | `3600` | 0–86,400 s | how long a cached category is served |
 //! | `ECOM_POLL_INTERVAL` | `500` | 10–60,000 ms | how often a process checks for events of other processes |
 //! | `ECOM_LEASE_TTL` | `5` | 1–600 s | after how long another process takes over the shared work of a process that has died |

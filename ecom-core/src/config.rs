@@ -22,7 +22,8 @@ pub struct ShopConfig {
     /// How many rows a list counts at most for its total. If there are more, the total is a lower bound. 1–1,000,000,
     /// default 10,000.
     pub total_bound: u64,
-    /// How long a cached product, or a cached list of products, is served (R15). At most one day, default 5 minutes.
+    /// How long a cached product, a cached list of products, or the cached result of a search is served (R15). At most one
+    /// day, default 5 minutes.
     pub product_ttl: Duration,
     /// How long a cached category or the cached tree is served (R15). At most one day, default 1 hour.
     pub category_ttl: Duration,

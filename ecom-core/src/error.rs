@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::domain::access::principal::Permission;
 pub use crate::id::Entity;
+use crate::id::EventId;
 use crate::money::Money;
 
 /// The result of every fallible call of the library.
@@ -97,6 +98,19 @@ pub enum Error {
         #[source]
         source: Option<BoxError>,
     },
+    /// The search index has not applied an event within the time limit of a search that waits for it. Nothing was
+    /// searched.
+    #[error(
+        "the search index has not applied event `{event}` within {} ms: try again, or leave out `at_least` to search the \
+         index as it is",
+        limit.as_millis()
+    )]
+    IndexBehind {
+        /// The event.
+        event: EventId,
+        /// How long the call has waited.
+        limit: Duration,
+    },
     /// The chosen backend does not support the call; see its capabilities.
     #[error("{provider} does not support this: {capability}")]
     Unsupported {
@@ -147,7 +161,7 @@ impl Error {
             Self::Forbidden { .. } => ErrorCode::Forbidden,
             Self::Unauthenticated => ErrorCode::Unauthenticated,
             Self::RateLimited { .. } => ErrorCode::RateLimited,
-            Self::Unavailable { .. } | Self::Contention { .. } => ErrorCode::Unavailable,
+            Self::Unavailable { .. } | Self::Contention { .. } | Self::IndexBehind { .. } => ErrorCode::Unavailable,
             Self::Unsupported { .. } => ErrorCode::Unsupported,
             Self::Internal { .. } => ErrorCode::Internal,
         }
@@ -155,7 +169,10 @@ impl Error {
 
     /// Returns true if the same call may succeed later without any change.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Unavailable { .. } | Self::Contention { .. } | Self::RateLimited { .. })
+        matches!(
+            self,
+            Self::Unavailable { .. } | Self::Contention { .. } | Self::RateLimited { .. } | Self::IndexBehind { .. }
+        )
     }
 
     /// Returns true if another transaction conflicted with this one, which is certainly aborted. The same unit of work

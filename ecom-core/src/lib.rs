@@ -82,6 +82,7 @@ mod service {
         pub(crate) mod index;
         pub(crate) mod query;
         pub(crate) mod settings;
+        pub(crate) mod state;
         pub(crate) mod suggest;
     }
     /// The rules of stock.
@@ -206,7 +207,7 @@ pub mod search {
     pub use crate::service::search::index::{IndexSyncService, SyncReport, VerifyReport};
     pub use crate::service::search::query::{FacetValue, Highlights, SearchPage, SearchService};
     pub use crate::service::search::settings::SearchSettingsService;
-    pub use crate::service::search::suggest::Suggestions;
+    pub use crate::service::search::suggest::{RelatedProducts, Suggestions};
 }
 
 /// The platform: the event log, its consumers, idempotent calls, and the background work.

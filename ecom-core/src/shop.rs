@@ -10,7 +10,7 @@ use crate::config::ShopConfig;
 use crate::domain::access::principal::Principal;
 use crate::error::{Conflict, Dependency, Error, Result};
 use crate::health::{DependencyHealth, Health};
-use crate::id::{IdSource, UuidV7Source};
+use crate::id::{EventId, IdSource, UuidV7Source};
 use crate::port::cache::{Cache, NoCache};
 use crate::port::search::SearchProvider;
 use crate::port::storage::{Storage, UnitOfWork};
@@ -23,7 +23,7 @@ use crate::service::catalog::sku::SkuService;
 use crate::service::platform::audit::AuditService;
 use crate::service::platform::idempotency::IdempotencyService;
 use crate::service::platform::outbox::EventLog;
-use crate::service::run::context::Context;
+use crate::service::run::context::{Context, Shared};
 use crate::service::run::queue::Queue;
 use crate::service::run::read_through::ReadThrough;
 use crate::service::run::transaction::Tx;
@@ -34,6 +34,7 @@ use crate::service::sales::order::OrderService;
 use crate::service::search::index::IndexSyncService;
 use crate::service::search::query::SearchService;
 use crate::service::search::settings::SearchSettingsService;
+use crate::service::search::state::IndexState;
 use crate::service::stock::inventory::InventoryService;
 
 /// The adapters and other values from which a shop is built.
@@ -204,7 +205,7 @@ impl Shop {
             }
         }
         Ok(Self {
-            cx: Arc::new(Context {
+            cx: Context::new(Shared {
                 storage: parts.storage,
                 search: parts.search,
                 cache: ReadThrough::new(parts.cache),
@@ -214,6 +215,8 @@ impl Shop {
                 adjustments: Queue::default(),
                 orders: Queue::default(),
                 search_settings: crate::service::search::settings::Ready::default(),
+                index: IndexState::default(),
+                forgotten: parking_lot::Mutex::default(),
                 events: watch::Sender::default(),
                 naming: tokio::sync::Mutex::default(),
                 indexing: tokio::sync::Mutex::default(),
@@ -239,6 +242,39 @@ impl Shop {
     /// ```
     pub const fn acting_as<'a>(&'a self, principal: &'a Principal) -> ActingShop<'a> {
         ActingShop { cx: &self.cx, who: principal }
+    }
+
+    /// Returns this shop in a form that notes the last event that its writes commit; see [`Self::last_event`]. Clones of
+    /// the returned shop share the note. Make one for each write, or each group of writes, whose event is of interest.
+    ///
+    /// ```
+    /// # async fn app(shop: ecom_core::Shop) -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    ///
+    /// use ecom_core::catalog::ProductInput;
+    /// use ecom_core::search::SearchQuery;
+    ///
+    /// let recording = shop.recording();
+    /// recording.products().create(&ProductInput::new("Pen").price("2 USD".parse()?)).await?;
+    /// if let Some(event) = recording.last_event() {
+    ///     shop.search().wait_for(event, Duration::from_secs(5)).await?;
+    /// }
+    /// let query = SearchQuery { text: "pen".to_owned(), ..SearchQuery::default() };
+    /// assert_eq!(shop.search().search(&query).await?.total.count, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn recording(&self) -> Self {
+        Self { cx: self.cx.recording() }
+    }
+
+    /// Returns the last event of the last write that [`Self::recording`] has noted. It is `None` before the first write
+    /// with an event, and for a shop that does not record. An order or a stock adjustment that shares its commit with
+    /// others has its own last event. A transaction of a host counts once its
+    /// [`AfterCommit`](crate::AfterCommit) runs.
+    pub fn last_event(&self) -> Option<EventId> {
+        self.cx.last_event()
     }
 
     fn trusted(&self) -> ActingShop<'_> {
@@ -362,7 +398,7 @@ impl Shop {
     /// # Errors
     /// `Unavailable`.
     pub async fn identity(&self) -> Result<uuid::Uuid> {
-        self.cx.identity.get_or_try_init(|| self.cx.storage.identity()).await.copied()
+        self.cx.database().await
     }
 
     /// Returns a transaction of the shop over a unit of work that an adapter has begun for a host, for example on a
@@ -380,7 +416,7 @@ impl Shop {
     /// processes, and removes old events. Consumers of the host can be added to the returned handle. A process calls
     /// this once, and ends the work with [`Background::shutdown`](crate::platform::Background::shutdown).
     pub fn start(&self) -> Background {
-        Background::start(&self.cx)
+        Background::start(&self.cx.silent())
     }
 
     /// Closes the shop and all its clones. It ends the background work as

@@ -1,12 +1,15 @@
-//! Headers of responses: the rules for HTTP caches, whether the value came from the cache, and the path of a new
-//! resource.
+//! Headers of responses: the rules for HTTP caches, whether the value came from the cache, the path of a new resource,
+//! and the last event of a write.
 
 use axum::http::header::{CACHE_CONTROL, ETAG, LOCATION};
-use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use ecom_core::common::IncludeDeleted;
+use ecom_core::id::EventId;
 
 pub(crate) const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
+/// The header of a write with the id of its last event, for which a search can wait.
+pub(crate) const X_LAST_EVENT_ID: HeaderName = HeaderName::from_static("x-last-event-id");
 const HIT: HeaderValue = HeaderValue::from_static("HIT");
 const MISS: HeaderValue = HeaderValue::from_static("MISS");
 /// Shared caches may store the response, but they must revalidate it, so that it is never older than the shop's data.
@@ -54,6 +57,13 @@ pub(crate) fn listed(response: Response, deleted: IncludeDeleted, hit: Option<bo
 /// Returns the response 304 for a client that already has the document.
 pub(crate) fn not_modified(etag: &HeaderValue, hit: Option<bool>) -> Response {
     public(StatusCode::NOT_MODIFIED.into_response(), Some(etag.clone()), hit)
+}
+
+/// Adds the last event of a write, if it has written any.
+pub(crate) fn with_event(headers: &mut HeaderMap, event: Option<EventId>) {
+    if let Some(value) = event.and_then(|event| HeaderValue::from_str(&event.to_string()).ok()) {
+        headers.insert(X_LAST_EVENT_ID, value);
+    }
 }
 
 /// Adds the header `Location`.

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::app::App;
 use crate::error::{ApiError, ApiResult};
 use crate::extract::{Received, RequestTarget, X_CART_TOKEN, receive};
+use crate::headers::with_event;
 use crate::resource::{About, Reply, principal};
 
 /// The header with the key.
@@ -124,7 +125,11 @@ impl Keyed {
             return render(&plain.await?).map_err(ApiError::into_error);
         };
         let rendered = render.clone();
-        let stored = move |value: &T| Answer::of(rendered(value).map_err(ApiError::into_error)?)?.stored();
+        let stored = move |value: &T, event| {
+            let mut response = rendered(value).map_err(ApiError::into_error)?;
+            with_event(response.headers_mut(), event);
+            Answer::of(response)?.stored()
+        };
         match once(KeyedCall::new(key, hash, stored)).await? {
             Once::Ran(value) => render(&value).map_err(ApiError::into_error),
             Once::Replayed(stored) => replayed(&stored),
@@ -148,7 +153,9 @@ impl Keyed {
         let calls = reply.shop().idempotency();
         let done = calls.run(&key, hash, |tx| async move {
             let (value, tx) = within(tx).await?;
-            let answer = Answer::of(render(&value).map_err(ApiError::into_error)?)?;
+            let mut response = render(&value).map_err(ApiError::into_error)?;
+            with_event(response.headers_mut(), tx.last_event());
+            let answer = Answer::of(response)?;
             let stored = answer.stored()?;
             Ok((answer, stored, tx))
         });

@@ -7,7 +7,7 @@ use ecom_core::ErrorCode;
 use serde::Serialize;
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::{Operation, ParameterBuilder, ParameterIn};
-use utoipa::openapi::schema::{AnyOfBuilder, ArrayItems, ObjectBuilder, OneOfBuilder, Type};
+use utoipa::openapi::schema::{AnyOfBuilder, ArrayItems, KnownFormat, ObjectBuilder, OneOfBuilder, SchemaFormat, Type};
 use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{
     Content, ContentBuilder, OpenApi as Document, Ref, RefOr, Required, Response, ResponseBuilder, Schema, Server,
@@ -138,6 +138,9 @@ fn complete(document: &mut Document, config: &HttpConfig) {
             let of_resource = routes::tags().find(is_of).map_or(&[][..], |tag| tag.conflicts);
             add(operation, of_resource);
             add(operation, &[C::StateConflict]);
+            if changes {
+                returns_its_event(operation);
+            }
             if takes(operation, "Idempotency-Key") {
                 add(operation, &[C::IdempotencyKeyReused, C::IdempotencyAnswerErased]);
             }
@@ -158,6 +161,26 @@ fn complete(document: &mut Document, config: &HttpConfig) {
 /// Returns true if an operation has a parameter of this name.
 fn takes(operation: &Operation, name: &str) -> bool {
     operation.parameters.iter().flatten().any(|p| matches!(p, RefOr::T(p) if p.name == name))
+}
+
+/// Adds the header with the last event of a write to the responses of an operation.
+fn returns_its_event(operation: &mut Operation) {
+    for (status, answer) in &mut operation.responses.responses {
+        if let RefOr::T(answer) = answer
+            && status.starts_with('2')
+        {
+            let id = ObjectBuilder::new().schema_type(Type::String);
+            let id = id.format(Some(SchemaFormat::KnownFormat(KnownFormat::Uuid))).build();
+            let header = HeaderBuilder::new()
+                .schema(Some(id))
+                .description(Some(
+                    "The id of the last event that the request has written; absent if it has changed nothing. A search \
+                     with this id as `at_least` finds the change.",
+                ))
+                .build();
+            answer.headers.insert("X-Last-Event-Id".to_owned(), header.into());
+        }
+    }
 }
 
 /// Adds the header `Idempotency-Key` to an operation, and the header of a response that was stored before.

@@ -22,7 +22,7 @@ use ecom_core::config::ShopConfig;
 use ecom_core::id::CustomerId;
 use ecom_core::money::Currency;
 use ecom_core::paging::{Page, Total};
-use ecom_core::{ActingShop, Error, FieldCode, ValidationErrors};
+use ecom_core::{ActingShop, Error, FieldCode, Shop, ValidationErrors};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -68,6 +68,10 @@ pub(crate) trait Resource: Shown {
 /// The customer whose personal data a response contains, as an extension of the response.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct About(pub CustomerId);
+
+/// The shop of a request that may write, as an extension of the request. It notes the last event of the write.
+#[derive(Debug, Clone)]
+pub(crate) struct Recording(pub Shop);
 
 /// The format of a representation.
 #[derive(Debug)]
@@ -127,6 +131,8 @@ pub(crate) struct Reply {
     pub target: RequestTarget,
     /// The caller.
     principal: Principal,
+    /// The shop that notes the last event, if the request may write.
+    recording: Option<Recording>,
     if_none_match: Option<HeaderValue>,
 }
 
@@ -139,12 +145,14 @@ impl Reply {
     fn of(parts: &Parts, app: &Arc<App>) -> Self {
         let principal = principal(parts, app).clone();
         let if_none_match = parts.headers.get(IF_NONE_MATCH).cloned();
-        Self { app: app.clone(), target: RequestTarget::of(parts), principal, if_none_match }
+        let recording = parts.extensions.get().cloned();
+        Self { app: app.clone(), target: RequestTarget::of(parts), principal, recording, if_none_match }
     }
 
     /// Returns the services of the shop for the caller.
     pub(crate) fn shop(&self) -> ActingShop<'_> {
-        self.app.shop.acting_as(&self.principal)
+        let shop = self.recording.as_ref().map_or(&self.app.shop, |Recording(shop)| shop);
+        shop.acting_as(&self.principal)
     }
 
     /// Returns the settings of the shop.

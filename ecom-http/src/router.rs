@@ -15,6 +15,7 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
 use crate::app::{App, HttpConfig};
 use crate::error::ApiError;
+use crate::headers::X_LAST_EVENT_ID;
 use crate::idempotency::IDEMPOTENCY_REPLAYED;
 use crate::middleware::FrontLayer;
 use crate::{openapi, routes};
@@ -153,6 +154,7 @@ fn cors(origins: &[String]) -> CorsLayer {
             header::LOCATION,
             header::RETRY_AFTER,
             IDEMPOTENCY_REPLAYED,
+            X_LAST_EVENT_ID,
             header::HeaderName::from_static("x-cache"),
             header::HeaderName::from_static("x-request-id"),
         ])

@@ -17,7 +17,7 @@ use ecom_core::id::{CategoryId, ProductId};
 use ecom_core::money::Percentage;
 use ecom_core::platform::OutboxPosition;
 use ecom_core::port::{Checkpoint, IndexOp, SearchDocument, SearchProvider as _};
-use ecom_core::search::{SearchQuery, SearchRequest, Synonyms};
+use ecom_core::search::{SearchFilter, SearchQuery, SearchRequest, Synonyms};
 use ecom_core::testkit::SearchFixture;
 use ecom_core::text::Slug;
 use ecom_search::{TantivyOptions, TantivySearch};
@@ -56,7 +56,11 @@ fn product(n: u128) -> ProductId {
 }
 
 fn at(seq: i64) -> Checkpoint {
-    Checkpoint { database: Uuid::from_u128(0xDB), position: OutboxPosition { seq } }
+    Checkpoint {
+        database: Uuid::from_u128(0xDB),
+        position: OutboxPosition { seq },
+        version: Uuid::from_u128(u128::from(seq.unsigned_abs())),
+    }
 }
 
 fn category(n: u128, name: &str) -> CategorySummary {
@@ -177,6 +181,40 @@ async fn of_two_instances_one_writes_and_both_read() {
 
 /// A writer that is killed in a commit leaves files that Tantivy knows and that no commit names. It numbers the lists
 /// of deleted documents by operations, so that the next writer needs the same names.
+/// The reader has opened the directory on its own, as another process does. It searches right after it has read the
+/// checkpoint, while the writer commits and rebuilds.
+#[tokio::test(flavor = "multi_thread")]
+async fn r15_another_instance_finds_what_its_checkpoint_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let (writer, reader) = (open(dir.path()).await, open(dir.path()).await);
+    assert!(writer.acquire_writer().await.unwrap());
+    let cheap = |seq: i64| SearchDocument { price: Some(seq), ..document(1, seq) };
+    writer.apply(vec![IndexOp::Upsert(Box::new(cheap(1)))], at(1)).await.unwrap();
+    let last = 150;
+    let follow = tokio::spawn(async move {
+        let mut seen = 0;
+        while seen < last {
+            seen = reader.checkpoint().await.unwrap().map_or(0, |at| at.position.seq);
+            let price = Some(ecom_core::money::Money::from_minor(seen, ecom_core::money::Currency::USD));
+            let filter = SearchFilter { min_price: price, ..SearchFilter::default() };
+            let request =
+                SearchRequest::new(SearchQuery { filter, ..SearchQuery::default() }, &Synonyms::default()).unwrap();
+            let hits = reader.search(&request).await.unwrap().hits.len();
+            assert_eq!(hits, 1, "the checkpoint names position {seen}, and the search finds an older document");
+        }
+    });
+    for seq in 2..=last {
+        if seq % 10 == 0 {
+            let mut build = writer.begin_rebuild().await.unwrap();
+            build.add(vec![cheap(seq)]).await.unwrap();
+            build.publish(at(seq)).await.unwrap();
+        } else {
+            writer.apply(vec![IndexOp::Upsert(Box::new(cheap(seq)))], at(seq)).await.unwrap();
+        }
+    }
+    follow.await.unwrap();
+}
+
 #[tokio::test]
 async fn r14_the_files_of_a_commit_that_did_not_end_are_removed() {
     let dir = tempfile::tempdir().unwrap();

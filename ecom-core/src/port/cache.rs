@@ -33,11 +33,13 @@ pub enum CacheKey {
     CategoryList(u128),
     /// A setting that a shop edits while it runs.
     Setting(SettingId),
+    /// The result of a search, by the hash of the request and of the version of the index.
+    Search(u128),
 }
 
 impl CacheKey {
     /// Every kind of key once, as a function of the number that distinguishes the keys of a kind.
-    const KINDS: [fn(u128) -> Self; 9] = [
+    const KINDS: [fn(u128) -> Self; 10] = [
         |number| Self::Product(ProductId(Uuid::from_u128(number))),
         Self::ProductSlug,
         |number| Self::Category(CategoryId(Uuid::from_u128(number))),
@@ -47,6 +49,7 @@ impl CacheKey {
         |_| Self::ProductLists,
         Self::CategoryList,
         |number| Self::Setting(SettingId(Uuid::from_u128(number))),
+        Self::Search,
     ];
 
     /// The keys that are groups: invalidating one of them invalidates each key whose [`Self::group`] it is.
@@ -55,9 +58,12 @@ impl CacheKey {
     /// Returns the group that the key belongs to, if any. A group belongs to itself.
     pub const fn group(&self) -> Option<Self> {
         match self {
-            Self::Product(_) | Self::ProductSlug(_) | Self::Category(_) | Self::CategorySlug(_) | Self::Setting(_) => {
-                None
-            }
+            Self::Product(_)
+            | Self::ProductSlug(_)
+            | Self::Category(_)
+            | Self::CategorySlug(_)
+            | Self::Setting(_)
+            | Self::Search(_) => None,
             Self::ProductList(_) | Self::ProductLists => Some(Self::ProductLists),
             // A change of a list of categories is also a change of the tree.
             Self::CategoryList(_) | Self::CategoryTree => Some(Self::CategoryTree),
@@ -93,6 +99,7 @@ impl CacheKey {
             Self::ProductLists => ("product-lists", None),
             Self::CategoryList(hash) => ("category-list", Some(*hash)),
             Self::Setting(id) => ("setting", Some(id.0.as_u128())),
+            Self::Search(hash) => ("search", Some(*hash)),
         }
     }
 

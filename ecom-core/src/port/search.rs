@@ -124,17 +124,23 @@ impl IndexOp {
     }
 }
 
-/// The state of a database up to which an index has applied events.
+/// The state of an index: up to which event of which database it has applied, and the version of its documents. A
+/// provider stores all fields as they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checkpoint {
     /// The identity of the database ([`crate::port::Storage::identity`]).
     pub database: Uuid,
     /// The position of the last event that the index has applied.
     pub position: OutboxPosition,
+    /// The version of the documents: a new one comes with every change of them, also if the position stays the same, as
+    /// in a repair or a rebuild. Cached results are kept for as long as the version. It is nil in an index that a release
+    /// without versions has written.
+    #[serde(default)]
+    pub version: Uuid,
 }
 
 /// A hit of a search.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct SearchHit {
     /// The id of the product.
     pub id: ProductId,
@@ -153,7 +159,7 @@ pub struct FacetCount {
 }
 
 /// The result of a search.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SearchResults {
     /// The hits of the page, in order.
     pub hits: Vec<SearchHit>,
@@ -228,7 +234,11 @@ port! {
         /// Acquires or keeps the right to write. Returns false if another process has it. It can be called often.
         async fn acquire_writer(&self) -> Result<bool>;
 
-        /// Returns the checkpoint of the index; `None` for a new index.
+        /// Returns the checkpoint of the index that searches read; `None` for a new index. Searches that begin after it
+        /// has returned find all that was applied with the checkpoint, whichever process has applied it: a provider
+        /// whose changes become visible later returns the checkpoint no earlier than the changes. A search with a
+        /// cached result reads it at most once per [`poll_interval`](crate::config::ShopConfig::poll_interval), and a
+        /// search that waits for an event several times.
         async fn checkpoint(&self) -> Result<Option<Checkpoint>>;
 
         /// Applies the changes and the checkpoint atomically, and returns how many changes were applied. After it
@@ -294,7 +304,7 @@ impl SearchProvider for NoSearch {
     }
 
     async fn checkpoint(&self) -> Result<Option<Checkpoint>> {
-        Ok(None)
+        Err(Self::lacks())
     }
 
     async fn apply(&self, _: Vec<IndexOp>, _: Checkpoint) -> Result<u64> {

@@ -2,18 +2,20 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use crate::domain::platform::outbox::{Event, OutboxPosition};
+use crate::domain::search::query::SearchRequest;
 use crate::error::{BoxError, Dependency, Error, Result};
 use crate::port::cache::{Cache, CacheKey, ForwardCache, NoCache};
 use crate::port::catalog::product::{ForwardProducts, ProductRepository};
 use crate::port::catalog::sku::{ForwardSkus, SkuRepository};
-use crate::port::search::{ForwardSearch, SearchCapabilities, SearchProvider};
+use crate::port::search::{Checkpoint, ForwardSearch, IndexOp, SearchCapabilities, SearchProvider, SearchResults};
 use crate::port::storage::{ForwardRepositories, ForwardStorage, ForwardUnitOfWork, Repositories, Storage, UnitOfWork};
 use crate::service::background::consumer::{Consumer, StartPosition};
 use crate::text::Slug;
@@ -318,6 +320,78 @@ impl ForwardCache for Instructed {
     }
     async fn clear_local(&self) {
         self.0.lock().push(Word::LocalClear);
+    }
+}
+
+/// A search engine that records its requests, and can be held back and fail as a test plans.
+#[derive(Debug)]
+pub struct Watched {
+    inner: Arc<dyn SearchProvider>,
+    /// The requests, in the order in which they have arrived.
+    pub requests: Mutex<Vec<SearchRequest>>,
+    /// How often the checkpoint was read.
+    pub checkpoints: AtomicU64,
+    /// The permits. Each search needs one before it returns what it has found.
+    pub permits: Semaphore,
+    /// Whether changes of the index fail.
+    pub refuses_changes: AtomicBool,
+    /// Whether reads of the checkpoint fail.
+    pub refuses_checkpoints: AtomicBool,
+    /// Whether reads of the checkpoint do not end.
+    pub hangs: AtomicBool,
+}
+
+impl Watched {
+    /// Returns an engine over a provider. It has no permits.
+    pub fn held(inner: Arc<dyn SearchProvider>) -> Arc<Self> {
+        let (refuses_changes, refuses_checkpoints, hangs) = Default::default();
+        let (requests, checkpoints, permits) = (Mutex::default(), AtomicU64::new(0), Semaphore::new(0));
+        Arc::new(Self { inner, requests, checkpoints, permits, refuses_changes, refuses_checkpoints, hangs })
+    }
+
+    /// Returns an engine over a provider that is not held back.
+    pub fn over(inner: Arc<dyn SearchProvider>) -> Arc<Self> {
+        let this = Self::held(inner);
+        this.release();
+        this
+    }
+
+    /// Ends the hold.
+    pub fn release(&self) {
+        self.permits.add_permits(Semaphore::MAX_PERMITS / 2);
+    }
+
+    fn down() -> Error {
+        Error::unavailable(Dependency::Search, "as planned")
+    }
+}
+
+#[async_trait]
+impl ForwardSearch for Watched {
+    fn inner(&self) -> &dyn SearchProvider {
+        &*self.inner
+    }
+    async fn search(&self, request: &SearchRequest) -> Result<SearchResults> {
+        self.requests.lock().push(request.clone());
+        let found = self.inner.search(request).await;
+        self.permits.acquire().await.map_err(|e| Error::internal("testing", e))?.forget();
+        found
+    }
+    async fn checkpoint(&self) -> Result<Option<Checkpoint>> {
+        self.checkpoints.fetch_add(1, Ordering::SeqCst);
+        while self.hangs.load(Ordering::SeqCst) {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        if self.refuses_checkpoints.load(Ordering::SeqCst) {
+            return Err(Self::down());
+        }
+        self.inner.checkpoint().await
+    }
+    async fn apply(&self, ops: Vec<IndexOp>, checkpoint: Checkpoint) -> Result<u64> {
+        if self.refuses_changes.load(Ordering::SeqCst) {
+            return Err(Self::down());
+        }
+        self.inner.apply(ops, checkpoint).await
     }
 }
 

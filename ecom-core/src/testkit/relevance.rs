@@ -101,7 +101,8 @@ impl fmt::Display for Found {
 /// As [`SearchProvider::search`] and [`SearchProvider::apply`].
 pub async fn relevance(provider: &dyn SearchProvider, documents: &[SearchDocument], step: usize) -> Result<Vec<Found>> {
     provider.acquire_writer().await?;
-    let checkpoint = Checkpoint { database: Uuid::from_u128(0xDB), position: OutboxPosition { seq: 1 } };
+    let (database, version) = (Uuid::from_u128(0xDB), Uuid::from_u128(1));
+    let checkpoint = Checkpoint { database, position: OutboxPosition { seq: 1 }, version };
     let ops = documents.iter().map(|d| IndexOp::Upsert(Box::new(d.clone()))).collect();
     provider.apply(ops, checkpoint).await?;
     let mut measured = Vec::new();

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::ready;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering as Atomic};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use ecom_core::id::{CategoryId, ProductId};
@@ -629,6 +630,10 @@ impl SearchProvider for Reference {
         if self.is(M::RebuildBlocksChanges) && self.rebuilding.load(Atomic::SeqCst) {
             ops.clear();
         }
+        if self.is(M::CheckpointSeenEarly) {
+            self.index.write().checkpoint = Some(checkpoint);
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
         let mut applied = 0;
         if self.is(M::BatchesSeenInParts) {
             for op in ops {
@@ -652,7 +657,9 @@ impl SearchProvider for Reference {
             } else {
                 checkpoint.database
             };
-            self.index.write().checkpoint = Some(Checkpoint { database, ..checkpoint });
+            let first = before.checkpoint.filter(|_| self.is(M::VersionForgotten));
+            let version = first.map_or(checkpoint.version, |c| c.version);
+            self.index.write().checkpoint = Some(Checkpoint { database, version, ..checkpoint });
         }
         self.save(before);
         Ok(if self.is(M::AppliedCountsAllOps) { all } else { applied })
@@ -751,7 +758,11 @@ impl Drop for Build {
     fn drop(&mut self) {
         self.rebuilding.store(false, Atomic::SeqCst);
         if self.mutant == Some(M::DroppedRebuildPublishes) && !self.documents.is_empty() {
-            self.install(Checkpoint { database: Uuid::nil(), position: OutboxPosition { seq: 0 } });
+            self.install(Checkpoint {
+                database: Uuid::nil(),
+                position: OutboxPosition { seq: 0 },
+                version: Uuid::nil(),
+            });
         }
     }
 }

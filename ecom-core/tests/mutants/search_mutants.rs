@@ -100,6 +100,8 @@ crate::runner::mutants! {
         CheckpointNeedsDocuments: "the checkpoint does not move without documents",
         CheckpointOnlyRises: "the checkpoint never moves back",
         CheckpointForgetsTheDatabase: "the checkpoint does not name its database",
+        VersionForgotten: "the checkpoint keeps the version of the first batch",
+        CheckpointSeenEarly: "the checkpoint can be read before its documents are found",
         BatchesSeenInParts: "a search sees a part of a batch",
         SeenLate: "a search sees a batch when the next one is applied",
         RevisionsRepeatTheLast: "a page of `revisions` begins with the last document of the one before" default,

@@ -26,6 +26,8 @@ use tracing::Level;
 use crate::app::{App, HttpConfig};
 use crate::error::ApiError;
 use crate::etag::weaken;
+use crate::headers::with_event;
+use crate::resource::Recording;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const GZIP: HeaderValue = HeaderValue::from_static("gzip");
@@ -72,6 +74,10 @@ where
         let line = (self.app.config.access_log && tracing::enabled!(target: "ecom_http::access", Level::INFO))
             .then(|| LogLine { method: request.method().clone(), uri: request.uri().clone(), start: Instant::now() });
         let app = self.app.clone();
+        let recording = (!request.method().is_safe()).then(|| Recording(app.shop.recording()));
+        if let Some(recording) = &recording {
+            request.extensions_mut().insert(recording.clone());
+        }
         if let Some(error) = too_large(&request, &app.config) {
             return Box::pin(std::future::ready(Ok(finish(error.into_response(), id, &app, line.as_ref()))));
         }
@@ -90,16 +96,23 @@ where
                 if compressed || response.status() == StatusCode::NOT_MODIFIED {
                     weaken(response.headers_mut());
                 }
+                let response = noting(response, recording.as_ref());
                 Ok(finish(response, id, &app, line.as_ref()))
             })
         } else {
             let answer = self.inner.call(request);
             Box::pin(async move {
-                let response = guard(answer, &app).await;
+                let response = noting(guard(answer, &app).await, recording.as_ref());
                 Ok(finish(response, id, &app, line.as_ref()))
             })
         }
     }
+}
+
+/// Adds the last event that the request has written. The response of a repeated request has the stored header.
+fn noting(mut response: Response, recording: Option<&Recording>) -> Response {
+    with_event(response.headers_mut(), recording.and_then(|Recording(shop)| shop.last_event()));
+    response
 }
 
 /// Returns an error if the path, the query string or the headers of a request exceed the limits.

@@ -10,6 +10,7 @@ mod cart;
 mod category;
 mod customer;
 mod etag;
+mod freshness;
 mod idempotency;
 mod operations;
 mod order;

@@ -217,13 +217,27 @@ impl Inner {
         self.current.read().clone()
     }
 
+    /// Returns the checkpoint of the generation that searches read. Its documents are searchable when this function
+    /// returns, whichever process has committed them.
     fn checkpoint(&self) -> Result<Option<Checkpoint>> {
         self.refresh(true)?;
-        self.current().checkpoint().or_else(|_| {
-            // Another process has just replaced the generation and removed this one.
+        // The generation may be replaced and removed meanwhile, again and again by a writer that keeps rebuilding.
+        for _ in 0..5 {
+            let current = self.current();
+            let Ok(found) = current.checkpoint() else {
+                self.refresh(true)?;
+                continue;
+            };
+            // The commit may be later than the documents that the reader has loaded.
+            if self.layout.is_none() {
+                current.reload().map_err(failed("reading the search index"))?;
+            }
             self.refresh(true)?;
-            self.current().checkpoint()
-        })
+            if Arc::ptr_eq(&current, &self.current()) {
+                return Ok(found);
+            }
+        }
+        self.current().checkpoint()
     }
 
     /// Loads the changes that other processes, and merges of this process, have made to the directory.

@@ -1,6 +1,10 @@
 //! A search: its text, filters, sort order and facets.
 
+use std::fmt::{self, Write as _};
+
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
 
 use super::query_text::QueryText;
 use super::synonyms::Synonyms;
@@ -345,6 +349,34 @@ impl SearchRequest {
     /// Returns whether a product is pinned, hidden or boosted.
     pub fn has_merchandising(&self) -> bool {
         !(self.pinned.is_empty() && self.hidden.is_empty() && self.boosts.is_empty())
+    }
+
+    /// Returns a hash of all that the result depends on, if the version of the index is this one. Nobody can find two
+    /// requests with the same hash.
+    pub(crate) fn hash(&self, version: Uuid) -> u128 {
+        /// Hashes a text while it is written.
+        struct Feed(Sha256);
+
+        impl fmt::Write for Feed {
+            fn write_str(&mut self, text: &str) -> fmt::Result {
+                self.0.update(text);
+                Ok(())
+            }
+        }
+
+        let mut feed = Feed(Sha256::new());
+        feed.0.update(version);
+        for ids in [&self.pinned, &self.hidden] {
+            feed.0.update((ids.len() as u64).to_be_bytes());
+            for id in ids {
+                feed.0.update(id.0);
+            }
+        }
+        let Self { query, text, matching, pinned: _, hidden: _, boosts } = self;
+        // `Feed` accepts every text, and the texts in the values are escaped.
+        let _ = write!(feed, "{:?}", (query, text, matching, boosts));
+        let hash: [u8; 32] = feed.0.finalize().into();
+        u128::from_be_bytes(hash[..16].try_into().unwrap_or_default())
     }
 
     /// Returns the factor for a product whose boosts have these factors.

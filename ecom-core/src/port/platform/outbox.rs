@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::clock::Timestamp;
 use crate::domain::platform::outbox::{Event, EventBatch, OutboxPosition};
 use crate::error::Result;
+use crate::id::EventId;
 
 /// The right of one holder to move a shared cursor.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +44,12 @@ port! {
         /// batch, and the end of the batch is past it.
         async fn read(&mut self, after: OutboxPosition, limit: u32) -> Result<EventBatch>;
 
+        /// Returns the position of an event, or `None` if the log does not have it, or has not given it a position yet.
+        async fn find(&mut self, id: EventId) -> Result<Option<OutboxPosition>>;
+
+        /// Returns the time of the oldest event that is kept, also of a kind that this release does not know, or `None`
+        /// if none is kept that has a position. Every event that [`Self::trim`] has removed occurred before it.
+        async fn oldest(&mut self) -> Result<Option<Timestamp>>;
 
         /// Returns the end of the log: every event without a position will get a later one.
         async fn head(&mut self) -> Result<OutboxPosition>;

@@ -123,7 +123,9 @@ impl Follow {
 
     async fn move_to(&mut self, lease: Option<&mut Lease>, to: OutboxPosition) -> Result<(), BoxError> {
         let Some(lease) = lease else {
+            // The only consumer without a lease is that of the cache of this process.
             self.own = Some(to);
+            *self.cx.forgotten.lock() = Some(to);
             return Ok(());
         };
         let held = &*lease;
@@ -192,6 +194,25 @@ pub(crate) struct Invalidate {
 
 impl Invalidate {
     pub const NAME: &'static str = "cache";
+
+    /// Drops from the cache of this process what is stale by the events up to a position, before the background work
+    /// comes to them. It does nothing if the background work does not run, since nothing else is dropped then either.
+    pub async fn until(cx: &Arc<Context>, position: OutboxPosition) -> Result<()> {
+        const AT_ONCE: u32 = 500;
+        let Some(mut at) = *cx.forgotten.lock() else { return Ok(()) };
+        while at < position {
+            let batch = cx.storage.connect().await?.outbox().read(at, AT_ONCE).await?;
+            if batch.end == at {
+                break;
+            }
+            match stale::of(batch.events.iter().map(|(_, event)| event)) {
+                Forget::Everything => cx.cache.clear_local().await,
+                Forget::Keys(keys) => cx.cache.invalidate_local(&keys.into_iter().collect::<Vec<_>>()).await,
+            }
+            at = batch.end;
+        }
+        Ok(())
+    }
 
     async fn clear(&self) -> Result<(), BoxError> {
         if self.shared {

@@ -261,6 +261,7 @@ impl<'a> CategoryService<'a> {
             actor: self.who.actor().clone(),
             stale: Forget::Keys(HashSet::from([slug_key(&c.slug)])),
             details: EventDetails::default(),
+            event: None,
         });
         tx.emit_all(changes.collect()).await
     }

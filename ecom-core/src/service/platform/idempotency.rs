@@ -6,13 +6,14 @@ use std::sync::Arc;
 use crate::domain::access::principal::Principal;
 use crate::domain::platform::idempotency::{IdempotencyKey, RequestHash, StoredAnswer};
 use crate::error::{Error, PlatformConflict, Result};
+use crate::id::EventId;
 use crate::port::platform::idempotency::{Claim, Claimed};
 use crate::port::storage::Repositories as _;
 use crate::service::run::context::Context;
 use crate::service::run::transaction::Tx;
 
-/// Returns the answer to store for the value of a call.
-type Render<T> = dyn Fn(&T) -> Result<StoredAnswer> + Send + Sync;
+/// Returns the answer to store for the value of a call and its last event.
+type Render<T> = dyn Fn(&T, Option<EventId>) -> Result<StoredAnswer> + Send + Sync;
 
 /// The key of a call that runs at most once, the hash of its request, and a function for the answer to store.
 ///
@@ -26,20 +27,20 @@ pub struct KeyedCall<T> {
 }
 
 impl<T> KeyedCall<T> {
-    /// Makes a call run at most once for a key. `answer` returns the answer to store for the value of the call. It runs
-    /// inside the transaction, and may run again if the transaction does. If it fails, the call fails with its error
-    /// and has no effect.
+    /// Makes a call run at most once for a key. `answer` returns the answer to store for the value of the call and the
+    /// last event that the call has written, if it has written any. It runs inside the transaction, and may run again
+    /// if the transaction does. If it fails, the call fails with its error and has no effect.
     pub fn new(
         key: IdempotencyKey,
         hash: RequestHash,
-        answer: impl Fn(&T) -> Result<StoredAnswer> + Send + Sync + 'static,
+        answer: impl Fn(&T, Option<EventId>) -> Result<StoredAnswer> + Send + Sync + 'static,
     ) -> Self {
         Self { key, hash, answer: Box::new(answer) }
     }
 
-    /// Returns the answer to store for a value.
-    pub(crate) fn answer(&self, value: &T) -> Result<StoredAnswer> {
-        let answer = (self.answer)(value)?;
+    /// Returns the answer to store for a value and its last event.
+    pub(crate) fn answer(&self, value: &T, event: Option<EventId>) -> Result<StoredAnswer> {
+        let answer = (self.answer)(value, event)?;
         answer.check()?;
         Ok(answer)
     }

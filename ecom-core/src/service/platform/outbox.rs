@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::domain::access::principal::{Permission, Principal};
 use crate::domain::platform::outbox::{EventBatch, OutboxPosition};
 use crate::error::Result;
+use crate::id::EventId;
 use crate::port::storage::{Connection, Repositories as _};
 use crate::service::run::context::Context;
 
@@ -79,6 +80,36 @@ impl<'a> EventLog<'a> {
         // Read in this order, so that the horizon is not after the head if events are trimmed in between.
         let horizon = db.outbox().horizon().await?;
         Ok((horizon, db.outbox().head().await?))
+    }
+
+    /// Returns the position of an event that has committed, or `None` if there never was such an event. For an event
+    /// that has been removed since (R13), it returns the position before the oldest event that is kept.
+    ///
+    /// The log does not remember the ids of removed events. An id that it does not have counts as that of a removed
+    /// event if events have been removed, and if the time in the id is not after that of the oldest event that is kept;
+    /// if no event is kept, it must not be after now.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn position(&self, event: EventId) -> Result<Option<OutboxPosition>> {
+        self.who.require(Permission::EventsRead)?;
+        let mut db = self.settled().await?;
+        if let Some(found) = db.outbox().find(event).await? {
+            return Ok(Some(found));
+        }
+        let horizon = db.outbox().horizon().await?;
+        let oldest = db.outbox().oldest().await?;
+        let seconds_and_nanos = event.0.get_timestamp().filter(|_| event.0.get_version_num() == 7);
+        let millis = seconds_and_nanos.map(|at| {
+            let (seconds, nanos) = at.to_unix();
+            i64::try_from(seconds)
+                .unwrap_or(i64::MAX)
+                .saturating_mul(1_000)
+                .saturating_add(i64::from(nanos / 1_000_000))
+        });
+        let until = oldest.unwrap_or_else(|| self.cx.now()).timestamp_millis();
+        let is_removed = horizon > OutboxPosition::default() && millis.is_some_and(|millis| millis <= until);
+        Ok(is_removed.then_some(horizon))
     }
 
     /// Returns a connection, after all events that had committed have their positions.

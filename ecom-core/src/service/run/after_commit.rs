@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::context::Context;
+use crate::id::EventId;
 use crate::port::cache::CacheKey;
 
 /// The work that remains after a transaction has committed: it invalidates the caches and wakes the consumers.
@@ -16,8 +17,8 @@ use crate::port::cache::CacheKey;
 pub struct AfterCommit {
     cx: Arc<Context>,
     forget: Forget,
-    /// Whether the transaction wrote events. Without events, no consumer is woken.
-    wrote_events: bool,
+    /// The last event that the transaction wrote. Without events, no consumer is woken.
+    last_event: Option<EventId>,
 }
 
 /// The cached documents that a transaction makes stale.
@@ -53,8 +54,14 @@ impl fmt::Debug for AfterCommit {
 }
 
 impl AfterCommit {
-    pub(super) fn new(cx: Arc<Context>, forget: Forget, wrote_events: bool) -> Self {
-        Self { cx, forget, wrote_events }
+    pub(super) fn new(cx: Arc<Context>, forget: Forget, last_event: Option<EventId>) -> Self {
+        Self { cx, forget, last_event }
+    }
+
+    /// Returns the last event that the transaction wrote, or `None` if it wrote none. A search that waits for it
+    /// ([`SearchService::wait_for`](crate::search::SearchService::wait_for)) finds all that the transaction wrote.
+    pub const fn last_event(&self) -> Option<EventId> {
+        self.last_event
     }
 
     /// Invalidates the caches and wakes the consumers.
@@ -69,7 +76,8 @@ impl AfterCommit {
         if let Err(error) = told {
             tracing::warn!(%error, "could not invalidate the shared cache after a write; it is repeated from the outbox");
         }
-        if self.wrote_events {
+        cx.note(self.last_event);
+        if self.last_event.is_some() {
             cx.events.send_replace(());
         }
     }

@@ -1,24 +1,37 @@
 //! The state that all services of a shop share.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::queue::Queue;
 use super::read_through::ReadThrough;
 use crate::clock::{SharedClock, Timestamp};
 use crate::config::ShopConfig;
-use crate::id::IdSource;
+use crate::domain::platform::outbox::OutboxPosition;
+use crate::error::Result;
+use crate::id::{EventId, IdSource};
 use crate::port::search::SearchProvider;
 use crate::port::storage::Storage;
 use crate::service::sales::order::place::Placing;
 use crate::service::search::settings::Ready;
+use crate::service::search::state::IndexState;
 use crate::service::stock::inventory::Posting;
+
+/// What the services of a [`Shop`](crate::Shop) are made from: the state that they share with those of its clones, and
+/// the place where [`Shop::recording`](crate::Shop::recording) notes the last event.
+#[derive(Debug)]
+pub(crate) struct Context {
+    shared: Arc<Shared>,
+    last_event: Option<Mutex<Option<EventId>>>,
+}
 
 /// The state that all services of a shop share.
 #[derive(Debug)]
-pub(crate) struct Context {
+pub(crate) struct Shared {
     pub storage: Arc<dyn Storage>,
     pub search: Arc<dyn SearchProvider>,
     pub cache: ReadThrough,
@@ -31,6 +44,11 @@ pub(crate) struct Context {
     pub orders: Queue<Placing>,
     /// The settings that searches use.
     pub search_settings: Ready,
+    /// What this process knows of the state of the index.
+    pub index: IndexState,
+    /// The position in the log up to which this process has dropped stale documents from its own cache; `None` before
+    /// its background work has begun to.
+    pub forgotten: Mutex<Option<OutboxPosition>>,
     /// Wakes the followers of the log. Each follower keeps one wake-up while it works.
     pub events: watch::Sender<()>,
     /// Held by a write while it makes the next name, after another write took the one that it had made.
@@ -38,14 +56,56 @@ pub(crate) struct Context {
     /// Held by the task that writes the index: a rebuild and a catch-up that overlap would lose events.
     pub indexing: tokio::sync::Mutex<()>,
     /// Stops the background work that was started, for [`Shop::close`](crate::Shop::close).
-    pub background: parking_lot::Mutex<Vec<watch::Sender<bool>>>,
+    pub background: Mutex<Vec<watch::Sender<bool>>>,
     /// The id of the database, after it was read once.
     pub identity: tokio::sync::OnceCell<uuid::Uuid>,
 }
 
+impl Deref for Context {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.shared
+    }
+}
+
 impl Context {
+    /// Returns a context that notes no events.
+    pub fn new(shared: Shared) -> Arc<Self> {
+        Arc::new(Self { shared: Arc::new(shared), last_event: None })
+    }
+
+    /// Returns a context that notes the last event of its writes.
+    pub fn recording(&self) -> Arc<Self> {
+        Arc::new(Self { shared: self.shared.clone(), last_event: Some(Mutex::default()) })
+    }
+
+    /// Returns a context that notes no events, for work that one caller does for others.
+    pub fn silent(&self) -> Arc<Self> {
+        Arc::new(Self { shared: self.shared.clone(), last_event: None })
+    }
+
+    /// Notes the last event of a write that was committed, if this context records and the write has events.
+    pub fn note(&self, event: Option<EventId>) {
+        if let Some((last, event)) = self.last_event.as_ref().zip(event) {
+            *last.lock() = Some(event);
+        }
+    }
+
+    /// Returns the last event that was noted.
+    pub fn last_event(&self) -> Option<EventId> {
+        self.last_event.as_ref().and_then(|last| *last.lock())
+    }
+}
+
+impl Shared {
     pub fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// Returns the id of the database.
+    pub async fn database(&self) -> Result<uuid::Uuid> {
+        self.identity.get_or_try_init(|| self.storage.identity()).await.copied()
     }
 
     /// Returns a pause between half of `pause` and all of it, so that callers that failed together do not retry

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use super::context::Context;
 use super::transaction::Tx;
 use crate::error::{Dependency, Error, Result};
+use crate::id::EventId;
 
 /// A kind of calls that share commits.
 pub(crate) trait Batched: Sized + Send + Sync + 'static {
@@ -36,14 +37,14 @@ pub(crate) trait Batched: Sized + Send + Sync + 'static {
     /// Calls `each` with what the call locks, as a number for each row, or for each name of a row.
     fn locks(&self, each: &mut dyn FnMut(u128));
 
-    /// Runs the calls in their order, and returns for each its answer or the reason why it was refused. A
-    /// refused call writes nothing. An error of the function itself rolls the whole batch back, and the halves of the
+    /// Runs the calls in their order, and returns for each its answer with its own last event, or the reason why it was
+    /// refused. A refused call writes nothing. An error of the function itself rolls the whole batch back, and the halves of the
     /// batch run again, unless the database is unavailable.
     fn run<'a>(
         cx: &'a Arc<Context>,
         tx: &'a mut Tx<'_>,
         calls: &'a [Self],
-    ) -> impl Future<Output = Result<Vec<Result<Self::Answer>>>> + Send + 'a;
+    ) -> impl Future<Output = Result<Vec<Result<Done<Self::Answer>>>>> + Send + 'a;
 
     /// Finds out what became of a batch after the answer to its commit was lost. Returns for each call its answer if
     /// the call was written, and `None` if it certainly was not.
@@ -53,8 +54,11 @@ pub(crate) trait Batched: Sized + Send + Sync + 'static {
     fn recover<'a>(
         cx: &'a Arc<Context>,
         calls: &'a [Self],
-    ) -> impl Future<Output = Result<Vec<Option<Self::Answer>>>> + Send + 'a;
+    ) -> impl Future<Output = Result<Vec<Option<Done<Self::Answer>>>>> + Send + 'a;
 }
+
+/// The answer of a call, and the last event that was written for it.
+pub(crate) type Done<A> = (A, Option<EventId>);
 
 /// The rows that a batch of several calls writes at most, in the unit of [`Batched::rows`].
 pub(crate) const MOST_ROWS: usize = 1_000;
@@ -65,7 +69,7 @@ const WORKERS: usize = 2;
 /// A call with the caller that waits for its result.
 struct Waiting<B: Batched> {
     call: B,
-    answer: oneshot::Sender<Result<B::Answer>>,
+    answer: oneshot::Sender<Result<Done<B::Answer>>>,
 }
 
 /// Calls that wait for the next commit.
@@ -187,14 +191,17 @@ pub(crate) async fn submit<B: Batched>(cx: &Arc<Context>, call: B) -> Result<B::
         needs_worker
     };
     if needs_worker {
-        tokio::spawn(work::<B>(cx.clone()));
+        // The worker writes the calls of others too, whose events are not those of this caller.
+        tokio::spawn(work::<B>(cx.silent()));
     }
     // The worker ended without an answer, so it is not known whether its commit happened.
-    answered.await.unwrap_or(Err(Error::Unavailable {
+    let (answer, event) = answered.await.unwrap_or(Err(Error::Unavailable {
         dependency: Dependency::Database,
         outcome_unknown: true,
         source: None,
-    }))
+    }))?;
+    cx.note(event);
+    Ok(answer)
 }
 
 /// Commits batches until no caller waits.
@@ -236,7 +243,7 @@ async fn work<B: Batched>(cx: Arc<Context>) {
 
 /// Writes a batch. If the answer to its commit is lost, it finds out what became of the batch, and writes what was not
 /// written again.
-async fn write<B: Batched>(cx: &Arc<Context>, calls: &[B]) -> Result<Vec<Result<B::Answer>>> {
+async fn write<B: Batched>(cx: &Arc<Context>, calls: &[B]) -> Result<Vec<Result<Done<B::Answer>>>> {
     let error = match try_to_write(cx, calls).await {
         Err(error) if error.outcome_unknown() => error,
         done => return done,
@@ -262,7 +269,7 @@ async fn write<B: Batched>(cx: &Arc<Context>, calls: &[B]) -> Result<Vec<Result<
     Ok(results)
 }
 
-async fn try_to_write<B: Batched>(cx: &Arc<Context>, calls: &[B]) -> Result<Vec<Result<B::Answer>>> {
+async fn try_to_write<B: Batched>(cx: &Arc<Context>, calls: &[B]) -> Result<Vec<Result<Done<B::Answer>>>> {
     cx.write(|mut tx| async move { Ok((B::run(cx, &mut tx, calls).await?, tx)) }).await
 }
 
@@ -306,11 +313,11 @@ mod tests {
             self.0.iter().copied().for_each(each);
         }
 
-        async fn run(_: &Arc<Context>, _: &mut Tx<'_>, _: &[Self]) -> Result<Vec<Result<()>>> {
+        async fn run(_: &Arc<Context>, _: &mut Tx<'_>, _: &[Self]) -> Result<Vec<Result<Done<()>>>> {
             unreachable!("the tests have no shop")
         }
 
-        async fn recover(_: &Arc<Context>, _: &[Self]) -> Result<Vec<Option<()>>> {
+        async fn recover(_: &Arc<Context>, _: &[Self]) -> Result<Vec<Option<Done<()>>>> {
             unreachable!("the tests have no shop")
         }
     }

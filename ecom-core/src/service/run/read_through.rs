@@ -307,6 +307,7 @@ fn share(shared: &Arc<Error>) -> Error {
             outcome_unknown: *outcome_unknown,
             source: Some(Box::new(shared.clone())),
         },
+        Error::Unsupported { provider, capability } => Error::Unsupported { provider, capability },
         _ => Error::internal("a load that several readers shared", shared.clone()),
     }
 }

@@ -39,7 +39,8 @@ pub struct Tx<'t> {
     unit: Box<dyn UnitOfWork + 't>,
     /// The cached documents that the writes made stale.
     stale: Forget,
-    wrote_events: bool,
+    /// The last event that was written.
+    last_event: Option<EventId>,
     lost_name: Arc<AtomicBool>,
     /// The number of `…_in` calls that have begun to use the database and have not succeeded.
     unfinished: u32,
@@ -63,19 +64,21 @@ pub(crate) struct Change {
     pub stale: Forget,
     /// Further data of its event.
     pub details: EventDetails,
+    /// The id of its event, if the caller has made one.
+    pub event: Option<EventId>,
 }
 
 impl Change {
     /// Returns a change that no cached document shows besides those of its kind, and whose event has no further data.
     pub fn new(kind: EventKind, id: impl Into<uuid::Uuid>, revision: i64, actor: &Actor) -> Self {
         let (stale, details) = (Forget::default(), EventDetails::default());
-        Self { kind, id: id.into(), revision, actor: actor.clone(), stale, details }
+        Self { kind, id: id.into(), revision, actor: actor.clone(), stale, details, event: None }
     }
 }
 
 impl<'t> Tx<'t> {
     pub(crate) fn new(cx: Arc<Context>, unit: Box<dyn UnitOfWork + 't>) -> Self {
-        Self { cx, unit, stale: Forget::default(), wrote_events: false, lost_name: Arc::default(), unfinished: 0 }
+        Self { cx, unit, stale: Forget::default(), last_event: None, lost_name: Arc::default(), unfinished: 0 }
     }
 
     /// Writes everything, durably, and returns what remains to be done after the commit.
@@ -86,9 +89,9 @@ impl<'t> Tx<'t> {
     /// `outcome_unknown` if the answer was lost. After any other error nothing was written.
     pub async fn commit(self) -> Result<AfterCommit> {
         self.check_complete()?;
-        let Self { cx, unit, stale, wrote_events, .. } = self;
+        let Self { cx, unit, stale, last_event, .. } = self;
         unit.commit().await?;
-        Ok(AfterCommit::new(cx, stale, wrote_events))
+        Ok(AfterCommit::new(cx, stale, last_event))
     }
 
     /// Ends the shop's part of a transaction that the host began and will commit. The host runs the returned
@@ -99,7 +102,7 @@ impl<'t> Tx<'t> {
     /// then roll back.
     pub fn finish(self) -> Result<AfterCommit> {
         self.check_complete()?;
-        Ok(AfterCommit::new(self.cx, self.stale, self.wrote_events))
+        Ok(AfterCommit::new(self.cx, self.stale, self.last_event))
     }
 
     fn check_complete(&self) -> Result<()> {
@@ -109,6 +112,12 @@ impl<'t> Tx<'t> {
         let message = "a write of this transaction has failed, so that the transaction cannot be committed: roll it \
                        back, and run all of it again";
         Err(Conflict::State { message: message.to_owned() }.into())
+    }
+
+    /// Returns the last event that the writes of this transaction have written so far, or `None` if they have written
+    /// none. It exists once the transaction is committed.
+    pub const fn last_event(&self) -> Option<EventId> {
+        self.last_event
     }
 
     /// Notes that an `…_in` call begins to use the database. The call ends with [`Tx::ended`]; if it returns an error
@@ -165,9 +174,9 @@ impl<'t> Tx<'t> {
             return Ok(());
         }
         let mut events = Vec::with_capacity(changes.len());
-        for Change { kind, id, revision, actor, stale, details } in changes {
+        for Change { kind, id, revision, actor, stale, details, event } in changes {
             events.push(Event {
-                id: EventId(self.cx.ids.next()),
+                id: event.unwrap_or_else(|| EventId(self.cx.ids.next())),
                 kind,
                 aggregate_id: id,
                 revision,
@@ -179,7 +188,7 @@ impl<'t> Tx<'t> {
             self.stale.add(stale);
         }
         self.unit.outbox().append(&events).await?;
-        self.wrote_events = true;
+        self.last_event = events.last().map(|event| event.id);
         Ok(())
     }
 

@@ -97,39 +97,32 @@ impl<'a> IndexSyncService<'a> {
         let mut report = SyncReport { writer: true, ..SyncReport::default() };
         let mut at = match cx.search.checkpoint().await? {
             // The position is past the head if the database was restored from a backup.
-            Some(c) if c.database == database && (horizon..=head).contains(&c.position) => c.position,
+            Some(c) if c.database == database && (horizon..=head).contains(&c.position) => c,
             _ => {
                 let built = self.build().await?;
                 report.rebuilt = true;
                 report.written = built.written;
                 match cx.search.checkpoint().await? {
-                    Some(c) => c.position,
+                    Some(c) => c,
                     None => return Ok(report),
                 }
             }
         };
         // Events that commit meanwhile are left to the next call: otherwise a rebuild might never get its turn.
-        while at < head {
-            let batch = cx.storage.connect().await?.outbox().read(at, cx.config.index_batch).await?;
-            if batch.end == at {
+        while at.position < head {
+            let batch = cx.storage.connect().await?.outbox().read(at.position, cx.config.index_batch).await?;
+            if batch.end == at.position {
                 break;
             }
             report.events += batch.events.len() as u64;
-            report.written += self.apply(database, at, batch.end, &batch.events).await?;
-            at = batch.end;
+            report.written += self.apply(&mut at, batch.end, &batch.events).await?;
         }
         Ok(report)
     }
 
-    /// Applies one batch of events. The events name the products that changed, and the documents are built from their
-    /// current rows.
-    async fn apply(
-        &self,
-        database: uuid::Uuid,
-        start: OutboxPosition,
-        end: OutboxPosition,
-        batch: &[(OutboxPosition, Event)],
-    ) -> Result<u64> {
+    /// Applies one batch of events to the index, whose checkpoint is `at`, and moves `at` to the new checkpoint. The
+    /// events name the products that changed, and the documents are built from their current rows.
+    async fn apply(&self, at: &mut Checkpoint, end: OutboxPosition, batch: &[(OutboxPosition, Event)]) -> Result<u64> {
         let cx = self.cx;
         let mut written = 0;
         // Id → the revision in the events, for products that the database no longer has.
@@ -157,11 +150,25 @@ impl<'a> IndexSyncService<'a> {
                 after = Some(*last);
                 let ids: BTreeMap<ProductId, i64> = ids.into_iter().map(|id| (id, 0)).collect();
                 let ops = self.ops(&ids).await?;
-                written += cx.search.apply(ops, Checkpoint { database, position: start }).await?;
+                let start = at.position;
+                written += self.write(ops, at, start).await?;
             }
         }
         let ops = self.ops(&products).await?;
-        written += cx.search.apply(ops, Checkpoint { database, position: end }).await?;
+        written += self.write(ops, at, end).await?;
+        Ok(written)
+    }
+
+    /// Writes to the index, whose checkpoint is `at`, and moves `at` to the new checkpoint. Without changes of documents,
+    /// the version of the index stays, and so do cached results.
+    async fn write(&self, ops: Vec<IndexOp>, at: &mut Checkpoint, to: OutboxPosition) -> Result<u64> {
+        let cx = self.cx;
+        let keeps = ops.is_empty() && !at.version.is_nil();
+        let version = if keeps { at.version } else { cx.ids.next() };
+        let next = Checkpoint { position: to, version, ..*at };
+        let written = cx.search.apply(ops, next).await.inspect_err(|_| cx.index.unsure())?;
+        cx.index.written(next);
+        *at = next;
         Ok(written)
     }
 
@@ -252,7 +259,9 @@ impl<'a> IndexSyncService<'a> {
             report.written += documents.len() as u64;
             build.add(documents).await?;
         }
-        build.publish(Checkpoint { database, position }).await?;
+        let checkpoint = Checkpoint { database, position, version: cx.ids.next() };
+        build.publish(checkpoint).await.inspect_err(|_| cx.index.unsure())?;
+        cx.index.written(checkpoint);
         Ok(report)
     }
 
@@ -313,11 +322,11 @@ impl<'a> IndexSyncService<'a> {
         let cx = self.cx;
         let _turn = cx.indexing.lock().await;
         if cx.search.acquire_writer().await?
-            && let Some(checkpoint) = cx.search.checkpoint().await?
+            && let Some(mut at) = cx.search.checkpoint().await?
         {
             let ops = self.ops(wrong).await?;
-            let wanted = ops.len() as u64;
-            if cx.search.apply(ops, checkpoint).await? < wanted {
+            let (wanted, position) = (ops.len() as u64, at.position);
+            if self.write(ops, &mut at, position).await? < wanted {
                 // The index has revisions that the database does not know yet, as after the restore of a backup, and
                 // would refuse its documents.
                 self.build().await?;

@@ -2,21 +2,26 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::domain::access::principal::Principal;
 use crate::domain::catalog::product::Product;
 use crate::domain::common::IncludeDeleted;
+use crate::domain::platform::outbox::OutboxPosition;
 use crate::domain::search::highlight::{Highlighter, Piece};
 use crate::domain::search::query::{Facet, SearchQuery, SearchRequest};
 use crate::domain::search::query_text::QueryText;
-use crate::error::Result;
-use crate::id::CategoryId;
+use crate::error::{Error, FieldCode, Result};
+use crate::id::{CategoryId, EventId};
 use crate::money::check_price_currency;
 use crate::paging::Total;
-use crate::port::search::SearchCapabilities;
+use crate::port::cache::CacheKey;
+use crate::port::search::{SearchCapabilities, SearchResults};
+use crate::service::background::consumer::Invalidate;
 use crate::service::catalog::product::ProductService;
+use crate::service::platform::outbox::EventLog;
 use crate::service::run::context::Context;
-use crate::service::run::read_through::Cached;
+use crate::service::run::read_through::{Cached, Lookup};
 use crate::service::search::settings::Ready;
 
 /// One value of a facet, with a label for people.
@@ -47,6 +52,8 @@ pub struct SearchPage {
     pub text: QueryText,
     /// The facets that the query asked for, with their counts.
     pub facets: Vec<(Facet, Vec<FacetValue>)>,
+    /// Whether the result of the search engine came from the cache.
+    pub hit: bool,
 }
 
 /// The highlights of a product.
@@ -118,7 +125,7 @@ impl<'a> SearchService<'a> {
     }
 
     /// Searches. The index finds the products, and they are loaded from cache or database, so that prices and stock are
-    /// current.
+    /// current. What the index has found is cached until the index changes, synonyms and rules included.
     ///
     /// # Errors
     /// `Validation` for a query out of the bounds of [`SearchQuery::check`], `CURRENCY_MISMATCH`, `Unsupported`,
@@ -129,7 +136,7 @@ impl<'a> SearchService<'a> {
             query.price_bounds.clone_from(&self.cx.config.price_bounds);
         }
         let request = self.request(query).await?;
-        let found = self.cx.search.search(&request).await?;
+        let found = self.found(&request).await?;
         let ids: Vec<_> = found.hits.iter().map(|h| h.id).collect();
         let products = ProductService::new(self.cx, self.who).get_many(&ids).await?;
         let mut names = HashMap::new();
@@ -145,19 +152,92 @@ impl<'a> SearchService<'a> {
         }
         let facets = found
             .facets
-            .into_iter()
+            .iter()
             .map(|(facet, counts)| {
                 let values = counts
-                    .into_iter()
+                    .iter()
                     .map(|c| FacetValue {
-                        label: names.get(&c.value).cloned().unwrap_or_else(|| c.value.clone()),
-                        value: c.value,
+                        label: names.get(&c.value).unwrap_or(&c.value).clone(),
+                        value: c.value.clone(),
                         count: c.count,
                     })
                     .collect();
-                (facet, values)
+                (*facet, values)
             })
             .collect();
-        Ok(SearchPage { products, total: found.total, partial: found.partial, text: request.text().clone(), facets })
+        let (total, partial, hit) = (found.total, found.partial, found.hit);
+        Ok(SearchPage { products, total, partial, text: request.text().clone(), facets, hit })
+    }
+
+    /// Returns the result of a request: from the cache, if the index has not changed since, or else from the provider.
+    /// If the version of the index cannot be read, the provider is asked.
+    pub(super) async fn found(&self, request: &SearchRequest) -> Result<Lookup<SearchResults>> {
+        let cx = self.cx;
+        let version = if cx.cache.name() == "none" {
+            None
+        } else {
+            let read = cx.index.version(&*cx.search, cx.config.poll_interval).await;
+            read.inspect_err(|error| tracing::debug!(%error, "a search does without the cache")).ok().flatten()
+        };
+        if let Some(version) = version {
+            let key = CacheKey::Search(request.hash(version));
+            let load = async { cx.search.search(request).await.map(Some) };
+            if let Some(found) = cx.cache.get_or_load(key, cx.config.product_ttl, load).await? {
+                return Ok(found);
+            }
+        }
+        let found = cx.search.search(request).await?;
+        Ok(Lookup { value: Arc::new(Cached::new(found)), hit: false })
+    }
+
+    /// Waits until the index has applied an event, so that the searches of this process that begin afterwards find the
+    /// write of the event and all writes before it, and return the products as they are after these writes. [`Shop::last_event`](crate::Shop::last_event) and
+    /// [`AfterCommit::last_event`](crate::AfterCommit::last_event) return the event of a write.
+    ///
+    /// The background work of this process ([`Shop::start`](crate::Shop::start)) begins to sync the index at once. If
+    /// another process writes the index, that process follows within its
+    /// [`poll_interval`](crate::config::ShopConfig::poll_interval). An event that was removed from the log counts as
+    /// applied once the index has applied all removed events; see
+    /// [`EventLog::position`](crate::platform::EventLog::position).
+    ///
+    /// # Errors
+    /// `Validation` on `at_least` for an event that does not exist, [`Error::IndexBehind`] if the index has not applied
+    /// the event within `limit`, `Unsupported` without a search engine, `Unavailable`.
+    pub async fn wait_for(&self, event: EventId, limit: Duration) -> Result<()> {
+        let position = EventLog::new(self.cx, Principal::system()).position(event).await?.ok_or_else(|| {
+            let message = format!("names event `{event}`, which does not exist");
+            Error::invalid("at_least", FieldCode::ReferenceNotFound, message)
+        })?;
+        let applied = tokio::time::timeout(limit, self.until_applied(position)).await;
+        applied.unwrap_or(Err(Error::IndexBehind { event, limit }))
+    }
+
+    async fn until_applied(&self, position: OutboxPosition) -> Result<()> {
+        let cx = self.cx;
+        let mut moved = cx.index.moved();
+        let mut pause = Duration::from_millis(10);
+        loop {
+            moved.mark_unchanged();
+            if self.has_applied(position).await? {
+                // The products of the hits are loaded through the cache.
+                return Invalidate::until(cx, position).await;
+            }
+            // Wakes the background work that syncs the index.
+            cx.events.send_replace(());
+            tokio::select! {
+                _ = moved.changed() => {}
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(Duration::from_millis(200)),
+            }
+        }
+    }
+
+    async fn has_applied(&self, position: OutboxPosition) -> Result<bool> {
+        let cx = self.cx;
+        let Some(at) = cx.index.read(&*cx.search).await? else { return Ok(false) };
+        if at.position < position || at.database != cx.database().await? {
+            return Ok(false);
+        }
+        // A position after the end of the log is that of another state of the database, such as one before a restore.
+        Ok(at.position <= cx.storage.connect().await?.outbox().head().await?)
     }
 }

@@ -28,6 +28,17 @@ pub struct Suggestions {
     pub brands: Vec<String>,
     /// The active products that the text finds, the best first.
     pub products: Vec<Arc<Cached<Product>>>,
+    /// Whether the result of the search engine came from the cache.
+    pub hit: bool,
+}
+
+/// Products that are similar to another one.
+#[derive(Debug, Clone, Default)]
+pub struct RelatedProducts {
+    /// The products, in their current state.
+    pub products: Vec<Arc<Cached<Product>>>,
+    /// Whether all results of the search engine came from the cache.
+    pub hit: bool,
 }
 
 /// The words of the names of the categories of a cached tree.
@@ -67,7 +78,7 @@ impl SearchService<'_> {
         if words.slots.is_empty() {
             return Ok(Suggestions::default());
         }
-        let found = self.cx.search.search(&request).await?;
+        let found = self.found(&request).await?;
         let limit = limit as usize;
         let brands = found.facets.iter().flat_map(|(_, counts)| counts).map(|count| &count.value);
         let brands = brands.filter(|brand| words.is_in(&FieldWords::of(brand, Pairs::All))).take(limit).cloned();
@@ -76,7 +87,8 @@ impl SearchService<'_> {
         let mut products = ProductService::new(self.cx, self.who).get_many(&ids).await?;
         let queries = completions(text, &products, limit);
         products.truncate(limit);
-        Ok(Suggestions { queries, categories: self.categories(&words, limit).await?, brands, products })
+        let categories = self.categories(&words, limit).await?;
+        Ok(Suggestions { queries, categories, brands, products, hit: found.hit })
     }
 
     async fn categories(&self, words: &QueryText, limit: usize) -> Result<Vec<Category>> {
@@ -99,17 +111,17 @@ impl SearchService<'_> {
     /// # Errors
     /// `NotFound` for a product that does not exist, `Validation` for a limit that is not between 1 and
     /// [`Self::MAX_PROPOSED`], `Unsupported` if the engine does not search text, `Unavailable`.
-    pub async fn related(&self, id: ProductId, limit: u32) -> Result<Vec<Arc<Cached<Product>>>> {
+    pub async fn related(&self, id: ProductId, limit: u32) -> Result<RelatedProducts> {
         Self::check_limit(limit)?;
         let products = ProductService::new(self.cx, self.who);
         let product = products.get(id).await?;
         let text = alike(&product);
         if chunks(&text).is_empty() {
-            return Ok(Vec::new());
+            return Ok(RelatedProducts::default());
         }
         let categories: Vec<CategoryId> =
             product.categories.iter().map(|c| c.id).take(SearchQuery::MAX_FILTER_VALUES).collect();
-        let mut ids: Vec<ProductId> = Vec::new();
+        let (mut ids, mut hit): (Vec<ProductId>, bool) = (Vec::new(), true);
         let mut passes = vec![(Vec::new(), text.clone())];
         if !categories.is_empty() {
             passes.splice(0..0, [(categories.clone(), text), (categories, String::new())]);
@@ -130,12 +142,13 @@ impl SearchService<'_> {
                 let filter = SearchFilter { brands: vec![brand], ..SearchFilter::default() };
                 request.boosts.push(Boost { filter, factor: SAME_BRAND });
             }
-            let hits = self.cx.search.search(&request).await?.hits;
+            let found = self.found(&request).await?;
+            hit &= found.hit;
             let known: HashSet<ProductId> = ids.iter().copied().chain([id]).collect();
-            ids.extend(hits.iter().map(|hit| hit.id).filter(|id| !known.contains(id)));
+            ids.extend(found.hits.iter().map(|hit| hit.id).filter(|id| !known.contains(id)));
         }
         ids.truncate(limit as usize);
-        products.get_many(&ids).await
+        Ok(RelatedProducts { products: products.get_many(&ids).await?, hit })
     }
 }
 

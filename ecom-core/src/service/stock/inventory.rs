@@ -3,18 +3,20 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use uuid::Uuid;
+
 use crate::domain::access::principal::{Permission, Principal};
 use crate::domain::catalog::sku::MAX_STOCK;
 use crate::domain::common::{Actor, IncludeDeleted};
 use crate::domain::platform::outbox::{EventDetails, EventKind};
 use crate::domain::stock::inventory::{Adjusted, StockAdjustment, StockImbalance, StockLevel, StockMovement};
 use crate::error::{Entity, Error, FieldCode, Result, Shortage, StockConflict, ValidationErrors};
-use crate::id::{ProductId, SkuId, StockMovementId};
+use crate::id::{EventId, ProductId, SkuId, StockMovementId};
 use crate::paging::{Page, Paging, Total};
 use crate::port::storage::Repositories as _;
 use crate::service::run::after_commit::Forget;
 use crate::service::run::context::Context;
-use crate::service::run::queue::{Batched, Queue, submit};
+use crate::service::run::queue::{Batched, Done, Queue, submit};
 use crate::service::run::transaction::{Change, Tx};
 use crate::text::check_text;
 
@@ -45,11 +47,11 @@ impl Batched for Posting {
         each(self.adjustment.sku_id.0.as_u128());
     }
 
-    async fn run(cx: &Arc<Context>, tx: &mut Tx<'_>, calls: &[Self]) -> Result<Vec<Result<Adjusted>>> {
+    async fn run(cx: &Arc<Context>, tx: &mut Tx<'_>, calls: &[Self]) -> Result<Vec<Result<Done<Adjusted>>>> {
         adjust_all_in(cx, tx, calls).await
     }
 
-    async fn recover(_: &Arc<Context>, _: &[Self]) -> Result<Vec<Option<Adjusted>>> {
+    async fn recover(_: &Arc<Context>, _: &[Self]) -> Result<Vec<Option<Done<Adjusted>>>> {
         Err(Error::Internal { context: "an adjustment has no id by which it could be found", source: None })
     }
 }
@@ -114,7 +116,8 @@ impl<'a> InventoryService<'a> {
         let adjusted = adjust_all_in(self.cx, tx, &[posting]).await?.pop();
         // A refused adjustment has written nothing.
         tx.ended(Ok(()))?;
-        adjusted.ok_or(Error::Internal { context: "an adjustment is missing", source: None })?
+        let (adjusted, _) = adjusted.ok_or(Error::Internal { context: "an adjustment is missing", source: None })??;
+        Ok(adjusted)
     }
 
     /// Returns the ledger of a SKU, newest first and, with [`Paging::Offset`], how many rows it has.
@@ -161,8 +164,9 @@ fn check(a: &StockAdjustment) -> Result<()> {
     e.into_result()
 }
 
-/// Makes all adjustments that are possible, in their order. Returns for each what it did or why it was refused.
-async fn adjust_all_in(cx: &Context, tx: &mut Tx<'_>, postings: &[Posting]) -> Result<Vec<Result<Adjusted>>> {
+/// Makes all adjustments that are possible, in their order. Returns for each what it did, with the event of its product,
+/// or why it was refused.
+async fn adjust_all_in(cx: &Context, tx: &mut Tx<'_>, postings: &[Posting]) -> Result<Vec<Result<Done<Adjusted>>>> {
     let now = cx.now();
     let mut ids: Vec<SkuId> = postings.iter().map(|o| o.adjustment.sku_id).collect();
     ids.sort_unstable();
@@ -202,13 +206,24 @@ async fn adjust_all_in(cx: &Context, tx: &mut Tx<'_>, postings: &[Posting]) -> R
             Ok(Adjusted { level: *level, movement })
         })
         .collect();
-    if movements.is_empty() {
-        return Ok(results);
+    let mut events: HashMap<SkuId, EventId> = HashMap::new();
+    if !movements.is_empty() {
+        let product_of: HashMap<SkuId, ProductId> = levels.values().map(|l| (l.sku_id, l.product_id)).collect();
+        let mut changes = post(tx, &movements, &product_of).await?;
+        let mut of_product: HashMap<Uuid, EventId> = HashMap::with_capacity(changes.len());
+        for change in &mut changes {
+            let event = EventId(cx.ids.next());
+            change.event = Some(event);
+            of_product.insert(change.id, event);
+        }
+        tx.emit_all(changes).await?;
+        events.extend(product_of.iter().filter_map(|(sku, product)| Some((*sku, *of_product.get(&product.0)?))));
     }
-    let product_of = levels.values().map(|l| (l.sku_id, l.product_id)).collect();
-    let changes = post(tx, &movements, &product_of).await?;
-    tx.emit_all(changes).await?;
-    Ok(results)
+    let event_of = |done: Adjusted| {
+        let event = events.get(&done.level.sku_id).copied();
+        (done, event)
+    };
+    Ok(results.into_iter().map(|result| result.map(event_of)).collect())
 }
 
 /// Applies movements of SKUs that the transaction has locked, and returns the changes of their products for
@@ -240,6 +255,7 @@ pub(crate) async fn post(
             actor: if let [one] = *actors { one.clone() } else { Actor::system() },
             stale: Forget::default(),
             details: EventDetails { stock: movements.into_iter().map(Into::into).collect(), prices: Vec::new() },
+            event: None,
         }
     });
     Ok(changes.collect())

@@ -11,7 +11,7 @@ use crate::domain::sales::cart::{CartAccess, CartInput};
 use crate::domain::sales::order::input::OrderInput;
 use crate::domain::sales::order::{Order, OrderFilter, OrderSort};
 use crate::error::{Error, ErrorCode, Result};
-use crate::id::OrderId;
+use crate::id::{EventId, OrderId};
 use crate::paging::Paging;
 use crate::service::platform::idempotency::{KeyedCall, Once};
 use crate::shop::Shop;
@@ -34,7 +34,7 @@ fn key(text: &str) -> IdempotencyKey {
 /// Returns a key whose stored answer is the id of the order.
 fn once(name: &str, input: &OrderInput) -> KeyedCall<Order> {
     let hash = RequestHash::of([format!("{input:?}").as_bytes()]);
-    KeyedCall::new(key(name), hash, |order: &Order| StoredAnswer::json(&order.id))
+    KeyedCall::new(key(name), hash, |order: &Order, _| StoredAnswer::json(&order.id))
 }
 
 /// Places an order at most once. Returns its id, and whether the call ran.
@@ -143,7 +143,7 @@ pub async fn r20_a_checkout_with_a_key_and_one_without_make_one_order(f: &ShopFi
     let (cart, access) = (made.cart.cart.id, CartAccess::from(made.token.unwrap()));
     let (orders, input) = (f.shop.orders(), checkout());
     let keyed = |name: &str| {
-        let call = KeyedCall::new(key(name), RequestHash::of([]), |order: &Order| StoredAnswer::json(&order.id));
+        let call = KeyedCall::new(key(name), RequestHash::of([]), |order: &Order, _| StoredAnswer::json(&order.id));
         orders.checkout_once(cart, &access, &input, call)
     };
     let (plain, first, twin, other) =
@@ -191,12 +191,12 @@ pub async fn r42_an_order_whose_answer_cannot_be_stored_is_not_placed(f: &ShopFi
     let pen = stocked(f, "Pen", 10).await;
     let input = guest(json!([line(&pen, 1)]));
     let orders = f.shop.orders();
-    let with = |name: &str, answer: fn(&Order) -> Result<StoredAnswer>| {
+    let with = |name: &str, answer: fn(&Order, Option<EventId>) -> Result<StoredAnswer>| {
         orders.place_once(&input, KeyedCall::new(key(name), RequestHash::of([]), answer))
     };
     let (failed, long, beside) = futures::join!(
-        with("1", |_| Err(Error::Unauthenticated)),
-        with("2", |_| Ok(StoredAnswer::new(vec![0; StoredAnswer::MAX + 1]))),
+        with("1", |_, _| Err(Error::Unauthenticated)),
+        with("2", |_, _| Ok(StoredAnswer::new(vec![0; StoredAnswer::MAX + 1]))),
         place(&f.shop, "3", &input),
     );
     assert_eq!(failed.unwrap_err().code(), ErrorCode::Unauthenticated);

@@ -18,8 +18,10 @@ mod keyed_orders;
 mod orders;
 mod outbox;
 mod products;
+mod read_your_writes;
 mod removal;
 mod reviews;
+mod search_cache;
 mod search_settings;
 pub(super) mod searching;
 mod soft_delete;
@@ -79,6 +81,8 @@ suite! {
         consumers: __shop_consumers,
         index: __shop_index,
         search_settings: __shop_search_settings,
+        search_cache: __shop_search_cache,
+        read_your_writes: __shop_read_your_writes,
         cache: __shop_cache,
         staleness: __shop_staleness,
         errors: __shop_errors,

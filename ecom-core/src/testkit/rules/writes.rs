@@ -28,6 +28,7 @@ use crate::testkit::faults::Fault;
 tests! {
     __shop_writes: [
         a_write_that_another_was_in_the_way_of_is_run_again_and_written_once,
+        r13_every_write_returns_its_last_event,
         a_write_of_unknown_outcome_is_not_run_again,
         tries_of_a_write_end_and_leave_nothing,
         a_transaction_with_a_failed_call_is_not_committed,
@@ -216,6 +217,18 @@ pub async fn a_write_that_another_was_in_the_way_of_is_run_again_and_written_onc
         assert_eq!(events.len(), Written::events(way), "write {way}: {events:?}");
     }
     assert_eq!(f.shop.inventory().imbalances().await.unwrap(), []);
+}
+
+/// A shop that records has the event after each kind of write.
+pub async fn r13_every_write_returns_its_last_event(f: &ShopFixture) {
+    for way in 0..WRITES {
+        let on = Written::make(f, way).await;
+        let head = f.head().await;
+        let recording = f.shop.recording();
+        on.write(&recording, way).await.unwrap_or_else(|e| panic!("write {way}: {e:?}"));
+        let last = f.events_after(head).await.last().map(|event| event.id);
+        assert!(last.is_some() && recording.last_event() == last, "write {way}: {last:?}");
+    }
 }
 
 /// The commit has happened or not. A second try could write twice.

@@ -1,5 +1,6 @@
 //! The routes of searches.
 
+mod at_least;
 mod query;
 mod settings;
 mod suggest;

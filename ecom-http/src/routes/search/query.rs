@@ -12,6 +12,7 @@ use ecom_core::{Error, FieldCode, ValidationErrors};
 use serde::Deserialize;
 use uuid::Uuid;
 
+use super::at_least::AtLeastParams;
 use crate::dto::{FacetView, Facets, HighlightsView, List, ListFrame, ProductView, SearchMeta};
 use crate::error::{ApiError, ApiResult};
 use crate::extract::{Pages, Query, Shape, prices, word};
@@ -166,12 +167,15 @@ fn checked(p: &SearchParams, currency: Currency, e: &mut ValidationErrors) -> Se
 /// words do not fill the first page, products that match at least half of them follow: `meta.search.total_hits` counts
 /// the former, `meta.search.partial_hits` the latter, and `meta.pagination` both. At most 10,000 hits can be skipped.
 #[utoipa::path(
-    get, path = "/products/search", tag = "search", params(SearchParams, Pages, Shape),
+    get, path = "/products/search", tag = "search", params(SearchParams, AtLeastParams, Pages, Shape),
     responses(
         (status = 200, description = "A page of products, with `meta.search`", body = List<ProductView>),
     )
 )]
-pub(super) async fn search(reply: Reply, Query((p, pages, shape)): Query<(SearchParams, Pages, Shape)>) -> ApiResult {
+pub(super) async fn search(
+    reply: Reply,
+    Query((p, fresh, pages, shape)): Query<(SearchParams, AtLeastParams, Pages, Shape)>,
+) -> ApiResult {
     let currency = reply.config().currency;
     let mut errors = ValidationErrors::default();
     let mut query = checked(&p, currency, &mut errors);
@@ -182,6 +186,7 @@ pub(super) async fn search(reply: Reply, Query((p, pages, shape)): Query<(Search
             format!("must not skip more than {MAX_OFFSET} hits: add filters instead"),
         );
     }
+    let at_least = fresh.check(&mut errors);
     let format = reply.format::<Product>(&shape, &mut errors);
     errors.into_result()?;
     query.offset = part.offset;
@@ -191,9 +196,11 @@ pub(super) async fn search(reply: Reply, Query((p, pages, shape)): Query<(Search
         query.filter.categories.push(found.value.id);
     }
 
+    at_least.applied(&reply).await?;
     let start = Instant::now();
     let found = reply.shop().search().search(&query).await.map_err(by_parameter)?;
     let took_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let hit = found.hit;
     let highlights = p.highlight.unwrap_or_default().then(|| highlights(&found));
     let bounds = &reply.config().price_bounds;
     let meta = SearchMeta {
@@ -213,7 +220,7 @@ pub(super) async fn search(reply: Reply, Query((p, pages, shape)): Query<(Search
     let mut frame = ListFrame::page(None, more, Some(listed), &part, &reply.target);
     frame.meta.search = Some(meta);
     let list = format.rows(frame, found.products.iter().map(|p| &***p))?;
-    Ok(public(list.respond(), None, None))
+    Ok(public(list.respond(), None, Some(hit)))
 }
 
 /// Returns the highlights of the products of a search, by their ids.

@@ -6,6 +6,7 @@ use ecom_core::text::check_text;
 use ecom_core::{FieldCode, ValidationErrors};
 use serde::Deserialize;
 
+use super::at_least::AtLeastParams;
 use crate::dto::{Item, List, ListFrame, ProductView, SuggestionsView, json};
 use crate::error::ApiResult;
 use crate::extract::{ByKey, Key, Numbers, Query, Shape, Wish as _};
@@ -51,23 +52,25 @@ impl LimitParams {
 ///
 /// Returns query completions, categories, brands and active products for a text whose last word may be incomplete.
 #[utoipa::path(
-    get, path = "/products/suggest", tag = "search", params(SuggestParams, LimitParams, Numbers),
+    get, path = "/products/suggest", tag = "search", params(SuggestParams, AtLeastParams, LimitParams, Numbers),
     responses((status = 200, description = "The suggestions", body = Item<SuggestionsView>))
 )]
 pub(super) async fn suggest(
     reply: Reply,
-    Query((p, limit, numbers)): Query<(SuggestParams, LimitParams, Numbers)>,
+    Query((p, fresh, limit, numbers)): Query<(SuggestParams, AtLeastParams, LimitParams, Numbers)>,
 ) -> ApiResult {
     let mut errors = ValidationErrors::default();
     let text = p.q.unwrap_or_default();
     check_text("q", &text, 0, 500, &mut errors);
     let limit = limit.check(&mut errors);
+    let at_least = fresh.check(&mut errors);
     errors.into_result()?;
+    at_least.applied(&reply).await?;
     let found = reply.shop().search().suggest(&text, limit).await.map_err(super::query::by_parameter)?;
     let numbers = numbers.numbers().unwrap_or(reply.app.config.numbers);
     let view = SuggestionsView::of(&found, numbers);
     let suggested = Item::new(view, reply.target.path_and_query());
-    Ok(public(json(axum::http::StatusCode::OK, &suggested)?, None, None))
+    Ok(public(json(axum::http::StatusCode::OK, &suggested)?, None, Some(found.hit)))
 }
 
 /// List related products
@@ -76,16 +79,22 @@ pub(super) async fn suggest(
 /// its title, brand or tags, the most similar first; the other products of its categories, the best rated first; and
 /// products of other categories that share such words, the most similar first.
 #[utoipa::path(
-    get, path = "/products/{id}/related", tag = "search", params(ByKey, LimitParams, Shape),
+    get, path = "/products/{id}/related", tag = "search", params(ByKey, AtLeastParams, LimitParams, Shape),
     responses((status = 200, description = "The related products", body = List<ProductView>))
 )]
-pub(super) async fn related(reply: Reply, key: Key, Query((limit, shape)): Query<(LimitParams, Shape)>) -> ApiResult {
+pub(super) async fn related(
+    reply: Reply,
+    key: Key,
+    Query((fresh, limit, shape)): Query<(AtLeastParams, LimitParams, Shape)>,
+) -> ApiResult {
     let mut errors = ValidationErrors::default();
     let limit = limit.check(&mut errors);
+    let at_least = fresh.check(&mut errors);
     let format = reply.format::<Product>(&shape, &mut errors);
     errors.into_result()?;
+    at_least.applied(&reply).await?;
     let id = id_of(&reply, key).await?;
     let found = reply.shop().search().related(id, limit).await?;
-    let list = format.rows(ListFrame::whole(&reply.target), found.iter().map(|p| &***p))?;
-    Ok(public(list.respond(), None, None))
+    let list = format.rows(ListFrame::whole(&reply.target), found.products.iter().map(|p| &***p))?;
+    Ok(public(list.respond(), None, Some(found.hit)))
 }

@@ -49,6 +49,8 @@ static CURSORS: Table<Lease> = Table {
 };
 
 static READ: Sql = Sql::of(&EVENTS, "SELECT {*} FROM outbox_events WHERE seq > $1 ORDER BY seq LIMIT $2");
+static FIND: Sql = Sql::new("SELECT seq FROM outbox_events WHERE id = $1 AND seq IS NOT NULL");
+static OLDEST: Sql = Sql::new("SELECT occurred_at FROM outbox_events WHERE seq IS NOT NULL ORDER BY seq LIMIT 1");
 static HEAD: Sql = Sql::new("SELECT {outbox_head}");
 static HORIZON: Sql = Sql::new("SELECT coalesce((SELECT MIN(seq) - 1 FROM outbox_events), {outbox_head})");
 static PENDING: Sql = Sql::new("SELECT n FROM outbox_events WHERE seq IS NULL LIMIT 1");
@@ -123,6 +125,16 @@ impl OutboxRepository for SqlOutbox<'_> {
             batch.events.extend(read_event(r)?.map(|event| (batch.end, event)));
         }
         Ok(batch)
+    }
+
+    async fn find(&mut self, id: EventId) -> Result<Option<OutboxPosition>> {
+        let row = self.0.fetch_optional(&FIND, vec![id.into()]).await?;
+        row.map(|r| Ok(OutboxPosition { seq: r.i64(0)? })).transpose()
+    }
+
+    async fn oldest(&mut self) -> Result<Option<Timestamp>> {
+        let row = self.0.fetch_optional(&OLDEST, Vec::new()).await?;
+        row.map(|r| r.time(0)).transpose()
     }
 
     async fn head(&mut self) -> Result<OutboxPosition> {

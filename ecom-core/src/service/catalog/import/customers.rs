@@ -336,7 +336,7 @@ impl Writer<'_> {
     /// Returns the change that created a row.
     fn change(&self, kind: EventKind, id: uuid::Uuid) -> Change {
         let (stale, details) = (Forget::default(), EventDetails::default());
-        Change { kind, id, revision: 1, actor: self.who.actor().clone(), stale, details }
+        Change { kind, id, revision: 1, actor: self.who.actor().clone(), stale, details, event: None }
     }
 }
 

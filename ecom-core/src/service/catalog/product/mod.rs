@@ -193,6 +193,7 @@ impl<'a> ProductService<'a> {
             actor: self.who.actor().clone(),
             stale: Forget::Keys(shown_by(p).collect()),
             details,
+            event: None,
         });
         tx.emit_all(changes.collect()).await?;
         Ok(products)
@@ -491,7 +492,8 @@ impl<'a> ProductService<'a> {
             shown_by.extend(category_keys(before).chain(category_keys(&after)));
         }
         let (id, revision, actor) = (after.id.0, after.revision, self.who.actor().clone());
-        tx.emit_all(vec![Change { kind, id, revision, actor, stale: Forget::Keys(shown_by), details }]).await?;
+        let stale = Forget::Keys(shown_by);
+        tx.emit_all(vec![Change { kind, id, revision, actor, stale, details, event: None }]).await?;
         Ok(after)
     }
 

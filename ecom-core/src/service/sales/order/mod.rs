@@ -24,7 +24,7 @@ use crate::domain::sales::order::{
 };
 use crate::domain::stock::inventory::{StockMovement, StockReason};
 use crate::error::{Entity, Error, Result};
-use crate::id::{BillId, CartId, OrderId, SkuId, StockMovementId};
+use crate::id::{BillId, CartId, EventId, OrderId, SkuId, StockMovementId};
 use crate::paging::{Page, Paging, Total};
 use crate::port::sales::order::NumberedDocument;
 use crate::port::storage::Repositories as _;
@@ -259,7 +259,8 @@ impl<'a> OrderService<'a> {
         tx.started();
         // A refusal has written nothing.
         let done = place_all_in(self.cx, tx, &[placing]).await;
-        placed(tx.ended(done)?.pop().ok_or(MISSING)??)
+        let (done, _) = tx.ended(done)?.pop().ok_or(MISSING)??;
+        placed(done)
     }
 
     /// Turns a cart into an order. The order is placed as by [`Self::place`] (R20). The lines are sold at the prices
@@ -312,7 +313,8 @@ impl<'a> OrderService<'a> {
         self.require_privileges(&order)?;
         let input = order.check(self.cx.config.currency, BuyerFrom::Cart)?;
         let (id, actor) = (OrderId(self.cx.ids.next()), self.who.actor().clone());
-        Ok(Placing { id, input, cart: Some((cart, access.clone())), keyed: None, actor })
+        let event = EventId(self.cx.ids.next());
+        Ok(Placing { id, event, input, cart: Some((cart, access.clone())), keyed: None, actor })
     }
 
     fn require_privileges(&self, input: &OrderInput) -> Result<()> {
@@ -330,7 +332,8 @@ impl<'a> OrderService<'a> {
         self.require_privileges(input)?;
         let input = input.check(self.cx.config.currency, BuyerFrom::Input)?;
         let (id, actor) = (OrderId(self.cx.ids.next()), self.who.actor().clone());
-        Ok(Placing { id, input, cart: None, keyed: None, actor })
+        let event = EventId(self.cx.ids.next());
+        Ok(Placing { id, event, input, cart: None, keyed: None, actor })
     }
 
     /// Edits the lines and the discount of a pending order. Stock and totals follow in the same transaction (R9, R39).

@@ -17,13 +17,13 @@ use crate::domain::sales::order::input::{CheckedLine, CheckedOrder, SkuRef};
 use crate::domain::sales::order::{Buyer, Order, OrderRecord, PostalAddress};
 use crate::domain::stock::inventory::StockReason;
 use crate::error::{Error, FieldCode, Result, SalesConflict, ValidationErrors};
-use crate::id::{AddressId, CartId, CustomerId, OrderId, SkuId};
+use crate::id::{AddressId, CartId, CustomerId, EventId, OrderId, SkuId};
 use crate::port::platform::idempotency::{Claim, Claimed};
 use crate::port::sales::order::NumberedDocument;
 use crate::port::storage::Repositories as _;
 use crate::service::platform::idempotency::{KeyedCall, Once, erased, reused};
 use crate::service::run::context::Context;
-use crate::service::run::queue::{Batched, MOST_ROWS, Queue};
+use crate::service::run::queue::{Batched, Done, MOST_ROWS, Queue};
 use crate::service::run::read_through::text_hash;
 use crate::service::run::transaction::{Change, Tx};
 use crate::service::sales::order::{MISSING, movement, taken};
@@ -33,6 +33,8 @@ use crate::service::stock::inventory::post;
 pub(crate) struct Placing {
     /// The id of the order. It is made once per call, so that the order is found after an unknown outcome.
     pub id: OrderId,
+    /// The id of the event of the order, which is made once per call for the same reason.
+    pub event: EventId,
     pub input: CheckedOrder,
     /// The cart that the order is made from, and what lets the caller into it.
     pub cart: Option<(CartId, CartAccess)>,
@@ -40,6 +42,9 @@ pub(crate) struct Placing {
     pub keyed: Option<KeyedCall<Order>>,
     pub actor: Actor,
 }
+
+/// What a call returns, with the event of the order if this batch has placed it.
+pub(super) type Placed = Done<Once<OrderRecord>>;
 
 impl Batched for Placing {
     type Answer = Once<OrderRecord>;
@@ -73,11 +78,11 @@ impl Batched for Placing {
         }
     }
 
-    async fn run(cx: &Arc<Context>, tx: &mut Tx<'_>, calls: &[Self]) -> Result<Vec<Result<Once<OrderRecord>>>> {
+    async fn run(cx: &Arc<Context>, tx: &mut Tx<'_>, calls: &[Self]) -> Result<Vec<Result<Placed>>> {
         place_all_in(cx, tx, calls).await
     }
 
-    async fn recover(cx: &Arc<Context>, calls: &[Self]) -> Result<Vec<Option<Once<OrderRecord>>>> {
+    async fn recover(cx: &Arc<Context>, calls: &[Self]) -> Result<Vec<Option<Placed>>> {
         let carts = Carts::ids(calls);
         let mut lines: Vec<&CheckedLine> = Vec::new();
         for call in calls {
@@ -94,17 +99,14 @@ impl Batched for Placing {
         let ids: Vec<OrderId> = calls.iter().map(|c| c.id).collect();
         let mut found: HashMap<OrderId, OrderRecord> =
             tx.orders().records(&ids).await?.into_iter().map(|r| (r.order.id, r)).collect();
-        Ok(calls.iter().map(|call| found.remove(&call.id).map(Once::Ran)).collect())
+        let written = |call: &Self| Some((Once::Ran(found.remove(&call.id)?), Some(call.event)));
+        Ok(calls.iter().map(written).collect())
     }
 }
 
 /// Places all orders that are possible, in their order, with a fixed number of statements. Returns for each the order,
 /// or why it was refused.
-pub(super) async fn place_all_in(
-    cx: &Arc<Context>,
-    tx: &mut Tx<'_>,
-    calls: &[Placing],
-) -> Result<Vec<Result<Once<OrderRecord>>>> {
+pub(super) async fn place_all_in(cx: &Arc<Context>, tx: &mut Tx<'_>, calls: &[Placing]) -> Result<Vec<Result<Placed>>> {
     let mut keys = Keys::claim(cx, tx, calls).await?;
     let of_carts = Carts::customers(tx, calls).await?;
     let buyers = Buyers::hold(tx, calls, of_carts).await?;
@@ -128,7 +130,7 @@ pub(super) async fn place_all_in(
     // The time is read after the locks were granted, so that the times of orders on one SKU are in their order.
     let now = cx.now();
     let mut steps: Vec<Step> = Vec::with_capacity(calls.len());
-    let mut actors: Vec<&Actor> = Vec::with_capacity(calls.len());
+    let mut by: Vec<&Placing> = Vec::with_capacity(calls.len());
     let mut made_from: HashMap<CartId, usize> = HashMap::new();
     let mut outcomes: Vec<Result<Outcome>> = Vec::with_capacity(calls.len());
     for (at, (call, wanted)) in calls.iter().zip(wanted).enumerate() {
@@ -148,7 +150,7 @@ pub(super) async fn place_all_in(
                         offers.apply(&step.stock);
                         made_from.extend(cart.map(|id| (id, steps.len())));
                         steps.push(step);
-                        actors.push(&call.actor);
+                        by.push(call);
                         Outcome::Inserted(steps.len() - 1)
                     })
                 }
@@ -161,7 +163,8 @@ pub(super) async fn place_all_in(
         }
         outcomes.push(outcome);
     }
-    let records = insert_orders(cx, tx, steps, &actors, &offers, calls).await?;
+    let records = insert_orders(cx, tx, steps, &by, &offers, calls).await?;
+    let records: Vec<(OrderRecord, EventId)> = records.into_iter().zip(by.iter().map(|call| call.event)).collect();
     keys.answered(tx, calls, outcomes, &records).await
 }
 
@@ -185,12 +188,13 @@ enum Outcome {
     Twin(usize),
 }
 
-/// Writes new orders, with their numbers, movements of stock, carts and events.
+/// Writes new orders, with their numbers, movements of stock, carts and events. `by` has the call of each order. The
+/// event of an order comes after the events of its stock.
 async fn insert_orders(
     cx: &Arc<Context>,
     tx: &mut Tx<'_>,
     steps: Vec<Step>,
-    actors: &[&Actor],
+    by: &[&Placing],
     offers: &Offers,
     calls: &[Placing],
 ) -> Result<Vec<OrderRecord>> {
@@ -201,13 +205,15 @@ async fn insert_orders(
     let mut bill_numbers = tx.orders().next_numbers(NumberedDocument::Bill, year, unnumbered).await?.into_iter();
     let (mut records, mut history) = (Vec::with_capacity(steps.len()), Vec::with_capacity(steps.len()));
     let (mut movements, mut events) = (Vec::new(), Vec::with_capacity(steps.len()));
-    for (Step { mut record, stock, change }, actor) in steps.into_iter().zip(actors) {
+    for (Step { mut record, stock, change }, call) in steps.into_iter().zip(by) {
+        let actor = &call.actor;
         record.order.number = taken(numbers.next())?;
         for bill in record.bills.iter_mut().filter(|b| b.number.is_empty()) {
             bill.number = taken(bill_numbers.next())?;
         }
         movements.extend(stock.iter().map(|s| movement(cx, s, StockReason::Order, &record.order, actor)));
-        events.push(Change::new(EventKind::OrderPlaced, record.order.id, record.order.audit.version, actor));
+        let placed = Change::new(EventKind::OrderPlaced, record.order.id, record.order.audit.version, actor);
+        events.push(Change { event: Some(call.event), ..placed });
         records.push(record);
         history.push(change);
     }
@@ -220,9 +226,9 @@ async fn insert_orders(
     changes.append(&mut events);
     // Each cart records who ordered it.
     let mut ordered: HashMap<&Actor, Vec<CartId>> = HashMap::new();
-    for (record, actor) in records.iter().zip(actors) {
+    for (record, call) in records.iter().zip(by) {
         if let Some(cart) = record.order.cart_id {
-            ordered.entry(actor).or_default().push(cart);
+            ordered.entry(&call.actor).or_default().push(cart);
         }
     }
     for (actor, carts) in ordered {
@@ -457,21 +463,24 @@ impl<'c> Keys<'c> {
         tx: &mut Tx<'_>,
         calls: &[Placing],
         outcomes: Vec<Result<Outcome>>,
-        records: &[OrderRecord],
-    ) -> Result<Vec<Result<Once<OrderRecord>>>> {
+        records: &[(OrderRecord, EventId)],
+    ) -> Result<Vec<Result<Placed>>> {
         let mut answers: BTreeMap<usize, (IdempotencyKey, StoredAnswer)> = BTreeMap::new();
         let mut results = Vec::with_capacity(calls.len());
         for (at, (call, outcome)) in calls.iter().zip(outcomes).enumerate() {
-            let record = match outcome {
-                Ok(Outcome::Inserted(order)) => records.get(order).cloned().ok_or(MISSING)?,
-                Ok(Outcome::Placed(record)) => *record,
+            let (record, event) = match outcome {
+                Ok(Outcome::Inserted(order)) => {
+                    let (record, event) = records.get(order).cloned().ok_or(MISSING)?;
+                    (record, Some(event))
+                }
+                Ok(Outcome::Placed(record)) => (*record, None),
                 Ok(Outcome::Answered(answer)) => {
-                    results.push(Ok(Once::Replayed(answer)));
+                    results.push(Ok((Once::Replayed(answer), None)));
                     continue;
                 }
                 Ok(Outcome::Twin(first)) => {
                     let (_, answer) = answers.get(&first).cloned().ok_or(MISSING)?;
-                    results.push(Ok(Once::Replayed(answer)));
+                    results.push(Ok((Once::Replayed(answer), None)));
                     continue;
                 }
                 Err(refusal) => {
@@ -481,11 +490,11 @@ impl<'c> Keys<'c> {
             };
             if let Some(keyed) = &call.keyed {
                 // The erasure of the customer removes the answer, also one that does not say whom it is about (R45).
-                let answer = keyed.answer(&record.order)?;
+                let answer = keyed.answer(&record.order, event)?;
                 let customer = answer.customer().or(record.order.customer_id);
                 answers.insert(at, (keyed.key.clone(), answer.about(customer)));
             }
-            results.push(Ok(Once::Ran(record)));
+            results.push(Ok((Once::Ran(record), event)));
         }
         let refused = self.new.keys().filter(|key| !self.done.contains_key(**key));
         let refused: Vec<IdempotencyKey> = refused.map(|key| (*key).clone()).collect();

@@ -11,7 +11,7 @@ use rand::{RngExt as _, SeedableRng};
 use crate::clock::Clock as _;
 use crate::domain::common::IncludeDeleted;
 use crate::domain::platform::outbox::{Event, EventKind, OutboxPosition};
-use crate::id::IdSource as _;
+use crate::id::{EventId, IdSource as _};
 use crate::port::platform::outbox::Lease;
 use crate::port::storage::Storage;
 use crate::testkit::check::Pages;
@@ -26,6 +26,7 @@ suite! {
         an_empty_log_has_nothing_to_read,
         every_field_survives_a_round_trip,
         events_are_read_in_order_from_any_place,
+        an_event_is_found_by_its_id,
         the_head_is_where_what_is_to_come_begins,
         trim_removes_what_is_old_and_moves_the_horizon,
         a_trimmed_log_goes_on,
@@ -143,6 +144,42 @@ pub async fn events_are_read_in_order_from_any_place(storage: &Arc<dyn Storage>)
         all[101..104],
         "a read must begin after its position, and return at most `limit` events"
     );
+}
+
+/// The position of an event is the one at which it is read. Events that were rolled back, that never existed or that
+/// were removed are not found.
+pub async fn an_event_is_found_by_its_id(storage: &Arc<dyn Storage>) {
+    let env = Env::default();
+    assert_eq!(read!(storage, outbox.oldest()), None, "an empty log has no oldest event");
+    let old = events(&env, 3);
+    append(storage, &old).await;
+    let between = env.now();
+    let kept = events(&env, 4);
+    append(storage, &kept).await;
+    let all = read(storage, START, 100).await;
+    for (position, event) in &all {
+        assert_eq!(read!(storage, outbox.find(event.id)), Some(*position), "an event is found at its position");
+    }
+    let oldest = all[0].1.occurred_at;
+    assert_eq!(read!(storage, outbox.oldest()), Some(oldest), "the oldest event is the first one of the log");
+    let lost = events(&env, 1);
+    let mut unit = storage.begin().await.unwrap();
+    unit.outbox().append(&lost).await.unwrap();
+    unit.rollback().await.unwrap();
+    head(storage).await;
+    for never in [lost[0].id, EventId(env.ids.next())] {
+        assert_eq!(read!(storage, outbox.find(never)), None, "an event that was not committed is not found");
+    }
+    attempt!(storage, outbox.trim(between)).unwrap();
+    assert_eq!(read!(storage, outbox.find(old[2].id)), None, "an event that was removed is not found");
+    assert_eq!(
+        read!(storage, outbox.find(kept[0].id)),
+        Some(all[3].0),
+        "`trim` does not move the events that are kept"
+    );
+    let oldest = read!(storage, outbox.oldest());
+    assert_eq!(oldest, Some(all[3].1.occurred_at), "after `trim`, the oldest event is the first one that is kept");
+    assert!(oldest > Some(all[2].1.occurred_at), "removed events occurred before the oldest one that is kept");
 }
 
 /// A read from the head returns no earlier event and all later ones.

@@ -13,7 +13,6 @@ use super::support::{
     acquire, applies, apply, at, checkpoint_is, delete, exactly, facet, filtered, hits, hits_are, load, number, page,
     priced, product, revised, search, state_is, text, upsert,
 };
-use crate::domain::platform::outbox::OutboxPosition;
 use crate::domain::search::query::{Facet, SearchFilter, SearchQuery, SearchSort};
 use crate::id::ProductId;
 use crate::port::search::Checkpoint;
@@ -115,7 +114,7 @@ pub async fn r14_checkpoint_and_documents_move_together(f: SearchFixture) {
     applies(provider, Vec::new(), at(i64::MAX), 0, "no ops, and the same checkpoint").await;
     applies(provider, vec![upsert(revised(1, 1))], at(5), 0, "an old document, and a lower checkpoint").await;
     checkpoint_is(provider, Some(at(5)), "a batch stores its checkpoint even if it is lower and no op is newer").await;
-    let other = Checkpoint { database: Uuid::from_u128(0xDC), position: OutboxPosition { seq: 1 } };
+    let other = Checkpoint { database: Uuid::from_u128(0xDC), ..at(1) };
     applies(provider, Vec::new(), other, 0, "the checkpoint of another database").await;
     checkpoint_is(provider, Some(other), "the checkpoint includes the id of the database").await;
 }

@@ -10,6 +10,7 @@ mod durability;
 mod facets;
 mod filters;
 mod fixture;
+mod freshness;
 mod merchandising;
 mod rebuild;
 mod results;
@@ -30,6 +31,7 @@ suite! {
         merchandising: __search_merchandising,
         documents: __search_documents,
         rebuild: __search_rebuild,
+        freshness: __search_freshness,
         durability: __search_durability,
     }
 }

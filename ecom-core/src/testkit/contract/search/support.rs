@@ -54,7 +54,11 @@ pub(super) fn named<const N: usize>(names: [&str; N]) -> Vec<CategorySummary> {
 }
 
 pub(super) fn at(seq: i64) -> Checkpoint {
-    Checkpoint { database: Uuid::from_u128(0xDB), position: OutboxPosition { seq } }
+    Checkpoint {
+        database: Uuid::from_u128(0xDB),
+        position: OutboxPosition { seq },
+        version: Uuid::from_u128(u128::from(seq.unsigned_abs())),
+    }
 }
 
 pub(super) fn micros(n: i64) -> Timestamp {
