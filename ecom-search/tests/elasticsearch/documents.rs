@@ -12,7 +12,7 @@ use ecom_core::search::{SearchQuery, SearchRequest, Synonyms};
 use uuid::Uuid;
 
 pub(crate) fn at(seq: i64) -> Checkpoint {
-    Checkpoint { database: Uuid::from_u128(0xDB), position: OutboxPosition { seq } }
+    Checkpoint { database: Uuid::from_u128(0xDB), position: OutboxPosition { seq }, version: Uuid::nil() }
 }
 
 pub(crate) fn document(n: u128, revision: i64) -> SearchDocument {

@@ -137,7 +137,8 @@ fn requests(documents: &[SearchDocument]) -> Vec<SearchRequest> {
 
 async fn load(provider: &dyn SearchProvider, documents: &[SearchDocument]) {
     assert!(provider.acquire_writer().await.unwrap());
-    let checkpoint = Checkpoint { database: Uuid::from_u128(0xDB), position: OutboxPosition { seq: 1 } };
+    let checkpoint =
+        Checkpoint { database: Uuid::from_u128(0xDB), position: OutboxPosition { seq: 1 }, version: Uuid::nil() };
     let ops = documents.iter().map(|d| IndexOp::Upsert(Box::new(d.clone()))).collect();
     assert_eq!(provider.apply(ops, checkpoint).await.unwrap(), documents.len() as u64);
 }
