@@ -114,7 +114,7 @@ fn guest(email: String) -> GuestInput {
 async fn place_once(shop: &Shop, key: &str, input: &OrderInput) -> Result<(OrderId, String, String)> {
     let named = shop.idempotency().key("orders.place", key)?;
     let summary = |order: &Order| (order.id, order.number.clone(), order.totals.total.to_string());
-    let answer = move |order: &Order| StoredAnswer::json(&summary(order));
+    let answer = move |order: &Order, _| StoredAnswer::json(&summary(order));
     let call = KeyedCall::new(named, RequestHash::of([key.as_bytes()]), answer);
     match shop.orders().place_once(input, call).await? {
         Once::Ran(order) => Ok(summary(&order)),
