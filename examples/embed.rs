@@ -1,6 +1,7 @@
-//! The library in an application without HTTP. Run it with `cargo run --example embed` or, on a database server, with
-//! `cargo run --example embed --features postgres,mysql -- postgres://localhost/shop`. SQLite, PostgreSQL, MySQL and
-//! MariaDB differ in the URL only. At the end, the example deletes the product and the category. It can only soft-delete
+//! The library in an application without HTTP. Run it with `cargo run --example embed` or, on a database server and a
+//! search server, with `cargo run --example embed --features postgres,mysql,elasticsearch --
+//! postgres://localhost/shop 'elasticsearch+http://localhost?index=example'`. Databases differ in the URL only, and so do
+//! search engines. At the end, the example deletes the product and the category. It can only soft-delete
 //! them, because the product was sold.
 
 use std::sync::Arc;
@@ -34,8 +35,10 @@ impl Consumer for StockRoom {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let database = std::env::args().nth(1).unwrap_or_else(|| "sqlite::memory:".to_owned());
-    let shop = ShopBuilder::new().database(database).search("tantivy::memory:").build().await?;
+    let mut urls = std::env::args().skip(1);
+    let database = urls.next().unwrap_or_else(|| "sqlite::memory:".to_owned());
+    let search = urls.next().unwrap_or_else(|| "tantivy::memory:".to_owned());
+    let shop = ShopBuilder::new().database(database).search(search).build().await?;
     let mut background = shop.start();
     background.consume(Arc::new(StockRoom))?;
 

@@ -1,4 +1,4 @@
-//! The examples that take the URL of a database are run as programs, and do the same on each database.
+//! The examples are run as programs. Those that take URLs do the same on each database and on each search engine.
 
 #![cfg(all(feature = "sqlite", feature = "memory", feature = "tantivy", feature = "testkit"))]
 #![expect(clippy::unwrap_used, reason = "these are tests: a broken expectation panics")]
@@ -35,39 +35,74 @@ fn program(example: &str) -> Command {
     Command::new(program)
 }
 
-/// Returns what an example prints on a database.
-fn output(example: &str, url: &str) -> String {
-    let output = program(example).arg(url).output().unwrap();
+/// Returns what an example prints on a database, and on a search engine if it takes one.
+fn output(example: &str, urls: &[String]) -> String {
+    let output = program(example).args(urls).output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
-    let scheme = url.split(':').next().unwrap_or_default();
-    assert!(output.status.success(), "{example} on {scheme}: {errors}");
+    let schemes: Vec<&str> = urls.iter().filter_map(|url| url.split(':').next()).collect();
+    assert!(output.status.success(), "{example} on {schemes:?}: {errors}");
     String::from_utf8(output.stdout).unwrap()
+}
+
+async fn says<const N: usize>(example: &'static str, urls: Vec<String>, expected: [&'static str; N]) {
+    // Twice, because the second run finds what the first one left.
+    for _ in 0..2 {
+        let urls = urls.clone();
+        let text = tokio::task::spawn_blocking(move || output(example, &urls)).await.unwrap();
+        // The consumer prints these, at any time and with ids that differ.
+        let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with("stock room: ")).collect();
+        assert_eq!(lines, expected);
+    }
 }
 
 async fn says_everywhere<const N: usize>(example: &'static str, expected: [&'static str; N]) {
     for (url, _guard) in databases().await {
-        // Twice, because the second run finds what the first one left.
-        for _ in 0..2 {
-            let url = url.clone();
-            let text = tokio::task::spawn_blocking(move || output(example, &url)).await.unwrap();
-            // The consumer prints these, at any time and with ids that differ.
-            let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with("stock room: ")).collect();
-            assert_eq!(lines, expected);
-        }
+        says(example, vec![url], expected).await;
+    }
+}
+
+/// Runs an example on SQLite with each search engine.
+async fn says_with_every_engine<const N: usize>(example: &'static str, expected: [&'static str; N]) {
+    let directory = tempfile::tempdir().unwrap();
+    let tantivy = format!("tantivy://{}", directory.path().join("index").display());
+    let mut engines: Vec<(String, Box<dyn Any + Send>)> = vec![(tantivy, Box::new(directory))];
+    #[cfg(feature = "elasticsearch")]
+    for (product, index) in
+        [("elasticsearch", test_servers::elasticsearch()), ("opensearch", test_servers::opensearch())]
+    {
+        engines.push((format!("{product}+{}?index={}&replicas=0", index.url, index.name), Box::new(index)));
+    }
+    engines.push(("tantivy::memory:".to_owned(), Box::new(())));
+    for (engine, _guard) in engines {
+        let directory = tempfile::tempdir().unwrap();
+        let database = format!("sqlite://{}", directory.path().join("shop.db").display());
+        says(example, vec![database, engine], expected).await;
     }
 }
 
 #[test]
+fn an_application_brings_its_own_search_provider() {
+    let expected = ["at most 10 USD: Paper, Ink", "a search by text: list does not support this: full_text"];
+    ecom_core::testkit::run(says("search_provider", Vec::new(), expected));
+}
+
+const EMBED: [&str; 6] = [
+    "37 left of TEA-50",
+    "Sencha Yabukita: 6.21 USD to 11.25 USD",
+    "in the cart: 12.42 USD",
+    "pending order over 12.42 USD, 35 left",
+    "canceled order, 37 left",
+    "due: 0.00 USD (the bills less the credit notes, void ones excluded; payments are not subtracted (R36))",
+];
+
+#[test]
 fn one_app_runs_on_every_database() {
-    let expected = [
-        "37 left of TEA-50",
-        "Sencha Yabukita: 6.21 USD to 11.25 USD",
-        "in the cart: 12.42 USD",
-        "pending order over 12.42 USD, 35 left",
-        "canceled order, 37 left",
-        "due: 0.00 USD (the bills less the credit notes, void ones excluded; payments are not subtracted (R36))",
-    ];
-    ecom_core::testkit::run(says_everywhere("embed", expected));
+    ecom_core::testkit::run(says_everywhere("embed", EMBED));
+}
+
+#[test]
+fn one_app_runs_on_every_search_engine() {
+    ecom_core::testkit::run(says_with_every_engine("embed", EMBED));
 }
 
 #[test]

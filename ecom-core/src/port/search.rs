@@ -210,7 +210,7 @@ pub struct SearchCapabilities {
 
 port! {
     /// A search engine. An implementation runs `ecom_core::search_suite!` (feature `testkit`);
-    /// `tests/newcomer/adapter/src/search.rs` in the repository is an example.
+    /// `examples/search_provider/list.rs` in the repository is an example.
     ///
     /// Every method that waits fails with `Unavailable` if the engine cannot be reached.
     #[cfg_attr(feature = "mocks", mockall::automock)]

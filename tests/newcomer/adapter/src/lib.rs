@@ -2,6 +2,7 @@
 //! the documentation of the traits alone.
 
 mod cache;
+#[path = "../../../../examples/search_provider/list.rs"]
 mod search;
 
 pub use cache::MapCache;
