@@ -5,6 +5,9 @@
 #![cfg(all(target_os = "linux", feature = "sqlite", feature = "memory", feature = "tantivy"))]
 #![expect(clippy::unwrap_used, reason = "these are tests: a broken expectation panics")]
 
+#[cfg(feature = "elasticsearch")]
+#[path = "crash/indexing.rs"]
+mod indexing;
 #[path = "crash/orders.rs"]
 mod orders;
 
@@ -25,7 +28,7 @@ use ecom_core::config::ShopConfig;
 use ecom_core::id::{CategoryId, ProductId, SkuId};
 use ecom_core::money::Currency;
 use ecom_core::paging::Paging;
-use ecom_core::port::Storage as _;
+use ecom_core::port::{SearchProvider, Storage as _};
 use ecom_core::search::SearchQuery;
 use ecom_core::stock::StockAdjustment;
 use ecom_core::stock::StockReason;
@@ -36,16 +39,19 @@ use ecom_storage::{SqlStorage, SqliteOptions};
 
 const DIR: &str = "ECOM_CRASH_DIR";
 const DATABASE: &str = "ECOM_CRASH_DATABASE";
+const SEARCH: &str = "ECOM_CRASH_SEARCH";
 const ROLE: &str = "ECOM_CRASH_ROLE";
 const NAME: &str = "ECOM_CRASH_NAME";
 
 /// How long a test waits for what must happen. It is not a measure: the machine may be slow.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// The location of a test's index and database. The database is a URL, or a file beside the index.
+/// The location of a test's index and database. The database is a URL, or a file beside the index. The index is on a
+/// search server, or in the directory.
 struct Place {
     dir: PathBuf,
     database: Option<String>,
+    search: Option<String>,
 }
 
 fn storage(at: &Place) -> SqlStorage {
@@ -63,14 +69,29 @@ fn storage(at: &Place) -> SqlStorage {
     }
 }
 
+async fn engine(at: &Place) -> Arc<dyn SearchProvider> {
+    match &at.search {
+        None => {
+            let options = TantivyOptions::directory(at.dir.join("index")).writer_memory(15_000_000);
+            Arc::new(TantivySearch::open(options).await.unwrap())
+        }
+        #[cfg(feature = "elasticsearch")]
+        Some(url) => {
+            let options = ecom_search::ElasticsearchOptions::from_url(url).unwrap();
+            Arc::new(ecom_search::ElasticsearchSearch::open(options).unwrap())
+        }
+        #[cfg(not(feature = "elasticsearch"))]
+        Some(_) => panic!("no search server is built in"),
+    }
+}
+
 async fn open(at: &Place) -> Shop {
     let storage = storage(at);
     storage.migrate(Currency::USD).await.unwrap();
-    let options = TantivyOptions::directory(at.dir.join("index")).writer_memory(15_000_000);
-    let search = TantivySearch::open(options).await.unwrap();
+    let search = engine(at).await;
     let config = ShopConfig::default().poll_interval(Duration::from_millis(100));
     let cache = Arc::new(MemoryCache::new(MemoryCacheOptions::default()));
-    Shop::new(ShopParts { cache, config, ..ShopParts::new(Arc::new(storage), Arc::new(search)) }).unwrap()
+    Shop::new(ShopParts { cache, config, ..ShopParts::new(Arc::new(storage), search) }).unwrap()
 }
 
 fn me() -> Principal {
@@ -106,6 +127,7 @@ impl Process {
             .args(["--exact", "child", "--ignored", "--nocapture"])
             .env(DIR, &at.dir)
             .envs(at.database.iter().map(|url| (DATABASE, url)))
+            .envs(at.search.iter().map(|url| (SEARCH, url)))
             .env(ROLE, role)
             .env(NAME, name)
             .stdin(Stdio::piped())
@@ -178,7 +200,7 @@ impl Drop for Process {
 fn child() {
     let said = |name| std::env::var_os(name).and_then(|v| v.into_string().ok());
     let (Some(dir), Some(role), Some(name)) = (said(DIR), said(ROLE), said(NAME)) else { return };
-    let at = Place { dir: dir.into(), database: said(DATABASE) };
+    let at = Place { dir: dir.into(), database: said(DATABASE), search: said(SEARCH) };
     ecom_core::testkit::run(async move {
         // The test harness has printed on the same line before.
         say("");
@@ -190,6 +212,8 @@ fn child() {
             "write until killed" => write_until_killed(shop, name).await,
             "search" => search(shop).await,
             "compete" => compete(shop, name).await,
+            #[cfg(feature = "elasticsearch")]
+            "index" => indexing::index(shop).await,
             other => panic!("no such role: {other}"),
         }
     });
@@ -524,7 +548,7 @@ fn on(database: impl AsyncFnOnce() -> (Option<String>, Box<dyn std::any::Any>), 
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         let (database, _guard) = database().await;
-        test(&Place { dir: dir.path().to_owned(), database }).await;
+        test(&Place { dir: dir.path().to_owned(), database, search: None }).await;
     });
 }
 
@@ -546,3 +570,32 @@ on!(sqlite, super::beside_the_index());
 on!(postgres, super::on_a_server(test_servers::postgres()));
 #[cfg(feature = "mysql")]
 on!(mysql, super::on_a_server(test_servers::mysql()));
+
+/// The tests of the index, with an index on a search server that all processes share.
+#[cfg(feature = "elasticsearch")]
+mod search_servers {
+    use test_servers::TestIndex;
+
+    use super::Place;
+
+    fn on(product: &str, index: &TestIndex, test: impl AsyncFnOnce(&Place)) {
+        let dir = tempfile::tempdir().unwrap();
+        let search = format!("{product}+{}?index={}&replicas=0", index.url, index.name);
+        let at = Place { dir: dir.path().to_owned(), database: None, search: Some(search) };
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        runtime.block_on(test(&at));
+    }
+
+    #[test]
+    fn r11_r14_kill_9_leaves_elasticsearch_and_database_in_step() {
+        let test = async |at: &Place| super::r11_r14_kill_9_leaves_index_and_database_in_step(at).await;
+        on("elasticsearch", &test_servers::elasticsearch(), test);
+    }
+
+    #[test]
+    fn r14_of_two_processes_one_writes_to_opensearch_and_the_other_takes_over() {
+        let test =
+            async |at: &Place| super::r14_of_two_processes_one_writes_the_index_and_the_other_takes_over(at).await;
+        on("opensearch", &test_servers::opensearch(), test);
+    }
+}
