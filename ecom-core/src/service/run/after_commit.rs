@@ -16,8 +16,8 @@ use crate::port::cache::CacheKey;
 pub struct AfterCommit {
     cx: Arc<Context>,
     forget: Forget,
-    /// Whether the transaction wrote events. Without events, no consumer is woken.
-    wrote_events: bool,
+    /// Whether the transaction wrote events or a job. Otherwise, nothing in the background is woken.
+    wakes: bool,
 }
 
 /// The cached documents that a transaction makes stale.
@@ -53,8 +53,8 @@ impl fmt::Debug for AfterCommit {
 }
 
 impl AfterCommit {
-    pub(super) fn new(cx: Arc<Context>, forget: Forget, wrote_events: bool) -> Self {
-        Self { cx, forget, wrote_events }
+    pub(super) fn new(cx: Arc<Context>, forget: Forget, wakes: bool) -> Self {
+        Self { cx, forget, wakes }
     }
 
     /// Invalidates the caches and wakes the consumers.
@@ -69,7 +69,7 @@ impl AfterCommit {
         if let Err(error) = told {
             tracing::warn!(%error, "could not invalidate the shared cache after a write; it is repeated from the outbox");
         }
-        if self.wrote_events {
+        if self.wakes {
             cx.events.send_replace(());
         }
     }

@@ -39,7 +39,8 @@ pub struct Tx<'t> {
     unit: Box<dyn UnitOfWork + 't>,
     /// The cached documents that the writes made stale.
     stale: Forget,
-    wrote_events: bool,
+    /// Whether the background work has something to do after the commit.
+    wakes: bool,
     lost_name: Arc<AtomicBool>,
     /// The number of `…_in` calls that have begun to use the database and have not succeeded.
     unfinished: u32,
@@ -75,7 +76,7 @@ impl Change {
 
 impl<'t> Tx<'t> {
     pub(crate) fn new(cx: Arc<Context>, unit: Box<dyn UnitOfWork + 't>) -> Self {
-        Self { cx, unit, stale: Forget::default(), wrote_events: false, lost_name: Arc::default(), unfinished: 0 }
+        Self { cx, unit, stale: Forget::default(), wakes: false, lost_name: Arc::default(), unfinished: 0 }
     }
 
     /// Writes everything, durably, and returns what remains to be done after the commit.
@@ -86,9 +87,9 @@ impl<'t> Tx<'t> {
     /// `outcome_unknown` if the answer was lost. After any other error nothing was written.
     pub async fn commit(self) -> Result<AfterCommit> {
         self.check_complete()?;
-        let Self { cx, unit, stale, wrote_events, .. } = self;
+        let Self { cx, unit, stale, wakes, .. } = self;
         unit.commit().await?;
-        Ok(AfterCommit::new(cx, stale, wrote_events))
+        Ok(AfterCommit::new(cx, stale, wakes))
     }
 
     /// Ends the shop's part of a transaction that the host began and will commit. The host runs the returned
@@ -99,7 +100,7 @@ impl<'t> Tx<'t> {
     /// then roll back.
     pub fn finish(self) -> Result<AfterCommit> {
         self.check_complete()?;
-        Ok(AfterCommit::new(self.cx, self.stale, self.wrote_events))
+        Ok(AfterCommit::new(self.cx, self.stale, self.wakes))
     }
 
     fn check_complete(&self) -> Result<()> {
@@ -129,6 +130,11 @@ impl<'t> Tx<'t> {
     /// connection of another type, or on one of the shop's pool.
     pub fn connection<C: Any>(&mut self) -> Option<&mut C> {
         self.unit.connection()?.downcast_mut()
+    }
+
+    /// Wakes the background work of this process after the commit, for a write that has no event.
+    pub(crate) const fn wake(&mut self) {
+        self.wakes = true;
     }
 
     /// Records a change, as [`Tx::emit_all`] does.
@@ -179,7 +185,7 @@ impl<'t> Tx<'t> {
             self.stale.add(stale);
         }
         self.unit.outbox().append(&events).await?;
-        self.wrote_events = true;
+        self.wakes = true;
         Ok(())
     }
 
