@@ -11,6 +11,7 @@ mod category;
 mod customer;
 mod etag;
 mod idempotency;
+mod job;
 mod operations;
 mod order;
 mod product;

@@ -28,6 +28,9 @@ const GIVEN_BACK: Duration = Duration::from_secs(1);
 /// The error of a job that was running when its processes died, as often as a job runs at most.
 const DIED: &str = "the process that ran the job has ended without a result";
 
+/// The error of a job whose operation has panicked.
+const PANICKED: &str = "the run has panicked; the log of the process has the message";
+
 /// What a job has counted so far. The operation adds to it, and the worker writes it with each renewal of the lease.
 #[derive(Debug, Default)]
 pub(crate) struct Progress(Mutex<JobCounters>);
@@ -85,7 +88,11 @@ pub(super) async fn run_one(cx: &Arc<Context>, kinds: &[JobKind], stopped: &watc
         biased;
         done = work => match done {
             Ok(done) => ended(done),
-            Err(panic) => End::Failed { error: said(&*panic), lasting: true },
+            Err(panic) => {
+                // The message of a panic may contain anything.
+                tracing::error!(job = %id, kind, error = said(&*panic), "a run of a job has panicked");
+                End::Failed { error: PANICKED.to_owned(), lasting: true }
+            }
         },
         () = keep(cx, id, holder, &mut until, &progress) => {
             tracing::warn!(job = %id, kind, "the lease of a job was lost, so that its run is abandoned");
