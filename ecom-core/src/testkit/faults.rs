@@ -374,6 +374,8 @@ pub struct Hold {
     pub asked: AtomicU64,
     /// The number of rebuilds that have begun.
     pub begun: AtomicU64,
+    /// The number of batches of documents that rebuilds have begun to write.
+    pub adding: AtomicU64,
     /// The number of rebuilds that have replaced the index.
     pub published: AtomicU64,
     /// The number of rebuilds that were dropped before they ended.
@@ -390,6 +392,7 @@ impl HeldIndex {
             writer: AtomicBool::new(true),
             asked: AtomicU64::new(0),
             begun: AtomicU64::new(0),
+            adding: AtomicU64::new(0),
             published: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
         });
@@ -435,6 +438,7 @@ impl Drop for HeldBuild {
 #[async_trait]
 impl IndexBuild for HeldBuild {
     async fn add(&mut self, documents: Vec<SearchDocument>) -> Result<()> {
+        self.hold.adding.fetch_add(1, Ordering::SeqCst);
         self.hold.permits.acquire().await.map_err(|e| Error::internal("waiting for a permit", e))?.forget();
         match &mut self.inner {
             Some(inner) => inner.add(documents).await,

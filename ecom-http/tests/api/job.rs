@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use ecom_core::access::{Permission, Principal};
 use ecom_core::platform::Background;
-use ecom_core::port::{Repositories as _, Storage as _};
 use ecom_http::HttpConfig;
 use serde_json::{Value, json};
 

@@ -81,6 +81,11 @@ fn begun(hold: &Hold) -> u64 {
     hold.begun.load(Ordering::SeqCst)
 }
 
+/// Returns whether a rebuild writes documents, or waits for the permit to do so.
+fn works(hold: &Hold) -> bool {
+    hold.adding.load(Ordering::SeqCst) > 0
+}
+
 fn counters(of: &[(&str, u64)]) -> JobCounters {
     of.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect()
 }
@@ -151,7 +156,7 @@ pub async fn an_equal_job_that_is_queued_is_not_made_again(f: &ShopFixture) {
     assert_eq!(jobs.enqueue_verify(true).await.unwrap(), repair);
     let (worker, hold) = held(f, 0, LONG);
     let background = worker.start();
-    until("the reindex runs", async || begun(&hold) == 1).await;
+    until("the reindex runs", async || works(&hold)).await;
     let next = jobs.enqueue_reindex().await.unwrap();
     assert_ne!(next.id, reindex.id, "what has changed since the job began must be indexed too");
     hold.permits.add_permits(FREE);
@@ -220,7 +225,7 @@ pub async fn a_lease_is_renewed_with_counters_while_a_job_runs(f: &ShopFixture) 
     let (other, idle) = held(f, FREE, ttl);
     let job = f.shop.jobs().enqueue_reindex().await.unwrap();
     let background = worker.start();
-    until("the first document is written", async || begun(&hold) == 1 && hold.permits.available_permits() == 0).await;
+    until("the first document is written", async || hold.adding.load(Ordering::SeqCst) == 2).await;
     let second = other.start();
     let first = get(f, job.id).await.lease.expect("a running job has a lease");
     // The clock of the lease moves at half the speed of the machine's clock, which decides when the lease is renewed.
@@ -248,7 +253,7 @@ pub async fn the_next_worker_takes_over_from_one_that_died(f: &ShopFixture) {
     let (first, dying) = held(f, 1, LONG);
     let job = f.shop.jobs().enqueue_reindex().await.unwrap();
     let background = first.start();
-    until("the first worker has the job", async || begun(&dying) == 1).await;
+    until("the first worker has the job", async || works(&dying)).await;
     drop(background);
     until("the first worker is dead", async || dying.dropped.load(Ordering::SeqCst) == 1).await;
     let (second, hold) = held(f, FREE, LONG);
@@ -284,7 +289,7 @@ pub async fn a_worker_that_lost_its_lease_stops(f: &ShopFixture) {
     let ((first, hung), (second, hold)) = (held(f, 0, ttl), held(f, 0, LONG));
     let job = f.shop.jobs().enqueue_reindex().await.unwrap();
     let one = first.start();
-    until("the first worker has the job", async || begun(&hung) == 1).await;
+    until("the first worker has the job", async || works(&hung)).await;
     let two = second.start();
     taken_over(f, job.id, ttl).await;
     until("the first run is abandoned", async || hung.dropped.load(Ordering::SeqCst) == 1).await;
@@ -303,13 +308,13 @@ pub async fn a_late_worker_does_not_overwrite_the_result_of_the_next(f: &ShopFix
         let ((first, late), (second, hold)) = (held(f, 0, LONG), held(f, if ended { FREE } else { 0 }, LONG));
         let job = f.shop.jobs().enqueue_reindex().await.unwrap();
         let one = first.start();
-        until("the first worker has the job", async || begun(&late) == 1).await;
+        until("the first worker has the job", async || works(&late)).await;
         let two = second.start();
         taken_over(f, job.id, LONG).await;
         if ended {
             ends(f, job.id, JobState::Succeeded).await;
         } else {
-            until("the second worker has begun", async || begun(&hold) == 1).await;
+            until("the second worker has begun", async || works(&hold)).await;
         }
         let before = get(f, job.id).await;
         late.permits.add_permits(FREE);
@@ -329,7 +334,7 @@ pub async fn a_stopped_worker_gives_its_job_back(f: &ShopFixture) {
     let (worker, hold) = held(f, 0, LONG);
     let job = f.shop.jobs().enqueue_reindex().await.unwrap();
     let background = worker.start();
-    until("the worker has the job", async || begun(&hold) == 1).await;
+    until("the worker has the job", async || works(&hold)).await;
     tokio::time::timeout(PATIENCE, background.shutdown()).await.expect("the shutdown must end");
     let back = get(f, job.id).await;
     assert_eq!((back.state, back.attempts, &back.lease), (JobState::Queued, 0, &None));
@@ -415,7 +420,7 @@ pub async fn a_job_that_kills_its_workers_is_parked(f: &ShopFixture) {
     let (worker, hold) = held(f, 0, LONG);
     f.clock.advance(LONG * 2);
     let background = worker.start();
-    until("the last run has begun", async || begun(&hold) == 1).await;
+    until("the last run has begun", async || works(&hold)).await;
     drop(background);
     until("its worker is dead", async || hold.dropped.load(Ordering::SeqCst) == 1).await;
     f.clock.advance(LONG * 2);
