@@ -118,15 +118,12 @@ pub(super) async fn run_one(cx: &Arc<Context>, kinds: &[JobKind], stopped: &watc
             recorded => break recorded?,
         }
     };
-    match recorded {
-        None => {
-            tracing::warn!(job = %id, kind, "a job was taken over by another worker before its result was recorded")
-        }
-        Some(job) => {
-            let error = job.last_error.as_deref();
-            tracing::info!(job = %id, kind, state = job.state.as_str(), counters = ?job.counters, error, "a job has ended");
-        }
-    }
+    let Some(job) = recorded else {
+        tracing::warn!(job = %id, kind, "a job was taken over by another worker before its result was recorded");
+        return Ok(true);
+    };
+    let (state, counters, error) = (job.state.as_str(), &job.counters, job.last_error.as_deref());
+    tracing::info!(job = %id, kind, state, ?counters, error, "a job has ended");
     Ok(true)
 }
 

@@ -19,7 +19,7 @@ use crate::paging::Paging;
 use crate::port::search::{NoSearch, SearchProvider};
 use crate::shop::{Shop, ShopParts};
 use crate::testkit::code_of;
-use crate::testkit::faults::{HeldIndex, Hold};
+use crate::testkit::faults::{HeldIndex, Hold, SharedIndex};
 
 tests! {
     __shop_jobs: [
@@ -38,6 +38,7 @@ tests! {
         an_error_that_lasts_and_a_panic_are_not_repeated,
         a_job_that_kills_its_workers_is_parked,
         a_process_that_may_not_write_the_index_takes_no_job,
+        a_job_of_a_shared_index_runs_in_the_process_that_writes_it,
         bad_requests_for_jobs_are_refused,
     ]
 }
@@ -444,6 +445,28 @@ pub async fn a_process_that_may_not_write_the_index_takes_no_job(f: &ShopFixture
     hold.writer.store(true, Ordering::SeqCst);
     assert_eq!(ends(f, job.id, JobState::Succeeded).await.attempts, 1);
     background.shutdown().await;
+}
+
+/// One of two processes has the lease of the index. The other one enqueues a job and stops.
+pub async fn a_job_of_a_shared_index_runs_in_the_process_that_writes_it(f: &ShopFixture) {
+    three_products(f).await;
+    let searches = [SharedIndex::over(f.search.clone()), SharedIndex::over(f.search.clone())];
+    let shops = searches.each_ref().map(|search| process(f, search.clone(), LONG));
+    let asked = |n: usize| searches[n].asked.load(Ordering::SeqCst);
+    let mut running: Vec<_> = shops.iter().map(|shop| Some(shop.start())).collect();
+    until("one process writes the index", async || asked(0) + asked(1) > 0).await;
+    let (writer, other) = if asked(0) > 0 { (0, 1) } else { (1, 0) };
+    let job = shops[other].jobs().enqueue_reindex().await.unwrap();
+    let done = ends(f, job.id, JobState::Succeeded).await;
+    assert_eq!((done.attempts, done.counters["written"], asked(other)), (1, 3, 0));
+    let background = running[writer].take();
+    background.expect("it runs").shutdown().await;
+    let job = shops[writer].jobs().enqueue_verify(true).await.unwrap();
+    assert_eq!(ends(f, job.id, JobState::Succeeded).await.attempts, 1);
+    assert!(asked(other) > 0, "the next process with the lease must go on");
+    for background in running.into_iter().flatten() {
+        background.shutdown().await;
+    }
 }
 
 /// Jobs that do not exist, pages out of bounds, and a shop without search.

@@ -135,7 +135,7 @@ impl Written {
                 let synonym = Synonym::two_way([&format!("a {}", self.n), "b"]);
                 settings.replace_synonyms(read, vec![synonym]).await.map(drop)
             }
-            40 => shop.jobs().enqueue_verify(self.n % 2 == 0).await.map(drop),
+            40 => shop.jobs().enqueue_verify(self.n.is_multiple_of(2)).await.map(drop),
             38 => shop.customers().erase(self.customer.id).await.map(drop),
             _ => self.write_cart(shop, way).await,
         }
