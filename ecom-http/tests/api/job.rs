@@ -164,18 +164,9 @@ async fn r12_a_repeated_request_enqueues_one_job() {
 async fn a_failed_job_is_run_again() {
     let api = Api::new().await;
     let job = enqueued(&api, "/admin/reindex", None).await;
-    // The row is that of a job whose processes have died too often.
-    let mut unit = api.shop.storage().begin().await.unwrap();
-    let before = unit.jobs().lock(id(&job).parse().unwrap()).await.unwrap().unwrap();
-    let mut after = before.clone();
-    after.state = ecom_core::platform::JobState::Failed;
-    after.last_error = Some("the search index is not available at the moment; try again".to_owned());
-    (after.attempts, after.started_at, after.finished_at) = (5, Some(before.run_after), Some(before.run_after));
-    after.audit.version += 1;
-    unit.jobs().update(&before, &after).await.unwrap();
-    unit.commit().await.unwrap();
+    let failed = api.parked(&job).await;
     let parked = api.get("/admin/jobs?state=failed").await.ok(200).data()[0].clone();
-    assert_eq!((&parked["attempts"], &parked["last_error"]), (&json!(5), &json!(after.last_error.unwrap())));
+    assert_eq!((&parked["attempts"], &parked["last_error"]), (&json!(5), &json!(failed.last_error)));
 
     let again = enqueued(&api, &format!("/admin/jobs/{}/retry", id(&job)), None).await;
     assert_eq!(
