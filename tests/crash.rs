@@ -28,6 +28,7 @@ use ecom_core::config::ShopConfig;
 use ecom_core::id::{CategoryId, ProductId, SkuId};
 use ecom_core::money::Currency;
 use ecom_core::paging::Paging;
+use ecom_core::platform::{JobFilter, JobState};
 use ecom_core::port::{SearchProvider, Storage as _};
 use ecom_core::search::SearchQuery;
 use ecom_core::stock::StockAdjustment;
@@ -86,10 +87,13 @@ async fn engine(at: &Place) -> Arc<dyn SearchProvider> {
 }
 
 async fn open(at: &Place) -> Shop {
+    open_with(at, ShopConfig::default().poll_interval(Duration::from_millis(100))).await
+}
+
+async fn open_with(at: &Place, config: ShopConfig) -> Shop {
     let storage = storage(at);
     storage.migrate(Currency::USD).await.unwrap();
     let search = engine(at).await;
-    let config = ShopConfig::default().poll_interval(Duration::from_millis(100));
     let cache = Arc::new(MemoryCache::new(MemoryCacheOptions::default()));
     Shop::new(ShopParts { cache, config, ..ShopParts::new(Arc::new(storage), search) }).unwrap()
 }
@@ -206,6 +210,9 @@ fn child() {
         say("");
         if role.starts_with("orders ") {
             return orders::child(&at, &role, &name).await;
+        }
+        if role == "work" {
+            return work(&at).await;
         }
         let shop = open(&at).await;
         match role.as_str() {
@@ -410,6 +417,61 @@ impl HashOneOf for std::collections::hash_map::RandomState {
     }
 }
 
+// ---------------------------------------------------------------- jobs
+
+/// The number of products of a reindex that is killed.
+const INDEXED: u64 = 300;
+
+/// Runs jobs, with a commit of the index for each product, and prints when one has begun.
+async fn work(at: &Place) {
+    let config = ShopConfig::default().poll_interval(Duration::from_millis(10)).lease_ttl(Duration::from_secs(1));
+    let shop = open_with(at, config.index_batch(1)).await;
+    let _background = shop.start();
+    let running = JobFilter { state: Some(JobState::Running), ..JobFilter::default() };
+    loop {
+        if !shop.jobs().list(&running, &Paging::default()).await.unwrap().0.items.is_empty() {
+            say("runs");
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// A process is killed while it rebuilds the index. The next one runs the job again, to its end.
+async fn a_job_of_a_killed_process_is_run_by_the_next_one(at: &Place) {
+    let shop = open(at).await;
+    for n in 1..=INDEXED {
+        let lamp = input(&serde_json::json!({ "title": format!("Lamp {n}"), "price": 1 }));
+        shop.acting_as(&me()).products().create(&lamp).await.unwrap();
+    }
+    for round in 1.. {
+        let id = shop.jobs().enqueue_reindex().await.unwrap().id;
+        let worker = Process::start(at, "work", "first");
+        worker.line("runs");
+        worker.kill();
+        let killed = shop.jobs().get(id).await.unwrap();
+        if killed.state == JobState::Succeeded && round < 20 {
+            // The kill came too late.
+            continue;
+        }
+        assert_eq!((killed.state, killed.attempts), (JobState::Running, 1), "round {round}");
+        let _worker = Process::start(at, "work", "second");
+        let start = Instant::now();
+        let done = loop {
+            let job = shop.jobs().get(id).await.unwrap();
+            if job.finished_at.is_some() {
+                break job;
+            }
+            assert!(start.elapsed() < LIMIT, "the next process must run the job: {job:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        };
+        assert_eq!((done.state, done.attempts, done.last_error), (JobState::Succeeded, 2, None));
+        assert_eq!(done.counters["written"], INDEXED);
+        break;
+    }
+    index_agrees(&shop, "after the job").await;
+    shop.storage().close().await;
+}
+
 // ---------------------------------------------------------------- two processes
 
 /// Prints how many lamps it finds whenever the number changes.
@@ -514,6 +576,7 @@ macro_rules! on {
                 r11_r14_kill_9_leaves_index_and_database_in_step,
                 r14_of_two_processes_one_writes_the_index_and_the_other_takes_over,
                 r11_two_processes_write_one_database_and_no_lock_reaches_a_caller,
+                a_job_of_a_killed_process_is_run_by_the_next_one,
                 r07_r12_killed_processes_sell_each_piece_once,
                 r07_r09_r10_r12_killed_processes_edit_and_cancel_and_lose_nothing,
                 r12_one_key_of_many_callers_in_killed_processes_makes_one_order,
@@ -536,7 +599,7 @@ macro_rules! on {
 mod tests {
     pub(crate) use super::orders::*;
     pub(crate) use super::{
-        r11_r14_kill_9_leaves_index_and_database_in_step,
+        a_job_of_a_killed_process_is_run_by_the_next_one, r11_r14_kill_9_leaves_index_and_database_in_step,
         r11_two_processes_write_one_database_and_no_lock_reaches_a_caller,
         r14_of_two_processes_one_writes_the_index_and_the_other_takes_over,
     };

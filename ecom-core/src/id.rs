@@ -87,6 +87,8 @@ entities! {
     Bill = "bill", BillId;
     /// A setting that a shop edits while it runs.
     Setting = "setting", SettingId;
+    /// A job of the queue.
+    Job = "job", JobId;
     /// An event of the outbox. Consumers recognize repeated events by the id (R13).
     Event = "event", EventId;
 }

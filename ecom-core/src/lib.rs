@@ -23,6 +23,7 @@ mod domain {
     pub(crate) mod platform {
         pub(crate) mod audit;
         pub(crate) mod idempotency;
+        pub(crate) mod job;
         pub(crate) mod outbox;
         pub(crate) mod setting;
     }
@@ -70,10 +71,11 @@ mod service {
         pub(crate) mod review;
         pub(crate) mod sku;
     }
-    /// Idempotent calls, and the reader of the event log.
+    /// Idempotent calls, jobs, and the reader of the event log.
     pub(crate) mod platform {
         pub(crate) mod audit;
         pub(crate) mod idempotency;
+        pub(crate) mod job;
         pub(crate) mod outbox;
     }
     pub(crate) mod run;
@@ -210,10 +212,11 @@ pub mod search {
     pub use crate::service::search::suggest::{RelatedProducts, Suggestions};
 }
 
-/// The platform: the event log, its consumers, idempotent calls, and the background work.
+/// The platform: the event log, its consumers, idempotent calls, jobs, and the background work.
 pub mod platform {
     pub use crate::domain::platform::audit::{AuditFinding, AuditReport, LedgerSum};
     pub use crate::domain::platform::idempotency::{IdempotencyKey, RequestHash, StoredAnswer};
+    pub use crate::domain::platform::job::{Job, JobCounters, JobFilter, JobKind, JobLease, JobState};
     pub use crate::domain::platform::outbox::{Event, EventBatch, EventKind, OutboxPosition};
     pub use crate::domain::platform::setting::{Setting, SettingName};
     pub use crate::error::PlatformConflict;
@@ -221,5 +224,6 @@ pub mod platform {
     pub use crate::service::background::consumer::{Consumer, StartPosition};
     pub use crate::service::platform::audit::AuditService;
     pub use crate::service::platform::idempotency::{IdempotencyService, KeyedCall, Once};
+    pub use crate::service::platform::job::JobService;
     pub use crate::service::platform::outbox::EventLog;
 }

@@ -22,6 +22,7 @@ use crate::service::catalog::review::ReviewService;
 use crate::service::catalog::sku::SkuService;
 use crate::service::platform::audit::AuditService;
 use crate::service::platform::idempotency::IdempotencyService;
+use crate::service::platform::job::JobService;
 use crate::service::platform::outbox::EventLog;
 use crate::service::run::context::{Context, Shared};
 use crate::service::run::queue::Queue;
@@ -176,6 +177,11 @@ impl<'a> ActingShop<'a> {
     /// Returns the service of idempotent calls, whose keys belong to the principal.
     pub const fn idempotency(&self) -> IdempotencyService<'a> {
         IdempotencyService::new(self.cx, self.who)
+    }
+
+    /// Returns the service of jobs.
+    pub const fn jobs(&self) -> JobService<'a> {
+        JobService::new(self.cx, self.who)
     }
 
     /// Returns the service of imports.
@@ -361,6 +367,11 @@ impl Shop {
         self.trusted().idempotency()
     }
 
+    /// Returns the service of jobs.
+    pub fn jobs(&self) -> JobService<'_> {
+        self.trusted().jobs()
+    }
+
     /// Returns the service of imports.
     pub fn import(&self) -> ImportService<'_> {
         self.trusted().import()
@@ -413,7 +424,7 @@ impl Shop {
     }
 
     /// Starts the background work, which applies events to the index, invalidates caches after writes of other
-    /// processes, and removes old events. Consumers of the host can be added to the returned handle. A process calls
+    /// processes, removes old events, and runs jobs. Consumers of the host can be added to the returned handle. A process calls
     /// this once, and ends the work with [`Background::shutdown`](crate::platform::Background::shutdown).
     pub fn start(&self) -> Background {
         Background::start(&self.cx.silent())

@@ -280,6 +280,13 @@ impl Reply {
         Ok(response)
     }
 
+    /// Returns the response of a write that has begun an operation, with the resource that shows what becomes of it.
+    pub(crate) fn accepted<R: Resource>(&self, resource: &R) -> ApiResult {
+        let mut response = located(self.written(resource, &())?, &self.path_of(resource));
+        *response.status_mut() = StatusCode::ACCEPTED;
+        Ok(response)
+    }
+
     /// Returns the frame of a page of a list.
     pub(crate) fn frame<T>(&self, page: &Page<T>, total: Option<Total>, paged: &Paged) -> ListFrame {
         ListFrame::page(page.next.as_ref(), page.next.is_some(), total, paged, &self.target)

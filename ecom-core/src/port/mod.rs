@@ -47,9 +47,10 @@ pub(crate) mod catalog {
     pub(crate) mod review;
     pub(crate) mod sku;
 }
-/// The repositories of idempotency keys, of the outbox and of settings.
+/// The repositories of idempotency keys, of jobs, of the outbox and of settings.
 pub(crate) mod platform {
     pub(crate) mod idempotency;
+    pub(crate) mod job;
     pub(crate) mod outbox;
     pub(crate) mod setting;
 }
@@ -73,6 +74,7 @@ pub use self::catalog::product::{ForwardProducts, ProductRepository};
 pub use self::catalog::review::{ForwardReviews, ReviewRepository, ReviewedProduct};
 pub use self::catalog::sku::{ForwardSkus, SkuRepository};
 pub use self::platform::idempotency::{Claim, Claimed, ForwardIdempotency, IdempotencyRepository};
+pub use self::platform::job::{ForwardJobs, JobRepository};
 pub use self::platform::outbox::{ForwardOutbox, Lease, OutboxRepository};
 pub use self::platform::setting::{ForwardSettings, SettingRepository};
 pub use self::sales::cart::{CartRepository, ForwardCarts};
@@ -145,6 +147,8 @@ macro_rules! repositories {
             idempotency: IdempotencyRepository,
             /// Settings that a shop edits while it runs.
             settings: SettingRepository,
+            /// The queue of jobs.
+            jobs: JobRepository,
         }
     };
 }

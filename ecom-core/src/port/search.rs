@@ -288,7 +288,7 @@ pub struct NoSearch;
 #[async_trait]
 impl SearchProvider for NoSearch {
     fn name(&self) -> &'static str {
-        "none"
+        Self::NAME
     }
 
     fn capabilities(&self) -> SearchCapabilities {
@@ -327,7 +327,10 @@ impl SearchProvider for NoSearch {
 }
 
 impl NoSearch {
-    const fn lacks() -> Error {
+    /// The name of the provider.
+    pub(crate) const NAME: &'static str = "none";
+
+    pub(crate) const fn lacks() -> Error {
         Error::Unsupported { provider: "a shop without search", capability: "searching" }
     }
 }

@@ -15,7 +15,9 @@ use crate::error::{BoxError, Dependency, Error, Result};
 use crate::port::cache::{Cache, CacheKey, ForwardCache, NoCache};
 use crate::port::catalog::product::{ForwardProducts, ProductRepository};
 use crate::port::catalog::sku::{ForwardSkus, SkuRepository};
-use crate::port::search::{Checkpoint, ForwardSearch, IndexOp, SearchCapabilities, SearchProvider, SearchResults};
+use crate::port::search::{
+    Checkpoint, ForwardSearch, IndexBuild, IndexOp, SearchCapabilities, SearchDocument, SearchProvider, SearchResults,
+};
 use crate::port::storage::{ForwardRepositories, ForwardStorage, ForwardUnitOfWork, Repositories, Storage, UnitOfWork};
 use crate::service::background::consumer::{Consumer, StartPosition};
 use crate::text::Slug;
@@ -423,5 +425,107 @@ impl ForwardSearch for SharedIndex {
     async fn acquire_writer(&self) -> Result<bool> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         self.inner.acquire_writer().await
+    }
+}
+
+/// An index whose rebuilds can be held back and fail as planned, as one process sees it.
+#[derive(Debug)]
+pub struct HeldIndex {
+    inner: Arc<dyn SearchProvider>,
+    hold: Arc<Hold>,
+}
+
+/// What a [`HeldIndex`] does, and has done.
+#[derive(Debug)]
+pub struct Hold {
+    /// The permits. Each batch of documents of a rebuild needs one.
+    pub permits: Semaphore,
+    /// The errors of the next rebuilds.
+    pub errors: Mutex<VecDeque<Error>>,
+    /// Whether the next rebuild panics.
+    pub panics: AtomicBool,
+    /// Whether the process may write.
+    pub writer: AtomicBool,
+    /// How often the process has asked for the right to write.
+    pub asked: AtomicU64,
+    /// The number of rebuilds that have begun.
+    pub begun: AtomicU64,
+    /// The number of batches of documents that rebuilds have begun to write.
+    pub adding: AtomicU64,
+    /// The number of rebuilds that have replaced the index.
+    pub published: AtomicU64,
+    /// The number of rebuilds that were dropped before they ended.
+    pub dropped: AtomicU64,
+}
+
+impl HeldIndex {
+    /// Returns an index over one that is not held back. Its rebuilds have this many permits.
+    pub fn over(inner: Arc<dyn SearchProvider>, permits: usize) -> (Arc<dyn SearchProvider>, Arc<Hold>) {
+        let hold = Arc::new(Hold {
+            permits: Semaphore::new(permits),
+            errors: Mutex::default(),
+            panics: AtomicBool::new(false),
+            writer: AtomicBool::new(true),
+            asked: AtomicU64::new(0),
+            begun: AtomicU64::new(0),
+            adding: AtomicU64::new(0),
+            published: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+        });
+        (Arc::new(Self { inner, hold: hold.clone() }), hold)
+    }
+}
+
+#[async_trait]
+impl ForwardSearch for HeldIndex {
+    fn inner(&self) -> &dyn SearchProvider {
+        &*self.inner
+    }
+    async fn acquire_writer(&self) -> Result<bool> {
+        self.hold.asked.fetch_add(1, Ordering::SeqCst);
+        Ok(self.hold.writer.load(Ordering::SeqCst) && self.inner.acquire_writer().await?)
+    }
+    async fn begin_rebuild(&self) -> Result<Box<dyn IndexBuild>> {
+        self.hold.begun.fetch_add(1, Ordering::SeqCst);
+        assert!(!self.hold.panics.swap(false, Ordering::SeqCst), "as planned");
+        let planned = self.hold.errors.lock().pop_front();
+        if let Some(error) = planned {
+            return Err(error);
+        }
+        let inner = Some(self.inner.begin_rebuild().await?);
+        Ok(Box::new(HeldBuild { inner, hold: self.hold.clone() }))
+    }
+}
+
+struct HeldBuild {
+    /// The rebuild, until it has ended.
+    inner: Option<Box<dyn IndexBuild>>,
+    hold: Arc<Hold>,
+}
+
+impl Drop for HeldBuild {
+    fn drop(&mut self) {
+        if self.inner.is_some() {
+            self.hold.dropped.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+}
+
+#[async_trait]
+impl IndexBuild for HeldBuild {
+    async fn add(&mut self, documents: Vec<SearchDocument>) -> Result<()> {
+        self.hold.adding.fetch_add(1, Ordering::SeqCst);
+        self.hold.permits.acquire().await.map_err(|e| Error::internal("waiting for a permit", e))?.forget();
+        match &mut self.inner {
+            Some(inner) => inner.add(documents).await,
+            None => Ok(()),
+        }
+    }
+    async fn publish(mut self: Box<Self>, checkpoint: Checkpoint) -> Result<()> {
+        if let Some(inner) = self.inner.take() {
+            inner.publish(checkpoint).await?;
+        }
+        self.hold.published.fetch_add(1, Ordering::SeqCst);
+        Ok(())
     }
 }

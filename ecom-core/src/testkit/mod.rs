@@ -25,7 +25,8 @@
 //! [`review_suite!`](crate::review_suite), [`inventory_suite!`](crate::inventory_suite),
 //! [`customer_suite!`](crate::customer_suite), [`cart_suite!`](crate::cart_suite),
 //! [`offer_suite!`](crate::offer_suite), [`order_suite!`](crate::order_suite),
-//! [`outbox_suite!`](crate::outbox_suite) or [`idempotency_suite!`](crate::idempotency_suite). Caches run
+//! [`outbox_suite!`](crate::outbox_suite), [`idempotency_suite!`](crate::idempotency_suite),
+//! [`setting_suite!`](crate::setting_suite) or [`job_suite!`](crate::job_suite). Caches run
 //! [`cache_suite!`](crate::cache_suite), and caches that processes share also run
 //! [`shared_cache_suite!`](crate::shared_cache_suite). Search engines run [`search_suite!`](crate::search_suite).
 //! [`shop_suite!`](crate::shop_suite) tests the services over a complete set of adapters, and
@@ -131,6 +132,7 @@ mod contract {
     }
     pub mod platform {
         pub mod idempotency;
+        pub mod job;
         pub mod outbox;
         pub mod setting;
         pub mod unit_of_work;
@@ -167,8 +169,11 @@ pub use self::contract::catalog::review::listed as review;
 pub use self::contract::catalog::sku::listed as sku;
 /// The contract of [`IdempotencyRepository`](crate::port::IdempotencyRepository).
 pub use self::contract::platform::idempotency::listed as idempotency;
+/// The contract of [`JobRepository`](crate::port::JobRepository).
+pub use self::contract::platform::job::listed as job;
 /// The contract of [`OutboxRepository`](crate::port::OutboxRepository).
 pub use self::contract::platform::outbox::listed as outbox;
+/// The contract of [`SettingRepository`](crate::port::SettingRepository).
 pub use self::contract::platform::setting::listed as setting;
 /// The contract of [`Storage`] and its units of work.
 pub use self::contract::platform::unit_of_work::listed as unit_of_work;
@@ -295,6 +300,7 @@ macro_rules! storage_suite {
         $crate::outbox_suite!($make);
         $crate::idempotency_suite!($make);
         $crate::setting_suite!($make);
+        $crate::job_suite!($make);
     };
 }
 

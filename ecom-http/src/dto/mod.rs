@@ -15,6 +15,7 @@ mod sales {
 }
 mod platform {
     pub(crate) mod audit;
+    pub(crate) mod job;
 }
 mod search;
 mod stock {
@@ -27,6 +28,7 @@ pub(crate) use catalog::review::ReviewView;
 pub(crate) use catalog::sku::{DimensionsView, SkuView};
 pub(crate) use envelope::{Fields, Item, JSON, List, ListFrame, RenderedList, json};
 pub(crate) use platform::audit::AuditView;
+pub(crate) use platform::job::{JobView, VerifyInput};
 pub(crate) use sales::bill::BillView;
 pub(crate) use sales::cart::{AssignInput, CartView, MergeInput};
 pub(crate) use sales::customer::{AddressView, CustomerView};

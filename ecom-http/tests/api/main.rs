@@ -12,6 +12,7 @@ mod customer;
 mod etag;
 mod freshness;
 mod idempotency;
+mod job;
 mod operations;
 mod order;
 mod product;

@@ -10,6 +10,7 @@ use ecom_core::access::Principal;
 use ecom_core::clock::{ManualClock, SharedClock};
 use ecom_core::id::UuidV7Source;
 use ecom_core::money::Currency;
+use ecom_core::platform::{Job, JobState};
 use ecom_core::port::Storage as _;
 use ecom_core::{Shop, ShopParts};
 use ecom_http::{HttpConfig, router};
@@ -132,6 +133,21 @@ impl Api {
         self.write("POST", &format!("/customers/{}/addresses", id(customer)), body).await.ok(201).data()
     }
 
+    /// Makes a job that is queued one that has failed too often, and returns it.
+    pub async fn parked(&self, job: &Value) -> Job {
+        let mut unit = self.shop.storage().begin().await.unwrap();
+        let before = unit.jobs().lock(id(job).parse().unwrap()).await.unwrap().unwrap();
+        let mut after = before.clone();
+        after.state = JobState::Failed;
+        after.last_error = Some("the search index is not available at the moment; try again".to_owned());
+        after.attempts = Job::MAX_ATTEMPTS;
+        (after.started_at, after.finished_at) = (Some(before.run_after), Some(before.run_after));
+        after.audit.version += 1;
+        unit.jobs().update(&before, &after).await.unwrap();
+        unit.commit().await.unwrap();
+        after
+    }
+
     /// Returns all rows that a write could have changed, as text.
     pub async fn everything(&self) -> String {
         let mut all = String::new();
@@ -141,6 +157,7 @@ impl Api {
             "/customers?include_deleted=true",
             "/orders?include_deleted=true&per_page=100",
             "/bills?include_deleted=true&per_page=100",
+            "/admin/jobs?per_page=100",
         ] {
             all.push_str(&String::from_utf8(self.get(path).await.ok(200).bytes).unwrap());
         }

@@ -8,9 +8,10 @@ mod catalog {
     pub(crate) mod sku;
 }
 pub(crate) mod engine;
-/// The repositories of idempotency keys, of the outbox and of settings.
+/// The repositories of idempotency keys, of jobs, of the outbox and of settings.
 mod platform {
     pub(crate) mod idempotency;
+    pub(crate) mod job;
     pub(crate) mod outbox;
     pub(crate) mod setting;
 }
@@ -48,6 +49,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     migration!(5, "0005_idempotency"),
     migration!(6, "0006_sales"),
     migration!(7, "0007_settings"),
+    migration!(8, "0008_jobs"),
 ];
 
 /// Every table that has unique indexes over live rows. If an index refuses a row, its table determines the `DUPLICATE`
@@ -56,6 +58,7 @@ pub(crate) static TABLES: &[&dyn Described] = &[
     &catalog::category::CATEGORIES,
     &catalog::product::PRODUCTS,
     &catalog::review::REVIEWS,
+    &platform::job::JOBS,
     &catalog::sku::SKUS,
     &sales::customer::CUSTOMERS,
     &sales::cart::CARTS,

@@ -67,6 +67,10 @@ permissions! {
     SearchWrite = "search:write";
     /// Synchronize, rebuild and verify the search index.
     IndexWrite = "index:write";
+    /// Read jobs.
+    JobsRead = "jobs:read";
+    /// Run failed jobs again.
+    JobsWrite = "jobs:write";
     /// Audit the shop.
     AuditRun = "audit:run";
     /// Read the log of events.

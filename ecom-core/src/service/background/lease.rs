@@ -1,4 +1,4 @@
-//! Leases: the right to do a job that one process at a time may do.
+//! Leases: the right to do work that one process at a time may do.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,9 +1,10 @@
 //! The background work of a shop: the loops that every process runs, and consumers of the log of events.
 
 pub(crate) mod consumer;
-pub(crate) mod jobs;
 pub(crate) mod lease;
+pub(crate) mod tasks;
 mod work;
+pub(crate) mod worker;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -37,11 +38,11 @@ impl Background {
         let mut errors = ValidationErrors::default();
         check_text("name", name, 1, 100, &mut errors);
         errors.into_result()?;
-        if jobs::RESERVED.contains(&name) || !self.consumers.insert(name.to_owned()) {
+        if tasks::RESERVED.contains(&name) || !self.consumers.insert(name.to_owned()) {
             let message = format!("must not be `{name}`, which is the name of another consumer");
             return Err(Error::invalid("name", FieldCode::OutOfBounds, message));
         }
-        self.tasks.spawn(jobs::consume(self.cx.clone(), consumer, self.stop.subscribe()));
+        self.tasks.spawn(tasks::consume(self.cx.clone(), consumer, self.stop.subscribe()));
         Ok(())
     }
 
@@ -55,10 +56,10 @@ impl Background {
 }
 
 impl Background {
-    /// Starts the jobs that every process runs.
+    /// Starts the tasks that every process runs.
     pub(crate) fn start(cx: &Arc<Context>) -> Self {
         let (stop, stopped) = watch::channel(false);
-        let tasks = jobs::jobs(cx, &stopped).into_iter().collect();
+        let tasks = tasks::all(cx, &stopped).into_iter().collect();
         let mut all = cx.background.lock();
         all.retain(|other| other.receiver_count() > 0);
         all.push(stop.clone());

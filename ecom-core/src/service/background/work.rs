@@ -1,4 +1,4 @@
-//! The work of a background job.
+//! The work of a background task.
 
 use async_trait::async_trait;
 

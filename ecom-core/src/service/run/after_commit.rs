@@ -17,8 +17,10 @@ use crate::port::cache::CacheKey;
 pub struct AfterCommit {
     cx: Arc<Context>,
     forget: Forget,
-    /// The last event that the transaction wrote. Without events, no consumer is woken.
+    /// The last event that the transaction wrote.
     last_event: Option<EventId>,
+    /// Whether the transaction wrote events or a job. Otherwise, nothing in the background is woken.
+    wakes: bool,
 }
 
 /// The cached documents that a transaction makes stale.
@@ -54,8 +56,8 @@ impl fmt::Debug for AfterCommit {
 }
 
 impl AfterCommit {
-    pub(super) fn new(cx: Arc<Context>, forget: Forget, last_event: Option<EventId>) -> Self {
-        Self { cx, forget, last_event }
+    pub(super) fn new(cx: Arc<Context>, forget: Forget, last_event: Option<EventId>, wakes: bool) -> Self {
+        Self { cx, forget, last_event, wakes }
     }
 
     /// Returns the last event that the transaction wrote, or `None` if it wrote none. A search that waits for it
@@ -77,7 +79,7 @@ impl AfterCommit {
             tracing::warn!(%error, "could not invalidate the shared cache after a write; it is repeated from the outbox");
         }
         cx.note(self.last_event);
-        if self.last_event.is_some() {
+        if self.wakes {
             cx.events.send_replace(());
         }
     }

@@ -41,6 +41,8 @@ pub struct Tx<'t> {
     stale: Forget,
     /// The last event that was written.
     last_event: Option<EventId>,
+    /// Whether the background work has something to do after the commit.
+    wakes: bool,
     lost_name: Arc<AtomicBool>,
     /// The number of `…_in` calls that have begun to use the database and have not succeeded.
     unfinished: u32,
@@ -78,7 +80,15 @@ impl Change {
 
 impl<'t> Tx<'t> {
     pub(crate) fn new(cx: Arc<Context>, unit: Box<dyn UnitOfWork + 't>) -> Self {
-        Self { cx, unit, stale: Forget::default(), last_event: None, lost_name: Arc::default(), unfinished: 0 }
+        Self {
+            cx,
+            unit,
+            stale: Forget::default(),
+            last_event: None,
+            wakes: false,
+            lost_name: Arc::default(),
+            unfinished: 0,
+        }
     }
 
     /// Writes everything, durably, and returns what remains to be done after the commit.
@@ -89,9 +99,9 @@ impl<'t> Tx<'t> {
     /// `outcome_unknown` if the answer was lost. After any other error nothing was written.
     pub async fn commit(self) -> Result<AfterCommit> {
         self.check_complete()?;
-        let Self { cx, unit, stale, last_event, .. } = self;
+        let Self { cx, unit, stale, last_event, wakes, .. } = self;
         unit.commit().await?;
-        Ok(AfterCommit::new(cx, stale, last_event))
+        Ok(AfterCommit::new(cx, stale, last_event, wakes))
     }
 
     /// Ends the shop's part of a transaction that the host began and will commit. The host runs the returned
@@ -102,7 +112,7 @@ impl<'t> Tx<'t> {
     /// then roll back.
     pub fn finish(self) -> Result<AfterCommit> {
         self.check_complete()?;
-        Ok(AfterCommit::new(self.cx, self.stale, self.last_event))
+        Ok(AfterCommit::new(self.cx, self.stale, self.last_event, self.wakes))
     }
 
     fn check_complete(&self) -> Result<()> {
@@ -138,6 +148,11 @@ impl<'t> Tx<'t> {
     /// connection of another type, or on one of the shop's pool.
     pub fn connection<C: Any>(&mut self) -> Option<&mut C> {
         self.unit.connection()?.downcast_mut()
+    }
+
+    /// Wakes the background work of this process after the commit, for a write that has no event.
+    pub(crate) const fn wake(&mut self) {
+        self.wakes = true;
     }
 
     /// Records a change, as [`Tx::emit_all`] does.
@@ -189,6 +204,7 @@ impl<'t> Tx<'t> {
         }
         self.unit.outbox().append(&events).await?;
         self.last_event = events.last().map(|event| event.id);
+        self.wakes = true;
         Ok(())
     }
 

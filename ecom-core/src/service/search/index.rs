@@ -13,6 +13,7 @@ use crate::domain::platform::outbox::{Event, EventKind, OutboxPosition};
 use crate::error::{Entity, Result};
 use crate::id::{CategoryId, ProductId};
 use crate::port::search::{Checkpoint, IndexOp, SearchDocument};
+use crate::service::background::worker::Progress;
 use crate::service::platform::outbox::EventLog;
 use crate::service::run::context::Context;
 
@@ -99,7 +100,7 @@ impl<'a> IndexSyncService<'a> {
             // The position is past the head if the database was restored from a backup.
             Some(c) if c.database == database && (horizon..=head).contains(&c.position) => c,
             _ => {
-                let built = self.build().await?;
+                let built = self.build(&Progress::default()).await?;
                 report.rebuilt = true;
                 report.written = built.written;
                 match cx.search.checkpoint().await? {
@@ -232,16 +233,21 @@ impl<'a> IndexSyncService<'a> {
     /// # Errors
     /// `Unavailable`; the old index then stays in use.
     pub async fn rebuild(&self) -> Result<SyncReport> {
+        self.rebuild_counted(&Progress::default()).await
+    }
+
+    /// [`Self::rebuild`] as a job, which counts the products that it has read and the documents that it has written.
+    pub(crate) async fn rebuild_counted(&self, progress: &Progress) -> Result<SyncReport> {
         self.who.require(Permission::IndexWrite)?;
         let _turn = self.cx.indexing.lock().await;
         if !self.cx.search.acquire_writer().await? {
             return Ok(SyncReport::default());
         }
-        self.build().await
+        self.build(progress).await
     }
 
     /// [`Self::rebuild`] for a caller that holds the lock and the right to write.
-    async fn build(&self) -> Result<SyncReport> {
+    async fn build(&self, progress: &Progress) -> Result<SyncReport> {
         let cx = self.cx;
         let database = cx.storage.identity().await?;
         // Whatever commits from here on is read again from the outbox.
@@ -256,8 +262,11 @@ impl<'a> IndexSyncService<'a> {
             let ids: Vec<ProductId> = page.iter().map(|(id, _)| *id).collect();
             let live = cx.storage.connect().await?.products().get_many(&ids, IncludeDeleted::No).await?;
             let documents = self.documents(&live).await?;
-            report.written += documents.len() as u64;
+            let written = documents.len() as u64;
             build.add(documents).await?;
+            report.written += written;
+            progress.add("read", ids.len() as u64);
+            progress.add("written", written);
         }
         let checkpoint = Checkpoint { database, position, version: cx.ids.next() };
         build.publish(checkpoint).await.inspect_err(|_| cx.index.unsure())?;
@@ -271,6 +280,11 @@ impl<'a> IndexSyncService<'a> {
     /// # Errors
     /// `Unavailable`.
     pub async fn verify(&self, repair: bool) -> Result<VerifyReport> {
+        self.verify_counted(repair, &Progress::default()).await
+    }
+
+    /// [`Self::verify`] as a job, which counts as the report does, and the products that it has repaired.
+    pub(crate) async fn verify_counted(&self, repair: bool, progress: &Progress) -> Result<VerifyReport> {
         self.who.require(Permission::IndexWrite)?;
         let cx = self.cx;
         let mut report = VerifyReport::default();
@@ -278,6 +292,10 @@ impl<'a> IndexSyncService<'a> {
         let mut wrong: BTreeMap<ProductId, i64> = BTreeMap::new();
         let mut after: Option<ProductId> = None;
         loop {
+            // Between a comparison and its repair the index must not move, or it would already have what the repair
+            // applies, which looks like an index that is ahead of its database.
+            let turn = if repair { Some(cx.indexing.lock().await) } else { None };
+            let before = report.clone();
             let indexed = cx.search.revisions(after, limit).await?;
             let stored = cx.storage.connect().await?.products().revisions(after, limit).await?;
             // Compares up to the smaller of the last ids of both pages.
@@ -307,10 +325,16 @@ impl<'a> IndexSyncService<'a> {
             }
             report.missing += live.len() as u64;
             wrong.extend(live.into_keys().map(|id| (id, 0)));
-            if repair && !wrong.is_empty() {
-                self.repair(&std::mem::take(&mut wrong)).await?;
+            let wrong = std::mem::take(&mut wrong);
+            if repair && !wrong.is_empty() && self.repair(&wrong).await? {
                 report.repaired = true;
+                progress.add("repaired", wrong.len() as u64);
             }
+            drop(turn);
+            progress.add("compared", report.compared - before.compared);
+            progress.add("missing", report.missing - before.missing);
+            progress.add("stale", report.stale - before.stale);
+            progress.add("extra", report.extra - before.extra);
             match end {
                 Some(e) => after = Some(e),
                 None => return Ok(report),
@@ -318,20 +342,21 @@ impl<'a> IndexSyncService<'a> {
         }
     }
 
-    async fn repair(&self, wrong: &BTreeMap<ProductId, i64>) -> Result<()> {
+    /// Repairs the documents of some products, for a caller that holds the lock. Returns false if another process writes
+    /// the index, or if there is no index yet.
+    async fn repair(&self, wrong: &BTreeMap<ProductId, i64>) -> Result<bool> {
         let cx = self.cx;
-        let _turn = cx.indexing.lock().await;
-        if cx.search.acquire_writer().await?
-            && let Some(mut at) = cx.search.checkpoint().await?
-        {
-            let ops = self.ops(wrong).await?;
-            let (wanted, position) = (ops.len() as u64, at.position);
-            if self.write(ops, &mut at, position).await? < wanted {
-                // The index has revisions that the database does not know yet, as after the restore of a backup, and
-                // would refuse its documents.
-                self.build().await?;
-            }
+        if !cx.search.acquire_writer().await? {
+            return Ok(false);
         }
-        Ok(())
+        let Some(mut at) = cx.search.checkpoint().await? else { return Ok(false) };
+        let ops = self.ops(wrong).await?;
+        let (wanted, position) = (ops.len() as u64, at.position);
+        if self.write(ops, &mut at, position).await? < wanted {
+            // The index has revisions that the database does not know yet, as after the restore of a backup, and
+            // would refuse its documents.
+            self.build(&Progress::default()).await?;
+        }
+        Ok(true)
     }
 }

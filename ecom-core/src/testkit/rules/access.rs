@@ -12,8 +12,9 @@ use crate::catalog::{
 };
 use crate::common::{DeleteMode, ExpectedVersion, IncludeDeleted};
 use crate::error::{Error, Result};
+use crate::id::JobId;
 use crate::paging::Paging;
-use crate::platform::OutboxPosition;
+use crate::platform::{JobFilter, OutboxPosition};
 use crate::sales::{
     AddressFilter, AddressInput, BillFilter, BillPatch, BillSort, CancelUnits, CartAccess, CartFilter, CartInput,
     CartLineInput, CartLinePatch, CartPatch, CheckoutInput, CustomerFilter, CustomerInput, CustomerSort,
@@ -260,6 +261,16 @@ pub async fn what_a_principal_may_not_do_is_refused_before_anything_happens(f: &
     refused("follow the log", P::IndexWrite, index.catch_up().await.map(drop));
     refused("rebuild the index", P::IndexWrite, index.rebuild().await.map(drop));
     refused("verify the index", P::IndexWrite, index.verify(true).await.map(drop));
+    let jobs = f.shop.acting_as(&who).jobs();
+    refused("enqueue a reindex", P::IndexWrite, jobs.enqueue_reindex().await.map(drop));
+    refused("enqueue a verify", P::IndexWrite, jobs.enqueue_verify(true).await.map(drop));
+    let who = without(P::JobsRead);
+    let jobs = f.shop.acting_as(&who).jobs();
+    let any_job = JobId(uuid::Uuid::nil());
+    refused("read a job", P::JobsRead, jobs.get(any_job).await.map(drop));
+    refused("list jobs", P::JobsRead, jobs.list(&JobFilter::default(), &page).await.map(drop));
+    let who = without(P::JobsWrite);
+    refused("run a job again", P::JobsWrite, f.shop.acting_as(&who).jobs().retry(any_job).await.map(drop));
     let who = without(P::EventsRead);
     let events = f.shop.acting_as(&who).events();
     refused("read events", P::EventsRead, events.read(OutboxPosition::default(), 1).await.map(drop));
@@ -354,6 +365,10 @@ pub async fn what_a_principal_may_not_do_is_refused_before_anything_happens(f: &
     refused("edit an order in", P::OrdersWrite, shop.orders().edit_in(&mut tx, placed.id, v(1), &edit).await.map(drop));
     let pay = shop.bills().patch_in(&mut tx, bill.id, v(1), &paid).await.map(drop);
     refused("pay a bill in", P::BillsWrite, pay);
+    let jobs = shop.jobs();
+    refused("enqueue a reindex in", P::IndexWrite, jobs.enqueue_reindex_in(&mut tx).await.map(drop));
+    refused("enqueue a verify in", P::IndexWrite, jobs.enqueue_verify_in(&mut tx, true).await.map(drop));
+    refused("run a job again in", P::JobsWrite, jobs.retry_in(&mut tx, any_job).await.map(drop));
     refused("adjust_in", P::StockAdjust, shop.inventory().adjust_in(&mut tx, adjustment_of(sku)).await.map(drop));
     drop(tx);
 

@@ -14,6 +14,7 @@ mod idempotency;
 mod imports;
 mod index;
 mod input;
+mod jobs;
 mod keyed_orders;
 mod orders;
 mod outbox;
@@ -48,6 +49,7 @@ use crate::domain::catalog::product::{Product, ProductFilter, ProductInput, Prod
 use crate::domain::catalog::review::{Review, ReviewFilter, ReviewSort};
 use crate::domain::catalog::sku::Sku;
 use crate::domain::common::{DeleteMode, IncludeDeleted, Patch};
+use crate::domain::platform::job::{Job, JobFilter};
 use crate::domain::platform::outbox::{Event, OutboxPosition};
 use crate::domain::platform::setting::{Setting, SettingName};
 use crate::domain::sales::cart::{Cart, CartFilter};
@@ -80,6 +82,7 @@ suite! {
         outbox: __shop_outbox,
         consumers: __shop_consumers,
         index: __shop_index,
+        jobs: __shop_jobs,
         search_settings: __shop_search_settings,
         search_cache: __shop_search_cache,
         read_your_writes: __shop_read_your_writes,
@@ -285,7 +288,21 @@ impl ShopFixture {
         for name in SettingName::ALL {
             settings.push(read!(self.storage, settings.get(*name)));
         }
-        Snapshot { products, skus, movements, categories, customers, addresses, reviews, carts, orders, settings, head }
+        let jobs = read!(self.storage, jobs.list(&JobFilter::default(), &page)).items;
+        Snapshot {
+            products,
+            skus,
+            movements,
+            categories,
+            customers,
+            addresses,
+            reviews,
+            carts,
+            orders,
+            settings,
+            jobs,
+            head,
+        }
     }
 
     /// Returns the sorted titles of the products in a list.
@@ -322,5 +339,6 @@ struct Snapshot {
     carts: Vec<Cart>,
     orders: Vec<OrderRecord>,
     settings: Vec<Setting>,
+    jobs: Vec<Job>,
     head: OutboxPosition,
 }

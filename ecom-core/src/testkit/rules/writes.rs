@@ -20,7 +20,7 @@ use crate::domain::sales::cart::{Cart, CartAccess, CartInput, CartLineInput, Car
 use crate::domain::sales::customer::{Address, AddressInput, Customer, CustomerInput};
 use crate::domain::search::synonyms::Synonym;
 use crate::error::{ErrorCode, Result};
-use crate::id::{AddressId, CartId, CartLineId, CategoryId, CustomerId, ProductId, SkuId};
+use crate::id::{AddressId, CartId, CartLineId, CategoryId, CustomerId, JobId, ProductId, SkuId};
 use crate::shop::{ActingShop, Shop};
 use crate::testkit::duplicate_field;
 use crate::testkit::faults::Fault;
@@ -40,7 +40,7 @@ tests! {
 }
 
 /// The number of kinds of writes that [`Written::write`] makes.
-const WRITES: usize = 40;
+const WRITES: usize = 41;
 
 /// The rows that the writes change.
 struct Written {
@@ -136,6 +136,7 @@ impl Written {
                 let synonym = Synonym::two_way([&format!("a {}", self.n), "b"]);
                 settings.replace_synonyms(read, vec![synonym]).await.map(drop)
             }
+            40 => shop.jobs().enqueue_verify(self.n.is_multiple_of(2)).await.map(drop),
             38 => shop.customers().erase(self.customer.id).await.map(drop),
             _ => self.write_cart(shop, way).await,
         }
@@ -169,9 +170,14 @@ impl Written {
         }
     }
 
-    /// Returns the number of events of a write. A write of a review also changes the rating of its product.
+    /// Returns the number of events of a write. A write of a review also changes the rating of its product, and a job has
+    /// no event.
     const fn events(way: usize) -> usize {
-        if matches!(way, 25..29) { 2 } else { 1 }
+        match way {
+            25..29 => 2,
+            40 => 0,
+            _ => 1,
+        }
     }
 
     async fn write_cart(&self, shop: ActingShop<'_>, way: usize) -> Result<()> {
@@ -292,7 +298,7 @@ pub async fn a_transaction_with_a_failed_call_is_not_committed(f: &ShopFixture) 
     let taken = f.product(json!({ "title": "Taken", "slug": "taken", "price": 1 })).await;
     let ada = customer_input("ada@example.com");
     let known = customers.create(&ada).await.unwrap();
-    let carts = shop.carts();
+    let (carts, jobs) = (shop.carts(), shop.jobs());
     let cart = carts.create(&CartInput::default()).await.unwrap().cart.cart.id;
     let before = f.snapshot().await;
 
@@ -338,6 +344,7 @@ pub async fn a_transaction_with_a_failed_call_is_not_committed(f: &ShopFixture) 
     fails!(customers.erase_in(nobody));
     fails!(customers.restore_in(known.id, v(1)));
     let nowhere = AddressId(Uuid::nil());
+    fails!(jobs.retry_in(JobId(Uuid::nil())));
     fails!(addresses.create_in(nobody, &address_input()));
     fails!(addresses.replace_in(nowhere, v(1), &address_input()));
     fails!(addresses.patch_in(nowhere, v(1), from(&json!({ "city": "Paris" }))));

@@ -1,7 +1,7 @@
 //! How enums are stored: each variant as a number or a word.
 
 use ecom_core::catalog::{AvailabilityStatus, ProductStatus, RatingSource};
-use ecom_core::platform::SettingName;
+use ecom_core::platform::{JobKind, JobState, SettingName};
 use ecom_core::sales::{
     AdjustmentKind, BillKind, BillStatus, CartState, ChangeKind, DeliveryMethod, LineKind, OrderStatus, PaymentType,
 };
@@ -83,6 +83,8 @@ stored!(LineKind { Sku = 0, Custom = 1, Fee = 2 });
 stored!(AdjustmentKind { Manual = 0, Promotion = 1 });
 stored!(ChangeKind by its words);
 stored!(SettingName by its words);
+stored!(JobKind by its words);
+stored!(JobState by its words);
 stored!(BillKind { Bill = 0, CreditNote = 1 });
 stored!(BillStatus { Open = 0, Paid = 1, Void = 2 });
 stored!(PaymentType { Cash = 0, Card = 1 });

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use ecom_core::clock::Timestamp;
 use ecom_core::id::{
-    AddressId, BillId, CartId, CategoryId, CustomerId, EventId, OrderAdjustmentId, OrderId, OrderLineId, ProductId,
-    ReviewId, SettingId, SkuId, StockMovementId,
+    AddressId, BillId, CartId, CategoryId, CustomerId, EventId, JobId, OrderAdjustmentId, OrderId, OrderLineId,
+    ProductId, ReviewId, SettingId, SkuId, StockMovementId,
 };
 use ecom_core::money::NumberError;
 use ecom_core::{Error, Result};
@@ -94,6 +94,7 @@ from! {
     CustomerId => Uuid, v => v.0;
     StockMovementId => Uuid, v => v.0;
     EventId => Uuid, v => v.0;
+    JobId => Uuid, v => v.0;
     Timestamp => Time, v => v;
 }
 

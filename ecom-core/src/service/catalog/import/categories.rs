@@ -14,7 +14,7 @@ use crate::domain::common::{Attributes, Audit, ExpectedVersion, ExternalRef, Inc
 use crate::error::{Conflict, Error, ErrorCode, FieldCode, FieldError, Result, ValidationErrors};
 use crate::id::CategoryId;
 use crate::port::storage::Repositories;
-use crate::service::background::{jobs, lease};
+use crate::service::background::{lease, tasks};
 use crate::service::catalog::category::CategoryService;
 use crate::service::catalog::import::dead_letter::{DeadLetterWriter, Refused};
 use crate::service::catalog::import::frame::CATALOG;
@@ -410,7 +410,7 @@ impl ImportService<'_> {
         }
         drop(from);
         let cx = self.cx;
-        let turn = patiently(|| lease::wait_for(cx, jobs::IMPORT)).await?;
+        let turn = patiently(|| lease::wait_for(cx, tasks::IMPORT)).await?;
         let written = async {
             let present = self.present(&source, &forest).await?;
             let steps = plan(&forest, &present, &|| CategoryId(cx.ids.next()));

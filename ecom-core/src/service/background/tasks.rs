@@ -1,4 +1,4 @@
-//! The background work of a shop: one loop for all jobs, and the leases of the jobs that one process at a time does
+//! The background work of a shop: one loop for all tasks, and the leases of the tasks that one process at a time does
 //! (R13).
 
 use std::any::Any;
@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::FutureExt as _;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::lease::{Held, acquire, keep, pace, release};
 use super::work::Work;
+use super::worker;
 use crate::domain::access::principal::Principal;
+use crate::domain::platform::job::JobKind;
 use crate::error::{BoxError, Result, WithCauses};
 use crate::port::platform::outbox::Lease;
 use crate::port::storage::Repositories as _;
@@ -22,7 +24,7 @@ use crate::service::run::context::Context;
 use crate::service::sales::cart::CartService;
 use crate::service::search::index::IndexSyncService;
 
-/// The longest pause between two tries of a job whose backend is down.
+/// The longest pause between two tries of a task whose backend is down.
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
 /// How often old events are trimmed and expired carts are removed.
 const TRIM_EVERY: Duration = Duration::from_secs(600);
@@ -36,10 +38,10 @@ pub(crate) const RESERVED: [&str; 6] = [Invalidate::NAME, Index::NAME, Trim::NAM
 /// The lease under which one import of categories at a time plans over the current tree.
 pub(crate) const IMPORT: &str = "import-categories";
 
-/// When and where a job runs.
+/// When and where a task runs.
 #[derive(Debug)]
-pub(crate) struct Job {
-    /// The name of the job, in the log and of its lease.
+pub(crate) struct Task {
+    /// The name of the task, in the log and of its lease.
     name: String,
     /// Whether one process at a time does it.
     leased: bool,
@@ -48,21 +50,57 @@ pub(crate) struct Job {
     woken: bool,
 }
 
-/// Syncs the index with the log.
-struct Index(Arc<Context>);
+/// Syncs the index with the log, and runs the jobs of the index, because both need the right to write it.
+struct Index {
+    cx: Arc<Context>,
+    /// How often the index follows the log while a job runs.
+    every: Duration,
+    stopped: watch::Receiver<bool>,
+}
 
 impl Index {
     const NAME: &str = "index";
+
+    async fn follow(&self) -> Result<()> {
+        let report = IndexSyncService::new(&self.cx, Principal::system()).catch_up().await?;
+        if report.rebuilt {
+            tracing::info!(documents = report.written, "search index built");
+        }
+        Ok(())
+    }
+
+    /// Runs a job of the index if one is due, and returns true if there may be more. The index follows the log
+    /// meanwhile, as far as the job lets it.
+    async fn run_job(&self) -> Result<bool> {
+        let cx = &self.cx;
+        if !worker::is_due(cx, JobKind::OF_INDEX).await? || !cx.search.acquire_writer().await? {
+            return Ok(false);
+        }
+        let over = Notify::new();
+        let job = async {
+            let ran = worker::run_one(cx, JobKind::OF_INDEX, &self.stopped).await;
+            over.notify_one();
+            ran
+        };
+        let follow = async {
+            while tokio::time::timeout(self.every, over.notified()).await.is_err() {
+                if let Err(error) = self.follow().await {
+                    tracing::debug!(%error, "the index does not follow the log while a job runs");
+                }
+            }
+        };
+        futures::join!(job, follow).0
+    }
 }
 
 #[async_trait]
 impl Work for Index {
     async fn step(&mut self, _: Option<&mut Lease>) -> Result<bool, BoxError> {
-        let report = IndexSyncService::new(&self.0, Principal::system()).catch_up().await?;
-        if report.rebuilt {
-            tracing::info!(documents = report.written, "search index built");
-        }
-        Ok(false)
+        let followed = self.follow().await;
+        // A rebuild may be what helps an index that cannot follow.
+        let more = self.run_job().await?;
+        followed?;
+        Ok(more)
     }
 }
 
@@ -126,24 +164,26 @@ impl Work for Carts {
 
 type Running = futures::future::BoxFuture<'static, ()>;
 
-/// Starts the jobs that every process runs for a shop.
-pub(crate) fn jobs(cx: &Arc<Context>, stopped: &watch::Receiver<bool>) -> Vec<Running> {
-    let mut jobs: Vec<Running> = Vec::new();
+/// Starts the tasks that every process runs for a shop.
+pub(crate) fn all(cx: &Arc<Context>, stopped: &watch::Receiver<bool>) -> Vec<Running> {
+    let mut tasks: Vec<Running> = Vec::new();
     // An index that stores its own checkpoint belongs to this process alone.
     let leased = !cx.search.capabilities().own_checkpoint;
-    let index = Job { name: Index::NAME.to_owned(), leased, every: pace(cx, leased), woken: true };
-    jobs.push(Box::pin(run(cx.clone(), index, Index(cx.clone()), stopped.clone())));
-    let trim = Job { name: Trim::NAME.to_owned(), leased: true, every: TRIM_EVERY, woken: false };
-    jobs.push(Box::pin(run(cx.clone(), trim, Trim(cx.clone()), stopped.clone())));
-    let sweep = Job { name: Sweep::NAME.to_owned(), leased: true, every: SWEEP_EVERY, woken: false };
-    jobs.push(Box::pin(run(cx.clone(), sweep, Sweep(cx.clone()), stopped.clone())));
-    let carts = Job { name: Carts::NAME.to_owned(), leased: true, every: TRIM_EVERY, woken: false };
-    jobs.push(Box::pin(run(cx.clone(), carts, Carts(cx.clone()), stopped.clone())));
-    // The process that writes invalidates the cache itself; these jobs are for the writes of others.
+    let every = pace(cx, leased);
+    let task = Task { name: Index::NAME.to_owned(), leased, every, woken: true };
+    let index = Index { cx: cx.clone(), every, stopped: stopped.clone() };
+    tasks.push(Box::pin(run(cx.clone(), task, index, stopped.clone())));
+    let trim = Task { name: Trim::NAME.to_owned(), leased: true, every: TRIM_EVERY, woken: false };
+    tasks.push(Box::pin(run(cx.clone(), trim, Trim(cx.clone()), stopped.clone())));
+    let sweep = Task { name: Sweep::NAME.to_owned(), leased: true, every: SWEEP_EVERY, woken: false };
+    tasks.push(Box::pin(run(cx.clone(), sweep, Sweep(cx.clone()), stopped.clone())));
+    let carts = Task { name: Carts::NAME.to_owned(), leased: true, every: TRIM_EVERY, woken: false };
+    tasks.push(Box::pin(run(cx.clone(), carts, Carts(cx.clone()), stopped.clone())));
+    // The process that writes invalidates the cache itself; these tasks are for the writes of others.
     let mut tell = |shared: bool| {
-        let job = Job { name: Invalidate::NAME.to_owned(), leased: shared, every: pace(cx, shared), woken: false };
+        let task = Task { name: Invalidate::NAME.to_owned(), leased: shared, every: pace(cx, shared), woken: false };
         let follow = Follow::new(cx.clone(), Arc::new(Invalidate { cx: cx.clone(), shared }));
-        jobs.push(Box::pin(run(cx.clone(), job, follow, stopped.clone())));
+        tasks.push(Box::pin(run(cx.clone(), task, follow, stopped.clone())));
     };
     if cx.cache.name() != "none" {
         tell(false);
@@ -151,34 +191,34 @@ pub(crate) fn jobs(cx: &Arc<Context>, stopped: &watch::Receiver<bool>) -> Vec<Ru
     if cx.cache.is_shared() {
         tell(true);
     }
-    jobs
+    tasks
 }
 
 /// Runs a consumer of the host.
 pub(crate) async fn consume(cx: Arc<Context>, consumer: Arc<dyn Consumer>, stopped: watch::Receiver<bool>) {
-    let job = Job { name: consumer.name().to_owned(), leased: true, every: pace(&cx, true), woken: true };
+    let task = Task { name: consumer.name().to_owned(), leased: true, every: pace(&cx, true), woken: true };
     let follow = Follow::new(cx.clone(), consumer);
-    run(cx, job, follow, stopped).await;
+    run(cx, task, follow, stopped).await;
 }
 
-/// Runs the job until the shop stops. The next step comes at once if there is more to do or an event of this process
+/// Runs the task until the shop stops. The next step comes at once if there is more to do or an event of this process
 /// calls for it, and otherwise after the interval. After a failure the pauses grow.
-async fn run(cx: Arc<Context>, job: Job, mut work: impl Work, mut stopped: watch::Receiver<bool>) {
+async fn run(cx: Arc<Context>, task: Task, mut work: impl Work, mut stopped: watch::Receiver<bool>) {
     let mut events = cx.events.subscribe();
-    let mut turn = Turn { cx: &cx, job: &job, holder: cx.ids.next().to_string(), held: None };
-    let mut backoff = job.every;
+    let mut turn = Turn { cx: &cx, task: &task, holder: cx.ids.next().to_string(), held: None };
+    let mut backoff = task.every;
     loop {
         events.mark_unchanged();
         let did = AssertUnwindSafe(turn.step(&mut work, &stopped)).catch_unwind().await;
         let (pause, woken) = match did.unwrap_or_else(|panic| Err(said(&*panic).into())) {
             Ok(Did { here, more }) => {
-                backoff = job.every;
-                (if more { Duration::ZERO } else { job.every }, job.woken && here)
+                backoff = task.every;
+                (if more { Duration::ZERO } else { task.every }, task.woken && here)
             }
             Err(error) => {
-                backoff = (backoff * 2).min(MAX_BACKOFF.max(job.every));
+                backoff = (backoff * 2).min(MAX_BACKOFF.max(task.every));
                 let pause = cx.jitter(backoff);
-                let name = &job.name;
+                let name = &task.name;
                 tracing::warn!(
                     work = name,
                     error = %WithCauses(&*error),
@@ -201,7 +241,7 @@ async fn run(cx: Arc<Context>, job: Job, mut work: impl Work, mut stopped: watch
 }
 
 /// Returns the message of a panic, for the log.
-fn said(panic: &(dyn Any + Send)) -> String {
+pub(super) fn said(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     format!("it panicked: {}", text.unwrap_or("without a word"))
 }
@@ -213,10 +253,10 @@ struct Did {
     more: bool,
 }
 
-/// The turn of this process at a job.
+/// The turn of this process at a task.
 struct Turn<'a> {
     cx: &'a Arc<Context>,
-    job: &'a Job,
+    task: &'a Task,
     holder: String,
     held: Option<Held>,
 }
@@ -224,14 +264,14 @@ struct Turn<'a> {
 impl Turn<'_> {
     /// Runs one step of the work if it is this process's turn.
     async fn step(&mut self, work: &mut impl Work, stopped: &watch::Receiver<bool>) -> Result<Did, BoxError> {
-        if !self.job.leased {
+        if !self.task.leased {
             return Ok(Did { here: true, more: work.step(None).await? });
         }
         let (cx, ttl) = (self.cx, self.cx.config.lease_ttl);
         if self.held.as_ref().is_none_or(|h| Instant::now() + ttl * 2 / 3 >= h.until) {
             let asked = Instant::now();
             self.held = None;
-            let lease = acquire(cx, &self.job.name, &self.holder).await?;
+            let lease = acquire(cx, &self.task.name, &self.holder).await?;
             self.held = lease.map(|lease| Held { lease, until: asked + ttl });
         }
         let Some(held) = &mut self.held else { return Ok(Did { here: false, more: false }) };

@@ -1,0 +1,224 @@
+//! The worker of jobs: it takes a job that is due, runs it under a lease, and records what became of it.
+//!
+//! Every statement that a worker writes about its job names the holder of the lease, under a lock of the row. So a
+//! worker that has lost its job, and learns of it late, writes nothing.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use parking_lot::Mutex;
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::tasks::said;
+use crate::domain::access::principal::Principal;
+use crate::domain::platform::job::{Job, JobCounters, JobKind, JobLease};
+use crate::error::{Result, WithCauses};
+use crate::id::JobId;
+use crate::port::storage::Repositories as _;
+use crate::service::run::context::Context;
+use crate::service::search::index::IndexSyncService;
+
+/// How long a job waits for another process after one has given it back.
+const GIVEN_BACK: Duration = Duration::from_secs(1);
+/// The error of a job that was running when its processes died, as often as a job runs at most.
+const DIED: &str = "the process that ran the job has ended without a result";
+
+/// The error of a job whose operation has panicked.
+const PANICKED: &str = "the run has panicked; the log of the process has the message";
+
+/// What a job has counted so far. The operation adds to it, and the worker writes it with each renewal of the lease.
+#[derive(Debug, Default)]
+pub(crate) struct Progress(Mutex<JobCounters>);
+
+impl Progress {
+    /// Adds to a counter.
+    pub fn add(&self, name: &'static str, n: u64) {
+        *self.0.lock().entry(name.to_owned()).or_default() += n;
+    }
+
+    fn counters(&self) -> JobCounters {
+        self.0.lock().clone()
+    }
+}
+
+/// A job that this process runs, and the instant until which it certainly holds the lease, by the clock of this machine.
+struct Held {
+    job: Job,
+    holder: Uuid,
+    until: Instant,
+}
+
+/// The end of a run.
+enum End {
+    Succeeded,
+    Failed {
+        error: String,
+        lasting: bool,
+    },
+    /// This process cannot run the job, or not to its end.
+    GivenBack {
+        pause: Duration,
+    },
+}
+
+/// Returns whether a job of one of these kinds waits for a worker.
+pub(super) async fn is_due(cx: &Context, kinds: &[JobKind]) -> Result<bool> {
+    cx.storage.connect().await?.jobs().is_due(kinds, cx.now()).await
+}
+
+/// Runs one job of these kinds that is due, and returns false if there is none. A job that fails is no error of this
+/// function. If the shop stops meanwhile, or the call is dropped, another process runs the job again: after a stop at
+/// once, after a drop when the lease has run out.
+///
+/// # Errors
+/// `Unavailable` if the database cannot be reached.
+pub(super) async fn run_one(cx: &Arc<Context>, kinds: &[JobKind], stopped: &watch::Receiver<bool>) -> Result<bool> {
+    let Some(Held { job, holder, mut until }) = claim(cx, kinds).await? else { return Ok(false) };
+    let (id, kind) = (job.id, job.kind.as_str());
+    tracing::info!(job = %id, kind, attempt = job.attempts, "a job has begun");
+    let progress = Progress::default();
+    let work = AssertUnwindSafe(perform(cx, &job, &progress)).catch_unwind();
+    let mut stopped = stopped.clone();
+    let end = tokio::select! {
+        biased;
+        done = work => match done {
+            Ok(done) => ended(done),
+            Err(panic) => {
+                // The message of a panic may contain anything.
+                tracing::error!(job = %id, kind, error = said(&*panic), "a run of a job has panicked");
+                End::Failed { error: PANICKED.to_owned(), lasting: true }
+            }
+        },
+        () = keep(cx, id, holder, &mut until, &progress) => {
+            tracing::warn!(job = %id, kind, "the lease of a job was lost, so that its run is abandoned");
+            return Ok(true);
+        }
+        _ = stopped.wait_for(|s| *s) => End::GivenBack { pause: Duration::ZERO },
+    };
+    let counters = progress.counters();
+    let change = |job: &Job| {
+        let now = cx.now();
+        match &end {
+            End::Succeeded => job.succeeded(counters.clone(), now),
+            End::Failed { error, lasting } => job.failed(error, *lasting, counters.clone(), now),
+            End::GivenBack { pause } => job.released(now + *pause, now),
+        }
+    };
+    let recorded = loop {
+        match record(cx, id, holder, change).await {
+            Err(error) if error.is_retryable() && Instant::now() < until => {
+                tracing::debug!(job = %id, kind, %error, "the result of a job is not recorded yet");
+                tokio::time::sleep(cx.config.lease_ttl / 12).await;
+            }
+            recorded => break recorded?,
+        }
+    };
+    let Some(job) = recorded else {
+        tracing::warn!(job = %id, kind, "a job was taken over by another worker before its result was recorded");
+        return Ok(true);
+    };
+    let (state, counters, error) = (job.state.as_str(), &job.counters, job.last_error.as_deref());
+    tracing::info!(job = %id, kind, state, ?counters, error, "a job has ended");
+    Ok(true)
+}
+
+/// Takes a job that is due. A job whose workers have died too often is failed instead, and the next one is taken.
+async fn claim(cx: &Arc<Context>, kinds: &[JobKind]) -> Result<Option<Held>> {
+    let holder = cx.ids.next();
+    let (asked, ttl) = (Instant::now(), cx.config.lease_ttl);
+    let claimed = cx.write(|mut tx| async move {
+        let now = cx.now();
+        loop {
+            let due = tx.jobs().lock_due(kinds, now).await?;
+            let Some(before) = due else { return Ok((None, tx)) };
+            if before.attempts >= Job::MAX_ATTEMPTS {
+                let after = before.failed(DIED, true, before.counters.clone(), now);
+                tx.jobs().update(&before, &after).await?;
+                continue;
+            }
+            let after = before.claimed(JobLease { holder, expires_at: now + ttl }, now);
+            tx.jobs().update(&before, &after).await?;
+            return Ok((Some(after), tx));
+        }
+    });
+    Ok(claimed.await?.map(|job| Held { job, holder, until: asked + ttl }))
+}
+
+/// Writes a change of a job and returns the job, or `None` if this holder no longer has it.
+async fn record(
+    cx: &Arc<Context>,
+    id: JobId,
+    holder: Uuid,
+    change: impl Fn(&Job) -> Job + Copy,
+) -> Result<Option<Job>> {
+    cx.write(|mut tx| async move {
+        let Some(before) = tx.jobs().lock(id).await?.filter(|job| job.is_held_by(holder)) else {
+            return Ok((None, tx));
+        };
+        let after = change(&before);
+        tx.jobs().update(&before, &after).await?;
+        Ok((Some(after), tx))
+    })
+    .await
+}
+
+/// Renews the lease of a job for as long as that succeeds, and returns once it is lost.
+async fn keep(cx: &Arc<Context>, id: JobId, holder: Uuid, until: &mut Instant, progress: &Progress) {
+    let ttl = cx.config.lease_ttl;
+    let mut next = *until - ttl * 2 / 3;
+    loop {
+        tokio::time::sleep_until(next.min(*until)).await;
+        let asked = Instant::now();
+        let counters = progress.counters();
+        let renew = |job: &Job| {
+            let now = cx.now();
+            job.renewed(JobLease { holder, expires_at: now + ttl }, counters.clone(), now)
+        };
+        // An answer that comes too late counts as none.
+        match tokio::time::timeout_at(*until, record(cx, id, holder, &renew)).await {
+            Ok(Ok(Some(_))) => {
+                *until = asked + ttl;
+                next = asked + ttl / 3;
+            }
+            Ok(Ok(None)) | Err(_) => return,
+            Ok(Err(error)) => {
+                tracing::debug!(job = %id, %error, "the lease of a job is not renewed yet");
+                next = Instant::now() + ttl / 12;
+            }
+        }
+    }
+}
+
+/// Runs the operation of a job. Returns false if this process cannot run it.
+async fn perform(cx: &Arc<Context>, job: &Job, progress: &Progress) -> Result<bool> {
+    let index = IndexSyncService::new(cx, Principal::system());
+    match job.kind {
+        JobKind::Reindex => Ok(index.rebuild_counted(progress).await?.writer),
+        JobKind::Verify => {
+            let repair = job.parameters.get("repair").and_then(Value::as_bool).unwrap_or(true);
+            if !index.catch_up().await?.writer {
+                return Ok(false);
+            }
+            let report = index.verify_counted(repair, progress).await?;
+            Ok(!repair || report.is_clean() || report.repaired)
+        }
+    }
+}
+
+/// Returns the end of a run from the result of its operation.
+fn ended(done: Result<bool>) -> End {
+    match done {
+        Ok(true) => End::Succeeded,
+        Ok(false) => End::GivenBack { pause: GIVEN_BACK },
+        Err(error) => {
+            tracing::warn!(error = %WithCauses(&error), "a run of a job has failed");
+            // The text of an error contains no SQL, path or secret; its causes may.
+            End::Failed { error: error.to_string(), lasting: !error.is_retryable() }
+        }
+    }
+}

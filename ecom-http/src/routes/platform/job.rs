@@ -1,0 +1,137 @@
+//! Routes of jobs.
+
+use ecom_core::ValidationErrors;
+use ecom_core::id::JobId;
+use ecom_core::platform::{Job, JobFilter, JobKind, JobState};
+use serde::Deserialize;
+
+use crate::dto::{Item, JobView, List, VerifyInput};
+use crate::error::ApiResult;
+use crate::etag::Stamp;
+use crate::extract::{ById, Cursor, Id, NoBody, OptionalJson, Pages, Picked, Query, word};
+use crate::headers::private;
+use crate::idempotency::Post;
+use crate::openapi::NotModified;
+use crate::resource::{Format, Reply, Resource, Shown};
+
+impl Shown for Job {
+    const FIELDS: &'static [&'static str] = JobView::FIELDS;
+    type View<'a> = JobView<'a>;
+
+    fn view(&self, _: &Format) -> JobView<'_> {
+        JobView::of(self)
+    }
+}
+
+impl Resource for Job {
+    const COLLECTION: &'static str = "/admin/jobs";
+
+    fn stamp(&self) -> Stamp {
+        Stamp { id: self.id.0, version: self.audit.version, revision: self.audit.version }
+    }
+}
+
+/// The filters of a list of jobs.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct JobParams {
+    /// Lists only jobs of this kind: `reindex` or `verify`.
+    #[serde(default)]
+    kind: Option<String>,
+    /// Lists only jobs in this state: `queued`, `running`, `succeeded` or `failed`.
+    #[serde(default)]
+    state: Option<String>,
+}
+
+/// Rebuild the search index
+///
+/// Enqueues a job that builds a new index beside the old one and then replaces it. Searches work all the time. If such
+/// a job is queued already, the response has that one. Requires the permission `index:write`.
+#[utoipa::path(
+    post, path = "/admin/reindex", tag = "admin",
+    responses((status = 202, description = "The queued job; `Location` has its path", body = Item<JobView>))
+)]
+pub(crate) async fn reindex(
+    reply: Reply,
+    Query(()): Query<()>,
+    Post { body: NoBody, keyed }: Post<NoBody>,
+) -> ApiResult {
+    let jobs = reply.shop().jobs();
+    let within = |mut tx| async { Ok((jobs.enqueue_reindex_in(&mut tx).await?, tx)) };
+    let render = |job: &_| reply.accepted::<Job>(job);
+    Ok(keyed.answer(&reply, jobs.enqueue_reindex(), within, render).await?)
+}
+
+/// Verify the search index
+///
+/// Enqueues a job that compares the index with the database, product by product, and repairs the differences unless
+/// `repair` is false. If such a job is queued already, the response has that one. Requires the permission
+/// `index:write`.
+#[utoipa::path(
+    post, path = "/admin/verify", tag = "admin",
+    request_body(content = VerifyInput, description = "The body can be empty."),
+    responses((status = 202, description = "The queued job; `Location` has its path", body = Item<JobView>))
+)]
+pub(crate) async fn verify(
+    reply: Reply,
+    Query(()): Query<()>,
+    Post { body: OptionalJson(VerifyInput { repair }), keyed }: Post<OptionalJson<VerifyInput>>,
+) -> ApiResult {
+    let jobs = reply.shop().jobs();
+    let within = |mut tx| async move { Ok((jobs.enqueue_verify_in(&mut tx, repair).await?, tx)) };
+    let render = |job: &_| reply.accepted::<Job>(job);
+    Ok(keyed.answer(&reply, jobs.enqueue_verify(repair), within, render).await?)
+}
+
+/// List jobs
+///
+/// Lists the newest jobs first. Requires the permission `jobs:read`.
+#[utoipa::path(
+    get, path = "/admin/jobs", tag = "admin", params(Pages, Cursor, Picked, JobParams),
+    responses((status = 200, description = "A page of jobs", body = List<JobView>))
+)]
+pub(crate) async fn list(
+    reply: Reply,
+    Query((pages, cursor, picked, p)): Query<(Pages, Cursor, Picked, JobParams)>,
+) -> ApiResult {
+    let mut errors = ValidationErrors::default();
+    let kind = word("kind", p.kind.as_deref(), JobKind::ALL, JobKind::as_str, &mut errors);
+    let state = word("state", p.state.as_deref(), JobState::ALL, JobState::as_str, &mut errors);
+    let part = pages.check_with(&cursor, "created_desc", &reply.app.config, &mut errors);
+    let format = reply.format::<Job>(&picked, &mut errors);
+    errors.into_result()?;
+    let (page, total) = reply.shop().jobs().list(&JobFilter { kind, state }, &part.paging).await?;
+    let list = format.rows(reply.frame(&page, total, &part), page.items.iter())?;
+    Ok(private(list.respond(), None))
+}
+
+/// Read a job
+///
+/// Requires the permission `jobs:read`.
+#[utoipa::path(
+    get, path = "/admin/jobs/{id}", tag = "admin", params(ById, Picked),
+    responses((status = 200, description = "The job", body = Item<JobView>), NotModified)
+)]
+pub(crate) async fn read(reply: Reply, Id(id): Id<JobId>, Query((picked,)): Query<(Picked,)>) -> ApiResult {
+    let format = reply.only_format::<Job>(&picked)?;
+    reply.personal(&reply.shop().jobs().get(id).await?, &format)
+}
+
+/// Run a failed job again
+///
+/// The job gets as many attempts as a new one. Requires the permission `jobs:write`.
+#[utoipa::path(
+    post, path = "/admin/jobs/{id}/retry", tag = "admin", params(ById),
+    responses((status = 202, description = "The queued job; `Location` has its path", body = Item<JobView>))
+)]
+pub(crate) async fn retry(
+    reply: Reply,
+    Id(id): Id<JobId>,
+    Query(()): Query<()>,
+    Post { body: NoBody, keyed }: Post<NoBody>,
+) -> ApiResult {
+    let jobs = reply.shop().jobs();
+    let within = |mut tx| async { Ok((jobs.retry_in(&mut tx, id).await?, tx)) };
+    let render = |job: &_| reply.accepted::<Job>(job);
+    Ok(keyed.answer(&reply, jobs.retry(id), within, render).await?)
+}
