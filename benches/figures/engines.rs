@@ -38,6 +38,8 @@ pub async fn run() {
         let bulks = recorder.take("_bulk");
         let direct = provider(&server.url());
         overhead_of_indexing(&b, direct.clone(), &server.url(), &recorder.taken(Method::PUT), &bulks).await;
+        // The bare client has replaced the index.
+        rebuild(&b, recorded.clone()).await;
         for (what, query) in queries() {
             let request = SearchRequest::new(query, &Synonyms::default()).expect("a request");
             recorded.search(&request).await.expect("results");
@@ -141,7 +143,7 @@ async fn overhead_of_searching(
     );
 }
 
-/// Compares the rebuild of the shop, without the time in which it reads the products, with a bare client that sends the
+/// Compares what a rebuild sends, without the time in which it reads the products, with a bare client that sends the
 /// same calls.
 async fn overhead_of_indexing(
     b: &Bench,
@@ -166,6 +168,8 @@ async fn overhead_of_indexing(
             for batch in batches {
                 build.add(batch).await.expect("documents");
             }
+            // Waits for the documents that are on their way.
+            build.add(Vec::new()).await.expect("all documents");
             let took = start.elapsed();
             drop(build);
             (PRODUCTS as u64, took)

@@ -8,6 +8,7 @@ use ::elasticsearch::cert::{Certificate, CertificateValidation};
 use ::elasticsearch::http::Method;
 use ::elasticsearch::http::headers::HeaderMap;
 use ::elasticsearch::http::transport::{SingleNodeConnectionPool, Transport, TransportBuilder};
+use bytes::Bytes;
 use ecom_core::{Error, FieldCode, Result};
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -29,7 +30,7 @@ pub(super) struct Call<'a> {
     pub(super) method: Method,
     pub(super) path: &'a str,
     pub(super) parameters: &'a [(&'a str, &'a str)],
-    pub(super) body: Option<String>,
+    pub(super) body: Option<Bytes>,
     /// The time limit, with all repetitions.
     pub(super) limit: Duration,
     /// Whether the call may be repeated after a failure, because a second one changes nothing.

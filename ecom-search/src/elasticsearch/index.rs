@@ -42,7 +42,7 @@ pub(super) struct Stored {
 }
 
 /// A document or a tombstone, as a bulk call sends it.
-struct Item {
+pub(super) struct Item {
     id: String,
     lines: String,
 }
@@ -60,7 +60,7 @@ impl Indices {
     fn administration<'a>(&self, method: Method, path: &'a str, body: Option<&Value>) -> Call<'a> {
         let is_repeatable = matches!(method, Method::Get);
         let limit = self.options.write_timeout;
-        Call { method, path, parameters: &[], body: body.map(Value::to_string), limit, is_repeatable }
+        Call { method, path, parameters: &[], body: body.map(|body| body.to_string().into()), limit, is_repeatable }
     }
 
     /// Returns the generation in use; `None` if there is none yet.
@@ -221,16 +221,10 @@ impl Indices {
     }
 
     /// Applies changes and then their checkpoint to the generation in use.
-    pub(super) async fn apply(&self, ops: &[IndexOp], checkpoint: Checkpoint) -> Result<u64, Failure> {
+    pub(super) async fn apply(&self, ops: Vec<IndexOp>, checkpoint: Checkpoint) -> Result<u64, Failure> {
         let generation = self.current_or_new().await?;
         let before = self.checkpoint(&generation).await?;
-        let mut items = Vec::with_capacity(ops.len());
-        for op in ops {
-            items.push(match op {
-                IndexOp::Upsert(d) => Item::upsert(d)?,
-                IndexOp::Delete { id, revision } => Item::of(*id, *revision, &tombstone()),
-            });
-        }
+        let items = Item::of_each(ops, Item::change).await?;
         let has_changes = !items.is_empty();
         let applied = self.write(&generation, items).await?;
         // Searches find the changes before the checkpoint says so. A call that failed half-way may have written them
@@ -242,13 +236,8 @@ impl Indices {
         Ok(applied)
     }
 
-    pub(super) async fn add(&self, generation: &str, documents: &[SearchDocument]) -> Result<(), Failure> {
-        let items = documents.iter().map(Item::upsert).collect::<Result<Vec<_>, _>>()?;
-        self.write(generation, items).await.map(drop)
-    }
-
     /// Writes items in calls of bounded size, and returns how many were newer than what the generation had.
-    async fn write(&self, generation: &str, items: Vec<Item>) -> Result<u64, Failure> {
+    pub(super) async fn write(&self, generation: &str, items: Vec<Item>) -> Result<u64, Failure> {
         let mut applied = 0;
         let mut rest = items.as_slice();
         while !rest.is_empty() {
@@ -279,7 +268,7 @@ impl Indices {
                 method: Method::Post,
                 path: &path,
                 parameters: &parameters,
-                body: Some(body),
+                body: Some(body.into()),
                 limit,
                 is_repeatable: false,
             };
@@ -341,7 +330,23 @@ impl Indices {
 }
 
 impl Item {
-    fn upsert(d: &SearchDocument) -> Result<Self, Failure> {
+    /// Makes the items of many values on a blocking thread.
+    pub(super) async fn of_each<T: Send + 'static>(
+        values: Vec<T>,
+        item: fn(&T) -> Result<Self, Failure>,
+    ) -> Result<Vec<Self>, Failure> {
+        let made = tokio::task::spawn_blocking(move || values.iter().map(item).collect());
+        made.await.unwrap_or(Err(Failure::Garbled("a document")))
+    }
+
+    fn change(op: &IndexOp) -> Result<Self, Failure> {
+        match op {
+            IndexOp::Upsert(d) => Self::upsert(d),
+            IndexOp::Delete { id, revision } => Ok(Self::of(*id, *revision, &tombstone())),
+        }
+    }
+
+    pub(super) fn upsert(d: &SearchDocument) -> Result<Self, Failure> {
         let document = document(d).map_err(|_| Failure::Garbled("a document"))?;
         Ok(Self::of(d.id, d.revision, &document))
     }

@@ -22,12 +22,13 @@ use ecom_core::port::{
 };
 use ecom_core::search::{Facet, Matching, SearchRequest};
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 
 use self::answer::Found;
 use self::client::{Call, Client};
 pub use self::config::{Authentication, ElasticsearchOptions};
 use self::error::Failure;
-use self::index::{Indices, Stored};
+use self::index::{Indices, Item, Stored};
 use self::query::Calls;
 use crate::ranking::BELOW_MATCHES;
 
@@ -58,7 +59,7 @@ impl ElasticsearchSearch {
             method: Method::Post,
             path: &path,
             parameters: &[("allow_partial_search_results", "false")],
-            body: Some(body.to_string()),
+            body: Some(body.to_string().into()),
             limit,
             is_repeatable: true,
         };
@@ -145,12 +146,13 @@ impl SearchProvider for ElasticsearchSearch {
     }
 
     async fn apply(&self, ops: Vec<IndexOp>, checkpoint: Checkpoint) -> Result<u64> {
-        self.indices.apply(&ops, checkpoint).await.map_err(Failure::writing)
+        self.indices.apply(ops, checkpoint).await.map_err(Failure::writing)
     }
 
     async fn begin_rebuild(&self) -> Result<Box<dyn IndexBuild>> {
         let generation = self.indices.create().await.map_err(Failure::writing)?;
-        let build = Build { indices: self.indices.clone(), generation: Some(generation), has_failed: false };
+        let build =
+            Build { indices: self.indices.clone(), generation: Some(generation), has_failed: false, sending: None };
         if let Some(generation) = &build.generation {
             self.indices.refresh_by_itself(generation, false).await.map_err(Failure::writing)?;
         }
@@ -187,6 +189,8 @@ struct Build {
     generation: Option<String>,
     /// Whether a call has failed half-way. A batch that was only partly written must never be published.
     has_failed: bool,
+    /// The batch that is on its way, so that the next one is read and prepared meanwhile.
+    sending: Option<JoinHandle<Result<u64, Failure>>>,
 }
 
 impl Build {
@@ -194,39 +198,59 @@ impl Build {
         self.generation.clone().filter(|_| !self.has_failed).ok_or(Failure::BuildIsGone)
     }
 
-    async fn finish(&self, checkpoint: Checkpoint) -> Result<(), Failure> {
+    /// Waits for the batch that is on its way.
+    async fn sent(&mut self) -> Result<(), Failure> {
+        let Some(sending) = &mut self.sending else { return Ok(()) };
+        let sent = sending.await.unwrap_or(Err(Failure::BuildIsGone));
+        self.sending = None;
+        sent.map(drop)
+    }
+
+    async fn send(&mut self, documents: Vec<SearchDocument>) -> Result<(), Failure> {
         let generation = self.generation()?;
+        // Set before the first call, in case this future is dropped.
+        self.has_failed = true;
+        let items = Item::of_each(documents, Item::upsert).await?;
+        self.sent().await?;
+        let indices = self.indices.clone();
+        self.sending = Some(tokio::spawn(async move { indices.write(&generation, items).await }));
+        self.has_failed = false;
+        Ok(())
+    }
+
+    async fn finish(&mut self, checkpoint: Checkpoint) -> Result<(), Failure> {
+        let generation = self.generation()?;
+        self.sent().await?;
         self.indices.refresh_by_itself(&generation, true).await?;
         self.indices.refresh(&generation).await?;
         self.indices.set_checkpoint(&generation, &Stored::default(), checkpoint).await?;
-        self.indices.switch(&generation).await
+        // From here on, the generation may be in use, and must not be removed.
+        self.generation = None;
+        let switched = self.indices.switch(&generation).await;
+        if switched.as_ref().is_err_and(Failure::wrote_nothing) {
+            self.generation = Some(generation);
+        }
+        switched
     }
 }
 
 #[async_trait]
 impl IndexBuild for Build {
     async fn add(&mut self, documents: Vec<SearchDocument>) -> Result<()> {
-        let generation = self.generation().map_err(Failure::writing)?;
-        // Set before the call, in case its future is dropped.
-        self.has_failed = true;
-        self.indices.add(&generation, &documents).await.map_err(Failure::writing)?;
-        self.has_failed = false;
-        Ok(())
+        self.send(documents).await.map_err(Failure::writing)
     }
 
     async fn publish(mut self: Box<Self>, checkpoint: Checkpoint) -> Result<()> {
-        let finished = self.finish(checkpoint).await;
-        // If the answer was lost, the generation may be in use, and must not be removed.
-        if finished.as_ref().err().is_none_or(|failure| !failure.wrote_nothing()) {
-            self.generation = None;
-        }
-        finished.map_err(Failure::writing)
+        self.finish(checkpoint).await.map_err(Failure::writing)
     }
 }
 
 impl Drop for Build {
     /// Removes the generation in the background. If that fails, the next rebuild removes it.
     fn drop(&mut self) {
+        if let Some(sending) = &self.sending {
+            sending.abort();
+        }
         let Some(generation) = self.generation.take() else { return };
         let indices = self.indices.clone();
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {

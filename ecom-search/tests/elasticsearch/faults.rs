@@ -172,7 +172,9 @@ async fn a_rebuild_that_fails_leaves_the_index_and_one_whose_answer_is_lost_is_p
     // A batch that was only partly added is never published.
     f.proxy.fail("POST _bulk", 1, Fault::LoseAnswer);
     let mut build = f.provider.begin_rebuild().await.unwrap();
-    build.add(vec![document(7, 1)]).await.unwrap_err();
+    // A batch is on its way while the next one is prepared.
+    build.add(vec![document(7, 1)]).await.unwrap();
+    build.add(vec![document(6, 1)]).await.unwrap_err();
     build.publish(at(5)).await.unwrap_err();
     assert_eq!(f.provider.checkpoint().await.unwrap(), Some(at(1)));
     f.proxy.fail("POST _aliases", 1, Fault::LoseAnswer);
