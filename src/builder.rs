@@ -690,7 +690,7 @@ mod tests {
             match check_search(url) {
                 Ok(()) => assert!(built_in, "{url}"),
                 Err(error) => {
-                    assert!(error.to_string().contains(&format!("turn on the feature `{feature}`")), "{error}")
+                    assert!(error.to_string().contains(&format!("turn on the feature `{feature}`")), "{error}");
                 }
             }
         }

@@ -65,7 +65,7 @@ mod servers {
 
 /// A number from the environment, for a longer run.
 fn setting(name: &str, default: usize) -> usize {
-    std::env::var(name).ok().map_or(default, |value| value.parse().unwrap())
+    test_servers::given(name).map_or(default, |value| value.parse().unwrap())
 }
 
 /// A shop on SQLite with random products, and what their values are chosen from.
@@ -246,6 +246,7 @@ async fn equals_the_database(engines: Vec<Arc<dyn SearchProvider>>, products: us
 #[tokio::test]
 async fn r06_searches_equal_the_database_on_every_engine() {
     let memory = TantivySearch::open(TantivyOptions::memory()).await.unwrap();
+    #[cfg_attr(not(feature = "elasticsearch"), expect(unused_mut, reason = "the servers are more"))]
     let mut engines: Vec<Arc<dyn SearchProvider>> = vec![Arc::new(memory)];
     #[cfg(feature = "elasticsearch")]
     let indices = [("elasticsearch", test_servers::elasticsearch()), ("opensearch", test_servers::opensearch())];

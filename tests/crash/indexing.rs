@@ -12,7 +12,7 @@ use super::{LIMIT, Place, Process, adjustment, input, open, say};
 
 /// How many SKUs the catalog has; two of each product.
 fn skus() -> usize {
-    std::env::var("ECOM_CRASH_SKUS").map_or(100_000, |n| n.parse().unwrap())
+    test_servers::given("ECOM_CRASH_SKUS").map_or(100_000, |n| n.parse().unwrap())
 }
 
 /// The process that syncs.

@@ -35,8 +35,10 @@ struct Count {
 
 #[derive(Debug, Deserialize)]
 struct Hit {
-    _id: String,
-    _score: Option<f32>,
+    #[serde(rename = "_id")]
+    id: String,
+    #[serde(rename = "_score")]
+    score: Option<f32>,
     #[serde(default)]
     fields: HashMap<String, Vec<Value>>,
 }
@@ -74,7 +76,7 @@ impl Found {
     }
 
     pub(super) fn hits(&self) -> Result<Vec<SearchHit>, Failure> {
-        self.hits.hits.iter().map(|hit| Ok(SearchHit { id: hit.id()?, score: hit._score.unwrap_or(0.0) })).collect()
+        self.hits.hits.iter().map(|hit| Ok(SearchHit { id: hit.id()?, score: hit.score.unwrap_or(0.0) })).collect()
     }
 
     pub(super) fn ids(&self) -> Result<Vec<ProductId>, Failure> {
@@ -139,7 +141,7 @@ impl Found {
 
 impl Hit {
     fn id(&self) -> Result<ProductId, Failure> {
-        self._id.parse().map_err(|_| Failure::Garbled("the id of a product"))
+        self.id.parse().map_err(|_| Failure::Garbled("the id of a product"))
     }
 }
 

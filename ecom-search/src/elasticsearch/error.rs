@@ -53,7 +53,7 @@ impl Failure {
 
     /// Returns whether the failure shows that the server or the way to it is broken, and not the call.
     pub(super) const fn blames_server(&self) -> bool {
-        matches!(self, Self::Unreachable(_) | Self::TooSlow | Self::Refused { status: 502 | 503 | 504, .. })
+        matches!(self, Self::Unreachable(_) | Self::TooSlow | Self::Refused { status: 502..=504, .. })
     }
 
     pub(super) fn is_missing_index(&self) -> bool {

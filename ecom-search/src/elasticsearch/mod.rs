@@ -74,10 +74,8 @@ impl ElasticsearchSearch {
         let (query, calls) = (request.query(), Calls::new(request));
         let found = self.ask(calls.page()).await?;
         let unspelled = found.unspelled();
-        let spellings = match unspelled.is_empty() {
-            true => Found::default(),
-            false => self.ask(calls.spellings(&unspelled)).await?,
-        };
+        let spellings =
+            if unspelled.is_empty() { Found::default() } else { self.ask(calls.spellings(&unspelled)).await? };
         let counts = |facet: &Facet| (*facet, found.facet(*facet, &query.price_bounds, &unspelled, &spellings));
         let facets = calls.facets.iter().map(counts).collect();
         let total = found.total();

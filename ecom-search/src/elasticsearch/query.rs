@@ -244,16 +244,26 @@ fn nothing() -> Value {
     json!({"match_none": {}})
 }
 
+/// Returns an object with one field. The value is moved, and not copied as `json!` does.
+fn object(name: &str, value: impl Into<Value>) -> Value {
+    Value::Object([(name.to_owned(), value.into())].into_iter().collect())
+}
+
+/// Returns an object with two fields.
+fn pair(one: (&str, Value), other: (&str, Value)) -> Value {
+    Value::Object([one, other].into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+}
+
 fn any(mut clauses: Vec<Value>) -> Value {
     match clauses.len() {
         0 => nothing(),
         1 => clauses.remove(0),
-        _ => json!({"bool": {"should": clauses, "minimum_should_match": 1}}),
+        _ => object("bool", pair(("should", clauses.into()), ("minimum_should_match", 1.into()))),
     }
 }
 
 fn all(mut clauses: Vec<Value>) -> Value {
-    if clauses.len() == 1 { clauses.remove(0) } else { json!({"bool": {"must": clauses}}) }
+    if clauses.len() == 1 { clauses.remove(0) } else { object("bool", object("must", clauses)) }
 }
 
 /// Matches any of the clauses and scores by the best one alone, not by how many match.
@@ -261,16 +271,16 @@ fn best(mut clauses: Vec<Value>) -> Value {
     match clauses.len() {
         0 => nothing(),
         1 => clauses.remove(0),
-        _ => json!({"dis_max": {"queries": clauses}}),
+        _ => object("dis_max", object("queries", clauses)),
     }
 }
 
 fn worth(clause: Value, score: f32) -> Value {
-    json!({"constant_score": {"filter": clause, "boost": score}})
+    object("constant_score", pair(("filter", clause), ("boost", score.into())))
 }
 
 fn times(clause: Value, factor: f32) -> Value {
-    json!({"bool": {"must": [clause], "boost": factor}})
+    object("bool", pair(("must", clause), ("boost", factor.into())))
 }
 
 /// Builds the clauses of a text and counts their terms.
@@ -363,7 +373,7 @@ impl Builder {
             // Punctuation alone matches nothing.
             (0, _) => nothing(),
             (_, 0) => all(required),
-            _ => json!({"bool": {"must": required, "should": optional}}),
+            _ => object("bool", pair(("must", required.into()), ("should", optional.into()))),
         }
     }
 
@@ -478,7 +488,7 @@ impl Builder {
         if frequency.is_empty() {
             return ways;
         }
-        json!({"bool": {"must": [ways], "should": frequency}})
+        object("bool", pair(("must", ways), ("should", frequency.into())))
     }
 
     fn term(&mut self, field: &str, value: &str) -> Value {
