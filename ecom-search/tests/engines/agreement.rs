@@ -173,7 +173,6 @@ async fn agrees_with_tantivy(provider: &dyn SearchProvider) {
     assert!(first * 10 >= found * 8, "{first} of {found} requests have the same first hit");
 }
 
-#[cfg(feature = "elasticsearch")]
 mod servers {
     use super::agrees_with_tantivy;
     use crate::corpus::server;

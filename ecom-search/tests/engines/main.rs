@@ -4,6 +4,6 @@
 
 mod corpus;
 
-#[cfg(feature = "tantivy")]
+#[cfg(all(feature = "tantivy", feature = "elasticsearch"))]
 mod agreement;
 mod relevance;
