@@ -51,9 +51,11 @@ impl SearchProvider for ListSearch {
         "list"
     }
 
-    /// It filters and sorts; of what a provider may lack, it lacks everything.
+    /// It filters and sorts, and every process has a list of its own.
     fn capabilities(&self) -> SearchCapabilities {
-        SearchCapabilities::default()
+        let mut capabilities = SearchCapabilities::default();
+        capabilities.own_checkpoint = true;
+        capabilities
     }
 
     async fn search(&self, request: &SearchRequest) -> Result<SearchResults> {

@@ -181,11 +181,12 @@ impl Written {
                 // The index has this revision or a newer one.
                 409 => {}
                 429 | 503 => written.busy.push(at),
-                404 => return Err(Failure::refused(404, &error)),
-                _ => {
+                400 | 413 => {
                     let text = |name: &str| error.get(name).and_then(Value::as_str).unwrap_or("").to_owned();
                     written.refused.push((at, format!("{status} {}: {}", text("type"), text("reason"))));
                 }
+                // The index or the server is broken, and not the document.
+                _ => return Err(Failure::refused(u16::try_from(status).unwrap_or(500), &error)),
             }
         }
         Ok(written)

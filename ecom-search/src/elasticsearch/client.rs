@@ -13,6 +13,7 @@ use ecom_core::{Error, FieldCode, Result};
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::Semaphore;
+use url::Url;
 
 use super::config::{Authentication, ElasticsearchOptions};
 use super::error::Failure;
@@ -37,10 +38,10 @@ pub(super) struct Call<'a> {
     pub(super) is_repeatable: bool,
 }
 
-/// The connections to a server.
-#[derive(Debug)]
+/// The connections to a server. It has no `Debug`, because that of the transport shows credentials.
 pub(super) struct Client {
     transport: Transport,
+    server: Url,
     searches: Semaphore,
     circuit: Mutex<Circuit>,
     is_closed: AtomicBool,
@@ -68,24 +69,29 @@ impl Client {
         let transport = builder.build().map_err(|e| Error::internal("making the client of the search server", e))?;
         Ok(Self {
             transport,
+            server: options.server.clone(),
             searches: Semaphore::new(options.concurrent_searches),
             circuit: Mutex::default(),
             is_closed: AtomicBool::new(false),
         })
     }
 
-    /// Ends all calls from now on.
+    /// Refuses all later calls.
     pub(super) fn close(&self) {
         self.is_closed.store(true, Ordering::Release);
         self.searches.close();
     }
 
-    /// Makes a call once fewer calls of this kind than the limit run.
+    /// Waits for a permit to search, and then makes the call. The wait counts against the limit of the call.
     pub(super) async fn search(&self, call: Call<'_>) -> Result<Value, Failure> {
         let since = Instant::now();
         let turn = tokio::time::timeout(call.limit, self.searches.acquire());
         let _turn = turn.await.map_err(|_| Failure::TooSlow)?.map_err(|_| Failure::Closed)?;
         let limit = call.limit.saturating_sub(since.elapsed());
+        if limit < call.limit / 4 {
+            // The server would get too little time to answer, and would be blamed for it.
+            return Err(Failure::TooSlow);
+        }
         self.call(Call { limit, ..call }).await
     }
 
@@ -98,21 +104,27 @@ impl Client {
             if self.is_closed.load(Ordering::Acquire) {
                 return Err(Failure::Closed);
             }
-            self.circuit.lock().admit()?;
+            let is_trial = self.circuit.lock().admit()?;
             // If the caller is cancelled, the circuit must not wait for the end of this trial.
-            let trial = Trial { client: self, is_over: false };
+            let trial = Trial { client: self, is_trial, is_over: false };
             let answer = match tokio::time::timeout(limit, self.once(&call)).await {
                 Ok(answer) => answer,
                 Err(_) => Err(Failure::TooSlow),
             };
-            trial.ended(answer.as_ref().err().is_some_and(Failure::blames_server));
-            match (answer, pauses.next()) {
-                (Err(failure), Some(pause))
-                    if call.is_repeatable && failure.is_temporary() && since.elapsed() + *pause < call.limit =>
-                {
+            let pause = pauses.next().filter(|pause| {
+                let is_temporary = answer.as_ref().is_err_and(Failure::is_temporary);
+                call.is_repeatable && is_temporary && !is_trial && since.elapsed() + **pause < call.limit
+            });
+            match pause {
+                // Only the last attempt of a call counts for the circuit.
+                Some(pause) => {
+                    drop(trial);
                     tokio::time::sleep(*pause).await;
                 }
-                (answer, _) => return answer,
+                None => {
+                    trial.ended(answer.as_ref().is_err_and(Failure::blames_server));
+                    return answer;
+                }
             }
         }
     }
@@ -127,6 +139,11 @@ impl Client {
             None,
         );
         let response = send.await.map_err(Failure::Unreachable)?;
+        // A redirection makes a GET without a body of every call.
+        let (asked, answered) = (&self.server, response.url());
+        if asked.origin() != answered.origin() || !answered.path().ends_with(call.path) {
+            return Err(Failure::Redirected);
+        }
         let status = response.status_code().as_u16();
         let body = response.bytes().await.map_err(Failure::Unreachable)?;
         let parsed = serde_json::from_slice(&body);
@@ -140,19 +157,20 @@ impl Client {
 /// Reports the end of a call to the circuit, also if its future is dropped.
 struct Trial<'a> {
     client: &'a Client,
+    is_trial: bool,
     is_over: bool,
 }
 
 impl Trial<'_> {
     fn ended(mut self, failed: bool) {
         self.is_over = true;
-        self.client.circuit.lock().ended(failed);
+        self.client.circuit.lock().ended(failed, self.is_trial);
     }
 }
 
 impl Drop for Trial<'_> {
     fn drop(&mut self) {
-        if !self.is_over {
+        if self.is_trial && !self.is_over {
             self.client.circuit.lock().is_trying = false;
         }
     }
@@ -170,16 +188,21 @@ struct Circuit {
 }
 
 impl Circuit {
-    fn admit(&mut self) -> Result<(), Failure> {
-        let Some(until) = self.rests_until else { return Ok(()) };
+    /// Returns whether the call is a trial.
+    fn admit(&mut self) -> Result<bool, Failure> {
+        let Some(until) = self.rests_until else { return Ok(false) };
         if self.is_trying || Instant::now() < until {
             return Err(Failure::Resting);
         }
         self.is_trying = true;
-        Ok(())
+        Ok(true)
     }
 
-    fn ended(&mut self, failed: bool) {
+    fn ended(&mut self, failed: bool, is_trial: bool) {
+        if self.rests_until.is_some() && !is_trial {
+            // A call that was sent before the circuit opened.
+            return;
+        }
         self.is_trying = false;
         if !failed {
             if self.rests_until.is_some() {
@@ -208,19 +231,22 @@ mod tests {
         let mut circuit = Circuit::default();
         for _ in 0..FAILURES {
             assert!(circuit.admit().is_ok(), "calls are sent until there are enough failures");
-            circuit.ended(true);
+            circuit.ended(true, false);
         }
+        circuit.ended(true, false);
+        assert_eq!(circuit.rest, FIRST_REST, "calls that were sent before do not make the rest longer");
         assert!(circuit.admit().is_err(), "calls are not sent after {FAILURES} failures");
         let over = |circuit: &mut Circuit| circuit.rests_until = Some(Instant::now());
         over(&mut circuit);
-        assert!(circuit.admit().is_ok(), "one call is a trial");
+        assert!(matches!(circuit.admit(), Ok(true)), "one call is a trial");
+        circuit.ended(false, false);
         assert!(circuit.admit().is_err(), "there is one trial at a time");
-        circuit.ended(true);
+        circuit.ended(true, true);
         assert!(circuit.admit().is_err(), "a trial that fails begins another rest");
         assert_eq!(circuit.rest, FIRST_REST * 2);
         over(&mut circuit);
         assert!(circuit.admit().is_ok());
-        circuit.ended(false);
+        circuit.ended(false, true);
         assert!(circuit.admit().is_ok() && circuit.admit().is_ok(), "a trial that succeeds closes the circuit");
     }
 }

@@ -18,6 +18,8 @@ pub(super) enum Failure {
     TooSlow,
     #[error("the search server has failed several calls; it is tried again in a moment")]
     Resting,
+    #[error("the server redirects calls to another address: set that one in the URL")]
+    Redirected,
     #[error("the provider is closed")]
     Closed,
     #[error("an index named `{0}` exists that ecom did not make: remove it, or set another `index` in the URL")]
@@ -38,10 +40,10 @@ impl Failure {
         if reason.is_empty() {
             reason = text(Some(error));
         }
-        Self::Refused { status, kind: text(cause.get("type")), reason }
+        Self::Refused { status, kind: text(error.get("type")), reason }
     }
 
-    /// Returns whether the call never reached an index, so that it certainly wrote nothing.
+    /// Returns whether the call that failed has certainly written nothing.
     pub(super) const fn wrote_nothing(&self) -> bool {
         !matches!(self, Self::Unreachable(_) | Self::TooSlow | Self::Garbled(_) | Self::Refused { status: 500.., .. })
     }

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use ::elasticsearch::http::Method;
 use ecom_core::id::ProductId;
 use ecom_core::port::{Checkpoint, IndexOp, SearchDocument};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::answer::Written;
@@ -27,10 +28,12 @@ use super::mapping::{CHECKPOINT, FORMAT, checkpoint_document, document, field, n
 const BUSY_PAUSE: Duration = Duration::from_millis(250);
 
 /// The indices of a shop on a server.
-#[derive(Debug)]
 pub(super) struct Indices {
     pub(super) client: Client,
     pub(super) options: ElasticsearchOptions,
+    /// The generation whose checkpoint this process has read or written last. Changes belong to that one: another
+    /// process may have replaced it by a generation that is built from an earlier position.
+    pub(super) seen: Mutex<Option<String>>,
 }
 
 /// The checkpoint of a generation, and the state of the document that contains it.
@@ -78,14 +81,21 @@ impl Indices {
         Ok(Some(name.clone()))
     }
 
-    /// Returns the generation in use, and makes an empty one if there is none.
+    /// Returns the generation in use, and makes an empty one if there is none and was none.
     async fn current_or_new(&self) -> Result<String, Failure> {
-        if let Some(generation) = self.current().await? {
-            return Ok(generation);
+        let seen = self.seen.lock().clone();
+        match (self.current().await?, seen) {
+            (Some(current), Some(seen)) if current != seen => return Err(Failure::Overtaken),
+            (Some(current), _) => return Ok(current),
+            (None, Some(_)) => return Err(Failure::Overtaken),
+            (None, None) => {}
         }
         let generation = self.create().await?;
         match self.switch(&generation).await {
-            Ok(()) => Ok(generation),
+            Ok(()) => {
+                *self.seen.lock() = Some(generation.clone());
+                Ok(generation)
+            }
             Err(failure) => {
                 // If the answer was lost, the generation may be in use.
                 if failure.wrote_nothing() {
@@ -96,18 +106,22 @@ impl Indices {
         }
     }
 
-    /// Returns the generations on the server, with their numbers.
-    async fn generations(&self) -> Result<Vec<(String, u64)>, Failure> {
+    /// Returns the generations on the server, with their numbers, and whether they are in use.
+    async fn generations(&self) -> Result<Vec<(String, u64, bool)>, Failure> {
         let path = format!("{}-*/_alias", self.alias());
         let answer = self.client.call(self.administration(Method::Get, &path, None)).await?;
         let prefix = format!("{}-", self.alias());
-        let names = answer.as_object().ok_or(Failure::Garbled("the indices"))?.keys();
-        Ok(names.filter_map(|name| Some((name.clone(), name.strip_prefix(&prefix)?.parse().ok()?))).collect())
+        let found = answer.as_object().ok_or(Failure::Garbled("the indices"))?;
+        let used = |about: &Value| about.get("aliases").is_some_and(|aliases| aliases.get(self.alias()).is_some());
+        let generation = |(name, about): (&String, &Value)| {
+            Some((name.clone(), name.strip_prefix(&prefix)?.parse().ok()?, used(about)))
+        };
+        Ok(found.iter().filter_map(generation).collect())
     }
 
     /// Makes a generation that is not in use yet.
     pub(super) async fn create(&self) -> Result<String, Failure> {
-        let mut number = self.generations().await?.into_iter().map(|(_, number)| number).max().unwrap_or(0);
+        let mut number = self.generations().await?.into_iter().map(|(_, number, _)| number).max().unwrap_or(0);
         loop {
             number += 1;
             let generation = format!("{}-{number}", self.alias());
@@ -121,7 +135,7 @@ impl Indices {
         }
     }
 
-    /// Puts a generation in use, and removes all others of this format.
+    /// Puts a generation in use, and removes all others of this format that are not in use.
     pub(super) async fn switch(&self, generation: &str) -> Result<(), Failure> {
         let (alias, shown) = (self.alias(), &self.options.index);
         let body = json!({"actions": [
@@ -138,8 +152,9 @@ impl Indices {
                 return Err(failure);
             }
         }
-        for (other, _) in self.generations().await.unwrap_or_default() {
-            if other != generation {
+        for (other, _, is_used) in self.generations().await.unwrap_or_default() {
+            // Another process may have switched since.
+            if other != generation && !is_used {
                 self.remove(&other).await;
             }
         }
@@ -170,7 +185,9 @@ impl Indices {
     pub(super) async fn refresh(&self, generation: &str) -> Result<(), Failure> {
         let path = format!("{generation}/_refresh");
         let call = Call { is_repeatable: true, ..self.administration(Method::Post, &path, None) };
-        self.client.call(call).await.map(drop)
+        let answer = self.client.call(call).await?;
+        let failed = answer.pointer("/_shards/failed").and_then(Value::as_u64);
+        if failed == Some(0) { Ok(()) } else { Err(Failure::Garbled("a refresh of all shards")) }
     }
 
     /// Switches the periodic refresh of a generation off while it is filled, and on again.

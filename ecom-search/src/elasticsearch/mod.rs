@@ -21,6 +21,7 @@ use ecom_core::port::{
     Checkpoint, IndexBuild, IndexOp, SearchCapabilities, SearchDocument, SearchHit, SearchProvider, SearchResults,
 };
 use ecom_core::search::{Facet, Matching, SearchRequest};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
@@ -48,7 +49,8 @@ impl ElasticsearchSearch {
     /// `Validation` for settings out of bounds, and for a file of certificates that cannot be read.
     pub fn open(options: ElasticsearchOptions) -> Result<Self> {
         options.check()?;
-        Ok(Self { indices: Arc::new(Indices { client: Client::new(&options)?, options }) })
+        let client = Client::new(&options)?;
+        Ok(Self { indices: Arc::new(Indices { client, options, seen: Mutex::default() }) })
     }
 
     /// Searches the generation in use. Without one, nothing is found.
@@ -135,10 +137,13 @@ impl SearchProvider for ElasticsearchSearch {
 
     async fn checkpoint(&self) -> Result<Option<Checkpoint>> {
         let read = async {
-            match self.indices.current().await? {
-                Some(generation) => Ok(self.indices.checkpoint(&generation).await?.checkpoint),
-                None => Ok(None),
-            }
+            let current = self.indices.current().await?;
+            let checkpoint = match &current {
+                Some(generation) => self.indices.checkpoint(generation).await?.checkpoint,
+                None => None,
+            };
+            *self.indices.seen.lock() = current;
+            Ok(checkpoint)
         };
         read.await.map_err(Failure::reading)
     }
@@ -225,6 +230,9 @@ impl Build {
         // From here on, the generation may be in use, and must not be removed.
         self.generation = None;
         let switched = self.indices.switch(&generation).await;
+        if switched.is_ok() {
+            *self.indices.seen.lock() = Some(generation.clone());
+        }
         if switched.as_ref().is_err_and(Failure::wrote_nothing) {
             self.generation = Some(generation);
         }

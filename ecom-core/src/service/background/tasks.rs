@@ -82,8 +82,15 @@ impl Index {
             over.notify_one();
             ran
         };
+        let mut events = cx.events.subscribe();
         let follow = async {
-            while tokio::time::timeout(self.every, over.notified()).await.is_err() {
+            loop {
+                tokio::select! {
+                    () = over.notified() => break,
+                    // A write of this process, or a search that waits for one.
+                    _ = events.changed() => {}
+                    () = tokio::time::sleep(self.every) => {}
+                }
                 if let Err(error) = self.follow().await {
                     tracing::debug!(%error, "the index does not follow the log while a job runs");
                 }

@@ -25,8 +25,9 @@ use crate::service::search::index::IndexSyncService;
 
 /// How long a job waits for another process after one has given it back.
 const GIVEN_BACK: Duration = Duration::from_secs(1);
-/// The error of a job that was running when its processes died, as often as a job runs at most.
-const DIED: &str = "the process that ran the job has ended without a result";
+/// The error of a job none of whose runs had a result, because each time the process died or lost the lease.
+const DIED: &str =
+    "no run has had a result: each time the process died or lost its lease; read the logs, and run the job again";
 
 /// The error of a job whose operation has panicked.
 const PANICKED: &str = "the run has panicked; the log of the process has the message";

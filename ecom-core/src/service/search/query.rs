@@ -191,7 +191,8 @@ impl<'a> SearchService<'a> {
     }
 
     /// Waits until the index has applied an event, so that the searches of this process that begin afterwards find the
-    /// write of the event and all writes before it, and return the products as they are after these writes. [`Shop::last_event`](crate::Shop::last_event) and
+    /// write of the event and all writes before it, and return the products as they are after these writes.
+    /// [`Shop::last_event`](crate::Shop::last_event) and
     /// [`AfterCommit::last_event`](crate::AfterCommit::last_event) return the event of a write.
     ///
     /// The background work of this process ([`Shop::start`](crate::Shop::start)) begins to sync the index at once. If
@@ -216,14 +217,17 @@ impl<'a> SearchService<'a> {
         let cx = self.cx;
         let mut moved = cx.index.moved();
         let mut pause = Duration::from_millis(10);
+        let mut is_woken = false;
         loop {
             moved.mark_unchanged();
             if self.has_applied(position).await? {
                 // The products of the hits are loaded through the cache.
                 return Invalidate::until(cx, position).await;
             }
-            // Wakes the background work that syncs the index.
-            cx.events.send_replace(());
+            // Wakes the background work that syncs the index: once, because it does not forget.
+            if !std::mem::replace(&mut is_woken, true) {
+                cx.events.send_replace(());
+            }
             tokio::select! {
                 _ = moved.changed() => {}
                 () = tokio::time::sleep(pause) => pause = (pause * 2).min(Duration::from_millis(200)),

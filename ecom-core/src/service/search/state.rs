@@ -65,6 +65,9 @@ impl IndexState {
         let mut seen = self.seen.lock();
         if seen.turn == turn {
             *seen = Seen { version: found.and_then(version_of), at: Some(at), turn: turn + 1 };
+        } else if seen.version != found.and_then(version_of) {
+            // Another read has ended meanwhile, and it may have read before this one: the next search reads again.
+            (seen.at, seen.turn) = (None, seen.turn + 1);
         }
         Ok(found)
     }

@@ -221,7 +221,8 @@ pub async fn two_workers_run_each_job_once(f: &ShopFixture) {
 /// The job runs for longer than a lease. The row shows what it has counted.
 pub async fn a_lease_is_renewed_with_counters_while_a_job_runs(f: &ShopFixture) {
     three_products(f).await;
-    let ttl = Duration::from_secs(2);
+    // Long enough for a machine that stalls.
+    let ttl = Duration::from_secs(5);
     let (worker, hold) = held(f, 1, ttl);
     let (other, idle) = held(f, FREE, ttl);
     let job = f.shop.jobs().enqueue_reindex().await.unwrap();
@@ -231,8 +232,8 @@ pub async fn a_lease_is_renewed_with_counters_while_a_job_runs(f: &ShopFixture) 
     let first = get(f, job.id).await.lease.expect("a running job has a lease");
     // The clock of the lease moves at half the speed of the machine's clock, which decides when the lease is renewed.
     for _ in 0..60 {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        f.clock.advance(Duration::from_millis(50));
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        f.clock.advance(Duration::from_millis(100));
     }
     until("the row shows the document", async || get(f, job.id).await.counters.get("written") == Some(&1)).await;
     let running = get(f, job.id).await;

@@ -191,12 +191,13 @@ pub(super) async fn search(
     errors.into_result()?;
     query.offset = part.offset;
     query.limit = part.per_page;
+    // First, because the names of categories are those after the write, too.
+    at_least.applied(&reply).await?;
     for c in &p.category {
         let found = reply.shop().categories().resolve(c).await.map_err(|e| ApiError::reference(e, "category"))?;
         query.filter.categories.push(found.value.id);
     }
 
-    at_least.applied(&reply).await?;
     let start = Instant::now();
     let found = reply.shop().search().search(&query).await.map_err(by_parameter)?;
     let took_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);

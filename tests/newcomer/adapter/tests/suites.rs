@@ -10,7 +10,7 @@ use ecom::testkit::{CacheFixture, SearchFixture};
 use ecom::{ErrorCode, ShopBuilder};
 
 async fn search() -> SearchFixture {
-    SearchFixture::new(ListSearch::default(), ())
+    SearchFixture::new(ListSearch::default(), ()).in_memory()
 }
 
 mod search_suite {
