@@ -105,8 +105,8 @@ impl Client {
                 return Err(Failure::Closed);
             }
             let is_trial = self.circuit.lock().admit()?;
-            // If the caller is cancelled, the circuit must not wait for the end of this trial.
-            let trial = Trial { client: self, is_trial, is_over: false };
+            // If the caller is cancelled, the circuit must not wait for the end of a trial.
+            let attempt = Attempt { client: self, is_trial, is_over: false };
             let answer = match tokio::time::timeout(limit, self.once(&call)).await {
                 Ok(answer) => answer,
                 Err(_) => Err(Failure::TooSlow),
@@ -118,11 +118,11 @@ impl Client {
             match pause {
                 // Only the last attempt of a call counts for the circuit.
                 Some(pause) => {
-                    drop(trial);
+                    drop(attempt);
                     tokio::time::sleep(*pause).await;
                 }
                 None => {
-                    trial.ended(answer.as_ref().is_err_and(Failure::blames_server));
+                    attempt.ended(answer.as_ref().is_err_and(Failure::blames_server));
                     return answer;
                 }
             }
@@ -155,20 +155,20 @@ impl Client {
 }
 
 /// Reports the end of a call to the circuit, also if its future is dropped.
-struct Trial<'a> {
+struct Attempt<'a> {
     client: &'a Client,
     is_trial: bool,
     is_over: bool,
 }
 
-impl Trial<'_> {
+impl Attempt<'_> {
     fn ended(mut self, failed: bool) {
         self.is_over = true;
         self.client.circuit.lock().ended(failed, self.is_trial);
     }
 }
 
-impl Drop for Trial<'_> {
+impl Drop for Attempt<'_> {
     fn drop(&mut self) {
         if self.is_trial && !self.is_over {
             self.client.circuit.lock().is_trying = false;
