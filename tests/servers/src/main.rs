@@ -7,7 +7,8 @@ use std::process::ExitCode;
 
 use test_servers::{Kind, Server, given, sweep, version};
 
-#[tokio::main]
+// A thread for each server, because unpacking one blocks.
+#[tokio::main(worker_threads = 8)]
 async fn main() -> ExitCode {
     let kinds = [
         (Kind::Postgres, "POSTGRES"),
