@@ -7,8 +7,9 @@
 //! <index>-f<format>-<n>-write   the alias that it is written to, so that a write never makes an index that is gone
 //! ```
 //! The checkpoint is a document of the generation that it describes. It is written once the documents are searchable, so
-//! it is never ahead of them. Each document has the revision of its product as its external version, so a late older document
-//! never replaces a newer one, whichever process sends it.
+//! it is never ahead of them. The server refreshes only when this adapter asks, so a search finds all changes of a call or
+//! none. Each document has the revision of its product as its external version, so a late older document never replaces
+//! a newer one, whichever process sends it.
 
 use std::time::{Duration, Instant};
 
@@ -188,15 +189,6 @@ impl Indices {
         let answer = self.client.call(call).await?;
         let failed = answer.pointer("/_shards/failed").and_then(Value::as_u64);
         if failed == Some(0) { Ok(()) } else { Err(Failure::Garbled("a refresh of all shards")) }
-    }
-
-    /// Switches the periodic refresh of a generation off while it is filled, and on again.
-    pub(super) async fn refresh_by_itself(&self, generation: &str, on: bool) -> Result<(), Failure> {
-        let interval = if on { Value::Null } else { "-1".into() };
-        let path = format!("{generation}/_settings");
-        let body = json!({"index": {"refresh_interval": interval}});
-        let call = Call { is_repeatable: true, ..self.administration(Method::Put, &path, Some(&body)) };
-        self.client.call(call).await.map(drop)
     }
 
     /// Returns the checkpoint of a generation.

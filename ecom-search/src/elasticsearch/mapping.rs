@@ -88,7 +88,12 @@ const DEEPEST_HIT: u32 = 11_000;
 
 /// Returns the body of the call that makes an index which can be written to by the name `alias`.
 pub(super) fn new_index(options: &ElasticsearchOptions, alias: &str) -> Value {
-    let mut index = json!({"number_of_shards": options.shards, "max_result_window": DEEPEST_HIT});
+    // Only this adapter refreshes, once all changes of a call are written, so that no search finds half of them.
+    let mut index = json!({
+        "number_of_shards": options.shards,
+        "max_result_window": DEEPEST_HIT,
+        "refresh_interval": "-1",
+    });
     if let Some(replicas) = options.replicas {
         index["number_of_replicas"] = replicas.into();
     }

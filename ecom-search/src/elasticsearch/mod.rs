@@ -154,12 +154,8 @@ impl SearchProvider for ElasticsearchSearch {
 
     async fn begin_rebuild(&self) -> Result<Box<dyn IndexBuild>> {
         let generation = self.indices.create().await.map_err(Failure::writing)?;
-        let build =
-            Build { indices: self.indices.clone(), generation: Some(generation), has_failed: false, sending: None };
-        if let Some(generation) = &build.generation {
-            self.indices.refresh_by_itself(generation, false).await.map_err(Failure::writing)?;
-        }
-        Ok(Box::new(build))
+        let indices = self.indices.clone();
+        Ok(Box::new(Build { indices, generation: Some(generation), has_failed: false, sending: None }))
     }
 
     async fn revisions(&self, after: Option<ProductId>, limit: u32) -> Result<Vec<(ProductId, i64)>> {
@@ -224,7 +220,6 @@ impl Build {
     async fn finish(&mut self, checkpoint: Checkpoint) -> Result<(), Failure> {
         let generation = self.generation()?;
         self.sent().await?;
-        self.indices.refresh_by_itself(&generation, true).await?;
         self.indices.refresh(&generation).await?;
         self.indices.set_checkpoint(&generation, &Stored::default(), checkpoint).await?;
         // From here on, the generation may be in use, and must not be removed.
