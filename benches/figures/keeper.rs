@@ -6,7 +6,8 @@ use async_trait::async_trait;
 use ecom::Result;
 use ecom::id::ProductId;
 use ecom::port::{
-    Checkpoint, IndexBuild, IndexOp, NoSearch, SearchCapabilities, SearchDocument, SearchProvider, SearchResults,
+    Applied, Checkpoint, IndexBuild, IndexOp, NoSearch, SearchCapabilities, SearchDocument, SearchProvider,
+    SearchResults,
 };
 use ecom::search::SearchRequest;
 
@@ -43,8 +44,8 @@ impl SearchProvider for Keeper {
         Ok(None)
     }
 
-    async fn apply(&self, _: Vec<IndexOp>, _: Checkpoint) -> Result<u64> {
-        Ok(0)
+    async fn apply(&self, _: Vec<IndexOp>, _: Option<Checkpoint>, _: Checkpoint) -> Result<Option<Applied>> {
+        Ok(Some(Applied::default()))
     }
 
     async fn begin_rebuild(&self) -> Result<Box<dyn IndexBuild>> {
@@ -71,7 +72,7 @@ impl IndexBuild for Keeping {
         Ok(())
     }
 
-    async fn publish(self: Box<Self>, _: Checkpoint) -> Result<()> {
-        Ok(())
+    async fn publish(self: Box<Self>, _: Checkpoint) -> Result<u64> {
+        Ok(0)
     }
 }

@@ -226,6 +226,7 @@ impl Shop {
                 events: watch::Sender::default(),
                 naming: tokio::sync::Mutex::default(),
                 indexing: tokio::sync::Mutex::default(),
+                rebuilding: tokio::sync::Mutex::default(),
                 background: parking_lot::Mutex::default(),
                 identity: tokio::sync::OnceCell::default(),
             }),

@@ -10,18 +10,15 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use ecom_core::Error;
-use ecom_core::catalog::{AvailabilityStatus, CategorySummary, ProductStatus};
-use ecom_core::clock::Timestamp;
-use ecom_core::common::Attributes;
-use ecom_core::id::{CategoryId, ProductId};
-use ecom_core::money::Percentage;
-use ecom_core::platform::OutboxPosition;
-use ecom_core::port::{Checkpoint, IndexOp, SearchDocument, SearchProvider as _};
+use ecom_core::port::{IndexOp, SearchDocument, SearchProvider as _};
 use ecom_core::search::{SearchFilter, SearchQuery, SearchRequest, Synonyms};
 use ecom_core::testkit::SearchFixture;
-use ecom_core::text::Slug;
 use ecom_search::{TantivyOptions, TantivySearch};
-use uuid::Uuid;
+
+#[path = "support/documents.rs"]
+mod documents;
+
+use documents::{apply, at, document, found, product, state, upsert};
 
 async fn on_disk() -> SearchFixture {
     let dir = tempfile::tempdir().unwrap();
@@ -51,60 +48,6 @@ async fn open(dir: &Path) -> TantivySearch {
     TantivySearch::open(TantivyOptions::directory(dir)).await.unwrap()
 }
 
-fn product(n: u128) -> ProductId {
-    ProductId(Uuid::from_u128(n))
-}
-
-fn at(seq: i64) -> Checkpoint {
-    Checkpoint {
-        database: Uuid::from_u128(0xDB),
-        position: OutboxPosition { seq },
-        version: Uuid::from_u128(u128::from(seq.unsigned_abs())),
-    }
-}
-
-fn category(n: u128, name: &str) -> CategorySummary {
-    let slug = Slug::from_title(name, "category");
-    CategorySummary { id: CategoryId(Uuid::from_u128(n)), name: name.to_owned(), path: slug.to_string(), slug }
-}
-
-fn document(n: u128, revision: i64) -> SearchDocument {
-    SearchDocument {
-        id: product(n),
-        revision,
-        title: format!("Lamp number {n}"),
-        brand: Some(format!("Brand {}", n % 7)),
-        tags: vec![format!("tag {}", n % 11), "light".to_owned()],
-        codes: vec![format!("SKU-{n}")],
-        description: None,
-        categories: vec![category(n % 13, "Lighting"), category(1 << 100, "Home")],
-        images: Vec::new(),
-        price: Some(i64::try_from(n % 1_000).unwrap()),
-        list_price: Some(1_000),
-        discount: Percentage::default(),
-        availability: AvailabilityStatus::ALL[usize::try_from(n % 3).unwrap()],
-        rating: i64::try_from(n % 501).unwrap(),
-        status: ProductStatus::Active,
-        created_at: Timestamp::from_timestamp_micros(i64::try_from(n).unwrap()).unwrap(),
-        updated_at: Timestamp::from_timestamp_micros(i64::try_from(n).unwrap()).unwrap(),
-        attributes: Attributes::default(),
-    }
-}
-
-fn upsert(n: u128, revision: i64) -> IndexOp {
-    IndexOp::Upsert(Box::new(document(n, revision)))
-}
-
-async fn state(search: &TantivySearch) -> Vec<(u128, i64)> {
-    search.revisions(None, 1_000).await.unwrap().into_iter().map(|(id, r)| (id.0.as_u128(), r)).collect()
-}
-
-async fn found(search: &TantivySearch, text: &str) -> u64 {
-    let query = SearchQuery { text: text.to_owned(), limit: 10, ..SearchQuery::default() };
-    let request = SearchRequest::new(query, &Synonyms::default()).unwrap();
-    search.search(&request).await.unwrap().total.count
-}
-
 /// Returns the names of the files in the directory of an index.
 fn entries(dir: &Path) -> Vec<String> {
     let mut names: Vec<String> =
@@ -132,17 +75,17 @@ async fn r14_reopening_keeps_everything() {
     {
         let search = open(dir.path()).await;
         assert!(search.acquire_writer().await.unwrap());
-        search.apply(vec![upsert(1, 5), upsert(2, 5)], at(1)).await.unwrap();
-        search.apply(vec![IndexOp::Delete { id: product(2), revision: 6 }], at(2)).await.unwrap();
+        apply(&search, vec![upsert(1, 5), upsert(2, 5)], at(1)).await.unwrap();
+        apply(&search, vec![IndexOp::Delete { id: product(2), revision: 6 }], at(2)).await.unwrap();
     }
     for round in 0..3 {
         let search = open(dir.path()).await;
         assert_eq!(state(&search).await, [(1, 5)], "readable before anybody writes");
         assert_eq!(search.checkpoint().await.unwrap(), Some(at(2 + round)));
-        assert_eq!(found(&search, "SKU-1").await, 1);
+        assert_eq!(found(&search, "SKU-1").await.unwrap(), 1);
         assert!(search.acquire_writer().await.unwrap());
         let late = vec![upsert(1, 5), upsert(2, 6)];
-        assert_eq!(search.apply(late, at(3 + round)).await.unwrap(), 0, "tombstones are kept too");
+        assert_eq!(apply(&search, late, at(3 + round)).await.unwrap(), 0, "tombstones are kept too");
         assert_eq!(state(&search).await, [(1, 5)]);
     }
 }
@@ -152,16 +95,16 @@ async fn r14_reopening_keeps_everything() {
 async fn of_two_instances_one_writes_and_both_read() {
     let dir = tempfile::tempdir().unwrap();
     let (writer, reader) = (open(dir.path()).await, open(dir.path()).await);
-    assert_eq!(found(&reader, "").await, 0, "an index that nobody has written to is empty");
+    assert_eq!(found(&reader, "").await.unwrap(), 0, "an index that nobody has written to is empty");
     assert!(writer.acquire_writer().await.unwrap());
     assert!(!reader.acquire_writer().await.unwrap());
-    let refused = reader.apply(vec![upsert(9, 1)], at(9)).await.unwrap_err();
+    let refused = apply(&reader, vec![upsert(9, 1)], at(9)).await.unwrap_err();
     assert!(refused.is_retryable() && !refused.outcome_unknown(), "{refused:?}");
     assert!(reader.begin_rebuild().await.is_err());
     for n in 1..4u64 {
-        writer.apply(vec![upsert(n.into(), 1)], at(n.cast_signed())).await.unwrap();
-        assert_eq!(found(&writer, "lamp").await, n);
-        soon("a commit", || async { found(&reader, "lamp").await == n }).await;
+        apply(&writer, vec![upsert(n.into(), 1)], at(n.cast_signed())).await.unwrap();
+        assert_eq!(found(&writer, "lamp").await.unwrap(), n);
+        soon("a commit", || async { found(&reader, "lamp").await.unwrap() == n }).await;
         assert_eq!(reader.checkpoint().await.unwrap(), Some(at(n.cast_signed())), "the checkpoint is always current");
     }
     for round in 0..3 {
@@ -170,13 +113,13 @@ async fn of_two_instances_one_writes_and_both_read() {
         assert_eq!(generations(dir.path()), 2);
         build.publish(at(20)).await.unwrap();
         assert_eq!(generations(dir.path()), 1, "the old generation is removed");
-        soon("a rebuild", || async { u128::from(found(&reader, "lamp").await) == 10 + round }).await;
+        soon("a rebuild", || async { u128::from(found(&reader, "lamp").await.unwrap()) == 10 + round }).await;
     }
     assert!(!reader.acquire_writer().await.unwrap());
     drop(writer);
     assert!(reader.acquire_writer().await.unwrap(), "the next process takes over");
-    assert_eq!(reader.apply(vec![upsert(50, 1)], at(50)).await.unwrap(), 1);
-    assert_eq!(found(&reader, "lamp").await, 13);
+    assert_eq!(apply(&reader, vec![upsert(50, 1)], at(50)).await.unwrap(), 1);
+    assert_eq!(found(&reader, "lamp").await.unwrap(), 13);
 }
 
 /// A writer that is killed in a commit leaves files that Tantivy knows and that no commit names. It numbers the lists
@@ -189,7 +132,7 @@ async fn r15_another_instance_finds_what_its_checkpoint_names() {
     let (writer, reader) = (open(dir.path()).await, open(dir.path()).await);
     assert!(writer.acquire_writer().await.unwrap());
     let cheap = |seq: i64| SearchDocument { price: Some(seq), ..document(1, seq) };
-    writer.apply(vec![IndexOp::Upsert(Box::new(cheap(1)))], at(1)).await.unwrap();
+    apply(&writer, vec![IndexOp::Upsert(Box::new(cheap(1)))], at(1)).await.unwrap();
     let last = 150;
     let follow = tokio::spawn(async move {
         let mut seen = 0;
@@ -209,7 +152,7 @@ async fn r15_another_instance_finds_what_its_checkpoint_names() {
             build.add(vec![cheap(seq)]).await.unwrap();
             build.publish(at(seq)).await.unwrap();
         } else {
-            writer.apply(vec![IndexOp::Upsert(Box::new(cheap(seq)))], at(seq)).await.unwrap();
+            apply(&writer, vec![IndexOp::Upsert(Box::new(cheap(seq)))], at(seq)).await.unwrap();
         }
     }
     follow.await.unwrap();
@@ -219,7 +162,7 @@ async fn r15_another_instance_finds_what_its_checkpoint_names() {
 async fn r14_the_files_of_a_commit_that_did_not_end_are_removed() {
     let dir = tempfile::tempdir().unwrap();
     let search = open(dir.path()).await;
-    search.apply((0..10).map(|n| upsert(n, 1)).collect(), at(1)).await.unwrap();
+    apply(&search, (0..10).map(|n| upsert(n, 1)).collect(), at(1)).await.unwrap();
     drop(search);
 
     let generation = dir.path().join(entries(dir.path()).iter().find(|n| n.starts_with("gen-")).unwrap());
@@ -238,7 +181,7 @@ async fn r14_the_files_of_a_commit_that_did_not_end_are_removed() {
 
     let search = open(dir.path()).await;
     assert!(search.acquire_writer().await.unwrap());
-    assert_eq!(search.apply((0..5).map(|n| upsert(n, 2)).collect(), at(2)).await.unwrap(), 5);
+    assert_eq!(apply(&search, (0..5).map(|n| upsert(n, 2)).collect(), at(2)).await.unwrap(), 5);
     assert_eq!(state(&search).await, (0..10).map(|n| (n, if n < 5 { 2 } else { 1 })).collect::<Vec<_>>());
     let left =
         fs::read_dir(&generation).unwrap().filter(|e| e.as_ref().unwrap().path().extension() == Some("del".as_ref()));
@@ -291,7 +234,7 @@ async fn child_that_applies_until_it_is_killed() {
         seq += 1;
         let (upserted, deleted) = targets(seq);
         let ops = vec![upsert(upserted, seq), IndexOp::Delete { id: product(deleted), revision: seq }];
-        search.apply(ops, at(seq)).await.unwrap();
+        apply(&search, ops, at(seq)).await.unwrap();
         println!("\nacknowledged {seq}");
     }
 }
@@ -407,16 +350,16 @@ async fn r14_what_cannot_be_read_gives_way_to_an_empty_index() {
         {
             let search = open(dir.path()).await;
             assert!(search.acquire_writer().await.unwrap());
-            search.apply((1..50).map(|n| upsert(n, 1)).collect(), at(1)).await.unwrap();
+            apply(&search, (1..50).map(|n| upsert(n, 1)).collect(), at(1)).await.unwrap();
         }
         case(dir.path());
         let search = open(dir.path()).await;
         assert!(search.acquire_writer().await.unwrap(), "{what}");
         assert_eq!(search.checkpoint().await.unwrap(), None, "{what}: the caller is told to rebuild");
-        assert_eq!(found(&search, "").await, 0, "{what}");
+        assert_eq!(found(&search, "").await.unwrap(), 0, "{what}");
         assert_eq!(generations(dir.path()), 1, "{what}: the broken one is removed");
-        search.apply(vec![upsert(1, 1)], at(2)).await.unwrap();
-        assert_eq!(found(&search, "lamp").await, 1, "{what}");
+        apply(&search, vec![upsert(1, 1)], at(2)).await.unwrap();
+        assert_eq!(found(&search, "lamp").await.unwrap(), 1, "{what}");
         drop(search);
         let search = open(dir.path()).await;
         assert_eq!(search.checkpoint().await.unwrap(), Some(at(2)), "{what}");
@@ -459,8 +402,8 @@ async fn many_small_commits_are_merged() {
     assert!(search.acquire_writer().await.unwrap());
     for revision in 1..=60 {
         let ops = (0..20).map(|n| upsert(n, revision)).collect();
-        assert_eq!(search.apply(ops, at(revision)).await.unwrap(), 20);
-        assert_eq!(found(&search, "lamp").await, 20);
+        assert_eq!(apply(&search, ops, at(revision)).await.unwrap(), 20);
+        assert_eq!(found(&search, "lamp").await.unwrap(), 20);
     }
     assert_eq!(state(&search).await, (0..20).map(|n| (n, 60)).collect::<Vec<_>>());
     let files = fs::read_dir(dir.path().join("gen-1")).unwrap().count();

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ecom::id::ProductId;
 use ecom::paging::Total;
 use ecom::port::{
-    Checkpoint, IndexBuild, IndexOp, SearchCapabilities, SearchDocument, SearchHit, SearchProvider, SearchResults,
+    Applied, Checkpoint, IndexBuild, IndexOp, SearchCapabilities, SearchDocument, SearchHit, SearchProvider,
+    SearchResults,
 };
 use ecom::search::{SearchFilter, SearchRequest, SearchSort};
 use ecom::text::fold_key;
@@ -100,19 +101,27 @@ impl SearchProvider for ListSearch {
         Ok(self.list()?.checkpoint)
     }
 
-    async fn apply(&self, ops: Vec<IndexOp>, checkpoint: Checkpoint) -> Result<u64> {
+    async fn apply(
+        &self,
+        ops: Vec<IndexOp>,
+        before: Option<Checkpoint>,
+        checkpoint: Checkpoint,
+    ) -> Result<Option<Applied>> {
         let mut list = self.list()?;
-        let mut applied = 0;
+        if list.checkpoint != before {
+            return Ok(None);
+        }
+        let mut applied = Applied::default();
         for op in ops {
             let (id, revision) = (op.id(), op.revision());
             if list.products.get(&id).is_none_or(|(known, _)| *known < revision) {
                 let document = if let IndexOp::Upsert(document) = op { Some(*document) } else { None };
                 list.products.insert(id, (revision, document));
-                applied += 1;
+                applied.written += 1;
             }
         }
         list.checkpoint = Some(checkpoint);
-        Ok(applied)
+        Ok(Some(applied))
     }
 
     async fn begin_rebuild(&self) -> Result<Box<dyn IndexBuild>> {
@@ -149,9 +158,9 @@ impl IndexBuild for Rebuild {
         Ok(())
     }
 
-    async fn publish(mut self: Box<Self>, checkpoint: Checkpoint) -> Result<()> {
+    async fn publish(mut self: Box<Self>, checkpoint: Checkpoint) -> Result<u64> {
         self.list.checkpoint = Some(checkpoint);
         *self.into.list()? = self.list;
-        Ok(())
+        Ok(0)
     }
 }

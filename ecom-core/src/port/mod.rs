@@ -84,7 +84,7 @@ pub use self::sales::order::{
     BillRepository, ForwardBills, ForwardOrders, NumberedDocument, OrderRepository, OrderTrace,
 };
 pub use self::search::{
-    Checkpoint, FacetCount, ForwardSearch, IndexBuild, IndexOp, NoSearch, SearchCapabilities, SearchDocument,
+    Applied, Checkpoint, FacetCount, ForwardSearch, IndexBuild, IndexOp, NoSearch, SearchCapabilities, SearchDocument,
     SearchHit, SearchProvider, SearchResults,
 };
 pub use self::stock::inventory::{ForwardInventory, InventoryRepository, TouchedProduct};

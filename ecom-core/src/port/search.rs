@@ -139,6 +139,16 @@ pub struct Checkpoint {
     pub version: Uuid,
 }
 
+/// What became of the changes of a call.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// The changes that are in the index now: those with a higher revision than the index had.
+    pub written: u64,
+    /// The changes that the engine refuses for good because of their content, such as a document that is too large. The
+    /// index lacks them, and the provider has logged the reason.
+    pub refused: u64,
+}
+
 /// A hit of a search.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct SearchHit {
@@ -241,15 +251,27 @@ port! {
         /// search that waits for an event several times.
         async fn checkpoint(&self) -> Result<Option<Checkpoint>>;
 
-        /// Applies the changes and the checkpoint atomically, and returns how many changes were applied. After it
-        /// returns, they are searchable and durable (see [`SearchCapabilities::own_checkpoint`]). A change is left out
+        /// Applies changes to an index whose checkpoint is `before` (`None`: it has none), and then has `checkpoint`. After
+        /// it returns, they are searchable and durable (see [`SearchCapabilities::own_checkpoint`]). A change is left out
         /// if its revision is not above the revision that the index has, or had before the product was deleted.
         ///
+        /// It returns `None` and leaves the checkpoint as it is if the index has another one than `before`, because
+        /// another process has written to it or has replaced it. The caller then reads the checkpoint again.
+        ///
+        /// A search finds all changes of a call or none. If a call fails or returns `None`, a provider without
+        /// [`own_checkpoint`](SearchCapabilities::own_checkpoint) may have applied some of them: a change is never older
+        /// than what it replaces, and the caller applies it again.
+        ///
         /// # Errors
-        /// `Unavailable`, and nothing was applied.
-        async fn apply(&self, ops: Vec<IndexOp>, checkpoint: Checkpoint) -> Result<u64>;
+        /// `Unavailable`; the checkpoint has not moved, unless the outcome is unknown.
+        async fn apply(
+            &self,
+            ops: Vec<IndexOp>,
+            before: Option<Checkpoint>,
+            checkpoint: Checkpoint,
+        ) -> Result<Option<Applied>>;
 
-        /// Begins to build a new index. The current one continues to serve searches.
+        /// Begins to build a new index. The current one continues to serve searches and to accept changes.
         async fn begin_rebuild(&self) -> Result<Box<dyn IndexBuild>>;
 
         /// Returns the id and revision of at most `limit` documents whose id is above `after`, by ascending id, for a
@@ -274,11 +296,12 @@ pub trait IndexBuild: Send {
     /// `Unavailable`.
     async fn add(&mut self, documents: Vec<SearchDocument>) -> Result<()>;
 
-    /// Replaces the current index atomically, without an interruption of searches.
+    /// Replaces the current index atomically, without an interruption of searches. It returns how many documents the
+    /// engine has refused because of their content ([`Applied::refused`]).
     ///
     /// # Errors
     /// `Unavailable`, and the current index stays.
-    async fn publish(self: Box<Self>, checkpoint: Checkpoint) -> Result<()>;
+    async fn publish(self: Box<Self>, checkpoint: Checkpoint) -> Result<u64>;
 }
 
 /// The provider of a shop without search. It has no index, and every search fails with `Unsupported`.
@@ -307,7 +330,7 @@ impl SearchProvider for NoSearch {
         Err(Self::lacks())
     }
 
-    async fn apply(&self, _: Vec<IndexOp>, _: Checkpoint) -> Result<u64> {
+    async fn apply(&self, _: Vec<IndexOp>, _: Option<Checkpoint>, _: Checkpoint) -> Result<Option<Applied>> {
         Err(Self::lacks())
     }
 

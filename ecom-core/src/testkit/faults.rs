@@ -16,7 +16,8 @@ use crate::port::cache::{Cache, CacheKey, ForwardCache, NoCache};
 use crate::port::catalog::product::{ForwardProducts, ProductRepository};
 use crate::port::catalog::sku::{ForwardSkus, SkuRepository};
 use crate::port::search::{
-    Checkpoint, ForwardSearch, IndexBuild, IndexOp, SearchCapabilities, SearchDocument, SearchProvider, SearchResults,
+    Applied, Checkpoint, ForwardSearch, IndexBuild, IndexOp, SearchCapabilities, SearchDocument, SearchProvider,
+    SearchResults,
 };
 use crate::port::storage::{ForwardRepositories, ForwardStorage, ForwardUnitOfWork, Repositories, Storage, UnitOfWork};
 use crate::service::background::consumer::{Consumer, StartPosition};
@@ -389,11 +390,16 @@ impl ForwardSearch for Watched {
         }
         self.inner.checkpoint().await
     }
-    async fn apply(&self, ops: Vec<IndexOp>, checkpoint: Checkpoint) -> Result<u64> {
+    async fn apply(
+        &self,
+        ops: Vec<IndexOp>,
+        before: Option<Checkpoint>,
+        checkpoint: Checkpoint,
+    ) -> Result<Option<Applied>> {
         if self.refuses_changes.load(Ordering::SeqCst) {
             return Err(Self::down());
         }
-        self.inner.apply(ops, checkpoint).await
+        self.inner.apply(ops, before, checkpoint).await
     }
 }
 
@@ -521,11 +527,12 @@ impl IndexBuild for HeldBuild {
             None => Ok(()),
         }
     }
-    async fn publish(mut self: Box<Self>, checkpoint: Checkpoint) -> Result<()> {
-        if let Some(inner) = self.inner.take() {
-            inner.publish(checkpoint).await?;
-        }
+    async fn publish(mut self: Box<Self>, checkpoint: Checkpoint) -> Result<u64> {
+        let refused = match self.inner.take() {
+            Some(inner) => inner.publish(checkpoint).await?,
+            None => 0,
+        };
         self.hold.published.fetch_add(1, Ordering::SeqCst);
-        Ok(())
+        Ok(refused)
     }
 }

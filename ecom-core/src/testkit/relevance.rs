@@ -104,7 +104,8 @@ pub async fn relevance(provider: &dyn SearchProvider, documents: &[SearchDocumen
     let (database, version) = (Uuid::from_u128(0xDB), Uuid::from_u128(1));
     let checkpoint = Checkpoint { database, position: OutboxPosition { seq: 1 }, version };
     let ops = documents.iter().map(|d| IndexOp::Upsert(Box::new(d.clone()))).collect();
-    provider.apply(ops, checkpoint).await?;
+    let filled = provider.apply(ops, None, checkpoint).await?;
+    assert!(filled.is_some(), "the index is not empty: it has the checkpoint {:?}", provider.checkpoint().await);
     let mut measured = Vec::new();
     for kind in KnownItem::ALL {
         let mut found = Found { kind, queries: 0, missed: Vec::new() };

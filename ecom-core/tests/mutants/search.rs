@@ -14,8 +14,8 @@ use ecom_core::id::{CategoryId, ProductId};
 use ecom_core::paging::Total;
 use ecom_core::platform::OutboxPosition;
 use ecom_core::port::{
-    Checkpoint, FacetCount, IndexBuild, IndexOp, SearchCapabilities, SearchDocument, SearchHit, SearchProvider,
-    SearchResults,
+    Applied, Checkpoint, FacetCount, IndexBuild, IndexOp, SearchCapabilities, SearchDocument, SearchHit,
+    SearchProvider, SearchResults,
 };
 use ecom_core::search::{
     Facet, FieldWords, Matching, Pairs, SearchFilter, SearchQuery, SearchRequest, SearchSort, Way, Word, code_forms,
@@ -617,8 +617,16 @@ impl SearchProvider for Reference {
         Ok(self.index.read().checkpoint)
     }
 
-    async fn apply(&self, mut ops: Vec<IndexOp>, checkpoint: Checkpoint) -> Result<u64> {
+    async fn apply(
+        &self,
+        mut ops: Vec<IndexOp>,
+        known: Option<Checkpoint>,
+        checkpoint: Checkpoint,
+    ) -> Result<Option<Applied>> {
         let before = self.index.read().clone();
+        if before.checkpoint != known && !self.is(M::CheckpointOfOthersIgnored) {
+            return Ok(None);
+        }
         if self.is(M::SeenLate) {
             *self.seen.write() = Some(before.clone());
         }
@@ -662,7 +670,8 @@ impl SearchProvider for Reference {
             self.index.write().checkpoint = Some(Checkpoint { database, version, ..checkpoint });
         }
         self.save(before);
-        Ok(if self.is(M::AppliedCountsAllOps) { all } else { applied })
+        let written = if self.is(M::AppliedCountsAllOps) { all } else { applied };
+        Ok(Some(Applied { written, refused: 0 }))
     }
 
     async fn begin_rebuild(&self) -> Result<Box<dyn IndexBuild>> {
@@ -748,9 +757,9 @@ impl IndexBuild for Build {
         Ok(())
     }
 
-    async fn publish(mut self: Box<Self>, checkpoint: Checkpoint) -> Result<()> {
+    async fn publish(mut self: Box<Self>, checkpoint: Checkpoint) -> Result<u64> {
         self.install(checkpoint);
-        Ok(())
+        Ok(0)
     }
 }
 

@@ -98,6 +98,7 @@ crate::runner::mutants! {
         LastOfABatchWins: "of several ops of one product in a batch, the last one wins",
         AppliedCountsAllOps: "`apply` returns the number of all ops",
         CheckpointNeedsDocuments: "the checkpoint does not move without documents",
+        CheckpointOfOthersIgnored: "a checkpoint that has changed meanwhile does not stop `apply`",
         CheckpointOnlyRises: "the checkpoint never moves back",
         CheckpointForgetsTheDatabase: "the checkpoint does not name its database",
         VersionForgotten: "the checkpoint keeps the version of the first batch",

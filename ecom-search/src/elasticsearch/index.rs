@@ -15,8 +15,7 @@ use std::time::{Duration, Instant};
 
 use ::elasticsearch::http::Method;
 use ecom_core::id::ProductId;
-use ecom_core::port::{Checkpoint, IndexOp, SearchDocument};
-use parking_lot::Mutex;
+use ecom_core::port::{Applied, Checkpoint, IndexOp, SearchDocument};
 use serde_json::{Value, json};
 
 use super::answer::Written;
@@ -32,9 +31,6 @@ const BUSY_PAUSE: Duration = Duration::from_millis(250);
 pub(super) struct Indices {
     pub(super) client: Client,
     pub(super) options: ElasticsearchOptions,
-    /// The generation whose checkpoint this process has read or written last. Changes belong to that one: another
-    /// process may have replaced it by a generation that is built from an earlier position.
-    pub(super) seen: Mutex<Option<String>>,
 }
 
 /// The checkpoint of a generation, and the state of the document that contains it.
@@ -82,21 +78,11 @@ impl Indices {
         Ok(Some(name.clone()))
     }
 
-    /// Returns the generation in use, and makes an empty one if there is none and was none.
-    async fn current_or_new(&self) -> Result<String, Failure> {
-        let seen = self.seen.lock().clone();
-        match (self.current().await?, seen) {
-            (Some(current), Some(seen)) if current != seen => return Err(Failure::Overtaken),
-            (Some(current), _) => return Ok(current),
-            (None, Some(_)) => return Err(Failure::Overtaken),
-            (None, None) => {}
-        }
+    /// Makes an empty generation and puts it in use.
+    async fn begin(&self) -> Result<String, Failure> {
         let generation = self.create().await?;
         match self.switch(&generation).await {
-            Ok(()) => {
-                *self.seen.lock() = Some(generation.clone());
-                Ok(generation)
-            }
+            Ok(()) => Ok(generation),
             Err(failure) => {
                 // If the answer was lost, the generation may be in use.
                 if failure.wrote_nothing() {
@@ -229,25 +215,44 @@ impl Indices {
         }
     }
 
-    /// Applies changes and then their checkpoint to the generation in use.
-    pub(super) async fn apply(&self, ops: Vec<IndexOp>, checkpoint: Checkpoint) -> Result<u64, Failure> {
-        let generation = self.current_or_new().await?;
-        let before = self.checkpoint(&generation).await?;
-        let items = Item::of_each(ops, Item::change).await?;
-        let has_changes = !items.is_empty();
-        let applied = self.write(&generation, items).await?;
-        // Searches find the changes before the checkpoint says so. A call that failed half-way may have written them
-        // already.
-        if has_changes {
-            self.refresh(&generation).await?;
+    /// Applies changes and then their checkpoint to the generation in use, whose checkpoint is `before`.
+    pub(super) async fn apply(
+        &self,
+        ops: Vec<IndexOp>,
+        before: Option<Checkpoint>,
+        checkpoint: Checkpoint,
+    ) -> Result<Applied, Failure> {
+        let generation = match self.current().await? {
+            Some(current) => current,
+            None if before.is_none() => self.begin().await?,
+            None => return Err(Failure::Overtaken),
+        };
+        let stored = self.checkpoint(&generation).await?;
+        if stored.checkpoint != before {
+            return Err(Failure::Overtaken);
         }
-        self.set_checkpoint(&generation, &before, checkpoint).await?;
-        Ok(applied)
+        let items = Item::of_each(ops, Item::change).await?;
+        let write = async {
+            let has_changes = !items.is_empty();
+            let applied = self.write(&generation, items).await?;
+            // Searches find the changes before the checkpoint says so. A call that failed half-way may have written
+            // them already.
+            if has_changes {
+                self.refresh(&generation).await?;
+            }
+            self.set_checkpoint(&generation, &stored, checkpoint).await?;
+            Ok::<_, Failure>(applied)
+        };
+        match write.await {
+            // Another process has replaced the generation meanwhile, and has removed it.
+            Err(failure) if failure.is_missing_index() => Err(Failure::Overtaken),
+            applied => applied,
+        }
     }
 
-    /// Writes items in calls of bounded size, and returns how many were newer than what the generation had.
-    pub(super) async fn write(&self, generation: &str, items: Vec<Item>) -> Result<u64, Failure> {
-        let mut applied = 0;
+    /// Writes items in calls of bounded size.
+    pub(super) async fn write(&self, generation: &str, items: Vec<Item>) -> Result<Applied, Failure> {
+        let mut applied = Applied::default();
         let mut rest = items.as_slice();
         while !rest.is_empty() {
             let mut bytes = 0;
@@ -257,17 +262,19 @@ impl Indices {
             };
             let count = rest.iter().take(self.options.bulk_documents).take_while(fits).count().max(1);
             let (now, later) = rest.split_at(count);
-            applied += self.write_at_once(generation, now.iter().collect()).await?;
+            let more = self.write_at_once(generation, now.iter().collect()).await?;
+            applied.written += more.written;
+            applied.refused += more.refused;
             rest = later;
         }
         Ok(applied)
     }
 
     /// Writes items in one call. Those for which the server was too busy are sent again.
-    async fn write_at_once(&self, generation: &str, mut items: Vec<&Item>) -> Result<u64, Failure> {
+    async fn write_at_once(&self, generation: &str, mut items: Vec<&Item>) -> Result<Applied, Failure> {
         let since = Instant::now();
         let path = format!("{}/_bulk", Self::write_alias(generation));
-        let mut applied = 0;
+        let mut applied = Applied::default();
         let mut waiting: Vec<Vec<&Item>> = Vec::new();
         loop {
             let body: String = items.iter().map(|item| item.lines.as_str()).collect();
@@ -284,7 +291,8 @@ impl Indices {
             let busy = match self.client.call(call).await {
                 Ok(answer) => {
                     let written = Written::of(&answer, items.len())?;
-                    applied += written.applied;
+                    applied.written += written.applied;
+                    applied.refused += written.refused.len() as u64;
                     for (at, reason) in written.refused {
                         Self::report(items[at], &reason);
                     }
@@ -292,6 +300,7 @@ impl Indices {
                 }
                 Err(Failure::Refused { status: 413, reason, .. }) if items.len() == 1 => {
                     Self::report(items[0], &reason);
+                    applied.refused += 1;
                     Vec::new()
                 }
                 Err(Failure::Refused { status: 413, .. }) => {

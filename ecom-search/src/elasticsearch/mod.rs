@@ -18,10 +18,10 @@ use ecom_core::Result;
 use ecom_core::id::ProductId;
 use ecom_core::paging::Total;
 use ecom_core::port::{
-    Checkpoint, IndexBuild, IndexOp, SearchCapabilities, SearchDocument, SearchHit, SearchProvider, SearchResults,
+    Applied, Checkpoint, IndexBuild, IndexOp, SearchCapabilities, SearchDocument, SearchHit, SearchProvider,
+    SearchResults,
 };
 use ecom_core::search::{Facet, Matching, SearchRequest};
-use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
@@ -50,7 +50,7 @@ impl ElasticsearchSearch {
     pub fn open(options: ElasticsearchOptions) -> Result<Self> {
         options.check()?;
         let client = Client::new(&options)?;
-        Ok(Self { indices: Arc::new(Indices { client, options, seen: Mutex::default() }) })
+        Ok(Self { indices: Arc::new(Indices { client, options }) })
     }
 
     /// Searches the generation in use. Without one, nothing is found.
@@ -138,24 +138,31 @@ impl SearchProvider for ElasticsearchSearch {
     async fn checkpoint(&self) -> Result<Option<Checkpoint>> {
         let read = async {
             let current = self.indices.current().await?;
-            let checkpoint = match &current {
-                Some(generation) => self.indices.checkpoint(generation).await?.checkpoint,
-                None => None,
-            };
-            *self.indices.seen.lock() = current;
-            Ok(checkpoint)
+            match current {
+                Some(generation) => Ok(self.indices.checkpoint(&generation).await?.checkpoint),
+                None => Ok(None),
+            }
         };
         read.await.map_err(Failure::reading)
     }
 
-    async fn apply(&self, ops: Vec<IndexOp>, checkpoint: Checkpoint) -> Result<u64> {
-        self.indices.apply(ops, checkpoint).await.map_err(Failure::writing)
+    async fn apply(
+        &self,
+        ops: Vec<IndexOp>,
+        before: Option<Checkpoint>,
+        checkpoint: Checkpoint,
+    ) -> Result<Option<Applied>> {
+        match self.indices.apply(ops, before, checkpoint).await {
+            Ok(applied) => Ok(Some(applied)),
+            Err(Failure::Overtaken) => Ok(None),
+            Err(failure) => Err(failure.writing()),
+        }
     }
 
     async fn begin_rebuild(&self) -> Result<Box<dyn IndexBuild>> {
         let generation = self.indices.create().await.map_err(Failure::writing)?;
         let indices = self.indices.clone();
-        Ok(Box::new(Build { indices, generation: Some(generation), has_failed: false, sending: None }))
+        Ok(Box::new(Build { indices, generation: Some(generation), has_failed: false, sending: None, refused: 0 }))
     }
 
     async fn revisions(&self, after: Option<ProductId>, limit: u32) -> Result<Vec<(ProductId, i64)>> {
@@ -189,7 +196,9 @@ struct Build {
     /// Whether a call has failed half-way. A batch that was only partly written must never be published.
     has_failed: bool,
     /// The batch that is on its way, so that the next one is read and prepared meanwhile.
-    sending: Option<JoinHandle<Result<u64, Failure>>>,
+    sending: Option<JoinHandle<Result<Applied, Failure>>>,
+    /// The documents that the server has refused for good.
+    refused: u64,
 }
 
 impl Build {
@@ -202,7 +211,8 @@ impl Build {
         let Some(sending) = &mut self.sending else { return Ok(()) };
         let sent = sending.await.unwrap_or(Err(Failure::BuildIsGone));
         self.sending = None;
-        sent.map(drop)
+        self.refused += sent?.refused;
+        Ok(())
     }
 
     async fn send(&mut self, documents: Vec<SearchDocument>) -> Result<(), Failure> {
@@ -217,7 +227,7 @@ impl Build {
         Ok(())
     }
 
-    async fn finish(&mut self, checkpoint: Checkpoint) -> Result<(), Failure> {
+    async fn finish(&mut self, checkpoint: Checkpoint) -> Result<u64, Failure> {
         let generation = self.generation()?;
         self.sent().await?;
         self.indices.refresh(&generation).await?;
@@ -225,13 +235,10 @@ impl Build {
         // From here on, the generation may be in use, and must not be removed.
         self.generation = None;
         let switched = self.indices.switch(&generation).await;
-        if switched.is_ok() {
-            *self.indices.seen.lock() = Some(generation.clone());
-        }
         if switched.as_ref().is_err_and(Failure::wrote_nothing) {
             self.generation = Some(generation);
         }
-        switched
+        switched.map(|()| self.refused)
     }
 }
 
@@ -241,7 +248,7 @@ impl IndexBuild for Build {
         self.send(documents).await.map_err(Failure::writing)
     }
 
-    async fn publish(mut self: Box<Self>, checkpoint: Checkpoint) -> Result<()> {
+    async fn publish(mut self: Box<Self>, checkpoint: Checkpoint) -> Result<u64> {
         self.finish(checkpoint).await.map_err(Failure::writing)
     }
 }

@@ -53,12 +53,6 @@ enum Wanted<'a> {
 
 impl<'a> Calls<'a> {
     pub(super) fn new(request: &'a SearchRequest) -> Self {
-        let mut facets = Vec::new();
-        for facet in &request.query().facets {
-            if !facets.contains(facet) {
-                facets.push(*facet);
-            }
-        }
         let plans = [(true, usize::MAX), (false, usize::MAX), (false, FEW_SYNONYM_TERMS)];
         let plans = plans.map(|(by_source, synonym_terms)| Plan { by_source, synonym_terms });
         let fits = |plan: &Plan| {
@@ -67,7 +61,7 @@ impl<'a> Calls<'a> {
             (request.is_scored() || !plan.by_source) && builder.terms <= MOST_TERMS
         };
         let plan = plans.into_iter().find(fits).unwrap_or(plans[2]);
-        Self { request, facets, plan }
+        Self { request, facets: request.query().distinct_facets(), plan }
     }
 
     fn query(&self) -> &'a SearchQuery {

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use ecom_core::id::ProductId;
 use ecom_core::port::{
-    Checkpoint, IndexBuild, IndexOp, SearchCapabilities, SearchDocument, SearchProvider, SearchResults,
+    Applied, Checkpoint, IndexBuild, IndexOp, SearchCapabilities, SearchDocument, SearchProvider, SearchResults,
 };
 use ecom_core::search::SearchRequest;
 use ecom_core::{Error, Result};
@@ -161,8 +161,13 @@ impl SearchProvider for TantivySearch {
         self.run(|inner| inner.checkpoint()).await
     }
 
-    async fn apply(&self, ops: Vec<IndexOp>, checkpoint: Checkpoint) -> Result<u64> {
-        self.run(move |inner| inner.apply(ops, checkpoint)).await
+    async fn apply(
+        &self,
+        ops: Vec<IndexOp>,
+        before: Option<Checkpoint>,
+        checkpoint: Checkpoint,
+    ) -> Result<Option<Applied>> {
+        self.run(move |inner| inner.apply(ops, before, checkpoint)).await
     }
 
     async fn begin_rebuild(&self) -> Result<Box<dyn IndexBuild>> {
@@ -351,7 +356,7 @@ impl Inner {
         Ok((writer, generation))
     }
 
-    fn apply(&self, ops: Vec<IndexOp>, checkpoint: Checkpoint) -> Result<u64> {
+    fn apply(&self, ops: Vec<IndexOp>, before: Option<Checkpoint>, checkpoint: Checkpoint) -> Result<Option<Applied>> {
         let mut writing = self.writing.lock();
         if !self.ensure_writer(&mut writing)? {
             return Err(unavailable(Refusal::NotTheWriter));
@@ -360,7 +365,7 @@ impl Inner {
         let Some((mut writer, generation)) = writing.writer.take() else {
             return Err(unavailable(Refusal::NotTheWriter));
         };
-        match self.apply_to(&mut writer, &generation, ops, checkpoint) {
+        match self.apply_to(&mut writer, &generation, ops, before, checkpoint) {
             Ok(applied) => {
                 writing.writer = Some((writer, generation));
                 Ok(applied)
@@ -377,12 +382,17 @@ impl Inner {
         writer: &mut IndexWriter,
         generation: &Generation,
         ops: Vec<IndexOp>,
+        before: Option<Checkpoint>,
         checkpoint: Checkpoint,
-    ) -> Result<u64> {
+    ) -> Result<Option<Applied>> {
+        let stored = generation.checkpoint()?;
+        if stored != before {
+            return Ok(None);
+        }
         let lookup = generation.revision_lookup().map_err(failed("reading revisions"))?;
         let mut known: HashMap<ProductId, Option<i64>> = HashMap::new();
         let mut last: BTreeMap<ProductId, IndexOp> = BTreeMap::new();
-        let mut applied = 0;
+        let mut applied = Applied::default();
         for op in ops {
             let revision = match known.get(&op.id()) {
                 Some(revision) => *revision,
@@ -394,10 +404,10 @@ impl Inner {
             }
             known.insert(op.id(), Some(op.revision()));
             last.insert(op.id(), op);
-            applied += 1;
+            applied.written += 1;
         }
-        if applied == 0 && generation.checkpoint()? == Some(checkpoint) {
-            return Ok(0);
+        if applied.written == 0 && stored == Some(checkpoint) {
+            return Ok(Some(applied));
         }
         for (id, op) in last {
             writer.delete_term(Term::from_field_bytes(self.fields.id, id.0.as_bytes()));
@@ -408,7 +418,7 @@ impl Inner {
             writer.add_document(document).map_err(failed("writing to the search index"))?;
         }
         commit(writer, generation, checkpoint)?;
-        Ok(applied)
+        Ok(Some(applied))
     }
 
     fn begin_rebuild(self: &Arc<Self>) -> Result<TantivyBuild> {
@@ -518,11 +528,12 @@ impl IndexBuild for TantivyBuild {
         .await
     }
 
-    async fn publish(self: Box<Self>, checkpoint: Checkpoint) -> Result<()> {
+    async fn publish(self: Box<Self>, checkpoint: Checkpoint) -> Result<u64> {
         let filling = self.filling.clone();
         blocking(move || {
             let filling = filling.lock().take().ok_or_else(|| unavailable(Refusal::BuildIsGone))?;
-            filling.publish(checkpoint)
+            filling.publish(checkpoint)?;
+            Ok(0)
         })
         .await
     }

@@ -368,12 +368,6 @@ struct Drill<'a> {
 
 impl<'a> Drill<'a> {
     fn new(query: &'a SearchQuery, request: &SearchRequest, fields: &Fields) -> Self {
-        let mut facets = Vec::new();
-        for facet in &query.facets {
-            if !facets.contains(facet) {
-                facets.push(*facet);
-            }
-        }
         let by_score = request.is_scored();
         let builder = Builder { fields, by_score: false, per_word: 0.0 };
         let boosted = |boost: &Boost| {
@@ -383,7 +377,7 @@ impl<'a> Drill<'a> {
         };
         let boosts = request.boosts.iter().filter(|_| by_score).map(boosted).collect();
         let has_pinned = !by_score && query.sort == SearchSort::Relevance && !request.pinned.is_empty();
-        Self { query, by_score, has_pinned, facets, boosts }
+        Self { query, by_score, has_pinned, facets: query.distinct_facets(), boosts }
     }
 
     fn wanted(&self) -> usize {

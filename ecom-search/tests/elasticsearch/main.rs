@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "these are tests: a broken expectation panics")]
 
+#[path = "../support/documents.rs"]
 mod documents;
 mod faults;
 mod outages;

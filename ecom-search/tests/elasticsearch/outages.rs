@@ -9,7 +9,7 @@ use ecom_search::{ElasticsearchOptions, ElasticsearchSearch};
 use test_servers::security::{PASSWORD, USER, https};
 use test_servers::{Kind, Server};
 
-use crate::documents::{at, found, state, upsert};
+use crate::documents::{apply, at, found, state, upsert};
 
 /// How long a test waits for what must happen. It is not a measure: the machine may be slow.
 const LIMIT: Duration = Duration::from_secs(180);
@@ -50,7 +50,7 @@ async fn nothing_is_lost(kind: Kind) {
             while !stop.load(Ordering::SeqCst) {
                 seq += 1;
                 let since = std::time::Instant::now();
-                while let Err(error) = provider.apply((1..=20).map(|n| upsert(n, seq)).collect(), at(seq)).await {
+                while let Err(error) = apply(&provider, (1..=20).map(|n| upsert(n, seq)).collect(), at(seq)).await {
                     assert!(since.elapsed() < LIMIT, "applying: {error:?}");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
@@ -112,7 +112,7 @@ async fn authentication_and_an_authority_of_ones_own_are_supported() {
         format!("elasticsearch+https://{user}{host}?replicas=0&certificates={}{parameters}", ca.display())
     };
     let provider = open(&url(&format!("{USER}:{PASSWORD}@"), ""));
-    assert_eq!(provider.apply(vec![upsert(1, 1)], at(1)).await.unwrap(), 1);
+    assert_eq!(apply(&provider, vec![upsert(1, 1)], at(1)).await.unwrap(), 1);
     assert_eq!(found(&provider, "lamp").await.unwrap(), 1);
     let made = https(&server.url(), "POST", "/_security/api_key", r#"{"name": "test"}"#).unwrap();
     let made: serde_json::Value = serde_json::from_str(&made).unwrap();

@@ -6,15 +6,14 @@ use std::collections::BTreeSet;
 use ecom_core::catalog::{AvailabilityStatus, ProductStatus};
 use ecom_core::id::ProductId;
 use ecom_core::money::{Currency, Money};
-use ecom_core::platform::OutboxPosition;
-use ecom_core::port::{Checkpoint, IndexOp, SearchDocument, SearchProvider, SearchResults};
+use ecom_core::port::{IndexOp, SearchDocument, SearchProvider, SearchResults};
 use ecom_core::search::{
     Boost, Facet, Matching, SearchFilter, SearchQuery, SearchRequest, SearchSort, Synonym, Synonyms,
 };
 use ecom_search::{TantivyOptions, TantivySearch};
-use uuid::Uuid;
 
 use crate::corpus::{documents, products};
+use crate::documents::{apply, at};
 
 /// Texts as shoppers type them.
 const TEXTS: &[&str] = &[
@@ -137,10 +136,8 @@ fn requests(documents: &[SearchDocument]) -> Vec<SearchRequest> {
 
 async fn load(provider: &dyn SearchProvider, documents: &[SearchDocument]) {
     assert!(provider.acquire_writer().await.unwrap());
-    let checkpoint =
-        Checkpoint { database: Uuid::from_u128(0xDB), position: OutboxPosition { seq: 1 }, version: Uuid::nil() };
     let ops = documents.iter().map(|d| IndexOp::Upsert(Box::new(d.clone()))).collect();
-    assert_eq!(provider.apply(ops, checkpoint).await.unwrap(), documents.len() as u64);
+    assert_eq!(apply(provider, ops, at(1)).await.unwrap(), documents.len() as u64);
 }
 
 async fn agrees_with_tantivy(provider: &dyn SearchProvider) {

@@ -3,46 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use ecom_core::catalog::{AvailabilityStatus, CategorySummary, ProductStatus};
-use ecom_core::clock::Timestamp;
-use ecom_core::common::Attributes;
-use ecom_core::id::{CategoryId, ProductId};
-use ecom_core::money::Percentage;
 use ecom_core::port::SearchDocument;
-use ecom_core::text::Slug;
-use uuid::Uuid;
 
-fn product(n: u128) -> ProductId {
-    ProductId(Uuid::from_u128(n))
-}
-
-fn category(n: u128, name: &str) -> CategorySummary {
-    let slug = Slug::from_title(name, "category");
-    CategorySummary { id: CategoryId(Uuid::from_u128(n)), name: name.to_owned(), path: slug.to_string(), slug }
-}
-
-fn document(n: u128) -> SearchDocument {
-    SearchDocument {
-        id: product(n),
-        revision: 1,
-        title: format!("Lamp number {n}"),
-        brand: Some(format!("Brand {}", n % 7)),
-        tags: vec![format!("tag {}", n % 11), "light".to_owned()],
-        codes: vec![format!("SKU-{n}")],
-        description: None,
-        categories: vec![category(n % 13, "Lighting"), category(1 << 100, "Home")],
-        images: Vec::new(),
-        price: Some(i64::try_from(n % 1_000).unwrap()),
-        list_price: Some(1_000),
-        discount: Percentage::default(),
-        availability: AvailabilityStatus::ALL[usize::try_from(n % 3).unwrap()],
-        rating: i64::try_from(n % 501).unwrap(),
-        status: ProductStatus::Active,
-        created_at: Timestamp::from_timestamp_micros(i64::try_from(n).unwrap()).unwrap(),
-        updated_at: Timestamp::from_timestamp_micros(i64::try_from(n).unwrap()).unwrap(),
-        attributes: Attributes::default(),
-    }
-}
+use crate::documents::{category, document};
 
 /// Reads products: a JSON array, or one object in each line.
 pub(crate) fn products(path: &str) -> Option<Vec<serde_json::Value>> {
@@ -69,7 +32,7 @@ pub(crate) fn documents(products: &[serde_json::Value]) -> Vec<SearchDocument> {
             categories: (1..).zip(path.rsplit('/')).map(|(n, name)| category(n, name)).collect(),
             description: text("description"),
             title: text("title").unwrap(),
-            ..document(n)
+            ..document(n, 1)
         }
     };
     (1..).zip(products).map(of).collect()

@@ -3,6 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "these are tests: a broken expectation panics")]
 
 mod corpus;
+#[path = "../support/documents.rs"]
+#[expect(dead_code, reason = "other tests use the rest")]
+mod documents;
 
 #[cfg(all(feature = "tantivy", feature = "elasticsearch"))]
 mod agreement;

@@ -142,6 +142,17 @@ impl Default for SearchQuery {
 }
 
 impl SearchQuery {
+    /// Returns the facets to count, each once, in the order in which they are listed first.
+    pub fn distinct_facets(&self) -> Vec<Facet> {
+        let mut facets = Vec::new();
+        for facet in &self.facets {
+            if !facets.contains(facet) {
+                facets.push(*facet);
+            }
+        }
+        facets
+    }
+
     /// The number of hits by default.
     pub const DEFAULT_LIMIT: u32 = 20;
     /// The maximum number of characters in [`Self::text`].

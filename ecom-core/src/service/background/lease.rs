@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use tokio::time::Instant;
 
 use crate::error::Result;
@@ -78,21 +80,30 @@ pub(super) async fn acquire(cx: &Arc<Context>, name: &str, holder: &str) -> Resu
 
 /// Renews a lease for as long as that succeeds, and returns once it is lost.
 pub(super) async fn keep(cx: &Arc<Context>, lease: &Lease, until: &mut Instant) {
-    let ttl = cx.config.lease_ttl;
+    // With another fence, the lease had run out in between, and another process may have held it.
+    let renew = || {
+        let renewed = acquire(cx, &lease.consumer, &lease.holder);
+        async { Ok(renewed.await?.is_some_and(|renewed| renewed.fence == lease.fence)) }.boxed()
+    };
+    keep_by(renew, cx.config.lease_ttl, until).await;
+}
+
+/// Renews a right for as long as `renew` returns true, each time for `ttl`, and returns once the right is lost. `until`
+/// is the instant until which it is certainly held.
+pub(super) async fn keep_by<'a>(renew: impl Fn() -> BoxFuture<'a, Result<bool>>, ttl: Duration, until: &mut Instant) {
     let mut next = *until - ttl * 2 / 3;
     loop {
         tokio::time::sleep_until(next.min(*until)).await;
         let asked = Instant::now();
         // An answer that comes too late counts as none.
-        match tokio::time::timeout_at(*until, acquire(cx, &lease.consumer, &lease.holder)).await {
-            // With another fence, the lease had run out in between, and another process may have held it.
-            Ok(Ok(Some(renewed))) if renewed.fence == lease.fence => {
+        match tokio::time::timeout_at(*until, renew()).await {
+            Ok(Ok(true)) => {
                 *until = asked + ttl;
                 next = asked + ttl / 3;
             }
-            Ok(Ok(_)) | Err(_) => return,
+            Ok(Ok(false)) | Err(_) => return,
             Ok(Err(error)) => {
-                tracing::debug!(work = lease.consumer, %error, "a lease is not renewed yet");
+                tracing::debug!(%error, "a lease is not renewed yet");
                 next = Instant::now() + ttl / 12;
             }
         }

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::lease::keep_by;
 use super::tasks::said;
 use crate::domain::access::principal::Principal;
 use crate::domain::platform::job::{Job, JobCounters, JobKind, JobLease};
@@ -25,9 +26,9 @@ use crate::service::search::index::IndexSyncService;
 
 /// How long a job waits for another process after one has given it back.
 const GIVEN_BACK: Duration = Duration::from_secs(1);
-/// The error of a job none of whose runs had a result, because each time the process died or lost the lease.
+/// The error of a job whose last run had no result, because the process died or lost the lease.
 const DIED: &str =
-    "no run has had a result: each time the process died or lost its lease; read the logs, and run the job again";
+    "the last runs had no result, because the process died or lost its lease; read the logs, and retry the job";
 
 /// The error of a job whose operation has panicked.
 const PANICKED: &str = "the run has panicked; the log of the process has the message";
@@ -171,28 +172,18 @@ async fn record(
 /// Renews the lease of a job for as long as that succeeds, and returns once it is lost.
 async fn keep(cx: &Arc<Context>, id: JobId, holder: Uuid, until: &mut Instant, progress: &Progress) {
     let ttl = cx.config.lease_ttl;
-    let mut next = *until - ttl * 2 / 3;
-    loop {
-        tokio::time::sleep_until(next.min(*until)).await;
-        let asked = Instant::now();
+    let renew = || {
         let counters = progress.counters();
-        let renew = |job: &Job| {
-            let now = cx.now();
-            job.renewed(JobLease { holder, expires_at: now + ttl }, counters.clone(), now)
-        };
-        // An answer that comes too late counts as none.
-        match tokio::time::timeout_at(*until, record(cx, id, holder, &renew)).await {
-            Ok(Ok(Some(_))) => {
-                *until = asked + ttl;
-                next = asked + ttl / 3;
-            }
-            Ok(Ok(None)) | Err(_) => return,
-            Ok(Err(error)) => {
-                tracing::debug!(job = %id, %error, "the lease of a job is not renewed yet");
-                next = Instant::now() + ttl / 12;
-            }
+        async move {
+            let renewed = |job: &Job| {
+                let now = cx.now();
+                job.renewed(JobLease { holder, expires_at: now + ttl }, counters.clone(), now)
+            };
+            Ok(record(cx, id, holder, &renewed).await?.is_some())
         }
-    }
+        .boxed()
+    };
+    keep_by(renew, ttl, until).await;
 }
 
 /// Runs the operation of a job. Returns false if this process cannot run it.
@@ -206,7 +197,7 @@ async fn perform(cx: &Arc<Context>, job: &Job, progress: &Progress) -> Result<bo
                 return Ok(false);
             }
             let report = index.verify_counted(repair, progress).await?;
-            Ok(!repair || report.is_clean() || report.repaired)
+            Ok(!repair || report.is_clean() || report.repaired || report.refused > 0)
         }
     }
 }

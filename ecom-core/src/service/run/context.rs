@@ -53,8 +53,10 @@ pub(crate) struct Shared {
     pub events: watch::Sender<()>,
     /// Held by a write while it makes the next name, after another write took the one that it had made.
     pub naming: tokio::sync::Mutex<()>,
-    /// Held by the task that writes the index: a rebuild and a catch-up that overlap would lose events.
+    /// Held by the task that writes to the index that is in use. A rebuild takes it when it replaces that index.
     pub indexing: tokio::sync::Mutex<()>,
+    /// Held by the task that builds a new index. It is taken before [`Self::indexing`].
+    pub rebuilding: tokio::sync::Mutex<()>,
     /// Stops the background work that was started, for [`Shop::close`](crate::Shop::close).
     pub background: Mutex<Vec<watch::Sender<bool>>>,
     /// The id of the database, after it was read once.

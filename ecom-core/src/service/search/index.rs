@@ -12,7 +12,7 @@ use crate::domain::common::IncludeDeleted;
 use crate::domain::platform::outbox::{Event, EventKind, OutboxPosition};
 use crate::error::{Entity, Result};
 use crate::id::{CategoryId, ProductId};
-use crate::port::search::{Checkpoint, IndexOp, SearchDocument};
+use crate::port::search::{Applied, Checkpoint, IndexOp, SearchDocument};
 use crate::service::background::worker::Progress;
 use crate::service::platform::outbox::EventLog;
 use crate::service::run::context::Context;
@@ -29,6 +29,8 @@ pub struct SyncReport {
     pub events: u64,
     /// Documents that were written.
     pub written: u64,
+    /// Documents that the search engine refuses because of their content. The index lacks them.
+    pub refused: u64,
 }
 
 /// The result of a comparison of index and database.
@@ -43,8 +45,10 @@ pub struct VerifyReport {
     pub stale: u64,
     /// Products in the index that the database lacks.
     pub extra: u64,
-    /// Whether the differences were repaired.
+    /// Whether differences were repaired.
     pub repaired: bool,
+    /// Products that remain missing or stale, because the search engine refuses their documents.
+    pub refused: u64,
 }
 
 impl VerifyReport {
@@ -81,51 +85,74 @@ impl<'a> IndexSyncService<'a> {
 
     /// Brings the index up to the end of the outbox at the time of the call. It rebuilds an index that is new, belongs
     /// to another database, or was not synced for longer than events are kept. If a call stops early, the next one goes
-    /// on from there, because the index stores its checkpoint in the same commit as the documents.
+    /// on from the checkpoint that the index stores.
     ///
     /// # Errors
     /// `Unavailable` of database or index.
     pub async fn catch_up(&self) -> Result<SyncReport> {
         self.who.require(Permission::IndexWrite)?;
         let cx = self.cx;
-        let _turn = cx.indexing.lock().await;
-        if !cx.search.acquire_writer().await? {
-            return Ok(SyncReport::default());
-        }
-        let database = cx.storage.identity().await?;
-        // A caller that writes and then catches up finds its write.
-        let (horizon, head) = EventLog::new(cx, Principal::system()).bounds().await?;
-        let mut report = SyncReport { writer: true, ..SyncReport::default() };
-        let mut at = match cx.search.checkpoint().await? {
-            // The position is past the head if the database was restored from a backup.
-            Some(c) if c.database == database && (horizon..=head).contains(&c.position) => c,
-            _ => {
-                let built = self.build(&Progress::default()).await?;
-                report.rebuilt = true;
-                report.written = built.written;
-                match cx.search.checkpoint().await? {
-                    Some(c) => c,
-                    None => return Ok(report),
-                }
+        let mut report = SyncReport::default();
+        loop {
+            let turn = cx.indexing.lock().await;
+            report.writer = cx.search.acquire_writer().await?;
+            if !report.writer {
+                return Ok(report);
             }
-        };
-        // Events that commit meanwhile are left to the next call: otherwise a rebuild might never get its turn.
+            // A caller that writes and then catches up finds its write.
+            let Some((at, head)) = self.usable().await? else {
+                drop(turn);
+                if report.rebuilt {
+                    return Ok(report);
+                }
+                self.build(&Progress::default(), true, &mut report).await?;
+                continue;
+            };
+            if self.follow(at, head, &mut report).await? {
+                return Ok(report);
+            }
+        }
+    }
+
+    /// Returns the checkpoint of the index and the end of the outbox; `None` if the outbox cannot bring the index up to
+    /// date.
+    async fn usable(&self) -> Result<Option<(Checkpoint, OutboxPosition)>> {
+        let cx = self.cx;
+        let database = cx.storage.identity().await?;
+        let (horizon, head) = EventLog::new(cx, Principal::system()).bounds().await?;
+        // The position is past the head if the database was restored from a backup.
+        let fits = |c: &Checkpoint| c.database == database && (horizon..=head).contains(&c.position);
+        Ok(cx.search.checkpoint().await?.filter(fits).map(|at| (at, head)))
+    }
+
+    /// Applies the events between the checkpoint `at` of the index and `head`, for a caller that holds the lock. Events
+    /// that commit meanwhile are left to the next call: otherwise a rebuild might never get its turn. Returns false if
+    /// another process has written to the index.
+    async fn follow(&self, mut at: Checkpoint, head: OutboxPosition, report: &mut SyncReport) -> Result<bool> {
+        let cx = self.cx;
         while at.position < head {
             let batch = cx.storage.connect().await?.outbox().read(at.position, cx.config.index_batch).await?;
             if batch.end == at.position {
                 break;
             }
             report.events += batch.events.len() as u64;
-            report.written += self.apply(&mut at, batch.end, &batch.events).await?;
+            let Some(next) = self.apply(at, batch.end, &batch.events, report).await? else { return Ok(false) };
+            at = next;
         }
-        Ok(report)
+        Ok(true)
     }
 
-    /// Applies one batch of events to the index, whose checkpoint is `at`, and moves `at` to the new checkpoint. The
-    /// events name the products that changed, and the documents are built from their current rows.
-    async fn apply(&self, at: &mut Checkpoint, end: OutboxPosition, batch: &[(OutboxPosition, Event)]) -> Result<u64> {
+    /// Applies one batch of events to the index, whose checkpoint is `at`, and returns the new checkpoint; `None` if the
+    /// index has another one. The events name the products that changed, and the documents are built from their current
+    /// rows.
+    async fn apply(
+        &self,
+        mut at: Checkpoint,
+        end: OutboxPosition,
+        batch: &[(OutboxPosition, Event)],
+        report: &mut SyncReport,
+    ) -> Result<Option<Checkpoint>> {
         let cx = self.cx;
-        let mut written = 0;
         // Id → the revision in the events, for products that the database no longer has.
         let mut products: BTreeMap<ProductId, i64> = BTreeMap::new();
         let mut moved: HashSet<CategoryId> = HashSet::new();
@@ -150,27 +177,44 @@ impl<'a> IndexSyncService<'a> {
                 let Some(last) = ids.last() else { break };
                 after = Some(*last);
                 let ids: BTreeMap<ProductId, i64> = ids.into_iter().map(|id| (id, 0)).collect();
-                let ops = self.ops(&ids).await?;
-                let start = at.position;
-                written += self.write(ops, at, start).await?;
+                let Some((next, applied)) = self.write(self.ops(&ids).await?, at, at.position).await? else {
+                    return Ok(None);
+                };
+                report.add(applied);
+                at = next;
             }
         }
-        let ops = self.ops(&products).await?;
-        written += self.write(ops, at, end).await?;
-        Ok(written)
+        let Some((next, applied)) = self.write(self.ops(&products).await?, at, end).await? else { return Ok(None) };
+        report.add(applied);
+        Ok(Some(next))
     }
 
-    /// Writes to the index, whose checkpoint is `at`, and moves `at` to the new checkpoint. Without changes of documents,
-    /// the version of the index stays, and so do cached results.
-    async fn write(&self, ops: Vec<IndexOp>, at: &mut Checkpoint, to: OutboxPosition) -> Result<u64> {
-        let cx = self.cx;
+    /// Writes to the index, whose checkpoint is `at`, and returns the new checkpoint; `None` if the index has another one.
+    /// Without changes of documents, the version of the index stays, and so do cached results.
+    async fn write(
+        &self,
+        ops: Vec<IndexOp>,
+        at: Checkpoint,
+        to: OutboxPosition,
+    ) -> Result<Option<(Checkpoint, Applied)>> {
         let keeps = ops.is_empty() && !at.version.is_nil();
-        let version = if keeps { at.version } else { cx.ids.next() };
-        let next = Checkpoint { position: to, version, ..*at };
-        let written = cx.search.apply(ops, next).await.inspect_err(|_| cx.index.unsure())?;
-        cx.index.written(next);
-        *at = next;
-        Ok(written)
+        let version = if keeps { at.version } else { self.cx.ids.next() };
+        self.move_to(ops, at, Checkpoint { position: to, version, ..at }).await
+    }
+
+    async fn move_to(
+        &self,
+        ops: Vec<IndexOp>,
+        at: Checkpoint,
+        next: Checkpoint,
+    ) -> Result<Option<(Checkpoint, Applied)>> {
+        let cx = self.cx;
+        let writing = cx.index.writing();
+        let applied = cx.search.apply(ops, Some(at), next).await?;
+        if applied.is_some() {
+            writing.succeeded(next);
+        }
+        Ok(applied.map(|applied| (next, applied)))
     }
 
     /// Returns the operations that bring these products up to date in the index. The revisions in `known` are used for
@@ -239,21 +283,26 @@ impl<'a> IndexSyncService<'a> {
     /// [`Self::rebuild`] as a job, which counts the products that it has read and the documents that it has written.
     pub(crate) async fn rebuild_counted(&self, progress: &Progress) -> Result<SyncReport> {
         self.who.require(Permission::IndexWrite)?;
-        let _turn = self.cx.indexing.lock().await;
-        if !self.cx.search.acquire_writer().await? {
-            return Ok(SyncReport::default());
+        let mut report = SyncReport { writer: self.cx.search.acquire_writer().await?, ..SyncReport::default() };
+        if report.writer {
+            self.build(progress, false, &mut report).await?;
         }
-        self.build(progress).await
+        Ok(report)
     }
 
-    /// [`Self::rebuild`] for a caller that holds the lock and the right to write.
-    async fn build(&self, progress: &Progress) -> Result<SyncReport> {
+    /// [`Self::rebuild`] for a caller that has the right to write, and does not hold the lock. The current index follows
+    /// the outbox meanwhile, if there is one. With `if_needed`, an index that another task has built meanwhile is kept.
+    async fn build(&self, progress: &Progress, if_needed: bool, report: &mut SyncReport) -> Result<()> {
         let cx = self.cx;
+        let _turn = cx.rebuilding.lock().await;
+        if if_needed && self.usable().await?.is_some() {
+            return Ok(());
+        }
         let database = cx.storage.identity().await?;
         // Whatever commits from here on is read again from the outbox.
         let position = cx.storage.connect().await?.outbox().head().await?;
         let mut build = cx.search.begin_rebuild().await?;
-        let mut report = SyncReport { writer: true, rebuilt: true, ..SyncReport::default() };
+        let mut written = 0;
         let mut after = None;
         loop {
             let page = cx.storage.connect().await?.products().revisions(after, cx.config.index_batch).await?;
@@ -262,20 +311,35 @@ impl<'a> IndexSyncService<'a> {
             let ids: Vec<ProductId> = page.iter().map(|(id, _)| *id).collect();
             let live = cx.storage.connect().await?.products().get_many(&ids, IncludeDeleted::No).await?;
             let documents = self.documents(&live).await?;
-            let written = documents.len() as u64;
+            let added = documents.len() as u64;
             build.add(documents).await?;
-            report.written += written;
+            written += added;
             progress.add("read", ids.len() as u64);
-            progress.add("written", written);
+            progress.add("written", added);
         }
+        let _turn = cx.indexing.lock().await;
         let checkpoint = Checkpoint { database, position, version: cx.ids.next() };
-        build.publish(checkpoint).await.inspect_err(|_| cx.index.unsure())?;
-        cx.index.written(checkpoint);
-        Ok(report)
+        let writing = cx.index.writing();
+        let refused = build.publish(checkpoint).await?;
+        writing.succeeded(checkpoint);
+        progress.add("refused", refused);
+        report.rebuilt = true;
+        report.refused += refused;
+        report.written += written - refused;
+        // The events since the rebuild began are missing now, so they come before anything else. If that fails, the next
+        // call catches up.
+        if let Ok(Some((at, head))) = self.usable().await {
+            let mut followed = SyncReport::default();
+            if let Err(error) = self.follow(at, head, &mut followed).await {
+                tracing::debug!(%error, "a new index has not caught up yet");
+            }
+        }
+        Ok(())
     }
 
     /// Compares index and database, product by product, and repairs the differences if `repair`. Call it after
-    /// [`Self::catch_up`]: changes that have not reached the index yet count as stale.
+    /// [`Self::catch_up`]: changes that have not reached the index yet count as stale. Only the process that has the
+    /// right to write repairs; otherwise [`VerifyReport::repaired`] is false.
     ///
     /// # Errors
     /// `Unavailable`.
@@ -326,37 +390,88 @@ impl<'a> IndexSyncService<'a> {
             report.missing += live.len() as u64;
             wrong.extend(live.into_keys().map(|id| (id, 0)));
             let wrong = std::mem::take(&mut wrong);
-            if repair && !wrong.is_empty() && self.repair(&wrong).await? {
-                report.repaired = true;
-                progress.add("repaired", wrong.len() as u64);
-            }
+            let repaired = if repair && !wrong.is_empty() { self.repair(&wrong).await? } else { Repaired::NotHere };
             drop(turn);
+            match repaired {
+                Repaired::NotHere => {}
+                Repaired::Written(applied) => {
+                    report.repaired |= applied.written > 0;
+                    report.refused += applied.refused;
+                    progress.add("repaired", applied.written);
+                    progress.add("refused", applied.refused);
+                }
+                Repaired::IsAhead => {
+                    self.build(&Progress::default(), false, &mut SyncReport::default()).await?;
+                    report.repaired = true;
+                    progress.add("repaired", wrong.len() as u64);
+                }
+            }
             progress.add("compared", report.compared - before.compared);
             progress.add("missing", report.missing - before.missing);
             progress.add("stale", report.stale - before.stale);
             progress.add("extra", report.extra - before.extra);
             match end {
                 Some(e) => after = Some(e),
-                None => return Ok(report),
+                None => break,
+            }
+        }
+        if repair {
+            self.renew().await?;
+        }
+        Ok(report)
+    }
+
+    /// Gives the index a new version, so that no cached result is left from before a repair. An earlier repair may have
+    /// stopped between the documents and the version.
+    async fn renew(&self) -> Result<()> {
+        let cx = self.cx;
+        let _turn = cx.indexing.lock().await;
+        if !cx.search.acquire_writer().await? {
+            return Ok(());
+        }
+        while let Some(at) = cx.search.checkpoint().await? {
+            let next = Checkpoint { version: cx.ids.next(), ..at };
+            if self.move_to(Vec::new(), at, next).await?.is_some() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Repairs the documents of some products, for a caller that holds the lock.
+    async fn repair(&self, wrong: &BTreeMap<ProductId, i64>) -> Result<Repaired> {
+        let cx = self.cx;
+        loop {
+            if !cx.search.acquire_writer().await? {
+                return Ok(Repaired::NotHere);
+            }
+            let Some(at) = cx.search.checkpoint().await? else { return Ok(Repaired::NotHere) };
+            let ops = self.ops(wrong).await?;
+            let wanted = ops.len() as u64;
+            match self.write(ops, at, at.position).await? {
+                // The index has revisions that the database does not know yet, as after the restore of a backup, and
+                // refuses older documents.
+                Some((_, applied)) if applied.written + applied.refused < wanted => return Ok(Repaired::IsAhead),
+                Some((_, applied)) => return Ok(Repaired::Written(applied)),
+                // Another process has written to the index meanwhile.
+                None => {}
             }
         }
     }
+}
 
-    /// Repairs the documents of some products, for a caller that holds the lock. Returns false if another process writes
-    /// the index, or if there is no index yet.
-    async fn repair(&self, wrong: &BTreeMap<ProductId, i64>) -> Result<bool> {
-        let cx = self.cx;
-        if !cx.search.acquire_writer().await? {
-            return Ok(false);
-        }
-        let Some(mut at) = cx.search.checkpoint().await? else { return Ok(false) };
-        let ops = self.ops(wrong).await?;
-        let (wanted, position) = (ops.len() as u64, at.position);
-        if self.write(ops, &mut at, position).await? < wanted {
-            // The index has revisions that the database does not know yet, as after the restore of a backup, and
-            // would refuse its documents.
-            self.build(&Progress::default()).await?;
-        }
-        Ok(true)
+/// The outcome of a repair.
+enum Repaired {
+    /// Another process writes the index, or there is no index yet.
+    NotHere,
+    Written(Applied),
+    /// The index has higher revisions than the database, so that only a rebuild helps.
+    IsAhead,
+}
+
+impl SyncReport {
+    const fn add(&mut self, applied: Applied) {
+        self.written += applied.written;
+        self.refused += applied.refused;
     }
 }

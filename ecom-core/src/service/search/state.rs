@@ -72,15 +72,9 @@ impl IndexState {
         Ok(found)
     }
 
-    /// Notes that a write of this process has failed, so that the index may have changed or not.
-    pub fn unsure(&self) {
-        self.set(None, None);
-    }
-
-    /// Notes that this process has written to the index.
-    pub fn written(&self, checkpoint: Checkpoint) {
-        self.set(version_of(checkpoint), Some(Instant::now()));
-        self.moved.send_replace(());
+    /// Returns a note that this process writes to the index.
+    pub const fn writing(&self) -> Writing<'_> {
+        Writing { state: self, is_over: false }
     }
 
     fn set(&self, version: Option<Uuid>, at: Option<Instant>) {
@@ -91,6 +85,31 @@ impl IndexState {
     /// Returns a receiver that is notified when this process has written to the index.
     pub fn moved(&self) -> watch::Receiver<()> {
         self.moved.subscribe()
+    }
+}
+
+/// A write of this process to the index. If it is dropped before its outcome is known, because the write has failed or
+/// was abandoned, the index may have changed or not, and the next search reads the version again.
+#[derive(Debug)]
+pub(crate) struct Writing<'a> {
+    state: &'a IndexState,
+    is_over: bool,
+}
+
+impl Writing<'_> {
+    /// Notes that the index has this checkpoint now.
+    pub fn succeeded(mut self, checkpoint: Checkpoint) {
+        self.state.set(version_of(checkpoint), Some(Instant::now()));
+        self.state.moved.send_replace(());
+        self.is_over = true;
+    }
+}
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.state.set(None, None);
+        }
     }
 }
 

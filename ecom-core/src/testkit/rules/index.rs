@@ -224,13 +224,14 @@ pub async fn r14_an_index_ahead_of_its_database_is_brought_back(f: &ShopFixture)
     let now = f.search.checkpoint().await.unwrap().unwrap();
     let ahead = SearchDocument { revision: p.revision + 50, ..document_of(&p) };
     let ops = || vec![IndexOp::Upsert(Box::new(ahead.clone())), IndexOp::Delete { id: q.id, revision: 50 }];
-    f.search.apply(ops(), now).await.unwrap();
+    f.search.apply(ops(), Some(now), now).await.unwrap().unwrap();
     let found = f.shop.index().verify(true).await.unwrap();
     assert_eq!((found.stale, found.missing, found.repaired), (1, 1, true));
     f.index_is_in_step("revisions in the index above those in the database").await;
 
+    let now = f.search.checkpoint().await.unwrap().unwrap();
     let position = OutboxPosition { seq: now.position.seq + 1_000 };
-    f.search.apply(ops(), crate::port::search::Checkpoint { position, ..now }).await.unwrap();
+    f.search.apply(ops(), Some(now), crate::port::search::Checkpoint { position, ..now }).await.unwrap().unwrap();
     f.plain("Lamp three").await;
     f.index_is_in_step("a checkpoint after the end of the log").await;
     assert_eq!(f.searched("lamp", SearchFilter::default()).await.len(), 3);

@@ -13,6 +13,7 @@ use crate::clock::{Clock as _, SharedClock};
 use crate::config::ShopConfig;
 use crate::domain::common::{Actor, DeleteMode};
 use crate::domain::platform::job::{Job, JobCounters, JobFilter, JobKind, JobLease, JobState};
+use crate::domain::search::query::SearchFilter;
 use crate::error::{Conflict, Dependency, Error, ErrorCode};
 use crate::id::{JobId, UuidV7Source};
 use crate::paging::Paging;
@@ -24,6 +25,7 @@ use crate::testkit::faults::{HeldIndex, Hold, SharedIndex};
 tests! {
     __shop_jobs: [
         a_reindex_runs_in_the_background_and_reports,
+        r14_the_index_follows_while_it_is_rebuilt,
         a_verify_reports_and_repairs_unless_it_must_not,
         an_equal_job_that_is_queued_is_not_made_again,
         jobs_enqueued_at_once_are_one,
@@ -121,6 +123,24 @@ pub async fn a_reindex_runs_in_the_background_and_reports(f: &ShopFixture) {
     assert_eq!(get(f, done.id).await, done);
     f.index_is_in_step("after").await;
     assert_eq!(f.events_after(head).await, [], "a job has no event");
+}
+
+/// Searches find what is written while a rebuild runs, before and after its index is published.
+pub async fn r14_the_index_follows_while_it_is_rebuilt(f: &ShopFixture) {
+    three_products(f).await;
+    let (worker, hold) = held(f, 0, LONG);
+    let background = worker.start();
+    let job = f.shop.jobs().enqueue_reindex().await.unwrap();
+    until("the rebuild has begun", async || works(&hold)).await;
+    let during = f.created("Lantern").await;
+    worker.search().wait_for(during, LONG).await.unwrap();
+    assert_eq!(f.searched("lantern", SearchFilter::default()).await.len(), 1);
+    assert_eq!(hold.published.load(Ordering::SeqCst), 0, "the rebuild still waits");
+    hold.permits.add_permits(FREE);
+    ends(f, job.id, JobState::Succeeded).await;
+    assert_eq!(f.searched("lantern", SearchFilter::default()).await.len(), 1, "the new index has caught up");
+    background.shutdown().await;
+    f.index_is_in_step("after").await;
 }
 
 /// The index has lost its documents.

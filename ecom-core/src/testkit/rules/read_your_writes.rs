@@ -63,7 +63,7 @@ async fn is_behind(shop: &Shop, event: EventId, why: &str) {
 
 impl ShopFixture {
     /// Creates a product, and returns the last event of the write.
-    async fn created(&self, title: &str) -> EventId {
+    pub(super) async fn created(&self, title: &str) -> EventId {
         let recording = self.shop.recording();
         recording.acting_as(me()).products().create(&flat(title)).await.unwrap();
         recording.last_event().unwrap()
@@ -298,10 +298,12 @@ pub async fn an_index_ahead_of_its_database_has_not_applied_the_event(f: &ShopFi
     f.shop.index().catch_up().await.unwrap();
     let now = f.search.checkpoint().await.unwrap().unwrap();
     let position = OutboxPosition { seq: now.position.seq + 1_000 };
-    f.search.apply(Vec::new(), Checkpoint { position, ..now }).await.unwrap();
+    let ahead = Checkpoint { position, ..now };
+    f.search.apply(Vec::new(), Some(now), ahead).await.unwrap().unwrap();
     let event = f.created("Rug").await;
     is_behind(&f.shop, event, "the index is that of another state of the database").await;
-    f.search.apply(Vec::new(), Checkpoint { database: uuid::Uuid::from_u128(7), ..now }).await.unwrap();
+    let elsewhere = Checkpoint { database: uuid::Uuid::from_u128(7), ..now };
+    f.search.apply(Vec::new(), Some(ahead), elsewhere).await.unwrap().unwrap();
     is_behind(&f.shop, event, "the index is that of another database").await;
     f.shop.index().catch_up().await.unwrap();
     f.shop.search().wait_for(event, LIMIT).await.unwrap();

@@ -10,13 +10,14 @@ use uuid::Uuid;
 
 use super::SearchFixture;
 use super::support::{
-    acquire, applies, apply, at, checkpoint_is, delete, exactly, facet, filtered, hits, hits_are, load, number, page,
-    priced, product, revised, search, state_is, text, upsert,
+    acquire, add, applies, apply, at, begin, checkpoint_is, delete, exactly, facet, filtered, hits, hits_are, load,
+    number, page, priced, product, publish, revised, search, state_is, text, upsert,
 };
 use crate::domain::search::query::{Facet, SearchFilter, SearchQuery, SearchSort};
 use crate::id::ProductId;
-use crate::port::search::Checkpoint;
-use crate::testkit::check::{holds, same};
+use crate::port::search::{Checkpoint, SearchProvider};
+use crate::testkit::check::{holds, same, succeeds};
+use crate::testkit::running::step;
 
 tests! {
     __search_documents: [
@@ -24,6 +25,7 @@ tests! {
         r14_a_deleted_product_stays_deleted_for_late_documents,
         r14_order_within_a_batch_counts,
         r14_checkpoint_and_documents_move_together,
+        r14_a_writer_that_does_not_know_the_checkpoint_changes_nothing,
         r14_random_histories_equal_the_model,
         revisions_list_live_documents_by_id,
         a_batch_is_seen_whole_or_not_at_all,
@@ -152,6 +154,38 @@ pub async fn r14_random_histories_equal_the_model(f: SearchFixture) {
         let expected: Vec<u128> = by_price.iter().map(|l| l.0).collect();
         same(found, expected, "A search finds each live product in its highest revision.", &about);
         checkpoint_is(provider, Some(at(round + 2)), &about).await;
+    }
+}
+
+/// R14: a process that has read the checkpoint before another one moved it, or replaced the index, writes nothing.
+pub async fn r14_a_writer_that_does_not_know_the_checkpoint_changes_nothing(f: SearchFixture) {
+    let provider = &*f.provider;
+    load(provider, vec![revised(1, 5)]).await;
+    applies(provider, vec![upsert(revised(2, 5))], at(2), 1, "a change").await;
+    let elsewhere = Checkpoint { database: Uuid::from_u128(0xDC), ..at(2) };
+    let repaired = Checkpoint { version: Uuid::from_u128(7), ..at(2) };
+    let others = [None, Some(at(1)), Some(at(3)), Some(elsewhere), Some(repaired)];
+    stale(provider, &others, at(2), &[(1, 5), (2, 5)]).await;
+    let mut build = begin(provider).await;
+    add(&mut *build, vec![revised(4, 1)]).await;
+    publish(build, at(1)).await;
+    stale(provider, &[None, Some(at(2))], at(1), &[(4, 1)]).await;
+    applies(provider, vec![upsert(revised(1, 6))], at(2), 1, "a change by a process that knows the checkpoint").await;
+    state_is(provider, &[(1, 6), (4, 1)], "a change by a process that knows the checkpoint").await;
+}
+
+/// Applies a change with each of these checkpoints, of which none is that of the index.
+async fn stale(provider: &dyn SearchProvider, others: &[Option<Checkpoint>], known: Checkpoint, state: &[(u128, i64)]) {
+    for before in others {
+        let call = format!("`apply` after {before:?} to an index at {known:?}");
+        step(&call);
+        let applied = succeeds(provider.apply(vec![upsert(revised(3, 5))], *before, at(9)).await, &call);
+        same(applied, None, "`apply` returns `None` if the index has another checkpoint than the caller knows.", &call);
+        checkpoint_is(provider, Some(known), &call).await;
+        // Only such a provider must have refused the document too.
+        if provider.capabilities().own_checkpoint {
+            state_is(provider, state, &call).await;
+        }
     }
 }
 

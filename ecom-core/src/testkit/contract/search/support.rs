@@ -18,7 +18,9 @@ use crate::error::ErrorCode;
 use crate::id::{CategoryId, ProductId};
 use crate::money::Percentage;
 use crate::paging::Total;
-use crate::port::search::{Checkpoint, FacetCount, IndexBuild, IndexOp, SearchDocument, SearchProvider, SearchResults};
+use crate::port::search::{
+    Applied, Checkpoint, FacetCount, IndexBuild, IndexOp, SearchDocument, SearchProvider, SearchResults,
+};
 use crate::testkit::check::{holds, same, succeeds};
 use crate::testkit::running::{skipped, step};
 use crate::testkit::sample::usd;
@@ -133,11 +135,18 @@ pub(super) async fn acquire(provider: &dyn SearchProvider) {
     );
 }
 
-/// Applies changes, and returns how many the provider reports as applied.
+/// Applies changes to the index in its current state, and returns how many the provider reports as written.
 pub(super) async fn apply(provider: &dyn SearchProvider, ops: Vec<IndexOp>, checkpoint: Checkpoint) -> u64 {
+    step("`checkpoint` before `apply`");
+    let before = succeeds(provider.checkpoint().await, "`checkpoint` before `apply`");
     let call = format!("`apply` of {} ops at {}", ops.len(), checkpoint.position.seq);
     step(&call);
-    succeeds(provider.apply(ops, checkpoint).await, call)
+    let applied = succeeds(provider.apply(ops, before, checkpoint).await, &call);
+    let Applied { written, refused } = applied.unwrap_or_else(|| {
+        panic!("`apply` accepts the checkpoint that the index has.\n     case: {call} returns `None` after {before:?}")
+    });
+    same(refused, 0, "`apply` refuses no document of the suite for good.", call);
+    written
 }
 
 /// Applies changes, of which `expected` have a higher revision than the index.
@@ -152,7 +161,7 @@ pub(super) async fn applies(
     same(
         applied,
         expected,
-        "`apply` returns how many ops it has applied: those with a higher revision than the index.",
+        "`apply` returns how many ops it has written: those with a higher revision than the index.",
         about,
     );
 }
@@ -217,7 +226,8 @@ pub(super) async fn add(build: &mut dyn IndexBuild, documents: Vec<SearchDocumen
 
 pub(super) async fn publish(build: Box<dyn IndexBuild>, checkpoint: Checkpoint) {
     step("`publish` of a rebuild");
-    succeeds(build.publish(checkpoint).await, "`publish` of a rebuild");
+    let refused = succeeds(build.publish(checkpoint).await, "`publish` of a rebuild");
+    same(refused, 0, "A rebuild refuses no document of the suite.", "`publish`");
 }
 
 /// Returns the request of a query, without anything that a shop adds to it.
