@@ -398,7 +398,9 @@ impl<'a> IndexSyncService<'a> {
                     report.repaired |= applied.written > 0;
                     report.refused += applied.refused;
                     progress.add("repaired", applied.written);
-                    progress.add("refused", applied.refused);
+                    if applied.refused > 0 {
+                        progress.add("refused", applied.refused);
+                    }
                 }
                 Repaired::IsAhead => {
                     self.build(&Progress::default(), false, &mut SyncReport::default()).await?;
