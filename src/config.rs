@@ -27,6 +27,7 @@
 //! | `ECOM_DATABASE_LIFETIME` | `3600` | 60–86,400 s | the age at which a connection is replaced |
 //! | `ECOM_CURRENCY` | `USD` | an ISO 4217 code whose currency has a minor unit, so not `XXX` or `XAU` | the currency of the shop |
 //! | `ECOM_PRICE_BUCKETS` | `0,25,50,100,250,500,1000` | 1 to 50 prices in ascending order | the lower bounds of the price ranges that searches count, in the major unit of the currency, separated by commas |
+//! | `ECOM_SEARCH_LANGUAGE` | `en` | `ar`, `ca`, `da`, `de`, `el`, `en`, `es`, `fi`, `fr`, `hu`, `id`, `it`, `nl`, `no`, `pt`, `ro`, `ru`, `sv`, `tr` | the language of titles, descriptions and searches (ISO 639-1); if it changes, the index is rebuilt |
 //! | `ECOM_LAST_WRITE_WINS` | `false` | `true`, `false` | whether a write that does not name a version succeeds (R1); a write that names one is compared in both cases |
 //! | `ECOM_KEEP_SOLD` | `false` | `true`, `false` | whether a product or a SKU that an order refers to cannot be deleted, not even softly (R5) |
 //! | `ECOM_TOTAL_BOUND` | `10000` | 1–1,000,000 | how many rows a list counts at most for its total |
@@ -223,6 +224,7 @@ impl ServerConfig {
         };
         let shop = ShopConfig::default()
             .currency(currency)
+            .search_language(r.language("ECOM_SEARCH_LANGUAGE"))
             .price_bounds(r.prices("ECOM_PRICE_BUCKETS", currency, &defaults.price_bounds))
             .last_write_wins(r.flag("ECOM_LAST_WRITE_WINS", defaults.last_write_wins))
             .keep_sold(r.flag("ECOM_KEEP_SOLD", defaults.keep_sold))
@@ -430,6 +432,7 @@ mod tests {
             ("ECOM_MAX_PAGE_SIZE", "1001"),
             ("ECOM_PAGE_SIZE", "101"),
             ("ECOM_PRICE_BUCKETS", "9,1"),
+            ("ECOM_SEARCH_LANGUAGE", "klingon"),
             ("ECOM_CORS_ORIGINS", "shop.example"),
             ("ECOM_LOG", "loud"),
             ("ECOM_LOG_FORMAT", "xml"),
@@ -444,6 +447,7 @@ mod tests {
                 "DATABASE_URL",
                 "SEARCH_URL_FILE",
                 "ECOM_CURRENCY",
+                "ECOM_SEARCH_LANGUAGE",
                 "ECOM_PRICE_BUCKETS",
                 "ECOM_LAST_WRITE_WINS",
                 "ECOM_KEEP_SOLD",

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use derive_setters::Setters;
 
+use crate::domain::search::language::Language;
 use crate::error::{Result, ValidationErrors};
 use crate::money::Currency;
 
@@ -49,6 +50,8 @@ pub struct ShopConfig {
     /// The lower bounds of the price ranges that searches count, in minor units of the currency: at most 50, in
     /// ascending order. Default 0, 2,500, 5,000, 10,000, 25,000, 50,000 and 100,000.
     pub price_bounds: Vec<i64>,
+    /// The language of titles, descriptions and searches. If it changes, the index is rebuilt. Default English.
+    pub search_language: Language,
 }
 
 impl Default for ShopConfig {
@@ -69,6 +72,7 @@ impl Default for ShopConfig {
             order_batch: 256,
             cart_ttl: Duration::from_secs(30 * 86_400),
             price_bounds: vec![0, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000],
+            search_language: Language::English,
         }
     }
 }

@@ -30,6 +30,7 @@ mod domain {
     /// How texts and queries become words.
     pub(crate) mod search {
         pub(crate) mod highlight;
+        pub(crate) mod language;
         pub(crate) mod query;
         pub(crate) mod query_text;
         pub(crate) mod rule;
@@ -199,13 +200,14 @@ pub mod sales {
 /// Search: queries, results, and the index that follows the database.
 pub mod search {
     pub use crate::domain::search::highlight::{Highlighter, Piece};
+    pub use crate::domain::search::language::Language;
     pub use crate::domain::search::query::{
         Boost, Facet, Matching, SearchFilter, SearchQuery, SearchRequest, SearchSort,
     };
     pub use crate::domain::search::query_text::{QueryText, Slot, Way, Word};
     pub use crate::domain::search::rule::{RuleBoost, SearchRule, SearchRules, TextMatch};
     pub use crate::domain::search::synonyms::{Synonym, Synonyms};
-    pub use crate::domain::search::text::{Chunk, FieldWords, Pairs, Part, chunks, code_forms, stem};
+    pub use crate::domain::search::text::{Chunk, FieldWords, Pairs, Part, chunks, code_forms};
     pub use crate::service::search::index::{IndexSyncService, SyncReport, VerifyReport};
     pub use crate::service::search::query::{FacetValue, Highlights, SearchPage, SearchService};
     pub use crate::service::search::settings::SearchSettingsService;

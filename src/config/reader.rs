@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ecom_core::access::Principal;
 use ecom_core::money::{Currency, price_of};
+use ecom_core::search::Language;
 use ecom_core::{FieldCode, ValidationErrors};
 use ecom_http::HttpConfig;
 
@@ -92,6 +93,19 @@ impl Reader<'_> {
             Some(_) => {
                 self.bad(name, "must be `true` or `false`");
                 default
+            }
+        }
+    }
+
+    /// Reads the code of a language; English by default.
+    pub fn language(&mut self, name: &str) -> Language {
+        match present(self.values, name).map(str::to_ascii_lowercase).as_deref().map(str::parse) {
+            None => Language::English,
+            Some(Ok(language)) => language,
+            Some(Err(_)) => {
+                let codes: Vec<&str> = Language::ALL.iter().map(|language| language.code()).collect();
+                self.bad(name, &format!("must be one of {}", codes.join(", ")));
+                Language::English
             }
         }
     }

@@ -6,7 +6,7 @@ use ecom_core::{FieldCode, ValidationErrors};
 
 /// The names of all settings. A TOML file can contain all but `ECOM_CONFIG`; its keys are the names in lower case
 /// without `ECOM_`.
-pub(super) const NAMES: [&str; 45] = [
+pub(super) const NAMES: [&str; 46] = [
     "ECOM_LISTEN",
     "PORT",
     "ECOM_DATA",
@@ -24,6 +24,7 @@ pub(super) const NAMES: [&str; 45] = [
     "ECOM_DATABASE_LIFETIME",
     "ECOM_CURRENCY",
     "ECOM_PRICE_BUCKETS",
+    "ECOM_SEARCH_LANGUAGE",
     "ECOM_LAST_WRITE_WINS",
     "ECOM_KEEP_SOLD",
     "ECOM_TOTAL_BOUND",

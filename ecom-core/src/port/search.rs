@@ -17,6 +17,7 @@ use crate::domain::catalog::product::{Image, Product, ProductStatus};
 use crate::domain::catalog::sku::AvailabilityStatus;
 use crate::domain::common::Attributes;
 use crate::domain::platform::outbox::OutboxPosition;
+use crate::domain::search::language::Language;
 use crate::domain::search::query::{Facet, SearchRequest};
 use crate::error::{Error, Result};
 use crate::id::ProductId;
@@ -64,11 +65,14 @@ pub struct SearchDocument {
     pub updated_at: Timestamp,
     /// The attributes. Filters compare top-level attributes by their JSON text.
     pub attributes: Attributes,
+    /// The language of the texts, by which their words are stemmed.
+    #[serde(default)]
+    pub language: Language,
 }
 
 impl SearchDocument {
     /// Returns the document of a product. `ancestors` are the ancestors of its categories.
-    pub fn of(product: &Product, ancestors: &[CategorySummary]) -> Self {
+    pub fn of(product: &Product, ancestors: &[CategorySummary], language: Language) -> Self {
         Self {
             id: product.id,
             revision: product.revision,
@@ -88,6 +92,7 @@ impl SearchDocument {
             created_at: product.audit.created_at,
             updated_at: product.audit.updated_at,
             attributes: product.attributes.clone(),
+            language,
         }
     }
 }
@@ -137,6 +142,9 @@ pub struct Checkpoint {
     /// without versions has written.
     #[serde(default)]
     pub version: Uuid,
+    /// The language of the documents. An index in another language than that of the shop is rebuilt.
+    #[serde(default)]
+    pub language: Language,
 }
 
 /// What became of the changes of a call.

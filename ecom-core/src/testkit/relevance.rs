@@ -9,6 +9,7 @@ use std::fmt;
 use uuid::Uuid;
 
 use crate::domain::platform::outbox::OutboxPosition;
+use crate::domain::search::language::Language;
 use crate::domain::search::query::{SearchQuery, SearchRequest};
 use crate::domain::search::synonyms::Synonyms;
 use crate::error::Result;
@@ -102,7 +103,7 @@ impl fmt::Display for Found {
 pub async fn relevance(provider: &dyn SearchProvider, documents: &[SearchDocument], step: usize) -> Result<Vec<Found>> {
     provider.acquire_writer().await?;
     let (database, version) = (Uuid::from_u128(0xDB), Uuid::from_u128(1));
-    let checkpoint = Checkpoint { database, position: OutboxPosition { seq: 1 }, version };
+    let checkpoint = Checkpoint { database, position: OutboxPosition { seq: 1 }, version, language: Language::English };
     let ops = documents.iter().map(|d| IndexOp::Upsert(Box::new(d.clone()))).collect();
     let filled = provider.apply(ops, None, checkpoint).await?;
     assert!(filled.is_some(), "the index is not empty: it has the checkpoint {:?}", provider.checkpoint().await);

@@ -18,8 +18,8 @@ use ecom_core::port::{
     SearchProvider, SearchResults,
 };
 use ecom_core::search::{
-    Facet, FieldWords, Matching, Pairs, SearchFilter, SearchQuery, SearchRequest, SearchSort, Way, Word, code_forms,
-    stem,
+    Facet, FieldWords, Language, Matching, Pairs, SearchFilter, SearchQuery, SearchRequest, SearchSort, Way, Word,
+    code_forms,
 };
 use ecom_core::testkit::SearchFixture;
 use ecom_core::text::fold_key;
@@ -217,13 +217,18 @@ impl Reference {
 
     /// The words of the fields of a document, and its pairs of neighbours.
     fn sources(&self, d: &SearchDocument) -> Vec<Source> {
+        let language = if self.is(M::LanguageIgnored) { Language::English } else { d.language };
         let read = |text: &str, pairs: Pairs| {
             if self.is(M::AccentsMatter) {
                 let words = words(text);
-                return FieldWords { stems: words.iter().map(|word| stem(word)).collect(), words, pairs: Vec::new() };
+                return FieldWords {
+                    stems: words.iter().map(|word| language.stem(word)).collect(),
+                    words,
+                    pairs: Vec::new(),
+                };
             }
             let end = if self.is(M::LongTextsCutOff) { text.floor_char_boundary(512) } else { text.len() };
-            let mut found = FieldWords::of(&text[..end], pairs);
+            let mut found = FieldWords::of(&text[..end], pairs, language);
             if self.is(M::WordsOnlyAsWritten) {
                 found.pairs = Vec::new();
             }
@@ -231,7 +236,7 @@ impl Reference {
                 for word in &mut found.words {
                     *word = word.replace(['+', '#'], "");
                 }
-                found.stems = found.words.iter().map(|word| stem(word)).collect();
+                found.stems = found.words.iter().map(|word| language.stem(word)).collect();
             }
             found
         };
@@ -771,6 +776,7 @@ impl Drop for Build {
                 database: Uuid::nil(),
                 position: OutboxPosition { seq: 0 },
                 version: Uuid::nil(),
+                language: Language::English,
             });
         }
     }

@@ -71,6 +71,7 @@ crate::runner::mutants! {
         OneEditInLongWords: "words of eight letters match with one typo, not two",
         NoPrefixes: "an unfinished word finds nothing",
         PrefixOfEveryWord: "every word of the text may be unfinished",
+        LanguageIgnored: "words of documents are always stemmed as English",
         AccentsMatter: "accents are not folded",
         LongTextsCutOff: "only the beginning of a text is searched",
         WordsOnlyAsWritten: "two words do not match the one that they are together",

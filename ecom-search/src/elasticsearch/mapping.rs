@@ -131,7 +131,7 @@ fn mapping() -> Value {
             "categories": {"properties": {"id": keyword(), "name": shown(), "slug": shown(), "path": shown()}},
             "images": stored(), "attributes": stored(), "checkpoint": stored(),
             "price": number(), "list_price": number(), "discount": stored_number(),
-            "availability": keyword(), "rating": number(), "status": keyword(),
+            "language": keyword(), "availability": keyword(), "rating": number(), "status": keyword(),
             "created_at": {"type": "date"}, "updated_at": {"type": "date"},
             "search": {"properties": search},
         },
@@ -149,7 +149,7 @@ pub(super) fn document(d: &SearchDocument) -> serde_json::Result<Value> {
     let mut add = |source: Source, texts: &[&str]| {
         let mut all = [String::new(), String::new(), String::new()];
         for text in texts {
-            let found = FieldWords::of(text, source.pairs);
+            let found = FieldWords::of(text, source.pairs, d.language);
             for (list, more) in all.iter_mut().zip([found.stems, found.words, found.pairs]) {
                 for word in more {
                     list.push_str(&word);

@@ -149,7 +149,7 @@ impl Fields {
     pub(super) fn document(&self, d: &SearchDocument) -> TantivyDocument {
         let mut doc = self.head(d.id, d.revision, true);
         let add = |doc: &mut TantivyDocument, source: TextSource, written: &str| {
-            let found = FieldWords::of(written, source.pairs_of);
+            let found = FieldWords::of(written, source.pairs_of, d.language);
             doc.add_text(source.stems, found.stems.join(" "));
             doc.add_text(source.words, found.words.join(" "));
             doc.add_text(source.pairs, found.pairs.join(" "));

@@ -8,7 +8,7 @@ use ecom_core::id::ProductId;
 use ecom_core::money::{Currency, Money};
 use ecom_core::port::{IndexOp, SearchDocument, SearchProvider, SearchResults};
 use ecom_core::search::{
-    Boost, Facet, Matching, SearchFilter, SearchQuery, SearchRequest, SearchSort, Synonym, Synonyms,
+    Boost, Facet, Language, Matching, SearchFilter, SearchQuery, SearchRequest, SearchSort, Synonym, Synonyms,
 };
 use ecom_search::{TantivyOptions, TantivySearch};
 
@@ -76,11 +76,14 @@ fn ids(results: &SearchResults) -> Vec<ProductId> {
 
 /// Returns every text with every kind of request.
 fn requests(documents: &[SearchDocument]) -> Vec<SearchRequest> {
-    let synonyms = Synonyms::new(&[
-        Synonym::two_way(["sofa", "couch"]),
-        Synonym::two_way(["cell phone", "mobile phone", "smartphone"]),
-        Synonym::two_way(["sneakers", "trainers", "running shoes"]),
-    ])
+    let synonyms = Synonyms::new(
+        &[
+            Synonym::two_way(["sofa", "couch"]),
+            Synonym::two_way(["cell phone", "mobile phone", "smartphone"]),
+            Synonym::two_way(["sneakers", "trainers", "running shoes"]),
+        ],
+        Language::English,
+    )
     .unwrap();
     let usd = |minor| Some(Money::from_minor(minor, Currency::USD));
     let brand = documents.iter().find_map(|d| d.brand.clone()).unwrap();

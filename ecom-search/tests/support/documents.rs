@@ -8,7 +8,7 @@ use ecom_core::id::{CategoryId, ProductId};
 use ecom_core::money::Percentage;
 use ecom_core::platform::OutboxPosition;
 use ecom_core::port::{Checkpoint, IndexOp, SearchDocument, SearchProvider};
-use ecom_core::search::{SearchQuery, SearchRequest, Synonyms};
+use ecom_core::search::{Language, SearchQuery, SearchRequest, Synonyms};
 use ecom_core::text::Slug;
 use uuid::Uuid;
 
@@ -21,6 +21,7 @@ pub(crate) fn at(seq: i64) -> Checkpoint {
         database: Uuid::from_u128(0xDB),
         position: OutboxPosition { seq },
         version: Uuid::from_u128(u128::from(seq.unsigned_abs())),
+        language: Language::English,
     }
 }
 
@@ -50,6 +51,7 @@ pub(crate) fn document(n: u128, revision: i64) -> SearchDocument {
         created_at: Timestamp::from_timestamp_micros(i64::try_from(n).unwrap()).unwrap(),
         updated_at: Timestamp::from_timestamp_micros(i64::try_from(n).unwrap()).unwrap(),
         attributes: Attributes::default(),
+        language: Language::English,
     }
 }
 

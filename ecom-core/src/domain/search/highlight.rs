@@ -4,8 +4,9 @@ use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
+use super::language::Language;
 use super::query_text::{QueryText, Way, Word};
-use super::text::{Chunk, chunks, stem, texts};
+use super::text::{Chunk, chunks, texts};
 
 /// A piece of a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +20,7 @@ pub struct Piece {
 /// Marks words as every search engine matches them, so that highlights are the same on each.
 #[derive(Debug, Clone)]
 pub struct Highlighter {
+    language: Language,
     stems: HashSet<String>,
     codes: HashSet<String>,
     /// Words that may be mistyped or incomplete, with the [`letters`] of each.
@@ -37,7 +39,7 @@ struct Token {
 impl Highlighter {
     /// Returns a highlighter for the words of a query.
     pub fn of(text: &QueryText) -> Self {
-        let mut all = Self { stems: HashSet::new(), codes: HashSet::new(), words: Vec::new() };
+        let mut all = Self { language: text.language, stems: HashSet::new(), codes: HashSet::new(), words: Vec::new() };
         let slots = text.slots.iter().filter(|slot| !slot.is_optional);
         for way in slots.flat_map(|slot| &slot.ways) {
             if let Way::Code(form) = way {
@@ -67,7 +69,7 @@ impl Highlighter {
             // Two words that were typed as one.
             if let Some(next) = tokens.get(i + 1) {
                 let joined = Chunk::of(&[&*token.chunks, &next.chunks].concat()).joined();
-                if joined.is_some_and(|joined| self.stems.contains(&stem(&joined))) {
+                if joined.is_some_and(|joined| self.stems.contains(&self.language.stem(&joined))) {
                     (found[i], found[i + 1]) = (true, true);
                 }
             }
@@ -110,7 +112,7 @@ impl Highlighter {
             let joined: String = texts(&chunk.parts).collect();
             self.codes.contains(&joined)
                 || parts.chain([joined]).any(|own| {
-                    self.stems.contains(&stem(&own))
+                    self.stems.contains(&self.language.stem(&own))
                         || self.words.iter().any(|(word, has)| is_variant(word, *has, &own))
                 })
         })
@@ -173,8 +175,8 @@ mod tests {
     use super::*;
 
     fn marked(typed: &str, text: &str, longest: usize) -> String {
-        let synonyms = Synonyms::new(&[Synonym::two_way(["sofa", "couch"])]);
-        let query = QueryText::with_synonyms(typed, &synonyms.unwrap());
+        let synonyms = Synonyms::new(&[Synonym::two_way(["sofa", "couch"])], Language::English);
+        let query = QueryText::of(typed, &synonyms.unwrap());
         let pieces = Highlighter::of(&query).mark(text, longest).unwrap_or_default();
         pieces.iter().map(|p| if p.is_match { format!("[{}]", p.text) } else { p.text.clone() }).collect()
     }

@@ -323,7 +323,7 @@ impl SearchRequest {
 
     /// [`Self::new`] for a query that [`SearchQuery::check`] has passed.
     pub(crate) fn checked(query: SearchQuery, synonyms: &Synonyms) -> Self {
-        let text = QueryText::with_synonyms(&query.text, synonyms);
+        let text = QueryText::of(&query.text, synonyms);
         let (pinned, hidden, boosts) = (Vec::new(), Vec::new(), Vec::new());
         Self { query, text, matching: Matching::AllThenMost, pinned, hidden, boosts }
     }

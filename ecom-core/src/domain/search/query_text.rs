@@ -1,14 +1,10 @@
 //! The text of a query, parsed into words with the ways in which a document can match each. Every search engine gets
 //! the same ways.
 
+use super::language::Language;
 use super::synonyms::Synonyms;
-use super::text::{Chunk, FieldWords, chunks, code_form, stem, texts};
+use super::text::{Chunk, FieldWords, chunks, code_form, texts};
 
-/// Words that are optional unless the query has no others.
-const STOP_WORDS: &[&str] = &[
-    "a", "an", "and", "are", "as", "at", "be", "by", "for", "from", "her", "him", "his", "i", "in", "is", "it", "my",
-    "of", "on", "or", "our", "the", "to", "with", "your",
-];
 /// The most neighbors that are also read as one code, as `ab 1234 x` is.
 const CODE_CHUNKS: usize = 3;
 /// The shortest last part of a word such as `head-pho` that may be the beginning of a longer one.
@@ -20,6 +16,8 @@ pub struct QueryText {
     /// The words, in the order in which they were typed. A document matches the text if it matches each of them that is
     /// required, in any of its ways.
     pub slots: Vec<Slot>,
+    /// The language of the words.
+    pub language: Language,
 }
 
 /// A word of a query.
@@ -83,13 +81,13 @@ pub struct Word {
 }
 
 impl Word {
-    fn of(text: String, is_prefix: bool) -> Self {
-        Self { edits: edits_allowed(&text), ..Self::exactly(text, is_prefix) }
+    fn of(text: String, is_prefix: bool, language: Language) -> Self {
+        Self { edits: edits_allowed(&text), ..Self::exactly(text, is_prefix, language) }
     }
 
     /// Returns a word that is not mistyped.
-    pub(super) fn exactly(text: String, is_prefix: bool) -> Self {
-        Self { stem: stem(&text), text, edits: 0, is_prefix }
+    pub(super) fn exactly(text: String, is_prefix: bool, language: Language) -> Self {
+        Self { stem: language.stem(&text), text, edits: 0, is_prefix }
     }
 }
 
@@ -106,25 +104,17 @@ fn edits_allowed(word: &str) -> u8 {
     }
 }
 
-/// Returns whether a word is one of those that are optional unless a query has no others.
-pub(crate) fn is_stop_word(word: &str) -> bool {
-    STOP_WORDS.contains(&word)
-}
-
 /// The most words of synonyms in one query, so that its cost has a bound.
 const MOST_SYNONYMS: usize = 200;
 
 impl QueryText {
-    /// Reads the text of a query. The last word may be the beginning of a longer one.
-    pub fn of(text: &str) -> Self {
-        Self::with_synonyms(text, &Synonyms::default())
-    }
-
-    /// [`Self::of`] for a shop that has synonyms.
-    pub fn with_synonyms(text: &str, synonyms: &Synonyms) -> Self {
+    /// Reads the text of a query in the language of the synonyms. The last word may be the beginning of a longer one.
+    pub fn of(text: &str, synonyms: &Synonyms) -> Self {
+        let language = synonyms.language();
         let chunks = chunks(text);
         let last = chunks.len().saturating_sub(1);
-        let mut slots: Vec<Slot> = chunks.iter().enumerate().map(|(i, chunk)| Slot::of(chunk, i == last)).collect();
+        let mut slots: Vec<Slot> =
+            chunks.iter().enumerate().map(|(i, chunk)| Slot::of(chunk, i == last, language)).collect();
         if slots.iter().all(|slot| slot.is_optional) {
             for slot in &mut slots {
                 slot.is_optional = false;
@@ -132,7 +122,7 @@ impl QueryText {
         }
         for (at, pair) in chunks.windows(2).enumerate() {
             let Some(joined) = Chunk::of(pair).joined() else { continue };
-            let joined = Word::exactly(joined, at + 1 == last);
+            let joined = Word::exactly(joined, at + 1 == last, language);
             for slot in &mut slots[at..at + 2] {
                 slot.ways.push(Way::Joined(joined.clone()));
             }
@@ -164,7 +154,7 @@ impl QueryText {
                 }
             }
         }
-        Self { slots }
+        Self { slots, language }
     }
 
     /// Leaves out typing errors, incomplete words and words that are optional.
@@ -204,16 +194,16 @@ impl Slot {
         })
     }
 
-    fn of(chunk: &Chunk, is_last: bool) -> Self {
+    fn of(chunk: &Chunk, is_last: bool, language: Language) -> Self {
         let mut ways = Vec::new();
         if let Some(joined) = chunk.joined() {
-            ways.push(Way::Word(Word::of(joined, is_last)));
+            ways.push(Way::Word(Word::of(joined, is_last, language)));
         }
         // Documents have no word of three parts unless they are written together, but each two neighbors as a word.
         let mut words: Vec<Word> = chunk
             .groups()
             .flat_map(|group| group.windows(group.len().min(2)))
-            .map(|parts| Word::of(texts(parts).collect(), false))
+            .map(|parts| Word::of(texts(parts).collect(), false, language))
             .collect();
         if words.len() > 1 {
             if let Some(word) = words.last_mut() {
@@ -221,7 +211,7 @@ impl Slot {
             }
             ways.push(Way::All(words));
         }
-        let is_optional = matches!(&*chunk.parts, [part] if is_stop_word(&part.text));
+        let is_optional = matches!(&*chunk.parts, [part] if language.is_stop_word(&part.text));
         Self { ways, is_optional }
     }
 }
@@ -245,12 +235,15 @@ mod tests {
             let ways: Vec<String> = slot.ways.iter().map(way).collect();
             format!("{}{}", ways.join(" "), if slot.is_optional { "?" } else { "" })
         };
-        let synonyms = Synonyms::new(&[
-            Synonym::two_way(["cell phone", "mobile-phone", "handy"]),
-            Synonym::one_way("tablet", ["iPad"]),
-            Synonym::two_way(["t-shirt", "tee"]),
-        ]);
-        QueryText::with_synonyms(text, &synonyms.unwrap()).slots.iter().map(slot).collect()
+        let synonyms = Synonyms::new(
+            &[
+                Synonym::two_way(["cell phone", "mobile-phone", "handy"]),
+                Synonym::one_way("tablet", ["iPad"]),
+                Synonym::two_way(["t-shirt", "tee"]),
+            ],
+            Language::English,
+        );
+        QueryText::of(text, &synonyms.unwrap()).slots.iter().map(slot).collect()
     }
 
     #[test]
@@ -299,10 +292,17 @@ mod tests {
     #[test]
     fn words_without_meaning_are_optional_unless_there_are_no_others() {
         assert_eq!(
-            QueryText::of("sneakers for kids").slots.iter().map(|s| s.is_optional).collect::<Vec<_>>(),
+            QueryText::of("sneakers for kids", &Synonyms::default())
+                .slots
+                .iter()
+                .map(|s| s.is_optional)
+                .collect::<Vec<_>>(),
             [false, true, false]
         );
-        assert_eq!(QueryText::of("the of").slots.iter().map(|s| s.is_optional).collect::<Vec<_>>(), [false, false]);
+        assert_eq!(
+            QueryText::of("the of", &Synonyms::default()).slots.iter().map(|s| s.is_optional).collect::<Vec<_>>(),
+            [false, false]
+        );
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
+use super::language::Language;
 use super::query::{Boost, SearchFilter, SearchRequest};
 use super::synonyms::keys;
 use super::text::{Chunk, chunks, count};
@@ -95,6 +96,7 @@ pub struct SearchRules {
     rules: Vec<(SearchRule, Option<Vec<String>>)>,
     /// The largest number of chunks that a text of a rule can have.
     longest: usize,
+    language: Language,
 }
 
 impl SearchRules {
@@ -107,13 +109,13 @@ impl SearchRules {
     /// The maximum number of boosts of a rule.
     pub const MAX_BOOSTS: usize = 10;
 
-    /// Returns the rules, ready for use.
+    /// Returns the rules, ready for searches in a language.
     ///
     /// # Errors
     /// As [`Self::check`].
-    pub fn new(rules: Vec<SearchRule>) -> Result<Self> {
+    pub fn new(rules: Vec<SearchRule>, language: Language) -> Result<Self> {
         Self::check(&rules)?;
-        Ok(Self::stored(rules))
+        Ok(Self::stored(rules, language))
     }
 
     /// Checks rules.
@@ -143,15 +145,15 @@ impl SearchRules {
     }
 
     /// Returns stored rules, which were checked when they were written.
-    pub(crate) fn stored(rules: Vec<SearchRule>) -> Self {
+    pub(crate) fn stored(rules: Vec<SearchRule>, language: Language) -> Self {
         let mut longest = 0;
         let rules = rules.into_iter().map(|rule| {
             let cut = rule.query.as_deref().map(chunks);
             longest = longest.max(cut.as_deref().map_or(0, count));
-            (rule, cut.map(|cut| keys(&cut)))
+            (rule, cut.map(|cut| keys(&cut, language)))
         });
         let rules = rules.collect();
-        Self { rules, longest }
+        Self { rules, longest, language }
     }
 
     /// Applies the rules, in their order, to a search that is made at `now`. Pins and boosts beyond the limits of a
@@ -161,9 +163,9 @@ impl SearchRules {
             return;
         }
         let cut = chunks(&request.query().text);
-        let whole: HashSet<String> = keys(&cut).into_iter().collect();
+        let whole: HashSet<String> = keys(&cut, self.language).into_iter().collect();
         let runs = (1..=self.longest.min(cut.len())).flat_map(|length| cut.windows(length));
-        let parts: HashSet<String> = runs.flat_map(|run: &[Chunk]| keys(run)).collect();
+        let parts: HashSet<String> = runs.flat_map(|run: &[Chunk]| keys(run, self.language)).collect();
         let has = |typed: &HashSet<String>, keys: &[String]| keys.iter().any(|key| typed.contains(key));
         for (rule, text) in &self.rules {
             let has_text = text.as_ref().is_none_or(|text| match rule.query_match {
@@ -275,13 +277,16 @@ mod tests {
     fn rules_apply_to_searches_that_fulfil_their_conditions() {
         let category = CategoryId(Uuid::from_u128(9));
         let text = |text: &str| Some(text.to_owned());
-        let rules = SearchRules::new(vec![
-            SearchRule { query: text("Desk-Lamps"), ..rule("is", 1) },
-            SearchRule { query: text("lamp"), query_match: TextMatch::Contains, ..rule("contains", 2) },
-            SearchRule { category_id: Some(category), ..rule("category", 3) },
-            SearchRule { starts_at: Some(at(10)), ends_at: Some(at(20)), ..rule("time", 4) },
-            SearchRule { disabled: true, ..rule("disabled", 5) },
-        ]);
+        let rules = SearchRules::new(
+            vec![
+                SearchRule { query: text("Desk-Lamps"), ..rule("is", 1) },
+                SearchRule { query: text("lamp"), query_match: TextMatch::Contains, ..rule("contains", 2) },
+                SearchRule { category_id: Some(category), ..rule("category", 3) },
+                SearchRule { starts_at: Some(at(10)), ends_at: Some(at(20)), ..rule("time", 4) },
+                SearchRule { disabled: true, ..rule("disabled", 5) },
+            ],
+            Language::English,
+        );
         let rules = rules.unwrap();
         let pinned = |typed: &str, categories: &[CategoryId], now| {
             let filter = SearchFilter { categories: categories.to_vec(), ..SearchFilter::default() };
@@ -301,7 +306,7 @@ mod tests {
 
     #[test]
     fn fields_out_of_bounds_are_named() {
-        let refused = |rule: SearchRule| match SearchRules::new(vec![rule]) {
+        let refused = |rule: SearchRule| match SearchRules::new(vec![rule], Language::English) {
             Err(Error::Validation(errors)) => errors.0.into_iter().map(|e| e.field).collect::<Vec<_>>(),
             other => panic!("{other:?} must be a refusal"),
         };
@@ -322,9 +327,12 @@ mod tests {
         ] {
             assert_eq!(refused(rule), [field]);
         }
-        assert!(SearchRules::new(vec![rule("a", 1), rule("A ", 2)]).is_err(), "a name twice");
+        assert!(SearchRules::new(vec![rule("a", 1), rule("A ", 2)], Language::English).is_err(), "a name twice");
         let hides = |n: usize| SearchRule { hide: vec![product(1); 50], ..rule(&n.to_string(), 1) };
-        assert!(SearchRules::new((0..100).map(hides).collect()).is_ok());
-        assert!(SearchRules::new((0..101).map(hides).collect()).is_err(), "too many hidden products");
+        assert!(SearchRules::new((0..100).map(hides).collect(), Language::English).is_ok());
+        assert!(
+            SearchRules::new((0..101).map(hides).collect(), Language::English).is_err(),
+            "too many hidden products"
+        );
     }
 }

@@ -5,8 +5,9 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+use super::language::Language;
 use super::query_text::Word;
-use super::text::{Chunk, chunks, count, stem, texts};
+use super::text::{Chunk, chunks, count, texts};
 use crate::error::{Error, FieldCode, Result, ValidationErrors};
 use crate::text::check_text;
 
@@ -33,6 +34,7 @@ pub struct Synonyms {
     ways: HashMap<String, Vec<Vec<Word>>>,
     /// The largest number of chunks of a phrase, if a query writes each part apart.
     longest: usize,
+    language: Language,
 }
 
 /// The most fields that an error names.
@@ -68,13 +70,23 @@ impl Synonyms {
     /// The maximum number of words and phrases in all entries.
     pub const MAX_PHRASES: usize = 20_000;
 
-    /// Returns the synonyms that these entries make. They are not transitive: an entry with `a` and `b` and another one
+    /// Returns no synonyms, for searches in this language.
+    pub fn none(language: Language) -> Self {
+        Self { language, ..Self::default() }
+    }
+
+    /// Returns the language of the synonyms and of the searches that use them.
+    pub const fn language(&self) -> Language {
+        self.language
+    }
+
+    /// Returns the synonyms that these entries make in a language. They are not transitive: an entry with `a` and `b` and another one
     /// with `b` and `c` do not make `a` find `c`.
     ///
     /// # Errors
     /// `Validation` with each entry that is out of bounds, has no word, or repeats a phrase, and with the entries with
     /// an `input` that form a cycle. It names at most 100 fields.
-    pub fn new(entries: &[Synonym]) -> Result<Self> {
+    pub fn new(entries: &[Synonym], language: Language) -> Result<Self> {
         let mut errors = ValidationErrors::default();
         let phrases: usize = entries.iter().map(|entry| entry.synonyms.len()).sum();
         if entries.len() > Self::MAX_ENTRIES {
@@ -86,14 +98,14 @@ impl Synonyms {
         if !errors.0.is_empty() {
             return Err(Error::Validation(errors));
         }
-        let mut all = Self::default();
+        let mut all = Self::none(language);
         // Key of an input → keys that it leads to, with the entry.
         let mut leads: HashMap<String, Vec<(String, usize)>> = HashMap::new();
         for (i, entry) in entries.iter().enumerate() {
             if errors.0.len() >= MOST_ERRORS {
                 break;
             }
-            let Some((input, others)) = entry.read(&format!("synonyms[{i}]"), &mut errors) else { continue };
+            let Some((input, others)) = entry.read(&format!("synonyms[{i}]"), language, &mut errors) else { continue };
             for from in input.iter().flat_map(|input| &input.keys) {
                 let to = others.iter().flat_map(|other| &other.keys).filter(|key| *key != from);
                 leads.entry(from.clone()).or_default().extend(to.map(|key| (key.clone(), i)));
@@ -111,11 +123,11 @@ impl Synonyms {
 
     /// Returns the synonyms of stored entries, which were checked when they were written. An entry that is not valid
     /// any more is left out: another release may cut words differently.
-    pub(crate) fn stored(entries: &[Synonym]) -> Self {
-        let mut all = Self::default();
+    pub(crate) fn stored(entries: &[Synonym], language: Language) -> Self {
+        let mut all = Self::none(language);
         for entry in entries {
             let mut errors = ValidationErrors::default();
-            match entry.read("synonyms", &mut errors) {
+            match entry.read("synonyms", language, &mut errors) {
                 Some((input, others)) if errors.0.is_empty() => all.add(input.as_ref(), &others),
                 _ => tracing::warn!(?entry, "a stored synonym is ignored, because it is no longer valid"),
             }
@@ -160,7 +172,7 @@ impl Synonyms {
         for length in 1..=self.longest.min(chunks.len()) {
             for (at, run) in chunks.windows(length).enumerate() {
                 let mut ways: Vec<Vec<Word>> = Vec::new();
-                for way in keys(run).iter().filter_map(|key| self.ways.get(key)).flatten() {
+                for way in keys(run, self.language).iter().filter_map(|key| self.ways.get(key)).flatten() {
                     if !ways.contains(way) {
                         ways.push(way.clone());
                     }
@@ -186,19 +198,24 @@ impl Synonym {
     }
 
     /// Returns the phrases of an entry, or pushes errors for those that cannot be used.
-    fn read(&self, field: &str, errors: &mut ValidationErrors) -> Option<(Option<Phrase>, Vec<Phrase>)> {
+    fn read(
+        &self,
+        field: &str,
+        language: Language,
+        errors: &mut ValidationErrors,
+    ) -> Option<(Option<Phrase>, Vec<Phrase>)> {
         let (least, most) = (if self.input.is_some() { 1 } else { 2 }, Synonyms::MAX_SYNONYMS);
         if !(least..=most).contains(&self.synonyms.len()) {
             let field = format!("{field}.synonyms");
             errors.out_of_bounds(field, format!("must have {least} to {most} words or phrases"));
             return None;
         }
-        let input = self.input.as_ref().and_then(|text| Phrase::of(text, &format!("{field}.input"), errors));
+        let input = self.input.as_ref().and_then(|text| Phrase::of(text, language, &format!("{field}.input"), errors));
         let mut seen: BTreeSet<String> = input.iter().flat_map(|phrase| phrase.keys.clone()).collect();
         let mut others = Vec::with_capacity(self.synonyms.len());
         for (n, text) in self.synonyms.iter().enumerate() {
             let field = format!("{field}.synonyms[{n}]");
-            let Some(phrase) = Phrase::of(text, &field, errors) else { continue };
+            let Some(phrase) = Phrase::of(text, language, &field, errors) else { continue };
             if phrase.keys.iter().any(|key| seen.contains(key)) {
                 errors.push(field, FieldCode::Inconsistent, "must not repeat another word or phrase of the same entry");
             }
@@ -210,7 +227,7 @@ impl Synonym {
 }
 
 impl Phrase {
-    fn of(text: &str, field: &str, errors: &mut ValidationErrors) -> Option<Self> {
+    fn of(text: &str, language: Language, field: &str, errors: &mut ValidationErrors) -> Option<Self> {
         let before = errors.0.len();
         check_text(field, text, 1, Synonyms::MAX_PHRASE, errors);
         if errors.0.len() > before {
@@ -228,20 +245,20 @@ impl Phrase {
                 Some(joined) => vec![joined],
                 None => texts(&chunk.parts).map(str::to_owned).collect(),
             })
-            .map(|word| Word::exactly(word, false))
+            .map(|word| Word::exactly(word, false, language))
             .collect();
         let mut ways = vec![words];
         if let Some(joined) = Chunk::of(&cut).joined().filter(|_| cut.len() > 1) {
-            ways.push(vec![Word::exactly(joined, false)]);
+            ways.push(vec![Word::exactly(joined, false, language)]);
         }
-        Some(Self { keys: keys(&cut), ways, parts })
+        Some(Self { keys: keys(&cut, language), ways, parts })
     }
 }
 
 /// Returns the forms by which a phrase is recognized: the stems of its parts as one word, and the stem of its parts as
 /// one word. They are the same for `cellphones`, `cell phones` and `Cell-Phone`, of which each has one of them at
 /// least. Numbers are not joined with each other.
-pub(super) fn keys(chunks: &[Chunk]) -> Vec<String> {
+pub(super) fn keys(chunks: &[Chunk], language: Language) -> Vec<String> {
     let (mut of_stems, mut whole) = (String::new(), String::new());
     let mut after_number = false;
     for part in chunks.iter().flat_map(|chunk| &chunk.parts) {
@@ -249,11 +266,11 @@ pub(super) fn keys(chunks: &[Chunk]) -> Vec<String> {
             of_stems.push(' ');
             whole.push(' ');
         }
-        of_stems.push_str(&stem(&part.text));
+        of_stems.push_str(&language.stem(&part.text));
         whole.push_str(&part.text);
         after_number = part.is_number();
     }
-    let mut keys = vec![of_stems, stem(&whole)];
+    let mut keys = vec![of_stems, language.stem(&whole)];
     keys.dedup();
     keys
 }
@@ -309,7 +326,7 @@ mod tests {
 
     /// Returns the fields that are refused.
     fn refused(entries: &[Synonym]) -> Vec<String> {
-        match Synonyms::new(entries) {
+        match Synonyms::new(entries, Language::English) {
             Ok(_) => Vec::new(),
             Err(Error::Validation(errors)) => errors.0.into_iter().map(|e| e.field).collect(),
             Err(other) => panic!("{other:?} must be a refusal of a field"),
@@ -348,12 +365,12 @@ mod tests {
 
     #[test]
     fn phrases_are_known_however_they_are_written() {
-        let all = Synonyms::new(&[Synonym::two_way(["cell phone", "handy"])]).unwrap();
+        let all = Synonyms::new(&[Synonym::two_way(["cell phone", "handy"])], Language::English).unwrap();
         for text in ["cellphone", "Cell-Phones", "cell phones", "cellphones"] {
             assert_eq!(all.find(&chunks(text)).len(), 1, "{text}");
         }
         assert_eq!(all.find(&chunks("cell, a phone")).len(), 0);
-        let all = Synonyms::new(&[Synonym::two_way(["36", "thirty six"])]).unwrap();
+        let all = Synonyms::new(&[Synonym::two_way(["36", "thirty six"])], Language::English).unwrap();
         assert_eq!(all.find(&chunks("baby 3-6 months")).len(), 0, "numbers are not joined");
     }
 
@@ -361,6 +378,6 @@ mod tests {
     fn the_starter_set_is_valid() {
         let entries = Synonyms::english();
         assert!(entries.len() > 100);
-        Synonyms::new(&entries).unwrap();
+        Synonyms::new(&entries, Language::English).unwrap();
     }
 }

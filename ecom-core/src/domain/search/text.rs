@@ -9,9 +9,9 @@
 
 use std::collections::BTreeSet;
 
-use frostem::{Algorithm, Stemmer};
 use icu_normalizer::DecomposingNormalizerBorrowed;
 
+use super::language::Language;
 use crate::text::fold;
 
 /// A longer part is cut off, and longer chunks are not words, in documents and in queries.
@@ -257,11 +257,6 @@ const fn is_connector(c: char) -> bool {
     matches!(c, '-' | '\u{2010}' | '\u{2011}' | '\u{2044}' | '_' | '/' | '.' | '&' | '+' | '#' | ':')
 }
 
-/// Returns the English stem of a folded word, by the algorithm "english" (Porter 2) of the Snowball project.
-pub fn stem(word: &str) -> String {
-    Stemmer::new(Algorithm::English).stem(word).into_owned()
-}
-
 /// The words by which a field of a document is found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FieldWords {
@@ -283,8 +278,8 @@ pub enum Pairs {
 }
 
 impl FieldWords {
-    /// Returns the words of a field.
-    pub fn of(text: &str, pairs: Pairs) -> Self {
+    /// Returns the words of a field of a document in this language.
+    pub fn of(text: &str, pairs: Pairs, language: Language) -> Self {
         let chunks = chunks(text);
         let mut words = Vec::new();
         for chunk in &chunks {
@@ -308,8 +303,8 @@ impl FieldWords {
         });
         let joined = joined.map(|(first, second)| format!("{}{}", first.text, second.text));
         let known: BTreeSet<&String> = words.iter().collect();
-        let pairs = joined.filter(|pair| !known.contains(pair)).map(|pair| stem(&pair)).collect();
-        let stems = words.iter().map(|word| stem(word)).collect();
+        let pairs = joined.filter(|pair| !known.contains(pair)).map(|pair| language.stem(&pair)).collect();
+        let stems = words.iter().map(|word| language.stem(word)).collect();
         Self { words, stems, pairs }
     }
 }
@@ -387,23 +382,24 @@ mod tests {
 
     #[test]
     fn a_field_is_found_by_its_parts_its_chunks_and_its_neighbors() {
-        let found = FieldWords::of("Wi-Fi head phones", Pairs::All);
+        let found = FieldWords::of("Wi-Fi head phones", Pairs::All, Language::English);
         assert_eq!(found.words, ["wi", "fi", "wifi", "head", "phones"]);
         assert_eq!(found.stems, ["wi", "fi", "wifi", "head", "phone"]);
         assert_eq!(found.pairs, ["fihead", "headphon"]);
-        let found = FieldWords::of("Head phones, 500 ml, c++, 3-6 usb3-type", Pairs::Units);
+        let found = FieldWords::of("Head phones, 500 ml, c++, 3-6 usb3-type", Pairs::Units, Language::English);
         assert_eq!(
             found.words,
             ["head", "phones", "500", "ml", "c++", "c", "3", "6", "usb", "3", "type", "usb3type", "usb3"]
         );
         assert_eq!(found.pairs, ["phones500", "500ml", "c++3", "6usb", "3type"]);
-        assert_eq!(FieldWords::of("", Pairs::All), FieldWords::default());
-        let long = FieldWords::of(&"a-".repeat(500), Pairs::All);
+        assert_eq!(FieldWords::of("", Pairs::All, Language::English), FieldWords::default());
+        let long = FieldWords::of(&"a-".repeat(500), Pairs::All, Language::English);
         assert!(long.words.iter().chain(&long.pairs).all(|word| word.len() <= LONGEST_WORD));
     }
 
     #[test]
     fn inflections_have_one_stem() {
+        let stem = |word| Language::English.stem(word);
         assert_eq!(stem("running"), "run");
         assert_eq!(stem("headphones"), stem("headphone"));
         assert_eq!(stem("batteries"), stem("battery"));

@@ -84,7 +84,7 @@ impl<'a> IndexSyncService<'a> {
     }
 
     /// Brings the index up to the end of the outbox at the time of the call. It rebuilds an index that is new, belongs
-    /// to another database, or was not synced for longer than events are kept. If a call stops early, the next one goes
+    /// to another database, has another language, or was not synced for longer than events are kept. If a call stops early, the next one goes
     /// on from the checkpoint that the index stores.
     ///
     /// # Errors
@@ -121,7 +121,9 @@ impl<'a> IndexSyncService<'a> {
         let database = cx.storage.identity().await?;
         let (horizon, head) = EventLog::new(cx, Principal::system()).bounds().await?;
         // The position is past the head if the database was restored from a backup.
-        let fits = |c: &Checkpoint| c.database == database && (horizon..=head).contains(&c.position);
+        let language = cx.config.search_language;
+        let fits =
+            |c: &Checkpoint| c.database == database && c.language == language && (horizon..=head).contains(&c.position);
         Ok(cx.search.checkpoint().await?.filter(fits).map(|at| (at, head)))
     }
 
@@ -267,7 +269,7 @@ impl<'a> IndexSyncService<'a> {
                     .collect();
                 ancestors.sort_by_key(|c| c.id);
                 ancestors.dedup_by_key(|c| c.id);
-                SearchDocument::of(p, &ancestors)
+                SearchDocument::of(p, &ancestors, self.cx.config.search_language)
             })
             .collect())
     }
@@ -318,7 +320,7 @@ impl<'a> IndexSyncService<'a> {
             progress.add("written", added);
         }
         let _turn = cx.indexing.lock().await;
-        let checkpoint = Checkpoint { database, position, version: cx.ids.next() };
+        let checkpoint = Checkpoint { database, position, version: cx.ids.next(), language: cx.config.search_language };
         let writing = cx.index.writing();
         let refused = build.publish(checkpoint).await?;
         writing.succeeded(checkpoint);

@@ -85,7 +85,7 @@ impl<'a> SearchSettingsService<'a> {
         synonyms: Vec<Synonym>,
     ) -> Result<Setting<Vec<Synonym>>> {
         self.who.require(Permission::SearchWrite)?;
-        Synonyms::new(&synonyms)?;
+        Synonyms::new(&synonyms, self.cx.config.search_language)?;
         self.replace(SettingName::Synonyms, expected, synonyms).await
     }
 
@@ -100,7 +100,7 @@ impl<'a> SearchSettingsService<'a> {
         synonyms: Vec<Synonym>,
     ) -> Result<Setting<Vec<Synonym>>> {
         self.who.require(Permission::SearchWrite)?;
-        Synonyms::new(&synonyms)?;
+        Synonyms::new(&synonyms, self.cx.config.search_language)?;
         self.replace_in(tx, SettingName::Synonyms, expected, &synonyms).await
     }
 
@@ -190,7 +190,9 @@ impl Ready {
     /// Returns the synonyms of the shop.
     pub(crate) async fn synonyms(cx: &Arc<Context>) -> Result<Arc<Synonyms>> {
         let setting = Self::load(cx, SettingName::Synonyms).await?;
-        Ok(made(&cx.search_settings.synonyms, &setting, |setting| Synonyms::stored(&readable(setting))))
+        Ok(made(&cx.search_settings.synonyms, &setting, |setting| {
+            Synonyms::stored(&readable(setting), cx.config.search_language)
+        }))
     }
 
     /// Returns the rules of the shop. A search engine without the capability has none.
@@ -204,7 +206,7 @@ impl Ready {
                 tracing::warn!("the search engine `{engine}` does not support search rules; they are ignored");
                 return SearchRules::default();
             }
-            SearchRules::stored(rules)
+            SearchRules::stored(rules, cx.config.search_language)
         }))
     }
 

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use super::query::SearchService;
 use crate::domain::catalog::category::Category;
 use crate::domain::catalog::product::{Product, ProductStatus};
+use crate::domain::search::language::Language;
 use crate::domain::search::query::{Boost, Facet, Matching, SearchFilter, SearchQuery, SearchSort};
-use crate::domain::search::query_text::{QueryText, is_stop_word};
-use crate::domain::search::text::{Chunk, FieldWords, Pairs, chunks, stem};
+use crate::domain::search::query_text::QueryText;
+use crate::domain::search::text::{Chunk, FieldWords, Pairs, chunks};
 use crate::error::{FieldCode, Result, ValidationErrors};
 use crate::id::{CategoryId, ProductId};
 use crate::service::catalog::category::CategoryService;
@@ -81,11 +82,12 @@ impl SearchService<'_> {
         let found = self.found(&request).await?;
         let limit = limit as usize;
         let brands = found.facets.iter().flat_map(|(_, counts)| counts).map(|count| &count.value);
-        let brands = brands.filter(|brand| words.is_in(&FieldWords::of(brand, Pairs::All))).take(limit).cloned();
+        let brands =
+            brands.filter(|brand| words.is_in(&FieldWords::of(brand, Pairs::All, words.language))).take(limit).cloned();
         let brands = brands.collect();
         let ids: Vec<ProductId> = found.hits.iter().map(|hit| hit.id).collect();
         let mut products = ProductService::new(self.cx, self.who).get_many(&ids).await?;
-        let queries = completions(text, &products, limit);
+        let queries = completions(text, words.language, &products, limit);
         products.truncate(limit);
         let categories = self.categories(&words, limit).await?;
         Ok(Suggestions { queries, categories, brands, products, hit: found.hit })
@@ -93,9 +95,9 @@ impl SearchService<'_> {
 
     async fn categories(&self, words: &QueryText, limit: usize) -> Result<Vec<Category>> {
         let tree = CategoryService::new(self.cx, self.who).tree().await?;
-        let names = tree
-            .value
-            .attached(|tree| CategoryWords(tree.iter().map(|c| FieldWords::of(&c.name, Pairs::All)).collect()));
+        let names = tree.value.attached(|tree| {
+            CategoryWords(tree.iter().map(|c| FieldWords::of(&c.name, Pairs::All, words.language)).collect())
+        });
         let matching =
             tree.value.iter().zip(&names.0).filter(|(c, name)| c.subtree_product_count > 0 && words.is_in(name));
         let mut found: Vec<&Category> = matching.map(|(c, _)| c).collect();
@@ -174,7 +176,7 @@ fn alike(product: &Product) -> String {
 }
 
 /// Completes the last word of a text with the words of these products.
-fn completions(text: &str, products: &[Arc<Cached<Product>>], limit: usize) -> Vec<String> {
+fn completions(text: &str, language: Language, products: &[Arc<Cached<Product>>], limit: usize) -> Vec<String> {
     let is_in_word = |c: char| c.is_alphanumeric() || matches!(c, '\'' | '\u{2019}');
     let (before, last) = match text.char_indices().rfind(|(_, c)| !is_in_word(*c)) {
         Some((at, c)) => text.split_at(at + c.len_utf8()),
@@ -186,9 +188,10 @@ fn completions(text: &str, products: &[Arc<Cached<Product>>], limit: usize) -> V
     for product in products {
         let texts = [Some(&product.title), product.brand.as_ref()].into_iter().flatten().chain(&product.tags);
         let parts = texts.flat_map(|text| chunks(text)).flat_map(|chunk| chunk.parts).map(|part| part.text);
-        let own: HashSet<String> = parts.filter(|word| is_worth_typing(word) && word.starts_with(&last)).collect();
+        let own: HashSet<String> =
+            parts.filter(|word| is_worth_typing(word, language) && word.starts_with(&last)).collect();
         for word in own {
-            *counts.entry(stem(&word)).or_default().entry(word).or_default() += 1;
+            *counts.entry(language.stem(&word)).or_default().entry(word).or_default() += 1;
         }
     }
     let most = |words: BTreeMap<String, usize>| {
@@ -201,6 +204,6 @@ fn completions(text: &str, products: &[Arc<Cached<Product>>], limit: usize) -> V
 }
 
 /// Whether a word is worth suggesting.
-fn is_worth_typing(word: &str) -> bool {
-    word.chars().nth(1).is_some() && !is_stop_word(word)
+fn is_worth_typing(word: &str, language: Language) -> bool {
+    word.chars().nth(1).is_some() && !language.is_stop_word(word)
 }

@@ -16,6 +16,7 @@ use crate::domain::catalog::product::Product;
 use crate::domain::catalog::sku::AvailabilityStatus;
 use crate::domain::common::DeleteMode;
 use crate::domain::platform::outbox::OutboxPosition;
+use crate::domain::search::language::Language;
 use crate::domain::search::query::{Facet, SearchFilter, SearchQuery};
 use crate::error::ErrorCode;
 use crate::id::{CategoryId, ProductId, UuidV7Source};
@@ -31,6 +32,7 @@ tests! {
         r14_a_shared_index_is_written_by_one_process_at_a_time,
         r14_verify_finds_and_repairs_drift,
         r14_an_index_ahead_of_its_database_is_brought_back,
+        r14_an_index_in_another_language_is_rebuilt,
         r14_searches_and_writes_go_on_during_rebuilds,
     ]
 }
@@ -146,7 +148,7 @@ async fn random_write(
 }
 
 fn document_of(p: &Product) -> SearchDocument {
-    SearchDocument::of(p, &[])
+    SearchDocument::of(p, &[], Language::English)
 }
 
 /// An index that does not store its own checkpoint is written under a lease, which is handed over at a shutdown.
@@ -235,6 +237,24 @@ pub async fn r14_an_index_ahead_of_its_database_is_brought_back(f: &ShopFixture)
     f.plain("Lamp three").await;
     f.index_is_in_step("a checkpoint after the end of the log").await;
     assert_eq!(f.searched("lamp", SearchFilter::default()).await.len(), 3);
+}
+
+/// An index in another language is rebuilt, in both directions.
+pub async fn r14_an_index_in_another_language_is_rebuilt(f: &ShopFixture) {
+    f.plain("Spielzeug für Kinder").await;
+    f.index_is_in_step("before").await;
+    let german = f.another(ShopConfig::default().search_language(Language::German), f.cache());
+    for (shop, typed) in [(&german, "kindes"), (&f.shop, "kinders"), (&german, "kindes")] {
+        assert!(shop.index().catch_up().await.unwrap().rebuilt, "the index has another language");
+        assert!(!shop.index().catch_up().await.unwrap().rebuilt);
+        let at = f.search.checkpoint().await.unwrap().unwrap();
+        let language = if typed == "kindes" { Language::German } else { Language::English };
+        assert_eq!(at.language, language);
+        if shop.search().capabilities().full_text {
+            let query = SearchQuery { text: typed.to_owned(), ..SearchQuery::default() };
+            assert_eq!(shop.search().search(&query).await.unwrap().total.count, 1, "{typed} is found by its stem");
+        }
+    }
 }
 
 /// No search fails or misses a product that existed before, and no write is lost.

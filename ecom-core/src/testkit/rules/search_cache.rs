@@ -12,6 +12,7 @@ use crate::clock::{Clock as _, SharedClock};
 use crate::config::ShopConfig;
 use crate::domain::common::DeleteMode;
 use crate::domain::sales::customer::CustomerInput;
+use crate::domain::search::language::Language;
 use crate::domain::search::query::{Facet, SearchQuery};
 use crate::domain::search::rule::SearchRule;
 use crate::domain::search::synonyms::Synonym;
@@ -128,7 +129,7 @@ pub async fn r15_a_cached_search_ends_with_a_repair_and_with_a_rebuild(f: &ShopF
         // A document is lost, in a way that nobody learns of.
         let before = f.search.checkpoint().await.unwrap().unwrap();
         let mut build = f.search.begin_rebuild().await.unwrap();
-        build.add(vec![SearchDocument::of(&lamp, &[])]).await.unwrap();
+        build.add(vec![SearchDocument::of(&lamp, &[], Language::English)]).await.unwrap();
         build.publish(before).await.unwrap();
         let query = all(u32::try_from(n).unwrap());
         assert_eq!(look(&f.shop, &query).await, has(&["Lamp"], false));

@@ -5,6 +5,7 @@ use super::support::{
     exactly, facet, has_text, load, numbers, product, request, search_for, skip, split, strings, text, titled,
 };
 use crate::domain::catalog::product::ProductStatus;
+use crate::domain::search::language::Language;
 use crate::domain::search::query::{Boost, Facet, Matching, SearchFilter, SearchQuery, SearchRequest, SearchSort};
 use crate::domain::search::synonyms::{Synonym, Synonyms};
 use crate::port::search::{SearchDocument, SearchProvider};
@@ -215,11 +216,14 @@ pub async fn synonyms_find_what_the_others_find(f: SearchFixture) {
         ],
     )
     .await;
-    let synonyms = Synonyms::new(&[
-        Synonym::two_way(["sofa", "couch"]),
-        Synonym::two_way(["cell phone", "mobile phone"]),
-        Synonym::one_way("tablet", ["ipad"]),
-    ])
+    let synonyms = Synonyms::new(
+        &[
+            Synonym::two_way(["sofa", "couch"]),
+            Synonym::two_way(["cell phone", "mobile phone"]),
+            Synonym::one_way("tablet", ["ipad"]),
+        ],
+        Language::English,
+    )
     .unwrap();
     let contract = "A word or phrase finds what its synonyms find, as words of any field, after what it finds itself, and \
                     a synonym of several words needs all of them in one field.";

@@ -12,6 +12,7 @@ use crate::domain::catalog::product::ProductStatus;
 use crate::domain::catalog::sku::AvailabilityStatus;
 use crate::domain::common::Attributes;
 use crate::domain::platform::outbox::OutboxPosition;
+use crate::domain::search::language::Language;
 use crate::domain::search::query::{Facet, SearchFilter, SearchQuery, SearchRequest, SearchSort};
 use crate::domain::search::synonyms::Synonyms;
 use crate::error::ErrorCode;
@@ -60,6 +61,7 @@ pub(super) fn at(seq: i64) -> Checkpoint {
         database: Uuid::from_u128(0xDB),
         position: OutboxPosition { seq },
         version: Uuid::from_u128(u128::from(seq.unsigned_abs())),
+        language: Language::English,
     }
 }
 
@@ -88,6 +90,7 @@ pub(super) fn titled(n: u128, title: &str) -> SearchDocument {
         created_at: micros(0),
         updated_at: micros(0),
         attributes: Attributes::default(),
+        language: Language::English,
     }
 }
 

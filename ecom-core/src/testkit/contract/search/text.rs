@@ -4,9 +4,12 @@ use std::collections::BTreeSet;
 
 use super::SearchFixture;
 use super::support::{
-    applies, at, finds, has_text, hits, hits_are, load, named, search, set, split_hits, strings, text, titled, upsert,
+    applies, at, finds, has_text, hits, hits_are, load, named, numbers, search, search_for, set, split_hits, strings,
+    text, titled, upsert,
 };
-use crate::domain::search::query::SearchQuery;
+use crate::domain::search::language::Language;
+use crate::domain::search::query::{SearchQuery, SearchRequest};
+use crate::domain::search::synonyms::Synonyms;
 use crate::port::search::{SearchDocument, SearchProvider};
 use crate::testkit::check::same;
 
@@ -17,6 +20,7 @@ tests! {
         fields_weigh_in_the_order_of_the_document,
         exact_matches_rank_above_typos_and_prefixes,
         words_are_stemmed,
+        words_are_stemmed_in_the_language_of_the_document,
         typos_one_edit_from_four_letters_two_from_eight,
         prefix_matches_the_last_word_only,
         accents_and_case_do_not_matter,
@@ -145,6 +149,34 @@ pub async fn exact_matches_rank_above_typos_and_prefixes(f: SearchFixture) {
         "A search also finds words with a typo, and words that begin with the last word of the text.",
         &about,
     );
+}
+
+/// The document says in which language its words are stemmed, and the request says it of the query.
+pub async fn words_are_stemmed_in_the_language_of_the_document(f: SearchFixture) {
+    let provider = &*f.provider;
+    if !has_text(provider, "text in other languages").await {
+        return;
+    }
+    let of = |n, title: &str, language| SearchDocument { language, ..titled(n, title) };
+    let documents = vec![
+        of(1, "Spielzeug für Kinder", Language::German),
+        of(2, "Selles pour chevaux", Language::French),
+        of(3, "Kinder und chevaux", Language::English),
+    ];
+    load(provider, documents).await;
+    let contract = "Words match by their stems in the language of the document and of the request.";
+    for (language, typed, expected) in [
+        (Language::German, "kindes", vec![1]),
+        (Language::French, "cheval", vec![2]),
+        (Language::English, "cheval", vec![2]),
+        (Language::English, "kinders", vec![3]),
+    ] {
+        let query = SearchQuery { text: typed.to_owned(), ..SearchQuery::default() };
+        // This request allows no typing errors, which would match as well.
+        let request = SearchRequest::new(query, &Synonyms::none(language)).expect("a query within the bounds");
+        let found = numbers(&search_for(provider, &request.for_any_word()).await);
+        same(found, expected, contract, format_args!("the text {typed:?} in the language {language}"));
+    }
 }
 
 /// Inflected forms of an English word match each other.
