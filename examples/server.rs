@@ -3,7 +3,8 @@
 //! It keeps SQLite, Tantivy and an in-process cache under `./ecom-data`, loads the sample catalog into an empty shop
 //! and listens on 127.0.0.1:8000. `-- --import FILE` loads a file of products, categories, customers or carts instead
 //! of the sample. `-- --demo` adds customers and some weeks of orders to a shop without orders. `-- audit` checks stock
-//! and amounts, and ends with status 1 if something is wrong. `ecom::config` describes the settings. At SIGTERM, SIGHUP
+//! and amounts, and ends with status 1 if something is wrong. `-- move-search --to URL` moves to another search
+//! engine while servers go on. `ecom::config` describes the settings. At SIGTERM, SIGHUP
 //! or Ctrl-C the server answers the open requests and then stops. A second signal ends it at once, unless it comes
 //! within a second of the first.
 
@@ -29,8 +30,15 @@ use tokio::signal::unix;
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
+/// Prints to standard output, which may be closed.
+macro_rules! say {
+    ($($text:tt)*) => { let _ = writeln!(std::io::stdout(), $($text)*); };
+}
+
 #[path = "server/demo.rs"]
 mod demo;
+#[path = "server/move_search.rs"]
+mod move_search;
 
 const SAMPLE_CATEGORIES: &str = include_str!("../sample/categories.json");
 const SAMPLE_PRODUCTS: &str = include_str!("../sample/products.ndjson");
@@ -77,11 +85,11 @@ enum Command {
     ///
     /// Changes nothing, and can run beside servers on the same database.
     Audit,
-}
-
-/// Prints to standard output, which may be closed.
-macro_rules! say {
-    ($($text:tt)*) => { let _ = writeln!(std::io::stdout(), $($text)*); };
+    /// Move to another search engine: build its index, compare it with the one in use, and set SEARCH_URL.
+    ///
+    /// Runs beside servers on the same database, which search on the old engine until they are restarted. Ends with
+    /// status 1 and changes nothing but the new index if that finds too little.
+    MoveSearch(move_search::MoveSearch),
 }
 
 #[tokio::main]
@@ -101,8 +109,13 @@ async fn run(arguments: Arguments) -> Result<ExitCode> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    if let Some(Command::Audit) = arguments.command {
-        return audit(&config).await;
+    match &arguments.command {
+        Some(Command::Audit) => return audit(&config).await,
+        Some(Command::MoveSearch(options)) => {
+            let is_good = move_search::run(&config, options).await?;
+            return Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        None => {}
     }
     let mut stopped = stop_signal()?;
     // Before the import, so that a port that is in use is reported at once.

@@ -122,10 +122,16 @@ mod server {
     /// A server that listens, its address, and what keeps its data.
     fn start() -> (Child, String, tempfile::TempDir) {
         let dir = tempfile::tempdir().unwrap();
+        let (child, address) = serve(dir.path());
+        (child, address, dir)
+    }
+
+    /// Starts a server with its data in a directory, and returns it and its address.
+    fn serve(dir: &std::path::Path) -> (Child, String) {
         let mut child = program("server")
             .arg("--no-sample")
             .env("ECOM_LISTEN", "127.0.0.1:0")
-            .env("ECOM_DATA", dir.path().join("data"))
+            .env("ECOM_DATA", dir.join("data"))
             .env("ECOM_SHUTDOWN_TIMEOUT", "60")
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -134,7 +140,7 @@ mod server {
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let address = line.rsplit_once("http://").unwrap().1.trim().to_owned();
-        (child, address, dir)
+        (child, address)
     }
 
     fn signal(child: &Child, names: &[&str]) {
@@ -275,6 +281,59 @@ mod server {
         let mut both = program("server");
         let output = both.args(["--no-sample", "audit"]).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "the subcommand takes no options of the server");
+    }
+
+    /// Moves the search of a shop with the sample to each other engine, while a server of the shop is running.
+    #[test]
+    fn search_moves_to_another_engine_while_a_server_runs() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = |arguments: &[&str]| {
+            let mut server = program("server");
+            let server = server.args(arguments).current_dir(dir.path()).env("ECOM_DATA", dir.path().join("data"));
+            let output = server.env("ECOM_LISTEN", "127.0.0.1:0").output().unwrap();
+            let text = String::from_utf8(output.stdout).unwrap();
+            (output.status.code(), text, String::from_utf8(output.stderr).unwrap())
+        };
+        let (status, _, errors) = run(&["--exit"]);
+        assert_eq!(status, Some(0), "{errors}");
+        let (mut serving, address) = serve(dir.path());
+        let queries = dir.path().join("queries.txt");
+        std::fs::write(&queries, "headphones\nhedphones\n\nwireless charger\ncheap kettle\n").unwrap();
+        let settings = dir.path().join("settings.env");
+        std::fs::write(&settings, "ECOM_LOG=warn\nSEARCH_URL=old\n# kept\n").unwrap();
+        let (queries, settings_path) = (queries.to_str().unwrap(), settings.to_str().unwrap());
+        let other = format!("tantivy://{}", dir.path().join("other").display());
+        #[cfg_attr(not(feature = "elasticsearch"), expect(unused_mut, reason = "the servers are more"))]
+        let mut engines = vec![other];
+        #[cfg(feature = "elasticsearch")]
+        let index = test_servers::elasticsearch();
+        #[cfg(feature = "elasticsearch")]
+        engines.push(format!("elasticsearch+{}?index={}&replicas=0", index.url, index.name));
+        for to in &engines {
+            let move_to = |more: &[&str]| {
+                let fixed = ["move-search", "--to", to, "--queries", queries, "--sample", "50", "--env-file"];
+                run(&[&fixed, &[settings_path][..], more].concat())
+            };
+            let before = std::fs::read_to_string(&settings).unwrap();
+            let (status, text, errors) = move_to(&["--min-overlap", "1.1"]);
+            assert_eq!(status, Some(1), "{text}{errors}");
+            assert!(text.contains("not switched: at least 1.1 of the hits"), "{text}{errors}");
+            assert_eq!(std::fs::read_to_string(&settings).unwrap(), before, "nothing is switched");
+            let (status, text, errors) = move_to(&[]);
+            assert_eq!(status, Some(0), "{text}{errors}");
+            assert!(text.contains("4 searches: ") && text.contains("titles: "), "{text}");
+            let expected = format!("ECOM_LOG=warn\n# kept\nSEARCH_URL='{to}'\n");
+            assert_eq!(std::fs::read_to_string(&settings).unwrap(), expected);
+            let mut request = TcpStream::connect(&address).unwrap();
+            request.set_read_timeout(Some(LIMIT)).unwrap();
+            let get = "GET /api/v1/products/search?q=headphones HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+            request.write_all(get.as_bytes()).unwrap();
+            let mut answer = String::new();
+            request.read_to_string(&mut answer).unwrap();
+            assert!(answer.starts_with("HTTP/1.1 200"), "the server goes on: {answer}");
+        }
+        signal(&serving, &["TERM"]);
+        assert!(ended(&mut serving, LIMIT).is_some_and(|status| status.success()));
     }
 
     #[test]

@@ -82,6 +82,7 @@ mod service {
     pub(crate) mod run;
     /// Searches, and the synchronization of the index.
     pub(crate) mod search {
+        pub(crate) mod compare;
         pub(crate) mod index;
         pub(crate) mod query;
         pub(crate) mod settings;
@@ -208,6 +209,7 @@ pub mod search {
     pub use crate::domain::search::rule::{RuleBoost, SearchRule, SearchRules, TextMatch};
     pub use crate::domain::search::synonyms::{Synonym, Synonyms};
     pub use crate::domain::search::text::{Chunk, FieldWords, Pairs, Part, chunks, code_forms};
+    pub use crate::service::search::compare::SearchComparison;
     pub use crate::service::search::index::{IndexSyncService, SyncReport, VerifyReport};
     pub use crate::service::search::query::{FacetValue, Highlights, SearchPage, SearchService};
     pub use crate::service::search::settings::SearchSettingsService;
