@@ -163,9 +163,9 @@ impl ShopBuilder {
     }
 
     /// Sets the URL of the search index: `tantivy://directory`, which is created if it does not exist,
-    /// `tantivy::memory:`, a search server such as `elasticsearch+https://user:password@host` or
-    /// `opensearch+http://host` (`ElasticsearchOptions::from_url` lists the parameters), or `none` for a shop without
-    /// search, whose searches fail with `UNSUPPORTED`.
+    /// `tantivy::memory:`, a search server such as `elasticsearch+https://user:password@host`, `opensearch+http://host`
+    /// or `meilisearch+https://:key@host` (`ElasticsearchOptions::from_url` and `MeilisearchOptions::from_url` list the
+    /// parameters), or `none` for a shop without search, whose searches fail with `UNSUPPORTED`.
     pub fn search(mut self, url: impl Into<String>) -> Self {
         self.search.choose(Choice::Url(url.into()));
         self
@@ -382,11 +382,6 @@ fn not_built_in(field: &'static str, what: &str, feature: &str) -> Error {
     Error::invalid(field, FieldCode::OutOfBounds, message)
 }
 
-/// Returns the error for the URL of an adapter that this release does not have.
-fn not_yet(field: &'static str, what: &str) -> Error {
-    Error::invalid(field, FieldCode::OutOfBounds, format!("needs {what}, which a later release of `ecom` will support"))
-}
-
 fn check_database(url: &str) -> Result<()> {
     const FIELD: &str = DATABASE;
     match scheme(url) {
@@ -483,12 +478,16 @@ fn check_search(url: &str) -> Result<()> {
         }
         #[cfg(feature = "elasticsearch")]
         s if is_search_server(s) => ecom_search::ElasticsearchOptions::from_url(url).map(drop),
-        s if s.starts_with("meilisearch") => Err(not_yet(FIELD, "Meilisearch")),
+        "meilisearch+http" | "meilisearch+https" if !cfg!(feature = "meilisearch") => {
+            Err(not_built_in(FIELD, "the client of Meilisearch", "meilisearch"))
+        }
+        #[cfg(feature = "meilisearch")]
+        "meilisearch+http" | "meilisearch+https" => ecom_search::MeilisearchOptions::from_url(url).map(drop),
         _ => Err(Error::invalid(
             FIELD,
             FieldCode::OutOfBounds,
-            "must start with `tantivy://`, `elasticsearch+http://`, `elasticsearch+https://`, `opensearch+http://` or \
-             `opensearch+https://`, or be `tantivy::memory:` or `none`",
+            "must start with `tantivy://`, `elasticsearch+http://`, `elasticsearch+https://`, `opensearch+http://`, \
+             `opensearch+https://`, `meilisearch+http://` or `meilisearch+https://`, or be `tantivy::memory:` or `none`",
         )),
     }
 }
@@ -513,6 +512,11 @@ async fn open_search(url: &str) -> Result<Arc<dyn SearchProvider>> {
         s if is_search_server(s) => {
             let options = ecom_search::ElasticsearchOptions::from_url(url)?;
             Ok(Arc::new(ecom_search::ElasticsearchSearch::open(options)?))
+        }
+        #[cfg(feature = "meilisearch")]
+        "meilisearch+http" | "meilisearch+https" => {
+            let options = ecom_search::MeilisearchOptions::from_url(url)?;
+            Ok(Arc::new(ecom_search::MeilisearchSearch::open(options)?))
         }
         // `check_search` has refused every other URL.
         _ => Ok(Arc::new(NoSearch)),
@@ -686,6 +690,7 @@ mod tests {
             (cfg!(feature = "tantivy"), "tantivy::memory:", "tantivy"),
             (cfg!(feature = "elasticsearch"), "elasticsearch+http://localhost", "elasticsearch"),
             (cfg!(feature = "elasticsearch"), "opensearch+https://localhost", "elasticsearch"),
+            (cfg!(feature = "meilisearch"), "meilisearch+http://localhost", "meilisearch"),
         ] {
             match check_search(url) {
                 Ok(()) => assert!(built_in, "{url}"),
@@ -694,7 +699,6 @@ mod tests {
                 }
             }
         }
-        assert!(check_search("meilisearch+http://localhost").unwrap_err().to_string().contains("later release"));
     }
 
     #[cfg(all(feature = "sqlite", feature = "tantivy"))]

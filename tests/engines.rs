@@ -21,12 +21,59 @@ use rand::seq::IndexedRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
 use serde_json::json;
 
+/// Returns a shop on a search server.
+#[cfg(any(feature = "elasticsearch", feature = "meilisearch"))]
+async fn shop_on<G: Send + 'static>(
+    search: impl SearchProvider + 'static,
+    index: G,
+) -> ecom_core::testkit::shop::ShopFixture {
+    use ecom_storage::cache::{MemoryCache, MemoryCacheOptions};
+
+    let dir = tempfile::tempdir().unwrap();
+    let storage = SqlStorage::sqlite(SqliteOptions::file(dir.path().join("shop.db"))).unwrap();
+    storage.migrate(Currency::USD).await.unwrap();
+    let caches = |clock| {
+        let options = MemoryCacheOptions::default().clock(clock);
+        Arc::new(MemoryCache::new(options)) as _
+    };
+    ecom_core::testkit::shop::ShopFixture::new(storage, search, Box::new(caches), (dir, index))
+}
+
+#[cfg(feature = "meilisearch")]
+mod meilisearch {
+    use ecom_core::testkit::{run_test, shop::ShopFixture};
+    use ecom_search::{MeilisearchOptions, MeilisearchSearch};
+    use test_servers::TestMeilisearch;
+
+    use super::*;
+
+    pub(super) fn open(index: &TestMeilisearch) -> MeilisearchSearch {
+        let url = format!("meilisearch+{}?index={}&search_timeout_ms=60000", index.url, index.name);
+        MeilisearchSearch::open(MeilisearchOptions::from_url(&url).unwrap()).unwrap()
+    }
+
+    /// There is no package of the server, so these rules are tested only on a server that is given.
+    #[test]
+    fn the_rules_of_searches_hold() {
+        if test_servers::meilisearch().is_none() {
+            return;
+        }
+        let tests: Vec<ecom_core::testkit::Test<ShopFixture>> = ecom_core::shop_search_suite!(@tests);
+        assert!(!tests.is_empty());
+        for test in tests {
+            run_test(test.name, move || async move {
+                let index = test_servers::meilisearch().unwrap();
+                (test.run)(shop_on(open(&index), index).await).await;
+            });
+        }
+    }
+}
+
 #[cfg(feature = "elasticsearch")]
 mod servers {
     use super::*;
     use ecom_core::testkit::shop::ShopFixture;
     use ecom_search::{ElasticsearchOptions, ElasticsearchSearch};
-    use ecom_storage::cache::{MemoryCache, MemoryCacheOptions};
     use test_servers::TestIndex;
 
     pub(super) fn open(product: &str, index: &TestIndex) -> ElasticsearchSearch {
@@ -35,15 +82,7 @@ mod servers {
     }
 
     async fn shop(product: &str, index: TestIndex) -> ShopFixture {
-        let dir = tempfile::tempdir().unwrap();
-        let storage = SqlStorage::sqlite(SqliteOptions::file(dir.path().join("shop.db"))).unwrap();
-        storage.migrate(Currency::USD).await.unwrap();
-        let caches = |clock| {
-            let options = MemoryCacheOptions::default().clock(clock);
-            Arc::new(MemoryCache::new(options)) as _
-        };
-        let search = open(product, &index);
-        ShopFixture::new(storage, search, Box::new(caches), (dir, index))
+        shop_on(open(product, &index), index).await
     }
 
     pub(super) async fn on_elasticsearch() -> ShopFixture {
@@ -246,13 +285,22 @@ async fn equals_the_database(engines: Vec<Arc<dyn SearchProvider>>, products: us
 #[tokio::test]
 async fn r06_searches_equal_the_database_on_every_engine() {
     let memory = TantivySearch::open(TantivyOptions::memory()).await.unwrap();
-    #[cfg_attr(not(feature = "elasticsearch"), expect(unused_mut, reason = "the servers are more"))]
+    #[cfg_attr(
+        not(any(feature = "elasticsearch", feature = "meilisearch")),
+        expect(unused_mut, reason = "the servers are more")
+    )]
     let mut engines: Vec<Arc<dyn SearchProvider>> = vec![Arc::new(memory)];
     #[cfg(feature = "elasticsearch")]
     let indices = [("elasticsearch", test_servers::elasticsearch()), ("opensearch", test_servers::opensearch())];
     #[cfg(feature = "elasticsearch")]
     for (product, index) in &indices {
         engines.push(Arc::new(servers::open(product, index)));
+    }
+    #[cfg(feature = "meilisearch")]
+    let index = test_servers::meilisearch();
+    #[cfg(feature = "meilisearch")]
+    if let Some(index) = &index {
+        engines.push(Arc::new(meilisearch::open(index)));
     }
     let (products, filters) = (setting("ECOM_ENGINES_PRODUCTS", 1_000), setting("ECOM_ENGINES_FILTERS", 100));
     equals_the_database(engines, products, filters).await;

@@ -6,10 +6,12 @@ use serde_json::Value;
 /// The most values that a facet returns.
 pub(crate) const MAX_FACET_VALUES: usize = 100;
 
-/// Separates the folded key of a brand or tag from its spelling, in the terms of facets.
+/// Separates the parts of a term: the folded key of a brand or tag and its spelling, or the name of an attribute and its
+/// value.
 const SPELLING: char = '\0';
 
 /// Returns the term of a brand or tag in a facet, which sorts and groups by `key` and shows `written`.
+#[cfg(any(feature = "elasticsearch", feature = "tantivy"))]
 pub(crate) fn spelled(key: &str, written: &str) -> String {
     format!("{key}{SPELLING}{}", written.trim())
 }
@@ -21,6 +23,7 @@ pub(crate) fn spelling_prefix(key: &str) -> String {
 }
 
 /// Splits the term of a brand or tag into key and spelling.
+#[cfg(any(feature = "elasticsearch", feature = "tantivy"))]
 pub(crate) fn split_spelling(term: &str) -> (&str, &str) {
     term.split_once(SPELLING).unwrap_or((term, term))
 }

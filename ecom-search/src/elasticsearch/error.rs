@@ -3,6 +3,8 @@
 use ecom_core::{Dependency, Error};
 use serde_json::Value;
 
+use crate::remote::{Failed, Stop};
+
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
@@ -48,16 +50,6 @@ impl Failure {
         !matches!(self, Self::Unreachable(_) | Self::TooSlow | Self::Garbled(_) | Self::Refused { status: 500.., .. })
     }
 
-    /// Returns whether the server may answer the same call if it is repeated.
-    pub(super) const fn is_temporary(&self) -> bool {
-        matches!(self, Self::Unreachable(_) | Self::Refused { status: 429 | 502 | 503 | 504, .. })
-    }
-
-    /// Returns whether the failure shows that the server or the way to it is broken, and not the call.
-    pub(super) const fn blames_server(&self) -> bool {
-        matches!(self, Self::Unreachable(_) | Self::TooSlow | Self::Refused { status: 502..=504, .. })
-    }
-
     pub(super) fn is_missing_index(&self) -> bool {
         matches!(self, Self::Refused { status: 404, kind, .. } if kind == "index_not_found_exception")
     }
@@ -73,6 +65,26 @@ impl Failure {
             dependency: Dependency::Search,
             outcome_unknown: !self.wrote_nothing(),
             source: Some(self.into()),
+        }
+    }
+}
+
+impl Failed for Failure {
+    fn is_temporary(&self) -> bool {
+        matches!(self, Self::Unreachable(_) | Self::Refused { status: 429 | 502 | 503 | 504, .. })
+    }
+
+    fn blames_server(&self) -> bool {
+        matches!(self, Self::Unreachable(_) | Self::TooSlow | Self::Refused { status: 502..=504, .. })
+    }
+}
+
+impl From<Stop> for Failure {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::TooSlow => Self::TooSlow,
+            Stop::Resting => Self::Resting,
+            Stop::Closed => Self::Closed,
         }
     }
 }

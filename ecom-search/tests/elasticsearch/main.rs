@@ -6,6 +6,7 @@
 mod documents;
 mod faults;
 mod outages;
+#[path = "../support/proxy.rs"]
 mod proxy;
 
 use ecom_core::testkit::SearchFixture;

@@ -173,6 +173,14 @@ async fn agrees_with_tantivy(provider: &dyn SearchProvider) {
     assert!(first * 10 >= found * 8, "{first} of {found} requests have the same first hit");
 }
 
+#[cfg(feature = "meilisearch")]
+#[tokio::test]
+async fn meilisearch_agrees_with_tantivy() {
+    let Some(index) = test_servers::meilisearch() else { return };
+    agrees_with_tantivy(&crate::corpus::meilisearch(&index)).await;
+}
+
+#[cfg(feature = "elasticsearch")]
 mod servers {
     use super::agrees_with_tantivy;
     use crate::corpus::server;

@@ -45,3 +45,11 @@ pub(crate) fn server(product: &str, index: &test_servers::TestIndex) -> ecom_sea
     let options = ecom_search::ElasticsearchOptions::from_url(&url).unwrap();
     ecom_search::ElasticsearchSearch::open(options).unwrap()
 }
+
+/// Opens an index of a Meilisearch server.
+#[cfg(feature = "meilisearch")]
+pub(crate) fn meilisearch(index: &test_servers::TestMeilisearch) -> ecom_search::MeilisearchSearch {
+    let url = format!("meilisearch+{}?index={}&search_timeout_ms=60000", index.url, index.name);
+    let options = ecom_search::MeilisearchOptions::from_url(&url).unwrap();
+    ecom_search::MeilisearchSearch::open(options).unwrap()
+}

@@ -7,6 +7,6 @@ mod corpus;
 #[expect(dead_code, reason = "other tests use the rest")]
 mod documents;
 
-#[cfg(all(feature = "tantivy", feature = "elasticsearch"))]
+#[cfg(all(feature = "tantivy", any(feature = "elasticsearch", feature = "meilisearch")))]
 mod agreement;
 mod relevance;

@@ -33,6 +33,15 @@ async fn known_items_are_found_by_tantivy() {
     }
 }
 
+#[cfg(feature = "meilisearch")]
+#[tokio::test]
+async fn known_items_are_found_by_meilisearch() {
+    for (path, step) in [(SAMPLE, step()), (DUMMYJSON, 1)] {
+        let Some(index) = test_servers::meilisearch() else { return };
+        known_items_are_found_in(path, step, &crate::corpus::meilisearch(&index)).await;
+    }
+}
+
 #[cfg(feature = "elasticsearch")]
 mod servers {
     use super::*;

@@ -4,9 +4,11 @@
 //! [`opensearch`] give each test a database, prefix or index of its own on the servers of `TEST_POSTGRES_URL`,
 //! `TEST_MYSQL_URL`, `TEST_REDIS_URL`, `TEST_ELASTICSEARCH_URL` and `TEST_OPENSEARCH_URL`.
 //! `tests/run` sets these variables. To set them by hand, `cargo run -p test-servers` starts the servers and prints the
-//! lines to paste. A test whose variable is not set fails.
+//! lines to paste. A test whose variable is not set fails. [`meilisearch`] is the exception, because there is no package
+//! of that server: without `TEST_MEILISEARCH_URL`, its tests say that they are skipped.
 //!
-//! **Servers to break**, for fault tests: [`Server`] starts one that belongs to the test alone.
+//! **Servers to break**, for fault tests: [`Server`] starts one that belongs to the test alone. The program of Meilisearch is
+//! named by `TEST_MEILISEARCH_PROGRAM`.
 //!
 //! Linux only: the children of a server are found in `/proc`.
 
@@ -22,7 +24,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 pub use database::{DatabaseGuard, TestDatabase, TestRedis, mysql, postgres, redis, sweep};
-pub use search::{TestIndex, elasticsearch, http, opensearch, parse};
+pub use search::{TestIndex, TestMeilisearch, elasticsearch, http, meilisearch, opensearch, parse};
 pub use server::{Kind, Server, version};
 
 /// Returns the URL in `variable`. If it is not set, panics with a message that explains what to do.

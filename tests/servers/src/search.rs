@@ -7,7 +7,7 @@ use std::time::Duration;
 use url::Url;
 
 use crate::security::https;
-use crate::{required, unique_name};
+use crate::{given, required, unique_name};
 
 /// An index of a search server that other tests use too. All that begins with its name is removed when it is dropped.
 #[derive(Debug)]
@@ -50,7 +50,53 @@ impl Drop for TestIndex {
     }
 }
 
-/// Sends a request directly, so that this crate needs no client, and returns status and body of the response.
+/// Indexes of a Meilisearch server that other tests use too. All that begin with the name are removed when it is dropped.
+#[derive(Debug)]
+pub struct TestMeilisearch {
+    /// The URL of the server, with its key.
+    pub url: String,
+    /// The beginning of the names of all that the test makes.
+    pub name: String,
+}
+
+/// Returns a new name on the server of `TEST_MEILISEARCH_URL`. Its key is a password: `http://:<key>@<host>`. There is no
+/// package of the server, so it is tested only where somebody has started one: without the variable, the test says that
+/// it is skipped.
+pub fn meilisearch() -> Option<TestMeilisearch> {
+    let Some(url) = given(TEST_MEILISEARCH_URL) else {
+        // The test harness does not capture this line.
+        let _ =
+            writeln!(io::stderr(), "skipped: {TEST_MEILISEARCH_URL} is not set, so Meilisearch itself is not tested");
+        return None;
+    };
+    Some(TestMeilisearch { url, name: unique_name() })
+}
+
+const TEST_MEILISEARCH_URL: &str = "TEST_MEILISEARCH_URL";
+
+impl TestMeilisearch {
+    /// Returns the indexes of the test.
+    pub fn indexes(&self) -> Vec<String> {
+        let (status, body) = http(&self.url, "GET", "/indexes?limit=10000", "").expect("the search server answers");
+        assert_eq!(status, 200, "{body}");
+        let names = body.split("\"uid\":\"").skip(1).filter_map(|rest| rest.split('"').next());
+        names.filter(|name| name.starts_with(&self.name)).map(str::to_owned).collect()
+    }
+}
+
+impl Drop for TestMeilisearch {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        for index in self.indexes() {
+            let _ = http(&self.url, "DELETE", &format!("/indexes/{index}"), "");
+        }
+    }
+}
+
+/// Sends a request directly, so that this crate needs no client, and returns status and body of the response. A password
+/// in the URL is sent as a bearer token.
 ///
 /// # Errors
 /// Those of the connection, and a response that is not HTTP.
@@ -60,9 +106,11 @@ pub fn http(url: &str, method: &str, path: &str, body: &str) -> io::Result<(u16,
     let mut c = TcpStream::connect((host, url.port_or_known_default().unwrap_or(9200)))?;
     c.set_read_timeout(Some(Duration::from_secs(60)))?;
     let length = body.len();
+    let key = url.password().map(|key| format!("Authorization: Bearer {key}\r\n")).unwrap_or_default();
     write!(
         c,
-        "{method} {path} HTTP/1.0\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+        "{method} {path} HTTP/1.0\r\nHost: {host}\r\nContent-Type: application/json\r\n{key}\
+         Content-Length: {length}\r\n\r\n{body}"
     )?;
     let mut answer = Vec::new();
     c.read_to_end(&mut answer)?;
@@ -104,6 +152,11 @@ pub(crate) fn version(url: &str, is_plain: bool) -> io::Result<String> {
         let value = body.split_once(&format!("\"{name}\""))?.1.split('"').nth(1)?;
         Some(value.to_owned())
     };
+    if body.contains("Meilisearch is running") {
+        let (_, body) = http(url, "GET", "/version", "")?;
+        let number = body.split_once("\"pkgVersion\":\"").and_then(|(_, rest)| rest.split('"').next());
+        return Ok(format!("Meilisearch {}", number.ok_or_else(|| io::Error::other("no version in its answer"))?));
+    }
     let number = field("number").ok_or_else(|| io::Error::other("no version in its answer"))?;
     let product = if field("distribution").is_some() { "OpenSearch" } else { "Elasticsearch" };
     Ok(format!("{product} {number}"))

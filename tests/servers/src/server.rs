@@ -14,7 +14,7 @@ use sqlx::{Connection as _, MySqlConnection, PgConnection};
 use tempfile::TempDir;
 use url::Url;
 
-use crate::{package, random, search, security};
+use crate::{given, package, random, search, security};
 
 /// Longer than any recovery in a test. A server that does not answer by then never will.
 const START_LIMIT: Duration = Duration::from_secs(120);
@@ -39,6 +39,9 @@ fi
 rm -rf "$0"
 "#;
 
+const MEILISEARCH_PROGRAM: &str = "TEST_MEILISEARCH_PROGRAM";
+const MEILISEARCH_KEY: &str = "a-key-of-more-than-16-letters";
+
 /// The program that a [`Server`] runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -52,6 +55,8 @@ pub enum Kind {
     Elasticsearch,
     /// OpenSearch.
     OpenSearch,
+    /// Meilisearch, whose program [`Server::meilisearch`] takes from the environment.
+    Meilisearch,
 }
 
 /// A server that belongs to one test: on a free loopback port, in a temporary folder, flushing to disk as in
@@ -99,6 +104,17 @@ impl Server {
         Self::with(Kind::OpenSearch, &[]).await
     }
 
+    /// Starts a Meilisearch with a key, which the URL contains. There is no package of it: without
+    /// `TEST_MEILISEARCH_PROGRAM`, which names the program, the test says that it is skipped.
+    pub async fn meilisearch() -> Option<Self> {
+        if given(MEILISEARCH_PROGRAM).is_none() {
+            // The test harness does not capture this line.
+            let _ = writeln!(io::stderr(), "skipped: {MEILISEARCH_PROGRAM} is not set, so no Meilisearch is started");
+            return None;
+        }
+        Some(Self::with(Kind::Meilisearch, &[]).await)
+    }
+
     /// Starts a server with these settings, each `name=value` as in the server's configuration file. The URL of a Redis
     /// contains its `requirepass`.
     pub async fn with(kind: Kind, settings: &[&str]) -> Self {
@@ -142,6 +158,7 @@ impl Server {
             },
             Kind::Elasticsearch if self.is_secured() => format!("https://127.0.0.1:{port}"),
             Kind::Elasticsearch | Kind::OpenSearch => format!("http://127.0.0.1:{port}"),
+            Kind::Meilisearch => format!("http://:{MEILISEARCH_KEY}@127.0.0.1:{port}"),
         }
     }
 
@@ -299,7 +316,7 @@ impl Server {
                 c.arg("-r").arg(home.join("config")).arg(&config);
                 c
             }
-            Kind::Redis | Kind::OpenSearch => return,
+            Kind::Redis | Kind::OpenSearch | Kind::Meilisearch => return,
         };
         let status = wait(&mut command.spawn().expect("the program starts"), START_LIMIT).await;
         assert!(status.is_some_and(|s| s.success()), "the data folder cannot be made:\n{}", self.log());
@@ -361,6 +378,19 @@ impl Server {
                 c.args([&port, &free_port().to_string()]).arg(&data);
                 c
             }
+            Kind::Meilisearch => {
+                let mut c = self.command(crate::required(MEILISEARCH_PROGRAM).into());
+                c.args(["--no-analytics", "--master-key", MEILISEARCH_KEY, "--http-addr"]);
+                // A buffer that is made for each task would take most of its time.
+                c.arg(format!("127.0.0.1:{port}")).args([
+                    "--max-indexing-memory",
+                    "16Mb",
+                    "--max-indexing-threads",
+                    "1",
+                ]);
+                c.arg("--db-path").arg(&data);
+                c
+            }
             Kind::Redis => {
                 let mut c = self.command(program(self.kind, "redis-server"));
                 c.args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir"]);
@@ -420,7 +450,7 @@ fn unprivileged(kind: Kind) -> (u32, u32) {
         Kind::Postgres => "postgres",
         Kind::MariaDb => "mysql",
         Kind::Redis => "redis",
-        Kind::Elasticsearch | Kind::OpenSearch => "nobody",
+        Kind::Elasticsearch | Kind::OpenSearch | Kind::Meilisearch => "nobody",
     };
     [own, "nobody"]
         .iter()
@@ -447,7 +477,7 @@ fn program(kind: Kind, name: &str) -> PathBuf {
             Kind::Postgres => "postgresql",
             Kind::MariaDb => "mariadb-server",
             Kind::Redis => "redis-server",
-            Kind::Elasticsearch | Kind::OpenSearch => "maven",
+            Kind::Elasticsearch | Kind::OpenSearch | Kind::Meilisearch => "maven",
         };
         panic!("there is no `{name}`: install it (on Debian, the package {package}), or run `tests/run`, which does")
     })

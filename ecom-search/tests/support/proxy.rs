@@ -76,24 +76,49 @@ fn is(made: &str, call: &str) -> bool {
     made.split_once(' ').is_some_and(|(m, path)| m == method && path.contains(part))
 }
 
+/// A call as it comes over a connection.
+pub(crate) struct Request {
+    bytes: Vec<u8>,
+    /// The length of the first line and the headers.
+    head: usize,
+    /// The first line.
+    line: String,
+}
+
+impl Request {
+    pub(crate) async fn read(client: &mut TcpStream) -> Option<Self> {
+        let mut bytes = Vec::new();
+        let head = loop {
+            if client.read_buf(&mut bytes).await.ok()? == 0 {
+                return None;
+            }
+            if let Some(at) = bytes.windows(4).position(|end| end == b"\r\n\r\n") {
+                break at + 4;
+            }
+        };
+        let text = String::from_utf8_lossy(&bytes[..head]).to_lowercase();
+        let length = text.lines().find_map(|line| line.strip_prefix("content-length: ")?.trim().parse().ok());
+        while bytes.len() < head + length.unwrap_or(0) {
+            client.read_buf(&mut bytes).await.ok()?;
+        }
+        let line = String::from_utf8_lossy(&bytes[..head]).lines().next()?.to_owned();
+        Some(Self { bytes, head, line })
+    }
+
+    /// Returns method and path, separated by a space.
+    pub(crate) fn made(&self) -> Option<&str> {
+        Some(self.line.rsplit_once(' ')?.0)
+    }
+
+    pub(crate) fn body(&self) -> &[u8] {
+        &self.bytes[self.head..]
+    }
+}
+
 /// Answers one call. The client opens another connection for the next one.
 async fn serve(mut client: TcpStream, server: String, state: Arc<Mutex<State>>) -> Option<()> {
-    let mut request = Vec::new();
-    let head = loop {
-        if client.read_buf(&mut request).await.ok()? == 0 {
-            return None;
-        }
-        if let Some(at) = request.windows(4).position(|end| end == b"\r\n\r\n") {
-            break at + 4;
-        }
-    };
-    let text = String::from_utf8_lossy(&request[..head]).to_lowercase();
-    let length = text.lines().find_map(|line| line.strip_prefix("content-length: ")?.trim().parse().ok());
-    while request.len() < head + length.unwrap_or(0) {
-        client.read_buf(&mut request).await.ok()?;
-    }
-    let line = String::from_utf8_lossy(&request[..head]).lines().next()?.to_owned();
-    let made = line.rsplit_once(' ')?.0.to_owned();
+    let request = Request::read(&mut client).await?;
+    let made = request.made()?.to_owned();
     let fault = {
         let mut state = state.lock().unwrap();
         state.calls.push(made.clone());
@@ -111,14 +136,14 @@ async fn serve(mut client: TcpStream, server: String, state: Arc<Mutex<State>>) 
         return None;
     }
     let mut upstream = TcpStream::connect(&server).await.ok()?;
-    let first = line.len() + 2;
-    upstream.write_all(&request[..first]).await.ok()?;
+    let first = request.line.len() + 2;
+    upstream.write_all(&request.bytes[..first]).await.ok()?;
     upstream.write_all(b"connection: close\r\n").await.ok()?;
     // Without compression, so that an answer can be edited.
-    let rest = String::from_utf8_lossy(&request[first..head]).into_owned();
+    let rest = String::from_utf8_lossy(&request.bytes[first..request.head]).into_owned();
     let kept: Vec<&str> = rest.split("\r\n").filter(|l| !l.to_lowercase().starts_with("accept-encoding")).collect();
     upstream.write_all(kept.join("\r\n").as_bytes()).await.ok()?;
-    upstream.write_all(&request[head..]).await.ok()?;
+    upstream.write_all(request.body()).await.ok()?;
     let mut response = Vec::new();
     upstream.read_to_end(&mut response).await.ok()?;
     match fault {
@@ -131,7 +156,7 @@ async fn serve(mut client: TcpStream, server: String, state: Arc<Mutex<State>>) 
     }
 }
 
-async fn answer(mut client: TcpStream, status: u16, body: &str) -> Option<()> {
+pub(crate) async fn answer(mut client: TcpStream, status: u16, body: &str) -> Option<()> {
     let length = body.len();
     let head = format!(
         "HTTP/1.1 {status} x\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n"
