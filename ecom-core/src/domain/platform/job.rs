@@ -5,6 +5,7 @@
 //! what they return.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -102,6 +103,8 @@ const FIRST_PAUSE: i64 = 5;
 impl Job {
     /// How many runs of a job can fail before it stays failed.
     pub const MAX_ATTEMPTS: u32 = 5;
+    /// How long a job is kept after it has ended: 30 days.
+    pub const KEPT: Duration = Duration::from_secs(30 * 86_400);
     /// The maximum length of the last error, in characters.
     pub const MAX_ERROR: usize = 1_000;
 

@@ -47,5 +47,8 @@ port! {
 
         /// Counts the jobs that match, up to `bound`.
         async fn count(&mut self, filter: &JobFilter, bound: u64) -> Result<Total>;
+
+        /// Removes at most `limit` jobs that ended before `before`, whether they succeeded or failed. Returns how many.
+        async fn trim(&mut self, before: Timestamp, limit: u32) -> Result<u64>;
     }
 }

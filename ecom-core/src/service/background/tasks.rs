@@ -15,7 +15,7 @@ use super::lease::{Held, acquire, keep, pace, release};
 use super::work::Work;
 use super::worker;
 use crate::domain::access::principal::Principal;
-use crate::domain::platform::job::JobKind;
+use crate::domain::platform::job::{Job, JobKind};
 use crate::error::{BoxError, Result, WithCauses};
 use crate::port::platform::outbox::Lease;
 use crate::port::storage::Repositories as _;
@@ -111,7 +111,7 @@ impl Work for Index {
     }
 }
 
-/// Trims old events.
+/// Removes old events and jobs.
 struct Trim(Arc<Context>);
 
 impl Trim {
@@ -127,8 +127,14 @@ impl Work for Trim {
             Ok((done, tx))
         });
         let gone = gone.await?;
-        tracing::debug!(gone, "old events trimmed");
-        Ok(false)
+        tracing::debug!(gone, "old events removed");
+        let gone = cx.write(|mut tx| async move {
+            let done = tx.jobs().trim(cx.now() - Job::KEPT, SWEPT_AT_ONCE).await?;
+            Ok((done, tx))
+        });
+        let gone = gone.await?;
+        tracing::debug!(gone, "old jobs removed");
+        Ok(gone >= u64::from(SWEPT_AT_ONCE))
     }
 }
 

@@ -53,6 +53,10 @@ pub static JOBS: Table<Job> = Table {
 static WRITES: Versioned<Job> = Versioned::new(&JOBS);
 static GET: Sql = Sql::of(&JOBS, "SELECT {*} FROM jobs WHERE id = $1");
 static SELECT: Sql = Sql::of(&JOBS, "SELECT {*} FROM jobs");
+static ENDED: Sql = Sql::of(
+    &JOBS,
+    "SELECT id FROM jobs WHERE state IN ('succeeded', 'failed') AND finished_at < $1 ORDER BY id LIMIT $2",
+);
 static QUEUED: Sql = Sql::of(&JOBS, "SELECT {*} FROM jobs WHERE kind = $1 AND state = 'queued' ORDER BY id LIMIT 100");
 
 /// Returns the hash of kind and parameters of a job that waits for its first run, which no other such job has.
@@ -180,5 +184,19 @@ impl JobRepository for SqlJobs<'_> {
             filtered(b, filter);
         })
         .await
+    }
+
+    async fn trim(&mut self, before: Timestamp, limit: u32) -> Result<u64> {
+        // Two statements, since MySQL allows no limit in a subquery.
+        let rows = self.0.fetch_all(&ENDED, vec![before.into(), i64::from(limit).into()]).await?;
+        let ids = rows.iter().map(|r| r.uuid(0)).collect::<Result<Vec<_>>>()?;
+        if ids.is_empty() {
+            return Ok(0);
+        }
+        // A job that is retried meanwhile has ended no longer.
+        let mut b = Builder::new("DELETE FROM jobs WHERE state IN ('succeeded', 'failed') AND id IN ");
+        b.list(&ids);
+        let (text, args) = b.done();
+        Ok(self.0.execute(text, args).await?)
     }
 }

@@ -30,6 +30,7 @@ suite! {
         of_many_workers_each_takes_other_jobs,
         a_list_filters_by_kind_and_state_and_pages_both_ways,
         a_cursor_of_another_list_is_refused,
+        old_jobs_that_have_ended_are_removed,
     ]
 }
 
@@ -364,4 +365,35 @@ pub async fn a_cursor_of_another_list_is_refused(storage: &Arc<dyn Storage>) {
             other => panic!("a cursor of another list must be refused, but the call returns {other:?}"),
         }
     }
+}
+
+/// Jobs that wait or run stay, however old they are.
+pub async fn old_jobs_that_have_ended_are_removed(storage: &Arc<dyn Storage>) {
+    let env = Env::default();
+    let mut kept = Vec::new();
+    for n in 0..8 {
+        let job = numbered(&env, JobKind::Verify, n);
+        insert(storage, &job).await;
+        let running = claimed(&env, &job);
+        let after = match n % 4 {
+            0 => job.clone(),
+            1 => running,
+            2 => running.succeeded(JobCounters::new(), env.now()),
+            _ => running.failed("broken", true, JobCounters::new(), env.now()),
+        };
+        if n % 4 > 0 {
+            update(storage, &job, &after).await;
+        }
+        if n % 4 < 2 {
+            kept.insert(0, after);
+        }
+    }
+    let contract = "`trim` removes jobs that ended before a time, at most so many, and returns how many.";
+    let limit = env.now() + TTL;
+    same(attempt!(storage, jobs.trim(env.now() - TTL, 100)).unwrap(), 0, contract, "none has ended before");
+    for gone in [3, 1, 0] {
+        same(attempt!(storage, jobs.trim(limit, 3)).unwrap(), gone, contract, "four jobs, at most three at a time");
+    }
+    let left = list(storage, &JobFilter::default(), &Paging::first(100)).await;
+    same(left.items, kept, contract, "jobs that wait or run");
 }
