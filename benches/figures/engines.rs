@@ -1,16 +1,19 @@
 //! Search engines over the same 100,000 products: the time to build the index, the rate of searches, and how much the
 //! adapter adds to a bare HTTP client that sends the same JSON.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{Method, Uri};
-use ecom::adapters::{ElasticsearchOptions, ElasticsearchSearch, TantivyOptions, TantivySearch};
+use ecom::adapters::{
+    ElasticsearchOptions, ElasticsearchSearch, MemoryCache, MemoryCacheOptions, TantivyOptions, TantivySearch,
+};
 use ecom::port::SearchProvider;
 use ecom::search::{Facet, SearchQuery, SearchRequest, SearchSort, Synonyms};
+use ecom::stock::{StockAdjustment, StockReason};
 use ecom::{Shop, ShopParts};
 use test_servers::{Kind, Server};
 
@@ -76,6 +79,74 @@ async fn rebuild(b: &Bench, search: Arc<dyn SearchProvider>) -> Duration {
     start.elapsed()
 }
 
+/// Prints how long suggestions take for texts that are typed letter by letter.
+async fn suggestions(b: &Bench, search: Arc<dyn SearchProvider>) {
+    let name = search.name();
+    let mut parts = ShopParts::new(b.storage.clone(), search);
+    parts.cache = Arc::new(MemoryCache::new(MemoryCacheOptions::default()));
+    let shop = Shop::new(parts).expect("a shop");
+    let typed = ["measured product 4711", "product 123", "brand 17", "shelf 2 3", "two sentences", "mesaured 99"];
+    let beginnings = |text: &'static str| (1..=text.len()).map(move |end| &text[..end]);
+    let mut times = Vec::new();
+    for text in typed.into_iter().flat_map(beginnings).cycle().take(rounds(20) * 50) {
+        let start = Instant::now();
+        shop.search().suggest(text, 5).await.expect("suggestions");
+        times.push(start.elapsed().as_secs_f64() * 1e3);
+    }
+    let p50 = median(&mut times);
+    let p99 = times[times.len() * 99 / 100];
+    println!("  {name}: suggestions p50 {p50:.2} ms, p99 {p99:.2} ms; wanted p99 5 ms in process");
+}
+
+/// Prints how long it takes from the commit of a write until searches find it, while other writes go on.
+async fn freshness(b: &Bench, search: Arc<dyn SearchProvider>) {
+    let name = search.name();
+    let shop = shop_with(b, search);
+    shop.index().catch_up().await.expect("an index in step");
+    let background = shop.start();
+    let mut skus = Vec::new();
+    for id in b.products.iter().take(200) {
+        skus.push(shop.products().get(*id).await.expect("a product").skus[0].id);
+    }
+    let next = Arc::new(AtomicUsize::new(0));
+    let is_over = Arc::new(AtomicBool::new(false));
+    let writers: Vec<_> = (0..4)
+        .map(|_| {
+            let (shop, skus, next, is_over) = (shop.clone(), skus.clone(), next.clone(), is_over.clone());
+            tokio::spawn(async move {
+                while !is_over.load(Ordering::Relaxed) {
+                    let sku = skus[next.fetch_add(1, Ordering::Relaxed) % skus.len()];
+                    let adjustment = StockAdjustment::new(sku, 1, StockReason::Received);
+                    shop.inventory().adjust(adjustment).await.expect("an adjustment");
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            })
+        })
+        .collect();
+    let mut times = Vec::new();
+    for n in 0..rounds(20) * 20 {
+        let recording = shop.recording();
+        let adjustment = StockAdjustment::new(skus[n % skus.len()], 1, StockReason::Received);
+        recording.inventory().adjust(adjustment).await.expect("an adjustment");
+        let event = recording.last_event().expect("an event");
+        let start = Instant::now();
+        shop.search().wait_for(event, Duration::from_secs(30)).await.expect("the index follows");
+        times.push(start.elapsed().as_secs_f64() * 1e3);
+    }
+    is_over.store(true, Ordering::Relaxed);
+    for writer in writers {
+        writer.await.expect("a writer");
+    }
+    background.shutdown().await;
+    let p50 = median(&mut times);
+    let p99 = times[times.len() * 99 / 100];
+    let writes = next.load(Ordering::Relaxed);
+    println!(
+        "  {name}: from commit to searchable beside {writes} other writes: p50 {p50:.1} ms, p99 {p99:.1} ms; wanted \
+         p99 1000 ms"
+    );
+}
+
 /// Prints a line of the table.
 async fn measure(b: &Bench, search: Arc<dyn SearchProvider>, memory: &str) {
     let name = search.name();
@@ -109,6 +180,8 @@ async fn measure(b: &Bench, search: Arc<dyn SearchProvider>, memory: &str) {
         println!("  {name}, {what}: {rate:.0} searches/s with 16 callers, p50 {p50:.1} ms, p99 {p99:.1} ms");
     }
     println!("  {name}: index built in {built:.1?} (memory: {memory})");
+    suggestions(b, search.clone()).await;
+    freshness(b, search).await;
 }
 
 async fn overhead_of_searching(
@@ -181,10 +254,6 @@ async fn overhead_of_indexing(
             let path = create.path.split('?').next().unwrap_or_default().to_owned();
             let _ = client.delete(format!("{server}{path}")).send().await;
             send(&client, server, create).await;
-            let settings = format!("{server}{path}/_settings");
-            let body = r#"{"index": {"refresh_interval": "-1"}}"#;
-            let set = client.put(settings).header("content-type", "application/json").body(body).send().await;
-            assert!(set.expect("an answer").status().is_success());
             let start = Instant::now();
             for call in bulks {
                 send(&client, server, call).await;

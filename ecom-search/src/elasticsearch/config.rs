@@ -52,7 +52,8 @@ pub struct ElasticsearchOptions {
     pub certificates: Option<PathBuf>,
     /// The name by which dashboards and other services read the index, default `products`: an alias. It is also the
     /// beginning of the names of the indices and of the alias of this adapter. Shops that share a server need different
-    /// names. 1–100 characters `a`–`z`, `0`–`9`, `-` and `_`, beginning with a letter.
+    /// names. 1–100 characters `a`–`z`, `0`–`9`, `-` and `_`, beginning with a letter, and not ending with `-f` and
+    /// digits.
     #[setters(into)]
     pub index: String,
     /// The number of primary shards of a new index, 1–64, default 1.
@@ -207,6 +208,10 @@ impl ElasticsearchOptions {
             let message = "must have 1 to 100 characters `a`–`z`, `0`–`9`, `-` and `_`, beginning with a letter";
             errors.out_of_bounds("index", message);
         }
+        // The names of this adapter's own aliases end so.
+        if self.index.rsplit_once("-f").is_some_and(|(_, n)| !n.is_empty() && n.bytes().all(|c| c.is_ascii_digit())) {
+            errors.out_of_bounds("index", "must not end with `-f` and digits");
+        }
         if !(1..=64).contains(&self.shards) {
             errors.out_of_bounds("shards", "must be between 1 and 64");
         }
@@ -273,6 +278,7 @@ mod tests {
             "elasticsearch+http://secret?x=1",
             "elasticsearch+http://secret?index=Secret",
             "elasticsearch+http://secret?index=",
+            "elasticsearch+http://secret?index=secret-f1",
             "elasticsearch+http://secret?index=1secret",
             "elasticsearch+http://secret?shards=0",
             "elasticsearch+http://secret?shards=secret",

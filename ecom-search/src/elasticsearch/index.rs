@@ -130,7 +130,12 @@ impl Indices {
             {"add": {"index": generation, "aliases": [shown, alias]}},
         ]});
         let switched = self.client.call(self.administration(Method::Post, "_aliases", Some(&body))).await;
-        if let Err(failure) = switched {
+        // Otherwise not all nodes know of the change yet, and it may not last.
+        let acknowledged = |answer: Value| match answer.get("acknowledged").and_then(Value::as_bool) {
+            Some(true) => Ok(()),
+            _ => Err(Failure::Garbled("an acknowledgment")),
+        };
+        if let Err(failure) = switched.and_then(acknowledged) {
             if failure.wrote_nothing() {
                 return Err(self.named(failure).await);
             }

@@ -11,6 +11,7 @@ mod query;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ::elasticsearch::http::Method;
 use async_trait::async_trait;
@@ -53,19 +54,32 @@ impl ElasticsearchSearch {
         Ok(Self { indices: Arc::new(Indices { client, options }) })
     }
 
-    /// Searches the generation in use. Without one, nothing is found.
+    /// Searches the generation in use for a shopper, which waits for its turn. Without a generation, nothing is found.
     async fn ask(&self, body: Value) -> Result<Found, Failure> {
         let path = format!("{}/_search", self.indices.alias());
-        let limit = self.indices.options.search_timeout;
-        let call = Call {
+        let call = Self::search_call(&path, &body, self.indices.options.search_timeout);
+        Self::found(self.indices.client.search(call).await)
+    }
+
+    /// Searches the generation in use for the shop itself, which neither waits for shoppers nor delays them.
+    async fn look(&self, body: Value, limit: Duration) -> Result<Found, Failure> {
+        let path = format!("{}/_search", self.indices.alias());
+        Self::found(self.indices.client.call(Self::search_call(&path, &body, limit)).await)
+    }
+
+    fn search_call<'a>(path: &'a str, body: &Value, limit: Duration) -> Call<'a> {
+        Call {
             method: Method::Post,
-            path: &path,
+            path,
             parameters: &[("allow_partial_search_results", "false")],
             body: Some(body.to_string().into()),
             limit,
             is_repeatable: true,
-        };
-        match self.indices.client.search(call).await {
+        }
+    }
+
+    fn found(answer: Result<Value, Failure>) -> Result<Found, Failure> {
+        match answer {
             Ok(answer) => Found::of(answer),
             Err(failure) if failure.is_missing_index() => Ok(Found::default()),
             Err(failure) => Err(failure),
@@ -136,14 +150,19 @@ impl SearchProvider for ElasticsearchSearch {
     }
 
     async fn checkpoint(&self) -> Result<Option<Checkpoint>> {
-        let read = async {
-            let current = self.indices.current().await?;
-            match current {
-                Some(generation) => Ok(self.indices.checkpoint(&generation).await?.checkpoint),
-                None => Ok(None),
-            }
+        let read = async || match self.indices.current().await? {
+            Some(generation) => Ok(self.indices.checkpoint(&generation).await?.checkpoint),
+            None => Ok(None),
         };
-        read.await.map_err(Failure::reading)
+        let mut found = read().await;
+        // Another process may replace and remove the generation between the two calls.
+        for _ in 0..3 {
+            if !found.as_ref().is_err_and(Failure::is_missing_index) {
+                break;
+            }
+            found = read().await;
+        }
+        found.map_err(Failure::reading)
     }
 
     async fn apply(
@@ -173,14 +192,17 @@ impl SearchProvider for ElasticsearchSearch {
                 // A call that failed half-way may have left documents that are not searchable yet.
                 self.indices.refresh(&generation).await?;
             }
-            self.ask(Indices::revisions(after, limit)).await?.numbers(mapping::field::REVISION)
+            let limit_of_call = self.indices.options.write_timeout;
+            let found = self.look(Indices::revisions(after, limit), limit_of_call).await?;
+            found.numbers(mapping::field::REVISION)
         };
         read.await.map_err(Failure::reading)
     }
 
     async fn ping(&self) -> Result<()> {
         let body = json!({"size": 0, "track_total_hits": false, "terminate_after": 1});
-        self.ask(body).await.map(drop).map_err(Failure::reading)
+        let limit = self.indices.options.search_timeout;
+        self.look(body, limit).await.map(drop).map_err(Failure::reading)
     }
 
     async fn close(&self) {
