@@ -123,7 +123,7 @@
 //! | `mysql` | no | MySQL 8, MariaDB 10.6+, tested on MariaDB 10.11 | `mysql://…` |
 //! | `redis` | no | a cache that processes share, on Redis 7+; with `memory` also in two tiers | `redis://…`, `rediss://…`, `tiered+redis://…` |
 //! | `elasticsearch` | no | Elasticsearch 8 and 9, tested on 9.4; OpenSearch 2 and 3, tested on 3.8 | `elasticsearch+https://…`, `opensearch+https://…` |
-//! | `meilisearch` | no | Meilisearch 1, tested on 1.50 | `meilisearch+https://…` |
+//! | `meilisearch` | no | Meilisearch 1.18+, tested on 1.50 | `meilisearch+https://…` |
 //! | `testkit` | no | the behaviour suites that any adapter runs with one line | `ecom::testkit`, `ecom::storage_suite!` … |
 //! | `mocks` | no | mocks of the ports, for the unit tests of an application | `ecom::mocks` |
 //!

@@ -5,7 +5,7 @@
 #![cfg(all(target_os = "linux", feature = "sqlite", feature = "memory", feature = "tantivy"))]
 #![expect(clippy::unwrap_used, reason = "these are tests: a broken expectation panics")]
 
-#[cfg(feature = "elasticsearch")]
+#[cfg(any(feature = "elasticsearch", feature = "meilisearch"))]
 #[path = "crash/indexing.rs"]
 mod indexing;
 #[path = "crash/orders.rs"]
@@ -76,13 +76,18 @@ async fn engine(at: &Place) -> Arc<dyn SearchProvider> {
             let options = TantivyOptions::directory(at.dir.join("index")).writer_memory(15_000_000);
             Arc::new(TantivySearch::open(options).await.unwrap())
         }
+        #[cfg(feature = "meilisearch")]
+        Some(url) if url.starts_with("meilisearch+") => {
+            let options = ecom_search::MeilisearchOptions::from_url(url).unwrap();
+            Arc::new(ecom_search::MeilisearchSearch::open(options).unwrap())
+        }
         #[cfg(feature = "elasticsearch")]
         Some(url) => {
             let options = ecom_search::ElasticsearchOptions::from_url(url).unwrap();
             Arc::new(ecom_search::ElasticsearchSearch::open(options).unwrap())
         }
         #[cfg(not(feature = "elasticsearch"))]
-        Some(_) => panic!("no search server is built in"),
+        Some(_) => panic!("no such search server is built in"),
     }
 }
 
@@ -219,7 +224,7 @@ fn child() {
             "write until killed" => write_until_killed(shop, name).await,
             "search" => search(shop).await,
             "compete" => compete(shop, name).await,
-            #[cfg(feature = "elasticsearch")]
+            #[cfg(any(feature = "elasticsearch", feature = "meilisearch"))]
             "index" => indexing::index(shop).await,
             other => panic!("no such role: {other}"),
         }

@@ -72,6 +72,10 @@ async fn says_with_every_engine<const N: usize>(example: &'static str, expected:
     {
         engines.push((format!("{product}+{}?index={}&replicas=0", index.url, index.name), Box::new(index)));
     }
+    #[cfg(feature = "meilisearch")]
+    if let Some(index) = test_servers::meilisearch() {
+        engines.push((format!("meilisearch+{}?index={}", index.url, index.name), Box::new(index)));
+    }
     engines.push(("tantivy::memory:".to_owned(), Box::new(())));
     for (engine, _guard) in engines {
         let directory = tempfile::tempdir().unwrap();

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `tantivy` (default) | [`TantivySearch`]: embedded, disk or memory | `tantivy://<directory>`, `tantivy://memory` |
 //! | `elasticsearch` | [`ElasticsearchSearch`]: Elasticsearch 8 and 9, OpenSearch 2 and 3 | `elasticsearch+https://<host>`, `opensearch+https://<host>` |
-//! | `meilisearch` | [`MeilisearchSearch`]: Meilisearch 1 | `meilisearch+https://:<key>@<host>` |
+//! | `meilisearch` | [`MeilisearchSearch`]: Meilisearch 1.18 and newer | `meilisearch+https://:<key>@<host>` |
 //!
 //! `open` opens an index, which the application passes to the shop. Every adapter runs the suite
 //! `ecom_core::search_suite!` (feature `testkit`). An adapter of your own runs it with one line in a test crate:

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use ecom_core::Shop;
 use ecom_core::catalog::ProductInput;
-use test_servers::{Kind, Server};
+#[cfg(feature = "elasticsearch")]
+use test_servers::Kind;
+use test_servers::Server;
 
 use super::{LIMIT, Place, Process, adjustment, input, open, say};
 
@@ -44,11 +46,9 @@ async fn fill(shop: &Shop) -> Vec<ecom_core::id::SkuId> {
     made
 }
 
-async fn nothing_drifts(kind: Kind) {
+async fn nothing_drifts(product: &str, mut server: Server, parameters: &str) {
     let dir = tempfile::tempdir().unwrap();
-    let mut server = Server::with(kind, &[]).await;
-    let product = if kind == Kind::OpenSearch { "opensearch" } else { "elasticsearch" };
-    let search = Some(format!("{product}+{}?replicas=0&write_timeout_ms=5000", server.url()));
+    let search = Some(format!("{product}+{}?{parameters}", server.url()));
     let at = Place { dir: dir.path().to_owned(), database: None, search };
     let shop = open(&at).await;
     let start = Instant::now();
@@ -92,14 +92,33 @@ async fn nothing_drifts(kind: Kind) {
     process.kill();
 }
 
+#[cfg(feature = "elasticsearch")]
+const FAST: &str = "replicas=0&write_timeout_ms=5000";
+
+#[cfg(feature = "meilisearch")]
+#[test]
+#[ignore = "starts a server of its own and takes minutes: ECOM_CRASH_SKUS=100000, with --ignored"]
+fn r14_kills_of_meilisearch_and_of_the_process_leave_the_index_equal_to_the_database() {
+    ecom_core::testkit::run(async {
+        let Some(server) = Server::meilisearch().await else { return };
+        nothing_drifts("meilisearch", server, "").await;
+    });
+}
+
+#[cfg(feature = "elasticsearch")]
 #[test]
 #[ignore = "starts a server of its own and takes minutes: ECOM_CRASH_SKUS=100000, with --ignored"]
 fn r14_kills_of_elasticsearch_and_of_the_process_leave_the_index_equal_to_the_database() {
-    ecom_core::testkit::run(nothing_drifts(Kind::Elasticsearch));
+    ecom_core::testkit::run(async {
+        nothing_drifts("elasticsearch", Server::with(Kind::Elasticsearch, &[]).await, FAST).await;
+    });
 }
 
+#[cfg(feature = "elasticsearch")]
 #[test]
 #[ignore = "starts a server of its own and takes minutes: ECOM_CRASH_SKUS=100000, with --ignored"]
 fn r14_kills_of_opensearch_and_of_the_process_leave_the_index_equal_to_the_database() {
-    ecom_core::testkit::run(nothing_drifts(Kind::OpenSearch));
+    ecom_core::testkit::run(async {
+        nothing_drifts("opensearch", Server::with(Kind::OpenSearch, &[]).await, FAST).await;
+    });
 }
