@@ -140,9 +140,9 @@ async fn freshness(b: &Bench, search: Arc<dyn SearchProvider>) {
     background.shutdown().await;
     let p50 = median(&mut times);
     let p99 = times[times.len() * 99 / 100];
-    let writes = next.load(Ordering::Relaxed);
+    let changes = next.load(Ordering::Relaxed);
     println!(
-        "  {name}: from commit to searchable beside {writes} other writes: p50 {p50:.1} ms, p99 {p99:.1} ms; wanted \
+        "  {name}: from commit to searchable beside {changes} other writes: p50 {p50:.1} ms, p99 {p99:.1} ms; wanted \
          p99 1000 ms"
     );
 }

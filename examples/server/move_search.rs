@@ -125,7 +125,7 @@ fn switch(path: &Path, url: &str) -> Result<()> {
         line.strip_prefix("SEARCH_URL").is_some_and(|rest| rest.trim_start().starts_with('='))
     };
     let mut after: String = before.lines().filter(|line| !is_setting(line)).flat_map(|line| [line, "\n"]).collect();
-    after.push_str(&format!("SEARCH_URL='{url}'\n"));
+    after.extend(["SEARCH_URL='", url, "'\n"]);
     let written = path.with_extension("new");
     let mut file = fs::File::create(&written).map_err(|e| format!("{}: {e}", written.display()))?;
     if let Ok(before) = fs::metadata(path) {

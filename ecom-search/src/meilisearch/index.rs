@@ -138,11 +138,11 @@ impl Indexes {
     }
 
     /// Returns what the index has of these documents; `None` if there is no such index.
-    async fn present(&self, index: &str, ids: &BTreeSet<String>) -> Result<Option<Present>, Failure> {
+    async fn present(&self, index: &str, ids: &BTreeSet<String>, limit: Duration) -> Result<Option<Present>, Failure> {
         let path = format!("indexes/{index}/documents/fetch");
         let fields = [field::ID, field::REVISION, "format", "generation", "checkpoint"];
         let body = json!({"ids": ids, "fields": fields, "limit": ids.len()});
-        let call = Call { is_repeatable: true, ..self.administration(Method::POST, &path, Some(&body)) };
+        let call = Call { is_repeatable: true, limit, ..self.administration(Method::POST, &path, Some(&body)) };
         let answer = match self.client.call(call).await {
             Err(failure) if failure.is_missing_index() => return Ok(None),
             answer => answer?,
@@ -178,7 +178,9 @@ impl Indexes {
     /// Returns the mark of an index; `None` if there is no such index.
     pub(super) async fn mark(&self, index: &str) -> Result<Option<Mark>, Failure> {
         let ids = BTreeSet::from([MARK.to_owned()]);
-        Ok(self.present(index, &ids).await?.and_then(|present| present.mark))
+        // Searches wait for it.
+        let limit = self.options.search_timeout;
+        Ok(self.present(index, &ids, limit).await?.and_then(|present| present.mark))
     }
 
     /// Returns the generations on the server, with their numbers.
@@ -292,12 +294,13 @@ impl Indexes {
         ids.insert(MARK.to_owned());
         ids.extend(words.keys().cloned());
         let live = self.live();
-        let present = match self.present(&live, &ids).await? {
+        let limit = self.options.write_timeout;
+        let present = match self.present(&live, &ids, limit).await? {
             Some(present) => present,
             None if before.is_some() => return Err(Failure::Overtaken),
             None => {
                 self.begin().await?;
-                self.present(&live, &ids).await?.ok_or(Failure::Garbled("an index that was just made"))?
+                self.present(&live, &ids, limit).await?.ok_or(Failure::Garbled("an index that was just made"))?
             }
         };
         let stored = present.mark.unwrap_or_default();

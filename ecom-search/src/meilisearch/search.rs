@@ -1,6 +1,7 @@
 //! Runs a search: the calls of the server, and results from their answers.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use ecom_core::id::ProductId;
 use ecom_core::paging::Total;
@@ -107,18 +108,27 @@ const fn counted(facet: Facet) -> Option<&'static str> {
 }
 
 impl Indexes {
-    /// Makes several searches with one call. Without an index, they find nothing.
+    /// Makes several searches for a shopper with one call, which waits for its turn. Without an index, they find nothing.
     async fn ask(&self, queries: Vec<Query>) -> Result<Vec<Found>, Failure> {
         let count = queries.len();
+        let call = Self::search_call(queries, self.options.search_timeout);
+        Self::found(self.client.search(call).await, count)
+    }
+
+    /// Searches for the shop itself, which neither waits for shoppers nor delays them.
+    async fn look(&self, query: Query, limit: Duration) -> Result<Found, Failure> {
+        let answer = self.client.call(Self::search_call(vec![query], limit)).await;
+        Self::found(answer, 1)?.pop().ok_or(Failure::Garbled("a result"))
+    }
+
+    fn search_call(queries: Vec<Query>, limit: Duration) -> Call<'static> {
         let queries: Vec<Value> = queries.into_iter().map(|query| query.0).collect();
-        let call = Call {
-            method: Method::POST,
-            path: "multi-search",
-            body: Some(json!({"queries": queries}).to_string().into()),
-            limit: self.options.search_timeout,
-            is_repeatable: true,
-        };
-        let mut answer = match self.client.search(call).await {
+        let body = Some(json!({"queries": queries}).to_string().into());
+        Call { method: Method::POST, path: "multi-search", body, limit, is_repeatable: true }
+    }
+
+    fn found(answer: Result<Value, Failure>, count: usize) -> Result<Vec<Found>, Failure> {
+        let mut answer = match answer {
             Err(failure) if failure.is_missing_index() => {
                 return Ok(std::iter::repeat_with(Found::default).take(count).collect());
             }
@@ -135,7 +145,8 @@ impl Indexes {
 
     /// Checks that searches are answered.
     pub(super) async fn ping(&self) -> Result<(), Failure> {
-        self.ask_one(Query::counting(&self.live(), &format!("{} = true", field::LIVE))).await.map(drop)
+        let query = Query::counting(&self.live(), &format!("{} = true", field::LIVE));
+        self.look(query, self.options.search_timeout).await.map(drop)
     }
 
     /// Returns ids and revisions of live products, by ascending id.
@@ -148,7 +159,8 @@ impl Indexes {
         clauses.extend(after.map(|after| format!("{} > \"{after}\"", field::ID)));
         let sort = [format!("{}:asc", field::ID)];
         let query = Query::counting(&self.live(), &all(clauses));
-        let found = self.ask_one(query.page(0, limit.into(), &sort, &[field::ID, field::REVISION])).await?;
+        let query = query.page(0, limit.into(), &sort, &[field::ID, field::REVISION]);
+        let found = self.look(query, self.options.write_timeout).await?;
         Ok(found.read::<Revision>()?.into_iter().map(|hit| (hit.id, hit.revision)).collect())
     }
 
