@@ -47,6 +47,14 @@ pub struct ShopConfig {
     pub order_batch: usize,
     /// How long a cart is kept after its last change. 1 hour to 365 days, default 30 days.
     pub cart_ttl: Duration,
+    /// Whether searches are counted by their texts ([`SearchLogService`](crate::platform::SearchLogService)). Texts that
+    /// people type can contain personal data. Default true.
+    pub search_log: bool,
+    /// How often a process adds the searches that it has counted to the database. If it is killed, it loses the counts
+    /// since the last time. 1 s to 1 hour, default 10 s.
+    pub search_log_interval: Duration,
+    /// How long the counts of a day are kept. 1 day to 10 years (3,660 days), default 90 days.
+    pub search_log_retention: Duration,
     /// The lower bounds of the price ranges that searches count, in minor units of the currency: at most 50, in
     /// ascending order. Default 0, 2,500, 5,000, 10,000, 25,000, 50,000 and 100,000.
     pub price_bounds: Vec<i64>,
@@ -71,6 +79,9 @@ impl Default for ShopConfig {
             adjustment_batch: 256,
             order_batch: 256,
             cart_ttl: Duration::from_secs(30 * 86_400),
+            search_log: true,
+            search_log_interval: Duration::from_secs(10),
+            search_log_retention: Duration::from_secs(90 * 86_400),
             price_bounds: vec![0, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000],
             search_language: Language::English,
         }
@@ -102,6 +113,10 @@ impl ShopConfig {
         within("idempotency_retention", (60_000..=30 * 86_400_000).contains(&kept), "between 1 min and 30 days");
         let cart_ttl = Duration::from_secs(3_600)..=Duration::from_secs(365 * 86_400);
         within("cart_ttl", cart_ttl.contains(&self.cart_ttl), "between 1 hour and 365 days");
+        let interval = Duration::from_secs(1)..=Duration::from_secs(3_600);
+        within("search_log_interval", interval.contains(&self.search_log_interval), "between 1 s and 1 hour");
+        let kept = Duration::from_secs(86_400)..=Duration::from_secs(3_660 * 86_400);
+        within("search_log_retention", kept.contains(&self.search_log_retention), "between 1 day and 3660 days");
         let ascending = self.price_bounds.is_sorted_by(|a, b| a < b);
         within(
             "price_bounds",

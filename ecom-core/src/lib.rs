@@ -19,12 +19,13 @@ mod domain {
         pub(crate) mod sku;
     }
     pub(crate) mod common;
-    /// Idempotency keys, the report of the audit, and the log of events.
+    /// Idempotency keys, the report of the audit, jobs, settings, and the logs of events and of searches.
     pub(crate) mod platform {
         pub(crate) mod audit;
         pub(crate) mod idempotency;
         pub(crate) mod job;
         pub(crate) mod outbox;
+        pub(crate) mod search_log;
         pub(crate) mod setting;
     }
     /// How texts and queries become words.
@@ -72,12 +73,13 @@ mod service {
         pub(crate) mod review;
         pub(crate) mod sku;
     }
-    /// Idempotent calls, jobs, and the reader of the event log.
+    /// Idempotent calls, jobs, the reader of the event log, and the log of searches.
     pub(crate) mod platform {
         pub(crate) mod audit;
         pub(crate) mod idempotency;
         pub(crate) mod job;
         pub(crate) mod outbox;
+        pub(crate) mod search_log;
     }
     pub(crate) mod run;
     /// Searches, and the synchronization of the index.
@@ -216,12 +218,13 @@ pub mod search {
     pub use crate::service::search::suggest::{RelatedProducts, Suggestions};
 }
 
-/// The platform: the event log, its consumers, idempotent calls, jobs, and the background work.
+/// The platform: the event log, its consumers, idempotent calls, jobs, the log of searches, and the background work.
 pub mod platform {
     pub use crate::domain::platform::audit::{AuditFinding, AuditReport, LedgerSum};
     pub use crate::domain::platform::idempotency::{IdempotencyKey, RequestHash, StoredAnswer};
     pub use crate::domain::platform::job::{Job, JobCounters, JobFilter, JobKind, JobLease, JobState};
     pub use crate::domain::platform::outbox::{Event, EventBatch, EventKind, OutboxPosition};
+    pub use crate::domain::platform::search_log::{SearchCount, SearchLogRange, SearchTerm, SearchTermSort};
     pub use crate::domain::platform::setting::{Setting, SettingName};
     pub use crate::error::PlatformConflict;
     pub use crate::service::background::Background;
@@ -230,4 +233,5 @@ pub mod platform {
     pub use crate::service::platform::idempotency::{IdempotencyService, KeyedCall, Once};
     pub use crate::service::platform::job::JobService;
     pub use crate::service::platform::outbox::EventLog;
+    pub use crate::service::platform::search_log::SearchLogService;
 }

@@ -24,6 +24,7 @@ use crate::service::platform::audit::AuditService;
 use crate::service::platform::idempotency::IdempotencyService;
 use crate::service::platform::job::JobService;
 use crate::service::platform::outbox::EventLog;
+use crate::service::platform::search_log::{SearchCounts, SearchLogService};
 use crate::service::run::context::{Context, Shared};
 use crate::service::run::queue::Queue;
 use crate::service::run::read_through::ReadThrough;
@@ -184,6 +185,11 @@ impl<'a> ActingShop<'a> {
         JobService::new(self.cx, self.who)
     }
 
+    /// Returns the service of the log of searches.
+    pub const fn search_log(&self) -> SearchLogService<'a> {
+        SearchLogService::new(self.cx, self.who)
+    }
+
     /// Returns the service of imports.
     pub const fn import(&self) -> ImportService<'a> {
         ImportService::new(self.cx, self.who)
@@ -222,6 +228,7 @@ impl Shop {
                 orders: Queue::default(),
                 search_settings: crate::service::search::settings::Ready::default(),
                 index: IndexState::default(),
+                searches: SearchCounts::default(),
                 forgotten: parking_lot::Mutex::default(),
                 events: watch::Sender::default(),
                 naming: tokio::sync::Mutex::default(),
@@ -373,6 +380,11 @@ impl Shop {
         self.trusted().jobs()
     }
 
+    /// Returns the service of the log of searches.
+    pub fn search_log(&self) -> SearchLogService<'_> {
+        self.trusted().search_log()
+    }
+
     /// Returns the service of imports.
     pub fn import(&self) -> ImportService<'_> {
         self.trusted().import()
@@ -425,18 +437,20 @@ impl Shop {
     }
 
     /// Starts the background work, which applies events to the index, invalidates caches after writes of other
-    /// processes, removes old events, and runs jobs. Consumers of the host can be added to the returned handle. A process calls
-    /// this once, and ends the work with [`Background::shutdown`](crate::platform::Background::shutdown).
+    /// processes, removes old events, runs jobs, and writes the log of searches. Consumers of the host can be added to the
+    /// returned handle. A process calls this once, and ends the work with
+    /// [`Background::shutdown`](crate::platform::Background::shutdown).
     pub fn start(&self) -> Background {
         Background::start(&self.cx.silent())
     }
 
     /// Closes the shop and all its clones. It ends the background work as
-    /// [`Background::shutdown`](crate::platform::Background::shutdown) does, and then closes the connections to the
-    /// database, the index and the cache. Open transactions can still be committed or rolled back. Later calls that
+    /// [`Background::shutdown`](crate::platform::Background::shutdown) does, adds the last counts to the log of searches,
+    /// and then closes the connections to the database, the index and the cache. Open transactions can still be committed or rolled back. Later calls that
     /// need a connection fail with `Unavailable`.
     pub async fn close(&self) {
         Background::end_all(&self.cx).await;
+        self.cx.searches.flush_last(&self.cx.silent()).await;
         self.cx.storage.close().await;
         self.cx.search.close().await;
         self.cx.cache.close().await;

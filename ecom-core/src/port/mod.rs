@@ -47,11 +47,12 @@ pub(crate) mod catalog {
     pub(crate) mod review;
     pub(crate) mod sku;
 }
-/// The repositories of idempotency keys, of jobs, of the outbox and of settings.
+/// The repositories of idempotency keys, of jobs, of the outbox, of the log of searches and of settings.
 pub(crate) mod platform {
     pub(crate) mod idempotency;
     pub(crate) mod job;
     pub(crate) mod outbox;
+    pub(crate) mod search_log;
     pub(crate) mod setting;
 }
 /// The repositories of sales.
@@ -76,6 +77,7 @@ pub use self::catalog::sku::{ForwardSkus, SkuRepository};
 pub use self::platform::idempotency::{Claim, Claimed, ForwardIdempotency, IdempotencyRepository};
 pub use self::platform::job::{ForwardJobs, JobRepository};
 pub use self::platform::outbox::{ForwardOutbox, Lease, OutboxRepository};
+pub use self::platform::search_log::{ForwardSearchLog, SearchLogRepository};
 pub use self::platform::setting::{ForwardSettings, SettingRepository};
 pub use self::sales::cart::{CartRepository, ForwardCarts};
 pub use self::sales::customer::{AddressRepository, CustomerRepository, ForwardAddresses, ForwardCustomers};
@@ -149,6 +151,8 @@ macro_rules! repositories {
             settings: SettingRepository,
             /// The queue of jobs.
             jobs: JobRepository,
+            /// The log of searches.
+            search_log: SearchLogRepository,
         }
     };
 }

@@ -336,6 +336,8 @@ pub struct Watched {
     pub checkpoints: AtomicU64,
     /// The permits. Each search needs one before it returns what it has found.
     pub permits: Semaphore,
+    /// Whether searches fail.
+    pub refuses_searches: AtomicBool,
     /// Whether changes of the index fail.
     pub refuses_changes: AtomicBool,
     /// Whether reads of the checkpoint fail.
@@ -347,9 +349,16 @@ pub struct Watched {
 impl Watched {
     /// Returns an engine over a provider. It has no permits.
     pub fn held(inner: Arc<dyn SearchProvider>) -> Arc<Self> {
-        let (refuses_changes, refuses_checkpoints, hangs) = Default::default();
-        let (requests, checkpoints, permits) = (Mutex::default(), AtomicU64::new(0), Semaphore::new(0));
-        Arc::new(Self { inner, requests, checkpoints, permits, refuses_changes, refuses_checkpoints, hangs })
+        Arc::new(Self {
+            inner,
+            requests: Mutex::default(),
+            checkpoints: AtomicU64::new(0),
+            permits: Semaphore::new(0),
+            refuses_searches: AtomicBool::new(false),
+            refuses_changes: AtomicBool::new(false),
+            refuses_checkpoints: AtomicBool::new(false),
+            hangs: AtomicBool::new(false),
+        })
     }
 
     /// Returns an engine over a provider that is not held back.
@@ -376,6 +385,9 @@ impl ForwardSearch for Watched {
     }
     async fn search(&self, request: &SearchRequest) -> Result<SearchResults> {
         self.requests.lock().push(request.clone());
+        if self.refuses_searches.load(Ordering::SeqCst) {
+            return Err(Self::down());
+        }
         let found = self.inner.search(request).await;
         self.permits.acquire().await.map_err(|e| Error::internal("testing", e))?.forget();
         found

@@ -26,8 +26,8 @@
 //! [`customer_suite!`](crate::customer_suite), [`cart_suite!`](crate::cart_suite),
 //! [`offer_suite!`](crate::offer_suite), [`order_suite!`](crate::order_suite),
 //! [`outbox_suite!`](crate::outbox_suite), [`idempotency_suite!`](crate::idempotency_suite),
-//! [`setting_suite!`](crate::setting_suite) or [`job_suite!`](crate::job_suite). Caches run
-//! [`cache_suite!`](crate::cache_suite), and caches that processes share also run
+//! [`setting_suite!`](crate::setting_suite), [`job_suite!`](crate::job_suite) or
+//! [`search_log_suite!`](crate::search_log_suite). Caches run [`cache_suite!`](crate::cache_suite), and caches that processes share also run
 //! [`shared_cache_suite!`](crate::shared_cache_suite). Search engines run [`search_suite!`](crate::search_suite).
 //! [`shop_suite!`](crate::shop_suite) tests the services over a complete set of adapters, and
 //! [`shop_search_suite!`](crate::shop_search_suite) only what depends on the search engine. Each suite can be used once
@@ -134,6 +134,7 @@ mod contract {
         pub mod idempotency;
         pub mod job;
         pub mod outbox;
+        pub mod search_log;
         pub mod setting;
         pub mod unit_of_work;
     }
@@ -173,6 +174,8 @@ pub use self::contract::platform::idempotency::listed as idempotency;
 pub use self::contract::platform::job::listed as job;
 /// The contract of [`OutboxRepository`](crate::port::OutboxRepository).
 pub use self::contract::platform::outbox::listed as outbox;
+/// The contract of [`SearchLogRepository`](crate::port::SearchLogRepository).
+pub use self::contract::platform::search_log::listed as search_log;
 /// The contract of [`SettingRepository`](crate::port::SettingRepository).
 pub use self::contract::platform::setting::listed as setting;
 /// The contract of [`Storage`] and its units of work.
@@ -301,6 +304,7 @@ macro_rules! storage_suite {
         $crate::idempotency_suite!($make);
         $crate::setting_suite!($make);
         $crate::job_suite!($make);
+        $crate::search_log_suite!($make);
     };
 }
 

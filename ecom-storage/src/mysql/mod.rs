@@ -44,6 +44,12 @@ pub(crate) static DIALECT: Dialect = Dialect {
         ("{outbox_head}", "(SELECT seq FROM outbox_head WHERE id = 1)"),
         ("{outbox_if_new}", "ON DUPLICATE KEY UPDATE consumer = consumer"),
         ("{claim_if_new}", "ON DUPLICATE KEY UPDATE scope = scope"),
+        (
+            "{add_searches}",
+            " ON DUPLICATE KEY UPDATE typed = VALUES(typed), searches = searches + VALUES(searches), \
+             without_result = without_result + VALUES(without_result), \
+             partial_result = partial_result + VALUES(partial_result)",
+        ),
     ],
     lock_tree: Some(&LOCK_TREE),
     hold_tree: Some(&HOLD_TREE),
@@ -118,6 +124,7 @@ fn arguments(values: Vec<Value<'_>>) -> DbResult<MySqlArguments> {
             Value::Bytes(v) => args.add(v.as_deref()),
             Value::Uuid(v) => args.add(v),
             Value::Time(v) => args.add(v),
+            Value::Date(v) => args.add(v),
         }
         .map_err(|e| DbError { kind: Kind::Other, source: sqlx::Error::Encode(e) })?;
     }

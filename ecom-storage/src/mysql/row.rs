@@ -1,5 +1,6 @@
 //! Reads columns of MySQL rows.
 
+use chrono::NaiveDate;
 use ecom_core::clock::Timestamp;
 use serde::de::DeserializeOwned;
 use sqlx::Row as _;
@@ -55,6 +56,10 @@ pub(crate) fn time(r: &MySqlRow, i: usize) -> R<Timestamp> {
 }
 
 pub(crate) fn opt_time(r: &MySqlRow, i: usize) -> R<Option<Timestamp>> {
+    r.try_get(i)
+}
+
+pub(crate) fn date(r: &MySqlRow, i: usize) -> R<NaiveDate> {
     r.try_get(i)
 }
 

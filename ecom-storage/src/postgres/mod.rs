@@ -54,6 +54,13 @@ pub(crate) static DIALECT: Dialect = Dialect {
         ("{outbox_head}", "(SELECT seq FROM outbox_head WHERE id = 1)"),
         ("{outbox_if_new}", "ON CONFLICT DO NOTHING"),
         ("{claim_if_new}", "ON CONFLICT DO NOTHING"),
+        (
+            "{add_searches}",
+            " ON CONFLICT (day, term) DO UPDATE SET typed = excluded.typed, \
+             searches = search_log.searches + excluded.searches, \
+             without_result = search_log.without_result + excluded.without_result, \
+             partial_result = search_log.partial_result + excluded.partial_result",
+        ),
     ],
     lock_tree: Some(&LOCK_TREE),
     hold_tree: Some(&HOLD_TREE),
@@ -126,6 +133,7 @@ fn arguments(values: Vec<Value<'_>>) -> DbResult<PgArguments> {
             Value::Bytes(v) => args.add(v.as_deref()),
             Value::Uuid(v) => args.add(v),
             Value::Time(v) => args.add(v),
+            Value::Date(v) => args.add(v),
         }
         .map_err(|e| DbError { kind: Kind::Other, source: sqlx::Error::Encode(e) })?;
     }

@@ -1,5 +1,6 @@
 //! Reads columns of PostgreSQL rows.
 
+use chrono::NaiveDate;
 use ecom_core::clock::Timestamp;
 use serde::de::DeserializeOwned;
 use sqlx::Row as _;
@@ -54,6 +55,10 @@ pub(crate) fn time(r: &PgRow, i: usize) -> R<Timestamp> {
 }
 
 pub(crate) fn opt_time(r: &PgRow, i: usize) -> R<Option<Timestamp>> {
+    r.try_get(i)
+}
+
+pub(crate) fn date(r: &PgRow, i: usize) -> R<NaiveDate> {
     r.try_get(i)
 }
 

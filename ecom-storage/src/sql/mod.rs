@@ -8,11 +8,12 @@ mod catalog {
     pub(crate) mod sku;
 }
 pub(crate) mod engine;
-/// The repositories of idempotency keys, of jobs, of the outbox and of settings.
+/// The repositories of idempotency keys, of jobs, of the outbox, of the log of searches and of settings.
 mod platform {
     pub(crate) mod idempotency;
     pub(crate) mod job;
     pub(crate) mod outbox;
+    pub(crate) mod search_log;
     pub(crate) mod setting;
 }
 /// The repositories of sales.
@@ -50,6 +51,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     migration!(6, "0006_sales"),
     migration!(7, "0007_settings"),
     migration!(8, "0008_jobs"),
+    migration!(9, "0009_search_log"),
 ];
 
 /// Every table that has unique indexes over live rows. If an index refuses a row, its table determines the `DUPLICATE`

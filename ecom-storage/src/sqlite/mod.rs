@@ -45,6 +45,13 @@ pub(crate) static DIALECT: Dialect = Dialect {
         ("{outbox_head}", "coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'outbox_events'), 0)"),
         ("{outbox_if_new}", "ON CONFLICT DO NOTHING"),
         ("{claim_if_new}", "ON CONFLICT DO NOTHING"),
+        (
+            "{add_searches}",
+            " ON CONFLICT (day, term) DO UPDATE SET typed = excluded.typed, \
+             searches = search_log.searches + excluded.searches, \
+             without_result = search_log.without_result + excluded.without_result, \
+             partial_result = search_log.partial_result + excluded.partial_result",
+        ),
     ],
     lock_tree: None,
     hold_tree: None,
@@ -124,6 +131,7 @@ fn arguments(values: Vec<Value<'_>>) -> DbResult<SqliteArguments> {
             Value::Bytes(v) => args.add(v),
             Value::Uuid(v) => args.add(v),
             Value::Time(v) => args.add(v.map(|t| t.timestamp_micros())),
+            Value::Date(v) => args.add(v),
         }
         .map_err(|e| DbError { kind: Kind::Other, source: sqlx::Error::Encode(e) })?;
     }

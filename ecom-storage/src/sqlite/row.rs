@@ -1,6 +1,6 @@
 //! Reads columns of SQLite rows. Tables are STRICT, so the type of a column is known and not checked again.
 
-use chrono::DateTime;
+use chrono::{DateTime, NaiveDate};
 use ecom_core::clock::Timestamp;
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
@@ -59,4 +59,8 @@ pub(crate) fn time(r: &SqliteRow, i: usize) -> R<Timestamp> {
 
 pub(crate) fn opt_time(r: &SqliteRow, i: usize) -> R<Option<Timestamp>> {
     opt_i64(r, i)?.map(|m| micros(i, m)).transpose()
+}
+
+pub(crate) fn date(r: &SqliteRow, i: usize) -> R<NaiveDate> {
+    r.try_get_unchecked(i)
 }

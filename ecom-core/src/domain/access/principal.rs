@@ -71,6 +71,8 @@ permissions! {
     JobsRead = "jobs:read";
     /// Run failed jobs again.
     JobsWrite = "jobs:write";
+    /// Read what the shop has counted: the texts that are searched for.
+    AnalyticsRead = "analytics:read";
     /// Audit the shop.
     AuditRun = "audit:run";
     /// Read the log of events.

@@ -30,11 +30,12 @@ const MAX_BACKOFF: Duration = Duration::from_secs(10);
 const TRIM_EVERY: Duration = Duration::from_secs(600);
 /// How often expired idempotency keys are removed.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
-/// The most idempotency keys that one transaction removes.
+/// The most idempotency keys, or rows of the log of searches, that one transaction removes.
 const SWEPT_AT_ONCE: u32 = 1_000;
 
 /// The names of the library's own leases.
-pub(crate) const RESERVED: [&str; 6] = [Invalidate::NAME, Index::NAME, Trim::NAME, Sweep::NAME, Carts::NAME, IMPORT];
+pub(crate) const RESERVED: [&str; 7] =
+    [Invalidate::NAME, Index::NAME, Trim::NAME, Sweep::NAME, Carts::NAME, TrimSearches::NAME, IMPORT];
 /// The lease under which one import of categories at a time plans over the current tree.
 pub(crate) const IMPORT: &str = "import-categories";
 
@@ -175,6 +176,39 @@ impl Work for Carts {
     }
 }
 
+/// Adds the searches that this process has counted to the log of searches.
+struct CountSearches(Arc<Context>);
+
+#[async_trait]
+impl Work for CountSearches {
+    async fn step(&mut self, _: Option<&mut Lease>) -> Result<bool, BoxError> {
+        self.0.searches.flush(&self.0).await?;
+        Ok(false)
+    }
+}
+
+/// Removes old days from the log of searches.
+struct TrimSearches(Arc<Context>);
+
+impl TrimSearches {
+    const NAME: &str = "search-log";
+}
+
+#[async_trait]
+impl Work for TrimSearches {
+    async fn step(&mut self, _: Option<&mut Lease>) -> Result<bool, BoxError> {
+        let cx = &self.0;
+        let day = (cx.now() - cx.config.search_log_retention).date_naive();
+        let gone = cx.write(|mut tx| async move {
+            let done = tx.search_log().trim(day, SWEPT_AT_ONCE).await?;
+            Ok((done, tx))
+        });
+        let gone = gone.await?;
+        tracing::debug!(gone, "old days of the log of searches removed");
+        Ok(gone >= u64::from(SWEPT_AT_ONCE))
+    }
+}
+
 type Running = futures::future::BoxFuture<'static, ()>;
 
 /// Starts the tasks that every process runs for a shop.
@@ -192,6 +226,14 @@ pub(crate) fn all(cx: &Arc<Context>, stopped: &watch::Receiver<bool>) -> Vec<Run
     tasks.push(Box::pin(run(cx.clone(), sweep, Sweep(cx.clone()), stopped.clone())));
     let carts = Task { name: Carts::NAME.to_owned(), leased: true, every: TRIM_EVERY, woken: false };
     tasks.push(Box::pin(run(cx.clone(), carts, Carts(cx.clone()), stopped.clone())));
+    // Also without the log, so that the rows from a time with it do not stay.
+    let old = Task { name: TrimSearches::NAME.to_owned(), leased: true, every: TRIM_EVERY, woken: false };
+    tasks.push(Box::pin(run(cx.clone(), old, TrimSearches(cx.clone()), stopped.clone())));
+    if cx.config.search_log {
+        let every = cx.config.search_log_interval;
+        let count = Task { name: TrimSearches::NAME.to_owned(), leased: false, every, woken: false };
+        tasks.push(Box::pin(run(cx.clone(), count, CountSearches(cx.clone()), stopped.clone())));
+    }
     // The process that writes invalidates the cache itself; these tasks are for the writes of others.
     let mut tell = |shared: bool| {
         let task = Task { name: Invalidate::NAME.to_owned(), leased: shared, every: pace(cx, shared), woken: false };

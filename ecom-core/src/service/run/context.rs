@@ -16,6 +16,7 @@ use crate::error::Result;
 use crate::id::{EventId, IdSource};
 use crate::port::search::SearchProvider;
 use crate::port::storage::Storage;
+use crate::service::platform::search_log::SearchCounts;
 use crate::service::sales::order::place::Placing;
 use crate::service::search::settings::Ready;
 use crate::service::search::state::IndexState;
@@ -46,6 +47,8 @@ pub(crate) struct Shared {
     pub search_settings: Ready,
     /// What this process knows of the state of the index.
     pub index: IndexState,
+    /// The searches that the log in the database does not have yet.
+    pub searches: SearchCounts,
     /// The position in the log up to which this process has dropped stale documents from its own cache; `None` before
     /// its background work has begun to.
     pub forgotten: Mutex<Option<OutboxPosition>>,

@@ -8,6 +8,7 @@ use crate::domain::access::principal::Principal;
 use crate::domain::catalog::product::Product;
 use crate::domain::common::IncludeDeleted;
 use crate::domain::platform::outbox::OutboxPosition;
+use crate::domain::platform::search_log::SearchTerm;
 use crate::domain::search::highlight::{Highlighter, Piece};
 use crate::domain::search::query::{Facet, SearchQuery, SearchRequest};
 use crate::domain::search::query_text::QueryText;
@@ -166,6 +167,12 @@ impl<'a> SearchService<'a> {
             })
             .collect();
         let (total, partial, hit) = (found.total, found.partial, found.hit);
+        let query = request.query();
+        // Further pages belong to the same search.
+        if self.cx.config.search_log && query.offset == 0 && query.words() > 0 {
+            let term = SearchTerm::once(&query.text, total.count, partial);
+            self.cx.searches.note(self.cx.now().date_naive(), term);
+        }
         Ok(SearchPage { products, total, partial, text: request.text().clone(), facets, hit })
     }
 

@@ -10,11 +10,12 @@ use crate::access::{Permission as P, Principal};
 use crate::catalog::{
     CategoryFilter, ImportOptions, ProductFilter, ProductListQuery, ReviewFilter, ReviewInput, ReviewSort,
 };
+use crate::clock::Clock as _;
 use crate::common::{DeleteMode, ExpectedVersion, IncludeDeleted};
 use crate::error::{Error, Result};
 use crate::id::JobId;
 use crate::paging::Paging;
-use crate::platform::{JobFilter, OutboxPosition};
+use crate::platform::{JobFilter, OutboxPosition, SearchLogRange};
 use crate::sales::{
     AddressFilter, AddressInput, BillFilter, BillPatch, BillSort, CancelUnits, CartAccess, CartFilter, CartInput,
     CartLineInput, CartLinePatch, CartPatch, CheckoutInput, CustomerFilter, CustomerInput, CustomerSort,
@@ -271,6 +272,12 @@ pub async fn what_a_principal_may_not_do_is_refused_before_anything_happens(f: &
     refused("list jobs", P::JobsRead, jobs.list(&JobFilter::default(), &page).await.map(drop));
     let who = without(P::JobsWrite);
     refused("run a job again", P::JobsWrite, f.shop.acting_as(&who).jobs().retry(any_job).await.map(drop));
+    let who = without(P::AnalyticsRead);
+    let log = f.shop.acting_as(&who).search_log();
+    let range = SearchLogRange::last(1, f.clock.now().date_naive());
+    refused("read popular searches", P::AnalyticsRead, log.popular(&range, &page).await.map(drop));
+    refused("read searches without result", P::AnalyticsRead, log.without_result(&range, &page).await.map(drop));
+    refused("write the counts of searches", P::AnalyticsRead, log.flush().await);
     let who = without(P::EventsRead);
     let events = f.shop.acting_as(&who).events();
     refused("read events", P::EventsRead, events.read(OutboxPosition::default(), 1).await.map(drop));

@@ -23,6 +23,7 @@ mod read_your_writes;
 mod removal;
 mod reviews;
 mod search_cache;
+mod search_log;
 mod search_settings;
 pub(super) mod searching;
 mod soft_delete;
@@ -85,6 +86,7 @@ suite! {
         jobs: __shop_jobs,
         search_settings: __shop_search_settings,
         search_cache: __shop_search_cache,
+        search_log: __shop_search_log,
         read_your_writes: __shop_read_your_writes,
         cache: __shop_cache,
         staleness: __shop_staleness,

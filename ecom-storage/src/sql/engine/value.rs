@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use chrono::NaiveDate;
 use ecom_core::clock::Timestamp;
 use ecom_core::id::{
     AddressId, BillId, CartId, CategoryId, CustomerId, EventId, JobId, OrderAdjustmentId, OrderId, OrderLineId,
@@ -40,6 +41,8 @@ pub enum Value<'q> {
     Json(Option<String>),
     /// A time in microseconds.
     Time(Option<Timestamp>),
+    /// A day.
+    Date(Option<NaiveDate>),
 }
 
 impl Value<'_> {
@@ -96,6 +99,7 @@ from! {
     EventId => Uuid, v => v.0;
     JobId => Uuid, v => v.0;
     Timestamp => Time, v => v;
+    NaiveDate => Date, v => v;
 }
 
 /// A row of a result. Columns are read by their position in the select list.
@@ -163,6 +167,8 @@ impl Row {
         time -> Timestamp;
         /// Reads a time or NULL.
         opt_time -> Option<Timestamp>;
+        /// Reads a day.
+        date -> NaiveDate;
     }
 
     /// Reads a text as an owned string.
