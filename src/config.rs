@@ -39,6 +39,9 @@
 //! | `ECOM_OUTBOX_RETENTION` | `604800` | 60–316,224,000 s | how long events are kept |
 //! | `ECOM_IDEMPOTENCY_RETENTION` | `86400` | 60–2,592,000 s | how long an idempotency key is kept with its response |
 //! | `ECOM_CART_TTL` | `2592000` | 3,600–31,536,000 s | how long a cart is kept after its last change |
+//! | `ECOM_SEARCH_LOG` | `true` | `true`, `false` | whether searches are counted by their texts, which can contain personal data |
+//! | `ECOM_SEARCH_LOG_INTERVAL` | `10` | 1–3,600 s | how often a process adds the searches that it has counted to the database |
+//! | `ECOM_SEARCH_LOG_RETENTION` | `7776000` | 86,400–316,224,000 s | how long the counts of a day are kept |
 //! | `ECOM_ADJUSTMENT_BATCH` | `256` | 1–1,000 | the maximum number of stock adjustments that share a commit |
 //! | `ECOM_ORDER_BATCH` | `256` | 1–1,000 | the maximum number of orders that share a commit |
 //! | `ECOM_API_PREFIX` | `/api/v1` | `/`, or a path that starts with `/` and does not end with it | the path of the API |
@@ -240,6 +243,13 @@ impl ServerConfig {
                 "ECOM_IDEMPOTENCY_RETENTION",
                 defaults.idempotency_retention,
                 60..=30 * 86_400,
+            ))
+            .search_log(r.flag("ECOM_SEARCH_LOG", defaults.search_log))
+            .search_log_interval(r.seconds("ECOM_SEARCH_LOG_INTERVAL", defaults.search_log_interval, 1..=3_600))
+            .search_log_retention(r.seconds(
+                "ECOM_SEARCH_LOG_RETENTION",
+                defaults.search_log_retention,
+                86_400..=10 * 366 * 86_400,
             ))
             .adjustment_batch(r.size("ECOM_ADJUSTMENT_BATCH", defaults.adjustment_batch, 1..=1_000))
             .order_batch(r.size("ECOM_ORDER_BATCH", defaults.order_batch, 1..=1_000));

@@ -6,7 +6,7 @@ use ecom_core::{FieldCode, ValidationErrors};
 
 /// The names of all settings. A TOML file can contain all but `ECOM_CONFIG`; its keys are the names in lower case
 /// without `ECOM_`.
-pub(super) const NAMES: [&str; 46] = [
+pub(super) const NAMES: [&str; 49] = [
     "ECOM_LISTEN",
     "PORT",
     "ECOM_DATA",
@@ -36,6 +36,9 @@ pub(super) const NAMES: [&str; 46] = [
     "ECOM_OUTBOX_RETENTION",
     "ECOM_IDEMPOTENCY_RETENTION",
     "ECOM_CART_TTL",
+    "ECOM_SEARCH_LOG",
+    "ECOM_SEARCH_LOG_INTERVAL",
+    "ECOM_SEARCH_LOG_RETENTION",
     "ECOM_ADJUSTMENT_BATCH",
     "ECOM_ORDER_BATCH",
     "ECOM_API_PREFIX",

@@ -16,6 +16,7 @@ mod sales {
 mod platform {
     pub(crate) mod audit;
     pub(crate) mod job;
+    pub(crate) mod search_log;
 }
 mod search;
 mod stock {
@@ -29,6 +30,7 @@ pub(crate) use catalog::sku::{DimensionsView, SkuView};
 pub(crate) use envelope::{Fields, Item, JSON, List, ListFrame, RenderedList, json};
 pub(crate) use platform::audit::AuditView;
 pub(crate) use platform::job::{JobView, VerifyInput};
+pub(crate) use platform::search_log::SearchTermView;
 pub(crate) use sales::bill::BillView;
 pub(crate) use sales::cart::{AssignInput, CartView, MergeInput};
 pub(crate) use sales::customer::{AddressView, CustomerView};

@@ -51,16 +51,29 @@ pub(crate) fn prices(
     (min, max)
 }
 
+/// Reads a date such as 2026-01-31.
+fn date_of(sent: &str) -> Option<NaiveDate> {
+    // chrono would also accept signs and single digits.
+    let whole = sent.len() == 10 && sent.bytes().all(|b| b.is_ascii_digit() || b == b'-');
+    NaiveDate::parse_from_str(sent, "%Y-%m-%d").ok().filter(|_| whole)
+}
+
+/// Returns the day of a parameter. Pushes an error and returns `None` if the value is not a date.
+pub(crate) fn day(field: &str, sent: Option<&str>, errors: &mut ValidationErrors) -> Option<NaiveDate> {
+    let sent = sent?;
+    // Other years are not known to every database.
+    let day = date_of(sent).filter(|day| (1..=9999).contains(&day.year()));
+    if day.is_none() {
+        errors.push(field, FieldCode::Malformed, "must be a date such as 2026-01-31");
+    }
+    day
+}
+
 /// Returns the time of a parameter: a time in RFC 3339, or a date, whose time is its start in UTC. Pushes an error and
 /// returns `None` if the value is neither.
 pub(crate) fn moment(field: &str, sent: Option<&str>, errors: &mut ValidationErrors) -> Option<DateTime<Utc>> {
     let sent = sent?;
-    let date = || {
-        // chrono would also accept signs and single digits.
-        let whole = sent.len() == 10 && sent.bytes().all(|b| b.is_ascii_digit() || b == b'-');
-        let date = NaiveDate::parse_from_str(sent, "%Y-%m-%d").ok().filter(|_| whole)?;
-        Some(date.and_time(NaiveTime::MIN).and_utc())
-    };
+    let date = || Some(date_of(sent)?.and_time(NaiveTime::MIN).and_utc());
     let at = DateTime::parse_from_rfc3339(sent).map(|at| at.to_utc()).ok().or_else(date);
     // Other years are not known to every database.
     let at = at.filter(|at| (1..=9999).contains(&at.year()));
@@ -75,6 +88,18 @@ pub(crate) fn moment(field: &str, sent: Option<&str>, errors: &mut ValidationErr
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn r17_a_day_is_a_date() {
+        let read = |text: &str| {
+            let mut errors = ValidationErrors::default();
+            day("to", Some(text), &mut errors).map(|day| day.to_string()).ok_or_else(|| errors.0[0].field.clone())
+        };
+        assert_eq!(read("2026-01-31").as_deref(), Ok("2026-01-31"));
+        for bad in ["", "2026", "2026-1-31", "2026-02-30", "+2026-01-3", "0000-01-01", "2026-01-31T12:00:00Z"] {
+            assert_eq!(read(bad), Err("to".to_owned()), "{bad}");
+        }
+    }
 
     #[test]
     fn r17_a_moment_is_a_date_or_a_time() {

@@ -13,7 +13,7 @@ mod version;
 
 pub(crate) use body::{Json, NoBody, OptionalJson, Received, VersionBody, receive, unversioned};
 pub(crate) use cart::{CartKey, X_CART_TOKEN};
-pub(crate) use filter::{moment, present, prices, word};
+pub(crate) use filter::{day, moment, present, prices, word};
 
 pub(crate) use paging::{Cursor, Paged, Pages, Style};
 pub(crate) use params::{

@@ -18,5 +18,6 @@ mod order;
 mod product;
 mod review;
 mod search;
+mod search_log;
 mod sku;
 mod support;

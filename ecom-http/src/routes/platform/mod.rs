@@ -2,6 +2,7 @@
 
 mod audit;
 mod job;
+mod search_log;
 
 use utoipa_axum::routes;
 
@@ -11,8 +12,15 @@ use crate::app::Routes;
 /// The platform, as an area of the API.
 pub(super) const AREA: Area = Area {
     routes,
-    tags: &[Tag { name: "admin", text: "The operation of the shop", conflicts: &[] }],
-    links: &[("jobs", "/admin/jobs")],
+    tags: &[
+        Tag { name: "admin", text: "The operation of the shop", conflicts: &[] },
+        Tag { name: "analytics", text: "What the shop has counted", conflicts: &[] },
+    ],
+    links: &[
+        ("jobs", "/admin/jobs"),
+        ("search_terms", "/analytics/search-terms"),
+        ("zero_results", "/analytics/zero-results"),
+    ],
 };
 
 /// Returns the routes of the platform.
@@ -24,5 +32,7 @@ fn routes() -> Routes {
         routes!(job::list),
         routes!(job::read),
         routes!(job::retry),
+        routes!(search_log::popular),
+        routes!(search_log::without_result),
     ]
 }
