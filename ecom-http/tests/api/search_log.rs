@@ -137,8 +137,8 @@ async fn analytics_need_their_permission() {
     let api = Api::with(HttpConfig::default().anonymous(Principal::new("user:1", [Permission::AnalyticsRead]))).await;
     assert_eq!(api.get(POPULAR).await.ok(200).data(), json!([]));
     let root = api.call("GET", "/", &[], None).await.ok(200).json();
-    assert_eq!((&root["links"]["search_terms"], &root["links"]["zero_results"]), (
-        &json!(format!("{API}{POPULAR}")),
-        &json!(format!("{API}{WITHOUT}"))
-    ));
+    assert_eq!(
+        (&root["links"]["search_terms"], &root["links"]["zero_results"]),
+        (&json!(format!("{API}{POPULAR}")), &json!(format!("{API}{WITHOUT}")))
+    );
 }

@@ -152,7 +152,10 @@ mod tests {
             assert_eq!(term.text, "Red shoes");
             (term.searches, term.without_result, term.partial_result)
         };
-        assert_eq!((counts(3, 0), counts(1, 2), counts(0, 2), counts(0, 0)), ((1, 0, 0), (1, 0, 0), (1, 0, 1), (1, 1, 0)));
+        assert_eq!(
+            (counts(3, 0), counts(1, 2), counts(0, 2), counts(0, 0)),
+            ((1, 0, 0), (1, 0, 0), (1, 0, 1), (1, 1, 0))
+        );
     }
 
     #[test]

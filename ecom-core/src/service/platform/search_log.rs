@@ -61,7 +61,10 @@ impl SearchCounts {
     fn take(&self) -> Vec<SearchCount> {
         let Pending { terms, lost } = std::mem::take(&mut *self.0.lock());
         if lost > 0 {
-            tracing::warn!(lost, "searches for new texts were not counted, because too many texts wait for the database");
+            tracing::warn!(
+                lost,
+                "searches for new texts were not counted, because too many texts wait for the database"
+            );
         }
         let mut counts: Vec<_> = terms.into_iter().map(|((day, _), term)| SearchCount { day, term }).collect();
         counts.sort_unstable_by_key(|count| (count.day, count.term.id));
@@ -149,11 +152,7 @@ impl<'a> SearchLogService<'a> {
     /// # Errors
     /// `Validation` for a range out of the bounds of [`SearchLogRange::check`], for the limit of the page and for a
     /// cursor of another list, `Unavailable`.
-    pub async fn popular(
-        &self,
-        range: &SearchLogRange,
-        paging: &Paging,
-    ) -> Result<(Page<SearchTerm>, Option<Total>)> {
+    pub async fn popular(&self, range: &SearchLogRange, paging: &Paging) -> Result<(Page<SearchTerm>, Option<Total>)> {
         self.list(range, SearchTermSort::Searches, paging).await
     }
 

@@ -44,8 +44,8 @@ async fn search(shop: &Shop, text: &str) {
 
 /// Returns the terms of some days, sorted by their texts: text, searches, without result, partial result.
 async fn of_days(shop: &Shop, range: SearchLogRange) -> Vec<(String, u64, u64, u64)> {
-    let (page, total) = shop.search_log().popular(&range, &Paging::Offset { offset: 0, limit: 1_000 }).await.unwrap();
-    assert_eq!(total.unwrap().count, page.items.len() as u64);
+    let (page, total) = shop.search_log().popular(&range, &Paging::first(1_000)).await.unwrap();
+    assert_eq!(total, None);
     let counts = |t: SearchTerm| (t.text, t.searches, t.without_result, t.partial_result);
     let mut terms: Vec<_> = page.items.into_iter().map(counts).collect();
     terms.sort();
@@ -75,12 +75,16 @@ pub async fn a_search_counts_once_with_what_it_has_found(f: &ShopFixture) {
     let filter = SearchFilter { brands: vec!["Other".to_owned()], ..SearchFilter::default() };
     f.shop.search().search(&SearchQuery { filter, ..typed("lamp") }).await.unwrap();
     let found = logged(&f.shop).await;
-    assert_eq!(found, terms(&[("brass LAMP", 1, 0, 0), ("cheap lamp", 1, 0, 1), ("lamp", 4, 1, 0), ("xylophone", 1, 1, 0)]));
+    assert_eq!(
+        found,
+        terms(&[("brass LAMP", 1, 0, 0), ("cheap lamp", 1, 0, 1), ("lamp", 4, 1, 0), ("xylophone", 1, 1, 0)])
+    );
     let range = SearchLogRange::last(30, f.clock.now().date_naive());
-    let (page, total) = f.shop.search_log().without_result(&range, &Paging::first(10)).await.unwrap();
+    let paging = Paging::Offset { offset: 0, limit: 10 };
+    let (page, total) = f.shop.search_log().without_result(&range, &paging).await.unwrap();
     let mut texts: Vec<_> = page.items.iter().map(|term| term.text.as_str()).collect();
     texts.sort_unstable();
-    assert_eq!((texts, total), (vec!["lamp", "xylophone"], None));
+    assert_eq!((texts, total.map(|total| total.count)), (vec!["lamp", "xylophone"], Some(2)));
     assert_eq!(logged(&f.shop).await, found, "counts are written once");
 }
 
@@ -166,7 +170,8 @@ pub async fn a_shop_that_is_closed_writes_its_last_counts(f: &ShopFixture) {
     let clock: SharedClock = f.clock.clone();
     let ids = Arc::new(UuidV7Source::seeded(clock.clone(), 44));
     let (search_engine, cache, config) = (f.search.clone(), f.cache(), ShopConfig::default());
-    let shop = Shop::new(ShopParts { storage: storage.clone(), search: search_engine, cache, clock, ids, config }).unwrap();
+    let shop =
+        Shop::new(ShopParts { storage: storage.clone(), search: search_engine, cache, clock, ids, config }).unwrap();
     search(&shop, "lamp").await;
     storage.plan(&[]);
     let closed = tokio::time::timeout(PATIENCE, shop.close()).await;

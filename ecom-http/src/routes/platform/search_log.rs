@@ -73,10 +73,7 @@ async fn list(
     get, path = "/analytics/search-terms", tag = "analytics", params(Pages, Cursor, Picked, DayParams),
     responses((status = 200, description = "A page of texts", body = List<SearchTermView>))
 )]
-pub(crate) async fn popular(
-    reply: Reply,
-    Query(params): Query<(Pages, Cursor, Picked, DayParams)>,
-) -> ApiResult {
+pub(crate) async fn popular(reply: Reply, Query(params): Query<(Pages, Cursor, Picked, DayParams)>) -> ApiResult {
     list(&reply, params, SearchTermSort::Searches).await
 }
 

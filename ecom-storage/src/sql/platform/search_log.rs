@@ -12,9 +12,8 @@ use crate::sql::engine::dialect::Sql;
 use crate::sql::engine::repository::SqlRepository;
 use crate::sql::engine::value::{Row, Value};
 
-static ADD: Sql = Sql::new(
-    "INSERT INTO search_log (day, term, typed, searches, without_result, partial_result) VALUES ",
-);
+static ADD: Sql =
+    Sql::new("INSERT INTO search_log (day, term, typed, searches, without_result, partial_result) VALUES ");
 /// The terms of a range with their sums, before the conditions.
 static SUMS: Sql = Sql::new(
     "SELECT t.term, (SELECT l.typed FROM search_log l WHERE l.term = t.term ORDER BY l.day DESC LIMIT 1), \
@@ -87,7 +86,12 @@ impl SearchLogRepository for SqlSearchLog<'_> {
         Ok(())
     }
 
-    async fn list(&mut self, range: &SearchLogRange, sort: SearchTermSort, paging: &Paging) -> Result<Page<SearchTerm>> {
+    async fn list(
+        &mut self,
+        range: &SearchLogRange,
+        sort: SearchTermSort,
+        paging: &Paging,
+    ) -> Result<Page<SearchTerm>> {
         let mut b = Builder::on(&SUMS, self.0.dialect());
         matching(&mut b, range, sort);
         let by = column(sort);

@@ -188,8 +188,8 @@ pub async fn a_list_is_sorted_by_its_count_and_pages_both_ways(storage: &Arc<dyn
 
 /// A partial result is a result.
 pub async fn terms_that_always_had_a_result_are_not_listed_without_one(storage: &Arc<dyn Storage>) {
-    let counts =
-        [("a", 9, 0, 0), ("b", 9, 0, 9), ("c", 1, 1, 0), ("d", 8, 2, 1)].map(|(t, s, w, p)| count("2026-01-02", t, s, w, p));
+    let counts = [("a", 9, 0, 0), ("b", 9, 0, 9), ("c", 1, 1, 0), ("d", 8, 2, 1)]
+        .map(|(t, s, w, p)| count("2026-01-02", t, s, w, p));
     add(storage, &counts).await;
     let found = all(storage, &always(), WITHOUT_RESULT).await;
     let contract = "The list `WithoutResult` has the terms with searches that found nothing.";
@@ -245,13 +245,9 @@ pub async fn the_oldest_days_are_removed_first(storage: &Arc<dyn Storage>) {
     add(storage, &counts).await;
     let contract = "`trim` removes at most `limit` rows of earlier days, the oldest first, and returns how many.";
     let left = async |day: &str| -> usize { all(storage, &range(day, day), SEARCHES).await.len() };
-    for (limit, gone, days) in [
-        (0, 0, (5, 5, 5)),
-        (3, 3, (2, 5, 5)),
-        (4, 4, (0, 3, 5)),
-        (3, 3, (0, 0, 5)),
-        (10, 0, (0, 0, 5)),
-    ] {
+    for (limit, gone, days) in
+        [(0, 0, (5, 5, 5)), (3, 3, (2, 5, 5)), (4, 4, (0, 3, 5)), (3, 3, (0, 0, 5)), (10, 0, (0, 0, 5))]
+    {
         let done = attempt!(storage, search_log.trim(day("2026-01-01"), limit)).unwrap();
         let found = (left("2025-12-30").await, left("2025-12-31").await, left("2026-01-01").await);
         same((done, found), (gone, days), contract, format_args!("limit {limit}"));
