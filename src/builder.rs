@@ -107,6 +107,7 @@ pub struct ShopBuilder {
     direct: Option<Secret>,
     database: DatabaseSettings,
     search: Choice<dyn SearchProvider>,
+    search_fallback: Choice<dyn SearchProvider>,
     cache: Choice<dyn Cache>,
     clock: SharedClock,
     ids: Option<Arc<dyn IdSource>>,
@@ -122,6 +123,7 @@ impl Default for ShopBuilder {
             direct: None,
             database: DatabaseSettings::default(),
             search: Choice::Absent,
+            search_fallback: Choice::Absent,
             cache: Choice::Absent,
             clock: Arc::new(SystemClock),
             ids: None,
@@ -174,6 +176,20 @@ impl ShopBuilder {
     /// Sets the search engine, as an alternative to the URL of an index.
     pub fn with_search(mut self, search: Arc<dyn SearchProvider>) -> Self {
         self.search.choose(Choice::Part(search));
+        self
+    }
+
+    /// Sets the URL of a second search index, which answers while the first one does not, such as
+    /// `tantivy://data/fallback` for a search server that may be down. The URLs are those of [`Self::search`]; `none` is
+    /// the default. The shop keeps both indices in step with the database.
+    pub fn search_fallback(mut self, url: impl Into<String>) -> Self {
+        self.search_fallback.choose(Choice::Url(url.into()));
+        self
+    }
+
+    /// Sets the engine of the second search index, as an alternative to its URL.
+    pub fn with_search_fallback(mut self, search: Arc<dyn SearchProvider>) -> Self {
+        self.search_fallback.choose(Choice::Part(search));
         self
     }
 
@@ -252,7 +268,7 @@ impl ShopBuilder {
 
     async fn open(self) -> Result<Shop> {
         self.check_parts()?;
-        let Self { storage, direct, database, search, cache, clock, ids, config, names: _ } = self;
+        let Self { storage, direct, database, search, search_fallback, cache, clock, ids, config, names: _ } = self;
         let ids = ids.unwrap_or_else(|| Arc::new(UuidV7Source::new(clock.clone())));
         let storage = match storage {
             Choice::Part(storage) => storage,
@@ -264,6 +280,11 @@ impl ShopBuilder {
             Choice::Url(url) => open_search(&url).await?,
             Choice::Absent | Choice::Twice => return Err(missing(SEARCH)),
         };
+        let search_fallback = match search_fallback {
+            Choice::Part(search) => Some(search),
+            Choice::Url(url) if url != NO_SEARCH => Some(open_search(&url).await.map_err(of_fallback)?),
+            Choice::Url(_) | Choice::Absent | Choice::Twice => None,
+        };
         storage.migrate(config.currency).await?;
         // The cache is opened after the migration, because the identity of the database separates shops that share a
         // Redis server.
@@ -272,7 +293,7 @@ impl ShopBuilder {
             Choice::Url(url) => open_cache(&url, &*storage).await?,
             Choice::Absent | Choice::Twice => open_cache(DEFAULT_CACHE, &*storage).await?,
         };
-        Shop::new(ShopParts { storage, search, cache, clock, ids, config })
+        Shop::new(ShopParts { storage, search, search_fallback, cache, clock, ids, config })
     }
 
     /// Checks the settings as far as possible without opening anything.
@@ -308,12 +329,37 @@ impl ShopBuilder {
             Choice::Twice => Err(twice(SEARCH)),
             Choice::Url(url) => check_search(url),
         })?;
+        note(self.check_fallback())?;
         note(match &self.cache {
             Choice::Part(_) | Choice::Absent => Ok(()),
             Choice::Twice => Err(twice(CACHE)),
             Choice::Url(url) => check_cache(url).map(drop),
         })?;
         errors.into_result()
+    }
+
+    fn check_fallback(&self) -> Result<()> {
+        let is_same = match (&self.search, &self.search_fallback) {
+            (Choice::Url(main), Choice::Url(fallback)) => main == fallback && main != IN_MEMORY,
+            (Choice::Part(main), Choice::Part(fallback)) => Arc::ptr_eq(main, fallback),
+            _ => false,
+        };
+        let without_main = matches!(&self.search, Choice::Url(url) if url == NO_SEARCH);
+        match &self.search_fallback {
+            Choice::Absent => Ok(()),
+            Choice::Url(url) if url == NO_SEARCH => Ok(()),
+            Choice::Twice => Err(twice(FALLBACK)),
+            _ if is_same => {
+                let message = "must be another index than that of `search`";
+                Err(Error::invalid(FALLBACK, FieldCode::Inconsistent, message))
+            }
+            _ if without_main => {
+                let message = "needs a search index to stand in for: set `search`, or leave it out";
+                Err(Error::invalid(FALLBACK, FieldCode::Inconsistent, message))
+            }
+            Choice::Part(_) => Ok(()),
+            Choice::Url(url) => check_search(url).map_err(of_fallback),
+        }
     }
 }
 
@@ -351,6 +397,7 @@ fn scheme(url: &str) -> &str {
 // The methods of the builder, as errors name them. `ecom::config` replaces them by the names of its settings.
 pub(crate) const DATABASE: &str = "database";
 pub(crate) const SEARCH: &str = "search";
+pub(crate) const FALLBACK: &str = "search_fallback";
 pub(crate) const CACHE: &str = "cache";
 
 /// Returns the error for an adapter that is required and was not chosen.
@@ -371,6 +418,7 @@ fn part(method: &'static str) -> &'static str {
     match method {
         DATABASE => "with_storage",
         SEARCH => "with_search",
+        FALLBACK => "with_search_fallback",
         _ => "with_cache",
     }
 }
@@ -494,6 +542,13 @@ fn check_search(url: &str) -> Result<()> {
 
 /// The URL of a shop without search.
 const NO_SEARCH: &str = "none";
+/// The URL of an index of which each opening makes a new one.
+const IN_MEMORY: &str = "tantivy::memory:";
+
+/// Returns the error of a search index as that of the fallback.
+fn of_fallback(error: Error) -> Error {
+    renamed(error, &[(SEARCH, FALLBACK)])
+}
 
 fn is_search_server(scheme: &str) -> bool {
     matches!(scheme, "elasticsearch+http" | "elasticsearch+https" | "opensearch+http" | "opensearch+https")
@@ -622,6 +677,37 @@ mod tests {
         let error = twice.build().await.unwrap_err();
         assert_eq!(fields(&error), ["database", "search", "cache"]);
         assert!(error.to_string().contains("either `search` or `with_search`"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn r17_a_fallback_is_another_index_than_the_main_one() {
+        let with = |main: &str, fallback: &str| ShopBuilder::new().database("x").search(main).search_fallback(fallback);
+        for builder in [
+            with("lucene://x", "lucene://y"),
+            with("none", "tantivy::memory:"),
+            with("tantivy://data/index", "tantivy://data/index"),
+            with("tantivy://data/index", "tantivy::memory:").search_fallback("tantivy::memory:"),
+            with("tantivy://data/index", "tantivy://"),
+        ] {
+            let error = builder.check_parts().unwrap_err();
+            assert!(fields(&error).contains(&"search_fallback"), "{error}");
+        }
+        let none: Arc<dyn SearchProvider> = Arc::new(NoSearch);
+        let same = ShopBuilder::new().with_search(none.clone()).with_search_fallback(none);
+        assert_eq!(fields(&same.check_parts().unwrap_err()), ["database", "search_fallback"]);
+        let absent = ShopBuilder::new().search("none").search_fallback("none");
+        assert_eq!(fields(&absent.check_parts().unwrap_err()), ["database"]);
+    }
+
+    #[cfg(all(feature = "sqlite", feature = "tantivy"))]
+    #[tokio::test]
+    async fn a_shop_keeps_a_fallback_beside_its_index() {
+        let builder = ShopBuilder::new().database("sqlite::memory:").search("tantivy::memory:");
+        let shop = builder.search_fallback("tantivy::memory:").build().await.unwrap();
+        let health = shop.health(Duration::from_secs(5)).await;
+        let found: Vec<_> = health.dependencies.iter().map(|d| (d.dependency, d.name, d.up)).collect();
+        assert!(found.contains(&(ecom_core::Dependency::SearchFallback, "tantivy", true)), "{found:?}");
+        shop.close().await;
     }
 
     #[cfg(feature = "sqlite")]

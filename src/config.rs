@@ -19,8 +19,9 @@
 //! | `DATABASE_URL` | `sqlite://<data>/ecom.db` | see [`crate::ShopBuilder::database`] | the database |
 //! | `DATABASE_DIRECT_URL` | none | the same database without a pooler | the database for migrations, if `DATABASE_URL` leads to a pooler such as PgBouncer |
 //! | `SEARCH_URL` | `tantivy://<data>/index` | see [`crate::ShopBuilder::search`] | the search index |
+//! | `SEARCH_FALLBACK_URL` | none | see [`crate::ShopBuilder::search_fallback`] | a second search index, which answers while the first one does not |
 //! | `CACHE_URL` | `memory://` | see [`crate::ShopBuilder::cache`] | the cache |
-//! | `DATABASE_URL_FILE`, `DATABASE_DIRECT_URL_FILE`, `SEARCH_URL_FILE`, `CACHE_URL_FILE` | none | a file that can be read | the file that contains the URL, for secrets; it cannot be combined with the URL itself |
+//! | `DATABASE_URL_FILE`, `DATABASE_DIRECT_URL_FILE`, `SEARCH_URL_FILE`, `SEARCH_FALLBACK_URL_FILE`, `CACHE_URL_FILE` | none | a file that can be read | the file that contains the URL, for secrets; it cannot be combined with the URL itself |
 //! | `ECOM_DATABASE_POOL` | `50` | 1–1,000 | the maximum number of connections to a database server |
 //! | `ECOM_DATABASE_ACQUIRE_TIMEOUT` | `10` | 1–60 s | how long a caller waits for a connection |
 //! | `ECOM_DATABASE_STATEMENT_TIMEOUT` | `5` | 1–600 s | how long a statement may take; the wait for a lock is a little shorter |
@@ -39,6 +40,7 @@
 //! | `ECOM_OUTBOX_RETENTION` | `604800` | 60–316,224,000 s | how long events are kept |
 //! | `ECOM_IDEMPOTENCY_RETENTION` | `86400` | 60–2,592,000 s | how long an idempotency key is kept with its response |
 //! | `ECOM_CART_TTL` | `2592000` | 3,600–31,536,000 s | how long a cart is kept after its last change |
+//! | `ECOM_SEARCH_TIMEOUT` | `10000` | 10–60,000 ms | how long a search waits for its engine; an engine that takes longer counts as down |
 //! | `ECOM_SEARCH_LOG` | `true` | `true`, `false` | whether searches are counted by their texts, which can contain personal data |
 //! | `ECOM_SEARCH_LOG_INTERVAL` | `10` | 1–3,600 s | how often a process adds the searches that it has counted to the database |
 //! | `ECOM_SEARCH_LOG_RETENTION` | `7776000` | 86,400–316,224,000 s | how long the counts of a day are kept |
@@ -74,7 +76,7 @@ use ecom_http::HttpConfig;
 
 use self::reader::{Reader, host_and_port};
 use self::sources::{NAMES, dot_env, merge, present, toml_values, unknown, unreadable};
-use crate::builder::{CACHE, DATABASE, DEFAULT_CACHE, SEARCH};
+use crate::builder::{CACHE, DATABASE, DEFAULT_CACHE, FALLBACK, SEARCH};
 use crate::{DatabaseSettings, ShopBuilder};
 
 /// A URL that may contain a password. Its `Debug` shows only the scheme.
@@ -138,6 +140,8 @@ pub struct ServerConfig {
     pub database: DatabaseSettings,
     /// The URL of the search index.
     pub search_url: SecretUrl,
+    /// The URL of the second search index.
+    pub search_fallback_url: Option<SecretUrl>,
     /// The URL of the cache.
     pub cache_url: SecretUrl,
     /// The settings of the shop.
@@ -211,6 +215,8 @@ impl ServerConfig {
         let database_direct_url = r.url("DATABASE_DIRECT_URL", "DATABASE_DIRECT_URL_FILE", "");
         let database_direct_url = (!database_direct_url.expose().is_empty()).then_some(database_direct_url);
         let search_url = r.url("SEARCH_URL", "SEARCH_URL_FILE", &search);
+        let search_fallback_url = r.url("SEARCH_FALLBACK_URL", "SEARCH_FALLBACK_URL_FILE", "");
+        let search_fallback_url = (!search_fallback_url.expose().is_empty()).then_some(search_fallback_url);
         let cache_url = r.url("CACHE_URL", "CACHE_URL_FILE", DEFAULT_CACHE);
 
         let currency = r.text("ECOM_CURRENCY", "USD");
@@ -244,6 +250,7 @@ impl ServerConfig {
                 defaults.idempotency_retention,
                 60..=30 * 86_400,
             ))
+            .search_timeout(r.milliseconds("ECOM_SEARCH_TIMEOUT", defaults.search_timeout, 10..=60_000))
             .search_log(r.flag("ECOM_SEARCH_LOG", defaults.search_log))
             .search_log_interval(r.seconds("ECOM_SEARCH_LOG_INTERVAL", defaults.search_log_interval, 1..=3_600))
             .search_log_retention(r.seconds(
@@ -273,6 +280,7 @@ impl ServerConfig {
             database_direct_url,
             database,
             search_url,
+            search_fallback_url,
             cache_url,
             shop,
             http,
@@ -308,7 +316,10 @@ impl ServerConfig {
             names.push((SEARCH, "SEARCH_URL (by default in ECOM_DATA)"));
         }
         names.extend(SETTINGS);
-        let builder = builder.names(names);
+        let mut builder = builder.names(names);
+        if let Some(url) = &self.search_fallback_url {
+            builder = builder.search_fallback(url.expose());
+        }
         match &self.database_direct_url {
             Some(url) => builder.database_direct(url.expose()),
             None => builder,
@@ -317,10 +328,11 @@ impl ServerConfig {
 }
 
 /// The names of settings for the fields in errors of the builder.
-const SETTINGS: [(&str, &str); 8] = [
+const SETTINGS: [(&str, &str); 9] = [
     (DATABASE, "DATABASE_URL"),
     ("database_direct", "DATABASE_DIRECT_URL"),
     (SEARCH, "SEARCH_URL"),
+    (FALLBACK, "SEARCH_FALLBACK_URL"),
     (CACHE, "CACHE_URL"),
     ("max_connections", "ECOM_DATABASE_POOL"),
     ("acquire_timeout", "ECOM_DATABASE_ACQUIRE_TIMEOUT"),

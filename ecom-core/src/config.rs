@@ -47,6 +47,8 @@ pub struct ShopConfig {
     pub order_batch: usize,
     /// How long a cart is kept after its last change. 1 hour to 365 days, default 30 days.
     pub cart_ttl: Duration,
+    /// How long a search waits for its engine. An engine that takes longer counts as down. 10 ms to 60 s, default 10 s.
+    pub search_timeout: Duration,
     /// Whether searches are counted by their texts ([`SearchLogService`](crate::platform::SearchLogService)). Texts that
     /// people type can contain personal data. Default true.
     pub search_log: bool,
@@ -79,6 +81,7 @@ impl Default for ShopConfig {
             adjustment_batch: 256,
             order_batch: 256,
             cart_ttl: Duration::from_secs(30 * 86_400),
+            search_timeout: Duration::from_secs(10),
             search_log: true,
             search_log_interval: Duration::from_secs(10),
             search_log_retention: Duration::from_secs(90 * 86_400),
@@ -113,6 +116,7 @@ impl ShopConfig {
         within("idempotency_retention", (60_000..=30 * 86_400_000).contains(&kept), "between 1 min and 30 days");
         let cart_ttl = Duration::from_secs(3_600)..=Duration::from_secs(365 * 86_400);
         within("cart_ttl", cart_ttl.contains(&self.cart_ttl), "between 1 hour and 365 days");
+        within("search_timeout", (10..=60_000).contains(&self.search_timeout.as_millis()), "between 10 ms and 60 s");
         let interval = Duration::from_secs(1)..=Duration::from_secs(3_600);
         within("search_log_interval", interval.contains(&self.search_log_interval), "between 1 s and 1 hour");
         let kept = Duration::from_secs(86_400)..=Duration::from_secs(3_660 * 86_400);

@@ -29,6 +29,8 @@ pub enum Dependency {
     Database,
     /// The index behind [`crate::port::SearchProvider`].
     Search,
+    /// The index that answers while the one of [`Self::Search`] does not. Only the health of a shop names it.
+    SearchFallback,
     /// The cache behind [`crate::port::Cache`].
     Cache,
 }
@@ -38,6 +40,7 @@ impl fmt::Display for Dependency {
         f.write_str(match self {
             Self::Database => "the database",
             Self::Search => "the search index",
+            Self::SearchFallback => "the fallback of the search index",
             Self::Cache => "the cache",
         })
     }
@@ -167,6 +170,17 @@ impl Error {
         }
     }
 
+    /// Returns after which time a repetition of the call may succeed, if it is known.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::RateLimited { retry_after } => Some(*retry_after),
+            Self::Unavailable { source: Some(source), .. } => {
+                source.downcast_ref::<Resting>().map(|resting| resting.retry_after)
+            }
+            _ => None,
+        }
+    }
+
     /// Returns true if the same call may succeed later without any change.
     pub fn is_retryable(&self) -> bool {
         matches!(
@@ -185,6 +199,14 @@ impl Error {
     pub fn outcome_unknown(&self) -> bool {
         matches!(self, Self::Unavailable { outcome_unknown: true, .. })
     }
+}
+
+/// The cause of [`Error::Unavailable`] while a dependency is not asked, because it has failed several calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("it has failed several calls, and is tried again in {} ms", retry_after.as_millis())]
+pub struct Resting {
+    /// After which time the dependency is tried again.
+    pub retry_after: Duration,
 }
 
 /// The reason why the state of the shop does not allow a write. Each reason has its own [`ErrorCode`].

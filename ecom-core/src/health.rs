@@ -30,6 +30,8 @@ pub struct Health {
     pub pool: PoolStatus,
     /// The use of the cache since the start of the process.
     pub cache: CacheStats,
+    /// The number of searches that the fallback has answered since the start of the process.
+    pub searches_by_fallback: u64,
 }
 
 impl Health {

@@ -84,7 +84,9 @@ mod service {
     pub(crate) mod run;
     /// Searches, and the synchronization of the index.
     pub(crate) mod search {
+        pub(crate) mod circuit;
         pub(crate) mod compare;
+        pub(crate) mod fallback;
         pub(crate) mod index;
         pub(crate) mod query;
         pub(crate) mod settings;
@@ -109,7 +111,7 @@ pub mod testkit;
 pub mod text;
 
 pub use error::{
-    BoxError, Conflict, Dependency, Entity, Error, ErrorCode, FieldCode, FieldError, Result, ValidationErrors,
+    BoxError, Conflict, Dependency, Entity, Error, ErrorCode, FieldCode, FieldError, Resting, Result, ValidationErrors,
     WithCauses,
 };
 pub use health::{DependencyHealth, Health};

@@ -1,6 +1,7 @@
 //! The shop, which has the services over one set of adapters.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -36,7 +37,7 @@ use crate::service::sales::order::OrderService;
 use crate::service::search::index::IndexSyncService;
 use crate::service::search::query::SearchService;
 use crate::service::search::settings::SearchSettingsService;
-use crate::service::search::state::IndexState;
+use crate::service::search::state::Indices;
 use crate::service::stock::inventory::InventoryService;
 
 /// The adapters and other values from which a shop is built.
@@ -46,6 +47,9 @@ pub struct ShopParts {
     pub storage: Arc<dyn Storage>,
     /// The search index.
     pub search: Arc<dyn SearchProvider>,
+    /// A second search index, which answers while the first one does not. The shop keeps both in step with the
+    /// database.
+    pub search_fallback: Option<Arc<dyn SearchProvider>>,
     /// The cache.
     pub cache: Arc<dyn Cache>,
     /// The clock.
@@ -61,7 +65,8 @@ impl ShopParts {
     pub fn new(storage: Arc<dyn Storage>, search: Arc<dyn SearchProvider>) -> Self {
         let clock: SharedClock = Arc::new(SystemClock);
         let ids = Arc::new(UuidV7Source::new(clock.clone()));
-        Self { storage, search, cache: Arc::new(NoCache), clock, ids, config: ShopConfig::default() }
+        let (cache, config) = (Arc::new(NoCache), ShopConfig::default());
+        Self { storage, search, search_fallback: None, cache, clock, ids, config }
     }
 }
 
@@ -219,7 +224,6 @@ impl Shop {
         Ok(Self {
             cx: Context::new(Shared {
                 storage: parts.storage,
-                search: parts.search,
                 cache: ReadThrough::new(parts.cache),
                 clock: parts.clock,
                 ids: parts.ids,
@@ -227,13 +231,11 @@ impl Shop {
                 adjustments: Queue::default(),
                 orders: Queue::default(),
                 search_settings: crate::service::search::settings::Ready::default(),
-                index: IndexState::default(),
+                indices: Indices::new(parts.search, parts.search_fallback),
                 searches: SearchCounts::default(),
                 forgotten: parking_lot::Mutex::default(),
                 events: watch::Sender::default(),
                 naming: tokio::sync::Mutex::default(),
-                indexing: tokio::sync::Mutex::default(),
-                rebuilding: tokio::sync::Mutex::default(),
                 background: parking_lot::Mutex::default(),
                 identity: tokio::sync::OnceCell::default(),
             }),
@@ -452,7 +454,9 @@ impl Shop {
         Background::end_all(&self.cx).await;
         self.cx.searches.flush_last(&self.cx.silent()).await;
         self.cx.storage.close().await;
-        self.cx.search.close().await;
+        for index in self.cx.indices.all() {
+            index.provider.close().await;
+        }
         self.cx.cache.close().await;
     }
 
@@ -469,11 +473,22 @@ impl Shop {
             DependencyHealth { dependency, name, up, latency: start.elapsed() }
         }
         let cx = &self.cx;
-        let (database, search, cache) = futures::join!(
+        let main = &cx.indices.main.provider;
+        let fallback = async {
+            let provider = &cx.indices.fallback.as_ref()?.provider;
+            Some(probe(Dependency::SearchFallback, provider.name(), limit, provider.ping()).await)
+        };
+        let (database, search, fallback, cache) = futures::join!(
             probe(Dependency::Database, cx.storage.name(), limit, cx.storage.ping()),
-            probe(Dependency::Search, cx.search.name(), limit, cx.search.ping()),
+            probe(Dependency::Search, main.name(), limit, main.ping()),
+            fallback,
             probe(Dependency::Cache, cx.cache.name(), limit, cx.cache.ping()),
         );
-        Health { dependencies: vec![database, search, cache], pool: cx.storage.pool_status(), cache: cx.cache.stats() }
+        Health {
+            dependencies: [Some(database), Some(search), fallback, Some(cache)].into_iter().flatten().collect(),
+            pool: cx.storage.pool_status(),
+            cache: cx.cache.stats(),
+            searches_by_fallback: cx.indices.by_fallback.load(Ordering::Relaxed),
+        }
     }
 }

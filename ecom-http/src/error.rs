@@ -184,8 +184,11 @@ impl From<Error> for ApiError {
             }
             Error::Conflict(c) => api.details = c.details(),
             Error::NotFound { entity, key } => api.details = vec![json!({"entity": entity, "key": shorten(key)})],
-            Error::RateLimited { retry_after } => api.retry_after = Some(retry_after.as_secs().max(1)),
             _ => {}
+        }
+        if let Some(left) = error.retry_after() {
+            // Whole seconds, of which a begun one counts.
+            api.retry_after = Some(left.as_secs() + u64::from(left.subsec_nanos() > 0)).map(|seconds| seconds.max(1));
         }
         api.message = match &error {
             Error::Internal { .. } => "internal error".to_owned(),
@@ -252,6 +255,19 @@ mod tests {
             assert_eq!(response.headers()[RETRY_AFTER], "1");
             assert_eq!(api.code, ErrorCode::Unavailable);
             assert!(!api.message.contains("row") && !api.message.contains("10.0"), "{}", api.message);
+        }
+    }
+
+    #[test]
+    fn r16_a_dependency_that_rests_is_asked_again_after_its_rest() {
+        for (left, shown) in [(0, "1"), (300, "1"), (1_000, "1"), (4_001, "5")] {
+            let resting = ecom_core::Resting { retry_after: std::time::Duration::from_millis(left) };
+            let api = ApiError::from(Error::unavailable(ecom_core::Dependency::Search, resting));
+            let response = api.render("id", Timestamp::UNIX_EPOCH);
+            assert_eq!(
+                (response.status(), &response.headers()[RETRY_AFTER]),
+                (StatusCode::SERVICE_UNAVAILABLE, &HeaderValue::from_static(shown))
+            );
         }
     }
 

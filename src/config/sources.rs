@@ -6,7 +6,7 @@ use ecom_core::{FieldCode, ValidationErrors};
 
 /// The names of all settings. A TOML file can contain all but `ECOM_CONFIG`; its keys are the names in lower case
 /// without `ECOM_`.
-pub(super) const NAMES: [&str; 49] = [
+pub(super) const NAMES: [&str; 52] = [
     "ECOM_LISTEN",
     "PORT",
     "ECOM_DATA",
@@ -16,6 +16,8 @@ pub(super) const NAMES: [&str; 49] = [
     "DATABASE_DIRECT_URL_FILE",
     "SEARCH_URL",
     "SEARCH_URL_FILE",
+    "SEARCH_FALLBACK_URL",
+    "SEARCH_FALLBACK_URL_FILE",
     "CACHE_URL",
     "CACHE_URL_FILE",
     "ECOM_DATABASE_POOL",
@@ -36,6 +38,7 @@ pub(super) const NAMES: [&str; 49] = [
     "ECOM_OUTBOX_RETENTION",
     "ECOM_IDEMPOTENCY_RETENTION",
     "ECOM_CART_TTL",
+    "ECOM_SEARCH_TIMEOUT",
     "ECOM_SEARCH_LOG",
     "ECOM_SEARCH_LOG_INTERVAL",
     "ECOM_SEARCH_LOG_RETENTION",

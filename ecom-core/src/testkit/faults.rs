@@ -1,6 +1,6 @@
 //! Adapters and consumers that fail as a test plans.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -12,16 +12,18 @@ use tokio::sync::Semaphore;
 use crate::domain::platform::outbox::{Event, OutboxPosition};
 use crate::domain::search::query::SearchRequest;
 use crate::error::{BoxError, Dependency, Error, Result};
+use crate::id::ProductId;
+use crate::paging::Total;
 use crate::port::cache::{Cache, CacheKey, ForwardCache, NoCache};
 use crate::port::catalog::product::{ForwardProducts, ProductRepository};
 use crate::port::catalog::sku::{ForwardSkus, SkuRepository};
 use crate::port::search::{
-    Applied, Checkpoint, ForwardSearch, IndexBuild, IndexOp, SearchCapabilities, SearchDocument, SearchProvider,
-    SearchResults,
+    Applied, Checkpoint, ForwardSearch, IndexBuild, IndexOp, SearchCapabilities, SearchDocument, SearchHit,
+    SearchProvider, SearchResults,
 };
 use crate::port::storage::{ForwardRepositories, ForwardStorage, ForwardUnitOfWork, Repositories, Storage, UnitOfWork};
 use crate::service::background::consumer::{Consumer, StartPosition};
-use crate::text::Slug;
+use crate::text::{Slug, fold};
 
 /// The outcome of a commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -336,13 +338,17 @@ pub struct Watched {
     pub checkpoints: AtomicU64,
     /// The permits. Each search needs one before it returns what it has found.
     pub permits: Semaphore,
+    /// The number of searches and of reads of the checkpoint that have begun.
+    pub calls: AtomicU64,
+    /// Whether all calls fail.
+    pub is_down: AtomicBool,
     /// Whether searches fail.
     pub refuses_searches: AtomicBool,
     /// Whether changes of the index fail.
     pub refuses_changes: AtomicBool,
     /// Whether reads of the checkpoint fail.
     pub refuses_checkpoints: AtomicBool,
-    /// Whether reads of the checkpoint do not end.
+    /// Whether searches and reads of the checkpoint do not end.
     pub hangs: AtomicBool,
 }
 
@@ -354,6 +360,8 @@ impl Watched {
             requests: Mutex::default(),
             checkpoints: AtomicU64::new(0),
             permits: Semaphore::new(0),
+            calls: AtomicU64::new(0),
+            is_down: AtomicBool::new(false),
             refuses_searches: AtomicBool::new(false),
             refuses_changes: AtomicBool::new(false),
             refuses_checkpoints: AtomicBool::new(false),
@@ -376,6 +384,18 @@ impl Watched {
     fn down() -> Error {
         Error::unavailable(Dependency::Search, "as planned")
     }
+
+    fn is_up(&self) -> Result<()> {
+        if self.is_down.load(Ordering::SeqCst) { Err(Self::down()) } else { Ok(()) }
+    }
+
+    async fn called(&self) -> Result<()> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        while self.hangs.load(Ordering::SeqCst) {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        self.is_up()
+    }
 }
 
 #[async_trait]
@@ -385,6 +405,7 @@ impl ForwardSearch for Watched {
     }
     async fn search(&self, request: &SearchRequest) -> Result<SearchResults> {
         self.requests.lock().push(request.clone());
+        self.called().await?;
         if self.refuses_searches.load(Ordering::SeqCst) {
             return Err(Self::down());
         }
@@ -394,9 +415,7 @@ impl ForwardSearch for Watched {
     }
     async fn checkpoint(&self) -> Result<Option<Checkpoint>> {
         self.checkpoints.fetch_add(1, Ordering::SeqCst);
-        while self.hangs.load(Ordering::SeqCst) {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+        self.called().await?;
         if self.refuses_checkpoints.load(Ordering::SeqCst) {
             return Err(Self::down());
         }
@@ -408,10 +427,23 @@ impl ForwardSearch for Watched {
         before: Option<Checkpoint>,
         checkpoint: Checkpoint,
     ) -> Result<Option<Applied>> {
+        self.is_up()?;
         if self.refuses_changes.load(Ordering::SeqCst) {
             return Err(Self::down());
         }
         self.inner.apply(ops, before, checkpoint).await
+    }
+    async fn begin_rebuild(&self) -> Result<Box<dyn IndexBuild>> {
+        self.is_up()?;
+        self.inner.begin_rebuild().await
+    }
+    async fn revisions(&self, after: Option<ProductId>, limit: u32) -> Result<Vec<(ProductId, i64)>> {
+        self.is_up()?;
+        self.inner.revisions(after, limit).await
+    }
+    async fn ping(&self) -> Result<()> {
+        self.is_up()?;
+        self.inner.ping().await
     }
 }
 
@@ -546,5 +578,99 @@ impl IndexBuild for HeldBuild {
         };
         self.hold.published.fetch_add(1, Ordering::SeqCst);
         Ok(refused)
+    }
+}
+
+#[derive(Debug, Default, Clone)]
+struct Listed {
+    /// The revision of every product that was ever here, and its title unless it was deleted.
+    products: BTreeMap<ProductId, (i64, Option<String>)>,
+    checkpoint: Option<Checkpoint>,
+}
+
+/// A second index for a shop: a list in memory, whose searches find all products whose titles contain the text.
+#[derive(Debug, Default, Clone)]
+pub struct ListIndex(Arc<Mutex<Listed>>);
+
+#[async_trait]
+impl SearchProvider for ListIndex {
+    fn name(&self) -> &'static str {
+        "list"
+    }
+    fn capabilities(&self) -> SearchCapabilities {
+        SearchCapabilities { own_checkpoint: true, ..SearchCapabilities::default() }
+    }
+    async fn search(&self, request: &SearchRequest) -> Result<SearchResults> {
+        let query = request.query();
+        if !query.facets.is_empty() {
+            return Err(Error::Unsupported { provider: "list", capability: "facets" });
+        }
+        let text = fold(&query.text);
+        let found: Vec<SearchHit> = {
+            let list = self.0.lock();
+            let live = list.products.iter().filter_map(|(id, (_, title))| Some((*id, title.as_ref()?)));
+            live.filter(|(_, title)| fold(title).contains(&text)).map(|(id, _)| SearchHit { id, score: 1.0 }).collect()
+        };
+        let total = Total { count: found.len() as u64, exact: true };
+        let skipped = usize::try_from(query.offset).unwrap_or(usize::MAX);
+        let hits = found.into_iter().skip(skipped).take(query.limit as usize).collect();
+        Ok(SearchResults { hits, total, partial: 0, facets: Vec::new() })
+    }
+    async fn acquire_writer(&self) -> Result<bool> {
+        Ok(true)
+    }
+    async fn checkpoint(&self) -> Result<Option<Checkpoint>> {
+        Ok(self.0.lock().checkpoint)
+    }
+    async fn apply(
+        &self,
+        ops: Vec<IndexOp>,
+        before: Option<Checkpoint>,
+        checkpoint: Checkpoint,
+    ) -> Result<Option<Applied>> {
+        let mut list = self.0.lock();
+        if list.checkpoint != before {
+            return Ok(None);
+        }
+        let mut applied = Applied::default();
+        for op in ops {
+            let (id, revision) = (op.id(), op.revision());
+            if list.products.get(&id).is_none_or(|(known, _)| *known < revision) {
+                let title = if let IndexOp::Upsert(document) = op { Some(document.title) } else { None };
+                list.products.insert(id, (revision, title));
+                applied.written += 1;
+            }
+        }
+        list.checkpoint = Some(checkpoint);
+        Ok(Some(applied))
+    }
+    async fn begin_rebuild(&self) -> Result<Box<dyn IndexBuild>> {
+        Ok(Box::new(ListBuild { into: self.clone(), list: Listed::default() }))
+    }
+    async fn revisions(&self, after: Option<ProductId>, limit: u32) -> Result<Vec<(ProductId, i64)>> {
+        let list = self.0.lock();
+        let live = list.products.iter().filter(|(id, (_, title))| title.is_some() && after.is_none_or(|a| **id > a));
+        Ok(live.map(|(id, (revision, _))| (*id, *revision)).take(limit as usize).collect())
+    }
+    async fn ping(&self) -> Result<()> {
+        Ok(())
+    }
+    async fn close(&self) {}
+}
+
+struct ListBuild {
+    into: ListIndex,
+    list: Listed,
+}
+
+#[async_trait]
+impl IndexBuild for ListBuild {
+    async fn add(&mut self, documents: Vec<SearchDocument>) -> Result<()> {
+        self.list.products.extend(documents.into_iter().map(|d| (d.id, (d.revision, Some(d.title)))));
+        Ok(())
+    }
+    async fn publish(self: Box<Self>, checkpoint: Checkpoint) -> Result<u64> {
+        *self.into.0.lock() = Listed { checkpoint: Some(checkpoint), ..self.list };
+        Ok(0)
     }
 }

@@ -28,12 +28,14 @@ pub(super) struct HealthView {
     version: &'static str,
     /// When the health was checked (RFC 3339, UTC).
     timestamp: DateTime<Utc>,
-    /// The health of each dependency: `database`, `search` and `cache`.
+    /// The health of each dependency: `database`, `search`, `search_fallback` if the shop has one, and `cache`.
     dependencies: BTreeMap<String, DependencyView>,
     /// The pool of database connections.
     pool: PoolView,
     /// The use of the cache since the start of the process.
     cache: CacheView,
+    /// The number of searches that the fallback has answered since the start of the process.
+    searches_by_fallback: u64,
 }
 
 /// The health of a dependency.
@@ -93,6 +95,7 @@ impl HealthView {
                 let name = match d.dependency {
                     Dependency::Database => "database",
                     Dependency::Search => "search",
+                    Dependency::SearchFallback => "search_fallback",
                     Dependency::Cache => "cache",
                     _ => "other",
                 };
@@ -126,6 +129,7 @@ impl HealthView {
                 evictions: h.cache.evictions,
                 entries: h.cache.entries,
             },
+            searches_by_fallback: h.searches_by_fallback,
         }
     }
 }

@@ -19,5 +19,6 @@ mod product;
 mod review;
 mod search;
 mod search_log;
+mod search_outage;
 mod sku;
 mod support;

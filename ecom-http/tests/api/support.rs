@@ -11,7 +11,7 @@ use ecom_core::clock::{ManualClock, SharedClock};
 use ecom_core::id::UuidV7Source;
 use ecom_core::money::Currency;
 use ecom_core::platform::{Job, JobState};
-use ecom_core::port::Storage as _;
+use ecom_core::port::{SearchProvider, Storage as _};
 use ecom_core::{Shop, ShopParts};
 use ecom_http::{HttpConfig, router};
 use ecom_search::{TantivyOptions, TantivySearch};
@@ -79,12 +79,26 @@ impl Api {
     }
 
     pub async fn with(config: HttpConfig) -> Self {
+        let search = TantivySearch::open(TantivyOptions::memory()).await.unwrap();
+        Self::of(config, Arc::new(search), None).await
+    }
+
+    /// Returns an API whose shop has these search engines.
+    pub async fn searching(search: Arc<dyn SearchProvider>, fallback: Option<Arc<dyn SearchProvider>>) -> Self {
+        Self::of(HttpConfig::default().anonymous(Principal::trusted("anonymous")), search, fallback).await
+    }
+
+    async fn of(
+        config: HttpConfig,
+        search: Arc<dyn SearchProvider>,
+        fallback: Option<Arc<dyn SearchProvider>>,
+    ) -> Self {
         let clock = Arc::new(ManualClock::at_micros(1_750_000_000_000_000));
         let shared: SharedClock = clock.clone();
         let storage = SqlStorage::sqlite(SqliteOptions::memory()).unwrap();
         storage.migrate(Currency::USD).await.unwrap();
-        let search = TantivySearch::open(TantivyOptions::memory()).await.unwrap();
-        let mut parts = ShopParts::new(Arc::new(storage), Arc::new(search));
+        let mut parts = ShopParts::new(Arc::new(storage), search);
+        parts.search_fallback = fallback;
         parts.cache = Arc::new(MemoryCache::new(MemoryCacheOptions::default()));
         parts.ids = Arc::new(UuidV7Source::seeded(shared.clone(), 7));
         parts.clock = shared;

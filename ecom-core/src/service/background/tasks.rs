@@ -22,7 +22,7 @@ use crate::port::storage::Repositories as _;
 use crate::service::background::consumer::{Consumer, Follow, Invalidate};
 use crate::service::run::context::Context;
 use crate::service::sales::cart::CartService;
-use crate::service::search::index::IndexSyncService;
+use crate::service::search::index::IndexSync;
 
 /// The longest pause between two tries of a task whose backend is down.
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
@@ -34,8 +34,16 @@ const SWEEP_EVERY: Duration = Duration::from_secs(60);
 const SWEPT_AT_ONCE: u32 = 1_000;
 
 /// The names of the library's own leases.
-pub(crate) const RESERVED: [&str; 7] =
-    [Invalidate::NAME, Index::NAME, Trim::NAME, Sweep::NAME, Carts::NAME, TrimSearches::NAME, IMPORT];
+pub(crate) const RESERVED: [&str; 8] = [
+    Invalidate::NAME,
+    Follower::NAME,
+    Follower::FALLBACK,
+    Trim::NAME,
+    Sweep::NAME,
+    Carts::NAME,
+    TrimSearches::NAME,
+    IMPORT,
+];
 /// The lease under which one import of categories at a time plans over the current tree.
 pub(crate) const IMPORT: &str = "import-categories";
 
@@ -51,21 +59,28 @@ pub(crate) struct Task {
     woken: bool,
 }
 
-/// Syncs the index with the log, and runs the jobs of the index, because both need the right to write it.
-struct Index {
+/// Syncs an index with the log. That of the main index also runs the jobs of the indices, because they need the right to
+/// write it.
+struct Follower {
     cx: Arc<Context>,
+    is_fallback: bool,
     /// How often the index follows the log while a job runs.
     every: Duration,
     stopped: watch::Receiver<bool>,
 }
 
-impl Index {
+impl Follower {
     const NAME: &str = "index";
+    const FALLBACK: &str = "index-fallback";
 
     async fn follow(&self) -> Result<()> {
-        let report = IndexSyncService::new(&self.cx, Principal::system()).catch_up().await?;
+        let indices = &self.cx.indices;
+        let index = if self.is_fallback { indices.fallback.as_ref() } else { Some(&indices.main) };
+        let Some(index) = index else { return Ok(()) };
+        let report = IndexSync::new(&self.cx, index).catch_up().await?;
         if report.rebuilt {
-            tracing::info!(documents = report.written, "search index built");
+            let engine = index.provider.name();
+            tracing::info!(documents = report.written, engine, "search index built");
         }
         Ok(())
     }
@@ -74,7 +89,10 @@ impl Index {
     /// meanwhile, as far as the job lets it.
     async fn run_job(&self) -> Result<bool> {
         let cx = &self.cx;
-        if !worker::is_due(cx, JobKind::OF_INDEX).await? || !cx.search.acquire_writer().await? {
+        if self.is_fallback
+            || !worker::is_due(cx, JobKind::OF_INDEX).await?
+            || !cx.indices.main.provider.acquire_writer().await?
+        {
             return Ok(false);
         }
         let over = Notify::new();
@@ -102,7 +120,7 @@ impl Index {
 }
 
 #[async_trait]
-impl Work for Index {
+impl Work for Follower {
     async fn step(&mut self, _: Option<&mut Lease>) -> Result<bool, BoxError> {
         let followed = self.follow().await;
         // A rebuild may be what helps an index that cannot follow.
@@ -214,12 +232,16 @@ type Running = futures::future::BoxFuture<'static, ()>;
 /// Starts the tasks that every process runs for a shop.
 pub(crate) fn all(cx: &Arc<Context>, stopped: &watch::Receiver<bool>) -> Vec<Running> {
     let mut tasks: Vec<Running> = Vec::new();
-    // An index that stores its own checkpoint belongs to this process alone.
-    let leased = !cx.search.capabilities().own_checkpoint;
-    let every = pace(cx, leased);
-    let task = Task { name: Index::NAME.to_owned(), leased, every, woken: true };
-    let index = Index { cx: cx.clone(), every, stopped: stopped.clone() };
-    tasks.push(Box::pin(run(cx.clone(), task, index, stopped.clone())));
+    // Each index has a task of its own, so that one that is down does not hold up the other.
+    for (index, name) in cx.indices.all().zip([Follower::NAME, Follower::FALLBACK]) {
+        // An index that stores its own checkpoint belongs to this process alone.
+        let leased = !index.provider.capabilities().own_checkpoint;
+        let every = pace(cx, leased);
+        let task = Task { name: name.to_owned(), leased, every, woken: true };
+        let is_fallback = name == Follower::FALLBACK;
+        let index = Follower { cx: cx.clone(), is_fallback, every, stopped: stopped.clone() };
+        tasks.push(Box::pin(run(cx.clone(), task, index, stopped.clone())));
+    }
     let trim = Task { name: Trim::NAME.to_owned(), leased: true, every: TRIM_EVERY, woken: false };
     tasks.push(Box::pin(run(cx.clone(), trim, Trim(cx.clone()), stopped.clone())));
     let sweep = Task { name: Sweep::NAME.to_owned(), leased: true, every: SWEEP_EVERY, woken: false };

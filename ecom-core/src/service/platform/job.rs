@@ -92,7 +92,7 @@ impl<'a> JobService<'a> {
     /// Refuses a principal who may not write the index, and a shop without one, whose jobs no process would run.
     fn check_index(&self) -> Result<()> {
         self.who.require(Permission::IndexWrite)?;
-        if self.cx.search.name() == NoSearch::NAME { Err(NoSearch::lacks()) } else { Ok(()) }
+        if self.cx.indices.main.provider.name() == NoSearch::NAME { Err(NoSearch::lacks()) } else { Ok(()) }
     }
 
     async fn enqueue_in(&self, tx: &mut Tx<'_>, kind: JobKind, parameters: Map<String, Value>) -> Result<Job> {

@@ -14,12 +14,11 @@ use crate::config::ShopConfig;
 use crate::domain::platform::outbox::OutboxPosition;
 use crate::error::Result;
 use crate::id::{EventId, IdSource};
-use crate::port::search::SearchProvider;
 use crate::port::storage::Storage;
 use crate::service::platform::search_log::SearchCounts;
 use crate::service::sales::order::place::Placing;
 use crate::service::search::settings::Ready;
-use crate::service::search::state::IndexState;
+use crate::service::search::state::Indices;
 use crate::service::stock::inventory::Posting;
 
 /// What the services of a [`Shop`](crate::Shop) are made from: the state that they share with those of its clones, and
@@ -34,7 +33,6 @@ pub(crate) struct Context {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub storage: Arc<dyn Storage>,
-    pub search: Arc<dyn SearchProvider>,
     pub cache: ReadThrough,
     pub clock: SharedClock,
     pub ids: Arc<dyn IdSource>,
@@ -45,8 +43,8 @@ pub(crate) struct Shared {
     pub orders: Queue<Placing>,
     /// The settings that searches use.
     pub search_settings: Ready,
-    /// What this process knows of the state of the index.
-    pub index: IndexState,
+    /// The search indices.
+    pub indices: Indices,
     /// The searches that the log in the database does not have yet.
     pub searches: SearchCounts,
     /// The position in the log up to which this process has dropped stale documents from its own cache; `None` before
@@ -56,10 +54,6 @@ pub(crate) struct Shared {
     pub events: watch::Sender<()>,
     /// Held by a write while it makes the next name, after another write took the one that it had made.
     pub naming: tokio::sync::Mutex<()>,
-    /// Held by the task that writes to the index that is in use. A rebuild takes it when it replaces that index.
-    pub indexing: tokio::sync::Mutex<()>,
-    /// Held by the task that builds a new index. It is taken before [`Self::indexing`].
-    pub rebuilding: tokio::sync::Mutex<()>,
     /// Stops the background work that was started, for [`Shop::close`](crate::Shop::close).
     pub background: Mutex<Vec<watch::Sender<bool>>>,
     /// The id of the database, after it was read once.

@@ -81,7 +81,7 @@ impl SearchService<'_> {
         let filter = SearchFilter { status: Some(ProductStatus::Active), ..SearchFilter::default() };
         let query = SearchQuery { text: text.to_owned(), filter, limit, ..SearchQuery::default() };
         let request = self.request(query).await?;
-        Ok(self.cx.search.search(&request).await?.hits.into_iter().map(|hit| hit.id).collect())
+        Ok(self.cx.indices.main.provider.search(&request).await?.hits.into_iter().map(|hit| hit.id).collect())
     }
 
     /// Returns whether the first hits of a title contain its product, or another one with the same title.

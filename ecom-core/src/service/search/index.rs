@@ -1,4 +1,4 @@
-//! Keeps the index in step with the database: follows the outbox, rebuilds and verifies (R14).
+//! Keeps the indices in step with the database: follows the outbox, rebuilds and verifies (R14).
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -10,18 +10,20 @@ use crate::domain::catalog::category::{Category, CategorySummary, ancestor_slugs
 use crate::domain::catalog::product::Product;
 use crate::domain::common::IncludeDeleted;
 use crate::domain::platform::outbox::{Event, EventKind, OutboxPosition};
-use crate::error::{Entity, Result};
+use crate::error::{Entity, Error, Result};
 use crate::id::{CategoryId, ProductId};
 use crate::port::search::{Applied, Checkpoint, IndexOp, SearchDocument};
 use crate::service::background::worker::Progress;
 use crate::service::platform::outbox::EventLog;
 use crate::service::run::context::Context;
+use crate::service::search::state::Index;
 
 /// The result of a run of index sync.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct SyncReport {
-    /// False if another process writes the index, so that this one did nothing.
+    /// False if another process writes the index, so that this one did nothing. With a fallback, it is that of the main
+    /// index.
     pub writer: bool,
     /// True if the index was rebuilt.
     pub rebuilt: bool,
@@ -83,19 +85,102 @@ impl<'a> IndexSyncService<'a> {
         Self { cx, who }
     }
 
-    /// Brings the index up to the end of the outbox at the time of the call. It rebuilds an index that is new, belongs
-    /// to another database, has another language, or was not synced for longer than events are kept. If a call stops early, the next one goes
-    /// on from the checkpoint that the index stores.
+    /// Brings the indices of the shop up to the end of the outbox at the time of the call. It rebuilds an index that is
+    /// new, belongs to another database, has another language, or was not synced for longer than events are kept. If a
+    /// call stops early, the next one goes on from the checkpoint that the index stores.
+    ///
+    /// If the shop has a fallback ([`ShopParts::search_fallback`](crate::ShopParts::search_fallback)), it has two
+    /// indices. Each method of this service works on both, also if one of them fails, and its report adds up both.
     ///
     /// # Errors
     /// `Unavailable` of database or index.
     pub async fn catch_up(&self) -> Result<SyncReport> {
         self.who.require(Permission::IndexWrite)?;
-        let cx = self.cx;
+        let mut all = Outcome::default();
+        for index in self.cx.indices.all() {
+            all.add(IndexSync::new(self.cx, index).catch_up().await, SyncReport::plus);
+        }
+        all.into_result()
+    }
+
+    /// Builds new indices beside the old ones and then replaces these. Searches work all the time.
+    ///
+    /// # Errors
+    /// `Unavailable`; the old index then stays in use.
+    pub async fn rebuild(&self) -> Result<SyncReport> {
+        self.rebuild_counted(&Progress::default()).await
+    }
+
+    /// [`Self::rebuild`] as a job, which counts the products that it has read and the documents that it has written.
+    pub(crate) async fn rebuild_counted(&self, progress: &Progress) -> Result<SyncReport> {
+        self.who.require(Permission::IndexWrite)?;
+        let mut all = Outcome::default();
+        for index in self.cx.indices.all() {
+            all.add(IndexSync::new(self.cx, index).rebuild(progress).await, SyncReport::plus);
+        }
+        all.into_result()
+    }
+
+    /// Compares indices and database, product by product, and repairs the differences if `repair`. Call it after
+    /// [`Self::catch_up`]: changes that have not reached an index yet count as stale. Only the process that has the
+    /// right to write repairs; otherwise [`VerifyReport::repaired`] is false.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn verify(&self, repair: bool) -> Result<VerifyReport> {
+        self.verify_counted(repair, &Progress::default()).await
+    }
+
+    /// [`Self::verify`] as a job, which counts as the report does, and the products that it has repaired.
+    pub(crate) async fn verify_counted(&self, repair: bool, progress: &Progress) -> Result<VerifyReport> {
+        self.who.require(Permission::IndexWrite)?;
+        let mut all = Outcome::default();
+        for index in self.cx.indices.all() {
+            all.add(IndexSync::new(self.cx, index).verify(repair, progress).await, VerifyReport::plus);
+        }
+        all.into_result()
+    }
+}
+
+/// What became of all indices: the sum of their reports, and the first error.
+#[derive(Debug, Default)]
+struct Outcome<R> {
+    report: Option<R>,
+    error: Option<Error>,
+}
+
+impl<R: Default> Outcome<R> {
+    fn add(&mut self, done: Result<R>, plus: impl Fn(&mut R, &R)) {
+        match (done, &mut self.report) {
+            (Ok(report), None) => self.report = Some(report),
+            (Ok(report), Some(sum)) => plus(sum, &report),
+            (Err(error), _) => drop(self.error.get_or_insert(error)),
+        }
+    }
+
+    fn into_result(self) -> Result<R> {
+        self.error.map_or_else(|| Ok(self.report.unwrap_or_default()), Err)
+    }
+}
+
+/// Keeps one index in step with the database.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct IndexSync<'a> {
+    cx: &'a Arc<Context>,
+    index: &'a Index,
+}
+
+impl<'a> IndexSync<'a> {
+    pub(crate) const fn new(cx: &'a Arc<Context>, index: &'a Index) -> Self {
+        Self { cx, index }
+    }
+
+    /// [`IndexSyncService::catch_up`] for this index.
+    pub(crate) async fn catch_up(&self) -> Result<SyncReport> {
         let mut report = SyncReport::default();
         loop {
-            let turn = cx.indexing.lock().await;
-            report.writer = cx.search.acquire_writer().await?;
+            let turn = self.index.writing.lock().await;
+            report.writer = self.index.provider.acquire_writer().await?;
             if !report.writer {
                 return Ok(report);
             }
@@ -124,7 +209,7 @@ impl<'a> IndexSyncService<'a> {
         let language = cx.config.search_language;
         let fits =
             |c: &Checkpoint| c.database == database && c.language == language && (horizon..=head).contains(&c.position);
-        Ok(cx.search.checkpoint().await?.filter(fits).map(|at| (at, head)))
+        Ok(self.index.provider.checkpoint().await?.filter(fits).map(|at| (at, head)))
     }
 
     /// Applies the events between the checkpoint `at` of the index and `head`, for a caller that holds the lock. Events
@@ -210,9 +295,8 @@ impl<'a> IndexSyncService<'a> {
         at: Checkpoint,
         next: Checkpoint,
     ) -> Result<Option<(Checkpoint, Applied)>> {
-        let cx = self.cx;
-        let writing = cx.index.writing();
-        let applied = cx.search.apply(ops, Some(at), next).await?;
+        let writing = self.index.state.writing();
+        let applied = self.index.provider.apply(ops, Some(at), next).await?;
         if applied.is_some() {
             writing.succeeded(next);
         }
@@ -274,18 +358,9 @@ impl<'a> IndexSyncService<'a> {
             .collect())
     }
 
-    /// Builds a new index beside the old one and then replaces it. Searches work all the time.
-    ///
-    /// # Errors
-    /// `Unavailable`; the old index then stays in use.
-    pub async fn rebuild(&self) -> Result<SyncReport> {
-        self.rebuild_counted(&Progress::default()).await
-    }
-
-    /// [`Self::rebuild`] as a job, which counts the products that it has read and the documents that it has written.
-    pub(crate) async fn rebuild_counted(&self, progress: &Progress) -> Result<SyncReport> {
-        self.who.require(Permission::IndexWrite)?;
-        let mut report = SyncReport { writer: self.cx.search.acquire_writer().await?, ..SyncReport::default() };
+    /// [`IndexSyncService::rebuild`] for this index.
+    async fn rebuild(&self, progress: &Progress) -> Result<SyncReport> {
+        let mut report = SyncReport { writer: self.index.provider.acquire_writer().await?, ..SyncReport::default() };
         if report.writer {
             self.build(progress, false, &mut report).await?;
         }
@@ -296,14 +371,14 @@ impl<'a> IndexSyncService<'a> {
     /// the outbox meanwhile, if there is one. With `if_needed`, an index that another task has built meanwhile is kept.
     async fn build(&self, progress: &Progress, if_needed: bool, report: &mut SyncReport) -> Result<()> {
         let cx = self.cx;
-        let _turn = cx.rebuilding.lock().await;
+        let _turn = self.index.rebuilding.lock().await;
         if if_needed && self.usable().await?.is_some() {
             return Ok(());
         }
         let database = cx.storage.identity().await?;
         // Whatever commits from here on is read again from the outbox.
         let position = cx.storage.connect().await?.outbox().head().await?;
-        let mut build = cx.search.begin_rebuild().await?;
+        let mut build = self.index.provider.begin_rebuild().await?;
         let mut written = 0;
         let mut after = None;
         loop {
@@ -319,12 +394,14 @@ impl<'a> IndexSyncService<'a> {
             progress.add("read", ids.len() as u64);
             progress.add("written", added);
         }
-        let _turn = cx.indexing.lock().await;
+        let _turn = self.index.writing.lock().await;
         let checkpoint = Checkpoint { database, position, version: cx.ids.next(), language: cx.config.search_language };
-        let writing = cx.index.writing();
+        let writing = self.index.state.writing();
         let refused = build.publish(checkpoint).await?;
         writing.succeeded(checkpoint);
-        progress.add("refused", refused);
+        if refused > 0 {
+            progress.add("refused", refused);
+        }
         report.rebuilt = true;
         report.refused += refused;
         report.written += written - refused;
@@ -339,19 +416,8 @@ impl<'a> IndexSyncService<'a> {
         Ok(())
     }
 
-    /// Compares index and database, product by product, and repairs the differences if `repair`. Call it after
-    /// [`Self::catch_up`]: changes that have not reached the index yet count as stale. Only the process that has the
-    /// right to write repairs; otherwise [`VerifyReport::repaired`] is false.
-    ///
-    /// # Errors
-    /// `Unavailable`.
-    pub async fn verify(&self, repair: bool) -> Result<VerifyReport> {
-        self.verify_counted(repair, &Progress::default()).await
-    }
-
-    /// [`Self::verify`] as a job, which counts as the report does, and the products that it has repaired.
-    pub(crate) async fn verify_counted(&self, repair: bool, progress: &Progress) -> Result<VerifyReport> {
-        self.who.require(Permission::IndexWrite)?;
+    /// [`IndexSyncService::verify`] for this index.
+    async fn verify(&self, repair: bool, progress: &Progress) -> Result<VerifyReport> {
         let cx = self.cx;
         let mut report = VerifyReport::default();
         let limit = cx.config.index_batch;
@@ -360,9 +426,9 @@ impl<'a> IndexSyncService<'a> {
         loop {
             // Between a comparison and its repair the index must not move, or it would already have what the repair
             // applies, which looks like an index that is ahead of its database.
-            let turn = if repair { Some(cx.indexing.lock().await) } else { None };
+            let turn = if repair { Some(self.index.writing.lock().await) } else { None };
             let before = report.clone();
-            let indexed = cx.search.revisions(after, limit).await?;
+            let indexed = self.index.provider.revisions(after, limit).await?;
             let stored = cx.storage.connect().await?.products().revisions(after, limit).await?;
             // Compares up to the smaller of the last ids of both pages.
             let end = match (indexed.len() < limit as usize, stored.len() < limit as usize) {
@@ -429,11 +495,11 @@ impl<'a> IndexSyncService<'a> {
     /// stopped between the documents and the version.
     async fn renew(&self) -> Result<()> {
         let cx = self.cx;
-        let _turn = cx.indexing.lock().await;
-        if !cx.search.acquire_writer().await? {
+        let _turn = self.index.writing.lock().await;
+        if !self.index.provider.acquire_writer().await? {
             return Ok(());
         }
-        while let Some(at) = cx.search.checkpoint().await? {
+        while let Some(at) = self.index.provider.checkpoint().await? {
             let next = Checkpoint { version: cx.ids.next(), ..at };
             if self.move_to(Vec::new(), at, next).await?.is_some() {
                 break;
@@ -444,12 +510,11 @@ impl<'a> IndexSyncService<'a> {
 
     /// Repairs the documents of some products, for a caller that holds the lock.
     async fn repair(&self, wrong: &BTreeMap<ProductId, i64>) -> Result<Repaired> {
-        let cx = self.cx;
         loop {
-            if !cx.search.acquire_writer().await? {
+            if !self.index.provider.acquire_writer().await? {
                 return Ok(Repaired::NotHere);
             }
-            let Some(at) = cx.search.checkpoint().await? else { return Ok(Repaired::NotHere) };
+            let Some(at) = self.index.provider.checkpoint().await? else { return Ok(Repaired::NotHere) };
             let ops = self.ops(wrong).await?;
             let wanted = ops.len() as u64;
             match self.write(ops, at, at.position).await? {
@@ -473,7 +538,27 @@ enum Repaired {
     IsAhead,
 }
 
+impl VerifyReport {
+    /// Adds the report of the fallback.
+    fn plus(&mut self, other: &Self) {
+        self.compared += other.compared;
+        self.missing += other.missing;
+        self.stale += other.stale;
+        self.extra += other.extra;
+        self.repaired |= other.repaired;
+        self.refused += other.refused;
+    }
+}
+
 impl SyncReport {
+    /// Adds the report of the fallback.
+    fn plus(&mut self, other: &Self) {
+        self.rebuilt |= other.rebuilt;
+        self.events += other.events;
+        self.written += other.written;
+        self.refused += other.refused;
+    }
+
     const fn add(&mut self, applied: Applied) {
         self.written += applied.written;
         self.refused += applied.refused;

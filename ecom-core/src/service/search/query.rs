@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use crate::domain::access::principal::Principal;
 use crate::domain::catalog::product::Product;
 use crate::domain::common::IncludeDeleted;
@@ -16,13 +18,12 @@ use crate::error::{Error, FieldCode, Result};
 use crate::id::{CategoryId, EventId};
 use crate::money::check_price_currency;
 use crate::paging::Total;
-use crate::port::cache::CacheKey;
-use crate::port::search::{SearchCapabilities, SearchResults};
+use crate::port::search::SearchCapabilities;
 use crate::service::background::consumer::Invalidate;
 use crate::service::catalog::product::ProductService;
 use crate::service::platform::outbox::EventLog;
 use crate::service::run::context::Context;
-use crate::service::run::read_through::{Cached, Lookup};
+use crate::service::run::read_through::Cached;
 use crate::service::search::settings::Ready;
 
 /// One value of a facet, with a label for people.
@@ -110,9 +111,10 @@ impl<'a> SearchService<'a> {
         Self { cx, who }
     }
 
-    /// Returns what the provider supports.
+    /// Returns what the main engine supports. If the fallback lacks a capability that a search needs, the search fails with
+    /// `Unsupported` while the fallback answers.
     pub fn capabilities(&self) -> SearchCapabilities {
-        self.cx.search.capabilities()
+        self.cx.indices.main.provider.capabilities()
     }
 
     /// Returns the request of a query with the synonyms and the rules of the shop.
@@ -176,27 +178,6 @@ impl<'a> SearchService<'a> {
         Ok(SearchPage { products, total, partial, text: request.text().clone(), facets, hit })
     }
 
-    /// Returns the result of a request: from the cache, if the index has not changed since, or else from the provider.
-    /// If the version of the index cannot be read, the provider is asked.
-    pub(super) async fn found(&self, request: &SearchRequest) -> Result<Lookup<SearchResults>> {
-        let cx = self.cx;
-        let version = if cx.cache.name() == "none" {
-            None
-        } else {
-            let read = cx.index.version(&*cx.search, cx.config.poll_interval).await;
-            read.inspect_err(|error| tracing::debug!(%error, "a search does without the cache")).ok().flatten()
-        };
-        if let Some(version) = version {
-            let key = CacheKey::Search(request.hash(version));
-            let load = async { cx.search.search(request).await.map(Some) };
-            if let Some(found) = cx.cache.get_or_load(key, cx.config.product_ttl, load).await? {
-                return Ok(found);
-            }
-        }
-        let found = cx.search.search(request).await?;
-        Ok(Lookup { value: Arc::new(Cached::new(found)), hit: false })
-    }
-
     /// Waits until the index has applied an event, so that the searches of this process that begin afterwards find the
     /// write of the event and all writes before it, and return the products as they are after these writes.
     /// [`Shop::last_event`](crate::Shop::last_event) and
@@ -222,12 +203,15 @@ impl<'a> SearchService<'a> {
 
     async fn until_applied(&self, position: OutboxPosition) -> Result<()> {
         let cx = self.cx;
-        let mut moved = cx.index.moved();
+        let mut moved = cx.indices.main.state.moved();
+        let mut fallback = cx.indices.fallback.as_ref().map(|index| index.state.moved());
         let mut pause = Duration::from_millis(10);
         let mut is_woken = false;
         loop {
             moved.mark_unchanged();
+            fallback.iter_mut().for_each(watch::Receiver::mark_unchanged);
             if self.has_applied(position).await? {
+                self.promise(position);
                 // The products of the hits are loaded through the cache.
                 return Invalidate::until(cx, position).await;
             }
@@ -237,6 +221,7 @@ impl<'a> SearchService<'a> {
             }
             tokio::select! {
                 _ = moved.changed() => {}
+                () = changed(&mut fallback) => {}
                 () = tokio::time::sleep(pause) => pause = (pause * 2).min(Duration::from_millis(200)),
             }
         }
@@ -244,11 +229,19 @@ impl<'a> SearchService<'a> {
 
     async fn has_applied(&self, position: OutboxPosition) -> Result<bool> {
         let cx = self.cx;
-        let Some(at) = cx.index.read(&*cx.search).await? else { return Ok(false) };
+        let Some(at) = self.checkpoint().await? else { return Ok(false) };
         if at.position < position || at.database != cx.database().await? {
             return Ok(false);
         }
         // A position after the end of the log is that of another state of the database, such as one before a restore.
         Ok(at.position <= cx.storage.connect().await?.outbox().head().await?)
+    }
+}
+
+/// Waits until the index has changed; for ever if there is none.
+async fn changed(index: &mut Option<watch::Receiver<()>>) {
+    match index {
+        Some(index) => drop(index.changed().await),
+        None => std::future::pending().await,
     }
 }

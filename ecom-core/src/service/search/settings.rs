@@ -137,8 +137,11 @@ impl<'a> SearchSettingsService<'a> {
 
     fn check_rules(&self, rules: &[SearchRule]) -> Result<()> {
         SearchRules::check(rules)?;
-        if !rules.is_empty() && !self.cx.search.capabilities().merchandising {
-            return Err(Error::Unsupported { provider: self.cx.search.name(), capability: "merchandising" });
+        if !rules.is_empty() && !self.cx.indices.main.provider.capabilities().merchandising {
+            return Err(Error::Unsupported {
+                provider: self.cx.indices.main.provider.name(),
+                capability: "merchandising",
+            });
         }
         Ok(())
     }
@@ -198,11 +201,11 @@ impl Ready {
     /// Returns the rules of the shop. A search engine without the capability has none.
     pub(crate) async fn rules(cx: &Arc<Context>) -> Result<Arc<SearchRules>> {
         let setting = Self::load(cx, SettingName::SearchRules).await?;
-        let able = cx.search.capabilities().merchandising;
+        let able = cx.indices.main.provider.capabilities().merchandising;
         Ok(made(&cx.search_settings.rules, &setting, |setting| {
             let rules: Vec<SearchRule> = readable(setting);
             if !rules.is_empty() && !able {
-                let engine = cx.search.name();
+                let engine = cx.indices.main.provider.name();
                 tracing::warn!("the search engine `{engine}` does not support search rules; they are ignored");
                 return SearchRules::default();
             }

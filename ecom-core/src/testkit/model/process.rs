@@ -47,6 +47,7 @@ pub(super) fn open(
     Shop::new(ShopParts {
         storage: storage.clone(),
         search: Arc::new(NoSearch),
+        search_fallback: None,
         cache: caches(clock.clone()),
         clock,
         ids: ids.clone(),

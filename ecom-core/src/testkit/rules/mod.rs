@@ -23,6 +23,7 @@ mod read_your_writes;
 mod removal;
 mod reviews;
 mod search_cache;
+mod search_fallback;
 mod search_log;
 mod search_settings;
 pub(super) mod searching;
@@ -86,6 +87,7 @@ suite! {
         jobs: __shop_jobs,
         search_settings: __shop_search_settings,
         search_cache: __shop_search_cache,
+        search_fallback: __shop_search_fallback,
         search_log: __shop_search_log,
         read_your_writes: __shop_read_your_writes,
         cache: __shop_cache,
@@ -142,6 +144,7 @@ impl ShopFixture {
         let parts = ShopParts {
             storage: storage.clone(),
             search: search.clone(),
+            search_fallback: None,
             cache: caches(shared.clone()),
             ids: Arc::new(UuidV7Source::seeded(shared.clone(), 42)),
             clock: shared,
@@ -160,7 +163,7 @@ impl ShopFixture {
         let clock: SharedClock = self.clock.clone();
         let ids = Arc::new(UuidV7Source::new(clock.clone()));
         let (storage, search) = (self.storage.clone(), self.search.clone());
-        Shop::new(ShopParts { storage, search, cache, clock, ids, config }).unwrap()
+        Shop::new(ShopParts { search_fallback: None, storage, search, cache, clock, ids, config }).unwrap()
     }
 
     /// Returns a shop that runs shared consumers. It polls often, and its leases last for `lease_ttl`.
@@ -175,7 +178,9 @@ impl ShopFixture {
         let clock: SharedClock = self.clock.clone();
         let ids = Arc::new(UuidV7Source::seeded(clock.clone(), 43));
         let (search, cache, config) = (self.search.clone(), self.cache(), ShopConfig::default());
-        let shop = Shop::new(ShopParts { storage: storage.clone(), search, cache, clock, ids, config }).unwrap();
+        let shop =
+            Shop::new(ShopParts { search_fallback: None, storage: storage.clone(), search, cache, clock, ids, config })
+                .unwrap();
         (shop, storage)
     }
 

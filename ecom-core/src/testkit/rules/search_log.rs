@@ -169,9 +169,9 @@ pub async fn a_shop_that_is_closed_writes_its_last_counts(f: &ShopFixture) {
     let storage = Unsteady::over(f.storage.clone());
     let clock: SharedClock = f.clock.clone();
     let ids = Arc::new(UuidV7Source::seeded(clock.clone(), 44));
-    let (search_engine, cache, config) = (f.search.clone(), f.cache(), ShopConfig::default());
-    let shop =
-        Shop::new(ShopParts { storage: storage.clone(), search: search_engine, cache, clock, ids, config }).unwrap();
+    let cache = f.cache();
+    let parts = ShopParts::new(storage.clone(), f.search.clone());
+    let shop = Shop::new(ShopParts { cache, clock, ids, ..parts }).unwrap();
     search(&shop, "lamp").await;
     storage.plan(&[]);
     let closed = tokio::time::timeout(PATIENCE, shop.close()).await;
