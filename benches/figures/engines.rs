@@ -52,6 +52,14 @@ pub async fn run() {
         }
         measure(&b, direct, &format!("the server, {} MB", server.memory() / 1_000_000)).await;
     }
+    #[cfg(feature = "meilisearch")]
+    if let Some(server) = Server::meilisearch().await {
+        let url = format!("meilisearch+{}", server.url());
+        let options = ecom::adapters::MeilisearchOptions::from_url(&url).expect("a URL");
+        let provider = Arc::new(ecom::adapters::MeilisearchSearch::open(options).expect("a provider"));
+        rebuild(&b, provider.clone()).await;
+        measure(&b, provider, &format!("the server, {} MB", server.memory() / 1_000_000)).await;
+    }
 }
 
 fn queries() -> Vec<(&'static str, SearchQuery)> {

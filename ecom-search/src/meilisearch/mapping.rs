@@ -6,7 +6,8 @@
 //! used, because it stems no word, has other rules for typing errors, and estimates totals.
 //!
 //! An index has two more kinds of documents: one for each word of the products ([`word_document`]), by which typing
-//! errors are resolved, and one that contains the checkpoint ([`mark`]).
+//! errors are resolved, and one that contains the checkpoint ([`mark`]). A word stays until the next rebuild, even if no
+//! product has it any more: it then stands for nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;

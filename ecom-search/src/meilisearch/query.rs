@@ -156,7 +156,7 @@ impl<'a> Filters<'a> {
 
     /// Returns the filter of products that match at least `fewer` of the required words and are no matches.
     pub(super) fn most_words(&self, fewer: usize) -> String {
-        all(vec![self.at_least(fewer), not(&self.matches().unwrap_or_else(nothing))])
+        all(vec![self.at_least(fewer, Kind::Any), not(&self.matches().unwrap_or_else(nothing))])
     }
 
     /// Returns filters of which the earlier ones have the better matches, roughly: each product has the first one that
@@ -172,8 +172,8 @@ impl<'a> Filters<'a> {
         let mut by_match: Vec<String> =
             [Kind::ExactIn(1), Kind::ExactIn(2), Kind::Exact].map(|kind| self.all_words(kind)).into();
         if self.request.matching == Matching::Any && required > 1 {
-            by_match.push(self.at_least(required));
-            by_match.push(self.at_least(required.div_ceil(2)));
+            by_match.push(self.at_least(required, Kind::Any));
+            by_match.push(self.at_least(required.div_ceil(2), Kind::Any));
         }
         by_match.push(self.matches().unwrap_or_else(nothing));
         if !raised.is_empty() {
@@ -184,10 +184,12 @@ impl<'a> Filters<'a> {
         tiers
     }
 
-    /// Returns the tiers of products with at least `fewer` of the required words: those with more of them are first.
+    /// Returns the tiers of products with at least `fewer` of the required words and not all of them: those with more of
+    /// them are first, and of these the ones that have them in the title.
     pub(super) fn tiers_of_most(&self, fewer: usize) -> Vec<String> {
         let required = self.request.text().slots.iter().filter(|slot| !slot.is_optional).count();
-        (fewer..=required).rev().map(|n| self.at_least(n)).collect()
+        let tiers = |n| [Kind::ExactIn(1), Kind::Any].map(|kind| self.at_least(n, kind));
+        (fewer..required).rev().flat_map(tiers).collect()
     }
 
     /// Matches if all required words match.
@@ -199,10 +201,10 @@ impl<'a> Filters<'a> {
     }
 
     /// Matches if at least `n` of the required words match.
-    fn at_least(&self, n: usize) -> String {
+    fn at_least(&self, n: usize, kind: Kind) -> String {
         let mut words: BTreeMap<String, usize> = BTreeMap::new();
         for slot in self.request.text().slots.iter().filter(|slot| !slot.is_optional) {
-            *words.entry(self.slot(slot, Kind::Any)).or_default() += 1;
+            *words.entry(self.slot(slot, kind)).or_default() += 1;
         }
         at_least(n, &words.into_iter().collect::<Vec<_>>())
     }

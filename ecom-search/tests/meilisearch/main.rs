@@ -10,6 +10,7 @@
 #[expect(dead_code, reason = "other tests use the rest")]
 mod documents;
 mod faults;
+mod large;
 mod outages;
 #[path = "../support/proxy.rs"]
 mod proxy;
@@ -26,9 +27,14 @@ fn open(url: &str, index: &str) -> MeilisearchSearch {
     MeilisearchSearch::open(MeilisearchOptions::from_url(&url).unwrap()).unwrap()
 }
 
-/// Returns the tests of the suite.
+/// Returns the tests of the suite, and those of [`large`].
 fn suite() -> Vec<Test<SearchFixture>> {
-    ecom_core::search_suite!(@tests)
+    let mut tests: Vec<Test<SearchFixture>> = ecom_core::search_suite!(@tests);
+    tests.push(Test {
+        name: "more_matches_than_are_ranked_at_once",
+        run: |f| Box::pin(large::more_matches_than_are_ranked_at_once(f)),
+    });
+    tests
 }
 
 /// Runs each test, and panics with the names of all that have failed.
