@@ -28,6 +28,10 @@ impl SearchProvider for Keeper {
         "keeper"
     }
 
+    fn identity(&self) -> String {
+        self.name().to_owned()
+    }
+
     fn capabilities(&self) -> SearchCapabilities {
         SearchCapabilities::default()
     }

@@ -52,6 +52,10 @@ impl SearchProvider for ListSearch {
         "list"
     }
 
+    fn identity(&self) -> String {
+        self.name().to_owned()
+    }
+
     /// It filters and sorts, and every process has a list of its own.
     fn capabilities(&self) -> SearchCapabilities {
         let mut capabilities = SearchCapabilities::default();

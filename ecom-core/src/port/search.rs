@@ -215,8 +215,8 @@ pub struct SearchCapabilities {
     /// The capability decides two things:
     /// - *Which process follows the outbox.* True: every process follows it for its own index, without a lease. If
     ///   processes share a directory, [`SearchProvider::acquire_writer`] lets one of them write. False: the index is
-    ///   shared by all processes, as a search server is, and one process at a time follows the outbox for it, under the
-    ///   lease `index` in the database. In both cases, the next holder continues from [`SearchProvider::checkpoint`].
+    ///   shared by all processes, as a search server is, and one process at a time follows the outbox for it, under a
+    ///   lease of the index ([`SearchProvider::identity`]) in the database. In both cases, the next holder continues from [`SearchProvider::checkpoint`].
     /// - *The content of a reopened index.* True: if the provider is dropped and opened again, also after a crash, it
     ///   has every document, every deleted revision and the checkpoint of each [`SearchProvider::apply`] and
     ///   [`IndexBuild::publish`] that has returned, and the checkpoint is never ahead of the documents. A provider
@@ -235,6 +235,12 @@ port! {
     pub trait SearchProvider / ForwardSearch(&self): Send + Sync + fmt::Debug {
         /// Returns the name of the adapter for people, such as `tantivy`.
         fn name(&self) -> &'static str;
+
+        /// Returns a text that distinguishes the index from others that processes of the same shop may use at the same
+        /// time, such as the address of the server with the name of the index; without secrets. Processes that return the
+        /// same text take turns in writing the index. Only the name matters if the index belongs to the process
+        /// ([`SearchCapabilities::own_checkpoint`]).
+        fn identity(&self) -> String;
 
         /// Returns the capabilities of the provider.
         fn capabilities(&self) -> SearchCapabilities;
@@ -320,6 +326,10 @@ pub struct NoSearch;
 impl SearchProvider for NoSearch {
     fn name(&self) -> &'static str {
         Self::NAME
+    }
+
+    fn identity(&self) -> String {
+        self.name().to_owned()
     }
 
     fn capabilities(&self) -> SearchCapabilities {

@@ -597,6 +597,10 @@ impl SearchProvider for ListIndex {
     fn name(&self) -> &'static str {
         "list"
     }
+    fn identity(&self) -> String {
+        self.name().to_owned()
+    }
+
     fn capabilities(&self) -> SearchCapabilities {
         SearchCapabilities { own_checkpoint: true, ..SearchCapabilities::default() }
     }

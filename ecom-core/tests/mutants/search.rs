@@ -594,6 +594,10 @@ impl SearchProvider for Reference {
         "reference"
     }
 
+    fn identity(&self) -> String {
+        self.name().to_owned()
+    }
+
     fn capabilities(&self) -> SearchCapabilities {
         let mut c = SearchCapabilities::default();
         c.full_text = true;

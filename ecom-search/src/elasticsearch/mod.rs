@@ -130,6 +130,10 @@ impl SearchProvider for ElasticsearchSearch {
         if self.indices.options.is_opensearch { "opensearch" } else { "elasticsearch" }
     }
 
+    fn identity(&self) -> String {
+        format!("{} {}", self.indices.options.server, self.indices.alias())
+    }
+
     fn capabilities(&self) -> SearchCapabilities {
         let mut c = SearchCapabilities::default();
         c.full_text = true;

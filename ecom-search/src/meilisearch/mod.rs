@@ -63,6 +63,10 @@ impl SearchProvider for MeilisearchSearch {
         "meilisearch"
     }
 
+    fn identity(&self) -> String {
+        format!("{} {}", self.indexes.options.server, self.indexes.live())
+    }
+
     fn capabilities(&self) -> SearchCapabilities {
         let mut c = SearchCapabilities::default();
         c.full_text = true;

@@ -130,6 +130,10 @@ impl SearchProvider for TantivySearch {
         "tantivy"
     }
 
+    fn identity(&self) -> String {
+        self.name().to_owned()
+    }
+
     fn capabilities(&self) -> SearchCapabilities {
         let mut c = SearchCapabilities::default();
         c.full_text = true;

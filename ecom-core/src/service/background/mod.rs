@@ -38,7 +38,7 @@ impl Background {
         let mut errors = ValidationErrors::default();
         check_text("name", name, 1, 100, &mut errors);
         errors.into_result()?;
-        if tasks::RESERVED.contains(&name) || !self.consumers.insert(name.to_owned()) {
+        if tasks::is_reserved(name) || !self.consumers.insert(name.to_owned()) {
             let message = format!("must not be `{name}`, which is the name of another consumer");
             return Err(Error::invalid("name", FieldCode::OutOfBounds, message));
         }

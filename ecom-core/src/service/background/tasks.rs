@@ -15,6 +15,7 @@ use super::lease::{Held, acquire, keep, pace, release};
 use super::work::Work;
 use super::worker;
 use crate::domain::access::principal::Principal;
+use crate::domain::platform::idempotency::RequestHash;
 use crate::domain::platform::job::{Job, JobKind};
 use crate::error::{BoxError, Result, WithCauses};
 use crate::port::platform::outbox::Lease;
@@ -23,6 +24,7 @@ use crate::service::background::consumer::{Consumer, Follow, Invalidate};
 use crate::service::run::context::Context;
 use crate::service::sales::cart::CartService;
 use crate::service::search::index::IndexSync;
+use crate::service::search::state::Index;
 
 /// The longest pause between two tries of a task whose backend is down.
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
@@ -34,18 +36,15 @@ const SWEEP_EVERY: Duration = Duration::from_secs(60);
 const SWEPT_AT_ONCE: u32 = 1_000;
 
 /// The names of the library's own leases.
-pub(crate) const RESERVED: [&str; 8] = [
-    Invalidate::NAME,
-    Follower::NAME,
-    Follower::FALLBACK,
-    Trim::NAME,
-    Sweep::NAME,
-    Carts::NAME,
-    TrimSearches::NAME,
-    IMPORT,
-];
+const RESERVED: [&str; 7] =
+    [Invalidate::NAME, Follower::NAME, Trim::NAME, Sweep::NAME, Carts::NAME, TrimSearches::NAME, IMPORT];
 /// The lease under which one import of categories at a time plans over the current tree.
 pub(crate) const IMPORT: &str = "import-categories";
+
+/// Returns whether a name is one of the library's own, or may be that of an index.
+pub(crate) fn is_reserved(name: &str) -> bool {
+    RESERVED.contains(&name) || name.strip_prefix(Follower::NAME).is_some_and(|rest| rest.starts_with('-'))
+}
 
 /// When and where a task runs.
 #[derive(Debug)]
@@ -70,8 +69,17 @@ struct Follower {
 }
 
 impl Follower {
+    /// The beginning of the names of its leases.
     const NAME: &str = "index";
-    const FALLBACK: &str = "index-fallback";
+
+    /// Returns the name of the task for an index. Processes that share the index have the same name, and those that
+    /// write another one at the same time have another, as while a shop moves from one engine to the other.
+    fn name(index: &Index) -> String {
+        let provider = &index.provider;
+        let hash = RequestHash::of([provider.identity().as_bytes()]);
+        let end: String = hash.as_bytes().iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+        format!("{}-{}-{end}", Self::NAME, provider.name())
+    }
 
     async fn follow(&self) -> Result<()> {
         let indices = &self.cx.indices;
@@ -233,12 +241,11 @@ type Running = futures::future::BoxFuture<'static, ()>;
 pub(crate) fn all(cx: &Arc<Context>, stopped: &watch::Receiver<bool>) -> Vec<Running> {
     let mut tasks: Vec<Running> = Vec::new();
     // Each index has a task of its own, so that one that is down does not hold up the other.
-    for (index, name) in cx.indices.all().zip([Follower::NAME, Follower::FALLBACK]) {
+    for (index, is_fallback) in cx.indices.all().zip([false, true]) {
         // An index that stores its own checkpoint belongs to this process alone.
         let leased = !index.provider.capabilities().own_checkpoint;
         let every = pace(cx, leased);
-        let task = Task { name: name.to_owned(), leased, every, woken: true };
-        let is_fallback = name == Follower::FALLBACK;
+        let task = Task { name: Follower::name(index), leased, every, woken: true };
         let index = Follower { cx: cx.clone(), is_fallback, every, stopped: stopped.clone() };
         tasks.push(Box::pin(run(cx.clone(), task, index, stopped.clone())));
     }

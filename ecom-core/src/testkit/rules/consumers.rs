@@ -283,7 +283,7 @@ pub async fn r13_a_handler_that_hangs_does_not_hold_up_a_shutdown(f: &ShopFixtur
 pub async fn r13_a_consumer_has_a_name_of_its_own(f: &ShopFixture) {
     let mut background = f.process(LONG).start();
     background.consume(Recorder::new("mail")).unwrap();
-    for name in ["mail", "cache", "index", "trim", "", "two\nlines"] {
+    for name in ["mail", "cache", "index", "index-of-mine", "trim", "", "two\nlines"] {
         let refused = fields(background.consume(Recorder::new(name)), name);
         assert_eq!(
             refused.keys().collect::<Vec<_>>(),
