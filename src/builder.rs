@@ -350,11 +350,11 @@ impl ShopBuilder {
             Choice::Url(url) if url == NO_SEARCH => Ok(()),
             Choice::Twice => Err(twice(FALLBACK)),
             _ if is_same => {
-                let message = "must be another index than that of `search`";
+                let message = "must not be the main search index";
                 Err(Error::invalid(FALLBACK, FieldCode::Inconsistent, message))
             }
             _ if without_main => {
-                let message = "needs a search index to stand in for: set `search`, or leave it out";
+                let message = "needs a main search index, and this shop has none: set one, or remove the fallback";
                 Err(Error::invalid(FALLBACK, FieldCode::Inconsistent, message))
             }
             Choice::Part(_) => Ok(()),

@@ -321,7 +321,7 @@ mod server {
             let before = std::fs::read_to_string(&settings).unwrap();
             let (status, text, errors) = move_to(&["--min-overlap", "1.1"]);
             assert_eq!(status, Some(1), "{text}{errors}");
-            assert!(text.contains("not switched: at least 1.1 of the hits"), "{text}{errors}");
+            assert!(text.contains("not switched: 110 % of the hits"), "{text}{errors}");
             assert_eq!(std::fs::read_to_string(&settings).unwrap(), before, "nothing is switched");
             let (status, text, errors) = move_to(&[]);
             assert_eq!(status, Some(0), "{text}{errors}");

@@ -170,7 +170,7 @@ impl Error {
         }
     }
 
-    /// Returns after which time a repetition of the call may succeed, if it is known.
+    /// Returns how long to wait before the call is retried, if that is known.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::RateLimited { retry_after } => Some(*retry_after),
@@ -201,9 +201,9 @@ impl Error {
     }
 }
 
-/// The cause of [`Error::Unavailable`] while a dependency is not asked, because it has failed several calls.
+/// The cause of [`Error::Unavailable`] while the circuit breaker of a dependency is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("it has failed several calls, and is tried again in {} ms", retry_after.as_millis())]
+#[error("recent calls have failed; the next attempt is in {} ms", retry_after.as_millis())]
 pub struct Resting {
     /// After which time the dependency is tried again.
     pub retry_after: Duration,

@@ -73,7 +73,7 @@ mod service {
         pub(crate) mod review;
         pub(crate) mod sku;
     }
-    /// Idempotent calls, jobs, the reader of the event log, and the log of searches.
+    /// Idempotent calls, jobs, the reader of the event log, and the search log.
     pub(crate) mod platform {
         pub(crate) mod audit;
         pub(crate) mod idempotency;
@@ -220,7 +220,7 @@ pub mod search {
     pub use crate::service::search::suggest::{RelatedProducts, Suggestions};
 }
 
-/// The platform: the event log, its consumers, idempotent calls, jobs, the log of searches, and the background work.
+/// The platform: the event log, its consumers, idempotent calls, jobs, the search log, and the background work.
 pub mod platform {
     pub use crate::domain::platform::audit::{AuditFinding, AuditReport, LedgerSum};
     pub use crate::domain::platform::idempotency::{IdempotencyKey, RequestHash, StoredAnswer};

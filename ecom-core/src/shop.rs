@@ -190,7 +190,7 @@ impl<'a> ActingShop<'a> {
         JobService::new(self.cx, self.who)
     }
 
-    /// Returns the service of the log of searches.
+    /// Returns the service of the search log.
     pub const fn search_log(&self) -> SearchLogService<'a> {
         SearchLogService::new(self.cx, self.who)
     }
@@ -382,7 +382,7 @@ impl Shop {
         self.trusted().jobs()
     }
 
-    /// Returns the service of the log of searches.
+    /// Returns the service of the search log.
     pub fn search_log(&self) -> SearchLogService<'_> {
         self.trusted().search_log()
     }
@@ -439,7 +439,7 @@ impl Shop {
     }
 
     /// Starts the background work, which applies events to the index, invalidates caches after writes of other
-    /// processes, removes old events, runs jobs, and writes the log of searches. Consumers of the host can be added to the
+    /// processes, removes old events, runs jobs, and writes the search log. Consumers of the host can be added to the
     /// returned handle. A process calls this once, and ends the work with
     /// [`Background::shutdown`](crate::platform::Background::shutdown).
     pub fn start(&self) -> Background {
@@ -447,7 +447,7 @@ impl Shop {
     }
 
     /// Closes the shop and all its clones. It ends the background work as
-    /// [`Background::shutdown`](crate::platform::Background::shutdown) does, adds the last counts to the log of searches,
+    /// [`Background::shutdown`](crate::platform::Background::shutdown) does, adds the last counts to the search log,
     /// and then closes the connections to the database, the index and the cache. Open transactions can still be committed or rolled back. Later calls that
     /// need a connection fail with `Unavailable`.
     pub async fn close(&self) {

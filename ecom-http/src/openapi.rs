@@ -174,8 +174,8 @@ fn returns_its_event(operation: &mut Operation) {
             let header = HeaderBuilder::new()
                 .schema(Some(id))
                 .description(Some(
-                    "The id of the last event that the request has written; absent if it has changed nothing. A search \
-                     with this id as `at_least` finds the change.",
+                    "The id of the last event that the request has written; absent if it has written none, as a request \
+                     that changes nothing or that enqueues a job. A search with this id as `at_least` finds the change.",
                 ))
                 .build();
             answer.headers.insert("X-Last-Event-Id".to_owned(), header.into());

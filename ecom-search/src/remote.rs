@@ -1,5 +1,4 @@
-//! What the adapters of search servers have in common: how many calls are made at once, how often one is repeated, and
-//! when none is made for a while.
+//! Concurrency limit, retries and circuit breaker of the adapters of search servers.
 
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -7,23 +7,28 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use ecom::Shop;
 use ecom::config::{SecretUrl, ServerConfig};
+use ecom::paging::Paging;
+use ecom::platform::SearchLogRange;
 use ecom::search::SearchComparison;
 
 use super::Result;
 
 /// How often the new index may catch up before it is compared with the database. Servers write meanwhile.
 const ROUNDS: usize = 20;
+/// How many queries of the search log are compared.
+const FREQUENT: u32 = 200;
 
-/// What to move to, and what the new index must be worth.
+/// The new engine, and how well it must agree with the old one.
 #[derive(Args)]
 pub(super) struct MoveSearch {
     /// The URL of the new search engine, as in SEARCH_URL.
     #[arg(long, value_name = "URL", env = "ECOM_MOVE_SEARCH_TO", hide_env_values = true)]
     to: String,
-    /// A file with a search in each line, on which the engines are compared. Without it, the titles of products are.
+    /// A file with one query per line, on whose first 10 hits the engines must agree (--min-overlap). Without it, the most
+    /// frequent queries of the search log are used.
     #[arg(long, value_name = "FILE")]
     queries: Option<PathBuf>,
-    /// How many titles of products are searched for.
+    /// The number of product titles to search for.
     #[arg(long, value_name = "N", default_value_t = 500)]
     sample: u32,
     /// The least mean share of the first 10 hits that both engines have in common.
@@ -39,8 +44,9 @@ pub(super) struct MoveSearch {
 
 /// Builds the new index, compares it with the one in use, and switches. Returns false if it was not good enough.
 pub(super) async fn run(config: &ServerConfig, options: &MoveSearch) -> Result<bool> {
-    let old = config.shop_builder().build().await?;
     let mut moved = config.clone();
+    moved.search_fallback_url = None;
+    let old = moved.shop_builder().build().await?;
     moved.search_url = SecretUrl::new(&options.to);
     let new = moved.shop_builder().build().await?;
     let is_good = compared(&old, &new, options).await;
@@ -54,7 +60,7 @@ async fn compared(old: &Shop, new: &Shop, options: &MoveSearch) -> Result<bool> 
     old.index().catch_up().await?;
     let texts = match &options.queries {
         Some(path) => lines(path)?,
-        None => Vec::new(),
+        None => frequent(old).await?,
     };
     let found = old.search().compare(&new.search(), &texts, options.sample).await?;
     let SearchComparison { texts, overlap, titles, known_here, known_there, .. } = found;
@@ -68,8 +74,8 @@ async fn compared(old: &Shop, new: &Shop, options: &MoveSearch) -> Result<bool> 
         known_there * 100.0
     );
     if overlap < options.min_overlap || known_there < options.min_known {
-        let (overlap, known) = (options.min_overlap, options.min_known);
-        say!("not switched: at least {overlap} of the hits and {known} of the titles are required");
+        let (overlap, known) = (options.min_overlap * 100.0, options.min_known * 100.0);
+        say!("not switched: {overlap:.0} % of the hits and {known:.0} % of the titles are required");
         return Ok(false);
     }
     if let Some(path) = &options.env_file {
@@ -102,8 +108,16 @@ async fn build(shop: &Shop) -> Result<()> {
     }
     // Servers write all the time, so that some products are always on their way.
     let report = shop.index().verify(true).await?;
-    say!("{} products compared with the database, {} on their way", report.compared, report.missing + report.stale);
+    let repaired = report.missing + report.stale + report.extra;
+    say!("{} products compared with the database, {repaired} of them repaired", report.compared);
     Ok(())
+}
+
+/// Returns the most frequent queries of the last 30 days.
+async fn frequent(shop: &Shop) -> Result<Vec<String>> {
+    let range = SearchLogRange::last(30, shop.clock().now().date_naive());
+    let (page, _) = shop.search_log().popular(&range, &Paging::first(FREQUENT)).await?;
+    Ok(page.items.into_iter().map(|term| term.text).collect())
 }
 
 fn lines(path: &Path) -> Result<Vec<String>> {

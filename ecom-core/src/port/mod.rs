@@ -47,7 +47,7 @@ pub(crate) mod catalog {
     pub(crate) mod review;
     pub(crate) mod sku;
 }
-/// The repositories of idempotency keys, of jobs, of the outbox, of the log of searches and of settings.
+/// The repositories of idempotency keys, of jobs, of the outbox, of the search log and of settings.
 pub(crate) mod platform {
     pub(crate) mod idempotency;
     pub(crate) mod job;
@@ -151,7 +151,7 @@ macro_rules! repositories {
             settings: SettingRepository,
             /// The queue of jobs.
             jobs: JobRepository,
-            /// The log of searches.
+            /// The search log.
             search_log: SearchLogRepository,
         }
     };

@@ -147,7 +147,7 @@ pub struct Checkpoint {
     pub language: Language,
 }
 
-/// What became of the changes of a call.
+/// The outcome of [`SearchProvider::apply`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Applied {
     /// The changes that are in the index now: those with a higher revision than the index had.
@@ -265,14 +265,15 @@ port! {
         /// search that waits for an event several times.
         async fn checkpoint(&self) -> Result<Option<Checkpoint>>;
 
-        /// Applies changes to an index whose checkpoint is `before` (`None`: it has none), and then has `checkpoint`. After
-        /// it returns, they are searchable and durable (see [`SearchCapabilities::own_checkpoint`]). A change is left out
-        /// if its revision is not above the revision that the index has, or had before the product was deleted.
+        /// Applies changes to an index whose checkpoint is `before` (`None` if it has none), and sets its checkpoint to
+        /// `checkpoint`. When it returns, both are durable, and the changes are searchable (see
+        /// [`SearchCapabilities::own_checkpoint`]). A change is left out if its revision is not above the revision that the index has, or had before the product was deleted.
         ///
         /// It returns `None` and leaves the checkpoint as it is if the index has another one than `before`, because
         /// another process has written to it or has replaced it. The caller then reads the checkpoint again.
         ///
-        /// A search finds all changes of a call or none. If a call fails or returns `None`, a provider without
+        /// A search finds all changes of a call or none. A provider that must divide a very large call may show its parts
+        /// one after another; the checkpoint comes with the last part. If a call fails or returns `None`, a provider without
         /// [`own_checkpoint`](SearchCapabilities::own_checkpoint) may have applied some of them: a change is never older
         /// than what it replaces, and the caller applies it again.
         ///

@@ -21,7 +21,8 @@ const LIMIT: Duration = Duration::from_secs(2);
 /// The health of the shop.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct HealthView {
-    /// `healthy`; `degraded` if the cache or the search index is down; `unhealthy` if the database is down.
+    /// `healthy`; `degraded` if the cache, the search index or its fallback is down; `unhealthy` if the database is
+    /// down.
     #[schema(example = "healthy")]
     status: &'static str,
     /// The release of the server.
@@ -142,8 +143,8 @@ async fn report(app: &App) -> ApiResult {
 
 /// Read the health of the shop
 ///
-/// The status is also 200 if only the cache or the search index is down (`degraded`), because the shop can still serve
-/// requests.
+/// The status is also 200 if only the cache, the search index or its fallback is down (`degraded`), because the shop can
+/// still serve requests.
 #[utoipa::path(
     get, path = "/health", tag = "operations",
     responses(

@@ -1,4 +1,4 @@
-//! The log of searches: texts that are searched for, and those that find nothing.
+//! The search log: texts that are searched for, and those that find nothing.
 
 use std::time::Duration;
 

@@ -8,10 +8,9 @@
 //! at all. So a search finds all changes of a call or none, and the checkpoint is never ahead of them. If they are larger
 //! than [`MeilisearchOptions::bulk_bytes`], there are several tasks, and the last one has the checkpoint.
 //!
-//! The server has no condition for writes. A call first reads the revisions and the checkpoint that the index has, and
-//! sends only what is newer. Another writer could come between the two: the lease in the database keeps it from that. If
-//! a process loses the lease between reading and sending, for longer than the lease lasts, one older document can win;
-//! its next change or `verify` replaces it.
+//! The server has no conditional writes. A call reads the revisions and the checkpoint of the index and sends only what is
+//! newer. The lease in the database prevents a second writer in between. If a process stalls between reading and sending
+//! until its lease has expired, an older document can replace a newer one, until its next change or `verify` corrects it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};

@@ -8,7 +8,7 @@ mod catalog {
     pub(crate) mod sku;
 }
 pub(crate) mod engine;
-/// The repositories of idempotency keys, of jobs, of the outbox, of the log of searches and of settings.
+/// The repositories of idempotency keys, of jobs, of the outbox, of the search log and of settings.
 mod platform {
     pub(crate) mod idempotency;
     pub(crate) mod job;

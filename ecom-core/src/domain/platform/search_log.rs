@@ -1,4 +1,4 @@
-//! The log of searches: how often each text was searched for on a day, and how often nothing was found. It records no
+//! The search log: how often each text was searched for on a day, and how often nothing was found. It records no
 //! single searches and not who searched.
 
 use chrono::{Datelike as _, NaiveDate};

@@ -1,4 +1,4 @@
-//! The language of a shop's texts: how its words are stemmed, and which of them say little.
+//! The language of a shop's texts: how its words are stemmed, and which of them are stop words.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;

@@ -1,4 +1,4 @@
-//! The log of searches.
+//! The search log.
 
 use chrono::NaiveDate;
 

@@ -32,7 +32,7 @@ const MAX_BACKOFF: Duration = Duration::from_secs(10);
 const TRIM_EVERY: Duration = Duration::from_secs(600);
 /// How often expired idempotency keys are removed.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
-/// The most idempotency keys, or rows of the log of searches, that one transaction removes.
+/// The most idempotency keys, or rows of the search log, that one transaction removes.
 const SWEPT_AT_ONCE: u32 = 1_000;
 
 /// The names of the library's own leases.
@@ -202,7 +202,7 @@ impl Work for Carts {
     }
 }
 
-/// Adds the searches that this process has counted to the log of searches.
+/// Adds the searches that this process has counted to the search log.
 struct CountSearches(Arc<Context>);
 
 #[async_trait]
@@ -213,7 +213,7 @@ impl Work for CountSearches {
     }
 }
 
-/// Removes old days from the log of searches.
+/// Removes old days from the search log.
 struct TrimSearches(Arc<Context>);
 
 impl TrimSearches {
@@ -230,7 +230,7 @@ impl Work for TrimSearches {
             Ok((done, tx))
         });
         let gone = gone.await?;
-        tracing::debug!(gone, "old days of the log of searches removed");
+        tracing::debug!(gone, "old days of the search log removed");
         Ok(gone >= u64::from(SWEPT_AT_ONCE))
     }
 }

@@ -49,7 +49,8 @@ impl<'a> JobService<'a> {
 
     /// Enqueues a rebuild of the search index, as
     /// [`IndexSyncService::rebuild`](crate::search::IndexSyncService::rebuild) does it. Its counters are `read`, the
-    /// products that were read, and `written`, the documents that were written. If such a job is queued already, it is
+    /// products that were read, `written`, the documents that were written, and `refused`, those that the search engine
+    /// refuses. If such a job is queued already, it is
     /// returned, and no other one is made.
     ///
     /// # Errors
@@ -70,8 +71,8 @@ impl<'a> JobService<'a> {
 
     /// Enqueues a comparison of index and database, as
     /// [`IndexSyncService::verify`](crate::search::IndexSyncService::verify) does it, after the index has caught up with
-    /// the log. Its counters are `compared`, `missing`, `stale`, `extra`, and `repaired`, the products whose documents
-    /// were repaired. If such a job with the same `repair` is queued already, it is returned, and no other one is made.
+    /// the log. Its counters are `compared`, `missing`, `stale`, `extra`, `repaired`, the products whose documents
+    /// were repaired, and `refused`, those whose documents the search engine refuses. If such a job with the same `repair` is queued already, it is returned, and no other one is made.
     ///
     /// # Errors
     /// `Unsupported` for a shop without search, `Unavailable`.

@@ -1,4 +1,4 @@
-//! The log of searches: counts them in memory, and adds the counts to the database from time to time.
+//! The search log: counts them in memory, and adds the counts to the database from time to time.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -108,7 +108,7 @@ impl SearchCounts {
     }
 }
 
-/// The service of the log of searches: which texts are searched for, and which find nothing.
+/// The service of the search log: which texts are searched for, and which find nothing.
 ///
 /// Each process counts its searches in memory, and its background work ([`Shop::start`](crate::Shop::start)) adds the
 /// counts to the database once per [`search_log_interval`](crate::config::ShopConfig::search_log_interval), as

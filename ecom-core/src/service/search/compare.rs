@@ -16,8 +16,9 @@ use crate::text::fold_key;
 pub struct SearchComparison {
     /// The number of texts that were searched for.
     pub texts: u64,
-    /// The mean share of the first 10 hits that both engines have, 0 to 1: the number of products that both found, by the
-    /// larger number of hits. It is 1 for a text without hits on either engine, and if there are no texts.
+    /// How much the engines agree on their first 10 hits, 0 to 1: for each text, the number of common products divided
+    /// by the larger number of hits, and the mean over all texts. A text without hits on either engine counts as 1;
+    /// without texts it is 1.
     pub overlap: f64,
     /// The texts with the smallest overlap, at most [`Self::MAX_WORST`], and their overlap. Those with 1 are left out.
     pub worst: Vec<(String, f64)>,

@@ -1,8 +1,9 @@
 //! Which index answers a search: the main one, or the fallback while the engine of the main one does not answer.
 //!
 //! An engine that is back may lack the writes of its outage. It is asked again once its index is as far as the fallback,
-//! and no index answers that is behind a position for which a caller has waited. So a later search never finds less than
-//! an earlier one, whichever index answers.
+//! and no index answers that is behind a position for which a caller has waited. So a search never misses a write for
+//! which a caller of this process has waited, and a change back to the main engine never goes back in time. A change to
+//! the fallback can: it may lack the last events that the main index has.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -39,7 +40,7 @@ impl Index {
             Err(error) if is_down(error) => {
                 if attempt.failed() {
                     let error = WithCauses(error);
-                    tracing::warn!(%error, "the search engine `{engine}` does not answer; it is tried now and then");
+                    tracing::warn!(%error, "the search engine `{engine}` does not answer; searches skip it, except for a trial from time to time");
                 }
             }
             _ => {

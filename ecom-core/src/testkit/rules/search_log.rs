@@ -1,4 +1,4 @@
-//! The log of searches: what counts, who adds it to the database, and when it is removed.
+//! The search log: what counts, who adds it to the database, and when it is removed.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -1,4 +1,4 @@
-//! The representation of the log of searches.
+//! The representation of the search log.
 
 use ecom_core::platform::SearchTerm;
 use serde::Serialize;

@@ -1,4 +1,4 @@
-//! Routes of the log of searches.
+//! Routes of the search log.
 
 use chrono::NaiveDate;
 use ecom_core::ValidationErrors;
@@ -27,7 +27,7 @@ impl Shown for SearchTerm {
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct DayParams {
-    /// The first day, such as 2026-01-31 (UTC); the 30th day up to `to` if absent.
+    /// The first day, such as 2026-01-31 (UTC); 29 days before `to` if absent.
     #[serde(default)]
     from: Option<String>,
     /// The last day, such as 2026-01-31 (UTC); today if absent.
@@ -66,8 +66,8 @@ async fn list(
 
 /// List popular searches
 ///
-/// Lists the texts that were searched for, the most frequent first, with their counts over some days: how often they
-/// were searched for, and how often nothing was found. Counts are written every `ECOM_SEARCH_LOG_INTERVAL` seconds.
+/// Lists the queries that were searched for, the most frequent first, with their counts over the days `from` to `to`.
+/// New searches appear within `ECOM_SEARCH_LOG_INTERVAL` seconds (10 by default).
 /// Requires the permission `analytics:read`.
 #[utoipa::path(
     get, path = "/analytics/search-terms", tag = "analytics", params(Pages, Cursor, Picked, DayParams),
@@ -79,7 +79,7 @@ pub(crate) async fn popular(reply: Reply, Query(params): Query<(Pages, Cursor, P
 
 /// List searches without results
 ///
-/// Lists the texts for which at least one search of these days found no product, those with the most such searches
+/// Lists the queries for which at least one search of these days found no product, those with the most such searches
 /// first. Requires the permission `analytics:read`.
 #[utoipa::path(
     get, path = "/analytics/zero-results", tag = "analytics", params(Pages, Cursor, Picked, DayParams),

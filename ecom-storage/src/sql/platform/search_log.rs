@@ -1,4 +1,4 @@
-//! The log of searches: one row for each day and text.
+//! The search log: one row for each day and text.
 
 use async_trait::async_trait;
 use chrono::NaiveDate;
