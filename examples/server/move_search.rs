@@ -73,7 +73,13 @@ async fn compared(old: &Shop, new: &Shop, options: &MoveSearch) -> Result<bool> 
         known_here * 100.0,
         known_there * 100.0
     );
-    if overlap < options.min_overlap || known_there < options.min_known {
+    if texts + titles == 0 {
+        return Err("there is nothing to compare: the search log has no queries, and no active product was found; \
+                    name queries by --queries"
+            .into());
+    }
+    // A comparison with NaN is false.
+    if !(overlap >= options.min_overlap && known_there >= options.min_known) {
         let (overlap, known) = (options.min_overlap * 100.0, options.min_known * 100.0);
         say!("not switched: {overlap:.0} % of the hits and {known:.0} % of the titles are required");
         return Ok(false);
@@ -89,11 +95,13 @@ async fn compared(old: &Shop, new: &Shop, options: &MoveSearch) -> Result<bool> 
 
 /// Builds the index and brings it in step with the database.
 async fn build(shop: &Shop) -> Result<()> {
+    let mut refused = 0;
     for _ in 0..ROUNDS {
         let report = shop.index().catch_up().await?;
         if !report.writer {
             return Err("another process writes the new index: stop it, or move to another index".into());
         }
+        refused += report.refused;
         if report.rebuilt {
             say!("{} products indexed, {} refused", report.written, report.refused);
         }
@@ -101,7 +109,7 @@ async fn build(shop: &Shop) -> Result<()> {
             continue;
         }
         let report = shop.index().verify(false).await?;
-        if report.missing + report.stale + report.extra <= report.refused {
+        if report.missing + report.stale + report.extra <= refused {
             say!("{} products compared with the database", report.compared);
             return Ok(());
         }
@@ -109,6 +117,9 @@ async fn build(shop: &Shop) -> Result<()> {
     // Servers write all the time, so that some products are always on their way.
     let report = shop.index().verify(true).await?;
     let repaired = report.missing + report.stale + report.extra;
+    if repaired > refused && !report.repaired {
+        return Err(format!("the new index lacks changes of {repaired} products, which could not be repaired").into());
+    }
     say!("{} products compared with the database, {repaired} of them repaired", report.compared);
     Ok(())
 }
@@ -127,6 +138,9 @@ fn lines(path: &Path) -> Result<Vec<String>> {
 
 /// Replaces or adds the line of SEARCH_URL in a file of settings, atomically.
 fn switch(path: &Path, url: &str) -> Result<()> {
+    if url.contains(['\'', '\n']) {
+        return Err("--to: write a quote in a URL as %27".into());
+    }
     let shown = path.display();
     let before = match fs::read_to_string(path) {
         Ok(text) => text,
@@ -140,12 +154,24 @@ fn switch(path: &Path, url: &str) -> Result<()> {
     };
     let mut after: String = before.lines().filter(|line| !is_setting(line)).flat_map(|line| [line, "\n"]).collect();
     after.extend(["SEARCH_URL='", url, "'\n"]);
-    let written = path.with_extension("new");
-    let mut file = fs::File::create(&written).map_err(|e| format!("{}: {e}", written.display()))?;
-    if let Ok(before) = fs::metadata(path) {
-        file.set_permissions(before.permissions())?;
-    }
-    file.write_all(after.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&written, path).map_err(|e| format!("{shown}: {e}").into())
+    // A link stays one. The URL may contain a password.
+    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let written = PathBuf::from(format!("{}.{}.new", path.display(), std::process::id()));
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(&written).map_err(|e| format!("{}: {e}", written.display()))?;
+    let mut write = || {
+        if let Ok(before) = fs::metadata(&path) {
+            file.set_permissions(before.permissions())?;
+        }
+        file.write_all(after.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&written, &path)
+    };
+    write().map_err(|e| {
+        let _ = fs::remove_file(&written);
+        format!("{shown}: {e}").into()
+    })
 }

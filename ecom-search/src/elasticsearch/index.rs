@@ -59,7 +59,8 @@ impl Indices {
 
     fn administration<'a>(&self, method: Method, path: &'a str, body: Option<&Value>) -> Call<'a> {
         let is_repeatable = matches!(method, Method::Get);
-        let limit = self.options.write_timeout;
+        // Searches wait for what is read.
+        let limit = if is_repeatable { self.options.search_timeout } else { self.options.write_timeout };
         Call { method, path, parameters: &[], body: body.map(|body| body.to_string().into()), limit, is_repeatable }
     }
 

@@ -5,7 +5,8 @@
 //! <index>-f<format>-<n>   an index that a rebuild fills; its content is exchanged with that of the first one at once
 //! ```
 //! The changes of a call and their checkpoint are documents of one task, which the server carries out as a whole or not
-//! at all. So a search finds all changes of a call or none, and the checkpoint is never ahead of them. If they are larger
+//! at all. The checkpoint belongs to a generation: a write that meets another one, because a process has replaced the
+//! index meanwhile, moves no checkpoint. So a search finds all changes of a call or none, and the checkpoint is never ahead of them. If they are larger
 //! than [`MeilisearchOptions::bulk_bytes`], there are several tasks, and the last one has the checkpoint.
 //!
 //! The server has no conditional writes. A call reads the revisions and the checkpoint of the index and sends only what is
@@ -13,6 +14,7 @@
 //! until its lease has expired, an older document can replace a newer one, until its next change or `verify` corrects it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -24,7 +26,10 @@ use serde_json::{Value, json};
 use super::client::{Call, Client};
 use super::config::MeilisearchOptions;
 use super::error::Failure;
-use super::mapping::{FORMAT, MARK, WORD_ID, document, field, mark, settings, tombstone, word_document, word_id};
+use super::mapping::{
+    CHECKPOINT_ID, FORMAT, MARK, WORD_ID, checkpoint_document, checkpoint_id, document, field, mark, settings,
+    tombstone, word_document, word_id,
+};
 
 /// The pause before a write is sent again for which the server was too busy.
 const BUSY_PAUSE: Duration = Duration::from_millis(250);
@@ -35,6 +40,8 @@ const LOOKS_AFTER_LOST_ANSWER: u32 = 20;
 pub(super) struct Indexes {
     pub(super) client: Client,
     pub(super) options: MeilisearchOptions,
+    /// The number of the generation that was read last, so that its checkpoint is read with the mark.
+    pub(super) seen: AtomicU64,
 }
 
 /// What the mark of an index says.
@@ -112,7 +119,7 @@ impl Change {
 /// What an index has of the documents that a call asks for.
 #[derive(Default)]
 struct Present {
-    mark: Option<Mark>,
+    mark: Mark,
     revisions: HashMap<String, i64>,
     /// The ids of the words.
     words: BTreeSet<String>,
@@ -137,7 +144,31 @@ impl Indexes {
     }
 
     /// Returns what the index has of these documents; `None` if there is no such index.
-    async fn present(&self, index: &str, ids: &BTreeSet<String>, limit: Duration) -> Result<Option<Present>, Failure> {
+    async fn present(
+        &self,
+        index: &str,
+        mut ids: BTreeSet<String>,
+        limit: Duration,
+    ) -> Result<Option<Present>, Failure> {
+        ids.insert(MARK.to_owned());
+        let mut seen = self.seen.load(Ordering::Relaxed);
+        ids.insert(checkpoint_id(seen));
+        loop {
+            let Some(present) = self.fetch(index, &ids, limit).await? else { return Ok(None) };
+            let generation = present.mark.generation;
+            if generation == seen {
+                return Ok(Some(present));
+            }
+            // The checkpoint that was read is that of another generation.
+            ids.remove(&checkpoint_id(seen));
+            ids.insert(checkpoint_id(generation));
+            self.seen.store(generation, Ordering::Relaxed);
+            seen = generation;
+        }
+    }
+
+    /// Reads documents, among them the mark and the checkpoint of a generation.
+    async fn fetch(&self, index: &str, ids: &BTreeSet<String>, limit: Duration) -> Result<Option<Present>, Failure> {
         let path = format!("indexes/{index}/documents/fetch");
         let fields = [field::ID, field::REVISION, "format", "generation", "checkpoint"];
         let body = json!({"ids": ids, "fields": fields, "limit": ids.len()});
@@ -147,39 +178,37 @@ impl Indexes {
             answer => answer?,
         };
         let mut present = Present::default();
+        let mut is_marked = false;
         for found in answer.get("results").and_then(Value::as_array).ok_or(Failure::Garbled("documents"))? {
             let id = found.get(field::ID).and_then(Value::as_str).ok_or(Failure::Garbled("an id"))?;
             if id == MARK {
-                present.mark = Some(Self::read_mark(index, found)?);
+                is_marked = true;
+                present.mark.generation = Self::generation_of(index, found)?;
+            } else if id.starts_with(CHECKPOINT_ID) {
+                let checkpoint = found.get("checkpoint").cloned().unwrap_or_default();
+                let read = serde_json::from_value(checkpoint).map_err(|_| Failure::Garbled("a checkpoint"))?;
+                present.mark.checkpoint = Some(read);
             } else if let Some(revision) = found.get(field::REVISION).and_then(Value::as_i64) {
                 present.revisions.insert(id.to_owned(), revision);
             } else {
                 present.words.insert(id.to_owned());
             }
         }
-        if present.mark.is_none() && ids.contains(MARK) {
-            return Err(Failure::Foreign(index.to_owned()));
-        }
-        Ok(Some(present))
+        if is_marked { Ok(Some(present)) } else { Err(Failure::Foreign(index.to_owned())) }
     }
 
-    fn read_mark(index: &str, found: &Value) -> Result<Mark, Failure> {
+    fn generation_of(index: &str, found: &Value) -> Result<u64, Failure> {
         if found.get("format").and_then(Value::as_u64) != Some(u64::from(FORMAT)) {
             return Err(Failure::Foreign(index.to_owned()));
         }
-        let checkpoint = found.get("checkpoint").cloned().unwrap_or_default();
-        Ok(Mark {
-            checkpoint: serde_json::from_value(checkpoint).map_err(|_| Failure::Garbled("a checkpoint"))?,
-            generation: found.get("generation").and_then(Value::as_u64).unwrap_or_default(),
-        })
+        Ok(found.get("generation").and_then(Value::as_u64).unwrap_or_default())
     }
 
     /// Returns the mark of an index; `None` if there is no such index.
     pub(super) async fn mark(&self, index: &str) -> Result<Option<Mark>, Failure> {
-        let ids = BTreeSet::from([MARK.to_owned()]);
         // Searches wait for it.
         let limit = self.options.search_timeout;
-        Ok(self.present(index, &ids, limit).await?.and_then(|present| present.mark))
+        Ok(self.present(index, BTreeSet::new(), limit).await?.map(|present| present.mark))
     }
 
     /// Returns the generations on the server, with their numbers.
@@ -228,12 +257,13 @@ impl Indexes {
     async fn set_up(&self, generation: &Generation) -> Result<(), Failure> {
         let path = format!("indexes/{}/settings", generation.name);
         self.carry_out(Method::PATCH, &path, Some(&settings())).await?;
-        self.set_mark(generation, None).await
+        self.write(&generation.name, vec![Item::of(&mark(generation.number))]).await.map(drop)
     }
 
-    /// Writes the mark of a generation.
-    pub(super) async fn set_mark(&self, generation: &Generation, at: Option<Checkpoint>) -> Result<(), Failure> {
-        self.write(&generation.name, vec![Item::of(&mark(generation.number, at))]).await.map(drop)
+    /// Writes the checkpoint of a generation.
+    pub(super) async fn set_checkpoint(&self, generation: &Generation, at: Checkpoint) -> Result<(), Failure> {
+        let document = checkpoint_document(generation.number, at);
+        self.write(&generation.name, vec![Item::of(&document)]).await.map(drop)
     }
 
     /// Puts a generation in use, and removes all others of this format.
@@ -290,19 +320,18 @@ impl Indexes {
         let words: BTreeMap<String, &String> =
             changes.iter().flat_map(|change| &change.words).map(|word| (word_id(word), word)).collect();
         let mut ids: BTreeSet<String> = changes.iter().map(|change| change.id.to_string()).collect();
-        ids.insert(MARK.to_owned());
         ids.extend(words.keys().cloned());
         let live = self.live();
         let limit = self.options.write_timeout;
-        let present = match self.present(&live, &ids, limit).await? {
+        let present = match self.present(&live, ids.clone(), limit).await? {
             Some(present) => present,
             None if before.is_some() => return Err(Failure::Overtaken),
             None => {
                 self.begin().await?;
-                self.present(&live, &ids, limit).await?.ok_or(Failure::Garbled("an index that was just made"))?
+                self.present(&live, ids, limit).await?.ok_or(Failure::Garbled("an index that was just made"))?
             }
         };
-        let stored = present.mark.unwrap_or_default();
+        let stored = present.mark;
         if stored.checkpoint != before {
             return Err(Failure::Overtaken);
         }
@@ -321,7 +350,7 @@ impl Indexes {
         let unknown = words.iter().filter(|(id, word)| needed.contains(*word) && !present.words.contains(*id));
         let mut items: Vec<Item> = unknown.map(|(_, word)| Item::word(word)).collect();
         items.extend(newest.values().map(|change| change.item()));
-        items.push(Item::of(&mark(stored.generation, Some(checkpoint))));
+        items.push(Item::of(&checkpoint_document(stored.generation, checkpoint)));
         let refused = self.write(&live, items).await?;
         Ok(Applied { written: applied - refused, refused })
     }
@@ -393,7 +422,7 @@ impl Indexes {
                 Ok(()) => {}
                 Err(failure) if !failure.blames_documents() => return Err(failure),
                 Err(failure) => match items.as_slice() {
-                    [item] if item.id == MARK => return Err(failure),
+                    [item] if item.id.starts_with(MARK) => return Err(failure),
                     [item] => {
                         refused += u64::from(!item.is_word());
                         tracing::error!(

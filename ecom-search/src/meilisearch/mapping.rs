@@ -5,8 +5,9 @@
 //! words come from [`FieldWords`], which stems them alike for every engine. The server's own search for a text is not
 //! used, because it stems no word, has other rules for typing errors, and estimates totals.
 //!
-//! An index has two more kinds of documents: one for each word of the products ([`word_document`]), by which typing
-//! errors are resolved, and one that contains the checkpoint ([`mark`]). A word stays until the next rebuild, even if no
+//! An index has more kinds of documents: one for each word of the products ([`word_document`]), by which typing errors
+//! are resolved, one that says which rebuild has made the index ([`mark`]), and one that contains the checkpoint
+//! ([`checkpoint_document`]). A word stays until the next rebuild, even if no
 //! product has it any more: it then stands for nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,7 +28,7 @@ use crate::terms::{attribute_key, json_text};
 /// their own, and the first process of the new one builds its index.
 pub(super) const FORMAT: u32 = 1;
 
-/// The id of the document that contains the checkpoint.
+/// The id of the document by which an index is recognized.
 pub(super) const MARK: &str = "ecom";
 
 /// A source of full text.
@@ -263,10 +264,24 @@ pub(super) fn tombstone(id: ProductId, revision: i64) -> Value {
     json!({"id": id, "revision": revision})
 }
 
-/// Returns the document by which an index is recognized as one of ecom. It contains the checkpoint.
-/// `generation` is the number of the rebuild that has made the index.
-pub(super) fn mark(generation: u64, checkpoint: Option<Checkpoint>) -> Value {
-    json!({"id": MARK, "format": FORMAT, "generation": generation, "checkpoint": checkpoint})
+/// Returns the document by which an index is recognized as one of ecom. `generation` is the number of the rebuild that
+/// has made the index.
+pub(super) fn mark(generation: u64) -> Value {
+    json!({"id": MARK, "format": FORMAT, "generation": generation})
+}
+
+/// The beginning of the ids of checkpoints.
+pub(super) const CHECKPOINT_ID: &str = "ecom-";
+
+/// Returns the id of the document that contains the checkpoint of a generation. A write that is late, and meets another
+/// generation in its place, leaves a document there that nobody reads.
+pub(super) fn checkpoint_id(generation: u64) -> String {
+    format!("{CHECKPOINT_ID}{generation}")
+}
+
+/// Returns the document that contains the checkpoint of a generation.
+pub(super) fn checkpoint_document(generation: u64, checkpoint: Checkpoint) -> Value {
+    json!({"id": checkpoint_id(generation), "checkpoint": checkpoint})
 }
 
 /// The beginning of the ids of words. Those of products are UUIDs.

@@ -13,6 +13,7 @@ mod search;
 use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use async_trait::async_trait;
 use ecom_core::Result;
@@ -47,7 +48,7 @@ impl MeilisearchSearch {
     pub fn open(options: MeilisearchOptions) -> Result<Self> {
         options.check()?;
         let client = Client::new(&options)?;
-        Ok(Self { indexes: Arc::new(Indexes { client, options }) })
+        Ok(Self { indexes: Arc::new(Indexes { client, options, seen: AtomicU64::new(0) }) })
     }
 }
 
@@ -195,13 +196,14 @@ impl Build {
     async fn finish(&mut self, checkpoint: Checkpoint) -> Result<u64, Failure> {
         let generation = self.generation()?;
         self.wait(&generation, 0).await?;
-        // If another process has removed the generation, the server has made an index without settings in its place.
+        self.indexes.set_checkpoint(&generation, checkpoint).await?;
+        // If another process has removed the generation, the server has made an index without settings and mark in its
+        // place. If it is removed later, the server refuses to put it in use.
         match self.indexes.mark(&generation.name).await {
             Ok(Some(_)) => {}
             Ok(None) | Err(Failure::Foreign(_)) => return Err(Failure::BuildIsGone),
             Err(failure) => return Err(failure),
         }
-        self.indexes.set_mark(&generation, Some(checkpoint)).await?;
         // From here on, the generation may be in use, and must not be removed.
         self.generation = None;
         let switched = self.indexes.switch(&generation).await;

@@ -106,6 +106,11 @@ fn plain(text: &str) -> String {
     let mut out = String::with_capacity(folded.len());
     for c in DecomposingNormalizerBorrowed::new_nfkd().normalize(&folded).chars() {
         match c {
+            // The breve makes another letter, with which endings in Russian are written.
+            '\u{306}' if out.ends_with('и') => {
+                out.pop();
+                out.push('й');
+            }
             '\u{300}'..='\u{36f}' => {}
             'ø' => out.push('o'),
             'æ' => out.push_str("ae"),

@@ -106,17 +106,22 @@ impl SearchService<'_> {
             }
             ids.extend(page.into_iter().map(|(id, _)| id));
         }
-        let step = ids.len().div_ceil((sample as usize).max(1)).max(1);
-        let chosen: Vec<ProductId> = ids.into_iter().step_by(step).take(sample as usize).collect();
-        let mut titles = Vec::new();
-        for chunk in chosen.chunks(PAGE as usize) {
-            let found = self.cx.storage.connect().await?.products().get_many(chunk, IncludeDeleted::No).await?;
-            let active = found.into_iter().filter(|product| product.status == ProductStatus::Active);
-            titles.extend(active.map(|product| (product.id, product.title)));
-        }
+        let sample = sample as usize;
         let is_searchable =
             |text: &str| SearchQuery { text: text.to_owned(), ..SearchQuery::default() }.check().is_ok();
-        titles.retain(|(_, title)| is_searchable(title));
+        // The places of an even spread, and then those between them, in place of products that are not active.
+        let step = ids.len().div_ceil(sample.max(1)).max(1);
+        let spread: Vec<ProductId> = (0..step).flat_map(|from| ids.iter().copied().skip(from).step_by(step)).collect();
+        let mut titles = Vec::new();
+        for chunk in spread.chunks(sample.clamp(1, PAGE as usize)) {
+            if titles.len() >= sample {
+                break;
+            }
+            let found = self.cx.storage.connect().await?.products().get_many(chunk, IncludeDeleted::No).await?;
+            let active = found.into_iter().filter(|product| product.status == ProductStatus::Active);
+            titles.extend(active.filter(|p| is_searchable(&p.title)).map(|p| (p.id, p.title)));
+        }
+        titles.truncate(sample);
         Ok(titles)
     }
 }

@@ -32,6 +32,12 @@ const fn is_down(error: &Error) -> bool {
     matches!(error, Error::Unavailable { dependency: Dependency::Search, .. })
 }
 
+/// Returns whether an index is not asked because it is behind.
+fn is_behind(error: &Error) -> bool {
+    let Error::Unavailable { source: Some(source), .. } = error else { return false };
+    matches!(source.downcast_ref(), Some(Unusable::Behind))
+}
+
 impl Index {
     /// Notes whether the engine has answered, and returns its answer.
     fn settled<T>(&self, attempt: Attempt<'_>, answer: Result<T>) -> Result<T> {
@@ -40,7 +46,10 @@ impl Index {
             Err(error) if is_down(error) => {
                 if attempt.failed() {
                     let error = WithCauses(error);
-                    tracing::warn!(%error, "the search engine `{engine}` does not answer; searches skip it, except for a trial from time to time");
+                    tracing::warn!(
+                        %error,
+                        "the search engine `{engine}` does not answer; searches skip it, except for a trial now and then"
+                    );
                 }
             }
             _ => {
@@ -60,6 +69,10 @@ impl<'a> SearchService<'a> {
         let why = match self.attempt_main().await {
             Ok(attempt) => {
                 let found = self.within(self.found_in(&indices.main, request)).await;
+                // A result from the cache says nothing of the engine.
+                if found.as_ref().is_ok_and(|found| found.hit) {
+                    return found;
+                }
                 match indices.main.settled(attempt, found) {
                     Err(error) if is_down(&error) => error,
                     found => return found,
@@ -68,7 +81,11 @@ impl<'a> SearchService<'a> {
             Err(error) => error,
         };
         match &indices.fallback {
-            Some(fallback) if is_down(&why) => self.found_by(fallback, request, why).await,
+            Some(fallback) if is_down(&why) => match self.found_by(fallback, request, why).await {
+                // Neither index is as far as it should be, and an older answer is better than none.
+                Err(why) if is_behind(&why) => self.within(self.found_in(&indices.main, request)).await,
+                found => found,
+            },
             _ => Err(why),
         }
     }
@@ -90,6 +107,10 @@ impl<'a> SearchService<'a> {
         });
         match fallback.settled(attempt, found.await) {
             Ok(Some(found)) => {
+                // The main index answers again once it is as far.
+                if let Some(position) = fallback.state.position() {
+                    self.promise(position);
+                }
                 indices.by_fallback.fetch_add(1, Ordering::Relaxed);
                 let (main, fallback) = (indices.main.provider.name(), fallback.provider.name());
                 tracing::debug!(error = %WithCauses(&why), "`{fallback}` has answered a search in place of `{main}`");
@@ -135,6 +156,10 @@ impl<'a> SearchService<'a> {
         let why = match self.attempt_main().await {
             Ok(attempt) => {
                 let read = self.within(indices.main.read_checkpoint()).await;
+                // An engine whose checkpoint can be read need not answer searches.
+                if read.is_ok() {
+                    return read;
+                }
                 match indices.main.settled(attempt, read) {
                     Err(error) if is_down(&error) => error,
                     read => return read,

@@ -18,6 +18,9 @@ use crate::service::platform::outbox::EventLog;
 use crate::service::run::context::Context;
 use crate::service::search::state::Index;
 
+/// How often products are compared anew because another process has written to the index meanwhile.
+const COMPARISONS: u32 = 10;
+
 /// The result of a run of index sync.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
@@ -142,7 +145,7 @@ impl<'a> IndexSyncService<'a> {
     }
 }
 
-/// What became of all indices: the sum of their reports, and the first error.
+/// The sum of the reports of all indices, and the first error.
 #[derive(Debug, Default)]
 struct Outcome<R> {
     report: Option<R>,
@@ -423,10 +426,12 @@ impl<'a> IndexSync<'a> {
         let limit = cx.config.index_batch;
         let mut wrong: BTreeMap<ProductId, i64> = BTreeMap::new();
         let mut after: Option<ProductId> = None;
+        let mut tries = 0;
         loop {
             // Between a comparison and its repair the index must not move, or it would already have what the repair
             // applies, which looks like an index that is ahead of its database.
             let turn = if repair { Some(self.index.writing.lock().await) } else { None };
+            let at = if repair { self.index.provider.checkpoint().await? } else { None };
             let before = report.clone();
             let indexed = self.index.provider.revisions(after, limit).await?;
             let stored = cx.storage.connect().await?.products().revisions(after, limit).await?;
@@ -458,10 +463,18 @@ impl<'a> IndexSync<'a> {
             report.missing += live.len() as u64;
             wrong.extend(live.into_keys().map(|id| (id, 0)));
             let wrong = std::mem::take(&mut wrong);
-            let repaired = if repair && !wrong.is_empty() { self.repair(&wrong).await? } else { Repaired::NotHere };
+            let repaired = match at {
+                Some(at) if !wrong.is_empty() => self.repair(&wrong, at).await?,
+                _ => Repaired::NotHere,
+            };
             drop(turn);
             match repaired {
-                Repaired::NotHere => {}
+                Repaired::HasMoved if tries < COMPARISONS => {
+                    tries += 1;
+                    report = before;
+                    continue;
+                }
+                Repaired::NotHere | Repaired::HasMoved => {}
                 Repaired::Written(applied) => {
                     report.repaired |= applied.written > 0;
                     report.refused += applied.refused;
@@ -471,11 +484,17 @@ impl<'a> IndexSync<'a> {
                     }
                 }
                 Repaired::IsAhead => {
-                    self.build(&Progress::default(), false, &mut SyncReport::default()).await?;
+                    let mut built = SyncReport::default();
+                    self.build(&Progress::default(), false, &mut built).await?;
                     report.repaired = true;
+                    report.refused += built.refused;
                     progress.add("repaired", wrong.len() as u64);
+                    if built.refused > 0 {
+                        progress.add("refused", built.refused);
+                    }
                 }
             }
+            tries = 0;
             progress.add("compared", report.compared - before.compared);
             progress.add("missing", report.missing - before.missing);
             progress.add("stale", report.stale - before.stale);
@@ -508,24 +527,21 @@ impl<'a> IndexSync<'a> {
         Ok(())
     }
 
-    /// Repairs the documents of some products, for a caller that holds the lock.
-    async fn repair(&self, wrong: &BTreeMap<ProductId, i64>) -> Result<Repaired> {
-        loop {
-            if !self.index.provider.acquire_writer().await? {
-                return Ok(Repaired::NotHere);
-            }
-            let Some(at) = self.index.provider.checkpoint().await? else { return Ok(Repaired::NotHere) };
-            let ops = self.ops(wrong).await?;
-            let wanted = ops.len() as u64;
-            match self.write(ops, at, at.position).await? {
-                // The index has revisions that the database does not know yet, as after the restore of a backup, and
-                // refuses older documents.
-                Some((_, applied)) if applied.written + applied.refused < wanted => return Ok(Repaired::IsAhead),
-                Some((_, applied)) => return Ok(Repaired::Written(applied)),
-                // Another process has written to the index meanwhile.
-                None => {}
-            }
+    /// Repairs the documents of some products in the index, whose checkpoint was `at` when they were compared, for a
+    /// caller that holds the lock.
+    async fn repair(&self, wrong: &BTreeMap<ProductId, i64>, at: Checkpoint) -> Result<Repaired> {
+        if !self.index.provider.acquire_writer().await? {
+            return Ok(Repaired::NotHere);
         }
+        let ops = self.ops(wrong).await?;
+        let wanted = ops.len() as u64;
+        Ok(match self.write(ops, at, at.position).await? {
+            // The index has revisions that the database does not know yet, as after the restore of a backup, and refuses
+            // older documents.
+            Some((_, applied)) if applied.written + applied.refused < wanted => Repaired::IsAhead,
+            Some((_, applied)) => Repaired::Written(applied),
+            None => Repaired::HasMoved,
+        })
     }
 }
 
@@ -533,6 +549,8 @@ impl<'a> IndexSync<'a> {
 enum Repaired {
     /// Another process writes the index, or there is no index yet.
     NotHere,
+    /// Another process has written to the index since the comparison.
+    HasMoved,
     Written(Applied),
     /// The index has higher revisions than the database, so that only a rebuild helps.
     IsAhead,

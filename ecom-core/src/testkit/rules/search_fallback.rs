@@ -246,7 +246,7 @@ pub async fn a_search_that_waits_finds_the_write_in_the_index_that_answers(f: &S
 
 /// After a few searches, the engine is only tried now and then.
 pub async fn an_engine_that_hangs_costs_few_searches_their_time_limit(f: &ShopFixture) {
-    let two = f.two(ShopConfig::default().search_timeout(Duration::from_millis(20)));
+    let two = f.two(ShopConfig::default().search_timeout(Duration::from_millis(400)));
     two.create("Lamp").await;
     two.shop.index().catch_up().await.unwrap();
     two.engine.hangs.store(true, Ordering::SeqCst);
