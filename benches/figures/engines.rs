@@ -21,17 +21,23 @@ use crate::support::{Bench, median, pair, rounds, shop};
 
 const PRODUCTS: usize = 100_000;
 
-pub async fn run() {
+/// Measures the engines that `is_wanted`.
+pub async fn run(is_wanted: impl Fn(&str) -> bool) {
     println!("engines: {PRODUCTS} products");
     let b = shop(PRODUCTS).await;
-    let index = b.dir.path().join("index");
-    let tantivy = TantivySearch::open(TantivyOptions::directory(index)).await.expect("an index");
-    measure(&b, Arc::new(tantivy), "the process").await;
+    if is_wanted("tantivy") {
+        let index = b.dir.path().join("index");
+        let tantivy = TantivySearch::open(TantivyOptions::directory(index)).await.expect("an index");
+        measure(&b, Arc::new(tantivy), "the process").await;
+    }
     for kind in [Kind::Elasticsearch, Kind::OpenSearch] {
+        let product = if kind == Kind::OpenSearch { "opensearch" } else { "elasticsearch" };
+        if !is_wanted(product) {
+            continue;
+        }
         let server = Server::with(kind, &[]).await;
         let recorder = Recorder::before(server.url()).await;
         let provider = |url: &str| {
-            let product = if kind == Kind::OpenSearch { "opensearch" } else { "elasticsearch" };
             let options = ElasticsearchOptions::from_url(&format!("{product}+{url}?replicas=0")).expect("a URL");
             Arc::new(ElasticsearchSearch::open(options).expect("a provider"))
         };
@@ -53,12 +59,95 @@ pub async fn run() {
         measure(&b, direct, &format!("the server, {} MB", server.memory() / 1_000_000)).await;
     }
     #[cfg(feature = "meilisearch")]
-    if let Some(server) = Server::meilisearch().await {
-        let url = format!("meilisearch+{}", server.url());
-        let options = ecom::adapters::MeilisearchOptions::from_url(&url).expect("a URL");
-        let provider = Arc::new(ecom::adapters::MeilisearchSearch::open(options).expect("a provider"));
-        rebuild(&b, provider.clone()).await;
-        measure(&b, provider, &format!("the server, {} MB", server.memory() / 1_000_000)).await;
+    if is_wanted("meilisearch")
+        && let Some(server) = Server::meilisearch().await
+    {
+        let recorder = Recorder::before(server.url()).await;
+        let provider = |url: &str| {
+            let options = ecom::adapters::MeilisearchOptions::from_url(&format!("meilisearch+{url}")).expect("a URL");
+            Arc::new(ecom::adapters::MeilisearchSearch::open(options).expect("a provider"))
+        };
+        let through = provider(&recorder.url);
+        rebuild(&b, through.clone()).await;
+        let calls = recorder.take("/indexes");
+        let direct = provider(&server.url());
+        overhead_of_tasks(&b, direct.clone(), &server.url(), &calls).await;
+        for (what, query) in queries() {
+            let request = SearchRequest::new(query, &Synonyms::default()).expect("a request");
+            recorder.take("/");
+            through.search(&request).await.expect("results");
+            let calls = recorder.take("multi-search");
+            overhead_of_searching(what, &*direct, &request, &server.url(), &calls).await;
+        }
+        measure(&b, direct, &format!("the server, {} MB", server.memory() / 1_000_000)).await;
+    }
+}
+
+/// Compares a rebuild on Meilisearch, without the time in which it reads the products, with a bare client that sends the
+/// same documents and waits until the server has indexed them.
+#[cfg(feature = "meilisearch")]
+async fn overhead_of_tasks(b: &Bench, provider: Arc<dyn SearchProvider>, server: &str, calls: &[Recorded]) {
+    let client = reqwest::Client::new();
+    let documents = documents(b).await;
+    let is_of = |call: &&Recorded, method: Method, part: &str| call.method == method && call.path.contains(part);
+    let set = calls.iter().find(|call| is_of(call, Method::PATCH, "/settings")).expect("the settings");
+    let index = set.path.trim_end_matches("/settings").to_owned();
+    let create = calls.iter().find(|call| {
+        let name = index.rsplit('/').next().unwrap_or_default();
+        call.method == Method::POST && call.path == "/indexes" && String::from_utf8_lossy(&call.body).contains(name)
+    });
+    let create = create.expect("the call that makes the index");
+    let writes: Vec<&Recorded> =
+        calls.iter().filter(|c| is_of(c, Method::POST, "/documents?") && c.path.starts_with(&index)).collect();
+    let at = ecom::port::Checkpoint {
+        database: uuid::Uuid::nil(),
+        position: ecom::platform::OutboxPosition { seq: 1 },
+        version: uuid::Uuid::nil(),
+        language: ecom::search::Language::English,
+    };
+    pair(
+        "  meilisearch: documents indexed through the provider against a bare client",
+        "0.8",
+        3,
+        async || {
+            let mut build = provider.begin_rebuild().await.expect("a build");
+            let batches: Vec<_> = documents.chunks(500).map(<[_]>::to_vec).collect();
+            let start = Instant::now();
+            for batch in batches {
+                build.add(batch).await.expect("documents");
+            }
+            build.publish(at).await.expect("an index");
+            (PRODUCTS as u64, start.elapsed())
+        },
+        async || {
+            let gone = Recorded { method: Method::DELETE, path: index.clone(), body: Bytes::new() };
+            for call in [&gone, create, set] {
+                finished(&client, server, &send(&client, server, call).await).await;
+            }
+            let start = Instant::now();
+            let mut last = Bytes::new();
+            for call in &writes {
+                last = send(&client, server, call).await;
+            }
+            finished(&client, server, &last).await;
+            (PRODUCTS as u64, start.elapsed())
+        },
+    )
+    .await;
+}
+
+/// Waits until Meilisearch has ended a task, which need not succeed.
+#[cfg(feature = "meilisearch")]
+async fn finished(client: &reqwest::Client, server: &str, enqueued: &[u8]) {
+    let enqueued: serde_json::Value = serde_json::from_slice(enqueued).expect("a task");
+    let path = format!("/tasks/{}", enqueued["taskUid"]);
+    let look = Recorded { method: Method::GET, path, body: Bytes::new() };
+    loop {
+        let task: serde_json::Value = serde_json::from_slice(&send(client, server, &look).await).expect("a task");
+        if matches!(task["status"].as_str(), Some("succeeded" | "failed" | "canceled")) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
@@ -281,12 +370,12 @@ async fn documents(b: &Bench) -> Vec<ecom::port::SearchDocument> {
     keeper.take()
 }
 
-async fn send(client: &reqwest::Client, server: &str, call: &Recorded) {
+async fn send(client: &reqwest::Client, server: &str, call: &Recorded) -> Bytes {
     let request = client.request(call.method.clone(), format!("{server}{}", call.path));
     let answer = request.header("content-type", "application/json").body(call.body.clone()).send().await;
     let answer = answer.expect("an answer");
     assert!(answer.status().is_success(), "{}", answer.status());
-    answer.bytes().await.expect("a body");
+    answer.bytes().await.expect("a body")
 }
 
 /// A call as the adapter made it.

@@ -57,8 +57,8 @@ fn main() {
         runtime.block_on(search::run());
     }
     #[cfg(feature = "elasticsearch")]
-    if is("engines") {
-        runtime.block_on(engines::run());
+    if is("engines") || wanted.iter().any(|w| w.starts_with("engines-")) {
+        runtime.block_on(engines::run(|name| is("engines") || is(&format!("engines-{name}"))));
     }
     if is("http") {
         runtime.block_on(http::run());

@@ -151,6 +151,29 @@ async fn r14_a_checkpoint_that_another_process_has_moved_stays() {
     assert_eq!(f.provider.checkpoint().await.unwrap(), Some(at(10)));
 }
 
+/// A write is on its way while another process replaces the index. Whichever of them the server sees first, the
+/// checkpoint is that of the new index, which lacks the changes before the write.
+#[tokio::test]
+async fn r14_a_write_that_meets_a_new_index_moves_no_checkpoint() {
+    let f = faulty("").await;
+    f.proxy.fail("POST _bulk", 1, Fault::Delay);
+    let url = format!("elasticsearch+{}?index={}&replicas=0", f.index.url, f.index.name);
+    let other = ElasticsearchSearch::open(ElasticsearchOptions::from_url(&url).unwrap()).unwrap();
+    let write = f.provider.apply(vec![upsert(1, 2), upsert(9, 1)], Some(at(1)), at(30));
+    let replace = async {
+        let mut build = other.begin_rebuild().await.unwrap();
+        build.add(vec![document(1, 1), document(2, 1)]).await.unwrap();
+        build.publish(at(20)).await.unwrap();
+    };
+    let (written, ()) = tokio::join!(write, replace);
+    written.unwrap();
+    for provider in [&f.provider, &other] {
+        assert_eq!(provider.checkpoint().await.unwrap(), Some(at(20)));
+    }
+    assert_eq!(f.provider.apply(vec![upsert(3, 1)], Some(at(30)), at(31)).await.unwrap(), None);
+    assert!(f.provider.apply(vec![upsert(3, 1)], Some(at(20)), at(31)).await.unwrap().is_some());
+}
+
 #[tokio::test]
 async fn a_call_that_is_too_large_is_divided() {
     let f = faulty("").await;

@@ -1,6 +1,8 @@
 //! A server that refuses, answers garbage or does not answer: a clear error, nothing lost, nothing half done. These tests
 //! need a server, in front of which a proxy makes the faults.
 
+use std::time::{Duration, Instant};
+
 use ecom_core::Error;
 use ecom_core::port::{Applied, SearchProvider as _};
 use ecom_search::{MeilisearchOptions, MeilisearchSearch};
@@ -45,6 +47,8 @@ fn unknown(error: &Error) -> bool {
     error.outcome_unknown()
 }
 
+/// How long a test waits for what must happen. It is not a measure: the machine may be slow.
+const LIMIT: Duration = Duration::from_secs(120);
 const BUSY: &str = r#"{"message": "busy", "code": "too_many_search_requests", "type": "system"}"#;
 const BROKEN: &str = r#"{"message": "broken", "code": "internal", "type": "internal"}"#;
 const SEARCH: &str = "POST multi-search";
@@ -97,7 +101,7 @@ async fn a_server_that_hangs_costs_a_time_limit_and_then_nothing() {
         if found(&f.provider, "lamp").await.is_ok() {
             return;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
     panic!("searches must work again once the server answers");
 }
@@ -117,8 +121,10 @@ async fn r14_a_write_whose_answer_is_lost_moves_documents_and_checkpoint_togethe
         let (before, after) = (at(seq - 1), at(seq));
         assert!(unknown(&f.provider.apply(vec![upsert(1, seq)], Some(before), after).await.unwrap_err()));
         // The server carries it out. Until then, the index has the old checkpoint with the old documents.
+        let since = Instant::now();
         while f.provider.checkpoint().await.unwrap() != Some(after) {
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            assert!(since.elapsed() < LIMIT, "the server carries out the write");
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
         assert_eq!(state(&f.provider).await, [(1, seq), (2, 1), (3, 1)]);
         assert_eq!(f.provider.apply(vec![upsert(1, seq)], Some(before), after).await.unwrap(), None);
@@ -143,6 +149,30 @@ async fn r14_a_checkpoint_that_another_process_has_moved_stays() {
     }
     assert_eq!(f.provider.checkpoint().await.unwrap(), Some(at(1)));
     assert_eq!(state(&f.provider).await, [(1, 1), (2, 1), (3, 1)]);
+}
+
+/// A write is on its way while another process replaces the index. Whichever of them the server sees first, the
+/// checkpoint is that of the new index, which lacks the changes before the write.
+#[tokio::test]
+async fn r14_a_write_that_meets_a_new_index_moves_no_checkpoint() {
+    let Some(f) = faulty("").await else { return };
+    f.proxy.fail(WRITE, 1, Fault::Delay);
+    let (host, key) = address(&f.index);
+    let url = format!("meilisearch+http://{host}?index={}&api_key={key}", f.index.name);
+    let other = MeilisearchSearch::open(MeilisearchOptions::from_url(&url).unwrap()).unwrap();
+    let write = f.provider.apply(vec![upsert(1, 2), upsert(9, 1)], Some(at(1)), at(30));
+    let replace = async {
+        let mut build = other.begin_rebuild().await.unwrap();
+        build.add(vec![document(1, 1), document(2, 1)]).await.unwrap();
+        build.publish(at(20)).await.unwrap();
+    };
+    let (written, ()) = tokio::join!(write, replace);
+    written.unwrap();
+    for provider in [&f.provider, &other] {
+        assert_eq!(provider.checkpoint().await.unwrap(), Some(at(20)));
+    }
+    assert_eq!(f.provider.apply(vec![upsert(3, 1)], Some(at(30)), at(31)).await.unwrap(), None);
+    assert!(f.provider.apply(vec![upsert(3, 1)], Some(at(20)), at(31)).await.unwrap().is_some());
 }
 
 #[tokio::test]
@@ -187,7 +217,7 @@ async fn a_rebuild_that_fails_leaves_the_index_and_one_whose_answer_is_lost_is_p
         if f.index.indexes().len() == 1 {
             return;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     panic!("{:?}", f.index.indexes());
 }
@@ -202,8 +232,10 @@ async fn an_index_of_somebody_else_under_our_name_is_refused() {
     assert_eq!(status, 202, "{answer}");
     let task: Value = serde_json::from_str(&answer).unwrap();
     let path = format!("/tasks/{}", task["taskUid"]);
+    let since = Instant::now();
     while !test_servers::http(&index.url, "GET", &path, "").unwrap().1.contains("succeeded") {
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        assert!(since.elapsed() < LIMIT, "the server makes the index");
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let url = format!("meilisearch+{}?index={}", index.url, index.name);
     let provider = MeilisearchSearch::open(MeilisearchOptions::from_url(&url).unwrap()).unwrap();

@@ -14,6 +14,8 @@ pub(crate) enum Fault {
     Answer(u16, &'static str),
     /// The server does not see the call, and the caller gets no answer.
     Hang,
+    /// The server sees the call after a second.
+    Delay,
     /// The server carries the call out, and the connection ends before its answer.
     LoseAnswer,
     /// The server carries the call out, and its answer is changed.
@@ -134,6 +136,9 @@ async fn serve(mut client: TcpStream, server: String, state: Arc<Mutex<State>>) 
     if let Some(Fault::Hang) = fault {
         tokio::time::sleep(Duration::from_secs(600)).await;
         return None;
+    }
+    if let Some(Fault::Delay) = fault {
+        tokio::time::sleep(Duration::from_secs(1)).await;
     }
     let mut upstream = TcpStream::connect(&server).await.ok()?;
     let first = request.line.len() + 2;
