@@ -153,7 +153,7 @@ pub struct Applied {
     /// The changes that are in the index now: those with a higher revision than the index had.
     pub written: u64,
     /// The changes that the engine refuses for good because of their content, such as a document that is too large. The
-    /// index lacks them, and the provider has logged the reason.
+    /// index lacks them or keeps an older document, and the provider has logged the reason.
     pub refused: u64,
 }
 

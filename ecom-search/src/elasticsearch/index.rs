@@ -334,7 +334,7 @@ impl Indices {
 
     /// A document that the server refuses must not keep all later ones from the index.
     fn report(item: &Item, reason: &str) {
-        tracing::error!(product = %item.id, reason, "the search server refuses a document; the index lacks it");
+        tracing::error!(product = %item.id, reason, "the search server refuses a document; the index lacks it or keeps an older one");
     }
 
     /// Returns ids and revisions of live products, by ascending id.

@@ -427,7 +427,7 @@ impl Indexes {
                         refused += u64::from(!item.is_word());
                         tracing::error!(
                             product = %item.id, error = %failure,
-                            "the search server refuses a document; the index lacks it"
+                            "the search server refuses a document; the index lacks it or keeps an older one"
                         );
                     }
                     _ => {

@@ -77,8 +77,8 @@ impl Follower {
     fn name(index: &Index) -> String {
         let provider = &index.provider;
         let hash = RequestHash::of([provider.identity().as_bytes()]);
-        let end: String = hash.as_bytes().iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-        format!("{}-{}-{end}", Self::NAME, provider.name())
+        let [a, b, c, d, ..] = *hash.as_bytes();
+        format!("{}-{}-{:08x}", Self::NAME, provider.name(), u32::from_be_bytes([a, b, c, d]))
     }
 
     async fn follow(&self) -> Result<()> {

@@ -46,6 +46,19 @@ impl Pending {
     }
 }
 
+/// The counts that a call has taken and not written. They are put back when the call ends, also if it is abandoned.
+struct Rest<'a> {
+    counts: &'a SearchCounts,
+    left: &'a [SearchCount],
+}
+
+impl Drop for Rest<'_> {
+    fn drop(&mut self) {
+        let mut pending = self.counts.0.lock();
+        self.left.iter().cloned().for_each(|count| pending.add(count.day, count.term, false));
+    }
+}
+
 impl SearchCounts {
     /// The most terms that wait for the next write.
     const CAPACITY: usize = 10_000;
@@ -78,21 +91,21 @@ impl SearchCounts {
     /// `Unavailable`.
     pub async fn flush(&self, cx: &Arc<Context>) -> Result<()> {
         let counts = self.take();
-        let mut written = 0;
+        let mut rest = Rest { counts: self, left: &counts };
         for chunk in counts.chunks(Self::AT_ONCE) {
             let done = cx.write(|mut tx| async move {
                 tx.search_log().add(chunk).await?;
                 Ok(((), tx))
             });
+            // If this call is dropped now, the transaction may be written or not.
+            let before = rest.left;
+            rest.left = &before[chunk.len()..];
             if let Err(error) = done.await {
-                if error.outcome_unknown() {
-                    written += chunk.len();
+                if !error.outcome_unknown() {
+                    rest.left = before;
                 }
-                let mut pending = self.0.lock();
-                counts.into_iter().skip(written).for_each(|count| pending.add(count.day, count.term, false));
                 return Err(error);
             }
-            written += chunk.len();
         }
         Ok(())
     }

@@ -13,6 +13,9 @@ const FAILURES: u32 = 3;
 const FIRST_REST: Duration = Duration::from_millis(500);
 const LONGEST_REST: Duration = Duration::from_secs(5);
 
+/// After which time an engine has failed if the caller does not wait any longer.
+const LONG: Duration = Duration::from_secs(1);
+
 /// After several failures in a row, an engine rests: no search asks it, but from time to time one of them does as a
 /// trial.
 #[derive(Debug, Default)]
@@ -43,17 +46,19 @@ impl Circuit {
         Ok(self.begin(true))
     }
 
-    const fn begin(&self, is_trial: bool) -> Attempt<'_> {
-        Attempt { circuit: self, is_trial, is_over: false }
+    fn begin(&self, is_trial: bool) -> Attempt<'_> {
+        Attempt { circuit: self, is_trial, began: Instant::now(), is_over: false }
     }
 }
 
-/// An attempt to ask an engine. If it is dropped without an outcome, because its caller has gone, it counts as none.
+/// An attempt to ask an engine. If it is dropped without an outcome because its caller has gone, it counts as a failure if
+/// the caller has waited for long, and otherwise as none.
 #[derive(Debug)]
 pub(crate) struct Attempt<'a> {
     circuit: &'a Circuit,
     /// Whether the engine has rested before.
     pub is_trial: bool,
+    began: Instant,
     is_over: bool,
 }
 
@@ -70,9 +75,25 @@ impl Attempt<'_> {
         self.is_trial
     }
 
+    /// Notes that the engine has not been asked after all.
+    pub fn unused(mut self) {
+        self.is_over = true;
+        self.end_trial();
+    }
+
+    fn end_trial(&self) {
+        if self.is_trial {
+            self.circuit.0.lock().is_trying = false;
+        }
+    }
+
     /// Notes that the engine has not answered, and returns true if it begins to rest now.
     pub fn failed(mut self) -> bool {
         self.is_over = true;
+        self.fail()
+    }
+
+    fn fail(&self) -> bool {
         let mut state = self.circuit.0.lock();
         if state.rests_until.is_some() && !self.is_trial {
             return false;
@@ -101,8 +122,13 @@ impl Attempt<'_> {
 
 impl Drop for Attempt<'_> {
     fn drop(&mut self) {
-        if self.is_trial && !self.is_over {
-            self.circuit.0.lock().is_trying = false;
+        if self.is_over {
+            return;
+        }
+        if self.began.elapsed() >= LONG {
+            self.fail();
+        } else {
+            self.end_trial();
         }
     }
 }

@@ -71,6 +71,7 @@ impl<'a> SearchService<'a> {
                 let found = self.within(self.found_in(&indices.main, request)).await;
                 // A result from the cache says nothing of the engine.
                 if found.as_ref().is_ok_and(|found| found.hit) {
+                    attempt.unused();
                     return found;
                 }
                 match indices.main.settled(attempt, found) {
@@ -158,6 +159,7 @@ impl<'a> SearchService<'a> {
                 let read = self.within(indices.main.read_checkpoint()).await;
                 // An engine whose checkpoint can be read need not answer searches.
                 if read.is_ok() {
+                    attempt.unused();
                     return read;
                 }
                 match indices.main.settled(attempt, read) {
