@@ -87,8 +87,8 @@ enum Command {
     Audit,
     /// Move to another search engine: build its index, compare it with the one in use, and set SEARCH_URL.
     ///
-    /// Runs beside servers on the same database, which use the old engine until they are restarted. If the new engine is
-    /// not good enough, it ends with status 1 and leaves SEARCH_URL as it is.
+    /// Runs beside servers on the same database, which use the old engine until they are restarted. If the new engine
+    /// is not good enough, it ends with status 1 and leaves SEARCH_URL as it is.
     MoveSearch(move_search::MoveSearch),
 }
 

@@ -180,8 +180,8 @@ impl ShopBuilder {
     }
 
     /// Sets the URL of a second search index, which answers while the first one does not, such as
-    /// `tantivy://data/fallback` for a search server that may be down. The URLs are those of [`Self::search`]; `none` is
-    /// the default. The shop keeps both indices in step with the database.
+    /// `tantivy://data/fallback` for a search server that may be down. The URLs are those of [`Self::search`]; `none`
+    /// is the default. The shop keeps both indices in step with the database.
     pub fn search_fallback(mut self, url: impl Into<String>) -> Self {
         self.search_fallback.choose(Choice::Url(url.into()));
         self

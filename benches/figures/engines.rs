@@ -83,8 +83,8 @@ pub async fn run(is_wanted: impl Fn(&str) -> bool) {
     }
 }
 
-/// Compares a rebuild on Meilisearch, without the time in which it reads the products, with a bare client that sends the
-/// same documents and waits until the server has indexed them.
+/// Compares a rebuild on Meilisearch, without the time in which it reads the products, with a bare client that sends
+/// the same documents and waits until the server has indexed them.
 #[cfg(feature = "meilisearch")]
 async fn overhead_of_tasks(b: &Bench, provider: Arc<dyn SearchProvider>, server: &str, calls: &[Recorded]) {
     let client = reqwest::Client::new();

@@ -1,10 +1,11 @@
 //! Measures the figures of `docs/figures.md`. Each is the ratio of two rates or times that one run measures in turn.
 //!
 //! `cargo bench --bench figures` runs `read`, `list`, `stock`, `orders`, `search` and `http`;
-//! `cargo bench --bench figures -- read list` runs only those two. With `--features postgres,mysql,redis,elasticsearch` it
-//! also runs `postgres`, `orders-postgres`, `orders-mysql`, `redis`, `engines`, `size` and `orders-size`, on servers
-//! that it starts itself and that flush to disk as in production. `size` creates a million products on each database, and `orders-size` a
-//! million orders, which takes some minutes.
+//! `cargo bench --bench figures -- read list` runs only those two. With `--features postgres,mysql,redis,elasticsearch`
+//! it also runs `postgres`, `orders-postgres`, `orders-mysql`, `redis`, `engines` (or one of them, such as
+//! `engines-opensearch`), `size` and `orders-size`, on servers that it starts itself and that flush to disk as in
+//! production. `size` creates a million products on each database, and
+//! `orders-size` a million orders, which takes some minutes.
 //!
 //! With `--once`, each pair is measured once instead of several times, to see whether a figure can be measured at all.
 

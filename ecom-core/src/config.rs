@@ -23,8 +23,8 @@ pub struct ShopConfig {
     /// How many rows a list counts at most for its total. If there are more, the total is a lower bound. 1–1,000,000,
     /// default 10,000.
     pub total_bound: u64,
-    /// How long a cached product, a cached list of products, or the cached result of a search is served (R15). At most one
-    /// day, default 5 minutes.
+    /// How long a cached product, a cached list of products, or the cached result of a search is served (R15). At most
+    /// one day, default 5 minutes.
     pub product_ttl: Duration,
     /// How long a cached category or the cached tree is served (R15). At most one day, default 1 hour.
     pub category_ttl: Duration,
@@ -49,8 +49,8 @@ pub struct ShopConfig {
     pub cart_ttl: Duration,
     /// How long a search waits for its engine. An engine that takes longer counts as down. 10 ms to 60 s, default 10 s.
     pub search_timeout: Duration,
-    /// Whether searches are counted by their texts ([`SearchLogService`](crate::platform::SearchLogService)). Texts that
-    /// people type can contain personal data. Default true.
+    /// Whether searches are counted by their texts ([`SearchLogService`](crate::platform::SearchLogService)). Texts
+    /// that people type can contain personal data. Default true.
     pub search_log: bool,
     /// How often a process adds the searches that it has counted to the database. If it is killed, it loses the counts
     /// since the last time. 1 s to 1 hour, default 10 s.

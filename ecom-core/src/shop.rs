@@ -260,8 +260,9 @@ impl Shop {
         ActingShop { cx: &self.cx, who: principal }
     }
 
-    /// Returns this shop in a form that notes the last event that its writes commit; see [`Self::last_event`]. Clones of
-    /// the returned shop share the note. Make one for each write, or each group of writes, whose event is of interest.
+    /// Returns this shop in a form that notes the last event that its writes commit; see [`Self::last_event`]. Clones
+    /// of the returned shop share the note. Make one for each write, or each group of writes, whose event is of
+    /// interest.
     ///
     /// ```
     /// # async fn app(shop: ecom_core::Shop) -> Result<(), Box<dyn std::error::Error>> {
@@ -409,8 +410,8 @@ impl Shop {
 
     /// Begins a transaction for several writes, of which either all happen or none.
     ///
-    /// Until it ends, the same task must not call other writes of the shop: SQLite has one writer, so that the call would
-    /// wait for this transaction and fail with `Unavailable` after the time limit. A database in memory
+    /// Until it ends, the same task must not call other writes of the shop: SQLite has one writer, so that the call
+    /// would wait for this transaction and fail with `Unavailable` after the time limit. A database in memory
     /// (`sqlite::memory:`) has one connection, so that reads would wait too.
     ///
     /// # Errors
@@ -448,8 +449,8 @@ impl Shop {
 
     /// Closes the shop and all its clones. It ends the background work as
     /// [`Background::shutdown`](crate::platform::Background::shutdown) does, adds the last counts to the search log,
-    /// and then closes the connections to the database, the index and the cache. Open transactions can still be committed or rolled back. Later calls that
-    /// need a connection fail with `Unavailable`.
+    /// and then closes the connections to the database, the index and the cache. Open transactions can still be
+    /// committed or rolled back. Later calls that need a connection fail with `Unavailable`.
     pub async fn close(&self) {
         Background::end_all(&self.cx).await;
         self.cx.searches.flush_last(&self.cx.silent()).await;

@@ -71,8 +71,8 @@ impl Gate {
         Ok((turn, left))
     }
 
-    /// Makes a call within a time limit, which includes all repetitions. A call is repeated only if a second one changes
-    /// nothing (`is_repeatable`).
+    /// Makes a call within a time limit, which includes all repetitions. A call is repeated only if a second one
+    /// changes nothing (`is_repeatable`).
     pub(crate) async fn call<T, E: Failed, F: Future<Output = Result<T, E>>>(
         &self,
         limit: Duration,

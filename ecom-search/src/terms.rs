@@ -6,8 +6,8 @@ use serde_json::Value;
 /// The most values that a facet returns.
 pub(crate) const MAX_FACET_VALUES: usize = 100;
 
-/// Separates the parts of a term: the folded key of a brand or tag and its spelling, or the name of an attribute and its
-/// value.
+/// Separates the parts of a term: the folded key of a brand or tag and its spelling, or the name of an attribute and
+/// its value.
 const SPELLING: char = '\0';
 
 /// Returns the term of a brand or tag in a facet, which sorts and groups by `key` and shows `written`.

@@ -24,8 +24,8 @@ pub(super) struct MoveSearch {
     /// The URL of the new search engine, as in SEARCH_URL.
     #[arg(long, value_name = "URL", env = "ECOM_MOVE_SEARCH_TO", hide_env_values = true)]
     to: String,
-    /// A file with one query per line, on whose first 10 hits the engines must agree (--min-overlap). Without it, the most
-    /// frequent queries of the search log are used.
+    /// A file with one query per line, on whose first 10 hits the engines must agree (--min-overlap). Without it, the
+    /// most frequent queries of the search log are used.
     #[arg(long, value_name = "FILE")]
     queries: Option<PathBuf>,
     /// The number of product titles to search for.

@@ -110,8 +110,8 @@ impl Reader<'_> {
         }
     }
 
-    /// Reads the levels of the log: a level, or directives of `tracing-subscriber`'s `EnvFilter`. A name without a level is
-    /// refused, because a misspelled level would count as a name.
+    /// Reads the levels of the log: a level, or directives of `tracing-subscriber`'s `EnvFilter`. A name without a
+    /// level is refused, because a misspelled level would count as a name.
     pub fn log(&mut self, name: &str, default: &str) -> String {
         let text = self.text(name, default);
         let is_level = |word: &str| {

@@ -1,8 +1,8 @@
 //! Ports: the object-safe traits that adapters implement.
 //!
-//! `tests/newcomer/adapter` in the repository is a complete example: a cache and a search engine outside of this library,
-//! which run their suites of `ecom_core::testkit`. The smallest adapters are [`NoCache`] and [`NoSearch`]. A storage
-//! implements [`Storage`], [`Connection`], [`UnitOfWork`] and the repositories, whose accessors
+//! `tests/newcomer/adapter` in the repository is a complete example: a cache and a search engine outside of this
+//! library, which run their suites of `ecom_core::testkit`. The smallest adapters are [`NoCache`] and [`NoSearch`]. A
+//! storage implements [`Storage`], [`Connection`], [`UnitOfWork`] and the repositories, whose accessors
 //! [`repositories!`](crate::repositories) writes.
 //!
 //! # Wrappers

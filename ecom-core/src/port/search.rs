@@ -138,8 +138,8 @@ pub struct Checkpoint {
     /// The position of the last event that the index has applied.
     pub position: OutboxPosition,
     /// The version of the documents: a new one comes with every change of them, also if the position stays the same, as
-    /// in a repair or a rebuild. Cached results are kept for as long as the version. It is nil in an index that a release
-    /// without versions has written.
+    /// in a repair or a rebuild. Cached results are kept for as long as the version. It is nil in an index that a
+    /// release without versions has written.
     #[serde(default)]
     pub version: Uuid,
     /// The language of the documents. An index in another language than that of the shop is rebuilt.
@@ -216,7 +216,8 @@ pub struct SearchCapabilities {
     /// - *Which process follows the outbox.* True: every process follows it for its own index, without a lease. If
     ///   processes share a directory, [`SearchProvider::acquire_writer`] lets one of them write. False: the index is
     ///   shared by all processes, as a search server is, and one process at a time follows the outbox for it, under a
-    ///   lease of the index ([`SearchProvider::identity`]) in the database. In both cases, the next holder continues from [`SearchProvider::checkpoint`].
+    ///   lease of the index ([`SearchProvider::identity`]) in the database. In both cases, the next holder continues
+    ///   from [`SearchProvider::checkpoint`].
     /// - *The content of a reopened index.* True: if the provider is dropped and opened again, also after a crash, it
     ///   has every document, every deleted revision and the checkpoint of each [`SearchProvider::apply`] and
     ///   [`IndexBuild::publish`] that has returned, and the checkpoint is never ahead of the documents. A provider
@@ -237,8 +238,8 @@ port! {
         fn name(&self) -> &'static str;
 
         /// Returns a text that distinguishes the index from others that processes of the same shop may use at the same
-        /// time, such as the address of the server with the name of the index; without secrets. Processes that return the
-        /// same text take turns in writing the index. Only the name matters if the index belongs to the process
+        /// time, such as the address of the server with the name of the index; without secrets. Processes that return
+        /// the same text take turns in writing the index. Only the name matters if the index belongs to the process
         /// ([`SearchCapabilities::own_checkpoint`]).
         fn identity(&self) -> String;
 
@@ -267,15 +268,16 @@ port! {
 
         /// Applies changes to an index whose checkpoint is `before` (`None` if it has none), and sets its checkpoint to
         /// `checkpoint`. When it returns, both are durable, and the changes are searchable (see
-        /// [`SearchCapabilities::own_checkpoint`]). A change is left out if its revision is not above the revision that the index has, or had before the product was deleted.
+        /// [`SearchCapabilities::own_checkpoint`]). A change is left out if its revision is not above the revision that
+        /// the index has, or had before the product was deleted.
         ///
         /// It returns `None` and leaves the checkpoint as it is if the index has another one than `before`, because
         /// another process has written to it or has replaced it. The caller then reads the checkpoint again.
         ///
-        /// A search finds all changes of a call or none. A provider that must divide a very large call may show its parts
-        /// one after another; the checkpoint comes with the last part. If a call fails or returns `None`, a provider without
-        /// [`own_checkpoint`](SearchCapabilities::own_checkpoint) may have applied some of them: a change is never older
-        /// than what it replaces, and the caller applies it again.
+        /// A search finds all changes of a call or none. A provider that must divide a very large call may show its
+        /// parts one after another; the checkpoint comes with the last part. If a call fails or returns `None`, a
+        /// provider without [`own_checkpoint`](SearchCapabilities::own_checkpoint) may have applied some of them: a
+        /// change is never older than what it replaces, and the caller applies it again.
         ///
         /// # Errors
         /// `Unavailable`; the checkpoint has not moved, unless the outcome is unknown.

@@ -21,17 +21,16 @@
 //! (`product::r06_category_filter_takes_the_subtree`), with its own runtime and fixture.
 //! [`storage_suite!`](crate::storage_suite) runs all suites of a storage. The suite of a single port is
 //! [`unit_of_work_suite!`](crate::unit_of_work_suite), [`category_suite!`](crate::category_suite),
-//! [`product_suite!`](crate::product_suite), [`sku_suite!`](crate::sku_suite),
-//! [`review_suite!`](crate::review_suite), [`inventory_suite!`](crate::inventory_suite),
-//! [`customer_suite!`](crate::customer_suite), [`cart_suite!`](crate::cart_suite),
-//! [`offer_suite!`](crate::offer_suite), [`order_suite!`](crate::order_suite),
+//! [`product_suite!`](crate::product_suite), [`sku_suite!`](crate::sku_suite), [`review_suite!`](crate::review_suite),
+//! [`inventory_suite!`](crate::inventory_suite), [`customer_suite!`](crate::customer_suite),
+//! [`cart_suite!`](crate::cart_suite), [`offer_suite!`](crate::offer_suite), [`order_suite!`](crate::order_suite),
 //! [`outbox_suite!`](crate::outbox_suite), [`idempotency_suite!`](crate::idempotency_suite),
 //! [`setting_suite!`](crate::setting_suite), [`job_suite!`](crate::job_suite) or
-//! [`search_log_suite!`](crate::search_log_suite). Caches run [`cache_suite!`](crate::cache_suite), and caches that processes share also run
-//! [`shared_cache_suite!`](crate::shared_cache_suite). Search engines run [`search_suite!`](crate::search_suite).
-//! [`shop_suite!`](crate::shop_suite) tests the services over a complete set of adapters, and
-//! [`shop_search_suite!`](crate::shop_search_suite) only what depends on the search engine. Each suite can be used once
-//! per module. The function is passed by its name or by a `crate::` path.
+//! [`search_log_suite!`](crate::search_log_suite). Caches run [`cache_suite!`](crate::cache_suite), and caches that
+//! processes share also run [`shared_cache_suite!`](crate::shared_cache_suite). Search engines run
+//! [`search_suite!`](crate::search_suite). [`shop_suite!`](crate::shop_suite) tests the services over a complete set of
+//! adapters, and [`shop_search_suite!`](crate::shop_search_suite) only what depends on the search engine. Each suite
+//! can be used once per module. The function is passed by its name or by a `crate::` path.
 //!
 //! A function that cannot make its fixture must panic, so that a missing server makes the run fail.
 //! `tests/newcomer/adapter` in the repository is a complete crate with a cache, a search engine and their suites.

@@ -143,8 +143,8 @@ async fn report(app: &App) -> ApiResult {
 
 /// Read the health of the shop
 ///
-/// The status is also 200 if only the cache, the search index or its fallback is down (`degraded`), because the shop can
-/// still serve requests.
+/// The status is also 200 if only the cache, the search index or its fallback is down (`degraded`), because the shop
+/// can still serve requests.
 #[utoipa::path(
     get, path = "/health", tag = "operations",
     responses(

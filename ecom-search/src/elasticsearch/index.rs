@@ -6,10 +6,10 @@
 //! <index>-f<format>-<n>         a generation: an index
 //! <index>-f<format>-<n>-write   the alias that it is written to, so that a write never makes an index that is gone
 //! ```
-//! The checkpoint is a document of the generation that it describes. It is written once the documents are searchable, so
-//! it is never ahead of them. The server refreshes only when this adapter asks, so a search finds all changes of a call or
-//! none. Each document has the revision of its product as its external version, so a late older document never replaces
-//! a newer one, whichever process sends it.
+//! The checkpoint is a document of the generation that it describes. It is written once the documents are searchable,
+//! so it is never ahead of them. The server refreshes only when this adapter asks, so a search finds all changes of a
+//! call or none. Each document has the revision of its product as its external version, so a late older document never
+//! replaces a newer one, whichever process sends it.
 
 use std::time::{Duration, Instant};
 

@@ -1,8 +1,8 @@
 //! Translates a search into the JSON of `_search`, and its answer into results.
 //!
 //! The query contains the text, and the filters whose facet is not requested. A filter on a field whose facet is
-//! requested is a `post_filter`, and each facet is counted under the other ones (disjunctive facets). So hits, total and
-//! all facets come from one call.
+//! requested is a `post_filter`, and each facet is counted under the other ones (disjunctive facets). So hits, total
+//! and all facets come from one call.
 
 use ecom_core::id::ProductId;
 use ecom_core::money::Money;

@@ -34,9 +34,9 @@ pub struct MeilisearchOptions {
     /// The maximum number of concurrent searches, 1–1,024, default 64. Further ones wait, at most until their time
     /// limit.
     pub concurrent_searches: usize,
-    /// The size from which documents are sent in another call, in bytes, 10 kB to 90 MB, default 20 MB. Searches see the
-    /// documents of one call all at once. A larger document has a call of its own. The server must accept calls of this
-    /// size (its setting `http-payload-size-limit`, 100 MB by default).
+    /// The size from which documents are sent in another call, in bytes, 10 kB to 90 MB, default 20 MB. Searches see
+    /// the documents of one call all at once. A larger document has a call of its own. The server must accept calls of
+    /// this size (its setting `http-payload-size-limit`, 100 MB by default).
     pub bulk_bytes: usize,
 }
 

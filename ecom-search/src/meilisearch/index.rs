@@ -6,12 +6,14 @@
 //! ```
 //! The changes of a call and their checkpoint are documents of one task, which the server carries out as a whole or not
 //! at all. The checkpoint belongs to a generation: a write that meets another one, because a process has replaced the
-//! index meanwhile, moves no checkpoint. So a search finds all changes of a call or none, and the checkpoint is never ahead of them. If they are larger
-//! than [`MeilisearchOptions::bulk_bytes`], there are several tasks, and the last one has the checkpoint.
+//! index meanwhile, moves no checkpoint. So a search finds all changes of a call or none, and the checkpoint is never
+//! ahead of them. If they are larger than [`MeilisearchOptions::bulk_bytes`], there are several tasks, and the last one
+//! has the checkpoint.
 //!
-//! The server has no conditional writes. A call reads the revisions and the checkpoint of the index and sends only what is
-//! newer. The lease in the database prevents a second writer in between. If a process stalls between reading and sending
-//! until its lease has expired, an older document can replace a newer one, until its next change or `verify` corrects it.
+//! The server has no conditional writes. A call reads the revisions and the checkpoint of the index and sends only what
+//! is newer. The lease in the database prevents a second writer in between. If a process stalls between reading and
+//! sending until its lease has expired, an older document can replace a newer one, until its next change or `verify`
+//! corrects it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};

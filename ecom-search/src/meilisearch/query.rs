@@ -184,8 +184,8 @@ impl<'a> Filters<'a> {
         tiers
     }
 
-    /// Returns the tiers of products with at least `fewer` of the required words and not all of them: those with more of
-    /// them are first, and of these the ones that have them in the title.
+    /// Returns the tiers of products with at least `fewer` of the required words and not all of them: those with more
+    /// of them are first, and of these the ones that have them in the title.
     pub(super) fn tiers_of_most(&self, fewer: usize) -> Vec<String> {
         let required = self.request.text().slots.iter().filter(|slot| !slot.is_optional).count();
         let tiers = |n| [Kind::ExactIn(1), Kind::Any].map(|kind| self.at_least(n, kind));

@@ -108,7 +108,8 @@ const fn counted(facet: Facet) -> Option<&'static str> {
 }
 
 impl Indexes {
-    /// Makes several searches for a shopper with one call, which waits for its turn. Without an index, they find nothing.
+    /// Makes several searches for a shopper with one call, which waits for its turn. Without an index, they find
+    /// nothing.
     async fn ask(&self, queries: Vec<Query>) -> Result<Vec<Found>, Failure> {
         let count = queries.len();
         let call = Self::search_call(queries, self.options.search_timeout);

@@ -1,4 +1,5 @@
-//! The adapter of Elasticsearch and OpenSearch: the suite of the port on both, and what this adapter promises by itself.
+//! The adapter of Elasticsearch and OpenSearch: the suite of the port on both, and what this adapter promises by
+//! itself.
 
 #![expect(clippy::unwrap_used, reason = "these are tests: a broken expectation panics")]
 

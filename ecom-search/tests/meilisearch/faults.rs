@@ -1,5 +1,5 @@
-//! A server that refuses, answers garbage or does not answer: a clear error, nothing lost, nothing half done. These tests
-//! need a server, in front of which a proxy makes the faults.
+//! A server that refuses, answers garbage or does not answer: a clear error, nothing lost, nothing half done. These
+//! tests need a server, in front of which a proxy makes the faults.
 
 use std::time::{Duration, Instant};
 

@@ -1,7 +1,7 @@
 //! The adapter of Meilisearch: the suite of the port, and what this adapter promises by itself.
 //!
-//! There is no package of the server. Where `TEST_MEILISEARCH_URL` names one (`http://:<key>@<host>`), the suite runs on
-//! it; everywhere, it runs on recorded answers of a real server. To record them again, run the tests of [`recorded`]
+//! There is no package of the server. Where `TEST_MEILISEARCH_URL` names one (`http://:<key>@<host>`), the suite runs
+//! on it; everywhere, it runs on recorded answers of a real server. To record them again, run the tests of [`recorded`]
 //! with `ECOM_RECORD=1`, on a server without other work.
 
 #![expect(clippy::unwrap_used, reason = "these are tests: a broken expectation panics")]

@@ -1,8 +1,8 @@
 //! Exchanges with a real server, which are recorded once and then take the place of the server.
 //!
 //! A recording is a compressed file of lines: first the version of the server, and then for each test of the suite its
-//! calls with their answers. If the adapter makes another call than in the recording, or leaves one out, the test fails:
-//! record again.
+//! calls with their answers. If the adapter makes another call than in the recording, or leaves one out, the test
+//! fails: record again.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -93,7 +93,8 @@ pub(crate) async fn open(options: &SqliteOptions, role: Role) -> DbResult<Sqlite
             .filename(path)
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
-            // 16 MB instead of 4 MB: under load, a page is written to the database once for many commits that change it.
+            // 16 MB instead of 4 MB: under load, a page is written to the database once for many commits that change
+            // it.
             .pragma("wal_autocheckpoint", "4000")
             .pragma("journal_size_limit", "67108864"),
         None => o.in_memory(true),

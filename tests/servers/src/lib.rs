@@ -2,13 +2,13 @@
 //!
 //! **Shared servers**, for tests that leave them intact: [`postgres`], [`mysql`], [`redis`], [`elasticsearch`] and
 //! [`opensearch`] give each test a database, prefix or index of its own on the servers of `TEST_POSTGRES_URL`,
-//! `TEST_MYSQL_URL`, `TEST_REDIS_URL`, `TEST_ELASTICSEARCH_URL` and `TEST_OPENSEARCH_URL`.
-//! `tests/run` sets these variables. To set them by hand, `cargo run -p test-servers` starts the servers and prints the
-//! lines to paste. A test whose variable is not set fails. [`meilisearch`] is the exception, because there is no package
-//! of that server: without `TEST_MEILISEARCH_URL`, its tests say that they are skipped.
+//! `TEST_MYSQL_URL`, `TEST_REDIS_URL`, `TEST_ELASTICSEARCH_URL` and `TEST_OPENSEARCH_URL`. `tests/run` sets these
+//! variables. To set them by hand, `cargo run -p test-servers` starts the servers and prints the lines to paste. A test
+//! whose variable is not set fails. [`meilisearch`] is the exception, because there is no package of that server:
+//! without `TEST_MEILISEARCH_URL`, its tests say that they are skipped.
 //!
-//! **Servers to break**, for fault tests: [`Server`] starts one that belongs to the test alone. The program of Meilisearch is
-//! named by `TEST_MEILISEARCH_PROGRAM`.
+//! **Servers to break**, for fault tests: [`Server`] starts one that belongs to the test alone. The program of
+//! Meilisearch is named by `TEST_MEILISEARCH_PROGRAM`.
 //!
 //! Linux only: the children of a server are found in `/proc`.
 

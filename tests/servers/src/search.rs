@@ -50,7 +50,8 @@ impl Drop for TestIndex {
     }
 }
 
-/// Indexes of a Meilisearch server that other tests use too. All that begin with the name are removed when it is dropped.
+/// Indexes of a Meilisearch server that other tests use too. All that begin with the name are removed when it is
+/// dropped.
 #[derive(Debug)]
 pub struct TestMeilisearch {
     /// The URL of the server, with its key.
@@ -59,9 +60,9 @@ pub struct TestMeilisearch {
     pub name: String,
 }
 
-/// Returns a new name on the server of `TEST_MEILISEARCH_URL`. Its key is a password: `http://:<key>@<host>`. There is no
-/// package of the server, so it is tested only where somebody has started one: without the variable, the test says that
-/// it is skipped.
+/// Returns a new name on the server of `TEST_MEILISEARCH_URL`. Its key is a password: `http://:<key>@<host>`. There is
+/// no package of the server, so it is tested only where somebody has started one: without the variable, the test says
+/// that it is skipped.
 pub fn meilisearch() -> Option<TestMeilisearch> {
     let Some(url) = given(TEST_MEILISEARCH_URL) else {
         // The test harness does not capture this line.
@@ -95,8 +96,8 @@ impl Drop for TestMeilisearch {
     }
 }
 
-/// Sends a request directly, so that this crate needs no client, and returns status and body of the response. A password
-/// in the URL is sent as a bearer token.
+/// Sends a request directly, so that this crate needs no client, and returns status and body of the response. A
+/// password in the URL is sent as a bearer token.
 ///
 /// # Errors
 /// Those of the connection, and a response that is not HTTP.

@@ -137,8 +137,8 @@ enum Grants {
 }
 
 impl Principal {
-    /// Returns a principal with these permissions. Every row and event that the principal writes records the actor, which
-    /// should not be empty (see [`Actor`]).
+    /// Returns a principal with these permissions. Every row and event that the principal writes records the actor,
+    /// which should not be empty (see [`Actor`]).
     pub fn new(actor: impl Into<Actor>, permissions: impl IntoIterator<Item = Permission>) -> Self {
         Self::with(actor.into(), Grants::Only(permissions.into_iter().collect()))
     }

@@ -1,8 +1,8 @@
-//! Jobs: operations that take long, as rows of a queue. A worker takes a job under a lease, and the row shows its state,
-//! its counters and its last error.
+//! Jobs: operations that take long, as rows of a queue. A worker takes a job under a lease, and the row shows its
+//! state, its counters and its last error.
 //!
-//! The functions here make the next state of a job from the one before. They do no I/O; the service and the worker write
-//! what they return.
+//! The functions here make the next state of a job from the one before. They do no I/O; the service and the worker
+//! write what they return.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

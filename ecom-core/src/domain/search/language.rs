@@ -14,8 +14,8 @@ use crate::error::{Error, FieldCode};
 /// Defines the languages: the name, the code (ISO 639-1), and the algorithm of the Snowball project that stems words.
 macro_rules! languages {
     ($($(#[$meta:meta])* $name:ident = $code:literal by $algorithm:ident,)*) => {
-        /// The language of titles, descriptions and searches of a shop. It decides how words are stemmed, and which words
-        /// are optional in a search.
+        /// The language of titles, descriptions and searches of a shop. It decides how words are stemmed, and which
+        /// words are optional in a search.
         ///
         /// Words are folded and lose their accents before they are stemmed, so that `café` and `cafe` find each other.
         /// A shop has one language ([`ShopConfig::search_language`](crate::config::ShopConfig::search_language)). If it
@@ -75,7 +75,8 @@ const ENGLISH: &[&str] = &[
     "of", "on", "or", "our", "the", "to", "with", "your",
 ];
 
-/// The optional words of each language, as they are cut from texts. Those of other languages than English come from NLTK.
+/// The optional words of each language, as they are cut from texts. Those of other languages than English come from
+/// NLTK.
 static STOP_WORDS: LazyLock<HashMap<Language, HashSet<String>>> = LazyLock::new(|| {
     let of = |language: &Language| {
         let words = match language {

@@ -80,8 +80,8 @@ impl Synonyms {
         self.language
     }
 
-    /// Returns the synonyms that these entries make in a language. They are not transitive: an entry with `a` and `b` and another one
-    /// with `b` and `c` do not make `a` find `c`.
+    /// Returns the synonyms that these entries make in a language. They are not transitive: an entry with `a` and `b`
+    /// and another one with `b` and `c` do not make `a` find `c`.
     ///
     /// # Errors
     /// `Validation` with each entry that is out of bounds, has no word, or repeats a phrase, and with the entries with

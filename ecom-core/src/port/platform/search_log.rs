@@ -16,7 +16,8 @@ port! {
         async fn add(&mut self, counts: &[SearchCount]) -> Result<()>;
 
         /// Returns a page of the terms with their counts over the days of the range, in the order of `sort` and, with
-        /// equal counts, by ascending id. The text of a term is that of its last day. One statement, whatever the limit.
+        /// equal counts, by ascending id. The text of a term is that of its last day. One statement, whatever the
+        /// limit.
         ///
         /// # Errors
         /// `Validation` for a cursor of another list.

@@ -58,8 +58,8 @@ pub(crate) struct Task {
     woken: bool,
 }
 
-/// Syncs an index with the log. That of the main index also runs the jobs of the indices, because they need the right to
-/// write it.
+/// Syncs an index with the log. That of the main index also runs the jobs of the indices, because they need the right
+/// to write it.
 struct Follower {
     cx: Arc<Context>,
     is_fallback: bool,

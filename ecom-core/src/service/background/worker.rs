@@ -48,7 +48,8 @@ impl Progress {
     }
 }
 
-/// A job that this process runs, and the instant until which it certainly holds the lease, by the clock of this machine.
+/// A job that this process runs, and the instant until which it certainly holds the lease, by the clock of this
+/// machine.
 struct Held {
     job: Job,
     holder: Uuid,

@@ -17,10 +17,10 @@ use crate::service::run::transaction::Tx;
 /// The service of the jobs of a shop: operations that take long, and that the background work runs
 /// ([`Shop::start`](crate::Shop::start)), in any process of the shop that can.
 ///
-/// A worker holds a lease while it runs a job, and writes its counters as it goes. If its process dies, another one runs
-/// the job again from the beginning, once the lease has run out. A run that fails because a backend is down is repeated
-/// after a pause that grows. After [`Job::MAX_ATTEMPTS`] runs, or after an error that lasts, the job stays failed, until
-/// [`JobService::retry`] runs it again.
+/// A worker holds a lease while it runs a job, and writes its counters as it goes. If its process dies, another one
+/// runs the job again from the beginning, once the lease has run out. A run that fails because a backend is down is
+/// repeated after a pause that grows. After [`Job::MAX_ATTEMPTS`] runs, or after an error that lasts, the job stays
+/// failed, until [`JobService::retry`] runs it again.
 ///
 /// The processes of a shop can each have an index of their own, in a directory that they do not share. A job then works
 /// on the index of the process that takes it, and not on the others.
@@ -70,9 +70,10 @@ impl<'a> JobService<'a> {
     }
 
     /// Enqueues a comparison of index and database, as
-    /// [`IndexSyncService::verify`](crate::search::IndexSyncService::verify) does it, after the index has caught up with
-    /// the log. Its counters are `compared`, `missing`, `stale`, `extra`, `repaired`, the products whose documents
-    /// were repaired, and `refused`, those whose documents the search engine refuses. If such a job with the same `repair` is queued already, it is returned, and no other one is made.
+    /// [`IndexSyncService::verify`](crate::search::IndexSyncService::verify) does it, after the index has caught up
+    /// with the log. Its counters are `compared`, `missing`, `stale`, `extra`, `repaired`, the products whose documents
+    /// were repaired, and `refused`, those whose documents the search engine refuses. If such a job with the same
+    /// `repair` is queued already, it is returned, and no other one is made.
     ///
     /// # Errors
     /// `Unsupported` for a shop without search, `Unavailable`.

@@ -51,8 +51,8 @@ impl Circuit {
     }
 }
 
-/// An attempt to ask an engine. If it is dropped without an outcome because its caller has gone, it counts as a failure if
-/// the caller has waited for long, and otherwise as none.
+/// An attempt to ask an engine. If it is dropped without an outcome because its caller has gone, it counts as a failure
+/// if the caller has waited for long, and otherwise as none.
 #[derive(Debug)]
 pub(crate) struct Attempt<'a> {
     circuit: &'a Circuit,

@@ -24,7 +24,8 @@ pub struct SearchComparison {
     pub worst: Vec<(String, f64)>,
     /// The number of products whose title was searched for.
     pub titles: u64,
-    /// The share of these titles that have their product among the first 3 hits of this engine, 0 to 1; 1 without titles.
+    /// The share of these titles that have their product among the first 3 hits of this engine, 0 to 1; 1 without
+    /// titles.
     pub known_here: f64,
     /// The same share for the other engine.
     pub known_there: f64,
@@ -44,9 +45,10 @@ const PAGE: u32 = 1_000;
 
 impl SearchService<'_> {
     /// Searches on the engine of this shop and on that of another one for each of the texts, and for the titles of at
-    /// most `sample` active products, which are spread evenly over all products. Both shops must have the same database,
-    /// and both indexes must be in step with it ([`IndexSyncService::catch_up`](super::index::IndexSyncService)).
-    /// Synonyms and rules apply. No result is taken from the cache, and the searches do not count in the search log.
+    /// most `sample` active products, which are spread evenly over all products. Both shops must have the same
+    /// database, and both indexes must be in step with it
+    /// ([`IndexSyncService::catch_up`](super::index::IndexSyncService)). Synonyms and rules apply. No result is taken
+    /// from the cache, and the searches do not count in the search log.
     ///
     /// # Errors
     /// `Validation` for a text out of the bounds of [`SearchQuery::check`], `Unsupported`, `Unavailable`.

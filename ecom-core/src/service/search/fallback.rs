@@ -1,9 +1,9 @@
 //! Which index answers a search: the main one, or the fallback while the engine of the main one does not answer.
 //!
-//! An engine that is back may lack the writes of its outage. It is asked again once its index is as far as the fallback,
-//! and no index answers that is behind a position for which a caller has waited. So a search never misses a write for
-//! which a caller of this process has waited, and a change back to the main engine never goes back in time. A change to
-//! the fallback can: it may lack the last events that the main index has.
+//! An engine that is back may lack the writes of its outage. It is asked again once its index is as far as the
+//! fallback, and no index answers that is behind a position for which a caller has waited. So a search never misses a
+//! write for which a caller of this process has waited, and a change back to the main engine never goes back in time. A
+//! change to the fallback can: it may lack the last events that the main index has.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -219,8 +219,8 @@ impl<'a> SearchService<'a> {
         })
     }
 
-    /// Forgets the position for which a caller has waited if the log does not reach it any more, as after the restore of
-    /// a backup. Otherwise, no index would ever be there.
+    /// Forgets the position for which a caller has waited if the log does not reach it any more, as after the restore
+    /// of a backup. Otherwise, no index would ever be there.
     async fn forget_promises(&self) {
         let read = async { self.cx.storage.connect().await?.outbox().head().await };
         if let Ok(head) = read.await {

@@ -232,9 +232,9 @@ impl<'a> IndexSync<'a> {
         Ok(true)
     }
 
-    /// Applies one batch of events to the index, whose checkpoint is `at`, and returns the new checkpoint; `None` if the
-    /// index has another one. The events name the products that changed, and the documents are built from their current
-    /// rows.
+    /// Applies one batch of events to the index, whose checkpoint is `at`, and returns the new checkpoint; `None` if
+    /// the index has another one. The events name the products that changed, and the documents are built from their
+    /// current rows.
     async fn apply(
         &self,
         mut at: Checkpoint,
@@ -279,8 +279,8 @@ impl<'a> IndexSync<'a> {
         Ok(Some(next))
     }
 
-    /// Writes to the index, whose checkpoint is `at`, and returns the new checkpoint; `None` if the index has another one.
-    /// Without changes of documents, the version of the index stays, and so do cached results.
+    /// Writes to the index, whose checkpoint is `at`, and returns the new checkpoint; `None` if the index has another
+    /// one. Without changes of documents, the version of the index stays, and so do cached results.
     async fn write(
         &self,
         ops: Vec<IndexOp>,
@@ -370,8 +370,9 @@ impl<'a> IndexSync<'a> {
         Ok(report)
     }
 
-    /// [`Self::rebuild`] for a caller that has the right to write, and does not hold the lock. The current index follows
-    /// the outbox meanwhile, if there is one. With `if_needed`, an index that another task has built meanwhile is kept.
+    /// [`Self::rebuild`] for a caller that has the right to write, and does not hold the lock. The current index
+    /// follows the outbox meanwhile, if there is one. With `if_needed`, an index that another task has built meanwhile
+    /// is kept.
     async fn build(&self, progress: &Progress, if_needed: bool, report: &mut SyncReport) -> Result<()> {
         let cx = self.cx;
         let _turn = self.index.rebuilding.lock().await;
@@ -408,8 +409,8 @@ impl<'a> IndexSync<'a> {
         report.rebuilt = true;
         report.refused += refused;
         report.written += written - refused;
-        // The events since the rebuild began are missing now, so they come before anything else. If that fails, the next
-        // call catches up.
+        // The events since the rebuild began are missing now, so they come before anything else. If that fails, the
+        // next call catches up.
         if let Ok(Some((at, head))) = self.usable().await {
             let mut followed = SyncReport::default();
             if let Err(error) = self.follow(at, head, &mut followed).await {
@@ -536,8 +537,8 @@ impl<'a> IndexSync<'a> {
         let ops = self.ops(wrong).await?;
         let wanted = ops.len() as u64;
         Ok(match self.write(ops, at, at.position).await? {
-            // The index has revisions that the database does not know yet, as after the restore of a backup, and refuses
-            // older documents.
+            // The index has revisions that the database does not know yet, as after the restore of a backup, and
+            // refuses older documents.
             Some((_, applied)) if applied.written + applied.refused < wanted => Repaired::IsAhead,
             Some((_, applied)) => Repaired::Written(applied),
             None => Repaired::HasMoved,

@@ -111,8 +111,8 @@ impl<'a> SearchService<'a> {
         Self { cx, who }
     }
 
-    /// Returns what the main engine supports. If the fallback lacks a capability that a search needs, the search fails with
-    /// `Unsupported` while the fallback answers.
+    /// Returns what the main engine supports. If the fallback lacks a capability that a search needs, the search fails
+    /// with `Unsupported` while the fallback answers.
     pub fn capabilities(&self) -> SearchCapabilities {
         self.cx.indices.main.provider.capabilities()
     }

@@ -1,4 +1,5 @@
-//! A shop whose search engine is down: searches come from the fallback, or fail at once, and both indices converge (R14).
+//! A shop whose search engine is down: searches come from the fallback, or fail at once, and both indices converge
+//! (R14).
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -222,8 +222,8 @@ pub async fn a_due_job_is_found_and_the_longest_due_comes_first(storage: &Arc<dy
     same(again, Some((jobs[2].id, 1)), contract, "the lease has run out");
 }
 
-/// A worker that has found a job does not hold up another one, which finds the next job. A database with one writer lets
-/// the other wait instead.
+/// A worker that has found a job does not hold up another one, which finds the next job. A database with one writer
+/// lets the other wait instead.
 pub async fn a_locked_job_is_skipped_by_others(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let now = env.now();
