@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{Method, Uri};
+use axum::http::{HeaderMap, HeaderValue, Method, Uri};
 use ecom::adapters::{
     ElasticsearchOptions, ElasticsearchSearch, MemoryCache, MemoryCacheOptions, TantivyOptions, TantivySearch,
 };
@@ -62,22 +62,26 @@ pub async fn run(is_wanted: impl Fn(&str) -> bool) {
     if is_wanted("meilisearch")
         && let Some(server) = Server::meilisearch().await
     {
-        let recorder = Recorder::before(server.url()).await;
+        let url = server.url();
+        let (key, host) = url.trim_start_matches("http://").split_once('@').unwrap_or(("", &url));
+        let (key, address) = (key.trim_start_matches(':'), format!("http://{host}"));
+        let recorder = Recorder::before(address.clone()).await;
         let provider = |url: &str| {
-            let options = ecom::adapters::MeilisearchOptions::from_url(&format!("meilisearch+{url}")).expect("a URL");
+            let url = format!("meilisearch+{url}?api_key={key}");
+            let options = ecom::adapters::MeilisearchOptions::from_url(&url).expect("a URL");
             Arc::new(ecom::adapters::MeilisearchSearch::open(options).expect("a provider"))
         };
         let through = provider(&recorder.url);
         rebuild(&b, through.clone()).await;
         let calls = recorder.take("/indexes");
-        let direct = provider(&server.url());
-        overhead_of_tasks(&b, direct.clone(), &server.url(), &calls).await;
+        let direct = provider(&address);
+        overhead_of_tasks(&b, direct.clone(), &address, &calls).await;
         for (what, query) in queries() {
             let request = SearchRequest::new(query, &Synonyms::default()).expect("a request");
             recorder.take("/");
             through.search(&request).await.expect("results");
             let calls = recorder.take("multi-search");
-            overhead_of_searching(what, &*direct, &request, &server.url(), &calls).await;
+            overhead_of_searching(what, &*direct, &request, &address, &calls).await;
         }
         measure(&b, direct, &format!("the server, {} MB", server.memory() / 1_000_000)).await;
     }
@@ -120,28 +124,28 @@ async fn overhead_of_tasks(b: &Bench, provider: Arc<dyn SearchProvider>, server:
             (PRODUCTS as u64, start.elapsed())
         },
         async || {
-            let gone = Recorded { method: Method::DELETE, path: index.clone(), body: Bytes::new() };
+            let gone = Recorded { method: Method::DELETE, path: index.clone(), body: Bytes::new(), ..create.clone() };
             for call in [&gone, create, set] {
-                finished(&client, server, &send(&client, server, call).await).await;
+                finished(&client, server, create, &send(&client, server, call).await).await;
             }
             let start = Instant::now();
             let mut last = Bytes::new();
             for call in &writes {
                 last = send(&client, server, call).await;
             }
-            finished(&client, server, &last).await;
+            finished(&client, server, create, &last).await;
             (PRODUCTS as u64, start.elapsed())
         },
     )
     .await;
 }
 
-/// Waits until Meilisearch has ended a task, which need not succeed.
+/// Waits until Meilisearch has ended a task, which need not succeed. `call` is a call with the key.
 #[cfg(feature = "meilisearch")]
-async fn finished(client: &reqwest::Client, server: &str, enqueued: &[u8]) {
+async fn finished(client: &reqwest::Client, server: &str, call: &Recorded, enqueued: &[u8]) {
     let enqueued: serde_json::Value = serde_json::from_slice(enqueued).expect("a task");
     let path = format!("/tasks/{}", enqueued["taskUid"]);
-    let look = Recorded { method: Method::GET, path, body: Bytes::new() };
+    let look = Recorded { method: Method::GET, path, body: Bytes::new(), ..call.clone() };
     loop {
         let task: serde_json::Value = serde_json::from_slice(&send(client, server, &look).await).expect("a task");
         if matches!(task["status"].as_str(), Some("succeeded" | "failed" | "canceled")) {
@@ -371,7 +375,10 @@ async fn documents(b: &Bench) -> Vec<ecom::port::SearchDocument> {
 }
 
 async fn send(client: &reqwest::Client, server: &str, call: &Recorded) -> Bytes {
-    let request = client.request(call.method.clone(), format!("{server}{}", call.path));
+    let mut request = client.request(call.method.clone(), format!("{server}{}", call.path));
+    if let Some(authorization) = &call.authorization {
+        request = request.header("authorization", authorization);
+    }
     let answer = request.header("content-type", "application/json").body(call.body.clone()).send().await;
     let answer = answer.expect("an answer");
     assert!(answer.status().is_success(), "{}", answer.status());
@@ -383,6 +390,7 @@ async fn send(client: &reqwest::Client, server: &str, call: &Recorded) -> Bytes 
 struct Recorded {
     method: Method,
     path: String,
+    authorization: Option<HeaderValue>,
     body: Bytes,
 }
 
@@ -423,11 +431,18 @@ async fn forward(
     State((client, server, calls)): State<Proxy>,
     method: Method,
     uri: Uri,
+    headers: HeaderMap,
     body: Bytes,
 ) -> (axum::http::StatusCode, Bytes) {
     let path = uri.to_string();
-    calls.lock().expect("no panic").push(Recorded { method: method.clone(), path: path.clone(), body: body.clone() });
-    let request = client.request(method, format!("{server}{path}")).header("content-type", "application/json");
-    let answer = request.body(body).send().await.expect("the server answers");
+    let authorization = headers.get("authorization").cloned();
+    let call = Recorded { method, path, authorization, body };
+    calls.lock().expect("no panic").push(call.clone());
+    let mut request = client.request(call.method, format!("{server}{}", call.path));
+    if let Some(authorization) = call.authorization {
+        request = request.header("authorization", authorization);
+    }
+    let request = request.header("content-type", "application/json").body(call.body);
+    let answer = request.send().await.expect("the server answers");
     (answer.status(), answer.bytes().await.expect("a body"))
 }
