@@ -187,7 +187,7 @@ impl From<Error> for ApiError {
             _ => {}
         }
         if let Some(left) = error.retry_after() {
-            // Whole seconds, of which a begun one counts.
+            // Whole seconds, rounded up.
             api.retry_after = Some(left.as_secs() + u64::from(left.subsec_nanos() > 0)).map(|seconds| seconds.max(1));
         }
         api.message = match &error {

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use ecom_core::ValidationErrors;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -14,6 +15,18 @@ const FIRST_REST: Duration = Duration::from_millis(500);
 const LONGEST_REST: Duration = Duration::from_secs(10);
 /// The pauses before a call is repeated.
 const PAUSES: [Duration; 3] = [Duration::from_millis(50), Duration::from_millis(200), Duration::from_millis(800)];
+
+/// Checks the name of an index, from which the names on the server are made.
+pub(crate) fn check_index(name: &str, errors: &mut ValidationErrors) {
+    let is_plain = |c: u8| matches!(c, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_');
+    if !(1..=100).contains(&name.len())
+        || !name.starts_with(|c: char| c.is_ascii_lowercase())
+        || !name.bytes().all(is_plain)
+    {
+        let message = "must have 1 to 100 characters `a`–`z`, `0`–`9`, `-` and `_`, beginning with a letter";
+        errors.out_of_bounds("index", message);
+    }
+}
 
 /// Why a call is not made or not waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,6 +8,8 @@ use derive_setters::Setters;
 use ecom_core::{Error, FieldCode, Result, ValidationErrors};
 use url::Url;
 
+use crate::remote::check_index;
+
 /// How calls are authenticated. Its `Debug` shows no secrets.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -202,12 +204,7 @@ impl ElasticsearchOptions {
     /// Checks that all settings are within their bounds.
     pub(super) fn check(&self) -> Result<()> {
         let mut errors = ValidationErrors::default();
-        let name = self.index.as_bytes();
-        let is_plain = |c: &u8| matches!(c, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_');
-        if !(1..=100).contains(&name.len()) || !name[0].is_ascii_lowercase() || !name.iter().all(is_plain) {
-            let message = "must have 1 to 100 characters `a`–`z`, `0`–`9`, `-` and `_`, beginning with a letter";
-            errors.out_of_bounds("index", message);
-        }
+        check_index(&self.index, &mut errors);
         // The names of this adapter's own aliases end so.
         if self.index.rsplit_once("-f").is_some_and(|(_, n)| !n.is_empty() && n.bytes().all(|c| c.is_ascii_digit())) {
             errors.out_of_bounds("index", "must not end with `-f` and digits");

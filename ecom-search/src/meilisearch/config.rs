@@ -8,6 +8,8 @@ use derive_setters::Setters;
 use ecom_core::{Error, FieldCode, Result, ValidationErrors};
 use url::Url;
 
+use crate::remote::check_index;
+
 /// Settings of a [`super::MeilisearchSearch`].
 #[derive(Clone, PartialEq, Eq, Setters)]
 #[setters(strip_option)]
@@ -145,12 +147,7 @@ impl MeilisearchOptions {
     /// Checks that all settings are within their bounds.
     pub(super) fn check(&self) -> Result<()> {
         let mut errors = ValidationErrors::default();
-        let name = self.index.as_bytes();
-        let is_plain = |c: &u8| matches!(c, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_');
-        if !(1..=100).contains(&name.len()) || !name[0].is_ascii_lowercase() || !name.iter().all(is_plain) {
-            let message = "must have 1 to 100 characters `a`–`z`, `0`–`9`, `-` and `_`, beginning with a letter";
-            errors.out_of_bounds("index", message);
-        }
+        check_index(&self.index, &mut errors);
         if !(10..=60_000).contains(&self.search_timeout.as_millis()) {
             errors.out_of_bounds("search_timeout_ms", "must be between 10 and 60000");
         }

@@ -46,7 +46,7 @@ pub(super) struct Indexes {
     pub(super) seen: AtomicU64,
 }
 
-/// What the mark of an index says.
+/// The content of the mark of an index.
 #[derive(Debug, Default)]
 pub(super) struct Mark {
     pub(super) checkpoint: Option<Checkpoint>,
@@ -118,7 +118,7 @@ impl Change {
     }
 }
 
-/// What an index has of the documents that a call asks for.
+/// The documents of a call that the index has already.
 #[derive(Default)]
 struct Present {
     mark: Mark,
