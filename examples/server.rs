@@ -15,7 +15,6 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use axum::serve::ListenerExt as _;
 use clap::{Parser, Subcommand};
 use ecom::catalog::{DeadLetters, ImportKind, ImportOptions, ImportReport, ProductListQuery};
 use ecom::catalog::{ProductFilter, ProductSort};
@@ -337,6 +336,24 @@ async fn import(
     Ok(())
 }
 
+/// Raises the limit of open files as far as the system allows, and returns how many connections it leaves room for.
+fn file_limit() -> usize {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, getrlimit, setrlimit};
+
+        /// The files of the database, of the index and of the connections to servers.
+        const OTHERS: u64 = 500;
+        let mut limit = getrlimit(Resource::Nofile);
+        let before = limit.current;
+        limit.current = limit.maximum;
+        let files = if setrlimit(Resource::Nofile, limit).is_ok() { limit.maximum } else { before };
+        files.map_or(usize::MAX, |files| usize::try_from(files.saturating_sub(OTHERS).max(files / 2)).unwrap_or(1))
+    }
+    #[cfg(not(unix))]
+    usize::MAX
+}
+
 async fn serve(
     shop: &Shop,
     config: &ServerConfig,
@@ -347,13 +364,6 @@ async fn serve(
     let api = &config.http.api_prefix;
     let app = ecom_http::router(shop.clone(), config.http.clone());
     let background = shop.start();
-    // Answers are small, so they are sent without delay.
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "a connection without TCP_NODELAY");
-        }
-    });
-
     say!("ecom {} listens on http://{address}", env!("CARGO_PKG_VERSION"));
     say!("  database  {}", config.database_url.shown());
     say!("  search    {}", config.search_url.shown());
@@ -372,21 +382,18 @@ async fn serve(
     }
     say!("Ctrl-C stops it; another Ctrl-C, after a second or more, ends it at once.");
 
-    let (mut drain, mut deadline) = (stopped.clone(), stopped);
-    let server = axum::serve(listener, app).with_graceful_shutdown(async move {
+    let mut limits = config.serve.clone();
+    limits.max_connections = limits.max_connections.min(file_limit());
+    let mut drain = stopped;
+    let stopped = ecom_http::serve(listener, app, limits, async move {
         let _ = drain.changed().await;
         tracing::info!("stopping: open requests are answered first");
-    });
-    let outcome = tokio::select! {
-        outcome = server => outcome,
-        () = async {
-            let _ = deadline.changed().await;
-            tokio::time::sleep(config.shutdown_timeout).await;
-        } => {
-            tracing::warn!("some requests were still open at the end of ECOM_SHUTDOWN_TIMEOUT");
-            Ok(())
-        }
-    };
+    })
+    .await;
+    if stopped.unanswered > 0 {
+        let connections = stopped.unanswered;
+        tracing::warn!(connections, "some requests were still open at the end of ECOM_SHUTDOWN_TIMEOUT");
+    }
     background.shutdown().await;
-    Ok(outcome?)
+    Ok(())
 }

@@ -55,7 +55,15 @@
 //! | `ECOM_NUMBERS` | `false` | `true`, `false` | whether prices and measures are JSON numbers instead of strings by default |
 //! | `ECOM_TRUST_REQUESTS` | `false` | `true`, `false` | whether every request may also do what only staff may: give discounts, set prices, choose the numbers of bills and record payments (`orders:discount`, `bills:write`) |
 //! | `ECOM_REQUEST_TIMEOUT` | `30` | 1–600 s | the time limit of a request |
-//! | `ECOM_SHUTDOWN_TIMEOUT` | `30` | 1–600 s | how long a shutdown waits for open requests |
+//! | `ECOM_MAX_REQUESTS` | `1000` | 1–1,000,000 | the maximum number of requests at a time; a request beyond it gets a 503 with `Retry-After` |
+//! | `ECOM_MAX_CONNECTIONS` | `10000` | 1–1,000,000 | the maximum number of connections at a time; a connection beyond it gets a 503 with `Retry-After` and is closed. If the system allows fewer open files, the limit is lower |
+//! | `ECOM_HEADER_TIMEOUT` | `10` | 1–600 s | the time within which the head of a request must arrive, also the first one of a connection |
+//! | `ECOM_KEEP_ALIVE_TIMEOUT` | `75` | 1–3,600 s | how long a connection may be idle between requests |
+//! | `ECOM_SEND_TIMEOUT` | `30` | 1–600 s | how long a client may read nothing of its response |
+//! | `ECOM_MAX_HEADERS` | `100` | 10–1,000 | the maximum number of headers of a request (HTTP/1) |
+//! | `ECOM_MAX_STREAMS` | `100` | 1–10,000 | the maximum number of requests at a time on a connection of HTTP/2 |
+//! | `ECOM_PING_INTERVAL` | `20` | 1–3,600 s | after how long the server pings a silent connection of HTTP/2 |
+//! | `ECOM_SHUTDOWN_TIMEOUT` | `30` | 1–600 s | how long a shutdown waits for open requests; connections without a request are closed at once |
 //! | `ECOM_CORS_ORIGINS` | none | `*`, or origins separated by commas | the origins whose pages may call the API from a browser |
 //! | `ECOM_ACCESS_LOG` | `true` | `true`, `false` | whether each request is logged |
 //! | `ECOM_LOG` | `info` | a level, or directives such as `info,ecom_core=debug` | which events are logged |
@@ -72,7 +80,7 @@ use std::time::Duration;
 use ecom_core::config::ShopConfig;
 use ecom_core::money::Currency;
 use ecom_core::{Error, FieldCode, Result, ValidationErrors};
-use ecom_http::HttpConfig;
+use ecom_http::{HttpConfig, ServeConfig};
 
 use self::reader::{Reader, host_and_port};
 use self::sources::{NAMES, dot_env, merge, present, toml_values, unknown, unreadable};
@@ -148,8 +156,8 @@ pub struct ServerConfig {
     pub shop: ShopConfig,
     /// The settings of the REST API.
     pub http: HttpConfig,
-    /// How long a shutdown waits for open requests.
-    pub shutdown_timeout: Duration,
+    /// The limits of connections.
+    pub serve: ServeConfig,
     /// The events to log: a level, or directives of `tracing-subscriber`'s `EnvFilter`.
     pub log: String,
     /// The format of log lines.
@@ -262,7 +270,7 @@ impl ServerConfig {
             .order_batch(r.size("ECOM_ORDER_BATCH", defaults.order_batch, 1..=1_000));
 
         let http = r.http();
-        let shutdown_timeout = r.seconds("ECOM_SHUTDOWN_TIMEOUT", Duration::from_secs(30), 1..=600);
+        let serve = r.serve(&http);
         let log = r.log("ECOM_LOG", "info");
         let log_format = match r.text("ECOM_LOG_FORMAT", "pretty").as_str() {
             "pretty" => LogFormat::Pretty,
@@ -284,7 +292,7 @@ impl ServerConfig {
             cache_url,
             shop,
             http,
-            shutdown_timeout,
+            serve,
             log,
             log_format,
             warnings: Vec::new(),
@@ -372,6 +380,7 @@ mod tests {
         assert_eq!(c.search_url.expose(), "tantivy://ecom-data/index");
         assert_eq!(c.shop, ShopConfig::default());
         assert_eq!(c.http, HttpConfig::default());
+        assert_eq!(c.serve, ServeConfig::default());
         assert_eq!(read(&[("ECOM_API_PREFIX", "/")]).unwrap().http.api_prefix, "");
         // The table in the docs of the module has the default in the major unit.
         assert_eq!(read(&[("ECOM_PRICE_BUCKETS", "0,25,50,100,250,500,1000")]).unwrap().shop, c.shop);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use derive_setters::Setters;
 use ecom_core::Shop;
 use ecom_core::access::{Permission, Principal};
+use tokio::sync::Semaphore;
 use utoipa_axum::router::UtoipaMethodRouter;
 
 /// Settings of [`router`](crate::router).
@@ -34,6 +35,9 @@ pub struct HttpConfig {
     pub cors_origins: Vec<String>,
     /// The time limit of a request. Default 30 s.
     pub request_timeout: Duration,
+    /// The maximum number of requests at a time. A request beyond it gets a 503 with `Retry-After`, except for the
+    /// routes of health. Default 1,000.
+    pub max_requests: usize,
     /// Whether prices and measures are JSON numbers instead of strings if the client does not choose. Default false.
     pub numbers: bool,
     /// Whether the router has the routes `/`, `/health`, `/health/live`, `/health/ready`, `/openapi.json`, `/docs` and
@@ -58,6 +62,7 @@ impl Default for HttpConfig {
             access_log: true,
             cors_origins: Vec::new(),
             request_timeout: Duration::from_secs(30),
+            max_requests: 1_000,
             numbers: false,
             root_routes: true,
             anonymous: Principal::new("anonymous", Permission::ALL.iter().copied().filter(|p| !of_staff(*p))),
@@ -86,6 +91,16 @@ impl HttpConfig {
 pub(crate) struct App {
     pub shop: Shop,
     pub config: HttpConfig,
+    /// A permit for each request that may still begin.
+    pub places: Arc<Semaphore>,
+}
+
+impl App {
+    pub fn new(shop: Shop, config: HttpConfig) -> Self {
+        let config = config.bounded();
+        let places = Arc::new(Semaphore::new(config.max_requests.min(Semaphore::MAX_PERMITS)));
+        Self { shop, config, places }
+    }
 }
 
 /// The routes of an area, with their documentation.

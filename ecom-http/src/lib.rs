@@ -23,6 +23,8 @@ mod openapi;
 mod resource;
 mod router;
 mod routes;
+mod serve;
 
 pub use app::HttpConfig;
 pub use router::{openapi_json, router};
+pub use serve::{ServeConfig, Stopped, serve};

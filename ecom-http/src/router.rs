@@ -63,7 +63,7 @@ use crate::{openapi, routes};
 /// # }
 /// ```
 pub fn router(shop: Shop, config: HttpConfig) -> Router {
-    let app = Arc::new(App { shop, config: config.bounded() });
+    let app = Arc::new(App::new(shop, config));
     let (routes, document) = documented(&app.config).split_for_parts();
     let root_routes = app.config.root_routes;
     let routes = if root_routes {

@@ -9,7 +9,7 @@ use ecom_core::access::Principal;
 use ecom_core::money::{Currency, price_of};
 use ecom_core::search::Language;
 use ecom_core::{FieldCode, ValidationErrors};
-use ecom_http::HttpConfig;
+use ecom_http::{HttpConfig, ServeConfig};
 
 use super::SecretUrl;
 use super::sources::{present, unreadable};
@@ -182,6 +182,7 @@ impl Reader<'_> {
         let trusted = self.flag("ECOM_TRUST_REQUESTS", false);
         let anonymous = if trusted { Principal::trusted("anonymous") } else { defaults.anonymous.clone() };
         let timeout = self.seconds("ECOM_REQUEST_TIMEOUT", defaults.request_timeout, 1..=600);
+        let max_requests = self.size("ECOM_MAX_REQUESTS", defaults.max_requests, 1..=1_000_000);
         let cors_origins: Vec<String> = self
             .text("ECOM_CORS_ORIGINS", "")
             .split(',')
@@ -211,8 +212,30 @@ impl Reader<'_> {
             .access_log(access_log)
             .cors_origins(cors_origins)
             .request_timeout(timeout)
+            .max_requests(max_requests)
             .numbers(numbers)
             .anonymous(anonymous)
+    }
+
+    /// Reads the limits of connections. The largest head that the REST API reports in its envelope of errors fits.
+    pub fn serve(&mut self, http: &HttpConfig) -> ServeConfig {
+        let defaults = ServeConfig::default();
+        let head_limit = http.header_limit + 2 * http.query_limit + 8 * 1024;
+        let head_limit = head_limit.max(defaults.head_limit);
+        let (header, keep_alive) = (defaults.header_timeout, defaults.keep_alive_timeout);
+        let (send, ping) = (defaults.send_timeout, defaults.ping_interval);
+        let shutdown = defaults.shutdown_timeout;
+        defaults
+            .clone()
+            .head_limit(head_limit)
+            .max_connections(self.size("ECOM_MAX_CONNECTIONS", defaults.max_connections, 1..=1_000_000))
+            .header_timeout(self.seconds("ECOM_HEADER_TIMEOUT", header, 1..=600))
+            .keep_alive_timeout(self.seconds("ECOM_KEEP_ALIVE_TIMEOUT", keep_alive, 1..=3_600))
+            .send_timeout(self.seconds("ECOM_SEND_TIMEOUT", send, 1..=600))
+            .max_headers(self.size("ECOM_MAX_HEADERS", defaults.max_headers, 10..=1_000))
+            .max_streams(self.size("ECOM_MAX_STREAMS", defaults.max_streams, 1..=10_000))
+            .ping_interval(self.seconds("ECOM_PING_INTERVAL", ping, 1..=3_600))
+            .shutdown_timeout(self.seconds("ECOM_SHUTDOWN_TIMEOUT", shutdown, 1..=600))
     }
 
     pub fn url(&mut self, name: &str, file: &str, default: &str) -> SecretUrl {

@@ -6,7 +6,7 @@ use ecom_core::{FieldCode, ValidationErrors};
 
 /// The names of all settings. A TOML file can contain all but `ECOM_CONFIG`; its keys are the names in lower case
 /// without `ECOM_`.
-pub(super) const NAMES: [&str; 52] = [
+pub(super) const NAMES: [&str; 60] = [
     "ECOM_LISTEN",
     "PORT",
     "ECOM_DATA",
@@ -53,6 +53,14 @@ pub(super) const NAMES: [&str; 52] = [
     "ECOM_NUMBERS",
     "ECOM_TRUST_REQUESTS",
     "ECOM_REQUEST_TIMEOUT",
+    "ECOM_MAX_REQUESTS",
+    "ECOM_MAX_CONNECTIONS",
+    "ECOM_HEADER_TIMEOUT",
+    "ECOM_KEEP_ALIVE_TIMEOUT",
+    "ECOM_SEND_TIMEOUT",
+    "ECOM_MAX_HEADERS",
+    "ECOM_MAX_STREAMS",
+    "ECOM_PING_INTERVAL",
     "ECOM_SHUTDOWN_TIMEOUT",
     "ECOM_CORS_ORIGINS",
     "ECOM_ACCESS_LOG",

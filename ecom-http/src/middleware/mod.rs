@@ -81,6 +81,12 @@ where
         if let Some(error) = too_large(&request, &app.config) {
             return Box::pin(std::future::ready(Ok(finish(error.into_response(), id, &app, line.as_ref()))));
         }
+        let place = app.places.clone().try_acquire_owned().ok();
+        if place.is_none() && !is_of_health(&request) {
+            let message = "the server has too many requests at the moment; try again";
+            let error = ApiError::new(ErrorCode::Unavailable, message);
+            return Box::pin(std::future::ready(Ok(finish(error.into_response(), id, &app, line.as_ref()))));
+        }
         if request.headers().get(ACCEPT_ENCODING).is_some_and(accepts_gzip) {
             // The header is replaced, so that the compression comes to the same decision. A client that accepts no
             // available encoding gets the plain response, because 406 could be the response to a completed write.
@@ -89,6 +95,7 @@ where
             // most clients do not accept gzip.
             let answer = Compression::new(self.inner.clone()).gzip(true).call(request);
             Box::pin(async move {
+                let _place = place;
                 let answer = answer.map(|r| r.map(|r| r.map(Body::new)));
                 let mut response = guard(answer, &app).await;
                 // A 304 has the same tag that a 200 would have.
@@ -102,6 +109,7 @@ where
         } else {
             let answer = self.inner.call(request);
             Box::pin(async move {
+                let _place = place;
                 let response = noting(guard(answer, &app).await, recording.as_ref());
                 Ok(finish(response, id, &app, line.as_ref()))
             })
@@ -113,6 +121,11 @@ where
 fn noting(mut response: Response, recording: Option<&Recording>) -> Response {
     with_event(response.headers_mut(), recording.and_then(|Recording(shop)| shop.last_event()));
     response
+}
+
+/// Returns true for the routes of health, which no limit of requests applies to.
+fn is_of_health(request: &Request) -> bool {
+    matches!(request.uri().path().trim_end_matches('/'), "/health" | "/health/live" | "/health/ready")
 }
 
 /// Returns an error if the path, the query string or the headers of a request exceed the limits.
@@ -250,7 +263,7 @@ mod tests {
         let search = ecom_search::TantivySearch::open(ecom_search::TantivyOptions::memory()).await.unwrap();
         let shop = Shop::new(ShopParts::new(Arc::new(storage), Arc::new(search))).unwrap();
         let config = HttpConfig::default().request_timeout(Duration::from_millis(20));
-        let app = Arc::new(App { shop, config });
+        let app = Arc::new(App::new(shop, config));
         let router: Router = Router::new()
             .route("/panic", get(|| async { panic!("the secret of line 7") as StatusCode }))
             .route("/slow", get(|| async { tokio::time::sleep(Duration::from_secs(60)).await }))
