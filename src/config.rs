@@ -75,7 +75,6 @@ mod sources;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use ecom_core::config::ShopConfig;
 use ecom_core::money::Currency;

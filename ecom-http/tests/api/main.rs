@@ -8,6 +8,7 @@ mod bad_input;
 mod bill;
 mod cart;
 mod category;
+mod connections;
 mod customer;
 mod etag;
 mod freshness;
