@@ -33,6 +33,8 @@ pub enum Dependency {
     SearchFallback,
     /// The cache behind [`crate::port::Cache`].
     Cache,
+    /// The rate limiter behind [`crate::port::RateLimiter`]. No call fails for the lack of it.
+    RateLimiter,
 }
 
 impl fmt::Display for Dependency {
@@ -42,6 +44,7 @@ impl fmt::Display for Dependency {
             Self::Search => "the search index",
             Self::SearchFallback => "the fallback of the search index",
             Self::Cache => "the cache",
+            Self::RateLimiter => "the rate limiter",
         })
     }
 }

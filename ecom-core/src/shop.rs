@@ -13,6 +13,7 @@ use crate::error::{Conflict, Dependency, Error, Result};
 use crate::health::{DependencyHealth, Health};
 use crate::id::{EventId, IdSource, UuidV7Source};
 use crate::port::cache::{Cache, NoCache};
+use crate::port::rate_limiter::{NoRateLimiter, RateLimiter};
 use crate::port::search::SearchProvider;
 use crate::port::storage::{Storage, UnitOfWork};
 use crate::service::background::Background;
@@ -52,6 +53,8 @@ pub struct ShopParts {
     pub search_fallback: Option<Arc<dyn SearchProvider>>,
     /// The cache.
     pub cache: Arc<dyn Cache>,
+    /// The rate limiter, which counts the requests of each caller.
+    pub rate_limiter: Arc<dyn RateLimiter>,
     /// The clock.
     pub clock: SharedClock,
     /// The source of ids.
@@ -61,12 +64,13 @@ pub struct ShopParts {
 }
 
 impl ShopParts {
-    /// Returns parts with the clock of the machine, UUIDv7 ids, no cache and default settings.
+    /// Returns parts with the clock of the machine, UUIDv7 ids, no cache, no rate limiter and default settings.
     pub fn new(storage: Arc<dyn Storage>, search: Arc<dyn SearchProvider>) -> Self {
         let clock: SharedClock = Arc::new(SystemClock);
         let ids = Arc::new(UuidV7Source::new(clock.clone()));
         let (cache, config) = (Arc::new(NoCache), ShopConfig::default());
-        Self { storage, search, search_fallback: None, cache, clock, ids, config }
+        let rate_limiter = Arc::new(NoRateLimiter);
+        Self { storage, search, search_fallback: None, cache, rate_limiter, clock, ids, config }
     }
 }
 
@@ -225,6 +229,7 @@ impl Shop {
             cx: Context::new(Shared {
                 storage: parts.storage,
                 cache: ReadThrough::new(parts.cache),
+                rate_limiter: parts.rate_limiter,
                 clock: parts.clock,
                 ids: parts.ids,
                 config: parts.config,
@@ -403,6 +408,11 @@ impl Shop {
         &self.cx.clock
     }
 
+    /// Returns the rate limiter.
+    pub fn rate_limiter(&self) -> &Arc<dyn RateLimiter> {
+        &self.cx.rate_limiter
+    }
+
     /// Returns the source of ids.
     pub fn ids(&self) -> &Arc<dyn IdSource> {
         &self.cx.ids
@@ -449,7 +459,7 @@ impl Shop {
 
     /// Closes the shop and all its clones. It ends the background work as
     /// [`Background::shutdown`](crate::platform::Background::shutdown) does, adds the last counts to the search log,
-    /// and then closes the connections to the database, the index and the cache. Open transactions can still be
+    /// and then closes the connections to the database, the index, the cache and the rate limiter. Open transactions can still be
     /// committed or rolled back. Later calls that need a connection fail with `Unavailable`.
     pub async fn close(&self) {
         Background::end_all(&self.cx).await;
@@ -459,6 +469,7 @@ impl Shop {
             index.provider.close().await;
         }
         self.cx.cache.close().await;
+        self.cx.rate_limiter.close().await;
     }
 
     /// Checks whether every dependency responds within `limit`.
@@ -479,14 +490,20 @@ impl Shop {
             let provider = &cx.indices.fallback.as_ref()?.provider;
             Some(probe(Dependency::SearchFallback, provider.name(), limit, provider.ping()).await)
         };
-        let (database, search, fallback, cache) = futures::join!(
+        let limiter = async {
+            // A limiter in this process cannot be down.
+            let limiter = Some(&cx.rate_limiter).filter(|limiter| limiter.is_shared())?;
+            Some(probe(Dependency::RateLimiter, limiter.name(), limit, limiter.ping()).await)
+        };
+        let (database, search, fallback, cache, limiter) = futures::join!(
             probe(Dependency::Database, cx.storage.name(), limit, cx.storage.ping()),
             probe(Dependency::Search, main.name(), limit, main.ping()),
             fallback,
             probe(Dependency::Cache, cx.cache.name(), limit, cx.cache.ping()),
+            limiter,
         );
         Health {
-            dependencies: [Some(database), Some(search), fallback, Some(cache)].into_iter().flatten().collect(),
+            dependencies: [Some(database), Some(search), fallback, Some(cache), limiter].into_iter().flatten().collect(),
             pool: cx.storage.pool_status(),
             cache: cx.cache.stats(),
             searches_by_fallback: cx.indices.by_fallback.load(Ordering::Relaxed),

@@ -1,4 +1,4 @@
-//! Storage adapters of `ecom`: one SQL implementation for three databases, and caches.
+//! Storage adapters of `ecom`: one SQL implementation for three databases, caches and rate limiters.
 //!
 //! | Feature | Database | URL | Tested on |
 //! |---|---|---|---|
@@ -7,7 +7,7 @@
 //! | `mysql` | MySQL 8, MariaDB 10.6 and later | `mysql://…` | MariaDB 10.11 |
 //!
 //! Every database supports all methods of the ports. The features can be combined, and without any of them the crate
-//! contains only the caches (see [`cache`]).
+//! contains only the caches (see [`cache`]) and the rate limiters (see `limiter`).
 //!
 //! `SqlStorage` is the adapter. To run statements of a host application in the same transaction as writes of the
 //! shop, use `begin_on_sqlite`, `begin_on_postgres` or `begin_on_mysql`.
@@ -21,6 +21,8 @@
 //! `Any`, but also supports ids, JSON and times.
 
 pub mod cache;
+#[cfg(any(feature = "memory", feature = "redis"))]
+pub mod limiter;
 #[cfg(feature = "mysql")]
 mod mysql;
 #[cfg(feature = "postgres")]

@@ -55,6 +55,7 @@ pub(crate) mod platform {
     pub(crate) mod search_log;
     pub(crate) mod setting;
 }
+pub(crate) mod rate_limiter;
 /// The repositories of sales.
 pub(crate) mod sales {
     pub(crate) mod cart;
@@ -79,6 +80,7 @@ pub use self::platform::job::{ForwardJobs, JobRepository};
 pub use self::platform::outbox::{ForwardOutbox, Lease, OutboxRepository};
 pub use self::platform::search_log::{ForwardSearchLog, SearchLogRepository};
 pub use self::platform::setting::{ForwardSettings, SettingRepository};
+pub use self::rate_limiter::{ForwardRateLimiter, NoRateLimiter, Quota, RateDecision, RateKey, RateLimiter};
 pub use self::sales::cart::{CartRepository, ForwardCarts};
 pub use self::sales::customer::{AddressRepository, CustomerRepository, ForwardAddresses, ForwardCustomers};
 pub use self::sales::offer::{ForwardOffers, OfferRepository};

@@ -27,8 +27,8 @@
 //! [`outbox_suite!`](crate::outbox_suite), [`idempotency_suite!`](crate::idempotency_suite),
 //! [`setting_suite!`](crate::setting_suite), [`job_suite!`](crate::job_suite) or
 //! [`search_log_suite!`](crate::search_log_suite). Caches run [`cache_suite!`](crate::cache_suite), and caches that
-//! processes share also run [`shared_cache_suite!`](crate::shared_cache_suite). Search engines run
-//! [`search_suite!`](crate::search_suite). [`shop_suite!`](crate::shop_suite) tests the services over a complete set of
+//! processes share also run [`shared_cache_suite!`](crate::shared_cache_suite). Rate limiters run
+//! [`rate_limiter_suite!`](crate::rate_limiter_suite). Search engines run [`search_suite!`](crate::search_suite). [`shop_suite!`](crate::shop_suite) tests the services over a complete set of
 //! adapters, and [`shop_search_suite!`](crate::shop_search_suite) only what depends on the search engine. Each suite
 //! can be used once per module. The function is passed by its name or by a `crate::` path.
 //!
@@ -85,6 +85,7 @@ use rand::Rng as _;
 
 use crate::error::{Conflict, Error, ErrorCode, Result};
 use crate::port::cache::Cache;
+use crate::port::rate_limiter::RateLimiter;
 use crate::port::search::NoSearch;
 use crate::port::storage::Storage;
 use crate::shop::{Shop, ShopParts};
@@ -137,6 +138,7 @@ mod contract {
         pub mod setting;
         pub mod unit_of_work;
     }
+    pub mod rate_limiter;
     pub mod sales {
         pub mod cart;
         pub mod customer;
@@ -179,6 +181,8 @@ pub use self::contract::platform::search_log::listed as search_log;
 pub use self::contract::platform::setting::listed as setting;
 /// The contract of [`Storage`] and its units of work.
 pub use self::contract::platform::unit_of_work::listed as unit_of_work;
+/// The contract of [`RateLimiter`].
+pub use self::contract::rate_limiter::listed as rate_limiter;
 /// The contract of [`CartRepository`](crate::port::CartRepository).
 pub use self::contract::sales::cart::listed as cart;
 /// The contract of [`CustomerRepository`](crate::port::CustomerRepository) and
@@ -256,6 +260,37 @@ impl CacheFixture {
     pub fn guard(mut self, guard: impl Any + Send) -> Self {
         self.guard = Box::new(guard);
         self
+    }
+}
+
+/// A rate limiter that has counted no calls, for one test.
+pub struct RateLimiterFixture {
+    /// The limiter.
+    pub limiter: Arc<dyn RateLimiter>,
+    /// Lets time pass for the limiter: it advances the clock of the limiter, or sleeps.
+    pub clock_advance: Box<dyn Fn(Duration) + Send + Sync>,
+    /// A value that must be dropped after the limiter.
+    pub guard: Box<dyn Any + Send>,
+}
+
+impl RateLimiterFixture {
+    /// Returns the fixture of a limiter. `clock_advance` lets time pass for the limiter: it advances the clock of the
+    /// limiter, or sleeps.
+    pub fn new(limiter: impl RateLimiter + 'static, clock_advance: impl Fn(Duration) + Send + Sync + 'static) -> Self {
+        Self { limiter: Arc::new(limiter), clock_advance: Box::new(clock_advance), guard: Box::new(()) }
+    }
+
+    /// Keeps a value until the test has ended.
+    #[must_use]
+    pub fn guard(mut self, guard: impl Any + Send) -> Self {
+        self.guard = Box::new(guard);
+        self
+    }
+}
+
+impl fmt::Debug for RateLimiterFixture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RateLimiterFixture").field("limiter", &self.limiter).finish_non_exhaustive()
     }
 }
 

@@ -29,7 +29,8 @@ pub(super) struct HealthView {
     version: &'static str,
     /// When the health was checked (RFC 3339, UTC).
     timestamp: DateTime<Utc>,
-    /// The health of each dependency: `database`, `search`, `search_fallback` if the shop has one, and `cache`.
+    /// The health of each dependency: `database`, `search`, `search_fallback` if the shop has one, `cache`, and
+    /// `rate_limiter` if several processes share one.
     dependencies: BTreeMap<String, DependencyView>,
     /// The pool of database connections.
     pool: PoolView,
@@ -98,6 +99,7 @@ impl HealthView {
                     Dependency::Search => "search",
                     Dependency::SearchFallback => "search_fallback",
                     Dependency::Cache => "cache",
+                    Dependency::RateLimiter => "rate_limiter",
                     _ => "other",
                 };
                 let view = DependencyView {

@@ -13,6 +13,9 @@ mod redis;
 #[cfg(all(feature = "memory", feature = "redis"))]
 mod tiered;
 
+/// The errors of Redis, as its adapters classify them.
+#[cfg(feature = "redis")]
+pub(crate) use redis::errors as redis_errors;
 #[cfg(feature = "memory")]
 pub use memory::{DEFAULT_CAPACITY, MemoryCache, MemoryCacheOptions, Weigher};
 #[cfg(feature = "redis")]

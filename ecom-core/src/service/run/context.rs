@@ -14,6 +14,7 @@ use crate::config::ShopConfig;
 use crate::domain::platform::outbox::OutboxPosition;
 use crate::error::Result;
 use crate::id::{EventId, IdSource};
+use crate::port::rate_limiter::RateLimiter;
 use crate::port::storage::Storage;
 use crate::service::platform::search_log::SearchCounts;
 use crate::service::sales::order::place::Placing;
@@ -34,6 +35,7 @@ pub(crate) struct Context {
 pub(crate) struct Shared {
     pub storage: Arc<dyn Storage>,
     pub cache: ReadThrough,
+    pub rate_limiter: Arc<dyn RateLimiter>,
     pub clock: SharedClock,
     pub ids: Arc<dyn IdSource>,
     pub config: ShopConfig,

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::{MakeCache, Operation, Part, Runner};
 use crate::clock::{ManualClock, SharedClock};
-use crate::config::ShopConfig;
 use crate::id::UuidV7Source;
 use crate::port::search::NoSearch;
 use crate::port::storage::Storage;
@@ -45,13 +44,10 @@ pub(super) fn open(
 ) -> Shop {
     let clock: SharedClock = clock.clone();
     Shop::new(ShopParts {
-        storage: storage.clone(),
-        search: Arc::new(NoSearch),
-        search_fallback: None,
         cache: caches(clock.clone()),
         clock,
         ids: ids.clone(),
-        config: ShopConfig::default(),
+        ..ShopParts::new(storage.clone(), Arc::new(NoSearch))
     })
     .unwrap()
 }

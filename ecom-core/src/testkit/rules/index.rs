@@ -161,7 +161,7 @@ pub async fn r14_a_shared_index_is_written_by_one_process_at_a_time(f: &ShopFixt
         let ids = Arc::new(UuidV7Source::new(clock.clone()));
         let (storage, search, cache) = (f.storage.clone(), search.clone(), f.cache());
         running.push(
-            Shop::new(ShopParts { search_fallback: None, storage, search, cache, clock, ids, config }).unwrap().start(),
+            Shop::new(ShopParts { cache, clock, ids, config, ..ShopParts::new(storage, search) }).unwrap().start(),
         );
     }
     let asked = || searches.each_ref().map(|s| s.asked.load(Ordering::SeqCst));

@@ -51,7 +51,7 @@ fn process(f: &ShopFixture, search: Arc<dyn SearchProvider>, lease_ttl: Duration
     let clock: SharedClock = f.clock.clone();
     let ids = Arc::new(UuidV7Source::new(clock.clone()));
     let (storage, cache) = (f.storage.clone(), f.cache());
-    Shop::new(ShopParts { search_fallback: None, storage, search, cache, clock, ids, config }).unwrap()
+    Shop::new(ShopParts { cache, clock, ids, config, ..ShopParts::new(storage, search) }).unwrap()
 }
 
 /// Returns a shop whose rebuilds wait for permits, of which there are some.

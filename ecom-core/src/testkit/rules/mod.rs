@@ -142,13 +142,10 @@ impl ShopFixture {
         let clock = Arc::new(ManualClock::at_micros(START_MICROS));
         let shared: SharedClock = clock.clone();
         let parts = ShopParts {
-            storage: storage.clone(),
-            search: search.clone(),
-            search_fallback: None,
             cache: caches(shared.clone()),
             ids: Arc::new(UuidV7Source::seeded(shared.clone(), 42)),
             clock: shared,
-            config: ShopConfig::default(),
+            ..ShopParts::new(storage.clone(), search.clone())
         };
         Self { shop: Shop::new(parts).unwrap(), clock, storage, search, caches, guard: Box::new(guard) }
     }
@@ -163,7 +160,7 @@ impl ShopFixture {
         let clock: SharedClock = self.clock.clone();
         let ids = Arc::new(UuidV7Source::new(clock.clone()));
         let (storage, search) = (self.storage.clone(), self.search.clone());
-        Shop::new(ShopParts { search_fallback: None, storage, search, cache, clock, ids, config }).unwrap()
+        Shop::new(ShopParts { cache, clock, ids, config, ..ShopParts::new(storage, search) }).unwrap()
     }
 
     /// Returns a shop that runs shared consumers. It polls often, and its leases last for `lease_ttl`.
@@ -179,7 +176,7 @@ impl ShopFixture {
         let ids = Arc::new(UuidV7Source::seeded(clock.clone(), 43));
         let (search, cache, config) = (self.search.clone(), self.cache(), ShopConfig::default());
         let shop =
-            Shop::new(ShopParts { search_fallback: None, storage: storage.clone(), search, cache, clock, ids, config })
+            Shop::new(ShopParts { cache, clock, ids, config, ..ShopParts::new(storage.clone(), search) })
                 .unwrap();
         (shop, storage)
     }

@@ -68,7 +68,7 @@ impl ShopFixture {
         let clock: SharedClock = self.clock.clone();
         let ids = Arc::new(UuidV7Source::new(clock.clone()));
         let (storage, cache) = (self.storage.clone(), self.cache());
-        Shop::new(ShopParts { search_fallback: None, storage, search, cache, clock, ids, config }).unwrap()
+        Shop::new(ShopParts { cache, clock, ids, config, ..ShopParts::new(storage, search) }).unwrap()
     }
 }
 

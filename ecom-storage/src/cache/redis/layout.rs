@@ -216,9 +216,7 @@ fn unexpected() -> redis::RedisError {
 
 impl Layout {
     pub(super) fn new(options: &RedisOptions) -> Self {
-        let namespace = &options.namespace;
-        let colon = if namespace.is_empty() { "" } else { ":" };
-        let root = format!("{}{{{namespace}{colon}1}}:", options.prefix);
+        let root = options.root("1");
         Self {
             channel: format!("{root}forget:{}", options.server.redis_settings().db()),
             epoch: format!("{root}epoch"),

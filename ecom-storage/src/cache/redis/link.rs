@@ -22,9 +22,10 @@ use std::time::{Duration, Instant};
 use ecom_core::{Dependency, Error};
 use parking_lot::{RwLock, RwLockUpgradableReadGuard, RwLockWriteGuard};
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, ErrorKind, PushInfo, PushKind, RedisError, RedisResult, ServerErrorKind};
+use redis::{AsyncConnectionConfig, Client, PushInfo, PushKind, RedisError, RedisResult};
 use tokio::task::JoinHandle;
 
+use super::errors::{is_loss, is_refusal};
 use super::forget::Forget;
 use super::layout::Layout;
 
@@ -82,32 +83,6 @@ impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Link").field("connected", &self.inner.state.read().wire.is_some()).finish_non_exhaustive()
     }
-}
-
-/// Returns whether an error means that the connection or the server cannot be used at the moment.
-fn is_loss(error: &RedisError) -> bool {
-    match error.kind() {
-        ErrorKind::Io | ErrorKind::Parse | ErrorKind::AuthenticationFailed | ErrorKind::ClusterConnectionNotFound => {
-            true
-        }
-        ErrorKind::Server(kind) => matches!(
-            kind,
-            ServerErrorKind::BusyLoading
-                | ServerErrorKind::MasterDown
-                | ServerErrorKind::ReadOnly
-                | ServerErrorKind::ClusterDown
-                | ServerErrorKind::TryAgain
-        ),
-        _ => error.code() == Some("NOAUTH"),
-    }
-}
-
-/// Returns whether an error means that no retry helps, because the URL must be corrected.
-fn is_refusal(error: &RedisError) -> bool {
-    matches!(error.kind(), ErrorKind::AuthenticationFailed | ErrorKind::InvalidClientConfig)
-        || matches!(error.code(), Some("NOAUTH" | "WRONGPASS" | "NOPERM"))
-        || matches!(error.kind(), ErrorKind::Server(ServerErrorKind::ResponseError))
-            && error.detail().is_some_and(|d| d.contains("DB index"))
 }
 
 /// Returns the error `Unavailable` with `error` as its source.

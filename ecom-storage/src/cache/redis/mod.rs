@@ -3,6 +3,7 @@
 //! [`layout`] defines the keys and messages, and [`link`] handles the loss of the connection.
 
 mod decoded;
+pub(crate) mod errors;
 mod forget;
 mod layout;
 mod link;
@@ -15,7 +16,6 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use ecom_core::port::{Cache, CacheKey, CacheLoad, CacheStats, CacheValue, Codec, FillToken};
 use ecom_core::{Error, FieldCode, Result};
-use redis::Client;
 
 use decoded::Decoded;
 use forget::Forget;
@@ -88,11 +88,6 @@ impl RedisCache {
     /// # Errors
     /// `Validation` on field `cache` if the server refuses the user, the password, the database or the commands.
     pub async fn open(options: RedisOptions) -> Result<Self> {
-        if options.tls() && rustls::crypto::CryptoProvider::get_default().is_none() {
-            // rustls panics if a program contains several providers and has not chosen one. An error means that another
-            // thread has just installed one.
-            let _ = rustls::crypto::ring::default_provider().install_default();
-        }
         let refused = |_| {
             Error::invalid(
                 "cache",
@@ -102,7 +97,7 @@ impl RedisCache {
             )
         };
         let layout = Arc::new(Layout::new(&options));
-        let client = Client::open(options.server.clone()).map_err(refused)?;
+        let client = options.client().map_err(refused)?;
         let link = Link::open(client, options.timeout, layout.clone()).await.map_err(refused)?;
         let shared = Shared {
             layout,

@@ -125,6 +125,23 @@ impl RedisOptions {
         Ok((options, rest))
     }
 
+    /// Returns a client of the server.
+    pub(crate) fn client(&self) -> redis::RedisResult<redis::Client> {
+        if self.tls() && rustls::crypto::CryptoProvider::get_default().is_none() {
+            // rustls panics if a program contains several providers and has not chosen one. An error means that another
+            // thread has just installed one.
+            let _ = rustls::crypto::ring::default_provider().install_default();
+        }
+        redis::Client::open(self.server.clone())
+    }
+
+    /// Returns the beginning of the names of keys of one kind.
+    pub(crate) fn root(&self, kind: &str) -> String {
+        let namespace = &self.namespace;
+        let colon = if namespace.is_empty() { "" } else { ":" };
+        format!("{}{{{namespace}{colon}{kind}}}:", self.prefix)
+    }
+
     /// Returns whether the connection is encrypted.
     pub(super) fn tls(&self) -> bool {
         matches!(self.server.addr(), redis::ConnectionAddr::TcpTls { .. })
