@@ -9,6 +9,8 @@ use ecom_core::access::{Permission, Principal};
 use tokio::sync::Semaphore;
 use utoipa_axum::router::UtoipaMethodRouter;
 
+use crate::middleware::RateLimits;
+
 /// Settings of [`router`](crate::router).
 #[derive(Debug, Clone, PartialEq, Eq, Setters)]
 #[setters(strip_option)]
@@ -38,6 +40,12 @@ pub struct HttpConfig {
     /// The maximum number of requests at a time. A request beyond it gets a 503 with `Retry-After`, except for the
     /// routes of health. Default 1,000.
     pub max_requests: usize,
+    /// The rate limits; `None` turns them off. They need a [`RateLimiter`](ecom_core::port::RateLimiter) in the shop. The
+    /// routes of health are not limited, and requests without a principal are limited only if the server puts axum's
+    /// `ConnectInfo<SocketAddr>` into their extensions, as [`serve`](crate::serve) does. Default: those of
+    /// [`RateLimits`].
+    #[setters(strip_option = false)]
+    pub rate_limits: Option<RateLimits>,
     /// Whether prices and measures are JSON numbers instead of strings if the client does not choose. Default false.
     pub numbers: bool,
     /// Whether the router has the routes `/`, `/health`, `/health/live`, `/health/ready`, `/openapi.json`, `/docs` and
@@ -63,6 +71,7 @@ impl Default for HttpConfig {
             cors_origins: Vec::new(),
             request_timeout: Duration::from_secs(30),
             max_requests: 1_000,
+            rate_limits: Some(RateLimits::default()),
             numbers: false,
             root_routes: true,
             anonymous: Principal::new("anonymous", Permission::ALL.iter().copied().filter(|p| !of_staff(*p))),

@@ -26,5 +26,8 @@ mod routes;
 mod serve;
 
 pub use app::HttpConfig;
+/// The network of a trusted proxy.
+pub use ipnet::IpNet;
+pub use middleware::{ProxyHeader, RateLimits, UnknownProxyHeader};
 pub use router::{openapi_json, router};
 pub use serve::{ServeConfig, Stopped, serve};

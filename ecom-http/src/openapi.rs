@@ -94,8 +94,16 @@ fn complete(document: &mut Document, config: &HttpConfig) {
     inline_patches(document);
     allow_picks(document);
     describe_creations(document);
-    let all =
-        [C::BadRequest, C::Forbidden, C::UriTooLong, C::Validation, C::HeadersTooLarge, C::Internal, C::Unavailable];
+    let all = [
+        C::BadRequest,
+        C::Forbidden,
+        C::UriTooLong,
+        C::Validation,
+        C::RateLimited,
+        C::HeadersTooLarge,
+        C::Internal,
+        C::Unavailable,
+    ];
     let with_body = [C::RequestTimeout, C::PayloadTooLarge, C::UnsupportedMediaType];
     let versioned = IfMatchHeader::into_params(|| None);
     let versioned = |operation: &Operation| {

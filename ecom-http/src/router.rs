@@ -17,7 +17,7 @@ use crate::app::{App, HttpConfig};
 use crate::error::ApiError;
 use crate::headers::X_LAST_EVENT_ID;
 use crate::idempotency::IDEMPOTENCY_REPLAYED;
-use crate::middleware::FrontLayer;
+use crate::middleware::{FrontLayer, X_RATELIMIT_LIMIT, X_RATELIMIT_REMAINING, X_RATELIMIT_RESET};
 use crate::{openapi, routes};
 
 /// Returns the REST API of a shop, as a router that an application serves, nests or merges.
@@ -155,6 +155,9 @@ fn cors(origins: &[String]) -> CorsLayer {
             header::RETRY_AFTER,
             IDEMPOTENCY_REPLAYED,
             X_LAST_EVENT_ID,
+            X_RATELIMIT_LIMIT,
+            X_RATELIMIT_REMAINING,
+            X_RATELIMIT_RESET,
             header::HeaderName::from_static("x-cache"),
             header::HeaderName::from_static("x-request-id"),
         ])

@@ -1,5 +1,8 @@
-//! The middleware of all requests: their ids, limits, security headers and log lines, compression, and the envelope of
+//! The middleware of all requests: their ids, limits of rate and size, security headers and log lines, compression, and the envelope of
 //! errors.
+
+mod client;
+mod rate_limit;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -17,17 +20,23 @@ use axum::http::header::{
 };
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use ecom_core::port::RateDecision;
 use ecom_core::{Dependency, Error, ErrorCode};
 use futures::FutureExt as _;
 use tower::{Layer, Service};
 use tower_http::compression::Compression;
 use tracing::Level;
 
+use self::rate_limit::{Limit, limit, with_limit};
 use crate::app::{App, HttpConfig};
 use crate::error::ApiError;
 use crate::etag::weaken;
 use crate::headers::with_event;
 use crate::resource::Recording;
+
+pub use self::client::{ProxyHeader, UnknownProxyHeader};
+pub use self::rate_limit::RateLimits;
+pub(crate) use self::rate_limit::{X_RATELIMIT_LIMIT, X_RATELIMIT_REMAINING, X_RATELIMIT_RESET};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const GZIP: HeaderValue = HeaderValue::from_static("gzip");
@@ -63,29 +72,64 @@ where
 {
     type Response = Response;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+    type Future = Answer;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(cx)
     }
 
     fn call(&mut self, mut request: Request) -> Self::Future {
-        let id = request_id(&request, &self.app);
-        let line = (self.app.config.access_log && tracing::enabled!(target: "ecom_http::access", Level::INFO))
-            .then(|| LogLine { method: request.method().clone(), uri: request.uri().clone(), start: Instant::now() });
         let app = self.app.clone();
+        let line = (app.config.access_log && tracing::enabled!(target: "ecom_http::access", Level::INFO))
+            .then(|| LogLine { method: request.method().clone(), uri: request.uri().clone(), start: Instant::now() });
         let recording = (!request.method().is_safe()).then(|| Recording(app.shop.recording()));
         if let Some(recording) = &recording {
             request.extensions_mut().insert(recording.clone());
         }
-        if let Some(error) = too_large(&request, &app.config) {
-            return Box::pin(std::future::ready(Ok(finish(error.into_response(), id, &app, line.as_ref()))));
+        let mut frame = Frame { id: request_id(&request, &app), app, line, recording, decision: None };
+        if let Some(error) = too_large(&request, &frame.app.config) {
+            return frame.refuse(error);
         }
-        let place = app.places.clone().try_acquire_owned().ok();
+        let limited = if is_of_health(&request) { None } else { limit(&request, &frame.app.config) };
+        let Some(limit) = limited else { return self.admit(request, frame) };
+        frame.decision = frame.app.shop.rate_limiter().check_now(limit.key, limit.quota);
+        if frame.decision.is_some() {
+            return self.limited(request, frame, limit);
+        }
+        // The service that is ready answers, and the clone takes its place.
+        let clone = self.clone();
+        let mut ready = std::mem::replace(self, clone);
+        Box::pin(async move {
+            frame.decision = Some(frame.app.shop.rate_limiter().check(limit.key, limit.quota).await);
+            ready.limited(request, frame, limit).await
+        })
+    }
+}
+
+type Answer = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+impl<S> Front<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+{
+    /// Answers a request, unless its rate limit refuses it.
+    fn limited(&mut self, request: Request, frame: Frame, limit: Limit) -> Answer {
+        match frame.decision.and_then(|decision| decision.retry_after) {
+            None => self.admit(request, frame),
+            Some(retry_after) => {
+                tracing::info!(quota = limit.name, "rate limit hit");
+                frame.refuse(Error::RateLimited { retry_after }.into())
+            }
+        }
+    }
+
+    /// Answers a request, unless there are too many at the moment.
+    fn admit(&mut self, mut request: Request, frame: Frame) -> Answer {
+        let place = frame.app.places.clone().try_acquire_owned().ok();
         if place.is_none() && !is_of_health(&request) {
             let message = "the server has too many requests at the moment; try again";
-            let error = ApiError::new(ErrorCode::Unavailable, message);
-            return Box::pin(std::future::ready(Ok(finish(error.into_response(), id, &app, line.as_ref()))));
+            return frame.refuse(ApiError::new(ErrorCode::Unavailable, message));
         }
         if request.headers().get(ACCEPT_ENCODING).is_some_and(accepts_gzip) {
             // The header is replaced, so that the compression comes to the same decision. A client that accepts no
@@ -97,21 +141,21 @@ where
             Box::pin(async move {
                 let _place = place;
                 let answer = answer.map(|r| r.map(|r| r.map(Body::new)));
-                let mut response = guard(answer, &app).await;
+                let mut response = guard(answer, &frame.app).await;
                 // A 304 has the same tag that a 200 would have.
                 let compressed = response.headers().contains_key(CONTENT_ENCODING);
                 if compressed || response.status() == StatusCode::NOT_MODIFIED {
                     weaken(response.headers_mut());
                 }
-                let response = noting(response, recording.as_ref());
-                Ok(finish(response, id, &app, line.as_ref()))
+                let response = noting(response, frame.recording.as_ref());
+                Ok(frame.finish(response))
             })
         } else {
             let answer = self.inner.call(request);
             Box::pin(async move {
                 let _place = place;
-                let response = noting(guard(answer, &app).await, recording.as_ref());
-                Ok(finish(response, id, &app, line.as_ref()))
+                let response = noting(guard(answer, &frame.app).await, frame.recording.as_ref());
+                Ok(frame.finish(response))
             })
         }
     }
@@ -168,34 +212,56 @@ struct LogLine {
     start: Instant,
 }
 
-fn finish(mut response: Response, id: HeaderValue, app: &App, line: Option<&LogLine>) -> Response {
-    let status = response.status();
-    if status.is_client_error() || status.is_server_error() {
-        response = in_envelope(response, id.to_str().unwrap_or_default(), app);
+/// What the middleware knows about a request while it is answered.
+struct Frame {
+    id: HeaderValue,
+    app: Arc<App>,
+    line: Option<LogLine>,
+    recording: Option<Recording>,
+    /// The decision of the rate limiter, if the request is limited.
+    decision: Option<RateDecision>,
+}
+
+impl Frame {
+    /// Returns an answer that is an error.
+    fn refuse(self, error: ApiError) -> Answer {
+        Box::pin(std::future::ready(Ok(self.finish(error.into_response()))))
     }
-    let headers = response.headers_mut();
-    headers.insert(X_CONTENT_TYPE_OPTIONS, NOSNIFF);
-    headers.insert(X_FRAME_OPTIONS, DENY);
-    headers.insert(REFERRER_POLICY, NO_REFERRER);
-    headers.entry(CONTENT_SECURITY_POLICY).or_insert(NOTHING_ELSE);
-    // With CORS, that layer sets the header, because it adds the origin.
-    if app.config.cors_origins.is_empty() {
-        headers.insert(VARY, BY_ENCODING);
-    } else {
-        headers.remove(VARY);
+
+    /// Completes a response, and logs the request.
+    fn finish(self, mut response: Response) -> Response {
+        let Self { id, app, line, recording: _, decision } = self;
+        let status = response.status();
+        if status.is_client_error() || status.is_server_error() {
+            response = in_envelope(response, id.to_str().unwrap_or_default(), &app);
+        }
+        let headers = response.headers_mut();
+        headers.insert(X_CONTENT_TYPE_OPTIONS, NOSNIFF);
+        headers.insert(X_FRAME_OPTIONS, DENY);
+        headers.insert(REFERRER_POLICY, NO_REFERRER);
+        headers.entry(CONTENT_SECURITY_POLICY).or_insert(NOTHING_ELSE);
+        // With CORS, that layer sets the header, because it adds the origin.
+        if app.config.cors_origins.is_empty() {
+            headers.insert(VARY, BY_ENCODING);
+        } else {
+            headers.remove(VARY);
+        }
+        if let Some(decision) = &decision {
+            with_limit(headers, decision);
+        }
+        if let Some(line) = &line {
+            tracing::info!(
+                target: "ecom_http::access",
+                request_id = id.to_str().unwrap_or_default(),
+                method = line.method.as_str(),
+                path = line.uri.path(),
+                status = response.status().as_u16(),
+                took_us = u64::try_from(line.start.elapsed().as_micros()).unwrap_or(u64::MAX),
+            );
+        }
+        response.headers_mut().insert(X_REQUEST_ID, id);
+        response
     }
-    if let Some(line) = line {
-        tracing::info!(
-            target: "ecom_http::access",
-            request_id = id.to_str().unwrap_or_default(),
-            method = line.method.as_str(),
-            path = line.uri.path(),
-            status = response.status().as_u16(),
-            took_us = u64::try_from(line.start.elapsed().as_micros()).unwrap_or(u64::MAX),
-        );
-    }
-    response.headers_mut().insert(X_REQUEST_ID, id);
-    response
 }
 
 fn in_envelope(mut response: Response, id: &str, app: &App) -> Response {
