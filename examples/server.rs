@@ -336,6 +336,18 @@ async fn import(
     Ok(())
 }
 
+/// Describes the rate limits.
+fn limits_shown(shop: &Shop, config: &ServerConfig) -> String {
+    let Some(limits) = &config.http.rate_limits else { return "off".to_owned() };
+    let limiter = shop.rate_limiter().name();
+    match limits.address {
+        Some(quota) => {
+            format!("{} requests in {} s per address, counted by {limiter}", quota.limit, quota.period.as_secs())
+        }
+        None => format!("of users and of some routes, counted by {limiter}"),
+    }
+}
+
 /// Raises the limit of open files as far as the system allows, and returns how many connections it leaves room for.
 fn file_limit() -> usize {
     #[cfg(unix)]
@@ -368,6 +380,7 @@ async fn serve(
     say!("  database  {}", config.database_url.shown());
     say!("  search    {}", config.search_url.shown());
     say!("  cache     {}", config.cache_url.shown());
+    say!("  limits    {}", limits_shown(shop, config));
     say!("Look at");
     for (path, what) in [
         ("/".to_owned(), "everything there is"),

@@ -8,7 +8,7 @@ use derive_setters::Setters;
 use ecom_core::clock::{SharedClock, SystemClock};
 use ecom_core::config::ShopConfig;
 use ecom_core::id::{IdSource, UuidV7Source};
-use ecom_core::port::{Cache, NoCache, NoSearch, SearchProvider, Storage};
+use ecom_core::port::{Cache, NoCache, NoRateLimiter, NoSearch, RateLimiter, SearchProvider, Storage};
 use ecom_core::{Error, FieldCode, Result, Shop, ShopParts, ValidationErrors};
 
 /// An adapter, or the URL from which the builder opens one.
@@ -109,6 +109,7 @@ pub struct ShopBuilder {
     search: Choice<dyn SearchProvider>,
     search_fallback: Choice<dyn SearchProvider>,
     cache: Choice<dyn Cache>,
+    rate_limiter: Choice<dyn RateLimiter>,
     clock: SharedClock,
     ids: Option<Arc<dyn IdSource>>,
     config: ShopConfig,
@@ -125,6 +126,7 @@ impl Default for ShopBuilder {
             search: Choice::Absent,
             search_fallback: Choice::Absent,
             cache: Choice::Absent,
+            rate_limiter: Choice::Absent,
             clock: Arc::new(SystemClock),
             ids: None,
             config: ShopConfig::default(),
@@ -225,6 +227,27 @@ impl ShopBuilder {
         self
     }
 
+    /// Sets the URL of the rate limiter, which counts the requests of each caller for the REST layer.
+    ///
+    /// | URL | Requests are counted | Feature |
+    /// |---|---|---|
+    /// | `memory://` | in this process | `memory` |
+    /// | `redis://…`, `rediss://…` | on Redis, for several processes together; the URL is that of a cache, of whose parameters `prefix` and `timeout_ms` count | `redis` |
+    /// | `none` | not at all | |
+    ///
+    /// By default, requests are counted on the Redis of the cache, or in this process if the cache is not on Redis.
+    /// While Redis cannot be reached, each process counts by itself.
+    pub fn rate_limiter(mut self, url: impl Into<String>) -> Self {
+        self.rate_limiter.choose(Choice::Url(url.into()));
+        self
+    }
+
+    /// Sets the rate limiter, as an alternative to a URL.
+    pub fn with_rate_limiter(mut self, limiter: Arc<dyn RateLimiter>) -> Self {
+        self.rate_limiter.choose(Choice::Part(limiter));
+        self
+    }
+
     /// Sets the settings of the shop.
     pub fn config(mut self, config: ShopConfig) -> Self {
         self.config = config;
@@ -268,7 +291,8 @@ impl ShopBuilder {
 
     async fn open(self) -> Result<Shop> {
         self.check_parts()?;
-        let Self { storage, direct, database, search, search_fallback, cache, clock, ids, config, names: _ } = self;
+        let Self { storage, direct, database, search, search_fallback, cache, rate_limiter, .. } = self;
+        let Self { clock, ids, config, .. } = self;
         let ids = ids.unwrap_or_else(|| Arc::new(UuidV7Source::new(clock.clone())));
         let storage = match storage {
             Choice::Part(storage) => storage,
@@ -288,12 +312,22 @@ impl ShopBuilder {
         storage.migrate(config.currency).await?;
         // The cache is opened after the migration, because the identity of the database separates shops that share a
         // Redis server.
+        let cache_url = match &cache {
+            Choice::Url(url) => url.clone(),
+            _ => DEFAULT_CACHE.to_owned(),
+        };
         let cache = match cache {
             Choice::Part(cache) => cache,
-            Choice::Url(url) => open_cache(&url, &*storage).await?,
-            Choice::Absent | Choice::Twice => open_cache(DEFAULT_CACHE, &*storage).await?,
+            Choice::Url(_) | Choice::Absent | Choice::Twice => open_cache(&cache_url, &*storage).await?,
         };
-        Shop::new(ShopParts { storage, search, search_fallback, cache, clock, ids, config })
+        let rate_limiter = match rate_limiter {
+            Choice::Part(limiter) => limiter,
+            Choice::Url(url) => open_rate_limiter(check_rate_limiter(&url)?, &*storage, &clock).await?,
+            Choice::Absent | Choice::Twice => {
+                open_rate_limiter(LimiterPlan::beside(check_cache(&cache_url)?), &*storage, &clock).await?
+            }
+        };
+        Shop::new(ShopParts { storage, search, search_fallback, cache, rate_limiter, clock, ids, config })
     }
 
     /// Checks the settings as far as possible without opening anything.
@@ -334,6 +368,11 @@ impl ShopBuilder {
             Choice::Part(_) | Choice::Absent => Ok(()),
             Choice::Twice => Err(twice(CACHE)),
             Choice::Url(url) => check_cache(url).map(drop),
+        })?;
+        note(match &self.rate_limiter {
+            Choice::Part(_) | Choice::Absent => Ok(()),
+            Choice::Twice => Err(twice(RATE_LIMITER)),
+            Choice::Url(url) => check_rate_limiter(url).map(drop),
         })?;
         errors.into_result()
     }
@@ -399,6 +438,7 @@ pub(crate) const DATABASE: &str = "database";
 pub(crate) const SEARCH: &str = "search";
 pub(crate) const FALLBACK: &str = "search_fallback";
 pub(crate) const CACHE: &str = "cache";
+pub(crate) const RATE_LIMITER: &str = "rate_limiter";
 
 /// Returns the error for an adapter that is required and was not chosen.
 fn missing(method: &'static str) -> Error {
@@ -419,6 +459,7 @@ fn part(method: &'static str) -> &'static str {
         DATABASE => "with_storage",
         SEARCH => "with_search",
         FALLBACK => "with_search_fallback",
+        RATE_LIMITER => "with_rate_limiter",
         _ => "with_cache",
     }
 }
@@ -650,6 +691,84 @@ async fn open_cache(url: &str, storage: &dyn Storage) -> Result<Arc<dyn Cache>> 
     })
 }
 
+/// The rate limiter that a URL selects.
+enum LimiterPlan {
+    None,
+    #[cfg(feature = "memory")]
+    Memory,
+    #[cfg(feature = "redis")]
+    Redis(Box<ecom_storage::cache::RedisOptions>),
+}
+
+impl LimiterPlan {
+    const DEFAULT: Self = {
+        #[cfg(feature = "memory")]
+        {
+            Self::Memory
+        }
+        #[cfg(not(feature = "memory"))]
+        {
+            Self::None
+        }
+    };
+
+    /// Returns the rate limiter of a shop with this cache by default.
+    fn beside(cache: CachePlan) -> Self {
+        match cache {
+            #[cfg(feature = "redis")]
+            CachePlan::Redis(options) => Self::Redis(options),
+            #[cfg(all(feature = "memory", feature = "redis"))]
+            CachePlan::Tiered(options) => Self::Redis(Box::new(options.redis)),
+            _ => Self::DEFAULT,
+        }
+    }
+}
+
+fn check_rate_limiter(url: &str) -> Result<LimiterPlan> {
+    const FIELD: &str = RATE_LIMITER;
+    match scheme(url) {
+        _ if url == "none" => Ok(LimiterPlan::None),
+        "memory" if !cfg!(feature = "memory") => Err(not_built_in(FIELD, "the in-process rate limiter", "memory")),
+        "redis" | "rediss" if !cfg!(feature = "redis") => Err(not_built_in(FIELD, "Redis", "redis")),
+        #[cfg(feature = "memory")]
+        "memory" if url == "memory://" => Ok(LimiterPlan::Memory),
+        #[cfg(feature = "redis")]
+        "redis" | "rediss" => {
+            let options =
+                ecom_storage::cache::RedisOptions::from_url(url).map_err(|e| renamed(e, &[(CACHE, FIELD)]))?;
+            Ok(LimiterPlan::Redis(Box::new(options)))
+        }
+        _ => Err(Error::invalid(
+            FIELD,
+            FieldCode::OutOfBounds,
+            "must be `memory://` or `none`, or start with `redis://` or `rediss://`",
+        )),
+    }
+}
+
+/// Opens the rate limiter of the shop whose rows are in a storage.
+#[cfg_attr(not(feature = "redis"), expect(clippy::unused_async, reason = "the same call in every build"))]
+async fn open_rate_limiter(
+    plan: LimiterPlan,
+    storage: &dyn Storage,
+    clock: &SharedClock,
+) -> Result<Arc<dyn RateLimiter>> {
+    let _ = (storage, clock);
+    Ok(match plan {
+        LimiterPlan::None => Arc::new(NoRateLimiter),
+        #[cfg(feature = "memory")]
+        LimiterPlan::Memory => {
+            use ecom_storage::limiter::{DEFAULT_KEYS, MemoryLimiter};
+            Arc::new(MemoryLimiter::new(DEFAULT_KEYS, clock.clone()))
+        }
+        #[cfg(feature = "redis")]
+        LimiterPlan::Redis(mut options) => {
+            options.namespace = storage.identity().await?.simple().to_string();
+            Arc::new(ecom_storage::limiter::RedisLimiter::open(*options).await?)
+        }
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -874,6 +993,23 @@ mod tests {
         let error = builder.build().await.unwrap_err();
         assert_eq!(fields(&error), ["search"], "{error}");
         assert!(error.to_string().contains("must not be a file") && !error.to_string().contains("hunter2"), "{error}");
+    }
+
+    #[test]
+    fn rate_limiter_urls() {
+        assert!(matches!(check_rate_limiter("none").unwrap(), LimiterPlan::None));
+        #[cfg(feature = "memory")]
+        assert!(matches!(check_rate_limiter("memory://").unwrap(), LimiterPlan::Memory));
+        #[cfg(feature = "redis")]
+        for url in ["redis://localhost", "rediss://:p@localhost/2?prefix=shop:"] {
+            assert!(matches!(check_rate_limiter(url).unwrap(), LimiterPlan::Redis(_)), "{url}");
+            assert!(matches!(LimiterPlan::beside(check_cache(url).unwrap()), LimiterPlan::Redis(_)), "{url}");
+        }
+        for bad in ["memory://?capacity=5", "redis://h?hunter2=1", "tiered+redis://hunter2", "hunter2", ""] {
+            let error = check_rate_limiter(bad).err().unwrap();
+            assert_eq!(fields(&error), ["rate_limiter"], "{bad}");
+            assert!(!error.to_string().contains("hunter2"), "{error}");
+        }
     }
 
     #[cfg(feature = "memory")]

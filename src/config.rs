@@ -21,7 +21,8 @@
 //! | `SEARCH_URL` | `tantivy://<data>/index` | see [`crate::ShopBuilder::search`] | the search index |
 //! | `SEARCH_FALLBACK_URL` | none | see [`crate::ShopBuilder::search_fallback`] | a second search index, which answers while the first one does not |
 //! | `CACHE_URL` | `memory://` | see [`crate::ShopBuilder::cache`] | the cache |
-//! | `DATABASE_URL_FILE`, `DATABASE_DIRECT_URL_FILE`, `SEARCH_URL_FILE`, `SEARCH_FALLBACK_URL_FILE`, `CACHE_URL_FILE` | none | a file that can be read | the file that contains the URL, for secrets; it cannot be combined with the URL itself |
+//! | `RATE_LIMITER_URL` | the Redis of `CACHE_URL`, or `memory://` | see [`crate::ShopBuilder::rate_limiter`] | where requests are counted for the rate limits |
+//! | `DATABASE_URL_FILE`, `DATABASE_DIRECT_URL_FILE`, `SEARCH_URL_FILE`, `SEARCH_FALLBACK_URL_FILE`, `CACHE_URL_FILE`, `RATE_LIMITER_URL_FILE` | none | a file that can be read | the file that contains the URL, for secrets; it cannot be combined with the URL itself |
 //! | `ECOM_DATABASE_POOL` | `50` | 1–1,000 | the maximum number of connections to a database server |
 //! | `ECOM_DATABASE_ACQUIRE_TIMEOUT` | `10` | 1–60 s | how long a caller waits for a connection |
 //! | `ECOM_DATABASE_STATEMENT_TIMEOUT` | `5` | 1–600 s | how long a statement may take; the wait for a lock is a little shorter |
@@ -57,6 +58,14 @@
 //! | `ECOM_REQUEST_TIMEOUT` | `30` | 1–600 s | the time limit of a request |
 //! | `ECOM_MAX_REQUESTS` | `1000` | 1–1,000,000 | the maximum number of requests at a time; a request beyond it gets a 503 with `Retry-After` |
 //! | `ECOM_MAX_CONNECTIONS` | `10000` | 1–1,000,000 | the maximum number of connections at a time; a connection beyond it gets a 503 with `Retry-After` and is closed. If the system allows fewer open files, the limit is lower |
+//! | `ECOM_RATE_LIMIT` | `on` | `on`, `off` | whether the number of requests is limited; the following quotas are numbers of requests within a number of seconds, and `off` turns one off |
+//! | `ECOM_RATE_LIMIT_ADDRESS` | `100/60` | `off`, or 1–1,000,000 / 1–86,400 s | requests without a login, per client address; an address of IPv6 counts with its /64 network |
+//! | `ECOM_RATE_LIMIT_PRINCIPAL` | `1000/60` | the same | requests with a login, per user or key |
+//! | `ECOM_RATE_LIMIT_LOGIN` | `10/60` | the same | logins, per client address |
+//! | `ECOM_RATE_LIMIT_REGISTRATION` | `10/3600` | the same | registrations, per client address |
+//! | `ECOM_RATE_LIMIT_ORDERS` | `30/60` | the same | placed orders and checkouts, per user, key or client address |
+//! | `ECOM_TRUSTED_PROXIES` | none | addresses or networks (CIDR), separated by commas | the proxies that may name the client's address; a header of anybody else is ignored |
+//! | `ECOM_PROXY_HEADER` | `X-Forwarded-For` | `X-Forwarded-For`, `Forwarded`, `X-Real-IP` | the header in which they name it; a proxy must set it or append to it, since it passes on the other two as the client has sent them |
 //! | `ECOM_HEADER_TIMEOUT` | `10` | 1–600 s | the time within which the head of a request must arrive, also the first one of a connection |
 //! | `ECOM_KEEP_ALIVE_TIMEOUT` | `75` | 1–3,600 s | how long a connection may be idle between requests |
 //! | `ECOM_SEND_TIMEOUT` | `30` | 1–600 s | how long a client may read nothing of its response |
@@ -83,7 +92,7 @@ use ecom_http::{HttpConfig, ServeConfig};
 
 use self::reader::{Reader, host_and_port};
 use self::sources::{NAMES, dot_env, merge, present, toml_values, unknown, unreadable};
-use crate::builder::{CACHE, DATABASE, DEFAULT_CACHE, FALLBACK, SEARCH};
+use crate::builder::{CACHE, DATABASE, DEFAULT_CACHE, FALLBACK, RATE_LIMITER, SEARCH};
 use crate::{DatabaseSettings, ShopBuilder};
 
 /// A URL that may contain a password. Its `Debug` shows only the scheme.
@@ -151,6 +160,8 @@ pub struct ServerConfig {
     pub search_fallback_url: Option<SecretUrl>,
     /// The URL of the cache.
     pub cache_url: SecretUrl,
+    /// The URL of the rate limiter; `None` follows the cache.
+    pub rate_limiter_url: Option<SecretUrl>,
     /// The settings of the shop.
     pub shop: ShopConfig,
     /// The settings of the REST API.
@@ -225,6 +236,8 @@ impl ServerConfig {
         let search_fallback_url = r.url("SEARCH_FALLBACK_URL", "SEARCH_FALLBACK_URL_FILE", "");
         let search_fallback_url = (!search_fallback_url.expose().is_empty()).then_some(search_fallback_url);
         let cache_url = r.url("CACHE_URL", "CACHE_URL_FILE", DEFAULT_CACHE);
+        let rate_limiter_url = r.url("RATE_LIMITER_URL", "RATE_LIMITER_URL_FILE", "");
+        let rate_limiter_url = (!rate_limiter_url.expose().is_empty()).then_some(rate_limiter_url);
 
         let currency = r.text("ECOM_CURRENCY", "USD");
         let currency = Currency::from_code(&currency).unwrap_or_else(|_| {
@@ -289,6 +302,7 @@ impl ServerConfig {
             search_url,
             search_fallback_url,
             cache_url,
+            rate_limiter_url,
             shop,
             http,
             serve,
@@ -327,6 +341,9 @@ impl ServerConfig {
         if let Some(url) = &self.search_fallback_url {
             builder = builder.search_fallback(url.expose());
         }
+        if let Some(url) = &self.rate_limiter_url {
+            builder = builder.rate_limiter(url.expose());
+        }
         match &self.database_direct_url {
             Some(url) => builder.database_direct(url.expose()),
             None => builder,
@@ -335,12 +352,13 @@ impl ServerConfig {
 }
 
 /// The names of settings for the fields in errors of the builder.
-const SETTINGS: [(&str, &str); 9] = [
+const SETTINGS: [(&str, &str); 10] = [
     (DATABASE, "DATABASE_URL"),
     ("database_direct", "DATABASE_DIRECT_URL"),
     (SEARCH, "SEARCH_URL"),
     (FALLBACK, "SEARCH_FALLBACK_URL"),
     (CACHE, "CACHE_URL"),
+    (RATE_LIMITER, "RATE_LIMITER_URL"),
     ("max_connections", "ECOM_DATABASE_POOL"),
     ("acquire_timeout", "ECOM_DATABASE_ACQUIRE_TIMEOUT"),
     ("statement_timeout", "ECOM_DATABASE_STATEMENT_TIMEOUT"),
@@ -357,6 +375,10 @@ fn embedded_urls(data: &str) -> (String, String) {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use ecom_core::port::Quota;
+
     use super::*;
 
     fn read(pairs: &[(&'static str, &str)]) -> Result<ServerConfig> {
@@ -529,6 +551,37 @@ mod tests {
         let mut errors = ValidationErrors::default();
         toml_values("page_sise = 1", &mut errors);
         assert!(errors.to_string().contains("did you mean `page_size`?"), "{errors}");
+    }
+
+    #[test]
+    fn rate_limits_are_numbers_of_requests_within_seconds() {
+        let limits = |pairs: &[(&'static str, &str)]| read(pairs).unwrap().http.rate_limits;
+        let found = limits(&[
+            ("ECOM_RATE_LIMIT_ADDRESS", " 5 / 10 "),
+            ("ECOM_RATE_LIMIT_ORDERS", "off"),
+            ("ECOM_TRUSTED_PROXIES", "10.0.0.0/8, 192.0.2.1,::1"),
+            ("ECOM_PROXY_HEADER", "forwarded"),
+        ])
+        .unwrap();
+        assert_eq!(found.address, Some(Quota::new(5, Duration::from_secs(10))));
+        assert_eq!((found.orders, found.login), (None, ecom_http::RateLimits::default().login));
+        let networks: Vec<String> = found.trusted_proxies.iter().map(ToString::to_string).collect();
+        assert_eq!(networks, ["10.0.0.0/8", "192.0.2.1/32", "::1/128"]);
+        assert_eq!(found.proxy_header, ecom_http::ProxyHeader::Forwarded);
+        assert_eq!(limits(&[("ECOM_RATE_LIMIT", "off")]), None);
+        for (name, bad) in [
+            ("ECOM_RATE_LIMIT", "100"),
+            ("ECOM_RATE_LIMIT_ADDRESS", "100"),
+            ("ECOM_RATE_LIMIT_ADDRESS", "0/60"),
+            ("ECOM_RATE_LIMIT_LOGIN", "1/0"),
+            ("ECOM_RATE_LIMIT_LOGIN", "1/1m"),
+            ("ECOM_TRUSTED_PROXIES", "10.0.0.0/33"),
+            ("ECOM_TRUSTED_PROXIES", "proxy.example"),
+            ("ECOM_PROXY_HEADER", "X-Client-IP"),
+            ("RATE_LIMITER_URL", "tiered+redis://h"),
+        ] {
+            assert_eq!(bad_fields(read(&[(name, bad)]).unwrap_err()), [name], "{bad}");
+        }
     }
 
     #[test]

@@ -161,8 +161,9 @@ pub use ecom_core::{
 #[cfg(feature = "testkit")]
 pub use ecom_core::{
     cache_suite, cart_suite, category_suite, customer_suite, idempotency_suite, inventory_suite, job_suite,
-    offer_suite, order_suite, outbox_suite, product_suite, rate_limiter_suite, review_suite, search_log_suite, search_suite, setting_suite,
-    shared_cache_suite, shop_search_suite, shop_suite, sku_suite, storage_suite, unit_of_work_suite,
+    offer_suite, order_suite, outbox_suite, product_suite, rate_limiter_suite, review_suite, search_log_suite,
+    search_suite, setting_suite, shared_cache_suite, shop_search_suite, shop_suite, sku_suite, storage_suite,
+    unit_of_work_suite,
 };
 /// The crate with [`Decimal`](rust_decimal::Decimal), the type of amounts.
 pub use rust_decimal;
@@ -189,6 +190,10 @@ pub mod adapters {
     pub use ecom_storage::cache::{MemoryCache, MemoryCacheOptions};
     #[cfg(all(feature = "redis", feature = "memory"))]
     pub use ecom_storage::cache::{TieredCache, TieredOptions};
+    #[cfg(feature = "memory")]
+    pub use ecom_storage::limiter::MemoryLimiter;
+    #[cfg(feature = "redis")]
+    pub use ecom_storage::limiter::RedisLimiter;
     /// The crate with the connections that `begin_on_…` and `on_…` take.
     #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
     pub use ecom_storage::sqlx;

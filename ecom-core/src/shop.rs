@@ -503,7 +503,10 @@ impl Shop {
             limiter,
         );
         Health {
-            dependencies: [Some(database), Some(search), fallback, Some(cache), limiter].into_iter().flatten().collect(),
+            dependencies: [Some(database), Some(search), fallback, Some(cache), limiter]
+                .into_iter()
+                .flatten()
+                .collect(),
             pool: cx.storage.pool_status(),
             cache: cx.cache.stats(),
             searches_by_fallback: cx.indices.by_fallback.load(Ordering::Relaxed),

@@ -1,15 +1,17 @@
 //! The reader of settings, which parses and checks them and collects an error for each invalid one.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
 use ecom_core::access::Principal;
 use ecom_core::money::{Currency, price_of};
+use ecom_core::port::Quota;
 use ecom_core::search::Language;
 use ecom_core::{FieldCode, ValidationErrors};
-use ecom_http::{HttpConfig, ServeConfig};
+use ecom_http::{HttpConfig, IpNet, RateLimits, ServeConfig};
 
 use super::SecretUrl;
 use super::sources::{present, unreadable};
@@ -183,6 +185,7 @@ impl Reader<'_> {
         let anonymous = if trusted { Principal::trusted("anonymous") } else { defaults.anonymous.clone() };
         let timeout = self.seconds("ECOM_REQUEST_TIMEOUT", defaults.request_timeout, 1..=600);
         let max_requests = self.size("ECOM_MAX_REQUESTS", defaults.max_requests, 1..=1_000_000);
+        let rate_limits = self.rate_limits();
         let cors_origins: Vec<String> = self
             .text("ECOM_CORS_ORIGINS", "")
             .split(',')
@@ -213,8 +216,54 @@ impl Reader<'_> {
             .cors_origins(cors_origins)
             .request_timeout(timeout)
             .max_requests(max_requests)
+            .rate_limits(rate_limits)
             .numbers(numbers)
             .anonymous(anonymous)
+    }
+
+    /// Reads the rate limits; `None` if they are off.
+    fn rate_limits(&mut self) -> Option<RateLimits> {
+        let defaults = RateLimits::default();
+        let proxies = self.text("ECOM_TRUSTED_PROXIES", "");
+        let proxies = proxies.split(',').map(str::trim).filter(|net| !net.is_empty());
+        let network = |text: &str| text.parse().or_else(|_| text.parse().map(|address: IpAddr| IpNet::from(address)));
+        let proxies: Vec<IpNet> = proxies.map(network).collect::<Result<_, _>>().unwrap_or_else(|_| {
+            let message = "must be addresses or networks such as `10.0.0.0/8`, separated by commas";
+            self.bad("ECOM_TRUSTED_PROXIES", message);
+            Vec::new()
+        });
+        let header = self.parsed("ECOM_PROXY_HEADER", |_| true, "`X-Forwarded-For`, `Forwarded` or `X-Real-IP`");
+        let limits = defaults
+            .clone()
+            .address(self.quota("ECOM_RATE_LIMIT_ADDRESS", defaults.address))
+            .principal(self.quota("ECOM_RATE_LIMIT_PRINCIPAL", defaults.principal))
+            .login(self.quota("ECOM_RATE_LIMIT_LOGIN", defaults.login))
+            .registration(self.quota("ECOM_RATE_LIMIT_REGISTRATION", defaults.registration))
+            .orders(self.quota("ECOM_RATE_LIMIT_ORDERS", defaults.orders))
+            .trusted_proxies(proxies)
+            .proxy_header(header.unwrap_or(defaults.proxy_header));
+        self.flag("ECOM_RATE_LIMIT", true).then_some(limits)
+    }
+
+    /// Reads a number of requests within a number of seconds, such as `100/60`; `off` is `None`.
+    fn quota(&mut self, name: &str, default: Option<Quota>) -> Option<Quota> {
+        let Some(text) = present(self.values, name) else { return default };
+        if text.eq_ignore_ascii_case("off") {
+            return None;
+        }
+        let read = |text: &str| {
+            let (limit, seconds) = text.split_once('/')?;
+            let (limit, seconds): (u32, u64) = (limit.trim().parse().ok()?, seconds.trim().parse().ok()?);
+            let is_within = (1..=1_000_000).contains(&limit) && (1..=86_400).contains(&seconds);
+            is_within.then(|| Quota::new(limit, Duration::from_secs(seconds)))
+        };
+        let quota = read(text);
+        if quota.is_none() {
+            let message = "must be `off`, or a number of requests and a number of seconds such as `100/60`, up to \
+                           1000000/86400";
+            self.bad(name, message);
+        }
+        quota.or(default)
     }
 
     /// Reads the limits of connections. The largest head that the REST API reports in its envelope of errors fits.

@@ -6,7 +6,7 @@ use ecom_core::{FieldCode, ValidationErrors};
 
 /// The names of all settings. A TOML file can contain all but `ECOM_CONFIG`; its keys are the names in lower case
 /// without `ECOM_`.
-pub(super) const NAMES: [&str; 60] = [
+pub(super) const NAMES: [&str; 70] = [
     "ECOM_LISTEN",
     "PORT",
     "ECOM_DATA",
@@ -20,6 +20,8 @@ pub(super) const NAMES: [&str; 60] = [
     "SEARCH_FALLBACK_URL_FILE",
     "CACHE_URL",
     "CACHE_URL_FILE",
+    "RATE_LIMITER_URL",
+    "RATE_LIMITER_URL_FILE",
     "ECOM_DATABASE_POOL",
     "ECOM_DATABASE_ACQUIRE_TIMEOUT",
     "ECOM_DATABASE_STATEMENT_TIMEOUT",
@@ -55,6 +57,14 @@ pub(super) const NAMES: [&str; 60] = [
     "ECOM_REQUEST_TIMEOUT",
     "ECOM_MAX_REQUESTS",
     "ECOM_MAX_CONNECTIONS",
+    "ECOM_RATE_LIMIT",
+    "ECOM_RATE_LIMIT_ADDRESS",
+    "ECOM_RATE_LIMIT_PRINCIPAL",
+    "ECOM_RATE_LIMIT_LOGIN",
+    "ECOM_RATE_LIMIT_REGISTRATION",
+    "ECOM_RATE_LIMIT_ORDERS",
+    "ECOM_TRUSTED_PROXIES",
+    "ECOM_PROXY_HEADER",
     "ECOM_HEADER_TIMEOUT",
     "ECOM_KEEP_ALIVE_TIMEOUT",
     "ECOM_SEND_TIMEOUT",

@@ -17,6 +17,7 @@ mod job;
 mod operations;
 mod order;
 mod product;
+mod rate_limit;
 mod review;
 mod search;
 mod search_log;

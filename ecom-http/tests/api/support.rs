@@ -11,11 +11,12 @@ use ecom_core::clock::{ManualClock, SharedClock};
 use ecom_core::id::UuidV7Source;
 use ecom_core::money::Currency;
 use ecom_core::platform::{Job, JobState};
-use ecom_core::port::{SearchProvider, Storage as _};
+use ecom_core::port::{RateLimiter, SearchProvider, Storage as _};
 use ecom_core::{Shop, ShopParts};
 use ecom_http::{HttpConfig, router};
 use ecom_search::{TantivyOptions, TantivySearch};
 use ecom_storage::cache::{MemoryCache, MemoryCacheOptions};
+use ecom_storage::limiter::MemoryLimiter;
 use ecom_storage::{SqlStorage, SqliteOptions};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
@@ -80,18 +81,28 @@ impl Api {
 
     pub async fn with(config: HttpConfig) -> Self {
         let search = TantivySearch::open(TantivyOptions::memory()).await.unwrap();
-        Self::of(config, Arc::new(search), None).await
+        Self::of(config, Arc::new(search), None, |own| own).await
+    }
+
+    /// Returns an API whose rate limiter wraps the one in process.
+    pub async fn limited_by(
+        config: HttpConfig,
+        limiter: impl FnOnce(Arc<dyn RateLimiter>) -> Arc<dyn RateLimiter>,
+    ) -> Self {
+        let search = TantivySearch::open(TantivyOptions::memory()).await.unwrap();
+        Self::of(config, Arc::new(search), None, limiter).await
     }
 
     /// Returns an API whose shop has these search engines.
     pub async fn searching(search: Arc<dyn SearchProvider>, fallback: Option<Arc<dyn SearchProvider>>) -> Self {
-        Self::of(HttpConfig::default().anonymous(Principal::trusted("anonymous")), search, fallback).await
+        Self::of(HttpConfig::default().anonymous(Principal::trusted("anonymous")), search, fallback, |own| own).await
     }
 
     async fn of(
         config: HttpConfig,
         search: Arc<dyn SearchProvider>,
         fallback: Option<Arc<dyn SearchProvider>>,
+        limiter: impl FnOnce(Arc<dyn RateLimiter>) -> Arc<dyn RateLimiter>,
     ) -> Self {
         let clock = Arc::new(ManualClock::at_micros(1_750_000_000_000_000));
         let shared: SharedClock = clock.clone();
@@ -99,6 +110,7 @@ impl Api {
         storage.migrate(Currency::USD).await.unwrap();
         let mut parts = ShopParts::new(Arc::new(storage), search);
         parts.search_fallback = fallback;
+        parts.rate_limiter = limiter(Arc::new(MemoryLimiter::new(1_000, shared.clone())));
         parts.cache = Arc::new(MemoryCache::new(MemoryCacheOptions::default()));
         parts.ids = Arc::new(UuidV7Source::seeded(shared.clone(), 7));
         parts.clock = shared;

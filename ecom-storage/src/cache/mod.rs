@@ -13,11 +13,11 @@ mod redis;
 #[cfg(all(feature = "memory", feature = "redis"))]
 mod tiered;
 
+#[cfg(feature = "memory")]
+pub use memory::{DEFAULT_CAPACITY, MemoryCache, MemoryCacheOptions, Weigher};
 /// The errors of Redis, as its adapters classify them.
 #[cfg(feature = "redis")]
 pub(crate) use redis::errors as redis_errors;
-#[cfg(feature = "memory")]
-pub use memory::{DEFAULT_CAPACITY, MemoryCache, MemoryCacheOptions, Weigher};
 #[cfg(feature = "redis")]
 pub use redis::{DEFAULT_DECODED_BYTES, DEFAULT_LOAD_WAIT, DEFAULT_PREFIX, DEFAULT_TIMEOUT, RedisCache, RedisOptions};
 #[cfg(all(feature = "memory", feature = "redis"))]

@@ -130,7 +130,12 @@ pub async fn calls_at_the_same_time_never_exceed_the_quota_together(f: &RateLimi
     for task in tasks {
         all += succeeds(task.await, "a task that calls `check`");
     }
-    same(all, 100, "Calls at the same time never exceed the quota together.", "400 calls of 8 tasks, with a limit of 100");
+    same(
+        all,
+        100,
+        "Calls at the same time never exceed the quota together.",
+        "400 calls of 8 tasks, with a limit of 100",
+    );
 }
 
 /// A caller that keeps calling gets its next call no later.

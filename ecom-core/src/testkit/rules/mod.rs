@@ -176,8 +176,7 @@ impl ShopFixture {
         let ids = Arc::new(UuidV7Source::seeded(clock.clone(), 43));
         let (search, cache, config) = (self.search.clone(), self.cache(), ShopConfig::default());
         let shop =
-            Shop::new(ShopParts { cache, clock, ids, config, ..ShopParts::new(storage.clone(), search) })
-                .unwrap();
+            Shop::new(ShopParts { cache, clock, ids, config, ..ShopParts::new(storage.clone(), search) }).unwrap();
         (shop, storage)
     }
 
