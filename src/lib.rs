@@ -115,13 +115,13 @@
 //! | Feature | Default | Adds | URL or item |
 //! |---|---|---|---|
 //! | `sqlite` | yes | SQLite, in a file or in memory | `sqlite://path`, `sqlite::memory:` |
-//! | `memory` | yes | the in-process cache | `memory://` |
+//! | `memory` | yes | the in-process cache and rate limiter | `memory://` |
 //! | `tantivy` | yes | the embedded search engine, on disk or in memory | `tantivy://directory`, `tantivy::memory:` |
 //! | `config` | yes | settings of a server from the environment, `.env` and a TOML file; turns on `http` | `ecom::config` |
 //! | `http` | by `config` | the REST layer, as an `axum::Router` to serve or to nest | `ecom::http` |
 //! | `postgres` | no | PostgreSQL 13+, tested on 15 | `postgres://…`, through PgBouncer with `?pooler=transaction` |
 //! | `mysql` | no | MySQL 8, MariaDB 10.6+, tested on MariaDB 10.11 | `mysql://…` |
-//! | `redis` | no | a cache that processes share, on Redis 7+; with `memory` also in two tiers | `redis://…`, `rediss://…`, `tiered+redis://…` |
+//! | `redis` | no | a cache and a rate limiter that processes share, on Redis 7+; with `memory` also a cache in two tiers | `redis://…`, `rediss://…`, `tiered+redis://…` |
 //! | `elasticsearch` | no | Elasticsearch 8 and 9, tested on 9.4; OpenSearch 2 and 3, tested on 3.8 | `elasticsearch+https://…`, `opensearch+https://…` |
 //! | `meilisearch` | no | Meilisearch 1.18+, tested on 1.50 | `meilisearch+https://…` |
 //! | `testkit` | no | the behaviour suites that any adapter runs with one line | `ecom::testkit`, `ecom::storage_suite!` … |
@@ -205,7 +205,8 @@ pub mod adapters {
     pub use ecom_storage::{begin_on_sqlite, on_sqlite};
 }
 
-/// The REST layer. [`router`](http::router) returns a plain `axum::Router`.
+/// The REST layer. [`router`](http::router) returns a plain `axum::Router`, and [`serve`](http::serve) serves it within
+/// limits.
 #[cfg(feature = "http")]
 pub mod http {
     pub use ecom_http::*;

@@ -42,8 +42,6 @@ use crate::error::ApiError;
 
 /// How often a connection is looked at while it is closed.
 const SETTLE: Duration = Duration::from_millis(100);
-/// During a shutdown, a request whose body has stalled for this long is given up.
-const UPLOAD_GRACE: Duration = Duration::from_secs(2);
 /// How many connections beyond the limit get a response at a time. Others are closed without one.
 const REFUSALS: usize = 64;
 /// The time and the bytes that a refused client gets to read its response.
@@ -117,7 +115,8 @@ pub struct Stopped {
 /// - The address of the peer is in the extensions of each request, as axum's `ConnectInfo<SocketAddr>`.
 /// - A connection whose client sends nothing, sends too slowly or does not read the response is closed; see
 ///   [`ServeConfig`]. The time limit of requests is that of [`HttpConfig`](crate::HttpConfig).
-/// - A shutdown closes the listener, and closes connections without a request in progress at once.
+/// - A shutdown closes the listener, and closes connections without a request in progress at once. A request of whose
+///   body nothing arrives for `header_timeout` is given up.
 ///
 /// ```no_run
 /// # async fn app(shop: ecom_core::Shop) -> std::io::Result<()> {
@@ -421,7 +420,7 @@ impl Activity {
         let (open, handled) = (self.open.load(Ordering::Relaxed), self.handled.load(Ordering::Relaxed));
         let stalls = open == handled && handled == self.uploads.load(Ordering::Relaxed);
         open == 0
-            || (stalls && self.progress.load(Ordering::Relaxed) + millis(UPLOAD_GRACE) <= now)
+            || (stalls && self.progress.load(Ordering::Relaxed) + limits.header <= now)
             || self.deadline(limits).is_some_and(|deadline| deadline <= now)
     }
 

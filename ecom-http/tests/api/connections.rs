@@ -188,7 +188,7 @@ async fn connections_without_a_request_do_not_hold_up_a_shutdown() {
 
 #[tokio::test]
 async fn a_shutdown_gives_up_a_body_that_does_not_come_and_a_handler_that_does_not_end() {
-    let server = Server::start(small(), patient()).await;
+    let server = Server::start(small(), patient().header_timeout(SHORT)).await;
     let mut io = server.send(b"POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\nhalf").await;
     tokio::time::sleep(SHORT).await;
     assert_eq!(server.stop().await.unanswered, 0);

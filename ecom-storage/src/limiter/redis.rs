@@ -92,7 +92,7 @@ impl RedisLimiter {
                 "rate_limiter",
                 FieldCode::OutOfBounds,
                 "is refused by Redis: check the user, the password and the number of the database, and that the user \
-                 may run scripts, read and write",
+                 may run scripts, read, write and run TIME",
             )
         };
         let client = options.client().map_err(refused)?;
