@@ -25,11 +25,12 @@ pub struct HttpConfig {
     pub max_page_size: u32,
     /// The maximum size of a request body, in bytes. Default 2 MiB.
     pub body_limit: usize,
-    /// The maximum size of a path, and of a query string, in bytes. Default 8 KiB. The server has limits of its own,
-    /// and its responses are not in the envelope of errors; the limit of hyper is 64 KiB for both together.
+    /// The maximum size of a path, and of a query string, in bytes. Default 8 KiB. The server has limits of its own
+    /// ([`ServeConfig::head_limit`](crate::ServeConfig::head_limit)), and its responses are not in the envelope of
+    /// errors; the limit of hyper is 64 KiB for both together.
     pub query_limit: usize,
     /// The maximum size of the names and values of all headers, in bytes. Default 32 KiB. The server has limits of its
-    /// own, and its responses are not in the envelope of errors; the limits of hyper are 100 headers and 400 KiB.
+    /// own, and its responses are not in the envelope of errors.
     pub header_limit: usize,
     /// Whether each request is logged, at level `info` with the target `ecom_http::access`. Default true.
     pub access_log: bool,

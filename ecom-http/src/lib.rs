@@ -7,6 +7,8 @@
 //! # }
 //! ```
 //!
+//! [`serve`] serves the router within limits of connections, which `axum::serve` does not have.
+//!
 //! An application with its own authentication adds an [`ecom_core::access::Principal`] to the extensions of the
 //! request, in a layer around the router. The router calls the services of the shop as that principal, and as
 //! [`HttpConfig::anonymous`] if the request has none.

@@ -121,6 +121,10 @@ fn complete(document: &mut Document, config: &HttpConfig) {
             page_sizes(operation, config);
         }
         if path == "/" || path.starts_with("/health") {
+            // The routes of health have no quota.
+            if let Some(operation) = item.get.as_mut().filter(|_| path == "/") {
+                add(operation, &[C::RateLimited]);
+            }
             continue;
         }
         // A path without a parameter does not name a resource that might not exist.

@@ -171,7 +171,7 @@ fn pair(text: &str) -> Option<(&str, String, &str)> {
     }
     let Some(quoted) = rest.strip_prefix('"') else {
         // Some proxies do not quote an address of IPv6, or one with a port.
-        let end = rest.find(|c| matches!(c, ';' | ',' | ' ' | '\t' | '"')).unwrap_or(rest.len());
+        let end = rest.find([';', ',', ' ', '\t', '"']).unwrap_or(rest.len());
         let (value, after) = rest.split_at(end);
         return (!value.is_empty()).then(|| (name, value.to_owned(), after));
     };

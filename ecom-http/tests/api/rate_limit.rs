@@ -164,6 +164,18 @@ async fn a_shared_limiter_is_waited_for() {
     assert_eq!(a.refused(429, "RATE_LIMITED", "").header("x-ratelimit-limit"), "3");
 }
 
+#[test]
+fn every_operation_except_health_documents_the_refusal() {
+    let document = ecom_http::openapi_json(&HttpConfig::default(), "");
+    let document: serde_json::Value = serde_json::from_str(&document).unwrap();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let is_documented = operation["responses"]["429"].is_object();
+            assert_eq!(is_documented, !path.starts_with("/health"), "{method} {path}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn limits_are_readable_by_pages_of_other_origins() {
     let api = Api::with(HttpConfig::default().cors_origins(vec!["https://shop.example".to_owned()])).await;
