@@ -277,7 +277,7 @@ async fn http2_is_served_within_the_same_limits() {
 #[tokio::test]
 async fn a_head_that_is_too_large_is_refused() {
     let server = Server::start(small(), patient().head_limit(8 * 1024).max_headers(10)).await;
-    let many: String = (0..11).map(|n| format!("x-{n}: 1\r\n")).collect();
+    let many = "x: 1\r\n".repeat(11);
     for headers in [format!("x: {}\r\n", "y".repeat(10_000)), many] {
         let answer = rest(&mut server.send(format!("GET / HTTP/1.1\r\n{headers}\r\n").as_bytes()).await).await;
         assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");

@@ -14,12 +14,17 @@ use crate::support::{API, Answer, Api};
 
 const LIST: &str = "/api/v1/categories";
 
-fn quota(limit: u32) -> Option<Quota> {
-    Some(Quota::new(limit, Duration::from_secs(60)))
+fn quota(limit: u32) -> Quota {
+    Quota::new(limit, Duration::from_secs(60))
 }
 
 fn limits() -> RateLimits {
-    RateLimits::default().address(quota(3)).principal(quota(5)).login(quota(2)).registration(quota(1)).orders(quota(1))
+    RateLimits::default()
+        .address(Some(quota(3)))
+        .principal(Some(quota(5)))
+        .login(Some(quota(2)))
+        .registration(Some(quota(1)))
+        .orders(Some(quota(1)))
 }
 
 async fn api(limits: RateLimits) -> Api {
