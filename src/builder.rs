@@ -324,7 +324,7 @@ impl ShopBuilder {
             Choice::Part(limiter) => limiter,
             Choice::Url(url) => open_rate_limiter(check_rate_limiter(&url)?, &*storage, &clock).await?,
             Choice::Absent | Choice::Twice => {
-                open_rate_limiter(LimiterPlan::beside(check_cache(&cache_url)?), &*storage, &clock).await?
+                open_rate_limiter(LimiterPlan::beside(&check_cache(&cache_url)?), &*storage, &clock).await?
             }
         };
         Shop::new(ShopParts { storage, search, search_fallback, cache, rate_limiter, clock, ids, config })
@@ -713,12 +713,12 @@ impl LimiterPlan {
     };
 
     /// Returns the rate limiter of a shop with this cache by default.
-    fn beside(cache: CachePlan) -> Self {
+    fn beside(cache: &CachePlan) -> Self {
         match cache {
             #[cfg(feature = "redis")]
-            CachePlan::Redis(options) => Self::Redis(options),
+            CachePlan::Redis(options) => Self::Redis(options.clone()),
             #[cfg(all(feature = "memory", feature = "redis"))]
-            CachePlan::Tiered(options) => Self::Redis(Box::new(options.redis)),
+            CachePlan::Tiered(options) => Self::Redis(Box::new(options.redis.clone())),
             _ => Self::DEFAULT,
         }
     }
@@ -1003,7 +1003,7 @@ mod tests {
         #[cfg(feature = "redis")]
         for url in ["redis://localhost", "rediss://:p@localhost/2?prefix=shop:"] {
             assert!(matches!(check_rate_limiter(url).unwrap(), LimiterPlan::Redis(_)), "{url}");
-            assert!(matches!(LimiterPlan::beside(check_cache(url).unwrap()), LimiterPlan::Redis(_)), "{url}");
+            assert!(matches!(LimiterPlan::beside(&check_cache(url).unwrap()), LimiterPlan::Redis(_)), "{url}");
         }
         for bad in ["memory://?capacity=5", "redis://h?hunter2=1", "tiered+redis://hunter2", "hunter2", ""] {
             let error = check_rate_limiter(bad).err().unwrap();
