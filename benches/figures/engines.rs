@@ -11,11 +11,22 @@ use axum::http::{HeaderMap, HeaderValue, Method, Uri};
 use ecom::adapters::{
     ElasticsearchOptions, ElasticsearchSearch, MemoryCache, MemoryCacheOptions, TantivyOptions, TantivySearch,
 };
-use ecom::port::SearchProvider;
+use ecom::id::ProductId;
+use ecom::port::{Checkpoint, SearchProvider};
 use ecom::search::{Facet, SearchQuery, SearchRequest, SearchSort, Synonyms};
 use ecom::stock::{StockAdjustment, StockReason};
 use ecom::{Shop, ShopParts};
 use test_servers::{Kind, Server};
+
+/// The checkpoint of a build.
+const START: Checkpoint = Checkpoint {
+    database: uuid::Uuid::nil(),
+    position: ecom::platform::OutboxPosition { seq: 1 },
+    version: uuid::Uuid::nil(),
+    language: ecom::search::Language::English,
+};
+/// The last product of each batch. The builds are not continued.
+const LAST: ProductId = ProductId(uuid::Uuid::max());
 
 use crate::support::{Bench, median, pair, rounds, shop};
 
@@ -103,24 +114,18 @@ async fn overhead_of_tasks(b: &Bench, provider: Arc<dyn SearchProvider>, server:
     let create = create.expect("the call that makes the index");
     let writes: Vec<&Recorded> =
         calls.iter().filter(|c| is_of(c, Method::POST, "/documents?") && c.path.starts_with(&index)).collect();
-    let at = ecom::port::Checkpoint {
-        database: uuid::Uuid::nil(),
-        position: ecom::platform::OutboxPosition { seq: 1 },
-        version: uuid::Uuid::nil(),
-        language: ecom::search::Language::English,
-    };
     pair(
         "  meilisearch: documents indexed through the provider against a bare client",
         "0.8",
         3,
         async || {
-            let mut build = provider.begin_rebuild().await.expect("a build");
+            let mut build = provider.begin_rebuild(START.into(), None).await.expect("a build");
             let batches: Vec<_> = documents.chunks(500).map(<[_]>::to_vec).collect();
             let start = Instant::now();
             for batch in batches {
-                build.add(batch).await.expect("documents");
+                build.add(batch, LAST).await.expect("documents");
             }
-            build.publish(at).await.expect("an index");
+            build.publish(START).await.expect("an index");
             (PRODUCTS as u64, start.elapsed())
         },
         async || {
@@ -339,14 +344,14 @@ async fn overhead_of_indexing(
         "0.8",
         3,
         async || {
-            let mut build = provider.begin_rebuild().await.expect("a build");
+            let mut build = provider.begin_rebuild(START.into(), None).await.expect("a build");
             let batches: Vec<_> = documents.chunks(500).map(<[_]>::to_vec).collect();
             let start = Instant::now();
             for batch in batches {
-                build.add(batch).await.expect("documents");
+                build.add(batch, LAST).await.expect("documents");
             }
             // Waits for the documents that are on their way.
-            build.add(Vec::new()).await.expect("all documents");
+            build.add(Vec::new(), LAST).await.expect("all documents");
             let took = start.elapsed();
             drop(build);
             (PRODUCTS as u64, took)

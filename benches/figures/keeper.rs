@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use ecom::Result;
 use ecom::id::ProductId;
+use ecom::platform::OutboxPosition;
 use ecom::port::{
-    Applied, Checkpoint, IndexBuild, IndexOp, NoSearch, SearchCapabilities, SearchDocument, SearchProvider,
+    Applied, BuildStart, Checkpoint, IndexBuild, IndexOp, NoSearch, SearchCapabilities, SearchDocument, SearchProvider,
     SearchResults,
 };
 use ecom::search::SearchRequest;
@@ -52,7 +53,7 @@ impl SearchProvider for Keeper {
         Ok(Some(Applied::default()))
     }
 
-    async fn begin_rebuild(&self) -> Result<Box<dyn IndexBuild>> {
+    async fn begin_rebuild(&self, _: BuildStart, _: Option<OutboxPosition>) -> Result<Box<dyn IndexBuild>> {
         Ok(Box::new(Keeping(self.0.clone())))
     }
 
@@ -71,7 +72,7 @@ struct Keeping(Documents);
 
 #[async_trait]
 impl IndexBuild for Keeping {
-    async fn add(&mut self, documents: Vec<SearchDocument>) -> Result<()> {
+    async fn add(&mut self, documents: Vec<SearchDocument>, _: ProductId) -> Result<()> {
         self.0.lock().expect("no panic").extend(documents);
         Ok(())
     }

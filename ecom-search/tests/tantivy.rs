@@ -100,7 +100,7 @@ async fn of_two_instances_one_writes_and_both_read() {
     assert!(!reader.acquire_writer().await.unwrap());
     let refused = apply(&reader, vec![upsert(9, 1)], at(9)).await.unwrap_err();
     assert!(refused.is_retryable() && !refused.outcome_unknown(), "{refused:?}");
-    assert!(reader.begin_rebuild().await.is_err());
+    assert!(reader.begin_rebuild(at(1).into(), None).await.is_err());
     for n in 1..4u64 {
         apply(&writer, vec![upsert(n.into(), 1)], at(n.cast_signed())).await.unwrap();
         assert_eq!(found(&writer, "lamp").await.unwrap(), n);
@@ -108,8 +108,8 @@ async fn of_two_instances_one_writes_and_both_read() {
         assert_eq!(reader.checkpoint().await.unwrap(), Some(at(n.cast_signed())), "the checkpoint is always current");
     }
     for round in 0..3 {
-        let mut build = writer.begin_rebuild().await.unwrap();
-        build.add((1..=10 + round).map(|n| document(n, 1)).collect()).await.unwrap();
+        let mut build = writer.begin_rebuild(at(1).into(), None).await.unwrap();
+        build.add((1..=10 + round).map(|n| document(n, 1)).collect(), product(99)).await.unwrap();
         assert_eq!(generations(dir.path()), 2);
         build.publish(at(20)).await.unwrap();
         assert_eq!(generations(dir.path()), 1, "the old generation is removed");
@@ -148,8 +148,8 @@ async fn r15_another_instance_finds_what_its_checkpoint_names() {
     });
     for seq in 2..=last {
         if seq % 10 == 0 {
-            let mut build = writer.begin_rebuild().await.unwrap();
-            build.add(vec![cheap(seq)]).await.unwrap();
+            let mut build = writer.begin_rebuild(at(1).into(), None).await.unwrap();
+            build.add(vec![cheap(seq)], product(99)).await.unwrap();
             build.publish(at(seq)).await.unwrap();
         } else {
             apply(&writer, vec![IndexOp::Upsert(Box::new(cheap(seq)))], at(seq)).await.unwrap();
@@ -194,8 +194,8 @@ async fn a_dropped_rebuild_leaves_nothing_on_disk() {
     let search = open(dir.path()).await;
     assert!(search.acquire_writer().await.unwrap());
     let before = entries(dir.path());
-    let mut build = search.begin_rebuild().await.unwrap();
-    build.add((0..100).map(|n| document(n, 1)).collect()).await.unwrap();
+    let mut build = search.begin_rebuild(at(1).into(), None).await.unwrap();
+    build.add((0..100).map(|n| document(n, 1)).collect(), product(99)).await.unwrap();
     assert_ne!(entries(dir.path()), before);
     drop(build);
     assert_eq!(entries(dir.path()), before);
@@ -226,9 +226,9 @@ async fn child_that_applies_until_it_is_killed() {
     let mut seq = search.checkpoint().await.unwrap().map_or(0, |c| c.position.seq);
     loop {
         if seq % 9 == 8 {
-            let mut build = search.begin_rebuild().await.unwrap();
+            let mut build = search.begin_rebuild(at(1).into(), None).await.unwrap();
             let documents = model(seq).into_iter().map(|(n, revision)| document(n, revision)).collect();
-            build.add(documents).await.unwrap();
+            build.add(documents, product(99)).await.unwrap();
             build.publish(at(seq)).await.unwrap();
         }
         seq += 1;

@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ecom::id::ProductId;
 use ecom::paging::Total;
+use ecom::platform::OutboxPosition;
 use ecom::port::{
-    Applied, Checkpoint, IndexBuild, IndexOp, SearchCapabilities, SearchDocument, SearchHit, SearchProvider,
-    SearchResults,
+    Applied, BuildStart, Checkpoint, IndexBuild, IndexOp, SearchCapabilities, SearchDocument, SearchHit,
+    SearchProvider, SearchResults,
 };
 use ecom::search::{SearchFilter, SearchRequest, SearchSort};
 use ecom::text::fold_key;
@@ -128,7 +129,7 @@ impl SearchProvider for ListSearch {
         Ok(Some(applied))
     }
 
-    async fn begin_rebuild(&self) -> Result<Box<dyn IndexBuild>> {
+    async fn begin_rebuild(&self, _: BuildStart, _: Option<OutboxPosition>) -> Result<Box<dyn IndexBuild>> {
         drop(self.list()?);
         Ok(Box::new(Rebuild { into: self.clone(), list: List::default() }))
     }
@@ -157,7 +158,7 @@ struct Rebuild {
 
 #[async_trait]
 impl IndexBuild for Rebuild {
-    async fn add(&mut self, documents: Vec<SearchDocument>) -> Result<()> {
+    async fn add(&mut self, documents: Vec<SearchDocument>, _: ProductId) -> Result<()> {
         self.list.products.extend(documents.into_iter().map(|d| (d.id, (d.revision, Some(d)))));
         Ok(())
     }

@@ -88,8 +88,8 @@ pub use self::sales::order::{
     BillRepository, ForwardBills, ForwardOrders, NumberedDocument, OrderRepository, OrderTrace,
 };
 pub use self::search::{
-    Applied, Checkpoint, FacetCount, ForwardSearch, IndexBuild, IndexOp, NoSearch, SearchCapabilities, SearchDocument,
-    SearchHit, SearchProvider, SearchResults,
+    Applied, BuildProgress, BuildStart, Checkpoint, FacetCount, ForwardSearch, IndexBuild, IndexOp, NoSearch,
+    SearchCapabilities, SearchDocument, SearchHit, SearchProvider, SearchResults,
 };
 pub use self::stock::inventory::{ForwardInventory, InventoryRepository, TouchedProduct};
 pub use self::storage::{Connection, ForwardStorage, ForwardUnitOfWork, PoolStatus, Storage, UnitOfWork};

@@ -147,6 +147,44 @@ pub struct Checkpoint {
     pub language: Language,
 }
 
+/// The state of the database from which a new index is built. Its events after the position are applied to the index
+/// once it is published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BuildStart {
+    /// The identity of the database ([`crate::port::Storage::identity`]).
+    pub database: Uuid,
+    /// The end of the outbox before the first product was read.
+    pub position: OutboxPosition,
+    /// The language of the documents.
+    pub language: Language,
+}
+
+impl From<Checkpoint> for BuildStart {
+    /// Returns the start of a build whose index is published with this checkpoint.
+    fn from(Checkpoint { database, position, language, .. }: Checkpoint) -> Self {
+        Self { database, position, language }
+    }
+}
+
+/// How far the build of an index is. A provider that continues builds stores all fields as they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BuildProgress {
+    /// The start of the build.
+    pub start: BuildStart,
+    /// The index has all products up to this one, by ascending id.
+    pub after: ProductId,
+}
+
+impl BuildProgress {
+    /// Returns whether a build that is to begin with `start` can continue this one: it has the same database and
+    /// language, and has begun at or after `since` and not after `start`.
+    pub fn fits(&self, start: &BuildStart, since: OutboxPosition) -> bool {
+        self.start.database == start.database
+            && self.start.language == start.language
+            && (since..=start.position).contains(&self.start.position)
+    }
+}
+
 /// The outcome of [`SearchProvider::apply`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Applied {
@@ -225,6 +263,9 @@ pub struct SearchCapabilities {
     ///   it anew. The suite reopens the provider to prove this (`testkit::SearchFixture::reopen_with`). False: the
     ///   server is responsible for the durability of its data.
     pub own_checkpoint: bool,
+    /// Whether [`SearchProvider::begin_rebuild`] continues a build that was not published, also after a crash of the
+    /// process or of the engine. If not, it begins anew each time.
+    pub continues_builds: bool,
 }
 
 port! {
@@ -288,8 +329,19 @@ port! {
             checkpoint: Checkpoint,
         ) -> Result<Option<Applied>>;
 
-        /// Begins to build a new index. The current one continues to serve searches and to accept changes.
-        async fn begin_rebuild(&self) -> Result<Box<dyn IndexBuild>>;
+        /// Begins to build a new index, whose documents are read from the state `start` of the database. The current
+        /// index continues to serve searches and to accept changes.
+        ///
+        /// A provider that [continues builds](SearchCapabilities::continues_builds) has at most one that is not
+        /// published. If there is one already, of this process or another one, and its [`BuildProgress`]
+        /// [fits](BuildProgress::fits) `since`, this call continues it ([`IndexBuild::continued`]). Otherwise, and
+        /// always without `since`, its data is removed.
+        ///
+        /// The process that has begun the earlier build may still live. If its build was removed, its calls fail. If it
+        /// was continued, its calls fail too, or both processes add to the same index, in which no document replaces
+        /// one with a higher revision; the first one that publishes the index ends the build, and the other one fails.
+        /// Other providers ignore `start` and `since`.
+        async fn begin_rebuild(&self, start: BuildStart, since: Option<OutboxPosition>) -> Result<Box<dyn IndexBuild>>;
 
         /// Returns the id and revision of at most `limit` documents whose id is above `after`, by ascending id, for a
         /// comparison with the database. The result is empty if there are no more.
@@ -304,20 +356,32 @@ port! {
     }
 }
 
-/// A new index that is being built while the current one serves searches. If it is dropped, its data is removed.
+/// A new index that is being built while the current one serves searches. If it is dropped, its data is removed; a
+/// provider that [continues builds](SearchCapabilities::continues_builds) keeps the data until the next build begins or
+/// is published.
 #[async_trait]
 pub trait IndexBuild: Send {
-    /// Adds documents, at most one for each product.
-    ///
-    /// # Errors
-    /// `Unavailable`.
-    async fn add(&mut self, documents: Vec<SearchDocument>) -> Result<()>;
+    /// Returns how far the earlier build was that this one continues; `None` for a new one. The caller adds the products
+    /// after that, and publishes the index with the start of the earlier build.
+    fn continued(&self) -> Option<BuildProgress> {
+        None
+    }
 
-    /// Replaces the current index atomically, without an interruption of searches. It returns how many documents the
-    /// engine has refused because of their content ([`Applied::refused`]).
+    /// Adds documents, at most one for each product. Together with what was added before, they are all products up to
+    /// the id `after`. A provider that [continues builds](SearchCapabilities::continues_builds) stores this no earlier
+    /// than the documents are durable, which may be later than the call returns. A build that was continued may have
+    /// some of the documents already.
     ///
     /// # Errors
-    /// `Unavailable`, and the current index stays.
+    /// `Unavailable`. The build then accepts no more calls.
+    async fn add(&mut self, documents: Vec<SearchDocument>, after: ProductId) -> Result<()>;
+
+    /// Replaces the current index atomically, without an interruption of searches. It returns how many of the documents
+    /// that were added to this object the engine has refused because of their content ([`Applied::refused`]).
+    ///
+    /// # Errors
+    /// `Unavailable`, and the current index stays. This is also the outcome if another process has published or removed
+    /// the build.
     async fn publish(self: Box<Self>, checkpoint: Checkpoint) -> Result<u64>;
 }
 
@@ -355,7 +419,7 @@ impl SearchProvider for NoSearch {
         Err(Self::lacks())
     }
 
-    async fn begin_rebuild(&self) -> Result<Box<dyn IndexBuild>> {
+    async fn begin_rebuild(&self, _: BuildStart, _: Option<OutboxPosition>) -> Result<Box<dyn IndexBuild>> {
         Err(Self::lacks())
     }
 

@@ -18,8 +18,8 @@ use crate::port::cache::{Cache, CacheKey, ForwardCache, NoCache};
 use crate::port::catalog::product::{ForwardProducts, ProductRepository};
 use crate::port::catalog::sku::{ForwardSkus, SkuRepository};
 use crate::port::search::{
-    Applied, Checkpoint, ForwardSearch, IndexBuild, IndexOp, SearchCapabilities, SearchDocument, SearchHit,
-    SearchProvider, SearchResults,
+    Applied, BuildProgress, BuildStart, Checkpoint, ForwardSearch, IndexBuild, IndexOp, SearchCapabilities,
+    SearchDocument, SearchHit, SearchProvider, SearchResults,
 };
 use crate::port::storage::{ForwardRepositories, ForwardStorage, ForwardUnitOfWork, Repositories, Storage, UnitOfWork};
 use crate::service::background::consumer::{Consumer, StartPosition};
@@ -433,9 +433,9 @@ impl ForwardSearch for Watched {
         }
         self.inner.apply(ops, before, checkpoint).await
     }
-    async fn begin_rebuild(&self) -> Result<Box<dyn IndexBuild>> {
+    async fn begin_rebuild(&self, start: BuildStart, since: Option<OutboxPosition>) -> Result<Box<dyn IndexBuild>> {
         self.is_up()?;
-        self.inner.begin_rebuild().await
+        self.inner.begin_rebuild(start, since).await
     }
     async fn revisions(&self, after: Option<ProductId>, limit: u32) -> Result<Vec<(ProductId, i64)>> {
         self.is_up()?;
@@ -535,14 +535,14 @@ impl ForwardSearch for HeldIndex {
         self.hold.asked.fetch_add(1, Ordering::SeqCst);
         Ok(self.hold.writer.load(Ordering::SeqCst) && self.inner.acquire_writer().await?)
     }
-    async fn begin_rebuild(&self) -> Result<Box<dyn IndexBuild>> {
+    async fn begin_rebuild(&self, start: BuildStart, since: Option<OutboxPosition>) -> Result<Box<dyn IndexBuild>> {
         self.hold.begun.fetch_add(1, Ordering::SeqCst);
         assert!(!self.hold.panics.swap(false, Ordering::SeqCst), "as planned");
         let planned = self.hold.errors.lock().pop_front();
         if let Some(error) = planned {
             return Err(error);
         }
-        let inner = Some(self.inner.begin_rebuild().await?);
+        let inner = Some(self.inner.begin_rebuild(start, since).await?);
         Ok(Box::new(HeldBuild { inner, hold: self.hold.clone() }))
     }
 }
@@ -563,11 +563,14 @@ impl Drop for HeldBuild {
 
 #[async_trait]
 impl IndexBuild for HeldBuild {
-    async fn add(&mut self, documents: Vec<SearchDocument>) -> Result<()> {
+    fn continued(&self) -> Option<BuildProgress> {
+        self.inner.as_ref().and_then(|inner| inner.continued())
+    }
+    async fn add(&mut self, documents: Vec<SearchDocument>, after: ProductId) -> Result<()> {
         self.hold.adding.fetch_add(1, Ordering::SeqCst);
         self.hold.permits.acquire().await.map_err(|e| Error::internal("waiting for a permit", e))?.forget();
         match &mut self.inner {
-            Some(inner) => inner.add(documents).await,
+            Some(inner) => inner.add(documents, after).await,
             None => Ok(()),
         }
     }
@@ -588,9 +591,27 @@ struct Listed {
     checkpoint: Option<Checkpoint>,
 }
 
-/// A second index for a shop: a list in memory, whose searches find all products whose titles contain the text.
+/// A build of a [`ListIndex`] that is not published.
+#[derive(Debug)]
+struct Unpublished {
+    /// The number of the call that has begun or continued it.
+    number: u64,
+    start: BuildStart,
+    progress: Option<BuildProgress>,
+    list: Listed,
+}
+
+#[derive(Debug, Default)]
+struct Lists {
+    current: Listed,
+    build: Option<Unpublished>,
+    begun: u64,
+}
+
+/// A second index for a shop: a list in memory, whose searches find all products whose titles contain the text. It
+/// continues builds.
 #[derive(Debug, Default, Clone)]
-pub struct ListIndex(Arc<Mutex<Listed>>);
+pub struct ListIndex(Arc<Mutex<Lists>>);
 
 #[async_trait]
 impl SearchProvider for ListIndex {
@@ -602,7 +623,7 @@ impl SearchProvider for ListIndex {
     }
 
     fn capabilities(&self) -> SearchCapabilities {
-        SearchCapabilities { own_checkpoint: true, ..SearchCapabilities::default() }
+        SearchCapabilities { own_checkpoint: true, continues_builds: true, ..SearchCapabilities::default() }
     }
     async fn search(&self, request: &SearchRequest) -> Result<SearchResults> {
         let query = request.query();
@@ -611,7 +632,7 @@ impl SearchProvider for ListIndex {
         }
         let text = fold(&query.text);
         let found: Vec<SearchHit> = {
-            let list = self.0.lock();
+            let list = &self.0.lock().current;
             let live = list.products.iter().filter_map(|(id, (_, title))| Some((*id, title.as_ref()?)));
             live.filter(|(_, title)| fold(title).contains(&text)).map(|(id, _)| SearchHit { id, score: 1.0 }).collect()
         };
@@ -624,7 +645,7 @@ impl SearchProvider for ListIndex {
         Ok(true)
     }
     async fn checkpoint(&self) -> Result<Option<Checkpoint>> {
-        Ok(self.0.lock().checkpoint)
+        Ok(self.0.lock().current.checkpoint)
     }
     async fn apply(
         &self,
@@ -632,7 +653,7 @@ impl SearchProvider for ListIndex {
         before: Option<Checkpoint>,
         checkpoint: Checkpoint,
     ) -> Result<Option<Applied>> {
-        let mut list = self.0.lock();
+        let list = &mut self.0.lock().current;
         if list.checkpoint != before {
             return Ok(None);
         }
@@ -648,11 +669,19 @@ impl SearchProvider for ListIndex {
         list.checkpoint = Some(checkpoint);
         Ok(Some(applied))
     }
-    async fn begin_rebuild(&self) -> Result<Box<dyn IndexBuild>> {
-        Ok(Box::new(ListBuild { into: self.clone(), list: Listed::default() }))
+    async fn begin_rebuild(&self, start: BuildStart, since: Option<OutboxPosition>) -> Result<Box<dyn IndexBuild>> {
+        let mut all = self.0.lock();
+        all.begun += 1;
+        let number = all.begun;
+        let continues = |left: &Unpublished| left.progress.is_some_and(|p| since.is_some_and(|s| p.fits(&start, s)));
+        let left = all.build.take().filter(continues);
+        let next = left.unwrap_or_else(|| Unpublished { number, start, progress: None, list: Listed::default() });
+        let progress = next.progress;
+        all.build = Some(Unpublished { number, ..next });
+        Ok(Box::new(ListBuild { into: self.clone(), number, continued: progress }))
     }
     async fn revisions(&self, after: Option<ProductId>, limit: u32) -> Result<Vec<(ProductId, i64)>> {
-        let list = self.0.lock();
+        let list = &self.0.lock().current;
         let live = list.products.iter().filter(|(id, (_, title))| title.is_some() && after.is_none_or(|a| **id > a));
         Ok(live.map(|(id, (revision, _))| (*id, *revision)).take(limit as usize).collect())
     }
@@ -664,17 +693,34 @@ impl SearchProvider for ListIndex {
 
 struct ListBuild {
     into: ListIndex,
-    list: Listed,
+    number: u64,
+    continued: Option<BuildProgress>,
+}
+
+impl ListBuild {
+    fn with<T>(&self, change: impl FnOnce(&mut Lists, Unpublished) -> T) -> Result<T> {
+        let mut lists = self.into.0.lock();
+        match lists.build.take_if(|build| build.number == self.number) {
+            Some(build) => Ok(change(&mut lists, build)),
+            None => Err(Error::unavailable(Dependency::Search, "the build is gone")),
+        }
+    }
 }
 
 #[async_trait]
 impl IndexBuild for ListBuild {
-    async fn add(&mut self, documents: Vec<SearchDocument>) -> Result<()> {
-        self.list.products.extend(documents.into_iter().map(|d| (d.id, (d.revision, Some(d.title)))));
-        Ok(())
+    fn continued(&self) -> Option<BuildProgress> {
+        self.continued
+    }
+    async fn add(&mut self, documents: Vec<SearchDocument>, after: ProductId) -> Result<()> {
+        self.with(|lists, mut build| {
+            build.list.products.extend(documents.into_iter().map(|d| (d.id, (d.revision, Some(d.title)))));
+            build.progress = Some(BuildProgress { start: build.start, after });
+            lists.build = Some(build);
+        })
     }
     async fn publish(self: Box<Self>, checkpoint: Checkpoint) -> Result<u64> {
-        *self.into.0.lock() = Listed { checkpoint: Some(checkpoint), ..self.list };
+        self.with(|lists, build| lists.current = Listed { checkpoint: Some(checkpoint), ..build.list })?;
         Ok(0)
     }
 }

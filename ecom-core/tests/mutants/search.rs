@@ -14,8 +14,8 @@ use ecom_core::id::{CategoryId, ProductId};
 use ecom_core::paging::Total;
 use ecom_core::platform::OutboxPosition;
 use ecom_core::port::{
-    Applied, Checkpoint, FacetCount, IndexBuild, IndexOp, SearchCapabilities, SearchDocument, SearchHit,
-    SearchProvider, SearchResults,
+    Applied, BuildProgress, BuildStart, Checkpoint, FacetCount, IndexBuild, IndexOp, SearchCapabilities,
+    SearchDocument, SearchHit, SearchProvider, SearchResults,
 };
 use ecom_core::search::{
     Facet, FieldWords, Language, Matching, Pairs, SearchFilter, SearchQuery, SearchRequest, SearchSort, Way, Word,
@@ -33,8 +33,8 @@ use crate::words::{edits, words};
 
 /// A fresh provider, with a bug or without.
 pub(crate) fn search_fixture(mutant: Option<M>) -> SearchFixture {
-    let disk = Arc::new(Mutex::new(Index::default()));
-    let open = move || Reference::open(&disk, mutant);
+    let (disk, build) = (Arc::new(Mutex::new(Index::default())), Arc::new(Mutex::new(None)));
+    let open = move || Reference::open(&disk, &build, mutant);
     SearchFixture::new(open(), ()).reopen_with(move || ready(open()))
 }
 
@@ -62,6 +62,8 @@ struct Reference {
     seen: RwLock<Option<Index>>,
     acquired: AtomicBool,
     rebuilding: Arc<AtomicBool>,
+    /// The build that is not published. It is durable, as `disk`.
+    build: Arc<Mutex<Option<Unpublished>>>,
 }
 
 impl Index {
@@ -114,7 +116,10 @@ struct Source {
 }
 
 impl Reference {
-    fn open(disk: &Arc<Mutex<Index>>, mutant: Option<M>) -> Self {
+    fn open(disk: &Arc<Mutex<Index>>, build: &Arc<Mutex<Option<Unpublished>>>, mutant: Option<M>) -> Self {
+        if mutant == Some(M::ContinuedBuildsNotDurable) {
+            *build.lock() = None;
+        }
         let mut index = disk.lock().clone();
         if mutant == Some(M::DeletedRevisionsNotDurable) {
             index.entries.retain(|_, e| e.document.is_some());
@@ -126,6 +131,7 @@ impl Reference {
             seen: RwLock::new(None),
             acquired: AtomicBool::new(false),
             rebuilding: Arc::default(),
+            build: build.clone(),
         }
     }
 
@@ -606,6 +612,7 @@ impl SearchProvider for Reference {
         c.attribute_filters = true;
         c.merchandising = true;
         c.own_checkpoint = true;
+        c.continues_builds = true;
         c
     }
 
@@ -683,15 +690,24 @@ impl SearchProvider for Reference {
         Ok(Some(Applied { written, refused: 0 }))
     }
 
-    async fn begin_rebuild(&self) -> Result<Box<dyn IndexBuild>> {
+    async fn begin_rebuild(&self, start: BuildStart, since: Option<OutboxPosition>) -> Result<Box<dyn IndexBuild>> {
         self.rebuilding.store(true, Atomic::SeqCst);
-        Ok(Box::new(Build {
-            mutant: self.mutant,
-            documents: Vec::new(),
-            index: self.index.clone(),
-            disk: self.disk.clone(),
-            rebuilding: self.rebuilding.clone(),
-        }))
+        let mut place = self.build.lock();
+        let continued = place.as_ref().and_then(|left| self.continued(left, start, since));
+        let number = place.as_ref().map_or(0, |left| left.number) + 1;
+        let left = place.take().filter(|_| continued.is_some());
+        let mut left = left.unwrap_or(Unpublished { number, start, after: None, documents: Vec::new() });
+        left.number = number;
+        if self.is(M::ContinuedBuildsLoseDocuments) {
+            left.documents.clear();
+        }
+        if self.is(M::ContinuedBuildsAheadOfDocuments) {
+            left.documents.pop();
+        }
+        *place = Some(left);
+        let (index, disk) = (self.index.clone(), self.disk.clone());
+        let (place, rebuilding) = (self.build.clone(), self.rebuilding.clone());
+        Ok(Box::new(Build { mutant: self.mutant, number, continued, place, index, disk, rebuilding }))
     }
 
     async fn revisions(&self, after: Option<ProductId>, limit: u32) -> Result<Vec<(ProductId, i64)>> {
@@ -721,22 +737,59 @@ impl SearchProvider for Reference {
     async fn close(&self) {}
 }
 
+/// A build that is not published.
+#[derive(Debug, Clone)]
+struct Unpublished {
+    /// The number of the call that has begun or continued it.
+    number: u64,
+    start: BuildStart,
+    after: Option<ProductId>,
+    documents: Vec<SearchDocument>,
+}
+
+impl Reference {
+    /// Returns the progress of the build that was left, if it is to be continued.
+    fn continued(&self, left: &Unpublished, start: BuildStart, since: Option<OutboxPosition>) -> Option<BuildProgress> {
+        let since = if self.is(M::BuildsContinueUnasked) { since.or(Some(left.start.position)) } else { since }?;
+        let progress = BuildProgress { start: left.start, after: left.after? };
+        let (mut asked, mut since) = (start, since);
+        match self.mutant {
+            Some(M::BuildsNeverContinue) => return None,
+            Some(M::OtherDatabasesContinue) => asked.database = left.start.database,
+            Some(M::OtherLanguagesContinue) => asked.language = left.start.language,
+            Some(M::OldBuildsContinue) => since = since.min(left.start.position),
+            Some(M::LaterBuildsContinue) => asked.position = asked.position.max(left.start.position),
+            _ => {}
+        }
+        let mut progress = Some(progress).filter(|progress| progress.fits(&asked, since))?;
+        if self.is(M::ContinuedBuildsStartLater) {
+            progress.start = start;
+        }
+        if self.is(M::ContinuedBuildsBeginAgain) {
+            progress.after = left.documents.iter().map(|document| document.id).nth(2)?;
+        }
+        Some(progress)
+    }
+}
+
 struct Build {
     mutant: Option<M>,
-    documents: Vec<SearchDocument>,
+    number: u64,
+    continued: Option<BuildProgress>,
+    place: Arc<Mutex<Option<Unpublished>>>,
     index: Arc<RwLock<Index>>,
     disk: Arc<Mutex<Index>>,
     rebuilding: Arc<AtomicBool>,
 }
 
 impl Build {
-    fn install(&mut self, checkpoint: Checkpoint) {
+    fn install(&self, documents: &[SearchDocument], checkpoint: Checkpoint) {
         let mut index = self.index.write();
         let mut next = Index { checkpoint: Some(checkpoint), ..Index::default() };
         if self.mutant == Some(M::RebuildMerges) {
             next.entries = std::mem::take(&mut index.entries);
         }
-        for document in self.documents.drain(..) {
+        for document in documents {
             let entry = Entry { revision: document.revision, age: next.written, document: Some(document.clone()) };
             next.entries.insert(document.id, entry);
         }
@@ -748,26 +801,50 @@ impl Build {
             *self.disk.lock() = next;
         }
     }
+
+    /// Returns whether this build was neither published nor continued nor removed.
+    fn is_mine(&self, build: &Unpublished) -> bool {
+        build.number == self.number || self.mutant == Some(M::LateDocumentsOfABuildWin)
+    }
+
+    fn gone() -> Error {
+        Error::unavailable(ecom_core::Dependency::Search, "the build is gone")
+    }
 }
 
 #[async_trait]
 impl IndexBuild for Build {
-    async fn add(&mut self, documents: Vec<SearchDocument>) -> Result<()> {
+    fn continued(&self) -> Option<BuildProgress> {
+        self.continued
+    }
+
+    async fn add(&mut self, documents: Vec<SearchDocument>, after: ProductId) -> Result<()> {
+        let mut place = self.place.lock();
+        let build = place.as_mut().filter(|build| self.is_mine(build)).ok_or_else(Self::gone)?;
+        build.after = Some(after);
         match self.mutant {
-            Some(M::RebuildKeepsTheLastBatch) => self.documents = documents,
+            Some(M::RebuildKeepsTheLastBatch) => build.documents = documents,
             Some(M::RebuildServesEarly) => {
                 for document in documents {
                     self.index.write().put(IndexOp::Upsert(Box::new(document.clone())), None);
-                    self.documents.push(document);
+                    build.documents.push(document);
                 }
             }
-            _ => self.documents.extend(documents),
+            _ => build.documents.extend(documents),
         }
         Ok(())
     }
 
-    async fn publish(mut self: Box<Self>, checkpoint: Checkpoint) -> Result<u64> {
-        self.install(checkpoint);
+    async fn publish(self: Box<Self>, checkpoint: Checkpoint) -> Result<u64> {
+        let mut place = self.place.lock();
+        let is_mine =
+            |build: &&mut Unpublished| build.number == self.number || self.mutant == Some(M::BuildsArePublishedTwice);
+        let build = place.as_mut().filter(is_mine).ok_or_else(Self::gone)?;
+        self.install(&build.documents, checkpoint);
+        if !matches!(self.mutant, Some(M::PublishedBuildsContinue | M::BuildsArePublishedTwice)) {
+            *place = None;
+        }
+        drop(place);
         Ok(0)
     }
 }
@@ -775,13 +852,12 @@ impl IndexBuild for Build {
 impl Drop for Build {
     fn drop(&mut self) {
         self.rebuilding.store(false, Atomic::SeqCst);
-        if self.mutant == Some(M::DroppedRebuildPublishes) && !self.documents.is_empty() {
-            self.install(Checkpoint {
-                database: Uuid::nil(),
-                position: OutboxPosition { seq: 0 },
-                version: Uuid::nil(),
-                language: Language::English,
-            });
+        if self.mutant == Some(M::DroppedRebuildPublishes)
+            && let Some(build) = self.place.lock().take()
+        {
+            let version = Uuid::nil();
+            let BuildStart { database, position, language } = build.start;
+            self.install(&build.documents, Checkpoint { database, position, version, language });
         }
     }
 }

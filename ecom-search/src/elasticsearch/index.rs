@@ -5,24 +5,37 @@
 //! <index>-f<format>             the alias that this adapter searches; a rebuild moves both at once
 //! <index>-f<format>-<n>         a generation: an index
 //! <index>-f<format>-<n>-write   the alias that it is written to, so that a write never makes an index that is gone
+//! <index>-f<format>-<n>-unfinished
+//!                               the alias of a generation that was not in use yet; the call that puts it in use takes
+//!                               the alias away
 //! ```
 //! The checkpoint is a document of the generation that it describes. It is written once the documents are searchable,
 //! so it is never ahead of them. The server refreshes only when this adapter asks, so a search finds all changes of a
 //! call or none. Each document has the revision of its product as its external version, so a late older document never
 //! replaces a newer one, whichever process sends it.
+//!
+//! A build that a process has left is continued by the next one. Each bulk call of a build has a document that says how
+//! far the calls before it have come, because the server has these on its disk. If the earlier process still lives, both
+//! write the same documents, each in its newest revision, and the generation is put in use once: the second process finds
+//! a checkpoint that it has not read, or no `unfinished` alias. A generation is removed only after it has lost this
+//! alias, so the server never removes one that another process has just put in use.
 
 use std::time::{Duration, Instant};
 
 use ::elasticsearch::http::Method;
 use ecom_core::id::ProductId;
-use ecom_core::port::{Applied, Checkpoint, IndexOp, SearchDocument};
+use ecom_core::platform::OutboxPosition;
+use ecom_core::port::{Applied, BuildProgress, BuildStart, Checkpoint, IndexOp, SearchDocument};
 use serde_json::{Value, json};
 
 use super::answer::Written;
 use super::client::{Call, Client};
 use super::config::ElasticsearchOptions;
 use super::error::Failure;
-use super::mapping::{CHECKPOINT, FORMAT, checkpoint_document, document, field, new_index, tombstone};
+use super::mapping::{
+    CHECKPOINT, FORMAT, PROGRESS, checkpoint_document, document, field, new_index, progress_document, settings,
+    tombstone,
+};
 
 /// The pause before items are sent again for which the server was too busy.
 const BUSY_PAUSE: Duration = Duration::from_millis(250);
@@ -41,6 +54,23 @@ pub(super) struct Stored {
     state: Option<(u64, u64)>,
 }
 
+/// A generation on the server.
+struct Known {
+    name: String,
+    number: u64,
+    is_used: bool,
+    is_unfinished: bool,
+}
+
+/// A generation that is being built.
+pub(super) struct Begun {
+    pub(super) generation: String,
+    /// Its checkpoint, if an earlier process has stopped just before it put the generation in use.
+    pub(super) stored: Stored,
+    /// How far an earlier process has come with it.
+    pub(super) continued: Option<BuildProgress>,
+}
+
 /// A document or a tombstone, as a bulk call sends it.
 pub(super) struct Item {
     id: String,
@@ -55,6 +85,10 @@ impl Indices {
 
     fn write_alias(generation: &str) -> String {
         format!("{generation}-write")
+    }
+
+    fn unfinished_alias(generation: &str) -> String {
+        format!("{generation}-unfinished")
     }
 
     fn administration<'a>(&self, method: Method, path: &'a str, body: Option<&Value>) -> Call<'a> {
@@ -94,26 +128,85 @@ impl Indices {
         }
     }
 
-    /// Returns the generations on the server, with their numbers, and whether they are in use.
-    async fn generations(&self) -> Result<Vec<(String, u64, bool)>, Failure> {
+    /// Returns the generations on the server.
+    async fn generations(&self) -> Result<Vec<Known>, Failure> {
         let path = format!("{}-*/_alias", self.alias());
         let answer = self.client.call(self.administration(Method::Get, &path, None)).await?;
         let prefix = format!("{}-", self.alias());
         let found = answer.as_object().ok_or(Failure::Garbled("the indices"))?;
-        let used = |about: &Value| about.get("aliases").is_some_and(|aliases| aliases.get(self.alias()).is_some());
         let generation = |(name, about): (&String, &Value)| {
-            Some((name.clone(), name.strip_prefix(&prefix)?.parse().ok()?, used(about)))
+            let has = |alias: String| about.get("aliases").is_some_and(|aliases| aliases.get(alias).is_some());
+            Some(Known {
+                number: name.strip_prefix(&prefix)?.parse().ok()?,
+                is_used: has(self.alias()),
+                is_unfinished: has(Self::unfinished_alias(name)),
+                name: name.clone(),
+            })
         };
         Ok(found.iter().filter_map(generation).collect())
     }
 
+    /// Returns the generation to build: the one that an earlier process has left, if that build can be continued, or a
+    /// new one. Removes the others that are not in use.
+    pub(super) async fn begin_build(&self, start: BuildStart, since: Option<OutboxPosition>) -> Result<Begun, Failure> {
+        let others = self.generations().await?;
+        let left = others.iter().filter(|found| found.is_unfinished && !found.is_used).max_by_key(|found| found.number);
+        let earlier = match (since, left) {
+            (Some(since), Some(left)) => {
+                let (progress, stored) = self.left(&left.name).await?;
+                let progress = progress.filter(|progress| progress.fits(&start, since));
+                progress.map(|p| Begun { generation: left.name.clone(), stored, continued: Some(p) })
+            }
+            _ => None,
+        };
+        let begun = match earlier {
+            Some(begun) => begun,
+            // Its number is above those of the others, so that no process mistakes it for a generation that is gone.
+            None => Begun { generation: self.create().await?, stored: Stored::default(), continued: None },
+        };
+        for other in others {
+            if other.name != begun.generation && !other.is_used {
+                self.discard(&other).await;
+            }
+        }
+        Ok(begun)
+    }
+
+    /// Returns what an earlier process has left of a generation: how far it has come, and the checkpoint if there is one
+    /// already. After a restart, the server needs a moment for the documents of an index; if they do not come back, the
+    /// generation is given up.
+    async fn left(&self, generation: &str) -> Result<(Option<BuildProgress>, Stored), Failure> {
+        let since = Instant::now();
+        let path = format!("{generation}/_mget");
+        let body = json!({"ids": [PROGRESS, CHECKPOINT]});
+        loop {
+            let call = Call { is_repeatable: true, ..self.administration(Method::Post, &path, Some(&body)) };
+            let answer = self.client.call(call).await?;
+            let documents = answer.get("docs").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+            let [progress, checkpoint] = documents else { return Err(Failure::Garbled("two documents")) };
+            if [progress, checkpoint].iter().all(|document| document.get("error").is_none()) {
+                let fits = progress.pointer("/_source/settings") == Some(&settings(&self.options));
+                let progress = progress.pointer("/_source/progress").filter(|_| fits).cloned();
+                let progress = progress.and_then(|progress| serde_json::from_value(progress).ok());
+                let is_found = checkpoint.get("found").and_then(Value::as_bool) == Some(true);
+                return Ok((progress, if is_found { Stored::of(checkpoint)? } else { Stored::default() }));
+            }
+            if since.elapsed() + BUSY_PAUSE >= self.options.write_timeout {
+                tracing::warn!(generation, "an index that was being built cannot be read; it is built anew");
+                return Ok((None, Stored::default()));
+            }
+            tokio::time::sleep(BUSY_PAUSE).await;
+        }
+    }
+
     /// Makes a generation that is not in use yet.
-    pub(super) async fn create(&self) -> Result<String, Failure> {
-        let mut number = self.generations().await?.into_iter().map(|(_, number, _)| number).max().unwrap_or(0);
+    async fn create(&self) -> Result<String, Failure> {
+        let mut number = self.generations().await?.into_iter().map(|found| found.number).max().unwrap_or(0);
         loop {
             number += 1;
             let generation = format!("{}-{number}", self.alias());
-            let body = new_index(&self.options, &Self::write_alias(&generation));
+            let aliases = [Self::write_alias(&generation), Self::unfinished_alias(&generation)];
+            let body = new_index(&self.options, aliases.each_ref().map(String::as_str));
             match self.client.call(self.administration(Method::Put, &generation, Some(&body))).await {
                 Ok(_) => return Ok(generation),
                 // Another process has made it at the same moment.
@@ -129,6 +222,7 @@ impl Indices {
         let body = json!({"actions": [
             {"remove": {"index": format!("{shown}-f*"), "aliases": [shown, alias], "must_exist": false}},
             {"add": {"index": generation, "aliases": [shown, alias]}},
+            {"remove": {"index": generation, "alias": Self::unfinished_alias(generation), "must_exist": true}},
         ]});
         let switched = self.client.call(self.administration(Method::Post, "_aliases", Some(&body))).await;
         // Otherwise not all nodes know of the change yet, and it may not last.
@@ -145,17 +239,21 @@ impl Indices {
                 return Err(failure);
             }
         }
-        for (other, _, is_used) in self.generations().await.unwrap_or_default() {
+        for other in self.generations().await.unwrap_or_default() {
             // Another process may have switched since.
-            if other != generation && !is_used {
-                self.remove(&other).await;
+            if other.name != generation && !other.is_used {
+                self.discard(&other).await;
             }
         }
         Ok(())
     }
 
-    /// Explains the failure if somebody else's index has the name of an alias.
+    /// Explains the failure to put a generation in use: the generation has no `unfinished` alias any more, or somebody
+    /// else's index has the name of an alias.
     async fn named(&self, failure: Failure) -> Failure {
+        if matches!(failure, Failure::Refused { status: 404, .. }) {
+            return Failure::BuildIsGone;
+        }
         for name in [self.alias(), self.options.index.clone()] {
             let about = self.client.call(self.administration(Method::Get, &name, None)).await;
             if about.is_ok_and(|about| about.get(&name).is_some()) {
@@ -163,6 +261,24 @@ impl Indices {
             }
         }
         failure
+    }
+
+    /// Removes a generation that was not in use. Another process may put it in use at the same time: the one that takes
+    /// away the `unfinished` alias first decides.
+    async fn discard(&self, found: &Known) {
+        if found.is_unfinished {
+            let alias = Self::unfinished_alias(&found.name);
+            let body = json!({"actions": [{"remove": {"index": found.name, "alias": alias, "must_exist": true}}]});
+            match self.client.call(self.administration(Method::Post, "_aliases", Some(&body))).await {
+                Ok(_) => {}
+                Err(Failure::Refused { status: 404, .. }) => return,
+                Err(error) => {
+                    tracing::warn!(%error, generation = found.name, "an index that is not in use was not removed");
+                    return;
+                }
+            }
+        }
+        self.remove(&found.name).await;
     }
 
     /// Removes a generation. If that fails, the next rebuild removes it.
@@ -190,13 +306,7 @@ impl Indices {
             Err(Failure::Refused { status: 404, kind, .. }) if kind.is_empty() => return Ok(Stored::default()),
             answer => answer?,
         };
-        let garbled = || Failure::Garbled("a checkpoint");
-        let checkpoint = answer.pointer("/_source/checkpoint").cloned().ok_or_else(garbled)?;
-        let number = |name: &str| answer.get(name).and_then(Value::as_u64).ok_or_else(garbled);
-        Ok(Stored {
-            checkpoint: Some(serde_json::from_value(checkpoint).map_err(|_| garbled())?),
-            state: Some((number("_seq_no")?, number("_primary_term")?)),
-        })
+        Stored::of(&answer)
     }
 
     /// Writes the checkpoint of a generation, if it still has the state that it was read in.
@@ -353,6 +463,19 @@ impl Indices {
     }
 }
 
+impl Stored {
+    /// Reads a document that the server has.
+    fn of(found: &Value) -> Result<Self, Failure> {
+        let garbled = || Failure::Garbled("a checkpoint");
+        let checkpoint = found.pointer("/_source/checkpoint").cloned().ok_or_else(garbled)?;
+        let number = |name: &str| found.get(name).and_then(Value::as_u64).ok_or_else(garbled);
+        Ok(Self {
+            checkpoint: Some(serde_json::from_value(checkpoint).map_err(|_| garbled())?),
+            state: Some((number("_seq_no")?, number("_primary_term")?)),
+        })
+    }
+}
+
 impl Item {
     /// Makes the items of many values on a blocking thread.
     pub(super) async fn of_each<T: Send + 'static>(
@@ -373,6 +496,13 @@ impl Item {
     pub(super) fn upsert(d: &SearchDocument) -> Result<Self, Failure> {
         let document = document(d).map_err(|_| Failure::Garbled("a document"))?;
         Ok(Self::of(d.id, d.revision, &document))
+    }
+
+    /// Makes the item that says how far a build is.
+    pub(super) fn progress(progress: BuildProgress, options: &ElasticsearchOptions) -> Self {
+        let action = json!({"index": {"_id": PROGRESS}});
+        let document = progress_document(progress, options);
+        Self { lines: format!("{action}\n{document}\n"), id: PROGRESS.to_owned() }
     }
 
     fn of(id: ProductId, revision: i64, document: &Value) -> Self {

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use ecom_core::port::{Checkpoint, SearchDocument};
+use ecom_core::port::{BuildProgress, Checkpoint, SearchDocument};
 use ecom_core::search::{FieldWords, Pairs, code_forms};
 use ecom_core::text::fold_key;
 use serde_json::{Map, Value, json};
@@ -21,6 +21,8 @@ pub(super) const FORMAT: u32 = 1;
 
 /// The id of the document that contains the checkpoint.
 pub(super) const CHECKPOINT: &str = "checkpoint";
+/// The id of the document that says how far the build of an index is.
+pub(super) const PROGRESS: &str = "progress";
 
 /// A source of full text.
 #[derive(Debug, Clone, Copy)]
@@ -86,8 +88,8 @@ pub(super) mod field {
 /// The deepest page plus its length: 10,000 and 1,000.
 const DEEPEST_HIT: u32 = 11_000;
 
-/// Returns the body of the call that makes an index which can be written to by the name `alias`.
-pub(super) fn new_index(options: &ElasticsearchOptions, alias: &str) -> Value {
+/// Returns the body of the call that makes an index which has these aliases.
+pub(super) fn new_index(options: &ElasticsearchOptions, aliases: [&str; 2]) -> Value {
     // Only this adapter refreshes, once all changes of a call are written, so that no search finds half of them.
     let mut index = json!({
         "number_of_shards": options.shards,
@@ -97,7 +99,7 @@ pub(super) fn new_index(options: &ElasticsearchOptions, alias: &str) -> Value {
     if let Some(replicas) = options.replicas {
         index["number_of_replicas"] = replicas.into();
     }
-    json!({"settings": {"index": index}, "mappings": mapping(), "aliases": {alias: {}}})
+    json!({"settings": {"index": index}, "mappings": mapping(), "aliases": {aliases[0]: {}, aliases[1]: {}}})
 }
 
 fn mapping() -> Value {
@@ -209,6 +211,17 @@ pub(super) fn document(d: &SearchDocument) -> serde_json::Result<Value> {
 /// (R14).
 pub(super) fn tombstone() -> Value {
     json!({"search": {"live": false}})
+}
+
+/// Returns the document that says how far the build of a generation is. A build is continued only with the same
+/// settings of the index.
+pub(super) fn progress_document(progress: BuildProgress, options: &ElasticsearchOptions) -> Value {
+    json!({"progress": progress, "settings": settings(options), "search": {"live": false}})
+}
+
+/// Returns the settings of an index that depend on the options.
+pub(super) fn settings(options: &ElasticsearchOptions) -> Value {
+    json!({"shards": options.shards, "replicas": options.replicas})
 }
 
 /// Returns the document of a checkpoint.

@@ -18,9 +18,10 @@ use async_trait::async_trait;
 use ecom_core::Result;
 use ecom_core::id::ProductId;
 use ecom_core::paging::Total;
+use ecom_core::platform::OutboxPosition;
 use ecom_core::port::{
-    Applied, Checkpoint, IndexBuild, IndexOp, SearchCapabilities, SearchDocument, SearchHit, SearchProvider,
-    SearchResults,
+    Applied, BuildProgress, BuildStart, Checkpoint, IndexBuild, IndexOp, SearchCapabilities, SearchDocument, SearchHit,
+    SearchProvider, SearchResults,
 };
 use ecom_core::search::{Facet, Matching, SearchRequest};
 use serde_json::{Value, json};
@@ -30,7 +31,7 @@ use self::answer::Found;
 use self::client::{Call, Client};
 pub use self::config::{Authentication, ElasticsearchOptions};
 use self::error::Failure;
-use self::index::{Indices, Item, Stored};
+use self::index::{Begun, Indices, Item};
 use self::query::Calls;
 use crate::ranking::BELOW_MATCHES;
 
@@ -141,6 +142,7 @@ impl SearchProvider for ElasticsearchSearch {
         c.disjunctive_facets = true;
         c.attribute_filters = true;
         c.merchandising = true;
+        c.continues_builds = true;
         c
     }
 
@@ -182,10 +184,11 @@ impl SearchProvider for ElasticsearchSearch {
         }
     }
 
-    async fn begin_rebuild(&self) -> Result<Box<dyn IndexBuild>> {
-        let generation = self.indices.create().await.map_err(Failure::writing)?;
+    async fn begin_rebuild(&self, start: BuildStart, since: Option<OutboxPosition>) -> Result<Box<dyn IndexBuild>> {
+        let begun = self.indices.begin_build(start, since).await.map_err(Failure::writing)?;
+        let start = begun.continued.map_or(start, |progress| progress.start);
         let indices = self.indices.clone();
-        Ok(Box::new(Build { indices, generation: Some(generation), has_failed: false, sending: None, refused: 0 }))
+        Ok(Box::new(Build { indices, begun, start, written: None, has_failed: false, sending: None, refused: 0 }))
     }
 
     async fn revisions(&self, after: Option<ProductId>, limit: u32) -> Result<Vec<(ProductId, i64)>> {
@@ -217,78 +220,72 @@ impl SearchProvider for ElasticsearchSearch {
 /// [`IndexBuild`] of an [`ElasticsearchSearch`].
 struct Build {
     indices: Arc<Indices>,
-    /// The new generation; `None` once it is in use.
-    generation: Option<String>,
+    begun: Begun,
+    start: BuildStart,
+    /// The server has written all products up to this one. The next call stores it.
+    written: Option<ProductId>,
     /// Whether a call has failed half-way. A batch that was only partly written must never be published.
     has_failed: bool,
-    /// The batch that is on its way, so that the next one is read and prepared meanwhile.
-    sending: Option<JoinHandle<Result<Applied, Failure>>>,
+    /// The batch that is on its way, so that the next one is read and prepared meanwhile, and the last product up to
+    /// which the server will have written all.
+    sending: Option<(JoinHandle<Result<Applied, Failure>>, ProductId)>,
     /// The documents that the server has refused for good.
     refused: u64,
 }
 
 impl Build {
-    fn generation(&self) -> Result<String, Failure> {
-        self.generation.clone().filter(|_| !self.has_failed).ok_or(Failure::BuildIsGone)
+    fn check(&self) -> Result<(), Failure> {
+        if self.has_failed { Err(Failure::BuildIsGone) } else { Ok(()) }
     }
 
     /// Waits for the batch that is on its way.
     async fn sent(&mut self) -> Result<(), Failure> {
-        let Some(sending) = &mut self.sending else { return Ok(()) };
-        let sent = sending.await.unwrap_or(Err(Failure::BuildIsGone));
+        let Some((sending, after)) = &mut self.sending else { return Ok(()) };
+        let (sent, after) = (sending.await.unwrap_or(Err(Failure::BuildIsGone)), *after);
         self.sending = None;
         self.refused += sent?.refused;
+        self.written = Some(after);
         Ok(())
     }
 
-    async fn send(&mut self, documents: Vec<SearchDocument>) -> Result<(), Failure> {
-        let generation = self.generation()?;
+    async fn send(&mut self, documents: Vec<SearchDocument>, after: ProductId) -> Result<(), Failure> {
+        self.check()?;
         // Set before the first call, in case this future is dropped.
         self.has_failed = true;
-        let items = Item::of_each(documents, Item::upsert).await?;
+        let mut items = Item::of_each(documents, Item::upsert).await?;
         self.sent().await?;
-        let indices = self.indices.clone();
-        self.sending = Some(tokio::spawn(async move { indices.write(&generation, items).await }));
+        if let Some(after) = self.written.take() {
+            items.push(Item::progress(BuildProgress { start: self.start, after }, &self.indices.options));
+        }
+        let (indices, generation) = (self.indices.clone(), self.begun.generation.clone());
+        let sending = tokio::spawn(async move { indices.write(&generation, items).await });
+        self.sending = Some((sending, after));
         self.has_failed = false;
         Ok(())
     }
 
     async fn finish(&mut self, checkpoint: Checkpoint) -> Result<u64, Failure> {
-        let generation = self.generation()?;
+        self.check()?;
         self.sent().await?;
-        self.indices.refresh(&generation).await?;
-        self.indices.set_checkpoint(&generation, &Stored::default(), checkpoint).await?;
-        // From here on, the generation may be in use, and must not be removed.
-        self.generation = None;
-        let switched = self.indices.switch(&generation).await;
-        if switched.as_ref().is_err_and(Failure::wrote_nothing) {
-            self.generation = Some(generation);
-        }
-        switched.map(|()| self.refused)
+        let Begun { generation, stored, .. } = &self.begun;
+        self.indices.refresh(generation).await?;
+        self.indices.set_checkpoint(generation, stored, checkpoint).await?;
+        self.indices.switch(generation).await?;
+        Ok(self.refused)
     }
 }
 
 #[async_trait]
 impl IndexBuild for Build {
-    async fn add(&mut self, documents: Vec<SearchDocument>) -> Result<()> {
-        self.send(documents).await.map_err(Failure::writing)
+    fn continued(&self) -> Option<BuildProgress> {
+        self.begun.continued
+    }
+
+    async fn add(&mut self, documents: Vec<SearchDocument>, after: ProductId) -> Result<()> {
+        self.send(documents, after).await.map_err(Failure::writing)
     }
 
     async fn publish(mut self: Box<Self>, checkpoint: Checkpoint) -> Result<u64> {
         self.finish(checkpoint).await.map_err(Failure::writing)
-    }
-}
-
-impl Drop for Build {
-    /// Removes the generation in the background. If that fails, the next rebuild removes it.
-    fn drop(&mut self) {
-        if let Some(sending) = &self.sending {
-            sending.abort();
-        }
-        let Some(generation) = self.generation.take() else { return };
-        let indices = self.indices.clone();
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move { indices.remove(&generation).await });
-        }
     }
 }

@@ -14,6 +14,11 @@
 //! is newer. The lease in the database prevents a second writer in between. If a process stalls between reading and
 //! sending until its lease has expired, an older document can replace a newer one, until its next change or `verify`
 //! corrects it.
+//!
+//! A build that a process has left is continued by the next one under a new name. If the earlier process still lives,
+//! its later tasks do not reach the index any more. Each batch of a build contains a document that says how far it has
+//! come. The tasks of a build are carried out in their order, so this is true unless an earlier task has failed; such a
+//! build is not continued.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,7 +26,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ecom_core::id::ProductId;
-use ecom_core::port::{Applied, Checkpoint, IndexOp, SearchDocument};
+use ecom_core::platform::OutboxPosition;
+use ecom_core::port::{Applied, BuildProgress, BuildStart, Checkpoint, IndexOp, SearchDocument};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -29,8 +35,8 @@ use super::client::{Call, Client};
 use super::config::MeilisearchOptions;
 use super::error::Failure;
 use super::mapping::{
-    CHECKPOINT_ID, FORMAT, MARK, WORD_ID, checkpoint_document, checkpoint_id, document, field, mark, settings,
-    tombstone, word_document, word_id,
+    CHECKPOINT_ID, FORMAT, MARK, PROGRESS, WORD_ID, checkpoint_document, checkpoint_id, document, field, mark,
+    progress_document, settings, tombstone, word_document, word_id,
 };
 
 /// The pause before a write is sent again for which the server was too busy.
@@ -51,7 +57,7 @@ pub(super) struct Indexes {
 pub(super) struct Mark {
     pub(super) checkpoint: Option<Checkpoint>,
     /// The number of the rebuild that has made the content.
-    generation: u64,
+    pub(super) generation: u64,
 }
 
 /// A change of the index, ready to be sent.
@@ -77,6 +83,11 @@ impl Item {
 
     fn is_word(&self) -> bool {
         self.id.starts_with(WORD_ID)
+    }
+
+    /// Returns the document that says how far a build is.
+    pub(super) fn progress(progress: BuildProgress) -> Self {
+        Self::of(&progress_document(progress))
     }
 
     /// Returns the document of a word.
@@ -229,6 +240,74 @@ impl Indexes {
             }
         }
         Ok(found)
+    }
+
+    /// Returns the generation to build, and how far an earlier process has come with it: the one that was left, if that
+    /// build can be continued, or a new one. Removes the others.
+    pub(super) async fn begin_build(
+        &self,
+        start: BuildStart,
+        since: Option<OutboxPosition>,
+    ) -> Result<(Generation, Option<BuildProgress>), Failure> {
+        let others = self.generations().await?;
+        let newest = others.iter().max_by_key(|(_, number)| number);
+        let left = match (since, newest) {
+            (Some(since), Some((name, number))) => {
+                let left = self.take_over(name, *number).await?;
+                left.filter(|(_, progress)| progress.fits(&start, since))
+            }
+            _ => None,
+        };
+        let (generation, continued) = match left {
+            Some((generation, progress)) => (generation, Some(progress)),
+            None => (self.create().await?, None),
+        };
+        if !others.is_empty() {
+            for (other, _) in self.generations().await? {
+                if other != generation.name {
+                    self.remove(&other).await;
+                }
+            }
+        }
+        Ok((generation, continued))
+    }
+
+    /// Gives a generation that a process has left a new name, and returns it with its progress; `None` if the build
+    /// cannot be continued.
+    async fn take_over(&self, name: &str, number: u64) -> Result<Option<(Generation, BuildProgress)>, Failure> {
+        // The name of a generation that was in use until the last exchange is that of its successor.
+        let used = self.mark(&self.live()).await?.map_or(0, |mark| mark.generation);
+        match self.mark(name).await {
+            Ok(Some(mark)) if (used + 1..=number).contains(&mark.generation) => {}
+            // A process has stopped before the mark, or has written to a generation that was gone.
+            Ok(_) | Err(Failure::Foreign(_)) => return Ok(None),
+            Err(failure) => return Err(failure),
+        }
+        let number = number + 1;
+        let generation = Generation { name: format!("{}-{number}", self.live()), number };
+        // The tasks that are under way come before this one, which therefore may take longer than one of them.
+        let body = json!([{"indexes": [name, generation.name], "rename": true}]);
+        match self.carry_out(Method::POST, "swap-indexes", Some(&body)).await {
+            // Another process was faster.
+            Err(failure) if failure.is_missing_index() => return Ok(None),
+            renamed => renamed?,
+        }
+        // The server may list earlier tasks under either name.
+        let path = format!("tasks?indexUids={name},{}&statuses=failed,canceled&limit=1", generation.name);
+        let answer = self.client.call(self.administration(Method::GET, &path, None)).await?;
+        if answer.get("results").and_then(Value::as_array).is_none_or(|failed| !failed.is_empty()) {
+            return Ok(None);
+        }
+        let path = format!("indexes/{}/documents/{PROGRESS}", generation.name);
+        let progress = match self.client.call(self.administration(Method::GET, &path, None)).await {
+            Err(Failure::Refused { status: 404, .. }) => return Ok(None),
+            answer => answer?.get("progress").cloned(),
+        };
+        let Some(progress) = progress.and_then(|progress| serde_json::from_value(progress).ok()) else {
+            return Ok(None);
+        };
+        self.write(&generation.name, vec![Item::of(&mark(number))]).await?;
+        Ok(Some((generation, progress)))
     }
 
     /// Makes an empty generation that is not in use yet.
@@ -450,5 +529,5 @@ impl Indexes {
 #[derive(Debug, Clone)]
 pub(super) struct Generation {
     pub(super) name: String,
-    number: u64,
+    pub(super) number: u64,
 }

@@ -6,15 +6,15 @@
 //! used, because it stems no word, has other rules for typing errors, and estimates totals.
 //!
 //! An index has more kinds of documents: one for each word of the products ([`word_document`]), by which typing errors
-//! are resolved, one that says which rebuild has made the index ([`mark`]), and one that contains the checkpoint
-//! ([`checkpoint_document`]). A word stays until the next rebuild, even if no
+//! are resolved, one that says which rebuild has made the index ([`mark`]), one that contains the checkpoint
+//! ([`checkpoint_document`]), and one that says how far its build has come ([`progress_document`]). A word stays until the next rebuild, even if no
 //! product has it any more: it then stands for nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use ecom_core::id::ProductId;
-use ecom_core::port::{Checkpoint, SearchDocument};
+use ecom_core::port::{BuildProgress, Checkpoint, SearchDocument};
 use ecom_core::search::{FieldWords, Pairs, code_forms};
 use ecom_core::text::fold_key;
 use meilisearch_sdk::settings::{FacetSortValue, FacetingSettings, PaginationSetting, Settings};
@@ -282,6 +282,15 @@ pub(super) fn checkpoint_id(generation: u64) -> String {
 /// Returns the document that contains the checkpoint of a generation.
 pub(super) fn checkpoint_document(generation: u64, checkpoint: Checkpoint) -> Value {
     json!({"id": checkpoint_id(generation), "checkpoint": checkpoint})
+}
+
+/// The id of the document that says how far the build of an index is. It begins as those of checkpoints do, which have a
+/// number after that.
+pub(super) const PROGRESS: &str = "ecom-progress";
+
+/// Returns the document that says how far the build of an index is.
+pub(super) fn progress_document(progress: BuildProgress) -> Value {
+    json!({"id": PROGRESS, "progress": progress})
 }
 
 /// The beginning of the ids of words. Those of products are UUIDs.

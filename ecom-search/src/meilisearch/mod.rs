@@ -18,8 +18,10 @@ use std::sync::atomic::AtomicU64;
 use async_trait::async_trait;
 use ecom_core::Result;
 use ecom_core::id::ProductId;
+use ecom_core::platform::OutboxPosition;
 use ecom_core::port::{
-    Applied, Checkpoint, IndexBuild, IndexOp, SearchCapabilities, SearchDocument, SearchProvider, SearchResults,
+    Applied, BuildProgress, BuildStart, Checkpoint, IndexBuild, IndexOp, SearchCapabilities, SearchDocument,
+    SearchProvider, SearchResults,
 };
 use ecom_core::search::SearchRequest;
 
@@ -75,6 +77,7 @@ impl SearchProvider for MeilisearchSearch {
         c.disjunctive_facets = true;
         c.attribute_filters = true;
         c.merchandising = true;
+        c.continues_builds = true;
         c
     }
 
@@ -105,11 +108,13 @@ impl SearchProvider for MeilisearchSearch {
         }
     }
 
-    async fn begin_rebuild(&self) -> Result<Box<dyn IndexBuild>> {
-        let generation = self.indexes.create().await.map_err(Failure::writing)?;
+    async fn begin_rebuild(&self, start: BuildStart, since: Option<OutboxPosition>) -> Result<Box<dyn IndexBuild>> {
+        let (generation, continued) = self.indexes.begin_build(start, since).await.map_err(Failure::writing)?;
         Ok(Box::new(Build {
             indexes: self.indexes.clone(),
-            generation: Some(generation),
+            generation,
+            start: continued.map_or(start, |progress| progress.start),
+            continued,
             has_failed: false,
             words: HashSet::new(),
             sent: VecDeque::new(),
@@ -133,8 +138,10 @@ impl SearchProvider for MeilisearchSearch {
 /// [`IndexBuild`] of a [`MeilisearchSearch`].
 struct Build {
     indexes: Arc<Indexes>,
-    /// The new generation; `None` once it is in use.
-    generation: Option<Generation>,
+    generation: Generation,
+    start: BuildStart,
+    /// How far an earlier process has come.
+    continued: Option<BuildProgress>,
     /// Whether a call has failed half-way. A batch that was only partly written must never be published.
     has_failed: bool,
     /// The words of all documents so far.
@@ -147,7 +154,7 @@ struct Build {
 
 impl Build {
     fn generation(&self) -> Result<Generation, Failure> {
-        self.generation.clone().filter(|_| !self.has_failed).ok_or(Failure::BuildIsGone)
+        if self.has_failed { Err(Failure::BuildIsGone) } else { Ok(self.generation.clone()) }
     }
 
     /// Waits until at most this number of tasks is under way.
@@ -164,7 +171,7 @@ impl Build {
         Ok(())
     }
 
-    async fn send(&mut self, documents: Vec<SearchDocument>) -> Result<(), Failure> {
+    async fn send(&mut self, documents: Vec<SearchDocument>, after: ProductId) -> Result<(), Failure> {
         let generation = self.generation()?;
         // Set before the first call, in case this future is dropped.
         self.has_failed = true;
@@ -177,6 +184,7 @@ impl Build {
             }
         }
         items.extend(changes.iter().map(Change::item));
+        items.push(Item::progress(BuildProgress { start: self.start, after }));
         while !items.is_empty() {
             let rest = items.split_off(self.indexes.fits(&items));
             self.wait(&generation, TASKS_UNDER_WAY - 1).await?;
@@ -197,41 +205,29 @@ impl Build {
         let generation = self.generation()?;
         self.wait(&generation, 0).await?;
         self.indexes.set_checkpoint(&generation, checkpoint).await?;
-        // If another process has removed the generation, the server has made an index without settings and mark in its
-        // place. If it is removed later, the server refuses to put it in use.
+        // If another process has removed the generation or continues it, the server has made an index without settings
+        // and mark in its place. If that happens later, the server refuses to put it in use.
         match self.indexes.mark(&generation.name).await {
-            Ok(Some(_)) => {}
-            Ok(None) | Err(Failure::Foreign(_)) => return Err(Failure::BuildIsGone),
+            Ok(Some(mark)) if mark.generation == generation.number => {}
+            Ok(_) | Err(Failure::Foreign(_)) => return Err(Failure::BuildIsGone),
             Err(failure) => return Err(failure),
         }
-        // From here on, the generation may be in use, and must not be removed.
-        self.generation = None;
-        let switched = self.indexes.switch(&generation).await;
-        if switched.as_ref().is_err_and(Failure::wrote_nothing) {
-            self.generation = Some(generation);
-        }
-        switched.map(|()| self.refused)
+        self.indexes.switch(&generation).await?;
+        Ok(self.refused)
     }
 }
 
 #[async_trait]
 impl IndexBuild for Build {
-    async fn add(&mut self, documents: Vec<SearchDocument>) -> Result<()> {
-        self.send(documents).await.map_err(Failure::writing)
+    fn continued(&self) -> Option<BuildProgress> {
+        self.continued
+    }
+
+    async fn add(&mut self, documents: Vec<SearchDocument>, after: ProductId) -> Result<()> {
+        self.send(documents, after).await.map_err(Failure::writing)
     }
 
     async fn publish(mut self: Box<Self>, checkpoint: Checkpoint) -> Result<u64> {
         self.finish(checkpoint).await.map_err(Failure::writing)
-    }
-}
-
-impl Drop for Build {
-    /// Removes the generation in the background. If that fails, the next rebuild removes it.
-    fn drop(&mut self) {
-        let Some(generation) = self.generation.take() else { return };
-        let indexes = self.indexes.clone();
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move { indexes.remove(&generation.name).await });
-        }
     }
 }

@@ -25,8 +25,10 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use ecom_core::id::ProductId;
+use ecom_core::platform::OutboxPosition;
 use ecom_core::port::{
-    Applied, Checkpoint, IndexBuild, IndexOp, SearchCapabilities, SearchDocument, SearchProvider, SearchResults,
+    Applied, BuildStart, Checkpoint, IndexBuild, IndexOp, SearchCapabilities, SearchDocument, SearchProvider,
+    SearchResults,
 };
 use ecom_core::search::SearchRequest;
 use ecom_core::{Error, Result};
@@ -174,7 +176,7 @@ impl SearchProvider for TantivySearch {
         self.run(move |inner| inner.apply(ops, before, checkpoint)).await
     }
 
-    async fn begin_rebuild(&self) -> Result<Box<dyn IndexBuild>> {
+    async fn begin_rebuild(&self, _: BuildStart, _: Option<OutboxPosition>) -> Result<Box<dyn IndexBuild>> {
         let build = self.run(Inner::begin_rebuild).await?;
         Ok(Box::new(build))
     }
@@ -519,7 +521,7 @@ struct TantivyBuild {
 
 #[async_trait]
 impl IndexBuild for TantivyBuild {
-    async fn add(&mut self, documents: Vec<SearchDocument>) -> Result<()> {
+    async fn add(&mut self, documents: Vec<SearchDocument>, _: ProductId) -> Result<()> {
         let filling = self.filling.clone();
         blocking(move || {
             let mut slot = filling.lock();

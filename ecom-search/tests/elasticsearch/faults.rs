@@ -6,7 +6,7 @@ use ecom_search::{ElasticsearchOptions, ElasticsearchSearch};
 use serde_json::{Value, json};
 use test_servers::TestIndex;
 
-use crate::documents::{apply, at, document, found, state, upsert};
+use crate::documents::{apply, at, document, found, product, state, upsert};
 use crate::proxy::{Fault, Proxy};
 
 /// A provider behind a proxy, on an index with three products.
@@ -161,8 +161,8 @@ async fn r14_a_write_that_meets_a_new_index_moves_no_checkpoint() {
     let other = ElasticsearchSearch::open(ElasticsearchOptions::from_url(&url).unwrap()).unwrap();
     let write = f.provider.apply(vec![upsert(1, 2), upsert(9, 1)], Some(at(1)), at(30));
     let replace = async {
-        let mut build = other.begin_rebuild().await.unwrap();
-        build.add(vec![document(1, 1), document(2, 1)]).await.unwrap();
+        let mut build = other.begin_rebuild(at(1).into(), None).await.unwrap();
+        build.add(vec![document(1, 1), document(2, 1)], product(2)).await.unwrap();
         build.publish(at(20)).await.unwrap();
     };
     let (written, ()) = tokio::join!(write, replace);
@@ -187,22 +187,22 @@ async fn a_call_that_is_too_large_is_divided() {
 async fn a_rebuild_that_fails_leaves_the_index_and_one_whose_answer_is_lost_is_published() {
     let f = faulty("").await;
     f.proxy.fail("POST _aliases", 1, Fault::Answer(400, BROKEN));
-    let mut build = f.provider.begin_rebuild().await.unwrap();
-    build.add(vec![document(7, 1)]).await.unwrap();
+    let mut build = f.provider.begin_rebuild(at(1).into(), None).await.unwrap();
+    build.add(vec![document(7, 1)], product(7)).await.unwrap();
     assert!(!unknown(&build.publish(at(5)).await.unwrap_err()), "the server has refused to switch");
     assert_eq!(state(&f.provider).await, [(1, 1), (2, 1), (3, 1)]);
     assert_eq!(f.provider.checkpoint().await.unwrap(), Some(at(1)));
     // A batch that was only partly added is never published.
     f.proxy.fail("POST _bulk", 1, Fault::LoseAnswer);
-    let mut build = f.provider.begin_rebuild().await.unwrap();
+    let mut build = f.provider.begin_rebuild(at(1).into(), None).await.unwrap();
     // A batch is on its way while the next one is prepared.
-    build.add(vec![document(7, 1)]).await.unwrap();
-    build.add(vec![document(6, 1)]).await.unwrap_err();
+    build.add(vec![document(7, 1)], product(7)).await.unwrap();
+    build.add(vec![document(6, 1)], product(6)).await.unwrap_err();
     build.publish(at(5)).await.unwrap_err();
     assert_eq!(f.provider.checkpoint().await.unwrap(), Some(at(1)));
     f.proxy.fail("POST _aliases", 1, Fault::LoseAnswer);
-    let mut build = f.provider.begin_rebuild().await.unwrap();
-    build.add(vec![document(8, 1)]).await.unwrap();
+    let mut build = f.provider.begin_rebuild(at(1).into(), None).await.unwrap();
+    build.add(vec![document(8, 1)], product(8)).await.unwrap();
     build.publish(at(6)).await.unwrap();
     assert_eq!(state(&f.provider).await, [(8, 1)]);
     assert_eq!(f.provider.checkpoint().await.unwrap(), Some(at(6)));

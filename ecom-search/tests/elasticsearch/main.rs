@@ -10,23 +10,24 @@ mod outages;
 #[path = "../support/proxy.rs"]
 mod proxy;
 
+use std::future::ready;
+
 use ecom_core::testkit::SearchFixture;
 use ecom_search::{ElasticsearchOptions, ElasticsearchSearch};
 use test_servers::TestIndex;
 
-fn open(product: &str, index: &TestIndex) -> ElasticsearchSearch {
+fn on(product: &str, index: TestIndex) -> SearchFixture {
     let url = format!("{product}+{}?index={}&replicas=0&search_timeout_ms=60000", index.url, index.name);
-    ElasticsearchSearch::open(ElasticsearchOptions::from_url(&url).unwrap()).unwrap()
+    let open = move || ElasticsearchSearch::open(ElasticsearchOptions::from_url(&url).unwrap()).unwrap();
+    SearchFixture::new(open(), index).reopen_with(move || ready(open()))
 }
 
 async fn on_elasticsearch() -> SearchFixture {
-    let index = test_servers::elasticsearch();
-    SearchFixture::new(open("elasticsearch", &index), index)
+    on("elasticsearch", test_servers::elasticsearch())
 }
 
 async fn on_opensearch() -> SearchFixture {
-    let index = test_servers::opensearch();
-    SearchFixture::new(open("opensearch", &index), index)
+    on("opensearch", test_servers::opensearch())
 }
 
 mod elasticsearch {

@@ -9,7 +9,7 @@ use ecom_search::{MeilisearchOptions, MeilisearchSearch};
 use serde_json::{Value, json};
 use test_servers::TestMeilisearch;
 
-use crate::documents::{at, document, found, state, upsert};
+use crate::documents::{at, document, found, product, state, upsert};
 use crate::proxy::{Fault, Proxy};
 
 /// A provider behind a proxy, on an index with three products.
@@ -162,8 +162,8 @@ async fn r14_a_write_that_meets_a_new_index_moves_no_checkpoint() {
     let other = MeilisearchSearch::open(MeilisearchOptions::from_url(&url).unwrap()).unwrap();
     let write = f.provider.apply(vec![upsert(1, 2), upsert(9, 1)], Some(at(1)), at(30));
     let replace = async {
-        let mut build = other.begin_rebuild().await.unwrap();
-        build.add(vec![document(1, 1), document(2, 1)]).await.unwrap();
+        let mut build = other.begin_rebuild(at(1).into(), None).await.unwrap();
+        build.add(vec![document(1, 1), document(2, 1)], product(2)).await.unwrap();
         build.publish(at(20)).await.unwrap();
     };
     let (written, ()) = tokio::join!(write, replace);
@@ -194,21 +194,21 @@ async fn a_call_that_is_too_large_is_divided_and_a_refused_document_does_not_sto
 async fn a_rebuild_that_fails_leaves_the_index_and_one_whose_answer_is_lost_is_published() {
     let Some(f) = faulty("").await else { return };
     f.proxy.fail("POST swap-indexes", 1, Fault::Answer(400, BROKEN));
-    let mut build = f.provider.begin_rebuild().await.unwrap();
-    build.add(vec![document(7, 1)]).await.unwrap();
+    let mut build = f.provider.begin_rebuild(at(1).into(), None).await.unwrap();
+    build.add(vec![document(7, 1)], product(7)).await.unwrap();
     assert!(!unknown(&build.publish(at(5)).await.unwrap_err()), "the server has refused to switch");
     assert_eq!(state(&f.provider).await, [(1, 1), (2, 1), (3, 1)]);
     assert_eq!(f.provider.checkpoint().await.unwrap(), Some(at(1)));
     // A batch that was only partly added is never published.
-    let mut build = f.provider.begin_rebuild().await.unwrap();
+    let mut build = f.provider.begin_rebuild(at(1).into(), None).await.unwrap();
     f.proxy.fail(WRITE, 1, Fault::LoseAnswer);
-    build.add(vec![document(7, 1)]).await.unwrap_err();
-    build.add(vec![document(6, 1)]).await.unwrap_err();
+    build.add(vec![document(7, 1)], product(7)).await.unwrap_err();
+    build.add(vec![document(6, 1)], product(6)).await.unwrap_err();
     build.publish(at(5)).await.unwrap_err();
     assert_eq!(f.provider.checkpoint().await.unwrap(), Some(at(1)));
     f.proxy.fail("POST swap-indexes", 1, Fault::LoseAnswer);
-    let mut build = f.provider.begin_rebuild().await.unwrap();
-    build.add(vec![document(8, 1)]).await.unwrap();
+    let mut build = f.provider.begin_rebuild(at(1).into(), None).await.unwrap();
+    build.add(vec![document(8, 1)], product(8)).await.unwrap();
     assert_eq!(build.publish(at(6)).await.unwrap(), 0);
     assert_eq!(state(&f.provider).await, [(8, 1)]);
     assert_eq!(f.provider.checkpoint().await.unwrap(), Some(at(6)));
@@ -239,7 +239,7 @@ async fn an_index_of_somebody_else_under_our_name_is_refused() {
     }
     let url = format!("meilisearch+{}?index={}", index.url, index.name);
     let provider = MeilisearchSearch::open(MeilisearchOptions::from_url(&url).unwrap()).unwrap();
-    let rebuild = async { provider.begin_rebuild().await.map(drop) };
+    let rebuild = async { provider.begin_rebuild(at(1).into(), None).await.map(drop) };
     for result in [provider.apply(vec![upsert(1, 1)], None, at(1)).await.map(drop), rebuild.await] {
         let error = result.unwrap_err();
         assert!(!unknown(&error));

@@ -17,6 +17,8 @@ mod proxy;
 mod recorded;
 mod recording;
 
+use std::any::Any;
+use std::future::ready;
 use std::io::Write as _;
 
 use ecom_core::testkit::{SearchFixture, Test, run_test};
@@ -25,6 +27,12 @@ use ecom_search::{MeilisearchOptions, MeilisearchSearch};
 fn open(url: &str, index: &str) -> MeilisearchSearch {
     let url = format!("meilisearch+{url}?index={index}&search_timeout_ms=60000");
     MeilisearchSearch::open(MeilisearchOptions::from_url(&url).unwrap()).unwrap()
+}
+
+/// Returns a fixture whose provider can be opened again, as another process does. `guard` is dropped after it.
+fn fixture(url: String, index: String, guard: impl Any + Send) -> SearchFixture {
+    let open = move || open(&url, &index);
+    SearchFixture::new(open(), guard).reopen_with(move || ready(open()))
 }
 
 /// Returns the tests of the suite, and those of [`large`].
@@ -58,8 +66,7 @@ fn a_server_passes_the_suite() {
     run_each(suite(), |test| {
         run_test(test.name, move || async move {
             let index = test_servers::meilisearch().unwrap();
-            let provider = open(&index.url, &index.name);
-            (test.run)(SearchFixture::new(provider, index)).await;
+            (test.run)(fixture(index.url.clone(), index.name.clone(), index)).await;
         });
     });
 }

@@ -3,7 +3,7 @@
 use ecom_core::testkit::{SearchFixture, Test, run_test};
 
 use crate::recording::{Recording, Tape};
-use crate::{open, run_each, suite};
+use crate::{fixture, run_each, suite};
 
 /// The tests that search and write at the same time: the number and the order of their calls differ in every run. They
 /// run on a server alone.
@@ -17,8 +17,7 @@ fn recorded_tests() -> Vec<Test<SearchFixture>> {
 fn run(test: Test<SearchFixture>, tape: &Tape) {
     let tape = tape.clone();
     run_test(test.name, move || async move {
-        let provider = open(&tape.start().await, &format!("recorded-{}", test.name));
-        (test.run)(SearchFixture::new(provider, ())).await;
+        (test.run)(fixture(tape.start().await, format!("recorded-{}", test.name), ())).await;
     });
 }
 

@@ -12,7 +12,7 @@ use crate::domain::common::IncludeDeleted;
 use crate::domain::platform::outbox::{Event, EventKind, OutboxPosition};
 use crate::error::{Entity, Error, Result};
 use crate::id::{CategoryId, ProductId};
-use crate::port::search::{Applied, Checkpoint, IndexOp, SearchDocument};
+use crate::port::search::{Applied, BuildStart, Checkpoint, IndexOp, SearchDocument};
 use crate::service::background::worker::Progress;
 use crate::service::platform::outbox::EventLog;
 use crate::service::run::context::Context;
@@ -372,7 +372,7 @@ impl<'a> IndexSync<'a> {
 
     /// [`Self::rebuild`] for a caller that has the right to write, and does not hold the lock. The current index
     /// follows the outbox meanwhile, if there is one. With `if_needed`, an index that another task has built meanwhile
-    /// is kept.
+    /// is kept, and a build that was interrupted is continued if the outbox still has all events since it began.
     async fn build(&self, progress: &Progress, if_needed: bool, report: &mut SyncReport) -> Result<()> {
         let cx = self.cx;
         let _turn = self.index.rebuilding.lock().await;
@@ -380,26 +380,37 @@ impl<'a> IndexSync<'a> {
             return Ok(());
         }
         let database = cx.storage.identity().await?;
-        // Whatever commits from here on is read again from the outbox.
-        let position = cx.storage.connect().await?.outbox().head().await?;
-        let mut build = self.index.provider.begin_rebuild().await?;
+        // Whatever commits after `head` is read again from the outbox.
+        let (horizon, head) = EventLog::new(cx, Principal::system()).bounds().await?;
+        let start = BuildStart { database, position: head, language: cx.config.search_language };
+        // Somebody who asks for a rebuild may not trust what is there, also of one that was not completed.
+        let since = if_needed.then_some(horizon);
+        let mut build = self.index.provider.begin_rebuild(start, since).await?;
+        let continued = build.continued();
+        if let Some(progress) = continued {
+            let engine = self.index.provider.name();
+            tracing::info!(engine, after = %progress.after, "the build of the search index continues where it has stopped");
+        }
+        let start = continued.map_or(start, |progress| progress.start);
+        let mut after = continued.map(|progress| progress.after);
         let mut written = 0;
-        let mut after = None;
         loop {
             let page = cx.storage.connect().await?.products().revisions(after, cx.config.index_batch).await?;
             let Some((last, _)) = page.last() else { break };
-            after = Some(*last);
+            let last = *last;
+            after = Some(last);
             let ids: Vec<ProductId> = page.iter().map(|(id, _)| *id).collect();
             let live = cx.storage.connect().await?.products().get_many(&ids, IncludeDeleted::No).await?;
             let documents = self.documents(&live).await?;
             let added = documents.len() as u64;
-            build.add(documents).await?;
+            build.add(documents, last).await?;
             written += added;
             progress.add("read", ids.len() as u64);
             progress.add("written", added);
         }
         let _turn = self.index.writing.lock().await;
-        let checkpoint = Checkpoint { database, position, version: cx.ids.next(), language: cx.config.search_language };
+        let BuildStart { database, position, language } = start;
+        let checkpoint = Checkpoint { database, position, version: cx.ids.next(), language };
         let writing = self.index.state.writing();
         let refused = build.publish(checkpoint).await?;
         writing.succeeded(checkpoint);

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::ShopFixture;
 use super::support::{adjustment, in_category, me, until, v};
-use crate::clock::SharedClock;
+use crate::clock::{Clock as _, SharedClock};
 use crate::config::ShopConfig;
 use crate::domain::catalog::product::Product;
 use crate::domain::catalog::sku::AvailabilityStatus;
@@ -20,9 +20,10 @@ use crate::domain::search::language::Language;
 use crate::domain::search::query::{Facet, SearchFilter, SearchQuery};
 use crate::error::ErrorCode;
 use crate::id::{CategoryId, ProductId, UuidV7Source};
-use crate::port::search::{IndexOp, SearchDocument};
+use crate::port::search::{IndexOp, SearchDocument, SearchProvider as _};
+use crate::port::storage::Repositories as _;
 use crate::shop::{Shop, ShopParts};
-use crate::testkit::faults::SharedIndex;
+use crate::testkit::faults::{HeldIndex, Hold, ListIndex, SharedIndex};
 use crate::testkit::fresh_seed;
 
 tests! {
@@ -34,6 +35,8 @@ tests! {
         r14_an_index_ahead_of_its_database_is_brought_back,
         r14_an_index_in_another_language_is_rebuilt,
         r14_searches_and_writes_go_on_during_rebuilds,
+        r14_the_build_of_an_index_continues_after_a_kill,
+        r14_a_rebuild_that_was_asked_for_is_complete,
     ]
 }
 
@@ -196,9 +199,9 @@ pub async fn r14_verify_finds_and_repairs_drift(f: &ShopFixture) {
     let purged = all.pop().unwrap();
     f.delete(&purged, DeleteMode::Force).await.unwrap();
 
-    let mut build = f.search.begin_rebuild().await.unwrap();
+    let mut build = f.search.begin_rebuild(now.into(), None).await.unwrap();
     let wrong = all.iter().filter(|p| p.id != all[5].id).chain([&purged]).map(document_of).collect();
-    build.add(wrong).await.unwrap();
+    build.add(wrong, all[18].id).await.unwrap();
     build.publish(crate::port::search::Checkpoint { position: f.head().await, ..now }).await.unwrap();
 
     let small = f.another(ShopConfig::default().index_batch(3), f.cache());
@@ -295,4 +298,87 @@ pub async fn r14_searches_and_writes_go_on_during_rebuilds(f: &ShopFixture) {
     done.store(true, Ordering::SeqCst);
     tasks.join_all().await;
     f.index_is_in_step("after").await;
+}
+
+/// Returns a shop whose index is the list, and whose builds stop after this many batches of two products.
+fn building(f: &ShopFixture, list: &ListIndex, batches: usize) -> (Shop, Arc<Hold>) {
+    let (search, hold) = HeldIndex::over(Arc::new(list.clone()), batches);
+    let clock: SharedClock = f.clock.clone();
+    let ids = Arc::new(UuidV7Source::new(clock.clone()));
+    let (storage, cache, config) = (f.storage.clone(), f.cache(), ShopConfig::default().index_batch(2));
+    (Shop::new(ShopParts { search_fallback: None, storage, search, cache, clock, ids, config }).unwrap(), hold)
+}
+
+/// Kills a process that syncs an index once it waits to write the batch after the last one that it may write.
+async fn kill(shop: Shop, hold: &Hold, batches: u64) {
+    let syncing = tokio::spawn(async move { shop.index().catch_up().await.map(drop) });
+    until("the build waits", async || hold.adding.load(Ordering::SeqCst) == batches + 1).await;
+    syncing.abort();
+    let _ = syncing.await;
+}
+
+/// Asserts that the list equals the database.
+async fn equals(shop: &Shop, products: u64) {
+    let report = shop.index().verify(false).await.unwrap();
+    assert!(report.is_clean() && report.compared == products, "{report:?}");
+}
+
+/// Products that the killed process has indexed change before the next one continues, and events are trimmed.
+pub async fn r14_the_build_of_an_index_continues_after_a_kill(f: &ShopFixture) {
+    let mut products = Vec::new();
+    for n in 0..10 {
+        products.push(f.plain(&format!("Lamp {n}")).await);
+    }
+    let list = ListIndex::default();
+    for batches in [2, 1] {
+        let (killed, hold) = building(f, &list, batches);
+        kill(killed, &hold, batches as u64).await;
+        assert_eq!(list.checkpoint().await.unwrap(), None);
+        // It is in a batch of the first process.
+        f.adjust(products[0].skus[0].id, 1).await.unwrap();
+    }
+    f.delete(&products[1], DeleteMode::Soft).await.unwrap();
+    f.delete(&products[2], DeleteMode::Force).await.unwrap();
+    f.plain("Lamp of late").await;
+    let (shop, hold) = building(f, &list, 100);
+    let report = shop.index().catch_up().await.unwrap();
+    assert!(report.rebuilt, "{report:?}");
+    // Three batches were added before: there are two more of the ten products, and one of the last product.
+    assert_eq!((hold.adding.load(Ordering::SeqCst), hold.published.load(Ordering::SeqCst)), (3, 1), "{report:?}");
+    assert_eq!(report.written, 5, "{report:?}");
+    equals(&shop, 9).await;
+    let position = list.checkpoint().await.unwrap().unwrap().position;
+    assert_eq!(position, f.head().await, "the events since the first process began were applied");
+
+    // The events since a build began are gone, so that nobody knows what it lacks.
+    let other = ListIndex::default();
+    let (killed, hold) = building(f, &other, 2);
+    kill(killed, &hold, 2).await;
+    f.delete(&f.fresh(products[0].id).await, DeleteMode::Force).await.unwrap();
+    trim(f).await;
+    let (shop, hold) = building(f, &other, 100);
+    assert!(shop.index().catch_up().await.unwrap().rebuilt);
+    assert!(hold.adding.load(Ordering::SeqCst) >= 4, "the build begins anew");
+    equals(&shop, 8).await;
+}
+
+/// Removes all events.
+async fn trim(f: &ShopFixture) {
+    let mut tx = f.shop.begin().await.unwrap();
+    tx.outbox().trim(f.clock.now() + Duration::from_secs(1)).await.unwrap();
+    tx.commit().await.unwrap().run().await;
+}
+
+/// What a build that was not completed has left may be wrong, which is why somebody asks for a rebuild.
+pub async fn r14_a_rebuild_that_was_asked_for_is_complete(f: &ShopFixture) {
+    for n in 0..10 {
+        f.plain(&format!("Lamp {n}")).await;
+    }
+    let list = ListIndex::default();
+    let (killed, hold) = building(f, &list, 3);
+    kill(killed, &hold, 3).await;
+    let (shop, hold) = building(f, &list, 100);
+    let report = shop.index().rebuild().await.unwrap();
+    assert_eq!((report.written, hold.adding.load(Ordering::SeqCst)), (10, 5), "{report:?}");
+    equals(&shop, 10).await;
 }

@@ -147,7 +147,7 @@ pub async fn r14_the_index_follows_while_it_is_rebuilt(f: &ShopFixture) {
 pub async fn a_verify_reports_and_repairs_unless_it_must_not(f: &ShopFixture) {
     three_products(f).await;
     let checkpoint = f.search.checkpoint().await.unwrap().unwrap();
-    f.search.begin_rebuild().await.unwrap().publish(checkpoint).await.unwrap();
+    f.search.begin_rebuild(checkpoint.into(), None).await.unwrap().publish(checkpoint).await.unwrap();
     let background = process(f, f.search.clone(), LONG).start();
     let run = async |repair: bool| {
         let job = f.shop.jobs().enqueue_verify(repair).await.unwrap();

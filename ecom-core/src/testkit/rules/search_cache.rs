@@ -128,8 +128,8 @@ pub async fn r15_a_cached_search_ends_with_a_repair_and_with_a_rebuild(f: &ShopF
     for (n, repair) in [true, false].into_iter().enumerate() {
         // A document is lost, in a way that nobody learns of.
         let before = f.search.checkpoint().await.unwrap().unwrap();
-        let mut build = f.search.begin_rebuild().await.unwrap();
-        build.add(vec![SearchDocument::of(&lamp, &[], Language::English)]).await.unwrap();
+        let mut build = f.search.begin_rebuild(before.into(), None).await.unwrap();
+        build.add(vec![SearchDocument::of(&lamp, &[], Language::English)], lamp.id).await.unwrap();
         build.publish(before).await.unwrap();
         let query = all(u32::try_from(n).unwrap());
         assert_eq!(look(&f.shop, &query).await, has(&["Lamp"], false));

@@ -92,6 +92,17 @@ impl SearchFixture {
     }
 }
 
+impl SearchFixture {
+    /// Drops the provider and opens its index again, as another process does. A fixture that cannot do that keeps the
+    /// provider.
+    pub(super) async fn in_another_process(self) -> Self {
+        match self.place {
+            Place::Kept(_) => self.reopen().await.unwrap(),
+            Place::Unknown | Place::Gone => self,
+        }
+    }
+}
+
 impl fmt::Debug for SearchFixture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SearchFixture").field("provider", &self.provider).finish_non_exhaustive()

@@ -20,7 +20,7 @@ use crate::id::{CategoryId, ProductId};
 use crate::money::Percentage;
 use crate::paging::Total;
 use crate::port::search::{
-    Applied, Checkpoint, FacetCount, IndexBuild, IndexOp, SearchDocument, SearchProvider, SearchResults,
+    Applied, BuildStart, Checkpoint, FacetCount, IndexBuild, IndexOp, SearchDocument, SearchProvider, SearchResults,
 };
 use crate::testkit::check::{holds, same, succeeds};
 use crate::testkit::running::{skipped, step};
@@ -216,15 +216,31 @@ pub(super) async fn state_is(provider: &dyn SearchProvider, expected: &[(u128, i
     same(state(provider).await, expected, contract, about);
 }
 
+/// Begins a new build.
 pub(super) async fn begin(provider: &dyn SearchProvider) -> Box<dyn IndexBuild> {
-    step("`begin_rebuild`");
-    succeeds(provider.begin_rebuild().await, "`begin_rebuild`")
+    let build = begin_at(provider, at(1).into(), None).await;
+    let contract = "A build is new if `begin_rebuild` has no `since`.";
+    same(build.continued(), None, contract, "`continued` of a build");
+    build
 }
 
+/// Begins a build, or continues one that has begun at or after `since`.
+pub(super) async fn begin_at(
+    provider: &dyn SearchProvider,
+    start: BuildStart,
+    since: Option<i64>,
+) -> Box<dyn IndexBuild> {
+    step("`begin_rebuild`");
+    let since = since.map(|seq| OutboxPosition { seq });
+    succeeds(provider.begin_rebuild(start, since).await, "`begin_rebuild`")
+}
+
+/// Adds documents to a build, which then has all products up to the last one of them.
 pub(super) async fn add(build: &mut dyn IndexBuild, documents: Vec<SearchDocument>) {
     let call = format!("`add` of {} documents to a rebuild", documents.len());
     step(&call);
-    succeeds(build.add(documents).await, call);
+    let after = documents.iter().map(|document| document.id).max().unwrap_or(product(0));
+    succeeds(build.add(documents, after).await, call);
 }
 
 pub(super) async fn publish(build: Box<dyn IndexBuild>, checkpoint: Checkpoint) {
