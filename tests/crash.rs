@@ -216,16 +216,17 @@ fn child() {
         if role.starts_with("orders ") {
             return orders::child(&at, &role, &name).await;
         }
-        if role == "work" {
-            return work(&at).await;
+        match role.as_str() {
+            "work" => return work(&at).await,
+            #[cfg(any(feature = "elasticsearch", feature = "meilisearch"))]
+            "index" => return indexing::index(&at).await,
+            _ => {}
         }
         let shop = open(&at).await;
         match role.as_str() {
             "write until killed" => write_until_killed(shop, name).await,
             "search" => search(shop).await,
             "compete" => compete(shop, name).await,
-            #[cfg(any(feature = "elasticsearch", feature = "meilisearch"))]
-            "index" => indexing::index(shop).await,
             other => panic!("no such role: {other}"),
         }
     });
