@@ -9,9 +9,10 @@ use async_trait::async_trait;
 use ecom_core::catalog::ProductInput;
 use ecom_core::config::ShopConfig;
 use ecom_core::id::{ProductId, SkuId};
+use ecom_core::money::Currency;
 use ecom_core::platform::OutboxPosition;
 use ecom_core::port::{
-    BuildProgress, BuildStart, Checkpoint, ForwardSearch, IndexBuild, SearchDocument, SearchProvider,
+    BuildProgress, BuildStart, Checkpoint, ForwardSearch, IndexBuild, SearchDocument, SearchProvider, Storage as _,
 };
 use ecom_core::{Result, Shop, ShopParts};
 #[cfg(feature = "elasticsearch")]
@@ -86,7 +87,9 @@ impl Reported {
 pub(super) async fn index(at: &Place) {
     // Another process takes over a second after a kill.
     let config = ShopConfig::default().poll_interval(Duration::from_millis(100)).lease_ttl(Duration::from_secs(1));
-    let parts = ShopParts::new(Arc::new(storage(at)), Arc::new(Reporting(engine(at).await)));
+    let storage = storage(at);
+    storage.migrate(Currency::USD).await.unwrap();
+    let parts = ShopParts::new(Arc::new(storage), Arc::new(Reporting(engine(at).await)));
     let shop = Shop::new(ShopParts { config, ..parts }).unwrap();
     let _background = shop.start();
     say("indexing");
@@ -161,7 +164,9 @@ async fn nothing_drifts(product: &str, mut server: Server, parameters: &str) {
     let before = reported.added;
     reported.read(&process.kill());
     let left = reported.added - before;
-    println!("{product}: equal to the database {took:.1?} after both are back; {left} products were left: {reported:?}");
+    println!(
+        "{product}: equal to the database {took:.1?} after both are back; {left} products were left: {reported:?}"
+    );
     // A kill costs what was under way, and not what was there.
     let most = skus.len() + KILLS as usize * UNDER_WAY;
     assert!(reported.added <= most, "{} products were added, and {most} would do", reported.added);
