@@ -20,10 +20,6 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::proxy::{Request, answer};
 
-/// How far the order of calls may differ from the recording, because a rebuild that was dropped is removed in the
-/// background.
-const OUT_OF_ORDER: usize = 8;
-
 /// A call and its answer.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Exchange {
@@ -33,13 +29,6 @@ struct Exchange {
     body: Value,
     status: u16,
     answer: String,
-}
-
-impl Exchange {
-    /// Returns whether the call may be made after the end of the test: it removes an index.
-    fn is_background(&self) -> bool {
-        self.call.starts_with("DELETE ") || self.call.starts_with("GET /tasks/")
-    }
 }
 
 /// All exchanges of the suite.
@@ -172,25 +161,21 @@ impl Tape {
     fn replay(&self, call: &str, body: &Value) -> (u16, String) {
         let mut state = self.0.lock().unwrap();
         let is_same = |exchange: &Exchange| exchange.call == call && exchange.body == *body;
-        match state.exchanges.iter().take(OUT_OF_ORDER).position(is_same) {
-            Some(at) => {
-                let exchange = state.exchanges.remove(at);
-                (exchange.status, exchange.answer)
-            }
-            None => {
-                let next = state.exchanges.first().map(|exchange| format!("{} {}", exchange.call, exchange.body));
-                let unexpected = format!("{call} {body}\n  in place of {}", next.unwrap_or_default());
-                state.unexpected.push(unexpected.chars().take(4_000).collect());
-                (400, r#"{"code": "not_recorded", "message": "this call is not in the recording"}"#.to_owned())
-            }
+        if state.exchanges.first().is_some_and(is_same) {
+            let exchange = state.exchanges.remove(0);
+            return (exchange.status, exchange.answer);
         }
+        let next = state.exchanges.first().map(|exchange| format!("{} {}", exchange.call, exchange.body));
+        let unexpected = format!("{call} {body}\n  in place of {}", next.unwrap_or_default());
+        state.unexpected.push(unexpected.chars().take(4_000).collect());
+        (400, r#"{"code": "not_recorded", "message": "this call is not in the recording"}"#.to_owned())
     }
 
     /// Panics if a call was made that is not in the recording, or if one was not made.
     pub(crate) fn check(&self) {
         let state = self.0.lock().unwrap();
         assert!(state.unexpected.is_empty(), "calls that are not in the recording: {:#?}", state.unexpected);
-        let left: Vec<&str> = state.exchanges.iter().filter(|e| !e.is_background()).map(|e| e.call.as_str()).collect();
+        let left: Vec<&str> = state.exchanges.iter().map(|exchange| exchange.call.as_str()).collect();
         assert!(left.is_empty(), "calls that are in the recording and were not made: {left:?}");
     }
 }
