@@ -83,14 +83,17 @@ impl Reported {
     }
 }
 
+/// Another process takes over a second after a kill.
+fn config() -> ShopConfig {
+    ShopConfig::default().poll_interval(Duration::from_millis(100)).lease_ttl(Duration::from_secs(1))
+}
+
 /// The process that syncs.
 pub(super) async fn index(at: &Place) {
-    // Another process takes over a second after a kill.
-    let config = ShopConfig::default().poll_interval(Duration::from_millis(100)).lease_ttl(Duration::from_secs(1));
     let storage = storage(at);
     storage.migrate(Currency::USD).await.unwrap();
     let parts = ShopParts::new(Arc::new(storage), Arc::new(Reporting(engine(at).await)));
-    let shop = Shop::new(ShopParts { config, ..parts }).unwrap();
+    let shop = Shop::new(ShopParts { config: config(), ..parts }).unwrap();
     let _background = shop.start();
     say("indexing");
     std::future::pending::<()>().await;
@@ -128,6 +131,10 @@ async fn nothing_drifts(product: &str, mut server: Server, parameters: &str) {
     println!("{} products made in {:.1?}", skus.len(), start.elapsed());
     let noise = |n: u64| RandomState::new().hash_one(n);
     let mut reported = Reported::default();
+    // The index is not complete before the last kill.
+    let batches = skus.len() as u64 / u64::from(config().index_batch);
+    let most = batches / KILLS - 1;
+    assert!(most > 0, "ECOM_CRASH_SKUS must be at least {}", 4 * KILLS * u64::from(config().index_batch));
     for round in 1..=KILLS {
         let process = Process::start(&at, "index", "sync");
         process.line("indexing");
@@ -136,7 +143,10 @@ async fn nothing_drifts(product: &str, mut server: Server, parameters: &str) {
             let sku = skus[usize::try_from(noise(n) % skus.len() as u64).unwrap()];
             shop.inventory().adjust(adjustment(sku, 1, format!("{round}-{n}"))).await.unwrap();
         }
-        tokio::time::sleep(Duration::from_millis(noise(round) % 4_000)).await;
+        for _ in 0..=noise(round) % most {
+            process.line("adds");
+        }
+        tokio::time::sleep(Duration::from_millis(noise(round) % 100)).await;
         let is_server_first = noise(round).is_multiple_of(2);
         if is_server_first {
             server.kill9().await;
