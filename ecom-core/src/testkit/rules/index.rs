@@ -306,7 +306,7 @@ fn building(f: &ShopFixture, list: &ListIndex, batches: usize) -> (Shop, Arc<Hol
     let clock: SharedClock = f.clock.clone();
     let ids = Arc::new(UuidV7Source::new(clock.clone()));
     let (storage, cache, config) = (f.storage.clone(), f.cache(), ShopConfig::default().index_batch(2));
-    (Shop::new(ShopParts { search_fallback: None, storage, search, cache, clock, ids, config }).unwrap(), hold)
+    (Shop::new(ShopParts { cache, clock, ids, config, ..ShopParts::new(storage, search) }).unwrap(), hold)
 }
 
 /// Kills a process that syncs an index once it waits to write the batch after the last one that it may write.
