@@ -178,7 +178,7 @@ async fn nothing_drifts(product: &str, mut server: Server, parameters: &str) {
         "{product}: equal to the database {took:.1?} after both are back; {left} products were left: {reported:?}"
     );
     // A kill costs what was under way, and not what was there.
-    let most = skus.len() + KILLS as usize * UNDER_WAY;
+    let most = skus.len() + usize::try_from(KILLS).unwrap() * UNDER_WAY;
     assert!(reported.added <= most, "{} products were added, and {most} would do", reported.added);
 }
 

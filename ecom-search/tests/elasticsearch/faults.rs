@@ -237,7 +237,7 @@ async fn r14_a_build_that_fails_at_its_end_is_continued() {
     // Another process takes away the alias without which an index is not put in use.
     let mut build = f.provider.begin_rebuild(at(4).into(), None).await.unwrap();
     build.add(vec![document(7, 1)], product(7)).await.unwrap();
-    let unfinished = f.index.indices().pop().unwrap();
+    let unfinished = f.index.indices().into_iter().max().unwrap();
     let remove = json!({"remove": {"index": unfinished, "alias": format!("{unfinished}-unfinished")}});
     let body = json!({"actions": [remove]}).to_string();
     let (status, answer) = test_servers::http(&f.index.url, "POST", "/_aliases", &body).unwrap();

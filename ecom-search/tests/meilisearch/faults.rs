@@ -225,7 +225,7 @@ async fn r14_a_build_is_continued_unless_a_task_of_it_has_failed() {
             build.add(vec![document(n, 1)], product(n)).await.unwrap();
         }
         if fails {
-            let path = format!("/indexes/{}/documents", f.index.indexes().pop().unwrap());
+            let path = format!("/indexes/{}/documents", f.index.indexes().into_iter().max().unwrap());
             let (status, answer) = test_servers::http(&f.index.url, "POST", &path, r#"[{"id": "not an id"}]"#).unwrap();
             assert_eq!(status, 202, "{answer}");
         }
