@@ -85,6 +85,14 @@ entities! {
     OrderAdjustment = "order adjustment", OrderAdjustmentId;
     /// A bill or a credit note of an order.
     Bill = "bill", BillId;
+    /// A role: a name for permissions.
+    Role = "role", RoleId;
+    /// A user: the login of a person or a machine.
+    User = "user", UserId;
+    /// An API key.
+    ApiKey = "API key", ApiKeyId;
+    /// A session of a user.
+    Session = "session", SessionId;
     /// A setting that a shop edits while it runs.
     Setting = "setting", SettingId;
     /// A job of the queue.
@@ -207,6 +215,30 @@ event_kinds! {
     OrderErased = "order.erased" of Order;
     /// A bill of an order was paid.
     OrderPaid = "order.paid" of Order;
+    /// A role was created.
+    RoleCreated = "role.created" of Role;
+    /// A role was edited.
+    RoleUpdated = "role.updated" of Role;
+    /// A role was permanently deleted.
+    RoleDeleted = "role.deleted" of Role;
+    /// A user was created.
+    UserCreated = "user.created" of User;
+    /// A user was edited, blocked or unblocked, or its password or roles were changed.
+    UserUpdated = "user.updated" of User;
+    /// A user was soft-deleted.
+    UserDeleted = "user.deleted" of User;
+    /// A user was restored.
+    UserRestored = "user.restored" of User;
+    /// A user was permanently deleted, together with its sessions.
+    UserPurged = "user.purged" of User;
+    /// An API key was created.
+    ApiKeyCreated = "api_key.created" of ApiKey;
+    /// An API key was edited.
+    ApiKeyUpdated = "api_key.updated" of ApiKey;
+    /// An API key was permanently deleted.
+    ApiKeyDeleted = "api_key.deleted" of ApiKey;
+    /// A session has ended before its time.
+    SessionEnded = "session.ended" of Session;
     /// A setting was edited.
     SettingChanged = "setting.changed" of Setting;
 }

@@ -7,9 +7,14 @@ pub mod clock;
 pub mod config;
 /// The types of a shop, and the checks of their values. The modules of the areas below re-export the public types.
 mod domain {
-    /// Principals and their permissions.
+    /// Principals and their permissions, users, roles, API keys and sessions.
     pub(crate) mod access {
+        pub(crate) mod api_key;
         pub(crate) mod principal;
+        pub(crate) mod role;
+        pub(crate) mod secret;
+        pub(crate) mod session;
+        pub(crate) mod user;
     }
     /// Products, SKUs, categories and reviews.
     pub(crate) mod catalog {
@@ -119,9 +124,16 @@ pub use service::run::after_commit::AfterCommit;
 pub use service::run::transaction::Tx;
 pub use shop::{ActingShop, Shop, ShopParts};
 
-/// Access: principals and their permissions.
+/// Access: principals and their permissions, users with their roles, API keys, and sessions.
 pub mod access {
+    pub use crate::domain::access::api_key::{ApiKey, ApiKeyInput, ApiKeyPatch, CreatedApiKey};
     pub use crate::domain::access::principal::{Permission, Principal, UnknownPermission};
+    pub use crate::domain::access::role::{BuiltInRole, Role, RoleInput, RolePatch};
+    pub use crate::domain::access::secret::{Secret, SecretHash};
+    pub use crate::domain::access::session::{LoginFailures, OneTimePurpose, OneTimeToken, Session, SessionEnd};
+    pub use crate::domain::access::user::{
+        MAX_PASSWORD, MIN_PASSWORD, PasswordHash, User, UserAccount, UserFilter, UserInput, UserPatch,
+    };
 }
 
 /// Types that all areas share: actors, audit fields, expected versions, kinds of deletion, attributes, patches and
@@ -175,7 +187,7 @@ pub mod sales {
     pub use crate::domain::sales::bill::{Bill, BillFilter, BillKind, BillPatch, BillSort, BillStatus, PaymentType};
     pub use crate::domain::sales::cart::{
         Cart, CartAccess, CartFilter, CartInput, CartLine, CartLineInput, CartLinePatch, CartPatch, CartState,
-        CartToken, CreatedCart, PricedCart, PricedLine, TokenHash,
+        CartToken, CreatedCart, PricedCart, PricedLine,
     };
     pub use crate::domain::sales::customer::{
         Address, AddressFilter, AddressInput, AddressPatch, Customer, CustomerFilter, CustomerInput, CustomerPatch,

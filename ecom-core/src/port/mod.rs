@@ -39,6 +39,13 @@
 #[macro_use]
 mod forward;
 
+/// The repositories of users, roles, API keys and sessions.
+pub(crate) mod access {
+    pub(crate) mod api_key;
+    pub(crate) mod role;
+    pub(crate) mod session;
+    pub(crate) mod user;
+}
 pub(crate) mod cache;
 /// The repositories of the catalog.
 pub(crate) mod catalog {
@@ -70,6 +77,10 @@ pub(crate) mod stock {
 }
 pub(crate) mod storage;
 
+pub use self::access::api_key::{ApiKeyRepository, ForwardApiKeys};
+pub use self::access::role::{ForwardRoles, RoleRepository};
+pub use self::access::session::{ForwardSessions, SessionRepository};
+pub use self::access::user::{ForwardUsers, UserRepository};
 pub use self::cache::{Cache, CacheKey, CacheLoad, CacheStats, CacheValue, Codec, FillToken, ForwardCache, NoCache};
 pub use self::catalog::category::{CategoryRepository, CategoryUsage, ForwardCategories};
 pub use self::catalog::product::{ForwardProducts, ProductRepository};
@@ -145,6 +156,14 @@ macro_rules! repositories {
             orders: OrderRepository,
             /// Bills and credit notes.
             bills: BillRepository,
+            /// Roles.
+            roles: RoleRepository,
+            /// Users.
+            users: UserRepository,
+            /// API keys.
+            api_keys: ApiKeyRepository,
+            /// Sessions, one-time tokens and failed logins.
+            sessions: SessionRepository,
             /// The log of events.
             outbox: OutboxRepository,
             /// Idempotency keys and the answers that they stand for.

@@ -15,6 +15,7 @@ macro_rules! permissions {
         /// A permission: one verb on one kind of resource. Its text, such as `products:write`, is used in roles, in API
         /// keys and in the message of a refused call.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
         #[non_exhaustive]
         pub enum Permission { $($(#[$doc])* #[serde(rename = $text)] $variant,)* }
 
@@ -73,6 +74,20 @@ permissions! {
     JobsWrite = "jobs:write";
     /// Read what the shop has counted: the texts that are searched for.
     AnalyticsRead = "analytics:read";
+    /// Read users and the names of their roles.
+    UsersRead = "users:read";
+    /// Create, edit, block, delete and restore users, end their sessions, and give them roles.
+    UsersWrite = "users:write";
+    /// Read roles and their permissions.
+    RolesRead = "roles:read";
+    /// Create, edit and delete roles.
+    RolesWrite = "roles:write";
+    /// Read API keys, without their secrets.
+    ApiKeysRead = "api_keys:read";
+    /// Create, edit and delete API keys.
+    ApiKeysWrite = "api_keys:write";
+    /// Read the log of who changed what.
+    AuditLogRead = "audit_log:read";
     /// Audit the shop.
     AuditRun = "audit:run";
     /// Read the log of events.

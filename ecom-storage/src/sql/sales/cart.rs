@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 
 use async_trait::async_trait;
+use ecom_core::access::SecretHash;
 use ecom_core::clock::Timestamp;
 use ecom_core::common::Actor;
 use ecom_core::id::{CartId, CartLineId, CustomerId, SkuId};
 use ecom_core::money::{Currency, Money};
 use ecom_core::paging::{Keyset, Page, Paging, SortKey, Total};
 use ecom_core::port::CartRepository;
-use ecom_core::sales::{Cart, CartFilter, CartLine, CartState, TokenHash};
+use ecom_core::sales::{Cart, CartFilter, CartLine, CartState};
 use ecom_core::text::fold_key;
 use ecom_core::{Entity, Error, Result};
 
@@ -108,7 +109,7 @@ fn read_cart(r: &Row) -> Result<Cart> {
     let unreadable = |e| Error::internal("reading a row", e);
     Ok(Cart {
         id: CartId(r.uuid(const { CARTS.at("id") })?),
-        token_hash: hash.map(|h| h.try_into().map(TokenHash)).transpose().map_err(unreadable)?,
+        token_hash: hash.map(|h| h.try_into().map(SecretHash)).transpose().map_err(unreadable)?,
         customer_id: r.opt_uuid(const { CARTS.at("customer_id") })?.map(CustomerId),
         email: r.opt_string(const { CARTS.at("email") })?,
         currency: Currency::from_code(r.text(const { CARTS.at("currency") })?)?,

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Timestamp;
+use crate::domain::access::secret::SecretHash;
 use crate::domain::common::{Attributes, ExternalRef, IncludeDeleted};
-use crate::domain::sales::cart::{Cart, CartFilter, CartLine, CartState, TokenHash};
+use crate::domain::sales::cart::{Cart, CartFilter, CartLine, CartState};
 use crate::domain::sales::customer::Customer;
 use crate::error::{Error, ErrorCode, FieldCode, Result};
 use crate::id::{CartId, CustomerId, IdSource as _, SkuId};
@@ -91,7 +92,7 @@ pub async fn every_field_survives_a_round_trip(storage: &Arc<dyn Storage>) {
     let owner = customer(&env, storage, "ada@example.com").await;
     let lines = skus.iter().map(|sku| env.cart_line(*sku, 1_000_000, 1_000_000_000_000_000)).collect();
     let full = env.full_cart(Some(&owner), "Zoë.O+tag@Example.com", lines);
-    let guest = Cart { token_hash: Some(TokenHash([255; 32])), ..env.cart() };
+    let guest = Cart { token_hash: Some(SecretHash([255; 32])), ..env.cart() };
     let merged = Cart { state: CartState::Merged, merged_into: Some(guest.id), ..env.cart() };
     let mut twice = env.cart();
     let engraved = CartLine {
@@ -128,7 +129,7 @@ pub async fn every_field_is_updated(storage: &Arc<dyn Storage>) {
     insert(storage, &[cart.clone(), other.clone()]).await.unwrap();
     let full = env.full_cart(Some(&owner), "ada@example.com", Vec::new());
     let mut after = Cart { id: cart.id, audit: edited(&env, &cart).audit, ..full };
-    after.token_hash = Some(TokenHash([7; 32]));
+    after.token_hash = Some(SecretHash([7; 32]));
     update(storage, &cart, &after).await.unwrap();
     assert_eq!(get(storage, cart.id).await.as_ref(), Some(&after), "every field is updated");
     let emptied = Cart {
