@@ -39,6 +39,7 @@ pub(crate) static DIALECT: Dialect = Dialect {
              CONVERT(c.slug USING utf8mb4), CONVERT(c.path USING utf8mb4))) \
              FROM product_categories pc JOIN categories c ON c.id = pc.category_id WHERE pc.product_id = p.id)",
         ),
+        ("{role_ids}", "(SELECT JSON_ARRAYAGG(LOWER(HEX(r.role_id))) FROM user_roles r WHERE r.user_id = u.id)"),
         ("{bigint}", "SIGNED"),
         ("{page_join}", "JOIN"),
         ("{outbox_head}", "(SELECT seq FROM outbox_head WHERE id = 1)"),
@@ -49,6 +50,16 @@ pub(crate) static DIALECT: Dialect = Dialect {
             " ON DUPLICATE KEY UPDATE typed = VALUES(typed), searches = searches + VALUES(searches), \
              without_result = without_result + VALUES(without_result), \
              partial_result = partial_result + VALUES(partial_result)",
+        ),
+        (
+            "{put_token}",
+            "ON DUPLICATE KEY UPDATE hash = VALUES(hash), email = VALUES(email), expires_at = VALUES(expires_at)",
+        ),
+        (
+            "{add_failure}",
+            // The server assigns from left to right, and the count needs the old time.
+            "ON DUPLICATE KEY UPDATE failures = CASE WHEN last_at < $3 THEN 1 ELSE failures + 1 END, \
+             last_at = GREATEST(last_at, VALUES(last_at))",
         ),
     ],
     lock_tree: Some(&LOCK_TREE),

@@ -49,6 +49,7 @@ pub(crate) static DIALECT: Dialect = Dialect {
             "(SELECT json_agg(json_build_array(pc.position, c.id, c.name, c.slug, c.path)) \
              FROM product_categories pc JOIN categories c ON c.id = pc.category_id WHERE pc.product_id = p.id)",
         ),
+        ("{role_ids}", "(SELECT json_agg(r.role_id) FROM user_roles r WHERE r.user_id = u.id)"),
         ("{bigint}", "BIGINT"),
         ("{page_join}", "JOIN"),
         ("{outbox_head}", "(SELECT seq FROM outbox_head WHERE id = 1)"),
@@ -60,6 +61,18 @@ pub(crate) static DIALECT: Dialect = Dialect {
              searches = search_log.searches + excluded.searches, \
              without_result = search_log.without_result + excluded.without_result, \
              partial_result = search_log.partial_result + excluded.partial_result",
+        ),
+        (
+            "{put_token}",
+            "ON CONFLICT (user_id, purpose) DO UPDATE SET hash = excluded.hash, email = excluded.email, \
+             expires_at = excluded.expires_at",
+        ),
+        (
+            "{add_failure}",
+            "ON CONFLICT (address) DO UPDATE SET \
+             failures = CASE WHEN login_failures.last_at < $3 THEN 1 ELSE login_failures.failures + 1 END, \
+             last_at = CASE WHEN login_failures.last_at < excluded.last_at THEN excluded.last_at \
+             ELSE login_failures.last_at END",
         ),
     ],
     lock_tree: Some(&LOCK_TREE),

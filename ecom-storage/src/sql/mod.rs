@@ -1,5 +1,12 @@
 //! The SQL adapter: repositories written once, over a thin executor.
 
+/// The repositories of users, roles, API keys and sessions.
+mod access {
+    pub(crate) mod api_key;
+    pub(crate) mod role;
+    pub(crate) mod session;
+    pub(crate) mod user;
+}
 /// The repositories of the catalog.
 mod catalog {
     pub(crate) mod category;
@@ -52,9 +59,10 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     migration!(7, "0007_settings"),
     migration!(8, "0008_jobs"),
     migration!(9, "0009_search_log"),
+    migration!(10, "0010_access"),
 ];
 
-/// Every table that has unique indexes over live rows. If an index refuses a row, its table determines the `DUPLICATE`
+/// Every table that has unique indexes whose refusal is `DUPLICATE`. If an index refuses a row, its table determines the `DUPLICATE`
 /// to return.
 pub(crate) static TABLES: &[&dyn Described] = &[
     &catalog::category::CATEGORIES,
@@ -66,4 +74,7 @@ pub(crate) static TABLES: &[&dyn Described] = &[
     &sales::cart::CARTS,
     &sales::order::ORDERS,
     &sales::bill::BILLS,
+    &access::role::ROLES,
+    &access::user::USERS,
+    &access::api_key::API_KEYS,
 ];

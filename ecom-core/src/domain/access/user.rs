@@ -49,6 +49,28 @@ impl User {
     pub const fn is_active(&self) -> bool {
         self.audit.is_live() && self.blocked_at.is_none()
     }
+
+    /// Returns the user without personal data (R45): soft-deleted, without a name and a password, and with an email
+    /// that nobody can have, because no domain ends in `.invalid` (RFC 2606). It stays the user of its customer, and
+    /// keeps its roles.
+    #[must_use]
+    pub fn erased(&self, now: Timestamp, by: &Actor) -> Self {
+        let mut audit = self.audit.clone();
+        audit.edited(now, by);
+        audit.deleted_at = audit.deleted_at.or(Some(now));
+        Self {
+            id: self.id,
+            email: format!("{}@erased.invalid", self.id),
+            email_verified_at: None,
+            name: None,
+            password: None,
+            password_set_at: None,
+            roles: self.roles.clone(),
+            customer_id: self.customer_id,
+            blocked_at: self.blocked_at,
+            audit,
+        }
+    }
 }
 
 /// Returns the actor of a user.

@@ -48,13 +48,17 @@ port! {
 
         /// Writes `after`, which has no personal data (R45), over `before`, which this transaction has locked. Removes
         /// the addresses of the customer, its carts in any state, and the carts that were merged into them, for good.
+        /// Writes [`User::erased`] over the users of the customer, soft-deleted ones too, at the time and by the actor
+        /// of `after`'s last edit, and removes their sessions and one-time tokens for good.
+        ///
+        /// [`User::erased`]: crate::access::User::erased
         ///
         /// # Errors
         /// `VERSION_CONFLICT` if the row is no longer at `before`'s version.
         async fn erase(&mut self, before: &Customer, after: &Customer) -> Result<()>;
 
-        /// Removes a customer, its addresses and its carts for good. Its reviews lose their customer, and their
-        /// versions increase.
+        /// Removes a customer, its addresses and its carts for good. Its reviews and its users lose their customer, and
+        /// their versions increase.
         ///
         /// # Errors
         /// `HAS_SALES` if an order refers to it.

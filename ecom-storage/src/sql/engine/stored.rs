@@ -1,5 +1,6 @@
 //! How enums are stored: each variant as a number or a word.
 
+use ecom_core::access::{OneTimePurpose, SessionEnd};
 use ecom_core::catalog::{AvailabilityStatus, ProductStatus, RatingSource};
 use ecom_core::platform::{JobKind, JobState, SettingName};
 use ecom_core::sales::{
@@ -85,6 +86,8 @@ stored!(ChangeKind by its words);
 stored!(SettingName by its words);
 stored!(JobKind by its words);
 stored!(JobState by its words);
+stored!(SessionEnd by its words);
+stored!(OneTimePurpose by its words);
 stored!(BillKind { Bill = 0, CreditNote = 1 });
 stored!(BillStatus { Open = 0, Paid = 1, Void = 2 });
 stored!(PaymentType { Cash = 0, Card = 1 });

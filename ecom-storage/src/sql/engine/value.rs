@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use chrono::NaiveDate;
 use ecom_core::clock::Timestamp;
 use ecom_core::id::{
-    AddressId, BillId, CartId, CategoryId, CustomerId, EventId, JobId, OrderAdjustmentId, OrderId, OrderLineId,
-    ProductId, ReviewId, SettingId, SkuId, StockMovementId,
+    AddressId, ApiKeyId, BillId, CartId, CategoryId, CustomerId, EventId, JobId, OrderAdjustmentId, OrderId,
+    OrderLineId, ProductId, ReviewId, RoleId, SessionId, SettingId, SkuId, StockMovementId, UserId,
 };
 use ecom_core::money::NumberError;
 use ecom_core::{Error, Result};
@@ -84,6 +84,7 @@ from! {
     Vec<u8> => Bytes, v => Cow::Owned(v);
     Uuid => Uuid, v => v;
     AddressId => Uuid, v => v.0;
+    ApiKeyId => Uuid, v => v.0;
     BillId => Uuid, v => v.0;
     CartId => Uuid, v => v.0;
     CategoryId => Uuid, v => v.0;
@@ -93,11 +94,14 @@ from! {
     ProductId => Uuid, v => v.0;
     SkuId => Uuid, v => v.0;
     ReviewId => Uuid, v => v.0;
+    RoleId => Uuid, v => v.0;
+    SessionId => Uuid, v => v.0;
     SettingId => Uuid, v => v.0;
     CustomerId => Uuid, v => v.0;
     StockMovementId => Uuid, v => v.0;
     EventId => Uuid, v => v.0;
     JobId => Uuid, v => v.0;
+    UserId => Uuid, v => v.0;
     Timestamp => Time, v => v;
     NaiveDate => Date, v => v;
 }

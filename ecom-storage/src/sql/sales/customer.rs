@@ -9,6 +9,7 @@ use ecom_core::sales::{Address, AddressFilter, Customer, CustomerFilter, Custome
 use ecom_core::text::fold_key;
 use ecom_core::{Entity, Result};
 
+use crate::sql::access::user::{erase_users_of, release_users_of};
 use crate::sql::engine::builder::{Builder, MAX_LIST, bad_cursor, count, lock_rows, page};
 use crate::sql::engine::columns::{Column, Table, Unique, Versioned, read_audit, read_external};
 use crate::sql::engine::dialect::Sql;
@@ -236,6 +237,7 @@ impl CustomerRepository for SqlCustomers<'_> {
     async fn erase(&mut self, before: &Customer, after: &Customer) -> Result<()> {
         CUSTOMER_WRITES.update(&mut self.0, before, after).await?;
         self.0.execute(&DELETE_ADDRESSES, vec![after.id.0.into()]).await?;
+        erase_users_of(&mut self.0, after.id, after.audit.updated_at, &after.audit.updated_by).await?;
         self.purge_carts(after.id).await
     }
 
@@ -243,6 +245,7 @@ impl CustomerRepository for SqlCustomers<'_> {
         for sql in [&DELETE_ADDRESSES, &RELEASE_REVIEWS] {
             self.0.execute(sql, vec![id.0.into()]).await?;
         }
+        release_users_of(&mut self.0, id).await?;
         self.purge_carts(id).await?;
         let deleted = self.0.execute(&DELETE_CUSTOMER, vec![id.0.into()]).await;
         deleted.map_err(|e| e.or_has_sales(Entity::Customer, id.0))?;
