@@ -24,11 +24,14 @@
 //! [`product_suite!`](crate::product_suite), [`sku_suite!`](crate::sku_suite), [`review_suite!`](crate::review_suite),
 //! [`inventory_suite!`](crate::inventory_suite), [`customer_suite!`](crate::customer_suite),
 //! [`cart_suite!`](crate::cart_suite), [`offer_suite!`](crate::offer_suite), [`order_suite!`](crate::order_suite),
-//! [`outbox_suite!`](crate::outbox_suite), [`idempotency_suite!`](crate::idempotency_suite),
-//! [`setting_suite!`](crate::setting_suite), [`job_suite!`](crate::job_suite) or
-//! [`search_log_suite!`](crate::search_log_suite). Caches run [`cache_suite!`](crate::cache_suite), and caches that
-//! processes share also run [`shared_cache_suite!`](crate::shared_cache_suite). Rate limiters run
-//! [`rate_limiter_suite!`](crate::rate_limiter_suite). Search engines run [`search_suite!`](crate::search_suite). [`shop_suite!`](crate::shop_suite) tests the services over a complete set of
+//! [`role_suite!`](crate::role_suite), [`user_suite!`](crate::user_suite), [`api_key_suite!`](crate::api_key_suite),
+//! [`session_suite!`](crate::session_suite), [`outbox_suite!`](crate::outbox_suite),
+//! [`idempotency_suite!`](crate::idempotency_suite), [`setting_suite!`](crate::setting_suite),
+//! [`job_suite!`](crate::job_suite) or [`search_log_suite!`](crate::search_log_suite). Caches run
+//! [`cache_suite!`](crate::cache_suite), and caches that processes share also run
+//! [`shared_cache_suite!`](crate::shared_cache_suite). Rate limiters run
+//! [`rate_limiter_suite!`](crate::rate_limiter_suite). Search engines run [`search_suite!`](crate::search_suite).
+//! [`shop_suite!`](crate::shop_suite) tests the services over a complete set of
 //! adapters, and [`shop_search_suite!`](crate::shop_search_suite) only what depends on the search engine. Each suite
 //! can be used once per module. The function is passed by its name or by a `crate::` path.
 //!
@@ -123,6 +126,12 @@ mod suite;
 
 /// The contracts of the ports: one suite per repository, for the unit of work, the caches and the search engines.
 mod contract {
+    pub mod access {
+        pub mod api_key;
+        pub mod role;
+        pub mod session;
+        pub mod user;
+    }
     pub mod cache;
     pub mod catalog {
         pub mod category;
@@ -159,6 +168,14 @@ mod rules;
 mod running;
 pub mod sample;
 
+/// The contract of [`ApiKeyRepository`](crate::port::ApiKeyRepository).
+pub use self::contract::access::api_key::listed as api_key;
+/// The contract of [`RoleRepository`](crate::port::RoleRepository).
+pub use self::contract::access::role::listed as role;
+/// The contract of [`SessionRepository`](crate::port::SessionRepository).
+pub use self::contract::access::session::listed as session;
+/// The contract of [`UserRepository`](crate::port::UserRepository).
+pub use self::contract::access::user::listed as user;
 /// The contract of [`Cache`].
 pub use self::contract::cache::listed as cache;
 /// The contract of [`CategoryRepository`](crate::port::CategoryRepository).
@@ -334,6 +351,10 @@ macro_rules! storage_suite {
         $crate::cart_suite!($make);
         $crate::offer_suite!($make);
         $crate::order_suite!($make);
+        $crate::role_suite!($make);
+        $crate::user_suite!($make);
+        $crate::api_key_suite!($make);
+        $crate::session_suite!($make);
         $crate::outbox_suite!($make);
         $crate::idempotency_suite!($make);
         $crate::setting_suite!($make);

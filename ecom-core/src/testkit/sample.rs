@@ -8,6 +8,12 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::clock::{Clock as _, ManualClock, Timestamp};
+use crate::domain::access::api_key::ApiKey;
+use crate::domain::access::principal::Permission;
+use crate::domain::access::role::Role;
+use crate::domain::access::secret::{Secret, SecretHash};
+use crate::domain::access::session::{OneTimePurpose, OneTimeToken, Session};
+use crate::domain::access::user::{PasswordHash, User};
 use crate::domain::catalog::category::{Category, CategorySummary};
 use crate::domain::catalog::product::{Image, Product, ProductStatus, RatingSource, RatingSummary};
 use crate::domain::catalog::review::Review;
@@ -24,8 +30,8 @@ use crate::domain::sales::order::{
 use crate::domain::stock::inventory::{StockMovement, StockReason};
 use crate::error::Result;
 use crate::id::{
-    AddressId, BillId, CartId, CartLineId, CategoryId, CustomerId, EventId, IdSource as _, OrderAdjustmentId, OrderId,
-    OrderLineId, ProductId, ReviewId, SkuId, StockMovementId, UuidV7Source,
+    AddressId, ApiKeyId, BillId, CartId, CartLineId, CategoryId, CustomerId, EventId, IdSource as _, OrderAdjustmentId,
+    OrderId, OrderLineId, ProductId, ReviewId, RoleId, SessionId, SkuId, StockMovementId, UserId, UuidV7Source,
 };
 use crate::money::{Currency, Measure, Money, Percentage, Rating, Stars};
 use crate::port::storage::Storage;
@@ -593,6 +599,127 @@ impl Env {
         let mut uow = storage.begin().await?;
         uow.orders().insert(records, &changes).await?;
         uow.commit().await
+    }
+
+    /// Returns a role without a description and without permissions.
+    pub fn role(&self, name: &str) -> Role {
+        Role {
+            id: RoleId(self.ids.next()),
+            name: name.to_owned(),
+            description: None,
+            permissions: [].into(),
+            audit: self.audit(),
+        }
+    }
+
+    /// Returns a role with all fields and every permission.
+    pub fn full_role(&self, name: &str) -> Role {
+        Role {
+            description: Some("Night shift: \"quotes\", 100% \\ _ and 🧺 ünïcödé.".to_owned()),
+            permissions: Permission::ALL.iter().copied().collect(),
+            audit: self.edited_audit(),
+            ..self.role(name)
+        }
+    }
+
+    /// Returns a user without optional fields and without roles.
+    pub fn user(&self, email: &str) -> User {
+        User {
+            id: UserId(self.ids.next()),
+            email: email.to_owned(),
+            email_verified_at: None,
+            name: None,
+            password: None,
+            password_set_at: None,
+            roles: Vec::new(),
+            customer_id: None,
+            blocked_at: None,
+            audit: self.audit(),
+        }
+    }
+
+    /// Returns a blocked user with all fields, which has `roles`.
+    pub fn full_user(&self, email: &str, customer: Option<&Customer>, roles: &[RoleId]) -> User {
+        let mut roles = roles.to_vec();
+        roles.sort_unstable();
+        User {
+            email_verified_at: Some(self.now()),
+            name: Some("Zoë \"O'Brien\" 茶".to_owned()),
+            password: Some(PasswordHash::new("$argon2id$v=19$m=19456,t=2,p=1$c2FsdA$aGFzaA")),
+            password_set_at: Some(self.now()),
+            roles,
+            customer_id: customer.map(|c| c.id),
+            blocked_at: Some(self.now()),
+            audit: self.edited_audit(),
+            ..self.user(email)
+        }
+    }
+
+    /// Returns a hash that no other secret of the tests has.
+    pub fn hash(&self) -> SecretHash {
+        SecretHash::of(self.ids.next().as_bytes())
+    }
+
+    /// Returns an API key with one permission and without optional fields.
+    pub fn api_key(&self, name: &str) -> ApiKey {
+        let secret = ApiKey::secret(self.hash().0);
+        ApiKey {
+            id: ApiKeyId(self.ids.next()),
+            name: name.to_owned(),
+            prefix: ApiKey::prefix_of(&secret),
+            hash: Secret::hash(&secret),
+            permissions: [Permission::StockAdjust].into(),
+            is_admin: false,
+            expires_at: None,
+            last_used_at: None,
+            audit: self.audit(),
+        }
+    }
+
+    /// Returns a session of a user, which can be refreshed for a week.
+    pub fn session(&self, user: &User) -> Session {
+        let now = self.now();
+        Session {
+            id: SessionId(self.ids.next()),
+            user_id: user.id,
+            family: self.hash(),
+            token: self.hash(),
+            user_agent: None,
+            created_at: now,
+            refreshed_at: now,
+            expires_at: now + Duration::from_secs(7 * 86_400),
+            ended: None,
+        }
+    }
+
+    /// Returns a one-time token that is sent to the address of a user.
+    pub fn one_time_token(&self, user: &User, purpose: OneTimePurpose) -> OneTimeToken {
+        let expires_at = self.now() + purpose.lifetime();
+        OneTimeToken { hash: self.hash(), user_id: user.id, purpose, email: user.email.clone(), expires_at }
+    }
+
+    /// Inserts users in a new unit of work.
+    pub async fn insert_users(&self, storage: &Arc<dyn Storage>, users: &[User]) -> Result<()> {
+        let mut uow = storage.begin().await?;
+        for user in users {
+            uow.users().insert(user).await?;
+        }
+        uow.commit().await
+    }
+
+    /// Updates `before` to `after` in a new unit of work.
+    pub async fn update_user(&self, storage: &Arc<dyn Storage>, before: &User, after: &User) -> Result<()> {
+        let mut uow = storage.begin().await?;
+        uow.users().lock(before.id).await?;
+        uow.users().update(before, after).await?;
+        uow.commit().await
+    }
+
+    /// Soft-deletes a user and returns it after the deletion.
+    pub async fn soft_delete_user(&self, storage: &Arc<dyn Storage>, user: &User) -> Result<User> {
+        let after = User { audit: self.deleted(&user.audit), ..user.clone() };
+        self.update_user(storage, user, &after).await?;
+        Ok(after)
     }
 
     /// Returns an event about an aggregate at a revision.

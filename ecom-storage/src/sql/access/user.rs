@@ -225,7 +225,10 @@ impl UserRepository for SqlUsers<'_> {
 
     async fn count(&mut self, filter: &UserFilter, bound: u64) -> Result<Total> {
         let dialect = self.0.dialect();
-        count(&mut self.0, bound, |b| drop(filtered(b, dialect, filter))).await
+        count(&mut self.0, bound, |b| {
+            filtered(b, dialect, filter);
+        })
+        .await
     }
 
     async fn insert(&mut self, user: &User) -> Result<()> {
