@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ecom_core::access::Principal;
+use ecom_core::access::{BuiltInRole, Permission, Principal};
 use ecom_core::catalog::Category;
 use ecom_core::catalog::{CategoryFilter, CategoryInput};
 use ecom_core::clock::{Clock as _, SystemClock};
@@ -15,6 +15,7 @@ use ecom_core::common::{Actor, Attributes, Audit, IncludeDeleted};
 use ecom_core::id::{CategoryId, IdSource as _, UuidV7Source};
 use ecom_core::money::Currency;
 use ecom_core::port::{NoSearch, Storage};
+use ecom_core::testkit::sample::Env;
 use ecom_core::text::Slug;
 use ecom_core::{Error, ErrorCode, Shop, ShopParts};
 use ecom_storage::{ServerOptions, SqlStorage, begin_on_mysql, begin_on_postgres, on_mysql, on_postgres};
@@ -51,6 +52,8 @@ on_each! {
     no_such_database_is_said_at_start
     no_such_user_is_said_at_start
     what_the_schema_holds_no_statement_breaks
+    what_the_schema_of_access_refuses
+    permissions_of_a_later_release_are_left_out
     connections_that_died_cost_one_call_at_most
     a_lock_that_does_not_come_ends_in_time
     r03_a_product_and_a_move_of_its_category_wait_for_each_other
@@ -340,6 +343,49 @@ async fn what_the_schema_holds_no_statement_breaks(database: TestDatabase) -> Te
     ] {
         assert!(raw(url, &sql).await.is_err(), "{why}: {sql}");
     }
+    Ok(())
+}
+
+async fn what_the_schema_of_access_refuses(database: TestDatabase) -> TestResult {
+    let url = &database.url;
+    let (s, env) = (storage(url), Env::default());
+    s.migrate(Currency::USD).await?;
+    let user = env.full_user("ada@example.com", None, &[BuiltInRole::Staff.id()]);
+    let mut tx = s.begin().await?;
+    tx.users().insert(&user).await?;
+    tx.sessions().insert(&env.session(&user)).await?;
+    tx.api_keys().insert(&env.api_key("robot")).await?;
+    tx.commit().await?;
+    for (why, sql) in [
+        ("the name of a role is a word", "UPDATE roles SET name = 'No Role' WHERE name = 'staff'"),
+        ("the name of a role begins with a letter", "UPDATE roles SET name = '2nd' WHERE name = 'staff'"),
+        ("permissions are an array", "UPDATE roles SET permissions = '{}'"),
+        ("permissions are an array", "UPDATE api_keys SET permissions = '1'"),
+        ("a role of a user stays", "DELETE FROM roles WHERE name = 'staff'"),
+        ("a password has a time", "UPDATE users SET password_set_at = NULL"),
+        ("an end has a reason", "UPDATE sessions SET ended_at = '2026-01-01 00:00:00'"),
+        ("a user with sessions stays", "DELETE FROM users"),
+    ] {
+        assert!(raw(url, sql).await.is_err(), "{why}: {sql}");
+    }
+    Ok(())
+}
+
+async fn permissions_of_a_later_release_are_left_out(database: TestDatabase) -> TestResult {
+    let url = &database.url;
+    let (s, env) = (storage(url), Env::default());
+    s.migrate(Currency::USD).await?;
+    let (role, key) = (env.full_role("packer"), env.api_key("robot"));
+    let mut tx = s.begin().await?;
+    tx.roles().insert(&role).await?;
+    tx.api_keys().insert(&key).await?;
+    tx.commit().await?;
+    raw(url, r#"UPDATE roles SET permissions = '["stock:teleport","stock:read",""]' WHERE name = 'packer'"#).await?;
+    raw(url, r#"UPDATE api_keys SET permissions = '["stock:teleport","stock:read"]'"#).await?;
+    let mut c = s.connect().await?;
+    let known = [Permission::StockRead].into();
+    assert_eq!(c.roles().get(role.id).await?.ok_or("gone")?.permissions, known);
+    assert_eq!(c.api_keys().get(key.id).await?.ok_or("gone")?.permissions, known);
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! Constraints of the schema, and the conflict that each becomes.
 
+use ecom_core::access::{BuiltInRole, Permission};
 use ecom_core::catalog::CategorySummary;
 use ecom_core::common::{Actor, ExternalRef, IncludeDeleted};
 use ecom_core::id::*;
@@ -8,7 +9,11 @@ use ecom_core::stock::StockConflict;
 use ecom_core::text::Slug;
 use ecom_core::{Conflict, Error, ErrorCode, FieldCode};
 
-use crate::support::{TestResult, category, file, ids, movement, now, product, sku, write_categories, write_products};
+use ecom_core::testkit::sample::Env;
+
+use crate::support::{
+    TestResult, category, file, ids, movement, now, product, raw, sku, write_categories, write_products,
+};
 
 fn duplicate(e: &Error) -> Option<(&'static str, &str)> {
     match e {
@@ -98,5 +103,49 @@ async fn what_the_database_refuses_becomes_our_conflict() -> TestResult {
     tx.products().insert(std::slice::from_ref(&q)).await?;
     assert_eq!(tx.categories().get(top.id, IncludeDeleted::No).await?.ok_or("gone")?.subtree_product_count, 0);
     tx.commit().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn permissions_of_a_later_release_are_left_out() -> TestResult {
+    let (dir, s) = file().await;
+    let (role, key) = (Env::default().full_role("packer"), Env::default().api_key("robot"));
+    let mut tx = s.begin().await?;
+    tx.roles().insert(&role).await?;
+    tx.api_keys().insert(&key).await?;
+    tx.commit().await?;
+    raw(&dir, r#"UPDATE roles SET permissions = '["stock:teleport","stock:read",""]' WHERE name = 'packer'"#).await?;
+    raw(&dir, r#"UPDATE api_keys SET permissions = '["stock:teleport","stock:read"]'"#).await?;
+    let mut c = s.connect().await?;
+    let known = [Permission::StockRead].into();
+    assert_eq!(c.roles().get(role.id).await?.ok_or("gone")?.permissions, known);
+    assert_eq!(c.api_keys().get(key.id).await?.ok_or("gone")?.permissions, known);
+    assert!(c.roles().all().await?.iter().all(|r| r.name != "packer" || r.permissions == known));
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_the_schema_of_access_refuses() -> TestResult {
+    let (dir, s) = file().await;
+    let env = Env::default();
+    let user = env.full_user("ada@example.com", None, &[BuiltInRole::Staff.id()]);
+    let mut tx = s.begin().await?;
+    tx.users().insert(&user).await?;
+    tx.sessions().insert(&env.session(&user)).await?;
+    tx.api_keys().insert(&env.api_key("robot")).await?;
+    tx.commit().await?;
+    for (why, sql) in [
+        ("the name of a role is a word", "UPDATE roles SET name = 'No Role' WHERE name = 'staff'"),
+        ("the name of a role begins with a letter", "UPDATE roles SET name = '2nd' WHERE name = 'staff'"),
+        ("permissions are an array", "UPDATE roles SET permissions = '{}'"),
+        ("permissions are an array", "UPDATE api_keys SET permissions = '1'"),
+        ("a role of a user stays", "DELETE FROM roles WHERE name = 'staff'"),
+        ("a password has a time", "UPDATE users SET password_set_at = NULL"),
+        ("an end has a reason", "UPDATE sessions SET ended_at = 1"),
+        ("a user with sessions stays", "DELETE FROM users"),
+        ("a hash has 32 bytes", "UPDATE api_keys SET hash = X'00'"),
+    ] {
+        assert!(raw(&dir, sql).await.is_err(), "{why}: {sql}");
+    }
     Ok(())
 }

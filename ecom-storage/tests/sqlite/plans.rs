@@ -1,5 +1,6 @@
 //! The indexes that lists use, and the number of statements that reads and writes take.
 
+use ecom_core::access::{BuiltInRole, User, UserFilter};
 use ecom_core::catalog::{Product, ProductFilter, ProductSort, ProductStatus, Review, ReviewFilter, ReviewSort};
 use ecom_core::common::IncludeDeleted;
 use ecom_core::id::*;
@@ -118,6 +119,56 @@ async fn every_list_of_reviews_walks_an_index_and_sorts_nothing() -> TestResult 
                     }
                     if beyond && sort.is_by_rating() && !(product.is_some() && customer.is_some()) {
                         assert!(plan.contains("(rating,id)"), "the cursor bounds the walk\n{about}");
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_list_of_users_walks_an_index_and_sorts_nothing() -> TestResult {
+    let (_dir, s) = file().await;
+    let env = Env::default();
+    let ada = env.customer("Ada", "L", "ada@example.com");
+    let role = BuiltInRole::Customer.id();
+    let all: Vec<User> = (0..60).map(|n| env.full_user(&format!("u{n}@example.com"), None, &[role])).collect();
+    let mut tx = s.begin().await?;
+    tx.customers().insert(std::slice::from_ref(&ada)).await?;
+    for user in &all {
+        tx.users().insert(user).await?;
+    }
+    tx.commit().await?;
+    for role in [None, Some(role)] {
+        for email in [None, Some("u1@example.com".to_owned())] {
+            for customer in [None, Some(ada.id)] {
+                for include_deleted in [IncludeDeleted::No, IncludeDeleted::Yes] {
+                    let filter = UserFilter { email: email.clone(), role, customer, include_deleted };
+                    let after = Some(Keyset { sort: "created_desc".to_owned(), key: SortKey::Id, id: all[20].id.0 });
+                    for paging in [
+                        Paging::first(20),
+                        Paging::Keyset { after, limit: 20 },
+                        Paging::Offset { offset: 20, limit: 20 },
+                    ] {
+                        let plan = s.explain_users(&filter, &paging).await?.join("\n");
+                        let about = format!("{filter:?} {paging:?}\n{plan}");
+                        let (walk, only) = match (email.is_some(), customer.is_some(), role.is_some()) {
+                            (true, false, _) => ("SEARCH u USING INDEX users_email", "(email_key=?"),
+                            (false, true, _) => ("SEARCH u USING INDEX users_customer", "(customer_id=?"),
+                            (true, true, _) => ("SEARCH u USING INDEX users_", "=?"),
+                            (false, false, true) => ("SEARCH held USING COVERING INDEX user_roles_role", "(role_id=?"),
+                            (false, false, false) => ("", ""),
+                        };
+                        assert!(plan.starts_with(walk) && plan.contains(only), "{about}");
+                        assert!(!plan.contains("TEMP B-TREE"), "{about}");
+                        if walk.is_empty() {
+                            // The whole table in the order of its key, of which the page reads the beginning.
+                            assert!(
+                                plan.starts_with("SCAN u\n") || plan.starts_with("SEARCH u USING PRIMARY"),
+                                "{about}"
+                            );
+                        }
                     }
                 }
             }
