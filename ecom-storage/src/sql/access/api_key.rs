@@ -111,7 +111,10 @@ impl ApiKeyRepository for SqlApiKeys<'_> {
     }
 
     async fn count(&mut self, bound: u64) -> Result<Total> {
-        count(&mut self.0, bound, |b| drop(b.push(" FROM api_keys"))).await
+        count(&mut self.0, bound, |b| {
+            b.push(" FROM api_keys");
+        })
+        .await
     }
 
     async fn insert(&mut self, key: &ApiKey) -> Result<()> {

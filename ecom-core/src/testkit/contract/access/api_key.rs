@@ -249,15 +249,15 @@ pub async fn the_uses_of_many_api_keys_take_few_statements(storage: &Arc<dyn Sto
     for key in &keys {
         unit.api_keys().insert(key).await.unwrap();
     }
-    let used = env.now();
-    let uses: Vec<(ApiKeyId, Timestamp)> = keys.iter().map(|key| (key.id, used)).collect();
+    let at = env.now();
+    let uses: Vec<(ApiKeyId, Timestamp)> = keys.iter().map(|key| (key.id, at)).collect();
     let before = storage.statements();
     unit.api_keys().note_uses(&uses).await.unwrap();
     let spent = storage.statements() - before;
     unit.commit().await.unwrap();
     holds(spent <= 4, "The uses of 150 keys take at most four statements.", spent);
     let page = list(storage, &Paging::first(200)).await.items;
-    let noted = page.iter().filter(|key| key.last_used_at == Some(used)).count();
+    let noted = page.iter().filter(|key| key.last_used_at == Some(at)).count();
     same(noted, 150, "The latest use of each key is kept.", "150 keys in one call");
 }
 

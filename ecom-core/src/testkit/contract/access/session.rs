@@ -386,8 +386,8 @@ pub async fn of_many_that_take_a_token_at_once_one_gets_it(storage: &Arc<dyn Sto
             }
         });
     }
-    let taken: Vec<OneTimeToken> = tasks.join_all().await.into_iter().flatten().collect();
-    same(taken, vec![token], "Of many that take a token at once, one gets it.", "twenty at once");
+    let found: Vec<OneTimeToken> = tasks.join_all().await.into_iter().flatten().collect();
+    same(found, vec![token], "Of many that take a token at once, one gets it.", "twenty at once");
 }
 
 /// Another transaction that waits for it gets the token.
@@ -398,8 +398,8 @@ pub async fn a_token_that_is_taken_in_a_rolled_back_transaction_is_still_there(s
     put(storage, &token).await;
     let contract = "A token that is taken in a transaction that is rolled back is still there.";
     let mut unit = storage.begin().await.unwrap();
-    let taken = unit.sessions().take_token(&token.hash, token.purpose).await.unwrap();
-    same(taken.as_ref(), Some(&token), contract, "in the transaction");
+    let found = unit.sessions().take_token(&token.hash, token.purpose).await.unwrap();
+    same(found.as_ref(), Some(&token), contract, "in the transaction");
     let waiting = {
         let (storage, token) = (storage.clone(), token.clone());
         tokio::spawn(async move { take(&storage, &token).await })
