@@ -1,5 +1,6 @@
 //! The settings of a shop. The host reads them from the environment, for example with `ecom::config` of the facade.
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use derive_setters::Setters;
@@ -7,6 +8,7 @@ use derive_setters::Setters;
 use crate::domain::search::language::Language;
 use crate::error::{Result, ValidationErrors};
 use crate::money::Currency;
+use crate::service::access::token::TokenAlgorithm;
 
 /// Settings of a [`crate::Shop`].
 #[derive(Debug, Clone, PartialEq, Eq, Setters)]
@@ -60,8 +62,27 @@ pub struct ShopConfig {
     /// The lower bounds of the price ranges that searches count, in minor units of the currency: at most 50, in
     /// ascending order. Default 0, 2,500, 5,000, 10,000, 25,000, 50,000 and 100,000.
     pub price_bounds: Vec<i64>,
+    /// How long an access token is valid. 1 min to 24 hours, default 15 min.
+    pub access_token_ttl: Duration,
+    /// How long a session goes on after its last refresh. 1 hour to 365 days, default 7 days.
+    pub session_ttl: Duration,
+    /// The issuer of access tokens, which tokens name and other services check: 1–255 characters. Default `ecom`.
+    #[setters(into)]
+    pub token_issuer: String,
+    /// The algorithm by which access tokens are signed. Default Ed25519.
+    pub token_algorithm: TokenAlgorithm,
+    /// After how long a new key signs access tokens. 1 day to 365 days, default 30 days.
+    pub signing_key_lifetime: Duration,
+    /// How many passwords are hashed at a time. Each hash occupies a processor for some 20 ms and 19 MiB. At most 64,
+    /// default half of the processors, at least 1.
+    pub password_hashes: NonZeroUsize,
     /// The language of titles, descriptions and searches. If it changes, the index is rebuilt. Default English.
     pub search_language: Language,
+}
+
+fn half_of_processors() -> NonZeroUsize {
+    let all = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    NonZeroUsize::new(all / 2).unwrap_or(NonZeroUsize::MIN)
 }
 
 impl Default for ShopConfig {
@@ -86,6 +107,12 @@ impl Default for ShopConfig {
             search_log_interval: Duration::from_secs(10),
             search_log_retention: Duration::from_secs(90 * 86_400),
             price_bounds: vec![0, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000],
+            access_token_ttl: Duration::from_secs(15 * 60),
+            session_ttl: Duration::from_secs(7 * 86_400),
+            token_issuer: "ecom".to_owned(),
+            token_algorithm: TokenAlgorithm::EdDsa,
+            signing_key_lifetime: Duration::from_secs(30 * 86_400),
+            password_hashes: half_of_processors(),
             search_language: Language::English,
         }
     }
@@ -121,6 +148,18 @@ impl ShopConfig {
         within("search_log_interval", interval.contains(&self.search_log_interval), "between 1 s and 1 hour");
         let kept = Duration::from_secs(86_400)..=Duration::from_secs(3_660 * 86_400);
         within("search_log_retention", kept.contains(&self.search_log_retention), "between 1 day and 3660 days");
+        let minutes = |d: Duration| d.as_secs() / 60;
+        within(
+            "access_token_ttl",
+            (1..=24 * 60).contains(&minutes(self.access_token_ttl)),
+            "between 1 min and 24 hours",
+        );
+        within("session_ttl", (60..=365 * 1_440).contains(&minutes(self.session_ttl)), "between 1 hour and 365 days");
+        let issuer = self.token_issuer.chars().count();
+        within("token_issuer", (1..=255).contains(&issuer), "1 to 255 characters long");
+        let lifetime = minutes(self.signing_key_lifetime);
+        within("signing_key_lifetime", (1_440..=365 * 1_440).contains(&lifetime), "between 1 day and 365 days");
+        within("password_hashes", self.password_hashes.get() <= 64, "at most 64");
         let ascending = self.price_bounds.is_sorted_by(|a, b| a < b);
         within(
             "price_bounds",

@@ -35,6 +35,8 @@ pub enum Dependency {
     Cache,
     /// The rate limiter behind [`crate::port::RateLimiter`]. No call fails for the lack of it.
     RateLimiter,
+    /// The queue of passwords that wait to be hashed. It is full.
+    Logins,
 }
 
 impl fmt::Display for Dependency {
@@ -45,6 +47,7 @@ impl fmt::Display for Dependency {
             Self::SearchFallback => "the fallback of the search index",
             Self::Cache => "the cache",
             Self::RateLimiter => "the rate limiter",
+            Self::Logins => "the queue of logins",
         })
     }
 }
@@ -78,6 +81,9 @@ pub enum Error {
     /// The call requires an authenticated caller, and there is none.
     #[error("authentication is required")]
     Unauthenticated,
+    /// The email address and the password are not those of a user who may log in.
+    #[error("the email address or the password is wrong")]
+    InvalidCredentials,
     /// Too many calls.
     #[error("too many requests; try again in {} s", retry_after.as_secs().max(1))]
     RateLimited {
@@ -166,6 +172,7 @@ impl Error {
             Self::Validation(_) => ErrorCode::Validation,
             Self::Forbidden { .. } => ErrorCode::Forbidden,
             Self::Unauthenticated => ErrorCode::Unauthenticated,
+            Self::InvalidCredentials => ErrorCode::InvalidCredentials,
             Self::RateLimited { .. } => ErrorCode::RateLimited,
             Self::Unavailable { .. } | Self::Contention { .. } | Self::IndexBehind { .. } => ErrorCode::Unavailable,
             Self::Unsupported { .. } => ErrorCode::Unsupported,
@@ -698,6 +705,7 @@ error_codes! {
          word.";
     Validation = "VALIDATION_FAILED", "At least one value is invalid; `details` has an entry for each such field.";
     Unauthenticated = "UNAUTHENTICATED", "The request requires authentication: log in first.";
+    InvalidCredentials = "INVALID_CREDENTIALS", "No user who may log in has this email address and password.";
     Forbidden = "FORBIDDEN", "The caller does not have the permission that the message names.";
     NotFound = "NOT_FOUND",
         "The resource does not exist, or it is soft-deleted; `include_deleted=true` shows soft-deleted ones.";

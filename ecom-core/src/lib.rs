@@ -68,6 +68,16 @@ pub mod paging;
 pub mod port;
 /// The services, which implement the rules of the shop over the ports.
 mod service {
+    /// Users, roles, API keys, and logins.
+    pub(crate) mod access {
+        pub(crate) mod api_key;
+        pub(crate) mod auth;
+        pub(crate) mod crypto;
+        pub(crate) mod password;
+        pub(crate) mod role;
+        pub(crate) mod token;
+        pub(crate) mod user;
+    }
     pub(crate) mod background;
     /// The rules of the catalog.
     pub(crate) mod catalog {
@@ -127,13 +137,19 @@ pub use shop::{ActingShop, Shop, ShopParts};
 /// Access: principals and their permissions, users with their roles, API keys, and sessions.
 pub mod access {
     pub use crate::domain::access::api_key::{ApiKey, ApiKeyInput, ApiKeyPatch, CreatedApiKey};
-    pub use crate::domain::access::principal::{Permission, Principal, UnknownPermission};
+    pub use crate::domain::access::principal::{Login, Permission, Principal, UnknownPermission};
     pub use crate::domain::access::role::{BuiltInRole, Role, RoleInput, RolePatch};
     pub use crate::domain::access::secret::{Secret, SecretHash};
     pub use crate::domain::access::session::{LoginFailures, OneTimePurpose, OneTimeToken, Session, SessionEnd};
     pub use crate::domain::access::user::{
         MAX_PASSWORD, MIN_PASSWORD, PasswordHash, User, UserAccount, UserFilter, UserInput, UserPatch,
     };
+    pub use crate::service::access::api_key::ApiKeyService;
+    pub use crate::service::access::auth::{AuthService, Tokens};
+    pub use crate::service::access::crypto::SecretKey;
+    pub use crate::service::access::role::RoleService;
+    pub use crate::service::access::token::TokenAlgorithm;
+    pub use crate::service::access::user::UserService;
 }
 
 /// Types that all areas share: actors, audit fields, expected versions, kinds of deletion, attributes, patches and

@@ -16,6 +16,13 @@ use crate::port::cache::{Cache, NoCache};
 use crate::port::rate_limiter::{NoRateLimiter, RateLimiter};
 use crate::port::search::SearchProvider;
 use crate::port::storage::{Storage, UnitOfWork};
+use crate::service::access::api_key::ApiKeyService;
+use crate::service::access::auth::{AuthService, Remembered};
+use crate::service::access::crypto::SecretKey;
+use crate::service::access::password::Passwords;
+use crate::service::access::role::RoleService;
+use crate::service::access::token::TokenKeys;
+use crate::service::access::user::UserService;
 use crate::service::background::Background;
 use crate::service::catalog::category::CategoryService;
 use crate::service::catalog::import::ImportService;
@@ -59,6 +66,9 @@ pub struct ShopParts {
     pub clock: SharedClock,
     /// The source of ids.
     pub ids: Arc<dyn IdSource>,
+    /// The secret that all processes of the shop share. It encrypts secrets in the database, such as the keys that sign
+    /// access tokens. Without it, each process signs with a key of its own, which ends with the process.
+    pub secret_key: Option<SecretKey>,
     /// The settings.
     pub config: ShopConfig,
 }
@@ -70,7 +80,7 @@ impl ShopParts {
         let ids = Arc::new(UuidV7Source::new(clock.clone()));
         let (cache, config) = (Arc::new(NoCache), ShopConfig::default());
         let rate_limiter = Arc::new(NoRateLimiter);
-        Self { storage, search, search_fallback: None, cache, rate_limiter, clock, ids, config }
+        Self { storage, search, search_fallback: None, cache, rate_limiter, clock, ids, secret_key: None, config }
     }
 }
 
@@ -199,6 +209,26 @@ impl<'a> ActingShop<'a> {
         SearchLogService::new(self.cx, self.who)
     }
 
+    /// Returns the service of users.
+    pub const fn users(&self) -> UserService<'a> {
+        UserService::new(self.cx, self.who)
+    }
+
+    /// Returns the service of roles.
+    pub const fn roles(&self) -> RoleService<'a> {
+        RoleService::new(self.cx, self.who)
+    }
+
+    /// Returns the service of API keys.
+    pub const fn api_keys(&self) -> ApiKeyService<'a> {
+        ApiKeyService::new(self.cx, self.who)
+    }
+
+    /// Returns the service of logins. It does the same for every principal.
+    pub const fn auth(&self) -> AuthService<'a> {
+        AuthService::new(self.cx)
+    }
+
     /// Returns the service of imports.
     pub const fn import(&self) -> ImportService<'a> {
         ImportService::new(self.cx, self.who)
@@ -227,6 +257,9 @@ impl Shop {
         }
         Ok(Self {
             cx: Context::new(Shared {
+                passwords: Passwords::new(parts.config.password_hashes),
+                token_keys: TokenKeys::new(parts.secret_key),
+                logins: Remembered::default(),
                 storage: parts.storage,
                 cache: ReadThrough::new(parts.cache),
                 rate_limiter: parts.rate_limiter,
@@ -391,6 +424,26 @@ impl Shop {
     /// Returns the service of the search log.
     pub fn search_log(&self) -> SearchLogService<'_> {
         self.trusted().search_log()
+    }
+
+    /// Returns the service of users.
+    pub fn users(&self) -> UserService<'_> {
+        self.trusted().users()
+    }
+
+    /// Returns the service of roles.
+    pub fn roles(&self) -> RoleService<'_> {
+        self.trusted().roles()
+    }
+
+    /// Returns the service of API keys.
+    pub fn api_keys(&self) -> ApiKeyService<'_> {
+        self.trusted().api_keys()
+    }
+
+    /// Returns the service of logins.
+    pub fn auth(&self) -> AuthService<'_> {
+        self.trusted().auth()
     }
 
     /// Returns the service of imports.

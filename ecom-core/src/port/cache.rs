@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use crate::error::Result;
-use crate::id::{CategoryId, ProductId, SettingId};
+use crate::id::{CategoryId, ProductId, SessionId, SettingId};
 
 /// The key of a cached document. Cheap to copy and to hash, since the hot path makes one per read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -35,11 +35,17 @@ pub enum CacheKey {
     Setting(SettingId),
     /// The result of a search, by the hash of the request and of the version of the index.
     Search(u128),
+    /// The roles of the shop.
+    Roles,
+    /// A session, with what its user may do.
+    Session(SessionId),
+    /// An API key, by the first 128 bits of the hash of its secret.
+    ApiKey(u128),
 }
 
 impl CacheKey {
     /// Every kind of key once, as a function of the number that distinguishes the keys of a kind.
-    const KINDS: [fn(u128) -> Self; 10] = [
+    const KINDS: [fn(u128) -> Self; 13] = [
         |number| Self::Product(ProductId(Uuid::from_u128(number))),
         Self::ProductSlug,
         |number| Self::Category(CategoryId(Uuid::from_u128(number))),
@@ -50,6 +56,9 @@ impl CacheKey {
         Self::CategoryList,
         |number| Self::Setting(SettingId(Uuid::from_u128(number))),
         Self::Search,
+        |_| Self::Roles,
+        |number| Self::Session(SessionId(Uuid::from_u128(number))),
+        Self::ApiKey,
     ];
 
     /// The keys that are groups: invalidating one of them invalidates each key whose [`Self::group`] it is.
@@ -63,7 +72,10 @@ impl CacheKey {
             | Self::Category(_)
             | Self::CategorySlug(_)
             | Self::Setting(_)
-            | Self::Search(_) => None,
+            | Self::Search(_)
+            | Self::Roles
+            | Self::Session(_)
+            | Self::ApiKey(_) => None,
             Self::ProductList(_) | Self::ProductLists => Some(Self::ProductLists),
             // A change of a list of categories is also a change of the tree.
             Self::CategoryList(_) | Self::CategoryTree => Some(Self::CategoryTree),
@@ -100,6 +112,9 @@ impl CacheKey {
             Self::CategoryList(hash) => ("category-list", Some(*hash)),
             Self::Setting(id) => ("setting", Some(id.0.as_u128())),
             Self::Search(hash) => ("search", Some(*hash)),
+            Self::Roles => ("roles", None),
+            Self::Session(id) => ("session", Some(id.0.as_u128())),
+            Self::ApiKey(hash) => ("api-key", Some(*hash)),
         }
     }
 

@@ -7,8 +7,10 @@ use std::sync::{Arc, LazyLock};
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::access::user::actor_of;
 use crate::domain::common::{Actor, DeleteMode, IncludeDeleted};
 use crate::error::{Error, Result};
+use crate::id::{CustomerId, SessionId, UserId};
 
 macro_rules! permissions {
     ($($(#[$doc:meta])* $variant:ident = $text:literal;)*) => {
@@ -143,6 +145,17 @@ pub struct Principal(Arc<Identity>);
 struct Identity {
     actor: Actor,
     grants: Grants,
+    customer: Option<CustomerId>,
+    login: Option<Login>,
+}
+
+/// The session by which a principal has logged in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Login {
+    /// The user.
+    pub user: UserId,
+    /// The session.
+    pub session: SessionId,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -165,7 +178,17 @@ impl Principal {
     }
 
     fn with(actor: Actor, grants: Grants) -> Self {
-        Self(Arc::new(Identity { actor, grants }))
+        Self(Arc::new(Identity { actor, grants, customer: None, login: None }))
+    }
+
+    /// Returns the principal of a login. `permissions` is `None` if it may do everything.
+    pub(crate) fn logged_in(
+        login: Login,
+        permissions: Option<BTreeSet<Permission>>,
+        customer: Option<CustomerId>,
+    ) -> Self {
+        let grants = permissions.map_or(Grants::Everything, Grants::Only);
+        Self(Arc::new(Identity { actor: actor_of(login.user), grants, customer, login: Some(login) }))
     }
 
     /// Returns the principal of the application itself, as which the services of a [`Shop`](crate::Shop) act. Its actor
@@ -178,6 +201,16 @@ impl Principal {
     /// Returns the actor that rows and events record.
     pub fn actor(&self) -> &Actor {
         &self.0.actor
+    }
+
+    /// Returns the customer that the principal is, if it is one.
+    pub fn customer(&self) -> Option<CustomerId> {
+        self.0.customer
+    }
+
+    /// Returns the user and the session of the principal, if it has logged in with a password.
+    pub fn login(&self) -> Option<Login> {
+        self.0.login
     }
 
     /// Returns true if the principal has a permission.
@@ -194,6 +227,28 @@ impl Principal {
     /// [`Error::Forbidden`].
     pub fn require(&self, permission: Permission) -> Result<()> {
         if self.may(permission) { Ok(()) } else { Err(Error::Forbidden { permission }) }
+    }
+
+    /// Refuses a principal who does not have all of these permissions.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`] with the first that it lacks.
+    pub(crate) fn require_all<'p>(&self, permissions: impl IntoIterator<Item = &'p Permission>) -> Result<()> {
+        permissions.into_iter().try_for_each(|permission| self.require(*permission))
+    }
+
+    /// Refuses a principal who may not do everything, including what later releases add.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`].
+    pub(crate) fn require_everything(&self) -> Result<()> {
+        match &self.0.grants {
+            Grants::Everything => Ok(()),
+            Grants::Only(granted) => {
+                let lacking = Permission::ALL.iter().copied().find(|p| !granted.contains(p));
+                Err(Error::Forbidden { permission: lacking.unwrap_or(Permission::UsersWrite) })
+            }
+        }
     }
 
     /// Refuses a principal who may not delete in this mode.

@@ -15,6 +15,8 @@ words! {
         Synonyms = "synonyms",
         /// The rules that pin, hide and boost products in searches.
         SearchRules = "search_rules",
+        /// The keys that sign access tokens, encrypted.
+        SigningKeys = "signing_keys",
     }
 }
 
@@ -24,6 +26,7 @@ impl SettingName {
         match self {
             Self::Synonyms => SettingId(Uuid::from_u128(1)),
             Self::SearchRules => SettingId(Uuid::from_u128(2)),
+            Self::SigningKeys => SettingId(Uuid::from_u128(3)),
         }
     }
 }

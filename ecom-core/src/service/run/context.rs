@@ -16,6 +16,9 @@ use crate::error::Result;
 use crate::id::{EventId, IdSource};
 use crate::port::rate_limiter::RateLimiter;
 use crate::port::storage::Storage;
+use crate::service::access::auth::Remembered;
+use crate::service::access::password::Passwords;
+use crate::service::access::token::TokenKeys;
 use crate::service::platform::search_log::SearchCounts;
 use crate::service::sales::order::place::Placing;
 use crate::service::search::settings::Ready;
@@ -58,6 +61,12 @@ pub(crate) struct Shared {
     pub naming: tokio::sync::Mutex<()>,
     /// Stops the background work that was started, for [`Shop::close`](crate::Shop::close).
     pub background: Mutex<Vec<watch::Sender<bool>>>,
+    /// The hashes of passwords.
+    pub passwords: Passwords,
+    /// The keys of access tokens.
+    pub token_keys: TokenKeys,
+    /// What this process remembers of logins.
+    pub logins: Remembered,
     /// The id of the database, after it was read once.
     pub identity: tokio::sync::OnceCell<uuid::Uuid>,
 }

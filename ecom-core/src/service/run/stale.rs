@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::after_commit::Forget;
 use crate::domain::platform::outbox::{Event, EventDetails, EventKind};
 use crate::error::Entity;
-use crate::id::{CategoryId, ProductId, SettingId};
+use crate::id::{CategoryId, ProductId, SessionId, SettingId};
 use crate::port::cache::CacheKey;
 
 /// The field of [`Event::data`] that holds the keys.
@@ -26,6 +26,8 @@ pub(super) fn implied(kind: EventKind, id: Uuid) -> HashSet<CacheKey> {
         Entity::Product => HashSet::from([CacheKey::Product(ProductId(id)), CacheKey::ProductLists]),
         Entity::Setting => HashSet::from([CacheKey::Setting(SettingId(id))]),
         Entity::Category => HashSet::from([CacheKey::Category(CategoryId(id)), CacheKey::CategoryTree]),
+        Entity::Role => HashSet::from([CacheKey::Roles]),
+        Entity::Session => HashSet::from([CacheKey::Session(SessionId(id))]),
         _ => HashSet::new(),
     }
 }

@@ -43,6 +43,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use self::support::{LONG, adjustment, category_input, flat, flat_in, from, me, titles, v};
+use crate::access::SecretKey;
 use crate::clock::{Clock as _, ManualClock, SharedClock};
 use crate::config::ShopConfig;
 use crate::domain::catalog::category::CategoryFilter;
@@ -109,6 +110,8 @@ suite! {
 }
 
 /// The moment at which the clock of every fixture starts: 2026-01-02 03:04:05.678901 UTC.
+/// The secret key that all processes of a test share.
+const SECRET_KEY: SecretKey = SecretKey::from_random([9; 32]);
 const START_MICROS: i64 = 1_767_323_045_678_901;
 
 /// The function with which a [`ShopFixture`] makes caches. Each call returns the cache of another process, whose
@@ -142,6 +145,7 @@ impl ShopFixture {
         let clock = Arc::new(ManualClock::at_micros(START_MICROS));
         let shared: SharedClock = clock.clone();
         let parts = ShopParts {
+            secret_key: Some(SECRET_KEY),
             cache: caches(shared.clone()),
             ids: Arc::new(UuidV7Source::seeded(shared.clone(), 42)),
             clock: shared,
@@ -160,7 +164,7 @@ impl ShopFixture {
         let clock: SharedClock = self.clock.clone();
         let ids = Arc::new(UuidV7Source::new(clock.clone()));
         let (storage, search) = (self.storage.clone(), self.search.clone());
-        Shop::new(ShopParts { cache, clock, ids, config, ..ShopParts::new(storage, search) }).unwrap()
+        Shop::new(ShopParts { secret_key: Some(SECRET_KEY), cache, clock, ids, config, ..ShopParts::new(storage, search) }).unwrap()
     }
 
     /// Returns a shop that runs shared consumers. It polls often, and its leases last for `lease_ttl`.
@@ -176,7 +180,7 @@ impl ShopFixture {
         let ids = Arc::new(UuidV7Source::seeded(clock.clone(), 43));
         let (search, cache, config) = (self.search.clone(), self.cache(), ShopConfig::default());
         let shop =
-            Shop::new(ShopParts { cache, clock, ids, config, ..ShopParts::new(storage.clone(), search) }).unwrap();
+            Shop::new(ShopParts { secret_key: Some(SECRET_KEY), cache, clock, ids, config, ..ShopParts::new(storage.clone(), search) }).unwrap();
         (shop, storage)
     }
 

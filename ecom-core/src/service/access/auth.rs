@@ -1,0 +1,540 @@
+//! Logins: passwords and refresh tokens become access tokens, and credentials become principals.
+//!
+//! What a session may do is a cached document, so a request with a token costs no statement. A logout, a blocked user
+//! or a changed role makes the document stale as any other write does (R15).
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::api_key::cache_key;
+use super::password::Passwords;
+use super::role::Roles;
+use super::token::{self, Verified};
+use super::user::account;
+use crate::clock::Timestamp;
+use crate::domain::access::api_key::ApiKey;
+use crate::domain::access::principal::{Login, Permission, Principal};
+use crate::domain::access::role::BuiltInRole;
+use crate::domain::access::secret::{Secret, SecretHash};
+use crate::domain::access::session::{RefreshToken, Session, SessionEnd};
+use crate::domain::access::user::{User, UserAccount, UserInput, actor_of, check_password};
+use crate::domain::common::{Actor, Audit, IncludeDeleted};
+use crate::domain::platform::outbox::EventKind;
+use crate::error::{Error, FieldCode, Result, ValidationErrors};
+use crate::id::{ApiKeyId, CustomerId, RoleId, SessionId, UserId};
+use crate::port::cache::CacheKey;
+use crate::port::storage::Repositories as _;
+use crate::service::run::context::Context;
+use crate::service::run::read_through::Cached;
+use crate::service::run::transaction::{Change, Tx};
+use crate::text::fold_key;
+
+/// How long what a session or an API key may do is cached. If a shared cache fails while one of them ends, the end may
+/// count this much later in other processes.
+const GRANT_TTL: Duration = Duration::from_secs(60);
+/// The maximum number of sessions of a user. A further login ends the oldest one.
+const MAX_SESSIONS: usize = 100;
+/// How often the use of an API key is noted.
+const NOTED_EVERY: Duration = Duration::from_secs(60);
+/// The maximum number of verified tokens and keys that a process remembers.
+const REMEMBERED: u64 = 20_000;
+
+/// The tokens of a session.
+#[derive(Debug, Clone)]
+pub struct Tokens {
+    /// The token that authenticates requests, in `Authorization: Bearer …`.
+    pub access: Secret,
+    /// When the access token expires.
+    pub access_expires_at: Timestamp,
+    /// The token that is exchanged once for new tokens.
+    pub refresh: Secret,
+    /// When the refresh token expires, unless it is used before.
+    pub refresh_expires_at: Timestamp,
+    /// The user.
+    pub user: UserAccount,
+}
+
+/// What a session may do, as it is cached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct SessionGrant {
+    user_id: UserId,
+    customer_id: Option<CustomerId>,
+    roles: Vec<RoleId>,
+    is_active: bool,
+}
+
+/// What an API key may do, as it is cached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct KeyGrant {
+    id: ApiKeyId,
+    hash: [u8; 32],
+    permissions: Vec<String>,
+    is_admin: bool,
+    expires_at: Option<Timestamp>,
+}
+
+/// What a process remembers of logins.
+pub(crate) struct Remembered {
+    /// The tokens that were verified, by their hashes, with the principal that was made of them.
+    tokens: moka::sync::Cache<[u8; 32], Arc<RememberedToken>, foldhash::fast::RandomState>,
+    /// When the use of a key was last noted.
+    uses: moka::sync::Cache<ApiKeyId, Timestamp>,
+}
+
+struct RememberedToken {
+    verified: Verified,
+    made: parking_lot::Mutex<Option<Made>>,
+}
+
+/// A principal, and the documents of which it was made.
+struct Made {
+    grant: Arc<Cached<SessionGrant>>,
+    roles: Arc<Cached<Roles>>,
+    principal: Principal,
+}
+
+impl std::fmt::Debug for Remembered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Remembered").finish_non_exhaustive()
+    }
+}
+
+impl Default for Remembered {
+    fn default() -> Self {
+        Self {
+            tokens: moka::sync::Cache::builder()
+                .max_capacity(REMEMBERED)
+                .build_with_hasher(foldhash::fast::RandomState::default()),
+            uses: moka::sync::Cache::builder().max_capacity(REMEMBERED).build(),
+        }
+    }
+}
+
+/// The service of logins. It needs no permission: it finds out who calls.
+///
+/// ```
+/// # async fn app(shop: ecom_core::Shop) -> Result<(), Box<dyn std::error::Error>> {
+/// use ecom_core::access::Secret;
+///
+/// let tokens = shop.auth().login("clerk@example.com", &Secret::new("correct horse"), None).await?;
+/// let clerk = shop.auth().authenticate(&tokens.access).await?;
+/// let orders = shop.acting_as(&clerk).orders();
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct AuthService<'a> {
+    cx: &'a Arc<Context>,
+}
+
+impl<'a> AuthService<'a> {
+    pub(crate) const fn new(cx: &'a Arc<Context>) -> Self {
+        Self { cx }
+    }
+
+    /// Returns the principal of an access token or of an API key.
+    ///
+    /// # Errors
+    /// `Unauthenticated` if it is not valid, or if its session has ended; `Unavailable`.
+    pub async fn authenticate(&self, credential: &Secret) -> Result<Principal> {
+        if credential.reveal().starts_with(ApiKey::MARK) {
+            self.by_key(credential).await
+        } else {
+            self.by_token(credential).await
+        }
+    }
+
+    async fn by_token(&self, token: &Secret) -> Result<Principal> {
+        let hash = token.hash().0;
+        let remembered = match self.cx.logins.tokens.get(&hash) {
+            Some(remembered) => remembered,
+            None => {
+                let verified = token::verify(self.cx, token).await?;
+                let remembered = Arc::new(RememberedToken { verified, made: parking_lot::Mutex::default() });
+                self.cx.logins.tokens.insert(hash, remembered.clone());
+                remembered
+            }
+        };
+        let Verified { login, expires_at } = remembered.verified;
+        if expires_at <= self.cx.now() {
+            self.cx.logins.tokens.invalidate(&hash);
+            return Err(Error::Unauthenticated);
+        }
+        let grant = self.grant(login.session).await?.ok_or(Error::Unauthenticated)?;
+        if !grant.is_active || grant.user_id != login.user {
+            return Err(Error::Unauthenticated);
+        }
+        let roles = Roles::load(self.cx).await?.value;
+        let mut made = remembered.made.lock();
+        if let Some(made) = &*made
+            && Arc::ptr_eq(&made.grant, &grant)
+            && Arc::ptr_eq(&made.roles, &roles)
+        {
+            return Ok(made.principal.clone());
+        }
+        let principal = Principal::logged_in(login, roles.permissions(&grant.roles), grant.customer_id);
+        *made = Some(Made { grant, roles, principal: principal.clone() });
+        Ok(principal)
+    }
+
+    /// Returns what a session may do, through the cache.
+    async fn grant(&self, id: SessionId) -> Result<Option<Arc<Cached<SessionGrant>>>> {
+        let load = async {
+            let mut db = self.cx.storage.connect().await?;
+            let Some(session) = db.sessions().get(id).await? else { return Ok(None) };
+            let user = db.users().get(session.user_id, IncludeDeleted::Yes).await?;
+            Ok(user.map(|user| SessionGrant {
+                user_id: user.id,
+                customer_id: user.customer_id,
+                is_active: session.ended.is_none() && user.is_active(),
+                roles: user.roles,
+            }))
+        };
+        let found = self.cx.cache.get_or_load(CacheKey::Session(id), GRANT_TTL, load).await?;
+        Ok(found.map(|found| found.value))
+    }
+
+    async fn by_key(&self, secret: &Secret) -> Result<Principal> {
+        if secret.reveal().len() > 256 {
+            return Err(Error::Unauthenticated);
+        }
+        let hash = secret.hash();
+        let load = async {
+            let found = self.cx.storage.connect().await?.api_keys().get_by_hash(&hash).await?;
+            Ok(found.map(|key| KeyGrant {
+                id: key.id,
+                hash: key.hash.0,
+                permissions: key.permissions.iter().map(|p| p.as_str().to_owned()).collect(),
+                is_admin: key.is_admin,
+                expires_at: key.expires_at,
+            }))
+        };
+        let found = self.cx.cache.get_or_load(cache_key(&hash), GRANT_TTL, load).await?;
+        let grant = found.ok_or(Error::Unauthenticated)?.value;
+        let now = self.cx.now();
+        if SecretHash(grant.hash) != hash || grant.expires_at.is_some_and(|end| end <= now) {
+            return Err(Error::Unauthenticated);
+        }
+        self.note_use(grant.id, now).await;
+        Ok(grant
+            .attached(|grant| {
+                let permissions: BTreeSet<Permission> =
+                    grant.permissions.iter().filter_map(|text| text.parse().ok()).collect();
+                let actor = format!("api_key:{}", grant.id);
+                if grant.is_admin { Principal::trusted(actor) } else { Principal::new(actor, permissions) }
+            })
+            .clone())
+    }
+
+    /// Notes the use of a key, about once a minute. A failure is logged and does not refuse the request.
+    async fn note_use(&self, id: ApiKeyId, now: Timestamp) {
+        let uses = &self.cx.logins.uses;
+        if uses.get(&id).is_some_and(|noted| now < noted + NOTED_EVERY) {
+            return;
+        }
+        uses.insert(id, now);
+        let note = |mut tx: Tx<'static>| async move {
+            tx.api_keys().note_uses(&[(id, now)]).await?;
+            Ok(((), tx))
+        };
+        if let Err(error) = self.cx.write(note).await {
+            tracing::warn!(%error, key = %id, "the use of an API key was not noted");
+        }
+    }
+
+    /// Begins a session of the user with this email address and password. `user_agent` is shown with the session; it is
+    /// cut off after 255 characters.
+    ///
+    /// After five failures with an address, each further attempt has to wait, twice as long each time, up to 15 minutes.
+    /// An address that no user has costs as much and leads to the same errors as a wrong password.
+    ///
+    /// # Errors
+    /// `InvalidCredentials`, also for a user that is blocked or has no password; `RateLimited` while attempts have to
+    /// wait; `Unavailable`, also if too many logins wait.
+    pub async fn login(&self, email: &str, password: &Secret, user_agent: Option<&str>) -> Result<Tokens> {
+        let (email, address) = address(email)?;
+        let now = self.cx.now();
+        let found = {
+            let mut db = self.cx.storage.connect().await?;
+            let failures = db.sessions().failures(&address).await?;
+            if let Some(until) = failures.and_then(|f| f.refused_until()).filter(|until| now < *until) {
+                return Err(Error::RateLimited { retry_after: (until - now).to_std().unwrap_or_default() });
+            }
+            db.users().get_by_email(email).await?
+        };
+        let turn = self.cx.passwords.admit()?;
+        // The attempt counts before its outcome is known, so that many at once cannot try more passwords.
+        self.cx
+            .write(|mut tx| async move {
+                tx.sessions().note_failure(&address, now).await?;
+                Ok(((), tx))
+            })
+            .await?;
+        let hash = found.as_ref().filter(|user| user.is_active()).and_then(|user| user.password.as_ref());
+        let is_right = turn.verify(password, hash).await?;
+        let Some(user) = found.filter(|_| is_right) else { return Err(Error::InvalidCredentials) };
+        let renewed = match &user.password {
+            Some(old) if Passwords::is_outdated(old) => {
+                Some((old.clone(), turn.hash(password, self.cx.ids.secret()).await?))
+            }
+            _ => None,
+        };
+        drop(turn);
+        let known = user.password.clone();
+        let (known, renewed) = (&known, &renewed);
+        let begin = |mut tx: Tx<'static>| async move {
+            tx.started();
+            // The user may have been blocked, or have another password, since it was read.
+            let user = tx.users().lock(user.id).await?.filter(User::is_active).filter(|user| user.password == *known);
+            let user = user.ok_or(Error::InvalidCredentials)?;
+            tx.sessions().clear_failures(&address).await?;
+            if let Some((old, new)) = renewed {
+                tx.users().rehash(user.id, old, new).await?;
+            }
+            let begun = self.begin(&mut tx, &user, user_agent).await?;
+            tx.ended(Ok((begun, user))).map(|done| (done, tx))
+        };
+        let ((session, refresh), user) = self.cx.write(begin).await?;
+        self.tokens(&user, &session, refresh).await
+    }
+
+    /// Begins a session of a user that the transaction has locked.
+    async fn begin(&self, tx: &mut Tx<'_>, user: &User, user_agent: Option<&str>) -> Result<(Session, Secret)> {
+        let now = self.cx.now();
+        let active = tx.sessions().active(user.id, now).await?;
+        for mut old in active.into_iter().skip(MAX_SESSIONS - 1) {
+            end(tx, &mut old, now, SessionEnd::Revoked, &user.actor()).await?;
+        }
+        let id = SessionId(self.cx.ids.next());
+        let random = self.cx.ids.secret();
+        let (refresh, parts) = RefreshToken::compose(id, half(&random, 0), half(&random, 1));
+        let session = Session {
+            id,
+            user_id: user.id,
+            family: parts.family,
+            token: parts.token,
+            user_agent: user_agent.map(|text| text.chars().filter(|c| !c.is_control()).take(255).collect()),
+            created_at: now,
+            refreshed_at: now,
+            expires_at: now + self.cx.config.session_ttl,
+            ended: None,
+        };
+        tx.sessions().insert(&session).await?;
+        Ok((session, refresh))
+    }
+
+    async fn tokens(&self, user: &User, session: &Session, refresh: Secret) -> Result<Tokens> {
+        let login = Login { user: user.id, session: session.id };
+        let (access, access_expires_at) = token::issue(self.cx, login).await?;
+        Ok(Tokens {
+            access,
+            access_expires_at,
+            refresh,
+            refresh_expires_at: session.expires_at,
+            user: account(user, &Roles::load(self.cx).await?.value),
+        })
+    }
+
+    /// Exchanges a refresh token for new tokens. It can be exchanged once: if it is sent again, somebody else may have
+    /// it, so its session ends, and all tokens of the session are void.
+    ///
+    /// # Errors
+    /// `Unauthenticated` if the token is not valid or was used, or if the session has ended; `Unavailable`.
+    pub async fn refresh(&self, token: &Secret) -> Result<Tokens> {
+        let (parts, family) = RefreshToken::parse(token).ok_or(Error::Unauthenticated)?;
+        let exchange = |mut tx: Tx<'static>| async move {
+            tx.started();
+            let now = self.cx.now();
+            let Some(user_id) = tx.sessions().get(parts.session).await?.map(|session| session.user_id) else {
+                return Err(Error::Unauthenticated);
+            };
+            // Users are locked before their sessions.
+            let user = tx.users().lock(user_id).await?.filter(User::is_active);
+            let session = tx.sessions().lock(parts.session).await?.filter(|session| session.is_active(now));
+            let (Some(user), Some(mut session)) = (user, session) else { return Err(Error::Unauthenticated) };
+            if session.family != parts.family {
+                return Err(Error::Unauthenticated);
+            }
+            if session.token != parts.token {
+                tracing::warn!(session = %session.id, user = %user.id, "a refresh token was used again; its session ends");
+                end(&mut tx, &mut session, now, SessionEnd::Reuse, &user.actor()).await?;
+                return tx.ended(Ok(None)).map(|done| (done, tx));
+            }
+            let (refresh, next) = RefreshToken::compose(session.id, family, half(&self.cx.ids.secret(), 0));
+            session.token = next.token;
+            session.refreshed_at = now;
+            session.expires_at = now + self.cx.config.session_ttl;
+            tx.sessions().update(&session).await?;
+            tx.ended(Ok(Some((user, session, refresh)))).map(|done| (done, tx))
+        };
+        let (user, session, refresh) = self.cx.write(exchange).await?.ok_or(Error::Unauthenticated)?;
+        self.tokens(&user, &session, refresh).await
+    }
+
+    /// Ends the session of a principal. Its tokens are void at once in this process, and in other processes as R15 says.
+    /// Ending a session that has ended changes nothing.
+    ///
+    /// # Errors
+    /// `Unauthenticated` if the principal has no session, `Unavailable`.
+    pub async fn logout(&self, who: &Principal) -> Result<()> {
+        let login = who.login().ok_or(Error::Unauthenticated)?;
+        self.end_session(login.session, login.user).await
+    }
+
+    /// Ends the session of a refresh token, also of one that was used. A text that is no such token ends none.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn logout_by_refresh(&self, token: &Secret) -> Result<()> {
+        let Some((parts, _)) = RefreshToken::parse(token) else { return Ok(()) };
+        let found = self.cx.storage.connect().await?.sessions().get(parts.session).await?;
+        match found.filter(|session| session.family == parts.family) {
+            Some(session) => self.end_session(session.id, session.user_id).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn end_session(&self, id: SessionId, user: UserId) -> Result<()> {
+        let finish = |mut tx: Tx<'static>| async move {
+            tx.started();
+            let now = self.cx.now();
+            tx.users().lock(user).await?;
+            let found = tx.sessions().lock(id).await?;
+            if let Some(mut session) = found.filter(|session| session.ended.is_none()) {
+                end(&mut tx, &mut session, now, SessionEnd::Logout, &actor_of(user)).await?;
+            }
+            tx.ended(Ok(())).map(|()| ((), tx))
+        };
+        self.cx.write(finish).await
+    }
+
+    /// Returns the user of a principal.
+    ///
+    /// # Errors
+    /// `Unauthenticated` if the principal has no session, `Unavailable`.
+    pub async fn me(&self, who: &Principal) -> Result<UserAccount> {
+        let login = who.login().ok_or(Error::Unauthenticated)?;
+        let found = self.cx.storage.connect().await?.users().get(login.user, IncludeDeleted::No).await?;
+        let user = found.ok_or(Error::Unauthenticated)?;
+        Ok(account(&user, &Roles::load(self.cx).await?.value))
+    }
+
+    /// Registers a customer: creates a user with the role `customer` and begins a session. The user is linked to no
+    /// customer and no orders before its email address is verified.
+    ///
+    /// # Errors
+    /// `Validation`, also for roles and a customer, which only somebody with the permission can give; `DUPLICATE` for an
+    /// email that a user has; `Unavailable`, also if too many passwords wait to be hashed.
+    pub async fn register(&self, input: &UserInput, user_agent: Option<&str>) -> Result<Tokens> {
+        let mut errors = ValidationErrors::default();
+        if !input.roles.is_empty() {
+            errors.push("roles", FieldCode::OutOfBounds, "must be absent");
+        }
+        if input.customer_id.is_some() {
+            errors.push("customer_id", FieldCode::OutOfBounds, "must be absent");
+        }
+        if input.password.is_none() {
+            errors.push("password", FieldCode::Required, "is required");
+        }
+        errors.into_result()?;
+        let values = input.check()?;
+        let secret = values.password.clone().unwrap_or_else(|| Secret::new(""));
+        let password = self.cx.passwords.hash(&secret, self.cx.ids.secret()).await?;
+        let (values, password) = (&values, &password);
+        let create = |mut tx: Tx<'static>| async move {
+            tx.started();
+            let now = self.cx.now();
+            let id = UserId(self.cx.ids.next());
+            let user = User {
+                id,
+                email: values.email.clone(),
+                email_verified_at: None,
+                name: values.name.clone(),
+                password: Some(password.clone()),
+                password_set_at: Some(now),
+                roles: vec![BuiltInRole::Customer.id()],
+                customer_id: None,
+                blocked_at: None,
+                audit: Audit::created(now, &actor_of(id)),
+            };
+            tx.users().insert(&user).await?;
+            tx.emit(EventKind::UserCreated, id, user.audit.version, &user.actor(), []).await?;
+            let begun = self.begin(&mut tx, &user, user_agent).await?;
+            tx.ended(Ok((begun, user))).map(|done| (done, tx))
+        };
+        let ((session, refresh), user) = self.cx.write(create).await?;
+        self.tokens(&user, &session, refresh).await
+    }
+
+    /// Changes the password of the user of a principal. All its other sessions end.
+    ///
+    /// # Errors
+    /// `Unauthenticated` if the principal has no session, `InvalidCredentials` if `old` is not its password,
+    /// `Validation` on `password` if `new` cannot be one, `Unavailable`.
+    pub async fn change_password(&self, who: &Principal, old: &Secret, new: &Secret) -> Result<()> {
+        let login = who.login().ok_or(Error::Unauthenticated)?;
+        let found = self.cx.storage.connect().await?.users().get(login.user, IncludeDeleted::No).await?;
+        let user = found.ok_or(Error::Unauthenticated)?;
+        let mut errors = ValidationErrors::default();
+        check_password("password", new, &user.email, &mut errors);
+        errors.into_result()?;
+        let turn = self.cx.passwords.admit()?;
+        if !turn.verify(old, user.password.as_ref()).await? {
+            return Err(Error::InvalidCredentials);
+        }
+        let hash = turn.hash(new, self.cx.ids.secret()).await?;
+        drop(turn);
+        let (hash, known) = (&hash, &user.password);
+        let change = |mut tx: Tx<'static>| async move {
+            tx.started();
+            let now = self.cx.now();
+            let before = tx.users().lock(login.user).await?.filter(User::is_active).filter(|u| u.password == *known);
+            let before = before.ok_or(Error::InvalidCredentials)?;
+            let mut after = before.clone();
+            after.password = Some(hash.clone());
+            after.password_set_at = Some(now);
+            after.audit.edited(now, who.actor());
+            tx.users().update(&before, &after).await?;
+            tx.emit(EventKind::UserUpdated, after.id, after.audit.version, who.actor(), []).await?;
+            let active = tx.sessions().active(login.user, now).await?;
+            for mut other in active {
+                if other.id != login.session {
+                    end(&mut tx, &mut other, now, SessionEnd::PasswordChanged, who.actor()).await?;
+                }
+            }
+            tx.ended(Ok(())).map(|()| ((), tx))
+        };
+        self.cx.write(change).await
+    }
+
+    /// Returns the public keys that verify access tokens, as a JSON Web Key Set (RFC 7517).
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn key_set(&self) -> Result<serde_json::Value> {
+        token::key_set(self.cx).await
+    }
+}
+
+/// Ends a session that the transaction has locked.
+async fn end(tx: &mut Tx<'_>, session: &mut Session, now: Timestamp, reason: SessionEnd, actor: &Actor) -> Result<()> {
+    session.ended = Some((now, reason));
+    tx.sessions().update(session).await?;
+    tx.emit_all(vec![Change::new(EventKind::SessionEnded, session.id, 1, actor)]).await
+}
+
+/// Returns an email address without spaces around it, and its hash, by which failed logins are counted.
+fn address(email: &str) -> Result<(&str, SecretHash)> {
+    let email = email.trim();
+    if email.len() > 1_024 {
+        return Err(Error::InvalidCredentials);
+    }
+    Ok((email, SecretHash::of(fold_key(email).as_bytes())))
+}
+
+fn half(random: &[u8; 32], n: usize) -> [u8; 16] {
+    std::array::from_fn(|i| random[n * 16 + i])
+}
