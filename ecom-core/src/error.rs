@@ -78,8 +78,8 @@ pub enum Error {
         /// The permission that is missing.
         permission: Permission,
     },
-    /// The call requires an authenticated caller, and there is none.
-    #[error("authentication is required")]
+    /// The call requires an authenticated caller, and there is none, or its token or key is not valid.
+    #[error("a valid access token or API key is required: log in")]
     Unauthenticated,
     /// The email address and the password are not those of a user who may log in.
     #[error("the email address or the password is wrong")]
@@ -704,7 +704,7 @@ error_codes! {
         "The request cannot be parsed: it has malformed JSON, a malformed value, or an unknown field, parameter or \
          word.";
     Validation = "VALIDATION_FAILED", "At least one value is invalid; `details` has an entry for each such field.";
-    Unauthenticated = "UNAUTHENTICATED", "The request requires authentication: log in first.";
+    Unauthenticated = "UNAUTHENTICATED", "The request requires a valid access token or API key in `Authorization: Bearer`: log in.";
     InvalidCredentials = "INVALID_CREDENTIALS", "No user who may log in has this email address and password.";
     Forbidden = "FORBIDDEN", "The caller does not have the permission that the message names.";
     NotFound = "NOT_FOUND",

@@ -53,6 +53,10 @@ pub struct HttpConfig {
     /// `/redoc`. Set it to false to merge the router into one that already has some of these paths or a fallback.
     /// Default true.
     pub root_routes: bool,
+    /// Whether a request with `Authorization: Bearer` acts as the principal of its access token or API key, and is
+    /// refused if they are not valid. Requests whose extensions contain a [`Principal`] are left as they are. Set it to
+    /// false if the application has bearer tokens of its own. Default true.
+    pub authentication: bool,
     /// The principal of requests whose extensions do not contain a [`Principal`]. Default: a principal with the actor
     /// `anonymous` that may do everything except what only staff may, which is what `orders:discount` and `bills:write`
     /// permit.
@@ -75,6 +79,7 @@ impl Default for HttpConfig {
             rate_limits: Some(RateLimits::default()),
             numbers: false,
             root_routes: true,
+            authentication: true,
             anonymous: Principal::new("anonymous", Permission::ALL.iter().copied().filter(|p| !of_staff(*p))),
         }
     }

@@ -96,6 +96,7 @@ fn complete(document: &mut Document, config: &HttpConfig) {
     describe_creations(document);
     let all = [
         C::BadRequest,
+        C::Unauthenticated,
         C::Forbidden,
         C::UriTooLong,
         C::Validation,
@@ -142,7 +143,9 @@ fn complete(document: &mut Document, config: &HttpConfig) {
         }
         // An audit changes nothing.
         let changes = !path.ends_with("/admin/audit");
-        if let Some(operation) = item.post.as_mut().filter(|_| changes) {
+        // Requests and responses with secrets are not stored.
+        let has_secret = path.contains("/auth/") || path.ends_with("/users") || path.ends_with("/api-keys");
+        if let Some(operation) = item.post.as_mut().filter(|_| changes && !has_secret) {
             takes_a_key(operation);
         }
         for operation in [&mut item.post, &mut item.put, &mut item.patch, &mut item.delete].into_iter().flatten() {

@@ -1,5 +1,10 @@
 //! The representations in responses. Requests are read into the inputs of the domain, which are not repeated here.
 
+mod access {
+    pub(crate) mod api_key;
+    pub(crate) mod role;
+    pub(crate) mod user;
+}
 mod catalog {
     pub(crate) mod category;
     pub(crate) mod product;
@@ -23,6 +28,11 @@ mod stock {
     pub(crate) mod inventory;
 }
 
+pub(crate) use access::api_key::ApiKeyView;
+pub(crate) use access::role::RoleView;
+pub(crate) use access::user::{
+    LoginInput, LogoutInput, PasswordInput, RefreshInput, RegisterInput, SessionView, TokensView, UserView,
+};
 pub(crate) use catalog::category::{CategoryNode, CategoryView, MoveInput, tree};
 pub(crate) use catalog::product::{FiltersView, ProductView};
 pub(crate) use catalog::review::ReviewView;

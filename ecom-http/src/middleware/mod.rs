@@ -15,11 +15,12 @@ use std::time::Instant;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::header::{
-    ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, VARY,
+    ACCEPT_ENCODING, ALLOW, AUTHORIZATION, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, VARY,
     X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use ecom_core::access::{Principal, Secret};
 use ecom_core::port::RateDecision;
 use ecom_core::{Dependency, Error, ErrorCode};
 use futures::FutureExt as _;
@@ -29,7 +30,7 @@ use tracing::Level;
 
 use self::rate_limit::{Limit, limit, with_limit};
 use crate::app::{App, HttpConfig};
-use crate::error::ApiError;
+use crate::error::{ApiError, ApiResult};
 use crate::etag::weaken;
 use crate::headers::with_event;
 use crate::resource::Recording;
@@ -86,22 +87,21 @@ where
         if let Some(recording) = &recording {
             request.extensions_mut().insert(recording.clone());
         }
-        let mut frame = Frame { id: request_id(&request, &app), app, line, recording, decision: None };
+        let id = request_id(&request, &app);
+        let mut frame = Frame { id, app, line, recording, decision: None, refusal: None };
         if let Some(error) = too_large(&request, &frame.app.config) {
             return frame.refuse(error);
         }
-        let limited = if is_of_health(&request) { None } else { limit(&request, &frame.app.config) };
-        let Some(limit) = limited else { return self.admit(request, frame) };
-        frame.decision = frame.app.shop.rate_limiter().check_now(limit.key, limit.quota);
-        if frame.decision.is_some() {
-            return self.limited(request, frame, limit);
-        }
-        // The service that is ready answers, and the clone takes its place.
-        let clone = self.clone();
-        let mut ready = std::mem::replace(self, clone);
+        let Some(credential) = bearer(&request, &frame.app.config) else { return self.limit(request, frame) };
+        let mut ready = self.ready();
         Box::pin(async move {
-            frame.decision = Some(frame.app.shop.rate_limiter().check(limit.key, limit.quota).await);
-            ready.limited(request, frame, limit).await
+            match guard(frame.app.shop.auth().authenticate(&credential), &frame.app).await {
+                Ok(Ok(principal)) => drop(request.extensions_mut().insert(principal)),
+                // It counts as a request of its address.
+                Ok(Err(error)) => frame.refusal = Some(error.into()),
+                Err(error) => frame.refusal = Some(error),
+            }
+            ready.limit(request, frame).await
         })
     }
 }
@@ -113,6 +113,27 @@ where
     S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
 {
+    /// Returns the service that is ready, for an answer that begins later. A clone takes its place.
+    fn ready(&mut self) -> Self {
+        let clone = self.clone();
+        std::mem::replace(self, clone)
+    }
+
+    /// Answers a request within its rate limit.
+    fn limit(&mut self, request: Request, mut frame: Frame) -> Answer {
+        let limited = if is_of_health(&request) { None } else { limit(&request, &frame.app.config) };
+        let Some(limit) = limited else { return self.admit(request, frame) };
+        frame.decision = frame.app.shop.rate_limiter().check_now(limit.key, limit.quota);
+        if frame.decision.is_some() {
+            return self.limited(request, frame, limit);
+        }
+        let mut ready = self.ready();
+        Box::pin(async move {
+            frame.decision = Some(frame.app.shop.rate_limiter().check(limit.key, limit.quota).await);
+            ready.limited(request, frame, limit).await
+        })
+    }
+
     /// Answers a request, unless its rate limit refuses it.
     fn limited(&mut self, request: Request, frame: Frame, limit: Limit) -> Answer {
         match frame.decision.and_then(|decision| decision.retry_after) {
@@ -124,8 +145,11 @@ where
         }
     }
 
-    /// Answers a request, unless there are too many at the moment.
-    fn admit(&mut self, mut request: Request, frame: Frame) -> Answer {
+    /// Answers a request, unless its credential is not valid or there are too many requests at the moment.
+    fn admit(&mut self, mut request: Request, mut frame: Frame) -> Answer {
+        if let Some(error) = frame.refusal.take() {
+            return frame.refuse(error);
+        }
         let place = frame.app.places.clone().try_acquire_owned().ok();
         if place.is_none() && !is_of_health(&request) {
             let message = "the server has too many requests at the moment; try again";
@@ -141,7 +165,7 @@ where
             Box::pin(async move {
                 let _place = place;
                 let answer = answer.map(|r| r.map(|r| r.map(Body::new)));
-                let mut response = guard(answer, &frame.app).await;
+                let mut response = response(answer, &frame.app).await;
                 // A 304 has the same tag that a 200 would have.
                 let compressed = response.headers().contains_key(CONTENT_ENCODING);
                 if compressed || response.status() == StatusCode::NOT_MODIFIED {
@@ -154,7 +178,7 @@ where
             let answer = self.inner.call(request);
             Box::pin(async move {
                 let _place = place;
-                let response = noting(guard(answer, &frame.app).await, frame.recording.as_ref());
+                let response = noting(response(answer, &frame.app).await, frame.recording.as_ref());
                 Ok(frame.finish(response))
             })
         }
@@ -188,12 +212,30 @@ fn too_large(request: &Request, config: &HttpConfig) -> Option<ApiError> {
         .then(|| ApiError::new(ErrorCode::HeadersTooLarge, format!("the headers exceed the limit of {limit} bytes")))
 }
 
+/// Returns the credential of a request with `Authorization: Bearer`, unless the application has found out who calls.
+fn bearer(request: &Request, config: &HttpConfig) -> Option<Secret> {
+    if !config.authentication || request.extensions().get::<Principal>().is_some() {
+        return None;
+    }
+    let (scheme, credential) = request.headers().get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("Bearer").then(|| Secret::new(credential.trim()))
+}
+
 /// Waits for a response within the time limit. A timeout and a panic become error responses.
-async fn guard(answer: impl Future<Output = Result<Response, Infallible>>, app: &App) -> Response {
-    let caught = AssertUnwindSafe(answer).catch_unwind();
+async fn response(answer: impl Future<Output = Result<Response, Infallible>>, app: &App) -> Response {
+    match guard(answer, app).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(never)) => match never {},
+        Err(error) => error.into_response(),
+    }
+}
+
+/// Waits for a value within the time limit. A timeout and a panic become errors.
+async fn guard<T>(value: impl Future<Output = T>, app: &App) -> ApiResult<T> {
+    let caught = AssertUnwindSafe(value).catch_unwind();
     match tokio::time::timeout(app.config.request_timeout, caught).await {
-        Ok(Ok(Ok(response))) => response,
-        Ok(Err(_)) => ApiError::panicked().into_response(),
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(_)) => Err(ApiError::panicked()),
         Err(elapsed) => {
             // The interrupted call may still have written.
             let error = Error::Unavailable {
@@ -201,7 +243,7 @@ async fn guard(answer: impl Future<Output = Result<Response, Infallible>>, app: 
                 outcome_unknown: true,
                 source: Some(elapsed.into()),
             };
-            ApiError::from(error).into_response()
+            Err(error.into())
         }
     }
 }
@@ -220,6 +262,8 @@ struct Frame {
     recording: Option<Recording>,
     /// The decision of the rate limiter, if the request is limited.
     decision: Option<RateDecision>,
+    /// Why the request is refused, once it was counted.
+    refusal: Option<ApiError>,
 }
 
 impl Frame {
@@ -230,7 +274,7 @@ impl Frame {
 
     /// Completes a response, and logs the request.
     fn finish(self, mut response: Response) -> Response {
-        let Self { id, app, line, recording: _, decision } = self;
+        let Self { id, app, line, recording: _, decision, refusal: _ } = self;
         let status = response.status();
         if status.is_client_error() || status.is_server_error() {
             response = in_envelope(response, id.to_str().unwrap_or_default(), &app);

@@ -1,5 +1,6 @@
 //! The routes. Each area lists its own, with one file per aggregate.
 
+mod access;
 mod catalog;
 pub(crate) mod docs;
 mod health;
@@ -39,7 +40,7 @@ pub(crate) struct Tag {
 }
 
 /// All areas, in the order of the documentation.
-const AREAS: [&Area; 5] = [&catalog::AREA, &stock::AREA, &sales::AREA, &search::AREA, &platform::AREA];
+const AREAS: [&Area; 6] = [&catalog::AREA, &stock::AREA, &sales::AREA, &search::AREA, &access::AREA, &platform::AREA];
 
 /// Returns all routes under the API prefix.
 pub(crate) fn api() -> Routes {

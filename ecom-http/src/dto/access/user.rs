@@ -1,0 +1,216 @@
+//! The representations of users and of their sessions.
+
+use chrono::{DateTime, Utc};
+use ecom_core::access::{Secret, Session, Tokens, UserAccount};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// A user.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct UserView<'a> {
+    /// The id of the user.
+    pub id: Uuid,
+    /// The email address with which the user logs in, unique among live users, ignoring case.
+    #[schema(format = "email", example = "ada@example.com")]
+    pub email: &'a str,
+    /// When the user proved that the address is its own (RFC 3339, UTC); null if it has not.
+    #[serde(serialize_with = "crate::dto::maybe_time")]
+    pub email_verified_at: Option<DateTime<Utc>>,
+    /// A name for people.
+    pub name: Option<&'a str>,
+    /// Whether the user has a password.
+    pub has_password: bool,
+    /// The names of the roles of the user, sorted.
+    #[schema(example = json!(["staff"]))]
+    pub roles: &'a [String],
+    /// The customer that the user is; null if it is none.
+    pub customer_id: Option<Uuid>,
+    /// When the user was blocked (RFC 3339, UTC); null if it may log in.
+    #[serde(serialize_with = "crate::dto::maybe_time")]
+    pub blocked_at: Option<DateTime<Utc>>,
+    /// The version, which increases when somebody edits the user. Writes name it (R1).
+    pub version: i64,
+    /// When the user was created (RFC 3339, UTC).
+    #[serde(serialize_with = "crate::dto::time")]
+    pub created_at: DateTime<Utc>,
+    /// When the user was last edited (RFC 3339, UTC).
+    #[serde(serialize_with = "crate::dto::time")]
+    pub updated_at: DateTime<Utc>,
+    /// The actor who created the user.
+    pub created_by: &'a str,
+    /// The actor who last edited the user.
+    pub updated_by: &'a str,
+    /// When the user was soft-deleted (RFC 3339, UTC); null for a live one.
+    #[serde(serialize_with = "crate::dto::maybe_time")]
+    pub deleted_at: Option<DateTime<Utc>>,
+}
+
+impl UserView<'_> {
+    pub(crate) const FIELDS: &'static [&'static str] = &[
+        "id",
+        "email",
+        "email_verified_at",
+        "name",
+        "has_password",
+        "roles",
+        "customer_id",
+        "blocked_at",
+        "version",
+        "created_at",
+        "updated_at",
+        "created_by",
+        "updated_by",
+        "deleted_at",
+    ];
+}
+
+impl<'a> From<&'a UserAccount> for UserView<'a> {
+    fn from(u: &'a UserAccount) -> Self {
+        Self {
+            id: u.id.0,
+            email: &u.email,
+            email_verified_at: u.email_verified_at,
+            name: u.name.as_deref(),
+            has_password: u.has_password,
+            roles: &u.roles,
+            customer_id: u.customer_id.map(|id| id.0),
+            blocked_at: u.blocked_at,
+            version: u.audit.version,
+            created_at: u.audit.created_at,
+            updated_at: u.audit.updated_at,
+            created_by: u.audit.created_by.as_str(),
+            updated_by: u.audit.updated_by.as_str(),
+            deleted_at: u.audit.deleted_at,
+        }
+    }
+}
+
+/// A session of a user.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct SessionView<'a> {
+    /// The id of the session.
+    pub id: Uuid,
+    /// The header `User-Agent` of the login.
+    pub user_agent: Option<&'a str>,
+    /// When the user logged in (RFC 3339, UTC).
+    #[serde(serialize_with = "crate::dto::time")]
+    pub created_at: DateTime<Utc>,
+    /// When the session was last refreshed (RFC 3339, UTC).
+    #[serde(serialize_with = "crate::dto::time")]
+    pub refreshed_at: DateTime<Utc>,
+    /// Until when the session can be refreshed (RFC 3339, UTC).
+    #[serde(serialize_with = "crate::dto::time")]
+    pub expires_at: DateTime<Utc>,
+}
+
+impl SessionView<'_> {
+    pub(crate) const FIELDS: &'static [&'static str] =
+        &["id", "user_agent", "created_at", "refreshed_at", "expires_at"];
+}
+
+impl<'a> From<&'a Session> for SessionView<'a> {
+    fn from(s: &'a Session) -> Self {
+        Self {
+            id: s.id.0,
+            user_agent: s.user_agent.as_deref(),
+            created_at: s.created_at,
+            refreshed_at: s.refreshed_at,
+            expires_at: s.expires_at,
+        }
+    }
+}
+
+/// An email address and a password.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LoginInput {
+    /// The email address of the user.
+    #[schema(format = "email", example = "ada@example.com")]
+    pub email: String,
+    /// The password of the user.
+    #[schema(value_type = String, format = "password")]
+    pub password: Secret,
+}
+
+/// A new user, who registers itself.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RegisterInput {
+    /// The email address with which the user logs in, at most 254 characters, unique among live users, ignoring case.
+    #[schema(max_length = 254, format = "email", example = "ada@example.com")]
+    pub email: String,
+    /// The password, 8–256 characters.
+    #[schema(value_type = String, min_length = 8, max_length = 256, format = "password")]
+    pub password: Secret,
+    /// A name for people, at most 200 characters.
+    #[serde(default)]
+    pub name: Option<String>,
+}
+
+/// A refresh token.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RefreshInput {
+    /// The refresh token.
+    #[schema(value_type = String)]
+    pub refresh_token: Secret,
+}
+
+/// A refresh token, or nothing.
+#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LogoutInput {
+    /// The refresh token of the session to end. Without it, the session of the access token ends.
+    #[schema(value_type = Option<String>)]
+    #[serde(default)]
+    pub refresh_token: Option<Secret>,
+}
+
+/// A change of a password.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PasswordInput {
+    /// The current password.
+    #[schema(value_type = String, format = "password")]
+    pub old_password: Secret,
+    /// The new password, 8–256 characters.
+    #[schema(value_type = String, min_length = 8, max_length = 256, format = "password")]
+    pub password: Secret,
+}
+
+/// The tokens of a session.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct TokensView<'a> {
+    /// The token that authenticates requests, in the header `Authorization: Bearer <token>`.
+    pub access_token: &'a str,
+    /// The type of the access token: `Bearer`.
+    pub token_type: &'static str,
+    /// When the access token expires (RFC 3339, UTC).
+    #[serde(serialize_with = "crate::dto::time")]
+    pub access_expires_at: DateTime<Utc>,
+    /// The token that `/auth/refresh` exchanges once for new tokens.
+    pub refresh_token: &'a str,
+    /// When the refresh token expires, unless it is exchanged before (RFC 3339, UTC).
+    #[serde(serialize_with = "crate::dto::time")]
+    pub refresh_expires_at: DateTime<Utc>,
+    /// The user.
+    pub user: UserView<'a>,
+}
+
+impl TokensView<'_> {
+    pub(crate) const FIELDS: &'static [&'static str] =
+        &["access_token", "token_type", "access_expires_at", "refresh_token", "refresh_expires_at", "user"];
+}
+
+impl<'a> From<&'a Tokens> for TokensView<'a> {
+    fn from(t: &'a Tokens) -> Self {
+        Self {
+            access_token: t.access.reveal(),
+            token_type: "Bearer",
+            access_expires_at: t.access_expires_at,
+            refresh_token: t.refresh.reveal(),
+            refresh_expires_at: t.refresh_expires_at,
+            user: (&t.user).into(),
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Routes of logins. All responses contain secrets or personal data, so caches must not store them.
+
+use axum::http::header::USER_AGENT;
+use axum::http::{HeaderMap, StatusCode};
+use ecom_core::access::{Tokens, UserInput};
+
+use crate::dto::{
+    Item, LoginInput, LogoutInput, PasswordInput, RefreshInput, RegisterInput, TokensView, UserView, json,
+};
+use crate::error::ApiResult;
+use crate::extract::{Json, OptionalJson, Query};
+use crate::headers::{no_content, private};
+use crate::idempotency::{Keyed, Post};
+use crate::resource::{Format, Reply, Shown};
+
+impl Shown for Tokens {
+    const FIELDS: &'static [&'static str] = TokensView::FIELDS;
+    type View<'a> = TokensView<'a>;
+
+    fn view(&self, _: &Format) -> TokensView<'_> {
+        self.into()
+    }
+}
+
+/// Returns the response with the tokens of a session.
+fn tokens(reply: &Reply, status: StatusCode, tokens: &Tokens) -> ApiResult {
+    Ok(private(json(status, &Item::new(TokensView::from(tokens), reply.target.path().to_owned()))?, None))
+}
+
+fn user_agent(headers: &HeaderMap) -> Option<&str> {
+    headers.get(USER_AGENT)?.to_str().ok()
+}
+
+fn without_key(keyed: &Keyed) -> ApiResult<()> {
+    keyed.refuse("the request or its response has a secret, which is not stored: send the request without a key")
+}
+
+/// Register
+///
+/// Creates a user with the role `customer` and logs it in. Needs no permission.
+#[utoipa::path(
+    post, path = "/auth/register", tag = "auth", request_body = RegisterInput,
+    responses((status = 201, description = "The tokens of the first session", body = Item<TokensView>))
+)]
+pub(crate) async fn register(
+    reply: Reply,
+    Query(()): Query<()>,
+    headers: HeaderMap,
+    Post { body: Json(input), keyed }: Post<Json<RegisterInput>>,
+) -> ApiResult {
+    without_key(&keyed)?;
+    let RegisterInput { email, password, name } = input;
+    let input = UserInput { name, password: Some(password), ..UserInput::new(email) };
+    let made = reply.shop().auth().register(&input, user_agent(&headers)).await?;
+    tokens(&reply, StatusCode::CREATED, &made)
+}
+
+/// Log in
+///
+/// After five failures with an email address, each further attempt has to wait, twice as long each time, up to 15
+/// minutes. Needs no permission.
+#[utoipa::path(
+    post, path = "/auth/login", tag = "auth", request_body = LoginInput,
+    responses((status = 200, description = "The tokens of the new session", body = Item<TokensView>))
+)]
+pub(crate) async fn login(
+    reply: Reply,
+    Query(()): Query<()>,
+    headers: HeaderMap,
+    Post { body: Json(input), keyed }: Post<Json<LoginInput>>,
+) -> ApiResult {
+    without_key(&keyed)?;
+    let made = reply.shop().auth().login(&input.email, &input.password, user_agent(&headers)).await?;
+    tokens(&reply, StatusCode::OK, &made)
+}
+
+/// Exchange a refresh token
+///
+/// A refresh token can be exchanged once. If it is sent again, its session ends, because somebody else may have it.
+/// Needs no permission.
+#[utoipa::path(
+    post, path = "/auth/refresh", tag = "auth", request_body = RefreshInput,
+    responses((status = 200, description = "New tokens of the session", body = Item<TokensView>))
+)]
+pub(crate) async fn refresh(
+    reply: Reply,
+    Query(()): Query<()>,
+    Post { body: Json(input), keyed }: Post<Json<RefreshInput>>,
+) -> ApiResult {
+    without_key(&keyed)?;
+    let made = reply.shop().auth().refresh(&input.refresh_token).await?;
+    tokens(&reply, StatusCode::OK, &made)
+}
+
+/// Log out
+///
+/// Ends the session of the refresh token in the body, or else that of the access token of the request. Its tokens are
+/// void from then on. A session that has ended already stays so.
+#[utoipa::path(
+    post, path = "/auth/logout", tag = "auth",
+    request_body(content = LogoutInput, description = "The body can be empty."),
+    responses((status = 204, description = "The session has ended"))
+)]
+pub(crate) async fn logout(
+    reply: Reply,
+    Query(()): Query<()>,
+    Post { body: OptionalJson(input), keyed }: Post<OptionalJson<LogoutInput>>,
+) -> ApiResult {
+    without_key(&keyed)?;
+    let shop = reply.shop();
+    match &input.refresh_token {
+        Some(token) => shop.auth().logout_by_refresh(token).await?,
+        None => shop.auth().logout(shop.principal()).await?,
+    }
+    Ok(no_content())
+}
+
+/// Read the user who calls
+#[utoipa::path(
+    get, path = "/auth/me", tag = "auth",
+    responses((status = 200, description = "The user of the access token", body = Item<UserView>))
+)]
+pub(crate) async fn me(reply: Reply, Query(()): Query<()>) -> ApiResult {
+    let shop = reply.shop();
+    let user = shop.auth().me(shop.principal()).await?;
+    Ok(private(json(StatusCode::OK, &Item::new(UserView::from(&user), reply.target.path().to_owned()))?, None))
+}
+
+/// Change the password
+///
+/// All other sessions of the user end.
+#[utoipa::path(
+    post, path = "/auth/password", tag = "auth", request_body = PasswordInput,
+    responses((status = 204, description = "The password is changed"))
+)]
+pub(crate) async fn change_password(
+    reply: Reply,
+    Query(()): Query<()>,
+    Post { body: Json(input), keyed }: Post<Json<PasswordInput>>,
+) -> ApiResult {
+    without_key(&keyed)?;
+    let shop = reply.shop();
+    shop.auth().change_password(shop.principal(), &input.old_password, &input.password).await?;
+    Ok(no_content())
+}
+
+/// Read the public keys of access tokens
+///
+/// A JSON Web Key Set (RFC 7517), by which other services verify access tokens. It is not in the envelope of other
+/// responses. It is empty if the shop signs its tokens by HMAC.
+#[utoipa::path(
+    get, path = "/auth/jwks.json", tag = "auth",
+    responses((status = 200, description = "The key set", content_type = "application/json", body = serde_json::Value))
+)]
+pub(crate) async fn key_set(reply: Reply, Query(()): Query<()>) -> ApiResult {
+    json(StatusCode::OK, &reply.shop().auth().key_set().await?)
+}
