@@ -116,3 +116,7 @@ CREATE TABLE login_failures (
 );
 
 CREATE INDEX login_failures_last ON login_failures (last_at);
+
+-- The keys that sign access tokens, encrypted.
+INSERT INTO settings (id, name, value, created_at, updated_at, created_by, updated_by, version) VALUES
+    ('00000000-0000-0000-0000-000000000003', 'signing_keys', '[]', now(), now(), 'system', 'system', 1);

@@ -117,3 +117,8 @@ CREATE TABLE login_failures (
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX login_failures_last ON login_failures (last_at);
+
+-- The keys that sign access tokens, encrypted.
+INSERT INTO settings (id, name, value, created_at, updated_at, created_by, updated_by, version)
+SELECT X'00000000000000000000000000000003', 'signing_keys', '[]', now, now, 'system', 'system', 1
+FROM (SELECT CAST(strftime('%s', 'now') AS INTEGER) * 1000000 AS now);

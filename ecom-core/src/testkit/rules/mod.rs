@@ -16,6 +16,7 @@ mod index;
 mod input;
 mod jobs;
 mod keyed_orders;
+mod logins;
 mod orders;
 mod outbox;
 mod products;
@@ -105,13 +106,14 @@ suite! {
         carts: __shop_carts,
         imports: __shop_imports,
         access: __shop_access,
+        logins: __shop_logins,
         idempotency: __shop_idempotency,
     }
 }
 
-/// The moment at which the clock of every fixture starts: 2026-01-02 03:04:05.678901 UTC.
 /// The secret key that all processes of a test share.
 const SECRET_KEY: SecretKey = SecretKey::from_random([9; 32]);
+/// The moment at which the clock of every fixture starts: 2026-01-02 03:04:05.678901 UTC.
 const START_MICROS: i64 = 1_767_323_045_678_901;
 
 /// The function with which a [`ShopFixture`] makes caches. Each call returns the cache of another process, whose

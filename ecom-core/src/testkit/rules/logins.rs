@@ -1,0 +1,489 @@
+//! Logins: passwords, sessions and their tokens, API keys, and how soon a change of them counts.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use futures::future::join_all;
+
+use super::ShopFixture;
+use super::support::{fields, until};
+use crate::clock::Clock as _;
+use crate::config::ShopConfig;
+use crate::domain::access::api_key::{ApiKey, ApiKeyInput, ApiKeyPatch};
+use crate::domain::access::principal::{Permission, Principal};
+use crate::domain::access::role::{BuiltInRole, Role, RoleInput, RolePatch};
+use crate::domain::access::secret::Secret;
+use crate::domain::access::session::{LoginFailures, Session};
+use crate::domain::access::user::{UserAccount, UserInput, UserPatch};
+use crate::domain::common::{DeleteMode, ExpectedVersion, IncludeDeleted, Patch};
+use crate::domain::platform::setting::SettingName;
+use crate::domain::sales::customer::CustomerInput;
+use crate::error::{Error, ErrorCode, Result};
+use crate::service::access::auth::Tokens;
+use crate::service::access::token::TokenAlgorithm;
+use crate::shop::Shop;
+
+tests! {
+    __shop_logins: [
+        a_login_makes_a_principal_with_the_permissions_of_its_roles,
+        r16_a_wrong_password_and_an_unknown_user_are_refused_alike,
+        failed_logins_have_to_wait,
+        a_refresh_token_is_exchanged_once,
+        of_many_exchanges_at_once_one_succeeds_and_the_session_ends,
+        a_logout_ends_both_tokens,
+        r15_what_ends_a_session_counts_at_once_and_soon_in_other_processes,
+        a_changed_role_counts_at_once,
+        a_changed_password_ends_the_other_sessions,
+        registered_users_are_customers,
+        tokens_of_other_shops_and_kinds_are_refused,
+        signing_keys_rotate_and_old_tokens_stay_valid,
+        an_api_key_authenticates_until_it_ends,
+        nobody_grants_what_they_lack,
+        built_in_roles_stay_as_they_are,
+        a_role_that_a_user_has_stays,
+        a_deleted_user_cannot_log_in,
+        the_oldest_of_too_many_sessions_ends,
+    ]
+}
+
+const EMAIL: &str = "Ada@Example.com";
+const PASSWORD: &str = "correct horse";
+
+async fn user(f: &ShopFixture, roles: &[&str]) -> UserAccount {
+    let roles = roles.iter().map(|role| (*role).to_owned()).collect();
+    let input = UserInput { roles, ..UserInput::new(EMAIL) }.password(PASSWORD);
+    f.shop.users().create(&input).await.unwrap()
+}
+
+async fn login(shop: &Shop) -> Result<Tokens> {
+    shop.auth().login(" ada@example.COM", &Secret::new(PASSWORD), Some("test")).await
+}
+
+async fn is_accepted(shop: &Shop, token: &Secret) -> bool {
+    match shop.auth().authenticate(token).await {
+        Ok(_) => true,
+        Err(Error::Unauthenticated) => false,
+        Err(other) => panic!("{other:?}"),
+    }
+}
+
+/// Returns the names of the fields that an outcome refuses, sorted.
+fn named<T: std::fmt::Debug>(outcome: Result<T>) -> Vec<String> {
+    fields(outcome, "a login").into_keys().collect()
+}
+
+fn is_code<T: std::fmt::Debug>(outcome: Result<T>, code: ErrorCode) {
+    assert_eq!(outcome.unwrap_err().code(), code);
+}
+
+/// Returns a shop of another process, which polls often.
+fn other_process(f: &ShopFixture) -> Shop {
+    f.another(ShopConfig::default().poll_interval(Duration::from_millis(10)), f.cache())
+}
+
+/// A login leads to a principal that has what the roles of the user grant, until the token expires.
+pub async fn a_login_makes_a_principal_with_the_permissions_of_its_roles(f: &ShopFixture) {
+    let input = RoleInput::new("warehouse", [Permission::StockAdjust]).description("moves boxes");
+    f.shop.roles().create(&input).await.unwrap();
+    let ada = user(f, &["warehouse", "staff"]).await;
+    assert_eq!(ada.roles, ["staff", "warehouse"]);
+    let tokens = login(&f.shop).await.unwrap();
+    assert_eq!(tokens.user, ada);
+    assert_eq!(tokens.access_expires_at, f.clock.now() + Duration::from_secs(15 * 60));
+    assert_eq!(tokens.refresh_expires_at, f.clock.now() + Duration::from_secs(7 * 86_400));
+    for _ in 0..2 {
+        let who = f.shop.auth().authenticate(&tokens.access).await.unwrap();
+        assert_eq!(who.actor().as_str(), format!("user:{}", ada.id));
+        assert_eq!(who.login().map(|login| login.user), Some(ada.id));
+        let mut granted = BuiltInRole::Staff.permissions();
+        granted.insert(Permission::StockAdjust);
+        let may: BTreeSet<Permission> = Permission::ALL.iter().copied().filter(|p| who.may(*p)).collect();
+        assert_eq!(may, granted);
+        assert_eq!(f.shop.auth().me(&who).await.unwrap(), ada);
+    }
+    let sessions = f.shop.users().sessions(ada.id).await.unwrap();
+    assert!(matches!(&*sessions, [Session { user_agent: Some(agent), .. }] if agent == "test"), "{sessions:?}");
+    // Its time is over.
+    f.clock.advance(Duration::from_secs(15 * 60));
+    assert!(!is_accepted(&f.shop, &tokens.access).await);
+}
+
+/// The errors do not tell which email addresses have users.
+pub async fn r16_a_wrong_password_and_an_unknown_user_are_refused_alike(f: &ShopFixture) {
+    user(f, &[]).await;
+    let without = UserInput::new("machine@example.com");
+    f.shop.users().create(&without).await.unwrap();
+    let mut messages = BTreeSet::new();
+    for (email, password) in [
+        (EMAIL, "wrong"),
+        (EMAIL, ""),
+        ("nobody@example.com", PASSWORD),
+        ("machine@example.com", ""),
+        ("", ""),
+        ("no address", PASSWORD),
+    ] {
+        let refused = f.shop.auth().login(email, &Secret::new(password), None).await.unwrap_err();
+        assert_eq!(refused.code(), ErrorCode::InvalidCredentials, "{email}");
+        messages.insert(refused.to_string());
+    }
+    assert_eq!(messages.len(), 1, "{messages:?}");
+    is_code(f.shop.auth().login(&"x".repeat(100_000), &Secret::new("y"), None).await, ErrorCode::InvalidCredentials);
+}
+
+/// After five failures, each further attempt waits twice as long.
+pub async fn failed_logins_have_to_wait(f: &ShopFixture) {
+    user(f, &[]).await;
+    // Also for an address that no user has, which nobody could tell otherwise.
+    for email in ["ADA@example.com", "nobody@example.com"] {
+        let wrong = || async { f.shop.auth().login(email, &Secret::new("wrong"), None).await.unwrap_err() };
+        for _ in 0..LoginFailures::FREE {
+            assert_eq!(wrong().await.code(), ErrorCode::InvalidCredentials);
+        }
+        for seconds in [2, 4, 8] {
+            let Error::RateLimited { retry_after } = wrong().await else { panic!("must wait") };
+            assert_eq!(retry_after, Duration::from_secs(seconds));
+            f.clock.advance(retry_after);
+            assert_eq!(wrong().await.code(), ErrorCode::InvalidCredentials);
+        }
+    }
+    // The right password has to wait too, and then it starts the count anew.
+    is_code(login(&f.shop).await, ErrorCode::RateLimited);
+    f.clock.advance(Duration::from_secs(60));
+    login(&f.shop).await.unwrap();
+    is_code(f.shop.auth().login(EMAIL, &Secret::new("wrong"), None).await, ErrorCode::InvalidCredentials);
+    login(&f.shop).await.unwrap();
+}
+
+/// A refresh token that is used again ends its session, and only that one.
+pub async fn a_refresh_token_is_exchanged_once(f: &ShopFixture) {
+    user(f, &[]).await;
+    let first = login(&f.shop).await.unwrap();
+    f.clock.advance(Duration::from_secs(6 * 86_400));
+    let second = f.shop.auth().refresh(&first.refresh).await.unwrap();
+    assert_ne!(second.refresh.reveal(), first.refresh.reveal());
+    assert!(is_accepted(&f.shop, &second.access).await);
+    f.clock.advance(Duration::from_secs(6 * 86_400));
+    let third = f.shop.auth().refresh(&second.refresh).await.unwrap();
+    let bystander = login(&f.shop).await.unwrap();
+    // The first one was exchanged, so the whole family is void.
+    is_code(f.shop.auth().refresh(&first.refresh).await, ErrorCode::Unauthenticated);
+    assert!(!is_accepted(&f.shop, &third.access).await);
+    is_code(f.shop.auth().refresh(&third.refresh).await, ErrorCode::Unauthenticated);
+    // Another session of the same user goes on.
+    assert!(is_accepted(&f.shop, &bystander.access).await);
+    // A token that nobody has issued ends no session, even if it names one.
+    let mut forged = bystander.refresh.reveal().to_owned();
+    let changed = if forged.as_bytes()[30] == b'A' { "B" } else { "A" };
+    forged.replace_range(30..31, changed);
+    for other in [&*forged, "", "x", "ecom_x", &"A".repeat(64)] {
+        is_code(f.shop.auth().refresh(&Secret::new(other)).await, ErrorCode::Unauthenticated);
+    }
+    let next = f.shop.auth().refresh(&bystander.refresh).await.unwrap();
+    f.clock.advance(Duration::from_secs(7 * 86_400));
+    is_code(f.shop.auth().refresh(&next.refresh).await, ErrorCode::Unauthenticated);
+}
+
+/// Of 50 exchanges of one token at once, one succeeds, and the others end the session.
+pub async fn of_many_exchanges_at_once_one_succeeds_and_the_session_ends(f: &ShopFixture) {
+    let ada = user(f, &[]).await;
+    let tokens = login(&f.shop).await.unwrap();
+    let exchanges = (0..50).map(|_| async { f.shop.auth().refresh(&tokens.refresh).await });
+    let (won, refused): (Vec<_>, Vec<_>) = join_all(exchanges).await.into_iter().partition(Result::is_ok);
+    assert_eq!((won.len(), refused.len()), (1, 49));
+    for refusal in refused {
+        is_code(refusal, ErrorCode::Unauthenticated);
+    }
+    for won in won {
+        // The family is void.
+        assert!(!is_accepted(&f.shop, &won.unwrap().access).await);
+    }
+    assert_eq!(f.shop.users().sessions(ada.id).await.unwrap(), []);
+}
+
+/// After a logout, neither the access token nor the refresh token is accepted.
+pub async fn a_logout_ends_both_tokens(f: &ShopFixture) {
+    user(f, &[]).await;
+    let tokens = login(&f.shop).await.unwrap();
+    let who = f.shop.auth().authenticate(&tokens.access).await.unwrap();
+    for _ in 0..2 {
+        f.shop.auth().logout(&who).await.unwrap();
+        assert!(!is_accepted(&f.shop, &tokens.access).await);
+        is_code(f.shop.auth().refresh(&tokens.refresh).await, ErrorCode::Unauthenticated);
+    }
+    let tokens = login(&f.shop).await.unwrap();
+    f.shop.auth().logout_by_refresh(&Secret::new("nonsense")).await.unwrap();
+    assert!(is_accepted(&f.shop, &tokens.access).await);
+    f.shop.auth().logout_by_refresh(&tokens.refresh).await.unwrap();
+    assert!(!is_accepted(&f.shop, &tokens.access).await);
+    is_code(f.shop.auth().logout(Principal::system()).await, ErrorCode::Unauthenticated);
+}
+
+/// Blocking a user, a new password, the end of its sessions and its deletion count in this process at once, and in
+/// another one within its poll interval.
+pub async fn r15_what_ends_a_session_counts_at_once_and_soon_in_other_processes(f: &ShopFixture) {
+    let other = other_process(f);
+    let background = other.start();
+    let mut ada = user(f, &["staff"]).await;
+    for end in ["block", "password", "sessions", "delete"] {
+        let tokens = login(&f.shop).await.unwrap();
+        assert!(is_accepted(&f.shop, &tokens.access).await && is_accepted(&other, &tokens.access).await);
+        let read = ExpectedVersion::Exact(ada.audit.version);
+        let users = f.shop.users();
+        match end {
+            "block" => {
+                let patch = UserPatch { blocked: Patch::Set(true), ..UserPatch::default() };
+                ada = users.patch(ada.id, read, patch).await.unwrap();
+                is_code(login(&f.shop).await, ErrorCode::InvalidCredentials);
+            }
+            "password" => {
+                let patch = UserPatch { password: Patch::Set(Secret::new(PASSWORD)), ..UserPatch::default() };
+                ada = users.patch(ada.id, read, patch).await.unwrap();
+            }
+            "sessions" => assert_eq!(users.end_sessions(ada.id).await.unwrap(), 1),
+            _ => users.delete(ada.id, read, DeleteMode::Force).await.unwrap(),
+        }
+        assert!(!is_accepted(&f.shop, &tokens.access).await, "{end}");
+        is_code(f.shop.auth().refresh(&tokens.refresh).await, ErrorCode::Unauthenticated);
+        until("the other process", async || !is_accepted(&other, &tokens.access).await).await;
+        if end == "block" {
+            let patch = UserPatch { blocked: Patch::Clear, ..UserPatch::default() };
+            ada = f.shop.users().patch(ada.id, ada.audit.version.into(), patch).await.unwrap();
+            assert!(!is_accepted(&f.shop, &tokens.access).await, "an ended session stays so");
+        }
+    }
+    background.shutdown().await;
+}
+
+/// A session has the permissions that its roles grant now.
+pub async fn a_changed_role_counts_at_once(f: &ShopFixture) {
+    let role = f.shop.roles().create(&RoleInput::new("clerk", [Permission::OrdersRead])).await.unwrap();
+    let ada = user(f, &["clerk"]).await;
+    let tokens = login(&f.shop).await.unwrap();
+    let may = |permission| {
+        let (shop, token) = (f.shop.clone(), tokens.access.clone());
+        async move { shop.auth().authenticate(&token).await.unwrap().may(permission) }
+    };
+    assert!(may(Permission::OrdersRead).await && !may(Permission::OrdersWrite).await);
+    let patch =
+        RolePatch { permissions: Patch::Set(BTreeSet::from([Permission::OrdersWrite])), ..RolePatch::default() };
+    f.shop.roles().patch(role.id, role.audit.version.into(), patch).await.unwrap();
+    assert!(!may(Permission::OrdersRead).await && may(Permission::OrdersWrite).await);
+    let patch = UserPatch { roles: Patch::Set(vec!["admin".to_owned()]), ..UserPatch::default() };
+    let ada = f.shop.users().patch(ada.id, ada.audit.version.into(), patch).await.unwrap();
+    assert!(may(Permission::ForceDelete).await);
+    let patch = UserPatch { roles: Patch::Clear, ..UserPatch::default() };
+    f.shop.users().patch(ada.id, ada.audit.version.into(), patch).await.unwrap();
+    assert!(!may(Permission::OrdersWrite).await);
+}
+
+/// The session that changes the password goes on, and all others end.
+pub async fn a_changed_password_ends_the_other_sessions(f: &ShopFixture) {
+    user(f, &[]).await;
+    let (own, other) = (login(&f.shop).await.unwrap(), login(&f.shop).await.unwrap());
+    let who = f.shop.auth().authenticate(&own.access).await.unwrap();
+    let change = |old: &'static str, new: &'static str| {
+        let (shop, who) = (f.shop.clone(), who.clone());
+        async move { shop.auth().change_password(&who, &Secret::new(old), &Secret::new(new)).await }
+    };
+    is_code(change("wrong", "battery staple").await, ErrorCode::InvalidCredentials);
+    assert_eq!(named(change(PASSWORD, "short").await), ["password"]);
+    change(PASSWORD, "battery staple").await.unwrap();
+    assert!(is_accepted(&f.shop, &own.access).await && !is_accepted(&f.shop, &other.access).await);
+    is_code(login(&f.shop).await, ErrorCode::InvalidCredentials);
+    f.shop.auth().login(EMAIL, &Secret::new("battery staple"), None).await.unwrap();
+}
+
+/// Somebody who registers gets the role `customer` and nothing else.
+pub async fn registered_users_are_customers(f: &ShopFixture) {
+    let input = UserInput::new(EMAIL).password(PASSWORD).name("Ada");
+    let tokens = f.shop.auth().register(&input, None).await.unwrap();
+    assert_eq!((&*tokens.user.roles, tokens.user.customer_id), (&["customer".to_owned()][..], None));
+    assert_eq!(tokens.user.email_verified_at, None);
+    let who = f.shop.auth().authenticate(&tokens.access).await.unwrap();
+    assert!(Permission::ALL.iter().all(|permission| !who.may(*permission)));
+    is_code(f.shop.auth().register(&input, None).await, ErrorCode::Duplicate);
+    // Nobody gives themselves a role, or a customer's data.
+    let customer = CustomerInput::new("Ada", "Lovelace", EMAIL);
+    let customer = f.shop.customers().create(&customer).await.unwrap();
+    let bad = UserInput { customer_id: Some(customer.id), ..input.clone() };
+    assert_eq!(named(f.shop.auth().register(&bad.role("admin"), None).await), ["customer_id", "roles"]);
+    let without = UserInput::new("b@example.com");
+    assert_eq!(named(f.shop.auth().register(&without, None).await), ["password"]);
+    login(&f.shop).await.unwrap();
+}
+
+/// Tokens with another issuer, algorithm or signature are refused.
+pub async fn tokens_of_other_shops_and_kinds_are_refused(f: &ShopFixture) {
+    user(f, &["admin"]).await;
+    let tokens = login(&f.shop).await.unwrap();
+    let issuer = f.another(ShopConfig::default().token_issuer("another shop"), f.cache());
+    assert!(!is_accepted(&issuer, &tokens.access).await, "another issuer");
+    let hmac = f.another(ShopConfig::default().token_algorithm(TokenAlgorithm::Hs256), f.cache());
+    assert!(!is_accepted(&hmac, &tokens.access).await, "another algorithm");
+    let of_hmac = login(&hmac).await.unwrap();
+    assert!(is_accepted(&hmac, &of_hmac.access).await && !is_accepted(&f.shop, &of_hmac.access).await);
+    assert!(is_accepted(&other_process(f), &tokens.access).await, "another process of the same shop");
+    // The refresh token is no access token.
+    for other in [tokens.refresh.reveal(), "", "a.b.c", "..", "ecom_", "ecom_nonsense", &"x.".repeat(50_000)] {
+        assert!(!is_accepted(&f.shop, &Secret::new(other)).await, "{other}");
+    }
+    let parts: Vec<&str> = tokens.access.reveal().split('.').collect();
+    let [header, claims, signature] = *parts else { panic!("three parts") };
+    for forged in [
+        format!("{header}.{claims}."),
+        format!("{header}.{claims}.{}", &signature[1..]),
+        // {"alg":"none","typ":"at+jwt"}
+        format!("eyJhbGciOiJub25lIiwidHlwIjoiYXQrand0In0.{claims}."),
+        format!("{header}.{claims}.{signature}.{signature}"),
+    ] {
+        assert!(!is_accepted(&f.shop, &Secret::new(forged)).await);
+    }
+}
+
+/// A new key signs once the old one has come of age, and all processes accept the tokens of both.
+pub async fn signing_keys_rotate_and_old_tokens_stay_valid(f: &ShopFixture) {
+    user(f, &[]).await;
+    let config = || ShopConfig::default().access_token_ttl(Duration::from_secs(86_400));
+    let (shop, other) = (f.another(config(), f.cache()), f.another(config(), f.cache()));
+    let old = login(&shop).await.unwrap();
+    assert!(is_accepted(&other, &old.access).await, "a process that has read the keys");
+    let keys = async |shop: &Shop| shop.auth().key_set().await.unwrap()["keys"].as_array().unwrap().len();
+    assert_eq!((keys(&shop).await, keys(&other).await), (1, 1));
+    f.clock.advance(Duration::from_secs(30 * 86_400 - 60));
+    let before = login(&shop).await.unwrap();
+    f.clock.advance(Duration::from_secs(120));
+    let after = login(&shop).await.unwrap();
+    assert_eq!(keys(&shop).await, 2);
+    for token in [&before.access, &after.access] {
+        assert!(is_accepted(&shop, token).await && is_accepted(&other, token).await);
+    }
+    // Both processes have made the next key at once, and there is one.
+    f.clock.advance(Duration::from_secs(30 * 86_400));
+    let (a, b) = futures::join!(login(&shop), login(&other));
+    let (a, b) = (a.unwrap(), b.unwrap());
+    assert!(is_accepted(&other, &a.access).await && is_accepted(&shop, &b.access).await);
+    assert_eq!((keys(&shop).await, keys(&other).await), (2, 2), "the first one verifies nothing any more");
+    let stored = f.storage.connect().await.unwrap().settings().get(SettingName::SigningKeys).await.unwrap();
+    let kept = stored.value.to_string();
+    assert!(kept.contains("sealed") && !kept.contains("private"), "{kept}");
+}
+
+/// A key has its permissions until it is changed, expires or is deleted.
+pub async fn an_api_key_authenticates_until_it_ends(f: &ShopFixture) {
+    let keys = f.shop.api_keys();
+    let input = ApiKeyInput::new("robot", [Permission::StockAdjust]);
+    let made = keys.create(&input).await.unwrap();
+    assert!(made.secret.reveal().starts_with(&made.key.prefix) && made.key.prefix.starts_with(ApiKey::MARK));
+    let who = f.shop.auth().authenticate(&made.secret).await.unwrap();
+    assert_eq!(who.actor(), &made.key.actor());
+    assert!(who.may(Permission::StockAdjust) && !who.may(Permission::StockRead));
+    assert_eq!(keys.get(made.key.id).await.unwrap().last_used_at, Some(f.clock.now()));
+    // A change counts at once.
+    let permissions = Patch::Set(BTreeSet::from([Permission::StockRead]));
+    let end = f.clock.now() + Duration::from_secs(10);
+    let patch = ApiKeyPatch { permissions, expires_at: Patch::Set(end), ..ApiKeyPatch::default() };
+    let patched = keys.patch(made.key.id, made.key.audit.version.into(), patch).await.unwrap();
+    let who = f.shop.auth().authenticate(&made.secret).await.unwrap();
+    assert!(!who.may(Permission::StockAdjust) && who.may(Permission::StockRead));
+    f.clock.advance(Duration::from_secs(10));
+    assert!(!is_accepted(&f.shop, &made.secret).await, "it has expired");
+    let patch = ApiKeyPatch { expires_at: Patch::Clear, ..ApiKeyPatch::default() };
+    let patched = keys.patch(made.key.id, patched.audit.version.into(), patch).await.unwrap();
+    assert!(is_accepted(&f.shop, &made.secret).await);
+    keys.delete(made.key.id, patched.audit.version.into()).await.unwrap();
+    assert!(!is_accepted(&f.shop, &made.secret).await);
+    // The key of the first start is made once.
+    let secret = keys.new_secret();
+    assert!(keys.ensure_admin(&secret).await.unwrap() && !keys.ensure_admin(&secret).await.unwrap());
+    let admin = f.shop.auth().authenticate(&secret).await.unwrap();
+    assert!(Permission::ALL.iter().all(|permission| admin.may(*permission)));
+}
+
+/// A principal cannot give itself or others more than it has.
+pub async fn nobody_grants_what_they_lack(f: &ShopFixture) {
+    use Permission::{ApiKeysWrite, OrdersRead, RolesWrite, StockAdjust, UsersWrite};
+    let manager = Principal::new("manager", [UsersWrite, RolesWrite, ApiKeysWrite, OrdersRead]);
+    let (shop, own) = (f.shop.acting_as(&manager), f.shop.clone());
+    let strong = own.roles().create(&RoleInput::new("strong", [OrdersRead, StockAdjust])).await.unwrap();
+    let boss = own.users().create(&UserInput::new("boss@example.com").role("admin")).await.unwrap();
+    let key = own.api_keys().create(&ApiKeyInput::new("robot", [StockAdjust])).await.unwrap().key;
+    let refused = |outcome: Result<()>| assert!(matches!(outcome, Err(Error::Forbidden { .. })), "{outcome:?}");
+    let v = |n: i64| ExpectedVersion::Exact(n);
+    refused(shop.roles().create(&RoleInput::new("mine", [StockAdjust])).await.map(drop));
+    refused(shop.roles().patch(strong.id, v(1), RolePatch::default()).await.map(drop));
+    refused(shop.roles().replace(strong.id, v(1), &RoleInput::new("strong", [])).await.map(drop));
+    refused(shop.roles().delete(strong.id, v(1)).await);
+    refused(shop.users().create(&UserInput::new("me@example.com").role("admin")).await.map(drop));
+    refused(shop.users().create(&UserInput::new("me@example.com").role("strong")).await.map(drop));
+    let password = UserPatch { password: Patch::Set(Secret::new(PASSWORD)), ..UserPatch::default() };
+    refused(shop.users().patch(boss.id, v(1), password).await.map(drop));
+    refused(shop.users().replace(boss.id, v(1), &UserInput::new("boss@example.com")).await.map(drop));
+    refused(shop.users().delete(boss.id, v(1), DeleteMode::Soft).await);
+    refused(shop.users().end_sessions(boss.id).await.map(drop));
+    refused(shop.api_keys().create(&ApiKeyInput::new("mine", [StockAdjust])).await.map(drop));
+    refused(shop.api_keys().patch(key.id, v(1), ApiKeyPatch::default()).await.map(drop));
+    refused(shop.api_keys().delete(key.id, v(1)).await);
+    // Everything that the manager has is theirs to give.
+    shop.roles().create(&RoleInput::new("reader", [OrdersRead])).await.unwrap();
+    shop.users().create(&UserInput::new("reader@example.com").role("reader")).await.unwrap();
+    shop.api_keys().create(&ApiKeyInput::new("reader", [OrdersRead])).await.unwrap();
+    assert_eq!(own.users().get(boss.id, IncludeDeleted::No).await.unwrap(), boss, "nothing has changed");
+}
+
+/// The roles that every shop has cannot be changed.
+pub async fn built_in_roles_stay_as_they_are(f: &ShopFixture) {
+    let roles = f.shop.roles().list().await.unwrap();
+    assert_eq!(roles.iter().map(|r| r.name.as_str()).collect::<Vec<_>>(), ["admin", "customer", "manager", "staff"]);
+    for Role { id, name, permissions, audit, .. } in roles {
+        let built_in = BuiltInRole::ALL.iter().find(|role| role.as_str() == name).unwrap();
+        assert_eq!((built_in.id(), &built_in.permissions()), (id, &permissions));
+        let read = ExpectedVersion::Exact(audit.version);
+        is_code(f.shop.roles().delete(id, read).await, ErrorCode::StateConflict);
+        is_code(f.shop.roles().patch(id, read, RolePatch::default()).await, ErrorCode::StateConflict);
+        is_code(f.shop.roles().replace(id, read, &RoleInput::new(name, [])).await, ErrorCode::StateConflict);
+    }
+    is_code(f.shop.roles().create(&RoleInput::new("admin", [])).await, ErrorCode::Duplicate);
+}
+
+/// A role is deleted once no user has it.
+pub async fn a_role_that_a_user_has_stays(f: &ShopFixture) {
+    let role = f.shop.roles().create(&RoleInput::new("clerk", [])).await.unwrap();
+    let ada = user(f, &["clerk"]).await;
+    is_code(f.shop.roles().delete(role.id, 1.into()).await, ErrorCode::StateConflict);
+    f.shop.users().delete(ada.id, 1.into(), DeleteMode::Soft).await.unwrap();
+    is_code(f.shop.roles().delete(role.id, 1.into()).await, ErrorCode::StateConflict);
+    f.shop.users().delete(ada.id, 2.into(), DeleteMode::Force).await.unwrap();
+    f.shop.roles().delete(role.id, 1.into()).await.unwrap();
+    is_code(f.shop.roles().get(role.id).await, ErrorCode::NotFound);
+    let unknown = UserInput::new(EMAIL).role("clerk").role("admin").role("cook");
+    assert_eq!(named(f.shop.users().create(&unknown).await), ["roles[0]", "roles[2]"]);
+}
+
+/// A soft-deleted user cannot log in until it is restored.
+pub async fn a_deleted_user_cannot_log_in(f: &ShopFixture) {
+    let ada = user(f, &[]).await;
+    f.shop.users().delete(ada.id, 1.into(), DeleteMode::Soft).await.unwrap();
+    is_code(login(&f.shop).await, ErrorCode::InvalidCredentials);
+    is_code(f.shop.users().get(ada.id, IncludeDeleted::No).await, ErrorCode::NotFound);
+    let back = f.shop.users().restore(ada.id, 2.into()).await.unwrap();
+    assert_eq!(back.audit.version, 3);
+    login(&f.shop).await.unwrap();
+    is_code(f.shop.users().restore(ada.id, 3.into()).await, ErrorCode::StateConflict);
+}
+
+/// A user has at most 100 sessions.
+pub async fn the_oldest_of_too_many_sessions_ends(f: &ShopFixture) {
+    let ada = user(f, &[]).await;
+    let first = login(&f.shop).await.unwrap();
+    assert!(is_accepted(&f.shop, &first.access).await);
+    let more: Vec<Tokens> = {
+        let mut made = Vec::new();
+        for _ in 0..100 {
+            made.push(login(&f.shop).await.unwrap());
+        }
+        made
+    };
+    assert!(!is_accepted(&f.shop, &first.access).await);
+    assert!(is_accepted(&f.shop, &more[0].access).await);
+    assert_eq!(f.shop.users().sessions(ada.id).await.unwrap().len(), 100);
+}
