@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use derive_setters::Setters;
+use ecom_core::access::SecretKey;
 use ecom_core::clock::{SharedClock, SystemClock};
 use ecom_core::config::ShopConfig;
 use ecom_core::id::{IdSource, UuidV7Source};
@@ -112,6 +113,7 @@ pub struct ShopBuilder {
     rate_limiter: Choice<dyn RateLimiter>,
     clock: SharedClock,
     ids: Option<Arc<dyn IdSource>>,
+    secret_key: Option<SecretKey>,
     config: ShopConfig,
     /// The names of fields in errors, which replace the names of methods.
     names: Vec<(&'static str, &'static str)>,
@@ -129,6 +131,7 @@ impl Default for ShopBuilder {
             rate_limiter: Choice::Absent,
             clock: Arc::new(SystemClock),
             ids: None,
+            secret_key: None,
             config: ShopConfig::default(),
             names: Vec::new(),
         }
@@ -266,6 +269,13 @@ impl ShopBuilder {
         self
     }
 
+    /// Sets the secret that all processes of the shop share, by which the keys that sign access tokens are stored. Default:
+    /// each process signs with a key of its own, which ends with the process.
+    pub fn secret_key(mut self, key: SecretKey) -> Self {
+        self.secret_key = Some(key);
+        self
+    }
+
     /// Checks all settings, opens the adapters and migrates the schema of the database to this release.
     ///
     /// # Errors
@@ -292,7 +302,7 @@ impl ShopBuilder {
     async fn open(self) -> Result<Shop> {
         self.check_parts()?;
         let Self { storage, direct, database, search, search_fallback, cache, rate_limiter, .. } = self;
-        let Self { clock, ids, config, .. } = self;
+        let Self { clock, ids, secret_key, config, .. } = self;
         let ids = ids.unwrap_or_else(|| Arc::new(UuidV7Source::new(clock.clone())));
         let storage = match storage {
             Choice::Part(storage) => storage,
@@ -327,7 +337,7 @@ impl ShopBuilder {
                 open_rate_limiter(LimiterPlan::beside(&check_cache(&cache_url)?), &*storage, &clock).await?
             }
         };
-        Shop::new(ShopParts { storage, search, search_fallback, cache, rate_limiter, clock, ids, config })
+        Shop::new(ShopParts { storage, search, search_fallback, cache, rate_limiter, clock, ids, secret_key, config })
     }
 
     /// Checks the settings as far as possible without opening anything.
