@@ -58,8 +58,8 @@ pub struct HttpConfig {
     /// false if the application has bearer tokens of its own. Default true.
     pub authentication: bool,
     /// The principal of requests whose extensions do not contain a [`Principal`]. Default: a principal with the actor
-    /// `anonymous` that may do everything except what only staff may, which is what `orders:discount` and `bills:write`
-    /// permit.
+    /// `anonymous` that may do everything except what only staff may, which is what `orders:discount`, `bills:write`, and
+    /// the permissions of users, roles and API keys permit.
     pub anonymous: Principal,
 }
 
@@ -87,7 +87,19 @@ impl Default for HttpConfig {
 
 /// Returns true if only staff has the permission.
 const fn of_staff(permission: Permission) -> bool {
-    matches!(permission, Permission::OrdersDiscount | Permission::BillsWrite)
+    use Permission as P;
+    matches!(
+        permission,
+        P::OrdersDiscount
+            | P::BillsWrite
+            | P::UsersRead
+            | P::UsersWrite
+            | P::RolesRead
+            | P::RolesWrite
+            | P::ApiKeysRead
+            | P::ApiKeysWrite
+            | P::AuditLogRead
+    )
 }
 
 impl HttpConfig {

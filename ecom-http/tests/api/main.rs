@@ -14,6 +14,7 @@ mod etag;
 mod freshness;
 mod idempotency;
 mod job;
+mod login;
 mod operations;
 mod order;
 mod product;

@@ -1,0 +1,206 @@
+//! Logins, users, roles and API keys over the API.
+
+use ecom_http::HttpConfig;
+use serde_json::{Value, json};
+
+use crate::support::{API, Answer, Api};
+
+const LOGIN: &str = r#"{"email": "ada@example.com", "password": "correct horse"}"#;
+
+impl Api {
+    async fn auth(&self, what: &str, body: &str) -> Answer {
+        self.call("POST", &format!("{API}/auth/{what}"), &[], Some(body)).await
+    }
+
+    /// Sends a request with a token or a key.
+    async fn bearing(&self, token: &str, method: &str, path: &str, body: Option<&str>) -> Answer {
+        let authorization = format!("Bearer {token}");
+        self.call(method, &format!("{API}{path}"), &[("authorization", &authorization)], body).await
+    }
+
+    async fn user(&self, roles: &Value) -> Value {
+        let body = json!({"email": "ada@example.com", "password": "correct horse", "name": "Ada", "roles": roles});
+        self.call("POST", &format!("{API}/users"), &[], Some(&body.to_string())).await.ok(201).data()
+    }
+}
+
+fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+    value[name].as_str().unwrap()
+}
+
+#[tokio::test]
+async fn a_token_acts_with_the_permissions_of_its_user() {
+    let api = Api::new().await;
+    let user = api.user(&json!(["staff"])).await;
+    assert_eq!((&user["roles"], &user["has_password"]), (&json!(["staff"]), &json!(true)));
+    assert!(user.get("password").is_none(), "{user}");
+    let answer = api.auth("login", LOGIN).await.ok(200);
+    assert_eq!(answer.header("cache-control"), "private, no-store");
+    let tokens = answer.data();
+    assert_eq!((text(&tokens, "token_type"), &tokens["user"]["id"]), ("Bearer", &user["id"]));
+    let access = text(&tokens, "access_token");
+    assert_eq!(api.bearing(access, "GET", "/auth/me", None).await.ok(200).data(), user);
+    api.bearing(access, "GET", "/orders", None).await.ok(200);
+    // The request without a login may do everything in this test, and the user may not.
+    let product = r#"{"title": "Pen", "price": 1}"#;
+    api.bearing(access, "POST", "/products", Some(product)).await.refused(403, "FORBIDDEN", "");
+    let sessions = api.bearing(access, "GET", &format!("/users/{}/sessions", text(&user, "id")), None).await;
+    sessions.refused(403, "FORBIDDEN", "");
+    let sessions = api.call("GET", &format!("{API}/users/{}/sessions", text(&user, "id")), &[], None).await.ok(200);
+    assert_eq!(sessions.data().as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_bad_token_is_refused_everywhere() {
+    let api = Api::new().await;
+    for token in ["", "x", "a.b.c", "ecom_x", "\u{e4}"] {
+        for path in ["/products", "/nowhere", "/auth/me"] {
+            let refused = api.bearing(token, "GET", path, None).await;
+            if token == "\u{e4}" {
+                // Bytes that are no text are no token.
+                assert_ne!(refused.status, 500);
+                continue;
+            }
+            let refused = refused.refused(401, "UNAUTHENTICATED", "");
+            assert_eq!(refused.header("www-authenticate"), "Bearer realm=\"ecom\"");
+        }
+    }
+    // A proxy in front may use another scheme.
+    let basic = [("authorization", "Basic dXNlcjpwYXNz")];
+    api.call("GET", &format!("{API}/products"), &basic, None).await.ok(200);
+    api.call("GET", &format!("{API}/auth/me"), &basic, None).await.refused(401, "UNAUTHENTICATED", "");
+    // An application may have bearer tokens of its own.
+    let own = Api::with(HttpConfig::default().authentication(false)).await;
+    own.bearing("x", "GET", "/products", None).await.ok(200);
+}
+
+#[tokio::test]
+async fn tokens_are_refreshed_and_end_with_a_logout() {
+    let api = Api::new().await;
+    let body = r#"{"email": "ada@example.com", "password": "correct horse", "name": "Ada"}"#;
+    let first = api.auth("register", body).await.ok(201).data();
+    assert_eq!(first["user"]["roles"], json!(["customer"]));
+    api.auth("register", body).await.refused(409, "DUPLICATE", "email");
+    let refresh = json!({"refresh_token": first["refresh_token"]}).to_string();
+    let second = api.auth("refresh", &refresh).await.ok(200).data();
+    let access = text(&second, "access_token");
+    let change = r#"{"old_password": "correct horse", "password": "battery staple"}"#;
+    api.bearing(access, "POST", "/auth/password", Some(change)).await.ok(204);
+    api.auth("login", LOGIN).await.refused(401, "INVALID_CREDENTIALS", "");
+    api.bearing(access, "POST", "/auth/logout", None).await.ok(204);
+    api.bearing(access, "GET", "/auth/me", None).await.refused(401, "UNAUTHENTICATED", "");
+    api.auth("refresh", &refresh).await.refused(401, "UNAUTHENTICATED", "");
+    let other = r#"{"email": "ada@example.com", "password": "battery staple"}"#;
+    let tokens = api.auth("login", other).await.ok(200).data();
+    let refresh = json!({"refresh_token": tokens["refresh_token"]}).to_string();
+    api.auth("logout", &refresh).await.ok(204);
+    api.auth("refresh", &refresh).await.refused(401, "UNAUTHENTICATED", "");
+    // No session, and no token of one.
+    api.auth("logout", "{}").await.refused(401, "UNAUTHENTICATED", "");
+}
+
+#[tokio::test]
+async fn failed_logins_have_to_wait() {
+    let api = Api::new().await;
+    for _ in 0..5 {
+        let refused = api.auth("login", LOGIN).await.refused(401, "INVALID_CREDENTIALS", "");
+        assert_eq!(refused.header("www-authenticate"), "");
+    }
+    let refused = api.auth("login", LOGIN).await.refused(429, "RATE_LIMITED", "");
+    assert_eq!(refused.header("retry-after"), "2");
+}
+
+#[tokio::test]
+async fn nothing_with_a_secret_is_stored_with_a_key() {
+    let api = Api::new().await;
+    let key = [("idempotency-key", "one")];
+    for (path, body) in [
+        ("/auth/login", LOGIN),
+        ("/auth/register", LOGIN),
+        ("/auth/refresh", r#"{"refresh_token": "x"}"#),
+        ("/auth/logout", "{}"),
+        ("/auth/password", r#"{"old_password": "x", "password": "correct horse"}"#),
+        ("/users", r#"{"email": "ada@example.com"}"#),
+        ("/api-keys", r#"{"name": "robot", "permissions": ["stock:adjust"]}"#),
+    ] {
+        let refused = api.call("POST", &format!("{API}{path}"), &key, Some(body)).await;
+        refused.refused(400, "BAD_REQUEST", "Idempotency-Key");
+    }
+}
+
+#[tokio::test]
+async fn the_public_keys_verify_access_tokens() {
+    let api = Api::new().await;
+    let keys = api.call("GET", &format!("{API}/auth/jwks.json"), &[], None).await.ok(200).json();
+    let [key] = keys["keys"].as_array().unwrap().as_slice() else { panic!("{keys}") };
+    assert_eq!((text(key, "kty"), text(key, "crv"), text(key, "alg")), ("OKP", "Ed25519", "EdDSA"));
+    assert_eq!(text(key, "x").len(), 43);
+    assert!(key.get("d").is_none(), "the private key: {key}");
+}
+
+#[tokio::test]
+async fn an_api_key_shows_its_secret_once() {
+    let api = Api::new().await;
+    let body = r#"{"name": "robot", "permissions": ["stock:adjust"]}"#;
+    let made = api.call("POST", &format!("{API}/api-keys"), &[], Some(body)).await.ok(201);
+    let (path, tag) = (made.header("location").to_owned(), made.header("etag").to_owned());
+    let key = made.data();
+    let secret = text(&key, "secret");
+    assert!(secret.starts_with(text(&key, "prefix")), "{key}");
+    let read = api.call("GET", &path, &[], None).await.ok(200);
+    assert!(!String::from_utf8_lossy(&read.bytes).contains(secret));
+    let refused = api.bearing(secret, "POST", "/products", Some(r#"{"title": "Pen", "price": 1}"#)).await;
+    refused.refused(403, "FORBIDDEN", "");
+    // A key is no user.
+    api.bearing(secret, "GET", "/auth/me", None).await.refused(401, "UNAUTHENTICATED", "");
+    let patch = r#"{"permissions": ["products:write"], "version": 1}"#;
+    api.call("PATCH", &path, &[("if-match", &tag)], Some(patch)).await.refused(412, "VERSION_CONFLICT", "");
+    api.call("PATCH", &path, &[], Some(patch)).await.ok(200);
+    api.bearing(secret, "POST", "/products", Some(r#"{"title": "Pen", "price": 1}"#)).await.ok(201);
+    api.call("DELETE", &format!("{path}?version=2"), &[], None).await.ok(204);
+    api.bearing(secret, "GET", "/products", None).await.refused(401, "UNAUTHENTICATED", "");
+}
+
+#[tokio::test]
+async fn roles_and_users_are_edited() {
+    let api = Api::new().await;
+    let role = r#"{"name": "warehouse", "permissions": ["stock:adjust", "stock:read"]}"#;
+    let made = api.call("POST", &format!("{API}/roles"), &[("idempotency-key", "r")], Some(role)).await.ok(201);
+    let path = made.header("location").to_owned();
+    assert_eq!(made.data()["built_in"], false);
+    let list = api.call("GET", &format!("{API}/roles?fields=name"), &[], None).await.ok(200).data();
+    let names: Vec<&str> = list.as_array().unwrap().iter().map(|r| text(r, "name")).collect();
+    assert_eq!(names, ["admin", "customer", "manager", "staff", "warehouse"]);
+    let bad = r#"{"name": "x", "permissions": ["stock:steal"]}"#;
+    api.call("POST", &format!("{API}/roles"), &[], Some(bad)).await.refused(400, "BAD_REQUEST", "permissions[0]");
+    let unknown = r#"{"email": "bob@example.com", "roles": ["cook"]}"#;
+    let refused = api.call("POST", &format!("{API}/users"), &[], Some(unknown)).await;
+    refused.refused(422, "VALIDATION_FAILED", "roles[0]");
+    let user = api.user(&json!(["warehouse"])).await;
+    let own = format!("{API}/users/{}", text(&user, "id"));
+    api.call("DELETE", &format!("{path}?version=1"), &[], None).await.refused(409, "STATE_CONFLICT", "");
+    let found = api.call("GET", &format!("{API}/users?email=ADA@example.com"), &[], None).await.ok(200);
+    assert_eq!(found.data(), json!([user]));
+    let patch = r#"{"blocked": true, "roles": null, "version": 1}"#;
+    let blocked = api.call("PATCH", &own, &[], Some(patch)).await.ok(200).data();
+    assert!(blocked["blocked_at"].is_string() && blocked["roles"] == json!([]), "{blocked}");
+    api.auth("login", LOGIN).await.refused(401, "INVALID_CREDENTIALS", "");
+    api.call("DELETE", &format!("{own}?version=2"), &[], None).await.ok(204);
+    api.call("POST", &format!("{own}/restore?version=3"), &[], None).await.ok(200);
+    api.call("DELETE", &format!("{path}?version=1"), &[], None).await.ok(204);
+}
+
+#[tokio::test]
+async fn a_stranger_reaches_no_users_roles_and_keys() {
+    let api = Api::with(HttpConfig::default()).await;
+    for path in ["/users", "/roles", "/api-keys"] {
+        api.call("GET", &format!("{API}{path}"), &[], None).await.refused(403, "FORBIDDEN", "");
+    }
+    for (path, body) in [
+        ("/users", r#"{"email": "ada@example.com", "roles": ["admin"]}"#),
+        ("/roles", r#"{"name": "mine", "permissions": []}"#),
+        ("/api-keys", r#"{"name": "mine", "permissions": ["products:write"]}"#),
+    ] {
+        api.call("POST", &format!("{API}{path}"), &[], Some(body)).await.refused(403, "FORBIDDEN", "");
+    }
+}
