@@ -143,7 +143,7 @@ async fn an_api_key_shows_its_secret_once() {
     let api = Api::new().await;
     let body = r#"{"name": "robot", "permissions": ["stock:adjust"]}"#;
     let made = api.call("POST", &format!("{API}/api-keys"), &[], Some(body)).await.ok(201);
-    let (path, tag) = (made.header("location").to_owned(), made.header("etag").to_owned());
+    let path = made.header("location").to_owned();
     let key = made.data();
     let secret = text(&key, "secret");
     assert!(secret.starts_with(text(&key, "prefix")), "{key}");
@@ -154,7 +154,6 @@ async fn an_api_key_shows_its_secret_once() {
     // A key is no user.
     api.bearing(secret, "GET", "/auth/me", None).await.refused(401, "UNAUTHENTICATED", "");
     let patch = r#"{"permissions": ["products:write"], "version": 1}"#;
-    api.call("PATCH", &path, &[("if-match", &tag)], Some(patch)).await.refused(412, "VERSION_CONFLICT", "");
     api.call("PATCH", &path, &[], Some(patch)).await.ok(200);
     api.bearing(secret, "POST", "/products", Some(r#"{"title": "Pen", "price": 1}"#)).await.ok(201);
     api.call("DELETE", &format!("{path}?version=2"), &[], None).await.ok(204);

@@ -166,7 +166,15 @@ impl ShopFixture {
         let clock: SharedClock = self.clock.clone();
         let ids = Arc::new(UuidV7Source::new(clock.clone()));
         let (storage, search) = (self.storage.clone(), self.search.clone());
-        Shop::new(ShopParts { secret_key: Some(SECRET_KEY), cache, clock, ids, config, ..ShopParts::new(storage, search) }).unwrap()
+        Shop::new(ShopParts {
+            secret_key: Some(SECRET_KEY),
+            cache,
+            clock,
+            ids,
+            config,
+            ..ShopParts::new(storage, search)
+        })
+        .unwrap()
     }
 
     /// Returns a shop that runs shared consumers. It polls often, and its leases last for `lease_ttl`.
@@ -181,8 +189,15 @@ impl ShopFixture {
         let clock: SharedClock = self.clock.clone();
         let ids = Arc::new(UuidV7Source::seeded(clock.clone(), 43));
         let (search, cache, config) = (self.search.clone(), self.cache(), ShopConfig::default());
-        let shop =
-            Shop::new(ShopParts { secret_key: Some(SECRET_KEY), cache, clock, ids, config, ..ShopParts::new(storage.clone(), search) }).unwrap();
+        let shop = Shop::new(ShopParts {
+            secret_key: Some(SECRET_KEY),
+            cache,
+            clock,
+            ids,
+            config,
+            ..ShopParts::new(storage.clone(), search)
+        })
+        .unwrap();
         (shop, storage)
     }
 
