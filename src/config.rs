@@ -45,6 +45,12 @@
 //! | `ECOM_SEARCH_LOG` | `true` | `true`, `false` | whether searches are counted by their texts, which can contain personal data |
 //! | `ECOM_SEARCH_LOG_INTERVAL` | `10` | 1–3,600 s | how often a process adds the searches that it has counted to the database |
 //! | `ECOM_SEARCH_LOG_RETENTION` | `7776000` | 86,400–316,224,000 s | how long the counts of a day are kept |
+//! | `ECOM_SECRET_KEY`, `ECOM_SECRET_KEY_FILE` | none | at least 32 characters, such as the output of `openssl rand -base64 32`; or a file that contains them | the secret that all processes of a shop share, which encrypts the keys of access tokens in the database; without it, each process has a key of its own, so that other processes refuse its access tokens, and a restart makes them void |
+//! | `ECOM_ACCESS_TOKEN_TTL` | `900` | 60–86,400 s | how long an access token is valid |
+//! | `ECOM_SESSION_TTL` | `604800` | 3,600–31,536,000 s | how long a session goes on after its last refresh |
+//! | `ECOM_TOKEN_ISSUER` | `ecom` | 1 to 255 characters | the issuer that access tokens name |
+//! | `ECOM_TOKEN_ALGORITHM` | `eddsa` | `eddsa`, `hs256` | the algorithm of access tokens; `hs256` needs `ECOM_SECRET_KEY` |
+//! | `ECOM_PASSWORD_HASHES` | half of the processors | 1–64 | how many passwords are hashed at a time |
 //! | `ECOM_ADJUSTMENT_BATCH` | `256` | 1–1,000 | the maximum number of stock adjustments that share a commit |
 //! | `ECOM_ORDER_BATCH` | `256` | 1–1,000 | the maximum number of orders that share a commit |
 //! | `ECOM_API_PREFIX` | `/api/v1` | `/`, or a path that starts with `/` and does not end with it | the path of the API |
@@ -85,6 +91,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
+use ecom_core::access::SecretKey;
 use ecom_core::config::ShopConfig;
 use ecom_core::money::Currency;
 use ecom_core::{Error, FieldCode, Result, ValidationErrors};
@@ -162,6 +169,8 @@ pub struct ServerConfig {
     pub cache_url: SecretUrl,
     /// The URL of the rate limiter; `None` follows the cache.
     pub rate_limiter_url: Option<SecretUrl>,
+    /// The secret that all processes of the shop share.
+    pub secret_key: Option<SecretKey>,
     /// The settings of the shop.
     pub shop: ShopConfig,
     /// The settings of the REST API.
@@ -251,6 +260,7 @@ impl ServerConfig {
             statement_timeout: r.seconds("ECOM_DATABASE_STATEMENT_TIMEOUT", pool.statement_timeout, 1..=600),
             max_lifetime: r.seconds("ECOM_DATABASE_LIFETIME", pool.max_lifetime, 60..=86_400),
         };
+        let secret_key = r.secret_key("ECOM_SECRET_KEY", "ECOM_SECRET_KEY_FILE");
         let shop = ShopConfig::default()
             .currency(currency)
             .search_language(r.language("ECOM_SEARCH_LANGUAGE"))
@@ -278,6 +288,11 @@ impl ServerConfig {
                 defaults.search_log_retention,
                 86_400..=10 * 366 * 86_400,
             ))
+            .access_token_ttl(r.seconds("ECOM_ACCESS_TOKEN_TTL", defaults.access_token_ttl, 60..=86_400))
+            .session_ttl(r.seconds("ECOM_SESSION_TTL", defaults.session_ttl, 3_600..=365 * 86_400))
+            .token_issuer(r.text("ECOM_TOKEN_ISSUER", &defaults.token_issuer))
+            .token_algorithm(r.token_algorithm("ECOM_TOKEN_ALGORITHM", secret_key.is_some()))
+            .password_hashes(r.count("ECOM_PASSWORD_HASHES", defaults.password_hashes, 64))
             .adjustment_batch(r.size("ECOM_ADJUSTMENT_BATCH", defaults.adjustment_batch, 1..=1_000))
             .order_batch(r.size("ECOM_ORDER_BATCH", defaults.order_batch, 1..=1_000));
 
@@ -303,6 +318,7 @@ impl ServerConfig {
             search_fallback_url,
             cache_url,
             rate_limiter_url,
+            secret_key,
             shop,
             http,
             serve,
@@ -338,6 +354,9 @@ impl ServerConfig {
         }
         names.extend(SETTINGS);
         let mut builder = builder.names(names);
+        if let Some(key) = &self.secret_key {
+            builder = builder.secret_key(key.clone());
+        }
         if let Some(url) = &self.search_fallback_url {
             builder = builder.search_fallback(url.expose());
         }

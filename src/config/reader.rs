@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
-use ecom_core::access::Principal;
+use ecom_core::access::{Principal, SecretKey, TokenAlgorithm};
 use ecom_core::money::{Currency, price_of};
 use ecom_core::port::Quota;
 use ecom_core::search::Language;
@@ -85,6 +86,11 @@ impl Reader<'_> {
         let text = format!("a whole number, {} to {}", bounds.start(), bounds.end());
         let found: Option<u64> = self.parsed(name, |n| bounds.contains(n), &text);
         found.and_then(|n| T::try_from(n).ok()).unwrap_or(default)
+    }
+
+    /// Returns a number from 1 to `max`.
+    pub fn count(&mut self, name: &str, default: NonZeroUsize, max: u64) -> NonZeroUsize {
+        NonZeroUsize::new(self.size(name, default.get(), 1..=max)).unwrap_or(default)
     }
 
     pub fn flag(&mut self, name: &str, default: bool) -> bool {
@@ -285,6 +291,36 @@ impl Reader<'_> {
             .max_streams(self.size("ECOM_MAX_STREAMS", defaults.max_streams, 1..=10_000))
             .ping_interval(self.seconds("ECOM_PING_INTERVAL", ping, 1..=3_600))
             .shutdown_timeout(self.seconds("ECOM_SHUTDOWN_TIMEOUT", shutdown, 1..=600))
+    }
+
+    /// Returns the secret key of the shop, which the setting or its file contains.
+    pub fn secret_key(&mut self, name: &str, file: &str) -> Option<SecretKey> {
+        let text = self.url(name, file, "");
+        if text.expose().is_empty() {
+            return None;
+        }
+        let key = SecretKey::from_text(text.expose());
+        if key.is_none() {
+            let message = format!(
+                "must have at least {} characters, such as the output of `openssl rand -base64 32`",
+                SecretKey::MIN_LENGTH
+            );
+            self.bad(name, &message);
+        }
+        key
+    }
+
+    /// Returns the algorithm of access tokens.
+    pub fn token_algorithm(&mut self, name: &str, has_secret_key: bool) -> TokenAlgorithm {
+        let algorithm = TokenAlgorithm::parse(&self.text(name, TokenAlgorithm::EdDsa.as_str()));
+        match algorithm {
+            None => self.bad(name, "must be `eddsa` or `hs256`"),
+            Some(TokenAlgorithm::Hs256) if !has_secret_key => {
+                self.bad(name, "can be `hs256` only if ECOM_SECRET_KEY is set");
+            }
+            Some(_) => {}
+        }
+        algorithm.unwrap_or(TokenAlgorithm::EdDsa)
     }
 
     pub fn url(&mut self, name: &str, file: &str, default: &str) -> SecretUrl {

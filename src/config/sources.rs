@@ -6,7 +6,7 @@ use ecom_core::{FieldCode, ValidationErrors};
 
 /// The names of all settings. A TOML file can contain all but `ECOM_CONFIG`; its keys are the names in lower case
 /// without `ECOM_`.
-pub(super) const NAMES: [&str; 70] = [
+pub(super) const NAMES: [&str; 77] = [
     "ECOM_LISTEN",
     "PORT",
     "ECOM_DATA",
@@ -44,6 +44,13 @@ pub(super) const NAMES: [&str; 70] = [
     "ECOM_SEARCH_LOG",
     "ECOM_SEARCH_LOG_INTERVAL",
     "ECOM_SEARCH_LOG_RETENTION",
+    "ECOM_SECRET_KEY",
+    "ECOM_SECRET_KEY_FILE",
+    "ECOM_ACCESS_TOKEN_TTL",
+    "ECOM_SESSION_TTL",
+    "ECOM_TOKEN_ISSUER",
+    "ECOM_TOKEN_ALGORITHM",
+    "ECOM_PASSWORD_HASHES",
     "ECOM_ADJUSTMENT_BATCH",
     "ECOM_ORDER_BATCH",
     "ECOM_API_PREFIX",

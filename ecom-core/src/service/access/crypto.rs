@@ -12,6 +12,7 @@ use jsonwebtoken::signature::{Error as SignatureError, Signer, Verifier};
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, DecodingKeyKind, EncodingKey};
 use ring::signature::{self, Ed25519KeyPair, RsaPublicKeyComponents, UnparsedPublicKey, VerificationAlgorithm};
 use ring::{aead, hkdf, hmac};
+use subtle::ConstantTimeEq as _;
 
 use crate::error::{Error, Result};
 
@@ -144,6 +145,14 @@ pub(crate) fn ed25519(seed: [u8; 32]) -> Result<(Vec<u8>, Vec<u8>)> {
 /// does not show it.
 #[derive(Clone)]
 pub struct SecretKey([u8; 32]);
+
+impl PartialEq for SecretKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl Eq for SecretKey {}
 
 impl std::fmt::Debug for SecretKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

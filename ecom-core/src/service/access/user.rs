@@ -130,6 +130,7 @@ impl<'a> UserService<'a> {
     ) -> Result<UserAccount> {
         tx.started();
         let now = self.cx.now();
+        hold_customer(tx, input.customer_id).await?;
         let roles = Roles::load_in(tx).await?;
         let held = self.hold(tx, &roles, &input.roles).await?;
         let user = User {
@@ -174,6 +175,7 @@ impl<'a> UserService<'a> {
         let password = self.hashed(&values).await?;
         let (values, password) = (&values, &password);
         let replace = |mut tx| async move {
+            hold_customer(&mut tx, values.customer_id).await?;
             let before = self.lock(&mut tx, id, expected, IncludeDeleted::No).await?;
             let blocked = before.blocked_at.is_some();
             Ok((self.write_values(&mut tx, before, values, blocked, password.clone()).await?, tx))
@@ -204,6 +206,11 @@ impl<'a> UserService<'a> {
         };
         let (patch, hash) = (&patch, &hash);
         let merge = |mut tx| async move {
+            let customer = match &patch.customer_id {
+                Patch::Set(customer) => Some(*customer),
+                Patch::Keep | Patch::Clear => None,
+            };
+            hold_customer(&mut tx, customer).await?;
             let before = self.lock(&mut tx, id, expected, IncludeDeleted::No).await?;
             let roles = Roles::load_in(&mut tx).await?;
             let (values, blocked) = merged(patch.clone(), &before, &roles)?;
@@ -382,6 +389,17 @@ impl<'a> UserService<'a> {
         };
         self.cx.write(end).await
     }
+}
+
+/// Holds the customer that a user is, so that nobody deletes it. Customers are locked before users.
+async fn hold_customer(tx: &mut Tx<'_>, customer: Option<CustomerId>) -> Result<()> {
+    let Some(id) = customer else { return Ok(()) };
+    let held = tx.customers().hold(&[id]).await?;
+    if held.iter().any(|customer| customer.audit.is_live()) {
+        return Ok(());
+    }
+    let message = format!("must be the id of a customer; there is no customer {id}");
+    Err(Error::invalid("customer_id", FieldCode::ReferenceNotFound, message))
 }
 
 /// Returns the values of a user with a patch, and whether it is blocked then.

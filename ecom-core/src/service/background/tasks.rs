@@ -15,6 +15,7 @@ use super::lease::{Held, acquire, keep, pace, release};
 use super::work::Work;
 use super::worker;
 use crate::domain::access::principal::Principal;
+use crate::domain::access::session::{LoginFailures, Session};
 use crate::domain::platform::idempotency::RequestHash;
 use crate::domain::platform::job::{Job, JobKind};
 use crate::error::{BoxError, Result, WithCauses};
@@ -138,7 +139,7 @@ impl Work for Follower {
     }
 }
 
-/// Removes old events and jobs.
+/// Removes old events, jobs, sessions, one-time tokens and failed logins.
 struct Trim(Arc<Context>);
 
 impl Trim {
@@ -161,7 +162,15 @@ impl Work for Trim {
         });
         let gone = gone.await?;
         tracing::debug!(gone, "old jobs removed");
-        Ok(gone >= u64::from(SWEPT_AT_ONCE))
+        let logins = cx.write(|mut tx| async move {
+            let now = cx.now();
+            let sessions = tx.sessions().trim(now - Session::KEPT, SWEPT_AT_ONCE).await?;
+            let tokens = tx.sessions().trim_tokens(now, SWEPT_AT_ONCE).await?;
+            let failures = tx.sessions().trim_failures(now - LoginFailures::KEPT, SWEPT_AT_ONCE).await?;
+            Ok((sessions.max(tokens).max(failures), tx))
+        });
+        let most = logins.await?.max(gone);
+        Ok(most >= u64::from(SWEPT_AT_ONCE))
     }
 }
 

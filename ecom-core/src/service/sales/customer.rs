@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use crate::domain::access::principal::{Permission, Principal};
+use crate::domain::access::session::SessionEnd;
 use crate::domain::common::{Audit, DeleteMode, ExpectedVersion, ExternalRef, IncludeDeleted};
 use crate::domain::platform::outbox::EventKind;
 use crate::domain::sales::customer::{
@@ -14,6 +15,7 @@ use crate::error::{Conflict, Entity, Error, FieldCode, Result};
 use crate::id::{AddressId, CustomerId};
 use crate::paging::{Page, Paging, Total};
 use crate::port::storage::Repositories as _;
+use crate::service::access::user::end_all;
 use crate::service::run::context::Context;
 use crate::service::run::transaction::{Change, Tx};
 
@@ -340,6 +342,12 @@ impl CustomerService<'_> {
             before
         } else {
             let after = before.erased(now, self.who.actor());
+            let user = tx.users().get_by_customer(id).await?;
+            if let Some(user) = user {
+                // Its sessions are removed with its data, and what is cached of them is void at once.
+                tx.users().lock(user.id).await?;
+                end_all(tx, user.id, now, SessionEnd::UserBlocked, self.who).await?;
+            }
             tx.customers().erase(&before, &after).await?;
             tx.emit(EventKind::CustomerErased, id, after.audit.version, self.who.actor(), []).await?;
             after
