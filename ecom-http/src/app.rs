@@ -98,7 +98,6 @@ const fn of_staff(permission: Permission) -> bool {
             | P::RolesWrite
             | P::ApiKeysRead
             | P::ApiKeysWrite
-            | P::AuditLogRead
     )
 }
 

@@ -88,8 +88,6 @@ permissions! {
     ApiKeysRead = "api_keys:read";
     /// Create, edit and delete API keys.
     ApiKeysWrite = "api_keys:write";
-    /// Read the log of who changed what.
-    AuditLogRead = "audit_log:read";
     /// Audit the shop.
     AuditRun = "audit:run";
     /// Read the log of events.

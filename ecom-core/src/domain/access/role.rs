@@ -93,7 +93,6 @@ impl BuiltInRole {
                             | P::RolesWrite
                             | P::ApiKeysRead
                             | P::ApiKeysWrite
-                            | P::AuditLogRead
                             | P::CustomersErase
                             | P::ForceDelete
                     )

@@ -3,17 +3,20 @@
 use std::collections::HashSet;
 
 use serde_json::json;
+use uuid::Uuid;
 
 use super::ShopFixture;
 use super::support::{category_input, flat, from, me, v};
-use crate::access::{Permission as P, Principal};
+use crate::access::{
+    ApiKeyInput, ApiKeyPatch, Permission as P, Principal, RoleInput, RolePatch, UserFilter, UserInput, UserPatch,
+};
 use crate::catalog::{
     CategoryFilter, ImportOptions, ProductFilter, ProductListQuery, ReviewFilter, ReviewInput, ReviewSort,
 };
 use crate::clock::Clock as _;
 use crate::common::{DeleteMode, ExpectedVersion, IncludeDeleted};
 use crate::error::{Error, Result};
-use crate::id::JobId;
+use crate::id::{ApiKeyId, JobId, RoleId, UserId};
 use crate::paging::Paging;
 use crate::platform::{JobFilter, OutboxPosition, SearchLogRange};
 use crate::sales::{
@@ -186,6 +189,49 @@ pub async fn what_a_principal_may_not_do_is_refused_before_anything_happens(f: &
     let customers = f.shop.acting_as(&who).customers();
     refused("erase a customer", P::CustomersErase, customers.erase(ada.id).await.map(drop));
 
+    let (no_user, no_role, no_key) = (UserId(Uuid::nil()), RoleId(Uuid::nil()), ApiKeyId(Uuid::nil()));
+    let page = Paging::first(1);
+    let who = without(P::UsersRead);
+    let users = f.shop.acting_as(&who).users();
+    let r = P::UsersRead;
+    refused("read a user", r, users.get(no_user, IncludeDeleted::No).await.map(drop));
+    refused("list users", r, users.list(&UserFilter::default(), &page).await.map(drop));
+    refused("list the sessions of a user", r, users.sessions(no_user).await.map(drop));
+    let who = without(P::UsersWrite);
+    let users = f.shop.acting_as(&who).users();
+    let w = P::UsersWrite;
+    let login = UserInput::new("eve@example.com");
+    refused("create a user", w, users.create(&login).await.map(drop));
+    refused("replace a user", w, users.replace(no_user, v(1), &login).await.map(drop));
+    refused("patch a user", w, users.patch(no_user, v(1), UserPatch::default()).await.map(drop));
+    refused("delete a user", w, users.delete(no_user, v(1), DeleteMode::Soft).await);
+    refused("restore a user", w, users.restore(no_user, v(1)).await.map(drop));
+    refused("end the sessions of a user", w, users.end_sessions(no_user).await.map(drop));
+    let who = without(P::RolesRead);
+    let service = f.shop.acting_as(&who).roles();
+    refused("read a role", P::RolesRead, service.get(no_role).await.map(drop));
+    refused("list roles", P::RolesRead, service.list().await.map(drop));
+    let who = without(P::RolesWrite);
+    let service = f.shop.acting_as(&who).roles();
+    let w = P::RolesWrite;
+    let clerk = RoleInput::new("clerk", []);
+    refused("create a role", w, service.create(&clerk).await.map(drop));
+    refused("replace a role", w, service.replace(no_role, v(1), &clerk).await.map(drop));
+    refused("patch a role", w, service.patch(no_role, v(1), RolePatch::default()).await.map(drop));
+    refused("delete a role", w, service.delete(no_role, v(1)).await);
+    let who = without(P::ApiKeysRead);
+    let keys = f.shop.acting_as(&who).api_keys();
+    refused("read an API key", P::ApiKeysRead, keys.get(no_key).await.map(drop));
+    refused("list API keys", P::ApiKeysRead, keys.list(&page).await.map(drop));
+    let who = without(P::ApiKeysWrite);
+    let keys = f.shop.acting_as(&who).api_keys();
+    let w = P::ApiKeysWrite;
+    let robot = ApiKeyInput::new("robot", [P::StockRead]);
+    refused("create an API key", w, keys.create(&robot).await.map(drop));
+    refused("create the key of an administrator", w, keys.ensure_admin(&keys.new_secret()).await.map(drop));
+    refused("patch an API key", w, keys.patch(no_key, v(1), ApiKeyPatch::default()).await.map(drop));
+    refused("delete an API key", w, keys.delete(no_key, v(1)).await);
+
     let who = without(P::ReviewsWrite);
     let reviews = f.shop.acting_as(&who).reviews();
     let w = P::ReviewsWrite;
@@ -267,7 +313,7 @@ pub async fn what_a_principal_may_not_do_is_refused_before_anything_happens(f: &
     refused("enqueue a verify", P::IndexWrite, jobs.enqueue_verify(true).await.map(drop));
     let who = without(P::JobsRead);
     let jobs = f.shop.acting_as(&who).jobs();
-    let any_job = JobId(uuid::Uuid::nil());
+    let any_job = JobId(Uuid::nil());
     refused("read a job", P::JobsRead, jobs.get(any_job).await.map(drop));
     refused("list jobs", P::JobsRead, jobs.list(&JobFilter::default(), &page).await.map(drop));
     let who = without(P::JobsWrite);
