@@ -269,8 +269,8 @@ impl ShopBuilder {
         self
     }
 
-    /// Sets the secret that all processes of the shop share, by which the keys that sign access tokens are stored. Default:
-    /// each process signs with a key of its own, which ends with the process.
+    /// Sets the secret that all processes of the shop share, by which the keys that sign access tokens are stored.
+    /// Default: each process signs with a key of its own, which ends with the process.
     pub fn secret_key(mut self, key: SecretKey) -> Self {
         self.secret_key = Some(key);
         self

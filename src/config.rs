@@ -50,7 +50,7 @@
 //! | `ECOM_SESSION_TTL` | `604800` | 3,600–31,536,000 s | how long a session goes on after its last refresh |
 //! | `ECOM_TOKEN_ISSUER` | `ecom` | 1 to 255 characters | the issuer that access tokens name |
 //! | `ECOM_TOKEN_ALGORITHM` | `eddsa` | `eddsa`, `hs256` | the algorithm of access tokens; `hs256` needs `ECOM_SECRET_KEY` |
-//! | `ECOM_PASSWORD_HASHES` | half of the processors | 1–64 | how many passwords are hashed at a time |
+//! | `ECOM_PASSWORD_HASHES` | half of the processors, at most 64 | 1–64 | how many passwords are hashed at a time |
 //! | `ECOM_ADJUSTMENT_BATCH` | `256` | 1–1,000 | the maximum number of stock adjustments that share a commit |
 //! | `ECOM_ORDER_BATCH` | `256` | 1–1,000 | the maximum number of orders that share a commit |
 //! | `ECOM_API_PREFIX` | `/api/v1` | `/`, or a path that starts with `/` and does not end with it | the path of the API |
@@ -63,7 +63,7 @@
 //! | `ECOM_TRUST_REQUESTS` | `false` | `true`, `false` | whether every request may also do what only staff may: give discounts, set prices, choose the numbers of bills and record payments (`orders:discount`, `bills:write`) |
 //! | `ECOM_REQUEST_TIMEOUT` | `30` | 1–600 s | the time limit of a request |
 //! | `ECOM_MAX_REQUESTS` | `1000` | 1–1,000,000 | the maximum number of requests at a time; a request beyond it gets a 503 with `Retry-After` |
-//! | `ECOM_MAX_CONNECTIONS` | `10000` | 1–1,000,000 | the maximum number of connections at a time; a connection beyond it gets a 503 with `Retry-After` and is closed. If the system allows fewer open files, the limit is lower |
+//! | `ECOM_MAX_CONNECTIONS` | `10000` | 1–1,000,000 | the maximum number of connections at a time; a connection beyond it is closed, and up to 64 of them at a time get a 503 with `Retry-After` first. Each connection needs a file descriptor; the example server lowers this number to fit its limit of open files |
 //! | `ECOM_RATE_LIMIT` | `on` | `on`, `off` | whether the number of requests is limited; the following quotas are numbers of requests within a number of seconds, and `off` turns one off |
 //! | `ECOM_RATE_LIMIT_ADDRESS` | `100/60` | `off`, or 1–1,000,000 / 1–86,400 s | requests without a login, per client address; an address of IPv6 counts with its /64 network |
 //! | `ECOM_RATE_LIMIT_PRINCIPAL` | `1000/60` | the same | requests with a login, per user or key |

@@ -71,10 +71,10 @@ pub struct ShopConfig {
     pub token_issuer: String,
     /// The algorithm by which access tokens are signed. Default Ed25519.
     pub token_algorithm: TokenAlgorithm,
-    /// After how long a new key signs access tokens. 1 day to 365 days, default 30 days.
+    /// How long a key signs access tokens before a new key replaces it. 1 day to 365 days, default 30 days.
     pub signing_key_lifetime: Duration,
-    /// How many passwords are hashed at a time. Each hash occupies a processor for some 20 ms and 19 MiB. At most 64,
-    /// default half of the processors, at least 1.
+    /// How many passwords are hashed at a time. Each hash occupies a processor for some 20 ms and 19 MiB. 1–64, default
+    /// half of the processors, within these bounds.
     pub password_hashes: NonZeroUsize,
     /// The language of titles, descriptions and searches. If it changes, the index is rebuilt. Default English.
     pub search_language: Language,
@@ -82,7 +82,7 @@ pub struct ShopConfig {
 
 fn half_of_processors() -> NonZeroUsize {
     let all = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    NonZeroUsize::new(all / 2).unwrap_or(NonZeroUsize::MIN)
+    NonZeroUsize::new((all / 2).min(64)).unwrap_or(NonZeroUsize::MIN)
 }
 
 impl Default for ShopConfig {

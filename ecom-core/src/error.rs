@@ -33,9 +33,9 @@ pub enum Dependency {
     SearchFallback,
     /// The cache behind [`crate::port::Cache`].
     Cache,
-    /// The rate limiter behind [`crate::port::RateLimiter`]. No call fails for the lack of it.
+    /// The rate limiter behind [`crate::port::RateLimiter`]. No call fails because it is unavailable.
     RateLimiter,
-    /// The queue of passwords that wait to be hashed. It is full.
+    /// The queue of password hashes; unavailable while it is full.
     Logins,
 }
 
@@ -47,7 +47,7 @@ impl fmt::Display for Dependency {
             Self::SearchFallback => "the fallback of the search index",
             Self::Cache => "the cache",
             Self::RateLimiter => "the rate limiter",
-            Self::Logins => "the queue of logins",
+            Self::Logins => "the queue of password hashes",
         })
     }
 }
@@ -81,8 +81,8 @@ pub enum Error {
     /// The call requires an authenticated caller, and there is none, or its token or key is not valid.
     #[error("a valid access token or API key is required: log in")]
     Unauthenticated,
-    /// The email address and the password are not those of a user who may log in.
-    #[error("the email address or the password is wrong")]
+    /// The email address and password do not match a user who may log in, or the current password is wrong.
+    #[error("the credentials are wrong")]
     InvalidCredentials,
     /// Too many calls.
     #[error("too many requests; try again in {} s", retry_after.as_secs().max(1))]
@@ -705,7 +705,8 @@ error_codes! {
          word.";
     Validation = "VALIDATION_FAILED", "At least one value is invalid; `details` has an entry for each such field.";
     Unauthenticated = "UNAUTHENTICATED", "The request requires a valid access token or API key in `Authorization: Bearer`: log in.";
-    InvalidCredentials = "INVALID_CREDENTIALS", "No user who may log in has this email address and password.";
+    InvalidCredentials = "INVALID_CREDENTIALS",
+        "The email address and password do not match a user who may log in, or the current password is wrong.";
     Forbidden = "FORBIDDEN", "The caller does not have the permission that the message names.";
     NotFound = "NOT_FOUND",
         "The resource does not exist, or it is soft-deleted; `include_deleted=true` shows soft-deleted ones.";

@@ -512,8 +512,8 @@ impl Shop {
 
     /// Closes the shop and all its clones. It ends the background work as
     /// [`Background::shutdown`](crate::platform::Background::shutdown) does, adds the last counts to the search log,
-    /// and then closes the connections to the database, the index, the cache and the rate limiter. Open transactions can still be
-    /// committed or rolled back. Later calls that need a connection fail with `Unavailable`.
+    /// and then closes the connections to the database, the index, the cache and the rate limiter. Open transactions
+    /// can still be committed or rolled back. Later calls that need a connection fail with `Unavailable`.
     pub async fn close(&self) {
         Background::end_all(&self.cx).await;
         self.cx.searches.flush_last(&self.cx.silent()).await;

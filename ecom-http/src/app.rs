@@ -25,9 +25,9 @@ pub struct HttpConfig {
     pub max_page_size: u32,
     /// The maximum size of a request body, in bytes. Default 2 MiB.
     pub body_limit: usize,
-    /// The maximum size of a path, and of a query string, in bytes. Default 8 KiB. The server has limits of its own
-    /// ([`ServeConfig::head_limit`](crate::ServeConfig::head_limit)), and its responses are not in the envelope of
-    /// errors; the limit of hyper is 64 KiB for both together.
+    /// The maximum size of the path, and of the query string, in bytes. Default 8 KiB.
+    /// [`ServeConfig::head_limit`](crate::ServeConfig::head_limit) must exceed it, because the responses of the server
+    /// to larger heads are not in the envelope of errors.
     pub query_limit: usize,
     /// The maximum size of the names and values of all headers, in bytes. Default 32 KiB. The server has limits of its
     /// own, and its responses are not in the envelope of errors.
@@ -41,9 +41,9 @@ pub struct HttpConfig {
     /// The maximum number of requests at a time. A request beyond it gets a 503 with `Retry-After`, except for the
     /// routes of health. Default 1,000.
     pub max_requests: usize,
-    /// The rate limits; `None` turns them off. They need a [`RateLimiter`](ecom_core::port::RateLimiter) in the shop. The
-    /// routes of health are not limited, and requests without a principal are limited only if the server puts axum's
-    /// `ConnectInfo<SocketAddr>` into their extensions, as [`serve`](crate::serve) does. Default: those of
+    /// The rate limits; `None` turns them off. They need a [`RateLimiter`](ecom_core::port::RateLimiter) in the shop.
+    /// The routes of health are not limited, and requests without a principal are limited only if the server puts
+    /// axum's `ConnectInfo<SocketAddr>` into their extensions, as [`serve`](crate::serve) does. Default: those of
     /// [`RateLimits`].
     #[setters(strip_option = false)]
     pub rate_limits: Option<RateLimits>,
@@ -58,8 +58,8 @@ pub struct HttpConfig {
     /// false if the application has bearer tokens of its own. Default true.
     pub authentication: bool,
     /// The principal of requests whose extensions do not contain a [`Principal`]. Default: a principal with the actor
-    /// `anonymous` that may do everything except what only staff may, which is what `orders:discount`, `bills:write`, and
-    /// the permissions of users, roles and API keys permit.
+    /// `anonymous` that has every permission except `orders:discount`, `bills:write` and those of users, roles and API
+    /// keys.
     pub anonymous: Principal,
 }
 

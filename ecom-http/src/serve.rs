@@ -44,7 +44,7 @@ use crate::error::ApiError;
 const SETTLE: Duration = Duration::from_millis(100);
 /// How many connections beyond the limit get a response at a time. Others are closed without one.
 const REFUSALS: usize = 64;
-/// The time and the bytes that a refused client gets to read its response.
+/// The maximum time spent on a refused connection, and the maximum number of bytes that are read from it and discarded.
 const REFUSAL_TIME: Duration = Duration::from_secs(1);
 const REFUSAL_BYTES: usize = 64 * 1024;
 /// The pause after a connection could not be accepted, mostly for lack of file descriptors.
@@ -349,8 +349,8 @@ async fn connection(
     }
 }
 
-/// What a connection does, in milliseconds since its start. Every number is only a hint for its timer, so no order
-/// between them is needed.
+/// The state of a connection. Times are milliseconds since its start. Every number is only a hint for its timer, so no
+/// order between them is needed.
 struct Activity {
     start: Instant,
     /// The requests in progress: from the end of the head until the response is sent or given up.

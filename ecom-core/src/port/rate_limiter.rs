@@ -25,8 +25,8 @@ impl Quota {
         Self { limit, period }
     }
 
-    /// Returns the time after which one call of a used quota comes back, in microseconds and at least 1. `period` counts
-    /// as [`Self::MAX_PERIOD`] at most.
+    /// Returns the time after which one call of a used quota comes back, in microseconds and at least 1. `period`
+    /// counts as [`Self::MAX_PERIOD`] at most.
     pub fn step_micros(&self) -> u64 {
         let period = u64::try_from(self.period.min(Self::MAX_PERIOD).as_micros()).unwrap_or(u64::MAX);
         (period / u64::from(self.limit.max(1))).max(1)

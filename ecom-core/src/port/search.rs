@@ -332,8 +332,8 @@ port! {
         /// Begins to build a new index, whose documents are read from the state `start` of the database. The current
         /// index continues to serve searches and to accept changes.
         ///
-        /// A provider that [continues builds](SearchCapabilities::continues_builds) has at most one that is not
-        /// published. If there is one already, of this process or another one, and its [`BuildProgress`]
+        /// A provider that [continues builds](SearchCapabilities::continues_builds) keeps at most one unpublished
+        /// build. If there is one already, of this process or another one, and its [`BuildProgress`]
         /// [fits](BuildProgress::fits) `since`, this call continues it ([`IndexBuild::continued`]). Otherwise, and
         /// always without `since`, its data is removed.
         ///
@@ -361,8 +361,8 @@ port! {
 /// is published.
 #[async_trait]
 pub trait IndexBuild: Send {
-    /// Returns how far the earlier build was that this one continues; `None` for a new one. The caller adds the products
-    /// after that, and publishes the index with the start of the earlier build.
+    /// Returns how far the earlier build was that this one continues; `None` for a new one. The caller adds the
+    /// products after that, and publishes the index with the start of the earlier build.
     fn continued(&self) -> Option<BuildProgress> {
         None
     }

@@ -1,5 +1,5 @@
-//! The middleware of all requests: their ids, limits of rate and size, security headers and log lines, compression, and the envelope of
-//! errors.
+//! The middleware of all requests: their ids, limits of rate and size, security headers and log lines, compression, and
+//! the envelope of errors.
 
 mod client;
 mod rate_limit;
@@ -97,7 +97,7 @@ where
         Box::pin(async move {
             match guard(frame.app.shop.auth().authenticate(&credential), &frame.app).await {
                 Ok(Ok(principal)) => drop(request.extensions_mut().insert(principal)),
-                // It counts as a request of its address.
+                // A request with an invalid credential counts for the client's address.
                 Ok(Err(error)) => frame.refusal = Some(error.into()),
                 Err(error) => frame.refusal = Some(error),
             }
@@ -113,7 +113,7 @@ where
     S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
 {
-    /// Returns the service that is ready, for an answer that begins later. A clone takes its place.
+    /// Takes the service that `poll_ready` has prepared, and leaves a clone.
     fn ready(&mut self) -> Self {
         let clone = self.clone();
         std::mem::replace(self, clone)
@@ -254,7 +254,7 @@ struct LogLine {
     start: Instant,
 }
 
-/// What the middleware knows about a request while it is answered.
+/// The state of a request while it is answered.
 struct Frame {
     id: HeaderValue,
     app: Arc<App>,
@@ -262,7 +262,7 @@ struct Frame {
     recording: Option<Recording>,
     /// The decision of the rate limiter, if the request is limited.
     decision: Option<RateDecision>,
-    /// Why the request is refused, once it was counted.
+    /// The error to return after the request has been counted.
     refusal: Option<ApiError>,
 }
 

@@ -19,8 +19,9 @@ pub(crate) const X_RATELIMIT_LIMIT: HeaderName = HeaderName::from_static("x-rate
 pub(crate) const X_RATELIMIT_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
 pub(crate) const X_RATELIMIT_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 
-/// The quotas of requests. Each applies to one client address, or to one principal if the request has one; an address of
-/// IPv6 counts with all others of its /64 network. A quota of `None` does not limit.
+/// The quotas of requests. `principal` and `orders` count per principal, `orders` per address without one; the others
+/// count per client address. An address of IPv6 counts with all others of its /64 network. A quota of `None` does not
+/// limit.
 #[derive(Debug, Clone, PartialEq, Eq, Setters)]
 #[non_exhaustive]
 pub struct RateLimits {
@@ -28,7 +29,7 @@ pub struct RateLimits {
     pub address: Option<Quota>,
     /// Requests with a [`Principal`] in their extensions, per principal. Default 1,000 in 60 s.
     pub principal: Option<Quota>,
-    /// Logins, and requests to reset a password, per address. Default 10 in 60 s.
+    /// Logins, per address. Default 10 in 60 s.
     pub login: Option<Quota>,
     /// Registrations, per address. Default 10 in an hour.
     pub registration: Option<Quota>,
@@ -119,7 +120,7 @@ pub(super) fn limit(request: &Request, config: &HttpConfig) -> Option<Limit> {
         (None, None) => ("address", limits.address),
     };
     let quota = quota?;
-    // A login is an attempt of an address, whoever sends it.
+    // Logins and registrations count for the address, even if the request has a principal.
     let by_principal = principal.filter(|_| !matches!(class, Some(Class::Login | Class::Registration)));
     let key = match by_principal {
         // The first byte separates the names of actors from addresses.

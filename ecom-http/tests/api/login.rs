@@ -95,7 +95,7 @@ async fn tokens_are_refreshed_and_end_with_a_logout() {
     let refresh = json!({"refresh_token": tokens["refresh_token"]}).to_string();
     api.auth("logout", &refresh).await.ok(204);
     api.auth("refresh", &refresh).await.refused(401, "UNAUTHENTICATED", "");
-    // No session, and no token of one.
+    // Neither a session nor a valid refresh token.
     api.auth("logout", "{}").await.refused(401, "UNAUTHENTICATED", "");
 }
 
@@ -151,7 +151,7 @@ async fn an_api_key_shows_its_secret_once() {
     assert!(!String::from_utf8_lossy(&read.bytes).contains(secret));
     let refused = api.bearing(secret, "POST", "/products", Some(r#"{"title": "Pen", "price": 1}"#)).await;
     refused.refused(403, "FORBIDDEN", "");
-    // A key is no user.
+    // An API key has no user.
     api.bearing(secret, "GET", "/auth/me", None).await.refused(401, "UNAUTHENTICATED", "");
     let patch = r#"{"permissions": ["products:write"], "version": 1}"#;
     api.call("PATCH", &path, &[], Some(patch)).await.ok(200);

@@ -15,10 +15,10 @@
 //! replaces a newer one, whichever process sends it.
 //!
 //! A build that a process has left is continued by the next one. Each bulk call of a build has a document that says how
-//! far the calls before it have come, because the server has these on its disk. If the earlier process still lives, both
-//! write the same documents, each in its newest revision, and the generation is put in use once: the second process finds
-//! a checkpoint that it has not read, or no `unfinished` alias. A generation is removed only after it has lost this
-//! alias, so the server never removes one that another process has just put in use.
+//! far the calls before it have come, because the server has these on its disk. If the earlier process still lives,
+//! both write the same documents, each in its newest revision, and the generation is put in use once: the second
+//! process finds a checkpoint that it has not read, or no `unfinished` alias. A generation is removed only after it has
+//! lost this alias, so the server never removes one that another process has just put in use.
 
 use std::time::{Duration, Instant};
 
@@ -172,9 +172,9 @@ impl Indices {
         Ok(begun)
     }
 
-    /// Returns what an earlier process has left of a generation: how far it has come, and the checkpoint if there is one
-    /// already. After a restart, the server needs a moment for the documents of an index; if they do not come back, the
-    /// generation is given up.
+    /// Returns what an earlier process has left of a generation: how far it has come, and the checkpoint if there is
+    /// one already. After a restart, the server needs a moment for the documents of an index; if they do not come back,
+    /// the generation is given up.
     async fn left(&self, generation: &str) -> Result<(Option<BuildProgress>, Stored), Failure> {
         let since = Instant::now();
         let path = format!("{generation}/_mget");

@@ -7,8 +7,8 @@
 //!
 //! An index has more kinds of documents: one for each word of the products ([`word_document`]), by which typing errors
 //! are resolved, one that says which rebuild has made the index ([`mark`]), one that contains the checkpoint
-//! ([`checkpoint_document`]), and one that says how far its build has come ([`progress_document`]). A word stays until the next rebuild, even if no
-//! product has it any more: it then stands for nothing.
+//! ([`checkpoint_document`]), and one that says how far its build has come ([`progress_document`]). A word stays until
+//! the next rebuild, even if no product has it any more: it then stands for nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -284,8 +284,8 @@ pub(super) fn checkpoint_document(generation: u64, checkpoint: Checkpoint) -> Va
     json!({"id": checkpoint_id(generation), "checkpoint": checkpoint})
 }
 
-/// The id of the document that says how far the build of an index is. It begins as those of checkpoints do, which have a
-/// number after that.
+/// The id of the document that says how far the build of an index is. It begins as those of checkpoints do, which have
+/// a number after that.
 pub(super) const PROGRESS: &str = "ecom-progress";
 
 /// Returns the document that says how far the build of an index is.

@@ -1,9 +1,9 @@
 //! The rate limiter in process.
 //!
-//! A key is stored as the time at which its quota is whole again ([`RateDecision::by_gcra`]), in one of several maps with
-//! a lock each. A key whose time has passed is the same as one that is not stored, so it can be dropped at any time. A
-//! full map first drops such keys, and then those whose quotas are whole soonest. A caller that has used its quota
-//! therefore stays limited, however many other addresses an attacker has.
+//! A key is stored as the time at which its quota is whole again ([`RateDecision::by_gcra`]), in one of several maps
+//! with a lock each. A key whose time has passed is the same as one that is not stored, so it can be dropped at any
+//! time. A full map first drops such keys, and then those whose quotas are whole soonest. A caller that has used its
+//! quota therefore stays limited, however many other addresses an attacker has.
 
 use std::collections::HashMap;
 use std::fmt;

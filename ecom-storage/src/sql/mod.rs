@@ -62,8 +62,8 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     migration!(10, "0010_access"),
 ];
 
-/// Every table that has unique indexes whose refusal is `DUPLICATE`. If an index refuses a row, its table determines the `DUPLICATE`
-/// to return.
+/// The tables with unique indexes. A violation becomes the `DUPLICATE` that the table defines. If an index refuses a
+/// row, its table determines the `DUPLICATE` to return.
 pub(crate) static TABLES: &[&dyn Described] = &[
     &catalog::category::CATEGORIES,
     &catalog::product::PRODUCTS,

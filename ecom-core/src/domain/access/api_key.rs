@@ -27,9 +27,10 @@ pub struct ApiKey {
     pub hash: SecretHash,
     /// The permissions that the key grants.
     pub permissions: BTreeSet<Permission>,
-    /// Whether the key may do everything, including what later releases add. Only the key of the first start is.
+    /// Whether the key may do everything, including what later releases add. Only a key that
+    /// [`ApiKeyService::ensure_admin`](crate::access::ApiKeyService::ensure_admin) created has this.
     pub is_admin: bool,
-    /// From when on the key is refused; `None` if it does not expire.
+    /// When the key expires; `None` if it does not.
     pub expires_at: Option<Timestamp>,
     /// When the key was last used, to about a minute; `None` if it never was.
     pub last_used_at: Option<Timestamp>,
@@ -41,10 +42,10 @@ impl ApiKey {
     /// The beginning of every secret, so that people and scanners recognize keys of ecom.
     pub const MARK: &'static str = "ecom_";
 
-    /// The length of [`ApiKey::prefix`].
+    /// The length of [`ApiKey::prefix`], in characters.
     pub const PREFIX_LENGTH: usize = Self::MARK.len() + 6;
 
-    /// Returns the secret of these random bytes.
+    /// Returns a secret made of these random bytes.
     pub(crate) fn secret(bytes: [u8; 32]) -> Secret {
         Secret::new(format!("{}{}", Self::MARK, Secret::from_random(bytes).reveal()))
     }
@@ -87,7 +88,7 @@ pub struct ApiKeyInput {
     /// The permissions that the key grants, such as `stock:adjust`, at least one.
     #[serde(default)]
     pub permissions: BTreeSet<Permission>,
-    /// From when on the key is refused; it does not expire if this is absent.
+    /// When the key expires; it does not if this is absent.
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = DateTime))]
     #[serde(default)]
     pub expires_at: Option<Timestamp>,
@@ -104,7 +105,7 @@ pub struct ApiKeyPatch {
     /// The permissions that the key grants, all of them, at least one; null is refused.
     #[serde(default)]
     pub permissions: Patch<BTreeSet<Permission>>,
-    /// From when on the key is refused; null removes the end.
+    /// When the key expires; null removes the expiry.
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = DateTime))]
     #[serde(default)]
     pub expires_at: Patch<Timestamp>,

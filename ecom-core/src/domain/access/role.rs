@@ -45,13 +45,13 @@ impl Role {
 pub enum BuiltInRole {
     /// May do everything.
     Admin,
-    /// May do everything except what concerns access, the erasure of personal data, and permanent deletion.
+    /// Has every permission except those to write users and roles, to read or write API keys, to erase customers, and
+    /// to delete permanently.
     Manager,
-    /// Serves customers and keeps the stock: reads everything that is sold, edits customers, carts and orders, and
-    /// adjusts stock.
+    /// Reads stock, customers, carts, orders and bills; adjusts stock; edits customers, carts, orders and reviews.
     Staff,
-    /// A customer with a login. It grants no permissions: a customer may read and change its own profile, addresses,
-    /// carts, orders and reviews because they are its own.
+    /// A customer with a login. The role grants no permissions. Access of customers to their own data is not in this
+    /// release yet.
     Customer,
 }
 

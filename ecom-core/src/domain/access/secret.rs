@@ -1,4 +1,4 @@
-//! Secrets: texts that open something, such as a cart or a session, and the hashes of them that are stored.
+//! Secrets: texts that grant access, such as to a cart or a session, and the hashes of them that are stored.
 
 use std::fmt;
 

@@ -1,5 +1,5 @@
-//! Sessions: what a login begins and a logout ends. The refresh tokens of a session are a family, of which only the
-//! newest is valid.
+//! Sessions, which begin with a login and end with a logout. The refresh tokens of a session are a family, of which
+//! only the newest is valid.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ words! {
 ///
 /// Its refresh token consists of the id of the session, a part that stays the same (`family`), and a part that changes
 /// with each refresh (`token`). A token with the right first two parts and an old third one was valid once: it was
-/// stolen, or its answer was lost. A token with a wrong second part was never valid.
+/// stolen, or the client did not receive the response to its refresh. A token with a wrong second part was never valid.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Session {
     /// The id of the session.
@@ -50,7 +50,7 @@ pub struct Session {
     pub created_at: Timestamp,
     /// When the session was last refreshed.
     pub refreshed_at: Timestamp,
-    /// Until when the session can be refreshed.
+    /// When the session expires unless it is refreshed.
     pub expires_at: Timestamp,
     /// When and why the session has ended; `None` while it goes on.
     pub ended: Option<(Timestamp, SessionEnd)>,
@@ -106,7 +106,7 @@ impl RefreshToken {
 }
 
 words! {
-    /// What a one-time token permits.
+    /// The action that a one-time token permits.
     OneTimePurpose {
         /// Proves that an email address is that of the user.
         VerifyEmail = "verify_email",
@@ -132,11 +132,11 @@ pub struct OneTimeToken {
     pub hash: SecretHash,
     /// The user whom it was sent to.
     pub user_id: UserId,
-    /// What it permits.
+    /// The action that it permits.
     pub purpose: OneTimePurpose,
-    /// The address that it was sent to. It is void if the user has another one by then.
+    /// The address to which the token was sent. The token is void if the user's address has changed since.
     pub email: String,
-    /// From when on it is refused.
+    /// When it expires.
     pub expires_at: Timestamp,
 }
 

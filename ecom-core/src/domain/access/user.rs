@@ -140,8 +140,8 @@ pub struct UserInput {
     /// A name for people, at most 200 characters.
     #[serde(default)]
     pub name: Option<String>,
-    /// The password, 8–256 characters. Without one, the user cannot log in before it has reset its password. A replaced
-    /// user without one keeps its own.
+    /// The password, 8–256 characters. Without one, the user cannot log in until a password is set. A replaced user
+    /// without one keeps its own.
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, min_length = 8, max_length = 256,
                                            format = "password"))]
     #[serde(default)]
@@ -230,8 +230,8 @@ pub const MIN_PASSWORD: usize = 8;
 /// The maximum number of characters of a password. A longer one would only cost time.
 pub const MAX_PASSWORD: usize = 256;
 
-/// Pushes an error if a text cannot be a new password: it must have [`MIN_PASSWORD`] to [`MAX_PASSWORD`] characters, and
-/// must not be the email address of the user or one character that is repeated.
+/// Pushes an error if a text cannot be a new password: it must have [`MIN_PASSWORD`] to [`MAX_PASSWORD`] characters,
+/// and must not be the email address of the user or one character that is repeated.
 pub(crate) fn check_password(field: &str, password: &Secret, email: &str, errors: &mut ValidationErrors) {
     let text = password.reveal();
     let length = if text.len() > MAX_PASSWORD * 4 { usize::MAX } else { text.chars().count() };

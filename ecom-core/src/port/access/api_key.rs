@@ -8,7 +8,7 @@ use crate::id::ApiKeyId;
 use crate::paging::{Page, Paging, Total};
 
 port! {
-    /// The API keys of a shop. It leaves out permissions that this release does not know.
+    /// The API keys of a shop. Permissions that this release does not know are left out.
     ///
     /// Every method fails with `Unavailable` if the database cannot be reached.
     pub trait ApiKeyRepository / ForwardApiKeys(&mut self): Send {
@@ -39,7 +39,7 @@ port! {
         /// `VERSION_CONFLICT` if the row is no longer at `before`'s version.
         async fn update(&mut self, before: &ApiKey, after: &ApiKey) -> Result<()>;
 
-        /// Notes the last uses of keys, unless the database has a later one. Keys that are gone are skipped. The
+        /// Records when keys were last used, unless the database has a later time. Keys that are gone are skipped. The
         /// versions stay.
         async fn note_uses(&mut self, uses: &[(ApiKeyId, Timestamp)]) -> Result<()>;
 

@@ -18,8 +18,8 @@ use crate::service::run::transaction::Tx;
 /// The service of the API keys of a shop.
 ///
 /// A method for which the principal of the service lacks a permission fails with
-/// [`Error::Forbidden`](crate::Error::Forbidden), in addition to the errors that it lists. A principal cannot give a key
-/// permissions that it does not have, and cannot change a key that has them.
+/// [`Error::Forbidden`](crate::Error::Forbidden), in addition to the errors that it lists. A principal cannot give a
+/// key permissions that it does not have, and cannot change a key that has them.
 ///
 /// ```
 /// # async fn app(shop: ecom_core::Shop) -> Result<(), Box<dyn std::error::Error>> {
@@ -89,8 +89,8 @@ impl<'a> ApiKeyService<'a> {
         self.insert(tx, values, ApiKey::secret(self.cx.ids.secret()), false).await
     }
 
-    /// Creates a key that may do everything and has this secret, unless a key has the secret already. Returns whether it
-    /// was created. For the first start of a server.
+    /// Creates a key that may do everything and has this secret, unless a key has the secret already. Returns whether
+    /// it was created. An application calls this at its first start to create the first key.
     ///
     /// # Errors
     /// `Unavailable`.
@@ -141,7 +141,8 @@ impl<'a> ApiKeyService<'a> {
         tx.ended(Ok(CreatedApiKey { key, secret }))
     }
 
-    /// Merges a patch into a key (RFC 7396, R1). It counts at once.
+    /// Merges a patch into a key (RFC 7396, R1). It takes effect as R15 says: immediately in this process, and within
+    /// the poll interval in processes that do not share the cache.
     ///
     /// # Errors
     /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `Validation`, `Unavailable`.
@@ -187,7 +188,7 @@ impl<'a> ApiKeyService<'a> {
         tx.ended(Ok(after))
     }
 
-    /// Deletes a key for good. It is refused from then on.
+    /// Deletes a key for good. This takes effect as [`Self::patch`] does.
     ///
     /// # Errors
     /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `Unavailable`.

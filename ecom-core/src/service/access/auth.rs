@@ -1,7 +1,7 @@
 //! Logins: passwords and refresh tokens become access tokens, and credentials become principals.
 //!
-//! What a session may do is a cached document, so a request with a token costs no statement. A logout, a blocked user
-//! or a changed role makes the document stale as any other write does (R15).
+//! The permissions of a session are cached as one document, so a request with a token costs no statement. A logout, a
+//! blocked user or a changed role makes the document stale as any other write does (R15).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -57,7 +57,7 @@ pub struct Tokens {
     pub user: UserAccount,
 }
 
-/// What a session may do, as it is cached.
+/// The cached permissions of a session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct SessionGrant {
     user_id: UserId,
@@ -66,7 +66,7 @@ struct SessionGrant {
     is_active: bool,
 }
 
-/// What an API key may do, as it is cached.
+/// The cached permissions of an API key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct KeyGrant {
     id: ApiKeyId,
@@ -76,7 +76,7 @@ struct KeyGrant {
     expires_at: Option<Timestamp>,
 }
 
-/// What a process remembers of logins.
+/// The credentials that this process has verified recently.
 pub(crate) struct Remembered {
     /// The tokens that were verified, by their hashes, with the principal that was made of them.
     tokens: moka::sync::Cache<[u8; 32], Arc<RememberedToken>, foldhash::fast::RandomState>,
@@ -241,15 +241,17 @@ impl<'a> AuthService<'a> {
             Ok(((), tx))
         };
         if let Err(error) = self.cx.write(note).await {
-            tracing::warn!(%error, key = %id, "the use of an API key was not noted");
+            tracing::warn!(%error, key = %id, "the last use of an API key could not be recorded");
         }
     }
 
     /// Begins a session of the user with this email address and password. `user_agent` is shown with the session; it is
     /// cut off after 255 characters.
     ///
-    /// After five failures with an address, each further attempt has to wait, twice as long each time, up to 15 minutes.
-    /// An address that no user has costs as much and leads to the same errors as a wrong password.
+    /// After five failed logins with an address, logins with it are refused with `RateLimited`: for 2 s, and twice as
+    /// long after each further failure, up to 15 minutes. A successful login, or 24 hours without a failure, resets the
+    /// count. A user has at most 100 sessions; a further login ends the oldest one. An address that no user has costs
+    /// as much and leads to the same errors as a wrong password.
     ///
     /// # Errors
     /// `InvalidCredentials`, also for a user that is blocked or has no password; `RateLimited` while attempts have to
@@ -374,8 +376,8 @@ impl<'a> AuthService<'a> {
         self.tokens(&user, &session, refresh).await
     }
 
-    /// Ends the session of a principal. Its tokens are void at once in this process, and in other processes as R15 says.
-    /// Ending a session that has ended changes nothing.
+    /// Ends the session of a principal. Its tokens are void at once in this process, and in other processes as R15
+    /// says. Ending a session that has ended changes nothing.
     ///
     /// # Errors
     /// `Unauthenticated` if the principal has no session, `Unavailable`.
@@ -422,12 +424,12 @@ impl<'a> AuthService<'a> {
         Ok(account(&user, &Roles::load(self.cx).await?.value))
     }
 
-    /// Registers a customer: creates a user with the role `customer` and begins a session. The user is linked to no
-    /// customer and no orders before its email address is verified.
+    /// Registers a customer: creates a user with the role `customer` and begins a session. The user is not linked to a
+    /// customer.
     ///
     /// # Errors
-    /// `Validation`, also for roles and a customer, which only somebody with the permission can give; `DUPLICATE` for an
-    /// email that a user has; `Unavailable`, also if too many passwords wait to be hashed.
+    /// `Validation`, also for roles and a customer, which only somebody with the permission can give; `DUPLICATE` for
+    /// an email that a user has; `Unavailable`, also if too many passwords wait to be hashed.
     pub async fn register(&self, input: &UserInput, user_agent: Option<&str>) -> Result<Tokens> {
         let mut errors = ValidationErrors::default();
         if !input.roles.is_empty() {

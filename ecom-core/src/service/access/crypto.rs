@@ -1,8 +1,8 @@
 //! The cryptography of tokens and of secrets that must be read back, over the crate `ring`.
 //!
-//! `jsonwebtoken` reads and writes tokens and leaves the mathematics to a provider, of which a process has one. It can
-//! choose between its own two by features, but with the features of all crates of an application added up, both may be
-//! on, and then it panics. So the shop installs this provider, unless the application has installed one.
+//! `jsonwebtoken` delegates cryptography to one provider per process. It panics if both of its built-in providers are
+//! enabled, which Cargo's feature unification can cause. So the shop installs this provider, unless the application has
+//! already installed one.
 
 use std::sync::Once;
 
@@ -173,8 +173,8 @@ impl SecretKey {
     /// The minimum number of characters of [`SecretKey::from_text`].
     pub const MIN_LENGTH: usize = 32;
 
-    /// Returns the key of a text of at least [`SecretKey::MIN_LENGTH`] characters, of which nobody can guess the half,
-    /// such as the output of `openssl rand -base64 32`. Returns `None` for a shorter text.
+    /// Derives the key from a text of at least [`SecretKey::MIN_LENGTH`] characters, without the white space around it.
+    /// The text must be random, such as the output of `openssl rand -base64 32`. Returns `None` if it is shorter.
     pub fn from_text(text: &str) -> Option<Self> {
         let text = text.trim();
         (text.chars().count() >= Self::MIN_LENGTH).then(|| {

@@ -95,7 +95,8 @@ impl<'a> RoleService<'a> {
         tx.ended(Ok(role))
     }
 
-    /// Replaces a role (PUT, R1). Its name must stay. Users have the new permissions at once.
+    /// Replaces a role (PUT, R1). Its name must stay. The change takes effect as R15 says: immediately in this process,
+    /// and within the poll interval in processes that do not share the cache.
     ///
     /// # Errors
     /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `STATE_CONFLICT` for a built-in role, `Validation`,
@@ -127,7 +128,8 @@ impl<'a> RoleService<'a> {
         tx.ended(written)
     }
 
-    /// Merges a patch into a role (RFC 7396, R1). Users have the new permissions at once.
+    /// Merges a patch into a role (RFC 7396, R1). The change takes effect as R15 says: immediately in this process, and
+    /// within the poll interval in processes that do not share the cache.
     ///
     /// # Errors
     /// As [`Self::replace`].

@@ -31,20 +31,21 @@ words! {
     TokenAlgorithm {
         /// Ed25519 (RFC 8037). Other services can verify the tokens with the public keys of `/auth/jwks.json`.
         EdDsa = "eddsa",
-        /// HMAC with SHA-256, with a key that is derived from the secret key of the shop. Only the shop can verify them.
+        /// HMAC with SHA-256, with a key that is derived from the secret key of the shop. Only the shop can verify
+        /// them.
         Hs256 = "hs256",
     }
 }
 
-/// The type of access tokens in their header, by which no other token is taken for one (RFC 9068, 2.1).
+/// The header type of access tokens, which prevents other tokens from being accepted as access tokens (RFC 9068, 2.1).
 const TYPE: &str = "at+jwt";
 /// The id of the key of HMAC.
 const HMAC_ID: &str = "hs256";
 /// The audience of access tokens.
 const AUDIENCE: &str = "ecom";
-/// How long after a key was replaced its tokens may still be valid: as long as the longest access token.
+/// How long a replaced key still verifies tokens: the longest lifetime of an access token (24 h), and one hour more.
 const VERIFIES_FOR: Duration = Duration::from_secs(25 * 60 * 60);
-/// How often an unknown key makes a process read the keys again.
+/// The minimum time between two reads of the keys because of an unknown key.
 const REREAD: Duration = Duration::from_secs(5);
 
 /// The claims of an access token.
@@ -143,8 +144,8 @@ pub(crate) async fn issue(cx: &Arc<Context>, login: Login) -> Result<(Secret, Ti
     Ok((Secret::new(token), expires_at))
 }
 
-/// Verifies an access token: its signature, type, issuer, audience and times. Whether its session goes on is another
-/// question.
+/// Verifies an access token: its signature, type, issuer, audience and times. It does not check whether the session is
+/// still active.
 ///
 /// # Errors
 /// `Unauthenticated`, `Unavailable`.
@@ -182,8 +183,8 @@ pub(crate) async fn verify(cx: &Arc<Context>, token: &Secret) -> Result<Verified
     Ok(Verified { login: Login { user: sub, session: sid }, expires_at })
 }
 
-/// Returns the public keys as a JSON Web Key Set (RFC 7517), with which other services verify access tokens. It is empty
-/// if the tokens are signed by HMAC.
+/// Returns the public keys as a JSON Web Key Set (RFC 7517), with which other services verify access tokens. It is
+/// empty if the tokens are signed by HMAC.
 ///
 /// # Errors
 /// `Unavailable`.

@@ -21,8 +21,8 @@ use crate::service::run::transaction::{Change, Tx};
 /// The service of the users of a shop.
 ///
 /// A method for which the principal of the service lacks a permission fails with
-/// [`Error::Forbidden`](crate::Error::Forbidden), in addition to the errors that it lists. A principal cannot give a role
-/// that grants permissions which it does not have, and cannot change a user who has them.
+/// [`Error::Forbidden`](crate::Error::Forbidden), in addition to the errors that it lists. A principal cannot give a
+/// role that grants permissions which it does not have, and cannot change a user who has them.
 ///
 /// ```
 /// # async fn app(shop: ecom_core::Shop) -> Result<(), Box<dyn std::error::Error>> {
@@ -200,7 +200,7 @@ impl<'a> UserService<'a> {
             }
             Patch::Keep => None,
             Patch::Clear => {
-                let message = "must not be null: reset it, or block the user";
+                let message = "must not be null; to prevent logins, block the user";
                 return Err(Error::invalid("password", FieldCode::Required, message));
             }
         };
@@ -275,8 +275,8 @@ impl<'a> UserService<'a> {
         Ok(after)
     }
 
-    /// Locks a user for a write, and checks that it is the one that the writer read (R1), and that the writer may change
-    /// it.
+    /// Locks a user for a write, and checks that it is the one that the writer read (R1), and that the writer may
+    /// change it.
     async fn lock(
         &self,
         tx: &mut Tx<'_>,
@@ -337,8 +337,8 @@ impl<'a> UserService<'a> {
     /// Restores a soft-deleted user (R2).
     ///
     /// # Errors
-    /// `NotFound`, `STATE_CONFLICT` if it is not deleted, `DUPLICATE` if its email or its customer was taken in between,
-    /// `VERSION_CONFLICT`, `VERSION_REQUIRED`, `Unavailable`.
+    /// `NotFound`, `STATE_CONFLICT` if it is not deleted, `DUPLICATE` if its email or its customer was taken in
+    /// between, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `Unavailable`.
     pub async fn restore(&self, id: UserId, expected: ExpectedVersion) -> Result<UserAccount> {
         self.who.require(Permission::UsersWrite)?;
         self.cx.write(|mut tx| async move { Ok((self.restore_in(&mut tx, id, expected).await?, tx)) }).await

@@ -65,7 +65,7 @@ pub(crate) struct Shared {
     pub passwords: Passwords,
     /// The keys of access tokens.
     pub token_keys: TokenKeys,
-    /// What this process remembers of logins.
+    /// The credentials that this process has verified recently.
     pub logins: Remembered,
     /// The id of the database, after it was read once.
     pub identity: tokio::sync::OnceCell<uuid::Uuid>,

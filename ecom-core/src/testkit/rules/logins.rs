@@ -103,7 +103,7 @@ pub async fn a_login_makes_a_principal_with_the_permissions_of_its_roles(f: &Sho
     }
     let sessions = f.shop.users().sessions(ada.id).await.unwrap();
     assert!(matches!(&*sessions, [Session { user_agent: Some(agent), .. }] if agent == "test"), "{sessions:?}");
-    // Its time is over.
+    // The token has expired.
     f.clock.advance(Duration::from_secs(15 * 60));
     assert!(!is_accepted(&f.shop, &tokens.access).await);
 }
@@ -133,7 +133,7 @@ pub async fn r16_a_wrong_password_and_an_unknown_user_are_refused_alike(f: &Shop
 /// After five failures, each further attempt waits twice as long.
 pub async fn failed_logins_have_to_wait(f: &ShopFixture) {
     user(f, &[]).await;
-    // Also for an address that no user has, which nobody could tell otherwise.
+    // An unknown address behaves the same, so that callers cannot tell the two apart.
     for email in ["ADA@example.com", "nobody@example.com"] {
         let wrong = || async { f.shop.auth().login(email, &Secret::new("wrong"), None).await.unwrap_err() };
         for _ in 0..LoginFailures::FREE {
@@ -423,7 +423,7 @@ pub async fn nobody_grants_what_they_lack(f: &ShopFixture) {
     refused(shop.api_keys().create(&ApiKeyInput::new("mine", [StockAdjust])).await.map(drop));
     refused(shop.api_keys().patch(key.id, v(1), ApiKeyPatch::default()).await.map(drop));
     refused(shop.api_keys().delete(key.id, v(1)).await);
-    // Everything that the manager has is theirs to give.
+    // A manager can grant every permission that it has.
     shop.roles().create(&RoleInput::new("reader", [OrdersRead])).await.unwrap();
     shop.users().create(&UserInput::new("reader@example.com").role("reader")).await.unwrap();
     shop.api_keys().create(&ApiKeyInput::new("reader", [OrdersRead])).await.unwrap();

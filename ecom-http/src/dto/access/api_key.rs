@@ -18,15 +18,15 @@ pub(crate) struct ApiKeyView<'a> {
     /// The first characters of the secret, by which people recognize the key.
     #[schema(example = "ecom_Xy12ab")]
     pub prefix: &'a str,
-    /// The secret, which authenticates requests in the header `Authorization: Bearer <secret>`. Only the response to the
-    /// creation has it.
+    /// The secret, which authenticates requests in the header `Authorization: Bearer <secret>`. Only the response to
+    /// the creation has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret: Option<&'a str>,
     /// The permissions that the key grants.
     pub permissions: &'a BTreeSet<Permission>,
     /// Whether the key may do everything, including what later releases add.
     pub is_admin: bool,
-    /// From when on the key is refused (RFC 3339, UTC); null if it does not expire.
+    /// When the key expires (RFC 3339, UTC); null if it does not.
     #[serde(serialize_with = "crate::dto::maybe_time")]
     pub expires_at: Option<DateTime<Utc>>,
     /// When the key was last used, to about a minute (RFC 3339, UTC); null if it never was.

@@ -98,7 +98,7 @@ pub(crate) struct SessionView<'a> {
     /// When the session was last refreshed (RFC 3339, UTC).
     #[serde(serialize_with = "crate::dto::time")]
     pub refreshed_at: DateTime<Utc>,
-    /// Until when the session can be refreshed (RFC 3339, UTC).
+    /// When the session expires unless it is refreshed (RFC 3339, UTC).
     #[serde(serialize_with = "crate::dto::time")]
     pub expires_at: DateTime<Utc>,
 }

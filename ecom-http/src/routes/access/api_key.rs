@@ -98,7 +98,8 @@ pub(crate) async fn read(reply: Reply, Id(id): Id<ApiKeyId>, Query((picked,)): Q
 
 /// Change an API key
 ///
-/// The body is a merge patch (RFC 7396). The change counts at once. Requires the permission `api_keys:write`.
+/// The body is a merge patch (RFC 7396). The change takes effect at once, and within the poll interval (500 ms by
+/// default) in processes that do not share the cache (R15). Requires the permission `api_keys:write`.
 #[utoipa::path(
     patch, path = "/api-keys/{id}", tag = "api-keys", params(ById, IfMatchHeader), request_body = ApiKeyPatch,
     responses((status = 200, description = "The changed key", body = Item<ApiKeyView>))
@@ -111,7 +112,8 @@ pub(crate) async fn patch(w: Write<ApiKeyId>, Query(()): Query<()>, Json(patch):
 
 /// Delete an API key
 ///
-/// The key is refused from then on. Requires the permission `api_keys:write`.
+/// The deletion takes effect at once, and within the poll interval (500 ms by default) in processes that do not share
+/// the cache (R15). Requires the permission `api_keys:write`.
 #[utoipa::path(
     delete, path = "/api-keys/{id}", tag = "api-keys", params(ById, IfMatchHeader, Version),
     responses((status = 204, description = "The key is deleted"))

@@ -57,8 +57,9 @@ pub(crate) async fn register(
 
 /// Log in
 ///
-/// After five failures with an email address, each further attempt has to wait, twice as long each time, up to 15
-/// minutes. Needs no permission.
+/// After five failed logins with an email address, logins with it are refused with `RATE_LIMITED`: for 2 s, and twice
+/// as long after each further failure, up to 15 minutes. A successful login, or 24 hours without a failure, resets the
+/// count. A user has at most 100 sessions; a further login ends the oldest one. Needs no permission.
 #[utoipa::path(
     post, path = "/auth/login", tag = "auth", request_body = LoginInput,
     responses((status = 200, description = "The tokens of the new session", body = Item<TokensView>))
@@ -94,8 +95,8 @@ pub(crate) async fn refresh(
 
 /// Log out
 ///
-/// Ends the session of the refresh token in the body, or else that of the access token of the request. Its tokens are
-/// void from then on. A session that has ended already stays so.
+/// Ends the session of the refresh token in the body or, without one, the session of the access token. Without either,
+/// the request gets `UNAUTHENTICATED`. If the session of the refresh token has already ended, nothing changes.
 #[utoipa::path(
     post, path = "/auth/logout", tag = "auth",
     request_body(content = LogoutInput, description = "The body can be empty."),
@@ -115,7 +116,7 @@ pub(crate) async fn logout(
     Ok(no_content())
 }
 
-/// Read the user who calls
+/// Read the current user
 #[utoipa::path(
     get, path = "/auth/me", tag = "auth",
     responses((status = 200, description = "The user of the access token", body = Item<UserView>))
@@ -128,7 +129,7 @@ pub(crate) async fn me(reply: Reply, Query(()): Query<()>) -> ApiResult {
 
 /// Change the password
 ///
-/// All other sessions of the user end.
+/// Requires an access token. A wrong current password gets `INVALID_CREDENTIALS`. All other sessions of the user end.
 #[utoipa::path(
     post, path = "/auth/password", tag = "auth", request_body = PasswordInput,
     responses((status = 204, description = "The password is changed"))

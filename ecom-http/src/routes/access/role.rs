@@ -75,7 +75,8 @@ pub(crate) async fn read(reply: Reply, Id(id): Id<RoleId>, Query((picked,)): Que
 
 /// Replace a role
 ///
-/// The name is fixed. Users have the new permissions at once. Requires the permission `roles:write`.
+/// The name is fixed. The change takes effect at once, and within the poll interval (500 ms by default) in processes
+/// that do not share the cache (R15). Requires the permission `roles:write`.
 #[utoipa::path(
     put, path = "/roles/{id}", tag = "roles", params(ById, IfMatchHeader), request_body = RoleInput,
     responses((status = 200, description = "The replaced role", body = Item<RoleView>))
@@ -88,7 +89,8 @@ pub(crate) async fn replace(w: Write<RoleId>, Query(()): Query<()>, Json(input):
 
 /// Change a role
 ///
-/// The body is a merge patch (RFC 7396). Users have the new permissions at once. Requires the permission `roles:write`.
+/// The body is a merge patch (RFC 7396). The change takes effect at once, and within the poll interval (500 ms by
+/// default) in processes that do not share the cache (R15). Requires the permission `roles:write`.
 #[utoipa::path(
     patch, path = "/roles/{id}", tag = "roles", params(ById, IfMatchHeader), request_body = RolePatch,
     responses((status = 200, description = "The changed role", body = Item<RoleView>))

@@ -204,7 +204,8 @@ pub(crate) async fn sessions(reply: Reply, Id(id): Id<UserId>, Query((picked,)):
 
 /// End all sessions of a user
 ///
-/// Its tokens are void from then on. Requires the permission `users:write`.
+/// Its tokens are void at once, and within the poll interval (500 ms by default) in processes that do not share the
+/// cache (R15). Requires the permission `users:write`.
 #[utoipa::path(
     delete, path = "/users/{id}/sessions", tag = "users", params(ById),
     responses((status = 204, description = "The sessions have ended"))

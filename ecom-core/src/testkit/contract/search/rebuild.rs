@@ -121,7 +121,8 @@ async fn leave(provider: &dyn SearchProvider, start: BuildStart) -> bool {
     true
 }
 
-/// Checks how far a build is that was left with `added` products and continued, and returns the number of the last product that it has.
+/// Checks the progress of a build that was abandoned after `added` products and then continued, and returns the number
+/// of the last product that it has.
 fn last_of(continued: Option<BuildProgress>, start: BuildStart, added: u128, about: &str) -> u128 {
     let contract = "A build that was left is continued, if many products were added to it and it fits.";
     let Some(progress) = continued else { panic!("{contract}\n     case: {about}") };
