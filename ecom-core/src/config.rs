@@ -155,6 +155,7 @@ impl ShopConfig {
             "between 1 min and 24 hours",
         );
         within("session_ttl", (60..=365 * 1_440).contains(&minutes(self.session_ttl)), "between 1 hour and 365 days");
+        within("session_ttl", self.session_ttl >= self.access_token_ttl, "at least `access_token_ttl`");
         let issuer = self.token_issuer.chars().count();
         within("token_issuer", (1..=255).contains(&issuer), "1 to 255 characters long");
         let lifetime = minutes(self.signing_key_lifetime);

@@ -79,7 +79,8 @@ impl RateDecision {
     /// The times are in microseconds. `whole` is 0 for a key that is not stored.
     pub fn by_gcra(quota: Quota, whole: u64, now: u64) -> (Self, Option<u64>) {
         let (step, burst) = (quota.step_micros(), quota.burst_micros());
-        let used = whole.saturating_sub(now);
+        // A clock that was set back must not make the quota last longer than it is.
+        let used = whole.saturating_sub(now).min(burst);
         let wait = used.saturating_add(step).saturating_sub(burst);
         if wait > 0 {
             return (Self::refused(quota, wait, used), None);

@@ -97,6 +97,8 @@ where
         Box::pin(async move {
             match guard(frame.app.shop.auth().authenticate(&credential), &frame.app).await {
                 Ok(Ok(principal)) => drop(request.extensions_mut().insert(principal)),
+                // A client that renews its tokens may send the old one too.
+                Ok(Err(Error::Unauthenticated)) if is_of_logins(&request, &frame.app.config) => {}
                 // A request with an invalid credential counts for the client's address.
                 Ok(Err(error)) => frame.refusal = Some(error.into()),
                 Err(error) => frame.refusal = Some(error),
@@ -196,6 +198,15 @@ fn is_of_health(request: &Request) -> bool {
     matches!(request.uri().path().trim_end_matches('/'), "/health" | "/health/live" | "/health/ready")
 }
 
+/// Returns true for the routes that exchange or end credentials, which need no valid one in the header.
+fn is_of_logins(request: &Request, config: &HttpConfig) -> bool {
+    let own = request.uri().path().strip_prefix(config.api_prefix.as_str()).unwrap_or_default();
+    matches!(
+        own.trim_end_matches('/'),
+        "/auth/login" | "/auth/refresh" | "/auth/register" | "/auth/logout" | "/auth/jwks.json"
+    )
+}
+
 /// Returns an error if the path, the query string or the headers of a request exceed the limits.
 fn too_large(request: &Request, config: &HttpConfig) -> Option<ApiError> {
     let uri = request.uri();
@@ -214,7 +225,7 @@ fn too_large(request: &Request, config: &HttpConfig) -> Option<ApiError> {
 
 /// Returns the credential of a request with `Authorization: Bearer`, unless the application has found out who calls.
 fn bearer(request: &Request, config: &HttpConfig) -> Option<Secret> {
-    if !config.authentication || request.extensions().get::<Principal>().is_some() {
+    if !config.authentication || is_of_health(request) || request.extensions().get::<Principal>().is_some() {
         return None;
     }
     let (scheme, credential) = request.headers().get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;

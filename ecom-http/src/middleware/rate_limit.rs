@@ -29,7 +29,7 @@ pub struct RateLimits {
     pub address: Option<Quota>,
     /// Requests with a [`Principal`] in their extensions, per principal. Default 1,000 in 60 s.
     pub principal: Option<Quota>,
-    /// Logins, per address. Default 10 in 60 s.
+    /// Logins and changes of passwords, per address. Default 10 in 60 s.
     pub login: Option<Quota>,
     /// Registrations, per address. Default 10 in an hour.
     pub registration: Option<Quota>,
@@ -66,11 +66,9 @@ enum Class {
 }
 
 /// The routes of each class, below the API prefix. `{}` stands for one segment.
-const ROUTES: [(Method, &str, Class); 7] = [
+const ROUTES: [(Method, &str, Class); 5] = [
     (Method::POST, "/auth/login", Class::Login),
-    (Method::POST, "/auth/reset", Class::Login),
-    (Method::POST, "/auth/reset/confirm", Class::Login),
-    (Method::POST, "/auth/verify", Class::Login),
+    (Method::POST, "/auth/password", Class::Login),
     (Method::POST, "/auth/register", Class::Registration),
     (Method::POST, "/orders", Class::Orders),
     (Method::POST, "/carts/{}/checkout", Class::Orders),

@@ -65,6 +65,11 @@ async fn a_bad_token_is_refused_everywhere() {
             assert_eq!(refused.header("www-authenticate"), "Bearer realm=\"ecom\"");
         }
     }
+    // A client that renews its tokens may send the old one too.
+    let expired = [("authorization", "Bearer a.b.c")];
+    let login = api.call("POST", &format!("{API}/auth/login"), &expired, Some(LOGIN)).await;
+    login.refused(401, "INVALID_CREDENTIALS", "");
+    api.call("GET", "/health/live", &expired, None).await.ok(200);
     // A proxy in front may use another scheme.
     let basic = [("authorization", "Basic dXNlcjpwYXNz")];
     api.call("GET", &format!("{API}/products"), &basic, None).await.ok(200);

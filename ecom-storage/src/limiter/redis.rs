@@ -35,7 +35,7 @@ local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local step, burst = tonumber(ARGV[1]), tonumber(ARGV[2])
 local whole = tonumber(redis.call('GET', KEYS[1]) or 0)
-local used = math.max(whole - now, 0)
+local used = math.min(math.max(whole - now, 0), burst)
 local wait = used + step - burst
 if wait > 0 then
     return {0, wait, used}

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::api_key::cache_key;
-use super::password::Passwords;
+use super::password::{Admitted, Passwords};
 use super::role::Roles;
 use super::token::{self, Verified};
 use super::user::account;
@@ -19,7 +19,7 @@ use crate::domain::access::api_key::ApiKey;
 use crate::domain::access::principal::{Login, Permission, Principal};
 use crate::domain::access::role::BuiltInRole;
 use crate::domain::access::secret::{Secret, SecretHash};
-use crate::domain::access::session::{RefreshToken, Session, SessionEnd};
+use crate::domain::access::session::{LoginFailures, RefreshToken, Session, SessionEnd};
 use crate::domain::access::user::{User, UserAccount, UserInput, actor_of, check_password};
 use crate::domain::common::{Actor, Audit, IncludeDeleted};
 use crate::domain::platform::outbox::EventKind;
@@ -34,7 +34,7 @@ use crate::text::fold_key;
 
 /// How long what a session or an API key may do is cached. If a shared cache fails while one of them ends, the end may
 /// count this much later in other processes.
-const GRANT_TTL: Duration = Duration::from_secs(60);
+pub(crate) const GRANT_TTL: Duration = Duration::from_secs(60);
 /// The maximum number of sessions of a user. A further login ends the oldest one.
 const MAX_SESSIONS: usize = 100;
 /// How often the use of an API key is noted.
@@ -258,23 +258,13 @@ impl<'a> AuthService<'a> {
     /// wait; `Unavailable`, also if too many logins wait.
     pub async fn login(&self, email: &str, password: &Secret, user_agent: Option<&str>) -> Result<Tokens> {
         let (email, address) = address(email)?;
-        let now = self.cx.now();
-        let found = {
-            let mut db = self.cx.storage.connect().await?;
-            let failures = db.sessions().failures(&address).await?;
-            if let Some(until) = failures.and_then(|f| f.refused_until()).filter(|until| now < *until) {
-                return Err(Error::RateLimited { retry_after: (until - now).to_std().unwrap_or_default() });
-            }
-            db.users().get_by_email(email).await?
+        let turn = self.attempt(&address).await?;
+        let roles = self.prepared().await?;
+        // Not every database accepts control characters, and no user has them.
+        let found = match email.contains(char::is_control) {
+            true => None,
+            false => self.cx.storage.connect().await?.users().get_by_email(email).await?,
         };
-        let turn = self.cx.passwords.admit()?;
-        // The attempt counts before its outcome is known, so that many at once cannot try more passwords.
-        self.cx
-            .write(|mut tx| async move {
-                tx.sessions().note_failure(&address, now).await?;
-                Ok(((), tx))
-            })
-            .await?;
         let hash = found.as_ref().filter(|user| user.is_active()).and_then(|user| user.password.as_ref());
         let is_right = turn.verify(password, hash).await?;
         let Some(user) = found.filter(|_| is_right) else { return Err(Error::InvalidCredentials) };
@@ -285,13 +275,12 @@ impl<'a> AuthService<'a> {
             _ => None,
         };
         drop(turn);
-        let known = user.password.clone();
-        let (known, renewed) = (&known, &renewed);
+        let (set_at, renewed) = (user.password_set_at, &renewed);
         let begin = |mut tx: Tx<'static>| async move {
             tx.started();
             // The user may have been blocked, or have another password, since it was read.
-            let user = tx.users().lock(user.id).await?.filter(User::is_active).filter(|user| user.password == *known);
-            let user = user.ok_or(Error::InvalidCredentials)?;
+            let user = tx.users().lock(user.id).await?.filter(User::is_active);
+            let user = user.filter(|user| user.password_set_at == set_at).ok_or(Error::InvalidCredentials)?;
             tx.sessions().clear_failures(&address).await?;
             if let Some((old, new)) = renewed {
                 tx.users().rehash(user.id, old, new).await?;
@@ -300,7 +289,40 @@ impl<'a> AuthService<'a> {
             tx.ended(Ok((begun, user))).map(|done| (done, tx))
         };
         let ((session, refresh), user) = self.cx.write(begin).await?;
-        self.tokens(&user, &session, refresh).await
+        self.tokens(&user, &session, refresh, &roles).await
+    }
+
+    /// Counts an attempt to use a password of an email address, and returns its place in the queue. The attempt counts
+    /// before its outcome is known, so that many at once cannot try more passwords.
+    async fn attempt(&self, address: &SecretHash) -> Result<Admitted<'a>> {
+        let now = self.cx.now();
+        let refuse = |failures: LoginFailures| match failures.refused_until() {
+            Some(until) if now < until => {
+                Err(Error::RateLimited { retry_after: (until - now).to_std().unwrap_or_default() })
+            }
+            _ => Ok(()),
+        };
+        let known = self.cx.storage.connect().await?.sessions().failures(address).await?;
+        known.map_or(Ok(()), refuse)?;
+        let turn = self.cx.passwords.admit()?;
+        let count = |mut tx: Tx<'static>| async move {
+            tx.sessions().note_failure(address, now).await?;
+            // Attempts that have come in between are as recent as this one, which is not counted if it must wait for
+            // them.
+            let before = tx.sessions().failures(address).await?.map_or(0, |failures| failures.count.saturating_sub(1));
+            if before > known.map_or(0, |failures| failures.count) {
+                refuse(LoginFailures { count: before, last_at: now })?;
+            }
+            Ok(((), tx))
+        };
+        self.cx.write(count).await?;
+        Ok(turn)
+    }
+
+    /// Returns the roles, and gets the key of access tokens ready, so that nothing fails once a session is written.
+    async fn prepared(&self) -> Result<Arc<Cached<Roles>>> {
+        token::prepare(self.cx).await?;
+        Ok(Roles::load(self.cx).await?.value)
     }
 
     /// Begins a session of a user that the transaction has locked.
@@ -328,7 +350,7 @@ impl<'a> AuthService<'a> {
         Ok((session, refresh))
     }
 
-    async fn tokens(&self, user: &User, session: &Session, refresh: Secret) -> Result<Tokens> {
+    async fn tokens(&self, user: &User, session: &Session, refresh: Secret, roles: &Roles) -> Result<Tokens> {
         let login = Login { user: user.id, session: session.id };
         let (access, access_expires_at) = token::issue(self.cx, login).await?;
         Ok(Tokens {
@@ -336,7 +358,7 @@ impl<'a> AuthService<'a> {
             access_expires_at,
             refresh,
             refresh_expires_at: session.expires_at,
-            user: account(user, &Roles::load(self.cx).await?.value),
+            user: account(user, roles),
         })
     }
 
@@ -347,6 +369,7 @@ impl<'a> AuthService<'a> {
     /// `Unauthenticated` if the token is not valid or was used, or if the session has ended; `Unavailable`.
     pub async fn refresh(&self, token: &Secret) -> Result<Tokens> {
         let (parts, family) = RefreshToken::parse(token).ok_or(Error::Unauthenticated)?;
+        let roles = self.prepared().await?;
         let exchange = |mut tx: Tx<'static>| async move {
             tx.started();
             let now = self.cx.now();
@@ -373,7 +396,7 @@ impl<'a> AuthService<'a> {
             tx.ended(Ok(Some((user, session, refresh)))).map(|done| (done, tx))
         };
         let (user, session, refresh) = self.cx.write(exchange).await?.ok_or(Error::Unauthenticated)?;
-        self.tokens(&user, &session, refresh).await
+        self.tokens(&user, &session, refresh, &roles).await
     }
 
     /// Ends the session of a principal. Its tokens are void at once in this process, and in other processes as R15
@@ -445,6 +468,7 @@ impl<'a> AuthService<'a> {
         let values = input.check()?;
         let secret = values.password.clone().unwrap_or_else(|| Secret::new(""));
         let password = self.cx.passwords.hash(&secret, self.cx.ids.secret()).await?;
+        let roles = self.prepared().await?;
         let (values, password) = (&values, &password);
         let create = |mut tx: Tx<'static>| async move {
             tx.started();
@@ -468,7 +492,7 @@ impl<'a> AuthService<'a> {
             tx.ended(Ok((begun, user))).map(|done| (done, tx))
         };
         let ((session, refresh), user) = self.cx.write(create).await?;
-        self.tokens(&user, &session, refresh).await
+        self.tokens(&user, &session, refresh, &roles).await
     }
 
     /// Changes the password of the user of a principal. All its other sessions end.
@@ -483,18 +507,20 @@ impl<'a> AuthService<'a> {
         let mut errors = ValidationErrors::default();
         check_password("password", new, &user.email, &mut errors);
         errors.into_result()?;
-        let turn = self.cx.passwords.admit()?;
+        let (_, address) = address(&user.email)?;
+        let turn = self.attempt(&address).await?;
         if !turn.verify(old, user.password.as_ref()).await? {
             return Err(Error::InvalidCredentials);
         }
         let hash = turn.hash(new, self.cx.ids.secret()).await?;
         drop(turn);
-        let (hash, known) = (&hash, &user.password);
+        let (hash, set_at) = (&hash, user.password_set_at);
         let change = |mut tx: Tx<'static>| async move {
             tx.started();
             let now = self.cx.now();
-            let before = tx.users().lock(login.user).await?.filter(User::is_active).filter(|u| u.password == *known);
-            let before = before.ok_or(Error::InvalidCredentials)?;
+            let before = tx.users().lock(login.user).await?.filter(User::is_active);
+            let before = before.filter(|user| user.password_set_at == set_at).ok_or(Error::InvalidCredentials)?;
+            tx.sessions().clear_failures(&address).await?;
             let mut after = before.clone();
             after.password = Some(hash.clone());
             after.password_set_at = Some(now);

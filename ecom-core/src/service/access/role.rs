@@ -11,6 +11,7 @@ use crate::error::{Conflict, Entity, Error, FieldCode, Result, ValidationErrors}
 use crate::id::RoleId;
 use crate::port::cache::CacheKey;
 use crate::port::storage::Repositories as _;
+use crate::service::access::auth::GRANT_TTL;
 use crate::service::run::context::Context;
 use crate::service::run::read_through::Lookup;
 use crate::service::run::transaction::Tx;
@@ -244,7 +245,7 @@ impl Roles {
     /// `Unavailable`.
     pub async fn load(cx: &Context) -> Result<Lookup<Self>> {
         let load = async { Ok(Some(Self::of(cx.storage.connect().await?.roles().all().await?))) };
-        let found = cx.cache.get_or_load(CacheKey::Roles, cx.config.category_ttl, load).await?;
+        let found = cx.cache.get_or_load(CacheKey::Roles, GRANT_TTL, load).await?;
         found.ok_or_else(|| Error::Internal { context: "the roles of the shop", source: None })
     }
 

@@ -144,6 +144,17 @@ pub(crate) async fn issue(cx: &Arc<Context>, login: Login) -> Result<(Secret, Ti
     Ok((Secret::new(token), expires_at))
 }
 
+/// Gets the key ready with which [`issue`] signs, for callers that cannot fail later.
+///
+/// # Errors
+/// As [`issue`].
+pub(crate) async fn prepare(cx: &Arc<Context>) -> Result<()> {
+    match cx.config.token_algorithm {
+        TokenAlgorithm::EdDsa => signing(cx).await.map(drop),
+        TokenAlgorithm::Hs256 => hmac(cx).map(drop),
+    }
+}
+
 /// Verifies an access token: its signature, type, issuer, audience and times. It does not check whether the session is
 /// still active.
 ///
@@ -251,7 +262,8 @@ async fn verifying(cx: &Arc<Context>, kid: &str) -> Result<Option<Arc<Key>>> {
     if let Some(key) = known(cx) {
         return Ok(Some(key));
     }
-    let is_fresh = |cx: &Context| cx.token_keys.known.read().read_at.is_some_and(|at| cx.now() < at + REREAD);
+    let is_fresh =
+        |cx: &Context| cx.token_keys.known.read().read_at.is_some_and(|at| (at..at + REREAD).contains(&cx.now()));
     if cx.token_keys.secret.is_none() || is_fresh(cx) {
         return Ok(None);
     }

@@ -15,6 +15,7 @@ use crate::error::{Conflict, Entity, Error, FieldCode, Result};
 use crate::id::{AddressId, CustomerId};
 use crate::paging::{Page, Paging, Total};
 use crate::port::storage::Repositories as _;
+use crate::service::access::role::Roles;
 use crate::service::access::user::end_all;
 use crate::service::run::context::Context;
 use crate::service::run::transaction::{Change, Tx};
@@ -346,6 +347,7 @@ impl CustomerService<'_> {
             if let Some(user) = user {
                 // Its sessions are removed with its data, and what is cached of them is void at once.
                 tx.users().lock(user.id).await?;
+                Roles::load_in(tx).await?.require_all(&user.roles, self.who)?;
                 end_all(tx, user.id, now, SessionEnd::UserBlocked, self.who).await?;
             }
             tx.customers().erase(&before, &after).await?;

@@ -28,6 +28,7 @@ tests! {
         a_login_makes_a_principal_with_the_permissions_of_its_roles,
         r16_a_wrong_password_and_an_unknown_user_are_refused_alike,
         failed_logins_have_to_wait,
+        of_many_guesses_at_once_few_are_tried,
         a_refresh_token_is_exchanged_once,
         of_many_exchanges_at_once_one_succeeds_and_the_session_ends,
         a_logout_ends_both_tokens,
@@ -121,6 +122,7 @@ pub async fn r16_a_wrong_password_and_an_unknown_user_are_refused_alike(f: &Shop
         ("machine@example.com", ""),
         ("", ""),
         ("no address", PASSWORD),
+        ("ada\0@example.com", PASSWORD),
     ] {
         let refused = f.shop.auth().login(email, &Secret::new(password), None).await.unwrap_err();
         assert_eq!(refused.code(), ErrorCode::InvalidCredentials, "{email}");
@@ -152,6 +154,20 @@ pub async fn failed_logins_have_to_wait(f: &ShopFixture) {
     login(&f.shop).await.unwrap();
     is_code(f.shop.auth().login(EMAIL, &Secret::new("wrong"), None).await, ErrorCode::InvalidCredentials);
     login(&f.shop).await.unwrap();
+}
+
+/// Of 30 guesses at once, in two processes, no more are tried than one after another.
+pub async fn of_many_guesses_at_once_few_are_tried(f: &ShopFixture) {
+    user(f, &[]).await;
+    let other = other_process(f);
+    let guess = |n: usize| {
+        let shop = if n.is_multiple_of(2) { &f.shop } else { &other };
+        async move { shop.auth().login(EMAIL, &Secret::new(format!("wrong {n}")), None).await.unwrap_err().code() }
+    };
+    let refusals = join_all((0..30).map(guess)).await;
+    let tried = refusals.iter().filter(|code| **code == ErrorCode::InvalidCredentials).count();
+    let waiting = refusals.iter().filter(|code| **code == ErrorCode::RateLimited).count();
+    assert_eq!((tried, waiting), (LoginFailures::FREE as usize, 25), "{refusals:?}");
 }
 
 /// A refresh token that is used again ends its session, and only that one.
