@@ -261,9 +261,10 @@ impl<'a> AuthService<'a> {
         let turn = self.attempt(&address).await?;
         let roles = self.prepared().await?;
         // Not every database accepts control characters, and no user has them.
-        let found = match email.contains(char::is_control) {
-            true => None,
-            false => self.cx.storage.connect().await?.users().get_by_email(email).await?,
+        let found = if email.contains(char::is_control) {
+            None
+        } else {
+            self.cx.storage.connect().await?.users().get_by_email(email).await?
         };
         let hash = found.as_ref().filter(|user| user.is_active()).and_then(|user| user.password.as_ref());
         let is_right = turn.verify(password, hash).await?;
