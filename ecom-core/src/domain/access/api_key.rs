@@ -62,8 +62,13 @@ impl ApiKey {
 
     /// Returns the actor that rows and events record for what is done with the key.
     pub fn actor(&self) -> Actor {
-        Actor::new(format!("api_key:{}", self.id))
+        actor_of(self.id)
     }
+}
+
+/// Returns the actor of an API key.
+pub(crate) fn actor_of(id: ApiKeyId) -> Actor {
+    Actor::new(format!("api_key:{id}"))
 }
 
 /// An API key that was created, with its secret, which nobody can read again.

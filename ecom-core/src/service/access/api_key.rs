@@ -231,6 +231,5 @@ impl<'a> ApiKeyService<'a> {
 
 /// Returns the key of the cached document of an API key.
 pub(crate) fn cache_key(hash: &SecretHash) -> CacheKey {
-    let [bytes, _] = [0, 16].map(|at| u128::from_be_bytes(std::array::from_fn(|i| hash.0[at + i])));
-    CacheKey::ApiKey(bytes)
+    CacheKey::ApiKey(u128::from_be_bytes(std::array::from_fn(|i| hash.0[i])))
 }

@@ -15,7 +15,7 @@ use super::role::Roles;
 use super::token::{self, Verified};
 use super::user::account;
 use crate::clock::Timestamp;
-use crate::domain::access::api_key::ApiKey;
+use crate::domain::access::api_key::{self, ApiKey};
 use crate::domain::access::principal::{Login, Permission, Principal};
 use crate::domain::access::role::BuiltInRole;
 use crate::domain::access::secret::{Secret, SecretHash};
@@ -223,7 +223,7 @@ impl<'a> AuthService<'a> {
             .attached(|grant| {
                 let permissions: BTreeSet<Permission> =
                     grant.permissions.iter().filter_map(|text| text.parse().ok()).collect();
-                let actor = format!("api_key:{}", grant.id);
+                let actor = api_key::actor_of(grant.id);
                 if grant.is_admin { Principal::trusted(actor) } else { Principal::new(actor, permissions) }
             })
             .clone())

@@ -176,9 +176,9 @@ impl<'a> UserService<'a> {
         let (values, password) = (&values, &password);
         let replace = |mut tx| async move {
             hold_customer(&mut tx, values.customer_id).await?;
-            let before = self.lock(&mut tx, id, expected, IncludeDeleted::No).await?;
+            let (before, roles) = self.lock(&mut tx, id, expected, IncludeDeleted::No).await?;
             let blocked = before.blocked_at.is_some();
-            Ok((self.write_values(&mut tx, before, values, blocked, password.clone()).await?, tx))
+            Ok((self.write_values(&mut tx, before, &roles, values, blocked, password.clone()).await?, tx))
         };
         self.cx.write(replace).await
     }
@@ -211,10 +211,9 @@ impl<'a> UserService<'a> {
                 Patch::Keep | Patch::Clear => None,
             };
             hold_customer(&mut tx, customer).await?;
-            let before = self.lock(&mut tx, id, expected, IncludeDeleted::No).await?;
-            let roles = Roles::load_in(&mut tx).await?;
+            let (before, roles) = self.lock(&mut tx, id, expected, IncludeDeleted::No).await?;
             let (values, blocked) = merged(patch.clone(), &before, &roles)?;
-            Ok((self.write_values(&mut tx, before, &values, blocked, hash.clone()).await?, tx))
+            Ok((self.write_values(&mut tx, before, &roles, &values, blocked, hash.clone()).await?, tx))
         };
         self.cx.write(merge).await
     }
@@ -224,13 +223,13 @@ impl<'a> UserService<'a> {
         &self,
         tx: &mut Tx<'_>,
         before: User,
+        roles: &Roles,
         input: &UserInput,
         blocked: bool,
         password: Option<PasswordHash>,
     ) -> Result<UserAccount> {
         tx.started();
-        let roles = Roles::load_in(tx).await?;
-        let held = self.hold(tx, &roles, &input.roles).await?;
+        let held = self.hold(tx, roles, &input.roles).await?;
         let values = Values {
             email: input.email.clone(),
             name: input.name.clone(),
@@ -240,7 +239,7 @@ impl<'a> UserService<'a> {
             password,
         };
         let after = self.update_in(tx, before, values).await?;
-        tx.ended(Ok(account(&after, &roles)))
+        tx.ended(Ok(account(&after, roles)))
     }
 
     async fn update_in(&self, tx: &mut Tx<'_>, before: User, values: Values) -> Result<User> {
@@ -276,21 +275,22 @@ impl<'a> UserService<'a> {
     }
 
     /// Locks a user for a write, and checks that it is the one that the writer read (R1), and that the writer may
-    /// change it.
+    /// change it. Returns it with the roles of the shop.
     async fn lock(
         &self,
         tx: &mut Tx<'_>,
         id: UserId,
         expected: ExpectedVersion,
         deleted: IncludeDeleted,
-    ) -> Result<User> {
+    ) -> Result<(User, Roles)> {
         let before = tx.users().lock(id).await?;
         let before = before
             .filter(|u| deleted == IncludeDeleted::Yes || u.audit.is_live())
             .ok_or_else(|| Error::not_found(Entity::User, id))?;
         expected.check(Entity::User, id, before.audit.version, self.cx.config.last_write_wins)?;
-        Roles::load_in(tx).await?.require_all(&before.roles, self.who)?;
-        Ok(before)
+        let roles = Roles::load_in(tx).await?;
+        roles.require_all(&before.roles, self.who)?;
+        Ok((before, roles))
     }
 
     /// Deletes a user and ends its sessions: softly (R2), or for good with its sessions.
@@ -315,7 +315,7 @@ impl<'a> UserService<'a> {
     ) -> Result<()> {
         self.who.require_delete(Permission::UsersWrite, mode)?;
         tx.started();
-        let before = self.lock(tx, id, expected, mode.of()).await?;
+        let (before, _) = self.lock(tx, id, expected, mode.of()).await?;
         let now = self.cx.now();
         let mut gone = before.clone();
         match mode {
@@ -351,13 +351,12 @@ impl<'a> UserService<'a> {
     pub async fn restore_in(&self, tx: &mut Tx<'_>, id: UserId, expected: ExpectedVersion) -> Result<UserAccount> {
         self.who.require(Permission::UsersWrite)?;
         tx.started();
-        let before = self.lock(tx, id, expected, IncludeDeleted::Yes).await?;
+        let (before, roles) = self.lock(tx, id, expected, IncludeDeleted::Yes).await?;
         before.audit.check_deleted("user", id)?;
         let mut after = before.clone();
         after.audit.restored(self.cx.now(), self.who.actor());
         tx.users().update(&before, &after).await?;
         tx.emit(EventKind::UserRestored, id, after.audit.version, self.who.actor(), []).await?;
-        let roles = Roles::load_in(tx).await?;
         tx.ended(Ok(account(&after, &roles)))
     }
 
