@@ -16,6 +16,7 @@ mod error;
 mod generation;
 mod query;
 mod schema;
+mod word;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -33,7 +34,7 @@ use ecom_core::port::{
 use ecom_core::search::SearchRequest;
 use ecom_core::{Error, Result};
 use parking_lot::{Mutex, RwLock};
-use tantivy::{IndexWriter, TantivyDocument, Term};
+use tantivy::{Executor, IndexWriter, Searcher, TantivyDocument, Term};
 use tokio::sync::Semaphore;
 
 pub use self::config::{Location, TantivyOptions};
@@ -61,7 +62,13 @@ struct Inner {
     seen: Mutex<Seen>,
     writing: Mutex<Writing>,
     searches: Arc<Semaphore>,
+    /// Reads the segments of an index at the same time.
+    parallel: Executor,
 }
+
+/// How many documents an index has at least if its segments are read at the same time. Those of a smaller one are read
+/// faster than they are handed to other threads.
+const WORTH_SHARING: u64 = 20_000;
 
 /// The state of the directory when it was last checked.
 struct Seen {
@@ -154,7 +161,8 @@ impl SearchProvider for TantivySearch {
             // Held until the work ends, so that no other search starts in its place after the caller is cancelled.
             let _turn = turn;
             inner.refresh(false)?;
-            query::run(&inner.current().searcher(), &inner.fields, &request)
+            let searcher = inner.current().searcher();
+            query::run(&searcher, inner.executor(&searcher), &inner.fields, &request)
         })
         .await
     }
@@ -219,6 +227,8 @@ impl Inner {
             seen: Mutex::new(Seen { at: None, current: None, meta: None, own: false }),
             writing: Mutex::new(Writing::default()),
             searches: Arc::new(Semaphore::new(options.concurrent_searches)),
+            parallel: Executor::multi_thread(options.concurrent_searches, "ecom-search-")
+                .map_err(failed("starting the threads of searches"))?,
         };
         inner.refresh(true)?;
         Ok(inner)
@@ -226,6 +236,13 @@ impl Inner {
 
     fn current(&self) -> Arc<Generation> {
         self.current.read().clone()
+    }
+
+    /// Returns where a search reads its segments: on several threads if no other search uses them, so that one search
+    /// ends sooner, and many do not hand work to and fro.
+    fn executor(&self, searcher: &Searcher) -> &Executor {
+        let alone = self.searches.available_permits() > 0;
+        if alone && searcher.num_docs() >= WORTH_SHARING { &self.parallel } else { &Executor::SingleThread }
     }
 
     /// Returns the checkpoint of the generation that searches read. Its documents are searchable when this function

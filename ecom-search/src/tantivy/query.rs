@@ -25,23 +25,34 @@ use tantivy::query::{
     Query, RangeQuery, Scorer, TermQuery, TermSetQuery,
 };
 use tantivy::schema::{Field, IndexRecordOption};
-use tantivy::{DocId, Score, Searcher, SegmentOrdinal, SegmentReader, TantivyError, Term};
+use tantivy::{DocId, Executor, Score, Searcher, SegmentOrdinal, SegmentReader, TantivyError, Term};
 use uuid::Uuid;
 
 use super::error::failed;
 use super::schema::{Fields, availability_number, column, status_number};
+use super::word::{AcceptedTerms, WordQuery};
 use crate::ranking::{
     AS_WRITTEN, BELOW_MATCHES, EXACT, FREQUENCY, OPTIONAL, PER_WORD, PINNED, PREFIX, SYNONYM, TYPO, Weight,
 };
 use crate::terms::{MAX_FACET_VALUES, attribute_key, spelling_prefix, split_spelling};
 
 /// Runs a search.
-pub(super) fn run(searcher: &Searcher, fields: &Fields, request: &SearchRequest) -> Result<SearchResults> {
+pub(super) fn run(
+    searcher: &Searcher,
+    executor: &Executor,
+    fields: &Fields,
+    request: &SearchRequest,
+) -> Result<SearchResults> {
     let (query, text) = (request.query(), request.text());
     let mut builder = Builder { fields, by_score: request.is_scored(), per_word: 0.0 };
     let search = |drill: &Drill, clause: Option<Clause>, builder: &Builder| {
         let tantivy_query = builder.filtered(drill, &request.hidden, clause);
-        searcher.search(&tantivy_query, drill).map_err(failed("searching"))
+        let scoring = if drill.requires_scoring() {
+            EnableScoring::enabled_from_searcher(searcher)
+        } else {
+            EnableScoring::disabled_from_searcher(searcher)
+        };
+        searcher.search_with_executor(&*tantivy_query, drill, executor, scoring).map_err(failed("searching"))
     };
     let drill = Drill::new(query, request, fields);
     let words = request.has_text().then(|| match request.matching {
@@ -54,7 +65,7 @@ pub(super) fn run(searcher: &Searcher, fields: &Fields, request: &SearchRequest)
     let words = builder.with_pinned(words, request);
     let fruit = search(&drill, words, &builder)?;
     // If the matches do not fill the first page, these are all of them.
-    let matches: Vec<ProductId> = fruit.top.held.iter().map(|((_, id), _)| ProductId(Uuid::from_u128(*id))).collect();
+    let matches: Vec<ProductId> = fruit.top.held.iter().map(|(place, _)| product_at(*place)).collect();
     let mut results = drill.results(fruit);
     let found = results.total.count;
     let fewer =
@@ -99,8 +110,8 @@ fn all(mut clauses: Vec<Clause>) -> Clause {
 }
 
 /// Matches any of the clauses and scores by the best one alone, not by how many match.
-fn best(ways: Vec<Clause>) -> Clause {
-    Box::new(DisjunctionMaxQuery::new(ways))
+fn best(mut ways: Vec<Clause>) -> Clause {
+    if ways.len() == 1 { ways.remove(0) } else { Box::new(DisjunctionMaxQuery::new(ways)) }
 }
 
 fn term(term: Term) -> Clause {
@@ -240,78 +251,85 @@ impl Builder<'_> {
 
     /// Matches a word of the query in the best of its ways.
     fn slot(&self, slot: &Slot) -> Clause {
-        let ways = slot.ways.iter().map(|way| match way {
-            Way::Word(word) => self.word(word, true),
-            Way::Joined(word) => self.word(word, false),
-            Way::All(words) => self.words(words),
-            Way::Synonym(words) => self.synonym(words),
-            Way::Code(form) => {
-                let code = term(Term::from_field_text(self.fields.codes, form));
-                worth(code, self.per_word + EXACT + Weight::CODES)
+        let mut query = WordQuery::default();
+        let mut others: Vec<Clause> = Vec::new();
+        for way in &slot.ways {
+            match way {
+                Way::Word(word) => self.word(word, true, &mut query),
+                Way::Joined(word) => self.word(word, false, &mut query),
+                Way::All(words) => others.push(self.words(words)),
+                Way::Synonym(words) => self.synonym(words, &mut query),
+                Way::Code(form) => {
+                    let code = term(Term::from_field_text(self.fields.codes, form));
+                    query.ways.push((code.into(), self.per_word + EXACT + Weight::CODES));
+                }
             }
-        });
-        best(ways.collect())
+        }
+        if !query.ways.is_empty() {
+            others.push(Box::new(query));
+        }
+        best(others)
     }
 
     /// Matches if all these words match, and is worth as much as one of them.
     fn words(&self, words: &[Word]) -> Clause {
         let share = 1.0 / Score::from(u16::try_from(words.len()).unwrap_or(u16::MAX));
-        let each = words.iter().map(|word| self.word(word, true)).collect();
-        Box::new(BoostQuery::new(all(each), share))
+        let each = words.iter().map(|word| -> Clause {
+            let mut query = WordQuery::default();
+            self.word(word, true, &mut query);
+            Box::new(query)
+        });
+        Box::new(BoostQuery::new(all(each.collect()), share))
     }
 
     /// Matches if one field has all these words.
-    fn synonym(&self, words: &[Word]) -> Clause {
-        let sources = self.fields.sources();
-        let ways = sources.iter().map(|source| {
+    fn synonym(&self, words: &[Word], query: &mut WordQuery) {
+        for source in self.fields.sources() {
             let has = |word: &Word| {
                 let stem = |field| term(Term::from_field_text(field, &word.stem));
                 any(vec![stem(source.stems), stem(source.pairs)])
             };
-            worth(all(words.iter().map(has).collect()), self.per_word + SYNONYM + source.weight)
-        });
-        best(ways.collect())
+            let has_all = all(words.iter().map(has).collect());
+            query.ways.push((has_all.into(), self.per_word + SYNONYM + source.weight));
+        }
     }
 
     /// Matches a word, and also two neighbours of a document that are the word together if `split`.
-    fn word(&self, word: &Word, split: bool) -> Clause {
-        let per_word = self.per_word;
-        let mut ways: Vec<Clause> = Vec::new();
-        let mut frequency: Vec<Clause> = Vec::new();
+    fn word(&self, word: &Word, split: bool, query: &mut WordQuery) {
+        // The field of the term does not matter here.
+        let any_field = || Term::from_field_text(self.fields.codes, &word.text);
+        let automaton = |fuzzy: FuzzyTermQuery| fuzzy.automaton().map(Arc::new).ok();
+        let prefix = word.is_prefix.then(|| FuzzyTermQuery::new_prefix(any_field(), 0, false)).and_then(automaton);
+        let typo = (word.edits > 0).then(|| FuzzyTermQuery::new(any_field(), word.edits, true)).and_then(automaton);
         for source in self.fields.sources() {
+            let way = |query: &mut WordQuery, clause: Clause, score| {
+                query.ways.push((clause.into(), self.per_word + score + source.weight));
+            };
             let stemmed = Term::from_field_text(source.stems, &word.stem);
-            let written = Term::from_field_text(source.words, &word.text);
-            ways.push(worth(term(stemmed.clone()), per_word + EXACT + source.weight));
+            way(query, term(stemmed.clone()), EXACT);
             if split {
-                let pair = term(Term::from_field_text(source.pairs, &word.stem));
-                ways.push(worth(pair, per_word + EXACT + source.weight));
+                way(query, term(Term::from_field_text(source.pairs, &word.stem)), EXACT);
             }
             if self.by_score {
-                ways.push(worth(term(written.clone()), per_word + EXACT + source.weight + AS_WRITTEN));
-                frequency.push(Box::new(BoostQuery::new(
-                    Box::new(TermQuery::new(stemmed, IndexRecordOption::WithFreqs)),
-                    FREQUENCY * source.weight,
-                )));
+                way(query, term(Term::from_field_text(source.words, &word.text)), EXACT + AS_WRITTEN);
+                let frequency = Arc::new(TermQuery::new(stemmed, IndexRecordOption::WithFreqs));
+                query.frequency.push((frequency, FREQUENCY * source.weight));
             }
-            if word.is_prefix {
-                let prefix = FuzzyTermQuery::new_prefix(written.clone(), 0, false);
-                ways.push(worth(Box::new(prefix), per_word + PREFIX + source.weight));
-            }
-            if word.edits > 0 {
-                let typo = FuzzyTermQuery::new(written, word.edits, true);
-                ways.push(worth(Box::new(typo), per_word + TYPO + source.weight));
+            for (automaton, score) in [(&prefix, PREFIX), (&typo, TYPO)] {
+                if let Some(automaton) = automaton.clone() {
+                    way(query, Box::new(AcceptedTerms { field: source.words, automaton }), score);
+                }
             }
         }
-        if !self.by_score {
-            return any(ways);
-        }
-        frequency.push(best(ways));
-        any(frequency)
     }
 }
 
-/// A position in the order of hits: smaller comes first.
-type Place = (u64, u128);
+/// A position in the order of hits, as the sort key and the two halves of the id: smaller comes first.
+type Place = (u64, u64, u64);
+
+fn product_at((_, high, low): Place) -> ProductId {
+    ProductId(Uuid::from_u64_pair(high, low))
+}
 
 /// The first `n` hits by position.
 struct Top {
@@ -326,12 +344,16 @@ impl Top {
         Self { n, held: Vec::new(), bar: None }
     }
 
-    /// Reads `id` only if the key alone does not decide.
-    fn push(&mut self, key: u64, id: impl FnOnce() -> u128, score: Score) {
+    /// Reads the halves of the id only if what comes before does not decide.
+    fn push(&mut self, key: u64, high: impl FnOnce() -> u64, low: impl FnOnce() -> u64, score: Score) {
         if self.n == 0 || self.bar.is_some_and(|b| key > b.0) {
             return;
         }
-        let place = (key, id());
+        let high = high();
+        if self.bar.is_some_and(|b| (key, high) > (b.0, b.1)) {
+            return;
+        }
+        let place = (key, high, low());
         if self.bar.is_some_and(|b| place >= b) {
             return;
         }
@@ -391,7 +413,7 @@ impl<'a> Drill<'a> {
             .into_iter()
             .skip(usize::try_from(self.query.offset).unwrap_or(usize::MAX))
             .take(self.query.limit as usize)
-            .map(|((_, id), score)| SearchHit { id: ProductId(Uuid::from_u128(id)), score })
+            .map(|(place, score)| SearchHit { id: product_at(place), score })
             .collect();
         let facets = self.facets.iter().zip(fruit.counts).map(|(f, c)| (*f, c.into_facet())).collect();
         SearchResults { hits, total: Total { count: fruit.total, exact: true }, partial: 0, facets }
@@ -783,8 +805,8 @@ impl Collector for Drill<'_> {
             let segment = segment?;
             merged.total += segment.total;
             merged.counts = merged.counts.into_iter().zip(segment.counts).map(|(a, b)| a.merge(b)).collect();
-            for ((key, id), score) in segment.top.held {
-                merged.top.push(key, || id, score);
+            for ((key, high, low), score) in segment.top.held {
+                merged.top.push(key, || high, || low, score);
             }
         }
         merged.top.cut();
@@ -820,9 +842,8 @@ impl SegmentCollector for SegmentDrill {
         if failed == 0 {
             self.total += 1;
             let (high, low) = (&self.id_high, &self.id_low);
-            let id = || u128::from(high.get_val(doc)) << 64 | u128::from(low.get_val(doc));
             let score = if score < PINNED { score * boost(&mut self.boosts, doc) } else { score };
-            self.top.push(self.key.of(doc, score), id, score);
+            self.top.push(self.key.of(doc, score), || high.get_val(doc), || low.get_val(doc), score);
         }
         for (bit, counter) in &mut self.counters {
             if failed & !*bit == 0 {
@@ -848,9 +869,9 @@ mod tests {
             let mut top = Top::new(n);
             // A fixed shuffle of 1,000 positions with many equal keys.
             let places: Vec<Place> =
-                (0..1_000u64).map(|i| (i * 7919 % 1000 % 10, u128::from(i * 104_729 % 1000))).collect();
-            for (key, id) in &places {
-                top.push(*key, || *id, 0.0);
+                (0..1_000u64).map(|i| (i * 7919 % 1000 % 10, i * 104_729 % 1000 / 4, i * 104_729 % 4)).collect();
+            for (key, high, low) in &places {
+                top.push(*key, || *high, || *low, 0.0);
             }
             top.cut();
             let mut held: Vec<Place> = top.held.iter().map(|h| h.0).collect();

@@ -173,6 +173,15 @@ pub(crate) struct IndexSync<'a> {
     index: &'a Index,
 }
 
+/// The documents of some products.
+struct Batch {
+    /// The product with the highest id, which may have no document.
+    last: ProductId,
+    /// How many products were read.
+    read: u64,
+    documents: Vec<SearchDocument>,
+}
+
 impl<'a> IndexSync<'a> {
     pub(crate) const fn new(cx: &'a Arc<Context>, index: &'a Index) -> Self {
         Self { cx, index }
@@ -392,21 +401,17 @@ impl<'a> IndexSync<'a> {
             tracing::info!(engine, after = %progress.after, "the build of the search index continues where it has stopped");
         }
         let start = continued.map_or(start, |progress| progress.start);
-        let mut after = continued.map(|progress| progress.after);
         let mut written = 0;
-        loop {
-            let page = cx.storage.connect().await?.products().revisions(after, cx.config.index_batch).await?;
-            let Some((last, _)) = page.last() else { break };
-            let last = *last;
-            after = Some(last);
-            let ids: Vec<ProductId> = page.iter().map(|(id, _)| *id).collect();
-            let live = cx.storage.connect().await?.products().get_many(&ids, IncludeDeleted::No).await?;
-            let documents = self.documents(&live).await?;
+        let mut next = self.batch(continued.map(|progress| progress.after)).await?;
+        while let Some(Batch { last, read, documents }) = next {
             let added = documents.len() as u64;
-            build.add(documents, last).await?;
+            // The next products are read while the engine takes these.
+            let (following, taken) = futures::join!(self.batch(Some(last)), build.add(documents, last));
+            taken?;
             written += added;
-            progress.add("read", ids.len() as u64);
+            progress.add("read", read);
             progress.add("written", added);
+            next = following?;
         }
         let _turn = self.index.writing.lock().await;
         let BuildStart { database, position, language } = start;
@@ -429,6 +434,18 @@ impl<'a> IndexSync<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Returns the documents of the next products by id; `None` after the last product.
+    async fn batch(&self, after: Option<ProductId>) -> Result<Option<Batch>> {
+        let mut db = self.cx.storage.connect().await?;
+        let page = db.products().revisions(after, self.cx.config.index_batch).await?;
+        let Some((last, _)) = page.last() else { return Ok(None) };
+        let ids: Vec<ProductId> = page.iter().map(|(id, _)| *id).collect();
+        let live = db.products().get_many(&ids, IncludeDeleted::No).await?;
+        drop(db);
+        let documents = self.documents(&live).await?;
+        Ok(Some(Batch { last: *last, read: ids.len() as u64, documents }))
     }
 
     /// [`IndexSyncService::verify`] for this index.
